@@ -1,0 +1,56 @@
+--- The one door to C: loads the cdef and the library, and turns a negative status into a Lua error.
+-- Only Lua raises (a Lua error inside C that was called through the FFI would crash compiled code).
+local ffi = require "ffi"
+
+local M = {ffi = ffi}
+
+--- Libatomo is in the process already (the host program), named by ATOMO_LIBRARY, beside the modules, or on the
+--- loader's path (a stock luajit).
+local function load_library()
+  if pcall(function() return ffi.C.atomo_abi end) then return ffi.C end
+  local here = debug.getinfo(1, "S").source:match("^@(.*)/atomo/ffi%.lua$") or "."
+  local tried = {}
+  for _, path in ipairs {os.getenv "ATOMO_LIBRARY" or "", here .. "/../libatomo.so", here .. "/../../../lib/libatomo.so",
+    here .. ("/../../../lib/%s-linux-gnu/libatomo.so"):format(ffi.arch == "x64" and "x86_64" or "aarch64"), "atomo"} do
+    if path ~= "" then
+      local ok, lib = pcall(ffi.load, path, true)
+      if ok then return lib end
+      tried[#tried + 1] = path
+    end
+  end
+  error("atomo: cannot load libatomo, tried " .. table.concat(tried, ", ") .. "; set ATOMO_LIBRARY to its path", 0)
+end
+
+if not pcall(ffi.typeof, "atomo_tensor") then ffi.cdef(require "atomo_cdef") end
+local C = load_library()
+M.C = C
+if C.atomo_abi() ~= C.ATOMO_ABI then
+  error(("atomo: libatomo has ABI %d, the Lua modules were made for %d: rebuild or reinstall"):format(
+    C.atomo_abi(), C.ATOMO_ABI), 0)
+end
+
+--- The directory that holds the package atomo: frames in it are ours, errors are raised at the first that is not.
+local own_dir = debug.getinfo(1, "S").source:match("^@(.*/)ffi%.lua$") or "@?"
+
+--- Level (for error) of the first stack frame outside this package, so that misuse is reported at the caller's line.
+local function caller_level()
+  local level = 3
+  while true do
+    local info = debug.getinfo(level, "S")
+    if not info then return 2 end
+    if info.what ~= "C" and info.source:sub(2, #own_dir + 1) ~= own_dir then return level - 1 end
+    level = level + 1
+  end
+end
+
+--- Raises text at the line of the user's code that led here.
+function M.raise(text) error(text, caller_level()) end
+
+--- Returns a status >= 0; raises atomo_last_error() for a negative one. C's text names the function and the values.
+function M.check(status)
+  if status >= 0 then return status end
+  local text = ffi.string(C.atomo_last_error())
+  error(("%s (%s)"):format(text, ffi.string(C.atomo_status_name(status))), caller_level())
+end
+
+return M

@@ -1,0 +1,30 @@
+--- atomo: tensors, autograd, layers, MPI communicators, ATOMO gradient compressors and training, for Lua.
+-- `local atomo = require "atomo"`; README's tour and docs/ say what is where. Topics load when first used.
+local atomo = {}
+
+-- Names that a topic file adds to atomo itself: every key of the table that the file returns.
+for _, topic in ipairs {"tensor", "linalg", "autograd"} do
+  for name, value in pairs(require("atomo." .. topic)) do atomo[name] = value end
+end
+
+-- Topics that are a name of their own (atomo.nn) or one name out of a file (atomo.compressor): loaded on first use.
+local lazy = {
+  nn = "atomo.nn", F = "atomo.functional", mpi = "atomo.mpi", data = "atomo.data", optim = "atomo.optim",
+  schedule = "atomo.schedule", cli = "atomo.cli", log = "atomo.log",
+}
+local lazy_names = {
+  compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
+  basis = "atomo.compress", decomposition = "atomo.compress", verify = "atomo.verify",
+  exchange = "atomo.exchange", train = "atomo.train",
+}
+
+return setmetatable(atomo, {__index = function(self, name)
+  local value
+  if lazy[name] then
+    value = require(lazy[name])
+  elseif lazy_names[name] then
+    value = require(lazy_names[name])[name]
+  end
+  if value ~= nil then rawset(self, name, value) end
+  return value
+end})

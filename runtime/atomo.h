@@ -1,0 +1,163 @@
+/* atomo.h - the one public header of libatomo, and (preprocessed with -DATOMO_CDEF) the cdef of the Lua bindings.
+ *
+ * It stays FFI-safe: no struct by value, no varargs, no callbacks, no bit-fields, no MPI types.
+ * Every function that can fail returns an int: 0 (or a count >= 0), or a negative status out of ATOMO_STATUSES;
+ * atomo_last_error() then has the text. Doc tags: [local] or [collective] (every rank of the communicator calls it).
+ * Functions that give a tensor take `atomo_tensor **out`: where *out is NULL a new one is made, else *out must have the
+ * result's shape and dtype and is overwritten. Tensors are not locked: one thread at a time.
+ */
+#ifndef ATOMO_H
+#define ATOMO_H
+
+#ifdef ATOMO_CDEF
+#define ATOMO_API
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+#else
+#include <stddef.h>
+#include <stdint.h>
+#define ATOMO_API __attribute__((visibility("default")))
+#endif
+
+/* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
+
+enum { ATOMO_ABI = 1, ATOMO_MAX_DIM = 8 };
+
+#ifndef ATOMO_CDEF
+/* name, value, what it means */
+#define ATOMO_STATUSES(X)                                                                                              \
+    X(OK, 0, "no error")                                                                                               \
+    X(EARG, -1, "invalid argument")                                                                                    \
+    X(ESHAPE, -2, "shapes do not fit")                                                                                 \
+    X(EDTYPE, -3, "wrong element type")                                                                                \
+    X(ENOMEM, -4, "out of memory")                                                                                     \
+    X(ENONFINITE, -5, "NaN or Inf in the input")                                                                       \
+    X(EIO, -6, "input or output failed")                                                                               \
+    X(EFORMAT, -7, "malformed file or message")                                                                        \
+    X(EMPI, -8, "MPI failed")                                                                                          \
+    X(ELIMIT, -9, "size limit passed")                                                                                 \
+    X(ENUMERIC, -10, "numerical failure")                                                                              \
+    X(EUNSUPPORTED, -11, "not supported by this build")                                                                \
+    X(EMISMATCH, -12, "ranks or versions disagree")                                                                    \
+    X(EINTERNAL, -13, "internal error")
+#define ATOMO_STATUS_ENUM(name, value, text) ATOMO_##name = value,
+enum atomo_status { ATOMO_STATUSES(ATOMO_STATUS_ENUM) };
+#endif
+
+ATOMO_API int atomo_abi(void);
+ATOMO_API const char *atomo_version(void);              /* static */
+ATOMO_API const char *atomo_status_name(int status);    /* static: "ESHAPE" */
+ATOMO_API const char *atomo_status_text(int status);    /* static: "shapes do not fit" */
+ATOMO_API const char *atomo_last_error(void);           /* this thread's last failure; valid until its next one */
+ATOMO_API const char *atomo_build_info(const char *key); /* static; key: "compiler", "blas", "fftw", "mpi", "onednn", "cpu";
+                                                           NULL for an unknown key */
+/* Set the number of threads of every kernel (OpenMP, OpenBLAS and oneDNN share one pool). [local] EARG if < 1. */
+ATOMO_API int atomo_set_num_threads(int n);
+ATOMO_API int atomo_num_threads(void);
+ATOMO_API int atomo_num_cores(void); /* cores that this process may run on */
+
+/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53). system_allocs counts calls into malloc: it stands
+ * still once a training loop is warm. */
+typedef struct atomo_mem {
+    double live, pooled, peak, system_allocs, live_blocks;
+} atomo_mem;
+ATOMO_API void atomo_mem_stats(atomo_mem *out);
+ATOMO_API void atomo_mem_reset_peak(void);
+ATOMO_API void atomo_mem_trim(void); /* gives pooled blocks back to the system */
+
+ATOMO_API double atomo_time(void); /* seconds, monotonic */
+
+/* Counter-based random numbers, Philox4x32-10 [Salmon et al. 2011]. A stream is named by (seed, purpose, step, rank,
+ * tensor); element i of a stream never depends on another. */
+typedef struct atomo_stream {
+    uint32_t seed[2];
+    uint32_t purpose; /* < 256, one of ATOMO_RNG_* */
+    uint32_t rank;    /* < 2^24 */
+    uint32_t step, tensor;
+} atomo_stream;
+enum {
+    ATOMO_RNG_USER = 0, ATOMO_RNG_INIT = 1, ATOMO_RNG_SHUFFLE = 2, ATOMO_RNG_AUGMENT = 3, ATOMO_RNG_DROPOUT = 4,
+    ATOMO_RNG_SAMPLE = 5, ATOMO_RNG_QUANT_U = 6, ATOMO_RNG_QUANT_V = 7, ATOMO_RNG_SYNTHETIC = 8, ATOMO_RNG_QUANT = 9,
+    ATOMO_RNG_MATH = 10
+};
+/* out[4] = the block `index` of the stream. */
+ATOMO_API void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_t *out);
+/* n uniforms in [0, 1), multiples of 2^-24, elements first .. first+n-1 of the stream. */
+ATOMO_API void atomo_random_uniform(const atomo_stream *s, double first, double n, float *out);
+ATOMO_API void atomo_manual_seed(double seed);  /* the seed of atomo.rand, randn and math.random; an integer in [0, 2^53] */
+ATOMO_API double atomo_initial_seed(void);
+ATOMO_API double atomo_random_double(void);     /* next of math.random's stream, in [0, 1), 53 bits */
+
+/* ---- tensor ---------------------------------------------------------------------------------------------------- */
+
+enum { ATOMO_F32 = 0, ATOMO_I32 = 1, ATOMO_U8 = 2 };
+
+typedef struct atomo_storage atomo_storage; /* reference-counted bytes */
+typedef struct atomo_tensor {               /* a strided view of a storage; row-major when contiguous */
+    void *data;                             /* the view's first element */
+    atomo_storage *storage;
+    int32_t dtype, ndim; /* ndim 0: a scalar */
+    double numel;        /* sizes are doubles: exact up to 2^53, and plain numbers in Lua */
+    double shape[8], stride[8]; /* strides in elements */
+} atomo_tensor;
+
+ATOMO_API int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **out); /* not initialised */
+ATOMO_API void atomo_tensor_free(atomo_tensor *t);                                            /* NULL is fine */
+/* A view of t's storage; `offset` in elements from t->data. ESHAPE if it would leave the storage. */
+ATOMO_API int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride, double offset,
+                                atomo_tensor **out);
+ATOMO_API int atomo_tensor_is_contiguous(const atomo_tensor *t);
+ATOMO_API double atomo_tensor_version(const atomo_tensor *t); /* how often the storage was changed in place */
+ATOMO_API void atomo_tensor_touch(atomo_tensor *t);           /* counts one change in place */
+
+/* Fill and copy. copy broadcasts src to dst's shape and converts the element type (f32 to i32/u8 truncates). */
+ATOMO_API int atomo_fill(atomo_tensor *t, double value);
+ATOMO_API int atomo_copy(atomo_tensor *dst, const atomo_tensor *src);
+ATOMO_API int atomo_fill_uniform(atomo_tensor *t, double lo, double hi); /* atomo.rand's stream */
+ATOMO_API int atomo_fill_normal(atomo_tensor *t, double mean, double std);
+ATOMO_API int atomo_fill_bytes(atomo_tensor *t, const void *bytes, double n); /* n must be the tensor's size in bytes */
+
+/* out = op(a), op(a, b) with broadcasting, op(a, s) or op(s, a). f32; ADD SUB MUL MAX MIN and comparisons take i32 too.
+ * Comparisons give f32 0 or 1. */
+enum {
+    ATOMO_NEG, ATOMO_ABS, ATOMO_EXP, ATOMO_LOG, ATOMO_SQRT, ATOMO_SQUARE, ATOMO_RECIPROCAL, ATOMO_SIGN, ATOMO_FLOOR,
+    ATOMO_TANH, ATOMO_SIGMOID, ATOMO_RELU, ATOMO_SIN, ATOMO_COS, ATOMO_UNARY_COUNT
+};
+enum {
+    ATOMO_ADD, ATOMO_SUB, ATOMO_MUL, ATOMO_DIV, ATOMO_POW, ATOMO_MAXIMUM, ATOMO_MINIMUM, ATOMO_EQ, ATOMO_NE, ATOMO_LT,
+    ATOMO_LE, ATOMO_GT, ATOMO_GE, ATOMO_BINARY_COUNT
+};
+ATOMO_API int atomo_unary(int op, const atomo_tensor *a, atomo_tensor **out);
+ATOMO_API int atomo_binary(int op, const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out);
+ATOMO_API int atomo_scalar(int op, const atomo_tensor *a, double s, int reverse, atomo_tensor **out);
+ATOMO_API int atomo_clamp(const atomo_tensor *a, double lo, double hi, atomo_tensor **out);
+/* y += alpha * x, x broadcast to y. */
+ATOMO_API int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x);
+
+/* Reductions over dimension dim (0-based), or all (-1). SUM and MEAN accumulate in double, in a fixed order. ARGMAX and
+ * ARGMIN give i32 indices, 0-based; the first of equals. An empty dimension: 0 for SUM, ESHAPE for the others. */
+enum { ATOMO_SUM, ATOMO_MEAN, ATOMO_MAX_OF, ATOMO_MIN_OF, ATOMO_ARGMAX, ATOMO_ARGMIN, ATOMO_REDUCE_COUNT };
+ATOMO_API int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out);
+/* Sum a over its broadcast dimensions down to `like`'s shape (the backward of broadcasting). */
+ATOMO_API int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor **out);
+ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out);      /* double accumulator */
+ATOMO_API int atomo_norm(const atomo_tensor *a, double p, double *out);                   /* p: 1, 2, ..., or Inf */
+ATOMO_API int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first); /* first: flat index or -1 */
+/* Elements or rows by 0-based i32 indices along dim: out.shape = a.shape with shape[dim] = numel(index). */
+ATOMO_API int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index, atomo_tensor **out);
+ATOMO_API int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const atomo_tensor *src);
+
+/* Linear algebra, f32. matmul: [m,k]x[k,n], a 1-D operand is a row (left) or column (right), leading dimensions of both
+ * are equal batches; out = a b + beta * out (beta 0 unless *out is given). */
+ATOMO_API int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atomo_tensor **out);
+/* a [m,n] = u [m,k] diag(s [k]) vt [k,n], k = min(m,n). ENONFINITE on NaN/Inf: LAPACK would hang on an Inf. */
+ATOMO_API int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_tensor **vt);
+ATOMO_API int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v); /* a [n,n] = v diag(w) v^T, w ascending */
+ATOMO_API int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r);   /* reduced: q [m,k], r [k,n] */
+/* Real FFT over the last dimension: [..., n] -> [..., n/2+1, 2] (re, im), unnormalised; irfft divides by n. */
+ATOMO_API int atomo_rfft(const atomo_tensor *a, atomo_tensor **out);
+ATOMO_API int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out);
+
+#endif

@@ -1,0 +1,48 @@
+/* core.h - what every C file of the runtime uses: statuses, counted memory, random streams. Private. */
+#ifndef ATOMO_CORE_H
+#define ATOMO_CORE_H
+
+#include "atomo.h"
+#include <stdbool.h>
+
+/* Functions worth compiling once per vector width; the loader picks the widest that the CPU has. With
+ * -ffp-contract=off every clone gives the same bits. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && !defined(ATOMO_NO_CLONES)
+#define ATOMO_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
+#define ATOMO_CLONES
+#endif
+
+/* Records the text for atomo_last_error and returns status. */
+int atomo__fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define ATOMO_REQUIRE(cond, status, ...)                                                                               \
+    do {                                                                                                               \
+        if (!(cond)) return atomo__fail(status, __VA_ARGS__);                                                          \
+    } while (0)
+#define ATOMO_TRY(call)                                                                                                \
+    do {                                                                                                               \
+        int try_status_ = (call);                                                                                      \
+        if (try_status_ < 0) return try_status_;                                                                       \
+    } while (0)
+
+/* Counted, 64-byte aligned, pooled by size class; safe from any thread. The bytes are not initialised.
+ * ENOMEM leaves *out NULL. */
+int atomo__alloc(void **out, size_t nbytes);
+int atomo__calloc(void **out, size_t nbytes);
+void atomo__free(void *p); /* NULL is fine */
+/* a*b*c as size_t; ELIMIT where it overflows (or passes PTRDIFF_MAX). */
+int atomo__size_mul(size_t a, size_t b, size_t c, size_t *out);
+
+#define ATOMO_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define ATOMO_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n); /* CRC-32 (zlib's); start with 0 */
+
+void atomo__restart_fill(void); /* tensor/fill.c: the same seed gives the same tensors again */
+
+static inline float atomo__to_uniform(uint32_t bits) /* [0, 1), a multiple of 2^-24 */
+{
+    return (float)(bits >> 8) * 0x1p-24f;
+}
+
+#endif

@@ -1,0 +1,45 @@
+/* system.c - clock, cores, threads, checksums: what the machine gives. */
+#define _GNU_SOURCE
+#include "core/core.h"
+#include <cblas.h>
+#include <omp.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+#include <zlib.h>
+
+double atomo_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int atomo_num_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
+
+static int num_threads = 1;
+
+int atomo_set_num_threads(int n)
+{
+    ATOMO_REQUIRE(n >= 1 && n <= 1024, ATOMO_EARG, "set_num_threads: %d, expected 1 to 1024", n);
+    num_threads = n;
+    omp_set_num_threads(n);
+    openblas_set_num_threads(n);
+    return ATOMO_OK;
+}
+
+int atomo_num_threads(void)
+{
+    return num_threads;
+}
+
+uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n)
+{
+    return (uint32_t)crc32_z(crc, data, n);
+}

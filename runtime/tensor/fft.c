@@ -1,0 +1,94 @@
+/* fft.c - real FFTs over the last dimension through FFTW, plans cached by (n, batch, direction).
+ * Plans are made with FFTW_ESTIMATE (deterministic: the same plan in every run, so the same bits) on scratch of their own
+ * and executed on other arrays of the same 64-byte alignment. FFTW's planner is not thread-safe: a lock guards the cache. */
+#include "tensor/tensor.h"
+#include <fftw3.h>
+#include <limits.h>
+#include <pthread.h>
+#include <string.h>
+
+enum { CACHE = 64 };
+typedef struct plan {
+    int n, batch, inverse;
+    fftwf_plan handle;
+    uint64_t used;
+} plan;
+static plan cache[CACHE];
+static uint64_t tick;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* The cached plan, made on first use over the arrays re [batch,n] and im [batch,n/2+1] (which it overwrites). */
+static int get_plan(int n, int batch, int inverse, float *re, fftwf_complex *im, fftwf_plan *out)
+{
+    pthread_mutex_lock(&lock);
+    plan *oldest = cache;
+    for (int i = 0; i < CACHE; i++) {
+        if (cache[i].handle && cache[i].n == n && cache[i].batch == batch && cache[i].inverse == inverse) {
+            cache[i].used = ++tick;
+            *out = cache[i].handle;
+            pthread_mutex_unlock(&lock);
+            return ATOMO_OK;
+        }
+        if (cache[i].used < oldest->used) oldest = &cache[i];
+    }
+    fftwf_plan p = inverse ? fftwf_plan_many_dft_c2r(1, &n, batch, im, NULL, 1, n / 2 + 1, re, NULL, 1, n, FFTW_ESTIMATE)
+                           : fftwf_plan_many_dft_r2c(1, &n, batch, re, NULL, 1, n, im, NULL, 1, n / 2 + 1, FFTW_ESTIMATE);
+    if (p) {
+        if (oldest->handle) fftwf_destroy_plan(oldest->handle);
+        *oldest = (plan){n, batch, inverse, p, ++tick};
+    }
+    pthread_mutex_unlock(&lock);
+    ATOMO_REQUIRE(p, ATOMO_ENUMERIC, "fft: FFTW has no plan for n = %d, batch %d", n, batch);
+    *out = p;
+    return ATOMO_OK;
+}
+
+int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
+{
+    ATOMO_REQUIRE(a->dtype == ATOMO_F32 && a->ndim >= 1 && a->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE,
+                  "rfft: tensor is %s %s, expected f32 with 1 to %d dimensions", atomo__dtype_name(a->dtype),
+                  atomo__shape_text(a), ATOMO_MAX_DIM - 1);
+    ATOMO_REQUIRE(a->numel >= 1 && a->numel <= INT_MAX, ATOMO_ELIMIT, "rfft: %s has no transform", atomo__shape_text(a));
+    double shape[ATOMO_MAX_DIM];
+    int n = (int)atomo__size(a, -1), batch = (int)(a->numel / n);
+    for (int i = 0; i < a->ndim - 1; i++) shape[i] = a->shape[i];
+    shape[a->ndim - 1] = n / 2 + 1;
+    shape[a->ndim] = 2;
+    atomo_tensor *x = NULL; /* planning may overwrite its arrays, and c2r does: work on a copy */
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, a->ndim + 1, shape, "rfft"));
+    ATOMO_TRY(atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x));
+    fftwf_plan p;
+    int rc = get_plan(n, batch, 0, atomo__f32(x), (fftwf_complex *)(*out)->data, &p);
+    if (rc == 0) rc = atomo_copy(x, a);
+    if (rc == 0) fftwf_execute_dft_r2c(p, atomo__f32(x), (fftwf_complex *)(*out)->data);
+    atomo_tensor_free(x);
+    return rc;
+}
+
+int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
+{
+    ATOMO_REQUIRE(a->dtype == ATOMO_F32 && a->ndim >= 2 && atomo__size(a, -1) == 2, ATOMO_ESHAPE,
+                  "irfft: tensor is %s %s, expected f32 [..., n/2+1, 2]", atomo__dtype_name(a->dtype), atomo__shape_text(a));
+    int64_t half = atomo__size(a, -2);
+    ATOMO_REQUIRE(n >= 1 && n == (double)(int)n && (int)n / 2 + 1 == half, ATOMO_EARG,
+                  "irfft: n = %g does not fit %s, expected %lld or %lld", n, atomo__shape_text(a), (long long)(2 * half - 2),
+                  (long long)(2 * half - 1));
+    ATOMO_REQUIRE(a->numel >= 1 && a->numel <= INT_MAX, ATOMO_ELIMIT, "irfft: %s has no transform", atomo__shape_text(a));
+    double shape[ATOMO_MAX_DIM];
+    for (int i = 0; i < a->ndim - 2; i++) shape[i] = a->shape[i];
+    shape[a->ndim - 2] = n;
+    int batch = (int)(a->numel / (double)(2 * half));
+    atomo_tensor *x = NULL;
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, a->ndim - 1, shape, "irfft"));
+    ATOMO_TRY(atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x));
+    fftwf_plan p;
+    int rc = get_plan((int)n, batch, 1, atomo__f32(*out), (fftwf_complex *)x->data, &p);
+    if (rc == 0) rc = atomo_copy(x, a);
+    if (rc == 0) {
+        fftwf_execute_dft_c2r(p, (fftwf_complex *)x->data, atomo__f32(*out));
+        const float scale = (float)(1.0 / n);
+        for (int64_t i = 0; i < atomo__numel(*out); i++) atomo__f32(*out)[i] *= scale;
+    }
+    atomo_tensor_free(x);
+    return rc;
+}

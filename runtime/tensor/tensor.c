@@ -1,0 +1,201 @@
+/* tensor.c - storages and strided views of them. Path: every stage. */
+#include "tensor/tensor.h"
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+struct atomo_storage {
+    void *bytes;
+    size_t nbytes;
+    _Atomic int refs;
+    _Atomic int64_t version;
+};
+
+size_t atomo__dtype_size(int dtype)
+{
+    return dtype == ATOMO_U8 ? 1 : 4;
+}
+
+const char *atomo__dtype_name(int dtype)
+{
+    return dtype == ATOMO_F32 ? "f32" : dtype == ATOMO_I32 ? "i32" : dtype == ATOMO_U8 ? "u8" : "?";
+}
+
+const char *atomo__dims_text(int ndim, const double *shape)
+{
+    static _Thread_local char text[8][96];
+    static _Thread_local int next;
+    char *s = text[next++ & 7];
+    int n = snprintf(s, 96, "[");
+    for (int i = 0; i < ndim && n < 80; i++) n += snprintf(s + n, 96 - (size_t)n, i ? ",%.0f" : "%.0f", shape[i]);
+    snprintf(s + n, 96 - (size_t)n, "]");
+    return s;
+}
+
+const char *atomo__shape_text(const atomo_tensor *t)
+{
+    return atomo__dims_text(t->ndim, t->shape);
+}
+
+bool atomo__same_shape(const atomo_tensor *a, const atomo_tensor *b)
+{
+    if (a->ndim != b->ndim) return false;
+    for (int i = 0; i < a->ndim; i++)
+        if (a->shape[i] != b->shape[i]) return false;
+    return true;
+}
+
+int atomo__expect(const atomo_tensor *t, int dtype, int ndim, const char *what)
+{
+    ATOMO_REQUIRE(t, ATOMO_EARG, "%s is missing", what);
+    ATOMO_REQUIRE(t->dtype == dtype, ATOMO_EDTYPE, "%s is %s, expected %s", what, atomo__dtype_name(t->dtype),
+                  atomo__dtype_name(dtype));
+    ATOMO_REQUIRE(ndim < 0 || t->ndim == ndim, ATOMO_ESHAPE, "%s has shape %s, expected %d dimensions", what,
+                  atomo__shape_text(t), ndim);
+    ATOMO_REQUIRE(atomo_tensor_is_contiguous(t), ATOMO_ESHAPE, "%s %s is not contiguous, call :contiguous() first", what,
+                  atomo__shape_text(t));
+    return ATOMO_OK;
+}
+
+int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what)
+{
+    if (!*out) return atomo_tensor_new(dtype, ndim, shape, out);
+    const atomo_tensor *t = *out;
+    bool same = t->dtype == dtype && t->ndim == ndim;
+    for (int i = 0; same && i < ndim; i++) same = t->shape[i] == shape[i];
+    ATOMO_REQUIRE(same, ATOMO_ESHAPE, "%s: output is %s %s, expected %s %s", what, atomo__dtype_name(t->dtype),
+                  atomo__shape_text(t), atomo__dtype_name(dtype), atomo__dims_text(ndim, shape));
+    ATOMO_REQUIRE(atomo_tensor_is_contiguous(t), ATOMO_ESHAPE, "%s: output %s is not contiguous", what,
+                  atomo__shape_text(t));
+    return ATOMO_OK;
+}
+
+static void storage_release(atomo_storage *s)
+{
+    if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
+        atomo__free(s->bytes);
+        atomo__free(s);
+    }
+}
+
+int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **out)
+{
+    *out = NULL;
+    ATOMO_REQUIRE(dtype >= ATOMO_F32 && dtype <= ATOMO_U8, ATOMO_EDTYPE, "tensor: unknown dtype %d", dtype);
+    ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "tensor: %d dimensions, at most %d", ndim, ATOMO_MAX_DIM);
+    size_t n = 1, nbytes;
+    for (int i = 0; i < ndim; i++) {
+        ATOMO_REQUIRE(shape[i] >= 0 && shape[i] <= 0x1p47 && shape[i] == (double)(int64_t)shape[i], ATOMO_ESHAPE,
+                      "tensor: size %g in dimension %d, expected a whole number >= 0", shape[i], i + 1);
+        ATOMO_TRY(atomo__size_mul(n, (size_t)shape[i], 1, &n));
+    }
+    ATOMO_TRY(atomo__size_mul(n, atomo__dtype_size(dtype), 1, &nbytes));
+    void *storage = NULL, *tensor = NULL, *bytes = NULL;
+    int rc = atomo__alloc(&storage, sizeof(atomo_storage));
+    if (rc == 0) rc = atomo__alloc(&tensor, sizeof(atomo_tensor));
+    if (rc == 0) rc = atomo__alloc(&bytes, nbytes);
+    if (rc < 0) {
+        atomo__free(storage);
+        atomo__free(tensor);
+        return rc;
+    }
+    atomo_storage *s = storage;
+    s->bytes = bytes;
+    s->nbytes = nbytes;
+    atomic_init(&s->refs, 1);
+    atomic_init(&s->version, 0);
+    atomo_tensor *t = tensor;
+    memset(t, 0, sizeof *t);
+    t->data = bytes;
+    t->storage = s;
+    t->dtype = dtype;
+    t->ndim = ndim;
+    t->numel = (double)n;
+    double stride = 1;
+    for (int i = ndim - 1; i >= 0; i--) {
+        t->shape[i] = shape[i];
+        t->stride[i] = stride;
+        stride *= shape[i];
+    }
+    *out = t;
+    return ATOMO_OK;
+}
+
+void atomo_tensor_free(atomo_tensor *t)
+{
+    if (!t) return;
+    storage_release(t->storage);
+    atomo__free(t);
+}
+
+int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride, double offset,
+                      atomo_tensor **out)
+{
+    *out = NULL;
+    ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "view: %d dimensions, at most %d", ndim, ATOMO_MAX_DIM);
+    double numel = 1, last = 0, first = 0;
+    for (int i = 0; i < ndim; i++) {
+        ATOMO_REQUIRE(shape[i] >= 0 && shape[i] == (double)(int64_t)shape[i], ATOMO_ESHAPE, "view: size %g in dimension %d",
+                      shape[i], i + 1);
+        numel *= shape[i];
+        double reach = (shape[i] - 1) * stride[i];
+        if (reach > 0) last += reach;
+        else first += reach;
+    }
+    size_t size = atomo__dtype_size(t->dtype);
+    double start = (double)((char *)t->data - (char *)t->storage->bytes) / (double)size + offset;
+    ATOMO_REQUIRE(numel == 0 || (start + first >= 0 && (start + last + 1) * (double)size <= (double)t->storage->nbytes),
+                  ATOMO_ESHAPE, "view: %s leaves the storage of %s", atomo__dims_text(ndim, shape), atomo__shape_text(t));
+    void *p;
+    ATOMO_TRY(atomo__alloc(&p, sizeof(atomo_tensor)));
+    atomo_tensor *v = p;
+    memset(v, 0, sizeof *v);
+    v->storage = t->storage;
+    v->data = numel == 0 ? t->data : (char *)t->data + (ptrdiff_t)offset * (ptrdiff_t)size;
+    v->dtype = t->dtype;
+    v->ndim = ndim;
+    v->numel = numel;
+    for (int i = 0; i < ndim; i++) {
+        v->shape[i] = shape[i];
+        v->stride[i] = stride[i];
+    }
+    atomic_fetch_add(&v->storage->refs, 1);
+    *out = v;
+    return ATOMO_OK;
+}
+
+int atomo_tensor_is_contiguous(const atomo_tensor *t)
+{
+    double stride = 1;
+    for (int i = t->ndim - 1; i >= 0; i--) {
+        if (t->shape[i] != 1 && t->stride[i] != stride && t->numel > 0) return 0;
+        stride *= t->shape[i];
+    }
+    return 1;
+}
+
+double atomo_tensor_version(const atomo_tensor *t)
+{
+    return (double)atomic_load_explicit(&t->storage->version, memory_order_relaxed);
+}
+
+void atomo_tensor_touch(atomo_tensor *t)
+{
+    atomic_fetch_add_explicit(&t->storage->version, 1, memory_order_relaxed);
+}
+
+int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold)
+{
+    *hold = NULL;
+    *out = t;
+    if (t->dtype == ATOMO_F32 && atomo_tensor_is_contiguous(t)) return ATOMO_OK;
+    ATOMO_TRY(atomo_tensor_new(ATOMO_F32, t->ndim, t->shape, hold));
+    int rc = atomo_copy(*hold, t);
+    if (rc < 0) {
+        atomo_tensor_free(*hold);
+        *hold = NULL;
+        return rc;
+    }
+    *out = *hold;
+    return ATOMO_OK;
+}

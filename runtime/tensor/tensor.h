@@ -1,0 +1,43 @@
+/* tensor.h - private helpers over atomo_tensor that several kernels use. */
+#ifndef ATOMO_TENSOR_H
+#define ATOMO_TENSOR_H
+
+#include "core/core.h"
+
+static inline int64_t atomo__size(const atomo_tensor *t, int i) /* dimension i; negative counts from the end */
+{
+    return (int64_t)t->shape[i < 0 ? t->ndim + i : i];
+}
+
+static inline int64_t atomo__numel(const atomo_tensor *t)
+{
+    return (int64_t)t->numel;
+}
+
+static inline float *atomo__f32(const atomo_tensor *t)
+{
+    return (float *)t->data;
+}
+
+static inline int32_t *atomo__i32(const atomo_tensor *t)
+{
+    return (int32_t *)t->data;
+}
+
+size_t atomo__dtype_size(int dtype);
+const char *atomo__dtype_name(int dtype);
+/* "[2,3]" into a buffer that lives in the thread (8 of them, used in turn). */
+const char *atomo__shape_text(const atomo_tensor *t);
+const char *atomo__dims_text(int ndim, const double *shape);
+bool atomo__same_shape(const atomo_tensor *a, const atomo_tensor *b);
+/* Status 0 when t is a contiguous tensor of that dtype and (ndim >= 0) rank; `what` names the argument: "conv2d: x". */
+int atomo__expect(const atomo_tensor *t, int dtype, int ndim, const char *what);
+/* Makes *out (NULL) or checks it (contiguous, same dtype and shape). */
+int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what);
+
+/* A contiguous f32 copy of t, or t itself where it is one. `hold` is to be freed by atomo_tensor_free (may stay NULL). */
+int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold);
+
+enum { ATOMO_PARALLEL_MIN = 1 << 15 }; /* elements below which a loop stays on one thread */
+
+#endif

@@ -1,0 +1,21 @@
+/* walk.h - one loop for all strided elementwise kernels: broadcasts up to three operands to a common shape, merges the
+ * dimensions that can be merged, and hands out rows (the innermost dimension) with their strides. Private. */
+#ifndef ATOMO_WALK_H
+#define ATOMO_WALK_H
+
+#include "tensor/tensor.h"
+
+typedef struct atomo_walk {
+    int operands, ndim;
+    int64_t shape[ATOMO_MAX_DIM], stride[3][ATOMO_MAX_DIM]; /* strides in elements, 0 where broadcast */
+    int64_t row, rows; /* length of a row, number of rows */
+} atomo_walk;
+
+/* The shape that a and b broadcast to (NumPy's rule); ESHAPE names both. */
+int atomo__broadcast_shape(const atomo_tensor *a, const atomo_tensor *b, const char *what, int *ndim, double *shape);
+/* Walk of t[0..operands-1], each broadcast to ndim/shape (which they must fit). */
+void atomo__walk_init(atomo_walk *w, int ndim, const double *shape, int operands, const atomo_tensor *const *t);
+/* Element offsets of row r for each operand. */
+void atomo__walk_row(const atomo_walk *w, int64_t r, int64_t offset[3]);
+
+#endif
