@@ -10,8 +10,14 @@ local function load_library()
   if pcall(function() return ffi.C.atomo_abi end) then return ffi.C end
   local here = debug.getinfo(1, "S").source:match("^@(.*)/atomo/ffi%.lua$") or "."
   local tried = {}
-  for _, path in ipairs {os.getenv "ATOMO_LIBRARY" or "", here .. "/../libatomo.so", here .. "/../../../lib/libatomo.so",
-    here .. ("/../../../lib/%s-linux-gnu/libatomo.so"):format(ffi.arch == "x64" and "x86_64" or "aarch64"), "atomo"} do
+  local triplet = (ffi.arch == "x64" and "x86_64" or "aarch64") .. "-linux-gnu"
+  for _, path in ipairs {
+    os.getenv "ATOMO_LIBRARY" or "",
+    here .. "/../libatomo.so",                             -- the build tree
+    here .. "/../../../lib/libatomo.so",                   -- an installed tree: share/lua/5.1/atomo
+    here .. "/../../../lib/" .. triplet .. "/libatomo.so",
+    "atomo",
+  } do
     if path ~= "" then
       local ok, lib = pcall(ffi.load, path, true)
       if ok then return lib end

@@ -2,9 +2,16 @@
 -- `local atomo = require "atomo"`; README's tour and docs/ say what is where. Topics load when first used.
 local atomo = {}
 
--- Names that a topic file adds to atomo itself: every key of the table that the file returns.
-for _, topic in ipairs {"tensor", "linalg", "autograd"} do
-  for name, value in pairs(require("atomo." .. topic)) do atomo[name] = value end
+-- Names of a topic file that are atomo's own.
+for topic, names in pairs {
+  tensor = "Tensor tensor empty zeros ones full arange randn rand manual_seed empty_like zeros_like is_tensor " ..
+    "scope mem set_num_threads num_threads",
+  ops = "cat stack",
+  linalg = "svd eigh qr rfft irfft",
+  autograd = "param no_grad func gradcheck",
+} do
+  local module = require("atomo." .. topic)
+  for name in names:gmatch "%S+" do atomo[name] = module[name] end
 end
 
 -- Topics that are a name of their own (atomo.nn) or one name out of a file (atomo.compressor): loaded on first use.
@@ -13,6 +20,7 @@ local lazy = {
   schedule = "atomo.schedule", cli = "atomo.cli", log = "atomo.log",
 }
 local lazy_names = {
+  from_npy = "atomo.io",
   compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
   basis = "atomo.compress", decomposition = "atomo.compress", verify = "atomo.verify",
   exchange = "atomo.exchange", train = "atomo.train",

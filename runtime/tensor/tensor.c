@@ -184,6 +184,11 @@ void atomo_tensor_touch(atomo_tensor *t)
     atomic_fetch_add_explicit(&t->storage->version, 1, memory_order_relaxed);
 }
 
+int atomo_tensor_is_sole(const atomo_tensor *t)
+{
+    return atomic_load_explicit(&t->storage->refs, memory_order_relaxed) == 1;
+}
+
 int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold)
 {
     *hold = NULL;

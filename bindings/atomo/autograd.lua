@@ -1,0 +1,369 @@
+--- Reverse-mode differentiation: a tape in Lua over C kernels.
+-- An operator is one `func{name=, forward=, backward=}`. Calling it records a node {op, ctx, inputs} when some input
+-- requires a gradient; loss:backward() walks the nodes in reverse order of creation. A gradient is freed as soon as
+-- it has been passed on, and a parameter is reported ready when the last use of it has been passed (step.lua hands it
+-- to the exchange then).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local C, raise = f.C, f.raise
+local Tensor, is_tensor = T.Tensor, T.is_tensor
+
+local M = {}
+
+local recording = true
+local sequence = 0 -- nodes made so far: creation order is a topological order
+
+T.recording = function() return recording end
+
+local function set_recording(on, fn, ...)
+  local saved = recording
+  recording = on
+  local function finish(ok, ...)
+    recording = saved
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return finish(pcall(fn, ...))
+end
+
+--- Runs fn without recording; returns what it returns.
+function M.no_grad(fn, ...) return set_recording(false, fn, ...) end
+
+--- Marks t (or a copy of a table of numbers) as a parameter: backward fills t.grad. A parameter survives scopes.
+function M.param(t)
+  if not is_tensor(t) then t = T.outside_scope(T.tensor, t) end
+  if t.node then raise "param: the tensor is the result of an operator; use t:detach()" end
+  if t:dtype() ~= "f32" then raise(("param: tensor is %s, expected f32"):format(t:dtype())) end
+  t.requires_grad = true
+  return t:keep()
+end
+
+-- ---- operators ---------------------------------------------------------------------------------------------------
+
+---@class atomo.Context   what forward leaves for backward; any field may be set on it
+local Context = {}
+Context.__index = Context
+
+--- Saves tensors for backward. Their versions are remembered: a change in place in between is an error.
+function Context:save(...)
+  local saved = {...}
+  for i = 1, select("#", ...) do
+    local t = saved[i]
+    if t then saved[-i] = C.atomo_tensor_version(t.h) end
+  end
+  self.saved_tensors, self.saved_count = saved, select("#", ...)
+end
+
+function Context:saved()
+  local saved = self.saved_tensors
+  for i = 1, self.saved_count do
+    if saved[i] and C.atomo_tensor_version(saved[i].h) ~= saved[-i] then
+      raise(("%s: a tensor %s that it saved for backward was changed in place since"):format(
+        self.op.name, T.shape_text(saved[i])))
+    end
+  end
+  return unpack(saved, 1, self.saved_count)
+end
+
+--- Does argument i need a gradient?
+function Context:needs(i)
+  local t = self.args[i]
+  return is_tensor(t) and t.requires_grad or false
+end
+
+--- The .grad buffer of argument i where it is a parameter's and still zero: backward may write its gradient there and
+--- return it, which saves a pass. nil otherwise.
+function Context:grad_out(i)
+  local t = self.args[i]
+  if t.node == nil and t.grad and t.grad_is_zero then
+    t.grad_is_zero = false
+    C.atomo_tensor_touch(t.grad.h)
+    return t.grad
+  end
+end
+
+local function any_requires_grad(...)
+  for i = 1, select("#", ...) do
+    local a = select(i, ...)
+    if type(a) == "table" and getmetatable(a) == Tensor and a.requires_grad then return true end
+  end
+  return false
+end
+
+local function record(op, ctx, ...)
+  sequence = sequence + 1
+  local node = {op = op, ctx = ctx, sequence = sequence, outputs = select("#", ...)}
+  for i = 1, select("#", ...) do
+    local y = select(i, ...)
+    if is_tensor(y) then
+      y.requires_grad, y.node, y.slot = true, node, i
+      node[i] = y.h.numel
+    end
+  end
+  return ...
+end
+
+--- Gives every output that is one of the inputs a handle of its own, so that the graph stays acyclic.
+local function fresh(args, count, y, ...)
+  if is_tensor(y) then
+    for i = 1, count do
+      if args[i] == y then y = y:detach() end
+    end
+  end
+  if select("#", ...) == 0 then return y end
+  return y, fresh(args, count, ...)
+end
+
+--- A differentiable operator.
+-- forward(ctx, ...) computes the result(s) from tensors and plain values; nothing is recorded inside.
+-- backward(ctx, gy, ...) gets the gradient of each result (nil for one that was not used) and returns one gradient per
+-- argument of forward, nil for what needs none. Gradients have their argument's shape.
+---@param def {name: string, forward: function, backward: function}
+function M.func(def)
+  for _, key in ipairs {"forward", "backward"} do
+    if type(def[key]) ~= "function" then raise(("func: '%s' is missing or no function"):format(key)) end
+  end
+  local op = {name = def.name or "func", forward = def.forward, backward = def.backward}
+  return function(...)
+    local ctx = setmetatable({op = op, args = {...}}, Context)
+    if not (recording and any_requires_grad(...)) then
+      if not recording then return op.forward(ctx, ...) end
+      return set_recording(false, op.forward, ctx, ...)
+    end
+    return record(op, ctx, fresh(ctx.args, select("#", ...), set_recording(false, op.forward, ctx, ...)))
+  end
+end
+
+-- ---- backward ----------------------------------------------------------------------------------------------------
+
+--- Nodes that lead to root, newest first, and how many uses of each leaf they hold.
+local function collect(root)
+  local nodes, uses, seen, stack = {}, {}, {[root] = true}, {root}
+  while #stack > 0 do
+    local node = table.remove(stack)
+    nodes[#nodes + 1] = node
+    if not node.ctx then
+      raise(("backward: the graph through '%s' was freed by an earlier backward; pass {retain_graph=true} to keep it")
+        :format(node.op.name))
+    end
+    for _, arg in pairs(node.ctx.args) do
+      if is_tensor(arg) and arg.requires_grad then
+        local from = arg.node
+        if from == nil then
+          uses[arg] = (uses[arg] or 0) + 1
+        elseif not seen[from] then
+          seen[from] = true
+          stack[#stack + 1] = from
+        end
+      end
+    end
+  end
+  table.sort(nodes, function(a, b) return a.sequence > b.sequence end)
+  return nodes, uses
+end
+
+-- A gradient in flight counts the slots that hold it (refs): it is freed when the last lets go, and added to in place
+-- only when one slot holds it and no other tensor views its storage.
+local function release(g)
+  g.refs = g.refs - 1
+  if g.refs == 0 and not g.borrowed then g:free() end
+end
+
+local function add_into(pending, slot, g)
+  local had = pending[slot]
+  g.refs = (g.refs or 0) + 1
+  if not had then
+    pending[slot] = g
+    return
+  end
+  if had.refs == 1 and not had.borrowed and C.atomo_tensor_is_sole(had.h) == 1 and had:is_contiguous() then
+    had:axpy_(1, g)
+    release(g)
+  else
+    local sum = had:detach():clone()
+    sum.refs = 1
+    sum:axpy_(1, g)
+    pending[slot] = sum
+    release(had)
+    release(g)
+  end
+end
+
+--- Adds g to the leaf's .grad, or makes it that.
+local function add_to_leaf(leaf, g)
+  if g == leaf.grad then return end
+  if leaf.grad then
+    if leaf.grad_is_zero then
+      leaf.grad_is_zero = false
+      leaf.grad:copy_(g)
+    else
+      leaf.grad:axpy_(1, g)
+    end
+  else
+    leaf.grad = T.outside_scope(T.empty, leaf:shape()):copy_(g)
+  end
+  g.refs = (g.refs or 0) + 1
+  release(g)
+end
+
+local function check_gradient(op, i, arg, g)
+  if not is_tensor(g) then
+    raise(("%s: backward returned a %s for argument %d, expected a tensor"):format(op.name, type(g), i))
+  end
+  local fits = g.h.ndim == arg.h.ndim
+  for d = 0, arg.h.ndim - 1 do fits = fits and g.h.shape[d] == arg.h.shape[d] end
+  if not fits then
+    raise(("%s: backward returned a gradient %s for argument %d, which is %s"):format(
+      op.name, T.shape_text(g), i, T.shape_text(arg)))
+  end
+end
+
+--- Passes one node backwards: hands the gradients of its inputs on.
+local function pass(node, pending, uses, on_ready)
+  local op, ctx = node.op, node.ctx
+  local gradients
+  if pending then
+    gradients = {op.backward(ctx, unpack(pending, 1, node.outputs))}
+  end
+  -- Every use of a leaf counts down, whether a gradient came or not.
+  for i, arg in pairs(ctx.args) do
+    if is_tensor(arg) and arg.requires_grad then
+      local g = gradients and gradients[i]
+      if g then check_gradient(op, i, arg, g) end
+      local from = arg.node
+      if from == nil then
+        if g then add_to_leaf(arg, g) end
+        uses[arg] = uses[arg] - 1
+        if uses[arg] == 0 and on_ready then on_ready(arg) end
+      elseif g then
+        from.pending = from.pending or {}
+        add_into(from.pending, arg.slot, g)
+      end
+    elseif gradients and is_tensor(gradients[i]) and not gradients[i].refs then
+      gradients[i]:free()
+    end
+  end
+end
+
+--- Fills .grad of every parameter that this tensor depends on (added to what is there).
+---@param gradient atomo.Tensor?  of this tensor; may be left out for a scalar
+---@param opts {retain_graph: boolean?, on_ready: (fun(leaf: atomo.Tensor))?}?  on_ready: called when the last use of a
+--- parameter has been passed
+function Tensor:backward(gradient, opts)
+  opts = opts or {}
+  if not self.requires_grad then
+    raise "backward: nothing that led to this tensor requires a gradient"
+  end
+  if gradient == nil then
+    if self.h.numel ~= 1 then
+      raise(("backward: tensor %s is no scalar, pass the gradient"):format(T.shape_text(self)))
+    end
+    gradient = T.empty_like(self:detach()):fill_(1)
+  elseif not is_tensor(gradient) or T.shape_text(gradient) ~= T.shape_text(self) then
+    raise(("backward: the gradient is %s, the tensor %s"):format(
+      is_tensor(gradient) and T.shape_text(gradient) or type(gradient), T.shape_text(self)))
+  else
+    gradient.borrowed = true
+  end
+  local root = self.node
+  if not root then
+    add_to_leaf(self, gradient)
+    if opts.on_ready then opts.on_ready(self) end
+    return
+  end
+  local nodes, uses = collect(root)
+  root.pending = {}
+  add_into(root.pending, self.slot, gradient)
+  M.no_grad(function()
+    for i = 1, #nodes do
+      local node = nodes[i]
+      local pending = node.pending
+      node.pending = nil
+      pass(node, pending, uses, opts.on_ready)
+      if pending then
+        for _, g in pairs(pending) do release(g) end
+      end
+      if not opts.retain_graph then node.ctx = nil end
+    end
+  end)
+  gradient.borrowed = nil
+end
+
+--- Sets .grad to zero (the buffer stays).
+function Tensor:zero_grad()
+  if self.grad and not self.grad_is_zero then
+    self.grad:zero_()
+    self.grad_is_zero = true
+  end
+  return self
+end
+
+-- ---- checking ----------------------------------------------------------------------------------------------------
+
+--- sum(y * r) over the results, in double: the scalar whose derivative is compared.
+local function projection(fn, inputs, weights)
+  local results = {fn(unpack(inputs))}
+  local total = 0
+  for i, y in ipairs(results) do
+    weights[i] = weights[i] or T.rand(y:shape()):add_(0.5)
+    total = total + y:dot_value(weights[i])
+  end
+  return total, results
+end
+
+--- Compares backward with finite differences (4th order, central) at every element of every input.
+-- The operators compute in f32, so the step is wide (eps, relative to the element) and the error is relative to the
+-- input's largest derivative. Choose inputs away from kinks by more than 2 eps.
+---@param fn function   of the inputs; may return several tensors
+---@param inputs atomo.Tensor[]
+---@param opts {eps: number?, tolerance: number?}?
+---@return boolean ok, number worst relative error
+function M.gradcheck(fn, inputs, opts)
+  opts = opts or {}
+  local eps, tolerance = opts.eps or 2e-2, opts.tolerance or 2e-3
+  local weights, analytic = {}, {}
+  for i, t in ipairs(inputs) do
+    T.expect(t, ("gradcheck: input %d"):format(i))
+    if t:dtype() == "f32" then M.param(t).grad = nil end
+  end
+  local _, results = projection(fn, inputs, weights)
+  for i, y in ipairs(results) do
+    if y.requires_grad then y:backward(weights[i]:clone(), {retain_graph = i < #results}) end
+  end
+  for i, t in ipairs(inputs) do analytic[i] = t.grad and t.grad:clone() end
+  local worst = 0
+  M.no_grad(function()
+    for i, t in ipairs(inputs) do
+      if t.requires_grad then
+        local p, scale, worst_here = t:data(), 1e-6, 0
+        local got = analytic[i] and analytic[i]:contiguous():data()
+        for k = 0, t.h.numel - 1 do
+          local x = p[k]
+          local h = eps * math.max(1, math.abs(x))
+          local function at(step)
+            p[k] = x + step * h
+            local exact = p[k] - x -- what f32 really moved by
+            C.atomo_tensor_touch(t.h)
+            return (projection(fn, inputs, weights)), exact
+          end
+          local f1, d1 = at(1)
+          local f2, d2 = at(-1)
+          local f3, d3 = at(2)
+          local f4, d4 = at(-2)
+          p[k] = x
+          local near, far = (f1 - f2) / (d1 - d2), (f3 - f4) / (d3 - d4)
+          local numeric = (4 * near - far) / 3
+          local a = got and got[k] or 0
+          scale = math.max(scale, math.abs(numeric), math.abs(a))
+          local difference = math.abs(numeric - a)
+          if difference ~= difference then difference = math.huge end
+          worst_here = math.max(worst_here, difference)
+        end
+        worst = math.max(worst, worst_here / scale)
+      end
+    end
+  end)
+  return worst <= tolerance, worst
+end
+
+return M
