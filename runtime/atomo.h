@@ -161,4 +161,14 @@ ATOMO_API int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r
 ATOMO_API int atomo_rfft(const atomo_tensor *a, atomo_tensor **out);
 ATOMO_API int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out);
 
+/* ---- optim: updates over flat f32 blocks of one size [n], in one pass [local] ------------------------------------- */
+
+/* d = scale * (g + weight_decay * p); v = momentum * v + (1 - dampening) * d (v = d when first); p -= lr * v, or with
+ * nesterov p -= lr * (d + momentum * v). v may be NULL when momentum is 0. torch.optim.SGD's formula. */
+ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, double lr, double momentum,
+                              double dampening, double weight_decay, double scale, int nesterov, int first);
+/* torch.optim.Adam's formula, or AdamW's when decoupled; m, v start at zero, step counts from 1. */
+ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
+                               double beta1, double beta2, double eps, double weight_decay, int decoupled, double step);
+
 #endif

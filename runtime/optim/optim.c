@@ -1,0 +1,102 @@
+/* optim.c - optimizer updates, stage 9: one pass over a flat block, fixed order (the same bits on every replica).
+ * The formulas are PyTorch's (torch.optim.SGD, Adam, AdamW). */
+#include "tensor/tensor.h"
+#include <math.h>
+
+/* All of p, g and the state blocks: contiguous f32 of one size. */
+static int check_blocks(const char *what, const atomo_tensor *p, int count, const atomo_tensor *const *others)
+{
+    ATOMO_TRY(atomo__expect(p, ATOMO_F32, -1, what));
+    for (int i = 0; i < count; i++) {
+        if (!others[i]) continue;
+        ATOMO_TRY(atomo__expect(others[i], ATOMO_F32, -1, what));
+        ATOMO_REQUIRE(others[i]->numel == p->numel, ATOMO_ESHAPE, "%s: gradient or state has %.0f elements, parameter %.0f",
+                      what, others[i]->numel, p->numel);
+    }
+    return ATOMO_OK;
+}
+
+typedef struct sgd_options {
+    float lr, momentum, keep, decay, scale; /* keep = 1 - dampening */
+    bool nesterov, first;
+} sgd_options;
+
+ATOMO_CLONES static void sgd_plain(float *p, const float *g, int64_t n, const sgd_options *o)
+{
+    const float lr = o->lr, decay = o->decay, scale = o->scale;
+    for (int64_t i = 0; i < n; i++) p[i] -= lr * (scale * (g[i] + decay * p[i]));
+}
+
+ATOMO_CLONES static void sgd_momentum(float *p, const float *g, float *v, int64_t n, const sgd_options *o)
+{
+    const float lr = o->lr, decay = o->decay, scale = o->scale, m = o->first ? 0 : o->momentum;
+    const float keep = o->first ? 1 : o->keep, look = o->momentum;
+    if (o->nesterov) {
+        for (int64_t i = 0; i < n; i++) {
+            float d = scale * (g[i] + decay * p[i]);
+            v[i] = m * v[i] + keep * d;
+            p[i] -= lr * (d + look * v[i]);
+        }
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            v[i] = m * v[i] + keep * (scale * (g[i] + decay * p[i]));
+            p[i] -= lr * v[i];
+        }
+    }
+}
+
+int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, double lr, double momentum, double dampening,
+                    double weight_decay, double scale, int nesterov, int first)
+{
+    const atomo_tensor *const others[] = {g, v};
+    ATOMO_TRY(check_blocks("sgd", p, 2, others));
+    ATOMO_REQUIRE(momentum == 0 || v, ATOMO_EARG, "sgd: momentum %g without a velocity block", momentum);
+    sgd_options o = {(float)lr, (float)momentum, (float)(1 - dampening), (float)weight_decay, (float)scale,
+                     nesterov != 0, first != 0};
+    const int64_t n = atomo__numel(p), chunk = 1 << 16;
+    if (first && v) ATOMO_TRY(atomo_fill(v, 0)); /* 0 * garbage could be NaN */
+#pragma omp parallel for if (n > chunk)
+    for (int64_t i = 0; i < n; i += chunk) {
+        int64_t m = ATOMO_MIN(chunk, n - i);
+        if (momentum != 0) sgd_momentum(atomo__f32(p) + i, atomo__f32(g) + i, atomo__f32(v) + i, m, &o);
+        else sgd_plain(atomo__f32(p) + i, atomo__f32(g) + i, m, &o);
+    }
+    atomo_tensor_touch(p);
+    return ATOMO_OK;
+}
+
+typedef struct adam_options {
+    float step_size, beta1, beta2, eps, decay, shrink, root; /* root = sqrt(1 - beta2^t) */
+} adam_options;
+
+ATOMO_CLONES static void adam(float *p, const float *g, float *m, float *v, int64_t n, const adam_options *o)
+{
+    const float b1 = o->beta1, b2 = o->beta2, c1 = 1 - o->beta1, c2 = 1 - o->beta2;
+    for (int64_t i = 0; i < n; i++) {
+        float w = o->shrink * p[i], d = g[i] + o->decay * p[i];
+        m[i] = b1 * m[i] + c1 * d;
+        v[i] = b2 * v[i] + c2 * d * d;
+        p[i] = w - o->step_size * (m[i] / (sqrtf(v[i]) / o->root + o->eps));
+    }
+}
+
+int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr, double beta1,
+                     double beta2, double eps, double weight_decay, int decoupled, double step)
+{
+    const atomo_tensor *const others[] = {g, m, v};
+    ATOMO_TRY(check_blocks("adam", p, 3, others));
+    ATOMO_REQUIRE(step >= 1, ATOMO_EARG, "adam: step %g, the first is 1", step);
+    adam_options o = {.step_size = (float)(lr / (1 - pow(beta1, step))),
+                      .beta1 = (float)beta1,
+                      .beta2 = (float)beta2,
+                      .eps = (float)eps,
+                      .decay = decoupled ? 0 : (float)weight_decay,
+                      .shrink = decoupled ? (float)(1 - lr * weight_decay) : 1,
+                      .root = (float)sqrt(1 - pow(beta2, step))};
+    const int64_t n = atomo__numel(p), chunk = 1 << 16;
+#pragma omp parallel for if (n > chunk)
+    for (int64_t i = 0; i < n; i += chunk)
+        adam(atomo__f32(p) + i, atomo__f32(g) + i, atomo__f32(m) + i, atomo__f32(v) + i, ATOMO_MIN(chunk, n - i), &o);
+    atomo_tensor_touch(p);
+    return ATOMO_OK;
+}
