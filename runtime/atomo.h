@@ -112,6 +112,7 @@ ATOMO_API int atomo_tensor_is_contiguous(const atomo_tensor *t);
 ATOMO_API double atomo_tensor_version(const atomo_tensor *t); /* how often the storage was changed in place */
 ATOMO_API void atomo_tensor_touch(atomo_tensor *t);           /* counts one change in place */
 ATOMO_API int atomo_tensor_is_sole(const atomo_tensor *t);    /* 1 when no other tensor views the storage */
+ATOMO_API int atomo_tensor_crc(const atomo_tensor *t, double *out); /* CRC-32 of a contiguous tensor's bytes */
 
 /* Fill and copy. copy broadcasts src to dst's shape and converts the element type (f32 to i32/u8 truncates). */
 ATOMO_API int atomo_fill(atomo_tensor *t, double value);

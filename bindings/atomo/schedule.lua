@@ -54,7 +54,7 @@ end
 ---@param opts {lr: number, milestones: integer[], gamma: number?, warmup: integer?}
 function M.multistep(opts)
   local lr, gamma = need("multistep", opts, "lr", 0), opts.gamma or 0.1
-  if type(opts.milestones) ~= "table" then raise "schedule.multistep: milestones is missing, expected a list of steps" end
+  if type(opts.milestones) ~= "table" then raise "schedule.multistep: milestones, a list of steps, is missing" end
   return with_warmup(opts, function(step)
     local passed = 0
     for _, m in ipairs(opts.milestones) do

@@ -189,6 +189,13 @@ int atomo_tensor_is_sole(const atomo_tensor *t)
     return atomic_load_explicit(&t->storage->refs, memory_order_relaxed) == 1;
 }
 
+int atomo_tensor_crc(const atomo_tensor *t, double *out)
+{
+    ATOMO_TRY(atomo__expect(t, t->dtype, -1, "crc: tensor"));
+    *out = (double)atomo__crc32(0, t->data, (size_t)t->numel * atomo__dtype_size(t->dtype));
+    return ATOMO_OK;
+}
+
 int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold)
 {
     *hold = NULL;

@@ -1,0 +1,170 @@
+--- The exchange: every rank's gradients in, their average out, the same bits on all ranks (stages 4 to 8).
+-- push(i, grad) takes gradient i as it becomes ready, finish() completes the step; a topology is one file behind these
+-- two. The first step fixes the plan: which tensors travel as compressed messages and which in dense buckets (small
+-- ones, and those with fewer than two dimensions: biases, norms).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local C, check, raise = f.C, f.check, f.raise
+
+local topologies = {"allreduce", "allgather"}
+
+---@class atomo.Exchange
+---@field comm table            communicator
+---@field compressor table      atomo.compressor
+---@field topology string
+---@field step integer          number of the coming step; keys the random streams
+local Exchange = {}
+Exchange.__index = Exchange
+
+local defaults = {compress = "none", min_size = 1024, overlap = true, seed = 0}
+
+local function check_options(opts)
+  for key in pairs(opts) do
+    if defaults[key] == nil and key ~= "comm" and key ~= "topology" then
+      raise(("exchange: unknown option '%s', options are comm, compress, topology, overlap, min_size, seed"):format(
+        tostring(key)))
+    end
+  end
+  if opts.overlap ~= nil and type(opts.overlap) ~= "boolean" then
+    raise(("exchange: overlap is %s, expected true or false"):format(tostring(opts.overlap)))
+  end
+  local min_size = opts.min_size
+  if min_size and (type(min_size) ~= "number" or min_size < 0 or min_size ~= min_size) then
+    raise(("exchange: min_size is %s, expected a number of elements >= 0"):format(tostring(min_size)))
+  end
+end
+
+local function choose_topology(name, compressor)
+  local dense = compressor.name == "none"
+  if name == nil or name == "auto" then return dense and "allreduce" or "allgather" end
+  for _, known in ipairs(topologies) do
+    if known == name then
+      if name == "allreduce" and not dense then
+        raise(("exchange: topology allreduce adds gradients on the way, '%s' sends messages that cannot be added; " ..
+          "use topology allgather, or compress none"):format(compressor.name))
+      end
+      return name
+    end
+  end
+  raise(("exchange: unknown topology '%s', topologies are %s"):format(tostring(name), table.concat(topologies, ", ")))
+end
+
+--- opts: comm (default the world), compress (a spec; default "none"), topology (default: allreduce for "none",
+--- allgather for messages), overlap (post a dense bucket as soon as it is full, default true), min_size (elements below which a
+--- tensor travels dense, default 1024), seed (of the compressor's random streams).
+local function new(opts)
+  opts = opts or {}
+  check_options(opts)
+  local self = setmetatable({step = 0}, Exchange)
+  for key, value in pairs(defaults) do
+    self[key] = opts[key]
+    if self[key] == nil then self[key] = value end
+  end
+  self.comm = opts.comm or require("atomo.mpi").world
+  self.compressor = require("atomo.compress").compressor(self.compress, {seed = self.seed})
+  self.topology = choose_topology(opts.topology, self.compressor)
+  self.engine = require("atomo.exchange." .. self.topology)
+  self.pushed, self.count = {}, 0
+  self.ms = {encode = 0, exchange = 0, decode = 0}
+  return self
+end
+
+--- Refuses what the ranks could not exchange: another number of tensors, other shapes.
+local function check_agreement(self)
+  local shapes = {}
+  for i, g in ipairs(self.pushed) do shapes[i] = T.shape_text(g) end
+  self.comm:check("exchange: gradients", #shapes .. ": " .. table.concat(shapes, " "))
+  self.comm:check("exchange: settings", ("%s, topology %s, seed %g"):format(tostring(self.compressor), self.topology,
+    self.seed))
+end
+
+--- Gradient i (1-based) of this step is ready. It must stay unchanged until finish(), which overwrites it.
+---@param i integer
+---@param grad atomo.Tensor  f32, contiguous
+function Exchange:push(i, grad)
+  T.expect(grad, ("exchange: gradient %s"):format(tostring(i)), "f32")
+  if type(i) ~= "number" or i < 1 or i % 1 ~= 0 then
+    raise(("exchange: gradient number %s, expected 1, 2, ..."):format(tostring(i)))
+  end
+  if self.pushed[i] then raise(("exchange: gradient %d was pushed twice in step %d"):format(i, self.step)) end
+  if not grad:is_contiguous() then raise(("exchange: gradient %d is not contiguous"):format(i)) end
+  self.pushed[i] = grad
+  self.count = self.count + 1
+  if self.planned then
+    local shape = self.shapes[i]
+    if not shape then
+      raise(("exchange: gradient %d, the first step had %d"):format(i, #self.shapes))
+    elseif T.shape_text(grad) ~= shape then
+      raise(("exchange: gradient %d is %s, in the first step it was %s"):format(i, T.shape_text(grad), shape))
+    end
+    if self.overlap then self.engine.ready(self, i, grad) end
+  end
+end
+
+local function plan(self)
+  for i = 1, self.count do
+    if not self.pushed[i] then
+      raise(("exchange: %d gradients were pushed, but number %d is missing"):format(self.count, i))
+    end
+  end
+  check_agreement(self)
+  self.shapes, self.dense_bytes = {}, 0
+  for i, g in ipairs(self.pushed) do
+    self.shapes[i] = T.shape_text(g)
+    self.dense_bytes = self.dense_bytes + 4 * g:numel()
+  end
+  T.outside_scope(self.engine.plan, self)
+  self.planned = true
+end
+
+--- Completes the step: every pushed gradient now holds the average over all ranks. [collective]
+function Exchange:finish()
+  local first = not self.planned
+  if first then plan(self) end
+  if self.count ~= #self.shapes then
+    raise(("exchange: %d of %d gradients were pushed in step %d"):format(self.count, #self.shapes, self.step))
+  end
+  local out, input = self.comm:bytes()
+  self.ms.encode, self.ms.exchange, self.ms.decode = 0, 0, 0
+  if first or not self.overlap then
+    for i = #self.shapes, 1, -1 do self.engine.ready(self, i, self.pushed[i]) end
+  end
+  self.engine.finish(self)
+  local out_now, input_now = self.comm:bytes()
+  self.bytes_out, self.bytes_in = out_now - (self.mark_out or out), input_now - (self.mark_in or input)
+  self.mark_out, self.mark_in = nil, nil
+  for i = 1, self.count do self.pushed[i] = nil end
+  self.count = 0
+  self.step = self.step + 1
+end
+
+--- Gives up the pushed gradients of this step, on all ranks alike (a step that is skipped). [collective]
+function Exchange:drop()
+  if self.planned then self.engine.drop(self) end
+  for i in pairs(self.pushed) do self.pushed[i] = nil end
+  self.count = 0
+  self.step = self.step + 1
+end
+
+--- Called by an engine before its first MPI call of a step, so that bytes posted during backward are counted.
+function Exchange:mark()
+  if not self.mark_out then self.mark_out, self.mark_in = self.comm:bytes() end
+end
+
+--- Of the last step: bytes that this rank handed to and took from MPI, what fp32 would be, the compressor's variance,
+--- milliseconds by stage.
+function Exchange:stats()
+  local s = {bytes_out = self.bytes_out, bytes_in = self.bytes_in, dense_bytes = self.dense_bytes,
+    ms = {encode = self.ms.encode, exchange = self.ms.exchange, decode = self.ms.decode}, variance = 0}
+  if self.messages and #self.messages > 0 then s.variance = self.compressor:stats().variance end
+  return s
+end
+
+--- Raises on every rank, naming them, unless all ranks hold the same bits of t. [collective]
+function Exchange:check_replicas(t, what)
+  local crc = f.ffi.new "double[1]"
+  check(C.atomo_tensor_crc(t.h, crc))
+  self.comm:check(("replicas of %s after step %d"):format(what, self.step), ("crc %08x"):format(crc[0]))
+end
+
+return {exchange = new, topologies = topologies}

@@ -1,0 +1,211 @@
+--- The training loop: epochs of steps (step.lua), evaluation, logs, checks; open to hooks. Stages 2 to 10.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local autograd = require "atomo.autograd"
+local new_step = require "atomo.step"
+local new_report = require "atomo.report"
+local C, raise = f.C, f.raise
+
+---@class atomo.TrainOptions
+---@field model table              called with a batch of images, returns logits
+---@field data table               a loader, or {train = loader, test = loader?}
+---@field optimizer atomo.Optimizer
+---@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor)?   default: cross-entropy
+---@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number)|false|nil  fraction of right answers
+---@field schedule (fun(step: integer): number)?   default: the optimizer's lr
+---@field exchange atomo.Exchange?  default: dense over the world
+---@field epochs integer?           default 1
+---@field max_steps integer?        stops after so many steps
+---@field eval_every integer?       epochs between evaluations; 0: never; default 1
+---@field check_replicas boolean|integer|nil  assert that replicas are bit-equal every so many steps (true: 100)
+---@field nonfinite string?         "abort" (default) or "skip" a step with a NaN or Inf
+---@field log string?               JSONL file, appended by rank 0
+---@field quiet boolean?            no progress lines
+---@field settings table?           written into the log's first line
+---@field on_step (fun(info: table))?   after every step, on every rank
+---@field on_epoch (fun(info: table))?  after every epoch, on every rank
+local known = {
+  model = true, data = true, optimizer = true, loss = true, accuracy = true, schedule = true, exchange = true,
+  epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true, quiet = true,
+  settings = true, on_step = true, on_epoch = true,
+}
+local required = {"model", "data", "optimizer"}
+
+local MAX_SKIPS = 10 -- steps in a row that "skip" may leave out before it gives up
+
+local function check_options(o)
+  if type(o) ~= "table" then raise(("train: got a %s, expected a table of options"):format(type(o))) end
+  for key in pairs(o) do
+    if not known[key] then raise(("train: unknown option '%s'"):format(tostring(key))) end
+  end
+  for _, key in ipairs(required) do
+    if o[key] == nil then raise(("train: '%s' is missing"):format(key)) end
+  end
+  if o.nonfinite and o.nonfinite ~= "abort" and o.nonfinite ~= "skip" then
+    raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))
+  end
+end
+
+--- All replicas start from rank 0's parameters and buffers, whatever seeds the scripts used.
+local function same_start(self)
+  self.comm:check("train: number of parameters", #self.optimizer.params)
+  for _, group in ipairs(self.optimizer.groups) do self.comm:bcast(group.flat.value, 0) end
+  for _, b in ipairs(self.buffers) do self.comm:bcast(b, 0) end
+end
+
+--- Running statistics differ between ranks (each sees its own images): replace them by their average.
+local function average_buffers(self)
+  if self.comm.size == 1 then return end
+  for _, b in ipairs(self.buffers) do
+    if b:dtype() == "f32" then
+      self.comm:allreduce(b, "sum")
+      b:mul_(1 / self.comm.size)
+    end
+  end
+end
+
+--- Loss and accuracy over a loader's whole set, all ranks together. [collective]
+local function evaluate(self, loader)
+  average_buffers(self)
+  self.model:eval()
+  local sums = T.zeros(3)
+  local p = sums:data()
+  local loss, right, images = 0, 0, 0
+  autograd.no_grad(function()
+    for batch in loader:epoch(0) do
+      if batch.n > 0 then
+        T.scope(function()
+          local logits = self.model(batch.x)
+          loss = loss + self.loss(logits, batch.y):item() * batch.n
+          right = right + (self.accuracy and self.accuracy(logits, batch.y) or 0) * batch.n
+          images = images + batch.n
+        end)
+      end
+    end
+  end)
+  p[0], p[1], p[2] = loss, right, images
+  self.comm:allreduce(sums, "sum")
+  self.model:train()
+  local result_loss, result_accuracy = p[0] / p[2], p[1] / p[2]
+  sums:free()
+  return result_loss, result_accuracy
+end
+
+local function check_replicas(self)
+  for i, group in ipairs(self.optimizer.groups) do
+    self.exchange:check_replicas(group.flat.value, ("parameter group %d"):format(i))
+  end
+end
+
+--- A step with NaN or Inf on some rank: skipped on all, or the end of the run, by policy.
+local function handle_bad(self, result, lr)
+  self.skipped = self.skipped + 1
+  self.skips_in_row = self.skips_in_row + 1
+  local what = ("step %d: NaN or Inf in the loss or the gradient on %d of %d ranks (lr %g)"):format(
+    self.step, result.bad, self.comm.size, lr)
+  if self.nonfinite == "abort" or self.skips_in_row >= MAX_SKIPS then
+    if result.bad_here then
+      raise(("%s; this is rank %d, its loss is %g. Lower the learning rate, or train with nonfinite = 'skip'"):format(
+        what, self.comm.rank, result.own_loss))
+    end
+    -- The rank that has the number says so and ends the job; the others must not print the same.
+    self.comm:barrier()
+  end
+  self.report:line(what .. ": skipped")
+end
+
+local function run_step(self, batch, epoch, data_ms)
+  local start = C.atomo_time()
+  local lr = self.schedule and self.schedule(self.step) or self.optimizer.lr
+  local result = self.runner:run(batch, lr)
+  if result.bad > 0 then
+    handle_bad(self, result, lr)
+    return
+  end
+  self.skips_in_row = 0
+  local ms = result.ms
+  ms.data = data_ms
+  ms.step = 1e3 * (C.atomo_time() - start) + data_ms
+  local info = {
+    step = self.step, epoch = epoch, loss = result.loss, accuracy = result.accuracy, lr = lr, ms = ms,
+    images = batch.total, images_per_s = batch.total / (ms.step / 1e3), bytes_out = result.stats.bytes_out,
+    bytes_in = result.stats.bytes_in, dense_bytes = result.stats.dense_bytes, variance = result.stats.variance,
+  }
+  self.bytes_out = self.bytes_out + info.bytes_out
+  self.report:step(info)
+  if self.on_step then self.on_step(info) end
+  local every = self.check_every
+  if every and self.step % every == 0 then check_replicas(self) end
+  return info
+end
+
+--- One epoch; returns false when max_steps was reached.
+local function run_epoch(self, epoch)
+  local loss, right, images, go_on = 0, 0, 0, true
+  local mark = C.atomo_time()
+  for batch in self.train_loader:epoch(epoch) do
+    self.step = self.step + 1
+    f.C.atomo_note_step(self.step)
+    local info = run_step(self, batch, epoch, 1e3 * (C.atomo_time() - mark))
+    if info then
+      loss, right, images = loss + info.loss * info.images, right + info.accuracy * info.images, images + info.images
+    end
+    mark = C.atomo_time()
+    if self.max_steps and self.step >= self.max_steps then
+      go_on = false
+      break
+    end
+  end
+  local info = {epoch = epoch, step = self.step, loss = loss / images, accuracy = right / images,
+    bytes_out = self.bytes_out}
+  local last = epoch == self.epochs or not go_on
+  if self.test_loader and self.eval_every > 0 and (epoch % self.eval_every == 0 or last) then
+    info.test_loss, info.test_accuracy = evaluate(self, self.test_loader)
+  end
+  if self.check_every then check_replicas(self) end
+  self.report:epoch(info)
+  if self.on_epoch then self.on_epoch(info) end
+  return go_on, info
+end
+
+local function setup(o)
+  local self = {step = 0, bytes_out = 0, skipped = 0, skips_in_row = 0}
+  for key, value in pairs(o) do self[key] = value end
+  self.train_loader = o.data.train or o.data
+  self.test_loader = o.data.test
+  self.epochs, self.eval_every = o.epochs or 1, o.eval_every or 1
+  self.nonfinite = o.nonfinite or "abort"
+  self.exchange = o.exchange or require("atomo.exchange").exchange {}
+  self.comm = self.exchange.comm
+  if not o.loss then self.loss = require("atomo.functional").cross_entropy end
+  if o.accuracy == nil then self.accuracy = require("atomo.functional").accuracy end
+  if o.check_replicas then self.check_every = o.check_replicas == true and 100 or o.check_replicas end
+  self.buffers = self.model.buffers and self.model:buffers() or {}
+  self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,
+    exchange = self.exchange, comm = self.comm}
+  self.report = new_report {comm = self.comm, log = o.log, quiet = o.quiet, settings = o.settings,
+    epochs = self.epochs, steps = self.train_loader.steps, max_steps = self.max_steps}
+  return self
+end
+
+--- Trains; returns {step, epoch, loss, accuracy, test_loss, test_accuracy, seconds, bytes_out} of the end. [collective]
+---@param o atomo.TrainOptions
+local function train(o)
+  check_options(o)
+  local self = setup(o)
+  same_start(self)
+  self.model:train()
+  self.report:begin()
+  local info
+  for epoch = 1, self.epochs do
+    local go_on
+    go_on, info = run_epoch(self, epoch)
+    if not go_on then break end
+  end
+  info = info or {step = 0, epoch = 0}
+  info.skipped = self.skipped
+  self.report:finish(info)
+  return info
+end
+
+return {train = train}

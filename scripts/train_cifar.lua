@@ -1,0 +1,103 @@
+--- Trains a network on CIFAR (or the built-in synthetic set) over MPI ranks, gradients compressed with ATOMO.
+-- The main job: mpirun -n 2 build/atomo-lua scripts/train_cifar.lua
+local atomo = require "atomo"
+local cli = atomo.cli
+
+local models = {
+  mlp = "models.mlp", lenet = "models.lenet", resnet20 = "models.resnet", resnet18 = "models.resnet",
+  vgg11 = "models.vgg",
+}
+
+local opts = cli.parse {
+  name = "train_cifar.lua",
+  about = "Trains a network on CIFAR-10/100 (--data) or the built-in synthetic set, over MPI ranks.",
+  examples = {
+    "mpirun -n 2 build/atomo-lua scripts/train_cifar.lua",
+    "mpirun -n 4 build/atomo-lua scripts/train_cifar.lua --data cifar-10-batches-bin --model resnet18 " ..
+      "--compress svd:ratio=64,bits=8 --epochs 30",
+    "build/atomo-lua scripts/train_cifar.lua --compress none --log run.jsonl",
+    "build/atomo-lua scripts/train_cifar.lua --compress entry:ratio=16 --max-steps 20 --eval-every 0",
+  },
+  options = {
+    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; none: the synthetic set"},
+    {"model", "choice", "resnet20", "network", choices = {"lenet", "mlp", "resnet18", "resnet20", "vgg11"}},
+    {"epochs", "int", 5, "passes over the training set", min = 1, unit = "epochs"},
+    {"batch", "int", 64, "images of one rank in one step", min = 1, unit = "images"},
+    {"lr", "number", 0.1, "learning rate at the start (after warm-up)", min = 0},
+    {"momentum", "number", 0.9, "of SGD", min = 0, max = 1},
+    {"weight-decay", "number", 5e-4, "of SGD, on all parameters", min = 0},
+    {"nesterov", "flag", false, "Nesterov's momentum"},
+    {"schedule", "choice", "cosine", "learning rate over the run", choices = {"constant", "cosine", "step"}},
+    {"warmup", "int", 0, "steps of linear warm-up", min = 0, unit = "steps"},
+    {"compress", "string", "svd:ratio=16,bits=8", "compressor of the gradients; 'none' is dense"},
+    {"topology", "choice", "auto", "how messages travel", choices = {"auto", "allreduce", "allgather"}},
+    {"overlap", "flag", true, "post dense buckets while backward goes on"},
+    {"augment", "flag", true, "random crop (padding 4) and flip"},
+    {"seed", "int", 0, "of weights, order, augmentation and sampling", min = 0},
+    {"threads", "int", 0, "threads a rank; 0: cores / ranks on this host", min = 0, unit = "threads"},
+    {"train-images", "int", 5000, "size of the synthetic training set", min = 1, unit = "images"},
+    {"log", "string", "", "JSONL file to append a line a step, an epoch and a run to"},
+    {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
+    {"eval-every", "int", 1, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
+    {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
+    {"nonfinite", "choice", "abort", "on NaN or Inf in loss or gradient", choices = {"abort", "skip"}},
+  },
+}
+
+local world = atomo.mpi.world
+
+--- Says something once.
+local function say(...)
+  if world.rank == 0 then print(string.format(...)) end
+end
+
+local function set_threads()
+  local cores, ranks = require("atomo.ffi").C.atomo_num_cores(), world.local_size
+  local threads = opts.threads > 0 and opts.threads or math.max(1, math.floor(cores / ranks))
+  atomo.set_num_threads(threads)
+  if threads * ranks > cores and world.local_rank == 0 then
+    io.stderr:write(("warning: %d ranks of %d threads on %d cores of %s: oversubscribed, expect slow steps\n"):format(
+      ranks, threads, cores, world.hostname))
+  end
+  return threads
+end
+
+local function make_schedule(steps)
+  local s = {lr = opts.lr, warmup = opts.warmup, steps = steps, every = math.max(1, math.ceil(steps / 3))}
+  return atomo.schedule[opts.schedule](s)
+end
+
+local threads = set_threads()
+atomo.manual_seed(opts.seed)
+local data = atomo.data.open(opts.data, opts.data == "" and {train = opts.train_images} or nil)
+local model = require(models[opts.model])[opts.model] {classes = data.classes}
+
+local function loader(set, training)
+  return atomo.data.loader {set = set, batch = training and opts.batch or 250, rank = world.rank, size = world.size,
+    seed = opts.seed, shuffle = training, augment = training and opts.augment and {crop = 4, flip = true} or false,
+    mean = data.mean, std = data.std}
+end
+local train_loader, test_loader = loader(data.train, true), loader(data.test, false)
+
+local exchange = atomo.exchange {compress = opts.compress, topology = opts.topology, overlap = opts.overlap,
+  seed = opts.seed}
+local parameters = 0
+for _, p in ipairs(model:parameters()) do parameters = parameters + p:numel() end
+
+say("%s", cli.echo(opts))
+say("data: %s, %d training and %d test images, %d classes", data.name, data.train.n, data.test.n, data.classes)
+say("model: %s, %d parameters, gradient %.2f MB; compressor %s, topology %s", opts.model, parameters,
+  4 * parameters / 1e6, tostring(exchange.compressor), exchange.topology)
+say("ranks: %d, threads a rank: %d, convolutions: %s", world.size, threads, atomo.nn.conv_engine())
+say("versions: %s", atomo.version_text())
+
+local total = train_loader.steps * opts.epochs
+if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end
+atomo.train {
+  model = model, data = {train = train_loader, test = test_loader}, exchange = exchange,
+  optimizer = atomo.optim.sgd {params = model:parameters(), lr = opts.lr, momentum = opts.momentum,
+    weight_decay = opts.weight_decay, nesterov = opts.nesterov},
+  schedule = make_schedule(total), epochs = opts.epochs, eval_every = opts.eval_every,
+  max_steps = opts.max_steps > 0 and opts.max_steps or nil, check_replicas = opts.check_replicas or nil,
+  nonfinite = opts.nonfinite, log = opts.log ~= "" and opts.log or nil, settings = opts,
+}
