@@ -50,8 +50,8 @@ local function choose_topology(name, compressor)
 end
 
 --- opts: comm (default the world), compress (a spec; default "none"), topology (default: allreduce for "none",
---- allgather for messages), overlap (post a dense bucket as soon as it is full, default true), min_size (elements below which a
---- tensor travels dense, default 1024), seed (of the compressor's random streams).
+--- allgather for messages), overlap (post a dense bucket as soon as it is full, default true), min_size (elements below
+--- which a tensor travels dense, default 1024), seed (of the compressor's random streams).
 local function new(opts)
   opts = opts or {}
   check_options(opts)

@@ -1,0 +1,145 @@
+--- Arithmetic with broadcasting, + - * / ^, elementwise extremes, comparisons.
+-- The backward of broadcasting sums back to the operand's shape.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local K = require "atomo.ops.kernels"
+local func = require("atomo.autograd").func
+local C, raise = f.C, f.raise
+local Tensor, is_tensor = T.Tensor, T.is_tensor
+local binary, scalar, sum_to, mul_to = K.binary, K.scalar, K.sum_to, K.mul_to
+
+local tensor_add = func {
+  name = "add",
+  forward = function(ctx, a, b) return binary(C.ATOMO_ADD, a, b) end,
+  backward = function(ctx, g)
+    local a, b = unpack(ctx.args)
+    return ctx:needs(1) and sum_to(g, a) or nil, ctx:needs(2) and sum_to(g, b) or nil
+  end,
+}
+
+local tensor_sub = func {
+  name = "sub",
+  forward = function(ctx, a, b) return binary(C.ATOMO_SUB, a, b) end,
+  backward = function(ctx, g)
+    local a, b = unpack(ctx.args)
+    local gb = ctx:needs(2) and scalar(C.ATOMO_MUL, sum_to(g, b), -1) or nil
+    return ctx:needs(1) and sum_to(g, a) or nil, gb
+  end,
+}
+
+local tensor_mul = func {
+  name = "mul",
+  forward = function(ctx, a, b)
+    ctx:save(a, b)
+    return binary(C.ATOMO_MUL, a, b)
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    return ctx:needs(1) and mul_to(g, b, a) or nil, ctx:needs(2) and mul_to(g, a, b) or nil
+  end,
+}
+
+local tensor_div = func {
+  name = "div",
+  forward = function(ctx, a, b)
+    ctx:save(a, b)
+    return binary(C.ATOMO_DIV, a, b)
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    local ga = binary(C.ATOMO_DIV, g, b)
+    local gb
+    if ctx:needs(2) then -- -g a / b^2
+      local q = binary(C.ATOMO_DIV, binary(C.ATOMO_MUL, ga, a), b)
+      gb = sum_to(scalar(C.ATOMO_MUL, q, -1), b)
+    end
+    return ctx:needs(1) and sum_to(ga, a) or nil, gb
+  end,
+}
+
+--- Elementwise larger (or smaller): where equal, each gets half, as in PyTorch.
+local function extremum(name, op, wins)
+  return func {
+    name = name,
+    forward = function(ctx, a, b)
+      ctx:save(a, b)
+      return binary(op, a, b)
+    end,
+    backward = function(ctx, g)
+      local a, b = ctx:saved()
+      local half = scalar(C.ATOMO_MUL, binary(C.ATOMO_EQ, a, b), 0.5)
+      local share_a = binary(C.ATOMO_ADD, binary(wins, a, b), half)
+      local share_b = scalar(C.ATOMO_SUB, share_a, 1, true)
+      return ctx:needs(1) and mul_to(g, share_a, a) or nil, ctx:needs(2) and mul_to(g, share_b, b) or nil
+    end,
+  }
+end
+local tensor_max = extremum("maximum", C.ATOMO_MAXIMUM, C.ATOMO_GT)
+local tensor_min = extremum("minimum", C.ATOMO_MINIMUM, C.ATOMO_LT)
+
+--- op(a, s) or op(s, a) with a number s; slope(ctx, g, a, s, reverse) gives the gradient.
+local function scalar_op(name, op, slope)
+  return func {
+    name = name,
+    forward = function(ctx, a, s, reverse)
+      ctx:save(a)
+      return scalar(op, a, s, reverse)
+    end,
+    backward = function(ctx, g)
+      local a = ctx:saved()
+      return slope(g, a, ctx.args[2], ctx.args[3])
+    end,
+  }
+end
+local scalar_add = scalar_op("add", C.ATOMO_ADD, function(g) return g end)
+local scalar_sub = scalar_op("sub", C.ATOMO_SUB, function(g, _, _, reverse)
+  return reverse and scalar(C.ATOMO_MUL, g, -1) or g
+end)
+local scalar_mul = scalar_op("mul", C.ATOMO_MUL, function(g, _, s) return scalar(C.ATOMO_MUL, g, s) end)
+local scalar_div = scalar_op("div", C.ATOMO_DIV, function(g, a, s, reverse)
+  if not reverse then return scalar(C.ATOMO_DIV, g, s) end
+  return scalar(C.ATOMO_MUL, binary(C.ATOMO_DIV, g, binary(C.ATOMO_MUL, a, a)), -s) -- s / a
+end)
+local scalar_pow = scalar_op("pow", C.ATOMO_POW, function(g, a, s, reverse)
+  if reverse then -- s^a
+    return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, g, scalar(C.ATOMO_POW, a, s, true)), math.log(s))
+  end
+  return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_MUL, scalar(C.ATOMO_POW, a, s - 1), s))
+end)
+local scalar_max = scalar_op("maximum", C.ATOMO_MAXIMUM, function(g, a, s)
+  return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_GT, a, s))
+end)
+local scalar_min = scalar_op("minimum", C.ATOMO_MINIMUM, function(g, a, s)
+  return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_LT, a, s))
+end)
+
+local function arithmetic(name, with_tensor, with_scalar)
+  return function(a, b)
+    if is_tensor(a) then
+      if is_tensor(b) then return with_tensor(a, b) end
+      if type(b) == "number" then return with_scalar(a, b, false) end
+    elseif type(a) == "number" and is_tensor(b) then
+      return with_scalar(b, a, true)
+    end
+    raise(("%s: %s and %s, expected tensors or numbers"):format(name, type(a), type(b)))
+  end
+end
+Tensor.__add = arithmetic("add", tensor_add, scalar_add)
+Tensor.__sub = arithmetic("sub", tensor_sub, scalar_sub)
+Tensor.__mul = arithmetic("mul", tensor_mul, scalar_mul)
+Tensor.__div = arithmetic("div", tensor_div, scalar_div)
+Tensor.__pow = arithmetic("pow", function(a, b) return (b * a:log()):exp() end, scalar_pow)
+Tensor.__unm = function(a) return scalar_mul(a, -1, false) end
+Tensor.add, Tensor.sub, Tensor.mul, Tensor.div = Tensor.__add, Tensor.__sub, Tensor.__mul, Tensor.__div
+Tensor.pow, Tensor.neg = Tensor.__pow, Tensor.__unm
+Tensor.maximum = arithmetic("maximum", tensor_max, scalar_max)
+Tensor.minimum = arithmetic("minimum", tensor_min, scalar_min)
+
+for name, op in pairs {eq = C.ATOMO_EQ, ne = C.ATOMO_NE, lt = C.ATOMO_LT, le = C.ATOMO_LE, gt = C.ATOMO_GT,
+  ge = C.ATOMO_GE} do
+  --- Comparison: f32 0 or 1.
+  Tensor[name] = function(a, b)
+    if type(b) == "number" then return scalar(op, a, b) end
+    return binary(op, a, T.expect(b, name .. ": operand"))
+  end
+end

@@ -1,0 +1,92 @@
+--- The raw kernels that operators and their backward passes are made of: no recording, results owned by the caller.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local ffi, C, check = f.ffi, f.C, f.check
+local wrap, out = T.wrap, T.out
+
+local K = {}
+
+function K.unary(op, a)
+  local o = out()
+  check(C.atomo_unary(op, a.h, o))
+  return wrap(o[0])
+end
+
+function K.binary(op, a, b)
+  local o = out()
+  check(C.atomo_binary(op, a.h, b.h, o))
+  return wrap(o[0])
+end
+
+function K.scalar(op, a, s, reverse)
+  local o = out()
+  check(C.atomo_scalar(op, a.h, s, reverse and 1 or 0, o))
+  return wrap(o[0])
+end
+
+--- g summed over what broadcasting had repeated; g itself where shapes agree.
+function K.sum_to(g, like)
+  local same = g.h.ndim == like.h.ndim
+  for d = 0, like.h.ndim - 1 do same = same and g.h.shape[d] == like.h.shape[d] end
+  if same then return g end
+  local o = out()
+  check(C.atomo_sum_to(g.h, like.h, o))
+  return wrap(o[0])
+end
+
+--- a * b summed to like's shape; the product is freed.
+function K.mul_to(a, b, like)
+  local p = K.binary(C.ATOMO_MUL, a, b)
+  local s = K.sum_to(p, like)
+  if s ~= p then p:free() end
+  return s
+end
+
+local dims8 = ffi.typeof "double[8]"
+K.dims8 = dims8
+
+--- A view of t's storage; stride and offset (from t's first element) in elements.
+function K.make_view(t, shape, stride, offset, n)
+  local o = out()
+  check(C.atomo_tensor_view(t.h, n, shape, stride, offset, o))
+  return wrap(o[0])
+end
+
+--- The elements of a contiguous tensor with other sizes.
+function K.view_as(t, sizes)
+  local shape, stride, s = dims8(), dims8(), 1
+  for i = #sizes, 1, -1 do
+    shape[i - 1], stride[i - 1] = sizes[i], s
+    s = s * sizes[i]
+  end
+  return K.make_view(t, shape, stride, 0, #sizes)
+end
+
+--- length elements of dimension d (0-based) from start; drop leaves the dimension out.
+function K.narrow_view(t, d, start, length, drop)
+  local h, shape, stride, n = t.h, dims8(), dims8(), 0
+  for i = 0, h.ndim - 1 do
+    if not (drop and i == d) then
+      shape[n], stride[n] = i == d and length or h.shape[i], h.stride[i]
+      n = n + 1
+    end
+  end
+  return K.make_view(t, shape, stride, start * h.stride[d], n)
+end
+
+function K.product(a, b)
+  local o = out()
+  check(C.atomo_matmul(a.h, b.h, 0, o))
+  return wrap(o[0])
+end
+
+--- Last two dimensions swapped, as a view.
+function K.flipped(t)
+  local h, shape, stride = t.h, dims8(), dims8()
+  for d = 0, h.ndim - 1 do shape[d], stride[d] = h.shape[d], h.stride[d] end
+  local m, n = h.ndim - 2, h.ndim - 1
+  shape[m], shape[n], stride[m], stride[n] = shape[n], shape[m], stride[n], stride[m]
+  return K.make_view(t, shape, stride, 0, h.ndim)
+end
+
+return K

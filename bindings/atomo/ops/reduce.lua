@@ -1,0 +1,130 @@
+--- Reductions: sum, mean, max, min, argmax, argmin, dot, norm.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local K = require "atomo.ops.kernels"
+local func = require("atomo.autograd").func
+local ffi, C, check = f.ffi, f.C, f.check
+local Tensor, wrap, out, dimension = T.Tensor, T.wrap, T.out, T.dimension
+local unary, binary, scalar, view_as = K.unary, K.binary, K.scalar, K.view_as
+
+local function reduce(op, t, d, keepdim)
+  local o = out()
+  check(C.atomo_reduce(op, t.h, d, keepdim and 1 or 0, o))
+  return wrap(o[0])
+end
+
+--- g (reduced over d, kept or not) seen as broadcastable to t.
+local function keep_dims(g, t, d)
+  local sizes = t:shape()
+  if d < 0 then
+    for i = 1, #sizes do sizes[i] = 1 end
+  else
+    sizes[d + 1] = 1
+  end
+  return view_as(g:is_contiguous() and g or g:contiguous(), sizes)
+end
+
+local function summing(name, op)
+  local apply = func {
+    name = name,
+    forward = function(ctx, t, d, keepdim) return reduce(op, t, d, keepdim) end,
+    backward = function(ctx, g)
+      local t, d = ctx.args[1], ctx.args[2]
+      local gt = T.empty_like(t)
+      check(C.atomo_copy(gt.h, keep_dims(g, t, d).h))
+      if op == C.ATOMO_MEAN then gt:mul_((d < 0 and 1 or t.h.numel / t.h.shape[d]) / t.h.numel) end
+      return gt
+    end,
+  }
+  Tensor[name] = function(self, dim, keepdim)
+    return apply(self, dim and dimension(self, dim, name) or -1, keepdim)
+  end
+end
+summing("sum", C.ATOMO_SUM)
+summing("mean", C.ATOMO_MEAN)
+
+local function extreme(name, op, arg_op)
+  local apply = func {
+    name = name,
+    forward = function(ctx, t, d, keepdim)
+      local index = reduce(arg_op, t, d, keepdim)
+      ctx.index = index:detach()
+      return reduce(op, t, d, keepdim), scalar(C.ATOMO_ADD, index, 1)
+    end,
+    backward = function(ctx, g)
+      local t, d = ctx.args[1], ctx.args[2]
+      local gt = T.zeros_like(t)
+      local p, q, k = gt:data(), g:contiguous():data(), ctx.index:data()
+      local n = d < 0 and t.h.numel or t.h.shape[d]
+      local inner = 1
+      if d >= 0 then
+        for i = d + 1, t.h.ndim - 1 do inner = inner * t.h.shape[i] end
+      end
+      for r = 0, g.h.numel - 1 do
+        local o, i = math.floor(r / inner), r % inner
+        p[(o * n + k[r]) * inner + i] = q[r]
+      end
+      return gt
+    end,
+  }
+  --- Without dim the extreme as a scalar; with dim values and 1-based indices.
+  Tensor[name] = function(self, dim, keepdim)
+    local values, index = apply(self, dim and dimension(self, dim, name) or -1, keepdim)
+    if dim then return values, index end
+    return values
+  end
+  Tensor["arg" .. name] = function(self, dim, keepdim)
+    return scalar(C.ATOMO_ADD, reduce(arg_op, self, dim and dimension(self, dim, "arg" .. name) or -1, keepdim), 1)
+  end
+end
+extreme("max", C.ATOMO_MAX_OF, C.ATOMO_ARGMAX)
+extreme("min", C.ATOMO_MIN_OF, C.ATOMO_ARGMIN)
+
+local result = ffi.new "double[1]"
+
+--- Inner product as a Lua number, accumulated in double; outside the graph.
+function Tensor:dot_value(u)
+  check(C.atomo_dot(self.h, T.expect(u, "dot: operand").h, result))
+  return result[0]
+end
+
+--- Norm as a Lua number, accumulated in double; outside the graph. p: 2 (default), 1, any above 0, or math.huge.
+function Tensor:norm_value(p)
+  check(C.atomo_norm(self.h, p or 2, result))
+  return result[0]
+end
+
+Tensor.dot = func {
+  name = "dot",
+  forward = function(ctx, a, b)
+    ctx:save(a, b)
+    return T.full({}, a:dot_value(b))
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    local s = g:item()
+    return ctx:needs(1) and scalar(C.ATOMO_MUL, b, s) or nil, ctx:needs(2) and scalar(C.ATOMO_MUL, a, s) or nil
+  end,
+}
+
+--- p-norm of all elements (p = 2 unless given), a scalar tensor.
+Tensor.norm = func {
+  name = "norm",
+  forward = function(ctx, t, p)
+    ctx:save(t)
+    ctx.value = t:norm_value(p)
+    return T.full({}, ctx.value)
+  end,
+  backward = function(ctx, g)
+    local t, p, n = ctx:saved(), ctx.args[2] or 2, ctx.value
+    local s = g:item()
+    if n == 0 then return T.zeros_like(t) end
+    if p == 2 then return scalar(C.ATOMO_MUL, t, s / n) end
+    if p == math.huge then
+      local hit = scalar(C.ATOMO_EQ, unary(C.ATOMO_ABS, t), n)
+      return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, hit, unary(C.ATOMO_SIGN, t)), s / hit:dot_value(hit))
+    end
+    local power = scalar(C.ATOMO_POW, unary(C.ATOMO_ABS, t), p - 1)
+    return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, power, unary(C.ATOMO_SIGN, t)), s * n ^ (1 - p))
+  end,
+}

@@ -1,0 +1,151 @@
+--- The Tensor class: a table whose `h` is the C handle (autograd keeps requires_grad, grad, node beside it), who owns
+-- its native memory, and when that is given back: by :free(), at the end of an atomo.scope, or by the collector.
+local f = require "atomo.ffi"
+local ffi, C, raise = f.ffi, f.C, f.raise
+
+---@class atomo.Tensor
+---@field h ffi.cdata*        handle (atomo_tensor *)
+---@field requires_grad boolean?
+---@field grad atomo.Tensor?
+local Tensor = {}
+Tensor.__index = Tensor
+
+local T = {Tensor = Tensor}
+
+T.dtypes = {f32 = C.ATOMO_F32, i32 = C.ATOMO_I32, u8 = C.ATOMO_U8}
+T.dtype_names = {[C.ATOMO_F32] = "f32", [C.ATOMO_I32] = "i32", [C.ATOMO_U8] = "u8"}
+T.pointer_types = {f32 = ffi.typeof "float *", i32 = ffi.typeof "int32_t *", u8 = ffi.typeof "uint8_t *"}
+local slot_type = ffi.typeof "atomo_tensor *[1]"
+-- A freed tensor raises on any use, its handle included.
+local Freed = {
+  __index = function(_, key)
+    raise(("tensor: '%s' of a tensor that was freed (by :free() or at the end of its atomo.scope; t:keep() saves it)")
+      :format(tostring(key)))
+  end,
+  __tostring = function() return "[freed tensor]" end,
+}
+
+local scope           -- the innermost atomo.scope's list of tensors, or nil
+local wraps = 0       -- since the last poll of native memory
+local soft_limit = 1e9 -- bytes alive above which the Lua collector is asked to find dead tensors
+local mem = ffi.new "atomo_mem"
+
+--- LuaJIT's collector sees none of a tensor's native bytes: collect when they pass a limit.
+local function poll_memory()
+  wraps = 0
+  C.atomo_mem_stats(mem)
+  if mem.live > soft_limit then
+    collectgarbage()
+    C.atomo_mem_stats(mem)
+    soft_limit = math.max(1e9, 1.5 * mem.live)
+  end
+end
+
+--- Owns a new handle. Inside atomo.scope the tensor is freed when the scope ends.
+function T.wrap(h)
+  local t = setmetatable({h = ffi.gc(h, C.atomo_tensor_free)}, Tensor)
+  if scope then
+    scope[#scope + 1] = t
+  else
+    wraps = wraps + 1
+    if wraps >= 64 then poll_memory() end
+  end
+  return t
+end
+
+local slots, depth = {}, 0
+for i = 1, 16 do slots[i] = slot_type() end
+--- A cleared `atomo_tensor *[1]` to pass as `out` (16 in turn: take what C put there before using many more).
+function T.out()
+  depth = depth % 16 + 1
+  local s = slots[depth]
+  s[0] = nil
+  return s
+end
+
+--- Releases the native memory now; any later use raises.
+function Tensor:free()
+  local h = rawget(self, "h")
+  if h then
+    C.atomo_tensor_free(ffi.gc(h, nil))
+    self.h, self.grad, self.node = nil, nil, nil
+    setmetatable(self, Freed)
+  end
+end
+Freed.free = function() end
+
+--- Saves the tensor from the end of the enclosing atomo.scope.
+function Tensor:keep()
+  self.kept = true
+  return self
+end
+
+local function leave(saved, mine, ...)
+  scope = saved
+  for i = 1, select("#", ...) do
+    local v = select(i, ...)
+    if type(v) == "table" and getmetatable(v) == Tensor then
+      v.passed = true
+      if saved then saved[#saved + 1] = v end
+    end
+  end
+  for i = 1, #mine do
+    local t = mine[i]
+    if getmetatable(t) == Tensor then
+      if t.passed then t.passed = nil
+      elseif t.kept then t.kept = nil
+      else t:free() end
+    end
+  end
+  return ...
+end
+
+--- Runs fn and frees every tensor made inside, but for those it returns and those that were :keep()t.
+-- The training loop runs each step in one: native memory is reused at once, whatever the collector does.
+function T.scope(fn, ...)
+  local saved, mine = scope, {}
+  scope = mine
+  local function finish(ok, ...)
+    if not ok then
+      leave(saved, mine)
+      error((...), 0)
+    end
+    return leave(saved, mine, ...)
+  end
+  return finish(pcall(fn, ...))
+end
+
+--- Runs fn outside any scope: what it makes lives until collected (parameters, optimizer state, caches).
+function T.outside_scope(fn, ...)
+  local saved = scope
+  scope = nil
+  local function finish(ok, ...)
+    scope = saved
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return finish(pcall(fn, ...))
+end
+
+function T.is_tensor(v) return type(v) == "table" and getmetatable(v) == Tensor end
+local is_tensor = T.is_tensor
+
+--- Raises unless v is a tensor (of that dtype): "conv2d: weight is a number, expected a tensor".
+function T.expect(v, what, dtype)
+  if not is_tensor(v) then
+    raise(("%s is %s, expected a tensor"):format(what, v == nil and "missing" or "a " .. type(v)))
+  end
+  if dtype and v.h.dtype ~= T.dtypes[dtype] then
+    raise(("%s is %s, expected %s"):format(what, v:dtype(), dtype))
+  end
+  return v
+end
+
+--- Native memory in bytes: live, pooled, peak; system_allocs counts calls into malloc so far.
+function T.mem()
+  C.atomo_mem_stats(mem)
+  return {live = mem.live, pooled = mem.pooled, peak = mem.peak, system_allocs = mem.system_allocs,
+    live_blocks = mem.live_blocks}
+end
+
+return T

@@ -1,0 +1,106 @@
+--- Changing tensors in place, converting, copying. Names end in _ where the tensor itself changes, as in PyTorch.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor.core"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+local Tensor, wrap, out = T.Tensor, T.wrap, T.out
+
+--- Raises where a change in place would break the graph that backward needs.
+local function changing(t, what)
+  if t.requires_grad and T.recording() then
+    raise(what .. ": a tensor that requires a gradient cannot be changed in place while recording; use atomo.no_grad")
+  end
+  C.atomo_tensor_touch(t.h)
+end
+T.changing = changing
+T.recording = function() return false end -- autograd replaces it
+
+function Tensor:fill_(v)
+  changing(self, "fill_")
+  check(C.atomo_fill(self.h, v))
+  return self
+end
+function Tensor:zero_() return self:fill_(0) end
+
+--- Copies u (broadcast, converted) into this tensor.
+function Tensor:copy_(u)
+  if type(u) == "number" then return self:fill_(u) end
+  T.expect(u, "copy_: source")
+  changing(self, "copy_")
+  check(C.atomo_copy(self.h, u.h))
+  return self
+end
+
+--- self += alpha * x
+function Tensor:axpy_(alpha, x)
+  T.expect(x, "axpy_: x")
+  changing(self, "axpy_")
+  check(C.atomo_axpy(self.h, alpha, x.h))
+  return self
+end
+
+local function in_place(name, op)
+  Tensor[name] = function(self, u)
+    changing(self, name)
+    local direct = self:is_contiguous()
+    local o = out()
+    if direct then o[0] = self.h end
+    if type(u) == "number" then
+      check(C.atomo_scalar(op, self.h, u, 0, o))
+    else
+      T.expect(u, name .. ": operand")
+      check(C.atomo_binary(op, self.h, u.h, o))
+    end
+    if not direct then
+      local result = wrap(o[0])
+      check(C.atomo_copy(self.h, result.h))
+      result:free()
+    end
+    return self
+  end
+end
+in_place("add_", C.ATOMO_ADD)
+in_place("sub_", C.ATOMO_SUB)
+in_place("mul_", C.ATOMO_MUL)
+in_place("div_", C.ATOMO_DIV)
+in_place("pow_", C.ATOMO_POW)
+in_place("maximum_", C.ATOMO_MAXIMUM)
+in_place("minimum_", C.ATOMO_MINIMUM)
+
+function Tensor:uniform_(lo, hi)
+  changing(self, "uniform_")
+  check(C.atomo_fill_uniform(self.h, lo or 0, hi or 1))
+  return self
+end
+
+function Tensor:normal_(mean, std)
+  changing(self, "normal_")
+  check(C.atomo_fill_normal(self.h, mean or 0, std or 1))
+  return self
+end
+
+--- The same elements as another dtype; itself where it already is (unless `always`).
+function Tensor:to(dtype, always)
+  local d = T.dtype_of(dtype, "to")
+  if d == self.h.dtype and not always then return self end
+  local t = T.create(self.h.shape, self.h.ndim, d)
+  check(C.atomo_copy(t.h, self.h))
+  return t
+end
+function Tensor:float() return self:to "f32" end
+function Tensor:int() return self:to "i32" end
+
+--- A view of the same elements outside the graph.
+function Tensor:detach()
+  local o = out()
+  check(C.atomo_tensor_view(self.h, self.h.ndim, self.h.shape, self.h.stride, 0, o))
+  return wrap(o[0])
+end
+
+--- Number of NaN and Inf entries.
+function Tensor:count_nonfinite()
+  local count, first = ffi.new "double[1]", ffi.new "double[1]"
+  check(C.atomo_count_nonfinite(self.h, count, first))
+  return count[0], first[0] >= 0 and first[0] + 1 or nil
+end
+
+return T

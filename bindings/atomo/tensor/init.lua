@@ -1,0 +1,11 @@
+--- Tensors: strided views of native memory. f32 by default, i32 for labels and indices, u8 for images and bytes.
+-- Row-major; indices and dimensions are 1-based; images are N,H,W,C. Operators with gradients are in atomo.ops.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor.core"
+for _, part in ipairs {"make", "look", "fill", "print"} do require("atomo.tensor." .. part) end
+
+--- Threads of every kernel of this process.
+function T.set_num_threads(n) f.check(f.C.atomo_set_num_threads(n)) end
+function T.num_threads() return f.C.atomo_num_threads() end
+
+return T

@@ -1,0 +1,113 @@
+--- Looking at tensors: shapes, elements, pointers.
+-- Indices and dimensions are 1-based, negative dimensions count from the end.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor.core"
+local ffi, C, raise = f.ffi, f.C, f.raise
+local Tensor, is_tensor, pointer_types = T.Tensor, T.is_tensor, T.pointer_types
+
+function Tensor:dim() return self.h.ndim end
+function Tensor:numel() return self.h.numel end
+function Tensor:dtype() return T.dtype_names[self.h.dtype] end
+function Tensor:is_contiguous() return C.atomo_tensor_is_contiguous(self.h) == 1 end
+
+---@return number[]
+function Tensor:shape()
+  local s, h = {}, self.h
+  for i = 1, h.ndim do s[i] = h.shape[i - 1] end
+  return s
+end
+
+--- 0-based dimension of a 1-based (or negative) one.
+local function dimension(t, d, what)
+  local n = t.h.ndim
+  if type(d) ~= "number" or d % 1 ~= 0 or d == 0 or d > n or d < -n then
+    raise(("%s: dimension %s of a tensor with %d (1 to %d, or -%d to -1)"):format(what, tostring(d), n, n, n))
+  end
+  return d < 0 and n + d or d - 1
+end
+T.dimension = dimension
+
+---@param i integer dimension
+function Tensor:size(i)
+  if i == nil then return self:shape() end
+  return self.h.shape[dimension(self, i, "size")]
+end
+
+--- "[2,3]"
+function T.shape_text(t)
+  return "[" .. table.concat(is_tensor(t) and t:shape() or t, ",") .. "]"
+end
+local shape_text = T.shape_text
+
+--- Pointer to the elements (float *, int32_t *, uint8_t *), 0-based, for tight loops. The tensor must be contiguous
+--- and must outlive the pointer.
+function Tensor:data()
+  if not self:is_contiguous() then
+    raise(("data: tensor %s is not contiguous, call :contiguous() first"):format(shape_text(self)))
+  end
+  return ffi.cast(pointer_types[self:dtype()], self.h.data)
+end
+
+local function offset_of(t, what, ...)
+  local h, n = t.h, select("#", ...)
+  if n ~= h.ndim then
+    raise(("%s: %d indices for a tensor of %d dimensions"):format(what, n, h.ndim))
+  end
+  local at = 0
+  for d = 0, n - 1 do
+    local i = select(d + 1, ...)
+    if type(i) ~= "number" or i % 1 ~= 0 or i < 1 or i > h.shape[d] then
+      raise(("%s: index %s in dimension %d, expected 1 to %d"):format(what, tostring(i), d + 1, h.shape[d]))
+    end
+    at = at + (i - 1) * h.stride[d]
+  end
+  return at
+end
+
+function Tensor:get(...)
+  local at = offset_of(self, "get", ...)
+  return ffi.cast(pointer_types[self:dtype()], self.h.data)[at]
+end
+
+--- t:set(i, j, value)
+function Tensor:set(...)
+  local n = select("#", ...)
+  local value = select(n, ...)
+  if type(value) ~= "number" then raise(("set: value is a %s, expected a number"):format(type(value))) end
+  local index = {...}
+  local at = offset_of(self, "set", unpack(index, 1, n - 1))
+  ffi.cast(pointer_types[self:dtype()], self.h.data)[at] = value
+  C.atomo_tensor_touch(self.h)
+  return self
+end
+
+--- The value of a tensor with one element.
+function Tensor:item()
+  if self.h.numel ~= 1 then
+    raise(("item: tensor %s has %d elements, expected 1"):format(shape_text(self), self.h.numel))
+  end
+  return ffi.cast(pointer_types[self:dtype()], self.h.data)[0]
+end
+
+function Tensor:totable()
+  local c = self:is_contiguous() and self or self:detach():contiguous()
+  local p, at, shape = c:data(), 0, self:shape()
+  local function level(d)
+    if d > #shape then
+      at = at + 1
+      return p[at - 1]
+    end
+    local row = {}
+    for i = 1, shape[d] do row[i] = level(d + 1) end
+    return row
+  end
+  return level(1)
+end
+
+--- The elements' bytes as a Lua string (row-major).
+function Tensor:bytes()
+  local c = self:is_contiguous() and self or self:detach():contiguous()
+  return ffi.string(c.h.data, c.h.numel * (c:dtype() == "u8" and 1 or 4))
+end
+
+return T

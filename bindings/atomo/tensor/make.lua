@@ -1,0 +1,136 @@
+--- Making tensors: empty, zeros, ones, full, arange, rand, randn, from tables.
+-- Shapes come as (3, 4) or ({3, 4}), and with a dtype: (3, 4, "i32").
+local f = require "atomo.ffi"
+local T = require "atomo.tensor.core"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+local is_tensor, wrap, out, dtypes = T.is_tensor, T.wrap, T.out, T.dtypes
+
+local dims8 = ffi.typeof "double[8]"
+
+function T.dtype_of(name, what)
+  local d = dtypes[name or "f32"]
+  if not d then raise(("%s: unknown dtype '%s', expected f32, i32 or u8"):format(what, tostring(name))) end
+  return d
+end
+
+--- Reads (3, 4), (3, 4, "i32"), ({3, 4}) or ({3, 4}, "i32") into a C shape.
+local function shape_of(what, ...)
+  local first = ...
+  local sizes, dtype
+  if type(first) == "table" then
+    sizes, dtype = first, select(2, ...)
+  else
+    sizes = {...}
+    if type(sizes[#sizes]) == "string" then dtype = table.remove(sizes) end
+  end
+  if type(dtype) == "table" then dtype = dtype.dtype end
+  local c = dims8()
+  if #sizes > 8 then raise(("%s: %d dimensions, at most 8"):format(what, #sizes)) end
+  for i = 1, #sizes do
+    local n = sizes[i]
+    if type(n) ~= "number" or n < 0 or n % 1 ~= 0 then
+      raise(("%s: size %s in dimension %d, expected a whole number >= 0"):format(what, tostring(n), i))
+    end
+    c[i - 1] = n
+  end
+  return c, #sizes, T.dtype_of(dtype, what)
+end
+
+function T.create(shape, ndim, dtype)
+  local o = out()
+  local status = C.atomo_tensor_new(dtype, ndim, shape, o)
+  if status == -4 then -- ENOMEM: dead tensors may hold what is wanted
+    collectgarbage()
+    C.atomo_mem_trim()
+    status = C.atomo_tensor_new(dtype, ndim, shape, o)
+  end
+  check(status)
+  return wrap(o[0])
+end
+
+--- An uninitialised tensor: T.empty(3, 4), T.empty({3, 4}, "i32").
+function T.empty(...) return T.create(shape_of("empty", ...)) end
+
+function T.zeros(...) return T.create(shape_of("zeros", ...)):zero_() end
+function T.ones(...) return T.create(shape_of("ones", ...)):fill_(1) end
+
+---@param shape number[]
+---@param value number
+---@param dtype string?
+function T.full(shape, value, dtype)
+  return T.create(shape_of("full", shape, dtype)):fill_(value)
+end
+
+--- 0, 1, ..., n-1, or from start to below stop by step, as Python's range.
+function T.arange(start, stop, step)
+  if not stop then start, stop = 0, start end
+  step = step or 1
+  if step == 0 then raise "arange: step is 0" end
+  local n = math.max(0, math.ceil((stop - start) / step))
+  local t = T.empty(n)
+  local p = t:data()
+  for i = 0, n - 1 do p[i] = start + i * step end
+  return t
+end
+
+function T.rand(...)
+  local t = T.create(shape_of("rand", ...))
+  check(C.atomo_fill_uniform(t.h, 0, 1))
+  return t
+end
+
+function T.randn(...)
+  local t = T.create(shape_of("randn", ...))
+  check(C.atomo_fill_normal(t.h, 0, 1))
+  return t
+end
+
+--- Restarts every random stream of this process: rand, randn, initialisation, math.random.
+function T.manual_seed(seed)
+  if type(seed) ~= "number" or seed < 0 or seed > 2 ^ 53 or seed % 1 ~= 0 then
+    raise(("manual_seed: seed is %s, expected a whole number from 0 to 2^53"):format(tostring(seed)))
+  end
+  C.atomo_manual_seed(seed)
+end
+
+local function nested_shape(v, shape, level)
+  if type(v) ~= "table" then return shape end
+  shape[level] = #v
+  if #v > 0 then nested_shape(v[1], shape, level + 1) end
+  return shape
+end
+
+local function fill_nested(v, shape, level, p, at)
+  if level > #shape then
+    if type(v) == "boolean" then v = v and 1 or 0 end
+    if type(v) ~= "number" then
+      raise(("tensor: element %d is a %s, expected a number"):format(at + 1, type(v)))
+    end
+    p[at] = v
+    return at + 1
+  end
+  if type(v) ~= "table" or #v ~= shape[level] then
+    raise(("tensor: ragged table: a row of dimension %d has %s entries, the first has %d"):format(
+      level, type(v) == "table" and #v or "no", shape[level]))
+  end
+  for i = 1, #v do at = fill_nested(v[i], shape, level + 1, p, at) end
+  return at
+end
+
+--- From a (nested) table of numbers, a number, or another tensor (a copy): atomo.tensor({{1,2},{3,4}}, "i32").
+function T.tensor(value, dtype)
+  if is_tensor(value) then return value:to(dtype or value:dtype(), true) end
+  if type(value) ~= "table" and type(value) ~= "number" then
+    raise(("tensor: got a %s, expected a table of numbers, a number or a tensor"):format(type(value)))
+  end
+  local shape = nested_shape(value, {}, 1)
+  local t = T.empty(shape, dtype)
+  fill_nested(value, shape, 1, t:data(), 0)
+  return t
+end
+
+--- A tensor of the same shape and dtype, uninitialised.
+function T.empty_like(t) return T.create(t.h.shape, t.h.ndim, t.h.dtype) end
+function T.zeros_like(t) return T.empty_like(t):zero_() end
+
+return T
