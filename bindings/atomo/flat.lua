@@ -33,12 +33,13 @@ end
 local function flatten(params)
   return T.outside_scope(function()
     local self = setmetatable({params = params, offset = {}}, Flat)
-    local n = 0
+    local n, seen = 0, {}
     for i, p in ipairs(params) do
       if not (T.is_tensor(p) and p.requires_grad and not p.node) then
         raise(("parameter %d is no parameter: make it with atomo.param"):format(i))
       end
-      if p.flat then raise(("parameter %d is listed twice, or belongs to another optimizer"):format(i)) end
+      if p.flat or seen[p] then raise(("parameter %d is listed twice, or belongs to another optimizer"):format(i)) end
+      seen[p] = true
       self.offset[i] = n
       n = n + math.ceil(p:numel() / ALIGN) * ALIGN
     end

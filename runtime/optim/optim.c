@@ -66,12 +66,12 @@ int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, dou
 }
 
 typedef struct adam_options {
-    float step_size, beta1, beta2, eps, decay, shrink, root; /* root = sqrt(1 - beta2^t) */
+    float step_size, beta1, beta2, rest1, rest2, eps, decay, shrink, root; /* rest = 1 - beta, root = sqrt(1 - beta2^t) */
 } adam_options;
 
 ATOMO_CLONES static void adam(float *p, const float *g, float *m, float *v, int64_t n, const adam_options *o)
 {
-    const float b1 = o->beta1, b2 = o->beta2, c1 = 1 - o->beta1, c2 = 1 - o->beta2;
+    const float b1 = o->beta1, b2 = o->beta2, c1 = o->rest1, c2 = o->rest2;
     for (int64_t i = 0; i < n; i++) {
         float w = o->shrink * p[i], d = g[i] + o->decay * p[i];
         m[i] = b1 * m[i] + c1 * d;
@@ -89,6 +89,8 @@ int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, at
     adam_options o = {.step_size = (float)(lr / (1 - pow(beta1, step))),
                       .beta1 = (float)beta1,
                       .beta2 = (float)beta2,
+                      .rest1 = (float)(1 - beta1), /* in double: 1 - 0.999f is off by 1e-5 */
+                      .rest2 = (float)(1 - beta2),
                       .eps = (float)eps,
                       .decay = decoupled ? 0 : (float)weight_decay,
                       .shrink = decoupled ? (float)(1 - lr * weight_decay) : 1,
