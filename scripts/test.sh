@@ -145,7 +145,7 @@ step_unit() {
   check_built release build || return 0
   for program in "$root/$1"/tests/test_*; do
     if [ ! -x "$program" ] || [ -d "$program" ]; then continue; fi
-    suite "$1 ${program##*/}" 120 env ASAN_OPTIONS="detect_leaks=$leaks" LSAN_OPTIONS="suppressions=$root/tests/lsan.supp:print_suppressions=0" \
+    suite "$1 ${program##*/}" 120 env ASAN_OPTIONS="detect_leaks=$leaks:allocator_may_return_null=1" LSAN_OPTIONS="suppressions=$root/tests/lsan.supp:print_suppressions=0" \
       UBSAN_OPTIONS=print_stacktrace=1 "$program"
   done
 }
@@ -153,14 +153,14 @@ step_unit() {
 step_specs() {
   check_built release build || return 0
   if ! has_specs tests/spec; then skip "$1 specs" "there are none"; return 0; fi
-  suite "$1 specs" 900 env ASAN_OPTIONS=detect_leaks=0 "$root/$1/atomo-lua" test tests/spec
+  suite "$1 specs" 900 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$root/$1/atomo-lua" test tests/spec
 }
 
 step_mpi() {
   check_built release build || return 0
   if ! has_specs tests/mpi; then skip "$1 mpi specs" "there are none"; return 0; fi
   for ranks in 1 2 3 4; do
-    suite "$1 mpi specs, $ranks ranks" 300 env ASAN_OPTIONS=detect_leaks=0 OMPI_MCA_hwloc_base_binding_policy=none \
+    suite "$1 mpi specs, $ranks ranks" 300 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
       sh scripts/mpirun.sh -n "$ranks" "$root/$1/atomo-lua" test tests/mpi
   done
 }
@@ -181,7 +181,7 @@ step_fuzz() {
     kept=$root/tests/fuzz/corpus/${name#fuzz_} new=$root/build/fuzz/corpus/$name
     mkdir -p "$new"
     [ -d "$kept" ] || kept=
-    check "$name, $fuzz_seconds s" $((fuzz_seconds + 120)) env ASAN_OPTIONS=detect_leaks=0 "$program" -max_total_time="$fuzz_seconds" \
+    check "$name, $fuzz_seconds s" $((fuzz_seconds + 120)) env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$program" -max_total_time="$fuzz_seconds" \
       -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$logs/$name-" "$new" ${kept:+"$kept"}
     sed -n 's/^stat::number_of_executed_units: */    executions: /p' "$log"
   done

@@ -27,6 +27,7 @@
 #endif
 
 enum { ALIGN = 64, STEPS = 8, CLASSES = 64 * STEPS };
+#define MOST ((uint64_t)1 << 46) /* bytes of one block: 64 TiB */
 
 typedef struct block { /* lives in the ALIGN bytes before the payload */
     struct block *next;
@@ -73,7 +74,7 @@ static bool fail_now(void)
 int atomo__alloc(void **out, size_t nbytes)
 {
     *out = NULL;
-    ATOMO_REQUIRE(nbytes <= (size_t)PTRDIFF_MAX / 2, ATOMO_ELIMIT, "alloc: %zu bytes is more than any machine has", nbytes);
+    ATOMO_REQUIRE((uint64_t)nbytes <= MOST, ATOMO_ELIMIT, "alloc: %zu bytes is more than any machine has", nbytes);
     size_t capacity;
     int cls = size_class(nbytes, &capacity);
     pthread_mutex_lock(&lock);
