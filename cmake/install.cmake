@@ -12,7 +12,7 @@ file(RELATIVE_PATH lua_to_lib /${lua_dir} /${CMAKE_INSTALL_LIBDIR})
 file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/atomo_where.lua CONTENT
 "-- Written by the build: the library, relative to the folder of this file.
 return \"${lua_to_lib}/${CMAKE_SHARED_LIBRARY_PREFIX}atomo${CMAKE_SHARED_LIBRARY_SUFFIX}\"
-")
+" @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/generated/atomo_where.lua DESTINATION ${lua_dir})
 
 file(RELATIVE_PATH pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
@@ -25,5 +25,5 @@ Description: communication-efficient training: tensors, layers, MPI and ATOMO gr
 Version: ${PROJECT_VERSION}
 Libs: -L\${libdir} -latomo
 Cflags: -I\${includedir}
-")
+" @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/generated/atomo.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
