@@ -1,12 +1,23 @@
-# cmake --install: bin/atomo-lua, lib/libatomo.so, share/lua/5.1/{atomo,models}, include/atomo.h, atomo.pc.
+# cmake --install: bin/atomo-lua, lib/libatomo.so, share/lua/5.1/{atomo,models}, share/atomo/scripts, include/atomo.h, atomo.pc.
+# Everything finds everything else by relative paths, so an installed tree may be moved.
 set(lua_dir ${CMAKE_INSTALL_DATADIR}/lua/5.1)
 install(TARGETS atomo atomo-lua)
 install(FILES runtime/atomo.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY bindings/atomo models DESTINATION ${lua_dir} FILES_MATCHING PATTERN "*.lua")
 install(FILES ${PROJECT_BINARY_DIR}/lua/atomo_cdef.lua DESTINATION ${lua_dir})
 install(DIRECTORY scripts/ DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo/scripts FILES_MATCHING PATTERN "*.lua")
+
+# For a stock luajit: where the library is, seen from the modules' folder.
+file(RELATIVE_PATH lua_to_lib /${lua_dir} /${CMAKE_INSTALL_LIBDIR})
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/atomo_where.lua CONTENT
+"-- Written by the build: the library, relative to the folder of this file.
+return \"${lua_to_lib}/${CMAKE_SHARED_LIBRARY_PREFIX}atomo${CMAKE_SHARED_LIBRARY_SUFFIX}\"
+" @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/generated/atomo_where.lua DESTINATION ${lua_dir})
+
+file(RELATIVE_PATH pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/atomo.pc CONTENT
-"prefix=\${pcfiledir}/../..
+"prefix=\${pcfiledir}/${pc_to_prefix}
 libdir=\${prefix}/${CMAKE_INSTALL_LIBDIR}
 includedir=\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}
 Name: atomo

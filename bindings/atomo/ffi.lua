@@ -10,12 +10,11 @@ local function load_library()
   if pcall(function() return ffi.C.atomo_abi end) then return ffi.C end
   local here = debug.getinfo(1, "S").source:match("^@(.*)/atomo/ffi%.lua$") or "."
   local tried = {}
-  local triplet = (ffi.arch == "x64" and "x86_64" or "aarch64") .. "-linux-gnu"
+  local installed, where = pcall(require, "atomo_where")     -- written by cmake --install
   for _, path in ipairs {
     os.getenv "ATOMO_LIBRARY" or "",
-    here .. "/../libatomo.so",                             -- the build tree
-    here .. "/../../../lib/libatomo.so",                   -- an installed tree: share/lua/5.1/atomo
-    here .. "/../../../lib/" .. triplet .. "/libatomo.so",
+    installed and here .. "/" .. where or "",
+    here .. "/../libatomo.so",                               -- the build tree
     "atomo",
   } do
     if path ~= "" then

@@ -11,7 +11,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Under AddressSanitizer a pooled block, and the slack behind a live one, may not be touched. */
+#if defined(__SANITIZE_ADDRESS__)
+#define ATOMO_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ATOMO_ASAN 1
+#endif
+#endif
+#ifdef ATOMO_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n)   ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
 enum { ALIGN = 64, STEPS = 8, CLASSES = 64 * STEPS };
+#define MOST ((uint64_t)1 << 46) /* bytes of one block: 64 TiB */
 
 typedef struct block { /* lives in the ALIGN bytes before the payload */
     struct block *next;
@@ -58,7 +74,7 @@ static bool fail_now(void)
 int atomo__alloc(void **out, size_t nbytes)
 {
     *out = NULL;
-    ATOMO_REQUIRE(nbytes <= (size_t)PTRDIFF_MAX / 2, ATOMO_ELIMIT, "alloc: %zu bytes is more than any machine has", nbytes);
+    ATOMO_REQUIRE((uint64_t)nbytes <= MOST, ATOMO_ELIMIT, "alloc: %zu bytes is more than any machine has", nbytes);
     size_t capacity;
     int cls = size_class(nbytes, &capacity);
     pthread_mutex_lock(&lock);
@@ -86,6 +102,8 @@ int atomo__alloc(void **out, size_t nbytes)
     if (stats.live > stats.peak) stats.peak = stats.live;
     pthread_mutex_unlock(&lock);
     *out = (char *)b + ALIGN;
+    ASAN_POISON_MEMORY_REGION(*out, b->capacity);
+    ASAN_UNPOISON_MEMORY_REGION(*out, nbytes);
     return ATOMO_OK;
 }
 
@@ -101,6 +119,7 @@ void atomo__free(void *p)
     if (!p) return;
     block *b = (block *)(void *)((char *)p - ALIGN);
     if (b->magic != BLOCK_LIVE) abort(); /* a double free is a bug of ours: stop before it corrupts anything */
+    ASAN_POISON_MEMORY_REGION(p, b->capacity);
     pthread_mutex_lock(&lock);
     b->magic = BLOCK_FREE;
     b->next = free_list[b->cls];
@@ -141,6 +160,7 @@ void atomo_mem_trim(void)
         for (block *b = free_list[c], *next; b; b = next) {
             next = b->next;
             stats.pooled -= (double)b->capacity;
+            ASAN_UNPOISON_MEMORY_REGION((char *)b + ALIGN, b->capacity);
             free(b);
         }
         free_list[c] = NULL;

@@ -62,6 +62,7 @@ const char *atomo_version(void)
 const char *atomo_build_info(const char *key)
 {
     static char mpi_text[64], onednn_text[32];
+    if (!key) return NULL;
     if (strcmp(key, "compiler") == 0) return __VERSION__;
     if (strcmp(key, "blas") == 0) return openblas_get_config();
     if (strcmp(key, "cpu") == 0) return openblas_get_corename();

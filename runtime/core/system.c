@@ -23,7 +23,7 @@ int atomo_num_cores(void)
     return n > 0 ? (int)n : 1;
 }
 
-static int num_threads = 1;
+static int num_threads; /* 0: not set, OpenMP's own choice */
 
 int atomo_set_num_threads(int n)
 {
@@ -36,7 +36,7 @@ int atomo_set_num_threads(int n)
 
 int atomo_num_threads(void)
 {
-    return num_threads;
+    return num_threads ? num_threads : omp_get_max_threads();
 }
 
 uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n)

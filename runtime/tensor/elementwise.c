@@ -29,12 +29,15 @@
 #define BINARIES(X)                                                                                                    \
     X(ADD, x + y) X(SUB, x - y) X(MUL, x * y) X(MAXIMUM, x > y || x != x ? x : y) X(MINIMUM, x < y || x != x ? x : y)
 #define COMPARISONS(X) X(EQ, x == y) X(NE, x != y) X(LT, x < y) X(LE, x <= y) X(GT, x > y) X(GE, x >= y)
+#define I32_BINARIES(X) /* + - * wrap around: in C a signed overflow would be undefined */                               \
+    X(ADD, (uint32_t)x + (uint32_t)y) X(SUB, (uint32_t)x - (uint32_t)y) X(MUL, (uint32_t)x *(uint32_t)y)                \
+    X(MAXIMUM, x > y ? x : y) X(MINIMUM, x < y ? x : y)
 #define F32_ROW(op, expr) BINARY_ROW(f32_##op, float, float, expr)
 #define I32_ROW(op, expr) BINARY_ROW(i32_##op, int32_t, int32_t, expr)
 #define F32_CMP(op, expr) BINARY_ROW(f32_##op, float, float, expr)
 #define I32_CMP(op, expr) BINARY_ROW(i32_##op, int32_t, float, expr)
 BINARIES(F32_ROW)
-BINARIES(I32_ROW)
+I32_BINARIES(I32_ROW)
 COMPARISONS(F32_CMP)
 COMPARISONS(I32_CMP)
 F32_ROW(DIV, x / y)
@@ -93,6 +96,11 @@ int atomo_binary(int op, const atomo_tensor *a, const atomo_tensor *b, atomo_ten
     return ATOMO_OK;
 }
 
+static bool fits_i32(double v)
+{
+    return v >= INT32_MIN && v <= INT32_MAX && v == (double)(int32_t)v;
+}
+
 int atomo_scalar(int op, const atomo_tensor *a, double s, int reverse, atomo_tensor **out)
 {
     union {
@@ -100,7 +108,7 @@ int atomo_scalar(int op, const atomo_tensor *a, double s, int reverse, atomo_ten
         int32_t i;
     } value;
     if (a->dtype == ATOMO_I32) {
-        ATOMO_REQUIRE(s == (double)(int32_t)s, ATOMO_EARG, "%g is no i32; convert the tensor first (t:to \"f32\")", s);
+        ATOMO_REQUIRE(fits_i32(s), ATOMO_EARG, "%g is no i32; convert the tensor first (t:to \"f32\")", s);
         value.i = (int32_t)s;
     } else {
         value.f = (float)s;
@@ -183,7 +191,7 @@ int atomo_clamp(const atomo_tensor *a, double lo, double hi, atomo_tensor **out)
 
 int atomo_fill(atomo_tensor *t, double value)
 {
-    ATOMO_REQUIRE(t->dtype == ATOMO_F32 || value == (double)(int32_t)value, ATOMO_EARG, "fill: %g does not fit %s", value,
+    ATOMO_REQUIRE(t->dtype == ATOMO_F32 || fits_i32(value), ATOMO_EARG, "fill: %g does not fit %s", value,
                   atomo__dtype_name(t->dtype));
     ATOMO_REQUIRE(t->dtype != ATOMO_U8 || (value >= 0 && value <= 255), ATOMO_EARG, "fill: %g does not fit u8", value);
     float f = (float)value;

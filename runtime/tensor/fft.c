@@ -1,6 +1,6 @@
-/* fft.c - real FFTs over the last dimension through FFTW, plans cached by (n, batch, direction).
+/* fft.c - real FFTs over the last dimension through FFTW, plans cached by (n, batch, direction, alignment of the arrays).
  * Plans are made with FFTW_ESTIMATE (deterministic: the same plan in every run, so the same bits) on scratch of their own
- * and executed on other arrays of the same 64-byte alignment. FFTW's planner is not thread-safe: a lock guards the cache. */
+ * and executed on other arrays of the same alignment (a view's first element may lie anywhere). FFTW's planner is not thread-safe: a lock guards the cache. */
 #include "tensor/tensor.h"
 #include <fftw3.h>
 #include <limits.h>
@@ -9,37 +9,65 @@
 
 enum { CACHE = 64 };
 typedef struct plan {
-    int n, batch, inverse;
+    int n, batch, inverse, align_re, align_im;
     fftwf_plan handle;
+    int users; /* executing now: not to be destroyed */
     uint64_t used;
 } plan;
 static plan cache[CACHE];
 static uint64_t tick;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* The cached plan, made on first use over the arrays re [batch,n] and im [batch,n/2+1] (which it overwrites). */
-static int get_plan(int n, int batch, int inverse, float *re, fftwf_complex *im, fftwf_plan *out)
+/* The entry for this key, or NULL; *victim is the least recently used entry that nobody executes. Under the lock. */
+static plan *find_plan(const plan *key, plan **victim)
+{
+    *victim = NULL;
+    for (plan *p = cache; p < cache + CACHE; p++) {
+        if (p->handle && p->n == key->n && p->batch == key->batch && p->inverse == key->inverse &&
+            p->align_re == key->align_re && p->align_im == key->align_im)
+            return p;
+        if (p->users == 0 && (!*victim || p->used < (*victim)->used)) *victim = p;
+    }
+    return NULL;
+}
+
+static void put_plan(plan *p)
 {
     pthread_mutex_lock(&lock);
-    plan *oldest = cache;
-    for (int i = 0; i < CACHE; i++) {
-        if (cache[i].handle && cache[i].n == n && cache[i].batch == batch && cache[i].inverse == inverse) {
-            cache[i].used = ++tick;
-            *out = cache[i].handle;
-            pthread_mutex_unlock(&lock);
-            return ATOMO_OK;
+    p->users--;
+    pthread_mutex_unlock(&lock);
+}
+
+/* The cached plan, made on first use over the arrays re [batch,n] and im [batch,n/2+1] (which it may overwrite). Given back
+ * by put_plan. */
+static int get_plan(int n, int batch, int inverse, float *re, fftwf_complex *im, plan **out)
+{
+    plan key = {.n = n, .batch = batch, .inverse = inverse, .align_re = fftwf_alignment_of(re),
+                .align_im = fftwf_alignment_of((float *)im)};
+    pthread_mutex_lock(&lock);
+    plan *victim, *found = find_plan(&key, &victim);
+    if (found || !victim) {
+        if (found) {
+            found->used = ++tick;
+            found->users++;
         }
-        if (cache[i].used < oldest->used) oldest = &cache[i];
+        pthread_mutex_unlock(&lock);
+        ATOMO_REQUIRE(found, ATOMO_ELIMIT, "fft: more than %d transforms at once", CACHE);
+        *out = found;
+        return ATOMO_OK;
     }
     fftwf_plan p = inverse ? fftwf_plan_many_dft_c2r(1, &n, batch, im, NULL, 1, n / 2 + 1, re, NULL, 1, n, FFTW_ESTIMATE)
                            : fftwf_plan_many_dft_r2c(1, &n, batch, re, NULL, 1, n, im, NULL, 1, n / 2 + 1, FFTW_ESTIMATE);
     if (p) {
-        if (oldest->handle) fftwf_destroy_plan(oldest->handle);
-        *oldest = (plan){n, batch, inverse, p, ++tick};
+        if (victim->handle) fftwf_destroy_plan(victim->handle);
+        key.handle = p;
+        key.users = 1;
+        key.used = ++tick;
+        *victim = key;
     }
     pthread_mutex_unlock(&lock);
     ATOMO_REQUIRE(p, ATOMO_ENUMERIC, "fft: FFTW has no plan for n = %d, batch %d", n, batch);
-    *out = p;
+    *out = victim;
     return ATOMO_OK;
 }
 
@@ -55,14 +83,16 @@ int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
     shape[a->ndim - 1] = n / 2 + 1;
     shape[a->ndim] = 2;
     atomo_tensor *x = NULL; /* planning may overwrite its arrays, and c2r does: work on a copy */
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, a->ndim + 1, shape, "rfft"));
-    ATOMO_TRY(atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x));
-    fftwf_plan p;
-    int rc = get_plan(n, batch, 0, atomo__f32(x), (fftwf_complex *)(*out)->data, &p);
+    const bool made = !*out;
+    int rc = atomo__output(out, ATOMO_F32, a->ndim + 1, shape, "rfft");
+    if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x);
+    plan *p = NULL;
+    if (rc == 0) rc = get_plan(n, batch, 0, atomo__f32(x), (fftwf_complex *)(*out)->data, &p);
     if (rc == 0) rc = atomo_copy(x, a);
-    if (rc == 0) fftwf_execute_dft_r2c(p, atomo__f32(x), (fftwf_complex *)(*out)->data);
+    if (rc == 0) fftwf_execute_dft_r2c(p->handle, atomo__f32(x), (fftwf_complex *)(*out)->data);
+    if (p) put_plan(p);
     atomo_tensor_free(x);
-    return rc;
+    return atomo__settle(rc, made, out);
 }
 
 int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
@@ -70,7 +100,7 @@ int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
     ATOMO_REQUIRE(a->dtype == ATOMO_F32 && a->ndim >= 2 && atomo__size(a, -1) == 2, ATOMO_ESHAPE,
                   "irfft: tensor is %s %s, expected f32 [..., n/2+1, 2]", atomo__dtype_name(a->dtype), atomo__shape_text(a));
     int64_t half = atomo__size(a, -2);
-    ATOMO_REQUIRE(n >= 1 && n == (double)(int)n && (int)n / 2 + 1 == half, ATOMO_EARG,
+    ATOMO_REQUIRE(n >= 1 && n <= INT_MAX && n == (double)(int)n && (int)n / 2 + 1 == half, ATOMO_EARG,
                   "irfft: n = %g does not fit %s, expected %lld or %lld", n, atomo__shape_text(a), (long long)(2 * half - 2),
                   (long long)(2 * half - 1));
     ATOMO_REQUIRE(a->numel >= 1 && a->numel <= INT_MAX, ATOMO_ELIMIT, "irfft: %s has no transform", atomo__shape_text(a));
@@ -79,16 +109,18 @@ int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
     shape[a->ndim - 2] = n;
     int batch = (int)(a->numel / (double)(2 * half));
     atomo_tensor *x = NULL;
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, a->ndim - 1, shape, "irfft"));
-    ATOMO_TRY(atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x));
-    fftwf_plan p;
-    int rc = get_plan((int)n, batch, 1, atomo__f32(*out), (fftwf_complex *)x->data, &p);
+    const bool made = !*out;
+    int rc = atomo__output(out, ATOMO_F32, a->ndim - 1, shape, "irfft");
+    if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x);
+    plan *p = NULL;
+    if (rc == 0) rc = get_plan((int)n, batch, 1, atomo__f32(*out), (fftwf_complex *)x->data, &p);
     if (rc == 0) rc = atomo_copy(x, a);
     if (rc == 0) {
-        fftwf_execute_dft_c2r(p, (fftwf_complex *)x->data, atomo__f32(*out));
+        fftwf_execute_dft_c2r(p->handle, (fftwf_complex *)x->data, atomo__f32(*out));
         const float scale = (float)(1.0 / n);
         for (int64_t i = 0; i < atomo__numel(*out); i++) atomo__f32(*out)[i] *= scale;
     }
+    if (p) put_plan(p);
     atomo_tensor_free(x);
-    return rc;
+    return atomo__settle(rc, made, out);
 }

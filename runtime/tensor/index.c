@@ -5,18 +5,18 @@
 static int check_index(const atomo_tensor *a, int dim, const atomo_tensor *index, const char *what)
 {
     ATOMO_REQUIRE(dim >= 0 && dim < a->ndim, ATOMO_EARG, "%s: dimension %d of a tensor with %d", what, dim + 1, a->ndim);
-    ATOMO_TRY(atomo__expect(index, ATOMO_I32, 1, "index_select: index"));
+    ATOMO_TRY(atomo__expect(index, ATOMO_I32, 1, what));
     const int32_t *k = atomo__i32(index);
     for (int64_t i = 0; i < atomo__numel(index); i++)
         ATOMO_REQUIRE(k[i] >= 0 && k[i] < atomo__size(a, dim), ATOMO_EARG,
-                      "%s: index %d at position %lld is outside 1 to %lld", what, k[i] + 1, (long long)i + 1,
+                      "%s %d at position %lld is outside 1 to %lld", what, k[i] + 1, (long long)i + 1,
                       (long long)atomo__size(a, dim));
     return ATOMO_OK;
 }
 
 int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index, atomo_tensor **out)
 {
-    ATOMO_TRY(check_index(a, dim, index, "index_select"));
+    ATOMO_TRY(check_index(a, dim, index, "index_select: index"));
     ATOMO_TRY(atomo__expect(a, a->dtype, -1, "index_select: tensor"));
     double shape[ATOMO_MAX_DIM];
     int64_t outer = 1, inner = (int64_t)atomo__dtype_size(a->dtype);
@@ -37,7 +37,7 @@ int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index
 
 int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const atomo_tensor *src)
 {
-    ATOMO_TRY(check_index(a, dim, index, "index_add"));
+    ATOMO_TRY(check_index(a, dim, index, "index_add: index"));
     ATOMO_TRY(atomo__expect(a, ATOMO_F32, -1, "index_add: tensor"));
     ATOMO_TRY(atomo__expect(src, ATOMO_F32, a->ndim, "index_add: source"));
     int64_t outer = 1, inner = 1, n = atomo__numel(index), m = atomo__size(a, dim);

@@ -59,6 +59,7 @@ int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_t
     ATOMO_TRY(working_copy(a, "svd", false, &x, &scale));
     lapack_int m = (lapack_int)a->shape[0], n = (lapack_int)a->shape[1];
     double k = ATOMO_MIN(m, n);
+    const bool made_u = !*u, made_s = !*s, made_vt = !*vt;
     int rc = atomo__output(u, ATOMO_F32, 2, (double[]){m, k}, "svd");
     if (rc == 0) rc = atomo__output(s, ATOMO_F32, 1, &k, "svd");
     if (rc == 0) rc = atomo__output(vt, ATOMO_F32, 2, (double[]){k, n}, "svd");
@@ -85,7 +86,9 @@ int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_t
     if (rc == 0) rc = check_finite(*vt, "svd");
     atomo_tensor_free(x);
     atomo_tensor_free(keep);
-    return rc;
+    atomo__settle(rc, made_u, u);
+    atomo__settle(rc, made_s, s);
+    return atomo__settle(rc, made_vt, vt);
 }
 
 int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v)
@@ -94,6 +97,7 @@ int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v)
     float scale;
     ATOMO_TRY(working_copy(a, "eigh", true, &x, &scale));
     lapack_int n = (lapack_int)a->shape[0];
+    const bool made_w = !*w, made_v = !*v;
     int rc = atomo__output(w, ATOMO_F32, 1, a->shape, "eigh");
     if (rc == 0) {
         lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', n, atomo__f32(x), n, atomo__f32(*w));
@@ -107,7 +111,8 @@ int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v)
     if (rc == 0) rc = check_finite(*v, "eigh");
     atomo_tensor_free(t);
     atomo_tensor_free(x);
-    return rc;
+    atomo__settle(rc, made_w, w);
+    return atomo__settle(rc, made_v, v);
 }
 
 int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r)
@@ -116,6 +121,7 @@ int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r)
     float scale, *tau = NULL;
     ATOMO_TRY(working_copy(a, "qr", false, &x, &scale));
     lapack_int m = (lapack_int)a->shape[0], n = (lapack_int)a->shape[1], k = ATOMO_MIN(m, n);
+    const bool made_q = !*q, made_r = !*r;
     int rc = atomo__output(q, ATOMO_F32, 2, (double[]){m, k}, "qr");
     if (rc == 0) rc = atomo__output(r, ATOMO_F32, 2, (double[]){k, n}, "qr");
     if (rc == 0) rc = atomo__alloc((void **)&tau, (size_t)k * sizeof(float));
@@ -135,5 +141,6 @@ int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r)
     if (rc == 0) rc = check_finite(*r, "qr");
     atomo__free(tau);
     atomo_tensor_free(x);
-    return rc;
+    atomo__settle(rc, made_q, q);
+    return atomo__settle(rc, made_r, r);
 }

@@ -64,11 +64,12 @@ int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atom
                   atomo__shape_text(a), atomo__shape_text(b));
     if (a->ndim != 1) shape[nd++] = m;
     if (b->ndim != 1) shape[nd++] = n;
-    if (!*out) beta = 0;
+    const bool made = !*out;
+    if (made) beta = 0;
     ATOMO_TRY(atomo__output(out, ATOMO_F32, nd, shape, "matmul"));
     if ((*out)->numel == 0) return ATOMO_OK;
     if (k == 0) return beta == 0 ? atomo_fill(*out, 0) : ATOMO_OK;
-    operand oa, ob = {0};
+    operand oa = {0}, ob = {0};
     int rc = prepare(&va, &oa);
     if (rc == 0) rc = prepare(&vb, &ob);
     for (int64_t i = 0; rc == 0 && i < (int64_t)batch; i++)
@@ -77,5 +78,5 @@ int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atom
                     atomo__f32(*out) + i * (int64_t)(m * n), (blasint)n);
     atomo_tensor_free(oa.hold);
     atomo_tensor_free(ob.hold);
-    return rc;
+    return atomo__settle(rc, made, out);
 }

@@ -79,6 +79,7 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));
     void *acc = NULL;
+    const bool made = !*out;
     int rc = atomo__output(out, op >= ATOMO_ARGMAX ? ATOMO_I32 : ATOMO_F32, ndim, shape, names[op]);
     if (rc == 0) rc = atomo__alloc(&acc, (size_t)inner * sizeof(double));
     if (rc == 0) {
@@ -96,40 +97,46 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
     }
     atomo__free(acc);
     atomo_tensor_free(hold);
-    return rc;
+    return atomo__settle(rc, made, out);
+}
+
+/* out = the sum of c (contiguous) over out's broadcast dimensions; acc: zeros, as many as out has elements. */
+static void sum_down(const atomo_tensor *c, const atomo_tensor *out, double *acc)
+{
+    const atomo_tensor *const t[2] = {c, out};
+    atomo_walk w;
+    atomo__walk_init(&w, c->ndim, c->shape, 2, t);
+    const int64_t so = w.stride[1][w.ndim - 1];
+    for (int64_t r = 0; r < w.rows; r++) {
+        int64_t at[3];
+        atomo__walk_row(&w, r, at);
+        const float *x = atomo__f32(c) + at[0];
+        if (so == 0) acc[at[1]] += sum_run(x, w.row);
+        else if (so == 1) add_row(acc + at[1], x, w.row);
+        else for (int64_t i = 0; i < w.row; i++) acc[at[1] + i * so] += (double)x[i];
+    }
+    for (int64_t i = 0; i < atomo__numel(out); i++) atomo__f32(out)[i] = (float)acc[i];
 }
 
 int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor **out)
 {
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, like->ndim, like->shape, "sum_to"));
-    ATOMO_TRY(atomo_fill(*out, 0));
     int ndim;
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(atomo__broadcast_shape(a, like, "sum_to", &ndim, shape));
+    bool fits = ndim == a->ndim;
+    for (int i = 0; fits && i < ndim; i++) fits = shape[i] == a->shape[i];
+    ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "sum_to: %s does not broadcast to %s", atomo__shape_text(like), atomo__shape_text(a));
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));
-    const atomo_tensor *const t[2] = {c, *out};
-    atomo_walk w;
-    atomo__walk_init(&w, c->ndim, c->shape, 2, t);
-    void *accv;
-    int rc = atomo__calloc(&accv, (size_t)atomo__numel(like) * sizeof(double));
-    if (rc == 0) {
-        double *acc = accv;
-        const int64_t so = w.stride[1][w.ndim - 1];
-        for (int64_t r = 0; r < w.rows; r++) {
-            int64_t at[3];
-            atomo__walk_row(&w, r, at);
-            const float *x = atomo__f32(c) + at[0];
-            if (so == 0) acc[at[1]] += sum_run(x, w.row);
-            else if (so == 1) add_row(acc + at[1], x, w.row);
-            else for (int64_t i = 0; i < w.row; i++) acc[at[1] + i * so] += (double)x[i];
-        }
-        for (int64_t i = 0; i < atomo__numel(like); i++) atomo__f32(*out)[i] = (float)acc[i];
-    }
+    const bool made = !*out;
+    void *accv = NULL;
+    int rc = atomo__output(out, ATOMO_F32, like->ndim, like->shape, "sum_to");
+    if (rc == 0) rc = atomo__calloc(&accv, (size_t)atomo__numel(like) * sizeof(double));
+    if (rc == 0) sum_down(c, *out, accv);
     atomo__free(accv);
     atomo_tensor_free(hold);
-    return rc;
+    return atomo__settle(rc, made, out);
 }
 
 int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out)

@@ -23,12 +23,14 @@ const char *atomo__dtype_name(int dtype)
 
 const char *atomo__dims_text(int ndim, const double *shape)
 {
-    static _Thread_local char text[8][96];
-    static _Thread_local int next;
+    enum { WIDTH = 26, SIZE = ATOMO_MAX_DIM * WIDTH + 3 };
+    static _Thread_local char text[8][SIZE];
+    static _Thread_local unsigned next;
     char *s = text[next++ & 7];
-    int n = snprintf(s, 96, "[");
-    for (int i = 0; i < ndim && n < 80; i++) n += snprintf(s + n, 96 - (size_t)n, i ? ",%.0f" : "%.0f", shape[i]);
-    snprintf(s + n, 96 - (size_t)n, "]");
+    int n = snprintf(s, SIZE, "[");
+    for (int i = 0; i < ndim && i < ATOMO_MAX_DIM; i++) /* %.17g: whole numbers as they are, at most WIDTH characters */
+        n += snprintf(s + n, WIDTH + 1, i ? ",%.17g" : "%.17g", shape[i]);
+    snprintf(s + n, 2, "]");
     return s;
 }
 
@@ -70,6 +72,15 @@ int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, 
     return ATOMO_OK;
 }
 
+int atomo__settle(int rc, bool made, atomo_tensor **out)
+{
+    if (rc < 0 && made) {
+        atomo_tensor_free(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
 static void storage_release(atomo_storage *s)
 {
     if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
@@ -83,13 +94,16 @@ int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **ou
     *out = NULL;
     ATOMO_REQUIRE(dtype >= ATOMO_F32 && dtype <= ATOMO_U8, ATOMO_EDTYPE, "tensor: unknown dtype %d", dtype);
     ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "tensor: %d dimensions, at most %d", ndim, ATOMO_MAX_DIM);
-    size_t n = 1, nbytes;
+    size_t n = 1, nbytes; /* the product of the sizes above 0 is checked: strides are as large, even of an empty tensor */
+    bool empty = false;
     for (int i = 0; i < ndim; i++) {
-        ATOMO_REQUIRE(shape[i] >= 0 && shape[i] <= 0x1p47 && shape[i] == (double)(int64_t)shape[i], ATOMO_ESHAPE,
+        ATOMO_REQUIRE(shape[i] >= 0 && atomo__whole(shape[i]), ATOMO_ESHAPE,
                       "tensor: size %g in dimension %d, expected a whole number >= 0", shape[i], i + 1);
-        ATOMO_TRY(atomo__size_mul(n, (size_t)shape[i], 1, &n));
+        empty = empty || shape[i] == 0;
+        ATOMO_TRY(atomo__size_mul(n, (size_t)ATOMO_MAX(shape[i], 1), 1, &n));
     }
     ATOMO_TRY(atomo__size_mul(n, atomo__dtype_size(dtype), 1, &nbytes));
+    if (empty) n = nbytes = 0;
     void *storage = NULL, *tensor = NULL, *bytes = NULL;
     int rc = atomo__alloc(&storage, sizeof(atomo_storage));
     if (rc == 0) rc = atomo__alloc(&tensor, sizeof(atomo_tensor));
@@ -135,13 +149,17 @@ int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, cons
     ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "view: %d dimensions, at most %d", ndim, ATOMO_MAX_DIM);
     double numel = 1, last = 0, first = 0;
     for (int i = 0; i < ndim; i++) {
-        ATOMO_REQUIRE(shape[i] >= 0 && shape[i] == (double)(int64_t)shape[i], ATOMO_ESHAPE, "view: size %g in dimension %d",
-                      shape[i], i + 1);
+        ATOMO_REQUIRE(shape[i] >= 0 && atomo__whole(shape[i]), ATOMO_ESHAPE,
+                      "view: size %g in dimension %d, expected a whole number >= 0", shape[i], i + 1);
+        ATOMO_REQUIRE(atomo__whole(stride[i]), ATOMO_ESHAPE, "view: stride %g in dimension %d, expected a whole number",
+                      stride[i], i + 1);
         numel *= shape[i];
         double reach = (shape[i] - 1) * stride[i];
         if (reach > 0) last += reach;
         else first += reach;
     }
+    ATOMO_REQUIRE(numel <= 0x1p53, ATOMO_ELIMIT, "view: %s has too many elements", atomo__dims_text(ndim, shape));
+    ATOMO_REQUIRE(atomo__whole(offset), ATOMO_ESHAPE, "view: offset %g, expected a whole number", offset);
     size_t size = atomo__dtype_size(t->dtype);
     double start = (double)((char *)t->data - (char *)t->storage->bytes) / (double)size + offset;
     ATOMO_REQUIRE(numel == 0 || (start + first >= 0 && (start + last + 1) * (double)size <= (double)t->storage->nbytes),
@@ -157,7 +175,7 @@ int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, cons
     v->numel = numel;
     for (int i = 0; i < ndim; i++) {
         v->shape[i] = shape[i];
-        v->stride[i] = stride[i];
+        v->stride[i] = numel == 0 ? 0 : stride[i]; /* nothing bounds the strides of an empty view */
     }
     atomic_fetch_add(&v->storage->refs, 1);
     *out = v;

@@ -24,6 +24,12 @@ static inline int32_t *atomo__i32(const atomo_tensor *t)
     return (int32_t *)t->data;
 }
 
+/* A whole number that a double holds exactly: what a size, stride or offset must be. */
+static inline bool atomo__whole(double v)
+{
+    return v >= -0x1p53 && v <= 0x1p53 && v == (double)(int64_t)v;
+}
+
 size_t atomo__dtype_size(int dtype);
 const char *atomo__dtype_name(int dtype);
 /* "[2,3]" into a buffer that lives in the thread (8 of them, used in turn). */
@@ -34,6 +40,8 @@ bool atomo__same_shape(const atomo_tensor *a, const atomo_tensor *b);
 int atomo__expect(const atomo_tensor *t, int dtype, int ndim, const char *what);
 /* Makes *out (NULL) or checks it (contiguous, same dtype and shape). */
 int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what);
+/* Returns rc; after a failure a tensor that this call made (`made`: *out was NULL) is freed and *out is NULL again. */
+int atomo__settle(int rc, bool made, atomo_tensor **out);
 
 /* A contiguous f32 copy of t, or t itself where it is one. `hold` is to be freed by atomo_tensor_free (may stay NULL). */
 int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold);

@@ -1,0 +1,177 @@
+# lib.sh - what quickstart.sh, test.sh and mpirun.sh share: messages, packages, building, MPI settings. POSIX sh, sourced.
+# The script that sources it has set `root` (the repository's folder) and `set -eu`.
+
+say() { printf '== %s\n' "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+now() { date +%s; }
+
+# The number of cores that this process may use.
+cores() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1; }
+
+# ---- packages -------------------------------------------------------------------------------------------------------
+# One row a package: set | probe | Debian | Fedora | Homebrew | Spack.
+# set: build (needed), extra (better with it), test (scripts/test.sh), testextra.
+# probe (used where there is no apt): a command, pc:MODULE (pkg-config), or h:HEADER, each must be found.
+package_table() {
+  cat <<'TABLE'
+build|cc|gcc libc6-dev|gcc glibc-devel|gcc|gcc
+build|make|make|make|make|gmake
+build|cmake|cmake|cmake|cmake|cmake
+build|pkg-config|pkg-config|pkgconf-pkg-config|pkgconf|pkgconf
+build|pc:luajit|libluajit-5.1-dev|luajit-devel|luajit|luajit
+build|mpicc mpirun|libopenmpi-dev openmpi-bin|openmpi-devel|open-mpi|openmpi
+build|pc:openblas|libopenblas-openmp-dev|openblas-devel|openblas|openblas threads=openmp
+build|h:lapacke.h|liblapacke-dev|lapack-devel|lapack|netlib-lapack +lapacke
+build|pc:fftw3f|libfftw3-dev|fftw-devel|fftw|fftw precision=float,double ~mpi
+build|pc:zlib|zlib1g-dev|zlib-devel|zlib|zlib
+extra|h:oneapi/dnnl/dnnl.h|libdnnl-dev|onednn-devel|onednn|onednn
+extra|h:readline/readline.h|libreadline-dev|readline-devel|readline|readline
+test|busted|lua-busted|lua5.1-busted|luarocks (luarocks install busted)|lua-luarocks (luarocks install busted)
+test|luajit|luajit|luajit|luajit|luajit
+test|luacheck|lua-check|luacheck|luacheck|lua-luacheck
+test|clang|clang libclang-rt-dev|clang compiler-rt|llvm|llvm
+test|clang-format|clang-format|clang-tools-extra|clang-format|llvm
+TABLE
+}
+
+# column N of the rows of the sets "$2 ...", words one a line.
+package_column() {
+  column=$1; shift
+  package_table | while IFS='|' read -r set probe debian fedora brew spack; do
+    case " $* " in *" $set "*) ;; *) continue ;; esac
+    case $column in debian) echo "$debian" ;; fedora) echo "$fedora" ;; brew) echo "$brew" ;; spack) echo "$spack" ;; esac
+  done
+}
+
+# Is there what the probe of a row asks for?
+probe_found() {
+  for p in $1; do
+    case $p in
+    pc:*) pkg-config --exists "${p#pc:}" 2>/dev/null || return 1 ;;
+    h:*) header_found "${p#h:}" || return 1 ;;
+    *) have "$p" || return 1 ;;
+    esac
+  done
+}
+
+header_found() {
+  flags=$(pkg-config --cflags openblas readline 2>/dev/null || pkg-config --cflags openblas 2>/dev/null || true)
+  # shellcheck disable=SC2086
+  printf '#include <stdio.h>\n#include <%s>\n' "$1" | ${CC:-cc} -E -I/usr/include/openblas -I/usr/include/lapacke $flags - >/dev/null 2>&1
+}
+
+# The Debian packages of these sets that are not installed, on one line.
+missing_debian() {
+  for p in $(package_column debian "$@"); do
+    dpkg_installed "$p" || printf '%s ' "$p"
+  done
+}
+
+dpkg_installed() { # the package itself, or an installed one that provides it (pkgconf for pkg-config)
+  case $(dpkg-query -W -f='${db:Status-Status} ' "$1" 2>/dev/null) in *installed*) return 0 ;; esac
+  case $1 in pkg-config) dpkg_installed pkgconf ;; *) return 1 ;; esac
+}
+
+# Runs a command as root: directly, or through sudo.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif have sudo; then sudo "$@"
+  else die "needs root to install packages and there is no sudo: as root, run  apt-get install $apt_wanted"
+  fi
+}
+
+apt_has() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+
+# ensure_packages NEEDED OPTIONAL: installs what is missing of the sets (each a quoted list), in one apt call.
+ensure_packages() {
+  if ! have apt-get || ! have dpkg-query; then ensure_without_apt "$1"; return; fi
+  # shellcheck disable=SC2086
+  apt_wanted=$(missing_debian $1)
+  # shellcheck disable=SC2086
+  apt_extra=$(missing_debian $2)
+  if [ -z "$apt_wanted$apt_extra" ]; then say "packages: all installed"; return; fi
+  say "packages: installing $apt_wanted$apt_extra"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || say "apt-get update failed, trying with the lists that are there"
+  for p in $apt_extra; do # a distribution may lack these; the build works without
+    if apt_has "$p"; then apt_wanted="$apt_wanted$p "; else say "$p is not in this distribution's lists: going on without"; fi
+  done
+  [ -n "$apt_wanted" ] || return 0
+  # shellcheck disable=SC2086
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $apt_wanted >"$(apt_log)" 2>&1 || {
+    tail -n 20 "$(apt_log)" >&2
+    die "apt-get install failed (whole output: $(apt_log))"
+  }
+}
+
+apt_log() { mkdir -p "$root/build"; echo "$root/build/apt.log"; }
+
+# Without apt: goes on when every probe is found, else names the packages elsewhere and stops.
+ensure_without_apt() {
+  lacking=$(package_table | while IFS='|' read -r set probe debian fedora brew spack; do
+    case " $1 " in *" $set "*) probe_found "$probe" || echo "$set|$probe|$debian|$fedora|$brew|$spack" ;; esac
+  done)
+  if [ -z "$lacking" ]; then say "packages: all found (no apt here)"; return; fi
+  names() { printf '%s\n' "$lacking" | cut -d'|' -f"$1" | sort -u | tr '\n' ' '; }
+  {
+    echo "${0##*/}: some packages are missing, and there is no apt here to install them with."
+    echo "  missing:         $(names 2)"
+    echo "  Fedora:          sudo dnf install $(names 4)"
+    echo "  Homebrew:        brew install $(names 5)"
+    echo "  Spack:           spack install $(printf '%s\n' "$lacking" | cut -d'|' -f6 | sort -u | tr '\n' ';' | sed 's/;$//; s/;/ ; spack install /g')"
+    echo "  (on Debian:      apt-get install $(names 3))"
+    echo "Install them, see that mpirun is on PATH (Fedora: module load mpi/openmpi-x86_64), and run this again."
+  } >&2
+  exit 1
+}
+
+# ---- building -------------------------------------------------------------------------------------------------------
+# build_preset PRESET DIR [TARGET] [cmake options...]: configures and builds; incremental, and starts afresh where the
+# tree was moved. Shows CMake's output only when it fails.
+build_preset() {
+  preset=$1 dir=$2 target=$3; shift 3
+  mkdir -p "$root/$dir"
+  log="$root/$dir/build.log" fresh=
+  home=$(sed -n 's/^CMAKE_HOME_DIRECTORY:INTERNAL=//p' "$root/$dir/CMakeCache.txt" 2>/dev/null || true)
+  [ -z "$home" ] || [ "$home" = "$root" ] || fresh=--fresh
+  say "configuring $dir (preset $preset${*:+ $*})"
+  # shellcheck disable=SC2086
+  (cd "$root" && cmake --preset "$preset" -B "$root/$dir" $fresh "$@") >"$log" 2>&1 || { tail -n 30 "$log" >&2; return 1; }
+  grep -E '^-- atomo: ' "$log" || true
+  say "building $dir on $(cores) cores"
+  (cd "$root" && cmake --build "$root/$dir" -j "$(cores)" --target "$target") >>"$log" 2>&1 || { tail -n 40 "$log" >&2; return 1; }
+}
+
+# ---- MPI ------------------------------------------------------------------------------------------------------------
+# Settings that Open MPI takes from the environment, so that the command stays `mpirun -n N program`.
+# mpi_settings RANKS
+mpi_settings() {
+  if [ "$(id -u)" = 0 ]; then # mpirun refuses to run as root otherwise
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+  fi
+  if [ "$1" -gt "$(mpi_slots)" ]; then # more ranks than cores: allowed, and waiting ranks give way
+    export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
+  fi
+  if in_container && ! may_trace; then # one rank may not read another's memory: copy through shared memory
+    export OMPI_MCA_btl_vader_single_copy_mechanism=none
+  fi
+}
+
+# Open MPI's slots: cores, not hardware threads.
+mpi_slots() {
+  physical=$(lscpu -p=Core,Socket 2>/dev/null | grep -v '^#' | sort -u | wc -l)
+  logical=$(cores)
+  if [ "$physical" -gt 0 ] && [ "$physical" -lt "$logical" ]; then echo "$physical"; else echo "$logical"; fi
+}
+
+in_container() {
+  [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}" ] || [ -n "${KUBERNETES_SERVICE_HOST:-}" ]
+}
+
+# CAP_SYS_PTRACE (bit 19) among the effective capabilities.
+may_trace() {
+  case $(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status 2>/dev/null) in
+  *[89a-f]????) return 0 ;;
+  *) return 1 ;;
+  esac
+}

@@ -1,0 +1,214 @@
+#!/bin/sh
+# test.sh - builds and runs every test, and ends with the line "N passed, N failed" (exit code 1 when anything failed).
+# Installs the packages that it needs where there is apt. Each suite runs under a time limit; a suite that crashes, hangs or
+# ends without its closing line counts as one failure. Logs: build/test-logs/.
+set -eu
+
+all_steps="lint build unit specs mpi install gemm sanitize-build sanitize-unit sanitize-specs sanitize-mpi fuzz"
+fast_steps="lint build unit specs mpi install"
+
+usage() {
+  cat <<USAGE
+usage: sh scripts/test.sh [--fast] [--only STEP]... [--verbose] [--help]
+  --fast        only: $fast_steps
+  --only STEP   only this step (may be given again); the build that it needs is made too
+  --verbose     show the whole output of every suite, not only of those that fail
+steps: $all_steps
+environment: FUZZ_SECONDS (20) seconds for each fuzz target, TIME_SCALE (1) factor on every time limit
+USAGE
+}
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+. "$root/scripts/lib.sh"
+
+steps=$all_steps only='' verbose=''
+while [ $# -gt 0 ]; do
+  case $1 in
+  --fast) steps=$fast_steps ;;
+  --only)
+    [ $# -ge 2 ] || die "--only needs the name of a step"
+    case " $all_steps " in *" $2 "*) only="$only $2" ;; *) die "no step '$2'; steps: $all_steps" ;; esac
+    shift ;;
+  --verbose) verbose=1 ;;
+  -h | --help) usage; exit 0 ;;
+  *) usage >&2; die "unknown option '$1'" ;;
+  esac
+  shift
+done
+steps=${only:-$steps}
+fuzz_seconds=${FUZZ_SECONDS:-20}
+time_scale=${TIME_SCALE:-1}
+case $fuzz_seconds in '' | *[!0-9]*) die "FUZZ_SECONDS is '$fuzz_seconds', expected whole seconds" ;; esac
+case $time_scale in '' | 0* | *[!0-9]*) die "TIME_SCALE is '$time_scale', expected a whole number above 0" ;; esac
+
+logs=$root/build/test-logs
+passed=0 failed=0 skipped=0 summary=''
+step_passed=0 step_failed=0 step_skipped=0
+
+# ---- running and counting -------------------------------------------------------------------------------------------
+# The closing lines of a log, added up: "N passed, N failed[, N skipped]" (ours) or busted's "N successes / N failures / ...".
+count_log() {
+  sed 's/\r$//; s/\x1b\[[0-9;]*m//g' "$1" | awk '
+    /^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; if ($6 ~ /^skipped/) s += $5; seen = 1 }
+    /^[0-9]+ success(es)? \/ [0-9]+ failures? \/ [0-9]+ errors?/ { p += $1; f += $4 + $7; s += $10; seen = 1 }
+    END { print p + 0, f + 0, s + 0, seen + 0 }'
+}
+
+# suite LABEL SECONDS COMMAND...: one program under a time limit. It must print a closing line.
+suite() { run_suite counted "$@"; }
+# check LABEL SECONDS COMMAND...: a command whose exit status is the result: one test.
+check() { run_suite single "$@"; }
+
+run_suite() {
+  kind=$1 label=$2 limit=$(($3 * time_scale)); shift 3
+  log=$logs/$(printf '%s' "$label" | tr -c 'A-Za-z0-9_.\n-' _).log
+  began=$(now) rc=0
+  (cd "$root" && exec timeout -k 10 "$limit" "$@") >"$log" 2>&1 </dev/null || rc=$?
+  # shellcheck disable=SC2046
+  set -- $(count_log "$log")
+  p=$1 f=$2 s=$3 seen=$4 why=
+  if [ "$kind" = single ]; then
+    p=0 f=0 s=0 seen=1
+    [ "$rc" != 0 ] || p=1
+  fi
+  if [ "$rc" = 124 ] || [ "$rc" = 137 ]; then f=$((f + 1)) why=" (stopped: over $limit s, or killed)"
+  elif [ "$rc" != 0 ] && [ "$f" = 0 ]; then f=1 why=" (exit code $rc)"
+  elif [ "$rc" = 0 ] && [ "$seen" = 0 ]; then f=1 why=" (no closing line)"
+  fi
+  step_passed=$((step_passed + p)) step_failed=$((step_failed + f)) step_skipped=$((step_skipped + s))
+  printf '  %-34s %5d passed %3d failed %s%4d s%s\n' "$label" "$p" "$f" "$([ "$s" = 0 ] || printf '%d skipped ' "$s")" \
+    "$(($(now) - began))" "$why"
+  if [ -n "$verbose" ]; then cat "$log"
+  elif [ "$f" != 0 ]; then sed 's/^/    | /' "$log" | tail -n 60
+  fi
+}
+
+# skip LABEL WHY: says that something could not be tested here.
+skip() {
+  step_skipped=$((step_skipped + 1))
+  printf '  %-34s skipped: %s\n' "$1" "$2"
+}
+
+run_step() {
+  say "$1"
+  step_passed=0 step_failed=0 step_skipped=0 began_step=$(now)
+  case $1 in
+  lint) step_lint ;;
+  build) step_build ;;
+  unit) step_unit build ;;
+  specs) step_specs build ;;
+  mpi) step_mpi build ;;
+  install) check_built release build && suite install 120 sh tests/install.sh "$root/build" ;;
+  gemm) step_gemm ;;
+  sanitize-build) check_built sanitize build/sanitize ;;
+  sanitize-unit) check_built sanitize build/sanitize && step_unit build/sanitize ;;
+  sanitize-specs) check_built sanitize build/sanitize && step_specs build/sanitize ;;
+  sanitize-mpi) check_built sanitize build/sanitize && step_mpi build/sanitize ;;
+  fuzz) step_fuzz ;;
+  esac || true
+  passed=$((passed + step_passed)) failed=$((failed + step_failed)) skipped=$((skipped + step_skipped))
+  summary="$summary$(printf '%-16s %6d passed %4d failed %4d skipped %5d s' "$1" "$step_passed" "$step_failed" "$step_skipped" \
+    "$(($(now) - began_step))")
+"
+}
+
+# ---- steps ----------------------------------------------------------------------------------------------------------
+# Configures and builds once; counts as a test only where it fails (the step `build` counts it always).
+check_built() {
+  case " $built " in *" $2 "*) return 0 ;; *" !$2 "*) return 1 ;; esac
+  if build_preset "$1" "$2" all -DATOMO_WERROR=ON; then built="$built $2"; else
+    built="$built !$2" step_failed=$((step_failed + 1))
+    return 1
+  fi
+}
+built=
+
+step_build() {
+  if check_built release build; then step_passed=1; fi
+}
+
+step_lint() {
+  if have luacheck; then check luacheck 120 luacheck -q --no-color .; else skip luacheck "not installed"; fi
+  # Another major version of clang-format lays out some lines differently.
+  case $(clang-format --version 2>/dev/null) in
+  *"version 14."*) check clang-format 120 sh -c 'find runtime tests -name "*.[ch]" -exec clang-format --dry-run -Werror {} +' ;;
+  *) skip clang-format "clang-format 14 is not installed" ;;
+  esac
+  for script in scripts/*.sh tests/*.sh .ci/run; do
+    [ -f "$root/$script" ] || continue
+    case $(head -n 1 "$root/$script") in *bash*) check "syntax of $script" 10 bash -n "$script" ;; *) check "syntax of $script" 10 sh -n "$script" ;; esac
+  done
+}
+
+# The C programs. Under the sanitizers leaks count too, where this machine lets LeakSanitizer look (it traces itself).
+step_unit() {
+  check_built release build || return 0
+  for program in "$root/$1"/tests/test_*; do
+    if [ ! -x "$program" ] || [ -d "$program" ]; then continue; fi
+    suite "$1 ${program##*/}" 120 env ASAN_OPTIONS="detect_leaks=$leaks:allocator_may_return_null=1" LSAN_OPTIONS="suppressions=$root/tests/lsan.supp:print_suppressions=0" \
+      UBSAN_OPTIONS=print_stacktrace=1 "$program"
+  done
+}
+
+step_specs() {
+  check_built release build || return 0
+  if ! has_specs tests/spec; then skip "$1 specs" "there are none"; return 0; fi
+  suite "$1 specs" 900 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$root/$1/atomo-lua" test tests/spec
+}
+
+step_mpi() {
+  check_built release build || return 0
+  if ! has_specs tests/mpi; then skip "$1 mpi specs" "there are none"; return 0; fi
+  for ranks in 1 2 3 4; do
+    suite "$1 mpi specs, $ranks ranks" 300 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
+      sh scripts/mpirun.sh -n "$ranks" "$root/$1/atomo-lua" test tests/mpi
+  done
+}
+
+# The build without oneDNN: everything that convolves, by the other engine.
+step_gemm() {
+  check_built gemm build/gemm || return 0
+  if ! has_specs tests/spec; then skip "build/gemm specs" "there are none"; return 0; fi
+  suite "build/gemm specs" 900 "$root/build/gemm/atomo-lua" test tests/spec
+}
+
+step_fuzz() {
+  if ! have clang; then skip fuzz "clang is not installed"; return 0; fi
+  if ! build_preset fuzz build/fuzz fuzz; then step_failed=1; return 0; fi
+  for program in "$root"/build/fuzz/tests/fuzz_*; do
+    if [ ! -x "$program" ] || [ -d "$program" ]; then continue; fi
+    name=${program##*/}
+    kept=$root/tests/fuzz/corpus/${name#fuzz_} new=$root/build/fuzz/corpus/$name
+    mkdir -p "$new"
+    [ -d "$kept" ] || kept=
+    check "$name, $fuzz_seconds s" $((fuzz_seconds + 120)) env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$program" -max_total_time="$fuzz_seconds" \
+      -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$logs/$name-" "$new" ${kept:+"$kept"}
+    sed -n 's/^stat::number_of_executed_units: */    executions: /p' "$log"
+  done
+}
+
+has_specs() {
+  for spec in "$root/$1"/*_spec.lua; do [ -f "$spec" ] && return 0; done
+  return 1
+}
+
+# LeakSanitizer cannot run where tracing is forbidden (some containers): then leaks are left to the release tests' counters.
+probe_leak_sanitizer() {
+  leaks=0
+  printf 'int main(void) { return 0; }\n' >"$logs/leak.c"
+  if cc -fsanitize=address -o "$logs/leak" "$logs/leak.c" 2>/dev/null && ASAN_OPTIONS=detect_leaks=1 "$logs/leak" 2>/dev/null; then leaks=1; fi
+}
+
+# ---- main -----------------------------------------------------------------------------------------------------------
+begin=$(now)
+ensure_packages "build test" "extra"
+mkdir -p "$logs"
+mpi_settings 4
+probe_leak_sanitizer
+for step in $steps; do run_step "$step"; done
+say "summary ($(($(now) - begin)) s)"
+printf '%s' "$summary"
+closing="$passed passed, $failed failed"
+[ "$skipped" = 0 ] || closing="$closing, $skipped skipped"
+echo "$closing"
+[ "$failed" = 0 ]

@@ -1,0 +1,74 @@
+/* check.h - the whole test framework of the C tests: CHECK counts, never compiles out, and goes on after a failure.
+ * A test program calls its cases from main and ends with `return check_done();`, which prints the closing line that
+ * scripts/test.sh adds up: "N passed, N failed". */
+#ifndef ATOMO_TEST_CHECK_H
+#define ATOMO_TEST_CHECK_H
+
+#include "core/core.h"
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static long check_passed, check_failed;
+
+__attribute__((format(printf, 4, 5))) static inline bool check_report(bool ok, const char *file, int line, const char *fmt,
+                                                                      ...)
+{
+    if (ok) {
+        check_passed++;
+        return true;
+    }
+    check_failed++;
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "%s:%d: failed: ", file, line);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    return false;
+}
+
+/* CHECK(cond): a condition. CHECK_OK(call): status 0. CHECK_STATUS(call, status, "part of the message"): the failure that is
+ * expected, with its text. CHECK_NEAR(a, b, tol): |a - b| <= tol, and neither is NaN. */
+#define CHECK(cond)  check_report((cond), __FILE__, __LINE__, "%s", #cond)
+#define CHECK_OK(call) check_status((call), 0, NULL, __FILE__, __LINE__, #call)
+#define CHECK_STATUS(call, status, text) check_status((call), (status), (text), __FILE__, __LINE__, #call)
+#define CHECK_NEAR(a, b, tol) check_near((a), (b), (tol), __FILE__, __LINE__, #a " = " #b)
+
+static inline bool check_status(int got, int want, const char *text, const char *file, int line, const char *call)
+{
+    const char *last = atomo_last_error();
+    bool said = !text || strstr(last, text) != NULL;
+    return check_report(got == want && said, file, line, "%s: %s \"%s\", expected %s with \"%s\"", call,
+                        atomo_status_name(got), got ? last : "", atomo_status_name(want), text ? text : "");
+}
+
+static inline bool check_near(double a, double b, double tol, const char *file, int line, const char *what)
+{
+    return check_report(fabs(a - b) <= tol, file, line, "%s: %.9g and %.9g differ by %.3g, more than %.3g", what, a, b,
+                        fabs(a - b), tol);
+}
+
+static inline int check_done(void)
+{
+    printf("%ld passed, %ld failed\n", check_passed, check_failed);
+    return check_failed ? 1 : 0;
+}
+
+/* ---- small helpers over tensors ---------------------------------------------------------------------------------- */
+
+/* A new f32 tensor [m] or [m,n] (n >= 0); NULL is counted as a failure. */
+static inline atomo_tensor *check_tensor(double m, double n)
+{
+    atomo_tensor *t = NULL;
+    CHECK_OK(atomo_tensor_new(ATOMO_F32, n < 0 ? 1 : 2, (double[]){m, n}, &t));
+    return t;
+}
+
+static inline float *check_f32(const atomo_tensor *t)
+{
+    return (float *)t->data;
+}
+
+#endif

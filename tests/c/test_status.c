@@ -1,0 +1,86 @@
+/* test_status.c - the table of statuses, the thread's last error, versions and checksums. */
+#include "check.h"
+#include <pthread.h>
+
+static void table(void)
+{
+    int count = 0;
+#define ROW(name, value, text)                                                                                         \
+    CHECK(ATOMO_##name == (value));                                                                                    \
+    CHECK(strcmp(atomo_status_name(value), #name) == 0);                                                               \
+    CHECK(strcmp(atomo_status_text(value), text) == 0);                                                                \
+    CHECK((value) == -count); /* consecutive: no two share a value */                                                  \
+    count++;
+    ATOMO_STATUSES(ROW)
+#undef ROW
+    CHECK(strcmp(atomo_status_name(-count), "UNKNOWN") == 0);
+    CHECK(strcmp(atomo_status_text(1), "unknown status") == 0);
+}
+
+static void *other_thread(void *seen)
+{
+    bool *empty = seen;
+    *empty = atomo_last_error()[0] == 0;
+    atomo__fail(ATOMO_EIO, "from the other thread");
+    return NULL;
+}
+
+static void last_error(void)
+{
+    CHECK(atomo__fail(ATOMO_EARG, "f: got %d, expected %s", 3, "four") == ATOMO_EARG);
+    CHECK(strcmp(atomo_last_error(), "f: got 3, expected four") == 0);
+    pthread_t thread;
+    bool empty = false;
+    CHECK(pthread_create(&thread, NULL, other_thread, &empty) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(empty);
+    CHECK(strcmp(atomo_last_error(), "f: got 3, expected four") == 0);
+
+    char big[5000];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = 0;
+    atomo__fail(ATOMO_EARG, "%s", big); /* cut, not overrun */
+    CHECK(strlen(atomo_last_error()) == 1023);
+}
+
+static void versions(void)
+{
+    CHECK(atomo_abi() == ATOMO_ABI);
+    CHECK(atomo_version()[0] >= '0' && atomo_version()[0] <= '9');
+    const char *keys[] = {"compiler", "blas", "fftw", "mpi", "onednn", "cpu"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        CHECK(atomo_build_info(keys[i]) && atomo_build_info(keys[i])[0]);
+    CHECK(atomo_build_info("no such key") == NULL);
+    CHECK(atomo_build_info(NULL) == NULL);
+}
+
+static void threads(void)
+{
+    CHECK(atomo_num_cores() >= 1);
+    CHECK(atomo_num_threads() >= 1);
+    CHECK_OK(atomo_set_num_threads(3));
+    CHECK(atomo_num_threads() == 3);
+    CHECK_STATUS(atomo_set_num_threads(0), ATOMO_EARG, "set_num_threads: 0");
+    CHECK_STATUS(atomo_set_num_threads(-1), ATOMO_EARG, "expected 1 to");
+    CHECK(atomo_num_threads() == 3);
+    double before = atomo_time();
+    CHECK(atomo_time() >= before);
+}
+
+/* The check value of CRC-32 (ISO-HDLC) for "123456789", whole and in two parts. */
+static void crc(void)
+{
+    CHECK(atomo__crc32(0, "123456789", 9) == 0xCBF43926u);
+    CHECK(atomo__crc32(atomo__crc32(0, "1234", 4), "56789", 5) == 0xCBF43926u);
+    CHECK(atomo__crc32(0, "", 0) == 0);
+}
+
+int main(void)
+{
+    table();
+    last_error();
+    versions();
+    threads();
+    crc();
+    return check_done();
+}

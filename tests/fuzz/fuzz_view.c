@@ -1,0 +1,46 @@
+/* fuzz_view.c - views with arbitrary shapes, strides and offsets: one that atomo_tensor_view accepts can be read and
+ * written everywhere without leaving its storage (AddressSanitizer watches), one that it refuses says why. */
+#include "tensor/tensor.h"
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static int8_t take(const uint8_t **p, size_t *n)
+{
+    if (*n == 0) return 1;
+    --*n;
+    return (int8_t)*(*p)++;
+}
+
+/* A small number as it is; two values of the range stand for what no size should be. */
+static double size_of(int8_t v)
+{
+    return v == 127 ? 9e18 : v == 126 ? 0.5 : (double)v;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    double base[3], shape[ATOMO_MAX_DIM], stride[ATOMO_MAX_DIM];
+    int dtype = take(&data, &n) & 3, ndim = take(&data, &n) & 15;
+    for (int i = 0; i < 3; i++) base[i] = take(&data, &n) & 7;
+    double offset = size_of(take(&data, &n));
+    for (int i = 0; i < ATOMO_MAX_DIM; i++) {
+        shape[i] = size_of(take(&data, &n));
+        stride[i] = size_of(take(&data, &n));
+    }
+    atomo_tensor *t = NULL, *v = NULL, *copy = NULL;
+    if (atomo_tensor_new(dtype, 3, base, &t) < 0) return 0;
+    if (atomo_tensor_view(t, ndim, shape, stride, offset, &v) == 0 && v->numel < 1e5) {
+        if (atomo_fill(v, 3) < 0) abort();
+        if (atomo_tensor_new(ATOMO_F32, v->ndim, v->shape, &copy) == 0 && atomo_copy(copy, v) < 0) abort();
+        for (int64_t i = 0; copy && i < atomo__numel(copy); i++)
+            if (atomo__f32(copy)[i] != 3) abort();
+    } else if (!v && !*atomo_last_error()) {
+        abort();
+    }
+    atomo_tensor_free(copy);
+    atomo_tensor_free(v);
+    atomo_tensor_free(t);
+    return 0;
+}

@@ -1,0 +1,63 @@
+#!/bin/sh
+# install.sh BUILD_DIR [PREFIX] - installs a build into a folder, moves that folder (nothing may depend on where it was), and
+# uses it from another one: the host program, a stock luajit, a C program through pkg-config. Prints "N passed, N failed".
+# Without PREFIX a temporary folder is used, which is removed at the end.
+set -u
+build=${1:?usage: install.sh BUILD_DIR [PREFIX]}
+room=$(mktemp -d)
+trap 'rm -rf "$room"' EXIT
+prefix=$room/moved
+passed=0 failed=0
+
+# expect NAME TEXT COMMAND...: the command ends with 0 and its output holds the text.
+expect() {
+  name=$1 text=$2; shift 2
+  if "$@" >"$room/out" 2>&1 </dev/null && { [ -z "$text" ] || grep -q -F -e "$text" "$room/out"; }; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "failed: $name: expected exit code 0 and \"$text\", got:"
+    sed 's/^/    /' "$room/out"
+  fi
+}
+
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+expect "cmake --install" "" cmake --install "$build" --prefix "$room/first"
+mv "$room/first" "$prefix"
+cd "$room" || exit 1
+
+cat >hello.lua <<'LUA'
+local atomo = require "atomo"
+local t = atomo.tensor {{1, 2}, {3, 4}}
+local net = require("models.lenet").lenet and "models" or "no models"
+print("sum " .. (t:matmul(t)):sum():item() .. " " .. net .. " " .. (arg[1] or ""))
+LUA
+expect "the host program runs a script" "sum 54 models word" "$prefix/bin/atomo-lua" hello.lua word
+(cd / && exec "$prefix/bin/atomo-lua" "$room/hello.lua") >"$room/root-out" 2>&1
+expect "from the folder /" "sum 54" cat "$room/root-out"
+mkdir -p "$room/bin" && ln -s "$prefix/bin/atomo-lua" "$room/bin/atomo-lua"
+expect "through a symbolic link on PATH" "sum 54" env PATH="$room/bin:$PATH" atomo-lua hello.lua
+expect "an installed script" "--compress" "$prefix/bin/atomo-lua" "$prefix/share/atomo/scripts/train_cifar.lua" --help
+
+if command -v luajit >/dev/null 2>&1; then # LUA_PATH: where the prefix is not /usr or /usr/local
+  expect "a stock luajit" "sum 54 models" env LUA_PATH="$prefix/share/lua/5.1/?.lua;$prefix/share/lua/5.1/?/init.lua;;" luajit hello.lua
+fi
+
+cat >use.c <<'C'
+#include <atomo.h>
+#include <stdio.h>
+int main(void)
+{
+    printf("libatomo %s, ABI %s\n", atomo_version(), atomo_abi() == ATOMO_ABI ? "fits" : "differs");
+    return 0;
+}
+C
+pc=$(find "$prefix" -name atomo.pc)
+export PKG_CONFIG_PATH="${pc%/*}"
+expect "pkg-config knows it" "" pkg-config --exists atomo
+# shellcheck disable=SC2046
+expect "a C program is built" "" cc use.c -o use $(pkg-config --cflags --libs atomo) "-Wl,-rpath,$(pkg-config --variable=libdir atomo)"
+expect "and runs" "ABI fits" ./use
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
