@@ -170,6 +170,7 @@ ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tens
 /* torch.optim.Adam's formula, or AdamW's when decoupled; m, v start at zero, step counts from 1. */
 ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
                                double beta1, double beta2, double eps, double weight_decay, int decoupled, double step);
+
 /* ---- comm ------------------------------------------------------------------------------------------------------ */
 
 /* MPI. Started at first use (or by the host program under mpirun) with MPI_THREAD_SERIALIZED: threads may share a

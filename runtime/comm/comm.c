@@ -1,5 +1,6 @@
 /* comm.c - communicators: open, split, close, and the checks and counters that every operation uses. Path: stage 7. */
 #include "comm/comm.h"
+#include "tensor/tensor.h"
 #include <string.h>
 
 int atomo__comm_usable(const atomo_comm *c, const char *fn)

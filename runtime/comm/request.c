@@ -154,7 +154,7 @@ static int post_message(atomo_comm *c, const atomo_tensor *t, int peer, int tag,
     ATOMO_REQUIRE(tag >= 0 && tag <= ATOMO_COMM_TAG_MAX, ATOMO_EARG, "%s: tag %d, expected 0 to %d", sends ? "send" : "recv",
                   tag, (int)ATOMO_COMM_TAG_MAX);
     atomo__requests_reap(false);
-    atomo_request *r;
+    atomo_request *r = NULL;
     ATOMO_TRY(request_new(what, t, pieces_of(t), &r));
     r->receives = r->writes = !sends;
     MPI_Datatype type = atomo__mpi_type(t->dtype);
@@ -190,14 +190,14 @@ static int wait_and_free(atomo_request *r)
 
 int atomo_comm_send(atomo_comm *c, const atomo_tensor *t, int dst, int tag)
 {
-    atomo_request *r;
+    atomo_request *r = NULL;
     ATOMO_TRY(post_message(c, t, dst, tag, true, &r));
     return wait_and_free(r);
 }
 
 int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag)
 {
-    atomo_request *r;
+    atomo_request *r = NULL;
     ATOMO_TRY(post_message(c, t, src, tag, false, &r));
     return wait_and_free(r);
 }
@@ -206,7 +206,7 @@ int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out)
 {
     ATOMO_TRY(atomo__comm_usable(c, "ibarrier"));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BARRIER, 0, 1, 0));
-    atomo_request *r;
+    atomo_request *r = NULL;
     ATOMO_TRY(request_new("ibarrier", NULL, 1, &r));
     int rc = MPI_Ibarrier(c->mpi, &r->piece[0]);
     if (rc != MPI_SUCCESS) return post_failed(r, 0, rc, "MPI_Ibarrier");
@@ -222,7 +222,7 @@ int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request 
     ATOMO_TRY(atomo__mpi_op(op, "iallreduce", &mpi_op));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
     atomo__requests_reap(false);
-    atomo_request *r;
+    atomo_request *r = NULL;
     ATOMO_TRY(request_new("iallreduce", t, pieces_of(t), &r));
     r->writes = true;
     for (int i = 0, count; i < r->n; i++) {
@@ -243,7 +243,7 @@ int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **
     ATOMO_TRY(atomo__comm_root(c, root, "ibcast: root"));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BCAST, t->dtype, root, t->numel));
     atomo__requests_reap(false);
-    atomo_request *r;
+    atomo_request *r = NULL;
     ATOMO_TRY(request_new("ibcast", t, pieces_of(t), &r));
     r->writes = c->rank != root;
     for (int i = 0, count; i < r->n; i++) {

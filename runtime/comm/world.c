@@ -3,6 +3,7 @@
  * MPI is asked for MPI_THREAD_SERIALIZED: the exchange engine's communication thread and the main thread both call MPI,
  * but never at once. Errors are returned (MPI_ERRORS_RETURN), never fatal. Path: stage 7.
  */
+#define _GNU_SOURCE
 #include "comm/comm.h"
 #include <errno.h>
 #include <limits.h>
