@@ -53,35 +53,56 @@ int host_pcall(lua_State *L, int nargs, int nresults)
 
 static const char rule[] = "------------------------------------------------------------------------------------------";
 
+static bool alone(void) /* no MPI, or one rank */
+{
+    return !atomo_mpi_started() || strstr(atomo_mpi_label(), " of 1 on ");
+}
+
+/* Where all ranks fail alike, rank 0 is given time to end the job; a rank that is terminated meanwhile says one line. */
+static bool others_ended_first(void)
+{
+    if (strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0) return host_was_terminated();
+    for (int i = 0; i < 10 && !host_was_terminated(); i++) nanosleep(&(struct timespec){0, 30000000}, NULL);
+    return host_was_terminated();
+}
+
+/* Pieces go out in one write, so that the last words of several ranks do not mix. */
+static void print_frame(const char *step, const char *text)
+{
+    size_t n = strlen(text) + 1024;
+    char *frame = malloc(n);
+    if (!frame) return;
+    int head = snprintf(frame, 512, "\n---- %s%s: stopped by an error ", atomo_mpi_label(), step);
+    int k = head + snprintf(frame + head, n - (size_t)head,
+                            "%s\n%s\nWhat to do: all ranks end with this one. The first line says where and why; to look "
+                            "closer,\nrun it with one rank (mpirun -n 1, or no mpirun).\n%s\n",
+                            head < (int)sizeof rule ? rule + head - 1 : "", text, rule);
+    fwrite(frame, 1, (size_t)k < n ? (size_t)k : n - 1, stderr);
+    free(frame);
+}
+
 void host_last_word(const char *text)
 {
     char step[48] = "";
     if (atomo_noted_step() >= 0) snprintf(step, sizeof step, ", step %.0f", atomo_noted_step());
     fflush(stdout);
-    if (!atomo_mpi_started() || strstr(atomo_mpi_label(), " of 1 on ")) {
+    if (alone())
         fprintf(stderr, "atomo-lua%s: %s\n", step, text);
-    } else {
-        /* one write, so that the last words of several ranks do not mix */
-        size_t n = strlen(text) + 1024;
-        char *frame = malloc(n);
-        if (!frame) return;
-        int head = snprintf(frame, 512, "\n---- %s%s: stopped by an error ", atomo_mpi_label(), step);
-        int k = head + snprintf(frame + head, n - (size_t)head, "%s\n%s\nWhat to do: all ranks end now, this one stopped first or saw the same. "
-            "Look at the line above; to look\ncloser, run it with one rank (mpirun -n 1, or no mpirun).\n%s\n",
-            head < 88 ? rule + head : "", text, rule);
-        fwrite(frame, 1, (size_t)k < n ? (size_t)k : n - 1, stderr);
-        free(frame);
-    }
+    else if (others_ended_first())
+        fprintf(stderr, "atomo-lua: %s%s: %.*s\n", atomo_mpi_label(), step, (int)strcspn(text, "\n"), text);
+    else
+        print_frame(step, text);
     fflush(stderr);
 }
 
 void host_leave(int code)
 {
     fflush(NULL);
+    if (host_was_terminated() && !alone()) _exit(code); /* the job is ending already: no second abort */
     if (code != 0 && atomo_mpi_started()) {
         /* mpirun reads what was written last before it hears of the abort, which would cut it off */
         nanosleep(&(struct timespec){0, 100000000}, NULL);
-        if (!strstr(atomo_mpi_label(), " of 1 on ")) atomo_mpi_abort(code);
+        if (!alone()) atomo_mpi_abort(code);
     }
     if (atomo_mpi_finalize() < 0 && code == 0) {
         fprintf(stderr, "atomo-lua: %s\n", atomo_last_error());
