@@ -172,4 +172,71 @@ ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tens
 ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
                                double beta1, double beta2, double eps, double weight_decay, int decoupled, double step);
 
+/* ---- comm ------------------------------------------------------------------------------------------------------ */
+
+/* MPI. Started at first use (or by the host program under mpirun) with MPI_THREAD_SERIALIZED: threads may share a
+ * communicator, one call at a time. Environment: ATOMO_MPI_CHECK=1 lets every collective compare operation, type and count
+ * over the ranks first; ATOMO_MPI_CHUNK=bytes is the largest single message (256 MiB). */
+typedef struct atomo_comm atomo_comm;
+typedef struct atomo_request atomo_request;
+enum { ATOMO_MPI_SUM = 0, ATOMO_MPI_MAX = 1, ATOMO_MPI_MIN = 2, ATOMO_MPI_PROD = 3, ATOMO_MPI_OP_COUNT = 4 };
+
+ATOMO_API int atomo_mpi_launched(void);          /* 1 where the environment says: one of several ranks [local] */
+ATOMO_API int atomo_mpi_started(void);           /* 1 between init and finalize [local] */
+ATOMO_API int atomo_mpi_init(void);              /* again: no effect [collective] */
+ATOMO_API int atomo_mpi_finalize(void);          /* where it was started here; else no effect [collective] */
+ATOMO_API void atomo_mpi_abort(int code);        /* ends all ranks; does not return where MPI runs [local] */
+ATOMO_API const char *atomo_mpi_label(void);     /* static: "rank 2 of 4 on node1", "" before init */
+ATOMO_API const char *atomo_mpi_hostname(void);  /* static; "" before init */
+ATOMO_API void atomo_note_step(double step);     /* the training step that last words name; -1: none */
+ATOMO_API double atomo_noted_step(void);
+
+/* Communicators. A handle lives until atomo_comm_close; the world's until the program ends. Ranks count from 0. */
+ATOMO_API int atomo_comm_world(atomo_comm **out);                                      /* starts MPI [collective] */
+ATOMO_API int atomo_comm_split(atomo_comm *c, int color, int key, atomo_comm **out);   /* color -1: *out = NULL [collective] */
+ATOMO_API int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out);                /* ranks that share memory [collective] */
+ATOMO_API int atomo_comm_close(atomo_comm *c);                                         /* [collective] */
+ATOMO_API int atomo_comm_rank(const atomo_comm *c);
+ATOMO_API int atomo_comm_size(const atomo_comm *c);
+ATOMO_API int atomo_comm_local_rank(const atomo_comm *c); /* among the ranks of c on this host */
+ATOMO_API int atomo_comm_local_size(const atomo_comm *c);
+/* What the next operations are for ("step 12 conv1"): part of their fingerprints and of messages, up to 63 bytes. [local] */
+ATOMO_API void atomo_comm_set_tag(atomo_comm *c, const char *tag);
+/* out[2]: bytes sent and received so far by the operations on c. Payload, by what an operation must move: a message of n
+ * bytes, n; all-reduce of n on P ranks, 2 n (P-1)/P each way (as a ring does); all-gather, own block times P-1 out, the
+ * others' blocks in; broadcast n (P-1) out at the root, n in elsewhere; reduce and gather the reverse; the exchange of
+ * lengths 48 (P-1) each way. Sums over the ranks agree with Open MPI's pml monitoring. [local] */
+ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
+
+/* Collectives over contiguous f32, i32 or u8 tensors of the same type and number of elements on every rank. */
+ATOMO_API int atomo_comm_barrier(atomo_comm *c);                                     /* [collective], as all here */
+ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
+ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op);          /* in place */
+ATOMO_API int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root);   /* in place at the root */
+ATOMO_API int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tensor **out); /* root: [size, ...] */
+ATOMO_API int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out);        /* [size, ...] */
+/* Lengths that differ: exchanged first, with fingerprints; EMISMATCH on every rank where ranks stand in different
+ * operations or the types differ. allgatherv: t is 1-D, out[size] are new 1-D tensors. alltoallv: send[size] and
+ * recv[size]; recv[r] is what rank r sent here, 1-D. */
+ATOMO_API int atomo_comm_allgatherv(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out);
+ATOMO_API int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *send, atomo_tensor **recv);
+/* The same for bytes, without allocating once *recv (u8, 1-D) is large enough; where it is too small it is freed and made
+ * anew. Rank r's block follows rank r-1's; counts[size] are their lengths. */
+ATOMO_API int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv, double *counts);
+/* EMISMATCH on every rank, naming two ranks and their values, where `value` is not the same text everywhere. */
+ATOMO_API int atomo_comm_check(atomo_comm *c, const char *name, const char *value);
+
+/* Messages between two ranks: shapes of equal size in bytes at both ends, 0 <= tag <= 32000. [local] */
+ATOMO_API int atomo_comm_send(atomo_comm *c, const atomo_tensor *t, int dst, int tag);
+ATOMO_API int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag);
+/* Non-blocking: the request keeps t's storage alive; t must not be touched until it is over. */
+ATOMO_API int atomo_comm_isend(atomo_comm *c, const atomo_tensor *t, int dst, int tag, atomo_request **out);
+ATOMO_API int atomo_comm_irecv(atomo_comm *c, atomo_tensor *t, int src, int tag, atomo_request **out);
+ATOMO_API int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out);                             /* [collective] */
+ATOMO_API int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request **out);  /* [collective] */
+ATOMO_API int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **out);    /* [collective] */
+ATOMO_API int atomo_request_wait(atomo_request *r);  /* blocks; a second call returns at once */
+ATOMO_API int atomo_request_test(atomo_request *r);  /* 1 over, 0 not yet */
+ATOMO_API void atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
+
 #endif

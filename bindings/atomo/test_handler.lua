@@ -1,0 +1,98 @@
+--- busted's output for `atomo-lua test`: a dot a spec, every failure in full, and a closing line
+-- `N passed, N failed` (`, N skipped`). Under mpirun rank 0 prints for all: a spec passes where it passes on every rank,
+-- and each failure says on which rank it happened.
+local ffi = require "ffi"
+ffi.cdef [[int atomo_handler_mpi_launched(void) __asm__("atomo_mpi_launched");]]
+local launched = ffi.C.atomo_handler_mpi_launched() == 1
+local world = launched and require "atomo".mpi.world
+
+local marks = {success = ".", pending = "s", failure = "F", error = "E"}
+local width = 100
+
+--- The text of one failure: where, what, why, and where from.
+local function describe(item)
+  local where = item.element.trace or {}
+  local message = item.message
+  if type(message) ~= "string" then
+    message = message == nil and "error() without a message" or require("pl.pretty").write(message)
+  end
+  local text = ("%s (%s:%s)\n%s"):format(item.name, where.short_src or "?", where.currentline or "?", message)
+  local traceback = item.isError and item.trace and item.trace.traceback
+  return traceback and text .. traceback or text
+end
+
+--- Items as "name\0text\1name\0text\1", for other ranks.
+local function pack(items)
+  local parts = {}
+  for _, item in ipairs(items) do parts[#parts + 1] = item.name .. "\0" .. describe(item) .. "\1" end
+  return table.concat(parts)
+end
+
+local function print_failures(texts)
+  local failed, count = {}, 0
+  for r, text in ipairs(texts) do
+    for name, body in text:gmatch("(%Z*)%z([^\1]*)\1") do
+      io.write(launched and ("\nFAILED on rank %d: "):format(r - 1) or "\nFAILED: ", body, "\n")
+      if not failed[name] then count = count + 1 end
+      failed[name] = true
+    end
+  end
+  return failed, count
+end
+
+return function(options)
+  local busted = require "busted"
+  local handler = require "busted.outputHandlers.base"()
+  local quiet = launched and world.rank > 0
+  local column = 0
+
+  local function mark(status)
+    if quiet or options.deferPrint then return end
+    io.write(marks[status] or "?")
+    column = column + 1
+    if column % width == 0 then io.write("\n") end
+    io.flush()
+  end
+
+  function handler.testEnd(_, _, status)
+    mark(status)
+    return nil, true
+  end
+
+  function handler.fileError()
+    mark("error")
+    return nil, true
+  end
+
+  function handler.suiteEnd()
+    local items = {}
+    for _, list in ipairs {handler.failures, handler.errors} do
+      for _, item in ipairs(list) do items[#items + 1] = item end
+    end
+    local texts = {pack(items)}
+    if launched then texts = world:allgatherv(texts[1]) end
+    if quiet then return nil, true end
+    if column % width ~= 0 then io.write("\n") end
+    local failed, count = print_failures(texts)
+    local passed = 0
+    for _, item in ipairs(handler.successes) do
+      if not failed[item.name] then passed = passed + 1 end
+    end
+    for _, item in ipairs(handler.pendings) do
+      if type(item.message) == "string" then io.write("skipped: ", item.name, ": ", item.message, "\n") end
+    end
+    local skipped = handler.pendingsCount > 0 and (", %d skipped"):format(handler.pendingsCount) or ""
+    io.write(("%s%d passed, %d failed%s\n"):format(count > 0 and "\n" or "", passed, count, skipped))
+    io.flush()
+    return nil, true
+  end
+
+  busted.subscribe({"test", "end"}, handler.testEnd, {predicate = handler.cancelOnPending})
+  busted.subscribe({"suite", "end"}, handler.suiteEnd)
+  for _, kind in ipairs {"error", "failure"} do
+    for _, element in ipairs {"file", "describe"} do
+      busted.subscribe({kind, element}, handler.fileError)
+    end
+  end
+  return handler
+end

@@ -1,0 +1,168 @@
+/* collective.c - blocking collectives over tensors of one shape on all ranks.
+ *
+ * Arguments are checked before MPI is called; transfers go in pieces of at most 256 MiB (atomo__comm_chunk), so counts
+ * stay far below INT_MAX. Bytes counted are what a rank must send and receive at least: see atomo_comm_bytes.
+ * Path: stage 7.
+ */
+#include "comm/comm.h"
+#include "tensor/tensor.h"
+#include <limits.h>
+#include <string.h>
+
+/* `for_pieces(p, n, t)`: p walks over t's bytes, n is the number of elements of this piece. */
+#define FOR_PIECES(p, n, t)                                                                                            \
+    for (int64_t left_ = (int64_t)(t)->numel, size_ = (int64_t)atomo__dtype_size((t)->dtype),                          \
+                 piece_ = atomo__comm_chunk / size_, n = ATOMO_MIN(left_, piece_);                                     \
+         left_ > 0; p += n * size_, left_ -= n, n = ATOMO_MIN(left_, piece_))
+
+int atomo_comm_barrier(atomo_comm *c)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "barrier"));
+    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BARRIER, 0, 0, 0));
+    atomo__requests_reap(false);
+    ATOMO_MPI(MPI_Barrier, c->mpi);
+    return ATOMO_OK;
+}
+
+int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "bcast"));
+    ATOMO_TRY(atomo__comm_buffer(t, "bcast: tensor"));
+    ATOMO_TRY(atomo__comm_root(c, root, "bcast: root"));
+    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BCAST, t->dtype, root, t->numel));
+    char *p = t->data;
+    FOR_PIECES(p, n, t) ATOMO_MPI(MPI_Bcast, p, (int)n, atomo__mpi_type(t->dtype), root, c->mpi);
+    double bytes = atomo__tensor_bytes(t);
+    if (c->rank == root)
+        atomo__comm_count(c, bytes * (c->size - 1), 0);
+    else
+        atomo__comm_count(c, 0, bytes);
+    if (c->rank != root) atomo_tensor_touch(t);
+    return ATOMO_OK;
+}
+
+int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op)
+{
+    MPI_Op mpi_op;
+    ATOMO_TRY(atomo__comm_usable(c, "allreduce"));
+    ATOMO_TRY(atomo__comm_buffer(t, "allreduce: tensor"));
+    ATOMO_TRY(atomo__mpi_op(op, "allreduce", &mpi_op));
+    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
+    char *p = t->data;
+    FOR_PIECES(p, n, t) ATOMO_TRY(atomo__allreduce(c, p, (int)n, atomo__mpi_type(t->dtype), mpi_op));
+    double bytes = 2 * atomo__tensor_bytes(t) * (c->size - 1) / c->size;
+    atomo__comm_count(c, bytes, bytes);
+    atomo_tensor_touch(t);
+    return ATOMO_OK;
+}
+
+int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
+{
+    MPI_Op mpi_op;
+    ATOMO_TRY(atomo__comm_usable(c, "reduce"));
+    ATOMO_TRY(atomo__comm_buffer(t, "reduce: tensor"));
+    ATOMO_TRY(atomo__mpi_op(op, "reduce", &mpi_op));
+    ATOMO_TRY(atomo__comm_root(c, root, "reduce: root"));
+    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_REDUCE, t->dtype, root << 2 | op, t->numel));
+    bool here = c->rank == root;
+    char *p = t->data;
+    FOR_PIECES(p, n, t)
+    ATOMO_MPI(MPI_Reduce, here ? MPI_IN_PLACE : (void *)p, here ? (void *)p : NULL, (int)n, atomo__mpi_type(t->dtype), mpi_op, root,
+              c->mpi);
+    double bytes = atomo__tensor_bytes(t);
+    atomo__comm_count(c, here ? 0 : bytes, here ? bytes * (c->size - 1) : 0);
+    if (here) atomo_tensor_touch(t);
+    return ATOMO_OK;
+}
+
+/* The shape [size, t's shape]. */
+static int gathered(const atomo_comm *c, const atomo_tensor *t, const char *what, atomo_tensor **out)
+{
+    double shape[ATOMO_MAX_DIM] = {c->size};
+    ATOMO_REQUIRE(t->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE, "%s: tensor %s has %d dimensions, the result needs one more than the %d there are",
+                  what, atomo__shape_text(t), t->ndim, ATOMO_MAX_DIM);
+    for (int i = 0; i < t->ndim; i++) shape[i + 1] = t->shape[i];
+    return atomo__output(out, t->dtype, t->ndim + 1, shape, what);
+}
+
+/* Too large for one MPI_Gather: every rank sends its pieces to the root. */
+static int gather_pieces(atomo_comm *c, const atomo_tensor *t, int root, atomo_tensor *out)
+{
+    const MPI_Datatype type = atomo__mpi_type(t->dtype);
+    const size_t block = (size_t)atomo__tensor_bytes(t);
+    for (int r = 0; r < c->size; r++) {
+        if (c->rank != root && c->rank != r) continue;
+        char *p = c->rank == root ? (char *)out->data + (size_t)r * block : t->data;
+        if (r == root) {
+            if (block) memcpy(p, t->data, block);
+        } else if (c->rank == root) {
+            FOR_PIECES(p, n, t) ATOMO_MPI(MPI_Recv, p, (int)n, type, r, TAG_GATHER, c->mpi, MPI_STATUS_IGNORE);
+        } else {
+            FOR_PIECES(p, n, t) ATOMO_MPI(MPI_Send, p, (int)n, type, root, TAG_GATHER, c->mpi);
+        }
+    }
+    return ATOMO_OK;
+}
+
+int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tensor **out)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "gather"));
+    ATOMO_TRY(atomo__comm_buffer(t, "gather: tensor"));
+    ATOMO_TRY(atomo__comm_root(c, root, "gather: root"));
+    bool here = c->rank == root;
+    if (here) ATOMO_TRY(gathered(c, t, "gather", out));
+    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_GATHER, t->dtype, root, t->numel));
+    double bytes = atomo__tensor_bytes(t);
+    MPI_Datatype type = atomo__mpi_type(t->dtype);
+    if (bytes * c->size > (double)atomo__comm_chunk)
+        ATOMO_TRY(gather_pieces(c, t, root, here ? *out : NULL));
+    else if (bytes > 0)
+        ATOMO_MPI(MPI_Gather, t->data, (int)t->numel, type, here ? (*out)->data : NULL, (int)t->numel, type, root, c->mpi);
+    atomo__comm_count(c, here ? 0 : bytes, here ? bytes * (c->size - 1) : 0);
+    if (here) atomo_tensor_touch(*out);
+    return ATOMO_OK;
+}
+
+int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "allgather"));
+    ATOMO_TRY(atomo__comm_buffer(t, "allgather: tensor"));
+    ATOMO_TRY(gathered(c, t, "allgather", out));
+    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLGATHER, t->dtype, 0, t->numel));
+    const double bytes = atomo__tensor_bytes(t);
+    for (int r = 0; r < c->size; r++) c->peers[r].count = bytes;
+    ATOMO_TRY(atomo__gather_blocks(c, t->data, (*out)->data));
+    atomo_tensor_touch(*out);
+    return ATOMO_OK;
+}
+
+int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv)
+{
+    double total = 0, largest = 0, mine = c->peers[c->rank].count;
+    for (int r = 0; r < c->size; r++) {
+        total += c->peers[r].count;
+        largest = ATOMO_MAX(largest, c->peers[r].count);
+    }
+    atomo__comm_count(c, mine * (c->size - 1), total - mine);
+    if (total == 0) return ATOMO_OK;
+    if (total <= INT_MAX && largest <= (double)atomo__comm_chunk) {
+        for (int r = 0, at = 0; r < c->size; at += c->counts[r++]) {
+            c->counts[r] = (int)c->peers[r].count;
+            c->displs[r] = at;
+        }
+        ATOMO_MPI(MPI_Allgatherv, send, (int)mine, MPI_BYTE, recv, c->counts, c->displs, MPI_BYTE, c->mpi);
+        return ATOMO_OK;
+    }
+    char *at = recv; /* too large: one rank after the other */
+    for (int r = 0; r < c->size; r++) {
+        int64_t left = (int64_t)c->peers[r].count;
+        if (r == c->rank && left) memcpy(at, send, (size_t)left);
+        while (left > 0) {
+            int n = (int)ATOMO_MIN(left, atomo__comm_chunk);
+            ATOMO_MPI(MPI_Bcast, at, n, MPI_BYTE, r, c->mpi);
+            at += n;
+            left -= n;
+        }
+    }
+    return ATOMO_OK;
+}

@@ -1,0 +1,137 @@
+/* comm.c - communicators: open, split, close, and the checks and counters that every operation uses. Path: stage 7. */
+#include "comm/comm.h"
+#include "tensor/tensor.h"
+#include <string.h>
+
+int atomo__comm_usable(const atomo_comm *c, const char *fn)
+{
+    ATOMO_REQUIRE(c, ATOMO_EARG, "%s: the communicator is closed", fn);
+    ATOMO_REQUIRE(atomo_mpi_started(), ATOMO_EMPI, "%s: MPI is not running (not started, or ended already)", fn);
+    return ATOMO_OK;
+}
+
+int atomo__comm_root(const atomo_comm *c, int root, const char *fn)
+{
+    ATOMO_REQUIRE(root >= 0 && root < c->size, ATOMO_EARG, "%s: rank %d, expected 0 to %d (this communicator has %d ranks)",
+                  fn, root, c->size - 1, c->size);
+    return ATOMO_OK;
+}
+
+int atomo__comm_buffer(const atomo_tensor *t, const char *what)
+{
+    ATOMO_REQUIRE(t, ATOMO_EARG, "%s is missing", what);
+    return atomo__expect(t, t->dtype, -1, what);
+}
+
+MPI_Datatype atomo__mpi_type(int dtype)
+{
+    return dtype == ATOMO_F32 ? MPI_FLOAT : dtype == ATOMO_I32 ? MPI_INT32_T : MPI_UINT8_T;
+}
+
+int atomo__mpi_op(int op, const char *fn, MPI_Op *out)
+{
+    ATOMO_REQUIRE(op >= 0 && op < ATOMO_MPI_OP_COUNT, ATOMO_EARG, "%s: reduction %d, expected sum, max, min or prod", fn, op);
+    *out = op == ATOMO_MPI_SUM ? MPI_SUM : op == ATOMO_MPI_MAX ? MPI_MAX : op == ATOMO_MPI_MIN ? MPI_MIN : MPI_PROD;
+    return ATOMO_OK;
+}
+
+static int comm_fill(atomo_comm *c)
+{
+    MPI_Comm local;
+    ATOMO_MPI(MPI_Comm_rank, c->mpi, &c->rank);
+    ATOMO_MPI(MPI_Comm_size, c->mpi, &c->size);
+    ATOMO_MPI(MPI_Comm_split_type, c->mpi, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &local);
+    ATOMO_MPI(MPI_Comm_rank, local, &c->local_rank);
+    ATOMO_MPI(MPI_Comm_size, local, &c->local_size);
+    ATOMO_MPI(MPI_Comm_free, &local);
+    void *p;
+    size_t n;
+    ATOMO_TRY(atomo__size_mul((size_t)c->size, sizeof(atomo_fingerprint) + 2 * sizeof(int), 1, &n));
+    ATOMO_TRY(atomo__calloc(&p, n));
+    c->peers = p;
+    c->counts = (int *)(c->peers + c->size);
+    c->displs = c->counts + c->size;
+    return ATOMO_OK;
+}
+
+/* Takes `from` (a new communicator, or MPI_COMM_WORLD, which is duplicated). */
+int atomo__comm_open(MPI_Comm from, atomo_comm **out)
+{
+    void *p;
+    ATOMO_TRY(atomo__calloc(&p, sizeof **out));
+    atomo_comm *c = p;
+    c->mpi = from;
+    int rc = from == MPI_COMM_WORLD ? MPI_Comm_dup(from, &c->mpi) : MPI_SUCCESS;
+    int status = rc == MPI_SUCCESS ? comm_fill(c) : atomo__mpi_fail(rc, "MPI_Comm_dup");
+    if (status < 0) {
+        atomo__free(c);
+        return status;
+    }
+    *out = c;
+    return ATOMO_OK;
+}
+
+int atomo_comm_split(atomo_comm *c, int color, int key, atomo_comm **out)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "split"));
+    ATOMO_REQUIRE(color >= -1, ATOMO_EARG, "split: color %d, expected 0 or more, or -1 to take no part", color);
+    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_SPLIT, 0, 0, 0));
+    MPI_Comm made;
+    ATOMO_MPI(MPI_Comm_split, c->mpi, color < 0 ? MPI_UNDEFINED : color, key, &made);
+    *out = NULL;
+    return made == MPI_COMM_NULL ? ATOMO_OK : atomo__comm_open(made, out);
+}
+
+int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "split_shared"));
+    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_SPLIT, 0, 1, 0));
+    MPI_Comm made;
+    ATOMO_MPI(MPI_Comm_split_type, c->mpi, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &made);
+    return atomo__comm_open(made, out);
+}
+
+int atomo_comm_close(atomo_comm *c)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "close"));
+    atomo_comm *world;
+    ATOMO_TRY(atomo_comm_world(&world));
+    ATOMO_REQUIRE(c != world, ATOMO_EARG, "close: the world communicator stays open until the program ends");
+    ATOMO_MPI(MPI_Comm_free, &c->mpi);
+    atomo__free(c->peers);
+    atomo__free(c);
+    return ATOMO_OK;
+}
+
+int atomo_comm_rank(const atomo_comm *c)
+{
+    return c->rank;
+}
+
+int atomo_comm_size(const atomo_comm *c)
+{
+    return c->size;
+}
+
+int atomo_comm_local_rank(const atomo_comm *c)
+{
+    return c->local_rank;
+}
+
+int atomo_comm_local_size(const atomo_comm *c)
+{
+    return c->local_size;
+}
+
+int atomo_comm_bytes(const atomo_comm *c, double *out)
+{
+    ATOMO_REQUIRE(c && out, ATOMO_EARG, "comm_bytes: the communicator is closed");
+    out[0] = (double)atomic_load_explicit(&c->bytes_out, memory_order_relaxed);
+    out[1] = (double)atomic_load_explicit(&c->bytes_in, memory_order_relaxed);
+    return ATOMO_OK;
+}
+
+void atomo_comm_set_tag(atomo_comm *c, const char *tag)
+{
+    strncpy(c->tag, tag, sizeof c->tag - 1);
+}

@@ -1,0 +1,89 @@
+/* comm.h - what the files of runtime/comm share: the communicator, the wrapped MPI call, the agreement of ranks. Private. */
+#ifndef ATOMO_COMM_H
+#define ATOMO_COMM_H
+
+#include "core/core.h"
+#include <mpi.h>
+#include <stdatomic.h>
+
+/* Every MPI call goes through this: a failure becomes ATOMO_EMPI with the function's name and MPI's own text. */
+#define ATOMO_MPI(fn, ...)                                                                                             \
+    do {                                                                                                               \
+        int mpi_rc_ = fn(__VA_ARGS__);                                                                                 \
+        if (mpi_rc_ != MPI_SUCCESS) return atomo__mpi_fail(mpi_rc_, #fn);                                              \
+    } while (0)
+int atomo__mpi_fail(int rc, const char *fn);
+
+enum { ATOMO_COMM_TAG_MAX = 32000 };                                          /* users' tags: 0 .. this; ours are above */
+enum { TAG_GATHER = ATOMO_COMM_TAG_MAX + 1, TAG_ALLTOALLV = ATOMO_COMM_TAG_MAX + 2 }; /* MPI promises 32767 tags */
+
+/* The operations that a fingerprint names. */
+#define ATOMO_COMM_OPERATIONS(X)                                                                                       \
+    X(BARRIER, "barrier")                                                                                              \
+    X(BCAST, "bcast")                                                                                                  \
+    X(ALLREDUCE, "allreduce")                                                                                          \
+    X(REDUCE, "reduce")                                                                                                \
+    X(GATHER, "gather")                                                                                                \
+    X(ALLGATHER, "allgather")                                                                                          \
+    X(ALLGATHERV, "allgatherv")                                                                                        \
+    X(ALLTOALLV, "alltoallv")                                                                                          \
+    X(SPLIT, "split")                                                                                                  \
+    X(CHECK, "check")
+#define ATOMO_COMM_OPERATION_ENUM(name, text) COMM_##name,
+enum { ATOMO_COMM_OPERATIONS(ATOMO_COMM_OPERATION_ENUM) COMM_OPERATIONS };
+
+/* What a rank says of the operation that it is in; 48 bytes, the same on every rank where `exact`, else but for count. */
+typedef struct atomo_fingerprint {
+    uint32_t sequence; /* agreements on this communicator so far */
+    uint16_t operation, dtype;
+    int32_t detail; /* root, reduction, or 0 */
+    uint32_t crc;   /* of the whole tag, or of the value compared */
+    double count;   /* elements, or bytes of this rank's message */
+    char tag[24];   /* as much of the tag as fits */
+} atomo_fingerprint;
+_Static_assert(sizeof(atomo_fingerprint) == 48, "ranks exchange it as bytes");
+
+struct atomo_comm {
+    MPI_Comm mpi;
+    int rank, size, local_rank, local_size;
+    uint32_t sequence;
+    char tag[64]; /* what the next operations are for; part of their fingerprints */
+    _Atomic int64_t bytes_out, bytes_in;
+    atomo_fingerprint *peers; /* [size], of the last agreement */
+    int *counts, *displs;     /* [size] */
+};
+
+extern int64_t atomo__comm_chunk; /* bytes of the largest single message */
+extern int atomo__comm_checked;   /* every collective is preceded by an agreement */
+
+int atomo__comm_open(MPI_Comm from, atomo_comm **out);
+int atomo__comm_usable(const atomo_comm *c, const char *fn);
+int atomo__comm_root(const atomo_comm *c, int root, const char *fn);
+int atomo__comm_buffer(const atomo_tensor *t, const char *what); /* not NULL, contiguous */
+MPI_Datatype atomo__mpi_type(int dtype);
+int atomo__mpi_op(int op, const char *fn, MPI_Op *out);
+
+/* [collective] Exchanges fingerprints (c->peers) and compares; EMISMATCH on every rank, naming two that differ. */
+int atomo__comm_agree(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact);
+/* The same where ATOMO_MPI_CHECK asks for it, else nothing. */
+int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
+
+/* One all-reduce of at most INT_MAX elements in place: the place to choose an algorithm by size and link. */
+int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
+/* Blocks of c->peers[r].count bytes from every rank to `recv`, one after the other. */
+int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv);
+
+static inline void atomo__comm_count(atomo_comm *c, double out, double in)
+{
+    atomic_fetch_add_explicit(&c->bytes_out, (int64_t)out, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->bytes_in, (int64_t)in, memory_order_relaxed);
+}
+
+static inline double atomo__tensor_bytes(const atomo_tensor *t)
+{
+    return t->numel * (t->dtype == ATOMO_U8 ? 1 : 4);
+}
+
+void atomo__requests_reap(bool last); /* gives back what unfinished, collected requests held */
+
+#endif

@@ -1,0 +1,33 @@
+/* host.h - what the files of the host program share. Private to atomo-lua; the library knows nothing of Lua. */
+#ifndef ATOMO_HOST_H
+#define ATOMO_HOST_H
+
+#include "atomo.h"
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdbool.h>
+
+enum { HOST_OK = 0, HOST_SCRIPT_ERROR = 1, HOST_USAGE = 2 };
+
+/* paths.c: finds the Lua modules relative to the executable and puts them first in package.path; runs atomo/host.lua,
+ * whose table is left on the stack. 0, or the error's text is on the stack. */
+int host_load_modules(lua_State *L, const char *argv0);
+
+/* repl.c */
+void host_repl(lua_State *L);
+
+/* signals.c: SIGINT, SIGTERM. */
+void host_signals_install(lua_State *L);
+bool host_was_terminated(void);       /* by SIGTERM */
+void host_interrupt_forget(void);     /* the REPL's next line starts anew */
+extern volatile int host_interrupts;  /* SIGINTs since host_interrupt_forget */
+
+/* lastword.c */
+int host_traceback(lua_State *L);                      /* message handler: any error value -> text with a traceback */
+int host_pcall(lua_State *L, int nargs, int nresults); /* with that handler */
+void host_last_word(const char *text);                 /* the error's text, framed where there are several ranks, to stderr */
+void host_leave(int code);                             /* ends MPI (0) or the whole job (other), then the process */
+int host_os_exit(lua_State *L);                        /* os.exit */
+
+#endif

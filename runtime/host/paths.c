@@ -1,0 +1,50 @@
+/* paths.c - where the Lua modules are: beside the executable in a build tree (<dir>/lua), or installed
+ * (<dir>/../share/lua/5.1), so that the program works from any folder and may be moved with its tree.
+ */
+#define _GNU_SOURCE
+#include "host/host.h"
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The folder of the executable, without the last slash. */
+static void executable_folder(const char *argv0, char *out, size_t n)
+{
+    ssize_t k = readlink("/proc/self/exe", out, n - 1);
+    if (k < 0) k = snprintf(out, n, "%s", argv0); /* no /proc: as it was called */
+    out[(size_t)k < n ? (size_t)k : n - 1] = 0;
+    char *slash = strrchr(out, '/');
+    if (slash)
+        *slash = 0;
+    else
+        snprintf(out, n, ".");
+}
+
+static void prepend_path(lua_State *L, const char *folder)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "path");
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", folder, folder, lua_tostring(L, -1));
+    lua_setfield(L, -3, "path");
+    lua_pop(L, 2);
+}
+
+int host_load_modules(lua_State *L, const char *argv0)
+{
+    static const char *const places[] = {"lua", "../share/lua/5.1"};
+    char exe[PATH_MAX], folder[PATH_MAX + 32], file[PATH_MAX + 64], found[PATH_MAX];
+    executable_folder(argv0, exe, sizeof exe);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(folder, sizeof folder, "%s/%s", exe, places[i]);
+        snprintf(file, sizeof file, "%s/atomo/host.lua", folder);
+        if (access(file, R_OK) != 0) continue;
+        prepend_path(L, realpath(folder, found) ? found : folder);
+        int status = luaL_loadfile(L, file);
+        return status ? status : host_pcall(L, 0, 1);
+    }
+    lua_pushfstring(L, "the Lua modules are missing: neither %s/lua/atomo/host.lua nor %s/../share/lua/5.1/atomo/host.lua "
+                       "can be read; build or install again", exe, exe);
+    return LUA_ERRFILE;
+}

@@ -1,0 +1,189 @@
+/* repl.c - the interactive prompt: expressions are printed, statements continue over lines, history is kept.
+ *
+ * Works without readline too (or when input is no terminal): then lines are read as they come.
+ */
+#include "host/host.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#ifdef ATOMO_HAVE_READLINE
+#include <readline/history.h>
+#include <readline/readline.h>
+#endif
+
+static bool terminal; /* lines come from a person */
+
+#ifdef ATOMO_HAVE_READLINE
+static char history_file[1024];
+
+/* $XDG_STATE_HOME/atomo/history or ~/.local/state/atomo/history; the folders are made. */
+static void history_open(void)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (state && *state)
+        snprintf(history_file, sizeof history_file, "%s/atomo/history", state);
+    else if (home && *home)
+        snprintf(history_file, sizeof history_file, "%s/.local/state/atomo/history", home);
+    else
+        return;
+    for (char *p = history_file + 1; (p = strchr(p, '/')); p++) {
+        *p = 0;
+        mkdir(history_file, 0700);
+        *p = '/';
+    }
+    stifle_history(5000);
+    read_history(history_file);
+}
+
+/* Ctrl-C at the prompt: drop the line. */
+static int on_signal(void)
+{
+    if (host_interrupts) {
+        rl_replace_line("", 0);
+        rl_done = 1;
+    }
+    return 0;
+}
+
+static char *read_edited(const char *prompt)
+{
+    rl_signal_event_hook = on_signal;
+    char *line = readline(prompt);
+    if (line && *line) {
+        add_history(line);
+        if (*history_file && write_history(history_file) != 0) *history_file = 0; /* not writable: do without */
+    }
+    return line;
+}
+#else
+static void history_open(void)
+{
+}
+
+static char *read_edited(const char *prompt)
+{
+    (void)prompt;
+    return NULL;
+}
+#endif
+
+static char *read_plain(const char *prompt)
+{
+    char *line = NULL;
+    size_t size = 0;
+    if (terminal) fputs(prompt, stdout);
+    fflush(stdout);
+    errno = 0;
+    ssize_t n = getline(&line, &size, stdin);
+    if (n < 0) {
+        free(line);
+        if (errno != EINTR) return NULL;
+        clearerr(stdin);
+        return strdup("");
+    }
+    if (n > 0 && line[n - 1] == '\n') line[n - 1] = 0;
+    return line;
+}
+
+/* The next line, "" where it was interrupted, NULL at the end of input. */
+static char *read_line(const char *prompt)
+{
+#ifdef ATOMO_HAVE_READLINE
+    return terminal ? read_edited(prompt) : read_plain(prompt);
+#else
+    (void)read_edited;
+    return read_plain(prompt);
+#endif
+}
+
+/* The text on the stack's top ends too early: it wants another line. */
+static bool incomplete(lua_State *L, int status)
+{
+    static const char end[] = "'<eof>'";
+    size_t n;
+    const char *message = lua_tolstring(L, -1, &n);
+    return status == LUA_ERRSYNTAX && message && n >= sizeof end - 1 && strcmp(message + n - (sizeof end - 1), end) == 0;
+}
+
+/* Compiles the text at index 1 as an expression, else as statements; leaves the function or the message. */
+static int compile(lua_State *L)
+{
+    size_t n;
+    const char *text = lua_tolstring(L, 1, &n);
+    lua_pushfstring(L, "return %s", *text == '=' ? text + 1 : text);
+    size_t m;
+    const char *as_value = lua_tolstring(L, -1, &m);
+    int status = luaL_loadbuffer(L, as_value, m, "=stdin");
+    lua_remove(L, -2);
+    if (status == 0 || *text == '=') return status;
+    lua_pop(L, 1);
+    return luaL_loadbuffer(L, text, n, "=stdin");
+}
+
+/* Reads a whole statement and compiles it: 0 (a function on the stack), a Lua status (a message), or -1: end of input. */
+static int read_statement(lua_State *L)
+{
+    lua_settop(L, 0);
+    host_interrupt_forget();
+    for (;;) {
+        char *line = read_line(lua_gettop(L) ? ">> " : "> ");
+        if (!line) return -1;
+        if (host_interrupts) { /* Ctrl-C: start over */
+            free(line);
+            host_interrupt_forget();
+            fputs("\n", stdout);
+            lua_settop(L, 0);
+            continue;
+        }
+        if (lua_gettop(L) == 0) {
+            lua_pushstring(L, line);
+        } else {
+            lua_pushfstring(L, "%s\n%s", lua_tostring(L, 1), line);
+            lua_replace(L, 1);
+        }
+        free(line);
+        int status = compile(L);
+        if (!incomplete(L, status)) return status;
+        lua_settop(L, 1);
+    }
+}
+
+static void print_values(lua_State *L)
+{
+    int n = lua_gettop(L);
+    if (n == 0) return;
+    lua_getglobal(L, "print");
+    lua_insert(L, 1);
+    if (host_pcall(L, n, 0)) fprintf(stderr, "atomo-lua: print failed: %s\n", lua_tostring(L, -1));
+}
+
+void host_repl(lua_State *L)
+{
+    terminal = isatty(STDIN_FILENO);
+    if (terminal) {
+        history_open();
+        printf("atomo-lua %s, %s (Ctrl-D leaves)\n", atomo_version(), LUA_RELEASE);
+    }
+    for (int status; (status = read_statement(L)) != -1;) {
+        if (status == 0) {
+            lua_replace(L, 1);
+            lua_settop(L, 1);
+            host_interrupts = 0;
+            status = host_pcall(L, 0, LUA_MULTRET);
+        }
+        if (status) {
+            const char *text = lua_tostring(L, -1);
+            fflush(stdout);
+            fprintf(stderr, "%s\n", text ? text : "(an error without text)");
+            if (host_was_terminated()) break;
+        } else {
+            print_values(L);
+        }
+    }
+    if (terminal) fputs("\n", stdout);
+    lua_settop(L, 0);
+}

@@ -1,0 +1,122 @@
+/* signals.c - SIGINT and SIGTERM.
+ *
+ * A signal sets a hook, which stops interpreted Lua at its next line with an error and a traceback. Compiled loops and C
+ * calls see no hooks: a timer fires soon after, says a last word and ends the process. A second Ctrl-C ends it at
+ * once. Handlers use async-signal-safe calls only; lua_sethook is made for them.
+ */
+#define _GNU_SOURCE
+#include "host/host.h"
+#include <signal.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+static lua_State *state;
+static volatile sig_atomic_t terminated;
+volatile int host_interrupts;
+
+enum { EXIT_INTERRUPTED = 130, EXIT_TERMINATED = 143 };
+
+static void say(const char *text)
+{
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) _exit(EXIT_INTERRUPTED);
+}
+
+static void last_word(const char *what)
+{
+    say("\natomo-lua: ");
+    if (*atomo_mpi_label()) {
+        say(atomo_mpi_label());
+        say(": ");
+    }
+    say(what);
+}
+
+static void stop_timer(void)
+{
+    struct itimerval none = {{0, 0}, {0, 0}};
+    setitimer(ITIMER_REAL, &none, NULL);
+}
+
+static void hook(lua_State *L, lua_Debug *ar)
+{
+    lua_sethook(L, NULL, 0, 0);
+    stop_timer();
+    const char *what = terminated ? "terminated (SIGTERM)" : "interrupted";
+    if (lua_getinfo(L, "Sl", ar) && ar->currentline > 0)
+        lua_pushfstring(L, "%s:%d: %s", ar->short_src, ar->currentline, what);
+    else
+        lua_pushstring(L, what);
+    lua_error(L);
+}
+
+static void stop_soon(int milliseconds)
+{
+    struct itimerval t = {{0, 0}, {milliseconds / 1000, milliseconds % 1000 * 1000}};
+    lua_sethook(state, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+    setitimer(ITIMER_REAL, &t, NULL);
+}
+
+/* Seconds since the last SIGINT; mpirun and timeout send one twice, to the process and to its group. */
+static double since_last(void)
+{
+    static double last = -1e9;
+    double before = last;
+    last = atomo_time();
+    return last - before;
+}
+
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    if (since_last() < 0.1) return;
+    if (++host_interrupts > 1) {
+        last_word("interrupted twice, leaving\n");
+        _exit(EXIT_INTERRUPTED);
+    }
+    stop_soon(1000);
+}
+
+static void on_terminate(int sig)
+{
+    (void)sig;
+    if (terminated) return;
+    terminated = 1;
+    stop_soon(500); /* mpirun kills for good after a second */
+}
+
+static void on_alarm(int sig)
+{
+    (void)sig;
+    /* mpirun terminates all ranks when one has failed: one of them saying so is enough */
+    if (!terminated || strncmp(atomo_mpi_label(), "rank ", 5) != 0 || strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0)
+        last_word(terminated ? "terminated (SIGTERM: the job was cancelled, or another rank failed)\n"
+                             : "interrupted in compiled code or a C call, leaving without a traceback (-joff shows one)\n");
+    _exit(terminated ? EXIT_TERMINATED : EXIT_INTERRUPTED);
+}
+
+bool host_was_terminated(void)
+{
+    return terminated;
+}
+
+void host_interrupt_forget(void)
+{
+    stop_timer();
+    lua_sethook(state, NULL, 0, 0);
+    host_interrupts = 0;
+}
+
+void host_signals_install(lua_State *L)
+{
+    state = L;
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    sigemptyset(&a.sa_mask);
+    a.sa_handler = on_interrupt; /* without SA_RESTART: a read of the REPL is interrupted */
+    sigaction(SIGINT, &a, NULL);
+    a.sa_handler = on_terminate;
+    sigaction(SIGTERM, &a, NULL);
+    a.sa_handler = on_alarm;
+    sigaction(SIGALRM, &a, NULL);
+}

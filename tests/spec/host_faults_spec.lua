@@ -1,0 +1,220 @@
+-- How jobs end: signals, errors on one of four ranks, os.exit under mpirun, the test runner's own exit code.
+local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
+local spawn = dofile(here .. "/../support/spawn.lua")
+local possible, why = spawn.possible()
+local mpirun = possible and spawn.have "mpirun"
+
+local function spec(name, fn, needs_mpirun)
+  it(name, function()
+    if not possible then return pending(why) end
+    if needs_mpirun and not mpirun then return pending "mpirun is missing" end
+    fn()
+  end)
+end
+
+local function has(text, want)
+  assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text))
+end
+
+--- Runs the script on four ranks: output, exit code, and less than ten seconds.
+local function four(script, args)
+  local path, remove = spawn.file(script)
+  local out, code, seconds = spawn.ranks(4, path .. " " .. (args or ""))
+  remove()
+  assert(seconds < 10, "the job took " .. seconds .. " s to end")
+  return out, code, path
+end
+
+--- Sends the signal after half a second; exit code, output.
+local function signalled(signal, options, code_text)
+  local out, code = spawn.run(("timeout --preserve-status -s %s 0.5 %s %s -e %s"):format(signal, spawn.exe, options,
+    spawn.quote(code_text)), {timeout = 10})
+  return code, out
+end
+
+describe("signals", function()
+  spec("SIGINT stops an interpreted loop with a traceback", function()
+    local code, out = signalled("INT", "-joff", "while true do end")
+    assert.equal(130, code)
+    has(out, "(command line):1: interrupted")
+    has(out, "stack traceback")
+  end)
+
+  spec("SIGINT stops a compiled loop", function()
+    local code, out = signalled("INT", "", "while true do end")
+    assert.equal(130, code)
+    has(out, "interrupted in compiled code or a C call")
+  end)
+
+  spec("SIGINT stops a long C call", function()
+    local code, out = signalled("INT", "", [[local a = require "atomo"
+      local x = a.randn(1500, 1500) while true do a.svd(x) end]])
+    assert.equal(130, code)
+    has(out, "interrupted")
+  end)
+
+  spec("SIGTERM ends with a last word", function()
+    local code, out = signalled("TERM", "-joff", "while true do end")
+    assert.equal(143, code)
+    has(out, "terminated (SIGTERM)")
+  end)
+
+  spec("an interrupted line returns to the prompt", function()
+    local out, code = spawn.run(("sh -c %s"):format(spawn.quote((
+      "{ echo 'print(1)'; echo 'while true do end'; sleep 1.2; echo 'print(2)'; } | { %s -joff -i & pid=$!; " ..
+      "sleep 0.7; kill -INT $pid; wait $pid; }"):format("exec 3<&0; " .. spawn.exe):gsub("%-i &", "-i <&3 &"))),
+      {timeout = 15})
+    assert.equal(0, code)
+    has(out, "1\n")
+    has(out, "interrupted")
+    has(out, "2\n")
+  end)
+end)
+
+describe("under mpirun", function()
+  spec("an error on one rank ends all four, and says who, where and when", function()
+    local out, code, path = four [[
+      local world = require "atomo".mpi.world
+      require "ffi".C.atomo_note_step(37)
+      if world.rank == 2 then local t = nil; print(t.x) end
+      world:barrier()]]
+    assert.equal(1, code)
+    has(out, "rank 2 of 4 on ")
+    has(out, "step 37")
+    has(out, path .. ":3: attempt to index local 't'")
+    has(out, "stack traceback")
+    has(out, "What to do")
+  end, true)
+
+  spec("os.exit(3) on one rank ends all four with 3; output before it is not lost", function()
+    local out, code = four [[
+      local world = require "atomo".mpi.world
+      if world.rank == 1 then io.write "before the end\n" os.exit(3) end
+      world:barrier()]]
+    assert.equal(3, code)
+    has(out, "before the end")
+  end, true)
+
+  spec("os.exit(0) and the normal end are orderly", function()
+    for _, last in ipairs {"os.exit(0)", "os.exit()", "os.exit(true)", ""} do
+      local out, code = four("local w = require 'atomo'.mpi.world w:barrier() " .. last)
+      assert.equal(0, code)
+      assert.equal("", out)
+    end
+  end, true)
+
+  spec("a syntax error and an unknown option end the job", function()
+    local out, code, path = four "x = = 1"
+    assert.equal(1, code)
+    has(out, path .. ":1: unexpected symbol")
+    out, code = spawn.ranks(2, "--bogus")
+    assert.equal(2, code)
+    has(out, "unknown option '--bogus'")
+  end, true)
+
+  spec("processes cannot be started from a rank", function()
+    local out, code = four [[
+      require "atomo".mpi.world:barrier()
+      local ok, message = pcall(io.popen, "true")
+      assert(not ok and message:find "not safe", message)
+      ok, message = pcall(os.execute, "true")
+      assert(not ok and message:find "not safe", message)]]
+    assert.equal("", out)
+    assert.equal(0, code)
+  end, true)
+
+  spec("a script that never uses MPI ends in order", function()
+    local _, code = four "local x = 1"
+    assert.equal(0, code)
+  end, true)
+end)
+
+describe("a stock luajit", function()
+  local function stock(ranks, script)
+    local path, remove = spawn.file(script)
+    local lua = spawn.exe:match("^(.*)/") .. "/lua"
+    local env = ("LUA_PATH=%s"):format(spawn.quote(("%s/?.lua;%s/?/init.lua;;"):format(lua, lua)))
+    local launch = ranks and ("mpirun --oversubscribe -n %d "):format(ranks) or ""
+    local out, code = spawn.run(launch .. "luajit " .. path, {env = env, timeout = 30})
+    remove()
+    return out, code
+  end
+
+  spec("loads the library, and ends MPI in order", function()
+    if not spawn.have "luajit" then return pending "luajit is missing" end
+    local script = [[local a = require "atomo"
+      io.write(a.mpi.world:allreduce(a.ones(2)):get(1), "\n")]]
+    local out, code = stock(nil, script)
+    assert.equal("1\n", out)
+    assert.equal(0, code)
+    out, code = stock(2, script)
+    assert.equal("2\n2\n", out)
+    assert.equal(0, code)
+  end, true)
+
+  spec("takes the other ranks along when its script fails", function()
+    if not spawn.have "luajit" then return pending "luajit is missing" end
+    local out, code = stock(3, [[local w = require "atomo".mpi.world
+      if w.rank == 1 then error "only here" end
+      w:barrier()]])
+    has(out, "only here")
+    assert.equal(1, code)
+  end, true)
+end)
+
+describe("atomo-lua test", function()
+  local passing = "describe('d', function() it('good', function() end) end)"
+
+  local function specfile(text)
+    local path, remove = spawn.file(text)
+    return path, remove
+  end
+
+  spec("counts, and exits 1 on a failure", function()
+    local path, remove = specfile("it('bad', function() assert.equal(1, 2) end) it('later', function() pending 'x' end)"
+      .. passing)
+    local out, code = spawn.host("test " .. path)
+    assert.equal(1, code)
+    has(out, "FAILED: bad")
+    has(out, "1 passed, 1 failed, 1 skipped\n")
+    remove()
+    path, remove = specfile(passing)
+    out, code = spawn.host("test " .. path)
+    assert.equal(0, code)
+    has(out, "1 passed, 0 failed\n")
+    remove()
+  end)
+
+  spec("fails where the spec file itself is broken or missing", function()
+    local path, remove = specfile "x = = 1"
+    local out, code = spawn.host("test " .. path)
+    assert.equal(1, code)
+    has(out, "unexpected symbol")
+    remove()
+    out, code = spawn.host "test /no/such/folder"
+    assert.equal(1, code)
+    has(out, "/no/such/folder")
+  end)
+
+  spec("a failure on one rank only fails all", function()
+    local path, remove = specfile(passing .. [[it("half", function()
+      assert(require "atomo".mpi.world.rank ~= 1, "only on rank one")
+    end)]])
+    local out, code = spawn.ranks(3, "test " .. path)
+    remove()
+    assert.equal(1, code)
+    has(out, "FAILED on rank 1: half")
+    has(out, "only on rank one")
+    has(out, "1 passed, 1 failed\n")
+    assert(not out:find "FAILED on rank 0")
+  end, true)
+
+  spec("busted --lua=atomo-lua works too", function()
+    if not spawn.have "busted" then return pending "busted is missing" end
+    local path, remove = specfile "it('has ffi', function() assert(require 'ffi'.C.atomo_abi) end)"
+    local out, code = spawn.run(("busted --lua=%s %s"):format(spawn.exe, path))
+    remove()
+    has(out, "1 success")
+    assert.equal(0, code)
+  end)
+end)

@@ -1,0 +1,170 @@
+-- The host program: options, exit codes, arg, the prompt, module paths, math.random.
+local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
+local spawn = dofile(here .. "/../support/spawn.lua")
+local possible, why = spawn.possible()
+
+local function spec(name, fn)
+  it(name, function()
+    if not possible then pending(why) else fn() end
+  end)
+end
+
+local function has(text, want)
+  assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text))
+end
+
+describe("host options", function()
+  spec("run code, in order, with libraries", function()
+    local out, code = spawn.host {"-e", "x = 2", "-e", "print(x + 1)", "-l", "string"}
+    assert.equal("3\n", out)
+    assert.equal(0, code)
+  end)
+
+  spec("run a script with arg as in luajit", function()
+    local path, remove = spawn.file "print(arg[0], arg[1], arg[2], arg[-1] ~= nil, select('#', ...), ...)"
+    local out, code = spawn.host {path, "a b", "-x"}
+    assert.equal(("%s\ta b\t-x\ttrue\t2\ta b\t-x\n"):format(path), out)
+    assert.equal(0, code)
+    out = spawn.host {"--", path}
+    assert.equal(("%s\tnil\tnil\ttrue\t0\n"):format(path), out)
+    remove()
+  end)
+
+  spec("run standard input", function()
+    assert.equal("in\t0\n", (spawn.host("", {stdin = "print('in', select('#', ...))"})))
+    assert.equal("in\ta\n", (spawn.host("- a", {stdin = "print('in', ...)"})))
+  end)
+
+  spec("say versions and help", function()
+    local out, code = spawn.host "--version"
+    for _, name in ipairs {"atomo-lua", "luajit", "mpi", "blas", "fftw"} do has(out, name) end
+    assert.equal(0, code)
+    out, code = spawn.host "--help"
+    has(out, "usage: atomo-lua")
+    assert.equal(0, code)
+    out, code = spawn.host "-v"
+    has(out, "LuaJIT")
+    assert.equal(0, code)
+  end)
+
+  spec("wrong ones are usage errors, exit code 2", function()
+    for _, args in ipairs {"--bogus", "-x", "-e", "-l"} do
+      local out, code = spawn.host(args)
+      assert.equal(2, code)
+      has(out, "usage:")
+      has(out, "'" .. args .. "'")
+    end
+  end)
+
+  spec("-j and -O reach the compiler", function()
+    assert.equal("false\n", (spawn.host {"-joff", "-e", "print((jit.status()))"}))
+    local out = spawn.host {"-O0", "-e", "print(select('#', jit.status()))"}
+    assert(tonumber(out))
+    local text, code = spawn.host {"-jnonesuch", "-e", "print(1)"}
+    has(text, "no module jit.nonesuch")
+    assert.equal(1, code)
+  end)
+
+  spec("-i gives the prompt after the script", function()
+    assert.equal("1\n7\n", (spawn.host("-i -e 'print(1) x = 7'", {stdin = "x\n"})))
+  end)
+end)
+
+describe("host errors", function()
+  spec("have a traceback and exit code 1", function()
+    local path, remove = spawn.file "local function f() error 'boom' end\nf()"
+    local out, code = spawn.host {path}
+    has(out, path .. ":1: boom")
+    has(out, "stack traceback")
+    has(out, path .. ":2: in main chunk")
+    assert.equal(1, code)
+    remove()
+  end)
+
+  spec("need not be text", function()
+    for object, want in pairs {
+      ["{}"] = "a table", ["nil"] = "a nil", ["{message='m1'}"] = "m1", ["42"] = "42", ["print"] = "a function",
+      ["setmetatable({}, {__tostring = function() return 'own' end})"] = "own",
+    } do
+      local out, code = spawn.host {"-e", ("error(%s)"):format(object)}
+      has(out, want)
+      assert.equal(1, code)
+    end
+  end)
+
+  spec("of syntax name file and line; a missing script is named", function()
+    local path, remove = spawn.file "x = 1\nx = = 2"
+    local out, code = spawn.host {path}
+    has(out, path .. ":2: unexpected symbol near '='")
+    assert.equal(1, code)
+    remove()
+    out, code = spawn.host {"no_such_script.lua"}
+    has(out, "no_such_script.lua")
+    assert.equal(1, code)
+  end)
+
+  spec("os.exit gives its code", function()
+    for text, want in pairs {[""] = 0, ["0"] = 0, ["3"] = 3, ["true"] = 0, ["false"] = 1, ["256"] = 1} do
+      local _, code = spawn.host {"-e", ("io.write 'x' os.exit(%s)"):format(text)}
+      assert.equal(want, code)
+    end
+  end)
+end)
+
+describe("host prompt", function()
+  spec("prints expressions, continues statements, survives errors", function()
+    local out, code = spawn.host("-i", {stdin =
+      "1 + 1\n= 3, nil\nfor i = 1, 2 do\nprint('i', i)\nend\ny = 5\ny\nerror 'oops'\nz z\n'after'\n"})
+    assert.equal(0, code)
+    has(out, "2\n3\tnil\ni\t1\ni\t2\n5\n")
+    has(out, "oops")
+    has(out, "stdin:1:")
+    has(out, "after\n")
+  end)
+end)
+
+describe("host modules", function()
+  spec("are found from any folder, through a link too", function()
+    local out = spawn.run(("sh -c 'cd / && %s -e \"print(require(%s).ones(2):sum():item())\"'"):format(
+      spawn.exe, "[[atomo]]"))
+    assert.equal("2\n", out)
+    local link = os.tmpname()
+    os.remove(link)
+    os.execute(("ln -s %s %s"):format(spawn.quote(spawn.exe), link))
+    out = spawn.run(link .. " -e 'print(type(require \"atomo\"))'")
+    os.remove(link)
+    assert.equal("table\n", out)
+  end)
+
+  spec("math.random is the runtime's, and reproducible", function()
+    local draw = "print(math.random(), math.random(6), math.random(-3, 3))"
+    local a = spawn.host {"-e", "math.randomseed(7)" .. draw}
+    local b = spawn.host {"-l", "atomo", "-e", "require 'atomo'.manual_seed(7)" .. draw}
+    assert.equal(a, b)
+    assert.not_equal(a, (spawn.host {"-e", "math.randomseed(8)" .. draw}))
+  end)
+end)
+
+describe("math.random", function()
+  it("stays in its range, and reaches all of it", function()
+    local seen = {}
+    for _ = 1, 2000 do
+      local r, k = math.random(), math.random(-1, 4)
+      assert(r >= 0 and r < 1)
+      assert(k >= -1 and k <= 4 and k % 1 == 0)
+      seen[k] = true
+    end
+    for k = -1, 4 do assert(seen[k]) end
+  end)
+
+  it("refuses an empty interval and seeds that are no numbers", function()
+    if not spawn.exe then return pending "not run by atomo-lua" end
+    assert.error_matches(function() math.random(0) end, "empty")
+    assert.error_matches(function() math.random(3, 1) end, "empty")
+    assert.error_matches(function() math.randomseed "x" end, "must be a number")
+    math.randomseed(-1.5)
+    local a = math.random()
+    math.randomseed(-1.5)
+    assert.equal(a, math.random())
+  end)
+end)

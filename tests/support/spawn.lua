@@ -1,0 +1,74 @@
+--- Runs the program under test, and mpirun, as processes of their own with a clean environment and a time limit.
+local ffi = require "ffi"
+ffi.cdef [[long atomo_test_readlink(const char *path, char *buf, size_t n) __asm__("readlink");]]
+
+local spawn = {}
+
+local buf = ffi.new("char[4096]")
+local n = ffi.C.atomo_test_readlink("/proc/self/exe", buf, 4095)
+local exe = n > 0 and ffi.string(buf, n) or "atomo-lua"
+
+--- Path of the running executable, or nil where that is not atomo-lua (a stock luajit).
+spawn.exe = exe:match("atomo%-lua$") and exe
+
+function spawn.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+--- Runs a shell command: its output (stdout and stderr), exit code and seconds. 124 or 137: the time limit.
+---@param command string
+---@param opts {timeout: number?, stdin: string?, env: string?}?
+function spawn.run(command, opts)
+  opts = opts or {}
+  local env = ("env -i PATH=%s HOME=%s LANG=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 %s"):format(
+    spawn.quote(os.getenv "PATH" or "/usr/bin:/bin"), spawn.quote(os.getenv "HOME" or "/"), opts.env or "")
+  local input = opts.stdin and "printf %s " .. spawn.quote(opts.stdin) .. " | " or ""
+  local line = ("%s%s timeout -k 2 %g %s%s 2>&1; echo \"<$?>\""):format(input, env, opts.timeout or 20, command,
+    opts.stdin and "" or " < /dev/null")
+  local from = os.time()
+  local p = assert(io.popen(line))
+  local text = p:read "*a"
+  p:close()
+  local out, code = text:match("^(.*)<(%d+)>\n$")
+  return out, tonumber(code), os.difftime(os.time(), from)
+end
+
+--- atomo-lua with arguments (quoted here when given as a list).
+function spawn.host(args, opts)
+  if type(args) == "table" then
+    local quoted = {}
+    for i, a in ipairs(args) do quoted[i] = spawn.quote(a) end
+    args = table.concat(quoted, " ")
+  end
+  return spawn.run(spawn.quote(spawn.exe) .. " " .. args, opts)
+end
+
+--- atomo-lua with arguments on `ranks` ranks.
+function spawn.ranks(ranks, args, opts)
+  opts = opts or {}
+  opts.timeout = opts.timeout or 40
+  return spawn.run(("mpirun --oversubscribe -n %d %s %s"):format(ranks, spawn.quote(spawn.exe), args), opts)
+end
+
+--- A temporary file with that text; removed by the function that comes back second.
+function spawn.file(text)
+  local path = os.tmpname()
+  local f = assert(io.open(path, "w"))
+  f:write(text)
+  f:close()
+  return path, function() os.remove(path) end
+end
+
+--- False and a reason where processes cannot be started from here.
+function spawn.possible()
+  if not spawn.exe then return false, "not run by atomo-lua" end
+  if os.getenv "OMPI_COMM_WORLD_SIZE" then return false, "run under mpirun" end
+  return true
+end
+
+function spawn.have(program)
+  local p = io.popen("command -v " .. program)
+  local found = p:read "*a"
+  p:close()
+  return found ~= ""
+end
+
+return spawn
