@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { SIDE = 32, CHANNELS = 3, PIXELS = SIDE * SIDE * CHANNELS, CLASSES = 10, PARAMETERS = 160, CLUTTER = 7 };
+enum { SIDE = 32, CHANNELS = 3, PIXELS = SIDE * SIDE * CHANNELS, CLASSES = 10, PARAMETERS = 96, CLUTTER = 5 };
 
 typedef struct {
     float u[PARAMETERS]; /* the image's uniforms, taken in order */
@@ -53,17 +53,24 @@ static vec roll_direction(dice *d)
     return n > 1e-3f ? (vec){v.x / n, v.y / n} : (vec){1, 0};
 }
 
-static colour roll_colour(dice *d)
+/* A direction within about `most` (a tangent) of upright. */
+static vec roll_tilt(dice *d, float most)
+{
+    float y = roll(d, -most, most), n = sqrtf(1 + y * y);
+    return (vec){1 / n, y / n};
+}
+
+static colour roll_colour(dice *d, float lo, float hi)
 {
     colour c;
-    for (int k = 0; k < CHANNELS; k++) c.v[k] = roll(d, 0, 1);
+    for (int k = 0; k < CHANNELS; k++) c.v[k] = roll(d, lo, hi);
     return c;
 }
 
 /* A colour whose brightness is at least `apart` away from that of `other`. */
 static colour roll_apart(dice *d, colour other, float apart)
 {
-    colour c = roll_colour(d);
+    colour c = roll_colour(d, 0, 1);
     float a = 0, b = 0;
     for (int k = 0; k < CHANNELS; k++) {
         a += c.v[k] / CHANNELS;
@@ -82,19 +89,19 @@ static scene roll_scene(dice *d, int label)
     s.shape = label / 2;
     s.texture = label % 2;
     s.radius = roll(d, 8, 12.5f);
-    s.centre.x = 16 + roll(d, -1, 1) * (17 - s.radius);
-    s.centre.y = 16 + roll(d, -1, 1) * (17 - s.radius);
-    s.axis = roll_direction(d);
-    s.grain = roll_direction(d);
-    s.period = roll(d, 4, 6.5f);
+    s.centre.x = 16 + roll(d, -1, 1) * (16 - s.radius);
+    s.centre.y = 16 + roll(d, -1, 1) * (16 - s.radius);
+    s.axis = roll_tilt(d, 0.4f);
+    s.grain = roll_tilt(d, 0.4f);
+    s.period = roll(d, 4.5f, 7);
     s.phase_x = roll(d, 0, 1);
     s.phase_y = roll(d, 0, 1);
-    s.tone[0] = roll_colour(d);
+    s.tone[0] = roll_colour(d, 0.45f, 1);
     s.tone[1] = roll_apart(d, s.tone[0], 0.35f);
-    s.ground[0] = roll_colour(d);
-    s.ground[1] = roll_colour(d);
+    s.ground[0] = roll_colour(d, 0, 0.6f);
+    s.ground[1] = roll_colour(d, 0, 0.6f);
     s.slope = roll_direction(d);
-    s.noise = roll(d, 0.05f, 0.25f);
+    s.noise = roll(d, 0.02f, 0.12f);
     for (int i = 0; i < CLUTTER; i++) {
         blob *b = &s.clutter[i];
         b->centre = (vec){roll(d, 0, SIDE), roll(d, 0, SIDE)};
@@ -102,7 +109,7 @@ static scene roll_scene(dice *d, int label)
         b->across = roll(d, 1, 2.2f);
         b->along = roll(d, 2, i < CLUTTER - 2 ? 9 : 5);
         b->alpha = roll(d, 0.4f, 1);
-        b->tint = roll_colour(d);
+        b->tint = roll_colour(d, 0, 0.8f);
     }
     return s;
 }
