@@ -239,4 +239,60 @@ ATOMO_API int atomo_request_wait(atomo_request *r);  /* blocks; a second call re
 ATOMO_API int atomo_request_test(atomo_request *r);  /* 1 over, 0 not yet */
 ATOMO_API void atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
 
+/* ---- data: readers, the synthetic set, the batch loader --------------------------------------------------------- */
+
+/* CIFAR binary files, each any number (> 0) of whole records. kind 10: label, 3072 pixels; kind 100: coarse label, fine
+ * label, 3072 pixels. The files, in order, become images u8 [n,32,32,3] and labels i32 [n] (fine ones for kind 100);
+ * coarse i32 [n] is made for kind 100 (NULL is fine). [local] EIO, EFORMAT (cut record, label out of range): the text has
+ * file, offset, found and expected. */
+ATOMO_API int atomo_cifar_read(const char *const *paths, int count, int kind, atomo_tensor **images, atomo_tensor **labels,
+                               atomo_tensor **coarse);
+/* An IDX file of bytes (MNIST), raw or gzip: u8 of the shape in its header, which must have `ndim` dimensions. [local] */
+ATOMO_API int atomo_idx_read(const char *path, int ndim, atomo_tensor **out);
+/* Images first .. first+n-1 of the synthetic set's split (0 train, 1 test): u8 [n,32,32,3] and labels i32 [n], image i
+ * of class i % 10. A function of (seed, split, i) alone, the same bits on every CPU. [local] EARG. */
+ATOMO_API int atomo_synthetic(double seed, int split, double first, double n, atomo_tensor **images,
+                              atomo_tensor **labels);
+/* Mean and standard deviation of each channel (the last dimension, at most 8) of a contiguous u8 tensor, in units of 255. */
+ATOMO_API int atomo_channel_stats(const atomo_tensor *images, double *mean, double *std);
+
+/* Cuts an epoch into global batches of batch*size images, in the order that (seed, epoch) gives, and each of these over the
+ * ranks: contiguous, even to one image. So every image comes once an epoch over all ranks, all ranks take the same number
+ * of steps, and a rank may get 0 images in the last one. The next batch is made on a thread of its own. */
+typedef struct atomo_loader atomo_loader;
+typedef struct atomo_loader_options {
+    double seed;                        /* whole number in [0, 2^53] */
+    int32_t batch, rank, size;          /* images a rank and step; this rank of how many */
+    int32_t shuffle, drop_last;         /* drop_last: leave out a last global batch that is not full */
+    int32_t crop, flip;                 /* pad by `crop` zeros (after normalising) and crop at random; mirror at random */
+    int32_t background;                 /* 0: make batches on the calling thread; the same bits */
+    int32_t classes;                    /* labels must be in [0, classes); 0: any */
+    float mean[8], std[8];              /* a channel: x = (pixel / 255 - mean) / std */
+} atomo_loader_options;
+typedef struct atomo_batch {
+    double step, steps;     /* 0-based step of the epoch, steps of the epoch */
+    int32_t n, total, slot; /* images here, over all ranks; which buffer holds them */
+} atomo_batch;
+/* images u8 [n,h,w,c] and labels i32 [n], contiguous: the loader holds on to their storage. [local] */
+ATOMO_API int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels, const atomo_loader_options *options,
+                               atomo_loader **out);
+ATOMO_API void atomo_loader_free(atomo_loader *l); /* at any time, also in mid-epoch; NULL is fine */
+ATOMO_API double atomo_loader_steps(const atomo_loader *l);
+/* Begins an epoch (whole number in [0, 2^32)) at a step; what was left of the one before is dropped. [local] */
+ATOMO_API int atomo_loader_begin(atomo_loader *l, double epoch, double step);
+/* 1 and *out: the next batch, valid until the next call of _next or _begin; 0: the epoch is over. [local] */
+ATOMO_API int atomo_loader_next(atomo_loader *l, atomo_batch *out);
+/* Views x f32 [n,h,w,c] and y i32 [n] of buffer `slot` (0 or 1); they keep its memory alive. [local] */
+ATOMO_API int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_tensor **x, atomo_tensor **y);
+
+/* ---- io: npy files, the terminal -------------------------------------------------------------------------------- */
+
+/* A NumPy .npy file, versions 1 to 3: <f4 <i4 |u1 as they are, <f8 as f32, <i8 as i32 (ELIMIT where a value does not fit);
+ * Fortran order is turned to C order. The header is checked against the file's size before memory is taken. [local] */
+ATOMO_API int atomo_npy_read(const char *path, atomo_tensor **out);
+/* Writes t (any view) as version 1: a temporary file beside path, then renamed over it. [local] EIO */
+ATOMO_API int atomo_npy_write(const atomo_tensor *t, const char *path);
+/* Columns of the terminal on file descriptor fd, 0 where it is none (asks TIOCGWINSZ: under mpirun isatty lies). */
+ATOMO_API int atomo_terminal_width(int fd);
+
 #endif

@@ -9,6 +9,7 @@ for topic, names in pairs {
   ops = "cat stack",
   linalg = "svd eigh qr rfft irfft",
   autograd = "param no_grad func gradcheck",
+  io = "from_npy",
 } do
   local module = require("atomo." .. topic)
   for name in names:gmatch "%S+" do atomo[name] = module[name] end
@@ -20,7 +21,6 @@ local lazy = {
   schedule = "atomo.schedule", cli = "atomo.cli", log = "atomo.log",
 }
 local lazy_names = {
-  from_npy = "atomo.io",
   compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
   basis = "atomo.compress", decomposition = "atomo.compress", verify = "atomo.verify",
   exchange = "atomo.exchange", train = "atomo.train",

@@ -1,0 +1,282 @@
+/* loader.c - batches, the next one made on a thread of its own while this one is in use. Path: stage 2.
+ *
+ * Two buffers, filled in turn: step k goes to buffer k & 1. The worker fills an EMPTY one and calls it READY; _next gives
+ * the READY one out as HELD and takes back the one it gave before. A failure in the worker is kept with its text in the
+ * buffer and raised by the _next that comes to it. All memory is taken in atomo_loader_new.
+ */
+#include "data/batch.h"
+#include "tensor/tensor.h"
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+
+enum { EMPTY, FILLING, READY, HELD };
+
+typedef struct {
+    int state, status;
+    int64_t step;
+    int32_t n, total;
+    atomo_tensor *x, *y; /* of the largest share */
+    char error[512];
+} buffer;
+
+struct atomo_loader {
+    atomo__batcher b;
+    atomo_tensor *images, *labels; /* views: they hold the storages */
+    buffer buffers[2];
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake, filled; /* for the worker; for the caller */
+    bool has_thread, has_lock, quit, running;
+    double epoch;
+    int64_t next_fill, next_take;
+};
+
+/* Fills the buffer of `step`; without the lock held. */
+static void fill(atomo_loader *l, buffer *f, int64_t step)
+{
+    int64_t first;
+    if (l->b.order_epoch != l->epoch) atomo__batch_order(&l->b, l->epoch);
+    atomo__batch_share(&l->b, step, &first, &f->n, &f->total);
+    f->step = step;
+    f->status = atomo__batch_make(&l->b, l->epoch, first, f->n, atomo__f32(f->x), atomo__i32(f->y));
+    if (f->status < 0) {
+        strncpy(f->error, atomo_last_error(), sizeof f->error - 1);
+        f->error[sizeof f->error - 1] = 0;
+    }
+    atomo_tensor_touch(f->x);
+    atomo_tensor_touch(f->y);
+}
+
+static buffer *buffer_to_fill(atomo_loader *l)
+{
+    buffer *f = &l->buffers[l->next_fill & 1];
+    return l->running && l->next_fill < l->b.steps && f->state == EMPTY ? f : NULL;
+}
+
+static void *worker(void *arg)
+{
+    atomo_loader *l = arg;
+    pthread_mutex_lock(&l->lock);
+    for (;;) {
+        buffer *f = NULL;
+        while (!l->quit && !(f = buffer_to_fill(l))) pthread_cond_wait(&l->wake, &l->lock);
+        if (l->quit) break;
+        const int64_t step = l->next_fill++;
+        f->state = FILLING;
+        pthread_mutex_unlock(&l->lock);
+        fill(l, f, step);
+        pthread_mutex_lock(&l->lock);
+        f->state = READY;
+        pthread_cond_signal(&l->filled);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+static int check_options(const atomo_tensor *images, const atomo_tensor *labels, const atomo_loader_options *o)
+{
+    ATOMO_TRY(atomo__expect(images, ATOMO_U8, 4, "loader: images"));
+    ATOMO_TRY(atomo__expect(labels, ATOMO_I32, 1, "loader: labels"));
+    const double n = images->shape[0];
+    ATOMO_REQUIRE(labels->shape[0] == n, ATOMO_ESHAPE, "loader: images %s, labels %s: expected one label an image",
+                  atomo__shape_text(images), atomo__shape_text(labels));
+    ATOMO_REQUIRE(images->numel > 0 && n <= INT32_MAX, ATOMO_ESHAPE, "loader: images %s, expected 1 to 2^31-1 of them, not empty",
+                  atomo__shape_text(images));
+    ATOMO_REQUIRE(images->shape[3] <= 8, ATOMO_ESHAPE, "loader: images %s have %.0f channels, at most 8",
+                  atomo__shape_text(images), images->shape[3]);
+    ATOMO_REQUIRE(o->batch >= 1, ATOMO_EARG, "loader: batch %d, expected at least 1", o->batch);
+    ATOMO_REQUIRE(o->size >= 1 && o->rank >= 0 && o->rank < o->size, ATOMO_EARG,
+                  "loader: rank %d of %d, expected 0 to size - 1", o->rank, o->size);
+    const int64_t whole = (int64_t)o->batch * o->size;
+    ATOMO_REQUIRE(whole <= INT32_MAX, ATOMO_ELIMIT, "loader: batch %d on %d ranks is above 2^31-1 images", o->batch, o->size);
+    ATOMO_REQUIRE(!o->drop_last || (double)whole <= n, ATOMO_EARG,
+                  "loader: drop_last with %.0f images, fewer than one global batch (%d x %d ranks)", n, o->batch, o->size);
+    ATOMO_REQUIRE(o->seed >= 0 && o->seed <= 0x1p53 && o->seed == (double)(int64_t)o->seed, ATOMO_EARG,
+                  "loader: seed %.17g, expected a whole number in [0, 2^53]", o->seed);
+    ATOMO_REQUIRE(o->crop >= 0 && o->crop < 4096, ATOMO_EARG, "loader: crop %d, expected 0 to 4095 pixels", o->crop);
+    ATOMO_REQUIRE(o->classes >= 0, ATOMO_EARG, "loader: classes %d, expected 0 or more", o->classes);
+    for (int i = 0; i < (int)images->shape[3]; i++)
+        ATOMO_REQUIRE(o->std[i] > 0 && o->std[i] < 1e30f && o->mean[i] > -1e30f && o->mean[i] < 1e30f, ATOMO_EARG,
+                      "loader: channel %d: mean %g, std %g, expected finite numbers and std > 0", i + 1, (double)o->mean[i],
+                      (double)o->std[i]);
+    return ATOMO_OK;
+}
+
+static int make_batcher(atomo__batcher *b, const atomo_tensor *images, const atomo_tensor *labels,
+                        const atomo_loader_options *o)
+{
+    b->images = images->data;
+    b->labels = labels->data;
+    b->n = atomo__size(images, 0);
+    b->h = atomo__size(images, 1);
+    b->w = atomo__size(images, 2);
+    b->c = atomo__size(images, 3);
+    b->o = *o;
+    b->order_epoch = -1;
+    const int64_t whole = (int64_t)o->batch * o->size;
+    b->steps = o->drop_last ? b->n / whole : (b->n + whole - 1) / whole;
+    const size_t row = (size_t)(b->w * b->c);
+    ATOMO_TRY(atomo__alloc((void **)&b->scale, row * sizeof(float)));
+    ATOMO_TRY(atomo__alloc((void **)&b->shift, row * sizeof(float)));
+    ATOMO_TRY(atomo__alloc((void **)&b->row, row));
+    ATOMO_TRY(atomo__alloc((void **)&b->order, (size_t)b->n * sizeof(int32_t)));
+    for (size_t i = 0; i < row; i++) {
+        const double mean = (double)o->mean[i % (size_t)b->c], std = (double)o->std[i % (size_t)b->c];
+        b->scale[i] = (float)(1.0 / (255.0 * std));
+        b->shift[i] = (float)(-mean / std);
+    }
+    return ATOMO_OK;
+}
+
+static int make_buffers(atomo_loader *l)
+{
+    const atomo__batcher *b = &l->b;
+    double most = (double)ATOMO_MIN((int64_t)b->o.batch, b->n); /* no share is larger */
+    double x[4] = {most, (double)b->h, (double)b->w, (double)b->c};
+    for (int i = 0; i < 2; i++) {
+        ATOMO_TRY(atomo_tensor_new(ATOMO_F32, 4, x, &l->buffers[i].x));
+        ATOMO_TRY(atomo_tensor_new(ATOMO_I32, 1, x, &l->buffers[i].y));
+    }
+    return ATOMO_OK;
+}
+
+/* Signals stay with the caller's thread: Ctrl-C and SIGTERM are the host program's. */
+static int start_thread(atomo_loader *l)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&l->thread, NULL, worker, l);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    ATOMO_REQUIRE(rc == 0, ATOMO_ELIMIT, "loader: cannot start a thread: %s", strerror(rc));
+    l->has_thread = true;
+    return ATOMO_OK;
+}
+
+static int construct(atomo_loader *l, const atomo_tensor *images, const atomo_tensor *labels, const atomo_loader_options *o)
+{
+    ATOMO_REQUIRE(pthread_mutex_init(&l->lock, NULL) == 0 && pthread_cond_init(&l->wake, NULL) == 0 &&
+                      pthread_cond_init(&l->filled, NULL) == 0,
+                  ATOMO_ELIMIT, "loader: cannot make a lock");
+    l->has_lock = true;
+    ATOMO_TRY(atomo_tensor_view(images, images->ndim, images->shape, images->stride, 0, &l->images));
+    ATOMO_TRY(atomo_tensor_view(labels, labels->ndim, labels->shape, labels->stride, 0, &l->labels));
+    ATOMO_TRY(make_batcher(&l->b, l->images, l->labels, o));
+    ATOMO_TRY(make_buffers(l));
+    return o->background ? start_thread(l) : ATOMO_OK;
+}
+
+int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels, const atomo_loader_options *options,
+                     atomo_loader **out)
+{
+    void *p;
+    *out = NULL;
+    ATOMO_REQUIRE(options, ATOMO_EARG, "loader: options are missing");
+    ATOMO_TRY(check_options(images, labels, options));
+    ATOMO_TRY(atomo__calloc(&p, sizeof(atomo_loader)));
+    int rc = construct(p, images, labels, options);
+    if (rc < 0) atomo_loader_free(p);
+    else *out = p;
+    return rc;
+}
+
+void atomo_loader_free(atomo_loader *l)
+{
+    if (!l) return;
+    if (l->has_thread) {
+        pthread_mutex_lock(&l->lock);
+        l->quit = true;
+        pthread_cond_signal(&l->wake);
+        pthread_mutex_unlock(&l->lock);
+        pthread_join(l->thread, NULL);
+    }
+    if (l->has_lock) {
+        pthread_mutex_destroy(&l->lock);
+        pthread_cond_destroy(&l->wake);
+        pthread_cond_destroy(&l->filled);
+    }
+    for (int i = 0; i < 2; i++) {
+        atomo_tensor_free(l->buffers[i].x);
+        atomo_tensor_free(l->buffers[i].y);
+    }
+    atomo__free(l->b.scale);
+    atomo__free(l->b.shift);
+    atomo__free(l->b.row);
+    atomo__free(l->b.order);
+    atomo_tensor_free(l->images);
+    atomo_tensor_free(l->labels);
+    atomo__free(l);
+}
+
+double atomo_loader_steps(const atomo_loader *l)
+{
+    return (double)l->b.steps;
+}
+
+int atomo_loader_begin(atomo_loader *l, double epoch, double step)
+{
+    ATOMO_REQUIRE(epoch >= 0 && epoch < 0x1p32 && epoch == (double)(uint32_t)epoch, ATOMO_EARG,
+                  "loader: epoch %.17g, expected a whole number in [0, 2^32)", epoch);
+    ATOMO_REQUIRE(step >= 0 && step <= (double)l->b.steps && step == (double)(int64_t)step, ATOMO_EARG,
+                  "loader: step %.17g, expected a whole number in [0, %lld]", step, (long long)l->b.steps);
+    pthread_mutex_lock(&l->lock);
+    l->running = false;
+    while (l->buffers[0].state == FILLING || l->buffers[1].state == FILLING) pthread_cond_wait(&l->filled, &l->lock);
+    l->buffers[0].state = l->buffers[1].state = EMPTY;
+    l->epoch = epoch;
+    l->next_fill = l->next_take = (int64_t)step;
+    l->running = true;
+    pthread_cond_signal(&l->wake);
+    pthread_mutex_unlock(&l->lock);
+    return ATOMO_OK;
+}
+
+/* The buffer of the next step, READY; with the lock held. */
+static buffer *await(atomo_loader *l)
+{
+    buffer *f = &l->buffers[l->next_take & 1];
+    if (!l->has_thread) {
+        fill(l, f, l->next_take);
+        l->next_fill = l->next_take + 1;
+        f->state = READY;
+    }
+    while (f->state != READY) pthread_cond_wait(&l->filled, &l->lock);
+    return f;
+}
+
+int atomo_loader_next(atomo_loader *l, atomo_batch *out)
+{
+    pthread_mutex_lock(&l->lock);
+    bool running = l->running;
+    for (int i = 0; i < 2; i++)
+        if (l->buffers[i].state == HELD) l->buffers[i].state = EMPTY;
+    pthread_cond_signal(&l->wake);
+    buffer *f = running && l->next_take < l->b.steps ? await(l) : NULL;
+    if (f) {
+        f->state = HELD;
+        l->next_take++;
+        if (f->status < 0) l->running = false; /* the epoch ends with the error */
+    }
+    pthread_mutex_unlock(&l->lock);
+    ATOMO_REQUIRE(running, ATOMO_EARG, "loader: next without an epoch begun");
+    if (!f) return 0;
+    if (f->status < 0) return atomo__fail(f->status, "%s", f->error);
+    *out = (atomo_batch){(double)f->step, (double)l->b.steps, f->n, f->total, f == &l->buffers[1]};
+    return 1;
+}
+
+int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_tensor **x, atomo_tensor **y)
+{
+    ATOMO_REQUIRE(slot == 0 || slot == 1, ATOMO_EARG, "loader_view: slot %d, expected 0 or 1", slot);
+    const buffer *f = &l->buffers[slot];
+    double shape[4] = {n, f->x->shape[1], f->x->shape[2], f->x->shape[3]};
+    ATOMO_REQUIRE(n >= 0 && n <= f->x->shape[0], ATOMO_EARG, "loader_view: %d images, expected 0 to %.0f", n, f->x->shape[0]);
+    ATOMO_TRY(atomo_tensor_view(f->x, 4, shape, f->x->stride, 0, x));
+    int rc = atomo_tensor_view(f->y, 1, shape, f->y->stride, 0, y);
+    if (rc < 0) {
+        atomo_tensor_free(*x);
+        *x = NULL;
+    }
+    return rc;
+}
