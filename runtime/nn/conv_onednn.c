@@ -7,6 +7,7 @@
  */
 #include "nn/conv.h"
 #include "nn/onednn_api.h"
+#include <omp.h>
 #include <string.h>
 
 typedef struct plan {
@@ -148,7 +149,7 @@ static void forget_all(void) /* too many shapes: start anew rather than grow for
 
 static int plan_get(const conv_shape *s, enum conv_pass pass, int has_bias, plan **out)
 {
-    int threads = atomo_num_threads();
+    int threads = omp_get_max_threads();
     uint32_t bucket = atomo__crc32((uint32_t)pass, s, sizeof *s) % BUCKETS;
     for (plan *p = buckets[bucket]; p; p = p->next)
         if (p->pass == pass && p->has_bias == has_bias && p->threads == threads && memcmp(&p->shape, s, sizeof *s) == 0) {

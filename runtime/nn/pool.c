@@ -56,9 +56,9 @@ ATOMO_CLONES static void add(int64_t c, const float *restrict x, float *restrict
     for (int64_t i = 0; i < c; i++) y[i] += x[i];
 }
 
-ATOMO_CLONES static void scale_to(int64_t c, float f, const float *restrict x, float *restrict y)
+ATOMO_CLONES static void scale(int64_t c, float f, float *y)
 {
-    for (int64_t i = 0; i < c; i++) y[i] = f * x[i];
+    for (int64_t i = 0; i < c; i++) y[i] *= f;
 }
 
 ATOMO_CLONES static void take_argmax(int64_t c, int position, const float *restrict x, float *restrict best,
@@ -120,7 +120,7 @@ static void avg_window(const pool_shape *s, float f, const float *x, int64_t oy,
             int64_t at = source(s, oy, ox, ky, kx);
             if (at >= 0) add(s->c, x + at, y);
         }
-    scale_to(s->c, f, y, y);
+    scale(s->c, f, y);
 }
 
 ATOMO_CLONES static void add_scaled(int64_t c, float f, const float *restrict x, float *restrict y)
