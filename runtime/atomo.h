@@ -171,6 +171,84 @@ ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tens
 /* torch.optim.Adam's formula, or AdamW's when decoupled; m, v start at zero, step counts from 1. */
 ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
                                double beta1, double beta2, double eps, double weight_decay, int decoupled, double step);
+/* ---- nn -------------------------------------------------------------------------------------------------------- */
+
+/* Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups]; everything is contiguous f32 unless said. Pairs are
+ * {height, width}. Every forward has its backward below it; a backward takes what the forward took, and gy [like y].
+ * Output pointers follow the rule at the top; those marked "may be NULL" are skipped. All [local]. */
+typedef struct atomo_window { /* of a convolution; pooling uses all but groups */
+    int32_t kernel[2];        /* pooling only: a convolution takes it from its weights */
+    int32_t stride[2], padding[2], dilation[2], groups;
+} atomo_window;
+
+/* The convolution engine: "onednn" or "gemm" (im2col + OpenBLAS). The first use reads ATOMO_CONV; unset: the build's best.
+ * EARG for an unknown name, EUNSUPPORTED for one that this build lacks. */
+ATOMO_API int atomo_conv_set_engine(const char *name);
+ATOMO_API const char *atomo_conv_engine(void); /* static; "" when ATOMO_CONV is wrong (see atomo_last_error) */
+
+/* y [N,OH,OW,out] = x [N,H,W,in] * w + b [out] (b may be NULL). OH = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1. */
+ATOMO_API int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
+                           atomo_tensor **out);
+/* gx [like x]; of x only the shape is read. */
+ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
+                                         const atomo_window *g, atomo_tensor **gx);
+/* gw [like w], gb [out] (may be NULL); of w only the shape is read. */
+ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
+                                            const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
+
+/* Batch normalisation over all but the last dimension [Ioffe & Szegedy 2015], with an optional residual [like x] added and
+ * an optional ReLU in the same pass: y = relu(gamma (x - mean) invstd + beta + residual). Training: mean and invstd [C]
+ * (out) are the batch's, running statistics (both may be NULL) move by `momentum`, with the unbiased variance.
+ * The bits do not depend on the number of threads. Two passes over x. */
+ATOMO_API int atomo_batch_norm_train(const atomo_tensor *x, const atomo_tensor *residual, const atomo_tensor *gamma,
+                                     const atomo_tensor *beta, double momentum, double eps, int relu,
+                                     atomo_tensor *running_mean, atomo_tensor *running_var, atomo_tensor **mean,
+                                     atomo_tensor **invstd, atomo_tensor **out);
+/* Evaluation: mean is the running mean; invstd [C] (out) = 1 / sqrt(running_var + eps). */
+ATOMO_API int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *residual, const atomo_tensor *gamma,
+                                    const atomo_tensor *beta, const atomo_tensor *running_mean,
+                                    const atomo_tensor *running_var, double eps, int relu, atomo_tensor **invstd,
+                                    atomo_tensor **out);
+/* `training`: whether mean and invstd depend on x. y is read with a residual and ReLU only (else may be NULL): elsewhere
+ * the ReLU's mask is computed again from x. gx and gresidual may be NULL. */
+ATOMO_API int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, const atomo_tensor *gy,
+                                        const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,
+                                        const atomo_tensor *invstd, int relu, int training, atomo_tensor **gx,
+                                        atomo_tensor **gresidual, atomo_tensor **ggamma, atomo_tensor **gbeta);
+
+/* y [...,out] = x [...,in] w^T + b; w [out,in], b [out] (may be NULL). gx, gw and gb may be NULL. */
+ATOMO_API int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, atomo_tensor **out);
+ATOMO_API int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
+                                    atomo_tensor **gx, atomo_tensor **gw, atomo_tensor **gb);
+
+/* gx = gy where y > 0, else 0. */
+ATOMO_API int atomo_relu_backward(const atomo_tensor *y, const atomo_tensor *gy, atomo_tensor **gx);
+
+/* Pooling of [N,H,W,C]. Max: NaN wins, the first of equals takes the gradient. Average: padding counts as zeros, and the
+ * divisor is always kh kw (PyTorch's count_include_pad); no dilation. padding <= kernel / 2. */
+ATOMO_API int atomo_max_pool2d(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out);
+ATOMO_API int atomo_max_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, const atomo_window *g,
+                                        atomo_tensor **gx);
+ATOMO_API int atomo_avg_pool2d(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out);
+ATOMO_API int atomo_avg_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, const atomo_window *g,
+                                        atomo_tensor **gx);
+/* [N,H,W,C] -> [N,C], the mean over H and W; of x the backward reads only the shape. */
+ATOMO_API int atomo_global_avg_pool(const atomo_tensor *x, atomo_tensor **out);
+ATOMO_API int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_tensor *gy, atomo_tensor **gx);
+
+/* y = softmax or (log != 0) log softmax over dimension dim (0-based). */
+ATOMO_API int atomo_softmax(const atomo_tensor *x, int dim, int log, atomo_tensor **out);
+ATOMO_API int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int dim, int log, atomo_tensor **gx);
+/* loss [] = mean over the N rows of -log softmax(logits [N,C])[label]; labels i32 [N], 0-based (ERANGE-like EARG names
+ * position and value). grad (may be NULL) [N,C] = d loss / d logits, from the same pass. */
+ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, atomo_tensor **loss,
+                                  atomo_tensor **grad);
+/* How many rows of logits [N,C] have their (first) largest element at labels [N]. */
+ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double *count);
+
+/* y = x / (1 - p) where the stream's uniform number i is >= p, else 0: unbiased. Linear in x: the backward is the same
+ * call on gy with the same stream. 0 <= p < 1. */
+ATOMO_API int atomo_dropout(const atomo_tensor *x, double p, const atomo_stream *stream, atomo_tensor **out);
 
 /* ---- comm ------------------------------------------------------------------------------------------------------ */
 

@@ -1,0 +1,60 @@
+--- Sequential and Residual: modules made of modules.
+local f = require "atomo.ffi"
+local base = require "atomo.nn.module"
+local Module, is_module, raise = base.Module, base.is_module, f.raise
+
+local M = {}
+
+---@class atomo.Sequential: atomo.Module
+local Sequential = Module:extend "Sequential"
+
+local function check_entry(who, i, layer)
+  if not is_module(layer) and type(layer) ~= "function" then
+    raise(("%s: entry %d is a %s, expected a module or a function"):format(who, i, type(layer)))
+  end
+end
+
+--- nn.Sequential{a, b, c} or nn.Sequential(a, b, c): each a module or a function of a tensor.
+function Sequential:init(...)
+  local layers = ...
+  if is_module(layers) or type(layers) ~= "table" then layers = {...} end
+  local largest = 0
+  for k in pairs(layers) do
+    if type(k) ~= "number" then raise(("Sequential: key '%s', expected a list of modules"):format(tostring(k))) end
+    largest = math.max(largest, k)
+  end
+  for i = 1, largest do self:add(layers[i]) end
+end
+
+--- Appends a layer.
+function Sequential:add(layer)
+  check_entry("Sequential", #self + 1, layer)
+  self[#self + 1] = layer
+  return self
+end
+
+function Sequential:forward(x)
+  for i = 1, #self do x = self[i](x) end
+  return x
+end
+
+M.Sequential = Sequential
+
+---@class atomo.Residual: atomo.Module
+local Residual = Module:extend "Residual"
+
+--- body(x) + shortcut(x); the shortcut is the identity unless given.
+function Residual:init(body, shortcut)
+  check_entry("Residual", 1, body)
+  if shortcut ~= nil then check_entry("Residual", 2, shortcut) end
+  self.body = body
+  self.shortcut = shortcut
+end
+
+function Residual:forward(x)
+  return self.body(x) + (self.shortcut and self.shortcut(x) or x)
+end
+
+M.Residual = Residual
+
+return M

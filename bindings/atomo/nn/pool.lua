@@ -1,0 +1,27 @@
+--- nn.MaxPool2d, nn.AvgPool2d, nn.GlobalAvgPool over [N,H,W,C].
+local F = require "atomo.functional"
+local window = require "atomo.nn.window"
+local Module = require("atomo.nn.module").Module
+
+--- MaxPool2d(kernel, {stride=kernel, padding=0}): sizes are numbers or {height, width}.
+local function pool(name, layer, op)
+  local class = Module:extend(name)
+  function class:init(kernel, opts) self.window = window.pooling(layer, kernel, opts) end
+  function class:forward(x) return op(x, self.window) end
+  function class:describe()
+    local w = self.window
+    return ("kernel_size=(%d, %d), stride=(%d, %d), padding=(%d, %d)"):format(w.kernel[0], w.kernel[1], w.stride[0],
+      w.stride[1], w.padding[0], w.padding[1])
+  end
+  return class
+end
+
+--- [N,H,W,C] -> [N,C]
+local GlobalAvgPool = Module:extend "GlobalAvgPool"
+function GlobalAvgPool:forward(x) return F.global_avg_pool(x) end
+
+return {
+  MaxPool2d = pool("MaxPool2d", "max_pool2d", F.max_pool2d),
+  AvgPool2d = pool("AvgPool2d", "avg_pool2d", F.avg_pool2d),
+  GlobalAvgPool = GlobalAvgPool,
+}

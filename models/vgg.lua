@@ -1,0 +1,32 @@
+--- VGG with batch norm for 32x32 images [Simonyan & Zisserman 2015].
+--   require("models.vgg").vgg11{classes = 10}
+local nn = require("atomo").nn
+
+local M = {}
+
+local function vgg(plan, opts)
+  opts = opts or {}
+  local net, channels = nn.Sequential {}, opts.channels or 3
+  for _, v in ipairs(plan) do
+    if v == "M" then
+      net:add(nn.MaxPool2d(2))
+    else
+      net:add(nn.Conv2d(channels, v, 3, {padding = 1})):add(nn.BatchNorm2d(v, {relu = true}))
+      channels = v
+    end
+  end
+  net:add(nn.Flatten())
+  for _ = 1, 2 do net:add(nn.Dropout()):add(nn.Linear(512, 512)):add(nn.ReLU()) end
+  return net:add(nn.Linear(512, opts.classes or 10))
+end
+
+local plans = {
+  vgg11 = {64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"},
+  vgg13 = {64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"},
+  vgg16 = {64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"},
+}
+for name, plan in pairs(plans) do
+  M[name] = function(opts) return vgg(plan, opts) end
+end
+
+return M

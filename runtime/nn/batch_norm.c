@@ -1,0 +1,205 @@
+/* batch_norm.c - batch normalisation with residual and ReLU fused, forward [Ioffe & Szegedy 2015].
+ *
+ *   y = relu(gamma (x - mean) invstd + beta + residual)
+ *
+ * x is seen as blocks of rows that stay in cache (period.h). Each block's sums are float around the block's own mean, and
+ * blocks are combined in double, in order [Chan et al. 1983]: safe for any mean, and the same bits for any number of
+ * threads. Path: stage 3; memory-bound: 2 reads and 1 write of x forward; the backward is in batch_norm_backward.c.
+ */
+#include "nn/period.h"
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+ATOMO_CLONES static void sum_into(int64_t n, int64_t period, const float *x, float *s)
+{
+    for (int64_t o = 0; o < n; o += period)
+        for (int64_t i = 0, m = ATOMO_MIN(period, n - o); i < m; i++) s[i] += x[o + i];
+}
+
+ATOMO_CLONES static void moments_into(int64_t n, int64_t period, const float *restrict x, const float *restrict shift,
+                                      float *restrict s1, float *restrict s2)
+{
+    for (int64_t o = 0; o < n; o += period)
+        for (int64_t i = 0, m = ATOMO_MIN(period, n - o); i < m; i++) {
+            float d = x[o + i] - shift[i];
+            s1[i] += d;
+            s2[i] += d * d;
+        }
+}
+
+/* One block: out[0..c) its mean, out[c..2c) its sum of squared differences from that mean. work: 3 periods. */
+static void block_moments(const layout *l, int64_t n, const float *x, float *work, float *out)
+{
+    float *shift = work, *s1 = work + l->period, *s2 = s1 + l->period;
+    const float per_row = (float)l->c / (float)n;
+    memset(work, 0, (size_t)(3 * l->period) * sizeof(float));
+    sum_into(n, l->period, x, shift);
+    fold(l, shift);
+    for (int64_t i = 0; i < l->c; i++) shift[i] *= per_row;
+    repeat(l, shift);
+    moments_into(n, l->period, x, shift, s1, s2);
+    fold(l, s1);
+    fold(l, s2);
+    for (int64_t i = 0; i < l->c; i++) {
+        out[i] = shift[i] + s1[i] * per_row;
+        out[l->c + i] = s2[i] - s1[i] * s1[i] * per_row;
+    }
+}
+
+/* mean[c], and m2[c] = the sum of squared differences from it, over all rows. */
+static int moments(const layout *l, const float *x, double *mean, double *m2)
+{
+    float *part;
+    ATOMO_TRY(new_floats((size_t)(l->blocks * 2 * l->c + omp_get_max_threads() * 3 * l->period), &part));
+    float *work = part + l->blocks * 2 * l->c; /* 3 periods a thread */
+#pragma omp parallel for schedule(static) if (l->rows * l->c > ATOMO_PARALLEL_MIN)
+    for (int64_t b = 0; b < l->blocks; b++)
+        block_moments(l, block_size(l, b), x + b * l->block, work + omp_get_thread_num() * 3 * l->period,
+                      part + b * 2 * l->c);
+    memset(mean, 0, (size_t)l->c * sizeof(double));
+    memset(m2, 0, (size_t)l->c * sizeof(double));
+    double seen = 0;
+    for (int64_t b = 0; b < l->blocks; b++) {
+        double n = (double)(block_size(l, b) / l->c), total = seen + n;
+        const float *pm = part + b * 2 * l->c, *pv = pm + l->c;
+        for (int64_t i = 0; i < l->c; i++) {
+            double d = (double)pm[i] - mean[i];
+            mean[i] += d * n / total;
+            m2[i] += (double)pv[i] + d * d * seen * n / total;
+        }
+        seen = total;
+    }
+    atomo__free(part);
+    return ATOMO_OK;
+}
+
+/* y = relu?((x - mean) scale + beta + residual?); v holds mean, scale, beta, each a period long. */
+ATOMO_CLONES static void apply(int64_t n, int64_t period, const float *restrict v, const float *restrict x,
+                               const float *restrict r, int relu, float *restrict y)
+{
+    const float *restrict mean = v, *restrict scale = v + period, *restrict beta = v + 2 * period;
+    for (int64_t o = 0; o < n; o += period) {
+        const int64_t m = ATOMO_MIN(period, n - o);
+        const float *restrict xo = x + o, *restrict ro = r ? r + o : NULL;
+        float *restrict yo = y + o;
+        if (ro && relu)
+            for (int64_t i = 0; i < m; i++) {
+                float t = (xo[i] - mean[i]) * scale[i] + beta[i] + ro[i];
+                yo[i] = t < 0 ? 0 : t; /* NaN stays */
+            }
+        else if (ro)
+            for (int64_t i = 0; i < m; i++) yo[i] = (xo[i] - mean[i]) * scale[i] + beta[i] + ro[i];
+        else if (relu)
+            for (int64_t i = 0; i < m; i++) {
+                float t = (xo[i] - mean[i]) * scale[i] + beta[i];
+                yo[i] = t < 0 ? 0 : t;
+            }
+        else
+            for (int64_t i = 0; i < m; i++) yo[i] = (xo[i] - mean[i]) * scale[i] + beta[i];
+    }
+}
+
+/* Blocks in falling order: those that the statistics read last are still in cache. */
+static int apply_all(const layout *l, const atomo_tensor *x, const atomo_tensor *r, const float *mean, const float *gamma,
+                     const float *beta, const float *invstd, int relu, float *y)
+{
+    float *v;
+    ATOMO_TRY(new_floats((size_t)(3 * l->period), &v));
+    for (int64_t i = 0; i < l->c; i++) {
+        v[i] = mean[i];
+        v[l->period + i] = gamma[i] * invstd[i];
+        v[2 * l->period + i] = beta[i];
+    }
+    for (int k = 0; k < 3; k++) repeat(l, v + k * l->period);
+    const float *xd = atomo__f32(x), *rd = r ? atomo__f32(r) : NULL;
+#pragma omp parallel for schedule(static) if (l->rows * l->c > ATOMO_PARALLEL_MIN)
+    for (int64_t k = 0; k < l->blocks; k++) {
+        int64_t b = l->blocks - 1 - k, at = b * l->block;
+        apply(block_size(l, b), l->period, v, xd + at, rd ? rd + at : NULL, relu, y + at);
+    }
+    atomo__free(v);
+    return ATOMO_OK;
+}
+
+static int expect_channels(const atomo_tensor *t, const atomo_tensor *x, const char *name)
+{
+    char what[64];
+    snprintf(what, sizeof what, "batch_norm: %s", name);
+    ATOMO_TRY(atomo__expect(t, ATOMO_F32, 1, what));
+    ATOMO_REQUIRE(t->shape[0] == x->shape[x->ndim - 1], ATOMO_ESHAPE, "%s is %s, input is %s: expected [%.0f]", what,
+                  atomo__shape_text(t), atomo__shape_text(x), x->shape[x->ndim - 1]);
+    return ATOMO_OK;
+}
+
+static int check(const atomo_tensor *x, const atomo_tensor *r, const atomo_tensor *gamma, const atomo_tensor *beta)
+{
+    ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "batch_norm: input"));
+    ATOMO_REQUIRE(x->ndim >= 2, ATOMO_ESHAPE, "batch_norm: input is %s, expected [..., channels]", atomo__shape_text(x));
+    ATOMO_TRY(expect_channels(gamma, x, "weight"));
+    ATOMO_TRY(expect_channels(beta, x, "bias"));
+    if (!r) return ATOMO_OK;
+    ATOMO_TRY(atomo__expect(r, ATOMO_F32, -1, "batch_norm: residual"));
+    ATOMO_REQUIRE(atomo__same_shape(x, r), ATOMO_ESHAPE, "batch_norm: residual is %s, input is %s", atomo__shape_text(r),
+                  atomo__shape_text(x));
+    return ATOMO_OK;
+}
+
+static int train(const layout *l, const atomo_tensor *x, double momentum, double eps, atomo_tensor *running_mean,
+                 atomo_tensor *running_var, float *mean, float *invstd)
+{
+    void *space;
+    ATOMO_TRY(atomo__alloc(&space, (size_t)(2 * l->c) * sizeof(double)));
+    double *m = space, *m2 = m + l->c, n = (double)l->rows;
+    int rc = moments(l, atomo__f32(x), m, m2);
+    for (int64_t i = 0; rc == 0 && i < l->c; i++) {
+        mean[i] = (float)m[i];
+        invstd[i] = (float)(1 / sqrt(m2[i] / n + eps));
+        if (running_mean) {
+            float *rm = atomo__f32(running_mean) + i, *rv = atomo__f32(running_var) + i;
+            *rm = (float)((1 - momentum) * (double)*rm + momentum * m[i]);
+            *rv = (float)((1 - momentum) * (double)*rv + momentum * m2[i] / (n - 1));
+        }
+    }
+    atomo__free(space);
+    return rc;
+}
+
+int atomo_batch_norm_train(const atomo_tensor *x, const atomo_tensor *residual, const atomo_tensor *gamma,
+                           const atomo_tensor *beta, double momentum, double eps, int relu, atomo_tensor *running_mean,
+                           atomo_tensor *running_var, atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out)
+{
+    ATOMO_TRY(check(x, residual, gamma, beta));
+    if (running_mean) {
+        ATOMO_TRY(expect_channels(running_mean, x, "running_mean"));
+        ATOMO_TRY(expect_channels(running_var, x, "running_var"));
+    }
+    layout l = layout_of(x);
+    ATOMO_REQUIRE(l.rows > 1, ATOMO_ESHAPE, "batch_norm: input is %s: training needs more than 1 value per channel",
+                  atomo__shape_text(x));
+    double c = (double)l.c;
+    ATOMO_TRY(atomo__output(mean, ATOMO_F32, 1, &c, "batch_norm: mean"));
+    ATOMO_TRY(atomo__output(invstd, ATOMO_F32, 1, &c, "batch_norm: invstd"));
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "batch_norm"));
+    ATOMO_TRY(train(&l, x, momentum, eps, running_mean, running_var, atomo__f32(*mean), atomo__f32(*invstd)));
+    return apply_all(&l, x, residual, atomo__f32(*mean), atomo__f32(gamma), atomo__f32(beta), atomo__f32(*invstd), relu,
+                     atomo__f32(*out));
+}
+
+int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *residual, const atomo_tensor *gamma,
+                          const atomo_tensor *beta, const atomo_tensor *running_mean, const atomo_tensor *running_var,
+                          double eps, int relu, atomo_tensor **invstd, atomo_tensor **out)
+{
+    ATOMO_TRY(check(x, residual, gamma, beta));
+    ATOMO_TRY(expect_channels(running_mean, x, "running_mean"));
+    ATOMO_TRY(expect_channels(running_var, x, "running_var"));
+    layout l = layout_of(x);
+    double c = (double)l.c;
+    ATOMO_TRY(atomo__output(invstd, ATOMO_F32, 1, &c, "batch_norm: invstd"));
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "batch_norm"));
+    for (int64_t i = 0; i < l.c; i++)
+        atomo__f32(*invstd)[i] = (float)(1 / sqrt((double)atomo__f32(running_var)[i] + eps));
+    return apply_all(&l, x, residual, atomo__f32(running_mean), atomo__f32(gamma), atomo__f32(beta), atomo__f32(*invstd),
+                     relu, atomo__f32(*out));
+}

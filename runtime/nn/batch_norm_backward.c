@@ -1,0 +1,193 @@
+/* batch_norm_backward.c - the gradients of batch_norm.c.
+ *
+ *   g = gy where y > 0 (with ReLU);  gbeta = sum g;  ggamma = invstd sum g (x - mean);  gresidual = g
+ *   gx = gamma invstd (g - gbeta / n - (x - mean) invstd^2 sum g (x - mean) / n)      (training)
+ *   gx = gamma invstd g                                                               (evaluation)
+ *
+ * Without a residual the mask y > 0 is computed again from x, by the forward's own arithmetic, so y is not read. With one,
+ * the first pass writes g as gresidual and the second reads that: 5 reads and 2 writes of x's size with a residual, else
+ * 4 reads and 1 write. Blocks and fixed-order combining as in batch_norm.c. Path: stage 3.
+ */
+#include "nn/period.h"
+#include <omp.h>
+#include <string.h>
+
+enum mask { MASK_NONE, MASK_X, MASK_Y }; /* where the ReLU's mask comes from */
+
+typedef struct channels { /* each a period long */
+    float *mean, *scale, *beta, *a, *b; /* gx = scale g + a (x - mean) + b */
+} channels;
+
+/* s1 += g, s2 += g (x - mean); g is written too where there is a residual. */
+ATOMO_CLONES static void reduce(int64_t n, int64_t period, enum mask mask, const channels *ch, const float *restrict x,
+                                const float *restrict y, const float *restrict gy, float *restrict g,
+                                float *restrict s1, float *restrict s2)
+{
+    const float *restrict mean = ch->mean, *restrict scale = ch->scale, *restrict beta = ch->beta;
+    for (int64_t o = 0; o < n; o += period) {
+        const int64_t m = ATOMO_MIN(period, n - o);
+        const float *restrict xo = x + o, *restrict go = gy + o;
+        if (mask == MASK_Y)
+            for (int64_t i = 0; i < m; i++) {
+                float t = y[o + i] > 0 ? go[i] : 0;
+                g[o + i] = t;
+                s1[i] += t;
+                s2[i] += t * (xo[i] - mean[i]);
+            }
+        else if (mask == MASK_X)
+            for (int64_t i = 0; i < m; i++) {
+                float d = xo[i] - mean[i], t = d * scale[i] + beta[i] > 0 ? go[i] : 0;
+                s1[i] += t;
+                s2[i] += t * d;
+            }
+        else
+            for (int64_t i = 0; i < m; i++) {
+                s1[i] += go[i];
+                s2[i] += go[i] * (xo[i] - mean[i]);
+            }
+    }
+}
+
+ATOMO_CLONES static void apply(int64_t n, int64_t period, enum mask mask, const channels *ch, const float *restrict x,
+                               const float *restrict g, float *restrict gx)
+{
+    const float *restrict mean = ch->mean, *restrict scale = ch->scale, *restrict beta = ch->beta;
+    const float *restrict a = ch->a, *restrict b = ch->b;
+    for (int64_t o = 0; o < n; o += period) {
+        const int64_t m = ATOMO_MIN(period, n - o);
+        const float *restrict xo = x + o, *restrict go = g + o;
+        float *restrict out = gx + o;
+        if (mask == MASK_X)
+            for (int64_t i = 0; i < m; i++) {
+                float d = xo[i] - mean[i], t = d * scale[i] + beta[i] > 0 ? go[i] : 0;
+                out[i] = scale[i] * t + a[i] * d + b[i];
+            }
+        else
+            for (int64_t i = 0; i < m; i++) out[i] = scale[i] * go[i] + a[i] * (xo[i] - mean[i]) + b[i];
+    }
+}
+
+typedef struct job {
+    layout l;
+    enum mask mask;
+    bool big;
+    channels ch;
+    const float *x, *y, *gy;
+    float *g, *gx; /* g: gresidual, or NULL; gx may be NULL */
+} job;
+
+/* sum g and sum g (x - mean) over all rows, as doubles in sums[0..c) and sums[c..2c). */
+static int reduce_all(const job *j, double *sums)
+{
+    const layout *l = &j->l;
+    float *part;
+    ATOMO_TRY(new_floats((size_t)(l->blocks * 2 * l->c + omp_get_max_threads() * 2 * l->period), &part));
+    float *space = part + l->blocks * 2 * l->c;
+#pragma omp parallel for schedule(static) if (j->big)
+    for (int64_t b = 0; b < l->blocks; b++) {
+        float *s1 = space + omp_get_thread_num() * 2 * l->period, *s2 = s1 + l->period;
+        const int64_t at = b * l->block;
+        memset(s1, 0, (size_t)(2 * l->period) * sizeof(float));
+        reduce(block_size(l, b), l->period, j->mask, &j->ch, j->x + at, j->y ? j->y + at : NULL, j->gy + at,
+               j->g ? j->g + at : NULL, s1, s2);
+        fold(l, s1);
+        fold(l, s2);
+        memcpy(part + b * 2 * l->c, s1, (size_t)l->c * sizeof(float));
+        memcpy(part + b * 2 * l->c + l->c, s2, (size_t)l->c * sizeof(float));
+    }
+    memset(sums, 0, (size_t)(2 * l->c) * sizeof(double));
+    for (int64_t b = 0; b < l->blocks; b++)
+        for (int64_t i = 0; i < 2 * l->c; i++) sums[i] += (double)part[b * 2 * l->c + i];
+    atomo__free(part);
+    return ATOMO_OK;
+}
+
+static void apply_all(const job *j) /* falling order: the blocks that the reduction read last are still in cache */
+{
+    const layout *l = &j->l;
+    const float *g = j->g ? j->g : j->gy;
+    const enum mask mask = j->mask == MASK_X ? MASK_X : MASK_NONE;
+#pragma omp parallel for schedule(static) if (j->big)
+    for (int64_t k = 0; k < l->blocks; k++) {
+        int64_t b = l->blocks - 1 - k, at = b * l->block;
+        apply(block_size(l, b), l->period, mask, &j->ch, j->x + at, g + at, j->gx + at);
+    }
+}
+
+static int run(job *j, const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,
+               const atomo_tensor *invstd, int training, float *ggamma, float *gbeta)
+{
+    const layout *l = &j->l;
+    const int64_t p = l->period, c = l->c;
+    float *v = NULL;
+    void *sums_space;
+    ATOMO_TRY(atomo__alloc(&sums_space, (size_t)(2 * c) * sizeof(double)));
+    double *sums = sums_space;
+    int rc = new_floats((size_t)(5 * p), &v);
+    if (rc == 0) {
+        j->ch = (channels){v, v + p, v + 2 * p, v + 3 * p, v + 4 * p};
+        for (int64_t i = 0; i < c; i++) {
+            v[i] = atomo__f32(mean)[i];
+            v[p + i] = atomo__f32(gamma)[i] * atomo__f32(invstd)[i];
+            v[2 * p + i] = atomo__f32(beta)[i];
+        }
+        for (int k = 0; k < 3; k++) repeat(l, v + k * p);
+        rc = reduce_all(j, sums);
+    }
+    for (int64_t i = 0; rc == 0 && i < c; i++) {
+        const double n = (double)ATOMO_MAX(l->rows, 1), is = (double)atomo__f32(invstd)[i], scale = (double)v[p + i];
+        gbeta[i] = (float)sums[i];
+        ggamma[i] = (float)(sums[c + i] * is);
+        v[3 * p + i] = training ? (float)(-scale * is * is * sums[c + i] / n) : 0;
+        v[4 * p + i] = training ? (float)(-scale * sums[i] / n) : 0;
+    }
+    if (rc == 0 && j->gx) {
+        repeat(l, v + 3 * p);
+        repeat(l, v + 4 * p);
+        apply_all(j);
+    }
+    atomo__free(v);
+    atomo__free(sums_space);
+    return rc;
+}
+
+static int expect_channels(const atomo_tensor *t, const atomo_tensor *x, const char *name)
+{
+    ATOMO_REQUIRE(t && t->dtype == ATOMO_F32 && t->ndim == 1 && t->shape[0] == x->shape[x->ndim - 1] &&
+                      atomo_tensor_is_contiguous(t),
+                  ATOMO_ESHAPE, "batch_norm backward: %s is %s, input is %s: expected f32 [%.0f]", name,
+                  t ? atomo__shape_text(t) : "missing", atomo__shape_text(x), x->shape[x->ndim - 1]);
+    return ATOMO_OK;
+}
+
+int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, const atomo_tensor *gy,
+                              const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,
+                              const atomo_tensor *invstd, int relu, int training, atomo_tensor **gx,
+                              atomo_tensor **gresidual, atomo_tensor **ggamma, atomo_tensor **gbeta)
+{
+    ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "batch_norm backward: input"));
+    ATOMO_REQUIRE(x->ndim >= 2, ATOMO_ESHAPE, "batch_norm backward: input is %s", atomo__shape_text(x));
+    ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, x->shape, "batch_norm backward"));
+    ATOMO_TRY(expect_channels(gamma, x, "weight"));
+    ATOMO_TRY(expect_channels(beta, x, "bias"));
+    ATOMO_TRY(expect_channels(mean, x, "mean"));
+    ATOMO_TRY(expect_channels(invstd, x, "invstd"));
+    const bool by_y = relu && gresidual;
+    if (by_y) ATOMO_TRY(atomo__expect(y, ATOMO_F32, x->ndim, "batch_norm backward: y"));
+    ATOMO_REQUIRE(!by_y || atomo__same_shape(x, y), ATOMO_ESHAPE, "batch_norm backward: y is %s, input is %s",
+                  atomo__shape_text(y), atomo__shape_text(x));
+    if (gx) ATOMO_TRY(atomo__output(gx, ATOMO_F32, x->ndim, x->shape, "batch_norm backward: gx"));
+    if (gresidual) ATOMO_TRY(atomo__output(gresidual, ATOMO_F32, x->ndim, x->shape, "batch_norm backward: gresidual"));
+    ATOMO_TRY(atomo__output(ggamma, ATOMO_F32, 1, gamma->shape, "batch_norm backward: gweight"));
+    ATOMO_TRY(atomo__output(gbeta, ATOMO_F32, 1, gamma->shape, "batch_norm backward: gbias"));
+    job j = {.l = layout_of(x), .x = atomo__f32(x), .gy = atomo__f32(gy), .gx = gx ? atomo__f32(*gx) : NULL};
+    j.mask = by_y ? MASK_Y : relu ? MASK_X : MASK_NONE;
+    j.big = atomo__numel(x) > ATOMO_PARALLEL_MIN;
+    if (by_y) {
+        j.y = atomo__f32(y);
+        j.g = atomo__f32(*gresidual);
+    } else if (gresidual) {
+        memcpy((*gresidual)->data, gy->data, (size_t)gy->numel * sizeof(float));
+    }
+    return run(&j, gamma, beta, mean, invstd, training, atomo__f32(*ggamma), atomo__f32(*gbeta));
+}

@@ -1,0 +1,133 @@
+/* conv.c - 2-D convolution: checks, and the choice of the engine that computes it. Path: stage 3.
+ *
+ * Engines (conv.h) see checked, non-empty arrays. The table below is what the build has, best first; ATOMO_CONV or
+ * atomo_conv_set_engine picks another.
+ */
+#include "nn/conv.h"
+#include "nn/nn.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const conv_engine *const engines[] = {
+#ifdef ATOMO_HAVE_ONEDNN
+    &atomo__conv_onednn,
+#endif
+    &atomo__conv_gemm,
+};
+static const conv_engine *chosen;
+
+static int set_engine(const char *name, const char *from)
+{
+    for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
+        if (strcmp(engines[i]->name, name) == 0) {
+            chosen = engines[i];
+            return ATOMO_OK;
+        }
+    ATOMO_REQUIRE(strcmp(name, "onednn") != 0, ATOMO_EUNSUPPORTED,
+                  "%s: \"onednn\", but this build has no oneDNN (apt install libdnnl-dev and build again, or use gemm)", from);
+    return atomo__fail(ATOMO_EARG, "%s: \"%s\", expected onednn or gemm", from, name);
+}
+
+static int engine(const conv_engine **out)
+{
+    const char *name;
+    if (!chosen && (name = getenv("ATOMO_CONV")) && *name) ATOMO_TRY(set_engine(name, "ATOMO_CONV"));
+    if (!chosen) chosen = engines[0];
+    *out = chosen;
+    return ATOMO_OK;
+}
+
+int atomo_conv_set_engine(const char *name)
+{
+    ATOMO_REQUIRE(name, ATOMO_EARG, "conv_set_engine: name is missing, expected onednn or gemm");
+    return set_engine(name, "conv_set_engine");
+}
+
+const char *atomo_conv_engine(void)
+{
+    const conv_engine *e;
+    return engine(&e) < 0 ? "" : e->name;
+}
+
+/* Checks x, w and the window, and works out y's shape. */
+static int plan_shape(const char *fn, const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g, conv_shape *s)
+{
+    ATOMO_TRY(atomo__expect(x, ATOMO_F32, 4, "conv2d: x"));
+    ATOMO_TRY(atomo__expect(w, ATOMO_F32, 4, "conv2d: weight"));
+    ATOMO_TRY(atomo__check_window(g, fn));
+    memset(s, 0, sizeof *s);
+    s->n = atomo__size(x, 0), s->h = atomo__size(x, 1), s->w = atomo__size(x, 2), s->c = atomo__size(x, 3);
+    s->oc = atomo__size(w, 0), s->kh = atomo__size(w, 1), s->kw = atomo__size(w, 2);
+    s->groups = g->groups;
+    ATOMO_REQUIRE(w->numel > 0, ATOMO_ESHAPE, "%s: weight is %s, it has no elements", fn, atomo__shape_text(w));
+    ATOMO_REQUIRE(s->groups >= 1 && s->c % s->groups == 0 && s->oc % s->groups == 0, ATOMO_ESHAPE,
+                  "%s: %d groups do not divide input %s and weight %s", fn, g->groups, atomo__shape_text(x),
+                  atomo__shape_text(w));
+    ATOMO_REQUIRE(s->c == atomo__size(w, 3) * s->groups, ATOMO_ESHAPE,
+                  "%s: weight is %s, input %s has %d channels, weight wants %d", fn, atomo__shape_text(w),
+                  atomo__shape_text(x), (int)s->c, (int)(atomo__size(w, 3) * s->groups));
+    for (int i = 0; i < 2; i++) {
+        s->stride[i] = g->stride[i];
+        s->padding[i] = g->padding[i];
+        s->dilation[i] = g->dilation[i];
+    }
+    s->oh = atomo__window_count(s->h, s->kh, s->stride[0], s->padding[0], s->dilation[0]);
+    s->ow = atomo__window_count(s->w, s->kw, s->stride[1], s->padding[1], s->dilation[1]);
+    ATOMO_REQUIRE(s->oh > 0 && s->ow > 0, ATOMO_ESHAPE,
+                  "%s: input %s with padding {%d,%d} is smaller than weight %s with dilation {%d,%d}", fn,
+                  atomo__shape_text(x), g->padding[0], g->padding[1], atomo__shape_text(w), g->dilation[0], g->dilation[1]);
+    return ATOMO_OK;
+}
+
+static int check_gradient(const char *fn, const conv_shape *s, const atomo_tensor *gy)
+{
+    double shape[4] = {(double)s->n, (double)s->oh, (double)s->ow, (double)s->oc};
+    return atomo__expect_gradient(gy, 4, shape, fn);
+}
+
+int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
+                 atomo_tensor **out)
+{
+    conv_shape s;
+    const conv_engine *e;
+    ATOMO_TRY(engine(&e));
+    ATOMO_TRY(plan_shape("conv2d", x, w, g, &s));
+    if (b) ATOMO_TRY(atomo__expect(b, ATOMO_F32, 1, "conv2d: bias"));
+    ATOMO_REQUIRE(!b || atomo__numel(b) == s.oc, ATOMO_ESHAPE, "conv2d: bias is %s, weight is %s: expected [%d]",
+                  atomo__shape_text(b), atomo__shape_text(w), (int)s.oc);
+    double shape[4] = {(double)s.n, (double)s.oh, (double)s.ow, (double)s.oc};
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, 4, shape, "conv2d"));
+    if (s.n == 0) return ATOMO_OK;
+    return e->forward(&s, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out));
+}
+
+int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy, const atomo_window *g,
+                               atomo_tensor **gx)
+{
+    conv_shape s;
+    const conv_engine *e;
+    ATOMO_TRY(engine(&e));
+    ATOMO_TRY(plan_shape("conv2d backward", x, w, g, &s));
+    ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
+    ATOMO_TRY(atomo__output(gx, ATOMO_F32, 4, x->shape, "conv2d backward: gx"));
+    if (s.n == 0) return ATOMO_OK;
+    return e->backward_data(&s, atomo__f32(gy), atomo__f32(w), atomo__f32(*gx));
+}
+
+int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
+                                  const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb)
+{
+    conv_shape s;
+    const conv_engine *e;
+    ATOMO_TRY(engine(&e));
+    ATOMO_TRY(plan_shape("conv2d backward", x, w, g, &s));
+    ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
+    ATOMO_TRY(atomo__output(gw, ATOMO_F32, 4, w->shape, "conv2d backward: gw"));
+    if (gb) ATOMO_TRY(atomo__output(gb, ATOMO_F32, 1, w->shape, "conv2d backward: gb"));
+    if (s.n == 0) {
+        memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
+        if (gb) memset((*gb)->data, 0, (size_t)(*gb)->numel * sizeof(float));
+        return ATOMO_OK;
+    }
+    return e->backward_weights(&s, atomo__f32(x), atomo__f32(gy), atomo__f32(*gw), gb ? atomo__f32(*gb) : NULL);
+}

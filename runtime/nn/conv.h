@@ -1,0 +1,27 @@
+/* conv.h - what a convolution engine is: three functions over checked shapes. Private to runtime/nn. */
+#ifndef ATOMO_CONV_H
+#define ATOMO_CONV_H
+
+#include "tensor/tensor.h"
+
+typedef struct conv_shape { /* everything a plan depends on, besides the number of threads; no padding bytes */
+    int64_t n, h, w, c;     /* x [n,h,w,c] */
+    int64_t oc, kh, kw;     /* weights [oc, kh, kw, c / groups] */
+    int64_t oh, ow;         /* y [n,oh,ow,oc] */
+    int64_t stride[2], padding[2], dilation[2], groups;
+} conv_shape;
+
+/* Arrays are contiguous and non-empty, in the layouts above. b and gb [oc] may be NULL. */
+typedef struct conv_engine {
+    const char *name;
+    int (*forward)(const conv_shape *s, const float *x, const float *w, const float *b, float *y);
+    int (*backward_data)(const conv_shape *s, const float *gy, const float *w, float *gx);
+    int (*backward_weights)(const conv_shape *s, const float *x, const float *gy, float *gw, float *gb);
+} conv_engine;
+
+extern const conv_engine atomo__conv_gemm;
+#ifdef ATOMO_HAVE_ONEDNN
+extern const conv_engine atomo__conv_onednn;
+#endif
+
+#endif

@@ -1,0 +1,245 @@
+/* conv_onednn.c - convolution through oneDNN's C API, 2.x and 3.x (onednn_api.h): the only file that knows oneDNN.
+ *
+ * Images stay plain NHWC on both sides; the weights' layout is oneDNN's choice, and they are reordered on the way in or
+ * out (they are small beside the images: measured on ResNet-20, plain weights are several times slower). A plan (the
+ * primitives, their memories and reorders) is made once per shape, pass and number of threads, and kept. Scratch and
+ * reordered weights come from the runtime's pool. Path: stage 3.
+ */
+#include "nn/conv.h"
+#include "nn/onednn_api.h"
+#include <omp.h>
+#include <string.h>
+
+typedef struct plan {
+    struct plan *next; /* in its bucket */
+    conv_shape shape;
+    int threads, has_bias;
+    enum conv_pass pass;
+    dnnl_primitive_t conv, reorder; /* reorder NULL: the plain layout is what the primitive wants */
+    dnnl_memory_t x, w, w_plain, b, y, scratch;
+    size_t w_bytes, scratch_bytes;
+} plan;
+
+enum { BUCKETS = 256, MOST_PLANS = 1024 };
+static plan *buckets[BUCKETS];
+static int plan_count;
+static dnnl_engine_t cpu;
+static dnnl_stream_t stream;
+
+#define DNNL_TRY(call, what)                                                                                           \
+    do {                                                                                                               \
+        dnnl_status_t dnnl_rc_ = (call);                                                                               \
+        if (dnnl_rc_ != dnnl_success) return fail(dnnl_rc_, what);                                                     \
+    } while (0)
+
+static int fail(dnnl_status_t rc, const char *what)
+{
+    if (rc == dnnl_out_of_memory) return atomo__fail(ATOMO_ENOMEM, "conv2d (oneDNN): %s: out of memory", what);
+    return atomo__fail(rc == dnnl_unimplemented ? ATOMO_EUNSUPPORTED : ATOMO_EINTERNAL,
+                       "conv2d (oneDNN): %s failed with dnnl_status %d; ATOMO_CONV=gemm avoids oneDNN", what, (int)rc);
+}
+
+static int start(void)
+{
+    if (!cpu) DNNL_TRY(dnnl_engine_create(&cpu, dnnl_cpu, 0), "engine");
+    if (!stream) DNNL_TRY(dnnl_stream_create(&stream, cpu, dnnl_stream_default_flags), "stream");
+    return ATOMO_OK;
+}
+
+static void plan_free(plan *p)
+{
+    if (!p) return;
+    dnnl_memory_t memories[] = {p->x, p->w, p->w_plain, p->b, p->y, p->scratch};
+    for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
+        if (memories[i]) dnnl_memory_destroy(memories[i]);
+    if (p->conv) dnnl_primitive_destroy(p->conv);
+    if (p->reorder) dnnl_primitive_destroy(p->reorder);
+    atomo__free(p);
+}
+
+static int describe(const conv_shape *s, int has_bias, conv_mds *m, conv_dims *d)
+{
+    const dnnl_dims_t x = {s->n, s->c, s->h, s->w}, y = {s->n, s->oc, s->oh, s->ow}, b = {s->oc};
+    const dnnl_dims_t w = {s->oc, s->c, s->kh, s->kw};
+    const dnnl_dims_t wg = {s->groups, s->oc / s->groups, s->c / s->groups, s->kh, s->kw};
+    const bool grouped = s->groups > 1;
+    memset(m, 0, sizeof *m);
+    m->has_bias = has_bias;
+    DNNL_TRY(md_make(&m->x, 4, x, dnnl_nhwc), "x");
+    DNNL_TRY(md_make(&m->y, 4, y, dnnl_nhwc), "y");
+    DNNL_TRY(md_make(&m->b, 1, b, dnnl_a), "bias");
+    DNNL_TRY(md_make(&m->w, grouped ? 5 : 4, grouped ? wg : w, dnnl_format_tag_any), "weight");
+    DNNL_TRY(md_make(&m->w_plain, grouped ? 5 : 4, grouped ? wg : w, grouped ? dnnl_abdec : dnnl_acdb), "weight");
+    for (int i = 0; i < 2; i++) {
+        int64_t reach = s->dilation[i] * ((i ? s->kw : s->kh) - 1) + 1;
+        d->stride[i] = s->stride[i];
+        d->dilate[i] = s->dilation[i] - 1;
+        d->pad_lo[i] = s->padding[i];
+        d->pad_hi[i] = ((i ? s->ow : s->oh) - 1) * s->stride[i] + reach - (i ? s->w : s->h) - s->padding[i];
+    }
+    return ATOMO_OK;
+}
+
+/* The reorder between plain and chosen weights, in the direction of the pass. */
+static int make_reorder(plan *p, md_ref chosen, md_ref plain, const_dnnl_primitive_attr_t attr)
+{
+    if (dnnl_memory_desc_equal(chosen, plain)) return ATOMO_OK;
+    md_ref from = p->pass == PASS_WEIGHTS ? chosen : plain, to = p->pass == PASS_WEIGHTS ? plain : chosen;
+    dnnl_primitive_desc_t pd;
+    DNNL_TRY(dnnl_reorder_primitive_desc_create(&pd, from, cpu, to, cpu, attr), "reorder of the weight");
+    dnnl_status_t rc = dnnl_primitive_create(&p->reorder, pd);
+    dnnl_primitive_desc_destroy(pd);
+    DNNL_TRY(rc, "reorder of the weight");
+    p->w_bytes = dnnl_memory_desc_get_size(chosen);
+    DNNL_TRY(dnnl_memory_create(&p->w_plain, plain, cpu, DNNL_MEMORY_NONE), "memory");
+    return ATOMO_OK;
+}
+
+static int make_memories(plan *p, const conv_mds *m, const_dnnl_primitive_desc_t pd, const_dnnl_primitive_attr_t attr)
+{
+    md_ref w = dnnl_primitive_desc_query_md(pd, p->pass == PASS_WEIGHTS ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
+    md_ref scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    DNNL_TRY(dnnl_memory_create(&p->x, MD_REF(m->x), cpu, DNNL_MEMORY_NONE), "memory");
+    DNNL_TRY(dnnl_memory_create(&p->y, MD_REF(m->y), cpu, DNNL_MEMORY_NONE), "memory");
+    DNNL_TRY(dnnl_memory_create(&p->w, w, cpu, DNNL_MEMORY_NONE), "memory");
+    if (m->has_bias) DNNL_TRY(dnnl_memory_create(&p->b, MD_REF(m->b), cpu, DNNL_MEMORY_NONE), "memory");
+    DNNL_TRY(dnnl_memory_create(&p->scratch, scratch, cpu, DNNL_MEMORY_NONE), "memory");
+    p->scratch_bytes = dnnl_memory_desc_get_size(scratch);
+    return make_reorder(p, w, MD_REF(m->w_plain), attr);
+}
+
+static int make_primitives(plan *p, const conv_mds *m, const conv_dims *d, const_dnnl_primitive_attr_t attr)
+{
+    dnnl_primitive_desc_t hint = NULL, pd = NULL;
+    dnnl_status_t rc = conv_pd_make(&hint, PASS_FORWARD, cpu, m, d, attr, NULL);
+    if (rc == dnnl_success && p->pass != PASS_FORWARD) rc = conv_pd_make(&pd, p->pass, cpu, m, d, attr, hint);
+    const_dnnl_primitive_desc_t use = p->pass == PASS_FORWARD ? hint : pd;
+    if (rc == dnnl_success) rc = dnnl_primitive_create(&p->conv, use);
+    int status = rc == dnnl_success ? make_memories(p, m, use, attr) : fail(rc, "planning");
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (hint) dnnl_primitive_desc_destroy(hint);
+    return status;
+}
+
+static int plan_make(plan *p)
+{
+    conv_mds m;
+    conv_dims d;
+    dnnl_primitive_attr_t attr = NULL;
+    int rc = describe(&p->shape, p->has_bias, &m, &d);
+    if (rc == 0 && (dnnl_primitive_attr_create(&attr) != dnnl_success ||
+                    dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) != dnnl_success))
+        rc = atomo__fail(ATOMO_EINTERNAL, "conv2d (oneDNN): scratchpad mode");
+    if (rc == 0) rc = make_primitives(p, &m, &d, attr);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    md_free(&m.x), md_free(&m.w), md_free(&m.w_plain), md_free(&m.b), md_free(&m.y);
+    return rc;
+}
+
+static void forget_all(void) /* too many shapes: start anew rather than grow for ever */
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (plan *p = buckets[i], *next; p; p = next) {
+            next = p->next;
+            plan_free(p);
+        }
+    memset(buckets, 0, sizeof buckets);
+    plan_count = 0;
+}
+
+static int plan_get(const conv_shape *s, enum conv_pass pass, int has_bias, plan **out)
+{
+    int threads = omp_get_max_threads();
+    uint32_t bucket = atomo__crc32((uint32_t)pass, s, sizeof *s) % BUCKETS;
+    for (plan *p = buckets[bucket]; p; p = p->next)
+        if (p->pass == pass && p->has_bias == has_bias && p->threads == threads && memcmp(&p->shape, s, sizeof *s) == 0) {
+            *out = p;
+            return ATOMO_OK;
+        }
+    ATOMO_TRY(start());
+    if (plan_count == MOST_PLANS) forget_all();
+    void *space;
+    ATOMO_TRY(atomo__calloc(&space, sizeof(plan)));
+    plan *p = space;
+    p->shape = *s;
+    p->pass = pass;
+    p->has_bias = has_bias;
+    p->threads = threads;
+    int rc = plan_make(p);
+    if (rc < 0) {
+        plan_free(p);
+        return rc;
+    }
+    p->next = buckets[bucket];
+    buckets[bucket] = p;
+    plan_count++;
+    *out = p;
+    return ATOMO_OK;
+}
+
+static int run_reorder(const plan *p, dnnl_memory_t from, dnnl_memory_t to)
+{
+    const dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
+    DNNL_TRY(dnnl_primitive_execute(p->reorder, stream, 2, args), "reorder of the weight");
+    return ATOMO_OK;
+}
+
+static int run_conv(const plan *p)
+{
+    static const int roles[PASSES][4] = {
+        {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS},
+        {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST, DNNL_ARG_BIAS},
+        {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_BIAS},
+    };
+    const int *role = roles[p->pass];
+    const dnnl_exec_arg_t args[] = {
+        {role[0], p->x}, {role[1], p->w}, {role[2], p->y}, {DNNL_ARG_SCRATCHPAD, p->scratch}, {role[3], p->b}};
+    DNNL_TRY(dnnl_primitive_execute(p->conv, stream, p->b ? 5 : 4, args), "convolution");
+    return ATOMO_OK;
+}
+
+/* oneDNN takes its operands as void *, in and out alike. */
+static void *operand(const float *v)
+{
+    return (void *)(uintptr_t)v;
+}
+
+static int run(const conv_shape *s, enum conv_pass pass, const float *x, const float *w, const float *b, const float *y)
+{
+    plan *p;
+    ATOMO_TRY(plan_get(s, pass, b != NULL, &p));
+    void *scratch = NULL, *weights = NULL;
+    if (p->scratch_bytes) ATOMO_TRY(atomo__alloc(&scratch, p->scratch_bytes));
+    int rc = p->reorder ? atomo__alloc(&weights, p->w_bytes) : ATOMO_OK;
+    if (rc == 0) {
+        dnnl_memory_set_data_handle(p->x, operand(x));
+        dnnl_memory_set_data_handle(p->y, operand(y));
+        dnnl_memory_set_data_handle(p->w, p->reorder ? weights : operand(w));
+        dnnl_memory_set_data_handle(p->scratch, scratch);
+        if (p->b) dnnl_memory_set_data_handle(p->b, operand(b));
+        if (p->reorder) dnnl_memory_set_data_handle(p->w_plain, operand(w));
+        if (p->reorder && pass != PASS_WEIGHTS) rc = run_reorder(p, p->w_plain, p->w);
+        if (rc == 0) rc = run_conv(p);
+        if (rc == 0 && p->reorder && pass == PASS_WEIGHTS) rc = run_reorder(p, p->w, p->w_plain);
+    }
+    atomo__free(weights);
+    atomo__free(scratch);
+    return rc;
+}
+
+static int forward(const conv_shape *s, const float *x, const float *w, const float *b, float *y)
+{
+    return run(s, PASS_FORWARD, x, w, b, y);
+}
+
+static int backward_data(const conv_shape *s, const float *gy, const float *w, float *gx)
+{
+    return run(s, PASS_DATA, gx, w, NULL, gy);
+}
+
+static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw, float *gb)
+{
+    return run(s, PASS_WEIGHTS, x, gw, gb, gy);
+}
+
+const conv_engine atomo__conv_onednn = {"onednn", forward, backward_data, backward_weights};

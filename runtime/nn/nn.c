@@ -1,0 +1,56 @@
+/* nn.c - helpers of the layers: bias gradients and checks. Path: stage 3. */
+#include "nn/nn.h"
+#include <stdio.h>
+
+enum { BLOCK_ROWS = 256 };
+
+ATOMO_CLONES static void add_rows(const float *a, int64_t rows, int64_t c, float *sum)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < c; j++) sum[j] += a[r * c + j];
+}
+
+int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out)
+{
+    int64_t blocks = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    void *space;
+    ATOMO_TRY(atomo__calloc(&space, (size_t)(blocks * c) * sizeof(float)));
+    float *partial = space;
+#pragma omp parallel for if (rows * c > ATOMO_PARALLEL_MIN)
+    for (int64_t b = 0; b < blocks; b++)
+        add_rows(a + b * BLOCK_ROWS * c, ATOMO_MIN(BLOCK_ROWS, rows - b * BLOCK_ROWS), c, partial + b * c);
+    for (int64_t j = 0; j < c; j++) {
+        double sum = 0;
+        for (int64_t b = 0; b < blocks; b++) sum += (double)partial[b * c + j];
+        out[j] = (float)sum;
+    }
+    atomo__free(space);
+    return ATOMO_OK;
+}
+
+int atomo__expect_gradient(const atomo_tensor *gy, int ndim, const double *shape, const char *fn)
+{
+    char what[64];
+    snprintf(what, sizeof what, "%s: gy", fn);
+    ATOMO_TRY(atomo__expect(gy, ATOMO_F32, -1, what));
+    bool same = gy->ndim == ndim;
+    for (int i = 0; same && i < ndim; i++) same = gy->shape[i] == shape[i];
+    ATOMO_REQUIRE(same, ATOMO_ESHAPE, "%s: gy is %s, expected %s", fn, atomo__shape_text(gy),
+                  atomo__dims_text(ndim, shape));
+    return ATOMO_OK;
+}
+
+int atomo__check_window(const atomo_window *g, const char *fn)
+{
+    static const char *const side[2] = {"height", "width"};
+    const int32_t most = 1 << 24;
+    for (int i = 0; i < 2; i++) {
+        ATOMO_REQUIRE(g->stride[i] >= 1 && g->stride[i] < most, ATOMO_EARG, "%s: stride %d (%s), expected >= 1", fn,
+                      g->stride[i], side[i]);
+        ATOMO_REQUIRE(g->dilation[i] >= 1 && g->dilation[i] < most, ATOMO_EARG, "%s: dilation %d (%s), expected >= 1", fn,
+                      g->dilation[i], side[i]);
+        ATOMO_REQUIRE(g->padding[i] >= 0 && g->padding[i] < most, ATOMO_EARG, "%s: padding %d (%s), expected >= 0", fn,
+                      g->padding[i], side[i]);
+    }
+    return ATOMO_OK;
+}

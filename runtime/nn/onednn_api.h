@@ -1,0 +1,90 @@
+/* onednn_api.h - the few calls of oneDNN's C API that changed from 2.x to 3.x, under one name. Used by conv_onednn.c only.
+ *
+ * 2.x has memory descriptors by value and operation descriptors beside primitive descriptors; 3.x has opaque memory
+ * descriptors and one call a primitive descriptor.
+ */
+#ifndef ATOMO_ONEDNN_API_H
+#define ATOMO_ONEDNN_API_H
+
+#include <oneapi/dnnl/dnnl.h>
+
+typedef struct conv_mds { /* a convolution's memory descriptors; bias is used where has_bias */
+    dnnl_memory_desc_t x, w, w_plain, b, y;
+    int has_bias;
+} conv_mds;
+
+typedef struct conv_dims { /* windows in oneDNN's terms: a dilation of 0 is none */
+    dnnl_dims_t stride, dilate, pad_lo, pad_hi;
+} conv_dims;
+
+enum conv_pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHTS, PASSES };
+
+#if DNNL_VERSION_MAJOR >= 3
+
+typedef const_dnnl_memory_desc_t md_ref;
+#define MD_REF(md) (md)
+
+static inline dnnl_status_t md_make(dnnl_memory_desc_t *md, int nd, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+{
+    return dnnl_memory_desc_create_with_tag(md, nd, dims, dnnl_f32, tag);
+}
+
+static inline void md_free(dnnl_memory_desc_t *md)
+{
+    if (*md) dnnl_memory_desc_destroy(*md);
+    *md = NULL;
+}
+
+static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pass pass, dnnl_engine_t engine,
+                                         const conv_mds *m, const conv_dims *d, const_dnnl_primitive_attr_t attr,
+                                         const_dnnl_primitive_desc_t hint)
+{
+    dnnl_memory_desc_t b = m->has_bias ? m->b : NULL;
+    if (pass == PASS_FORWARD)
+        return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_training, dnnl_convolution_direct,
+                                                              m->x, m->w, b, m->y, d->stride, d->dilate, d->pad_lo,
+                                                              d->pad_hi, attr);
+    if (pass == PASS_DATA)
+        return dnnl_convolution_backward_data_primitive_desc_create(pd, engine, dnnl_convolution_direct, m->x, m->w, m->y,
+                                                                    d->stride, d->dilate, d->pad_lo, d->pad_hi, hint,
+                                                                    attr);
+    return dnnl_convolution_backward_weights_primitive_desc_create(pd, engine, dnnl_convolution_direct, m->x, m->w, b, m->y,
+                                                                   d->stride, d->dilate, d->pad_lo, d->pad_hi, hint, attr);
+}
+
+#else
+
+typedef const dnnl_memory_desc_t *md_ref;
+#define MD_REF(md) (&(md))
+
+static inline dnnl_status_t md_make(dnnl_memory_desc_t *md, int nd, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+{
+    return dnnl_memory_desc_init_by_tag(md, nd, dims, dnnl_f32, tag);
+}
+
+static inline void md_free(dnnl_memory_desc_t *md)
+{
+    (void)md;
+}
+
+static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pass pass, dnnl_engine_t engine,
+                                         const conv_mds *m, const conv_dims *d, const_dnnl_primitive_attr_t attr,
+                                         const_dnnl_primitive_desc_t hint)
+{
+    dnnl_convolution_desc_t cd;
+    const dnnl_memory_desc_t *b = m->has_bias ? &m->b : NULL;
+    dnnl_status_t rc;
+    if (pass == PASS_FORWARD)
+        rc = dnnl_dilated_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_direct, &m->x, &m->w, b,
+                                                        &m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi);
+    else if (pass == PASS_DATA)
+        rc = dnnl_dilated_convolution_backward_data_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w, &m->y, d->stride,
+                                                              d->dilate, d->pad_lo, d->pad_hi);
+    else
+        rc = dnnl_dilated_convolution_backward_weights_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w, b, &m->y,
+                                                                 d->stride, d->dilate, d->pad_lo, d->pad_hi);
+    return rc != dnnl_success ? rc : dnnl_primitive_desc_create(pd, &cd, attr, engine, hint);
+}
+
+#endif
+#endif

@@ -1,0 +1,21 @@
+/* relu.c - the ReLU's backward (its forward is the tensor's unary operator). Path: stage 3. */
+#include "nn/nn.h"
+
+ATOMO_CLONES static void mask(int64_t n, const float *restrict y, const float *restrict gy, float *restrict gx)
+{
+    for (int64_t i = 0; i < n; i++) gx[i] = y[i] > 0 ? gy[i] : 0;
+}
+
+int atomo_relu_backward(const atomo_tensor *y, const atomo_tensor *gy, atomo_tensor **gx)
+{
+    enum { BLOCK = 1 << 14 };
+    ATOMO_TRY(atomo__expect(y, ATOMO_F32, -1, "relu backward: y"));
+    ATOMO_TRY(atomo__expect_gradient(gy, y->ndim, y->shape, "relu backward"));
+    ATOMO_TRY(atomo__output(gx, ATOMO_F32, y->ndim, y->shape, "relu backward: gx"));
+    const int64_t n = atomo__numel(y);
+    const float *yd = atomo__f32(y), *gd = atomo__f32(gy);
+    float *out = atomo__f32(*gx);
+#pragma omp parallel for schedule(static) if (n > ATOMO_PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i += BLOCK) mask(ATOMO_MIN(BLOCK, n - i), yd + i, gd + i, out + i);
+    return ATOMO_OK;
+}
