@@ -1,20 +1,12 @@
 --- What a run says of itself, on rank 0: progress lines, the JSONL log (docs/log.md), the closing table. Stage 10.
 local f = require "atomo.ffi"
 local log = require "atomo.log"
+local version = require "atomo.version"
 local ffi, C = f.ffi, f.C
 
 ---@class atomo.Report
 local Report = {}
 Report.__index = Report
-
---- Versions of everything that decides a run's bits.
-local function versions()
-  local v = {atomo = ffi.string(C.atomo_version()), luajit = jit.version}
-  for _, key in ipairs {"compiler", "blas", "fftw", "mpi", "onednn", "cpu"} do
-    v[key] = ffi.string(C.atomo_build_info(key))
-  end
-  return v
-end
 
 --- opts: comm, log (path), quiet, settings, epochs, steps (of an epoch), max_steps
 local function new(opts)
@@ -39,13 +31,13 @@ end
 function Report:begin()
   self.start = C.atomo_time()
   self.times = {}
-  self:write {event = "run", settings = self.settings or {}, versions = versions(), ranks = self.comm.size,
+  self:write {event = "run", settings = self.settings or {}, versions = version.versions(), ranks = self.comm.size,
     threads = C.atomo_num_threads()}
 end
 
 --- A line that stays, on rank 0.
 function Report:line(text)
-  if self.progress then self.progress:print(text)
+  if self.progress then self.progress:line(text)
   elseif self.main and not self.quiet then print(text) end
 end
 
@@ -77,19 +69,19 @@ function Report:step(info)
   self.all_dense = (self.all_dense or 0) + info.dense_bytes
   self.all_bytes = (self.all_bytes or 0) + info.bytes_out
   if not self.progress then return end
-  local shown = self.progress:update(info.step, function()
-    return ("epoch %d/%d step %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s/step (%s)  lr %.4f  [%s]"):format(
-      info.epoch, self.epochs, info.step, self.total, sums.loss / sums.images, 100 * sums.accuracy / sums.images,
+  self.progress:update(info.step, function()
+    self.sums = nil -- the next line begins afresh
+    return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s/step (%s)  lr %.4f  [%s]"):format(
+      info.epoch, self.epochs, sums.loss / sums.images, 100 * sums.accuracy / sums.images,
       sums.images / (sums.step / 1e3), log.bytes(sums.bytes / sums.n), self:ratio(sums.dense, sums.bytes), info.lr,
       time_split(sums))
   end)
-  if shown then self.sums = nil end
 end
 
 --- "15.8x less than dense"; on one rank nothing travels.
 function Report:ratio(dense, bytes)
   if self.comm.size == 1 or bytes == 0 then return "1 rank" end
-  return ("%.1fx less than dense"):format(dense / bytes)
+  return ("%s less than dense"):format(log.ratio(dense / bytes))
 end
 
 function Report:epoch(info)
@@ -113,6 +105,7 @@ function Report:finish(info)
   local mem = ffi.new "atomo_mem"
   C.atomo_mem_stats(mem)
   local rows = {
+    {"summary", ""},
     {"steps", ("%d, %d skipped"):format(info.step, info.skipped)},
     {"time", ("%s, %.1f ms a step"):format(log.duration(info.seconds), (self.all_ms or 0) / steps)},
     {"images", ("%.1f img/s over %d ranks"):format((self.all_images or 0) / math.max((self.all_ms or 0) / 1e3, 1e-9),
