@@ -21,6 +21,7 @@ local lazy = {
   schedule = "atomo.schedule", cli = "atomo.cli", log = "atomo.log",
 }
 local lazy_names = {
+  versions = "atomo.version", version_text = "atomo.version",
   compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
   basis = "atomo.compress", decomposition = "atomo.compress", verify = "atomo.verify",
   exchange = "atomo.exchange", train = "atomo.train",
