@@ -1,0 +1,151 @@
+-- The exchange and the training loop over any number of ranks: dense equals one rank with the whole batch, replicas
+-- hold the same bits for every compressor, uneven last batches, non-finite steps, refusals.
+local atomo = require "atomo"
+local world = atomo.mpi.world
+
+--- Trains a LeNet (no batch norm) for some steps; returns its flat parameters and the last info.
+local function run(comm, batch, exchange_options, more)
+  atomo.manual_seed(5)
+  local data = atomo.data.synthetic {train = 50, test = 20}
+  local model = require("models.lenet").lenet {classes = 10}
+  local optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.02, momentum = 0.9, weight_decay = 1e-3}
+  exchange_options.comm = comm
+  local function loader(set, shuffle)
+    return atomo.data.loader {set = set, batch = batch, rank = comm.rank, size = comm.size, seed = 1, shuffle = shuffle,
+      mean = data.mean, std = data.std}
+  end
+  local o = {model = model, optimizer = optimizer, exchange = atomo.exchange(exchange_options), epochs = 2,
+    data = {train = loader(data.train, true), test = loader(data.test, false)}, quiet = true}
+  for key, value in pairs(more or {}) do o[key] = value end
+  local info = atomo.train(o)
+  return optimizer.groups[1].flat.value, info, o
+end
+
+local function largest_difference(a, b) return (a:detach() - b:detach()):norm_value(math.huge) end
+
+describe("dense exchange", function()
+  -- 50 images in global batches of 4 * size: the last one is uneven, or leaves ranks without images.
+  it("equals one rank with the whole batch", function()
+    local alone = world:split(world.rank)
+    local whole, info_whole = run(alone, 4 * world.size, {})
+    for _, topology in ipairs {"allreduce", "allgather"} do
+      local shared, info = run(world, 4, {topology = topology, min_size = 0})
+      assert.is_true(largest_difference(whole, shared) < 1e-5, "difference " .. largest_difference(whole, shared))
+      assert.is_true(math.abs(info.loss - info_whole.loss) < 1e-4)
+      assert.is_true(math.abs(info.test_loss - info_whole.test_loss) < 1e-4)
+      assert.is_true(math.abs(info.test_accuracy - info_whole.test_accuracy) < 1e-6)
+    end
+    alone:close()
+  end)
+
+  it("gives the same bits with overlap on and off", function()
+    local a = run(world, 4, {overlap = true})
+    local b = run(world, 4, {overlap = false})
+    assert.equal(0, largest_difference(a, b))
+  end)
+end)
+
+describe("replicas", function()
+  for _, spec in ipairs {"none", "entry:ratio=16", "entry:atoms=1", "svd:ratio=8,bits=8",
+    "svd:atoms=2,bits=32,fold=paper", "svd:bytes=4000,bits=16"} do
+    it("hold the same bits under " .. spec, function()
+      local seen = 0
+      local flat, info = run(world, 8, {compress = spec, min_size = 100}, {check_replicas = 1,
+        on_step = function(step) seen = seen + step.bytes_out end})
+      local mine = atomo.tensor(flat:detach())
+      world:bcast(mine, 0)
+      assert.equal(0, largest_difference(flat, mine))
+      assert.is_true(info.loss == info.loss and info.loss < 10)
+      assert.is_true(world.size == 1 or seen > 0)
+    end)
+  end
+
+  it("run the same way twice, and another way with another seed", function()
+    local a = run(world, 8, {compress = "svd:ratio=16,bits=8", min_size = 100, seed = 3}):clone()
+    local b = run(world, 8, {compress = "svd:ratio=16,bits=8", min_size = 100, seed = 3})
+    local c = run(world, 8, {compress = "svd:ratio=16,bits=8", min_size = 100, seed = 4})
+    assert.equal(0, largest_difference(a, b))
+    assert.is_true(largest_difference(a, c) > 0)
+  end)
+
+  it("that differ are found", function()
+    if world.size == 1 then return pending "one rank has no replica" end
+    local ex = atomo.exchange {}
+    local t = atomo.full({8}, world.rank == 1 and 1 or 0)
+    local ok, text = pcall(ex.check_replicas, ex, t, "t")
+    assert.is_false(ok)
+    assert.matches("replicas of t", text)
+  end)
+end)
+
+describe("budgets", function()
+  it("of the whole step are met by what is sent", function()
+    if world.size == 1 then return pending "one rank sends nothing" end
+    local bytes, dense, n = 0, 0, 0
+    run(world, 8, {compress = "entry:ratio=20", min_size = 500}, {on_step = function(s)
+      bytes, dense, n = bytes + s.bytes_out, dense + s.dense_bytes, n + 1
+    end, epochs = 4})
+    -- bytes_out counts what this rank hands to MPI: its messages once for each other rank, and the dense bucket.
+    local a_message = bytes / n / (world.size - 1)
+    assert.is_true(a_message < 1.3 * dense / n / 20, ("%g bytes a message, dense %g"):format(a_message, dense / n))
+  end)
+end)
+
+describe("a step with NaN on one rank", function()
+  local function poisoned(policy)
+    local calls = 0
+    return pcall(run, world, 8, {}, {nonfinite = policy, loss = function(logits, labels)
+      calls = calls + 1
+      local loss = atomo.F.cross_entropy(logits, labels)
+      if calls == 2 and world.rank == world.size - 1 then loss = loss * (0 / 0) end
+      return loss
+    end})
+  end
+
+  it("is skipped by all where the policy says so", function()
+    local ok, flat, info = poisoned "skip"
+    assert.is_true(ok, tostring(flat))
+    assert.equal(1, info.skipped)
+    assert.equal(0, (flat:count_nonfinite()))
+  end)
+
+  it("ends the run where it says abort", function()
+    if world.size > 1 then return pending "a rank that raises leaves the others waiting: host_faults covers it" end
+    local ok, text = poisoned "abort"
+    assert.is_false(ok)
+    assert.matches("step 2: NaN or Inf in the loss or the gradient on 1 of 1 ranks", text)
+  end)
+end)
+
+describe("the exchange refuses", function()
+  local function message(fn, ...)
+    local ok, text = pcall(fn, ...)
+    assert.is_false(ok)
+    return text
+  end
+
+  it("what cannot work, naming what can", function()
+    assert.matches("topology allgather, or compress none",
+      message(atomo.exchange, {compress = "svd:ratio=4", topology = "allreduce"}))
+    assert.matches("topologies are allreduce, allgather", message(atomo.exchange, {topology = "ring"}))
+    assert.matches("unknown option 'compres'", message(atomo.exchange, {compres = "none"}))
+    assert.matches("overlap is 3", message(atomo.exchange, {overlap = 3}))
+  end)
+
+  it("gradients that are missing, doubled or of another shape", function()
+    local ex = atomo.exchange {}
+    ex:push(1, atomo.ones(3))
+    assert.matches("pushed twice", message(ex.push, ex, 1, atomo.ones(3)))
+    ex:finish()
+    ex:push(1, atomo.ones(3))
+    assert.matches("in the first step it was %[3%]", message(function()
+      local other = atomo.exchange {}
+      other:push(1, atomo.ones(3))
+      other:finish()
+      other:push(1, atomo.ones(4))
+    end))
+    assert.matches("the first step had 1", message(ex.push, ex, 2, atomo.ones(3)))
+    ex:finish()
+    assert.matches("0 of 1 gradients", message(ex.finish, ex))
+  end)
+end)
