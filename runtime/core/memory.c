@@ -2,8 +2,8 @@
  *
  * A freed block goes to the free list of its size class and the next allocation of that class takes it back, so a
  * training loop whose shapes repeat stops calling malloc after its first steps (atomo_mem.system_allocs stands still).
- * Classes are 8 steps an octave: at most 1/8 of a block is wasted. The environment variable ATOMO_FAIL_ALLOC=n makes the
- * n-th call of atomo__alloc (1-based) fail, for tests.
+ * Classes are 8 steps an octave: at most 1/8 of a block is wasted. The environment variable ATOMO_FAIL_ALLOC=n makes
+ * the n-th call of atomo__alloc (1-based) fail, for tests.
  */
 #include "core/core.h"
 #include <pthread.h>

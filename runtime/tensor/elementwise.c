@@ -27,11 +27,12 @@
         }                                                                                                              \
     }
 #define BINARIES(X)                                                                                                    \
-    X(ADD, x + y) X(SUB, x - y) X(MUL, x * y) X(MAXIMUM, x > y || x != x ? x : y) X(MINIMUM, x < y || x != x ? x : y)
-#define COMPARISONS(X) X(EQ, x == y) X(NE, x != y) X(LT, x < y) X(LE, x <= y) X(GT, x > y) X(GE, x >= y)
-#define I32_BINARIES(X) /* + - * wrap around: in C a signed overflow would be undefined */                               \
-    X(ADD, (uint32_t)x + (uint32_t)y) X(SUB, (uint32_t)x - (uint32_t)y) X(MUL, (uint32_t)x *(uint32_t)y)                \
-    X(MAXIMUM, x > y ? x : y) X(MINIMUM, x < y ? x : y)
+    X(ADD, x + y) X(SUB, x - y) X(MUL, x *y) X(MAXIMUM, x > y || x != x ? x : y) X(MINIMUM, x < y || x != x ? x : y)
+#define COMPARISONS(X)  X(EQ, x == y) X(NE, x != y) X(LT, x < y) X(LE, x <= y) X(GT, x > y) X(GE, x >= y)
+#define I32_BINARIES(X) /* + - * wrap around: in C a signed overflow would be undefined */                             \
+    X(ADD, (uint32_t)x + (uint32_t)y)                                                                                  \
+    X(SUB, (uint32_t)x - (uint32_t)y) X(MUL, (uint32_t)x *(uint32_t)y) X(MAXIMUM, x > y ? x : y)                       \
+        X(MINIMUM, x < y ? x : y)
 #define F32_ROW(op, expr) BINARY_ROW(f32_##op, float, float, expr)
 #define I32_ROW(op, expr) BINARY_ROW(i32_##op, int32_t, int32_t, expr)
 #define F32_CMP(op, expr) BINARY_ROW(f32_##op, float, float, expr)
@@ -51,14 +52,13 @@ static const struct {
     f32_row *f32;
     i32_row *i32;
     i32_cmp *cmp;
-} binaries[ATOMO_BINARY_COUNT] = {
-    [ATOMO_DIV] = {"div", f32_DIV, NULL, NULL},
-    [ATOMO_POW] = {"pow", f32_POW, NULL, NULL},
+} binaries[ATOMO_BINARY_COUNT] = {[ATOMO_DIV] = {"div", f32_DIV, NULL, NULL},
+                                  [ATOMO_POW] = {"pow", f32_POW, NULL, NULL},
 #define ROW(op, expr) [ATOMO_##op] = {#op, f32_##op, i32_##op, NULL},
-    BINARIES(ROW)
+                                  BINARIES(ROW)
 #undef ROW
 #define ROW(op, expr) [ATOMO_##op] = {#op, f32_##op, NULL, i32_##op},
-        COMPARISONS(ROW)
+                                      COMPARISONS(ROW)
 #undef ROW
 };
 
@@ -120,9 +120,10 @@ int atomo_scalar(int op, const atomo_tensor *a, double s, int reverse, atomo_ten
 /* ---- unary ------------------------------------------------------------------------------------------------------ */
 
 #define UNARIES(X)                                                                                                     \
-    X(NEG, -x) X(ABS, fabsf(x)) X(EXP, expf(x)) X(LOG, logf(x)) X(SQRT, sqrtf(x)) X(SQUARE, x *x)                      \
-    X(RECIPROCAL, 1.0f / x) X(SIGN, (float)((x > 0) - (x < 0))) X(FLOOR, floorf(x)) X(TANH, tanhf(x))                  \
-    X(SIGMOID, 1.0f / (1.0f + expf(-x))) X(RELU, x > 0 || x != x ? x : 0.0f) X(SIN, sinf(x)) X(COS, cosf(x))
+    X(NEG, -x)                                                                                                         \
+    X(ABS, fabsf(x)) X(EXP, expf(x)) X(LOG, logf(x)) X(SQRT, sqrtf(x)) X(SQUARE, x *x) X(RECIPROCAL, 1.0f / x)         \
+        X(SIGN, (float)((x > 0) - (x < 0))) X(FLOOR, floorf(x)) X(TANH, tanhf(x)) X(SIGMOID, 1.0f / (1.0f + expf(-x))) \
+            X(RELU, x > 0 || x != x ? x : 0.0f) X(SIN, sinf(x)) X(COS, cosf(x))
 #define UNARY_ROW(op, expr)                                                                                            \
     ATOMO_CLONES static void unary_##op(const float *a, int64_t sa, float *o, int64_t n)                               \
     {                                                                                                                  \
@@ -177,7 +178,8 @@ ATOMO_CLONES static void clamp_row(const float *a, float lo, float hi, float *o,
 int atomo_clamp(const atomo_tensor *a, double lo, double hi, atomo_tensor **out)
 {
     ATOMO_REQUIRE(lo <= hi, ATOMO_EARG, "clamp: lower bound %g above upper bound %g", lo, hi);
-    ATOMO_REQUIRE(a->dtype == ATOMO_F32, ATOMO_EDTYPE, "clamp: tensor is %s, expected f32", atomo__dtype_name(a->dtype));
+    ATOMO_REQUIRE(a->dtype == ATOMO_F32, ATOMO_EDTYPE, "clamp: tensor is %s, expected f32",
+                  atomo__dtype_name(a->dtype));
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));
@@ -215,11 +217,11 @@ static inline uint8_t i32_to_u8(int32_t v)
 
 #define AS_IS(v)     (v)
 #define F32_TO_U8(v) i32_to_u8(f32_to_i32(v))
-#define CONVERT(D, S, how)                                                                                                  \
+#define CONVERT(D, S, how)                                                                                             \
     do {                                                                                                               \
         D *d_ = (D *)dst->data + at[0];                                                                                \
         const S *s_ = (const S *)src->data + at[1];                                                                    \
-        for (int64_t j = 0; j < w.row; j++) d_[j * sd] = (D)how(s_[j * ss]);                                                \
+        for (int64_t j = 0; j < w.row; j++) d_[j * sd] = (D)how(s_[j * ss]);                                           \
     } while (0)
 
 int atomo_copy(atomo_tensor *dst, const atomo_tensor *src)
@@ -239,15 +241,33 @@ int atomo_copy(atomo_tensor *dst, const atomo_tensor *src)
         int64_t at[3];
         atomo__walk_row(&w, r, at);
         switch (dst->dtype * 3 + src->dtype) {
-        case ATOMO_F32 * 3 + ATOMO_F32: CONVERT(float, float, AS_IS); break;
-        case ATOMO_F32 * 3 + ATOMO_I32: CONVERT(float, int32_t, AS_IS); break;
-        case ATOMO_F32 * 3 + ATOMO_U8: CONVERT(float, uint8_t, AS_IS); break;
-        case ATOMO_I32 * 3 + ATOMO_F32: CONVERT(int32_t, float, f32_to_i32); break;
-        case ATOMO_I32 * 3 + ATOMO_I32: CONVERT(int32_t, int32_t, AS_IS); break;
-        case ATOMO_I32 * 3 + ATOMO_U8: CONVERT(int32_t, uint8_t, AS_IS); break;
-        case ATOMO_U8 * 3 + ATOMO_F32: CONVERT(uint8_t, float, F32_TO_U8); break;
-        case ATOMO_U8 * 3 + ATOMO_I32: CONVERT(uint8_t, int32_t, i32_to_u8); break;
-        default: CONVERT(uint8_t, uint8_t, AS_IS); break;
+        case ATOMO_F32 * 3 + ATOMO_F32:
+            CONVERT(float, float, AS_IS);
+            break;
+        case ATOMO_F32 * 3 + ATOMO_I32:
+            CONVERT(float, int32_t, AS_IS);
+            break;
+        case ATOMO_F32 * 3 + ATOMO_U8:
+            CONVERT(float, uint8_t, AS_IS);
+            break;
+        case ATOMO_I32 * 3 + ATOMO_F32:
+            CONVERT(int32_t, float, f32_to_i32);
+            break;
+        case ATOMO_I32 * 3 + ATOMO_I32:
+            CONVERT(int32_t, int32_t, AS_IS);
+            break;
+        case ATOMO_I32 * 3 + ATOMO_U8:
+            CONVERT(int32_t, uint8_t, AS_IS);
+            break;
+        case ATOMO_U8 * 3 + ATOMO_F32:
+            CONVERT(uint8_t, float, F32_TO_U8);
+            break;
+        case ATOMO_U8 * 3 + ATOMO_I32:
+            CONVERT(uint8_t, int32_t, i32_to_u8);
+            break;
+        default:
+            CONVERT(uint8_t, uint8_t, AS_IS);
+            break;
         }
     }
     return ATOMO_OK;
@@ -264,8 +284,8 @@ ATOMO_CLONES static void axpy_row(float *y, int64_t sy, float alpha, const float
 
 int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x)
 {
-    ATOMO_REQUIRE(y->dtype == ATOMO_F32 && x->dtype == ATOMO_F32, ATOMO_EDTYPE, "axpy: %s += alpha %s, both must be f32",
-                  atomo__dtype_name(y->dtype), atomo__dtype_name(x->dtype));
+    ATOMO_REQUIRE(y->dtype == ATOMO_F32 && x->dtype == ATOMO_F32, ATOMO_EDTYPE,
+                  "axpy: %s += alpha %s, both must be f32", atomo__dtype_name(y->dtype), atomo__dtype_name(x->dtype));
     int ndim;
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(atomo__broadcast_shape(y, x, "axpy", &ndim, shape));

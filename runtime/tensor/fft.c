@@ -1,6 +1,7 @@
-/* fft.c - real FFTs over the last dimension through FFTW, plans cached by (n, batch, direction, alignment of the arrays).
- * Plans are made with FFTW_ESTIMATE (deterministic: the same plan in every run, so the same bits) on scratch of their own
- * and executed on other arrays of the same alignment (a view's first element may lie anywhere). FFTW's planner is not thread-safe: a lock guards the cache. */
+/* fft.c - real FFTs over the last dimension through FFTW, plans cached by (n, batch, direction, alignment of the
+ * arrays). Plans are made with FFTW_ESTIMATE (deterministic: the same plan in every run, so the same bits) on scratch
+ * of their own and executed on other arrays of the same alignment (a view's first element may lie anywhere). FFTW's
+ * planner is not thread-safe: a lock guards the cache. */
 #include "tensor/tensor.h"
 #include <fftw3.h>
 #include <limits.h>
@@ -38,11 +39,14 @@ static void put_plan(plan *p)
     pthread_mutex_unlock(&lock);
 }
 
-/* The cached plan, made on first use over the arrays re [batch,n] and im [batch,n/2+1] (which it may overwrite). Given back
- * by put_plan. */
+/* The cached plan, made on first use over the arrays re [batch,n] and im [batch,n/2+1] (which it may overwrite). Given
+ * back by put_plan. */
 static int get_plan(int n, int batch, int inverse, float *re, fftwf_complex *im, plan **out)
 {
-    plan key = {.n = n, .batch = batch, .inverse = inverse, .align_re = fftwf_alignment_of(re),
+    plan key = {.n = n,
+                .batch = batch,
+                .inverse = inverse,
+                .align_re = fftwf_alignment_of(re),
                 .align_im = fftwf_alignment_of((float *)im)};
     pthread_mutex_lock(&lock);
     plan *victim, *found = find_plan(&key, &victim);
@@ -56,8 +60,9 @@ static int get_plan(int n, int batch, int inverse, float *re, fftwf_complex *im,
         *out = found;
         return ATOMO_OK;
     }
-    fftwf_plan p = inverse ? fftwf_plan_many_dft_c2r(1, &n, batch, im, NULL, 1, n / 2 + 1, re, NULL, 1, n, FFTW_ESTIMATE)
-                           : fftwf_plan_many_dft_r2c(1, &n, batch, re, NULL, 1, n, im, NULL, 1, n / 2 + 1, FFTW_ESTIMATE);
+    fftwf_plan p = inverse
+                       ? fftwf_plan_many_dft_c2r(1, &n, batch, im, NULL, 1, n / 2 + 1, re, NULL, 1, n, FFTW_ESTIMATE)
+                       : fftwf_plan_many_dft_r2c(1, &n, batch, re, NULL, 1, n, im, NULL, 1, n / 2 + 1, FFTW_ESTIMATE);
     if (p) {
         if (victim->handle) fftwf_destroy_plan(victim->handle);
         key.handle = p;
@@ -76,7 +81,8 @@ int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
     ATOMO_REQUIRE(a->dtype == ATOMO_F32 && a->ndim >= 1 && a->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE,
                   "rfft: tensor is %s %s, expected f32 with 1 to %d dimensions", atomo__dtype_name(a->dtype),
                   atomo__shape_text(a), ATOMO_MAX_DIM - 1);
-    ATOMO_REQUIRE(a->numel >= 1 && a->numel <= INT_MAX, ATOMO_ELIMIT, "rfft: %s has no transform", atomo__shape_text(a));
+    ATOMO_REQUIRE(a->numel >= 1 && a->numel <= INT_MAX, ATOMO_ELIMIT, "rfft: %s has no transform",
+                  atomo__shape_text(a));
     double shape[ATOMO_MAX_DIM];
     int n = (int)atomo__size(a, -1), batch = (int)(a->numel / n);
     for (int i = 0; i < a->ndim - 1; i++) shape[i] = a->shape[i];
@@ -98,12 +104,14 @@ int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
 int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
 {
     ATOMO_REQUIRE(a->dtype == ATOMO_F32 && a->ndim >= 2 && atomo__size(a, -1) == 2, ATOMO_ESHAPE,
-                  "irfft: tensor is %s %s, expected f32 [..., n/2+1, 2]", atomo__dtype_name(a->dtype), atomo__shape_text(a));
+                  "irfft: tensor is %s %s, expected f32 [..., n/2+1, 2]", atomo__dtype_name(a->dtype),
+                  atomo__shape_text(a));
     int64_t half = atomo__size(a, -2);
     ATOMO_REQUIRE(n >= 1 && n <= INT_MAX && n == (double)(int)n && (int)n / 2 + 1 == half, ATOMO_EARG,
-                  "irfft: n = %g does not fit %s, expected %lld or %lld", n, atomo__shape_text(a), (long long)(2 * half - 2),
-                  (long long)(2 * half - 1));
-    ATOMO_REQUIRE(a->numel >= 1 && a->numel <= INT_MAX, ATOMO_ELIMIT, "irfft: %s has no transform", atomo__shape_text(a));
+                  "irfft: n = %g does not fit %s, expected %lld or %lld", n, atomo__shape_text(a),
+                  (long long)(2 * half - 2), (long long)(2 * half - 1));
+    ATOMO_REQUIRE(a->numel >= 1 && a->numel <= INT_MAX, ATOMO_ELIMIT, "irfft: %s has no transform",
+                  atomo__shape_text(a));
     double shape[ATOMO_MAX_DIM];
     for (int i = 0; i < a->ndim - 2; i++) shape[i] = a->shape[i];
     shape[a->ndim - 2] = n;

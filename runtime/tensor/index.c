@@ -4,7 +4,8 @@
 
 static int check_index(const atomo_tensor *a, int dim, const atomo_tensor *index, const char *what)
 {
-    ATOMO_REQUIRE(dim >= 0 && dim < a->ndim, ATOMO_EARG, "%s: dimension %d of a tensor with %d", what, dim + 1, a->ndim);
+    ATOMO_REQUIRE(dim >= 0 && dim < a->ndim, ATOMO_EARG, "%s: dimension %d of a tensor with %d", what, dim + 1,
+                  a->ndim);
     ATOMO_TRY(atomo__expect(index, ATOMO_I32, 1, what));
     const int32_t *k = atomo__i32(index);
     for (int64_t i = 0; i < atomo__numel(index); i++)

@@ -10,17 +10,19 @@
 static int working_copy(const atomo_tensor *a, const char *what, bool square, atomo_tensor **copy, float *scale)
 {
     *copy = NULL;
-    ATOMO_REQUIRE(a->dtype == ATOMO_F32 && a->ndim == 2, ATOMO_ESHAPE, "%s: tensor is %s %s, expected an f32 matrix", what,
-                  atomo__dtype_name(a->dtype), atomo__shape_text(a));
+    ATOMO_REQUIRE(a->dtype == ATOMO_F32 && a->ndim == 2, ATOMO_ESHAPE, "%s: tensor is %s %s, expected an f32 matrix",
+                  what, atomo__dtype_name(a->dtype), atomo__shape_text(a));
     ATOMO_REQUIRE(!square || a->shape[0] == a->shape[1], ATOMO_ESHAPE, "%s: matrix is %s, expected a square one", what,
                   atomo__shape_text(a));
-    ATOMO_REQUIRE(a->shape[0] >= 1 && a->shape[1] >= 1, ATOMO_ESHAPE, "%s: matrix %s is empty", what, atomo__shape_text(a));
+    ATOMO_REQUIRE(a->shape[0] >= 1 && a->shape[1] >= 1, ATOMO_ESHAPE, "%s: matrix %s is empty", what,
+                  atomo__shape_text(a));
     ATOMO_REQUIRE(a->shape[0] <= INT_MAX && a->shape[1] <= INT_MAX, ATOMO_ELIMIT, "%s: matrix %s is too large", what,
                   atomo__shape_text(a));
     double bad, first, largest;
     ATOMO_TRY(atomo_count_nonfinite(a, &bad, &first));
-    ATOMO_REQUIRE(bad == 0, ATOMO_ENONFINITE, "%s: %.0f of %s entries are NaN or Inf, the first at row %.0f column %.0f", what,
-                  bad, atomo__shape_text(a), floor(first / a->shape[1]) + 1, fmod(first, a->shape[1]) + 1);
+    ATOMO_REQUIRE(bad == 0, ATOMO_ENONFINITE,
+                  "%s: %.0f of %s entries are NaN or Inf, the first at row %.0f column %.0f", what, bad,
+                  atomo__shape_text(a), floor(first / a->shape[1]) + 1, fmod(first, a->shape[1]) + 1);
     ATOMO_TRY(atomo_norm(a, INFINITY, &largest));
     ATOMO_TRY(atomo_tensor_new(ATOMO_F32, 2, a->shape, copy));
     int rc = atomo_copy(*copy, a);
@@ -67,8 +69,8 @@ int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_t
     if (rc == 0) rc = atomo_copy(keep, x);
     if (rc == 0) {
         /* Row-major a is column-major a^T = V diag(s) U^T: ask for that one, so LAPACKE need not transpose. */
-        lapack_int info = LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', n, m, atomo__f32(x), n, atomo__f32(*s), atomo__f32(*vt), n,
-                                         atomo__f32(*u), (lapack_int)k);
+        lapack_int info = LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', n, m, atomo__f32(x), n, atomo__f32(*s), atomo__f32(*vt),
+                                         n, atomo__f32(*u), (lapack_int)k);
         if (info != 0) { /* divide and conquer did not converge: the slower QR iteration */
             float *superb = NULL;
             rc = atomo__alloc((void **)&superb, (size_t)k * sizeof(float));
@@ -78,7 +80,8 @@ int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_t
             atomo__free(superb);
         }
         if (rc == 0 && info != 0)
-            rc = atomo__fail(ATOMO_ENUMERIC, "svd: LAPACK did not converge on %s (info %d)", atomo__shape_text(a), (int)info);
+            rc = atomo__fail(ATOMO_ENUMERIC, "svd: LAPACK did not converge on %s (info %d)", atomo__shape_text(a),
+                             (int)info);
     }
     if (rc == 0) rescale(*s, scale);
     if (rc == 0) rc = check_finite(*s, "svd");
@@ -102,7 +105,8 @@ int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v)
     if (rc == 0) {
         lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', n, atomo__f32(x), n, atomo__f32(*w));
         if (info != 0)
-            rc = atomo__fail(ATOMO_ENUMERIC, "eigh: LAPACK did not converge on %s (info %d)", atomo__shape_text(a), (int)info);
+            rc = atomo__fail(ATOMO_ENUMERIC, "eigh: LAPACK did not converge on %s (info %d)", atomo__shape_text(a),
+                             (int)info);
     }
     if (rc == 0) rescale(*w, scale);
     if (rc == 0) rc = atomo_tensor_view(x, 2, x->shape, (double[]){1, n}, 0, &t); /* columns are the eigenvectors */
@@ -130,11 +134,14 @@ int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r)
         info = LAPACKE_sgeqrf(LAPACK_ROW_MAJOR, m, n, atomo__f32(x), n, tau);
         for (lapack_int i = 0; i < k; i++)
             for (lapack_int j = 0; j < n; j++)
-                atomo__f32(*r)[(size_t)i * (size_t)n + (size_t)j] = j < i ? 0 : atomo__f32(x)[(size_t)i * (size_t)n + (size_t)j];
+                atomo__f32(*r)[(size_t)i * (size_t)n + (size_t)j] =
+                    j < i ? 0 : atomo__f32(x)[(size_t)i * (size_t)n + (size_t)j];
         if (info == 0) info = LAPACKE_sorgqr(LAPACK_ROW_MAJOR, m, k, k, atomo__f32(x), n, tau);
         for (lapack_int i = 0; i < m; i++)
-            memcpy(atomo__f32(*q) + (size_t)i * (size_t)k, atomo__f32(x) + (size_t)i * (size_t)n, (size_t)k * sizeof(float));
-        if (info != 0) rc = atomo__fail(ATOMO_ENUMERIC, "qr: LAPACK failed on %s (info %d)", atomo__shape_text(a), (int)info);
+            memcpy(atomo__f32(*q) + (size_t)i * (size_t)k, atomo__f32(x) + (size_t)i * (size_t)n,
+                   (size_t)k * sizeof(float));
+        if (info != 0)
+            rc = atomo__fail(ATOMO_ENUMERIC, "qr: LAPACK failed on %s (info %d)", atomo__shape_text(a), (int)info);
     }
     if (rc == 0) rescale(*r, scale);
     if (rc == 0) rc = check_finite(*q, "qr");

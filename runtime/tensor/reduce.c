@@ -1,5 +1,5 @@
-/* reduce.c - sums, extremes, norms. Sums accumulate in double in 16 fixed lanes, so the bits do not depend on the vector
- * width or the number of threads. */
+/* reduce.c - sums, extremes, norms. Sums accumulate in double in 16 fixed lanes, so the bits do not depend on the
+ * vector width or the number of threads. */
 #include "tensor/walk.h"
 #include <float.h>
 #include <math.h>
@@ -64,17 +64,21 @@ static void reduce_sums(const float *x, int64_t outer, int64_t n, int64_t inner,
 int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out)
 {
     ATOMO_REQUIRE(op >= 0 && op < ATOMO_REDUCE_COUNT, ATOMO_EARG, "reduce: unknown operation %d", op);
-    ATOMO_REQUIRE(dim >= -1 && dim < a->ndim, ATOMO_EARG, "%s: dimension %d of a tensor with %d", names[op], dim + 1, a->ndim);
+    ATOMO_REQUIRE(dim >= -1 && dim < a->ndim, ATOMO_EARG, "%s: dimension %d of a tensor with %d", names[op], dim + 1,
+                  a->ndim);
     int64_t outer = 1, inner = 1, n = dim < 0 ? atomo__numel(a) : atomo__size(a, dim);
     double shape[ATOMO_MAX_DIM];
     int ndim = 0;
     for (int i = 0; i < a->ndim; i++) {
         if (dim >= 0 && i < dim) outer *= atomo__size(a, i);
         if (dim >= 0 && i > dim) inner *= atomo__size(a, i);
-        if (dim >= 0 && i != dim) shape[ndim++] = a->shape[i];
-        else if (keepdim) shape[ndim++] = 1;
+        if (dim >= 0 && i != dim)
+            shape[ndim++] = a->shape[i];
+        else if (keepdim)
+            shape[ndim++] = 1;
     }
-    ATOMO_REQUIRE(n > 0 || op == ATOMO_SUM, ATOMO_ESHAPE, "%s: nothing to reduce in %s", names[op], atomo__shape_text(a));
+    ATOMO_REQUIRE(n > 0 || op == ATOMO_SUM, ATOMO_ESHAPE, "%s: nothing to reduce in %s", names[op],
+                  atomo__shape_text(a));
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));
@@ -90,8 +94,10 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
             for (int64_t r = 0; r < outer * inner; r++) {
                 const float *base = x + (r / inner) * n * inner + r % inner;
                 int64_t best = extreme(base, n, inner, op == ATOMO_MAX_OF || op == ATOMO_ARGMAX);
-                if (op >= ATOMO_ARGMAX) atomo__i32(*out)[r] = (int32_t)best;
-                else atomo__f32(*out)[r] = base[best * inner];
+                if (op >= ATOMO_ARGMAX)
+                    atomo__i32(*out)[r] = (int32_t)best;
+                else
+                    atomo__f32(*out)[r] = base[best * inner];
             }
         }
     }
@@ -111,9 +117,12 @@ static void sum_down(const atomo_tensor *c, const atomo_tensor *out, double *acc
         int64_t at[3];
         atomo__walk_row(&w, r, at);
         const float *x = atomo__f32(c) + at[0];
-        if (so == 0) acc[at[1]] += sum_run(x, w.row);
-        else if (so == 1) add_row(acc + at[1], x, w.row);
-        else for (int64_t i = 0; i < w.row; i++) acc[at[1] + i * so] += (double)x[i];
+        if (so == 0)
+            acc[at[1]] += sum_run(x, w.row);
+        else if (so == 1)
+            add_row(acc + at[1], x, w.row);
+        else
+            for (int64_t i = 0; i < w.row; i++) acc[at[1] + i * so] += (double)x[i];
     }
     for (int64_t i = 0; i < atomo__numel(out); i++) atomo__f32(out)[i] = (float)acc[i];
 }
@@ -125,7 +134,8 @@ int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor *
     ATOMO_TRY(atomo__broadcast_shape(a, like, "sum_to", &ndim, shape));
     bool fits = ndim == a->ndim;
     for (int i = 0; fits && i < ndim; i++) fits = shape[i] == a->shape[i];
-    ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "sum_to: %s does not broadcast to %s", atomo__shape_text(like), atomo__shape_text(a));
+    ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "sum_to: %s does not broadcast to %s", atomo__shape_text(like),
+                  atomo__shape_text(a));
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));

@@ -54,8 +54,8 @@ int atomo__expect(const atomo_tensor *t, int dtype, int ndim, const char *what)
                   atomo__dtype_name(dtype));
     ATOMO_REQUIRE(ndim < 0 || t->ndim == ndim, ATOMO_ESHAPE, "%s has shape %s, expected %d dimensions", what,
                   atomo__shape_text(t), ndim);
-    ATOMO_REQUIRE(atomo_tensor_is_contiguous(t), ATOMO_ESHAPE, "%s %s is not contiguous, call :contiguous() first", what,
-                  atomo__shape_text(t));
+    ATOMO_REQUIRE(atomo_tensor_is_contiguous(t), ATOMO_ESHAPE, "%s %s is not contiguous, call :contiguous() first",
+                  what, atomo__shape_text(t));
     return ATOMO_OK;
 }
 
@@ -93,8 +93,10 @@ int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **ou
 {
     *out = NULL;
     ATOMO_REQUIRE(dtype >= ATOMO_F32 && dtype <= ATOMO_U8, ATOMO_EDTYPE, "tensor: unknown dtype %d", dtype);
-    ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "tensor: %d dimensions, at most %d", ndim, ATOMO_MAX_DIM);
-    size_t n = 1, nbytes; /* the product of the sizes above 0 is checked: strides are as large, even of an empty tensor */
+    ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "tensor: %d dimensions, at most %d", ndim,
+                  ATOMO_MAX_DIM);
+    size_t n = 1,
+           nbytes; /* the product of the sizes above 0 is checked: strides are as large, even of an empty tensor */
     bool empty = false;
     for (int i = 0; i < ndim; i++) {
         ATOMO_REQUIRE(shape[i] >= 0 && atomo__whole(shape[i]), ATOMO_ESHAPE,
@@ -146,7 +148,8 @@ int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, cons
                       atomo_tensor **out)
 {
     *out = NULL;
-    ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "view: %d dimensions, at most %d", ndim, ATOMO_MAX_DIM);
+    ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "view: %d dimensions, at most %d", ndim,
+                  ATOMO_MAX_DIM);
     double numel = 1, last = 0, first = 0;
     for (int i = 0; i < ndim; i++) {
         ATOMO_REQUIRE(shape[i] >= 0 && atomo__whole(shape[i]), ATOMO_ESHAPE,
@@ -155,15 +158,18 @@ int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, cons
                       stride[i], i + 1);
         numel *= shape[i];
         double reach = (shape[i] - 1) * stride[i];
-        if (reach > 0) last += reach;
-        else first += reach;
+        if (reach > 0)
+            last += reach;
+        else
+            first += reach;
     }
     ATOMO_REQUIRE(numel <= 0x1p53, ATOMO_ELIMIT, "view: %s has too many elements", atomo__dims_text(ndim, shape));
     ATOMO_REQUIRE(atomo__whole(offset), ATOMO_ESHAPE, "view: offset %g, expected a whole number", offset);
     size_t size = atomo__dtype_size(t->dtype);
     double start = (double)((char *)t->data - (char *)t->storage->bytes) / (double)size + offset;
     ATOMO_REQUIRE(numel == 0 || (start + first >= 0 && (start + last + 1) * (double)size <= (double)t->storage->nbytes),
-                  ATOMO_ESHAPE, "view: %s leaves the storage of %s", atomo__dims_text(ndim, shape), atomo__shape_text(t));
+                  ATOMO_ESHAPE, "view: %s leaves the storage of %s", atomo__dims_text(ndim, shape),
+                  atomo__shape_text(t));
     void *p;
     ATOMO_TRY(atomo__alloc(&p, sizeof(atomo_tensor)));
     atomo_tensor *v = p;

@@ -43,7 +43,8 @@ int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, 
 /* Returns rc; after a failure a tensor that this call made (`made`: *out was NULL) is freed and *out is NULL again. */
 int atomo__settle(int rc, bool made, atomo_tensor **out);
 
-/* A contiguous f32 copy of t, or t itself where it is one. `hold` is to be freed by atomo_tensor_free (may stay NULL). */
+/* A contiguous f32 copy of t, or t itself where it is one. `hold` is to be freed by atomo_tensor_free (may stay NULL).
+ */
 int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold);
 
 enum { ATOMO_PARALLEL_MIN = 1 << 15 }; /* elements below which a loop stays on one thread */

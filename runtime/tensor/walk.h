@@ -8,7 +8,7 @@
 typedef struct atomo_walk {
     int operands, ndim;
     int64_t shape[ATOMO_MAX_DIM], stride[3][ATOMO_MAX_DIM]; /* strides in elements, 0 where broadcast */
-    int64_t row, rows; /* length of a row, number of rows */
+    int64_t row, rows;                                      /* length of a row, number of rows */
 } atomo_walk;
 
 /* The shape that a and b broadcast to (NumPy's rule); ESHAPE names both. */

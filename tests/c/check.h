@@ -1,6 +1,7 @@
-/* check.h - the whole test framework of the C tests: CHECK counts, never compiles out, and goes on after a failure.
- * A test program calls its cases from main and ends with `return check_done();`, which prints the closing line that
- * scripts/test.sh adds up: "N passed, N failed". */
+/* check.h - the whole test framework of the C tests. CHECK never compiles out, and goes on after a failure. A case is a
+ * function: main calls RUN(case) for each and ends with `return check_done();`, which prints the closing line that
+ * scripts/test.sh adds up: "N passed, N failed" (cases). A case that leaves a block of the runtime's memory behind
+ * fails. */
 #ifndef ATOMO_TEST_CHECK_H
 #define ATOMO_TEST_CHECK_H
 
@@ -10,16 +11,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static long check_passed, check_failed;
+static int check_passed, check_failed; /* cases */
+static long check_wrong;               /* checks that failed in this case */
 
-__attribute__((format(printf, 4, 5))) static inline bool check_report(bool ok, const char *file, int line, const char *fmt,
-                                                                      ...)
+__attribute__((format(printf, 4, 5))) static inline bool check_report(bool ok, const char *file, int line,
+                                                                      const char *fmt, ...)
 {
-    if (ok) {
-        check_passed++;
-        return true;
-    }
-    check_failed++;
+    if (ok) return true;
+    if (++check_wrong > 20) return false; /* 20 lines say enough */
     va_list ap;
     va_start(ap, fmt);
     fprintf(stderr, "%s:%d: failed: ", file, line);
@@ -29,12 +28,12 @@ __attribute__((format(printf, 4, 5))) static inline bool check_report(bool ok, c
     return false;
 }
 
-/* CHECK(cond): a condition. CHECK_OK(call): status 0. CHECK_STATUS(call, status, "part of the message"): the failure that is
- * expected, with its text. CHECK_NEAR(a, b, tol): |a - b| <= tol, and neither is NaN. */
-#define CHECK(cond)  check_report((cond), __FILE__, __LINE__, "%s", #cond)
-#define CHECK_OK(call) check_status((call), 0, NULL, __FILE__, __LINE__, #call)
+/* CHECK(cond): a condition. CHECK_OK(call): status 0. CHECK_STATUS(call, status, "part of the message"): the failure
+ * that is expected, with its text. CHECK_NEAR(a, b, tol): |a - b| <= tol, and neither is NaN. */
+#define CHECK(cond)                      check_report((cond), __FILE__, __LINE__, "%s", #cond)
+#define CHECK_OK(call)                   check_status((call), 0, NULL, __FILE__, __LINE__, #call)
 #define CHECK_STATUS(call, status, text) check_status((call), (status), (text), __FILE__, __LINE__, #call)
-#define CHECK_NEAR(a, b, tol) check_near((a), (b), (tol), __FILE__, __LINE__, #a " = " #b)
+#define CHECK_NEAR(a, b, tol)            check_near((a), (b), (tol), __FILE__, __LINE__, #a " = " #b)
 
 static inline bool check_status(int got, int want, const char *text, const char *file, int line, const char *call)
 {
@@ -50,9 +49,42 @@ static inline bool check_near(double a, double b, double tol, const char *file, 
                         fabs(a - b), tol);
 }
 
+static double check_live_blocks(void)
+{
+    atomo_mem m;
+    atomo_mem_stats(&m);
+    return m.live_blocks;
+}
+
+static double check_blocks_before;
+
+static inline void check_begin(void)
+{
+    check_wrong = 0;
+    check_blocks_before = check_live_blocks();
+}
+
+static inline void check_end(const char *name)
+{
+    double left = check_live_blocks() - check_blocks_before;
+    check_report(left == 0, name, 0, "%.0f blocks of memory are left behind", left);
+    if (check_wrong) fprintf(stderr, "FAILED: %s (%ld checks)\n", name, check_wrong);
+    if (check_wrong)
+        check_failed++;
+    else
+        check_passed++;
+}
+
+#define RUN(test_case)                                                                                                 \
+    do {                                                                                                               \
+        check_begin();                                                                                                 \
+        test_case();                                                                                                   \
+        check_end(#test_case);                                                                                         \
+    } while (0)
+
 static inline int check_done(void)
 {
-    printf("%ld passed, %ld failed\n", check_passed, check_failed);
+    printf("%d passed, %d failed\n", check_passed, check_failed);
     return check_failed ? 1 : 0;
 }
 

@@ -1,5 +1,5 @@
-/* test_alloc_failure.c - the sweep: every scenario is run in a process of its own with ATOMO_FAIL_ALLOC = 1, 2, ... until it
- * succeeds. Each failure must come back as ENOMEM, leave the output NULL, and leave no block behind. */
+/* test_alloc_failure.c - the sweep: every scenario is run in a process of its own with ATOMO_FAIL_ALLOC = 1, 2, ...
+ * until it succeeds. Each failure must come back as ENOMEM, leave the output NULL, and leave no block behind. */
 #include "check.h"
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -106,20 +106,21 @@ static const struct {
     int (*call)(const atomo_tensor *, atomo_tensor **); /* NULL: tensors and views themselves */
     double m, n;
 } scenarios[] = {
-    {"tensor", NULL, 0, 0},          {"unary", call_unary, 3, 5},   {"binary", call_binary, 3, 5}, {"clamp", call_clamp, 3, 5},
-    {"reduce", call_reduce, 3, 5},   {"sum_to", call_sum_to, 3, 5}, {"matmul", call_matmul, 4, 4}, {"rfft", call_rfft, 3, 8},
-    {"irfft", call_irfft, 5, 2},     {"svd", call_svd, 4, 3},       {"eigh", call_eigh, 4, 4},     {"qr", call_qr, 4, 3},
+    {"tensor", NULL, 0, 0},        {"unary", call_unary, 3, 5},   {"binary", call_binary, 3, 5},
+    {"clamp", call_clamp, 3, 5},   {"reduce", call_reduce, 3, 5}, {"sum_to", call_sum_to, 3, 5},
+    {"matmul", call_matmul, 4, 4}, {"rfft", call_rfft, 3, 8},     {"irfft", call_irfft, 5, 2},
+    {"svd", call_svd, 4, 3},       {"eigh", call_eigh, 4, 4},     {"qr", call_qr, 4, 3},
 };
 
-/* In the child: the scenario with its n-th allocation failing; exit code 0 done, 1 ENOMEM and clean, 2 anything else. */
-static int child(size_t scenario, int n)
+/* In the child: the scenario with its n-th allocation failing; exit code 0 done, 1 ENOMEM and clean, 2 anything else.
+ */
+static int child(size_t which, int n)
 {
     char text[16];
     snprintf(text, sizeof text, "%d", n);
     setenv("ATOMO_FAIL_ALLOC", text, 1);
-    int rc = scenarios[scenario].call
-                 ? transposed(scenarios[scenario].call, scenarios[scenario].m, scenarios[scenario].n)
-                 : tensor();
+    int rc =
+        scenarios[which].call ? transposed(scenarios[which].call, scenarios[which].m, scenarios[which].n) : tensor();
     atomo_mem m;
     atomo_mem_stats(&m);
     bool clean = m.live_blocks == 0 && m.live == 0;
@@ -128,22 +129,30 @@ static int child(size_t scenario, int n)
     return !clean ? 2 : rc == 0 ? 0 : rc == ATOMO_ENOMEM ? 1 : 2;
 }
 
+static size_t scenario;
+
+static void sweep(void)
+{
+    int n = 1, outcome = 1;
+    for (; n < 200 && outcome == 1; n++) {
+        fflush(NULL);
+        pid_t pid = fork();
+        if (pid == 0) _exit(child(scenario, n));
+        int status = 0;
+        if (!CHECK(pid > 0 && waitpid(pid, &status, 0) == pid)) return;
+        outcome = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        check_report(outcome == 0 || outcome == 1, __FILE__, __LINE__,
+                     "allocation %d: outcome %d (2: not clean, -1: crash)", n, outcome);
+    }
+    CHECK(outcome == 0 && n > 4); /* at least three could fail */
+}
+
 int main(void)
 {
-    for (size_t s = 0; s < sizeof scenarios / sizeof *scenarios; s++) {
-        int n = 1, status = 1;
-        for (; n < 200 && status == 1; n++) {
-            fflush(NULL);
-            pid_t pid = fork();
-            if (pid == 0) _exit(child(s, n));
-            int wait_status = 0;
-            if (!CHECK(pid > 0 && waitpid(pid, &wait_status, 0) == pid)) return check_done();
-            status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
-            check_report(status == 0 || status == 1, __FILE__, __LINE__, "%s, allocation %d: outcome %d (2: not clean, -1: crash)",
-                         scenarios[s].name, n, status);
-        }
-        check_report(status == 0 && n > 4, __FILE__, __LINE__, "%s: ended after %d allocations with outcome %d", scenarios[s].name,
-                     n, status);
+    for (scenario = 0; scenario < sizeof scenarios / sizeof *scenarios; scenario++) {
+        check_begin();
+        sweep();
+        check_end(scenarios[scenario].name);
     }
     return check_done();
 }

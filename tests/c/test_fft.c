@@ -1,5 +1,5 @@
-/* test_fft.c - rfft and irfft against the discrete Fourier transform written out in double, Parseval, round trips, outputs at
- * any alignment, more shapes than the cache of plans holds, and transforms from several threads at once. */
+/* test_fft.c - rfft and irfft against the discrete Fourier transform written out in double, Parseval, round trips,
+ * outputs at any alignment, more shapes than the cache of plans holds, and transforms from several threads at once. */
 #include "check.h"
 #include "tensor/tensor.h"
 #include <pthread.h>
@@ -59,7 +59,8 @@ static void lengths(void)
     }
 }
 
-/* The output may be a contiguous view whose first element lies at any multiple of 4 bytes: plans are chosen by alignment. */
+/* The output may be a contiguous view whose first element lies at any multiple of 4 bytes: plans are chosen by
+ * alignment. */
 static void alignments(void)
 {
     const int n = 64, half = 33;
@@ -132,14 +133,10 @@ static void refused(void)
 
 int main(void)
 {
-    atomo_mem before, after;
-    atomo_mem_stats(&before);
     atomo_manual_seed(5);
-    lengths();
-    alignments();
-    threads();
-    refused();
-    atomo_mem_stats(&after);
-    CHECK(after.live_blocks == before.live_blocks);
+    RUN(lengths);
+    RUN(alignments);
+    RUN(threads);
+    RUN(refused);
     return check_done();
 }

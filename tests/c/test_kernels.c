@@ -1,5 +1,5 @@
-/* test_kernels.c - elementwise operations, reductions, indexing and matrix products against loops written out here, on odd
- * shapes, broadcast and permuted views. */
+/* test_kernels.c - elementwise operations, reductions, indexing and matrix products against loops written out here, on
+ * odd shapes, broadcast and permuted views. */
 #include "check.h"
 #include "tensor/tensor.h"
 
@@ -23,19 +23,32 @@ static float at(const atomo_tensor *t, int i, int j, int k)
 static float reference(int op, float x, float y)
 {
     switch (op) {
-    case ATOMO_ADD: return x + y;
-    case ATOMO_SUB: return x - y;
-    case ATOMO_MUL: return x * y;
-    case ATOMO_DIV: return x / y;
-    case ATOMO_POW: return powf(x, y);
-    case ATOMO_MAXIMUM: return fmaxf(x, y);
-    case ATOMO_MINIMUM: return fminf(x, y);
-    case ATOMO_EQ: return x == y;
-    case ATOMO_NE: return x != y;
-    case ATOMO_LT: return x < y;
-    case ATOMO_LE: return x <= y;
-    case ATOMO_GT: return x > y;
-    default: return x >= y;
+    case ATOMO_ADD:
+        return x + y;
+    case ATOMO_SUB:
+        return x - y;
+    case ATOMO_MUL:
+        return x * y;
+    case ATOMO_DIV:
+        return x / y;
+    case ATOMO_POW:
+        return powf(x, y);
+    case ATOMO_MAXIMUM:
+        return fmaxf(x, y);
+    case ATOMO_MINIMUM:
+        return fminf(x, y);
+    case ATOMO_EQ:
+        return x == y;
+    case ATOMO_NE:
+        return x != y;
+    case ATOMO_LT:
+        return x < y;
+    case ATOMO_LE:
+        return x <= y;
+    case ATOMO_GT:
+        return x > y;
+    default:
+        return x >= y;
     }
 }
 
@@ -108,14 +121,16 @@ static void reductions(void)
                 atomo_tensor *out = NULL;
                 if (!CHECK_OK(atomo_reduce(op, v, dim, 1, &out))) continue;
                 bool ok = true;
-                const int n[3] = {dim < 0 || dim == 0 ? 1 : s[0], dim < 0 || dim == 1 ? 1 : s[1], dim < 0 || dim == 2 ? 1 : s[2]};
+                const int n[3] = {dim < 0 || dim == 0 ? 1 : s[0], dim < 0 || dim == 1 ? 1 : s[1],
+                                  dim < 0 || dim == 2 ? 1 : s[2]};
                 for (int o = 0; o < n[0] * n[1] * n[2]; o++) {
                     const int oi = o / (n[1] * n[2]), oj = o / n[2] % n[1], ok_ = o % n[2];
                     double sum = 0, most = -INFINITY, least = INFINITY;
                     int where_most = 0, where_least = 0, seen = 0;
                     for (int i = n[0] == 1 && s[0] > 1 ? 0 : oi; i < (n[0] == 1 ? s[0] : oi + 1); i++)
                         for (int j = n[1] == 1 && s[1] > 1 ? 0 : oj; j < (n[1] == 1 ? s[1] : oj + 1); j++)
-                            for (int k = n[2] == 1 && s[2] > 1 ? 0 : ok_; k < (n[2] == 1 ? s[2] : ok_ + 1); k++, seen++) {
+                            for (int k = n[2] == 1 && s[2] > 1 ? 0 : ok_; k < (n[2] == 1 ? s[2] : ok_ + 1);
+                                 k++, seen++) {
                                 double x = (double)at(v, i, j, k);
                                 sum += x;
                                 if (x > most) most = x, where_most = seen;
@@ -249,7 +264,8 @@ static void indexing(void)
     CHECK_OK(atomo_index_add(acc, 0, index, out)); /* row 2 twice */
     for (int i = 0; i < 4; i++) CHECK(check_f32(acc)[8 + i] == 2 * check_f32(t)[8 + i] && check_f32(acc)[4 + i] == 0);
     CHECK_OK(atomo_fill_bytes(index, bad, sizeof bad));
-    CHECK_STATUS(atomo_index_select(t, 0, index, &out), ATOMO_EARG, "index_select: index 4 at position 2 is outside 1 to 3");
+    CHECK_STATUS(atomo_index_select(t, 0, index, &out), ATOMO_EARG,
+                 "index_select: index 4 at position 2 is outside 1 to 3");
     CHECK_STATUS(atomo_index_add(acc, 0, index, out), ATOMO_EARG, "index_add: index 4 at position 2");
     CHECK_STATUS(atomo_index_select(t, 2, index, &out), ATOMO_EARG, "dimension 3 of a tensor with 2");
     CHECK_STATUS(atomo_index_select(t, 0, t, &out), ATOMO_EDTYPE, "index_select: index is f32, expected i32");
@@ -261,17 +277,13 @@ static void indexing(void)
 
 int main(void)
 {
-    atomo_mem before, after;
-    atomo_mem_stats(&before);
     atomo_manual_seed(3);
-    binaries();
-    integers();
-    reductions();
-    empty_and_wrong();
-    sums_down();
-    products();
-    indexing();
-    atomo_mem_stats(&after);
-    CHECK(after.live_blocks == before.live_blocks);
+    RUN(binaries);
+    RUN(integers);
+    RUN(reductions);
+    RUN(empty_and_wrong);
+    RUN(sums_down);
+    RUN(products);
+    RUN(indexing);
     return check_done();
 }

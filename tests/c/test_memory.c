@@ -26,7 +26,8 @@ static double pooled(const atomo_mem *m)
     return m->pooled;
 }
 
-/* Every size up to 3000 and around each power of two: aligned, large enough, at most 1/8 (and 64 bytes) more than asked. */
+/* Every size up to 3000 and around each power of two: aligned, large enough, at most 1/8 (and 64 bytes) more than
+ * asked. */
 static void one_size(size_t n)
 {
     double before = count(live);
@@ -139,12 +140,10 @@ static void threads(void)
 
 int main(void)
 {
-    sizes();
-    reuse();
-    peak();
-    limits();
-    threads();
-    CHECK(count(blocks) == 0);
-    atomo_mem_trim();
+    RUN(sizes);
+    RUN(reuse);
+    RUN(peak);
+    RUN(limits);
+    RUN(threads);
     return check_done();
 }

@@ -1,5 +1,5 @@
-/* test_random.c - Philox4x32-10 against the known answers that Random123 publishes (kat_vectors), independence of streams,
- * uniforms. Seeds are fixed: nothing here fails by chance. */
+/* test_random.c - Philox4x32-10 against the known answers that Random123 publishes (kat_vectors), independence of
+ * streams, uniforms. Seeds are fixed: nothing here fails by chance. */
 #include "check.h"
 
 static const struct {
@@ -63,7 +63,7 @@ static void range(void)
     }
     for (int b = 0; b < BINS; b++) chi += (bins[b] - N / (double)BINS) * (bins[b] - N / (double)BINS) * BINS / N;
     CHECK(inside);
-    CHECK_NEAR(sum / N, 0.5, 4 * sqrt(1 / 12.0 / N));          /* 4 standard errors */
+    CHECK_NEAR(sum / N, 0.5, 4 * sqrt(1 / 12.0 / N)); /* 4 standard errors */
     CHECK_NEAR(squares / N, 1 / 3.0, 4 * sqrt(4 / 45.0 / N));
     CHECK(chi < 63 + 4 * sqrt(2 * 63.0)); /* chi-squared, 63 degrees of freedom */
 }
@@ -146,11 +146,11 @@ static void normals(void)
 
 int main(void)
 {
-    known_answers();
-    windows();
-    range();
-    independence();
-    seeding();
-    normals();
+    RUN(known_answers);
+    RUN(windows);
+    RUN(range);
+    RUN(independence);
+    RUN(seeding);
+    RUN(normals);
     return check_done();
 }

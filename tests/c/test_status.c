@@ -77,10 +77,10 @@ static void crc(void)
 
 int main(void)
 {
-    table();
-    last_error();
-    versions();
-    threads();
-    crc();
+    RUN(table);
+    RUN(last_error);
+    RUN(versions);
+    RUN(threads);
+    RUN(crc);
     return check_done();
 }

@@ -10,7 +10,7 @@ static int8_t take(const uint8_t **p, size_t *n)
 {
     if (*n == 0) return 1;
     --*n;
-    return (int8_t)*(*p)++;
+    return (int8_t) * (*p)++;
 }
 
 /* A small number as it is; two values of the range stand for what no size should be. */

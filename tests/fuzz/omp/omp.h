@@ -1,5 +1,5 @@
-/* omp.h - OpenMP's run-time functions for a program of one thread: what the fuzz targets are built with, since clang comes
- * without an OpenMP run time and a fuzzer is faster and repeatable on one thread. */
+/* omp.h - OpenMP's run-time functions for a program of one thread: what the fuzz targets are built with, since clang
+ * comes without an OpenMP run time and a fuzzer is faster and repeatable on one thread. */
 #ifndef ATOMO_FUZZ_OMP_H
 #define ATOMO_FUZZ_OMP_H
 
