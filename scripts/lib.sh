@@ -11,7 +11,7 @@ cores() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1; 
 
 # ---- packages -------------------------------------------------------------------------------------------------------
 # One row a package: set | probe | Debian | Fedora | Homebrew | Spack.
-# set: build (needed), extra (better with it), test (scripts/test.sh), testextra.
+# set: build (needed), extra (better with it), test (scripts/test.sh needs it), testextra (more is tested with it).
 # probe (used where there is no apt): a command, pc:MODULE (pkg-config), or h:HEADER, each must be found.
 package_table() {
   cat <<'TABLE'
@@ -22,25 +22,23 @@ build|pkg-config|pkg-config|pkgconf-pkg-config|pkgconf|pkgconf
 build|pc:luajit|libluajit-5.1-dev|luajit-devel|luajit|luajit
 build|mpicc mpirun|libopenmpi-dev openmpi-bin|openmpi-devel|open-mpi|openmpi
 build|pc:openblas|libopenblas-openmp-dev|openblas-devel|openblas|openblas threads=openmp
-build|h:lapacke.h|liblapacke-dev|lapack-devel|lapack|netlib-lapack +lapacke
+build|h:lapacke.h|liblapacke-dev|lapack-devel|openblas|openblas threads=openmp
 build|pc:fftw3f|libfftw3-dev|fftw-devel|fftw|fftw precision=float,double ~mpi
 build|pc:zlib|zlib1g-dev|zlib-devel|zlib|zlib
 extra|h:oneapi/dnnl/dnnl.h|libdnnl-dev|onednn-devel|onednn|onednn
 extra|h:readline/readline.h|libreadline-dev|readline-devel|readline|readline
-test|busted|lua-busted|lua5.1-busted|luarocks (luarocks install busted)|lua-luarocks (luarocks install busted)
-test|luajit|luajit|luajit|luajit|luajit
-test|luacheck|lua-check|luacheck|luacheck|lua-luacheck
-test|clang|clang libclang-rt-dev|clang compiler-rt|llvm|llvm
-test|clang-format|clang-format|clang-tools-extra|clang-format|llvm
+test|busted|lua-busted|luarocks|luarocks|lua-luarocks
+testextra|luajit|luajit|luajit|luajit|luajit
+testextra|luacheck|lua-check|luacheck|luacheck|lua-luacheck
+testextra|clang|clang libclang-rt-dev|clang compiler-rt|llvm|llvm
+testextra|clang-format|clang-format|clang-tools-extra|clang-format|llvm
 TABLE
 }
 
-# column N of the rows of the sets "$2 ...", words one a line.
-package_column() {
-  column=$1; shift
-  package_table | while IFS='|' read -r set probe debian fedora brew spack; do
-    case " $* " in *" $set "*) ;; *) continue ;; esac
-    case $column in debian) echo "$debian" ;; fedora) echo "$fedora" ;; brew) echo "$brew" ;; spack) echo "$spack" ;; esac
+# The Debian packages of these sets.
+debian_packages() {
+  package_table | while IFS='|' read -r set probe debian _; do
+    case " $* " in *" $set "*) echo "$debian" ;; esac
   done
 }
 
@@ -63,7 +61,7 @@ header_found() {
 
 # The Debian packages of these sets that are not installed, on one line.
 missing_debian() {
-  for p in $(package_column debian "$@"); do
+  for p in $(debian_packages "$@"); do
     dpkg_installed "$p" || printf '%s ' "$p"
   done
 }
@@ -120,6 +118,7 @@ ensure_without_apt() {
     echo "  Homebrew:        brew install $(names 5)"
     echo "  Spack:           spack install $(printf '%s\n' "$lacking" | cut -d'|' -f6 | sort -u | tr '\n' ';' | sed 's/;$//; s/;/ ; spack install /g')"
     echo "  (on Debian:      apt-get install $(names 3))"
+    case $lacking in *busted*) echo "  then busted:     luarocks --lua-version=5.1 install busted" ;; esac
     echo "Install them, see that mpirun is on PATH (Fedora: module load mpi/openmpi-x86_64), and run this again."
   } >&2
   exit 1

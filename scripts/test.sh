@@ -201,7 +201,7 @@ probe_leak_sanitizer() {
 
 # ---- main -----------------------------------------------------------------------------------------------------------
 begin=$(now)
-ensure_packages "build test" "extra"
+ensure_packages "build test" "extra testextra"
 mkdir -p "$logs"
 mpi_settings 4
 probe_leak_sanitizer
