@@ -67,7 +67,7 @@ missing_debian() {
 }
 
 dpkg_installed() { # the package itself, or an installed one that provides it (pkgconf for pkg-config)
-  case $(dpkg-query -W -f='${db:Status-Status} ' "$1" 2>/dev/null) in *installed*) return 0 ;; esac
+  case " $(dpkg-query -W -f='${db:Status-Status} ' "$1" 2>/dev/null)" in *" installed "*) return 0 ;; esac
   case $1 in pkg-config) dpkg_installed pkgconf ;; *) return 1 ;; esac
 }
 
