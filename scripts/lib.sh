@@ -154,6 +154,9 @@ mpi_settings() {
   if in_container && ! may_trace; then # one rank may not read another's memory: copy through shared memory
     export OMPI_MCA_btl_vader_single_copy_mechanism=none
   fi
+  if ! grep -q -w -F -e "$(uname -n)" /etc/hosts 2>/dev/null; then # mpirun asks for its own name: do not wait for a deaf DNS
+    export RES_OPTIONS="timeout:1 attempts:1"
+  fi
 }
 
 # Open MPI's slots: cores, not hardware threads.
