@@ -1,6 +1,6 @@
 --- busted's output for `atomo-lua test`: a dot a spec, every failure in full, and a closing line
--- `N passed, N failed` (`, N skipped`). Under mpirun rank 0 prints for all: a spec passes where it passes on every rank,
--- and each failure says on which rank it happened.
+-- `N passed, N failed` (`, N skipped`). Under mpirun rank 0 prints for all: a spec passes where it passes on every
+-- rank, and each failure says on which rank it happened.
 local ffi = require "ffi"
 ffi.cdef [[int atomo_handler_mpi_launched(void) __asm__("atomo_mpi_launched");]]
 local launched = ffi.C.atomo_handler_mpi_launched() == 1
@@ -16,7 +16,8 @@ local function describe(item)
   if type(message) ~= "string" then
     message = message == nil and "error() without a message" or require("pl.pretty").write(message)
   end
-  local text = ("%s (%s:%s)\n%s"):format(item.name, where.short_src or "?", where.currentline or "?", message)
+  local place = where.short_src and ("%s (%s:%s)\n"):format(item.name, where.short_src, where.currentline) or item.name
+  local text = place .. message
   local traceback = item.isError and item.trace and item.trace.traceback
   return traceback and text .. traceback or text
 end
@@ -33,8 +34,9 @@ local function print_failures(texts)
   for r, text in ipairs(texts) do
     for name, body in text:gmatch("(%Z*)%z([^\1]*)\1") do
       io.write(launched and ("\nFAILED on rank %d: "):format(r - 1) or "\nFAILED: ", body, "\n")
-      if not failed[name] then count = count + 1 end
-      failed[name] = true
+      local key = name ~= "" and name or body -- what is wrong with no spec in particular has no name
+      if not failed[key] then count = count + 1 end
+      failed[key] = true
     end
   end
   return failed, count

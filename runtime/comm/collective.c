@@ -79,8 +79,8 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
 static int gathered(const atomo_comm *c, const atomo_tensor *t, const char *what, atomo_tensor **out)
 {
     double shape[ATOMO_MAX_DIM] = {c->size};
-    ATOMO_REQUIRE(t->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE, "%s: tensor %s has %d dimensions, the result needs one more than the %d there are",
-                  what, atomo__shape_text(t), t->ndim, ATOMO_MAX_DIM);
+    ATOMO_REQUIRE(t->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE, "%s: tensor %s would give a result of %d dimensions, at most %d",
+                  what, atomo__shape_text(t), t->ndim + 1, ATOMO_MAX_DIM);
     for (int i = 0; i < t->ndim; i++) shape[i + 1] = t->shape[i];
     return atomo__output(out, t->dtype, t->ndim + 1, shape, what);
 }

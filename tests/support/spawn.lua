@@ -48,13 +48,17 @@ function spawn.ranks(ranks, args, opts)
   return spawn.run(("mpirun --oversubscribe -n %d %s %s"):format(ranks, spawn.quote(spawn.exe), args), opts)
 end
 
---- A temporary file with that text; removed by the function that comes back second.
+--- A temporary Lua file with that text; removed by the function that comes back second.
 function spawn.file(text)
-  local path = os.tmpname()
+  local name = os.tmpname()
+  local path = name .. "_spec.lua"
   local f = assert(io.open(path, "w"))
   f:write(text)
   f:close()
-  return path, function() os.remove(path) end
+  return path, function()
+    os.remove(path)
+    os.remove(name)
+  end
 end
 
 --- False and a reason where processes cannot be started from here.

@@ -1,0 +1,210 @@
+-- Collectives over tensors, at any number of ranks: closed forms in the rank r and the size n.
+local atomo = require "atomo"
+local world = atomo.mpi.world
+local n, me = world.size, world.rank
+
+--- A tensor whose element i (from 0) is fn(i), of that dtype.
+local function make(count, fn, dtype)
+  local t = atomo.zeros({count}, dtype or "f32")
+  local p = t:data()
+  for i = 0, count - 1 do p[i] = fn(i) end
+  return t
+end
+
+local function equal(t, want)
+  local got = t:totable()
+  assert.same(want, got)
+end
+
+describe("communicator", function()
+  it("knows its place", function()
+    assert(n >= 1 and me >= 0 and me < n)
+    assert(world.local_rank >= 0 and world.local_rank < world.local_size and world.local_size <= n)
+    assert(#world.hostname > 0)
+    assert(tostring(world):find(("rank %d of %d"):format(me, n), 1, true))
+    local ranks = world:allgather(atomo.tensor({me}, "i32")):totable()
+    for r = 0, n - 1 do assert.equal(r, ranks[r + 1][1]) end
+  end)
+
+  it("splits by color, orders by key, closes", function()
+    local half = world:split(me % 2, -me)
+    local members = math.floor((n + 1 - me % 2) / 2)
+    assert.equal(members, half.size)
+    assert.equal(members - 1 - math.floor(me / 2), half.rank) -- reversed
+    assert.equal(members, half:allreduce(atomo.ones(1)):item())
+    half:close()
+    assert.error_matches(function() half:barrier() end, "closed")
+    local none = world:split(me == 0 and 0 or nil)
+    assert.equal(me == 0, none ~= nil)
+    if none then none:close() end
+  end)
+
+  it("splits by shared memory", function()
+    local node = world:split_shared()
+    assert.equal(world.local_size, node.size)
+    assert.equal(world.local_rank, node.rank)
+    node:close()
+  end)
+
+  it("of the world stays open", function()
+    assert.error_matches(function() world:close() end, "stays open")
+    world:barrier()
+  end)
+end)
+
+describe("collective", function()
+  it("allreduce: sum, max, min, prod, in place, every type", function()
+    for _, dtype in ipairs {"f32", "i32", "u8"} do
+      local t = make(5, function(i) return i + me end, dtype)
+      assert.equal(t, world:allreduce(t, "sum"))
+      local sum = n * (n - 1) / 2
+      equal(t, {sum, n + sum, 2 * n + sum, 3 * n + sum, 4 * n + sum})
+      equal(world:allreduce(make(2, function(i) return i + me end, dtype), "max"), {n - 1, n})
+      equal(world:allreduce(make(2, function(i) return i + me + 1 end, dtype), "min"), {1, 2})
+      equal(world:allreduce(make(2, function() return me + 1 end, dtype), "prod"),
+        n == 1 and {1, 1} or n == 2 and {2, 2} or n == 3 and {6, 6} or {24, 24})
+    end
+  end)
+
+  it("gives the same bits on all ranks", function()
+    atomo.manual_seed(100 + me)
+    local t = world:allreduce(atomo.randn(10007))
+    local all = world:allgatherv(t)
+    for r = 1, n do
+      local a, b = all[r]:data(), t:data()
+      for i = 0, 10006 do assert(a[i] == b[i]) end
+    end
+  end)
+
+  it("bcast from every root, of any shape", function()
+    for root = 0, n - 1 do
+      local t = atomo.full({2, 3}, me == root and root + 0.5 or -1)
+      assert.equal(t, world:bcast(t, root))
+      assert.equal(6 * (root + 0.5), t:sum():item())
+    end
+  end)
+
+  it("reduce to every root leaves the others alone", function()
+    for root = 0, n - 1 do
+      local t = world:reduce(atomo.full({3}, me + 1), "sum", root)
+      local want = me == root and n * (n + 1) / 2 or me + 1
+      equal(t, {want, want, want})
+    end
+  end)
+
+  it("gather and allgather stack blocks by rank", function()
+    local block = atomo.full({2, 2}, me)
+    local all = world:allgather(block)
+    assert.same({n, 2, 2}, all:shape())
+    for r = 0, n - 1 do assert.equal(r, all:get(r + 1, 2, 1)) end
+    for root = 0, n - 1 do
+      local g = world:gather(block, root)
+      assert.equal(me == root, g ~= nil)
+      if g then
+        assert.same({n, 2, 2}, g:shape())
+        for r = 0, n - 1 do assert.equal(r, g:get(r + 1, 1, 2)) end
+      end
+    end
+  end)
+
+  it("takes tensors of no elements", function()
+    local e = atomo.zeros(0)
+    world:bcast(e, 0)
+    world:allreduce(e)
+    world:reduce(e)
+    assert.same({n, 0}, world:allgather(e):shape())
+    if me == 0 then assert.same({n, 0}, world:gather(e):shape()) else assert.is_nil(world:gather(e)) end
+  end)
+
+  it("marks what it changed for autograd", function()
+    local w = atomo.param(atomo.ones(3))
+    local loss = (w * w):sum()
+    world:allreduce(w)
+    assert.error_matches(function() loss:backward() end, "in place")
+  end)
+end)
+
+describe("collective of lengths that differ", function()
+  it("allgatherv: r elements from rank r, so none from rank 0", function()
+    for _, dtype in ipairs {"f32", "i32", "u8"} do
+      local all = world:allgatherv(make(me, function(i) return 10 * me + i end, dtype))
+      assert.equal(n, #all)
+      for r = 0, n - 1 do
+        assert.equal(r, all[r + 1]:numel())
+        assert.equal(dtype, all[r + 1]:dtype())
+        for i = 0, r - 1 do assert.equal(10 * r + i, all[r + 1]:get(i + 1)) end
+      end
+    end
+  end)
+
+  it("allgatherv where nobody, or only the last, has anything", function()
+    for _, t in ipairs(world:allgatherv(atomo.zeros({0}, "u8"))) do assert.equal(0, t:numel()) end
+    local all = world:allgatherv(atomo.zeros({me == n - 1 and 1000 or 0}, "u8"))
+    for r = 1, n do assert.equal(r == n and 1000 or 0, all[r]:numel()) end
+  end)
+
+  it("allgatherv of strings gives strings", function()
+    local all = world:allgatherv(("ab\0"):rep(me))
+    for r = 1, n do assert.equal(("ab\0"):rep(r - 1), all[r]) end
+  end)
+
+  it("alltoallv: (r + s) elements from r to s", function()
+    for _, dtype in ipairs {"f32", "u8"} do
+      local list = {}
+      for s = 0, n - 1 do list[s + 1] = make(me + s, function() return 10 * me + s end, dtype) end
+      local got = world:alltoallv(list)
+      for r = 0, n - 1 do
+        assert.equal(r + me, got[r + 1]:numel())
+        for i = 1, r + me do assert.equal(10 * r + me, got[r + 1]:get(i)) end
+      end
+    end
+  end)
+
+  it("allgatherv of bytes allocates nothing once warm, and grows", function()
+    local f = require "atomo.ffi"
+    local ffi, C = f.ffi, f.C
+    local recv, counts = ffi.new "atomo_tensor *[1]", ffi.new("double[?]", n)
+    local bytes = ffi.new("uint8_t[4096]", 7)
+    local function turn(k)
+      f.check(C.atomo_comm_allgatherv_bytes(world.h, bytes, k, recv, counts))
+      for r = 0, n - 1 do assert.equal(k, counts[r]) end
+      assert(recv[0].numel >= n * k)
+      if k > 0 then assert.equal(7, ffi.cast("uint8_t *", recv[0].data)[n * k - 1]) end
+    end
+    turn(100)
+    turn(4096)
+    local mem = ffi.new "atomo_mem"
+    C.atomo_mem_stats(mem)
+    local before, blocks = mem.system_allocs, mem.live_blocks
+    for k = 0, 4096, 256 do turn(k) end
+    C.atomo_mem_stats(mem)
+    assert.equal(before, mem.system_allocs)
+    assert.equal(blocks, mem.live_blocks)
+    C.atomo_tensor_free(recv[0])
+  end)
+end)
+
+describe("byte counts", function()
+  local function moved(fn)
+    local out, inn = world:bytes()
+    fn()
+    local out2, in2 = world:bytes()
+    return out2 - out, in2 - inn
+  end
+
+  it("are what each operation must move", function()
+    local t = atomo.ones(100) -- 400 bytes
+    local o, i = moved(function() world:allreduce(t) end)
+    assert.near(2 * 400 * (n - 1) / n, o, 1)
+    assert.near(o, i, 1)
+    o, i = moved(function() world:allgather(t) end)
+    assert.equal(400 * (n - 1), o)
+    assert.equal(400 * (n - 1), i)
+    o, i = moved(function() world:bcast(t, 0) end)
+    assert.equal(me == 0 and 400 * (n - 1) or 0, o)
+    assert.equal(me == 0 and 0 or 400, i)
+    o, i = moved(function() world:allgatherv(("x"):rep(me * 10)) end)
+    assert.equal((me * 10 + 48) * (n - 1), o)
+    assert.equal(10 * n * (n - 1) / 2 - me * 10 + 48 * (n - 1), i)
+  end)
+end)
