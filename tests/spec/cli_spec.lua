@@ -84,7 +84,8 @@ describe("cli.parse", function()
   end)
 
   it("reads positional arguments", function()
-    local s = {options = spec.options, positional = {{"file", "string", nil, "text", required = true}, {"n", "int", 3, "count"}}}
+    local s = {options = spec.options,
+      positional = {{"file", "string", nil, "text", required = true}, {"n", "int", 3, "count"}}}
     assert.equal("a.txt", assert(cli.read(s, {"a.txt", "--batch", "3"})).file)
     assert.equal(3, assert(cli.read(s, {"a.txt"})).n)
     assert.equal("--x", assert(cli.read(s, {"--", "--x", "5"})).file)
@@ -99,8 +100,8 @@ describe("cli.parse", function()
     assert.is_nil(opts)
     assert.equal(0, code)
     for _, part in ipairs {"usage: atomo%-lua train.lua %[options%]", "Trains a network", "train.lua %-%-batch 32",
-      "%-%-batch N +images a rank and step %(default 64 images%)", "one of lenet, resnet18, resnet20", "%-%-no%-overlap",
-      "default: on", "default 0.0005", "default 16,64", "%-%-help"} do
+      "%-%-batch N +images a rank and step %(default 64 images%)", "one of lenet, resnet18, resnet20",
+      "%-%-no%-overlap", "default: on", "default 0.0005", "default 16,64", "%-%-help"} do
       assert.matches(part, text)
     end
   end)
