@@ -208,10 +208,10 @@ end
 function M.parse(spec, args)
   local opts, text, code = M.read(spec, args or arg or {})
   if opts then return opts end
-  if rank() == 0 and code == 0 then
-    io.stdout:write(text, "\n"):flush()
-  elseif rank() == 0 then
-    io.stderr:write(("%s: %s\n"):format(spec.name or "atomo-lua", text)):flush()
+  if rank() == 0 then
+    local stream = code == 0 and io.stdout or io.stderr
+    stream:write(code == 0 and text or ("%s: %s"):format(spec.name or "atomo-lua", text), "\n")
+    stream:flush()
   elseif code ~= 0 then
     wait_for_rank0()
   end
@@ -238,7 +238,7 @@ function M.echo(opts)
     local v = opts[key_of(o)]
     if o[2] == "flag" then
       parts[#parts + 1] = v and "--" .. o[1] or "--no-" .. o[1]
-    elseif v ~= nil and not (o.repeated and #v == 0) then
+    elseif v ~= nil and v ~= "" and not (o.repeated and #v == 0) then
       parts[#parts + 1] = ("--%s %s"):format(o[1], quoted(shown(v)))
     end
   end

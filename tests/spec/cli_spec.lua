@@ -1,5 +1,7 @@
 -- Command lines of scripts: values, ranges, suggestions, help, echo.
 local cli = require "atomo.cli"
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+local spawn = dofile(here .. "/../support/spawn.lua")
 
 local spec = {
   name = "train.lua", about = "Trains a network.", examples = {"atomo-lua train.lua --batch 32"},
@@ -117,6 +119,23 @@ describe("cli.parse", function()
     assert.same(o, read(unpack(args)))
     assert.is_true(cli.given(o, "batch"))
     assert.is_false(cli.given(o, "weight-decay"))
+  end)
+
+  it("prints and ends with exit code 0 for --help and 2 for misuse", function()
+    local possible, why = spawn.possible()
+    if not possible then return pending(why) end
+    local script, remove = spawn.file [[
+      require("atomo.cli").parse {name = "x.lua", options = {{"batch", "int", 3, "size"}}}]]
+    local text, code = spawn.host {script, "--help"}
+    assert.equal(0, code)
+    assert.matches("^usage: atomo%-lua x.lua", text)
+    text, code = spawn.host {script, "--bathc", "3"}
+    assert.equal(2, code)
+    assert.matches("^x.lua: unknown option %-%-bathc, did you mean %-%-batch%?\n", text)
+    text, code = spawn.host {script, "--batch", "4"}
+    assert.equal(0, code)
+    assert.equal("", text)
+    remove()
   end)
 
   it("refuses a declaration that makes no sense", function()
