@@ -1,9 +1,9 @@
 /* batch.c - records -> shuffled, sharded, augmented, normalised floats. Path: stage 2.
  *
- * Everything random is counter-based: the order of an epoch is a Fisher-Yates shuffle keyed by (seed, SHUFFLE, epoch), a
- * crop and flip are keyed by (seed, AUGMENT, epoch, image). So the pixels of an image in an epoch depend neither on the
- * number of ranks nor on the thread that makes them. Padding is zero after normalisation, as in fb.resnet.torch
- * (a padded pixel is the mean colour). One pass over memory, from bytes to floats.
+ * Everything random is counter-based: the order of an epoch is a Fisher-Yates shuffle keyed by (seed, SHUFFLE, epoch),
+ * a crop and flip are keyed by (seed, AUGMENT, epoch, image). So the pixels of an image in an epoch depend neither on
+ * the number of ranks nor on the thread that makes them. Padding is zero after normalisation, as in fb.resnet.torch (a
+ * padded pixel is the mean colour). One pass over memory, from bytes to floats.
  */
 #include "data/batch.h"
 #include <string.h>

@@ -27,8 +27,8 @@ static int count_records(const layout *lay, const char *path, int64_t *n)
     ATOMO_REQUIRE(size > 0, ATOMO_EFORMAT, "%s: %s is empty, expected records of %lld bytes", lay->who, path,
                   (long long)record);
     ATOMO_REQUIRE(size % record == 0, ATOMO_EFORMAT,
-                  "%s: %s is %lld bytes, expected a multiple of %lld: at offset %lld record %lld has %lld bytes", lay->who,
-                  path, (long long)size, (long long)record, (long long)(*n * record), (long long)*n + 1,
+                  "%s: %s is %lld bytes, expected a multiple of %lld: at offset %lld record %lld has %lld bytes",
+                  lay->who, path, (long long)size, (long long)record, (long long)(*n * record), (long long)*n + 1,
                   (long long)(size % record));
     return ATOMO_OK;
 }
@@ -84,8 +84,8 @@ static int read_file(const layout *lay, const char *path, int64_t n, uint8_t *bu
     return rc;
 }
 
-static int make_tensors(const layout *lay, int64_t n, atomo_tensor **images, atomo_tensor **labels, atomo_tensor **coarse,
-                        void **buffer)
+static int make_tensors(const layout *lay, int64_t n, atomo_tensor **images, atomo_tensor **labels,
+                        atomo_tensor **coarse, void **buffer)
 {
     double shape[4] = {(double)n, SIDE, SIDE, 3};
     ATOMO_TRY(atomo__alloc(buffer, (size_t)(CHUNK * (lay->nlabels + PIXELS))));
@@ -104,7 +104,8 @@ int atomo_cifar_read(const char *const *paths, int count, int kind, atomo_tensor
     const bool fresh_images = !*images, fresh_labels = !*labels, fresh_coarse = coarse && !*coarse;
     int64_t total = 0, n, at = 0;
     for (int i = 0; i < count; i++, total += n) ATOMO_TRY(count_records(lay, paths[i], &n));
-    ATOMO_REQUIRE(total <= INT32_MAX, ATOMO_ELIMIT, "%s: %lld records, at most %d", lay->who, (long long)total, INT32_MAX);
+    ATOMO_REQUIRE(total <= INT32_MAX, ATOMO_ELIMIT, "%s: %lld records, at most %d", lay->who, (long long)total,
+                  INT32_MAX);
     void *buffer = NULL;
     int rc = make_tensors(lay, total, images, labels, coarse, &buffer);
     for (int i = 0; i < count && rc == ATOMO_OK; i++, at += n) {
@@ -115,7 +116,8 @@ int atomo_cifar_read(const char *const *paths, int count, int kind, atomo_tensor
             rc = read_file(lay, paths[i], n, buffer, (uint8_t *)(*images)->data + at * PIXELS, atomo__i32(*labels) + at,
                            coarse && *coarse ? atomo__i32(*coarse) + at : NULL);
     }
-    if (rc == ATOMO_OK && at != total) rc = atomo__fail(ATOMO_EIO, "%s: %s shrank while it was read", lay->who, paths[0]);
+    if (rc == ATOMO_OK && at != total)
+        rc = atomo__fail(ATOMO_EIO, "%s: %s shrank while it was read", lay->who, paths[0]);
     atomo__free(buffer);
     if (rc < 0) { /* hand back nothing half-made */
         atomo_tensor **out[3] = {images, labels, coarse};

@@ -1,8 +1,8 @@
 /* idx.c - IDX files of bytes, raw or gzip (MNIST and its likes). Path: stage 1.
  *
- * Big-endian: 0, 0, type (0x08: unsigned bytes), number of dimensions, a 32-bit size for each, then the elements, row-major
- * [LeCun, Cortes, Burges: yann.lecun.com/exdb/mnist]. zlib reads both forms. Deflate expands by at most 1032, so a header
- * that asks for more than that times the file's size lies, and is refused before any memory is taken.
+ * Big-endian: 0, 0, type (0x08: unsigned bytes), number of dimensions, a 32-bit size for each, then the elements,
+ * row-major [LeCun, Cortes, Burges: yann.lecun.com/exdb/mnist]. zlib reads both forms. Deflate expands by at most 1032,
+ * so a header that asks for more than that times the file's size lies, and is refused before any memory is taken.
  */
 #include "io/file.h"
 #include "tensor/tensor.h"
@@ -23,8 +23,8 @@ static int take(gzFile z, const char *path, int64_t offset, void *into, int64_t 
     }
     int code;
     const char *why = gzerror(z, &code);
-    ATOMO_REQUIRE(code == Z_OK || code == Z_STREAM_END || code == Z_BUF_ERROR, ATOMO_EFORMAT, "idx: %s: offset %lld: %s", path,
-                  (long long)(offset + got), why);
+    ATOMO_REQUIRE(code == Z_OK || code == Z_STREAM_END || code == Z_BUF_ERROR, ATOMO_EFORMAT,
+                  "idx: %s: offset %lld: %s", path, (long long)(offset + got), why);
     ATOMO_REQUIRE(got == n, ATOMO_EFORMAT, "idx: %s ends at offset %lld, expected %lld more bytes", path,
                   (long long)(offset + got), (long long)(n - got));
     return ATOMO_OK;
@@ -44,8 +44,9 @@ static int read_header(gzFile z, const char *path, int ndim, int64_t size, doubl
         const uint8_t *p = head + 4 + 4 * i;
         shape[i] = (double)((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]);
         n *= shape[i];
-        ATOMO_REQUIRE(n <= most, ATOMO_EFORMAT, "idx: %s: offset %d: size %.0f needs more bytes than a file of %lld can hold",
-                      path, 4 + 4 * i, shape[i], (long long)size);
+        ATOMO_REQUIRE(n <= most, ATOMO_EFORMAT,
+                      "idx: %s: offset %d: size %.0f needs more bytes than a file of %lld can hold", path, 4 + 4 * i,
+                      shape[i], (long long)size);
     }
     *numel = (int64_t)n;
     return ATOMO_OK;
@@ -57,13 +58,15 @@ static int read_stream(gzFile z, const char *path, int ndim, int64_t size, atomo
     int64_t numel = 0;
     ATOMO_TRY(read_header(z, path, ndim, size, shape, &numel));
     const int64_t header = 4 + 4 * ndim;
-    ATOMO_REQUIRE(!gzdirect(z) || size == header + numel, ATOMO_EFORMAT, "idx: %s is %lld bytes, its header %s wants %lld",
-                  path, (long long)size, atomo__dims_text(ndim, shape), (long long)(header + numel));
+    ATOMO_REQUIRE(!gzdirect(z) || size == header + numel, ATOMO_EFORMAT,
+                  "idx: %s is %lld bytes, its header %s wants %lld", path, (long long)size,
+                  atomo__dims_text(ndim, shape), (long long)(header + numel));
     ATOMO_TRY(atomo__output(out, ATOMO_U8, ndim, shape, "idx_read"));
     ATOMO_TRY(take(z, path, header, (*out)->data, numel));
     char more;
-    ATOMO_REQUIRE(gzread(z, &more, 1) <= 0, ATOMO_EFORMAT, "idx: %s goes on after offset %lld, where its header %s ends it",
-                  path, (long long)(header + numel), atomo__dims_text(ndim, shape));
+    ATOMO_REQUIRE(gzread(z, &more, 1) <= 0, ATOMO_EFORMAT,
+                  "idx: %s goes on after offset %lld, where its header %s ends it", path, (long long)(header + numel),
+                  atomo__dims_text(ndim, shape));
     int code;
     const char *why = gzerror(z, &code); /* the checksum comes at the end */
     ATOMO_REQUIRE(code == Z_OK || code == Z_STREAM_END, ATOMO_EFORMAT, "idx: %s: %s", path, why);

@@ -1,8 +1,8 @@
 /* loader.c - batches, the next one made on a thread of its own while this one is in use. Path: stage 2.
  *
- * Two buffers, filled in turn: step k goes to buffer k & 1. The worker fills an EMPTY one and calls it READY; _next gives
- * the READY one out as HELD and takes back the one it gave before. A failure in the worker is kept with its text in the
- * buffer and raised by the _next that comes to it. All memory is taken in atomo_loader_new.
+ * Two buffers, filled in turn: step k goes to buffer k & 1. The worker fills an EMPTY one and calls it READY; _next
+ * gives the READY one out as HELD and takes back the one it gave before. A failure in the worker is kept with its text
+ * in the buffer and raised by the _next that comes to it. All memory is taken in atomo_loader_new.
  */
 #include "data/batch.h"
 #include "tensor/tensor.h"
@@ -81,25 +81,27 @@ static int check_options(const atomo_tensor *images, const atomo_tensor *labels,
     const double n = images->shape[0];
     ATOMO_REQUIRE(labels->shape[0] == n, ATOMO_ESHAPE, "loader: images %s, labels %s: expected one label an image",
                   atomo__shape_text(images), atomo__shape_text(labels));
-    ATOMO_REQUIRE(images->numel > 0 && n <= INT32_MAX, ATOMO_ESHAPE, "loader: images %s, expected 1 to 2^31-1 of them, not empty",
-                  atomo__shape_text(images));
+    ATOMO_REQUIRE(images->numel > 0 && n <= INT32_MAX, ATOMO_ESHAPE,
+                  "loader: images %s, expected 1 to 2^31-1 of them, not empty", atomo__shape_text(images));
     ATOMO_REQUIRE(images->shape[3] <= 8, ATOMO_ESHAPE, "loader: images %s have %.0f channels, at most 8",
                   atomo__shape_text(images), images->shape[3]);
     ATOMO_REQUIRE(o->batch >= 1, ATOMO_EARG, "loader: batch %d, expected at least 1", o->batch);
     ATOMO_REQUIRE(o->size >= 1 && o->rank >= 0 && o->rank < o->size, ATOMO_EARG,
                   "loader: rank %d of %d, expected 0 to size - 1", o->rank, o->size);
     const int64_t whole = (int64_t)o->batch * o->size;
-    ATOMO_REQUIRE(whole <= INT32_MAX, ATOMO_ELIMIT, "loader: batch %d on %d ranks is above 2^31-1 images", o->batch, o->size);
+    ATOMO_REQUIRE(whole <= INT32_MAX, ATOMO_ELIMIT, "loader: batch %d on %d ranks is above 2^31-1 images", o->batch,
+                  o->size);
     ATOMO_REQUIRE(!o->drop_last || (double)whole <= n, ATOMO_EARG,
-                  "loader: drop_last with %.0f images, fewer than one global batch (%d x %d ranks)", n, o->batch, o->size);
+                  "loader: drop_last with %.0f images, fewer than one global batch (%d x %d ranks)", n, o->batch,
+                  o->size);
     ATOMO_REQUIRE(o->seed >= 0 && o->seed <= 0x1p53 && o->seed == (double)(int64_t)o->seed, ATOMO_EARG,
                   "loader: seed %.17g, expected a whole number in [0, 2^53]", o->seed);
     ATOMO_REQUIRE(o->crop >= 0 && o->crop < 4096, ATOMO_EARG, "loader: crop %d, expected 0 to 4095 pixels", o->crop);
     ATOMO_REQUIRE(o->classes >= 0, ATOMO_EARG, "loader: classes %d, expected 0 or more", o->classes);
     for (int i = 0; i < (int)images->shape[3]; i++)
         ATOMO_REQUIRE(o->std[i] > 0 && o->std[i] < 1e30f && o->mean[i] > -1e30f && o->mean[i] < 1e30f, ATOMO_EARG,
-                      "loader: channel %d: mean %g, std %g, expected finite numbers and std > 0", i + 1, (double)o->mean[i],
-                      (double)o->std[i]);
+                      "loader: channel %d: mean %g, std %g, expected finite numbers and std > 0", i + 1,
+                      (double)o->mean[i], (double)o->std[i]);
     return ATOMO_OK;
 }
 
@@ -154,7 +156,8 @@ static int start_thread(atomo_loader *l)
     return ATOMO_OK;
 }
 
-static int construct(atomo_loader *l, const atomo_tensor *images, const atomo_tensor *labels, const atomo_loader_options *o)
+static int construct(atomo_loader *l, const atomo_tensor *images, const atomo_tensor *labels,
+                     const atomo_loader_options *o)
 {
     ATOMO_REQUIRE(pthread_mutex_init(&l->lock, NULL) == 0 && pthread_cond_init(&l->wake, NULL) == 0 &&
                       pthread_cond_init(&l->filled, NULL) == 0,
@@ -176,8 +179,10 @@ int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels, con
     ATOMO_TRY(check_options(images, labels, options));
     ATOMO_TRY(atomo__calloc(&p, sizeof(atomo_loader)));
     int rc = construct(p, images, labels, options);
-    if (rc < 0) atomo_loader_free(p);
-    else *out = p;
+    if (rc < 0)
+        atomo_loader_free(p);
+    else
+        *out = p;
     return rc;
 }
 
@@ -271,7 +276,8 @@ int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_tensor **x, 
     ATOMO_REQUIRE(slot == 0 || slot == 1, ATOMO_EARG, "loader_view: slot %d, expected 0 or 1", slot);
     const buffer *f = &l->buffers[slot];
     double shape[4] = {n, f->x->shape[1], f->x->shape[2], f->x->shape[3]};
-    ATOMO_REQUIRE(n >= 0 && n <= f->x->shape[0], ATOMO_EARG, "loader_view: %d images, expected 0 to %.0f", n, f->x->shape[0]);
+    ATOMO_REQUIRE(n >= 0 && n <= f->x->shape[0], ATOMO_EARG, "loader_view: %d images, expected 0 to %.0f", n,
+                  f->x->shape[0]);
     ATOMO_TRY(atomo_tensor_view(f->x, 4, shape, f->x->stride, 0, x));
     int rc = atomo_tensor_view(f->y, 1, shape, f->y->stride, 0, y);
     if (rc < 0) {

@@ -34,8 +34,8 @@ typedef struct {
     int shape, texture;
     vec centre, axis, grain; /* grain: the direction of the texture */
     float radius, period, phase_x, phase_y;
-    colour tone[2];        /* of the texture */
-    colour ground[2];      /* the background runs from one to the other */
+    colour tone[2];   /* of the texture */
+    colour ground[2]; /* the background runs from one to the other */
     vec slope;
     blob clutter[CLUTTER]; /* the last two lie before the object */
     float noise;
@@ -125,11 +125,16 @@ static float outline(int shape, vec q)
 {
     float ax = fabsf(q.x), ay = fabsf(q.y), r = sqrtf(q.x * q.x + q.y * q.y);
     switch (shape) {
-    case 0: return r - 0.86f;
-    case 1: return fabsf(r - 0.7f) - 0.3f;
-    case 2: return ATOMO_MAX(ax, ay) - 0.77f;
-    case 3: return ATOMO_MAX(-q.y, 0.8660254f * ax + 0.5f * q.y) - 0.56f;
-    default: return ATOMO_MIN(ATOMO_MAX(ax - 1.0f, ay - 0.36f), ATOMO_MAX(ay - 1.0f, ax - 0.36f));
+    case 0:
+        return r - 0.86f;
+    case 1:
+        return fabsf(r - 0.7f) - 0.3f;
+    case 2:
+        return ATOMO_MAX(ax, ay) - 0.77f;
+    case 3:
+        return ATOMO_MAX(-q.y, 0.8660254f * ax + 0.5f * q.y) - 0.56f;
+    default:
+        return ATOMO_MIN(ATOMO_MAX(ax - 1.0f, ay - 0.36f), ATOMO_MAX(ay - 1.0f, ax - 0.36f));
     }
 }
 

@@ -28,8 +28,8 @@ int atomo__file_read(const char *who, const char *path, FILE *f, int64_t offset,
     size_t got = fread(into, 1, n, f);
     if (got == n) return ATOMO_OK;
     if (ferror(f))
-        return atomo__fail(ATOMO_EIO, "%s: %s: reading at offset %lld: %s", who, path, (long long)offset + (long long)got,
-                           strerror(errno));
+        return atomo__fail(ATOMO_EIO, "%s: %s: reading at offset %lld: %s", who, path,
+                           (long long)offset + (long long)got, strerror(errno));
     return atomo__fail(ATOMO_EFORMAT, "%s: %s ends at offset %lld, expected %zu more bytes", who, path,
                        (long long)offset + (long long)got, n - got);
 }

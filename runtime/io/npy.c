@@ -1,8 +1,8 @@
 /* npy.c - NumPy's .npy files, both ways. Path: none; data and checks come in and out through it.
  *
- * "\x93NUMPY", version, header length (u16, from version 2 on u32), a Python dict {'descr': '<f4', 'fortran_order': False,
- * 'shape': (3, 4), } padded so that the data begins at a multiple of 64 [numpy.lib.format]. The file's size must be what
- * the header says before any memory is taken. Object arrays (pickles) and other types are refused by name.
+ * "\x93NUMPY", version, header length (u16, from version 2 on u32), a Python dict {'descr': '<f4', 'fortran_order':
+ * False, 'shape': (3, 4), } padded so that the data begins at a multiple of 64 [numpy.lib.format]. The file's size must
+ * be what the header says before any memory is taken. Object arrays (pickles) and other types are refused by name.
  */
 #include "io/file.h"
 #include "tensor/tensor.h"
@@ -30,8 +30,8 @@ static const struct {
     const char *descr;
     int dtype;
     size_t item;
-} types[] = {{"<f4", ATOMO_F32, 4}, {"<i4", ATOMO_I32, 4}, {"|u1", ATOMO_U8, 1}, {"<u1", ATOMO_U8, 1},
-             {"<f8", ATOMO_F32, 8}, {"<i8", ATOMO_I32, 8}};
+} types[] = {{"<f4", ATOMO_F32, 4}, {"<i4", ATOMO_I32, 4}, {"|u1", ATOMO_U8, 1},
+             {"<u1", ATOMO_U8, 1},  {"<f8", ATOMO_F32, 8}, {"<i8", ATOMO_I32, 8}};
 
 /* ---- the dict ---------------------------------------------------------------------------------------------------- */
 
@@ -101,9 +101,12 @@ static int parse_entry(header *h)
     if (strcmp(key, "shape") == 0) return parse_shape(h);
     if (strcmp(key, "fortran_order") != 0)
         return atomo__fail(ATOMO_EFORMAT, "npy: %s: unknown key '%s' in the header", h->path, key);
-    if (eat(h, "True")) h->fortran = 1;
-    else if (eat(h, "False")) h->fortran = 0;
-    else return malformed(h, "True or False");
+    if (eat(h, "True"))
+        h->fortran = 1;
+    else if (eat(h, "False"))
+        h->fortran = 0;
+    else
+        return malformed(h, "True or False");
     return ATOMO_OK;
 }
 
@@ -119,7 +122,9 @@ static int parse_dict(header *h)
     if (*h->at) return malformed(h, "the end of the header");
     ATOMO_REQUIRE(h->descr[0] && h->fortran >= 0 && h->ndim >= 0, ATOMO_EFORMAT,
                   "npy: %s: the header lacks %s, expected descr, fortran_order and shape", h->path,
-                  !h->descr[0] ? "descr" : h->fortran < 0 ? "fortran_order" : "shape");
+                  !h->descr[0]     ? "descr"
+                  : h->fortran < 0 ? "fortran_order"
+                                   : "shape");
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(types[i].descr, h->descr) == 0) {
             h->dtype = types[i].dtype;
@@ -135,9 +140,10 @@ static int read_header(header *h, FILE *f, int64_t size)
     uint8_t b[12];
     ATOMO_TRY(atomo__file_read("npy", h->path, f, 0, b, 10));
     ATOMO_REQUIRE(memcmp(b, "\x93NUMPY", 6) == 0, ATOMO_EFORMAT,
-                  "npy: %s: offset 0: found %02x %02x %02x %02x %02x %02x, expected 93 4e 55 4d 50 59 (\\x93NUMPY)", h->path,
-                  b[0], b[1], b[2], b[3], b[4], b[5]);
-    ATOMO_REQUIRE(b[6] >= 1 && b[6] <= 3, ATOMO_EFORMAT, "npy: %s: offset 6: version %d, expected 1 to 3", h->path, b[6]);
+                  "npy: %s: offset 0: found %02x %02x %02x %02x %02x %02x, expected 93 4e 55 4d 50 59 (\\x93NUMPY)",
+                  h->path, b[0], b[1], b[2], b[3], b[4], b[5]);
+    ATOMO_REQUIRE(b[6] >= 1 && b[6] <= 3, ATOMO_EFORMAT, "npy: %s: offset 6: version %d, expected 1 to 3", h->path,
+                  b[6]);
     int64_t n = b[8] | b[9] << 8;
     h->base = 10;
     if (b[6] > 1) {
@@ -150,8 +156,8 @@ static int read_header(header *h, FILE *f, int64_t size)
                   (long long)ATOMO_MIN((int64_t)MAX_HEADER, size - h->base));
     ATOMO_TRY(atomo__file_read("npy", h->path, f, h->base, h->text, (size_t)n));
     h->text[n] = 0;
-    ATOMO_REQUIRE(strlen(h->text) == (size_t)n, ATOMO_EFORMAT, "npy: %s: offset %lld: a zero byte in the header", h->path,
-                  (long long)h->base + (long long)strlen(h->text));
+    ATOMO_REQUIRE(strlen(h->text) == (size_t)n, ATOMO_EFORMAT, "npy: %s: offset %lld: a zero byte in the header",
+                  h->path, (long long)h->base + (long long)strlen(h->text));
     h->data = h->base + n;
     h->fortran = h->ndim = -1;
     ATOMO_TRY(parse_dict(h));
@@ -180,8 +186,8 @@ static int read_wide(const header *h, FILE *f, atomo_tensor *t)
                 continue;
             }
             ATOMO_REQUIRE(wide.i[k] >= INT32_MIN && wide.i[k] <= INT32_MAX, ATOMO_ELIMIT,
-                          "npy: %s: offset %lld: %lld does not fit into 32 bits", h->path, (long long)(h->data + 8 * (at + k)),
-                          (long long)wide.i[k]);
+                          "npy: %s: offset %lld: %lld does not fit into 32 bits", h->path,
+                          (long long)(h->data + 8 * (at + k)), (long long)wide.i[k]);
             atomo__i32(t)[at + k] = (int32_t)wide.i[k];
         }
     }
@@ -210,7 +216,8 @@ static int read_data(const header *h, FILE *f, atomo_tensor **out)
     const bool turned = h->fortran && h->ndim > 1, fresh = !*out;
     ATOMO_TRY(atomo__output(turned ? &t : out, h->dtype, h->ndim, h->shape, "npy_read"));
     if (!turned) t = *out;
-    int rc = h->item == 8 ? read_wide(h, f, t) : atomo__file_read("npy", h->path, f, h->data, t->data, (size_t)h->numel * h->item);
+    int rc = h->item == 8 ? read_wide(h, f, t)
+                          : atomo__file_read("npy", h->path, f, h->data, t->data, (size_t)h->numel * h->item);
     if (turned) {
         if (rc == ATOMO_OK) rc = reorder(h, t, out);
         atomo_tensor_free(t);
@@ -265,7 +272,8 @@ static int write_file(const atomo_tensor *t, const char *path, const char *tempo
     const size_t n = write_head(t, head, sizeof head), bytes = (size_t)t->numel * atomo__dtype_size(t->dtype);
     FILE *f = fopen(temporary, "wb");
     ATOMO_REQUIRE(f, ATOMO_EIO, "npy: cannot write %s: %s", temporary, strerror(errno));
-    bool ok = fwrite(head, 1, n, f) == n && fwrite(t->data, 1, bytes, f) == bytes && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    bool ok =
+        fwrite(head, 1, n, f) == n && fwrite(t->data, 1, bytes, f) == bytes && fflush(f) == 0 && fsync(fileno(f)) == 0;
     int why = errno;
     if (fclose(f) != 0 && ok) {
         ok = false;

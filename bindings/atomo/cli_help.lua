@@ -1,0 +1,78 @@
+--- The text of a script's --help, from the declaration that cli.parse takes.
+
+--- A value as it would be typed.
+local function shown(v)
+  if type(v) == "table" then
+    local parts = {}
+    for i = 1, #v do parts[i] = shown(v[i]) end
+    return table.concat(parts, ",")
+  end
+  return type(v) == "number" and ("%.14g"):format(v) or tostring(v)
+end
+
+--- Words of text in lines of at most width, each after the first indented.
+local function wrap(text, width, indent)
+  local lines, line = {}, ""
+  for word in text:gmatch "%S+" do
+    if #line > 0 and #line + 1 + #word > width then
+      lines[#lines + 1] = line
+      line = word
+    else
+      line = #line > 0 and line .. " " .. word or word
+    end
+  end
+  lines[#lines + 1] = line
+  return table.concat(lines, "\n" .. (" "):rep(indent))
+end
+
+local metavars = {int = "N", number = "X", string = "TEXT", list = "A,B,...", choice = "NAME"}
+
+local function option_head(o)
+  if o[2] == "flag" then return o[3] and "--no-" .. o[1] or "--" .. o[1] end
+  return ("--%s %s"):format(o[1], o.metavar or metavars[o[2]])
+end
+
+local function option_help(o)
+  local notes = {}
+  if o.choices then notes[#notes + 1] = "one of " .. table.concat(o.choices, ", ") end
+  if o.required then notes[#notes + 1] = "required" end
+  if o.repeated then notes[#notes + 1] = "may be repeated" end
+  if o[2] == "flag" then
+    notes[#notes + 1] = o[3] and "default: on" or "default: off"
+  elseif o[3] ~= nil and o[3] ~= "" then
+    notes[#notes + 1] = ("default %s%s"):format(shown(o[3]), o.unit and " " .. o.unit or "")
+  elseif o.unit then
+    notes[#notes + 1] = "in " .. o.unit
+  end
+  return (o[4] or "") .. (#notes > 0 and " (" .. table.concat(notes, "; ") .. ")" or "")
+end
+
+--- The text of --help.
+local function help(spec)
+  local usage = "usage: " .. (spec.usage or "atomo-lua " .. (spec.name or "script.lua")) .. " [options]"
+  for _, p in ipairs(spec.positional or {}) do
+    usage = usage .. (p.required and " %s" or " [%s]"):format(p[1]:upper())
+  end
+  local lines = {usage}
+  if spec.about then lines[#lines + 1] = "\n" .. wrap(spec.about, 100, 0) end
+  if spec.examples then
+    lines[#lines + 1] = "\nexamples:"
+    for _, e in ipairs(spec.examples) do lines[#lines + 1] = "  " .. e end
+  end
+  if spec.positional then
+    lines[#lines + 1] = "\narguments:"
+    for _, p in ipairs(spec.positional) do
+      lines[#lines + 1] = ("  %-22s %s"):format(p[1]:upper(), wrap(option_help(p), 75, 25))
+    end
+  end
+  lines[#lines + 1] = "\noptions:"
+  for _, o in ipairs(spec.options or {}) do
+    local head = option_head(o)
+    local gap = #head > 22 and "\n" .. (" "):rep(25) or (" "):rep(23 - #head)
+    lines[#lines + 1] = "  " .. head .. gap .. wrap(option_help(o), 75, 25)
+  end
+  lines[#lines + 1] = ("  %-22s %s"):format("--help", "print this and stop")
+  return table.concat(lines, "\n")
+end
+
+return {help = help, shown = shown}

@@ -1,0 +1,36 @@
+--- The nearest word to a misspelt one, for messages: "unknown option --bacth, did you mean --batch?".
+
+--- Edits (insert, delete, change, swap of neighbours) between two words.
+local function distance(a, b)
+  local before, last = {}, {}
+  for j = 0, #b do last[j] = j end
+  for i = 1, #a do
+    local row = {[0] = i}
+    for j = 1, #b do
+      local same = a:byte(i) == b:byte(j)
+      row[j] = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (same and 0 or 1))
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
+    end
+    before, last = last, row
+  end
+  return last[#b]
+end
+
+--- The entry of list nearest to a misspelt word, nil where none is near.
+---@param word string
+---@param list string[]
+---@return string?
+local function suggest(word, list)
+  local best, least
+  local lower = word:lower()
+  for _, candidate in ipairs(list) do
+    local d = distance(lower, candidate:lower())
+    if #lower >= 3 and candidate:sub(1, #lower):lower() == lower then d = math.min(d, 1) end
+    if not least or d < least then best, least = candidate, d end
+  end
+  return least and least <= math.max(1, math.floor(#word / 3)) and best or nil
+end
+
+return suggest
