@@ -38,7 +38,8 @@ static inline void repeat(const layout *l, float *v) /* v[0..c) -> v[0..period) 
 
 static inline void fold(const layout *l, float *v) /* sums the repeats into v[0..c) */
 {
-    for (int64_t i = l->c; i < l->period; i++) v[i % l->c] += v[i];
+    for (int64_t o = l->c; o < l->period; o += l->c)
+        for (int64_t i = 0; i < l->c; i++) v[i] += v[o + i];
 }
 
 static inline int new_floats(size_t n, float **out)
