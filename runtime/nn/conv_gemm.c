@@ -39,16 +39,6 @@ static int patches_new(const conv_shape *s, patches *p)
     return ATOMO_OK;
 }
 
-/* Columns ow0 <= ow < ow1 where the window's element kx lies inside the image. */
-static inline void inside(const conv_shape *s, int64_t kx, int64_t *ow0, int64_t *ow1)
-{
-    int64_t off = kx * s->dilation[1] - s->padding[1]; /* input column = ow stride + off */
-    int64_t a = off >= 0 ? 0 : (-off + s->stride[1] - 1) / s->stride[1];
-    int64_t b = s->w - 1 - off < 0 ? 0 : (s->w - 1 - off) / s->stride[1] + 1;
-    *ow0 = ATOMO_MIN(a, s->ow);
-    *ow1 = ATOMO_MAX(*ow0, ATOMO_MIN(b, s->ow));
-}
-
 /* One row of outputs of one image: x[.., g's channels] -> patch rows. */
 static void gather_row(const conv_shape *s, const patches *p, const float *x, int64_t row, float *out)
 {
@@ -57,7 +47,7 @@ static void gather_row(const conv_shape *s, const patches *p, const float *x, in
         for (int64_t kx = 0; kx < s->kw; kx++) {
             float *to = out + (ky * s->kw + kx) * p->cg;
             int64_t a = s->ow, b = s->ow, off = kx * s->dilation[1] - s->padding[1];
-            if (iy >= 0 && iy < s->h) inside(s, kx, &a, &b);
+            if (iy >= 0 && iy < s->h) atomo__window_inside(s->w, s->ow, s->stride[1], off, &a, &b);
             for (int64_t o = 0; o < a; o++) memset(to + o * p->k, 0, (size_t)p->cg * sizeof(float));
             for (int64_t o = a; o < b; o++)
                 memcpy(to + o * p->k, x + (iy * s->w + o * s->stride[1] + off) * s->c, (size_t)p->cg * sizeof(float));
@@ -85,7 +75,7 @@ static void scatter(const conv_shape *s, const patches *p, float *gx, int64_t im
                 if (iy < 0 || iy >= s->h) continue;
                 for (int64_t kx = 0; kx < s->kw; kx++) {
                     int64_t a, b, off = kx * s->dilation[1] - s->padding[1];
-                    inside(s, kx, &a, &b);
+                    atomo__window_inside(s->w, s->ow, s->stride[1], off, &a, &b);
                     const float *from = p->space + (i * s->oh + row) * s->ow * p->k + (ky * s->kw + kx) * p->cg;
                     for (int64_t o = a; o < b; o++) {
                         float *to = gx + ((i * s->h + iy) * s->w + o * s->stride[1] + off) * s->c;
