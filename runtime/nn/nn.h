@@ -4,12 +4,14 @@
 
 #include "tensor/tensor.h"
 
-/* out[c] = sum over rows of a [rows, c]: the gradient of a bias. Blocks in float, between blocks in double, fixed order. */
+/* out[c] = sum over rows of a [rows, c]: the gradient of a bias. Blocks in float, between blocks in double, fixed
+ * order. */
 int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out);
 /* gy must have y's shape: "fn: gy is [..], y is [..]". */
 int atomo__expect_gradient(const atomo_tensor *gy, int ndim, const double *shape, const char *fn);
 /* Positions of a sliding window along one dimension; < 1 where it does not fit. */
-static inline int64_t atomo__window_count(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation)
+static inline int64_t atomo__window_count(int64_t size, int64_t kernel, int64_t stride, int64_t padding,
+                                          int64_t dilation)
 {
     int64_t room = size + 2 * padding - dilation * (kernel - 1) - 1;
     return room < 0 ? 0 : room / stride + 1;

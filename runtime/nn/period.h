@@ -1,7 +1,7 @@
 /* period.h - rows [rows, C] as one long array whose channels repeat; for kernels that work per channel. Private.
  *
- * Short channel vectors are repeated to a period of at least 256 floats, so that inner loops are long whatever C is. Rows
- * go in blocks that stay in cache: the unit of work of a thread, and of fixed-order combining.
+ * Short channel vectors are repeated to a period of at least 256 floats, so that inner loops are long whatever C is.
+ * Rows go in blocks that stay in cache: the unit of work of a thread, and of fixed-order combining.
  */
 #ifndef ATOMO_PERIOD_H
 #define ATOMO_PERIOD_H

@@ -80,7 +80,8 @@ ATOMO_CLONES static void row_add_where(int64_t n, int64_t c, int64_t step, int p
         for (int64_t i = 0; i < c; i++) gx[i] += at[i] == position ? gy[i] : 0;
 }
 
-ATOMO_CLONES static void row_add(int64_t n, int64_t c, int64_t step, float f, const float *restrict x, float *restrict y)
+ATOMO_CLONES static void row_add(int64_t n, int64_t c, int64_t step, float f, const float *restrict x,
+                                 float *restrict y)
 {
     for (int64_t o = 0; o < n; o++, x += step, y += c)
         for (int64_t i = 0; i < c; i++) y[i] += f * x[i];
@@ -102,8 +103,10 @@ static void forward_row(const pool_shape *s, bool max, const float *x, int64_t o
     for (int ky = 0; ky < s->g->kernel[0]; ky++)
         for (int kx = 0; kx < s->g->kernel[1]; kx++)
             if (tap_of(s, oy, ky, kx, &t)) {
-                if (max) row_max(t.end - t.first, s->c, t.step, x + t.x, y + t.first * s->c);
-                else row_add(t.end - t.first, s->c, t.step, f, x + t.x, y + t.first * s->c);
+                if (max)
+                    row_max(t.end - t.first, s->c, t.step, x + t.x, y + t.first * s->c);
+                else
+                    row_add(t.end - t.first, s->c, t.step, f, x + t.x, y + t.first * s->c);
             }
 }
 
@@ -118,8 +121,10 @@ static void max_backward_row(const pool_shape *s, const float *x, const float *g
             for (int kx = 0; kx < s->g->kernel[1]; kx++, k++) {
                 if (!tap_of(s, oy, ky, kx, &t)) continue;
                 const int64_t o = t.first * s->c, n = t.end - t.first;
-                if (pass == 0) row_argmax(n, s->c, t.step, k, x + t.x, best + o, at + o);
-                else row_add_where(n, s->c, t.step, k, at + o, gy + o, gx + t.x);
+                if (pass == 0)
+                    row_argmax(n, s->c, t.step, k, x + t.x, best + o, at + o);
+                else
+                    row_add_where(n, s->c, t.step, k, at + o, gy + o, gx + t.x);
             }
 }
 
@@ -129,8 +134,7 @@ static void avg_backward_row(const pool_shape *s, const float *gy, int64_t oy, f
     tap t;
     for (int ky = 0; ky < s->g->kernel[0]; ky++)
         for (int kx = 0; kx < s->g->kernel[1]; kx++)
-            if (tap_of(s, oy, ky, kx, &t))
-                row_spread(t.end - t.first, s->c, t.step, f, gy + t.first * s->c, gx + t.x);
+            if (tap_of(s, oy, ky, kx, &t)) row_spread(t.end - t.first, s->c, t.step, f, gy + t.first * s->c, gx + t.x);
 }
 
 static int forward(const char *fn, bool max, const atomo_tensor *x, const atomo_window *g, atomo_tensor **out)
@@ -167,8 +171,10 @@ static int backward(const char *fn, bool max, const atomo_tensor *x, const atomo
         memset(out + i * image, 0, (size_t)image * sizeof(float));
         for (int64_t oy = 0; oy < s.oh; oy++) {
             const float *gyo = gd + (i * s.oh + oy) * row;
-            if (max) max_backward_row(&s, xd + i * image, gyo, oy, best + mine, at + mine, out + i * image);
-            else avg_backward_row(&s, gyo, oy, out + i * image);
+            if (max)
+                max_backward_row(&s, xd + i * image, gyo, oy, best + mine, at + mine, out + i * image);
+            else
+                avg_backward_row(&s, gyo, oy, out + i * image);
         }
     }
     atomo__free(space);

@@ -32,7 +32,8 @@ describe("nn.Module", function()
 
   it("registers what is assigned, in order, under PyTorch's names", function()
     local net = Net()
-    assert.equal("scale first.weight first.bias blocks.0.weight blocks.1.weight blocks.1.bias last.1.weight last.1.bias",
+    assert.equal("scale first.weight first.bias blocks.0.weight blocks.1.weight blocks.1.bias " ..
+      "last.1.weight last.1.bias",
       names(net:named_parameters()))
     assert.equal("blocks.1.running_mean blocks.1.running_var", names(net:named_buffers()))
     assert.equal(8, #net:parameters())
@@ -73,8 +74,8 @@ describe("nn.Module", function()
     state["first.bias"] = nil
     state["extra"] = atomo.zeros(1)
     state["scale"] = 3
-    fails({"load_state_dict of Net", "missing: first.bias", "unexpected: extra", "first.weight is [4,5], expected [4,3]",
-      "scale is a number"}, net.load_state_dict, net, state)
+    fails({"load_state_dict of Net", "missing: first.bias", "unexpected: extra",
+      "first.weight is [4,5], expected [4,3]", "scale is a number"}, net.load_state_dict, net, state)
     assert.equal(before, net.first.weight:bytes())
     fails("got a string", net.load_state_dict, net, "model.bin")
   end)
@@ -207,7 +208,8 @@ describe("misuse", function()
 
   it("of options is refused by name", function()
     fails({"Conv2d: unknown option 'strid'", "stride"}, nn.Conv2d, 3, 4, 3, {strid = 2})
-    fails({"conv2d: stride is 0, expected a whole number >= 1"}, F.conv2d, x, atomo.zeros(1, 1, 1, 3), nil, {stride = 0})
+    fails({"conv2d: stride is 0, expected a whole number >= 1"}, F.conv2d, x, atomo.zeros(1, 1, 1, 3), nil,
+      {stride = 0})
     fails({"padding is {1, nil}"}, F.conv2d, x, atomo.zeros(1, 1, 1, 3), nil, {padding = {1}})
     fails({"in_channels is 0"}, nn.Conv2d, 0, 4, 3)
     fails({"kernel_size is nil"}, nn.Conv2d, 3, 4)
@@ -218,7 +220,7 @@ describe("misuse", function()
     fails({"padding 2 is more than half of kernel 3"}, nn.MaxPool2d, 3, {padding = 2})
     fails({"BatchNorm2d: momentum is 2"}, nn.BatchNorm2d, 3, {momentum = 2})
     fails({"unknown option 'affine'"}, nn.BatchNorm2d, 3, {affine = false})
-    fails({'"foo", expected onednn or gemm'}, nn.conv_engine, "foo")
+    fails({'"foo", expected onednn or gemm'}, nn.set_conv_engine, "foo")
   end)
 
   it("labels: position and value, type and count", function()
@@ -249,7 +251,7 @@ describe("empty batches", function()
 end)
 
 describe("models", function()
-  -- counts of /shared bench/torch_models.py, which are those of the published networks (CIFAR stems)
+  -- counted in PyTorch; they are those of the published networks (CIFAR stems)
   local counts = {
     {"lenet", "lenet", 657080}, {"resnet", "resnet20", 272474}, {"resnet", "resnet18", 11173962},
     {"vgg", "vgg11", 9756426}, {"mlp", "mlp", 1707274}, {"resnet", "resnet34", 21282122},
