@@ -137,8 +137,8 @@ local batch_norm = func {
 }
 
 --- Batch normalisation over all but the last dimension: relu(weight (x - mean) / sqrt(var + eps) + bias + residual).
--- opts: training (use and update batch statistics), running_mean, running_var, momentum = 0.1, eps = 1e-5, relu = false,
--- residual = nil. Running variance is the unbiased one, as in PyTorch.
+-- opts: training (use and update batch statistics), running_mean, running_var, momentum = 0.1, eps = 1e-5, relu = false
+-- and residual. Running variance is the unbiased one, as in PyTorch.
 ---@param x atomo.Tensor
 ---@param weight atomo.Tensor
 ---@param bias atomo.Tensor

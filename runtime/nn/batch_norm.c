@@ -2,9 +2,9 @@
  *
  *   y = relu(gamma (x - mean) invstd + beta + residual)
  *
- * x is seen as blocks of rows that stay in cache (period.h). Each block's sums are float around the block's own mean, and
- * blocks are combined in double, in order [Chan et al. 1983]: safe for any mean, and the same bits for any number of
- * threads. Path: stage 3; memory-bound: 2 reads and 1 write of x forward; the backward is in batch_norm_backward.c.
+ * x is seen as blocks of rows that stay in cache (period.h). Each block's sums are float around the block's own mean,
+ * and blocks are combined in double, in order [Chan et al. 1983]: safe for any mean, and the same bits for any number
+ * of threads. Path: stage 3; memory-bound: 2 reads and 1 write of x forward; the backward is in batch_norm_backward.c.
  */
 #include "nn/period.h"
 #include <math.h>
@@ -102,8 +102,8 @@ ATOMO_CLONES static void apply(int64_t n, int64_t period, const float *restrict 
 }
 
 /* Blocks in falling order: those that the statistics read last are still in cache. */
-static int apply_all(const layout *l, const atomo_tensor *x, const atomo_tensor *r, const float *mean, const float *gamma,
-                     const float *beta, const float *invstd, int relu, float *y)
+static int apply_all(const layout *l, const atomo_tensor *x, const atomo_tensor *r, const float *mean,
+                     const float *gamma, const float *beta, const float *invstd, int relu, float *y)
 {
     float *v;
     ATOMO_TRY(new_floats((size_t)(3 * l->period), &v));
@@ -136,13 +136,14 @@ static int expect_channels(const atomo_tensor *t, const atomo_tensor *x, const c
 static int check(const atomo_tensor *x, const atomo_tensor *r, const atomo_tensor *gamma, const atomo_tensor *beta)
 {
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "batch_norm: input"));
-    ATOMO_REQUIRE(x->ndim >= 2, ATOMO_ESHAPE, "batch_norm: input is %s, expected [..., channels]", atomo__shape_text(x));
+    ATOMO_REQUIRE(x->ndim >= 2, ATOMO_ESHAPE, "batch_norm: input is %s, expected [..., channels]",
+                  atomo__shape_text(x));
     ATOMO_TRY(expect_channels(gamma, x, "weight"));
     ATOMO_TRY(expect_channels(beta, x, "bias"));
     if (!r) return ATOMO_OK;
     ATOMO_TRY(atomo__expect(r, ATOMO_F32, -1, "batch_norm: residual"));
-    ATOMO_REQUIRE(atomo__same_shape(x, r), ATOMO_ESHAPE, "batch_norm: residual is %s, input is %s", atomo__shape_text(r),
-                  atomo__shape_text(x));
+    ATOMO_REQUIRE(atomo__same_shape(x, r), ATOMO_ESHAPE, "batch_norm: residual is %s, input is %s",
+                  atomo__shape_text(r), atomo__shape_text(x));
     return ATOMO_OK;
 }
 
@@ -200,6 +201,6 @@ int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *residual, c
     ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "batch_norm"));
     for (int64_t i = 0; i < l.c; i++)
         atomo__f32(*invstd)[i] = (float)(1 / sqrt((double)atomo__f32(running_var)[i] + eps));
-    return apply_all(&l, x, residual, atomo__f32(running_mean), atomo__f32(gamma), atomo__f32(beta), atomo__f32(*invstd),
-                     relu, atomo__f32(*out));
+    return apply_all(&l, x, residual, atomo__f32(running_mean), atomo__f32(gamma), atomo__f32(beta),
+                     atomo__f32(*invstd), relu, atomo__f32(*out));
 }

@@ -4,9 +4,9 @@
  *   gx = gamma invstd (g - gbeta / n - (x - mean) invstd^2 sum g (x - mean) / n)      (training)
  *   gx = gamma invstd g                                                               (evaluation)
  *
- * Without a residual the mask y > 0 is computed again from x, by the forward's own arithmetic, so y is not read. With one,
- * the first pass writes g as gresidual and the second reads that: 5 reads and 2 writes of x's size with a residual, else
- * 4 reads and 1 write. Blocks and fixed-order combining as in batch_norm.c. Path: stage 3.
+ * Without a residual the mask y > 0 is computed again from x, by the forward's own arithmetic, so y is not read. With
+ * one, the first pass writes g as gresidual and the second reads that: 5 reads and 2 writes of x's size with a
+ * residual, else 4 reads and 1 write. Blocks and fixed-order combining as in batch_norm.c. Path: stage 3.
  */
 #include "nn/period.h"
 #include <omp.h>
@@ -14,7 +14,7 @@
 
 enum mask { MASK_NONE, MASK_X, MASK_Y }; /* where the ReLU's mask comes from */
 
-typedef struct channels { /* each a period long */
+typedef struct channels {               /* each a period long */
     float *mean, *scale, *beta, *a, *b; /* gx = scale g + a (x - mean) + b */
 } channels;
 

@@ -24,7 +24,8 @@ static int set_engine(const char *name, const char *from)
             return ATOMO_OK;
         }
     ATOMO_REQUIRE(strcmp(name, "onednn") != 0, ATOMO_EUNSUPPORTED,
-                  "%s: \"onednn\", but this build has no oneDNN (apt install libdnnl-dev and build again, or use gemm)", from);
+                  "%s: \"onednn\", but this build has no oneDNN (apt install libdnnl-dev and build again, or use gemm)",
+                  from);
     return atomo__fail(ATOMO_EARG, "%s: \"%s\", expected onednn or gemm", from, name);
 }
 
@@ -50,7 +51,8 @@ const char *atomo_conv_engine(void)
 }
 
 /* Checks x, w and the window, and works out y's shape. */
-static int plan_shape(const char *fn, const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g, conv_shape *s)
+static int plan_shape(const char *fn, const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g,
+                      conv_shape *s)
 {
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, 4, "conv2d: x"));
     ATOMO_TRY(atomo__expect(w, ATOMO_F32, 4, "conv2d: weight"));
@@ -75,7 +77,8 @@ static int plan_shape(const char *fn, const atomo_tensor *x, const atomo_tensor 
     s->ow = atomo__window_count(s->w, s->kw, s->stride[1], s->padding[1], s->dilation[1]);
     ATOMO_REQUIRE(s->oh > 0 && s->ow > 0, ATOMO_ESHAPE,
                   "%s: input %s with padding {%d,%d} is smaller than weight %s with dilation {%d,%d}", fn,
-                  atomo__shape_text(x), g->padding[0], g->padding[1], atomo__shape_text(w), g->dilation[0], g->dilation[1]);
+                  atomo__shape_text(x), g->padding[0], g->padding[1], atomo__shape_text(w), g->dilation[0],
+                  g->dilation[1]);
     return ATOMO_OK;
 }
 
@@ -101,8 +104,8 @@ int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
     return e->forward(&s, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out));
 }
 
-int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy, const atomo_window *g,
-                               atomo_tensor **gx)
+int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
+                               const atomo_window *g, atomo_tensor **gx)
 {
     conv_shape s;
     const conv_engine *e;

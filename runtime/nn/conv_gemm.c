@@ -13,9 +13,9 @@
 enum { PATCH_FLOATS = 1 << 18 }; /* patches gathered at a time: 1 MB */
 
 typedef struct patches {
-    int64_t cg, og, k;  /* channels in and out of a group; k = kh kw cg, the length of a patch */
-    int64_t images;     /* gathered at a time */
-    bool whole;         /* x is the patch matrix already */
+    int64_t cg, og, k; /* channels in and out of a group; k = kh kw cg, the length of a patch */
+    int64_t images;    /* gathered at a time */
+    bool whole;        /* x is the patch matrix already */
     float *space;
 } patches;
 
@@ -23,13 +23,13 @@ static int patches_new(const conv_shape *s, patches *p)
 {
     *p = (patches){.cg = s->c / s->groups, .og = s->oc / s->groups};
     p->k = s->kh * s->kw * p->cg;
-    p->whole = s->kh == 1 && s->kw == 1 && s->stride[0] == 1 && s->stride[1] == 1 && s->padding[0] == 0 &&
-               s->padding[1] == 0;
+    p->whole =
+        s->kh == 1 && s->kw == 1 && s->stride[0] == 1 && s->stride[1] == 1 && s->padding[0] == 0 && s->padding[1] == 0;
     int64_t per_image = s->oh * s->ow * p->k;
     p->images = p->whole ? s->n : ATOMO_MIN(s->n, ATOMO_MAX(1, PATCH_FLOATS / per_image));
     ATOMO_REQUIRE(p->images * s->oh * s->ow <= INT_MAX && p->k <= INT_MAX && s->oc <= INT_MAX && s->c <= INT_MAX,
-                  ATOMO_ELIMIT, "conv2d (gemm): %lld images of %lld positions are too many for BLAS", (long long)p->images,
-                  (long long)(s->oh * s->ow));
+                  ATOMO_ELIMIT, "conv2d (gemm): %lld images of %lld positions are too many for BLAS",
+                  (long long)p->images, (long long)(s->oh * s->ow));
     if (p->whole) return ATOMO_OK;
     size_t bytes;
     void *space;
@@ -37,16 +37,6 @@ static int patches_new(const conv_shape *s, patches *p)
     ATOMO_TRY(atomo__alloc(&space, bytes));
     p->space = space;
     return ATOMO_OK;
-}
-
-/* Columns ow0 <= ow < ow1 where the window's element kx lies inside the image. */
-static inline void inside(const conv_shape *s, int64_t kx, int64_t *ow0, int64_t *ow1)
-{
-    int64_t off = kx * s->dilation[1] - s->padding[1]; /* input column = ow stride + off */
-    int64_t a = off >= 0 ? 0 : (-off + s->stride[1] - 1) / s->stride[1];
-    int64_t b = s->w - 1 - off < 0 ? 0 : (s->w - 1 - off) / s->stride[1] + 1;
-    *ow0 = ATOMO_MIN(a, s->ow);
-    *ow1 = ATOMO_MAX(*ow0, ATOMO_MIN(b, s->ow));
 }
 
 /* One row of outputs of one image: x[.., g's channels] -> patch rows. */
@@ -57,7 +47,7 @@ static void gather_row(const conv_shape *s, const patches *p, const float *x, in
         for (int64_t kx = 0; kx < s->kw; kx++) {
             float *to = out + (ky * s->kw + kx) * p->cg;
             int64_t a = s->ow, b = s->ow, off = kx * s->dilation[1] - s->padding[1];
-            if (iy >= 0 && iy < s->h) inside(s, kx, &a, &b);
+            if (iy >= 0 && iy < s->h) atomo__window_inside(s->w, s->ow, s->stride[1], off, &a, &b);
             for (int64_t o = 0; o < a; o++) memset(to + o * p->k, 0, (size_t)p->cg * sizeof(float));
             for (int64_t o = a; o < b; o++)
                 memcpy(to + o * p->k, x + (iy * s->w + o * s->stride[1] + off) * s->c, (size_t)p->cg * sizeof(float));
@@ -85,7 +75,7 @@ static void scatter(const conv_shape *s, const patches *p, float *gx, int64_t im
                 if (iy < 0 || iy >= s->h) continue;
                 for (int64_t kx = 0; kx < s->kw; kx++) {
                     int64_t a, b, off = kx * s->dilation[1] - s->padding[1];
-                    inside(s, kx, &a, &b);
+                    atomo__window_inside(s->w, s->ow, s->stride[1], off, &a, &b);
                     const float *from = p->space + (i * s->oh + row) * s->ow * p->k + (ky * s->kw + kx) * p->cg;
                     for (int64_t o = a; o < b; o++) {
                         float *to = gx + ((i * s->h + iy) * s->w + o * s->stride[1] + off) * s->c;
@@ -107,8 +97,8 @@ static int forward(const conv_shape *s, const float *x, const float *w, const fl
             int64_t images = ATOMO_MIN(p.images, s->n - i);
             const float *xi = x + i * s->h * s->w * s->c + g * p.cg;
             if (!p.whole) gather(s, &p, xi, images);
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)(images * hw), (blasint)p.og, (blasint)p.k, 1.0f,
-                        p.whole ? xi : p.space, (blasint)(p.whole ? s->c : p.k), w + g * p.og * p.k, (blasint)p.k,
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)(images * hw), (blasint)p.og, (blasint)p.k,
+                        1.0f, p.whole ? xi : p.space, (blasint)(p.whole ? s->c : p.k), w + g * p.og * p.k, (blasint)p.k,
                         b ? 1.0f : 0.0f, y + i * hw * s->oc + g * p.og, (blasint)s->oc);
         }
     atomo__free(p.space);
@@ -125,8 +115,8 @@ static int backward_data(const conv_shape *s, const float *gy, const float *w, f
         for (int64_t g = 0; g < s->groups; g++) {
             int64_t images = ATOMO_MIN(p.images, s->n - i);
             float *gxi = gx + i * s->h * s->w * s->c + g * p.cg;
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)(images * hw), (blasint)p.k, (blasint)p.og, 1.0f,
-                        gy + i * hw * s->oc + g * p.og, (blasint)s->oc, w + g * p.og * p.k, (blasint)p.k, 0.0f,
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)(images * hw), (blasint)p.k, (blasint)p.og,
+                        1.0f, gy + i * hw * s->oc + g * p.og, (blasint)s->oc, w + g * p.og * p.k, (blasint)p.k, 0.0f,
                         p.whole ? gxi : p.space, (blasint)(p.whole ? s->c : p.k));
             if (!p.whole) scatter(s, &p, gxi, images);
         }
@@ -144,8 +134,8 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
             int64_t images = ATOMO_MIN(p.images, s->n - i);
             const float *xi = x + i * s->h * s->w * s->c + g * p.cg;
             if (!p.whole) gather(s, &p, xi, images);
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)p.og, (blasint)p.k, (blasint)(images * hw), 1.0f,
-                        gy + i * hw * s->oc + g * p.og, (blasint)s->oc, p.whole ? xi : p.space,
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)p.og, (blasint)p.k, (blasint)(images * hw),
+                        1.0f, gy + i * hw * s->oc + g * p.og, (blasint)s->oc, p.whole ? xi : p.space,
                         (blasint)(p.whole ? s->c : p.k), i ? 1.0f : 0.0f, gw + g * p.og * p.k, (blasint)p.k);
         }
     atomo__free(p.space);

@@ -97,7 +97,8 @@ static int make_reorder(plan *p, md_ref chosen, md_ref plain, const_dnnl_primiti
 
 static int make_memories(plan *p, const conv_mds *m, const_dnnl_primitive_desc_t pd, const_dnnl_primitive_attr_t attr)
 {
-    md_ref w = dnnl_primitive_desc_query_md(pd, p->pass == PASS_WEIGHTS ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
+    md_ref w = dnnl_primitive_desc_query_md(
+        pd, p->pass == PASS_WEIGHTS ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
     md_ref scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     DNNL_TRY(dnnl_memory_create(&p->x, MD_REF(m->x), cpu, DNNL_MEMORY_NONE), "memory");
     DNNL_TRY(dnnl_memory_create(&p->y, MD_REF(m->y), cpu, DNNL_MEMORY_NONE), "memory");
@@ -152,7 +153,8 @@ static int plan_get(const conv_shape *s, enum conv_pass pass, int has_bias, plan
     int threads = omp_get_max_threads();
     uint32_t bucket = atomo__crc32((uint32_t)pass, s, sizeof *s) % BUCKETS;
     for (plan *p = buckets[bucket]; p; p = p->next)
-        if (p->pass == pass && p->has_bias == has_bias && p->threads == threads && memcmp(&p->shape, s, sizeof *s) == 0) {
+        if (p->pass == pass && p->has_bias == has_bias && p->threads == threads &&
+            memcmp(&p->shape, s, sizeof *s) == 0) {
             *out = p;
             return ATOMO_OK;
         }

@@ -14,7 +14,8 @@ int atomo_dropout(const atomo_tensor *x, double p, const atomo_stream *stream, a
 {
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "dropout: input"));
     ATOMO_REQUIRE(p >= 0 && p < 1, ATOMO_EARG, "dropout: p is %g, expected 0 <= p < 1", p);
-    ATOMO_REQUIRE(x->numel < 0x1p34, ATOMO_ELIMIT, "dropout: input %s is longer than a random stream", atomo__shape_text(x));
+    ATOMO_REQUIRE(x->numel < 0x1p34, ATOMO_ELIMIT, "dropout: input %s is longer than a random stream",
+                  atomo__shape_text(x));
     ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "dropout"));
     const int64_t n = atomo__numel(x);
     const float *xd = atomo__f32(x);

@@ -21,7 +21,8 @@ ATOMO_CLONES static void spread_image(int64_t positions, int64_t c, const float 
 static int check(const char *fn, const atomo_tensor *x, double *out_shape)
 {
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, 4, "global_avg_pool: input"));
-    ATOMO_REQUIRE(x->shape[1] * x->shape[2] > 0, ATOMO_ESHAPE, "%s: input %s has no positions", fn, atomo__shape_text(x));
+    ATOMO_REQUIRE(x->shape[1] * x->shape[2] > 0, ATOMO_ESHAPE, "%s: input %s has no positions", fn,
+                  atomo__shape_text(x));
     out_shape[0] = x->shape[0];
     out_shape[1] = x->shape[3];
     return ATOMO_OK;

@@ -15,11 +15,12 @@ static int check(const char *fn, const atomo_tensor *x, const atomo_tensor *w, d
     ATOMO_REQUIRE(x->ndim >= 1, ATOMO_ESHAPE, "%s: input is a scalar, expected [..., %.0f]", fn, w->shape[1]);
     ATOMO_REQUIRE(w->numel > 0, ATOMO_ESHAPE, "%s: weight is %s, it has no elements", fn, atomo__shape_text(w));
     d->out = atomo__size(w, 0), d->in = atomo__size(w, 1);
-    ATOMO_REQUIRE(atomo__size(x, -1) == d->in, ATOMO_ESHAPE, "%s: weight is %s, input is %s: its last size is %d, weight wants %d",
-                  fn, atomo__shape_text(w), atomo__shape_text(x), (int)atomo__size(x, -1), (int)d->in);
+    ATOMO_REQUIRE(atomo__size(x, -1) == d->in, ATOMO_ESHAPE,
+                  "%s: weight is %s, input is %s: its last size is %d, weight wants %d", fn, atomo__shape_text(w),
+                  atomo__shape_text(x), (int)atomo__size(x, -1), (int)d->in);
     d->rows = atomo__numel(x) / d->in;
-    ATOMO_REQUIRE(d->rows <= INT_MAX && d->in <= INT_MAX && d->out <= INT_MAX, ATOMO_ELIMIT, "%s: %s x %s is too large", fn,
-                  atomo__shape_text(x), atomo__shape_text(w));
+    ATOMO_REQUIRE(d->rows <= INT_MAX && d->in <= INT_MAX && d->out <= INT_MAX, ATOMO_ELIMIT, "%s: %s x %s is too large",
+                  fn, atomo__shape_text(x), atomo__shape_text(w));
     return ATOMO_OK;
 }
 
@@ -43,8 +44,8 @@ int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
     float *y = atomo__f32(*out);
     if (b)
         for (int64_t r = 0; r < d.rows; r++) memcpy(y + r * d.out, b->data, (size_t)d.out * sizeof(float));
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)d.rows, (blasint)d.out, (blasint)d.in, 1.0f, atomo__f32(x),
-                (blasint)d.in, atomo__f32(w), (blasint)d.in, b ? 1.0f : 0.0f, y, (blasint)d.out);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)d.rows, (blasint)d.out, (blasint)d.in, 1.0f,
+                atomo__f32(x), (blasint)d.in, atomo__f32(w), (blasint)d.in, b ? 1.0f : 0.0f, y, (blasint)d.out);
     return ATOMO_OK;
 }
 
@@ -60,14 +61,14 @@ int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const at
     if (gx) {
         ATOMO_TRY(atomo__output(gx, ATOMO_F32, x->ndim, x->shape, "linear backward: gx"));
         if (d.rows > 0)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)d.rows, (blasint)d.in, (blasint)d.out, 1.0f, g,
-                        (blasint)d.out, atomo__f32(w), (blasint)d.in, 0.0f, atomo__f32(*gx), (blasint)d.in);
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)d.rows, (blasint)d.in, (blasint)d.out, 1.0f,
+                        g, (blasint)d.out, atomo__f32(w), (blasint)d.in, 0.0f, atomo__f32(*gx), (blasint)d.in);
     }
     if (gw) {
         ATOMO_TRY(atomo__output(gw, ATOMO_F32, 2, w->shape, "linear backward: gw"));
         if (d.rows > 0)
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)d.out, (blasint)d.in, (blasint)d.rows, 1.0f, g,
-                        (blasint)d.out, atomo__f32(x), (blasint)d.in, 0.0f, atomo__f32(*gw), (blasint)d.in);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)d.out, (blasint)d.in, (blasint)d.rows, 1.0f,
+                        g, (blasint)d.out, atomo__f32(x), (blasint)d.in, 0.0f, atomo__f32(*gw), (blasint)d.in);
         else
             memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
     }

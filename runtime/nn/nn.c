@@ -47,8 +47,8 @@ int atomo__check_window(const atomo_window *g, const char *fn)
     for (int i = 0; i < 2; i++) {
         ATOMO_REQUIRE(g->stride[i] >= 1 && g->stride[i] < most, ATOMO_EARG, "%s: stride %d (%s), expected >= 1", fn,
                       g->stride[i], side[i]);
-        ATOMO_REQUIRE(g->dilation[i] >= 1 && g->dilation[i] < most, ATOMO_EARG, "%s: dilation %d (%s), expected >= 1", fn,
-                      g->dilation[i], side[i]);
+        ATOMO_REQUIRE(g->dilation[i] >= 1 && g->dilation[i] < most, ATOMO_EARG, "%s: dilation %d (%s), expected >= 1",
+                      fn, g->dilation[i], side[i]);
         ATOMO_REQUIRE(g->padding[i] >= 0 && g->padding[i] < most, ATOMO_EARG, "%s: padding %d (%s), expected >= 0", fn,
                       g->padding[i], side[i]);
     }

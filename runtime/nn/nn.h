@@ -4,15 +4,26 @@
 
 #include "tensor/tensor.h"
 
-/* out[c] = sum over rows of a [rows, c]: the gradient of a bias. Blocks in float, between blocks in double, fixed order. */
+/* out[c] = sum over rows of a [rows, c]: the gradient of a bias. Blocks in float, between blocks in double, fixed
+ * order. */
 int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out);
 /* gy must have y's shape: "fn: gy is [..], y is [..]". */
 int atomo__expect_gradient(const atomo_tensor *gy, int ndim, const double *shape, const char *fn);
 /* Positions of a sliding window along one dimension; < 1 where it does not fit. */
-static inline int64_t atomo__window_count(int64_t size, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation)
+static inline int64_t atomo__window_count(int64_t size, int64_t kernel, int64_t stride, int64_t padding,
+                                          int64_t dilation)
 {
     int64_t room = size + 2 * padding - dilation * (kernel - 1) - 1;
     return room < 0 ? 0 : room / stride + 1;
+}
+/* Outputs *first <= o < *end whose input o * stride + offset lies in [0, size). */
+static inline void atomo__window_inside(int64_t size, int64_t outputs, int64_t stride, int64_t offset, int64_t *first,
+                                        int64_t *end)
+{
+    int64_t a = offset >= 0 ? 0 : (-offset + stride - 1) / stride;
+    int64_t b = size - 1 - offset < 0 ? 0 : (size - 1 - offset) / stride + 1;
+    *first = ATOMO_MIN(a, outputs);
+    *end = ATOMO_MAX(*first, ATOMO_MIN(b, outputs));
 }
 /* stride, dilation >= 1, padding >= 0, all below 2^24. */
 int atomo__check_window(const atomo_window *g, const char *fn);

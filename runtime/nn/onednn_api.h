@@ -1,4 +1,5 @@
-/* onednn_api.h - the few calls of oneDNN's C API that changed from 2.x to 3.x, under one name. Used by conv_onednn.c only.
+/* onednn_api.h - the few calls of oneDNN's C API that changed from 2.x to 3.x, under one name. Used by conv_onednn.c
+ * only.
  *
  * 2.x has memory descriptors by value and operation descriptors beside primitive descriptors; 3.x has opaque memory
  * descriptors and one call a primitive descriptor.
@@ -41,15 +42,16 @@ static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pa
 {
     dnnl_memory_desc_t b = m->has_bias ? m->b : NULL;
     if (pass == PASS_FORWARD)
-        return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_training, dnnl_convolution_direct,
-                                                              m->x, m->w, b, m->y, d->stride, d->dilate, d->pad_lo,
-                                                              d->pad_hi, attr);
+        return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_training,
+                                                              dnnl_convolution_direct, m->x, m->w, b, m->y, d->stride,
+                                                              d->dilate, d->pad_lo, d->pad_hi, attr);
     if (pass == PASS_DATA)
-        return dnnl_convolution_backward_data_primitive_desc_create(pd, engine, dnnl_convolution_direct, m->x, m->w, m->y,
-                                                                    d->stride, d->dilate, d->pad_lo, d->pad_hi, hint,
-                                                                    attr);
-    return dnnl_convolution_backward_weights_primitive_desc_create(pd, engine, dnnl_convolution_direct, m->x, m->w, b, m->y,
-                                                                   d->stride, d->dilate, d->pad_lo, d->pad_hi, hint, attr);
+        return dnnl_convolution_backward_data_primitive_desc_create(pd, engine, dnnl_convolution_direct, m->x, m->w,
+                                                                    m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi,
+                                                                    hint, attr);
+    return dnnl_convolution_backward_weights_primitive_desc_create(pd, engine, dnnl_convolution_direct, m->x, m->w, b,
+                                                                   m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi,
+                                                                   hint, attr);
 }
 
 #else
@@ -75,11 +77,11 @@ static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pa
     const dnnl_memory_desc_t *b = m->has_bias ? &m->b : NULL;
     dnnl_status_t rc;
     if (pass == PASS_FORWARD)
-        rc = dnnl_dilated_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_direct, &m->x, &m->w, b,
-                                                        &m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi);
+        rc = dnnl_dilated_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_direct, &m->x,
+                                                        &m->w, b, &m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi);
     else if (pass == PASS_DATA)
-        rc = dnnl_dilated_convolution_backward_data_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w, &m->y, d->stride,
-                                                              d->dilate, d->pad_lo, d->pad_hi);
+        rc = dnnl_dilated_convolution_backward_data_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w, &m->y,
+                                                              d->stride, d->dilate, d->pad_lo, d->pad_hi);
     else
         rc = dnnl_dilated_convolution_backward_weights_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w, b, &m->y,
                                                                  d->stride, d->dilate, d->pad_lo, d->pad_hi);

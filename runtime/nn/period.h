@@ -1,7 +1,7 @@
 /* period.h - rows [rows, C] as one long array whose channels repeat; for kernels that work per channel. Private.
  *
- * Short channel vectors are repeated to a period of at least 256 floats, so that inner loops are long whatever C is. Rows
- * go in blocks that stay in cache: the unit of work of a thread, and of fixed-order combining.
+ * Short channel vectors are repeated to a period of at least 256 floats, so that inner loops are long whatever C is.
+ * Rows go in blocks that stay in cache: the unit of work of a thread, and of fixed-order combining.
  */
 #ifndef ATOMO_PERIOD_H
 #define ATOMO_PERIOD_H
@@ -38,7 +38,8 @@ static inline void repeat(const layout *l, float *v) /* v[0..c) -> v[0..period) 
 
 static inline void fold(const layout *l, float *v) /* sums the repeats into v[0..c) */
 {
-    for (int64_t i = l->c; i < l->period; i++) v[i % l->c] += v[i];
+    for (int64_t o = l->c; o < l->period; o += l->c)
+        for (int64_t i = 0; i < l->c; i++) v[i] += v[o + i];
 }
 
 static inline int new_floats(size_t n, float **out)

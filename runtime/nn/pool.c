@@ -6,6 +6,7 @@
  */
 #include "nn/nn.h"
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,103 +39,102 @@ static int check_gradient(const char *fn, const pool_shape *s, const atomo_tenso
     return atomo__expect_gradient(gy, 4, shape, fn);
 }
 
-/* Offset of window element (ky, kx) of output (oy, ox) in an image, or -1 where it is padding. */
-static inline int64_t source(const pool_shape *s, int64_t oy, int64_t ox, int ky, int kx)
+/* A window element (ky, kx) of all outputs of one row: outputs first .. end-1 have it inside the image, at x. */
+typedef struct tap {
+    int64_t first, end, x, step; /* x: offset of output `first` in the image; step: from one output to the next */
+} tap;
+
+static bool tap_of(const pool_shape *s, int64_t oy, int ky, int kx, tap *t)
 {
     int64_t y = oy * s->g->stride[0] + (int64_t)ky * s->g->dilation[0] - s->g->padding[0];
-    int64_t x = ox * s->g->stride[1] + (int64_t)kx * s->g->dilation[1] - s->g->padding[1];
-    return y < 0 || y >= s->h || x < 0 || x >= s->w ? -1 : (y * s->w + x) * s->c;
+    int64_t off = (int64_t)kx * s->g->dilation[1] - s->g->padding[1];
+    if (y < 0 || y >= s->h) return false;
+    atomo__window_inside(s->w, s->ow, s->g->stride[1], off, &t->first, &t->end);
+    t->x = (y * s->w + t->first * s->g->stride[1] + off) * s->c;
+    t->step = s->g->stride[1] * s->c;
+    return t->first < t->end;
 }
 
-ATOMO_CLONES static void take_max(int64_t c, const float *restrict x, float *restrict y)
+/* The row kernels: n outputs of c channels; x goes on by step an output, the others by c. */
+ATOMO_CLONES static void row_max(int64_t n, int64_t c, int64_t step, const float *restrict x, float *restrict y)
 {
-    for (int64_t i = 0; i < c; i++) y[i] = (x[i] > y[i]) | (x[i] != x[i]) ? x[i] : y[i]; /* NaN wins and stays */
+    for (int64_t o = 0; o < n; o++, x += step, y += c)
+        for (int64_t i = 0; i < c; i++) y[i] = (x[i] > y[i]) | (x[i] != x[i]) ? x[i] : y[i]; /* NaN wins and stays */
 }
 
-ATOMO_CLONES static void add(int64_t c, const float *restrict x, float *restrict y)
+ATOMO_CLONES static void row_argmax(int64_t n, int64_t c, int64_t step, int position, const float *restrict x,
+                                    float *restrict best, int32_t *restrict at)
 {
-    for (int64_t i = 0; i < c; i++) y[i] += x[i];
-}
-
-ATOMO_CLONES static void scale(int64_t c, float f, float *y)
-{
-    for (int64_t i = 0; i < c; i++) y[i] *= f;
-}
-
-ATOMO_CLONES static void take_argmax(int64_t c, int position, const float *restrict x, float *restrict best,
-                                     int32_t *restrict at)
-{
-    for (int64_t i = 0; i < c; i++) {
-        const int wins = (x[i] > best[i]) | (x[i] != x[i]) | (at[i] < 0);
-        best[i] = wins ? x[i] : best[i];
-        at[i] = wins ? position : at[i];
-    }
-}
-
-ATOMO_CLONES static void add_where(int64_t c, int position, const int32_t *restrict at, const float *restrict gy,
-                                   float *restrict gx)
-{
-    for (int64_t i = 0; i < c; i++) gx[i] += at[i] == position ? gy[i] : 0;
-}
-
-static void max_window(const pool_shape *s, const float *x, int64_t oy, int64_t ox, float *y)
-{
-    bool first = true;
-    for (int ky = 0; ky < s->g->kernel[0]; ky++)
-        for (int kx = 0; kx < s->g->kernel[1]; kx++) {
-            int64_t at = source(s, oy, ox, ky, kx);
-            if (at < 0) continue;
-            if (first) memcpy(y, x + at, (size_t)s->c * sizeof(float));
-            else take_max(s->c, x + at, y);
-            first = false;
+    for (int64_t o = 0; o < n; o++, x += step, best += c, at += c)
+        for (int64_t i = 0; i < c; i++) {
+            const int wins = (x[i] > best[i]) | ((x[i] != x[i]) & (best[i] == best[i])) | (at[i] < 0);
+            best[i] = wins ? x[i] : best[i];
+            at[i] = wins ? position : at[i];
         }
-    if (first)
-        for (int64_t i = 0; i < s->c; i++) y[i] = -INFINITY; /* a dilated window wholly in the padding */
 }
 
-static void max_window_backward(const pool_shape *s, const float *x, const float *gy, int64_t oy, int64_t ox, float *gx)
+ATOMO_CLONES static void row_add_where(int64_t n, int64_t c, int64_t step, int position, const int32_t *restrict at,
+                                       const float *restrict gy, float *restrict gx)
 {
-    enum { CHUNK = 256 };
-    float best[CHUNK];
-    int32_t at[CHUNK];
-    for (int64_t c0 = 0; c0 < s->c; c0 += CHUNK) {
-        const int64_t m = ATOMO_MIN(CHUNK, s->c - c0);
-        memset(at, -1, sizeof at);
-        memset(best, 0, sizeof best);
-        for (int pass = 0; pass < 2; pass++)
-            for (int ky = 0, k = 0; ky < s->g->kernel[0]; ky++)
-                for (int kx = 0; kx < s->g->kernel[1]; kx++, k++) {
-                    int64_t from = source(s, oy, ox, ky, kx);
-                    if (from < 0) continue;
-                    if (pass == 0) take_argmax(m, k, x + from + c0, best, at);
-                    else add_where(m, k, at, gy + c0, gx + from + c0);
-                }
-    }
+    for (int64_t o = 0; o < n; o++, gx += step, gy += c, at += c)
+        for (int64_t i = 0; i < c; i++) gx[i] += at[i] == position ? gy[i] : 0;
 }
 
-static void avg_window(const pool_shape *s, float f, const float *x, int64_t oy, int64_t ox, float *y)
+ATOMO_CLONES static void row_add(int64_t n, int64_t c, int64_t step, float f, const float *restrict x,
+                                 float *restrict y)
 {
-    memset(y, 0, (size_t)s->c * sizeof(float));
+    for (int64_t o = 0; o < n; o++, x += step, y += c)
+        for (int64_t i = 0; i < c; i++) y[i] += f * x[i];
+}
+
+ATOMO_CLONES static void row_spread(int64_t n, int64_t c, int64_t step, float f, const float *restrict gy,
+                                    float *restrict gx)
+{
+    for (int64_t o = 0; o < n; o++, gx += step, gy += c)
+        for (int64_t i = 0; i < c; i++) gx[i] += f * gy[i];
+}
+
+/* One row of outputs from one image. */
+static void forward_row(const pool_shape *s, bool max, const float *x, int64_t oy, float *y)
+{
+    const float f = 1 / (float)((double)s->g->kernel[0] * s->g->kernel[1]);
+    tap t;
+    for (int64_t i = 0; i < s->ow * s->c; i++) y[i] = max ? -INFINITY : 0;
     for (int ky = 0; ky < s->g->kernel[0]; ky++)
-        for (int kx = 0; kx < s->g->kernel[1]; kx++) {
-            int64_t at = source(s, oy, ox, ky, kx);
-            if (at >= 0) add(s->c, x + at, y);
-        }
-    scale(s->c, f, y);
+        for (int kx = 0; kx < s->g->kernel[1]; kx++)
+            if (tap_of(s, oy, ky, kx, &t)) {
+                if (max)
+                    row_max(t.end - t.first, s->c, t.step, x + t.x, y + t.first * s->c);
+                else
+                    row_add(t.end - t.first, s->c, t.step, f, x + t.x, y + t.first * s->c);
+            }
 }
 
-ATOMO_CLONES static void add_scaled(int64_t c, float f, const float *restrict x, float *restrict y)
+/* best and at: scratch [ow c]; the first pass finds where each maximum is, the second adds gy there. */
+static void max_backward_row(const pool_shape *s, const float *x, const float *gy, int64_t oy, float *best, int32_t *at,
+                             float *gx)
 {
-    for (int64_t i = 0; i < c; i++) y[i] += f * x[i];
+    tap t;
+    memset(at, -1, (size_t)(s->ow * s->c) * sizeof *at);
+    for (int pass = 0; pass < 2; pass++)
+        for (int ky = 0, k = 0; ky < s->g->kernel[0]; ky++)
+            for (int kx = 0; kx < s->g->kernel[1]; kx++, k++) {
+                if (!tap_of(s, oy, ky, kx, &t)) continue;
+                const int64_t o = t.first * s->c, n = t.end - t.first;
+                if (pass == 0)
+                    row_argmax(n, s->c, t.step, k, x + t.x, best + o, at + o);
+                else
+                    row_add_where(n, s->c, t.step, k, at + o, gy + o, gx + t.x);
+            }
 }
 
-static void avg_window_backward(const pool_shape *s, float f, const float *gy, int64_t oy, int64_t ox, float *gx)
+static void avg_backward_row(const pool_shape *s, const float *gy, int64_t oy, float *gx)
 {
+    const float f = 1 / (float)((double)s->g->kernel[0] * s->g->kernel[1]);
+    tap t;
     for (int ky = 0; ky < s->g->kernel[0]; ky++)
-        for (int kx = 0; kx < s->g->kernel[1]; kx++) {
-            int64_t at = source(s, oy, ox, ky, kx);
-            if (at >= 0) add_scaled(s->c, f, gy, gx + at);
-        }
+        for (int kx = 0; kx < s->g->kernel[1]; kx++)
+            if (tap_of(s, oy, ky, kx, &t)) row_spread(t.end - t.first, s->c, t.step, f, gy + t.first * s->c, gx + t.x);
 }
 
 static int forward(const char *fn, bool max, const atomo_tensor *x, const atomo_window *g, atomo_tensor **out)
@@ -143,17 +143,12 @@ static int forward(const char *fn, bool max, const atomo_tensor *x, const atomo_
     ATOMO_TRY(check(fn, x, g, &s));
     double shape[4] = {(double)s.n, (double)s.oh, (double)s.ow, (double)s.c};
     ATOMO_TRY(atomo__output(out, ATOMO_F32, 4, shape, fn));
-    const float f = 1 / (float)((double)g->kernel[0] * g->kernel[1]), *xd = atomo__f32(x);
+    const float *xd = atomo__f32(x);
     float *yd = atomo__f32(*out);
 #pragma omp parallel for collapse(2) if (x->numel > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < s.n; i++)
         for (int64_t oy = 0; oy < s.oh; oy++)
-            for (int64_t ox = 0; ox < s.ow; ox++) {
-                const float *xi = xd + i * s.h * s.w * s.c;
-                float *y = yd + ((i * s.oh + oy) * s.ow + ox) * s.c;
-                if (max) max_window(&s, xi, oy, ox, y);
-                else avg_window(&s, f, xi, oy, ox, y);
-            }
+            forward_row(&s, max, xd + i * s.h * s.w * s.c, oy, yd + (i * s.oh + oy) * s.ow * s.c);
     return ATOMO_OK;
 }
 
@@ -161,22 +156,28 @@ static int backward(const char *fn, bool max, const atomo_tensor *x, const atomo
                     atomo_tensor **gx)
 {
     pool_shape s;
+    void *space = NULL;
     ATOMO_TRY(check(fn, x, g, &s));
     ATOMO_TRY(check_gradient(fn, &s, gy));
     ATOMO_TRY(atomo__output(gx, ATOMO_F32, 4, x->shape, fn));
-    const float f = 1 / (float)((double)g->kernel[0] * g->kernel[1]), *xd = atomo__f32(x), *gd = atomo__f32(gy);
-    float *out = atomo__f32(*gx);
-    const int64_t image = s.h * s.w * s.c;
+    const int64_t image = s.h * s.w * s.c, row = s.ow * s.c;
+    if (max) ATOMO_TRY(atomo__alloc(&space, (size_t)(omp_get_max_threads() * row) * (sizeof(float) + sizeof(int32_t))));
+    const float *xd = atomo__f32(x), *gd = atomo__f32(gy);
+    float *out = atomo__f32(*gx), *best = space;
+    int32_t *at = max ? (int32_t *)(best + omp_get_max_threads() * row) : NULL;
 #pragma omp parallel for if (x->numel > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < s.n; i++) {
+        const int64_t mine = omp_get_thread_num() * row;
         memset(out + i * image, 0, (size_t)image * sizeof(float));
-        for (int64_t oy = 0; oy < s.oh; oy++)
-            for (int64_t ox = 0; ox < s.ow; ox++) {
-                const float *gyo = gd + ((i * s.oh + oy) * s.ow + ox) * s.c;
-                if (max) max_window_backward(&s, xd + i * image, gyo, oy, ox, out + i * image);
-                else avg_window_backward(&s, f, gyo, oy, ox, out + i * image);
-            }
+        for (int64_t oy = 0; oy < s.oh; oy++) {
+            const float *gyo = gd + (i * s.oh + oy) * row;
+            if (max)
+                max_backward_row(&s, xd + i * image, gyo, oy, best + mine, at + mine, out + i * image);
+            else
+                avg_backward_row(&s, gyo, oy, out + i * image);
+        }
     }
+    atomo__free(space);
     return ATOMO_OK;
 }
 

@@ -10,7 +10,8 @@ typedef struct rows { /* x seen as [outer, n, inner]; the softmax runs over n, w
 static int check(const char *fn, const atomo_tensor *x, int dim, rows *r)
 {
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, fn));
-    ATOMO_REQUIRE(dim >= 0 && dim < x->ndim, ATOMO_ESHAPE, "%s: dimension %d of input %s", fn, dim + 1, atomo__shape_text(x));
+    ATOMO_REQUIRE(dim >= 0 && dim < x->ndim, ATOMO_ESHAPE, "%s: dimension %d of input %s", fn, dim + 1,
+                  atomo__shape_text(x));
     *r = (rows){1, atomo__size(x, dim), 1};
     for (int i = 0; i < dim; i++) r->outer *= atomo__size(x, i);
     for (int i = dim + 1; i < x->ndim; i++) r->inner *= atomo__size(x, i);
@@ -92,11 +93,13 @@ static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_
     return ATOMO_OK;
 }
 
-int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, atomo_tensor **loss, atomo_tensor **grad)
+int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, atomo_tensor **loss,
+                        atomo_tensor **grad)
 {
     ATOMO_TRY(check_labels("cross_entropy", logits, labels));
     const int64_t n = atomo__size(logits, 0), c = atomo__size(logits, 1);
-    ATOMO_REQUIRE(n > 0, ATOMO_ESHAPE, "cross_entropy: logits is %s, an empty batch has no loss", atomo__shape_text(logits));
+    ATOMO_REQUIRE(n > 0, ATOMO_ESHAPE, "cross_entropy: logits is %s, an empty batch has no loss",
+                  atomo__shape_text(logits));
     atomo_tensor *own = NULL, **to = grad ? grad : &own;
     ATOMO_TRY(atomo__output(loss, ATOMO_F32, 0, NULL, "cross_entropy"));
     ATOMO_TRY(atomo__output(to, ATOMO_F32, 2, logits->shape, "cross_entropy: grad"));

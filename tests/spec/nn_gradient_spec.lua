@@ -1,4 +1,4 @@
--- Every operator of atomo.F against finite differences on odd shapes, and the two convolution engines against each other.
+-- Every operator of atomo.F against finite differences on odd shapes; the two convolution engines against each other.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local F = atomo.F

@@ -22,8 +22,8 @@ local named = {in_channels = true, out_channels = true, kernel_size = true}
 local extra = {bias = true}
 
 --- nn.Conv2d(in, out, kernel, {stride=1, padding=0, dilation=1, groups=1, bias=true}), or one table with in_channels,
--- out_channels, kernel_size and the same options. Weights start as torchvision's ResNet recipe has them: Kaiming normal,
--- fan_out; the bias as zero.
+-- out_channels, kernel_size and the same options. Weights start as in torchvision's ResNet: Kaiming normal, fan_out;
+-- the bias as zero.
 function Conv2d:init(in_channels, out_channels, kernel, opts)
   if type(in_channels) == "table" then
     local all = in_channels

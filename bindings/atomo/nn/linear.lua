@@ -40,8 +40,9 @@ local Flatten = Module:extend "Flatten"
 function Flatten:forward(x)
   T.expect(x, "Flatten: input")
   if x:dim() < 2 then raise(("Flatten: input is %s, expected 2 dimensions or more"):format(T.shape_text(x))) end
-  local n = x:size(1)
-  return x:reshape(n, n > 0 and x:numel() / n or 0)
+  local rest = 1
+  for i = 2, x:dim() do rest = rest * x:size(i) end
+  return x:reshape(x:size(1), rest)
 end
 
 return {Linear = Linear, Flatten = Flatten}

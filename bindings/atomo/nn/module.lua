@@ -3,7 +3,7 @@
 --   function Net:init(opts) self.fc = nn.Linear(opts.inputs, 10) end
 --   function Net:forward(x) return self.fc(x) end
 --   local net = Net{inputs = 4};  net(x);  net:parameters()
--- Whatever is assigned to a field is registered, in the order of first assignment: modules, parameters (atomo.param) and
+-- Whatever is assigned to a field is registered, in the order of first assignment: modules, parameters (atomo.param),
 -- lists of modules. Names in state_dict are PyTorch's: "conv1.weight", list and Sequential entries count from 0.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"

@@ -1,0 +1,79 @@
+--- Times whole training steps (forward, backward, SGD with momentum and weight decay) of the built-in networks on
+-- random images. One line a network; the time of a step is the median.
+local atomo = require "atomo"
+local cli = atomo.cli
+local C = require("atomo.ffi").C
+local nn, F = atomo.nn, atomo.F
+
+-- name -> file in models/, usual batch; in the order of --model all
+local networks = {
+  {"lenet", "models.lenet", 128}, {"resnet20", "models.resnet", 128}, {"resnet18", "models.resnet", 64},
+  {"vgg11", "models.vgg", 128}, {"mlp", "models.mlp", 128},
+}
+local choices = {"all"}
+for _, n in ipairs(networks) do choices[#choices + 1] = n[1] end
+
+local opts = cli.parse {
+  name = "bench_nn.lua",
+  about = "Times training steps (forward, backward, SGD) of the built-in networks on random images.",
+  examples = {
+    "build/atomo-lua scripts/bench_nn.lua",
+    "build/atomo-lua scripts/bench_nn.lua --model resnet20 --batch 128 --threads 2 --steps 20",
+    "build/atomo-lua scripts/bench_nn.lua --model lenet --conv gemm",
+  },
+  options = {
+    {"model", "choice", "resnet20", "network, or all of them", choices = choices},
+    {"batch", "int", 0, "images of one step; 0: the network's usual number (64 or 128)", min = 0, unit = "images"},
+    {"threads", "int", 1, "threads of every kernel", min = 1, unit = "threads"},
+    {"steps", "int", 10, "timed steps, after two that are not", min = 1, unit = "steps"},
+    {"conv", "choice", "auto", "convolution engine; auto: ATOMO_CONV, or the build's best",
+      choices = {"auto", "onednn", "gemm"}},
+  },
+}
+
+local function median(list)
+  table.sort(list)
+  return list[math.floor(#list / 2) + 1]
+end
+
+--- Milliseconds of forward, backward and update of one step.
+local function step(net, optimizer, x, labels)
+  return atomo.scope(function()
+    local t0 = C.atomo_time()
+    optimizer:zero_grad()
+    local loss = F.cross_entropy(net(x), labels)
+    local t1 = C.atomo_time()
+    loss:backward()
+    local t2 = C.atomo_time()
+    optimizer:step()
+    return 1e3 * (t1 - t0), 1e3 * (t2 - t1), 1e3 * (C.atomo_time() - t2)
+  end)
+end
+
+local function bench(name, file, usual_batch)
+  local batch = opts.batch > 0 and opts.batch or usual_batch
+  atomo.manual_seed(0)
+  local net = require(file)[name] {classes = 10}
+  local optimizer = atomo.optim.sgd {params = net:parameters(), lr = 0.1, momentum = 0.9, weight_decay = 5e-4}
+  local x, labels = atomo.rand(batch, 32, 32, 3), atomo.zeros(batch, "i32")
+  for i = 1, batch do labels:set(i, (i * 7) % 10) end
+  local total, forward, backward, update = {}, {}, {}, {}
+  for i = -1, opts.steps do
+    local f, b, u = step(net, optimizer, x, labels)
+    if i > 0 then
+      total[i], forward[i], backward[i], update[i] = f + b + u, f, b, u
+    end
+  end
+  local ms = median(total)
+  local line = "%-9s batch %d  threads %d  conv %s  step %.1f ms (best %.1f)  forward %.1f  backward %.1f  " ..
+    "update %.1f  %.1f img/s"
+  print(line:format(name, batch, opts.threads, nn.conv_engine(), ms, total[1], median(forward), median(backward),
+    median(update), 1e3 * batch / ms))
+end
+
+atomo.set_num_threads(opts.threads)
+if opts.conv ~= "auto" then nn.set_conv_engine(opts.conv) end
+print(cli.echo(opts))
+for _, n in ipairs(networks) do
+  if opts.model == "all" or opts.model == n[1] then bench(unpack(n)) end
+end
