@@ -218,7 +218,8 @@ end
 function M.mnist(dir, options)
   local d = {name = "MNIST", dir = dir, classes = 10, shape = {28, 28, 1}, mean = {0.1307}, std = {0.3081},
     names = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}}
-  for split, stem in pairs {train = "train", test = "t10k"} do
+  for _, split in ipairs {"train", "test"} do
+    local stem = split == "test" and "t10k" or split
     if wants("mnist", options, split) then
       d[split] = mnist_set(dir, stem)
       d.shape = {d[split].images:size(2), d[split].images:size(3), 1}
