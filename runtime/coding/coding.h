@@ -178,9 +178,11 @@ struct atomo_codec {
     int parts, part_room;
     void *scratch;
     size_t scratch_size;
-    atomo__segment *segment; /* [part_room], for the solver */
-    atomo__part **order;     /* [part_room], the tensors of the step being encoded */
-    struct {                 /* the streaming form */
+    atomo__segment *segment;           /* [part_room], for the solver */
+    atomo__part **order;               /* [part_room], the tensors of the step being encoded */
+    double entries;                    /* of all planned tensors */
+    double other_entries, other_bytes; /* of the step, beside them (reserve) */
+    struct {                           /* the streaming form */
         bool open;
         uint32_t step, rank;
         double T, target, sent; /* bits */
