@@ -80,7 +80,7 @@ typedef struct atomo_stream {
 enum {
     ATOMO_RNG_USER = 0, ATOMO_RNG_INIT = 1, ATOMO_RNG_SHUFFLE = 2, ATOMO_RNG_AUGMENT = 3, ATOMO_RNG_DROPOUT = 4,
     ATOMO_RNG_SAMPLE = 5, ATOMO_RNG_QUANT_U = 6, ATOMO_RNG_QUANT_V = 7, ATOMO_RNG_SYNTHETIC = 8, ATOMO_RNG_QUANT = 9,
-    ATOMO_RNG_MATH = 10
+    ATOMO_RNG_MATH = 10, ATOMO_RNG_SAMPLE_TAIL = 11
 };
 /* out[4] = the block `index` of the stream. */
 ATOMO_API void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_t *out);
@@ -372,5 +372,68 @@ ATOMO_API int atomo_npy_read(const char *path, atomo_tensor **out);
 ATOMO_API int atomo_npy_write(const atomo_tensor *t, const char *path);
 /* Columns of the terminal on file descriptor fd, 0 where it is none (asks TIOCGWINSZ: under mpirun isatty lies). */
 ATOMO_API int atomo_terminal_width(int fd);
+
+/* ---- codec: atoms, budgets, compressed messages -------------------------------------------------------------- */
+
+/* Algorithm 1 [Wang et al., ATOMO, NeurIPS 2018]: p_i = min(1, |lambda_i|/tau) with sum p = s, which minimises
+ * sum lambda_i^2/p_i. With costs (> 0): p_i = min(1, |lambda_i| / (T sqrt(cost_i))) with sum cost*p = s. Zeros get p = 0; a
+ * budget that holds everything gives p = 1. O(n), double accumulators. [local] EARG s <= 0 or NaN, bad cost; ENONFINITE. */
+ATOMO_API int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor *cost, atomo_tensor **p);
+/* The same on plain doubles: lambda [n], cost [n] or NULL, p [n]. */
+ATOMO_API int atomo_probabilities_f64(const double *lambda, const double *cost, double n, double s, double *p);
+
+/* What compressors there are, and their options. Texts are static. */
+enum { ATOMO_OPTION_FLOAT = 0, ATOMO_OPTION_INT = 1, ATOMO_OPTION_BOOL = 2, ATOMO_OPTION_ENUM = 3 };
+typedef struct atomo_codec_info {
+    const char *name, *summary, *source;
+    int unbiased, options;
+} atomo_codec_info;
+typedef struct atomo_option_info {
+    const char *key, *choices, *help; /* choices: "a|b" of an enum (the value is the index), or the ints allowed; else NULL */
+    int type;
+    double standard, min, max; /* standard NaN: not set */
+} atomo_option_info;
+ATOMO_API int atomo_codec_count(void);
+ATOMO_API int atomo_codec_about(int i, atomo_codec_info *out);              /* i from 0; EARG past the end */
+ATOMO_API int atomo_codec_option(int i, int option, atomo_option_info *out); /* both from 0 */
+
+/* A codec: a compressor with options (values [count] in the order of its table, NaN: the standard one) and a seed (an
+ * integer in [0, 2^53]). Tensors are numbered from 1 and planned once; nothing is allocated after that. */
+typedef struct atomo_codec atomo_codec;
+ATOMO_API int atomo_codec_new(const char *name, int count, const double *values, double seed, atomo_codec **out);
+ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is fine */
+/* Plans tensor number `tensor`; again with another shape replaces it. custom_rows: the rows of a fold of one's own, 0:
+ * the option's. name (may be NULL) is for error messages. */
+ATOMO_API int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name);
+ATOMO_API int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape); /* 0 or 1 */
+ATOMO_API double atomo_codec_wire_max(const atomo_codec *c, int tensor); /* bytes; tensor 0: all planned ones together */
+/* New values for the budget (one of them > 0, the others 0), from the next encode on. */
+ATOMO_API int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double bytes);
+/* The step has more tensors than these: `entries` more f32, on which `bytes` are spent otherwise. ratio= and bytes= then hold
+ * for the whole step; at least a quarter of what the planned tensors alone would get is left to them. */
+ATOMO_API int atomo_codec_reserve(atomo_codec *c, double entries, double bytes);
+/* Encodes grads[i] (contiguous f32) as tensor number tensors[i], all under one budget and one mu, computed exactly; the
+ * messages go back to back into out [capacity bytes], their lengths into nbytes[count]. The draws are keyed by (seed, step,
+ * rank, tensor). Unbiased: E of what decodes is the gradient. ENONFINITE names tensor, count and first position. */
+ATOMO_API int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads,
+                                 double step, double rank, uint8_t *out, double capacity, double *nbytes);
+/* The streaming form: begin a step, push its gradients one by one in any order, end it. Each is encoded with the mu that
+ * the last step called for, steered to keep the bytes on budget; the first step of all takes each tensor's own. */
+ATOMO_API int atomo_codec_begin(atomo_codec *c, double step, double rank);
+ATOMO_API int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8_t *out, double capacity,
+                               double *nbytes);
+ATOMO_API int atomo_codec_end(atomo_codec *c);
+/* acc += scale * (what the message at bytes [size] holds). tensor 0: the message says which. step < 0: any. rank < 0: any.
+ * *used is the message's length. EFORMAT for anything but a message written for this plan; acc is then unchanged
+ * or, where only the checksum had been forged, partly added to. */
+ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
+                                     double scale, atomo_tensor *acc, double *used);
+/* The tensor number that a message says it is for, or a negative status. */
+ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
+/* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included), ||g||^2. */
+typedef struct atomo_codec_stats {
+    double nbytes, atoms_expected, atoms_sent, variance, square, T;
+} atomo_codec_stats;
+ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor, atomo_codec_stats *out); /* tensor 0: all of them */
 
 #endif

@@ -40,6 +40,9 @@ uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n); /* CRC-32 (zlib
 
 void atomo__restart_fill(void); /* tensor/fill.c: the same seed gives the same tensors again */
 
+/* 4*nb random words: blocks first .. first+nb-1 of the stream (random.c). */
+void atomo__random_words(const atomo_stream *s, uint32_t first, uint32_t nb, uint32_t *out);
+
 static inline float atomo__to_uniform(uint32_t bits) /* [0, 1), a multiple of 2^-24 */
 {
     return (float)(bits >> 8) * 0x1p-24f;

@@ -41,6 +41,13 @@ ATOMO_CLONES static void uniform_blocks(const atomo_stream *s, uint32_t b0, uint
     }
 }
 
+/* Blocks b0 .. b0+nb-1 as they are, 4 words each. */
+ATOMO_CLONES void atomo__random_words(const atomo_stream *s, uint32_t b0, uint32_t nb, uint32_t *out)
+{
+    const uint32_t tail = s->rank << 8 | (s->purpose & 255);
+    for (uint32_t b = 0; b < nb; b++) philox(s->seed, b0 + b, s->tensor, s->step, tail, out + 4 * (size_t)b);
+}
+
 void atomo_random_uniform(const atomo_stream *s, double first, double n, float *out)
 {
     uint64_t i = (uint64_t)first, end = i + (uint64_t)n;

@@ -1,0 +1,346 @@
+--- Compressors: a gradient in, a message out, an unbiased estimate of the gradient back (stages 4 to 6 and 8).
+-- atomo.compressor, atomo.compressors, atomo.probabilities. The work is in C (runtime/coding, atoms, compress); a codec
+-- plans each tensor once and allocates nothing afterwards.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local spec = require "atomo.compress.spec"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+local u8_pointer = ffi.typeof "uint8_t *"
+local const_bytes = ffi.typeof "const uint8_t *"
+local double1 = ffi.typeof "double[1]"
+local doubles = ffi.typeof "double[?]"
+
+---@class atomo.Compressor
+---@field name string
+---@field unbiased boolean
+local Compressor = {}
+Compressor.__index = Compressor
+Compressor.__tostring = function(self) return self.text end
+
+---@class atomo.Message
+---@field nbytes integer
+---@field tensor integer
+local Message = {}
+Message.__index = Message
+Message.__tostring = function(self) return ("message of %d bytes for tensor %d"):format(self.nbytes, self.tensor) end
+
+--- The message as a Lua string, as it goes on the wire.
+function Message:bytes() return ffi.string(self.data, self.nbytes) end
+
+--- A compressor from its text or table: "svd:ratio=16,bits=8", "entry:atoms=100", {name = "svd", fold = function(shape)
+--- return rows end}. opts.seed keys the random streams (default 0).
+---@param text string|table
+---@param opts table?
+---@return atomo.Compressor
+local function compressor(text, opts)
+  local entry, values, fold = spec.read(text)
+  for key in pairs(opts or {}) do
+    if key ~= "seed" then raise(("compressor: unknown option '%s', options are seed"):format(tostring(key))) end
+  end
+  local seed = opts and opts.seed or 0
+  if type(seed) ~= "number" then raise(("compressor: seed is a %s, expected an integer"):format(type(seed))) end
+  local out = ffi.new "atomo_codec *[1]"
+  check(C.atomo_codec_new(entry.name, #values, doubles(math.max(#values, 1), values), seed, out))
+  return setmetatable({name = entry.name, unbiased = entry.unbiased, text = spec.text(entry, values, fold), fold = fold,
+    seed = seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
+    numbers = ffi.new "atomo_codec_stats", last = {}}, Compressor)
+end
+
+--- All compressors, a table each {name=, summary=, source=, unbiased=, options=}; tostring(list[i]) is one line.
+local function compressors()
+  local list, line = {}, {__tostring = function(e) return ("%-10s %s"):format(e.name, e.summary) end}
+  for i, entry in ipairs(spec.known()) do list[i] = setmetatable(entry, line) end
+  return list
+end
+
+--- Room for n tensors in the arrays that C takes.
+local function reserve(self, n)
+  if n <= (self.room or 0) then return end
+  self.room = math.max(n, 2 * (self.room or 0))
+  self.ids = ffi.new("int32_t[?]", self.room)
+  self.handles = ffi.new("const atomo_tensor *[?]", self.room)
+  self.lengths = doubles(self.room)
+end
+
+local shape_buffer = doubles(C.ATOMO_MAX_DIM)
+
+--- Plans tensor number i for a shape (a table); nothing to do where it is planned so already.
+local function plan(self, i, shape, name)
+  if type(i) ~= "number" or i < 1 or i % 1 ~= 0 then
+    raise(("%s: tensor is %s, expected a number 1, 2, ..."):format(self.name, tostring(i)))
+  end
+  if #shape > C.ATOMO_MAX_DIM then raise(("%s: tensor %d has %d dimensions"):format(self.name, i, #shape)) end
+  for d = 1, #shape do shape_buffer[d - 1] = shape[d] end
+  if self.shapes[i] and C.atomo_codec_is_planned(self.h, i, #shape, shape_buffer) == 1 then return end
+  local rows = 0
+  if self.fold then
+    rows = self.fold(shape)
+    if type(rows) ~= "number" then
+      raise(("%s: fold returned %s for %s, expected the number of rows"):format(self.name, tostring(rows),
+        "[" .. table.concat(shape, ",") .. "]"))
+    end
+  end
+  for d = 1, #shape do shape_buffer[d - 1] = shape[d] end
+  check(C.atomo_codec_plan(self.h, i, #shape, shape_buffer, rows, name))
+  self.shapes[i] = {unpack(shape)}
+  self.count = math.max(self.count, i)
+end
+
+--- g as C takes it: contiguous f32. A view is copied.
+local function gradient(self, g, what)
+  T.expect(g, ("%s: %s"):format(self.name, what), "f32")
+  return g:is_contiguous() and g or g:contiguous()
+end
+
+--- Plans tensors 1..n at once. shapes: tables; names: for error messages. With more {step_bytes=, dense_bytes=}: the whole
+--- step has step_bytes of gradients, of which dense_bytes travel otherwise; ratio= and bytes= then hold for the whole step.
+---@param shapes table
+---@param names string[]?
+---@param more table?
+function Compressor:prepare(shapes, names, more)
+  if type(shapes) ~= "table" then raise(("%s: prepare: shapes is a %s, expected a list"):format(self.name, type(shapes))) end
+  local entries = 0
+  for i, shape in ipairs(shapes) do
+    plan(self, i, shape, names and names[i])
+    local n = 1
+    for _, d in ipairs(shape) do n = n * d end
+    entries = entries + n
+  end
+  if more then
+    check(C.atomo_codec_reserve(self.h, math.max(0, more.step_bytes / 4 - entries), more.dense_bytes))
+  end
+  reserve(self, #shapes)
+  for i = 1, #shapes do self.ids[i - 1] = i end
+  self.prepared = #shapes
+end
+
+--- Bytes that all planned tensors' messages take at most.
+function Compressor:wire_max() return C.atomo_codec_wire_max(self.h, 0) end
+
+local budget_names = {"atoms", "ratio", "bytes"}
+--- Another budget from the next encode on: c:set_budget{ratio = 32}.
+function Compressor:set_budget(budget)
+  for key, value in pairs(budget) do
+    if key ~= "atoms" and key ~= "ratio" and key ~= "bytes" then
+      raise(("%s: set_budget: unknown budget '%s'%s; budgets are atoms, ratio, bytes"):format(self.name, tostring(key),
+        spec.suggest(tostring(key), budget_names)))
+    elseif type(value) ~= "number" or not (value > 0) then
+      raise(("%s: set_budget: %s is %s, expected a number above 0"):format(self.name, key, tostring(value)))
+    end
+  end
+  check(C.atomo_codec_set_budget(self.h, budget.atoms or 0, budget.ratio or 0, budget.bytes or 0))
+end
+
+local function keys(opts, fn, name)
+  opts = opts or {}
+  for key, value in pairs(opts) do
+    if key ~= "step" and key ~= "rank" and key ~= "tensor" and key ~= "out" then
+      raise(("%s: %s: unknown option '%s', options are step, tensor, rank, out"):format(name, fn, tostring(key)))
+    elseif key ~= "out" and type(value) ~= "number" then
+      raise(("%s: %s: %s is a %s, expected a number"):format(name, fn, key, type(value)))
+    end
+  end
+  return opts.step or 0, opts.rank or 0
+end
+
+--- Encodes a list whose tensors are planned as ids[1..n]; returns the messages.
+local function encode_list(self, list, ids, step, rank)
+  reserve(self, #list)
+  local most = 0
+  for i, g in ipairs(list) do
+    self.ids[i - 1], self.handles[i - 1] = ids[i], g.h
+    most = most + C.atomo_codec_wire_max(self.h, ids[i])
+  end
+  local buffer = T.outside_scope(T.empty, {math.max(most, 1)}, "u8")
+  local out = ffi.cast(u8_pointer, buffer.h.data)
+  check(C.atomo_codec_encode(self.h, #list, self.ids, self.handles, step, rank, out, most, self.lengths))
+  local messages, at = {}, 0
+  for i = 1, #list do
+    local n = self.lengths[i - 1]
+    local data = ffi.new("uint8_t[?]", math.max(n, 1))
+    ffi.copy(data, out + at, n)
+    messages[i] = setmetatable({nbytes = n, tensor = ids[i], data = data}, Message)
+    at = at + n
+  end
+  buffer:free()
+  self.last_ids = ids
+  for i = 1, self.prepared or 0 do self.ids[i - 1] = i end
+  return messages
+end
+
+--- One gradient as a message. The draws are keyed by (seed, step, rank, tensor): the same key gives the same bytes.
+---@param g atomo.Tensor
+---@param opts {step: integer?, tensor: integer?, rank: integer?}?
+---@return atomo.Message
+function Compressor:encode(g, opts)
+  local step, rank = keys(opts, "encode", self.name)
+  local i = opts and opts.tensor or 1
+  g = gradient(self, g, "gradient")
+  plan(self, i, g:shape())
+  return encode_list(self, {g}, {i}, step, rank)[1]
+end
+
+--- All gradients of a step under one budget and one mu, computed exactly; tensor i is list[i].
+---@param list atomo.Tensor[]
+---@param opts {step: integer?, rank: integer?}?
+---@return atomo.Message[]
+function Compressor:encode_all(list, opts)
+  local step, rank = keys(opts, "encode_all", self.name)
+  if type(list) ~= "table" or T.is_tensor(list) then
+    raise(("%s: encode_all: expected a list of tensors"):format(self.name))
+  end
+  local grads, ids = {}, {}
+  for i, g in ipairs(list) do
+    grads[i], ids[i] = gradient(self, g, ("gradient %d"):format(i)), i
+    plan(self, i, grads[i]:shape())
+  end
+  return encode_list(self, grads, ids, step, rank)
+end
+
+--- Pointer and length of a message, a Lua string or a u8 tensor.
+local function bytes_of(self, msg, what)
+  if type(msg) == "string" then return ffi.cast(const_bytes, msg), #msg end
+  if getmetatable(msg) == Message then return ffi.cast(const_bytes, msg.data), msg.nbytes end
+  if T.is_tensor(msg) and msg:dtype() == "u8" and msg:is_contiguous() then
+    return ffi.cast(const_bytes, msg.h.data), msg:numel()
+  end
+  raise(("%s: %s: message is %s, expected a message, a string or a u8 tensor"):format(self.name, what,
+    msg == nil and "missing" or "a " .. type(msg)))
+end
+
+local function whole(self, what, used, size)
+  if used ~= size then
+    raise(("%s: %s: %d bytes follow the message of %d bytes"):format(self.name, what, size - used, used))
+  end
+end
+
+--- The gradient's estimate that a message holds, as a new tensor.
+function Compressor:decode(msg)
+  local data, size = bytes_of(self, msg, "decode")
+  local i = check(C.atomo_codec_tensor_of(data, size))
+  local shape = self.shapes[i]
+  if not shape then raise(("%s: decode: the message is for tensor %d, which is not planned"):format(self.name, i)) end
+  local out = T.zeros(shape)
+  check(C.atomo_codec_decode_add(self.h, i, -1, -1, data, size, 1, out.h, self.used))
+  whole(self, "decode", self.used[0], size)
+  return out
+end
+
+--- acc += scale * (what the message holds), without a dense copy.
+function Compressor:decode_add(msg, scale, acc)
+  local data, size = bytes_of(self, msg, "decode_add")
+  if type(scale) ~= "number" then
+    raise(("%s: decode_add: scale is a %s, expected a number"):format(self.name, type(scale)))
+  end
+  T.expect(acc, self.name .. ": decode_add: acc", "f32")
+  check(C.atomo_codec_decode_add(self.h, 0, -1, -1, data, size, scale, acc.h, self.used))
+  whole(self, "decode_add", self.used[0], size)
+  C.atomo_tensor_touch(acc.h)
+  return acc
+end
+
+--- For the training loop, after prepare: all gradients back to back into out, under one exact mu. Returns bytes written.
+---@param grads atomo.Tensor[]
+---@param opts {step: integer, rank: integer, out: atomo.Tensor}
+---@return integer nbytes
+function Compressor:encode_step(grads, opts)
+  local n = self.prepared
+  if not n or #grads ~= n then
+    raise(("%s: encode_step: %d gradients, %s were prepared"):format(self.name, #grads, tostring(n or "none")))
+  end
+  local out = T.expect(opts.out, self.name .. ": encode_step: out", "u8")
+  for i = 1, n do self.handles[i - 1] = grads[i].h end
+  check(C.atomo_codec_encode(self.h, n, self.ids, self.handles, opts.step, opts.rank or 0,
+    ffi.cast(u8_pointer, out.h.data), out.h.numel, self.lengths))
+  local total = 0
+  for i = 0, n - 1 do total = total + self.lengths[i] end
+  self.at_step = opts.step
+  return total
+end
+
+--- Adds scale times a rank's whole step, as encode_step wrote it (bytes offset .. offset + nbytes - 1 of a u8 tensor), to
+--- the accumulators. Each message must be for its tensor and, with step given (default: the last encode_step's), its step.
+function Compressor:decode_step(bytes, offset, nbytes, scale, accs, step)
+  T.expect(bytes, self.name .. ": decode_step: bytes", "u8")
+  if not (offset >= 0 and nbytes >= 0 and offset + nbytes <= bytes.h.numel) then
+    raise(("%s: decode_step: bytes %g to %g of %g"):format(self.name, offset, offset + nbytes, bytes.h.numel))
+  end
+  local data, left = ffi.cast(const_bytes, bytes.h.data) + offset, nbytes
+  step = step or self.at_step or -1
+  for i = 1, #accs do
+    check(C.atomo_codec_decode_add(self.h, i, step, -1, data, left, scale, accs[i].h, self.used))
+    data, left = data + self.used[0], left - self.used[0]
+    C.atomo_tensor_touch(accs[i].h)
+  end
+  if left ~= 0 then raise(("%s: decode_step: %d bytes follow the last message"):format(self.name, left)) end
+end
+
+--- The streaming form: begin_step, push each gradient when it is ready, end_step. The mu is the one that the last step's
+--- coefficients call for, steered to keep the bytes on budget.
+function Compressor:begin_step(step, rank) check(C.atomo_codec_begin(self.h, step, rank or 0)) end
+
+--- Writes tensor i's message into out (u8) at offset; returns its length.
+function Compressor:push(i, g, out, offset)
+  T.expect(out, self.name .. ": push: out", "u8")
+  if not (offset >= 0 and offset <= out.h.numel) then
+    raise(("%s: push: offset is %g, out has %g bytes"):format(self.name, offset, out.h.numel))
+  end
+  check(C.atomo_codec_push(self.h, i, g.h, ffi.cast(u8_pointer, out.h.data) + offset, out.h.numel - offset, self.used))
+  return self.used[0]
+end
+
+function Compressor:end_step() check(C.atomo_codec_end(self.h)) end
+
+--- Of the last encode, encode_all, encode_step or streamed step (or of tensor i alone): bytes, atoms expected and sent, and
+--- variance, the closed form E||ghat - g||^2 with quantisation included; square is ||g||^2.
+function Compressor:stats(i)
+  local s = self.numbers
+  C.atomo_codec_get_stats(self.h, i or 0, s)
+  return {nbytes = s.nbytes, atoms_expected = s.atoms_expected, atoms_sent = s.atoms_sent, variance = s.variance,
+    square = s.square}
+end
+
+--- Algorithm 1: keep-probabilities p = min(1, |lambda|/tau) with sum p = s; with cost, sum cost*p = s. Takes a tensor or a
+--- table of numbers and gives back the same kind.
+---@param lambda atomo.Tensor|number[]
+---@param s number
+---@param cost atomo.Tensor|number[]|nil
+local function probabilities(lambda, s, cost)
+  if type(s) ~= "number" then
+    raise(("probabilities: s is %s, expected a number"):format(s == nil and "missing" or "a " .. type(s)))
+  end
+  if T.is_tensor(lambda) then
+    if cost ~= nil and not T.is_tensor(cost) then cost = T.tensor(cost) end
+    local out = T.out()
+    check(C.atomo_probabilities(gradient({name = "probabilities"}, lambda, "lambda").h, s,
+      cost and gradient({name = "probabilities"}, cost, "cost").h or nil, out))
+    return T.wrap(out[0])
+  end
+  if type(lambda) ~= "table" then
+    raise(("probabilities: lambda is %s, expected a tensor or a table"):format(
+      lambda == nil and "missing" or "a " .. type(lambda)))
+  end
+  if T.is_tensor(cost) then cost = cost:totable() end
+  local n = #lambda
+  if cost and #cost ~= n then
+    raise(("probabilities: lambda has %d numbers, cost has %d"):format(n, #cost))
+  end
+  local l, c, p = doubles(math.max(n, 1)), cost and doubles(math.max(n, 1)), doubles(math.max(n, 1))
+  for i = 1, n do
+    for what, list in pairs {lambda = lambda, cost = cost} do
+      if type(list[i]) ~= "number" then
+        raise(("probabilities: %s[%d] is a %s, expected a number"):format(what, i, type(list[i])))
+      end
+    end
+    l[i - 1] = lambda[i]
+    if c then c[i - 1] = cost[i] end
+  end
+  check(C.atomo_probabilities_f64(l, c, n, s, p))
+  local out = {}
+  for i = 1, n do out[i] = p[i - 1] end
+  return out
+end
+
+return {compressor = compressor, compressors = compressors, probabilities = probabilities, Compressor = Compressor,
+  spec = spec}

@@ -1,0 +1,173 @@
+--- A compressor's text: "svd:ratio=16,bits=8,fold=paper" or {name = "svd", ratio = 16, ...}, checked against the option
+-- tables that the compressors carry in C. Nothing here knows any compressor by name.
+local f = require "atomo.ffi"
+local ffi, C, raise = f.ffi, f.C, f.raise
+
+local M = {}
+
+local kinds = {[C.ATOMO_OPTION_FLOAT] = "float", [C.ATOMO_OPTION_INT] = "int", [C.ATOMO_OPTION_BOOL] = "bool",
+  [C.ATOMO_OPTION_ENUM] = "enum"}
+
+local function text_of(pointer) return pointer ~= nil and ffi.string(pointer) or nil end
+
+local function read_options(i, count)
+  local list, o = {}, ffi.new "atomo_option_info"
+  for j = 0, count - 1 do
+    f.check(C.atomo_codec_option(i, j, o))
+    local option = {key = text_of(o.key), kind = kinds[o.type], standard = o.standard, min = o.min, max = o.max,
+      help = text_of(o.help), index = j}
+    local choices = text_of(o.choices)
+    if choices then
+      option.choices = {}
+      for word in choices:gmatch "[^|]+" do option.choices[#option.choices + 1] = word end
+    end
+    list[#list + 1], list[option.key] = option, option
+  end
+  return list
+end
+
+local known
+--- {{name=, summary=, source=, unbiased=, options={...}}, ...}, also by name.
+function M.known()
+  if known then return known end
+  known = {}
+  local about = ffi.new "atomo_codec_info"
+  for i = 0, C.atomo_codec_count() - 1 do
+    f.check(C.atomo_codec_about(i, about))
+    local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary), source = ffi.string(about.source),
+      unbiased = about.unbiased ~= 0, options = read_options(i, about.options)}
+    known[#known + 1], known[entry.name] = entry, entry
+  end
+  return known
+end
+
+--- Edit distance with transpositions: "rnak" is one from "rank".
+local function distance(a, b)
+  local rows = {}
+  for i = 0, #a do
+    rows[i] = {[0] = i}
+    for j = 1, #b do
+      if i == 0 then
+        rows[0][j] = j
+      else
+        local same = a:byte(i) == b:byte(j) and 0 or 1
+        local d = math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + same)
+        if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+          d = math.min(d, rows[i - 2][j - 2] + 1)
+        end
+        rows[i][j] = d
+      end
+    end
+  end
+  return rows[#a][#b]
+end
+
+--- ", did you mean 'rank'?" where a name is near, else "".
+function M.suggest(word, names)
+  local best, least
+  for _, name in ipairs(names) do
+    local d = distance(word:lower(), name)
+    if not least or d < least then best, least = name, d end
+  end
+  return least and least <= math.max(1, math.floor(#word / 2)) and (", did you mean '%s'?"):format(best) or ""
+end
+
+local function names_of(list, key)
+  local names = {}
+  for _, entry in ipairs(list) do names[#names + 1] = entry[key] end
+  return names
+end
+
+--- The number that C takes for an option's value.
+local function convert(name, option, value)
+  local what = ("%s: %s is %s, expected "):format(name, option.key, type(value) == "string" and ("'%s'"):format(value)
+    or tostring(value))
+  if option.kind == "enum" then
+    for i, choice in ipairs(option.choices) do if choice == value then return i - 1 end end
+    raise(what .. table.concat(option.choices, " or ") ..
+      (type(value) == "string" and M.suggest(value, option.choices) or ""))
+  elseif option.kind == "bool" then
+    if value == true or value == "true" or value == "1" then return 1 end
+    if value == false or value == "false" or value == "0" then return 0 end
+    raise(what .. "true or false")
+  end
+  local number = tonumber(value)
+  if type(value) ~= "number" and type(value) ~= "string" then number = nil end
+  if option.choices then
+    for _, choice in ipairs(option.choices) do if tonumber(choice) == number then return number end end
+    raise(what .. table.concat(option.choices, ", "))
+  end
+  if not number or not (number >= option.min and number <= option.max) or
+    (option.kind == "int" and number % 1 ~= 0) then
+    raise(("%s%s of %g to %g"):format(what, option.kind == "int" and "an integer" or "a number", option.min, option.max))
+  end
+  return number
+end
+
+--- "name:key=value,key=value" as a table {name=, key=value, ...}.
+local function parse_text(text)
+  local name, rest = text:match "^%s*([%w_%-]+)%s*:?(.*)$"
+  if not name then raise(("compressor: '%s', expected name or name:key=value,key=value"):format(text)) end
+  local spec = {name = name}
+  for item in rest:gmatch "[^,]+" do
+    local key, value = item:match "^%s*([%w_]+)%s*=%s*(.-)%s*$"
+    if not key then
+      key, value = item:match "^%s*([%w_]+)%s*$", "true"
+      if not key then raise(("%s: cannot read '%s', expected key=value"):format(name, item)) end
+    end
+    if spec[key] ~= nil then raise(("%s: option '%s' is given twice"):format(name, key)) end
+    spec[key] = value
+  end
+  return spec
+end
+
+--- Reads a spec. Returns the compressor's entry, its option values (1-based, NaN where not given), and fold's function.
+function M.read(spec)
+  if type(spec) == "string" then
+    spec = parse_text(spec)
+  elseif type(spec) ~= "table" then
+    raise(("compressor: spec is %s, expected a string such as \"svd:ratio=16\", or a table"):format(
+      spec == nil and "missing" or "a " .. type(spec)))
+  end
+  local list = M.known()
+  local entry = type(spec.name) == "string" and list[spec.name]
+  if not entry then
+    local name = tostring(spec.name)
+    raise(("compressor: there is none called '%s'%s; there are %s"):format(name, M.suggest(name, names_of(list, "name")),
+      table.concat(names_of(list, "name"), ", ")))
+  end
+  local values, fold = {}, nil
+  for i = 1, #entry.options do values[i] = 0 / 0 end
+  for key, value in pairs(spec) do
+    local option = entry.options[key]
+    if option and key == "fold" and type(value) == "function" then
+      fold = value
+    elseif option then
+      values[option.index + 1] = convert(entry.name, option, value)
+    elseif key ~= "name" then
+      local names = names_of(entry.options, "key")
+      raise(("%s: unknown option '%s'%s; %s"):format(entry.name, tostring(key), M.suggest(tostring(key), names),
+        #names > 0 and "options are " .. table.concat(names, ", ") or "it takes none"))
+    end
+  end
+  return entry, values, fold
+end
+
+--- The canonical text of option values: those that differ from the standard, in the table's order.
+function M.text(entry, values, fold)
+  local parts = {}
+  for i, option in ipairs(entry.options) do
+    local v = values[i]
+    if option.key == "fold" and fold then
+      parts[#parts + 1] = "fold=function"
+    elseif v == v and v ~= option.standard then
+      if option.kind == "enum" then v = option.choices[v + 1]
+      elseif option.kind == "bool" then v = tostring(v ~= 0)
+      else v = ("%.14g"):format(v) end
+      parts[#parts + 1] = option.key .. "=" .. v
+    end
+  end
+  return entry.name .. (#parts > 0 and ":" .. table.concat(parts, ",") or "")
+end
+
+return M

@@ -1,0 +1,284 @@
+/* svd.c - spectral atoms: rank-one terms of the gradient folded to a matrix; stage 4 of the path.
+ *
+ * Wang et al. 2018, section 3, without their SVD (DESIGN 5.3): for any orthonormal w_1 .. w_k of the short side,
+ * G = sum_i w_i (G^T w_i)^T exactly, the terms are orthogonal and lambda_i = ||G^T w_i||; the w that minimise sum
+ * lambda_i are the eigenvectors of the Gram matrix of the short side (one ssyrk and one ssyevd). Factors go as 32, 16,
+ * 8, ... bits, w and G^T w rounded stochastically with random numbers of their own, so E[what vhat^T] = w v^T. The
+ * price of an atom is its bits; rounding noise weighs its lambda: lambda sqrt((1 + e_w)(1 + e_v)) enters the budget.
+ * Promise: unbiased to the orthonormality of w (float rounding), whatever its accuracy as an SVD; the variance is
+ * exact.
+ */
+#include "coding/coding.h"
+#include <cblas.h>
+#include <lapacke.h>
+#include <math.h>
+
+enum { BITS, FOLD, OPTIONS };
+enum { FOLD_OUT, FOLD_PAPER };
+enum { BLOCK = 32 }; /* atoms whose long factors are made at a time */
+enum { BIAS = 256, EXPONENT_BITS = 9 };
+
+static const struct atomo__option options[] = {
+    {"bits", ATOMO_OPTION_INT, 8, 2, 32, "32|16|8|6|4|3|2",
+     "bits of a factor's entry on the wire, stochastically rounded"},
+    {"fold", ATOMO_OPTION_ENUM, 0, 0, 1, "out|paper",
+     "the matrix: out x the rest, or the paper's pairs of kernels (a,b,k,k) -> (ab/2, 2k^2)"},
+    {0}};
+
+typedef struct {
+    atomo__fold fold;
+    int64_t k, l; /* short and long side */
+    int bits;
+    bool tall;    /* rows > cols: w are right vectors */
+    int exponent; /* G was multiplied by 2^exponent to be near 1 */
+    size_t lwork; /* of ssyevd: floats; then liwork ints */
+    size_t liwork;
+    /* after the struct: basis [k, k] (row i is w_i), lambda [k] doubles */
+} state;
+
+static double *lambda_of(const atomo__part *part)
+{
+    return (double *)((char *)part->state + ((sizeof(state) + 63) & ~(size_t)63));
+}
+
+static float *basis_of(const atomo__part *part)
+{
+    return (float *)(lambda_of(part) + ((const state *)part->state)->k);
+}
+
+static atomo__fold fold_of(const atomo__part *part)
+{
+    double rest = 1;
+    for (int i = 1; i < part->ndim; i++) rest *= part->shape[i];
+    if (part->custom_rows) return (atomo__fold){.rows = part->custom_rows, .cols = part->n / part->custom_rows};
+    if ((int)part->option[FOLD] == FOLD_PAPER && part->ndim == 4) {
+        int64_t out = (int64_t)part->shape[0], in = (int64_t)part->shape[3];
+        int64_t taps = (int64_t)(part->shape[1] * part->shape[2]);
+        return (atomo__fold){.rows = (out * in + 1) / 2, .cols = 2 * taps, .out = out, .taps = taps, .in = in};
+    }
+    if (part->ndim < 2) return (atomo__fold){.rows = 1, .cols = part->n};
+    return (atomo__fold){.rows = (int64_t)part->shape[0], .cols = (int64_t)rest};
+}
+
+/* Scratch: [matrix rows*cols (+1 pad)] [long factors BLOCK*l] [short factors BLOCK*k] [uniforms max(l, 64*cols)], with
+ * the Gram matrix's workspace of ssyevd over the last three. */
+typedef struct {
+    float *matrix, *longs, *shorts, *work;
+} room;
+
+static room room_of(const state *s, const atomo__coder *c)
+{
+    room m;
+    m.matrix = c->scratch;
+    m.longs = m.matrix + s->fold.rows * s->fold.cols;
+    m.shorts = m.longs + BLOCK * s->l;
+    m.work = m.shorts + BLOCK * s->k;
+    return m;
+}
+
+static int plan(atomo__part *part)
+{
+    atomo__fold f = fold_of(part);
+    int64_t k = ATOMO_MIN(f.rows, f.cols), l = ATOMO_MAX(f.rows, f.cols);
+    ATOMO_REQUIRE(l < INT32_MAX && k <= 32768, ATOMO_ELIMIT,
+                  "svd: tensor %s folds to %.0f x %.0f; at most 32768 on the short side and 2^31-1 on the long one",
+                  part->name, (double)f.rows, (double)f.cols);
+    size_t atoms = (size_t)k, bits = (size_t)part->option[BITS];
+    size_t tail = ATOMO_MAX((size_t)BLOCK * (size_t)(l + k) + (size_t)ATOMO_MAX(l, 64 * f.cols),
+                            (1 + 7 * atoms + 2 * atoms * atoms) + 3 + 5 * atoms + 16);
+    part->scratch = sizeof(float) * ((size_t)f.rows * (size_t)f.cols + tail);
+    part->state_size = ((sizeof(state) + 63) & ~(size_t)63) + sizeof(double) * atoms + sizeof(float) * atoms * atoms;
+    part->body_max = 16 + atoms * (4 + ((size_t)(k + l) * bits + 7) / 8);
+    return ATOMO_OK;
+}
+
+static void start(atomo__part *part)
+{
+    state *s = part->state;
+    s->fold = fold_of(part);
+    s->tall = s->fold.rows > s->fold.cols;
+    s->k = ATOMO_MIN(s->fold.rows, s->fold.cols);
+    s->l = ATOMO_MAX(s->fold.rows, s->fold.cols);
+    s->bits = (int)part->option[BITS];
+    s->lwork = (size_t)(1 + 6 * s->k + 2 * s->k * s->k);
+    s->liwork = (size_t)(3 + 5 * s->k);
+}
+
+/* The matrix: g itself, or folded and scaled into scratch. */
+static const float *matrix_of(const state *s, const float *g, const room *m)
+{
+    if (s->fold.taps == 0 && s->exponent == 0) return g;
+    atomo__fold_gather(&s->fold, g, s->exponent, m->matrix);
+    return m->matrix;
+}
+
+/* Long factors of `count` short ones: row j of longs = G^T w_j (or G w_j where G is tall). */
+static void project(const state *s, const float *g, const float *shorts, int count, float *longs)
+{
+    const int k = (int)s->k, l = (int)s->l;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, s->tall ? CblasTrans : CblasNoTrans, count, l, k, 1, shorts, k, g,
+                s->tall ? k : l, 0, longs, l);
+}
+
+/* The eigenvectors of the Gram matrix into basis, as rows. */
+static int decompose(atomo__part *part, const float *g, const room *m)
+{
+    state *s = part->state;
+    const int k = (int)s->k, l = (int)s->l;
+    float *basis = basis_of(part), *values = m->longs, *work = values + k;
+    if (k == 1) {
+        basis[0] = 1;
+        return ATOMO_OK;
+    }
+    cblas_ssyrk(CblasRowMajor, CblasUpper, s->tall ? CblasTrans : CblasNoTrans, k, l, 1, g, s->tall ? k : l, 0, basis,
+                k);
+    /* row-major upper is column-major lower; column j of the result is row j of ours */
+    lapack_int info = LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, 'V', 'L', k, basis, k, values, work, (lapack_int)s->lwork,
+                                          (lapack_int *)(void *)(work + s->lwork), (lapack_int)s->liwork);
+    ATOMO_REQUIRE(info == 0, ATOMO_ENUMERIC,
+                  "svd: LAPACK did not converge on tensor %s, folded to %.0f x %.0f (info %d)", part->name,
+                  (double)s->fold.rows, (double)s->fold.cols, (int)info);
+    for (int i = 0; i < k; i++) { /* never trust info: every w must be finite and of unit length */
+        double sum, square;
+        float most;
+        atomo__measure(basis + (size_t)i * (size_t)k, k, &sum, &square, &most);
+        ATOMO_REQUIRE(fabs(square - 1) < 1e-3, ATOMO_ENUMERIC, "svd: eigenvector %d of tensor %s has length %g", i + 1,
+                      part->name, sqrt(square));
+    }
+    return ATOMO_OK;
+}
+
+/* Squares must stay in range: gradients far from 1 are brought near it by a power of two, which the message carries. */
+static void scale_for(state *s, float largest)
+{
+    int e = 0;
+    if (largest > 0) frexpf(largest, &e);
+    s->exponent = e > 30 || e < -30 ? -e : 0;
+}
+
+static int measure(atomo__part *part, const float *g, atomo__coder *c)
+{
+    state *s = part->state;
+    double sum;
+    float largest;
+    atomo__measure(g, part->n, &sum, &part->square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+    scale_for(s, largest);
+    room m = room_of(s, c);
+    const float *matrix = matrix_of(s, g, &m);
+    const float *basis = basis_of(part);
+    ATOMO_TRY(decompose(part, matrix, &m));
+    double *lambda = lambda_of(part);
+    for (int64_t i = 0; i < s->k; i += BLOCK) {
+        int count = (int)ATOMO_MIN((int64_t)BLOCK, s->k - i);
+        project(s, matrix, basis + i * s->k, count, m.longs);
+        for (int j = 0; j < count; j++) {
+            double square, unit, ev, ew;
+            atomo__quant_variance(m.longs + j * s->l, s->l, s->bits, &square, &ev);
+            atomo__quant_variance(basis + (i + j) * s->k, s->k, s->bits, &unit, &ew);
+            lambda[i + j] = ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
+        }
+    }
+    part->segment = (atomo__segment){.f64 = lambda, .n = s->k, .unit = 32.0 + s->bits * (double)(s->k + s->l)};
+    part->fixed_bits = 24; /* the count, the exponent, the last byte's padding */
+    return ATOMO_OK;
+}
+
+/* Keep-probability of atom i at the part's T. */
+static double probability(const atomo__part *part, double lambda)
+{
+    double t = part->T * sqrt(part->segment.unit);
+    return lambda <= 0 ? 0 : lambda >= t ? 1 : lambda / t;
+}
+
+/* Writes the drawn atoms `first` .. `first + count - 1`, whose short factors are in m->shorts. */
+static void write_block(const atomo__part *part, const float *matrix, const room *m, const double *p, int count,
+                        uint32_t first, const atomo__coder *c, atomo__writer *w)
+{
+    const state *s = part->state;
+    atomo_stream short_stream = c->stream, long_stream = c->stream;
+    short_stream.purpose = ATOMO_RNG_QUANT_U;
+    long_stream.purpose = ATOMO_RNG_QUANT_V;
+    project(s, matrix, m->shorts, count, m->longs);
+    for (int j = 0; j < count; j++) {
+        const float *shorts = m->shorts + j * s->k, *longs = m->longs + j * s->l;
+        float short_scale = atomo__quant_scale(shorts, s->k, s->bits),
+              long_scale = atomo__quant_scale(longs, s->l, s->bits);
+        atomo__put_f32(w, (float)ATOMO_MIN((double)short_scale * (double)long_scale / p[j], 3.4028234e38));
+        atomo__quant_write(w, shorts, s->k, s->bits, short_scale, &short_stream, first + (uint32_t)j, m->work);
+        atomo__quant_write(w, longs, s->l, s->bits, long_scale, &long_stream, first + (uint32_t)j, m->work);
+    }
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    state *s = part->state;
+    room m = room_of(s, c);
+    const double *lambda = lambda_of(part);
+    atomo_stream stream = c->stream;
+    stream.purpose = ATOMO_RNG_SAMPLE;
+    double p[BLOCK], noisy = 0, sent = 0;
+    for (int64_t i = 0; i < s->k; i++) {
+        double pi = probability(part, lambda[i]);
+        if (pi > 0) noisy += lambda[i] * lambda[i] / pi;
+        sent += pi > 0 && atomo__sample_one(&stream, (uint32_t)i, pi);
+    }
+    part->expected = part->segment.expected;
+    part->sent = sent;
+    part->variance = ATOMO_MAX(0, noisy - part->square);
+    atomo__put_varint(w, (uint32_t)sent);
+    atomo__put(w, (uint32_t)(s->exponent + BIAS), EXPONENT_BITS);
+    const float *matrix = sent > 0 ? matrix_of(s, g, &m) : NULL;
+    int count = 0;
+    uint32_t first = 0;
+    for (int64_t i = 0; i < s->k; i++) {
+        double pi = probability(part, lambda[i]);
+        if (!(pi > 0 && atomo__sample_one(&stream, (uint32_t)i, pi))) continue;
+        memcpy(m.shorts + count * s->k, basis_of(part) + i * s->k, sizeof(float) * (size_t)s->k);
+        p[count++] = pi;
+        if (count == BLOCK) {
+            write_block(part, matrix, &m, p, count, first, c, w);
+            first += BLOCK;
+            count = 0;
+        }
+    }
+    if (count) write_block(part, matrix, &m, p, count, first, c, w);
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    const state *s = part->state;
+    room m = room_of(s, c);
+    uint32_t atoms = atomo__get_varint(r);
+    int exponent = BIAS - (int)atomo__get(r, EXPONENT_BITS);
+    if (r->bad || atoms > (uint64_t)s->k || exponent < -150 || exponent > 150) return ATOMO_EFORMAT;
+    const float long_scale = ldexpf(1, exponent / 2), short_scale = ldexpf(scale, exponent - exponent / 2);
+    float *rows = s->tall ? m.longs : m.shorts, *cols = s->tall ? m.shorts : m.longs;
+    for (uint32_t at = 0; at < atoms; at += BLOCK) {
+        int count = (int)ATOMO_MIN((uint32_t)BLOCK, atoms - at);
+        for (int j = 0; j < count; j++) {
+            float coefficient = atomo__get_f32(r), *shorts = m.shorts + j * s->k, *longs = m.longs + j * s->l;
+            if (!isfinite(coefficient)) return ATOMO_EFORMAT;
+            atomo__quant_read(r, shorts, s->k, s->bits);
+            atomo__quant_read(r, longs, s->l, s->bits);
+            if (r->bad) return ATOMO_EFORMAT;
+            for (int64_t i = 0; i < s->k; i++) shorts[i] *= coefficient * short_scale;
+            for (int64_t i = 0; exponent != 0 && i < s->l; i++) longs[i] *= long_scale;
+        }
+        atomo__fold_rank_add(&s->fold, rows, cols, count, acc, m.work);
+    }
+    return ATOMO_OK;
+}
+
+const struct atomo_atoms atomo_atoms_svd = {
+    .name = "svd",
+    .summary = "singular directions of the gradient folded to a matrix, factors in few bits",
+    .source = "Wang et al., ATOMO, NeurIPS 2018, section 3",
+    .options = options,
+    .plan = plan,
+    .start = start,
+    .measure = measure,
+    .encode = encode,
+    .decode_add = decode_add,
+};

@@ -1,0 +1,310 @@
+/* codec.c - compressors by name, their options, and the plans of their tensors. Everything is allocated here, so that
+ * encoding and decoding allocate nothing. */
+#include "coding/coding.h"
+#include <math.h>
+#include <stdio.h>
+
+enum { MAX_TENSORS = 1 << 20 };
+
+/* The i-th name: atom sets (under the compressor that takes them) first, then the other compressors. */
+static int entry_of(int i, const struct atomo_compressor **compressor, const struct atomo_atoms **atoms)
+{
+    const struct atomo_compressor *taker = NULL;
+    *atoms = NULL;
+    for (int j = 0; atomo_compressor_table[j]; j++)
+        if (atomo_compressor_table[j]->takes_atoms) taker = atomo_compressor_table[j];
+    for (int j = 0; taker && i >= 0 && atomo_atoms_table[j]; j++, i--)
+        if (i == 0) {
+            *compressor = taker;
+            *atoms = atomo_atoms_table[j];
+            return ATOMO_OK;
+        }
+    for (int j = 0; i >= 0 && atomo_compressor_table[j]; j++) {
+        if (atomo_compressor_table[j]->takes_atoms) continue;
+        if (i-- == 0) {
+            *compressor = atomo_compressor_table[j];
+            return ATOMO_OK;
+        }
+    }
+    return ATOMO_EARG;
+}
+
+int atomo_codec_count(void)
+{
+    const struct atomo_compressor *c;
+    const struct atomo_atoms *a;
+    int n = 0;
+    while (entry_of(n, &c, &a) == ATOMO_OK) n++;
+    return n;
+}
+
+static int option_count(const struct atomo__option *o)
+{
+    int n = 0;
+    while (o[n].key) n++;
+    return n;
+}
+
+int atomo_codec_about(int i, atomo_codec_info *out)
+{
+    const struct atomo_compressor *c;
+    const struct atomo_atoms *a;
+    ATOMO_REQUIRE(i >= 0 && entry_of(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
+                  "codec_about: there is no compressor number %d", i);
+    *out = (atomo_codec_info){.name = a ? a->name : c->name,
+                              .summary = a ? a->summary : c->summary,
+                              .source = a ? a->source : c->source,
+                              .unbiased = c->unbiased,
+                              .options = option_count(c->options) + (a ? option_count(a->options) : 0)};
+    return ATOMO_OK;
+}
+
+int atomo_codec_option(int i, int option, atomo_option_info *out)
+{
+    const struct atomo_compressor *c;
+    const struct atomo_atoms *a;
+    ATOMO_REQUIRE(i >= 0 && entry_of(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
+                  "codec_option: there is no compressor number %d", i);
+    int own = option_count(c->options), all = own + (a ? option_count(a->options) : 0);
+    ATOMO_REQUIRE(option >= 0 && option < all, ATOMO_EARG, "codec_option: option %d, expected 0 to %d", option,
+                  all - 1);
+    const struct atomo__option *o = option < own ? &c->options[option] : &a->options[option - own];
+    *out = (atomo_option_info){o->key, o->choices, o->help, o->type, o->standard, o->min, o->max};
+    return ATOMO_OK;
+}
+
+static int set_options(atomo_codec *c, int index, int count, const double *values)
+{
+    for (int j = 0; j < c->options; j++) {
+        atomo_option_info o;
+        ATOMO_TRY(atomo_codec_option(index, j, &o));
+        double v = j < count ? values[j] : NAN;
+        ATOMO_REQUIRE(isnan(v) || (v >= o.min && v <= o.max), ATOMO_EARG, "%s: %s is %g, expected %g to %g", c->name,
+                      o.key, v, o.min, o.max);
+        c->option[j] = isnan(v) ? o.standard : v;
+    }
+    if (!c->atoms) return ATOMO_OK;
+    int given = !isnan(c->option[0]) + !isnan(c->option[1]) + !isnan(c->option[2]);
+    ATOMO_REQUIRE(given <= 1, ATOMO_EARG, "%s: give one budget out of atoms, ratio and bytes", c->name);
+    c->budget_atoms = isnan(c->option[0]) ? 0 : c->option[0];
+    c->budget_ratio = isnan(c->option[1]) ? (given == 0 ? 16 : 0) : c->option[1];
+    c->budget_bytes = isnan(c->option[2]) ? 0 : c->option[2];
+    return ATOMO_OK;
+}
+
+int atomo_codec_new(const char *name, int count, const double *values, double seed, atomo_codec **out)
+{
+    atomo_codec_info about;
+    int index = -1, n = atomo_codec_count();
+    *out = NULL;
+    for (int i = 0; i < n && index < 0; i++)
+        if (atomo_codec_about(i, &about) == ATOMO_OK && strcmp(about.name, name) == 0) index = i;
+    ATOMO_REQUIRE(index >= 0, ATOMO_EARG, "compressor: there is none called '%s'", name);
+    ATOMO_REQUIRE(count <= about.options, ATOMO_EARG, "%s: %d options given, it has %d", name, count, about.options);
+    ATOMO_REQUIRE(seed >= 0 && seed <= 0x1p53 && seed == floor(seed), ATOMO_EARG,
+                  "%s: seed is %g, expected an integer in 0 .. 2^53", name, seed);
+    atomo_codec *c;
+    ATOMO_TRY(atomo__calloc((void **)&c, sizeof *c));
+    entry_of(index, &c->compressor, &c->atoms);
+    c->name = about.name;
+    c->id = atomo__crc32(0, c->name, strlen(c->name)) & 255;
+    c->own_options = option_count(c->compressor->options);
+    c->options = about.options;
+    c->seed[0] = (uint32_t)(uint64_t)seed;
+    c->seed[1] = (uint32_t)((uint64_t)seed >> 32);
+    int rc = set_options(c, index, count, values);
+    if (rc < 0) {
+        atomo__free(c);
+        return rc;
+    }
+    *out = c;
+    return ATOMO_OK;
+}
+
+static void part_free(atomo__part *p)
+{
+    if (!p) return;
+    atomo__free(p->state);
+    atomo__free(p);
+}
+
+void atomo_codec_free(atomo_codec *c)
+{
+    if (!c) return;
+    for (int i = 0; i < c->parts; i++) part_free(c->part[i]);
+    atomo__free(c->segment);
+    atomo__free(c->scratch);
+    atomo__free(c);
+}
+
+atomo__part *atomo__part_of(const atomo_codec *c, int tensor)
+{
+    return tensor >= 1 && tensor <= c->parts ? c->part[tensor - 1] : NULL;
+}
+
+/* Room for tensor numbers up to `want`: one block holds the three arrays. */
+static int grow(atomo_codec *c, int want)
+{
+    if (want > c->part_room) {
+        size_t size = (size_t)ATOMO_MAX(want, 2 * c->part_room);
+        atomo__segment *segment;
+        ATOMO_TRY(atomo__calloc((void **)&segment, (sizeof *segment + 2 * sizeof(atomo__part *)) * size));
+        atomo__part **part = (atomo__part **)(segment + size);
+        if (c->parts) memcpy(part, c->part, sizeof *part * (size_t)c->parts);
+        atomo__free(c->segment);
+        c->segment = segment;
+        c->part = part;
+        c->order = part + size;
+        c->part_room = (int)size;
+    }
+    c->parts = ATOMO_MAX(c->parts, want);
+    return ATOMO_OK;
+}
+
+/* 16 bits over what the meaning of a body depends on: the name, the options but the budget's, the shape, the fold. */
+static uint32_t hash_of(const atomo__part *p)
+{
+    const atomo_codec *c = p->codec;
+    int first = c->atoms ? c->own_options : 0;
+    double rows = (double)p->custom_rows;
+    uint32_t h = atomo__crc32(0, c->name, strlen(c->name));
+    h = atomo__crc32(h, c->option + first, sizeof(double) * (size_t)(c->options - first));
+    h = atomo__crc32(h, p->shape, sizeof(double) * (size_t)p->ndim);
+    h = atomo__crc32(h, &rows, sizeof rows);
+    return (h ^ h >> 16) & 0xFFFF;
+}
+
+static int describe(atomo__part *p, const char *name, double custom_rows)
+{
+    p->n = 1;
+    for (int i = 0; i < p->ndim; i++) {
+        ATOMO_REQUIRE(p->shape[i] >= 0 && p->shape[i] == floor(p->shape[i]) && (double)p->n * p->shape[i] < 0x1p47,
+                      ATOMO_ESHAPE, "%s: tensor %d has shape %s", p->codec->name, p->tensor,
+                      atomo__dims_text(p->ndim, p->shape));
+        p->n *= (int64_t)p->shape[i];
+    }
+    ATOMO_REQUIRE(p->n >= 1, ATOMO_ESHAPE, "%s: tensor %d of shape %s is empty", p->codec->name, p->tensor,
+                  atomo__dims_text(p->ndim, p->shape));
+    ATOMO_REQUIRE(p->n <= UINT32_MAX / 8, ATOMO_ELIMIT,
+                  "%s: tensor %d of shape %s: a message holds at most %.0f entries", p->codec->name, p->tensor,
+                  atomo__dims_text(p->ndim, p->shape), (double)(UINT32_MAX / 8));
+    ATOMO_REQUIRE(custom_rows >= 0 && (custom_rows == 0 || fmod((double)p->n, custom_rows) == 0), ATOMO_ESHAPE,
+                  "%s: fold: %g rows do not divide tensor %d of shape %s", p->codec->name, custom_rows, p->tensor,
+                  atomo__dims_text(p->ndim, p->shape));
+    p->custom_rows = (int64_t)custom_rows;
+    if (name && *name)
+        snprintf(p->name, sizeof p->name, "%s %s", name, atomo__dims_text(p->ndim, p->shape));
+    else
+        snprintf(p->name, sizeof p->name, "%d %s", p->tensor, atomo__dims_text(p->ndim, p->shape));
+    return ATOMO_OK;
+}
+
+static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name,
+                    atomo__part **out)
+{
+    atomo__part *p;
+    ATOMO_TRY(atomo__calloc((void **)&p, sizeof *p));
+    p->codec = c;
+    p->tensor = tensor;
+    p->ndim = ndim;
+    if (ndim) memcpy(p->shape, shape, sizeof(double) * (size_t)ndim);
+    p->option = c->option + (c->atoms ? c->own_options : 0);
+    int rc = describe(p, name, custom_rows);
+    if (rc == 0) rc = c->compressor->plan(p);
+    if (rc == 0 && p->state_size) rc = atomo__calloc(&p->state, p->state_size);
+    if (rc == 0 && p->scratch > c->scratch_size) {
+        void *scratch;
+        rc = atomo__alloc(&scratch, p->scratch);
+        if (rc == 0) {
+            atomo__free(c->scratch);
+            c->scratch = scratch;
+            c->scratch_size = p->scratch;
+        }
+    }
+    if (rc < 0) {
+        part_free(p);
+        return rc;
+    }
+    if (c->compressor->start) c->compressor->start(p);
+    p->hash = hash_of(p);
+    *out = p;
+    return ATOMO_OK;
+}
+
+int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name)
+{
+    ATOMO_REQUIRE(tensor >= 1 && tensor <= MAX_TENSORS, ATOMO_EARG, "%s: tensor number %d, expected 1 to %d", c->name,
+                  tensor, MAX_TENSORS);
+    ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE,
+                  "%s: tensor %d has %d dimensions, at most %d are possible", c->name, tensor, ndim, ATOMO_MAX_DIM);
+    atomo__part *p;
+    ATOMO_TRY(part_new(c, tensor, ndim, shape, custom_rows, name, &p));
+    int rc = grow(c, tensor);
+    if (rc < 0) {
+        part_free(p);
+        return rc;
+    }
+    if (c->part[tensor - 1]) c->entries -= (double)c->part[tensor - 1]->n;
+    part_free(c->part[tensor - 1]);
+    c->part[tensor - 1] = p;
+    c->entries += (double)p->n;
+    return ATOMO_OK;
+}
+
+int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape)
+{
+    const atomo__part *p = atomo__part_of(c, tensor);
+    return p && p->ndim == ndim && (ndim == 0 || memcmp(p->shape, shape, sizeof(double) * (size_t)ndim) == 0);
+}
+
+double atomo_codec_wire_max(const atomo_codec *c, int tensor)
+{
+    double bytes = 0;
+    for (int i = 1; i <= c->parts; i++)
+        if (c->part[i - 1] && (tensor == 0 || tensor == i))
+            bytes += (double)(c->part[i - 1]->body_max + ATOMO__FRAME_MAX);
+    return bytes;
+}
+
+int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double bytes)
+{
+    ATOMO_REQUIRE(c->compressor->measure, ATOMO_EARG, "%s: it takes no budget", c->name);
+    int given = (atoms > 0 && isfinite(atoms)) + (ratio > 0 && isfinite(ratio)) + (bytes > 0 && isfinite(bytes));
+    ATOMO_REQUIRE(given == 1 && atoms + ratio + bytes == ATOMO_MAX(atoms, ATOMO_MAX(ratio, bytes)), ATOMO_EARG,
+                  "%s: budget atoms=%g, ratio=%g, bytes=%g: expected one above 0 and the others 0", c->name, atoms,
+                  ratio, bytes);
+    c->budget_atoms = atoms;
+    c->budget_ratio = ratio;
+    c->budget_bytes = bytes;
+    return ATOMO_OK;
+}
+
+int atomo_codec_reserve(atomo_codec *c, double entries, double bytes)
+{
+    ATOMO_REQUIRE(entries >= 0 && bytes >= 0 && isfinite(entries) && isfinite(bytes), ATOMO_EARG,
+                  "%s: reserve: %g entries and %g bytes, expected numbers >= 0", c->name, entries, bytes);
+    c->other_entries = entries;
+    c->other_bytes = bytes;
+    return ATOMO_OK;
+}
+
+int atomo__refuse_nonfinite(const atomo__part *part, const float *g)
+{
+    int64_t bad = 0, first = 0;
+    for (int64_t i = 0; i < part->n; i++)
+        if (!isfinite(g[i]) && bad++ == 0) first = i;
+    return atomo__fail(ATOMO_ENONFINITE,
+                       "%s: gradient of tensor %s: %.0f entries are NaN or Inf, the first is number %.0f",
+                       part->codec->name, part->name, (double)bad, (double)first + 1);
+}
+
+void atomo_codec_get_stats(const atomo_codec *c, int tensor, atomo_codec_stats *out)
+{
+    const atomo__part *p = atomo__part_of(c, tensor);
+    if (tensor == 0)
+        *out = c->stats;
+    else if (p)
+        *out = (atomo_codec_stats){p->nbytes, p->expected, p->sent, p->variance, p->square, p->T};
+    else
+        memset(out, 0, sizeof *out);
+}

@@ -1,0 +1,199 @@
+/* coding.h - stages 4 to 6 of the path: what a compressor is made of. Private.
+ *
+ *   codec   a compressor with its options; holds one part per tensor
+ *   part    the plan of one tensor: shape, sizes, state; made once, no allocation after
+ *   segment what the budget sees of a part: coefficients and the price of an atom, in bits
+ *
+ * An atom set (runtime/atoms/NAME.c, `const struct atomo_atoms atomo_atoms_NAME`) measures a gradient, prices its
+ * atoms, and writes and reads the drawn ones. A compressor (runtime/compress/NAME.c, `const struct atomo_compressor
+ * atomo_compressor_NAME`) writes and reads a whole tensor; compress/atomo.c is the one that any atom set plugs into.
+ */
+#ifndef ATOMO_CODING_H
+#define ATOMO_CODING_H
+
+#include "coding/bits.h"
+#include "core/core.h"
+#include "tensor/tensor.h"
+
+/* ---- options: a table per descriptor, read by Lua ---- */
+struct atomo__option {
+    const char *key;
+    int type;                  /* ATOMO_OPTION_* */
+    double standard, min, max; /* enum: standard is the index in choices; NAN: not set */
+    const char *choices;       /* enum, or the only values allowed of an int: "out|paper", "32|16|8" */
+    const char *help;
+};
+
+/* ---- budget (budget.c) ---- */
+/* p_i = min(1, |value_i| / (T sqrt(cost_i))). Coefficients are f32 with one price (entry-like), or f64. */
+typedef struct atomo__segment {
+    const float *f32;
+    const double *f64;  /* one of the two */
+    const double *cost; /* [n], only with f64; NULL: unit for all */
+    double unit;
+    int64_t n;
+    /* what the last solution says of this segment */
+    double kept, kept_cost; /* atoms with p = 1: count and summed price */
+    double kept_sum;        /* their summed |value| */
+    double rest_sum;        /* summed |value| sqrt(cost) of the others */
+    double expected;        /* sum p */
+} atomo__segment;
+
+/* Algorithm 1 [Wang et al. 2018] with prices: the T at which sum cost*p = budget over all segments; 0 when the budget
+ * holds every atom. hint: a T to start from, or 0. Newton's method on a concave piecewise linear function: exact, a few
+ * passes. Values must be finite, prices > 0. */
+double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint);
+/* Fills what a segment says at T. */
+void atomo__budget_evaluate(atomo__segment *seg, double T);
+/* sum |x|, sum x^2 (both finite when x is) and the largest |x|, fixed order. */
+void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest);
+
+/* ---- sampling (sample.c) ---- */
+#define ATOMO__SATURATED 0x80000000u
+/* Draws entries: index i is kept with probability |x_i|/tau, or 1 (and marked ATOMO__SATURATED) from |x_i| >= tau.
+ * Writes at most n indices, ascending; returns their number. tau 0 keeps every entry that is not 0, marked. */
+int64_t atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, uint32_t *index);
+/* True with probability p, to 2^-64, from element i of the stream. */
+bool atomo__sample_one(const atomo_stream *s, uint32_t i, double p);
+
+/* ---- index lists (gaps.c) ---- */
+/* The m indices of list whose mark (top bit) is `mark`, out of 0..n-1, as Golomb-Rice gaps, gaps of the complement or a
+ * bitmap, whichever is shortest: at most n + 48 bits. */
+void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t count, uint32_t mark, int64_t m, int64_t n);
+/* Reads into index (room for n); returns how many, or -1 where the message is malformed. */
+int64_t atomo__read_indices(atomo__reader *r, int64_t n, uint32_t *index);
+double atomo__index_bits(double m, double n);  /* what write_indices takes for m random ones of n */
+double atomo__index_price(double m, double n); /* its derivative in m */
+
+/* ---- quantised vectors (quant.c) ---- */
+/* x [n], finite, is sent as integers of `bits` bits, stochastically rounded: E = x / scale. bits 32: as they are,
+ * scale 1. Random numbers: elements first*n .. of the stream; work: room for n floats. */
+float atomo__quant_scale(const float *x, int64_t n, int bits);
+void atomo__quant_write(atomo__writer *w, const float *x, int64_t n, int bits, float scale, const atomo_stream *s,
+                        uint32_t first, float *work);
+void atomo__quant_read(atomo__reader *r, float *x, int64_t n, int bits);
+/* E||xhat - x||^2 of the rounding, and the square of x's norm. */
+void atomo__quant_variance(const float *x, int64_t n, int bits, double *square, double *variance);
+
+/* ---- folds and rank-k updates (fold.c) ---- */
+typedef struct atomo__fold {
+    int64_t rows, cols;
+    int64_t out, taps, in; /* paper's fold: kernels of `taps` entries, two to a row; taps 0: a plain reshape */
+} atomo__fold;
+/* matrix = g folded, times 2^exponent. */
+void atomo__fold_gather(const atomo__fold *f, const float *g, int exponent, float *matrix);
+/* acc += sum_j a_j[r] b_j[c], j in order: a [k, rows], b [k, cols]; fixed order, the same bits on every CPU.
+ * tile: room for 64 * cols floats. */
+void atomo__fold_rank_add(const atomo__fold *f, const float *a, const float *b, int k, float *acc, float *tile);
+
+/* ---- frame (frame.c) ---- */
+typedef struct atomo__frame {
+    uint32_t codec, tensor, rank, step, hash;
+} atomo__frame;
+enum { ATOMO__FRAME_MAX = 2 + 1 + 5 + 5 + 5 + 2 + 5 + 4 };
+int atomo__frame_bits(const atomo__frame *f, double body_bits); /* length of the frame around a body, in bits */
+/* Puts header and checksum around the body_size bytes at data + ATOMO__FRAME_MAX and moves it to data; the whole size.
+ */
+size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t body_size);
+/* Checks the message at the start of data [size] against what is expected (rank: any where want->rank is UINT32_MAX)
+ * and gives its body and whole length. EFORMAT names the offset, what was found and what was expected. */
+int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
+                      size_t *length, uint32_t *rank);
+
+/* ---- parts ---- */
+typedef struct atomo__part {
+    const struct atomo_codec *codec;
+    int tensor; /* 1-based */
+    char name[64];
+    int ndim;
+    double shape[ATOMO_MAX_DIM];
+    int64_t n;
+    int64_t custom_rows;                  /* fold = a Lua function: its rows; 0 else */
+    const double *option;                 /* the codec's values */
+    size_t body_max, scratch, state_size; /* bytes, set by plan */
+    void *state;
+    uint32_t hash; /* of shape, codec and options, 16 bits */
+    /* set by measure */
+    atomo__segment segment;
+    double fixed_bits;                /* of the body, beyond the priced atoms */
+    double square;                    /* ||g||^2 */
+    double priced_unit, priced_fixed; /* set by price: the two again, at the last solution */
+    /* set by encode */
+    double T, expected, sent, variance, nbytes;
+} atomo__part;
+
+typedef struct atomo__coder { /* what an encode or decode works with */
+    void *scratch;
+    atomo_stream stream; /* seed, step, rank, tensor; purpose is set by the user */
+} atomo__coder;
+
+typedef int atomo__plan_fn(atomo__part *part);
+typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);
+typedef void atomo__start_fn(atomo__part *part);
+typedef void atomo__guess_fn(atomo__part *part, double bits);
+typedef void atomo__price_fn(atomo__part *part, double T);
+typedef int atomo__encode_fn(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
+typedef int atomo__decode_fn(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+
+struct atomo_atoms {
+    const char *name, *summary, *source;
+    const struct atomo__option *options; /* ends with a NULL key */
+    atomo__plan_fn *plan;                /* sizes */
+    atomo__start_fn *start;              /* fills the zeroed state; NULL: nothing to do */
+    atomo__measure_fn *measure;          /* lambda and price -> part->segment, fixed_bits, square */
+    atomo__guess_fn *guess;       /* first price, for a body of about `bits`; NULL: price does not depend on it */
+    atomo__price_fn *price;       /* priced_unit, priced_fixed at T (segment evaluated); NULL as guess */
+    atomo__encode_fn *encode;     /* draw at part->T, write; sets expected, sent, variance */
+    atomo__decode_fn *decode_add; /* acc += scale * ghat */
+};
+
+struct atomo_compressor {
+    const char *name, *summary, *source;
+    bool unbiased;
+    const struct atomo__option *options;
+    bool takes_atoms; /* its options are followed by those of an atom set, whose name it goes by */
+    atomo__plan_fn *plan;
+    atomo__start_fn *start;     /* may be NULL */
+    atomo__measure_fn *measure; /* NULL: no budget to share; then encode refuses non-finite gradients itself */
+    atomo__guess_fn *guess;
+    atomo__price_fn *price;
+    atomo__encode_fn *encode;
+    atomo__decode_fn *decode_add;
+};
+
+extern const struct atomo_atoms *const atomo_atoms_table[];
+extern const struct atomo_compressor *const atomo_compressor_table[];
+
+enum { ATOMO__MAX_OPTIONS = 24 };
+struct atomo_codec {
+    const struct atomo_compressor *compressor;
+    const struct atomo_atoms *atoms; /* or NULL */
+    const char *name;
+    uint32_t id; /* of the name, 8 bits, for the frame */
+    double option[ATOMO__MAX_OPTIONS];
+    int own_options, options;                        /* the compressor's; all, the atom set's follow */
+    double budget_atoms, budget_ratio, budget_bytes; /* one is > 0, or none (no measure) */
+    uint32_t seed[2];
+    atomo__part **part; /* [parts], NULL where a number is not planned */
+    int parts, part_room;
+    void *scratch;
+    size_t scratch_size;
+    atomo__segment *segment;           /* [part_room], for the solver */
+    atomo__part **order;               /* [part_room], the tensors of the step being encoded */
+    double entries;                    /* of all planned tensors */
+    double other_entries, other_bytes; /* of the step, beside them (reserve) */
+    struct {                           /* the streaming form */
+        bool open;
+        uint32_t step, rank;
+        double T, target, sent; /* bits */
+        double kept, rest;      /* spent on atoms with p = 1, and T times what the others cost, at this step's T */
+        double owed;            /* target - sent, summed over steps */
+    } stream;
+    atomo_codec_stats stats;
+};
+
+atomo__part *atomo__part_of(const atomo_codec *c, int tensor); /* NULL where it is not planned */
+/* Text of a non-finite gradient: names the tensor, the count and the first position. */
+int atomo__refuse_nonfinite(const atomo__part *part, const float *g);
+
+#endif

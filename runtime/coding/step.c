@@ -1,0 +1,337 @@
+/* step.c - encodes the gradients of a step under one budget, and decodes messages; stages 4 to 6 and 8 of the path.
+ *
+ * Exact form: measure every tensor, find the one T (mu = T^2) at which the expected length of all messages, frames
+ * included, is the budget, then draw and write. Where the price of an atom depends on how many are drawn (entries:
+ * index bits), the length is replaced by its tangent and solved again until it is met within 0.3 %: Newton's method.
+ * Streaming form: each tensor is written as it comes with the T of the step before. One Newton step a step, and what
+ * was over- or underspent is worked off, so the bytes stay on budget while any T is unbiased.
+ */
+#include "coding/coding.h"
+#include <math.h>
+
+enum { MAX_ROUNDS = 24 };
+
+static atomo__frame frame_of(const atomo__part *p, uint32_t rank, uint32_t step)
+{
+    return (atomo__frame){
+        .codec = p->codec->id, .tensor = (uint32_t)p->tensor, .rank = rank, .step = step, .hash = p->hash};
+}
+
+static atomo__coder coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
+{
+    const atomo_codec *c = p->codec;
+    return (atomo__coder){.scratch = c->scratch,
+                          .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor}};
+}
+
+/* Bits that tensors of `entries` entries may take together; 0: the budget is in atoms. */
+static double target_bits(const atomo_codec *c, double entries)
+{
+    if (c->budget_atoms > 0) return 0;
+    double own = 4 * entries, dense = own + 4 * c->other_entries;
+    double all = c->budget_ratio > 0 ? dense / c->budget_ratio : c->budget_bytes;
+    return 8 * ATOMO_MAX(all - c->other_bytes, 0.25 * all * own / dense);
+}
+
+/* What a message takes beyond its priced atoms. */
+static double overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits)
+{
+    atomo__frame f = frame_of(p, rank, step);
+    return atomo__frame_bits(&f, body_bits) + p->fixed_bits;
+}
+
+/* The paper's budget: s expected atoms in each tensor. */
+static void solve_atoms(const atomo_codec *c, atomo__part *p)
+{
+    double unit = p->segment.unit;
+    p->T = atomo__budget_solve(&p->segment, 1, c->budget_atoms * unit, 0);
+}
+
+typedef struct {
+    atomo_codec *codec;
+    atomo__part **part;
+    int count;
+    uint32_t rank, step;
+    double target;
+    bool fixed_prices; /* set by length_at */
+} budget;
+
+/* Expected length of all messages at T, by the model of each atom set. */
+static double length_at(budget *b, double T)
+{
+    double length = 0;
+    b->fixed_prices = true;
+    for (int i = 0; i < b->count; i++) {
+        atomo__part *p = b->part[i];
+        p->T = T;
+        atomo__budget_evaluate(&p->segment, T);
+        b->codec->compressor->price(p, T);
+        b->fixed_prices = b->fixed_prices && p->priced_unit == p->segment.unit && p->priced_fixed == p->fixed_bits;
+        length += overhead(p, b->rank, b->step, b->target / b->count) - p->fixed_bits + p->priced_fixed +
+                  p->priced_unit * p->segment.expected;
+    }
+    return length;
+}
+
+/* T by Algorithm 1 under the prices as they stand. */
+static double solve_tangent(budget *b)
+{
+    double fixed = 0;
+    for (int i = 0; i < b->count; i++) {
+        fixed += overhead(b->part[i], b->rank, b->step, b->target / b->count);
+        b->codec->segment[i] = b->part[i]->segment;
+    }
+    return atomo__budget_solve(b->codec->segment, b->count, ATOMO_MAX(b->target - fixed, 0.25 * b->target), 0);
+}
+
+/* The T > 0 at which the modelled length, which falls as T grows, is the target: safeguarded secant in log T. */
+static void meet_length(budget *b, double T)
+{
+    double low = 0, high = INFINITY; /* T too low, too high */
+    double slope = -1, last_T = 0, last_length = 0;
+    for (int k = 0; k < MAX_ROUNDS; k++) {
+        double length = length_at(b, T);
+        if (fabs(length - b->target) <= 0.002 * b->target) return;
+        if (length > b->target)
+            low = T;
+        else
+            high = T;
+        if (last_T > 0 && length != last_length && T != last_T)
+            slope = ATOMO_MAX(-4, ATOMO_MIN(-0.15, log(length / last_length) / log(T / last_T)));
+        last_T = T;
+        last_length = length;
+        double next = T * exp(ATOMO_MAX(-3, ATOMO_MIN(3, log(b->target / length) / slope)));
+        if (!(next > low && next < high)) next = isinf(high) ? 2 * low : low > 0 ? sqrt(low * high) : high / 8;
+        T = next;
+    }
+}
+
+/* Mean square of an entry: the scale of T where nothing else is known. */
+static double energy_of(const budget *b)
+{
+    double square = 0, entries = 0;
+    for (int i = 0; i < b->count; i++) {
+        square += b->part[i]->square;
+        entries += (double)b->part[i]->n;
+    }
+    return square / entries;
+}
+
+/* One T for all tensors. Where prices depend on what is drawn, twice: under the guessed prices, then under those at the
+ * solution (they only share the budget out among tensors; the length is met each time). */
+static void solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target)
+{
+    double frames = 0;
+    for (int i = 0; i < count; i++) frames += overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
+    budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true};
+    double T = solve_tangent(&b), length = length_at(&b, T);
+    if (b.fixed_prices) return;
+    if (T == 0 && length <= b.target) return;
+    if (T == 0) { /* everything would fit but for its exact values */
+        for (int i = 0; i < count; i++) part[i]->segment.unit = ATOMO_MAX(part[i]->segment.unit, 32);
+        T = solve_tangent(&b);
+        if (T == 0) T = 1e-3 * sqrt(energy_of(&b));
+    }
+    meet_length(&b, T);
+    if (count == 1) return;
+    T = part[0]->T;
+    for (int i = 0; i < count; i++) {
+        part[i]->segment.unit = part[i]->priced_unit;
+        part[i]->fixed_bits = part[i]->priced_fixed;
+    }
+    meet_length(&b, T);
+}
+
+/* Draws, writes and frames one tensor whose T is set. */
+static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t step, uint8_t *out, double room,
+                         double *nbytes)
+{
+    atomo__coder coder = coder_of(p, rank, step);
+    double need = (double)(p->body_max + ATOMO__FRAME_MAX);
+    ATOMO_REQUIRE(room >= need, ATOMO_EARG, "encode: %.0f bytes are left in out, tensor %s may need %.0f", room,
+                  p->name, need);
+    atomo__writer w = {.data = out + ATOMO__FRAME_MAX, .capacity = p->body_max};
+    ATOMO_TRY(p->codec->compressor->encode(p, g, &coder, &w));
+    atomo__put_align(&w);
+    ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
+                  "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
+    atomo__frame f = frame_of(p, rank, step);
+    *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, w.size);
+    return ATOMO_OK;
+}
+
+static void add_stats(atomo_codec *c, const atomo__part *p)
+{
+    c->stats.nbytes += p->nbytes;
+    c->stats.atoms_expected += p->expected;
+    c->stats.atoms_sent += p->sent;
+    c->stats.variance += p->variance;
+    c->stats.square += p->square;
+    c->stats.T = p->T;
+}
+
+static int key_check(const atomo_codec *c, double step, double rank)
+{
+    ATOMO_REQUIRE(step >= 0 && step <= UINT32_MAX && step == floor(step), ATOMO_EARG,
+                  "%s: step is %g, expected an integer in 0 .. 2^32-1", c->name, step);
+    ATOMO_REQUIRE(rank >= 0 && rank < 1 << 24 && rank == floor(rank), ATOMO_EARG,
+                  "%s: rank is %g, expected an integer in 0 .. 2^24-1", c->name, rank);
+    return ATOMO_OK;
+}
+
+/* The part of tensor number `tensor`, whose shape g must have. */
+static int find(const atomo_codec *c, int tensor, const atomo_tensor *g, const char *what, atomo__part **out)
+{
+    *out = atomo__part_of(c, tensor);
+    ATOMO_REQUIRE(*out, ATOMO_EARG, "%s: %s: tensor number %d is not planned (1 to %d are)", c->name, what, tensor,
+                  c->parts);
+    ATOMO_TRY(atomo__expect(g, ATOMO_F32, -1, what));
+    ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, g->ndim, g->shape), ATOMO_ESHAPE,
+                  "%s: %s: tensor %s was planned, %s came", c->name, what, (*out)->name, atomo__shape_text(g));
+    return ATOMO_OK;
+}
+
+static int measure_all(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
+                       uint32_t step)
+{
+    double entries = 0;
+    for (int i = 0; i < count; i++) entries += (double)part[i]->n;
+    double target = target_bits(c, entries);
+    for (int i = 0; i < count; i++) {
+        atomo__coder coder = coder_of(part[i], rank, step);
+        double share = target > 0 ? target * (double)part[i]->n / entries : 16 * c->budget_atoms;
+        c->compressor->guess(part[i], share);
+        ATOMO_TRY(c->compressor->measure(part[i], atomo__f32(grads[i]), &coder));
+    }
+    if (target > 0) {
+        solve_shared(c, count, part, rank, step, target);
+    } else {
+        for (int i = 0; i < count; i++) solve_atoms(c, part[i]);
+    }
+    return ATOMO_OK;
+}
+
+int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads, double step,
+                       double rank, uint8_t *out, double capacity, double *nbytes)
+{
+    ATOMO_TRY(key_check(c, step, rank));
+    ATOMO_REQUIRE(count >= 0 && count <= c->parts, ATOMO_EARG, "%s: encode: %d tensors, %d are planned", c->name, count,
+                  c->parts);
+    for (int i = 0; i < count; i++) {
+        atomo__part *p;
+        ATOMO_TRY(find(c, tensors[i], grads[i], "encode", &p));
+        c->order[i] = p;
+    }
+    uint32_t s = (uint32_t)step, r = (uint32_t)rank;
+    if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, r, s));
+    memset(&c->stats, 0, sizeof c->stats);
+    double at = 0;
+    for (int i = 0; i < count; i++) {
+        ATOMO_TRY(write_message(c->order[i], atomo__f32(grads[i]), r, s, out + (size_t)at, capacity - at, &nbytes[i]));
+        at += nbytes[i];
+        add_stats(c, c->order[i]);
+    }
+    return ATOMO_OK;
+}
+
+int atomo_codec_begin(atomo_codec *c, double step, double rank)
+{
+    ATOMO_TRY(key_check(c, step, rank));
+    ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: begin_step: step %u has not been ended", c->name,
+                  (unsigned)c->stream.step);
+    c->stream.open = true;
+    c->stream.step = (uint32_t)step;
+    c->stream.rank = (uint32_t)rank;
+    c->stream.target = c->stream.sent = c->stream.kept = c->stream.rest = 0;
+    memset(&c->stats, 0, sizeof c->stats);
+    return ATOMO_OK;
+}
+
+/* A tensor's share of the step's bits, in the streaming form. */
+static double stream_target(const atomo_codec *c, const atomo__part *p)
+{
+    return target_bits(c, c->entries) * (double)p->n / c->entries;
+}
+
+/* Sets the part's T from the step before, or its own in the first step, and notes what the next one needs. */
+static void stream_price(atomo_codec *c, atomo__part *p)
+{
+    double target = stream_target(c, p);
+    uint32_t rank = c->stream.rank, step = c->stream.step;
+    if (c->budget_atoms > 0) {
+        solve_atoms(c, p);
+        return;
+    }
+    if (c->stream.T > 0) {
+        p->T = c->stream.T;
+        atomo__budget_evaluate(&p->segment, p->T);
+    } else {
+        atomo__part *one[1] = {p};
+        solve_shared(c, 1, one, rank, step, target);
+    }
+    c->compressor->price(p, p->T);
+    double free_part = p->segment.expected - p->segment.kept; /* its cost goes as 1/T */
+    double length =
+        overhead(p, rank, step, target) - p->fixed_bits + p->priced_fixed + p->priced_unit * p->segment.expected;
+    c->stream.rest += p->T * p->priced_unit * free_part;
+    c->stream.kept += length - p->priced_unit * free_part;
+    c->stream.target += target;
+}
+
+int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8_t *out, double capacity,
+                     double *nbytes)
+{
+    atomo__part *p;
+    ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
+    ATOMO_TRY(find(c, tensor, grad, "push", &p));
+    if (c->compressor->measure) {
+        atomo__coder coder = coder_of(p, c->stream.rank, c->stream.step);
+        double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : stream_target(c, p);
+        if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
+        ATOMO_TRY(c->compressor->measure(p, atomo__f32(grad), &coder));
+        stream_price(c, p);
+    }
+    ATOMO_TRY(write_message(p, atomo__f32(grad), c->stream.rank, c->stream.step, out, capacity, nbytes));
+    c->stream.sent += 8 * *nbytes;
+    add_stats(c, p);
+    return ATOMO_OK;
+}
+
+int atomo_codec_end(atomo_codec *c)
+{
+    ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: end_step: begin_step was not called", c->name);
+    c->stream.open = false;
+    if (!c->compressor->measure || c->budget_atoms > 0) return ATOMO_OK;
+    double target = c->stream.target;
+    c->stream.owed += target - c->stream.sent;
+    c->stream.owed = ATOMO_MAX(-target, ATOMO_MIN(target, c->stream.owed)); /* what changed the budget is forgiven */
+    double aim = ATOMO_MAX(target + 0.25 * c->stream.owed, 0.5 * target) - c->stream.kept;
+    double T = aim > 0 ? c->stream.rest / aim : INFINITY, last = c->stream.T;
+    if (last > 0) T = ATOMO_MAX(last / 2, ATOMO_MIN(2 * last, T));
+    c->stream.T = isfinite(T) && T > 0 ? T : last;
+    return ATOMO_OK;
+}
+
+int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
+                           double scale, atomo_tensor *acc, double *used)
+{
+    *used = 0;
+    if (tensor == 0) ATOMO_TRY(tensor = atomo_codec_tensor_of(bytes, size));
+    ATOMO_REQUIRE(size >= 0, ATOMO_EARG, "decode: size is %g", size);
+    ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "decode: scale is %g", scale);
+    atomo__part *p;
+    ATOMO_TRY(find(c, tensor, acc, "decode: acc", &p));
+    atomo__frame want = frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
+    atomo__reader body;
+    size_t length;
+    uint32_t from;
+    ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &from));
+    atomo__coder coder = coder_of(p, from, want.step);
+    int rc = c->compressor->decode_add(p, &body, &coder, (float)scale, atomo__f32(acc));
+    if (rc < 0 || !atomo__at_end(&body))
+        return atomo__fail(ATOMO_EFORMAT,
+                           "decode: message for tensor %s: its body of %zu bytes is malformed near byte %zu", p->name,
+                           body.size, body.at);
+    *used = (double)length;
+    return ATOMO_OK;
+}

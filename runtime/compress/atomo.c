@@ -1,0 +1,67 @@
+/* atomo.c - ATOMO over any atom set: a budget, Algorithm 1, independent draws; stages 4 to 6 of the path.
+ *
+ * Wang et al., "ATOMO: Communication-efficient Learning via Atomic Sparsification", NeurIPS 2018. The atom set (its
+ * name is the compressor's: "svd:ratio=16") measures, prices, writes and reads; the budget is shared by coding/step.c.
+ */
+#include "coding/coding.h"
+#include <math.h>
+
+static const struct atomo__option options[] = {
+    {"atoms", ATOMO_OPTION_FLOAT, NAN, 1e-6, 1e15, NULL, "budget: expected number of atoms per tensor (the paper's s)"},
+    {"ratio", ATOMO_OPTION_FLOAT, NAN, 1e-3, 1e9, NULL,
+     "budget: dense bytes over message bytes, for all tensors of a step together (16 where no budget is given)"},
+    {"bytes", ATOMO_OPTION_FLOAT, NAN, 1, 1e15, NULL, "budget: bytes for all tensors of a step together"},
+    {0}};
+
+static int plan(atomo__part *part)
+{
+    return part->codec->atoms->plan(part);
+}
+
+static void start(atomo__part *part)
+{
+    if (part->codec->atoms->start) part->codec->atoms->start(part);
+}
+
+static int measure(atomo__part *part, const float *g, atomo__coder *c)
+{
+    return part->codec->atoms->measure(part, g, c);
+}
+
+static void guess(atomo__part *part, double bits)
+{
+    if (part->codec->atoms->guess) part->codec->atoms->guess(part, bits);
+}
+
+static void price(atomo__part *part, double T)
+{
+    part->priced_unit = part->segment.unit;
+    part->priced_fixed = part->fixed_bits;
+    if (part->codec->atoms->price) part->codec->atoms->price(part, T);
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    return part->codec->atoms->encode(part, g, c, w);
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    return part->codec->atoms->decode_add(part, r, c, scale, acc);
+}
+
+const struct atomo_compressor atomo_compressor_atomo = {
+    .name = "atomo",
+    .summary = "atoms kept with Algorithm 1's probabilities",
+    .source = "Wang et al., ATOMO, NeurIPS 2018",
+    .unbiased = true,
+    .options = options,
+    .takes_atoms = true,
+    .plan = plan,
+    .start = start,
+    .measure = measure,
+    .guess = guess,
+    .price = price,
+    .encode = encode,
+    .decode_add = decode_add,
+};

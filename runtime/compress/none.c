@@ -1,0 +1,51 @@
+/* none.c - no compression: the gradient as f32, in the same frame as every other message; stage 6 of the path. */
+#include "coding/coding.h"
+#include <math.h>
+
+static const struct atomo__option options[] = {{0}};
+
+static int plan(atomo__part *part)
+{
+    part->body_max = 4 * (size_t)part->n;
+    return ATOMO_OK;
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    (void)c;
+    double sum;
+    float largest;
+    atomo__measure(g, part->n, &sum, &part->square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+    size_t bytes = 4 * (size_t)part->n;
+    ATOMO_REQUIRE(w->capacity >= bytes, ATOMO_EINTERNAL, "none: %zu bytes planned, %zu needed", w->capacity, bytes);
+    memcpy(w->data, g, bytes);
+    w->size = bytes;
+    part->expected = part->sent = (double)part->n;
+    part->variance = 0;
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    (void)c;
+    if (r->size != 4 * (size_t)part->n) return ATOMO_EFORMAT;
+    for (int64_t i = 0; i < part->n; i++) {
+        float x;
+        memcpy(&x, r->data + 4 * i, 4);
+        acc[i] += scale * x;
+    }
+    r->at = r->size;
+    return ATOMO_OK;
+}
+
+const struct atomo_compressor atomo_compressor_none = {
+    .name = "none",
+    .summary = "every entry in 32 bits",
+    .source = "the dense baseline",
+    .unbiased = true,
+    .options = options,
+    .plan = plan,
+    .encode = encode,
+    .decode_add = decode_add,
+};
