@@ -253,8 +253,10 @@ function M.open(dir, options)
       end
     end
   end
-  raise(("data.open: %s %s; expected the files of CIFAR-10 (data_batch_1.bin), CIFAR-100 (train.bin) or MNIST "
-    .. "(train-images-idx3-ubyte.gz) in it"):format(dir, exists(dir) and "has no data set" or "does not exist"))
+  local file, why = io.open(dir, "rb")
+  if file then file:close() end
+  raise(("data.open: %s; expected the files of CIFAR-10 (data_batch_1.bin), CIFAR-100 (train.bin) or MNIST "
+    .. "(train-images-idx3-ubyte.gz) in it"):format(why or dir .. " has no data set"))
 end
 
 return M
