@@ -3,3 +3,5 @@ max_line_length = 120
 unused_args = false
 files["tests"] = {std = "luajit+busted"}
 exclude_files = {"build", "tests/golden"}
+-- The host redefines math.random on the runtime's streams, and compares so that NaN is refused.
+files["bindings/atomo/host.lua"] = {ignore = {"122", "581", "582"}}

@@ -79,7 +79,7 @@ run_suite() {
   printf '  %-34s %5d passed %3d failed %s%4d s%s\n' "$label" "$p" "$f" "$([ "$s" = 0 ] || printf '%d skipped ' "$s")" \
     "$(($(now) - began))" "$why"
   if [ -n "$verbose" ]; then cat "$log"
-  elif [ "$f" != 0 ]; then sed 's/^/    | /' "$log" | tail -n 40
+  elif [ "$f" != 0 ]; then tail -n 40 "$log" | tr -c '[:print:]\n\t' '?' | cut -c1-200 | sed 's/^/    | /'
   fi
 }
 

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int check_passed, check_failed; /* cases */
@@ -87,6 +88,15 @@ static inline int check_done(void)
     printf("%d passed, %d failed\n", check_passed, check_failed);
     return check_failed ? 1 : 0;
 }
+
+/* REQUIRE(cond): a check without which the rest makes no sense; the program ends there. */
+#define REQUIRE(cond)                                                                                                  \
+    do {                                                                                                               \
+        if (!CHECK(cond)) {                                                                                            \
+            check_failed++;                                                                                            \
+            exit(check_done());                                                                                        \
+        }                                                                                                              \
+    } while (0)
 
 /* ---- small helpers over tensors ---------------------------------------------------------------------------------- */
 

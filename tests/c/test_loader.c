@@ -1,18 +1,8 @@
 /* test_loader.c - the loader's thread under stress, for ASan and TSan, and with every allocation failing in turn. */
-#include "atomo.h"
-#include <stdio.h>
+#include "check.h"
 #include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define CHECK(cond)                                                                                                    \
-    do {                                                                                                               \
-        if (!(cond)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #cond, atomo_last_error());                         \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 enum { N = 97, SIDE = 9 };
 
@@ -42,11 +32,11 @@ static double epoch_sum(atomo_loader *l, double epoch, int most)
     atomo_batch b;
     double sum = 0;
     int rc, steps = 0;
-    CHECK(atomo_loader_begin(l, epoch, 0) == 0);
+    REQUIRE(atomo_loader_begin(l, epoch, 0) == 0);
     while (steps++ < most && (rc = atomo_loader_next(l, &b)) != 0) {
-        CHECK(rc == 1);
+        REQUIRE(rc == 1);
         atomo_tensor *x = NULL, *y = NULL;
-        CHECK(atomo_loader_view(l, b.slot, b.n, &x, &y) == 0);
+        REQUIRE(atomo_loader_view(l, b.slot, b.n, &x, &y) == 0);
         for (int i = 0; i < (int)x->numel; i++) sum += (double)((float *)x->data)[i] * (1 + i % 7);
         for (int i = 0; i < b.n; i++) sum += ((int32_t *)y->data)[i];
         atomo_tensor_free(x);
@@ -59,19 +49,19 @@ static void test_same_bits_and_abandon(void)
 {
     atomo_tensor *images, *labels;
     atomo_loader *l[2];
-    CHECK(make_set(&images, &labels) == 0);
+    REQUIRE(make_set(&images, &labels) == 0);
     for (int background = 0; background < 2; background++) {
         atomo_loader_options o = options_of(background);
-        CHECK(atomo_loader_new(images, labels, &o, &l[background]) == 0);
+        REQUIRE(atomo_loader_new(images, labels, &o, &l[background]) == 0);
     }
     atomo_tensor_free(images); /* the loaders hold the storages */
     atomo_tensor_free(labels);
     for (int e = 0; e < 60; e++) {
         const int most = e % 9 < 8 ? e % 9 : 1000;
-        CHECK(epoch_sum(l[0], e, most) == epoch_sum(l[1], e, most));
+        REQUIRE(epoch_sum(l[0], e, most) == epoch_sum(l[1], e, most));
     }
     for (int i = 0; i < 2; i++) {
-        CHECK(atomo_loader_begin(l[i], 99, 1) == 0); /* freed while the thread is at work */
+        REQUIRE(atomo_loader_begin(l[i], 99, 1) == 0); /* freed while the thread is at work */
         atomo_loader_free(l[i]);
     }
     atomo_loader_free(NULL);
@@ -83,17 +73,17 @@ static void test_error_crosses(void)
     atomo_loader *l;
     atomo_batch b;
     int rc;
-    CHECK(make_set(&images, &labels) == 0);
+    REQUIRE(make_set(&images, &labels) == 0);
     ((int32_t *)labels->data)[50] = -1;
     atomo_loader_options o = options_of(1);
     o.size = 1;
     o.rank = 0;
-    CHECK(atomo_loader_new(images, labels, &o, &l) == 0);
-    CHECK(atomo_loader_next(l, &b) == -1); /* no epoch begun */
-    CHECK(atomo_loader_begin(l, 0, 0) == 0);
+    REQUIRE(atomo_loader_new(images, labels, &o, &l) == 0);
+    REQUIRE(atomo_loader_next(l, &b) == -1); /* no epoch begun */
+    REQUIRE(atomo_loader_begin(l, 0, 0) == 0);
     while ((rc = atomo_loader_next(l, &b)) == 1) {
     }
-    CHECK(rc == -7 && strstr(atomo_last_error(), "label -1 of image 51"));
+    REQUIRE(rc == -7 && strstr(atomo_last_error(), "label -1 of image 51"));
     atomo_loader_free(l);
     atomo_tensor_free(images);
     atomo_tensor_free(labels);
@@ -107,7 +97,7 @@ static int run_once(void)
     int rc = make_set(&images, &labels);
     if (rc == 0) rc = atomo_loader_new(images, labels, &o, &l);
     atomo_batch b;
-    if (rc == 0) CHECK(atomo_loader_begin(l, 1, 0) == 0 && atomo_loader_next(l, &b) == 1);
+    if (rc == 0) REQUIRE(atomo_loader_begin(l, 1, 0) == 0 && atomo_loader_next(l, &b) == 1);
     atomo_loader_free(l);
     atomo_tensor_free(images);
     atomo_tensor_free(labels);
@@ -119,7 +109,7 @@ static void test_allocation_failures(void)
 {
     for (int n = 1, done = 0; !done; n++) {
         pid_t pid = fork();
-        CHECK(pid >= 0);
+        REQUIRE(pid >= 0);
         if (pid == 0) {
             char text[16];
             snprintf(text, sizeof text, "%d", n);
@@ -131,17 +121,16 @@ static void test_allocation_failures(void)
             _exit(m.live_blocks != 0 ? 2 : ok);
         }
         int status;
-        CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-        CHECK(WEXITSTATUS(status) != 2 && n < 100);
+        REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+        REQUIRE(WEXITSTATUS(status) != 2 && n < 100);
         done = WEXITSTATUS(status) == 1;
     }
 }
 
 int main(void)
 {
-    test_allocation_failures(); /* first: before this process takes memory */
-    test_same_bits_and_abandon();
-    test_error_crosses();
-    puts("loader: ok");
-    return 0;
+    RUN(test_allocation_failures); /* first: before this process takes memory */
+    RUN(test_same_bits_and_abandon);
+    RUN(test_error_crosses);
+    return check_done();
 }
