@@ -35,6 +35,12 @@ local function make(c)
 end
 
 describe("gradcheck", function()
+  local threads
+  lazy_setup(function()
+    threads = atomo.num_threads()
+    atomo.set_num_threads(1) -- tiny shapes: a second thread only waits
+  end)
+  lazy_teardown(function() atomo.set_num_threads(threads) end)
   before_each(function() atomo.manual_seed(3) end)
 
   for _, engine in ipairs {"gemm", "onednn"} do
