@@ -16,6 +16,7 @@ local host = {}
 -- ---- math.random: reproducible, the same on every machine ---------------------------------------------------------
 
 local floor = math.floor
+-- luacheck: push ignore 122
 
 --- As Lua's: () in [0, 1), (m) in 1..m, (m, n) in m..n. From the stream that atomo.manual_seed restarts.
 function math.random(m, n)
@@ -26,7 +27,7 @@ function math.random(m, n)
     m, n = tonumber(m), tonumber(n)
     if not m or not n then error("math.random: limits must be numbers", 2) end
   end
-  if not (m <= n) then error(("math.random: the interval %g..%g is empty"):format(m, n), 2) end
+  if m > n or m ~= m or n ~= n then error(("math.random: the interval %g..%g is empty"):format(m, n), 2) end
   return floor(m) + floor(r * (floor(n) - floor(m) + 1))
 end
 
@@ -40,6 +41,7 @@ function math.randomseed(seed)
   end
   C.atomo_host_seed(seed)
 end
+-- luacheck: pop
 
 -- ---- no fork under MPI --------------------------------------------------------------------------------------------
 
