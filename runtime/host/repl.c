@@ -4,6 +4,7 @@
  */
 #include "host/host.h"
 #include <errno.h>
+#include <luajit.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,7 +169,7 @@ void host_repl(lua_State *L)
     terminal = isatty(STDIN_FILENO);
     if (terminal) {
         history_open();
-        printf("atomo-lua %s, %s (Ctrl-D leaves)\n", atomo_version(), LUA_RELEASE);
+        printf("atomo-lua %s, %s (Ctrl-D leaves)\n", atomo_version(), LUAJIT_VERSION);
     }
     for (int status; (status = read_statement(L)) != -1;) {
         if (status == 0) {
