@@ -192,6 +192,11 @@ describe("atomo-lua test", function()
     out, code = spawn.host "test /no/such/folder"
     assert.equal(1, code)
     has(out, "/no/such/folder")
+    path, remove = spawn.file(passing)
+    out, code = spawn.host("test --filter nothing_like_it " .. path)
+    remove()
+    assert.equal(1, code)
+    has(out, "no spec ran")
   end)
 
   spec("a failure on one rank only fails all", function()
