@@ -283,7 +283,8 @@ ATOMO_API void atomo_comm_set_tag(atomo_comm *c, const char *tag);
 /* out[2]: bytes sent and received so far by the operations on c. Payload, by what an operation must move: a message of n
  * bytes, n; all-reduce of n on P ranks, 2 n (P-1)/P each way (as a ring does); all-gather, own block times P-1 out, the
  * others' blocks in; broadcast n (P-1) out at the root, n in elsewhere; reduce and gather the reverse; the exchange of
- * lengths 48 (P-1) each way. Sums over the ranks agree with Open MPI's pml monitoring. [local] */
+ * lengths 48 (P-1) each way. Sums over the ranks are those of Open MPI's pml monitoring, but for all-reduces under 10 KB on
+ * three ranks and more, where Open MPI sends n log2 P. [local] */
 ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
 
 /* Collectives over contiguous f32, i32 or u8 tensors of the same type and number of elements on every rank. */

@@ -1,7 +1,7 @@
 /* main.c - atomo-lua, the host program: embeds LuaJIT, starts MPI under mpirun, runs a script, the tests or the prompt.
  *
- * Options are luajit's. Exit codes: 0, 1 for a script's error, 2 for wrong usage, 130 interrupted, 143 terminated. A rank
- * whose script fails takes the other ranks along. Beside it in host/: paths, prompt, signals, last words.
+ * Options are luajit's. Exit codes: 0, 1 for a script's error, 2 for wrong usage, 130 interrupted, 143 terminated. A
+ * rank whose script fails takes the other ranks along. Beside it in host/: paths, prompt, signals, last words.
  */
 #include "host/host.h"
 #include <luajit.h>
@@ -25,7 +25,8 @@ static const char usage[] =
     "  --           end of options\n"
     "  -            run standard input\n"
     "  --help       this text        --version    versions of everything\n"
-    "Without a script: the prompt on a terminal, else standard input is run. Exit codes: 0, 1 error in the script, 2 usage.\n";
+    "Without a script: the prompt on a terminal, else standard input is run. Exit codes: 0, 1 error in the script, 2 "
+    "usage.\n";
 
 /* What the command line says: the first argument that is no option is at `script` (argc: none). */
 typedef struct plan {
@@ -88,7 +89,8 @@ static void print_versions(void)
     }
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------ */
+/* ---- running ------------------------------------------------------------------------------------------------------
+ */
 
 /* arg as in luajit: arg[0] the script, positive its arguments, negative what stands before. */
 static void set_arg(lua_State *L, const plan *p)
@@ -156,7 +158,8 @@ static int run_init(lua_State *L)
 {
     const char *init = getenv("LUA_INIT");
     if (!init) return 0;
-    return run_chunk(L, *init == '@' ? luaL_loadfile(L, init + 1) : luaL_loadbuffer(L, init, strlen(init), "=LUA_INIT"));
+    return run_chunk(L,
+                     *init == '@' ? luaL_loadfile(L, init + 1) : luaL_loadbuffer(L, init, strlen(init), "=LUA_INIT"));
 }
 
 static int run_all(lua_State *L, plan *p)

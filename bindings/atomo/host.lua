@@ -16,6 +16,7 @@ local host = {}
 -- ---- math.random: reproducible, the same on every machine ---------------------------------------------------------
 
 local floor = math.floor
+-- luacheck: push ignore 122
 
 --- As Lua's: () in [0, 1), (m) in 1..m, (m, n) in m..n. From the stream that atomo.manual_seed restarts.
 function math.random(m, n)
@@ -26,7 +27,7 @@ function math.random(m, n)
     m, n = tonumber(m), tonumber(n)
     if not m or not n then error("math.random: limits must be numbers", 2) end
   end
-  if not (m <= n) then error(("math.random: the interval %g..%g is empty"):format(m, n), 2) end
+  if m > n or m ~= m or n ~= n then error(("math.random: the interval %g..%g is empty"):format(m, n), 2) end
   return floor(m) + floor(r * (floor(n) - floor(m) + 1))
 end
 
@@ -40,6 +41,7 @@ function math.randomseed(seed)
   end
   C.atomo_host_seed(seed)
 end
+-- luacheck: pop
 
 -- ---- no fork under MPI --------------------------------------------------------------------------------------------
 
@@ -94,9 +96,13 @@ function host.test()
   if not ok then
     error("atomo-lua test needs busted: apt install lua-busted\n(" .. runner:match("[^\n]*") .. ")", 0)
   end
-  -- Loaded here, the package is the same in all spec files (busted reloads what a file loads by itself).
-  require "atomo"
-  local passed, message = pcall(runner, {standalone = false, output = "atomo.test_handler"})
+  -- One copy of every module for all spec files: busted would reload what a file loads, and with it the class of tensors.
+  table.insert(arg, 1, "--no-auto-insulate")
+  local function run() -- called from a file, busted raises nil on failure; else it would end the process
+    runner {standalone = false, output = "atomo.test_handler"}
+    return true
+  end
+  local passed, message = pcall(run)
   if not passed and message ~= nil then io.stderr:write(tostring(message), "\n") end
   if any_rank(not passed) then
     C.atomo_host_mpi_finalize() -- all ranks are here: no need to abort the job

@@ -67,6 +67,9 @@ return function(options)
   end
 
   function handler.suiteEnd()
+    if handler.successesCount + handler.pendingsCount + #handler.failures + #handler.errors == 0 then
+      busted.publish({"error"}, {}, nil, "no spec ran: nothing matches the arguments", {})
+    end
     local items = {}
     for _, list in ipairs {handler.failures, handler.errors} do
       for _, item in ipairs(list) do items[#items + 1] = item end

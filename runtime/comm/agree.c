@@ -42,8 +42,9 @@ static void describe(const atomo_fingerprint *f, int rank, char *text, size_t n)
 
 static bool differs(const atomo_fingerprint *a, const atomo_fingerprint *b, bool exact)
 {
-    return a->sequence != b->sequence || a->operation != b->operation || a->dtype != b->dtype || a->detail != b->detail ||
-           a->crc != b->crc || memcmp(a->tag, b->tag, sizeof a->tag) != 0 || (exact && a->count != b->count);
+    return a->sequence != b->sequence || a->operation != b->operation || a->dtype != b->dtype ||
+           a->detail != b->detail || a->crc != b->crc || memcmp(a->tag, b->tag, sizeof a->tag) != 0 ||
+           (exact && a->count != b->count);
 }
 
 /* Sends f to all ranks; c->peers[r] is what rank r sent. */
@@ -93,7 +94,8 @@ int atomo_comm_check(atomo_comm *c, const char *name, const char *value)
     ATOMO_TRY(exchange(c, &f));
     int other = first_difference(c, true);
     if (!other) return ATOMO_OK;
-    if (c->peers[0].operation != c->peers[other].operation || memcmp(c->peers[0].tag, c->peers[other].tag, sizeof f.tag)) {
+    if (c->peers[0].operation != c->peers[other].operation ||
+        memcmp(c->peers[0].tag, c->peers[other].tag, sizeof f.tag)) {
         char a[160], b[160];
         describe(&c->peers[0], 0, a, sizeof a);
         describe(&c->peers[other], other, b, sizeof b);
@@ -104,5 +106,6 @@ int atomo_comm_check(atomo_comm *c, const char *name, const char *value)
     strncpy(c->rank == 0 ? first : second, value, EXCERPT - 1);
     ATOMO_MPI(MPI_Bcast, first, EXCERPT, MPI_BYTE, 0, c->mpi);
     ATOMO_MPI(MPI_Bcast, second, EXCERPT, MPI_BYTE, other, c->mpi);
-    return atomo__fail(ATOMO_EMISMATCH, "check: %s differs: rank 0 has '%s', rank %d has '%s'", name, first, other, second);
+    return atomo__fail(ATOMO_EMISMATCH, "check: %s differs: rank 0 has '%s', rank %d has '%s'", name, first, other,
+                       second);
 }

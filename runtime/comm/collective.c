@@ -67,8 +67,8 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
     bool here = c->rank == root;
     char *p = t->data;
     FOR_PIECES(p, n, t)
-    ATOMO_MPI(MPI_Reduce, here ? MPI_IN_PLACE : (void *)p, here ? (void *)p : NULL, (int)n, atomo__mpi_type(t->dtype), mpi_op, root,
-              c->mpi);
+    ATOMO_MPI(MPI_Reduce, here ? MPI_IN_PLACE : (void *)p, here ? (void *)p : NULL, (int)n, atomo__mpi_type(t->dtype),
+              mpi_op, root, c->mpi);
     double bytes = atomo__tensor_bytes(t);
     atomo__comm_count(c, here ? 0 : bytes, here ? bytes * (c->size - 1) : 0);
     if (here) atomo_tensor_touch(t);
@@ -79,8 +79,9 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
 static int gathered(const atomo_comm *c, const atomo_tensor *t, const char *what, atomo_tensor **out)
 {
     double shape[ATOMO_MAX_DIM] = {c->size};
-    ATOMO_REQUIRE(t->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE, "%s: tensor %s would give a result of %d dimensions, at most %d",
-                  what, atomo__shape_text(t), t->ndim + 1, ATOMO_MAX_DIM);
+    ATOMO_REQUIRE(t->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE,
+                  "%s: tensor %s would give a result of %d dimensions, at most %d", what, atomo__shape_text(t),
+                  t->ndim + 1, ATOMO_MAX_DIM);
     for (int i = 0; i < t->ndim; i++) shape[i + 1] = t->shape[i];
     return atomo__output(out, t->dtype, t->ndim + 1, shape, what);
 }
@@ -117,7 +118,8 @@ int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tens
     if (bytes * c->size > (double)atomo__comm_chunk)
         ATOMO_TRY(gather_pieces(c, t, root, here ? *out : NULL));
     else if (bytes > 0)
-        ATOMO_MPI(MPI_Gather, t->data, (int)t->numel, type, here ? (*out)->data : NULL, (int)t->numel, type, root, c->mpi);
+        ATOMO_MPI(MPI_Gather, t->data, (int)t->numel, type, here ? (*out)->data : NULL, (int)t->numel, type, root,
+                  c->mpi);
     atomo__comm_count(c, here ? 0 : bytes, here ? bytes * (c->size - 1) : 0);
     if (here) atomo_tensor_touch(*out);
     return ATOMO_OK;

@@ -12,8 +12,8 @@ int atomo__comm_usable(const atomo_comm *c, const char *fn)
 
 int atomo__comm_root(const atomo_comm *c, int root, const char *fn)
 {
-    ATOMO_REQUIRE(root >= 0 && root < c->size, ATOMO_EARG, "%s: rank %d, expected 0 to %d (this communicator has %d ranks)",
-                  fn, root, c->size - 1, c->size);
+    ATOMO_REQUIRE(root >= 0 && root < c->size, ATOMO_EARG,
+                  "%s: rank %d, expected 0 to %d (this communicator has %d ranks)", fn, root, c->size - 1, c->size);
     return ATOMO_OK;
 }
 
@@ -30,7 +30,8 @@ MPI_Datatype atomo__mpi_type(int dtype)
 
 int atomo__mpi_op(int op, const char *fn, MPI_Op *out)
 {
-    ATOMO_REQUIRE(op >= 0 && op < ATOMO_MPI_OP_COUNT, ATOMO_EARG, "%s: reduction %d, expected sum, max, min or prod", fn, op);
+    ATOMO_REQUIRE(op >= 0 && op < ATOMO_MPI_OP_COUNT, ATOMO_EARG, "%s: reduction %d, expected sum, max, min or prod",
+                  fn, op);
     *out = op == ATOMO_MPI_SUM ? MPI_SUM : op == ATOMO_MPI_MAX ? MPI_MAX : op == ATOMO_MPI_MIN ? MPI_MIN : MPI_PROD;
     return ATOMO_OK;
 }

@@ -1,4 +1,5 @@
-/* comm.h - what the files of runtime/comm share: the communicator, the wrapped MPI call, the agreement of ranks. Private. */
+/* comm.h - what the files of runtime/comm share: the communicator, the wrapped MPI call, the agreement of ranks.
+ * Private. */
 #ifndef ATOMO_COMM_H
 #define ATOMO_COMM_H
 
@@ -14,7 +15,7 @@
     } while (0)
 int atomo__mpi_fail(int rc, const char *fn);
 
-enum { ATOMO_COMM_TAG_MAX = 32000 };                                          /* users' tags: 0 .. this; ours are above */
+enum { ATOMO_COMM_TAG_MAX = 32000 }; /* users' tags: 0 .. this; ours are above */
 enum { TAG_GATHER = ATOMO_COMM_TAG_MAX + 1, TAG_ALLTOALLV = ATOMO_COMM_TAG_MAX + 2 }; /* MPI promises 32767 tags */
 
 /* The operations that a fingerprint names. */
@@ -32,7 +33,8 @@ enum { TAG_GATHER = ATOMO_COMM_TAG_MAX + 1, TAG_ALLTOALLV = ATOMO_COMM_TAG_MAX +
 #define ATOMO_COMM_OPERATION_ENUM(name, text) COMM_##name,
 enum { ATOMO_COMM_OPERATIONS(ATOMO_COMM_OPERATION_ENUM) COMM_OPERATIONS };
 
-/* What a rank says of the operation that it is in; 48 bytes, the same on every rank where `exact`, else but for count. */
+/* What a rank says of the operation that it is in; 48 bytes, the same on every rank where `exact`, else but for count.
+ */
 typedef struct atomo_fingerprint {
     uint32_t sequence; /* agreements on this communicator so far */
     uint16_t operation, dtype;

@@ -1,8 +1,8 @@
 /* request.c - point-to-point messages and non-blocking collectives.
  *
  * A request holds a view of its tensor, so the bytes outlive the Lua value. A request that is freed before it is done
- * (collected unfinished, say) goes to a list and is freed once MPI is through with it: freeing never calls MPI, so it is
- * fit for finalizers. Path: stage 7.
+ * (collected unfinished, say) goes to a list and is freed once MPI is through with it: freeing never calls MPI, so it
+ * is fit for finalizers. Path: stage 7.
  */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
@@ -12,9 +12,9 @@ struct atomo_request {
     struct atomo_request *next; /* in the list of abandoned ones */
     const char *what;           /* "irecv" */
     atomo_tensor *hold;         /* a view of the tensor */
-    bool receives, writes; /* a message whose length is checked; the tensor changes */
-    int n, done, failed;   /* pieces; pieces finished; status of the first failure */
-    int64_t *expected;     /* [n] bytes, where receives */
+    bool receives, writes;      /* a message whose length is checked; the tensor changes */
+    int n, done, failed;        /* pieces; pieces finished; status of the first failure */
+    int64_t *expected;          /* [n] bytes, where receives */
     MPI_Request piece[];
 };
 
@@ -73,8 +73,8 @@ static int piece_done(atomo_request *r, int rc, const MPI_Status *s)
     if (!r->receives) return ATOMO_OK;
     ATOMO_MPI(MPI_Get_count, s, MPI_BYTE, &got);
     if (got == r->expected[i]) return ATOMO_OK;
-    return r->failed = atomo__fail(ATOMO_EMISMATCH, "%s: rank %d sent %d bytes with tag %d, %s %s here takes %lld", r->what,
-                                   s->MPI_SOURCE, got, s->MPI_TAG, atomo__dtype_name(r->hold->dtype),
+    return r->failed = atomo__fail(ATOMO_EMISMATCH, "%s: rank %d sent %d bytes with tag %d, %s %s here takes %lld",
+                                   r->what, s->MPI_SOURCE, got, s->MPI_TAG, atomo__dtype_name(r->hold->dtype),
                                    atomo__shape_text(r->hold), (long long)r->expected[i]);
 }
 
@@ -151,8 +151,8 @@ static int post_message(atomo_comm *c, const atomo_tensor *t, int peer, int tag,
     ATOMO_TRY(atomo__comm_usable(c, what));
     ATOMO_TRY(atomo__comm_buffer(t, sends ? "send: tensor" : "recv: tensor"));
     ATOMO_TRY(atomo__comm_root(c, peer, sends ? "send: destination" : "recv: source"));
-    ATOMO_REQUIRE(tag >= 0 && tag <= ATOMO_COMM_TAG_MAX, ATOMO_EARG, "%s: tag %d, expected 0 to %d", sends ? "send" : "recv",
-                  tag, (int)ATOMO_COMM_TAG_MAX);
+    ATOMO_REQUIRE(tag >= 0 && tag <= ATOMO_COMM_TAG_MAX, ATOMO_EARG, "%s: tag %d, expected 0 to %d",
+                  sends ? "send" : "recv", tag, (int)ATOMO_COMM_TAG_MAX);
     atomo__requests_reap(false);
     atomo_request *r = NULL;
     ATOMO_TRY(request_new(what, t, pieces_of(t), &r));

@@ -17,8 +17,8 @@ static double total_count(const atomo_comm *c)
 int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv, double *counts)
 {
     ATOMO_TRY(atomo__comm_usable(c, "allgatherv"));
-    ATOMO_REQUIRE(nbytes >= 0 && nbytes <= 0x1p53 && (send || nbytes == 0), ATOMO_EARG, "allgatherv: %g bytes at %p", nbytes,
-                  send);
+    ATOMO_REQUIRE(nbytes >= 0 && nbytes <= 0x1p53 && (send || nbytes == 0), ATOMO_EARG, "allgatherv: %g bytes at %p",
+                  nbytes, send);
     ATOMO_REQUIRE(!*recv || ((*recv)->dtype == ATOMO_U8 && (*recv)->ndim == 1 && atomo_tensor_is_contiguous(*recv)),
                   ATOMO_EDTYPE, "allgatherv: the receiving tensor is %s %s, expected contiguous u8 of one dimension",
                   atomo__dtype_name((*recv)->dtype), atomo__shape_text(*recv));
@@ -70,7 +70,8 @@ int atomo_comm_allgatherv(atomo_comm *c, const atomo_tensor *t, atomo_tensor **o
 {
     ATOMO_TRY(atomo__comm_usable(c, "allgatherv"));
     ATOMO_TRY(atomo__comm_buffer(t, "allgatherv: tensor"));
-    ATOMO_REQUIRE(t->ndim == 1, ATOMO_ESHAPE, "allgatherv: tensor has shape %s, expected 1 dimension", atomo__shape_text(t));
+    ATOMO_REQUIRE(t->ndim == 1, ATOMO_ESHAPE, "allgatherv: tensor has shape %s, expected 1 dimension",
+                  atomo__shape_text(t));
     ATOMO_TRY(atomo__comm_agree(c, COMM_ALLGATHERV, t->dtype, 0, atomo__tensor_bytes(t), false));
     void *p;
     ATOMO_TRY(atomo__alloc(&p, (size_t)c->size * sizeof(double)));
@@ -118,7 +119,8 @@ static int swap_blocks(atomo_comm *c, const atomo_tensor *const *send, atomo_ten
     ATOMO_TRY(atomo__alloc(&requests, (n + 1) * sizeof(MPI_Request)));
     int posted = 0, status = ATOMO_OK;
     for (int k = 1; k < c->size && status == ATOMO_OK; k++)
-        status = post(c, recv[(c->rank + c->size - k) % c->size], (c->rank + c->size - k) % c->size, false, requests, &posted);
+        status = post(c, recv[(c->rank + c->size - k) % c->size], (c->rank + c->size - k) % c->size, false, requests,
+                      &posted);
     for (int k = 1; k < c->size && status == ATOMO_OK; k++) {
         int to = (c->rank + k) % c->size;
         status = post(c, send[to], to, true, requests, &posted);
@@ -139,8 +141,8 @@ int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *send, atomo_t
     ATOMO_TRY(atomo__comm_usable(c, "alltoallv"));
     for (int r = 0; r < c->size; r++) {
         ATOMO_TRY(atomo__comm_buffer(send[r], "alltoallv: a tensor of the list"));
-        ATOMO_REQUIRE(send[r]->dtype == send[0]->dtype, ATOMO_EDTYPE, "alltoallv: tensor %d is %s, the first is %s", r + 1,
-                      atomo__dtype_name(send[r]->dtype), atomo__dtype_name(send[0]->dtype));
+        ATOMO_REQUIRE(send[r]->dtype == send[0]->dtype, ATOMO_EDTYPE, "alltoallv: tensor %d is %s, the first is %s",
+                      r + 1, atomo__dtype_name(send[r]->dtype), atomo__dtype_name(send[0]->dtype));
     }
     ATOMO_TRY(atomo__comm_agree(c, COMM_ALLTOALLV, send[0]->dtype, 0, 0, true));
     size_t n = (size_t)c->size;

@@ -48,14 +48,16 @@ int atomo_mpi_launched(void)
     return getenv("PMIX_RANK") != NULL && !getenv("OMPI_COMM_WORLD_SIZE");
 }
 
-/* Open MPI's settings that help here, where the user has none of his own. They must be in the environment before MPI_Init. */
+/* Open MPI's settings that help here, where the user has none of his own. They must be in the environment before
+ * MPI_Init. */
 static void set_defaults(void)
 {
     char byte = 1, copy = 0;
     struct iovec from = {&byte, 1}, to = {&copy, 1};
     if (env_number("OMPI_COMM_WORLD_LOCAL_SIZE", 1) > atomo_num_cores()) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     if (!getenv("OMPI_COMM_WORLD_SIZE")) setenv("OMPI_MCA_ess_singleton_isolated", "1", 0); /* alone: no daemon */
-    if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) < 0 && errno != ENOSYS) /* containers forbid single-copy messages */
+    if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) < 0 &&
+        errno != ENOSYS) /* containers forbid single-copy messages */
         setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
 }
 
@@ -103,8 +105,9 @@ int atomo_mpi_init(void)
     } else {
         ATOMO_MPI(MPI_Query_thread, &level);
     }
-    ATOMO_REQUIRE(level >= MPI_THREAD_SERIALIZED, ATOMO_EMPI, "mpi: this MPI gives thread level %d, atomo needs %d (MPI_THREAD_SERIALIZED)",
-                  level, MPI_THREAD_SERIALIZED);
+    ATOMO_REQUIRE(level >= MPI_THREAD_SERIALIZED, ATOMO_EMPI,
+                  "mpi: this MPI gives thread level %d, atomo needs %d (MPI_THREAD_SERIALIZED)", level,
+                  MPI_THREAD_SERIALIZED);
     ATOMO_MPI(MPI_Comm_set_errhandler, MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     ATOMO_MPI(MPI_Comm_set_errhandler, MPI_COMM_SELF, MPI_ERRORS_RETURN);
     state = MPI_IS_UP;

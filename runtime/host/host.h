@@ -19,15 +19,15 @@ void host_repl(lua_State *L);
 
 /* signals.c: SIGINT, SIGTERM. */
 void host_signals_install(lua_State *L);
-bool host_was_terminated(void);       /* by SIGTERM */
-void host_interrupt_forget(void);     /* the REPL's next line starts anew */
-extern volatile int host_interrupts;  /* SIGINTs since host_interrupt_forget */
+bool host_was_terminated(void);      /* by SIGTERM */
+void host_interrupt_forget(void);    /* the REPL's next line starts anew */
+extern volatile int host_interrupts; /* SIGINTs since host_interrupt_forget */
 
 /* lastword.c */
 int host_traceback(lua_State *L);                      /* message handler: any error value -> text with a traceback */
 int host_pcall(lua_State *L, int nargs, int nresults); /* with that handler */
-void host_last_word(const char *text);                 /* the error's text, framed where there are several ranks, to stderr */
-void host_leave(int code);                             /* ends MPI (0) or the whole job (other), then the process */
-int host_os_exit(lua_State *L);                        /* os.exit */
+void host_last_word(const char *text); /* the error's text, framed where there are several ranks, to stderr */
+void host_leave(int code);             /* ends MPI (0) or the whole job (other), then the process */
+int host_os_exit(lua_State *L);        /* os.exit */
 
 #endif

@@ -58,7 +58,8 @@ static bool alone(void) /* no MPI, or one rank */
     return !atomo_mpi_started() || strstr(atomo_mpi_label(), " of 1 on ");
 }
 
-/* Where all ranks fail alike, rank 0 is given time to end the job; a rank that is terminated meanwhile says one line. */
+/* Where all ranks fail alike, rank 0 is given time to end the job; a rank that is terminated meanwhile says one line.
+ */
 static bool others_ended_first(void)
 {
     if (strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0) return host_was_terminated();
@@ -73,10 +74,11 @@ static void print_frame(const char *step, const char *text)
     char *frame = malloc(n);
     if (!frame) return;
     int head = snprintf(frame, 512, "\n---- %s%s: stopped by an error ", atomo_mpi_label(), step);
-    int k = head + snprintf(frame + head, n - (size_t)head,
-                            "%s\n%s\nWhat to do: all ranks end with this one. The first line says where and why; to look "
-                            "closer,\nrun it with one rank (mpirun -n 1, or no mpirun).\n%s\n",
-                            head < (int)sizeof rule ? rule + head - 1 : "", text, rule);
+    int k =
+        head + snprintf(frame + head, n - (size_t)head,
+                        "%s\n%s\nWhat to do: all ranks end with this one. The first line says where and why; to look "
+                        "closer,\nrun it with one rank (mpirun -n 1, or no mpirun).\n%s\n",
+                        head < (int)sizeof rule ? rule + head - 1 : "", text, rule);
     fwrite(frame, 1, (size_t)k < n ? (size_t)k : n - 1, stderr);
     free(frame);
 }

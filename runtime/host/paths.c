@@ -44,7 +44,9 @@ int host_load_modules(lua_State *L, const char *argv0)
         int status = luaL_loadfile(L, file);
         return status ? status : host_pcall(L, 0, 1);
     }
-    lua_pushfstring(L, "the Lua modules are missing: neither %s/lua/atomo/host.lua nor %s/../share/lua/5.1/atomo/host.lua "
-                       "can be read; build or install again", exe, exe);
+    lua_pushfstring(L,
+                    "the Lua modules are missing: neither %s/lua/atomo/host.lua nor %s/../share/lua/5.1/atomo/host.lua "
+                    "can be read; build or install again",
+                    exe, exe);
     return LUA_ERRFILE;
 }

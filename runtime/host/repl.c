@@ -4,6 +4,7 @@
  */
 #include "host/host.h"
 #include <errno.h>
+#include <luajit.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,8 +40,8 @@ static void history_open(void)
     read_history(history_file);
 }
 
-/* Ctrl-C at the prompt: drop the line. */
-static int on_signal(void)
+/* Ctrl-C at the prompt: drop the line. readline calls this ten times a second (its signal hook cannot end a line). */
+static int on_event(void)
 {
     if (host_interrupts) {
         rl_replace_line("", 0);
@@ -51,7 +52,7 @@ static int on_signal(void)
 
 static char *read_edited(const char *prompt)
 {
-    rl_signal_event_hook = on_signal;
+    rl_event_hook = on_event;
     char *line = readline(prompt);
     if (line && *line) {
         add_history(line);
@@ -106,7 +107,8 @@ static bool incomplete(lua_State *L, int status)
     static const char end[] = "'<eof>'";
     size_t n;
     const char *message = lua_tolstring(L, -1, &n);
-    return status == LUA_ERRSYNTAX && message && n >= sizeof end - 1 && strcmp(message + n - (sizeof end - 1), end) == 0;
+    return status == LUA_ERRSYNTAX && message && n >= sizeof end - 1 &&
+           strcmp(message + n - (sizeof end - 1), end) == 0;
 }
 
 /* Compiles the text at index 1 as an expression, else as statements; leaves the function or the message. */
@@ -124,7 +126,8 @@ static int compile(lua_State *L)
     return luaL_loadbuffer(L, text, n, "=stdin");
 }
 
-/* Reads a whole statement and compiles it: 0 (a function on the stack), a Lua status (a message), or -1: end of input. */
+/* Reads a whole statement and compiles it: 0 (a function on the stack), a Lua status (a message), or -1: end of input.
+ */
 static int read_statement(lua_State *L)
 {
     lua_settop(L, 0);
@@ -166,7 +169,7 @@ void host_repl(lua_State *L)
     terminal = isatty(STDIN_FILENO);
     if (terminal) {
         history_open();
-        printf("atomo-lua %s, %s (Ctrl-D leaves)\n", atomo_version(), LUA_RELEASE);
+        printf("atomo-lua %s, %s (Ctrl-D leaves)\n", atomo_version(), LUAJIT_VERSION);
     }
     for (int status; (status = read_statement(L)) != -1;) {
         if (status == 0) {

@@ -1,7 +1,7 @@
 /* signals.c - SIGINT and SIGTERM.
  *
- * A signal sets a hook, which stops interpreted Lua at its next line with an error and a traceback. Compiled loops and C
- * calls see no hooks: a timer fires soon after, says a last word and ends the process. A second Ctrl-C ends it at
+ * A signal sets a hook, which stops interpreted Lua at its next line with an error and a traceback. Compiled loops and
+ * C calls see no hooks: a timer fires soon after, says a last word and ends the process. A second Ctrl-C ends it at
  * once. Handlers use async-signal-safe calls only; lua_sethook is made for them.
  */
 #define _GNU_SOURCE
@@ -90,8 +90,9 @@ static void on_alarm(int sig)
     (void)sig;
     /* mpirun terminates all ranks when one has failed: one of them saying so is enough */
     if (!terminated || strncmp(atomo_mpi_label(), "rank ", 5) != 0 || strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0)
-        last_word(terminated ? "terminated (SIGTERM: the job was cancelled, or another rank failed)\n"
-                             : "interrupted in compiled code or a C call, leaving without a traceback (-joff shows one)\n");
+        last_word(terminated
+                      ? "terminated (SIGTERM: the job was cancelled, or another rank failed)\n"
+                      : "interrupted in compiled code or a C call, leaving without a traceback (-joff shows one)\n");
     _exit(terminated ? EXIT_TERMINATED : EXIT_INTERRUPTED);
 }
 

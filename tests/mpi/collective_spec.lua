@@ -193,6 +193,7 @@ describe("byte counts", function()
   end
 
   it("are what each operation must move", function()
+    if os.getenv "ATOMO_MPI_CHECK" then return pending "every operation exchanges fingerprints besides" end
     local t = atomo.ones(100) -- 400 bytes
     local o, i = moved(function() world:allreduce(t) end)
     assert.near(2 * 400 * (n - 1) / n, o, 1)

@@ -59,6 +59,7 @@ describe("messages", function()
     assert(not ok)
     assert(message:find(("rank %d sent 20 bytes with tag 9"):format(left), 1, true), message)
     assert(message:find("[8]", 1, true), message)
+    if n == 1 then return end -- Open MPI does not tell a rank of its own message's tail
     local r2 = world:irecv(atomo.zeros(2), left, 10)
     world:isend(atomo.zeros(5), right, 10):wait()
     ok, message = pcall(r2.wait, r2)
@@ -99,6 +100,7 @@ describe("a request", function()
       f.C.atomo_mem_stats(mem)
       return mem.live_blocks
     end
+    local flag = atomo.zeros(1)
     local before = live()
     do
       world:irecv(atomo.zeros(5000), left, 77) -- dropped at once
@@ -107,9 +109,10 @@ describe("a request", function()
     world:isend(atomo.full({5000}, me), right, 77):wait()
     for _ = 1, 200 do -- every rank's message arrives; the registry gives the memory back at a later call
       world:barrier()
-      if live() <= before then break end
+      flag:fill_(live() <= before and 1 or 0)
+      if world:allreduce(flag, "min"):item() == 1 then break end
     end
-    assert(live() <= before)
+    assert.equal(1, flag:item())
   end)
 end)
 

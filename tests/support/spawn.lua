@@ -1,9 +1,6 @@
 --- Runs the program under test, and mpirun, as processes of their own with a clean environment and a time limit.
 local ffi = require "ffi"
-ffi.cdef [[
-long atomo_test_readlink(const char *path, char *buf, size_t n) __asm__("readlink");
-void __asan_init(void);
-]]
+ffi.cdef [[long atomo_test_readlink(const char *path, char *buf, size_t n) __asm__("readlink");]]
 
 local spawn = {}
 
@@ -14,8 +11,11 @@ local exe = n > 0 and ffi.string(buf, n) or "atomo-lua"
 --- Path of the running executable, or nil where that is not atomo-lua (a stock luajit).
 spawn.exe = exe:match("atomo%-lua$") and exe
 
---- Is this a build with AddressSanitizer? Then no other program can load the library.
-spawn.sanitized = pcall(function() return ffi.C.__asan_init end)
+--- Built with AddressSanitizer: no other program can load the library.
+spawn.sanitized = pcall(function()
+  ffi.cdef "void __asan_init(void);"
+  return ffi.C.__asan_init
+end)
 
 function spawn.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
@@ -24,9 +24,12 @@ function spawn.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 ---@param opts {timeout: number?, stdin: string?, env: string?}?
 function spawn.run(command, opts)
   opts = opts or {}
-  local env = ("env -i PATH=%s HOME=%s LANG=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " ..
-    "OMPI_MCA_hwloc_base_binding_policy=none RES_OPTIONS='timeout:1 attempts:1' %s"):format(
-    spawn.quote(os.getenv "PATH" or "/usr/bin:/bin"), spawn.quote(os.getenv "HOME" or "/"), opts.env or "")
+  local env = "env -i LANG=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " ..
+    "OMPI_MCA_hwloc_base_binding_policy=none RES_OPTIONS='timeout:1 attempts:1' " .. (opts.env or "")
+  for _, name in ipairs {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS"} do
+    local value = os.getenv(name)
+    if value then env = ("%s %s=%s"):format(env, name, spawn.quote(value)) end
+  end
   local input = opts.stdin and "printf %s " .. spawn.quote(opts.stdin) .. " | " or ""
   local line = ("%s%s timeout -k 2 %g %s%s 2>&1; echo \"<$?>\""):format(input, env, opts.timeout or 20, command,
     opts.stdin and "" or " < /dev/null")
