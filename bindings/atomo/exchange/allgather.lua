@@ -29,6 +29,7 @@ function M.plan(self)
   self.compressor:prepare(shapes, names, {step_bytes = self.dense_bytes, dense_bytes = dense_bytes})
   self.send = T.empty({self.compressor:wire_max()}, "u8")
   self.received = ffi.gc(ffi.new "atomo_tensor *[1]", function(slot) C.atomo_tensor_free(slot[0]) end)
+  self.inbox = setmetatable({}, T.Tensor) -- views received[0], which C owns and may replace by a larger one
   self.counts = ffi.new("double[?]", self.comm.size)
 end
 
@@ -47,8 +48,9 @@ local function exchange_messages(self)
   local t2 = C.atomo_time()
   for _, g in ipairs(self.grads) do g:zero_() end
   local offset = 0
+  self.inbox.h = self.received[0]
   for r = 0, self.comm.size - 1 do
-    c:decode_step(self.received[0], offset, self.counts[r], 1 / self.comm.size, self.grads)
+    c:decode_step(self.inbox, offset, self.counts[r], 1 / self.comm.size, self.grads)
     offset = offset + self.counts[r]
   end
   ms.encode = 1e3 * (t1 - t0)
