@@ -171,6 +171,7 @@ ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tens
 /* torch.optim.Adam's formula, or AdamW's when decoupled; m, v start at zero, step counts from 1. */
 ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
                                double beta1, double beta2, double eps, double weight_decay, int decoupled, double step);
+
 /* ---- nn -------------------------------------------------------------------------------------------------------- */
 
 /* Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups]; everything is contiguous f32 unless said. Pairs are
@@ -239,7 +240,7 @@ ATOMO_API int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_
 /* y = softmax or (log != 0) log softmax over dimension dim (0-based). */
 ATOMO_API int atomo_softmax(const atomo_tensor *x, int dim, int log, atomo_tensor **out);
 ATOMO_API int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int dim, int log, atomo_tensor **gx);
-/* loss [] = mean over the N rows of -log softmax(logits [N,C])[label]; labels i32 [N], 0-based (ERANGE-like EARG names
+/* loss [] = mean over the N rows of -log softmax(logits [N,C])[label]; labels i32 [N], 0-based (else EARG names
  * position and value). grad (may be NULL) [N,C] = d loss / d logits, from the same pass. */
 ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, atomo_tensor **loss,
                                   atomo_tensor **grad);
