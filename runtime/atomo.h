@@ -56,7 +56,8 @@ ATOMO_API const char *atomo_build_info(const char *key); /* static; key: "compil
 /* Set the number of threads of every kernel (OpenMP, OpenBLAS and oneDNN share one pool). [local] EARG if < 1. */
 ATOMO_API int atomo_set_num_threads(int n);
 ATOMO_API int atomo_num_threads(void);
-ATOMO_API int atomo_num_cores(void); /* cores that this process may run on */
+ATOMO_API int atomo_num_cores(void);      /* cores that this process may run on (mpirun may have bound it to one) */
+ATOMO_API int atomo_num_host_cores(void); /* cores of this host */
 
 /* Memory that the runtime holds, in bytes (doubles: exact up to 2^53). system_allocs counts calls into malloc: it stands
  * still once a training loop is warm. */

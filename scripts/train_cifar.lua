@@ -51,13 +51,15 @@ local function say(...)
   if world.rank == 0 then print(string.format(...)) end
 end
 
+--- The default is this host's cores shared by its ranks, no more than this rank is bound to.
 local function set_threads()
-  local cores, ranks = require("atomo.ffi").C.atomo_num_cores(), world.local_size
-  local threads = opts.threads > 0 and opts.threads or math.max(1, math.floor(cores / ranks))
+  local C, ranks = require("atomo.ffi").C, world.local_size
+  local bound, cores = C.atomo_num_cores(), C.atomo_num_host_cores()
+  local threads = opts.threads > 0 and opts.threads or math.max(1, math.min(bound, math.floor(cores / ranks)))
   atomo.set_num_threads(threads)
-  if threads * ranks > cores and world.local_rank == 0 then
-    io.stderr:write(("warning: %d ranks of %d threads on %d cores of %s: oversubscribed, expect slow steps\n"):format(
-      ranks, threads, cores, world.hostname))
+  if world.local_rank == 0 and (threads * ranks > cores or threads > bound) then
+    io.stderr:write(("warning: %d ranks of %d threads on %s, which has %d cores (a rank may use %d): oversubscribed, " ..
+      "expect slow steps\n"):format(ranks, threads, world.hostname, cores, bound))
   end
   return threads
 end

@@ -2,6 +2,7 @@
 -- This file reads like the table in README's tour: forward and loss, backward with each gradient handed on as it
 -- becomes ready, exchange, update.
 local T = require "atomo.tensor"
+local F = require "atomo.functional"
 local C = require("atomo.ffi").C
 
 ---@class atomo.Step
@@ -57,9 +58,10 @@ local function agree(self, batch, loss, accuracy)
   return p[0] / p[2], p[1] / p[2], p[3], bad
 end
 
---- Trains on one batch {x, y, n, total}. Returns {loss, accuracy (over all ranks), bad (ranks with NaN or Inf), ms}.
-function Step:run(batch, lr)
+--- Trains on one batch {x, y, n, total} as step number `step`. Returns {loss, accuracy (over all ranks), bad (ranks with NaN or Inf), ms}.
+function Step:run(batch, lr, step)
   local ms = {forward = 0, backward = 0}
+  F.dropout_stream(self.comm.rank, step)
   self.handed = {}
   self.optimizer:zero_grad()
   local loss, accuracy = forward_backward(self, batch, ms)                    -- 3

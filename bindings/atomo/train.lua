@@ -117,7 +117,7 @@ end
 local function run_step(self, batch, epoch, data_ms)
   local start = C.atomo_time()
   local lr = self.schedule and self.schedule(self.step) or self.optimizer.lr
-  local result = self.runner:run(batch, lr)
+  local result = self.runner:run(batch, lr, self.step)
   if result.bad > 0 then
     handle_bad(self, result, lr)
     return

@@ -23,6 +23,12 @@ int atomo_num_cores(void)
     return n > 0 ? (int)n : 1;
 }
 
+int atomo_num_host_cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
+
 static int num_threads; /* 0: not set, OpenMP's own choice */
 
 int atomo_set_num_threads(int n)

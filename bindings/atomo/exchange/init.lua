@@ -88,8 +88,6 @@ function Exchange:push(i, grad)
   end
   if self.pushed[i] then raise(("exchange: gradient %d was pushed twice in step %d"):format(i, self.step)) end
   if not grad:is_contiguous() then raise(("exchange: gradient %d is not contiguous"):format(i)) end
-  self.pushed[i] = grad
-  self.count = self.count + 1
   if self.planned then
     local shape = self.shapes[i]
     if not shape then
@@ -97,8 +95,10 @@ function Exchange:push(i, grad)
     elseif T.shape_text(grad) ~= shape then
       raise(("exchange: gradient %d is %s, in the first step it was %s"):format(i, T.shape_text(grad), shape))
     end
-    if self.overlap then self.engine.ready(self, i, grad) end
   end
+  self.pushed[i] = grad
+  self.count = self.count + 1
+  if self.planned and self.overlap then self.engine.ready(self, i, grad) end
 end
 
 local function plan(self)
