@@ -31,8 +31,8 @@
 #define COMPARISONS(X)  X(EQ, x == y) X(NE, x != y) X(LT, x < y) X(LE, x <= y) X(GT, x > y) X(GE, x >= y)
 #define I32_BINARIES(X) /* + - * wrap around: in C a signed overflow would be undefined */                             \
     X(ADD, (uint32_t)x + (uint32_t)y)                                                                                  \
-    X(SUB, (uint32_t)x - (uint32_t)y) X(MUL, (uint32_t)x *(uint32_t)y) X(MAXIMUM, x > y ? x : y)                       \
-        X(MINIMUM, x < y ? x : y)
+    X(SUB, (uint32_t)x - (uint32_t)y)                                                                                  \
+    X(MUL, (uint32_t)x *(uint32_t)y) X(MAXIMUM, x > y ? x : y) X(MINIMUM, x < y ? x : y)
 #define F32_ROW(op, expr) BINARY_ROW(f32_##op, float, float, expr)
 #define I32_ROW(op, expr) BINARY_ROW(i32_##op, int32_t, int32_t, expr)
 #define F32_CMP(op, expr) BINARY_ROW(f32_##op, float, float, expr)
@@ -121,7 +121,8 @@ int atomo_scalar(int op, const atomo_tensor *a, double s, int reverse, atomo_ten
 
 #define UNARIES(X)                                                                                                     \
     X(NEG, -x)                                                                                                         \
-    X(ABS, fabsf(x)) X(EXP, expf(x)) X(LOG, logf(x)) X(SQRT, sqrtf(x)) X(SQUARE, x *x) X(RECIPROCAL, 1.0f / x)         \
+    X(ABS, fabsf(x))                                                                                                   \
+    X(EXP, expf(x)) X(LOG, logf(x)) X(SQRT, sqrtf(x)) X(SQUARE, x *x) X(RECIPROCAL, 1.0f / x)                          \
         X(SIGN, (float)((x > 0) - (x < 0))) X(FLOOR, floorf(x)) X(TANH, tanhf(x)) X(SIGMOID, 1.0f / (1.0f + expf(-x))) \
             X(RELU, x > 0 || x != x ? x : 0.0f) X(SIN, sinf(x)) X(COS, cosf(x))
 #define UNARY_ROW(op, expr)                                                                                            \
