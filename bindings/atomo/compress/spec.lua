@@ -34,8 +34,8 @@ function M.known()
   local about = ffi.new "atomo_codec_info"
   for i = 0, C.atomo_codec_count() - 1 do
     f.check(C.atomo_codec_about(i, about))
-    local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary), source = ffi.string(about.source),
-      unbiased = about.unbiased ~= 0, options = read_options(i, about.options)}
+    local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary),
+      source = ffi.string(about.source), unbiased = about.unbiased ~= 0, options = read_options(i, about.options)}
     known[#known + 1], known[entry.name] = entry, entry
   end
   return known
@@ -99,7 +99,8 @@ local function convert(name, option, value)
   end
   if not number or not (number >= option.min and number <= option.max) or
     (option.kind == "int" and number % 1 ~= 0) then
-    raise(("%s%s of %g to %g"):format(what, option.kind == "int" and "an integer" or "a number", option.min, option.max))
+    local kind = option.kind == "int" and "an integer" or "a number"
+    raise(("%s%s of %g to %g"):format(what, kind, option.min, option.max))
   end
   return number
 end
@@ -132,9 +133,9 @@ function M.read(spec)
   local list = M.known()
   local entry = type(spec.name) == "string" and list[spec.name]
   if not entry then
-    local name = tostring(spec.name)
-    raise(("compressor: there is none called '%s'%s; there are %s"):format(name, M.suggest(name, names_of(list, "name")),
-      table.concat(names_of(list, "name"), ", ")))
+    local name, names = tostring(spec.name), names_of(list, "name")
+    raise(("compressor: there is none called '%s'%s; there are %s"):format(name, M.suggest(name, names),
+      table.concat(names, ", ")))
   end
   local values, fold = {}, nil
   for i = 1, #entry.options do values[i] = 0 / 0 end
