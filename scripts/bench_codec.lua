@@ -1,73 +1,41 @@
 #!/usr/bin/env atomo-lua
--- Compressors on real or made-up gradients: bytes, relative variance, time to encode and decode a whole step.
+--- Compressors on real or made-up gradients: bytes, relative variance, time to encode and decode a whole step.
+-- A line per compressor that ends in the gradient encoded a second.
 local atomo = require "atomo"
-local spec = require "atomo.compress.spec"
+local C = require("atomo.ffi").C
 
-local help = [[
-usage: atomo-lua scripts/bench_codec.lua [options]
+local opts = atomo.cli.parse {
+  name = "bench_codec.lua",
+  about = "Encodes and decodes a whole step of gradients with each compressor, one budget over all tensors; prints " ..
+    "message bytes, the ratio to 32-bit floats, E||ghat - g||^2 / ||g||^2 (closed form), and medians of time.",
+  examples = {
+    "build/atomo-lua scripts/bench_codec.lua",
+    "build/atomo-lua scripts/bench_codec.lua --gradients DIR --ratio 64 --compress 'svd svd:bits=4 entry'",
+  },
+  options = {
+    {"gradients", "string", "", "a folder of .npy files, one a tensor; none: made-up ones of ResNet-20's shapes"},
+    {"compress", "string", "none entry svd:bits=32,fold=paper svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4",
+      "compressors, separated by spaces"},
+    {"ratio", "string", "16,64,256", "dense bytes over message bytes, for those that name no budget"},
+    {"repeat", "int", 5, "times each is run, the median counts", min = 1},
+    {"threads", "int", 1, "threads", min = 1},
+  },
+}
 
-Encodes and decodes a whole step of gradients with each compressor, one budget over all tensors. A line per compressor:
-message bytes, the ratio to 32-bit floats, E||ghat - g||^2 / ||g||^2 (closed form), and the medians of decode and encode
-in gigabytes of gradient a second.
-
-  --gradients DIR     a folder of .npy files, one a tensor (default: made-up gradients of ResNet-20's shapes)
-  --compress LIST     compressors, separated by spaces (default: none, entry and svd at 32, 16, 8 and 4 bits)
-  --ratio LIST        dense bytes over message bytes, separated by commas (default 16,64,256); not for `none`
-  --repeat N          times each is run, the median counts (default 5)
-  --threads N         threads (default 1)
-  --help              this text
-
-example: atomo-lua scripts/bench_codec.lua --ratio 64 --compress "svd svd:bits=4 entry"
-]]
-
-local defaults = {gradients = false, ratio = "16,64,256", ["repeat"] = 5, threads = 1,
-  compress = "none entry svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4"}
-
-local function usage(text)
-  io.stderr:write("bench_codec: ", text, "\n")
-  os.exit(2)
-end
-
-local function options(args)
-  local o, names = {}, {}
-  for name, value in pairs(defaults) do
-    o[name] = value
-    names[#names + 1] = name
-  end
-  local i = 1
-  while args[i] do
-    local name, value = args[i]:match "^%-%-([%w%-]+)=(.*)$"
-    name = name or args[i]:match "^%-%-([%w%-]+)$"
-    if name == "help" then
-      io.write(help)
-      os.exit(0)
-    elseif not name or defaults[name] == nil then
-      usage(("unknown option '%s'%s (--help lists them)"):format(args[i], spec.suggest(name or args[i], names)))
-    end
-    if not value then
-      i = i + 1
-      value = args[i] or usage(("--%s needs a value"):format(name))
-    end
-    if type(defaults[name]) == "number" then
-      local n = tonumber(value)
-      if not n or n < 1 or n % 1 ~= 0 then usage(("--%s is '%s', expected a positive integer"):format(name, value)) end
-      value = n
-    end
-    o[name], i = value, i + 1
-  end
-  return o
-end
+local function usage(text) error("bench_codec: " .. text, 0) end
 
 --- Gradients out of a folder, tensors of two dimensions and more: what is compressed in training.
 local function read_folder(folder)
   local list, names = {}, {}
-  for _, path in ipairs(require("atomo.files").list(folder, "%.npy$")) do
-    local g = atomo.from_npy(path)
-    if g:dim() >= 2 then
+  local listing = io.popen("ls -- '" .. folder:gsub("'", "'\\''") .. "'")
+  for file in listing:lines() do
+    local g = file:match "%.npy$" and atomo.from_npy(folder .. "/" .. file)
+    if g and g:dim() >= 2 then
       list[#list + 1] = g
-      names[#names + 1] = path:match "([^/]+)%.npy$"
+      names[#names + 1] = file:match "^(.*)%.npy$"
     end
   end
+  listing:close()
   if #list == 0 then usage(("no .npy files of two dimensions and more in %s"):format(folder)) end
   return list, names
 end
@@ -106,11 +74,11 @@ local function measure(text, grads, names, repeats)
   local out = atomo.zeros(c:wire_max(), "u8")
   local encode, decode, bytes = {}, {}, 0
   for k = 1, repeats + 1 do -- the first warms up
-    local t0 = atomo.time()
+    local t0 = C.atomo_time()
     local n = c:encode_step(grads, {step = k, out = out})
-    local t1 = atomo.time()
+    local t1 = C.atomo_time()
     c:decode_step(out, 0, n, 1, accs)
-    encode[k], decode[k] = t1 - t0, atomo.time() - t1
+    encode[k], decode[k] = t1 - t0, C.atomo_time() - t1
     bytes = bytes + n / (repeats + 1)
   end
   table.remove(encode, 1)
@@ -119,27 +87,27 @@ local function measure(text, grads, names, repeats)
   return median(encode), median(decode), bytes, s.variance / s.square
 end
 
-local o = options(arg)
-atomo.set_num_threads(o.threads)
+atomo.set_num_threads(opts.threads)
 local grads, names
-if o.gradients then grads, names = read_folder(o.gradients) else grads, names = made_up() end
+if opts.gradients ~= "" then grads, names = read_folder(opts.gradients) else grads, names = made_up() end
 local dense = 0
 for _, g in ipairs(grads) do dense = dense + 4 * g:numel() end
 print(("%d tensors, %.3f MB of gradient from %s, %d thread%s, median of %d"):format(#grads, dense / 1e6,
-  o.gradients or "made-up ResNet-20 shapes", o.threads, o.threads == 1 and "" or "s", o["repeat"]))
+  opts.gradients ~= "" and opts.gradients or "made-up ResNet-20 shapes", opts.threads, opts.threads == 1 and "" or "s",
+  opts["repeat"]))
 
 local function line(text)
-  local encode, decode, bytes, variance = measure(text, grads, names, o["repeat"])
-  print(("%-28s %9.0f bytes %7.1fx  variance %-9.4g encode %8.2f ms  decode %6.2f GB/s  encode %7.2f GB/s"):format(text,
-    bytes, dense / bytes, variance, 1e3 * encode, dense / decode / 1e9, dense / encode / 1e9))
+  local encode, decode, bytes, variance = measure(text, grads, names, opts["repeat"])
+  local row = "%-30s %9.0f bytes %6.1fx  variance %-9.4g encode %8.2f ms  decode %6.2f GB/s  encode %6.2f GB/s"
+  print(row:format(text, bytes, dense / bytes, variance, 1e3 * encode, dense / decode / 1e9, dense / encode / 1e9))
 end
-for text in o.compress:gmatch "%S+" do
+for text in opts.compress:gmatch "%S+" do
   if text:match "^none" then
     line(text)
   elseif text:match "ratio=" or text:match "bytes=" or text:match "atoms=" then
     line(text)
   else
-    for ratio in o.ratio:gmatch "[^,]+" do
+    for ratio in opts.ratio:gmatch "[^,]+" do
       line(text .. (text:find(":", 1, true) and "," or ":") .. "ratio=" .. ratio)
     end
   end

@@ -236,3 +236,47 @@ describe("the training loop", function()
     fails("has not been ended", c.begin_step, c, 2)
   end)
 end)
+
+describe("real gradients", function()
+  -- relative variance at equal bytes, DESIGN 5.3's table; 15 % over it is the limit
+  local folder = os.getenv "ATOMO_GRADIENTS" or "../shared/data/gradients"
+  local table_of = {
+    resnet18 = {files = {"fc.weight", "l.0.c1.weight", "l.3.c1.weight", "l.5.c1.weight", "l.6.sc.0.weight",
+      "l.7.c1.weight"}, rows = {["svd:bits=32,fold=paper"] = {[64] = 1.3, [256] = 5.9},
+      ["svd:bits=32"] = {[64] = 0.089, [256] = 0.63}, ["svd:bits=16"] = {[64] = 0.027, [256] = 0.25},
+      ["svd:bits=8"] = {[64] = 0.008, [256] = 0.09}, ["svd:bits=4"] = {[64] = 0.10, [256] = 0.13},
+      entry = {[64] = 0.10, [256] = 0.78}}},
+    resnet20 = {files = {"c.weight", "fc.weight"}, rows = {
+      ["svd:bits=32,fold=paper"] = {[16] = 4, [64] = 19, [256] = 79},
+      ["svd:bits=32"] = {[16] = 3.4, [64] = 16.5, [256] = 69}, ["svd:bits=16"] = {[16] = 1.2, [64] = 7.8, [256] = 34},
+      ["svd:bits=8"] = {[16] = 0.32, [64] = 3.4, [256] = 17}, ["svd:bits=4"] = {[16] = 0.15, [64] = 1.5, [256] = 8.9},
+      entry = {[16] = 0.44, [64] = 4, [256] = 27}}},
+  }
+  for layer = 0, 8 do
+    for _, kind in ipairs {"c1", "c2", layer % 3 == 0 and layer > 0 and "sc.0" or nil} do
+      table.insert(table_of.resnet20.files, ("l.%d.%s.weight"):format(layer, kind))
+    end
+  end
+
+  for model, entry in pairs(table_of) do
+    it(model .. ": variance at or below the table", function()
+      local probe = io.open(("%s/%s/%s.npy"):format(folder, model, entry.files[1]))
+      if not probe then return pending("no gradients in " .. folder) end
+      probe:close()
+      local grads = {}
+      for i, name in ipairs(entry.files) do
+        grads[i] = atomo.from_npy(("%s/%s/%s.npy"):format(folder, model, name))
+      end
+      for text, wanted in pairs(entry.rows) do
+        local c = atomo.compressor(text)
+        for ratio, variance in pairs(wanted) do
+          c:set_budget {ratio = ratio}
+          c:encode_all(grads)
+          local s = c:stats()
+          assert.is_true(s.variance / s.square <= 1.15 * variance, ("%s at %d: %g, the table has %g"):format(text, ratio,
+            s.variance / s.square, variance))
+        end
+      end
+    end)
+  end
+end)

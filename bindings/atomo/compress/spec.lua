@@ -1,6 +1,7 @@
 --- A compressor's text: "svd:ratio=16,bits=8,fold=paper" or {name = "svd", ratio = 16, ...}, checked against the option
 -- tables that the compressors carry in C. Nothing here knows any compressor by name.
 local f = require "atomo.ffi"
+local suggest = require "atomo.suggest"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
 local M = {}
@@ -41,35 +42,10 @@ function M.known()
   return known
 end
 
---- Edit distance with transpositions: "rnak" is one from "rank".
-local function distance(a, b)
-  local rows = {}
-  for i = 0, #a do
-    rows[i] = {[0] = i}
-    for j = 1, #b do
-      if i == 0 then
-        rows[0][j] = j
-      else
-        local same = a:byte(i) == b:byte(j) and 0 or 1
-        local d = math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + same)
-        if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-          d = math.min(d, rows[i - 2][j - 2] + 1)
-        end
-        rows[i][j] = d
-      end
-    end
-  end
-  return rows[#a][#b]
-end
-
 --- ", did you mean 'rank'?" where a name is near, else "".
 function M.suggest(word, names)
-  local best, least
-  for _, name in ipairs(names) do
-    local d = distance(word:lower(), name)
-    if not least or d < least then best, least = name, d end
-  end
-  return least and least <= math.max(1, math.floor(#word / 2)) and (", did you mean '%s'?"):format(best) or ""
+  local near = suggest(word, names)
+  return near and (", did you mean '%s'?"):format(near) or ""
 end
 
 local function names_of(list, key)
