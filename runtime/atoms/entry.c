@@ -67,15 +67,31 @@ static int order_of(double mean)
     return mean > 1 ? ATOMO_MIN((int)log2(mean), 15) : 0;
 }
 
+enum { PROBES = 1 << 16 };
+
+/* Mean bits of an entry's value above tau: over all entries of a small tensor, an even sample of a large one. */
+static double value_bits(const atomo__part *part, double tau, double step)
+{
+    const atomo__segment *s = &part->segment;
+    const int k = order_of(ATOMO_MAX(0, s->kept_sum / s->kept / tau - 1) / step);
+    const int64_t stride = ATOMO_MAX(part->n / PROBES, 1);
+    const float cut = (float)tau;
+    double bits = 0, count = 0;
+    for (int64_t i = 0; i < part->n; i += stride) {
+        float a = fabsf(s->f32[i]);
+        if (a < cut) continue;
+        double x = ldexp(((double)a - tau) / (step * tau) + 0.5, -k) + 1; /* 1 + 2 floor(log2 x) + k, and the sign */
+        bits += ATOMO_MIN(2 + k + 2 * ilogb(x), 62);
+        count++;
+    }
+    return count > 0 ? bits / count : 2 + k;
+}
+
 static void price(atomo__part *part, double T)
 {
     const atomo__segment *s = &part->segment;
     double tau = T * sqrt(s->unit), step = part->option[STEP], value = 32;
-    if (step > 0 && tau > 0 && s->kept > 0) {
-        double mean = ATOMO_MAX(0, s->kept_sum / s->kept / tau - 1) / step;
-        int k = order_of(mean);
-        value = ATOMO_MIN(32, 2 + k + 1.6 * log2(1 + ldexp(mean, -k)));
-    }
+    if (step > 0 && tau > 0 && s->kept > 0) value = value_bits(part, tau, step);
     tangent(part, s->expected - s->kept, s->kept, value);
     if (!(tau > 0) && s->kept > 0) { /* all of it, exactly */
         part->priced_fixed += (part->priced_unit - 32) * s->kept;

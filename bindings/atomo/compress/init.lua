@@ -93,13 +93,15 @@ local function gradient(self, g, what)
   return g:is_contiguous() and g or g:contiguous()
 end
 
---- Plans tensors 1..n at once. shapes: tables; names: for error messages. With more {step_bytes=, dense_bytes=}: the whole
---- step has step_bytes of gradients, of which dense_bytes travel otherwise; ratio= and bytes= then hold for the whole step.
+--- Plans tensors 1..n at once. shapes: tables; names: for error messages. With more {step_bytes=, dense_bytes=}: the
+--- whole step has step_bytes of gradients, of which dense_bytes travel otherwise; ratio= and bytes= then hold for all.
 ---@param shapes table
 ---@param names string[]?
 ---@param more table?
 function Compressor:prepare(shapes, names, more)
-  if type(shapes) ~= "table" then raise(("%s: prepare: shapes is a %s, expected a list"):format(self.name, type(shapes))) end
+  if type(shapes) ~= "table" then
+    raise(("%s: prepare: shapes is a %s, expected a list"):format(self.name, type(shapes)))
+  end
   local entries = 0
   for i, shape in ipairs(shapes) do
     plan(self, i, shape, names and names[i])
@@ -125,7 +127,7 @@ function Compressor:set_budget(budget)
     if key ~= "atoms" and key ~= "ratio" and key ~= "bytes" then
       raise(("%s: set_budget: unknown budget '%s'%s; budgets are atoms, ratio, bytes"):format(self.name, tostring(key),
         spec.suggest(tostring(key), budget_names)))
-    elseif type(value) ~= "number" or not (value > 0) then
+    elseif type(value) ~= "number" or value <= 0 or value ~= value then
       raise(("%s: set_budget: %s is %s, expected a number above 0"):format(self.name, key, tostring(value)))
     end
   end
@@ -240,7 +242,7 @@ function Compressor:decode_add(msg, scale, acc)
   return acc
 end
 
---- For the training loop, after prepare: all gradients back to back into out, under one exact mu. Returns bytes written.
+--- For the training loop, after prepare: all gradients back to back into out, under one exact mu. Returns the bytes.
 ---@param grads atomo.Tensor[]
 ---@param opts {step: integer, rank: integer, out: atomo.Tensor}
 ---@return integer nbytes
@@ -259,8 +261,8 @@ function Compressor:encode_step(grads, opts)
   return total
 end
 
---- Adds scale times a rank's whole step, as encode_step wrote it (bytes offset .. offset + nbytes - 1 of a u8 tensor), to
---- the accumulators. Each message must be for its tensor and, with step given (default: the last encode_step's), its step.
+--- Adds scale times a rank's whole step, as encode_step wrote it (bytes offset .. offset + nbytes - 1 of a u8 tensor),
+--- to the accumulators. Each message must be for its tensor and for the step (default: the last encode_step's).
 function Compressor:decode_step(bytes, offset, nbytes, scale, accs, step)
   T.expect(bytes, self.name .. ": decode_step: bytes", "u8")
   if not (offset >= 0 and nbytes >= 0 and offset + nbytes <= bytes.h.numel) then
@@ -276,8 +278,8 @@ function Compressor:decode_step(bytes, offset, nbytes, scale, accs, step)
   if left ~= 0 then raise(("%s: decode_step: %d bytes follow the last message"):format(self.name, left)) end
 end
 
---- The streaming form: begin_step, push each gradient when it is ready, end_step. The mu is the one that the last step's
---- coefficients call for, steered to keep the bytes on budget.
+--- The streaming form: begin_step, push each gradient when it is ready, end_step. The mu is the one that the last
+--- step's coefficients call for, steered to keep the bytes on budget.
 function Compressor:begin_step(step, rank) check(C.atomo_codec_begin(self.h, step, rank or 0)) end
 
 --- Writes tensor i's message into out (u8) at offset; returns its length.
@@ -292,8 +294,8 @@ end
 
 function Compressor:end_step() check(C.atomo_codec_end(self.h)) end
 
---- Of the last encode, encode_all, encode_step or streamed step (or of tensor i alone): bytes, atoms expected and sent, and
---- variance, the closed form E||ghat - g||^2 with quantisation included; square is ||g||^2.
+--- Of the last encode, encode_all, encode_step or streamed step (or of tensor i alone): bytes, atoms expected and sent,
+--- and variance, the closed form E||ghat - g||^2 with quantisation included; square is ||g||^2.
 function Compressor:stats(i)
   local s = self.numbers
   C.atomo_codec_get_stats(self.h, i or 0, s)
@@ -301,8 +303,8 @@ function Compressor:stats(i)
     square = s.square}
 end
 
---- Algorithm 1: keep-probabilities p = min(1, |lambda|/tau) with sum p = s; with cost, sum cost*p = s. Takes a tensor or a
---- table of numbers and gives back the same kind.
+--- Algorithm 1: keep-probabilities p = min(1, |lambda|/tau) with sum p = s; with cost, sum cost*p = s.
+--- Takes a tensor or a table of numbers and gives back the same kind.
 ---@param lambda atomo.Tensor|number[]
 ---@param s number
 ---@param cost atomo.Tensor|number[]|nil

@@ -1,6 +1,7 @@
 --- A compressor's text: "svd:ratio=16,bits=8,fold=paper" or {name = "svd", ratio = 16, ...}, checked against the option
 -- tables that the compressors carry in C. Nothing here knows any compressor by name.
 local f = require "atomo.ffi"
+local suggest = require "atomo.suggest"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
 local M = {}
@@ -34,42 +35,17 @@ function M.known()
   local about = ffi.new "atomo_codec_info"
   for i = 0, C.atomo_codec_count() - 1 do
     f.check(C.atomo_codec_about(i, about))
-    local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary), source = ffi.string(about.source),
-      unbiased = about.unbiased ~= 0, options = read_options(i, about.options)}
+    local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary),
+      source = ffi.string(about.source), unbiased = about.unbiased ~= 0, options = read_options(i, about.options)}
     known[#known + 1], known[entry.name] = entry, entry
   end
   return known
 end
 
---- Edit distance with transpositions: "rnak" is one from "rank".
-local function distance(a, b)
-  local rows = {}
-  for i = 0, #a do
-    rows[i] = {[0] = i}
-    for j = 1, #b do
-      if i == 0 then
-        rows[0][j] = j
-      else
-        local same = a:byte(i) == b:byte(j) and 0 or 1
-        local d = math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + same)
-        if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-          d = math.min(d, rows[i - 2][j - 2] + 1)
-        end
-        rows[i][j] = d
-      end
-    end
-  end
-  return rows[#a][#b]
-end
-
 --- ", did you mean 'rank'?" where a name is near, else "".
 function M.suggest(word, names)
-  local best, least
-  for _, name in ipairs(names) do
-    local d = distance(word:lower(), name)
-    if not least or d < least then best, least = name, d end
-  end
-  return least and least <= math.max(1, math.floor(#word / 2)) and (", did you mean '%s'?"):format(best) or ""
+  local near = suggest(word, names)
+  return near and (", did you mean '%s'?"):format(near) or ""
 end
 
 local function names_of(list, key)
@@ -99,7 +75,8 @@ local function convert(name, option, value)
   end
   if not number or not (number >= option.min and number <= option.max) or
     (option.kind == "int" and number % 1 ~= 0) then
-    raise(("%s%s of %g to %g"):format(what, option.kind == "int" and "an integer" or "a number", option.min, option.max))
+    local kind = option.kind == "int" and "an integer" or "a number"
+    raise(("%s%s of %g to %g"):format(what, kind, option.min, option.max))
   end
   return number
 end
@@ -132,9 +109,9 @@ function M.read(spec)
   local list = M.known()
   local entry = type(spec.name) == "string" and list[spec.name]
   if not entry then
-    local name = tostring(spec.name)
-    raise(("compressor: there is none called '%s'%s; there are %s"):format(name, M.suggest(name, names_of(list, "name")),
-      table.concat(names_of(list, "name"), ", ")))
+    local name, names = tostring(spec.name), names_of(list, "name")
+    raise(("compressor: there is none called '%s'%s; there are %s"):format(name, M.suggest(name, names),
+      table.concat(names, ", ")))
   end
   local values, fold = {}, nil
   for i = 1, #entry.options do values[i] = 0 / 0 end

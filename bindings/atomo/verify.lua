@@ -1,0 +1,101 @@
+--- Statistics that prove an unbiased compressor right, or catch a wrong one (DESIGN 5.5): reusable checks over draws.
+-- A sampler is any function k -> ghat (a tensor of g's shape, the k-th independent draw).
+local T = require "atomo.tensor"
+
+local M = {}
+
+--- z that a standard normal passes with probability below alpha, both sides, over `count` looks: P(|z| > b) is at most
+--- exp(-b^2/2).
+local function bound(alpha, count) return math.sqrt(2 * math.log(count / alpha)) end
+
+--- Directions to look along: g itself (scale errors), its signs (rounding errors), and random signs.
+local function directions(g, count, seed)
+  local list = {g:clone(), T.empty(g:shape())}
+  local p, q = g:contiguous():data(), list[2]:data()
+  for i = 0, g:numel() - 1 do q[i] = p[i] < 0 and -1 or 1 end
+  local state = seed or 1
+  for j = 3, count do
+    local d = T.empty(g:shape())
+    local r = d:data()
+    for i = 0, g:numel() - 1 do -- a small generator of its own: the test must not share the compressor's streams
+      state = (state * 16807) % 2147483647
+      r[i] = state % 65536 < 32768 and -1 or 1
+    end
+    list[j] = d
+  end
+  return list
+end
+
+local function moments() return {n = 0, mean = 0, m2 = 0} end
+
+local function add(m, x) -- Welford
+  m.n = m.n + 1
+  local d = x - m.mean
+  m.mean = m.mean + d / m.n
+  m.m2 = m.m2 + d * (x - m.mean)
+end
+
+local function standard_error(m) return math.sqrt(m.m2 / math.max(1, m.n - 1) / m.n) end
+
+local function dot(a, b, n)
+  local s = 0
+  for i = 0, n - 1 do s = s + a[i] * b[i] end
+  return s
+end
+
+--- Draws N times and looks along `looks` directions. Returns moments of <ghat - g, direction>, and of ||ghat - g||^2.
+---@param sample fun(k: integer): atomo.Tensor
+---@param g atomo.Tensor
+---@param draws integer
+---@param looks integer?
+function M.draw(sample, g, draws, looks)
+  g = g:contiguous()
+  local n, list, along, square = g:numel(), directions(g, looks or 16), {}, moments()
+  local data = {}
+  for j, d in ipairs(list) do
+    along[j], data[j] = moments(), d:data()
+    along[j].length = math.sqrt(dot(data[j], data[j], n))
+  end
+  for k = 1, draws do
+    T.scope(function()
+      local difference = sample(k) - g
+      local p = difference:data()
+      for j = 1, #list do add(along[j], dot(p, data[j], n)) end
+      add(square, dot(p, p, n))
+    end)
+  end
+  return {along = along, square = square, energy = dot(g:data(), g:data(), n), draws = draws}
+end
+
+--- Is the mean of the draws g? figure: the worst |mean - g| in standard errors over the directions; a right sampler
+--- passes bound with probability at most alpha (default 1e-6). A rounding error of 1e-6 ||g|| is allowed.
+function M.unbiased(drawn, alpha)
+  alpha = alpha or 1e-6
+  local worst, norm = 0, math.sqrt(drawn.energy)
+  for _, m in ipairs(drawn.along) do
+    local slack = 1e-6 * norm * m.length
+    local z = math.max(0, math.abs(m.mean) - slack) / math.max(standard_error(m), 1e-300)
+    worst = math.max(worst, z)
+  end
+  local most = bound(alpha, #drawn.along)
+  return {check = "unbiased", figure = worst, bound = most, pass = worst <= most, alpha = alpha, draws = drawn.draws}
+end
+
+--- Is E||ghat - g||^2 the closed form? figure: their distance in standard errors, less 1 % of the form (its own
+--- accuracy); alpha as above.
+function M.variance(drawn, closed_form, alpha)
+  alpha = alpha or 1e-6
+  local m = drawn.square
+  local slack = 0.01 * closed_form + 1e-11 * drawn.energy
+  local figure = math.max(0, math.abs(m.mean - closed_form) - slack) / math.max(standard_error(m), 1e-300)
+  local most = bound(alpha, 1)
+  return {check = "variance", figure = figure, bound = most, pass = figure <= most, measured = m.mean,
+    closed_form = closed_form, alpha = alpha, draws = drawn.draws}
+end
+
+--- The sampler of a compressor over one gradient; the key is the step.
+function M.sampler(c, g)
+  return function(k) return c:decode(c:encode(g, {step = k})) end
+end
+
+return M

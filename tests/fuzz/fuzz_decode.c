@@ -1,0 +1,76 @@
+/* fuzz_decode.c - hostile messages: whatever bytes come, decoding refuses them as EFORMAT or takes no more than there
+ * is, and touches nothing outside the message, the accumulator and the planned scratch (AddressSanitizer watches).
+ *
+ * The first byte picks codec and shape. With its top bit set the rest is a body: it gets a right frame, checksum and
+ * all, so that the fuzzer reaches the decoders behind the checksum.
+ */
+#include "coding/coding.h"
+#include <math.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+enum { CODECS = 8, SHAPES = 4, MOST = 4096 };
+
+static const struct {
+    const char *name;
+    int count;
+    double value[5]; /* atoms, ratio, bytes, then the atom set's own */
+} make[CODECS] = {
+    {"none", 0, {0}},
+    {"entry", 4, {NAN, 16, NAN, 0.25}},
+    {"entry", 4, {NAN, 16, NAN, 0}},
+    {"svd", 5, {NAN, 16, NAN, 8, 0}},
+    {"svd", 5, {NAN, 16, NAN, 32, 0}},
+    {"svd", 5, {NAN, 16, NAN, 4, 1}},
+    {"svd", 5, {NAN, 16, NAN, 2, 0}},
+    {"svd", 5, {NAN, 16, NAN, 16, 1}},
+};
+static const double shapes[SHAPES][4] = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}};
+
+static atomo_codec *codec[CODECS];
+static atomo_tensor *acc[SHAPES];
+
+static void set_up(void)
+{
+    for (int i = 0; i < CODECS; i++) {
+        if (atomo_codec_new(make[i].name, make[i].count, make[i].value, 0, &codec[i]) < 0) abort();
+        for (int s = 0; s < SHAPES; s++)
+            if (atomo_codec_plan(codec[i], s + 1, 4, shapes[s], 0, NULL) < 0) abort();
+    }
+    for (int s = 0; s < SHAPES; s++)
+        if (atomo_tensor_new(ATOMO_F32, 4, shapes[s], &acc[s]) < 0) abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    if (!codec[0]) set_up();
+    if (n < 1 || n > MOST) return 0;
+    const atomo_codec *c = codec[data[0] & 7];
+    int s = data[0] >> 3 & 3;
+    bool framed = data[0] & 128;
+    uint8_t *message = malloc(n + ATOMO__FRAME_MAX); /* of exactly the size, so that a read past the end is seen */
+    size_t size = n - 1;
+    if (!message) return 0;
+    if (framed) {
+        const atomo__part *p = atomo__part_of(c, s + 1);
+        atomo__frame f = {.codec = c->id, .tensor = (uint32_t)s + 1, .rank = 3, .step = 7, .hash = p->hash};
+        memcpy(message + ATOMO__FRAME_MAX, data + 1, size);
+        size = atomo__frame_close(&f, message, size);
+        uint8_t *exact = malloc(size);
+        if (exact) memcpy(exact, message, size);
+        free(message);
+        message = exact;
+        if (!message) return 0;
+    } else {
+        memcpy(message, data + 1, size);
+    }
+    double used;
+    atomo_fill(acc[s], 0);
+    int rc = atomo_codec_decode_add(codec[data[0] & 7], s + 1, framed ? 7 : -1, -1, message, (double)size, 0.5, acc[s],
+                                    &used);
+    if (rc == 0 && (used <= 0 || used > (double)size)) abort();
+    if (rc < 0 && rc != ATOMO_EFORMAT) abort();
+    free(message);
+    return 0;
+}

@@ -1,0 +1,152 @@
+-- Bad specs and bad gradients: each with an error that names the thing, or a right answer.
+local atomo = require "atomo"
+
+local function fails(text, fn, ...)
+  local ok, message = pcall(fn, ...)
+  assert.is_false(ok)
+  assert.truthy(message:find(text, 1, true), message)
+end
+
+describe("compressor specs", function()
+  it("are read from text and table, and print canonically", function()
+    assert.equal("svd:ratio=16,bits=4,fold=paper", tostring(atomo.compressor " svd: bits=4, fold=paper ,ratio=16"))
+    assert.equal("svd:ratio=16", tostring(atomo.compressor {name = "svd", ratio = 16, bits = 8}))
+    assert.equal("none", tostring(atomo.compressor "none"))
+    assert.equal("entry", atomo.compressor("entry:atoms=3").name)
+    local names = {}
+    for _, c in ipairs(atomo.compressors()) do
+      names[c.name] = true
+      assert.truthy(tostring(c):find(c.name, 1, true))
+      assert.is_true(#c.source > 0)
+      for _, o in ipairs(c.options) do assert.is_true(#o.help > 0) end
+    end
+    assert.is_true(names.svd and names.entry and names.none)
+    assert.is_nil(names.atomo)
+  end)
+
+  it("with mistakes are refused with a suggestion", function()
+    local function bad(text, ...) fails(text, atomo.compressor, ...) end
+    bad("did you mean 'bits'", "svd:bist=3")
+    bad("svd: unknown option 'rnak'", "svd:rnak=3")
+    bad("options are atoms, ratio, bytes, bits, fold", "svd:rnak=3")
+    bad("did you mean 'entry'", "entri:ratio=3")
+    bad("there are entry", "zzzzzzzzzz")
+    bad("ratio is '0'", "svd:ratio=0")
+    bad("ratio is '-4'", "svd:ratio=-4")
+    bad("ratio is 'nan'", "svd:ratio=nan")
+    bad("ratio is 'x'", "svd:ratio=x")
+    bad("ratio is 'inf'", "svd:ratio=inf")
+    bad("ratio is nan", {name = "svd", ratio = math.abs(0 / 0)})
+    bad("bits is '7'", "svd:bits=7")
+    bad("fold is 'papre', expected out or paper, did you mean 'paper'", "svd:fold=papre")
+    bad("one budget", "svd:ratio=3,bytes=100")
+    bad("twice", "svd:ratio=3,ratio=4")
+    bad("cannot read", "svd:=3")
+    bad("it takes none", "none:ratio=3")
+    bad("spec is missing")
+    bad("spec is a number", 3)
+    bad("expected name", "")
+    bad("seed", "svd", {seed = -1})
+    bad("unknown option 'sede'", "svd", {sede = 1})
+    local c = atomo.compressor "svd"
+    fails("ratio is -1", c.set_budget, c, {ratio = -1})
+    fails("did you mean 'ratio'", c.set_budget, c, {raito = 3})
+    fails("expected one above 0", c.set_budget, c, {ratio = 3, atoms = 2})
+    fails("takes no budget", atomo.compressor("none").set_budget, atomo.compressor("none"), {ratio = 3})
+  end)
+
+  it("take a fold of one's own", function()
+    local seen
+    local c = atomo.compressor {name = "svd", bits = 32, ratio = 0.1, fold = function(shape) seen = shape return 6 end}
+    local g = atomo.randn(4, 3, 5)
+    assert.is_true((c:decode(c:encode(g)) - g):norm_value(math.huge) < 1e-5)
+    assert.same({4, 3, 5}, seen)
+    c = atomo.compressor {name = "svd", fold = function() return 7 end}
+    fails("7 rows do not divide", c.encode, c, g)
+    c = atomo.compressor {name = "svd", fold = function() end}
+    fails("fold returned nil", c.encode, c, g)
+  end)
+end)
+
+local full = {"none", "entry:ratio=0.1", "entry:atoms=1e9,step=0", "svd:ratio=0.1,bits=32",
+  "svd:atoms=1e9,bits=32,fold=paper"}
+
+describe("gradients", function()
+  it("come back to rounding under a full budget", function()
+    for _, text in ipairs(full) do
+      for _, shape in ipairs {{1}, {7}, {5, 3}, {3, 5}, {1, 9}, {9, 1}, {4, 3, 3, 5}, {7, 1, 1, 3}, {3, 5, 5, 1},
+        {97, 11}} do
+        local g = atomo.randn(unpack(shape))
+        local c = atomo.compressor(text)
+        local error = (c:decode(c:encode(g)) - g):norm_value(math.huge)
+        assert.is_true(error < 2e-5, ("%s on [%s]: %g"):format(text, table.concat(shape, ","), error))
+        assert.is_true(c:stats().variance <= 1e-6 * c:stats().square)
+      end
+    end
+  end)
+
+  it("that are zero, constant, of rank one, huge, tiny or denormal are encoded right", function()
+    local function constant(v) return atomo.full({6, 2, 2, 5}, v) end
+    local rank_one = atomo.randn(6, 1):matmul(atomo.randn(1, 20)):view(6, 2, 2, 5):contiguous()
+    local mixed = atomo.randn(6, 2, 2, 5)
+    mixed:set(1, 1, 1, 1, 3e38)
+    mixed:set(2, 1, 1, 1, 1e-44)
+    for _, text in ipairs {"entry:ratio=0.1", "entry:ratio=4", "entry:ratio=40", "svd:ratio=0.1,bits=32", "svd:ratio=2",
+      "svd:ratio=30", "svd:ratio=4,bits=2,fold=paper", "svd:ratio=4,bits=16", "none"} do
+      local c = atomo.compressor(text)
+      for name, g in pairs {zero = constant(0), constant = constant(3), rank_one = rank_one, huge = constant(3e38),
+        tiny = constant(1e-38), denormal = constant(1e-41), mixed = mixed} do
+        local ghat = c:decode(c:encode(g, {step = 1}))
+        local s = c:stats()
+        assert.equal(0, ghat:count_nonfinite(), text .. " " .. name)
+        assert.is_true(s.variance >= 0 and s.variance < math.huge, text .. " " .. name)
+        if name == "zero" then assert.equal(0, ghat:norm_value(2)) end
+        if text:match "ratio=0.1" or text == "none" then
+          local biggest = g:norm_value(math.huge)
+          assert.is_true((ghat - g):norm_value(math.huge) <= 2e-6 * biggest + 1e-43, text .. " " .. name)
+        end
+      end
+    end
+  end)
+
+  it("with NaN or Inf are refused with tensor, count and first position", function()
+    for _, text in ipairs {"none", "entry", "svd"} do
+      local c = atomo.compressor(text)
+      c:prepare({{3, 4}}, {"conv1.weight"})
+      local g = atomo.randn(3, 4)
+      g:set(2, 3, math.huge)
+      g:set(3, 1, 0 / 0)
+      fails("conv1.weight [3,4]: 2 entries are NaN or Inf, the first is number 7", c.encode, c, g)
+      g = atomo.randn(3, 4)
+      c:encode(g) -- and the codec is none the worse
+    end
+  end)
+
+  it("that are views are taken as they look; wrong kinds are refused", function()
+    for _, text in ipairs {"none", "entry:ratio=0.1", "svd:ratio=0.1,bits=32"} do
+      local c = atomo.compressor(text)
+      local g = atomo.randn(6, 5):transpose(1, 2)
+      assert.is_true((c:decode(c:encode(g)) - g):norm_value(math.huge) < 1e-5)
+      fails("expected a tensor", c.encode, c, 3)
+      fails("missing", c.encode, c)
+      fails("expected f32", c.encode, c, atomo.zeros({2}, "i32"))
+      fails("empty", c.encode, c, atomo.zeros(0, 3))
+      fails("step is -1", c.encode, c, g, {step = -1})
+      fails("unknown option 'stpe'", c.encode, c, g, {stpe = 1})
+      fails("tensor is 0", c.encode, c, g, {tensor = 0})
+      fails("list of tensors", c.encode_all, c, g)
+    end
+  end)
+
+  it("with budgets below one atom and below the frames stay unbiased and short", function()
+    for _, text in ipairs {"entry:bytes=1", "svd:bytes=1", "entry:ratio=1e6", "svd:ratio=1e6", "svd:atoms=1e-3"} do
+      local c = atomo.compressor(text)
+      local g = atomo.randn(20, 30)
+      for step = 1, 50 do
+        local m = c:encode(g, {step = step})
+        assert.equal(0, c:decode(m):count_nonfinite())
+      end
+      assert.is_true(c:stats().atoms_expected > 0)
+    end
+  end)
+end)

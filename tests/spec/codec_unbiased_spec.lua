@@ -1,0 +1,118 @@
+-- Every compressor: unbiased, variance as its closed form says; and samplers that are wrong on purpose must fail.
+-- False-alarm rate: 1e-6 a check (atomo.verify); seeds are fixed, so a run either always passes or always fails.
+local atomo = require "atomo"
+local verify = require "atomo.verify"
+
+local function decaying(...) -- a gradient-like tensor: a few strong directions over noise
+  local g = atomo.randn(...)
+  local p, n = g:data(), g:numel()
+  for i = 0, n - 1 do p[i] = p[i] * math.exp(-6 * ((i * 7919) % n) / n) end
+  return g
+end
+
+local specs = {
+  {"entry:ratio=16", {24, 3, 3, 8}}, {"entry:atoms=20,step=0", {24, 3, 3, 8}}, {"entry:ratio=3", {13, 7}},
+  {"entry:ratio=6,step=1", {1001}}, {"entry:atoms=0.5", {17}}, {"entry:bytes=60", {5, 3, 3, 7}},
+  {"svd:ratio=4,bits=32", {24, 3, 3, 8}}, {"svd:ratio=8,bits=16", {24, 3, 3, 8}}, {"svd:ratio=16", {24, 3, 3, 8}},
+  {"svd:ratio=8,bits=6", {40, 11}}, {"svd:ratio=8,bits=4", {24, 3, 3, 8}}, {"svd:ratio=8,bits=3", {11, 40}},
+  {"svd:ratio=6,bits=2", {24, 3, 3, 8}}, {"svd:atoms=3,fold=paper,bits=32", {8, 3, 3, 6}},
+  {"svd:atoms=3,fold=paper,bits=8", {5, 3, 3, 3}}, {"svd:atoms=0.5", {12}}, {"svd:atoms=1", {6, 1}}, {"none", {5, 3}},
+}
+
+describe("unbiasedness", function()
+  for k, item in ipairs(specs) do
+    it(item[1] .. " on [" .. table.concat(item[2], ",") .. "]", function()
+      atomo.manual_seed(k)
+      local g = decaying(unpack(item[2]))
+      local c = atomo.compressor(item[1], {seed = 100 + k})
+      local drawn = verify.draw(verify.sampler(c, g), g, 1500)
+      local u = verify.unbiased(drawn)
+      assert.is_true(u.pass, ("worst %.2f standard errors, bound %.2f"):format(u.figure, u.bound))
+      local v = verify.variance(drawn, c:stats().variance)
+      assert.is_true(v.pass, ("measured %g, closed form %g, %.1f standard errors"):format(v.measured, v.closed_form,
+        v.figure))
+      assert.is_true(c.unbiased)
+    end)
+  end
+
+  it("holds at probabilities of 1e-7, where a 24-bit uniform would be too generous", function()
+    -- 10^6 equal entries, an expected 0.2 of them a draw: 4000 draws give 800 +- 28 atoms
+    local g = atomo.full({1000000}, 1)
+    local c, sent = atomo.compressor("entry:atoms=0.2"), 0
+    for step = 1, 4000 / 20 do
+      c:encode(g, {step = step})
+      sent = sent + c:stats().atoms_sent
+    end
+    assert.is_true(math.abs(sent - 40) < 5 * math.sqrt(40), sent .. " atoms, 40 expected")
+  end)
+end)
+
+describe("negative controls", function()
+  local g, p
+  setup(function()
+    atomo.manual_seed(3)
+    g = decaying(200)
+    p = atomo.probabilities(g, 30)
+  end)
+
+  --- Keeps entry i with p_i; value(g_i, p_i) is what is sent.
+  local function sampler(value, redraw)
+    local state = 12345
+    local function uniform()
+      state = (state * 16807) % 2147483647
+      return state / 2147483647
+    end
+    return function()
+      local out = atomo.zeros(200)
+      local a, b, q = g:data(), out:data(), p:data()
+      repeat
+        local any = not redraw
+        for i = 0, 199 do
+          b[i] = 0
+          if uniform() < q[i] then b[i], any = value(a[i], q[i]), true end
+        end
+      until any
+      return out
+    end
+  end
+
+  it("passes the right one", function()
+    assert.is_true(verify.unbiased(verify.draw(sampler(function(x, q) return x / q end), g, 1500)).pass)
+  end)
+
+  it("fails 1/p left out", function()
+    assert.is_false(verify.unbiased(verify.draw(sampler(function(x) return x end), g, 1500)).pass)
+  end)
+
+  it("fails p clipped from below without dividing by it", function()
+    assert.is_false(verify.unbiased(verify.draw(sampler(function(x, q) return x / math.max(q, 0.5) end), g, 1500)).pass)
+  end)
+
+  it("fails an empty draw that is redrawn", function()
+    p = atomo.probabilities(g, 0.7)
+    assert.is_false(verify.unbiased(verify.draw(sampler(function(x, q) return x / q end, true), g, 1500)).pass)
+    p = atomo.probabilities(g, 30)
+  end)
+
+  it("fails rounding the wrong way", function()
+    local function wrong(k)
+      local out = atomo.empty(200)
+      local a, b, state = g:data(), out:data(), 7 * k + 1
+      for i = 0, 199 do
+        state = (state * 16807) % 2147483647
+        local x = a[i] * 20
+        local down = math.floor(x)
+        b[i] = (down + (state / 2147483647 < 1 - (x - down) and 1 or 0)) / 20
+      end
+      return out
+    end
+    assert.is_false(verify.unbiased(verify.draw(wrong, g, 500)).pass)
+  end)
+
+  it("fails a closed form that is 20 % off", function()
+    local c = atomo.compressor("entry:ratio=8")
+    local drawn = verify.draw(verify.sampler(c, g), g, 3000)
+    assert.is_true(verify.variance(drawn, c:stats().variance).pass)
+    assert.is_false(verify.variance(drawn, 1.2 * c:stats().variance).pass)
+  end)
+end)
