@@ -6,73 +6,6 @@
 
 enum { MAX_TENSORS = 1 << 20 };
 
-/* The i-th name: atom sets (under the compressor that takes them) first, then the other compressors. */
-static int entry_of(int i, const struct atomo_compressor **compressor, const struct atomo_atoms **atoms)
-{
-    const struct atomo_compressor *taker = NULL;
-    *atoms = NULL;
-    for (int j = 0; atomo_compressor_table[j]; j++)
-        if (atomo_compressor_table[j]->takes_atoms) taker = atomo_compressor_table[j];
-    for (int j = 0; taker && i >= 0 && atomo_atoms_table[j]; j++, i--)
-        if (i == 0) {
-            *compressor = taker;
-            *atoms = atomo_atoms_table[j];
-            return ATOMO_OK;
-        }
-    for (int j = 0; i >= 0 && atomo_compressor_table[j]; j++) {
-        if (atomo_compressor_table[j]->takes_atoms) continue;
-        if (i-- == 0) {
-            *compressor = atomo_compressor_table[j];
-            return ATOMO_OK;
-        }
-    }
-    return ATOMO_EARG;
-}
-
-int atomo_codec_count(void)
-{
-    const struct atomo_compressor *c;
-    const struct atomo_atoms *a;
-    int n = 0;
-    while (entry_of(n, &c, &a) == ATOMO_OK) n++;
-    return n;
-}
-
-static int option_count(const struct atomo__option *o)
-{
-    int n = 0;
-    while (o[n].key) n++;
-    return n;
-}
-
-int atomo_codec_about(int i, atomo_codec_info *out)
-{
-    const struct atomo_compressor *c;
-    const struct atomo_atoms *a;
-    ATOMO_REQUIRE(i >= 0 && entry_of(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
-                  "codec_about: there is no compressor number %d", i);
-    *out = (atomo_codec_info){.name = a ? a->name : c->name,
-                              .summary = a ? a->summary : c->summary,
-                              .source = a ? a->source : c->source,
-                              .unbiased = c->unbiased,
-                              .options = option_count(c->options) + (a ? option_count(a->options) : 0)};
-    return ATOMO_OK;
-}
-
-int atomo_codec_option(int i, int option, atomo_option_info *out)
-{
-    const struct atomo_compressor *c;
-    const struct atomo_atoms *a;
-    ATOMO_REQUIRE(i >= 0 && entry_of(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
-                  "codec_option: there is no compressor number %d", i);
-    int own = option_count(c->options), all = own + (a ? option_count(a->options) : 0);
-    ATOMO_REQUIRE(option >= 0 && option < all, ATOMO_EARG, "codec_option: option %d, expected 0 to %d", option,
-                  all - 1);
-    const struct atomo__option *o = option < own ? &c->options[option] : &a->options[option - own];
-    *out = (atomo_option_info){o->key, o->choices, o->help, o->type, o->standard, o->min, o->max};
-    return ATOMO_OK;
-}
-
 static int set_options(atomo_codec *c, int index, int count, const double *values)
 {
     for (int j = 0; j < c->options; j++) {
@@ -105,10 +38,10 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
                   "%s: seed is %g, expected an integer in 0 .. 2^53", name, seed);
     atomo_codec *c;
     ATOMO_TRY(atomo__calloc((void **)&c, sizeof *c));
-    entry_of(index, &c->compressor, &c->atoms);
+    atomo__registry_entry(index, &c->compressor, &c->atoms);
     c->name = about.name;
     c->id = atomo__crc32(0, c->name, strlen(c->name)) & 255;
-    c->own_options = option_count(c->compressor->options);
+    c->own_options = atomo__option_count(c->compressor->options);
     c->options = about.options;
     c->seed[0] = (uint32_t)(uint64_t)seed;
     c->seed[1] = (uint32_t)((uint64_t)seed >> 32);

@@ -163,6 +163,10 @@ struct atomo_compressor {
 
 extern const struct atomo_atoms *const atomo_atoms_table[];
 extern const struct atomo_compressor *const atomo_compressor_table[];
+/* The i-th name: atom sets (under the compressor that takes them) first, then the other compressors. EARG past the end.
+ */
+int atomo__registry_entry(int i, const struct atomo_compressor **compressor, const struct atomo_atoms **atoms);
+int atomo__option_count(const struct atomo__option *o);
 
 enum { ATOMO__MAX_OPTIONS = 24 };
 struct atomo_codec {
@@ -193,6 +197,16 @@ struct atomo_codec {
 };
 
 atomo__part *atomo__part_of(const atomo_codec *c, int tensor); /* NULL where it is not planned */
+/* ---- one budget over a step (share.c) ---- */
+atomo__frame atomo__frame_of(const atomo__part *p, uint32_t rank, uint32_t step);
+/* Bits that tensors of `entries` entries may take together; 0: the budget is in atoms. */
+double atomo__target_bits(const atomo_codec *c, double entries);
+/* Bits of a message beyond its priced atoms: the frame around such a body, and the body's fixed part. */
+double atomo__overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits);
+/* Sets T of measured parts: of one, for the paper's budget of expected atoms; of all, for a target in bits. */
+void atomo__solve_atoms(const atomo_codec *c, atomo__part *p);
+void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target);
+
 /* Text of a non-finite gradient: names the tensor, the count and the first position. */
 int atomo__refuse_nonfinite(const atomo__part *part, const float *g);
 

@@ -1,145 +1,17 @@
 /* step.c - encodes the gradients of a step under one budget, and decodes messages; stages 4 to 6 and 8 of the path.
  *
- * Exact form: measure every tensor, find the one T (mu = T^2) at which the expected length of all messages, frames
- * included, is the budget, then draw and write. Where the price of an atom depends on how many are drawn (entries:
- * index bits), the length is replaced by its tangent and solved again until it is met within 0.3 %: Newton's method.
+ * Exact form: measure every tensor, find the one T (mu = T^2) that the budget calls for (share.c), then draw and write.
  * Streaming form: each tensor is written as it comes with the T of the step before. One Newton step a step, and what
  * was over- or underspent is worked off, so the bytes stay on budget while any T is unbiased.
  */
 #include "coding/coding.h"
 #include <math.h>
 
-enum { MAX_ROUNDS = 24 };
-
-static atomo__frame frame_of(const atomo__part *p, uint32_t rank, uint32_t step)
-{
-    return (atomo__frame){
-        .codec = p->codec->id, .tensor = (uint32_t)p->tensor, .rank = rank, .step = step, .hash = p->hash};
-}
-
 static atomo__coder coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
 {
     const atomo_codec *c = p->codec;
     return (atomo__coder){.scratch = c->scratch,
                           .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor}};
-}
-
-/* Bits that tensors of `entries` entries may take together; 0: the budget is in atoms. */
-static double target_bits(const atomo_codec *c, double entries)
-{
-    if (c->budget_atoms > 0) return 0;
-    double own = 4 * entries, dense = own + 4 * c->other_entries;
-    double all = c->budget_ratio > 0 ? dense / c->budget_ratio : c->budget_bytes;
-    return 8 * ATOMO_MAX(all - c->other_bytes, 0.25 * all * own / dense);
-}
-
-/* What a message takes beyond its priced atoms. */
-static double overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits)
-{
-    atomo__frame f = frame_of(p, rank, step);
-    return atomo__frame_bits(&f, body_bits) + p->fixed_bits;
-}
-
-/* The paper's budget: s expected atoms in each tensor. */
-static void solve_atoms(const atomo_codec *c, atomo__part *p)
-{
-    double unit = p->segment.unit;
-    p->T = atomo__budget_solve(&p->segment, 1, c->budget_atoms * unit, 0);
-}
-
-typedef struct {
-    atomo_codec *codec;
-    atomo__part **part;
-    int count;
-    uint32_t rank, step;
-    double target;
-    bool fixed_prices; /* set by length_at */
-} budget;
-
-/* Expected length of all messages at T, by the model of each atom set. */
-static double length_at(budget *b, double T)
-{
-    double length = 0;
-    b->fixed_prices = true;
-    for (int i = 0; i < b->count; i++) {
-        atomo__part *p = b->part[i];
-        p->T = T;
-        atomo__budget_evaluate(&p->segment, T);
-        b->codec->compressor->price(p, T);
-        b->fixed_prices = b->fixed_prices && p->priced_unit == p->segment.unit && p->priced_fixed == p->fixed_bits;
-        length += overhead(p, b->rank, b->step, b->target / b->count) - p->fixed_bits + p->priced_fixed +
-                  p->priced_unit * p->segment.expected;
-    }
-    return length;
-}
-
-/* T by Algorithm 1 under the prices as they stand. */
-static double solve_tangent(budget *b)
-{
-    double fixed = 0;
-    for (int i = 0; i < b->count; i++) {
-        fixed += overhead(b->part[i], b->rank, b->step, b->target / b->count);
-        b->codec->segment[i] = b->part[i]->segment;
-    }
-    return atomo__budget_solve(b->codec->segment, b->count, ATOMO_MAX(b->target - fixed, 0.25 * b->target), 0);
-}
-
-/* The T > 0 at which the modelled length, which falls as T grows, is the target: safeguarded secant in log T. */
-static void meet_length(budget *b, double T)
-{
-    double low = 0, high = INFINITY; /* T too low, too high */
-    double slope = -1, last_T = 0, last_length = 0;
-    for (int k = 0; k < MAX_ROUNDS; k++) {
-        double length = length_at(b, T);
-        if (fabs(length - b->target) <= 0.002 * b->target) return;
-        if (length > b->target)
-            low = T;
-        else
-            high = T;
-        if (last_T > 0 && length != last_length && T != last_T)
-            slope = ATOMO_MAX(-4, ATOMO_MIN(-0.15, log(length / last_length) / log(T / last_T)));
-        last_T = T;
-        last_length = length;
-        double next = T * exp(ATOMO_MAX(-3, ATOMO_MIN(3, log(b->target / length) / slope)));
-        if (!(next > low && next < high)) next = isinf(high) ? 2 * low : low > 0 ? sqrt(low * high) : high / 8;
-        T = next;
-    }
-}
-
-/* Mean square of an entry: the scale of T where nothing else is known. */
-static double energy_of(const budget *b)
-{
-    double square = 0, entries = 0;
-    for (int i = 0; i < b->count; i++) {
-        square += b->part[i]->square;
-        entries += (double)b->part[i]->n;
-    }
-    return square / entries;
-}
-
-/* One T for all tensors. Where prices depend on what is drawn, twice: under the guessed prices, then under those at the
- * solution (they only share the budget out among tensors; the length is met each time). */
-static void solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target)
-{
-    double frames = 0;
-    for (int i = 0; i < count; i++) frames += overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
-    budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true};
-    double T = solve_tangent(&b), length = length_at(&b, T);
-    if (b.fixed_prices) return;
-    if (T == 0 && length <= b.target) return;
-    if (T == 0) { /* everything would fit but for its exact values */
-        for (int i = 0; i < count; i++) part[i]->segment.unit = ATOMO_MAX(part[i]->segment.unit, 32);
-        T = solve_tangent(&b);
-        if (T == 0) T = 1e-3 * sqrt(energy_of(&b));
-    }
-    meet_length(&b, T);
-    if (count == 1) return;
-    T = part[0]->T;
-    for (int i = 0; i < count; i++) {
-        part[i]->segment.unit = part[i]->priced_unit;
-        part[i]->fixed_bits = part[i]->priced_fixed;
-    }
-    meet_length(&b, T);
 }
 
 /* Draws, writes and frames one tensor whose T is set. */
@@ -155,7 +27,7 @@ static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t
     atomo__put_align(&w);
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
-    atomo__frame f = frame_of(p, rank, step);
+    atomo__frame f = atomo__frame_of(p, rank, step);
     *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, w.size);
     return ATOMO_OK;
 }
@@ -196,7 +68,7 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
 {
     double entries = 0;
     for (int i = 0; i < count; i++) entries += (double)part[i]->n;
-    double target = target_bits(c, entries);
+    double target = atomo__target_bits(c, entries);
     for (int i = 0; i < count; i++) {
         atomo__coder coder = coder_of(part[i], rank, step);
         double share = target > 0 ? target * (double)part[i]->n / entries : 16 * c->budget_atoms;
@@ -204,9 +76,9 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
         ATOMO_TRY(c->compressor->measure(part[i], atomo__f32(grads[i]), &coder));
     }
     if (target > 0) {
-        solve_shared(c, count, part, rank, step, target);
+        atomo__solve_shared(c, count, part, rank, step, target);
     } else {
-        for (int i = 0; i < count; i++) solve_atoms(c, part[i]);
+        for (int i = 0; i < count; i++) atomo__solve_atoms(c, part[i]);
     }
     return ATOMO_OK;
 }
@@ -250,7 +122,7 @@ int atomo_codec_begin(atomo_codec *c, double step, double rank)
 /* A tensor's share of the step's bits, in the streaming form. */
 static double stream_target(const atomo_codec *c, const atomo__part *p)
 {
-    return target_bits(c, c->entries) * (double)p->n / c->entries;
+    return atomo__target_bits(c, c->entries) * (double)p->n / c->entries;
 }
 
 /* Sets the part's T from the step before, or its own in the first step, and notes what the next one needs. */
@@ -259,7 +131,7 @@ static void stream_price(atomo_codec *c, atomo__part *p)
     double target = stream_target(c, p);
     uint32_t rank = c->stream.rank, step = c->stream.step;
     if (c->budget_atoms > 0) {
-        solve_atoms(c, p);
+        atomo__solve_atoms(c, p);
         return;
     }
     if (c->stream.T > 0) {
@@ -267,12 +139,12 @@ static void stream_price(atomo_codec *c, atomo__part *p)
         atomo__budget_evaluate(&p->segment, p->T);
     } else {
         atomo__part *one[1] = {p};
-        solve_shared(c, 1, one, rank, step, target);
+        atomo__solve_shared(c, 1, one, rank, step, target);
     }
     c->compressor->price(p, p->T);
     double free_part = p->segment.expected - p->segment.kept; /* its cost goes as 1/T */
     double length =
-        overhead(p, rank, step, target) - p->fixed_bits + p->priced_fixed + p->priced_unit * p->segment.expected;
+        atomo__overhead(p, rank, step, target) - p->fixed_bits + p->priced_fixed + p->priced_unit * p->segment.expected;
     c->stream.rest += p->T * p->priced_unit * free_part;
     c->stream.kept += length - p->priced_unit * free_part;
     c->stream.target += target;
@@ -321,7 +193,8 @@ int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank,
     ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "decode: scale is %g", scale);
     atomo__part *p;
     ATOMO_TRY(find(c, tensor, acc, "decode: acc", &p));
-    atomo__frame want = frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
+    atomo__frame want =
+        atomo__frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
     atomo__reader body;
     size_t length;
     uint32_t from;

@@ -242,58 +242,6 @@ function Compressor:decode_add(msg, scale, acc)
   return acc
 end
 
---- For the training loop, after prepare: all gradients back to back into out, under one exact mu. Returns the bytes.
----@param grads atomo.Tensor[]
----@param opts {step: integer, rank: integer, out: atomo.Tensor}
----@return integer nbytes
-function Compressor:encode_step(grads, opts)
-  local n = self.prepared
-  if not n or #grads ~= n then
-    raise(("%s: encode_step: %d gradients, %s were prepared"):format(self.name, #grads, tostring(n or "none")))
-  end
-  local out = T.expect(opts.out, self.name .. ": encode_step: out", "u8")
-  for i = 1, n do self.handles[i - 1] = grads[i].h end
-  check(C.atomo_codec_encode(self.h, n, self.ids, self.handles, opts.step, opts.rank or 0,
-    ffi.cast(u8_pointer, out.h.data), out.h.numel, self.lengths))
-  local total = 0
-  for i = 0, n - 1 do total = total + self.lengths[i] end
-  self.at_step = opts.step
-  return total
-end
-
---- Adds scale times a rank's whole step, as encode_step wrote it (bytes offset .. offset + nbytes - 1 of a u8 tensor),
---- to the accumulators. Each message must be for its tensor and for the step (default: the last encode_step's).
-function Compressor:decode_step(bytes, offset, nbytes, scale, accs, step)
-  T.expect(bytes, self.name .. ": decode_step: bytes", "u8")
-  if not (offset >= 0 and nbytes >= 0 and offset + nbytes <= bytes.h.numel) then
-    raise(("%s: decode_step: bytes %g to %g of %g"):format(self.name, offset, offset + nbytes, bytes.h.numel))
-  end
-  local data, left = ffi.cast(const_bytes, bytes.h.data) + offset, nbytes
-  step = step or self.at_step or -1
-  for i = 1, #accs do
-    check(C.atomo_codec_decode_add(self.h, i, step, -1, data, left, scale, accs[i].h, self.used))
-    data, left = data + self.used[0], left - self.used[0]
-    C.atomo_tensor_touch(accs[i].h)
-  end
-  if left ~= 0 then raise(("%s: decode_step: %d bytes follow the last message"):format(self.name, left)) end
-end
-
---- The streaming form: begin_step, push each gradient when it is ready, end_step. The mu is the one that the last
---- step's coefficients call for, steered to keep the bytes on budget.
-function Compressor:begin_step(step, rank) check(C.atomo_codec_begin(self.h, step, rank or 0)) end
-
---- Writes tensor i's message into out (u8) at offset; returns its length.
-function Compressor:push(i, g, out, offset)
-  T.expect(out, self.name .. ": push: out", "u8")
-  if not (offset >= 0 and offset <= out.h.numel) then
-    raise(("%s: push: offset is %g, out has %g bytes"):format(self.name, offset, out.h.numel))
-  end
-  check(C.atomo_codec_push(self.h, i, g.h, ffi.cast(u8_pointer, out.h.data) + offset, out.h.numel - offset, self.used))
-  return self.used[0]
-end
-
-function Compressor:end_step() check(C.atomo_codec_end(self.h)) end
-
 --- Of the last encode, encode_all, encode_step or streamed step (or of tensor i alone): bytes, atoms expected and sent,
 --- and variance, the closed form E||ghat - g||^2 with quantisation included; square is ||g||^2.
 function Compressor:stats(i)
@@ -303,46 +251,9 @@ function Compressor:stats(i)
     square = s.square}
 end
 
---- Algorithm 1: keep-probabilities p = min(1, |lambda|/tau) with sum p = s; with cost, sum cost*p = s.
---- Takes a tensor or a table of numbers and gives back the same kind.
----@param lambda atomo.Tensor|number[]
----@param s number
----@param cost atomo.Tensor|number[]|nil
-local function probabilities(lambda, s, cost)
-  if type(s) ~= "number" then
-    raise(("probabilities: s is %s, expected a number"):format(s == nil and "missing" or "a " .. type(s)))
-  end
-  if T.is_tensor(lambda) then
-    if cost ~= nil and not T.is_tensor(cost) then cost = T.tensor(cost) end
-    local out = T.out()
-    check(C.atomo_probabilities(gradient({name = "probabilities"}, lambda, "lambda").h, s,
-      cost and gradient({name = "probabilities"}, cost, "cost").h or nil, out))
-    return T.wrap(out[0])
-  end
-  if type(lambda) ~= "table" then
-    raise(("probabilities: lambda is %s, expected a tensor or a table"):format(
-      lambda == nil and "missing" or "a " .. type(lambda)))
-  end
-  if T.is_tensor(cost) then cost = cost:totable() end
-  local n = #lambda
-  if cost and #cost ~= n then
-    raise(("probabilities: lambda has %d numbers, cost has %d"):format(n, #cost))
-  end
-  local l, c, p = doubles(math.max(n, 1)), cost and doubles(math.max(n, 1)), doubles(math.max(n, 1))
-  for i = 1, n do
-    for what, list in pairs {lambda = lambda, cost = cost} do
-      if type(list[i]) ~= "number" then
-        raise(("probabilities: %s[%d] is a %s, expected a number"):format(what, i, type(list[i])))
-      end
-    end
-    l[i - 1] = lambda[i]
-    if c then c[i - 1] = cost[i] end
-  end
-  check(C.atomo_probabilities_f64(l, c, n, s, p))
-  local out = {}
-  for i = 1, n do out[i] = p[i - 1] end
-  return out
-end
+for name, method in pairs(require "atomo.compress.loop") do Compressor[name] = method end
 
-return {compressor = compressor, compressors = compressors, probabilities = probabilities, Compressor = Compressor,
-  spec = spec}
+return {
+  compressor = compressor, compressors = compressors, probabilities = require "atomo.compress.probabilities",
+  Compressor = Compressor, spec = spec,
+}

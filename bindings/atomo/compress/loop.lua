@@ -1,0 +1,63 @@
+--- Methods of a compressor for the training loop: whole steps into and out of one u8 buffer, nothing allocated; and the
+-- streaming form, tensor by tensor. Call prepare first.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+local u8_pointer = ffi.typeof "uint8_t *"
+local const_bytes = ffi.typeof "const uint8_t *"
+local M = {}
+
+--- For the training loop, after prepare: all gradients back to back into out, under one exact mu. Returns the bytes.
+---@param grads atomo.Tensor[]
+---@param opts {step: integer, rank: integer, out: atomo.Tensor}
+---@return integer nbytes
+function M:encode_step(grads, opts)
+  local n = self.prepared
+  if not n or #grads ~= n then
+    raise(("%s: encode_step: %d gradients, %s were prepared"):format(self.name, #grads, tostring(n or "none")))
+  end
+  local out = T.expect(opts.out, self.name .. ": encode_step: out", "u8")
+  for i = 1, n do self.handles[i - 1] = grads[i].h end
+  check(C.atomo_codec_encode(self.h, n, self.ids, self.handles, opts.step, opts.rank or 0,
+    ffi.cast(u8_pointer, out.h.data), out.h.numel, self.lengths))
+  local total = 0
+  for i = 0, n - 1 do total = total + self.lengths[i] end
+  self.at_step = opts.step
+  return total
+end
+
+--- Adds scale times a rank's whole step, as encode_step wrote it (bytes offset .. offset + nbytes - 1 of a u8 tensor),
+--- to the accumulators. Each message must be for its tensor and for the step (default: the last encode_step's).
+function M:decode_step(bytes, offset, nbytes, scale, accs, step)
+  T.expect(bytes, self.name .. ": decode_step: bytes", "u8")
+  if not (offset >= 0 and nbytes >= 0 and offset + nbytes <= bytes.h.numel) then
+    raise(("%s: decode_step: bytes %g to %g of %g"):format(self.name, offset, offset + nbytes, bytes.h.numel))
+  end
+  local data, left = ffi.cast(const_bytes, bytes.h.data) + offset, nbytes
+  step = step or self.at_step or -1
+  for i = 1, #accs do
+    check(C.atomo_codec_decode_add(self.h, i, step, -1, data, left, scale, accs[i].h, self.used))
+    data, left = data + self.used[0], left - self.used[0]
+    C.atomo_tensor_touch(accs[i].h)
+  end
+  if left ~= 0 then raise(("%s: decode_step: %d bytes follow the last message"):format(self.name, left)) end
+end
+
+--- The streaming form: begin_step, push each gradient when it is ready, end_step. The mu is the one that the last
+--- step's coefficients call for, steered to keep the bytes on budget.
+function M:begin_step(step, rank) check(C.atomo_codec_begin(self.h, step, rank or 0)) end
+
+--- Writes tensor i's message into out (u8) at offset; returns its length.
+function M:push(i, g, out, offset)
+  T.expect(out, self.name .. ": push: out", "u8")
+  if not (offset >= 0 and offset <= out.h.numel) then
+    raise(("%s: push: offset is %g, out has %g bytes"):format(self.name, offset, out.h.numel))
+  end
+  check(C.atomo_codec_push(self.h, i, g.h, ffi.cast(u8_pointer, out.h.data) + offset, out.h.numel - offset, self.used))
+  return self.used[0]
+end
+
+function M:end_step() check(C.atomo_codec_end(self.h)) end
+
+return M

@@ -1,0 +1,54 @@
+--- atomo.probabilities: Algorithm 1 of the ATOMO paper, over tensors and tables (stage 5; runtime/coding/budget.c).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+local doubles = ffi.typeof "double[?]"
+
+local function contiguous(t, what)
+  T.expect(t, "probabilities: " .. what, "f32")
+  return t:is_contiguous() and t or t:contiguous()
+end
+
+--- Algorithm 1: keep-probabilities p = min(1, |lambda|/tau) with sum p = s; with cost, sum cost*p = s.
+--- Takes a tensor or a table of numbers and gives back the same kind.
+---@param lambda atomo.Tensor|number[]
+---@param s number
+---@param cost atomo.Tensor|number[]|nil
+local function probabilities(lambda, s, cost)
+  if type(s) ~= "number" then
+    raise(("probabilities: s is %s, expected a number"):format(s == nil and "missing" or "a " .. type(s)))
+  end
+  if T.is_tensor(lambda) then
+    if cost ~= nil and not T.is_tensor(cost) then cost = T.tensor(cost) end
+    local out = T.out()
+    check(C.atomo_probabilities(contiguous(lambda, "lambda").h, s,
+      cost and contiguous(cost, "cost").h or nil, out))
+    return T.wrap(out[0])
+  end
+  if type(lambda) ~= "table" then
+    raise(("probabilities: lambda is %s, expected a tensor or a table"):format(
+      lambda == nil and "missing" or "a " .. type(lambda)))
+  end
+  if T.is_tensor(cost) then cost = cost:totable() end
+  local n = #lambda
+  if cost and #cost ~= n then
+    raise(("probabilities: lambda has %d numbers, cost has %d"):format(n, #cost))
+  end
+  local l, c, p = doubles(math.max(n, 1)), cost and doubles(math.max(n, 1)), doubles(math.max(n, 1))
+  for i = 1, n do
+    for what, list in pairs {lambda = lambda, cost = cost} do
+      if type(list[i]) ~= "number" then
+        raise(("probabilities: %s[%d] is a %s, expected a number"):format(what, i, type(list[i])))
+      end
+    end
+    l[i - 1] = lambda[i]
+    if c then c[i - 1] = cost[i] end
+  end
+  check(C.atomo_probabilities_f64(l, c, n, s, p))
+  local out = {}
+  for i = 1, n do out[i] = p[i - 1] end
+  return out
+end
+
+return probabilities

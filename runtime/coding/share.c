@@ -1,0 +1,136 @@
+/* share.c - one budget over the tensors of a step: the T at which their messages, frames included, are expected to take
+ * it; stage 5 of the path.
+ *
+ * Where the price of an atom is fixed (factors of so many bits) this is Algorithm 1 with prices over all tensors at
+ * once. Where it depends on how many are drawn (entries: index bits), T is refined until the modelled length is met
+ * within 0.2 %.
+ */
+#include "coding/coding.h"
+#include <math.h>
+
+enum { MAX_ROUNDS = 24 };
+
+atomo__frame atomo__frame_of(const atomo__part *p, uint32_t rank, uint32_t step)
+{
+    return (atomo__frame){
+        .codec = p->codec->id, .tensor = (uint32_t)p->tensor, .rank = rank, .step = step, .hash = p->hash};
+}
+
+/* Bits that tensors of `entries` entries may take together; 0: the budget is in atoms. */
+double atomo__target_bits(const atomo_codec *c, double entries)
+{
+    if (c->budget_atoms > 0) return 0;
+    double own = 4 * entries, dense = own + 4 * c->other_entries;
+    double all = c->budget_ratio > 0 ? dense / c->budget_ratio : c->budget_bytes;
+    return 8 * ATOMO_MAX(all - c->other_bytes, 0.25 * all * own / dense);
+}
+
+/* What a message takes beyond its priced atoms. */
+double atomo__overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits)
+{
+    atomo__frame f = atomo__frame_of(p, rank, step);
+    return atomo__frame_bits(&f, body_bits) + p->fixed_bits;
+}
+
+/* The paper's budget: s expected atoms in each tensor. */
+void atomo__solve_atoms(const atomo_codec *c, atomo__part *p)
+{
+    double unit = p->segment.unit;
+    p->T = atomo__budget_solve(&p->segment, 1, c->budget_atoms * unit, 0);
+}
+
+typedef struct {
+    atomo_codec *codec;
+    atomo__part **part;
+    int count;
+    uint32_t rank, step;
+    double target;
+    bool fixed_prices; /* set by length_at */
+} budget;
+
+/* Expected length of all messages at T, by the model of each atom set. */
+static double length_at(budget *b, double T)
+{
+    double length = 0;
+    b->fixed_prices = true;
+    for (int i = 0; i < b->count; i++) {
+        atomo__part *p = b->part[i];
+        p->T = T;
+        atomo__budget_evaluate(&p->segment, T);
+        b->codec->compressor->price(p, T);
+        b->fixed_prices = b->fixed_prices && p->priced_unit == p->segment.unit && p->priced_fixed == p->fixed_bits;
+        length += atomo__overhead(p, b->rank, b->step, b->target / b->count) - p->fixed_bits + p->priced_fixed +
+                  p->priced_unit * p->segment.expected;
+    }
+    return length;
+}
+
+/* T by Algorithm 1 under the prices as they stand. */
+static double solve_tangent(budget *b)
+{
+    double fixed = 0;
+    for (int i = 0; i < b->count; i++) {
+        fixed += atomo__overhead(b->part[i], b->rank, b->step, b->target / b->count);
+        b->codec->segment[i] = b->part[i]->segment;
+    }
+    return atomo__budget_solve(b->codec->segment, b->count, ATOMO_MAX(b->target - fixed, 0.25 * b->target), 0);
+}
+
+/* The T > 0 at which the modelled length, which falls as T grows, is the target: safeguarded secant in log T. */
+static void meet_length(budget *b, double T)
+{
+    double low = 0, high = INFINITY; /* T too low, too high */
+    double slope = -1, last_T = 0, last_length = 0;
+    for (int k = 0; k < MAX_ROUNDS; k++) {
+        double length = length_at(b, T);
+        if (fabs(length - b->target) <= 0.002 * b->target) return;
+        if (length > b->target)
+            low = T;
+        else
+            high = T;
+        if (last_T > 0 && length != last_length && T != last_T)
+            slope = ATOMO_MAX(-4, ATOMO_MIN(-0.15, log(length / last_length) / log(T / last_T)));
+        last_T = T;
+        last_length = length;
+        double next = T * exp(ATOMO_MAX(-3, ATOMO_MIN(3, log(b->target / length) / slope)));
+        if (!(next > low && next < high)) next = isinf(high) ? 2 * low : low > 0 ? sqrt(low * high) : high / 8;
+        T = next;
+    }
+}
+
+/* Mean square of an entry: the scale of T where nothing else is known. */
+static double energy_of(const budget *b)
+{
+    double square = 0, entries = 0;
+    for (int i = 0; i < b->count; i++) {
+        square += b->part[i]->square;
+        entries += (double)b->part[i]->n;
+    }
+    return square / entries;
+}
+
+/* One T for all tensors. Where prices depend on what is drawn, twice: under the guessed prices, then under those at the
+ * solution (they only share the budget out among tensors; the length is met each time). */
+void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target)
+{
+    double frames = 0;
+    for (int i = 0; i < count; i++)
+        frames += atomo__overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
+    budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true};
+    double T = solve_tangent(&b), length = length_at(&b, T);
+    if (b.fixed_prices) return;
+    if (T == 0 && length <= b.target) return;
+    if (T == 0) { /* everything would fit but for its exact values */
+        for (int i = 0; i < count; i++) part[i]->segment.unit = ATOMO_MAX(part[i]->segment.unit, 32);
+        T = solve_tangent(&b);
+        if (T == 0) T = 1e-3 * sqrt(energy_of(&b));
+    }
+    meet_length(&b, T);
+    if (count == 1) return;
+    T = part[0]->T;
+    for (int i = 0; i < count; i++) {
+        part[i]->segment.unit = part[i]->priced_unit;
+        part[i]->fixed_bits = part[i]->priced_fixed;
+    }
+    meet_length(&b, T);
+}
