@@ -47,20 +47,21 @@ enum atomo_status { ATOMO_STATUSES(ATOMO_STATUS_ENUM) };
 #endif
 
 ATOMO_API int atomo_abi(void);
-ATOMO_API const char *atomo_version(void);              /* static */
-ATOMO_API const char *atomo_status_name(int status);    /* static: "ESHAPE" */
-ATOMO_API const char *atomo_status_text(int status);    /* static: "shapes do not fit" */
-ATOMO_API const char *atomo_last_error(void);           /* this thread's last failure; valid until its next one */
-ATOMO_API const char *atomo_build_info(const char *key); /* static; key: "compiler", "blas", "fftw", "mpi", "onednn", "cpu";
-                                                           NULL for an unknown key */
+ATOMO_API const char *atomo_version(void);               /* static */
+ATOMO_API const char *atomo_status_name(int status);     /* static: "ESHAPE" */
+ATOMO_API const char *atomo_status_text(int status);     /* static: "shapes do not fit" */
+ATOMO_API const char *atomo_last_error(void);            /* this thread's last failure; valid until its next one */
+ATOMO_API const char *atomo_build_info(const char *key); /* static; key: "compiler", "blas", "fftw", "mpi", "onednn",
+                                                           "cpu"; NULL for an unknown key */
 /* Set the number of threads of every kernel (OpenMP, OpenBLAS and oneDNN share one pool). [local] EARG if < 1. */
 ATOMO_API int atomo_set_num_threads(int n);
-ATOMO_API int atomo_num_threads(void);
+ATOMO_API int
+atomo_num_threads(void); /* until set: OpenMP's choice, or under mpirun the cores shared by the local ranks */
 ATOMO_API int atomo_num_cores(void);      /* cores that this process may run on (mpirun may have bound it to one) */
 ATOMO_API int atomo_num_host_cores(void); /* cores of this host */
 
-/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53). system_allocs counts calls into malloc: it stands
- * still once a training loop is warm. */
+/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53). system_allocs counts calls into malloc: it
+ * stands still once a training loop is warm. */
 typedef struct atomo_mem {
     double live, pooled, peak, system_allocs, live_blocks;
 } atomo_mem;
@@ -79,17 +80,27 @@ typedef struct atomo_stream {
     uint32_t step, tensor;
 } atomo_stream;
 enum {
-    ATOMO_RNG_USER = 0, ATOMO_RNG_INIT = 1, ATOMO_RNG_SHUFFLE = 2, ATOMO_RNG_AUGMENT = 3, ATOMO_RNG_DROPOUT = 4,
-    ATOMO_RNG_SAMPLE = 5, ATOMO_RNG_QUANT_U = 6, ATOMO_RNG_QUANT_V = 7, ATOMO_RNG_SYNTHETIC = 8, ATOMO_RNG_QUANT = 9,
-    ATOMO_RNG_MATH = 10, ATOMO_RNG_SAMPLE_TAIL = 11
+    ATOMO_RNG_USER = 0,
+    ATOMO_RNG_INIT = 1,
+    ATOMO_RNG_SHUFFLE = 2,
+    ATOMO_RNG_AUGMENT = 3,
+    ATOMO_RNG_DROPOUT = 4,
+    ATOMO_RNG_SAMPLE = 5,
+    ATOMO_RNG_QUANT_U = 6,
+    ATOMO_RNG_QUANT_V = 7,
+    ATOMO_RNG_SYNTHETIC = 8,
+    ATOMO_RNG_QUANT = 9,
+    ATOMO_RNG_MATH = 10,
+    ATOMO_RNG_SAMPLE_TAIL = 11
 };
 /* out[4] = the block `index` of the stream. */
 ATOMO_API void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_t *out);
 /* n uniforms in [0, 1), multiples of 2^-24, elements first .. first+n-1 of the stream. */
 ATOMO_API void atomo_random_uniform(const atomo_stream *s, double first, double n, float *out);
-ATOMO_API void atomo_manual_seed(double seed);  /* the seed of atomo.rand, randn and math.random; an integer in [0, 2^53] */
+ATOMO_API void
+atomo_manual_seed(double seed); /* the seed of atomo.rand, randn and math.random; an integer in [0, 2^53] */
 ATOMO_API double atomo_initial_seed(void);
-ATOMO_API double atomo_random_double(void);     /* next of math.random's stream, in [0, 1), 53 bits */
+ATOMO_API double atomo_random_double(void); /* next of math.random's stream, in [0, 1), 53 bits */
 
 /* ---- tensor ---------------------------------------------------------------------------------------------------- */
 
@@ -99,20 +110,20 @@ typedef struct atomo_storage atomo_storage; /* reference-counted bytes */
 typedef struct atomo_tensor {               /* a strided view of a storage; row-major when contiguous */
     void *data;                             /* the view's first element */
     atomo_storage *storage;
-    int32_t dtype, ndim; /* ndim 0: a scalar */
-    double numel;        /* sizes are doubles: exact up to 2^53, and plain numbers in Lua */
+    int32_t dtype, ndim;        /* ndim 0: a scalar */
+    double numel;               /* sizes are doubles: exact up to 2^53, and plain numbers in Lua */
     double shape[8], stride[8]; /* strides in elements */
 } atomo_tensor;
 
 ATOMO_API int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **out); /* not initialised */
 ATOMO_API void atomo_tensor_free(atomo_tensor *t);                                            /* NULL is fine */
 /* A view of t's storage; `offset` in elements from t->data. ESHAPE if it would leave the storage. */
-ATOMO_API int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride, double offset,
-                                atomo_tensor **out);
+ATOMO_API int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride,
+                                double offset, atomo_tensor **out);
 ATOMO_API int atomo_tensor_is_contiguous(const atomo_tensor *t);
-ATOMO_API double atomo_tensor_version(const atomo_tensor *t); /* how often the storage was changed in place */
-ATOMO_API void atomo_tensor_touch(atomo_tensor *t);           /* counts one change in place */
-ATOMO_API int atomo_tensor_is_sole(const atomo_tensor *t);    /* 1 when no other tensor views the storage */
+ATOMO_API double atomo_tensor_version(const atomo_tensor *t);       /* how often the storage was changed in place */
+ATOMO_API void atomo_tensor_touch(atomo_tensor *t);                 /* counts one change in place */
+ATOMO_API int atomo_tensor_is_sole(const atomo_tensor *t);          /* 1 when no other tensor views the storage */
 ATOMO_API int atomo_tensor_crc(const atomo_tensor *t, double *out); /* CRC-32 of a contiguous tensor's bytes */
 
 /* Fill and copy. copy broadcasts src to dst's shape and converts the element type (f32 to i32/u8 truncates). */
@@ -125,12 +136,37 @@ ATOMO_API int atomo_fill_bytes(atomo_tensor *t, const void *bytes, double n); /*
 /* out = op(a), op(a, b) with broadcasting, op(a, s) or op(s, a). f32; ADD SUB MUL MAX MIN and comparisons take i32 too.
  * Comparisons give f32 0 or 1. */
 enum {
-    ATOMO_NEG, ATOMO_ABS, ATOMO_EXP, ATOMO_LOG, ATOMO_SQRT, ATOMO_SQUARE, ATOMO_RECIPROCAL, ATOMO_SIGN, ATOMO_FLOOR,
-    ATOMO_TANH, ATOMO_SIGMOID, ATOMO_RELU, ATOMO_SIN, ATOMO_COS, ATOMO_UNARY_COUNT
+    ATOMO_NEG,
+    ATOMO_ABS,
+    ATOMO_EXP,
+    ATOMO_LOG,
+    ATOMO_SQRT,
+    ATOMO_SQUARE,
+    ATOMO_RECIPROCAL,
+    ATOMO_SIGN,
+    ATOMO_FLOOR,
+    ATOMO_TANH,
+    ATOMO_SIGMOID,
+    ATOMO_RELU,
+    ATOMO_SIN,
+    ATOMO_COS,
+    ATOMO_UNARY_COUNT
 };
 enum {
-    ATOMO_ADD, ATOMO_SUB, ATOMO_MUL, ATOMO_DIV, ATOMO_POW, ATOMO_MAXIMUM, ATOMO_MINIMUM, ATOMO_EQ, ATOMO_NE, ATOMO_LT,
-    ATOMO_LE, ATOMO_GT, ATOMO_GE, ATOMO_BINARY_COUNT
+    ATOMO_ADD,
+    ATOMO_SUB,
+    ATOMO_MUL,
+    ATOMO_DIV,
+    ATOMO_POW,
+    ATOMO_MAXIMUM,
+    ATOMO_MINIMUM,
+    ATOMO_EQ,
+    ATOMO_NE,
+    ATOMO_LT,
+    ATOMO_LE,
+    ATOMO_GT,
+    ATOMO_GE,
+    ATOMO_BINARY_COUNT
 };
 ATOMO_API int atomo_unary(int op, const atomo_tensor *a, atomo_tensor **out);
 ATOMO_API int atomo_binary(int op, const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out);
@@ -145,7 +181,7 @@ enum { ATOMO_SUM, ATOMO_MEAN, ATOMO_MAX_OF, ATOMO_MIN_OF, ATOMO_ARGMAX, ATOMO_AR
 ATOMO_API int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out);
 /* Sum a over its broadcast dimensions down to `like`'s shape (the backward of broadcasting). */
 ATOMO_API int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor **out);
-ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out);      /* double accumulator */
+ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out);       /* double accumulator */
 ATOMO_API int atomo_norm(const atomo_tensor *a, double p, double *out);                   /* p: 1, 2, ..., or Inf */
 ATOMO_API int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first); /* first: flat index or -1 */
 /* Elements or rows by 0-based i32 indices along dim: out.shape = a.shape with shape[dim] = numel(index). */
@@ -157,13 +193,15 @@ ATOMO_API int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *inde
 ATOMO_API int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atomo_tensor **out);
 /* a [m,n] = u [m,k] diag(s [k]) vt [k,n], k = min(m,n). ENONFINITE on NaN/Inf: LAPACK would hang on an Inf. */
 ATOMO_API int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_tensor **vt);
-ATOMO_API int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v); /* a [n,n] = v diag(w) v^T, w ascending */
-ATOMO_API int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r);   /* reduced: q [m,k], r [k,n] */
+ATOMO_API int atomo_eigh(const atomo_tensor *a, atomo_tensor **w,
+                         atomo_tensor **v); /* a [n,n] = v diag(w) v^T, w ascending */
+ATOMO_API int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r); /* reduced: q [m,k], r [k,n] */
 /* Real FFT over the last dimension: [..., n] -> [..., n/2+1, 2] (re, im), unnormalised; irfft divides by n. */
 ATOMO_API int atomo_rfft(const atomo_tensor *a, atomo_tensor **out);
 ATOMO_API int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out);
 
-/* ---- optim: updates over flat f32 blocks of one size [n], in one pass [local] ------------------------------------- */
+/* ---- optim: updates over flat f32 blocks of one size [n], in one pass [local] -------------------------------------
+ */
 
 /* d = scale * (g + weight_decay * p); v = momentum * v + (1 - dampening) * d (v = d when first); p -= lr * v, or with
  * nesterov p -= lr * (d + momentum * v). v may be NULL when momentum is 0. torch.optim.SGD's formula. */
@@ -175,20 +213,21 @@ ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_ten
 
 /* ---- nn -------------------------------------------------------------------------------------------------------- */
 
-/* Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups]; everything is contiguous f32 unless said. Pairs are
- * {height, width}. Every forward has its backward below it; a backward takes what the forward took, and gy [like y].
- * Output pointers follow the rule at the top; those marked "may be NULL" are skipped. All [local]. */
+/* Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups]; everything is contiguous f32 unless said. Pairs
+ * are {height, width}. Every forward has its backward below it; a backward takes what the forward took, and gy [like
+ * y]. Output pointers follow the rule at the top; those marked "may be NULL" are skipped. All [local]. */
 typedef struct atomo_window { /* of a convolution; pooling uses all but groups */
     int32_t kernel[2];        /* pooling only: a convolution takes it from its weights */
     int32_t stride[2], padding[2], dilation[2], groups;
 } atomo_window;
 
-/* The convolution engine: "onednn" or "gemm" (im2col + OpenBLAS). The first use reads ATOMO_CONV; unset: the build's best.
- * EARG for an unknown name, EUNSUPPORTED for one that this build lacks. */
+/* The convolution engine: "onednn" or "gemm" (im2col + OpenBLAS). The first use reads ATOMO_CONV; unset: the build's
+ * best. EARG for an unknown name, EUNSUPPORTED for one that this build lacks. */
 ATOMO_API int atomo_conv_set_engine(const char *name);
 ATOMO_API const char *atomo_conv_engine(void); /* static; "" when ATOMO_CONV is wrong (see atomo_last_error) */
 
-/* y [N,OH,OW,out] = x [N,H,W,in] * w + b [out] (b may be NULL). OH = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1. */
+/* y [N,OH,OW,out] = x [N,H,W,in] * w + b [out] (b may be NULL). OH = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1.
+ */
 ATOMO_API int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
                            atomo_tensor **out);
 /* gx [like x]; of x only the shape is read. */
@@ -198,10 +237,10 @@ ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tens
 ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                             const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
 
-/* Batch normalisation over all but the last dimension [Ioffe & Szegedy 2015], with an optional residual [like x] added and
- * an optional ReLU in the same pass: y = relu(gamma (x - mean) invstd + beta + residual). Training: mean and invstd [C]
- * (out) are the batch's, running statistics (both may be NULL) move by `momentum`, with the unbiased variance.
- * The bits do not depend on the number of threads. Two passes over x. */
+/* Batch normalisation over all but the last dimension [Ioffe & Szegedy 2015], with an optional residual [like x] added
+ * and an optional ReLU in the same pass: y = relu(gamma (x - mean) invstd + beta + residual). Training: mean and invstd
+ * [C] (out) are the batch's, running statistics (both may be NULL) move by `momentum`, with the unbiased variance. The
+ * bits do not depend on the number of threads. Two passes over x. */
 ATOMO_API int atomo_batch_norm_train(const atomo_tensor *x, const atomo_tensor *residual, const atomo_tensor *gamma,
                                      const atomo_tensor *beta, double momentum, double eps, int relu,
                                      atomo_tensor *running_mean, atomo_tensor *running_var, atomo_tensor **mean,
@@ -211,8 +250,8 @@ ATOMO_API int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *r
                                     const atomo_tensor *beta, const atomo_tensor *running_mean,
                                     const atomo_tensor *running_var, double eps, int relu, atomo_tensor **invstd,
                                     atomo_tensor **out);
-/* `training`: whether mean and invstd depend on x. y is read with a residual and ReLU only (else may be NULL): elsewhere
- * the ReLU's mask is computed again from x. gx and gresidual may be NULL. */
+/* `training`: whether mean and invstd depend on x. y is read with a residual and ReLU only (else may be NULL):
+ * elsewhere the ReLU's mask is computed again from x. gx and gresidual may be NULL. */
 ATOMO_API int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, const atomo_tensor *gy,
                                         const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,
                                         const atomo_tensor *invstd, int relu, int training, atomo_tensor **gx,
@@ -226,8 +265,8 @@ ATOMO_API int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w
 /* gx = gy where y > 0, else 0. */
 ATOMO_API int atomo_relu_backward(const atomo_tensor *y, const atomo_tensor *gy, atomo_tensor **gx);
 
-/* Pooling of [N,H,W,C]. Max: NaN wins, the first of equals takes the gradient. Average: padding counts as zeros, and the
- * divisor is always kh kw (PyTorch's count_include_pad); no dilation. padding <= kernel / 2. */
+/* Pooling of [N,H,W,C]. Max: NaN wins, the first of equals takes the gradient. Average: padding counts as zeros, and
+ * the divisor is always kh kw (PyTorch's count_include_pad); no dilation. padding <= kernel / 2. */
 ATOMO_API int atomo_max_pool2d(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out);
 ATOMO_API int atomo_max_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, const atomo_window *g,
                                         atomo_tensor **gx);
@@ -240,7 +279,8 @@ ATOMO_API int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_
 
 /* y = softmax or (log != 0) log softmax over dimension dim (0-based). */
 ATOMO_API int atomo_softmax(const atomo_tensor *x, int dim, int log, atomo_tensor **out);
-ATOMO_API int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int dim, int log, atomo_tensor **gx);
+ATOMO_API int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int dim, int log,
+                                     atomo_tensor **gx);
 /* loss [] = mean over the N rows of -log softmax(logits [N,C])[label]; labels i32 [N], 0-based (else EARG names
  * position and value). grad (may be NULL) [N,C] = d loss / d logits, from the same pass. */
 ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, atomo_tensor **loss,
@@ -255,55 +295,59 @@ ATOMO_API int atomo_dropout(const atomo_tensor *x, double p, const atomo_stream 
 /* ---- comm ------------------------------------------------------------------------------------------------------ */
 
 /* MPI. Started at first use (or by the host program under mpirun) with MPI_THREAD_SERIALIZED: threads may share a
- * communicator, one call at a time. Environment: ATOMO_MPI_CHECK=1 lets every collective compare operation, type and count
- * over the ranks first; ATOMO_MPI_CHUNK=bytes is the largest single message (256 MiB). */
+ * communicator, one call at a time. Environment: ATOMO_MPI_CHECK=1 lets every collective compare operation, type and
+ * count over the ranks first; ATOMO_MPI_CHUNK=bytes is the largest single message (256 MiB). */
 typedef struct atomo_comm atomo_comm;
 typedef struct atomo_request atomo_request;
 enum { ATOMO_MPI_SUM = 0, ATOMO_MPI_MAX = 1, ATOMO_MPI_MIN = 2, ATOMO_MPI_PROD = 3, ATOMO_MPI_OP_COUNT = 4 };
 
-ATOMO_API int atomo_mpi_launched(void);          /* 1 where the environment says: one of several ranks [local] */
-ATOMO_API int atomo_mpi_started(void);           /* 1 between init and finalize [local] */
-ATOMO_API int atomo_mpi_init(void);              /* again: no effect [collective] */
-ATOMO_API int atomo_mpi_finalize(void);          /* where it was started here; else no effect [collective] */
-ATOMO_API void atomo_mpi_abort(int code);        /* ends all ranks; does not return where MPI runs [local] */
-ATOMO_API const char *atomo_mpi_label(void);     /* static: "rank 2 of 4 on node1", "" before init */
-ATOMO_API const char *atomo_mpi_hostname(void);  /* static; "" before init */
-ATOMO_API void atomo_note_step(double step);     /* the training step that last words name; -1: none */
+ATOMO_API int atomo_mpi_launched(void);         /* 1 where the environment says: one of several ranks [local] */
+ATOMO_API int atomo_mpi_started(void);          /* 1 between init and finalize [local] */
+ATOMO_API int atomo_mpi_init(void);             /* again: no effect [collective] */
+ATOMO_API int atomo_mpi_finalize(void);         /* where it was started here; else no effect [collective] */
+ATOMO_API void atomo_mpi_abort(int code);       /* ends all ranks; does not return where MPI runs [local] */
+ATOMO_API const char *atomo_mpi_label(void);    /* static: "rank 2 of 4 on node1", "" before init */
+ATOMO_API const char *atomo_mpi_hostname(void); /* static; "" before init */
+ATOMO_API void atomo_note_step(double step);    /* the training step that last words name; -1: none */
 ATOMO_API double atomo_noted_step(void);
 
 /* Communicators. A handle lives until atomo_comm_close; the world's until the program ends. Ranks count from 0. */
-ATOMO_API int atomo_comm_world(atomo_comm **out);                                      /* starts MPI [collective] */
-ATOMO_API int atomo_comm_split(atomo_comm *c, int color, int key, atomo_comm **out);   /* color -1: *out = NULL [collective] */
-ATOMO_API int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out);                /* ranks that share memory [collective] */
-ATOMO_API int atomo_comm_close(atomo_comm *c);                                         /* [collective] */
+ATOMO_API int atomo_comm_world(atomo_comm **out); /* starts MPI [collective] */
+ATOMO_API int atomo_comm_split(atomo_comm *c, int color, int key,
+                               atomo_comm **out);                       /* color -1: *out = NULL [collective] */
+ATOMO_API int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out); /* ranks that share memory [collective] */
+ATOMO_API int atomo_comm_close(atomo_comm *c);                          /* [collective] */
 ATOMO_API int atomo_comm_rank(const atomo_comm *c);
 ATOMO_API int atomo_comm_size(const atomo_comm *c);
 ATOMO_API int atomo_comm_local_rank(const atomo_comm *c); /* among the ranks of c on this host */
 ATOMO_API int atomo_comm_local_size(const atomo_comm *c);
-/* What the next operations are for ("step 12 conv1"): part of their fingerprints and of messages, up to 63 bytes. [local] */
+/* What the next operations are for ("step 12 conv1"): part of their fingerprints and of messages, up to 63 bytes.
+ * [local] */
 ATOMO_API void atomo_comm_set_tag(atomo_comm *c, const char *tag);
-/* out[2]: bytes sent and received so far by the operations on c. Payload, by what an operation must move: a message of n
- * bytes, n; all-reduce of n on P ranks, 2 n (P-1)/P each way (as a ring does); all-gather, own block times P-1 out, the
- * others' blocks in; broadcast n (P-1) out at the root, n in elsewhere; reduce and gather the reverse; the exchange of
- * lengths 48 (P-1) each way. Sums over the ranks are those of Open MPI's pml monitoring, but for all-reduces under 10 KB on
- * three ranks and more, where Open MPI sends n log2 P. [local] */
+/* out[2]: bytes sent and received so far by the operations on c. Payload, by what an operation must move: a message of
+ * n bytes, n; all-reduce of n on P ranks, 2 n (P-1)/P each way (as a ring does); all-gather, own block times P-1 out,
+ * the others' blocks in; broadcast n (P-1) out at the root, n in elsewhere; reduce and gather the reverse; the exchange
+ * of lengths 48 (P-1) each way. Sums over the ranks are those of Open MPI's pml monitoring, but for all-reduces under
+ * 10 KB on three ranks and more, where Open MPI sends n log2 P. [local] */
 ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
 
 /* Collectives over contiguous f32, i32 or u8 tensors of the same type and number of elements on every rank. */
-ATOMO_API int atomo_comm_barrier(atomo_comm *c);                                     /* [collective], as all here */
+ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all here */
 ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
-ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op);          /* in place */
-ATOMO_API int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root);   /* in place at the root */
-ATOMO_API int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tensor **out); /* root: [size, ...] */
-ATOMO_API int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out);        /* [size, ...] */
+ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op);        /* in place */
+ATOMO_API int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root); /* in place at the root */
+ATOMO_API int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root,
+                                atomo_tensor **out);                                          /* root: [size, ...] */
+ATOMO_API int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out); /* [size, ...] */
 /* Lengths that differ: exchanged first, with fingerprints; EMISMATCH on every rank where ranks stand in different
  * operations or the types differ. allgatherv: t is 1-D, out[size] are new 1-D tensors. alltoallv: send[size] and
  * recv[size]; recv[r] is what rank r sent here, 1-D. */
 ATOMO_API int atomo_comm_allgatherv(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out);
 ATOMO_API int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *send, atomo_tensor **recv);
-/* The same for bytes, without allocating once *recv (u8, 1-D) is large enough; where it is too small it is freed and made
- * anew. Rank r's block follows rank r-1's; counts[size] are their lengths. */
-ATOMO_API int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv, double *counts);
+/* The same for bytes, without allocating once *recv (u8, 1-D) is large enough; where it is too small it is freed and
+ * made anew. Rank r's block follows rank r-1's; counts[size] are their lengths. */
+ATOMO_API int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
+                                          double *counts);
 /* EMISMATCH on every rank, naming two ranks and their values, where `value` is not the same text everywhere. */
 ATOMO_API int atomo_comm_check(atomo_comm *c, const char *name, const char *value);
 
@@ -313,50 +357,53 @@ ATOMO_API int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag);
 /* Non-blocking: the request keeps t's storage alive; t must not be touched until it is over. */
 ATOMO_API int atomo_comm_isend(atomo_comm *c, const atomo_tensor *t, int dst, int tag, atomo_request **out);
 ATOMO_API int atomo_comm_irecv(atomo_comm *c, atomo_tensor *t, int src, int tag, atomo_request **out);
-ATOMO_API int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out);                             /* [collective] */
-ATOMO_API int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request **out);  /* [collective] */
-ATOMO_API int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **out);    /* [collective] */
-ATOMO_API int atomo_request_wait(atomo_request *r);  /* blocks; a second call returns at once */
-ATOMO_API int atomo_request_test(atomo_request *r);  /* 1 over, 0 not yet */
-ATOMO_API void atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
+ATOMO_API int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out);                            /* [collective] */
+ATOMO_API int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request **out); /* [collective] */
+ATOMO_API int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **out);   /* [collective] */
+ATOMO_API int atomo_request_wait(atomo_request *r); /* blocks; a second call returns at once */
+ATOMO_API int atomo_request_test(atomo_request *r); /* 1 over, 0 not yet */
+ATOMO_API void
+atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
 
 /* ---- data: readers, the synthetic set, the batch loader --------------------------------------------------------- */
 
 /* CIFAR binary files, each any number (> 0) of whole records. kind 10: label, 3072 pixels; kind 100: coarse label, fine
  * label, 3072 pixels. The files, in order, become images u8 [n,32,32,3] and labels i32 [n] (fine ones for kind 100);
- * coarse i32 [n] is made for kind 100 (NULL is fine). [local] EIO, EFORMAT (cut record, label out of range): the text has
- * file, offset, found and expected. */
-ATOMO_API int atomo_cifar_read(const char *const *paths, int count, int kind, atomo_tensor **images, atomo_tensor **labels,
-                               atomo_tensor **coarse);
-/* An IDX file of bytes (MNIST), raw or gzip: u8 of the shape in its header, which must have `ndim` dimensions. [local] */
+ * coarse i32 [n] is made for kind 100 (NULL is fine). [local] EIO, EFORMAT (cut record, label out of range): the text
+ * has file, offset, found and expected. */
+ATOMO_API int atomo_cifar_read(const char *const *paths, int count, int kind, atomo_tensor **images,
+                               atomo_tensor **labels, atomo_tensor **coarse);
+/* An IDX file of bytes (MNIST), raw or gzip: u8 of the shape in its header, which must have `ndim` dimensions. [local]
+ */
 ATOMO_API int atomo_idx_read(const char *path, int ndim, atomo_tensor **out);
 /* Images first .. first+n-1 of the synthetic set's split (0 train, 1 test): u8 [n,32,32,3] and labels i32 [n], image i
  * of class i % 10. A function of (seed, split, i) alone, the same bits on every CPU. [local] EARG. */
 ATOMO_API int atomo_synthetic(double seed, int split, double first, double n, atomo_tensor **images,
                               atomo_tensor **labels);
-/* Mean and standard deviation of each channel (the last dimension, at most 8) of a contiguous u8 tensor, in units of 255. */
+/* Mean and standard deviation of each channel (the last dimension, at most 8) of a contiguous u8 tensor, in units of
+ * 255. */
 ATOMO_API int atomo_channel_stats(const atomo_tensor *images, double *mean, double *std);
 
-/* Cuts an epoch into global batches of batch*size images, in the order that (seed, epoch) gives, and each of these over the
- * ranks: contiguous, even to one image. So every image comes once an epoch over all ranks, all ranks take the same number
- * of steps, and a rank may get 0 images in the last one. The next batch is made on a thread of its own. */
+/* Cuts an epoch into global batches of batch*size images, in the order that (seed, epoch) gives, and each of these over
+ * the ranks: contiguous, even to one image. So every image comes once an epoch over all ranks, all ranks take the same
+ * number of steps, and a rank may get 0 images in the last one. The next batch is made on a thread of its own. */
 typedef struct atomo_loader atomo_loader;
 typedef struct atomo_loader_options {
-    double seed;                        /* whole number in [0, 2^53] */
-    int32_t batch, rank, size;          /* images a rank and step; this rank of how many */
-    int32_t shuffle, drop_last;         /* drop_last: leave out a last global batch that is not full */
-    int32_t crop, flip;                 /* pad by `crop` zeros (after normalising) and crop at random; mirror at random */
-    int32_t background;                 /* 0: make batches on the calling thread; the same bits */
-    int32_t classes;                    /* labels must be in [0, classes); 0: any */
-    float mean[8], std[8];              /* a channel: x = (pixel / 255 - mean) / std */
+    double seed;                /* whole number in [0, 2^53] */
+    int32_t batch, rank, size;  /* images a rank and step; this rank of how many */
+    int32_t shuffle, drop_last; /* drop_last: leave out a last global batch that is not full */
+    int32_t crop, flip;         /* pad by `crop` zeros (after normalising) and crop at random; mirror at random */
+    int32_t background;         /* 0: make batches on the calling thread; the same bits */
+    int32_t classes;            /* labels must be in [0, classes); 0: any */
+    float mean[8], std[8];      /* a channel: x = (pixel / 255 - mean) / std */
 } atomo_loader_options;
 typedef struct atomo_batch {
     double step, steps;     /* 0-based step of the epoch, steps of the epoch */
     int32_t n, total, slot; /* images here, over all ranks; which buffer holds them */
 } atomo_batch;
 /* images u8 [n,h,w,c] and labels i32 [n], contiguous: the loader holds on to their storage. [local] */
-ATOMO_API int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels, const atomo_loader_options *options,
-                               atomo_loader **out);
+ATOMO_API int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels,
+                               const atomo_loader_options *options, atomo_loader **out);
 ATOMO_API void atomo_loader_free(atomo_loader *l); /* at any time, also in mid-epoch; NULL is fine */
 ATOMO_API double atomo_loader_steps(const atomo_loader *l);
 /* Begins an epoch (whole number in [0, 2^32)) at a step; what was left of the one before is dropped. [local] */
@@ -368,8 +415,9 @@ ATOMO_API int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_te
 
 /* ---- io: npy files, the terminal -------------------------------------------------------------------------------- */
 
-/* A NumPy .npy file, versions 1 to 3: <f4 <i4 |u1 as they are, <f8 as f32, <i8 as i32 (ELIMIT where a value does not fit);
- * Fortran order is turned to C order. The header is checked against the file's size before memory is taken. [local] */
+/* A NumPy .npy file, versions 1 to 3: <f4 <i4 |u1 as they are, <f8 as f32, <i8 as i32 (ELIMIT where a value does not
+ * fit); Fortran order is turned to C order. The header is checked against the file's size before memory is taken.
+ * [local] */
 ATOMO_API int atomo_npy_read(const char *path, atomo_tensor **out);
 /* Writes t (any view) as version 1: a temporary file beside path, then renamed over it. [local] EIO */
 ATOMO_API int atomo_npy_write(const atomo_tensor *t, const char *path);
@@ -379,8 +427,9 @@ ATOMO_API int atomo_terminal_width(int fd);
 /* ---- codec: atoms, budgets, compressed messages -------------------------------------------------------------- */
 
 /* Algorithm 1 [Wang et al., ATOMO, NeurIPS 2018]: p_i = min(1, |lambda_i|/tau) with sum p = s, which minimises
- * sum lambda_i^2/p_i. With costs (> 0): p_i = min(1, |lambda_i| / (T sqrt(cost_i))) with sum cost*p = s. Zeros get p = 0; a
- * budget that holds everything gives p = 1. O(n), double accumulators. [local] EARG s <= 0 or NaN, bad cost; ENONFINITE. */
+ * sum lambda_i^2/p_i. With costs (> 0): p_i = min(1, |lambda_i| / (T sqrt(cost_i))) with sum cost*p = s. Zeros get p =
+ * 0; a budget that holds everything gives p = 1. O(n), double accumulators. [local] EARG s <= 0 or NaN, bad cost;
+ * ENONFINITE. */
 ATOMO_API int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor *cost, atomo_tensor **p);
 /* The same on plain doubles: lambda [n], cost [n] or NULL, p [n]. */
 ATOMO_API int atomo_probabilities_f64(const double *lambda, const double *cost, double n, double s, double *p);
@@ -392,12 +441,13 @@ typedef struct atomo_codec_info {
     int unbiased, options;
 } atomo_codec_info;
 typedef struct atomo_option_info {
-    const char *key, *choices, *help; /* choices: "a|b" of an enum (the value is the index), or the ints allowed; else NULL */
+    const char *key, *choices,
+        *help; /* choices: "a|b" of an enum (the value is the index), or the ints allowed; else NULL */
     int type;
     double standard, min, max; /* standard NaN: not set */
 } atomo_option_info;
 ATOMO_API int atomo_codec_count(void);
-ATOMO_API int atomo_codec_about(int i, atomo_codec_info *out);              /* i from 0; EARG past the end */
+ATOMO_API int atomo_codec_about(int i, atomo_codec_info *out);               /* i from 0; EARG past the end */
 ATOMO_API int atomo_codec_option(int i, int option, atomo_option_info *out); /* both from 0 */
 
 /* A codec: a compressor with options (values [count] in the order of its table, NaN: the standard one) and a seed (an
@@ -407,36 +457,41 @@ ATOMO_API int atomo_codec_new(const char *name, int count, const double *values,
 ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is fine */
 /* Plans tensor number `tensor`; again with another shape replaces it. custom_rows: the rows of a fold of one's own, 0:
  * the option's. name (may be NULL) is for error messages. */
-ATOMO_API int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name);
+ATOMO_API int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
+                               const char *name);
 ATOMO_API int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape); /* 0 or 1 */
-ATOMO_API double atomo_codec_wire_max(const atomo_codec *c, int tensor); /* bytes; tensor 0: all planned ones together */
+ATOMO_API double atomo_codec_wire_max(const atomo_codec *c,
+                                      int tensor); /* bytes; tensor 0: all planned ones together */
 /* New values for the budget (one of them > 0, the others 0), from the next encode on. */
 ATOMO_API int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double bytes);
-/* The step has more tensors than these: `entries` more f32, on which `bytes` are spent otherwise. ratio= and bytes= then hold
- * for the whole step; at least a quarter of what the planned tensors alone would get is left to them. */
+/* The step has more tensors than these: `entries` more f32, on which `bytes` are spent otherwise. ratio= and bytes=
+ * then hold for the whole step; at least a quarter of what the planned tensors alone would get is left to them. */
 ATOMO_API int atomo_codec_reserve(atomo_codec *c, double entries, double bytes);
 /* Encodes grads[i] (contiguous f32) as tensor number tensors[i], all under one budget and one mu, computed exactly; the
- * messages go back to back into out [capacity bytes], their lengths into nbytes[count]. The draws are keyed by (seed, step,
- * rank, tensor). Unbiased: E of what decodes is the gradient. ENONFINITE names tensor, count and first position. */
+ * messages go back to back into out [capacity bytes], their lengths into nbytes[count]. The draws are keyed by (seed,
+ * step, rank, tensor). Unbiased: E of what decodes is the gradient. ENONFINITE names tensor, count and first position.
+ */
 ATOMO_API int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads,
                                  double step, double rank, uint8_t *out, double capacity, double *nbytes);
-/* The streaming form: begin a step, push its gradients one by one in any order, end it. Each is encoded with the mu that
- * the last step called for, steered to keep the bytes on budget; the first step of all takes each tensor's own. */
+/* The streaming form: begin a step, push its gradients one by one in any order, end it. Each is encoded with the mu
+ * that the last step called for, steered to keep the bytes on budget; the first step of all takes each tensor's own. */
 ATOMO_API int atomo_codec_begin(atomo_codec *c, double step, double rank);
 ATOMO_API int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8_t *out, double capacity,
                                double *nbytes);
 ATOMO_API int atomo_codec_end(atomo_codec *c);
-/* acc += scale * (what the message at bytes [size] holds). tensor 0: the message says which. step < 0: any. rank < 0: any.
- * *used is the message's length. EFORMAT for anything but a message written for this plan; acc is then unchanged
+/* acc += scale * (what the message at bytes [size] holds). tensor 0: the message says which. step < 0: any. rank < 0:
+ * any. *used is the message's length. EFORMAT for anything but a message written for this plan; acc is then unchanged
  * or, where only the checksum had been forged, partly added to. */
-ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
-                                     double scale, atomo_tensor *acc, double *used);
+ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
+                                     double size, double scale, atomo_tensor *acc, double *used);
 /* The tensor number that a message says it is for, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
-/* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included), ||g||^2. */
+/* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included), ||g||^2.
+ */
 typedef struct atomo_codec_stats {
     double nbytes, atoms_expected, atoms_sent, variance, square, T;
 } atomo_codec_stats;
-ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor, atomo_codec_stats *out); /* tensor 0: all of them */
+ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
+                                     atomo_codec_stats *out); /* tensor 0: all of them */
 
 #endif

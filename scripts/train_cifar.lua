@@ -58,8 +58,8 @@ local function set_threads()
   local threads = opts.threads > 0 and opts.threads or math.max(1, math.min(bound, math.floor(cores / ranks)))
   atomo.set_num_threads(threads)
   if world.local_rank == 0 and (threads * ranks > cores or threads > bound) then
-    io.stderr:write(("warning: %d ranks of %d threads on %s, which has %d cores (a rank may use %d): oversubscribed, " ..
-      "expect slow steps\n"):format(ranks, threads, world.hostname, cores, bound))
+    io.stderr:write(("warning: %d ranks of %d threads on %s, which has %d cores (a rank may use %d): " ..
+      "oversubscribed, expect slow steps\n"):format(ranks, threads, world.hostname, cores, bound))
   end
   return threads
 end

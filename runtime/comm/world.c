@@ -54,7 +54,8 @@ static void set_defaults(void)
 {
     char byte = 1, copy = 0;
     struct iovec from = {&byte, 1}, to = {&copy, 1};
-    if (env_number("OMPI_COMM_WORLD_LOCAL_SIZE", 1) > atomo_num_host_cores()) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+    if (env_number("OMPI_COMM_WORLD_LOCAL_SIZE", 1) > atomo_num_host_cores())
+        setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     if (!getenv("OMPI_COMM_WORLD_SIZE")) setenv("OMPI_MCA_ess_singleton_isolated", "1", 0); /* alone: no daemon */
     if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) < 0 &&
         errno != ENOSYS) /* containers forbid single-copy messages */
@@ -116,6 +117,7 @@ int atomo_mpi_init(void)
     ATOMO_TRY(atomo__comm_open(MPI_COMM_WORLD, &world));
     snprintf(label, sizeof label, "rank %d of %d on %s", world->rank, world->size, hostname);
     if (ours) REGISTER_AT_EXIT();
+    if (world->local_size > 1) atomo__default_num_threads(world->local_size);
     return atomo_comm_check(world, "libatomo's version", ATOMO_VERSION);
 }
 

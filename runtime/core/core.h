@@ -38,6 +38,10 @@ int atomo__size_mul(size_t a, size_t b, size_t c, size_t *out);
 
 uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n); /* CRC-32 (zlib's); start with 0 */
 
+/* This host's cores shared by so many ranks, unless atomo_set_num_threads was called: idle OpenMP threads spin, and
+ * ranks with more threads than cores between them crawl. */
+void atomo__default_num_threads(int local_ranks);
+
 void atomo__restart_fill(void); /* tensor/fill.c: the same seed gives the same tensors again */
 
 /* 4*nb random words: blocks first .. first+nb-1 of the stream (random.c). */

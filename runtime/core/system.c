@@ -40,6 +40,12 @@ int atomo_set_num_threads(int n)
     return ATOMO_OK;
 }
 
+void atomo__default_num_threads(int local_ranks)
+{
+    int share = atomo_num_host_cores() / ATOMO_MAX(local_ranks, 1), bound = atomo_num_cores();
+    if (num_threads == 0) atomo_set_num_threads(ATOMO_MAX(1, ATOMO_MIN(share, bound)));
+}
+
 int atomo_num_threads(void)
 {
     return num_threads ? num_threads : omp_get_max_threads();

@@ -10,8 +10,8 @@ static int check_blocks(const char *what, const atomo_tensor *p, int count, cons
     for (int i = 0; i < count; i++) {
         if (!others[i]) continue;
         ATOMO_TRY(atomo__expect(others[i], ATOMO_F32, -1, what));
-        ATOMO_REQUIRE(others[i]->numel == p->numel, ATOMO_ESHAPE, "%s: gradient or state has %.0f elements, parameter %.0f",
-                      what, others[i]->numel, p->numel);
+        ATOMO_REQUIRE(others[i]->numel == p->numel, ATOMO_ESHAPE,
+                      "%s: gradient or state has %.0f elements, parameter %.0f", what, others[i]->numel, p->numel);
     }
     return ATOMO_OK;
 }
@@ -45,28 +45,31 @@ ATOMO_CLONES static void sgd_momentum(float *p, const float *g, float *v, int64_
     }
 }
 
-int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, double lr, double momentum, double dampening,
-                    double weight_decay, double scale, int nesterov, int first)
+int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, double lr, double momentum,
+                    double dampening, double weight_decay, double scale, int nesterov, int first)
 {
     const atomo_tensor *const others[] = {g, v};
     ATOMO_TRY(check_blocks("sgd", p, 2, others));
     ATOMO_REQUIRE(momentum == 0 || v, ATOMO_EARG, "sgd: momentum %g without a velocity block", momentum);
-    sgd_options o = {(float)lr, (float)momentum, (float)(1 - dampening), (float)weight_decay, (float)scale,
+    sgd_options o = {(float)lr,     (float)momentum, (float)(1 - dampening), (float)weight_decay, (float)scale,
                      nesterov != 0, first != 0};
     const int64_t n = atomo__numel(p), chunk = 1 << 16;
     if (first && v) ATOMO_TRY(atomo_fill(v, 0)); /* 0 * garbage could be NaN */
 #pragma omp parallel for if (n > chunk)
     for (int64_t i = 0; i < n; i += chunk) {
         int64_t m = ATOMO_MIN(chunk, n - i);
-        if (momentum != 0) sgd_momentum(atomo__f32(p) + i, atomo__f32(g) + i, atomo__f32(v) + i, m, &o);
-        else sgd_plain(atomo__f32(p) + i, atomo__f32(g) + i, m, &o);
+        if (momentum != 0)
+            sgd_momentum(atomo__f32(p) + i, atomo__f32(g) + i, atomo__f32(v) + i, m, &o);
+        else
+            sgd_plain(atomo__f32(p) + i, atomo__f32(g) + i, m, &o);
     }
     atomo_tensor_touch(p);
     return ATOMO_OK;
 }
 
 typedef struct adam_options {
-    float step_size, beta1, beta2, rest1, rest2, eps, decay, shrink, root; /* rest = 1 - beta, root = sqrt(1 - beta2^t) */
+    float step_size, beta1, beta2, rest1, rest2, eps, decay, shrink,
+        root; /* rest = 1 - beta, root = sqrt(1 - beta2^t) */
 } adam_options;
 
 ATOMO_CLONES static void adam(float *p, const float *g, float *m, float *v, int64_t n, const adam_options *o)

@@ -46,7 +46,7 @@ describe("dense exchange", function()
 end)
 
 describe("replicas", function()
-  for _, spec in ipairs {"none", "entry:ratio=16", "entry:atoms=1", "svd:ratio=8,bits=8",
+  for _, spec in ipairs {"none", "entry:ratio=16", "entry:atoms=200", "svd:ratio=8,bits=8",
     "svd:atoms=2,bits=32,fold=paper", "svd:bytes=4000,bits=16"} do
     it("hold the same bits under " .. spec, function()
       local seen = 0
