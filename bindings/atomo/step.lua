@@ -58,7 +58,7 @@ local function agree(self, batch, loss, accuracy)
   return p[0] / p[2], p[1] / p[2], p[3], bad
 end
 
---- Trains on one batch {x, y, n, total} as step number `step`. Returns {loss, accuracy (over all ranks), bad (ranks with
+--- Trains on one batch {x, y, n, total} as step number `step`. Returns {loss, accuracy (of all ranks), bad (ranks with
 --- NaN or Inf), ms, stats}.
 function Step:run(batch, lr, step)
   local ms = {forward = 0, backward = 0}
