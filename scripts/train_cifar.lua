@@ -3,10 +3,7 @@
 local atomo = require "atomo"
 local cli = atomo.cli
 
-local models = {
-  mlp = "models.mlp", lenet = "models.lenet", resnet20 = "models.resnet", resnet18 = "models.resnet",
-  vgg11 = "models.vgg",
-}
+local models = require "models"
 
 local opts = cli.parse {
   name = "train_cifar.lua",
@@ -20,7 +17,7 @@ local opts = cli.parse {
   },
   options = {
     {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; none: the synthetic set"},
-    {"model", "choice", "resnet20", "network", choices = {"lenet", "mlp", "resnet18", "resnet20", "vgg11"}},
+    {"model", "string", "resnet20", "network: lenet, mlp, resnet18, resnet20, vgg11, ..., or a file my_model.lua"},
     {"epochs", "int", 5, "passes over the training set", min = 1, unit = "epochs"},
     {"batch", "int", 64, "images of one rank in one step", min = 1, unit = "images"},
     {"lr", "number", 0.1, "learning rate at the start (after warm-up)", min = 0},
@@ -72,7 +69,7 @@ end
 local threads = set_threads()
 atomo.manual_seed(opts.seed)
 local data = atomo.data.open(opts.data, opts.data == "" and {train = opts.train_images} or nil)
-local model = require(models[opts.model])[opts.model] {classes = data.classes}
+local model = models.open(opts.model, {classes = data.classes})
 
 local function loader(set, training)
   return atomo.data.loader {set = set, batch = training and opts.batch or 250, rank = world.rank, size = world.size,

@@ -48,14 +48,17 @@ local function caller_level()
   end
 end
 
+--- What was going on, for error texts: nn.module says in which layer. "" or " [...]".
+function M.context() return "" end
+
 --- Raises text at the line of the user's code that led here.
-function M.raise(text) error(text, caller_level()) end
+function M.raise(text) error(text .. M.context(), caller_level()) end
 
 --- Returns a status >= 0; raises atomo_last_error() for a negative one. C's text names the function and the values.
 function M.check(status)
   if status >= 0 then return status end
   local text = ffi.string(C.atomo_last_error())
-  error(("%s (%s)"):format(text, ffi.string(C.atomo_status_name(status))), caller_level())
+  error(("%s (%s)%s"):format(text, ffi.string(C.atomo_status_name(status)), M.context()), caller_level())
 end
 
 return M

@@ -70,7 +70,9 @@ function Step:run(batch, lr, step)
     if not self.handed[i] then self.exchange:push(i, p.grad) end
   end
   local result = {ms = ms, own_loss = loss}
+  local waiting = C.atomo_time()
   result.loss, result.accuracy, result.bad, result.bad_here = agree(self, batch, loss, accuracy)
+  waiting = 1e3 * (C.atomo_time() - waiting)                                  -- for the slowest rank
   if result.bad > 0 then
     self.exchange:drop()
     return result
@@ -82,6 +84,7 @@ function Step:run(batch, lr, step)
   ms.update = 1e3 * (C.atomo_time() - t0)
   local stats = self.exchange:stats()
   for name, value in pairs(stats.ms) do ms[name] = value end
+  ms.exchange = ms.exchange + waiting
   result.stats = stats
   return result
 end

@@ -19,8 +19,49 @@ local function is_module(v)
   return type(v) == "table" and type(getmetatable(v)) == "table" and rawget(getmetatable(v), "is_module_class") == true
 end
 
+-- ---- where in the network an error happened ------------------------------------------------------------------------
+
+local active, depth = {}, 0 -- modules being called, outermost first; an error leaves entries behind
+
+local function left(...)
+  depth = math.max(depth - 1, 0)
+  return ...
+end
+
+--- Under which name parent holds child: "conv1", "layer 3" for a place in a list; nil where it does not.
+local function name_in(parent, child)
+  for key, value in pairs(parent) do
+    if value == child then return type(key) == "number" and "layer " .. key or tostring(key) end
+    if type(value) == "table" and not is_tensor(value) and getmetatable(value) == nil then
+      for i, item in ipairs(value) do
+        if item == child then return ("%s, layer %d"):format(tostring(key), i) end
+      end
+    end
+  end
+end
+
+--- " [in Net > fc2: Linear]", from the modules that hold each other; what an earlier error left behind does not.
+function f.context()
+  local path, i = {}, depth
+  if i == 0 then return "" end
+  while i > 1 do
+    local name = name_in(active[i - 1], active[i])
+    if not name then break end
+    table.insert(path, 1, name)
+    i = i - 1
+  end
+  local top, bottom = active[i].class_name, active[depth].class_name
+  depth = 0
+  if #path == 0 then return (" [in %s]"):format(top) end
+  return (" [in %s > %s: %s]"):format(top, table.concat(path, " > "), bottom)
+end
+
 local metamethods = {
-  __call = function(self, ...) return self:forward(...) end,
+  __call = function(self, ...)
+    depth = depth + 1
+    active[depth] = self
+    return left(self:forward(...))
+  end,
   __newindex = function(self, key, value) -- the first assignment of a field
     local order, listed = rawget(self, "_order"), rawget(self, "_listed")
     if not listed[key] then

@@ -1,0 +1,56 @@
+--- Models by name, as scripts take them: a network of this folder ("resnet20", in the file of the name without its
+--- numbers) or a Lua file of the user's own.
+local raise = require("atomo.ffi").raise
+
+local M = {}
+
+--- The files of this folder: for lists and suggestions; a file that is not listed can be named all the same.
+M.files = {"lenet", "mlp", "resnet", "vgg"}
+
+--- All names, sorted: {"lenet", "mlp", "resnet110", ...}.
+function M.names()
+  local names = {}
+  for _, file in ipairs(M.files) do
+    for name, make in pairs(require("models." .. file)) do
+      if type(make) == "function" then names[#names + 1] = name end
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+local function checked(model, from)
+  if type(model) ~= "table" or type(model.parameters) ~= "function" then
+    raise(("model: %s gave a %s, expected an nn.Module"):format(from, type(model)))
+  end
+  return model
+end
+
+--- A file that returns a constructor: function(opts) return module end.
+local function from_file(path, opts)
+  local chunk, problem = loadfile(path)
+  if not chunk then raise(("model: %s"):format(problem)) end
+  local make = chunk()
+  if type(make) ~= "function" then
+    raise(("model: %s returns a %s, expected a function of {classes=} that returns an nn.Module"):format(path,
+      type(make)))
+  end
+  return checked(make(opts), path)
+end
+
+--- The model of that name, or of that file (*.lua), with opts: {classes = 10}.
+---@param name string
+---@param opts table?
+function M.open(name, opts)
+  if name:match "%.lua$" then return from_file(name, opts or {}) end
+  local ok, file = pcall(require, "models." .. name:gsub("[%d_]+$", ""))
+  if ok and type(file) == "table" and type(file[name]) == "function" then
+    return checked(file[name](opts or {}), name)
+  end
+  local names = M.names()
+  local near = require "atomo.suggest"(name, names)
+  raise(("model: unknown model '%s'%s; models are %s, or a file my_model.lua"):format(name,
+    near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")))
+end
+
+return M
