@@ -1,10 +1,7 @@
 /* test_readers.c - every reader with its n-th allocation failing, n = 1, 2, ...: ENOMEM, no output, nothing left
  * behind. Runs in the root of the source tree (it reads tests/golden). */
 #define _GNU_SOURCE
-#include "atomo.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "check.h"
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -84,22 +81,26 @@ static int child(size_t i, int n)
     return rc == 0 ? 0 : 1;
 }
 
+/* Sweeps case i: every allocation fails once, then none does. */
+static void sweep(size_t i)
+{
+    int n = 1, outcome = 1, status;
+    for (; n < 100 && outcome == 1; n++) {
+        fflush(NULL);
+        const pid_t pid = fork();
+        if (pid == 0) _exit(child(i, n));
+        REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid);
+        outcome = WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+    }
+    check_report(outcome == 0 && n > 4, cases[i].name, 0, "ended after %d allocations with outcome %d", n - 1, outcome);
+}
+
 int main(void)
 {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        int n = 1, outcome = 1, status;
-        for (; n < 100 && outcome == 1; n++) {
-            fflush(NULL);
-            const pid_t pid = fork();
-            if (pid == 0) _exit(child(i, n));
-            if (pid < 0 || waitpid(pid, &status, 0) != pid) return 1;
-            outcome = WIFEXITED(status) ? WEXITSTATUS(status) : 2;
-        }
-        if (outcome != 0 || n < 4) {
-            fprintf(stderr, "%s: ended after %d allocations with outcome %d\n", cases[i].name, n - 1, outcome);
-            return 1;
-        }
+        check_begin();
+        sweep(i);
+        check_end(cases[i].name);
     }
-    puts("readers: ok");
-    return 0;
+    return check_done();
 }
