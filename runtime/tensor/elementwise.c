@@ -119,13 +119,23 @@ int atomo_scalar(int op, const atomo_tensor *a, double s, int reverse, atomo_ten
 
 /* ---- unary ------------------------------------------------------------------------------------------------------ */
 
-#define UNARIES(X)                                                                                                     \
-    X(NEG, -x)                                                                                                         \
-    X(ABS, fabsf(x))                                                                                                   \
-    X(EXP, expf(x))                                                                                                    \
-    X(LOG, logf(x)) X(SQRT, sqrtf(x)) X(SQUARE, x *x) X(RECIPROCAL, 1.0f / x) X(SIGN, (float)((x > 0) - (x < 0)))      \
-        X(FLOOR, floorf(x)) X(TANH, tanhf(x)) X(SIGMOID, 1.0f / (1.0f + expf(-x))) X(RELU, x > 0 || x != x ? x : 0.0f) \
-            X(SIN, sinf(x)) X(COS, cosf(x))
+/* clang-format off */
+#define UNARIES(X)                          \
+    X(NEG, -x)                              \
+    X(ABS, fabsf(x))                        \
+    X(EXP, expf(x))                         \
+    X(LOG, logf(x))                         \
+    X(SQRT, sqrtf(x))                       \
+    X(SQUARE, x * x)                        \
+    X(RECIPROCAL, 1.0f / x)                 \
+    X(SIGN, (float)((x > 0) - (x < 0)))     \
+    X(FLOOR, floorf(x))                     \
+    X(TANH, tanhf(x))                       \
+    X(SIGMOID, 1.0f / (1.0f + expf(-x)))    \
+    X(RELU, x > 0 || x != x ? x : 0.0f)     \
+    X(SIN, sinf(x))                         \
+    X(COS, cosf(x))
+/* clang-format on */
 #define UNARY_ROW(op, expr)                                                                                            \
     ATOMO_CLONES static void unary_##op(const float *a, int64_t sa, float *o, int64_t n)                               \
     {                                                                                                                  \
