@@ -421,6 +421,14 @@ ATOMO_API int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_te
 ATOMO_API int atomo_npy_read(const char *path, atomo_tensor **out);
 /* Writes t (any view) as version 1: a temporary file beside path, then renamed over it. [local] EIO */
 ATOMO_API int atomo_npy_write(const atomo_tensor *t, const char *path);
+/* head, then the bytes of the contiguous tensors: into a temporary file beside path, synced, renamed over it. EIO */
+ATOMO_API int atomo_raw_write(const char *path, const void *head, double head_bytes, const atomo_tensor *const *tensors,
+                              int count);
+/* n bytes of a file from an offset, as u8 [n]. EIO, EFORMAT where the file is shorter. */
+ATOMO_API int atomo_raw_read(const char *path, double offset, double n, atomo_tensor **out);
+/* Little-endian bytes u8 [k] as a tensor of that shape: f32, i32, u8 as they are; f16, bf16, f64 to f32, i64 to i32. */
+enum { ATOMO_RAW_F16 = 3, ATOMO_RAW_BF16 = 4, ATOMO_RAW_F64 = 5, ATOMO_RAW_I64 = 6 };
+ATOMO_API int atomo_raw_convert(int kind, const atomo_tensor *bytes, int ndim, const double *shape, atomo_tensor **out);
 /* Columns of the terminal on file descriptor fd, 0 where it is none (asks TIOCGWINSZ: under mpirun isatty lies). */
 ATOMO_API int atomo_terminal_width(int fd);
 

@@ -33,6 +33,8 @@ local opts = cli.parse {
     {"seed", "int", 0, "of weights, order, augmentation and sampling", min = 0},
     {"threads", "int", 0, "threads a rank; 0: cores / ranks on this host", min = 0, unit = "threads"},
     {"train-images", "int", 5000, "size of the synthetic training set", min = 1, unit = "images"},
+    {"save", "string", "", "checkpoint (safetensors), rewritten after every epoch"},
+    {"resume", "string", "", "checkpoint to go on from; ends with the same bits as a run that was not stopped"},
     {"log", "string", "", "JSONL file to append a line a step, an epoch and a run to"},
     {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
     {"eval-every", "int", 1, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
@@ -60,6 +62,8 @@ local function set_threads()
   end
   return threads
 end
+
+local function given(text) return text ~= "" and text or nil end
 
 local function make_schedule(steps)
   local s = {lr = opts.lr, warmup = opts.warmup, steps = steps, every = math.max(1, math.ceil(steps / 3))}
@@ -98,5 +102,6 @@ atomo.train {
     weight_decay = opts.weight_decay, nesterov = opts.nesterov},
   schedule = make_schedule(total), epochs = opts.epochs, eval_every = opts.eval_every,
   max_steps = opts.max_steps > 0 and opts.max_steps or nil, check_replicas = opts.check_replicas or nil,
-  nonfinite = opts.nonfinite, log = opts.log ~= "" and opts.log or nil, settings = opts,
+  nonfinite = opts.nonfinite, save = given(opts.save), resume = given(opts.resume), log = given(opts.log),
+  settings = opts,
 }

@@ -35,6 +35,12 @@ function Report:begin()
     threads = C.atomo_num_threads()}
 end
 
+--- The run goes on from a checkpoint.
+function Report:resumed(step, epoch, path)
+  self:line(("going on after epoch %d, step %d of %s"):format(epoch, step, path))
+  if self.progress then self.progress.first = step end
+end
+
 --- A line that stays, on rank 0.
 function Report:line(text)
   if self.progress then self.progress:line(text)

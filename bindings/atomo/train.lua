@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
+local checkpoint = require "atomo.checkpoint"
 local new_step = require "atomo.step"
 local new_report = require "atomo.report"
 local C, raise = f.C, f.raise
@@ -19,6 +20,8 @@ local C, raise = f.C, f.raise
 ---@field eval_every integer?       epochs between evaluations; 0: never; default 1
 ---@field check_replicas boolean|integer|nil  assert that replicas are bit-equal every so many steps (true: 100)
 ---@field nonfinite string?         "abort" (default) or "skip" a step with a NaN or Inf
+---@field save string?              checkpoint, rewritten after every epoch
+---@field resume string?            checkpoint to go on from: the same bits as a run that was not stopped
 ---@field log string?               JSONL file, appended by rank 0
 ---@field quiet boolean?            no progress lines
 ---@field settings table?           written into the log's first line
@@ -27,7 +30,7 @@ local C, raise = f.C, f.raise
 local known = {
   model = true, data = true, optimizer = true, loss = true, accuracy = true, schedule = true, exchange = true,
   epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true, quiet = true,
-  settings = true, on_step = true, on_epoch = true,
+  save = true, resume = true, settings = true, on_step = true, on_epoch = true,
 }
 local required = {"model", "data", "optimizer"}
 
@@ -163,6 +166,11 @@ local function run_epoch(self, epoch)
     info.test_loss, info.test_accuracy = evaluate(self, self.test_loader)
   end
   if self.check_every then check_replicas(self) end
+  if self.save and go_on then
+    average_buffers(self)
+    checkpoint.save(self.save, {model = self.model, optimizer = self.optimizer, exchange = self.exchange,
+      step = self.step, epoch = epoch})
+  end
   self.report:epoch(info)
   if self.on_epoch then self.on_epoch(info) end
   return go_on, info
@@ -196,13 +204,18 @@ local function train(o)
   same_start(self)
   self.model:train()
   self.report:begin()
-  local info
-  for epoch = 1, self.epochs do
+  local info, done = nil, 0
+  if self.resume then
+    self.step, done = checkpoint.load(self.resume, self)
+    self.comm:check("train: resume", ("step %d, epoch %d"):format(self.step, done))
+    self.report:resumed(self.step, done, self.resume)
+  end
+  for epoch = done + 1, self.epochs do
     local go_on
     go_on, info = run_epoch(self, epoch)
     if not go_on then break end
   end
-  info = info or {step = 0, epoch = 0}
+  info = info or {step = self.step, epoch = done}
   info.skipped = self.skipped
   self.report:finish(info)
   return info

@@ -4,10 +4,8 @@
  * one.
  */
 #include "tensor/tensor.h"
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* The whole head of a version 1 file; its length, a multiple of 64. */
 static size_t write_head(const atomo_tensor *t, char *head, size_t room)
@@ -26,41 +24,20 @@ static size_t write_head(const atomo_tensor *t, char *head, size_t room)
     return n;
 }
 
-static int write_file(const atomo_tensor *t, const char *path, const char *temporary)
+static int write_file(const atomo_tensor *t, const char *path)
 {
     char head[512];
-    const size_t n = write_head(t, head, sizeof head), bytes = (size_t)t->numel * atomo__dtype_size(t->dtype);
-    FILE *f = fopen(temporary, "wb");
-    ATOMO_REQUIRE(f, ATOMO_EIO, "npy: cannot write %s: %s", temporary, strerror(errno));
-    bool ok =
-        fwrite(head, 1, n, f) == n && fwrite(t->data, 1, bytes, f) == bytes && fflush(f) == 0 && fsync(fileno(f)) == 0;
-    int why = errno;
-    if (fclose(f) != 0 && ok) {
-        ok = false;
-        why = errno;
-    }
-    if (ok && rename(temporary, path) != 0) {
-        ok = false;
-        why = errno;
-    }
-    if (!ok) {
-        unlink(temporary);
-        return atomo__fail(ATOMO_EIO, "npy: writing %s (%zu bytes): %s", path, n + bytes, strerror(why));
-    }
-    return ATOMO_OK;
+    return atomo_raw_write(path, head, (double)write_head(t, head, sizeof head), &t, 1);
 }
 
 int atomo_npy_write(const atomo_tensor *t, const char *path)
 {
     ATOMO_REQUIRE(t && path && *path, ATOMO_EARG, "npy_write: tensor or path is missing");
-    char temporary[4096];
-    int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
-    ATOMO_REQUIRE(n > 0 && n < (int)sizeof temporary, ATOMO_EARG, "npy_write: the path is longer than 4000 bytes");
-    if (atomo_tensor_is_contiguous(t)) return write_file(t, path, temporary);
+    if (atomo_tensor_is_contiguous(t)) return write_file(t, path);
     atomo_tensor *whole = NULL;
     ATOMO_TRY(atomo_tensor_new(t->dtype, t->ndim, t->shape, &whole));
     int rc = atomo_copy(whole, t);
-    if (rc == ATOMO_OK) rc = write_file(whole, path, temporary);
+    if (rc == ATOMO_OK) rc = write_file(whole, path);
     atomo_tensor_free(whole);
     return rc;
 }
