@@ -1,0 +1,91 @@
+--- Reads the JSONL logs of training runs and prints them side by side, a row a run.
+-- build/atomo-lua scripts/report.lua none.jsonl svd.jsonl entry.jsonl
+local atomo = require "atomo"
+local cli, log = atomo.cli, atomo.log
+
+local opts = cli.parse {
+  name = "report.lua",
+  about = "Prints the runs of one or more logs (--log of the training scripts) side by side, a row a run.",
+  examples = {
+    "build/atomo-lua scripts/report.lua run.jsonl",
+    "build/atomo-lua scripts/report.lua --logs none.jsonl,svd.jsonl --reach 0.6",
+  },
+  options = {
+    {"logs", "list", nil, "log files, besides the one named first"},
+    {"reach", "number", 0, "test accuracy whose first epoch and time are shown; 0: none", min = 0, max = 1},
+  },
+  positional = {{"log", "string", nil, "log file"}},
+}
+
+local paths = opts.logs or {}
+if opts.log then table.insert(paths, 1, opts.log) end
+if #paths == 0 then
+  io.stderr:write("report.lua: no log file was named; --help shows how\n")
+  os.exit(2)
+end
+
+--- The runs of one log: a log is appended to, and each run begins with an event "run".
+local function runs_of(path)
+  local events, bad = log.read(path)
+  for _, b in ipairs(bad) do io.stderr:write(("warning: %s\n"):format(b.message)) end
+  local runs, run = {}, nil
+  for _, e in ipairs(events) do
+    if e.event == "run" then
+      run = {path = path, settings = e.settings or {}, ranks = e.ranks, steps = 0, images_ms = 0, bytes = 0, dense = 0,
+        epochs = {}}
+      runs[#runs + 1] = run
+    elseif run and e.event == "step" then
+      run.steps, run.bytes, run.dense = run.steps + 1, run.bytes + (e.bytes_out or 0), run.dense + (e.dense_bytes or 0)
+      run.ms = (run.ms or 0) + (e.ms and e.ms.step or 0)
+    elseif run and e.event == "epoch" then
+      run.epochs[#run.epochs + 1] = e
+    elseif run and e.event == "end" then
+      run.finish = e
+    end
+  end
+  return runs
+end
+
+local function percent(v) return v and ("%.2f %%"):format(100 * v) or "-" end
+
+--- "epoch 7, 1m02s": when the test accuracy was first reached.
+local function reached(run)
+  for _, e in ipairs(run.epochs) do
+    if e.test_accuracy and e.test_accuracy >= opts.reach then
+      return ("epoch %d, %s"):format(e.epoch, log.duration(e.time))
+    end
+  end
+  return "-"
+end
+
+local function best(run)
+  local most
+  for _, e in ipairs(run.epochs) do
+    if e.test_accuracy and (not most or e.test_accuracy > most) then most = e.test_accuracy end
+  end
+  return most
+end
+
+local header = {"log", "model", "compress", "ranks", "steps", "test", "best", "ms/step", "sent/step", "less", "time"}
+if opts.reach > 0 then header[#header + 1] = ("to %g %%"):format(100 * opts.reach) end
+local rows = {header}
+for _, path in ipairs(paths) do
+  for _, run in ipairs(runs_of(path)) do
+    local last = run.finish or run.epochs[#run.epochs] or {}
+    local row = {
+      path:match "[^/]*$", run.settings.model or "-", run.settings.compress or "-", run.ranks or "-", run.steps,
+      percent(last.test_accuracy), percent(best(run)),
+      run.steps > 0 and run.ms and ("%.1f"):format(run.ms / run.steps) or "-",
+      run.steps > 0 and log.bytes(run.bytes / run.steps) or "-",
+      run.bytes > 0 and log.ratio(run.dense / run.bytes) or "-",
+      last.time and log.duration(last.time) .. (run.finish and "" or " (unfinished)") or "-",
+    }
+    if opts.reach > 0 then row[#row + 1] = reached(run) end
+    rows[#rows + 1] = row
+  end
+end
+if #rows == 1 then
+  io.stderr:write("report.lua: no run in " .. table.concat(paths, ", ") .. "\n")
+  os.exit(1)
+end
+print(log.table(rows))
