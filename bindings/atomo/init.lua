@@ -8,7 +8,8 @@ for topic, names in pairs {
     "scope mem set_num_threads num_threads",
   ops = "cat stack",
   linalg = "svd eigh qr rfft irfft",
-  autograd = "param no_grad func gradcheck",
+  autograd = "param no_grad func",
+  gradcheck = "gradcheck",
   io = "from_npy",
 } do
   local module = require("atomo." .. topic)
