@@ -492,10 +492,18 @@ ATOMO_API int atomo_codec_end(atomo_codec *c);
  * or, where only the checksum had been forged, partly added to. */
 ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
                                      double size, double scale, atomo_tensor *acc, double *used);
+/* To be called on acc = scale * (the sum of all ranks' messages): makes it the update. The average is the update but
+ * for compressors that vote (signsgd:vote=true); for the others this does nothing. [local] */
+ATOMO_API int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc);
+/* 1 where the mean of what decodes is the gradient, with these options; 0 for the biased, and for all with ef=true. */
+ATOMO_API int atomo_codec_is_unbiased(const atomo_codec *c);
+/* A copy of what error feedback (ef=true) holds back of a tensor: the sum of all gradients encoded so far is the sum of
+ * what was sent and this. EARG without ef. [local] */
+ATOMO_API int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out);
 /* The tensor number that a message says it is for, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
-/* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included), ||g||^2.
- */
+/* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included; bias too,
+ * where there is one), ||g||^2; with ef=true g is the gradient and what was held back before. */
 typedef struct atomo_codec_stats {
     double nbytes, atoms_expected, atoms_sent, variance, square, T;
 } atomo_codec_stats;

@@ -14,16 +14,29 @@ enum { LANES = 16, MAX_PASSES = 400 };
 
 ATOMO_CLONES void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest)
 {
-    double s[LANES] = {0}, q[LANES] = {0};
-    float m[LANES] = {0};
+    /* written in vectors: left to itself the compiler mixes them with scalars, at a quarter of the speed */
+    typedef int32_t ints __attribute__((vector_size(32)));
+    typedef float floats __attribute__((vector_size(32)));
+    typedef double doubles __attribute__((vector_size(64)));
+    doubles sums[2] = {{0}}, squares[2] = {{0}};
+    ints most[2] = {{0}};
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) {
-            float a = fabsf(x[i + l]);
-            s[l] += (double)a;
-            q[l] += (double)a * (double)a;
-            m[l] = a > m[l] ? a : m[l];
+        for (int h = 0; h < 2; h++) {
+            ints bits;
+            memcpy(&bits, x + i + 8 * h, sizeof bits);
+            bits &= INT32_MAX;
+            ints more = bits > most[h];
+            most[h] = (bits & more) | (most[h] & ~more); /* sizes order as their bits do */
+            doubles a = __builtin_convertvector((floats)bits, doubles);
+            sums[h] += a;
+            squares[h] += a * a;
         }
+    double s[LANES], q[LANES];
+    float m[LANES];
+    memcpy(s, sums, sizeof s);
+    memcpy(q, squares, sizeof q);
+    memcpy(m, most, sizeof m);
     for (int l = 0; i < n; i++, l++) {
         float a = fabsf(x[i]);
         s[l] += (double)a;

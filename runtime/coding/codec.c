@@ -16,6 +16,7 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
                       o.key, v, o.min, o.max);
         c->option[j] = isnan(v) ? o.standard : v;
     }
+    c->feedback = c->option[c->options - 1] != 0;
     if (!c->atoms) return ATOMO_OK;
     int given = !isnan(c->option[0]) + !isnan(c->option[1]) + !isnan(c->option[2]);
     ATOMO_REQUIRE(given <= 1, ATOMO_EARG, "%s: give one budget out of atoms, ratio and bytes", c->name);
@@ -57,6 +58,7 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
 static void part_free(atomo__part *p)
 {
     if (!p) return;
+    atomo__free(p->residual);
     atomo__free(p->state);
     atomo__free(p);
 }
@@ -145,6 +147,7 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     int rc = describe(p, name, custom_rows);
     if (rc == 0) rc = c->compressor->plan(p);
     if (rc == 0 && p->state_size) rc = atomo__calloc(&p->state, p->state_size);
+    if (rc == 0 && c->feedback) rc = atomo__feedback_plan(p);
     if (rc == 0 && p->scratch > c->scratch_size) {
         void *scratch;
         rc = atomo__alloc(&scratch, p->scratch);

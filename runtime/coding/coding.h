@@ -95,10 +95,10 @@ int atomo__frame_bits(const atomo__frame *f, double body_bits); /* length of the
 /* Puts header and checksum around the body_size bytes at data + ATOMO__FRAME_MAX and moves it to data; the whole size.
  */
 size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t body_size);
-/* Checks the message at the start of data [size] against what is expected (rank: any where want->rank is UINT32_MAX)
- * and gives its body and whole length. EFORMAT names the offset, what was found and what was expected. */
+/* Checks the message at the start of data [size] against what is expected (rank, step: any where want has UINT32_MAX)
+ * and gives its body, whole length and header. EFORMAT names the offset, what was found and what was expected. */
 int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
-                      size_t *length, uint32_t *rank);
+                      size_t *length, atomo__frame *got);
 
 /* ---- parts ---- */
 typedef struct atomo__part {
@@ -110,6 +110,7 @@ typedef struct atomo__part {
     int64_t n;
     int64_t custom_rows;                  /* fold = a Lua function: its rows; 0 else */
     const double *option;                 /* the codec's values */
+    float *residual;                      /* [n] with ef=true: what has not been sent yet; else NULL */
     size_t body_max, scratch, state_size; /* bytes, set by plan */
     void *state;
     uint32_t hash; /* of shape, codec and options, 16 bits */
@@ -134,6 +135,8 @@ typedef void atomo__guess_fn(atomo__part *part, double bits);
 typedef void atomo__price_fn(atomo__part *part, double T);
 typedef int atomo__encode_fn(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
 typedef int atomo__decode_fn(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+typedef void atomo__finish_fn(const atomo__part *part, float scale, float *acc);
+typedef bool atomo__biased_fn(const double *option);
 
 struct atomo_atoms {
     const char *name, *summary, *source;
@@ -159,6 +162,8 @@ struct atomo_compressor {
     atomo__price_fn *price;
     atomo__encode_fn *encode;
     atomo__decode_fn *decode_add;
+    atomo__biased_fn *biased; /* true for options with which an unbiased one is not; NULL: never */
+    atomo__finish_fn *finish; /* turns the sum of all ranks' messages, each times scale, into the update; NULL: it is */
 };
 
 extern const struct atomo_atoms *const atomo_atoms_table[];
@@ -175,7 +180,8 @@ struct atomo_codec {
     const char *name;
     uint32_t id; /* of the name, 8 bits, for the frame */
     double option[ATOMO__MAX_OPTIONS];
-    int own_options, options;                        /* the compressor's; all, the atom set's follow */
+    int own_options, options;                        /* the compressor's; all: the atom set's follow, then ef */
+    bool feedback;                                   /* ef=true */
     double budget_atoms, budget_ratio, budget_bytes; /* one is > 0, or none (no measure) */
     uint32_t seed[2];
     atomo__part **part; /* [parts], NULL where a number is not planned */
@@ -206,6 +212,14 @@ double atomo__overhead(const atomo__part *p, uint32_t rank, uint32_t step, doubl
 /* Sets T of measured parts: of one, for the paper's budget of expected atoms; of all, for a target in bits. */
 void atomo__solve_atoms(const atomo_codec *c, atomo__part *p);
 void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target);
+
+/* ---- error feedback (feedback.c): ef=true of any compressor ---- */
+extern const struct atomo__option atomo__feedback_option;
+int atomo__feedback_plan(atomo__part *part); /* the residual, zero */
+/* residual += g; ENONFINITE, and nothing changed, where g is not finite. The residual is what is then encoded. */
+int atomo__feedback_take(atomo__part *part, const float *g);
+/* residual -= what the body just written decodes to. */
+int atomo__feedback_give(atomo__part *part, const uint8_t *body, size_t size, atomo__coder *c);
 
 /* Text of a non-finite gradient: names the tensor, the count and the first position. */
 int atomo__refuse_nonfinite(const atomo__part *part, const float *g);

@@ -58,7 +58,7 @@ static int expect(const char *name, size_t offset, const char *what, uint32_t fo
 }
 
 int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
-                      size_t *length, uint32_t *rank)
+                      size_t *length, atomo__frame *got)
 {
     /* Byte by byte, so that nothing beyond the header is taken into the reader's word. */
     size_t at = 0;
@@ -101,7 +101,7 @@ int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t 
                   (unsigned)crc, (unsigned)found);
     *body = (atomo__reader){.data = data + at, .size = field[7]};
     *length = at + field[7] + 4;
-    *rank = field[4];
+    *got = (atomo__frame){field[2], field[3], field[4], field[5], field[6]};
     return ATOMO_OK;
 }
 

@@ -47,11 +47,12 @@ int atomo_codec_about(int i, atomo_codec_info *out)
     const struct atomo_atoms *a;
     ATOMO_REQUIRE(i >= 0 && atomo__registry_entry(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
                   "codec_about: there is no compressor number %d", i);
-    *out = (atomo_codec_info){.name = a ? a->name : c->name,
-                              .summary = a ? a->summary : c->summary,
-                              .source = a ? a->source : c->source,
-                              .unbiased = c->unbiased,
-                              .options = atomo__option_count(c->options) + (a ? atomo__option_count(a->options) : 0)};
+    *out =
+        (atomo_codec_info){.name = a ? a->name : c->name,
+                           .summary = a ? a->summary : c->summary,
+                           .source = a ? a->source : c->source,
+                           .unbiased = c->unbiased,
+                           .options = atomo__option_count(c->options) + (a ? atomo__option_count(a->options) : 0) + 1};
     return ATOMO_OK;
 }
 
@@ -61,10 +62,12 @@ int atomo_codec_option(int i, int option, atomo_option_info *out)
     const struct atomo_atoms *a;
     ATOMO_REQUIRE(i >= 0 && atomo__registry_entry(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
                   "codec_option: there is no compressor number %d", i);
-    int own = atomo__option_count(c->options), all = own + (a ? atomo__option_count(a->options) : 0);
+    int own = atomo__option_count(c->options), all = own + (a ? atomo__option_count(a->options) : 0) + 1;
     ATOMO_REQUIRE(option >= 0 && option < all, ATOMO_EARG, "codec_option: option %d, expected 0 to %d", option,
                   all - 1);
-    const struct atomo__option *o = option < own ? &c->options[option] : &a->options[option - own];
+    const struct atomo__option *o = option == all - 1 ? &atomo__feedback_option
+                                    : option < own    ? &c->options[option]
+                                                      : &a->options[option - own];
     *out = (atomo_option_info){o->key, o->choices, o->help, o->type, o->standard, o->min, o->max};
     return ATOMO_OK;
 }

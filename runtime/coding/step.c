@@ -14,6 +14,12 @@ static atomo__coder coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
                           .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor}};
 }
 
+/* What is encoded of a gradient: itself, or with error feedback what the residual has become. */
+static const float *input_of(const atomo__part *p, const atomo_tensor *grad)
+{
+    return p->residual ? p->residual : atomo__f32(grad);
+}
+
 /* Draws, writes and frames one tensor whose T is set. */
 static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t step, uint8_t *out, double room,
                          double *nbytes)
@@ -27,6 +33,7 @@ static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t
     atomo__put_align(&w);
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
+    if (p->residual) ATOMO_TRY(atomo__feedback_give(p, w.data, w.size, &coder));
     atomo__frame f = atomo__frame_of(p, rank, step);
     *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, w.size);
     return ATOMO_OK;
@@ -73,7 +80,7 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
         atomo__coder coder = coder_of(part[i], rank, step);
         double share = target > 0 ? target * (double)part[i]->n / entries : 16 * c->budget_atoms;
         c->compressor->guess(part[i], share);
-        ATOMO_TRY(c->compressor->measure(part[i], atomo__f32(grads[i]), &coder));
+        ATOMO_TRY(c->compressor->measure(part[i], input_of(part[i], grads[i]), &coder));
     }
     if (target > 0) {
         atomo__solve_shared(c, count, part, rank, step, target);
@@ -95,11 +102,13 @@ int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const 
         c->order[i] = p;
     }
     uint32_t s = (uint32_t)step, r = (uint32_t)rank;
+    for (int i = 0; c->feedback && i < count; i++) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
     if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, r, s));
     memset(&c->stats, 0, sizeof c->stats);
     double at = 0;
     for (int i = 0; i < count; i++) {
-        ATOMO_TRY(write_message(c->order[i], atomo__f32(grads[i]), r, s, out + (size_t)at, capacity - at, &nbytes[i]));
+        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), r, s, out + (size_t)at, capacity - at,
+                                &nbytes[i]));
         at += nbytes[i];
         add_stats(c, c->order[i]);
     }
@@ -156,14 +165,16 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     atomo__part *p;
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
     ATOMO_TRY(find(c, tensor, grad, "push", &p));
+    if (c->feedback) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(grad)));
+    const float *g = input_of(p, grad);
     if (c->compressor->measure) {
         atomo__coder coder = coder_of(p, c->stream.rank, c->stream.step);
         double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : stream_target(c, p);
         if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
-        ATOMO_TRY(c->compressor->measure(p, atomo__f32(grad), &coder));
+        ATOMO_TRY(c->compressor->measure(p, g, &coder));
         stream_price(c, p);
     }
-    ATOMO_TRY(write_message(p, atomo__f32(grad), c->stream.rank, c->stream.step, out, capacity, nbytes));
+    ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, out, capacity, nbytes));
     c->stream.sent += 8 * *nbytes;
     add_stats(c, p);
     return ATOMO_OK;
@@ -197,14 +208,23 @@ int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank,
         atomo__frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
     atomo__reader body;
     size_t length;
-    uint32_t from;
-    ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &from));
-    atomo__coder coder = coder_of(p, from, want.step);
+    atomo__frame got;
+    ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
+    atomo__coder coder = coder_of(p, got.rank, got.step);
     int rc = c->compressor->decode_add(p, &body, &coder, (float)scale, atomo__f32(acc));
     if (rc < 0 || !atomo__at_end(&body))
         return atomo__fail(ATOMO_EFORMAT,
                            "decode: message for tensor %s: its body of %zu bytes is malformed near byte %zu", p->name,
                            body.size, body.at);
     *used = (double)length;
+    return ATOMO_OK;
+}
+
+int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc)
+{
+    atomo__part *p;
+    ATOMO_REQUIRE(isfinite(scale) && scale > 0, ATOMO_EARG, "finish: scale is %g, expected a number above 0", scale);
+    ATOMO_TRY(find(c, tensor, acc, "finish: acc", &p));
+    if (c->compressor->finish) c->compressor->finish(p, (float)scale, atomo__f32(acc));
     return ATOMO_OK;
 }

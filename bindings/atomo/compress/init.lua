@@ -42,7 +42,8 @@ local function compressor(text, opts)
   if type(seed) ~= "number" then raise(("compressor: seed is a %s, expected an integer"):format(type(seed))) end
   local out = ffi.new "atomo_codec *[1]"
   check(C.atomo_codec_new(entry.name, #values, doubles(math.max(#values, 1), values), seed, out))
-  return setmetatable({name = entry.name, unbiased = entry.unbiased, text = spec.text(entry, values, fold), fold = fold,
+  local unbiased = C.atomo_codec_is_unbiased(out[0]) == 1
+  return setmetatable({name = entry.name, unbiased = unbiased, text = spec.text(entry, values, fold), fold = fold,
     seed = seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
     numbers = ffi.new "atomo_codec_stats", last = {}}, Compressor)
 end
@@ -240,6 +241,22 @@ function Compressor:decode_add(msg, scale, acc)
   whole(self, "decode_add", self.used[0], size)
   C.atomo_tensor_touch(acc.h)
   return acc
+end
+
+--- Makes an average of messages the update: to be called on acc = scale * (the sum of all ranks' messages for tensor i).
+--- Changes acc for compressors that vote (signsgd:vote=true) only.
+function Compressor:finish(acc, scale, i)
+  T.expect(acc, self.name .. ": finish: acc", "f32")
+  check(C.atomo_codec_finish(self.h, i or 1, scale, acc.h))
+  C.atomo_tensor_touch(acc.h)
+  return acc
+end
+
+--- What error feedback (ef=true) holds back of tensor i: the sum of all gradients is the sum of what was sent and this.
+function Compressor:residual(i)
+  local out = T.out()
+  check(C.atomo_codec_residual(self.h, i or 1, out))
+  return T.wrap(out[0])
 end
 
 --- Of the last encode, encode_all, encode_step or streamed step (or of tensor i alone): bytes, atoms expected and sent,

@@ -1,0 +1,65 @@
+/* feedback.c - error feedback for any compressor; stages 4 to 6 of the path.
+ *
+ * Seide et al., "1-bit SGD", Interspeech 2014; Karimireddy et al., "Error feedback fixes SignSGD", ICML 2019, algorithm
+ * 2; Stich et al., "Sparsified SGD with memory", NeurIPS 2018. What was not sent is remembered and added to the next
+ * gradient: e += g, send Q(e), e -= Q(e), where Q(e) is what this rank's own message decodes to. So the sum of all that
+ * was sent is the sum of all gradients less e, and e stays bounded where Q is a contraction. One f32 an entry, in
+ * place: the residual itself is what is encoded. A step that fails after its gradients were taken keeps them in e.
+ */
+#include "coding/coding.h"
+#include <math.h>
+
+const struct atomo__option atomo__feedback_option = {
+    "ef", ATOMO_OPTION_BOOL, 0, 0, 1, NULL, "error feedback: what is not sent is added to the next gradient"};
+
+int atomo__feedback_plan(atomo__part *part)
+{
+    void *residual;
+    ATOMO_TRY(atomo__calloc(&residual, sizeof(float) * (size_t)part->n));
+    part->residual = residual;
+    return ATOMO_OK;
+}
+
+ATOMO_CLONES static void add(float *restrict e, const float *restrict g, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) e[i] += g[i];
+}
+
+int atomo__feedback_take(atomo__part *part, const float *g)
+{
+    double sum, square;
+    float largest, held;
+    atomo__measure(g, part->n, &sum, &square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+    atomo__measure(part->residual, part->n, &sum, &square, &held);
+    ATOMO_REQUIRE(isfinite(largest + held), ATOMO_ENONFINITE,
+                  "%s: gradient of tensor %s: %g and what error feedback holds back, %g, leave the range",
+                  part->codec->name, part->name, (double)largest, (double)held);
+    add(part->residual, g, part->n);
+    return ATOMO_OK;
+}
+
+int atomo__feedback_give(atomo__part *part, const uint8_t *body, size_t size, atomo__coder *c)
+{
+    atomo__reader r = {.data = body, .size = size};
+    int rc = part->codec->compressor->decode_add(part, &r, c, -1, part->residual);
+    ATOMO_REQUIRE(rc == 0 && atomo__at_end(&r), ATOMO_EINTERNAL, "%s: tensor %s: its own message does not decode",
+                  part->codec->name, part->name);
+    return ATOMO_OK;
+}
+
+int atomo_codec_is_unbiased(const atomo_codec *c)
+{
+    const struct atomo_compressor *k = c->compressor;
+    return k->unbiased && !c->feedback && !(k->biased && k->biased(c->option));
+}
+
+int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out)
+{
+    const atomo__part *p = atomo__part_of(c, tensor);
+    ATOMO_REQUIRE(p && p->residual, ATOMO_EARG, "%s: residual of tensor %d: %s", c->name, tensor,
+                  p ? "there is none without ef=true" : "it is not planned");
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, p->ndim, p->shape, "residual"));
+    memcpy(atomo__f32(*out), p->residual, sizeof(float) * (size_t)p->n);
+    return ATOMO_OK;
+}

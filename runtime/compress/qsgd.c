@@ -1,0 +1,89 @@
+/* qsgd.c - stochastic quantisation, bucket by bucket; stage 6 of the path.
+ *
+ * Alistarh et al., "QSGD: Communication-efficient SGD via gradient quantization and encoding", NeurIPS 2017: in each
+ * bucket of d entries, x_i = ||x|| sign(x_i) j / s with j one of 0 .. s, rounded up with probability equal to the
+ * fraction. bits counts an entry's bits on the wire, sign included: s = 2^(bits-1) - 1, so bits=2 is the paper's s = 1
+ * ("1-bit QSGD", which is ATOMO on entries with budget ||x||_1/||x||_2). Packed codes, or Elias codes of gaps and
+ * levels (the paper's section 3.2) for buckets that are mostly 0. Promise: unbiased; E||Q(x)-x||^2 <= min(d/s^2,
+ * sqrt(d)/s) ||x||^2 with the 2-norm (lemma 3.1), given in closed form; the largest entry is a level, zero buckets are
+ * 4 bytes, the last bucket is as long as it is.
+ */
+#include "coding/levels.h"
+#include <float.h>
+#include <math.h>
+
+enum { BITS, BUCKET, NORM, CODING };
+enum { NORM_2, NORM_MAX };
+enum { CODING_PACKED, CODING_ELIAS };
+
+static const struct atomo__option options[] = {
+    {"bits", ATOMO_OPTION_INT, 4, 2, 8, NULL, "bits of an entry, sign included: 2^(bits-1) - 1 levels"},
+    {"bucket", ATOMO_OPTION_INT, 512, 0, 1e9, NULL, "entries that share a scale; 0: the whole tensor"},
+    {"norm", ATOMO_OPTION_ENUM, NORM_2, 0, 1, "2|max", "the scale: the 2-norm (the paper) or the largest size"},
+    {"coding", ATOMO_OPTION_ENUM, CODING_PACKED, 0, 1, "packed|elias", "fixed-width codes, or gaps in Elias codes"},
+    {0}};
+
+static int64_t bucket_of(const atomo__part *part)
+{
+    int64_t bucket = (int64_t)part->option[BUCKET];
+    return bucket == 0 || bucket > part->n ? part->n : bucket;
+}
+
+static int plan(atomo__part *part)
+{
+    const int bits = (int)part->option[BITS];
+    const int64_t d = bucket_of(part), rest = part->n % d;
+    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
+    size_t (*bytes)(int64_t, int) = elias ? atomo__levels_bytes_elias : atomo__levels_bytes;
+    part->body_max = (size_t)(part->n / d) * bytes(d, bits) + (rest ? bytes(rest, bits) : 0);
+    return ATOMO_OK;
+}
+
+/* Any scale that no entry passes is unbiased: the norm may round below the largest entry, or leave the range. */
+static float scale_of(double square, float largest, int norm)
+{
+    float scale = norm == NORM_2 ? (float)ATOMO_MIN(sqrt(square), (double)FLT_MAX) : largest;
+    return ATOMO_MAX(scale, largest);
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    const int bits = (int)part->option[BITS], norm = (int)part->option[NORM];
+    const int64_t d = bucket_of(part), blocks = (d + 15) / 16;
+    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
+    part->square = part->variance = 0;
+    for (int64_t b = 0; b * d < part->n; b++) {
+        const int64_t at = b * d, len = ATOMO_MIN(d, part->n - at);
+        double sum, square;
+        float largest;
+        atomo__measure(g + at, len, &sum, &square, &largest);
+        if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+        part->square += square;
+        part->variance += (elias ? atomo__levels_write_elias : atomo__levels_write)(
+            w, g + at, len, scale_of(square, largest, norm), bits, &c->stream, (uint32_t)(b * blocks), (uint32_t)at);
+    }
+    part->expected = part->sent = (double)part->n;
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    (void)c;
+    const int64_t d = bucket_of(part);
+    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
+    for (int64_t at = 0; at < part->n && !r->bad; at += d)
+        (elias ? atomo__levels_read_elias : atomo__levels_read)(r, ATOMO_MIN(d, part->n - at), (int)part->option[BITS],
+                                                                scale, acc + at);
+    return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
+}
+
+const struct atomo_compressor atomo_compressor_qsgd = {
+    .name = "qsgd",
+    .summary = "entries in few bits, stochastically rounded to levels of the bucket's norm",
+    .source = "Alistarh et al., QSGD, NeurIPS 2017",
+    .unbiased = true,
+    .options = options,
+    .plan = plan,
+    .encode = encode,
+    .decode_add = decode_add,
+};

@@ -1,0 +1,87 @@
+/* terngrad.c - entries as -1, 0 or 1 times the largest; stage 6 of the path.
+ *
+ * Wen et al., "TernGrad: Ternary gradients to reduce communication", NeurIPS 2017, equation 1: s = max|g| of the layer,
+ * entry i becomes s sign(g_i) with probability |g_i|/s, else 0: ATOMO on entries with budget ||g||_1/||g||_inf. Two
+ * bits an entry, or Elias codes of gaps. Promise: unbiased, variance sum |g_i|(s - |g_i|); the largest entry always
+ * goes. clip = c first cuts entries at c standard deviations (the paper's section 4.2, c = 2.5): that is a bias, off by
+ * default, and stats().variance then is the expected squared error with the bias in it.
+ */
+#include "coding/levels.h"
+#include <math.h>
+
+enum { CLIP, CODING };
+enum { CODING_PACKED, CODING_ELIAS };
+enum { BITS = 2 };
+
+static const struct atomo__option options[] = {
+    {"clip", ATOMO_OPTION_FLOAT, 0, 0, 1000, NULL,
+     "cut entries at so many standard deviations: a bias (the paper: 2.5); 0: off"},
+    {"coding", ATOMO_OPTION_ENUM, CODING_PACKED, 0, 1, "packed|elias", "two bits an entry, or gaps in Elias codes"},
+    {0}};
+
+static bool biased(const double *option)
+{
+    return option[CLIP] > 0;
+}
+
+static int plan(atomo__part *part)
+{
+    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
+    part->body_max = (elias ? atomo__levels_bytes_elias : atomo__levels_bytes)(part->n, BITS);
+    return ATOMO_OK;
+}
+
+static double deviation(const atomo__part *part, const float *g)
+{
+    double sum = 0, n = (double)part->n;
+    for (int64_t i = 0; i < part->n; i++) sum += (double)g[i];
+    return sqrt(ATOMO_MAX(0, part->square / n - sum / n * (sum / n)));
+}
+
+/* sum of (|x| - cut)^2 over what is above the cut. */
+static double lost(const float *g, int64_t n, float cut)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double over = ATOMO_MAX(0, (double)fabsf(g[i]) - (double)cut);
+        sum += over * over;
+    }
+    return sum;
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    double sum;
+    float scale;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &scale));
+    double bias = 0, cut = part->option[CLIP] > 0 ? part->option[CLIP] * deviation(part, g) : 0;
+    if (cut > 0 && cut < (double)scale) { /* rounding to levels stops at the top one, which is the cut */
+        scale = (float)cut;
+        bias = lost(g, part->n, scale);
+    }
+    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
+    part->variance =
+        bias + (elias ? atomo__levels_write_elias : atomo__levels_write)(w, g, part->n, scale, BITS, &c->stream, 0, 0);
+    part->expected = part->sent = (double)part->n;
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    (void)c;
+    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
+    (elias ? atomo__levels_read_elias : atomo__levels_read)(r, part->n, BITS, scale, acc);
+    return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
+}
+
+const struct atomo_compressor atomo_compressor_terngrad = {
+    .name = "terngrad",
+    .summary = "entries as -1, 0 or 1 times the tensor's largest",
+    .source = "Wen et al., TernGrad, NeurIPS 2017",
+    .unbiased = true,
+    .options = options,
+    .plan = plan,
+    .encode = encode,
+    .decode_add = decode_add,
+    .biased = biased,
+};
