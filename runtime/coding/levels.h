@@ -63,6 +63,8 @@ double atomo__levels_round(const float *x, int n, atomo__inverse inverse, int le
                            uint32_t first, uint32_t element, uint8_t *code);
 /* acc_i += (code_i - levels) * step. False, and nothing added, where a code is above 2 levels. */
 bool atomo__levels_add(const uint8_t *code, int n, int levels, float step, float *acc);
+/* x_0 + .. + x_(n-1), n <= CHUNK, in a fixed order; the rest of x [CHUNK] is set to 0. */
+double atomo__sum_chunk(double *x, int n);
 /* Where a fraction's first byte tied with its random one: true with probability part, what is left of it (0 .. 1). */
 bool atomo__tail_below(const atomo_stream *s, uint32_t element, float part);
 

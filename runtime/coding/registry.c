@@ -41,6 +41,14 @@ int atomo__option_count(const struct atomo__option *o)
     return n;
 }
 
+/* With the standard options. */
+static bool unbiased(const struct atomo_compressor *c)
+{
+    double standard[ATOMO__MAX_OPTIONS];
+    for (int j = 0; c->options[j].key; j++) standard[j] = c->options[j].standard;
+    return c->unbiased && !(c->biased && c->biased(standard));
+}
+
 int atomo_codec_about(int i, atomo_codec_info *out)
 {
     const struct atomo_compressor *c;
@@ -51,7 +59,7 @@ int atomo_codec_about(int i, atomo_codec_info *out)
         (atomo_codec_info){.name = a ? a->name : c->name,
                            .summary = a ? a->summary : c->summary,
                            .source = a ? a->source : c->source,
-                           .unbiased = c->unbiased,
+                           .unbiased = unbiased(c),
                            .options = atomo__option_count(c->options) + (a ? atomo__option_count(a->options) : 0) + 1};
     return ATOMO_OK;
 }

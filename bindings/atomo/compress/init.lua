@@ -243,7 +243,7 @@ function Compressor:decode_add(msg, scale, acc)
   return acc
 end
 
---- Makes an average of messages the update: to be called on acc = scale * (the sum of all ranks' messages for tensor i).
+--- Makes an average of messages the update; to be called on acc = scale * (the sum of all ranks' messages of tensor i).
 --- Changes acc for compressors that vote (signsgd:vote=true) only.
 function Compressor:finish(acc, scale, i)
   T.expect(acc, self.name .. ": finish: acc", "f32")
@@ -252,7 +252,7 @@ function Compressor:finish(acc, scale, i)
   return acc
 end
 
---- What error feedback (ef=true) holds back of tensor i: the sum of all gradients is the sum of what was sent and this.
+--- What error feedback (ef=true) holds back of tensor i: all gradients added up are what was sent and this.
 function Compressor:residual(i)
   local out = T.out()
   check(C.atomo_codec_residual(self.h, i or 1, out))

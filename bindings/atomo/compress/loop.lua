@@ -44,6 +44,14 @@ function M:decode_step(bytes, offset, nbytes, scale, accs, step)
   if left ~= 0 then raise(("%s: decode_step: %d bytes follow the last message"):format(self.name, left)) end
 end
 
+--- After all ranks' steps were added, each times scale: makes the averages the updates (majority votes; else nothing).
+function M:finish_step(accs, scale)
+  for i = 1, #accs do
+    check(C.atomo_codec_finish(self.h, i, scale, accs[i].h))
+    C.atomo_tensor_touch(accs[i].h)
+  end
+end
+
 --- The streaming form: begin_step, push each gradient when it is ready, end_step. The mu is the one that the last
 --- step's coefficients call for, steered to keep the bytes on budget.
 function M:begin_step(step, rank) check(C.atomo_codec_begin(self.h, step, rank or 0)) end

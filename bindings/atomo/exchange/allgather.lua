@@ -53,6 +53,7 @@ local function exchange_messages(self)
     c:decode_step(self.inbox, offset, self.counts[r], 1 / self.comm.size, self.grads)
     offset = offset + self.counts[r]
   end
+  c:finish_step(self.grads, 1 / self.comm.size)
   ms.encode = 1e3 * (t1 - t0)
   ms.exchange = 1e3 * (t2 - t1)
   ms.decode = 1e3 * (C.atomo_time() - t2)

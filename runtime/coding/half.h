@@ -1,0 +1,17 @@
+/* half.h - the two 16-bit floats as messages (half.c); fp16 and bf16 are its descriptors. Private. */
+#ifndef ATOMO_HALF_H
+#define ATOMO_HALF_H
+
+#include "coding/levels.h"
+
+extern const struct atomo__option atomo__half_options[];
+bool atomo__half_biased(const double *option);
+
+int atomo__fp16_plan(atomo__part *part);
+int atomo__fp16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
+int atomo__fp16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+int atomo__bf16_plan(atomo__part *part);
+int atomo__bf16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
+int atomo__bf16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+
+#endif

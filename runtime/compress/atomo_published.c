@@ -1,0 +1,123 @@
+/* atomo_published.c - spectral ATOMO by the rule of the paper's released code; stages 4 to 6 of the path.
+ *
+ * Wang et al. 2018, as their public implementation has it (hwang595/ATOMO, src/codings/svd.py at 8a21e54), so that
+ * numbers published with it can be reproduced. Kernels paired up to a matrix as there, factors in f32, and
+ *   p_i = min(1, s lambda_i / sum lambda)   the budget of clipped atoms is lost, where Algorithm 1 hands it on,
+ *   an empty draw is drawn again            but lambda_i / p_i is sent all the same: the mean is 1/(1 - P(empty)) times
+ * g. Biased, and so labelled; stats().variance is the exact E||ghat - g||^2, bias included. Kept from the entry "svd":
+ * the decomposition, the streams, the message. Left out: the original's fold of vectors, which sends more than it
+ * holds, and its special case for spectra below 1e-6. For training use "svd:fold=paper,bits=32", which is Algorithm 1.
+ */
+#include "coding/coding.h"
+#include <math.h>
+
+extern const struct atomo_atoms atomo_atoms_svd;
+
+enum { ATOMS };
+enum { MAX_DRAWS = 2048 }; /* at atoms = 0.1 all are empty once in 1e88 */
+
+static const struct atomo__option options[] = {{"atoms", ATOMO_OPTION_FLOAT, 3, 0.1, 1e6, NULL,
+                                                "the paper's s (their --svd-rank): atoms expected before clipping"},
+                                               {0}};
+
+/* The tensor as "svd:bits=32,fold=paper" sees it. */
+typedef struct {
+    atomo__part inner;
+    double option[ATOMO__MAX_OPTIONS];
+} state;
+
+static size_t state_room(void)
+{
+    return (sizeof(state) + 63) & ~(size_t)63;
+}
+
+static atomo__part inner_of(const atomo__part *part, double *option)
+{
+    const struct atomo__option *o = atomo_atoms_svd.options;
+    for (int i = 0; o[i].key; i++) {
+        option[i] = o[i].standard;
+        if (strcmp(o[i].key, "bits") == 0) option[i] = 32;
+        if (strcmp(o[i].key, "fold") == 0) option[i] = 1; /* paper */
+    }
+    atomo__part inner = *part;
+    inner.option = option;
+    inner.custom_rows = 0;
+    return inner;
+}
+
+static int plan(atomo__part *part)
+{
+    double option[ATOMO__MAX_OPTIONS];
+    atomo__part inner = inner_of(part, option);
+    ATOMO_TRY(atomo_atoms_svd.plan(&inner));
+    part->body_max = inner.body_max;
+    part->scratch = inner.scratch;
+    part->state_size = state_room() + inner.state_size;
+    return ATOMO_OK;
+}
+
+static void start(atomo__part *part)
+{
+    state *s = part->state;
+    s->inner = inner_of(part, s->option);
+    s->inner.state = (char *)part->state + state_room();
+    if (atomo_atoms_svd.start) atomo_atoms_svd.start(&s->inner);
+}
+
+/* p of every atom by the threshold sum/s; the exact second moment, with the redrawing in it. */
+static void account(atomo__part *part, const atomo__segment *g, double threshold)
+{
+    double empty = 1, variance = 0;
+    part->expected = 0;
+    for (int64_t i = 0; i < g->n; i++) {
+        double p = ATOMO_MIN(1, fabs(g->f64[i]) / threshold);
+        part->expected += p;
+        empty *= 1 - p;
+    }
+    for (int64_t i = 0; i < g->n; i++) {
+        double p = ATOMO_MIN(1, fabs(g->f64[i]) / threshold), q = p / (1 - empty), over = 1 / p - 1;
+        if (p > 0) variance += g->f64[i] * g->f64[i] * (q * over * over + 1 - q);
+    }
+    part->variance = variance;
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    atomo__part *inner = &((state *)part->state)->inner;
+    inner->codec = part->codec;
+    ATOMO_TRY(atomo_atoms_svd.measure(inner, g, c));
+    double sum = 0;
+    for (int64_t i = 0; i < inner->segment.n; i++) sum += fabs(inner->segment.f64[i]);
+    part->square = inner->square;
+    part->expected = part->variance = 0;
+    inner->T = sum / part->option[ATOMS] / sqrt(inner->segment.unit);
+    if (sum > 0) account(part, &inner->segment, sum / part->option[ATOMS]);
+    const atomo__writer empty = *w;
+    atomo__coder again = *c;
+    for (int i = 0; i < MAX_DRAWS; i++) { /* draw again until something is drawn: a stream of its own for each */
+        *w = empty;
+        again.stream.seed[1] = c->stream.seed[1] ^ (uint32_t)i << 21;
+        ATOMO_TRY(atomo_atoms_svd.encode(inner, g, &again, w));
+        part->sent = inner->sent;
+        if (inner->sent > 0 || !(sum > 0)) return ATOMO_OK;
+    }
+    return atomo__fail(ATOMO_ENUMERIC, "atomo-published: tensor %s: %d draws with atoms=%g were empty", part->name,
+                       (int)MAX_DRAWS, part->option[ATOMS]);
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    return atomo_atoms_svd.decode_add(&((state *)part->state)->inner, r, c, scale, acc);
+}
+
+const struct atomo_compressor atomo_compressor_atomo_published = {
+    .name = "atomo-published",
+    .summary = "spectral atoms by the rule of the paper's released code (biased)",
+    .source = "Wang et al., ATOMO, NeurIPS 2018: their public implementation",
+    .unbiased = false,
+    .options = options,
+    .plan = plan,
+    .start = start,
+    .encode = encode,
+    .decode_add = decode_add,
+};

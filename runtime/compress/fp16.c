@@ -1,0 +1,18 @@
+/* fp16.c - entries in 16 bits: IEEE half precision, with a power of two for the tensor; stage 6 of the path.
+ *
+ * IEEE 754 binary16. round=nearest (ties to even) is biased and has the least error; round=stochastic is unbiased.
+ * coding/half.c has the arithmetic and says what both promise.
+ */
+#include "coding/half.h"
+
+const struct atomo_compressor atomo_compressor_fp16 = {
+    .name = "fp16",
+    .summary = "IEEE half precision, with a power of two for the tensor (biased unless round=stochastic)",
+    .source = "IEEE 754 binary16",
+    .unbiased = true,
+    .options = atomo__half_options,
+    .plan = atomo__fp16_plan,
+    .encode = atomo__fp16_encode,
+    .decode_add = atomo__fp16_decode,
+    .biased = atomo__half_biased,
+};

@@ -1,0 +1,117 @@
+/* natural.c - entries rounded to powers of two; stage 6 of the path.
+ *
+ * Horvath et al., "Natural compression for distributed deep learning", MSML 2022 (PMLR 190): |x| in [2^a, 2^(a+1))
+ * goes up with probability |x| 2^-a - 1, which is the mantissa, so only sign and exponent are sent: 9 bits an entry.
+ * The mantissa's first byte is compared with a random one, a tie is broken by its other 15 bits: exact. Promise:
+ * unbiased, variance sum (x - lo)(hi - x) <= ||x||^2 / 8. f32 has no 2^128: entries of 2^127 and above go as 2^127.
+ * Denormals go to 0 or 2^-126, unbiased.
+ */
+#include "coding/levels.h"
+#include <math.h>
+
+enum { TOP = 254 };
+
+static const struct atomo__option options[] = {{0}};
+
+static size_t chunk_bytes(int n)
+{
+    return (size_t)n + atomo__packed_size(n, 1);
+}
+
+static int plan(atomo__part *part)
+{
+    part->body_max =
+        (size_t)(part->n / ATOMO__CHUNK) * chunk_bytes(ATOMO__CHUNK) + chunk_bytes((int)(part->n % ATOMO__CHUNK));
+    return ATOMO_OK;
+}
+
+/* Exponents as if no byte tied, signs, ties; noise_i = (x - lo)(hi - x). */
+ATOMO_CLONES static double round_chunk(const uint32_t *restrict x, int n, const uint8_t *restrict u,
+                                       uint8_t *restrict exponent, uint8_t *restrict minus, uint8_t *restrict tie)
+{
+    double noise[ATOMO__CHUNK];
+    for (int i = 0; i < n; i++) {
+        uint32_t size = x[i] & 0x7FFFFFFF, e = size >> 23, first = size >> 15 & 255, b = u[i];
+        e += b < first ? 1 : 0;
+        exponent[i] = (uint8_t)(e > TOP ? TOP : e);
+        minus[i] = (uint8_t)(x[i] >> 31);
+        tie[i] = (uint8_t)(b == first ? 1 : 0);
+    }
+    for (int i = 0; i < n; i++) {
+        union {
+            uint32_t bits;
+            float f;
+        } a = {x[i] & 0x7FFFFFFF}, lo = {a.bits & 0x7F800000}, hi = {lo.bits + (lo.bits < 0x7F000000 ? 0x800000 : 0)};
+        noise[i] = fabs(((double)a.f - (double)lo.f) * ((double)hi.f - (double)a.f));
+    }
+    return atomo__sum_chunk(noise, n);
+}
+
+ATOMO_CLONES static void add_chunk(const uint8_t *restrict exponent, const uint8_t *restrict minus, int n, float scale,
+                                   float *restrict acc)
+{
+    for (int i = 0; i < n; i++) {
+        union {
+            uint32_t bits;
+            float f;
+        } v = {(uint32_t)exponent[i] << 23 | (uint32_t)minus[i] << 31};
+        acc[i] += scale * v.f;
+    }
+}
+
+static void break_ties(const uint32_t *x, int n, const uint8_t *tie, const atomo_stream *s, uint32_t element,
+                       uint8_t *exponent)
+{
+    for (int i = 0; i < n; i++)
+        if (tie[i] && exponent[i] < TOP &&
+            atomo__tail_below(s, element + (uint32_t)i, (float)(x[i] & 0x7FFF) * 0x1p-15f))
+            exponent[i]++;
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    double sum;
+    float largest;
+    uint32_t random[ATOMO__CHUNK / 4], x[ATOMO__CHUNK];
+    uint8_t minus[ATOMO__CHUNK], tie[ATOMO__CHUNK];
+    atomo_stream s = c->stream;
+    s.purpose = ATOMO_RNG_SAMPLE;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    part->variance = 0;
+    part->expected = part->sent = (double)part->n;
+    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+        uint8_t *out = atomo__put_raw(w, chunk_bytes(len));
+        if (!out) return ATOMO_OK;
+        memcpy(x, g + at, 4 * (size_t)len);
+        atomo__random_words(&s, (uint32_t)(at / 16), (uint32_t)(len + 15) / 16, random);
+        part->variance += round_chunk(x, len, (const uint8_t *)random, out, minus, tie);
+        break_ties(x, len, tie, &s, (uint32_t)at, out);
+        atomo__pack(minus, len, 1, out + len);
+    }
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    (void)c;
+    uint8_t minus[ATOMO__CHUNK];
+    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+        const uint8_t *in = atomo__get_raw(r, chunk_bytes(len));
+        if (!in || !atomo__unpack(in + len, len, 1, minus) || memchr(in, 255, (size_t)len)) return ATOMO_EFORMAT;
+        add_chunk(in, minus, len, scale, acc + at);
+    }
+    return ATOMO_OK;
+}
+
+const struct atomo_compressor atomo_compressor_natural = {
+    .name = "natural",
+    .summary = "signs and powers of two, stochastically rounded: 9 bits an entry",
+    .source = "Horvath et al., Natural compression, MSML 2022",
+    .unbiased = true,
+    .options = options,
+    .plan = plan,
+    .encode = encode,
+    .decode_add = decode_add,
+};

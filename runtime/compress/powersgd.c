@@ -1,0 +1,182 @@
+/* powersgd.c - a low-rank approximation by one power iteration, warm; stages 4 to 6 of the path.
+ *
+ * Vogels, Karimireddy, Jaggi, "PowerSGD: Practical low-rank gradient compression for distributed optimization",
+ * NeurIPS 2019, algorithm 1, on one rank's gradient M [out, rest]: P = M Q, P orthonormalised, Q = M^T P, and P Q^T is
+ * sent as its two factors in f32; Q is where the next step of this tensor starts (warm start). The first Q is drawn
+ * from (seed, tensor), the same on every rank. Biased by design: give it ef=true. Promise: P is orthonormal to 1e-6
+ * (twice through Gram-Schmidt, in double; directions that M does not have are left out), so ||g - ghat||^2 = ||M||^2 -
+ * ||Q||^2
+ * <= ||M||^2, exactly, and over steps of one gradient it comes down to what the best rank-r matrix leaves.
+ *
+ * This is the message form, for exchanges that gather messages: every rank's own P Q^T is averaged. The paper's
+ * all-reduce form averages M Q over the ranks before the orthonormalisation and M^T P after it (both are linear in M,
+ * Q is the same on all ranks): two all-reduces a step, the second waiting for the first, r (rows + cols) floats in
+ * all whatever the number of ranks. An exchange for it calls the two halves below with an all-reduce after each.
+ */
+#include "coding/levels.h"
+#include <cblas.h>
+#include <math.h>
+
+enum { RANK, WARM };
+enum { BIAS = 256, SEED_PURPOSE = ATOMO_RNG_INIT };
+
+static const struct atomo__option options[] = {
+    {"rank", ATOMO_OPTION_INT, 2, 1, 64, NULL, "rank of the approximation"},
+    {"warm", ATOMO_OPTION_BOOL, 1, 0, 1, NULL, "start from the last step's Q; false: from a random one every step"},
+    {0}};
+
+typedef struct {
+    atomo__fold fold;
+    int rank;
+    float q[]; /* [rank, cols]: row j is column j of Q */
+} state;
+
+static atomo__fold fold_of(const atomo__part *part)
+{
+    int64_t rows = part->ndim < 2 ? 1 : (int64_t)part->shape[0];
+    return (atomo__fold){.rows = rows, .cols = part->n / rows};
+}
+
+static int rank_of(const atomo__part *part, const atomo__fold *f)
+{
+    return (int)ATOMO_MIN((int64_t)part->option[RANK], ATOMO_MIN(f->rows, f->cols));
+}
+
+/* Scratch: P [rank, rows], then M scaled [rows, cols] or Q and the tile [rank, cols] [64, cols]. */
+static int plan(atomo__part *part)
+{
+    const atomo__fold f = fold_of(part);
+    const size_t r = (size_t)rank_of(part, &f), rows = (size_t)f.rows, cols = (size_t)f.cols;
+    ATOMO_REQUIRE(f.rows < INT32_MAX && f.cols < INT32_MAX, ATOMO_ELIMIT, "powersgd: tensor %s folds to %.0f x %.0f",
+                  part->name, (double)f.rows, (double)f.cols);
+    part->scratch = sizeof(float) * (r * rows + ATOMO_MAX(rows, r + 64) * cols);
+    part->state_size = sizeof(state) + sizeof(float) * r * cols;
+    part->body_max = 2 + 4 * r * (rows + cols);
+    return ATOMO_OK;
+}
+
+static void start(atomo__part *part)
+{
+    state *s = part->state;
+    s->fold = fold_of(part);
+    s->rank = rank_of(part, &s->fold);
+}
+
+static double dot(const float *a, const float *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* Rows of p [r, n] made orthonormal, twice through modified Gram-Schmidt; what is left of a row that the others span
+ * is rounding noise, and the row becomes 0. */
+static void orthonormalise(float *p, int r, int64_t n)
+{
+    for (int j = 0; j < r; j++) {
+        float *v = p + j * n;
+        const double before = sqrt(dot(v, v, n));
+        for (int twice = 0; twice < 2; twice++)
+            for (int i = 0; i < j; i++) {
+                const float along = (float)dot(v, p + i * n, n), *u = p + i * n;
+                for (int64_t l = 0; l < n; l++) v[l] -= along * u[l];
+            }
+        const double left = sqrt(dot(v, v, n)), by = left > 1e-5 * before && left > 0 ? 1 / left : 0;
+        for (int64_t l = 0; l < n; l++) v[l] = (float)(v[l] * by);
+    }
+}
+
+/* The Q to start from: the last one with rows of unit length, random rows where there is none. */
+static void prepare(const atomo__part *part, const atomo__coder *c)
+{
+    state *s = part->state;
+    atomo_stream random = c->stream;
+    const bool warm = part->option[WARM] != 0;
+    random.purpose = SEED_PURPOSE;
+    random.rank = 0;
+    if (warm) random.step = 0;
+    for (int j = 0; j < s->rank; j++) {
+        float *q = s->q + j * s->fold.cols;
+        double length = warm ? sqrt(dot(q, q, s->fold.cols)) : 0;
+        if (!(length > 0)) {
+            atomo_random_uniform(&random, (double)j * (double)s->fold.cols, (double)s->fold.cols, q);
+            for (int64_t i = 0; i < s->fold.cols; i++) q[i] -= 0.5f;
+            length = sqrt(dot(q, q, s->fold.cols));
+        }
+        for (int64_t i = 0; i < s->fold.cols && length > 0; i++) q[i] = (float)(q[i] / length);
+    }
+}
+
+/* First half: P = M Q, orthonormal. */
+static void left_factor(const state *s, const float *m, float *p)
+{
+    const int rows = (int)s->fold.rows, cols = (int)s->fold.cols;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->rank, rows, cols, 1, s->q, cols, m, cols, 0, p, rows);
+    orthonormalise(p, s->rank, rows);
+}
+
+/* Second half: Q = M^T P. */
+static void right_factor(state *s, const float *m, const float *p)
+{
+    const int rows = (int)s->fold.rows, cols = (int)s->fold.cols;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->rank, cols, rows, 1, p, rows, m, cols, 0, s->q, cols);
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    state *s = part->state;
+    const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
+    float *p = c->scratch, *scaled = p + left, largest;
+    double sum;
+    int e = 0;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    if (largest > 0) frexpf(largest, &e);
+    const int exponent = e > 30 || e < -30 ? -e : 0; /* squares must stay in range */
+    if (exponent) atomo__fold_gather(&s->fold, g, exponent, scaled);
+    prepare(part, c);
+    left_factor(s, exponent ? scaled : g, p);
+    right_factor(s, exponent ? scaled : g, p);
+    part->variance = ATOMO_MAX(0, part->square - ldexp(dot(s->q, s->q, (int64_t)right), -2 * exponent));
+    part->expected = part->sent = s->rank;
+    const uint16_t code = (uint16_t)(exponent + BIAS);
+    uint8_t *out = atomo__put_raw(w, 2 + 4 * (left + right));
+    if (!out) return ATOMO_OK;
+    memcpy(out, &code, 2);
+    memcpy(out + 2, p, 4 * left);
+    memcpy(out + 2 + 4 * left, s->q, 4 * right);
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    const state *s = part->state;
+    const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
+    float *p = c->scratch, *q = p + left;
+    const uint8_t *in = atomo__get_raw(r, 2 + 4 * (left + right));
+    uint16_t code;
+    double sum, square;
+    float largest;
+    if (!in) return ATOMO_EFORMAT;
+    memcpy(&code, in, 2);
+    memcpy(p, in + 2, 4 * (left + right));
+    atomo__measure(p, (int64_t)(left + right), &sum, &square, &largest);
+    if (!isfinite(sum) || code < BIAS - 128 || code > BIAS + 150) return ATOMO_EFORMAT;
+    const int e = BIAS - code;
+    const float down1 = ldexpf(scale, e / 2), down2 = ldexpf(1, e - e / 2);
+    for (size_t i = 0; i < left; i++) p[i] *= down1;
+    for (size_t i = 0; e != 0 && i < right; i++) q[i] *= down2;
+    atomo__fold_rank_add(&s->fold, p, q, s->rank, acc, q + right);
+    return ATOMO_OK;
+}
+
+const struct atomo_compressor atomo_compressor_powersgd = {
+    .name = "powersgd",
+    .summary = "low rank by one power iteration from the last step's (biased: use ef=true)",
+    .source = "Vogels et al., PowerSGD, NeurIPS 2019",
+    .unbiased = false,
+    .options = options,
+    .plan = plan,
+    .start = start,
+    .encode = encode,
+    .decode_add = decode_add,
+};

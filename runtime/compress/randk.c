@@ -1,0 +1,107 @@
+/* randk.c - k entries drawn evenly, their indices not sent; stages 5 and 6 of the path.
+ *
+ * Stich et al., "Sparsified SGD with memory", NeurIPS 2018; Wangni et al., NeurIPS 2018. All k-subsets are equally
+ * likely, and drawn from the stream of (seed, step, tensor), the same on every rank: a message is k floats and nothing
+ * else, and messages of a step add entry by entry (linear). Values decode times n/k: unbiased, variance (n/k - 1)
+ * ||g||^2. With ef=true they decode as they are, for n/k would make the residual grow; then E||g - ghat||^2 =
+ * (1 - k/n) ||g||^2.
+ */
+#include "coding/levels.h"
+#include <float.h>
+#include <math.h>
+
+enum { RATIO, COUNT };
+
+static const struct atomo__option options[] = {
+    {"ratio", ATOMO_OPTION_FLOAT, NAN, 1, 1e9, NULL, "n / k: dense bytes over message bytes (16 without k)"},
+    {"k", ATOMO_OPTION_INT, NAN, 1, 1e9, NULL, "entries sent of a tensor"},
+    {0}};
+
+static int64_t count_of(const atomo__part *part)
+{
+    const double k = part->option[COUNT], ratio = isnan(part->option[RATIO]) ? 16 : part->option[RATIO];
+    return isnan(k) ? atomo__select_count(part->n, ratio, false) : (int64_t)ATOMO_MIN(k, (double)part->n);
+}
+
+static size_t bitmap_words(const atomo__part *part)
+{
+    return ((size_t)part->n + 63) / 64;
+}
+
+static int plan(atomo__part *part)
+{
+    ATOMO_REQUIRE(isnan(part->option[RATIO]) || isnan(part->option[COUNT]), ATOMO_EARG,
+                  "randk: give one of ratio (%g) and k (%g)", part->option[RATIO], part->option[COUNT]);
+    part->body_max = 4 * (size_t)count_of(part);
+    part->scratch = 8 * bitmap_words(part);
+    return ATOMO_OK;
+}
+
+/* k of n evenly [Floyd's algorithm, Bentley 1987], as bits; a 64-bit word a draw, uneven by n/2^64 at most. */
+static const uint64_t *draw(const atomo__part *part, const atomo__coder *c, int64_t k)
+{
+    enum { DRAWS = 128 };
+    uint64_t *bit = c->scratch, word[DRAWS];
+    atomo_stream s = c->stream;
+    s.rank = 0;
+    s.purpose = ATOMO_RNG_SAMPLE;
+    memset(bit, 0, 8 * bitmap_words(part));
+    for (int64_t i = 0; i < k; i++) {
+        if (i % DRAWS == 0) atomo__random_words(&s, (uint32_t)(i / 2), DRAWS / 2, (uint32_t *)word);
+        uint64_t top = (uint64_t)(part->n - k + i); /* a draw out of 0 .. top */
+        uint64_t at = (uint64_t)(((unsigned __int128)word[i % DRAWS] * (top + 1)) >> 64);
+        if (bit[at / 64] >> (at % 64) & 1) at = top;
+        bit[at / 64] |= (uint64_t)1 << (at % 64);
+    }
+    return bit;
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    const int64_t k = count_of(part);
+    double sum, kept = 0, n = (double)part->n;
+    float largest;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    uint8_t *out = atomo__put_raw(w, 4 * (size_t)k);
+    if (!out) return ATOMO_OK;
+    const uint64_t *bit = draw(part, c, k);
+    for (size_t b = 0; b < bitmap_words(part); b++)
+        for (uint64_t left = bit[b]; left; left &= left - 1, out += 4) {
+            const float *x = g + 64 * b + (size_t)__builtin_ctzll(left);
+            kept += (double)*x * (double)*x;
+            memcpy(out, x, 4);
+        }
+    part->expected = part->sent = (double)k;
+    part->variance = part->codec->feedback ? ATOMO_MAX(0, part->square - kept) : (n / (double)k - 1) * part->square;
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    const int64_t k = count_of(part);
+    const double factor = part->codec->feedback ? 1 : (double)part->n / (double)k;
+    const uint8_t *in = atomo__get_raw(r, 4 * (size_t)k);
+    if (!in) return ATOMO_EFORMAT;
+    const uint64_t *bit = draw(part, c, k);
+    for (size_t b = 0; b < bitmap_words(part); b++)
+        for (uint64_t left = bit[b]; left; left &= left - 1, in += 4) {
+            float x;
+            memcpy(&x, in, 4);
+            if (!isfinite(x)) return ATOMO_EFORMAT;
+            double v = (double)x * factor; /* kept in the range of f32 */
+            v = ATOMO_MAX(-(double)FLT_MAX, ATOMO_MIN((double)FLT_MAX, v));
+            acc[64 * b + (size_t)__builtin_ctzll(left)] += scale * (float)v;
+        }
+    return ATOMO_OK;
+}
+
+const struct atomo_compressor atomo_compressor_randk = {
+    .name = "randk",
+    .summary = "k entries drawn evenly by a seed that all ranks share, times n/k",
+    .source = "Stich et al., NeurIPS 2018; Wangni et al., NeurIPS 2018",
+    .unbiased = true,
+    .options = options,
+    .plan = plan,
+    .encode = encode,
+    .decode_add = decode_add,
+};

@@ -1,0 +1,93 @@
+/* signsgd.c - one bit an entry: its sign; stage 6 of the path.
+ *
+ * Bernstein et al., "signSGD: Compressed optimisation for non-convex problems", ICML 2018; Karimireddy et al., "Error
+ * feedback fixes SignSGD", ICML 2019. Signs decode times the mean size ||g||_1/n, which is the nearest point of that
+ * form: ||g - ghat||^2 = (1 - delta) ||g||^2 with delta = ||g||_1^2 / (n ||g||_2^2) > 0; biased, so give it ef=true.
+ *
+ * vote = true is signSGD with majority vote: messages decode to +-1, their sum counts the votes, and _finish turns it
+ * into the majority's sign (0 for a tie), on every rank from the same messages. Any exchange that calls finish on the
+ * average of decoded messages does the vote; updates are +-1, so the learning rate is a step in every weight.
+ */
+#include "coding/levels.h"
+#include <math.h>
+
+enum { VOTE };
+
+static const struct atomo__option options[] = {
+    {"vote", ATOMO_OPTION_BOOL, 0, 0, 1, NULL, "majority vote over the ranks: the update is +1, -1 or 0 (a tie)"}, {0}};
+
+static int plan(atomo__part *part)
+{
+    ATOMO_REQUIRE(part->option[VOTE] == 0 || !part->codec->feedback, ATOMO_EARG,
+                  "signsgd: vote=true sends no sizes, so that ef=true has nothing to subtract; give one of them");
+    part->body_max = 4 + (size_t)(part->n / ATOMO__CHUNK) * (ATOMO__CHUNK / 8) +
+                     atomo__packed_size((int)(part->n % ATOMO__CHUNK), 1);
+    return ATOMO_OK;
+}
+
+ATOMO_CLONES static void signs_of(const float *restrict x, int n, uint8_t *restrict code)
+{
+    for (int i = 0; i < n; i++) code[i] = x[i] < 0 ? 1 : 0;
+}
+
+ATOMO_CLONES static void add_signs(const uint8_t *restrict code, int n, float size, float *restrict acc)
+{
+    for (int i = 0; i < n; i++) acc[i] += code[i] ? -size : size;
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    (void)c;
+    const double n = (double)part->n;
+    double sum;
+    float largest;
+    uint8_t code[ATOMO__CHUNK];
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    double size = !(sum > 0) ? 0 : part->option[VOTE] != 0 ? 1 : sum / n;
+    if (size > 0 && (float)size == 0) size = 0x1p-149;
+    part->variance = ATOMO_MAX(0, part->square - 2 * size * sum + n * size * size);
+    part->expected = part->sent = n;
+    atomo__put_raw_f32(w, (float)size);
+    for (int64_t at = 0; at < part->n && size > 0; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+        uint8_t *out = atomo__put_raw(w, atomo__packed_size(len, 1));
+        signs_of(g + at, len, code);
+        if (out) atomo__pack(code, len, 1, out);
+    }
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    (void)c;
+    const float size = atomo__get_raw_f32(r);
+    uint8_t code[ATOMO__CHUNK];
+    if (!(size >= 0) || (part->option[VOTE] != 0 && size != 0 && size != 1)) return ATOMO_EFORMAT;
+    for (int64_t at = 0; at < part->n && size > 0; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+        const uint8_t *in = atomo__get_raw(r, atomo__packed_size(len, 1));
+        if (!in || !atomo__unpack(in, len, 1, code)) return ATOMO_EFORMAT;
+        add_signs(code, len, scale * size, acc + at);
+    }
+    return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
+}
+
+/* acc counts votes in units of scale; half a vote is the rounding that a tie may carry. */
+static void finish(const atomo__part *part, float scale, float *acc)
+{
+    if (part->option[VOTE] == 0) return;
+    const float tie = 0.5f * scale;
+    for (int64_t i = 0; i < part->n; i++) acc[i] = acc[i] > tie ? 1.0f : acc[i] < -tie ? -1.0f : 0.0f;
+}
+
+const struct atomo_compressor atomo_compressor_signsgd = {
+    .name = "signsgd",
+    .summary = "signs times the mean size (biased: use ef=true), or a majority vote of signs",
+    .source = "Bernstein et al., ICML 2018; Karimireddy et al., ICML 2019",
+    .unbiased = false,
+    .options = options,
+    .plan = plan,
+    .encode = encode,
+    .decode_add = decode_add,
+    .finish = finish,
+};

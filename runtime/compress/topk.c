@@ -1,0 +1,69 @@
+/* topk.c - the k largest entries as they are; stages 5 and 6 of the path.
+ *
+ * Aji and Heafield, "Sparse communication for distributed gradient descent", EMNLP 2017; Stich et al., "Sparsified SGD
+ * with memory", NeurIPS 2018. Biased by design: give it ef=true. Promise: ||g - ghat||^2 <= (1 - k/n) ||g||^2, the
+ * least of all choices of k entries, and given exactly by stats().variance; indices near their entropy, values in f32,
+ * zeros not sent. ratio counts whole bodies, indices included, tensor by tensor.
+ */
+#include "coding/levels.h"
+#include <math.h>
+
+enum { RATIO, COUNT };
+
+static const struct atomo__option options[] = {
+    {"ratio", ATOMO_OPTION_FLOAT, NAN, 1, 1e9, NULL, "dense bytes over message bytes of a tensor (16 without k)"},
+    {"k", ATOMO_OPTION_INT, NAN, 1, 1e9, NULL, "entries sent of a tensor"},
+    {0}};
+
+static int64_t count_of(const atomo__part *part)
+{
+    const double k = part->option[COUNT], ratio = isnan(part->option[RATIO]) ? 16 : part->option[RATIO];
+    return isnan(k) ? atomo__select_count(part->n, ratio, true) : (int64_t)ATOMO_MIN(k, (double)part->n);
+}
+
+static int plan(atomo__part *part)
+{
+    ATOMO_REQUIRE(isnan(part->option[RATIO]) || isnan(part->option[COUNT]), ATOMO_EARG,
+                  "topk: give one of ratio (%g) and k (%g)", part->option[RATIO], part->option[COUNT]);
+    part->body_max = (size_t)part->n / 8 + 4 * (size_t)count_of(part) + 32;
+    part->scratch = ATOMO__SELECT_SCRATCH + sizeof(uint32_t) * (size_t)part->n;
+    return ATOMO_OK;
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    uint32_t *histogram = c->scratch, *index = histogram + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
+    double sum;
+    float largest;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    int64_t m = atomo__select_largest(g, part->n, count_of(part), histogram, index);
+    atomo__write_indices(w, index, m, 0, m, part->n);
+    for (int64_t i = 0; i < m; i++) atomo__put_f32(w, g[index[i]]);
+    part->expected = part->sent = (double)m;
+    part->variance = m == part->n ? 0 : ATOMO_MAX(0, part->square - atomo__sum_square_at(g, index, m));
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    uint32_t *index = (uint32_t *)c->scratch + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
+    int64_t m = atomo__read_indices(r, part->n, index);
+    if (m < 0 || m > count_of(part)) return ATOMO_EFORMAT;
+    for (int64_t i = 0; i < m; i++) {
+        float x = atomo__get_f32(r);
+        if (r->bad || !isfinite(x)) return ATOMO_EFORMAT;
+        acc[index[i]] += scale * x;
+    }
+    return ATOMO_OK;
+}
+
+const struct atomo_compressor atomo_compressor_topk = {
+    .name = "topk",
+    .summary = "the k largest entries as they are (biased: use ef=true)",
+    .source = "Aji and Heafield, EMNLP 2017; Stich et al., NeurIPS 2018",
+    .unbiased = false,
+    .options = options,
+    .plan = plan,
+    .encode = encode,
+    .decode_add = decode_add,
+};
