@@ -510,4 +510,13 @@ typedef struct atomo_codec_stats {
 ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
                                      atomo_codec_stats *out); /* tensor 0: all of them */
 
+/* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
+ * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes
+ * tensor number `tensor` as [atoms, 1 + sum of width]: lambda and the 1 to 3 factors of each atom; the gradient that
+ * they make up has `entries` entries. Its decode_add wants a zero accumulator and packs the drawn atoms at its front.
+ */
+ATOMO_API int atomo_codec_rename(atomo_codec *c, const char *name);
+ATOMO_API int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors, const double *width,
+                                    double entries, const char *name);
+
 #endif

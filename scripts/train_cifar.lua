@@ -14,6 +14,7 @@ local opts = cli.parse {
       "--compress svd:ratio=64,bits=8 --epochs 30",
     "build/atomo-lua scripts/train_cifar.lua --compress none --log run.jsonl",
     "build/atomo-lua scripts/train_cifar.lua --compress entry:ratio=16 --max-steps 20 --eval-every 0",
+    "build/atomo-lua scripts/train_cifar.lua --load scripts/atoms/head_tail.lua --compress head_tail:ratio=32,rank=2",
   },
   options = {
     {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; none: the synthetic set"},
@@ -27,6 +28,8 @@ local opts = cli.parse {
     {"schedule", "choice", "cosine", "learning rate over the run", choices = {"constant", "cosine", "step"}},
     {"warmup", "int", 0, "steps of linear warm-up", min = 0, unit = "steps"},
     {"compress", "string", "svd:ratio=16,bits=8", "compressor of the gradients; 'none' is dense"},
+    {"load", "string", nil, "Lua file to run first: one's own compressors, as in scripts/atoms", repeated = true,
+      metavar = "FILE"},
     {"topology", "choice", "auto", "how messages travel", choices = {"auto", "allreduce", "allgather"}},
     {"overlap", "flag", true, "post dense buckets while backward goes on"},
     {"augment", "flag", true, "random crop (padding 4) and flip"},
@@ -71,6 +74,7 @@ local function make_schedule(steps)
 end
 
 local threads = set_threads()
+for _, file in ipairs(opts.load) do dofile(file) end
 atomo.manual_seed(opts.seed)
 local data = atomo.data.open(opts.data, opts.data == "" and {train = opts.train_images} or nil)
 local model = models.open(opts.model, {classes = data.classes})

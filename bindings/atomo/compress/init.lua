@@ -4,10 +4,10 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local spec = require "atomo.compress.spec"
+local message = require "atomo.compress.message"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local u8_pointer = ffi.typeof "uint8_t *"
-local const_bytes = ffi.typeof "const uint8_t *"
 local double1 = ffi.typeof "double[1]"
 local doubles = ffi.typeof "double[?]"
 
@@ -18,15 +18,22 @@ local Compressor = {}
 Compressor.__index = Compressor
 Compressor.__tostring = function(self) return self.text end
 
----@class atomo.Message
----@field nbytes integer
----@field tensor integer
-local Message = {}
-Message.__index = Message
-Message.__tostring = function(self) return ("message of %d bytes for tensor %d"):format(self.nbytes, self.tensor) end
+--- A compressor over the C codec `name` with option values.
+local function open(name, values, seed, fields)
+  local out = ffi.new "atomo_codec *[1]"
+  check(C.atomo_codec_new(name, #values, doubles(math.max(#values, 1), values), seed, out))
+  local self = {seed = seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
+    numbers = ffi.new "atomo_codec_stats", unbiased = C.atomo_codec_is_unbiased(out[0]) == 1}
+  for key, value in pairs(fields) do self[key] = value end
+  return setmetatable(self, Compressor)
+end
 
---- The message as a Lua string, as it goes on the wire.
-function Message:bytes() return ffi.string(self.data, self.nbytes) end
+--- What a compressor written in Lua codes with: the C codec `name` ("entry", "_list"), which goes by `label`.
+function Compressor.inner(name, values, seed, label)
+  local self = open(name, values, seed, {name = label, text = label})
+  check(C.atomo_codec_rename(self.h, self.text)) -- the string lives as long as self
+  return self
+end
 
 --- A compressor from its text or table: "svd:ratio=16,bits=8", "entry:atoms=100", {name = "svd", fold = function(shape)
 --- return rows end}. opts.seed keys the random streams (default 0).
@@ -40,12 +47,9 @@ local function compressor(text, opts)
   end
   local seed = opts and opts.seed or 0
   if type(seed) ~= "number" then raise(("compressor: seed is a %s, expected an integer"):format(type(seed))) end
-  local out = ffi.new "atomo_codec *[1]"
-  check(C.atomo_codec_new(entry.name, #values, doubles(math.max(#values, 1), values), seed, out))
-  local unbiased = C.atomo_codec_is_unbiased(out[0]) == 1
-  return setmetatable({name = entry.name, unbiased = unbiased, text = spec.text(entry, values, fold), fold = fold,
-    seed = seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
-    numbers = ffi.new "atomo_codec_stats", last = {}}, Compressor)
+  local canonical = spec.text(entry, values, fold)
+  if entry.make then return entry.make(canonical, values, seed) end -- written in Lua
+  return open(entry.name, values, seed, {name = entry.name, text = canonical, fold = fold})
 end
 
 --- All compressors, a table each {name=, summary=, source=, unbiased=, options=}; tostring(list[i]) is one line.
@@ -84,8 +88,22 @@ local function plan(self, i, shape, name)
   end
   for d = 1, #shape do shape_buffer[d - 1] = shape[d] end
   check(C.atomo_codec_plan(self.h, i, #shape, shape_buffer, rows, name))
-  self.shapes[i] = {unpack(shape)}
+  self:planned(i, {unpack(shape)})
+end
+
+Compressor.plan = plan
+
+--- Tensor i was planned elsewhere, for tensors of this shape.
+function Compressor:planned(i, shape)
+  self.shapes[i] = shape
   self.count = math.max(self.count, i)
+end
+
+--- Tensors 1..n are planned and come together from now on, in encode_step.
+function Compressor:prepare_planned(n)
+  reserve(self, n)
+  for i = 1, n do self.ids[i - 1] = i end
+  self.prepared = n
 end
 
 --- g as C takes it: contiguous f32. A view is copied.
@@ -113,9 +131,7 @@ function Compressor:prepare(shapes, names, more)
   if more then
     check(C.atomo_codec_reserve(self.h, math.max(0, more.step_bytes / 4 - entries), more.dense_bytes))
   end
-  reserve(self, #shapes)
-  for i = 1, #shapes do self.ids[i - 1] = i end
-  self.prepared = #shapes
+  self:prepare_planned(#shapes)
 end
 
 --- Bytes that all planned tensors' messages take at most.
@@ -135,6 +151,7 @@ function Compressor:set_budget(budget)
   check(C.atomo_codec_set_budget(self.h, budget.atoms or 0, budget.ratio or 0, budget.bytes or 0))
 end
 
+--- Step and rank out of an encode's options, checked.
 local function keys(opts, fn, name)
   opts = opts or {}
   for key, value in pairs(opts) do
@@ -161,9 +178,7 @@ local function encode_list(self, list, ids, step, rank)
   local messages, at = {}, 0
   for i = 1, #list do
     local n = self.lengths[i - 1]
-    local data = ffi.new("uint8_t[?]", math.max(n, 1))
-    ffi.copy(data, out + at, n)
-    messages[i] = setmetatable({nbytes = n, tensor = ids[i], data = data}, Message)
+    messages[i] = message.new(ids[i], out + at, n)
     at = at + n
   end
   buffer:free()
@@ -201,44 +216,27 @@ function Compressor:encode_all(list, opts)
   return encode_list(self, grads, ids, step, rank)
 end
 
---- Pointer and length of a message, a Lua string or a u8 tensor.
-local function bytes_of(self, msg, what)
-  if type(msg) == "string" then return ffi.cast(const_bytes, msg), #msg end
-  if getmetatable(msg) == Message then return ffi.cast(const_bytes, msg.data), msg.nbytes end
-  if T.is_tensor(msg) and msg:dtype() == "u8" and msg:is_contiguous() then
-    return ffi.cast(const_bytes, msg.h.data), msg:numel()
-  end
-  raise(("%s: %s: message is %s, expected a message, a string or a u8 tensor"):format(self.name, what,
-    msg == nil and "missing" or "a " .. type(msg)))
-end
-
-local function whole(self, what, used, size)
-  if used ~= size then
-    raise(("%s: %s: %d bytes follow the message of %d bytes"):format(self.name, what, size - used, used))
-  end
-end
-
 --- The gradient's estimate that a message holds, as a new tensor.
 function Compressor:decode(msg)
-  local data, size = bytes_of(self, msg, "decode")
+  local data, size = message.bytes_of(self.name, msg, "decode")
   local i = check(C.atomo_codec_tensor_of(data, size))
   local shape = self.shapes[i]
   if not shape then raise(("%s: decode: the message is for tensor %d, which is not planned"):format(self.name, i)) end
   local out = T.zeros(shape)
   check(C.atomo_codec_decode_add(self.h, i, -1, -1, data, size, 1, out.h, self.used))
-  whole(self, "decode", self.used[0], size)
+  message.whole(self.name, "decode", self.used[0], size)
   return out
 end
 
 --- acc += scale * (what the message holds), without a dense copy.
 function Compressor:decode_add(msg, scale, acc)
-  local data, size = bytes_of(self, msg, "decode_add")
+  local data, size = message.bytes_of(self.name, msg, "decode_add")
   if type(scale) ~= "number" then
     raise(("%s: decode_add: scale is a %s, expected a number"):format(self.name, type(scale)))
   end
   T.expect(acc, self.name .. ": decode_add: acc", "f32")
   check(C.atomo_codec_decode_add(self.h, 0, -1, -1, data, size, scale, acc.h, self.used))
-  whole(self, "decode_add", self.used[0], size)
+  message.whole(self.name, "decode_add", self.used[0], size)
   C.atomo_tensor_touch(acc.h)
   return acc
 end
@@ -269,8 +267,10 @@ function Compressor:stats(i)
 end
 
 for name, method in pairs(require "atomo.compress.loop") do Compressor[name] = method end
+Compressor.keys = keys
 
+local declare = require "atomo.compress.declare"
 return {
   compressor = compressor, compressors = compressors, probabilities = require "atomo.compress.probabilities",
-  Compressor = Compressor, spec = spec,
+  basis = declare.basis, decomposition = declare.decomposition, Compressor = Compressor, spec = spec,
 }

@@ -52,6 +52,16 @@ function M:finish_step(accs, scale)
   end
 end
 
+--- Adds scale times every rank's whole step: rank r's counts[r] bytes follow each other in `bytes`, r = 0 .. ranks - 1.
+function M:decode_all(bytes, counts, ranks, scale, accs)
+  local offset = 0
+  for r = 0, ranks - 1 do
+    self:decode_step(bytes, offset, counts[r], scale, accs)
+    offset = offset + counts[r]
+  end
+  self:finish_step(accs, scale)
+end
+
 --- The streaming form: begin_step, push each gradient when it is ready, end_step. The mu is the one that the last
 --- step's coefficients call for, steered to keep the bytes on budget.
 function M:begin_step(step, rank) check(C.atomo_codec_begin(self.h, step, rank or 0)) end

@@ -37,9 +37,22 @@ function M.known()
     f.check(C.atomo_codec_about(i, about))
     local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary),
       source = ffi.string(about.source), unbiased = about.unbiased ~= 0, options = read_options(i, about.options)}
-    known[#known + 1], known[entry.name] = entry, entry
+    if entry.name:sub(1, 1) ~= "_" then known[#known + 1] = entry end -- _list: only for those written in Lua
+    known[entry.name] = entry
   end
   return known
+end
+
+--- Adds a compressor written in Lua: an entry as known() has them, with make(text, values, seed). A second one of its
+--- name takes the place of the first; one that is built in stays.
+function M.register(entry)
+  local list = M.known()
+  local old = list[entry.name]
+  if old and not old.make then
+    raise(("%s: there is a built-in compressor of that name"):format(entry.name))
+  end
+  for i, other in ipairs(list) do if other == old then table.remove(list, i) break end end
+  list[#list + 1], list[entry.name] = entry, entry
 end
 
 --- ", did you mean 'rank'?" where a name is near, else "".
@@ -107,7 +120,7 @@ function M.read(spec)
       spec == nil and "missing" or "a " .. type(spec)))
   end
   local list = M.known()
-  local entry = type(spec.name) == "string" and list[spec.name]
+  local entry = type(spec.name) == "string" and spec.name:sub(1, 1) ~= "_" and list[spec.name]
   if not entry then
     local name, names = tostring(spec.name), names_of(list, "name")
     raise(("compressor: there is none called '%s'%s; there are %s"):format(name, M.suggest(name, names),

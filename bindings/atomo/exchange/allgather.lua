@@ -47,13 +47,8 @@ local function exchange_messages(self)
   f.check(C.atomo_comm_allgatherv_bytes(self.comm.h, self.send.h.data, nbytes, self.received, self.counts))
   local t2 = C.atomo_time()
   for _, g in ipairs(self.grads) do g:zero_() end
-  local offset = 0
   self.inbox.h = self.received[0]
-  for r = 0, self.comm.size - 1 do
-    c:decode_step(self.inbox, offset, self.counts[r], 1 / self.comm.size, self.grads)
-    offset = offset + self.counts[r]
-  end
-  c:finish_step(self.grads, 1 / self.comm.size)
+  c:decode_all(self.inbox, self.counts, self.comm.size, 1 / self.comm.size, self.grads)
   ms.encode = 1e3 * (t1 - t0)
   ms.exchange = 1e3 * (t2 - t1)
   ms.decode = 1e3 * (C.atomo_time() - t2)

@@ -1,0 +1,195 @@
+/* list.c - atoms that somebody else made: lambda_i and the factors that atom i is built of, handed in as rows; stages 4
+ * to 6 of the path. What atomo.decomposition, in Lua, codes its messages with.
+ *
+ * A "gradient" is a matrix [atoms, 1 + d]: column 0 is lambda, the rest the atom's one to three factors of widths d_1 +
+ * d_2 + d_3 = d, the same for all atoms. Wang et al. 2018, Algorithm 1 keeps row i with p_i; a kept row travels as
+ * lambda_i / p_i and its factors in 32, 16, 8, ... bits, each rounded stochastically with random numbers of its own.
+ * Promise: E[lambda_hat a(f_hat)] = lambda a(f) for any a with 32 bits, for a linear in each factor with fewer; the
+ * variance is exact where the atoms are orthonormal (and their norm the product of their factors', below 32 bits).
+ * What comes back is the drawn rows, packed to the front of an accumulator that was zero.
+ */
+#include "coding/coding.h"
+#include <math.h>
+
+enum { BITS, OPTIONS };
+enum { MAX_FACTORS = 3 };
+
+static const struct atomo__option options[] = {
+    {"bits", ATOMO_OPTION_INT, 32, 2, 32, "32|16|8|6|4|3|2",
+     "bits of a factor's entry on the wire, stochastically rounded (below 32: atoms linear in each factor)"},
+    {0}};
+
+typedef struct {
+    int64_t atoms, columns; /* of the matrix */
+    int64_t width[MAX_FACTORS];
+    int factors, bits;
+    /* after the struct: values [atoms] doubles */
+} state;
+
+static double *values_of(const atomo__part *part)
+{
+    return (double *)((char *)part->state + ((sizeof(state) + 63) & ~(size_t)63));
+}
+
+static int plan(atomo__part *part)
+{
+    ATOMO_REQUIRE(part->ndim == 2 && part->shape[0] < 0x1p31 && part->shape[1] >= 2 && part->shape[1] < 0x1p31,
+                  ATOMO_ESHAPE, "%s: tensor %s: expected [atoms, 1 + width of the factors]", part->codec->name,
+                  part->name);
+    size_t atoms = (size_t)part->shape[0], width = (size_t)part->shape[1] - 1;
+    part->scratch = sizeof(float) * width;
+    part->state_size = ((sizeof(state) + 63) & ~(size_t)63) + sizeof(double) * atoms;
+    part->body_max = 16 + atoms * (4 + (width * (size_t)part->option[BITS] + 7) / 8);
+    return ATOMO_OK;
+}
+
+static void start(atomo__part *part)
+{
+    *(state *)part->state = (state){.atoms = (int64_t)part->shape[0],
+                                    .columns = (int64_t)part->shape[1],
+                                    .width = {(int64_t)part->shape[1] - 1},
+                                    .factors = 1,
+                                    .bits = (int)part->option[BITS]};
+}
+
+int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors, const double *width, double entries,
+                          const char *name)
+{
+    ATOMO_REQUIRE(c->atoms && c->atoms->plan == plan, ATOMO_EARG, "%s: plan_list: it codes no list of atoms", c->name);
+    ATOMO_REQUIRE(factors >= 1 && factors <= MAX_FACTORS, ATOMO_EARG, "%s: %d factors an atom, expected 1 to %d",
+                  c->name, factors, MAX_FACTORS);
+    ATOMO_REQUIRE(entries >= 1 && entries < 0x1p31, ATOMO_ESHAPE, "%s: tensor %d has %g entries", c->name, tensor,
+                  entries);
+    double shape[2] = {atoms, 1};
+    for (int k = 0; k < factors; k++) {
+        ATOMO_REQUIRE(width[k] >= 1 && width[k] == floor(width[k]), ATOMO_ESHAPE,
+                      "%s: tensor %d: factor %d of an atom has %g entries", c->name, tensor, k + 1, width[k]);
+        shape[1] += width[k];
+    }
+    ATOMO_TRY(atomo_codec_plan(c, tensor, 2, shape, 0, name));
+    atomo__part *p = atomo__part_of(c, tensor);
+    state *s = p->state;
+    s->factors = factors;
+    for (int k = 0; k < factors; k++) s->width[k] = (int64_t)width[k];
+    p->hash ^= atomo__crc32(0, s->width, sizeof s->width) & 0xFFFF;
+    c->entries += entries - (double)p->n; /* budgets count what the gradient has */
+    p->n = (int64_t)entries;
+    return ATOMO_OK;
+}
+
+/* E||rounded factor||^2 / ||factor||^2, over all factors of a row. */
+static double growth(const state *s, const float *row)
+{
+    double all = 1;
+    if (s->bits == 32) return all;
+    for (int k = 0; k < s->factors; row += s->width[k++]) {
+        double square, noise;
+        atomo__quant_variance(row, s->width[k], s->bits, &square, &noise);
+        if (square > 0) all *= 1 + noise / square;
+    }
+    return all;
+}
+
+static int measure(atomo__part *part, const float *g, atomo__coder *c)
+{
+    (void)c;
+    const state *s = part->state;
+    double *value = values_of(part);
+    part->square = 0;
+    for (int64_t i = 0; i < s->atoms; i++) {
+        const float *row = g + i * s->columns;
+        double sum, square;
+        float most;
+        atomo__measure(row, s->columns, &sum, &square, &most);
+        ATOMO_REQUIRE(isfinite(sum), ATOMO_ENONFINITE, "%s: atom %.0f of tensor %s: lambda or a factor is NaN or Inf",
+                      part->codec->name, (double)i + 1, part->name);
+        part->square += (double)row[0] * (double)row[0];
+        value[i] = fabs((double)row[0]) * sqrt(growth(s, row + 1));
+    }
+    part->segment = (atomo__segment){.f64 = value, .n = s->atoms, .unit = 32.0 + s->bits * (double)(s->columns - 1)};
+    part->fixed_bits = 16; /* the count, the last byte's padding */
+    return ATOMO_OK;
+}
+
+/* Keep-probability of an atom at the part's T. */
+static double probability(const atomo__part *part, double value)
+{
+    double t = part->T * sqrt(part->segment.unit);
+    return value <= 0 ? 0 : value >= t ? 1 : value / t;
+}
+
+static void write_atom(const state *s, const float *row, double p, uint32_t number, const atomo__coder *c,
+                       atomo__writer *w)
+{
+    static const uint32_t purpose[MAX_FACTORS] = {ATOMO_RNG_QUANT_U, ATOMO_RNG_QUANT_V, ATOMO_RNG_QUANT};
+    float scale[MAX_FACTORS];
+    double weight = (double)row[0] / p;
+    const float *factor = row + 1;
+    for (int k = 0; k < s->factors; factor += s->width[k++]) {
+        scale[k] = atomo__quant_scale(factor, s->width[k], s->bits);
+        weight *= (double)scale[k];
+    }
+    atomo__put_f32(w, (float)ATOMO_MAX(-3.4028234e38, ATOMO_MIN(weight, 3.4028234e38)));
+    factor = row + 1;
+    for (int k = 0; k < s->factors; factor += s->width[k++]) {
+        atomo_stream stream = c->stream;
+        stream.purpose = purpose[k];
+        atomo__quant_write(w, factor, s->width[k], s->bits, scale[k], &stream, number, c->scratch);
+    }
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    const state *s = part->state;
+    const double *value = values_of(part);
+    atomo_stream stream = c->stream;
+    stream.purpose = ATOMO_RNG_SAMPLE;
+    double noisy = 0;
+    uint32_t sent = 0;
+    for (int64_t i = 0; i < s->atoms; i++) {
+        double p = probability(part, value[i]);
+        if (p > 0) noisy += value[i] * value[i] / p;
+        sent += p > 0 && atomo__sample_one(&stream, (uint32_t)i, p);
+    }
+    part->expected = part->segment.expected;
+    part->sent = (double)sent;
+    part->variance = ATOMO_MAX(0, noisy - part->square);
+    atomo__put_varint(w, sent);
+    uint32_t number = 0;
+    for (int64_t i = 0; i < s->atoms; i++) {
+        double p = probability(part, value[i]);
+        if (p > 0 && atomo__sample_one(&stream, (uint32_t)i, p)) write_atom(s, g + i * s->columns, p, number++, c, w);
+    }
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    const state *s = part->state;
+    float *row = c->scratch;
+    uint32_t atoms = atomo__get_varint(r);
+    if (r->bad || atoms > (uint64_t)s->atoms) return ATOMO_EFORMAT;
+    for (uint32_t i = 0; i < atoms; i++, acc += s->columns) {
+        float weight = atomo__get_f32(r);
+        atomo__quant_read(r, row, s->columns - 1, s->bits);
+        if (r->bad || !isfinite(weight)) return ATOMO_EFORMAT;
+        acc[0] += scale * weight;
+        for (int64_t j = 1; j < s->columns; j++) {
+            if (!isfinite(row[j - 1])) return ATOMO_EFORMAT;
+            acc[j] += row[j - 1];
+        }
+    }
+    return ATOMO_OK;
+}
+
+const struct atomo_atoms atomo_atoms_list = {
+    .name = "_list",
+    .summary = "atoms made elsewhere: coefficients and factors",
+    .source = "Wang et al., ATOMO, NeurIPS 2018",
+    .options = options,
+    .plan = plan,
+    .start = start,
+    .measure = measure,
+    .encode = encode,
+    .decode_add = decode_add,
+};

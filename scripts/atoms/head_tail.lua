@@ -1,0 +1,19 @@
+--- Spectral head, entry tail: the top `rank` singular directions of the gradient, seen as out x rest, are sent for sure
+-- in 8 bits; what they leave (their rounding included) is sampled by entries. Exactly unbiased, whatever the head is:
+-- E[head + sampled rest] = head + (g - head).
+local atomo = require "atomo"
+
+atomo.decomposition("head_tail", {
+  summary = "top singular directions sent for sure, the rest sampled by entries; in Lua",
+  options = {rank = 1},
+  bits = 8,
+  rest = true,
+  decompose = function(g, options)
+    local u, s, vt = atomo.svd(g:view(g:size(1), -1))
+    local r = math.min(options.rank, s:numel())
+    return s:narrow(1, 1, r), {u:t():narrow(1, 1, r), vt:narrow(1, 1, r)}
+  end,
+  reconstruct = function(lambda, factors, shape)
+    return (factors[1]:t() * lambda):matmul(factors[2]):view(shape)
+  end,
+})
