@@ -26,8 +26,8 @@ local opts = cli.parse {
     {"batch", "int", 0, "images of one step; 0: the network's usual number (64 or 128)", min = 0, unit = "images"},
     {"threads", "int", 1, "threads of every kernel", min = 1, unit = "threads"},
     {"steps", "int", 10, "timed steps, after two that are not", min = 1, unit = "steps"},
-    {"conv", "choice", "auto", "convolution engine; auto: ATOMO_CONV, or the build's best",
-      choices = {"auto", "onednn", "gemm"}},
+    {"conv", "choice", "", "what computes convolutions; none: ATOMO_CONV, or auto: Winograd where it pays",
+      choices = {"", "auto", "direct", "winograd", "onednn", "gemm"}},
   },
 }
 
@@ -72,7 +72,7 @@ local function bench(name, file, usual_batch)
 end
 
 atomo.set_num_threads(opts.threads)
-if opts.conv ~= "auto" then nn.set_conv_engine(opts.conv) end
+if opts.conv ~= "" then nn.set_conv_engine(opts.conv) end
 print(cli.echo(opts))
 for _, n in ipairs(networks) do
   if opts.model == "all" or opts.model == n[1] then bench(unpack(n)) end

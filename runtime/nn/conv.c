@@ -1,53 +1,96 @@
-/* conv.c - 2-D convolution: checks, and the choice of the engine that computes it. Path: stage 3.
+/* conv.c - 2-D convolution: checks, and the choice of what computes it. Path: stage 3.
  *
- * Engines (conv.h) see checked, non-empty arrays. The table below is what the build has, best first; ATOMO_CONV or
- * atomo_conv_set_engine picks another.
+ * Engines (conv.h) see checked, non-empty arrays. A policy picks the engine of a layer and pass by a rule of its shape
+ * and the CPU, never by timing: every run computes the same. ATOMO_CONV or atomo_conv_set_engine sets the policy.
  */
 #include "nn/conv.h"
 #include "nn/nn.h"
 #include <stdlib.h>
 #include <string.h>
 
-static const conv_engine *const engines[] = {
-#ifdef ATOMO_HAVE_ONEDNN
-    &atomo__conv_onednn,
-#endif
-    &atomo__conv_gemm,
-};
-static const conv_engine *chosen;
-
-static int set_engine(const char *name, const char *from)
+static const conv_engine *pick_gemm(const conv_shape *s, enum conv_pass pass)
 {
-    for (size_t i = 0; i < sizeof engines / sizeof *engines; i++)
-        if (strcmp(engines[i]->name, name) == 0) {
-            chosen = engines[i];
+    (void)s, (void)pass;
+    return &atomo__conv_gemm;
+}
+
+#ifdef ATOMO_HAVE_ONEDNN
+static const conv_engine *pick_onednn(const conv_shape *s, enum conv_pass pass)
+{
+    (void)s, (void)pass;
+    return &atomo__conv_onednn;
+}
+#endif
+
+static const conv_engine *pick_direct(const conv_shape *s, enum conv_pass pass)
+{
+#ifdef ATOMO_HAVE_ONEDNN
+    return pick_onednn(s, pass);
+#else
+    return pick_gemm(s, pass);
+#endif
+}
+
+static const conv_engine *pick_winograd(const conv_shape *s, enum conv_pass pass)
+{
+    return atomo__conv_winograd_fits(s) ? &atomo__conv_winograd : pick_direct(s, pass);
+}
+
+static const conv_engine *pick_auto(const conv_shape *s, enum conv_pass pass)
+{
+    return atomo__conv_winograd_fits(s) && atomo__conv_winograd_pays(s, pass) ? &atomo__conv_winograd
+                                                                              : pick_direct(s, pass);
+}
+
+typedef struct policy {
+    const char *name;
+    const conv_engine *(*pick)(const conv_shape *s, enum conv_pass pass);
+} policy;
+
+static const policy policies[] = {
+    {"auto", pick_auto},         /* the default: Winograd where it pays, else direct */
+    {"direct", pick_direct},     /* no Winograd */
+    {"winograd", pick_winograd}, /* wherever it can be used */
+#ifdef ATOMO_HAVE_ONEDNN
+    {"onednn", pick_onednn},
+#endif
+    {"gemm", pick_gemm},
+};
+static const policy *chosen;
+#define POLICY_NAMES "auto, direct, winograd, onednn or gemm"
+
+static int set_policy(const char *name, const char *from)
+{
+    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++)
+        if (strcmp(policies[i].name, name) == 0) {
+            chosen = &policies[i];
             return ATOMO_OK;
         }
     ATOMO_REQUIRE(strcmp(name, "onednn") != 0, ATOMO_EUNSUPPORTED,
-                  "%s: \"onednn\", but this build has no oneDNN (apt install libdnnl-dev and build again, or use gemm)",
+                  "%s: \"onednn\", but this build has no oneDNN (apt install libdnnl-dev and build again, or use auto)",
                   from);
-    return atomo__fail(ATOMO_EARG, "%s: \"%s\", expected onednn or gemm", from, name);
+    return atomo__fail(ATOMO_EARG, "%s: \"%s\", expected " POLICY_NAMES, from, name);
 }
 
-static int engine(const conv_engine **out)
+static int get_policy(const policy **out)
 {
     const char *name;
-    if (!chosen && (name = getenv("ATOMO_CONV")) && *name) ATOMO_TRY(set_engine(name, "ATOMO_CONV"));
-    if (!chosen) chosen = engines[0];
+    if (!chosen && (name = getenv("ATOMO_CONV")) && *name) ATOMO_TRY(set_policy(name, "ATOMO_CONV"));
+    if (!chosen) chosen = policies;
     *out = chosen;
     return ATOMO_OK;
 }
 
 int atomo_conv_set_engine(const char *name)
 {
-    ATOMO_REQUIRE(name, ATOMO_EARG, "conv_set_engine: name is missing, expected onednn or gemm");
-    return set_engine(name, "conv_set_engine");
+    ATOMO_REQUIRE(name, ATOMO_EARG, "conv_set_engine: name is missing, expected " POLICY_NAMES);
+    return set_policy(name, "conv_set_engine");
 }
 
 const char *atomo_conv_engine(void)
 {
-    const conv_engine *e;
-    return engine(&e) < 0 ? "" : e->name;
+    const policy *p;
+    return get_policy(&p) < 0 ? "" : p->name;
 }
 
 /* Checks x, w and the window, and works out y's shape. */
@@ -92,8 +135,8 @@ int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
                  atomo_tensor **out)
 {
     conv_shape s;
-    const conv_engine *e;
-    ATOMO_TRY(engine(&e));
+    const policy *p;
+    ATOMO_TRY(get_policy(&p));
     ATOMO_TRY(plan_shape("conv2d", x, w, g, &s));
     if (b) ATOMO_TRY(atomo__expect(b, ATOMO_F32, 1, "conv2d: bias"));
     ATOMO_REQUIRE(!b || atomo__numel(b) == s.oc, ATOMO_ESHAPE, "conv2d: bias is %s, weight is %s: expected [%d]",
@@ -101,28 +144,29 @@ int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
     double shape[4] = {(double)s.n, (double)s.oh, (double)s.ow, (double)s.oc};
     ATOMO_TRY(atomo__output(out, ATOMO_F32, 4, shape, "conv2d"));
     if (s.n == 0) return ATOMO_OK;
-    return e->forward(&s, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out));
+    return p->pick(&s, PASS_FORWARD)
+        ->forward(&s, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out));
 }
 
 int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                const atomo_window *g, atomo_tensor **gx)
 {
     conv_shape s;
-    const conv_engine *e;
-    ATOMO_TRY(engine(&e));
+    const policy *p;
+    ATOMO_TRY(get_policy(&p));
     ATOMO_TRY(plan_shape("conv2d backward", x, w, g, &s));
     ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
     ATOMO_TRY(atomo__output(gx, ATOMO_F32, 4, x->shape, "conv2d backward: gx"));
     if (s.n == 0) return ATOMO_OK;
-    return e->backward_data(&s, atomo__f32(gy), atomo__f32(w), atomo__f32(*gx));
+    return p->pick(&s, PASS_DATA)->backward_data(&s, atomo__f32(gy), atomo__f32(w), atomo__f32(*gx));
 }
 
 int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                   const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb)
 {
     conv_shape s;
-    const conv_engine *e;
-    ATOMO_TRY(engine(&e));
+    const policy *p;
+    ATOMO_TRY(get_policy(&p));
     ATOMO_TRY(plan_shape("conv2d backward", x, w, g, &s));
     ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
     ATOMO_TRY(atomo__output(gw, ATOMO_F32, 4, w->shape, "conv2d backward: gw"));
@@ -132,5 +176,6 @@ int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, 
         if (gb) memset((*gb)->data, 0, (size_t)(*gb)->numel * sizeof(float));
         return ATOMO_OK;
     }
-    return e->backward_weights(&s, atomo__f32(x), atomo__f32(gy), atomo__f32(*gw), gb ? atomo__f32(*gb) : NULL);
+    return p->pick(&s, PASS_WEIGHTS)
+        ->backward_weights(&s, atomo__f32(x), atomo__f32(gy), atomo__f32(*gw), gb ? atomo__f32(*gb) : NULL);
 }

@@ -11,6 +11,8 @@ typedef struct conv_shape { /* everything a plan depends on, besides the number 
     int64_t stride[2], padding[2], dilation[2], groups;
 } conv_shape;
 
+enum conv_pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHTS, PASSES };
+
 /* Arrays are contiguous and non-empty, in the layouts above. b and gb [oc] may be NULL. */
 typedef struct conv_engine {
     const char *name;
@@ -20,6 +22,9 @@ typedef struct conv_engine {
 } conv_engine;
 
 extern const conv_engine atomo__conv_gemm;
+extern const conv_engine atomo__conv_winograd; /* for the shapes that fit only */
+bool atomo__conv_winograd_fits(const conv_shape *s);
+bool atomo__conv_winograd_pays(const conv_shape *s, enum conv_pass pass);
 #ifdef ATOMO_HAVE_ONEDNN
 extern const conv_engine atomo__conv_onednn;
 #endif

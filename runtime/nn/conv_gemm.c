@@ -1,4 +1,4 @@
-/* conv_gemm.c - convolution as im2col + OpenBLAS: the engine for machines without oneDNN, and the other's check.
+/* conv_gemm.c - convolution as im2col + sgemm: the engine for machines without oneDNN, and the others' check.
  *
  * Per group: patches [images oh ow, kh kw c/groups] are gathered for as many images as stay in cache, then
  *   y = patches w^T,   gpatches = gy w (scattered back into gx),   gw += gy^T patches.
@@ -6,7 +6,6 @@
  */
 #include "nn/conv.h"
 #include "nn/nn.h"
-#include <cblas.h>
 #include <limits.h>
 #include <string.h>
 
@@ -90,19 +89,19 @@ static int forward(const conv_shape *s, const float *x, const float *w, const fl
     patches p;
     ATOMO_TRY(patches_new(s, &p));
     int64_t hw = s->oh * s->ow;
+    int rc = ATOMO_OK;
     if (b)
         for (int64_t r = 0; r < s->n * hw; r++) memcpy(y + r * s->oc, b, (size_t)s->oc * sizeof(float));
-    for (int64_t i = 0; i < s->n; i += p.images)
-        for (int64_t g = 0; g < s->groups; g++) {
+    for (int64_t i = 0; i < s->n && rc == 0; i += p.images)
+        for (int64_t g = 0; g < s->groups && rc == 0; g++) {
             int64_t images = ATOMO_MIN(p.images, s->n - i);
             const float *xi = x + i * s->h * s->w * s->c + g * p.cg;
             if (!p.whole) gather(s, &p, xi, images);
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)(images * hw), (blasint)p.og, (blasint)p.k,
-                        1.0f, p.whole ? xi : p.space, (blasint)(p.whole ? s->c : p.k), w + g * p.og * p.k, (blasint)p.k,
-                        b ? 1.0f : 0.0f, y + i * hw * s->oc + g * p.og, (blasint)s->oc);
+            rc = atomo__sgemm(false, true, images * hw, p.og, p.k, p.whole ? xi : p.space, p.whole ? s->c : p.k,
+                              w + g * p.og * p.k, p.k, b ? 1 : 0, y + i * hw * s->oc + g * p.og, s->oc);
         }
     atomo__free(p.space);
-    return ATOMO_OK;
+    return rc;
 }
 
 static int backward_data(const conv_shape *s, const float *gy, const float *w, float *gx)
@@ -110,18 +109,18 @@ static int backward_data(const conv_shape *s, const float *gy, const float *w, f
     patches p;
     ATOMO_TRY(patches_new(s, &p));
     int64_t hw = s->oh * s->ow;
+    int rc = ATOMO_OK;
     if (!p.whole) memset(gx, 0, (size_t)(s->n * s->h * s->w * s->c) * sizeof(float));
-    for (int64_t i = 0; i < s->n; i += p.images)
-        for (int64_t g = 0; g < s->groups; g++) {
+    for (int64_t i = 0; i < s->n && rc == 0; i += p.images)
+        for (int64_t g = 0; g < s->groups && rc == 0; g++) {
             int64_t images = ATOMO_MIN(p.images, s->n - i);
             float *gxi = gx + i * s->h * s->w * s->c + g * p.cg;
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)(images * hw), (blasint)p.k, (blasint)p.og,
-                        1.0f, gy + i * hw * s->oc + g * p.og, (blasint)s->oc, w + g * p.og * p.k, (blasint)p.k, 0.0f,
-                        p.whole ? gxi : p.space, (blasint)(p.whole ? s->c : p.k));
+            rc = atomo__sgemm(false, false, images * hw, p.k, p.og, gy + i * hw * s->oc + g * p.og, s->oc,
+                              w + g * p.og * p.k, p.k, 0, p.whole ? gxi : p.space, p.whole ? s->c : p.k);
             if (!p.whole) scatter(s, &p, gxi, images);
         }
     atomo__free(p.space);
-    return ATOMO_OK;
+    return rc;
 }
 
 static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw, float *gb)
@@ -129,17 +128,17 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
     patches p;
     ATOMO_TRY(patches_new(s, &p));
     int64_t hw = s->oh * s->ow;
-    for (int64_t i = 0; i < s->n; i += p.images)
-        for (int64_t g = 0; g < s->groups; g++) {
+    int rc = ATOMO_OK;
+    for (int64_t i = 0; i < s->n && rc == 0; i += p.images)
+        for (int64_t g = 0; g < s->groups && rc == 0; g++) {
             int64_t images = ATOMO_MIN(p.images, s->n - i);
             const float *xi = x + i * s->h * s->w * s->c + g * p.cg;
             if (!p.whole) gather(s, &p, xi, images);
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)p.og, (blasint)p.k, (blasint)(images * hw),
-                        1.0f, gy + i * hw * s->oc + g * p.og, (blasint)s->oc, p.whole ? xi : p.space,
-                        (blasint)(p.whole ? s->c : p.k), i ? 1.0f : 0.0f, gw + g * p.og * p.k, (blasint)p.k);
+            rc = atomo__sgemm(true, false, p.og, p.k, images * hw, gy + i * hw * s->oc + g * p.og, s->oc,
+                              p.whole ? xi : p.space, p.whole ? s->c : p.k, i ? 1 : 0, gw + g * p.og * p.k, p.k);
         }
     atomo__free(p.space);
-    return gb ? atomo__column_sums(gy, s->n * hw, s->oc, gb) : ATOMO_OK;
+    return rc < 0 || !gb ? rc : atomo__column_sums(gy, s->n * hw, s->oc, gb);
 }
 
 const conv_engine atomo__conv_gemm = {"gemm", forward, backward_data, backward_weights};

@@ -1,6 +1,5 @@
-/* linear.c - the fully connected layer, through OpenBLAS: y = x w^T + b, w [out,in] as in PyTorch. Path: stage 3. */
+/* linear.c - the fully connected layer, through sgemm: y = x w^T + b, w [out,in] as in PyTorch. Path: stage 3. */
 #include "nn/nn.h"
-#include <cblas.h>
 #include <limits.h>
 #include <string.h>
 
@@ -44,9 +43,8 @@ int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
     float *y = atomo__f32(*out);
     if (b)
         for (int64_t r = 0; r < d.rows; r++) memcpy(y + r * d.out, b->data, (size_t)d.out * sizeof(float));
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)d.rows, (blasint)d.out, (blasint)d.in, 1.0f,
-                atomo__f32(x), (blasint)d.in, atomo__f32(w), (blasint)d.in, b ? 1.0f : 0.0f, y, (blasint)d.out);
-    return ATOMO_OK;
+    return atomo__sgemm(false, true, d.rows, d.out, d.in, atomo__f32(x), d.in, atomo__f32(w), d.in, b ? 1 : 0, y,
+                        d.out);
 }
 
 int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy, atomo_tensor **gx,
@@ -61,14 +59,14 @@ int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const at
     if (gx) {
         ATOMO_TRY(atomo__output(gx, ATOMO_F32, x->ndim, x->shape, "linear backward: gx"));
         if (d.rows > 0)
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)d.rows, (blasint)d.in, (blasint)d.out, 1.0f,
-                        g, (blasint)d.out, atomo__f32(w), (blasint)d.in, 0.0f, atomo__f32(*gx), (blasint)d.in);
+            ATOMO_TRY(atomo__sgemm(false, false, d.rows, d.in, d.out, g, d.out, atomo__f32(w), d.in, 0, atomo__f32(*gx),
+                                   d.in));
     }
     if (gw) {
         ATOMO_TRY(atomo__output(gw, ATOMO_F32, 2, w->shape, "linear backward: gw"));
         if (d.rows > 0)
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)d.out, (blasint)d.in, (blasint)d.rows, 1.0f,
-                        g, (blasint)d.out, atomo__f32(x), (blasint)d.in, 0.0f, atomo__f32(*gw), (blasint)d.in);
+            ATOMO_TRY(atomo__sgemm(true, false, d.out, d.in, d.rows, g, d.out, atomo__f32(x), d.in, 0, atomo__f32(*gw),
+                                   d.in));
         else
             memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
     }

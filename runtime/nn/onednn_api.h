@@ -7,6 +7,7 @@
 #ifndef ATOMO_ONEDNN_API_H
 #define ATOMO_ONEDNN_API_H
 
+#include "nn/conv.h"
 #include <oneapi/dnnl/dnnl.h>
 
 typedef struct conv_mds { /* a convolution's memory descriptors; bias is used where has_bias */
@@ -17,8 +18,6 @@ typedef struct conv_mds { /* a convolution's memory descriptors; bias is used wh
 typedef struct conv_dims { /* windows in oneDNN's terms: a dilation of 0 is none */
     dnnl_dims_t stride, dilate, pad_lo, pad_hi;
 } conv_dims;
-
-enum conv_pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHTS, PASSES };
 
 #if DNNL_VERSION_MAJOR >= 3
 

@@ -220,7 +220,7 @@ describe("misuse", function()
     fails({"padding 2 is more than half of kernel 3"}, nn.MaxPool2d, 3, {padding = 2})
     fails({"BatchNorm2d: momentum is 2"}, nn.BatchNorm2d, 3, {momentum = 2})
     fails({"unknown option 'affine'"}, nn.BatchNorm2d, 3, {affine = false})
-    fails({'"foo", expected onednn or gemm'}, nn.set_conv_engine, "foo")
+    fails({'"foo", expected auto, direct, winograd, onednn or gemm'}, nn.set_conv_engine, "foo")
   end)
 
   it("labels: position and value, type and count", function()

@@ -8,14 +8,15 @@ for _, name in ipairs {"container", "conv", "linear", "norm", "pool", "activatio
   for class_name, class in pairs(require("atomo.nn." .. name)) do nn[class_name] = class end
 end
 
---- The engine of convolutions: "onednn" or "gemm" (im2col + OpenBLAS). The environment's ATOMO_CONV chooses at start.
+--- What computes convolutions: "auto" (Winograd where it pays, else direct), "direct", "winograd" (wherever possible),
+-- "onednn" or "gemm" (im2col). The environment's ATOMO_CONV chooses at start.
 function nn.conv_engine()
   local name = f.ffi.string(f.C.atomo_conv_engine())
   if name == "" then f.check(f.C.atomo_conv_set_engine(os.getenv "ATOMO_CONV")) end -- raises: it names no engine
   return name
 end
 
---- Changes the engine; "gemm" is in every build.
+--- Changes it; all but "onednn" are in every build.
 function nn.set_conv_engine(name) f.check(f.C.atomo_conv_set_engine(tostring(name))) end
 
 return nn

@@ -1,0 +1,226 @@
+/* conv_winograd.c - 3x3 convolution of stride 1 by Winograd's minimal filtering [Lavin & Gray 2016]. Path: stage 3.
+ *
+ * The image is cut into tiles of m x m outputs. A block of tiles is transformed (winograd.c), multiplied by the
+ * transformed weights in (m+2)^2 matrix products [tiles, c] x [c, oc], and transformed back: for m = 4 a quarter of the
+ * direct multiplications, all of them in sgemm, on plain N,H,W,C images. Backward data is the same with the weights
+ * turned by 180 degrees; the gradient of the weights is the adjoint, summed over tiles by sgemm. The blocks depend on
+ * the shape only, so the bits are the same for any number of threads.
+ *
+ * Error: see "winograd" in docs/guide.md; measured by tests/spec/nn_winograd_spec.lua.
+ */
+#include "nn/conv.h"
+#include "nn/nn.h"
+#include "nn/winograd.h"
+#include <omp.h>
+#include <string.h>
+
+typedef struct tiling { /* of a correlation: x [n,h,w,c] padded by pad -> y [n,oh,ow,oc] */
+    int m, points;
+    int64_t h, w, oh, ow, pad[2], rows, columns, total; /* rows, columns: of tiles in an image; total: of all images */
+    int64_t block, blocks;                              /* tiles in a block; blocks */
+} tiling;
+
+static int64_t products(int64_t oh, int64_t ow, int m)
+{
+    return ((oh + m - 1) / m) * ((ow + m - 1) / m) * (m + 2) * (m + 2);
+}
+
+/* floats: of one tile in all the arrays of a block. */
+static tiling tile(int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow, int64_t pad0, int64_t pad1, int64_t floats)
+{
+    enum { BLOCK_FLOATS = 1 << 18, LEAST = 64 };
+    tiling t = {.h = h, .w = w, .oh = oh, .ow = ow, .pad = {pad0, pad1}};
+    t.m = products(oh, ow, 4) < products(oh, ow, 2) ? 4 : 2;
+    t.points = (t.m + 2) * (t.m + 2);
+    t.rows = (oh + t.m - 1) / t.m;
+    t.columns = (ow + t.m - 1) / t.m;
+    t.total = n * t.rows * t.columns;
+    t.block = ATOMO_MIN(t.total, ATOMO_MAX(LEAST, BLOCK_FLOATS / (t.points * floats)));
+    t.blocks = (t.total + t.block - 1) / t.block;
+    return t;
+}
+
+/* Floats from one point to the next in an array [points, tiles, c]: never a multiple of the page size. */
+static int64_t step_of(const tiling *t, int64_t c)
+{
+    return t->block * c + WINO_LANES;
+}
+
+/* Pointers to the side x side pixels at (y0, x0) of an image [h,w,c]; `outside` for those beyond it. */
+static void point_at(const float *image, int64_t h, int64_t w, int64_t c, int64_t y0, int64_t x0, int side,
+                     const float *outside, const float **rows)
+{
+    for (int i = 0; i < side; i++)
+        for (int j = 0; j < side; j++) {
+            const int64_t y = y0 + i, x = x0 + j;
+            const bool inside = y >= 0 && y < h && x >= 0 && x < w;
+            rows[i * side + j] = inside ? image + (y * w + x) * c : outside;
+        }
+}
+
+typedef struct place {
+    int64_t image, y, x; /* y, x: of the tile's first output */
+} place;
+
+static place place_of(const tiling *t, int64_t index)
+{
+    const int64_t in_image = index % (t->rows * t->columns);
+    return (place){index / (t->rows * t->columns), in_image / t->columns * t->m, in_image % t->columns * t->m};
+}
+
+static void input_tile(const tiling *t, const float *x, int64_t c, int64_t index, const float *zeros, float *v)
+{
+    const float *rows[WINO_POINTS];
+    const place p = place_of(t, index);
+    point_at(x + p.image * t->h * t->w * c, t->h, t->w, c, p.y - t->pad[0], p.x - t->pad[1], t->m + 2, zeros, rows);
+    atomo__wino_input(t->m, c, rows, v, step_of(t, c));
+}
+
+static void gradient_tile(const tiling *t, const float *gy, int64_t c, int64_t index, const float *zeros, float *v)
+{
+    const float *rows[WINO_POINTS];
+    const place p = place_of(t, index);
+    point_at(gy + p.image * t->oh * t->ow * c, t->oh, t->ow, c, p.y, p.x, t->m, zeros, rows);
+    atomo__wino_gradient(t->m, c, rows, v, step_of(t, c));
+}
+
+static void output_tile(const tiling *t, const float *v, int64_t c, int64_t index, const float *bias, float *sink,
+                        float *y)
+{
+    float *rows[WINO_POINTS];
+    const place p = place_of(t, index);
+    point_at(y + p.image * t->oh * t->ow * c, t->oh, t->ow, c, p.y, p.x, t->m, sink, (const float **)rows);
+    atomo__wino_output(t->m, c, v, step_of(t, c), bias, rows);
+}
+
+/* u [points, oc, c] of weights [oc,3,3,c]. */
+static void transform_weights(const tiling *t, int flip, int64_t oc, int64_t c, const float *w, float *u)
+{
+#pragma omp parallel for schedule(static) if (oc * c > ATOMO_PARALLEL_MIN)
+    for (int64_t o = 0; o < oc; o++) atomo__wino_weight(t->m, flip, c, w + o * 9 * c, u + o * c, oc * c);
+}
+
+typedef struct correlation { /* y = x * w; with turned weights, [c,3,3,oc] */
+    tiling t;
+    int64_t c, oc;
+    bool turned;
+    const float *x, *u, *bias, *zeros;
+    float *y;
+} correlation;
+
+/* One block of tiles; space: v, then the products, then a sink of oc floats a thread. */
+static int correlate_block(const correlation *k, int64_t b, float *space)
+{
+    const tiling *t = &k->t;
+    const int64_t first = b * t->block, n = ATOMO_MIN(t->block, t->total - first), c = k->c, oc = k->oc;
+    const int64_t vs = step_of(t, c), ms = step_of(t, oc);
+    float *v = space, *product = v + t->points * vs, *sink = product + t->points * ms;
+    int rc = ATOMO_OK;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) input_tile(t, k->x, c, first + i, k->zeros, v + i * c);
+#pragma omp parallel for schedule(static)
+    for (int e = 0; e < t->points; e++) {
+        int one = atomo__sgemm(false, !k->turned, n, oc, c, v + e * vs, c, k->u + e * c * oc, k->turned ? oc : c, 0,
+                               product + e * ms, oc);
+        if (one < 0) {
+#pragma omp atomic write
+            rc = one;
+        }
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        output_tile(t, product + i * oc, oc, first + i, k->bias, sink + omp_get_thread_num() * oc, k->y);
+    return rc;
+}
+
+/* Blocks go to threads where there are enough of them; else the loops inside a block do. */
+static int correlate(correlation *k, const float *w)
+{
+    const tiling *t = &k->t;
+    const int threads = omp_get_max_threads();
+    const bool outer = t->blocks >= threads;
+    const int64_t weights = t->points * k->c * k->oc;
+    const int64_t each = t->points * (step_of(t, k->c) + step_of(t, k->oc)) + (outer ? 1 : threads) * k->oc;
+    void *space;
+    ATOMO_TRY(atomo__alloc(&space, (size_t)(weights + k->c + (outer ? threads : 1) * each) * sizeof(float)));
+    float *u = space, *zeros = u + weights, *blocks = zeros + k->c;
+    memset(zeros, 0, (size_t)k->c * sizeof(float));
+    transform_weights(t, k->turned, k->turned ? k->c : k->oc, k->turned ? k->oc : k->c, w, u);
+    k->u = u;
+    k->zeros = zeros;
+    int rc = ATOMO_OK;
+#pragma omp parallel for schedule(static) if (outer)
+    for (int64_t b = 0; b < t->blocks; b++) {
+        int one = correlate_block(k, b, blocks + (outer ? omp_get_thread_num() : 0) * each);
+        if (one < 0) {
+#pragma omp atomic write
+            rc = one;
+        }
+    }
+    atomo__free(space);
+    return rc;
+}
+
+static int forward(const conv_shape *s, const float *x, const float *w, const float *b, float *y)
+{
+    correlation k = {.c = s->c, .oc = s->oc, .x = x, .bias = b, .y = y};
+    k.t = tile(s->n, s->h, s->w, s->oh, s->ow, s->padding[0], s->padding[1], s->c + s->oc);
+    return correlate(&k, w);
+}
+
+static int backward_data(const conv_shape *s, const float *gy, const float *w, float *gx)
+{
+    correlation k = {.c = s->oc, .oc = s->c, .turned = true, .x = gy, .y = gx};
+    k.t = tile(s->n, s->oh, s->ow, s->h, s->w, 2 - s->padding[0], 2 - s->padding[1], s->c + s->oc);
+    return correlate(&k, w);
+}
+
+static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw, float *gb)
+{
+    const tiling tiles = tile(s->n, s->h, s->w, s->oh, s->ow, s->padding[0], s->padding[1], s->c + s->oc), *t = &tiles;
+    const int64_t c = s->c, oc = s->oc, xs = step_of(t, c), gs = step_of(t, oc), most = ATOMO_MAX(c, oc);
+    void *space;
+    ATOMO_TRY(atomo__alloc(&space, (size_t)(t->points * (xs + gs + oc * c) + most) * sizeof(float)));
+    float *xv = space, *gv = xv + t->points * xs, *sums = gv + t->points * gs, *zeros = sums + t->points * oc * c;
+    memset(zeros, 0, (size_t)most * sizeof(float));
+    int rc = ATOMO_OK;
+    for (int64_t b = 0; b < t->blocks && rc == 0; b++) {
+        const int64_t first = b * t->block, n = ATOMO_MIN(t->block, t->total - first);
+#pragma omp parallel
+        {
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < n; i++) {
+                input_tile(t, x, c, first + i, zeros, xv + i * c);
+                gradient_tile(t, gy, oc, first + i, zeros, gv + i * oc);
+            }
+#pragma omp for schedule(static)
+            for (int e = 0; e < t->points; e++) {
+                int one = atomo__sgemm(true, false, oc, c, n, gv + e * gs, oc, xv + e * xs, c, b ? 1 : 0,
+                                       sums + e * oc * c, c);
+                if (one < 0) {
+#pragma omp atomic write
+                    rc = one;
+                }
+            }
+        }
+    }
+#pragma omp parallel for schedule(static) if (oc * c > ATOMO_PARALLEL_MIN)
+    for (int64_t o = 0; o < oc; o++) atomo__wino_weight_gradient(t->m, c, sums + o * c, oc * c, gw + o * 9 * c);
+    atomo__free(space);
+    return rc < 0 || !gb ? rc : atomo__column_sums(gy, s->n * s->oh * s->ow, oc, gb);
+}
+
+bool atomo__conv_winograd_fits(const conv_shape *s)
+{
+    bool fits = s->kh == 3 && s->kw == 3 && s->groups == 1 && s->c % WINO_LANES == 0 && s->oc % WINO_LANES == 0;
+    for (int i = 0; i < 2; i++) fits = fits && s->stride[i] == 1 && s->dilation[i] == 1 && s->padding[i] <= 2;
+    return fits;
+}
+
+bool atomo__conv_winograd_pays(const conv_shape *s, enum conv_pass pass)
+{
+    (void)pass;
+    return s->n * s->oh * s->ow >= 64;
+}
+
+const conv_engine atomo__conv_winograd = {"winograd", forward, backward_data, backward_weights};
