@@ -14,7 +14,8 @@ local opts = atomo.cli.parse {
   },
   options = {
     {"gradients", "string", "", "a folder of .npy files, one a tensor; none: made-up ones of ResNet-20's shapes"},
-    {"compress", "string", "none entry svd:bits=32,fold=paper svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4",
+    {"compress", "string", "none entry svd:bits=32,fold=paper svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4 " ..
+      "qsgd:bits=2 qsgd qsgd:bits=8 terngrad natural fp16 bf16 signsgd topk randk powersgd atomo-published",
       "compressors, separated by spaces"},
     {"ratio", "string", "16,64,256", "dense bytes over message bytes, for those that name no budget"},
     {"repeat", "int", 5, "times each is run, the median counts", min = 1},
@@ -101,10 +102,11 @@ local function line(text)
   local row = "%-30s %9.0f bytes %6.1fx  variance %-9.4g encode %8.2f ms  decode %6.2f GB/s  encode %6.2f GB/s"
   print(row:format(text, bytes, dense / bytes, variance, 1e3 * encode, dense / decode / 1e9, dense / encode / 1e9))
 end
+local takes_ratio = {}
+for _, entry in ipairs(atomo.compressors()) do takes_ratio[entry.name] = entry.options.ratio ~= nil end
 for text in opts.compress:gmatch "%S+" do
-  if text:match "^none" then
-    line(text)
-  elseif text:match "ratio=" or text:match "bytes=" or text:match "atoms=" then
+  local given = text:match "[:,]ratio=" or text:match "[:,]bytes=" or text:match "[:,]atoms=" or text:match "[:,]k="
+  if given or takes_ratio[text:match "^[%w_-]+"] == false then
     line(text)
   else
     for ratio in opts.ratio:gmatch "[^,]+" do

@@ -158,3 +158,36 @@ describe("the exchange refuses", function()
     assert.matches("0 of 1 gradients", message(ex.finish, ex))
   end)
 end)
+
+describe("peers in an exchange", function()
+  it("majority vote: every rank gets the sign of most ranks", function()
+    local ex = atomo.exchange {comm = world, compress = "signsgd:vote=true", min_size = 0}
+    atomo.manual_seed(40 + world.rank)
+    local g = atomo.randn(20, 30)
+    local votes = (g:lt(0) * -2 + 1):contiguous()
+    world:allreduce(votes, "sum")
+    ex:push(1, g)
+    ex:finish()
+    local v, got = votes:data(), g:data()
+    for i = 0, 599 do assert.equal(v[i] > 0 and 1 or v[i] < 0 and -1 or 0, got[i]) end
+    ex:check_replicas(g, "votes")
+  end)
+
+  for _, text in ipairs {"qsgd", "terngrad", "natural", "randk:ratio=4", "topk:ratio=8,ef=true", "signsgd:ef=true",
+    "powersgd:rank=2,ef=true", "fp16", "atomo-published"} do
+    it(text .. ": the average of what every rank sends, the same bits everywhere", function()
+      local ex = atomo.exchange {comm = world, compress = text, min_size = 0, seed = 3}
+      local mine = atomo.compressor(text, {seed = 3})
+      for step = 0, 2 do
+        atomo.manual_seed(50 * step + world.rank)
+        local g = atomo.randn(12, 3, 3, 4)
+        local want = mine:decode(mine:encode(g, {step = step, rank = world.rank, tensor = 1}))
+        world:allreduce(want, "sum")
+        ex:push(1, g)
+        ex:finish()
+        assert.is_true((want * (1 / world.size) - g):norm_value(math.huge) < 1e-5 * (1 + want:norm_value(math.huge)))
+        ex:check_replicas(g, "averages")
+      end
+    end)
+  end
+end)
