@@ -215,13 +215,12 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     state *s = part->state;
     room m = room_of(s, c);
     const double *lambda = lambda_of(part);
-    atomo_stream stream = c->stream;
-    stream.purpose = ATOMO_RNG_SAMPLE;
+    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_count), again = draw;
     double p[BLOCK], noisy = 0, sent = 0;
     for (int64_t i = 0; i < s->k; i++) {
         double pi = probability(part, lambda[i]);
         if (pi > 0) noisy += lambda[i] * lambda[i] / pi;
-        sent += pi > 0 && atomo__sample_one(&stream, (uint32_t)i, pi);
+        sent += pi > 0 && atomo__draw_next(&draw, (uint32_t)i, pi);
     }
     part->expected = part->segment.expected;
     part->sent = sent;
@@ -233,7 +232,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     uint32_t first = 0;
     for (int64_t i = 0; i < s->k; i++) {
         double pi = probability(part, lambda[i]);
-        if (!(pi > 0 && atomo__sample_one(&stream, (uint32_t)i, pi))) continue;
+        if (!(pi > 0 && atomo__draw_next(&again, (uint32_t)i, pi))) continue;
         memcpy(m.shorts + count * s->k, basis_of(part) + i * s->k, sizeof(float) * (size_t)s->k);
         p[count++] = pi;
         if (count == BLOCK) {

@@ -38,6 +38,22 @@ static inline void atomo__put(atomo__writer *w, uint32_t value, int bits) /* bit
     w->fill -= 32;
 }
 
+/* The same without a branch to mispredict, for codes of varying length. */
+static inline void atomo__put_code(atomo__writer *w, uint32_t value, int bits)
+{
+    if (w->size + 8 > w->capacity) {
+        atomo__put(w, value, bits);
+        return;
+    }
+    w->word |= (uint64_t)value << w->fill;
+    w->fill += bits;
+    memcpy(w->data + w->size, &w->word, 8);
+    int whole = w->fill & ~7;
+    w->size += (size_t)whole >> 3;
+    w->word >>= whole;
+    w->fill -= whole;
+}
+
 static inline void atomo__put_unary(atomo__writer *w, uint64_t zeros) /* zeros 0-bits, then a 1 */
 {
     for (; zeros >= 31; zeros -= 31) atomo__put(w, 0, 31);
@@ -76,14 +92,16 @@ typedef struct atomo__reader {
     bool bad; /* something was read past the end, or a value was out of range */
 } atomo__reader;
 
-static inline void atomo__refill(atomo__reader *r) /* up to 56 bits and more, or all that is left */
+static inline void atomo__refill(atomo__reader *r) /* up to 57 bits or more, or all that is left */
 {
-    if (r->at + 8 <= r->size && r->fill <= 32) {
-        uint32_t v;
-        memcpy(&v, r->data + r->at, 4);
-        r->word |= (uint64_t)v << r->fill;
-        r->fill += 32;
-        r->at += 4;
+    if (r->at + 8 <= r->size && r->fill <= 56) {
+        uint64_t v;
+        memcpy(&v, r->data + r->at, 8);
+        int bytes = (64 - r->fill) >> 3;
+        r->word |= v << r->fill;
+        r->fill += 8 * bytes;
+        r->at += (size_t)bytes;
+        r->word &= ~(uint64_t)0 >> (64 - r->fill);
         return;
     }
     while (r->fill <= 56 && r->at < r->size) {

@@ -10,76 +10,7 @@
 #include "coding/coding.h"
 #include <math.h>
 
-enum { LANES = 16, MAX_PASSES = 400 };
-
-ATOMO_CLONES void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest)
-{
-    /* written in vectors: left to itself the compiler mixes them with scalars, at a quarter of the speed */
-    typedef int32_t ints __attribute__((vector_size(32)));
-    typedef float floats __attribute__((vector_size(32)));
-    typedef double doubles __attribute__((vector_size(64)));
-    doubles sums[2] = {{0}}, squares[2] = {{0}};
-    ints most[2] = {{0}};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int h = 0; h < 2; h++) {
-            ints bits;
-            memcpy(&bits, x + i + 8 * h, sizeof bits);
-            bits &= INT32_MAX;
-            ints more = bits > most[h];
-            most[h] = (bits & more) | (most[h] & ~more); /* sizes order as their bits do */
-            doubles a = __builtin_convertvector((floats)bits, doubles);
-            sums[h] += a;
-            squares[h] += a * a;
-        }
-    double s[LANES], q[LANES];
-    float m[LANES];
-    memcpy(s, sums, sizeof s);
-    memcpy(q, squares, sizeof q);
-    memcpy(m, most, sizeof m);
-    for (int l = 0; i < n; i++, l++) {
-        float a = fabsf(x[i]);
-        s[l] += (double)a;
-        q[l] += (double)a * (double)a;
-        m[l] = a > m[l] ? a : m[l];
-    }
-    *sum = *square = 0;
-    *largest = 0;
-    for (int l = 0; l < LANES; l++) {
-        *sum += s[l];
-        *square += q[l];
-        *largest = ATOMO_MAX(*largest, m[l]);
-    }
-}
-
-/* Entries with |x| >= cut (cut > 0): how many, their sum; and the sum of the others. */
-ATOMO_CLONES static void split_f32(const float *x, int64_t n, float cut, double *count, double *above, double *below)
-{
-    double all[LANES] = {0}, up[LANES] = {0};
-    int64_t k[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) {
-            float a = fabsf(x[i + l]);
-            bool in = a >= cut;
-            all[l] += (double)(in ? 0.0f : a);
-            up[l] += (double)(in ? a : 0.0f);
-            k[l] += in;
-        }
-    for (int l = 0; i < n; i++, l++) {
-        float a = fabsf(x[i]);
-        bool in = a >= cut;
-        all[l] += (double)(in ? 0.0f : a);
-        up[l] += (double)(in ? a : 0.0f);
-        k[l] += in;
-    }
-    *count = *above = *below = 0;
-    for (int l = 0; l < LANES; l++) {
-        *count += (double)k[l];
-        *above += up[l];
-        *below += all[l];
-    }
-}
+enum { MAX_PASSES = 400 };
 
 static void split_f64(atomo__segment *s, double T)
 {
@@ -103,25 +34,25 @@ static void split_f64(atomo__segment *s, double T)
     }
 }
 
-/* The float at which |x| counts as saturated: the sampler compares with the same one. */
-static float cut_of(double tau)
+static void split_spectrum(atomo__segment *s, double T)
 {
-    if (tau > 3.4028234e38) return INFINITY;
-    float cut = (float)tau;
-    return cut > 0 ? cut : 0x1p-149f;
+    const atomo__spectrum *x = s->spectrum;
+    double root = sqrt(s->unit), tau = T * root;
+    s->kept = x->nonzero;
+    s->kept_sum = x->total;
+    if (tau > 0) atomo__spectrum_above(x, tau, &s->kept, &s->kept_sum);
+    double rest = x->total - s->kept_sum;
+    s->kept_cost = s->kept * s->unit;
+    s->expected = ATOMO_MIN(s->kept + (tau > 0 ? rest / tau : 0), x->nonzero);
+    s->rest_sum = rest * root;
 }
 
 void atomo__budget_evaluate(atomo__segment *s, double T)
 {
-    if (s->f64) {
+    if (s->spectrum)
+        split_spectrum(s, T);
+    else
         split_f64(s, T);
-        return;
-    }
-    double root = sqrt(s->unit), tau = T * root;
-    split_f32(s->f32, s->n, cut_of(tau), &s->kept, &s->kept_sum, &s->rest_sum);
-    s->kept_cost = s->kept * s->unit;
-    s->expected = s->kept + (tau > 0 ? s->rest_sum / tau : 0);
-    s->rest_sum *= root;
 }
 
 /* One pass over all segments: what the saturated cost, and the sum that T divides. */
@@ -140,13 +71,11 @@ double atomo__budget_solve(atomo__segment *seg, int count, double budget, double
     double cost, rest;
     double T = hint > 0 && isfinite(hint) ? hint : INFINITY;
     bool left = false; /* T came from a Newton step, so it is at or above the solution */
+    pass(seg, count, 0, &cost, &rest);
+    if (cost <= budget) return 0; /* everything is paid for */
     for (int k = 0; k < MAX_PASSES; k++) {
         pass(seg, count, T, &cost, &rest);
         double room = budget - cost;
-        if (rest <= 0 && room >= 0) { /* everything saturated and paid for */
-            if (T > 0) pass(seg, count, 0, &cost, &rest);
-            return 0;
-        }
         if (room <= 0) { /* the hint was too low, or rounding at the last step */
             if (left || isinf(T)) return T;
             T = INFINITY;
@@ -154,7 +83,7 @@ double atomo__budget_solve(atomo__segment *seg, int count, double budget, double
         }
         double next = rest / room;
         if (left && next >= T * (1 - 1e-13)) return T;
-        if (next <= 0 || !isfinite(next)) return left ? T : (pass(seg, count, 0, &cost, &rest), 0);
+        if (next <= 0 || !isfinite(next)) return T;
         T = next;
         left = true;
     }
@@ -187,39 +116,72 @@ int atomo_probabilities_f64(const double *lambda, const double *cost, double n, 
     return ATOMO_OK;
 }
 
-/* f32 tensors without costs: no copy in double. */
-static void probabilities_f32(const float *x, int64_t n, double s, float *p)
+enum { TAU_PASSES = 60 };
+
+/* tau of an f32 tensor without costs: Newton on exact passes, from where a histogram of probes says. The error goes
+ * with the square of the last step, so a step of 1e-5 ends it. ENONFINITE where x is not finite. */
+static int tau_of(const float *x, int64_t n, double s, double *tau)
 {
-    atomo__segment seg = {.f32 = x, .unit = 1, .n = n};
-    double T = atomo__budget_solve(&seg, 1, s, 0);
-    float cut = cut_of(T);
+    atomo__spectrum probes;
+    double count, above, below, T;
+    atomo__spectrum_of(&probes, x, n, false);
+    atomo__segment seg = {.spectrum = &probes, .unit = 1, .n = n};
+    T = atomo__budget_solve(&seg, 1, s, 0);
+    *tau = 0;
+    for (int k = 0; k < TAU_PASSES; k++) {
+        float cut = atomo__cut_of(T);
+        atomo__split(x, n, cut, &count, &above, &below);
+        if (!isfinite(above) || !isfinite(below)) return ATOMO_ENONFINITE;
+        if (below <= 0 && count <= s) return ATOMO_OK;            /* all of them */
+        double next = count < s ? below / (s - count) : INFINITY; /* the probes' tau was too low */
+        if (isinf(next) && isinf(cut)) break;
+        double step = fabs(next - T);
+        T = next;
+        if (isfinite(step) && step <= 1e-5 * T) break;
+    }
+    *tau = T;
+    return ATOMO_OK;
+}
+
+ATOMO_CLONES static void divide_all(const float *x, int64_t n, float cut, double inverse, float *p)
+{
     for (int64_t i = 0; i < n; i++) {
         float a = fabsf(x[i]);
-        p[i] = a >= cut ? 1 : (float)((double)a / T);
+        p[i] = a >= cut ? 1.0f : (float)((double)a * inverse);
     }
+}
+
+static int refuse_nonfinite(const atomo_tensor *lambda)
+{
+    double bad, first;
+    ATOMO_TRY(atomo_count_nonfinite(lambda, &bad, &first));
+    return atomo__fail(ATOMO_ENONFINITE,
+                       "probabilities: %.0f of %s coefficients are NaN or Inf, the first is number %.0f", bad,
+                       atomo__shape_text(lambda), first + 1);
 }
 
 int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor *cost, atomo_tensor **p)
 {
     ATOMO_REQUIRE(s > 0, ATOMO_EARG, "probabilities: s is %g, expected a budget above 0", s);
     ATOMO_TRY(atomo__expect(lambda, ATOMO_F32, -1, "probabilities: lambda"));
-    double bad, first;
-    ATOMO_TRY(atomo_count_nonfinite(lambda, &bad, &first));
-    ATOMO_REQUIRE(bad == 0, ATOMO_ENONFINITE,
-                  "probabilities: %.0f of %s coefficients are NaN or Inf, the first is number %.0f", bad,
-                  atomo__shape_text(lambda), first + 1);
     if (cost) {
         ATOMO_TRY(atomo__expect(cost, ATOMO_F32, -1, "probabilities: cost"));
         ATOMO_REQUIRE(cost->numel == lambda->numel, ATOMO_ESHAPE, "probabilities: lambda is %s, cost is %s",
                       atomo__shape_text(lambda), atomo__shape_text(cost));
     }
+    const bool made = !*p;
     ATOMO_TRY(atomo__output(p, ATOMO_F32, lambda->ndim, lambda->shape, "probabilities"));
     int64_t n = atomo__numel(lambda);
     if (!cost) {
-        probabilities_f32(atomo__f32(lambda), n, s, atomo__f32(*p));
+        double tau = 0;
+        if (n > 0 && tau_of(atomo__f32(lambda), n, s, &tau) < 0)
+            return atomo__settle(refuse_nonfinite(lambda), made, p);
+        divide_all(atomo__f32(lambda), n, atomo__cut_of(tau), tau > 0 ? 1 / tau : 0, atomo__f32(*p));
         return ATOMO_OK;
     }
-    double *work;
+    double *work, bad, first;
+    ATOMO_TRY(atomo_count_nonfinite(lambda, &bad, &first));
+    if (bad > 0) return atomo__settle(refuse_nonfinite(lambda), made, p);
     ATOMO_TRY(atomo__alloc((void **)&work, 3 * sizeof(double) * (size_t)ATOMO_MAX(n, 1)));
     for (int64_t i = 0; i < n; i++) {
         work[i] = (double)atomo__f32(lambda)[i];

@@ -18,11 +18,12 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
     }
     c->feedback = c->option[c->options - 1] != 0;
     if (!c->atoms) return ATOMO_OK;
-    int given = !isnan(c->option[0]) + !isnan(c->option[1]) + !isnan(c->option[2]);
+    const double *o = c->option;
+    int given = !isnan(o[ATOMO__BUDGET_ATOMS]) + !isnan(o[ATOMO__BUDGET_RATIO]) + !isnan(o[ATOMO__BUDGET_BYTES]);
     ATOMO_REQUIRE(given <= 1, ATOMO_EARG, "%s: give one budget out of atoms, ratio and bytes", c->name);
-    c->budget_atoms = isnan(c->option[0]) ? 0 : c->option[0];
-    c->budget_ratio = isnan(c->option[1]) ? (given == 0 ? 16 : 0) : c->option[1];
-    c->budget_bytes = isnan(c->option[2]) ? 0 : c->option[2];
+    c->budget_atoms = isnan(o[ATOMO__BUDGET_ATOMS]) ? 0 : o[ATOMO__BUDGET_ATOMS];
+    c->budget_ratio = isnan(o[ATOMO__BUDGET_RATIO]) ? (given == 0 ? 16 : 0) : o[ATOMO__BUDGET_RATIO];
+    c->budget_bytes = isnan(o[ATOMO__BUDGET_BYTES]) ? 0 : o[ATOMO__BUDGET_BYTES];
     return ATOMO_OK;
 }
 

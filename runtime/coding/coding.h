@@ -25,9 +25,11 @@ struct atomo__option {
 };
 
 /* ---- budget (budget.c) ---- */
-/* p_i = min(1, |value_i| / (T sqrt(cost_i))). Coefficients are f32 with one price (entry-like), or f64. */
+/* p_i = min(1, |value_i| / (T sqrt(cost_i))). Coefficients are many with one price (entry-like; a spectrum of their
+ * sizes stands for them), or doubles. */
+typedef struct atomo__spectrum atomo__spectrum;
 typedef struct atomo__segment {
-    const float *f32;
+    const atomo__spectrum *spectrum;
     const double *f64;  /* one of the two */
     const double *cost; /* [n], only with f64; NULL: unit for all */
     double unit;
@@ -45,23 +47,70 @@ typedef struct atomo__segment {
 double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint);
 /* Fills what a segment says at T. */
 void atomo__budget_evaluate(atomo__segment *seg, double T);
+
+/* ---- sizes of many coefficients (spectrum.c) ---- */
 /* sum |x|, sum x^2 (both finite when x is) and the largest |x|, fixed order. */
 void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest);
+/* Entries with |x| >= cut (cut > 0): how many, their sum; and the sum of the others. NaN or Inf in x: so is a sum. */
+void atomo__split(const float *x, int64_t n, float cut, double *count, double *above, double *below);
+/* A histogram of |x| over bins of a sixteenth of an octave, 32 octaves down from the largest, as running totals from
+ * the top; each bin counts as evenly filled. Of all entries, or of ATOMO__PROBES of them, each in a random place of its
+ * own stretch; `atomo__spectrum_anchor` then makes it exact at one cut, and nearly so around it. */
+enum { ATOMO__BINS = 512, ATOMO__PROBES = 8192 };
+struct atomo__spectrum {
+    double weight;                /* entries that one probe stands for */
+    double total, nonzero;        /* sum |x| and count of x != 0 */
+    double off_count, off_sum;    /* exact less modelled, at the anchor */
+    uint32_t top;                 /* key of the largest: its bits / 2^19 */
+    float above[ATOMO__BINS + 1]; /* [b]: probes in the bins before b */
+    double sum[ATOMO__BINS + 1];  /* [b]: their sum, every entry at the middle of its bin */
+};
+void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all);
+/* One pass: exact sums; ||x||^2. ENONFINITE (without a text) where x is not finite. */
+int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float cut, double *square);
+/* Entries with |x| >= cut and their sum, by the model. */
+void atomo__spectrum_above(const atomo__spectrum *s, double cut, double *count, double *sum);
+/* Mean of log2(1 + max(0, |x| - offset) scale) over those; whole: of its floor. */
+double atomo__spectrum_log2(const atomo__spectrum *s, double cut, double offset, double scale, bool whole);
+/* log2 to 0.09, by the bits: x > 0. */
+static inline float atomo__log2f(float x)
+{
+    int32_t v;
+    memcpy(&v, &x, 4);
+    return (float)v * 0x1p-23f - 127;
+}
+/* The float at which |x| counts as saturated: the sampler compares with the same one. */
+float atomo__cut_of(double tau);
 
 /* ---- sampling (sample.c) ---- */
-#define ATOMO__SATURATED 0x80000000u
-/* Draws entries: index i is kept with probability |x_i|/tau, or 1 (and marked ATOMO__SATURATED) from |x_i| >= tau.
- * Writes at most n indices, ascending; returns their number. tau 0 keeps every entry that is not 0, marked. */
-int64_t atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, uint32_t *index);
+#define ATOMO__MINUS 0x80000000u
+/* Draws entries: index i is kept with probability |x_i|/tau below tau (drawn), and always from there on (saturated; tau
+ * 0: all that are not 0). index [n]: the drawn, ascending, from its start; the saturated, ascending, at its end; the
+ * top bit is x_i's sign. fixed_count: systematic sampling. */
+typedef struct {
+    int64_t drawn, kept;
+    double below, noise; /* sums of |x| and of |x| (tau - |x|) over the entries below tau, drawn or not */
+} atomo__drawn;
+void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count,
+                           uint32_t *index, atomo__drawn *d);
 /* True with probability p, to 2^-64, from element i of the stream. */
 bool atomo__sample_one(const atomo_stream *s, uint32_t i, double p);
+/* Draws of a few atoms, one after the other, i ascending: independent, or systematic. */
+typedef struct {
+    atomo_stream stream;
+    uint64_t sum;
+    bool fixed_count;
+} atomo__draw;
+atomo__draw atomo__draw_of(const atomo_stream *s, bool fixed_count);
+bool atomo__draw_next(atomo__draw *d, uint32_t i, double p);
+uint64_t atomo__draw_start(const atomo_stream *s); /* u of the stream, in 2^-64 */
 
 /* ---- index lists (gaps.c) ---- */
-/* The m indices of list whose mark (top bit) is `mark`, out of 0..n-1, as Golomb-Rice gaps, gaps of the complement or a
- * bitmap, whichever is shortest: at most n + 48 bits. */
-void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t count, uint32_t mark, int64_t m, int64_t n);
-/* Reads into index (room for n); returns how many, or -1 where the message is malformed. */
-int64_t atomo__read_indices(atomo__reader *r, int64_t n, uint32_t *index);
+/* The m ascending indices of list, out of 0..n-1, as Golomb-Rice gaps, gaps of the complement or a bitmap, whichever is
+ * shortest: at most n + 48 bits. signs: and the top bit of each, one bit more. */
+void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t m, int64_t n, bool signs);
+/* Reads into index (room for n), signs in the top bit; returns how many, or -1 where the message is malformed. */
+int64_t atomo__read_indices(atomo__reader *r, int64_t n, bool signs, uint32_t *index);
 double atomo__index_bits(double m, double n);  /* what write_indices takes for m random ones of n */
 double atomo__index_price(double m, double n); /* its derivative in m */
 
@@ -118,6 +167,7 @@ typedef struct atomo__part {
     atomo__segment segment;
     double fixed_bits;                /* of the body, beyond the priced atoms */
     double square;                    /* ||g||^2 */
+    double anchored;                  /* tau of the last refine */
     double priced_unit, priced_fixed; /* set by price: the two again, at the last solution */
     /* set by encode */
     double T, expected, sent, variance, nbytes;
@@ -126,10 +176,28 @@ typedef struct atomo__part {
 typedef struct atomo__coder { /* what an encode or decode works with */
     void *scratch;
     atomo_stream stream; /* seed, step, rank, tensor; purpose is set by the user */
+    bool fixed_count;    /* systematic sampling */
 } atomo__coder;
+
+/* ---- coefficients in an orthonormal basis, kept one by one (entries.c) ---- */
+/* An atom set whose basis is fixed makes x [n] and leaves the rest to these. Its state starts with the spectrum, its
+ * scratch with index [n]; `all`: x is not there any more when it is encoded, so take all its sizes down now. */
+#define ATOMO__STEP_OPTION                                                                                             \
+    {                                                                                                                  \
+        "step", ATOMO_OPTION_FLOAT, 0.25, 0, 4, NULL,                                                                  \
+            "precision of coefficients above tau, in units of tau (stochastically rounded, unbiased); 0: exact f32"    \
+    }
+int atomo__entries_plan(atomo__part *part);
+int atomo__entries_measure(atomo__part *part, const float *x, bool all); /* ENONFINITE without a text, where all */
+void atomo__entries_guess(atomo__part *part, double bits);
+void atomo__entries_price(atomo__part *part, double T, double step);
+int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32_t *index, const atomo__coder *c,
+                          atomo__writer *w);
+int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc);
 
 typedef int atomo__plan_fn(atomo__part *part);
 typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);
+typedef int atomo__refine_fn(atomo__part *part, const float *g);
 typedef void atomo__start_fn(atomo__part *part);
 typedef void atomo__guess_fn(atomo__part *part, double bits);
 typedef void atomo__price_fn(atomo__part *part, double T);
@@ -144,6 +212,7 @@ struct atomo_atoms {
     atomo__plan_fn *plan;                /* sizes */
     atomo__start_fn *start;              /* fills the zeroed state; NULL: nothing to do */
     atomo__measure_fn *measure;          /* lambda and price -> part->segment, fixed_bits, square */
+    atomo__refine_fn *refine;            /* what measure only estimated made exact around part->T; NULL: it was exact */
     atomo__guess_fn *guess;       /* first price, for a body of about `bits`; NULL: price does not depend on it */
     atomo__price_fn *price;       /* priced_unit, priced_fixed at T (segment evaluated); NULL as guess */
     atomo__encode_fn *encode;     /* draw at part->T, write; sets expected, sent, variance */
@@ -158,6 +227,7 @@ struct atomo_compressor {
     atomo__plan_fn *plan;
     atomo__start_fn *start;     /* may be NULL */
     atomo__measure_fn *measure; /* NULL: no budget to share; then encode refuses non-finite gradients itself */
+    atomo__refine_fn *refine;   /* may be NULL */
     atomo__guess_fn *guess;
     atomo__price_fn *price;
     atomo__encode_fn *encode;
@@ -173,6 +243,8 @@ extern const struct atomo_compressor *const atomo_compressor_table[];
 int atomo__registry_entry(int i, const struct atomo_compressor **compressor, const struct atomo_atoms **atoms);
 int atomo__option_count(const struct atomo__option *o);
 
+/* Where a compressor takes atoms, its options begin with these. */
+enum { ATOMO__BUDGET_ATOMS, ATOMO__BUDGET_RATIO, ATOMO__BUDGET_BYTES, ATOMO__SAMPLING };
 enum { ATOMO__MAX_OPTIONS = 24 };
 struct atomo_codec {
     const struct atomo_compressor *compressor;

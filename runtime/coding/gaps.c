@@ -40,114 +40,125 @@ double atomo__index_price(double m, double n)
     return ATOMO_MAX(0.25, log2((1 - q) / q) + 0.1);
 }
 
-/* Walks the marked indices, or the absent ones, and gives the gap before each. */
+/* Exact length of the Rice code at the best k near the guess. The gaps sum to less than n, so 32 bits hold the sums. */
+ATOMO_CLONES static void count_high(const uint32_t *list, int64_t m, int k, uint32_t high[3])
+{
+    uint32_t h0 = 0, h1 = 0, h2 = 0;
+    for (int64_t i = 1; i < m; i++) {
+        uint32_t gap = (list[i] & ~ATOMO__MINUS) - (list[i - 1] & ~ATOMO__MINUS) - 1;
+        h0 += gap >> k;
+        h1 += gap >> (k + 1);
+        h2 += gap >> (k + 2);
+    }
+    uint32_t gap = list[0] & ~ATOMO__MINUS;
+    high[0] = h0 + (gap >> k);
+    high[1] = h1 + (gap >> (k + 1));
+    high[2] = h2 + (gap >> (k + 2));
+}
+
+/* Calls for each absent index: the gap before it. */
 typedef struct {
     const uint32_t *list;
-    int64_t count, at, n, previous, present;
-    uint32_t mark;
-    bool absent;
-} walker;
+    int64_t m, n, at, next, previous;
+} absentees;
 
-static bool step_present(walker *w) /* next marked index into w->present; n at the end */
+static bool next_absent(absentees *a, uint32_t *gap)
 {
-    while (w->at < w->count && (w->list[w->at] & ATOMO__SATURATED) != w->mark) w->at++;
-    if (w->at == w->count) {
-        w->present = w->n;
-        return false;
+    while (a->at < a->m && (int64_t)(a->list[a->at] & ~ATOMO__MINUS) == a->next) {
+        a->at++;
+        a->next++;
     }
-    w->present = (int64_t)(w->list[w->at++] & ~ATOMO__SATURATED);
+    if (a->next >= a->n) return false;
+    *gap = (uint32_t)(a->next - a->previous - 1);
+    a->previous = a->next++;
     return true;
 }
 
-static walker walk(const uint32_t *list, int64_t count, int64_t n, uint32_t mark, bool absent)
+static double exact_bits(const uint32_t *list, int64_t m, int64_t n, bool absent, int *best)
 {
-    walker w = {list, count, 0, n, -1, -1, mark, absent};
-    if (absent) step_present(&w);
-    return w;
-}
-
-static bool next_gap(walker *w, uint32_t *gap)
-{
-    int64_t i = w->previous + 1;
-    if (w->absent) {
-        while (i == w->present && i < w->n) {
-            i++;
-            step_present(w);
-        }
-        if (i >= w->n) return false;
+    const double coded = (double)(absent ? n - m : m);
+    int k0 = ATOMO_MAX(1, rice_parameter(coded, (double)n)) - 1;
+    uint32_t high[3] = {0}, gap;
+    if (absent) {
+        absentees a = {list, m, n, 0, 0, -1};
+        while (next_absent(&a, &gap))
+            for (int j = 0; j < 3; j++) high[j] += gap >> (k0 + j);
     } else {
-        if (!step_present(w)) return false;
-        i = w->present;
-    }
-    *gap = (uint32_t)(i - w->previous - 1);
-    w->previous = i;
-    return true;
-}
-
-/* Exact length of the Rice code at the best k near the guess. */
-static double exact_bits(walker w, double m, int *best)
-{
-    int k0 = ATOMO_MAX(1, rice_parameter(m, (double)w.n));
-    double high[3] = {0, 0, 0};
-    uint32_t gap;
-    while (next_gap(&w, &gap)) {
-        high[0] += (double)(gap >> (k0 - 1));
-        high[1] += (double)(gap >> k0);
-        high[2] += (double)(gap >> (k0 + 1));
+        count_high(list, m, k0, high);
     }
     double least = INFINITY;
     for (int j = 0; j < 3; j++) {
-        double bits = high[j] + m * (k0 - 1 + j + 1);
+        double bits = (double)high[j] + coded * (k0 + j + 1);
         if (bits < least) {
             least = bits;
-            *best = k0 - 1 + j;
+            *best = k0 + j;
         }
     }
     return least;
 }
 
-static void write_gaps(atomo__writer *w, walker walk_, int k)
+static inline void put_gap(atomo__writer *w, uint32_t gap, int k, uint32_t sign, int sign_bits)
 {
-    uint32_t gap;
-    while (next_gap(&walk_, &gap)) {
-        atomo__put_unary(w, gap >> k);
-        atomo__put(w, gap & ((1u << k) - 1), k);
-    }
-}
-
-static void write_bitmap(atomo__writer *w, walker walk_)
-{
-    uint64_t at = 0; /* first bit not written */
-    uint32_t gap;
-    while (next_gap(&walk_, &gap)) {
-        for (; gap >= 32; gap -= 32, at += 32) atomo__put(w, 0, 32);
-        atomo__put(w, 0, (int)gap);
-        atomo__put(w, 1, 1);
-        at += gap + 1;
-    }
-    for (uint64_t left = (uint64_t)walk_.n - at; left > 0;) {
-        int bits = (int)ATOMO_MIN(left, (uint64_t)32);
-        atomo__put(w, 0, bits);
-        left -= (uint64_t)bits;
-    }
-}
-
-void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t count, uint32_t mark, int64_t m, int64_t n)
-{
-    atomo__put_varint(w, (uint32_t)m);
-    if (m == 0 || m == n) return;
-    bool absent = 2 * m > n;
-    int64_t coded = absent ? n - m : m;
-    int k = 0;
-    walker it = walk(list, count, n, mark, absent);
-    if (exact_bits(it, (double)coded, &k) + RICE_BITS >= (double)n) {
-        atomo__put(w, FORM_BITMAP, FORM_BITS);
-        write_bitmap(w, walk(list, count, n, mark, false));
+    uint32_t zeros = gap >> k, low = gap & ((1u << k) - 1);
+    if (zeros + (uint32_t)(k + 2) <= 32) {
+        atomo__put_code(w, (sign << (zeros + 1 + (uint32_t)k)) | (low << (zeros + 1)) | 1u << zeros,
+                        (int)zeros + 1 + k + sign_bits);
         return;
     }
-    atomo__put(w, absent ? FORM_ABSENT : FORM_GAPS, FORM_BITS);
-    atomo__put(w, (uint32_t)k, RICE_BITS);
-    write_gaps(w, it, k);
+    atomo__put_unary(w, zeros);
+    atomo__put(w, low, k);
+    atomo__put(w, sign, sign_bits);
+}
+
+static void write_gaps(atomo__writer *w, const uint32_t *list, int64_t m, int k, bool signs)
+{
+    atomo__writer own = *w; /* a local copy stays in registers */
+    uint32_t next = 0;
+    for (int64_t i = 0; i < m; i++) {
+        uint32_t at = list[i] & ~ATOMO__MINUS;
+        put_gap(&own, at - next, k, signs ? list[i] >> 31 : 0, signs);
+        next = at + 1;
+    }
+    *w = own;
+}
+
+static void write_bitmap(atomo__writer *w, const uint32_t *list, int64_t m, int64_t n)
+{
+    int64_t i = 0;
+    for (int64_t at = 0; at < n; at += 32) {
+        uint32_t bits = 0;
+        for (; i < m && (int64_t)(list[i] & ~ATOMO__MINUS) < at + 32; i++) bits |= 1u << (list[i] & 31);
+        atomo__put(w, bits, (int)ATOMO_MIN((int64_t)32, n - at));
+    }
+}
+
+static void write_signs(atomo__writer *w, const uint32_t *list, int64_t m)
+{
+    for (int64_t i = 0; i < m; i++) atomo__put(w, list[i] >> 31, 1);
+}
+
+void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t m, int64_t n, bool signs)
+{
+    atomo__put_varint(w, (uint32_t)m);
+    bool absent = 2 * m > n;
+    int k = 0;
+    if (m > 0 && m < n) {
+        if (exact_bits(list, m, n, absent, &k) + RICE_BITS >= (double)n) {
+            atomo__put(w, FORM_BITMAP, FORM_BITS);
+            write_bitmap(w, list, m, n);
+        } else {
+            atomo__put(w, absent ? FORM_ABSENT : FORM_GAPS, FORM_BITS);
+            atomo__put(w, (uint32_t)k, RICE_BITS);
+            if (!absent) {
+                write_gaps(w, list, m, k, signs);
+                return;
+            }
+            absentees a = {list, m, n, 0, 0, -1};
+            uint32_t gap;
+            while (next_absent(&a, &gap)) put_gap(w, gap, k, 0, 0);
+        }
+    }
+    if (signs) write_signs(w, list, m);
 }
 
 static int64_t read_bitmap(atomo__reader *r, int64_t n, uint32_t *index)
@@ -161,41 +172,75 @@ static int64_t read_bitmap(atomo__reader *r, int64_t n, uint32_t *index)
     return m;
 }
 
-static int64_t read_gaps(atomo__reader *r, int64_t coded, int64_t n, bool absent, uint32_t *index)
+/* One gap and its sign; at most n by the check of whoever uses it. */
+static inline uint64_t get_gap(atomo__reader *r, int k, int sign_bits, int64_t n, uint32_t *sign)
+{
+    if (r->fill < 32) atomo__refill(r);
+    if ((uint32_t)r->word) {
+        int zeros = __builtin_ctz((uint32_t)r->word), bits = zeros + 1 + k + sign_bits;
+        if (bits <= r->fill) {
+            uint64_t word = r->word >> (zeros + 1);
+            uint64_t gap = (uint64_t)zeros << k | (word & ((1u << k) - 1));
+            *sign = (uint32_t)(word >> k & (uint32_t)sign_bits);
+            r->word = word >> k >> sign_bits;
+            r->fill -= bits;
+            return gap;
+        }
+    }
+    uint64_t gap = (uint64_t)atomo__get_unary(r, (uint32_t)(n >> k)) << k;
+    gap |= atomo__get(r, k);
+    *sign = atomo__get(r, sign_bits);
+    return gap;
+}
+
+static int64_t read_gaps(atomo__reader *r, int64_t m, int64_t n, bool signs, uint32_t *index)
 {
     int k = (int)atomo__get(r, RICE_BITS);
     if (r->bad || k > 30) return -1;
-    int64_t previous = -1, m = 0;
-    for (int64_t j = 0; j < coded; j++) {
-        uint64_t gap = (uint64_t)atomo__get_unary(r, (uint32_t)(n >> k)) << k;
-        gap |= atomo__get(r, k);
-        int64_t i = previous + 1 + (int64_t)gap;
-        if (r->bad || i >= n) return -1;
-        if (absent)
-            for (int64_t p = previous + 1; p < i; p++) index[m++] = (uint32_t)p;
-        else
-            index[m++] = (uint32_t)i;
-        previous = i;
+    atomo__reader own = *r;
+    uint64_t next = 0;
+    for (int64_t j = 0; j < m; j++) {
+        uint32_t sign;
+        next += get_gap(&own, k, signs, n, &sign);
+        if (next >= (uint64_t)n) return -1;
+        index[j] = (uint32_t)next | sign << 31;
+        next++;
     }
-    for (int64_t p = previous + 1; absent && p < n; p++) index[m++] = (uint32_t)p;
+    *r = own;
+    return r->bad ? -1 : m;
+}
+
+static int64_t read_absent(atomo__reader *r, int64_t coded, int64_t n, uint32_t *index)
+{
+    int k = (int)atomo__get(r, RICE_BITS);
+    if (r->bad || k > 30) return -1;
+    uint64_t next = 0;
+    int64_t m = 0;
+    for (int64_t j = 0; j < coded; j++) {
+        uint32_t sign;
+        uint64_t gap = get_gap(r, k, 0, n, &sign);
+        if (r->bad || next + gap >= (uint64_t)n) return -1;
+        for (; gap > 0; gap--) index[m++] = (uint32_t)next++;
+        next++;
+    }
+    while (next < (uint64_t)n) index[m++] = (uint32_t)next++;
     return m;
 }
 
-int64_t atomo__read_indices(atomo__reader *r, int64_t n, uint32_t *index)
+int64_t atomo__read_indices(atomo__reader *r, int64_t n, bool signs, uint32_t *index)
 {
-    int64_t m = (int64_t)atomo__get_varint(r), got;
+    int64_t m = (int64_t)atomo__get_varint(r), got = m;
     if (r->bad || m > n) return -1;
-    if (m == 0) return 0;
     if (m == n) {
         for (int64_t i = 0; i < n; i++) index[i] = (uint32_t)i;
-        return n;
+    } else if (m > 0) {
+        uint32_t form = atomo__get(r, FORM_BITS);
+        if (form == FORM_GAPS) return read_gaps(r, m, n, signs, index);
+        got = form == FORM_BITMAP   ? read_bitmap(r, n, index)
+              : form == FORM_ABSENT ? read_absent(r, n - m, n, index)
+                                    : -1;
     }
-    uint32_t form = atomo__get(r, FORM_BITS);
-    if (form == FORM_BITMAP)
-        got = read_bitmap(r, n, index);
-    else if (form == FORM_GAPS || form == FORM_ABSENT)
-        got = read_gaps(r, form == FORM_ABSENT ? n - m : m, n, form == FORM_ABSENT, index);
-    else
-        return -1;
-    return got == m ? got : -1;
+    if (got != m) return -1;
+    for (int64_t i = 0; signs && i < m; i++) index[i] |= atomo__get(r, 1) << 31;
+    return r->bad ? -1 : m;
 }

@@ -7,11 +7,14 @@
 #include "coding/coding.h"
 #include <math.h>
 
+enum { REFINES = 3 };
+
 static atomo__coder coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
 {
     const atomo_codec *c = p->codec;
     return (atomo__coder){.scratch = c->scratch,
-                          .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor}};
+                          .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor},
+                          .fixed_count = c->atoms && c->option[ATOMO__SAMPLING] != 0};
 }
 
 /* What is encoded of a gradient: itself, or with error feedback what the residual has become. */
@@ -70,6 +73,38 @@ static int find(const atomo_codec *c, int tensor, const atomo_tensor *g, const c
     return ATOMO_OK;
 }
 
+static void solve_once(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target)
+{
+    if (target > 0) {
+        atomo__solve_shared(c, count, part, rank, step, target);
+        return;
+    }
+    for (int i = 0; i < count; i++) atomo__solve_atoms(c, part[i]);
+}
+
+/* The T that the budget calls for; where measuring only took estimates, by going back to the gradients at the T found,
+ * until it moves by less than a hundredth (its error goes with the square). */
+static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
+                 uint32_t step, double target)
+{
+    solve_once(c, count, part, rank, step, target);
+    if (!c->compressor->refine) return ATOMO_OK;
+    for (int round = 0; round < REFINES; round++) {
+        double moved = 0;
+        for (int i = 0; i < count; i++) {
+            ATOMO_TRY(c->compressor->refine(part[i], input_of(part[i], grads[i])));
+            part[i]->anchored = part[i]->T * sqrt(part[i]->segment.unit);
+        }
+        solve_once(c, count, part, rank, step, target);
+        for (int i = 0; i < count; i++) {
+            double before = part[i]->anchored, tau = part[i]->T * sqrt(part[i]->segment.unit);
+            moved = ATOMO_MAX(moved, tau == before ? 0 : fabs(log(tau / before)));
+        }
+        if (moved < 0.03) break;
+    }
+    return ATOMO_OK;
+}
+
 static int measure_all(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
                        uint32_t step)
 {
@@ -82,12 +117,7 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
         c->compressor->guess(part[i], share);
         ATOMO_TRY(c->compressor->measure(part[i], input_of(part[i], grads[i]), &coder));
     }
-    if (target > 0) {
-        atomo__solve_shared(c, count, part, rank, step, target);
-    } else {
-        for (int i = 0; i < count; i++) atomo__solve_atoms(c, part[i]);
-    }
-    return ATOMO_OK;
+    return solve(c, count, part, grads, rank, step, target);
 }
 
 int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads, double step,
@@ -134,26 +164,28 @@ static double stream_target(const atomo_codec *c, const atomo__part *p)
     return atomo__target_bits(c, c->entries) * (double)p->n / c->entries;
 }
 
-/* Sets the part's T from the step before, or its own in the first step, and notes what the next one needs. */
-static void stream_price(atomo_codec *c, atomo__part *p)
+/* Sets the part's T: the step's before, or in the first step its own. */
+static void stream_solve(atomo_codec *c, atomo__part *p)
 {
-    double target = stream_target(c, p);
-    uint32_t rank = c->stream.rank, step = c->stream.step;
     if (c->budget_atoms > 0) {
         atomo__solve_atoms(c, p);
-        return;
-    }
-    if (c->stream.T > 0) {
+    } else if (c->stream.T > 0) {
         p->T = c->stream.T;
         atomo__budget_evaluate(&p->segment, p->T);
     } else {
-        atomo__part *one[1] = {p};
-        atomo__solve_shared(c, 1, one, rank, step, target);
+        atomo__solve_shared(c, 1, &p, c->stream.rank, c->stream.step, stream_target(c, p));
     }
+}
+
+/* Notes what this tensor's coefficients call for in the next step. */
+static void stream_price(atomo_codec *c, atomo__part *p)
+{
+    double target = stream_target(c, p);
+    if (c->budget_atoms > 0) return;
     c->compressor->price(p, p->T);
     double free_part = p->segment.expected - p->segment.kept; /* its cost goes as 1/T */
-    double length =
-        atomo__overhead(p, rank, step, target) - p->fixed_bits + p->priced_fixed + p->priced_unit * p->segment.expected;
+    double length = atomo__overhead(p, c->stream.rank, c->stream.step, target) - p->fixed_bits + p->priced_fixed +
+                    p->priced_unit * p->segment.expected;
     c->stream.rest += p->T * p->priced_unit * free_part;
     c->stream.kept += length - p->priced_unit * free_part;
     c->stream.target += target;
@@ -172,6 +204,11 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
         double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : stream_target(c, p);
         if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
         ATOMO_TRY(c->compressor->measure(p, g, &coder));
+        stream_solve(c, p);
+        if (c->compressor->refine) {
+            ATOMO_TRY(c->compressor->refine(p, g));
+            stream_solve(c, p);
+        }
         stream_price(c, p);
     }
     ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, out, capacity, nbytes));

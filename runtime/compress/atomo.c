@@ -1,4 +1,4 @@
-/* atomo.c - ATOMO over any atom set: a budget, Algorithm 1, independent draws; stages 4 to 6 of the path.
+/* atomo.c - ATOMO over any atom set: a budget, Algorithm 1, draws; stages 4 to 6 of the path.
  *
  * Wang et al., "ATOMO: Communication-efficient Learning via Atomic Sparsification", NeurIPS 2018. The atom set (its
  * name is the compressor's: "svd:ratio=16") measures, prices, writes and reads; the budget is shared by coding/step.c.
@@ -11,6 +11,8 @@ static const struct atomo__option options[] = {
     {"ratio", ATOMO_OPTION_FLOAT, NAN, 1e-3, 1e9, NULL,
      "budget: dense bytes over message bytes, for all tensors of a step together (16 where no budget is given)"},
     {"bytes", ATOMO_OPTION_FLOAT, NAN, 1, 1e15, NULL, "budget: bytes for all tensors of a step together"},
+    {"sampling", ATOMO_OPTION_ENUM, 0, 0, 1, "bernoulli|systematic",
+     "atoms drawn independently, or all with one uniform: the same mean and variance, a fixed number of atoms"},
     {0}};
 
 static int plan(atomo__part *part)
@@ -26,6 +28,11 @@ static void start(atomo__part *part)
 static int measure(atomo__part *part, const float *g, atomo__coder *c)
 {
     return part->codec->atoms->measure(part, g, c);
+}
+
+static int refine(atomo__part *part, const float *g)
+{
+    return part->codec->atoms->refine ? part->codec->atoms->refine(part, g) : ATOMO_OK;
 }
 
 static void guess(atomo__part *part, double bits)
@@ -60,6 +67,7 @@ const struct atomo_compressor atomo_compressor_atomo = {
     .plan = plan,
     .start = start,
     .measure = measure,
+    .refine = refine,
     .guess = guess,
     .price = price,
     .encode = encode,

@@ -15,16 +15,16 @@ enum { CODECS = 8, SHAPES = 4, MOST = 4096 };
 static const struct {
     const char *name;
     int count;
-    double value[5]; /* atoms, ratio, bytes, then the atom set's own */
+    double value[6]; /* atoms, ratio, bytes, sampling, then the atom set's own */
 } make[CODECS] = {
     {"none", 0, {0}},
-    {"entry", 4, {NAN, 16, NAN, 0.25}},
-    {"entry", 4, {NAN, 16, NAN, 0}},
-    {"svd", 5, {NAN, 16, NAN, 8, 0}},
-    {"svd", 5, {NAN, 16, NAN, 32, 0}},
-    {"svd", 5, {NAN, 16, NAN, 4, 1}},
-    {"svd", 5, {NAN, 16, NAN, 2, 0}},
-    {"svd", 5, {NAN, 16, NAN, 16, 1}},
+    {"entry", 5, {NAN, 16, NAN, 0, 0.25}},
+    {"entry", 5, {NAN, 16, NAN, 0, 0}},
+    {"svd", 6, {NAN, 16, NAN, 0, 8, 0}},
+    {"svd", 6, {NAN, 16, NAN, 0, 32, 0}},
+    {"svd", 6, {NAN, 16, NAN, 0, 4, 1}},
+    {"svd", 6, {NAN, 16, NAN, 0, 2, 0}},
+    {"svd", 6, {NAN, 16, NAN, 0, 16, 1}},
 };
 static const double shapes[SHAPES][4] = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}};
 

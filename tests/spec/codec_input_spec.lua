@@ -28,7 +28,7 @@ describe("compressor specs", function()
     local function bad(text, ...) fails(text, atomo.compressor, ...) end
     bad("did you mean 'bits'", "svd:bist=3")
     bad("svd: unknown option 'rnak'", "svd:rnak=3")
-    bad("options are atoms, ratio, bytes, bits, fold", "svd:rnak=3")
+    bad("options are atoms, ratio, bytes, sampling, bits, fold", "svd:rnak=3")
     bad("did you mean 'entry'", "entri:ratio=3")
     bad("there are entry", "zzzzzzzzzz")
     bad("ratio is '0'", "svd:ratio=0")

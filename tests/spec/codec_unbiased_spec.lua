@@ -17,6 +17,7 @@ local specs = {
   {"svd:ratio=8,bits=6", {40, 11}}, {"svd:ratio=8,bits=4", {24, 3, 3, 8}}, {"svd:ratio=8,bits=3", {11, 40}},
   {"svd:ratio=6,bits=2", {24, 3, 3, 8}}, {"svd:atoms=3,fold=paper,bits=32", {8, 3, 3, 6}},
   {"svd:atoms=3,fold=paper,bits=8", {5, 3, 3, 3}}, {"svd:atoms=0.5", {12}}, {"svd:atoms=1", {6, 1}}, {"none", {5, 3}},
+  {"entry:ratio=8,sampling=systematic", {24, 3, 3, 8}}, {"svd:ratio=8,bits=8,sampling=systematic", {24, 3, 3, 8}},
 }
 
 describe("unbiasedness", function()
@@ -44,6 +45,46 @@ describe("unbiasedness", function()
       sent = sent + c:stats().atoms_sent
     end
     assert.is_true(math.abs(sent - 40) < 5 * math.sqrt(40), sent .. " atoms, 40 expected")
+  end)
+end)
+
+describe("systematic sampling", function()
+  for _, text in ipairs {"entry:atoms=%g,sampling=systematic", "svd:atoms=%g,sampling=systematic"} do
+    for _, s in ipairs {0.3, 5, 7.25} do
+      it(text:format(s) .. " sends floor(s) or ceil(s) atoms", function()
+        atomo.manual_seed(8)
+        local g, c = decaying(20, 30), atomo.compressor(text:format(s), {seed = 5})
+        local total, draws = 0, 400
+        for step = 1, draws do
+          c:encode(g, {step = step})
+          local sent, expected = c:stats().atoms_sent, c:stats().atoms_expected
+          assert.is_true(sent >= math.floor(expected - 1e-3) and sent <= math.ceil(expected + 1e-3))
+          assert.near(s, expected, 0.01 * s)
+          total = total + sent
+        end
+        -- a Bernoulli variable of variance f (1 - f) a draw: 5 standard errors are passed once in 10^6
+        assert.near(s, total / draws, 5 * math.sqrt(0.25 / draws) + 0.01 * s)
+      end)
+    end
+  end
+
+  it("has the marginals p of Algorithm 1, entry by entry, as Bernoulli sampling has", function()
+    atomo.manual_seed(4)
+    local n, s, draws = 40, 9, 4000
+    local g = decaying(n)
+    local p = atomo.probabilities(g, s)
+    for _, sampling in ipairs {"bernoulli", "systematic"} do
+      local c, seen = atomo.compressor(("entry:atoms=%d,step=0,sampling=%s"):format(s, sampling), {seed = 2}), {}
+      for step = 1, draws do
+        local ghat = c:decode(c:encode(g, {step = step}))
+        for i = 1, n do seen[i] = (seen[i] or 0) + (ghat:get(i) ~= 0 and 1 or 0) end
+        ghat:free()
+      end
+      for i = 1, n do -- 80 looks at 1e-6 in all: 5.6 standard errors
+        local q = p:get(i)
+        assert.near(q, seen[i] / draws, 5.6 * math.sqrt(q * (1 - q) / draws) + 2e-3, ("%s %d"):format(sampling, i))
+      end
+    end
   end)
 end)
 
