@@ -211,6 +211,11 @@ ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tens
 ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
                                double beta1, double beta2, double eps, double weight_decay, int decoupled, double step);
 
+/* LAMB [You et al. 2020] on one tensor: r = mhat / (sqrt(vhat) + eps) + weight_decay p with Adam's m, v;
+ * p -= lr |p| / |r| r (the ratio is 1 where a norm is 0). Norms are double, in order. */
+ATOMO_API int atomo_optim_lamb(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
+                               double beta1, double beta2, double eps, double weight_decay, double step);
+
 /* ---- nn -------------------------------------------------------------------------------------------------------- */
 
 /* Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups]; everything is contiguous f32 unless said. Pairs
@@ -287,16 +292,90 @@ ATOMO_API int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_
 ATOMO_API int atomo_softmax(const atomo_tensor *x, int dim, int log, atomo_tensor **out);
 ATOMO_API int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int dim, int log,
                                      atomo_tensor **gx);
-/* loss [] = mean over the N rows of -log softmax(logits [N,C])[label]; labels i32 [N], 0-based (else EARG names
- * position and value). grad (may be NULL) [N,C] = d loss / d logits, from the same pass. */
-ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, atomo_tensor **loss,
-                                  atomo_tensor **grad);
-/* How many rows of logits [N,C] have their (first) largest element at labels [N]. */
-ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double *count);
+/* Losses: loss [] and grad (may be NULL) [like the input], its gradient from the same pass; the mean over what counts,
+ * or with sum != 0 the sum. labels: i32 [...], 0-based, of logits [..., C] (else EARG names position and value); rows
+ * whose label is `ignore` count for nothing. PyTorch's formulas.
+ * cross entropy: -sum_k t_k log softmax(logits)_k, t = 1 - smooth at the label, plus smooth / C everywhere. */
+ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, double smooth, double ignore,
+                                  int sum, atomo_tensor **loss, atomo_tensor **grad);
+/* -logp[label] */
+ATOMO_API int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, double ignore, int sum,
+                        atomo_tensor **loss, atomo_tensor **grad);
+/* Between x and a target of its shape: (x - t)^2, or -t log s(x) - (1 - t) log(1 - s(x)) with the sigmoid s. */
+enum { ATOMO_MSE, ATOMO_BCE_WITH_LOGITS, ATOMO_LOSS_COUNT };
+ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, int sum, atomo_tensor **loss,
+                              atomo_tensor **grad);
+/* count[2]: how many rows of logits [..., C] have their (first) largest element at labels [...], and how many rows have
+ * a label other than `ignore`. */
+ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count);
 
 /* y = x / (1 - p) where the stream's uniform number i is >= p, else 0: unbiased. Linear in x: the backward is the same
  * call on gy with the same stream. 0 <= p < 1. */
 ATOMO_API int atomo_dropout(const atomo_tensor *x, double p, const atomo_stream *stream, atomo_tensor **out);
+
+/* Elementwise activations; `a` is LeakyReLU's negative slope. The backward takes what the slope is worked out from: the
+ * input, or for ACT_TANH and ACT_SIGMOID the result. GELU is off by at most 2e-7 |x|. */
+enum {
+    ATOMO_LEAKY_RELU,
+    ATOMO_GELU,
+    ATOMO_GELU_TANH,
+    ATOMO_SILU,
+    ATOMO_ACT_TANH,
+    ATOMO_ACT_SIGMOID,
+    ATOMO_ACTIVATION_COUNT
+};
+ATOMO_API int atomo_activation(int kind, const atomo_tensor *x, double a, atomo_tensor **out);
+ATOMO_API int atomo_activation_backward(int kind, const atomo_tensor *saved, double a, const atomo_tensor *gy,
+                                        atomo_tensor **gx);
+
+/* Layer normalisation over the last ndim dimensions [Ba et al. 2016]; gamma, beta [those] or both NULL. mean, invstd
+ * [rows] (out) are for the backward; gx may be NULL, ggamma and gbeta too (both). */
+ATOMO_API int atomo_layer_norm(const atomo_tensor *x, int ndim, const atomo_tensor *gamma, const atomo_tensor *beta,
+                               double eps, atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out);
+ATOMO_API int atomo_layer_norm_backward(const atomo_tensor *x, int ndim, const atomo_tensor *gy,
+                                        const atomo_tensor *gamma, const atomo_tensor *mean, const atomo_tensor *invstd,
+                                        atomo_tensor **gx, atomo_tensor **ggamma, atomo_tensor **gbeta);
+/* Group normalisation of x [N, ..., C] [Wu & He 2018]; gamma, beta [C]. mean, invstd [N, C] (out, repeated over the
+ * channels of a group) are for the backward; gx may be NULL. */
+ATOMO_API int atomo_group_norm(const atomo_tensor *x, int groups, const atomo_tensor *gamma, const atomo_tensor *beta,
+                               double eps, atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out);
+ATOMO_API int atomo_group_norm_backward(const atomo_tensor *x, int groups, const atomo_tensor *gy,
+                                        const atomo_tensor *gamma, const atomo_tensor *mean, const atomo_tensor *invstd,
+                                        atomo_tensor **gx, atomo_tensor **ggamma, atomo_tensor **gbeta);
+
+/* y [..., D] = rows of w [V, D] by index i32 [...], 0-based (EARG names index and position). Of w the backward reads
+ * the shape; gradients at index `padding` (-1: none) are dropped. */
+ATOMO_API int atomo_embedding(const atomo_tensor *w, const atomo_tensor *index, atomo_tensor **out);
+ATOMO_API int atomo_embedding_backward(const atomo_tensor *w, const atomo_tensor *index, const atomo_tensor *gy,
+                                       int padding, atomo_tensor **gw);
+
+/* Average pooling of [N,H,W,C] to [N,oh,ow,C]; of x the backward reads only the shape. */
+ATOMO_API int atomo_adaptive_avg_pool2d(const atomo_tensor *x, int oh, int ow, atomo_tensor **out);
+ATOMO_API int atomo_adaptive_avg_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, int oh, int ow,
+                                                 atomo_tensor **gx);
+
+/* Attention of `heads` heads: y [N,T,C] = dropout(softmax(q k^T / sqrt(C / heads))) v, a head in each C / heads columns
+ * of q [N,T,C] and k, v [N,S,C], whose rows may be columns of a wider tensor. causal: query t sees keys 1 .. t. lse
+ * [N,heads,T] (out) is for the backward. Memory: 64 S floats a thread, never T S. p: dropout of the probabilities, by
+ * `stream` (NULL where p is 0). The backward writes into gq, gk, gv [like q, k, v], which may be such columns too. */
+ATOMO_API int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, int heads,
+                              int causal, double p, const atomo_stream *stream, atomo_tensor **lse, atomo_tensor **out);
+ATOMO_API int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v,
+                                       const atomo_tensor *y, const atomo_tensor *gy, const atomo_tensor *lse,
+                                       int heads, int causal, double p, const atomo_stream *stream, atomo_tensor *gq,
+                                       atomo_tensor *gk, atomo_tensor *gv);
+
+/* A recurrent layer over T steps, PyTorch's gate order and formulas. xg [T,N,gates H] = x W_ih^T + b_ih; w [gates H,H],
+ * b [gates H] (may be NULL); h0, c0 [N,H] (c0 and c: LSTM only). y, c [T,N,H]; saved [T,N,4 H] is for the backward.
+ * gc (may be NULL): the gradient of the last c. gb may be NULL. */
+enum { ATOMO_LSTM, ATOMO_GRU, ATOMO_CELL_COUNT };
+ATOMO_API int atomo_recurrent(int kind, const atomo_tensor *xg, const atomo_tensor *w, const atomo_tensor *b,
+                              const atomo_tensor *h0, const atomo_tensor *c0, atomo_tensor **saved, atomo_tensor **c,
+                              atomo_tensor **out);
+ATOMO_API int atomo_recurrent_backward(int kind, const atomo_tensor *w, const atomo_tensor *h0, const atomo_tensor *c0,
+                                       const atomo_tensor *saved, const atomo_tensor *c, const atomo_tensor *y,
+                                       const atomo_tensor *gy, const atomo_tensor *gc, atomo_tensor **gxg,
+                                       atomo_tensor **gw, atomo_tensor **gb, atomo_tensor **gh0, atomo_tensor **gc0);
 
 /* ---- comm ------------------------------------------------------------------------------------------------------ */
 

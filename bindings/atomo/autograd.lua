@@ -29,6 +29,9 @@ end
 --- Runs fn without recording; returns what it returns.
 function M.no_grad(fn, ...) return set_recording(false, fn, ...) end
 
+--- Runs fn recording, as it is by default: inside a backward or a no_grad.
+function M.enable_grad(fn, ...) return set_recording(true, fn, ...) end
+
 --- Marks t (or a copy of a table of numbers) as a parameter: backward fills t.grad. A parameter survives scopes.
 function M.param(t)
   if not is_tensor(t) then t = T.outside_scope(T.tensor, t) end

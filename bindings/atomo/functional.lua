@@ -4,28 +4,13 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local func = require("atomo.autograd").func
+local S = require "atomo.functional.support"
 local window = require "atomo.nn.window"
-local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+local C, check, raise = f.C, f.check, f.raise
 local wrap, out = T.wrap, T.out
+local dense, handle, gradient_slot, taken = S.dense, S.handle, S.gradient_slot, S.taken
 
 local F = {}
-
---- t, or a contiguous copy of it; raises unless it is an f32 tensor.
-local function dense(t, what)
-  if C.atomo_tensor_is_contiguous(T.expect(t, what, "f32").h) == 1 then return t end
-  return t:contiguous()
-end
-
-local function handle(t) return t and t.h or nil end
-
---- An output slot for the gradient of argument i: the parameter's own .grad buffer where that may be written to.
-local function gradient_slot(ctx, i)
-  local own, o = ctx:grad_out(i), out()
-  if own then o[0] = own.h end
-  return o, own
-end
-
-local function taken(o, own) return own or wrap(o[0]) end
 
 -- ---- convolution and linear ------------------------------------------------------------------------------------
 
@@ -236,90 +221,34 @@ F.global_avg_pool = func {
   end,
 }
 
--- ---- dropout ---------------------------------------------------------------------------------------------------
-
-local draw = {rank = 0, step = 0, calls = 0, seed = -1}
-
---- Names the masks that follow: a mask depends on (seed, rank, step, number of the call since this one) only. The
--- training loop says it before every step, so that a resumed run draws the same masks and ranks draw different ones.
-function F.dropout_stream(rank, step)
-  draw.rank, draw.step, draw.calls = rank, step, 0
-end
-
-local function next_stream()
-  local seed = C.atomo_initial_seed()
-  if draw.seed ~= seed then draw.seed, draw.calls = seed, 0 end
-  local s = ffi.new "atomo_stream"
-  s.seed[0], s.seed[1] = seed % 2 ^ 32, math.floor(seed / 2 ^ 32)
-  s.purpose, s.rank, s.step, s.tensor = C.ATOMO_RNG_DROPOUT, draw.rank, draw.step, draw.calls
-  draw.calls = draw.calls + 1
-  return s
-end
-
-local dropout = func {
-  name = "dropout",
-  forward = function(ctx, x, p)
+local adaptive_avg_pool2d = func {
+  name = "adaptive_avg_pool2d",
+  forward = function(ctx, x, h, w)
     local o = out()
-    ctx.stream = next_stream()
-    check(C.atomo_dropout(dense(x, "dropout: input").h, p, ctx.stream, o))
+    x = dense(x, "adaptive_avg_pool2d: input")
+    check(C.atomo_adaptive_avg_pool2d(x.h, h, w, o))
+    ctx:save(x)
     return wrap(o[0])
   end,
   backward = function(ctx, gy)
     local o = out()
-    check(C.atomo_dropout(dense(gy, "dropout: gy").h, ctx.args[2], ctx.stream, o))
+    check(C.atomo_adaptive_avg_pool2d_backward(ctx:saved().h, dense(gy, "adaptive_avg_pool2d: gy").h, ctx.args[2],
+      ctx.args[3], o))
     return wrap(o[0])
   end,
 }
 
---- Zeroes each element with probability p (0.5) and scales the rest by 1/(1-p). training (default true): false gives x.
----@param x atomo.Tensor
----@param p number?
----@param training boolean?
-function F.dropout(x, p, training)
-  p = p or 0.5
-  if type(p) ~= "number" or not (p >= 0 and p < 1) then
-    raise(("dropout: p is %s, expected 0 <= p < 1"):format(tostring(p)))
-  end
-  if training == false or p == 0 then return x end
-  return dropout(x, p)
+--- [N,H,W,C] -> [N,h,w,C], size = h (= w) or {h, w}: means over windows that differ by at most one in size.
+function F.adaptive_avg_pool2d(x, size)
+  local h, w = window.pair("adaptive_avg_pool2d", "output_size", size, nil, 1)
+  return adaptive_avg_pool2d(x, h, w)
 end
 
--- ---- losses and scores -----------------------------------------------------------------------------------------
+-- ---- what has a file of its own ----------------------------------------------------------------------------------
 
-local cross_entropy = func {
-  name = "cross_entropy",
-  forward = function(ctx, logits, labels)
-    local loss, grad = out(), nil
-    if ctx:needs(1) then grad = out() end
-    check(C.atomo_cross_entropy(dense(logits, "cross_entropy: logits").h, labels.h, loss, grad))
-    if grad then ctx.grad = wrap(grad[0]) end
-    return wrap(loss[0])
-  end,
-  backward = function(ctx, gy)
-    local g = ctx.grad:clone() -- small; a graph that is kept may ask again
-    local scale = gy:item()
-    if scale ~= 1 then g:mul_(scale) end
-    return g
-  end,
-}
-
---- Mean over the batch of -log softmax(logits [N, classes])[label]; labels i32 [N], class ids from 0 (as in PyTorch and
--- in the data files).
----@param logits atomo.Tensor
----@param labels atomo.Tensor
-function F.cross_entropy(logits, labels)
-  T.expect(labels, "cross_entropy: labels", "i32")
-  return cross_entropy(logits, labels)
+for _, part in ipairs {"activation", "attention", "conv_transpose", "dropout", "embedding", "loss", "normalize"} do
+  for name, operator in pairs(require("atomo.functional." .. part)) do F[name] = operator end
 end
-
-local count = ffi.new "double[1]"
-
---- Fraction of rows whose largest logit is at the label.
-function F.accuracy(logits, labels)
-  T.expect(logits, "accuracy: logits", "f32")
-  T.expect(labels, "accuracy: labels", "i32")
-  check(C.atomo_count_correct(logits:is_contiguous() and logits.h or logits:detach():contiguous().h, labels.h, count))
-  return labels.h.numel > 0 and count[0] / labels.h.numel or 0
-end
+for name, operator in pairs(require "atomo.functional.recurrent"(F.linear)) do F[name] = operator end
 
 return F

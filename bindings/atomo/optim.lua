@@ -1,4 +1,5 @@
---- Optimizers: sgd, adam, adamw, lars. State and parameters lie in flat blocks; a step is one pass (stage 9).
+--- Optimizers: sgd, adam, adamw, lars, lamb (clipping, averages of weights and groups are in optim/). State and
+-- parameters lie in flat blocks; a step is one pass (stage 9).
 -- Every constructor takes {params=, lr=, ...}; params is a list of parameters, or a list of groups
 -- {params={...}, weight_decay=0, ...} whose options override the common ones. PyTorch's names, defaults and formulas.
 local f = require "atomo.ffi"
@@ -21,6 +22,7 @@ local kinds = {
   sgd = {momentum = {0, 0}, dampening = {0, 0}, nesterov = {false}},
   adam = {beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-8, 0}},
   lars = {momentum = {0.9, 0}, trust = {0.001, 0}, eps = {1e-8, 0}},
+  lamb = {beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-6, 0}},
 }
 kinds.adamw = kinds.adam
 
@@ -112,24 +114,39 @@ end
 update.adam = adam_step(0)
 update.adamw = adam_step(1)
 
+--- A state block cut into views, one a parameter; made once.
+local function views_of(group, name)
+  local key = name .. "_views"
+  group[key] = group[key] or T.outside_scope(function()
+    local views = {}
+    for i, p in ipairs(group.flat.params) do views[i] = group[name]:narrow(1, group.flat.offset[i] + 1, p:numel()) end
+    return views
+  end)
+  return group[key]
+end
+
 --- Layer-wise rate [You, Gitman, Ginsburg 2017]: trust * |w| / (|g| + weight_decay * |w|) for tensors of two or more
 --- dimensions, 1 for biases and norms; the velocity takes the scaled gradient.
 function update.lars(group, lr, t)
   state(group, "velocity")
-  local flat = group.flat
-  group.views = group.views or T.outside_scope(function()
-    local views = {}
-    for i, p in ipairs(flat.params) do views[i] = group.velocity:narrow(1, flat.offset[i] + 1, p:numel()) end
-    return views
-  end)
-  for i, p in ipairs(flat.params) do
+  local velocity = views_of(group, "velocity")
+  for i, p in ipairs(group.flat.params) do
     local scale = 1
     if p:dim() >= 2 then
       local w, g = p:norm_value(), p.grad:norm_value()
       if w > 0 and g > 0 then scale = group.trust * w / (g + group.weight_decay * w + group.eps) end
     end
-    check(C.atomo_optim_sgd(p.h, p.grad.h, group.views[i].h, lr, group.momentum, 0, group.weight_decay, scale, 0,
+    check(C.atomo_optim_sgd(p.h, p.grad.h, velocity[i].h, lr, group.momentum, 0, group.weight_decay, scale, 0,
       t == 1 and 1 or 0))
+  end
+end
+
+function update.lamb(group, lr, t)
+  state(group, "first", "second")
+  local m, v = views_of(group, "first"), views_of(group, "second")
+  for i, p in ipairs(group.flat.params) do
+    check(C.atomo_optim_lamb(p.h, p.grad.h, m[i].h, v[i].h, lr, group.beta1, group.beta2, group.eps,
+      group.weight_decay, t))
   end
 end
 
@@ -183,5 +200,12 @@ function M.adam(opts) return new("adam", opts) end
 function M.adamw(opts) return new("adamw", opts) end
 --- lr, momentum = 0.9, weight_decay = 0, trust = 0.001
 function M.lars(opts) return new("lars", opts) end
+--- lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0 (decoupled): Adam's direction with the length of the
+--- weights, a tensor each [You et al. 2020]
+function M.lamb(opts) return new("lamb", opts) end
+
+for _, part in ipairs {"clip", "ema", "groups"} do
+  for name, fn in pairs(require("atomo.optim." .. part)) do M[name] = fn end
+end
 
 return M

@@ -64,4 +64,27 @@ function M.multistep(opts)
   end)
 end
 
+--- One cycle [Smith & Topin 2018], as torch.optim.lr_scheduler.OneCycleLR: from lr / div up to lr over the first `rise`
+--- of the steps, then down to lr / div / final_div; along cosines, or straight with anneal = "linear".
+---@param opts {lr: number, steps: integer, rise: number?, div: number?, final_div: number?, anneal: string?}
+function M.one_cycle(opts)
+  local top, steps = need("one_cycle", opts, "lr", 0), need("one_cycle", opts, "steps", 2)
+  local rise, anneal = opts.rise or 0.3, opts.anneal or "cos"
+  if anneal ~= "cos" and anneal ~= "linear" then
+    raise(("schedule.one_cycle: anneal is '%s', expected cos or linear"):format(tostring(anneal)))
+  end
+  if type(rise) ~= "number" or not (rise > 0 and rise < 1) then
+    raise(("schedule.one_cycle: rise is %s, expected a number between 0 and 1"):format(tostring(rise)))
+  end
+  local start = top / (opts.div or 25)
+  local final, peak = start / (opts.final_div or 1e4), rise * steps - 1
+  local function between(from, to, t)
+    return from + (to - from) * (anneal == "cos" and (1 - math.cos(math.pi * t)) / 2 or t)
+  end
+  return function(step)
+    if step <= peak then return between(start, top, step / peak) end
+    return between(top, final, math.min(1, (step - peak) / (steps - 1 - peak)))
+  end
+end
+
 return M

@@ -3,6 +3,7 @@
 -- becomes ready, exchange, update.
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
+local clip = require "atomo.optim.clip"
 local C = require("atomo.ffi").C
 
 ---@class atomo.Step
@@ -80,6 +81,8 @@ function Step:run(batch, lr, step)
   self.exchange:finish()                                                      -- 4 to 8
   local t0 = C.atomo_time()
   self.optimizer.lr = lr
+  if self.clip_value then clip.clip_grad_value(self.optimizer.params, self.clip_value) end
+  if self.clip_norm then clip.clip_grad_norm(self.optimizer.params, self.clip_norm) end
   self.optimizer:step()                                                       -- 9
   ms.update = 1e3 * (C.atomo_time() - t0)
   local stats = self.exchange:stats()

@@ -14,6 +14,8 @@ local C, raise = f.C, f.raise
 ---@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor)?   default: cross-entropy
 ---@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number)|false|nil  fraction of right answers
 ---@field schedule (fun(step: integer): number)?   default: the optimizer's lr
+---@field clip_norm number?         scales the averaged gradient to at most this norm
+---@field clip_value number?        holds its elements within +- this
 ---@field exchange atomo.Exchange?  default: dense over the world
 ---@field epochs integer?           default 1
 ---@field max_steps integer?        stops after so many steps
@@ -119,7 +121,7 @@ end
 
 local function run_step(self, batch, epoch, data_ms)
   local start = C.atomo_time()
-  local lr = self.schedule and self.schedule(self.step) or self.optimizer.lr
+  local lr = self.schedule and self.schedule(self.step - 1) or self.optimizer.lr
   local result = self.runner:run(batch, lr, self.step)
   if result.bad > 0 then
     handle_bad(self, result, lr)
@@ -190,7 +192,7 @@ local function setup(o)
   if o.check_replicas then self.check_every = o.check_replicas == true and 100 or o.check_replicas end
   self.buffers = self.model.buffers and self.model:buffers() or {}
   self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,
-    exchange = self.exchange, comm = self.comm}
+    exchange = self.exchange, comm = self.comm, clip_norm = o.clip_norm, clip_value = o.clip_value}
   self.report = new_report {comm = self.comm, log = o.log, quiet = o.quiet, settings = o.settings,
     epochs = self.epochs, steps = self.train_loader.steps, max_steps = self.max_steps}
   return self

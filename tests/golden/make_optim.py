@@ -1,4 +1,4 @@
-"""Golden trajectories of the optimizers, from PyTorch (lars: numpy). Run: /usr/bin/python3 make_optim.py > optim.lua
+"""Golden trajectories of the optimizers, from PyTorch (lars, lamb: numpy). Run: /usr/bin/python3 make_optim.py > optim.lua
 
 Parameters w [2,3] and b [3] minimise sum(0.5 c w^2 + sin w) + sum(0.5 b^2 + cos b), c = 1, 2, ..., 6; 50 steps.
 """
@@ -38,6 +38,21 @@ def lars(lr, momentum, decay, trust):
     return path
 
 
+def lamb(lr, decay, beta1=0.9, beta2=0.999, eps=1e-6):
+    p, path = [W0.astype(np.float64), B0.astype(np.float64)], []
+    m, v = [np.zeros_like(x) for x in p], [np.zeros_like(x) for x in p]
+    for step in range(50):
+        g = [C * p[0] + np.cos(p[0]), p[1] - np.sin(p[1])]
+        for i in range(2):
+            m[i] = beta1 * m[i] + (1 - beta1) * g[i]
+            v[i] = beta2 * v[i] + (1 - beta2) * g[i] ** 2
+            r = m[i] / (1 - beta1 ** (step + 1)) / (np.sqrt(v[i] / (1 - beta2 ** (step + 1))) + eps) + decay * p[i]
+            p[i] = p[i] - lr * np.linalg.norm(p[i]) / np.linalg.norm(r) * r
+        if step % 10 == 9:
+            path.append(np.concatenate([p[0].flatten(), p[1]]))
+    return path
+
+
 o = torch.optim
 cases = [
     ("sgd", "lr = 0.05", run(lambda p: o.SGD(p, 0.05))),
@@ -50,6 +65,8 @@ cases = [
      run(lambda p: o.Adam(p, 0.05, (0.8, 0.99), weight_decay=0.1))),
     ("adamw", "lr = 0.05, weight_decay = 0.1", run(lambda p: o.AdamW(p, 0.05, weight_decay=0.1))),
     ("lars", "lr = 0.5, momentum = 0.9, weight_decay = 0.01, trust = 0.02", lars(0.5, 0.9, 0.01, 0.02)),
+    ("lamb", "lr = 0.02", lamb(0.02, 0)),
+    ("lamb", "lr = 0.01, weight_decay = 0.1, beta1 = 0.8, beta2 = 0.99", lamb(0.01, 0.1, 0.8, 0.99)),
 ]
 print("-- Written by make_optim.py.\nreturn {")
 for name, options, path in cases:

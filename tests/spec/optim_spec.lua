@@ -93,6 +93,91 @@ describe("optimizers", function()
   end)
 end)
 
+describe("gradient clipping", function()
+  local function gradients()
+    local w, b = start()
+    w.grad, b.grad = atomo.tensor {{3, 0, 0}, {0, 4, 0}}, atomo.tensor {0, 0, -12}
+    return w, b
+  end
+
+  it("by norm scales all together to the norm, and only down", function()
+    local w, b = gradients()
+    assert.equal(13, atomo.optim.clip_grad_norm({w, b}, 6.5))
+    assert.is_near(2, w.grad:get(2, 2), 1e-5)
+    assert.is_near(-6, b.grad:get(3), 1e-5)
+    assert.is_near(6.5, atomo.optim.clip_grad_norm({w, b}, 100), 1e-5)
+    assert.is_near(-6, b.grad:get(3), 1e-5)
+    assert.is_near(6, atomo.optim.grad_norm({w, b}, math.huge), 1e-5)
+    assert.is_near(1.5 + 2 + 6, atomo.optim.grad_norm({w, b}, 1), 1e-5)
+  end)
+
+  it("by value holds each element", function()
+    local w, b = gradients()
+    atomo.optim.clip_grad_value({w, b}, 3.5)
+    assert.same({0, 0, -3.5}, b.grad:totable())
+    assert.same({{3, 0, 0}, {0, 3.5, 0}}, w.grad:totable())
+  end)
+
+  it("refuses what makes no sense", function()
+    assert.has_error(function() atomo.optim.clip_grad_norm({}, 0) end)
+    assert.has_error(function() atomo.optim.clip_grad_value(3, 1) end)
+  end)
+end)
+
+describe("the average of weights", function()
+  it("follows its formula, swaps in and out, and goes on from its state", function()
+    local w, b = start()
+    local ema = atomo.optim.ema {params = {w, b}, decay = 0.75}
+    local want = 0.3
+    for i = 1, 4 do
+      atomo.no_grad(function() b:fill_(i) end)
+      ema:update()
+      want = 0.75 * want + 0.25 * i
+    end
+    local inside = ema:with(function() return b:get(1) end)
+    assert.is_near(want, inside, 1e-6)
+    assert.equal(4, b:get(1))
+    assert.equal(1, w:get(1, 1))
+    local other = atomo.optim.ema {params = {w, b}, decay = 0.75}
+    other:load_state_dict(ema:state_dict())
+    assert.equal(4, other.updates)
+    assert.is_near(want, other.averages[2]:get(1), 1e-6)
+    assert.has_error(function() other:load_state_dict {updates = 1} end)
+    assert.has_error(function() atomo.optim.ema {params = {w}, decay = 1} end)
+  end)
+
+  it("puts the weights back after an error", function()
+    local w = start()
+    local ema = atomo.optim.ema {params = {w}}
+    assert.has_error(function() ema:with(function() error "x" end) end)
+    assert.equal(1, w:get(1, 1))
+  end)
+end)
+
+describe("no_decay_groups", function()
+  it("lets biases and norms alone", function()
+    local nn = atomo.nn
+    local net = nn.Sequential {nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.LayerNorm(3), nn.Linear(3, 2)}
+    local groups = atomo.optim.no_decay_groups(net)
+    assert.equal(2, #groups[1].params)
+    assert.equal(6, #groups[2].params)
+    local o = atomo.optim.sgd {params = groups, lr = 0.1, weight_decay = 0.5}
+    net[2].weight.grad:zero_()
+    o:step()
+    assert.equal(1, net[2].weight:get(1))
+    assert.equal(0.5, o.groups[1].weight_decay)
+  end)
+end)
+
+describe("40 steps of", function()
+  for i, case in ipairs(dofile(here .. "/../golden/schedule.lua")) do
+    it(("schedule.%s (case %d) are PyTorch's"):format(case.name, i), function()
+      local schedule = atomo.schedule[case.name](case.options)
+      for s, want in ipairs(case.rates) do assert.is_near(want, schedule(s - 1), 1e-8) end
+    end)
+  end
+end)
+
 describe("schedules", function()
   local s = atomo.schedule
   it("follow their formulas", function()
@@ -105,6 +190,7 @@ describe("schedules", function()
   end)
   it("refuse missing options", function()
     assert.has_error(function() s.cosine {lr = 1} end)
+    assert.has_error(function() s.one_cycle {lr = 1, steps = 9, rise = 1} end)
     assert.has_error(function() s.multistep {lr = 1} end)
   end)
 end)

@@ -1,20 +1,69 @@
---- nn.ReLU and nn.Dropout: layers without parameters that act on each element.
+--- Layers without parameters that act on each element (or, Softmax, along one dimension), and Dropout.
 local f = require "atomo.ffi"
 local F = require "atomo.functional"
+local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
 
-local ReLU = Module:extend "ReLU"
-function ReLU:forward(x) return F.relu(x) end
+local M = {}
+
+--- A layer that is one function of its input.
+local function layer(name, fn)
+  local class = Module:extend(name)
+  function class:forward(x) return fn(x) end
+  M[name] = class
+end
+layer("ReLU", function(x) return F.relu(x) end)
+layer("SiLU", function(x) return F.silu(x) end)
+layer("Tanh", function(x) return F.tanh(x) end)
+layer("Sigmoid", function(x) return F.sigmoid(x) end)
+
+--- nn.LeakyReLU(negative_slope = 0.01)
+local LeakyReLU = Module:extend "LeakyReLU"
+function LeakyReLU:init(negative_slope)
+  self.negative_slope = negative_slope or 0.01
+  if type(self.negative_slope) ~= "number" then
+    f.raise(("LeakyReLU: negative_slope is a %s, expected a number"):format(type(negative_slope)))
+  end
+end
+function LeakyReLU:forward(x) return F.leaky_relu(x, self.negative_slope) end
+function LeakyReLU:describe() return ("negative_slope=%g"):format(self.negative_slope) end
+M.LeakyReLU = LeakyReLU
+
+--- nn.GELU({approximate = "none" or "tanh"})
+local GELU = Module:extend "GELU"
+function GELU:init(opts)
+  opts = opts or {}
+  window.check_options("GELU", opts, {approximate = true})
+  self.approximate = opts.approximate or "none"
+  if self.approximate ~= "none" and self.approximate ~= "tanh" then
+    f.raise(("GELU: approximate is '%s', expected none or tanh"):format(tostring(self.approximate)))
+  end
+end
+function GELU:forward(x) return F.gelu(x, self.approximate) end
+function GELU:describe() return ("approximate='%s'"):format(self.approximate) end
+M.GELU = GELU
+
+--- nn.Softmax(dim = -1), nn.LogSoftmax(dim = -1): dimensions count from 1, or from the end.
+local function over_dimension(name, fn)
+  local class = Module:extend(name)
+  function class:init(dim)
+    self.dim = dim or -1
+    if type(self.dim) ~= "number" or self.dim % 1 ~= 0 or self.dim == 0 then
+      f.raise(("%s: dim is %s, expected 1, 2, ... or -1, -2, ..."):format(name, tostring(dim)))
+    end
+  end
+  function class:forward(x) return fn(x, self.dim) end
+  function class:describe() return ("dim=%d"):format(self.dim) end
+  M[name] = class
+end
+over_dimension("Softmax", F.softmax)
+over_dimension("LogSoftmax", F.log_softmax)
 
 --- nn.Dropout(p = 0.5): in training zeroes each element with probability p and scales the rest by 1/(1-p).
 local Dropout = Module:extend "Dropout"
-function Dropout:init(p)
-  self.p = p or 0.5
-  if type(self.p) ~= "number" or not (self.p >= 0 and self.p < 1) then
-    f.raise(("Dropout: p is %s, expected 0 <= p < 1"):format(tostring(p)))
-  end
-end
+function Dropout:init(p) self.p = F.check_dropout("Dropout", p or 0.5) end
 function Dropout:forward(x) return F.dropout(x, self.p, self.training) end
 function Dropout:describe() return ("p=%g"):format(self.p) end
+M.Dropout = Dropout
 
-return {ReLU = ReLU, Dropout = Dropout}
+return M

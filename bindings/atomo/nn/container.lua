@@ -1,5 +1,6 @@
---- Sequential and Residual: modules made of modules.
+--- Sequential, Residual and Concat: modules made of modules.
 local f = require "atomo.ffi"
+local ops = require "atomo.ops"
 local base = require "atomo.nn.module"
 local Module, is_module, raise = base.Module, base.is_module, f.raise
 
@@ -56,5 +57,28 @@ function Residual:forward(x)
 end
 
 M.Residual = Residual
+
+---@class atomo.Concat: atomo.Module
+local Concat = Module:extend "Concat"
+
+--- nn.Concat{a, b, ...}: each applied to the same input, the results joined along the last dimension (channels). A
+--- function entry such as `function(x) return x end` passes the input itself on, as DenseNet does.
+function Concat:init(...)
+  local layers = ...
+  if is_module(layers) or type(layers) ~= "table" then layers = {...} end
+  if #layers == 0 then raise "Concat: no entries, expected at least one module or function" end
+  for i, layer in ipairs(layers) do
+    check_entry("Concat", i, layer)
+    self[i] = layer
+  end
+end
+
+function Concat:forward(x)
+  local parts = {}
+  for i = 1, #self do parts[i] = self[i](x) end
+  return ops.cat(parts, -1)
+end
+
+M.Concat = Concat
 
 return M

@@ -36,6 +36,13 @@ function M.uniform_(t, fan)
   return autograd.no_grad(function() return t:uniform_(-bound, bound) end)
 end
 
+--- Glorot & Bengio 2010: uniform with variance 2 / (fan_in + fan_out).
+function M.xavier_uniform_(w)
+  local fan_in, fan_out = fans(w)
+  local bound = math.sqrt(6 / (fan_in + fan_out))
+  return autograd.no_grad(function() return w:uniform_(-bound, bound) end)
+end
+
 --- A parameter of that shape; `fill` gets the tensor.
 ---@param shape number[]
 ---@param fill fun(t: atomo.Tensor)

@@ -1,4 +1,4 @@
---- nn.MaxPool2d, nn.AvgPool2d, nn.GlobalAvgPool over [N,H,W,C].
+--- nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.GlobalAvgPool over [N,H,W,C].
 local F = require "atomo.functional"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
@@ -20,8 +20,17 @@ end
 local GlobalAvgPool = Module:extend "GlobalAvgPool"
 function GlobalAvgPool:forward(x) return F.global_avg_pool(x) end
 
+--- AdaptiveAvgPool2d(size): [N,H,W,C] -> [N,size,size,C], or size = {height, width}.
+local AdaptiveAvgPool2d = Module:extend "AdaptiveAvgPool2d"
+function AdaptiveAvgPool2d:init(output_size)
+  self.output_size = {window.pair("AdaptiveAvgPool2d", "output_size", output_size, nil, 1)}
+end
+function AdaptiveAvgPool2d:forward(x) return F.adaptive_avg_pool2d(x, self.output_size) end
+function AdaptiveAvgPool2d:describe() return ("output_size=(%d, %d)"):format(unpack(self.output_size)) end
+
 return {
   MaxPool2d = pool("MaxPool2d", "max_pool2d", F.max_pool2d),
   AvgPool2d = pool("AvgPool2d", "avg_pool2d", F.avg_pool2d),
+  AdaptiveAvgPool2d = AdaptiveAvgPool2d,
   GlobalAvgPool = GlobalAvgPool,
 }

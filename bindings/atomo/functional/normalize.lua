@@ -1,0 +1,85 @@
+--- layer_norm and group_norm (batch_norm is in functional.lua).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local S = require "atomo.functional.support"
+local func = require("atomo.autograd").func
+local C, check, raise = f.C, f.check, f.raise
+local wrap, out, dense, handle = T.wrap, T.out, S.dense, S.handle
+
+local F = {}
+
+local layer_norm = func {
+  name = "layer_norm",
+  forward = function(ctx, x, weight, bias, ndim, eps)
+    x = dense(x, "layer_norm: input")
+    local y, mean, invstd = out(), out(), out()
+    check(C.atomo_layer_norm(x.h, ndim, handle(weight), handle(bias), eps, mean, invstd, y))
+    ctx.mean, ctx.invstd = wrap(mean[0]), wrap(invstd[0])
+    ctx:save(x, weight)
+    return wrap(y[0])
+  end,
+  backward = function(ctx, gy)
+    local x, weight = ctx:saved()
+    local ox, og, own_g, ob, own_b = nil, nil, nil, nil, nil
+    if ctx:needs(1) then ox = out() end
+    if weight then
+      og, own_g = S.gradient_slot(ctx, 2)
+      ob, own_b = S.gradient_slot(ctx, 3)
+    end
+    check(C.atomo_layer_norm_backward(x.h, ctx.args[4], dense(gy, "layer_norm: gy").h, handle(weight), ctx.mean.h,
+      ctx.invstd.h, ox, og, ob))
+    return ox and wrap(ox[0]), og and S.taken(og, own_g), ob and S.taken(ob, own_b)
+  end,
+}
+
+--- (x - mean) / sqrt(var + eps) * weight + bias over the last dimensions: those of normalized_shape (a number or a
+--- list). weight and bias have that shape, or are both nil. eps = 1e-5.
+---@param x atomo.Tensor
+---@param normalized_shape integer|integer[]
+---@param weight atomo.Tensor?
+---@param bias atomo.Tensor?
+---@param eps number?
+function F.layer_norm(x, normalized_shape, weight, bias, eps)
+  local sizes = type(normalized_shape) == "table" and normalized_shape or {normalized_shape}
+  T.expect(x, "layer_norm: input", "f32")
+  local skip = x:dim() - #sizes
+  for i = 1, #sizes do
+    if skip < 0 or x:size(skip + i) ~= sizes[i] then
+      raise(("layer_norm: input is %s, its last sizes should be %s"):format(T.shape_text(x), T.shape_text(sizes)))
+    end
+  end
+  return layer_norm(x, weight, bias, #sizes, eps or 1e-5)
+end
+
+local group_norm = func {
+  name = "group_norm",
+  forward = function(ctx, x, groups, weight, bias, eps)
+    x = dense(x, "group_norm: input")
+    T.expect(weight, "group_norm: weight", "f32")
+    T.expect(bias, "group_norm: bias", "f32")
+    local y, mean, invstd = out(), out(), out()
+    check(C.atomo_group_norm(x.h, groups, weight.h, bias.h, eps, mean, invstd, y))
+    ctx.mean, ctx.invstd = wrap(mean[0]), wrap(invstd[0])
+    ctx:save(x, weight)
+    return wrap(y[0])
+  end,
+  backward = function(ctx, gy)
+    local x, weight = ctx:saved()
+    local ox, og, own_g = nil, S.gradient_slot(ctx, 3)
+    local ob, own_b = S.gradient_slot(ctx, 4)
+    if ctx:needs(1) then ox = out() end
+    check(C.atomo_group_norm_backward(x.h, ctx.args[2], dense(gy, "group_norm: gy").h, weight.h, ctx.mean.h,
+      ctx.invstd.h, ox, og, ob))
+    return ox and wrap(ox[0]), nil, S.taken(og, own_g), S.taken(ob, own_b)
+  end,
+}
+
+--- Of x [N, ..., C]: each image's channels in num_groups groups, normalised over positions and channels of a group.
+function F.group_norm(x, num_groups, weight, bias, eps)
+  if type(num_groups) ~= "number" then
+    raise(("group_norm: num_groups is %s, expected a whole number"):format(tostring(num_groups)))
+  end
+  return group_norm(x, num_groups, weight, bias, eps or 1e-5)
+end
+
+return F

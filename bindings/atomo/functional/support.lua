@@ -1,0 +1,52 @@
+--- What the operators of atomo.F share: contiguous inputs, output slots, options of losses.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local C, raise = f.C, f.raise
+local wrap, out = T.wrap, T.out
+
+local S = {}
+
+--- t, or a contiguous copy of it; raises unless it is an f32 tensor.
+function S.dense(t, what)
+  if C.atomo_tensor_is_contiguous(T.expect(t, what, "f32").h) == 1 then return t end
+  return t:contiguous()
+end
+
+--- The C handle of t, nil for nil.
+function S.handle(t) return t and t.h or nil end
+
+--- An output slot for the gradient of argument i: the parameter's own .grad buffer where that may be written to.
+function S.gradient_slot(ctx, i)
+  local own, o = ctx:grad_out(i), out()
+  if own then o[0] = own.h end
+  return o, own
+end
+
+function S.taken(o, own) return own or wrap(o[0]) end
+
+--- Contiguous i32 labels or indices.
+function S.indices(t, what)
+  T.expect(t, what, "i32")
+  return t:is_contiguous() and t or t:contiguous()
+end
+
+--- A number of opts, its default where it is absent.
+function S.number(layer, opts, name, default)
+  local v = opts[name]
+  if v == nil then v = default end
+  if type(v) ~= "number" or v ~= v then
+    raise(("%s: %s is %s, expected a number"):format(layer, name, tostring(v)))
+  end
+  return v
+end
+
+--- "mean" (the default) or "sum" as the 0 or 1 that C takes.
+function S.reduction(layer, opts)
+  local r = opts.reduction or "mean"
+  if r ~= "mean" and r ~= "sum" then
+    raise(("%s: reduction is '%s', expected mean or sum"):format(layer, tostring(r)))
+  end
+  return r == "sum" and 1 or 0
+end
+
+return S

@@ -1,0 +1,71 @@
+--- nn.MultiheadAttention [Vaswani et al. 2017] with PyTorch's parameters and initial values.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local F = require "atomo.functional"
+local init = require "atomo.nn.initial"
+local check = require "atomo.nn.check"
+local window = require "atomo.nn.window"
+local Linear = require("atomo.nn.linear").Linear
+local Module = require("atomo.nn.module").Module
+
+---@class atomo.MultiheadAttention: atomo.Module
+---@field in_proj_weight atomo.Tensor  [3 embed_dim, embed_dim]: query, key, value
+---@field in_proj_bias atomo.Tensor?   [3 embed_dim]
+local MultiheadAttention = Module:extend "MultiheadAttention"
+
+local known = {dropout = true, bias = true, batch_first = true, causal = true}
+
+--- nn.MultiheadAttention(embed_dim, num_heads, {dropout=0, bias=true, batch_first=false, causal=false}). Sequences are
+--- [T, N, embed_dim], or with batch_first [N, T, embed_dim]; causal: position t sees 1 to t. Memory grows with T, not
+--- T x T, so there are no attention weights to return.
+function MultiheadAttention:init(embed_dim, num_heads, opts)
+  opts = opts or {}
+  window.check_options("MultiheadAttention", opts, known)
+  self.embed_dim = check.count("MultiheadAttention", "embed_dim", embed_dim)
+  self.num_heads = check.count("MultiheadAttention", "num_heads", num_heads)
+  if embed_dim % num_heads ~= 0 then
+    f.raise(("MultiheadAttention: %d heads do not divide embed_dim %d"):format(num_heads, embed_dim))
+  end
+  self.dropout = F.check_dropout("MultiheadAttention", opts.dropout or 0)
+  self.batch_first, self.causal = opts.batch_first or false, opts.causal or false
+  self.in_proj_weight = init.parameter({3 * embed_dim, embed_dim}, init.xavier_uniform_)
+  if opts.bias ~= false then
+    self.in_proj_bias = init.parameter({3 * embed_dim}, function(t) t:zero_() end)
+  end
+  self.out_proj = Linear(embed_dim, embed_dim, {bias = opts.bias})
+  if self.out_proj.bias then self.out_proj.bias:detach():zero_() end
+end
+
+--- Part i (1 query, 2 key, 3 value) of the input projection of x.
+local function project(self, x, i)
+  local e, b = self.embed_dim, self.in_proj_bias
+  return F.linear(x, self.in_proj_weight:narrow(1, (i - 1) * e + 1, e), b and b:narrow(1, (i - 1) * e + 1, e))
+end
+
+local function expect(self, t, name)
+  T.expect(t, "MultiheadAttention: " .. name, "f32")
+  if t:dim() ~= 3 or t:size(3) ~= self.embed_dim then
+    f.raise(("MultiheadAttention: %s is %s, expected %s with %d channels"):format(name, T.shape_text(t),
+      self.batch_first and "[N, T, C]" or "[T, N, C]", self.embed_dim))
+  end
+end
+
+--- Self-attention of query, or attention of query to key and value (both, or value = key).
+function MultiheadAttention:forward(query, key, value)
+  local opts = {heads = self.num_heads, causal = self.causal, dropout = self.training and self.dropout or 0}
+  local function rows(t) return self.batch_first and t or t:transpose(1, 2) end
+  expect(self, query, "query")
+  local y
+  if key == nil then
+    y = F.self_attention(rows(F.linear(query, self.in_proj_weight, self.in_proj_bias)), opts)
+  else
+    value = value or key
+    expect(self, key, "key")
+    expect(self, value, "value")
+    y = F.scaled_dot_product_attention(rows(project(self, query, 1)), rows(project(self, key, 2)),
+      rows(project(self, value, 3)), opts)
+  end
+  return self.out_proj(rows(y))
+end
+
+return {MultiheadAttention = MultiheadAttention, MultiHeadAttention = MultiheadAttention}

@@ -1,0 +1,37 @@
+--- nn.Embedding: a table of vectors, looked up by index.
+local F = require "atomo.functional"
+local init = require "atomo.nn.initial"
+local check = require "atomo.nn.check"
+local window = require "atomo.nn.window"
+local Module = require("atomo.nn.module").Module
+
+---@class atomo.Embedding: atomo.Module
+---@field weight atomo.Tensor [num_embeddings, embedding_dim], starts as a standard normal
+local Embedding = Module:extend "Embedding"
+
+--- nn.Embedding(num_embeddings, embedding_dim, {padding_idx=nil}): index i32 [...] from 0 -> [..., embedding_dim]. The
+--- row padding_idx starts at zero and gets no gradient.
+function Embedding:init(num_embeddings, embedding_dim, opts)
+  opts = opts or {}
+  window.check_options("Embedding", opts, {padding_idx = true})
+  self.num_embeddings = check.count("Embedding", "num_embeddings", num_embeddings)
+  self.embedding_dim = check.count("Embedding", "embedding_dim", embedding_dim)
+  self.padding_idx = opts.padding_idx
+  if self.padding_idx then
+    check.within("Embedding", "padding_idx", check.count("Embedding", "padding_idx", self.padding_idx, 0),
+      num_embeddings - 1)
+  end
+  self.weight = init.parameter({num_embeddings, embedding_dim}, function(w)
+    w:normal_(0, 1)
+    if self.padding_idx then w:select(1, self.padding_idx + 1):zero_() end
+  end)
+end
+
+function Embedding:forward(index) return F.embedding(index, self.weight, self.padding_idx) end
+
+function Embedding:describe()
+  local text = ("%d, %d"):format(self.num_embeddings, self.embedding_dim)
+  return self.padding_idx and ("%s, padding_idx=%d"):format(text, self.padding_idx) or text
+end
+
+return {Embedding = Embedding}

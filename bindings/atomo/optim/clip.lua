@@ -1,0 +1,58 @@
+--- Gradient clipping, as torch.nn.utils.clip_grad_norm_ and clip_grad_value_. Norms are double sums in a fixed order:
+-- the same bits on every rank. atomo.train does it after the exchange: clip_norm=, clip_value=.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local raise = f.raise
+
+local M = {}
+
+local function positive(who, name, v)
+  if type(v) ~= "number" or v ~= v or v <= 0 then
+    raise(("%s: %s is %s, expected a number above 0"):format(who, name, tostring(v)))
+  end
+  return v
+end
+
+local function gradients(who, params)
+  local list = {}
+  if type(params) ~= "table" then raise(("%s: params is a %s, expected a list"):format(who, type(params))) end
+  for i, p in ipairs(params) do
+    T.expect(p, ("%s: parameter %d"):format(who, i))
+    if p.grad then list[#list + 1] = p.grad end
+  end
+  return list
+end
+
+--- Norm of all gradients together (p = norm_type, 2 unless given; math.huge: the largest).
+---@param params atomo.Tensor[]
+---@param norm_type number?
+function M.grad_norm(params, norm_type)
+  local p, total = positive("grad_norm", "norm_type", norm_type or 2), 0
+  for _, g in ipairs(gradients("grad_norm", params)) do
+    local n = g:norm_value(p)
+    if p == math.huge then total = (n > total or n ~= n) and n or total else total = total + n ^ p end
+  end
+  return p == math.huge and total or total ^ (1 / p)
+end
+
+--- Scales the gradients so that their norm together is at most max_norm; returns the norm before.
+---@param params atomo.Tensor[]
+---@param max_norm number
+---@param norm_type number?
+function M.clip_grad_norm(params, max_norm, norm_type)
+  positive("clip_grad_norm", "max_norm", max_norm)
+  local total = M.grad_norm(params, norm_type)
+  local factor = max_norm / (total + 1e-6)
+  if factor < 1 then
+    for _, g in ipairs(gradients("clip_grad_norm", params)) do g:mul_(factor) end
+  end
+  return total
+end
+
+--- Holds every element of the gradients within +-value.
+function M.clip_grad_value(params, value)
+  positive("clip_grad_value", "value", value)
+  for _, g in ipairs(gradients("clip_grad_value", params)) do g:clamp_(-value, value) end
+end
+
+return M

@@ -1,0 +1,82 @@
+--- Exponential moving average of weights: average = decay * average + (1 - decay) * weights at every update.
+--   local ema = atomo.optim.ema {params = model:parameters(), decay = 0.999}
+--   atomo.train {..., on_step = function() ema:update() end}
+--   ema:with(function() ... evaluate ... end)
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local autograd = require "atomo.autograd"
+local raise = f.raise
+
+---@class atomo.EMA
+---@field averages atomo.Tensor[]
+---@field updates integer
+local EMA = {}
+EMA.__index = EMA
+
+--- {params=, decay=0.999}; it begins with a copy of the weights.
+---@param opts {params: atomo.Tensor[], decay: number?}
+local function new(opts)
+  if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
+    raise "ema: params is missing or empty, expected a list of parameters"
+  end
+  local decay = opts.decay or 0.999
+  if type(decay) ~= "number" or not (decay >= 0 and decay < 1) then
+    raise(("ema: decay is %s, expected 0 <= decay < 1"):format(tostring(decay)))
+  end
+  local self = setmetatable({params = opts.params, decay = decay, averages = {}, updates = 0}, EMA)
+  T.outside_scope(function()
+    for i, p in ipairs(opts.params) do
+      self.averages[i] = T.expect(p, ("ema: parameter %d"):format(i), "f32"):detach():clone()
+    end
+  end)
+  return self
+end
+
+--- Takes the weights as they are now into the average.
+function EMA:update()
+  self.updates = self.updates + 1
+  for i, a in ipairs(self.averages) do a:mul_(self.decay):axpy_(1 - self.decay, self.params[i]) end
+end
+
+--- Exchanges weights and averages; a second call puts them back.
+function EMA:swap()
+  autograd.no_grad(T.scope, function()
+    for i, a in ipairs(self.averages) do
+      local weights = self.params[i]:clone()
+      self.params[i]:copy_(a)
+      a:copy_(weights)
+    end
+  end)
+end
+
+--- Runs fn with the averages in the place of the weights; returns what it returns.
+function EMA:with(fn, ...)
+  self:swap()
+  local function finish(ok, ...)
+    self:swap()
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return finish(pcall(fn, ...))
+end
+
+--- {updates=, ["1"]=tensor, ...}
+function EMA:state_dict()
+  local s = {updates = self.updates}
+  for i, a in ipairs(self.averages) do s[tostring(i)] = a end
+  return s
+end
+
+function EMA:load_state_dict(s)
+  for i, a in ipairs(self.averages) do
+    local given = s[tostring(i)]
+    if not T.is_tensor(given) or given:numel() ~= a:numel() then
+      raise(("ema: load_state_dict: average %d is %s, expected %s"):format(i,
+        T.is_tensor(given) and T.shape_text(given) or "missing", T.shape_text(a)))
+    end
+  end
+  for i, a in ipairs(self.averages) do a:copy_(s[tostring(i)]) end
+  self.updates = s.updates
+end
+
+return {ema = new}

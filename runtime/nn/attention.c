@@ -1,0 +1,254 @@
+/* attention.c - scaled dot-product attention of several heads [Vaswani et al. 2017], in blocks of query rows:
+ *   P = softmax(q k^T / sqrt(d)),  y = dropout(P) v.
+ * A block holds ROWS x keys scores, so T x T is never stored; of P only the log of each row's sum is kept, and the
+ * backward works the block out again [Rabe & Staats 2021; Dao et al. 2022]. A head is the unit of a thread, so the bits
+ * do not depend on their number. Head h is columns h d .. (h + 1) d - 1 of q, k, v. Path: stage 3. */
+#include "nn/nn.h"
+#include "nn/vmath.h"
+#include <cblas.h>
+#include <limits.h>
+#include <omp.h>
+#include <stdio.h>
+
+enum { ROWS = 64 };
+
+typedef struct dims {
+    int64_t b, tq, tk, heads, d;
+    int causal;
+    float p, scale; /* of dropout; 1 / sqrt(d) */
+    const atomo_stream *stream;
+} dims;
+
+typedef struct matrix { /* a head's rows in a tensor [B,T,C] */
+    float *data;
+    blasint ld;
+} matrix;
+
+static matrix head(const atomo_tensor *t, int64_t b, int64_t h, int64_t d)
+{
+    return (matrix){atomo__f32(t) + b * (int64_t)t->stride[0] + h * d, (blasint)t->stride[1]};
+}
+
+static float *row(matrix m, int64_t i)
+{
+    return m.data + i * m.ld;
+}
+
+/* c = alpha op(a) op(b) + beta c, row-major */
+static void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n, int64_t k, float alpha,
+                    const float *a, blasint lda, const float *b, blasint ldb, float beta, float *c, blasint ldc)
+{
+    cblas_sgemm(CblasRowMajor, ta, tb, (blasint)m, (blasint)n, (blasint)k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+static int64_t keys_of(const dims *s, int64_t i) /* that query row i may see */
+{
+    return s->causal ? ATOMO_MIN(i + 1, s->tk) : s->tk;
+}
+
+/* x[0..n) -> softmax, x[n..all) -> 0; returns the log of the sum of exponentials. */
+ATOMO_CLONES static float softmax_row(float *x, int64_t n, int64_t all)
+{
+    float top = x[0];
+    for (int64_t i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
+    for (int64_t i = 0; i < n; i++) x[i] = atomo__exp(x[i] - top);
+    const double sum = atomo__lane_sum(x, n);
+    const float inverse = (float)(1 / sum);
+    for (int64_t i = 0; i < n; i++) x[i] *= inverse;
+    for (int64_t i = n; i < all; i++) x[i] = 0;
+    return (float)((double)top + log(sum));
+}
+
+ATOMO_CLONES static void probabilities(float *x, float lse, int64_t n, int64_t all) /* the same again, from lse */
+{
+    for (int64_t i = 0; i < n; i++) x[i] = atomo__exp(x[i] - lse);
+    for (int64_t i = n; i < all; i++) x[i] = 0;
+}
+
+ATOMO_CLONES static void drop(int64_t n, float p, const float *restrict u, float *restrict x)
+{
+    const float scale = 1 / (1 - p);
+    for (int64_t i = 0; i < n; i++) x[i] = u[i] >= p ? x[i] * scale : 0;
+}
+
+/* The same mask in forward and backward: numbers of the stream by (head, query, key). */
+static void drop_row(const dims *s, int64_t unit, int64_t i, int64_t n, float *u, float *x)
+{
+    if (s->p == 0) return;
+    atomo_random_uniform(s->stream, (double)((unit * s->tq + i) * s->tk), (double)n, u);
+    drop(n, s->p, u, x);
+}
+
+/* g = p (g - delta): from the gradient of the probabilities to that of the scores. */
+ATOMO_CLONES static void through_softmax(int64_t n, const float *restrict p, float delta, float *restrict g)
+{
+    for (int64_t i = 0; i < n; i++) g[i] = p[i] * (g[i] - delta);
+}
+
+/* ---- one head ------------------------------------------------------------------------------------------------ */
+
+static void head_forward(const dims *s, int64_t unit, matrix q, matrix k, matrix v, matrix y, float *lse, float *work)
+{
+    float *p = work, *u = work + ROWS * s->tk;
+    for (int64_t i0 = 0; i0 < s->tq; i0 += ROWS) {
+        const int64_t n = ATOMO_MIN(ROWS, s->tq - i0), keys = keys_of(s, i0 + n - 1);
+        product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, row(q, i0), q.ld, k.data, k.ld, 0, p,
+                (blasint)s->tk);
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t own = keys_of(s, i0 + i);
+            lse[i0 + i] = softmax_row(p + i * s->tk, own, keys);
+            drop_row(s, unit, i0 + i, own, u, p + i * s->tk);
+        }
+        product(CblasNoTrans, CblasNoTrans, n, s->d, keys, 1, p, (blasint)s->tk, v.data, v.ld, 0, row(y, i0), y.ld);
+    }
+}
+
+static void zero_rows(matrix m, int64_t rows, int64_t d)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < d; k++) row(m, i)[k] = 0;
+}
+
+typedef struct operands {
+    matrix q, k, v, y, gy, gq, gk, gv;
+} operands;
+
+static void head_backward(const dims *s, int64_t unit, const operands *o, const float *lse, float *work)
+{
+    const blasint ld = (blasint)s->tk;
+    float *p = work, *g = work + ROWS * s->tk, *u = g + ROWS * s->tk;
+    zero_rows(o->gk, s->tk, s->d);
+    zero_rows(o->gv, s->tk, s->d);
+    for (int64_t i0 = 0; i0 < s->tq; i0 += ROWS) {
+        const int64_t n = ATOMO_MIN(ROWS, s->tq - i0), keys = keys_of(s, i0 + n - 1);
+        const float *q = row(o->q, i0), *gy = row(o->gy, i0);
+        product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, q, o->q.ld, o->k.data, o->k.ld, 0, p, ld);
+        product(CblasNoTrans, CblasTrans, n, keys, s->d, 1, gy, o->gy.ld, o->v.data, o->v.ld, 0, g, ld);
+        for (int64_t i = 0; i < n; i++) probabilities(p + i * ld, lse[i0 + i], keys_of(s, i0 + i), keys);
+        if (s->p > 0) { /* gv takes the dropped probabilities */
+            for (int64_t i = 0; i < n; i++) drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, p + i * ld);
+        }
+        product(CblasTrans, CblasNoTrans, keys, s->d, n, 1, p, ld, gy, o->gy.ld, 1, o->gv.data, o->gv.ld);
+        if (s->p > 0) { /* the scores again: p without its mask */
+            product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, q, o->q.ld, o->k.data, o->k.ld, 0, p, ld);
+            for (int64_t i = 0; i < n; i++) probabilities(p + i * ld, lse[i0 + i], keys_of(s, i0 + i), keys);
+        }
+        for (int64_t i = 0; i < n; i++) {
+            const float delta = (float)atomo__lane_dot(row(o->gy, i0 + i), row(o->y, i0 + i), s->d);
+            drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, g + i * ld);
+            through_softmax(keys, p + i * ld, delta, g + i * ld);
+        }
+        product(CblasNoTrans, CblasNoTrans, n, s->d, keys, s->scale, g, ld, o->k.data, o->k.ld, 0, row(o->gq, i0),
+                o->gq.ld);
+        product(CblasTrans, CblasNoTrans, keys, s->d, n, s->scale, g, ld, q, o->q.ld, 1, o->gk.data, o->gk.ld);
+    }
+}
+
+/* ---- checks -------------------------------------------------------------------------------------------------- */
+
+/* f32 [B,T,C] whose last dimension is dense: a tensor, or some columns of one. */
+static int expect_rows(const char *name, const atomo_tensor *t)
+{
+    ATOMO_REQUIRE(t, ATOMO_EARG, "attention: %s is missing", name);
+    ATOMO_REQUIRE(t->dtype == ATOMO_F32, ATOMO_EDTYPE, "attention: %s is %s, expected f32", name,
+                  atomo__dtype_name(t->dtype));
+    ATOMO_REQUIRE(t->ndim == 3 && (t->stride[2] == 1 || t->shape[2] == 1 || t->numel == 0), ATOMO_ESHAPE,
+                  "attention: %s is %s, expected [N, T, channels] with dense rows", name, atomo__shape_text(t));
+    ATOMO_REQUIRE(t->shape[1] <= INT_MAX && (t->stride[1] >= t->shape[2] || t->numel == 0) && t->stride[1] <= INT_MAX,
+                  ATOMO_ELIMIT, "attention: %s %s has overlapping rows, or is too large for BLAS", name,
+                  atomo__shape_text(t));
+    return ATOMO_OK;
+}
+
+static int check(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, int heads, int causal, double p,
+                 const atomo_stream *stream, dims *s)
+{
+    ATOMO_TRY(expect_rows("query", q));
+    ATOMO_TRY(expect_rows("key", k));
+    ATOMO_TRY(expect_rows("value", v));
+    ATOMO_REQUIRE(atomo__same_shape(k, v) && q->shape[0] == k->shape[0] && q->shape[2] == k->shape[2], ATOMO_ESHAPE,
+                  "attention: query is %s, key %s, value %s: expected [N,T,C], [N,S,C], [N,S,C]", atomo__shape_text(q),
+                  atomo__shape_text(k), atomo__shape_text(v));
+    ATOMO_REQUIRE(heads >= 1 && q->shape[2] > 0 && atomo__size(q, 2) % heads == 0, ATOMO_ESHAPE,
+                  "attention: %d heads do not divide the channels of query %s", heads, atomo__shape_text(q));
+    ATOMO_REQUIRE(k->shape[1] > 0, ATOMO_ESHAPE, "attention: key is %s, it has no positions", atomo__shape_text(k));
+    ATOMO_REQUIRE(p >= 0 && p < 1 && (p == 0 || stream), ATOMO_EARG, "attention: dropout is %g, expected 0 <= p < 1",
+                  p);
+    const int64_t d = atomo__size(q, 2) / heads;
+    *s = (dims){atomo__size(q, 0),
+                atomo__size(q, 1),
+                atomo__size(k, 1),
+                heads,
+                d,
+                causal,
+                (float)p,
+                (float)(1 / sqrt((double)d)),
+                stream};
+    ATOMO_REQUIRE(p == 0 || (double)s->b * heads * (double)s->tq * (double)s->tk < 0x1p34, ATOMO_ELIMIT,
+                  "attention: query %s and key %s have more scores than a random stream has numbers",
+                  atomo__shape_text(q), atomo__shape_text(k));
+    return ATOMO_OK;
+}
+
+/* Room for each thread: `blocks` score blocks and a row. */
+static int new_work(const dims *s, int blocks, int64_t *each, float **work)
+{
+    void *space;
+    size_t bytes;
+    *each = (blocks * ROWS + 1) * s->tk;
+    ATOMO_TRY(atomo__size_mul((size_t)*each, (size_t)omp_get_max_threads(), sizeof(float), &bytes));
+    ATOMO_TRY(atomo__alloc(&space, bytes));
+    *work = space;
+    return ATOMO_OK;
+}
+
+int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, int heads, int causal,
+                    double p, const atomo_stream *stream, atomo_tensor **lse, atomo_tensor **out)
+{
+    dims s;
+    int64_t each;
+    float *work;
+    ATOMO_TRY(check(q, k, v, heads, causal, p, stream, &s));
+    const double shape[3] = {q->shape[0], heads, q->shape[1]};
+    ATOMO_TRY(atomo__output(lse, ATOMO_F32, 3, shape, "attention: lse"));
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, 3, q->shape, "attention"));
+    ATOMO_TRY(new_work(&s, 1, &each, &work));
+    const double flops = (double)(s.b * s.heads * s.tq) * (double)(s.tk * s.d);
+#pragma omp parallel for schedule(static) if (flops > ATOMO_PARALLEL_MIN)
+    for (int64_t i = 0; i < s.b * s.heads; i++) {
+        const int64_t b = i / s.heads, h = i % s.heads;
+        head_forward(&s, i, head(q, b, h, s.d), head(k, b, h, s.d), head(v, b, h, s.d), head(*out, b, h, s.d),
+                     atomo__f32(*lse) + i * s.tq, work + omp_get_thread_num() * each);
+    }
+    atomo__free(work);
+    return ATOMO_OK;
+}
+
+int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, const atomo_tensor *y,
+                             const atomo_tensor *gy, const atomo_tensor *lse, int heads, int causal, double p,
+                             const atomo_stream *stream, atomo_tensor *gq, atomo_tensor *gk, atomo_tensor *gv)
+{
+    dims s;
+    int64_t each;
+    float *work;
+    ATOMO_TRY(check(q, k, v, heads, causal, p, stream, &s));
+    ATOMO_TRY(atomo__expect_gradient(gy, 3, q->shape, "attention backward"));
+    ATOMO_TRY(expect_rows("gquery", gq));
+    ATOMO_TRY(expect_rows("gkey", gk));
+    ATOMO_TRY(expect_rows("gvalue", gv));
+    ATOMO_REQUIRE(atomo__same_shape(gq, q) && atomo__same_shape(gk, k) && atomo__same_shape(gv, v), ATOMO_ESHAPE,
+                  "attention backward: gradients are %s, %s, %s, expected %s, %s, %s", atomo__shape_text(gq),
+                  atomo__shape_text(gk), atomo__shape_text(gv), atomo__shape_text(q), atomo__shape_text(k),
+                  atomo__shape_text(v));
+    ATOMO_TRY(new_work(&s, 2, &each, &work));
+    const double flops = (double)(s.b * s.heads * s.tq) * (double)(s.tk * s.d);
+#pragma omp parallel for schedule(static) if (flops > ATOMO_PARALLEL_MIN)
+    for (int64_t i = 0; i < s.b * s.heads; i++) {
+        const int64_t b = i / s.heads, h = i % s.heads;
+        const operands o = {head(q, b, h, s.d),  head(k, b, h, s.d),  head(v, b, h, s.d),  head(y, b, h, s.d),
+                            head(gy, b, h, s.d), head(gq, b, h, s.d), head(gk, b, h, s.d), head(gv, b, h, s.d)};
+        head_backward(&s, i, &o, atomo__f32(lse) + i * s.tq, work + omp_get_thread_num() * each);
+    }
+    atomo__free(work);
+    return ATOMO_OK;
+}

@@ -1,0 +1,174 @@
+/* group_norm.c - group normalisation [Wu & He 2018] of [N, ..., C]: each image's channels in groups, mean and biased
+ * variance over the positions and channels of a group. Per image, the sums over positions are kept a channel (long
+ * inner loops), then joined a group in double. The bits do not depend on the number of threads. Path: stage 3. */
+#include "nn/nn.h"
+#include <math.h>
+#include <string.h>
+
+typedef struct dims {
+    int64_t n, p, c, groups, per; /* images, positions, channels, groups, channels of a group */
+} dims;
+
+ATOMO_CLONES static void add_values(const dims *s, const float *restrict x, float *restrict sum)
+{
+    for (int64_t p = 0; p < s->p; p++)
+        for (int64_t c = 0; c < s->c; c++) sum[c] += x[p * s->c + c];
+}
+
+ATOMO_CLONES static void add_squares(const dims *s, const float *restrict x, const float *restrict mean,
+                                     float *restrict sum)
+{
+    for (int64_t p = 0; p < s->p; p++)
+        for (int64_t c = 0; c < s->c; c++) {
+            const float d = x[p * s->c + c] - mean[c];
+            sum[c] += d * d;
+        }
+}
+
+/* y = (x - mean) scale + shift, a channel each */
+ATOMO_CLONES static void apply(const dims *s, const float *restrict x, const float *restrict mean,
+                               const float *restrict scale, const float *restrict shift, float *restrict y)
+{
+    for (int64_t p = 0; p < s->p; p++)
+        for (int64_t c = 0; c < s->c; c++) y[p * s->c + c] = (x[p * s->c + c] - mean[c]) * scale[c] + shift[c];
+}
+
+/* ga += gy, gb += gy xhat */
+ATOMO_CLONES static void add_products(const dims *s, const float *restrict x, const float *restrict gy,
+                                      const float *restrict mean, const float *restrict invstd, float *restrict ga,
+                                      float *restrict gb)
+{
+    for (int64_t p = 0; p < s->p; p++)
+        for (int64_t c = 0; c < s->c; c++) {
+            const float g = gy[p * s->c + c];
+            ga[c] += g;
+            gb[c] += g * (x[p * s->c + c] - mean[c]) * invstd[c];
+        }
+}
+
+/* gx = u gy - v - (x - mean) w, a channel each */
+ATOMO_CLONES static void spread(const dims *s, const float *restrict x, const float *restrict gy,
+                                const float *restrict mean, const float *restrict u, const float *restrict v,
+                                const float *restrict w, float *restrict gx)
+{
+    for (int64_t p = 0; p < s->p; p++)
+        for (int64_t c = 0; c < s->c; c++)
+            gx[p * s->c + c] = gy[p * s->c + c] * u[c] - v[c] - (x[p * s->c + c] - mean[c]) * w[c];
+}
+
+/* The mean of v over each group (divided by the group's number of values), to every channel of it. */
+static void group_mean(const dims *s, const float *v, float *out)
+{
+    for (int64_t g = 0; g < s->groups; g++) {
+        double sum = 0;
+        for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) sum += (double)v[c];
+        for (int64_t c = g * s->per; c < (g + 1) * s->per; c++) out[c] = (float)(sum / (double)(s->per * s->p));
+    }
+}
+
+/* One image; work: 2 c floats. Statistics a channel: mean, invstd [c]. */
+static void image_forward(const dims *s, double eps, const float *x, const float *gamma, const float *beta, float *work,
+                          float *mean, float *invstd, float *y)
+{
+    float *sum = work, *scale = work + s->c;
+    memset(sum, 0, (size_t)s->c * sizeof(float));
+    add_values(s, x, sum);
+    group_mean(s, sum, mean);
+    memset(sum, 0, (size_t)s->c * sizeof(float));
+    add_squares(s, x, mean, sum);
+    group_mean(s, sum, invstd);
+    for (int64_t c = 0; c < s->c; c++) {
+        invstd[c] = (float)(1 / sqrt((double)invstd[c] + eps));
+        scale[c] = gamma[c] * invstd[c];
+    }
+    apply(s, x, mean, scale, beta, y);
+}
+
+/* One image; work: 3 c floats. ga, gb [c] (zero): this image's gradients of beta and gamma. */
+static void image_backward(const dims *s, const float *x, const float *gy, const float *gamma, const float *mean,
+                           const float *invstd, float *work, float *ga, float *gb, float *gx)
+{
+    float *u = work, *v = work + s->c, *w = work + 2 * s->c;
+    add_products(s, x, gy, mean, invstd, ga, gb);
+    if (!gx) return;
+    for (int64_t c = 0; c < s->c; c++) {
+        v[c] = gamma[c] * ga[c];
+        w[c] = gamma[c] * gb[c];
+    }
+    group_mean(s, v, v);
+    group_mean(s, w, w);
+    for (int64_t c = 0; c < s->c; c++) {
+        u[c] = gamma[c] * invstd[c];
+        v[c] *= invstd[c];
+        w[c] *= invstd[c] * invstd[c];
+    }
+    spread(s, x, gy, mean, u, v, w, gx);
+}
+
+static int check(const char *fn, const atomo_tensor *x, int groups, const atomo_tensor *gamma, const atomo_tensor *beta,
+                 dims *s)
+{
+    ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "group_norm: input"));
+    ATOMO_REQUIRE(x->ndim >= 2, ATOMO_ESHAPE, "%s: input is %s, expected [N, ..., channels]", fn, atomo__shape_text(x));
+    *s = (dims){.n = atomo__size(x, 0), .p = 1, .c = atomo__size(x, -1), .groups = groups};
+    for (int i = 1; i < x->ndim - 1; i++) s->p *= atomo__size(x, i);
+    ATOMO_REQUIRE(groups >= 1 && s->c > 0 && s->c % groups == 0, ATOMO_ESHAPE,
+                  "%s: %d groups do not divide the %d channels of input %s", fn, groups, (int)s->c,
+                  atomo__shape_text(x));
+    ATOMO_REQUIRE(s->p > 0, ATOMO_ESHAPE, "%s: input is %s, there is nothing to normalise", fn, atomo__shape_text(x));
+    s->per = s->c / groups;
+    const atomo_tensor *const both[2] = {gamma, beta};
+    static const char *const names[2] = {"group_norm: weight", "group_norm: bias"};
+    for (int i = 0; i < 2; i++) {
+        ATOMO_TRY(atomo__expect(both[i], ATOMO_F32, 1, names[i]));
+        ATOMO_REQUIRE(atomo__numel(both[i]) == s->c, ATOMO_ESHAPE, "%s is %s, input is %s: expected [%d]", names[i],
+                      atomo__shape_text(both[i]), atomo__shape_text(x), (int)s->c);
+    }
+    return ATOMO_OK;
+}
+
+int atomo_group_norm(const atomo_tensor *x, int groups, const atomo_tensor *gamma, const atomo_tensor *beta, double eps,
+                     atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out)
+{
+    dims s;
+    ATOMO_TRY(check("group_norm", x, groups, gamma, beta, &s));
+    const double shape[2] = {(double)s.n, (double)s.c};
+    ATOMO_TRY(atomo__output(mean, ATOMO_F32, 2, shape, "group_norm: mean"));
+    ATOMO_TRY(atomo__output(invstd, ATOMO_F32, 2, shape, "group_norm: invstd"));
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "group_norm"));
+    void *space;
+    ATOMO_TRY(atomo__alloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * 2 * s.c) * sizeof(float)));
+    const int64_t size = s.p * s.c;
+#pragma omp parallel for schedule(static) if (x->numel > ATOMO_PARALLEL_MIN)
+    for (int64_t i = 0; i < s.n; i++)
+        image_forward(&s, eps, atomo__f32(x) + i * size, atomo__f32(gamma), atomo__f32(beta),
+                      (float *)space + i * 2 * s.c, atomo__f32(*mean) + i * s.c, atomo__f32(*invstd) + i * s.c,
+                      atomo__f32(*out) + i * size);
+    atomo__free(space);
+    return ATOMO_OK;
+}
+
+int atomo_group_norm_backward(const atomo_tensor *x, int groups, const atomo_tensor *gy, const atomo_tensor *gamma,
+                              const atomo_tensor *mean, const atomo_tensor *invstd, atomo_tensor **gx,
+                              atomo_tensor **ggamma, atomo_tensor **gbeta)
+{
+    dims s;
+    ATOMO_TRY(check("group_norm backward", x, groups, gamma, gamma, &s));
+    ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, x->shape, "group_norm backward"));
+    if (gx) ATOMO_TRY(atomo__output(gx, ATOMO_F32, x->ndim, x->shape, "group_norm backward: gx"));
+    ATOMO_TRY(atomo__output(ggamma, ATOMO_F32, 1, gamma->shape, "group_norm backward: gweight"));
+    ATOMO_TRY(atomo__output(gbeta, ATOMO_F32, 1, gamma->shape, "group_norm backward: gbias"));
+    void *space;
+    ATOMO_TRY(atomo__calloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * 5 * s.c) * sizeof(float)));
+    float *ga = space, *gb = ga + s.n * s.c, *work = gb + s.n * s.c;
+    const int64_t size = s.p * s.c;
+#pragma omp parallel for schedule(static) if (x->numel > ATOMO_PARALLEL_MIN)
+    for (int64_t i = 0; i < s.n; i++)
+        image_backward(&s, atomo__f32(x) + i * size, atomo__f32(gy) + i * size, atomo__f32(gamma),
+                       atomo__f32(mean) + i * s.c, atomo__f32(invstd) + i * s.c, work + i * 3 * s.c, ga + i * s.c,
+                       gb + i * s.c, gx ? atomo__f32(*gx) + i * size : NULL);
+    int rc = atomo__column_sums(gb, s.n, s.c, atomo__f32(*ggamma));
+    if (rc == 0) rc = atomo__column_sums(ga, s.n, s.c, atomo__f32(*gbeta));
+    atomo__free(space);
+    return rc;
+}

@@ -1,0 +1,178 @@
+/* loss.c - losses with their gradients from the same pass: cross entropy of logits (label smoothing [Szegedy et al.
+ * 2016], ignored labels), negative log likelihood, mean squared error, binary cross entropy of logits. PyTorch's
+ * formulas; sums are double, in order. Path: stage 3. */
+#include "nn/nn.h"
+#include <math.h>
+
+typedef struct batch { /* logits [..., c] as n rows; counted: rows whose label is not ignored */
+    int64_t n, c, counted;
+    const int32_t *label;
+    int32_t ignore;
+} batch;
+
+static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, double ignore, batch *b)
+{
+    ATOMO_REQUIRE(logits && logits->dtype == ATOMO_F32 && logits->ndim >= 2 && atomo_tensor_is_contiguous(logits),
+                  ATOMO_ESHAPE, "%s: logits is %s %s, expected contiguous f32 [..., classes]", fn,
+                  logits ? atomo__dtype_name(logits->dtype) : "missing", logits ? atomo__shape_text(logits) : "");
+    ATOMO_REQUIRE(labels && labels->dtype == ATOMO_I32, ATOMO_EDTYPE, "%s: labels is %s, expected i32", fn,
+                  labels ? atomo__dtype_name(labels->dtype) : "missing");
+    bool fits = labels->ndim == logits->ndim - 1 && atomo_tensor_is_contiguous(labels);
+    for (int i = 0; fits && i < labels->ndim; i++) fits = labels->shape[i] == logits->shape[i];
+    ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "%s: labels is %s, logits is %s: expected %s", fn, atomo__shape_text(labels),
+                  atomo__shape_text(logits), atomo__dims_text(logits->ndim - 1, logits->shape));
+    *b = (batch){atomo__numel(labels), atomo__size(logits, -1), 0, atomo__i32(labels), (int32_t)ignore};
+    for (int64_t i = 0; i < b->n; i++) {
+        if (b->label[i] == b->ignore) continue;
+        ATOMO_REQUIRE(b->label[i] >= 0 && b->label[i] < b->c, ATOMO_EARG,
+                      "%s: label %d at position %lld, expected 0 to %lld", fn, b->label[i], (long long)i + 1,
+                      (long long)b->c - 1);
+        b->counted++;
+    }
+    return ATOMO_OK;
+}
+
+/* What both losses over labels begin with: checks, outputs. *own is the gradient's room where nobody wants it. */
+static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, double ignore, int sum,
+                 atomo_tensor **loss, atomo_tensor **grad, batch *b)
+{
+    ATOMO_TRY(check_labels(fn, logits, labels, ignore, b));
+    ATOMO_REQUIRE(b->n > 0 && b->c > 0, ATOMO_ESHAPE, "%s: logits is %s, an empty batch has no loss", fn,
+                  atomo__shape_text(logits));
+    ATOMO_REQUIRE(sum || b->counted > 0, ATOMO_EARG, "%s: all %lld labels are ignored (%d), there is no mean", fn,
+                  (long long)b->n, b->ignore);
+    ATOMO_TRY(atomo__output(loss, ATOMO_F32, 0, NULL, fn));
+    return atomo__output(grad, ATOMO_F32, logits->ndim, logits->shape, fn);
+}
+
+/* One row: softmax(x) - target into g, both scaled; returns the loss, target = (1 - smooth) at y + smooth / c. */
+static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smooth, float scale, float *g)
+{
+    float top = x[0];
+    for (int64_t k = 1; k < c; k++)
+        if (!(x[k] <= top)) top = x[k]; /* a NaN spreads */
+    double sum = 0, total = 0;
+    for (int64_t k = 0; k < c; k++) {
+        float e = expf(x[k] - top);
+        sum += (double)e;
+        total += (double)x[k];
+        g[k] = e;
+    }
+    const double lse = (double)top + log(sum), each = smooth / (double)c;
+    const float inverse = (float)(1 / sum), share = (float)each;
+    for (int64_t k = 0; k < c; k++) g[k] = (g[k] * inverse - share) * scale;
+    g[y] -= (float)(1 - smooth) * scale;
+    return lse - (1 - smooth) * (double)x[y] - each * total;
+}
+
+int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, double smooth, double ignore, int sum,
+                        atomo_tensor **loss, atomo_tensor **grad)
+{
+    batch b = {0};
+    atomo_tensor *own = NULL, **to = grad ? grad : &own;
+    ATOMO_REQUIRE(smooth >= 0 && smooth <= 1, ATOMO_EARG, "cross_entropy: label_smoothing is %g, expected 0 to 1",
+                  smooth);
+    ATOMO_TRY(begin("cross_entropy", logits, labels, ignore, sum, loss, to, &b));
+    const float *x = atomo__f32(logits);
+    const double scale = sum ? 1 : 1 / (double)b.counted;
+    float *g = atomo__f32(*to);
+    double total = 0;
+    for (int64_t i = 0; i < b.n; i++) {
+        float *row = g + i * b.c;
+        if (b.label[i] == b.ignore)
+            for (int64_t k = 0; k < b.c; k++) row[k] = 0;
+        else
+            total += cross_entropy_row(x + i * b.c, b.c, b.label[i], smooth, (float)scale, row);
+    }
+    *atomo__f32(*loss) = (float)(total * scale);
+    atomo_tensor_free(own);
+    return ATOMO_OK;
+}
+
+int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, double ignore, int sum, atomo_tensor **loss,
+              atomo_tensor **grad)
+{
+    batch b = {0};
+    atomo_tensor *own = NULL, **to = grad ? grad : &own;
+    ATOMO_TRY(begin("nll", logp, labels, ignore, sum, loss, to, &b));
+    ATOMO_TRY(atomo_fill(*to, 0));
+    const float *x = atomo__f32(logp);
+    const double scale = sum ? 1 : 1 / (double)b.counted;
+    float *g = atomo__f32(*to);
+    double total = 0;
+    for (int64_t i = 0; i < b.n; i++) {
+        if (b.label[i] == b.ignore) continue;
+        total -= (double)x[i * b.c + b.label[i]];
+        g[i * b.c + b.label[i]] = (float)-scale;
+    }
+    *atomo__f32(*loss) = (float)(total * scale);
+    atomo_tensor_free(own);
+    return ATOMO_OK;
+}
+
+/* ---- losses between two tensors of one shape: value(x, t) and its slope by x --------------------------------- */
+
+static double mse_value(double x, double t, double *slope)
+{
+    *slope = 2 * (x - t);
+    return (x - t) * (x - t);
+}
+
+/* -t log s(x) - (1 - t) log(1 - s(x)), safe for large |x| */
+static double bce_value(double x, double t, double *slope)
+{
+    *slope = 1 / (1 + exp(-x)) - t;
+    return (x > 0 ? x : 0) - x * t + log1p(exp(-fabs(x)));
+}
+
+static const struct {
+    const char *name;
+    double (*value)(double x, double t, double *slope);
+} pair_losses[ATOMO_LOSS_COUNT] = {
+    [ATOMO_MSE] = {"mse_loss", mse_value},
+    [ATOMO_BCE_WITH_LOGITS] = {"bce_with_logits", bce_value},
+};
+
+int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, int sum, atomo_tensor **loss,
+                    atomo_tensor **grad)
+{
+    ATOMO_REQUIRE(kind >= 0 && kind < ATOMO_LOSS_COUNT, ATOMO_EARG, "pair_loss: kind %d, expected 0 to %d", kind,
+                  ATOMO_LOSS_COUNT - 1);
+    const char *fn = pair_losses[kind].name;
+    ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, fn));
+    ATOMO_TRY(atomo__expect(target, ATOMO_F32, -1, fn));
+    ATOMO_REQUIRE(atomo__same_shape(x, target), ATOMO_ESHAPE, "%s: input is %s, target is %s, expected the same", fn,
+                  atomo__shape_text(x), atomo__shape_text(target));
+    const int64_t n = atomo__numel(x);
+    ATOMO_REQUIRE(n > 0, ATOMO_ESHAPE, "%s: input is %s, an empty batch has no loss", fn, atomo__shape_text(x));
+    ATOMO_TRY(atomo__output(loss, ATOMO_F32, 0, NULL, fn));
+    ATOMO_TRY(atomo__output(grad, ATOMO_F32, x->ndim, x->shape, fn));
+    const double scale = sum ? 1 : 1 / (double)n;
+    float *g = atomo__f32(*grad);
+    double total = 0, slope;
+    for (int64_t i = 0; i < n; i++) {
+        total += pair_losses[kind].value((double)atomo__f32(x)[i], (double)atomo__f32(target)[i], &slope);
+        g[i] = (float)(slope * scale);
+    }
+    *atomo__f32(*loss) = (float)(total * scale);
+    return ATOMO_OK;
+}
+
+int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count)
+{
+    batch b = {0};
+    ATOMO_TRY(check_labels("accuracy", logits, labels, ignore, &b));
+    const float *x = atomo__f32(logits);
+    int64_t right = 0;
+    for (int64_t i = 0; i < b.n; i++) {
+        if (b.label[i] == b.ignore) continue;
+        const float *row = x + i * b.c;
+        int64_t best = 0;
+        for (int64_t k = 1; k < b.c; k++)
+            if (row[k] > row[best]) best = k;
+        right += best == b.label[i];
+    }
+    count[0] = (double)right;
+    count[1] = (double)b.counted;
+    return ATOMO_OK;
+}

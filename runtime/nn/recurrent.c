@@ -1,0 +1,249 @@
+/* recurrent.c - one layer of an LSTM [Hochreiter & Schmidhuber 1997] or a GRU [Cho et al. 2014] over a whole sequence,
+ * in PyTorch's gate order (i, f, g, o; r, z, n). The input's part x W_ih^T + b_ih of all steps comes ready as one
+ * product; here is what depends on the step before:
+ *   LSTM  c = f c' + i g,  h = o tanh(c),       i, f, o = sigmoid(.), g = tanh(.) of xg + h' W_hh^T + b_hh
+ *   GRU   h = (1 - z) n + z h',                 r, z = sigmoid(.),    n = tanh(xg_n + r (h' W_hn^T + b_hn))
+ * A cell is a pair of loops in a table. The weights' gradient is one product over all steps. Path: stage 3. */
+#include "nn/nn.h"
+#include "nn/vmath.h"
+#include <cblas.h>
+#include <limits.h>
+#include <string.h>
+
+/* One row of h values. g: its gates' inputs from x, then (out) what the backward needs, 4 h floats. r: h' W_hh^T +
+ * b_hh. c, h: (in) of the step before, (out) of this one. */
+typedef void step_forward(int64_t n, const float *restrict xg, const float *restrict r, const float *restrict h0,
+                          const float *restrict c0, float *restrict saved, float *restrict h, float *restrict c);
+/* gh: gradient of this step's h. gc: (in) of its c, (out) of the c before. gx: of the x part; gr: of r (LSTM: the same
+ * memory as gx). gh0: what of the gradient of h' does not go through r. */
+typedef void step_backward(int64_t n, const float *restrict saved, const float *restrict h0, const float *restrict c0,
+                           const float *restrict c, const float *restrict gh, float *restrict gc, float *gx, float *gr,
+                           float *restrict gh0);
+
+ATOMO_CLONES static void lstm_forward(int64_t n, const float *restrict xg, const float *restrict r,
+                                      const float *restrict h0, const float *restrict c0, float *restrict saved,
+                                      float *restrict h, float *restrict c)
+{
+    (void)h0;
+    for (int64_t k = 0; k < n; k++) {
+        const float i = atomo__sigmoid(xg[k] + r[k]), f = atomo__sigmoid(xg[n + k] + r[n + k]);
+        const float g = atomo__tanh(xg[2 * n + k] + r[2 * n + k]), o = atomo__sigmoid(xg[3 * n + k] + r[3 * n + k]);
+        saved[k] = i, saved[n + k] = f, saved[2 * n + k] = g, saved[3 * n + k] = o;
+        c[k] = f * c0[k] + i * g;
+        h[k] = o * atomo__tanh(c[k]);
+    }
+}
+
+ATOMO_CLONES static void lstm_backward(int64_t n, const float *restrict saved, const float *restrict h0,
+                                       const float *restrict c0, const float *restrict c, const float *restrict gh,
+                                       float *restrict gc, float *gx, float *gr, float *restrict gh0)
+{
+    (void)h0, (void)gr;
+    for (int64_t k = 0; k < n; k++) {
+        const float i = saved[k], f = saved[n + k], g = saved[2 * n + k], o = saved[3 * n + k], t = atomo__tanh(c[k]);
+        const float d = gc[k] + gh[k] * o * (1 - t * t);
+        gx[k] = d * g * i * (1 - i);
+        gx[n + k] = d * c0[k] * f * (1 - f);
+        gx[2 * n + k] = d * i * (1 - g * g);
+        gx[3 * n + k] = gh[k] * t * o * (1 - o);
+        gc[k] = d * f;
+        gh0[k] = 0;
+    }
+}
+
+ATOMO_CLONES static void gru_forward(int64_t n, const float *restrict xg, const float *restrict rec,
+                                     const float *restrict h0, const float *restrict c0, float *restrict saved,
+                                     float *restrict h, float *restrict c)
+{
+    (void)c0, (void)c;
+    for (int64_t k = 0; k < n; k++) {
+        const float r = atomo__sigmoid(xg[k] + rec[k]), z = atomo__sigmoid(xg[n + k] + rec[n + k]);
+        const float a = atomo__tanh(xg[2 * n + k] + r * rec[2 * n + k]);
+        saved[k] = r, saved[n + k] = z, saved[2 * n + k] = a, saved[3 * n + k] = rec[2 * n + k];
+        h[k] = (1 - z) * a + z * h0[k];
+    }
+}
+
+ATOMO_CLONES static void gru_backward(int64_t n, const float *restrict saved, const float *restrict h0,
+                                      const float *restrict c0, const float *restrict c, const float *restrict gh,
+                                      float *restrict gc, float *gx, float *gr, float *restrict gh0)
+{
+    (void)c0, (void)c, (void)gc;
+    for (int64_t k = 0; k < n; k++) {
+        const float r = saved[k], z = saved[n + k], a = saved[2 * n + k], q = saved[3 * n + k];
+        const float d = gh[k] * (1 - z) * (1 - a * a);
+        gr[k] = gx[k] = d * q * r * (1 - r);
+        gr[n + k] = gx[n + k] = gh[k] * (h0[k] - a) * z * (1 - z);
+        gx[2 * n + k] = d;
+        gr[2 * n + k] = d * r;
+        gh0[k] = gh[k] * z;
+    }
+}
+
+static const struct cell {
+    const char *name;
+    int gates;
+    bool has_c;
+    step_forward *forward;
+    step_backward *backward;
+} cells[ATOMO_CELL_COUNT] = {
+    [ATOMO_LSTM] = {"lstm", 4, true, lstm_forward, lstm_backward},
+    [ATOMO_GRU] = {"gru", 3, false, gru_forward, gru_backward},
+};
+
+typedef struct dims {
+    const struct cell *cell;
+    int64_t t, n, h, g; /* steps, rows, hidden size, gates * h */
+} dims;
+
+static int expect_state(const dims *s, const atomo_tensor *t, int ndim, int64_t steps, const char *name)
+{
+    const double shape[3] = {(double)steps, (double)s->n, (double)s->h};
+    ATOMO_TRY(atomo__expect(t, ATOMO_F32, ndim, name));
+    for (int i = 0; i < ndim; i++)
+        ATOMO_REQUIRE(t->shape[i] == shape[3 - ndim + i], ATOMO_ESHAPE, "%s: %s is %s, expected %s", s->cell->name,
+                      name, atomo__shape_text(t), atomo__dims_text(ndim, shape + 3 - ndim));
+    return ATOMO_OK;
+}
+
+static int check(int kind, const atomo_tensor *xg, const atomo_tensor *w, const atomo_tensor *b, const atomo_tensor *h0,
+                 const atomo_tensor *c0, dims *s)
+{
+    ATOMO_REQUIRE(kind >= 0 && kind < ATOMO_CELL_COUNT, ATOMO_EARG, "recurrent: kind %d, expected 0 to %d", kind,
+                  ATOMO_CELL_COUNT - 1);
+    const struct cell *cell = &cells[kind];
+    ATOMO_TRY(atomo__expect(xg, ATOMO_F32, 3, "recurrent: input"));
+    ATOMO_TRY(atomo__expect(w, ATOMO_F32, 2, "recurrent: weight_hh"));
+    *s = (dims){cell, atomo__size(xg, 0), atomo__size(xg, 1), atomo__size(w, 1), atomo__size(w, 0)};
+    ATOMO_REQUIRE(s->h > 0 && s->g == cell->gates * s->h, ATOMO_ESHAPE, "%s: weight_hh is %s, expected [%d H, H]",
+                  cell->name, atomo__shape_text(w), cell->gates);
+    ATOMO_REQUIRE(atomo__size(xg, 2) == s->g, ATOMO_ESHAPE, "%s: input part is %s, weight_hh is %s", cell->name,
+                  atomo__shape_text(xg), atomo__shape_text(w));
+    ATOMO_REQUIRE(s->t * s->n <= INT_MAX && s->g <= INT_MAX, ATOMO_ELIMIT, "%s: input part %s is too large for BLAS",
+                  cell->name, atomo__shape_text(xg));
+    ATOMO_REQUIRE(s->t > 0, ATOMO_ESHAPE, "%s: input part is %s, it has no steps", cell->name, atomo__shape_text(xg));
+    if (b) {
+        ATOMO_TRY(atomo__expect(b, ATOMO_F32, 1, "recurrent: bias_hh"));
+        ATOMO_REQUIRE(atomo__numel(b) == s->g, ATOMO_ESHAPE, "%s: bias_hh is %s, weight_hh is %s", cell->name,
+                      atomo__shape_text(b), atomo__shape_text(w));
+    }
+    ATOMO_TRY(expect_state(s, h0, 2, 0, "h0"));
+    return cell->has_c ? expect_state(s, c0, 2, 0, "c0") : ATOMO_OK;
+}
+
+int atomo_recurrent(int kind, const atomo_tensor *xg, const atomo_tensor *w, const atomo_tensor *b,
+                    const atomo_tensor *h0, const atomo_tensor *c0, atomo_tensor **saved, atomo_tensor **c,
+                    atomo_tensor **out)
+{
+    dims s;
+    ATOMO_TRY(check(kind, xg, w, b, h0, c0, &s));
+    const double shape[3] = {(double)s.t, (double)s.n, (double)s.h}, wide[3] = {shape[0], shape[1], 4 * shape[2]};
+    ATOMO_TRY(atomo__output(saved, ATOMO_F32, 3, wide, "recurrent: saved"));
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, 3, shape, "recurrent"));
+    if (s.cell->has_c) ATOMO_TRY(atomo__output(c, ATOMO_F32, 3, shape, "recurrent: c"));
+    void *space;
+    ATOMO_TRY(atomo__alloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * s.g) * sizeof(float)));
+    float *r = space, *h = atomo__f32(*out), *cs = s.cell->has_c ? atomo__f32(*c) : NULL;
+    const float *before = atomo__f32(h0), *c_before = cs ? atomo__f32(c0) : NULL;
+    for (int64_t t = 0; t < s.t && s.n > 0; t++) {
+        const int64_t at = t * s.n * s.h;
+        for (int64_t i = 0; b && i < s.n; i++) memcpy(r + i * s.g, b->data, (size_t)s.g * sizeof(float));
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)s.n, (blasint)s.g, (blasint)s.h, 1, before,
+                    (blasint)s.h, atomo__f32(w), (blasint)s.h, b ? 1 : 0, r, (blasint)s.g);
+        for (int64_t i = 0; i < s.n; i++)
+            s.cell->forward(s.h, atomo__f32(xg) + (t * s.n + i) * s.g, r + i * s.g, before + i * s.h,
+                            cs ? c_before + i * s.h : NULL, atomo__f32(*saved) + 4 * (at + i * s.h), h + at + i * s.h,
+                            cs ? cs + at + i * s.h : NULL);
+        before = h + at;
+        if (cs) c_before = cs + at;
+    }
+    atomo__free(space);
+    return ATOMO_OK;
+}
+
+typedef struct tape { /* what a backward reads and writes */
+    const float *w, *h0, *c0, *saved, *c, *h, *gy;
+    float *gx, *gr, *gh0, *gc0;
+} tape;
+
+/* Backwards through time; gh0 and gc0 hold the gradients of the step's h and c, at last those of the start. */
+static void unroll(const dims *s, const tape *p, float *gh)
+{
+    const int64_t size = s->n * s->h;
+    for (int64_t t = s->t - 1; t >= 0; t--) {
+        const float *before = t ? p->h + (t - 1) * size : p->h0, *c_before = t && p->c ? p->c + (t - 1) * size : p->c0;
+        float *gx = p->gx + t * s->n * s->g, *gr = p->gr + t * s->n * s->g;
+        for (int64_t i = 0; i < size; i++) gh[i] = p->gh0[i] + p->gy[t * size + i];
+        for (int64_t i = 0; i < s->n; i++) {
+            const int64_t at = i * s->h;
+            s->cell->backward(s->h, p->saved + 4 * (t * size + at), before + at, c_before ? c_before + at : NULL,
+                              p->c ? p->c + t * size + at : NULL, gh + at, p->gc0 ? p->gc0 + at : NULL, gx + i * s->g,
+                              gr + i * s->g, p->gh0 + at);
+        }
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)s->n, (blasint)s->h, (blasint)s->g, 1, gr,
+                    (blasint)s->g, p->w, (blasint)s->h, 1, p->gh0, (blasint)s->h);
+    }
+}
+
+/* gw = sum over steps of gr^T h' */
+static void weight_gradient(const dims *s, const tape *p, float *gw)
+{
+    const int64_t size = s->n * s->h;
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)s->g, (blasint)s->h, (blasint)s->n, 1, p->gr,
+                (blasint)s->g, p->h0, (blasint)s->h, 0, gw, (blasint)s->h);
+    if (s->t > 1)
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)s->g, (blasint)s->h, (blasint)((s->t - 1) * s->n),
+                    1, p->gr + size * s->g / s->h, (blasint)s->g, p->h, (blasint)s->h, 1, gw, (blasint)s->h);
+}
+
+static int copy_or_zero(const atomo_tensor *from, atomo_tensor *to)
+{
+    return from ? atomo_copy(to, from) : atomo_fill(to, 0);
+}
+
+int atomo_recurrent_backward(int kind, const atomo_tensor *w, const atomo_tensor *h0, const atomo_tensor *c0,
+                             const atomo_tensor *saved, const atomo_tensor *c, const atomo_tensor *y,
+                             const atomo_tensor *gy, const atomo_tensor *gc, atomo_tensor **gxg, atomo_tensor **gw,
+                             atomo_tensor **gb, atomo_tensor **gh0, atomo_tensor **gc0)
+{
+    dims s;
+    const double wide = w ? w->shape[0] : 0, shape[3] = {y->shape[0], y->shape[1], wide};
+    ATOMO_TRY(atomo__output(gxg, ATOMO_F32, 3, shape, "recurrent backward: gx"));
+    ATOMO_TRY(check(kind, *gxg, w, NULL, h0, c0, &s));
+    ATOMO_TRY(atomo__expect_gradient(gy, 3, y->shape, "recurrent backward"));
+    if (gc) ATOMO_TRY(expect_state(&s, gc, 2, 0, "gc"));
+    ATOMO_TRY(atomo__output(gw, ATOMO_F32, 2, w->shape, "recurrent backward: gweight_hh"));
+    if (gb) ATOMO_TRY(atomo__output(gb, ATOMO_F32, 1, w->shape, "recurrent backward: gbias_hh"));
+    ATOMO_TRY(atomo__output(gh0, ATOMO_F32, 2, h0->shape, "recurrent backward: gh0"));
+    ATOMO_TRY(atomo_fill(*gh0, 0));
+    if (s.cell->has_c) {
+        ATOMO_TRY(atomo__output(gc0, ATOMO_F32, 2, h0->shape, "recurrent backward: gc0"));
+        ATOMO_TRY(copy_or_zero(gc, *gc0));
+    }
+    const int64_t rows = ATOMO_MAX(s.n, 1), own = s.cell->has_c ? 0 : s.t * rows * s.g; /* the LSTM's gr is its gx */
+    void *space;
+    ATOMO_TRY(atomo__alloc(&space, (size_t)(rows * s.h + own) * sizeof(float)));
+    float *gr = own ? (float *)space + rows * s.h : atomo__f32(*gxg);
+    const tape p = {atomo__f32(w),
+                    atomo__f32(h0),
+                    s.cell->has_c ? atomo__f32(c0) : NULL,
+                    atomo__f32(saved),
+                    s.cell->has_c ? atomo__f32(c) : NULL,
+                    atomo__f32(y),
+                    atomo__f32(gy),
+                    atomo__f32(*gxg),
+                    gr,
+                    atomo__f32(*gh0),
+                    s.cell->has_c ? atomo__f32(*gc0) : NULL};
+    int rc = ATOMO_OK;
+    if (s.n > 0) {
+        unroll(&s, &p, space);
+        weight_gradient(&s, &p, atomo__f32(*gw));
+        if (gb) rc = atomo__column_sums(gr, s.t * s.n, s.g, atomo__f32(*gb));
+    } else {
+        rc = atomo_fill(*gw, 0);
+        if (rc == 0 && gb) rc = atomo_fill(*gb, 0);
+    }
+    atomo__free(space);
+    return rc;
+}

@@ -1,0 +1,85 @@
+/* vmath.h - exp, tanh, sigmoid, erf as straight-line arithmetic, so that loops over them are vectorised. Private.
+ *
+ * exp and tanh are Cephes' expf and tanhf: within 2 units in the last place (exp: from -87.3 to 88, clamped outside).
+ * erf is Abramowitz & Stegun 7.1.26: off by at most 2e-7. NaN stays NaN.
+ */
+#ifndef ATOMO_VMATH_H
+#define ATOMO_VMATH_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline float atomo__exp(float x)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number, kept in the low bits */
+    x = x < -87.3f ? -87.3f : x;
+    x = x > 88.0f ? 88.0f : x;
+    float shifted = x * 1.44269504088896341f + magic, n = shifted - magic, scale;
+    float r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits - 0x4B400000u + 127u) << 23;
+    memcpy(&scale, &bits, sizeof scale);
+    return (p * r * r + r + 1.0f) * scale;
+}
+
+static inline float atomo__sigmoid(float x)
+{
+    return 1.0f / (1.0f + atomo__exp(-x));
+}
+
+static inline float atomo__tanh(float x)
+{
+    float z = x * x, p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    float small = p * z * x + x, a = fabsf(x);
+    float large = copysignf(1.0f - 2.0f / (atomo__exp(2.0f * a) + 1.0f), x);
+    return a > 0.625f ? large : small; /* NaN: small */
+}
+
+static inline float atomo__erf(float x)
+{
+    float a = fabsf(x), t = 1.0f / (1.0f + 0.3275911f * a), p = 1.061405429f;
+    p = p * t - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    return copysignf(1.0f - p * t * atomo__exp(-a * a), x);
+}
+
+/* The sum of n floats in 16 fixed lanes, joined in double. */
+static inline double atomo__lane_sum(const float *x, int64_t n)
+{
+    float lane[16] = {0};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 16; k++) lane[k] += x[i + k];
+    for (int k = 0; i < n; i++, k++) lane[k] += x[i];
+    double sum = 0;
+    for (int k = 0; k < 16; k++) sum += (double)lane[k];
+    return sum;
+}
+
+static inline double atomo__lane_dot(const float *x, const float *y, int64_t n)
+{
+    float lane[16] = {0};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 16; k++) lane[k] += x[i + k] * y[i + k];
+    for (int k = 0; i < n; i++, k++) lane[k] += x[i] * y[i];
+    double sum = 0;
+    for (int k = 0; k < 16; k++) sum += (double)lane[k];
+    return sum;
+}
+
+#endif

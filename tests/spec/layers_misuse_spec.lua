@@ -1,0 +1,150 @@
+-- What the layers say when they are misused, what they do with empty batches, and their initial values and defaults.
+local atomo = require "atomo"
+local nn, F = atomo.nn, atomo.F
+
+--- The error of fn(...) must contain the text.
+local function fails(text, fn, ...)
+  local ok, message = pcall(fn, ...)
+  assert.is_false(ok)
+  assert.truthy(tostring(message):find(text, 1, true), ("'%s' is not in: %s"):format(text, tostring(message)))
+end
+
+local zeros = atomo.zeros
+local function labels(...) return atomo.tensor({...}, "i32") end
+
+describe("misuse of", function()
+  it("losses", function()
+    fails("cross_entropy: labels is [2], logits is [2,3,5]: expected [2,3]", F.cross_entropy, zeros(2, 3, 5),
+      labels(1, 2))
+    fails("cross_entropy: label -1 at position 2, expected 0 to 4", F.cross_entropy, zeros(2, 5), labels(1, -1))
+    fails("cross_entropy: all 2 labels are ignored (-100)", F.cross_entropy, zeros(2, 5), labels(-100, -100))
+    fails("cross_entropy: label_smoothing is 2", F.cross_entropy, zeros(1, 5), labels(1), {label_smoothing = 2})
+    fails("cross_entropy: unknown option 'smoothing'", F.cross_entropy, zeros(1, 5), labels(1), {smoothing = 2})
+    fails("cross_entropy: reduction is 'none', expected mean or sum", F.cross_entropy, zeros(1, 5), labels(1),
+      {reduction = "none"})
+    fails("nll: label 5 at position 1", F.nll_loss, zeros(1, 5), labels(5))
+    fails("mse_loss: input is [2], target is [3]", F.mse_loss, zeros(2), zeros(3))
+    fails("bce_with_logits: target is missing", F.bce_with_logits, zeros(2))
+    fails("mse_loss: input is [0], an empty batch has no loss", F.mse_loss, zeros(0), zeros(0))
+  end)
+
+  it("norms", function()
+    fails("layer_norm: input is [2,4], its last sizes should be [5]", nn.LayerNorm(5), zeros(2, 4))
+    fails("layer_norm: input is [5], its last sizes should be [4,5]", nn.LayerNorm {4, 5}, zeros(5))
+    fails("layer_norm: input is i32, expected f32", nn.LayerNorm(5), zeros(2, 5, "i32"))
+    fails("LayerNorm: normalized_shape is 0", nn.LayerNorm, 0)
+    fails("GroupNorm: 3 groups do not divide 4 channels", nn.GroupNorm, 3, 4)
+    fails("group_norm: 2 groups do not divide the 5 channels of input [2,3,5]", nn.GroupNorm(2, 4), zeros(2, 3, 5))
+    fails("group_norm: weight is [4], input is [2,3,6]: expected [6]", nn.GroupNorm(2, 4), zeros(2, 3, 6))
+    fails("BatchNorm1d: input is [2,3,3,4], expected [N, 4] or [N, L, 4]", nn.BatchNorm1d(4), zeros(2, 3, 3, 4))
+  end)
+
+  it("embeddings: the index and its position", function()
+    local e = nn.Embedding(7, 3)
+    fails("embedding: index 7 at position [2,1] of input [2,2], expected 0 to 6", e, labels(0, 6, 7, 1):view(2, 2))
+    fails("embedding: index -1 at position [1]", e, labels(-1))
+    fails("embedding: input is f32, expected i32", e, zeros(2))
+    fails("Embedding: num_embeddings is 0", nn.Embedding, 0, 3)
+    fails("Embedding: padding_idx is 7, expected 0 to 6", nn.Embedding, 7, 3, {padding_idx = 7})
+  end)
+
+  it("activations and pooling", function()
+    fails("gelu: approximate is 'fast', expected none or tanh", F.gelu, zeros(1), "fast")
+    fails("GELU: unknown option 'approx'", nn.GELU, {approx = "tanh"})
+    fails("silu: input is missing", F.silu)
+    fails("LeakyReLU: negative_slope is a string", nn.LeakyReLU, "a")
+    fails("Softmax: dim is 0", nn.Softmax, 0)
+    fails("adaptive_avg_pool2d: output_size is 0", F.adaptive_avg_pool2d, zeros(1, 2, 2, 1), 0)
+    fails("adaptive_avg_pool2d: input has shape [2,2]", F.adaptive_avg_pool2d, zeros(2, 2), 1)
+  end)
+
+  it("transposed convolutions", function()
+    fails("conv_transpose2d: input is [1,2,2,3], weight is [4,3,3,2]", F.conv_transpose2d, zeros(1, 2, 2, 3),
+      zeros(4, 3, 3, 2))
+    fails("output_padding {1,1}, expected less than stride {1,1}", nn.ConvTranspose2d, 3, 4, 3, {output_padding = 1})
+    fails("ConvTranspose2d: 2 groups do not divide 3 input", nn.ConvTranspose2d, 3, 4, 3, {groups = 2})
+    fails("bias is [1], weight is [3,2,2,4]: expected [4]", F.conv_transpose2d, zeros(1, 2, 2, 3), zeros(3, 2, 2, 4),
+      zeros(1))
+    fails("the result would have no positions", F.conv_transpose2d, zeros(1, 1, 1, 3), zeros(3, 2, 2, 4), nil,
+      {padding = 2})
+  end)
+
+  it("attention", function()
+    fails("MultiheadAttention: 3 heads do not divide embed_dim 4", nn.MultiheadAttention, 4, 3)
+    fails("MultiheadAttention: query is [2,3,5], expected [T, N, C] with 4 channels", nn.MultiheadAttention(4, 2),
+      zeros(2, 3, 5))
+    fails("attention: query is [2,3,4], key [2,5,6], value [2,5,6]", F.scaled_dot_product_attention, zeros(2, 3, 4),
+      zeros(2, 5, 6), zeros(2, 5, 6))
+    fails("attention: qkv is [2,3,4], expected [N, T, 3 C]", F.self_attention, zeros(2, 3, 4))
+    fails("attention: 2 heads do not divide the channels of query [2,3,3]", F.self_attention, zeros(2, 3, 9),
+      {heads = 2})
+    fails("attention: dropout: p is 1", F.self_attention, zeros(2, 3, 9), {dropout = 1})
+  end)
+
+  it("recurrent layers", function()
+    fails("LSTM: input is [2,3,4], expected [T, N, channels] with input_size 5", nn.LSTM(5, 2), zeros(2, 3, 4))
+    fails("GRU: h0 is [1,2,2], expected [1,3,2]", nn.GRU(4, 2), zeros(2, 3, 4), zeros(1, 2, 2))
+    fails("LSTM: unknown option 'bidirectional'", nn.LSTM, 3, 4, {bidirectional = true})
+    fails("lstm: input part is [0,1,8], it has no steps", F.lstm, zeros(0, 1, 3), zeros(8, 3), zeros(8, 2), nil, nil,
+      zeros(1, 2), zeros(1, 2))
+    fails("gru: weight_hh is [8,2], expected [3 H, H]", F.gru, zeros(1, 1, 3), zeros(8, 3), zeros(8, 2), nil, nil,
+      zeros(1, 2))
+  end)
+
+  it("Concat", function()
+    fails("Concat: no entries", nn.Concat, {})
+    fails("Concat: entry 2 is a number", nn.Concat, {nn.ReLU(), 3})
+  end)
+end)
+
+describe("an empty batch passes", function()
+  for name, c in pairs {
+    LayerNorm = {nn.LayerNorm(3), {0, 3}}, GroupNorm = {nn.GroupNorm(1, 3), {0, 2, 3}}, GELU = {nn.GELU(), {0, 3}},
+    AdaptiveAvgPool2d = {nn.AdaptiveAvgPool2d(2), {0, 4, 4, 3}},
+    ConvTranspose2d = {nn.ConvTranspose2d(3, 2, 3), {0, 4, 4, 3}},
+    MultiheadAttention = {nn.MultiheadAttention(4, 2, {batch_first = true}), {0, 3, 4}},
+    LSTM = {nn.LSTM(3, 2, {batch_first = true}), {0, 4, 3}}, GRU = {nn.GRU(3, 2, {batch_first = true}), {0, 4, 3}},
+  } do
+    it(name, function()
+      local x = atomo.param(zeros(c[2]))
+      local y = c[1](x)
+      assert.equal(0, y:numel())
+      y:sum():backward()
+      for _, p in ipairs(c[1]:parameters()) do assert.equal(0, p.grad:abs():sum():item()) end
+    end)
+  end
+end)
+
+describe("layers start and describe themselves as PyTorch's:", function()
+  it("Embedding's padding row is zero and stays", function()
+    local e = nn.Embedding(5, 3, {padding_idx = 2})
+    e(labels(2, 2, 1)):sum():backward()
+    assert.same({0, 0, 0}, e.weight:select(1, 3):totable())
+    assert.same({0, 0, 0}, e.weight.grad:select(1, 3):totable())
+    assert.same({1, 1, 1}, e.weight.grad:select(1, 2):totable())
+  end)
+
+  it("bounds of uniform starts", function()
+    atomo.manual_seed(1)
+    local function largest(t, bound)
+      local most = t:detach():abs():max():item()
+      assert.is_true(most <= bound and most > 0.9 * bound, ("%g of %g"):format(most, bound))
+    end
+    largest(nn.LSTM(9, 25).weight_ih_l0, 0.2)
+    largest(nn.ConvTranspose2d(9, 4, 5).weight, 0.1)
+    local a = nn.MultiheadAttention(16, 4)
+    largest(a.in_proj_weight, math.sqrt(6 / 64))
+    assert.equal(0, a.out_proj.bias:abs():max():item())
+  end)
+
+  it("texts", function()
+    assert.equal("LayerNorm((5,), eps=1e-05, elementwise_affine=True)", tostring(nn.LayerNorm(5)))
+    assert.equal("GroupNorm(2, 4, eps=1e-05)", tostring(nn.GroupNorm(2, 4)))
+    assert.equal("Embedding(7, 3, padding_idx=1)", tostring(nn.Embedding(7, 3, {padding_idx = 1})))
+    assert.equal("LSTM(3, 4, num_layers=2, batch_first=True)",
+      tostring(nn.LSTM(3, 4, {num_layers = 2, batch_first = true})))
+    assert.equal("LeakyReLU(negative_slope=0.01)", tostring(nn.LeakyReLU()))
+    assert.equal("ConvTranspose2d(3, 4, kernel_size=(2, 2), stride=(2, 2))",
+      tostring(nn.ConvTranspose2d(3, 4, 2, {stride = 2})))
+  end)
+end)
