@@ -486,6 +486,8 @@ ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, do
                                      double size, double scale, atomo_tensor *acc, double *used);
 /* The tensor number that a message says it is for, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
+/* The length in bytes that a message says it has, frame included. */
+ATOMO_API int atomo_codec_length_of(const uint8_t *bytes, double size, double *length);
 /* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included), ||g||^2.
  */
 typedef struct atomo_codec_stats {
