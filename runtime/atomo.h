@@ -587,6 +587,8 @@ ATOMO_API int atomo_codec_is_unbiased(const atomo_codec *c);
 ATOMO_API int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out);
 /* The tensor number that a message says it is for, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
+/* The length in bytes that a message says it has, frame included. */
+ATOMO_API int atomo_codec_length_of(const uint8_t *bytes, double size, double *length);
 /* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included; bias too,
  * where there is one), ||g||^2; with ef=true g is the gradient and what was held back before. */
 typedef struct atomo_codec_stats {

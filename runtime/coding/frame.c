@@ -119,3 +119,25 @@ int atomo_codec_tensor_of(const uint8_t *bytes, double size)
     }
     return atomo__fail(ATOMO_EFORMAT, "decode: the tensor number at byte 3 is malformed");
 }
+
+int atomo_codec_length_of(const uint8_t *bytes, double size, double *length)
+{
+    /* magic, version, codec; tensor, rank, step; hash; the body's length */
+    static const int fixed[4] = {3, 0, 0, 0}, after[4] = {0, 0, 2, 0};
+    double at = 0;
+    uint64_t v = 0;
+    for (int i = 0; i < 4; i++) {
+        bool more = true;
+        at += fixed[i];
+        v = 0;
+        for (int shift = 0; more && shift < 35; shift += 7, at++) {
+            ATOMO_REQUIRE(at < size, ATOMO_EFORMAT, "decode: message of %.0f bytes is too short for a header", size);
+            v |= (uint64_t)(bytes[(size_t)at] & 127) << shift;
+            more = bytes[(size_t)at] & 128;
+        }
+        ATOMO_REQUIRE(!more, ATOMO_EFORMAT, "decode: a number that ends at byte %.0f is malformed", at);
+        at += after[i];
+    }
+    *length = at + (double)v + 4;
+    return ATOMO_OK;
+}

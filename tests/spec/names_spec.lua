@@ -34,7 +34,7 @@ describe("public names", function()
   end)
 
   it("of compression and training", function()
-    all("probabilities compressor compressors exchange train", atomo, "atomo.")
+    all("probabilities compressor compressors basis decomposition verify exchange train", atomo, "atomo.")
     all("encode encode_all decode decode_add stats", atomo.compressor "none", "c:")
     all("sgd adam adamw lars", atomo.optim, "atomo.optim.")
     all("constant cosine step multistep warmup", atomo.schedule, "atomo.schedule.")

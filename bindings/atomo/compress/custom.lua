@@ -18,6 +18,9 @@ local function plan(self, i, shape, name)
     raise(("%s: tensor is %s, expected a number 1, 2, ..."):format(self.name, tostring(i)))
   end
   for _, lane in ipairs(self.lanes) do lane:plan(i, shape, name) end
+  if self.ef and T.shape_text(self.shapes[i] or {}) ~= T.shape_text(shape) then
+    self.held[i] = T.outside_scope(T.zeros, shape)
+  end
   self.shapes[i], self.names[i] = {unpack(shape)}, name or self.names[i] or tostring(i)
 end
 
@@ -74,20 +77,37 @@ local function remainders(head, grads, ids, at)
   return rest
 end
 
+--- What a receiver makes of message j of every lane is taken off what is held back (error feedback).
+local function hold_back(self, list, ids, found)
+  for j, g in ipairs(list) do
+    local i, sent = ids[j], T.zeros(g:shape())
+    for k, lane in ipairs(self.lanes) do
+      local data, size = found[k](j)
+      lane:open(i)
+      lane:take(i, -1, data, size, 1, sent)
+      lane:close(i, sent)
+    end
+    self.held[i]:copy_(g - sent)
+  end
+end
+
 --- Codes gradients lane by lane. write(codec, tensors) lets the codec write its messages and returns a function j ->
 --- pointer and length of message j, and the bytes of all.
 local function encode_lanes(self, grads, ids, write)
   T.scope(function()
-    local list = {}
+    local list, found = {}, {}
     self.square = 0
     for j, g in ipairs(grads) do
       list[j] = check_gradient(self, g, ids[j])
+      if self.ef then list[j] = list[j] + self.held[ids[j]] end
       if #self.lanes == 2 then self.square = self.square + list[j]:norm_value(2) ^ 2 end
     end
+    local whole = list
     for k, lane in ipairs(self.lanes) do
       local coded = {}
       for j, g in ipairs(list) do coded[j] = lane:code(ids[j], g) end
       local at, bytes = write(lane.codec, coded)
+      found[k] = at
       if k < #self.lanes then
         list = remainders(lane, list, ids, at)
         if not self.streaming then
@@ -95,6 +115,7 @@ local function encode_lanes(self, grads, ids, write)
         end
       end
     end
+    if self.ef then hold_back(self, whole, ids, found) end
   end)
 end
 
@@ -216,16 +237,14 @@ local function decode_one(self, what, msg, scale, acc)
     raise(("%s: %s: acc is %s, the message's tensor %d is %s"):format(self.name, what, T.shape_text(acc), i,
       T.shape_text(shape)))
   end
-  local sum = #self.lanes == 2 and T.zeros(shape) or acc -- acc stays as it is where a message is refused
+  local sum = T.zeros(shape) -- acc stays as it is where a message is refused
   local used = 0
   decode(self, {i}, {sum}, scale, function(take)
     for _, lane in ipairs(self.lanes) do used = used + take(lane, 1, -1, data + used, size - used) end
     message.whole(self.name, what, used, size)
   end)
-  if sum ~= acc then
-    acc:add_(sum)
-    sum:free()
-  end
+  acc:add_(sum)
+  sum:free()
   return acc
 end
 
@@ -278,6 +297,15 @@ function Custom:decode_all(bytes, counts, ranks, scale, accs)
   end)
 end
 
+--- What error feedback (ef=true) holds back of tensor i.
+function Custom:residual(i)
+  local held = self.held[i or 1]
+  if not held then raise(("%s: residual of tensor %d: there is none"):format(self.name, i or 1)) end
+  return held:clone()
+end
+
+function Custom:finish(acc) return acc end
+
 function Custom:stats(i)
   local s = self.codec:stats(i)
   if #self.lanes == 2 then
@@ -288,11 +316,12 @@ function Custom:stats(i)
   return s
 end
 
---- A compressor over lanes; fields: name, text, seed.
+--- A compressor over lanes; fields: name, text, seed, ef.
 local function new(fields, list)
-  local self = setmetatable({unbiased = true, shapes = {}, names = {}, other = {entries = 0, bytes = 0}, lanes = list,
+  local self = setmetatable({shapes = {}, names = {}, other = {entries = 0, bytes = 0}, lanes = list, held = {},
     codec = list[#list].codec}, Custom)
   for key, value in pairs(fields) do self[key] = value end
+  self.unbiased = not self.ef
   return self
 end
 

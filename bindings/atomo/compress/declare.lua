@@ -16,8 +16,12 @@ local function option_list(of, more, standards, user)
     if standards[copy.key] ~= nil then copy.standard = standards[copy.key] end
     list[#list + 1], list[copy.key] = copy, copy
   end
-  for _, option in ipairs(spec.known()[of].options) do add(option, of) end
+  for _, option in ipairs(spec.known()[of].options) do
+    if option.key ~= "ef" then add(option, of) end -- held back here, as a gradient, not as coefficients
+  end
   for _, key in ipairs(more or {}) do add(spec.known()._list.options[key], "_list") end
+  add({key = "ef", kind = "bool", standard = 0, help = "error feedback: adds what was not sent to the next gradient"},
+    "ef")
   local names = {}
   for key in pairs(user) do names[#names + 1] = key end
   table.sort(names)
@@ -33,7 +37,9 @@ local function split(entry, values)
   local parts, label = {entry = {}, _list = {}, user = {}}, entry.name
   for j, option in ipairs(entry.options) do
     local v = values[j] == values[j] and values[j] or option.standard
-    if option.owner == "user" then
+    if option.owner == "ef" then
+      parts.ef = v ~= 0
+    elseif option.owner == "user" then
       parts.user[option.key] = v
       label = ("%s %s=%.14g"):format(label, option.key, v)
     else
@@ -78,7 +84,7 @@ local function register(name, t, options, make_lanes)
   function entry.make(text, values, seed)
     local inner = require("atomo.compress").Compressor.inner
     local parts, label = split(entry, values)
-    return custom({name = name, text = text, seed = seed}, make_lanes(inner, parts, label, seed))
+    return custom({name = name, text = text, seed = seed, ef = parts.ef}, make_lanes(inner, parts, label, seed))
   end
   spec.register(entry)
 end

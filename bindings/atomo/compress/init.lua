@@ -235,8 +235,9 @@ function Compressor:decode_add(msg, scale, acc)
     raise(("%s: decode_add: scale is a %s, expected a number"):format(self.name, type(scale)))
   end
   T.expect(acc, self.name .. ": decode_add: acc", "f32")
+  check(C.atomo_codec_length_of(data, size, self.used))
+  message.whole(self.name, "decode_add", math.min(self.used[0], size), size) -- before anything is added
   check(C.atomo_codec_decode_add(self.h, 0, -1, -1, data, size, scale, acc.h, self.used))
-  message.whole(self.name, "decode_add", self.used[0], size)
   C.atomo_tensor_touch(acc.h)
   return acc
 end

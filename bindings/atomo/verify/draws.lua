@@ -1,4 +1,4 @@
---- Statistics that prove an unbiased compressor right, or catch a wrong one (DESIGN 5.5): reusable checks over draws.
+--- Statistics that prove an unbiased compressor right, or catch a wrong one: checks over draws.
 -- A sampler is any function k -> ghat (a tensor of g's shape, the k-th independent draw).
 local T = require "atomo.tensor"
 
@@ -91,6 +91,35 @@ function M.variance(drawn, closed_form, alpha)
   local most = bound(alpha, 1)
   return {check = "variance", figure = figure, bound = most, pass = figure <= most, measured = m.mean,
     closed_form = closed_form, alpha = alpha, draws = drawn.draws}
+end
+
+--- Is every entry's mean the gradient's? For draws where only rounding is random: bounded noise of about one size, so
+--- that each entry's mean is near normal. Errors too small for a direction over all entries show here. A standard error
+--- below 0.3 of the typical one counts as that, which covers rare roundings.
+function M.each_entry(sample, g, draws, alpha)
+  alpha = alpha or 1e-6
+  g = g:contiguous()
+  local n, norm = g:numel(), g:norm_value(math.huge)
+  local sum, square, gp = T.zeros(n), T.zeros(n), g:data()
+  local s, q = sum:data(), square:data()
+  for k = 1, draws do
+    T.scope(function()
+      local p = sample(k):data()
+      for i = 0, n - 1 do
+        local d = p[i] - gp[i]
+        s[i], q[i] = s[i] + d, q[i] + d * d
+      end
+    end)
+  end
+  local typical, worst = 0, 0
+  for i = 0, n - 1 do typical = typical + q[i] / draws / n end
+  for i = 0, n - 1 do
+    local mean = s[i] / draws
+    local se = math.sqrt(math.max(q[i] / draws - mean * mean, 0.09 * typical, 1e-300) / draws)
+    worst = math.max(worst, math.max(0, math.abs(mean) - 2e-6 * norm) / se)
+  end
+  local most = bound(alpha, n)
+  return {check = "rounding", figure = worst, bound = most, pass = worst <= most, alpha = alpha, draws = draws}
 end
 
 --- The sampler of a compressor over one gradient; the key is the step.
