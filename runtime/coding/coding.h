@@ -205,6 +205,7 @@ typedef int atomo__encode_fn(atomo__part *part, const float *g, atomo__coder *c,
 typedef int atomo__decode_fn(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
 typedef void atomo__finish_fn(const atomo__part *part, float scale, float *acc);
 typedef bool atomo__biased_fn(const double *option);
+typedef float *atomo__memory_fn(const atomo__part *part, int64_t *n);
 
 struct atomo_atoms {
     const char *name, *summary, *source;
@@ -234,6 +235,7 @@ struct atomo_compressor {
     atomo__decode_fn *decode_add;
     atomo__biased_fn *biased; /* true for options with which an unbiased one is not; NULL: never */
     atomo__finish_fn *finish; /* turns the sum of all ranks' messages, each times scale, into the update; NULL: it is */
+    atomo__memory_fn *memory; /* what the next step of a tensor depends on, [n]: goes into checkpoints; NULL: nothing */
 };
 
 extern const struct atomo_atoms *const atomo_atoms_table[];

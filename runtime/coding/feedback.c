@@ -63,3 +63,47 @@ int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out)
     memcpy(atomo__f32(*out), p->residual, sizeof(float) * (size_t)p->n);
     return ATOMO_OK;
 }
+
+/* The two stretches of floats that a tensor's next message depends on. */
+typedef struct {
+    float *data[2];
+    int64_t n[2];
+} stretches;
+
+static stretches memory_of(const atomo__part *p)
+{
+    const struct atomo_compressor *k = p->codec->compressor;
+    stretches m = {{p->residual, NULL}, {p->residual ? p->n : 0, 0}};
+    if (k->memory) m.data[1] = k->memory(p, &m.n[1]);
+    return m;
+}
+
+int atomo_codec_memory(const atomo_codec *c, int tensor, atomo_tensor **out)
+{
+    const atomo__part *p = atomo__part_of(c, tensor);
+    ATOMO_REQUIRE(p, ATOMO_EARG, "%s: memory of tensor %d: it is not planned", c->name, tensor);
+    const stretches m = memory_of(p);
+    const double n = (double)(m.n[0] + m.n[1]);
+    ATOMO_TRY(atomo__output(out, ATOMO_F32, 1, &n, "memory"));
+    if (m.n[0]) memcpy(atomo__f32(*out), m.data[0], sizeof(float) * (size_t)m.n[0]);
+    if (m.n[1]) memcpy(atomo__f32(*out) + m.n[0], m.data[1], sizeof(float) * (size_t)m.n[1]);
+    return ATOMO_OK;
+}
+
+int atomo_codec_set_memory(atomo_codec *c, int tensor, const atomo_tensor *memory)
+{
+    const atomo__part *p = atomo__part_of(c, tensor);
+    ATOMO_REQUIRE(p, ATOMO_EARG, "%s: memory of tensor %d: it is not planned", c->name, tensor);
+    ATOMO_TRY(atomo__expect(memory, ATOMO_F32, 1, "memory"));
+    const stretches m = memory_of(p);
+    ATOMO_REQUIRE(memory->numel == (double)(m.n[0] + m.n[1]), ATOMO_ESHAPE,
+                  "%s: memory of tensor %s: %.0f numbers came, %.0f are expected: was it saved with other options?",
+                  c->name, p->name, memory->numel, (double)(m.n[0] + m.n[1]));
+    const float *from = atomo__f32(memory);
+    for (int64_t i = 0; i < m.n[0] + m.n[1]; i++)
+        ATOMO_REQUIRE(isfinite(from[i]), ATOMO_ENONFINITE, "%s: memory of tensor %s: number %.0f is %g", c->name,
+                      p->name, (double)i + 1, (double)from[i]);
+    if (m.n[0]) memcpy(m.data[0], from, sizeof(float) * (size_t)m.n[0]);
+    if (m.n[1]) memcpy(m.data[1], from + m.n[0], sizeof(float) * (size_t)m.n[1]);
+    return ATOMO_OK;
+}

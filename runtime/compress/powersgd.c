@@ -169,6 +169,14 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     return ATOMO_OK;
 }
 
+/* Q, where the next step starts. */
+static float *memory(const atomo__part *part, int64_t *n)
+{
+    state *s = part->state;
+    *n = part->option[WARM] != 0 ? s->rank * s->fold.cols : 0;
+    return s->q;
+}
+
 const struct atomo_compressor atomo_compressor_powersgd = {
     .name = "powersgd",
     .summary = "low rank by one power iteration from the last step's (biased: use ef=true)",
@@ -179,4 +187,5 @@ const struct atomo_compressor atomo_compressor_powersgd = {
     .start = start,
     .encode = encode,
     .decode_add = decode_add,
+    .memory = memory,
 };

@@ -10,12 +10,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { CODECS = 8, SHAPES = 4, MOST = 4096 };
+enum { CODECS = 24, SHAPES = 4, MOST = 4096 };
 
 static const struct {
     const char *name;
     int count;
-    double value[6]; /* atoms, ratio, bytes, sampling, then the atom set's own */
+    double value[6]; /* in the order of the option table; atom sets: atoms, ratio, bytes, sampling, then their own */
 } make[CODECS] = {
     {"none", 0, {0}},
     {"entry", 5, {NAN, 16, NAN, 0, 0.25}},
@@ -25,6 +25,22 @@ static const struct {
     {"svd", 6, {NAN, 16, NAN, 0, 4, 1}},
     {"svd", 6, {NAN, 16, NAN, 0, 2, 0}},
     {"svd", 6, {NAN, 16, NAN, 0, 16, 1}},
+    {"qsgd", 0, {0}},
+    {"qsgd", 4, {2, 100, 0, 1}},
+    {"qsgd", 4, {7, 5, 1, 0}},
+    {"qsgd", 4, {8, 0, 0, 1}},
+    {"terngrad", 0, {0}},
+    {"terngrad", 2, {0, 1}},
+    {"natural", 0, {0}},
+    {"randk", 1, {4}},
+    {"topk", 1, {4}},
+    {"topk", 2, {NAN, 3}},
+    {"signsgd", 0, {0}},
+    {"signsgd", 1, {1}},
+    {"fp16", 0, {0}},
+    {"bf16", 0, {0}},
+    {"powersgd", 1, {2}},
+    {"atomo-published", 0, {0}},
 };
 static const double shapes[SHAPES][4] = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}};
 
@@ -46,7 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (!codec[0]) set_up();
     if (n < 1 || n > MOST) return 0;
-    const atomo_codec *c = codec[data[0] & 7];
+    const int pick = ((data[0] & 7) | (data[0] >> 2 & 24)) % CODECS; /* bits 0 to 2, 5 and 6 */
+    const atomo_codec *c = codec[pick];
     int s = data[0] >> 3 & 3;
     bool framed = data[0] & 128;
     uint8_t *message = malloc(n + ATOMO__FRAME_MAX); /* of exactly the size, so that a read past the end is seen */
@@ -67,8 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     double used;
     atomo_fill(acc[s], 0);
-    int rc = atomo_codec_decode_add(codec[data[0] & 7], s + 1, framed ? 7 : -1, -1, message, (double)size, 0.5, acc[s],
-                                    &used);
+    int rc = atomo_codec_decode_add(codec[pick], s + 1, framed ? 7 : -1, -1, message, (double)size, 0.5, acc[s], &used);
     if (rc == 0 && (used <= 0 || used > (double)size)) abort();
     if (rc < 0 && rc != ATOMO_EFORMAT) abort();
     free(message);

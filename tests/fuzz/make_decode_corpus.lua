@@ -3,7 +3,10 @@
 local atomo = require "atomo"
 
 local specs = {"none", "entry:ratio=4", "entry:ratio=4,step=0", "svd:ratio=4", "svd:ratio=4,bits=32",
-  "svd:ratio=4,bits=4,fold=paper", "svd:ratio=4,bits=2", "svd:ratio=4,bits=16,fold=paper"}
+  "svd:ratio=4,bits=4,fold=paper", "svd:ratio=4,bits=2", "svd:ratio=4,bits=16,fold=paper", "qsgd",
+  "qsgd:bits=2,bucket=100,coding=elias", "qsgd:bits=7,bucket=5,norm=max", "qsgd:bits=8,bucket=0,coding=elias",
+  "terngrad", "terngrad:coding=elias", "natural", "randk:ratio=4", "topk:ratio=4", "topk:k=3", "signsgd",
+  "signsgd:vote=true", "fp16", "bf16", "powersgd:rank=2", "atomo-published"}
 local shapes = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}}
 
 --- A message is 8 bytes of header here (magic, version, codec, tensor, rank, step, hash), the body's length, body, crc.
@@ -23,7 +26,7 @@ atomo.manual_seed(1)
 for i, text in ipairs(specs) do
   for j, shape in ipairs(shapes) do
     local bytes = atomo.compressor(text):encode(atomo.randn(shape), {tensor = j, step = 7, rank = 3}):bytes()
-    local pick = (i - 1) + 8 * (j - 1)
+    local pick = (i - 1) % 8 + 8 * (j - 1) + 32 * math.floor((i - 1) / 8)
     write(("message_%d_%d"):format(i, j), string.char(pick) .. bytes)
     write(("body_%d_%d"):format(i, j), string.char(pick + 128) .. body_of(bytes))
   end

@@ -355,6 +355,33 @@ describe("error feedback", function()
     assert.is_true(descend "signsgd:ef=true" < 0.05)
   end)
 
+  it("and PowerSGD's factors go on from state_dict with the same bytes, planned before or after", function()
+    atomo.basis("as_it_is", {analyze = function(g) return g end, synthesize = function(c) return c end})
+    for _, text in ipairs {"topk:k=5,ef=true", "powersgd:rank=2", "powersgd:rank=2,ef=true", "svd:ratio=4,ef=true",
+      "as_it_is:ratio=4,ef=true"} do
+      local list = {}
+      for step = 1, 6 do list[step] = atomo.randn(12, 10) end
+      local whole = atomo.compressor(text)
+      for step = 1, 3 do whole:encode(list[step], {step = step, tensor = 2}) end
+      local state = whole:state_dict()
+      local late, early = atomo.compressor(text), atomo.compressor(text)
+      early:encode(list[1], {tensor = 2})
+      late:load_state_dict(state)
+      early:load_state_dict(state)
+      for step = 4, 6 do
+        local key = {step = step, tensor = 2}
+        local bytes = whole:encode(list[step], key):bytes()
+        assert.equal(bytes, late:encode(list[step], key):bytes())
+        assert.equal(bytes, early:encode(list[step], key):bytes())
+      end
+      fails("7 numbers came", early.load_state_dict, early, {["2"] = atomo.zeros(7)})
+      fails("'x' is no tensor's number", early.load_state_dict, early, {x = atomo.zeros(7)})
+    end
+    local plain = atomo.compressor "qsgd"
+    plain:encode(atomo.randn(9))
+    assert.is_nil(next(plain:state_dict()))
+  end)
+
   it("refuses a bad gradient and forgets nothing", function()
     local c = atomo.compressor "topk:k=2,ef=true"
     local g = atomo.randn(10)

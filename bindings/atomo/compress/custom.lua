@@ -3,6 +3,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local message = require "atomo.compress.message"
+local state = require "atomo.compress.state"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.CustomCompressor: atomo.Compressor
@@ -22,6 +23,7 @@ local function plan(self, i, shape, name)
     self.held[i] = T.outside_scope(T.zeros, shape)
   end
   self.shapes[i], self.names[i] = {unpack(shape)}, name or self.names[i] or tostring(i)
+  state.planned(self, i)
 end
 
 function Custom:prepare(shapes, names, more)
@@ -315,6 +317,8 @@ function Custom:stats(i)
   end
   return s
 end
+
+for name, method in pairs(state.custom) do Custom[name] = method end
 
 --- A compressor over lanes; fields: name, text, seed, ef.
 local function new(fields, list)

@@ -5,6 +5,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local spec = require "atomo.compress.spec"
 local message = require "atomo.compress.message"
+local state = require "atomo.compress.state"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local u8_pointer = ffi.typeof "uint8_t *"
@@ -97,6 +98,7 @@ Compressor.plan = plan
 function Compressor:planned(i, shape)
   self.shapes[i] = shape
   self.count = math.max(self.count, i)
+  state.planned(self, i)
 end
 
 --- Tensors 1..n are planned and come together from now on, in encode_step.
@@ -268,6 +270,7 @@ function Compressor:stats(i)
 end
 
 for name, method in pairs(require "atomo.compress.loop") do Compressor[name] = method end
+for name, method in pairs(state.builtin) do Compressor[name] = method end
 Compressor.keys = keys
 
 local declare = require "atomo.compress.declare"
