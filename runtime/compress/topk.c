@@ -37,7 +37,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     float largest;
     ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
     int64_t m = atomo__select_largest(g, part->n, count_of(part), histogram, index);
-    atomo__write_indices(w, index, m, 0, m, part->n);
+    atomo__write_indices(w, index, m, part->n, false);
     for (int64_t i = 0; i < m; i++) atomo__put_f32(w, g[index[i]]);
     part->expected = part->sent = (double)m;
     part->variance = m == part->n ? 0 : ATOMO_MAX(0, part->square - atomo__sum_square_at(g, index, m));
@@ -47,7 +47,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
     uint32_t *index = (uint32_t *)c->scratch + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
-    int64_t m = atomo__read_indices(r, part->n, index);
+    int64_t m = atomo__read_indices(r, part->n, false, index);
     if (m < 0 || m > count_of(part)) return ATOMO_EFORMAT;
     for (int64_t i = 0; i < m; i++) {
         float x = atomo__get_f32(r);
