@@ -142,14 +142,13 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
 {
     const state *s = part->state;
     const double *value = values_of(part);
-    atomo_stream stream = c->stream;
-    stream.purpose = ATOMO_RNG_SAMPLE;
+    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_count), again = draw;
     double noisy = 0;
     uint32_t sent = 0;
     for (int64_t i = 0; i < s->atoms; i++) {
         double p = probability(part, value[i]);
         if (p > 0) noisy += value[i] * value[i] / p;
-        sent += p > 0 && atomo__sample_one(&stream, (uint32_t)i, p);
+        sent += p > 0 && atomo__draw_next(&draw, (uint32_t)i, p);
     }
     part->expected = part->segment.expected;
     part->sent = (double)sent;
@@ -158,7 +157,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     uint32_t number = 0;
     for (int64_t i = 0; i < s->atoms; i++) {
         double p = probability(part, value[i]);
-        if (p > 0 && atomo__sample_one(&stream, (uint32_t)i, p)) write_atom(s, g + i * s->columns, p, number++, c, w);
+        if (p > 0 && atomo__draw_next(&again, (uint32_t)i, p)) write_atom(s, g + i * s->columns, p, number++, c, w);
     }
     return ATOMO_OK;
 }

@@ -30,7 +30,8 @@ describe("verify passes", function()
   for _, item in ipairs {{"haar_lua:ratio=16"}, {"haar_lua:atoms=9", {101}}, {"block_fourier:ratio=16"},
     {"block_fourier:ratio=4,step=1", {6, 2, 4, 5}}, {"head_tail:ratio=8"}, {"head_tail:ratio=6,rank=3,bits=4"},
     {"svd_lua:ratio=8"}, {"svd_lua:ratio=4,bits=2"}, {"svd_lua:atoms=2,bits=32", {12, 7}},
-    {"haar_lua:ratio=8,ef=true"}, {"head_tail:ratio=8,ef=true"}} do
+    {"svd_lua:ratio=8,sampling=systematic"}, {"haar_lua:ratio=8,sampling=systematic"}, {"haar_lua:ratio=8,ef=true"},
+    {"head_tail:ratio=8,ef=true"}} do
     it(item[1], function()
       local report = atomo.verify(item[1], {shape = item[2] or {12, 3, 3, 5}, draws = 500})
       assert.is_true(report.pass, tostring(report))
@@ -112,6 +113,14 @@ describe("a compressor in Lua", function()
       assert.equal(before, atomo.mem().system_allocs)
     end)
   end
+
+  it("sends its head in the bits that it is told, and all of it", function()
+    local c = atomo.compressor "head_tail:ratio=8,rank=2,bits=8"
+    c:encode(grads[1])
+    local head = c.lanes[1].codec:stats()
+    assert.equal(2, head.atoms_sent)
+    assert.is_true(head.nbytes >= 2 * (4 + 16 + 72) and head.nbytes < 2 * (4 + 16 + 72) + 24, head.nbytes)
+  end)
 
   it("goes by its own name: no other takes its messages", function()
     local g = grads[2]

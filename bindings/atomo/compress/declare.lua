@@ -32,9 +32,16 @@ local function option_list(of, more, standards, user)
   return list
 end
 
+--- Option values of a C codec in its order, NaN (the standard) but for those given by name.
+local function values_of(codec, given)
+  local values = {}
+  for j, option in ipairs(spec.known()[codec].options) do values[j] = given[option.key] or 0 / 0 end
+  return values
+end
+
 --- Splits values by owner: an array for each C codec, and the user's by name; and the label that a message goes by.
 local function split(entry, values)
-  local parts, label = {entry = {}, _list = {}, user = {}}, entry.name
+  local parts, label = {entry = values_of("entry", {}), _list = values_of("_list", {}), user = {}}, entry.name
   for j, option in ipairs(entry.options) do
     local v = values[j] == values[j] and values[j] or option.standard
     if option.owner == "ef" then
@@ -44,6 +51,7 @@ local function split(entry, values)
       label = ("%s %s=%.14g"):format(label, option.key, v)
     else
       parts[option.owner][option.own_index + 1] = v
+      parts[option.key] = v
     end
   end
   return parts, label
@@ -119,8 +127,7 @@ local function decomposition(name, t)
     if not t.rest then
       return {lanes.atoms(inner("_list", parts._list, seed, label), name, parts.user, t.decompose, t.reconstruct)}
     end
-    local everything = {1e15, 0 / 0, 0 / 0, parts._list[4]}
-    local head = inner("_list", everything, (seed + 2 ^ 52) % 2 ^ 53, label)
+    local head = inner("_list", values_of("_list", {atoms = 1e15, bits = parts.bits}), (seed + 2 ^ 52) % 2 ^ 53, label)
     return {lanes.atoms(head, name, parts.user, t.decompose, t.reconstruct),
       lanes.basis(inner("entry", parts.entry, seed, label), name, parts.user, itself, itself)}
   end)
