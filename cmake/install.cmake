@@ -4,6 +4,7 @@ set(lua_dir ${CMAKE_INSTALL_DATADIR}/lua/5.1)
 install(TARGETS atomo atomo-lua)
 install(FILES runtime/atomo.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY bindings/atomo models DESTINATION ${lua_dir} FILES_MATCHING PATTERN "*.lua")
+install(FILES README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo)
 install(FILES ${PROJECT_BINARY_DIR}/lua/atomo_cdef.lua DESTINATION ${lua_dir})
 install(DIRECTORY scripts/ DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo/scripts FILES_MATCHING PATTERN "*.lua")
 

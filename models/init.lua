@@ -5,7 +5,7 @@ local raise = require("atomo.ffi").raise
 local M = {}
 
 --- The files of this folder: for lists and suggestions; a file that is not listed can be named all the same.
-M.files = {"lenet", "mlp", "resnet", "vgg"}
+M.files = {"alexnet", "densenet", "lenet", "mlp", "mobilenet", "resnet", "vgg", "wide_resnet"}
 
 --- All names, sorted: {"lenet", "mlp", "resnet110", ...}.
 function M.names()

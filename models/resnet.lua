@@ -1,6 +1,7 @@
 --- ResNets for 32x32 images [He et al. 2016], blocks with a 1x1 convolution where the shape changes.
 --   require("models.resnet").resnet18{classes = 10}
--- resnet20, 32, 44, 56, 110: three stages of 16, 32, 64 channels; resnet18, 34: four stages of 64 to 512, CIFAR stem.
+-- resnet20, 32, 44, 56, 110: three stages of 16, 32, 64 channels. resnet18, 34, 50, 101, 152: four stages of 64 to 512
+-- with a CIFAR stem; from 50 on of bottleneck blocks, four times as many channels at their ends.
 local nn = require("atomo").nn
 
 local Block = nn.Module:extend "BasicBlock"
@@ -23,17 +24,40 @@ function Block:forward(x)
   return self.bn2(self.conv2(y), self.shortcut and self.shortcut(x) or x) -- relu(bn(..) + shortcut)
 end
 
+local Bottleneck = nn.Module:extend "Bottleneck"
+
+function Bottleneck:init(cin, cout, stride)
+  local inner = cout / 4
+  self.conv1 = nn.Conv2d(cin, inner, 1, {bias = false})
+  self.bn1 = nn.BatchNorm2d(inner, {relu = true})
+  self.conv2 = nn.Conv2d(inner, inner, 3, {stride = stride, padding = 1, bias = false})
+  self.bn2 = nn.BatchNorm2d(inner, {relu = true})
+  self.conv3 = nn.Conv2d(inner, cout, 1, {bias = false})
+  self.bn3 = nn.BatchNorm2d(cout, {relu = true})
+  if stride ~= 1 or cin ~= cout then
+    self.shortcut = nn.Sequential {
+      nn.Conv2d(cin, cout, 1, {stride = stride, bias = false}),
+      nn.BatchNorm2d(cout),
+    }
+  end
+end
+
+function Bottleneck:forward(x)
+  local y = self.bn2(self.conv2(self.bn1(self.conv1(x))))
+  return self.bn3(self.conv3(y), self.shortcut and self.shortcut(x) or x)
+end
+
 local ResNet = nn.Module:extend "ResNet"
 
---- stages: a list of {channels, blocks}; every stage but the first starts with stride 2.
-function ResNet:init(stages, opts)
-  local channels = stages[1][1]
+--- stages: a list of {channels, blocks}, of the class Unit; every stage but the first starts with stride 2.
+function ResNet:init(stem, stages, Unit, opts)
+  local channels = stem
   self.conv1 = nn.Conv2d(opts.channels or 3, channels, 3, {padding = 1, bias = false})
   self.bn1 = nn.BatchNorm2d(channels, {relu = true})
   for s, stage in ipairs(stages) do
     local blocks = nn.Sequential {}
     for b = 1, stage[2] do
-      blocks:add(Block(channels, stage[1], s > 1 and b == 1 and 2 or 1))
+      blocks:add(Unit(channels, stage[1], s > 1 and b == 1 and 2 or 1))
       channels = stage[1]
     end
     self["layer" .. s] = blocks
@@ -54,12 +78,21 @@ local M = {}
 --- depth = 6 n + 2: three stages of n blocks.
 for _, depth in ipairs {20, 32, 44, 56, 110} do
   local n = (depth - 2) / 6
-  M["resnet" .. depth] = function(opts) return ResNet({{16, n}, {32, n}, {64, n}}, opts or {}) end
+  M["resnet" .. depth] = function(opts) return ResNet(16, {{16, n}, {32, n}, {64, n}}, Block, opts or {}) end
 end
 
-for name, plan in pairs {resnet18 = {2, 2, 2, 2}, resnet34 = {3, 4, 6, 3}} do
+--- Blocks of the four stages.
+local plans = {
+  resnet18 = {2, 2, 2, 2}, resnet34 = {3, 4, 6, 3},
+  resnet50 = {3, 4, 6, 3}, resnet101 = {3, 4, 23, 3}, resnet152 = {3, 8, 36, 3},
+}
+for name, plan in pairs(plans) do
+  local deep = tonumber(name:match "%d+") >= 50
+  local unit, wide = deep and Bottleneck or Block, deep and 4 or 1
   M[name] = function(opts)
-    return ResNet({{64, plan[1]}, {128, plan[2]}, {256, plan[3]}, {512, plan[4]}}, opts or {})
+    local stages = {}
+    for s, blocks in ipairs(plan) do stages[s] = {wide * 64 * 2 ^ (s - 1), blocks} end
+    return ResNet(64, stages, unit, opts or {})
   end
 end
 

@@ -26,7 +26,8 @@ function LayerNorm:init(normalized_shape, opts)
   for _, n in ipairs(self.normalized_shape) do check.count("LayerNorm", "normalized_shape", n) end
   self.eps = check.within("LayerNorm", "eps", opts.eps or 1e-5, 1)
   if opts.elementwise_affine ~= false then
-    self.weight, self.bias = init.parameter(self.normalized_shape, one), init.parameter(self.normalized_shape, zero)
+    self.weight = init.parameter(self.normalized_shape, one)
+    self.bias = init.parameter(self.normalized_shape, zero)
   end
 end
 
@@ -52,7 +53,8 @@ function GroupNorm:init(num_groups, num_channels, opts)
     f.raise(("GroupNorm: %d groups do not divide %d channels"):format(num_groups, num_channels))
   end
   self.eps = check.within("GroupNorm", "eps", opts.eps or 1e-5, 1)
-  self.weight, self.bias = init.parameter({num_channels}, one), init.parameter({num_channels}, zero)
+  self.weight = init.parameter({num_channels}, one)
+  self.bias = init.parameter({num_channels}, zero)
 end
 
 function GroupNorm:forward(x) return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps) end

@@ -1,0 +1,28 @@
+--- MobileNet for 32x32 images [Howard et al. 2017]: a convolution over each channel by itself (3x3, depthwise), then
+-- one over the channels (1x1), in turn.
+--   require("models.mobilenet").mobilenet{classes = 10}
+local nn = require("atomo").nn
+
+local M = {}
+
+-- output channels of the pairs, and those that halve the image
+local plan = {64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024}
+local halves = {[2] = true, [4] = true, [6] = true, [12] = true}
+
+function M.mobilenet(opts)
+  opts = opts or {}
+  local net, channels = nn.Sequential {}, 32
+  local function conv(cin, cout, kernel, o)
+    o.bias = false
+    net:add(nn.Conv2d(cin, cout, kernel, o)):add(nn.BatchNorm2d(cout, {relu = true}))
+  end
+  conv(opts.channels or 3, channels, 3, {padding = 1})
+  for i, cout in ipairs(plan) do
+    conv(channels, channels, 3, {padding = 1, stride = halves[i] and 2 or 1, groups = channels})
+    conv(channels, cout, 1, {})
+    channels = cout
+  end
+  return net:add(nn.GlobalAvgPool()):add(nn.Linear(channels, opts.classes or 10))
+end
+
+return M

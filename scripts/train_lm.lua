@@ -1,0 +1,104 @@
+--- Trains a character-level language model on a text over MPI ranks, gradients compressed, and writes a sample.
+--   mpirun -n 2 build/atomo-lua scripts/train_lm.lua --text book.txt
+local atomo = require "atomo"
+local cli = atomo.cli
+
+local readme = (debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "../README.md"
+
+local opts = cli.parse {
+  name = "train_lm.lua",
+  about = "Trains a character-level language model (a transformer or an LSTM) on a text file, over MPI ranks.",
+  examples = {
+    "mpirun -n 2 build/atomo-lua scripts/train_lm.lua",
+    "mpirun -n 4 build/atomo-lua scripts/train_lm.lua --text book.txt --model lstm --compress svd:ratio=16,bits=8",
+    "build/atomo-lua scripts/train_lm.lua --epochs 20 --sample 500",
+  },
+  options = {
+    {"text", "string", "", "text file; none: this program's README"},
+    {"model", "choice", "transformer", "network", choices = {"lstm", "transformer"}},
+    {"width", "int", 96, "channels", min = 1},
+    {"layers", "int", 2, "blocks, or layers of the LSTM", min = 1},
+    {"heads", "int", 4, "of attention; they divide the width", min = 1},
+    {"length", "int", 64, "characters of a sequence", min = 1, unit = "characters"},
+    {"batch", "int", 16, "sequences of one rank in one step", min = 1, unit = "sequences"},
+    {"epochs", "int", 10, "passes over the text", min = 1, unit = "epochs"},
+    {"lr", "number", 3e-3, "highest learning rate of AdamW; half a cosine after the warm-up", min = 0},
+    {"warmup", "int", 10, "steps of linear warm-up", min = 0, unit = "steps"},
+    {"weight-decay", "number", 0.01, "of matrices; biases and norms have none", min = 0},
+    {"dropout", "number", 0.1, "in the network", min = 0, max = 0.99},
+    {"clip", "number", 1, "largest norm of the gradient; 0: no limit", min = 0},
+    {"checkpoint", "flag", false, "work the transformer's blocks out again in the backward: less memory"},
+    {"compress", "string", "svd:ratio=8,bits=8", "compressor of the gradients; 'none' is dense"},
+    {"seed", "int", 0, "of weights, order, dropout and sampling", min = 0},
+    {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
+    {"eval-every", "int", 1, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
+    {"sample", "int", 200, "characters to write at the end", min = 0, unit = "characters"},
+    {"log", "string", "", "JSONL file to append a line a step, an epoch and a run to"},
+    {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
+  },
+}
+
+local world = atomo.mpi.world
+
+local function say(...)
+  if world.rank == 0 then print(string.format(...)) end
+end
+
+--- Characters drawn from the model one after the other, each from its distribution given what stands before.
+local function write_sample(model, text, count)
+  local ids = {text.id[("\n"):byte()] or 0}
+  model:eval()
+  atomo.no_grad(function()
+    for _ = 1, count do
+      atomo.scope(function()
+        local first = math.max(1, #ids - opts.length + 1)
+        local x = atomo.tensor({{unpack(ids, first)}}, "i32")
+        local logits = model(x)
+        local p = atomo.F.softmax(logits:select(2, x:size(2))):contiguous():data()
+        local u, id = math.random(), 0
+        while id < text.vocab - 1 and u >= p[id] do
+          u = u - p[id]
+          id = id + 1
+        end
+        ids[#ids + 1] = id
+      end)
+    end
+  end)
+  return text:decode(ids)
+end
+
+atomo.manual_seed(opts.seed)
+local text = atomo.text.open(opts.text ~= "" and opts.text or readme)
+local model = require("models." .. opts.model)[opts.model] {vocab = text.vocab, width = opts.width,
+  layers = opts.layers, heads = opts.heads, length = opts.length, dropout = opts.dropout, checkpoint = opts.checkpoint}
+
+local function loader(tokens, training)
+  return atomo.text.loader {tokens = tokens, batch = opts.batch, length = opts.length, rank = world.rank,
+    size = world.size, seed = opts.seed, shuffle = training}
+end
+local train_loader, test_loader = loader(text.train, true), loader(text.test, false)
+local exchange = atomo.exchange {compress = opts.compress, seed = opts.seed}
+
+say("%s", cli.echo(opts))
+say("text: %s, %d characters to train on, %d to test, %d different", text.name, text.train:numel(), text.test:numel(),
+  text.vocab)
+say("model: %s, %d parameters; compressor %s, topology %s; %d ranks", opts.model, model:num_parameters(),
+  tostring(exchange.compressor), exchange.topology, world.size)
+
+local total = train_loader.steps * opts.epochs
+if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end
+local info = atomo.train {
+  model = model, data = {train = train_loader, test = test_loader}, exchange = exchange,
+  optimizer = atomo.optim.adamw {params = atomo.optim.no_decay_groups(model), lr = opts.lr,
+    weight_decay = opts.weight_decay},
+  schedule = atomo.schedule.cosine {lr = opts.lr, steps = total, warmup = opts.warmup},
+  clip_norm = opts.clip > 0 and opts.clip or nil, epochs = opts.epochs, eval_every = opts.eval_every,
+  max_steps = opts.max_steps > 0 and opts.max_steps or nil, check_replicas = opts.check_replicas or nil,
+  log = opts.log ~= "" and opts.log or nil, settings = opts,
+}
+if world.rank == 0 and opts.sample > 0 then
+  print(("sample:%s"):format(write_sample(model, text, opts.sample)))
+end
+if info.test_loss then
+  say("final test loss %.4f (%.3f bits a character)", info.test_loss, info.test_loss / math.log(2))
+end

@@ -1,0 +1,103 @@
+-- The networks of models/: parameter counts as published (CIFAR stems, 10 classes), shapes, and that every parameter
+-- gets a gradient.
+local atomo = require "atomo"
+local models = require "models"
+local nn, F = atomo.nn, atomo.F
+
+local counts = {
+  alexnet = 2472266, vgg19 = 20565834, resnet110 = 1730714, resnet50 = 23520842, resnet101 = 42512970,
+  resnet152 = 58156618, wide_resnet16_8 = 10961370, wide_resnet28_10 = 36479194, wide_resnet40_2 = 2243546,
+  wide_resnet40_4 = 8949210, densenet100_12 = 769162, densenet190_40 = 25624430, mobilenet = 3217226,
+}
+
+describe("the number of parameters of", function()
+  local kaiming = nn.init.kaiming_normal_
+  lazy_setup(function() nn.init.kaiming_normal_ = function(w) return w end end) -- only counted: no values needed
+  lazy_teardown(function() nn.init.kaiming_normal_ = kaiming end)
+  for name, count in pairs(counts) do
+    it(name, function() assert.equal(count, models.open(name, {classes = 10}):num_parameters()) end)
+  end
+end)
+
+describe("one step of", function()
+  local threads
+  lazy_setup(function()
+    threads = atomo.num_threads()
+    atomo.set_num_threads(1)
+  end)
+  lazy_teardown(function() atomo.set_num_threads(threads) end)
+  for _, name in ipairs {"alexnet", "densenet40_12", "mobilenet", "resnet50", "wide_resnet16_4"} do
+    it(name .. " reaches every parameter", function()
+      atomo.manual_seed(2)
+      local net = models.open(name, {classes = 7})
+      atomo.scope(function()
+        local y = net(atomo.randn(2, 32, 32, 3))
+        assert.same({2, 7}, y:shape())
+        F.cross_entropy(y, atomo.tensor({1, 6}, "i32")):backward()
+      end)
+      for _, entry in ipairs(net:named_parameters()) do
+        assert.is_true(entry[2].grad ~= nil and entry[2].grad:norm_value() > 0, entry[1])
+      end
+    end)
+  end
+end)
+
+describe("language models", function()
+  local x = atomo.tensor({{1, 2, 3, 4, 5}, {5, 4, 3, 2, 1}}, "i32")
+  local options = {vocab = 11, width = 12, layers = 2, heads = 3, length = 8}
+
+  it("have the parameters of their layers", function()
+    local w, v = 12, 11
+    local gpt = require("models.transformer").transformer(options)
+    assert.equal(2 * v * w + 8 * w + 2 * (12 * w * w + 13 * w) + 2 * w, gpt:num_parameters())
+    local lstm = require("models.lstm").lstm(options)
+    assert.equal(v * w + 2 * (4 * w * (2 * w + 2)) + v * w + v, lstm:num_parameters())
+  end)
+
+  for _, name in ipairs {"transformer", "lstm"} do
+    it(name .. " does not see what comes later, and learns a sequence", function()
+      atomo.manual_seed(3)
+      local net = require("models." .. name)[name](options)
+      local y = net(x)
+      assert.same({2, 5, 11}, y:shape())
+      local changed = x:clone()
+      changed:narrow(2, 4, 2):fill_(9)
+      local early = function(t) return t:detach():narrow(2, 1, 3):contiguous():bytes() end
+      assert.equal(early(y), early(net(changed)))
+      local opt = atomo.optim.adam {params = net:parameters(), lr = 0.03}
+      local first, last
+      for i = 1, 30 do
+        atomo.scope(function()
+          opt:zero_grad()
+          local loss = F.cross_entropy(net(x:narrow(2, 1, 4):contiguous()), x:narrow(2, 2, 4))
+          loss:backward()
+          opt:step()
+          if i == 1 then first = loss:item() end
+          last = loss:item()
+        end)
+      end
+      assert.is_true(last < 0.3 * first, ("loss %g -> %g"):format(first, last))
+    end)
+  end
+
+  it("the transformer gives the same gradients under nn.Checkpoint", function()
+    local function gradients(checkpoint)
+      atomo.manual_seed(3)
+      local net = require("models.transformer").transformer {vocab = 11, width = 12, layers = 2, heads = 3, length = 8,
+        dropout = 0.2, checkpoint = checkpoint}
+      F.dropout_stream(0, 1)
+      F.cross_entropy(net(x), x):backward()
+      local text = {}
+      for i, p in ipairs(net:parameters()) do text[i] = p.grad:bytes() end
+      return table.concat(text)
+    end
+    assert.is_true(gradients(false) == gradients(true))
+  end)
+
+  it("say when a text is too long", function()
+    local net = require("models.transformer").transformer(options)
+    local ok, message = pcall(net, atomo.zeros(1, 9, "i32"))
+    assert.is_false(ok)
+    assert.truthy(message:find("input has 9 positions, the model 8", 1, true))
+  end)
+end)
