@@ -18,7 +18,7 @@ end
 -- Topics that are a name of their own (atomo.nn) or one name out of a file (atomo.compressor): loaded on first use.
 local lazy = {
   nn = "atomo.nn", F = "atomo.functional", mpi = "atomo.mpi", data = "atomo.data", optim = "atomo.optim",
-  schedule = "atomo.schedule", cli = "atomo.cli", log = "atomo.log",
+  schedule = "atomo.schedule", cli = "atomo.cli", log = "atomo.log", profile = "atomo.profile",
 }
 local lazy_names = {
   versions = "atomo.version", version_text = "atomo.version",
