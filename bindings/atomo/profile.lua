@@ -1,7 +1,7 @@
 --- atomo.profile: where a training step's time goes, by operator and shape, forward and backward.
 --   local profile = atomo.profile.start();  ... steps ...;  print(profile:stop():text())
--- Work is counted in multiplications and additions of the direct algorithm (conv2d, linear), else in bytes, every operand
--- and result once; the share is that of the limit measured here, one large sgemm or one copy on the same threads.
+-- Work is counted in multiplications and additions of the direct algorithm (conv2d, linear), else in bytes, every
+-- operand and result once; the share is that of the limit measured here, one large sgemm or copy on the same threads.
 -- Winograd's convolutions pass 100 %: they compute the same with fewer multiplications.
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
