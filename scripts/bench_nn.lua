@@ -20,6 +20,7 @@ local opts = cli.parse {
     "build/atomo-lua scripts/bench_nn.lua",
     "build/atomo-lua scripts/bench_nn.lua --model resnet20 --batch 128 --threads 2 --steps 20",
     "build/atomo-lua scripts/bench_nn.lua --model lenet --conv gemm",
+    "build/atomo-lua scripts/bench_nn.lua --model resnet18 --profile",
   },
   options = {
     {"model", "choice", "resnet20", "network, or all of them", choices = choices},
@@ -28,6 +29,7 @@ local opts = cli.parse {
     {"steps", "int", 10, "timed steps, after two that are not", min = 1, unit = "steps"},
     {"conv", "choice", "", "what computes convolutions; none: ATOMO_CONV, or auto: Winograd where it pays",
       choices = {"", "auto", "direct", "winograd", "onednn", "gemm"}},
+    {"profile", "flag", false, "also print time per operator, forward and backward, with its rate"},
   },
 }
 
@@ -69,6 +71,11 @@ local function bench(name, file, usual_batch)
     "update %.1f  %.1f img/s"
   print(line:format(name, batch, opts.threads, nn.conv_engine(), ms, total[1], median(forward), median(backward),
     median(update), 1e3 * batch / ms))
+  if opts.profile then
+    local profile = atomo.profile.start()
+    for _ = 1, opts.steps do step(net, optimizer, x, labels) end
+    print(profile:stop():text(opts.steps))
+  end
 end
 
 atomo.set_num_threads(opts.threads)

@@ -11,9 +11,14 @@ local Tensor, is_tensor = T.Tensor, T.is_tensor
 local M = {}
 
 local recording = true
+local observer -- of atomo.profile, or nil
 local sequence = 0 -- nodes made so far: creation order is a topological order
 
 T.recording = function() return recording end
+
+--- Has see(pass, op, ctx, seconds, ...) called after every forward ("forward", with its results) and backward
+-- ("backward", with the gradients) of a recorded operator; nil ends it. See atomo.profile.
+function M.observe(see) observer = see end
 
 local function set_recording(on, fn, ...)
   local saved = recording
@@ -117,6 +122,15 @@ local function fresh(args, count, y, ...)
   return y, fresh(args, count, ...)
 end
 
+local function seen(pass, ctx, start, ...)
+  observer(pass, ctx.op, ctx, C.atomo_time() - start, ...)
+  return ...
+end
+
+local function observed(ctx, ...)
+  return seen("forward", ctx, C.atomo_time(), ctx.op.forward(ctx, ...))
+end
+
 --- A differentiable operator.
 -- forward(ctx, ...) computes the result(s) from tensors and plain values; nothing is recorded inside.
 -- backward(ctx, gy, ...) gets the gradient of each result (nil for one that was not used) and returns one gradient per
@@ -133,7 +147,8 @@ function M.func(def)
       if not recording then return op.forward(ctx, ...) end
       return set_recording(false, op.forward, ctx, ...)
     end
-    return record(op, ctx, fresh(ctx.args, select("#", ...), set_recording(false, op.forward, ctx, ...)))
+    local run = observer and observed or op.forward
+    return record(op, ctx, fresh(ctx.args, select("#", ...), set_recording(false, run, ctx, ...)))
   end
 end
 
@@ -226,7 +241,9 @@ local function pass(node, pending, uses, on_ready)
   local op, ctx = node.op, node.ctx
   local gradients
   if pending then
+    local start = observer and C.atomo_time()
     gradients = {op.backward(ctx, unpack(pending, 1, node.outputs))}
+    if observer then seen("backward", ctx, start, unpack(gradients, 1, #ctx.args)) end
   end
   -- Every use of a leaf counts down, whether a gradient came or not.
   for i, arg in pairs(ctx.args) do

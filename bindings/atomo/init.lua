@@ -20,6 +20,7 @@ end
 local lazy = {
   nn = "atomo.nn", F = "atomo.functional", mpi = "atomo.mpi", data = "atomo.data", optim = "atomo.optim",
   schedule = "atomo.schedule", cli = "atomo.cli", log = "atomo.log", text = "atomo.text",
+  profile = "atomo.profile",
 }
 local lazy_names = {
   versions = "atomo.version", version_text = "atomo.version",

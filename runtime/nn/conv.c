@@ -25,10 +25,9 @@ static const conv_engine *pick_onednn(const conv_shape *s, enum conv_pass pass)
 static const conv_engine *pick_direct(const conv_shape *s, enum conv_pass pass)
 {
 #ifdef ATOMO_HAVE_ONEDNN
-    return pick_onednn(s, pass);
-#else
-    return pick_gemm(s, pass);
+    if (!atomo__conv_gemm_pays(s, pass)) return pick_onednn(s, pass);
 #endif
+    return pick_gemm(s, pass);
 }
 
 static const conv_engine *pick_winograd(const conv_shape *s, enum conv_pass pass)
@@ -38,8 +37,7 @@ static const conv_engine *pick_winograd(const conv_shape *s, enum conv_pass pass
 
 static const conv_engine *pick_auto(const conv_shape *s, enum conv_pass pass)
 {
-    return atomo__conv_winograd_fits(s) && atomo__conv_winograd_pays(s, pass) ? &atomo__conv_winograd
-                                                                              : pick_direct(s, pass);
+    return atomo__conv_winograd_fits(s) && atomo__conv_winograd_pays(s) ? &atomo__conv_winograd : pick_direct(s, pass);
 }
 
 typedef struct policy {
@@ -176,6 +174,6 @@ int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, 
         if (gb) memset((*gb)->data, 0, (size_t)(*gb)->numel * sizeof(float));
         return ATOMO_OK;
     }
-    return p->pick(&s, PASS_WEIGHTS)
-        ->backward_weights(&s, atomo__f32(x), atomo__f32(gy), atomo__f32(*gw), gb ? atomo__f32(*gb) : NULL);
+    ATOMO_TRY(p->pick(&s, PASS_WEIGHTS)->backward_weights(&s, atomo__f32(x), atomo__f32(gy), atomo__f32(*gw)));
+    return gb ? atomo__column_sums(atomo__f32(gy), s.n * s.oh * s.ow, s.oc, atomo__f32(*gb)) : ATOMO_OK;
 }

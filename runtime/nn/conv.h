@@ -13,18 +13,19 @@ typedef struct conv_shape { /* everything a plan depends on, besides the number 
 
 enum conv_pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHTS, PASSES };
 
-/* Arrays are contiguous and non-empty, in the layouts above. b and gb [oc] may be NULL. */
+/* Arrays are contiguous and non-empty, in the layouts above. b [oc] may be NULL. */
 typedef struct conv_engine {
     const char *name;
     int (*forward)(const conv_shape *s, const float *x, const float *w, const float *b, float *y);
     int (*backward_data)(const conv_shape *s, const float *gy, const float *w, float *gx);
-    int (*backward_weights)(const conv_shape *s, const float *x, const float *gy, float *gw, float *gb);
+    int (*backward_weights)(const conv_shape *s, const float *x, const float *gy, float *gw);
 } conv_engine;
 
 extern const conv_engine atomo__conv_gemm;
 extern const conv_engine atomo__conv_winograd; /* for the shapes that fit only */
 bool atomo__conv_winograd_fits(const conv_shape *s);
-bool atomo__conv_winograd_pays(const conv_shape *s, enum conv_pass pass);
+bool atomo__conv_winograd_pays(const conv_shape *s);
+bool atomo__conv_gemm_pays(const conv_shape *s, enum conv_pass pass); /* against oneDNN's direct convolution */
 #ifdef ATOMO_HAVE_ONEDNN
 extern const conv_engine atomo__conv_onednn;
 #endif

@@ -38,19 +38,43 @@ static int patches_new(const conv_shape *s, patches *p)
     return ATOMO_OK;
 }
 
+/* Taps of a row that lie side by side both in x and in the patch, and so are moved as one. */
+static int64_t side_by_side(const conv_shape *s)
+{
+    return s->groups == 1 && s->dilation[1] == 1 ? s->kw : 1;
+}
+
+typedef struct run { /* taps that move together: n of them, at x [.., ix], or outside of it */
+    bool inside;
+    int64_t ix, n;
+} run;
+
+static run run_at(const conv_shape *s, int64_t o, int64_t kx, int64_t taps)
+{
+    run r = {.ix = o * s->stride[1] + kx * s->dilation[1] - s->padding[1], .n = 1};
+    r.inside = r.ix >= 0 && r.ix < s->w;
+    if (r.inside) r.n = ATOMO_MIN(ATOMO_MIN(taps, s->kw - kx), s->w - r.ix);
+    return r;
+}
+
 /* One row of outputs of one image: x[.., g's channels] -> patch rows. */
 static void gather_row(const conv_shape *s, const patches *p, const float *x, int64_t row, float *out)
 {
+    const int64_t taps = side_by_side(s);
     for (int64_t ky = 0; ky < s->kh; ky++) {
-        int64_t iy = row * s->stride[0] + ky * s->dilation[0] - s->padding[0];
-        for (int64_t kx = 0; kx < s->kw; kx++) {
-            float *to = out + (ky * s->kw + kx) * p->cg;
-            int64_t a = s->ow, b = s->ow, off = kx * s->dilation[1] - s->padding[1];
-            if (iy >= 0 && iy < s->h) atomo__window_inside(s->w, s->ow, s->stride[1], off, &a, &b);
-            for (int64_t o = 0; o < a; o++) memset(to + o * p->k, 0, (size_t)p->cg * sizeof(float));
-            for (int64_t o = a; o < b; o++)
-                memcpy(to + o * p->k, x + (iy * s->w + o * s->stride[1] + off) * s->c, (size_t)p->cg * sizeof(float));
-            for (int64_t o = b; o < s->ow; o++) memset(to + o * p->k, 0, (size_t)p->cg * sizeof(float));
+        const int64_t iy = row * s->stride[0] + ky * s->dilation[0] - s->padding[0];
+        const bool inside = iy >= 0 && iy < s->h;
+        for (int64_t o = 0; o < s->ow; o++) {
+            float *to = out + o * p->k + ky * s->kw * p->cg;
+            for (int64_t kx = 0; kx < s->kw;) {
+                const run r = run_at(s, o, kx, taps);
+                const size_t bytes = (size_t)(r.n * p->cg) * sizeof(float);
+                if (inside && r.inside)
+                    memcpy(to + kx * p->cg, x + (iy * s->w + r.ix) * s->c, bytes);
+                else
+                    memset(to + kx * p->cg, 0, bytes);
+                kx += r.n;
+            }
         }
     }
 }
@@ -63,25 +87,35 @@ static void gather(const conv_shape *s, const patches *p, const float *x, int64_
             gather_row(s, p, x + i * s->h * s->w * s->c, row, p->space + (i * s->oh + row) * s->ow * p->k);
 }
 
-/* The transpose of gather: adds each patch element into gx. Images do not overlap, so they run in parallel. */
+ATOMO_CLONES static void add(int64_t n, const float *restrict from, float *restrict to)
+{
+    for (int64_t i = 0; i < n; i++) to[i] += from[i];
+}
+
+/* The transpose of gather_row: adds each patch element into gx. */
+static void scatter_row(const conv_shape *s, const patches *p, const float *from, int64_t row, float *gx)
+{
+    const int64_t taps = side_by_side(s);
+    for (int64_t ky = 0; ky < s->kh; ky++) {
+        const int64_t iy = row * s->stride[0] + ky * s->dilation[0] - s->padding[0];
+        if (iy < 0 || iy >= s->h) continue;
+        for (int64_t o = 0; o < s->ow; o++)
+            for (int64_t kx = 0; kx < s->kw;) {
+                const run r = run_at(s, o, kx, taps);
+                const float *patch = from + o * p->k + (ky * s->kw + kx) * p->cg;
+                if (r.inside) add(r.n * p->cg, patch, gx + (iy * s->w + r.ix) * s->c);
+                kx += r.n;
+            }
+    }
+}
+
+/* Images do not overlap, so they run in parallel. */
 static void scatter(const conv_shape *s, const patches *p, float *gx, int64_t images)
 {
 #pragma omp parallel for if (images * s->oh * s->ow * p->k > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < images; i++)
         for (int64_t row = 0; row < s->oh; row++)
-            for (int64_t ky = 0; ky < s->kh; ky++) {
-                int64_t iy = row * s->stride[0] + ky * s->dilation[0] - s->padding[0];
-                if (iy < 0 || iy >= s->h) continue;
-                for (int64_t kx = 0; kx < s->kw; kx++) {
-                    int64_t a, b, off = kx * s->dilation[1] - s->padding[1];
-                    atomo__window_inside(s->w, s->ow, s->stride[1], off, &a, &b);
-                    const float *from = p->space + (i * s->oh + row) * s->ow * p->k + (ky * s->kw + kx) * p->cg;
-                    for (int64_t o = a; o < b; o++) {
-                        float *to = gx + ((i * s->h + iy) * s->w + o * s->stride[1] + off) * s->c;
-                        for (int64_t c = 0; c < p->cg; c++) to[c] += from[o * p->k + c];
-                    }
-                }
-            }
+            scatter_row(s, p, p->space + (i * s->oh + row) * s->ow * p->k, row, gx + i * s->h * s->w * s->c);
 }
 
 static int forward(const conv_shape *s, const float *x, const float *w, const float *b, float *y)
@@ -123,7 +157,7 @@ static int backward_data(const conv_shape *s, const float *gy, const float *w, f
     return rc;
 }
 
-static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw, float *gb)
+static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw)
 {
     patches p;
     ATOMO_TRY(patches_new(s, &p));
@@ -138,7 +172,16 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
                               p.whole ? xi : p.space, p.whole ? s->c : p.k, i ? 1 : 0, gw + g * p.og * p.k, p.k);
         }
     atomo__free(p.space);
-    return rc < 0 || !gb ? rc : atomo__column_sums(gy, s->n * hw, s->oc, gb);
+    return rc;
+}
+
+/* Measured on Zen 5 with AVX-512, batch 64 and 128: 1x1 layers and the weights' gradient of wide strided ones run at
+ * sgemm's speed, and so does the data's gradient where channels do not fill oneDNN's vectors (LeNet's second layer). */
+bool atomo__conv_gemm_pays(const conv_shape *s, enum conv_pass pass)
+{
+    if (!atomo__sgemm_is_wide() || s->groups > 1) return false;
+    if (pass == PASS_DATA && s->c % 16 != 0) return s->c >= 16;
+    return s->c >= 64 && s->oc >= 64 && (pass == PASS_WEIGHTS || (s->kh == 1 && s->kw == 1));
 }
 
 const conv_engine atomo__conv_gemm = {"gemm", forward, backward_data, backward_weights};

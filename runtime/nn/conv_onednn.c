@@ -240,9 +240,9 @@ static int backward_data(const conv_shape *s, const float *gy, const float *w, f
     return run(s, PASS_DATA, gx, w, NULL, gy);
 }
 
-static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw, float *gb)
+static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw)
 {
-    return run(s, PASS_WEIGHTS, x, gw, gb, gy);
+    return run(s, PASS_WEIGHTS, x, gw, NULL, gy);
 }
 
 const conv_engine atomo__conv_onednn = {"onednn", forward, backward_data, backward_weights};

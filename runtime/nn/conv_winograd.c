@@ -175,7 +175,7 @@ static int backward_data(const conv_shape *s, const float *gy, const float *w, f
     return correlate(&k, w);
 }
 
-static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw, float *gb)
+static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw)
 {
     const tiling tiles = tile(s->n, s->h, s->w, s->oh, s->ow, s->padding[0], s->padding[1], s->c + s->oc), *t = &tiles;
     const int64_t c = s->c, oc = s->oc, xs = step_of(t, c), gs = step_of(t, oc), most = ATOMO_MAX(c, oc);
@@ -207,7 +207,7 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
 #pragma omp parallel for schedule(static) if (oc * c > ATOMO_PARALLEL_MIN)
     for (int64_t o = 0; o < oc; o++) atomo__wino_weight_gradient(t->m, c, sums + o * c, oc * c, gw + o * 9 * c);
     atomo__free(space);
-    return rc < 0 || !gb ? rc : atomo__column_sums(gy, s->n * s->oh * s->ow, oc, gb);
+    return rc;
 }
 
 bool atomo__conv_winograd_fits(const conv_shape *s)
@@ -217,10 +217,11 @@ bool atomo__conv_winograd_fits(const conv_shape *s)
     return fits;
 }
 
-bool atomo__conv_winograd_pays(const conv_shape *s, enum conv_pass pass)
+/* Below 32 channels the transforms cost what the products save; the transformed weights want some tiles to share them.
+ */
+bool atomo__conv_winograd_pays(const conv_shape *s)
 {
-    (void)pass;
-    return s->n * s->oh * s->ow >= 64;
+    return s->c >= 32 && s->oc >= 32 && s->n * s->oh * s->ow >= 64;
 }
 
 const conv_engine atomo__conv_winograd = {"winograd", forward, backward_data, backward_weights};

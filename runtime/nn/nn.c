@@ -1,24 +1,34 @@
 /* nn.c - helpers of the layers: bias gradients and checks. Path: stage 3. */
 #include "nn/nn.h"
+#include <omp.h>
 #include <stdio.h>
+#include <string.h>
 
-enum { BLOCK_ROWS = 256 };
+enum { BLOCK_ROWS = 256, PERIOD = 128 };
 
-ATOMO_CLONES static void add_rows(const float *a, int64_t rows, int64_t c, float *sum)
+/* sum[c] += the rows. Few channels: several rows are added as one of `group` rows, so that the inner loop is long. */
+ATOMO_CLONES static void add_rows(const float *restrict a, int64_t rows, int64_t c, int64_t group, float *restrict wide,
+                                  float *restrict sum)
 {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = 0; j < c; j++) sum[j] += a[r * c + j];
+    const int64_t period = group * c, whole = rows / group;
+    memset(wide, 0, (size_t)period * sizeof(float));
+    for (int64_t r = 0; r < whole; r++)
+        for (int64_t j = 0; j < period; j++) wide[j] += a[r * period + j];
+    for (int64_t j = 0; j < (rows - whole * group) * c; j++) wide[j] += a[whole * period + j];
+    for (int64_t g = 0; g < group; g++)
+        for (int64_t j = 0; j < c; j++) sum[j] += wide[g * c + j];
 }
 
 int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out)
 {
-    int64_t blocks = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    const int64_t blocks = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS, group = ATOMO_MAX(1, PERIOD / ATOMO_MAX(c, 1));
     void *space;
-    ATOMO_TRY(atomo__calloc(&space, (size_t)(blocks * c) * sizeof(float)));
-    float *partial = space;
+    ATOMO_TRY(atomo__calloc(&space, (size_t)((blocks + omp_get_max_threads() * group) * c) * sizeof(float)));
+    float *partial = space, *wide = partial + blocks * c;
 #pragma omp parallel for if (rows * c > ATOMO_PARALLEL_MIN)
     for (int64_t b = 0; b < blocks; b++)
-        add_rows(a + b * BLOCK_ROWS * c, ATOMO_MIN(BLOCK_ROWS, rows - b * BLOCK_ROWS), c, partial + b * c);
+        add_rows(a + b * BLOCK_ROWS * c, ATOMO_MIN(BLOCK_ROWS, rows - b * BLOCK_ROWS), c, group,
+                 wide + omp_get_thread_num() * group * c, partial + b * c);
     for (int64_t j = 0; j < c; j++) {
         double sum = 0;
         for (int64_t b = 0; b < blocks; b++) sum += (double)partial[b * c + j];

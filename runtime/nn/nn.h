@@ -10,6 +10,7 @@ int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out);
 /* c [m,n] = op(a) op(b) + beta c; op(a) is [m,k], ta: a is stored [k,m]; op(b) is [k,n], tb: b is stored [n,k]. */
 int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
                  int64_t ldb, float beta, float *c, int64_t ldc);
+bool atomo__sgemm_is_wide(void); /* it runs oneDNN's AVX-512 kernels */
 /* gy must have y's shape: "fn: gy is [..], y is [..]". */
 int atomo__expect_gradient(const atomo_tensor *gy, int ndim, const double *shape, const char *fn);
 /* Positions of a sliding window along one dimension; < 1 where it does not fit. */

@@ -137,6 +137,44 @@ static void avg_backward_row(const pool_shape *s, const float *gy, int64_t oy, f
             if (tap_of(s, oy, ky, kx, &t)) row_spread(t.end - t.first, s->c, t.step, f, gy + t.first * s->c, gx + t.x);
 }
 
+/* Windows of 2x2 side by side cover each pixel once (edges may be left over): a pass without scratch. */
+static bool is_tiling(const atomo_window *g)
+{
+    bool tiling = true;
+    for (int i = 0; i < 2; i++)
+        tiling = tiling && g->kernel[i] == 2 && g->stride[i] == 2 && g->padding[i] == 0 && g->dilation[i] == 1;
+    return tiling;
+}
+
+static inline float larger(float a, float b) /* a NaN wins and stays */
+{
+    return (b > a) | (b != b) ? b : a;
+}
+
+/* x: two rows of the image, `row` floats apart. */
+ATOMO_CLONES static void tiling_max_row(int64_t n, int64_t c, int64_t row, const float *restrict x, float *restrict y)
+{
+    for (int64_t o = 0; o < n; o++, x += 2 * c, y += c)
+        for (int64_t i = 0; i < c; i++) y[i] = larger(larger(larger(x[i], x[c + i]), x[row + i]), x[row + c + i]);
+}
+
+/* gy goes to the first of the largest (or the first NaN), the others get 0. */
+ATOMO_CLONES static void tiling_max_backward_row(int64_t n, int64_t c, int64_t row, const float *restrict x,
+                                                 const float *restrict gy, float *restrict gx)
+{
+    for (int64_t o = 0; o < n; o++, x += 2 * c, gx += 2 * c, gy += c)
+        for (int64_t i = 0; i < c; i++) {
+            const float a = x[i], b = x[c + i], d = x[row + i], e = x[row + c + i], g = gy[i];
+            const float ab = larger(a, b), abd = larger(ab, d);
+            const int second = (b > a) | ((b != b) & (a == a)), third = (d > ab) | ((d != d) & (ab == ab));
+            const int fourth = (e > abd) | ((e != e) & (abd == abd));
+            gx[i] = second | third | fourth ? 0 : g;
+            gx[c + i] = second & !(third | fourth) ? g : 0;
+            gx[row + i] = third & !fourth ? g : 0;
+            gx[row + c + i] = fourth ? g : 0;
+        }
+}
+
 static int forward(const char *fn, bool max, const atomo_tensor *x, const atomo_window *g, atomo_tensor **out)
 {
     pool_shape s;
@@ -145,10 +183,15 @@ static int forward(const char *fn, bool max, const atomo_tensor *x, const atomo_
     ATOMO_TRY(atomo__output(out, ATOMO_F32, 4, shape, fn));
     const float *xd = atomo__f32(x);
     float *yd = atomo__f32(*out);
+    const bool tiling = max && is_tiling(g);
 #pragma omp parallel for collapse(2) if (x->numel > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < s.n; i++)
         for (int64_t oy = 0; oy < s.oh; oy++)
-            forward_row(&s, max, xd + i * s.h * s.w * s.c, oy, yd + (i * s.oh + oy) * s.ow * s.c);
+            if (tiling)
+                tiling_max_row(s.ow, s.c, s.w * s.c, xd + (i * s.h + 2 * oy) * s.w * s.c,
+                               yd + (i * s.oh + oy) * s.ow * s.c);
+            else
+                forward_row(&s, max, xd + i * s.h * s.w * s.c, oy, yd + (i * s.oh + oy) * s.ow * s.c);
     return ATOMO_OK;
 }
 
@@ -165,13 +208,17 @@ static int backward(const char *fn, bool max, const atomo_tensor *x, const atomo
     const float *xd = atomo__f32(x), *gd = atomo__f32(gy);
     float *out = atomo__f32(*gx), *best = space;
     int32_t *at = max ? (int32_t *)(best + omp_get_max_threads() * row) : NULL;
+    const bool tiling = max && is_tiling(g), edges = !tiling || s.h % 2 || s.w % 2;
 #pragma omp parallel for if (x->numel > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < s.n; i++) {
         const int64_t mine = omp_get_thread_num() * row;
-        memset(out + i * image, 0, (size_t)image * sizeof(float));
+        if (edges) memset(out + i * image, 0, (size_t)image * sizeof(float));
         for (int64_t oy = 0; oy < s.oh; oy++) {
             const float *gyo = gd + (i * s.oh + oy) * row;
-            if (max)
+            const int64_t two = i * image + 2 * oy * s.w * s.c;
+            if (tiling)
+                tiling_max_backward_row(s.ow, s.c, s.w * s.c, xd + two, gyo, out + two);
+            else if (max)
                 max_backward_row(&s, xd + i * image, gyo, oy, best + mine, at + mine, out + i * image);
             else
                 avg_backward_row(&s, gyo, oy, out + i * image);

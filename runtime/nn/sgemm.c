@@ -13,11 +13,20 @@
 #define HAVE_DNNL_SGEMM 1
 #endif
 
+bool atomo__sgemm_is_wide(void)
+{
+#ifdef HAVE_DNNL_SGEMM
+    return __builtin_cpu_supports("avx512f") != 0;
+#else
+    return false;
+#endif
+}
+
 int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
                  int64_t ldb, float beta, float *c, int64_t ldc)
 {
 #ifdef HAVE_DNNL_SGEMM
-    if (__builtin_cpu_supports("avx512f")) {
+    if (atomo__sgemm_is_wide()) {
         dnnl_status_t rc = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
         ATOMO_REQUIRE(rc == dnnl_success, rc == dnnl_out_of_memory ? ATOMO_ENOMEM : ATOMO_EINTERNAL,
                       "sgemm (oneDNN): [%lld,%lld] x [%lld,%lld] failed with dnnl_status %d", (long long)m,

@@ -1,0 +1,128 @@
+--- atomo.profile: where a training step's time goes, by operator and shape, forward and backward.
+--   local profile = atomo.profile.start();  ... steps ...;  print(profile:stop():text())
+-- Work is counted in multiplications and additions of the direct algorithm (conv2d, linear), else in bytes, every
+-- operand and result once; the share is that of the limit measured here, one large sgemm or copy on the same threads.
+-- Winograd's convolutions pass 100 %: they compute the same with fewer multiplications.
+local T = require "atomo.tensor"
+local autograd = require "atomo.autograd"
+local C = require("atomo.ffi").C
+
+local Profile = {}
+Profile.__index = Profile
+
+local function numel(t) return T.is_tensor(t) and t.h.numel or 0 end
+
+--- Multiplications and additions of the forward (0: not of that kind). A weight [out, ...] meets each result once.
+local function flops(op, ctx, result)
+  if op.name ~= "conv2d" and op.name ~= "linear" then return 0 end
+  local w = ctx.args[2]
+  return 2 * result * w.h.numel / w.h.shape[0]
+end
+
+local function key_of(op, ctx)
+  local parts = {op.name}
+  for i = 1, 2 do
+    local t = ctx.args[i]
+    if T.is_tensor(t) and t.h.ndim > 1 then parts[#parts + 1] = T.shape_text(t) end
+  end
+  return table.concat(parts, " ")
+end
+
+local function bytes_of(ctx, ...)
+  local n = 0
+  for i = 1, 4 do n = n + numel(ctx.args[i]) end
+  for i = 1, select("#", ...) do n = n + numel((select(i, ...))) end
+  return 4 * n
+end
+
+function Profile:see(pass, op, ctx, seconds, ...)
+  local key = ctx.profile_key or key_of(op, ctx)
+  ctx.profile_key = key
+  local row = self.rows[key]
+  if not row then
+    row = {name = key}
+    for _, p in ipairs {"forward", "backward"} do row[p] = {calls = 0, seconds = 0, flops = 0, bytes = 0} end
+    self.rows[key] = row
+    self.order[#self.order + 1] = row
+  end
+  local sum = row[pass]
+  sum.calls, sum.seconds = sum.calls + 1, sum.seconds + seconds
+  sum.bytes = sum.bytes + bytes_of(ctx, ...)
+  if pass == "forward" then
+    ctx.profile_flops = flops(op, ctx, numel((...)))
+    sum.flops = sum.flops + ctx.profile_flops
+  else
+    local x = ...
+    sum.flops = sum.flops + (ctx.profile_flops or 0) * (x and 2 or 1)
+  end
+end
+
+--- Starts counting; one profile at a time.
+local function start()
+  local self = setmetatable({rows = {}, order = {}, begin = C.atomo_time()}, Profile)
+  autograd.observe(function(...) self:see(...) end)
+  return self
+end
+
+function Profile:stop()
+  autograd.observe(nil)
+  self.seconds = C.atomo_time() - self.begin
+  return self
+end
+
+local function best_of(n, fn)
+  local best = math.huge
+  for _ = 1, n do
+    local t = C.atomo_time()
+    fn()
+    best = math.min(best, C.atomo_time() - t)
+  end
+  return best
+end
+
+--- FLOP/s of one sgemm of 1024 x 256 x 256 a thread, bytes/s (read and written) of a copy of 64 MB.
+local function limits()
+  return T.scope(function()
+    local rows = 1024 * C.atomo_num_threads()
+    local x, w = T.rand(rows, 256), T.rand(256, 256)
+    local a, b, o = T.rand(2 ^ 24), T.zeros(2 ^ 24), T.empty {rows, 256}
+    local out = T.out()
+    out[0] = o.h
+    return 2 * rows * 256 * 256 / best_of(20, function() C.atomo_linear(x.h, w.h, nil, out) end),
+      8 * 2 ^ 24 / best_of(5, function() b:copy_(a) end)
+  end)
+end
+
+local function cell(sum, steps, flop_limit, byte_limit)
+  if sum.calls == 0 then return ("%31s"):format "" end
+  local rate, limit, unit = sum.bytes / sum.seconds, byte_limit, "GB/s"
+  if sum.flops > 0 then rate, limit, unit = sum.flops / sum.seconds, flop_limit, "GFLOP/s" end
+  return ("%8.2f ms %6.0f %-7s %3.0f%%"):format(1e3 * sum.seconds / steps, rate / 1e9, unit, 100 * rate / limit)
+end
+
+--- A table, the slowest first.
+---@param steps integer?  training steps in it; times are a step's
+function Profile:text(steps)
+  steps = steps or 1
+  local flop_limit, byte_limit = limits()
+  local rows, sum = {}, 0
+  for _, row in ipairs(self.order) do
+    row.total = row.forward.seconds + row.backward.seconds
+    sum = sum + row.total
+    rows[#rows + 1] = row
+  end
+  table.sort(rows, function(a, b) return a.total > b.total end)
+  local lines = {("limits: sgemm %.0f GFLOP/s, copy %.1f GB/s"):format(flop_limit / 1e9, byte_limit / 1e9),
+    ("%-44s %5s %6s  %31s  %31s"):format("operator", "calls", "share", "forward, share of the limit",
+      "backward, share of the limit")}
+  for _, row in ipairs(rows) do
+    lines[#lines + 1] = ("%-44s %5.0f %5.1f%%  %s  %s"):format(row.name, row.forward.calls / steps,
+      100 * row.total / self.seconds, cell(row.forward, steps, flop_limit, byte_limit),
+      cell(row.backward, steps, flop_limit, byte_limit))
+  end
+  lines[#lines + 1] = ("%-44s %5s %5.1f%%  %8.2f ms a step of %.2f ms"):format("outside operators", "",
+    100 * (1 - sum / self.seconds), 1e3 * (self.seconds - sum) / steps, 1e3 * self.seconds / steps)
+  return table.concat(lines, "\n")
+end
+
+return {start = start}
