@@ -486,6 +486,9 @@ ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, do
                                      double size, double scale, atomo_tensor *acc, double *used);
 /* The tensor number that a message says it is for, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
+/* x (contiguous f32, the shape of tensor number `tensor`) in place: its coefficients in the fixed orthonormal basis of the
+ * compressor (fourier, dct, hadamard, haar), or with inverse 1 back. EARG where it has none. [local] */
+ATOMO_API int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tensor *x, int inverse);
 /* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included), ||g||^2.
  */
 typedef struct atomo_codec_stats {

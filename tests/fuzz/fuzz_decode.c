@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { CODECS = 8, SHAPES = 4, MOST = 4096 };
+enum { CODECS = 16, SHAPES = 4, MOST = 4096 };
 
 static const struct {
     const char *name;
@@ -25,6 +25,14 @@ static const struct {
     {"svd", 6, {NAN, 16, NAN, 0, 4, 1}},
     {"svd", 6, {NAN, 16, NAN, 0, 2, 0}},
     {"svd", 6, {NAN, 16, NAN, 0, 16, 1}},
+    {"fourier", 6, {NAN, 16, NAN, 0, 0.25, 1}},
+    {"fourier", 6, {NAN, 16, NAN, 0, 0, 2}},
+    {"dct", 6, {NAN, 16, NAN, 0, 0.25, 0}},
+    {"dct", 6, {NAN, 16, NAN, 0, 0.25, 8}},
+    {"hadamard", 5, {NAN, 16, NAN, 0, 0.25}},
+    {"haar", 5, {NAN, 16, NAN, 0, 0.25}},
+    {"rows", 5, {NAN, 16, NAN, 0, 8}},
+    {"rows", 5, {NAN, 16, NAN, 0, 32}},
 };
 static const double shapes[SHAPES][4] = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}};
 
@@ -46,8 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (!codec[0]) set_up();
     if (n < 1 || n > MOST) return 0;
-    const atomo_codec *c = codec[data[0] & 7];
-    int s = data[0] >> 3 & 3;
+    const atomo_codec *c = codec[data[0] & 15];
+    int s = data[0] >> 4 & 3;
     bool framed = data[0] & 128;
     uint8_t *message = malloc(n + ATOMO__FRAME_MAX); /* of exactly the size, so that a read past the end is seen */
     size_t size = n - 1;
@@ -67,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     double used;
     atomo_fill(acc[s], 0);
-    int rc = atomo_codec_decode_add(codec[data[0] & 7], s + 1, framed ? 7 : -1, -1, message, (double)size, 0.5, acc[s],
+    int rc = atomo_codec_decode_add(codec[data[0] & 15], s + 1, framed ? 7 : -1, -1, message, (double)size, 0.5, acc[s],
                                     &used);
     if (rc == 0 && (used <= 0 || used > (double)size)) abort();
     if (rc < 0 && rc != ATOMO_EFORMAT) abort();

@@ -3,7 +3,9 @@
 local atomo = require "atomo"
 
 local specs = {"none", "entry:ratio=4", "entry:ratio=4,step=0", "svd:ratio=4", "svd:ratio=4,bits=32",
-  "svd:ratio=4,bits=4,fold=paper", "svd:ratio=4,bits=2", "svd:ratio=4,bits=16,fold=paper"}
+  "svd:ratio=4,bits=4,fold=paper", "svd:ratio=4,bits=2", "svd:ratio=4,bits=16,fold=paper", "fourier:ratio=4",
+  "fourier:ratio=4,dims=2,step=0", "dct:ratio=4", "dct:ratio=4,chunk=8", "hadamard:ratio=4", "haar:ratio=4",
+  "rows:ratio=4", "rows:ratio=4,bits=32"}
 local shapes = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}}
 
 --- A message is 8 bytes of header here (magic, version, codec, tensor, rank, step, hash), the body's length, body, crc.
@@ -23,7 +25,7 @@ atomo.manual_seed(1)
 for i, text in ipairs(specs) do
   for j, shape in ipairs(shapes) do
     local bytes = atomo.compressor(text):encode(atomo.randn(shape), {tensor = j, step = 7, rank = 3}):bytes()
-    local pick = (i - 1) + 8 * (j - 1)
+    local pick = (i - 1) + 16 * (j - 1)
     write(("message_%d_%d"):format(i, j), string.char(pick) .. bytes)
     write(("body_%d_%d"):format(i, j), string.char(pick + 128) .. body_of(bytes))
   end
