@@ -591,6 +591,9 @@ ATOMO_API int atomo_codec_memory(const atomo_codec *c, int tensor, atomo_tensor 
 ATOMO_API int atomo_codec_set_memory(atomo_codec *c, int tensor, const atomo_tensor *memory);
 /* The tensor number that a message says it is for, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
+/* x (contiguous f32, the shape of tensor number `tensor`) in place: its coefficients in the fixed orthonormal basis of the
+ * compressor (fourier, dct, hadamard, haar), or with inverse 1 back. EARG where it has none. [local] */
+ATOMO_API int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tensor *x, int inverse);
 /* The length in bytes that a message says it has, frame included. */
 ATOMO_API int atomo_codec_length_of(const uint8_t *bytes, double size, double *length);
 /* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included; bias too,

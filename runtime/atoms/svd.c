@@ -92,7 +92,7 @@ static int plan(atomo__part *part)
     return ATOMO_OK;
 }
 
-static void start(atomo__part *part)
+static int start(atomo__part *part)
 {
     state *s = part->state;
     s->fold = fold_of(part);
@@ -102,6 +102,7 @@ static void start(atomo__part *part)
     s->bits = (int)part->option[BITS];
     s->lwork = (size_t)(1 + 6 * s->k + 2 * s->k * s->k);
     s->liwork = (size_t)(3 + 5 * s->k);
+    return ATOMO_OK;
 }
 
 /* The matrix: g itself, or folded and scaled into scratch. */

@@ -59,6 +59,7 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
 static void part_free(atomo__part *p)
 {
     if (!p) return;
+    if (p->state && p->codec->compressor->stop) p->codec->compressor->stop(p);
     atomo__free(p->residual);
     atomo__free(p->state);
     atomo__free(p);
@@ -141,6 +142,7 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     atomo__part *p;
     ATOMO_TRY(atomo__calloc((void **)&p, sizeof *p));
     p->codec = c;
+    p->atoms = c->atoms;
     p->tensor = tensor;
     p->ndim = ndim;
     if (ndim) memcpy(p->shape, shape, sizeof(double) * (size_t)ndim);
@@ -158,11 +160,11 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
             c->scratch_size = p->scratch;
         }
     }
+    if (rc == 0 && c->compressor->start) rc = c->compressor->start(p);
     if (rc < 0) {
         part_free(p);
         return rc;
     }
-    if (c->compressor->start) c->compressor->start(p);
     p->hash = hash_of(p);
     *out = p;
     return ATOMO_OK;

@@ -17,44 +17,49 @@ static const struct atomo__option options[] = {
 
 static int plan(atomo__part *part)
 {
-    return part->codec->atoms->plan(part);
+    return part->atoms->plan(part);
 }
 
-static void start(atomo__part *part)
+static int start(atomo__part *part)
 {
-    if (part->codec->atoms->start) part->codec->atoms->start(part);
+    return part->atoms->start ? part->atoms->start(part) : ATOMO_OK;
+}
+
+static void stop(atomo__part *part)
+{
+    if (part->atoms->stop) part->atoms->stop(part);
 }
 
 static int measure(atomo__part *part, const float *g, atomo__coder *c)
 {
-    return part->codec->atoms->measure(part, g, c);
+    return part->atoms->measure(part, g, c);
 }
 
 static int refine(atomo__part *part, const float *g)
 {
-    return part->codec->atoms->refine ? part->codec->atoms->refine(part, g) : ATOMO_OK;
+    return part->atoms->refine ? part->atoms->refine(part, g) : ATOMO_OK;
 }
 
 static void guess(atomo__part *part, double bits)
 {
-    if (part->codec->atoms->guess) part->codec->atoms->guess(part, bits);
+    if (part->atoms->guess) part->atoms->guess(part, bits);
 }
 
 static void price(atomo__part *part, double T)
 {
     part->priced_unit = part->segment.unit;
     part->priced_fixed = part->fixed_bits;
-    if (part->codec->atoms->price) part->codec->atoms->price(part, T);
+    if (part->atoms->price) part->atoms->price(part, T);
 }
 
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
-    return part->codec->atoms->encode(part, g, c, w);
+    return part->atoms->encode(part, g, c, w);
 }
 
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
-    return part->codec->atoms->decode_add(part, r, c, scale, acc);
+    return part->atoms->decode_add(part, r, c, scale, acc);
 }
 
 const struct atomo_compressor atomo_compressor_atomo = {
@@ -66,6 +71,7 @@ const struct atomo_compressor atomo_compressor_atomo = {
     .takes_atoms = true,
     .plan = plan,
     .start = start,
+    .stop = stop,
     .measure = measure,
     .refine = refine,
     .guess = guess,

@@ -19,6 +19,16 @@ static plan cache[CACHE];
 static uint64_t tick;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+void atomo__fft_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void atomo__fft_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
 /* The entry for this key, or NULL; *victim is the least recently used entry that nobody executes. Under the lock. */
 static plan *find_plan(const plan *key, plan **victim)
 {

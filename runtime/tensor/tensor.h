@@ -49,4 +49,8 @@ int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_ten
 
 enum { ATOMO_PARALLEL_MIN = 1 << 15 }; /* elements below which a loop stays on one thread */
 
+/* FFTW's planner is not thread-safe: whoever makes or destroys a plan holds this lock (fft.c). */
+void atomo__fft_lock(void);
+void atomo__fft_unlock(void);
+
 #endif

@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { CODECS = 24, SHAPES = 4, MOST = 4096 };
+enum { CODECS = 32, SHAPES = 4, MOST = 4096 };
 
 static const struct {
     const char *name;
@@ -41,6 +41,14 @@ static const struct {
     {"bf16", 0, {0}},
     {"powersgd", 1, {2}},
     {"atomo-published", 0, {0}},
+    {"fourier", 6, {NAN, 16, NAN, 0, 0.25, 1}},
+    {"fourier", 6, {NAN, 16, NAN, 0, 0, 2}},
+    {"dct", 6, {NAN, 16, NAN, 0, 0.25, 0}},
+    {"dct", 6, {NAN, 16, NAN, 0, 0.25, 8}},
+    {"hadamard", 5, {NAN, 16, NAN, 0, 0.25}},
+    {"haar", 5, {NAN, 16, NAN, 0, 0.25}},
+    {"rows", 5, {NAN, 16, NAN, 0, 8}},
+    {"rows", 5, {NAN, 16, NAN, 0, 32}},
 };
 static const double shapes[SHAPES][4] = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}};
 

@@ -3,7 +3,9 @@ local atomo = require "atomo"
 local f = require "atomo.ffi"
 
 local all = {"none", "entry:ratio=8", "entry:ratio=8,step=0", "svd:ratio=8", "svd:ratio=8,bits=32",
-  "svd:ratio=8,bits=16", "svd:ratio=8,bits=4", "svd:ratio=4,bits=2", "svd:ratio=8,fold=paper,bits=3"}
+  "svd:ratio=8,bits=16", "svd:ratio=8,bits=4", "svd:ratio=4,bits=2", "svd:ratio=8,fold=paper,bits=3",
+  "entry:ratio=8,sampling=systematic", "svd:ratio=8,sampling=systematic", "fourier:ratio=8", "fourier:ratio=8,dims=2",
+  "dct:ratio=8", "dct:ratio=8,chunk=8", "hadamard:ratio=8", "haar:ratio=8,step=0", "rows:ratio=8", "rows:ratio=2,bits=32"}
 
 local function fails(text, fn, ...)
   local ok, message = pcall(fn, ...)
@@ -109,7 +111,7 @@ local function dense_bytes(list)
 end
 
 describe("budgets", function()
-  for _, text in ipairs {"entry", "entry:step=0", "svd", "svd:bits=32", "svd:bits=4,fold=paper"} do
+  for _, text in ipairs {"entry", "entry:step=0", "svd", "svd:bits=32", "svd:bits=4,fold=paper", "dct", "hadamard"} do
     for _, ratio in ipairs {4, 16, 64, 256} do
       it(("%s at %d: bytes of the step within 2 %% on average"):format(text, ratio), function()
         local list = gradients(ratio)

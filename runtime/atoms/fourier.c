@@ -1,0 +1,57 @@
+/* fourier.c - Fourier atoms: cosines and sines of the flattened tensor, or of its matrix; stage 4 of the path.
+ *
+ * Wang et al. 2018, section 3 (Fourier bases). A complex coefficient of a real signal is a pair of real atoms here,
+ * sqrt(2/n) cos and sqrt(2/n) sin, each with a lambda of its own: n orthonormal atoms for n entries, odd lengths
+ * included, DC and Nyquist once. dims=2: products of the two along rows and columns of the tensor as out x the rest.
+ */
+#include "coding/coding.h"
+
+enum { STEP, DIMS, OPTIONS };
+
+static const struct atomo__option options[] = {
+    ATOMO__STEP_OPTION,
+    {"dims", ATOMO_OPTION_INT, 1, 1, 2, NULL,
+     "1: frequencies of the flattened tensor; 2: of the matrix out x the rest"},
+    {0}};
+
+static int plan(atomo__part *part)
+{
+    return atomo__basis_plan(part, sizeof(atomo__separable));
+}
+
+static int start(atomo__part *part)
+{
+    atomo__separable *s = atomo__basis_state(part);
+    s->kind = ATOMO__FOURIER;
+    s->rows = part->option[DIMS] > 1 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
+    s->cols = part->n / s->rows;
+    s->chunk[0] = s->cols;
+    s->chunk[1] = s->rows;
+    return atomo__separable_plan(s, part->codec->scratch, "fourier");
+}
+
+static void stop(atomo__part *part)
+{
+    atomo__separable_free(atomo__basis_state(part));
+}
+
+static void transform(const atomo__part *part, float *x, bool inverse)
+{
+    atomo__separable_run(atomo__basis_state(part), x, inverse);
+}
+
+const struct atomo_atoms atomo_atoms_fourier = {
+    .name = "fourier",
+    .summary = "cosines and sines of the flattened gradient, or of its matrix",
+    .source = "Wang et al., ATOMO, NeurIPS 2018, section 3",
+    .options = options,
+    .plan = plan,
+    .start = start,
+    .stop = stop,
+    .transform = transform,
+    .measure = atomo__basis_measure,
+    .guess = atomo__entries_guess,
+    .price = atomo__basis_price,
+    .encode = atomo__basis_encode,
+    .decode_add = atomo__basis_decode_add,
+};

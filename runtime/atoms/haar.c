@@ -1,0 +1,51 @@
+/* haar.c - Haar wavelet atoms; stage 4 of the path.
+ *
+ * Haar 1910: (a + b)/sqrt(2) and (a - b)/sqrt(2) of neighbours, then the same of the sums, and so on. The flattened
+ * tensor is cut into runs of powers of two by the binary digits of its length, so there are as many atoms as entries.
+ * In place: after level l the sums lie 2^l apart. Promise: exact but for rounding, the same bits on every CPU.
+ */
+#include "coding/coding.h"
+
+static const struct atomo__option options[] = {ATOMO__STEP_OPTION, {0}};
+
+static int plan(atomo__part *part)
+{
+    return atomo__basis_plan(part, 0);
+}
+
+ATOMO_CLONES static void level(float *x, int64_t n, int64_t apart)
+{
+    const float root = 0.70710678f;
+    for (int64_t i = 0; i < n; i += 2 * apart) {
+        float a = x[i], b = x[i + apart];
+        x[i] = (a + b) * root;
+        x[i + apart] = (a - b) * root;
+    }
+}
+
+static void transform(const atomo__part *part, float *x, bool inverse)
+{
+    for (int64_t at = 0; at < part->n;) {
+        int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)(part->n - at)));
+        if (inverse) {
+            for (int64_t apart = size / 2; apart > 0; apart /= 2) level(x + at, size, apart);
+        } else {
+            for (int64_t apart = 1; apart < size; apart *= 2) level(x + at, size, apart);
+        }
+        at += size;
+    }
+}
+
+const struct atomo_atoms atomo_atoms_haar = {
+    .name = "haar",
+    .summary = "Haar wavelets of the flattened gradient",
+    .source = "Haar, Zur Theorie der orthogonalen Funktionensysteme, Math. Annalen 1910",
+    .options = options,
+    .plan = plan,
+    .transform = transform,
+    .measure = atomo__basis_measure,
+    .guess = atomo__entries_guess,
+    .price = atomo__basis_price,
+    .encode = atomo__basis_encode,
+    .decode_add = atomo__basis_decode_add,
+};

@@ -1,0 +1,64 @@
+/* hadamard.c - Walsh-Hadamard atoms: signs over sqrt(n), the flattest there are; stage 4 of the path.
+ *
+ * The flattened tensor is cut into runs of powers of two by the binary digits of its length (2^16 + 2^4 + 1, say), each
+ * transformed by butterflies (Fino and Algazi, "Unified matrix treatment of the fast Walsh-Hadamard transform", 1976):
+ * as many atoms as entries, where padding with zeros would add up to as many again. Promise: its own inverse, exact but
+ * for rounding, the same bits on every CPU.
+ */
+#include "coding/coding.h"
+#include <math.h>
+
+enum { SMALL = 4096 };
+
+static const struct atomo__option options[] = {ATOMO__STEP_OPTION, {0}};
+
+static int plan(atomo__part *part)
+{
+    return atomo__basis_plan(part, 0);
+}
+
+ATOMO_CLONES static void butterfly(float *restrict a, float *restrict b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float u = a[i], v = b[i];
+        a[i] = u + v;
+        b[i] = u - v;
+    }
+}
+
+static void levels(float *x, int64_t n, int64_t first)
+{
+    for (int64_t half = first; half < n; half *= 2)
+        for (int64_t i = 0; i < n; i += 2 * half) butterfly(x + i, x + i + half, half);
+}
+
+ATOMO_CLONES static void multiply(float *x, int64_t n, float by)
+{
+    for (int64_t i = 0; i < n; i++) x[i] *= by;
+}
+
+static void transform(const atomo__part *part, float *x, bool inverse)
+{
+    (void)inverse;
+    for (int64_t at = 0; at < part->n;) {
+        int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)(part->n - at)));
+        for (int64_t i = 0; i < size; i += SMALL) levels(x + at + i, ATOMO_MIN((int64_t)SMALL, size), 1); /* in cache */
+        levels(x + at, size, SMALL);
+        multiply(x + at, size, (float)sqrt(1 / (double)size));
+        at += size;
+    }
+}
+
+const struct atomo_atoms atomo_atoms_hadamard = {
+    .name = "hadamard",
+    .summary = "Walsh functions: sums of all entries with signs",
+    .source = "Suresh et al., Distributed mean estimation with limited communication, ICML 2017 (as a rotation)",
+    .options = options,
+    .plan = plan,
+    .transform = transform,
+    .measure = atomo__basis_measure,
+    .guess = atomo__entries_guess,
+    .price = atomo__basis_price,
+    .encode = atomo__basis_encode,
+    .decode_add = atomo__basis_decode_add,
+};

@@ -1,0 +1,139 @@
+/* rows.c - one atom a filter: row i of the tensor as out x the rest, normalised; stage 4 of the path.
+ *
+ * The terms e_i g_i^T are orthogonal, lambda_i = ||g_i|| (structured sparsity: Wang et al. 2018, section 3, with the
+ * identity as basis). A drawn row goes as its index and its entries in `bits` bits, stochastically rounded; rounding
+ * noise weighs in: sqrt(||g_i||^2 + e_i) enters the budget. Promise: unbiased; the variance is exact.
+ */
+#include "coding/coding.h"
+#include <math.h>
+
+enum { BITS, OPTIONS };
+
+static const struct atomo__option options[] = {
+    {"bits", ATOMO_OPTION_INT, 8, 2, 32, "32|16|8|6|4|3|2", "bits of an entry on the wire, stochastically rounded"},
+    {0}};
+
+/* Scratch: [index rows][entries cols][uniforms cols]; state: [lambda rows]. */
+static int64_t rows_of(const atomo__part *part)
+{
+    return part->ndim > 0 ? (int64_t)part->shape[0] : 1;
+}
+
+static int plan(atomo__part *part)
+{
+    const size_t rows = (size_t)rows_of(part), cols = (size_t)part->n / rows, bits = (size_t)part->option[BITS];
+    ATOMO_REQUIRE(rows < (size_t)1 << 31, ATOMO_ELIMIT, "rows: tensor %s has %.0f rows, at most 2^31-1 can be coded",
+                  part->name, (double)rows);
+    part->scratch = 4 * (rows + 2 * cols);
+    part->state_size = sizeof(double) * rows;
+    part->body_max = 32 + rows / 8 + rows * (4 + (cols * bits + 7) / 8);
+    return ATOMO_OK;
+}
+
+static int measure(atomo__part *part, const float *g, atomo__coder *c)
+{
+    (void)c;
+    const int64_t rows = rows_of(part), cols = part->n / rows;
+    double *lambda = part->state;
+    part->square = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        double square, noise;
+        atomo__quant_variance(g + i * cols, cols, (int)part->option[BITS], &square, &noise);
+        part->square += square;
+        lambda[i] = sqrt(square + noise);
+    }
+    if (!isfinite(part->square)) return atomo__refuse_nonfinite(part, g);
+    part->segment = (atomo__segment){.f64 = lambda, .n = rows, .unit = part->priced_unit};
+    part->fixed_bits = part->priced_fixed;
+    return ATOMO_OK;
+}
+
+/* Prices at `s` drawn rows: the scale, the entries, and the index as the tangent of the list's length. */
+static void tangent(atomo__part *part, double s)
+{
+    const double rows = (double)rows_of(part), index = atomo__index_price(ATOMO_MAX(s, 1), rows);
+    part->priced_unit = 32 + part->option[BITS] * (double)part->n / rows + index;
+    part->priced_fixed = 16 + atomo__index_bits(s, rows) - index * s;
+}
+
+static void guess(atomo__part *part, double bits)
+{
+    const double rows = (double)rows_of(part);
+    tangent(part, ATOMO_MIN(rows / 2, bits / (32 + part->option[BITS] * (double)part->n / rows)));
+}
+
+static void price(atomo__part *part, double T)
+{
+    (void)T;
+    tangent(part, part->segment.expected);
+}
+
+static double probability(const atomo__part *part, double lambda)
+{
+    const double t = part->T * sqrt(part->segment.unit);
+    return lambda <= 0 ? 0 : lambda >= t ? 1 : lambda / t;
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    const int64_t rows = rows_of(part), cols = part->n / rows;
+    const int bits = (int)part->option[BITS];
+    const double *lambda = part->state;
+    uint32_t *index = c->scratch, m = 0;
+    float *work = (float *)(void *)(index + rows) + cols;
+    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_count);
+    double noisy = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        double p = probability(part, lambda[i]);
+        if (p > 0) noisy += lambda[i] * lambda[i] / p;
+        if (p > 0 && atomo__draw_next(&draw, (uint32_t)i, p)) index[m++] = (uint32_t)i;
+    }
+    part->expected = part->segment.expected;
+    part->sent = m;
+    part->variance = ATOMO_MAX(0, noisy - part->square);
+    atomo_stream stream = c->stream;
+    stream.purpose = ATOMO_RNG_QUANT;
+    atomo__write_indices(w, index, m, rows, false);
+    for (uint32_t j = 0; j < m; j++) {
+        const float *row = g + index[j] * cols;
+        float scale = atomo__quant_scale(row, cols, bits);
+        double sent = (double)scale / probability(part, lambda[index[j]]);
+        atomo__put_f32(w, (float)ATOMO_MIN(sent, 3.4028234e38));
+        atomo__quant_write(w, row, cols, bits, scale, &stream, j, work);
+    }
+    return ATOMO_OK;
+}
+
+ATOMO_CLONES static void add_scaled(const float *x, int64_t n, float scale, float *acc)
+{
+    for (int64_t i = 0; i < n; i++) acc[i] += x[i] * scale;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    const int64_t rows = rows_of(part), cols = part->n / rows;
+    uint32_t *index = c->scratch;
+    float *row = (float *)(void *)(index + rows);
+    int64_t m = atomo__read_indices(r, rows, false, index);
+    if (m < 0) return ATOMO_EFORMAT;
+    for (int64_t j = 0; j < m; j++) {
+        float coefficient = atomo__get_f32(r);
+        atomo__quant_read(r, row, cols, (int)part->option[BITS]);
+        if (r->bad || !isfinite(coefficient)) return ATOMO_EFORMAT;
+        add_scaled(row, cols, coefficient * scale, acc + index[j] * cols);
+    }
+    return ATOMO_OK;
+}
+
+const struct atomo_atoms atomo_atoms_rows = {
+    .name = "rows",
+    .summary = "whole rows (filters) of the gradient, entries in few bits",
+    .source = "Wang et al., ATOMO, NeurIPS 2018, section 3 (structured sparsity)",
+    .options = options,
+    .plan = plan,
+    .measure = measure,
+    .guess = guess,
+    .price = price,
+    .encode = encode,
+    .decode_add = decode_add,
+};

@@ -1,0 +1,85 @@
+/* basis.c - fixed orthonormal bases: the gradient's coefficients are made by a transform of the flattened tensor and
+ * coded as entries are (entries.c); stages 4 to 6 and 8 of the path.
+ *
+ * Scratch: [index n][x n]. The coefficients are made twice, to be measured and to be written: keeping them would take a
+ * second gradient's memory. Promise: what entries.c promises, because the transform keeps lengths and means.
+ */
+#include "coding/coding.h"
+#include <math.h>
+
+static size_t own_offset(void)
+{
+    return (sizeof(atomo__spectrum) + 63) & ~(size_t)63;
+}
+
+int atomo__basis_plan(atomo__part *part, size_t state_size)
+{
+    ATOMO_TRY(atomo__entries_plan(part));
+    ATOMO_REQUIRE(part->n <= INT32_MAX / 2, ATOMO_ELIMIT,
+                  "%s: tensor %s has %.0f entries, at most 2^30 can be transformed", part->atoms->name, part->name,
+                  (double)part->n);
+    part->scratch += sizeof(float) * (size_t)part->n;
+    part->state_size = own_offset() + state_size;
+    return ATOMO_OK;
+}
+
+void *atomo__basis_state(const atomo__part *part)
+{
+    return (char *)part->state + own_offset();
+}
+
+static float *transformed(const atomo__part *part, const float *g, const atomo__coder *c)
+{
+    float *x = (float *)c->scratch + part->n;
+    memcpy(x, g, sizeof(float) * (size_t)part->n);
+    part->atoms->transform(part, x, false);
+    return x;
+}
+
+int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c)
+{
+    if (atomo__entries_measure(part, transformed(part, g, c), true) == ATOMO_OK) return ATOMO_OK;
+    double sum, square;
+    float largest;
+    atomo__measure(g, part->n, &sum, &square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+    return atomo__fail(ATOMO_ENONFINITE, "%s: gradient of tensor %s: entries up to %g overflow in the transform",
+                       part->codec->name, part->name, (double)largest);
+}
+
+void atomo__basis_price(atomo__part *part, double T)
+{
+    atomo__entries_price(part, T, part->option[0]);
+}
+
+int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    return atomo__entries_encode(part, transformed(part, g, c), part->option[0], c->scratch, c, w);
+}
+
+ATOMO_CLONES static void add(const float *x, int64_t n, float *acc)
+{
+    for (int64_t i = 0; i < n; i++) acc[i] += x[i];
+}
+
+int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    float *x = (float *)c->scratch + part->n;
+    memset(x, 0, sizeof(float) * (size_t)part->n);
+    ATOMO_TRY(atomo__entries_decode_add(part->n, part->option[0], r, c->scratch, scale, x));
+    part->atoms->transform(part, x, true);
+    add(x, part->n, acc);
+    return ATOMO_OK;
+}
+
+int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tensor *x, int inverse)
+{
+    const atomo__part *part = atomo__part_of(c, tensor);
+    ATOMO_REQUIRE(part && part->atoms && part->atoms->transform, ATOMO_EARG,
+                  "%s: transform: tensor %d is not planned, or there is no fixed basis", c->name, tensor);
+    ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "transform: x"));
+    ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, x->ndim, x->shape), ATOMO_ESHAPE,
+                  "%s: transform: tensor %s was planned, %s came", c->name, part->name, atomo__shape_text(x));
+    part->atoms->transform(part, atomo__f32(x), inverse != 0);
+    return ATOMO_OK;
+}
