@@ -433,6 +433,13 @@ ATOMO_API int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *sen
  * made anew. Rank r's block follows rank r-1's; counts[size] are their lengths. */
 ATOMO_API int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
                                           double *counts);
+/* Blocks of bytes to every rank: counts_out[r] bytes for rank r, one block after the other in `send`; counts_in [size]
+ * (out) are the lengths of the blocks that came. */
+ATOMO_API int atomo_comm_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out, atomo_tensor **recv,
+                                         double *counts_in);
+/* The root's bytes on every rank, also there; *count (out) is their number. data and nbytes matter at the root. */
+ATOMO_API int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
+                                     double *count);
 /* EMISMATCH on every rank, naming two ranks and their values, where `value` is not the same text everywhere. */
 ATOMO_API int atomo_comm_check(atomo_comm *c, const char *name, const char *value);
 
@@ -449,6 +456,18 @@ ATOMO_API int atomo_request_wait(atomo_request *r); /* blocks; a second call ret
 ATOMO_API int atomo_request_test(atomo_request *r); /* 1 over, 0 not yet */
 ATOMO_API void
 atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
+
+/* The communication thread, started at first use: it carries out what is posted, in order, while the calling thread
+ * goes on; all ranks post the same. Until a job is waited for its buffers must not be touched. Any other operation on a
+ * communicator first waits for everything that was posted, so the two threads are never in MPI at once. *ticket (out)
+ * names the job. A failure is reported by the next wait, and ends the thread's work. [local] */
+ATOMO_API int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *ticket); /* sum of f32, in place */
+/* atomo_comm_allgatherv_bytes: *recv and counts [size] are written by the thread. */
+ATOMO_API int atomo_engine_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
+                                            double *counts, double *ticket);
+ATOMO_API int atomo_engine_wait(double ticket);
+/* out[2]: seconds that the thread has worked, and that others have waited for it, so far. */
+ATOMO_API void atomo_engine_seconds(double *out);
 
 /* ---- data: readers, the synthetic set, the batch loader --------------------------------------------------------- */
 

@@ -30,8 +30,12 @@ local opts = cli.parse {
     {"compress", "string", "svd:ratio=16,bits=8", "compressor of the gradients; 'none' is dense"},
     {"load", "string", nil, "Lua file to run first: one's own compressors, as in scripts/atoms", repeated = true,
       metavar = "FILE"},
-    {"topology", "choice", "auto", "how messages travel", choices = {"auto", "allreduce", "allgather"}},
-    {"overlap", "flag", true, "post dense buckets while backward goes on"},
+    {"topology", "choice", "auto", "how messages travel",
+      choices = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical"}},
+    {"down", "choice", "dense", "the way back from a ps", choices = {"dense", "compress"}},
+    {"inner", "choice", "auto", "topology between the hosts of a hierarchical one",
+      choices = {"auto", "allreduce", "allgather", "ps", "sharded"}},
+    {"overlap", "flag", true, "exchange while backward goes on"},
     {"augment", "flag", true, "random crop (padding 4) and flip"},
     {"seed", "int", 0, "of weights, order, augmentation and sampling", min = 0},
     {"threads", "int", 0, "threads a rank; 0: cores / ranks on this host", min = 0, unit = "threads"},
@@ -87,7 +91,7 @@ end
 local train_loader, test_loader = loader(data.train, true), loader(data.test, false)
 
 local exchange = atomo.exchange {compress = opts.compress, topology = opts.topology, overlap = opts.overlap,
-  seed = opts.seed}
+  down = opts.down, inner = opts.inner, seed = opts.seed}
 local parameters = 0
 for _, p in ipairs(model:parameters()) do parameters = parameters + p:numel() end
 

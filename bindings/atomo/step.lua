@@ -70,6 +70,7 @@ function Step:run(batch, lr, step)
   for i, p in ipairs(self.optimizer.params) do                                -- parameters that backward did not reach
     if not self.handed[i] then self.exchange:push(i, p.grad) end
   end
+  ms.backward = math.max(0, ms.backward - self.exchange.ms.encode)            -- encoding went on in between
   local result = {ms = ms, own_loss = loss}
   local waiting = C.atomo_time()
   result.loss, result.accuracy, result.bad, result.bad_here = agree(self, batch, loss, accuracy)

@@ -135,6 +135,7 @@ local function run_step(self, batch, epoch, data_ms)
     step = self.step, epoch = epoch, loss = result.loss, accuracy = result.accuracy, lr = lr, ms = ms,
     images = batch.total, images_per_s = batch.total / (ms.step / 1e3), bytes_out = result.stats.bytes_out,
     bytes_in = result.stats.bytes_in, dense_bytes = result.stats.dense_bytes, variance = result.stats.variance,
+    hidden = result.stats.hidden,
   }
   self.bytes_out = self.bytes_out + info.bytes_out
   self.report:step(info)

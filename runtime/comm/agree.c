@@ -51,7 +51,9 @@ static bool differs(const atomo_fingerprint *a, const atomo_fingerprint *b, bool
 static int exchange(atomo_comm *c, const atomo_fingerprint *f)
 {
     int n = (int)sizeof *f;
-    ATOMO_MPI(MPI_Allgather, f, n, MPI_BYTE, c->peers, n, MPI_BYTE, c->mpi);
+    MPI_Request request;
+    ATOMO_MPI(MPI_Iallgather, f, n, MPI_BYTE, c->peers, n, MPI_BYTE, c->mpi, &request);
+    ATOMO_TRY(atomo__comm_wait(1, &request));
     atomo__comm_count(c, n * (c->size - 1.0), n * (c->size - 1.0));
     return ATOMO_OK;
 }

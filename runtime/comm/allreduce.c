@@ -1,12 +1,113 @@
 /* allreduce.c - the dense all-reduce: the sum (max, min, product) of a buffer over all ranks, on all ranks.
  *
- * The choice of an algorithm by size and link belongs here: callers see one function. At present it is the MPI
- * library's own choice. Path: stage 7.
+ * Small buffers take the MPI library's own algorithm. From RING_MIN bytes a rank on, a ring [Patarasuk & Yuan 2009]
+ * moves 2 n (P-1)/P bytes over every link, the least there is: P chunks go round once to be added up and once to be
+ * handed out. They go in segments, each sent on as soon as it is added, so that links and adding overlap; Open MPI's
+ * own choice is a third slower on 100 Mbit/s links. A chunk is added in the order of the ring wherever it ends, and
+ * handed out as it is: all ranks get the same bits, and the same in every run. Path: stage 7.
  */
 #include "comm/comm.h"
 
+enum { RING_MIN = 32 << 10, SEGMENT = 256 << 10, WINDOW = 4 }; /* bytes, bytes, segments received ahead */
+
+/* One all-reduce under way. Hop j sends segment j % segments of one chunk to the next rank and receives the same
+ * segment of the chunk before; hops below `turn` add up, the others hand out. */
+typedef struct ring {
+    atomo_comm *c;
+    char *data, *landing; /* landing: [WINDOW * SEGMENT] bytes for what is to be added */
+    int64_t count;
+    size_t size;        /* bytes of an element */
+    int segments, each; /* of a chunk; elements of one */
+    int turn, hops;
+    MPI_Datatype type;
+    MPI_Op op;
+    MPI_Request *sends, *receives; /* [hops] */
+} ring;
+
+/* The segment that hop j sends (back = 0) or receives (back = 1): its place and number of elements, which may be 0. */
+static char *segment(const ring *g, int j, int back, int *n)
+{
+    const int ranks = g->c->size, step = j / g->segments;
+    const int chunk = (int)(((int64_t)g->c->rank - step - back + 3 * (int64_t)ranks) % ranks);
+    const int64_t from = g->count * chunk / ranks, to = g->count * (chunk + 1) / ranks;
+    const int64_t at = ATOMO_MIN(from + (int64_t)(j % g->segments) * g->each, to);
+    *n = (int)ATOMO_MIN(to - at, g->each);
+    return g->data + (size_t)at * g->size;
+}
+
+static int post_receive(ring *g, int j)
+{
+    const int from = (g->c->rank + g->c->size - 1) % g->c->size;
+    int n;
+    char *place = segment(g, j, 1, &n);
+    if (j < g->turn)
+        place = g->landing + (size_t)(j % WINDOW) * SEGMENT;
+    else
+        ATOMO_TRY(atomo__comm_wait(1, &g->sends[j - g->turn])); /* what was sent from this place has long arrived */
+    ATOMO_MPI(MPI_Irecv, place, n, g->type, from, TAG_RING, g->c->mpi, &g->receives[j]);
+    return ATOMO_OK;
+}
+
+static int post_send(ring *g, int j)
+{
+    int n;
+    char *place = segment(g, j, 0, &n);
+    ATOMO_MPI(MPI_Isend, place, n, g->type, (g->c->rank + 1) % g->c->size, TAG_RING, g->c->mpi, &g->sends[j]);
+    return ATOMO_OK;
+}
+
+/* Hop j has arrived: adds it where that is due. */
+static int take(ring *g, int j)
+{
+    ATOMO_TRY(atomo__comm_wait(1, &g->receives[j]));
+    if (j >= g->turn) return ATOMO_OK;
+    int n;
+    char *place = segment(g, j, 1, &n);
+    if (n > 0) ATOMO_MPI(MPI_Reduce_local, g->landing + (size_t)(j % WINDOW) * SEGMENT, place, n, g->type, g->op);
+    return ATOMO_OK;
+}
+
+static int go_round(ring *g)
+{
+    const int ahead = ATOMO_MIN(WINDOW, g->segments); /* so a place is sent from before it is received into */
+    for (int j = 0; j < ahead; j++) ATOMO_TRY(post_receive(g, j));
+    for (int j = 0; j < g->segments; j++) ATOMO_TRY(post_send(g, j));
+    for (int j = 0; j < g->hops; j++) {
+        ATOMO_TRY(take(g, j));
+        if (j + g->segments < g->hops) ATOMO_TRY(post_send(g, j + g->segments));
+        if (j + ahead < g->hops) ATOMO_TRY(post_receive(g, j + ahead));
+    }
+    return atomo__comm_wait(g->hops, g->sends);
+}
+
+static int ring_allreduce(atomo_comm *c, void *data, int count, size_t size, MPI_Datatype type, MPI_Op op)
+{
+    ring g = {.c = c, .data = data, .count = count, .size = size, .type = type, .op = op};
+    const int64_t chunk = (count + (int64_t)c->size - 1) / c->size;
+    g.each = (int)(SEGMENT / size);
+    g.segments = (int)((chunk + g.each - 1) / g.each);
+    g.turn = (c->size - 1) * g.segments;
+    g.hops = 2 * g.turn;
+    void *p;
+    const size_t requests = 2 * (size_t)g.hops;
+    ATOMO_TRY(atomo__alloc(&p, (size_t)WINDOW * SEGMENT + requests * sizeof(MPI_Request)));
+    g.landing = p;
+    g.sends = (MPI_Request *)(void *)(g.landing + (size_t)WINDOW * SEGMENT);
+    g.receives = g.sends + g.hops;
+    for (size_t i = 0; i < requests; i++) g.sends[i] = MPI_REQUEST_NULL;
+    ATOMO_TRY(go_round(&g)); /* after a failure MPI may still write there: the memory is left to it */
+    atomo__free(p);
+    return ATOMO_OK;
+}
+
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op)
 {
-    ATOMO_MPI(MPI_Allreduce, MPI_IN_PLACE, data, count, type, op, c->mpi);
-    return ATOMO_OK;
+    int size;
+    MPI_Request request;
+    ATOMO_MPI(MPI_Type_size, type, &size);
+    if (c->size == 1) return ATOMO_OK;
+    if ((int64_t)count * size >= (int64_t)RING_MIN * c->size)
+        return ring_allreduce(c, data, count, (size_t)size, type, op);
+    ATOMO_MPI(MPI_Iallreduce, MPI_IN_PLACE, data, count, type, op, c->mpi, &request);
+    return atomo__comm_wait(1, &request);
 }

@@ -152,8 +152,9 @@ int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv)
             c->counts[r] = (int)c->peers[r].count;
             c->displs[r] = at;
         }
-        ATOMO_MPI(MPI_Allgatherv, send, (int)mine, MPI_BYTE, recv, c->counts, c->displs, MPI_BYTE, c->mpi);
-        return ATOMO_OK;
+        MPI_Request request;
+        ATOMO_MPI(MPI_Iallgatherv, send, (int)mine, MPI_BYTE, recv, c->counts, c->displs, MPI_BYTE, c->mpi, &request);
+        return atomo__comm_wait(1, &request);
     }
     char *at = recv; /* too large: one rank after the other */
     for (int r = 0; r < c->size; r++) {

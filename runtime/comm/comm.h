@@ -16,7 +16,11 @@
 int atomo__mpi_fail(int rc, const char *fn);
 
 enum { ATOMO_COMM_TAG_MAX = 32000 }; /* users' tags: 0 .. this; ours are above */
-enum { TAG_GATHER = ATOMO_COMM_TAG_MAX + 1, TAG_ALLTOALLV = ATOMO_COMM_TAG_MAX + 2 }; /* MPI promises 32767 tags */
+enum {
+    TAG_GATHER = ATOMO_COMM_TAG_MAX + 1,
+    TAG_ALLTOALLV = ATOMO_COMM_TAG_MAX + 2,
+    TAG_RING = ATOMO_COMM_TAG_MAX + 3
+}; /* MPI promises 32767 tags */
 
 /* The operations that a fingerprint names. */
 #define ATOMO_COMM_OPERATIONS(X)                                                                                       \
@@ -70,10 +74,24 @@ int atomo__comm_agree(atomo_comm *c, int operation, int dtype, int detail, doubl
 /* The same where ATOMO_MPI_CHECK asks for it, else nothing. */
 int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
 
-/* One all-reduce of at most INT_MAX elements in place: the place to choose an algorithm by size and link. */
+/* One all-reduce of at most INT_MAX elements in place. */
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
 /* Blocks of c->peers[r].count bytes from every rank to `recv`, one after the other. */
 int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv);
+
+/* ---- the communication thread (engine.c) ---- */
+void atomo__engine_quiet(void); /* waits until it is out of MPI; nothing to do on that thread itself */
+void atomo__engine_stop(void);
+
+/* Waits for all requests without keeping a core from others: polls, then gives way, then sleeps a little. */
+int atomo__comm_wait(int n, MPI_Request *requests);
+
+typedef struct atomo_blocks {
+    void *data;
+    double bytes;
+} atomo_blocks;
+/* send[r] to rank r, recv[r] from rank r ([size] each); the lengths are known at both ends. */
+int atomo__comm_swap(atomo_comm *c, const atomo_blocks *send, const atomo_blocks *recv);
 
 static inline void atomo__comm_count(atomo_comm *c, double out, double in)
 {

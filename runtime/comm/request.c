@@ -112,6 +112,7 @@ void atomo__requests_reap(bool last)
 int atomo_request_wait(atomo_request *r)
 {
     ATOMO_REQUIRE(r && atomo_mpi_started(), ATOMO_EMPI, "request:wait: the request is freed or MPI is not running");
+    atomo__engine_quiet();
     int over = request_advance(r, true);
     return over < 0 ? over : ATOMO_OK;
 }
@@ -119,6 +120,7 @@ int atomo_request_wait(atomo_request *r)
 int atomo_request_test(atomo_request *r)
 {
     ATOMO_REQUIRE(r && atomo_mpi_started(), ATOMO_EMPI, "request:test: the request is freed or MPI is not running");
+    atomo__engine_quiet();
     return request_advance(r, false);
 }
 

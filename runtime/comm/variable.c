@@ -7,36 +7,6 @@
 #include "tensor/tensor.h"
 #include <string.h>
 
-static double total_count(const atomo_comm *c)
-{
-    double total = 0;
-    for (int r = 0; r < c->size; r++) total += c->peers[r].count;
-    return total;
-}
-
-int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv, double *counts)
-{
-    ATOMO_TRY(atomo__comm_usable(c, "allgatherv"));
-    ATOMO_REQUIRE(nbytes >= 0 && nbytes <= 0x1p53 && (send || nbytes == 0), ATOMO_EARG, "allgatherv: %g bytes at %p",
-                  nbytes, send);
-    ATOMO_REQUIRE(!*recv || ((*recv)->dtype == ATOMO_U8 && (*recv)->ndim == 1 && atomo_tensor_is_contiguous(*recv)),
-                  ATOMO_EDTYPE, "allgatherv: the receiving tensor is %s %s, expected contiguous u8 of one dimension",
-                  atomo__dtype_name((*recv)->dtype), atomo__shape_text(*recv));
-    ATOMO_TRY(atomo__comm_agree(c, COMM_ALLGATHERV, ATOMO_U8, 0, nbytes, false));
-    double total = total_count(c);
-    if (!*recv || (*recv)->numel < total) {
-        double capacity = total + (*recv ? total / 4 : 0); /* growing: with room, so that it seldom happens again */
-        capacity -= capacity - (double)(int64_t)capacity;
-        atomo_tensor_free(*recv);
-        *recv = NULL;
-        ATOMO_TRY(atomo_tensor_new(ATOMO_U8, 1, &capacity, recv));
-    }
-    for (int r = 0; r < c->size; r++) counts[r] = c->peers[r].count;
-    ATOMO_TRY(atomo__gather_blocks(c, send, (*recv)->data));
-    atomo_tensor_touch(*recv);
-    return ATOMO_OK;
-}
-
 static void free_all(atomo_tensor **list, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -94,10 +64,9 @@ static int pieces(double bytes)
     return (int)(((int64_t)bytes + atomo__comm_chunk - 1) / atomo__comm_chunk);
 }
 
-static int post(atomo_comm *c, const atomo_tensor *t, int peer, bool sends, MPI_Request *req, int *posted)
+static int post(atomo_comm *c, char *p, double bytes, int peer, bool sends, MPI_Request *req, int *posted)
 {
-    char *p = t->data;
-    for (int64_t left = (int64_t)atomo__tensor_bytes(t); left > 0;) {
+    for (int64_t left = (int64_t)bytes; left > 0;) {
         int n = (int)ATOMO_MIN(left, atomo__comm_chunk);
         if (sends)
             ATOMO_MPI(MPI_Isend, p, n, MPI_BYTE, peer, TAG_ALLTOALLV, c->mpi, &req[*posted]);
@@ -110,29 +79,50 @@ static int post(atomo_comm *c, const atomo_tensor *t, int peer, bool sends, MPI_
     return ATOMO_OK;
 }
 
-static int swap_blocks(atomo_comm *c, const atomo_tensor *const *send, atomo_tensor *const *recv)
+/* Receives first, each rank beginning with its neighbour, so that no rank is everybody's first. */
+static int post_all(atomo_comm *c, const atomo_blocks *send, const atomo_blocks *recv, MPI_Request *req, int *posted)
+{
+    for (int k = 1; k < c->size; k++) {
+        int from = (c->rank + c->size - k) % c->size;
+        ATOMO_TRY(post(c, recv[from].data, recv[from].bytes, from, false, req, posted));
+    }
+    for (int k = 1; k < c->size; k++) {
+        int to = (c->rank + k) % c->size;
+        ATOMO_TRY(post(c, send[to].data, send[to].bytes, to, true, req, posted));
+        atomo__comm_count(c, send[to].bytes, recv[to].bytes);
+    }
+    return ATOMO_OK;
+}
+
+int atomo__comm_swap(atomo_comm *c, const atomo_blocks *send, const atomo_blocks *recv)
 {
     size_t n = 0;
-    for (int r = 0; r < c->size; r++)
-        n += (size_t)pieces(atomo__tensor_bytes(send[r])) + (size_t)pieces(atomo__tensor_bytes(recv[r]));
+    for (int r = 0; r < c->size; r++) n += (size_t)pieces(send[r].bytes) + (size_t)pieces(recv[r].bytes);
     void *requests;
     ATOMO_TRY(atomo__alloc(&requests, (n + 1) * sizeof(MPI_Request)));
-    int posted = 0, status = ATOMO_OK;
-    for (int k = 1; k < c->size && status == ATOMO_OK; k++)
-        status = post(c, recv[(c->rank + c->size - k) % c->size], (c->rank + c->size - k) % c->size, false, requests,
-                      &posted);
-    for (int k = 1; k < c->size && status == ATOMO_OK; k++) {
-        int to = (c->rank + k) % c->size;
-        status = post(c, send[to], to, true, requests, &posted);
-        atomo__comm_count(c, atomo__tensor_bytes(send[to]), atomo__tensor_bytes(recv[to]));
-    }
-    size_t own = (size_t)atomo__tensor_bytes(send[c->rank]);
-    if (own) memcpy(recv[c->rank]->data, send[c->rank]->data, own);
-    if (status == ATOMO_OK) {
-        int rc = MPI_Waitall(posted, requests, MPI_STATUSES_IGNORE);
-        if (rc != MPI_SUCCESS) status = atomo__mpi_fail(rc, "MPI_Waitall");
-    }
+    size_t own = (size_t)send[c->rank].bytes;
+    if (own) memcpy(recv[c->rank].data, send[c->rank].data, own);
+    int posted = 0, status = post_all(c, send, recv, requests, &posted);
+    if (status == ATOMO_OK) status = atomo__comm_wait(posted, requests);
     if (status == ATOMO_OK) atomo__free(requests); /* after a failure MPI may still write there */
+    return status;
+}
+
+/* The bytes of n tensors. */
+static void blocks_of(const atomo_tensor *const *list, int n, atomo_blocks *out)
+{
+    for (int r = 0; r < n; r++) out[r] = (atomo_blocks){list[r]->data, atomo__tensor_bytes(list[r])};
+}
+
+static int swap_tensors(atomo_comm *c, const atomo_tensor *const *send, atomo_tensor *const *recv)
+{
+    void *p;
+    ATOMO_TRY(atomo__alloc(&p, 2 * (size_t)c->size * sizeof(atomo_blocks)));
+    atomo_blocks *from = p, *to = from + c->size;
+    blocks_of(send, c->size, from);
+    blocks_of((const atomo_tensor *const *)recv, c->size, to);
+    int status = atomo__comm_swap(c, from, to);
+    atomo__free(p);
     return status;
 }
 
@@ -157,7 +147,7 @@ int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *send, atomo_t
                                    : atomo__mpi_fail(rc, "MPI_Allgather");
     atomo__free(p);
     ATOMO_TRY(status);
-    status = swap_blocks(c, send, recv);
+    status = swap_tensors(c, send, recv);
     atomo_tensor_free(whole);
     if (status < 0) free_all(recv, c->size);
     return status;

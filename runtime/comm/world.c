@@ -129,6 +129,7 @@ int atomo_mpi_started(void)
 int atomo_mpi_finalize(void)
 {
     if (state != MPI_IS_UP) return ATOMO_OK;
+    atomo__engine_stop();
     atomo__requests_reap(true);
     state = MPI_IS_DOWN;
     if (ours) ATOMO_MPI(MPI_Finalize);

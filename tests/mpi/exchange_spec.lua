@@ -134,9 +134,10 @@ describe("the exchange refuses", function()
   end
 
   it("what cannot work, naming what can", function()
-    assert.matches("topology allgather, or compress none",
+    assert.matches("topology allgather, ps, sharded or hierarchical, or compress none",
       message(atomo.exchange, {compress = "svd:ratio=4", topology = "allreduce"}))
-    assert.matches("topologies are allreduce, allgather", message(atomo.exchange, {topology = "ring"}))
+    assert.matches("topologies are allreduce, allgather, ps, sharded, hierarchical",
+      message(atomo.exchange, {topology = "ring"}))
     assert.matches("unknown option 'compres'", message(atomo.exchange, {compres = "none"}))
     assert.matches("overlap is 3", message(atomo.exchange, {overlap = 3}))
   end)

@@ -299,6 +299,19 @@ function Custom:decode_all(bytes, counts, ranks, scale, accs)
   end)
 end
 
+--- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes}, as push
+--- wrote them in that step. The sources move on behind them.
+function Custom:decode_tensor(i, step, sources, scale, acc)
+  decode(self, {i}, {acc}, scale, function(take)
+    for _, s in ipairs(sources) do
+      for _, lane in ipairs(self.lanes) do
+        local used = take(lane, 1, step, s.data, s.left)
+        s.data, s.left = s.data + used, s.left - used
+      end
+    end
+  end)
+end
+
 --- What error feedback (ef=true) holds back of tensor i.
 function Custom:residual(i)
   local held = self.held[i or 1]

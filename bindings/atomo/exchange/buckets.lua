@@ -1,11 +1,17 @@
---- Dense buckets: tensors copied back to back, summed over the ranks by one non-blocking all-reduce a bucket, averaged
--- and copied back. Tensors enter in the order in which backward produces them (the last first), so that early buckets
--- are on their way while backward goes on.
+--- Dense buckets: tensors copied back to back, summed over the ranks by one all-reduce a bucket, averaged and copied
+-- back. Tensors enter in the order in which backward produces them (the last first); with overlap the communication
+-- thread (runtime/comm/engine.c) has the early buckets on their way while backward goes on. The same bits without.
+local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local C, check = f.C, f.check
 
+local ticket = f.ffi.new "double[1]"
 local MAX_BYTES = 4 * 2 ^ 20
 
 local M = {}
+
+local Bucket = {}
+Bucket.__index = Bucket
 
 ---@param indices integer[]  tensors, in the order in which they become ready
 ---@param grads atomo.Tensor[]
@@ -15,7 +21,7 @@ function M.plan(indices, grads)
   for _, i in ipairs(indices) do
     local n = grads[i]:numel()
     if not bucket or (bucket.n + n) * 4 > MAX_BYTES then
-      bucket = {n = 0, members = {}, waiting = 0}
+      bucket = setmetatable({n = 0, members = {}}, Bucket)
       self.list[#self.list + 1] = bucket
     end
     bucket.members[#bucket.members + 1] = {index = i, offset = bucket.n, n = n}
@@ -24,7 +30,6 @@ function M.plan(indices, grads)
   end
   for _, b in ipairs(self.list) do
     b.buffer = T.zeros(b.n)
-    b.waiting = #b.members
     for _, m in ipairs(b.members) do
       m.slice = b.buffer:narrow(1, m.offset + 1, m.n):view(grads[m.index]:shape())
       b[m.index] = m
@@ -33,23 +38,32 @@ function M.plan(indices, grads)
   return self
 end
 
---- Tensor i is ready; posts its bucket when that is full.
-function M.ready(self, exchange, i, grad)
+--- Copies tensor i into its bucket; returns the bucket.
+function M.fill(self, i, grad)
   local b = self.of[i]
   b[i].slice:copy_(grad)
-  b.waiting = b.waiting - 1
-  if b.waiting == 0 then
-    exchange:mark()
-    b.request = exchange.comm:iallreduce(b.buffer, "sum")
+  return b
+end
+
+--- Hands the full bucket to the communication thread; without overlap it is summed here and now.
+function Bucket:post(exchange)
+  if exchange.overlap then
+    check(C.atomo_engine_allreduce(exchange.comm.h, self.buffer.h, ticket))
+    self.ticket = ticket[0]
+  else
+    exchange.comm:allreduce(self.buffer)
   end
 end
 
---- Waits for what was posted and forgets it.
-function M.drop(self)
+function Bucket:wait()
+  if self.ticket then check(C.atomo_engine_wait(self.ticket)) end
+  self.ticket = nil
+end
+
+--- Writes the buckets' contents back into the gradients.
+function M.give_back(self, exchange)
   for _, b in ipairs(self.list) do
-    if b.request then b.request:wait() end
-    b.request = nil
-    b.waiting = #b.members
+    for _, m in ipairs(b.members) do exchange.pushed[m.index]:copy_(m.slice) end
   end
 end
 
@@ -57,12 +71,10 @@ end
 function M.finish(self, exchange)
   local scale = 1 / exchange.comm.size
   for _, b in ipairs(self.list) do
-    b.request:wait()
-    b.request = nil
-    b.waiting = #b.members
+    b:wait()
     if scale ~= 1 then b.buffer:mul_(scale) end
-    for _, m in ipairs(b.members) do exchange.pushed[m.index]:copy_(m.slice) end
   end
+  M.give_back(self, exchange)
 end
 
 return M

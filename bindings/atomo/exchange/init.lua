@@ -6,7 +6,11 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local C, check, raise = f.C, f.check, f.raise
 
-local topologies = {"allreduce", "allgather"}
+local topologies = {"allreduce", "allgather", "ps", "sharded", "hierarchical"}
+local choices = {
+  down = {dense = true, compress = true},
+  inner = {auto = true, allreduce = true, allgather = true, ps = true, sharded = true},
+}
 
 ---@class atomo.Exchange
 ---@field comm table            communicator
@@ -16,17 +20,23 @@ local topologies = {"allreduce", "allgather"}
 local Exchange = {}
 Exchange.__index = Exchange
 
-local defaults = {compress = "none", min_size = 1024, overlap = true, seed = 0}
+local defaults = {compress = "none", min_size = 1024, overlap = true, seed = 0, down = "dense", inner = "auto"}
 
 local function check_options(opts)
   for key in pairs(opts) do
     if defaults[key] == nil and key ~= "comm" and key ~= "topology" then
-      raise(("exchange: unknown option '%s', options are comm, compress, topology, overlap, min_size, seed"):format(
-        tostring(key)))
+      raise(("exchange: unknown option '%s', options are comm, compress, topology, overlap, min_size, seed, " ..
+        "down, inner"):format(tostring(key)))
     end
   end
   if opts.overlap ~= nil and type(opts.overlap) ~= "boolean" then
     raise(("exchange: overlap is %s, expected true or false"):format(tostring(opts.overlap)))
+  end
+  for key, known in pairs(choices) do
+    if opts[key] ~= nil and not known[opts[key]] then
+      raise(("exchange: %s is %s, expected %s"):format(key, tostring(opts[key]),
+        key == "down" and "dense or compress" or "auto, allreduce, allgather, ps or sharded"))
+    end
   end
   local min_size = opts.min_size
   if min_size and (type(min_size) ~= "number" or min_size < 0 or min_size ~= min_size) then
@@ -35,23 +45,18 @@ local function check_options(opts)
 end
 
 local function choose_topology(name, compressor)
-  local dense = compressor.name == "none"
-  if name == nil or name == "auto" then return dense and "allreduce" or "allgather" end
+  if name == nil or name == "auto" then return compressor.name == "none" and "allreduce" or "allgather" end
   for _, known in ipairs(topologies) do
-    if known == name then
-      if name == "allreduce" and not dense then
-        raise(("exchange: topology allreduce adds gradients on the way, '%s' sends messages that cannot be added; " ..
-          "use topology allgather, or compress none"):format(compressor.name))
-      end
-      return name
-    end
+    if known == name then return name end
   end
   raise(("exchange: unknown topology '%s', topologies are %s"):format(tostring(name), table.concat(topologies, ", ")))
 end
 
 --- opts: comm (default the world), compress (a spec; default "none"), topology (default: allreduce for "none",
---- allgather for messages), overlap (post a dense bucket as soon as it is full, default true), min_size (elements below
---- which a tensor travels dense, default 1024), seed (of the compressor's random streams).
+--- allgather for messages), overlap (a communication thread sends while backward goes on; default true), min_size
+--- (elements below which a tensor travels dense, default 1024), seed (of the compressor's random streams), down
+--- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one).
+--- [collective]
 local function new(opts)
   opts = opts or {}
   check_options(opts)
@@ -66,6 +71,9 @@ local function new(opts)
   self.engine = require("atomo.exchange." .. self.topology)
   self.pushed, self.count = {}, 0
   self.ms = {encode = 0, exchange = 0, decode = 0}
+  self.overlap = self.overlap and self.comm.size > 1
+  self.comms, self.seconds = {self.comm}, f.ffi.new "double[2]"
+  if self.engine.check then self.engine.check(self) end
   return self
 end
 
@@ -74,8 +82,8 @@ local function check_agreement(self)
   local shapes = {}
   for i, g in ipairs(self.pushed) do shapes[i] = T.shape_text(g) end
   self.comm:check("exchange: gradients", #shapes .. ": " .. table.concat(shapes, " "))
-  self.comm:check("exchange: settings", ("%s, topology %s, seed %g"):format(tostring(self.compressor), self.topology,
-    self.seed))
+  self.comm:check("exchange: settings", ("%s, topology %s, seed %g, down %s, inner %s"):format(
+    tostring(self.compressor), self.topology, self.seed, self.down, self.inner))
 end
 
 --- Gradient i (1-based) of this step is ready. It must stay unchanged until finish(), which overwrites it.
@@ -96,6 +104,7 @@ function Exchange:push(i, grad)
       raise(("exchange: gradient %d is %s, in the first step it was %s"):format(i, T.shape_text(grad), shape))
     end
   end
+  if self.count == 0 then self.ms.encode, self.ms.exchange, self.ms.decode = 0, 0, 0 end
   self.pushed[i] = grad
   self.count = self.count + 1
   if self.planned and self.overlap then self.engine.ready(self, i, grad) end
@@ -117,6 +126,25 @@ local function plan(self)
   self.planned = true
 end
 
+--- Bytes out and in so far, over all communicators of this exchange.
+local function moved(self)
+  local out, input = 0, 0
+  for _, comm in pairs(self.comms) do
+    local o, i = comm:bytes()
+    out, input = out + o, input + i
+  end
+  return out, input
+end
+
+--- The share of the communication thread's work in this step that nobody waited for; nil where it did none.
+local function hidden(self)
+  if not self.worked then return nil end
+  C.atomo_engine_seconds(self.seconds)
+  local worked, waited = self.seconds[0] - self.worked, self.seconds[1] - self.waited
+  self.worked = nil
+  return worked > 0 and math.max(0, 1 - waited / worked) or nil
+end
+
 --- Completes the step: every pushed gradient now holds the average over all ranks. [collective]
 function Exchange:finish()
   local first = not self.planned
@@ -124,14 +152,14 @@ function Exchange:finish()
   if self.count ~= #self.shapes then
     raise(("exchange: %d of %d gradients were pushed in step %d"):format(self.count, #self.shapes, self.step))
   end
-  local out, input = self.comm:bytes()
-  self.ms.encode, self.ms.exchange, self.ms.decode = 0, 0, 0
+  local out, input = moved(self)
   if first or not self.overlap then
     for i = #self.shapes, 1, -1 do self.engine.ready(self, i, self.pushed[i]) end
   end
   self.engine.finish(self)
-  local out_now, input_now = self.comm:bytes()
+  local out_now, input_now = moved(self)
   self.bytes_out, self.bytes_in = out_now - (self.mark_out or out), input_now - (self.mark_in or input)
+  self.hidden = hidden(self)
   self.mark_out, self.mark_in = nil, nil
   for i = 1, self.count do self.pushed[i] = nil end
   self.count = 0
@@ -148,14 +176,19 @@ end
 
 --- Called by an engine before its first MPI call of a step, so that bytes posted during backward are counted.
 function Exchange:mark()
-  if not self.mark_out then self.mark_out, self.mark_in = self.comm:bytes() end
+  if self.mark_out then return end
+  self.mark_out, self.mark_in = moved(self)
+  C.atomo_engine_seconds(self.seconds)
+  self.worked, self.waited = self.seconds[0], self.seconds[1]
 end
 
 --- Of the last step: bytes that this rank handed to and took from MPI, what fp32 would be, the compressor's variance,
---- milliseconds by stage.
+--- milliseconds by stage (exchange: what this rank waited), hidden: the share of the communication thread's work that
+--- nobody waited for.
 function Exchange:stats()
-  local s = {bytes_out = self.bytes_out, bytes_in = self.bytes_in, dense_bytes = self.dense_bytes,
-    ms = {encode = self.ms.encode, exchange = self.ms.exchange, decode = self.ms.decode}, variance = 0}
+  local s = {bytes_out = self.bytes_out, bytes_in = self.bytes_in,
+    dense_bytes = self.dense_bytes, hidden = self.hidden, variance = self.variance or 0,
+    ms = {encode = self.ms.encode, exchange = self.ms.exchange, decode = self.ms.decode}}
   if self.messages and #self.messages > 0 then s.variance = self.compressor:stats().variance end
   return s
 end

@@ -1,0 +1,175 @@
+#!/bin/sh
+# netlab.sh - a network on one machine: N hosts (network namespaces) on one switch (a bridge), every link shaped to RATE by
+# a token bucket on both ends, and mpirun with one rank a host over it. What compressed gradients gain shows on such links.
+# Nothing of it touches the machine's own network: the switch is a namespace too. Needs root.
+set -eu
+
+usage() {
+  cat <<'USAGE'
+usage: sh scripts/netlab.sh run N RATE [options] -- COMMAND...   up, exec, down in one: always cleans up
+       sh scripts/netlab.sh up N RATE [--name NAME]              builds the network and leaves it
+       sh scripts/netlab.sh exec [options] -- COMMAND...         mpirun COMMAND, one rank a host, on what is up
+       sh scripts/netlab.sh on HOST [--name NAME] -- COMMAND...  COMMAND alone, on host 1, 2, ...
+       sh scripts/netlab.sh down [--name NAME]                   ends what runs there and removes the network
+  N              2 to 64 hosts, 10.78.0.1 to 10.78.0.N, named h1 to hN
+  RATE           of every link, each way: 500kbit, 100mbit, 10gbit, or none (not shaped)
+  --per-host K   ranks a host (1); those of one host share memory
+  --mca KEY VAL  handed to mpirun
+  --name NAME    of the network (lab), where several are up at once
+examples:
+  sh scripts/netlab.sh run 4 100mbit -- build/atomo-lua scripts/train_cifar.lua --model resnet18 --batch 16 --threads 1
+  sh scripts/netlab.sh run 4 1gbit -- build/atomo-lua scripts/bench_exchange.lua
+  sh scripts/netlab.sh up 2 10mbit; sh scripts/netlab.sh on 1 -- ping -c 3 10.78.0.2; sh scripts/netlab.sh down
+exit codes: COMMAND's; 2 misuse; 77 where this machine does not allow networks (no root, no namespaces, no tbf)
+USAGE
+}
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+self=$here/${0##*/}
+net=10.78.0
+
+misuse() { printf 'netlab: %s (--help shows the usage)\n' "$*" >&2; exit 2; }
+cannot() { printf 'netlab: skipped: %s\n' "$*" >&2; exit 77; }
+is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; }
+space() { echo "atomo-$name-$1"; } # the namespace of host 1, 2, ... or of the switch
+
+# Bits a second of a rate such as 100mbit, on stdout.
+bits() {
+  printf '%s\n' "$1" | awk '
+    match($0, /^[0-9]+(\.[0-9]+)?/) { n = substr($0, 1, RLENGTH); unit = tolower(substr($0, RLENGTH + 1)) }
+    END { f["bit"] = 1; f["kbit"] = 1e3; f["mbit"] = 1e6; f["gbit"] = 1e9
+          if (!(unit in f) || n * f[unit] < 8000) exit 1; printf "%.0f\n", n * f[unit] }'
+}
+
+# ---- up and down ----------------------------------------------------------------------------------------------------
+# A bucket of a millisecond, at least 128 kB: what one segment of the offloading stack needs.
+shape() { # NAMESPACE DEVICE
+  [ "$rate" != none ] || return 0
+  burst=$((rate_bits / 8000))
+  [ "$burst" -ge 131072 ] || burst=131072
+  ip netns exec "$1" tc qdisc add dev "$2" root tbf rate "$rate" burst "$burst" latency 100ms
+}
+
+add_host() {
+  host=$(space "$1") switch=$(space switch)
+  ip netns add "$host" && ip -n "$host" link set lo up
+  ip link add eth0 netns "$host" type veth peer name "port$1" netns "$switch"
+  ip -n "$host" addr add "$net.$1/24" dev eth0 && ip -n "$host" link set eth0 up
+  ip -n "$switch" link set "port$1" master bridge up
+  shape "$host" eth0 && shape "$switch" "port$1"
+}
+
+build() {
+  ip netns add "$(space switch)" && ip -n "$(space switch)" link add bridge type bridge stp_state 0 &&
+    ip -n "$(space switch)" link set bridge up || return 1
+  k=1
+  while [ "$k" -le "$hosts" ]; do add_host "$k" || return 1; k=$((k + 1)); done
+}
+
+up() {
+  [ "$(id -u)" = 0 ] || cannot "making networks needs root"
+  for program in ip tc unshare; do
+    command -v "$program" >/dev/null 2>&1 || cannot "there is no $program here (Debian: apt-get install iproute2 util-linux)"
+  done
+  sweep
+  [ -z "$(spaces)" ] || misuse "a network called '$name' is up already: netlab.sh down --name $name"
+  # shellcheck disable=SC2310
+  if ! why=$(build 2>&1); then down; cannot "this machine does not allow it: $(printf '%s' "$why" | tail -n 1)"; fi
+}
+
+spaces() { ip netns list 2>/dev/null | awk -v p="atomo-$name-" 'index($1, p) == 1 { print $1 }'; }
+
+down() {
+  for s in $(spaces); do
+    for pid in $(ip netns pids "$s"); do kill -9 "$pid" 2>/dev/null || true; done
+    ip netns delete "$s" || true
+  done
+}
+
+# Networks whose `run` was killed before it could clean up: their names carry its process number.
+sweep() {
+  for pid in $(ip netns list | sed -n 's/^atomo-run\([0-9]*\)-switch.*/\1/p'); do
+    kill -0 "$pid" 2>/dev/null || (name=run$pid; down)
+  done
+}
+
+# ---- running --------------------------------------------------------------------------------------------------------
+# Enters a host: its network, and its name, which mpirun tells hosts apart by.
+on_host() { # HOST COMMAND...
+  number=${1#h}; shift
+  # shellcheck disable=SC2016
+  exec ip netns exec "$(space "$number")" unshare --uts sh -c 'hostname "$0" && exec "$@"' "h$number" "$@"
+}
+
+# Open MPI: daemons start through this script, traffic stays on the shaped links, waiting ranks give way (the hosts
+# share this machine's cores), one thread a rank unless the caller says otherwise.
+launch() { # COMMAND...
+  list='' k=1
+  while [ "$k" -le "$hosts" ]; do list="$list${list:+,}h$k:$per_host"; k=$((k + 1)); done
+  case $here in *[[:space:]]*) misuse "mpirun cannot start daemons by a script whose path has blanks: $self" ;; esac
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 RES_OPTIONS="timeout:1 attempts:1"
+  export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+  # shellcheck disable=SC2086
+  set -- mpirun -n $((hosts * per_host)) --host "$list" --mca plm_rsh_agent "$self agent $name" \
+    --mca plm_rsh_no_tree_spawn 1 --mca btl tcp,self,vader --mca btl_vader_single_copy_mechanism none \
+    --mca btl_tcp_if_include "$net.0/24" --mca oob_tcp_if_include "$net.0/24" --mca mpi_yield_when_idle 1 \
+    --bind-to none -x OMP_NUM_THREADS $mca "$@"
+  (on_host 1 "$@")
+}
+
+count_hosts() {
+  hosts=$(spaces | grep -cv -- '-switch$' || true)
+  [ "$hosts" -gt 0 ] || misuse "no network called '$name' is up: netlab.sh up N RATE"
+}
+
+# ---- arguments ------------------------------------------------------------------------------------------------------
+verb=${1:-}
+[ $# = 0 ] || shift
+case $verb in
+agent) # what mpirun calls instead of ssh: agent NAME HOST COMMAND...
+  name=$1 host=$2; shift 2
+  on_host "$host" sh -c "$*" ;;
+run | up | exec | on | down) ;;
+'' | -h | --help | help) usage; exit 0 ;;
+*) misuse "unknown command '$verb', expected run, up, exec, on or down" ;;
+esac
+
+name=lab per_host=1 mca=
+case $verb in
+run | up)
+  [ $# -ge 2 ] || misuse "$verb wants N and RATE"
+  hosts=$1 rate=$2; shift 2
+  { is_number "$hosts" && [ "$hosts" -ge 2 ] && [ "$hosts" -le 64 ]; } || misuse "N is '$hosts', expected 2 to 64 hosts"
+  [ "$rate" = none ] || rate_bits=$(bits "$rate") || misuse "RATE is '$rate', expected e.g. 100mbit, 1gbit or none" ;;
+on)
+  [ $# -ge 1 ] && is_number "${1#h}" || misuse "on wants a host: 1, 2, ..."
+  target=${1#h}; shift ;;
+esac
+while [ $# -gt 0 ]; do
+  case $1 in
+  --) shift; break ;;
+  -h | --help) usage; exit 0 ;;
+  --name) [ $# -ge 2 ] || misuse "--name wants a name"; name=$2; shift ;;
+  --per-host) { [ $# -ge 2 ] && is_number "$2" && [ "$2" -ge 1 ]; } || misuse "--per-host wants a number"; per_host=$2; shift ;;
+  --mca) [ $# -ge 3 ] || misuse "--mca wants a key and a value"; mca="$mca --mca $2 $3"; shift 2 ;;
+  *) misuse "unexpected '$1'; the command goes behind --" ;;
+  esac
+  shift
+done
+case $name in '' | *[!a-z0-9]*) misuse "the name '$name' has other characters than a-z and 0-9" ;; esac
+case $verb in run | exec | on) [ $# -gt 0 ] || misuse "$verb wants a command behind --" ;; esac
+
+case $verb in
+up) up; echo "netlab: '$name' is up: $hosts hosts, $net.1 to $net.$hosts, links of $rate" ;;
+down) down ;;
+on) count_hosts; [ "$target" -ge 1 ] && [ "$target" -le "$hosts" ] || misuse "host $target, there are 1 to $hosts"; on_host "$target" "$@" ;;
+exec) count_hosts; launch "$@" ;;
+run)
+  name=run$$
+  trap down EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+  up
+  launch "$@" & # in the background, so that a signal is heard at once
+  wait $! ;;
+esac

@@ -1,0 +1,152 @@
+-- The dense path: the ring all-reduce at every edge of its chunks and segments, and the communication thread that runs
+-- it while the main thread goes on.
+local atomo = require "atomo"
+local f = require "atomo.ffi"
+local ffi, C = f.ffi, f.C
+local world = atomo.mpi.world
+
+--- Rank r's element i: small whole numbers, whose sum is exact in any order.
+local function filled(n, rank)
+  local t = atomo.zeros(n)
+  local p = t:data()
+  for i = 0, n - 1 do p[i] = (i * 7 + rank * 13) % 101 - 50 end
+  return t
+end
+
+local function expected(n)
+  local sum = filled(n, 0)
+  for r = 1, world.size - 1 do sum:add_(filled(n, r)) end
+  return sum
+end
+
+-- Bytes above 32 KiB a rank go round the ring, in segments of 65536 floats.
+local sizes = {1, 5, 8192 * world.size - 1, 8192 * world.size, 65536 * world.size - 1, 65536 * world.size,
+  65536 * world.size + 1, 65536 * world.size * 5 + 77}
+
+describe("the all-reduce", function()
+  it("sums exactly at every size", function()
+    for _, n in ipairs(sizes) do
+      local t = filled(n, world.rank)
+      world:allreduce(t, "sum")
+      assert.equal(0, (t - expected(n)):norm_value(math.huge), n)
+    end
+  end)
+
+  it("knows other reductions and types", function()
+    local n = 100000 * world.size
+    local t = atomo.full({n}, world.rank)
+    world:allreduce(t, "max")
+    assert.equal(world.size - 1, t:min():item())
+    local labels = atomo.full({n}, 3, "i32")
+    world:allreduce(labels, "sum")
+    assert.equal(3 * world.size, labels:get(1))
+    assert.equal(3 * world.size, labels:get(n))
+  end)
+
+  it("gives the same bits on all ranks and in every run", function()
+    atomo.manual_seed(50 + world.rank)
+    local mine = atomo.randn(300000)
+    local first, second = mine:clone(), mine:clone()
+    world:allreduce(first, "sum")
+    world:allreduce(second, "sum")
+    assert.equal(0, (first - second):norm_value(math.huge))
+    atomo.exchange {}:check_replicas(first, "the sum")
+  end)
+
+  it("takes nothing from the system once warm", function()
+    local t = filled(400000, world.rank)
+    world:allreduce(t, "sum")
+    local before = atomo.mem().system_allocs
+    for _ = 1, 3 do world:allreduce(t, "max") end
+    assert.equal(before, atomo.mem().system_allocs)
+  end)
+end)
+
+describe("the communication thread", function()
+  local ticket = ffi.new "double[1]"
+
+  it("carries out many jobs in order, also while the main thread uses MPI", function()
+    local jobs = {}
+    for k = 1, 40 do
+      local n = sizes[k % 5 + 1]
+      local t = filled(n, world.rank)
+      f.check(C.atomo_engine_allreduce(world.h, t.h, ticket))
+      jobs[k] = {t = t, n = n, ticket = ticket[0]}
+      if k % 13 == 0 then
+        local small = atomo.full({3}, 1)
+        world:allreduce(small, "sum")
+        assert.equal(world.size, small:get(2))
+      end
+    end
+    for _, job in ipairs(jobs) do
+      f.check(C.atomo_engine_wait(job.ticket))
+      assert.equal(0, (job.t - expected(job.n)):norm_value(math.huge))
+    end
+  end)
+
+  it("gathers bytes", function()
+    local slot = ffi.gc(ffi.new "atomo_tensor *[1]", function(s) C.atomo_tensor_free(s[0]) end)
+    local counts, text = ffi.new("double[?]", world.size), ("x"):rep(world.rank * 1000)
+    f.check(C.atomo_engine_allgatherv_bytes(world.h, text, #text, slot, counts, ticket))
+    f.check(C.atomo_engine_wait(ticket[0]))
+    for r = 0, world.size - 1 do assert.equal(1000 * r, counts[r]) end
+  end)
+
+  it("meets the other ranks whatever order gradients become ready in, with the same bits without overlap", function()
+    for _, o in ipairs {{compress = "none"}, {compress = "entry:ratio=20"}, {compress = "svd:ratio=20,bits=8"}} do
+      local results = {}
+      for run, overlap in ipairs {true, false} do
+        local ex = atomo.exchange {compress = o.compress, overlap = overlap, seed = 3}
+        local grads = {}
+        for step = 1, 3 do
+          for i = 1, 5 do
+            atomo.manual_seed(100 * step + 10 * i + world.rank)
+            grads[i] = atomo.randn(i == 3 and 5 or 600, 900)
+          end
+          for k = 1, 5 do
+            local i = world.rank % 2 == 0 and k or 6 - k
+            ex:push(i, grads[i])
+          end
+          ex:finish()
+        end
+        for _, g in ipairs(grads) do ex:check_replicas(g, "the average") end
+        results[run] = grads
+      end
+      for i = 1, 5 do assert.equal(0, (results[1][i] - results[2][i]):norm_value(math.huge)) end
+    end
+  end)
+
+  it("says which gradient cannot be encoded, and gives the step up where all do", function()
+    local ex, g = atomo.exchange {compress = "svd:ratio=4", min_size = 0, topology = "allgather"}, atomo.ones(8, 8)
+    ex:push(1, g:clone())
+    ex:finish()
+    g:set(2, 3, world.rank == world.size - 1 and 0 / 0 or 1)
+    ex:push(1, g)
+    ex:drop()
+    ex:push(1, atomo.ones(8, 8))
+    ex:finish()
+    if world.size > 1 then return end
+    ex:push(1, g)
+    local ok, text = pcall(ex.finish, ex)
+    assert.is_false(ok)
+    assert.matches("gradient 1", text)
+  end)
+
+  it("knows only tickets that it gave", function()
+    assert.is_true(C.atomo_engine_wait(1e9) < 0)
+    assert.matches("never posted", ffi.string(C.atomo_last_error()))
+  end)
+
+  it("says how much it worked, and how long it was waited for", function()
+    local s = ffi.new "double[2]"
+    C.atomo_engine_seconds(s)
+    assert.is_true(s[0] >= 0 and s[1] >= 0)
+    local ex = atomo.exchange {}
+    for _ = 1, 2 do
+      ex:push(1, filled(300000, world.rank))
+      ex:finish()
+    end
+    local hidden = ex:stats().hidden
+    assert.is_true(world.size == 1 and hidden == nil or hidden >= 0 and hidden <= 1)
+  end)
+end)

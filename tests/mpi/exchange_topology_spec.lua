@@ -1,0 +1,192 @@
+-- Every topology against every family of compressors: replicas hold the same bits, the average is right where nothing
+-- is drawn and unbiased where something is, traffic is bounded, what cannot work is refused by name.
+local atomo = require "atomo"
+local world = atomo.mpi.world
+local balance = require("atomo.exchange.sharded").balance
+
+--- A world that looks like hosts of two ranks each (the last may have one).
+local pairs_of_ranks = setmetatable({split_shared = function()
+  return world:split(math.floor(world.rank / 2))
+end}, {__index = world})
+
+local topologies = {
+  {topology = "allgather"}, {topology = "sharded"}, {topology = "ps"}, {topology = "ps", down = "compress"},
+  {topology = "hierarchical", comm = pairs_of_ranks},
+  {topology = "hierarchical", comm = pairs_of_ranks, inner = "sharded"},
+}
+
+local function possible(o) return o.topology ~= "ps" or world.size > 1 end
+
+local function name(o)
+  return o.topology .. (o.down and " " .. o.down or "") .. (o.inner and " over " .. o.inner or "")
+end
+
+local shapes = {{24, 32}, {7}, {13, 3, 3, 5}, {40, 30}, {3, 2}}
+
+--- An exchange with options o, and gradients that differ over the ranks, with their average.
+local function setup(o, compress)
+  local options = {compress = compress, min_size = 50, seed = 11}
+  for key, value in pairs(o) do options[key] = value end
+  local ex, grads, average = atomo.exchange(options), {}, {}
+  for i, shape in ipairs(shapes) do
+    atomo.manual_seed(100 * i + world.rank)
+    grads[i] = atomo.randn(shape)
+    average[i] = grads[i]:clone()
+    world:allreduce(average[i], "sum")
+    average[i]:mul_(1 / world.size)
+  end
+  local work = {}
+  for i, g in ipairs(grads) do work[i] = g:clone() end
+  return ex, function()
+    for i, g in ipairs(grads) do ex:push(i, work[i]:copy_(g)) end
+    ex:finish()
+    return work
+  end, average
+end
+
+describe("every topology", function()
+  it("averages exactly what is sent whole", function()
+    for _, o in ipairs(topologies) do
+      if possible(o) then
+        local _, step, average = setup(o, "none")
+        for _ = 1, 2 do
+          for i, g in ipairs(step()) do
+            assert.is_true((g - average[i]):norm_value(math.huge) < 1e-6, name(o))
+          end
+        end
+      end
+    end
+  end)
+
+  it("leaves the same bits on all ranks", function()
+    for _, o in ipairs(topologies) do
+      for _, compress in ipairs(possible(o) and {"none", "entry:ratio=8", "svd:ratio=4,bits=8", "entry:bytes=900",
+        "svd:atoms=2,bits=32"} or {}) do
+        local ex, step = setup(o, compress)
+        for _ = 1, 3 do
+          for i, g in ipairs(step()) do ex:check_replicas(g, ("%s of %s, gradient %d"):format(compress, name(o), i)) end
+        end
+      end
+    end
+  end)
+
+  it("works where next to no atoms are drawn, and for zero gradients", function()
+    for _, o in ipairs(possible {topology = "ps"} and topologies or {{topology = "sharded"}}) do
+      local ex, step = setup(o, "entry:atoms=0.3")
+      for _ = 1, 6 do ex:check_replicas(step()[1], "gradient 1") end
+      local zero = atomo.zeros(8, 16)
+      local none = atomo.exchange {topology = o.topology, down = o.down, compress = "svd:ratio=4", min_size = 0}
+      for _ = 1, 2 do
+        none:push(1, zero)
+        none:finish()
+        assert.equal(0, zero:norm_value(math.huge))
+      end
+    end
+  end)
+end)
+
+describe("the average", function()
+  local DRAWS, DIRECTIONS = 200, 4
+
+  --- Per random direction u: the mean over the draws of <u, ghat - average> in standard errors. A sum over
+  -- hundreds of entries, so normal to the accuracy needed. Gradients are scaled by `scale` first (the control).
+  local function scores(o, compress, scale)
+    local _, step, average = setup(o, compress)
+    local directions, sums, squares = {}, {}, {}
+    for d = 1, DIRECTIONS do
+      directions[d], sums[d], squares[d] = {}, 0, 0
+      for i, g in ipairs(average) do
+        atomo.manual_seed(1000 * d + i)
+        directions[d][i] = atomo.rand(g:shape()):add_(atomo.full(g:shape(), -0.5))
+      end
+    end
+    for _ = 1, DRAWS do
+      local now = step()
+      for d = 1, DIRECTIONS do
+        local x = 0
+        for i, g in ipairs(now) do
+          local u = directions[d][i]:view(-1)
+          x = x + scale * g:view(-1):dot(u):item() - average[i]:view(-1):dot(u):item()
+        end
+        sums[d], squares[d] = sums[d] + x, squares[d] + x * x
+      end
+    end
+    local worst = 0
+    for d = 1, DIRECTIONS do
+      local mean = sums[d] / DRAWS
+      local deviation = math.sqrt((squares[d] / DRAWS - mean * mean) / (DRAWS - 1))
+      worst = math.max(worst, math.abs(mean) / deviation)
+    end
+    return worst
+  end
+
+  -- False alarms: |t| > 5.7 with 199 degrees of freedom is 4e-8, for 4 directions and 2 compressors 3.4e-7 a test.
+  for _, o in ipairs(topologies) do
+    it("is unbiased: " .. name(o), function()
+      if not possible(o) then return pending "ps wants two ranks" end
+      for _, compress in ipairs {"entry:ratio=6", "svd:ratio=4,bits=8"} do
+        local worst = scores(o, compress, 1)
+        assert.is_true(worst < 5.7, ("%s: %g standard errors"):format(compress, worst))
+      end
+    end)
+  end
+
+  it("is found out when it is biased", function()
+    assert.is_true(scores({topology = "sharded"}, "entry:ratio=2", 1.5) > 5.7)
+  end)
+end)
+
+describe("sharded", function()
+  it("gives every tensor one owner, in balance", function()
+    local sizes = {100, 70, 60, 50, 20, 10, 10}
+    local owned, load = balance(sizes, 3)
+    local seen = 0
+    for r = 1, 3 do
+      seen = seen + #owned[r]
+      assert.is_true(load[r] >= 100 and load[r] <= 110)
+    end
+    assert.equal(#sizes, seen)
+  end)
+
+  it("works with more ranks than tensors", function()
+    local ex = atomo.exchange {topology = "sharded", compress = "entry:ratio=2", min_size = 0}
+    for _ = 1, 2 do
+      local g = atomo.full({6, 6}, world.rank)
+      ex:push(1, g)
+      ex:finish()
+      ex:check_replicas(g, "the one gradient")
+    end
+  end)
+
+  it("moves no more than two messages a rank, however many ranks there are", function()
+    if world.size == 1 then return pending "one rank sends nothing" end
+    local ex, step = setup({topology = "sharded"}, "entry:bytes=2000")
+    for _ = 1, 5 do step() end
+    local s = ex:stats()
+    local total = atomo.tensor {s.bytes_in}
+    world:allreduce(total, "sum")
+    -- (P-1)/P of the budget twice, dense buckets and lengths besides; drawn messages scatter around their budget.
+    assert.is_true(total:item() / world.size < 2 * 2600 + 200 * world.size, total:item() / world.size)
+  end)
+end)
+
+describe("topologies refuse", function()
+  local function message(options)
+    local ok, text = pcall(atomo.exchange, options)
+    assert.is_false(ok)
+    return text
+  end
+
+  it("what cannot work, naming what can", function()
+    if world.size == 1 then
+      assert.matches("ps wants a server and at least one worker.*allgather", message {topology = "ps"})
+    end
+    assert.matches("expected dense or compress", message {topology = "ps", down = "up"})
+    assert.matches("expected auto, allreduce, allgather, ps or sharded",
+      message {topology = "hierarchical", inner = "x"})
+    assert.matches("sends messages that cannot be added",
+      message {topology = "hierarchical", inner = "allreduce", compress = "entry:ratio=4"})
+    assert.matches("wants two nodes", message {topology = "hierarchical", inner = "ps",
+      comm = world:split(world.rank)})
+  end)
+end)

@@ -1,0 +1,89 @@
+-- scripts/netlab.sh: hosts, names and link rates are what was asked for, exit codes come through, everything is gone
+-- afterwards. Skipped where the machine does not allow networks (exit code 77).
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+package.path = here .. "/../support/?.lua;" .. package.path
+local spawn = require "spawn"
+local netlab = "sh " .. spawn.quote(here .. "/../../scripts/netlab.sh") .. " "
+
+local function lab(args, opts) return spawn.run(netlab .. args, opts or {timeout = 60}) end
+
+describe("netlab.sh", function()
+  if not spawn.possible() then return pending "runs in the host program, not under mpirun" end
+
+  it("refuses misuse with exit code 2, naming it", function()
+    for args, text in pairs {["run 1 1gbit -- true"] = "N is '1'", ["run 4 fast -- true"] = "RATE is 'fast'",
+      ["run 2 1gbit"] = "wants a command", ["up 2"] = "wants N and RATE", ["fly"] = "unknown command 'fly'",
+      ["run 2 1gbit true"] = "unexpected 'true'", ["run 2 1gbit --name a/b -- true"] = "name 'a/b'"} do
+      local out, code = lab(args)
+      assert.equal(2, code, args)
+      assert.matches(text, out, 1, true)
+    end
+  end)
+
+  local _, allowed = lab "run 2 none -- true"
+  if allowed == 77 then return pending "this machine does not allow networks" end
+
+  local function no_network(name)
+    local out = spawn.run "ip netns list"
+    assert.is_nil(out:find("atomo%-" .. name))
+  end
+
+  it("runs one rank a host, and hands on the exit code", function()
+    local out, code = lab "run 3 100mbit -- hostname"
+    assert.equal(0, code, out)
+    for k = 1, 3 do assert.matches("h" .. k, out) end
+    local _, failed = lab "run 2 none -- sh -c 'exit 3'"
+    assert.equal(3, failed)
+  end)
+
+  it("has ranks of one host share memory, and no others", function()
+    local ask = "print('local', require('atomo').mpi.world.local_size)"
+    local out, code = lab(("run 2 none --per-host 2 -- %s -e %s"):format(spawn.quote(spawn.exe), spawn.quote(ask)))
+    assert.equal(0, code, out)
+    assert.equal(4, select(2, out:gsub("local\t2", "")))
+  end)
+
+  it("shapes its links", function()
+    local script, remove = spawn.file [[
+      local atomo = require "atomo"
+      local world, clock = atomo.mpi.world, require("atomo.ffi").C.atomo_time
+      local t = atomo.zeros(500000)
+      world:barrier()
+      local from = clock()
+      if world.rank == 0 then world:send(t, 1) world:recv(t, 1) else world:recv(t, 0) world:send(t, 0) end
+      if world.rank == 0 then print(("took %.3f s"):format(clock() - from)) end]]
+    local out, code = lab(("run 2 40mbit -- %s %s"):format(spawn.quote(spawn.exe), script))
+    remove()
+    assert.equal(0, code, out)
+    local seconds = tonumber(out:match "took ([%d.]+) s")
+    -- 2 MB each way at 5 MB/s: 0.8 s, less two buckets of 128 kB; protocol and a loaded machine add to it.
+    assert.is_true(seconds > 0.7 and seconds < 3, out)
+  end)
+
+  it("stays up between up and down", function()
+    local _, code = lab "up 2 100mbit --name spec"
+    assert.equal(0, code)
+    local second, taken = lab "up 2 100mbit --name spec"
+    assert.equal(2, taken)
+    assert.matches("is up already", second)
+    local out = lab "on 2 --name spec -- hostname"
+    assert.equal("h2\n", out)
+    assert.matches("h1", (lab "exec --name spec -- hostname"))
+    assert.equal(2, (select(2, lab "on 3 --name spec -- true")))
+    assert.equal(0, (select(2, lab "down --name spec")))
+    no_network "spec"
+  end)
+
+  it("cleans up after a signal, and after a run that was killed", function()
+    local function interrupted(signal)
+      local text = netlab .. "run 2 none -- sleep 60 & p=$!; sleep 2; kill -%s $p; wait $p; echo code $? run$p"
+      return (spawn.run("sh -c " .. spawn.quote(text:format(signal)), {timeout = 30}))
+    end
+    local out = interrupted "TERM"
+    assert.matches("code 143", out)
+    no_network(out:match "run%d+")
+    out = interrupted "KILL"
+    assert.equal(0, (select(2, lab "run 2 none -- true")))
+    no_network(out:match "run%d+")
+  end)
+end)
