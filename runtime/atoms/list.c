@@ -43,13 +43,14 @@ static int plan(atomo__part *part)
     return ATOMO_OK;
 }
 
-static void start(atomo__part *part)
+static int start(atomo__part *part)
 {
     *(state *)part->state = (state){.atoms = (int64_t)part->shape[0],
                                     .columns = (int64_t)part->shape[1],
                                     .width = {(int64_t)part->shape[1] - 1},
                                     .factors = 1,
                                     .bits = (int)part->option[BITS]};
+    return ATOMO_OK;
 }
 
 int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors, const double *width, double entries,

@@ -56,12 +56,13 @@ static int plan(atomo__part *part)
     return ATOMO_OK;
 }
 
-static void start(atomo__part *part)
+static int start(atomo__part *part)
 {
     state *s = part->state;
     s->inner = inner_of(part, s->option);
     s->inner.state = (char *)part->state + state_room();
-    if (atomo_atoms_svd.start) atomo_atoms_svd.start(&s->inner);
+    if (atomo_atoms_svd.start) ATOMO_TRY(atomo_atoms_svd.start(&s->inner));
+    return ATOMO_OK;
 }
 
 /* p of every atom by the threshold sum/s; the exact second moment, with the redrawing in it. */

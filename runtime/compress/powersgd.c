@@ -55,11 +55,12 @@ static int plan(atomo__part *part)
     return ATOMO_OK;
 }
 
-static void start(atomo__part *part)
+static int start(atomo__part *part)
 {
     state *s = part->state;
     s->fold = fold_of(part);
     s->rank = rank_of(part, &s->fold);
+    return ATOMO_OK;
 }
 
 static double dot(const float *a, const float *b, int64_t n)
