@@ -1,6 +1,7 @@
 --- Checkpoints: parameters, buffers, optimizer state and place in the run, in one safetensors file (names "model.*",
 --- "optimizer.*"); a run that goes on from one ends with the same bits as the run that was not stopped.
--- Rank 0 writes; every rank reads. Randomness needs no saving: every stream is named by seed, step and rank.
+-- Rank 0 writes; every rank reads. Randomness needs no saving: every stream is named by seed, step and rank. What a
+-- rank's compressor remembers (error feedback, PowerSGD's factors) is that rank's own: it goes to PATH.rankN beside it.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local safetensors = require "atomo.safetensors"
@@ -10,11 +11,34 @@ local M = {}
 
 local FORMAT = "atomo-checkpoint-1"
 
+--- Writes this rank's compressor's memory, where it has any.
+local function save_memory(path, run)
+  local comm, memory = run.exchange.comm, run.exchange.compressor:state_dict()
+  if not next(memory) then return end
+  safetensors.save(("%s.rank%d"):format(path, comm.rank), memory,
+    {format = FORMAT, step = ("%d"):format(run.step), ranks = ("%d"):format(comm.size)})
+end
+
+--- Puts it back, where it is of this step and of a run of as many ranks; else the memory begins anew.
+local function load_memory(path, run, step)
+  local comm = run.exchange.comm
+  local name = ("%s.rank%d"):format(path, comm.rank)
+  local file = io.open(name, "rb")
+  if not file then return end
+  file:close()
+  local memory, metadata = safetensors.load(name)
+  if metadata.format == FORMAT and tonumber(metadata.step) == step and tonumber(metadata.ranks) == comm.size then
+    run.exchange.compressor:load_state_dict(memory)
+  end
+  for _, t in pairs(memory) do t:free() end
+end
+
 --- Writes where the run stands. [collective]
 ---@param path string
 ---@param run {model: table, optimizer: atomo.Optimizer, exchange: atomo.Exchange, step: integer, epoch: integer}
 function M.save(path, run)
   local comm = run.exchange.comm
+  save_memory(path, run)
   local problem
   if comm.rank == 0 then
     local tensors = {}
@@ -56,6 +80,7 @@ function M.load(path, run)
   local step, epoch = tonumber(metadata.step), tonumber(metadata.epoch)
   if not step or not epoch then raise(("checkpoint: %s lacks its step or epoch"):format(path)) end
   run.exchange.step = step
+  load_memory(path, run, step)
   return step, epoch
 end
 

@@ -45,6 +45,33 @@ describe("a resumed run", function()
     for name, bytes in pairs(whole) do assert.is_true(bytes == resumed[name], name .. " differs") end
   end)
 
+  for _, text in ipairs {"topk:k=20,ef=true", "powersgd:rank=1", "svd:ratio=4,ef=true"} do
+    it("ends with the same bits under " .. text .. ", whose memory goes to a file a rank", function()
+      local path = shared_path()
+      local function options(more)
+        more.exchange = atomo.exchange {compress = text, min_size = 50}
+        return more
+      end
+      local whole = train(options {epochs = 3, save = path .. ".whole"})
+      train(options {epochs = 2, save = path})
+      local resumed = train(options {epochs = 3, resume = path, save = path .. ".again"})
+      for _, name in ipairs {path, path .. ".whole", path .. ".again"} do
+        assert.is_true(os.remove(("%s.rank%d"):format(name, world.rank)))
+      end
+      world:barrier()
+      local forgetful = train(options {epochs = 3, resume = path, save = path .. ".again"})
+      os.remove(("%s.again.rank%d"):format(path, world.rank))
+      world:barrier()
+      for _, name in ipairs(world.rank == 0 and {path, path .. ".whole", path .. ".again"} or {}) do os.remove(name) end
+      local same = true
+      for name, bytes in pairs(whole) do
+        assert.is_true(bytes == resumed[name], name .. " differs")
+        same = same and bytes == forgetful[name]
+      end
+      assert.is_false(same) -- the memory matters
+    end)
+  end
+
   it("refuses a checkpoint of another model, and what is none", function()
     local path = shared_path()
     if world.rank == 0 then require("atomo.safetensors").save(path, {a = atomo.zeros(1)}, {format = "other"}) end
