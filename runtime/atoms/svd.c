@@ -5,15 +5,16 @@
  * lambda_i are the eigenvectors of the Gram matrix of the short side (one ssyrk and one ssyevd). Factors go as 32, 16,
  * 8, ... bits, w and G^T w rounded stochastically with random numbers of their own, so E[what vhat^T] = w v^T. The
  * price of an atom is its bits; rounding noise weighs its lambda: lambda sqrt((1 + e_w)(1 + e_v)) enters the budget.
- * Promise: unbiased to the orthonormality of w (float rounding), whatever its accuracy as an SVD; the variance is
- * exact.
+ * Promise: unbiased to the orthonormality of w (float rounding), whatever its accuracy as an SVD, its age (every=K) and
+ * that of lambda. The variance is exact, but with 8 and 16 bits to 1 % (lambda are the Gram matrix's eigenvalues), and
+ * an estimate with a kept basis (lambda are those of the step that it was made in).
  */
 #include "coding/coding.h"
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
 
-enum { BITS, FOLD, OPTIONS };
+enum { BITS, FOLD, EVERY, OPTIONS };
 enum { FOLD_OUT, FOLD_PAPER };
 enum { BLOCK = 32 }; /* atoms whose long factors are made at a time */
 enum { BIAS = 256, EXPONENT_BITS = 9 };
@@ -23,15 +24,20 @@ static const struct atomo__option options[] = {
      "bits of a factor's entry on the wire, stochastically rounded"},
     {"fold", ATOMO_OPTION_ENUM, 0, 0, 1, "out|paper",
      "the matrix: out x the rest, or the paper's pairs of kernels (a,b,k,k) -> (ab/2, 2k^2)"},
+    {"every", ATOMO_OPTION_INT, 1, 1, 1e6, NULL,
+     "steps that a basis is kept; any basis is exactly unbiased, an old one has more variance"},
     {0}};
 
 typedef struct {
     atomo__fold fold;
     int64_t k, l; /* short and long side */
     int bits;
-    bool tall;    /* rows > cols: w are right vectors */
-    int exponent; /* G was multiplied by 2^exponent to be near 1 */
-    size_t lwork; /* of ssyevd: floats; then liwork ints */
+    bool tall;         /* rows > cols: w are right vectors */
+    int exponent;      /* G was multiplied by 2^exponent to be near 1 */
+    bool rough;        /* lambda is an estimate */
+    uint32_t kept_for; /* 1 + (step / every) of the basis; 0: there is none */
+    double square;     /* ||g||^2 that lambda was for */
+    size_t lwork;      /* of ssyevd: floats; then liwork ints */
     size_t liwork;
     /* after the struct: basis [k, k] (row i is w_i), lambda [k] doubles */
 } state;
@@ -157,6 +163,74 @@ static void scale_for(state *s, float largest)
     s->exponent = e > 30 || e < -30 ? -e : 0;
 }
 
+/* E||xhat - x||^2 / ||x||^2 of a vector like normal draws, rounded to `bits`. */
+static double usual_rounding(int64_t n, int bits)
+{
+    const double c = ldexp(1, bits - 1) - 1;
+    return bits == 32 ? 0 : (2 * log((double)n) + 1) / (6 * c * c);
+}
+
+/* lambda_i with rounding's share, from the projections of `count` short factors. */
+static void measure_exactly(const state *s, const float *matrix, const float *basis, int count, const room *m,
+                            double *lambda)
+{
+    project(s, matrix, basis, count, m->longs);
+    for (int j = 0; j < count; j++) {
+        double square, unit, ev, ew;
+        atomo__quant_variance(m->longs + j * s->l, s->l, s->bits, &square, &ev);
+        atomo__quant_variance(basis + j * s->k, s->k, s->bits, &unit, &ew);
+        lambda[j] = ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
+    }
+}
+
+/* lambda from the Gram matrix's eigenvalues, ascending. Those below 0.4 % of the largest are lost in their rounding and
+ * are measured. */
+static void estimate(const atomo__part *part, const float *matrix, const room *m)
+{
+    const state *s = part->state;
+    double *lambda = lambda_of(part);
+    const double noise = sqrt((1 + usual_rounding(s->l, s->bits)) * (1 + usual_rounding(s->k, s->bits)));
+    const double least = 0.004 * sqrt(ATOMO_MAX(0, (double)m->longs[s->k - 1]));
+    for (int64_t i = 0; i < s->k; i++) lambda[i] = sqrt(ATOMO_MAX(0, (double)m->longs[i]));
+    int64_t small = 0;
+    while (small < s->k && lambda[small] <= least) small++;
+    for (int64_t i = small; i < s->k; i++) lambda[i] = ldexp(lambda[i] * noise, -s->exponent);
+    for (int64_t i = 0; i < small; i += BLOCK) {
+        int count = (int)ATOMO_MIN((int64_t)BLOCK, small - i);
+        measure_exactly(s, matrix, basis_of(part) + i * s->k, count, m, lambda + i);
+    }
+}
+
+/* An earlier step's lambda, grown as the gradient has; a floor keeps every p_i > 0. */
+static void carry_over(const atomo__part *part)
+{
+    const state *s = part->state;
+    double *lambda = lambda_of(part), most = 0;
+    const double growth = sqrt(part->square / s->square);
+    for (int64_t i = 0; i < s->k; i++) most = ATOMO_MAX(most, lambda[i] *= growth);
+    for (int64_t i = 0; i < s->k; i++) lambda[i] = ATOMO_MAX(lambda[i], 1e-3 * most);
+}
+
+/* A fresh basis and its lambda: exact, or, with 8 and 16 bits, where rounding hardly weighs, without making all the
+ * long factors, which costs twice the Gram matrix. */
+static int refresh(atomo__part *part, const float *g, const room *m)
+{
+    state *s = part->state;
+    const float *matrix = matrix_of(s, g, m);
+    s->kept_for = 0;
+    ATOMO_TRY(decompose(part, matrix, m));
+    s->rough = s->k > 1 && (s->bits == 8 || s->bits == 16);
+    if (s->rough) {
+        estimate(part, matrix, m);
+        return ATOMO_OK;
+    }
+    for (int64_t i = 0; i < s->k; i += BLOCK) {
+        int count = (int)ATOMO_MIN((int64_t)BLOCK, s->k - i);
+        measure_exactly(s, matrix, basis_of(part) + i * s->k, count, m, lambda_of(part) + i);
+    }
+    return ATOMO_OK;
+}
+
 static int measure(atomo__part *part, const float *g, atomo__coder *c)
 {
     state *s = part->state;
@@ -165,22 +239,17 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
     atomo__measure(g, part->n, &sum, &part->square, &largest);
     if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
     scale_for(s, largest);
-    room m = room_of(s, c);
-    const float *matrix = matrix_of(s, g, &m);
-    const float *basis = basis_of(part);
-    ATOMO_TRY(decompose(part, matrix, &m));
-    double *lambda = lambda_of(part);
-    for (int64_t i = 0; i < s->k; i += BLOCK) {
-        int count = (int)ATOMO_MIN((int64_t)BLOCK, s->k - i);
-        project(s, matrix, basis + i * s->k, count, m.longs);
-        for (int j = 0; j < count; j++) {
-            double square, unit, ev, ew;
-            atomo__quant_variance(m.longs + j * s->l, s->l, s->bits, &square, &ev);
-            atomo__quant_variance(basis + (i + j) * s->k, s->k, s->bits, &unit, &ew);
-            lambda[i + j] = ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
-        }
+    const uint32_t want = 1 + c->stream.step / (uint32_t)part->option[EVERY];
+    if (part->option[EVERY] > 1 && s->kept_for == want && s->square > 0) {
+        carry_over(part);
+        s->rough = true;
+    } else {
+        room m = room_of(s, c);
+        ATOMO_TRY(refresh(part, g, &m));
+        s->kept_for = want;
     }
-    part->segment = (atomo__segment){.f64 = lambda, .n = s->k, .unit = 32.0 + s->bits * (double)(s->k + s->l)};
+    s->square = part->square;
+    part->segment = (atomo__segment){.f64 = lambda_of(part), .n = s->k, .unit = 32.0 + s->bits * (double)(s->k + s->l)};
     part->fixed_bits = 24; /* the count, the exponent, the last byte's padding */
     return ATOMO_OK;
 }
@@ -192,14 +261,16 @@ static double probability(const atomo__part *part, double lambda)
     return lambda <= 0 ? 0 : lambda >= t ? 1 : lambda / t;
 }
 
-/* Writes the drawn atoms `first` .. `first + count - 1`, whose short factors are in m->shorts. */
-static void write_block(const atomo__part *part, const float *matrix, const room *m, const double *p, int count,
-                        uint32_t first, const atomo__coder *c, atomo__writer *w)
+/* Writes the drawn atoms `first` .. `first + count - 1`, whose short factors are in m->shorts. Returns E of the squared
+ * rounding errors of those with p = 1, where lambda did not tell. */
+static double write_block(const atomo__part *part, const float *matrix, const room *m, const double *p, int count,
+                          uint32_t first, const atomo__coder *c, atomo__writer *w)
 {
     const state *s = part->state;
     atomo_stream short_stream = c->stream, long_stream = c->stream;
     short_stream.purpose = ATOMO_RNG_QUANT_U;
     long_stream.purpose = ATOMO_RNG_QUANT_V;
+    double rounding = 0;
     project(s, matrix, m->shorts, count, m->longs);
     for (int j = 0; j < count; j++) {
         const float *shorts = m->shorts + j * s->k, *longs = m->longs + j * s->l;
@@ -208,7 +279,13 @@ static void write_block(const atomo__part *part, const float *matrix, const room
         atomo__put_f32(w, (float)ATOMO_MIN((double)short_scale * (double)long_scale / p[j], 3.4028234e38));
         atomo__quant_write(w, shorts, s->k, s->bits, short_scale, &short_stream, first + (uint32_t)j, m->work);
         atomo__quant_write(w, longs, s->l, s->bits, long_scale, &long_stream, first + (uint32_t)j, m->work);
+        if (!s->rough || p[j] < 1) continue;
+        double square, unit, ev, ew;
+        atomo__quant_variance(longs, s->l, s->bits, &square, &ev);
+        atomo__quant_variance(shorts, s->k, s->bits, &unit, &ew);
+        rounding += ldexp((square + ev) * (unit + ew) - square * unit, -2 * s->exponent);
     }
+    return rounding;
 }
 
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
@@ -218,14 +295,15 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     const double *lambda = lambda_of(part);
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_count), again = draw;
     double p[BLOCK], noisy = 0, sent = 0;
+    const double share = (1 + usual_rounding(s->l, s->bits)) * (1 + usual_rounding(s->k, s->bits));
     for (int64_t i = 0; i < s->k; i++) {
         double pi = probability(part, lambda[i]);
-        if (pi > 0) noisy += lambda[i] * lambda[i] / pi;
+        if (pi > 0 && !(s->rough && pi >= 1))
+            noisy += lambda[i] * lambda[i] / pi - (s->rough ? lambda[i] * lambda[i] / share : 0);
         sent += pi > 0 && atomo__draw_next(&draw, (uint32_t)i, pi);
     }
     part->expected = part->segment.expected;
     part->sent = sent;
-    part->variance = ATOMO_MAX(0, noisy - part->square);
     atomo__put_varint(w, (uint32_t)sent);
     atomo__put(w, (uint32_t)(s->exponent + BIAS), EXPONENT_BITS);
     const float *matrix = sent > 0 ? matrix_of(s, g, &m) : NULL;
@@ -237,12 +315,13 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
         memcpy(m.shorts + count * s->k, basis_of(part) + i * s->k, sizeof(float) * (size_t)s->k);
         p[count++] = pi;
         if (count == BLOCK) {
-            write_block(part, matrix, &m, p, count, first, c, w);
+            noisy += write_block(part, matrix, &m, p, count, first, c, w);
             first += BLOCK;
             count = 0;
         }
     }
-    if (count) write_block(part, matrix, &m, p, count, first, c, w);
+    if (count) noisy += write_block(part, matrix, &m, p, count, first, c, w);
+    part->variance = ATOMO_MAX(0, noisy - (s->rough ? 0 : part->square));
     return ATOMO_OK;
 }
 

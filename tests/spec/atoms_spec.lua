@@ -42,7 +42,8 @@ function define.haar(k, j, n)
   return (at < width and 1 or -1) / math.sqrt(2 * width)
 end
 
-local lengths = {fourier = {1, 2, 3, 8, 31, 60}, dct = {1, 2, 5, 16, 31}, hadamard = {1, 2, 16, 64}, haar = {1, 2, 16, 64}}
+local lengths = {fourier = {1, 2, 3, 8, 31, 60}, dct = {1, 2, 5, 16, 31}, hadamard = {1, 2, 16, 64},
+  haar = {1, 2, 16, 64}}
 
 describe("bases", function()
   for name, list in pairs(lengths) do
@@ -112,7 +113,8 @@ local function decaying(...)
   return g
 end
 
-local sets = {"fourier", "fourier:dims=2", "dct", "dct:chunk=8", "hadamard", "haar", "rows", "rows:bits=4", "rows:bits=32"}
+local sets = {"fourier", "fourier:dims=2", "dct", "dct:chunk=8", "hadamard", "haar", "rows", "rows:bits=4",
+  "rows:bits=32"}
 
 describe("atom sets", function()
   for k, name in ipairs(sets) do

@@ -88,6 +88,19 @@ describe("systematic sampling", function()
   end)
 end)
 
+describe("svd:every", function()
+  it("stays unbiased with the basis and the coefficients of another gradient", function()
+    for _, bits in ipairs {4, 8} do
+      atomo.manual_seed(6)
+      local c = atomo.compressor(("svd:ratio=4,bits=%d,every=100000"):format(bits), {seed = 9})
+      c:encode(decaying(24, 3, 3, 8), {step = 0}) -- whose basis is kept
+      local g = decaying(24, 3, 3, 8)
+      local u = verify.unbiased(verify.draw(verify.sampler(c, g), g, 1000))
+      assert.is_true(u.pass, ("worst %.2f standard errors, bound %.2f"):format(u.figure, u.bound))
+    end
+  end)
+end)
+
 describe("negative controls", function()
   local g, p
   setup(function()

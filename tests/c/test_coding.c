@@ -1,0 +1,104 @@
+/* test_coding.c - index lists near their entropy, and the sums that the budget rests on. Fixed seeds. */
+#include "check.h"
+#include "coding/coding.h"
+
+enum { MOST = 10000000 };
+
+/* m indices, each of n with probability q, signs at random; ascending. */
+static int64_t draw(double q, int64_t n, uint32_t *list)
+{
+    int64_t m = 0;
+    if (q >= 1) {
+        for (; m < n; m++) list[m] = (uint32_t)m | (uint32_t)(m * 2654435761u & ATOMO__MINUS);
+        return n;
+    }
+    const double base = log1p(-q);
+    for (double at = -1; m < n;) {
+        at += 1 + floor(log1p(-atomo_random_double()) / base);
+        if (at >= (double)n) break;
+        list[m++] = (uint32_t)at | (atomo_random_double() < 0.5 ? ATOMO__MINUS : 0);
+    }
+    return m;
+}
+
+static double entropy(double m, double n)
+{
+    double q = m / n;
+    return q <= 0 || q >= 1 ? 0 : -n * (q * log2(q) + (1 - q) * log2(1 - q));
+}
+
+/* The list written, held against n H(m/n) + m bits, and read back. Lists of a few atoms pay for their own header: the
+ * count (8 to 32 bits), the form (2) and Rice's parameter (5). */
+static void check_list(double q, int64_t n, uint32_t *list, uint32_t *back, uint8_t *bytes)
+{
+    int64_t m = draw(q, n, list);
+    for (int signs = 0; signs < 2; signs++) {
+        atomo__writer w = {.data = bytes, .capacity = (size_t)n / 4 + 64};
+        atomo__write_indices(&w, list, m, n, signs);
+        double bits = 8 * (double)w.size + w.fill;
+        double bound = entropy((double)m, (double)n) + (signs ? (double)m : 0), header = m < 1 << 14 ? 23 : 39;
+        check_report(bits <= 1.05 * bound + header, __FILE__, __LINE__, "n %.0f, m %.0f: %.0f bits, bound %.0f",
+                     (double)n, (double)m, bits, bound);
+        atomo__put_align(&w);
+        CHECK(!w.overflow);
+        atomo__reader r = {.data = bytes, .size = w.size};
+        CHECK(atomo__read_indices(&r, n, signs, back) == m && atomo__at_end(&r));
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < m; i++) wrong += back[i] != (signs ? list[i] : list[i] & ~ATOMO__MINUS);
+        CHECK(wrong == 0);
+    }
+}
+
+static void index_lists(void)
+{
+    static const double densities[] = {0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.95, 0.999, 1};
+    uint32_t *list = malloc(sizeof *list * MOST), *back = malloc(sizeof *back * MOST);
+    uint8_t *bytes = malloc(MOST / 4 + 64);
+    CHECK(list && back && bytes);
+    atomo_manual_seed(3);
+    for (int64_t n = 10; n <= MOST && list && back && bytes; n *= 10)
+        for (size_t d = 0; d < sizeof densities / sizeof *densities; d++)
+            if (n < MOST || densities[d] < 0.2) check_list(densities[d], n, list, back, bytes);
+    free(list);
+    free(back);
+    free(bytes);
+}
+
+static void splits(void)
+{
+    enum { N = 5003 };
+    static float x[N];
+    double count, above, below, want[3] = {0};
+    atomo_manual_seed(4);
+    for (int i = 0; i < N; i++) x[i] = (float)(atomo_random_double() - 0.5);
+    x[17] = 0;
+    for (int i = 0; i < N; i++) {
+        double a = fabs((double)x[i]);
+        want[0] += a >= 0.25;
+        want[a >= 0.25 ? 1 : 2] += a;
+    }
+    atomo__split(x, N, 0.25f, &count, &above, &below);
+    CHECK(count == want[0]);
+    CHECK_NEAR(above, want[1], 1e-6 * want[1]);
+    CHECK_NEAR(below, want[2], 1e-6 * want[2]);
+    atomo__spectrum s;
+    double square, modelled, sum;
+    atomo__spectrum_of(&s, x, N, true);
+    CHECK_OK(atomo__spectrum_anchor(&s, x, N, 0.25f, &square));
+    CHECK(s.nonzero == N - 1);
+    atomo__spectrum_above(&s, 0.25, &modelled, &sum);
+    CHECK_NEAR(modelled, count, 1e-6 * count);
+    CHECK_NEAR(sum, above, 1e-6 * above);
+    x[5] = INFINITY;
+    CHECK(atomo__spectrum_anchor(&s, x, N, 0.25f, &square) == ATOMO_ENONFINITE);
+    x[5] = 3e38f; /* squares leave the range of floats */
+    CHECK_OK(atomo__spectrum_anchor(&s, x, N, 0.25f, &square));
+    CHECK_NEAR(square, 9e76, 1e70);
+}
+
+int main(void)
+{
+    RUN(index_lists);
+    RUN(splits);
+    return check_done();
+}
