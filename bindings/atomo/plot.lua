@@ -15,7 +15,7 @@ local function tick_text(v)
   local a = math.abs(v)
   if a >= 1e9 then return ("%g G"):format(v / 1e9) end
   if a >= 1e6 then return ("%g M"):format(v / 1e6) end
-  if a >= 1e4 then return ("%g k"):format(v / 1e3) end
+  if a >= 1e3 then return ("%g k"):format(v / 1e3) end
   if a > 0 and a < 1e-3 then return (("%.0e"):format(v):gsub("e%-0", "e-")) end
   return ("%g"):format(v)
 end
@@ -59,7 +59,7 @@ end
 
 --- Marker number k at (x, y).
 local function marker(k, x, y, colour)
-  local shape = (k - 1) % 4
+  local shape = (k - 1 + math.floor((k - 1) / #colours)) % 4 -- another one where the colours come round again
   if shape == 0 then return ('<circle cx="%.1f" cy="%.1f" r="4.2" fill="%s"/>'):format(x, y, colour) end
   local points = shape == 1 and {-4, -4, 4, -4, 4, 4, -4, 4} or shape == 2 and {0, -5, 5, 4, -5, 4}
     or {0, -5.5, 5.5, 0, 0, 5.5, -5.5, 0}

@@ -1,8 +1,11 @@
 -- Compressors written in Lua in the exchange: all ranks hold the same bits, and the average is near the dense one.
 local atomo = require "atomo"
 local world = atomo.mpi.world
+local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
 
-for _, name in ipairs {"haar", "head_tail"} do dofile("scripts/atoms/" .. name .. ".lua") end
+for _, name in ipairs {"haar", "head_tail"} do
+  dofile(here .. "/../../scripts/atoms/" .. name .. ".lua")
+end
 
 describe("a compressor in Lua", function()
   for _, spec in ipairs {"haar_lua:ratio=0.1", "head_tail:ratio=0.1", "haar_lua:ratio=8",

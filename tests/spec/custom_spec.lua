@@ -2,8 +2,11 @@
 -- fixed seeds), and basis and decomposition do in the training loop what a built-in one does.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
+local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
 
-for _, name in ipairs {"haar", "block_fourier", "head_tail"} do dofile("scripts/atoms/" .. name .. ".lua") end
+for _, name in ipairs {"haar", "block_fourier", "head_tail"} do
+  dofile(here .. "/../../scripts/atoms/" .. name .. ".lua")
+end
 
 --- svd, by hand.
 local function register_svd(name, more)

@@ -1,0 +1,92 @@
+#!/usr/bin/env atomo-lua
+--- Compressors side by side on a step of gradients: bytes, error (stated and measured), time; a table, JSON, a chart.
+local atomo = require "atomo"
+local compare = require "atomo.compare"
+local gradients = require "atomo.gradients"
+
+local opts = atomo.cli.parse {
+  name = "compare_compressors.lua",
+  about = "Encodes and decodes a whole step of gradients with each compressor, one budget over all tensors. The " ..
+    "error is E||ghat - g||^2 / ||g||^2: for unbiased compressors their variance, for biased ones the squared error " ..
+    "of one step (error feedback makes up for it over many).",
+  examples = {
+    "build/atomo-lua scripts/compare_compressors.lua --gradients DIR --ratio 16,64,256 --plot compare",
+    "build/atomo-lua scripts/compare_compressors.lua --model resnet20 --compress 'svd:bits=4 entry qsgd'",
+    "build/atomo-lua scripts/compare_compressors.lua --load scripts/atoms/haar.lua --compress 'entry haar_lua'",
+  },
+  options = {
+    {"gradients", "string", "", "a folder of .npy files, one a tensor", metavar = "DIR"},
+    {"model", "string", "", "a network of models/, trained for a few steps; neither: made-up gradients",
+      metavar = "NAME"},
+    {"steps", "int", 20, "training steps before --model's gradient is taken", min = 0},
+    {"ratio", "list", {16, 64, 256}, "dense bytes over message bytes, for those that take one", of = "number"},
+    {"compress", "string", nil, "compressors, separated by spaces; none: all there are", repeated = true,
+      metavar = "SPECS"},
+    {"load", "string", nil, "Lua file to run first: one's own compressors", repeated = true, metavar = "FILE"},
+    {"draws", "int", 20, "times each is run: errors are means, times medians", min = 2},
+    {"threads", "int", 1, "threads", min = 1},
+    {"json", "string", "", "file for the figures", metavar = "FILE"},
+    {"plot", "string", "", "file for the chart, without its ending (.svg; .png where a converter is installed)",
+      metavar = "FILE"},
+  },
+}
+
+--- Every compressor there is, and the variants of svd that are worth a line.
+local function all_compressors()
+  local list = {}
+  for _, c in ipairs(atomo.compressors()) do
+    list[#list + 1] = c.name
+    if c.name == "svd" then
+      for _, more in ipairs {"svd:bits=4", "svd:bits=32", "svd:bits=32,fold=paper"} do list[#list + 1] = more end
+    end
+  end
+  return list
+end
+
+local function read_gradients()
+  if opts.gradients ~= "" and opts.model ~= "" then error("give one of --gradients and --model", 0) end
+  if opts.gradients ~= "" then return opts.gradients, gradients.folder(opts.gradients) end
+  if opts.model ~= "" then
+    return ("%s after %d steps"):format(opts.model, opts.steps), gradients.model(opts.model, opts.steps)
+  end
+  return "made-up ResNet-20 shapes", gradients.made_up()
+end
+
+atomo.set_num_threads(opts.threads)
+for _, file in ipairs(opts.load) do dofile(file) end
+local specs = {}
+for _, text in ipairs(opts.compress) do
+  for one in text:gmatch "%S+" do specs[#specs + 1] = one end
+end
+if #specs == 0 then specs = all_compressors() end
+
+local from, grads, names = read_gradients()
+local dense = 0
+for _, g in ipairs(grads) do dense = dense + 4 * g:numel() end
+print(("%d tensors, %.3f MB of gradient from %s; %d draws, %d thread%s"):format(#grads, dense / 1e6, from, opts.draws,
+  opts.threads, opts.threads == 1 and "" or "s"))
+print(("%-34s %10s %8s %10s %10s %9s %9s %7s %7s"):format("compressor", "bytes", "ratio", "predicted", "measured",
+  "encode ms", "decode ms", "enc GB/s", "dec GB/s"))
+
+local results = {}
+for _, item in ipairs(compare.expand(specs, opts.ratio)) do
+  local r = compare.measure(item.text, grads, names, opts.draws)
+  r.name, r.asked = item.name, item.ratio
+  results[#results + 1] = r
+  print(("%-34s %10.0f %7.1fx %10.4g %10.4g %9.2f %9.2f %8.2f %8.2f%s"):format(item.text, r.bytes, r.ratio, r.predicted,
+    r.measured, r.encode_ms, r.decode_ms, r.encode_gb_s, r.decode_gb_s, r.unbiased and "" or "  biased"))
+end
+
+if opts.json ~= "" then
+  local file, problem = io.open(opts.json, "w")
+  if not file then error(("cannot write %s: %s"):format(opts.json, problem), 0) end
+  file:write(require("atomo.json").encode {gradients = from, tensors = #grads, dense_bytes = dense,
+    threads = opts.threads, results = results}, "\n")
+  file:close()
+  print("written: " .. opts.json)
+end
+if opts.plot ~= "" then
+  local written = require("atomo.plot").save(opts.plot, compare.chart(results, "Compressors on " .. from))
+  print("written: " .. table.concat(written, ", ") ..
+    (#written == 1 and " (no PNG: neither rsvg-convert nor ImageMagick's convert is installed)" or ""))
+end
