@@ -32,7 +32,7 @@ local C, raise = f.C, f.raise
 local known = {
   model = true, data = true, optimizer = true, loss = true, accuracy = true, schedule = true, exchange = true,
   epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true, quiet = true,
-  save = true, resume = true, settings = true, on_step = true, on_epoch = true,
+  save = true, resume = true, clip_norm = true, clip_value = true, settings = true, on_step = true, on_epoch = true,
 }
 local required = {"model", "data", "optimizer"}
 
