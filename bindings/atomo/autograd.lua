@@ -20,15 +20,33 @@ T.recording = function() return recording end
 -- ("backward", with the gradients) of a recorded operator; nil ends it. See atomo.profile.
 function M.observe(see) observer = see end
 
+-- The hot path of a step compiles (tests/spec/autograd_speed_spec.lua): no closures made, no pairs, unpack or {...}
+-- for the usual number of arguments.
+
+--- {...} that compiles, for up to 6 values.
+local function pack(...)
+  if select("#", ...) > 6 then return {...} end
+  local a, b, c, d, e, g = ...
+  return {a, b, c, d, e, g}
+end
+
+local function unpack_few(t, n)
+  if n == 1 then return t[1] end
+  if n == 2 then return t[1], t[2] end
+  if n == 3 then return t[1], t[2], t[3] end
+  return unpack(t, 1, n)
+end
+
+local function restore(saved, ok, ...)
+  recording = saved
+  if not ok then error((...), 0) end
+  return ...
+end
+
 local function set_recording(on, fn, ...)
   local saved = recording
   recording = on
-  local function finish(ok, ...)
-    recording = saved
-    if not ok then error((...), 0) end
-    return ...
-  end
-  return finish(pcall(fn, ...))
+  return restore(saved, pcall(fn, ...))
 end
 
 --- Runs fn without recording; returns what it returns.
@@ -54,23 +72,23 @@ Context.__index = Context
 
 --- Saves tensors for backward. Their versions are remembered: a change in place in between is an error.
 function Context:save(...)
-  local saved = {...}
-  for i = 1, select("#", ...) do
+  local saved, count, versions = pack(...), select("#", ...), {0, 0, 0, 0}
+  for i = 1, count do
     local t = saved[i]
-    if t then saved[-i] = C.atomo_tensor_version(t.h) end
+    if t then versions[i] = C.atomo_tensor_version(t.h) end
   end
-  self.saved_tensors, self.saved_count = saved, select("#", ...)
+  self.saved_tensors, self.saved_versions, self.saved_count = saved, versions, count
 end
 
 function Context:saved()
-  local saved = self.saved_tensors
+  local saved, versions = self.saved_tensors, self.saved_versions
   for i = 1, self.saved_count do
-    if saved[i] and C.atomo_tensor_version(saved[i].h) ~= saved[-i] then
+    if saved[i] and C.atomo_tensor_version(saved[i].h) ~= versions[i] then
       raise(("%s: a tensor %s that it saved for backward was changed in place since"):format(
         self.op.name, T.shape_text(saved[i])))
     end
   end
-  return unpack(saved, 1, self.saved_count)
+  return unpack_few(saved, self.saved_count)
 end
 
 --- Does argument i need a gradient?
@@ -142,7 +160,7 @@ function M.func(def)
   end
   local op = {name = def.name or "func", forward = def.forward, backward = def.backward}
   return function(...)
-    local ctx = setmetatable({op = op, args = {...}}, Context)
+    local ctx = setmetatable({op = op, args = pack(...), count = select("#", ...)}, Context)
     if not (recording and any_requires_grad(...)) then
       if not recording then return op.forward(ctx, ...) end
       return set_recording(false, op.forward, ctx, ...)
@@ -154,9 +172,11 @@ end
 
 -- ---- backward ----------------------------------------------------------------------------------------------------
 
+local function newer(a, b) return a.sequence > b.sequence end
+
 --- Nodes that lead to root, newest first, and how many uses of each leaf they hold.
 local function collect(root)
-  local nodes, uses, seen, stack = {}, {}, {[root] = true}, {root}
+  local nodes, uses, met, stack = {}, {}, {[root] = true}, {root}
   while #stack > 0 do
     local node = table.remove(stack)
     nodes[#nodes + 1] = node
@@ -164,19 +184,20 @@ local function collect(root)
       raise(("backward: the graph through '%s' was freed by an earlier backward; pass {retain_graph=true} to keep it")
         :format(node.op.name))
     end
-    for _, arg in pairs(node.ctx.args) do
+    for i = 1, node.ctx.count do
+      local arg = node.ctx.args[i]
       if is_tensor(arg) and arg.requires_grad then
         local from = arg.node
         if from == nil then
           uses[arg] = (uses[arg] or 0) + 1
-        elseif not seen[from] then
-          seen[from] = true
+        elseif not met[from] then
+          met[from] = true
           stack[#stack + 1] = from
         end
       end
     end
   end
-  table.sort(nodes, function(a, b) return a.sequence > b.sequence end)
+  table.sort(nodes, newer)
   return nodes, uses
 end
 
@@ -242,11 +263,12 @@ local function pass(node, pending, uses, on_ready)
   local gradients
   if pending then
     local start = observer and C.atomo_time()
-    gradients = {op.backward(ctx, unpack(pending, 1, node.outputs))}
-    if observer then seen("backward", ctx, start, unpack(gradients, 1, #ctx.args)) end
+    gradients = pack(op.backward(ctx, unpack_few(pending, node.outputs)))
+    if observer then seen("backward", ctx, start, unpack(gradients, 1, ctx.count)) end
   end
   -- Every use of a leaf counts down, whether a gradient came or not.
-  for i, arg in pairs(ctx.args) do
+  for i = 1, ctx.count do
+    local arg = ctx.args[i]
     if is_tensor(arg) and arg.requires_grad then
       local g = gradients and gradients[i]
       if g then check_gradient(op, i, arg, g) end
@@ -262,6 +284,21 @@ local function pass(node, pending, uses, on_ready)
     elseif gradients and is_tensor(gradients[i]) and not gradients[i].refs then
       gradients[i]:free()
     end
+  end
+end
+
+local function pass_all(nodes, uses, opts)
+  for i = 1, #nodes do
+    local node = nodes[i]
+    local pending = node.pending
+    node.pending = nil
+    pass(node, pending, uses, opts.on_ready)
+    if pending then
+      for k = 1, node.outputs do
+        if pending[k] then release(pending[k]) end
+      end
+    end
+    if not opts.retain_graph then node.ctx = nil end
   end
 end
 
@@ -294,18 +331,7 @@ function Tensor:backward(gradient, opts)
   local nodes, uses = collect(root)
   root.pending = {}
   add_into(root.pending, self.slot, gradient)
-  M.no_grad(function()
-    for i = 1, #nodes do
-      local node = nodes[i]
-      local pending = node.pending
-      node.pending = nil
-      pass(node, pending, uses, opts.on_ready)
-      if pending then
-        for _, g in pairs(pending) do release(g) end
-      end
-      if not opts.retain_graph then node.ctx = nil end
-    end
-  end)
+  set_recording(false, pass_all, nodes, uses, opts)
   gradient.borrowed = nil
 end
 

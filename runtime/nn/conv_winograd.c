@@ -149,14 +149,17 @@ static int correlate(correlation *k, const float *w)
     k->u = u;
     k->zeros = zeros;
     int rc = ATOMO_OK;
-#pragma omp parallel for schedule(static) if (outer)
-    for (int64_t b = 0; b < t->blocks; b++) {
-        int one = correlate_block(k, b, blocks + (outer ? omp_get_thread_num() : 0) * each);
-        if (one < 0) {
+    if (!outer) /* no region around the inner ones: libgomp makes new threads for each nested one */
+        for (int64_t b = 0; b < t->blocks && rc == 0; b++) rc = correlate_block(k, b, blocks);
+    else
+#pragma omp parallel for schedule(static)
+        for (int64_t b = 0; b < t->blocks; b++) {
+            int one = correlate_block(k, b, blocks + omp_get_thread_num() * each);
+            if (one < 0) {
 #pragma omp atomic write
-            rc = one;
+                rc = one;
+            }
         }
-    }
     atomo__free(space);
     return rc;
 }

@@ -139,6 +139,8 @@ describe("backward", function()
       end)
     end
     for _ = 1, 3 do step() end
+    collectgarbage() -- what earlier tests left
+    collectgarbage()
     local before = atomo.mem()
     for _ = 1, 20 do step() end
     local after = atomo.mem()

@@ -48,6 +48,7 @@ describe("winograd", function()
   end
 
   it("passes gradcheck", function()
+    atomo.set_num_threads(1)
     assert.equal(0, C.atomo_conv_set_engine "winograd")
     local x, w, b = atomo.randn(1, 5, 3, 16), atomo.randn(16, 3, 3, 16), atomo.randn(16)
     local ok, worst = atomo.gradcheck(function(...)
