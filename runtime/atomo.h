@@ -604,14 +604,17 @@ ATOMO_API int atomo_codec_is_unbiased(const atomo_codec *c);
 /* A copy of what error feedback (ef=true) holds back of a tensor: the sum of all gradients encoded so far is the sum of
  * what was sent and this. EARG without ef. [local] */
 ATOMO_API int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out);
+/* Forgets what the streaming form has learnt from earlier steps (prices, the mu, kept bases), not the memory below:
+ * what follows has the bits of a codec made anew with that memory. A run does so at every checkpoint. [local] */
+ATOMO_API int atomo_codec_restart(atomo_codec *c);
 /* What this rank's next message of a tensor depends on, beside gradient and key: the residual (ef=true), PowerSGD's Q;
  * f32 [m], [0] where there is nothing. For checkpoints: _set_memory puts it back into a codec planned alike. [local] */
 ATOMO_API int atomo_codec_memory(const atomo_codec *c, int tensor, atomo_tensor **out);
 ATOMO_API int atomo_codec_set_memory(atomo_codec *c, int tensor, const atomo_tensor *memory);
 /* The tensor number that a message says it is for, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
-/* x (contiguous f32, the shape of tensor number `tensor`) in place: its coefficients in the fixed orthonormal basis of the
- * compressor (fourier, dct, hadamard, haar), or with inverse 1 back. EARG where it has none. [local] */
+/* x (contiguous f32, the shape of tensor number `tensor`) in place: its coefficients in the fixed orthonormal basis of
+ * the compressor (fourier, dct, hadamard, haar), or with inverse 1 back. EARG where it has none. [local] */
 ATOMO_API int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tensor *x, int inverse);
 /* The length in bytes that a message says it has, frame included. */
 ATOMO_API int atomo_codec_length_of(const uint8_t *bytes, double size, double *length);

@@ -33,7 +33,8 @@ local function load_memory(path, run, step)
   for _, t in pairs(memory) do t:free() end
 end
 
---- Writes where the run stands. [collective]
+--- Writes where the run stands. Compressors forget their steering here, in the run that goes on as in one that is
+--- resumed, so that both have the same bits. [collective]
 ---@param path string
 ---@param run {model: table, optimizer: atomo.Optimizer, exchange: atomo.Exchange, step: integer, epoch: integer}
 function M.save(path, run)
@@ -53,6 +54,7 @@ function M.save(path, run)
   end
   if problem then raise(("checkpoint: %s"):format(problem)) end
   comm:barrier() -- no rank goes on before the file is there
+  run.exchange:restart()
 end
 
 --- Puts model and optimizer back; returns step and epoch. Every rank calls it.

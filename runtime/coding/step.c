@@ -232,6 +232,22 @@ int atomo_codec_end(atomo_codec *c)
     return ATOMO_OK;
 }
 
+int atomo_codec_restart(atomo_codec *c)
+{
+    ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: restart: step %u has not been ended", c->name,
+                  (unsigned)c->stream.step);
+    c->stream.T = c->stream.owed = 0;
+    for (int i = 0; i < c->parts; i++) {
+        atomo__part *p = c->part[i];
+        if (!p) continue;
+        p->T = p->anchored = p->priced_unit = p->priced_fixed = 0;
+        if (c->compressor->memory || !c->compressor->start) continue;
+        if (c->compressor->stop) c->compressor->stop(p);
+        ATOMO_TRY(c->compressor->start(p));
+    }
+    return ATOMO_OK;
+}
+
 int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
                            double scale, atomo_tensor *acc, double *used)
 {

@@ -45,6 +45,9 @@ function M.builtin:state_dict()
   return state
 end
 
+--- Forgets what the streaming form learnt; what follows has the bits of a compressor made anew with this state_dict.
+function M.builtin:restart() check(C.atomo_codec_restart(self.h)) end
+
 -- ---- compressors in Lua ------------------------------------------------------------------------------------------
 
 M.custom = {load_state_dict = function(self, state) load(self, state, self.put_back) end}
@@ -56,6 +59,10 @@ function M.custom:put_back(i, memory)
       self.name, i, memory:numel(), self.ef and held:numel() or 0))
   end
   held:copy_(memory:view(held:shape()))
+end
+
+function M.custom:restart()
+  for _, lane in ipairs(self.lanes) do lane.codec:restart() end
 end
 
 function M.custom:state_dict()

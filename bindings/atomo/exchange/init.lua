@@ -166,6 +166,17 @@ function Exchange:finish()
   self.step = self.step + 1
 end
 
+--- Forgets what compressors learnt from earlier steps, so that a run that goes on from a checkpoint made here has the
+--- bits of this one.
+function Exchange:restart()
+  self.compressor:restart()
+  if self.downward then self.downward:restart() end
+  for _, s in ipairs(self.shards or {}) do
+    if s.codec then s.codec:restart() end
+  end
+  if self.between then self.between:restart() end
+end
+
 --- Gives up the pushed gradients of this step, on all ranks alike (a step that is skipped). [collective]
 function Exchange:drop()
   if self.planned then self.engine.drop(self) end
