@@ -58,6 +58,12 @@ function M.open(inbox, blocks)
   return inbox.sources
 end
 
+--- The gradients of the messages in self.grads, as their codec numbers them.
+function M.collect(self)
+  for k, i in ipairs(self.messages) do self.grads[k] = self.pushed[i] end
+  return self.grads
+end
+
 --- Adds the time since `from` to a stage; returns now.
 function M.lap(self, stage, from)
   local now = C.atomo_time()
