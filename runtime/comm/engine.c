@@ -8,6 +8,7 @@
 #include "comm/comm.h"
 #include "tensor/tensor.h"
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 
 enum { QUEUE = 256 };
@@ -76,16 +77,24 @@ static void wait_for(int64_t ticket)
     engine.waited += atomo_time() - from;
 }
 
+/* Signals stay with the main thread, whose handler stops the script. */
+static int start(void)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int rc = pthread_create(&engine.thread, NULL, work, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    ATOMO_REQUIRE(rc == 0, ATOMO_EIO, "exchange: no communication thread: pthread_create says %d", rc);
+    engine.running = true;
+    return ATOMO_OK;
+}
+
 static int post(const job *j, double *ticket)
 {
-    int status = ATOMO_OK;
     pthread_mutex_lock(&engine.lock);
-    if (!engine.running) {
-        engine.stopping = false;
-        const int rc = pthread_create(&engine.thread, NULL, work, NULL);
-        if (rc) status = atomo__fail(ATOMO_EIO, "exchange: no communication thread: pthread_create says %d", rc);
-        engine.running = status == ATOMO_OK;
-    }
+    int status = ATOMO_OK;
+    if (!engine.running) status = start();
     if (status == ATOMO_OK) {
         wait_for(engine.head - QUEUE + 1);
         engine.queue[engine.head++ % QUEUE] = *j;

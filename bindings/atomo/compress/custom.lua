@@ -299,8 +299,8 @@ function Custom:decode_all(bytes, counts, ranks, scale, accs)
   end)
 end
 
---- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes}, as push
---- wrote them in that step. The sources move on behind them.
+--- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes}, as
+--- push wrote them in that step. The sources move on behind them.
 function Custom:decode_tensor(i, step, sources, scale, acc)
   decode(self, {i}, {acc}, scale, function(take)
     for _, s in ipairs(sources) do

@@ -45,10 +45,10 @@ local function encode(self, exchange)
     c:begin_step(exchange.step, exchange.comm.rank)
     exchange.begun, exchange.sent = true, 0
   end
-  local from, ok, n = exchange.sent, true, 0
+  local from = exchange.sent
   for j, m in ipairs(self.members) do
     self.grads[j] = exchange.pushed[m.index]
-    ok, n = pcall(c.push, c, self.first + j - 1, self.grads[j], exchange.send, exchange.sent)
+    local ok, n = pcall(c.push, c, self.first + j - 1, self.grads[j], exchange.send, exchange.sent)
     if not ok then
       exchange.broken, exchange.sent = exchange.broken or n, from
       break

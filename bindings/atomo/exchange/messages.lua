@@ -58,7 +58,7 @@ function M.open(inbox, blocks)
   return inbox.sources
 end
 
---- This step's gradients that travel as messages, in self.grads.
+--- The gradients of the messages in self.grads, as their codec numbers them.
 function M.collect(self)
   for k, i in ipairs(self.messages) do self.grads[k] = self.pushed[i] end
   return self.grads

@@ -1,0 +1,37 @@
+-- scripts/bench_exchange.lua as a user runs it: a row for each case that can work, the reason for the others, JSON.
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+package.path = here .. "/../support/?.lua;" .. package.path
+local spawn = require "spawn"
+local log = require("atomo").log
+local script = spawn.quote(here .. "/../../scripts/bench_exchange.lua")
+
+describe("bench_exchange.lua", function()
+  if not spawn.possible() then return pending "runs in the host program, not under mpirun" end
+
+  it("prints and logs every case on two ranks", function()
+    local base = os.tmpname()
+    local out, code = spawn.ranks(2, script ..
+      " --sizes 16K --repeat 2 --compress 'none entry:ratio=8' --json " .. base,
+      {timeout = 120})
+    local events = log.read(base)
+    os.remove(base)
+    assert.equal(0, code, out)
+    local seen = {}
+    for _, e in ipairs(events) do
+      seen[e.topology .. " " .. e.compress] = true
+      assert.is_true(e.seconds > 0 and e.dense_bytes == 16384 and e.ranks == 2 and e.steps == 2)
+      assert.is_true(e.bytes_out > 0 and e.bytes_in > 0)
+    end
+    for _, topology in ipairs {"allgather", "ps", "sharded", "hierarchical"} do
+      assert.is_true(seen[topology .. " none"] and seen[topology .. " entry:ratio=8"], topology)
+    end
+    assert.is_true(seen["allreduce none"])
+    assert.matches("left out: allreduce with entry:ratio=8: .*cannot be added", out)
+  end)
+
+  it("names a size that it cannot read", function()
+    local out, code = spawn.host(script .. " --sizes 4X")
+    assert.equal(1, code)
+    assert.matches("size '4X', expected e.g. 64K", out)
+  end)
+end)
