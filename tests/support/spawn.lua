@@ -37,8 +37,9 @@ function spawn.run(command, opts)
   local p = assert(io.popen(line))
   local text = p:read "*a"
   p:close()
-  local out, code = text:match("^(.*)<(%d+)>\n$")
-  return out, tonumber(code), os.difftime(os.time(), from)
+  -- What a process that outlives the command still writes comes behind the code.
+  local out, code, late = text:match("^(.*)<(%d+)>\n(.*)$")
+  return (out or text) .. (late or ""), tonumber(code), os.difftime(os.time(), from)
 end
 
 --- atomo-lua with arguments (quoted here when given as a list).
