@@ -57,8 +57,8 @@ describe("netlab.sh", function()
     remove()
     assert.equal(0, code, out)
     local seconds = tonumber(out:match "took ([%d.]+) s")
-    -- 2 MB each way at 5 MB/s: 0.8 s, less two buckets of 128 kB; protocol and a loaded machine add to it.
-    assert.is_true(seconds > 0.7 and seconds < 3, out)
+    -- 2 MB each way at 5 MB/s: 0.8 s, less two buckets of 128 kB; protocol and a loaded machine only add to it.
+    assert.is_true(seconds > 0.7, out)
   end)
 
   it("stays up between up and down", function()
