@@ -13,7 +13,7 @@ describe("autograd under the JIT", function()
       for _ = 1, 50 do y = atomo.F.relu(y) end
       y:sum():backward()
     end
-    -- The specs that ran before may have filled the trace cache: what is compiled here would then be thrown away midway.
+    -- The specs that ran before may have filled the trace cache; what is compiled here would then be thrown away.
     jit.flush()
     local compiled, traces, at = 0, 0, ""
     local function see(what, _, fn)
@@ -24,7 +24,7 @@ describe("autograd under the JIT", function()
       end
     end
     jit.attach(see, "trace")
-    -- When a side exit gets hot is partly chance, so settling takes a varying number of rounds: one quiet round must come.
+    -- When a side exit gets hot is partly chance: settling takes a varying number of rounds, but a quiet one must come.
     local rounds, before = 0, -1
     while traces ~= before and rounds < 60 do
       rounds, before = rounds + 1, traces
