@@ -68,6 +68,9 @@ typedef struct atomo_mem {
 ATOMO_API void atomo_mem_stats(atomo_mem *out);
 ATOMO_API void atomo_mem_reset_peak(void);
 ATOMO_API void atomo_mem_trim(void); /* gives pooled blocks back to the system */
+/* For tests: the n-th allocation from now on fails (ENOMEM), once; 0: none does. Returns how many were still to come
+ * until the one that an earlier call chose, 0 when it has failed. ATOMO_FAIL_ALLOC=n chooses one from the start. */
+ATOMO_API int atomo_mem_fail_alloc(int n);
 
 ATOMO_API double atomo_time(void); /* seconds, monotonic */
 

@@ -205,13 +205,14 @@ static int new_work(const dims *s, int blocks, int64_t *each, float **work)
 int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, int heads, int causal,
                     double p, const atomo_stream *stream, atomo_tensor **lse, atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     dims s;
     int64_t each;
     float *work;
     ATOMO_TRY(check(q, k, v, heads, causal, p, stream, &s));
     const double shape[3] = {q->shape[0], heads, q->shape[1]};
-    ATOMO_TRY(atomo__output(lse, ATOMO_F32, 3, shape, "attention: lse"));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, 3, q->shape, "attention"));
+    ATOMO_TRY(atomo__make(&made, lse, ATOMO_F32, 3, shape, "attention: lse"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 3, q->shape, "attention"));
     ATOMO_TRY(new_work(&s, 1, &each, &work));
     const double flops = (double)(s.b * s.heads * s.tq) * (double)(s.tk * s.d);
 #pragma omp parallel for schedule(static) if (flops > ATOMO_PARALLEL_MIN)
@@ -221,7 +222,7 @@ int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_te
                      atomo__f32(*lse) + i * s.tq, work + omp_get_thread_num() * each);
     }
     atomo__free(work);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, const atomo_tensor *y,

@@ -32,17 +32,17 @@ static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_
     return ATOMO_OK;
 }
 
-/* What both losses over labels begin with: checks, outputs. *own is the gradient's room where nobody wants it. */
+/* What both losses over labels begin with: checks, outputs. */
 static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, double ignore, int sum,
-                 atomo_tensor **loss, atomo_tensor **grad, batch *b)
+                 atomo_making *made, atomo_tensor **loss, atomo_tensor **grad, batch *b)
 {
     ATOMO_TRY(check_labels(fn, logits, labels, ignore, b));
     ATOMO_REQUIRE(b->n > 0 && b->c > 0, ATOMO_ESHAPE, "%s: logits is %s, an empty batch has no loss", fn,
                   atomo__shape_text(logits));
     ATOMO_REQUIRE(sum || b->counted > 0, ATOMO_EARG, "%s: all %lld labels are ignored (%d), there is no mean", fn,
                   (long long)b->n, b->ignore);
-    ATOMO_TRY(atomo__output(loss, ATOMO_F32, 0, NULL, fn));
-    return atomo__output(grad, ATOMO_F32, logits->ndim, logits->shape, fn);
+    ATOMO_TRY(atomo__make(made, loss, ATOMO_F32, 0, NULL, fn));
+    return atomo__make(made, grad, ATOMO_F32, logits->ndim, logits->shape, fn);
 }
 
 /* One row: softmax(x) - target into g, both scaled; returns the loss, target = (1 - smooth) at y + smooth / c. */
@@ -68,11 +68,12 @@ static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smo
 int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, double smooth, double ignore, int sum,
                         atomo_tensor **loss, atomo_tensor **grad)
 {
+    ATOMO_MAKING(made);
     batch b = {0};
-    atomo_tensor *own = NULL, **to = grad ? grad : &own;
+    atomo_tensor *own = NULL, **to = grad ? grad : &own; /* own: room for a gradient that nobody wants */
     ATOMO_REQUIRE(smooth >= 0 && smooth <= 1, ATOMO_EARG, "cross_entropy: label_smoothing is %g, expected 0 to 1",
                   smooth);
-    ATOMO_TRY(begin("cross_entropy", logits, labels, ignore, sum, loss, to, &b));
+    ATOMO_TRY(begin("cross_entropy", logits, labels, ignore, sum, &made, loss, to, &b));
     const float *x = atomo__f32(logits);
     const double scale = sum ? 1 : 1 / (double)b.counted;
     float *g = atomo__f32(*to);
@@ -86,15 +87,16 @@ int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, 
     }
     *atomo__f32(*loss) = (float)(total * scale);
     atomo_tensor_free(own);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, double ignore, int sum, atomo_tensor **loss,
               atomo_tensor **grad)
 {
+    ATOMO_MAKING(made);
     batch b = {0};
-    atomo_tensor *own = NULL, **to = grad ? grad : &own;
-    ATOMO_TRY(begin("nll", logp, labels, ignore, sum, loss, to, &b));
+    atomo_tensor *own = NULL, **to = grad ? grad : &own; /* own: room for a gradient that nobody wants */
+    ATOMO_TRY(begin("nll", logp, labels, ignore, sum, &made, loss, to, &b));
     ATOMO_TRY(atomo_fill(*to, 0));
     const float *x = atomo__f32(logp);
     const double scale = sum ? 1 : 1 / (double)b.counted;
@@ -107,7 +109,7 @@ int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, double ignor
     }
     *atomo__f32(*loss) = (float)(total * scale);
     atomo_tensor_free(own);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 /* ---- losses between two tensors of one shape: value(x, t) and its slope by x --------------------------------- */
@@ -136,6 +138,7 @@ static const struct {
 int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, int sum, atomo_tensor **loss,
                     atomo_tensor **grad)
 {
+    ATOMO_MAKING(made);
     ATOMO_REQUIRE(kind >= 0 && kind < ATOMO_LOSS_COUNT, ATOMO_EARG, "pair_loss: kind %d, expected 0 to %d", kind,
                   ATOMO_LOSS_COUNT - 1);
     const char *fn = pair_losses[kind].name;
@@ -145,17 +148,17 @@ int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target,
                   atomo__shape_text(x), atomo__shape_text(target));
     const int64_t n = atomo__numel(x);
     ATOMO_REQUIRE(n > 0, ATOMO_ESHAPE, "%s: input is %s, an empty batch has no loss", fn, atomo__shape_text(x));
-    ATOMO_TRY(atomo__output(loss, ATOMO_F32, 0, NULL, fn));
-    ATOMO_TRY(atomo__output(grad, ATOMO_F32, x->ndim, x->shape, fn));
+    ATOMO_TRY(atomo__make(&made, loss, ATOMO_F32, 0, NULL, fn));
+    if (grad) ATOMO_TRY(atomo__make(&made, grad, ATOMO_F32, x->ndim, x->shape, fn));
     const double scale = sum ? 1 : 1 / (double)n;
-    float *g = atomo__f32(*grad);
+    float *g = grad ? atomo__f32(*grad) : NULL;
     double total = 0, slope;
     for (int64_t i = 0; i < n; i++) {
         total += pair_losses[kind].value((double)atomo__f32(x)[i], (double)atomo__f32(target)[i], &slope);
-        g[i] = (float)(slope * scale);
+        if (g) g[i] = (float)(slope * scale);
     }
     *atomo__f32(*loss) = (float)(total * scale);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count)

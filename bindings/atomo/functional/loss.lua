@@ -3,7 +3,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local S = require "atomo.functional.support"
-local func = require("atomo.autograd").func
+local func = require("atomo.autograd").operator
 local check_options = require("atomo.nn.window").check_options
 local ffi, C, check = f.ffi, f.C, f.check
 local wrap, out = T.wrap, T.out
