@@ -6,10 +6,14 @@ local C = require("atomo.ffi").C
 local world = atomo.mpi.world
 local n, me = world.size, world.rank
 
-local function live()
-  collectgarbage()
-  collectgarbage()
-  return atomo.mem().live_blocks
+local function live() -- once nothing more is collected: finalizers run a round later, and may let go of others
+  local before, now
+  repeat
+    before = now
+    collectgarbage()
+    now = atomo.mem().live_blocks
+  until now == before
+  return now
 end
 
 --- Runs fn with its k-th allocation failing for k = 1, 2, ... until none is left; returns how often it failed.

@@ -1,5 +1,5 @@
--- Every differentiable operator and every layer passes gradcheck: the list is taken from the library itself, so one that
--- is added without a case in tests/support/gradients.lua fails here, and the numbers that docs state are true.
+-- Every differentiable operator and every layer passes gradcheck: the list is taken from the library itself, so one
+-- that is added without a case in tests/support/gradients.lua fails here, and the numbers that docs state are true.
 local atomo = require "atomo"
 local autograd = require "atomo.autograd"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."

@@ -5,10 +5,14 @@ local C = require("atomo.ffi").C
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 local gradients = dofile(here .. "/../support/gradients.lua")
 
-local function live()
-  collectgarbage()
-  collectgarbage() -- the first runs the finalizers
-  return atomo.mem().live_blocks
+local function live() -- once nothing more is collected: finalizers run a round later, and may let go of others
+  local before, now
+  repeat
+    before = now
+    collectgarbage()
+    now = atomo.mem().live_blocks
+  until now == before
+  return now
 end
 
 local function step(fn, inputs)
