@@ -6,7 +6,7 @@ local M = {}
 
 --- Blocks of native memory that live once nothing more is collected: finalizers run a round later, and may let go of
 --- others.
-function M.live()
+local function live()
   local before, now
   repeat
     before = now
@@ -34,6 +34,22 @@ function M.sweep(fn, before)
     if not reached then return failures end
   end
   error "more than 500 allocations"
+end
+
+local function alone(left) return left, left end
+
+--- As sweep; raises where a block is left behind. What the program still held from before (values of a compiled trace)
+--- may go meanwhile: then the sweep is run again. over_ranks(left) gives the least and the most of all ranks' numbers.
+function M.clean_sweep(fn, before, over_ranks)
+  for _ = 1, 5 do
+    local blocks = live()
+    local failures = M.sweep(fn, before)
+    if before then before() end
+    local least, most = (over_ranks or alone)(live() - blocks)
+    assert(most <= 0, ("%d blocks are left behind by %d failures"):format(most, failures))
+    if least == 0 then return failures end
+  end
+  error "the number of blocks goes on falling"
 end
 
 return M
