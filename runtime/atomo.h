@@ -626,6 +626,9 @@ typedef struct atomo_codec_stats {
 ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
                                      atomo_codec_stats *out); /* tensor 0: all of them */
 
+/* What `auto` made of a tensor in the last encode, "svd:bits=4"; "" for compressors that do not choose. Static. */
+ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
+
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
  * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes
  * tensor number `tensor` as [atoms, 1 + sum of width]: lambda and the 1 to 3 factors of each atom; the gradient that

@@ -21,6 +21,9 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
     const double *o = c->option;
     int given = !isnan(o[ATOMO__BUDGET_ATOMS]) + !isnan(o[ATOMO__BUDGET_RATIO]) + !isnan(o[ATOMO__BUDGET_BYTES]);
     ATOMO_REQUIRE(given <= 1, ATOMO_EARG, "%s: give one budget out of atoms, ratio and bytes", c->name);
+    ATOMO_REQUIRE(!c->atoms->choose || isnan(o[ATOMO__BUDGET_ATOMS]), ATOMO_EARG,
+                  "%s: atoms=%g: an atom of one family is not one of another; give ratio= or bytes=", c->name,
+                  o[ATOMO__BUDGET_ATOMS]);
     c->budget_atoms = isnan(o[ATOMO__BUDGET_ATOMS]) ? 0 : o[ATOMO__BUDGET_ATOMS];
     c->budget_ratio = isnan(o[ATOMO__BUDGET_RATIO]) ? (given == 0 ? 16 : 0) : o[ATOMO__BUDGET_RATIO];
     c->budget_bytes = isnan(o[ATOMO__BUDGET_BYTES]) ? 0 : o[ATOMO__BUDGET_BYTES];
@@ -212,6 +215,9 @@ int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double by
     ATOMO_REQUIRE(given == 1 && atoms + ratio + bytes == ATOMO_MAX(atoms, ATOMO_MAX(ratio, bytes)), ATOMO_EARG,
                   "%s: budget atoms=%g, ratio=%g, bytes=%g: expected one above 0 and the others 0", c->name, atoms,
                   ratio, bytes);
+    ATOMO_REQUIRE(!(c->atoms && c->atoms->choose && atoms > 0), ATOMO_EARG,
+                  "%s: budget atoms=%g: an atom of one family is not one of another; give ratio or bytes", c->name,
+                  atoms);
     c->budget_atoms = atoms;
     c->budget_ratio = ratio;
     c->budget_bytes = bytes;
@@ -235,6 +241,12 @@ int atomo__refuse_nonfinite(const atomo__part *part, const float *g)
     return atomo__fail(ATOMO_ENONFINITE,
                        "%s: gradient of tensor %s: %.0f entries are NaN or Inf, the first is number %.0f",
                        part->codec->name, part->name, (double)bad, (double)first + 1);
+}
+
+const char *atomo_codec_family(const atomo_codec *c, int tensor)
+{
+    const atomo__part *p = atomo__part_of(c, tensor);
+    return p && p->atoms && p->atoms->family ? p->atoms->family(p) : "";
 }
 
 void atomo_codec_get_stats(const atomo_codec *c, int tensor, atomo_codec_stats *out)

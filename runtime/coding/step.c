@@ -171,6 +171,7 @@ static void stream_solve(atomo_codec *c, atomo__part *p)
         atomo__solve_atoms(c, p);
     } else if (c->stream.T > 0) {
         p->T = c->stream.T;
+        if (p->atoms->choose) p->atoms->choose(p, p->T, ATOMO__BEST);
         atomo__budget_evaluate(&p->segment, p->T);
     } else {
         atomo__solve_shared(c, 1, &p, c->stream.rank, c->stream.step, stream_target(c, p));
@@ -243,6 +244,7 @@ int atomo_codec_restart(atomo_codec *c)
         p->T = p->anchored = p->priced_unit = p->priced_fixed = 0;
         if (c->compressor->memory || !c->compressor->start) continue;
         if (c->compressor->stop) c->compressor->stop(p);
+        if (p->state_size) memset(p->state, 0, p->state_size);
         ATOMO_TRY(c->compressor->start(p));
     }
     return ATOMO_OK;

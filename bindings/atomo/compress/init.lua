@@ -261,12 +261,14 @@ function Compressor:residual(i)
 end
 
 --- Of the last encode, encode_all, encode_step or streamed step (or of tensor i alone): bytes, atoms expected and sent,
---- and variance, the closed form E||ghat - g||^2 with quantisation included; square is ||g||^2.
+--- and variance, the closed form E||ghat - g||^2 with quantisation included; square is ||g||^2. Of a tensor that `auto`
+--- has encoded, also family: "svd:bits=4".
 function Compressor:stats(i)
   local s = self.numbers
   C.atomo_codec_get_stats(self.h, i or 0, s)
+  local family = i and ffi.string(C.atomo_codec_family(self.h, i)) or ""
   return {nbytes = s.nbytes, atoms_expected = s.atoms_expected, atoms_sent = s.atoms_sent, variance = s.variance,
-    square = s.square}
+    square = s.square, family = family ~= "" and family or nil}
 end
 
 for name, method in pairs(require "atomo.compress.loop") do Compressor[name] = method end
