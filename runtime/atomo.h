@@ -571,6 +571,10 @@ ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is fine */
  * the option's. name (may be NULL) is for error messages. */
 ATOMO_API int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
                                const char *name);
+/* The same, coded with another set of atoms than the codec's ("svd", with option values in its compressor's order), or
+ * "none": every entry as it is. The step's budget is shared with the others. EARG for compressors without atoms. */
+ATOMO_API int atomo_codec_plan_as(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
+                                  const char *label, const char *atoms, int count, const double *values);
 ATOMO_API int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape); /* 0 or 1 */
 ATOMO_API double atomo_codec_wire_max(const atomo_codec *c,
                                       int tensor); /* bytes; tensor 0: all planned ones together */

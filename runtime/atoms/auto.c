@@ -2,8 +2,8 @@
  * bits; stages 4 to 6 and 8 of the path.
  *
  * Wang et al. 2018 leave the decomposition to the user. For a family f both the variance V_f(T) and the message's bits
- * B_f(T) of Algorithm 1 at the price T^2 of a bit are closed forms of its coefficients, so the best family at a price is
- * the one of least V + T^2 B; the price is the one at which the chosen messages meet the budget (coding/share.c). A
+ * B_f(T) of Algorithm 1 at the price T^2 of a bit are closed forms of its coefficients, so the best family at a price
+ * is the one of least V + T^2 B; the price is the one at which the chosen messages meet the budget (coding/share.c). A
  * message says in 4 bits which family it is; one of no atoms is those 4 bits. Promise: unbiased, because every family
  * is and the choice depends on nothing that is drawn; the variance is the chosen family's closed form.
  *
@@ -336,7 +336,8 @@ static const char *family(const atomo__part *part)
 
 const struct atomo_atoms atomo_atoms_auto = {
     .name = "auto",
-    .summary = "for each tensor the family with the least variance for its bytes: entry, fourier, dct, svd, all entries",
+    .summary =
+        "for each tensor the family with the least variance for its bytes: entry, fourier, dct, svd, all entries",
     .source = "Wang et al., ATOMO, NeurIPS 2018; docs/compressors.md",
     .options = options,
     .plan = plan,

@@ -152,6 +152,7 @@ int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t 
                       size_t *length, atomo__frame *got);
 
 /* ---- parts ---- */
+enum { ATOMO__MAX_OPTIONS = 24 };
 typedef struct atomo__part {
     const struct atomo_codec *codec;
     const struct atomo_atoms *atoms; /* NULL where the compressor takes none */
@@ -160,8 +161,10 @@ typedef struct atomo__part {
     int ndim;
     double shape[ATOMO_MAX_DIM];
     int64_t n;
-    int64_t custom_rows;                  /* fold = a Lua function: its rows; 0 else */
-    const double *option;                 /* the codec's values */
+    int64_t custom_rows;            /* fold = a Lua function: its rows; 0 else */
+    const double *option;           /* the codec's values, or own */
+    double own[ATOMO__MAX_OPTIONS]; /* of a tensor planned as another (plan_as) */
+    bool as_another;
     float *residual;                      /* [n] with ef=true: what has not been sent yet; else NULL */
     size_t body_max, scratch, state_size; /* bytes, set by plan */
     void *state;
@@ -291,7 +294,6 @@ int atomo__option_count(const struct atomo__option *o);
 
 /* Where a compressor takes atoms, its options begin with these. */
 enum { ATOMO__BUDGET_ATOMS, ATOMO__BUDGET_RATIO, ATOMO__BUDGET_BYTES, ATOMO__SAMPLING };
-enum { ATOMO__MAX_OPTIONS = 24 };
 struct atomo_codec {
     const struct atomo_compressor *compressor;
     const struct atomo_atoms *atoms; /* or NULL */
@@ -316,6 +318,7 @@ struct atomo_codec {
         double T, target, sent; /* bits */
         double kept, rest;      /* spent on atoms with p = 1, and T times what the others cost, at this step's T */
         double owed;            /* target - sent, summed over steps */
+        double aimed;           /* the step's budget, in bits */
     } stream;
     atomo_codec_stats stats;
 };

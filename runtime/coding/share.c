@@ -57,7 +57,7 @@ static double length_at(budget *b, double T)
     for (int i = 0; i < b->count; i++) {
         atomo__part *p = b->part[i];
         p->T = T;
-        if (b->choosing) p->atoms->choose(p, T, ATOMO__BEST);
+        if (b->choosing && p->atoms->choose) p->atoms->choose(p, T, ATOMO__BEST);
         atomo__budget_evaluate(&p->segment, T);
         b->codec->compressor->price(p, T);
         b->fixed_prices = b->fixed_prices && p->priced_unit == p->segment.unit && p->priced_fixed == p->fixed_bits;
@@ -115,9 +115,13 @@ static double energy_of(const budget *b)
 static double meet_side(budget *b, int side, double T)
 {
     double variance = 0;
-    for (int i = 0; i < b->count; i++) b->part[i]->atoms->choose(b->part[i], T, b->part[i]->side[side]);
+    for (int i = 0; i < b->count; i++)
+        if (b->part[i]->atoms->choose) b->part[i]->atoms->choose(b->part[i], T, b->part[i]->side[side]);
     meet_length(b, T);
-    for (int i = 0; i < b->count; i++) variance += b->part[i]->atoms->choose(b->part[i], T, b->part[i]->pick);
+    for (int i = 0; i < b->count; i++) {
+        atomo__part *p = b->part[i];
+        if (p->atoms->choose) variance += p->atoms->choose(p, p->T, p->pick);
+    }
     return variance;
 }
 
@@ -155,7 +159,7 @@ static void choose_families(budget *b)
     if (!all && b->count > 1) meet_length(b, T);
     b->choosing = false;
     if (all) return;
-    if (b->count == 1) {
+    if (b->count == 1) { /* the one that may choose */
         choose_alone(b, T);
         return;
     }
@@ -163,9 +167,11 @@ static void choose_families(budget *b)
     T = b->part[0]->T;
     for (int side = 0; side < 2; side++)
         for (int i = 0; i < b->count; i++) {
-            b->part[i]->atoms->choose(b->part[i], side ? T * 1.01 : T / 1.01, ATOMO__BEST);
-            b->part[i]->side[side] = b->part[i]->pick;
-            jump = jump || (side == 1 && b->part[i]->side[0] != b->part[i]->pick);
+            atomo__part *p = b->part[i];
+            if (!p->atoms->choose) continue;
+            p->atoms->choose(p, side ? T * 1.01 : T / 1.01, ATOMO__BEST);
+            p->side[side] = p->pick;
+            jump = jump || (side == 1 && p->side[0] != p->pick);
         }
     if (!jump) return;
     double low = meet_side(b, 0, T), high = meet_side(b, 1, T);
@@ -180,7 +186,9 @@ void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t
     for (int i = 0; i < count; i++)
         frames += atomo__overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
     budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true, false};
-    if (c->atoms && c->atoms->choose && count > 0 && !part[0]->settled) choose_families(&b);
+    bool open = false; /* some may still choose */
+    for (int i = 0; i < count; i++) open = open || (part[i]->atoms && part[i]->atoms->choose && !part[i]->settled);
+    if (open) choose_families(&b);
     double T = solve_tangent(&b), length = length_at(&b, T);
     if (b.fixed_prices) return;
     if (T == 0 && length <= b.target) return;
