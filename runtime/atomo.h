@@ -580,6 +580,10 @@ ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is fine */
  * the option's. name (may be NULL) is for error messages. */
 ATOMO_API int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
                                const char *name);
+/* The same, coded with another set of atoms than the codec's ("svd", with option values in its compressor's order), or
+ * "none": every entry as it is. The step's budget is shared with the others. EARG for compressors without atoms. */
+ATOMO_API int atomo_codec_plan_as(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
+                                  const char *label, const char *atoms, int count, const double *values);
 ATOMO_API int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape); /* 0 or 1 */
 ATOMO_API double atomo_codec_wire_max(const atomo_codec *c,
                                       int tensor); /* bytes; tensor 0: all planned ones together */
@@ -634,6 +638,9 @@ typedef struct atomo_codec_stats {
 } atomo_codec_stats;
 ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
                                      atomo_codec_stats *out); /* tensor 0: all of them */
+
+/* What `auto` made of a tensor in the last encode, "svd:bits=4"; "" for compressors that do not choose. Static. */
+ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
  * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes
