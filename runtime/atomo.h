@@ -23,7 +23,7 @@ typedef unsigned int uint32_t;
 
 /* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
 
-enum { ATOMO_ABI = 1, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 2, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */
@@ -60,10 +60,11 @@ atomo_num_threads(void); /* until set: OpenMP's choice, or under mpirun the core
 ATOMO_API int atomo_num_cores(void);      /* cores that this process may run on (mpirun may have bound it to one) */
 ATOMO_API int atomo_num_host_cores(void); /* cores of this host */
 
-/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53). system_allocs counts calls into malloc: it
- * stands still once a training loop is warm. */
+/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53): live, pooled (freed, kept for reuse), the peak
+ * of live, the high-water mark of both together. system_allocs counts calls into malloc: it stands still once a
+ * training loop is warm. */
 typedef struct atomo_mem {
-    double live, pooled, peak, system_allocs, live_blocks;
+    double live, pooled, peak, system_allocs, live_blocks, high_water;
 } atomo_mem;
 ATOMO_API void atomo_mem_stats(atomo_mem *out);
 ATOMO_API void atomo_mem_reset_peak(void);
@@ -72,7 +73,8 @@ ATOMO_API void atomo_mem_trim(void); /* gives pooled blocks back to the system *
  * until the one that an earlier call chose, 0 when it has failed. ATOMO_FAIL_ALLOC=n chooses one from the start. */
 ATOMO_API int atomo_mem_fail_alloc(int n);
 
-ATOMO_API double atomo_time(void); /* seconds, monotonic */
+ATOMO_API double atomo_time(void);     /* seconds, monotonic */
+ATOMO_API double atomo_peak_rss(void); /* the process's largest resident size so far, in bytes */
 
 /* Counter-based random numbers, Philox4x32-10 [Salmon et al. 2011]. A stream is named by (seed, purpose, step, rank,
  * tensor); element i of a stream never depends on another. */
@@ -250,6 +252,14 @@ ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tens
 /* gw [like w], gb [out] (may be NULL); of w only the shape is read. */
 ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                             const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
+
+/* What oneDNN itself needs for a layer: the limit that bench_nn.lua --limit compares with. pass: "forward", "data" or
+ * "weights"; algorithm: "direct" or "winograd". Images and weights lie in the (blocked) layouts that oneDNN likes best,
+ * at no cost. seconds [runs] (out): of each of `runs` executions after one that is not counted, on the threads of
+ * atomo_set_num_threads. Of x [N,H,W,in] and w only the shapes are read. EUNSUPPORTED where oneDNN has no such
+ * primitive for the shape, or the build has no oneDNN. */
+ATOMO_API int atomo_conv2d_limit(const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g, const char *pass,
+                                 const char *algorithm, int runs, double *seconds);
 
 /* Batch normalisation over all but the last dimension [Ioffe & Szegedy 2015], with an optional residual [like x] added
  * and an optional ReLU in the same pass: y = relu(gamma (x - mean) invstd + beta + residual). Training: mean and invstd
@@ -580,6 +590,10 @@ ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is fine */
  * the option's. name (may be NULL) is for error messages. */
 ATOMO_API int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
                                const char *name);
+/* The same, coded with another set of atoms than the codec's ("svd", with option values in its compressor's order), or
+ * "none": every entry as it is. The step's budget is shared with the others. EARG for compressors without atoms. */
+ATOMO_API int atomo_codec_plan_as(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
+                                  const char *label, const char *atoms, int count, const double *values);
 ATOMO_API int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape); /* 0 or 1 */
 ATOMO_API double atomo_codec_wire_max(const atomo_codec *c,
                                       int tensor); /* bytes; tensor 0: all planned ones together */
@@ -634,6 +648,9 @@ typedef struct atomo_codec_stats {
 } atomo_codec_stats;
 ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
                                      atomo_codec_stats *out); /* tensor 0: all of them */
+
+/* What `auto` made of a tensor in the last encode, "svd:bits=4"; "" for compressors that do not choose. Static. */
+ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
  * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes

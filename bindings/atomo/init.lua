@@ -25,7 +25,7 @@ local lazy = {
 local lazy_names = {
   versions = "atomo.version", version_text = "atomo.version",
   compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
-  basis = "atomo.compress", decomposition = "atomo.compress", verify = "atomo.verify",
+  basis = "atomo.compress", decomposition = "atomo.compress", preset = "atomo.compress", verify = "atomo.verify",
   exchange = "atomo.exchange", train = "atomo.train",
 }
 

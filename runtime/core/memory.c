@@ -100,6 +100,7 @@ int atomo__alloc(void **out, size_t nbytes)
     stats.live += (double)b->capacity;
     stats.live_blocks += 1;
     if (stats.live > stats.peak) stats.peak = stats.live;
+    if (stats.live + stats.pooled > stats.high_water) stats.high_water = stats.live + stats.pooled;
     pthread_mutex_unlock(&lock);
     *out = (char *)b + ALIGN;
     ASAN_POISON_MEMORY_REGION(*out, b->capacity);
@@ -150,6 +151,7 @@ void atomo_mem_reset_peak(void)
 {
     pthread_mutex_lock(&lock);
     stats.peak = stats.live;
+    stats.high_water = stats.live + stats.pooled;
     pthread_mutex_unlock(&lock);
 }
 

@@ -91,8 +91,7 @@ const char *atomo_conv_engine(void)
     return get_policy(&p) < 0 ? "" : p->name;
 }
 
-/* Checks x, w and the window, and works out y's shape. */
-static int plan_shape(const char *fn, const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g,
+int atomo__conv_shape(const char *fn, const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g,
                       conv_shape *s)
 {
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, 4, "conv2d: x"));
@@ -136,7 +135,7 @@ int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
-    ATOMO_TRY(plan_shape("conv2d", x, w, g, &s));
+    ATOMO_TRY(atomo__conv_shape("conv2d", x, w, g, &s));
     if (b) ATOMO_TRY(atomo__expect(b, ATOMO_F32, 1, "conv2d: bias"));
     ATOMO_REQUIRE(!b || atomo__numel(b) == s.oc, ATOMO_ESHAPE, "conv2d: bias is %s, weight is %s: expected [%d]",
                   atomo__shape_text(b), atomo__shape_text(w), (int)s.oc);
@@ -155,7 +154,7 @@ int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, con
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
-    ATOMO_TRY(plan_shape("conv2d backward", x, w, g, &s));
+    ATOMO_TRY(atomo__conv_shape("conv2d backward", x, w, g, &s));
     ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
     ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, 4, x->shape, "conv2d backward: gx"));
     if (s.n == 0) return atomo__made(&made, ATOMO_OK);
@@ -170,7 +169,7 @@ int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, 
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
-    ATOMO_TRY(plan_shape("conv2d backward", x, w, g, &s));
+    ATOMO_TRY(atomo__conv_shape("conv2d backward", x, w, g, &s));
     ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
     ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 4, w->shape, "conv2d backward: gw"));
     if (gb) ATOMO_TRY(atomo__make(&made, gb, ATOMO_F32, 1, w->shape, "conv2d backward: gb"));
