@@ -119,8 +119,8 @@ local budgets = {"atoms", "ratio", "bytes", "budget"}
 local presets = {}
 
 --- A compressor's table under a name of its own, for --load and --compress: atomo.preset("decay", {name = "svd",
---- budget = function(step, epoch, stats) ... end}). "decay:bits=4" changes options of it; another budget takes the place
---- of its own.
+--- budget = function(step, epoch, stats) ... end}). "decay:bits=4" changes options of it, and a budget given there takes
+--- the place of its own.
 ---@param name string
 ---@param spec table
 function M.preset(name, spec)
