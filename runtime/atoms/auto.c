@@ -13,13 +13,15 @@
 #include "coding/coding.h"
 #include <math.h>
 
-enum { EVERY, KEEP, OPTIONS };
+enum { EVERY, KEEP, PREFER, OPTIONS };
 enum { TAG_BITS = 4, MAX_SHORT_SIDE = 1024 };
 
 static const struct atomo__option options[] = {
     {"every", ATOMO_OPTION_INT, 0, 0, 1e9, NULL,
      "steps between searches for the best family of a tensor; 0: as often as costs 5 % of the encoding"},
     {"keep", ATOMO_OPTION_INT, 1, 1, 1e6, NULL, "steps that a spectral basis is kept (svd's every)"},
+    {"prefer", ATOMO_OPTION_ENUM, 0, 0, 1, "variance|accuracy",
+     "the family of least variance; or, as training does unless told, of least harm: spectral noise counts eightfold"},
     {0}};
 
 extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_fourier, atomo_atoms_dct, atomo_atoms_svd;
@@ -32,17 +34,18 @@ static const struct family {
     const struct atomo_atoms *atoms;
     int slot;
     double option[3];
+    double harm; /* what its variance is multiplied by where accuracy is preferred */
 } families[] = {
-    {"entry:step=0.25", &atomo_atoms_entry, ENTRY, {0.25}},
-    {"entry:step=1", &atomo_atoms_entry, ENTRY, {1}},
-    {"fourier:step=0.25", &atomo_atoms_fourier, FOURIER, {0.25, 1}},
-    {"fourier:step=1", &atomo_atoms_fourier, FOURIER, {1, 1}},
-    {"dct:step=0.25", &atomo_atoms_dct, DCT, {0.25, 0}},
-    {"dct:step=1", &atomo_atoms_dct, DCT, {1, 0}},
-    {"svd", &atomo_atoms_svd, SVD, {0, 0, 1}},
-    {"dense:bits=8", &atomo__dense_atoms, DENSE, {8}},
-    {"dense:bits=4", &atomo__dense_atoms, DENSE + 1, {4}},
-    {"dense:bits=2", &atomo__dense_atoms, DENSE + 2, {2}},
+    {"entry:step=0.25", &atomo_atoms_entry, ENTRY, {0.25}, 1},
+    {"entry:step=1", &atomo_atoms_entry, ENTRY, {1}, 1},
+    {"fourier:step=0.25", &atomo_atoms_fourier, FOURIER, {0.25, 1}, 1},
+    {"fourier:step=1", &atomo_atoms_fourier, FOURIER, {1, 1}, 1},
+    {"dct:step=0.25", &atomo_atoms_dct, DCT, {0.25, 0}, 1},
+    {"dct:step=1", &atomo_atoms_dct, DCT, {1, 0}, 1},
+    {"svd", &atomo_atoms_svd, SVD, {0, 0, 1}, 8},
+    {"dense:bits=8", &atomo__dense_atoms, DENSE, {8}, 1},
+    {"dense:bits=4", &atomo__dense_atoms, DENSE + 1, {4}, 1},
+    {"dense:bits=2", &atomo__dense_atoms, DENSE + 2, {2}, 1},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 _Static_assert(FAMILIES < 1 << TAG_BITS, "a tag holds every family, and 0");
@@ -239,13 +242,14 @@ static double bits_at(const atomo__part *part, atomo__part *p, double T)
     return TAG_BITS + p->priced_fixed + p->priced_unit * p->segment.expected - saving(part, p, p->segment.expected);
 }
 
-/* V + T^2 B of a family, its variance alone into *variance; leaves its segment at T. */
+/* V + T^2 B of a family (V times its harm where accuracy is preferred), its variance alone into *variance; leaves its
+ * segment at T. */
 static double lagrangian(const atomo__part *part, int pick, double T, double *variance)
 {
     atomo__part *p = part_of(part, pick);
     const double bits = bits_at(part, p, T);
     *variance = variance_at(p, T);
-    return *variance + T * T * bits;
+    return *variance * (part->option[PREFER] != 0 ? families[pick].harm : 1) + T * T * bits;
 }
 
 static double choose(atomo__part *part, double T, int pick)
