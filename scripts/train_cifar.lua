@@ -48,6 +48,8 @@ local opts = cli.parse {
     {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
     {"eval-every", "int", 1, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
     {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
+    {"stop-after", "int", 0, "as --max-steps, but with the schedule of the whole run: its first steps, bit for bit",
+      min = 0, unit = "steps"},
     {"nonfinite", "choice", "abort", "on NaN or Inf in loss or gradient", choices = {"abort", "skip"}},
   },
 }
@@ -106,12 +108,13 @@ say("versions: %s", atomo.version_text())
 
 local total = train_loader.steps * opts.epochs
 if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end
+local last = opts.stop_after > 0 and math.min(total, opts.stop_after) or total
 atomo.train {
   model = model, data = {train = train_loader, test = test_loader}, exchange = exchange,
   optimizer = atomo.optim.sgd {params = model:parameters(), lr = opts.lr, momentum = opts.momentum,
     weight_decay = opts.weight_decay, nesterov = opts.nesterov},
   schedule = make_schedule(total), epochs = opts.epochs, eval_every = opts.eval_every,
-  max_steps = opts.max_steps > 0 and opts.max_steps or nil, check_replicas = opts.check_replicas or nil,
+  max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil, check_replicas = opts.check_replicas or nil,
   nonfinite = opts.nonfinite, save = given(opts.save), resume = given(opts.resume), log = given(opts.log),
   settings = opts,
 }

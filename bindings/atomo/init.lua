@@ -8,7 +8,7 @@ for topic, names in pairs {
     "scope mem set_num_threads num_threads",
   ops = "cat stack",
   linalg = "svd eigh qr rfft irfft",
-  autograd = "param no_grad enable_grad func",
+  autograd = "param no_grad enable_grad func operators",
   gradcheck = "gradcheck",
   io = "from_npy",
 } do

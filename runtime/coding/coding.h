@@ -89,14 +89,25 @@ float atomo__cut_of(double tau);
 /* Draws entries: index i is kept with probability |x_i|/tau below tau (drawn), and always from there on (saturated; tau
  * 0: all that are not 0). index [n]: the drawn, ascending, from its start; the saturated, ascending, at its end; the
  * top bit is x_i's sign. fixed_count: systematic sampling. */
+typedef struct { /* of entries from tau on, in steps above it: j = (|x| - tau) inverse; inverse 0: not wanted */
+    double tau, inverse;
+    double logs, most, rounding; /* sum log2(1 + j), largest j, sum f (1 - f) of its fraction f */
+} atomo__saturated;
 typedef struct {
     int64_t drawn, kept;
     double below, noise; /* sums of |x| and of |x| (tau - |x|) over the entries below tau, drawn or not */
+    atomo__saturated saturated;
 } atomo__drawn;
-void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count,
+/* step: of the saturated, in units of tau; 0: they are not surveyed. */
+void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
                            uint32_t *index, atomo__drawn *d);
+/* Adds x[kept[i] - at], i < m <= ATOMO__SURVEY (entries.c). */
+enum { ATOMO__SURVEY = 1024 };
+void atomo__survey(const float *x, int64_t at, const uint32_t *kept, int m, atomo__saturated *s);
 /* True with probability p, to 2^-64, from element i of the stream. */
 bool atomo__sample_one(const atomo_stream *s, uint32_t i, double p);
+/* The same of elements i [n] with probabilities p [n] below 1, several at a time. */
+void atomo__sample_some(const atomo_stream *s, const uint32_t *i, const float *p, int n, uint8_t *drawn);
 /* Draws of a few atoms, one after the other, i ascending: independent, or systematic. */
 typedef struct {
     atomo_stream stream;
