@@ -214,8 +214,10 @@ int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32
                           atomo__writer *w);
 int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc);
 
-/* Spectral parts of one tensor that differ in bits alone, all measured exactly with one basis (atoms/svd.c). */
-int atomo__svd_measure_all(atomo__part *const *part, int count, const float *g, atomo__coder *c);
+/* Of a spectral part whose atoms have bits of their own (atoms/svd.c): measures it, exactly, for all bits; chooses each
+ * atom's for T out of what a search of this gradient found. */
+int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c);
+void atomo__svd_choose(atomo__part *part, double T);
 
 typedef int atomo__plan_fn(atomo__part *part);
 typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);

@@ -5,6 +5,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local join = require "atomo.exchange.join"
+local messages = require "atomo.exchange.messages"
 local C, check, raise = f.C, f.check, f.raise
 
 local topologies = {"allreduce", "allgather", "ps", "sharded", "hierarchical"}
@@ -71,7 +72,7 @@ local function new(opts)
     if self[key] == nil then self[key] = value end
   end
   self.comm = opts.comm or require("atomo.mpi").world
-  self.compressor = require("atomo.compress").compressor(self.compress, {seed = self.seed})
+  self.compressor = messages.compressor(self)
   self.topology = choose_topology(opts.topology, self.compressor)
   self.engine = require("atomo.exchange." .. self.topology)
   if self.small == "auto" then self.small = self.compressor.name == "auto" and "compress" or "dense" end
