@@ -209,6 +209,21 @@ void atomo__spectrum_above(const atomo__spectrum *s, double cut, double *count, 
     *sum = ATOMO_MAX(0, ATOMO_MIN(*sum, s->total));
 }
 
+double atomo__spectrum_noise(const atomo__spectrum *s, double tau)
+{
+    double noise = 0;
+    for (uint32_t b = 0; b < ATOMO__BINS && b <= s->top; b++) {
+        double low, high, inside = (double)(s->above[b + 1] - s->above[b]);
+        if (inside == 0) continue;
+        ends_of(s, b, &low, &high);
+        if (low >= tau) continue;
+        if (high > tau) inside *= (tau - low) / (high - low);
+        const double x = (low + ATOMO_MIN(high, tau)) / 2;
+        noise += inside * x * (tau - x);
+    }
+    return s->weight * noise;
+}
+
 int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float cut, double *square)
 {
     sums t = sums_of(x, n, cut);
