@@ -4,7 +4,7 @@
  * and there are as many atoms as entries), a two-dimensional DCT of each, as in Peng et al., "DeMo: Decoupled Momentum
  * Optimization", 2024. Promise: orthonormal to rounding.
  */
-#include "coding/coding.h"
+#include "coding/line.h"
 
 enum { STEP, CHUNK, OPTIONS };
 
@@ -20,14 +20,11 @@ static int plan(atomo__part *part)
 
 static int start(atomo__part *part)
 {
-    atomo__separable *s = atomo__basis_state(part);
-    int64_t chunk = (int64_t)part->option[CHUNK];
-    s->kind = ATOMO__DCT;
-    s->rows = chunk > 0 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
-    s->cols = part->n / s->rows;
-    s->chunk[0] = chunk > 0 ? chunk : s->cols;
-    s->chunk[1] = chunk > 0 ? chunk : s->rows;
-    return atomo__separable_plan(s, part->codec->scratch, "dct");
+    const int64_t side = (int64_t)part->option[CHUNK], whole = part->n;
+    const int64_t rows = side > 0 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
+    const int64_t chunk[2] = {side > 0 ? side : whole, side > 0 ? side : whole};
+    return atomo__separable_plan(atomo__basis_state(part), ATOMO__DCT, rows, part->n / rows, chunk,
+                                 part->codec->scratch, "dct");
 }
 
 static void stop(atomo__part *part)
@@ -35,9 +32,9 @@ static void stop(atomo__part *part)
     atomo__separable_free(atomo__basis_state(part));
 }
 
-static void transform(const atomo__part *part, float *x, bool inverse)
+static void transform(const atomo__part *part, float *x, bool inverse, float *work)
 {
-    atomo__separable_run(atomo__basis_state(part), x, inverse);
+    atomo__separable_run(atomo__basis_state(part), x, inverse, work);
 }
 
 const struct atomo_atoms atomo_atoms_dct = {

@@ -4,7 +4,7 @@
  * sqrt(2/n) cos and sqrt(2/n) sin, each with a lambda of its own: n orthonormal atoms for n entries, odd lengths
  * included, DC and Nyquist once. dims=2: products of the two along rows and columns of the tensor as out x the rest.
  */
-#include "coding/coding.h"
+#include "coding/line.h"
 
 enum { STEP, DIMS, OPTIONS };
 
@@ -21,13 +21,10 @@ static int plan(atomo__part *part)
 
 static int start(atomo__part *part)
 {
-    atomo__separable *s = atomo__basis_state(part);
-    s->kind = ATOMO__FOURIER;
-    s->rows = part->option[DIMS] > 1 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
-    s->cols = part->n / s->rows;
-    s->chunk[0] = s->cols;
-    s->chunk[1] = s->rows;
-    return atomo__separable_plan(s, part->codec->scratch, "fourier");
+    const int64_t rows = part->option[DIMS] > 1 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
+    const int64_t whole[2] = {part->n, part->n};
+    return atomo__separable_plan(atomo__basis_state(part), ATOMO__FOURIER, rows, part->n / rows, whole,
+                                 part->codec->scratch, "fourier");
 }
 
 static void stop(atomo__part *part)
@@ -35,9 +32,9 @@ static void stop(atomo__part *part)
     atomo__separable_free(atomo__basis_state(part));
 }
 
-static void transform(const atomo__part *part, float *x, bool inverse)
+static void transform(const atomo__part *part, float *x, bool inverse, float *work)
 {
-    atomo__separable_run(atomo__basis_state(part), x, inverse);
+    atomo__separable_run(atomo__basis_state(part), x, inverse, work);
 }
 
 const struct atomo_atoms atomo_atoms_fourier = {

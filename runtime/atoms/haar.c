@@ -23,8 +23,9 @@ ATOMO_CLONES static void level(float *x, int64_t n, int64_t apart)
     }
 }
 
-static void transform(const atomo__part *part, float *x, bool inverse)
+static void transform(const atomo__part *part, float *x, bool inverse, float *work)
 {
+    (void)work;
     for (int64_t at = 0; at < part->n;) {
         int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)(part->n - at)));
         if (inverse) {

@@ -37,8 +37,9 @@ ATOMO_CLONES static void multiply(float *x, int64_t n, float by)
     for (int64_t i = 0; i < n; i++) x[i] *= by;
 }
 
-static void transform(const atomo__part *part, float *x, bool inverse)
+static void transform(const atomo__part *part, float *x, bool inverse, float *work)
 {
+    (void)work;
     (void)inverse;
     for (int64_t at = 0; at < part->n;) {
         int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)(part->n - at)));
