@@ -35,6 +35,8 @@ local opts = cli.parse {
     {"down", "choice", "dense", "the way back from a ps", choices = {"dense", "compress"}},
     {"inner", "choice", "auto", "topology between the hosts of a hierarchical one",
       choices = {"auto", "allreduce", "allgather", "ps", "sharded"}},
+    {"small", "choice", "auto", "biases, norms and small tensors: dense, or joined into one message of the budget; " ..
+      "auto: joined with the compressor auto", choices = {"auto", "dense", "compress"}},
     {"overlap", "flag", true, "exchange while backward goes on"},
     {"augment", "flag", true, "random crop (padding 4) and flip"},
     {"seed", "int", 0, "of weights, order, augmentation and sampling", min = 0},
@@ -93,7 +95,7 @@ end
 local train_loader, test_loader = loader(data.train, true), loader(data.test, false)
 
 local exchange = atomo.exchange {compress = opts.compress, topology = opts.topology, overlap = opts.overlap,
-  down = opts.down, inner = opts.inner, seed = opts.seed}
+  down = opts.down, inner = opts.inner, small = opts.small, seed = opts.seed}
 local parameters = 0
 for _, p in ipairs(model:parameters()) do parameters = parameters + p:numel() end
 
