@@ -24,10 +24,10 @@ local opts = cli.parse {
     {"compress", "string", table.concat(choose.compressors, " "), "compressors, separated by spaces"},
     {"log", "string", nil, "log of a training run (--log of train_cifar.lua) to take figures from", repeated = true,
       metavar = "FILE"},
-    {"figures", "string", nil, "JSON file of figures: read where it is there, written after measuring; what it lacks " ..
-      "is measured and added", metavar = "FILE"},
+    {"figures", "string", nil, "JSON file of figures: read where it is there, written after measuring; what it " ..
+      "lacks is measured and added", metavar = "FILE"},
     {"ranks", "list", {2, 4, 8, 16, 64, 256, 1024, 4096}, "ranks of the table", of = "int"},
-    {"rates", "list", {"1mbit", "10mbit", "100mbit", "1gbit", "10gbit", "100gbit"}, "links of it"},
+    {"rates", "list", {"1mbit", "10mbit", "100mbit", "1gbit", "10gbit", "100gbit"}, "its links"},
     {"cluster", "string", nil, "RANKS:RATE to answer for in words, e.g. 64:1gbit", repeated = true},
     {"latency", "number", 50, "of a message between hosts", min = 0, unit = "microseconds"},
     {"per-host", "int", 1, "ranks that share a host's memory and link", min = 1},
@@ -60,6 +60,8 @@ local function exists(path)
   return file ~= nil
 end
 
+local STEPS = 8 -- of which the shortest counts: what else the machine does only adds to it
+
 --- A network with the gradients of its last step, and the least seconds of a step and of backward.
 local function train_a_little(name)
   local F, T = atomo.F, require "atomo.tensor"
@@ -68,7 +70,7 @@ local function train_a_little(name)
   local optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01, momentum = 0.9}
   local x, y = atomo.randn(opts.batch, 32, 32, 3), atomo.zeros(opts.batch):to "i32"
   local base, backward = math.huge, math.huge
-  for _ = 1, 4 do
+  for _ = 1, STEPS do
     local from, between, done = C.atomo_time(), nil, nil
     optimizer:zero_grad()
     T.scope(function()
@@ -102,7 +104,7 @@ local function measure(figures)
   figures = figures or {source = key, base = base, backward = backward, model = opts.model, batch = opts.batch,
     threads = opts.threads, works = {}}
   for _, name in ipairs(missing) do
-    figures.works[name] = figures.works[name] or timing.work(name, grads, 1024)
+    figures.works[name] = figures.works[name] or timing.work(name, grads, 1024, STEPS)
     figures.works[name].backward = nil
     if opts.figures then simulate.save(opts.figures, figures) end
   end

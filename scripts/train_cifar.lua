@@ -27,7 +27,7 @@ local opts = cli.parse {
     {"nesterov", "flag", false, "Nesterov's momentum"},
     {"schedule", "choice", "cosine", "learning rate over the run", choices = {"constant", "cosine", "step"}},
     {"warmup", "int", 0, "steps of linear warm-up", min = 0, unit = "steps"},
-    {"compress", "string", "svd:ratio=16,bits=8", "compressor of the gradients; 'none' is dense"},
+    {"compress", "string", "svd:ratio=16,bits=8", "compressor of the gradients; none: dense; auto: by measured times"},
     {"load", "string", nil, "Lua file to run first: one's own compressors, as in scripts/atoms", repeated = true,
       metavar = "FILE"},
     {"topology", "choice", "standard", "how messages travel; auto: by measured times",

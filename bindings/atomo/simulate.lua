@@ -173,6 +173,7 @@ end
 
 --- A network of hosts with links of `bits` a second. o: latency (s), per_host, memory_rate (bytes/s).
 function M.network(ranks, bits, o)
+  if ranks < 2 then raise(("simulate: the number of ranks is %d, expected 2 or more"):format(ranks)) end
   local per_host = math.min(o.per_host or 1, ranks)
   return {ranks = ranks, hosts = math.ceil(ranks / per_host), latency = o.latency, rate = bits / 8 * M.PAYLOAD,
     memory_latency = 5e-6, memory_rate = o.memory_rate or 4e9}

@@ -5,7 +5,7 @@ local T = require "atomo.tensor"
 local C, ffi = f.C, f.ffi
 
 local const_bytes = ffi.typeof "const uint8_t *"
-local STEPS = 3 -- the first plans and warms up, the least of the others counts
+local STEPS = 3 -- unless said: the first plans and warms up, the least of the others counts
 
 local M = {}
 
@@ -60,14 +60,14 @@ local function step(codec, s, k, send, sink)
   return n, between - t, C.atomo_time() - between
 end
 
-local function coded(spec, s)
+local function coded(spec, s, steps)
   local codec = require("atomo.compress").compressor(spec)
   local shapes, sink = {}, {}
   for i, g in ipairs(s.list) do shapes[i], sink[i] = g:shape(), T.empty(g:shape()) end
   codec:prepare(shapes, nil, {step_bytes = s.dense, dense_bytes = s.small})
   local send = T.empty({math.max(1, codec:wire_max())}, "u8")
   local r = {message = 0, encode = math.huge, decode = math.huge}
-  for k = 1, STEPS do
+  for k = 1, steps do
     local n, encode, decode = step(codec, s, k, send, sink)
     if k > 1 then r.message, r.encode, r.decode = n, math.min(r.encode, encode), math.min(r.decode, decode) end
   end
@@ -81,14 +81,15 @@ end
 ---@param spec string|table
 ---@param grads atomo.Tensor[]  contiguous f32; unchanged
 ---@param min_size number       elements below which a tensor travels dense
+---@param steps integer?        how often the gradients are encoded
 ---@return table work
-function M.work(spec, grads, min_size)
+function M.work(spec, grads, min_size, steps)
   return T.outside_scope(function()
     local s = M.split(grads, min_size)
     local w = {dense = s.dense, small = s.small, tensors = s.tensors, largest = s.largest, copy = copying(grads),
       backward = 0, message = s.dense - s.small, encode = 0, decode = 0}
     if spec ~= "none" and s.tensors > 0 then
-      local r = coded(spec, s)
+      local r = coded(spec, s, steps or STEPS)
       w.message, w.encode, w.decode = r.message, r.encode, r.decode
     end
     return w
