@@ -3,9 +3,9 @@
 --
 -- The first step's gradients tell what the compressors cost, probes what the network does (probe.lua); the choice is
 -- made (decide.lua), made again when a few steps have told how long backward and the rest of a step take, and checked
--- after check_after steps (clock.lua): where what the exchange adds was not as predicted, the model is corrected and asked again,
--- and a setting that then looks better is tried, turn and turn about. So is dense where a compressor
--- was chosen: it stays only where its steps are shorter. All figures are agreed by all ranks before they decide.
+-- after check_after steps (clock.lua): where what the exchange adds was not as predicted, the model is corrected and
+-- asked again, and a setting that then looks better is tried, turn and turn about. So is dense where a compressor was
+-- chosen: it stays only where its steps are shorter. All figures are agreed by all ranks before they decide.
 local f = require "atomo.ffi"
 local choose = require "atomo.exchange.choose"
 local clock = require "atomo.exchange.auto.clock"
