@@ -104,7 +104,7 @@ local function measure(figures)
   figures = figures or {source = key, base = base, backward = backward, model = opts.model, batch = opts.batch,
     threads = opts.threads, works = {}}
   for _, name in ipairs(missing) do
-    figures.works[name] = figures.works[name] or timing.work(name, grads, 1024, STEPS)
+    figures.works[name] = figures.works[name] or timing.work(name, grads, {steps = STEPS})
     figures.works[name].backward = nil
     if opts.figures then simulate.save(opts.figures, figures) end
   end
@@ -123,7 +123,7 @@ local function from_logs()
       for i, p in ipairs(require("models").open(name, {classes = 10}):parameters()) do
         grads[i] = atomo.zeros(p:shape())
       end
-      local w = timing.work("none", grads, 1024)
+      local w = timing.work("none", grads)
       figures = simulate.merge(figures, simulate.from_run(run, w, w.copy))
     end
   end

@@ -179,14 +179,13 @@ function M.network(ranks, bits, o)
     memory_latency = 5e-6, memory_rate = o.memory_rate or 4e9}
 end
 
---- Compressors in the order of what they lose: those that `auto` knows first, in its order, then by bytes.
+--- Compressors in the order of what they are taken to lose: the more bytes, the less.
 function M.compressors(figures)
-  local level, names = {}, {}
-  for i, name in ipairs(choose.compressors) do level[name] = i end
-  for name in pairs(figures.works) do names[#names + 1] = name end
-  local function key(name) return level[name] or 1000 - figures.works[name].message / figures.works[name].dense end
+  local names, bytes = {}, {}
+  for name, w in pairs(figures.works) do names[#names + 1], bytes[name] = name, w.message + w.small end
   table.sort(names, function(a, b)
-    if key(a) ~= key(b) then return key(a) < key(b) end
+    if (a == "none") ~= (b == "none") then return a == "none" end
+    if bytes[a] ~= bytes[b] then return bytes[a] > bytes[b] end
     return a < b
   end)
   return names

@@ -17,7 +17,7 @@ M.GAIN = 0.97     -- by the clock, lossy steps must be as short as this share of
 M.SLACK = 1.10
 
 --- What `--compress auto` chooses from, in the order of what they lose; unbiased ones only.
-M.compressors = {"none", "bf16", "svd:ratio=16,bits=8", "entry:ratio=16", "svd:ratio=64,bits=8", "entry:ratio=64"}
+M.compressors = {"none", "bf16", "auto:ratio=16", "entry:ratio=16", "auto:ratio=64", "entry:ratio=64"}
 
 --- What adds up on the way, so that topology allreduce can carry it.
 local function adds_up(compress) return compress == "none" end

@@ -9,12 +9,24 @@ local STEPS = 3 -- unless said: the first plans and warms up, the least of the o
 
 local M = {}
 
---- The tensors that travel as messages (shape.dim >= 2, min_size elements), with totals: {list=, dense=, small=,
---- tensors=, largest=}; largest is the share of the messages' dense bytes in the largest of them.
+--- Tensors back to back in a flat one.
+local function joined(list, total)
+  local buffer, at = T.empty {total}, 1
+  for _, g in ipairs(list) do
+    buffer:narrow(1, at, g:numel()):view(g:shape()):copy_(g)
+    at = at + g:numel()
+  end
+  return buffer
+end
+
+--- The tensors that travel as messages (two dimensions or more, min_size elements; the others join into one where
+--- `join` says so), with totals: {list=, dense=, small=, tensors=, largest=}; largest is the share of the messages'
+--- dense bytes in the largest of them.
 ---@param grads atomo.Tensor[]
 ---@param min_size number
-function M.split(grads, min_size)
-  local s, most = {list = {}, dense = 0, small = 0}, 0
+---@param join boolean?
+function M.split(grads, min_size, join)
+  local s, small, most = {list = {}, dense = 0, small = 0}, {}, 0
   for _, g in ipairs(grads) do
     local bytes = 4 * g:numel()
     s.dense = s.dense + bytes
@@ -22,8 +34,13 @@ function M.split(grads, min_size)
       s.list[#s.list + 1] = g
       most = math.max(most, bytes)
     else
+      small[#small + 1] = g
       s.small = s.small + bytes
     end
+  end
+  if join and #small > 0 then
+    table.insert(s.list, 1, joined(small, s.small / 4))
+    most, s.small = math.max(most, s.small), 0
   end
   s.tensors = #s.list
   s.largest = s.tensors > 0 and most / (s.dense - s.small) or 0
@@ -60,8 +77,7 @@ local function step(codec, s, k, send, sink)
   return n, between - t, C.atomo_time() - between
 end
 
-local function coded(spec, s, steps)
-  local codec = require("atomo.compress").compressor(spec)
+local function coded(codec, s, steps)
   local shapes, sink = {}, {}
   for i, g in ipairs(s.list) do shapes[i], sink[i] = g:shape(), T.empty(g:shape()) end
   codec:prepare(shapes, nil, {step_bytes = s.dense, dense_bytes = s.small})
@@ -78,18 +94,22 @@ end
 
 --- The work (cost.lua) of exchanging grads under a compressor; backward is left to the caller. "none" sends all
 --- gradients as they are.
+--- opts: min_size (1024) and small ("auto") as the exchange has them, steps (3: how often the gradients are encoded).
 ---@param spec string|table
 ---@param grads atomo.Tensor[]  contiguous f32; unchanged
----@param min_size number       elements below which a tensor travels dense
----@param steps integer?        how often the gradients are encoded
+---@param opts {min_size: number?, small: string?, steps: integer?}?
 ---@return table work
-function M.work(spec, grads, min_size, steps)
+function M.work(spec, grads, opts)
+  opts = opts or {}
+  local codec = require("atomo.compress").compressor(spec)
+  local small = opts.small or "auto"
+  local join = codec.name ~= "none" and (small == "compress" or small == "auto" and codec.name == "auto")
   return T.outside_scope(function()
-    local s = M.split(grads, min_size)
+    local s = M.split(grads, opts.min_size or 1024, join)
     local w = {dense = s.dense, small = s.small, tensors = s.tensors, largest = s.largest, copy = copying(grads),
       backward = 0, message = s.dense - s.small, encode = 0, decode = 0}
-    if spec ~= "none" and s.tensors > 0 then
-      local r = coded(spec, s, steps or STEPS)
+    if codec.name ~= "none" and s.tensors > 0 then
+      local r = coded(codec, s, opts.steps or STEPS)
       w.message, w.encode, w.decode = r.message, r.encode, r.decode
     end
     return w

@@ -12,7 +12,8 @@ local function measure(self, compressors)
   local timing = require "atomo.exchange.timing"
   for _, name in ipairs(compressors) do
     if not self.works[name] then
-      local w = timing.work(self.specs[name] or name, self.grads, self.work.min_size)
+      local w = timing.work(self.specs[name] or name, self.grads,
+        {min_size = self.work.min_size, small = self.opts.small})
       local mine = {}
       for k, key in ipairs(figures) do mine[k] = w[key] end
       for k, v in ipairs(swap.agree(self, mine)) do w[figures[k]] = v end
@@ -60,7 +61,7 @@ end
 --- The first step: its gradients are there, nothing was sent. [collective]
 function M.begin(self)
   local ex = self.work
-  for i = 1, ex.count do self.grads[i] = ex.pushed[i] end
+  for i = 1, ex.count do self.grads[i] = ex.given[i] end
   self.work.comm:check("exchange: gradients", #self.grads)
   self.net = self.net or require("atomo.exchange.probe").network(ex.comm)
   self.window = self.opts.overlap == false and 0 or swap.agree(self, {self.pushed_at - self.first_at}, "min")[1]
@@ -69,7 +70,7 @@ function M.begin(self)
   announce(self, "first choice, by prediction", rows, taken)
   swap.take(self, taken)
   if self.work ~= ex then
-    ex.pushed, ex.count = {}, 0
+    ex.given, ex.count = {}, 0
     for i = 1, #self.grads do self.work:push(i, self.grads[i]) end
   end
   self.aside = false

@@ -29,7 +29,11 @@ function M.open(self, setting)
   o.compress, o.topology, o.check_after = self.specs[setting.compress] or setting.compress, setting.topology, nil
   o.down, o.inner = setting.down, setting.inner
   local ex = require("atomo.exchange").exchange(o)
-  ex.step = self.work and self.work.step or 0
+  if self.work then
+    ex.step = self.work.step
+    if self.work.names then ex:set_names(self.work.names) end
+    if self.work.epoch then ex:set_epoch(self.work.epoch) end
+  end
   return ex
 end
 
