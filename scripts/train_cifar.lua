@@ -28,11 +28,11 @@ local opts = cli.parse {
     {"nesterov", "flag", false, "Nesterov's momentum"},
     {"schedule", "choice", "cosine", "learning rate over the run", choices = {"constant", "cosine", "step"}},
     {"warmup", "int", 0, "steps of linear warm-up", min = 0, unit = "steps"},
-    {"compress", "string", "svd:ratio=16,bits=8", "compressor of the gradients; 'none' is dense"},
+    {"compress", "string", "svd:ratio=16,bits=8", "compressor of the gradients; none: dense; auto: by measured times"},
     {"load", "string", nil, "Lua file to run first: one's own compressors, as in scripts/atoms", repeated = true,
       metavar = "FILE"},
-    {"topology", "choice", "auto", "how messages travel",
-      choices = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical"}},
+    {"topology", "choice", "standard", "how messages travel; auto: by measured times",
+      choices = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical", "standard"}},
     {"down", "choice", "dense", "the way back from a ps", choices = {"dense", "compress"}},
     {"inner", "choice", "auto", "topology between the hosts of a hierarchical one",
       choices = {"auto", "allreduce", "allgather", "ps", "sharded"}},
@@ -99,14 +99,15 @@ end
 local train_loader, test_loader = loader(data.train, true), loader(data.test, false)
 
 local exchange = atomo.exchange {compress = opts.compress, topology = opts.topology, overlap = opts.overlap,
-  down = opts.down, inner = opts.inner, small = opts.small, seed = opts.seed}
+  down = cli.given(opts, "down") and opts.down or nil, inner = opts.inner, small = opts.small, seed = opts.seed}
 local parameters = 0
 for _, p in ipairs(model:parameters()) do parameters = parameters + p:numel() end
 
 say("%s", cli.echo(opts))
 say("data: %s, %d training and %d test images, %d classes", data.name, data.train.n, data.test.n, data.classes)
 say("model: %s, %d parameters, gradient %.2f MB; compressor %s, topology %s", opts.model, parameters,
-  4 * parameters / 1e6, tostring(exchange.compressor), exchange.topology)
+  4 * parameters / 1e6, exchange.notify and opts.compress or tostring(exchange.compressor),
+  exchange.notify and "chosen by measured times" or exchange.topology)
 say("ranks: %d, threads a rank: %d, convolutions: %s", world.size, threads, atomo.nn.conv_engine())
 say("versions: %s", atomo.version_text())
 
