@@ -71,7 +71,9 @@ void atomo__basis_price(atomo__part *part, double T)
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
     const room m = room_of(part, c);
-    const float *x = *m.held == part ? m.x : transformed(part, g, &m);
+    /* where the codec has other families too (auto), they have been using the scratch */
+    const bool held = part->codec->atoms == part->atoms && *m.held == part;
+    const float *x = held ? m.x : transformed(part, g, &m);
     return atomo__entries_encode(part, x, part->option[0], m.index, c, w);
 }
 
