@@ -131,6 +131,7 @@ double atomo__index_price(double m, double n); /* its derivative in m */
 /* x [n], finite, is sent as integers of `bits` bits, stochastically rounded: E = x / scale. bits 32: as they are,
  * scale 1. Random numbers: elements first*n .. of the stream; work: room for n floats. */
 float atomo__quant_scale(const float *x, int64_t n, int bits);
+float atomo__quant_limit(int bits); /* the largest scale with which every code is a float */
 void atomo__quant_write(atomo__writer *w, const float *x, int64_t n, int bits, float scale, const atomo_stream *s,
                         uint32_t first, float *work);
 void atomo__quant_read(atomo__reader *r, float *x, int64_t n, int bits);
