@@ -43,6 +43,16 @@ void *atomo__basis_state(const atomo__part *part)
     return (char *)part->state + own_offset();
 }
 
+void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run)
+{
+    for (int64_t left = part->n; left > 0;) {
+        const int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)left));
+        run(x, size, inverse);
+        x += size;
+        left -= size;
+    }
+}
+
 static float *transformed(const atomo__part *part, const float *g, const room *m)
 {
     memcpy(m->x, g, sizeof(float) * (size_t)part->n);

@@ -245,6 +245,12 @@ int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c);
 void atomo__basis_price(atomo__part *part, double T);
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
 int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+#define ATOMO__BASIS_STAGES                                                                                            \
+    .measure = atomo__basis_measure, .guess = atomo__entries_guess, .price = atomo__basis_price,                       \
+    .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
+/* A transform for lengths that are powers of two, run by run of the binary digits of n, the longest first. */
+typedef void atomo__run_fn(float *x, int64_t size, bool inverse);
+void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run);
 
 struct atomo_atoms {
     const char *name, *summary, *source;
