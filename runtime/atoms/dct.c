@@ -13,11 +13,6 @@ static const struct atomo__option options[] = {
     {"chunk", ATOMO_OPTION_INT, 0, 0, 4096, NULL, "side of the squares that are transformed; 0: the flattened tensor"},
     {0}};
 
-static int plan(atomo__part *part)
-{
-    return atomo__basis_plan(part, sizeof(atomo__separable));
-}
-
 static int start(atomo__part *part)
 {
     const int64_t side = (int64_t)part->option[CHUNK], whole = part->n;
@@ -27,29 +22,15 @@ static int start(atomo__part *part)
                                  part->codec->scratch, "dct");
 }
 
-static void stop(atomo__part *part)
-{
-    atomo__separable_free(atomo__basis_state(part));
-}
-
-static void transform(const atomo__part *part, float *x, bool inverse, float *work)
-{
-    atomo__separable_run(atomo__basis_state(part), x, inverse, work);
-}
-
 const struct atomo_atoms atomo_atoms_dct = {
     .name = "dct",
     .summary = "cosines (DCT-II) of the flattened gradient, or of squares of its matrix",
     .source = "Ahmed, Natarajan and Rao, Discrete cosine transform, IEEE Trans. Computers 1974; chunks: Peng et al., "
               "DeMo, 2024",
     .options = options,
-    .plan = plan,
+    .plan = atomo__separable_size,
     .start = start,
-    .stop = stop,
-    .transform = transform,
-    .measure = atomo__basis_measure,
-    .guess = atomo__entries_guess,
-    .price = atomo__basis_price,
-    .encode = atomo__basis_encode,
-    .decode_add = atomo__basis_decode_add,
+    .stop = atomo__separable_stop,
+    .transform = atomo__separable_transform,
+    ATOMO__BASIS_STAGES,
 };

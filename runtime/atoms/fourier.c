@@ -14,11 +14,6 @@ static const struct atomo__option options[] = {
      "1: frequencies of the flattened tensor; 2: of the matrix out x the rest"},
     {0}};
 
-static int plan(atomo__part *part)
-{
-    return atomo__basis_plan(part, sizeof(atomo__separable));
-}
-
 static int start(atomo__part *part)
 {
     const int64_t rows = part->option[DIMS] > 1 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
@@ -27,28 +22,14 @@ static int start(atomo__part *part)
                                  part->codec->scratch, "fourier");
 }
 
-static void stop(atomo__part *part)
-{
-    atomo__separable_free(atomo__basis_state(part));
-}
-
-static void transform(const atomo__part *part, float *x, bool inverse, float *work)
-{
-    atomo__separable_run(atomo__basis_state(part), x, inverse, work);
-}
-
 const struct atomo_atoms atomo_atoms_fourier = {
     .name = "fourier",
     .summary = "cosines and sines of the flattened gradient, or of its matrix",
     .source = "Wang et al., ATOMO, NeurIPS 2018, section 3",
     .options = options,
-    .plan = plan,
+    .plan = atomo__separable_size,
     .start = start,
-    .stop = stop,
-    .transform = transform,
-    .measure = atomo__basis_measure,
-    .guess = atomo__entries_guess,
-    .price = atomo__basis_price,
-    .encode = atomo__basis_encode,
-    .decode_add = atomo__basis_decode_add,
+    .stop = atomo__separable_stop,
+    .transform = atomo__separable_transform,
+    ATOMO__BASIS_STAGES,
 };

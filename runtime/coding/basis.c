@@ -43,6 +43,16 @@ void *atomo__basis_state(const atomo__part *part)
     return (char *)part->state + own_offset();
 }
 
+void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run)
+{
+    for (int64_t left = part->n; left > 0;) {
+        const int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)left));
+        run(x, size, inverse);
+        x += size;
+        left -= size;
+    }
+}
+
 static float *transformed(const atomo__part *part, const float *g, const room *m)
 {
     memcpy(m->x, g, sizeof(float) * (size_t)part->n);
@@ -71,7 +81,9 @@ void atomo__basis_price(atomo__part *part, double T)
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
     const room m = room_of(part, c);
-    const float *x = *m.held == part ? m.x : transformed(part, g, &m);
+    /* where the codec has other families too (auto), they have been using the scratch */
+    const bool held = part->codec->atoms == part->atoms && *m.held == part;
+    const float *x = held ? m.x : transformed(part, g, &m);
     return atomo__entries_encode(part, x, part->option[0], m.index, c, w);
 }
 

@@ -131,6 +131,7 @@ double atomo__index_price(double m, double n); /* its derivative in m */
 /* x [n], finite, is sent as integers of `bits` bits, stochastically rounded: E = x / scale. bits 32: as they are,
  * scale 1. Random numbers: elements first*n .. of the stream; work: room for n floats. */
 float atomo__quant_scale(const float *x, int64_t n, int bits);
+float atomo__quant_limit(int bits); /* the largest scale with which every code is a float */
 void atomo__quant_write(atomo__writer *w, const float *x, int64_t n, int bits, float scale, const atomo_stream *s,
                         uint32_t first, float *work);
 void atomo__quant_read(atomo__reader *r, float *x, int64_t n, int bits);
@@ -246,6 +247,12 @@ int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c);
 void atomo__basis_price(atomo__part *part, double T);
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
 int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+#define ATOMO__BASIS_STAGES                                                                                            \
+    .measure = atomo__basis_measure, .guess = atomo__entries_guess, .price = atomo__basis_price,                       \
+    .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
+/* A transform for lengths that are powers of two, run by run of the binary digits of n, the longest first. */
+typedef void atomo__run_fn(float *x, int64_t size, bool inverse);
+void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run);
 
 struct atomo_atoms {
     const char *name, *summary, *source;

@@ -27,5 +27,9 @@ int atomo__separable_plan(atomo__separable *s, int kind, int64_t rows, int64_t c
                           float *work, const char *name);
 void atomo__separable_free(atomo__separable *s);
 void atomo__separable_run(const atomo__separable *s, float *x, bool inverse, float *work);
+/* Stages of an atom set whose own state is a separable: plan, stop, transform. */
+int atomo__separable_size(atomo__part *part);
+void atomo__separable_stop(atomo__part *part);
+void atomo__separable_transform(const atomo__part *part, float *x, bool inverse, float *work);
 
 #endif

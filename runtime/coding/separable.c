@@ -76,3 +76,18 @@ void atomo__separable_run(const atomo__separable *s, float *x, bool inverse, flo
     if (s->cols > 1) run_rows(s, x, inverse, work);
     if (s->rows > 1 && !inverse) run_columns(s, x, inverse, work);
 }
+
+int atomo__separable_size(atomo__part *part)
+{
+    return atomo__basis_plan(part, sizeof(atomo__separable));
+}
+
+void atomo__separable_stop(atomo__part *part)
+{
+    atomo__separable_free(atomo__basis_state(part));
+}
+
+void atomo__separable_transform(const atomo__part *part, float *x, bool inverse, float *work)
+{
+    atomo__separable_run(atomo__basis_state(part), x, inverse, work);
+}

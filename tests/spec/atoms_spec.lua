@@ -43,7 +43,8 @@ function define.haar(k, j, n)
   return (at < width and 1 or -1) / math.sqrt(2 * width)
 end
 
-local lengths = {fourier = {1, 2, 3, 8, 31, 60, 257, 600}, dct = {1, 2, 3, 5, 16, 31, 255, 256, 257, 258, 600}, hadamard = {1, 2, 16, 64},
+local lengths = {fourier = {1, 2, 3, 8, 31, 60, 257, 600},
+  dct = {1, 2, 3, 5, 16, 31, 255, 256, 257, 258, 600}, hadamard = {1, 2, 16, 64},
   haar = {1, 2, 16, 64}}
 
 describe("bases", function()
