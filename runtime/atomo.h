@@ -465,6 +465,13 @@ ATOMO_API int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *tic
 /* atomo_comm_allgatherv_bytes: *recv and counts [size] are written by the thread. */
 ATOMO_API int atomo_engine_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
                                             double *counts, double *ticket);
+/* As the operations of the same names on a communicator. */
+ATOMO_API int atomo_engine_reduce(atomo_comm *c, atomo_tensor *t, int root, double *ticket); /* sum */
+ATOMO_API int atomo_engine_bcast(atomo_comm *c, atomo_tensor *t, int root, double *ticket);
+ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out,
+                                           atomo_tensor **recv, double *counts_in, double *ticket);
+ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
+                                       double *count, double *ticket);
 ATOMO_API int atomo_engine_wait(double ticket);
 /* out[2]: seconds that the thread has worked, and that others have waited for it, so far. */
 ATOMO_API void atomo_engine_seconds(double *out);
@@ -550,7 +557,7 @@ ATOMO_API int atomo_probabilities_f64(const double *lambda, const double *cost, 
 enum { ATOMO_OPTION_FLOAT = 0, ATOMO_OPTION_INT = 1, ATOMO_OPTION_BOOL = 2, ATOMO_OPTION_ENUM = 3 };
 typedef struct atomo_codec_info {
     const char *name, *summary, *source;
-    int unbiased, options;
+    int unbiased, linear, options; /* linear: its messages can be added on the way, by an all-reduce */
 } atomo_codec_info;
 typedef struct atomo_option_info {
     const char *key, *choices,
@@ -625,6 +632,21 @@ typedef struct atomo_codec_stats {
 } atomo_codec_stats;
 ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
                                      atomo_codec_stats *out); /* tensor 0: all of them */
+
+/* Sums: a linear compressor's gradients (none of the others') added up over the ranks on the way, by all-reduces of
+ * what it makes of them (comm/sums.c says which, and how fp16 and bf16 round). One for tensors first .. first + count
+ * - 1 of the codec, planned before, which it needs as long as it lives; buffers are made here. */
+typedef struct atomo_sums atomo_sums;
+ATOMO_API int atomo_codec_is_linear(const atomo_codec *c); /* 1 where topology allreduce can carry it */
+ATOMO_API int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, int count,
+                             atomo_sums **out); /* EARG: not linear, not planned [local] */
+ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; not while its job is under way */
+/* A job of the communication thread: grads [count], which must stay unchanged until it is waited for, are projected and
+ * added up. The random streams are those of (seed, step, this rank, tensor). */
+ATOMO_API int atomo_engine_sums(atomo_sums *l, const atomo_tensor *const *grads, double step, double *ticket);
+/* grads become scale times the sum over the ranks; after its job. A gradient of this rank's that was not finite is
+ * reported here (ENONFINITE), on this rank. [local] */
+ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
  * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes

@@ -143,6 +143,7 @@ describe("the communication thread", function()
     assert.is_true(s[0] >= 0 and s[1] >= 0)
     local ex = atomo.exchange {}
     for _ = 1, 2 do
+      ex:push(2, filled(300000, world.rank))
       ex:push(1, filled(300000, world.rank))
       ex:finish()
     end

@@ -15,6 +15,7 @@ local doubles = ffi.typeof "double[?]"
 ---@class atomo.Compressor
 ---@field name string
 ---@field unbiased boolean
+---@field linear boolean  its messages can be added on the way: topology allreduce carries it
 local Compressor = {}
 Compressor.__index = Compressor
 Compressor.__tostring = function(self) return self.text end
@@ -24,7 +25,8 @@ local function open(name, values, seed, fields)
   local out = ffi.new "atomo_codec *[1]"
   check(C.atomo_codec_new(name, #values, doubles(math.max(#values, 1), values), seed, out))
   local self = {seed = seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
-    numbers = ffi.new "atomo_codec_stats", unbiased = C.atomo_codec_is_unbiased(out[0]) == 1}
+    numbers = ffi.new "atomo_codec_stats", unbiased = C.atomo_codec_is_unbiased(out[0]) == 1,
+    linear = C.atomo_codec_is_linear(out[0]) == 1}
   for key, value in pairs(fields) do self[key] = value end
   return setmetatable(self, Compressor)
 end
@@ -53,7 +55,7 @@ local function compressor(text, opts)
   return open(entry.name, values, seed, {name = entry.name, text = canonical, fold = fold})
 end
 
---- All compressors, a table each {name=, summary=, source=, unbiased=, options=}; tostring(list[i]) is one line.
+--- All compressors, a table each {name=, summary=, source=, unbiased=, linear=, options=}; tostring(list[i]) is one line.
 local function compressors()
   local list, line = {}, {__tostring = function(e) return ("%-10s %s"):format(e.name, e.summary) end}
   for i, entry in ipairs(spec.known()) do list[i] = setmetatable(entry, line) end

@@ -36,7 +36,8 @@ function M.known()
   for i = 0, C.atomo_codec_count() - 1 do
     f.check(C.atomo_codec_about(i, about))
     local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary),
-      source = ffi.string(about.source), unbiased = about.unbiased ~= 0, options = read_options(i, about.options)}
+      source = ffi.string(about.source), unbiased = about.unbiased ~= 0,
+      linear = about.linear ~= 0, options = read_options(i, about.options)}
     if entry.name:sub(1, 1) ~= "_" then known[#known + 1] = entry end -- _list: only for those written in Lua
     known[entry.name] = entry
   end

@@ -1,11 +1,9 @@
 --- Dense buckets: tensors copied back to back, summed over the ranks by one all-reduce a bucket, averaged and copied
 -- back. Tensors enter in the order in which backward produces them (the last first); with overlap the communication
 -- thread (runtime/comm/engine.c) has the early buckets on their way while backward goes on. The same bits without.
-local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local C, check = f.C, f.check
+local carry = require "atomo.exchange.carry"
 
-local ticket = f.ffi.new "double[1]"
 local MAX_BYTES = 4 * 2 ^ 20
 
 local M = {}
@@ -45,18 +43,11 @@ function M.fill(self, i, grad)
   return b
 end
 
---- Hands the full bucket to the communication thread; without overlap it is summed here and now.
-function Bucket:post(exchange)
-  if exchange.overlap then
-    check(C.atomo_engine_allreduce(exchange.comm.h, self.buffer.h, ticket))
-    self.ticket = ticket[0]
-  else
-    exchange.comm:allreduce(self.buffer)
-  end
-end
+--- The full bucket goes out to be summed.
+function Bucket:post(exchange) self.ticket = carry.out(exchange, "allreduce", nil, self.buffer.h) end
 
-function Bucket:wait()
-  if self.ticket then check(C.atomo_engine_wait(self.ticket)) end
+function Bucket:wait(exchange)
+  carry.wait(exchange, self.ticket)
   self.ticket = nil
 end
 
@@ -71,7 +62,7 @@ end
 function M.finish(self, exchange)
   local scale = 1 / exchange.comm.size
   for _, b in ipairs(self.list) do
-    b:wait()
+    b:wait(exchange)
     if scale ~= 1 then b.buffer:mul_(scale) end
   end
   M.give_back(self, exchange)

@@ -4,9 +4,10 @@
 -- ones, and those with fewer than two dimensions: biases, norms).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local rules = require "atomo.exchange.rules"
 local C, check, raise = f.C, f.check, f.raise
 
-local topologies = {"allreduce", "allgather", "ps", "sharded", "hierarchical"}
+local topologies = rules.topologies
 local choices = {
   down = {dense = true, compress = true},
   inner = {auto = true, allreduce = true, allgather = true, ps = true, sharded = true},
@@ -73,7 +74,10 @@ local function new(opts)
   self.ms = {encode = 0, exchange = 0, decode = 0}
   self.overlap = self.overlap and self.comm.size > 1
   self.comms, self.seconds = {self.comm}, f.ffi.new "double[2]"
+  rules.check(self)
   if self.engine.check then self.engine.check(self) end
+  self.comm:check("exchange: settings", ("%s, topology %s, seed %g, down %s, inner %s, min_size %g, overlap %s"):format(
+    tostring(self.compressor), self.topology, self.seed, self.down, self.inner, self.min_size, tostring(self.overlap)))
   return self
 end
 
@@ -82,8 +86,6 @@ local function check_agreement(self)
   local shapes = {}
   for i, g in ipairs(self.pushed) do shapes[i] = T.shape_text(g) end
   self.comm:check("exchange: gradients", #shapes .. ": " .. table.concat(shapes, " "))
-  self.comm:check("exchange: settings", ("%s, topology %s, seed %g, down %s, inner %s"):format(
-    tostring(self.compressor), self.topology, self.seed, self.down, self.inner))
 end
 
 --- Gradient i (1-based) of this step is ready. It must stay unchanged until finish(), which overwrites it.
@@ -104,7 +106,11 @@ function Exchange:push(i, grad)
       raise(("exchange: gradient %d is %s, in the first step it was %s"):format(i, T.shape_text(grad), shape))
     end
   end
-  if self.count == 0 then self.ms.encode, self.ms.exchange, self.ms.decode = 0, 0, 0 end
+  local now = C.atomo_time()
+  if self.count == 0 then
+    self.ms.encode, self.ms.exchange, self.ms.decode, self.began = 0, 0, 0, now
+  end
+  self.span = now - self.began - 1e-3 * self.ms.encode -- of backward so far
   self.pushed[i] = grad
   self.count = self.count + 1
   if self.planned and self.overlap then self.engine.ready(self, i, grad) end
@@ -136,13 +142,15 @@ local function moved(self)
   return out, input
 end
 
---- The share of the communication thread's work in this step that nobody waited for; nil where it did none.
+--- Of the shorter of backward (from the first gradient to the last, encoding left out) and the communication thread's
+--- work in this step, the share for which nobody waited; nil where there was neither.
 local function hidden(self)
   if not self.worked then return nil end
   C.atomo_engine_seconds(self.seconds)
   local worked, waited = self.seconds[0] - self.worked, self.seconds[1] - self.waited
-  self.worked = nil
-  return worked > 0 and math.max(0, 1 - waited / worked) or nil
+  local shorter = math.min(worked, self.span)
+  if not self.overlap or shorter <= 0 then return nil end
+  return math.max(0, math.min(1, (worked - waited) / shorter))
 end
 
 --- Completes the step: every pushed gradient now holds the average over all ranks. [collective]
@@ -160,7 +168,7 @@ function Exchange:finish()
   local out_now, input_now = moved(self)
   self.bytes_out, self.bytes_in = out_now - (self.mark_out or out), input_now - (self.mark_in or input)
   self.hidden = hidden(self)
-  self.mark_out, self.mark_in = nil, nil
+  self.mark_out, self.mark_in, self.worked = nil, nil, nil
   for i = 1, self.count do self.pushed[i] = nil end
   self.count = 0
   self.step = self.step + 1
@@ -170,16 +178,14 @@ end
 --- bits of this one.
 function Exchange:restart()
   self.compressor:restart()
-  if self.downward then self.downward:restart() end
-  for _, s in ipairs(self.shards or {}) do
-    if s.codec then s.codec:restart() end
-  end
+  if self.second then self.second:restart() end
   if self.between then self.between:restart() end
 end
 
 --- Gives up the pushed gradients of this step, on all ranks alike (a step that is skipped). [collective]
 function Exchange:drop()
   if self.planned then self.engine.drop(self) end
+  self.mark_out, self.mark_in, self.worked = nil, nil, nil
   for i in pairs(self.pushed) do self.pushed[i] = nil end
   self.count = 0
   self.step = self.step + 1
@@ -194,8 +200,8 @@ function Exchange:mark()
 end
 
 --- Of the last step: bytes that this rank handed to and took from MPI, what fp32 would be, the compressor's variance,
---- milliseconds by stage (exchange: what this rank waited), hidden: the share of the communication thread's work that
---- nobody waited for.
+--- milliseconds by stage (exchange: what this rank waited), hidden: the share of the shorter of backward
+--- and the communication thread's work that nobody waited for (with overlap).
 function Exchange:stats()
   local s = {bytes_out = self.bytes_out, bytes_in = self.bytes_in,
     dense_bytes = self.dense_bytes, hidden = self.hidden, variance = self.variance or 0,
