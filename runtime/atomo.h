@@ -419,7 +419,11 @@ ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
 /* Collectives over contiguous f32, i32 or u8 tensors of the same type and number of elements on every rank. */
 ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all here */
 ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
-ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op);        /* in place */
+ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op); /* in place */
+/* The sum of f32 whose bits do not depend on how much travels at once: t is made of grains (grain [grains] elements,
+ * t's together), and a grain gets the bits that it gets with any others beside it. One alone of less than 32 KiB a rank
+ * takes MPI's own algorithm: grains of several must be larger. */
+ATOMO_API int atomo_comm_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains);
 ATOMO_API int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root); /* in place at the root */
 ATOMO_API int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root,
                                 atomo_tensor **out);                                          /* root: [size, ...] */
@@ -466,6 +470,8 @@ ATOMO_API int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *tic
 ATOMO_API int atomo_engine_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
                                             double *counts, double *ticket);
 /* As the operations of the same names on a communicator. */
+ATOMO_API int atomo_engine_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains,
+                                            double *ticket);
 ATOMO_API int atomo_engine_reduce(atomo_comm *c, atomo_tensor *t, int root, double *ticket); /* sum */
 ATOMO_API int atomo_engine_bcast(atomo_comm *c, atomo_tensor *t, int root, double *ticket);
 ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out,

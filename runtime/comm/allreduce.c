@@ -4,7 +4,8 @@
  * moves 2 n (P-1)/P bytes over every link, the least there is: P chunks go round once to be added up and once to be
  * handed out. They go in segments, each sent on as soon as it is added, so that links and adding overlap; Open MPI's
  * own choice is a third slower on 100 Mbit/s links. A chunk is added in the order of the ring wherever it ends, and
- * handed out as it is: all ranks get the same bits, and the same in every run.
+ * handed out as it is: all ranks get the same bits, and the same in every run. A buffer may be made of grains, each cut
+ * into chunks by itself: then an element's bits do not depend on which grains travel with its own.
  *
  * In 16 bits (fp16, bf16) sums are kept in f32 and rounded whenever they are sent: a rank rounds every element once,
  * the partial sum that it sends on or, of its own chunk, the whole sum, which it too takes as rounded. So an element is
@@ -24,8 +25,10 @@ typedef struct ring {
     atomo_comm *c;
     char *data, *landing; /* landing: [WINDOW * SEGMENT] bytes for what is to be added */
     int64_t count;
+    const double *grain; /* [grains] elements each, `count` together: every grain is cut into P chunks by itself */
+    int grains;
     size_t size;        /* bytes of an element on the wire */
-    int segments, each; /* of a chunk; elements of one */
+    int segments, each; /* of a chunk, over all grains; elements of one */
     int turn, hops;
     MPI_Datatype type;
     MPI_Op op;
@@ -34,13 +37,26 @@ typedef struct ring {
     MPI_Request *sends, *receives;   /* [hops] */
 } ring;
 
+/* Segments of a chunk of n elements' grain: one at least. */
+static int segments_of(const ring *g, int64_t n)
+{
+    const int64_t chunk = (n + g->c->size - 1) / g->c->size;
+    return (int)ATOMO_MAX(1, (chunk + g->each - 1) / g->each);
+}
+
 /* The segment that hop j sends (back = 0) or receives (back = 1): its first element, and how many, which may be 0. */
 static int64_t segment(const ring *g, int j, int back, int *n)
 {
     const int ranks = g->c->size, step = j / g->segments;
     const int chunk = (int)(((int64_t)g->c->rank - step - back + 3 * (int64_t)ranks) % ranks);
-    const int64_t from = g->count * chunk / ranks, to = g->count * (chunk + 1) / ranks;
-    const int64_t at = ATOMO_MIN(from + (int64_t)(j % g->segments) * g->each, to);
+    int k = j % g->segments, i = 0;
+    int64_t start = 0, length = (int64_t)g->grain[0];
+    for (int own; (own = segments_of(g, length)) <= k; length = (int64_t)g->grain[++i]) {
+        k -= own;
+        start += length;
+    }
+    const int64_t from = start + length * chunk / ranks, to = start + length * (chunk + 1) / ranks;
+    const int64_t at = ATOMO_MIN(from + (int64_t)k * g->each, to);
     *n = (int)ATOMO_MIN(to - at, g->each);
     return at;
 }
@@ -104,9 +120,13 @@ static int go_round(ring *g)
 /* The part of a ring that does not depend on what is added: sizes, buffers; then the round. */
 static int run(ring *g)
 {
-    const int64_t chunk = (g->count + g->c->size - 1) / g->c->size;
+    const double whole = (double)g->count;
+    if (!g->grain) {
+        g->grain = &whole;
+        g->grains = 1;
+    }
     g->each = (int)(SEGMENT / g->size);
-    g->segments = (int)ATOMO_MAX(1, (chunk + g->each - 1) / g->each);
+    for (int i = 0; i < g->grains; i++) g->segments += segments_of(g, (int64_t)g->grain[i]);
     g->turn = (g->c->size - 1) * g->segments;
     g->hops = 2 * g->turn;
     void *p;
@@ -132,6 +152,22 @@ static int run(ring *g)
 int atomo__allreduce_half(atomo_comm *c, float *data, int count, const atomo__rounding *how)
 {
     ring g = {.c = c, .data = (char *)data, .count = count, .size = 2, .type = MPI_UINT16_T, .rounding = how};
+    return run(&g);
+}
+
+int atomo__allreduce_grains(atomo_comm *c, float *data, int64_t count, const double *grain, int grains)
+{
+    if (c->size == 1) return ATOMO_OK;
+    if (grains == 1 && count * (int64_t)sizeof(float) < (int64_t)RING_MIN * c->size)
+        return atomo__allreduce(c, data, (int)count, MPI_FLOAT, MPI_SUM);
+    ring g = {.c = c,
+              .data = (char *)data,
+              .count = count,
+              .grain = grain,
+              .grains = grains,
+              .size = sizeof(float),
+              .type = MPI_FLOAT,
+              .op = MPI_SUM};
     return run(&g);
 }
 

@@ -76,6 +76,8 @@ int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int de
 
 /* One all-reduce of at most INT_MAX elements in place. */
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
+/* A sum of f32 made of grains [grains] elements long, `count` together; the bits do not depend on the grouping. */
+int atomo__allreduce_grains(atomo_comm *c, float *data, int64_t count, const double *grain, int grains);
 /* A sum of f32 that travels in 16 bits, rounded as `how` says (coding/half.h). */
 struct atomo__rounding;
 int atomo__allreduce_half(atomo_comm *c, float *data, int count, const struct atomo__rounding *how);

@@ -20,7 +20,8 @@ struct job {
     atomo_tensor *tensor;
     const void *send;
     double nbytes;
-    int root;
+    int root, grains;
+    const double *grain;
     const double *counts_out;
     atomo_tensor **recv;
     double *counts;
@@ -114,7 +115,8 @@ static int usable(const atomo_comm *c)
 
 static int run_allreduce(const job *j)
 {
-    return atomo_comm_allreduce(j->comm, j->tensor, ATOMO_MPI_SUM);
+    if (!j->grain) return atomo_comm_allreduce(j->comm, j->tensor, ATOMO_MPI_SUM);
+    return atomo_comm_allreduce_grains(j->comm, j->tensor, j->grain, j->grains);
 }
 
 static int run_reduce(const job *j)
@@ -163,6 +165,11 @@ static int post_bytes(job j, double *ticket)
 int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *ticket)
 {
     return post_tensor((job){.run = run_allreduce, .comm = c, .tensor = t}, ticket);
+}
+
+int atomo_engine_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains, double *ticket)
+{
+    return post_tensor((job){.run = run_allreduce, .comm = c, .tensor = t, .grain = grain, .grains = grains}, ticket);
 }
 
 int atomo_engine_reduce(atomo_comm *c, atomo_tensor *t, int root, double *ticket)

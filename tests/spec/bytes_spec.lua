@@ -52,8 +52,9 @@ describe("bytes that a rank receives", function()
   local function received(ranks, topology, compress, down)
     local base = os.tmpname()
     local command = ("mpirun --oversubscribe -n %d --mca pml_monitoring_enable 2 " ..
-      "--mca pml_monitoring_enable_output 3 --mca pml_monitoring_filename %s %s %s %d %s %s %s"):format(ranks, base, spawn.quote(spawn.exe),
-      here .. "/../support/exchange_bytes.lua", STEPS, topology, spawn.quote(compress), down or "dense")
+      "--mca pml_monitoring_enable_output 3 --mca pml_monitoring_filename %s %s %s %d %s %s %s"):format(ranks, base,
+      spawn.quote(spawn.exe), here .. "/../support/exchange_bytes.lua", STEPS, topology, spawn.quote(compress),
+      down or "dense")
     local out, code = spawn.run(command, {timeout = 120})
     assert.equal(0, code, out)
     local counted, sent, dense = {}, {}, 0

@@ -55,7 +55,8 @@ local function compressor(text, opts)
   return open(entry.name, values, seed, {name = entry.name, text = canonical, fold = fold})
 end
 
---- All compressors, a table each {name=, summary=, source=, unbiased=, linear=, options=}; tostring(list[i]) is one line.
+--- All compressors, a table each {name=, summary=, source=, unbiased=, linear=, options=}; tostring(list[i]) is one
+--- line.
 local function compressors()
   local list, line = {}, {__tostring = function(e) return ("%-10s %s"):format(e.name, e.summary) end}
   for i, entry in ipairs(spec.known()) do list[i] = setmetatable(entry, line) end

@@ -2,9 +2,9 @@
 -- compressors, whose messages add up before they are decoded (fp16 and bf16, rounded wherever a sum is sent on; randk
 -- at places that all ranks share; powersgd as in its paper, two all-reduces a step). A rank receives 2 (P - 1)/P of one
 -- message, whatever P.
+local adapt = require "atomo.exchange.adapt"
 local buckets = require "atomo.exchange.buckets"
 local messages = require "atomo.exchange.messages"
-local queue = require "atomo.exchange.queue"
 local sums = require "atomo.exchange.sums"
 
 local M = {drop = messages.drop}
@@ -26,8 +26,8 @@ function M.plan(self)
     local order = {}
     for i = #self.shapes, 1, -1 do order[#order + 1] = i end
     self.messages = {}
-    self.buckets = buckets.plan(order, self.pushed)
-    self.queue = queue.new {unpack(self.buckets.list)}
+    self.buckets = buckets.plan(order, self.pushed, self.comm.size)
+    adapt.plan(self)
     return
   end
   messages.split(self)
@@ -39,7 +39,7 @@ end
 
 function M.ready(self, i, grad)
   local sum = self.sums.of[i]
-  if sum then queue.ready(self.queue, self, sum) else messages.ready(self, i, grad) end
+  if sum then messages.complete(self, sum) else messages.ready(self, i, grad) end
 end
 
 function M.finish(self)

@@ -106,7 +106,8 @@ function M.close(exchange, dropped)
   if why and not dropped then f.raise(why) end
 end
 
---- The second encoding, of averages: begins it, if there is any, and ends it.
+--- The second encoding, of averages: messages first .. last of a batch, into exchange.back behind the step's earlier
+--- ones; returns them and their bytes.
 function M.again(exchange, batch, first, last)
   local c, t, from = exchange.second, C.atomo_time(), exchange.sent_back
   for k = first, last do
@@ -122,10 +123,13 @@ function M.plan_again(self)
   if #self.messages == 0 then return end
   self.second = require("atomo.compress").compressor(self.spec or self.compress, {seed = self.seed})
   messages.prepare(self, self.second)
+  if self.kept then self.second:load_state_dict(self.kept) end -- from a checkpoint
+  self.kept = nil
   self.back = T.empty({self.second:wire_max()}, "u8")
   for _, batch in ipairs(self.batches) do batch.answer = messages.inbox(self) end
 end
 
+--- To be called before the first M.again of a step.
 function M.begin_again(exchange)
   exchange.second:begin_step(exchange.step, exchange.comm.size)
   exchange.sent_back = 0

@@ -9,8 +9,8 @@ local ticket = f.ffi.new "double[1]"
 --- By name: {posted, at once}; both take (communicator, a, b, ...), the first a ticket's place besides.
 local operations = {
   allreduce = {
-    function(c, t) return C.atomo_engine_allreduce(c, t, ticket) end,
-    function(c, t) return C.atomo_comm_allreduce(c, t, C.ATOMO_MPI_SUM) end,
+    function(c, t, grains, n) return C.atomo_engine_allreduce_grains(c, t, grains, n, ticket) end,
+    function(c, t, grains, n) return C.atomo_comm_allreduce_grains(c, t, grains, n) end,
   },
   reduce = {
     function(c, t, root) return C.atomo_engine_reduce(c, t, root, ticket) end,

@@ -44,7 +44,7 @@ local function post(bucket, self)
   local tensor = bucket.buffer.h
   bucket.ticket = carry.out(self, "reduce", self.node, tensor, 0)
   if not self.dense then return end
-  if self.leads then bucket.ticket = carry.out(self, "allreduce", self.leaders, tensor) end
+  if self.leads then bucket.ticket = carry.out(self, "allreduce", self.leaders, tensor, bucket.grains, bucket.count) end
   bucket.ticket = carry.out(self, "bcast", self.node, tensor, 0)
 end
 
@@ -52,9 +52,9 @@ function M.plan(self)
   local order = {}
   for i = #self.pushed, 1, -1 do order[#order + 1] = i end
   self.messages = {}
-  self.buckets = buckets.plan(order, self.pushed)
+  self.buckets = buckets.plan(order, self.pushed, self.comm.size)
   for _, b in ipairs(self.buckets.list) do b.post = post end
-  self.queue = queue.new {unpack(self.buckets.list)}
+  self.queue = queue.new {unpack(self.buckets.list)} -- fixed: what MPI adds up in a node may depend on the bucket
 end
 
 function M.drop(self)

@@ -143,14 +143,14 @@ local function moved(self)
 end
 
 --- Of the shorter of backward (from the first gradient to the last, encoding left out) and the communication thread's
---- work in this step, the share for which nobody waited; nil where there was neither.
+--- work in this step, the share for which nobody waited, nil where there was neither; and the seconds waited.
 local function hidden(self)
   if not self.worked then return nil end
   C.atomo_engine_seconds(self.seconds)
   local worked, waited = self.seconds[0] - self.worked, self.seconds[1] - self.waited
   local shorter = math.min(worked, self.span)
-  if not self.overlap or shorter <= 0 then return nil end
-  return math.max(0, math.min(1, (worked - waited) / shorter))
+  if not self.overlap or shorter <= 0 then return nil, waited end
+  return math.max(0, math.min(1, (worked - waited) / shorter)), waited
 end
 
 --- Completes the step: every pushed gradient now holds the average over all ranks. [collective]
@@ -167,7 +167,9 @@ function Exchange:finish()
   self.engine.finish(self)
   local out_now, input_now = moved(self)
   self.bytes_out, self.bytes_in = out_now - (self.mark_out or out), input_now - (self.mark_in or input)
-  self.hidden = hidden(self)
+  local waited
+  self.hidden, waited = hidden(self)
+  if self.trials then require("atomo.exchange.adapt").step(self, waited or 0) end
   self.mark_out, self.mark_in, self.worked = nil, nil, nil
   for i = 1, self.count do self.pushed[i] = nil end
   self.count = 0
@@ -180,6 +182,39 @@ function Exchange:restart()
   self.compressor:restart()
   if self.second then self.second:restart() end
   if self.between then self.between:restart() end
+end
+
+--- What this rank's next steps depend on beside gradients: the memory of its compressors (error feedback, PowerSGD's
+--- factors), for checkpoints. Tensors by name.
+---@return table<string, atomo.Tensor>
+function Exchange:state_dict()
+  local state = self.compressor:state_dict()
+  if self.second then
+    for name, t in pairs(self.second:state_dict()) do state["again." .. name] = t end
+  end
+  if self.between then
+    for name, t in pairs(self.between:state_dict()) do state["between." .. name] = t end
+  end
+  return state
+end
+
+--- Puts back what state_dict gave, also before the first step.
+function Exchange:load_state_dict(state)
+  local own, again, between = {}, {}, {}
+  for name, t in pairs(state) do
+    local room, rest = name:match "^(%a+)%.(.+)$"
+    if room == "between" then between[rest] = t
+    elseif room == "again" then again[rest] = t
+    else own[name] = t end
+  end
+  self.compressor:load_state_dict(own)
+  if self.between then self.between:load_state_dict(between) end
+  if self.second then
+    self.second:load_state_dict(again)
+  else -- made when the first step is planned
+    self.kept = {}
+    for name, t in pairs(again) do self.kept[name] = T.outside_scope(t.clone, t) end
+  end
 end
 
 --- Gives up the pushed gradients of this step, on all ranks alike (a step that is skipped). [collective]

@@ -24,7 +24,7 @@ function M.split(self)
       self.messages[#self.messages + 1] = {index = i, shape = g:shape(), n = g:numel()}
     end
   end
-  self.buckets = buckets.plan(dense, self.pushed)
+  self.buckets = buckets.plan(dense, self.pushed, self.comm.size)
   self.bucket_bytes = 0
   for _, b in ipairs(self.buckets.list) do self.bucket_bytes = self.bucket_bytes + 4 * b.n end
   self.queue = queue.new {unpack(self.buckets.list)}
