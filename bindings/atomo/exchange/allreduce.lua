@@ -24,7 +24,7 @@ function M.plan(self)
   self.sums = {of = {}}
   if self.compressor.name == "none" then
     local order = {}
-    for i = #self.shapes, 1, -1 do order[#order + 1] = i end
+    for i = #self.pushed, 1, -1 do order[#order + 1] = i end
     self.messages = {}
     self.buckets = buckets.plan(order, self.pushed, self.comm.size)
     adapt.plan(self)

@@ -9,7 +9,7 @@ local queue = require "atomo.exchange.queue"
 local f = require "atomo.ffi"
 local C, raise = f.C, f.raise
 
-local M = {ready = messages.ready}
+local M = {ready = messages.ready, whole = true} -- every gradient by itself: the leaders' exchange joins small ones
 
 function M.refuses(o)
   if o.inner == "auto" then return end
@@ -35,7 +35,8 @@ function M.check(self)
   self.dense = self.compressor.name == "none" and (self.inner == "auto" or self.inner == "allreduce")
   if self.leads and not self.dense then
     self.between = require("atomo.exchange").exchange {comm = self.leaders, compress = self.compress,
-      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = self.overlap}
+      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = self.overlap,
+      small = self.small}
   end
 end
 

@@ -3,6 +3,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local buckets = require "atomo.exchange.buckets"
+local join = require "atomo.exchange.join"
 local queue = require "atomo.exchange.queue"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
@@ -16,11 +17,10 @@ function M.split(self)
   local dense = {}
   self.messages = {}
   for i = #self.pushed, 1, -1 do
-    local g = self.pushed[i]
-    if g:dim() < 2 or g:numel() < self.min_size then dense[#dense + 1] = i end
+    if not join.is_message(self, i) then dense[#dense + 1] = i end
   end
   for i, g in ipairs(self.pushed) do
-    if g:dim() >= 2 and g:numel() >= self.min_size then
+    if join.is_message(self, i) then
       self.messages[#self.messages + 1] = {index = i, shape = g:shape(), n = g:numel()}
     end
   end
@@ -52,7 +52,7 @@ end
 function M.prepare(self, codec)
   local shapes, names = {}, {}
   for k, m in ipairs(self.messages) do
-    shapes[k], names[k] = m.shape, ("gradient %d"):format(m.index)
+    shapes[k], names[k] = m.shape, self.labels[m.index]
   end
   codec:prepare(shapes, names, {step_bytes = self.dense_bytes, dense_bytes = self.bucket_bytes})
 end

@@ -19,36 +19,12 @@ local M = {ready = batches.ready, drop = batches.drop}
 
 function M.refuses(o) return messages.refuses_again(o, "") end
 
---- The spec of a compressor with `factor` times the budget of `text`, where that is one in bytes.
-function M.scaled(text, factor)
-  local entry, values, fold = compress.spec.read(text)
-  local options, spec = entry.options, {name = entry.name, fold = fold}
-  local function given(key)
-    local option = options[key]
-    local v = option and values[option.index + 1]
-    return v == v and v or nil
-  end
-  for i, option in ipairs(options) do
-    local v = values[i]
-    if v == v then spec[option.key] = option.choices and option.kind == "enum" and option.choices[v + 1] or v end
-    if v == v and option.kind == "bool" then spec[option.key] = v ~= 0 end
-  end
-  if given "bytes" then
-    spec.bytes = given "bytes" * factor
-  elseif options.ratio and not (given "atoms" or given "k") then
-    spec.ratio = math.max(options.ratio.min, (given "ratio" or 16) / factor)
-  end
-  return spec
-end
-
---- Both ways are encoded with this budget; shown is the one given.
+--- Both ways are encoded with a share of the budget.
 function M.check(self)
   local P = self.comm.size
-  if P < 3 then return end -- the factor is 1 for two ranks, and one rank receives nothing
-  self.spec = M.scaled(self.compress, P / (2 * (P - 1)))
-  local text = tostring(self.compressor)
-  self.compressor = compress.compressor(self.spec, {seed = self.seed})
-  self.compressor.text = text
+  if P < 3 then return end -- the share is 1 for two ranks, and one rank receives nothing
+  self.share = P / (2 * (P - 1))
+  self.compressor = compress.compressor(self.compress, {seed = self.seed, share = self.share})
 end
 
 --- Joins pieces of one tensor that are too small to their neighbours.
