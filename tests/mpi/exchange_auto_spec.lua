@@ -161,8 +161,9 @@ describe("auto", function()
     assert.is_true(second.settled)
     second.step = 7
     assert.equal(first:choice(), second:choice())
-    local plain = atomo.exchange {compress = tostring(first.compressor), topology = first.topology, min_size = 50,
-      seed = 2, down = first.down, inner = first.inner}
+    local s = atomo.log.decode(first:choice())
+    local plain = atomo.exchange {compress = s.compress, topology = s.topology, min_size = 50, seed = 2, down = s.down,
+      inner = s.inner}
     plain.step = 7
     local a, b = step(second, 1), step(plain, 1)
     for i, g in ipairs(a) do assert.equal(0, (g - b[i]):norm_value(math.huge)) end

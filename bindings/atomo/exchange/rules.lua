@@ -14,6 +14,12 @@ local function refusal(name, o)
   if why then return ("topology %s %s"):format(name, why) end
 end
 
+--- Why a compressor cannot go as a setting {topology=, down=, inner=} says on `size` ranks; nil where it can.
+function M.refusal(compressor, setting, size)
+  return refusal(setting.topology, {compressor = compressor, feedback = M.feeds_back(compressor), size = size,
+    down = setting.down or "dense", inner = setting.inner or "auto"})
+end
+
 local function those_that_can(o)
   local list = {}
   for _, name in ipairs(topologies) do
