@@ -69,6 +69,15 @@ describe("the choice", function()
     assert.equal("none", choice(net, {"none"}).compress)
   end)
 
+  it("predicts predicted rows anew", function()
+    local _, rows = choice(hosts(4, 1.25e7))
+    local quick = choose.predict(rows, hosts(4, 1.25e9), works, 0.1)
+    for i, row in ipairs(choose.predict(choose.settings(compressors, hosts(4, 1)), hosts(4, 1.25e9), works, 0.1)) do
+      assert.equal(row.step, quick[i].step)
+      assert.is_true(choose.same(row, quick[i]))
+    end
+  end)
+
   it("keeps to what the user has named", function()
     for _, row in ipairs(select(2, choice(hosts(4, 1e6), compressors, {topology = "ps", down = "compress"}))) do
       assert.is_true(row.compress == "none" and row.topology == "allreduce" or row.down == "compress")

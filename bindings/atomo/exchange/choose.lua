@@ -66,8 +66,8 @@ end
 function M.predict(settings, net, works, base)
   local rows = {}
   for i, s in ipairs(settings) do
-    local row = {cost = cost.exchange(net, works[s.compress], s)}
-    for key, value in pairs(s) do row[key] = value end
+    local row = setting(s.level, s.compress, s)
+    row.cost = cost.exchange(net, works[s.compress], s)
     row.step = base + row.cost.seconds
     rows[i] = row
   end
