@@ -123,8 +123,7 @@ local function from_logs()
       for i, p in ipairs(require("models").open(name, {classes = 10}):parameters()) do
         grads[i] = atomo.zeros(p:shape())
       end
-      local w = timing.work("none", grads)
-      figures = simulate.merge(figures, simulate.from_run(run, w, w.copy))
+      figures = simulate.merge(figures, simulate.from_run(run, timing.frame(run.settings.compress or "none", grads)))
     end
   end
   return figures

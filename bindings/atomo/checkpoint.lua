@@ -13,7 +13,7 @@ local FORMAT = "atomo-checkpoint-1"
 
 --- Writes this rank's compressor's memory, where it has any.
 local function save_memory(path, run)
-  local comm, memory = run.exchange.comm, run.exchange.compressor:state_dict()
+  local comm, memory = run.exchange.comm, run.exchange:state_dict()
   if not next(memory) then return end
   safetensors.save(("%s.rank%d"):format(path, comm.rank), memory,
     {format = FORMAT, step = ("%d"):format(run.step), ranks = ("%d"):format(comm.size)})
@@ -28,7 +28,7 @@ local function load_memory(path, run, step)
   file:close()
   local memory, metadata = safetensors.load(name)
   if metadata.format == FORMAT and tonumber(metadata.step) == step and tonumber(metadata.ranks) == comm.size then
-    run.exchange.compressor:load_state_dict(memory)
+    run.exchange:load_state_dict(memory)
   end
   for _, t in pairs(memory) do t:free() end
 end

@@ -88,16 +88,17 @@ function M.runs(path)
   return runs
 end
 
---- How many encodings and decodings of one rank's messages a topology makes on rank 0, and how often they leave it.
-local function multiples(topology, ranks, largest)
-  local share = math.max(1 / ranks, largest)
-  if topology == "sharded" then return 1 + share, ranks * share + 1, (ranks - 1) / ranks + (ranks - 1) / ranks end
-  return 1, ranks, ranks - 1
+--- How many encodings and decodings of one rank's messages a topology makes on a rank, and how often they leave it.
+-- scales: as in a work.
+local function multiples(topology, ranks, scales)
+  if topology ~= "sharded" then return 1, ranks, ranks - 1 end
+  local part = scales == 1 and ranks > 2 and ranks / (2 * (ranks - 1)) or 1
+  return 1 + 1 / ranks, 2 * part, 2 * (ranks - 1) / ranks * part
 end
 
---- Figures from a run: s is the split of the model's gradients (timing.split), copy the seconds of copying them. A run
+--- Figures from a run: s is a work of the model's gradients (timing.work: dense, small, tensors, scales, copy). A run
 --- with a compressor gives its work, too; its topology must be allgather, standard or sharded.
-function M.from_run(run, s, copy)
+function M.from_run(run, s)
   local where = ("simulate: %s"):format(run.path)
   if run.seen <= SKIP then raise(("%s: %d steps, at least %d are needed"):format(where, run.seen, SKIP + 1)) end
   if run.dense_bytes ~= s.dense then
@@ -106,19 +107,20 @@ function M.from_run(run, s, copy)
   local ms, name = run.ms, run.settings.compress or "none"
   local base = ((ms.data or 0) + (ms.forward or 0) + (ms.backward or 0) + (ms.update or 0)) / 1e3
   local function work(message, encode, decode)
-    return {dense = s.dense, small = s.small, tensors = s.tensors, largest = s.largest, copy = copy, message = message,
+    return {dense = s.dense, small = s.small, tensors = s.tensors, scales = s.scales, copy = s.copy, message = message,
       encode = encode, decode = decode}
   end
   local figures = {source = ("%s (%d ranks)"):format(run.path, run.ranks), base = base, backward = ms.backward / 1e3,
     works = {none = work(s.dense - s.small, 0, 0)}}
   if name == "none" then return figures end
+  if name == "auto" then raise(("%s: compress auto, without a budget, may have been several"):format(where)) end
   local topology = run.settings.topology or "standard"
   if topology ~= "allgather" and topology ~= "standard" and topology ~= "sharded" then
     raise(("%s: topology %s; what a message costs can be read off allgather and sharded"):format(where, topology))
   elseif run.ranks < 2 then
     raise(("%s: a run of one rank sends no messages"):format(where))
   end
-  local encodes, decodes, leaves = multiples(topology, run.ranks, s.largest)
+  local encodes, decodes, leaves = multiples(topology, run.ranks, s.scales)
   local sent = run.bytes_out - 2 * (run.ranks - 1) / run.ranks * s.small
   figures.works[name] = work(math.max(0, sent) / leaves, ms.encode / 1e3 / encodes, ms.decode / 1e3 / decodes)
   return figures
@@ -132,7 +134,7 @@ function M.merge(a, b)
   return a
 end
 
-local wanted = {"dense", "small", "message", "encode", "decode", "copy", "tensors", "largest"}
+local wanted = {"dense", "small", "message", "encode", "decode", "copy", "tensors", "scales"}
 
 --- Figures from a JSON file, as save writes them.
 function M.load(path)

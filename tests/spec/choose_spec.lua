@@ -8,7 +8,7 @@ local MB = 1e6
 
 local function work(message, encode, decode)
   return {dense = 44.7 * MB, small = 0.04 * MB, message = message * MB, encode = encode, decode = decode, copy = 0.005,
-    tensors = 21, largest = 0.21, backward = 0.4}
+    tensors = 21, scales = 1, backward = 0.4}
 end
 
 local works = {none = work(44.66, 0, 0), bf16 = work(22.3, 0.01, 0.01), ["svd:ratio=16,bits=8"] = work(2.5, 0.18, 0.03),
@@ -69,9 +69,19 @@ describe("the choice", function()
     assert.equal("none", choice(net, {"none"}).compress)
   end)
 
+  it("predicts predicted rows anew", function()
+    local _, rows = choice(hosts(4, 1.25e7))
+    local quick = choose.predict(rows, hosts(4, 1.25e9), works, 0.1)
+    for i, row in ipairs(choose.predict(choose.settings(compressors, hosts(4, 1)), hosts(4, 1.25e9), works, 0.1)) do
+      assert.equal(row.step, quick[i].step)
+      assert.is_true(choose.same(row, quick[i]))
+    end
+  end)
+
   it("keeps to what the user has named", function()
     for _, row in ipairs(select(2, choice(hosts(4, 1e6), compressors, {topology = "ps", down = "compress"}))) do
       assert.is_true(row.compress == "none" and row.topology == "allreduce" or row.down == "compress")
+      assert.not_equal("ps (down dense)", choose.topology_name(row))
     end
     local net = hosts(4, 1e6, {ranks = 8, memory_latency = 5e-6, memory_rate = 4e9})
     for _, row in ipairs(select(2, choice(net, {"bf16"}, {topology = "hierarchical", inner = "sharded"}))) do
@@ -89,6 +99,21 @@ describe("the choice", function()
     assert.is_false(has(memory, "hierarchical"))
     assert.is_false(has(hosts(4, 1e6), "hierarchical"))
     assert.is_true(has({ranks = 4, hosts = 2}, "hierarchical"))
+  end)
+
+  it("leaves out what cannot work together", function()
+    local net = hosts(4, 1e6)
+    local function topologies(compress)
+      local names = {}
+      for _, s in ipairs(choose.settings({compress}, net)) do names[#names + 1] = choose.topology_name(s) end
+      return table.concat(names, ", ")
+    end
+    local all = "allgather, sharded, ps (down dense), ps (down compress)"
+    assert.equal("allreduce, " .. all, topologies "bf16:round=stochastic")
+    assert.equal("allreduce, allgather, ps (down dense)", topologies "bf16")
+    assert.equal(all, topologies "entry:ratio=8")
+    assert.equal("allgather, ps (down dense)", topologies "topk:ratio=8") -- biased: not to be encoded twice
+    assert.equal("allreduce", topologies "none")
   end)
 
   it("gives its reasons", function()
@@ -150,18 +175,27 @@ describe("the work of a compressor", function()
     assert.equal(dense, w.dense)
     assert.equal(4 * (32 + 20), w.small)
     assert.equal(2, w.tensors)
-    assert.equal(16 * 9 * 16 / (64 * 32 + 16 * 9 * 16), w.largest)
+    assert.equal(1, w.scales)
     assert.is_true(w.message > 0 and w.message + w.small < 1.3 * dense / 8)
     assert.is_true(w.encode > 0 and w.decode > 0 and w.copy > 0)
     assert.equal(0, (before - grads[1]):norm_value(math.huge))
     local none = timing.work("none", grads, {min_size = 100})
     assert.equal(dense - w.small, none.message)
-    assert.equal(0, none.encode + none.decode)
+    assert.equal(0, none.encode + none.decode + none.scales)
+    local all = timing.work("entry:ratio=8", grads, {min_size = 100, small = "compress"})
+    assert.equal(0, all.small) -- joined into a third message
+    assert.equal(3, all.tensors)
+    local frame = timing.frame("entry:ratio=8", grads, {min_size = 100})
+    assert.equal(dense - w.small, frame.message)
+    assert.equal(w.small, frame.small)
+    for spec, scales in pairs {["entry:atoms=9"] = 0, ["svd:bytes=500"] = 1, bf16 = 0, ["qsgd"] = 0} do
+      assert.equal(scales, timing.frame(spec, grads).scales, spec)
+    end
   end)
 
   it("knows models whose tensors all travel dense", function()
     local w = timing.work("svd:ratio=4", {atomo.randn(10), atomo.randn(3, 3)}, {min_size = 100})
     assert.equal(0, w.tensors)
-    assert.equal(0, w.message + w.largest)
+    assert.equal(0, w.message)
   end)
 end)

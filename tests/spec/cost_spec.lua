@@ -17,7 +17,7 @@ end
 
 local function work(more)
   local w = {dense = 8 * MB, small = 0, message = MB, encode = 0.2, decode = 0.05, copy = 0.04, tensors = 10,
-    largest = 0.1, backward = 0}
+    scales = 0, backward = 0}
   for key, value in pairs(more or {}) do w[key] = value end
   return w
 end
@@ -38,14 +38,13 @@ describe("a pattern", function()
     near(2 * (3 + 2) * 1e-3 + 3, cost.gather(network(), MB, 2))
   end)
 
-  it("scatter: what the others have for the busiest owner", function()
-    near(5e-3 + 3 / 4, cost.scatter(network(), MB, 0.1))
-    near(5e-3 + 3 / 2, cost.scatter(network(), MB, 0.5))
+  it("scatter: a part of every other rank's message", function()
+    near(2 * 5e-3 + 3 / 4, cost.scatter(network(), MB, 2))
   end)
 
   it("scatter with two ranks a host: both take in over one link", function()
     local net = network {ranks = 8, memory_latency = 1e-6, memory_rate = 1000 * MB}
-    near((7 + 3) * 1e-3 + 6 * 2 / 8, cost.scatter(net, MB, 0))
+    near((7 + 3) * 1e-3 + 6 * 2 / 8, cost.scatter(net, MB, 1))
   end)
 
   it("bcast: log2 P latencies a piece, the bytes once", function()
@@ -77,6 +76,15 @@ describe("a step's exchange", function()
     near(6.006, cost.exchange(network(), w, {topology = "allreduce", compress = "none"}).transfer)
   end)
 
+  it("allreduce of linear compressors: encoded by the communication thread, in batches", function()
+    local r = cost.exchange(network(), work(), {topology = "allreduce", compress = "bf16"})
+    near(6 * (1e-3 + 1 / 4) + 0.2, r.wire)
+    near(0.05, r.decode)
+    assert.equal(0, r.encode + r.copy)
+    r = cost.exchange(network(), work {backward = 100}, {topology = "allreduce", compress = "bf16"})
+    near(r.wire / 6, r.transfer)
+  end)
+
   it("allgather: every rank decodes every message, while later batches travel", function()
     local r = cost.exchange(network(), work(), {topology = "allgather", compress = "x"})
     near(6 * 5e-3 + 3, r.transfer)     -- six batches
@@ -90,27 +98,35 @@ describe("a step's exchange", function()
   it("ps: messages to one rank, the average back dense or coded", function()
     local w = work()
     local r = cost.exchange(network(), w, {topology = "ps", down = "dense", compress = "x"})
-    near((2 + 3) * 1e-3 + 3 + 10 * 2e-3 + 8, r.transfer)
+    near(6 * (2 + 3) * 1e-3 + 3 + 10 * 2e-3 + 8, r.transfer)
     near(4 * 0.05, r.decode)
     near(24 * MB, r.bytes_out)
     r = cost.exchange(network(), w, {topology = "ps", down = "compress", compress = "x"})
-    near(5e-3 + 3 + 2e-3 + 1, r.transfer)
+    near(6 * 5e-3 + 3 + 6 * 2e-3 + 1, r.transfer)
     near(0.4, r.encode)
     near(0.25, r.decode)
+    r = cost.exchange(network(), work {backward = 1}, {topology = "ps", down = "compress", compress = "x"})
+    near(1, r.hidden) -- the way up only
   end)
 
-  it("sharded: flat in the number of ranks, unless one tensor is most of it", function()
+  it("sharded: a part of each message to its owner, averages back", function()
     local r = cost.exchange(network(), work(), {topology = "sharded", compress = "x"})
-    near(5e-3 + 0.75 + 5e-3 + 0.75, r.transfer)
+    near(3 * 5e-3 + 0.75 + 3 * 5e-3 + 0.75, r.transfer)
     near(0.2 * 1.25, r.encode)
     near(2 * 0.05, r.decode)
     near(1.5 * MB, r.bytes_in)
-    local many = cost.exchange(network {ranks = 64, hosts = 64}, work {largest = 0},
-      {topology = "sharded", compress = "x"})
-    assert.is_true(many.bytes_in < 2 * MB)
-    local one = cost.exchange(network {ranks = 64, hosts = 64}, work {largest = 0.5},
-      {topology = "sharded", compress = "x"})
-    near((63 * 0.5 + 63 / 64) * MB, one.bytes_in)
+    r = cost.exchange(network(), work {backward = 0.1}, {topology = "sharded", compress = "x"})
+    near(0.1, r.hidden)
+  end)
+
+  it("sharded with a budget: a rank takes in that many bytes, for any number of ranks", function()
+    for _, ranks in ipairs {3, 4, 64, 1000} do
+      local r = cost.exchange(network {ranks = ranks, hosts = ranks}, work {scales = 1},
+        {topology = "sharded", compress = "x"})
+      near(MB, r.bytes_in)
+    end
+    local two = cost.exchange(network {ranks = 2, hosts = 2}, work {scales = 1}, {topology = "sharded", compress = "x"})
+    near(MB, two.bytes_in)
   end)
 
   it("hierarchical: dense in memory, the inner topology between the hosts", function()
@@ -118,6 +134,12 @@ describe("a step's exchange", function()
     local r = cost.exchange(net, work(), {topology = "hierarchical", inner = "sharded", compress = "x"})
     local between = cost.exchange(network(), work(), {topology = "sharded", compress = "x"})
     near(between.transfer + 2 * (2 * 1e-5 + 8 / 100), r.transfer)
+    local over = cost.exchange(net, work {backward = 0.05},
+      {topology = "hierarchical", inner = "sharded", compress = "x"})
+    near(r.transfer - 0.04001, over.transfer) -- of two buckets in memory, half
+    local dense = cost.exchange(net, work {message = 8 * MB, encode = 0, decode = 0, backward = 100},
+      {topology = "hierarchical", inner = "allreduce", compress = "none"})
+    near(dense.wire / 2, dense.transfer)
     near(between.encode + 0.04 + r.transfer + between.decode, r.seconds)
     local one = cost.exchange({ranks = 2, hosts = 1, memory_latency = 0, memory_rate = 8 * MB}, work(),
       {topology = "hierarchical", inner = "allgather", compress = "x"})

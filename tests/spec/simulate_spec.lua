@@ -14,12 +14,12 @@ end
 
 local function work(message, encode, decode)
   return {dense = 44.7e6, small = 0.04e6, message = message, encode = encode, decode = decode, copy = 0.005,
-    tensors = 21, largest = 0.21}
+    tensors = 21, scales = 1}
 end
 
 local figures = {source = "resnet18, batch 16, 1 threads", base = 0.5, backward = 0.3, model = "resnet18", batch = 16,
   threads = 1, works = {none = work(44.66e6, 0, 0), ["entry:ratio=64"] = work(0.66e6, 0.015, 0.007),
-    ["svd:ratio=16,bits=8"] = work(2.5e6, 0.18, 0.03), mine = work(1e6, 0.1, 0.1)}}
+    ["svd:ratio=16,bits=8"] = work(2.5e6, 0.18, 0.03), qsgd = work(1e6, 0.1, 0.1)}}
 
 local function write(text)
   local path = os.tmpname()
@@ -80,7 +80,7 @@ local function log_of(settings, ranks, steps)
   return write(table.concat(lines, "\n") .. "\n")
 end
 
-local split = {dense = 1000, small = 100, tensors = 3, largest = 0.5}
+local split = {dense = 1000, small = 100, tensors = 3, scales = 1, copy = 0.001}
 
 describe("figures of a log", function()
   it("are the medians behind the first two steps", function()
@@ -89,7 +89,7 @@ describe("figures of a log", function()
       {backward = 40, bytes = 1500}})
     local run = simulate.runs(path)[1]
     os.remove(path)
-    local f = simulate.from_run(run, split, 0.001)
+    local f = simulate.from_run(run, split)
     near(0.043, f.base)
     near(0.030, f.backward)
     assert.equal(900, f.works.none.message)
@@ -98,11 +98,11 @@ describe("figures of a log", function()
   it("tell one rank's messages from what a topology makes of them", function()
     for topology, case in pairs {
       allgather = {bytes = 3 * 60 + 2 * 0.75 * 100, encode = 8, decode = 4 * 2},
-      sharded = {bytes = 1.5 * 60 + 2 * 0.75 * 100, encode = 1.5 * 8, decode = 3 * 2},
+      sharded = {bytes = 60 + 2 * 0.75 * 100, encode = 1.25 * 8, decode = 2 * 2 / 3 * 2},
     } do
       local step = {backward = 30, bytes = case.bytes, encode = case.encode, decode = case.decode}
       local path = log_of({compress = "entry:ratio=9", topology = topology}, 4, {step, step, step})
-      local w = simulate.from_run(simulate.runs(path)[1], split, 0.001).works["entry:ratio=9"]
+      local w = simulate.from_run(simulate.runs(path)[1], split).works["entry:ratio=9"]
       os.remove(path)
       near(60, w.message)
       near(0.008, w.encode)
@@ -115,8 +115,8 @@ describe("figures of a log", function()
     local a = log_of({compress = "entry:ratio=9", topology = "allgather"}, 4, {step, step, step})
     step.backward = 60
     local b = log_of({compress = "topk:ratio=9", topology = "allgather"}, 4, {step, step, step})
-    local m = simulate.merge(nil, simulate.from_run(simulate.runs(a)[1], split, 0))
-    m = simulate.merge(m, simulate.from_run(simulate.runs(b)[1], split, 0))
+    local m = simulate.merge(nil, simulate.from_run(simulate.runs(a)[1], split))
+    m = simulate.merge(m, simulate.from_run(simulate.runs(b)[1], split))
     near(0.030, m.backward)
     assert.is_truthy(m.works["entry:ratio=9"] and m.works["topk:ratio=9"] and m.works.none)
     os.remove(a)
@@ -131,10 +131,11 @@ describe("figures of a log", function()
       os.remove(path)
       return r
     end
-    refused("2 steps, at least 3", simulate.from_run, run({}, 2, {step, step}), split, 0)
-    refused("topology ps", simulate.from_run, run({compress = "x", topology = "ps"}, 2, {step, step, step}), split, 0)
-    refused("one rank sends no", simulate.from_run, run({compress = "x"}, 1, {step, step, step}), split, 0)
-    refused("gradients have 1000 bytes", simulate.from_run, run({}, 2, {step, step, step}), {dense = 7}, 0)
+    refused("2 steps, at least 3", simulate.from_run, run({}, 2, {step, step}), split)
+    refused("topology ps", simulate.from_run, run({compress = "x", topology = "ps"}, 2, {step, step, step}), split)
+    refused("may have been several", simulate.from_run, run({compress = "auto"}, 2, {step, step, step}), split)
+    refused("one rank sends no", simulate.from_run, run({compress = "x"}, 1, {step, step, step}), split)
+    refused("gradients have 1000 bytes", simulate.from_run, run({}, 2, {step, step, step}), {dense = 7})
   end)
 end)
 
@@ -180,7 +181,7 @@ describe("a prediction", function()
   end)
 
   it("takes compressors with more bytes to lose less", function()
-    assert.same({"none", "svd:ratio=16,bits=8", "mine", "entry:ratio=64"}, simulate.compressors(figures))
+    assert.same({"none", "svd:ratio=16,bits=8", "qsgd", "entry:ratio=64"}, simulate.compressors(figures))
   end)
 end)
 
@@ -268,7 +269,7 @@ describe("simulate.lua", function()
     {"--figures F --ranks 2,x", "--ranks is '2,x'"},
     {"--figures F --ranks 0", "number of ranks is 0"},
     {"--figures F --check --check-settings none", "expected COMPRESSOR/TOPOLOGY"},
-    {"--figures F --check --check-settings qsgd/allgather", "no figures of 'qsgd'"},
+    {"--figures F --check --check-settings terngrad/allgather", "no figures of 'terngrad'"},
     {"--log /no/such.jsonl", "/no/such.jsonl"},
     {"--model nonsense", "nonsense"},
   }

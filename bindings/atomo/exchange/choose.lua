@@ -3,6 +3,7 @@
 -- the figures choose alike.
 local cost = require "atomo.exchange.cost"
 local log = require "atomo.log"
+local rules = require "atomo.exchange.rules"
 
 local M = {}
 
@@ -17,15 +18,17 @@ M.GAIN = 0.97     -- by the clock, lossy steps must be as short as this share of
 M.SLACK = 1.10
 
 --- What `--compress auto` chooses from, in the order of what they lose; unbiased ones only.
-M.compressors = {"none", "bf16", "auto:ratio=16", "entry:ratio=16", "auto:ratio=64", "entry:ratio=64"}
+M.compressors = {"none", "bf16:round=stochastic", "auto:ratio=16", "entry:ratio=16", "auto:ratio=64",
+  "entry:ratio=64"}
 
---- What adds up on the way, so that topology allreduce can carry it.
-local function adds_up(compress) return compress == "none" end
+--- Topologies, with their options.
+local ways = {{topology = "allreduce"}, {topology = "allgather"}, {topology = "sharded"},
+  {topology = "ps", down = "dense"}, {topology = "ps", down = "compress"},
+  {topology = "hierarchical", inner = "allreduce"}, {topology = "hierarchical", inner = "allgather"},
+  {topology = "hierarchical", inner = "sharded"}}
 
-local function setting(level, compress, topology, more)
-  local s = {level = level, compress = compress, topology = topology}
-  for key, value in pairs(more or {}) do s[key] = value end
-  return s
+local function setting(level, compress, way)
+  return {level = level, compress = compress, topology = way.topology, down = way.down, inner = way.inner}
 end
 
 --- Whether a setting is as the user has named some of it.
@@ -41,28 +44,14 @@ end
 ---@param net table
 ---@param only {topology: string?, down: string?, inner: string?}?
 function M.settings(compressors, net, only)
-  local list = {}
-  local several = net.hosts > 1 and net.ranks > net.hosts
-  local function add(...)
-    local s = setting(...)
-    if allowed(s, only or {}) then list[#list + 1] = s end
-  end
+  local list, several = {}, net.hosts > 1 and net.ranks > net.hosts
   for level, compress in ipairs(compressors) do
-    if adds_up(compress) then add(level, compress, "allreduce") end
-    if compress ~= "none" then
-      add(level, compress, "allgather")
-      add(level, compress, "sharded")
-      if net.ranks > 1 then
-        add(level, compress, "ps", {down = "dense"})
-        add(level, compress, "ps", {down = "compress"})
-      end
-    end
-    if several then
-      if adds_up(compress) then add(level, compress, "hierarchical", {inner = "allreduce"}) end
-      if compress ~= "none" then
-        add(level, compress, "hierarchical", {inner = "allgather"})
-        add(level, compress, "hierarchical", {inner = "sharded"})
-      end
+    local codec = require("atomo.compress").compressor(compress)
+    for _, way in ipairs(ways) do
+      local s = setting(level, compress, way)
+      local sensible = (compress ~= "none" or way.topology == "allreduce" or way.inner == "allreduce")
+        and (several or way.topology ~= "hierarchical")
+      if sensible and allowed(s, only or {}) and not rules.refusal(codec, s, net.ranks) then list[#list + 1] = s end
     end
   end
   return list
@@ -77,8 +66,8 @@ end
 function M.predict(settings, net, works, base)
   local rows = {}
   for i, s in ipairs(settings) do
-    local row = {cost = cost.exchange(net, works[s.compress], s)}
-    for key, value in pairs(s) do row[key] = value end
+    local row = setting(s.level, s.compress, s)
+    row.cost = cost.exchange(net, works[s.compress], s)
     row.step = base + row.cost.seconds
     rows[i] = row
   end

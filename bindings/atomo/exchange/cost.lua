@@ -6,17 +6,18 @@
 --   memory_latency, memory_rate (between ranks of one host).
 -- A work: dense (bytes of all gradients), small (those that travel dense whatever the compressor), message (bytes of
 --   one rank's messages), encode (s), decode (s for one rank's messages), copy (s to copy all gradients into dense
---   buckets and back), tensors (that travel as messages), largest (share of the messages' bytes in the largest one),
---   backward (s in which exchange can hide; 0 without overlap).
+--   buckets and back), tensors (that travel as messages), scales (1: the compressor has a budget in bytes, which
+--   sharded shares out over its two ways; 0), backward (s in which exchange can hide; 0 without overlap).
 local raise = require("atomo.ffi").raise
 
 local M = {}
 
--- What the code does: see runtime/comm/allreduce.c, exchange/buckets.lua and exchange/batches.lua.
-local RING_MIN, BUCKET, BATCH, MOST_BATCHES = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 6
+-- What the code does: see runtime/comm/allreduce.c, exchange/buckets.lua, batches.lua and sharded.lua.
+local RING_MIN, BUCKET, BATCH, MOST, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 6, 3
 
 local function rounds(ranks) return math.ceil(math.log(ranks) / math.log(2) - 1e-9) end
 local function buckets(bytes) return math.max(1, math.ceil(bytes / BUCKET)) end
+local function batches(w, most) return math.max(1, math.min(most or MOST, math.ceil((w.dense - w.small) / BATCH))) end
 
 --- Latency and rate of the slowest hop.
 local function link(net)
@@ -46,14 +47,13 @@ function M.gather(net, bytes, pieces)
   return pieces * (p - 1 + rounds(p)) * latency + (p - 1) * bytes / rate
 end
 
---- Seconds until every rank's `bytes` are with their owners: the busiest link takes in what the other hosts have for
--- its host, and at least the share `largest` that one owner gets.
-function M.scatter(net, bytes, largest)
+--- Seconds until every rank's `bytes` are with their owners, an equal part each, in `pieces`: a link takes in what the
+-- other hosts have for the ranks of its host.
+function M.scatter(net, bytes, pieces)
   local p, c, latency, rate = net.ranks, per_host(net), link(net)
   if p == 1 then return 0 end
-  local others = net.hosts == 1 and p - 1 or p - c
-  local share = math.max((net.hosts == 1 and 1 or c) / p, largest)
-  return (p - 1 + rounds(p)) * latency + others * share * bytes / rate
+  if net.hosts == 1 then c = 1 end
+  return pieces * (p - 1 + rounds(p)) * latency + (p - c) * c / p * bytes / rate
 end
 
 --- Seconds of rank 0's `bytes` to all, in `pieces`: pipelined, so that each link carries them once.
@@ -64,61 +64,62 @@ function M.bcast(net, bytes, pieces)
 end
 
 -- ---- topologies --------------------------------------------------------------------------------------------------
--- Each gives: transfer (s), units (that overlap backward one by one; nil: no overlap), encode, decode (s), bytes_in and
+-- Each gives: early (s of transfer that can go on during backward, in `units` parts), late (s of transfer behind it),
+-- encode, decode (s of the main thread; decode in decode_units parts, each as soon as its batch is there), bytes_in and
 -- bytes_out (of the busiest rank, besides the small tensors).
 
 local topologies = {}
 
+--- Dense gradients in buckets; linear compressors in batches, encoded by the communication thread.
 function topologies.allreduce(net, w)
-  local bytes = 2 * (net.ranks - 1) / net.ranks * w.message
-  return {transfer = M.ring(net, w.message), units = buckets(w.message + w.small), encode = w.encode, decode = w.decode,
-    bytes_in = bytes, bytes_out = bytes}
+  local bytes, dense = 2 * (net.ranks - 1) / net.ranks * w.message, w.encode == 0
+  return {early = M.ring(net, w.message) + w.encode, units = dense and buckets(w.message + w.small) or batches(w),
+    late = 0, encode = 0, decode = w.decode, bytes_in = bytes, bytes_out = bytes}
 end
 
 function topologies.allgather(net, w)
-  local k = math.max(1, math.min(MOST_BATCHES, math.ceil((w.dense - w.small) / BATCH)))
-  local bytes = (net.ranks - 1) * w.message
-  return {transfer = M.gather(net, w.message, k), units = k, encode = w.encode, decode = net.ranks * w.decode,
+  local k, bytes = batches(w), (net.ranks - 1) * w.message
+  return {early = M.gather(net, w.message, k), units = k, late = 0, encode = w.encode, decode = net.ranks * w.decode,
     decode_units = k, bytes_in = bytes, bytes_out = bytes}
 end
 
 function topologies.ps(net, w, o)
-  local others = net.ranks - (net.hosts == 1 and 1 or per_host(net))
+  local p, k = net.ranks, batches(w)
+  local others = p - (net.hosts == 1 and 1 or per_host(net))
   local latency, rate = link(net)
-  local up = rounds(net.ranks) * latency + (net.ranks - 1) * latency + others * w.message / rate
-  local r = {encode = w.encode, decode = net.ranks * w.decode, bytes_in = (net.ranks - 1) * w.message}
+  local r = {early = k * (p - 1 + rounds(p)) * latency + others * w.message / rate, units = k,
+    bytes_in = (p - 1) * w.message}
   if o.down == "compress" then
-    r.transfer = up + M.bcast(net, w.message, 1)
-    r.encode, r.decode = 2 * w.encode, (net.ranks + 1) * w.decode
-    r.bytes_out = (net.ranks - 1) * w.message
+    r.late, r.encode, r.decode = M.bcast(net, w.message, k), 2 * w.encode, (p + 1) * w.decode
+    r.bytes_out = (p - 1) * w.message
   else
-    r.transfer = up + M.bcast(net, w.dense - w.small, w.tensors)
-    r.bytes_out = (net.ranks - 1) * (w.dense - w.small)
+    r.late, r.encode, r.decode = M.bcast(net, w.dense - w.small, w.tensors), w.encode, p * w.decode
+    r.bytes_out = (p - 1) * (w.dense - w.small)
   end
   return r
 end
 
+--- Both ways carry P / (2 (P - 1)) times the budget, where there is one.
 function topologies.sharded(net, w)
-  local p, share = net.ranks, math.max(1 / net.ranks, w.largest)
-  local bytes = (p - 1) * share * w.message
-  return {transfer = M.scatter(net, w.message, w.largest) + M.gather(net, w.message / p, 1),
-    encode = (1 + share) * w.encode, decode = (p * share + 1) * w.decode,
-    bytes_in = bytes + (p - 1) / p * w.message, bytes_out = (p - 1) / p * w.message + bytes}
+  local p, k = net.ranks, batches(w, MOST_SHARDED)
+  local part = w.scales == 1 and p > 2 and p / (2 * (p - 1)) or 1
+  local bytes = 2 * (p - 1) / p * part * w.message
+  return {early = M.scatter(net, part * w.message, k), units = k, late = M.gather(net, part * w.message / p, k),
+    encode = (1 + 1 / p) * w.encode, decode = 2 * part * w.decode, bytes_in = bytes, bytes_out = bytes}
 end
 
 --- Dense in the memory of a host, `inner` between the hosts' leaders.
 function topologies.hierarchical(net, w, o)
   local c, between = per_host(net), {ranks = net.hosts, hosts = net.hosts, latency = net.latency, rate = net.rate}
-  local inner = {}
-  for key, value in pairs(w) do inner[key] = value end
-  inner.backward = 0
-  local r = topologies[o.inner](between, inner, o)
-  r.transfer = r.transfer + M.ring(between, w.small)
-  r.small_done, r.units, r.decode_units = true, nil, nil
-  if c > 1 then
-    r.transfer = r.transfer + 2 * rounds(c) * (buckets(w.dense) * net.memory_latency + w.dense / net.memory_rate)
+  local r = topologies[o.inner](between, w, o)
+  r.copy, r.small_done = w.copy, true
+  local leaders, node = r.early + r.late + M.ring(between, w.small), 0
+  if c > 1 then node = rounds(c) * (buckets(w.dense) * net.memory_latency + w.dense / net.memory_rate) end
+  if o.inner == "allreduce" and w.encode == 0 then -- bucket by bucket, all of it
+    r.early, r.late, r.units = leaders + 2 * node, 0, buckets(w.dense)
+  else -- the leaders' exchange begins with the host's sums
+    r.early, r.late, r.units, r.decode_units = node, leaders + node, buckets(w.dense), nil
   end
-  r.copy = w.copy
   return r
 end
 
@@ -129,7 +130,7 @@ local function left_over(seconds, units, window)
   return math.max(seconds / units, seconds - window)
 end
 
-local wanted = {"dense", "small", "message", "encode", "decode", "copy", "tensors", "largest", "backward"}
+local wanted = {"dense", "small", "message", "encode", "decode", "copy", "tensors", "scales", "backward"}
 
 local function check(net, w, o)
   if not topologies[o.topology] then
@@ -166,8 +167,8 @@ end
 function M.exchange(net, w, o)
   check(net, w, o)
   local r = topologies[o.topology](net, w, o)
-  local wire = r.transfer + (r.small_done and 0 or M.ring(net, w.small))
-  local seen = left_over(wire, r.units, w.backward)
+  local early = r.early + (r.small_done and 0 or M.ring(net, w.small))
+  local wire, seen = early + r.late, left_over(early, r.units, w.backward) + r.late
   local decode = left_over(r.decode, r.decode_units, seen)
   local copied = o.compress == "none" and o.topology == "allreduce" and w.dense or w.small
   local copy = r.copy or w.copy * copied / math.max(w.dense, 1)

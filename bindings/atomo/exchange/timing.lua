@@ -20,19 +20,17 @@ local function joined(list, total)
 end
 
 --- The tensors that travel as messages (two dimensions or more, min_size elements; the others join into one where
---- `join` says so), with totals: {list=, dense=, small=, tensors=, largest=}; largest is the share of the messages'
---- dense bytes in the largest of them.
+--- `join` says so), with totals: {list=, dense=, small=, tensors=}.
 ---@param grads atomo.Tensor[]
 ---@param min_size number
 ---@param join boolean?
 function M.split(grads, min_size, join)
-  local s, small, most = {list = {}, dense = 0, small = 0}, {}, 0
+  local s, small = {list = {}, dense = 0, small = 0}, {}
   for _, g in ipairs(grads) do
     local bytes = 4 * g:numel()
     s.dense = s.dense + bytes
     if g:dim() >= 2 and g:numel() >= min_size then
       s.list[#s.list + 1] = g
-      most = math.max(most, bytes)
     else
       small[#small + 1] = g
       s.small = s.small + bytes
@@ -40,10 +38,9 @@ function M.split(grads, min_size, join)
   end
   if join and #small > 0 then
     table.insert(s.list, 1, joined(small, s.small / 4))
-    most, s.small = math.max(most, s.small), 0
+    s.small = 0
   end
   s.tensors = #s.list
-  s.largest = s.tensors > 0 and most / (s.dense - s.small) or 0
   return s
 end
 
@@ -92,9 +89,42 @@ local function coded(codec, s, steps)
   return r
 end
 
---- The work (cost.lua) of exchanging grads under a compressor; backward is left to the caller. "none" sends all
---- gradients as they are.
---- opts: min_size (1024) and small ("auto") as the exchange has them, steps (3: how often the gradients are encoded).
+--- 1 where the compressor has a budget in bytes, so that sharded can share it out; else 0.
+local function scales(spec)
+  local read = require("atomo.compress").spec
+  local entry, values = read.read(spec)
+  local before = {unpack(values)}
+  read.cut_budget(entry, values, 0.5)
+  for i, v in ipairs(values) do
+    if v == v and v ~= before[i] then return 1 end
+  end
+  return 0
+end
+
+--- How the gradients are split under a compressor.
+local function frame(codec, spec, grads, opts)
+  local small = opts.small or "auto"
+  local join = codec.name ~= "none" and (small == "compress" or small == "auto" and codec.name == "auto")
+  local s = M.split(grads, opts.min_size or 1024, join)
+  return s, {dense = s.dense, small = s.small, tensors = s.tensors, scales = scales(spec),
+    copy = copying(grads), backward = 0, message = s.dense - s.small, encode = 0, decode = 0}
+end
+
+--- The work (cost.lua) of exchanging grads under a compressor, but for what it makes of them: message is that of dense
+--- gradients, encode and decode are 0. opts: as work's.
+---@param spec string|table
+---@param grads atomo.Tensor[]
+---@param opts {min_size: number?, small: string?}?
+---@return table work
+function M.frame(spec, grads, opts)
+  return T.outside_scope(function()
+    local _, w = frame(require("atomo.compress").compressor(spec), spec, grads, opts or {})
+    return w
+  end)
+end
+
+--- The work of exchanging grads under a compressor; backward is left to the caller. "none" sends all gradients as they
+--- are. opts: min_size (1024) and small ("auto") as the exchange has them, steps (3: how often gradients are encoded).
 ---@param spec string|table
 ---@param grads atomo.Tensor[]  contiguous f32; unchanged
 ---@param opts {min_size: number?, small: string?, steps: integer?}?
@@ -102,12 +132,8 @@ end
 function M.work(spec, grads, opts)
   opts = opts or {}
   local codec = require("atomo.compress").compressor(spec)
-  local small = opts.small or "auto"
-  local join = codec.name ~= "none" and (small == "compress" or small == "auto" and codec.name == "auto")
   return T.outside_scope(function()
-    local s = M.split(grads, opts.min_size or 1024, join)
-    local w = {dense = s.dense, small = s.small, tensors = s.tensors, largest = s.largest, copy = copying(grads),
-      backward = 0, message = s.dense - s.small, encode = 0, decode = 0}
+    local s, w = frame(codec, spec, grads, opts)
     if codec.name ~= "none" and s.tensors > 0 then
       local r = coded(codec, s, opts.steps or STEPS)
       w.message, w.encode, w.decode = r.message, r.encode, r.decode

@@ -23,18 +23,24 @@ end
 local function correct(self, row, added)
   local w, ms = self.works[self.setting.compress], self.work:stats().ms
   local seen = swap.agree(self, {ms.encode / 1e3, ms.decode / 1e3})
-  w.encode = w.encode > 0 and w.encode * seen[1] / math.max(row.cost.encode, 1e-9) or 0
-  w.decode = w.decode > 0 and w.decode * seen[2] / math.max(row.cost.decode_all, 1e-9) or 0
-  local decode = seen[2] * row.cost.decode / math.max(row.cost.decode_all, 1e-9)
+  local decode = 0
+  if row.cost.encode > 0 then w.encode = w.encode * seen[1] / row.cost.encode end
+  if row.cost.decode_all > 0 then
+    w.decode = w.decode * seen[2] / row.cost.decode_all
+    decode = seen[2] * row.cost.decode / row.cost.decode_all
+  end
   local slower = choose.slowdown(row, math.max(0, added - seen[1] - decode - row.cost.copy))
   self.net = choose.slower(self.net, slower)
 end
 
 --- The dense setting, where steps with it might be as short as the present ones: not where a network half as quick
---- again as thought could not do it.
+--- again as it was measured, or as it was seen to be since, could not do it.
 local function dense_rival(self, rows)
-  local dense = choose.best_of(rows, "none")
-  local quick = choose.predict({dense}, choose.slower(self.net, 1 / 1.5), self.works, self.base)[1]
+  local dense, quick = choose.best_of(rows, "none"), nil
+  for _, net in ipairs {self.probed, self.net} do
+    local row = choose.predict({dense}, choose.slower(net, 1 / 1.5), self.works, self.base)[1]
+    if not quick or row.step < quick.step then quick = row end
+  end
   if quick.step <= self.seconds then return dense end
   decide.tell(self, ("exchange: dense steps would take at least %s, the present ones take %s: kept"):format(
     log.duration(quick.step), log.duration(self.seconds)),
@@ -57,7 +63,7 @@ end
 local function go_on(self)
   local rival, running = next_rival(self)
   if not rival then return swap.settle(self) end
-  self.tried[choose.name(rival)] = true
+  self.tried[choose.name(rival)], self.tried[choose.name(running)] = true, true
   self.trial = {rival = rival, running = running, count = 0, seconds = {rival = {}, running = {}}}
   self.pending = rival
 end

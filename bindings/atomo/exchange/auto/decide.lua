@@ -64,6 +64,7 @@ function M.begin(self)
   for i = 1, ex.count do self.grads[i] = ex.given[i] end
   self.work.comm:check("exchange: gradients", #self.grads)
   self.net = self.net or require("atomo.exchange.probe").network(ex.comm)
+  self.probed = self.net
   self.window = self.opts.overlap == false and 0 or swap.agree(self, {self.pushed_at - self.first_at}, "min")[1]
   self.base = swap.agree(self, {1.5 * (self.pushed_at - self.first_at)})[1]
   local rows, taken = M.decide(self)

@@ -50,10 +50,10 @@ function Auto:push(i, grad)
   if self.settled then return self.work:push(i, grad) end
   if self.work.count == 0 then
     if self.pending then switch(self) end
-    self.first_at = C.atomo_time()
+    self.first_at = self.now()
   end
   self.work:push(i, grad)
-  self.pushed_at = C.atomo_time()
+  self.pushed_at = self.now()
 end
 
 function Auto:finish()
@@ -61,7 +61,7 @@ function Auto:finish()
   if self.steps == 0 then decide.begin(self) end
   local encoded = self.work.ms.encode / 1e3 -- while gradients came
   self.work:finish()
-  local now, t = C.atomo_time(), self.times
+  local now, t = self.now(), self.times
   local seconds = now - self.ended
   t.step[#t.step + 1], t.added[#t.added + 1] = seconds, now - self.pushed_at + encoded
   t.window[#t.window + 1] = math.max(0, self.pushed_at - self.first_at - encoded)
@@ -70,7 +70,7 @@ function Auto:finish()
   end
   self.steps = self.steps + 1
   clock.look(self, seconds)
-  self.ended = C.atomo_time()
+  self.ended = self.now()
 end
 
 --- What a checkpoint keeps of the choice, and how a run that goes on gets it back: it stays with it.
@@ -92,12 +92,13 @@ function Auto:restore(text)
   swap.settle(self)
 end
 
---- An exchange that chooses. opts as atomo.exchange takes them; given.network: figures in place of the probes'.
---- [collective]
+--- An exchange that chooses. opts as atomo.exchange takes them; given (by tests): network and works (by compressor),
+--- in place of what is measured, and now, a clock. [collective]
 ---@param opts table
----@param given {network: table?}?
+---@param given {network: table?, works: table?, now: (fun(): number)?}?
 local function new(opts, given)
   local _, free = wanted(opts)
+  given = given or {}
   local names, specs = choose.compressors, {}
   if not free then
     local spec = opts.compress or "none"
@@ -107,17 +108,18 @@ local function new(opts, given)
   local open_to_choice = {auto = true, standard = true}
   local only = {topology = not open_to_choice[opts.topology] and opts.topology or nil, down = opts.down,
     inner = not open_to_choice[opts.inner] and opts.inner or nil}
-  local self = {opts = opts, only = only, free = free, compressors = names, specs = specs, works = {}, grads = {},
-    net = given and given.network or false, steps = 0, check_after = opts.check_after or 50, pending = false,
-    aside = false, trial = false, tested = false, tried = {}, settled = false, seconds = 0, first_at = 0,
-    pushed_at = 0, ended = C.atomo_time(), window = 0, base = 0, times = {step = {}, added = {}, window = {}},
-    work = false}
+  local self = {opts = opts, only = only, free = free, compressors = names, specs = specs,
+    works = given.works or {}, grads = {}, net = given.network or false, probed = false, steps = 0,
+    check_after = opts.check_after or 50, pending = false, aside = false, trial = false, tested = false, tried = {}, settled = false, seconds = 0, first_at = 0,
+    pushed_at = 0, ended = 0, now = given.now or C.atomo_time, window = 0, base = 0,
+    times = {step = {}, added = {}, window = {}}, work = false}
   -- Until the first gradients are there: what is to be sent, in the way that any compressor can go.
   local name = names[1]
   self.setting = {level = 1, compress = name, topology = name == "none" and "allreduce" or "allgather"}
   self.work = swap.open(self, self.setting)
   local rank = self.work.comm.rank
   self.notify = function(text) if rank == 0 then print(text) end end
+  self.ended = self.now()
   return setmetatable(self, Auto)
 end
 
