@@ -79,7 +79,7 @@ describe("train_cifar.lua", function()
     {"--compress svd:ratio=0", 1, "ratio is '0'"},
     {"--compress entry:ratio=-2", 1, "ratio is '-2'"},
     {"--compress entry:ratio=nan", 1, "ratio is 'nan'"},
-    {"--compress svd:ratio=4 --topology allreduce", 1, "use topology allgather"},
+    {"--compress svd:ratio=4 --topology allreduce", 1, "can go by topology allgather"},
     {"--data /no/such/folder", 1, "/no/such/folder: No such file"},
   }
   for _, case in ipairs(refusals) do
