@@ -80,9 +80,7 @@ describe("auto", function()
       end
       if name == "resnet20" then
         never_worse(list, {16, 64, 256})
-        for i = 1, #list, 7 do never_worse({list[i]}, {16, 64}) end
-      else
-        never_worse(list, {64}, {"svd:bits=8", "svd:bits=6", "entry"})
+        for i = 1, #list, 7 do never_worse({list[i]}, {64}) end
       end
     end)
   end
