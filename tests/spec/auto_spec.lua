@@ -41,6 +41,10 @@ end
 local made_up = (gradients.made_up())
 
 describe("auto", function()
+  local threads = atomo.num_threads()
+  setup(function() atomo.set_num_threads(1) end)
+  teardown(function() atomo.set_num_threads(threads) end)
+
   it("is never worse than one family for all tensors, on made-up gradients", function()
     never_worse({made_up[1], made_up[2], made_up[8], made_up[13]}, {16, 64, 256})
   end)

@@ -39,6 +39,10 @@ local function stream(c, steps, epochs)
 end
 
 describe("a budget that is a function", function()
+  local threads = atomo.num_threads()
+  setup(function() atomo.set_num_threads(1) end)
+  teardown(function() atomo.set_num_threads(threads) end)
+
   it("is asked before every step, with step, epoch and what the last step took", function()
     local asked = {}
     local c = atomo.compressor {name = "entry", budget = function(step, epoch, stats)
