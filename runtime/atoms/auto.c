@@ -81,6 +81,7 @@ static atomo__part slot_part(const atomo__part *part, int slot, double *option)
     if (f->atoms == &atomo_atoms_svd) option[2] = part->option[KEEP];
     p.custom_rows = part->custom_rows;
     p.atoms = f->atoms;
+    p.weight = part->option[PREFER] != 0 ? sqrt(f->harm) : 1;
     p.option = option;
     return p;
 }
@@ -225,7 +226,7 @@ static double variance_at(const atomo__part *p, double T)
     }
     double noisy = 0;
     for (int64_t i = 0; i < s->n; i++) noisy += s->f64[i] * ATOMO_MAX(s->f64[i], T * sqrt(s->cost[i]));
-    return ATOMO_MAX(0, noisy - p->square);
+    return ATOMO_MAX(0, noisy / (p->weight * p->weight) - p->square);
 }
 
 /* Bits of the message of a measured family at T, under the prices that go with what it draws there. */

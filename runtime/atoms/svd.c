@@ -209,13 +209,20 @@ static double usual_rounding(int64_t n, int bits)
     return bits == 32 ? 0 : (2 * log((double)n) + 1) / (6 * c * c);
 }
 
-/* lambda_i with the share of rounding to `bits`, of one atom: its short factor and its projection. */
-static double weigh(const state *s, const float *shorts, const float *longs, int bits)
+/* Variance counts weight^2 times in the budget: sizes are multiplied by it. */
+static double weight_of(const atomo__part *part)
 {
+    return part->weight > 0 ? part->weight : 1;
+}
+
+/* lambda_i with the share of rounding to `bits`, of one atom: its short factor and its projection. */
+static double weigh(const atomo__part *part, const float *shorts, const float *longs, int bits)
+{
+    const state *s = part->state;
     double square, unit, ev, ew;
     atomo__quant_variance(longs, s->l, bits, &square, &ev);
     atomo__quant_variance(shorts, s->k, bits, &unit, &ew);
-    return ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
+    return weight_of(part) * ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
 }
 
 /* lambda of atoms first .. first + count - 1. */
@@ -225,7 +232,7 @@ static void measure_exactly(const atomo__part *part, const float *matrix, int64_
     const float *basis = basis_of(part) + first * s->k;
     project(s, matrix, basis, count, m->longs);
     for (int j = 0; j < count; j++)
-        lambda_of(part)[first + j] = weigh(s, basis + j * s->k, m->longs + j * s->l, bits_of(part, first + j));
+        lambda_of(part)[first + j] = weigh(part, basis + j * s->k, m->longs + j * s->l, bits_of(part, first + j));
 }
 
 /* lambda from the Gram matrix's eigenvalues, ascending. Those below 0.4 % of the largest are lost in their rounding and
@@ -234,7 +241,8 @@ static void estimate(const atomo__part *part, const float *matrix, const room *m
 {
     const state *s = part->state;
     double *lambda = lambda_of(part);
-    const double noise = sqrt((1 + usual_rounding(s->l, s->bits)) * (1 + usual_rounding(s->k, s->bits)));
+    const double noise =
+        weight_of(part) * sqrt((1 + usual_rounding(s->l, s->bits)) * (1 + usual_rounding(s->k, s->bits)));
     const double least = 0.004 * sqrt(ATOMO_MAX(0, (double)m->longs[s->k - 1]));
     for (int64_t i = 0; i < s->k; i++) lambda[i] = sqrt(ATOMO_MAX(0, (double)m->longs[i]));
     int64_t small = 0;
@@ -331,7 +339,7 @@ int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c)
         const int j = (int)(i % BLOCK);
         if (j == 0) project(s, matrix, basis + i * s->k, (int)ATOMO_MIN((int64_t)BLOCK, s->k - i), m.longs);
         for (int b = 0; b < WIDTHS; b++)
-            table[b * s->k + i] = weigh(s, basis + i * s->k, m.longs + j * s->l, widths[b]);
+            table[b * s->k + i] = weigh(part, basis + i * s->k, m.longs + j * s->l, widths[b]);
     }
     s->rough = false;
     s->searched = true;
@@ -427,7 +435,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     double noisy = 0, sent = 0;
     for (int64_t i = 0; i < s->k; i++) {
         const int bits = bits_of(part, i);
-        const double pi = probability(part, i), square = lambda[i] * lambda[i];
+        const double pi = probability(part, i), size = lambda[i] / weight_of(part), square = size * size;
         const double share = (1 + usual_rounding(s->l, bits)) * (1 + usual_rounding(s->k, bits));
         if (pi > 0 && !(s->rough && pi >= 1)) noisy += square / pi - (s->rough ? square / share : 0);
         sent += pi > 0 && atomo__draw_next(&draw, (uint32_t)i, pi);

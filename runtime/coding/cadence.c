@@ -18,9 +18,10 @@ atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every)
     return (atomo__cadence){.entries = (double)n, .side = (double)short_side, .every = every};
 }
 
+/* FFTW's transforms of one long axis fall out of the caches beyond some 2^17 entries. */
 static double transform_cost(const atomo__cadence *c)
 {
-    return c->entries * (5 + 0.7 * log2(c->entries));
+    return c->entries * (7 + 10 * ATOMO_MAX(0, log2(c->entries) - 17));
 }
 
 /* Gram matrix, eigenvectors, and `projections` of all of them. */
@@ -39,7 +40,8 @@ static double encode_cost(const atomo__cadence *c, const char *atoms)
 
 static double search_cost(const atomo__cadence *c)
 {
-    return spectral_cost(c, 1) + 5 * 3 * c->entries + 2 * transform_cost(c) + 9 * c->entries;
+    const double widths = 12, dense = 9, spectra = 10; /* passes over all entries */
+    return spectral_cost(c, 1) + 2 * transform_cost(c) + (widths + dense + spectra) * c->entries;
 }
 
 int atomo__cadence_due(atomo__cadence *c)

@@ -187,6 +187,7 @@ typedef struct atomo__part {
     double square;                    /* ||g||^2 */
     double anchored;                  /* tau of the last refine */
     double priced_unit, priced_fixed; /* set by price: the two again, at the last solution */
+    double weight;                    /* spectral: what sizes are multiplied by in the budget (auto); 0: 1 */
     int pick, side[2];                /* of atoms that choose: what was chosen; below and above the T found (share.c) */
     bool settled;                     /* and that it stays so until the next measure */
     /* set by encode */

@@ -35,7 +35,7 @@ static const struct {
     {"natural", 0, {0}},
     {"randk", 1, {4}},
     {"topk", 1, {4}},
-    {"topk", 2, {NAN, 3}},
+    {"auto", 6, {NAN, 16, NAN, 0, 0, 1}},
     {"signsgd", 0, {0}},
     {"signsgd", 1, {1}},
     {"fp16", 0, {0}},

@@ -110,8 +110,8 @@ local function new(opts, given)
     inner = not open_to_choice[opts.inner] and opts.inner or nil}
   local self = {opts = opts, only = only, free = free, compressors = names, specs = specs,
     works = given.works or {}, grads = {}, net = given.network or false, probed = false, steps = 0,
-    check_after = opts.check_after or 50, pending = false, aside = false, trial = false, tested = false, tried = {}, settled = false, seconds = 0, first_at = 0,
-    pushed_at = 0, ended = 0, now = given.now or C.atomo_time, window = 0, base = 0,
+    check_after = opts.check_after or 50, pending = false, aside = false, trial = false, tested = false, tried = {},
+    settled = false, seconds = 0, first_at = 0, pushed_at = 0, ended = 0, now = given.now or C.atomo_time, window = 0, base = 0,
     times = {step = {}, added = {}, window = {}}, work = false}
   -- Until the first gradients are there: what is to be sent, in the way that any compressor can go.
   local name = names[1]
