@@ -60,9 +60,9 @@ atomo_num_threads(void); /* until set: OpenMP's choice, or under mpirun the core
 ATOMO_API int atomo_num_cores(void);      /* cores that this process may run on (mpirun may have bound it to one) */
 ATOMO_API int atomo_num_host_cores(void); /* cores of this host */
 
-/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53): live, pooled (freed, kept for reuse), the peak of
- * live, the high-water mark of both together. system_allocs counts calls into malloc: it stands still once a training
- * loop is warm. */
+/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53): live, pooled (freed, kept for reuse), the peak
+ * of live, the high-water mark of both together. system_allocs counts calls into malloc: it stands still once a
+ * training loop is warm. */
 typedef struct atomo_mem {
     double live, pooled, peak, system_allocs, live_blocks, high_water;
 } atomo_mem;

@@ -102,20 +102,20 @@ local function number(seconds) return seconds and ("%8.2f"):format(1e3 * seconds
 --- A line for every layer and pass, then the sums.
 ---@param step_seconds number  of the whole training step
 function Limit:text(step_seconds)
-  local lines = {("%-52s %5s %-8s %8s %8s %8s %6s"):format("convolution, ms a call", "calls", "pass", "direct", "winograd",
-    "own", "share")}
+  local lines = {("%-52s %5s %-8s %8s %8s %8s %6s"):format("convolution, ms a call", "calls", "pass", "direct",
+    "winograd", "own", "share")}
   for _, layer in ipairs(self.layers) do
     for _, pass in ipairs(passes) do
       local t = layer.times[pass]
       if t then
-        lines[#lines + 1] = ("%-52s %5.0f %-8s %s %s %s %5.0f%%"):format(layer.name, layer.calls, pass, number(t.direct),
-          number(t.winograd), number(t.own), t.best and 100 * t.best / t.own or 0)
+        lines[#lines + 1] = ("%-52s %5.0f %-8s %s %s %s %5.0f%%"):format(layer.name, layer.calls, pass,
+          number(t.direct), number(t.winograd), number(t.own), t.best and 100 * t.best / t.own or 0)
       end
     end
   end
   if not self.complete then lines[#lines + 1] = "oneDNN lacks some of these: the limit leaves them out" end
-  lines[#lines + 1] = ("limit: oneDNN's best for all convolutions %.1f ms a step, own convolutions %.1f ms, whole step " ..
-    "%.1f ms; share of the limit %.2f"):format(1e3 * self.seconds, 1e3 * self.own, 1e3 * step_seconds,
+  lines[#lines + 1] = ("limit: oneDNN's best for all convolutions %.1f ms a step, own convolutions %.1f ms, whole " ..
+    "step %.1f ms; share of the limit %.2f"):format(1e3 * self.seconds, 1e3 * self.own, 1e3 * step_seconds,
     self.seconds / step_seconds)
   return table.concat(lines, "\n")
 end
