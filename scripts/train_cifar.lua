@@ -35,6 +35,8 @@ local opts = cli.parse {
     {"down", "choice", "dense", "the way back from a ps", choices = {"dense", "compress"}},
     {"inner", "choice", "auto", "topology between the hosts of a hierarchical one",
       choices = {"auto", "allreduce", "allgather", "ps", "sharded"}},
+    {"small", "choice", "auto", "biases, norms and small tensors: dense, or joined into one message of the budget; " ..
+      "auto: joined with the compressor auto", choices = {"auto", "dense", "compress"}},
     {"overlap", "flag", true, "exchange while backward goes on"},
     {"augment", "flag", true, "random crop (padding 4) and flip"},
     {"seed", "int", 0, "of weights, order, augmentation and sampling", min = 0},
@@ -46,6 +48,8 @@ local opts = cli.parse {
     {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
     {"eval-every", "int", 1, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
     {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
+    {"stop-after", "int", 0, "as --max-steps, but with the schedule of the whole run: its first steps, bit for bit",
+      min = 0, unit = "steps"},
     {"nonfinite", "choice", "abort", "on NaN or Inf in loss or gradient", choices = {"abort", "skip"}},
   },
 }
@@ -91,7 +95,7 @@ end
 local train_loader, test_loader = loader(data.train, true), loader(data.test, false)
 
 local exchange = atomo.exchange {compress = opts.compress, topology = opts.topology, overlap = opts.overlap,
-  down = opts.down, inner = opts.inner, seed = opts.seed}
+  down = opts.down, inner = opts.inner, small = opts.small, seed = opts.seed}
 local parameters = 0
 for _, p in ipairs(model:parameters()) do parameters = parameters + p:numel() end
 
@@ -104,12 +108,13 @@ say("versions: %s", atomo.version_text())
 
 local total = train_loader.steps * opts.epochs
 if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end
+local last = opts.stop_after > 0 and math.min(total, opts.stop_after) or total
 atomo.train {
   model = model, data = {train = train_loader, test = test_loader}, exchange = exchange,
   optimizer = atomo.optim.sgd {params = model:parameters(), lr = opts.lr, momentum = opts.momentum,
     weight_decay = opts.weight_decay, nesterov = opts.nesterov},
   schedule = make_schedule(total), epochs = opts.epochs, eval_every = opts.eval_every,
-  max_steps = opts.max_steps > 0 and opts.max_steps or nil, check_replicas = opts.check_replicas or nil,
+  max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil, check_replicas = opts.check_replicas or nil,
   nonfinite = opts.nonfinite, save = given(opts.save), resume = given(opts.resume), log = given(opts.log),
   settings = opts,
 }

@@ -6,7 +6,7 @@ local messages = require "atomo.exchange.messages"
 local f = require "atomo.ffi"
 local C, raise = f.C, f.raise
 
-local M = {}
+local M = {whole = true} -- every gradient by itself: the leaders' exchange joins the small ones
 
 --- The communicators, and the leaders' own exchange. [collective]
 function M.check(self)
@@ -24,7 +24,8 @@ function M.check(self)
   end
   if self.leads then
     self.between = require("atomo.exchange").exchange {comm = self.leaders, compress = self.compress,
-      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = false}
+      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = false,
+      small = self.small}
   end
 end
 

@@ -141,7 +141,7 @@ function T.expect(v, what, dtype)
   return v
 end
 
---- Native memory in bytes: live, pooled (freed, kept for reuse), peak (of live), high_water (of both together) and
+--- Native memory in bytes: live, pooled (freed, kept for reuse), peak (of live), high_water (of both together),
 --- peak_rss (of the whole process); system_allocs counts calls into malloc so far.
 function T.mem()
   C.atomo_mem_stats(mem)
