@@ -186,7 +186,7 @@ static int correlate(correlation *k, const float *w)
     const int64_t each = t->points * (step_of(t, k->c) + step_of(t, k->oc)) + (outer ? 1 : threads) * k->oc;
     void *space;
     ATOMO_TRY(
-        atomo__alloc(&space, (size_t)(weights + transposed + k->c + (outer ? threads : 1) * each) * sizeof(float)));
+        atomo__scratch(&space, (size_t)(weights + transposed + k->c + (outer ? threads : 1) * each) * sizeof(float)));
     float *u = space, *wt = u + weights, *zeros = wt + transposed, *blocks = zeros + k->c;
     memset(zeros, 0, (size_t)k->c * sizeof(float));
     if (!k->turned) transpose_weights(k->oc, 9 * k->c, w, wt);
@@ -230,7 +230,7 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
     const int64_t c = s->c, oc = s->oc, xs = step_of(t, c), gs = step_of(t, oc), most = ATOMO_MAX(c, oc);
     const bool small = is_small(c, oc);
     void *space;
-    ATOMO_TRY(atomo__alloc(&space, (size_t)(t->points * (xs + gs + oc * c) + most) * sizeof(float)));
+    ATOMO_TRY(atomo__scratch(&space, (size_t)(t->points * (xs + gs + oc * c) + most) * sizeof(float)));
     float *xv = space, *gv = xv + t->points * xs, *sums = gv + t->points * gs, *zeros = sums + t->points * oc * c;
     memset(zeros, 0, (size_t)most * sizeof(float));
     int rc = ATOMO_OK;
