@@ -48,6 +48,7 @@ local opts = cli.parse {
     {"save", "string", "", "checkpoint (safetensors), rewritten after every epoch"},
     {"resume", "string", "", "checkpoint to go on from; ends with the same bits as a run that was not stopped"},
     {"log", "string", "", "JSONL file to append a line a step, an epoch and a run to"},
+    {"profile", "flag", false, "print rank 0's time per operator, forward and backward, over steps 3 to 12"},
     {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
     {"eval-every", "int", 1, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
     {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
@@ -121,5 +122,5 @@ atomo.train {
   schedule = make_schedule(total), epochs = opts.epochs, eval_every = opts.eval_every,
   max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil, check_replicas = opts.check_replicas or nil,
   nonfinite = opts.nonfinite, save = given(opts.save), resume = given(opts.resume), log = given(opts.log),
-  settings = opts,
+  settings = opts, on_step = opts.profile and world.rank == 0 and atomo.profile.hook(last, print) or nil,
 }

@@ -5,7 +5,8 @@
 -- Winograd's convolutions pass 100 %: they compute the same with fewer multiplications.
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
-local C = require("atomo.ffi").C
+local f = require "atomo.ffi"
+local C, raise = f.C, f.raise
 
 local Profile = {}
 Profile.__index = Profile
@@ -138,4 +139,20 @@ function Profile:text(steps)
   return table.concat(lines, "\n")
 end
 
-return {start = start}
+--- An on_step hook of atomo.train: profiles up to 10 steps after the first two, then says the table and stops.
+---@param total integer              steps that the run will have
+---@param say fun(text: string)
+local function hook(total, say)
+  local steps, seen, profile = math.min(10, total - 2), 0, nil
+  if steps < 1 then raise(("profile: the run has %d steps, it needs 3: the first two are left out"):format(total)) end
+  return function()
+    seen = seen + 1
+    if seen == 2 then
+      profile = start()
+    elseif seen == 2 + steps then
+      say(("profile of %d steps:\n%s"):format(steps, profile:stop():text(steps)))
+    end
+  end
+end
+
+return {start = start, hook = hook}

@@ -34,6 +34,9 @@ int atomo__fail(int status, const char *fmt, ...) __attribute__((format(printf, 
  * ENOMEM leaves *out NULL. */
 int atomo__alloc(void **out, size_t nbytes);
 int atomo__calloc(void **out, size_t nbytes);
+/* As atomo__alloc, for what a function gives back before it returns: the same few blocks serve all sizes, in place of
+ * pooled ones for every size that ever was. */
+int atomo__scratch(void **out, size_t nbytes);
 void atomo__free(void *p); /* NULL is fine */
 /* a*b*c as size_t; ELIMIT where it overflows (or passes PTRDIFF_MAX). */
 int atomo__size_mul(size_t a, size_t b, size_t c, size_t *out);

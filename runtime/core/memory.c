@@ -2,8 +2,9 @@
  *
  * A freed block goes to the free list of its size class and the next allocation of that class takes it back, so a
  * training loop whose shapes repeat stops calling malloc after its first steps (atomo_mem.system_allocs stands still).
- * Classes are 8 steps an octave: at most 1/8 of a block is wasted. The environment variable ATOMO_FAIL_ALLOC=n makes
- * the n-th call of atomo__alloc (1-based) fail, for tests; so does atomo_mem_fail_alloc(n) from its call on.
+ * Classes are 8 steps an octave: at most 1/8 of a block is wasted. Scratch is apart: a few blocks as large as the
+ * largest requests, not one for each size. The environment variable ATOMO_FAIL_ALLOC=n makes the n-th call of
+ * atomo__alloc (1-based) fail, for tests; so does atomo_mem_fail_alloc(n) from its call on.
  */
 #include "core/core.h"
 #include <pthread.h>
@@ -26,6 +27,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
 
+enum { SCRATCH_SLOTS = 4, CLASS_SCRATCH = -1 };
 enum { ALIGN = 64, STEPS = 8, CLASSES = 64 * STEPS };
 #define MOST ((uint64_t)1 << 46) /* bytes of one block: 64 TiB */
 
@@ -42,6 +44,7 @@ _Static_assert(sizeof(block) <= ALIGN, "the block header fits before the payload
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static block *free_list[CLASSES];
+static block *scratch[SCRATCH_SLOTS]; /* free ones */
 static atomo_mem stats;
 static long fail_countdown = -1; /* -1: not read yet; 0: never fail */
 
@@ -71,7 +74,39 @@ static bool fail_now(void)
     return fail_countdown > 0 && --fail_countdown == 0;
 }
 
-int atomo__alloc(void **out, size_t nbytes)
+static void give_back(block *b) /* a free one, to the system */
+{
+    stats.pooled -= (double)b->capacity;
+    ASAN_UNPOISON_MEMORY_REGION((char *)b + ALIGN, b->capacity);
+    free(b);
+}
+
+static block *take_pooled(int cls)
+{
+    block *b = free_list[cls];
+    if (b) free_list[cls] = b->next;
+    return b;
+}
+
+/* The smallest free scratch block that is large enough; where none is, the largest free one is let go: a larger one
+ * will be made in its stead. */
+static block *take_scratch(size_t capacity)
+{
+    int fit = -1, largest = -1;
+    for (int i = 0; i < SCRATCH_SLOTS; i++) {
+        if (!scratch[i]) continue;
+        if (scratch[i]->capacity >= capacity && (fit < 0 || scratch[i]->capacity < scratch[fit]->capacity)) fit = i;
+        if (largest < 0 || scratch[i]->capacity > scratch[largest]->capacity) largest = i;
+    }
+    if (fit < 0 && largest < 0) return NULL;
+    block *b = scratch[fit < 0 ? largest : fit];
+    scratch[fit < 0 ? largest : fit] = NULL;
+    if (fit >= 0) return b;
+    give_back(b);
+    return NULL;
+}
+
+static int take(void **out, size_t nbytes, bool is_scratch)
 {
     *out = NULL;
     ATOMO_REQUIRE((uint64_t)nbytes <= MOST, ATOMO_ELIMIT, "alloc: %zu bytes is more than any machine has", nbytes);
@@ -82,9 +117,8 @@ int atomo__alloc(void **out, size_t nbytes)
         pthread_mutex_unlock(&lock);
         return atomo__fail(ATOMO_ENOMEM, "out of memory: %zu bytes (asked for by a test)", nbytes);
     }
-    block *b = free_list[cls];
+    block *b = is_scratch ? take_scratch(capacity) : take_pooled(cls);
     if (b) {
-        free_list[cls] = b->next;
         stats.pooled -= (double)b->capacity;
     } else {
         b = aligned_alloc(ALIGN, capacity + ALIGN);
@@ -94,7 +128,7 @@ int atomo__alloc(void **out, size_t nbytes)
         }
         stats.system_allocs += 1;
         b->capacity = capacity;
-        b->cls = cls;
+        b->cls = is_scratch ? CLASS_SCRATCH : cls;
     }
     b->magic = BLOCK_LIVE;
     stats.live += (double)b->capacity;
@@ -108,11 +142,33 @@ int atomo__alloc(void **out, size_t nbytes)
     return ATOMO_OK;
 }
 
+int atomo__alloc(void **out, size_t nbytes)
+{
+    return take(out, nbytes, false);
+}
+
+int atomo__scratch(void **out, size_t nbytes)
+{
+    return take(out, nbytes, true);
+}
+
 int atomo__calloc(void **out, size_t nbytes)
 {
     ATOMO_TRY(atomo__alloc(out, nbytes));
     memset(*out, 0, nbytes);
     return ATOMO_OK;
+}
+
+/* Into an empty slot, or in place of the smallest; what is left over goes back to the system. */
+static block *keep_scratch(block *b)
+{
+    int at = 0;
+    for (int i = 1; i < SCRATCH_SLOTS; i++)
+        if (scratch[at] && (!scratch[i] || scratch[i]->capacity < scratch[at]->capacity)) at = i;
+    block *had = scratch[at];
+    if (had && had->capacity >= b->capacity) return b;
+    scratch[at] = b;
+    return had;
 }
 
 void atomo__free(void *p)
@@ -123,11 +179,16 @@ void atomo__free(void *p)
     ASAN_POISON_MEMORY_REGION(p, b->capacity);
     pthread_mutex_lock(&lock);
     b->magic = BLOCK_FREE;
-    b->next = free_list[b->cls];
-    free_list[b->cls] = b;
     stats.live -= (double)b->capacity;
     stats.live_blocks -= 1;
     stats.pooled += (double)b->capacity;
+    if (b->cls == CLASS_SCRATCH) {
+        block *over = keep_scratch(b);
+        if (over) give_back(over);
+    } else {
+        b->next = free_list[b->cls];
+        free_list[b->cls] = b;
+    }
     pthread_mutex_unlock(&lock);
 }
 
@@ -170,11 +231,13 @@ void atomo_mem_trim(void)
     for (int c = 0; c < CLASSES; c++) {
         for (block *b = free_list[c], *next; b; b = next) {
             next = b->next;
-            stats.pooled -= (double)b->capacity;
-            ASAN_UNPOISON_MEMORY_REGION((char *)b + ALIGN, b->capacity);
-            free(b);
+            give_back(b);
         }
         free_list[c] = NULL;
+    }
+    for (int i = 0; i < SCRATCH_SLOTS; i++) {
+        if (scratch[i]) give_back(scratch[i]);
+        scratch[i] = NULL;
     }
     pthread_mutex_unlock(&lock);
 }

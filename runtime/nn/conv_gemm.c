@@ -33,7 +33,7 @@ static int patches_new(const conv_shape *s, patches *p)
     size_t bytes;
     void *space;
     ATOMO_TRY(atomo__size_mul((size_t)(p->images * s->oh * s->ow), (size_t)p->k, sizeof(float), &bytes));
-    ATOMO_TRY(atomo__alloc(&space, bytes));
+    ATOMO_TRY(atomo__scratch(&space, bytes));
     p->space = space;
     return ATOMO_OK;
 }

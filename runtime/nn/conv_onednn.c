@@ -190,8 +190,8 @@ static int run(const conv_shape *s, enum conv_pass pass, const float *x, const f
     plan *p;
     ATOMO_TRY(plan_get(s, pass, b != NULL, &p));
     void *scratch = NULL, *weights = NULL;
-    if (p->scratch_bytes) ATOMO_TRY(atomo__alloc(&scratch, p->scratch_bytes));
-    int rc = p->reorder ? atomo__alloc(&weights, p->w_bytes) : ATOMO_OK;
+    if (p->scratch_bytes) ATOMO_TRY(atomo__scratch(&scratch, p->scratch_bytes));
+    int rc = p->reorder ? atomo__scratch(&weights, p->w_bytes) : ATOMO_OK;
     if (rc == 0) {
         dnnl_memory_set_data_handle(p->x, operand(x));
         dnnl_memory_set_data_handle(p->y, operand(y));

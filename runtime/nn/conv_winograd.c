@@ -14,6 +14,8 @@
 #include <omp.h>
 #include <string.h>
 
+enum { SMALL = 128 }; /* channels, see is_small */
+
 typedef struct tiling { /* of a correlation: x [n,h,w,c] padded by pad -> y [n,oh,ow,oc] */
     int m, points;
     int64_t h, w, oh, ow, pad[2], rows, columns, total; /* rows, columns: of tiles in an image; total: of all images */
@@ -68,10 +70,25 @@ static place place_of(const tiling *t, int64_t index)
     return (place){index / (t->rows * t->columns), in_image / t->columns * t->m, in_image % t->columns * t->m};
 }
 
+/* Asks for a tile's share of an image [h,w,c] of so many floats, one row of tiles ahead. The few short rows that a tile
+ * touches are no stream that the hardware would follow: without this, half of a layer's time is waiting for them. */
+static inline __attribute__((always_inline)) void prefetch(const tiling *t, const float *image, int64_t floats,
+                                                           int64_t index, int write)
+{
+    enum { LINE = 16 };
+    const int64_t tiles = t->rows * t->columns, share = floats / tiles, at = (index + t->columns + 1) * share;
+    const int64_t end = ATOMO_MIN(at + share, t->total / tiles * floats);
+    if (write)
+        for (int64_t i = at; i < end; i += LINE) __builtin_prefetch(image + i, 1, 2);
+    else
+        for (int64_t i = at; i < end; i += LINE) __builtin_prefetch(image + i, 0, 2);
+}
+
 static void input_tile(const tiling *t, const float *x, int64_t c, int64_t index, const float *zeros, float *v)
 {
     const float *rows[WINO_POINTS];
     const place p = place_of(t, index);
+    prefetch(t, x, t->h * t->w * c, index, 0);
     point_at(x + p.image * t->h * t->w * c, t->h, t->w, c, p.y - t->pad[0], p.x - t->pad[1], t->m + 2, zeros, rows);
     atomo__wino_input(t->m, c, rows, v, step_of(t, c));
 }
@@ -80,6 +97,7 @@ static void gradient_tile(const tiling *t, const float *gy, int64_t c, int64_t i
 {
     const float *rows[WINO_POINTS];
     const place p = place_of(t, index);
+    prefetch(t, gy, t->oh * t->ow * c, index, 0);
     point_at(gy + p.image * t->oh * t->ow * c, t->oh, t->ow, c, p.y, p.x, t->m, zeros, rows);
     atomo__wino_gradient(t->m, c, rows, v, step_of(t, c));
 }
@@ -89,24 +107,50 @@ static void output_tile(const tiling *t, const float *v, int64_t c, int64_t inde
 {
     float *rows[WINO_POINTS];
     const place p = place_of(t, index);
+    prefetch(t, y, t->oh * t->ow * c, index, 1);
     point_at(y + p.image * t->oh * t->ow * c, t->oh, t->ow, c, p.y, p.x, t->m, sink, (const float **)rows);
     atomo__wino_output(t->m, c, v, step_of(t, c), bias, rows);
 }
 
-/* u [points, oc, c] of weights [oc,3,3,c]. */
-static void transform_weights(const tiling *t, int flip, int64_t oc, int64_t c, const float *w, float *u)
+/* u [points, c, oc] of weights [3,3,c,oc], or, turned by 180 degrees, of [c,3,3,oc]. */
+static void transform_weights(const tiling *t, bool turned, int64_t c, int64_t oc, const float *w, float *u)
 {
+    const int64_t next = turned ? 9 * oc : oc, apart = turned ? oc : c * oc;
 #pragma omp parallel for schedule(static) if (oc * c > ATOMO_PARALLEL_MIN)
-    for (int64_t o = 0; o < oc; o++) atomo__wino_weight(t->m, flip, c, w + o * 9 * c, u + o * c, oc * c);
+    for (int64_t i = 0; i < c; i++) atomo__wino_weight(t->m, turned, oc, w + i * next, apart, u + i * oc, oc * c);
+}
+
+/* wt [9 c, oc] of w [oc, 9 c]. */
+static void transpose_weights(int64_t oc, int64_t n, const float *w, float *wt)
+{
+#pragma omp parallel for schedule(static) if (oc * n > ATOMO_PARALLEL_MIN)
+    for (int64_t i = 0; i < n; i += WINO_LANES)
+        for (int64_t o = 0; o < oc; o += WINO_LANES)
+            for (int64_t k = 0; k < WINO_LANES; k++)
+                for (int64_t l = 0; l < WINO_LANES; l++) wt[(i + k) * oc + o + l] = w[(o + l) * n + i + k];
+}
+
+/* Whether the products go through small_gemm.c: measured faster than sgemm up to here. */
+static bool is_small(int64_t c, int64_t oc)
+{
+    return atomo__small_gemm_runs() && c <= SMALL && oc <= SMALL;
 }
 
 typedef struct correlation { /* y = x * w; with turned weights, [c,3,3,oc] */
     tiling t;
     int64_t c, oc;
-    bool turned;
+    bool turned, small;
     const float *x, *u, *bias, *zeros;
     float *y;
 } correlation;
+
+/* product [n,oc] = v [n,c] u [c,oc] */
+static int multiply(const correlation *k, int64_t n, const float *v, const float *u, float *product)
+{
+    if (!k->small) return atomo__sgemm(false, false, n, k->oc, k->c, v, k->c, u, k->oc, 0, product, k->oc);
+    atomo__small_gemm(false, n, k->oc, k->c, v, k->c, u, k->oc, false, product, k->oc);
+    return ATOMO_OK;
+}
 
 /* One block of tiles; space: v, then the products, then a sink of oc floats a thread. */
 static int correlate_block(const correlation *k, int64_t b, float *space)
@@ -120,8 +164,7 @@ static int correlate_block(const correlation *k, int64_t b, float *space)
     for (int64_t i = 0; i < n; i++) input_tile(t, k->x, c, first + i, k->zeros, v + i * c);
 #pragma omp parallel for schedule(static)
     for (int e = 0; e < t->points; e++) {
-        int one = atomo__sgemm(false, !k->turned, n, oc, c, v + e * vs, c, k->u + e * c * oc, k->turned ? oc : c, 0,
-                               product + e * ms, oc);
+        int one = multiply(k, n, v + e * vs, k->u + e * c * oc, product + e * ms);
         if (one < 0) {
 #pragma omp atomic write
             rc = one;
@@ -139,13 +182,15 @@ static int correlate(correlation *k, const float *w)
     const tiling *t = &k->t;
     const int threads = omp_get_max_threads();
     const bool outer = t->blocks >= threads;
-    const int64_t weights = t->points * k->c * k->oc;
+    const int64_t weights = t->points * k->c * k->oc, transposed = k->turned ? 0 : 9 * k->c * k->oc;
     const int64_t each = t->points * (step_of(t, k->c) + step_of(t, k->oc)) + (outer ? 1 : threads) * k->oc;
     void *space;
-    ATOMO_TRY(atomo__alloc(&space, (size_t)(weights + k->c + (outer ? threads : 1) * each) * sizeof(float)));
-    float *u = space, *zeros = u + weights, *blocks = zeros + k->c;
+    ATOMO_TRY(
+        atomo__scratch(&space, (size_t)(weights + transposed + k->c + (outer ? threads : 1) * each) * sizeof(float)));
+    float *u = space, *wt = u + weights, *zeros = wt + transposed, *blocks = zeros + k->c;
     memset(zeros, 0, (size_t)k->c * sizeof(float));
-    transform_weights(t, k->turned, k->turned ? k->c : k->oc, k->turned ? k->oc : k->c, w, u);
+    if (!k->turned) transpose_weights(k->oc, 9 * k->c, w, wt);
+    transform_weights(t, k->turned, k->c, k->oc, k->turned ? w : wt, u);
     k->u = u;
     k->zeros = zeros;
     int rc = ATOMO_OK;
@@ -167,13 +212,14 @@ static int correlate(correlation *k, const float *w)
 static int forward(const conv_shape *s, const float *x, const float *w, const float *b, float *y)
 {
     correlation k = {.c = s->c, .oc = s->oc, .x = x, .bias = b, .y = y};
+    k.small = is_small(s->c, s->oc);
     k.t = tile(s->n, s->h, s->w, s->oh, s->ow, s->padding[0], s->padding[1], s->c + s->oc);
     return correlate(&k, w);
 }
 
 static int backward_data(const conv_shape *s, const float *gy, const float *w, float *gx)
 {
-    correlation k = {.c = s->oc, .oc = s->c, .turned = true, .x = gy, .y = gx};
+    correlation k = {.c = s->oc, .oc = s->c, .turned = true, .small = is_small(s->c, s->oc), .x = gy, .y = gx};
     k.t = tile(s->n, s->oh, s->ow, s->h, s->w, 2 - s->padding[0], 2 - s->padding[1], s->c + s->oc);
     return correlate(&k, w);
 }
@@ -182,8 +228,9 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
 {
     const tiling tiles = tile(s->n, s->h, s->w, s->oh, s->ow, s->padding[0], s->padding[1], s->c + s->oc), *t = &tiles;
     const int64_t c = s->c, oc = s->oc, xs = step_of(t, c), gs = step_of(t, oc), most = ATOMO_MAX(c, oc);
+    const bool small = is_small(c, oc);
     void *space;
-    ATOMO_TRY(atomo__alloc(&space, (size_t)(t->points * (xs + gs + oc * c) + most) * sizeof(float)));
+    ATOMO_TRY(atomo__scratch(&space, (size_t)(t->points * (xs + gs + oc * c) + most) * sizeof(float)));
     float *xv = space, *gv = xv + t->points * xs, *sums = gv + t->points * gs, *zeros = sums + t->points * oc * c;
     memset(zeros, 0, (size_t)most * sizeof(float));
     int rc = ATOMO_OK;
@@ -198,8 +245,12 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
             }
 #pragma omp for schedule(static)
             for (int e = 0; e < t->points; e++) {
-                int one = atomo__sgemm(true, false, oc, c, n, gv + e * gs, oc, xv + e * xs, c, b ? 1 : 0,
-                                       sums + e * oc * c, c);
+                float *sum = sums + e * oc * c;
+                int one = ATOMO_OK;
+                if (small)
+                    atomo__small_gemm(true, oc, c, n, gv + e * gs, oc, xv + e * xs, c, b > 0, sum, c);
+                else
+                    one = atomo__sgemm(true, false, oc, c, n, gv + e * gs, oc, xv + e * xs, c, b ? 1 : 0, sum, c);
                 if (one < 0) {
 #pragma omp atomic write
                     rc = one;
@@ -220,11 +271,12 @@ bool atomo__conv_winograd_fits(const conv_shape *s)
     return fits;
 }
 
-/* Below 32 channels the transforms cost what the products save; the transformed weights want some tiles to share them.
- */
+/* With few channels the transforms cost what the products save, unless those are cheap (small_gemm.c); the transformed
+ * weights want some tiles to share them. */
 bool atomo__conv_winograd_pays(const conv_shape *s)
 {
-    return s->c >= 32 && s->oc >= 32 && s->n * s->oh * s->ow >= 64;
+    const int64_t least = atomo__small_gemm_runs() ? 16 : 32;
+    return s->c >= least && s->oc >= least && s->n * s->oh * s->ow >= 64;
 }
 
 const conv_engine atomo__conv_winograd = {"winograd", forward, backward_data, backward_weights};

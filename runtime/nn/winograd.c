@@ -177,10 +177,10 @@ ATOMO_CLONES void atomo__wino_output(int m, int64_t c, const float *v, int64_t s
         collect(output4, 4, 2, c, v, step, bias, rows);
 }
 
-ATOMO_CLONES void atomo__wino_weight(int m, int flip, int64_t c, const float *w, float *v, int64_t step)
+ATOMO_CLONES void atomo__wino_weight(int m, bool flip, int64_t c, const float *w, int64_t apart, float *v, int64_t step)
 {
     const float *rows[9];
-    for (int k = 0; k < 9; k++) rows[k] = w + (flip ? 8 - k : k) * c;
+    for (int k = 0; k < 9; k++) rows[k] = w + (flip ? 8 - k : k) * apart;
     if (m == 4)
         spread(weight6, 3, 6, c, rows, v, step);
     else

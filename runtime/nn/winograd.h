@@ -7,6 +7,7 @@
 #ifndef ATOMO_WINOGRAD_H
 #define ATOMO_WINOGRAD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { WINO_LANES = 16, WINO_SIDE = 6, WINO_POINTS = 36 };
@@ -15,7 +16,14 @@ void atomo__wino_input(int m, int64_t c, const float *const *rows, float *v, int
 void atomo__wino_output(int m, int64_t c, const float *v, int64_t step, const float *bias, float *const *rows);
 /* A^T v A + bias */
 void atomo__wino_gradient(int m, int64_t c, const float *const *rows, float *v, int64_t step); /* A d A^T */
-void atomo__wino_weight(int m, int flip, int64_t c, const float *w, float *v, int64_t step);   /* G w G^T */
-void atomo__wino_weight_gradient(int m, int64_t c, const float *v, int64_t step, float *gw);   /* G^T v G */
+void atomo__wino_weight(int m, bool flip, int64_t c, const float *w, int64_t apart, float *v,
+                        int64_t step); /* G w G^T; apart: from one tap to the next */
+void atomo__wino_weight_gradient(int m, int64_t c, const float *v, int64_t step, float *gw); /* G^T v G */
+
+/* c [m,n] = op(a) b, added to what is there with `add`; op(a) [m,k], ta: a is stored [k,m]; n a multiple of WINO_LANES.
+ * Only where it runs: on a CPU with AVX-512. */
+bool atomo__small_gemm_runs(void);
+void atomo__small_gemm(bool ta, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
+                       int64_t ldb, bool add, float *c, int64_t ldc);
 
 #endif

@@ -49,6 +49,43 @@ static void sizes(void)
         for (int d = -2; d <= 2; d++) one_size(((size_t)1 << e) + (size_t)(d + 2) - 2);
 }
 
+/* Scratch of falling and then mixed sizes comes from the first block; a larger request takes its place. */
+static void scratch(void)
+{
+    void *p, *q;
+    atomo_mem_trim();
+    CHECK_OK(atomo__scratch(&p, 1 << 20));
+    CHECK((uintptr_t)p % 64 == 0);
+    atomo__free(p);
+    double before = count(system_allocs), held = count(pooled);
+    for (size_t n = 1; n <= 1 << 20; n = 3 * n + 1) {
+        CHECK_OK(atomo__scratch(&q, n));
+        CHECK(q == p);
+        memset(q, 0x5A, n);
+        atomo__free(q);
+    }
+    CHECK(count(system_allocs) == before && count(pooled) == held);
+    CHECK_OK(atomo__scratch(&p, 1 << 21)); /* the smaller one is let go */
+    CHECK(count(pooled) == 0);
+    CHECK_OK(atomo__scratch(&q, 1 << 21)); /* two at a time */
+    atomo__free(p);
+    atomo__free(q);
+    before = count(system_allocs);
+    for (int i = 0; i < 10; i++) {
+        CHECK_OK(atomo__scratch(&p, 1 << 21));
+        CHECK_OK(atomo__scratch(&q, 1 << 10));
+        CHECK(p != q);
+        atomo__free(p);
+        atomo__free(q);
+    }
+    CHECK(count(system_allocs) == before);
+    void *many[6]; /* more than are kept: the rest goes back to the system */
+    for (int i = 0; i < 6; i++) CHECK_OK(atomo__scratch(&many[i], 5000));
+    for (int i = 0; i < 6; i++) atomo__free(many[i]);
+    atomo_mem_trim();
+    CHECK(count(pooled) == 0);
+}
+
 static void reuse(void)
 {
     void *p, *q;
@@ -142,6 +179,7 @@ int main(void)
 {
     RUN(sizes);
     RUN(reuse);
+    RUN(scratch);
     RUN(peak);
     RUN(limits);
     RUN(threads);

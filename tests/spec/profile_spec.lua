@@ -26,4 +26,23 @@ describe("profile", function()
       assert.truthy(text:find(part, 1, true), part)
     end
   end)
+
+  it("has a hook for atomo.train that leaves the first two steps out and says the table once", function()
+    local net, x, labels = nn.Linear(4, 3), atomo.randn(2, 4), atomo.zeros(2, "i32")
+    for _, case in ipairs {{3, 1}, {5, 3}, {40, 10}} do
+      local total, steps = unpack(case)
+      local texts = {}
+      local on_step = atomo.profile.hook(total, function(text) texts[#texts + 1] = text end)
+      for i = 1, total do
+        step(net, x, labels)
+        on_step()
+        assert.equal(i >= 2 + steps and 1 or 0, #texts)
+      end
+      assert.truthy(texts[1]:find(("profile of %d steps:"):format(steps), 1, true), texts[1])
+      assert.truthy(texts[1]:find("linear %[2,4%] %[3,4%] +1 "), texts[1]) -- one call a step
+    end
+    local ok, message = pcall(atomo.profile.hook, 2, print)
+    assert.is_false(ok)
+    assert.truthy(message:find("the run has 2 steps, it needs 3", 1, true), message)
+  end)
 end)
