@@ -140,9 +140,11 @@ end
 function M.svg(chart)
   if type(chart) ~= "table" or type(chart.series) ~= "table" then raise "plot: expected {x=, y=, series={...}}" end
   local series = drawable(chart)
-  local width = chart.width or 900
+  local legend = LEGEND
+  for _, s in ipairs(series) do legend = math.max(legend, 66 + 7 * #s.name) end -- 7: of a letter, at least
+  local width = (chart.width or 900) + legend - LEGEND
   local height = math.max(chart.height or 520, TOP + BOTTOM + 20 * #series)
-  local box = {left = LEFT, top = TOP, right = width - RIGHT - LEGEND, bottom = height - BOTTOM}
+  local box = {left = LEFT, top = TOP, right = width - RIGHT - legend, bottom = height - BOTTOM}
   box.x0, box.x1 = range_of(chart.x, series, 1)
   box.y0, box.y1 = range_of(chart.y, series, 2)
   local function scale(axis, v0, v1, at0, at1)

@@ -5,7 +5,7 @@ local atomo = require "atomo"
 local specs = {"none", "entry:ratio=4", "entry:ratio=4,step=0", "svd:ratio=4", "svd:ratio=4,bits=32",
   "svd:ratio=4,bits=4,fold=paper", "svd:ratio=4,bits=2", "svd:ratio=4,bits=16,fold=paper", "qsgd",
   "qsgd:bits=2,bucket=100,coding=elias", "qsgd:bits=7,bucket=5,norm=max", "qsgd:bits=8,bucket=0,coding=elias",
-  "terngrad", "terngrad:coding=elias", "natural", "randk:ratio=4", "topk:ratio=4", "auto:ratio=4", "signsgd",
+  "terngrad", "terngrad:coding=elias", "natural", "randk:ratio=4", "topk:ratio=4", "signsgd",
   "signsgd:vote=true", "fp16", "bf16", "powersgd:rank=2", "atomo-published",
   "fourier:ratio=4", "fourier:ratio=4,dims=2,step=0", "dct:ratio=4", "dct:ratio=4,chunk=8", "hadamard:ratio=4",
   "haar:ratio=4", "rows:ratio=4", "rows:ratio=4,bits=32", "auto:ratio=4"}

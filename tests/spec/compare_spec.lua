@@ -42,6 +42,8 @@ describe("compare", function()
     assert.equal(2, lines)
     assert.truthy(plot.svg({x = {}, y = {}, series = {{name = "line", points = {{-1, 0}, {3, 5}}}}}):find(">line<"))
     assert.truthy(plot.svg({x = {log = true}, y = {log = true}, series = {}}):find "</svg>")
+    local long = plot.svg({x = {}, y = {}, series = {{name = ("m"):rep(60), points = {{0, 1}, {1, 2}}}}})
+    assert.is_true(tonumber(long:match 'width="(%d+)"') >= 900 + 60 * 7 + 66 - 210) -- room for the name
   end)
 end)
 

@@ -188,16 +188,22 @@ describe("a run", function()
     assert.equal(#list, #read)
     local function refused(text)
       write(list)
-      local ok, why = pcall(plan.state, run)
-      assert.is_false(ok)
+      local other, why = plan.state(run)
+      assert.equal("failed", other)
       assert.matches(text, why, 1, true)
     end
     settings.lr = 0.2
-    refused "lr 0.2, expected 0.1"
+    refused "its lr is 0.2, expected 0.1"
     settings.lr, list[1].ranks = 0.1, 3
-    refused "3 ranks, expected 2"
+    refused "it has 3 ranks, expected 2"
     list[#list] = nil
-    refused "not a complete log"
+    refused "it is not complete"
+    list[1].ranks = 2
+    write(list)
+    local file = assert(io.open(run.path, "ab"))
+    file:write '{"event":"end"'
+    file:close()
+    assert.matches("it is damaged: .*:5: json", select(2, plan.state(run)))
   end)
 
   it("says what a failed one said", function()

@@ -77,6 +77,23 @@ describe("train_cifar.lua", function()
     end
   end)
 
+  it("stops after some steps of a longer run, with its bits", function()
+    local function steps(options)
+      local list = {}
+      with_file("", ".jsonl", function(path)
+        local out, code = spawn.host(job(options .. " --log " .. path), {timeout = 60})
+        assert.equal(0, code, out)
+        for _, e in ipairs((log.read(path))) do
+          if e.event == "step" then list[#list + 1] = {e.loss, e.lr} end
+        end
+      end)
+      return list
+    end
+    local whole, part = steps "--epochs 1", steps "--epochs 1 --stop-after 4"
+    assert.same({10, 4}, {#whole, #part})
+    for k = 1, 4 do assert.same(whole[k], part[k]) end
+  end)
+
   it("helps", function()
     local out, code = spawn.host(script .. "--help")
     assert.equal(0, code)

@@ -70,29 +70,28 @@ local function exists(path)
   return file ~= nil
 end
 
---- What is known of a run: "done", "failed" and why, or "open". A log that is not that of the run, or not complete,
---- raises.
+--- Why a log is not that of the run, whole; nil where it is.
+local function wrong_with(run, events, bad)
+  local first, last = events[1] or {}, events[#events] or {}
+  if #bad > 0 then return "it is damaged: " .. bad[1].message end
+  if first.event ~= "run" or last.event ~= "end" then return "it is not complete" end
+  for _, key in ipairs {"compress", "topology", "lr", "seed", "epochs"} do
+    local found = (first.settings or {})[key]
+    if found ~= run[key] then return ("its %s is %s, expected %s"):format(key, tostring(found), tostring(run[key])) end
+  end
+  if first.ranks ~= run.ranks then
+    return ("it has %s ranks, expected %d: --ranks must be what the command starts"):format(tostring(first.ranks),
+      run.ranks)
+  end
+end
+
+--- What is known of a run: "done" and its events, "failed" and why, or "open".
 ---@param run atomo.ExperimentRun
 function M.state(run)
   if exists(run.path) then
     local events, bad = log.read(run.path)
-    local first, last = events[1] or {}, events[#events] or {}
-    local s = first.settings or {}
-    if #bad > 0 or first.event ~= "run" or last.event ~= "end" then
-      error(("%s is not a complete log: %s; remove it"):format(run.path, bad[1] and bad[1].message or
-        "its first line is no run or its last no end"), 0)
-    end
-    for key, want in pairs {compress = run.compress, topology = run.topology, lr = run.lr, seed = run.seed,
-      epochs = run.epochs} do
-      if s[key] ~= want then
-        error(("%s is of a run with %s %s, expected %s: remove it"):format(run.path, key, tostring(s[key]),
-          tostring(want)), 0)
-      end
-    end
-    if first.ranks ~= run.ranks then
-      error(("%s is of a run with %s ranks, expected %d: --ranks must be what the command starts"):format(run.path,
-        tostring(first.ranks), run.ranks), 0)
-    end
+    local why = wrong_with(run, events, bad)
+    if why then return "failed", ("%s is no log of this run: %s"):format(run.path, why) end
     return "done", events
   end
   local file = io.open(run.base .. ".failed", "rb")
