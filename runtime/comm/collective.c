@@ -18,6 +18,7 @@
 int atomo_comm_barrier(atomo_comm *c)
 {
     ATOMO_TRY(atomo__comm_usable(c, "barrier"));
+    ATOMO_FLIGHT("barrier", &c->number, 0);
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BARRIER, 0, 0, 0));
     atomo__requests_reap(false);
     ATOMO_MPI(MPI_Barrier, c->mpi);
@@ -29,6 +30,7 @@ int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root)
     ATOMO_TRY(atomo__comm_usable(c, "bcast"));
     ATOMO_TRY(atomo__comm_buffer(t, "bcast: tensor"));
     ATOMO_TRY(atomo__comm_root(c, root, "bcast: root"));
+    ATOMO_FLIGHT("bcast", &c->number, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BCAST, t->dtype, root, t->numel));
     char *p = t->data;
     FOR_PIECES(p, n, t) ATOMO_MPI(MPI_Bcast, p, (int)n, atomo__mpi_type(t->dtype), root, c->mpi);
@@ -47,6 +49,7 @@ int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op)
     ATOMO_TRY(atomo__comm_usable(c, "allreduce"));
     ATOMO_TRY(atomo__comm_buffer(t, "allreduce: tensor"));
     ATOMO_TRY(atomo__mpi_op(op, "allreduce", &mpi_op));
+    ATOMO_FLIGHT("allreduce", &c->number, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
     char *p = t->data;
     FOR_PIECES(p, n, t) ATOMO_TRY(atomo__allreduce(c, p, (int)n, atomo__mpi_type(t->dtype), mpi_op));
@@ -63,6 +66,7 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
     ATOMO_TRY(atomo__comm_buffer(t, "reduce: tensor"));
     ATOMO_TRY(atomo__mpi_op(op, "reduce", &mpi_op));
     ATOMO_TRY(atomo__comm_root(c, root, "reduce: root"));
+    ATOMO_FLIGHT("reduce", &c->number, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_REDUCE, t->dtype, root << 2 | op, t->numel));
     bool here = c->rank == root;
     char *p = t->data;
@@ -112,6 +116,7 @@ int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tens
     ATOMO_TRY(atomo__comm_root(c, root, "gather: root"));
     bool here = c->rank == root;
     if (here) ATOMO_TRY(gathered(c, t, "gather", out));
+    ATOMO_FLIGHT("gather", &c->number, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_GATHER, t->dtype, root, t->numel));
     double bytes = atomo__tensor_bytes(t);
     MPI_Datatype type = atomo__mpi_type(t->dtype);
@@ -130,6 +135,7 @@ int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **ou
     ATOMO_TRY(atomo__comm_usable(c, "allgather"));
     ATOMO_TRY(atomo__comm_buffer(t, "allgather: tensor"));
     ATOMO_TRY(gathered(c, t, "allgather", out));
+    ATOMO_FLIGHT("allgather", &c->number, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLGATHER, t->dtype, 0, t->numel));
     const double bytes = atomo__tensor_bytes(t);
     for (int r = 0; r < c->size; r++) c->peers[r].count = bytes;

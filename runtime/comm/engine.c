@@ -20,6 +20,7 @@ typedef struct job {
     double nbytes;
     atomo_tensor **recv;
     double *counts;
+    char note[ATOMO_FLIGHT_NOTE]; /* what it is for */
 } job;
 
 static struct {
@@ -37,6 +38,7 @@ static struct {
 
 static int carry_out(const job *j)
 {
+    atomo_flight_note(j->note);
     if (j->tensor) return atomo_comm_allreduce(j->comm, j->tensor, ATOMO_MPI_SUM);
     return atomo_comm_allgatherv_bytes(j->comm, j->send, j->nbytes, j->recv, j->counts);
 }
@@ -97,7 +99,9 @@ static int post(const job *j, double *ticket)
     if (!engine.running) status = start();
     if (status == ATOMO_OK) {
         wait_for(engine.head - QUEUE + 1);
-        engine.queue[engine.head++ % QUEUE] = *j;
+        job *place = &engine.queue[engine.head++ % QUEUE];
+        *place = *j;
+        atomo__flight_take_note(place->note);
         *ticket = (double)engine.head;
         pthread_cond_signal(&engine.posted);
     }

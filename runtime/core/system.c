@@ -51,6 +51,11 @@ int atomo_num_threads(void)
     return num_threads ? num_threads : omp_get_max_threads();
 }
 
+double atomo_crc32(const void *data, double nbytes)
+{
+    return (double)atomo__crc32(0, data, (size_t)nbytes);
+}
+
 uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n)
 {
     return (uint32_t)crc32_z(crc, data, n);

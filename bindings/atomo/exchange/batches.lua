@@ -33,6 +33,7 @@ function M.plan(self)
     batch.dense = batch.dense + 4 * self.pushed[i]:numel()
     list.of[i] = batch
   end
+  for k, each in ipairs(list) do each.name = ("messages %d of %d"):format(k, #list) end
   return list
 end
 
@@ -62,6 +63,7 @@ end
 function Batch:post(exchange)
   local from, n = encode(self, exchange)
   local data, inbox = ffi.cast(bytes, exchange.send.h.data) + from, self.inbox
+  C.atomo_flight_note(self.name)
   if exchange.overlap then
     check(C.atomo_engine_allgatherv_bytes(exchange.comm.h, data, n, inbox.slot, inbox.counts, ticket))
     self.ticket = ticket[0]

@@ -28,7 +28,8 @@ function M.plan(indices, grads)
     bucket.n = bucket.n + n
     self.of[i] = bucket
   end
-  for _, b in ipairs(self.list) do
+  for k, b in ipairs(self.list) do
+    b.name = ("bucket %d of %d"):format(k, #self.list)
     b.buffer = T.zeros(b.n)
     for _, m in ipairs(b.members) do
       m.slice = b.buffer:narrow(1, m.offset + 1, m.n):view(grads[m.index]:shape())
@@ -47,6 +48,7 @@ end
 
 --- Hands the full bucket to the communication thread; without overlap it is summed here and now.
 function Bucket:post(exchange)
+  C.atomo_flight_note(self.name)
   if exchange.overlap then
     check(C.atomo_engine_allreduce(exchange.comm.h, self.buffer.h, ticket))
     self.ticket = ticket[0]

@@ -24,7 +24,7 @@ function M.check(self)
   end
   if self.leads then
     self.between = require("atomo.exchange").exchange {comm = self.leaders, compress = self.compress,
-      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = false}
+      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = false, nested = true}
   end
 end
 
@@ -47,6 +47,7 @@ end
 local function gather(self)
   local scale = self.nodes / self.comm.size
   for _, b in ipairs(self.buckets.list) do
+    C.atomo_flight_note(b.name)
     self.node:reduce(b.buffer, "sum", 0)
     if self.leads and scale ~= 1 then b.buffer:mul_(scale) end
   end
@@ -66,7 +67,10 @@ function M.finish(self)
   self:mark()
   gather(self)
   if self.leads then exchange(self) end
-  for _, b in ipairs(self.buckets.list) do self.node:bcast(b.buffer, 0) end
+  for _, b in ipairs(self.buckets.list) do
+    C.atomo_flight_note(b.name)
+    self.node:bcast(b.buffer, 0)
+  end
   buckets.give_back(self.buckets, self)
   messages.lap(self, "exchange", t)
   self.ms.exchange = self.ms.exchange - self.ms.encode - self.ms.decode

@@ -4,6 +4,7 @@
 -- ones, and those with fewer than two dimensions: biases, norms).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local same = require "atomo.same"
 local C, check, raise = f.C, f.check, f.raise
 
 local topologies = {"allreduce", "allgather", "ps", "sharded", "hierarchical"}
@@ -20,17 +21,29 @@ local choices = {
 local Exchange = {}
 Exchange.__index = Exchange
 
-local defaults = {compress = "none", min_size = 1024, overlap = true, seed = 0, down = "dense", inner = "auto"}
+local defaults = {compress = "none", min_size = 1024, overlap = true, seed = 0, down = "dense", inner = "auto",
+  stall_warn = 60, stall_abort = 600, flight = "flight", checked = true, nested = false}
 
 local function check_options(opts)
   for key in pairs(opts) do
     if defaults[key] == nil and key ~= "comm" and key ~= "topology" then
       raise(("exchange: unknown option '%s', options are comm, compress, topology, overlap, min_size, seed, " ..
-        "down, inner"):format(tostring(key)))
+        "down, inner, stall_warn, stall_abort, flight, checked"):format(tostring(key)))
     end
   end
-  if opts.overlap ~= nil and type(opts.overlap) ~= "boolean" then
-    raise(("exchange: overlap is %s, expected true or false"):format(tostring(opts.overlap)))
+  for _, key in ipairs {"overlap", "checked"} do
+    if opts[key] ~= nil and type(opts[key]) ~= "boolean" then
+      raise(("exchange: %s is %s, expected true or false"):format(key, tostring(opts[key])))
+    end
+  end
+  for _, key in ipairs {"stall_warn", "stall_abort"} do
+    local v = opts[key]
+    if v ~= nil and not (type(v) == "number" and v >= 0 and v < math.huge) then
+      raise(("exchange: %s is %s, expected seconds, or 0 for never"):format(key, tostring(v)))
+    end
+  end
+  if opts.flight ~= nil and (type(opts.flight) ~= "string" or opts.flight == "") then
+    raise(("exchange: flight is %s, expected the beginning of a path"):format(tostring(opts.flight)))
   end
   for key, known in pairs(choices) do
     if opts[key] ~= nil and not known[opts[key]] then
@@ -52,11 +65,27 @@ local function choose_topology(name, compressor)
   raise(("exchange: unknown topology '%s', topologies are %s"):format(tostring(name), table.concat(topologies, ", ")))
 end
 
+--- Refuses ranks that run other programs or settings, and has the watchdog look after the others. An exchange inside
+-- another one (nested) leaves both to that.
+local function guard(self)
+  local items = same.program()
+  for _, item in ipairs {{"compressor", tostring(self.compressor)}, {"topology", self.topology}, {"seed", self.seed},
+    {"min_size", self.min_size}, {"overlap", self.overlap}, {"down", self.down}, {"inner", self.inner},
+    {"stall_warn", self.stall_warn}, {"stall_abort", self.stall_abort}, {"checked", self.checked}} do
+    items[#items + 1] = item
+  end
+  same.check(self.comm, "exchange", items)
+  C.atomo_comm_set_checked(self.comm.h, self.checked and 1 or 0)
+  check(C.atomo_watchdog_start(self.comm.h, self.stall_warn, self.stall_abort, self.flight))
+end
+
 --- opts: comm (default the world), compress (a spec; default "none"), topology (default: allreduce for "none",
 --- allgather for messages), overlap (a communication thread sends while backward goes on; default true), min_size
 --- (elements below which a tensor travels dense, default 1024), seed (of the compressor's random streams), down
---- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one).
---- [collective]
+--- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one),
+--- stall_warn and stall_abort (seconds without progress until the watchdog warns, 60, and ends the job, 600; 0: never),
+--- flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm first compares what the ranks
+--- are about to do; default true). [collective]
 local function new(opts)
   opts = opts or {}
   check_options(opts)
@@ -73,17 +102,16 @@ local function new(opts)
   self.ms = {encode = 0, exchange = 0, decode = 0}
   self.overlap = self.overlap and self.comm.size > 1
   self.comms, self.seconds = {self.comm}, f.ffi.new "double[2]"
+  if not self.nested then guard(self) end
   if self.engine.check then self.engine.check(self) end
   return self
 end
 
 --- Refuses what the ranks could not exchange: another number of tensors, other shapes.
 local function check_agreement(self)
-  local shapes = {}
-  for i, g in ipairs(self.pushed) do shapes[i] = T.shape_text(g) end
-  self.comm:check("exchange: gradients", #shapes .. ": " .. table.concat(shapes, " "))
-  self.comm:check("exchange: settings", ("%s, topology %s, seed %g, down %s, inner %s"):format(
-    tostring(self.compressor), self.topology, self.seed, self.down, self.inner))
+  local items = {{"number of gradients", self.count}}
+  for i, g in ipairs(self.pushed) do items[i + 1] = {"gradient " .. i, T.shape_text(g)} end
+  same.check(self.comm, "exchange", items)
 end
 
 --- Gradient i (1-based) of this step is ready. It must stay unchanged until finish(), which overwrites it.

@@ -107,6 +107,7 @@ end
 --- counts_out[r] bytes of self.send to rank r.
 function M.scatter(self, inbox, counts_out)
   local t = C.atomo_time()
+  C.atomo_flight_note "messages to their owners"
   f.check(C.atomo_comm_alltoallv_bytes(self.comm.h, self.send.h.data, counts_out, inbox.slot, inbox.counts))
   M.lap(self, "exchange", t)
 end

@@ -42,7 +42,10 @@ end
 
 local function down_dense(self)
   local t = C.atomo_time()
-  for _, g in ipairs(self.grads) do self.comm:bcast(g, 0) end
+  for _, g in ipairs(self.grads) do
+    C.atomo_flight_note "averages from the server"
+    self.comm:bcast(g, 0)
+  end
   messages.lap(self, "exchange", t)
 end
 
@@ -51,6 +54,7 @@ local function down_compressed(self)
   local inbox, nbytes = self.inbox, 0
   if self.comm.rank == 0 then nbytes = messages.encode(self, self.downward, self.grads, self.comm.size) end
   local t = C.atomo_time()
+  C.atomo_flight_note "averages from the server"
   f.check(C.atomo_comm_bcast_bytes(self.comm.h, self.send.h.data, nbytes, 0, inbox.slot, inbox.counts))
   messages.lap(self, "exchange", t)
   messages.decode(self, self.downward, {messages.open(inbox, 1)[1]}, 1, self.grads, 1)

@@ -4,7 +4,8 @@
 -- Both drawings are unbiased, so the result is; its variance is the mean's (1/P of one rank's) plus the second draw's.
 local T = require "atomo.tensor"
 local messages = require "atomo.exchange.messages"
-local ffi = require("atomo.ffi").ffi
+local f = require "atomo.ffi"
+local ffi, C = f.ffi, f.C
 
 local M = {ready = messages.ready, drop = messages.drop}
 
@@ -77,6 +78,7 @@ end
 local function from_owners(self)
   local mine, inbox, nbytes = self.shards[self.comm.rank + 1], self.averages, 0
   if mine.codec then nbytes = messages.encode(self, mine.codec, mine.grads, self.comm.size) end
+  C.atomo_flight_note "averages from their owners"
   messages.allgather(self, inbox, self.send.h.data, nbytes)
   local sources = messages.open(inbox)
   for r, s in ipairs(self.shards) do
