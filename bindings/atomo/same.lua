@@ -1,6 +1,7 @@
 --- Do all ranks run the same thing? Settings, scripts and libraries are compared over the ranks before anything depends
 -- on them; what differs is named, with both values (stage 7 of the path; DESIGN 6.1).
 local f = require "atomo.ffi"
+local T = require "atomo.tensor"
 local version = require "atomo.version"
 local C = f.C
 
@@ -20,15 +21,13 @@ end
 ---@param what string  whose items they are: "train"
 ---@param items table[]
 function M.check(comm, what, items)
-  local names, lines = {}, {}
-  for i, item in ipairs(items) do
-    names[i] = tostring(item[1])
-    lines[i] = names[i] .. "=" .. text_of(item[2])
-  end
-  if pcall(comm.check, comm, what .. ": settings", table.concat(lines, "\n")) then return end
-  comm:check(what .. ": names of settings", table.concat(names, ", "))
-  for i, item in ipairs(items) do comm:check(("%s: %s"):format(what, names[i]), text_of(item[2])) end
-  comm:check(what .. ": settings", table.concat(lines, "\n")) -- a failure of another kind raises again
+  local lines = {}
+  for i, item in ipairs(items) do lines[i] = ("%s = %s"):format(item[1], text_of(item[2])) end
+  local whole = table.concat(lines, "\n")
+  if pcall(comm.check, comm, what .. ": a setting", whole) then return end
+  local most = comm:allreduce(T.full({1}, #lines), "max"):item() -- all ranks are here: they all know of a difference
+  for i = 1, most do comm:check(what .. ": a setting", lines[i] or "nothing") end
+  comm:check(what .. ": a setting", whole) -- a failure of another kind raises again
 end
 
 --- Name and checksum of the script that runs; "none" at the prompt and under -e.
@@ -64,6 +63,40 @@ function M.items(t, skip)
     local plain = type(v) == "number" or type(v) == "string" or type(v) == "boolean" or
       type(v) == "table" and (type(v[1]) == "string" or type(v[1]) == "number")
     if plain and not (skip and skip[key]) then items[#items + 1] = {key, v} end
+  end
+  return items
+end
+
+--- Settings that may differ between ranks: names of files, which hosts may have elsewhere, and threads.
+local own = {log = true, save = true, resume = true, data = true, text = true, threads = true, flight = true}
+
+local function add(items, prefix, more)
+  for _, item in ipairs(more) do items[#items + 1] = {prefix .. item[1], item[2]} end
+end
+
+--- Names of the parameters, where the model knows them.
+local function names_of(model)
+  local names = {}
+  for _, entry in ipairs(model.named_parameters and model:named_parameters() or {}) do names[entry[2]] = entry[1] end
+  return names
+end
+
+--- Items for check: what atomo.train is about to do, of its `self`.
+function M.training(self)
+  local items, names = M.program(), names_of(self.model)
+  add(items, "", {{"epochs", self.epochs}, {"max_steps", self.max_steps}, {"eval_every", self.eval_every},
+    {"nonfinite", self.nonfinite}, {"check_replicas", self.check_every}, {"accumulate", self.accumulate},
+    {"local_steps", self.local_steps}, {"clip_norm", self.clip_norm}, {"clip_value", self.clip_value},
+    {"saves", self.save ~= nil}, {"resumes", self.resume ~= nil}, {"tests", self.test_loader ~= nil}})
+  for _, key in ipairs {"steps", "batch", "seed", "length"} do items[#items + 1] = {key, self.train_loader[key]} end
+  items[#items + 1] = {"optimizer", self.optimizer.kind}
+  items[#items + 1] = {"lr", self.schedule and self.schedule(0) or self.optimizer.lr}
+  for i, group in ipairs(self.optimizer.groups) do add(items, ("group %d: "):format(i), M.items(group)) end
+  if self.outer then add(items, "outer ", M.items(self.outer.optimizer.groups[1])) end
+  add(items, "", M.items(self.settings or {}, own))
+  items[#items + 1] = {"number of parameters", #self.optimizer.params}
+  for i, p in ipairs(self.optimizer.params) do
+    items[#items + 1] = {"parameter " .. i, ("%s %s"):format(names[p] or "", T.shape_text(p))}
   end
   return items
 end

@@ -24,7 +24,8 @@ function M.check(self)
   end
   if self.leads then
     self.between = require("atomo.exchange").exchange {comm = self.leaders, compress = self.compress,
-      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = false, nested = true}
+      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = false,
+      nested = true}
   end
 end
 

@@ -84,8 +84,8 @@ end
 --- (elements below which a tensor travels dense, default 1024), seed (of the compressor's random streams), down
 --- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one),
 --- stall_warn and stall_abort (seconds without progress until the watchdog warns, 60, and ends the job, 600; 0: never),
---- flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm first compares what the ranks
---- are about to do; default true). [collective]
+--- flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm first compares what the
+--- ranks are about to do; default true). [collective]
 local function new(opts)
   opts = opts or {}
   check_options(opts)
@@ -203,6 +203,12 @@ function Exchange:restart()
     if s.codec then s.codec:restart() end
   end
   if self.between then self.between:restart() end
+end
+
+--- Goes on as after so many steps (a run that is resumed): random streams are keyed by them.
+function Exchange:set_step(step)
+  self.step = step
+  if self.between then self.between:set_step(step) end
 end
 
 --- Gives up the pushed gradients of this step, on all ranks alike (a step that is skipped). [collective]
