@@ -37,6 +37,7 @@ typedef struct watch {
     uint64_t progress;
     double waited, since, warn_at; /* without progress; since the last operation ended; when to warn next */
     double asked, sent;            /* when this round of questions began, was last sent; 0: none */
+    double waited_then;            /* `waited` when it began */
     uint32_t round;
     bool written, told; /* the flight recorder was written; a warning was printed */
 } watch;
@@ -158,8 +159,7 @@ static void conclude(watch *w)
     char what[TEXT];
     const atomo_stall stall = {&w->op, w->waited, dog.peers, dog.n, dog.own};
     const bool over = dog.abort > 0 && !w->op.patient && w->waited >= dog.abort;
-    const double limit = over ? dog.abort : dog.warn;
-    const bool silent = atomo__stall_spoken_for(&stall, limit / 2);
+    const bool silent = atomo__stall_spoken_for(&stall, w->waited_then / 2);
     w->asked = 0;
     atomo__stall_text(&stall, what, sizeof what);
     if (over && (!silent || w->waited >= dog.abort + GRACE)) give_up(w, what);
@@ -199,6 +199,7 @@ static void look(watch *w, double dt)
         w->asked = 0;
     } else if (!w->asked && due(w)) {
         w->asked = atomo_time();
+        w->waited_then = w->waited;
         w->round++;
         for (int i = 0; i < dog.n; i++) dog.peers[i].answered = 0;
         ask(w);

@@ -14,7 +14,7 @@ typedef struct atomo_stall {
 
 /* Writes a text of several lines for people: what waits, for whom, and what the others do. */
 void atomo__stall_text(const atomo_stall *s, char *out, size_t size);
-/* Whether a rank before this one is stalled too: it speaks for all. */
+/* Whether a rank before this one waits too, in the same operation or for `least` seconds: it speaks for all. */
 bool atomo__stall_spoken_for(const atomo_stall *s, double least);
 
 #endif
