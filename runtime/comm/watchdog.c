@@ -19,7 +19,8 @@
 
 enum { TEXT = 4096 };
 static const double ANSWERS = 1.0, AGAIN = 0.25; /* seconds to wait for answers, to ask again */
-static const double GRACE = 3.0;                 /* for the rank that speaks for all to end the job */
+static const double GRACE = 3.0;                 /* for the rank that speaks for all to begin to end the job */
+static const double END = 20.0;                  /* and for the job to end */
 
 static struct {
     pthread_mutex_t lock; /* of what start and stop change */
@@ -39,6 +40,7 @@ typedef struct watch {
     double asked, sent;            /* when this round of questions began, was last sent; 0: none */
     double waited_then;            /* `waited` when it began */
     uint32_t round;
+    double ending;      /* when another rank said that it ends the job; 0: none has */
     bool written, told; /* the flight recorder was written; a warning was printed */
 } watch;
 
@@ -98,6 +100,7 @@ static void take(watch *w, const atomo_packet *p)
             peer->state = p->state;
         } else if (p->kind == BEACON_WRITE) {
             write_flight(w, "another rank found the job stalled");
+            if (!w->ending) w->ending = atomo_time();
         }
     }
 }
@@ -219,6 +222,11 @@ static void *run(void *unused)
         /* A process that was stopped itself, and goes on, has not waited in between. */
         const double now = atomo_time(), dt = ATOMO_MIN(now - last, 4 * tick());
         last = now;
+        if (w.ending) { /* said and done by another rank; where that does not help, by this one */
+            if (now - w.ending > END) end_job();
+            pthread_mutex_unlock(&dog.lock);
+            continue;
+        }
         look(&w, dt);
         if (w.asked && (all_answered() || now - w.asked >= ANSWERS))
             conclude(&w);
