@@ -23,7 +23,7 @@ typedef unsigned int uint32_t;
 
 /* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
 
-enum { ATOMO_ABI = 1, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 2, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */
@@ -60,16 +60,21 @@ atomo_num_threads(void); /* until set: OpenMP's choice, or under mpirun the core
 ATOMO_API int atomo_num_cores(void);      /* cores that this process may run on (mpirun may have bound it to one) */
 ATOMO_API int atomo_num_host_cores(void); /* cores of this host */
 
-/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53). system_allocs counts calls into malloc: it
- * stands still once a training loop is warm. */
+/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53): live, pooled (freed, kept for reuse), the peak
+ * of live, the high-water mark of both together. system_allocs counts calls into malloc: it stands still once a
+ * training loop is warm. */
 typedef struct atomo_mem {
-    double live, pooled, peak, system_allocs, live_blocks;
+    double live, pooled, peak, system_allocs, live_blocks, high_water;
 } atomo_mem;
 ATOMO_API void atomo_mem_stats(atomo_mem *out);
 ATOMO_API void atomo_mem_reset_peak(void);
 ATOMO_API void atomo_mem_trim(void); /* gives pooled blocks back to the system */
+/* For tests: the n-th allocation from now on fails (ENOMEM), once; 0: none does. Returns how many were still to come
+ * until the one that an earlier call chose, 0 when it has failed. ATOMO_FAIL_ALLOC=n chooses one from the start. */
+ATOMO_API int atomo_mem_fail_alloc(int n);
 
-ATOMO_API double atomo_time(void); /* seconds, monotonic */
+ATOMO_API double atomo_time(void);     /* seconds, monotonic */
+ATOMO_API double atomo_peak_rss(void); /* the process's largest resident size so far, in bytes */
 
 /* Counter-based random numbers, Philox4x32-10 [Salmon et al. 2011]. A stream is named by (seed, purpose, step, rank,
  * tensor); element i of a stream never depends on another. */
@@ -249,6 +254,14 @@ ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tens
 ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                             const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
 
+/* What oneDNN itself needs for a layer: the limit that bench_nn.lua --limit compares with. pass: "forward", "data" or
+ * "weights"; algorithm: "direct" or "winograd". Images and weights lie in the (blocked) layouts that oneDNN likes best,
+ * at no cost. seconds [runs] (out): of each of `runs` executions after one that is not counted, on the threads of
+ * atomo_set_num_threads. Of x [N,H,W,in] and w only the shapes are read. EUNSUPPORTED where oneDNN has no such
+ * primitive for the shape, or the build has no oneDNN. */
+ATOMO_API int atomo_conv2d_limit(const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g, const char *pass,
+                                 const char *algorithm, int runs, double *seconds);
+
 /* Batch normalisation over all but the last dimension [Ioffe & Szegedy 2015], with an optional residual [like x] added
  * and an optional ReLU in the same pass: y = relu(gamma (x - mean) invstd + beta + residual). Training: mean and invstd
  * [C] (out) are the batch's, running statistics (both may be NULL) move by `momentum`, with the unbiased variance. The
@@ -293,19 +306,22 @@ ATOMO_API int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_
 ATOMO_API int atomo_softmax(const atomo_tensor *x, int dim, int log, atomo_tensor **out);
 ATOMO_API int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int dim, int log,
                                      atomo_tensor **gx);
-/* Losses: loss [] and grad (may be NULL) [like the input], its gradient from the same pass; the mean over what counts,
- * or with sum != 0 the sum. labels: i32 [...], 0-based, of logits [..., C] (else EARG names position and value); rows
- * whose label is `ignore` count for nothing. PyTorch's formulas.
- * cross entropy: -sum_k t_k log softmax(logits)_k, t = 1 - smooth at the label, plus smooth / C everywhere. */
-ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, double smooth, double ignore,
-                                  int sum, atomo_tensor **loss, atomo_tensor **grad);
-/* -logp[label] */
-ATOMO_API int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, double ignore, int sum,
-                        atomo_tensor **loss, atomo_tensor **grad);
+/* Losses: loss and grad (may be NULL) [like the input], its gradient from the same pass. reduction: the mean over what
+ * counts or the sum, loss []; or none, a loss for each row (grad: of its own row's) [like labels, or x]. labels: i32
+ * [...], 0-based, of logits [..., C] (else EARG names position and value); rows whose label is `ignore` count for
+ * nothing. weight [C] (may be NULL): of the classes; the mean is over the labels' weights. PyTorch's formulas.
+ * cross entropy: -sum_k w_k t_k log softmax(logits)_k, t = 1 - smooth at the label, plus smooth / C everywhere. */
+enum { ATOMO_REDUCE_MEAN, ATOMO_REDUCE_SUM, ATOMO_REDUCE_NONE, ATOMO_REDUCTION_COUNT };
+ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, const atomo_tensor *weight,
+                                  double smooth, double ignore, int reduction, atomo_tensor **loss,
+                                  atomo_tensor **grad);
+/* -w[label] logp[label] */
+ATOMO_API int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_tensor *weight, double ignore,
+                        int reduction, atomo_tensor **loss, atomo_tensor **grad);
 /* Between x and a target of its shape: (x - t)^2, or -t log s(x) - (1 - t) log(1 - s(x)) with the sigmoid s. */
 enum { ATOMO_MSE, ATOMO_BCE_WITH_LOGITS, ATOMO_LOSS_COUNT };
-ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, int sum, atomo_tensor **loss,
-                              atomo_tensor **grad);
+ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, int reduction,
+                              atomo_tensor **loss, atomo_tensor **grad);
 /* count[2]: how many rows of logits [..., C] have their (first) largest element at labels [...], and how many rows have
  * a label other than `ignore`. */
 ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count);
@@ -355,16 +371,19 @@ ATOMO_API int atomo_adaptive_avg_pool2d(const atomo_tensor *x, int oh, int ow, a
 ATOMO_API int atomo_adaptive_avg_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, int oh, int ow,
                                                  atomo_tensor **gx);
 
-/* Attention of `heads` heads: y [N,T,C] = dropout(softmax(q k^T / sqrt(C / heads))) v, a head in each C / heads columns
- * of q [N,T,C] and k, v [N,S,C], whose rows may be columns of a wider tensor. causal: query t sees keys 1 .. t. lse
+/* Attention of `heads` heads: y [N,T,C] = dropout(softmax(q k^T / sqrt(C / heads) + mask)) v, a head in each C / heads
+ * columns of q [N,T,C] and k, v [N,S,C], whose rows may be columns of a wider tensor. causal: query t sees keys 1 .. t.
+ * mask [N,T,S] (may be NULL; strides of 0 repeat it): -INFINITY hides a key; a query that sees none gets y = 0. lse
  * [N,heads,T] (out) is for the backward. Memory: 64 S floats a thread, never T S. p: dropout of the probabilities, by
  * `stream` (NULL where p is 0). The backward writes into gq, gk, gv [like q, k, v], which may be such columns too. */
-ATOMO_API int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, int heads,
-                              int causal, double p, const atomo_stream *stream, atomo_tensor **lse, atomo_tensor **out);
+ATOMO_API int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v,
+                              const atomo_tensor *mask, int heads, int causal, double p, const atomo_stream *stream,
+                              atomo_tensor **lse, atomo_tensor **out);
 ATOMO_API int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v,
                                        const atomo_tensor *y, const atomo_tensor *gy, const atomo_tensor *lse,
-                                       int heads, int causal, double p, const atomo_stream *stream, atomo_tensor *gq,
-                                       atomo_tensor *gk, atomo_tensor *gv);
+                                       const atomo_tensor *mask, int heads, int causal, double p,
+                                       const atomo_stream *stream, atomo_tensor *gq, atomo_tensor *gk,
+                                       atomo_tensor *gv);
 
 /* A recurrent layer over T steps, PyTorch's gate order and formulas. xg [T,N,gates H] = x W_ih^T + b_ih; w [gates H,H],
  * b [gates H] (may be NULL); h0, c0 [N,H] (c0 and c: LSTM only). y, c [T,N,H]; saved [T,N,4 H] is for the backward.
@@ -589,6 +608,10 @@ ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is fine */
  * the option's. name (may be NULL) is for error messages. */
 ATOMO_API int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
                                const char *name);
+/* The same, coded with another set of atoms than the codec's ("svd", with option values in its compressor's order), or
+ * "none": every entry as it is. The step's budget is shared with the others. EARG for compressors without atoms. */
+ATOMO_API int atomo_codec_plan_as(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
+                                  const char *label, const char *atoms, int count, const double *values);
 ATOMO_API int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape); /* 0 or 1 */
 ATOMO_API double atomo_codec_wire_max(const atomo_codec *c,
                                       int tensor); /* bytes; tensor 0: all planned ones together */
@@ -643,6 +666,9 @@ typedef struct atomo_codec_stats {
 } atomo_codec_stats;
 ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
                                      atomo_codec_stats *out); /* tensor 0: all of them */
+
+/* What `auto` made of a tensor in the last encode, "svd:bits=4"; "" for compressors that do not choose. Static. */
+ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
  * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes

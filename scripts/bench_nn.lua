@@ -21,6 +21,7 @@ local opts = cli.parse {
     "build/atomo-lua scripts/bench_nn.lua --model resnet20 --batch 128 --threads 2 --steps 20",
     "build/atomo-lua scripts/bench_nn.lua --model lenet --conv gemm",
     "build/atomo-lua scripts/bench_nn.lua --model resnet18 --profile",
+    "build/atomo-lua scripts/bench_nn.lua --model resnet20 --limit",
   },
   options = {
     {"model", "choice", "resnet20", "network, or all of them", choices = choices},
@@ -30,6 +31,7 @@ local opts = cli.parse {
     {"conv", "choice", "", "what computes convolutions; none: ATOMO_CONV, or auto: Winograd where it pays",
       choices = {"", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"profile", "flag", false, "also print time per operator, forward and backward, with its rate"},
+    {"limit", "flag", false, "also measure oneDNN's own best time for every convolution, and the step's share of it"},
   },
 }
 
@@ -52,35 +54,73 @@ local function step(net, optimizer, x, labels)
   end)
 end
 
-local function bench(name, file, usual_batch)
-  local batch = opts.batch > 0 and opts.batch or usual_batch
+--- The network, its optimizer and a batch of random images; go() is one step.
+local function set_up(name, file, batch)
   atomo.manual_seed(0)
   local net = require(file)[name] {classes = 10}
   local optimizer = atomo.optim.sgd {params = net:parameters(), lr = 0.1, momentum = 0.9, weight_decay = 5e-4}
   local x, labels = atomo.rand(batch, 32, 32, 3), atomo.zeros(batch, "i32")
   for i = 1, batch do labels:set(i, (i * 7) % 10) end
-  local total, forward, backward, update = {}, {}, {}, {}
-  for i = -1, opts.steps do
-    local f, b, u = step(net, optimizer, x, labels)
-    if i > 0 then
-      total[i], forward[i], backward[i], update[i] = f + b + u, f, b, u
+  return function() return step(net, optimizer, x, labels) end
+end
+
+--- Adds the milliseconds of n steps to the lists in `times`.
+local function add_steps(times, n, go)
+  for _ = 1, n do
+    local f, b, u = go()
+    for key, ms in pairs {forward = f, backward = b, update = u, total = f + b + u} do
+      times[key][#times[key] + 1] = ms
     end
   end
-  local ms = median(total)
-  local line = "%-9s batch %d  threads %d  conv %s  step %.1f ms (best %.1f)  forward %.1f  backward %.1f  " ..
-    "update %.1f  %.1f img/s"
-  print(line:format(name, batch, opts.threads, nn.conv_engine(), ms, total[1], median(forward), median(backward),
-    median(update), 1e3 * batch / ms))
-  if opts.profile then
-    local profile = atomo.profile.start()
-    for _ = 1, opts.steps do step(net, optimizer, x, labels) end
-    print(profile:stop():text(opts.steps))
+end
+
+--- Microseconds that the tape takes for an operator forward and backward, kernels of 8 elements included.
+local function overhead()
+  local operators, runs = 50, {}
+  local x = atomo.param(atomo.randn(2, 4))
+  local function chain()
+    local y = x
+    for _ = 1, operators do y = F.relu(y) end
+    y:sum():backward()
   end
+  for i = 1, 400 do
+    local start = C.atomo_time()
+    atomo.scope(chain)
+    runs[i] = 1e6 * (C.atomo_time() - start) / operators
+  end
+  return median(runs)
+end
+
+local function bench(name, file, usual_batch)
+  local batch = opts.batch > 0 and opts.batch or usual_batch
+  local go = set_up(name, file, batch)
+  local times = {forward = {}, backward = {}, update = {}, total = {}}
+  for _ = 1, 2 do go() end
+  add_steps(times, opts.steps, go)
+  local profile, limit
+  if opts.profile or opts.limit then
+    profile = atomo.profile.start()
+    for _ = 1, opts.steps do go() end
+    profile:stop()
+  end
+  if opts.limit then
+    limit = require("atomo.conv_limit").measure(profile, opts.steps)
+    add_steps(times, opts.steps, go) -- before and after: the machine may have changed in between
+  end
+  local mem = atomo.mem()
+  local ms = median(times.total)
+  local line = "%-9s batch %d  threads %d  conv %s  step %.1f ms (best %.1f)  forward %.1f  backward %.1f  " ..
+    "update %.1f  memory %.0f MB (process %.0f MB)  %.1f img/s"
+  print(line:format(name, batch, opts.threads, nn.conv_engine(), ms, times.total[1], median(times.forward),
+    median(times.backward), median(times.update), mem.high_water / 1e6, mem.peak_rss / 1e6, 1e3 * batch / ms))
+  if opts.profile then print(profile:text(opts.steps)) end
+  if limit then print(limit:text(ms / 1e3)) end
 end
 
 atomo.set_num_threads(opts.threads)
 if opts.conv ~= "" then nn.set_conv_engine(opts.conv) end
 print(cli.echo(opts))
+print(("tape: %.2f us an operator, forward and backward"):format(overhead()))
 for _, n in ipairs(networks) do
   if opts.model == "all" or opts.model == n[1] then bench(unpack(n)) end
 end

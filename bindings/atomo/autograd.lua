@@ -149,17 +149,23 @@ local function observed(ctx, ...)
   return seen("forward", ctx, C.atomo_time(), ctx.op.forward(ctx, ...))
 end
 
---- A differentiable operator.
--- forward(ctx, ...) computes the result(s) from tensors and plain values; nothing is recorded inside.
--- backward(ctx, gy, ...) gets the gradient of each result (nil for one that was not used) and returns one gradient per
--- argument of forward, nil for what needs none. Gradients have their argument's shape.
----@param def {name: string, forward: function, backward: function}
-function M.func(def)
+local operators = {} -- atomo's own, in the order of loading
+
+--- Names of atomo's own differentiable operators, one entry each (a name may come twice: add by a tensor, by a number).
+---@return string[]
+function M.operators()
+  require "atomo.nn" -- loads the rest
+  local names = {}
+  for i, op in ipairs(operators) do names[i] = op.name end
+  return names
+end
+
+local function operator(def)
   for _, key in ipairs {"forward", "backward"} do
     if type(def[key]) ~= "function" then raise(("func: '%s' is missing or no function"):format(key)) end
   end
   local op = {name = def.name or "func", forward = def.forward, backward = def.backward}
-  return function(...)
+  return op, function(...)
     local ctx = setmetatable({op = op, args = pack(...), count = select("#", ...)}, Context)
     if not (recording and any_requires_grad(...)) then
       if not recording then return op.forward(ctx, ...) end
@@ -168,6 +174,24 @@ function M.func(def)
     local run = observer and observed or op.forward
     return record(op, ctx, fresh(ctx.args, select("#", ...), set_recording(false, run, ctx, ...)))
   end
+end
+
+--- A differentiable operator.
+-- forward(ctx, ...) computes the result(s) from tensors and plain values; nothing is recorded inside.
+-- backward(ctx, gy, ...) gets the gradient of each result (nil for one that was not used) and returns one gradient per
+-- argument of forward, nil for what needs none. Gradients have their argument's shape.
+---@param def {name: string, forward: function, backward: function}
+function M.func(def)
+  local _, call = operator(def)
+  return call
+end
+
+--- A func of atomo's own: one of M.operators(), all of which have a gradcheck (tests/spec/operators_spec.lua).
+function M.operator(def)
+  local op, call = operator(def)
+  operators[#operators + 1] = op
+  op.index = #operators
+  return call
 end
 
 -- ---- backward ----------------------------------------------------------------------------------------------------

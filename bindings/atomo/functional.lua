@@ -3,7 +3,7 @@
 -- Options are PyTorch's names; a size may be a number or {height, width}.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local func = require("atomo.autograd").func
+local func = require("atomo.autograd").operator
 local S = require "atomo.functional.support"
 local window = require "atomo.nn.window"
 local C, check, raise = f.C, f.check, f.raise

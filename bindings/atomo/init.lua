@@ -8,7 +8,7 @@ for topic, names in pairs {
     "scope mem set_num_threads num_threads",
   ops = "cat stack",
   linalg = "svd eigh qr rfft irfft",
-  autograd = "param no_grad enable_grad func",
+  autograd = "param no_grad enable_grad func operators",
   gradcheck = "gradcheck",
   io = "from_npy",
 } do
@@ -25,7 +25,7 @@ local lazy = {
 local lazy_names = {
   versions = "atomo.version", version_text = "atomo.version",
   compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
-  basis = "atomo.compress", decomposition = "atomo.compress", verify = "atomo.verify",
+  basis = "atomo.compress", decomposition = "atomo.compress", preset = "atomo.compress", verify = "atomo.verify",
   exchange = "atomo.exchange", train = "atomo.train",
 }
 

@@ -19,13 +19,26 @@ local function flops(op, ctx, result)
   return 2 * result * w.h.numel / w.h.shape[0]
 end
 
+--- "conv2d [128,32,32,16] [32,3,3,16] s2 p1": operator, shapes, stride and padding where there are any.
 local function key_of(op, ctx)
   local parts = {op.name}
   for i = 1, 2 do
     local t = ctx.args[i]
     if T.is_tensor(t) and t.h.ndim > 1 then parts[#parts + 1] = T.shape_text(t) end
   end
+  if op.name == "conv2d" then
+    local win = ctx.args[4]
+    if win.stride[0] * win.stride[1] > 1 then parts[#parts + 1] = ("s%d"):format(win.stride[0]) end
+    if win.padding[0] + win.padding[1] > 0 then parts[#parts + 1] = ("p%d"):format(win.padding[0]) end
+    if win.groups > 1 then parts[#parts + 1] = ("g%d"):format(win.groups) end
+  end
   return table.concat(parts, " ")
+end
+
+--- What atomo.conv_limit needs to run a convolution again.
+local function conv_of(ctx, y)
+  return {x = ctx.args[1]:shape(), w = ctx.args[2]:shape(), y = y:shape(), window = ctx.args[4],
+    needs_data = ctx:needs(1)}
 end
 
 local function bytes_of(ctx, ...)
@@ -40,7 +53,7 @@ function Profile:see(pass, op, ctx, seconds, ...)
   ctx.profile_key = key
   local row = self.rows[key]
   if not row then
-    row = {name = key}
+    row = {name = key, conv = op.name == "conv2d" and conv_of(ctx, (...)) or nil}
     for _, p in ipairs {"forward", "backward"} do row[p] = {calls = 0, seconds = 0, flops = 0, bytes = 0} end
     self.rows[key] = row
     self.order[#self.order + 1] = row

@@ -204,6 +204,7 @@ end
 local function run_epoch(self, epoch)
   local loss, right, images, go_on = 0, 0, 0, true
   local feed = new_feed(self.train_loader, epoch, self.accumulate)
+  self.exchange:set_epoch(epoch)
   while feed:more() do
     self.step = self.step + 1
     f.C.atomo_note_step(self.step)
@@ -231,6 +232,15 @@ local function run_epoch(self, epoch)
   return go_on, info
 end
 
+--- The parameters' names to the exchange, in the optimizer's order.
+local function name_gradients(self)
+  if not self.model.named_parameters then return end
+  local name_of, names = {}, {}
+  for _, entry in ipairs(self.model:named_parameters()) do name_of[entry[2]] = entry[1] end
+  for i, p in ipairs(self.optimizer.params) do names[i] = name_of[p] end
+  if #names == #self.optimizer.params and not self.exchange.planned then self.exchange:set_names(names) end
+end
+
 local function setup(o)
   local self = {step = 0, bytes_out = 0, skipped = 0, skips_in_row = 0, in_round = 0}
   for key, value in pairs(o) do self[key] = value end
@@ -252,6 +262,7 @@ local function setup(o)
   self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,
     exchange = self.exchange, comm = self.comm, clip_norm = o.clip_norm, clip_value = o.clip_value,
     accumulate = self.accumulate, outer = self.outer}
+  name_gradients(self)
   self.report = new_report {comm = self.comm, log = o.log, quiet = o.quiet, settings = o.settings,
     epochs = self.epochs, steps = math.ceil(self.train_loader.steps / self.accumulate), max_steps = self.max_steps}
   return self

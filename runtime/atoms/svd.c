@@ -170,17 +170,22 @@ static double usual_rounding(int64_t n, int bits)
     return bits == 32 ? 0 : (2 * log((double)n) + 1) / (6 * c * c);
 }
 
-/* lambda_i with rounding's share, from the projections of `count` short factors. */
-static void measure_exactly(const state *s, const float *matrix, const float *basis, int count, const room *m,
-                            double *lambda)
+/* lambda_i with rounding's share, of `count` short factors whose projections are in m->longs. */
+static void weigh(const state *s, const float *basis, int count, const room *m, double *lambda)
 {
-    project(s, matrix, basis, count, m->longs);
     for (int j = 0; j < count; j++) {
         double square, unit, ev, ew;
         atomo__quant_variance(m->longs + j * s->l, s->l, s->bits, &square, &ev);
         atomo__quant_variance(basis + j * s->k, s->k, s->bits, &unit, &ew);
         lambda[j] = ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
     }
+}
+
+static void measure_exactly(const state *s, const float *matrix, const float *basis, int count, const room *m,
+                            double *lambda)
+{
+    project(s, matrix, basis, count, m->longs);
+    weigh(s, basis, count, m, lambda);
 }
 
 /* lambda from the Gram matrix's eigenvalues, ascending. Those below 0.4 % of the largest are lost in their rounding and
@@ -231,6 +236,18 @@ static int refresh(atomo__part *part, const float *g, const room *m)
     return ATOMO_OK;
 }
 
+static uint32_t age_of(const atomo__part *part, const atomo__coder *c)
+{
+    return 1 + c->stream.step / (uint32_t)part->option[EVERY];
+}
+
+static void present(atomo__part *part)
+{
+    const state *s = part->state;
+    part->segment = (atomo__segment){.f64 = lambda_of(part), .n = s->k, .unit = 32.0 + s->bits * (double)(s->k + s->l)};
+    part->fixed_bits = 24; /* the count, the exponent, the last byte's padding */
+}
+
 static int measure(atomo__part *part, const float *g, atomo__coder *c)
 {
     state *s = part->state;
@@ -239,7 +256,7 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
     atomo__measure(g, part->n, &sum, &part->square, &largest);
     if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
     scale_for(s, largest);
-    const uint32_t want = 1 + c->stream.step / (uint32_t)part->option[EVERY];
+    const uint32_t want = age_of(part, c);
     if (part->option[EVERY] > 1 && s->kept_for == want && s->square > 0) {
         carry_over(part);
         s->rough = true;
@@ -249,8 +266,39 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
         s->kept_for = want;
     }
     s->square = part->square;
-    part->segment = (atomo__segment){.f64 = lambda_of(part), .n = s->k, .unit = 32.0 + s->bits * (double)(s->k + s->l)};
-    part->fixed_bits = 24; /* the count, the exponent, the last byte's padding */
+    present(part);
+    return ATOMO_OK;
+}
+
+int atomo__svd_measure_all(atomo__part *const *part, int count, const float *g, atomo__coder *c)
+{
+    state *first = part[0]->state;
+    const room m = room_of(first, c);
+    double sum, square;
+    float largest;
+    atomo__measure(g, part[0]->n, &sum, &square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(part[0], g);
+    scale_for(first, largest);
+    const float *matrix = matrix_of(first, g, &m), *basis = basis_of(part[0]);
+    for (int p = 0; p < count; p++) ((state *)part[p]->state)->kept_for = 0;
+    ATOMO_TRY(decompose(part[0], matrix, &m));
+    for (int64_t i = 0; i < first->k; i += BLOCK) {
+        const int many = (int)ATOMO_MIN((int64_t)BLOCK, first->k - i);
+        project(first, matrix, basis + i * first->k, many, m.longs);
+        for (int p = 0; p < count; p++) {
+            state *s = part[p]->state;
+            s->exponent = first->exponent;
+            weigh(s, basis + i * s->k, many, &m, lambda_of(part[p]) + i);
+        }
+    }
+    for (int p = 0; p < count; p++) {
+        state *s = part[p]->state;
+        if (p > 0) memcpy(basis_of(part[p]), basis, sizeof(float) * (size_t)(s->k * s->k));
+        s->rough = false;
+        s->kept_for = age_of(part[p], c);
+        s->square = part[p]->square = square;
+        present(part[p]);
+    }
     return ATOMO_OK;
 }
 

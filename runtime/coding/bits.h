@@ -54,6 +54,18 @@ static inline void atomo__put_code(atomo__writer *w, uint32_t value, int bits)
     w->fill -= whole;
 }
 
+/* Up to 56 bits in one store, right after a put_code or put_long: fill < 8. There must be room for 8 bytes. */
+static inline void atomo__put_long(atomo__writer *w, uint64_t value, int bits)
+{
+    w->word |= value << w->fill;
+    w->fill += bits;
+    memcpy(w->data + w->size, &w->word, 8);
+    int whole = w->fill & ~7;
+    w->size += (size_t)whole >> 3;
+    w->word = whole < 64 ? w->word >> whole : 0;
+    w->fill -= whole;
+}
+
 static inline void atomo__put_unary(atomo__writer *w, uint64_t zeros) /* zeros 0-bits, then a 1 */
 {
     for (; zeros >= 31; zeros -= 31) atomo__put(w, 0, 31);

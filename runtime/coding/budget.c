@@ -169,19 +169,18 @@ int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor
         ATOMO_REQUIRE(cost->numel == lambda->numel, ATOMO_ESHAPE, "probabilities: lambda is %s, cost is %s",
                       atomo__shape_text(lambda), atomo__shape_text(cost));
     }
-    const bool made = !*p;
-    ATOMO_TRY(atomo__output(p, ATOMO_F32, lambda->ndim, lambda->shape, "probabilities"));
+    ATOMO_MAKING(made);
+    ATOMO_TRY(atomo__make(&made, p, ATOMO_F32, lambda->ndim, lambda->shape, "probabilities"));
     int64_t n = atomo__numel(lambda);
     if (!cost) {
         double tau = 0;
-        if (n > 0 && tau_of(atomo__f32(lambda), n, s, &tau) < 0)
-            return atomo__settle(refuse_nonfinite(lambda), made, p);
+        if (n > 0 && tau_of(atomo__f32(lambda), n, s, &tau) < 0) return refuse_nonfinite(lambda);
         divide_all(atomo__f32(lambda), n, atomo__cut_of(tau), tau > 0 ? 1 / tau : 0, atomo__f32(*p));
-        return ATOMO_OK;
+        return atomo__made(&made, ATOMO_OK);
     }
     double *work, bad, first;
     ATOMO_TRY(atomo_count_nonfinite(lambda, &bad, &first));
-    if (bad > 0) return atomo__settle(refuse_nonfinite(lambda), made, p);
+    if (bad > 0) return refuse_nonfinite(lambda);
     ATOMO_TRY(atomo__alloc((void **)&work, 3 * sizeof(double) * (size_t)ATOMO_MAX(n, 1)));
     for (int64_t i = 0; i < n; i++) {
         work[i] = (double)atomo__f32(lambda)[i];
@@ -190,5 +189,5 @@ int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor
     int rc = atomo_probabilities_f64(work, work + n, (double)n, s, work + 2 * n);
     for (int64_t i = 0; rc == 0 && i < n; i++) atomo__f32(*p)[i] = (float)work[2 * n + i];
     atomo__free(work);
-    return rc;
+    return atomo__made(&made, rc);
 }

@@ -21,6 +21,9 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
     const double *o = c->option;
     int given = !isnan(o[ATOMO__BUDGET_ATOMS]) + !isnan(o[ATOMO__BUDGET_RATIO]) + !isnan(o[ATOMO__BUDGET_BYTES]);
     ATOMO_REQUIRE(given <= 1, ATOMO_EARG, "%s: give one budget out of atoms, ratio and bytes", c->name);
+    ATOMO_REQUIRE(!c->atoms->choose || isnan(o[ATOMO__BUDGET_ATOMS]), ATOMO_EARG,
+                  "%s: atoms=%g: an atom of one family is not one of another; give ratio= or bytes=", c->name,
+                  o[ATOMO__BUDGET_ATOMS]);
     c->budget_atoms = isnan(o[ATOMO__BUDGET_ATOMS]) ? 0 : o[ATOMO__BUDGET_ATOMS];
     c->budget_ratio = isnan(o[ATOMO__BUDGET_RATIO]) ? (given == 0 ? 16 : 0) : o[ATOMO__BUDGET_RATIO];
     c->budget_bytes = isnan(o[ATOMO__BUDGET_BYTES]) ? 0 : o[ATOMO__BUDGET_BYTES];
@@ -105,6 +108,10 @@ static uint32_t hash_of(const atomo__part *p)
     int first = c->atoms ? c->own_options : 0;
     double rows = (double)p->custom_rows;
     uint32_t h = atomo__crc32(0, c->name, strlen(c->name));
+    if (p->as_another) {
+        h = atomo__crc32(h, p->atoms->name, strlen(p->atoms->name));
+        h = atomo__crc32(h, p->own, sizeof p->own);
+    }
     h = atomo__crc32(h, c->option + first, sizeof(double) * (size_t)(c->options - first));
     h = atomo__crc32(h, p->shape, sizeof(double) * (size_t)p->ndim);
     h = atomo__crc32(h, &rows, sizeof rows);
@@ -136,8 +143,14 @@ static int describe(atomo__part *p, const char *name, double custom_rows)
     return ATOMO_OK;
 }
 
+/* What a tensor is coded with in place of the codec's own atoms and options; atoms NULL: those. */
+typedef struct {
+    const struct atomo_atoms *atoms;
+    double option[ATOMO__MAX_OPTIONS];
+} replacement;
+
 static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name,
-                    atomo__part **out)
+                    const replacement *as, atomo__part **out)
 {
     atomo__part *p;
     ATOMO_TRY(atomo__calloc((void **)&p, sizeof *p));
@@ -147,6 +160,12 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     p->ndim = ndim;
     if (ndim) memcpy(p->shape, shape, sizeof(double) * (size_t)ndim);
     p->option = c->option + (c->atoms ? c->own_options : 0);
+    if (as->atoms) {
+        p->as_another = true;
+        p->atoms = as->atoms;
+        memcpy(p->own, as->option, sizeof p->own);
+        p->option = p->own;
+    }
     int rc = describe(p, name, custom_rows);
     if (rc == 0) rc = c->compressor->plan(p);
     if (rc == 0 && p->state_size) rc = atomo__calloc(&p->state, p->state_size);
@@ -170,14 +189,15 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     return ATOMO_OK;
 }
 
-int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name)
+static int plan_part(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name,
+                     const replacement *as)
 {
     ATOMO_REQUIRE(tensor >= 1 && tensor <= MAX_TENSORS, ATOMO_EARG, "%s: tensor number %d, expected 1 to %d", c->name,
                   tensor, MAX_TENSORS);
     ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE,
                   "%s: tensor %d has %d dimensions, at most %d are possible", c->name, tensor, ndim, ATOMO_MAX_DIM);
     atomo__part *p;
-    ATOMO_TRY(part_new(c, tensor, ndim, shape, custom_rows, name, &p));
+    ATOMO_TRY(part_new(c, tensor, ndim, shape, custom_rows, name, as, &p));
     int rc = grow(c, tensor);
     if (rc < 0) {
         part_free(p);
@@ -188,6 +208,46 @@ int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, 
     c->part[tensor - 1] = p;
     c->entries += (double)p->n;
     return ATOMO_OK;
+}
+
+int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name)
+{
+    return plan_part(c, tensor, ndim, shape, custom_rows, name, &(replacement){.atoms = NULL});
+}
+
+/* The atom set called `name` with option values in the order of its compressor's table. */
+static int find_replacement(const atomo_codec *c, const char *name, int count, const double *values, replacement *out)
+{
+    const struct atomo_compressor *k;
+    int i = 0;
+    *out = (replacement){.atoms = &atomo__dense_atoms, .option = {32}};
+    if (strcmp(name, "none") == 0) return ATOMO_OK;
+    while (atomo__registry_entry(i, &k, &out->atoms) == ATOMO_OK && out->atoms && strcmp(out->atoms->name, name) != 0)
+        i++;
+    ATOMO_REQUIRE(out->atoms, ATOMO_EARG, "%s: '%s' cannot stand in for it: expected a set of atoms, or none", c->name,
+                  name);
+    const int own = atomo__option_count(k->options), all = own + atomo__option_count(out->atoms->options);
+    for (int j = own; j < all; j++) {
+        atomo_option_info o;
+        ATOMO_TRY(atomo_codec_option(i, j, &o));
+        const double v = j < count && !isnan(values[j]) ? values[j] : o.standard;
+        ATOMO_REQUIRE(v >= o.min && v <= o.max, ATOMO_EARG, "%s: %s is %g, expected %g to %g", name, o.key, v, o.min,
+                      o.max);
+        out->option[j - own] = v;
+    }
+    return ATOMO_OK;
+}
+
+int atomo_codec_plan_as(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
+                        const char *label, const char *atoms, int count, const double *values)
+{
+    ATOMO_REQUIRE(c->atoms && c->compressor->takes_atoms, ATOMO_EARG,
+                  "%s: it takes no atoms, so no tensor can be coded with others", c->name);
+    replacement as;
+    ATOMO_TRY(find_replacement(c, atoms, count, values, &as));
+    ATOMO_REQUIRE(!as.atoms->choose || c->budget_atoms == 0, ATOMO_EARG,
+                  "%s: %s shares bytes, not atoms: give ratio or bytes", c->name, atoms);
+    return plan_part(c, tensor, ndim, shape, custom_rows, label, &as);
 }
 
 int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape)
@@ -212,6 +272,14 @@ int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double by
     ATOMO_REQUIRE(given == 1 && atoms + ratio + bytes == ATOMO_MAX(atoms, ATOMO_MAX(ratio, bytes)), ATOMO_EARG,
                   "%s: budget atoms=%g, ratio=%g, bytes=%g: expected one above 0 and the others 0", c->name, atoms,
                   ratio, bytes);
+    bool chooses = c->atoms && c->atoms->choose;
+    for (int i = 0; i < c->parts; i++) {
+        const atomo__part *p = c->part[i];
+        chooses = chooses || (p && p->atoms && p->atoms->choose);
+    }
+    ATOMO_REQUIRE(!(chooses && atoms > 0), ATOMO_EARG,
+                  "%s: budget atoms=%g: an atom of one family is not one of another; give ratio or bytes", c->name,
+                  atoms);
     c->budget_atoms = atoms;
     c->budget_ratio = ratio;
     c->budget_bytes = bytes;
@@ -235,6 +303,12 @@ int atomo__refuse_nonfinite(const atomo__part *part, const float *g)
     return atomo__fail(ATOMO_ENONFINITE,
                        "%s: gradient of tensor %s: %.0f entries are NaN or Inf, the first is number %.0f",
                        part->codec->name, part->name, (double)bad, (double)first + 1);
+}
+
+const char *atomo_codec_family(const atomo_codec *c, int tensor)
+{
+    const atomo__part *p = atomo__part_of(c, tensor);
+    return p && p->atoms && p->atoms->family ? p->atoms->family(p) : "";
 }
 
 void atomo_codec_get_stats(const atomo_codec *c, int tensor, atomo_codec_stats *out)

@@ -70,6 +70,8 @@ void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
 int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float cut, double *square);
 /* Entries with |x| >= cut and their sum, by the model. */
 void atomo__spectrum_above(const atomo__spectrum *s, double cut, double *count, double *sum);
+/* sum |x| (tau - |x|) over the entries below tau: the variance of keeping those with |x| / tau. */
+double atomo__spectrum_noise(const atomo__spectrum *s, double tau);
 /* Mean of log2(1 + max(0, |x| - offset) scale) over those; whole: of its floor. */
 double atomo__spectrum_log2(const atomo__spectrum *s, double cut, double offset, double scale, bool whole);
 /* log2 to 0.09, by the bits: x > 0. */
@@ -87,14 +89,25 @@ float atomo__cut_of(double tau);
 /* Draws entries: index i is kept with probability |x_i|/tau below tau (drawn), and always from there on (saturated; tau
  * 0: all that are not 0). index [n]: the drawn, ascending, from its start; the saturated, ascending, at its end; the
  * top bit is x_i's sign. fixed_count: systematic sampling. */
+typedef struct { /* of entries from tau on, in steps above it: j = (|x| - tau) inverse; inverse 0: not wanted */
+    double tau, inverse;
+    double logs, most, rounding; /* sum log2(1 + j), largest j, sum f (1 - f) of its fraction f */
+} atomo__saturated;
 typedef struct {
     int64_t drawn, kept;
     double below, noise; /* sums of |x| and of |x| (tau - |x|) over the entries below tau, drawn or not */
+    atomo__saturated saturated;
 } atomo__drawn;
-void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count,
+/* step: of the saturated, in units of tau; 0: they are not surveyed. */
+void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
                            uint32_t *index, atomo__drawn *d);
+/* Adds x[kept[i] - at], i < m <= ATOMO__SURVEY (entries.c). */
+enum { ATOMO__SURVEY = 1024 };
+void atomo__survey(const float *x, int64_t at, const uint32_t *kept, int m, atomo__saturated *s);
 /* True with probability p, to 2^-64, from element i of the stream. */
 bool atomo__sample_one(const atomo_stream *s, uint32_t i, double p);
+/* The same of elements i [n] with probabilities p [n] below 1, several at a time. */
+void atomo__sample_some(const atomo_stream *s, const uint32_t *i, const float *p, int n, uint8_t *drawn);
 /* Draws of a few atoms, one after the other, i ascending: independent, or systematic. */
 typedef struct {
     atomo_stream stream;
@@ -150,6 +163,7 @@ int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t 
                       size_t *length, atomo__frame *got);
 
 /* ---- parts ---- */
+enum { ATOMO__MAX_OPTIONS = 24 };
 typedef struct atomo__part {
     const struct atomo_codec *codec;
     const struct atomo_atoms *atoms; /* NULL where the compressor takes none */
@@ -158,8 +172,10 @@ typedef struct atomo__part {
     int ndim;
     double shape[ATOMO_MAX_DIM];
     int64_t n;
-    int64_t custom_rows;                  /* fold = a Lua function: its rows; 0 else */
-    const double *option;                 /* the codec's values */
+    int64_t custom_rows;            /* fold = a Lua function: its rows; 0 else */
+    const double *option;           /* the codec's values, or own */
+    double own[ATOMO__MAX_OPTIONS]; /* of a tensor planned as another (plan_as) */
+    bool as_another;
     float *residual;                      /* [n] with ef=true: what has not been sent yet; else NULL */
     size_t body_max, scratch, state_size; /* bytes, set by plan */
     void *state;
@@ -170,6 +186,8 @@ typedef struct atomo__part {
     double square;                    /* ||g||^2 */
     double anchored;                  /* tau of the last refine */
     double priced_unit, priced_fixed; /* set by price: the two again, at the last solution */
+    int pick, side[2];                /* of atoms that choose: what was chosen; below and above the T found (share.c) */
+    bool settled;                     /* and that it stays so until the next measure */
     /* set by encode */
     double T, expected, sent, variance, nbytes;
 } atomo__part;
@@ -196,6 +214,9 @@ int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32
                           atomo__writer *w);
 int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc);
 
+/* Spectral parts of one tensor that differ in bits alone, all measured exactly with one basis (atoms/svd.c). */
+int atomo__svd_measure_all(atomo__part *const *part, int count, const float *g, atomo__coder *c);
+
 typedef int atomo__plan_fn(atomo__part *part);
 typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);
 typedef int atomo__refine_fn(atomo__part *part, const float *g);
@@ -209,6 +230,11 @@ typedef int atomo__decode_fn(const atomo__part *part, atomo__reader *r, atomo__c
 typedef void atomo__finish_fn(const atomo__part *part, float scale, float *acc);
 typedef bool atomo__biased_fn(const double *option);
 typedef float *atomo__memory_fn(const atomo__part *part, int64_t *n);
+/* The part becomes one of the families that it was measured for: number `pick` (NAN where there is none of that number
+ * or it was not measured), or with ATOMO__BEST the one of least variance + T^2 bits. Sets part->pick; the variance. */
+enum { ATOMO__BEST = -1, ATOMO__MAX_FAMILIES = 16 };
+typedef double atomo__choose_fn(atomo__part *part, double T, int pick);
+typedef const char *atomo__family_fn(const atomo__part *part);
 
 /* ---- fixed orthonormal bases (basis.c) ---- */
 /* An atom set that has `transform` takes these; its state starts with the spectrum, its options with step. */
@@ -245,7 +271,11 @@ struct atomo_atoms {
     atomo__price_fn *price;       /* priced_unit, priced_fixed at T (segment evaluated); NULL as guess */
     atomo__encode_fn *encode;     /* draw at part->T, write; sets expected, sent, variance */
     atomo__decode_fn *decode_add; /* acc += scale * ghat */
+    atomo__choose_fn *choose;     /* of a set that is one of several (auto), with family; NULL: there is no choice */
+    atomo__family_fn *family;     /* the text of what was chosen */
 };
+
+extern const struct atomo_atoms atomo__dense_atoms; /* dense.c: all entries in few bits; only inside of auto */
 
 struct atomo_compressor {
     const char *name, *summary, *source;
@@ -275,7 +305,6 @@ int atomo__option_count(const struct atomo__option *o);
 
 /* Where a compressor takes atoms, its options begin with these. */
 enum { ATOMO__BUDGET_ATOMS, ATOMO__BUDGET_RATIO, ATOMO__BUDGET_BYTES, ATOMO__SAMPLING };
-enum { ATOMO__MAX_OPTIONS = 24 };
 struct atomo_codec {
     const struct atomo_compressor *compressor;
     const struct atomo_atoms *atoms; /* or NULL */
@@ -300,6 +329,7 @@ struct atomo_codec {
         double T, target, sent; /* bits */
         double kept, rest;      /* spent on atoms with p = 1, and T times what the others cost, at this step's T */
         double owed;            /* target - sent, summed over steps */
+        double aimed;           /* the step's budget, in bits */
     } stream;
     atomo_codec_stats stats;
 };

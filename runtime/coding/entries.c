@@ -7,7 +7,7 @@
  * step = 0, and a budget that holds everything, send it as it is. Promise: unbiased; variance sum |x|(tau - |x|) below
  * tau and (step tau)^2 f(1-f) above; scratch 4 bytes a coefficient.
  */
-#include "coding/coding.h"
+#include "coding/prefix.h"
 #include <math.h>
 
 enum { VALUES_F32, VALUES_STEPS, ORDER_BITS = 4 };
@@ -98,6 +98,22 @@ static inline void put_value(atomo__writer *w, uint32_t sign, uint32_t v, int k)
     atomo__put(w, low, bits);
 }
 
+/* Codes of n signed values; more than 32 bits: marked so. */
+ATOMO_CLONES static void value_codes(const uint32_t *restrict kept, const uint32_t *restrict v, int n, int k,
+                                     uint32_t *restrict code, uint32_t *restrict bits)
+{
+    const uint32_t order = (uint32_t)k;
+    for (int i = 0; i < n; i++) {
+        uint32_t x = v[i] + (1u << order), exact;
+        float f = (float)(int32_t)(x & 0xFFFFFF);
+        memcpy(&exact, &f, 4);
+        uint32_t top = (exact >> 23) - 127, zeros = top - order; /* below 2^24 the exponent is floor(log2) */
+        uint32_t low = x & ((1u << (top & 31)) - 1), length = top + zeros + 2;
+        code[i] = kept[i] >> 31 | (low << 1 | 1) << ((zeros + 1) & 31);
+        bits[i] = x < 1u << 24 && length <= 32 ? length : 255;
+    }
+}
+
 static uint32_t get_exp_golomb(atomo__reader *r, int k)
 {
     int bits = (int)atomo__get_unary(r, 31) + k;
@@ -109,16 +125,13 @@ static uint32_t get_exp_golomb(atomo__reader *r, int k)
 }
 
 /* j [m]: how many steps the kept entries are above tau. */
-ATOMO_CLONES static void steps_of(const float *x, const uint32_t *kept, int m, double tau, double inverse, double *j)
+ATOMO_CLONES static void steps_of(const float *x, int64_t at, const uint32_t *kept, int m, double tau, double inverse,
+                                  double *j)
 {
-    for (int i = 0; i < m; i++) j[i] = (fabs((double)x[kept[i] & ~ATOMO__MINUS]) - tau) * inverse;
+    for (int i = 0; i < m; i++) j[i] = (fabs((double)x[(kept[i] & ~ATOMO__MINUS) - at]) - tau) * inverse;
 }
 
-typedef struct {
-    double mean_log, most, rounding; /* of their steps above tau, and the closed form of rounding those */
-} saturated;
-
-ATOMO_CLONES static void add_steps(const double *j, int m, saturated *s)
+ATOMO_CLONES static void add_steps(const double *j, int m, atomo__saturated *s)
 {
     double logs[8] = {0}, rounding[8] = {0}, most[8] = {0};
     for (int i = 0; i < m; i += 8)
@@ -129,25 +142,18 @@ ATOMO_CLONES static void add_steps(const double *j, int m, saturated *s)
             most[l] = v > most[l] ? v : most[l];
         }
     for (int l = 0; l < 8; l++) {
-        s->mean_log += logs[l];
+        s->logs += logs[l];
         s->rounding += rounding[l];
         s->most = ATOMO_MAX(s->most, most[l]);
     }
 }
 
-static saturated survey(const float *x, const uint32_t *kept, int64_t m, double tau, double step)
+void atomo__survey(const float *x, int64_t at, const uint32_t *kept, int m, atomo__saturated *s)
 {
-    saturated s = {0};
-    double j[CHUNK];
-    if (m == 0 || !(tau > 0) || !(step > 0)) return s;
-    for (int64_t i = 0; i < m; i += CHUNK) {
-        int count = (int)ATOMO_MIN((int64_t)CHUNK, m - i);
-        steps_of(x, kept + i, count, tau, 1 / (step * tau), j);
-        add_steps(j, count, &s);
-    }
-    s.rounding *= step * step * tau * tau;
-    s.mean_log /= (double)m;
-    return s;
+    double j[ATOMO__SURVEY];
+    if (m == 0 || s->inverse == 0) return;
+    steps_of(x, at, kept, m, s->tau, s->inverse, j);
+    add_steps(j, m, s);
 }
 
 /* code[i] = j[i] rounded up where its uniform of 32 bits is below the fraction. */
@@ -156,6 +162,19 @@ ATOMO_CLONES static void round_steps(const double *j, const uint32_t *words, int
     for (int i = 0; i < m; i++) {
         int32_t down = (int32_t)j[i];
         code[i] = (uint32_t)(down + ((double)words[i] * 0x1p-32 < j[i] - (double)down));
+    }
+}
+
+static void put_values(atomo__writer *w, const uint32_t *kept, const uint32_t *v, int n, int k)
+{
+    uint32_t code[ATOMO__CODES], bits[ATOMO__CODES];
+    for (int i = 0; i < n; i += ATOMO__CODES) {
+        int m = ATOMO_MIN((int)ATOMO__CODES, n - i);
+        value_codes(kept + i, v + i, m, k, code, bits);
+        for (int at = 0; at < m; at++) {
+            at += atomo__put_codes(w, code + at, bits + at, m - at);
+            if (at < m) put_value(w, kept[i + at] >> 31, v[i + at], k);
+        }
     }
 }
 
@@ -171,9 +190,9 @@ static void write_steps(atomo__writer *w, const float *x, const uint32_t *kept, 
     for (int64_t i = 0; i < m; i += CHUNK) {
         int count = (int)ATOMO_MIN((int64_t)CHUNK, m - i);
         atomo__random_words(&stream, (uint32_t)(i / 4), CHUNK / 4, words);
-        steps_of(x, kept + i, count, tau, 1 / (step * tau), j);
+        steps_of(x, 0, kept + i, count, tau, 1 / (step * tau), j);
         round_steps(j, words, count, code);
-        for (int l = 0; l < count; l++) put_value(&own, kept[i + l] >> 31, code[l], k);
+        put_values(&own, kept + i, code, count, k);
     }
     *w = own;
 }
@@ -190,25 +209,45 @@ int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32
 {
     const float tau = tau_of(part);
     atomo__drawn d;
-    atomo__sample_entries(x, part->n, tau, &c->stream, c->fixed_count, index, &d);
+    atomo__sample_entries(x, part->n, tau, &c->stream, c->fixed_count, step, index, &d);
     const uint32_t *kept = index + part->n - d.kept;
-    saturated s = survey(x, kept, d.kept, (double)tau, step);
+    const double size = step * (double)tau, mean_log = d.kept > 0 ? d.saturated.logs / (double)d.kept : 0;
     /* where one is a billion times tau, all are sent as they are */
-    bool steps = step > 0 && tau > 0 && isfinite(tau) && s.most < 1e9 && s.mean_log < 20;
+    bool steps = step > 0 && tau > 0 && isfinite(tau) && d.saturated.most < 1e9 && mean_log < 20;
     part->sent = (double)(d.drawn + d.kept);
     part->expected = (double)d.kept + (tau > 0 && isfinite(tau) ? d.below / (double)tau : 0);
-    part->variance = isinf(tau) ? part->square : d.noise + (steps ? s.rounding : 0);
+    part->variance = isinf(tau) ? part->square : d.noise + (steps ? size * size * d.saturated.rounding : 0);
     atomo__put(w, steps ? VALUES_STEPS : VALUES_F32, 1);
     atomo__put_f32(w, isfinite(tau) ? tau : 0);
     atomo__write_indices(w, index, d.drawn, part->n, true);
     atomo__write_indices(w, kept, d.kept, part->n, false);
     if (d.kept == 0) return ATOMO_OK;
     if (steps) {
-        write_steps(w, x, kept, d.kept, (double)tau, step, s.mean_log, c->stream);
+        write_steps(w, x, kept, d.kept, (double)tau, step, mean_log, c->stream);
         return ATOMO_OK;
     }
     for (int64_t i = 0; i < d.kept; i++) atomo__put_f32(w, x[kept[i] & ~ATOMO__MINUS]);
     return ATOMO_OK;
+}
+
+/* Values in steps, signs in the top bit; at most m of them. */
+static void read_steps(atomo__reader *r, int k, int m, uint32_t *value)
+{
+    for (int i = 0; i < m && !r->bad; i++) {
+        i += (int)atomo__get_values(r, k, m - i, value + i);
+        if (i == m) return;
+        uint32_t sign = atomo__get(r, 1), v = get_exp_golomb(r, k);
+        if (v >> 31) r->bad = true;
+        value[i] = v | sign << 31;
+    }
+}
+
+ATOMO_CLONES static void values_of_steps(const uint32_t *step, int m, float tau, float size, float *value)
+{
+    for (int i = 0; i < m; i++) {
+        float v = tau + (float)(int32_t)(step[i] & ~ATOMO__MINUS) * size;
+        value[i] = step[i] >> 31 ? -v : v;
+    }
 }
 
 static int read_values(atomo__reader *r, const uint32_t *index, int64_t m, bool steps, float tau, float size,
@@ -216,17 +255,22 @@ static int read_values(atomo__reader *r, const uint32_t *index, int64_t m, bool 
 {
     const int k = m > 0 && steps ? (int)atomo__get(r, ORDER_BITS) : 0;
     atomo__reader own = *r;
-    for (int64_t i = 0; i < m && !own.bad; i++) {
-        float v;
+    uint32_t step[CHUNK];
+    float value[CHUNK];
+    for (int64_t at = 0; at < m && !own.bad; at += CHUNK) {
+        const int count = (int)ATOMO_MIN((int64_t)CHUNK, m - at);
         if (steps) {
-            bool minus = atomo__get(&own, 1);
-            v = tau + (float)get_exp_golomb(&own, k) * size;
-            v = minus ? -v : v;
-        } else {
-            v = atomo__get_f32(&own);
+            read_steps(&own, k, count, step);
+            if (own.bad) break;
+            values_of_steps(step, count, tau, size, value);
         }
-        if (!isfinite(v)) return ATOMO_EFORMAT;
-        acc[index[i]] += scale * v;
+        for (int i = 0; i < count && !steps; i++) value[i] = atomo__get_f32(&own);
+        bool finite = true;
+        for (int i = 0; i < count; i++) {
+            finite &= isfinite(value[i]) != 0;
+            acc[index[at + i]] += scale * value[i];
+        }
+        if (!finite) return ATOMO_EFORMAT;
     }
     *r = own;
     return ATOMO_OK;

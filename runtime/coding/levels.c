@@ -44,35 +44,49 @@ ATOMO_CLONES double atomo__sum_chunk(double *x, int n)
     return sum[0];
 }
 
-bool atomo__tail_below(const atomo_stream *s, uint32_t element, float part)
+int atomo__ties(const uint8_t *tie, int n, uint32_t *at)
+{
+    int m = 0, i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, tie + i, 8);
+        for (; eight; eight &= eight - 1) at[m++] = (uint32_t)(i + __builtin_ctzll(eight) / 8);
+    }
+    for (; i < n; i++)
+        if (tie[i]) at[m++] = (uint32_t)i;
+    return m;
+}
+
+void atomo__break_ties(const atomo_stream *s, uint32_t element, const uint32_t *at, const float *part, int m,
+                       uint8_t *up)
 {
     atomo_stream tail = *s;
+    uint32_t index[ATOMO__CHUNK];
     tail.purpose = ATOMO_RNG_SAMPLE_TAIL;
-    return part > 0 && atomo__sample_one(&tail, element, (double)part);
+    for (int k = 0; k < m; k++) index[k] = element + at[k];
+    atomo__sample_some(&tail, index, part, m, up);
 }
 
 double atomo__levels_round(const float *x, int n, atomo__inverse inv, int levels, const atomo_stream *s, uint32_t first,
                            uint32_t element, uint8_t *code)
 {
-    uint32_t words[ATOMO__CHUNK / 4];
-    uint8_t tie[ATOMO__CHUNK + 8];
+    uint32_t words[ATOMO__CHUNK / 4], at[ATOMO__CHUNK];
+    float part[ATOMO__CHUNK];
+    uint8_t tie[ATOMO__CHUNK], up[ATOMO__CHUNK];
     atomo_stream bytes = *s;
     bytes.purpose = ATOMO_RNG_SAMPLE;
     atomo__random_words(&bytes, first, (uint32_t)(n + 15) / 16, words);
     double noise = round_chunk(x, n, inv, (float)levels, (const uint8_t *)words, code, tie);
-    memset(tie + n, 0, 8);
-    for (int i = 0; i < n; i += 8) {
-        uint64_t eight;
-        memcpy(&eight, tie + i, 8);
-        for (; eight; eight &= eight - 1) {
-            int at = i + __builtin_ctzll(eight) / 8;
-            float t = (fabsf(x[at]) * inv.up) * inv.rest, f;
-            t = t < (float)levels ? t : (float)levels;
-            f = (t - floorf(t)) * 256;
-            if (atomo__tail_below(s, element + (uint32_t)at, f - floorf(f)))
-                code[at] = (uint8_t)(code[at] + (x[at] < 0 ? -1 : 1));
-        }
+    const int m = atomo__ties(tie, n, at);
+    for (int k = 0; k < m; k++) {
+        float t = (fabsf(x[at[k]]) * inv.up) * inv.rest, f;
+        t = t < (float)levels ? t : (float)levels;
+        f = (t - floorf(t)) * 256;
+        part[k] = f - floorf(f);
     }
+    atomo__break_ties(s, element, at, part, m, up);
+    for (int k = 0; k < m; k++)
+        if (up[k]) code[at[k]] = (uint8_t)(code[at[k]] + (x[at[k]] < 0 ? -1 : 1));
     return noise;
 }
 

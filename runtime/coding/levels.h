@@ -65,8 +65,11 @@ double atomo__levels_round(const float *x, int n, atomo__inverse inverse, int le
 bool atomo__levels_add(const uint8_t *code, int n, int levels, float step, float *acc);
 /* x_0 + .. + x_(n-1), n <= CHUNK, in a fixed order; the rest of x [CHUNK] is set to 0. */
 double atomo__sum_chunk(double *x, int n);
-/* Where a fraction's first byte tied with its random one: true with probability part, what is left of it (0 .. 1). */
-bool atomo__tail_below(const atomo_stream *s, uint32_t element, float part);
+/* Where a fraction's first byte tied with its random one: the i < n <= CHUNK with tie[i] != 0, ascending, into at; how
+ * many. Then up[k] is true with probability part[k], what is left of the fraction at[k]'s (0 .. 1, below 1). */
+int atomo__ties(const uint8_t *tie, int n, uint32_t *at);
+void atomo__break_ties(const atomo_stream *s, uint32_t element, const uint32_t *at, const float *part, int m,
+                       uint8_t *up);
 
 /* A vector of one scale: [scale f32] then packed codes, or nothing where the scale is 0. The scale is |x| at the top
  * level. Returns the variance. first: block of random numbers, element: number of x[0] in the tensor. */

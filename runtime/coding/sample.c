@@ -9,18 +9,14 @@
  */
 #include "coding/coding.h"
 #include <math.h>
-#if defined(__x86_64__) && !defined(ATOMO_NO_CLONES)
+#ifdef ATOMO_X86
 #include <immintrin.h>
-#define ATOMO__HAVE_COMPRESS
 #endif
 
 enum { CHUNK = 1024, LANES = 16 };
 
-static bool below(const atomo_stream *s, uint32_t i,
-                  double frac) /* 64-bit uniform of element i < frac, 0 <= frac < 1 */
+static bool below(const uint32_t v[4], double frac) /* a uniform of 64 bits (and more, near 0) < frac, 0 <= frac < 1 */
 {
-    uint32_t v[4];
-    atomo_random_block(s, i, v);
     return (double)(((uint64_t)v[0] << 32 | v[1]) >> 11) * 0x1p-53 < frac ||
            (frac > 0 && frac < 0x1p-53 && v[0] == 0 && (v[1] >> 11) == 0 &&
             (double)((uint64_t)(v[1] & 2047) << 32 | v[2]) * 0x1p-96 < frac);
@@ -28,7 +24,21 @@ static bool below(const atomo_stream *s, uint32_t i,
 
 bool atomo__sample_one(const atomo_stream *s, uint32_t i, double p)
 {
-    return p >= 1 || below(s, i, p);
+    uint32_t v[4];
+    if (p >= 1) return true;
+    atomo_random_block(s, i, v);
+    return below(v, p);
+}
+
+void atomo__sample_some(const atomo_stream *s, const uint32_t *i, const float *p, int n, uint8_t *drawn)
+{
+    uint32_t block[ATOMO__AT] = {0}, v[4 * ATOMO__AT];
+    for (int at = 0; at < n; at += ATOMO__AT) {
+        int m = ATOMO_MIN((int)ATOMO__AT, n - at);
+        memcpy(block, i + at, sizeof *i * (size_t)m);
+        atomo__random_at(s, block, v);
+        for (int l = 0; l < m; l++) drawn[at + l] = below(v + 4 * l, (double)p[at + l]);
+    }
 }
 
 uint64_t atomo__draw_start(const atomo_stream *s)
@@ -106,6 +116,10 @@ static void keep_all(const float *x, int64_t n, uint32_t *index, atomo__drawn *d
 /* Decides the few that asked for more bits. */
 static void decide(const float *x, int64_t at, const classes *c, const atomo_stream *tail, uint8_t *cls)
 {
+    uint32_t element[CHUNK];
+    float part[CHUNK];
+    uint8_t drawn[CHUNK];
+    int n = 0;
     for (int i = 0; i < CHUNK; i += 8) {
         uint64_t eight;
         memcpy(&eight, cls + i, 8);
@@ -113,9 +127,12 @@ static void decide(const float *x, int64_t at, const classes *c, const atomo_str
         for (; eight; eight &= eight - 1) {
             int j = i + __builtin_ctzll(eight) / 8;
             float t = fabsf(x[j]) * c->scale * c->inverse, q = ATOMO_MIN(floorf(t), 255);
-            cls[j] = below(tail, (uint32_t)(at + j), (double)(t - q));
+            element[n] = (uint32_t)(at + j);
+            part[n++] = t - q;
         }
     }
+    atomo__sample_some(tail, element, part, n, drawn);
+    for (int k = 0; k < n; k++) cls[element[k] - at] = drawn[k];
 }
 
 typedef struct {
@@ -140,7 +157,34 @@ static void pick(const float *x, int64_t at, const uint8_t *cls, picked *p)
     p->h = h;
 }
 
-#ifdef ATOMO__HAVE_COMPRESS
+#ifdef ATOMO_X86
+/* classify and pick as they are above, operation by operation: the compiler takes bytes apart one by one. */
+__attribute__((target("avx512f,avx512bw,avx512vl"))) static void classify_512(const float *x, const uint8_t *u,
+                                                                              classes *c, uint8_t *cls)
+{
+    const __m512 tau = _mm512_set1_ps(c->tau * c->scale), scale = _mm512_set1_ps(c->scale);
+    const __m512 inverse = _mm512_set1_ps(c->inverse);
+    const __m512i most = _mm512_set1_epi32(255);
+    __m512 below = _mm512_setzero_ps(), noise = _mm512_setzero_ps();
+    for (int i = 0; i < CHUNK; i += LANES) {
+        __m512i size = _mm512_and_si512(_mm512_loadu_si512(x + i), _mm512_set1_epi32(INT32_MAX));
+        __m512 a = _mm512_mul_ps(_mm512_castsi512_ps(size), scale);
+        __mmask16 in = _mm512_cmp_ps_mask(a, tau, _CMP_GE_OQ);
+        __m512 rest = _mm512_maskz_mov_ps((__mmask16)~in, a);
+        __m512i q = _mm512_min_epi32(_mm512_cvttps_epi32(_mm512_mul_ps(rest, inverse)), most);
+        __m512i draw = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(u + i)));
+        __mmask16 drawn = _mm512_cmplt_epi32_mask(draw, q), tied = _mm512_cmpeq_epi32_mask(draw, q);
+        __m128i b = _mm_maskz_mov_epi8(drawn, _mm_set1_epi8(1));
+        b = _mm_mask_mov_epi8(b, tied, _mm_set1_epi8(2));
+        b = _mm_mask_mov_epi8(b, in, _mm_set1_epi8(3));
+        _mm_storeu_si128((__m128i *)(void *)(cls + i), b);
+        below = _mm512_add_ps(below, rest);
+        noise = _mm512_add_ps(noise, _mm512_mul_ps(rest, _mm512_sub_ps(tau, rest)));
+    }
+    _mm512_storeu_ps(c->below, below);
+    _mm512_storeu_ps(c->noise, noise);
+}
+
 __attribute__((target("avx512f,avx512bw,avx512vl"))) static void pick_compress(const float *x, int64_t at,
                                                                                const uint8_t *cls, picked *p)
 {
@@ -160,15 +204,6 @@ __attribute__((target("avx512f,avx512bw,avx512vl"))) static void pick_compress(c
     p->h = h;
 }
 
-static void pick_best(const float *x, int64_t at, const uint8_t *cls, picked *p)
-{
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        pick_compress(x, at, cls, p);
-    else
-        pick(x, at, cls, p);
-}
-#else
-#define pick_best pick
 #endif
 
 static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream *s, uint32_t *index, atomo__drawn *d)
@@ -180,12 +215,22 @@ static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream 
     uint8_t cls[CHUNK];
     float last[CHUNK] = {0};
     picked p;
+    void (*classify_best)(const float *, const uint8_t *, classes *, uint8_t *) = classify;
+    void (*pick_best)(const float *, int64_t, const uint8_t *, picked *) = pick;
+#ifdef ATOMO_X86
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+        classify_best = classify_512;
+        pick_best = pick_compress;
+    }
+#endif
     for (int64_t at = 0; at < n; at += CHUNK) {
         int len = (int)ATOMO_MIN((int64_t)CHUNK, n - at);
         const float *from = x + at;
         if (len < CHUNK) from = memcpy(last, from, sizeof(float) * (size_t)len);
+        const int64_t ahead = ATOMO_MIN((int64_t)CHUNK, n - at - len);
+        for (int64_t i = 0; i < ahead; i += LANES) __builtin_prefetch(x + at + len + i); /* while there is work to do */
         atomo__random_words(&first, (uint32_t)(at / 16), CHUNK / 16, words);
-        classify(from, (const uint8_t *)words, c, cls);
+        classify_best(from, (const uint8_t *)words, c, cls);
         memset(cls + len, 0, (size_t)(CHUNK - len));
         for (int l = 0; l < LANES; l++) {
             d->below += (double)c->below[l];
@@ -193,6 +238,7 @@ static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream 
         }
         decide(from, at, c, &tail, cls);
         pick_best(from, at, cls, &p);
+        atomo__survey(from, at, p.kept, p.h, &d->saturated);
         memcpy(index + d->drawn, p.drawn, sizeof(uint32_t) * (size_t)p.m);
         d->drawn += p.m;
         for (int i = 0; i < p.h; i++) index[n - ++d->kept] = p.kept[i]; /* last first */
@@ -208,7 +254,8 @@ static void systematic(const float *x, int64_t n, const classes *c, const atomo_
     for (int64_t i = 0; i < n; i++) {
         double a = fabs((double)x[i]) * scale;
         if (a >= tau) {
-            index[n - ++d->kept] = marked(x[i], i);
+            uint32_t kept = index[n - ++d->kept] = marked(x[i], i);
+            atomo__survey(x, 0, &kept, 1, &d->saturated);
             continue;
         }
         uint64_t next = sum + (uint64_t)(a * inverse);
@@ -219,10 +266,12 @@ static void systematic(const float *x, int64_t n, const classes *c, const atomo_
     }
 }
 
-void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count,
+void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
                            uint32_t *index, atomo__drawn *d)
 {
     memset(d, 0, sizeof *d);
+    d->saturated =
+        (atomo__saturated){.tau = (double)tau, .inverse = step > 0 && tau > 0 ? 1 / (step * (double)tau) : 0};
     if (!(tau > 0)) {
         keep_all(x, n, index, d);
         return;

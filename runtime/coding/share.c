@@ -46,6 +46,7 @@ typedef struct {
     uint32_t rank, step;
     double target;
     bool fixed_prices; /* set by length_at */
+    bool choosing;     /* length_at lets the tensors choose their families */
 } budget;
 
 /* Expected length of all messages at T, by the model of each atom set. */
@@ -56,6 +57,7 @@ static double length_at(budget *b, double T)
     for (int i = 0; i < b->count; i++) {
         atomo__part *p = b->part[i];
         p->T = T;
+        if (b->choosing && p->atoms->choose) p->atoms->choose(p, T, ATOMO__BEST);
         atomo__budget_evaluate(&p->segment, T);
         b->codec->compressor->price(p, T);
         b->fixed_prices = b->fixed_prices && p->priced_unit == p->segment.unit && p->priced_fixed == p->fixed_bits;
@@ -109,6 +111,73 @@ static double energy_of(const budget *b)
     return square / entries;
 }
 
+/* Variance of all tensors at their T, with the families of one side of a jump (side: 0 or 1). */
+static double meet_side(budget *b, int side, double T)
+{
+    double variance = 0;
+    for (int i = 0; i < b->count; i++)
+        if (b->part[i]->atoms->choose) b->part[i]->atoms->choose(b->part[i], T, b->part[i]->side[side]);
+    meet_length(b, T);
+    for (int i = 0; i < b->count; i++) {
+        atomo__part *p = b->part[i];
+        if (p->atoms->choose) variance += p->atoms->choose(p, p->T, p->pick);
+    }
+    return variance;
+}
+
+/* The best family of one tensor that has the budget to itself: each is tried. */
+static void choose_alone(budget *b, double T)
+{
+    atomo__part *p = b->part[0];
+    double least = INFINITY, best_T = T, variance;
+    int best = p->pick;
+    for (int pick = 0; pick < ATOMO__MAX_FAMILIES; pick++) {
+        if (isnan(p->atoms->choose(p, T, pick))) continue;
+        meet_length(b, T);
+        const bool fits = length_at(b, p->T) <= 1.01 * b->target;
+        variance = p->atoms->choose(p, p->T, pick);
+        if (fits && variance < least) {
+            least = variance;
+            best = pick;
+            best_T = p->T;
+        }
+    }
+    p->atoms->choose(p, best_T, best);
+}
+
+/* Families, where the tensors have a choice. At a price T^2 of a bit each takes the one of least variance + T^2 bits,
+ * and the bits of all fall as T grows: the T that meets the target is the maximum of the dual problem. Where a change
+ * of families jumps over the target, the choices on both sides of the jump are brought to the target, and the side of
+ * less variance is taken. */
+static void choose_families(budget *b)
+{
+    double energy = 0, last = b->part[0]->T;
+    for (int i = 0; i < b->count; i++) energy += b->part[i]->square;
+    double T = last > 0 && isfinite(last) ? last : energy > 0 ? sqrt(energy / b->target) : 1;
+    b->choosing = true;
+    const bool all = length_at(b, 0) <= b->target;
+    if (!all && b->count > 1) meet_length(b, T);
+    b->choosing = false;
+    if (all) return;
+    if (b->count == 1) { /* the one that may choose */
+        choose_alone(b, T);
+        return;
+    }
+    bool jump = false;
+    T = b->part[0]->T;
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < b->count; i++) {
+            atomo__part *p = b->part[i];
+            if (!p->atoms->choose) continue;
+            p->atoms->choose(p, side ? T * 1.01 : T / 1.01, ATOMO__BEST);
+            p->side[side] = p->pick;
+            jump = jump || (side == 1 && p->side[0] != p->pick);
+        }
+    if (!jump) return;
+    double low = meet_side(b, 0, T), high = meet_side(b, 1, T);
+    if (low < high) meet_side(b, 0, T);
+}
+
 /* One T for all tensors. Where prices depend on what is drawn, twice: under the guessed prices, then under those at the
  * solution (they only share the budget out among tensors; the length is met each time). */
 void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target)
@@ -116,7 +185,10 @@ void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t
     double frames = 0;
     for (int i = 0; i < count; i++)
         frames += atomo__overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
-    budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true};
+    budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true, false};
+    bool open = false; /* some may still choose */
+    for (int i = 0; i < count; i++) open = open || (part[i]->atoms && part[i]->atoms->choose && !part[i]->settled);
+    if (open) choose_families(&b);
     double T = solve_tangent(&b), length = length_at(&b, T);
     if (b.fixed_prices) return;
     if (T == 0 && length <= b.target) return;

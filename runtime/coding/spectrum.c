@@ -153,28 +153,33 @@ float atomo__cut_of(double tau)
 void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
 {
     uint16_t key[ATOMO__PROBES];
-    uint32_t histogram[ATOMO__BINS] = {0}, state = 12345;
+    uint32_t histogram[4][ATOMO__BINS] = {{0}}, state = 12345;
     memset(s, 0, sizeof *s);
     const int64_t stretch = all || n <= ATOMO__PROBES ? 1 : n / ATOMO__PROBES;
     const int64_t probes = stretch == 1 ? n : ATOMO__PROBES;
+    const bool noted = probes <= ATOMO__PROBES;
+    uint32_t top = 0, nonzero = 0; /* locals: what is in memory waits for the store before */
     for (int64_t i = 0; i < probes; i++) {
         int64_t at = i * stretch;
         state = state * 1664525 + 1013904223;
         if (stretch > 1) at += (int64_t)(((uint64_t)state * (uint64_t)stretch) >> 32);
         uint32_t k = key_of(x[at]);
-        s->nonzero += x[at] != 0;
-        s->top = ATOMO_MAX(s->top, k);
-        if (stretch > 1 || n <= ATOMO__PROBES) key[i] = (uint16_t)k;
+        nonzero += x[at] != 0;
+        top = ATOMO_MAX(top, k);
+        if (noted) key[i] = (uint16_t)k;
     }
     for (int64_t i = 0; i < probes; i++) {
-        uint32_t k = stretch > 1 || n <= ATOMO__PROBES ? key[i] : key_of(x[i]);
-        histogram[ATOMO_MIN(s->top - k, ATOMO__BINS - 1u)]++;
+        uint32_t k = noted ? key[i] : key_of(x[i]);
+        histogram[i & 3][ATOMO_MIN(top - k, ATOMO__BINS - 1u)]++; /* four: neighbours are often in the same bin */
     }
+    s->top = top;
+    s->nonzero = nonzero;
     for (uint32_t b = 0; b < ATOMO__BINS; b++) {
         double low, high;
         ends_of(s, b, &low, &high);
-        s->above[b + 1] = s->above[b] + (float)histogram[b];
-        s->sum[b + 1] = s->sum[b] + histogram[b] * (low + high) / 2;
+        const uint32_t count = histogram[0][b] + histogram[1][b] + histogram[2][b] + histogram[3][b];
+        s->above[b + 1] = s->above[b] + (float)count;
+        s->sum[b + 1] = s->sum[b] + count * (low + high) / 2;
     }
     s->weight = (double)n / (double)probes;
     s->total = s->weight * s->sum[ATOMO__BINS];
@@ -202,6 +207,21 @@ void atomo__spectrum_above(const atomo__spectrum *s, double cut, double *count, 
     model(s, cut, count, sum);
     *count = ATOMO_MAX(0, ATOMO_MIN(*count, s->nonzero));
     *sum = ATOMO_MAX(0, ATOMO_MIN(*sum, s->total));
+}
+
+double atomo__spectrum_noise(const atomo__spectrum *s, double tau)
+{
+    double noise = 0;
+    for (uint32_t b = 0; b < ATOMO__BINS && b <= s->top; b++) {
+        double low, high, inside = (double)(s->above[b + 1] - s->above[b]);
+        if (inside == 0) continue;
+        ends_of(s, b, &low, &high);
+        if (low >= tau) continue;
+        if (high > tau) inside *= (tau - low) / (high - low);
+        const double x = (low + ATOMO_MIN(high, tau)) / 2;
+        noise += inside * x * (tau - x);
+    }
+    return s->weight * noise;
 }
 
 int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float cut, double *square)

@@ -155,6 +155,10 @@ int atomo_codec_begin(atomo_codec *c, double step, double rank)
     c->stream.rank = (uint32_t)rank;
     c->stream.target = c->stream.sent = c->stream.kept = c->stream.rest = 0;
     memset(&c->stats, 0, sizeof c->stats);
+    const double target = c->compressor->measure ? atomo__target_bits(c, c->entries) : 0;
+    /* another budget: what is not saturated costs as 1/T */
+    if (target > 0 && c->stream.aimed > 0 && c->stream.T > 0) c->stream.T *= c->stream.aimed / target;
+    c->stream.aimed = target;
     return ATOMO_OK;
 }
 
@@ -171,6 +175,7 @@ static void stream_solve(atomo_codec *c, atomo__part *p)
         atomo__solve_atoms(c, p);
     } else if (c->stream.T > 0) {
         p->T = c->stream.T;
+        if (p->atoms->choose) p->atoms->choose(p, p->T, ATOMO__BEST);
         atomo__budget_evaluate(&p->segment, p->T);
     } else {
         atomo__solve_shared(c, 1, &p, c->stream.rank, c->stream.step, stream_target(c, p));
@@ -236,13 +241,14 @@ int atomo_codec_restart(atomo_codec *c)
 {
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: restart: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
-    c->stream.T = c->stream.owed = 0;
+    c->stream.T = c->stream.owed = c->stream.aimed = 0;
     for (int i = 0; i < c->parts; i++) {
         atomo__part *p = c->part[i];
         if (!p) continue;
         p->T = p->anchored = p->priced_unit = p->priced_fixed = 0;
         if (c->compressor->memory || !c->compressor->start) continue;
         if (c->compressor->stop) c->compressor->stop(p);
+        if (p->state_size) memset(p->state, 0, p->state_size);
         ATOMO_TRY(c->compressor->start(p));
     }
     return ATOMO_OK;

@@ -80,14 +80,15 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
 }
 
 /* The shape [size, t's shape]. */
-static int gathered(const atomo_comm *c, const atomo_tensor *t, const char *what, atomo_tensor **out)
+static int gathered(const atomo_comm *c, const atomo_tensor *t, const char *what, atomo_making *made,
+                    atomo_tensor **out)
 {
     double shape[ATOMO_MAX_DIM] = {c->size};
     ATOMO_REQUIRE(t->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE,
                   "%s: tensor %s would give a result of %d dimensions, at most %d", what, atomo__shape_text(t),
                   t->ndim + 1, ATOMO_MAX_DIM);
     for (int i = 0; i < t->ndim; i++) shape[i + 1] = t->shape[i];
-    return atomo__output(out, t->dtype, t->ndim + 1, shape, what);
+    return atomo__make(made, out, t->dtype, t->ndim + 1, shape, what);
 }
 
 /* Too large for one MPI_Gather: every rank sends its pieces to the root. */
@@ -111,11 +112,12 @@ static int gather_pieces(atomo_comm *c, const atomo_tensor *t, int root, atomo_t
 
 int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     ATOMO_TRY(atomo__comm_usable(c, "gather"));
     ATOMO_TRY(atomo__comm_buffer(t, "gather: tensor"));
     ATOMO_TRY(atomo__comm_root(c, root, "gather: root"));
     bool here = c->rank == root;
-    if (here) ATOMO_TRY(gathered(c, t, "gather", out));
+    if (here) ATOMO_TRY(gathered(c, t, "gather", &made, out));
     ATOMO_FLIGHT("gather", &c->number, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_GATHER, t->dtype, root, t->numel));
     double bytes = atomo__tensor_bytes(t);
@@ -127,21 +129,22 @@ int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tens
                   c->mpi);
     atomo__comm_count(c, here ? 0 : bytes, here ? bytes * (c->size - 1) : 0);
     if (here) atomo_tensor_touch(*out);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     ATOMO_TRY(atomo__comm_usable(c, "allgather"));
     ATOMO_TRY(atomo__comm_buffer(t, "allgather: tensor"));
-    ATOMO_TRY(gathered(c, t, "allgather", out));
+    ATOMO_TRY(gathered(c, t, "allgather", &made, out));
     ATOMO_FLIGHT("allgather", &c->number, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLGATHER, t->dtype, 0, t->numel));
     const double bytes = atomo__tensor_bytes(t);
     for (int r = 0; r < c->size; r++) c->peers[r].count = bytes;
     ATOMO_TRY(atomo__gather_blocks(c, t->data, (*out)->data));
     atomo_tensor_touch(*out);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv)

@@ -60,7 +60,11 @@ static int comm_fill(atomo_comm *c)
 int atomo__comm_open(MPI_Comm from, atomo_comm **out)
 {
     void *p;
-    ATOMO_TRY(atomo__calloc(&p, sizeof **out));
+    int made = atomo__calloc(&p, sizeof **out);
+    if (made < 0) {
+        if (from != MPI_COMM_WORLD) MPI_Comm_free(&from);
+        return made;
+    }
     atomo_comm *c = p;
     c->mpi = from;
     int rc = from == MPI_COMM_WORLD ? MPI_Comm_dup(from, &c->mpi) : MPI_SUCCESS;
@@ -70,6 +74,7 @@ int atomo__comm_open(MPI_Comm from, atomo_comm **out)
         status = rc == MPI_SUCCESS ? ATOMO_OK : atomo__mpi_fail(rc, "MPI_Comm_dup");
     }
     if (status < 0) {
+        if (rc == MPI_SUCCESS) MPI_Comm_free(&c->mpi);
         atomo__free(c);
         return status;
     }

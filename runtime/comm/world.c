@@ -93,9 +93,8 @@ static int share_settings(void)
     return ATOMO_OK;
 }
 
-int atomo_mpi_init(void)
+static int start_mpi(void)
 {
-    if (state == MPI_IS_UP) return ATOMO_OK;
     ATOMO_REQUIRE(state == MPI_IS_NEW, ATOMO_EMPI, "mpi: MPI was ended in this process and cannot start again");
     int up = 0, level = 0;
     ATOMO_MPI(MPI_Initialized, &up);
@@ -113,7 +112,14 @@ int atomo_mpi_init(void)
     ATOMO_MPI(MPI_Comm_set_errhandler, MPI_COMM_SELF, MPI_ERRORS_RETURN);
     state = MPI_IS_UP;
     if (gethostname(hostname, sizeof hostname - 1)) snprintf(hostname, sizeof hostname, "unknown");
-    ATOMO_TRY(share_settings());
+    return ATOMO_OK;
+}
+
+int atomo_mpi_init(void)
+{
+    if (state == MPI_IS_UP && world) return ATOMO_OK;
+    if (state != MPI_IS_UP) ATOMO_TRY(start_mpi());
+    ATOMO_TRY(share_settings()); /* from here on a call that failed may be tried again */
     ATOMO_TRY(atomo__comm_open(MPI_COMM_WORLD, &world));
     snprintf(label, sizeof label, "rank %d of %d on %s", world->rank, world->size, hostname);
     if (ours) REGISTER_AT_EXIT();

@@ -62,10 +62,14 @@ ATOMO_CLONES static void add_chunk(const uint8_t *restrict exponent, const uint8
 static void break_ties(const uint32_t *x, int n, const uint8_t *tie, const atomo_stream *s, uint32_t element,
                        uint8_t *exponent)
 {
-    for (int i = 0; i < n; i++)
-        if (tie[i] && exponent[i] < TOP &&
-            atomo__tail_below(s, element + (uint32_t)i, (float)(x[i] & 0x7FFF) * 0x1p-15f))
-            exponent[i]++;
+    uint32_t at[ATOMO__CHUNK];
+    float part[ATOMO__CHUNK];
+    uint8_t up[ATOMO__CHUNK];
+    const int m = atomo__ties(tie, n, at);
+    for (int k = 0; k < m; k++) part[k] = (float)(x[at[k]] & 0x7FFF) * 0x1p-15f;
+    atomo__break_ties(s, element, at, part, m, up);
+    for (int k = 0; k < m; k++)
+        if (up[k] && exponent[at[k]] < TOP) exponent[at[k]]++;
 }
 
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)

@@ -13,6 +13,11 @@
 #define ATOMO_CLONES
 #endif
 
+/* Where a loop is worth writing in AVX-512 by hand, beside the portable one (same bits), and chosen by the CPU. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(ATOMO_NO_CLONES)
+#define ATOMO_X86
+#endif
+
 /* Records the text for atomo_last_error and returns status. */
 int atomo__fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define ATOMO_REQUIRE(cond, status, ...)                                                                               \
@@ -46,6 +51,9 @@ void atomo__restart_fill(void); /* tensor/fill.c: the same seed gives the same t
 
 /* 4*nb random words: blocks first .. first+nb-1 of the stream (random.c). */
 void atomo__random_words(const atomo_stream *s, uint32_t first, uint32_t nb, uint32_t *out);
+/* 4 words each of ATOMO__AT blocks anywhere in the stream. */
+enum { ATOMO__AT = 16 };
+void atomo__random_at(const atomo_stream *s, const uint32_t block[ATOMO__AT], uint32_t out[4 * ATOMO__AT]);
 
 static inline float atomo__to_uniform(uint32_t bits) /* [0, 1), a multiple of 2^-24 */
 {

@@ -3,7 +3,7 @@
  * A freed block goes to the free list of its size class and the next allocation of that class takes it back, so a
  * training loop whose shapes repeat stops calling malloc after its first steps (atomo_mem.system_allocs stands still).
  * Classes are 8 steps an octave: at most 1/8 of a block is wasted. The environment variable ATOMO_FAIL_ALLOC=n makes
- * the n-th call of atomo__alloc (1-based) fail, for tests.
+ * the n-th call of atomo__alloc (1-based) fail, for tests; so does atomo_mem_fail_alloc(n) from its call on.
  */
 #include "core/core.h"
 #include <pthread.h>
@@ -80,7 +80,7 @@ int atomo__alloc(void **out, size_t nbytes)
     pthread_mutex_lock(&lock);
     if (fail_now()) {
         pthread_mutex_unlock(&lock);
-        return atomo__fail(ATOMO_ENOMEM, "out of memory: %zu bytes (ATOMO_FAIL_ALLOC)", nbytes);
+        return atomo__fail(ATOMO_ENOMEM, "out of memory: %zu bytes (asked for by a test)", nbytes);
     }
     block *b = free_list[cls];
     if (b) {
@@ -100,6 +100,7 @@ int atomo__alloc(void **out, size_t nbytes)
     stats.live += (double)b->capacity;
     stats.live_blocks += 1;
     if (stats.live > stats.peak) stats.peak = stats.live;
+    if (stats.live + stats.pooled > stats.high_water) stats.high_water = stats.live + stats.pooled;
     pthread_mutex_unlock(&lock);
     *out = (char *)b + ALIGN;
     ASAN_POISON_MEMORY_REGION(*out, b->capacity);
@@ -150,7 +151,17 @@ void atomo_mem_reset_peak(void)
 {
     pthread_mutex_lock(&lock);
     stats.peak = stats.live;
+    stats.high_water = stats.live + stats.pooled;
     pthread_mutex_unlock(&lock);
+}
+
+int atomo_mem_fail_alloc(int n)
+{
+    pthread_mutex_lock(&lock);
+    const long left = fail_countdown;
+    fail_countdown = n > 0 ? n : 0;
+    pthread_mutex_unlock(&lock);
+    return left > 0 ? (int)left : 0;
 }
 
 void atomo_mem_trim(void)

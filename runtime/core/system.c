@@ -4,6 +4,8 @@
 #include <cblas.h>
 #include <omp.h>
 #include <sched.h>
+#include <stdio.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -54,6 +56,20 @@ int atomo_num_threads(void)
 double atomo_crc32(const void *data, double nbytes)
 {
     return (double)atomo__crc32(0, data, (size_t)nbytes);
+}
+
+/* Linux's VmHWM; elsewhere getrusage, which on Linux starts at the peak of the program that ran exec. */
+double atomo_peak_rss(void)
+{
+    double kilobytes = 0;
+    char line[128];
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && kilobytes == 0 && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %lf", &kilobytes) != 1) kilobytes = 0;
+    if (f) fclose(f);
+    struct rusage usage;
+    if (kilobytes == 0 && getrusage(RUSAGE_SELF, &usage) == 0) kilobytes = (double)usage.ru_maxrss;
+    return 1024 * kilobytes;
 }
 
 uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n)

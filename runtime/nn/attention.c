@@ -1,5 +1,5 @@
 /* attention.c - scaled dot-product attention of several heads [Vaswani et al. 2017], in blocks of query rows:
- *   P = softmax(q k^T / sqrt(d)),  y = dropout(P) v.
+ *   P = softmax(q k^T / sqrt(d) + mask),  y = dropout(P) v.
  * A block holds ROWS x keys scores, so T x T is never stored; of P only the log of each row's sum is kept, and the
  * backward works the block out again [Rabe & Staats 2021; Dao et al. 2022]. A head is the unit of a thread, so the bits
  * do not depend on their number. Head h is columns h d .. (h + 1) d - 1 of q, k, v. Path: stage 3. */
@@ -17,6 +17,7 @@ typedef struct dims {
     int causal;
     float p, scale; /* of dropout; 1 / sqrt(d) */
     const atomo_stream *stream;
+    const atomo_tensor *mask; /* [B,Tq,Tk], or NULL */
 } dims;
 
 typedef struct matrix { /* a head's rows in a tensor [B,T,C] */
@@ -59,7 +60,7 @@ ATOMO_CLONES static float softmax_row(float *x, int64_t n, int64_t all)
     return (float)((double)top + log(sum));
 }
 
-ATOMO_CLONES static void probabilities(float *x, float lse, int64_t n, int64_t all) /* the same again, from lse */
+ATOMO_CLONES static void probabilities(float *x, float lse, int64_t n, int64_t all)
 {
     for (int64_t i = 0; i < n; i++) x[i] = atomo__exp(x[i] - lse);
     for (int64_t i = n; i < all; i++) x[i] = 0;
@@ -69,6 +70,58 @@ ATOMO_CLONES static void drop(int64_t n, float p, const float *restrict u, float
 {
     const float scale = 1 / (1 - p);
     for (int64_t i = 0; i < n; i++) x[i] = u[i] >= p ? x[i] * scale : 0;
+}
+
+/* x += mask; whether anything is left to see. */
+ATOMO_CLONES static bool add_mask(int64_t n, const float *restrict mask, float *restrict x)
+{
+    int seen = 0;
+    for (int64_t i = 0; i < n; i++) {
+        x[i] += mask[i];
+        seen |= mask[i] != -INFINITY;
+    }
+    return seen;
+}
+
+/* What is hidden gets exactly 0, whatever exp made of it. */
+ATOMO_CLONES static void hide(int64_t n, const float *restrict mask, float *restrict x)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = mask[i] == -INFINITY ? 0 : x[i];
+}
+
+static const float *mask_row(const dims *s, int64_t unit, int64_t i)
+{
+    const atomo_tensor *m = s->mask;
+    return m ? atomo__f32(m) + unit / s->heads * (int64_t)m->stride[0] + i * (int64_t)m->stride[1] : NULL;
+}
+
+static void zero(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = 0;
+}
+
+/* Scores of query i to probabilities; a query that sees nothing gets none. */
+static void row_forward(const dims *s, int64_t unit, int64_t i, int64_t keys, float *p, float *lse)
+{
+    const int64_t own = keys_of(s, i);
+    const float *mask = mask_row(s, unit, i);
+    if (mask && !add_mask(own, mask, p)) {
+        zero(p, keys);
+        *lse = 0;
+        return;
+    }
+    *lse = softmax_row(p, own, keys);
+    if (mask) hide(own, mask, p);
+}
+
+/* The same again, from lse. */
+static void row_again(const dims *s, int64_t unit, int64_t i, int64_t keys, float *p, float lse)
+{
+    const int64_t own = keys_of(s, i);
+    const float *mask = mask_row(s, unit, i);
+    if (mask) add_mask(own, mask, p);
+    probabilities(p, lse, own, keys);
+    if (mask) hide(own, mask, p);
 }
 
 /* The same mask in forward and backward: numbers of the stream by (head, query, key). */
@@ -95,9 +148,8 @@ static void head_forward(const dims *s, int64_t unit, matrix q, matrix k, matrix
         product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, row(q, i0), q.ld, k.data, k.ld, 0, p,
                 (blasint)s->tk);
         for (int64_t i = 0; i < n; i++) {
-            const int64_t own = keys_of(s, i0 + i);
-            lse[i0 + i] = softmax_row(p + i * s->tk, own, keys);
-            drop_row(s, unit, i0 + i, own, u, p + i * s->tk);
+            row_forward(s, unit, i0 + i, keys, p + i * s->tk, &lse[i0 + i]);
+            drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, p + i * s->tk);
         }
         product(CblasNoTrans, CblasNoTrans, n, s->d, keys, 1, p, (blasint)s->tk, v.data, v.ld, 0, row(y, i0), y.ld);
     }
@@ -105,8 +157,7 @@ static void head_forward(const dims *s, int64_t unit, matrix q, matrix k, matrix
 
 static void zero_rows(matrix m, int64_t rows, int64_t d)
 {
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t k = 0; k < d; k++) row(m, i)[k] = 0;
+    for (int64_t i = 0; i < rows; i++) zero(row(m, i), d);
 }
 
 typedef struct operands {
@@ -124,14 +175,14 @@ static void head_backward(const dims *s, int64_t unit, const operands *o, const 
         const float *q = row(o->q, i0), *gy = row(o->gy, i0);
         product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, q, o->q.ld, o->k.data, o->k.ld, 0, p, ld);
         product(CblasNoTrans, CblasTrans, n, keys, s->d, 1, gy, o->gy.ld, o->v.data, o->v.ld, 0, g, ld);
-        for (int64_t i = 0; i < n; i++) probabilities(p + i * ld, lse[i0 + i], keys_of(s, i0 + i), keys);
+        for (int64_t i = 0; i < n; i++) row_again(s, unit, i0 + i, keys, p + i * ld, lse[i0 + i]);
         if (s->p > 0) { /* gv takes the dropped probabilities */
             for (int64_t i = 0; i < n; i++) drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, p + i * ld);
         }
         product(CblasTrans, CblasNoTrans, keys, s->d, n, 1, p, ld, gy, o->gy.ld, 1, o->gv.data, o->gv.ld);
         if (s->p > 0) { /* the scores again: p without its mask */
             product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, q, o->q.ld, o->k.data, o->k.ld, 0, p, ld);
-            for (int64_t i = 0; i < n; i++) probabilities(p + i * ld, lse[i0 + i], keys_of(s, i0 + i), keys);
+            for (int64_t i = 0; i < n; i++) row_again(s, unit, i0 + i, keys, p + i * ld, lse[i0 + i]);
         }
         for (int64_t i = 0; i < n; i++) {
             const float delta = (float)atomo__lane_dot(row(o->gy, i0 + i), row(o->y, i0 + i), s->d);
@@ -146,22 +197,41 @@ static void head_backward(const dims *s, int64_t unit, const operands *o, const 
 
 /* ---- checks -------------------------------------------------------------------------------------------------- */
 
-/* f32 [B,T,C] whose last dimension is dense: a tensor, or some columns of one. */
-static int expect_rows(const char *name, const atomo_tensor *t)
+/* f32 of three dimensions, the last one dense. */
+static int expect_dense(const char *name, const atomo_tensor *t)
 {
     ATOMO_REQUIRE(t, ATOMO_EARG, "attention: %s is missing", name);
     ATOMO_REQUIRE(t->dtype == ATOMO_F32, ATOMO_EDTYPE, "attention: %s is %s, expected f32", name,
                   atomo__dtype_name(t->dtype));
     ATOMO_REQUIRE(t->ndim == 3 && (t->stride[2] == 1 || t->shape[2] == 1 || t->numel == 0), ATOMO_ESHAPE,
-                  "attention: %s is %s, expected [N, T, channels] with dense rows", name, atomo__shape_text(t));
+                  "attention: %s is %s, expected 3 dimensions with dense rows", name, atomo__shape_text(t));
+    return ATOMO_OK;
+}
+
+/* f32 [B,T,C]: a tensor, or some columns of one. */
+static int expect_rows(const char *name, const atomo_tensor *t)
+{
+    ATOMO_TRY(expect_dense(name, t));
     ATOMO_REQUIRE(t->shape[1] <= INT_MAX && (t->stride[1] >= t->shape[2] || t->numel == 0) && t->stride[1] <= INT_MAX,
                   ATOMO_ELIMIT, "attention: %s %s has overlapping rows, or is too large for BLAS", name,
                   atomo__shape_text(t));
     return ATOMO_OK;
 }
 
-static int check(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, int heads, int causal, double p,
-                 const atomo_stream *stream, dims *s)
+static int expect_mask(const atomo_tensor *m, const atomo_tensor *q, const atomo_tensor *k)
+{
+    if (!m) return ATOMO_OK;
+    ATOMO_TRY(expect_dense("mask", m));
+    const double shape[3] = {q->shape[0], q->shape[1], k->shape[1]};
+    bool same = true;
+    for (int i = 0; i < 3; i++) same = same && m->shape[i] == shape[i];
+    ATOMO_REQUIRE(same, ATOMO_ESHAPE, "attention: mask is %s, expected %s for query %s and key %s",
+                  atomo__shape_text(m), atomo__dims_text(3, shape), atomo__shape_text(q), atomo__shape_text(k));
+    return ATOMO_OK;
+}
+
+static int check(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, const atomo_tensor *mask,
+                 int heads, int causal, double p, const atomo_stream *stream, dims *s)
 {
     ATOMO_TRY(expect_rows("query", q));
     ATOMO_TRY(expect_rows("key", k));
@@ -174,6 +244,7 @@ static int check(const atomo_tensor *q, const atomo_tensor *k, const atomo_tenso
     ATOMO_REQUIRE(k->shape[1] > 0, ATOMO_ESHAPE, "attention: key is %s, it has no positions", atomo__shape_text(k));
     ATOMO_REQUIRE(p >= 0 && p < 1 && (p == 0 || stream), ATOMO_EARG, "attention: dropout is %g, expected 0 <= p < 1",
                   p);
+    ATOMO_TRY(expect_mask(mask, q, k));
     const int64_t d = atomo__size(q, 2) / heads;
     *s = (dims){atomo__size(q, 0),
                 atomo__size(q, 1),
@@ -183,7 +254,8 @@ static int check(const atomo_tensor *q, const atomo_tensor *k, const atomo_tenso
                 causal,
                 (float)p,
                 (float)(1 / sqrt((double)d)),
-                stream};
+                stream,
+                mask};
     ATOMO_REQUIRE(p == 0 || (double)s->b * heads * (double)s->tq * (double)s->tk < 0x1p34, ATOMO_ELIMIT,
                   "attention: query %s and key %s have more scores than a random stream has numbers",
                   atomo__shape_text(q), atomo__shape_text(k));
@@ -202,16 +274,17 @@ static int new_work(const dims *s, int blocks, int64_t *each, float **work)
     return ATOMO_OK;
 }
 
-int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, int heads, int causal,
-                    double p, const atomo_stream *stream, atomo_tensor **lse, atomo_tensor **out)
+int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, const atomo_tensor *mask,
+                    int heads, int causal, double p, const atomo_stream *stream, atomo_tensor **lse, atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     dims s;
     int64_t each;
     float *work;
-    ATOMO_TRY(check(q, k, v, heads, causal, p, stream, &s));
+    ATOMO_TRY(check(q, k, v, mask, heads, causal, p, stream, &s));
     const double shape[3] = {q->shape[0], heads, q->shape[1]};
-    ATOMO_TRY(atomo__output(lse, ATOMO_F32, 3, shape, "attention: lse"));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, 3, q->shape, "attention"));
+    ATOMO_TRY(atomo__make(&made, lse, ATOMO_F32, 3, shape, "attention: lse"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 3, q->shape, "attention"));
     ATOMO_TRY(new_work(&s, 1, &each, &work));
     const double flops = (double)(s.b * s.heads * s.tq) * (double)(s.tk * s.d);
 #pragma omp parallel for schedule(static) if (flops > ATOMO_PARALLEL_MIN)
@@ -221,17 +294,18 @@ int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_te
                      atomo__f32(*lse) + i * s.tq, work + omp_get_thread_num() * each);
     }
     atomo__free(work);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, const atomo_tensor *y,
-                             const atomo_tensor *gy, const atomo_tensor *lse, int heads, int causal, double p,
-                             const atomo_stream *stream, atomo_tensor *gq, atomo_tensor *gk, atomo_tensor *gv)
+                             const atomo_tensor *gy, const atomo_tensor *lse, const atomo_tensor *mask, int heads,
+                             int causal, double p, const atomo_stream *stream, atomo_tensor *gq, atomo_tensor *gk,
+                             atomo_tensor *gv)
 {
     dims s;
     int64_t each;
     float *work;
-    ATOMO_TRY(check(q, k, v, heads, causal, p, stream, &s));
+    ATOMO_TRY(check(q, k, v, mask, heads, causal, p, stream, &s));
     ATOMO_TRY(atomo__expect_gradient(gy, 3, q->shape, "attention backward"));
     ATOMO_TRY(expect_rows("gquery", gq));
     ATOMO_TRY(expect_rows("gkey", gk));

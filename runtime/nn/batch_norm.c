@@ -171,6 +171,7 @@ int atomo_batch_norm_train(const atomo_tensor *x, const atomo_tensor *residual, 
                            const atomo_tensor *beta, double momentum, double eps, int relu, atomo_tensor *running_mean,
                            atomo_tensor *running_var, atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     ATOMO_TRY(check(x, residual, gamma, beta));
     if (running_mean) {
         ATOMO_TRY(expect_channels(running_mean, x, "running_mean"));
@@ -180,27 +181,28 @@ int atomo_batch_norm_train(const atomo_tensor *x, const atomo_tensor *residual, 
     ATOMO_REQUIRE(l.rows > 1, ATOMO_ESHAPE, "batch_norm: input is %s: training needs more than 1 value per channel",
                   atomo__shape_text(x));
     double c = (double)l.c;
-    ATOMO_TRY(atomo__output(mean, ATOMO_F32, 1, &c, "batch_norm: mean"));
-    ATOMO_TRY(atomo__output(invstd, ATOMO_F32, 1, &c, "batch_norm: invstd"));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "batch_norm"));
+    ATOMO_TRY(atomo__make(&made, mean, ATOMO_F32, 1, &c, "batch_norm: mean"));
+    ATOMO_TRY(atomo__make(&made, invstd, ATOMO_F32, 1, &c, "batch_norm: invstd"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, x->shape, "batch_norm"));
     ATOMO_TRY(train(&l, x, momentum, eps, running_mean, running_var, atomo__f32(*mean), atomo__f32(*invstd)));
-    return apply_all(&l, x, residual, atomo__f32(*mean), atomo__f32(gamma), atomo__f32(beta), atomo__f32(*invstd), relu,
-                     atomo__f32(*out));
+    return atomo__made(&made, apply_all(&l, x, residual, atomo__f32(*mean), atomo__f32(gamma), atomo__f32(beta),
+                                        atomo__f32(*invstd), relu, atomo__f32(*out)));
 }
 
 int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *residual, const atomo_tensor *gamma,
                           const atomo_tensor *beta, const atomo_tensor *running_mean, const atomo_tensor *running_var,
                           double eps, int relu, atomo_tensor **invstd, atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     ATOMO_TRY(check(x, residual, gamma, beta));
     ATOMO_TRY(expect_channels(running_mean, x, "running_mean"));
     ATOMO_TRY(expect_channels(running_var, x, "running_var"));
     layout l = layout_of(x);
     double c = (double)l.c;
-    ATOMO_TRY(atomo__output(invstd, ATOMO_F32, 1, &c, "batch_norm: invstd"));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "batch_norm"));
+    ATOMO_TRY(atomo__make(&made, invstd, ATOMO_F32, 1, &c, "batch_norm: invstd"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, x->shape, "batch_norm"));
     for (int64_t i = 0; i < l.c; i++)
         atomo__f32(*invstd)[i] = (float)(1 / sqrt((double)atomo__f32(running_var)[i] + eps));
-    return apply_all(&l, x, residual, atomo__f32(running_mean), atomo__f32(gamma), atomo__f32(beta),
-                     atomo__f32(*invstd), relu, atomo__f32(*out));
+    return atomo__made(&made, apply_all(&l, x, residual, atomo__f32(running_mean), atomo__f32(gamma), atomo__f32(beta),
+                                        atomo__f32(*invstd), relu, atomo__f32(*out)));
 }

@@ -91,8 +91,7 @@ const char *atomo_conv_engine(void)
     return get_policy(&p) < 0 ? "" : p->name;
 }
 
-/* Checks x, w and the window, and works out y's shape. */
-static int plan_shape(const char *fn, const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g,
+int atomo__conv_shape(const char *fn, const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g,
                       conv_shape *s)
 {
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, 4, "conv2d: x"));
@@ -132,48 +131,54 @@ static int check_gradient(const char *fn, const conv_shape *s, const atomo_tenso
 int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
                  atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
-    ATOMO_TRY(plan_shape("conv2d", x, w, g, &s));
+    ATOMO_TRY(atomo__conv_shape("conv2d", x, w, g, &s));
     if (b) ATOMO_TRY(atomo__expect(b, ATOMO_F32, 1, "conv2d: bias"));
     ATOMO_REQUIRE(!b || atomo__numel(b) == s.oc, ATOMO_ESHAPE, "conv2d: bias is %s, weight is %s: expected [%d]",
                   atomo__shape_text(b), atomo__shape_text(w), (int)s.oc);
     double shape[4] = {(double)s.n, (double)s.oh, (double)s.ow, (double)s.oc};
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, 4, shape, "conv2d"));
-    if (s.n == 0) return ATOMO_OK;
-    return p->pick(&s, PASS_FORWARD)
-        ->forward(&s, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 4, shape, "conv2d"));
+    if (s.n == 0) return atomo__made(&made, ATOMO_OK);
+    const conv_engine *engine = p->pick(&s, PASS_FORWARD);
+    return atomo__made(&made,
+                       engine->forward(&s, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out)));
 }
 
 int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                const atomo_window *g, atomo_tensor **gx)
 {
+    ATOMO_MAKING(made);
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
-    ATOMO_TRY(plan_shape("conv2d backward", x, w, g, &s));
+    ATOMO_TRY(atomo__conv_shape("conv2d backward", x, w, g, &s));
     ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
-    ATOMO_TRY(atomo__output(gx, ATOMO_F32, 4, x->shape, "conv2d backward: gx"));
-    if (s.n == 0) return ATOMO_OK;
-    return p->pick(&s, PASS_DATA)->backward_data(&s, atomo__f32(gy), atomo__f32(w), atomo__f32(*gx));
+    ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, 4, x->shape, "conv2d backward: gx"));
+    if (s.n == 0) return atomo__made(&made, ATOMO_OK);
+    const conv_engine *engine = p->pick(&s, PASS_DATA);
+    return atomo__made(&made, engine->backward_data(&s, atomo__f32(gy), atomo__f32(w), atomo__f32(*gx)));
 }
 
 int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                   const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb)
 {
+    ATOMO_MAKING(made);
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
-    ATOMO_TRY(plan_shape("conv2d backward", x, w, g, &s));
+    ATOMO_TRY(atomo__conv_shape("conv2d backward", x, w, g, &s));
     ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
-    ATOMO_TRY(atomo__output(gw, ATOMO_F32, 4, w->shape, "conv2d backward: gw"));
-    if (gb) ATOMO_TRY(atomo__output(gb, ATOMO_F32, 1, w->shape, "conv2d backward: gb"));
+    ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 4, w->shape, "conv2d backward: gw"));
+    if (gb) ATOMO_TRY(atomo__make(&made, gb, ATOMO_F32, 1, w->shape, "conv2d backward: gb"));
     if (s.n == 0) {
         memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
         if (gb) memset((*gb)->data, 0, (size_t)(*gb)->numel * sizeof(float));
-        return ATOMO_OK;
+        return atomo__made(&made, ATOMO_OK);
     }
     ATOMO_TRY(p->pick(&s, PASS_WEIGHTS)->backward_weights(&s, atomo__f32(x), atomo__f32(gy), atomo__f32(*gw)));
-    return gb ? atomo__column_sums(atomo__f32(gy), s.n * s.oh * s.ow, s.oc, atomo__f32(*gb)) : ATOMO_OK;
+    if (gb) ATOMO_TRY(atomo__column_sums(atomo__f32(gy), s.n * s.oh * s.ow, s.oc, atomo__f32(*gb)));
+    return atomo__made(&made, ATOMO_OK);
 }

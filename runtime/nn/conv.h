@@ -11,6 +11,10 @@ typedef struct conv_shape { /* everything a plan depends on, besides the number 
     int64_t stride[2], padding[2], dilation[2], groups;
 } conv_shape;
 
+/* Checks x, w and the window, and works out y's shape; fn is named in errors. */
+int atomo__conv_shape(const char *fn, const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g,
+                      conv_shape *s);
+
 enum conv_pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHTS, PASSES };
 
 /* Arrays are contiguous and non-empty, in the layouts above. b [oc] may be NULL. */

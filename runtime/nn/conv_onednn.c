@@ -1,4 +1,4 @@
-/* conv_onednn.c - convolution through oneDNN's C API, 2.x and 3.x (onednn_api.h): the only file that knows oneDNN.
+/* conv_onednn.c - convolution through oneDNN's C API, 2.x and 3.x (onednn_api.h).
  *
  * Images stay plain NHWC on both sides; the weights' layout is oneDNN's choice, and they are reordered on the way in or
  * out: they are small beside the images, and plain [out,kh,kw,in] weights are out of the question with oneDNN 2.6
@@ -58,29 +58,6 @@ static void plan_free(plan *p)
     atomo__free(p);
 }
 
-static int describe(const conv_shape *s, int has_bias, conv_mds *m, conv_dims *d)
-{
-    const dnnl_dims_t x = {s->n, s->c, s->h, s->w}, y = {s->n, s->oc, s->oh, s->ow}, b = {s->oc};
-    const dnnl_dims_t w = {s->oc, s->c, s->kh, s->kw};
-    const dnnl_dims_t wg = {s->groups, s->oc / s->groups, s->c / s->groups, s->kh, s->kw};
-    const bool grouped = s->groups > 1;
-    memset(m, 0, sizeof *m);
-    m->has_bias = has_bias;
-    DNNL_TRY(md_make(&m->x, 4, x, dnnl_nhwc), "x");
-    DNNL_TRY(md_make(&m->y, 4, y, dnnl_nhwc), "y");
-    DNNL_TRY(md_make(&m->b, 1, b, dnnl_a), "bias");
-    DNNL_TRY(md_make(&m->w, grouped ? 5 : 4, grouped ? wg : w, dnnl_format_tag_any), "weight");
-    DNNL_TRY(md_make(&m->w_plain, grouped ? 5 : 4, grouped ? wg : w, grouped ? dnnl_abdec : dnnl_acdb), "weight");
-    for (int i = 0; i < 2; i++) {
-        int64_t reach = s->dilation[i] * ((i ? s->kw : s->kh) - 1) + 1;
-        d->stride[i] = s->stride[i];
-        d->dilate[i] = s->dilation[i] - 1;
-        d->pad_lo[i] = s->padding[i];
-        d->pad_hi[i] = ((i ? s->ow : s->oh) - 1) * s->stride[i] + reach - (i ? s->w : s->h) - s->padding[i];
-    }
-    return ATOMO_OK;
-}
-
 /* The reorder between plain and chosen weights, in the direction of the pass. */
 static int make_reorder(plan *p, md_ref chosen, md_ref plain, const_dnnl_primitive_attr_t attr)
 {
@@ -128,13 +105,14 @@ static int plan_make(plan *p)
     conv_mds m;
     conv_dims d;
     dnnl_primitive_attr_t attr = NULL;
-    int rc = describe(&p->shape, p->has_bias, &m, &d);
+    const dnnl_status_t described = conv_describe(&p->shape, dnnl_nhwc, p->has_bias, &m, &d);
+    int rc = described == dnnl_success ? ATOMO_OK : fail(described, "describing the operands");
     if (rc == 0 && (dnnl_primitive_attr_create(&attr) != dnnl_success ||
                     dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) != dnnl_success))
         rc = atomo__fail(ATOMO_EINTERNAL, "conv2d (oneDNN): scratchpad mode");
     if (rc == 0) rc = make_primitives(p, &m, &d, attr);
     if (attr) dnnl_primitive_attr_destroy(attr);
-    md_free(&m.x), md_free(&m.w), md_free(&m.w_plain), md_free(&m.b), md_free(&m.y);
+    conv_mds_free(&m);
     return rc;
 }
 

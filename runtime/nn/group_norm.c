@@ -130,12 +130,13 @@ static int check(const char *fn, const atomo_tensor *x, int groups, const atomo_
 int atomo_group_norm(const atomo_tensor *x, int groups, const atomo_tensor *gamma, const atomo_tensor *beta, double eps,
                      atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     dims s;
     ATOMO_TRY(check("group_norm", x, groups, gamma, beta, &s));
     const double shape[2] = {(double)s.n, (double)s.c};
-    ATOMO_TRY(atomo__output(mean, ATOMO_F32, 2, shape, "group_norm: mean"));
-    ATOMO_TRY(atomo__output(invstd, ATOMO_F32, 2, shape, "group_norm: invstd"));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "group_norm"));
+    ATOMO_TRY(atomo__make(&made, mean, ATOMO_F32, 2, shape, "group_norm: mean"));
+    ATOMO_TRY(atomo__make(&made, invstd, ATOMO_F32, 2, shape, "group_norm: invstd"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, x->shape, "group_norm"));
     void *space;
     ATOMO_TRY(atomo__alloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * 2 * s.c) * sizeof(float)));
     const int64_t size = s.p * s.c;
@@ -145,19 +146,20 @@ int atomo_group_norm(const atomo_tensor *x, int groups, const atomo_tensor *gamm
                       (float *)space + i * 2 * s.c, atomo__f32(*mean) + i * s.c, atomo__f32(*invstd) + i * s.c,
                       atomo__f32(*out) + i * size);
     atomo__free(space);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_group_norm_backward(const atomo_tensor *x, int groups, const atomo_tensor *gy, const atomo_tensor *gamma,
                               const atomo_tensor *mean, const atomo_tensor *invstd, atomo_tensor **gx,
                               atomo_tensor **ggamma, atomo_tensor **gbeta)
 {
+    ATOMO_MAKING(made);
     dims s;
     ATOMO_TRY(check("group_norm backward", x, groups, gamma, gamma, &s));
     ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, x->shape, "group_norm backward"));
-    if (gx) ATOMO_TRY(atomo__output(gx, ATOMO_F32, x->ndim, x->shape, "group_norm backward: gx"));
-    ATOMO_TRY(atomo__output(ggamma, ATOMO_F32, 1, gamma->shape, "group_norm backward: gweight"));
-    ATOMO_TRY(atomo__output(gbeta, ATOMO_F32, 1, gamma->shape, "group_norm backward: gbias"));
+    if (gx) ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, x->ndim, x->shape, "group_norm backward: gx"));
+    ATOMO_TRY(atomo__make(&made, ggamma, ATOMO_F32, 1, gamma->shape, "group_norm backward: gweight"));
+    ATOMO_TRY(atomo__make(&made, gbeta, ATOMO_F32, 1, gamma->shape, "group_norm backward: gbias"));
     void *space;
     ATOMO_TRY(atomo__calloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * 5 * s.c) * sizeof(float)));
     float *ga = space, *gb = ga + s.n * s.c, *work = gb + s.n * s.c;
@@ -170,5 +172,5 @@ int atomo_group_norm_backward(const atomo_tensor *x, int groups, const atomo_ten
     int rc = atomo__column_sums(gb, s.n, s.c, atomo__f32(*ggamma));
     if (rc == 0) rc = atomo__column_sums(ga, s.n, s.c, atomo__f32(*gbeta));
     atomo__free(space);
-    return rc;
+    return atomo__made(&made, rc);
 }

@@ -74,17 +74,18 @@ static int check(const char *fn, const atomo_tensor *x, int ndim, const atomo_te
 int atomo_layer_norm(const atomo_tensor *x, int ndim, const atomo_tensor *gamma, const atomo_tensor *beta, double eps,
                      atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     dims s;
     ATOMO_TRY(check("layer_norm", x, ndim, gamma, beta, &s));
     const double rows = (double)s.rows;
-    ATOMO_TRY(atomo__output(mean, ATOMO_F32, 1, &rows, "layer_norm: mean"));
-    ATOMO_TRY(atomo__output(invstd, ATOMO_F32, 1, &rows, "layer_norm: invstd"));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "layer_norm"));
+    ATOMO_TRY(atomo__make(&made, mean, ATOMO_F32, 1, &rows, "layer_norm: mean"));
+    ATOMO_TRY(atomo__make(&made, invstd, ATOMO_F32, 1, &rows, "layer_norm: invstd"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, x->shape, "layer_norm"));
     const float *xd = atomo__f32(x), *g = gamma ? atomo__f32(gamma) : NULL, *b = beta ? atomo__f32(beta) : NULL;
     float *y = atomo__f32(*out), *m = atomo__f32(*mean), *is = atomo__f32(*invstd);
 #pragma omp parallel for schedule(static) if (x->numel > ATOMO_PARALLEL_MIN)
     for (int64_t r = 0; r < s.rows; r++) row_forward(s.d, eps, xd + r * s.d, g, b, y + r * s.d, m + r, is + r);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 /* Sums the blocks' partial gradients [blocks, 2, d] in order. */
@@ -105,13 +106,14 @@ int atomo_layer_norm_backward(const atomo_tensor *x, int ndim, const atomo_tenso
                               const atomo_tensor *mean, const atomo_tensor *invstd, atomo_tensor **gx,
                               atomo_tensor **ggamma, atomo_tensor **gbeta)
 {
+    ATOMO_MAKING(made);
     dims s;
     ATOMO_TRY(check("layer_norm backward", x, ndim, gamma, gamma, &s));
     ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, x->shape, "layer_norm backward"));
-    if (gx) ATOMO_TRY(atomo__output(gx, ATOMO_F32, x->ndim, x->shape, "layer_norm backward: gx"));
+    if (gx) ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, x->ndim, x->shape, "layer_norm backward: gx"));
     if (ggamma) {
-        ATOMO_TRY(atomo__output(ggamma, ATOMO_F32, ndim, gamma->shape, "layer_norm backward: gweight"));
-        ATOMO_TRY(atomo__output(gbeta, ATOMO_F32, ndim, gamma->shape, "layer_norm backward: gbias"));
+        ATOMO_TRY(atomo__make(&made, ggamma, ATOMO_F32, ndim, gamma->shape, "layer_norm backward: gweight"));
+        ATOMO_TRY(atomo__make(&made, gbeta, ATOMO_F32, ndim, gamma->shape, "layer_norm backward: gbias"));
     }
     const int64_t blocks = (s.rows + ROWS - 1) / ROWS, d = s.d;
     void *space;
@@ -125,5 +127,5 @@ int atomo_layer_norm_backward(const atomo_tensor *x, int ndim, const atomo_tenso
                          gxd ? gxd + r * d : NULL, ggamma ? part + k * 2 * d : NULL, part + (k * 2 + 1) * d);
     if (ggamma) join(blocks, d, part, atomo__f32(*ggamma), atomo__f32(*gbeta));
     atomo__free(space);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }

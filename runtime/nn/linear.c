@@ -31,6 +31,7 @@ static void y_shape(const atomo_tensor *x, const dims *d, double *shape)
 
 int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     dims d;
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(check("linear", x, w, &d));
@@ -38,18 +39,19 @@ int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
     ATOMO_REQUIRE(!b || atomo__numel(b) == d.out, ATOMO_ESHAPE, "linear: bias is %s, weight is %s: expected [%d]",
                   atomo__shape_text(b), atomo__shape_text(w), (int)d.out);
     y_shape(x, &d, shape);
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, shape, "linear"));
-    if (d.rows == 0) return ATOMO_OK;
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, shape, "linear"));
+    if (d.rows == 0) return atomo__made(&made, ATOMO_OK);
     float *y = atomo__f32(*out);
     if (b)
         for (int64_t r = 0; r < d.rows; r++) memcpy(y + r * d.out, b->data, (size_t)d.out * sizeof(float));
-    return atomo__sgemm(false, true, d.rows, d.out, d.in, atomo__f32(x), d.in, atomo__f32(w), d.in, b ? 1 : 0, y,
-                        d.out);
+    return atomo__made(&made, atomo__sgemm(false, true, d.rows, d.out, d.in, atomo__f32(x), d.in, atomo__f32(w), d.in,
+                                           b ? 1 : 0, y, d.out));
 }
 
 int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy, atomo_tensor **gx,
                           atomo_tensor **gw, atomo_tensor **gb)
 {
+    ATOMO_MAKING(made);
     dims d;
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(check("linear backward", x, w, &d));
@@ -57,20 +59,20 @@ int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const at
     ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, shape, "linear backward"));
     const float *g = atomo__f32(gy);
     if (gx) {
-        ATOMO_TRY(atomo__output(gx, ATOMO_F32, x->ndim, x->shape, "linear backward: gx"));
+        ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, x->ndim, x->shape, "linear backward: gx"));
         if (d.rows > 0)
             ATOMO_TRY(atomo__sgemm(false, false, d.rows, d.in, d.out, g, d.out, atomo__f32(w), d.in, 0, atomo__f32(*gx),
                                    d.in));
     }
     if (gw) {
-        ATOMO_TRY(atomo__output(gw, ATOMO_F32, 2, w->shape, "linear backward: gw"));
+        ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 2, w->shape, "linear backward: gw"));
         if (d.rows > 0)
             ATOMO_TRY(atomo__sgemm(true, false, d.out, d.in, d.rows, g, d.out, atomo__f32(x), d.in, 0, atomo__f32(*gw),
                                    d.in));
         else
             memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
     }
-    if (!gb) return ATOMO_OK;
-    ATOMO_TRY(atomo__output(gb, ATOMO_F32, 1, w->shape, "linear backward: gb"));
-    return atomo__column_sums(g, d.rows, d.out, atomo__f32(*gb));
+    if (!gb) return atomo__made(&made, ATOMO_OK);
+    ATOMO_TRY(atomo__make(&made, gb, ATOMO_F32, 1, w->shape, "linear backward: gb"));
+    return atomo__made(&made, atomo__column_sums(g, d.rows, d.out, atomo__f32(*gb)));
 }

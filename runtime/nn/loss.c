@@ -1,6 +1,6 @@
 /* loss.c - losses with their gradients from the same pass: cross entropy of logits (label smoothing [Szegedy et al.
- * 2016], ignored labels), negative log likelihood, mean squared error, binary cross entropy of logits. PyTorch's
- * formulas; sums are double, in order. Path: stage 3. */
+ * 2016], weighted classes, ignored labels), negative log likelihood, mean squared error, binary cross entropy of
+ * logits. PyTorch's formulas; sums are double, in order. Path: stage 3. */
 #include "nn/nn.h"
 #include <math.h>
 
@@ -8,6 +8,9 @@ typedef struct batch { /* logits [..., c] as n rows; counted: rows whose label i
     int64_t n, c, counted;
     const int32_t *label;
     int32_t ignore;
+    const float *weight; /* [c], or NULL */
+    double total, scale; /* weight of all rows; what each row's gradient is scaled by */
+    float *each;         /* [n]: the rows' own losses, where they are not reduced */
 } batch;
 
 static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, double ignore, batch *b)
@@ -21,7 +24,10 @@ static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_
     for (int i = 0; fits && i < labels->ndim; i++) fits = labels->shape[i] == logits->shape[i];
     ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "%s: labels is %s, logits is %s: expected %s", fn, atomo__shape_text(labels),
                   atomo__shape_text(logits), atomo__dims_text(logits->ndim - 1, logits->shape));
-    *b = (batch){atomo__numel(labels), atomo__size(logits, -1), 0, atomo__i32(labels), (int32_t)ignore};
+    *b = (batch){.n = atomo__numel(labels),
+                 .c = atomo__size(logits, -1),
+                 .label = atomo__i32(labels),
+                 .ignore = (int32_t)ignore};
     for (int64_t i = 0; i < b->n; i++) {
         if (b->label[i] == b->ignore) continue;
         ATOMO_REQUIRE(b->label[i] >= 0 && b->label[i] < b->c, ATOMO_EARG,
@@ -32,17 +38,57 @@ static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_
     return ATOMO_OK;
 }
 
-/* What both losses over labels begin with: checks, outputs. *own is the gradient's room where nobody wants it. */
-static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, double ignore, int sum,
-                 atomo_tensor **loss, atomo_tensor **grad, batch *b)
+/* What the mean divides by: the rows that count, each by its class's weight. */
+static int check_weight(const char *fn, const atomo_tensor *logits, const atomo_tensor *weight, batch *b)
 {
+    b->total = (double)b->counted;
+    if (!weight) return ATOMO_OK;
+    ATOMO_REQUIRE(weight->dtype == ATOMO_F32 && weight->ndim == 1 && atomo__numel(weight) == b->c &&
+                      atomo_tensor_is_contiguous(weight),
+                  ATOMO_ESHAPE, "%s: weight is %s %s, logits is %s: expected contiguous f32 [%lld]", fn,
+                  atomo__dtype_name(weight->dtype), atomo__shape_text(weight), atomo__shape_text(logits),
+                  (long long)b->c);
+    b->weight = atomo__f32(weight);
+    b->total = 0;
+    for (int64_t i = 0; i < b->n; i++)
+        if (b->label[i] != b->ignore) b->total += (double)b->weight[b->label[i]];
+    return ATOMO_OK;
+}
+
+static int check_reduction(const char *fn, int reduction)
+{
+    ATOMO_REQUIRE(reduction >= 0 && reduction < ATOMO_REDUCTION_COUNT, ATOMO_EARG, "%s: reduction %d, expected 0 to %d",
+                  fn, reduction, ATOMO_REDUCTION_COUNT - 1);
+    return ATOMO_OK;
+}
+
+/* What both losses over labels begin with: checks, outputs. */
+static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, const atomo_tensor *weight,
+                 double ignore, int reduction, atomo_making *made, atomo_tensor **loss, atomo_tensor **grad, batch *b)
+{
+    ATOMO_TRY(check_reduction(fn, reduction));
     ATOMO_TRY(check_labels(fn, logits, labels, ignore, b));
     ATOMO_REQUIRE(b->n > 0 && b->c > 0, ATOMO_ESHAPE, "%s: logits is %s, an empty batch has no loss", fn,
                   atomo__shape_text(logits));
-    ATOMO_REQUIRE(sum || b->counted > 0, ATOMO_EARG, "%s: all %lld labels are ignored (%d), there is no mean", fn,
-                  (long long)b->n, b->ignore);
-    ATOMO_TRY(atomo__output(loss, ATOMO_F32, 0, NULL, fn));
-    return atomo__output(grad, ATOMO_F32, logits->ndim, logits->shape, fn);
+    ATOMO_TRY(check_weight(fn, logits, weight, b));
+    ATOMO_REQUIRE(reduction != ATOMO_REDUCE_MEAN || b->counted > 0, ATOMO_EARG,
+                  "%s: all %lld labels are ignored (%d), there is no mean", fn, (long long)b->n, b->ignore);
+    ATOMO_REQUIRE(reduction != ATOMO_REDUCE_MEAN || b->total > 0, ATOMO_EARG,
+                  "%s: the weights of the labels' classes sum to %g, there is no mean", fn, b->total);
+    b->scale = reduction == ATOMO_REDUCE_MEAN ? 1 / b->total : 1;
+    const bool each = reduction == ATOMO_REDUCE_NONE;
+    ATOMO_TRY(atomo__make(made, loss, ATOMO_F32, each ? labels->ndim : 0, labels->shape, fn));
+    b->each = each ? atomo__f32(*loss) : NULL;
+    return atomo__make(made, grad, ATOMO_F32, logits->ndim, logits->shape, fn);
+}
+
+/* Row i's loss: to its own place, or added up. */
+static void take(const batch *b, int64_t i, double loss, double *total)
+{
+    if (b->each)
+        b->each[i] = (float)loss;
+    else
+        *total += loss;
 }
 
 /* One row: softmax(x) - target into g, both scaled; returns the loss, target = (1 - smooth) at y + smooth / c. */
@@ -65,49 +111,75 @@ static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smo
     return lse - (1 - smooth) * (double)x[y] - each * total;
 }
 
-int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, double smooth, double ignore, int sum,
-                        atomo_tensor **loss, atomo_tensor **grad)
+/* The same with the target's classes weighted: t_k = w_k ((1 - smooth) [k = y] + smooth / c). */
+static double weighted_row(const float *x, int64_t c, int32_t y, const float *w, double smooth, float scale, float *g)
 {
-    batch b = {0};
-    atomo_tensor *own = NULL, **to = grad ? grad : &own;
-    ATOMO_REQUIRE(smooth >= 0 && smooth <= 1, ATOMO_EARG, "cross_entropy: label_smoothing is %g, expected 0 to 1",
-                  smooth);
-    ATOMO_TRY(begin("cross_entropy", logits, labels, ignore, sum, loss, to, &b));
-    const float *x = atomo__f32(logits);
-    const double scale = sum ? 1 : 1 / (double)b.counted;
-    float *g = atomo__f32(*to);
-    double total = 0;
-    for (int64_t i = 0; i < b.n; i++) {
-        float *row = g + i * b.c;
-        if (b.label[i] == b.ignore)
-            for (int64_t k = 0; k < b.c; k++) row[k] = 0;
-        else
-            total += cross_entropy_row(x + i * b.c, b.c, b.label[i], smooth, (float)scale, row);
+    const double plain = cross_entropy_row(x, c, y, 0, 1, g); /* g = softmax - one-hot */
+    const double lse = plain + (double)x[y], each = smooth / (double)c;
+    double mass = 0, loss = 0;
+    g[y] += 1;
+    for (int64_t k = 0; k < c; k++) {
+        const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
+        mass += t;
+        loss += t * (lse - (double)x[k]);
     }
-    *atomo__f32(*loss) = (float)(total * scale);
-    atomo_tensor_free(own);
-    return ATOMO_OK;
+    for (int64_t k = 0; k < c; k++) {
+        const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
+        g[k] = (float)(mass * (double)g[k] - t) * scale;
+    }
+    return loss;
 }
 
-int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, double ignore, int sum, atomo_tensor **loss,
-              atomo_tensor **grad)
+int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, const atomo_tensor *weight,
+                        double smooth, double ignore, int reduction, atomo_tensor **loss, atomo_tensor **grad)
 {
+    ATOMO_MAKING(made);
     batch b = {0};
-    atomo_tensor *own = NULL, **to = grad ? grad : &own;
-    ATOMO_TRY(begin("nll", logp, labels, ignore, sum, loss, to, &b));
-    ATOMO_TRY(atomo_fill(*to, 0));
-    const float *x = atomo__f32(logp);
-    const double scale = sum ? 1 : 1 / (double)b.counted;
+    atomo_tensor *own = NULL, **to = grad ? grad : &own; /* own: room for a gradient that nobody wants */
+    ATOMO_REQUIRE(smooth >= 0 && smooth <= 1, ATOMO_EARG, "cross_entropy: label_smoothing is %g, expected 0 to 1",
+                  smooth);
+    ATOMO_TRY(begin("cross_entropy", logits, labels, weight, ignore, reduction, &made, loss, to, &b));
+    const float *x = atomo__f32(logits);
     float *g = atomo__f32(*to);
     double total = 0;
     for (int64_t i = 0; i < b.n; i++) {
-        if (b.label[i] == b.ignore) continue;
-        total -= (double)x[i * b.c + b.label[i]];
-        g[i * b.c + b.label[i]] = (float)-scale;
+        const float *xi = x + i * b.c, scale = (float)b.scale;
+        float *row = g + i * b.c;
+        double one = 0;
+        if (b.label[i] == b.ignore)
+            for (int64_t k = 0; k < b.c; k++) row[k] = 0;
+        else if (b.weight)
+            one = weighted_row(xi, b.c, b.label[i], b.weight, smooth, scale, row);
+        else
+            one = cross_entropy_row(xi, b.c, b.label[i], smooth, scale, row);
+        take(&b, i, one, &total);
     }
-    *atomo__f32(*loss) = (float)(total * scale);
+    if (!b.each) *atomo__f32(*loss) = (float)(total * b.scale);
     atomo_tensor_free(own);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
+}
+
+int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_tensor *weight, double ignore,
+              int reduction, atomo_tensor **loss, atomo_tensor **grad)
+{
+    ATOMO_MAKING(made);
+    batch b = {0};
+    atomo_tensor *own = NULL, **to = grad ? grad : &own;
+    ATOMO_TRY(begin("nll_loss", logp, labels, weight, ignore, reduction, &made, loss, to, &b));
+    ATOMO_TRY(atomo_fill(*to, 0));
+    const float *x = atomo__f32(logp);
+    float *g = atomo__f32(*to);
+    double total = 0;
+    for (int64_t i = 0; i < b.n; i++) {
+        const int32_t y = b.label[i];
+        const bool counts = y != b.ignore;
+        const double w = !counts ? 0 : b.weight ? (double)b.weight[y] : 1;
+        take(&b, i, counts ? -w * (double)x[i * b.c + y] : 0, &total);
+        if (counts) g[i * b.c + y] = (float)(-w * b.scale);
+    }
+    if (!b.each) *atomo__f32(*loss) = (float)(total * b.scale);
+    atomo_tensor_free(own);
+    return atomo__made(&made, ATOMO_OK);
 }
 
 /* ---- losses between two tensors of one shape: value(x, t) and its slope by x --------------------------------- */
@@ -133,29 +205,36 @@ static const struct {
     [ATOMO_BCE_WITH_LOGITS] = {"bce_with_logits", bce_value},
 };
 
-int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, int sum, atomo_tensor **loss,
+int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, int reduction, atomo_tensor **loss,
                     atomo_tensor **grad)
 {
+    ATOMO_MAKING(made);
     ATOMO_REQUIRE(kind >= 0 && kind < ATOMO_LOSS_COUNT, ATOMO_EARG, "pair_loss: kind %d, expected 0 to %d", kind,
                   ATOMO_LOSS_COUNT - 1);
     const char *fn = pair_losses[kind].name;
+    ATOMO_TRY(check_reduction(fn, reduction));
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, fn));
     ATOMO_TRY(atomo__expect(target, ATOMO_F32, -1, fn));
     ATOMO_REQUIRE(atomo__same_shape(x, target), ATOMO_ESHAPE, "%s: input is %s, target is %s, expected the same", fn,
                   atomo__shape_text(x), atomo__shape_text(target));
     const int64_t n = atomo__numel(x);
     ATOMO_REQUIRE(n > 0, ATOMO_ESHAPE, "%s: input is %s, an empty batch has no loss", fn, atomo__shape_text(x));
-    ATOMO_TRY(atomo__output(loss, ATOMO_F32, 0, NULL, fn));
-    ATOMO_TRY(atomo__output(grad, ATOMO_F32, x->ndim, x->shape, fn));
-    const double scale = sum ? 1 : 1 / (double)n;
-    float *g = atomo__f32(*grad);
+    const bool each = reduction == ATOMO_REDUCE_NONE;
+    ATOMO_TRY(atomo__make(&made, loss, ATOMO_F32, each ? x->ndim : 0, x->shape, fn));
+    if (grad) ATOMO_TRY(atomo__make(&made, grad, ATOMO_F32, x->ndim, x->shape, fn));
+    const double scale = reduction == ATOMO_REDUCE_MEAN ? 1 / (double)n : 1;
+    float *g = grad ? atomo__f32(*grad) : NULL, *y = atomo__f32(*loss);
     double total = 0, slope;
     for (int64_t i = 0; i < n; i++) {
-        total += pair_losses[kind].value((double)atomo__f32(x)[i], (double)atomo__f32(target)[i], &slope);
-        g[i] = (float)(slope * scale);
+        const double one = pair_losses[kind].value((double)atomo__f32(x)[i], (double)atomo__f32(target)[i], &slope);
+        if (each)
+            y[i] = (float)one;
+        else
+            total += one;
+        if (g) g[i] = (float)(slope * scale);
     }
-    *atomo__f32(*loss) = (float)(total * scale);
-    return ATOMO_OK;
+    if (!each) *y = (float)(total * scale);
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count)

@@ -1,5 +1,5 @@
 /* onednn_api.h - the few calls of oneDNN's C API that changed from 2.x to 3.x, under one name. Used by conv_onednn.c
- * only.
+ * and conv_limit.c only.
  *
  * 2.x has memory descriptors by value and operation descriptors beside primitive descriptors; 3.x has opaque memory
  * descriptors and one call a primitive descriptor.
@@ -17,6 +17,7 @@ typedef struct conv_mds { /* a convolution's memory descriptors; bias is used wh
 
 typedef struct conv_dims { /* windows in oneDNN's terms: a dilation of 0 is none */
     dnnl_dims_t stride, dilate, pad_lo, pad_hi;
+    dnnl_alg_kind_t algorithm;
 } conv_dims;
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -41,16 +42,14 @@ static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pa
 {
     dnnl_memory_desc_t b = m->has_bias ? m->b : NULL;
     if (pass == PASS_FORWARD)
-        return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_training,
-                                                              dnnl_convolution_direct, m->x, m->w, b, m->y, d->stride,
-                                                              d->dilate, d->pad_lo, d->pad_hi, attr);
+        return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_training, d->algorithm, m->x,
+                                                              m->w, b, m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi,
+                                                              attr);
     if (pass == PASS_DATA)
-        return dnnl_convolution_backward_data_primitive_desc_create(pd, engine, dnnl_convolution_direct, m->x, m->w,
-                                                                    m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi,
-                                                                    hint, attr);
-    return dnnl_convolution_backward_weights_primitive_desc_create(pd, engine, dnnl_convolution_direct, m->x, m->w, b,
-                                                                   m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi,
-                                                                   hint, attr);
+        return dnnl_convolution_backward_data_primitive_desc_create(
+            pd, engine, d->algorithm, m->x, m->w, m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi, hint, attr);
+    return dnnl_convolution_backward_weights_primitive_desc_create(
+        pd, engine, d->algorithm, m->x, m->w, b, m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi, hint, attr);
 }
 
 #else
@@ -76,16 +75,48 @@ static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pa
     const dnnl_memory_desc_t *b = m->has_bias ? &m->b : NULL;
     dnnl_status_t rc;
     if (pass == PASS_FORWARD)
-        rc = dnnl_dilated_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_direct, &m->x,
-                                                        &m->w, b, &m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi);
+        rc = dnnl_dilated_convolution_forward_desc_init(&cd, dnnl_forward_training, d->algorithm, &m->x, &m->w, b,
+                                                        &m->y, d->stride, d->dilate, d->pad_lo, d->pad_hi);
     else if (pass == PASS_DATA)
-        rc = dnnl_dilated_convolution_backward_data_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w, &m->y,
-                                                              d->stride, d->dilate, d->pad_lo, d->pad_hi);
+        rc = dnnl_dilated_convolution_backward_data_desc_init(&cd, d->algorithm, &m->x, &m->w, &m->y, d->stride,
+                                                              d->dilate, d->pad_lo, d->pad_hi);
     else
-        rc = dnnl_dilated_convolution_backward_weights_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w, b, &m->y,
-                                                                 d->stride, d->dilate, d->pad_lo, d->pad_hi);
+        rc = dnnl_dilated_convolution_backward_weights_desc_init(&cd, d->algorithm, &m->x, &m->w, b, &m->y, d->stride,
+                                                                 d->dilate, d->pad_lo, d->pad_hi);
     return rc != dnnl_success ? rc : dnnl_primitive_desc_create(pd, &cd, attr, engine, hint);
 }
 
 #endif
+
+static inline void conv_mds_free(conv_mds *m)
+{
+    md_free(&m->x), md_free(&m->w), md_free(&m->w_plain), md_free(&m->b), md_free(&m->y);
+}
+
+/* The operands of a direct convolution; images in the layout of the tag, weights in oneDNN's choice. On failure too,
+ * conv_mds_free is due. */
+static inline dnnl_status_t conv_describe(const conv_shape *s, dnnl_format_tag_t images, int has_bias, conv_mds *m,
+                                          conv_dims *d)
+{
+    const dnnl_dims_t x = {s->n, s->c, s->h, s->w}, y = {s->n, s->oc, s->oh, s->ow}, b = {s->oc};
+    const dnnl_dims_t wg = {s->groups, s->oc / s->groups, s->c / s->groups, s->kh, s->kw};
+    const bool grouped = s->groups > 1;
+    const int64_t *w = grouped ? wg : wg + 1;
+    *m = (conv_mds){.has_bias = has_bias};
+    *d = (conv_dims){.algorithm = dnnl_convolution_direct};
+    for (int i = 0; i < 2; i++) {
+        const int64_t reach = s->dilation[i] * ((i ? s->kw : s->kh) - 1) + 1;
+        d->stride[i] = s->stride[i];
+        d->dilate[i] = s->dilation[i] - 1;
+        d->pad_lo[i] = s->padding[i];
+        d->pad_hi[i] = ((i ? s->ow : s->oh) - 1) * s->stride[i] + reach - (i ? s->w : s->h) - s->padding[i];
+    }
+    dnnl_status_t rc = md_make(&m->x, 4, x, images);
+    if (rc == dnnl_success) rc = md_make(&m->y, 4, y, images);
+    if (rc == dnnl_success) rc = md_make(&m->b, 1, b, dnnl_a);
+    if (rc == dnnl_success) rc = md_make(&m->w, grouped ? 5 : 4, w, dnnl_format_tag_any);
+    if (rc == dnnl_success) rc = md_make(&m->w_plain, grouped ? 5 : 4, w, grouped ? dnnl_abdec : dnnl_acdb);
+    return rc;
+}
+
 #endif

@@ -198,11 +198,12 @@ static int forward(const char *fn, bool max, const atomo_tensor *x, const atomo_
 static int backward(const char *fn, bool max, const atomo_tensor *x, const atomo_tensor *gy, const atomo_window *g,
                     atomo_tensor **gx)
 {
+    ATOMO_MAKING(made);
     pool_shape s;
     void *space = NULL;
     ATOMO_TRY(check(fn, x, g, &s));
     ATOMO_TRY(check_gradient(fn, &s, gy));
-    ATOMO_TRY(atomo__output(gx, ATOMO_F32, 4, x->shape, fn));
+    ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, 4, x->shape, fn));
     const int64_t image = s.h * s.w * s.c, row = s.ow * s.c;
     if (max) ATOMO_TRY(atomo__alloc(&space, (size_t)(omp_get_max_threads() * row) * (sizeof(float) + sizeof(int32_t))));
     const float *xd = atomo__f32(x), *gd = atomo__f32(gy);
@@ -225,7 +226,7 @@ static int backward(const char *fn, bool max, const atomo_tensor *x, const atomo
         }
     }
     atomo__free(space);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_max_pool2d(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out)

@@ -135,12 +135,13 @@ int atomo_recurrent(int kind, const atomo_tensor *xg, const atomo_tensor *w, con
                     const atomo_tensor *h0, const atomo_tensor *c0, atomo_tensor **saved, atomo_tensor **c,
                     atomo_tensor **out)
 {
+    ATOMO_MAKING(made);
     dims s;
     ATOMO_TRY(check(kind, xg, w, b, h0, c0, &s));
     const double shape[3] = {(double)s.t, (double)s.n, (double)s.h}, wide[3] = {shape[0], shape[1], 4 * shape[2]};
-    ATOMO_TRY(atomo__output(saved, ATOMO_F32, 3, wide, "recurrent: saved"));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, 3, shape, "recurrent"));
-    if (s.cell->has_c) ATOMO_TRY(atomo__output(c, ATOMO_F32, 3, shape, "recurrent: c"));
+    ATOMO_TRY(atomo__make(&made, saved, ATOMO_F32, 3, wide, "recurrent: saved"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 3, shape, "recurrent"));
+    if (s.cell->has_c) ATOMO_TRY(atomo__make(&made, c, ATOMO_F32, 3, shape, "recurrent: c"));
     void *space;
     ATOMO_TRY(atomo__alloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * s.g) * sizeof(float)));
     float *r = space, *h = atomo__f32(*out), *cs = s.cell->has_c ? atomo__f32(*c) : NULL;
@@ -158,7 +159,7 @@ int atomo_recurrent(int kind, const atomo_tensor *xg, const atomo_tensor *w, con
         if (cs) c_before = cs + at;
     }
     atomo__free(space);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 typedef struct tape { /* what a backward reads and writes */
@@ -206,18 +207,19 @@ int atomo_recurrent_backward(int kind, const atomo_tensor *w, const atomo_tensor
                              const atomo_tensor *gy, const atomo_tensor *gc, atomo_tensor **gxg, atomo_tensor **gw,
                              atomo_tensor **gb, atomo_tensor **gh0, atomo_tensor **gc0)
 {
+    ATOMO_MAKING(made);
     dims s;
     const double wide = w ? w->shape[0] : 0, shape[3] = {y->shape[0], y->shape[1], wide};
-    ATOMO_TRY(atomo__output(gxg, ATOMO_F32, 3, shape, "recurrent backward: gx"));
+    ATOMO_TRY(atomo__make(&made, gxg, ATOMO_F32, 3, shape, "recurrent backward: gx"));
     ATOMO_TRY(check(kind, *gxg, w, NULL, h0, c0, &s));
     ATOMO_TRY(atomo__expect_gradient(gy, 3, y->shape, "recurrent backward"));
     if (gc) ATOMO_TRY(expect_state(&s, gc, 2, 0, "gc"));
-    ATOMO_TRY(atomo__output(gw, ATOMO_F32, 2, w->shape, "recurrent backward: gweight_hh"));
-    if (gb) ATOMO_TRY(atomo__output(gb, ATOMO_F32, 1, w->shape, "recurrent backward: gbias_hh"));
-    ATOMO_TRY(atomo__output(gh0, ATOMO_F32, 2, h0->shape, "recurrent backward: gh0"));
+    ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 2, w->shape, "recurrent backward: gweight_hh"));
+    if (gb) ATOMO_TRY(atomo__make(&made, gb, ATOMO_F32, 1, w->shape, "recurrent backward: gbias_hh"));
+    ATOMO_TRY(atomo__make(&made, gh0, ATOMO_F32, 2, h0->shape, "recurrent backward: gh0"));
     ATOMO_TRY(atomo_fill(*gh0, 0));
     if (s.cell->has_c) {
-        ATOMO_TRY(atomo__output(gc0, ATOMO_F32, 2, h0->shape, "recurrent backward: gc0"));
+        ATOMO_TRY(atomo__make(&made, gc0, ATOMO_F32, 2, h0->shape, "recurrent backward: gc0"));
         ATOMO_TRY(copy_or_zero(gc, *gc0));
     }
     const int64_t rows = ATOMO_MAX(s.n, 1), own = s.cell->has_c ? 0 : s.t * rows * s.g; /* the LSTM's gr is its gx */
@@ -245,5 +247,5 @@ int atomo_recurrent_backward(int kind, const atomo_tensor *w, const atomo_tensor
         if (rc == 0 && gb) rc = atomo_fill(*gb, 0);
     }
     atomo__free(space);
-    return rc;
+    return atomo__made(&made, rc);
 }

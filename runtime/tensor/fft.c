@@ -99,8 +99,8 @@ int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
     shape[a->ndim - 1] = n / 2 + 1;
     shape[a->ndim] = 2;
     atomo_tensor *x = NULL; /* planning may overwrite its arrays, and c2r does: work on a copy */
-    const bool made = !*out;
-    int rc = atomo__output(out, ATOMO_F32, a->ndim + 1, shape, "rfft");
+    ATOMO_MAKING(made);
+    int rc = atomo__make(&made, out, ATOMO_F32, a->ndim + 1, shape, "rfft");
     if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x);
     plan *p = NULL;
     if (rc == 0) rc = get_plan(n, batch, 0, atomo__f32(x), (fftwf_complex *)(*out)->data, &p);
@@ -108,7 +108,7 @@ int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
     if (rc == 0) fftwf_execute_dft_r2c(p->handle, atomo__f32(x), (fftwf_complex *)(*out)->data);
     if (p) put_plan(p);
     atomo_tensor_free(x);
-    return atomo__settle(rc, made, out);
+    return atomo__made(&made, rc);
 }
 
 int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
@@ -127,8 +127,8 @@ int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
     shape[a->ndim - 2] = n;
     int batch = (int)(a->numel / (double)(2 * half));
     atomo_tensor *x = NULL;
-    const bool made = !*out;
-    int rc = atomo__output(out, ATOMO_F32, a->ndim - 1, shape, "irfft");
+    ATOMO_MAKING(made);
+    int rc = atomo__make(&made, out, ATOMO_F32, a->ndim - 1, shape, "irfft");
     if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x);
     plan *p = NULL;
     if (rc == 0) rc = get_plan((int)n, batch, 1, atomo__f32(*out), (fftwf_complex *)x->data, &p);
@@ -140,5 +140,5 @@ int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
     }
     if (p) put_plan(p);
     atomo_tensor_free(x);
-    return atomo__settle(rc, made, out);
+    return atomo__made(&made, rc);
 }

@@ -61,10 +61,10 @@ int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_t
     ATOMO_TRY(working_copy(a, "svd", false, &x, &scale));
     lapack_int m = (lapack_int)a->shape[0], n = (lapack_int)a->shape[1];
     double k = ATOMO_MIN(m, n);
-    const bool made_u = !*u, made_s = !*s, made_vt = !*vt;
-    int rc = atomo__output(u, ATOMO_F32, 2, (double[]){m, k}, "svd");
-    if (rc == 0) rc = atomo__output(s, ATOMO_F32, 1, &k, "svd");
-    if (rc == 0) rc = atomo__output(vt, ATOMO_F32, 2, (double[]){k, n}, "svd");
+    ATOMO_MAKING(made);
+    int rc = atomo__make(&made, u, ATOMO_F32, 2, (double[]){m, k}, "svd");
+    if (rc == 0) rc = atomo__make(&made, s, ATOMO_F32, 1, &k, "svd");
+    if (rc == 0) rc = atomo__make(&made, vt, ATOMO_F32, 2, (double[]){k, n}, "svd");
     if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, 2, x->shape, &keep);
     if (rc == 0) rc = atomo_copy(keep, x);
     if (rc == 0) {
@@ -89,9 +89,7 @@ int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_t
     if (rc == 0) rc = check_finite(*vt, "svd");
     atomo_tensor_free(x);
     atomo_tensor_free(keep);
-    atomo__settle(rc, made_u, u);
-    atomo__settle(rc, made_s, s);
-    return atomo__settle(rc, made_vt, vt);
+    return atomo__made(&made, rc);
 }
 
 int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v)
@@ -100,8 +98,8 @@ int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v)
     float scale;
     ATOMO_TRY(working_copy(a, "eigh", true, &x, &scale));
     lapack_int n = (lapack_int)a->shape[0];
-    const bool made_w = !*w, made_v = !*v;
-    int rc = atomo__output(w, ATOMO_F32, 1, a->shape, "eigh");
+    ATOMO_MAKING(made);
+    int rc = atomo__make(&made, w, ATOMO_F32, 1, a->shape, "eigh");
     if (rc == 0) {
         lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', n, atomo__f32(x), n, atomo__f32(*w));
         if (info != 0)
@@ -110,13 +108,12 @@ int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v)
     }
     if (rc == 0) rescale(*w, scale);
     if (rc == 0) rc = atomo_tensor_view(x, 2, x->shape, (double[]){1, n}, 0, &t); /* columns are the eigenvectors */
-    if (rc == 0) rc = atomo__output(v, ATOMO_F32, 2, a->shape, "eigh");
+    if (rc == 0) rc = atomo__make(&made, v, ATOMO_F32, 2, a->shape, "eigh");
     if (rc == 0) rc = atomo_copy(*v, t);
     if (rc == 0) rc = check_finite(*v, "eigh");
     atomo_tensor_free(t);
     atomo_tensor_free(x);
-    atomo__settle(rc, made_w, w);
-    return atomo__settle(rc, made_v, v);
+    return atomo__made(&made, rc);
 }
 
 int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r)
@@ -125,9 +122,9 @@ int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r)
     float scale, *tau = NULL;
     ATOMO_TRY(working_copy(a, "qr", false, &x, &scale));
     lapack_int m = (lapack_int)a->shape[0], n = (lapack_int)a->shape[1], k = ATOMO_MIN(m, n);
-    const bool made_q = !*q, made_r = !*r;
-    int rc = atomo__output(q, ATOMO_F32, 2, (double[]){m, k}, "qr");
-    if (rc == 0) rc = atomo__output(r, ATOMO_F32, 2, (double[]){k, n}, "qr");
+    ATOMO_MAKING(made);
+    int rc = atomo__make(&made, q, ATOMO_F32, 2, (double[]){m, k}, "qr");
+    if (rc == 0) rc = atomo__make(&made, r, ATOMO_F32, 2, (double[]){k, n}, "qr");
     if (rc == 0) rc = atomo__alloc((void **)&tau, (size_t)k * sizeof(float));
     lapack_int info = 0;
     if (rc == 0) {
@@ -148,6 +145,5 @@ int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r)
     if (rc == 0) rc = check_finite(*r, "qr");
     atomo__free(tau);
     atomo_tensor_free(x);
-    atomo__settle(rc, made_q, q);
-    return atomo__settle(rc, made_r, r);
+    return atomo__made(&made, rc);
 }

@@ -64,11 +64,11 @@ int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atom
                   atomo__shape_text(a), atomo__shape_text(b));
     if (a->ndim != 1) shape[nd++] = m;
     if (b->ndim != 1) shape[nd++] = n;
-    const bool made = !*out;
-    if (made) beta = 0;
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, nd, shape, "matmul"));
-    if ((*out)->numel == 0) return ATOMO_OK;
-    if (k == 0) return beta == 0 ? atomo_fill(*out, 0) : ATOMO_OK;
+    ATOMO_MAKING(made);
+    if (!*out) beta = 0;
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, nd, shape, "matmul"));
+    if ((*out)->numel == 0) return atomo__made(&made, ATOMO_OK);
+    if (k == 0) return atomo__made(&made, beta == 0 ? atomo_fill(*out, 0) : ATOMO_OK);
     operand oa = {0}, ob = {0};
     int rc = prepare(&va, &oa);
     if (rc == 0) rc = prepare(&vb, &ob);
@@ -78,5 +78,5 @@ int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atom
                     atomo__f32(*out) + i * (int64_t)(m * n), (blasint)n);
     atomo_tensor_free(oa.hold);
     atomo_tensor_free(ob.hold);
-    return atomo__settle(rc, made, out);
+    return atomo__made(&made, rc);
 }

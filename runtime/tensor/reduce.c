@@ -83,8 +83,8 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));
     void *acc = NULL;
-    const bool made = !*out;
-    int rc = atomo__output(out, op >= ATOMO_ARGMAX ? ATOMO_I32 : ATOMO_F32, ndim, shape, names[op]);
+    ATOMO_MAKING(made);
+    int rc = atomo__make(&made, out, op >= ATOMO_ARGMAX ? ATOMO_I32 : ATOMO_F32, ndim, shape, names[op]);
     if (rc == 0) rc = atomo__alloc(&acc, (size_t)inner * sizeof(double));
     if (rc == 0) {
         const float *x = atomo__f32(c);
@@ -103,7 +103,7 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
     }
     atomo__free(acc);
     atomo_tensor_free(hold);
-    return atomo__settle(rc, made, out);
+    return atomo__made(&made, rc);
 }
 
 /* out = the sum of c (contiguous) over out's broadcast dimensions; acc: zeros, as many as out has elements. */
@@ -139,14 +139,14 @@ int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor *
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));
-    const bool made = !*out;
+    ATOMO_MAKING(made);
     void *accv = NULL;
-    int rc = atomo__output(out, ATOMO_F32, like->ndim, like->shape, "sum_to");
+    int rc = atomo__make(&made, out, ATOMO_F32, like->ndim, like->shape, "sum_to");
     if (rc == 0) rc = atomo__calloc(&accv, (size_t)atomo__numel(like) * sizeof(double));
     if (rc == 0) sum_down(c, *out, accv);
     atomo__free(accv);
     atomo_tensor_free(hold);
-    return atomo__settle(rc, made, out);
+    return atomo__made(&made, rc);
 }
 
 int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out)

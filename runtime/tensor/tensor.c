@@ -72,13 +72,29 @@ int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, 
     return ATOMO_OK;
 }
 
-int atomo__settle(int rc, bool made, atomo_tensor **out)
+int atomo__make(atomo_making *made, atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what)
 {
-    if (rc < 0 && made) {
+    const bool given = *out != NULL;
+    ATOMO_REQUIRE(given || made->n < (int)(sizeof made->out / sizeof *made->out), ATOMO_EINTERNAL,
+                  "%s: more outputs than a call may have", what);
+    ATOMO_TRY(atomo__output(out, dtype, ndim, shape, what));
+    if (!given) made->out[made->n++] = out;
+    return ATOMO_OK;
+}
+
+int atomo__made(atomo_making *made, int rc)
+{
+    if (rc >= 0) made->n = 0;
+    return rc;
+}
+
+void atomo__unmake(atomo_making *made)
+{
+    while (made->n > 0) {
+        atomo_tensor **out = made->out[--made->n];
         atomo_tensor_free(*out);
         *out = NULL;
     }
-    return rc;
 }
 
 static void storage_release(atomo_storage *s)

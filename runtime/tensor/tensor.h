@@ -40,8 +40,17 @@ bool atomo__same_shape(const atomo_tensor *a, const atomo_tensor *b);
 int atomo__expect(const atomo_tensor *t, int dtype, int ndim, const char *what);
 /* Makes *out (NULL) or checks it (contiguous, same dtype and shape). */
 int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what);
-/* Returns rc; after a failure a tensor that this call made (`made`: *out was NULL) is freed and *out is NULL again. */
-int atomo__settle(int rc, bool made, atomo_tensor **out);
+/* For a call that may fail after it has made an output: ATOMO_MAKING(made); then atomo__make in place of atomo__output,
+ * and `return atomo__made(&made, rc);` at the end. However else the call ends (ATOMO_TRY, ATOMO_REQUIRE, rc < 0), the
+ * tensors that it made itself are freed and their *out is NULL again. */
+typedef struct atomo_making {
+    int n;
+    atomo_tensor **out[8];
+} atomo_making;
+#define ATOMO_MAKING(name) __attribute__((cleanup(atomo__unmake))) atomo_making name = {0}
+int atomo__make(atomo_making *made, atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what);
+int atomo__made(atomo_making *made, int rc); /* returns rc */
+void atomo__unmake(atomo_making *made);
 
 /* A contiguous f32 copy of t, or t itself where it is one. `hold` is to be freed by atomo_tensor_free (may stay NULL).
  */

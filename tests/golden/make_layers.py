@@ -16,7 +16,7 @@ def lua(v):
         if v.dim() == 4:
             v = v.permute(0, 2, 3, 1)
         data = ",".join(f"{x:.7g}" for x in v.detach().reshape(-1).tolist())
-        kind = "" if v.is_floating_point() else ",dtype='i32'"
+        kind = "" if v.is_floating_point() else ",dtype='u8'" if v.dtype == torch.uint8 else ",dtype='i32'"
         return "{shape={%s},data={%s}%s}" % (",".join(map(str, v.shape)), data, kind)
     if isinstance(v, dict):
         return "{" + ",".join(f"{k}={lua(x)}" for k, x in v.items()) + "}"
@@ -46,6 +46,19 @@ case("cross_entropy", lambda x, t: F.cross_entropy(x, t, label_smoothing=0.3, ig
 case("cross_entropy", lambda x, t: F.cross_entropy(x.transpose(1, 2), t), R(2, 3, 4), torch.tensor([[0, 3, 1], [2, 2, 0]]))
 case("nll_loss", lambda x, t: F.nll_loss(x, t), R(5, 5), labels)
 case("nll_loss", lambda x, t: F.nll_loss(x, t, reduction="sum"), R(5, 5), labels, reduction="sum")
+weight = torch.rand(5) + 0.5
+case("cross_entropy", lambda x, t: F.cross_entropy(x, t, weight), R(5, 5), labels, weight=weight)
+case("cross_entropy", lambda x, t: F.cross_entropy(x, t, weight, label_smoothing=0.2), R(5, 5), labels, weight=weight,
+     label_smoothing=0.2)
+case("cross_entropy", lambda x, t: F.cross_entropy(x, t, weight, label_smoothing=0.2, reduction="sum"), R(5, 5), labels,
+     weight=weight, label_smoothing=0.2, reduction="sum")
+case("cross_entropy", lambda x, t: F.cross_entropy(x, t, weight, label_smoothing=0.2, reduction="none"), R(5, 5), labels,
+     weight=weight, label_smoothing=0.2, reduction="none")
+case("nll_loss", lambda x, t: F.nll_loss(x, t, weight), R(5, 5), labels, weight=weight)
+case("nll_loss", lambda x, t: F.nll_loss(x, t, weight, reduction="none"), R(5, 5), labels, weight=weight, reduction="none")
+case("mse_loss", lambda x, t: F.mse_loss(x, t, reduction="none"), R(3, 5), R(3, 5), reduction="none")
+case("bce_with_logits", lambda x, t: F.binary_cross_entropy_with_logits(x, t, reduction="none"), R(4), torch.rand(4),
+     reduction="none")
 case("mse_loss", lambda x, t: F.mse_loss(x, t), R(3, 5), R(3, 5))
 case("mse_loss", lambda x, t: F.mse_loss(x, t, reduction="sum"), R(7), R(7), reduction="sum")
 case("bce_with_logits", lambda x, t: F.binary_cross_entropy_with_logits(x, t), R(3, 5) * 20, torch.rand(3, 5))
@@ -97,12 +110,21 @@ def module(name, net, run, *inputs, **opts):
 
 mask = torch.ones(4, 4).triu(1).bool()
 module("MultiheadAttention", nn.MultiheadAttention(6, 2), lambda m, x: m(x, x, x, attn_mask=mask)[0], R(4, 3, 6), causal=True)
+padded = torch.tensor([[0, 0, 0, 1, 1], [1, 0, 0, 0, 0]], dtype=torch.uint8)
+hidden = torch.tensor([[0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 1]], dtype=torch.uint8)
+module("MultiheadAttention", nn.MultiheadAttention(6, 2), lambda m, x: m(x, x, x, key_padding_mask=hidden.bool())[0],
+       R(4, 3, 6), masks=dict(key_padding_mask=hidden))
+bias = R(3, 5)
+module("MultiheadAttention", nn.MultiheadAttention(4, 2, batch_first=True),
+       lambda m, q, k, v: m(q, k, v, attn_mask=bias, key_padding_mask=padded.bool())[0], R(2, 3, 4), R(2, 5, 4),
+       R(2, 5, 4), batch_first=True, masks=dict(attn_mask=bias, key_padding_mask=padded))
 module("MultiheadAttention", nn.MultiheadAttention(4, 2, bias=False, batch_first=True), lambda m, q, k, v: m(q, k, v)[0],
        R(2, 3, 4), R(2, 5, 4), R(2, 5, 4), bias=False, batch_first=True)
 for name, kind in dict(LSTM=nn.LSTM, GRU=nn.GRU).items():
     module(name, kind(3, 5), lambda m, x: m(x)[0], R(4, 2, 3))
     module(name, kind(4, 3, num_layers=2, batch_first=True, bias=False), lambda m, x: m(x)[0], R(2, 5, 4), num_layers=2,
            batch_first=True, bias=False)
+    module(name, kind(3, 4, 2, bidirectional=True), lambda m, x: m(x)[0], R(4, 2, 3), num_layers=2, bidirectional=True)
 module("LSTM", nn.LSTM(3, 5, 2), lambda m, x, h, c: torch.cat([torch.cat(m(x, (h, c))[1], 0), m(x, (h, c))[0]]),
        R(2, 3, 3), R(2, 3, 5), R(2, 3, 5), num_layers=2)
 module("GRU", nn.GRU(3, 5, 2), lambda m, x, h: torch.cat([m(x, h)[1], m(x, h)[0]]), R(2, 3, 3), R(2, 3, 5), num_layers=2)

@@ -47,9 +47,14 @@ describe("messages", function()
   end)
 
   it("of no elements arrive", function()
-    local r = world:irecv(atomo.zeros(0), left)
+    local r, next_one = world:irecv(atomo.zeros(0), left), atomo.zeros(1)
     world:send(atomo.zeros(0), right)
+    assert.equal(0, r:wait():numel())
+    -- and are messages: the one behind is not taken for it
+    r = world:irecv(next_one, left)
+    world:send(atomo.full({1}, me), right)
     r:wait()
+    assert.equal(left, next_one:item())
   end)
 
   it("of another size are an error that names both", function()

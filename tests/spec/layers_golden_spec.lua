@@ -39,13 +39,19 @@ for _, name in ipairs {"leaky_relu", "silu", "tanh", "sigmoid"} do
   run[name] = function(_, x) return F[name](x) end
 end
 for _, name in ipairs {"cross_entropy", "nll_loss", "mse_loss", "bce_with_logits"} do
-  run[name] = function(o, x, t) return F[name](x, t, o) end
+  run[name] = function(o, x, t)
+    local opts = {}
+    for k, v in pairs(o) do opts[k] = type(v) == "table" and read(v) or v end
+    return F[name](x, t, opts)
+  end
 end
 
 --- The layer of a case with a state, built from its options and the state's shapes.
 local build = {
   MultiheadAttention = function(c)
-    return nn.MultiheadAttention(c.state["out_proj.weight"].shape[1], 2, c.opts)
+    local o = c.opts
+    return nn.MultiheadAttention(c.state["out_proj.weight"].shape[1], 2,
+      {bias = o.bias, batch_first = o.batch_first, causal = o.causal})
   end,
 }
 for name, gates in pairs {LSTM = 4, GRU = 3} do
@@ -57,6 +63,11 @@ end
 
 --- Forward of a layer; with initial states the last ones stand before the sequence, as the golden script puts them.
 local function apply(c, layer, inputs)
+  if c.opts.masks then
+    local masks = {}
+    for name, g in pairs(c.opts.masks) do masks[name] = read(g) end
+    return (layer(inputs[1], inputs[2], inputs[3], masks))
+  end
   local y, h, last = layer(unpack(inputs))
   if (c.name == "LSTM" or c.name == "GRU") and #inputs > 1 then return atomo.cat({h, last or y, last and y}, 1) end
   return y

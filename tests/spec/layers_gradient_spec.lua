@@ -31,6 +31,14 @@ describe("gradcheck of", function()
     passes(function(x) return F.cross_entropy(x, labels, {label_smoothing = 0.2}) end, {randn(3, 5)})
     passes(function(x) return F.cross_entropy(x, labels:view(1, 3), {reduction = "sum"}) end, {randn(1, 3, 5)})
     passes(function(x) return F.nll_loss(x, labels) end, {randn(3, 5)})
+    local weight = atomo.rand(5):add_(0.5)
+    for _, reduction in ipairs {"mean", "sum", "none"} do
+      passes(function(x) return F.cross_entropy(x, labels, {weight = weight, label_smoothing = 0.3,
+        reduction = reduction}) end, {randn(3, 5)})
+      passes(function(x) return F.nll_loss(x, labels, {weight = weight, reduction = reduction}) end, {randn(3, 5)})
+    end
+    passes(function(x, t) return F.mse_loss(x, t, {reduction = "none"}) end, {randn(3, 5), randn(3, 5)})
+    passes(function(x, t) return F.bce_with_logits(x, t, {reduction = "none"}) end, {randn(3, 5), atomo.rand(3, 5)})
     passes(F.mse_loss, {randn(3, 5), randn(3, 5)})
     passes(F.bce_with_logits, {randn(3, 5), atomo.rand(3, 5)})
     passes(function(x, t) return F.bce_with_logits(x, t, {reduction = "sum"}) * 2 end, {randn(1), atomo.rand(1)})
@@ -94,6 +102,11 @@ describe("gradcheck of", function()
       return F.self_attention(x, {heads = 2, causal = true, dropout = 0.3})
     end, {randn(2, 5, 12)})
     layer_passes(nn.MultiHeadAttention(4, 2, {causal = true}), randn(3, 2, 4))
+    passes(function(q, k, v)
+      F.dropout_stream(0, 3)
+      return F.scaled_dot_product_attention(q, k, v, {heads = 2, dropout = 0.2, mask = atomo.tensor {{0.5, -1, 2},
+        {-math.huge, 0, 1}}, key_mask = atomo.tensor({{0, 0, 1}, {1, 0, 0}}, "u8")})
+    end, {randn(2, 2, 4), randn(2, 3, 4), randn(2, 3, 4)})
   end)
 
   it("attention over more than one block of rows", function()
@@ -106,6 +119,8 @@ describe("gradcheck of", function()
     layer_passes(nn.LSTM(3, 2, {num_layers = 2}), randn(3, 2, 3))
     layer_passes(nn.GRU(3, 2, {num_layers = 2}), randn(3, 2, 3))
     layer_passes(nn.LSTM(1, 1, {bias = false}), randn(1, 1, 1))
+    layer_passes(nn.LSTM(2, 2, {bidirectional = true, batch_first = true}), randn(2, 3, 2))
+    layer_passes(nn.GRU(2, 1, {bidirectional = true, num_layers = 2}), randn(3, 1, 2))
     passes(function(x, h, c)
       local gru = nn.GRU(2, 3, {batch_first = true})
       for _, p in ipairs(gru:parameters()) do p:detach():fill_(0.3) end
@@ -150,9 +165,35 @@ describe("attention", function()
     assert.equal(y:narrow(2, 1, 90):contiguous():bytes(), z:narrow(2, 1, 90):contiguous():bytes())
   end)
 
+  it("with masks: as many keys as are seen, nothing from hidden ones, 0 where none is seen", function()
+    local n, t, s, c = 2, 70, 66, 4
+    local q, k, v = randn(n, t, c), randn(n, s, c), randn(n, s, c)
+    local key_mask = atomo.zeros({n, s}, "u8")
+    for i = 51, s do key_mask:set(1, i, 1) end
+    key_mask:narrow(1, 2, 1):fill_(1)
+    v:narrow(1, 1, 1):narrow(2, 51, s - 50):fill_(3e38) -- hidden: not even a millionth of it is seen
+    local leaf = atomo.param(q:clone())
+    local y = F.scaled_dot_product_attention(leaf, k, v, {key_mask = key_mask})
+    local short = F.scaled_dot_product_attention(q:narrow(1, 1, 1), k:narrow(1, 1, 1):narrow(2, 1, 50),
+      v:narrow(1, 1, 1):narrow(2, 1, 50))
+    assert.is_true((y:detach():narrow(1, 1, 1) - short):abs():max():item() < 1e-6)
+    assert.equal(0, y:detach():narrow(1, 2, 1):abs():max():item())
+    y:sum():backward()
+    assert.equal(0, leaf.grad:narrow(1, 2, 1):abs():max():item())
+    local lower = atomo.zeros({t, t}, "u8")
+    for i = 1, t do
+      for j = i + 1, t do lower:set(i, j, 1) end
+    end
+    local x = randn(n, t, 12)
+    local causal, masked = F.self_attention(x, {causal = true}), F.self_attention(x, {mask = lower})
+    assert.is_true((causal - masked):abs():max():item() < 1e-6)
+  end)
+
   it("needs memory that grows with T, not T x T", function()
     local t = 4096
     local x = atomo.param(randn(1, t, 24))
+    collectgarbage()
+    collectgarbage()
     local before = atomo.mem().live
     require("atomo.ffi").C.atomo_mem_reset_peak()
     F.self_attention(x, {causal = true}):sum():backward()
@@ -203,6 +244,8 @@ describe("Checkpoint", function()
       local layers = {}
       for i = 1, 8 do layers[i] = wrap(nn.Sequential {nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh()}) end
       local m, x = nn.Sequential(layers), randn(512, 64)
+      collectgarbage()
+      collectgarbage()
       local before = atomo.mem().live
       require("atomo.ffi").C.atomo_mem_reset_peak()
       atomo.scope(function() m(x):sum():backward() end)

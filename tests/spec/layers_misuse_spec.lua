@@ -20,9 +20,16 @@ describe("misuse of", function()
     fails("cross_entropy: all 2 labels are ignored (-100)", F.cross_entropy, zeros(2, 5), labels(-100, -100))
     fails("cross_entropy: label_smoothing is 2", F.cross_entropy, zeros(1, 5), labels(1), {label_smoothing = 2})
     fails("cross_entropy: unknown option 'smoothing'", F.cross_entropy, zeros(1, 5), labels(1), {smoothing = 2})
-    fails("cross_entropy: reduction is 'none', expected mean or sum", F.cross_entropy, zeros(1, 5), labels(1),
-      {reduction = "none"})
-    fails("nll: label 5 at position 1", F.nll_loss, zeros(1, 5), labels(5))
+    fails("cross_entropy: reduction is 'max', expected mean, sum or none", F.cross_entropy, zeros(1, 5), labels(1),
+      {reduction = "max"})
+    fails("cross_entropy: weight is f32 [4], logits is [1,5]: expected contiguous f32 [5]", F.cross_entropy,
+      zeros(1, 5), labels(1), {weight = zeros(4)})
+    fails("cross_entropy: weight is i32, expected f32", F.cross_entropy, zeros(1, 5), labels(1), {weight = labels(1)})
+    fails("nll_loss: the weights of the labels' classes sum to 0", F.nll_loss, zeros(1, 5), labels(1),
+      {weight = zeros(5)})
+    fails("cross_entropy: weight requires a gradient", F.cross_entropy, zeros(1, 5), labels(1),
+      {weight = atomo.param(zeros(5))})
+    fails("nll_loss: label 5 at position 1", F.nll_loss, zeros(1, 5), labels(5))
     fails("mse_loss: input is [2], target is [3]", F.mse_loss, zeros(2), zeros(3))
     fails("bce_with_logits: target is missing", F.bce_with_logits, zeros(2))
     fails("mse_loss: input is [0], an empty batch has no loss", F.mse_loss, zeros(0), zeros(0))
@@ -81,10 +88,24 @@ describe("misuse of", function()
     fails("attention: dropout: p is 1", F.self_attention, zeros(2, 3, 9), {dropout = 1})
   end)
 
+  it("attention masks", function()
+    local x = zeros(2, 3, 6)
+    local function attend(o) return F.scaled_dot_product_attention(x, x, x, o) end
+    fails("attention: mask is [1,3,4], expected to repeat to [2,3,3]", attend, {mask = zeros(3, 4)})
+    fails("attention: mask is [3], expected [T, S] or [N, T, S]", attend, {mask = zeros(3)})
+    fails("attention: key_mask is [2,1,3], expected [N, S]", attend, {key_mask = zeros(2, 1, 3)})
+    fails("attention: key_mask is [2,1,5], expected to repeat to [2,3,3]", attend, {key_mask = zeros(2, 5)})
+    fails("attention: mask is i32, expected u8", attend, {mask = atomo.zeros({3, 3}, "i32")})
+    fails("attention: mask requires a gradient", attend, {mask = atomo.param(zeros(3, 3))})
+    fails("MultiheadAttention: unknown option 'mask'", nn.MultiheadAttention(6, 2), zeros(2, 3, 6), nil, nil,
+      {mask = zeros(2, 2)})
+  end)
+
   it("recurrent layers", function()
     fails("LSTM: input is [2,3,4], expected [T, N, channels] with input_size 5", nn.LSTM(5, 2), zeros(2, 3, 4))
     fails("GRU: h0 is [1,2,2], expected [1,3,2]", nn.GRU(4, 2), zeros(2, 3, 4), zeros(1, 2, 2))
-    fails("LSTM: unknown option 'bidirectional'", nn.LSTM, 3, 4, {bidirectional = true})
+    fails("LSTM: unknown option 'bidirection'", nn.LSTM, 3, 4, {bidirection = true})
+    fails("GRU: h0 is [1,2,4], expected [2,2,4]", nn.GRU(3, 4, {bidirectional = true}), zeros(5, 2, 3), zeros(1, 2, 4))
     fails("lstm: input part is [0,1,8], it has no steps", F.lstm, zeros(0, 1, 3), zeros(8, 3), zeros(8, 2), nil, nil,
       zeros(1, 2), zeros(1, 2))
     fails("gru: weight_hh is [8,2], expected [3 H, H]", F.gru, zeros(1, 1, 3), zeros(8, 3), zeros(8, 2), nil, nil,

@@ -14,7 +14,7 @@ describe("profile", function()
     for _ = 1, 3 do step(net, x, labels) end
     profile:stop()
     step(net, x, labels) -- not counted
-    local conv, linear = profile.rows["conv2d [2,4,4,3] [8,3,3,3]"], profile.rows["linear [2,128] [10,128]"]
+    local conv, linear = profile.rows["conv2d [2,4,4,3] [8,3,3,3] p1"], profile.rows["linear [2,128] [10,128]"]
     assert.equal(3, conv.forward.calls)
     assert.equal(3, conv.backward.calls)
     assert.equal(3 * 2 * 2 * 16 * 8 * 27, conv.forward.flops)
@@ -22,7 +22,7 @@ describe("profile", function()
     assert.equal(2 * linear.forward.flops, linear.backward.flops)
     assert.equal(3 * 4 * 2 * 256, profile.rows["relu [2,4,4,8]"].forward.bytes)
     local text = profile:text(3)
-    for _, part in ipairs {"limits: sgemm", "conv2d [2,4,4,3] [8,3,3,3]", "GFLOP/s", "GB/s", "outside operators"} do
+    for _, part in ipairs {"limits: sgemm", "conv2d [2,4,4,3] [8,3,3,3] p1", "GFLOP/s", "GB/s", "outside operators"} do
       assert.truthy(text:find(part, 1, true), part)
     end
   end)

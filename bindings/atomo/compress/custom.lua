@@ -4,6 +4,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local message = require "atomo.compress.message"
 local state = require "atomo.compress.state"
+local schedule = require "atomo.compress.schedule"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.CustomCompressor: atomo.Compressor
@@ -53,6 +54,10 @@ function Custom:wire_max()
 end
 
 function Custom:set_budget(budget) self.codec:set_budget(budget) end
+
+function Custom:set_epoch(epoch) self.epoch = epoch end
+
+function Custom:override_of() return nil end
 
 -- ---- encoding ----------------------------------------------------------------------------------------------------
 
@@ -149,6 +154,7 @@ function Custom:encode(g, opts)
   local step, rank = self.codec.keys(opts, "encode", self.name)
   local i = opts and opts.tensor or 1
   T.expect(g, self.name .. ": gradient", "f32")
+  schedule.apply(self, step)
   return encode_list(self, {g}, {i}, function(codec, coded)
     return {codec:encode(coded[1], {step = step, rank = rank, tensor = i})}
   end)[1]
@@ -160,6 +166,7 @@ function Custom:encode_all(list, opts)
     raise(("%s: encode_all: expected a list of tensors"):format(self.name))
   end
   local ids = {}
+  schedule.apply(self, step)
   for i, g in ipairs(list) do
     ids[i] = i
     T.expect(g, ("%s: gradient %d"):format(self.name, i), "f32")
@@ -176,6 +183,7 @@ function Custom:encode_step(grads, opts)
   end
   local out, total = T.expect(opts.out, self.name .. ": encode_step: out", "u8"), 0
   local ids = {}
+  schedule.apply(self, opts.step)
   for i = 1, #grads do ids[i] = i end
   encode_lanes(self, grads, ids, function(codec, coded)
     local free = out:narrow(1, total + 1, out:numel() - total)
@@ -190,6 +198,7 @@ function Custom:encode_step(grads, opts)
 end
 
 function Custom:begin_step(step, rank)
+  schedule.apply(self, step)
   for _, lane in ipairs(self.lanes) do lane.codec:begin_step(step, rank) end
   self.streaming = true
 end

@@ -6,6 +6,8 @@ local T = require "atomo.tensor"
 local spec = require "atomo.compress.spec"
 local message = require "atomo.compress.message"
 local state = require "atomo.compress.state"
+local overrides = require "atomo.compress.overrides"
+local schedule = require "atomo.compress.schedule"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local u8_pointer = ffi.typeof "uint8_t *"
@@ -37,20 +39,29 @@ function Compressor.inner(name, values, seed, label)
 end
 
 --- A compressor from its text or table: "svd:ratio=16,bits=8", "entry:atoms=100", {name = "svd", fold = function(shape)
---- return rows end}. opts.seed keys the random streams (default 0).
+--- return rows end}. In a table, budget = function(step, epoch, stats) ... end is a schedule (schedule.lua), and
+--- overrides = {{pattern, other}, ...} codes tensors of such names otherwise (overrides.lua). opts.seed keys the random
+--- streams (default 0).
 ---@param text string|table
 ---@param opts table?
 ---@return atomo.Compressor
 local function compressor(text, opts)
-  local entry, values, fold = spec.read(text)
+  local entry, values, fold, more = spec.read(text)
   for key in pairs(opts or {}) do
     if key ~= "seed" then raise(("compressor: unknown option '%s', options are seed"):format(tostring(key))) end
   end
   local seed = opts and opts.seed or 0
   if type(seed) ~= "number" then raise(("compressor: seed is a %s, expected an integer"):format(type(seed))) end
-  local canonical = spec.text(entry, values, fold)
-  if entry.make then return entry.make(canonical, values, seed) end -- written in Lua
-  return open(entry.name, values, seed, {name = entry.name, text = canonical, fold = fold})
+  local canonical = spec.text(entry, values, fold, more)
+  local self
+  if entry.make then
+    self = entry.make(canonical, values, seed) -- written in Lua
+  else
+    self = open(entry.name, values, seed, {name = entry.name, text = canonical, fold = fold,
+      overrides = more.overrides})
+  end
+  self.schedule = more.budget
+  return self
 end
 
 --- All compressors, a table each {name=, summary=, source=, unbiased=, options=}; tostring(list[i]) is one line.
@@ -88,7 +99,14 @@ local function plan(self, i, shape, name)
     end
   end
   for d = 1, #shape do shape_buffer[d - 1] = shape[d] end
-  check(C.atomo_codec_plan(self.h, i, #shape, shape_buffer, rows, name))
+  local other = overrides.find(self.overrides, name)
+  if other then
+    local n = other.values and #other.values or 0
+    check(C.atomo_codec_plan_as(self.h, i, #shape, shape_buffer, rows, name, other.atoms, n,
+      doubles(math.max(n, 1), other.values or {0})))
+  else
+    check(C.atomo_codec_plan(self.h, i, #shape, shape_buffer, rows, name))
+  end
   self:planned(i, {unpack(shape)})
 end
 
@@ -114,8 +132,18 @@ local function gradient(self, g, what)
   return g:is_contiguous() and g or g:contiguous()
 end
 
---- Plans tensors 1..n at once. shapes: tables; names: for error messages. With more {step_bytes=, dense_bytes=}: the
---- whole step has step_bytes of gradients, of which dense_bytes travel otherwise; ratio= and bytes= then hold for all.
+--- The epoch that a budget's schedule is told.
+function Compressor:set_epoch(epoch) self.epoch = epoch end
+
+--- What a tensor called name is coded with by an override: "none", the name of a set of atoms; nil: there is none.
+function Compressor:override_of(name)
+  local other = overrides.find(self.overrides, name)
+  return other and other.atoms
+end
+
+--- Plans tensors 1..n at once. shapes: tables; names: for error messages and overrides. With more {step_bytes=,
+--- dense_bytes=}: the whole step has step_bytes of gradients, of which dense_bytes travel otherwise; ratio= and bytes=
+--- then hold for all.
 ---@param shapes table
 ---@param names string[]?
 ---@param more table?
@@ -197,6 +225,7 @@ function Compressor:encode(g, opts)
   local step, rank = keys(opts, "encode", self.name)
   local i = opts and opts.tensor or 1
   g = gradient(self, g, "gradient")
+  schedule.apply(self, step)
   plan(self, i, g:shape())
   return encode_list(self, {g}, {i}, step, rank)[1]
 end
@@ -211,6 +240,7 @@ function Compressor:encode_all(list, opts)
     raise(("%s: encode_all: expected a list of tensors"):format(self.name))
   end
   local grads, ids = {}, {}
+  schedule.apply(self, step)
   for i, g in ipairs(list) do
     grads[i], ids[i] = gradient(self, g, ("gradient %d"):format(i)), i
     plan(self, i, grads[i]:shape())
@@ -261,12 +291,14 @@ function Compressor:residual(i)
 end
 
 --- Of the last encode, encode_all, encode_step or streamed step (or of tensor i alone): bytes, atoms expected and sent,
---- and variance, the closed form E||ghat - g||^2 with quantisation included; square is ||g||^2.
+--- and variance, the closed form E||ghat - g||^2 with quantisation included; square is ||g||^2. Of a tensor that `auto`
+--- has encoded, also family: "svd:bits=4".
 function Compressor:stats(i)
   local s = self.numbers
   C.atomo_codec_get_stats(self.h, i or 0, s)
+  local family = i and ffi.string(C.atomo_codec_family(self.h, i)) or ""
   return {nbytes = s.nbytes, atoms_expected = s.atoms_expected, atoms_sent = s.atoms_sent, variance = s.variance,
-    square = s.square}
+    square = s.square, family = family ~= "" and family or nil}
 end
 
 for name, method in pairs(require "atomo.compress.loop") do Compressor[name] = method end
@@ -276,5 +308,6 @@ Compressor.keys = keys
 local declare = require "atomo.compress.declare"
 return {
   compressor = compressor, compressors = compressors, probabilities = require "atomo.compress.probabilities",
-  basis = declare.basis, decomposition = declare.decomposition, Compressor = Compressor, spec = spec,
+  basis = declare.basis, decomposition = declare.decomposition, preset = spec.preset,
+  Compressor = Compressor, spec = spec,
 }

@@ -2,6 +2,7 @@
 -- streaming form, tensor by tensor. Call prepare first.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local schedule = require "atomo.compress.schedule"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local u8_pointer = ffi.typeof "uint8_t *"
@@ -18,6 +19,7 @@ function M:encode_step(grads, opts)
     raise(("%s: encode_step: %d gradients, %s were prepared"):format(self.name, #grads, tostring(n or "none")))
   end
   local out = T.expect(opts.out, self.name .. ": encode_step: out", "u8")
+  schedule.apply(self, opts.step)
   for i = 1, n do self.handles[i - 1] = grads[i].h end
   check(C.atomo_codec_encode(self.h, n, self.ids, self.handles, opts.step, opts.rank or 0,
     ffi.cast(u8_pointer, out.h.data), out.h.numel, self.lengths))
@@ -64,7 +66,10 @@ end
 
 --- The streaming form: begin_step, push each gradient when it is ready, end_step. The mu is the one that the last
 --- step's coefficients call for, steered to keep the bytes on budget.
-function M:begin_step(step, rank) check(C.atomo_codec_begin(self.h, step, rank or 0)) end
+function M:begin_step(step, rank)
+  schedule.apply(self, step)
+  check(C.atomo_codec_begin(self.h, step, rank or 0))
+end
 
 --- Writes tensor i's message into out (u8) at offset; returns its length.
 function M:push(i, g, out, offset)

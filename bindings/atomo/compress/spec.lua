@@ -2,6 +2,7 @@
 -- tables that the compressors carry in C. Nothing here knows any compressor by name.
 local f = require "atomo.ffi"
 local suggest = require "atomo.suggest"
+local overrides = require "atomo.compress.overrides"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
 local M = {}
@@ -94,8 +95,10 @@ local function convert(name, option, value)
   return number
 end
 
---- "name:key=value,key=value" as a table {name=, key=value, ...}.
+--- "name:key=value,key=value;pattern=override" as a table {name=, key=value, ..., overrides=}.
 local function parse_text(text)
+  local pieces
+  text, pieces = text:match "^([^;]*);?(.*)$"
   local name, rest = text:match "^%s*([%w_%-]+)%s*:?(.*)$"
   if not name then raise(("compressor: '%s', expected name or name:key=value,key=value"):format(text)) end
   local spec = {name = name}
@@ -108,10 +111,59 @@ local function parse_text(text)
     if spec[key] ~= nil then raise(("%s: option '%s' is given twice"):format(name, key)) end
     spec[key] = value
   end
+  if pieces ~= "" then spec.overrides = overrides.parse(pieces) end
   return spec
 end
 
---- Reads a spec. Returns the compressor's entry, its option values (1-based, NaN where not given), and fold's function.
+local budgets = {"atoms", "ratio", "bytes", "budget"}
+local presets = {}
+
+--- A compressor's table under a name of its own, for --load and --compress: atomo.preset("decay", {name = "svd",
+--- budget = function(step, epoch, stats) ... end}). "decay:bits=4" changes options of it; another budget takes the
+--- place of its own.
+---@param name string
+---@param spec table
+function M.preset(name, spec)
+  if type(name) ~= "string" or not name:match "^%a[%w_%-]*$" then
+    raise(("preset: name is %s, expected letters, digits, _ and -"):format(tostring(name)))
+  elseif M.known()[name] then
+    raise(("preset: there is a compressor called %s"):format(name))
+  elseif type(spec) ~= "table" then
+    raise(("preset: %s is a %s, expected a compressor's table"):format(name, type(spec)))
+  end
+  M.read(spec)
+  presets[name] = spec
+end
+
+--- The spec with the preset that it names filled in.
+local function expand(spec)
+  local preset = presets[spec.name]
+  if not preset then return spec end
+  local full, other = {}, false
+  for _, key in ipairs(budgets) do other = other or spec[key] ~= nil end
+  for key, value in pairs(preset) do full[key] = value end
+  for _, key in ipairs(budgets) do if other then full[key] = nil end end
+  for key, value in pairs(spec) do if key ~= "name" then full[key] = value end end
+  return full
+end
+
+--- A budget that is a function: of compressors that have one to set.
+local function check_schedule(entry, spec)
+  local fn = spec.budget
+  if fn == nil then return end
+  if not (entry.options.atoms and entry.options.ratio) then
+    raise(("%s: budget: it takes no budget"):format(entry.name))
+  elseif type(fn) ~= "function" then
+    raise(("%s: budget is %s, expected function(step, epoch, stats) that returns a ratio, or {ratio=}, {bytes=}, " ..
+      "{atoms=}"):format(entry.name, tostring(fn)))
+  elseif spec.atoms ~= nil or spec.ratio ~= nil or spec.bytes ~= nil then
+    raise(("%s: give one of budget, atoms, ratio and bytes"):format(entry.name))
+  end
+  return fn
+end
+
+--- Reads a spec. Returns the compressor's entry, its option values (1-based, NaN where not given), fold's function, and
+--- {budget = a schedule's function, overrides = a checked list}.
 function M.read(spec)
   if type(spec) == "string" then
     spec = parse_text(spec)
@@ -119,6 +171,7 @@ function M.read(spec)
     raise(("compressor: spec is %s, expected a string such as \"svd:ratio=16\", or a table"):format(
       spec == nil and "missing" or "a " .. type(spec)))
   end
+  spec = expand(spec)
   local list = M.known()
   local entry = type(spec.name) == "string" and spec.name:sub(1, 1) ~= "_" and list[spec.name]
   if not entry then
@@ -134,18 +187,20 @@ function M.read(spec)
       fold = value
     elseif option then
       values[option.index + 1] = convert(entry.name, option, value)
-    elseif key ~= "name" then
+    elseif key ~= "name" and key ~= "budget" and key ~= "overrides" then
       local names = names_of(entry.options, "key")
       raise(("%s: unknown option '%s'%s; %s"):format(entry.name, tostring(key), M.suggest(tostring(key), names),
         #names > 0 and "options are " .. table.concat(names, ", ") or "it takes none"))
     end
   end
-  return entry, values, fold
+  return entry, values, fold, {budget = check_schedule(entry, spec),
+    overrides = spec.overrides and overrides.read(spec.overrides, entry, spec, M.read, M.text)}
 end
 
 --- The canonical text of option values: those that differ from the standard, in the table's order.
-function M.text(entry, values, fold)
+function M.text(entry, values, fold, more)
   local parts = {}
+  if more and more.budget then parts[1] = "budget=function" end
   for i, option in ipairs(entry.options) do
     local v = values[i]
     if option.key == "fold" and fold then
@@ -157,7 +212,8 @@ function M.text(entry, values, fold)
       parts[#parts + 1] = option.key .. "=" .. v
     end
   end
-  return entry.name .. (#parts > 0 and ":" .. table.concat(parts, ",") or "")
+  return entry.name .. (#parts > 0 and ":" .. table.concat(parts, ",") or "") ..
+    overrides.text(more and more.overrides)
 end
 
 return M

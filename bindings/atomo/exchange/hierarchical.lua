@@ -6,7 +6,7 @@ local messages = require "atomo.exchange.messages"
 local f = require "atomo.ffi"
 local C, raise = f.C, f.raise
 
-local M = {}
+local M = {whole = true} -- every gradient by itself: the leaders' exchange joins the small ones
 
 --- The communicators, and the leaders' own exchange. [collective]
 function M.check(self)
@@ -25,7 +25,7 @@ function M.check(self)
   if self.leads then
     self.between = require("atomo.exchange").exchange {comm = self.leaders, compress = self.compress,
       topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = false,
-      nested = true}
+      nested = true, small = self.small}
   end
 end
 

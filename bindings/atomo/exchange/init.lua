@@ -1,15 +1,17 @@
 --- The exchange: every rank's gradients in, their average out, the same bits on all ranks (stages 4 to 8).
 -- push(i, grad) takes gradient i as it becomes ready, finish() completes the step; a topology is one file behind these
 -- two. The first step fixes the plan: which tensors travel as compressed messages and which in dense buckets (small
--- ones, and those with fewer than two dimensions: biases, norms).
+-- ones, and those with fewer than two dimensions: biases, norms), or joined into one message (join.lua).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local same = require "atomo.same"
+local join = require "atomo.exchange.join"
 local C, check, raise = f.C, f.check, f.raise
 
 local topologies = {"allreduce", "allgather", "ps", "sharded", "hierarchical"}
 local choices = {
   down = {dense = true, compress = true},
+  small = {auto = true, dense = true, compress = true},
   inner = {auto = true, allreduce = true, allgather = true, ps = true, sharded = true},
 }
 
@@ -22,13 +24,15 @@ local Exchange = {}
 Exchange.__index = Exchange
 
 local defaults = {compress = "none", min_size = 1024, overlap = true, seed = 0, down = "dense", inner = "auto",
-  stall_warn = 60, stall_abort = 600, flight = "flight", checked = true, nested = false}
+  small = "auto", stall_warn = 60, stall_abort = 600, flight = "flight", checked = true, nested = false}
+local expected = {down = "dense or compress", small = "auto, dense or compress",
+  inner = "auto, allreduce, allgather, ps or sharded"}
 
 local function check_options(opts)
   for key in pairs(opts) do
     if defaults[key] == nil and key ~= "comm" and key ~= "topology" then
       raise(("exchange: unknown option '%s', options are comm, compress, topology, overlap, min_size, seed, " ..
-        "down, inner, stall_warn, stall_abort, flight, checked"):format(tostring(key)))
+        "down, inner, small, stall_warn, stall_abort, flight, checked"):format(tostring(key)))
     end
   end
   for _, key in ipairs {"overlap", "checked"} do
@@ -47,8 +51,7 @@ local function check_options(opts)
   end
   for key, known in pairs(choices) do
     if opts[key] ~= nil and not known[opts[key]] then
-      raise(("exchange: %s is %s, expected %s"):format(key, tostring(opts[key]),
-        key == "down" and "dense or compress" or "auto, allreduce, allgather, ps or sharded"))
+      raise(("exchange: %s is %s, expected %s"):format(key, tostring(opts[key]), expected[key]))
     end
   end
   local min_size = opts.min_size
@@ -71,6 +74,7 @@ local function guard(self)
   local items = same.program()
   for _, item in ipairs {{"compressor", tostring(self.compressor)}, {"topology", self.topology}, {"seed", self.seed},
     {"min_size", self.min_size}, {"overlap", self.overlap}, {"down", self.down}, {"inner", self.inner},
+    {"small", self.small},
     {"stall_warn", self.stall_warn}, {"stall_abort", self.stall_abort}, {"checked", self.checked}} do
     items[#items + 1] = item
   end
@@ -81,11 +85,12 @@ end
 
 --- opts: comm (default the world), compress (a spec; default "none"), topology (default: allreduce for "none",
 --- allgather for messages), overlap (a communication thread sends while backward goes on; default true), min_size
---- (elements below which a tensor travels dense, default 1024), seed (of the compressor's random streams), down
---- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one),
---- stall_warn and stall_abort (seconds without progress until the watchdog warns, 60, and ends the job, 600; 0: never),
---- flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm first compares what the
---- ranks are about to do; default true). [collective]
+--- (elements below which a tensor is small, default 1024), small (how those, biases and norms travel: "dense", or
+--- "compress": joined into one tensor of the step's budget; default: compress for auto, dense for the others), seed (of
+--- the compressor's random streams), down ("dense" or "compress": the way back from a ps), inner (topology between the
+--- hosts of a hierarchical one), stall_warn and stall_abort (seconds without progress until the watchdog warns, 60, and
+--- ends the job, 600; 0: never), flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm
+--- first compares what the ranks are about to do; default true). [collective]
 local function new(opts)
   opts = opts or {}
   check_options(opts)
@@ -98,7 +103,8 @@ local function new(opts)
   self.compressor = require("atomo.compress").compressor(self.compress, {seed = self.seed})
   self.topology = choose_topology(opts.topology, self.compressor)
   self.engine = require("atomo.exchange." .. self.topology)
-  self.pushed, self.count = {}, 0
+  if self.small == "auto" then self.small = self.compressor.name == "auto" and "compress" or "dense" end
+  self.given, self.pushed, self.count = {}, {}, 0 -- by the user's numbers; by the engine's (join.lua)
   self.ms = {encode = 0, exchange = 0, decode = 0}
   self.overlap = self.overlap and self.comm.size > 1
   self.comms, self.seconds = {self.comm}, f.ffi.new "double[2]"
@@ -109,8 +115,8 @@ end
 
 --- Refuses what the ranks could not exchange: another number of tensors, other shapes.
 local function check_agreement(self)
-  local items = {{"number of gradients", self.count}}
-  for i, g in ipairs(self.pushed) do items[i + 1] = {"gradient " .. i, T.shape_text(g)} end
+  local items = {{"number of gradients", #self.given}}
+  for i, g in ipairs(self.given) do items[i + 1] = {"gradient " .. i, T.shape_text(g)} end
   same.check(self.comm, "exchange", items)
 end
 
@@ -122,7 +128,7 @@ function Exchange:push(i, grad)
   if type(i) ~= "number" or i < 1 or i % 1 ~= 0 then
     raise(("exchange: gradient number %s, expected 1, 2, ..."):format(tostring(i)))
   end
-  if self.pushed[i] then raise(("exchange: gradient %d was pushed twice in step %d"):format(i, self.step)) end
+  if self.given[i] then raise(("exchange: gradient %d was pushed twice in step %d"):format(i, self.step)) end
   if not grad:is_contiguous() then raise(("exchange: gradient %d is not contiguous"):format(i)) end
   if self.planned then
     local shape = self.shapes[i]
@@ -133,25 +139,30 @@ function Exchange:push(i, grad)
     end
   end
   if self.count == 0 then self.ms.encode, self.ms.exchange, self.ms.decode = 0, 0, 0 end
-  self.pushed[i] = grad
+  self.given[i] = grad
   self.count = self.count + 1
-  if self.planned and self.overlap then self.engine.ready(self, i, grad) end
+  if self.planned then
+    join.place(self, i, grad)
+    if self.overlap then join.ready(self, i, grad) end
+  end
 end
 
 local function plan(self)
   for i = 1, self.count do
-    if not self.pushed[i] then
+    if not self.given[i] then
       raise(("exchange: %d gradients were pushed, but number %d is missing"):format(self.count, i))
     end
   end
   check_agreement(self)
   self.shapes, self.dense_bytes = {}, 0
-  for i, g in ipairs(self.pushed) do
+  for i, g in ipairs(self.given) do
     self.shapes[i] = T.shape_text(g)
     self.dense_bytes = self.dense_bytes + 4 * g:numel()
   end
+  T.outside_scope(join.plan, self)
   T.outside_scope(self.engine.plan, self)
   self.planned = true
+  if self.epoch then self:set_epoch(self.epoch) end
 end
 
 --- Bytes out and in so far, over all communicators of this exchange.
@@ -173,6 +184,28 @@ local function hidden(self)
   return worked > 0 and math.max(0, 1 - waited / worked) or nil
 end
 
+--- Names of the gradients, for messages and overrides; before the first step. atomo.train gives the parameters' names.
+---@param names string[]
+function Exchange:set_names(names)
+  if self.planned then raise("exchange: set_names: the first step has been taken") end
+  self.names = names
+  if self.between then self.between:set_names(names) end
+end
+
+--- All compressors of this exchange.
+local function compressors(self)
+  local list = {self.compressor, self.downward}
+  for _, s in ipairs(self.shards or {}) do list[#list + 1] = s.codec end
+  return list
+end
+
+--- The epoch that is told to a compressor whose budget is a function.
+function Exchange:set_epoch(epoch)
+  self.epoch = epoch
+  for _, c in pairs(compressors(self)) do c:set_epoch(epoch) end
+  if self.between then self.between:set_epoch(epoch) end
+end
+
 --- Completes the step: every pushed gradient now holds the average over all ranks. [collective]
 function Exchange:finish()
   local first = not self.planned
@@ -182,26 +215,22 @@ function Exchange:finish()
   end
   local out, input = moved(self)
   if first or not self.overlap then
-    for i = #self.shapes, 1, -1 do self.engine.ready(self, i, self.pushed[i]) end
+    for i = #self.shapes, 1, -1 do join.ready(self, i, self.given[i]) end
   end
   self.engine.finish(self)
+  join.give_back(self)
   local out_now, input_now = moved(self)
   self.bytes_out, self.bytes_in = out_now - (self.mark_out or out), input_now - (self.mark_in or input)
   self.hidden = hidden(self)
   self.mark_out, self.mark_in = nil, nil
-  for i = 1, self.count do self.pushed[i] = nil end
-  self.count = 0
+  join.clear(self)
   self.step = self.step + 1
 end
 
 --- Forgets what compressors learnt from earlier steps, so that a run that goes on from a checkpoint made here has the
 --- bits of this one.
 function Exchange:restart()
-  self.compressor:restart()
-  if self.downward then self.downward:restart() end
-  for _, s in ipairs(self.shards or {}) do
-    if s.codec then s.codec:restart() end
-  end
+  for _, c in pairs(compressors(self)) do c:restart() end
   if self.between then self.between:restart() end
 end
 
@@ -214,8 +243,7 @@ end
 --- Gives up the pushed gradients of this step, on all ranks alike (a step that is skipped). [collective]
 function Exchange:drop()
   if self.planned then self.engine.drop(self) end
-  for i in pairs(self.pushed) do self.pushed[i] = nil end
-  self.count = 0
+  join.clear(self)
   self.step = self.step + 1
 end
 

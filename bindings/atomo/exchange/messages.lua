@@ -2,6 +2,7 @@
 -- tensors it is, their encoding and decoding, receiving buffers, the time of each stage.
 local f = require "atomo.ffi"
 local buckets = require "atomo.exchange.buckets"
+local join = require "atomo.exchange.join"
 local queue = require "atomo.exchange.queue"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
@@ -14,11 +15,10 @@ function M.split(self)
   local dense = {}
   self.messages, self.grads = {}, {}
   for i = #self.pushed, 1, -1 do
-    local g = self.pushed[i]
-    if g:dim() < 2 or g:numel() < self.min_size then dense[#dense + 1] = i end
+    if not join.is_message(self, i) then dense[#dense + 1] = i end
   end
-  for i, g in ipairs(self.pushed) do
-    if g:dim() >= 2 and g:numel() >= self.min_size then self.messages[#self.messages + 1] = i end
+  for i = 1, #self.pushed do
+    if join.is_message(self, i) then self.messages[#self.messages + 1] = i end
   end
   self.buckets = buckets.plan(dense, self.pushed)
   self.bucket_bytes = 0
@@ -33,7 +33,7 @@ function M.prepare(self, codec, first, last, share)
   for k = first, last do
     local i = self.messages[k]
     shapes[#shapes + 1] = self.pushed[i]:shape()
-    names[#names + 1] = ("gradient %d"):format(i)
+    names[#names + 1] = self.labels[i]
   end
   codec:prepare(shapes, names, {step_bytes = self.dense_bytes * share, dense_bytes = self.bucket_bytes * share})
 end

@@ -3,27 +3,40 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local S = require "atomo.functional.support"
-local func = require("atomo.autograd").func
+local func = require("atomo.autograd").operator
 local check_options = require("atomo.nn.window").check_options
 local ffi, C, check = f.ffi, f.C, f.check
 local wrap, out = T.wrap, T.out
 
 local F = {}
 
---- The gradient that the forward made, times that of the scalar loss.
+--- The gradient that the forward made, times that of the loss: a scalar, or one a row.
 local function scaled(ctx, gy)
+  if gy:dim() > 0 then return ctx.grad * (gy:dim() < ctx.grad:dim() and gy:unsqueeze(-1) or gy) end
   local g = ctx.grad:clone() -- a graph that is kept may ask again
   local scale = gy:item()
   if scale ~= 1 then g:mul_(scale) end
   return g
 end
 
+--- The weights of the classes: an f32 tensor that is a constant, or nil.
+local function class_weight(name, opts)
+  local weight = opts.weight
+  if weight == nil then return nil end
+  T.expect(weight, name .. ": weight", "f32")
+  if weight.requires_grad then
+    f.raise(name .. ": weight requires a gradient, the weights of the classes are constants")
+  end
+  return S.dense(weight, name .. ": weight")
+end
+
 local cross_entropy = func {
   name = "cross_entropy",
-  forward = function(ctx, logits, labels, smooth, ignore, sum)
+  forward = function(ctx, logits, labels, weight, smooth, ignore, reduction)
     local loss, grad = out(), nil
     if ctx:needs(1) then grad = out() end
-    check(C.atomo_cross_entropy(S.dense(logits, "cross_entropy: logits").h, labels.h, smooth, ignore, sum, loss, grad))
+    check(C.atomo_cross_entropy(S.dense(logits, "cross_entropy: logits").h, labels.h, S.handle(weight), smooth, ignore,
+      reduction, loss, grad))
     if grad then ctx.grad = wrap(grad[0]) end
     return wrap(loss[0])
   end,
@@ -31,57 +44,58 @@ local cross_entropy = func {
 }
 
 local plain = {}
-local label_options = {ignore_index = true, reduction = true}
+local label_options = {ignore_index = true, reduction = true, weight = true}
 local smoothing = {label_smoothing = true}
 
 --- Mean over the rows of -log softmax(logits [..., classes])[label]; labels i32 [...], class ids from 0 (as in PyTorch
--- and in the data files). opts: label_smoothing = 0, ignore_index = -100, reduction = "mean" or "sum".
+-- and in the data files). opts: label_smoothing = 0, ignore_index = -100, weight [classes] (the mean is then over the
+-- labels' weights), reduction = "mean", "sum" or "none" (a loss for each label).
 ---@param logits atomo.Tensor
 ---@param labels atomo.Tensor
----@param opts {label_smoothing: number?, ignore_index: integer?, reduction: string?}?
+---@param opts {label_smoothing: number?, ignore_index: integer?, weight: atomo.Tensor?, reduction: string?}?
 function F.cross_entropy(logits, labels, opts)
   opts = opts or plain
   check_options("cross_entropy", opts, label_options, smoothing)
-  return cross_entropy(logits, S.indices(labels, "cross_entropy: labels"),
+  return cross_entropy(logits, S.indices(labels, "cross_entropy: labels"), class_weight("cross_entropy", opts),
     S.number("cross_entropy", opts, "label_smoothing", 0), S.number("cross_entropy", opts, "ignore_index", -100),
     S.reduction("cross_entropy", opts))
 end
 
 local nll = func {
   name = "nll_loss",
-  forward = function(ctx, logp, labels, ignore, sum)
+  forward = function(ctx, logp, labels, weight, ignore, reduction)
     local loss, grad = out(), out()
-    check(C.atomo_nll(S.dense(logp, "nll_loss: input").h, labels.h, ignore, sum, loss, grad))
+    check(C.atomo_nll(S.dense(logp, "nll_loss: input").h, labels.h, S.handle(weight), ignore, reduction, loss, grad))
     ctx.grad = wrap(grad[0])
     return wrap(loss[0])
   end,
   backward = scaled,
 }
 
---- Mean of -logp[label] of log-probabilities [..., classes]. opts: ignore_index = -100, reduction.
+--- Mean of -logp[label] of log-probabilities [..., classes]. opts: ignore_index = -100, weight, reduction.
 function F.nll_loss(logp, labels, opts)
   opts = opts or plain
   check_options("nll_loss", opts, label_options)
-  return nll(logp, S.indices(labels, "nll_loss: labels"), S.number("nll_loss", opts, "ignore_index", -100),
-    S.reduction("nll_loss", opts))
+  return nll(logp, S.indices(labels, "nll_loss: labels"), class_weight("nll_loss", opts),
+    S.number("nll_loss", opts, "ignore_index", -100), S.reduction("nll_loss", opts))
 end
 
 local pair_options = {reduction = true}
 
---- A loss between two tensors of one shape; target_gradient(ctx, scale) is that of the second.
+--- A loss between two tensors of one shape; target_gradient(ctx, gy) is that of the second.
 local function pair_loss(name, kind, target_gradient)
   local op = func {
     name = name,
-    forward = function(ctx, x, target, sum)
+    forward = function(ctx, x, target, reduction)
       local loss, grad = out(), out()
       x = S.dense(x, name .. ": input")
-      check(C.atomo_pair_loss(kind, x.h, S.dense(target, name .. ": target").h, sum, loss, grad))
+      check(C.atomo_pair_loss(kind, x.h, S.dense(target, name .. ": target").h, reduction, loss, grad))
       ctx.grad = wrap(grad[0])
       ctx:save(x)
       return wrap(loss[0])
     end,
     backward = function(ctx, gy)
-      return ctx:needs(1) and scaled(ctx, gy) or nil, ctx:needs(2) and target_gradient(ctx, gy:item()) or nil
+      return ctx:needs(1) and scaled(ctx, gy) or nil, ctx:needs(2) and target_gradient(ctx, gy) or nil
     end,
   }
   return function(x, target, opts)
@@ -91,13 +105,13 @@ local function pair_loss(name, kind, target_gradient)
   end
 end
 
---- Mean of (x - target)^2. opts: reduction = "mean" or "sum".
-F.mse_loss = pair_loss("mse_loss", C.ATOMO_MSE, function(ctx, scale) return ctx.grad * -scale end)
+--- Mean of (x - target)^2. opts: reduction = "mean", "sum" or "none".
+F.mse_loss = pair_loss("mse_loss", C.ATOMO_MSE, function(ctx, gy) return -scaled(ctx, gy) end)
 
 --- Mean of -t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid; safe for large logits. opts: reduction.
-F.binary_cross_entropy_with_logits = pair_loss("bce_with_logits", C.ATOMO_BCE_WITH_LOGITS, function(ctx, scale)
+F.binary_cross_entropy_with_logits = pair_loss("bce_with_logits", C.ATOMO_BCE_WITH_LOGITS, function(ctx, gy)
   local x = ctx:saved()
-  return x * (-scale / (ctx.args[3] == 1 and 1 or x:numel()))
+  return x * (ctx.args[3] == C.ATOMO_REDUCE_MEAN and -gy / x:numel() or -gy)
 end)
 F.bce_with_logits = F.binary_cross_entropy_with_logits
 

@@ -2,7 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local S = require "atomo.functional.support"
-local func = require("atomo.autograd").func
+local func = require("atomo.autograd").operator
 local C, check, raise = f.C, f.check, f.raise
 local wrap, out, dense, handle = T.wrap, T.out, S.dense, S.handle
 

@@ -40,13 +40,13 @@ function S.number(layer, opts, name, default)
   return v
 end
 
---- "mean" (the default) or "sum" as the 0 or 1 that C takes.
+local reductions = {mean = C.ATOMO_REDUCE_MEAN, sum = C.ATOMO_REDUCE_SUM, none = C.ATOMO_REDUCE_NONE}
+
+--- "mean" (the default), "sum" or "none" as C's number.
 function S.reduction(layer, opts)
-  local r = opts.reduction or "mean"
-  if r ~= "mean" and r ~= "sum" then
-    raise(("%s: reduction is '%s', expected mean or sum"):format(layer, tostring(r)))
-  end
-  return r == "sum" and 1 or 0
+  local r = reductions[opts.reduction or "mean"]
+  if not r then raise(("%s: reduction is '%s', expected mean, sum or none"):format(layer, tostring(opts.reduction))) end
+  return r
 end
 
 return S

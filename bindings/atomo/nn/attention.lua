@@ -13,6 +13,7 @@ local Module = require("atomo.nn.module").Module
 ---@field in_proj_bias atomo.Tensor?   [3 embed_dim]
 local MultiheadAttention = Module:extend "MultiheadAttention"
 
+local no_masks, mask_names = {}, {attn_mask = true, key_padding_mask = true}
 local known = {dropout = true, bias = true, batch_first = true, causal = true}
 
 --- nn.MultiheadAttention(embed_dim, num_heads, {dropout=0, bias=true, batch_first=false, causal=false}). Sequences are
@@ -50,9 +51,14 @@ local function expect(self, t, name)
   end
 end
 
---- Self-attention of query, or attention of query to key and value (both, or value = key).
-function MultiheadAttention:forward(query, key, value)
-  local opts = {heads = self.num_heads, causal = self.causal, dropout = self.training and self.dropout or 0}
+--- Self-attention of query, or attention of query to key and value (both, or value = key). masks: attn_mask [T, S] or
+--- [N, T, S] and key_padding_mask [N, S], u8 (1 hides a key) or f32 (added to the scores), as PyTorch's.
+---@param masks {attn_mask: atomo.Tensor?, key_padding_mask: atomo.Tensor?}?
+function MultiheadAttention:forward(query, key, value, masks)
+  masks = masks or no_masks
+  window.check_options("MultiheadAttention", masks, mask_names)
+  local opts = {heads = self.num_heads, causal = self.causal, dropout = self.training and self.dropout or 0,
+    mask = masks.attn_mask, key_mask = masks.key_padding_mask}
   local function rows(t) return self.batch_first and t or t:transpose(1, 2) end
   expect(self, query, "query")
   local y

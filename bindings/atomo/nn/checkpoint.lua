@@ -32,7 +32,7 @@ end
 
 -- (body, number of arguments, arguments, body's parameters): the parameters are arguments, so that each is reported as
 -- ready when this node has been passed; their gradients are added where they belong on the way.
-local checkpoint = autograd.func {
+local checkpoint = autograd.operator {
   name = "checkpoint",
   forward = function(ctx, body, count, ...)
     ctx.stream = {F.dropout_stream()}

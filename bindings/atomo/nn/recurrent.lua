@@ -8,14 +8,22 @@ local window = require "atomo.nn.window"
 local ops = require "atomo.ops"
 local Module = require("atomo.nn.module").Module
 
-local known = {num_layers = true, bias = true, batch_first = true, dropout = true}
+local known = {num_layers = true, bias = true, batch_first = true, dropout = true, bidirectional = true}
+
+--- 1-based indices T, T-1, ..., 1.
+local function backwards(steps)
+  local index = T.empty({steps}, "i32")
+  local p = index:data()
+  for i = 0, steps - 1 do p[i] = steps - i end
+  return index
+end
 
 --- The class of a cell: gates, operator of one layer, and how many states it carries (h, or h and c).
 local function stack(name, gates, op, states)
   local class = Module:extend(name)
 
-  --- (input_size, hidden_size, {num_layers=1, bias=true, batch_first=false, dropout=0}); everything starts uniform on
-  --- +-1/sqrt(hidden_size). Dropout acts between layers.
+  --- (input_size, hidden_size, {num_layers=1, bias=true, batch_first=false, dropout=0, bidirectional=false}); all
+  --- starts uniform on +-1/sqrt(hidden_size). Dropout acts between layers.
   function class:init(input_size, hidden_size, opts)
     opts = opts or {}
     window.check_options(name, opts, known)
@@ -24,31 +32,47 @@ local function stack(name, gates, op, states)
     self.num_layers = check.count(name, "num_layers", opts.num_layers or 1)
     self.batch_first, self.bias = opts.batch_first or false, opts.bias ~= false
     self.dropout = F.check_dropout(name, opts.dropout or 0)
+    self.bidirectional = opts.bidirectional or false
+    self.suffixes = self.bidirectional and {"", "_reverse"} or {""}
     local function fill(t) init.uniform_(t, hidden_size) end
     for l = 0, self.num_layers - 1 do
-      local rows = gates * hidden_size
-      self["weight_ih_l" .. l] = init.parameter({rows, l == 0 and input_size or hidden_size}, fill)
-      self["weight_hh_l" .. l] = init.parameter({rows, hidden_size}, fill)
-      if self.bias then
-        self["bias_ih_l" .. l] = init.parameter({rows}, fill)
-        self["bias_hh_l" .. l] = init.parameter({rows}, fill)
+      local rows, width = gates * hidden_size, l == 0 and input_size or hidden_size * #self.suffixes
+      for _, suffix in ipairs(self.suffixes) do
+        local at = l .. suffix
+        self["weight_ih_l" .. at] = init.parameter({rows, width}, fill)
+        self["weight_hh_l" .. at] = init.parameter({rows, hidden_size}, fill)
+        if self.bias then
+          self["bias_ih_l" .. at] = init.parameter({rows}, fill)
+          self["bias_hh_l" .. at] = init.parameter({rows}, fill)
+        end
       end
     end
   end
 
-  --- Layer l's part of a state [num_layers, N, hidden_size], zeros where none was given.
-  local function state_of(self, given, what, l, n)
+  --- Part i of a state [num_layers * directions, N, hidden_size], zeros where none was given.
+  local function state_of(self, given, what, i, n)
     if not given then return T.zeros(n, self.hidden_size) end
     T.expect(given, ("%s: %s"):format(name, what), "f32")
-    local wanted = {self.num_layers, n, self.hidden_size}
+    local wanted = {self.num_layers * #self.suffixes, n, self.hidden_size}
     if T.shape_text(given) ~= T.shape_text(wanted) then
       f.raise(("%s: %s is %s, expected %s"):format(name, what, T.shape_text(given), T.shape_text(wanted)))
     end
-    return given:select(1, l + 1)
+    return given:select(1, i)
+  end
+
+  --- Layer l in one direction: y [T, N, hidden_size] and, appended to `last`, its last states.
+  local function direction(self, x, l, d, h0, c0, last)
+    local i, at = l * #self.suffixes + d, l .. self.suffixes[d]
+    local y, c = op(x, self["weight_ih_l" .. at], self["weight_hh_l" .. at], self["bias_ih_l" .. at],
+      self["bias_hh_l" .. at], state_of(self, h0, "h0", i, x:size(2)),
+      states == 2 and state_of(self, c0, "c0", i, x:size(2)) or nil)
+    last.h[i], last.c[i] = y:select(1, x:size(1)), c
+    return y
   end
 
   --- x [T, N, input_size] (batch_first: [N, T, input_size]) and the states to begin with, [num_layers, N, hidden_size]
-  --- (default: zeros) -> y [T, N, hidden_size] and the last states.
+  --- (default: zeros) -> y [T, N, hidden_size] and the last states. Bidirectional: states [2 num_layers, ...], each
+  --- layer's forward one first, and y [T, N, 2 hidden_size].
   function class:forward(x, h0, c0)
     T.expect(x, name .. ": input", "f32")
     if x:dim() ~= 3 or x:size(3) ~= self.input_size then
@@ -56,16 +80,17 @@ local function stack(name, gates, op, states)
         self.batch_first and "[N, T, channels]" or "[T, N, channels]", self.input_size))
     end
     if self.batch_first then x = x:transpose(1, 2) end
-    local steps, n, h_last, c_last = x:size(1), x:size(2), {}, {}
+    local last, reversed = {h = {}, c = {}}, self.bidirectional and backwards(x:size(1))
     for l = 0, self.num_layers - 1 do
-      local c
-      x, c = op(x, self["weight_ih_l" .. l], self["weight_hh_l" .. l], self["bias_ih_l" .. l], self["bias_hh_l" .. l],
-        state_of(self, h0, "h0", l, n), states == 2 and state_of(self, c0, "c0", l, n) or nil)
-      h_last[l + 1], c_last[l + 1] = x:select(1, steps), c
-      if l < self.num_layers - 1 then x = F.dropout(x, self.dropout, self.training) end
+      local y = direction(self, x, l, 1, h0, c0, last)
+      if reversed then
+        local back = direction(self, x:index_select(1, reversed), l, 2, h0, c0, last)
+        y = ops.cat({y, back:index_select(1, reversed)}, 3)
+      end
+      x = l < self.num_layers - 1 and F.dropout(y, self.dropout, self.training) or y
     end
     if self.batch_first then x = x:transpose(1, 2) end
-    return x, ops.stack(h_last), states == 2 and ops.stack(c_last) or nil
+    return x, ops.stack(last.h), states == 2 and ops.stack(last.c) or nil
   end
 
   function class:describe()
@@ -73,6 +98,7 @@ local function stack(name, gates, op, states)
     if self.num_layers > 1 then text = text .. (", num_layers=%d"):format(self.num_layers) end
     if not self.bias then text = text .. ", bias=False" end
     if self.batch_first then text = text .. ", batch_first=True" end
+    if self.bidirectional then text = text .. ", bidirectional=True" end
     return self.dropout > 0 and text .. (", dropout=%g"):format(self.dropout) or text
   end
   return class

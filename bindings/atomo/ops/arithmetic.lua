@@ -3,7 +3,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local K = require "atomo.ops.kernels"
-local func = require("atomo.autograd").func
+local func = require("atomo.autograd").operator
 local C, raise = f.C, f.raise
 local Tensor, is_tensor = T.Tensor, T.is_tensor
 local binary, scalar, sum_to, mul_to = K.binary, K.scalar, K.sum_to, K.mul_to

@@ -2,7 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local K = require "atomo.ops.kernels"
-local func = require("atomo.autograd").func
+local func = require("atomo.autograd").operator
 local C, check = f.C, f.check
 local Tensor, wrap, out = T.Tensor, T.wrap, T.out
 local unary, binary, scalar = K.unary, K.binary, K.scalar

@@ -1,7 +1,7 @@
 --- Matrix products.
 local T = require "atomo.tensor"
 local K = require "atomo.ops.kernels"
-local func = require("atomo.autograd").func
+local func = require("atomo.autograd").operator
 local Tensor = T.Tensor
 local product, flipped = K.product, K.flipped
 

@@ -2,7 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local K = require "atomo.ops.kernels"
-local func = require("atomo.autograd").func
+local func = require("atomo.autograd").operator
 local ffi, C, check = f.ffi, f.C, f.check
 local Tensor, wrap, out, dimension = T.Tensor, T.wrap, T.out, T.dimension
 local unary, binary, scalar, view_as = K.unary, K.binary, K.scalar, K.view_as

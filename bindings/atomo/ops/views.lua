@@ -2,7 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local K = require "atomo.ops.kernels"
-local func = require("atomo.autograd").func
+local func = require("atomo.autograd").operator
 local C, check, raise = f.C, f.check, f.raise
 local Tensor, wrap, out, is_tensor, dimension = T.Tensor, T.wrap, T.out, T.is_tensor, T.dimension
 local scalar, sum_to, dims8, make_view, view_as = K.scalar, K.sum_to, K.dims8, K.make_view, K.view_as

@@ -141,11 +141,12 @@ function T.expect(v, what, dtype)
   return v
 end
 
---- Native memory in bytes: live, pooled, peak; system_allocs counts calls into malloc so far.
+--- Native memory in bytes: live, pooled (freed, kept for reuse), peak (of live), high_water (of both together),
+--- peak_rss (of the whole process); system_allocs counts calls into malloc so far.
 function T.mem()
   C.atomo_mem_stats(mem)
-  return {live = mem.live, pooled = mem.pooled, peak = mem.peak, system_allocs = mem.system_allocs,
-    live_blocks = mem.live_blocks}
+  return {live = mem.live, pooled = mem.pooled, peak = mem.peak, high_water = mem.high_water,
+    system_allocs = mem.system_allocs, live_blocks = mem.live_blocks, peak_rss = C.atomo_peak_rss()}
 end
 
 return T

@@ -77,7 +77,7 @@ local function variant(spec, kind)
     return entry.options.ef and changed or nil
   end
   if not (entry.options.atoms and entry.options.ratio) then return nil end
-  changed.ratio, changed.bytes, changed.atoms = nil, nil, entry.options.atoms.max
+  changed.ratio, changed.atoms, changed.bytes = nil, nil, entry.options.bytes.max
   if kind == "exact" then
     if entry.options.bits then changed.bits = 32 end
     if entry.options.step then changed.step = 0 end

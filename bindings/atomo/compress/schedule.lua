@@ -1,0 +1,48 @@
+--- Budgets that change over a run: budget = function(step, epoch, stats) ... end in a compressor's table (stage 5 of
+-- the path). It is called before every step is encoded and returns a ratio, or {ratio=}, {bytes=} or {atoms=}; stats
+-- are the last step's (c:stats(); zeros before the first). Each rank asks for itself: a message does not depend on what
+-- budget others have.
+local f = require "atomo.ffi"
+local raise = f.raise
+
+local M = {}
+
+local names = {"atoms", "bytes", "ratio"}
+
+--- What the function returned, as a table with one budget; raises what is wrong with it.
+local function checked(self, step, epoch, budget)
+  local function wrong(what)
+    raise(("%s: budget(step = %g, epoch = %g) returned %s; expected a ratio above 0, or one of {ratio=}, {bytes=}, " ..
+      "{atoms=}"):format(self.name, step, epoch, what))
+  end
+  if type(budget) == "number" then budget = {ratio = budget} end
+  if type(budget) ~= "table" then wrong(tostring(budget)) end
+  local found
+  for key, value in pairs(budget) do
+    if key ~= "atoms" and key ~= "bytes" and key ~= "ratio" then wrong(("a table with '%s'"):format(tostring(key))) end
+    if found then wrong("more than one budget") end
+    if type(value) ~= "number" or not (value > 0 and value < math.huge) then
+      wrong(("%s = %s"):format(key, tostring(value)))
+    end
+    found = key
+  end
+  if not found then wrong "an empty table" end
+  return budget
+end
+
+--- Sets the budget of a step that is about to be encoded. A second encoder of a part of the step has its share of a
+--- budget in bytes.
+function M.apply(self, step)
+  local fn = self.schedule
+  if not fn then return end
+  local epoch = self.epoch or 1
+  local budget = checked(self, step, epoch, fn(step, epoch, self:stats()))
+  local last, same = self.last_budget or {}, true
+  for _, key in ipairs(names) do same = same and last[key] == budget[key] end
+  if same then return end
+  self.last_budget = {atoms = budget.atoms, bytes = budget.bytes, ratio = budget.ratio}
+  if budget.bytes and self.share then budget = {bytes = budget.bytes * self.share} end
+  self:set_budget(budget)
+end
+
+return M

@@ -1,0 +1,354 @@
+/* auto.c - per tensor the family of atoms that suits it: entry, fourier, dct, svd in 8 to 2 bits, all entries in few
+ * bits; stages 4 to 6 and 8 of the path.
+ *
+ * Wang et al. 2018 leave the decomposition to the user. For a family f both the variance V_f(T) and the message's bits
+ * B_f(T) of Algorithm 1 at the price T^2 of a bit are closed forms of its coefficients, so the best family at a price
+ * is the one of least V + T^2 B; the price is the one at which the chosen messages meet the budget (coding/share.c). A
+ * message says in 4 bits which family it is; one of no atoms is those 4 bits. Promise: unbiased, because every family
+ * is and the choice depends on nothing that is drawn; the variance is the chosen family's closed form.
+ *
+ * A search measures the tensor in all families. Between searches (cadence.h) only the chosen one is measured.
+ */
+#include "coding/cadence.h"
+#include "coding/coding.h"
+#include <math.h>
+
+enum { EVERY, KEEP, OPTIONS };
+enum { TAG_BITS = 4, MAX_SHORT_SIDE = 1024 };
+
+static const struct atomo__option options[] = {
+    {"every", ATOMO_OPTION_INT, 0, 0, 1e9, NULL,
+     "steps between searches for the best family of a tensor; 0: as often as costs 5 % of the encoding"},
+    {"keep", ATOMO_OPTION_INT, 1, 1, 1e6, NULL, "steps that a spectral basis is kept (svd's every)"},
+    {0}};
+
+extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_fourier, atomo_atoms_dct, atomo_atoms_svd;
+
+/* A slot is what is measured together; a family is a slot with options of its own. The tag in a message is the family's
+ * number, 1 the first. */
+enum { ENTRY, FOURIER, DCT, SVD, DENSE = SVD + 6, SLOTS = DENSE + 3 };
+static const struct family {
+    const char *name;
+    const struct atomo_atoms *atoms;
+    int slot;
+    double option[3];
+} families[] = {
+    {"entry:step=0.25", &atomo_atoms_entry, ENTRY, {0.25}},
+    {"entry:step=1", &atomo_atoms_entry, ENTRY, {1}},
+    {"fourier:step=0.25", &atomo_atoms_fourier, FOURIER, {0.25, 1}},
+    {"fourier:step=1", &atomo_atoms_fourier, FOURIER, {1, 1}},
+    {"dct:step=0.25", &atomo_atoms_dct, DCT, {0.25, 0}},
+    {"dct:step=1", &atomo_atoms_dct, DCT, {1, 0}},
+    {"svd:bits=8", &atomo_atoms_svd, SVD, {8, 0, 1}},
+    {"svd:bits=6", &atomo_atoms_svd, SVD + 1, {6, 0, 1}},
+    {"svd:bits=5", &atomo_atoms_svd, SVD + 2, {5, 0, 1}},
+    {"svd:bits=4", &atomo_atoms_svd, SVD + 3, {4, 0, 1}},
+    {"svd:bits=3", &atomo_atoms_svd, SVD + 4, {3, 0, 1}},
+    {"svd:bits=2", &atomo_atoms_svd, SVD + 5, {2, 0, 1}},
+    {"dense:bits=8", &atomo__dense_atoms, DENSE, {8}},
+    {"dense:bits=4", &atomo__dense_atoms, DENSE + 1, {4}},
+    {"dense:bits=2", &atomo__dense_atoms, DENSE + 2, {2}},
+};
+enum { FAMILIES = sizeof families / sizeof *families };
+_Static_assert(FAMILIES < 1 << TAG_BITS, "a tag holds every family, and 0");
+
+typedef struct {
+    atomo__part part[SLOTS];
+    double option[FAMILIES][3];
+    bool there[SLOTS], measured[SLOTS];
+    atomo__cadence cadence;
+    /* after the struct: the states of the slots */
+} state;
+
+static size_t round_up(size_t n)
+{
+    return (n + 63) & ~(size_t)63;
+}
+
+static const struct family *first_of(int slot)
+{
+    const struct family *f = families;
+    while (f->slot != slot) f++;
+    return f;
+}
+
+/* A slot's part: the tensor, with the options of its first family. keep: the value of svd's every. */
+static atomo__part slot_part(const atomo__part *part, int slot, double *option)
+{
+    atomo__part p = {.codec = part->codec, .tensor = part->tensor, .ndim = part->ndim, .n = part->n};
+    const struct family *f = first_of(slot);
+    memcpy(p.name, part->name, sizeof p.name);
+    memcpy(p.shape, part->shape, sizeof p.shape);
+    memcpy(option, f->option, sizeof f->option);
+    if (f->atoms == &atomo_atoms_svd) option[2] = part->option[KEEP];
+    p.custom_rows = part->custom_rows;
+    p.atoms = f->atoms;
+    p.option = option;
+    return p;
+}
+
+static int64_t short_side(const atomo__part *part)
+{
+    int64_t rows = part->custom_rows ? part->custom_rows : part->ndim > 1 ? (int64_t)part->shape[0] : 1;
+    return ATOMO_MIN(rows, part->n / rows);
+}
+
+/* An eigendecomposition of thousands would take seconds, so then there is no spectral family. */
+static bool is_there(const atomo__part *part, int slot)
+{
+    return slot < SVD || slot >= DENSE || short_side(part) <= MAX_SHORT_SIDE;
+}
+
+static int plan(atomo__part *part)
+{
+    part->state_size = round_up(sizeof(state));
+    for (int i = 0; i < SLOTS; i++) {
+        double option[3];
+        atomo__part p = slot_part(part, i, option);
+        if (!is_there(part, i)) continue;
+        ATOMO_TRY(p.atoms->plan(&p));
+        part->body_max = ATOMO_MAX(part->body_max, p.body_max + 1);
+        part->scratch = ATOMO_MAX(part->scratch, p.scratch);
+        part->state_size += round_up(p.state_size);
+    }
+    return ATOMO_OK;
+}
+
+static int start(atomo__part *part)
+{
+    state *s = part->state;
+    char *room = (char *)part->state + round_up(sizeof(state));
+    for (int i = 0; i < FAMILIES; i++) memcpy(s->option[i], families[i].option, sizeof families[i].option);
+    for (int i = 0; i < SLOTS; i++) {
+        atomo__part *p = &s->part[i];
+        if (!(s->there[i] = is_there(part, i))) continue;
+        *p = slot_part(part, i, s->option[first_of(i) - families]);
+        ATOMO_TRY(p->atoms->plan(p));
+        p->state = room;
+        room += round_up(p->state_size);
+        if (p->atoms->start) ATOMO_TRY(p->atoms->start(p));
+    }
+    part->pick = 0;
+    s->cadence = atomo__cadence_of(part->n, short_side(part), (int64_t)part->option[EVERY]);
+    return ATOMO_OK;
+}
+
+static void stop(atomo__part *part)
+{
+    state *s = part->state;
+    for (int i = 0; i < SLOTS; i++)
+        if (s->part[i].state && s->part[i].atoms->stop) s->part[i].atoms->stop(&s->part[i]);
+}
+
+/* The part of a family, with its options. */
+static atomo__part *part_of(const atomo__part *part, int pick)
+{
+    state *s = part->state;
+    atomo__part *p = &s->part[families[pick].slot];
+    p->option = s->option[pick];
+    return p;
+}
+
+/* What an expected number of atoms saves: a message of none is its tag alone. */
+static double saving(const atomo__part *part, const atomo__part *p, double expected)
+{
+    const bool systematic = part->codec->option[ATOMO__SAMPLING] != 0;
+    const double none = systematic ? ATOMO_MAX(0, 1 - expected) : exp(-expected);
+    return p->atoms == &atomo__dense_atoms ? 0 : none * (p->atoms == &atomo_atoms_svd ? 24 : 63);
+}
+
+/* The part shows the budget what its chosen family does. */
+static void present(atomo__part *part, int pick)
+{
+    const atomo__part *p = part_of(part, pick);
+    part->pick = pick;
+    part->segment = p->segment;
+    part->fixed_bits = TAG_BITS + p->fixed_bits;
+    part->square = p->square;
+}
+
+static void guess(atomo__part *part, double bits)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        const state *s = part->state;
+        atomo__part *p = part_of(part, (int)(first_of(i) - families));
+        if (s->there[i] && p->atoms->guess) p->atoms->guess(p, bits);
+    }
+}
+
+/* All families of the tensor, exactly. */
+static int search(atomo__part *part, const float *g, atomo__coder *c)
+{
+    state *s = part->state;
+    atomo__part *spectral[DENSE - SVD];
+    for (int i = 0; i < SLOTS; i++) {
+        atomo__part *p = part_of(part, (int)(first_of(i) - families));
+        s->measured[i] = s->there[i];
+        if (i >= SVD && i < DENSE)
+            spectral[i - SVD] = p;
+        else if (i == ENTRY && atomo__entries_measure(p, g, true) < 0)
+            return atomo__refuse_nonfinite(part, g);
+        else if (i != ENTRY)
+            ATOMO_TRY(p->atoms->measure(p, g, c));
+    }
+    return s->there[SVD] ? atomo__svd_measure_all(spectral, DENSE - SVD, g, c) : ATOMO_OK;
+}
+
+static int measure(atomo__part *part, const float *g, atomo__coder *c)
+{
+    state *s = part->state;
+    const int slot = families[part->pick].slot;
+    part->settled = false;
+    if (atomo__cadence_due(&s->cadence)) {
+        ATOMO_TRY(search(part, g, c));
+    } else {
+        for (int i = 0; i < SLOTS; i++) s->measured[i] = i == slot;
+        atomo__part *p = part_of(part, part->pick);
+        ATOMO_TRY(p->atoms->measure(p, g, c));
+    }
+    present(part, part->pick);
+    return ATOMO_OK;
+}
+
+/* E||ghat - g||^2 of a measured family at T. */
+static double variance_at(const atomo__part *p, double T)
+{
+    const atomo__segment *s = &p->segment;
+    if (p->atoms == &atomo__dense_atoms) return *(const double *)p->state;
+    const double t = T * sqrt(s->unit);
+    if (s->spectrum) {
+        const double step = p->option[0] * t;
+        return t > 0 ? atomo__spectrum_noise(s->spectrum, t) + s->kept * step * step / 6 : 0;
+    }
+    double noisy = 0;
+    for (int64_t i = 0; i < s->n; i++) noisy += s->f64[i] * ATOMO_MAX(s->f64[i], t);
+    return ATOMO_MAX(0, noisy - p->square);
+}
+
+/* Bits of the message of a measured family at T, under the prices that go with what it draws there. */
+static double bits_at(const atomo__part *part, atomo__part *p, double T)
+{
+    for (int round = 0; round < 3; round++) {
+        atomo__budget_evaluate(&p->segment, T);
+        if (!p->atoms->price) break;
+        p->atoms->price(p, T);
+        if (round == 2 || !(T > 0)) break;
+        p->segment.unit = p->priced_unit;
+        p->fixed_bits = p->priced_fixed;
+    }
+    const double unit = p->atoms->price ? p->priced_unit : p->segment.unit;
+    const double fixed = p->atoms->price ? p->priced_fixed : p->fixed_bits;
+    return TAG_BITS + fixed + unit * p->segment.expected - saving(part, p, p->segment.expected);
+}
+
+/* V + T^2 B of a family, its variance alone into *variance; leaves its segment at T. */
+static double lagrangian(const atomo__part *part, int pick, double T, double *variance)
+{
+    atomo__part *p = part_of(part, pick);
+    const double bits = bits_at(part, p, T);
+    *variance = variance_at(p, T);
+    return *variance + T * T * bits;
+}
+
+static double choose(atomo__part *part, double T, int pick)
+{
+    const state *s = part->state;
+    double variance, least = INFINITY, cost;
+    if (part->settled) pick = part->pick;
+    if (pick >= FAMILIES || (pick >= 0 && !s->measured[families[pick].slot])) return NAN;
+    for (int i = 0; pick == ATOMO__BEST && i < FAMILIES; i++) {
+        if (!s->measured[families[i].slot]) continue;
+        cost = lagrangian(part, i, T, &variance);
+        if (cost < least) {
+            least = cost;
+            part->pick = i;
+        }
+    }
+    if (pick == ATOMO__BEST) pick = part->pick;
+    lagrangian(part, pick, T, &variance);
+    present(part, pick);
+    return variance;
+}
+
+/* The chosen family takes over what the budget made of the part. */
+static atomo__part *hand_down(atomo__part *part)
+{
+    atomo__part *p = part_of(part, part->pick);
+    p->segment = part->segment;
+    p->fixed_bits = part->fixed_bits - TAG_BITS;
+    p->T = part->T;
+    return p;
+}
+
+static int refine(atomo__part *part, const float *g)
+{
+    atomo__part *p = hand_down(part);
+    part->settled = true;
+    if (p->atoms->refine) ATOMO_TRY(p->atoms->refine(p, g));
+    part->square = p->square;
+    return ATOMO_OK;
+}
+
+static void price(atomo__part *part, double T)
+{
+    atomo__part *p = hand_down(part);
+    p->priced_unit = p->segment.unit;
+    p->priced_fixed = p->fixed_bits;
+    if (p->atoms->price) p->atoms->price(p, T);
+    part->priced_unit = p->priced_unit;
+    part->priced_fixed = TAG_BITS + p->priced_fixed - saving(part, p, p->segment.expected);
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    state *s = part->state;
+    atomo__part *p = hand_down(part);
+    const atomo__writer before = *w;
+    atomo__put(w, (uint32_t)part->pick + 1, TAG_BITS);
+    ATOMO_TRY(p->atoms->encode(p, g, c, w));
+    if (p->sent == 0) {
+        *w = before;
+        atomo__put(w, 0, TAG_BITS);
+    }
+    part->expected = p->expected;
+    part->sent = p->sent;
+    part->variance = p->variance;
+    atomo__cadence_step(&s->cadence, families[part->pick].atoms->name, part->T / sqrt(part->square));
+    return ATOMO_OK;
+}
+
+static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    const state *s = part->state;
+    const uint32_t tag = atomo__get(r, TAG_BITS);
+    if (r->bad || tag > FAMILIES) return ATOMO_EFORMAT;
+    if (tag == 0) return ATOMO_OK;
+    if (!s->there[families[tag - 1].slot]) return ATOMO_EFORMAT;
+    atomo__part p = s->part[families[tag - 1].slot];
+    p.option = s->option[tag - 1];
+    return p.atoms->decode_add(&p, r, c, scale, acc);
+}
+
+static const char *family(const atomo__part *part)
+{
+    return families[part->pick].name;
+}
+
+const struct atomo_atoms atomo_atoms_auto = {
+    .name = "auto",
+    .summary =
+        "for each tensor the family with the least variance for its bytes: entry, fourier, dct, svd, all entries",
+    .source = "Wang et al., ATOMO, NeurIPS 2018; docs/compressors.md",
+    .options = options,
+    .plan = plan,
+    .start = start,
+    .stop = stop,
+    .measure = measure,
+    .refine = refine,
+    .guess = guess,
+    .price = price,
+    .encode = encode,
+    .decode_add = decode_add,
+    .choose = choose,
+    .family = family,
+};

@@ -1,0 +1,69 @@
+/* cadence.c - when `auto` searches a tensor's families again; stage 4 of the path.
+ *
+ * A search costs what measuring in every family costs; its gap is the number of steps over which that is 5 % of the
+ * encoding with the family in use, by a model in nanoseconds (one core; only the ratios count). The first searches come
+ * sooner, after 2, 16, 128, ... steps, because a run's price and its gradients settle then; so does one after the price
+ * relative to the gradient has moved threefold (another budget).
+ */
+#include "coding/cadence.h"
+#include "core/core.h"
+#include <math.h>
+#include <string.h>
+
+enum { LONGEST = 10000 };
+static const double SHARE = 0.05, MOVED = 3;
+
+atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every)
+{
+    return (atomo__cadence){.entries = (double)n, .side = (double)short_side, .every = every};
+}
+
+static double transform_cost(const atomo__cadence *c)
+{
+    return c->entries * (5 + 0.7 * log2(c->entries));
+}
+
+/* Gram matrix, eigenvectors, and `projections` of all of them. */
+static double spectral_cost(const atomo__cadence *c, double projections)
+{
+    const double product = 0.022 * c->entries * c->side;
+    return 4 * c->entries + product * (0.5 + projections) + 0.2 * c->side * c->side * c->side;
+}
+
+static double encode_cost(const atomo__cadence *c, const char *atoms)
+{
+    if (strcmp(atoms, "svd") == 0) return spectral_cost(c, 1);
+    if (strcmp(atoms, "entry") == 0) return 3 * c->entries;
+    return strcmp(atoms, "dense") == 0 ? 4 * c->entries : 2 * transform_cost(c) + 3 * c->entries;
+}
+
+static double search_cost(const atomo__cadence *c)
+{
+    return spectral_cost(c, 1) + 5 * 3 * c->entries + 2 * transform_cost(c) + 9 * c->entries;
+}
+
+int atomo__cadence_due(atomo__cadence *c)
+{
+    if (c->searches > 0 && c->since < c->gap) return 0;
+    c->searches++;
+    c->since = 0;
+    c->level = 0;
+    return 1;
+}
+
+void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level)
+{
+    c->since++;
+    if (c->every > 0) {
+        c->gap = c->every;
+        return;
+    }
+    if (c->since == 1) {
+        const double gap = ceil(search_cost(c) / (SHARE * encode_cost(c, atoms)));
+        c->gap = (int64_t)ATOMO_MAX(1, ATOMO_MIN(gap, LONGEST));
+        if (c->searches < 6) c->gap = ATOMO_MIN(c->gap, (int64_t)2 << (3 * (c->searches - 1)));
+        c->level = level;
+    } else if (level > 0 && isfinite(level) && c->level > 0 && fabs(log(level / c->level)) > log(MOVED)) {
+        c->gap = ATOMO_MIN(c->gap, ATOMO_MAX(c->since, 8));
+    }
+}

@@ -1,0 +1,230 @@
+#!/usr/bin/env atomo-lua
+--- Compressors on one network, model, data and seed set: test accuracy against time and against bytes, time to named
+-- accuracies, speed-ups, and what they say of the ATOMO paper's claims. Each run is a job of its own, so that this
+-- script, started again, goes on where it was stopped.
+local atomo = require "atomo"
+local plan = require "atomo.experiment.plan"
+local curve = require "atomo.experiment.curve"
+local claims = require "atomo.experiment.claims"
+local summary = require "atomo.experiment.summary"
+local process = require "atomo.experiment.process"
+local log, clock_now = atomo.log, require("atomo.ffi").C.atomo_time
+
+local opts = atomo.cli.parse {
+  name = "time_to_accuracy.lua",
+  about = "Trains one network with each compressor in turn, by train_cifar.lua under mpirun on this machine, on a " ..
+    "shaped network of namespaces (--net RATE) or on a cluster (--launch), and sets the runs side by side. Start it " ..
+    "without mpirun. Runs that are done are not run again: their complete logs are in --out.",
+  examples = {
+    "build/atomo-lua scripts/time_to_accuracy.lua --out runs/tta --epochs 4 --compress 'none entry:ratio=16'",
+    "build/atomo-lua scripts/time_to_accuracy.lua --net 100mbit --ranks 4 --model vgg11 --data cifar-10-batches-bin " ..
+      "--compress 'none svd:ratio=64,bits=4 qsgd:bits=4 terngrad' --lr 0.05,0.1 --seeds 0,1,2",
+    "build/atomo-lua scripts/time_to_accuracy.lua --launch 'srun -n 64 --mpi=pmix' --ranks 64 --model resnet18",
+    "build/atomo-lua scripts/time_to_accuracy.lua --out runs/tta --report ...",
+  },
+  options = {
+    {"out", "string", "runs/time_to_accuracy", "folder of logs, tables and charts", metavar = "DIR"},
+    {"compress", "string", nil, "compressors, separated by spaces, each SPEC or SPEC@TOPOLOGY; none: dense, and " ..
+      "spectral ATOMO, QSGD and TernGrad at several budgets", repeated = true, metavar = "SPECS"},
+    {"net", "string", "none", "rate of the links of a network made by netlab.sh (needs root), a host a rank; none: " ..
+      "the ranks share this machine's memory", metavar = "RATE"},
+    {"launch", "string", "", "what starts the ranks, in place of the two", metavar = "COMMAND"},
+    {"ranks", "int", 2, "ranks", min = 1},
+    {"time-steps", "int", 0, "train in shared memory, and take each compressor's time from so many steps on the " ..
+      "network, whose losses must have the same bits; 0: train on the network", min = 0, unit = "steps"},
+    {"warm", "int", 3, "steps of --time-steps that do not count", min = 0, unit = "steps"},
+    {"model", "string", "resnet20", "network"},
+    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; none: the synthetic set"},
+    {"epochs", "int", 10, "passes over the training set", min = 1, unit = "epochs"},
+    {"batch", "int", 64, "images of one rank in one step", min = 1, unit = "images"},
+    {"lr", "list", {0.1}, "learning rates; of several, each compressor gets the one with the best final accuracy",
+      of = "number", above = 0},
+    {"search-epochs", "int", 0, "length of the runs that choose the learning rate (seed: the first); 0: as --epochs",
+      min = 0, unit = "epochs"},
+    {"seeds", "list", {0}, "seeds; a time is the median over them, an accuracy the mean", of = "int", min = 0},
+    {"topology", "string", "auto", "topology of those that name none"},
+    {"threads", "int", 1, "threads a rank", min = 1},
+    {"train", "string", "", "further options of train_cifar.lua: --train='--warmup 20 --no-augment'",
+      metavar = "OPTIONS"},
+    {"reach", "list", {0.5, 0.6}, "test accuracies whose time is compared", of = "number", above = 0, max = 1},
+    {"negligible", "number", 0.01, "loss of accuracy that counts as none", min = 0, max = 1},
+    {"limit", "number", 0, "ends a run after so long, and counts it as failed; 0: none", min = 0, unit = "s"},
+    {"report", "flag", false, "only prints what the logs at hand say"},
+  },
+}
+
+local function refuse(...)
+  io.stderr:write("time_to_accuracy.lua: ", string.format(...), "\n")
+  os.exit(2)
+end
+
+local default_compressors = "none svd:ratio=16,bits=8 svd:ratio=64,bits=4 svd:ratio=256,bits=4 entry:ratio=64 " ..
+  "qsgd:bits=8 qsgd:bits=4 qsgd:bits=2 terngrad"
+
+--- What plan.run wants to know; refuses options that do not go together.
+local function settings()
+  if require("atomo.ffi").C.atomo_mpi_launched() == 1 then
+    refuse("start it without mpirun: it starts mpirun itself, once a run")
+  end
+  if opts.launch ~= "" and opts.net ~= "none" then refuse("give one of --launch and --net") end
+  if opts.time_steps > 0 and opts.time_steps <= opts.warm then
+    refuse("--time-steps is %d, expected more than --warm, which is %d", opts.time_steps, opts.warm)
+  end
+  if opts.time_steps > 0 and opts.net == "none" and opts.launch == "" then
+    refuse("--time-steps wants a network to take the time on: --net or --launch")
+  end
+  local scripts, program = arg[0]:match "^(.*)/[^/]*$" or ".", 0
+  while arg[program - 1] do program = program - 1 end
+  local here = {prefix = ("sh %s -n %d"):format(process.word(scripts .. "/mpirun.sh"), opts.ranks),
+    name = "shared memory"}
+  local network = here
+  if opts.launch ~= "" then
+    network = {prefix = opts.launch, name = opts.launch}
+  elseif opts.net ~= "none" then
+    network = {prefix = ("sh %s run %d %s --"):format(process.word(scripts .. "/netlab.sh"), opts.ranks,
+      process.word(opts.net)), name = "links of " .. opts.net}
+  end
+  return {folder = opts.out, program = arg[program], script = scripts .. "/train_cifar.lua", network = network,
+    here = opts.time_steps > 0 and here or nil, ranks = opts.ranks, batch = opts.batch, model = opts.model,
+    data = opts.data, threads = opts.threads, topology = opts.topology, train = opts.train,
+    clock_steps = opts.time_steps}
+end
+
+local function compressors()
+  local list, text = {}, table.concat(opts.compress, " ")
+  for item in (text:find "%S" and text or default_compressors):gmatch "%S+" do list[#list + 1] = item end
+  return list
+end
+
+-- ---- carrying out -------------------------------------------------------------------------------------------------
+
+local common = settings()
+local done = {} -- events of complete logs, by path
+
+--- The events of a run, carried out first where that is still to do; nil and why where it failed.
+local function obtain(run, note)
+  if done[run.path] then return done[run.path] end
+  local state, what = plan.state(run)
+  if state ~= "done" and not opts.report then
+    local from = clock_now()
+    io.write(("%s  %s seed %d lr %g, %s: "):format(os.date "%H:%M:%S", run.item, run.seed, run.lr, note))
+    io.flush()
+    local ok, why = plan.carry_out(run, opts.limit > 0 and opts.limit or nil)
+    print(ok and ("done in %s"):format(log.duration(clock_now() - from)) or "FAILED: " .. why)
+    state, what = plan.state(run)
+  end
+  if state == "done" then
+    done[run.path] = what
+    return what
+  end
+  return nil, state == "failed" and what or nil
+end
+
+--- The learning rate of a row: the best of the search, which is left out where there is no choice.
+local function choose_lr(row)
+  if #opts.lr == 1 then return opts.lr[1] end
+  local best
+  row.search = {}
+  for _, lr in ipairs(opts.lr) do
+    local run = plan.run(common, "train", row.item, lr, opts.seeds[1],
+      opts.search_epochs > 0 and opts.search_epochs or opts.epochs)
+    local events, why = obtain(run, "search of the learning rate")
+    local final = events and curve.read(events).final
+    row.search[lr] = final
+    if why then row.failures[#row.failures + 1] = {name = run.name, why = why} end
+    if final and (not best or final > row.search[best]) then best = lr end
+  end
+  return best
+end
+
+--- The time of a step on the network, from a run of its own.
+local function clock(row, seed, c)
+  local run = plan.run(common, "clock", row.item, row.lr, opts.seeds[1], opts.epochs)
+  local events, why = obtain(run, ("%d steps on the network"):format(opts.time_steps))
+  if not events then return why or "the steps on the network are still to be run" end
+  if not row.clock then row.clock = curve.steady_ms(events, opts.warm) end
+  local timed = seed == opts.seeds[1] and curve.read(events) or {losses = {}}
+  local ok, problem = pcall(curve.set_clock, c, timed, row.clock)
+  return not ok and problem or nil
+end
+
+--- Adds one seed's curve to a row, or why there is none.
+local function add_seed(row, seed)
+  local run = plan.run(common, "train", row.item, row.lr, seed, opts.epochs)
+  local events, why = obtain(run, ("%d epochs"):format(opts.epochs))
+  local c = events and curve.read(events)
+  if c and opts.time_steps > 0 then why = clock(row, seed, c) end
+  if why then
+    row.failures[#row.failures + 1] = {name = run.name, why = why}
+  elseif c then
+    c.seed, c.log = seed, run.path
+    row.curves[#row.curves + 1] = c
+  end
+end
+
+-- ---- telling ------------------------------------------------------------------------------------------------------
+
+local function describe()
+  print(("%s on %s, %d ranks, batch %d a rank, %s"):format(opts.model, opts.data == "" and "the synthetic set" or
+    opts.data, opts.ranks, opts.batch, common.network.name))
+  if opts.time_steps > 0 then
+    print(("Accuracies are of runs in shared memory; times are steps times the median of %d steps on the network, " ..
+      "the same ones bit for bit."):format(opts.time_steps - opts.warm))
+  end
+end
+
+local function write_json(rows, judged)
+  local plain = {}
+  for k, r in ipairs(rows) do plain[k] = summary.plain(r, opts.reach) end
+  local path = opts.out .. "/results.json"
+  local file, why = io.open(path .. ".part", "wb")
+  if not file then error("cannot write " .. why, 0) end
+  file:write(log.encode {network = common.network.name, model = opts.model, data = opts.data, ranks = opts.ranks,
+    batch = opts.batch, epochs = opts.epochs, lr = opts.lr, seeds = opts.seeds, train = opts.train,
+    time_steps = opts.time_steps, versions = atomo.versions(), claims = judged, results = plain}, "\n")
+  file:close()
+  assert(os.rename(path .. ".part", path))
+  return path
+end
+
+local function report(rows)
+  print ""
+  describe()
+  local search = summary.search(rows, opts.lr)
+  if search then print("\n" .. search .. "\n* chosen, by the accuracy on the test set") end
+  print("\n" .. summary.table(rows, opts.reach))
+  for _, accuracy in ipairs(opts.reach) do
+    local text = summary.speedups(rows, accuracy, {"none", "qsgd", "terngrad"})
+    if text then print("\n" .. text) end
+  end
+  local judged = claims.judge(rows, opts.reach, opts.negligible)
+  print("\n" .. summary.claims_text(judged))
+  local written = {write_json(rows, judged)}
+  for name, chart in pairs(summary.charts(rows, ("%s, %d ranks, %s"):format(opts.model, opts.ranks,
+    common.network.name))) do
+    if #chart.series > 0 then
+      for _, path in ipairs(require("atomo.plot").save(opts.out .. "/" .. name, chart)) do
+        written[#written + 1] = path
+      end
+    end
+  end
+  table.sort(written)
+  print("\nwritten: " .. table.concat(written, ", "))
+end
+
+if os.execute("mkdir -p " .. process.quote(opts.out .. "/runs")) ~= 0 then refuse("cannot make %s", opts.out) end
+local rows = {}
+for k, item in ipairs(compressors()) do
+  local spec, topology = plan.split(item, opts.topology)
+  rows[k] = {item = item, compress = spec, topology = topology, curves = {}, failures = {}, wanted = #opts.seeds}
+end
+for _, row in ipairs(rows) do row.lr = choose_lr(row) end
+for _, seed in ipairs(opts.seeds) do -- seeds outside, so that a stopped experiment has something of every compressor
+  for _, row in ipairs(rows) do
+    if row.lr then add_seed(row, seed) end
+  end
+end
+report(rows)
+for _, row in ipairs(rows) do
+  if #row.failures > 0 then os.exit(1) end
+end

@@ -1,0 +1,78 @@
+-- Running out of memory inside an operation on a communicator: its 1st, 2nd, 3rd ... allocation fails, on every rank
+-- alike. Each failure is an error that says so, nothing is left behind, and the communicator goes on working.
+-- (Where one rank alone fails, its error ends the job: tests/spec/host_faults_spec.lua.)
+local atomo = require "atomo"
+local C = require("atomo.ffi").C
+local world = atomo.mpi.world
+local n, me = world.size, world.rank
+
+local function live() -- once nothing more is collected: finalizers run a round later, and may let go of others
+  local before, now
+  repeat
+    before = now
+    collectgarbage()
+    now = atomo.mem().live_blocks
+  until now == before
+  return now
+end
+
+--- Runs fn with its k-th allocation failing for k = 1, 2, ... until none is left; returns how often it failed.
+local function sweep(fn)
+  local failures = 0
+  for k = 1, 100 do
+    world:barrier() -- what one rank sends late must not meet the next round
+    C.atomo_mem_fail_alloc(k)
+    local ok, message = pcall(fn)
+    local reached = C.atomo_mem_fail_alloc(0) == 0
+    if not ok then
+      assert.is_true(reached, tostring(message))
+      assert.truthy(tostring(message):find("out of memory", 1, true), tostring(message))
+      failures = failures + 1
+    end
+    if not reached then return failures end
+  end
+  error "more than 100 allocations"
+end
+
+local t = atomo.full({5}, me)
+local large = atomo.full({64 * 1024 * n}, 1) -- an all-reduce of this size takes the ring
+local parts = {}
+for r = 1, n do parts[r] = atomo.full({r}, me) end
+
+-- name, at least so many failures, operation
+local operations = {
+  {"allreduce by the ring", n > 1 and 1 or 0, function() world:allreduce(large) end},
+  {"allgather", 0, function() world:allgather(t) end},
+  {"allgatherv of tensors", 1, function() world:allgatherv(t) end},
+  {"allgatherv of bytes", 1, function() world:allgatherv(("x"):rep(me + 1)) end},
+  {"alltoallv", 1, function() world:alltoallv(parts) end},
+  {"iallreduce", 1, function() world:iallreduce(t):wait() end},
+  {"ibcast", 1, function() world:ibcast(t, 0):wait() end},
+  {"ibarrier", 1, function() world:ibarrier():wait() end},
+  {"isend and irecv", 2, function()
+    local got, to = atomo.empty(5), (me + 1) % n
+    local r = world:irecv(got, (me + n - 1) % n, 3)
+    local ok, s = pcall(world.isend, world, t, to, 3)
+    if not ok then world:isend(t, to, 3):wait() end -- the receive above waits for it
+    r:wait()
+    if not ok then error(s, 0) end
+    s:wait()
+  end},
+  {"split", 1, function() world:split(me % 2):close() end},
+  {"split_shared", 1, function() world:split_shared():close() end},
+}
+
+describe("out of memory in", function()
+  for _, case in ipairs(operations) do
+    local name, least, fn = unpack(case)
+    it(name, function()
+      fn()
+      local before = live()
+      local failures = sweep(fn)
+      assert.is_true(failures >= least, ("%d failures"):format(failures))
+      world:barrier() -- gives back what unfinished requests held
+      assert.equal(before, live())
+      assert.equal(n, world:allreduce(atomo.ones(1)):item())
+    end)
+  end
+end)

@@ -1,0 +1,101 @@
+-- Running out of memory: every operator and layer, forward and backward, with its 1st, 2nd, 3rd ... allocation failing.
+-- Each failure is a Lua error that says so; once Lua's values are collected no block is left behind.
+local atomo = require "atomo"
+local C = require("atomo.ffi").C
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
+local gradients = dofile(here .. "/../support/gradients.lua")
+
+local function live() -- once nothing more is collected: finalizers run a round later, and may let go of others
+  local before, now
+  repeat
+    before = now
+    collectgarbage()
+    now = atomo.mem().live_blocks
+  until now == before
+  return now
+end
+
+local function step(fn, inputs)
+  for _, t in ipairs(inputs) do t.grad = nil end
+  for _, y in ipairs {fn(unpack(inputs))} do
+    if y.requires_grad then y:backward(atomo.ones(y:shape()), {retain_graph = true}) end
+  end
+  for _, t in ipairs(inputs) do t.grad = nil end
+end
+
+--- Runs fn with its n-th allocation failing for n = 1, 2, ... until none is left to fail; returns how often fn failed.
+-- (A tensor made from Lua is tried again after a collection: such a failure goes unseen, as it should.)
+local function sweep(fn)
+  local failures = 0
+  for n = 1, 500 do
+    C.atomo_mem_fail_alloc(n)
+    local ok, message = pcall(fn)
+    local reached = C.atomo_mem_fail_alloc(0) == 0
+    if not ok then
+      assert.is_true(reached, tostring(message))
+      assert.truthy(tostring(message):find("out of memory", 1, true), tostring(message))
+      failures = failures + 1
+    end
+    if not reached then return failures end
+  end
+  error "more than 500 allocations"
+end
+
+describe("out of memory in", function()
+  local threads
+  lazy_setup(function()
+    threads = atomo.num_threads()
+    atomo.set_num_threads(1)
+  end)
+  lazy_teardown(function()
+    C.atomo_mem_fail_alloc(0)
+    atomo.set_num_threads(threads)
+  end)
+
+  gradients.each(function(name, fn, make)
+    it(name, function()
+      local inputs = make()
+      for _, t in ipairs(inputs) do
+        if t:dtype() == "f32" then atomo.param(t) end
+      end
+      step(fn, inputs) -- what is made once and kept (plans of convolutions) is made now
+      local before = live()
+      local failures = sweep(function() step(fn, inputs) end)
+      assert.is_true(failures > 0)
+      assert.equal(before, live())
+    end)
+  end)
+
+  for _, engine in ipairs {"gemm", "onednn", "winograd"} do
+    it("conv2d by " .. engine, function()
+      local chosen = atomo.nn.conv_engine()
+      if not pcall(atomo.nn.set_conv_engine, engine) then return pending "built without oneDNN" end
+      local inputs = {atomo.param(atomo.randn(2, 6, 6, 16)), atomo.param(atomo.randn(16, 3, 3, 16)),
+        atomo.param(atomo.randn(16))}
+      local function conv() step(function(x, w, b) return atomo.F.conv2d(x, w, b, {padding = 1}) end, inputs) end
+      conv()
+      local before = live()
+      local failures = sweep(conv)
+      atomo.nn.set_conv_engine(chosen)
+      assert.is_true(failures > 5)
+      assert.equal(before, live())
+    end)
+  end
+
+  it("an optimizer's step", function()
+    for _, kind in ipairs {"sgd", "adam", "adamw", "lars", "lamb"} do
+      local w = atomo.param(atomo.randn(3, 5))
+      local o = atomo.optim[kind] {params = {w}, lr = 0.1}
+      local function update() -- state begins anew each time
+        for _, group in ipairs(o.groups) do
+          for _, name in ipairs {"velocity", "first", "second"} do group[name], group[name .. "_views"] = nil, nil end
+        end
+        o:step()
+      end
+      update()
+      local before = live()
+      sweep(update)
+      assert.equal(before, live(), kind)
+    end
+  end)
+end)

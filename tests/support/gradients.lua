@@ -1,0 +1,156 @@
+--- A small case of every differentiable operator and of every layer, for specs that go through all of them
+-- (operators_spec.lua, out_of_memory_spec.lua). A new operator or layer wants an entry here: the specs say so.
+local atomo = require "atomo"
+local nn, F = atomo.nn, atomo.F
+local randn = atomo.randn
+
+local M = {}
+
+local function positive(...) return atomo.rand(...):add_(0.5) end
+
+--- Distinct values 0.3 apart: no kink of ReLU or max lies within the reach of finite differences.
+local function spread(...)
+  local t = atomo.empty(...)
+  local p, n = t:data(), t:numel()
+  for i = 0, n - 1 do p[i] = ((i * 7919) % n - n / 2 + 0.25) * 0.3 end
+  return t
+end
+
+local function labels() return atomo.tensor({2, 0, 1}, "i32") end
+
+--- {name, function of tensors, function that makes its inputs, options of gradcheck}
+M.operators = {
+  {"add, sub, mul, div", function(a, b) return ((a + b) * a - b) / b end,
+    function() return randn(2, 1), positive(1, 3) end},
+  {"add, sub, mul, div, pow of a number", function(a) return ((3 - (a + 2)) * 2 / 3) ^ 2 + 1 / a end,
+    function() return positive(3) end},
+  {"maximum, minimum", function(a, b) return a:maximum(b) + a:minimum(b) * 2 + a:maximum(0) * a:minimum(4) end,
+    function() return atomo.tensor {1, 5, -2}, atomo.tensor {2, 3, -1} end},
+  {"exp, log, sqrt, square, reciprocal, sin, cos", function(a)
+    return a:exp():log():sqrt():square():reciprocal():sin():cos()
+  end, function() return positive(3) end},
+  {"abs, sign, floor, relu, clamp, tanh, sigmoid of a tensor", function(a)
+    return a:abs() * a:sign() + a:floor() + a:relu() * a:clamp(-1, 1) + a:tanh() * a:sigmoid()
+  end, function() return atomo.tensor {1.4, -2.4, 0.5} end},
+  {"view, permute, narrow, expand, clone", function(a)
+    return a:view(3, 2):t():narrow(2, 1, 2):contiguous():view(1, 4):expand(2, 4) * 2
+  end, function() return randn(2, 3) end},
+  {"cat, index_select", function(a, b) return atomo.cat({a, b}, 1):index_select(1, {3, 1, 3}) end,
+    function() return randn(2, 3), randn(1, 3) end},
+  {"sum, mean, max, min", function(a) return a:sum(1) + a:mean() + (a:max(1)) + (a:min(1)) end,
+    function() return atomo.tensor {{1, 5, 2}, {9, 3, 4}} end},
+  {"dot, norm, matmul", function(a, b) return a:matmul(b):norm() + a:flatten():dot(b:flatten()) end,
+    function() return randn(3, 2), randn(2, 3) end},
+  {"conv2d", function(x, w, b) return F.conv2d(x, w, b, {padding = 1, stride = 2, groups = 2}) end,
+    function() return randn(2, 3, 3, 4), randn(2, 3, 3, 2), randn(2) end},
+  {"conv_transpose2d", function(x, w, b) return F.conv_transpose2d(x, w, b, {stride = 2, output_padding = 1}) end,
+    function() return randn(1, 2, 2, 2), randn(2, 2, 2, 3), randn(3) end},
+  {"linear", F.linear, function() return randn(2, 3), randn(2, 3), randn(2) end},
+  {"batch_norm", function(x, w, b, r) return F.batch_norm(x, w, b, {training = true, relu = true, residual = r}) end,
+    function() return randn(5, 2), positive(2), atomo.tensor {8, -8}, randn(5, 2) end, {tolerance = 4e-3}},
+  {"layer_norm", function(x, w, b) return F.layer_norm(x, 5, w, b) end,
+    function() return randn(2, 5), randn(5), randn(5) end},
+  {"group_norm", function(x, w, b) return F.group_norm(x, 2, w, b) end,
+    function() return randn(2, 3, 4), randn(4), randn(4) end},
+  {"relu", F.relu, function() return spread(3, 3) end},
+  {"leaky_relu", F.leaky_relu, function() return spread(3, 3) end},
+  {"gelu, silu, tanh, sigmoid", function(x) return F.gelu(x) + F.gelu(x, "tanh") * F.silu(x) + F.tanh(F.sigmoid(x)) end,
+    function() return randn(3) end},
+  {"softmax, log_softmax", function(x) return F.softmax(x) * F.log_softmax(x, 1) end,
+    function() return randn(2, 3) end},
+  {"max_pool2d", function(x) return F.max_pool2d(x, 3, {stride = 2, padding = 1}) end,
+    function() return spread(1, 3, 4, 2) end},
+  {"avg_pool2d", function(x) return F.avg_pool2d(x, 2) end, function() return randn(1, 4, 3, 2) end},
+  {"global_avg_pool", F.global_avg_pool, function() return randn(2, 2, 3, 2) end},
+  {"adaptive_avg_pool2d", function(x) return F.adaptive_avg_pool2d(x, {2, 3}) end,
+    function() return randn(1, 3, 4, 2) end},
+  {"dropout", function(x)
+    F.dropout_stream(0, 5)
+    return F.dropout(x, 0.3)
+  end, function() return randn(3, 3) end},
+  {"embedding", function(w) return F.embedding(labels(), w) end, function() return randn(3, 2) end},
+  {"attention", function(q, k, v) return F.scaled_dot_product_attention(q, k, v, {heads = 2}) end,
+    function() return randn(2, 3, 4), randn(2, 2, 4), randn(2, 2, 4) end},
+  {"lstm", function(x, wi, wh, bi, bh, h, c) return F.lstm(x, wi, wh, bi, bh, h, c) end, function()
+    return randn(3, 2, 2), randn(8, 2), randn(8, 2), randn(8), randn(8), randn(2, 2), randn(2, 2)
+  end},
+  {"gru", function(x, wi, wh, bi, bh, h) return F.gru(x, wi, wh, bi, bh, h) end, function()
+    return randn(3, 2, 2), randn(6, 2), randn(6, 2), randn(6), randn(6), randn(2, 2)
+  end},
+  {"cross_entropy", function(x) return F.cross_entropy(x, labels(), {label_smoothing = 0.1}) end,
+    function() return randn(3, 4) end},
+  {"nll_loss", function(x) return F.nll_loss(x, labels()) end, function() return randn(3, 4) end},
+  {"mse_loss", F.mse_loss, function() return randn(3, 2), randn(3, 2) end},
+  {"bce_with_logits", F.bce_with_logits, function() return randn(3, 2), atomo.rand(3, 2) end},
+}
+
+local function image() return randn(2, 4, 4, 2) end
+local function rows() return randn(5, 2) end
+local function sequence() return randn(3, 2, 4) end
+
+--- name in atomo.nn -> function that gives the layer, its input and options of gradcheck
+M.layers = {
+  Conv2d = function() return nn.Conv2d(2, 2, 3, {padding = 1}), image() end,
+  ConvTranspose2d = function() return nn.ConvTranspose2d(2, 3, 2, {stride = 2}), image() end,
+  BatchNorm1d = function() return nn.BatchNorm1d(2), rows(), {tolerance = 4e-3} end,
+  BatchNorm2d = function() return nn.BatchNorm2d(2), image(), {tolerance = 4e-3} end,
+  LayerNorm = function() return nn.LayerNorm(4), sequence() end,
+  GroupNorm = function() return nn.GroupNorm(2, 4), sequence() end,
+  Linear = function() return nn.Linear(2, 3), rows() end,
+  Embedding = function()
+    local index = atomo.tensor({0, 3, 1, 3, 2}, "i32")
+    local sum = nn.Residual(nn.Linear(2, 3))
+    sum.rows = nn.Embedding(4, 3)
+    sum.shortcut = function() return sum.rows(index) end
+    return sum, rows()
+  end,
+  MaxPool2d = function() return nn.MaxPool2d(2), spread(1, 4, 4, 2) end,
+  AvgPool2d = function() return nn.AvgPool2d(2), image() end,
+  AdaptiveAvgPool2d = function() return nn.AdaptiveAvgPool2d(3), image() end,
+  GlobalAvgPool = function() return nn.GlobalAvgPool(), image() end,
+  Dropout = function()
+    local layer = nn.Dropout(0.4)
+    return nn.Sequential {function(x)
+      F.dropout_stream(0, 5)
+      return layer(x)
+    end}, rows()
+  end,
+  Flatten = function() return nn.Flatten(), image() end,
+  ReLU = function() return nn.ReLU(), spread(3, 3) end,
+  LeakyReLU = function() return nn.LeakyReLU(), spread(3, 3) end,
+  GELU = function() return nn.GELU(), rows() end,
+  SiLU = function() return nn.SiLU(), rows() end,
+  Tanh = function() return nn.Tanh(), rows() end,
+  Sigmoid = function() return nn.Sigmoid(), rows() end,
+  Softmax = function() return nn.Softmax(), rows() end,
+  LogSoftmax = function() return nn.LogSoftmax(), rows() end,
+  MultiheadAttention = function() return nn.MultiheadAttention(4, 2, {causal = true}), sequence() end,
+  LSTM = function() return nn.LSTM(4, 2), sequence() end,
+  GRU = function() return nn.GRU(4, 2), sequence() end,
+  Sequential = function() return nn.Sequential {nn.Linear(2, 3), nn.Tanh()}, rows() end,
+  Residual = function() return nn.Residual(nn.Linear(2, 2)), rows() end,
+  Concat = function() return nn.Concat {nn.Linear(2, 2), function(x) return x end}, rows() end,
+  Checkpoint = function() return nn.Checkpoint(nn.Sequential {nn.Linear(2, 3), nn.Tanh()}), rows() end,
+}
+
+--- Every case: see(name, function of tensors, function that makes {inputs, options}).
+function M.each(see)
+  for _, c in ipairs(M.operators) do
+    see(c[1], c[2], function() return {c[3]()}, c[4] end)
+  end
+  local names = {}
+  for name in pairs(M.layers) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local layer
+    see("nn." .. name, function(x) return layer(x) end, function()
+      local x, opts
+      layer, x, opts = M.layers[name]()
+      local inputs = {x}
+      for _, p in ipairs(layer:parameters()) do inputs[#inputs + 1] = p end
+      return inputs, opts
+    end)
+  end
+end
+
+return M
