@@ -89,8 +89,8 @@ end
 --- "compress": joined into one tensor of the step's budget; default: compress for auto, dense for the others), seed (of
 --- the compressor's random streams), down ("dense" or "compress": the way back from a ps), inner (topology between the
 --- hosts of a hierarchical one), stall_warn and stall_abort (seconds without progress until the watchdog warns, 60, and
---- ends the job, 600; 0: never), flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm
---- first compares what the ranks are about to do; default true). [collective]
+--- ends the job, 600; 0: never), flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on
+--- comm first compares what the ranks are about to do; default true). [collective]
 local function new(opts)
   opts = opts or {}
   check_options(opts)
