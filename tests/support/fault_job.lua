@@ -3,6 +3,9 @@
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 
+local exchange = atomo.exchange {compress = "entry:ratio=4", min_size = 50, stall_warn = 1, stall_abort = 3}
+if world.rank == 0 then assert(io.open(arg[1] .. ".up", "w")):close() end -- all ranks are through MPI's start
+
 atomo.manual_seed(1)
 local data = atomo.data.synthetic {train = 64, test = 8}
 local model = nn.Sequential {nn.Conv2d(3, 8, 3, {stride = 2, bias = false}), nn.BatchNorm2d(8, {relu = true}),
@@ -10,6 +13,6 @@ local model = nn.Sequential {nn.Conv2d(3, 8, 3, {stride = 2, bias = false}), nn.
 atomo.train {
   model = model, epochs = 1e6, eval_every = 0, quiet = true, save = arg[1], check_replicas = 1,
   optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01, momentum = 0.9},
-  exchange = atomo.exchange {compress = "entry:ratio=4", min_size = 50, stall_warn = 1, stall_abort = 3},
+  exchange = exchange,
   data = {train = atomo.data.loader {set = data.train, batch = 4, rank = world.rank, size = world.size, seed = 1}},
 }
