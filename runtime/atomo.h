@@ -443,7 +443,11 @@ ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
 /* Collectives over contiguous f32, i32 or u8 tensors of the same type and number of elements on every rank. */
 ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all here */
 ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
-ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op);        /* in place */
+ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op); /* in place */
+/* The sum of f32 whose bits do not depend on how much travels at once: t is made of grains (grain [grains] elements,
+ * t's together), and a grain gets the bits that it gets with any others beside it. One alone of less than 32 KiB a rank
+ * takes MPI's own algorithm: grains of several must be larger. */
+ATOMO_API int atomo_comm_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains);
 ATOMO_API int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root); /* in place at the root */
 ATOMO_API int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root,
                                 atomo_tensor **out);                                          /* root: [size, ...] */
@@ -489,6 +493,15 @@ ATOMO_API int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *tic
 /* atomo_comm_allgatherv_bytes: *recv and counts [size] are written by the thread. */
 ATOMO_API int atomo_engine_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
                                             double *counts, double *ticket);
+/* As the operations of the same names on a communicator. */
+ATOMO_API int atomo_engine_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains,
+                                            double *ticket);
+ATOMO_API int atomo_engine_reduce(atomo_comm *c, atomo_tensor *t, int root, double *ticket); /* sum */
+ATOMO_API int atomo_engine_bcast(atomo_comm *c, atomo_tensor *t, int root, double *ticket);
+ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out,
+                                           atomo_tensor **recv, double *counts_in, double *ticket);
+ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
+                                       double *count, double *ticket);
 ATOMO_API int atomo_engine_wait(double ticket);
 /* out[2]: seconds that the thread has worked, and that others have waited for it, so far. */
 ATOMO_API void atomo_engine_seconds(double *out);
@@ -587,7 +600,7 @@ ATOMO_API int atomo_probabilities_f64(const double *lambda, const double *cost, 
 enum { ATOMO_OPTION_FLOAT = 0, ATOMO_OPTION_INT = 1, ATOMO_OPTION_BOOL = 2, ATOMO_OPTION_ENUM = 3 };
 typedef struct atomo_codec_info {
     const char *name, *summary, *source;
-    int unbiased, options;
+    int unbiased, linear, options; /* linear: its messages can be added on the way, by an all-reduce */
 } atomo_codec_info;
 typedef struct atomo_option_info {
     const char *key, *choices,
@@ -669,6 +682,21 @@ ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
 
 /* What `auto` made of a tensor in the last encode, "svd:bits=4"; "" for compressors that do not choose. Static. */
 ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
+
+/* Sums: a linear compressor's gradients (none of the others') added up over the ranks on the way, by all-reduces of
+ * what it makes of them (comm/sums.c says which, and how fp16 and bf16 round). One for tensors first .. first + count
+ * - 1 of the codec, planned before, which it needs as long as it lives; buffers are made here. */
+typedef struct atomo_sums atomo_sums;
+ATOMO_API int atomo_codec_is_linear(const atomo_codec *c); /* 1 where topology allreduce can carry it */
+ATOMO_API int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, int count,
+                             atomo_sums **out); /* EARG: not linear, not planned [local] */
+ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; not while its job is under way */
+/* A job of the communication thread: grads [count], which must stay unchanged until it is waited for, are projected and
+ * added up. The random streams are those of (seed, step, this rank, tensor). */
+ATOMO_API int atomo_engine_sums(atomo_sums *l, const atomo_tensor *const *grads, double step, double *ticket);
+/* grads become scale times the sum over the ranks; after its job. A gradient of this rank's that was not finite is
+ * reported here (ENONFINITE), on this rank. [local] */
+ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
  * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes

@@ -85,7 +85,8 @@ end
 
 --- One case: median seconds of the slowest rank, bytes out and in of the busiest rank.
 local function measure(topology, compress, bytes)
-  local made, ex = pcall(atomo.exchange, {topology = topology, compress = compress, down = opts.down, min_size = 128})
+  local down = topology == "ps" and opts.down or nil -- no other has a way down
+  local made, ex = pcall(atomo.exchange, {topology = topology, compress = compress, down = down, min_size = 128})
   if not made then return nil, tostring(ex):gsub("^.-exchange: ", "") end
   local source, work, times, began = gradients(bytes), {}, {}, nil
   for i, g in ipairs(source) do work[i] = g:clone() end

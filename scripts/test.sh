@@ -163,6 +163,9 @@ step_mpi() {
     suite "$1 mpi specs, $ranks ranks" 300 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
       sh scripts/mpirun.sh -n "$ranks" "$root/$1/atomo-lua" test tests/mpi
   done
+  # More ranks than tensors, and no power of two: every topology with every compressor.
+  suite "$1 mpi exchange, 7 ranks" 300 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
+    sh scripts/mpirun.sh -n 7 "$root/$1/atomo-lua" test tests/mpi/exchange_matrix_spec.lua
 }
 
 # The build without oneDNN: layers and models (specs named nn*) by the other convolution engine.

@@ -41,7 +41,7 @@ end
 local function save_own(path, run)
   local comm, tensors = run.exchange.comm, {}
   local metadata = {format = FORMAT, step = ("%d"):format(run.step), ranks = ("%d"):format(comm.size)}
-  put(tensors, metadata, "memory.", run.exchange.compressor:state_dict())
+  put(tensors, metadata, "memory.", run.exchange:state_dict())
   if run.outer then put(tensors, metadata, "optimizer.", run.optimizer:state_dict()) end
   if next(tensors) or run.outer then safetensors.save(("%s.rank%d"):format(path, comm.rank), tensors, metadata) end
 end
@@ -56,7 +56,7 @@ local function load_own(path, run, step)
   local tensors, metadata = safetensors.load(name)
   if metadata.format == FORMAT and tonumber(metadata.step) == step and tonumber(metadata.ranks) == comm.size then
     local states = take(name, tensors, metadata, {"memory", "optimizer"})
-    run.exchange.compressor:load_state_dict(states.memory)
+    run.exchange:load_state_dict(states.memory)
     if run.outer and states.optimizer.steps then run.optimizer:load_state_dict(states.optimizer) end
   end
   for _, t in pairs(tensors) do t:free() end

@@ -74,6 +74,9 @@ function Report:step(info)
   self.all_ms = (self.all_ms or 0) + info.ms.step
   self.all_dense = (self.all_dense or 0) + info.dense_bytes
   self.all_bytes = (self.all_bytes or 0) + info.bytes_out
+  if info.hidden then
+    self.all_hidden, self.hidden_steps = (self.all_hidden or 0) + info.hidden, (self.hidden_steps or 0) + 1
+  end
   if not self.progress then return end
   self.progress:update(info.step, function()
     self.sums = nil -- the next line begins afresh
@@ -118,6 +121,9 @@ function Report:finish(info)
       self.comm.size)},
     {"sent a step", ("%s a rank, dense would be %s (%s)"):format(log.bytes(info.bytes_out / steps),
       log.bytes((self.all_dense or 0) / steps), self:ratio(self.all_dense or 0, info.bytes_out))},
+    {"hidden", self.all_hidden and
+      ("%.0f %% of the shorter of communication and backward"):format(100 * self.all_hidden / self.hidden_steps) or
+      "-"},
     {"training loss", info.loss and ("%.4f"):format(info.loss) or "-"},
     {"native memory", ("%s at most"):format(log.bytes(mem.peak))},
   }

@@ -277,6 +277,23 @@ struct atomo_atoms {
 
 extern const struct atomo_atoms atomo__dense_atoms; /* dense.c: all entries in few bits; only inside of auto */
 
+/* A compressor whose messages can be added before they are decoded, so that an all-reduce can carry them (comm/
+ * sums.c): the sum of what project makes on every rank, expanded, is the sum of what the ranks' messages decode to.
+ */
+struct atomo__linear {
+    int rounds;                     /* all-reduces, 1 or 2; the second's values depend on the first's sums */
+    bool largest;                   /* of two rounds the first wants the largest of the ranks' values, not their sum */
+    const struct atomo__half *half; /* the last round's sums travel in 16 bits (half.h); NULL: in f32 */
+    int64_t (*size)(const atomo__part *part, int round); /* floats */
+    /* g's values for a round, out [size]; before: the first round's sums (its own to work in). ENONFINITE. */
+    int (*project)(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c, float *out);
+    /* acc += scale * what the sums of the first and last round stand for (the same where there is one). */
+    int (*expand)(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
+                  atomo__coder *c, float *acc);
+    /* The step holds, with these last sums: what the next one starts from; NULL: nothing. */
+    void (*settle)(atomo__part *part, const float *last);
+};
+
 struct atomo_compressor {
     const char *name, *summary, *source;
     bool unbiased;
@@ -294,6 +311,7 @@ struct atomo_compressor {
     atomo__biased_fn *biased; /* true for options with which an unbiased one is not; NULL: never */
     atomo__finish_fn *finish; /* turns the sum of all ranks' messages, each times scale, into the update; NULL: it is */
     atomo__memory_fn *memory; /* what the next step of a tensor depends on, [n]: goes into checkpoints; NULL: nothing */
+    const struct atomo__linear *linear; /* NULL: messages cannot be added */
 };
 
 extern const struct atomo_atoms *const atomo_atoms_table[];
@@ -334,6 +352,9 @@ struct atomo_codec {
     atomo_codec_stats stats;
 };
 
+/* What an encode or decode of this part works with: the codec's scratch, the part's stream. */
+atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step);
+void atomo__stats_add(atomo_codec *c, const atomo__part *p);
 atomo__part *atomo__part_of(const atomo_codec *c, int tensor); /* NULL where it is not planned */
 /* ---- one budget over a step (share.c) ---- */
 atomo__frame atomo__frame_of(const atomo__part *p, uint32_t rank, uint32_t step);

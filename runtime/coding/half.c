@@ -92,10 +92,6 @@ static inline uint32_t bf16_next(uint32_t h)
     return h < TOP_BF16 ? h + 1 : h;
 }
 
-/* n entries, times two powers of two, as codes; returns the squared error (stochastic: its expectation). */
-typedef double round_fn(const float *x, int n, float up1, float up2, const uint32_t *u, uint16_t *code);
-typedef void add_fn(const uint16_t *code, int n, float down1, float down2, float *acc);
-
 #define FORMAT(name)                                                                                                   \
     ATOMO_CLONES static double name##_round_nearest(const float *restrict x, int n, float up1, float up2,              \
                                                     const uint32_t *restrict u, uint16_t *restrict code)               \
@@ -133,7 +129,26 @@ typedef void add_fn(const uint16_t *code, int n, float down1, float down2, float
 FORMAT(fp16)
 FORMAT(bf16)
 
-static int encode(atomo__part *part, const float *g, int exponent, round_fn *round, atomo__coder *c, atomo__writer *w)
+const atomo__half atomo__fp16_format = {{fp16_round_nearest, fp16_round_stochastic}, fp16_add};
+const atomo__half atomo__bf16_format = {{bf16_round_nearest, bf16_round_stochastic}, bf16_add};
+
+void atomo__half_round(const atomo__rounding *how, int64_t at, const float *x, int64_t n, uint16_t *code)
+{
+    uint32_t random[ATOMO__CHUNK + 4] = {0};
+    for (int64_t i = 0; i < n; i += ATOMO__CHUNK) {
+        const int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, n - i);
+        const int64_t word = how->first + at + i;
+        if (how->stochastic)
+            atomo__random_words(&how->stream, (uint32_t)(word / 4), (uint32_t)(len + word % 4 + 3) / 4, random);
+        how->format->round[how->stochastic](x + i, len, 1, 1, random + word % 4, code + i);
+        if (!how->error) continue;
+        memcpy(how->error + at + i, x + i, sizeof(float) * (size_t)len);
+        how->format->add(code + i, len, -1, 1, how->error + at + i);
+    }
+}
+
+static int encode(atomo__part *part, const float *g, int exponent, atomo__half_round_fn *round, atomo__coder *c,
+                  atomo__writer *w)
 {
     const float up1 = ldexpf(1, exponent / 2), up2 = ldexpf(1, exponent - exponent / 2);
     uint32_t random[ATOMO__CHUNK] = {0};
@@ -155,8 +170,8 @@ static int encode(atomo__part *part, const float *g, int exponent, round_fn *rou
     return ATOMO_OK;
 }
 
-static int decode(const atomo__part *part, int exponent, uint16_t limit, add_fn *add, atomo__reader *r, float scale,
-                  float *acc)
+static int decode(const atomo__part *part, int exponent, uint16_t limit, atomo__half_add_fn *add, atomo__reader *r,
+                  float scale, float *acc)
 {
     const float down1 = ldexpf(1, -exponent / 2), down2 = ldexpf(scale, -(exponent + -exponent / 2));
     uint16_t code[ATOMO__CHUNK];
@@ -222,3 +237,91 @@ int atomo__fp16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *
     if (!in || exponent < BIAS - 113 || exponent > BIAS + 163) return ATOMO_EFORMAT;
     return decode(part, (int)exponent - BIAS, INF_FP16, fp16_add, r, scale, acc);
 }
+
+/* ---- as sums (comm/sums.c) ---- */
+
+static int64_t one_or_all(const atomo__part *part, int round, int rounds)
+{
+    return round == rounds - 1 ? part->n : 1;
+}
+
+static int64_t fp16_size(const atomo__part *part, int round)
+{
+    return one_or_all(part, round, 2);
+}
+
+static int64_t bf16_size(const atomo__part *part, int round)
+{
+    return one_or_all(part, round, 1);
+}
+
+/* out = g times 2^exponent; the variance is that of rounding this rank's own entries. */
+static void scale_up(atomo__part *part, const float *g, int exponent, const atomo__half *format, atomo__coder *c,
+                     float *out)
+{
+    const float up1 = ldexpf(1, exponent / 2), up2 = ldexpf(1, exponent - exponent / 2);
+    const bool stochastic = !atomo__half_biased(part->option);
+    uint32_t random[ATOMO__CHUNK] = {0};
+    uint16_t code[ATOMO__CHUNK];
+    double noise = 0;
+    (void)c;
+    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
+        const int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+        noise += format->round[stochastic](g + at, len, up1, up2, random, code);
+        for (int i = 0; i < len; i++) out[at + i] = g[at + i] * up1 * up2;
+    }
+    part->variance = ldexp(noise, -2 * exponent);
+    part->expected = part->sent = (double)part->n;
+}
+
+static int bf16_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+                        float *out)
+{
+    double sum;
+    float largest;
+    (void)round, (void)before, (void)ranks;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    scale_up(part, g, 0, &atomo__bf16_format, c, out);
+    return ATOMO_OK;
+}
+
+static int bf16_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
+                       atomo__coder *c, float *acc)
+{
+    (void)first, (void)ranks, (void)c;
+    for (int64_t i = 0; i < part->n; i++) acc[i] += scale * last[i];
+    return ATOMO_OK;
+}
+
+/* Brings the sum of `ranks` entries, none larger than `largest`, below 2^TOP_EXPONENT. */
+static int sum_exponent(float largest, int ranks)
+{
+    int e = TOP_EXPONENT, more = 0;
+    if (largest > 0) frexpf(largest, &e);
+    while (1 << more < ranks) more++;
+    return largest > 0 ? TOP_EXPONENT - e - more : 0;
+}
+
+static int fp16_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+                        float *out)
+{
+    double sum;
+    if (round == 0) return atomo__gradient_size(part, g, &sum, out);
+    scale_up(part, g, sum_exponent(*before, ranks), &atomo__fp16_format, c, out);
+    return ATOMO_OK;
+}
+
+static int fp16_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
+                       atomo__coder *c, float *acc)
+{
+    const int e = sum_exponent(*first, ranks);
+    const float down1 = ldexpf(1, -e / 2), down2 = ldexpf(scale, -(e + -e / 2));
+    (void)c;
+    for (int64_t i = 0; i < part->n; i++) acc[i] += last[i] * down1 * down2;
+    return ATOMO_OK;
+}
+
+const struct atomo__linear atomo__fp16_linear = {2,           true, &atomo__fp16_format, fp16_size, fp16_project,
+                                                 fp16_expand, NULL};
+const struct atomo__linear atomo__bf16_linear = {1,           false, &atomo__bf16_format, bf16_size, bf16_project,
+                                                 bf16_expand, NULL};

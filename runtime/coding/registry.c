@@ -60,6 +60,7 @@ int atomo_codec_about(int i, atomo_codec_info *out)
                            .summary = a ? a->summary : c->summary,
                            .source = a ? a->source : c->source,
                            .unbiased = unbiased(c),
+                           .linear = c->linear != NULL,
                            .options = atomo__option_count(c->options) + (a ? atomo__option_count(a->options) : 0) + 1};
     return ATOMO_OK;
 }

@@ -9,7 +9,7 @@
 
 enum { REFINES = 3 };
 
-static atomo__coder coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
+atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
 {
     const atomo_codec *c = p->codec;
     return (atomo__coder){.scratch = c->scratch,
@@ -27,7 +27,7 @@ static const float *input_of(const atomo__part *p, const atomo_tensor *grad)
 static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t step, uint8_t *out, double room,
                          double *nbytes)
 {
-    atomo__coder coder = coder_of(p, rank, step);
+    atomo__coder coder = atomo__coder_of(p, rank, step);
     double need = (double)(p->body_max + ATOMO__FRAME_MAX);
     ATOMO_REQUIRE(room >= need, ATOMO_EARG, "encode: %.0f bytes are left in out, tensor %s may need %.0f", room,
                   p->name, need);
@@ -42,7 +42,7 @@ static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t
     return ATOMO_OK;
 }
 
-static void add_stats(atomo_codec *c, const atomo__part *p)
+void atomo__stats_add(atomo_codec *c, const atomo__part *p)
 {
     c->stats.nbytes += p->nbytes;
     c->stats.atoms_expected += p->expected;
@@ -112,7 +112,7 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
     for (int i = 0; i < count; i++) entries += (double)part[i]->n;
     double target = atomo__target_bits(c, entries);
     for (int i = 0; i < count; i++) {
-        atomo__coder coder = coder_of(part[i], rank, step);
+        atomo__coder coder = atomo__coder_of(part[i], rank, step);
         double share = target > 0 ? target * (double)part[i]->n / entries : 16 * c->budget_atoms;
         c->compressor->guess(part[i], share);
         ATOMO_TRY(c->compressor->measure(part[i], input_of(part[i], grads[i]), &coder));
@@ -140,7 +140,7 @@ int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const 
         ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), r, s, out + (size_t)at, capacity - at,
                                 &nbytes[i]));
         at += nbytes[i];
-        add_stats(c, c->order[i]);
+        atomo__stats_add(c, c->order[i]);
     }
     return ATOMO_OK;
 }
@@ -205,7 +205,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     if (c->feedback) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(grad)));
     const float *g = input_of(p, grad);
     if (c->compressor->measure) {
-        atomo__coder coder = coder_of(p, c->stream.rank, c->stream.step);
+        atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
         double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : stream_target(c, p);
         if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
         ATOMO_TRY(c->compressor->measure(p, g, &coder));
@@ -218,7 +218,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     }
     ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, out, capacity, nbytes));
     c->stream.sent += 8 * *nbytes;
-    add_stats(c, p);
+    atomo__stats_add(c, p);
     return ATOMO_OK;
 }
 
@@ -269,7 +269,7 @@ int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank,
     size_t length;
     atomo__frame got;
     ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
-    atomo__coder coder = coder_of(p, got.rank, got.step);
+    atomo__coder coder = atomo__coder_of(p, got.rank, got.step);
     int rc = c->compressor->decode_add(p, &body, &coder, (float)scale, atomo__f32(acc));
     if (rc < 0 || !atomo__at_end(&body))
         return atomo__fail(ATOMO_EFORMAT,

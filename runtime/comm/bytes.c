@@ -99,7 +99,9 @@ int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int r
     if (c->rank == root && nbytes > 0) memcpy(p, data, (size_t)nbytes);
     for (int64_t left = (int64_t)nbytes; left > 0;) {
         int n = (int)ATOMO_MIN(left, atomo__comm_chunk);
-        ATOMO_MPI(MPI_Bcast, p, n, MPI_BYTE, root, c->mpi);
+        MPI_Request request;
+        ATOMO_MPI(MPI_Ibcast, p, n, MPI_BYTE, root, c->mpi, &request);
+        ATOMO_TRY(atomo__comm_wait(1, &request));
         p += n;
         left -= n;
     }

@@ -33,7 +33,12 @@ int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root)
     ATOMO_FLIGHT("bcast", &c->number, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BCAST, t->dtype, root, t->numel));
     char *p = t->data;
-    FOR_PIECES(p, n, t) ATOMO_MPI(MPI_Bcast, p, (int)n, atomo__mpi_type(t->dtype), root, c->mpi);
+    FOR_PIECES(p, n, t)
+    {
+        MPI_Request request;
+        ATOMO_MPI(MPI_Ibcast, p, (int)n, atomo__mpi_type(t->dtype), root, c->mpi, &request);
+        ATOMO_TRY(atomo__comm_wait(1, &request));
+    }
     double bytes = atomo__tensor_bytes(t);
     if (c->rank == root)
         atomo__comm_count(c, bytes * (c->size - 1), 0);
@@ -59,6 +64,24 @@ int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op)
     return ATOMO_OK;
 }
 
+int atomo_comm_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "allreduce"));
+    ATOMO_TRY(atomo__comm_buffer(t, "allreduce: tensor"));
+    double total = 0;
+    for (int i = 0; i < grains; i++) total += grain[i];
+    ATOMO_REQUIRE(t->dtype == ATOMO_F32 && grains > 0 && total == t->numel, ATOMO_EARG,
+                  "allreduce: %d grains of %.0f elements together, the tensor is %s %s", grains, total,
+                  atomo__dtype_name(t->dtype), atomo__shape_text(t));
+    ATOMO_FLIGHT("allreduce", &c->number, atomo__tensor_bytes(t));
+    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLREDUCE, t->dtype, ATOMO_MPI_SUM, t->numel));
+    ATOMO_TRY(atomo__allreduce_grains(c, atomo__f32(t), (int64_t)t->numel, grain, grains));
+    double bytes = 2 * atomo__tensor_bytes(t) * (c->size - 1) / c->size;
+    atomo__comm_count(c, bytes, bytes);
+    atomo_tensor_touch(t);
+    return ATOMO_OK;
+}
+
 int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
 {
     MPI_Op mpi_op;
@@ -71,8 +94,12 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
     bool here = c->rank == root;
     char *p = t->data;
     FOR_PIECES(p, n, t)
-    ATOMO_MPI(MPI_Reduce, here ? MPI_IN_PLACE : (void *)p, here ? (void *)p : NULL, (int)n, atomo__mpi_type(t->dtype),
-              mpi_op, root, c->mpi);
+    {
+        MPI_Request request;
+        ATOMO_MPI(MPI_Ireduce, here ? MPI_IN_PLACE : (void *)p, here ? (void *)p : NULL, (int)n,
+                  atomo__mpi_type(t->dtype), mpi_op, root, c->mpi, &request);
+        ATOMO_TRY(atomo__comm_wait(1, &request));
+    }
     double bytes = atomo__tensor_bytes(t);
     atomo__comm_count(c, here ? 0 : bytes, here ? bytes * (c->size - 1) : 0);
     if (here) atomo_tensor_touch(t);

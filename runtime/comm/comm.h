@@ -79,8 +79,17 @@ int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int de
 
 /* One all-reduce of at most INT_MAX elements in place. */
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
+/* A sum of f32 made of grains [grains] elements long, `count` together; the bits do not depend on the grouping. */
+int atomo__allreduce_grains(atomo_comm *c, float *data, int64_t count, const double *grain, int grains);
+/* A sum of f32 that travels in 16 bits, rounded as `how` says (coding/half.h). */
+struct atomo__rounding;
+int atomo__allreduce_half(atomo_comm *c, float *data, int count, const struct atomo__rounding *how);
 /* Blocks of c->peers[r].count bytes from every rank to `recv`, one after the other. */
 int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv);
+
+/* ---- sums of compressed gradients (sums.c) ---- */
+int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step); /* what the next run adds up */
+int atomo__sums_run(atomo_sums *l);                                                /* [collective] */
 
 /* ---- the communication thread (engine.c) ---- */
 void atomo__engine_quiet(void); /* waits until it is out of MPI; nothing to do on that thread itself */

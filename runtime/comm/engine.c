@@ -13,15 +13,21 @@
 
 enum { QUEUE = 256 };
 
-typedef struct job {
+typedef struct job job;
+struct job {
+    int (*run)(const job *);
     atomo_comm *comm;
-    atomo_tensor *tensor; /* of an all-reduce; NULL: bytes to all */
+    atomo_tensor *tensor;
     const void *send;
     double nbytes;
+    int root, grains;
+    const double *grain;
+    const double *counts_out;
     atomo_tensor **recv;
     double *counts;
+    atomo_sums *linear;
     char note[ATOMO_FLIGHT_NOTE]; /* what it is for */
-} job;
+};
 
 static struct {
     pthread_mutex_t lock;
@@ -36,13 +42,6 @@ static struct {
 } engine = {
     .lock = PTHREAD_MUTEX_INITIALIZER, .posted = PTHREAD_COND_INITIALIZER, .finished = PTHREAD_COND_INITIALIZER};
 
-static int carry_out(const job *j)
-{
-    atomo_flight_note(j->note);
-    if (j->tensor) return atomo_comm_allreduce(j->comm, j->tensor, ATOMO_MPI_SUM);
-    return atomo_comm_allgatherv_bytes(j->comm, j->send, j->nbytes, j->recv, j->counts);
-}
-
 /* After a failure the ranks are out of step: what is still queued is not begun. */
 static void *work(void *unused)
 {
@@ -55,7 +54,8 @@ static void *work(void *unused)
         if (!engine.failed) {
             pthread_mutex_unlock(&engine.lock);
             const double from = atomo_time();
-            const int status = carry_out(&j);
+            atomo_flight_note(j.note);
+            const int status = j.run(&j);
             pthread_mutex_lock(&engine.lock);
             engine.worked += atomo_time() - from;
             if (status < 0) {
@@ -109,18 +109,118 @@ static int post(const job *j, double *ticket)
     return status;
 }
 
-int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *ticket)
+/* ---- the jobs: each is an operation of the communicator ---------------------------------------------------------- */
+
+static int usable(const atomo_comm *c)
 {
     ATOMO_REQUIRE(c && atomo_mpi_started(), ATOMO_EMPI, "exchange: the communicator is closed or MPI is not running");
-    ATOMO_TRY(atomo__comm_buffer(t, "exchange: bucket"));
-    return post(&(job){.comm = c, .tensor = t}, ticket);
+    return ATOMO_OK;
+}
+
+static int run_allreduce(const job *j)
+{
+    if (!j->grain) return atomo_comm_allreduce(j->comm, j->tensor, ATOMO_MPI_SUM);
+    return atomo_comm_allreduce_grains(j->comm, j->tensor, j->grain, j->grains);
+}
+
+static int run_reduce(const job *j)
+{
+    return atomo_comm_reduce(j->comm, j->tensor, ATOMO_MPI_SUM, j->root);
+}
+
+static int run_bcast(const job *j)
+{
+    return atomo_comm_bcast(j->comm, j->tensor, j->root);
+}
+
+static int run_allgatherv(const job *j)
+{
+    return atomo_comm_allgatherv_bytes(j->comm, j->send, j->nbytes, j->recv, j->counts);
+}
+
+static int run_alltoallv(const job *j)
+{
+    return atomo_comm_alltoallv_bytes(j->comm, j->send, j->counts_out, j->recv, j->counts);
+}
+
+static int run_bcast_bytes(const job *j)
+{
+    return atomo_comm_bcast_bytes(j->comm, j->send, j->nbytes, j->root, j->recv, j->counts);
+}
+
+static int run_linear(const job *j)
+{
+    return atomo__sums_run(j->linear);
+}
+
+static int post_tensor(job j, double *ticket)
+{
+    ATOMO_TRY(usable(j.comm));
+    ATOMO_TRY(atomo__comm_buffer(j.tensor, "exchange: bucket"));
+    return post(&j, ticket);
+}
+
+static int post_bytes(job j, double *ticket)
+{
+    ATOMO_TRY(usable(j.comm));
+    return post(&j, ticket);
+}
+
+int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *ticket)
+{
+    return post_tensor((job){.run = run_allreduce, .comm = c, .tensor = t}, ticket);
+}
+
+int atomo_engine_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains, double *ticket)
+{
+    return post_tensor((job){.run = run_allreduce, .comm = c, .tensor = t, .grain = grain, .grains = grains}, ticket);
+}
+
+int atomo_engine_reduce(atomo_comm *c, atomo_tensor *t, int root, double *ticket)
+{
+    return post_tensor((job){.run = run_reduce, .comm = c, .tensor = t, .root = root}, ticket);
+}
+
+int atomo_engine_bcast(atomo_comm *c, atomo_tensor *t, int root, double *ticket)
+{
+    return post_tensor((job){.run = run_bcast, .comm = c, .tensor = t, .root = root}, ticket);
 }
 
 int atomo_engine_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv, double *counts,
                                   double *ticket)
 {
-    ATOMO_REQUIRE(c && atomo_mpi_started(), ATOMO_EMPI, "exchange: the communicator is closed or MPI is not running");
-    return post(&(job){.comm = c, .send = send, .nbytes = nbytes, .recv = recv, .counts = counts}, ticket);
+    return post_bytes(
+        (job){.run = run_allgatherv, .comm = c, .send = send, .nbytes = nbytes, .recv = recv, .counts = counts},
+        ticket);
+}
+
+int atomo_engine_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out, atomo_tensor **recv,
+                                 double *counts_in, double *ticket)
+{
+    return post_bytes(
+        (job){
+            .run = run_alltoallv, .comm = c, .send = send, .counts_out = counts_out, .recv = recv, .counts = counts_in},
+        ticket);
+}
+
+int atomo_engine_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
+                             double *count, double *ticket)
+{
+    return post_bytes((job){.run = run_bcast_bytes,
+                            .comm = c,
+                            .send = data,
+                            .nbytes = nbytes,
+                            .root = root,
+                            .recv = recv,
+                            .counts = count},
+                      ticket);
+}
+
+int atomo_engine_sums(atomo_sums *l, const atomo_tensor *const *grads, double step, double *ticket)
+{
+    ATOMO_REQUIRE(l && atomo_mpi_started(), ATOMO_EMPI, "exchange: MPI is not running");
+    ATOMO_TRY(atomo__sums_set(l, grads, step));
+    return post(&(job){.run = run_linear, .linear = l}, ticket);
 }
 
 int atomo_engine_wait(double ticket)

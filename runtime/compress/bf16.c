@@ -15,4 +15,5 @@ const struct atomo_compressor atomo_compressor_bf16 = {
     .encode = atomo__bf16_encode,
     .decode_add = atomo__bf16_decode,
     .biased = atomo__half_biased,
+    .linear = &atomo__bf16_linear,
 };

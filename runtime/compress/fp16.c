@@ -15,4 +15,5 @@ const struct atomo_compressor atomo_compressor_fp16 = {
     .encode = atomo__fp16_encode,
     .decode_add = atomo__fp16_decode,
     .biased = atomo__half_biased,
+    .linear = &atomo__fp16_linear,
 };

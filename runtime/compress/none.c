@@ -39,6 +39,38 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     return ATOMO_OK;
 }
 
+/* As sums: the entries. */
+static int64_t linear_size(const atomo__part *part, int round)
+{
+    (void)round;
+    return part->n;
+}
+
+static int linear_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+                          float *out)
+{
+    double sum;
+    float largest;
+    (void)round, (void)before, (void)ranks, (void)c;
+    atomo__measure(g, part->n, &sum, &part->square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+    memcpy(out, g, sizeof(float) * (size_t)part->n);
+    part->expected = part->sent = (double)part->n;
+    part->variance = 0;
+    return ATOMO_OK;
+}
+
+static int linear_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
+                         atomo__coder *c, float *acc)
+{
+    (void)first, (void)ranks, (void)c;
+    for (int64_t i = 0; i < part->n; i++) acc[i] += scale * last[i];
+    return ATOMO_OK;
+}
+
+static const struct atomo__linear linear = {
+    .rounds = 1, .size = linear_size, .project = linear_project, .expand = linear_expand};
+
 const struct atomo_compressor atomo_compressor_none = {
     .name = "none",
     .summary = "every entry in 32 bits",
@@ -48,4 +80,5 @@ const struct atomo_compressor atomo_compressor_none = {
     .plan = plan,
     .encode = encode,
     .decode_add = decode_add,
+    .linear = &linear,
 };

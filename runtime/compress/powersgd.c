@@ -8,10 +8,10 @@
  * ||Q||^2
  * <= ||M||^2, exactly, and over steps of one gradient it comes down to what the best rank-r matrix leaves.
  *
- * This is the message form, for exchanges that gather messages: every rank's own P Q^T is averaged. The paper's
- * all-reduce form averages M Q over the ranks before the orthonormalisation and M^T P after it (both are linear in M,
- * Q is the same on all ranks): two all-reduces a step, the second waiting for the first, r (rows + cols) floats in
- * all whatever the number of ranks. An exchange for it calls the two halves below with an all-reduce after each.
+ * Two forms. As messages, for exchanges that gather them, every rank's own P Q^T is averaged. As sums (the paper's
+ * form, topology allreduce) M Q is added over the ranks before the orthonormalisation and M^T P after it; both are
+ * linear in M, Q is the same on all ranks, so the result is one power iteration on the mean gradient. Two all-reduces a
+ * step, the second waiting for the first, r (rows + cols) floats in all whatever the number of ranks.
  */
 #include "coding/levels.h"
 #include <cblas.h>
@@ -108,19 +108,18 @@ static void prepare(const atomo__part *part, const atomo__coder *c)
     }
 }
 
-/* First half: P = M Q, orthonormal. */
-static void left_factor(const state *s, const float *m, float *p)
+/* First half: P = M Q, still to be orthonormalised. */
+static void product(const state *s, const float *m, float *p)
 {
     const int rows = (int)s->fold.rows, cols = (int)s->fold.cols;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->rank, rows, cols, 1, s->q, cols, m, cols, 0, p, rows);
-    orthonormalise(p, s->rank, rows);
 }
 
-/* Second half: Q = M^T P. */
-static void right_factor(state *s, const float *m, const float *p)
+/* Second half: q = M^T P. */
+static void right_factor(const state *s, const float *m, const float *p, float *q)
 {
     const int rows = (int)s->fold.rows, cols = (int)s->fold.cols;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->rank, cols, rows, 1, p, rows, m, cols, 0, s->q, cols);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->rank, cols, rows, 1, p, rows, m, cols, 0, q, cols);
 }
 
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
@@ -135,8 +134,9 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     const int exponent = e > 30 || e < -30 ? -e : 0; /* squares must stay in range */
     if (exponent) atomo__fold_gather(&s->fold, g, exponent, scaled);
     prepare(part, c);
-    left_factor(s, exponent ? scaled : g, p);
-    right_factor(s, exponent ? scaled : g, p);
+    product(s, exponent ? scaled : g, p);
+    orthonormalise(p, s->rank, s->fold.rows);
+    right_factor(s, exponent ? scaled : g, p, s->q);
     part->variance = ATOMO_MAX(0, part->square - ldexp(dot(s->q, s->q, (int64_t)right), -2 * exponent));
     part->expected = part->sent = s->rank;
     const uint16_t code = (uint16_t)(exponent + BIAS);
@@ -178,6 +178,57 @@ static float *memory(const atomo__part *part, int64_t *n)
     return s->q;
 }
 
+static int64_t linear_size(const atomo__part *part, int round)
+{
+    const state *s = part->state;
+    return s->rank * (round == 0 ? s->fold.rows : s->fold.cols);
+}
+
+static int linear_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+                          float *out)
+{
+    state *s = part->state;
+    double sum, square;
+    float largest;
+    (void)ranks;
+    if (round == 0) {
+        ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+        prepare(part, c);
+        product(s, g, out);
+        return ATOMO_OK;
+    }
+    atomo__measure(before, linear_size(part, 0), &sum, &square, &largest);
+    ATOMO_REQUIRE(isfinite(sum), ATOMO_ENUMERIC, "powersgd: tensor %s: the ranks' gradients leave the range of f32",
+                  part->name);
+    orthonormalise(before, s->rank, s->fold.rows);
+    right_factor(s, g, before, out);
+    part->variance = ATOMO_MAX(0, part->square - dot(out, out, linear_size(part, 1)));
+    part->expected = part->sent = s->rank;
+    return ATOMO_OK;
+}
+
+static int linear_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
+                         atomo__coder *c, float *acc)
+{
+    const state *s = part->state;
+    const int64_t left = linear_size(part, 0);
+    float *p = c->scratch;
+    (void)ranks;
+    for (int64_t i = 0; i < left; i++) p[i] = first[i] * scale;
+    atomo__fold_rank_add(&s->fold, p, last, s->rank, acc, p + left);
+    return ATOMO_OK;
+}
+
+/* The next step starts from the ranks' common Q, the same bits on all of them. */
+static void linear_settle(atomo__part *part, const float *last)
+{
+    state *s = part->state;
+    memcpy(s->q, last, sizeof(float) * (size_t)linear_size(part, 1));
+}
+
+static const struct atomo__linear linear = {
+    .rounds = 2, .size = linear_size, .project = linear_project, .expand = linear_expand, .settle = linear_settle};
+
 const struct atomo_compressor atomo_compressor_powersgd = {
     .name = "powersgd",
     .summary = "low rank by one power iteration from the last step's (biased: use ef=true)",
@@ -189,4 +240,5 @@ const struct atomo_compressor atomo_compressor_powersgd = {
     .encode = encode,
     .decode_add = decode_add,
     .memory = memory,
+    .linear = &linear,
 };

@@ -95,6 +95,49 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     return ATOMO_OK;
 }
 
+/* As sums: the k values, at the same places on every rank. */
+static int64_t linear_size(const atomo__part *part, int round)
+{
+    (void)round;
+    return count_of(part);
+}
+
+static int linear_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+                          float *out)
+{
+    const int64_t k = count_of(part);
+    double sum, kept = 0, n = (double)part->n;
+    float largest;
+    (void)round, (void)before, (void)ranks;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    const uint64_t *bit = draw(part, c, k);
+    for (size_t b = 0; b < bitmap_words(part); b++)
+        for (uint64_t left = bit[b]; left; left &= left - 1, out++) {
+            *out = g[64 * b + (size_t)__builtin_ctzll(left)];
+            kept += (double)*out * (double)*out;
+        }
+    part->expected = part->sent = (double)k;
+    part->variance = part->codec->feedback ? ATOMO_MAX(0, part->square - kept) : (n / (double)k - 1) * part->square;
+    return ATOMO_OK;
+}
+
+static int linear_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
+                         atomo__coder *c, float *acc)
+{
+    const int64_t k = count_of(part);
+    const double factor = (double)scale * (part->codec->feedback ? 1 : (double)part->n / (double)k);
+    const uint64_t *bit = draw(part, c, k);
+    (void)first, (void)ranks;
+    for (size_t b = 0; b < bitmap_words(part); b++)
+        for (uint64_t left = bit[b]; left; left &= left - 1, last++)
+            acc[64 * b + (size_t)__builtin_ctzll(left)] +=
+                (float)ATOMO_MAX(-(double)FLT_MAX, ATOMO_MIN((double)FLT_MAX, factor * (double)*last));
+    return ATOMO_OK;
+}
+
+static const struct atomo__linear linear = {
+    .rounds = 1, .size = linear_size, .project = linear_project, .expand = linear_expand};
+
 const struct atomo_compressor atomo_compressor_randk = {
     .name = "randk",
     .summary = "k entries drawn evenly by a seed that all ranks share, times n/k",
@@ -104,4 +147,5 @@ const struct atomo_compressor atomo_compressor_randk = {
     .plan = plan,
     .encode = encode,
     .decode_add = decode_add,
+    .linear = &linear,
 };

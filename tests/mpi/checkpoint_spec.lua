@@ -45,11 +45,14 @@ describe("a resumed run", function()
     for name, bytes in pairs(whole) do assert.is_true(bytes == resumed[name], name .. " differs") end
   end)
 
-  for _, text in ipairs {"topk:k=20,ef=true", "powersgd:rank=1", "svd:ratio=4,ef=true"} do
-    it("ends with the same bits under " .. text .. ", whose memory goes to a file a rank", function()
+  for _, case in ipairs {{"topk:k=20,ef=true", "allgather"}, {"powersgd:rank=1", "allgather"},
+    {"svd:ratio=4,ef=true", "allgather"}, {"powersgd:rank=1,ef=true", "allreduce"}, {"fp16:ef=true", "allreduce"},
+    {"topk:k=20,ef=true", "sharded"}} do
+    local text, topology = unpack(case)
+    it(("ends with the same bits under %s by %s, whose memory goes to a file a rank"):format(text, topology), function()
       local path = shared_path()
       local function options(more)
-        more.exchange = atomo.exchange {compress = text, min_size = 50}
+        more.exchange = atomo.exchange {compress = text, topology = topology, min_size = 50}
         return more
       end
       local whole = train(options {epochs = 3, save = path .. ".whole"})

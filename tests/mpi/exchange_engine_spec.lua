@@ -116,6 +116,30 @@ describe("the communication thread", function()
     end
   end)
 
+  it("tries bucket sizes by the clock, and the bits do not depend on them", function()
+    local adapted, fixed = atomo.exchange {}, atomo.exchange {overlap = false}
+    local made, a, b, counts = {}, {}, {}, {}
+    for i = 1, 9 do
+      atomo.manual_seed(10 * i + world.rank)
+      made[i] = atomo.randn(i == 4 and 17 or 200, 1000)
+      a[i], b[i] = made[i]:clone(), made[i]:clone()
+    end
+    for _ = 1, 13 do -- four steps for each of three sizes
+      for i = 9, 1, -1 do
+        a[i]:copy_(made[i])
+        b[i]:copy_(made[i])
+        adapted:push(i, a[i])
+        fixed:push(i, b[i])
+      end
+      adapted:finish()
+      fixed:finish()
+      for i = 1, 9 do assert.equal(0, (a[i] - b[i]):norm_value(math.huge)) end
+      counts[#adapted.buckets.list] = true
+    end
+    assert.is_nil(adapted.trials) -- they are over
+    if world.size > 1 then assert.is_true(counts[1] and counts[2] and counts[4]) end
+  end)
+
   it("says which gradient cannot be encoded, and gives the step up where all do", function()
     local ex, g = atomo.exchange {compress = "svd:ratio=4", min_size = 0, topology = "allgather"}, atomo.ones(8, 8)
     ex:push(1, g:clone())
@@ -143,6 +167,7 @@ describe("the communication thread", function()
     assert.is_true(s[0] >= 0 and s[1] >= 0)
     local ex = atomo.exchange {}
     for _ = 1, 2 do
+      ex:push(2, filled(300000, world.rank))
       ex:push(1, filled(300000, world.rank))
       ex:finish()
     end

@@ -227,7 +227,9 @@ local function decode(self, ids, accs, scale, walk)
     for _, i in ipairs(ids) do
       for _, lane in ipairs(self.lanes) do lane:open(i) end
     end
-    walk(function(lane, j, step, data, size) return lane:take(ids[j], step, data, size, scale, accs[j]) end)
+    walk(function(lane, j, step, data, size, rank)
+      return lane:take(ids[j], step, data, size, scale, accs[j], rank)
+    end)
     for j, i in ipairs(ids) do
       for _, lane in ipairs(self.lanes) do lane:close(i, accs[j]) end
       C.atomo_tensor_touch(accs[j].h)
@@ -308,13 +310,13 @@ function Custom:decode_all(bytes, counts, ranks, scale, accs)
   end)
 end
 
---- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes}, as
---- push wrote them in that step. The sources move on behind them.
+--- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes,
+--- rank=whose (nil: anyone's)}, as push wrote them in that step. The sources move on behind them.
 function Custom:decode_tensor(i, step, sources, scale, acc)
   decode(self, {i}, {acc}, scale, function(take)
     for _, s in ipairs(sources) do
       for _, lane in ipairs(self.lanes) do
-        local used = take(lane, 1, step, s.data, s.left)
+        local used = take(lane, 1, step, s.data, s.left, s.rank)
         s.data, s.left = s.data + used, s.left - used
       end
     end

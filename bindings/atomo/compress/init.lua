@@ -17,6 +17,7 @@ local doubles = ffi.typeof "double[?]"
 ---@class atomo.Compressor
 ---@field name string
 ---@field unbiased boolean
+---@field linear boolean  its messages can be added on the way: topology allreduce carries it
 local Compressor = {}
 Compressor.__index = Compressor
 Compressor.__tostring = function(self) return self.text end
@@ -26,7 +27,8 @@ local function open(name, values, seed, fields)
   local out = ffi.new "atomo_codec *[1]"
   check(C.atomo_codec_new(name, #values, doubles(math.max(#values, 1), values), seed, out))
   local self = {seed = seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
-    numbers = ffi.new "atomo_codec_stats", unbiased = C.atomo_codec_is_unbiased(out[0]) == 1}
+    numbers = ffi.new "atomo_codec_stats", unbiased = C.atomo_codec_is_unbiased(out[0]) == 1,
+    linear = C.atomo_codec_is_linear(out[0]) == 1}
   for key, value in pairs(fields) do self[key] = value end
   return setmetatable(self, Compressor)
 end
@@ -41,18 +43,22 @@ end
 --- A compressor from its text or table: "svd:ratio=16,bits=8", "entry:atoms=100", {name = "svd", fold = function(shape)
 --- return rows end}. In a table, budget = function(step, epoch, stats) ... end is a schedule (schedule.lua), and
 --- overrides = {{pattern, other}, ...} codes tensors of such names otherwise (overrides.lua). opts.seed keys the random
---- streams (default 0).
+--- streams (default 0); opts.share is the part of a budget in bytes that it may spend.
 ---@param text string|table
 ---@param opts table?
 ---@return atomo.Compressor
 local function compressor(text, opts)
   local entry, values, fold, more = spec.read(text)
   for key in pairs(opts or {}) do
-    if key ~= "seed" then raise(("compressor: unknown option '%s', options are seed"):format(tostring(key))) end
+    if key ~= "seed" and key ~= "share" then
+      raise(("compressor: unknown option '%s', options are seed, share"):format(tostring(key)))
+    end
   end
   local seed = opts and opts.seed or 0
   if type(seed) ~= "number" then raise(("compressor: seed is a %s, expected an integer"):format(type(seed))) end
   local canonical = spec.text(entry, values, fold, more)
+  local share = opts and opts.share
+  if share then spec.cut_budget(entry, values, share) end
   local self
   if entry.make then
     self = entry.make(canonical, values, seed) -- written in Lua
@@ -60,11 +66,12 @@ local function compressor(text, opts)
     self = open(entry.name, values, seed, {name = entry.name, text = canonical, fold = fold,
       overrides = more.overrides})
   end
-  self.schedule = more.budget
+  self.schedule, self.share = more.budget, share
   return self
 end
 
---- All compressors, a table each {name=, summary=, source=, unbiased=, options=}; tostring(list[i]) is one line.
+--- All compressors, a table each {name=, summary=, source=, unbiased=, linear=, options=}; tostring(list[i]) is one
+--- line.
 local function compressors()
   local list, line = {}, {__tostring = function(e) return ("%-10s %s"):format(e.name, e.summary) end}
   for i, entry in ipairs(spec.known()) do list[i] = setmetatable(entry, line) end

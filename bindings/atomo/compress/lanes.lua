@@ -1,7 +1,7 @@
 --- How a compressor written in Lua meets C (stages 4 and 8 of the path): a lane turns gradient i into a tensor that a C
 -- codec codes, and what that decodes back into a gradient. C never calls Lua: Lua analyses before, synthesises after.
 --   lane:plan(i, shape, name)   lane:code(i, g) -> tensor
---   lane:open(i)   lane:take(i, step, data, size, scale, acc) -> bytes used   lane:close(i, acc)
+--   lane:open(i)   lane:take(i, step, data, size, scale, acc, rank) -> bytes used   lane:close(i, acc)
 -- Between open and close any number of messages is taken; acc is complete after close.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
@@ -63,8 +63,9 @@ end
 
 function Basis:open(i) self.sum[i]:zero_() end
 
-function Basis:take(i, step, data, size, scale)
-  check(C.atomo_codec_decode_add(self.codec.h, i, step, -1, data, size, scale, self.sum[i].h, self.codec.used))
+function Basis:take(i, step, data, size, scale, _, rank)
+  check(C.atomo_codec_decode_add(self.codec.h, i, step, rank or -1, data, size, scale, self.sum[i].h,
+    self.codec.used))
   return self.codec.used[0]
 end
 
@@ -147,9 +148,9 @@ end
 function Atoms:open() return self end
 function Atoms:close() return self end
 
-function Atoms:take(i, step, data, size, scale, acc)
+function Atoms:take(i, step, data, size, scale, acc, rank)
   local rows = self.drawn[i]:zero_()
-  check(C.atomo_codec_decode_add(self.codec.h, i, step, -1, data, size, scale, rows.h, self.codec.used))
+  check(C.atomo_codec_decode_add(self.codec.h, i, step, rank or -1, data, size, scale, rows.h, self.codec.used))
   local p, columns, n = rows:data(), rows:size(2), 0
   while n < rows:size(1) and p[n * columns] ~= 0 do n = n + 1 end
   if n == 0 then return self.codec.used[0] end

@@ -83,11 +83,12 @@ end
 
 function M:end_step() check(C.atomo_codec_end(self.h)) end
 
---- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes}, as
---- push wrote them in that step; then makes it the update. The sources move on behind them.
+--- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes,
+--- rank=whose (nil: anyone's)}, as push wrote them in that step; then makes it the update. The sources move on behind
+--- them.
 function M:decode_tensor(i, step, sources, scale, acc)
   for _, s in ipairs(sources) do
-    check(C.atomo_codec_decode_add(self.h, i, step, -1, s.data, s.left, scale, acc.h, self.used))
+    check(C.atomo_codec_decode_add(self.h, i, step, s.rank or -1, s.data, s.left, scale, acc.h, self.used))
     s.data, s.left = s.data + self.used[0], s.left - self.used[0]
   end
   self:finish(acc, scale, i)

@@ -30,8 +30,7 @@ local function checked(self, step, epoch, budget)
   return budget
 end
 
---- Sets the budget of a step that is about to be encoded. A second encoder of a part of the step has its share of a
---- budget in bytes.
+--- Sets the budget of a step that is about to be encoded: of one in bytes the compressor's share.
 function M.apply(self, step)
   local fn = self.schedule
   if not fn then return end
@@ -41,7 +40,11 @@ function M.apply(self, step)
   for _, key in ipairs(names) do same = same and last[key] == budget[key] end
   if same then return end
   self.last_budget = {atoms = budget.atoms, bytes = budget.bytes, ratio = budget.ratio}
-  if budget.bytes and self.share then budget = {bytes = budget.bytes * self.share} end
+  local share = self.share
+  if share then
+    budget = {atoms = budget.atoms, bytes = budget.bytes and budget.bytes * share,
+      ratio = budget.ratio and budget.ratio / share}
+  end
   self:set_budget(budget)
 end
 

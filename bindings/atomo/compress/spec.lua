@@ -37,7 +37,8 @@ function M.known()
   for i = 0, C.atomo_codec_count() - 1 do
     f.check(C.atomo_codec_about(i, about))
     local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary),
-      source = ffi.string(about.source), unbiased = about.unbiased ~= 0, options = read_options(i, about.options)}
+      source = ffi.string(about.source), unbiased = about.unbiased ~= 0,
+      linear = about.linear ~= 0, options = read_options(i, about.options)}
     if entry.name:sub(1, 1) ~= "_" then known[#known + 1] = entry end -- _list: only for those written in Lua
     known[entry.name] = entry
   end
@@ -195,6 +196,21 @@ function M.read(spec)
   end
   return entry, values, fold, {budget = check_schedule(entry, spec),
     overrides = spec.overrides and overrides.read(spec.overrides, entry, spec, M.read, M.text)}
+end
+
+--- Changes option values to `share` times their budget, where that is one in bytes: bytes, or a ratio (16 where no
+--- budget is given). Budgets in atoms or entries stay.
+function M.cut_budget(entry, values, share)
+  local options = entry.options
+  local function given(key)
+    local v = options[key] and values[options[key].index + 1]
+    return v == v and v or nil
+  end
+  if given "bytes" then
+    values[options.bytes.index + 1] = math.max(options.bytes.min, given "bytes" * share)
+  elseif options.ratio and not (given "atoms" or given "k") then
+    values[options.ratio.index + 1] = math.max(options.ratio.min, (given "ratio" or 16) / share)
+  end
 end
 
 --- The canonical text of option values: those that differ from the standard, in the table's order.

@@ -1,25 +1,50 @@
---- Topology allreduce: every gradient dense, in buckets, summed on the way. The baseline.
+--- Topology allreduce: gradients added up on the way. Dense ("none"): in buckets, the baseline. Compressed: by linear
+-- compressors, whose messages add up before they are decoded (fp16 and bf16, rounded wherever a sum is sent on; randk
+-- at places that all ranks share; powersgd as in its paper, two all-reduces a step). A rank receives 2 (P - 1)/P of one
+-- message, whatever P.
+local adapt = require "atomo.exchange.adapt"
 local buckets = require "atomo.exchange.buckets"
-local queue = require "atomo.exchange.queue"
 local messages = require "atomo.exchange.messages"
-local raise = require("atomo.ffi").raise
+local sums = require "atomo.exchange.sums"
 
-local M = {ready = messages.ready, drop = messages.drop, finish = messages.finish_buckets}
+local M = {drop = messages.drop}
 
 --- Only what adds up on the way.
-function M.check(self)
-  if self.compressor.name ~= "none" then
-    raise(("exchange: topology allreduce adds gradients on the way, '%s' sends messages that cannot be added; " ..
-      "use topology allgather, ps, sharded or hierarchical, or compress none"):format(self.compressor.name))
+function M.refuses(o)
+  if o.compressor.linear then return end
+  local names = {}
+  for _, entry in ipairs(require("atomo.compress").compressors()) do
+    if entry.linear then names[#names + 1] = entry.name end
   end
+  return ("adds gradients on the way, and messages of '%s' cannot be added; those of %s can"):format(o.compressor.name,
+    table.concat(names, ", "))
 end
 
 function M.plan(self)
-  local order = {}
-  for i = #self.shapes, 1, -1 do order[#order + 1] = i end
-  self.messages = {}
-  self.buckets = buckets.plan(order, self.pushed)
-  self.queue = queue.new {unpack(self.buckets.list)}
+  self.sums = {of = {}}
+  if self.compressor.name == "none" then
+    local order = {}
+    for i = #self.pushed, 1, -1 do order[#order + 1] = i end
+    self.messages = {}
+    self.buckets = buckets.plan(order, self.pushed, self.comm.size)
+    adapt.plan(self)
+    return
+  end
+  messages.split(self)
+  if #self.messages == 0 then return end
+  messages.prepare(self, self.compressor)
+  self.sums = sums.plan(self)
+  messages.enqueue(self, self.sums)
+end
+
+function M.ready(self, i, grad)
+  local sum = self.sums.of[i]
+  if sum then messages.complete(self, sum) else messages.ready(self, i, grad) end
+end
+
+function M.finish(self)
+  if #self.sums > 0 then sums.finish(self.sums, self) end
+  messages.finish_buckets(self)
 end
 
 return M

@@ -1,12 +1,23 @@
 --- Topology hierarchical: dense inside a node, where ranks share memory; any other topology between the nodes' leaders
 -- (inner =, default allreduce for "none", else allgather); the result is broadcast inside. Only one rank a node uses
--- the network, and what it sends is compressed once a node, not once a rank.
+-- the network, and what it sends is compressed once a node, not once a rank. The communication thread adds up the node
+-- while backward goes on; where the leaders all-reduce dense sums, it does that and the broadcast too.
 local buckets = require "atomo.exchange.buckets"
+local carry = require "atomo.exchange.carry"
 local messages = require "atomo.exchange.messages"
+local queue = require "atomo.exchange.queue"
 local f = require "atomo.ffi"
 local C, raise = f.C, f.raise
 
-local M = {whole = true} -- every gradient by itself: the leaders' exchange joins the small ones
+local M = {ready = messages.ready, whole = true} -- every gradient by itself: the leaders' exchange joins small ones
+
+function M.refuses(o)
+  if o.inner == "auto" then return end
+  local why = require("atomo.exchange." .. o.inner).refuses
+  -- how many leaders there are is known when the communicators are (check)
+  why = why and why {compressor = o.compressor, feedback = o.feedback, size = math.huge, down = o.down}
+  return why and ("with inner = %s: %s"):format(o.inner, why)
+end
 
 --- The communicators, and the leaders' own exchange. [collective]
 function M.check(self)
@@ -17,45 +28,48 @@ function M.check(self)
   self.node:bcast(size, 0)
   self.nodes = size:item()
   self.comms = {self.comm, self.node, self.leaders}
-  if self.inner == "allreduce" then require("atomo.exchange.allreduce").check(self) end
   if self.inner == "ps" and self.nodes < 2 then
     raise("exchange: hierarchical with inner = ps wants two nodes, all ranks are on one; inner can be allreduce, " ..
       "allgather, sharded")
   end
-  if self.leads then
+  self.dense = self.compressor.name == "none" and (self.inner == "auto" or self.inner == "allreduce")
+  if self.leads and not self.dense then
     self.between = require("atomo.exchange").exchange {comm = self.leaders, compress = self.compress,
-      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = false,
+      topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = self.overlap,
       nested = true, small = self.small}
   end
+end
+
+--- A bucket that is full: added up in the node, and dense ones between the nodes.
+local function post(bucket, self)
+  local tensor = bucket.buffer.h
+  bucket.ticket = carry.out(self, "reduce", self.node, tensor, 0)
+  if not self.dense then return end
+  if self.leads then bucket.ticket = carry.out(self, "allreduce", self.leaders, tensor, bucket.grains, bucket.count) end
+  bucket.ticket = carry.out(self, "bcast", self.node, tensor, 0)
 end
 
 function M.plan(self)
   local order = {}
   for i = #self.pushed, 1, -1 do order[#order + 1] = i end
   self.messages = {}
-  self.buckets = buckets.plan(order, self.pushed)
+  self.buckets = buckets.plan(order, self.pushed, self.comm.size)
+  for _, b in ipairs(self.buckets.list) do b.post = post end
+  self.queue = queue.new {unpack(self.buckets.list)} -- fixed: what MPI adds up in a node may depend on the bucket
 end
 
---- Gradients are copied out as they come; the node adds them in finish.
-function M.ready(self, i, grad) buckets.fill(self.buckets, i, grad) end
-
 function M.drop(self)
+  messages.drop(self)
   if self.between then self.between:drop() end
 end
 
---- Sum over the node, weighted so that the leaders' average is the average over all ranks, also where nodes have
--- different numbers of ranks.
-local function gather(self)
+--- The nodes' sums through the leaders' exchange, weighted so that its average is the average over all ranks, also
+-- where nodes have different numbers of ranks.
+local function exchange(self)
   local scale = self.nodes / self.comm.size
   for _, b in ipairs(self.buckets.list) do
-    C.atomo_flight_note(b.name)
-    self.node:reduce(b.buffer, "sum", 0)
-    if self.leads and scale ~= 1 then b.buffer:mul_(scale) end
-  end
-end
-
-local function exchange(self)
-  for _, b in ipairs(self.buckets.list) do
+    b:wait(self)
+    if scale ~= 1 then b.buffer:mul_(scale) end
     for _, m in ipairs(b.members) do self.between:push(m.index, m.slice) end
   end
   self.between:finish()
@@ -65,16 +79,19 @@ end
 
 function M.finish(self)
   local t = C.atomo_time()
-  self:mark()
-  gather(self)
-  if self.leads then exchange(self) end
-  for _, b in ipairs(self.buckets.list) do
-    C.atomo_flight_note(b.name)
-    self.node:bcast(b.buffer, 0)
+  if self.dense then
+    buckets.finish(self.buckets, self)
+  else
+    if self.leads then exchange(self) end
+    for _, b in ipairs(self.buckets.list) do
+      C.atomo_flight_note(b.name)
+      b.ticket = carry.out(self, "bcast", self.node, b.buffer.h, 0)
+    end
+    for _, b in ipairs(self.buckets.list) do b:wait(self) end
+    buckets.give_back(self.buckets, self)
   end
-  buckets.give_back(self.buckets, self)
-  messages.lap(self, "exchange", t)
-  self.ms.exchange = self.ms.exchange - self.ms.encode - self.ms.decode
+  queue.reset(self.queue)
+  self.ms.exchange = math.max(0, 1e3 * (C.atomo_time() - t) - self.ms.encode - self.ms.decode)
 end
 
 return M

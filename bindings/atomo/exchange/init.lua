@@ -6,9 +6,10 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local same = require "atomo.same"
 local join = require "atomo.exchange.join"
+local rules = require "atomo.exchange.rules"
 local C, check, raise = f.C, f.check, f.raise
 
-local topologies = {"allreduce", "allgather", "ps", "sharded", "hierarchical"}
+local topologies = rules.topologies
 local choices = {
   down = {dense = true, compress = true},
   small = {auto = true, dense = true, compress = true},
@@ -108,6 +109,7 @@ local function new(opts)
   self.ms = {encode = 0, exchange = 0, decode = 0}
   self.overlap = self.overlap and self.comm.size > 1
   self.comms, self.seconds = {self.comm}, f.ffi.new "double[2]"
+  rules.check(self)
   if not self.nested then guard(self) end
   if self.engine.check then self.engine.check(self) end
   return self
@@ -138,7 +140,11 @@ function Exchange:push(i, grad)
       raise(("exchange: gradient %d is %s, in the first step it was %s"):format(i, T.shape_text(grad), shape))
     end
   end
-  if self.count == 0 then self.ms.encode, self.ms.exchange, self.ms.decode = 0, 0, 0 end
+  local now = C.atomo_time()
+  if self.count == 0 then
+    self.ms.encode, self.ms.exchange, self.ms.decode, self.began = 0, 0, 0, now
+  end
+  self.span = now - self.began - 1e-3 * self.ms.encode -- of backward so far
   self.given[i] = grad
   self.count = self.count + 1
   if self.planned then
@@ -175,13 +181,15 @@ local function moved(self)
   return out, input
 end
 
---- The share of the communication thread's work in this step that nobody waited for; nil where it did none.
+--- Of the shorter of backward (from the first gradient to the last, encoding left out) and the communication thread's
+--- work in this step, the share for which nobody waited, nil where there was neither; and the seconds waited.
 local function hidden(self)
   if not self.worked then return nil end
   C.atomo_engine_seconds(self.seconds)
   local worked, waited = self.seconds[0] - self.worked, self.seconds[1] - self.waited
-  self.worked = nil
-  return worked > 0 and math.max(0, 1 - waited / worked) or nil
+  local shorter = math.min(worked, self.span)
+  if not self.overlap or shorter <= 0 then return nil, waited end
+  return math.max(0, math.min(1, (worked - waited) / shorter)), waited
 end
 
 --- Names of the gradients, for messages and overrides; before the first step. atomo.train gives the parameters' names.
@@ -194,9 +202,7 @@ end
 
 --- All compressors of this exchange.
 local function compressors(self)
-  local list = {self.compressor, self.downward}
-  for _, s in ipairs(self.shards or {}) do list[#list + 1] = s.codec end
-  return list
+  return {self.compressor, self.second}
 end
 
 --- The epoch that is told to a compressor whose budget is a function.
@@ -221,8 +227,10 @@ function Exchange:finish()
   join.give_back(self)
   local out_now, input_now = moved(self)
   self.bytes_out, self.bytes_in = out_now - (self.mark_out or out), input_now - (self.mark_in or input)
-  self.hidden = hidden(self)
-  self.mark_out, self.mark_in = nil, nil
+  local waited
+  self.hidden, waited = hidden(self)
+  if self.trials then require("atomo.exchange.adapt").step(self, waited or 0) end
+  self.mark_out, self.mark_in, self.worked = nil, nil, nil
   join.clear(self)
   self.step = self.step + 1
 end
@@ -240,9 +248,43 @@ function Exchange:set_step(step)
   if self.between then self.between:set_step(step) end
 end
 
+--- What this rank's next steps depend on beside gradients: the memory of its compressors (error feedback, PowerSGD's
+--- factors), for checkpoints. Tensors by name.
+---@return table<string, atomo.Tensor>
+function Exchange:state_dict()
+  local state = self.compressor:state_dict()
+  if self.second then
+    for name, t in pairs(self.second:state_dict()) do state["again." .. name] = t end
+  end
+  if self.between then
+    for name, t in pairs(self.between:state_dict()) do state["between." .. name] = t end
+  end
+  return state
+end
+
+--- Puts back what state_dict gave, also before the first step.
+function Exchange:load_state_dict(state)
+  local own, again, between = {}, {}, {}
+  for name, t in pairs(state) do
+    local room, rest = name:match "^(%a+)%.(.+)$"
+    if room == "between" then between[rest] = t
+    elseif room == "again" then again[rest] = t
+    else own[name] = t end
+  end
+  self.compressor:load_state_dict(own)
+  if self.between then self.between:load_state_dict(between) end
+  if self.second then
+    self.second:load_state_dict(again)
+  else -- made when the first step is planned
+    self.kept = {}
+    for name, t in pairs(again) do self.kept[name] = T.outside_scope(t.clone, t) end
+  end
+end
+
 --- Gives up the pushed gradients of this step, on all ranks alike (a step that is skipped). [collective]
 function Exchange:drop()
   if self.planned then self.engine.drop(self) end
+  self.mark_out, self.mark_in, self.worked = nil, nil, nil
   join.clear(self)
   self.step = self.step + 1
 end
@@ -256,8 +298,8 @@ function Exchange:mark()
 end
 
 --- Of the last step: bytes that this rank handed to and took from MPI, what fp32 would be, the compressor's variance,
---- milliseconds by stage (exchange: what this rank waited), hidden: the share of the communication thread's work that
---- nobody waited for.
+--- milliseconds by stage (exchange: what this rank waited), hidden: the share of the shorter of backward
+--- and the communication thread's work that nobody waited for (with overlap).
 function Exchange:stats()
   local s = {bytes_out = self.bytes_out, bytes_in = self.bytes_in,
     dense_bytes = self.dense_bytes, hidden = self.hidden, variance = self.variance or 0,

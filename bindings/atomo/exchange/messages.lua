@@ -1,6 +1,7 @@
---- Messages: the part of a step that travels compressed. What the topologies allgather, ps and sharded share: which
--- tensors it is, their encoding and decoding, receiving buffers, the time of each stage.
+--- Messages: the part of a step that travels compressed. What the topologies share: which tensors it is, or which
+-- pieces of them, their decoding, receiving buffers, the time of each stage.
 local f = require "atomo.ffi"
+local T = require "atomo.tensor"
 local buckets = require "atomo.exchange.buckets"
 local join = require "atomo.exchange.join"
 local queue = require "atomo.exchange.queue"
@@ -10,32 +11,50 @@ local const_bytes = ffi.typeof "const uint8_t *"
 
 local M = {}
 
---- Splits the tensors: self.messages are the numbers of those that travel as messages, self.buckets the others.
+--- Splits the tensors: self.messages are those that travel as messages, {index=, shape=, n=} in the order of their
+--- numbers, self.buckets the others. Message k is tensor k of the codec.
 function M.split(self)
   local dense = {}
-  self.messages, self.grads = {}, {}
+  self.messages = {}
   for i = #self.pushed, 1, -1 do
     if not join.is_message(self, i) then dense[#dense + 1] = i end
   end
-  for i = 1, #self.pushed do
-    if join.is_message(self, i) then self.messages[#self.messages + 1] = i end
+  for i, g in ipairs(self.pushed) do
+    if join.is_message(self, i) then
+      self.messages[#self.messages + 1] = {index = i, shape = g:shape(), n = g:numel()}
+    end
   end
-  self.buckets = buckets.plan(dense, self.pushed)
+  self.buckets = buckets.plan(dense, self.pushed, self.comm.size)
   self.bucket_bytes = 0
   for _, b in ipairs(self.buckets.list) do self.bucket_bytes = self.bucket_bytes + 4 * b.n end
   self.queue = queue.new {unpack(self.buckets.list)}
 end
 
---- Plans a codec for messages first..last of self.messages: tensor k of the codec is self.messages[first + k - 1].
--- share: the part of the step's budget that they may spend.
-function M.prepare(self, codec, first, last, share)
-  local shapes, names = {}, {}
-  for k = first, last do
-    local i = self.messages[k]
-    shapes[#shapes + 1] = self.pushed[i]:shape()
-    names[#names + 1] = self.labels[i]
+--- The buckets and these units, in the order in which they can go out.
+function M.enqueue(self, units)
+  local all = {unpack(self.buckets.list)}
+  for _, unit in ipairs(units) do all[#all + 1] = unit end
+  self.queue = queue.new(all)
+end
+
+--- Message k's gradient of this step: the tensor, or of a piece (rows from .. from + rows - 1) a view of it.
+function M.gradient(self, k)
+  local m = self.messages[k]
+  local g = self.pushed[m.index]
+  if not m.from then return g end
+  if m.source ~= g then
+    m.source, m.view = g, T.outside_scope(g.narrow, g, 1, m.from, m.rows)
   end
-  codec:prepare(shapes, names, {step_bytes = self.dense_bytes * share, dense_bytes = self.bucket_bytes * share})
+  return m.view
+end
+
+--- Plans a codec for the messages; its budget in bytes or as a ratio is that of the whole step.
+function M.prepare(self, codec)
+  local shapes, names = {}, {}
+  for k, m in ipairs(self.messages) do
+    shapes[k], names[k] = m.shape, self.labels[m.index]
+  end
+  codec:prepare(shapes, names, {step_bytes = self.dense_bytes, dense_bytes = self.bucket_bytes})
 end
 
 --- An empty buffer for what comes from other ranks. C receives into slot[0] and may replace it; counts[r] bytes are
@@ -47,21 +66,16 @@ function M.inbox(self)
   return inbox
 end
 
---- The sources of an inbox that was just filled, one a rank (the first `blocks` of them; default all).
-function M.open(inbox, blocks)
+--- The sources of an inbox that was just filled, one a rank (the first `blocks` of them; default all). Their messages
+--- must be `rank`'s; default: each rank's own.
+function M.open(inbox, blocks, rank)
   local at = ffi.cast(const_bytes, inbox.slot[0].data)
   for r = 1, blocks or #inbox.sources do
     local s = inbox.sources[r]
-    s.data, s.left = at, inbox.counts[r - 1]
+    s.data, s.left, s.rank = at, inbox.counts[r - 1], rank or r - 1
     at = at + inbox.counts[r - 1]
   end
   return inbox.sources
-end
-
---- The gradients of the messages in self.grads, as their codec numbers them.
-function M.collect(self)
-  for k, i in ipairs(self.messages) do self.grads[k] = self.pushed[i] end
-  return self.grads
 end
 
 --- Adds the time since `from` to a stage; returns now.
@@ -71,66 +85,41 @@ function M.lap(self, stage, from)
   return now
 end
 
---- Encodes grads as tensors 1, 2, ... of the codec, by its streaming form, into self.send; returns the bytes. lengths
--- (may be nil) are those of the messages.
-function M.encode(self, codec, grads, rank, lengths)
-  local t, n = C.atomo_time(), 0
-  codec:begin_step(self.step, rank)
-  for k, g in ipairs(grads) do
-    local bytes = codec:push(k, g, self.send, n)
-    if lengths then lengths[k] = bytes end
-    n = n + bytes
+--- The gradients of the batch's messages first .. last become scale times the sum of what the sources hold for them.
+function M.decode(self, sources, batch, first, last, scale)
+  local t, codec = C.atomo_time(), self.compressor
+  for k = first, last do
+    codec:decode_tensor(k, self.step, sources, scale, batch.grads[k - batch.first + 1]:zero_())
   end
-  codec:end_step()
-  M.lap(self, "encode", t)
-  self:mark()
-  return n
-end
-
---- grads become scale times the sum of what the sources hold for them: tensors first, first + 1, ... of the codec.
-function M.decode(self, codec, sources, first, grads, scale)
-  local t = C.atomo_time()
-  for j, g in ipairs(grads) do codec:decode_tensor(first + j - 1, self.step, sources, scale, g:zero_()) end
   for r, s in ipairs(sources) do
     if s.left ~= 0 then raise(("exchange: %d bytes follow the last message of block %d"):format(s.left, r)) end
   end
   M.lap(self, "decode", t)
 end
 
---- This rank's messages to all, without the communication thread.
-function M.allgather(self, inbox, data, nbytes)
-  local t = C.atomo_time()
-  f.check(C.atomo_comm_allgatherv_bytes(self.comm.h, data, nbytes, inbox.slot, inbox.counts))
-  M.lap(self, "exchange", t)
+--- Why averages cannot be encoded a second time with o.compressor, or nil. What it leaves out would be lost for good.
+function M.refuses_again(o, what)
+  if o.compressor.unbiased or o.feedback then return end
+  return ("%s encodes the average a second time: that wants an unbiased compressor or ef=true, '%s' is biased"):format(
+    what, tostring(o.compressor))
 end
-
---- counts_out[r] bytes of self.send to rank r.
-function M.scatter(self, inbox, counts_out)
-  local t = C.atomo_time()
-  C.atomo_flight_note "messages to their owners"
-  f.check(C.atomo_comm_alltoallv_bytes(self.comm.h, self.send.h.data, counts_out, inbox.slot, inbox.counts))
-  M.lap(self, "exchange", t)
-end
-
---- A compressor like the exchange's, for what is encoded a second time; its random streams are others (by `stream`,
--- the rank that it claims to be).
-function M.second(self) return require("atomo.compress").compressor(self.compress, {seed = self.seed}) end
 
 --- Waits for the dense buckets and writes them back; the end of every step.
 function M.finish_buckets(self)
-  local t = C.atomo_time()
   buckets.finish(self.buckets, self)
   queue.reset(self.queue)
-  M.lap(self, "exchange", t)
 end
+
+--- One more tensor of a unit is ready.
+function M.complete(self, unit) queue.ready(self.queue, self, unit) end
 
 --- What most topologies do with a gradient that is ready, and with a step that is given up.
 function M.ready(self, i, grad)
-  if self.buckets.of[i] then queue.ready(self.queue, self, buckets.fill(self.buckets, i, grad)) end
+  if self.buckets.of[i] then M.complete(self, buckets.fill(self.buckets, i, grad)) end
 end
 
 function M.drop(self)
-  for _, unit in ipairs(self.queue.units) do unit:wait() end
+  for _, unit in ipairs(self.queue.units) do unit:wait(self) end
   queue.reset(self.queue)
 end
 

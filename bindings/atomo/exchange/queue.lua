@@ -9,10 +9,10 @@ local M = {}
 function M.new(units)
   local queue = {units = units, next = 1}
   for _, u in ipairs(units) do
-    u.last, u.waiting = math.huge, #u.members
-    for _, m in ipairs(u.members) do u.last = math.min(u.last, m.index) end
+    u.closing, u.waiting = math.huge, #u.members
+    for _, m in ipairs(u.members) do u.closing = math.min(u.closing, m.index) end
   end
-  table.sort(units, function(a, b) return a.last > b.last end)
+  table.sort(units, function(a, b) return a.closing > b.closing end)
   return queue
 end
 

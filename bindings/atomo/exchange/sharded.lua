@@ -1,96 +1,139 @@
---- Topology sharded: tensors are owned by ranks, in balance by bytes. Every rank's messages go to the owners
--- (all-to-all), an owner averages its tensors and encodes the averages again with a random stream of its own, and these
--- are all-gathered. A rank receives (P - 1)/P of a step's messages twice, whatever P: the choice for many ranks.
--- Both drawings are unbiased, so the result is; its variance is the mean's (1/P of one rank's) plus the second draw's.
-local T = require "atomo.tensor"
+--- Topology sharded: every rank owns an equal part of every batch; tensors are cut between rows where a part ends.
+-- While backward goes on every rank's messages go to the owners (all-to-all); an owner averages its part and encodes
+-- the average again with a random stream of its own, and these are all-gathered. Both drawings are unbiased, so the
+-- result is; its variance is the mean's (1/P of one rank's) plus the second draw's.
+--
+-- Traffic does not grow with the number of ranks P: a rank receives (P - 1)/P of a step's messages on each of the two
+-- ways, so both ways are encoded with P / (2 (P - 1)) times the budget given (ratio=, bytes=), and what a rank receives
+-- a step is the budget, for any P. Compressors without such a budget (qsgd, ...) receive 2 (P - 1)/P messages.
+local batches = require "atomo.exchange.batches"
+local carry = require "atomo.exchange.carry"
+local compress = require "atomo.compress"
 local messages = require "atomo.exchange.messages"
-local f = require "atomo.ffi"
-local ffi, C = f.ffi, f.C
+local ffi = require("atomo.ffi").ffi
 
-local M = {ready = messages.ready, drop = messages.drop}
+local MOST = 3 -- batches a step: each is cut up to P - 1 times
+local MIN_PIECE = 2048 -- elements of a piece; less goes to the neighbouring owner
 
---- Owners: the largest tensor first, to the rank that has least; the same on all ranks. Lists of tensor numbers.
----@param sizes table<integer, number>  bytes by tensor number
----@param ranks integer
----@return integer[][] owned, number[] load
-function M.balance(sizes, ranks)
-  local order, owned, load = {}, {}, {}
-  for i in pairs(sizes) do order[#order + 1] = i end
-  table.sort(order, function(a, b) return sizes[a] > sizes[b] or (sizes[a] == sizes[b] and a < b) end)
-  for r = 1, ranks do owned[r], load[r] = {}, 0 end
-  for _, i in ipairs(order) do
-    local least = 1
-    for r = 2, ranks do if load[r] < load[least] then least = r end end
-    table.insert(owned[least], i)
-    load[least] = load[least] + sizes[i]
-  end
-  for r = 1, ranks do table.sort(owned[r]) end
-  return owned, load
+local M = {ready = batches.ready, drop = batches.drop}
+
+function M.refuses(o) return messages.refuses_again(o, "") end
+
+--- Both ways are encoded with a share of the budget.
+function M.check(self)
+  local P = self.comm.size
+  if P < 3 then return end -- the share is 1 for two ranks, and one rank receives nothing
+  self.share = P / (2 * (P - 1))
+  self.compressor = compress.compressor(self.compress, {seed = self.seed, share = self.share})
 end
 
---- The owner's second encoder: planned on all ranks, since they decode with it. A budget in bytes is cut to its share.
-local function shard(self, first, last, share)
-  local codec = messages.second(self)
-  messages.prepare(self, codec, first, last, share)
-  codec.share = share
-  local bytes = tonumber(tostring(codec):match "[:,]bytes=([^,]+)")
-  if bytes then codec:set_budget {bytes = bytes * share} end
-  return {first = first, last = last, codec = codec, grads = {}}
+--- Joins pieces of one tensor that are too small to their neighbours.
+local function join_small(pieces)
+  local out = {}
+  for _, p in ipairs(pieces) do
+    local before = out[#out]
+    if before and (p.n < MIN_PIECE or before.n < MIN_PIECE) then
+      if before.n < p.n then before.owner = p.owner end
+      before.rows, before.n = before.rows + p.rows, before.n + p.n
+    else
+      out[#out + 1] = p
+    end
+  end
+  return out
+end
+
+--- Cuts neighbouring messages {index=, shape=, n=}, `total` entries together, into the parts of `ranks` owners: a row
+-- belongs to the owner in whose part its middle lies. Returns pieces in order, their owners ascending (from 1).
+---@return table[] pieces
+function M.cut(list, total, ranks)
+  local out, at = {}, 0
+  for _, m in ipairs(list) do
+    local rows, pieces = m.shape[1], {}
+    local row = m.n / rows
+    for r = 1, rows do
+      local owner = math.min(ranks, 1 + math.floor((at + row / 2) * ranks / total))
+      local p = pieces[#pieces]
+      if not p or p.owner ~= owner then
+        p = {index = m.index, owner = owner, from = r, rows = 0, n = 0}
+        pieces[#pieces + 1] = p
+      end
+      p.rows, p.n, at = p.rows + 1, p.n + row, at + row
+    end
+    pieces = join_small(pieces)
+    for _, p in ipairs(pieces) do
+      p.shape = {p.rows, unpack(m.shape, 2)}
+      if #pieces == 1 then p.from = nil end -- whole
+      out[#out + 1] = p
+    end
+  end
+  for k = 2, #out do out[k].owner = math.max(out[k].owner, out[k - 1].owner) end
+  return out
+end
+
+--- Replaces whole messages by pieces, group by group. In a group the messages ascend, as do the owners.
+local function cut_all(self)
+  local groups, pieces = batches.group(self, {}, MOST), {}
+  for b = #groups, 1, -1 do -- ascending
+    local list, total = {}, 0
+    for k = groups[b].first, groups[b].last do
+      list[#list + 1] = self.messages[k]
+      total = total + self.messages[k].n
+    end
+    for _, p in ipairs(M.cut(list, total, self.comm.size)) do pieces[#pieces + 1] = p end
+  end
+  self.messages = pieces
 end
 
 function M.plan(self)
   messages.split(self)
-  if #self.messages == 0 then return end
-  local sizes, total = {}, 0
-  for _, i in ipairs(self.messages) do
-    sizes[i] = 4 * self.pushed[i]:numel()
-    total = total + sizes[i]
-  end
-  local owned, load = M.balance(sizes, self.comm.size)
-  self.messages, self.shards, self.lengths = {}, {}, {}
-  for r, list in ipairs(owned) do -- messages in the order of their owners
-    local first = #self.messages + 1
-    for _, i in ipairs(list) do self.messages[#self.messages + 1] = i end
-    self.shards[r] = #list > 0 and shard(self, first, #self.messages, load[r] / total) or
-      {first = first, last = first - 1, grads = {}}
-  end
-  messages.prepare(self, self.compressor, 1, #self.messages, 1)
-  self.send = T.empty({self.compressor:wire_max()}, "u8")
-  self.sizes = ffi.new("double[?]", self.comm.size)
-  self.inbox, self.averages = messages.inbox(self), messages.inbox(self)
-end
-
---- Messages to the owners; afterwards an owner's gradients hold the average.
-local function to_owners(self)
-  messages.encode(self, self.compressor, messages.collect(self), self.comm.rank, self.lengths)
-  for r, s in ipairs(self.shards) do
-    self.sizes[r - 1] = 0
-    for k = s.first, s.last do
-      self.sizes[r - 1] = self.sizes[r - 1] + self.lengths[k]
-      s.grads[k - s.first + 1] = self.grads[k]
+  cut_all(self)
+  batches.plan(self, MOST)
+  batches.plan_again(self)
+  for _, batch in ipairs(self.batches) do
+    batch.sizes, batch.parts = ffi.new("double[?]", self.comm.size), {}
+    for r = 1, self.comm.size do batch.parts[r] = {first = batch.first, last = batch.first - 1} end
+    for k = batch.first, batch.last do
+      local part = batch.parts[self.messages[k].owner]
+      if part.last < part.first then part.first = k end
+      part.last = k
     end
   end
-  messages.scatter(self, self.inbox, self.sizes)
-  local mine = self.shards[self.comm.rank + 1]
-  messages.decode(self, self.compressor, messages.open(self.inbox), mine.first, mine.grads, 1 / self.comm.size)
 end
 
---- The owners' averages, encoded again with the stream of rank `size`, which nobody is, to all.
-local function from_owners(self)
-  local mine, inbox, nbytes = self.shards[self.comm.rank + 1], self.averages, 0
-  if mine.codec then nbytes = messages.encode(self, mine.codec, mine.grads, self.comm.size) end
-  C.atomo_flight_note "averages from their owners"
-  messages.allgather(self, inbox, self.send.h.data, nbytes)
-  local sources = messages.open(inbox)
-  for r, s in ipairs(self.shards) do
-    if s.codec then messages.decode(self, s.codec, {sources[r]}, 1, s.grads, 1) end
+--- A batch's messages to their owners.
+function M.send(self, batch, data)
+  for r, part in ipairs(batch.parts) do
+    batch.sizes[r - 1] = 0
+    for k = part.first, part.last do
+      batch.sizes[r - 1] = batch.sizes[r - 1] + batch.lengths[k - batch.first + 1]
+    end
   end
+  return carry.out(self, "alltoall", nil, data, batch.sizes, batch.inbox)
+end
+
+--- This rank's part of a batch: averaged, encoded again, to all.
+local function answer(self, batch)
+  local mine = batch.parts[self.comm.rank + 1]
+  messages.decode(self, messages.open(batch.inbox), batch, mine.first, mine.last, 1 / self.comm.size)
+  local data, n = batches.again(self, batch, mine.first, mine.last)
+  batch.ticket = carry.out(self, "allgather", nil, data, n, batch.answer)
 end
 
 function M.finish(self)
-  if #self.messages > 0 then
-    to_owners(self)
-    from_owners(self)
+  batches.close(self)
+  local any = #self.batches > 0
+  if any then batches.begin_again(self) end
+  for _, batch in ipairs(self.batches) do
+    batch:wait(self)
+    answer(self, batch)
+  end
+  if any then self.second:end_step() end
+  for _, batch in ipairs(self.batches) do
+    batch:wait(self)
+    local sources = messages.open(batch.answer, nil, self.comm.size)
+    for r, part in ipairs(batch.parts) do
+      messages.decode(self, {sources[r]}, batch, part.first, part.last, 1)
+    end
   end
   messages.finish_buckets(self)
 end
