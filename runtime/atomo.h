@@ -129,6 +129,7 @@ ATOMO_API int atomo_tensor_is_contiguous(const atomo_tensor *t);
 ATOMO_API double atomo_tensor_version(const atomo_tensor *t);       /* how often the storage was changed in place */
 ATOMO_API void atomo_tensor_touch(atomo_tensor *t);                 /* counts one change in place */
 ATOMO_API int atomo_tensor_is_sole(const atomo_tensor *t);          /* 1 when no other tensor views the storage */
+ATOMO_API double atomo_crc32(const void *data, double nbytes);      /* CRC-32 (zlib's) [local] */
 ATOMO_API int atomo_tensor_crc(const atomo_tensor *t, double *out); /* CRC-32 of a contiguous tensor's bytes */
 
 /* Fill and copy. copy broadcasts src to dst's shape and converts the element type (f32 to i32/u8 truncates). */
@@ -400,7 +401,8 @@ ATOMO_API int atomo_recurrent_backward(int kind, const atomo_tensor *w, const at
 
 /* MPI. Started at first use (or by the host program under mpirun) with MPI_THREAD_SERIALIZED: threads may share a
  * communicator, one call at a time. Environment: ATOMO_MPI_CHECK=1 lets every collective compare operation, type and
- * count over the ranks first; ATOMO_MPI_CHUNK=bytes is the largest single message (256 MiB). */
+ * count over the ranks first (as atomo_comm_set_checked does for one communicator); ATOMO_MPI_CHUNK=bytes is the
+ * largest single message (256 MiB). */
 typedef struct atomo_comm atomo_comm;
 typedef struct atomo_request atomo_request;
 enum { ATOMO_MPI_SUM = 0, ATOMO_MPI_MAX = 1, ATOMO_MPI_MIN = 2, ATOMO_MPI_PROD = 3, ATOMO_MPI_OP_COUNT = 4 };
@@ -428,6 +430,9 @@ ATOMO_API int atomo_comm_local_size(const atomo_comm *c);
 /* What the next operations are for ("step 12 conv1"): part of their fingerprints and of messages, up to 63 bytes.
  * [local] */
 ATOMO_API void atomo_comm_set_tag(atomo_comm *c, const char *tag);
+/* Whether every collective on c is preceded by a comparison of operation, type, count and purpose over its ranks: 48
+ * bytes from each to each. The same on all ranks. [local] */
+ATOMO_API void atomo_comm_set_checked(atomo_comm *c, int on);
 /* out[2]: bytes sent and received so far by the operations on c. Payload, by what an operation must move: a message of
  * n bytes, n; all-reduce of n on P ranks, 2 n (P-1)/P each way (as a ring does); all-gather, own block times P-1 out,
  * the others' blocks in; broadcast n (P-1) out at the root, n in elsewhere; reduce and gather the reverse; the exchange
@@ -500,6 +505,19 @@ ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const void *data, double n
 ATOMO_API int atomo_engine_wait(double ticket);
 /* out[2]: seconds that the thread has worked, and that others have waited for it, so far. */
 ATOMO_API void atomo_engine_seconds(double *out);
+
+/* The watchdog, started by the first call: a thread that warns on stderr when an operation makes no progress for
+ * warn_after seconds, naming the ranks that keep it waiting, and after abort_after seconds has every rank that answers
+ * write its flight recorder to PREFIX-rankN.jsonl and aborts the job with code 75. 0: never. Ranks are asked by UDP
+ * (IPv4). Operations on any communicator are watched, the ranks of c are asked; a later call replaces both. Does
+ * nothing on one rank. [collective] EARG, EIO where there is no thread. */
+ATOMO_API int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, const char *prefix);
+/* What this thread's next operation is for ("bucket 2 of 5", at most 47 bytes): part of its fingerprint and its record.
+ * A job of the communication thread takes it along when posted. NULL: nothing. [local] */
+ATOMO_API void atomo_flight_note(const char *text);
+/* Writes the last 256 operations to a file: a line of JSON on this rank (why = the reason), then one an operation,
+ * oldest first; end is null for one under way. The file appears whole or not at all. [local] EIO */
+ATOMO_API int atomo_flight_write(const char *path, const char *why);
 
 /* ---- data: readers, the synthetic set, the batch loader --------------------------------------------------------- */
 

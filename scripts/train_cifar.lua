@@ -38,6 +38,11 @@ local opts = cli.parse {
       choices = {"auto", "allreduce", "allgather", "ps", "sharded"}},
     {"small", "choice", "auto", "biases, norms and small tensors: dense, or joined into one message of the budget; " ..
       "auto: joined with the compressor auto", choices = {"auto", "dense", "compress"}},
+    {"accumulate", "int", 1, "micro-batches of --batch images in one step", min = 1},
+    {"local-steps", "int", 0, "exchange what parameters have moved in so many steps (DiLoCo); 0: gradients, every step",
+      min = 0, unit = "steps"},
+    {"outer-lr", "number", 0.7, "of the outer optimizer, which applies local steps' averaged moves", min = 0},
+    {"outer-momentum", "number", 0.9, "Nesterov's, of the outer optimizer", min = 0, max = 1},
     {"overlap", "flag", true, "exchange while backward goes on"},
     {"conv", "choice", "", "what computes convolutions; none: ATOMO_CONV, or auto: Winograd where it pays",
       choices = {"", "auto", "direct", "winograd", "onednn", "gemm"}},
@@ -54,6 +59,10 @@ local opts = cli.parse {
     {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
     {"stop-after", "int", 0, "as --max-steps, but with the schedule of the whole run: its first steps, bit for bit",
       min = 0, unit = "steps"},
+    {"stall-warn", "number", 60, "warn when an exchange makes no progress for so long, naming who is missing; 0: never",
+      min = 0, unit = "seconds"},
+    {"stall-abort", "number", 600, "end the job after so long without progress; 0: never", min = 0, unit = "seconds"},
+    {"flight", "string", "flight", "then every rank's last operations are written to FLIGHT-rankN.jsonl"},
     {"nonfinite", "choice", "abort", "on NaN or Inf in loss or gradient", choices = {"abort", "skip"}},
   },
 }
@@ -100,7 +109,8 @@ end
 local train_loader, test_loader = loader(data.train, true), loader(data.test, false)
 
 local exchange = atomo.exchange {compress = opts.compress, topology = opts.topology, overlap = opts.overlap,
-  down = cli.given(opts, "down") and opts.down or nil, inner = opts.inner, small = opts.small, seed = opts.seed}
+  down = cli.given(opts, "down") and opts.down or nil, inner = opts.inner, small = opts.small, seed = opts.seed,
+  stall_warn = opts.stall_warn, stall_abort = opts.stall_abort, flight = opts.flight}
 local parameters = 0
 for _, p in ipairs(model:parameters()) do parameters = parameters + p:numel() end
 
@@ -112,13 +122,15 @@ say("model: %s, %d parameters, gradient %.2f MB; compressor %s, topology %s", op
 say("ranks: %d, threads a rank: %d, convolutions: %s", world.size, threads, atomo.nn.conv_engine())
 say("versions: %s", atomo.version_text())
 
-local total = train_loader.steps * opts.epochs
+local total = math.ceil(train_loader.steps / opts.accumulate) * opts.epochs
 if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end
 local last = opts.stop_after > 0 and math.min(total, opts.stop_after) or total
 atomo.train {
   model = model, data = {train = train_loader, test = test_loader}, exchange = exchange,
   optimizer = atomo.optim.sgd {params = model:parameters(), lr = opts.lr, momentum = opts.momentum,
     weight_decay = opts.weight_decay, nesterov = opts.nesterov},
+  accumulate = opts.accumulate, local_steps = opts.local_steps,
+  outer = opts.local_steps > 0 and {lr = opts.outer_lr, momentum = opts.outer_momentum} or nil,
   schedule = make_schedule(total), epochs = opts.epochs, eval_every = opts.eval_every,
   max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil, check_replicas = opts.check_replicas or nil,
   nonfinite = opts.nonfinite, save = given(opts.save), resume = given(opts.resume), log = given(opts.log),

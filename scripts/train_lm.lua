@@ -29,6 +29,17 @@ local opts = cli.parse {
     {"clip", "number", 1, "largest norm of the gradient; 0: no limit", min = 0},
     {"checkpoint", "flag", false, "work the transformer's blocks out again in the backward: less memory"},
     {"compress", "string", "svd:ratio=8,bits=8", "compressor of the gradients; none: dense; auto: by measured times"},
+    {"topology", "choice", "standard", "how messages travel; auto: by measured times",
+      choices = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical", "standard"}},
+    {"accumulate", "int", 1, "micro-batches of --batch sequences in one step", min = 1},
+    {"local-steps", "int", 0, "exchange what parameters have moved in so many steps (DiLoCo); 0: gradients, every step",
+      min = 0, unit = "steps"},
+    {"outer-lr", "number", 0.7, "of the outer optimizer, which applies local steps' averaged moves", min = 0},
+    {"outer-momentum", "number", 0.9, "Nesterov's, of the outer optimizer", min = 0, max = 1},
+    {"stall-warn", "number", 60, "warn when an exchange makes no progress for so long, naming who is missing; 0: never",
+      min = 0, unit = "seconds"},
+    {"stall-abort", "number", 600, "end the job after so long without progress; 0: never", min = 0, unit = "seconds"},
+    {"flight", "string", "flight", "then every rank's last operations are written to FLIGHT-rankN.jsonl"},
     {"seed", "int", 0, "of weights, order, dropout and sampling", min = 0},
     {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
     {"eval-every", "int", 10, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
@@ -78,7 +89,8 @@ local function loader(tokens, training)
     size = world.size, seed = opts.seed, shuffle = training}
 end
 local train_loader, test_loader = loader(text.train, true), loader(text.test, false)
-local exchange = atomo.exchange {compress = opts.compress, seed = opts.seed}
+local exchange = atomo.exchange {compress = opts.compress, topology = opts.topology, seed = opts.seed,
+  stall_warn = opts.stall_warn, stall_abort = opts.stall_abort, flight = opts.flight}
 
 say("%s", cli.echo(opts))
 say("text: %s, %d characters to train on, %d to test, %d different", text.name, text.train:numel(), text.test:numel(),
@@ -87,13 +99,15 @@ say("model: %s, %d parameters; compressor %s, topology %s; %d ranks", opts.model
   exchange.notify and opts.compress or tostring(exchange.compressor),
   exchange.notify and "chosen by measured times" or exchange.topology, world.size)
 
-local total = train_loader.steps * opts.epochs
+local total = math.ceil(train_loader.steps / opts.accumulate) * opts.epochs
 if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end
 local info = atomo.train {
   model = model, data = {train = train_loader, test = test_loader}, exchange = exchange,
   optimizer = atomo.optim.adamw {params = atomo.optim.no_decay_groups(model), lr = opts.lr,
     weight_decay = opts.weight_decay},
   schedule = atomo.schedule.cosine {lr = opts.lr, steps = total, warmup = opts.warmup},
+  accumulate = opts.accumulate, local_steps = opts.local_steps,
+  outer = opts.local_steps > 0 and {lr = opts.outer_lr, momentum = opts.outer_momentum} or nil,
   clip_norm = opts.clip > 0 and opts.clip or nil, epochs = opts.epochs, eval_every = opts.eval_every,
   max_steps = opts.max_steps > 0 and opts.max_steps or nil, check_replicas = opts.check_replicas or nil,
   log = opts.log ~= "" and opts.log or nil, settings = opts,

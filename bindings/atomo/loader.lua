@@ -7,6 +7,7 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 ---@class atomo.Loader
 ---@field steps integer   steps of an epoch, the same on every rank
 ---@field batch integer   images a rank and step
+---@field seed integer
 local Loader = {}
 Loader.__index = Loader
 
@@ -84,7 +85,7 @@ local function new(_, o)
   check(C.atomo_loader_new(o.set.images.h, o.set.labels.h, c, handle))
   return setmetatable({
     h = ffi.gc(handle[0], C.atomo_loader_free), steps = C.atomo_loader_steps(handle[0]), batch = c.batch,
-    epochs_begun = 0, views = {{}, {}}, raw = ffi.new "atomo_batch", current = {},
+    seed = c.seed, epochs_begun = 0, views = {{}, {}}, raw = ffi.new "atomo_batch", current = {},
   }, Loader)
 end
 

@@ -1,6 +1,7 @@
 --- One training step: the path of a gradient from batch to parameters (stages 3 to 9).
 -- This file reads like the table in README's tour: forward and loss, backward with each gradient handed on as it
--- becomes ready, exchange, update.
+-- becomes ready, exchange, update. With local steps (outer.lua) the update comes at once, and every H-th step ends with
+-- the exchange of what the parameters have moved.
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
 local clip = require "atomo.optim.clip"
@@ -10,13 +11,15 @@ local C = require("atomo.ffi").C
 local Step = {}
 Step.__index = Step
 
---- opts: model, loss (logits, labels) -> scalar, optimizer, exchange, comm, accuracy (logits, labels) -> fraction.
+--- opts: model, loss (logits, labels) -> scalar, optimizer, exchange, comm, accuracy (logits, labels) -> fraction,
+--- accumulate (micro-batches a step), outer (atomo.Outer: local steps) or nil.
 local function new(opts)
   local self = setmetatable({}, Step)
   for key, value in pairs(opts) do self[key] = value end
   self.index = {}
   for i, p in ipairs(self.optimizer.params) do self.index[p] = i end
-  self.shared = T.outside_scope(T.zeros, 4) -- loss * images, right answers, images, ranks with a non-finite number
+  self.shared = T.outside_scope(T.zeros, 5) -- what agree sums
+  self.round = {loss = 0, right = 0, n = 0, skipped = 0}
   self.on_ready = function(p)
     local i = self.index[p]
     if i then
@@ -27,8 +30,8 @@ local function new(opts)
   return self
 end
 
---- Stage 3. Returns loss and accuracy of this rank's images.
-local function forward_backward(self, batch, ms)
+--- Stage 3 of one micro-batch, its loss times `share`. Returns loss and accuracy of this rank's images.
+local function forward_backward(self, batch, share, on_ready, ms)
   if batch.n == 0 then return 0, 0 end -- the epoch's last batch may leave a rank without images: its gradient is zero
   return T.scope(function()
     local t0 = C.atomo_time()
@@ -37,59 +40,142 @@ local function forward_backward(self, batch, ms)
     local value = loss:item()
     local accuracy = self.accuracy and self.accuracy(logits, batch.y) or 0
     local t1 = C.atomo_time()
-    -- The exchange averages over ranks, the loss over this rank's images: weigh it by its share of the global batch.
-    local share = batch.n * self.comm.size / batch.total
     if share ~= 1 then loss = loss * share end
-    loss:backward(nil, {on_ready = self.on_ready})
-    ms.forward, ms.backward = 1e3 * (t1 - t0), 1e3 * (C.atomo_time() - t1)
+    loss:backward(nil, on_ready and {on_ready = on_ready} or nil)
+    ms.forward, ms.backward = ms.forward + 1e3 * (t1 - t0), ms.backward + 1e3 * (C.atomo_time() - t1)
     return value, accuracy
   end)
 end
 
---- What all ranks must know before they go on, in one small all-reduce.
-local function agree(self, batch, loss, accuracy)
-  local s = self.shared
-  local p = s:data()
-  local bad = loss ~= loss or math.abs(loss) == math.huge
+local function scale_gradients(self, factor)
+  if factor == 1 then return end
+  for _, group in ipairs(self.optimizer.groups) do group.flat.grad:mul_(factor) end
+end
+
+--- Stage 3 of a step: the gradients of its micro-batches, added up. The exchange averages over ranks, the loss over
+--- this rank's images of a batch: each loss is weighed by its share of the step's images, over all ranks (with local
+--- steps: over this rank's). How many those are is known with the last micro-batch: what came before is weighed as if
+--- all were like the first, and put right then. Returns sums over this rank's images, and the step's images over all
+--- ranks.
+local function gradients(self, feed, step, ms)
+  local sums, ranks = {loss = 0, right = 0, n = 0, total = 0}, self.outer and 1 or self.comm.size
+  local k, first, whole = 0, nil, 0
+  repeat
+    local batch, last = feed:take()
+    k = k + 1
+    whole = whole + (self.outer and batch.n or batch.total)
+    first = first or whole
+    if last and k > 1 and first > 0 then scale_gradients(self, first / whole) end
+    F.dropout_stream(self.comm.rank, (step - 1) * self.accumulate + k)
+    local share = batch.n * ranks / (last and whole or first)
+    local loss, accuracy = forward_backward(self, batch, share, last and not self.outer and self.on_ready or nil, ms)
+    sums.loss, sums.right = sums.loss + loss * batch.n, sums.right + accuracy * batch.n
+    sums.n, sums.total, sums.own_loss = sums.n + batch.n, sums.total + batch.total, loss
+  until last
+  return sums
+end
+
+local function is_bad(self, sums)
+  local bad = sums.loss ~= sums.loss or math.abs(sums.loss) == math.huge
   for _, group in ipairs(self.optimizer.groups) do
     if not bad then bad = group.flat.grad:count_nonfinite() > 0 end
   end
-  p[0], p[1], p[2], p[3] = bad and 0 or loss * batch.n, accuracy * batch.n, batch.n, bad and 1 or 0
-  self.comm:allreduce(s, "sum")
-  return p[0] / p[2], p[1] / p[2], p[3], bad
+  return bad
 end
 
---- Trains on one batch {x, y, n, total} as step number `step`. Returns {loss, accuracy (of all ranks), bad (ranks with
---- NaN or Inf), ms, stats}.
-function Step:run(batch, lr, step)
+--- What all ranks must know before they go on, in one small all-reduce: sums over all ranks of loss, right and n, the
+--- ranks that are bad, the steps that were skipped. Ranks that are at another step, or at another learning rate, are
+--- found here.
+local function agree(self, sums, bad, what)
+  local p = self.shared:data()
+  p[0], p[1], p[2], p[3], p[4] = bad and 0 or sums.loss, sums.right, sums.n, bad and 1 or 0, sums.skipped or 0
+  C.atomo_flight_note(what)
+  self.comm:allreduce(self.shared, "sum")
+  return {loss = p[0], right = p[1], n = p[2]}, p[3], p[4]
+end
+
+--- Stage 9.
+local function update(self, lr, ms)
+  local t0 = C.atomo_time()
+  self.optimizer.lr = lr
+  if self.clip_value then clip.clip_grad_value(self.optimizer.params, self.clip_value) end
+  if self.clip_norm then clip.clip_grad_norm(self.optimizer.params, self.clip_norm) end
+  self.optimizer:step()
+  ms.update = 1e3 * (C.atomo_time() - t0)
+end
+
+--- After an exchange that this rank waited `waiting` ms for.
+local function take_stats(self, result, waiting)
+  local stats = self.exchange:stats()
+  for name, value in pairs(stats.ms) do result.ms[name] = value end
+  result.ms.exchange = result.ms.exchange + waiting
+  result.stats = stats
+end
+
+--- Forgets what the round has counted; returns it.
+local function end_round(self)
+  local round = self.round
+  self.round = {loss = 0, right = 0, n = 0, skipped = 0}
+  return round
+end
+
+--- The rest of a local step: this rank's update, and where the round ends the exchange. NaN or Inf: the update is left
+--- out; where the parameters themselves are no longer finite, all ranks give the round up.
+local function go_on_locally(self, result, sums, lr, step, ends)
+  local round, ms = self.round, result.ms
+  result.bad, result.bad_here = 0, is_bad(self, sums)
+  if result.bad_here then
+    round.skipped = round.skipped + 1
+  else
+    if sums.n > 0 then update(self, lr, ms) end                               -- 9
+    round.loss, round.right, round.n = round.loss + sums.loss, round.right + sums.right, round.n + sums.n
+  end
+  local n = math.max(sums.n, 1)
+  result.loss, result.accuracy = sums.loss / n, sums.right / n
+  result.stats = {bytes_out = 0, bytes_in = 0, dense_bytes = self.outer.dense_bytes, variance = 0}
+  if not ends then return result end
+  round = end_round(self)
+  local waiting, bad_here = C.atomo_time(), not self.outer:difference()
+  result.sums, result.bad, result.skipped = agree(self, round, bad_here, ("step %d, lr %.9g"):format(step, lr))
+  waiting = 1e3 * (C.atomo_time() - waiting)
+  result.round_bad_here = bad_here
+  result.loss, result.accuracy = result.sums.loss / result.sums.n, result.sums.right / result.sums.n
+  if result.bad > 0 then
+    self.outer:back()
+    self.exchange:drop()
+    return result
+  end
+  self.outer:step()                                                           -- 4 to 9
+  take_stats(self, result, waiting)
+  return result
+end
+
+--- Trains on the feed's next micro-batches as step number `step`; ends(): whether a round of local steps ends here.
+--- Returns {loss, accuracy (of all ranks), sums ({loss, right, n} over all ranks), images, bad (ranks with NaN or Inf),
+--- bad_here, ms, stats}. Of a local step without exchange loss and accuracy are this rank's own, and there are no sums.
+function Step:run(feed, lr, step, ends)
   local ms = {forward = 0, backward = 0}
-  F.dropout_stream(self.comm.rank, step)
   self.handed = {}
   self.optimizer:zero_grad()
-  local loss, accuracy = forward_backward(self, batch, ms)                    -- 3
+  local sums = gradients(self, feed, step, ms)                                -- 3
+  local result = {ms = ms, own_loss = sums.own_loss, images = sums.total}
+  if self.outer then return go_on_locally(self, result, sums, lr, step, ends()) end
   for i, p in ipairs(self.optimizer.params) do                                -- parameters that backward did not reach
     if not self.handed[i] then self.exchange:push(i, p.grad) end
   end
   ms.backward = math.max(0, ms.backward - self.exchange.ms.encode)            -- encoding went on in between
-  local result = {ms = ms, own_loss = loss}
   local waiting = C.atomo_time()
-  result.loss, result.accuracy, result.bad, result.bad_here = agree(self, batch, loss, accuracy)
+  result.bad_here = is_bad(self, sums)
+  result.sums, result.bad = agree(self, sums, result.bad_here, ("step %d, lr %.9g"):format(step, lr))
   waiting = 1e3 * (C.atomo_time() - waiting)                                  -- for the slowest rank
+  result.loss, result.accuracy = result.sums.loss / result.sums.n, result.sums.right / result.sums.n
   if result.bad > 0 then
     self.exchange:drop()
     return result
   end
   self.exchange:finish()                                                      -- 4 to 8
-  local t0 = C.atomo_time()
-  self.optimizer.lr = lr
-  if self.clip_value then clip.clip_grad_value(self.optimizer.params, self.clip_value) end
-  if self.clip_norm then clip.clip_grad_norm(self.optimizer.params, self.clip_norm) end
-  self.optimizer:step()                                                       -- 9
-  ms.update = 1e3 * (C.atomo_time() - t0)
-  local stats = self.exchange:stats()
-  for name, value in pairs(stats.ms) do ms[name] = value end
-  ms.exchange = ms.exchange + waiting
-  result.stats = stats
+  update(self, lr, ms)                                                        -- 9
+  take_stats(self, result, waiting)
   return result
 end
 

@@ -3,6 +3,9 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local checkpoint = require "atomo.checkpoint"
+local new_feed = require "atomo.feed"
+local new_outer = require "atomo.outer"
+local same = require "atomo.same"
 local new_step = require "atomo.step"
 local new_report = require "atomo.report"
 local C, raise = f.C, f.raise
@@ -18,6 +21,10 @@ local C, raise = f.C, f.raise
 ---@field clip_value number?        holds its elements within +- this
 ---@field exchange atomo.Exchange?  default: dense over the world
 ---@field epochs integer?           default 1
+---@field accumulate integer?       micro-batches of a step, default 1: the gradient of one batch so many times larger
+---@field local_steps integer?      steps between exchanges of what the parameters have moved; default 0: every step
+--- exchanges gradients. A round also ends with the epoch
+---@field outer {lr: number?, momentum: number?}?  how local steps' averaged moves are applied: 0.7, 0.9 (outer.lua)
 ---@field max_steps integer?        stops after so many steps
 ---@field eval_every integer?       epochs between evaluations; 0: never; default 1
 ---@field check_replicas boolean|integer|nil  assert that replicas are bit-equal every so many steps (true: 100)
@@ -31,12 +38,20 @@ local C, raise = f.C, f.raise
 ---@field on_epoch (fun(info: table))?  after every epoch, on every rank
 local known = {
   model = true, data = true, optimizer = true, loss = true, accuracy = true, schedule = true, exchange = true,
-  epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true, quiet = true,
-  save = true, resume = true, clip_norm = true, clip_value = true, settings = true, on_step = true, on_epoch = true,
+  epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true,
+  quiet = true, save = true, resume = true, accumulate = true, local_steps = true, outer = true, clip_norm = true,
+  clip_value = true, settings = true, on_step = true, on_epoch = true,
 }
 local required = {"model", "data", "optimizer"}
 
 local MAX_SKIPS = 10 -- steps in a row that "skip" may leave out before it gives up
+
+local function check_count(o, name, least)
+  local v = o[name]
+  if v ~= nil and (type(v) ~= "number" or v % 1 ~= 0 or v < least) then
+    raise(("train: %s is %s, expected a whole number of at least %d"):format(name, tostring(v), least))
+  end
+end
 
 local function check_options(o)
   if type(o) ~= "table" then raise(("train: got a %s, expected a table of options"):format(type(o))) end
@@ -49,11 +64,13 @@ local function check_options(o)
   if o.nonfinite and o.nonfinite ~= "abort" and o.nonfinite ~= "skip" then
     raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))
   end
+  check_count(o, "accumulate", 1)
+  check_count(o, "local_steps", 0)
+  if o.outer and (o.local_steps or 0) == 0 then raise "train: outer wants local_steps > 0" end
 end
 
 --- All replicas start from rank 0's parameters and buffers, whatever seeds the scripts used.
 local function same_start(self)
-  self.comm:check("train: number of parameters", #self.optimizer.params)
   for _, group in ipairs(self.optimizer.groups) do self.comm:bcast(group.flat.value, 0) end
   for _, b in ipairs(self.buffers) do self.comm:bcast(b, 0) end
 end
@@ -119,45 +136,80 @@ local function handle_bad(self, result, lr)
   self.report:line(what .. ": skipped")
 end
 
-local function run_step(self, batch, epoch, data_ms)
+--- A local step with NaN or Inf is this rank's own matter, until too many follow each other.
+local function handle_local(self, result, lr)
+  self.skips_in_row = result.bad_here and self.skips_in_row + 1 or 0
+  if result.bad_here and (self.nonfinite == "abort" or self.skips_in_row >= MAX_SKIPS) then
+    raise(("step %d: NaN or Inf in the loss or the gradient of a local step (lr %g); this is rank %d, its loss is " ..
+      "%g. Lower the learning rate, or train with nonfinite = 'skip'"):format(self.step, lr, self.comm.rank,
+      result.own_loss))
+  end
+  local skipped = result.skipped or 0
+  self.skipped = self.skipped + skipped
+  if skipped > 0 then
+    self.report:line(("the round to step %d: %d local steps with NaN or Inf skipped"):format(self.step, skipped))
+  end
+end
+
+--- Whether a round of local steps ends with this step.
+local function round_ends(self, feed)
+  self.in_round = self.in_round + 1
+  local ends = self.in_round >= self.local_steps or feed.ended or self.step == self.max_steps
+  if ends then self.in_round = 0 end
+  return ends
+end
+
+--- Every so many steps; of local steps the next one that leaves the replicas equal.
+local function check_if_due(self, equal)
+  local every = self.check_every
+  if not every then return end
+  self.check_due = self.check_due or self.step % every == 0
+  if self.check_due and equal then
+    self.check_due = false
+    check_replicas(self)
+  end
+end
+
+--- One step; returns its sums over the ranks {loss, right, n}, nil where there are none.
+local function run_step(self, feed, epoch)
   local start = C.atomo_time()
   local lr = self.schedule and self.schedule(self.step - 1) or self.optimizer.lr
-  local result = self.runner:run(batch, lr, self.step)
+  local waited = feed.ms
+  local result = self.runner:run(feed, lr, self.step, function() return round_ends(self, feed) end)
+  if self.outer then handle_local(self, result, lr) end
   if result.bad > 0 then
+    result.bad_here = self.outer and result.round_bad_here or result.bad_here
     handle_bad(self, result, lr)
     return
   end
-  self.skips_in_row = 0
+  if not self.outer then self.skips_in_row = 0 end
+  if result.bad_here and not result.sums then return end
   local ms = result.ms
-  ms.data = data_ms
-  ms.step = 1e3 * (C.atomo_time() - start) + data_ms
+  ms.data = feed.ms
+  ms.step = 1e3 * (C.atomo_time() - start) + waited
   local info = {
     step = self.step, epoch = epoch, loss = result.loss, accuracy = result.accuracy, lr = lr, ms = ms,
-    images = batch.total, images_per_s = batch.total / (ms.step / 1e3), bytes_out = result.stats.bytes_out,
+    images = result.images, images_per_s = result.images / (ms.step / 1e3), bytes_out = result.stats.bytes_out,
     bytes_in = result.stats.bytes_in, dense_bytes = result.stats.dense_bytes, variance = result.stats.variance,
     hidden = result.stats.hidden,
   }
   self.bytes_out = self.bytes_out + info.bytes_out
   self.report:step(info)
   if self.on_step then self.on_step(info) end
-  local every = self.check_every
-  if every and self.step % every == 0 then check_replicas(self) end
-  return info
+  check_if_due(self, result.sums ~= nil)
+  return result.sums
 end
 
 --- One epoch; returns false when max_steps was reached.
 local function run_epoch(self, epoch)
   local loss, right, images, go_on = 0, 0, 0, true
-  local mark = C.atomo_time()
+  local feed = new_feed(self.train_loader, epoch, self.accumulate)
   self.exchange:set_epoch(epoch)
-  for batch in self.train_loader:epoch(epoch) do
+  while feed:more() do
     self.step = self.step + 1
     f.C.atomo_note_step(self.step)
-    local info = run_step(self, batch, epoch, 1e3 * (C.atomo_time() - mark))
-    if info then
-      loss, right, images = loss + info.loss * info.images, right + info.accuracy * info.images, images + info.images
-    end
-    mark = C.atomo_time()
+    local sums = run_step(self, feed, epoch)
+    if sums then loss, right, images = loss + sums.loss, right + sums.right, images + sums.n end
     if self.max_steps and self.step >= self.max_steps then
       go_on = false
       break
@@ -173,7 +225,7 @@ local function run_epoch(self, epoch)
   if self.save and go_on then
     average_buffers(self)
     checkpoint.save(self.save, {model = self.model, optimizer = self.optimizer, exchange = self.exchange,
-      step = self.step, epoch = epoch})
+      outer = self.outer, step = self.step, epoch = epoch})
   end
   self.report:epoch(info)
   if self.on_epoch then self.on_epoch(info) end
@@ -190,7 +242,7 @@ local function name_gradients(self)
 end
 
 local function setup(o)
-  local self = {step = 0, bytes_out = 0, skipped = 0, skips_in_row = 0}
+  local self = {step = 0, bytes_out = 0, skipped = 0, skips_in_row = 0, in_round = 0}
   for key, value in pairs(o) do self[key] = value end
   self.train_loader = o.data.train or o.data
   self.test_loader = o.data.test
@@ -202,11 +254,17 @@ local function setup(o)
   if o.accuracy == nil then self.accuracy = require("atomo.functional").accuracy end
   if o.check_replicas then self.check_every = o.check_replicas == true and 100 or o.check_replicas end
   self.buffers = self.model.buffers and self.model:buffers() or {}
+  self.accumulate, self.local_steps = o.accumulate or 1, o.local_steps or 0
+  if (self.accumulate > 1 or self.local_steps > 0) and not self.train_loader.steps then
+    raise "train: accumulate and local_steps want data that knows its number of batches (.steps)"
+  end
+  self.outer = self.local_steps > 0 and new_outer(self.optimizer, self.exchange, o.outer) or nil
   self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,
-    exchange = self.exchange, comm = self.comm, clip_norm = o.clip_norm, clip_value = o.clip_value}
+    exchange = self.exchange, comm = self.comm, clip_norm = o.clip_norm, clip_value = o.clip_value,
+    accumulate = self.accumulate, outer = self.outer}
   name_gradients(self)
   self.report = new_report {comm = self.comm, log = o.log, quiet = o.quiet, settings = o.settings,
-    epochs = self.epochs, steps = self.train_loader.steps, max_steps = self.max_steps}
+    epochs = self.epochs, steps = math.ceil(self.train_loader.steps / self.accumulate), max_steps = self.max_steps}
   if self.exchange.notify then -- one that chooses tells why
     self.exchange.notify = function(text, event)
       self.report:line(text)
@@ -221,6 +279,7 @@ end
 local function train(o)
   check_options(o)
   local self = setup(o)
+  same.check(self.comm, "train", same.training(self))
   same_start(self)
   self.model:train()
   self.report:begin()
@@ -230,6 +289,7 @@ local function train(o)
     self.comm:check("train: resume", ("step %d, epoch %d"):format(self.step, done))
     self.report:resumed(self.step, done, self.resume)
   end
+  if self.outer then self.outer:anchor() end
   for epoch = done + 1, self.epochs do
     local go_on
     go_on, info = run_epoch(self, epoch)

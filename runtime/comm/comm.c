@@ -69,6 +69,10 @@ int atomo__comm_open(MPI_Comm from, atomo_comm **out)
     c->mpi = from;
     int rc = from == MPI_COMM_WORLD ? MPI_Comm_dup(from, &c->mpi) : MPI_SUCCESS;
     int status = rc == MPI_SUCCESS ? comm_fill(c) : atomo__mpi_fail(rc, "MPI_Comm_dup");
+    if (status == ATOMO_OK) {
+        rc = MPI_Comm_dup(c->mpi, &c->control);
+        status = rc == MPI_SUCCESS ? ATOMO_OK : atomo__mpi_fail(rc, "MPI_Comm_dup");
+    }
     if (status < 0) {
         if (rc == MPI_SUCCESS) MPI_Comm_free(&c->mpi);
         atomo__free(c);
@@ -82,6 +86,7 @@ int atomo_comm_split(atomo_comm *c, int color, int key, atomo_comm **out)
 {
     ATOMO_TRY(atomo__comm_usable(c, "split"));
     ATOMO_REQUIRE(color >= -1, ATOMO_EARG, "split: color %d, expected 0 or more, or -1 to take no part", color);
+    ATOMO_FLIGHT("split", &c->number, 0);
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_SPLIT, 0, 0, 0));
     MPI_Comm made;
     ATOMO_MPI(MPI_Comm_split, c->mpi, color < 0 ? MPI_UNDEFINED : color, key, &made);
@@ -92,6 +97,7 @@ int atomo_comm_split(atomo_comm *c, int color, int key, atomo_comm **out)
 int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out)
 {
     ATOMO_TRY(atomo__comm_usable(c, "split_shared"));
+    ATOMO_FLIGHT("split_shared", &c->number, 0);
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_SPLIT, 0, 1, 0));
     MPI_Comm made;
     ATOMO_MPI(MPI_Comm_split_type, c->mpi, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &made);
@@ -104,6 +110,8 @@ int atomo_comm_close(atomo_comm *c)
     atomo_comm *world;
     ATOMO_TRY(atomo_comm_world(&world));
     ATOMO_REQUIRE(c != world, ATOMO_EARG, "close: the world communicator stays open until the program ends");
+    ATOMO_FLIGHT("close", &c->number, 0);
+    ATOMO_MPI(MPI_Comm_free, &c->control);
     ATOMO_MPI(MPI_Comm_free, &c->mpi);
     atomo__free(c->peers);
     atomo__free(c);
@@ -136,6 +144,11 @@ int atomo_comm_bytes(const atomo_comm *c, double *out)
     out[0] = (double)atomic_load_explicit(&c->bytes_out, memory_order_relaxed);
     out[1] = (double)atomic_load_explicit(&c->bytes_in, memory_order_relaxed);
     return ATOMO_OK;
+}
+
+void atomo_comm_set_checked(atomo_comm *c, int on)
+{
+    c->checked = on != 0;
 }
 
 void atomo_comm_set_tag(atomo_comm *c, const char *tag)

@@ -3,6 +3,7 @@
 #ifndef ATOMO_COMM_H
 #define ATOMO_COMM_H
 
+#include "comm/flight.h"
 #include "core/core.h"
 #include <mpi.h>
 #include <stdatomic.h>
@@ -33,7 +34,8 @@ enum {
     X(ALLGATHERV, "allgatherv")                                                                                        \
     X(ALLTOALLV, "alltoallv")                                                                                          \
     X(SPLIT, "split")                                                                                                  \
-    X(CHECK, "check")
+    X(CHECK, "check")                                                                                                  \
+    X(END, "the end of the program")
 #define ATOMO_COMM_OPERATION_ENUM(name, text) COMM_##name,
 enum { ATOMO_COMM_OPERATIONS(ATOMO_COMM_OPERATION_ENUM) COMM_OPERATIONS };
 
@@ -50,17 +52,18 @@ typedef struct atomo_fingerprint {
 _Static_assert(sizeof(atomo_fingerprint) == 48, "ranks exchange it as bytes");
 
 struct atomo_comm {
-    MPI_Comm mpi;
+    MPI_Comm mpi, control; /* control: agreements, so that they never meet another operation's messages */
     int rank, size, local_rank, local_size;
-    uint32_t sequence;
-    char tag[64]; /* what the next operations are for; part of their fingerprints */
+    uint32_t sequence, number; /* agreements; collectives, for the flight recorder */
+    bool checked;              /* every collective is preceded by an agreement */
+    char tag[64];              /* what the next operations are for; part of their fingerprints */
     _Atomic int64_t bytes_out, bytes_in;
     atomo_fingerprint *peers; /* [size], of the last agreement */
     int *counts, *displs;     /* [size] */
 };
 
 extern int64_t atomo__comm_chunk; /* bytes of the largest single message */
-extern int atomo__comm_checked;   /* every collective is preceded by an agreement */
+extern int atomo__comm_checked;   /* so on every communicator */
 
 int atomo__comm_open(MPI_Comm from, atomo_comm **out);
 int atomo__comm_usable(const atomo_comm *c, const char *fn);
@@ -71,7 +74,7 @@ int atomo__mpi_op(int op, const char *fn, MPI_Op *out);
 
 /* [collective] Exchanges fingerprints (c->peers) and compares; EMISMATCH on every rank, naming two that differ. */
 int atomo__comm_agree(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact);
-/* The same where ATOMO_MPI_CHECK asks for it, else nothing. */
+/* The same where the communicator is checked (atomo_comm_set_checked, ATOMO_MPI_CHECK), else nothing. */
 int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
 
 /* One all-reduce of at most INT_MAX elements in place. */
@@ -113,6 +116,7 @@ static inline double atomo__tensor_bytes(const atomo_tensor *t)
     return t->numel * (t->dtype == ATOMO_U8 ? 1 : 4);
 }
 
+void atomo__watchdog_stop(void);
 void atomo__requests_reap(bool last); /* gives back what unfinished, collected requests held */
 
 #endif

@@ -26,6 +26,7 @@ struct job {
     atomo_tensor **recv;
     double *counts;
     atomo_sums *linear;
+    char note[ATOMO_FLIGHT_NOTE]; /* what it is for */
 };
 
 static struct {
@@ -53,6 +54,7 @@ static void *work(void *unused)
         if (!engine.failed) {
             pthread_mutex_unlock(&engine.lock);
             const double from = atomo_time();
+            atomo_flight_note(j.note);
             const int status = j.run(&j);
             pthread_mutex_lock(&engine.lock);
             engine.worked += atomo_time() - from;
@@ -97,7 +99,9 @@ static int post(const job *j, double *ticket)
     if (!engine.running) status = start();
     if (status == ATOMO_OK) {
         wait_for(engine.head - QUEUE + 1);
-        engine.queue[engine.head++ % QUEUE] = *j;
+        job *place = &engine.queue[engine.head++ % QUEUE];
+        *place = *j;
+        atomo__flight_take_note(place->note);
         *ticket = (double)engine.head;
         pthread_cond_signal(&engine.posted);
     }

@@ -113,6 +113,7 @@ int atomo_request_wait(atomo_request *r)
 {
     ATOMO_REQUIRE(r && atomo_mpi_started(), ATOMO_EMPI, "request:wait: the request is freed or MPI is not running");
     atomo__engine_quiet();
+    ATOMO_FLIGHT(r->what, NULL, r->hold ? atomo__tensor_bytes(r->hold) : 0);
     int over = request_advance(r, true);
     return over < 0 ? over : ATOMO_OK;
 }

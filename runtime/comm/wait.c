@@ -18,7 +18,10 @@ int atomo__comm_wait(int n, MPI_Request *requests)
     const struct timespec nap = {0, 50000};
     for (int polls = 0, over = 0;;) {
         ATOMO_MPI(MPI_Testall, n, requests, &over, MPI_STATUSES_IGNORE);
-        if (over) return ATOMO_OK;
+        if (over) {
+            atomo__flight_progress();
+            return ATOMO_OK;
+        }
         if (++polls < SPINS) {
             const double from = atomo_time();
             sched_yield();

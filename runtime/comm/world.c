@@ -17,7 +17,7 @@ static enum { MPI_IS_NEW, MPI_IS_UP, MPI_IS_DOWN } state;
 static bool ours; /* we called MPI_Init, so we finalize */
 static atomo_comm *world;
 static char hostname[256], label[320];
-static double noted_step = -1;
+static _Atomic double noted_step = -1;
 
 int64_t atomo__comm_chunk = (int64_t)256 << 20;
 int atomo__comm_checked;
@@ -135,13 +135,25 @@ int atomo_mpi_started(void)
     return state == MPI_IS_UP;
 }
 
+/* Others may still work for long: the watchdog warns here, but does not abort. Where collectives are checked, a rank
+ * that ends while others go on is a disagreement too. */
+static int finalize(void)
+{
+    ATOMO_FLIGHT("the end of the program", NULL, 0);
+    atomo__flight_patient();
+    if (world->checked) ATOMO_TRY(atomo__comm_agree(world, COMM_END, 0, 0, 0, true));
+    state = MPI_IS_DOWN;
+    if (ours) ATOMO_MPI(MPI_Finalize);
+    return ATOMO_OK;
+}
+
 int atomo_mpi_finalize(void)
 {
     if (state != MPI_IS_UP) return ATOMO_OK;
     atomo__engine_stop();
     atomo__requests_reap(true);
-    state = MPI_IS_DOWN;
-    if (ours) ATOMO_MPI(MPI_Finalize);
+    ATOMO_TRY(finalize());
+    atomo__watchdog_stop();
     return ATOMO_OK;
 }
 

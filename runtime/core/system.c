@@ -53,6 +53,11 @@ int atomo_num_threads(void)
     return num_threads ? num_threads : omp_get_max_threads();
 }
 
+double atomo_crc32(const void *data, double nbytes)
+{
+    return (double)atomo__crc32(0, data, (size_t)nbytes);
+}
+
 /* Linux's VmHWM; elsewhere getrusage, which on Linux starts at the peak of the program that ran exec. */
 double atomo_peak_rss(void)
 {

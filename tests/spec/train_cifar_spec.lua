@@ -192,4 +192,20 @@ describe("train_cifar.lua", function()
     has(out, "NaN or Inf in the loss or the gradient")
     has(out, "Lower the learning rate")
   end)
+
+  it("exchanges less often, and logs what it sent", function()
+    with_file("", ".jsonl", function(path)
+      local out, code = spawn.ranks(2, job("--local-steps 3 --accumulate 2 --outer-lr 1 --outer-momentum 0 " ..
+        "--train-images 400 --check-replicas --log " .. path), {timeout = 120})
+      assert(code == 0, out)
+      local sent = {} -- 10 batches: 5 steps, rounds of 3 and 2
+      for _, event in ipairs((log.read(path))) do
+        if event.event == "step" then sent[#sent + 1] = event.bytes_out > 0 end
+      end
+      assert.same({false, false, true, false, true}, sent)
+    end)
+    local out, code = spawn.ranks(2, job "--stall-warn -1", {timeout = 60})
+    assert.equal(2, code)
+    has(out, "--stall-warn is '-1'")
+  end)
 end)

@@ -35,6 +35,7 @@ function M.group(self, class, most)
     group.dense = group.dense + 4 * m.n
     list.of[m.index] = group
   end
+  for k, each in ipairs(list) do each.name = ("messages %d of %d"):format(k, #list) end
   return list
 end
 
@@ -78,6 +79,7 @@ end
 
 function Batch:post(exchange)
   local from, n = encode(self, exchange)
+  C.atomo_flight_note(self.name)
   self.ticket = exchange.engine.send(exchange, self, ffi.cast(bytes, exchange.send.h.data) + from, n)
 end
 

@@ -7,6 +7,7 @@
 local T = require "atomo.tensor"
 local f = require "atomo.ffi"
 local carry = require "atomo.exchange.carry"
+local C = f.C
 
 local GRAIN, GRAIN_A_RANK = 2 ^ 20, 2 ^ 15 -- bytes; what a ring wants (runtime/comm/allreduce.c)
 local BUCKET = 4 * 2 ^ 20
@@ -56,7 +57,8 @@ function M.group(self, bytes)
       first, n = k + 1, 0
     end
   end
-  for _, b in ipairs(list) do
+  for k, b in ipairs(list) do
+    b.name = ("bucket %d of %d"):format(k, #list)
     for _, m in ipairs(b.members) do of[m.index] = b end
   end
   return {list = list, of = of, bytes = bytes}
@@ -94,6 +96,7 @@ end
 
 --- The full bucket goes out to be summed.
 function Bucket:post(exchange)
+  C.atomo_flight_note(self.name)
   self.ticket = carry.out(exchange, "allreduce", nil, self.buffer.h, self.grains, self.count)
 end
 

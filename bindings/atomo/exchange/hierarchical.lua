@@ -36,7 +36,7 @@ function M.check(self)
   if self.leads and not self.dense then
     self.between = require("atomo.exchange").exchange {comm = self.leaders, compress = self.compress,
       topology = self.inner, down = self.down, min_size = self.min_size, seed = self.seed, overlap = self.overlap,
-      small = self.small}
+      nested = true, small = self.small}
   end
 end
 
@@ -83,7 +83,10 @@ function M.finish(self)
     buckets.finish(self.buckets, self)
   else
     if self.leads then exchange(self) end
-    for _, b in ipairs(self.buckets.list) do b.ticket = carry.out(self, "bcast", self.node, b.buffer.h, 0) end
+    for _, b in ipairs(self.buckets.list) do
+      C.atomo_flight_note(b.name)
+      b.ticket = carry.out(self, "bcast", self.node, b.buffer.h, 0)
+    end
     for _, b in ipairs(self.buckets.list) do b:wait(self) end
     buckets.give_back(self.buckets, self)
   end

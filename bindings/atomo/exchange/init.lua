@@ -5,6 +5,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local auto = require "atomo.exchange.auto"
+local same = require "atomo.same"
 local join = require "atomo.exchange.join"
 local messages = require "atomo.exchange.messages"
 local rules = require "atomo.exchange.rules"
@@ -26,7 +27,7 @@ local Exchange = {}
 Exchange.__index = Exchange
 
 local defaults = {compress = "none", min_size = 1024, overlap = true, seed = 0, down = "dense", inner = "auto",
-  small = "auto"}
+  small = "auto", stall_warn = 60, stall_abort = 600, flight = "flight", checked = true, nested = false}
 local expected = {down = "dense or compress", small = "auto, dense or compress",
   inner = "auto, allreduce, allgather, ps or sharded"}
 
@@ -34,11 +35,22 @@ local function check_options(opts)
   for key in pairs(opts) do
     if defaults[key] == nil and key ~= "comm" and key ~= "topology" and key ~= "check_after" then
       raise(("exchange: unknown option '%s', options are comm, compress, topology, overlap, min_size, seed, " ..
-        "down, inner, small, check_after"):format(tostring(key)))
+        "down, inner, small, check_after, stall_warn, stall_abort, flight, checked"):format(tostring(key)))
     end
   end
-  if opts.overlap ~= nil and type(opts.overlap) ~= "boolean" then
-    raise(("exchange: overlap is %s, expected true or false"):format(tostring(opts.overlap)))
+  for _, key in ipairs {"overlap", "checked"} do
+    if opts[key] ~= nil and type(opts[key]) ~= "boolean" then
+      raise(("exchange: %s is %s, expected true or false"):format(key, tostring(opts[key])))
+    end
+  end
+  for _, key in ipairs {"stall_warn", "stall_abort"} do
+    local v = opts[key]
+    if v ~= nil and not (type(v) == "number" and v >= 0 and v < math.huge) then
+      raise(("exchange: %s is %s, expected seconds, or 0 for never"):format(key, tostring(v)))
+    end
+  end
+  if opts.flight ~= nil and (type(opts.flight) ~= "string" or opts.flight == "") then
+    raise(("exchange: flight is %s, expected the beginning of a path"):format(tostring(opts.flight)))
   end
   for key, known in pairs(choices) do
     if opts[key] ~= nil and not known[opts[key]] then
@@ -66,14 +78,31 @@ local function choose_topology(name, compressor)
     table.concat(topologies, ", ")))
 end
 
+--- Refuses ranks that run other programs or settings, and has the watchdog look after the others. An exchange inside
+-- another one (nested) leaves both to that.
+local function guard(self)
+  local items = same.program()
+  for _, item in ipairs {{"compressor", tostring(self.compressor)}, {"topology", self.topology}, {"seed", self.seed},
+    {"min_size", self.min_size}, {"overlap", self.overlap}, {"down", self.down}, {"inner", self.inner},
+    {"small", self.small},
+    {"stall_warn", self.stall_warn}, {"stall_abort", self.stall_abort}, {"checked", self.checked}} do
+    items[#items + 1] = item
+  end
+  same.check(self.comm, "exchange", items)
+  C.atomo_comm_set_checked(self.comm.h, self.checked and 1 or 0)
+  check(C.atomo_watchdog_start(self.comm.h, self.stall_warn, self.stall_abort, self.flight))
+end
+
 --- opts: comm (default the world), compress (a spec; default "none"; "auto" without a budget: chosen with the
 --- topology), topology (default "standard": allreduce for "none", allgather for messages; "auto": by measured times,
 --- see auto/), check_after (steps after which a measured choice is held against the clock, default 50), overlap (a
 --- communication thread sends while backward goes on; default true), min_size (elements below which a tensor is small,
 --- default 1024), small (how those, biases and norms travel: "dense", or "compress": joined into one tensor of the
 --- step's budget; default: compress for auto, dense for the others), seed (of the compressor's random streams), down
---- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one).
---- [collective]
+--- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one), stall_warn
+--- and stall_abort (seconds without progress until the watchdog warns, 60, and ends the job, 600; 0: never), flight (its
+--- recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm first compares what the ranks are about
+--- to do; default true). [collective]
 local function new(opts)
   opts = opts or {}
   check_options(opts)
@@ -96,18 +125,16 @@ local function new(opts)
   self.overlap = self.overlap and self.comm.size > 1
   self.comms, self.seconds = {self.comm}, f.ffi.new "double[2]"
   rules.check(self)
+  if not self.nested then guard(self) end
   if self.engine.check then self.engine.check(self) end
-  self.comm:check("exchange: settings", ("%s, topology %s, seed %g, down %s, inner %s, small %s, min_size %g, " ..
-    "overlap %s"):format(tostring(self.compressor), self.topology, self.seed, self.down, self.inner, self.small,
-    self.min_size, tostring(self.overlap)))
   return self
 end
 
 --- Refuses what the ranks could not exchange: another number of tensors, other shapes.
 local function check_agreement(self)
-  local shapes = {}
-  for i, g in ipairs(self.given) do shapes[i] = T.shape_text(g) end
-  self.comm:check("exchange: gradients", #shapes .. ": " .. table.concat(shapes, " "))
+  local items = {{"number of gradients", #self.given}}
+  for i, g in ipairs(self.given) do items[i + 1] = {"gradient " .. i, T.shape_text(g)} end
+  same.check(self.comm, "exchange", items)
 end
 
 --- Gradient i (1-based) of this step is ready. It must stay unchanged until finish(), which overwrites it.
@@ -228,6 +255,12 @@ end
 function Exchange:restart()
   for _, c in pairs(compressors(self)) do c:restart() end
   if self.between then self.between:restart() end
+end
+
+--- Goes on as after so many steps (a run that is resumed): random streams are keyed by them.
+function Exchange:set_step(step)
+  self.step = step
+  if self.between then self.between:set_step(step) end
 end
 
 --- What this rank's next steps depend on beside gradients: the memory of its compressors (error feedback, PowerSGD's

@@ -28,6 +28,7 @@ function M.open(self, setting)
   for key, value in pairs(self.opts) do o[key] = value end
   o.compress, o.topology, o.check_after = self.specs[setting.compress] or setting.compress, setting.topology, nil
   o.down, o.inner = setting.down, setting.inner
+  o.nested = self.work and true or nil -- the first one has compared the ranks' settings and started the watchdog
   local ex = require("atomo.exchange").exchange(o)
   if self.work then
     ex.step = self.work.step

@@ -1,0 +1,49 @@
+--- Hands an epoch's batches to its steps: `accumulate` micro-batches to a step, fewer to the epoch's last (stage 2).
+--   local feed = new_feed(loader, epoch, accumulate)
+--   while feed:more() do ... local batch, last = feed:take() ... end
+local f = require "atomo.ffi"
+local C, raise = f.C, f.raise
+
+---@class atomo.Feed
+---@field ms number   milliseconds that this step has waited for data
+---@field ended boolean  the step that took the last batch is the epoch's last
+local Feed = {}
+Feed.__index = Feed
+
+local function fetch(self)
+  local from = C.atomo_time()
+  local batch = self.next(self.state, self.control)
+  self.control = batch
+  self.ms = self.ms + 1e3 * (C.atomo_time() - from)
+  return batch
+end
+
+---@param loader table         with .steps and :epoch(e)
+---@param epoch integer
+---@param accumulate integer   micro-batches of a step
+local function new(loader, epoch, accumulate)
+  local self = setmetatable({ms = 0, taken = 0, count = 0, steps = loader.steps, accumulate = accumulate}, Feed)
+  self.next, self.state, self.control = loader:epoch(epoch)
+  return self
+end
+
+--- Whether there is another step; waits for its first batch.
+function Feed:more()
+  self.ms, self.count = 0, 0
+  self.first = fetch(self)
+  return self.first ~= nil
+end
+
+--- The step's next micro-batch, valid until the next one, and whether it is the step's last.
+function Feed:take()
+  local batch = self.first or fetch(self)
+  self.first = nil
+  if not batch then
+    raise(("train: the data ended after %d batches, an epoch has %d"):format(self.taken, self.steps))
+  end
+  self.taken, self.count = self.taken + 1, self.count + 1
+  self.ended = self.taken == self.steps
+  return batch, self.ended or self.count == self.accumulate
+end
+
+return new

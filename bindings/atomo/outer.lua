@@ -1,0 +1,92 @@
+--- Less often: every rank takes H local steps of its own optimizer; then the parameters' differences (where the round
+-- began minus where it ended) go through the exchange like gradients, by any compressor and topology, and an outer SGD
+-- with Nesterov momentum applies their average (DiLoCo [Douillard et al. 2023]; lr 1 without momentum is local SGD's
+-- plain averaging of parameters [Stich 2019]). Stages 4 to 9, once a round.
+--
+-- The anchor is what the ranks agreed on last; after a round it takes the outer step, and the parameters become it: all
+-- ranks hold the same bits. The inner optimizer's state stays each rank's own.
+local autograd = require "atomo.autograd"
+local optim = require "atomo.optim"
+local T = require "atomo.tensor"
+local raise = require("atomo.ffi").raise
+
+---@class atomo.Outer
+---@field optimizer atomo.Optimizer  of the anchors: its state is what a checkpoint needs
+---@field dense_bytes number         of one exchange in fp32
+local Outer = {}
+Outer.__index = Outer
+
+local defaults = {lr = 0.7, momentum = 0.9}
+
+local function option(opts, name)
+  local v = opts[name]
+  if v == nil then return defaults[name] end
+  if type(v) ~= "number" or not (v >= 0 and v < math.huge) then
+    raise(("train: outer %s is %s, expected a number >= 0"):format(name, tostring(v)))
+  end
+  return v
+end
+
+--- inner: the optimizer of the local steps; opts: lr = 0.7, momentum = 0.9 (Nesterov's; DiLoCo's values).
+---@param inner atomo.Optimizer
+---@param exchange atomo.Exchange
+---@param opts {lr: number?, momentum: number?}?
+local function new(inner, exchange, opts)
+  opts = opts or {}
+  for key in pairs(opts) do
+    if defaults[key] == nil then
+      raise(("train: unknown option '%s' of outer, options are lr, momentum"):format(tostring(key)))
+    end
+  end
+  return T.outside_scope(function()
+    local self = setmetatable({inner = inner, exchanger = exchange, dense_bytes = 0}, Outer)
+    local groups, momentum = {}, option(opts, "momentum")
+    for g, group in ipairs(inner.groups) do
+      groups[g] = {params = {}}
+      for i, p in ipairs(group.flat.params) do
+        groups[g].params[i] = autograd.param(p:detach():clone())
+        self.dense_bytes = self.dense_bytes + 4 * p:numel()
+      end
+    end
+    self.optimizer = optim.sgd {params = groups, lr = option(opts, "lr"), momentum = momentum,
+      nesterov = momentum > 0}
+    return self
+  end)
+end
+
+--- fn(anchor's block, inner block) for every group; the blocks are laid out alike.
+local function each_group(self, fn)
+  for g, group in ipairs(self.optimizer.groups) do fn(group.flat, self.inner.groups[g].flat) end
+end
+
+--- The parameters as they are now become the anchor: the start of a run, alike on all ranks.
+function Outer:anchor()
+  each_group(self, function(anchor, inner) anchor.value:copy_(inner.value) end)
+end
+
+--- Gives a round up: the parameters go back to the anchor.
+function Outer:back()
+  each_group(self, function(anchor, inner) inner.value:copy_(anchor.value) end)
+end
+
+--- Anchor minus parameters, in the anchors' gradients; false where that is not finite on this rank.
+function Outer:difference()
+  local finite = true
+  each_group(self, function(anchor, inner)
+    anchor.grad:copy_(anchor.value):axpy_(-1, inner.value)
+    finite = finite and anchor.grad:count_nonfinite() == 0
+  end)
+  return finite
+end
+
+--- Ends a round, after difference(): averages the differences over the ranks, steps the anchor, and puts the parameters
+--- there. [collective]
+function Outer:step()
+  local params = self.optimizer.params
+  for i = #params, 1, -1 do self.exchanger:push(i, params[i].grad) end
+  self.exchanger:finish()
+  self.optimizer:step()
+  self:back()
+end
+
+return new

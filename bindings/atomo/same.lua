@@ -1,0 +1,104 @@
+--- Do all ranks run the same thing? Settings, scripts and libraries are compared over the ranks before anything depends
+-- on them; what differs is named, with both values (stage 7 of the path; DESIGN 6.1).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local version = require "atomo.version"
+local C = f.C
+
+local M = {}
+
+local function text_of(v)
+  if type(v) == "number" then return ("%.17g"):format(v) end
+  if type(v) ~= "table" then return tostring(v) end
+  local parts = {}
+  for i, each in ipairs(v) do parts[i] = text_of(each) end
+  return table.concat(parts, " ")
+end
+
+--- Raises on every rank, naming the first that differs, unless all ranks bring the same items {{name, value}, ...}
+--- (numbers, strings, booleans, lists of them; nil counts). One small message a rank where they agree. [collective]
+---@param comm table
+---@param what string  whose items they are: "train"
+---@param items table[]
+function M.check(comm, what, items)
+  local lines = {}
+  for i, item in ipairs(items) do lines[i] = ("%s = %s"):format(item[1], text_of(item[2])) end
+  local whole = table.concat(lines, "\n")
+  if pcall(comm.check, comm, what .. ": a setting", whole) then return end
+  local most = comm:allreduce(T.full({1}, #lines), "max"):item() -- all ranks are here: they all know of a difference
+  for i = 1, most do comm:check(what .. ": a setting", lines[i] or "nothing") end
+  comm:check(what .. ": a setting", whole) -- a failure of another kind raises again
+end
+
+--- Name and checksum of the script that runs; "none" at the prompt and under -e.
+function M.script()
+  local path = type(arg) == "table" and arg[0]
+  local file = path and io.open(path, "rb")
+  if not file then return "none" end
+  local text = file:read "*a" or ""
+  file:close()
+  return ("%s, %d bytes, crc %08x"):format(path:match "[^/]*$", #text, C.atomo_crc32(text, #text))
+end
+
+--- Items for check: the program's versions and the script. CPU and compiler may differ; results do not depend on them.
+function M.program()
+  local v = version.versions()
+  return {{"version of atomo", v.atomo}, {"version of LuaJIT", v.luajit}, {"version of MPI", v.mpi},
+    {"version of BLAS", v.blas:match "^%S+ %S+" or v.blas}, {"version of FFTW", v.fftw},
+    {"version of oneDNN", v.onednn}, {"script", M.script()}}
+end
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+--- Items of a table with text keys: numbers, texts, booleans and lists of them; other values and `skip` are left out.
+function M.items(t, skip)
+  local items = {}
+  for _, key in ipairs(sorted_keys(t)) do
+    local v = t[key]
+    local plain = type(v) == "number" or type(v) == "string" or type(v) == "boolean" or
+      type(v) == "table" and (type(v[1]) == "string" or type(v[1]) == "number")
+    if plain and not (skip and skip[key]) then items[#items + 1] = {key, v} end
+  end
+  return items
+end
+
+--- Settings that may differ between ranks: names of files, which hosts may have elsewhere, and threads.
+local own = {log = true, save = true, resume = true, data = true, text = true, threads = true, flight = true}
+
+local function add(items, prefix, more)
+  for _, item in ipairs(more) do items[#items + 1] = {prefix .. item[1], item[2]} end
+end
+
+--- Names of the parameters, where the model knows them.
+local function names_of(model)
+  local names = {}
+  for _, entry in ipairs(model.named_parameters and model:named_parameters() or {}) do names[entry[2]] = entry[1] end
+  return names
+end
+
+--- Items for check: what atomo.train is about to do, of its `self`.
+function M.training(self)
+  local items, names = M.program(), names_of(self.model)
+  add(items, "", {{"epochs", self.epochs}, {"max_steps", self.max_steps}, {"eval_every", self.eval_every},
+    {"nonfinite", self.nonfinite}, {"check_replicas", self.check_every}, {"accumulate", self.accumulate},
+    {"local_steps", self.local_steps}, {"clip_norm", self.clip_norm}, {"clip_value", self.clip_value},
+    {"saves", self.save ~= nil}, {"resumes", self.resume ~= nil}, {"tests", self.test_loader ~= nil}})
+  for _, key in ipairs {"steps", "batch", "seed", "length"} do items[#items + 1] = {key, self.train_loader[key]} end
+  items[#items + 1] = {"optimizer", self.optimizer.kind}
+  items[#items + 1] = {"lr", self.schedule and self.schedule(0) or self.optimizer.lr}
+  for i, group in ipairs(self.optimizer.groups) do add(items, ("group %d: "):format(i), M.items(group)) end
+  if self.outer then add(items, "outer ", M.items(self.outer.optimizer.groups[1])) end
+  add(items, "", M.items(self.settings or {}, own))
+  items[#items + 1] = {"number of parameters", #self.optimizer.params}
+  for i, p in ipairs(self.optimizer.params) do
+    items[#items + 1] = {"parameter " .. i, ("%s %s"):format(names[p] or "", T.shape_text(p))}
+  end
+  return items
+end
+
+return M

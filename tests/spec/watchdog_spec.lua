@@ -1,0 +1,206 @@
+-- The watchdog: a rank that keeps the others waiting is named, every rank that answers leaves its flight recorder, the
+-- job ends; and what must not end it. Faults that need a job of their own: a killed rank, another script, a rank that
+-- leaves early. (What ranks can disagree about without dying is in tests/mpi/desync_spec.lua.)
+local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
+local spawn = dofile(here .. "/../support/spawn.lua")
+local json = require "atomo.json"
+local possible, why = spawn.possible()
+local mpirun = possible and spawn.have "mpirun"
+
+local function spec(name, fn)
+  it(name, function()
+    if not possible then return pending(why) end
+    if not mpirun then return pending "mpirun is missing" end
+    fn()
+  end)
+end
+
+local function has(text, want)
+  assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text))
+end
+
+local function has_not(text, unwanted)
+  assert(not text:find(unwanted, 1, true), ("expected no %q in:\n%s"):format(unwanted, text))
+end
+
+--- Steps of an exchange on every rank; `fault` is run by the last rank in step 5.
+local job = [[
+  local atomo = require "atomo"
+  local ffi, C, world = require "ffi", require("atomo.ffi").C, atomo.mpi.world
+  ffi.cdef "int getpid(void); int kill(int, int); int usleep(unsigned);"
+  local folder = ...
+  local ex = atomo.exchange {%s, flight = folder .. "/flight"}
+  local g = atomo.ones(40, 40)
+  for step = 1, 10 do
+    C.atomo_note_step(step)
+    if step == 5 and world.rank == world.size - 1 then
+      local file = io.open(folder .. "/pid", "w")
+      file:write(tostring(ffi.C.getpid()))
+      file:close()
+      %s
+    end
+    ex:push(1, g)
+    ex:finish()
+  end
+  if world.rank == 0 then print(("sum %%.17g"):format(g:sum():item())) end]]
+
+local stop_self = "ffi.C.kill(ffi.C.getpid(), 19)" -- SIGSTOP
+
+--- Runs it; output, code, the pid of the faulty rank, and the folder for what it wrote (to be removed). wake: seconds
+-- after which a stopped rank is told to go on.
+local function run(ranks, options, fault, wake)
+  local path, remove = spawn.file(job:format(options, fault))
+  local folder = os.tmpname()
+  os.remove(folder)
+  os.execute("mkdir " .. folder)
+  local command = ("mpirun --oversubscribe -n %d %s %s %s"):format(ranks, spawn.quote(spawn.exe), path, folder)
+  if wake then
+    command = "sh -c " .. spawn.quote(("(until [ -s %s/pid ]; do sleep 0.1; done; sleep %g; kill -CONT $(cat " ..
+      "%s/pid)) > /dev/null 2>&1 & exec %s"):format(folder, wake, folder, command))
+  end
+  local out, code = spawn.run(command, {timeout = 40})
+  remove()
+  local file = io.open(folder .. "/pid")
+  local pid = file and file:read "*n"
+  if file then file:close() end
+  return out, code, pid, folder
+end
+
+local function remove_folder(folder) os.execute("rm -rf " .. folder) end
+
+local function is_alive(pid)
+  local stat = io.popen(("ps -o stat= -p %d"):format(pid)):read "*a"
+  return stat ~= "" and not stat:find "^Z"
+end
+
+--- The lines of a flight recorder, decoded.
+local function flight(folder, rank)
+  local lines = {}
+  for line in io.lines(("%s/flight-rank%d.jsonl"):format(folder, rank)) do lines[#lines + 1] = json.decode(line) end
+  return lines
+end
+
+describe("a rank that is stopped", function()
+  for _, ranks in ipairs {2, 4} do
+    spec(("is named, of %d; the others leave their flight recorders, and the job ends"):format(ranks), function()
+      local out, code, pid, folder = run(ranks, "stall_warn = 0.4, stall_abort = 1", stop_self)
+      assert.equal(75, code)
+      has(out, ("rank %d (pid %d on "):format(ranks - 1, pid))
+      has(out, "gives no sign of life: stopped")
+      has(out, "rank 0 of " .. ranks)
+      has(out, "step 5: stopped by the watchdog")
+      has_not(out, "rank 1 of 4 on") -- one rank speaks for all
+      assert.is_false(is_alive(pid))
+      for rank = 0, ranks - 2 do
+        local lines = flight(folder, rank)
+        local first, last = lines[1], lines[#lines]
+        assert.equal(rank, first.rank)
+        assert.equal(5, first.step)
+        assert.equal(first.operations, last.sequence)
+        assert.equal("allreduce", last.operation)
+        assert.equal("bucket 1 of 1", last["for"])
+        assert.equal(6400, last.bytes)
+        assert.is_true(last["end"] == nil or last["end"] == json.null)
+        assert.is_true(type(lines[#lines - 1]["end"]) == "number")
+        assert.is_true(lines[#lines - 1].begin <= last.begin)
+      end
+      remove_folder(folder)
+    end)
+  end
+
+  spec("and goes on is warned of only; the result is the same", function()
+    local plain, code, _, folder = run(3, "stall_warn = 20, stall_abort = 30", "")
+    assert.equal(0, code)
+    has_not(plain, "no progress")
+    remove_folder(folder)
+    local out, pid
+    out, code, pid, folder = run(3, "stall_warn = 0.3, stall_abort = 30", stop_self, 2)
+    remove_folder(folder)
+    assert.equal(0, code)
+    has(out, ("rank 2 (pid %d on "):format(pid))
+    has(out, "goes on after ")
+    assert.equal(plain:match "sum %S+", out:match "sum %S+")
+    has_not(out, "stopped by the watchdog")
+  end)
+end)
+
+describe("a rank that is busy", function()
+  spec("is named with what it did last", function()
+    local out, code, _, folder = run(2, "stall_warn = 0.4, stall_abort = 1", "while true do end")
+    remove_folder(folder)
+    assert.equal(75, code)
+    has(out, "is in its script for ")
+    has(out, ", after allreduce #")
+    has(out, "step 5")
+  end)
+
+  spec("is waited for in silence where the watchdog is off", function()
+    local out, code, _, folder = run(2, "stall_warn = 0, stall_abort = 0", "ffi.C.usleep(1000000)")
+    remove_folder(folder)
+    assert.equal(0, code)
+    assert.matches("^sum %S+%s*$", out)
+  end)
+end)
+
+describe("a rank that goes another way", function()
+  --- The job fails, within its seconds, with this text.
+  local function fails(fault, ...)
+    local out, code, _, folder = run(3, "stall_warn = 20, stall_abort = 30", fault)
+    remove_folder(folder)
+    assert.equal(1, code)
+    for i = 1, select("#", ...) do has(out, (select(i, ...))) end
+    has_not(out, "no progress")
+  end
+
+  spec("into another collective is named", function()
+    fails("world:allreduce(atomo.ones(3))", "the ranks disagree: rank 0 is in allreduce #",
+      "(f32, 1600 elements, sum) for 'bucket 1 of 1', rank 2 is in allreduce #", "(f32, 3 elements, sum)")
+  end)
+
+  spec("out of the program is named", function()
+    fails("os.exit(0)", "rank 2 is in the end of the program")
+  end)
+
+  spec("with an error ends the job", function()
+    fails("error 'only here'", "only here", "rank 2 of 3 on ")
+  end)
+
+  spec("with NaN ends the job where the policy says so", function()
+    local path, remove = spawn.file [[
+      local atomo = require "atomo"
+      local nn, world = atomo.nn, atomo.mpi.world
+      local data, calls = atomo.data.synthetic {train = 30, test = 3}, 0
+      local model = nn.Sequential {nn.GlobalAvgPool(), nn.Linear(3, 10)}
+      atomo.train {model = model, quiet = true, eval_every = 0,
+        optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.1},
+        loss = function(logits, labels)
+          calls = calls + 1
+          return atomo.F.cross_entropy(logits, labels) * (calls == 2 and world.rank == 1 and 0 / 0 or 1)
+        end,
+        data = {train = atomo.data.loader {set = data.train, batch = 2, rank = world.rank, size = world.size}}}]]
+    local out, code = spawn.ranks(3, path)
+    remove()
+    assert.equal(1, code)
+    has(out, "step 2: NaN or Inf in the loss or the gradient on 1 of 3 ranks")
+    has(out, "this is rank 1")
+  end)
+
+  spec("into another script is named at the start", function()
+    local one, remove_one = spawn.file "require('atomo').exchange {}"
+    local two, remove_two = spawn.file "require('atomo').exchange {}  -- edited on one host only"
+    local out, code = spawn.run(("mpirun --oversubscribe -n 1 %s %s : -n 1 %s %s"):format(spawn.quote(spawn.exe), one,
+      spawn.quote(spawn.exe), two), {timeout = 40})
+    remove_one()
+    remove_two()
+    assert.equal(1, code)
+    has(out, "exchange: a setting differs: rank 0 has 'script = " .. one:match "[^/]*$")
+    has(out, "rank 1 has 'script = " .. two:match "[^/]*$")
+  end)
+end)
+
+spec("a rank that is killed takes the job along within five seconds, and no checkpoint is lost", function()
+  local out, code = spawn.run(("sh %s/../kill_series.sh --kills 2 --ranks 3 --within 1 --host %s"):format(here,
+    spawn.quote(spawn.exe)), {timeout = 60})
+  assert.equal(0, code, out)
+  has(out, "2 passed, 0 failed")
+end)

@@ -1,0 +1,18 @@
+--- A job to hurt: trains a small net for ever over all ranks, with a checkpoint after every (short) epoch.
+--   mpirun -n 4 atomo-lua tests/support/fault_job.lua CHECKPOINT
+local atomo = require "atomo"
+local nn, world = atomo.nn, atomo.mpi.world
+
+local exchange = atomo.exchange {compress = "entry:ratio=4", min_size = 50, stall_warn = 1, stall_abort = 3}
+if world.rank == 0 then assert(io.open(arg[1] .. ".up", "w")):close() end -- all ranks are through MPI's start
+
+atomo.manual_seed(1)
+local data = atomo.data.synthetic {train = 64, test = 8}
+local model = nn.Sequential {nn.Conv2d(3, 8, 3, {stride = 2, bias = false}), nn.BatchNorm2d(8, {relu = true}),
+  nn.GlobalAvgPool(), nn.Linear(8, 10)}
+atomo.train {
+  model = model, epochs = 1e6, eval_every = 0, quiet = true, save = arg[1], check_replicas = 1,
+  optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01, momentum = 0.9},
+  exchange = exchange,
+  data = {train = atomo.data.loader {set = data.train, batch = 4, rank = world.rank, size = world.size, seed = 1}},
+}
