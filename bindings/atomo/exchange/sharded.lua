@@ -32,7 +32,7 @@ local function shard(self, first, last, share)
   local codec = messages.second(self)
   messages.prepare(self, codec, first, last, share)
   codec.share = share
-  local bytes = tonumber(tostring(codec):match "[:,]bytes=([^,]+)")
+  local bytes = tonumber(tostring(codec):match "[:,]bytes=([^,;]+)")
   if bytes then codec:set_budget {bytes = bytes * share} end
   return {first = first, last = last, codec = codec, grads = {}}
 end
