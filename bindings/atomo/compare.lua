@@ -20,8 +20,9 @@ function M.expand(specs, ratios)
       list[#list + 1] = {text = text, name = text}
     else
       for _, ratio in ipairs(ratios) do
-        local joint = text:find(":", 1, true) and "," or ":"
-        list[#list + 1] = {text = ("%s%sratio=%g"):format(text, joint, ratio), name = text, ratio = ratio}
+        local own, overrides = text:match "^([^;]*)(.*)$"
+        local joint = own:find(":", 1, true) and "," or ":"
+        list[#list + 1] = {text = ("%s%sratio=%g%s"):format(own, joint, ratio, overrides), name = text, ratio = ratio}
       end
     end
   end

@@ -8,6 +8,10 @@ local spawn = dofile(here .. "/../support/spawn.lua")
 local scripts = here .. "/../../scripts/"
 
 describe("compare", function()
+  it("puts them before overrides", function()
+    assert.equal("svd:ratio=16;fc=none", compare.expand({"svd;fc=none"}, {16})[1].text)
+  end)
+
   it("puts ratios into the specs that take one and name no budget", function()
     local texts = {}
     for i, item in ipairs(compare.expand({"none", "entry", "svd:bits=4", "svd:ratio=3", "entry:atoms=5"}, {16, 64})) do
