@@ -24,7 +24,9 @@ local more = {"fp16:round=stochastic", "bf16:round=stochastic", "randk:ratio=4,e
 local function every_compressor()
   local list = {}
   for _, entry in ipairs(atomo.compressors()) do
-    if not entry.make then list[#list + 1] = entry.name end -- those that other specs declared are theirs
+    if not entry.make then -- those that other specs declared are theirs
+      list[#list + 1] = entry.name == "auto" and "auto:ratio=16" or entry.name -- "auto" alone is a choice by the clock
+    end
   end
   for _, text in ipairs(more) do list[#list + 1] = text end
   return list

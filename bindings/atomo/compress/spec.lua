@@ -197,13 +197,6 @@ function M.read(spec)
     overrides = spec.overrides and overrides.read(spec.overrides, entry, spec, M.read, M.text)}
 end
 
---- Sets an option that the compressor has and that was not given.
-function M.put_default(entry, values, key, value)
-  local option = entry.options[key]
-  local at = option and option.index + 1
-  if option and values[at] ~= values[at] then values[at] = convert(entry.name, option, value) end
-end
-
 --- Changes option values to `share` times their budget, where that is one in bytes: bytes, or a ratio (16 where no
 --- budget is given). Budgets in atoms or entries stay.
 function M.cut_budget(entry, values, share)
@@ -217,6 +210,13 @@ function M.cut_budget(entry, values, share)
   elseif options.ratio and not (given "atoms" or given "k") then
     values[options.ratio.index + 1] = math.max(options.ratio.min, (given "ratio" or 16) / share)
   end
+end
+
+--- Sets an option that the compressor has and that was not given.
+function M.put_default(entry, values, key, value)
+  local option = entry.options[key]
+  local at = option and option.index + 1
+  if option and values[at] ~= values[at] then values[at] = convert(entry.name, option, value) end
 end
 
 --- The canonical text of option values: those that differ from the standard, in the table's order.

@@ -104,11 +104,11 @@ function M.refuses_again(o, what)
     what, tostring(o.compressor))
 end
 
---- The exchange's compressor; share: the part of a budget in bytes that it may spend. What is averaged here trains a
---- network, so auto prefers accuracy unless told otherwise.
-function M.compressor(self, share)
+--- The exchange's compressor, and one like it for what is encoded a second time; its budget in bytes is cut to
+--- self.share. What is averaged here trains a network, so auto prefers accuracy unless told otherwise.
+function M.compressor(self)
   return require("atomo.compress").compressor(self.compress,
-    {seed = self.seed, share = share, standard = {prefer = "accuracy"}})
+    {seed = self.seed, share = self.share, standard = {prefer = "accuracy"}})
 end
 
 --- Waits for the dense buckets and writes them back; the end of every step.
