@@ -6,7 +6,8 @@ install(FILES runtime/atomo.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY bindings/atomo models DESTINATION ${lua_dir} FILES_MATCHING PATTERN "*.lua")
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo)
 install(FILES ${PROJECT_BINARY_DIR}/lua/atomo_cdef.lua DESTINATION ${lua_dir})
-install(DIRECTORY scripts/ DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo/scripts FILES_MATCHING PATTERN "*.lua")
+install(DIRECTORY scripts/ DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo/scripts FILES_MATCHING PATTERN "*.lua"
+  PATTERN "netlab.sh" PATTERN "mpirun.sh" PATTERN "lib.sh")                                # what time_to_accuracy.lua starts
 
 # For a stock luajit: where the library is, seen from the modules' folder.
 file(RELATIVE_PATH lua_to_lib /${lua_dir} /${CMAKE_INSTALL_LIBDIR})

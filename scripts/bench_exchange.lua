@@ -1,7 +1,9 @@
 #!/usr/bin/env atomo-lua
 --- The exchange by itself, on the network that it runs on: gradients of 1 KB to 64 MB through each topology and
--- compressor. Prints time, bytes a rank, and the share of the link's rate that these bytes reach.
+-- compressor. Prints time, bytes a rank, and the share of the link's rate that these bytes reach; JSON and a chart.
+-- With --json a bench that was stopped goes on where it was.
 local atomo = require "atomo"
+local topologies = require("atomo.exchange").topologies
 local C = require("atomo.ffi").C
 local log = atomo.log
 
@@ -10,19 +12,23 @@ local opts = atomo.cli.parse {
   about = "Exchanges made-up gradients over the ranks it is started on; medians of whole steps (encode, travel, " ..
     "decode) without any backward pass to hide behind. The link's rate is measured first, rank 0 to the last rank.",
   examples = {
-    "sh scripts/netlab.sh run 4 100mbit -- build/atomo-lua scripts/bench_exchange.lua",
+    "sh scripts/netlab.sh run 4 100mbit -- build/atomo-lua scripts/bench_exchange.lua --json b.jsonl --plot b",
     "mpirun -n 2 build/atomo-lua scripts/bench_exchange.lua --sizes 64K,1M --compress 'none svd:ratio=64,bits=8'",
-    "mpirun -n 8 build/atomo-lua scripts/bench_exchange.lua --topology sharded,allgather --json bench.jsonl",
+    "mpirun -n 8 build/atomo-lua scripts/bench_exchange.lua --topology sharded,allgather --compress all",
   },
   options = {
     {"sizes", "string", "1K,16K,256K,4M,64M", "bytes of fp32 gradient, with K, M or G (1024s)"},
-    {"topology", "string", "allreduce,allgather,ps,sharded,hierarchical", "those to run, where they can work"},
-    {"compress", "string", "none svd:ratio=64,bits=8 entry:ratio=64", "compressors, separated by spaces"},
+    {"topology", "list", topologies, "those to run, where they can work", choices = topologies},
+    {"compress", "string", "none svd:ratio=64,bits=8 entry:ratio=64", "compressors, separated by spaces; all: every " ..
+      "one there is"},
     {"repeat", "int", 5, "steps each is run after one that warms up; the median counts", min = 1},
-    {"seconds", "number", 20, "gives a case up after so long, with the steps done", min = 0, unit = "s"},
+    {"seconds", "number", 20, "of a case: it is given up after so long, with the steps done, and left out where a " ..
+      "smaller size says that a step takes longer", above = 0, unit = "s"},
+    {"total", "number", 600, "of everything: no further case is begun after so long", above = 0, unit = "s"},
     {"down", "choice", "dense", "the way back from a ps", choices = {"dense", "compress"}},
     {"threads", "int", 1, "threads a rank", min = 1},
-    {"json", "string", "", "file to append one JSON object a case to"},
+    {"json", "string", "", "file to append one JSON object a case to; cases that it has are not run again"},
+    {"plot", "string", "", "file of the chart, time against size, without its ending", metavar = "FILE"},
   },
 }
 
@@ -112,30 +118,139 @@ local function measure(topology, compress, bytes)
   return result
 end
 
-local rate = link_rate()
-say("%d ranks on %s and others, %d a host; link: %s", world.size, world.hostname, world.local_size,
-  rate and log.bytes(rate) .. "/s" or "none")
-local file = log.open(world.rank == 0 and opts.json ~= "" and opts.json or nil)
-local rows, refused = {{"topology", "compressor", "gradient", "step", "bytes out", "bytes in", "of the link"}}, {}
+--- What tells one case from another, in the log too.
+local function key_of(e)
+  return table.concat({e.topology, e.compress, e.dense_bytes, e.ranks, e.down, e.threads}, " ")
+end
 
-for size in opts.sizes:gmatch "[^,%s]+" do
-  local bytes = parse_size(size)
-  for compress in opts.compress:gmatch "%S+" do
-    for topology in opts.topology:gmatch "[^,%s]+" do
-      local r, why = measure(topology, compress, bytes)
-      if r then
-        local share = rate and math.max(r.bytes_out, r.bytes_in) / r.seconds / rate
-        rows[#rows + 1] = {topology, compress, log.bytes(bytes), log.duration(r.seconds), log.bytes(r.bytes_out),
-          log.bytes(r.bytes_in), share and ("%.0f %%"):format(100 * share) or "-"}
-        file:write {event = "exchange", topology = topology, compress = compress, dense_bytes = bytes,
-          ranks = world.size, seconds = r.seconds, steps = r.steps, bytes_out = r.bytes_out, bytes_in = r.bytes_in,
-          link_bytes_per_s = rate}
-      else
-        refused[topology .. " with " .. compress] = why
+--- The cases that the log has, by key: rank 0's view.
+local function earlier_cases(rate)
+  local cases = {}
+  local file = world.rank == 0 and opts.json ~= "" and io.open(opts.json, "rb")
+  if not file then return cases end
+  file:close()
+  for _, e in ipairs((log.read(opts.json))) do
+    if e.event == "exchange" then
+      cases[key_of(e)] = e
+      local ratio = rate and e.link_bytes_per_s and e.link_bytes_per_s / rate or 1
+      if ratio > 2 or ratio < 0.5 then
+        error(("bench_exchange: %s was measured over a link of %s/s, this one has %s/s: name another file"):format(
+          opts.json, log.bytes(e.link_bytes_per_s), log.bytes(rate)), 0)
       end
     end
   end
+  return cases
 end
-file:close()
-say("%s", log.table(rows))
-for case, why in pairs(refused) do say("left out: %s: %s", case, why) end
+
+--- Rank 0's answer, on all ranks. [collective]
+local answer = atomo.zeros(1)
+local function agreed(yes)
+  answer:fill_(yes and 1 or 0)
+  world:bcast(answer, 0)
+  return answer:item() == 1
+end
+
+local function list_of_compressors()
+  local list = {}
+  for word in opts.compress:gmatch "%S+" do
+    if word == "all" then
+      for _, c in ipairs(atomo.compressors()) do list[#list + 1] = c.name end
+    else
+      list[#list + 1] = word
+    end
+  end
+  return list
+end
+
+local function sizes()
+  local list = {}
+  for size in opts.sizes:gmatch "[^,%s]+" do list[#list + 1] = parse_size(size) end
+  table.sort(list)
+  return list
+end
+
+-- ---- the cases ----------------------------------------------------------------------------------------------------
+
+local results, refused, notes = {}, {}, {}
+
+--- Says why a case, and with it every larger one of its topology and compressor, has no row.
+local function leave_out(topology, compress, why)
+  local name = topology .. " with " .. compress
+  refused[name] = true
+  notes[#notes + 1] = ("left out: %s: %s"):format(name, why)
+end
+
+--- Runs one case, unless the log has it or it would take too long. last: the result of a smaller size, if any.
+local function run_case(case, earlier, began, file, rate, last)
+  local known = earlier[key_of(case)]
+  if agreed(known) then return known or case end
+  local guess = last and last.seconds and last.seconds * case.dense_bytes / last.dense_bytes or 0
+  if agreed(guess > opts.seconds) then
+    return leave_out(case.topology, case.compress, ("%s: a step would take about %s (--seconds %g)"):format(
+      log.bytes(case.dense_bytes), log.duration(guess), opts.seconds))
+  elseif agreed(C.atomo_time() - began > opts.total) then
+    return leave_out(case.topology, case.compress, ("%s: the time is over (--total %g)"):format(
+      log.bytes(case.dense_bytes), opts.total))
+  end
+  local r, why = measure(case.topology, case.compress, case.dense_bytes)
+  if not r then return leave_out(case.topology, case.compress, why) end
+  for name, value in pairs(r) do case[name] = value end
+  case.event, case.link_bytes_per_s = "exchange", rate
+  file:write(case)
+  return case
+end
+
+local function run_all(rate)
+  local earlier, began, last = earlier_cases(rate), C.atomo_time(), {}
+  local file = log.open(world.rank == 0 and opts.json ~= "" and opts.json or nil)
+  for _, bytes in ipairs(sizes()) do
+    for _, compress in ipairs(list_of_compressors()) do
+      for _, topology in ipairs(opts.topology) do
+        local name = topology .. " with " .. compress
+        local r = not refused[name] and run_case({topology = topology, compress = compress, dense_bytes = bytes,
+          ranks = world.size, down = opts.down, threads = opts.threads}, earlier, began, file, rate, last[name])
+        if r then results[#results + 1], last[name] = r, r end
+      end
+    end
+  end
+  file:close()
+end
+
+-- ---- telling ------------------------------------------------------------------------------------------------------
+
+local function table_text()
+  local rows = {{"topology", "compressor", "gradient", "step", "bytes out", "bytes in", "of the link"}}
+  for _, r in ipairs(results) do
+    local rate = r.link_bytes_per_s
+    rows[#rows + 1] = {r.topology, r.compress, log.bytes(r.dense_bytes), log.duration(r.seconds),
+      log.bytes(r.bytes_out), log.bytes(r.bytes_in),
+      rate and ("%.0f %%"):format(100 * math.max(r.bytes_out, r.bytes_in) / r.seconds / rate) or "-"}
+  end
+  return log.table(rows)
+end
+
+local function chart()
+  local series, of = {}, {}
+  for _, r in ipairs(results) do
+    local name = r.topology .. ", " .. r.compress
+    if not of[name] then
+      of[name] = {name = name, points = {}}
+      series[#series + 1] = of[name]
+    end
+    table.insert(of[name].points, {r.dense_bytes, r.seconds})
+  end
+  return {title = ("Exchange over %d ranks"):format(world.size), x = {label = "bytes of gradient", log = true},
+    y = {label = "seconds a step", log = true}, series = series}
+end
+
+local rate = link_rate()
+say("%d ranks on %s and others, %d a host; link: %s", world.size, world.hostname, world.local_size,
+  rate and log.bytes(rate) .. "/s" or "none")
+run_all(rate)
+if world.rank == 0 then
+  print(table_text())
+  for _, note in ipairs(notes) do print(note) end
+  if opts.plot ~= "" then
+    print("written: " .. table.concat(require("atomo.plot").save(opts.plot, chart()), ", "))
+  end
+end

@@ -13,6 +13,7 @@ local opts = cli.parse {
     "mpirun -n 4 build/atomo-lua scripts/train_cifar.lua --data cifar-10-batches-bin --model resnet18 " ..
       "--compress svd:ratio=64,bits=8 --epochs 30",
     "build/atomo-lua scripts/train_cifar.lua --compress none --log run.jsonl",
+    "build/atomo-lua scripts/train_cifar.lua --compress none --conv direct",
     "build/atomo-lua scripts/train_cifar.lua --compress entry:ratio=16 --max-steps 20 --eval-every 0",
     "build/atomo-lua scripts/train_cifar.lua --load scripts/atoms/head_tail.lua --compress head_tail:ratio=32,rank=2",
   },
@@ -38,6 +39,8 @@ local opts = cli.parse {
     {"small", "choice", "auto", "biases, norms and small tensors: dense, or joined into one message of the budget; " ..
       "auto: joined with the compressor auto", choices = {"auto", "dense", "compress"}},
     {"overlap", "flag", true, "exchange while backward goes on"},
+    {"conv", "choice", "", "what computes convolutions; none: ATOMO_CONV, or auto: Winograd where it pays",
+      choices = {"", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"augment", "flag", true, "random crop (padding 4) and flip"},
     {"seed", "int", 0, "of weights, order, augmentation and sampling", min = 0},
     {"threads", "int", 0, "threads a rank; 0: cores / ranks on this host", min = 0, unit = "threads"},
@@ -82,6 +85,7 @@ local function make_schedule(steps)
 end
 
 local threads = set_threads()
+if opts.conv ~= "" then atomo.nn.set_conv_engine(opts.conv) end
 for _, file in ipairs(opts.load) do dofile(file) end
 atomo.manual_seed(opts.seed)
 local data = atomo.data.open(opts.data, opts.data == "" and {train = opts.train_images} or nil)

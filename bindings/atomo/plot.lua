@@ -1,6 +1,7 @@
 --- A line chart as SVG: labelled axes (logarithmic where asked), a legend, colours that the colour-blind tell apart and
 -- a marker a series. For reports and comparisons (stage 10 of the path).
-local raise = require("atomo.ffi").raise
+local f = require "atomo.ffi"
+local raise = f.raise
 
 local M = {}
 
@@ -171,12 +172,14 @@ local function write_file(path, text)
   file:close()
 end
 
---- Writes path.svg, and path.png where rsvg-convert or ImageMagick's convert is installed. Returns what was written.
+--- Writes path.svg, and path.png where rsvg-convert or ImageMagick's convert is installed and MPI does not run (no
+--- process may be started from a rank). Returns what was written.
 ---@param path string  without its ending
 ---@param chart atomo.Chart
 ---@return string[]
 function M.save(path, chart)
   write_file(path .. ".svg", M.svg(chart))
+  if f.C.atomo_mpi_started() == 1 then return {path .. ".svg"} end
   local quoted = "'" .. path:gsub("'", "'\\''") .. "'"
   for _, command in ipairs {"rsvg-convert -z 2 -o %s.png %s.svg", "convert -density 192 %s.svg %s.png"} do
     if os.execute(("command -v %s >/dev/null 2>&1"):format(command:match "^%S+")) == 0 and

@@ -121,7 +121,7 @@ end
 --- Plans a second encoding: a compressor like the exchange's, with the random streams of rank `size`, which nobody is.
 function M.plan_again(self)
   if #self.messages == 0 then return end
-  self.second = require("atomo.compress").compressor(self.compress, {seed = self.seed, share = self.share})
+  self.second = messages.compressor(self)
   messages.prepare(self, self.second)
   if self.kept then self.second:load_state_dict(self.kept) end -- from a checkpoint
   self.kept = nil

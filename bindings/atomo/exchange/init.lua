@@ -6,6 +6,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local auto = require "atomo.exchange.auto"
 local join = require "atomo.exchange.join"
+local messages = require "atomo.exchange.messages"
 local rules = require "atomo.exchange.rules"
 local C, check, raise = f.C, f.check, f.raise
 
@@ -86,7 +87,7 @@ local function new(opts)
   end
   self.comm = comm
   if free then self.compress = "none" end -- one rank, which sends nothing
-  self.compressor = require("atomo.compress").compressor(self.compress, {seed = self.seed})
+  self.compressor = messages.compressor(self)
   self.topology = choose_topology(opts.topology, self.compressor)
   self.engine = require("atomo.exchange." .. self.topology)
   if self.small == "auto" then self.small = self.compressor.name == "auto" and "compress" or "dense" end

@@ -104,6 +104,13 @@ function M.refuses_again(o, what)
     what, tostring(o.compressor))
 end
 
+--- The exchange's compressor, with its share of a budget. What is averaged here trains a network, so auto prefers
+--- accuracy unless told otherwise.
+function M.compressor(self)
+  return require("atomo.compress").compressor(self.compress,
+    {seed = self.seed, share = self.share, standard = {prefer = "accuracy"}})
+end
+
 --- Waits for the dense buckets and writes them back; the end of every step.
 function M.finish_buckets(self)
   buckets.finish(self.buckets, self)

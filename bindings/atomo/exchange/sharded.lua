@@ -8,7 +8,6 @@
 -- a step is the budget, for any P. Compressors without such a budget (qsgd, ...) receive 2 (P - 1)/P messages.
 local batches = require "atomo.exchange.batches"
 local carry = require "atomo.exchange.carry"
-local compress = require "atomo.compress"
 local messages = require "atomo.exchange.messages"
 local ffi = require("atomo.ffi").ffi
 
@@ -24,7 +23,7 @@ function M.check(self)
   local P = self.comm.size
   if P < 3 then return end -- the share is 1 for two ranks, and one rank receives nothing
   self.share = P / (2 * (P - 1))
-  self.compressor = compress.compressor(self.compress, {seed = self.seed, share = self.share})
+  self.compressor = messages.compressor(self)
 end
 
 --- Joins pieces of one tensor that are too small to their neighbours.

@@ -98,7 +98,7 @@ local function loss_claim(rows, negligible)
     if #list > 0 then
       local lost = target - curve.mean(list)
       local to = lost <= negligible + 1e-12 and within or beyond
-      to[#to + 1] = ("%s (%+.2f points)"):format(r.compress, -100 * lost)
+      to[#to + 1] = ("%s (%+.2f points)"):format(r.compress, lost == 0 and 0 or -100 * lost)
       seeds = math.min(seeds, #list, #finals(dense))
     end
   end
