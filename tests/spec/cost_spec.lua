@@ -29,6 +29,10 @@ describe("a pattern", function()
     near(14 * (1e-3 + 0.5), cost.ring(network {ranks = 8, hosts = 8}, 4 * MB))
   end)
 
+  it("ring: buckets are never below 32 KiB a rank", function()
+    near(2 * 1023 * (2e-3 + 64 / 1024), cost.ring(network {ranks = 1024, hosts = 1024}, 64 * MB))
+  end)
+
   it("small sums: log2 P whole messages", function()
     near(2 * 1e-3 + 2 * 1024 / MB, cost.ring(network(), 1024))
     near(3 * 1e-3 + 3 * 1024 / MB, cost.ring(network {ranks = 5, hosts = 5}, 1024))

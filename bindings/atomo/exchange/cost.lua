@@ -16,7 +16,7 @@ local M = {}
 local RING_MIN, BUCKET, BATCH, MOST, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 6, 3
 
 local function rounds(ranks) return math.ceil(math.log(ranks) / math.log(2) - 1e-9) end
-local function buckets(bytes) return math.max(1, math.ceil(bytes / BUCKET)) end
+local function buckets(bytes, p) return math.max(1, math.ceil(bytes / math.max(BUCKET, RING_MIN * (p or 1)))) end
 local function batches(w, most) return math.max(1, math.min(most or MOST, math.ceil((w.dense - w.small) / BATCH))) end
 
 --- Latency and rate of the slowest hop.
@@ -35,8 +35,8 @@ local function per_host(net) return math.ceil(net.ranks / net.hosts) end
 function M.ring(net, bytes)
   local p, latency, rate = net.ranks, link(net)
   if p == 1 or bytes == 0 then return 0 end
-  local n = buckets(bytes)
-  if bytes / n < RING_MIN * p then return n * rounds(p) * latency + rounds(p) * bytes / rate end
+  local n = buckets(bytes, p)
+  if bytes < RING_MIN * p then return n * rounds(p) * latency + rounds(p) * bytes / rate end
   return 2 * (p - 1) * (n * latency + bytes / p / rate)
 end
 
@@ -73,7 +73,8 @@ local topologies = {}
 --- Dense gradients in buckets; linear compressors in batches, encoded by the communication thread.
 function topologies.allreduce(net, w)
   local bytes, dense = 2 * (net.ranks - 1) / net.ranks * w.message, w.encode == 0
-  return {early = M.ring(net, w.message) + w.encode, units = dense and buckets(w.message + w.small) or batches(w),
+  return {early = M.ring(net, w.message) + w.encode,
+    units = dense and buckets(w.message + w.small, net.ranks) or batches(w),
     late = 0, encode = 0, decode = w.decode, bytes_in = bytes, bytes_out = bytes}
 end
 

@@ -2,6 +2,7 @@
 -- streaming form that the exchange uses. No MPI: the figures are this rank's, as the cost model (cost.lua) takes them.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local messages = require "atomo.exchange.messages"
 local C, ffi = f.C, f.ffi
 
 local const_bytes = ffi.typeof "const uint8_t *"
@@ -118,7 +119,7 @@ end
 ---@return table work
 function M.frame(spec, grads, opts)
   return T.outside_scope(function()
-    local _, w = frame(require("atomo.compress").compressor(spec), spec, grads, opts or {})
+    local _, w = frame(messages.compressor {compress = spec}, spec, grads, opts or {})
     return w
   end)
 end
@@ -131,7 +132,7 @@ end
 ---@return table work
 function M.work(spec, grads, opts)
   opts = opts or {}
-  local codec = require("atomo.compress").compressor(spec)
+  local codec = messages.compressor {compress = spec}
   return T.outside_scope(function()
     local s, w = frame(codec, spec, grads, opts)
     if codec.name ~= "none" and s.tensors > 0 then

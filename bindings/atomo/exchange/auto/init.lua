@@ -108,11 +108,11 @@ local function new(opts, given)
   local open_to_choice = {auto = true, standard = true}
   local only = {topology = not open_to_choice[opts.topology] and opts.topology or nil, down = opts.down,
     inner = not open_to_choice[opts.inner] and opts.inner or nil}
-  local self = {opts = opts, only = only, free = free, compressors = names, specs = specs,
-    works = given.works or {}, grads = {}, net = given.network or false, probed = false, steps = 0,
-    check_after = opts.check_after or 50, pending = false, aside = false, trial = false, tested = false, tried = {},
-    settled = false, seconds = 0, first_at = 0, pushed_at = 0, ended = 0, now = given.now or C.atomo_time, window = 0, base = 0,
-    times = {step = {}, added = {}, window = {}}, work = false}
+  local self = {opts = opts, only = only, free = free, compressors = names, specs = specs, work = false,
+    net = given.network or false, probed = false, works = given.works or {}, now = given.now or C.atomo_time,
+    grads = {}, steps = 0, check_after = opts.check_after or 50, pending = false, aside = false, trial = false,
+    tested = false, tried = {}, settled = false, seconds = 0, first_at = 0, pushed_at = 0, ended = 0, window = 0,
+    base = 0, times = {step = {}, added = {}, window = {}}}
   -- Until the first gradients are there: what is to be sent, in the way that any compressor can go.
   local name = names[1]
   self.setting = {level = 1, compress = name, topology = name == "none" and "allreduce" or "allgather"}
