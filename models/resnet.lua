@@ -4,6 +4,12 @@
 -- with a CIFAR stem; from 50 on of bottleneck blocks, four times as many channels at their ends.
 local nn = require("atomo").nn
 
+--- A 1x1 convolution where the block changes the shape; nil where x itself can be added.
+local function shortcut(cin, cout, stride)
+  if stride == 1 and cin == cout then return nil end
+  return nn.Sequential {nn.Conv2d(cin, cout, 1, {stride = stride, bias = false}), nn.BatchNorm2d(cout)}
+end
+
 local Block = nn.Module:extend "BasicBlock"
 
 function Block:init(cin, cout, stride)
@@ -11,12 +17,7 @@ function Block:init(cin, cout, stride)
   self.bn1 = nn.BatchNorm2d(cout, {relu = true})
   self.conv2 = nn.Conv2d(cout, cout, 3, {padding = 1, bias = false})
   self.bn2 = nn.BatchNorm2d(cout, {relu = true})
-  if stride ~= 1 or cin ~= cout then
-    self.shortcut = nn.Sequential {
-      nn.Conv2d(cin, cout, 1, {stride = stride, bias = false}),
-      nn.BatchNorm2d(cout),
-    }
-  end
+  self.shortcut = shortcut(cin, cout, stride)
 end
 
 function Block:forward(x)
@@ -34,12 +35,7 @@ function Bottleneck:init(cin, cout, stride)
   self.bn2 = nn.BatchNorm2d(inner, {relu = true})
   self.conv3 = nn.Conv2d(inner, cout, 1, {bias = false})
   self.bn3 = nn.BatchNorm2d(cout, {relu = true})
-  if stride ~= 1 or cin ~= cout then
-    self.shortcut = nn.Sequential {
-      nn.Conv2d(cin, cout, 1, {stride = stride, bias = false}),
-      nn.BatchNorm2d(cout),
-    }
-  end
+  self.shortcut = shortcut(cin, cout, stride)
 end
 
 function Bottleneck:forward(x)

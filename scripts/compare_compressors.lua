@@ -88,5 +88,5 @@ end
 if opts.plot ~= "" then
   local written = require("atomo.plot").save(opts.plot, compare.chart(results, "Compressors on " .. from))
   print("written: " .. table.concat(written, ", ") ..
-    (#written == 1 and " (no PNG: neither rsvg-convert nor ImageMagick's convert is installed)" or ""))
+    (#written == 1 and " (no PNG: it takes rsvg-convert, Debian's librsvg2-bin, or ImageMagick's convert)" or ""))
 end

@@ -31,6 +31,7 @@ test|busted|lua-busted|luarocks|luarocks|lua-luarocks
 testextra|luajit|luajit|luajit|luajit|luajit
 testextra|luacheck|lua-check|luacheck|luacheck|lua-luacheck
 testextra|clang|clang libclang-rt-dev|clang compiler-rt|llvm|llvm
+testextra|rsvg-convert|librsvg2-bin|librsvg2-tools|librsvg|librsvg
 testextra|clang-format|clang-format|clang-tools-extra|clang-format|llvm
 TABLE
 }

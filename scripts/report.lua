@@ -9,9 +9,12 @@ local opts = cli.parse {
   examples = {
     "build/atomo-lua scripts/report.lua run.jsonl",
     "build/atomo-lua scripts/report.lua --logs none.jsonl,svd.jsonl --reach 0.6",
+    "build/atomo-lua scripts/report.lua run.jsonl --plot curve",
   },
   options = {
     {"logs", "list", nil, "log files, besides the one named first"},
+    {"plot", "string", "", "file for a chart of the losses over the steps, without its ending (.svg; .png where a " ..
+      "converter is installed)", metavar = "FILE"},
     {"reach", "number", 0, "test accuracy whose first epoch and time are shown; 0: none", min = 0, max = 1},
   },
   positional = {{"log", "string", nil, "log file"}},
@@ -32,12 +35,14 @@ local function runs_of(path)
   for _, e in ipairs(events) do
     if e.event == "run" then
       run = {path = path, settings = e.settings or {}, ranks = e.ranks, steps = 0, images_ms = 0, bytes = 0, dense = 0,
-        epochs = {}}
+        epochs = {}, losses = {}}
       runs[#runs + 1] = run
     elseif run and e.event == "step" then
+      run.losses[#run.losses + 1] = {e.step, e.loss}
       run.steps, run.bytes, run.dense = run.steps + 1, run.bytes + (e.bytes_out or 0), run.dense + (e.dense_bytes or 0)
       run.ms = (run.ms or 0) + (e.ms and e.ms.step or 0)
     elseif run and e.event == "epoch" then
+      e.step = run.losses[#run.losses] and run.losses[#run.losses][1]
       run.epochs[#run.epochs + 1] = e
     elseif run and e.event == "end" then
       run.finish = e
@@ -66,11 +71,42 @@ local function best(run)
   return most
 end
 
+--- Losses over steps as at most 200 points, each the mean of the steps that it stands for (a loss of NaN is left out).
+local function thinned(losses)
+  local points, every = {}, math.ceil(#losses / 200)
+  for first = 1, #losses, every do
+    local sum, n, last = 0, 0, math.min(#losses, first + every - 1)
+    for i = first, last do
+      local loss = losses[i][2]
+      if type(loss) == "number" then sum, n = sum + loss, n + 1 end
+    end
+    if n > 0 then points[#points + 1] = {losses[last][1], sum / n} end
+  end
+  return points
+end
+
+--- Training loss, and where a run evaluates its test loss, of every run.
+local function chart_of(runs)
+  local series = {}
+  for _, run in ipairs(runs) do
+    local name = #runs > 1 and ("%s %s "):format(run.path:match "[^/]*$", run.settings.compress or "") or ""
+    local test = {}
+    for _, e in ipairs(run.epochs) do
+      if type(e.test_loss) == "number" and e.step then test[#test + 1] = {e.step, e.test_loss} end
+    end
+    local training = thinned(run.losses)
+    if #training > 0 then series[#series + 1] = {name = name .. "training", points = training} end
+    if #test > 0 then series[#series + 1] = {name = name .. "test", points = test} end
+  end
+  return {title = "Loss over steps", x = {label = "step"}, y = {label = "loss"}, series = series}
+end
+
 local header = {"log", "model", "compress", "ranks", "steps", "test", "best", "ms/step", "sent/step", "less", "time"}
 if opts.reach > 0 then header[#header + 1] = ("to %g %%"):format(100 * opts.reach) end
-local rows = {header}
+local rows, runs = {header}, {}
 for _, path in ipairs(paths) do
   for _, run in ipairs(runs_of(path)) do
+    runs[#runs + 1] = run
     local last = run.finish or run.epochs[#run.epochs] or {}
     local row = {
       path:match "[^/]*$", run.settings.model or "-", run.settings.compress or "-", run.ranks or "-", run.steps,
@@ -89,3 +125,7 @@ if #rows == 1 then
   os.exit(1)
 end
 print(log.table(rows))
+if opts.plot ~= "" then
+  local written = require("atomo.plot").save(opts.plot, chart_of(runs))
+  print("written: " .. table.concat(written, ", "))
+end

@@ -42,7 +42,7 @@ local opts = atomo.cli.parse {
     {"search-epochs", "int", 0, "length of the runs that choose the learning rate (seed: the first); 0: as --epochs",
       min = 0, unit = "epochs"},
     {"seeds", "list", {0}, "seeds; a time is the median over them, an accuracy the mean", of = "int", min = 0},
-    {"topology", "string", "auto", "topology of those that name none"},
+    {"topology", "string", "standard", "topology of those that name none"},
     {"threads", "int", 1, "threads a rank", min = 1},
     {"train", "string", "", "further options of train_cifar.lua: --train='--warmup 20 --no-augment'",
       metavar = "OPTIONS"},

@@ -13,6 +13,7 @@ local opts = cli.parse {
     "mpirun -n 4 build/atomo-lua scripts/train_cifar.lua --data cifar-10-batches-bin --model resnet18 " ..
       "--compress svd:ratio=64,bits=8 --epochs 30",
     "build/atomo-lua scripts/train_cifar.lua --compress none --log run.jsonl",
+    "build/atomo-lua scripts/train_cifar.lua --compress none --conv direct",
     "build/atomo-lua scripts/train_cifar.lua --compress entry:ratio=16 --max-steps 20 --eval-every 0",
     "build/atomo-lua scripts/train_cifar.lua --load scripts/atoms/head_tail.lua --compress head_tail:ratio=32,rank=2",
   },
@@ -27,17 +28,19 @@ local opts = cli.parse {
     {"nesterov", "flag", false, "Nesterov's momentum"},
     {"schedule", "choice", "cosine", "learning rate over the run", choices = {"constant", "cosine", "step"}},
     {"warmup", "int", 0, "steps of linear warm-up", min = 0, unit = "steps"},
-    {"compress", "string", "svd:ratio=16,bits=8", "compressor of the gradients; 'none' is dense"},
+    {"compress", "string", "svd:ratio=16,bits=8", "compressor of the gradients; none: dense; auto: by measured times"},
     {"load", "string", nil, "Lua file to run first: one's own compressors, as in scripts/atoms", repeated = true,
       metavar = "FILE"},
-    {"topology", "choice", "auto", "how messages travel",
-      choices = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical"}},
+    {"topology", "choice", "standard", "how messages travel; auto: by measured times",
+      choices = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical", "standard"}},
     {"down", "choice", "dense", "the way back from a ps", choices = {"dense", "compress"}},
     {"inner", "choice", "auto", "topology between the hosts of a hierarchical one",
       choices = {"auto", "allreduce", "allgather", "ps", "sharded"}},
     {"small", "choice", "auto", "biases, norms and small tensors: dense, or joined into one message of the budget; " ..
       "auto: joined with the compressor auto", choices = {"auto", "dense", "compress"}},
     {"overlap", "flag", true, "exchange while backward goes on"},
+    {"conv", "choice", "", "what computes convolutions; none: ATOMO_CONV, or auto: Winograd where it pays",
+      choices = {"", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"augment", "flag", true, "random crop (padding 4) and flip"},
     {"seed", "int", 0, "of weights, order, augmentation and sampling", min = 0},
     {"threads", "int", 0, "threads a rank; 0: cores / ranks on this host", min = 0, unit = "threads"},
@@ -82,6 +85,7 @@ local function make_schedule(steps)
 end
 
 local threads = set_threads()
+if opts.conv ~= "" then atomo.nn.set_conv_engine(opts.conv) end
 for _, file in ipairs(opts.load) do dofile(file) end
 atomo.manual_seed(opts.seed)
 local data = atomo.data.open(opts.data, opts.data == "" and {train = opts.train_images} or nil)
@@ -95,14 +99,15 @@ end
 local train_loader, test_loader = loader(data.train, true), loader(data.test, false)
 
 local exchange = atomo.exchange {compress = opts.compress, topology = opts.topology, overlap = opts.overlap,
-  down = opts.down, inner = opts.inner, small = opts.small, seed = opts.seed}
+  down = cli.given(opts, "down") and opts.down or nil, inner = opts.inner, small = opts.small, seed = opts.seed}
 local parameters = 0
 for _, p in ipairs(model:parameters()) do parameters = parameters + p:numel() end
 
 say("%s", cli.echo(opts))
 say("data: %s, %d training and %d test images, %d classes", data.name, data.train.n, data.test.n, data.classes)
 say("model: %s, %d parameters, gradient %.2f MB; compressor %s, topology %s", opts.model, parameters,
-  4 * parameters / 1e6, tostring(exchange.compressor), exchange.topology)
+  4 * parameters / 1e6, exchange.notify and opts.compress or tostring(exchange.compressor),
+  exchange.notify and "chosen by measured times" or exchange.topology)
 say("ranks: %d, threads a rank: %d, convolutions: %s", world.size, threads, atomo.nn.conv_engine())
 say("versions: %s", atomo.version_text())
 

@@ -28,7 +28,7 @@ local opts = cli.parse {
     {"dropout", "number", 0.1, "in the network", min = 0, max = 0.99},
     {"clip", "number", 1, "largest norm of the gradient; 0: no limit", min = 0},
     {"checkpoint", "flag", false, "work the transformer's blocks out again in the backward: less memory"},
-    {"compress", "string", "svd:ratio=8,bits=8", "compressor of the gradients; 'none' is dense"},
+    {"compress", "string", "svd:ratio=8,bits=8", "compressor of the gradients; none: dense; auto: by measured times"},
     {"seed", "int", 0, "of weights, order, dropout and sampling", min = 0},
     {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
     {"eval-every", "int", 10, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
@@ -83,7 +83,8 @@ say("%s", cli.echo(opts))
 say("text: %s, %d characters to train on, %d to test, %d different", text.name, text.train:numel(), text.test:numel(),
   text.vocab)
 say("model: %s, %d parameters; compressor %s, topology %s; %d ranks", opts.model, model:num_parameters(),
-  tostring(exchange.compressor), exchange.topology, world.size)
+  exchange.notify and opts.compress or tostring(exchange.compressor),
+  exchange.notify and "chosen by measured times" or exchange.topology, world.size)
 
 local total = train_loader.steps * opts.epochs
 if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end

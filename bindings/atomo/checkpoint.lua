@@ -45,6 +45,7 @@ function M.save(path, run)
     local tensors = {}
     for name, t in pairs(run.model:state_dict()) do tensors["model." .. name] = t end
     local metadata = {format = FORMAT, step = ("%d"):format(run.step), epoch = ("%d"):format(run.epoch)}
+    metadata["exchange.choice"] = run.exchange.choice and run.exchange:choice() or nil
     for name, v in pairs(run.optimizer:state_dict()) do
       if T.is_tensor(v) then tensors["optimizer." .. name] = v
       else metadata["optimizer." .. name] = ("%.17g"):format(v) end
@@ -81,6 +82,7 @@ function M.load(path, run)
   for _, t in pairs(tensors) do t:free() end
   local step, epoch = tonumber(metadata.step), tonumber(metadata.epoch)
   if not step or not epoch then raise(("checkpoint: %s lacks its step or epoch"):format(path)) end
+  if metadata["exchange.choice"] and run.exchange.restore then run.exchange:restore(metadata["exchange.choice"]) end
   run.exchange.step = step
   load_memory(path, run, step)
   return step, epoch

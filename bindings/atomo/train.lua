@@ -207,6 +207,12 @@ local function setup(o)
   name_gradients(self)
   self.report = new_report {comm = self.comm, log = o.log, quiet = o.quiet, settings = o.settings,
     epochs = self.epochs, steps = self.train_loader.steps, max_steps = self.max_steps}
+  if self.exchange.notify then -- one that chooses tells why
+    self.exchange.notify = function(text, event)
+      self.report:line(text)
+      self.report:write(event)
+    end
+  end
   return self
 end
 

@@ -13,41 +13,39 @@
 #include "coding/coding.h"
 #include <math.h>
 
-enum { EVERY, KEEP, OPTIONS };
+enum { EVERY, KEEP, PREFER, OPTIONS };
 enum { TAG_BITS = 4, MAX_SHORT_SIDE = 1024 };
 
 static const struct atomo__option options[] = {
     {"every", ATOMO_OPTION_INT, 0, 0, 1e9, NULL,
      "steps between searches for the best family of a tensor; 0: as often as costs 5 % of the encoding"},
     {"keep", ATOMO_OPTION_INT, 1, 1, 1e6, NULL, "steps that a spectral basis is kept (svd's every)"},
+    {"prefer", ATOMO_OPTION_ENUM, 0, 0, 1, "variance|accuracy",
+     "the family of least variance; or, as training does unless told, of least harm: spectral noise counts eightfold"},
     {0}};
 
 extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_fourier, atomo_atoms_dct, atomo_atoms_svd;
 
 /* A slot is what is measured together; a family is a slot with options of its own. The tag in a message is the family's
  * number, 1 the first. */
-enum { ENTRY, FOURIER, DCT, SVD, DENSE = SVD + 6, SLOTS = DENSE + 3 };
+enum { ENTRY, FOURIER, DCT, SVD, DENSE = SVD + 1, SLOTS = DENSE + 3 };
 static const struct family {
     const char *name;
     const struct atomo_atoms *atoms;
     int slot;
     double option[3];
+    double harm; /* what its variance is multiplied by where accuracy is preferred */
 } families[] = {
-    {"entry:step=0.25", &atomo_atoms_entry, ENTRY, {0.25}},
-    {"entry:step=1", &atomo_atoms_entry, ENTRY, {1}},
-    {"fourier:step=0.25", &atomo_atoms_fourier, FOURIER, {0.25, 1}},
-    {"fourier:step=1", &atomo_atoms_fourier, FOURIER, {1, 1}},
-    {"dct:step=0.25", &atomo_atoms_dct, DCT, {0.25, 0}},
-    {"dct:step=1", &atomo_atoms_dct, DCT, {1, 0}},
-    {"svd:bits=8", &atomo_atoms_svd, SVD, {8, 0, 1}},
-    {"svd:bits=6", &atomo_atoms_svd, SVD + 1, {6, 0, 1}},
-    {"svd:bits=5", &atomo_atoms_svd, SVD + 2, {5, 0, 1}},
-    {"svd:bits=4", &atomo_atoms_svd, SVD + 3, {4, 0, 1}},
-    {"svd:bits=3", &atomo_atoms_svd, SVD + 4, {3, 0, 1}},
-    {"svd:bits=2", &atomo_atoms_svd, SVD + 5, {2, 0, 1}},
-    {"dense:bits=8", &atomo__dense_atoms, DENSE, {8}},
-    {"dense:bits=4", &atomo__dense_atoms, DENSE + 1, {4}},
-    {"dense:bits=2", &atomo__dense_atoms, DENSE + 2, {2}},
+    {"entry:step=0.25", &atomo_atoms_entry, ENTRY, {0.25}, 1},
+    {"entry:step=1", &atomo_atoms_entry, ENTRY, {1}, 1},
+    {"fourier:step=0.25", &atomo_atoms_fourier, FOURIER, {0.25, 1}, 1},
+    {"fourier:step=1", &atomo_atoms_fourier, FOURIER, {1, 1}, 1},
+    {"dct:step=0.25", &atomo_atoms_dct, DCT, {0.25, 0}, 1},
+    {"dct:step=1", &atomo_atoms_dct, DCT, {1, 0}, 1},
+    {"svd", &atomo_atoms_svd, SVD, {0, 0, 1}, 8},
+    {"dense:bits=8", &atomo__dense_atoms, DENSE, {8}, 1},
+    {"dense:bits=4", &atomo__dense_atoms, DENSE + 1, {4}, 1},
+    {"dense:bits=2", &atomo__dense_atoms, DENSE + 2, {2}, 1},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 _Static_assert(FAMILIES < 1 << TAG_BITS, "a tag holds every family, and 0");
@@ -96,7 +94,7 @@ static int64_t short_side(const atomo__part *part)
 /* An eigendecomposition of thousands would take seconds, so then there is no spectral family. */
 static bool is_there(const atomo__part *part, int slot)
 {
-    return slot < SVD || slot >= DENSE || short_side(part) <= MAX_SHORT_SIDE;
+    return slot != SVD || short_side(part) <= MAX_SHORT_SIDE;
 }
 
 static int plan(atomo__part *part)
@@ -180,18 +178,16 @@ static void guess(atomo__part *part, double bits)
 static int search(atomo__part *part, const float *g, atomo__coder *c)
 {
     state *s = part->state;
-    atomo__part *spectral[DENSE - SVD];
     for (int i = 0; i < SLOTS; i++) {
         atomo__part *p = part_of(part, (int)(first_of(i) - families));
-        s->measured[i] = s->there[i];
-        if (i >= SVD && i < DENSE)
-            spectral[i - SVD] = p;
-        else if (i == ENTRY && atomo__entries_measure(p, g, true) < 0)
-            return atomo__refuse_nonfinite(part, g);
-        else if (i != ENTRY)
-            ATOMO_TRY(p->atoms->measure(p, g, c));
+        if (!(s->measured[i] = s->there[i])) continue;
+        if (i == ENTRY) {
+            if (atomo__entries_measure(p, g, true) < 0) return atomo__refuse_nonfinite(part, g);
+        } else {
+            ATOMO_TRY((i == SVD ? atomo__svd_search : p->atoms->measure)(p, g, c));
+        }
     }
-    return s->there[SVD] ? atomo__svd_measure_all(spectral, DENSE - SVD, g, c) : ATOMO_OK;
+    return ATOMO_OK;
 }
 
 static int measure(atomo__part *part, const float *g, atomo__coder *c)
@@ -210,6 +206,13 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
     return ATOMO_OK;
 }
 
+static void price_family(atomo__part *p, double T)
+{
+    p->priced_unit = p->segment.unit;
+    p->priced_fixed = p->fixed_bits;
+    if (p->atoms->price) p->atoms->price(p, T);
+}
+
 /* E||ghat - g||^2 of a measured family at T. */
 static double variance_at(const atomo__part *p, double T)
 {
@@ -221,33 +224,32 @@ static double variance_at(const atomo__part *p, double T)
         return t > 0 ? atomo__spectrum_noise(s->spectrum, t) + s->kept * step * step / 6 : 0;
     }
     double noisy = 0;
-    for (int64_t i = 0; i < s->n; i++) noisy += s->f64[i] * ATOMO_MAX(s->f64[i], t);
+    for (int64_t i = 0; i < s->n; i++) noisy += s->f64[i] * ATOMO_MAX(s->f64[i], T * sqrt(s->cost[i]));
     return ATOMO_MAX(0, noisy - p->square);
 }
 
 /* Bits of the message of a measured family at T, under the prices that go with what it draws there. */
 static double bits_at(const atomo__part *part, atomo__part *p, double T)
 {
+    if (p->atoms == &atomo_atoms_svd) atomo__svd_choose(p, T);
     for (int round = 0; round < 3; round++) {
         atomo__budget_evaluate(&p->segment, T);
-        if (!p->atoms->price) break;
-        p->atoms->price(p, T);
-        if (round == 2 || !(T > 0)) break;
+        price_family(p, T);
+        if (!p->segment.spectrum || round == 2 || !(T > 0)) break;
         p->segment.unit = p->priced_unit;
         p->fixed_bits = p->priced_fixed;
     }
-    const double unit = p->atoms->price ? p->priced_unit : p->segment.unit;
-    const double fixed = p->atoms->price ? p->priced_fixed : p->fixed_bits;
-    return TAG_BITS + fixed + unit * p->segment.expected - saving(part, p, p->segment.expected);
+    return TAG_BITS + p->priced_fixed + p->priced_unit * p->segment.expected - saving(part, p, p->segment.expected);
 }
 
-/* V + T^2 B of a family, its variance alone into *variance; leaves its segment at T. */
+/* V + T^2 B of a family (V times its harm where accuracy is preferred), its variance alone into *variance; leaves its
+ * segment at T. */
 static double lagrangian(const atomo__part *part, int pick, double T, double *variance)
 {
     atomo__part *p = part_of(part, pick);
     const double bits = bits_at(part, p, T);
     *variance = variance_at(p, T);
-    return *variance + T * T * bits;
+    return *variance * (part->option[PREFER] != 0 ? families[pick].harm : 1) + T * T * bits;
 }
 
 static double choose(atomo__part *part, double T, int pick)
@@ -292,9 +294,7 @@ static int refine(atomo__part *part, const float *g)
 static void price(atomo__part *part, double T)
 {
     atomo__part *p = hand_down(part);
-    p->priced_unit = p->segment.unit;
-    p->priced_fixed = p->fixed_bits;
-    if (p->atoms->price) p->atoms->price(p, T);
+    price_family(p, T);
     part->priced_unit = p->priced_unit;
     part->priced_fixed = TAG_BITS + p->priced_fixed - saving(part, p, p->segment.expected);
 }

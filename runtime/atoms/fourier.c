@@ -4,7 +4,7 @@
  * sqrt(2/n) cos and sqrt(2/n) sin, each with a lambda of its own: n orthonormal atoms for n entries, odd lengths
  * included, DC and Nyquist once. dims=2: products of the two along rows and columns of the tensor as out x the rest.
  */
-#include "coding/coding.h"
+#include "coding/line.h"
 
 enum { STEP, DIMS, OPTIONS };
 
@@ -14,30 +14,12 @@ static const struct atomo__option options[] = {
      "1: frequencies of the flattened tensor; 2: of the matrix out x the rest"},
     {0}};
 
-static int plan(atomo__part *part)
-{
-    return atomo__basis_plan(part, sizeof(atomo__separable));
-}
-
 static int start(atomo__part *part)
 {
-    atomo__separable *s = atomo__basis_state(part);
-    s->kind = ATOMO__FOURIER;
-    s->rows = part->option[DIMS] > 1 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
-    s->cols = part->n / s->rows;
-    s->chunk[0] = s->cols;
-    s->chunk[1] = s->rows;
-    return atomo__separable_plan(s, part->codec->scratch, "fourier");
-}
-
-static void stop(atomo__part *part)
-{
-    atomo__separable_free(atomo__basis_state(part));
-}
-
-static void transform(const atomo__part *part, float *x, bool inverse)
-{
-    atomo__separable_run(atomo__basis_state(part), x, inverse);
+    const int64_t rows = part->option[DIMS] > 1 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
+    const int64_t whole[2] = {part->n, part->n};
+    return atomo__separable_plan(atomo__basis_state(part), ATOMO__FOURIER, rows, part->n / rows, whole,
+                                 part->codec->scratch, "fourier");
 }
 
 const struct atomo_atoms atomo_atoms_fourier = {
@@ -45,13 +27,9 @@ const struct atomo_atoms atomo_atoms_fourier = {
     .summary = "cosines and sines of the flattened gradient, or of its matrix",
     .source = "Wang et al., ATOMO, NeurIPS 2018, section 3",
     .options = options,
-    .plan = plan,
+    .plan = atomo__separable_size,
     .start = start,
-    .stop = stop,
-    .transform = transform,
-    .measure = atomo__basis_measure,
-    .guess = atomo__entries_guess,
-    .price = atomo__basis_price,
-    .encode = atomo__basis_encode,
-    .decode_add = atomo__basis_decode_add,
+    .stop = atomo__separable_stop,
+    .transform = atomo__separable_transform,
+    ATOMO__BASIS_STAGES,
 };

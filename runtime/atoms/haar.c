@@ -23,17 +23,19 @@ ATOMO_CLONES static void level(float *x, int64_t n, int64_t apart)
     }
 }
 
-static void transform(const atomo__part *part, float *x, bool inverse)
+static void run(float *x, int64_t size, bool inverse)
 {
-    for (int64_t at = 0; at < part->n;) {
-        int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)(part->n - at)));
-        if (inverse) {
-            for (int64_t apart = size / 2; apart > 0; apart /= 2) level(x + at, size, apart);
-        } else {
-            for (int64_t apart = 1; apart < size; apart *= 2) level(x + at, size, apart);
-        }
-        at += size;
+    if (inverse) {
+        for (int64_t apart = size / 2; apart > 0; apart /= 2) level(x, size, apart);
+    } else {
+        for (int64_t apart = 1; apart < size; apart *= 2) level(x, size, apart);
     }
+}
+
+static void transform(const atomo__part *part, float *x, bool inverse, float *work)
+{
+    (void)work;
+    atomo__basis_runs(part, x, inverse, run);
 }
 
 const struct atomo_atoms atomo_atoms_haar = {
@@ -43,9 +45,5 @@ const struct atomo_atoms atomo_atoms_haar = {
     .options = options,
     .plan = plan,
     .transform = transform,
-    .measure = atomo__basis_measure,
-    .guess = atomo__entries_guess,
-    .price = atomo__basis_price,
-    .encode = atomo__basis_encode,
-    .decode_add = atomo__basis_decode_add,
+    ATOMO__BASIS_STAGES,
 };

@@ -37,16 +37,18 @@ ATOMO_CLONES static void multiply(float *x, int64_t n, float by)
     for (int64_t i = 0; i < n; i++) x[i] *= by;
 }
 
-static void transform(const atomo__part *part, float *x, bool inverse)
+static void run(float *x, int64_t size, bool inverse)
 {
-    (void)inverse;
-    for (int64_t at = 0; at < part->n;) {
-        int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)(part->n - at)));
-        for (int64_t i = 0; i < size; i += SMALL) levels(x + at + i, ATOMO_MIN((int64_t)SMALL, size), 1); /* in cache */
-        levels(x + at, size, SMALL);
-        multiply(x + at, size, (float)sqrt(1 / (double)size));
-        at += size;
-    }
+    (void)inverse;                                                                               /* is its own */
+    for (int64_t i = 0; i < size; i += SMALL) levels(x + i, ATOMO_MIN((int64_t)SMALL, size), 1); /* in cache */
+    levels(x, size, SMALL);
+    multiply(x, size, (float)sqrt(1 / (double)size));
+}
+
+static void transform(const atomo__part *part, float *x, bool inverse, float *work)
+{
+    (void)work;
+    atomo__basis_runs(part, x, inverse, run);
 }
 
 const struct atomo_atoms atomo_atoms_hadamard = {
@@ -56,9 +58,5 @@ const struct atomo_atoms atomo_atoms_hadamard = {
     .options = options,
     .plan = plan,
     .transform = transform,
-    .measure = atomo__basis_measure,
-    .guess = atomo__entries_guess,
-    .price = atomo__basis_price,
-    .encode = atomo__basis_encode,
-    .decode_add = atomo__basis_decode_add,
+    ATOMO__BASIS_STAGES,
 };

@@ -98,7 +98,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
         const float *row = g + index[j] * cols;
         float scale = atomo__quant_scale(row, cols, bits);
         double sent = (double)scale / probability(part, lambda[index[j]]);
-        atomo__put_f32(w, (float)ATOMO_MIN(sent, 3.4028234e38));
+        atomo__put_f32(w, (float)ATOMO_MIN(sent, (double)atomo__quant_limit(bits)));
         atomo__quant_write(w, row, cols, bits, scale, &stream, j, work);
     }
     return ATOMO_OK;

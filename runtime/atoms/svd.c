@@ -16,8 +16,8 @@
 
 enum { BITS, FOLD, EVERY, OPTIONS };
 enum { FOLD_OUT, FOLD_PAPER };
-enum { BLOCK = 32 }; /* atoms whose long factors are made at a time */
-enum { BIAS = 256, EXPONENT_BITS = 9 };
+enum { BLOCK = 32 };                                     /* atoms whose long factors are made at a time */
+enum { BIAS = 256, EXPONENT_BITS = 9, FIXED_BITS = 24 }; /* fixed: the count, the exponent, the last byte's padding */
 
 static const struct atomo__option options[] = {
     {"bits", ATOMO_OPTION_INT, 8, 2, 32, "32|16|8|6|4|3|2",
@@ -39,8 +39,15 @@ typedef struct {
     double square;     /* ||g||^2 that lambda was for */
     size_t lwork;      /* of ssyevd: floats; then liwork ints */
     size_t liwork;
-    /* after the struct: basis [k, k] (row i is w_i), lambda [k] doubles */
+    bool mixed;    /* each atom has bits of its own */
+    bool searched; /* table is of this gradient */
+    /* after the struct: lambda [k] doubles, basis [k, k] (row i is w_i); where mixed: cost [k] and table [WIDTHS][k]
+     * doubles, bits [k] bytes */
 } state;
+
+/* Bits that an atom may choose where they are mixed (option bits = 0, inside of auto), by their number in a message. */
+enum { WIDTHS = 8, WIDTH_BITS = 3, USUAL = 5 };
+static const int widths[WIDTHS] = {12, 8, 7, 6, 5, 4, 3, 2};
 
 static double *lambda_of(const atomo__part *part)
 {
@@ -50,6 +57,33 @@ static double *lambda_of(const atomo__part *part)
 static float *basis_of(const atomo__part *part)
 {
     return (float *)(lambda_of(part) + ((const state *)part->state)->k);
+}
+
+static double *cost_of(const atomo__part *part)
+{
+    const state *s = part->state;
+    return (double *)(basis_of(part) + ((s->k * s->k + 1) & ~(int64_t)1));
+}
+
+static double *table_of(const atomo__part *part)
+{
+    return cost_of(part) + ((const state *)part->state)->k;
+}
+
+static uint8_t *width_of(const atomo__part *part)
+{
+    return (uint8_t *)(table_of(part) + WIDTHS * ((const state *)part->state)->k);
+}
+
+static int bits_of(const atomo__part *part, int64_t i)
+{
+    const state *s = part->state;
+    return s->mixed ? widths[width_of(part)[i]] : s->bits;
+}
+
+static double price_of(const state *s, int bits)
+{
+    return 32.0 + (s->mixed ? WIDTH_BITS : 0) + bits * (double)(s->k + s->l);
 }
 
 static atomo__fold fold_of(const atomo__part *part)
@@ -89,12 +123,15 @@ static int plan(atomo__part *part)
     ATOMO_REQUIRE(l < INT32_MAX && k <= 32768, ATOMO_ELIMIT,
                   "svd: tensor %s folds to %.0f x %.0f; at most 32768 on the short side and 2^31-1 on the long one",
                   part->name, (double)f.rows, (double)f.cols);
-    size_t atoms = (size_t)k, bits = (size_t)part->option[BITS];
+    const bool mixed = part->option[BITS] == 0;
+    size_t atoms = (size_t)k, bits = mixed ? (size_t)widths[0] : (size_t)part->option[BITS];
     size_t tail = ATOMO_MAX((size_t)BLOCK * (size_t)(l + k) + (size_t)ATOMO_MAX(l, 64 * f.cols),
                             (1 + 7 * atoms + 2 * atoms * atoms) + 3 + 5 * atoms + 16);
     part->scratch = sizeof(float) * ((size_t)f.rows * (size_t)f.cols + tail);
-    part->state_size = ((sizeof(state) + 63) & ~(size_t)63) + sizeof(double) * atoms + sizeof(float) * atoms * atoms;
-    part->body_max = 16 + atoms * (4 + ((size_t)(k + l) * bits + 7) / 8);
+    part->state_size =
+        ((sizeof(state) + 63) & ~(size_t)63) + sizeof(double) * atoms + sizeof(float) * (atoms * atoms + 1);
+    if (mixed) part->state_size += (sizeof(double) * (1 + WIDTHS) + 1) * atoms;
+    part->body_max = 16 + atoms * (4 + mixed + ((size_t)(k + l) * bits + 7) / 8);
     return ATOMO_OK;
 }
 
@@ -106,6 +143,8 @@ static int start(atomo__part *part)
     s->k = ATOMO_MIN(s->fold.rows, s->fold.cols);
     s->l = ATOMO_MAX(s->fold.rows, s->fold.cols);
     s->bits = (int)part->option[BITS];
+    s->mixed = s->bits == 0;
+    if (s->mixed) memset(width_of(part), USUAL, (size_t)s->k);
     s->lwork = (size_t)(1 + 6 * s->k + 2 * s->k * s->k);
     s->liwork = (size_t)(3 + 5 * s->k);
     return ATOMO_OK;
@@ -170,22 +209,23 @@ static double usual_rounding(int64_t n, int bits)
     return bits == 32 ? 0 : (2 * log((double)n) + 1) / (6 * c * c);
 }
 
-/* lambda_i with rounding's share, of `count` short factors whose projections are in m->longs. */
-static void weigh(const state *s, const float *basis, int count, const room *m, double *lambda)
+/* lambda_i with the share of rounding to `bits`, of one atom: its short factor and its projection. */
+static double weigh(const state *s, const float *shorts, const float *longs, int bits)
 {
-    for (int j = 0; j < count; j++) {
-        double square, unit, ev, ew;
-        atomo__quant_variance(m->longs + j * s->l, s->l, s->bits, &square, &ev);
-        atomo__quant_variance(basis + j * s->k, s->k, s->bits, &unit, &ew);
-        lambda[j] = ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
-    }
+    double square, unit, ev, ew;
+    atomo__quant_variance(longs, s->l, bits, &square, &ev);
+    atomo__quant_variance(shorts, s->k, bits, &unit, &ew);
+    return ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
 }
 
-static void measure_exactly(const state *s, const float *matrix, const float *basis, int count, const room *m,
-                            double *lambda)
+/* lambda of atoms first .. first + count - 1. */
+static void measure_exactly(const atomo__part *part, const float *matrix, int64_t first, int count, const room *m)
 {
+    const state *s = part->state;
+    const float *basis = basis_of(part) + first * s->k;
     project(s, matrix, basis, count, m->longs);
-    weigh(s, basis, count, m, lambda);
+    for (int j = 0; j < count; j++)
+        lambda_of(part)[first + j] = weigh(s, basis + j * s->k, m->longs + j * s->l, bits_of(part, first + j));
 }
 
 /* lambda from the Gram matrix's eigenvalues, ascending. Those below 0.4 % of the largest are lost in their rounding and
@@ -202,7 +242,7 @@ static void estimate(const atomo__part *part, const float *matrix, const room *m
     for (int64_t i = small; i < s->k; i++) lambda[i] = ldexp(lambda[i] * noise, -s->exponent);
     for (int64_t i = 0; i < small; i += BLOCK) {
         int count = (int)ATOMO_MIN((int64_t)BLOCK, small - i);
-        measure_exactly(s, matrix, basis_of(part) + i * s->k, count, m, lambda + i);
+        measure_exactly(part, matrix, i, count, m);
     }
 }
 
@@ -223,6 +263,7 @@ static int refresh(atomo__part *part, const float *g, const room *m)
     state *s = part->state;
     const float *matrix = matrix_of(s, g, m);
     s->kept_for = 0;
+    s->searched = false;
     ATOMO_TRY(decompose(part, matrix, m));
     s->rough = s->k > 1 && (s->bits == 8 || s->bits == 16);
     if (s->rough) {
@@ -231,7 +272,7 @@ static int refresh(atomo__part *part, const float *g, const room *m)
     }
     for (int64_t i = 0; i < s->k; i += BLOCK) {
         int count = (int)ATOMO_MIN((int64_t)BLOCK, s->k - i);
-        measure_exactly(s, matrix, basis_of(part) + i * s->k, count, m, lambda_of(part) + i);
+        measure_exactly(part, matrix, i, count, m);
     }
     return ATOMO_OK;
 }
@@ -244,8 +285,11 @@ static uint32_t age_of(const atomo__part *part, const atomo__coder *c)
 static void present(atomo__part *part)
 {
     const state *s = part->state;
-    part->segment = (atomo__segment){.f64 = lambda_of(part), .n = s->k, .unit = 32.0 + s->bits * (double)(s->k + s->l)};
-    part->fixed_bits = 24; /* the count, the exponent, the last byte's padding */
+    double *cost = s->mixed ? cost_of(part) : NULL;
+    part->segment = (atomo__segment){.f64 = lambda_of(part), .cost = cost, .n = s->k, .unit = price_of(s, s->bits)};
+    if (s->mixed) part->segment.unit = price_of(s, widths[USUAL]);
+    for (int64_t i = 0; cost && i < s->k; i++) cost[i] = price_of(s, bits_of(part, i));
+    part->fixed_bits = FIXED_BITS;
 }
 
 static int measure(atomo__part *part, const float *g, atomo__coder *c)
@@ -270,67 +314,105 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
     return ATOMO_OK;
 }
 
-int atomo__svd_measure_all(atomo__part *const *part, int count, const float *g, atomo__coder *c)
+int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c)
 {
-    state *first = part[0]->state;
-    const room m = room_of(first, c);
-    double sum, square;
+    state *s = part->state;
+    const room m = room_of(s, c);
+    double sum;
     float largest;
-    atomo__measure(g, part[0]->n, &sum, &square, &largest);
-    if (!isfinite(sum)) return atomo__refuse_nonfinite(part[0], g);
-    scale_for(first, largest);
-    const float *matrix = matrix_of(first, g, &m), *basis = basis_of(part[0]);
-    for (int p = 0; p < count; p++) ((state *)part[p]->state)->kept_for = 0;
-    ATOMO_TRY(decompose(part[0], matrix, &m));
-    for (int64_t i = 0; i < first->k; i += BLOCK) {
-        const int many = (int)ATOMO_MIN((int64_t)BLOCK, first->k - i);
-        project(first, matrix, basis + i * first->k, many, m.longs);
-        for (int p = 0; p < count; p++) {
-            state *s = part[p]->state;
-            s->exponent = first->exponent;
-            weigh(s, basis + i * s->k, many, &m, lambda_of(part[p]) + i);
-        }
+    atomo__measure(g, part->n, &sum, &part->square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+    scale_for(s, largest);
+    const float *matrix = matrix_of(s, g, &m), *basis = basis_of(part);
+    double *table = table_of(part);
+    s->kept_for = 0;
+    ATOMO_TRY(decompose(part, matrix, &m));
+    for (int64_t i = 0; i < s->k; i++) {
+        const int j = (int)(i % BLOCK);
+        if (j == 0) project(s, matrix, basis + i * s->k, (int)ATOMO_MIN((int64_t)BLOCK, s->k - i), m.longs);
+        for (int b = 0; b < WIDTHS; b++)
+            table[b * s->k + i] = weigh(s, basis + i * s->k, m.longs + j * s->l, widths[b]);
     }
-    for (int p = 0; p < count; p++) {
-        state *s = part[p]->state;
-        if (p > 0) memcpy(basis_of(part[p]), basis, sizeof(float) * (size_t)(s->k * s->k));
-        s->rough = false;
-        s->kept_for = age_of(part[p], c);
-        s->square = part[p]->square = square;
-        present(part[p]);
-    }
+    s->rough = false;
+    s->searched = true;
+    s->kept_for = age_of(part, c);
+    s->square = part->square;
+    atomo__svd_choose(part, 0);
     return ATOMO_OK;
 }
 
-/* Keep-probability of atom i at the part's T. */
-static double probability(const atomo__part *part, double lambda)
+/* An atom of size v (rounding included) and price c adds v^2/p - lambda^2 to the variance and p c bits to the message,
+ * p = min(1, v / (T sqrt(c))): variance + T^2 bits is 2 T v sqrt(c) below p = 1 and v^2 + T^2 c there, less lambda^2.
+ */
+void atomo__svd_choose(atomo__part *part, double T)
 {
-    double t = part->T * sqrt(part->segment.unit);
+    const state *s = part->state;
+    const double *table = table_of(part);
+    for (int64_t i = 0; s->searched && i < s->k; i++) {
+        double least = INFINITY;
+        for (int b = 0; b < WIDTHS; b++) {
+            const double v = table[b * s->k + i], t = T * sqrt(price_of(s, widths[b]));
+            const double cost = v < t ? 2 * v * t : v * v + t * t;
+            if (!(cost < least)) continue;
+            least = cost;
+            width_of(part)[i] = (uint8_t)b;
+            lambda_of(part)[i] = v;
+        }
+    }
+    present(part);
+}
+
+/* Atoms differ in price: the unit is that of those which are not certain, the rest is fixed. */
+static void price(atomo__part *part, double T)
+{
+    const atomo__segment *g = &part->segment;
+    const double free_atoms = g->expected - g->kept, spent = T > 0 ? g->rest_sum / T : 0;
+    part->priced_unit = g->unit;
+    part->priced_fixed = FIXED_BITS;
+    if (!g->cost) return;
+    if (free_atoms > 0) part->priced_unit = spent / free_atoms;
+    part->priced_fixed += g->kept_cost + spent - part->priced_unit * g->expected;
+}
+
+/* Keep-probability of atom i at the part's T. */
+static double probability(const atomo__part *part, int64_t i)
+{
+    const double lambda = part->segment.f64[i];
+    double t = part->T * sqrt(part->segment.cost ? part->segment.cost[i] : part->segment.unit);
     return lambda <= 0 ? 0 : lambda >= t ? 1 : lambda / t;
 }
 
-/* Writes the drawn atoms `first` .. `first + count - 1`, whose short factors are in m->shorts. Returns E of the squared
- * rounding errors of those with p = 1, where lambda did not tell. */
-static double write_block(const atomo__part *part, const float *matrix, const room *m, const double *p, int count,
-                          uint32_t first, const atomo__coder *c, atomo__writer *w)
+/* A block of drawn atoms whose short factors are in m->shorts. */
+typedef struct {
+    double p[BLOCK];
+    int64_t atom[BLOCK];
+    int count;
+    uint32_t first; /* how many were written before */
+} block;
+
+/* Writes a block. Returns E of the squared rounding errors of those with p = 1, where lambda did not tell. */
+static double write_block(const atomo__part *part, const float *matrix, const room *m, const block *drawn,
+                          const atomo__coder *c, atomo__writer *w)
 {
     const state *s = part->state;
     atomo_stream short_stream = c->stream, long_stream = c->stream;
     short_stream.purpose = ATOMO_RNG_QUANT_U;
     long_stream.purpose = ATOMO_RNG_QUANT_V;
     double rounding = 0;
-    project(s, matrix, m->shorts, count, m->longs);
-    for (int j = 0; j < count; j++) {
+    project(s, matrix, m->shorts, drawn->count, m->longs);
+    for (int j = 0; j < drawn->count; j++) {
         const float *shorts = m->shorts + j * s->k, *longs = m->longs + j * s->l;
-        float short_scale = atomo__quant_scale(shorts, s->k, s->bits),
-              long_scale = atomo__quant_scale(longs, s->l, s->bits);
-        atomo__put_f32(w, (float)ATOMO_MIN((double)short_scale * (double)long_scale / p[j], 3.4028234e38));
-        atomo__quant_write(w, shorts, s->k, s->bits, short_scale, &short_stream, first + (uint32_t)j, m->work);
-        atomo__quant_write(w, longs, s->l, s->bits, long_scale, &long_stream, first + (uint32_t)j, m->work);
-        if (!s->rough || p[j] < 1) continue;
+        const int bits = bits_of(part, drawn->atom[j]);
+        const uint32_t number = drawn->first + (uint32_t)j;
+        float short_scale = atomo__quant_scale(shorts, s->k, bits), long_scale = atomo__quant_scale(longs, s->l, bits);
+        if (s->mixed) atomo__put(w, width_of(part)[drawn->atom[j]], WIDTH_BITS);
+        atomo__put_f32(w, (float)ATOMO_MIN((double)short_scale * (double)long_scale / drawn->p[j], 3.4028234e38));
+        atomo__quant_write(w, shorts, s->k, bits, short_scale, &short_stream, number, m->work);
+        atomo__quant_write(w, longs, s->l, bits, long_scale, &long_stream, number, m->work);
+        if (!s->rough || drawn->p[j] < 1) continue;
         double square, unit, ev, ew;
-        atomo__quant_variance(longs, s->l, s->bits, &square, &ev);
-        atomo__quant_variance(shorts, s->k, s->bits, &unit, &ew);
+        atomo__quant_variance(longs, s->l, bits, &square, &ev);
+        atomo__quant_variance(shorts, s->k, bits, &unit, &ew);
         rounding += ldexp((square + ev) * (unit + ew) - square * unit, -2 * s->exponent);
     }
     return rounding;
@@ -342,12 +424,12 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     room m = room_of(s, c);
     const double *lambda = lambda_of(part);
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_count), again = draw;
-    double p[BLOCK], noisy = 0, sent = 0;
-    const double share = (1 + usual_rounding(s->l, s->bits)) * (1 + usual_rounding(s->k, s->bits));
+    double noisy = 0, sent = 0;
     for (int64_t i = 0; i < s->k; i++) {
-        double pi = probability(part, lambda[i]);
-        if (pi > 0 && !(s->rough && pi >= 1))
-            noisy += lambda[i] * lambda[i] / pi - (s->rough ? lambda[i] * lambda[i] / share : 0);
+        const int bits = bits_of(part, i);
+        const double pi = probability(part, i), square = lambda[i] * lambda[i];
+        const double share = (1 + usual_rounding(s->l, bits)) * (1 + usual_rounding(s->k, bits));
+        if (pi > 0 && !(s->rough && pi >= 1)) noisy += square / pi - (s->rough ? square / share : 0);
         sent += pi > 0 && atomo__draw_next(&draw, (uint32_t)i, pi);
     }
     part->expected = part->segment.expected;
@@ -355,20 +437,20 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     atomo__put_varint(w, (uint32_t)sent);
     atomo__put(w, (uint32_t)(s->exponent + BIAS), EXPONENT_BITS);
     const float *matrix = sent > 0 ? matrix_of(s, g, &m) : NULL;
-    int count = 0;
-    uint32_t first = 0;
+    block drawn = {.count = 0};
     for (int64_t i = 0; i < s->k; i++) {
-        double pi = probability(part, lambda[i]);
+        const double pi = probability(part, i);
         if (!(pi > 0 && atomo__draw_next(&again, (uint32_t)i, pi))) continue;
-        memcpy(m.shorts + count * s->k, basis_of(part) + i * s->k, sizeof(float) * (size_t)s->k);
-        p[count++] = pi;
-        if (count == BLOCK) {
-            noisy += write_block(part, matrix, &m, p, count, first, c, w);
-            first += BLOCK;
-            count = 0;
+        memcpy(m.shorts + drawn.count * s->k, basis_of(part) + i * s->k, sizeof(float) * (size_t)s->k);
+        drawn.p[drawn.count] = pi;
+        drawn.atom[drawn.count++] = i;
+        if (drawn.count == BLOCK) {
+            noisy += write_block(part, matrix, &m, &drawn, c, w);
+            drawn.first += BLOCK;
+            drawn.count = 0;
         }
     }
-    if (count) noisy += write_block(part, matrix, &m, p, count, first, c, w);
+    if (drawn.count) noisy += write_block(part, matrix, &m, &drawn, c, w);
     part->variance = ATOMO_MAX(0, noisy - (s->rough ? 0 : part->square));
     return ATOMO_OK;
 }
@@ -385,10 +467,11 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     for (uint32_t at = 0; at < atoms; at += BLOCK) {
         int count = (int)ATOMO_MIN((uint32_t)BLOCK, atoms - at);
         for (int j = 0; j < count; j++) {
+            const int bits = s->mixed ? widths[atomo__get(r, WIDTH_BITS)] : s->bits;
             float coefficient = atomo__get_f32(r), *shorts = m.shorts + j * s->k, *longs = m.longs + j * s->l;
             if (!isfinite(coefficient)) return ATOMO_EFORMAT;
-            atomo__quant_read(r, shorts, s->k, s->bits);
-            atomo__quant_read(r, longs, s->l, s->bits);
+            atomo__quant_read(r, shorts, s->k, bits);
+            atomo__quant_read(r, longs, s->l, bits);
             if (r->bad) return ATOMO_EFORMAT;
             for (int64_t i = 0; i < s->k; i++) shorts[i] *= coefficient * short_scale;
             for (int64_t i = 0; exponent != 0 && i < s->l; i++) longs[i] *= long_scale;
@@ -406,6 +489,7 @@ const struct atomo_atoms atomo_atoms_svd = {
     .plan = plan,
     .start = start,
     .measure = measure,
+    .price = price,
     .encode = encode,
     .decode_add = decode_add,
 };

@@ -1,11 +1,26 @@
 /* basis.c - fixed orthonormal bases: the gradient's coefficients are made by a transform of the flattened tensor and
  * coded as entries are (entries.c); stages 4 to 6 and 8 of the path.
  *
- * Scratch: [index n][x n]. The coefficients are made twice, to be measured and to be written: keeping them would take a
- * second gradient's memory. Promise: what entries.c promises, because the transform keeps lengths and means.
+ * Scratch: [whose x it is][index n, also what a transform works in][x n]. The coefficients are made twice, to be
+ * measured and to be written, unless nothing was between (a tensor at a time): keeping all of them would take a second
+ * gradient's memory. Promise: what entries.c promises, because the transform keeps lengths and means.
  */
 #include "coding/coding.h"
 #include <math.h>
+
+enum { HEAD = 16, PAD = 2 }; /* floats: before the work, and what a transform needs beyond n */
+
+typedef struct {
+    const atomo__part **held; /* the part whose coefficients x holds */
+    uint32_t *index;
+    float *work, *x;
+} room;
+
+static room room_of(const atomo__part *part, const atomo__coder *c)
+{
+    float *work = (float *)c->scratch + HEAD;
+    return (room){c->scratch, (uint32_t *)(void *)work, work, work + part->n + PAD};
+}
 
 static size_t own_offset(void)
 {
@@ -18,7 +33,7 @@ int atomo__basis_plan(atomo__part *part, size_t state_size)
     ATOMO_REQUIRE(part->n <= INT32_MAX / 2, ATOMO_ELIMIT,
                   "%s: tensor %s has %.0f entries, at most 2^30 can be transformed", part->atoms->name, part->name,
                   (double)part->n);
-    part->scratch += sizeof(float) * (size_t)part->n;
+    part->scratch += sizeof(float) * (size_t)(HEAD + part->n + PAD);
     part->state_size = own_offset() + state_size;
     return ATOMO_OK;
 }
@@ -28,17 +43,28 @@ void *atomo__basis_state(const atomo__part *part)
     return (char *)part->state + own_offset();
 }
 
-static float *transformed(const atomo__part *part, const float *g, const atomo__coder *c)
+void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run)
 {
-    float *x = (float *)c->scratch + part->n;
-    memcpy(x, g, sizeof(float) * (size_t)part->n);
-    part->atoms->transform(part, x, false);
-    return x;
+    for (int64_t left = part->n; left > 0;) {
+        const int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)left));
+        run(x, size, inverse);
+        x += size;
+        left -= size;
+    }
+}
+
+static float *transformed(const atomo__part *part, const float *g, const room *m)
+{
+    memcpy(m->x, g, sizeof(float) * (size_t)part->n);
+    part->atoms->transform(part, m->x, false, m->work);
+    *m->held = part;
+    return m->x;
 }
 
 int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c)
 {
-    if (atomo__entries_measure(part, transformed(part, g, c), true) == ATOMO_OK) return ATOMO_OK;
+    const room m = room_of(part, c);
+    if (atomo__entries_measure(part, transformed(part, g, &m), true) == ATOMO_OK) return ATOMO_OK;
     double sum, square;
     float largest;
     atomo__measure(g, part->n, &sum, &square, &largest);
@@ -54,7 +80,11 @@ void atomo__basis_price(atomo__part *part, double T)
 
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
-    return atomo__entries_encode(part, transformed(part, g, c), part->option[0], c->scratch, c, w);
+    const room m = room_of(part, c);
+    /* where the codec has other families too (auto), they have been using the scratch */
+    const bool held = part->codec->atoms == part->atoms && *m.held == part;
+    const float *x = held ? m.x : transformed(part, g, &m);
+    return atomo__entries_encode(part, x, part->option[0], m.index, c, w);
 }
 
 ATOMO_CLONES static void add(const float *x, int64_t n, float *acc)
@@ -64,11 +94,12 @@ ATOMO_CLONES static void add(const float *x, int64_t n, float *acc)
 
 int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
-    float *x = (float *)c->scratch + part->n;
-    memset(x, 0, sizeof(float) * (size_t)part->n);
-    ATOMO_TRY(atomo__entries_decode_add(part->n, part->option[0], r, c->scratch, scale, x));
-    part->atoms->transform(part, x, true);
-    add(x, part->n, acc);
+    const room m = room_of(part, c);
+    *m.held = NULL;
+    memset(m.x, 0, sizeof(float) * (size_t)part->n);
+    ATOMO_TRY(atomo__entries_decode_add(part->n, part->option[0], r, m.index, scale, m.x));
+    part->atoms->transform(part, m.x, true, m.work);
+    add(m.x, part->n, acc);
     return ATOMO_OK;
 }
 
@@ -80,6 +111,6 @@ int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tensor *x, int
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "transform: x"));
     ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, x->ndim, x->shape), ATOMO_ESHAPE,
                   "%s: transform: tensor %s was planned, %s came", c->name, part->name, atomo__shape_text(x));
-    part->atoms->transform(part, atomo__f32(x), inverse != 0);
+    part->atoms->transform(part, atomo__f32(x), inverse != 0, (float *)c->scratch + HEAD);
     return ATOMO_OK;
 }

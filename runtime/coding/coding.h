@@ -131,6 +131,7 @@ double atomo__index_price(double m, double n); /* its derivative in m */
 /* x [n], finite, is sent as integers of `bits` bits, stochastically rounded: E = x / scale. bits 32: as they are,
  * scale 1. Random numbers: elements first*n .. of the stream; work: room for n floats. */
 float atomo__quant_scale(const float *x, int64_t n, int bits);
+float atomo__quant_limit(int bits); /* the largest scale with which every code is a float */
 void atomo__quant_write(atomo__writer *w, const float *x, int64_t n, int bits, float scale, const atomo_stream *s,
                         uint32_t first, float *work);
 void atomo__quant_read(atomo__reader *r, float *x, int64_t n, int bits);
@@ -214,15 +215,17 @@ int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32
                           atomo__writer *w);
 int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc);
 
-/* Spectral parts of one tensor that differ in bits alone, all measured exactly with one basis (atoms/svd.c). */
-int atomo__svd_measure_all(atomo__part *const *part, int count, const float *g, atomo__coder *c);
+/* Of a spectral part whose atoms have bits of their own (atoms/svd.c): measures it, exactly, for all bits; chooses each
+ * atom's for T out of what a search of this gradient found. */
+int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c);
+void atomo__svd_choose(atomo__part *part, double T);
 
 typedef int atomo__plan_fn(atomo__part *part);
 typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);
 typedef int atomo__refine_fn(atomo__part *part, const float *g);
 typedef int atomo__start_fn(atomo__part *part);
 typedef void atomo__stop_fn(atomo__part *part);
-typedef void atomo__transform_fn(const atomo__part *part, float *x, bool inverse);
+typedef void atomo__transform_fn(const atomo__part *part, float *x, bool inverse, float *work);
 typedef void atomo__guess_fn(atomo__part *part, double bits);
 typedef void atomo__price_fn(atomo__part *part, double T);
 typedef int atomo__encode_fn(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
@@ -244,19 +247,12 @@ int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c);
 void atomo__basis_price(atomo__part *part, double T);
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
 int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
-
-/* ---- separable real transforms on FFTW (separable.c) ---- */
-enum { ATOMO__FOURIER, ATOMO__DCT };
-typedef struct atomo__separable {
-    int kind;
-    int64_t rows, cols;
-    int64_t chunk[2];    /* length of a transform along cols, along rows; the last one of an axis may be shorter */
-    void *plan[2][2][2]; /* [inverse][axis][shorter]; NULL: no such transform */
-} atomo__separable;
-/* In place on [rows, cols]; work: somewhere to point at while planning. ENUMERIC where FFTW has no plan. */
-int atomo__separable_plan(atomo__separable *s, float *work, const char *name);
-void atomo__separable_free(atomo__separable *s);
-void atomo__separable_run(const atomo__separable *s, float *x, bool inverse);
+#define ATOMO__BASIS_STAGES                                                                                            \
+    .measure = atomo__basis_measure, .guess = atomo__entries_guess, .price = atomo__basis_price,                       \
+    .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
+/* A transform for lengths that are powers of two, run by run of the binary digits of n, the longest first. */
+typedef void atomo__run_fn(float *x, int64_t size, bool inverse);
+void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run);
 
 struct atomo_atoms {
     const char *name, *summary, *source;
@@ -264,7 +260,7 @@ struct atomo_atoms {
     atomo__plan_fn *plan;                /* sizes */
     atomo__start_fn *start;              /* fills the zeroed state; NULL: nothing to do */
     atomo__stop_fn *stop;                /* gives back what start took (also where start failed); NULL: nothing */
-    atomo__transform_fn *transform;      /* of a basis (basis.c): x [n] in place, orthonormal */
+    atomo__transform_fn *transform;      /* of a basis (basis.c): x [n] in place, orthonormal; work [n+2] */
     atomo__measure_fn *measure;          /* lambda and price -> part->segment, fixed_bits, square */
     atomo__refine_fn *refine;            /* what measure only estimated made exact around part->T; NULL: it was exact */
     atomo__guess_fn *guess;       /* first price, for a body of about `bits`; NULL: price does not depend on it */

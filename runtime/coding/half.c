@@ -5,7 +5,7 @@
  * half of a float. Nearest rounds ties to even: the error is at most half a last place, but its mean is not 0 (biased).
  * Stochastic rounds up with the probability of what is cut off: unbiased, to 2^-24 of a last place for fp16's
  * denormals and exactly for all else. Either way stats().variance is exact: the squared error, or its expectation. An
- * entry that bf16 would round to infinity stays at its largest number.
+ * entry that would round to 2^128 stays at the largest number of the format below it.
  */
 #include "coding/half.h"
 #include <math.h>
@@ -13,6 +13,7 @@
 enum { ROUND };
 enum { NEAREST, STOCHASTIC };
 enum { TOP_BF16 = 0x7F7F, INF_FP16 = 0x7C00, BIAS = 256, TOP_EXPONENT = 15 };
+enum { TOP_FP16 = 0x77FF, LAST = TOP_EXPONENT - 128 }; /* below 2^15, which is 2^128 where the power of two is 2^LAST */
 
 const struct atomo__option atomo__half_options[] = {
     {"round", ATOMO_OPTION_ENUM, NEAREST, 0, 1, "nearest|stochastic", "nearest is biased, stochastic is not"}, {0}};
@@ -148,6 +149,8 @@ static int encode(atomo__part *part, const float *g, int exponent, round_fn *rou
         if ((int)part->option[ROUND] == STOCHASTIC)
             atomo__random_words(&s, (uint32_t)(at / 4), (uint32_t)(len + 3) / 4, random);
         noise += round(g + at, len, up1, up2, random, code);
+        for (int i = 0; exponent == LAST && i < len; i++)
+            if ((code[i] & 0x7FFF) > TOP_FP16) code[i] = (uint16_t)((code[i] & 0x8000) | TOP_FP16);
         memcpy(out, code, 2 * (size_t)len);
     }
     part->variance = ldexp(noise, -2 * exponent);

@@ -13,56 +13,37 @@ static inline uint64_t bytes_of(unsigned byte) /* in all eight lanes */
     return 0x0101010101010101u * (uint64_t)(byte & 255);
 }
 
-/* Row k's codes hold bits k*bits .. of a lane, row r's bytes bits 8r .. : what the one gives to the other. */
-static inline uint64_t shifted(uint64_t codes, int k, int r, int bits)
+/* A lane's bits are one run of `from` fields of `width` bits in rows k, or of fields of `other` bits in rows r: what
+ * field k gives to field r. */
+static inline uint64_t shifted(uint64_t v, int k, int width, int r, int other)
 {
-    int by = k * bits - 8 * r;
-    if (by >= 8 || by <= -bits) return 0;
-    return by >= 0 ? (codes << by) & bytes_of(255u << by) : (codes >> -by) & bytes_of(255u >> -by);
+    const int by = k * width - r * other;
+    const unsigned field = (1u << width) - 1, to = (1u << other) - 1;
+    if (by >= other || by <= -width) return 0;
+    return by >= 0 ? (v << by) & bytes_of(field << by & to) : (v >> -by) & bytes_of(field >> -by & to);
 }
 
-static inline uint64_t unshifted(uint64_t bytes, int k, int r, int bits)
-{
-    int by = k * bits - 8 * r;
-    if (by >= 8 || by <= -bits) return 0;
-    unsigned mask = (1u << bits) - 1;
-    return by >= 0 ? (bytes >> by) & bytes_of(mask & (255u >> by)) : (bytes << -by) & bytes_of(mask & (255u << -by));
-}
-
-static inline __attribute__((always_inline)) void pack_words(const uint64_t *restrict code, uint64_t *restrict out,
-                                                             int bits)
+static inline __attribute__((always_inline)) void regroup(const uint64_t *restrict from, int fields, int width,
+                                                          uint64_t *restrict out, int others, int other)
 {
 #pragma GCC unroll 8
-    for (int r = 0; r < bits; r++)
+    for (int r = 0; r < others; r++)
         for (int w = 0; w < WORDS; w++) {
             uint64_t v = 0;
 #pragma GCC unroll 8
-            for (int k = 0; k < ROWS; k++) v |= shifted(code[k * WORDS + w], k, r, bits);
+            for (int k = 0; k < fields; k++) v |= shifted(from[k * WORDS + w], k, width, r, other);
             out[r * WORDS + w] = v;
-        }
-}
-
-static inline __attribute__((always_inline)) void unpack_words(const uint64_t *restrict in, uint64_t *restrict code,
-                                                               int bits)
-{
-#pragma GCC unroll 8
-    for (int k = 0; k < ROWS; k++)
-        for (int w = 0; w < WORDS; w++) {
-            uint64_t v = 0;
-#pragma GCC unroll 8
-            for (int r = 0; r < bits; r++) v |= unshifted(in[r * WORDS + w], k, r, bits);
-            code[k * WORDS + w] = v;
         }
 }
 
 #define WIDTH(bits)                                                                                                    \
     ATOMO_CLONES static void pack##bits(const uint64_t *code, uint64_t *out)                                           \
     {                                                                                                                  \
-        pack_words(code, out, bits);                                                                                   \
+        regroup(code, ROWS, bits, out, bits, 8);                                                                       \
     }                                                                                                                  \
     ATOMO_CLONES static void unpack##bits(const uint64_t *in, uint64_t *code)                                          \
     {                                                                                                                  \
-        unpack_words(in, code, bits);                                                                                  \
+        regroup(in, bits, 8, code, ROWS, bits);                                                                        \
     }
 WIDTH(1)
 WIDTH(2)

@@ -12,6 +12,11 @@ static float centre(int bits)
     return bits <= 4 ? 0.5f * (float)((1 << bits) - 1) : (float)((1 << (bits - 1)) - 1);
 }
 
+float atomo__quant_limit(int bits)
+{
+    return 3.4028233e38f / (bits == 32 ? 1 : ATOMO_MAX(centre(bits), 1));
+}
+
 ATOMO_CLONES static float largest(const float *x, int64_t n)
 {
     float m[16] = {0};

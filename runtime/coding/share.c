@@ -46,7 +46,8 @@ typedef struct {
     uint32_t rank, step;
     double target;
     bool fixed_prices; /* set by length_at */
-    bool choosing;     /* length_at lets the tensors choose their families */
+    bool choosing;     /* length_at lets the tensors choose their families, */
+    int pick;          /* or this one */
 } budget;
 
 /* Expected length of all messages at T, by the model of each atom set. */
@@ -57,7 +58,7 @@ static double length_at(budget *b, double T)
     for (int i = 0; i < b->count; i++) {
         atomo__part *p = b->part[i];
         p->T = T;
-        if (b->choosing && p->atoms->choose) p->atoms->choose(p, T, ATOMO__BEST);
+        if (b->choosing && p->atoms->choose) p->atoms->choose(p, T, b->pick);
         atomo__budget_evaluate(&p->segment, T);
         b->codec->compressor->price(p, T);
         b->fixed_prices = b->fixed_prices && p->priced_unit == p->segment.unit && p->priced_fixed == p->fixed_bits;
@@ -133,15 +134,19 @@ static void choose_alone(budget *b, double T)
     int best = p->pick;
     for (int pick = 0; pick < ATOMO__MAX_FAMILIES; pick++) {
         if (isnan(p->atoms->choose(p, T, pick))) continue;
+        b->pick = pick;
         meet_length(b, T);
-        const bool fits = length_at(b, p->T) <= 1.01 * b->target;
+        double length = length_at(b, p->T);
+        for (int k = 0; k < MAX_ROUNDS && length > 1.002 * b->target; k++) /* it stood above a jump */
+            length = length_at(b, 1.02 * p->T);
         variance = p->atoms->choose(p, p->T, pick);
-        if (fits && variance < least) {
+        if (length <= 1.01 * b->target && variance < least) {
             least = variance;
             best = pick;
             best_T = p->T;
         }
     }
+    b->pick = ATOMO__BEST;
     p->atoms->choose(p, best_T, best);
 }
 
@@ -157,12 +162,9 @@ static void choose_families(budget *b)
     b->choosing = true;
     const bool all = length_at(b, 0) <= b->target;
     if (!all && b->count > 1) meet_length(b, T);
+    if (!all && b->count == 1) choose_alone(b, T);
     b->choosing = false;
-    if (all) return;
-    if (b->count == 1) { /* the one that may choose */
-        choose_alone(b, T);
-        return;
-    }
+    if (all || b->count == 1) return;
     bool jump = false;
     T = b->part[0]->T;
     for (int side = 0; side < 2; side++)
@@ -185,7 +187,7 @@ void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t
     double frames = 0;
     for (int i = 0; i < count; i++)
         frames += atomo__overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
-    budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true, false};
+    budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true, false, ATOMO__BEST};
     bool open = false; /* some may still choose */
     for (int i = 0; i < count; i++) open = open || (part[i]->atoms && part[i]->atoms->choose && !part[i]->settled);
     if (open) choose_families(&b);

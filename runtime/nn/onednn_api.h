@@ -1,5 +1,6 @@
-/* onednn_api.h - the few calls of oneDNN's C API that changed from 2.x to 3.x, under one name. Used by conv_onednn.c
- * and conv_limit.c only.
+/* onednn_api.h - oneDNN's C API, and the few calls that changed from 2.x to 3.x under one name. The only header by
+ * which files come to oneDNN: conv_onednn.c (convolutions), conv_limit.c (measures them), sgemm.c (dnnl_sgemm, alike in
+ * both).
  *
  * 2.x has memory descriptors by value and operation descriptors beside primitive descriptors; 3.x has opaque memory
  * descriptors and one call a primitive descriptor.

@@ -9,7 +9,7 @@
 #include <cblas.h>
 
 #if defined(ATOMO_HAVE_ONEDNN) && defined(__x86_64__)
-#include <oneapi/dnnl/dnnl.h>
+#include "nn/onednn_api.h"
 #define HAVE_DNNL_SGEMM 1
 #endif
 

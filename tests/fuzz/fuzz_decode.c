@@ -1,8 +1,9 @@
 /* fuzz_decode.c - hostile messages: whatever bytes come, decoding refuses them as EFORMAT or takes no more than there
  * is, and touches nothing outside the message, the accumulator and the planned scratch (AddressSanitizer watches).
  *
- * The first byte picks codec and shape. With its top bit set the rest is a body: it gets a right frame, checksum and
- * all, so that the fuzzer reaches the decoders behind the checksum.
+ * The first byte picks the codec, the second the shape. With its top bit set the rest is a body: it gets a right frame,
+ * checksum and all, so that the fuzzer reaches the decoders behind the checksum. `_list` is what decompositions written
+ * in Lua are coded with.
  */
 #include "coding/coding.h"
 #include <math.h>
@@ -10,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { CODECS = 32, SHAPES = 4, MOST = 4096 };
+enum { CODECS = 37, LISTS = 33, SHAPES = 4, MOST = 4096 }; /* from LISTS on: _list */
 
 static const struct {
     const char *name;
@@ -49,38 +50,58 @@ static const struct {
     {"haar", 5, {NAN, 16, NAN, 0, 0.25}},
     {"rows", 5, {NAN, 16, NAN, 0, 8}},
     {"rows", 5, {NAN, 16, NAN, 0, 32}},
+    {"auto", 0, {0}},
+    {"_list", 5, {NAN, 16, NAN, 0, 32}},
+    {"_list", 5, {NAN, 16, NAN, 0, 8}},
+    {"_list", 5, {NAN, 16, NAN, 0, 3}},
+    {"_list", 5, {NAN, 16, NAN, 0, 16}},
 };
 static const double shapes[SHAPES][4] = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}};
 
+/* of lists: atoms, and the widths of one to three factors (the first are used) */
+static const struct {
+    double atoms;
+    int factors;
+    double width[3];
+} lists[SHAPES] = {{1, 1, {1}}, {5, 2, {3, 7}}, {40, 3, {2, 9, 4}}, {3, 1, {65}}};
+
 static atomo_codec *codec[CODECS];
-static atomo_tensor *acc[SHAPES];
+static atomo_tensor *acc[2][SHAPES]; /* of gradients, of lists */
 
 static void set_up(void)
 {
     for (int i = 0; i < CODECS; i++) {
         if (atomo_codec_new(make[i].name, make[i].count, make[i].value, 0, &codec[i]) < 0) abort();
         for (int s = 0; s < SHAPES; s++)
-            if (atomo_codec_plan(codec[i], s + 1, 4, shapes[s], 0, NULL) < 0) abort();
+            if ((i >= LISTS ? atomo_codec_plan_list(codec[i], s + 1, lists[s].atoms, lists[s].factors, lists[s].width,
+                                                    100, NULL)
+                            : atomo_codec_plan(codec[i], s + 1, 4, shapes[s], 0, NULL)) < 0)
+                abort();
     }
-    for (int s = 0; s < SHAPES; s++)
-        if (atomo_tensor_new(ATOMO_F32, 4, shapes[s], &acc[s]) < 0) abort();
+    for (int s = 0; s < SHAPES; s++) {
+        double rows[2] = {lists[s].atoms, 1};
+        for (int k = 0; k < lists[s].factors; k++) rows[1] += lists[s].width[k];
+        if (atomo_tensor_new(ATOMO_F32, 4, shapes[s], &acc[0][s]) < 0) abort();
+        if (atomo_tensor_new(ATOMO_F32, 2, rows, &acc[1][s]) < 0) abort();
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (!codec[0]) set_up();
-    if (n < 1 || n > MOST) return 0;
-    const int pick = ((data[0] & 7) | (data[0] >> 2 & 24)) % CODECS; /* bits 0 to 2, 5 and 6 */
+    if (n < 2 || n > MOST) return 0;
+    const int pick = data[0] % CODECS, s = data[1] % SHAPES;
     const atomo_codec *c = codec[pick];
-    int s = data[0] >> 3 & 3;
-    bool framed = data[0] & 128;
+    const bool framed = data[1] & 128;
+    atomo_tensor *sum = acc[pick >= LISTS][s];
+    data += 2;
     uint8_t *message = malloc(n + ATOMO__FRAME_MAX); /* of exactly the size, so that a read past the end is seen */
-    size_t size = n - 1;
+    size_t size = n - 2;
     if (!message) return 0;
     if (framed) {
         const atomo__part *p = atomo__part_of(c, s + 1);
         atomo__frame f = {.codec = c->id, .tensor = (uint32_t)s + 1, .rank = 3, .step = 7, .hash = p->hash};
-        memcpy(message + ATOMO__FRAME_MAX, data + 1, size);
+        memcpy(message + ATOMO__FRAME_MAX, data, size);
         size = atomo__frame_close(&f, message, size);
         uint8_t *exact = malloc(size);
         if (exact) memcpy(exact, message, size);
@@ -88,11 +109,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         message = exact;
         if (!message) return 0;
     } else {
-        memcpy(message, data + 1, size);
+        memcpy(message, data, size);
     }
     double used;
-    atomo_fill(acc[s], 0);
-    int rc = atomo_codec_decode_add(codec[pick], s + 1, framed ? 7 : -1, -1, message, (double)size, 0.5, acc[s], &used);
+    atomo_fill(sum, 0);
+    int rc = atomo_codec_decode_add(codec[pick], s + 1, framed ? 7 : -1, -1, message, (double)size, 0.5, sum, &used);
     if (rc == 0 && (used <= 0 || used > (double)size)) abort();
     if (rc < 0 && rc != ATOMO_EFORMAT) abort();
     free(message);

@@ -8,7 +8,10 @@ local specs = {"none", "entry:ratio=4", "entry:ratio=4,step=0", "svd:ratio=4", "
   "terngrad", "terngrad:coding=elias", "natural", "randk:ratio=4", "topk:ratio=4", "topk:k=3", "signsgd",
   "signsgd:vote=true", "fp16", "bf16", "powersgd:rank=2", "atomo-published",
   "fourier:ratio=4", "fourier:ratio=4,dims=2,step=0", "dct:ratio=4", "dct:ratio=4,chunk=8", "hadamard:ratio=4",
-  "haar:ratio=4", "rows:ratio=4", "rows:ratio=4,bits=32"}
+  "haar:ratio=4", "rows:ratio=4", "rows:ratio=4,bits=32", "auto:ratio=4"}
+-- decompositions in Lua: rows of a matrix as atoms of one to three factors
+local lists = {{1}, {3, 7}, {2, 9, 4}, {65}}
+local list_atoms, list_bits = {1, 5, 40, 3}, {32, 8, 3, 16}
 local shapes = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}}
 
 --- A message is 8 bytes of header here (magic, version, codec, tensor, rank, step, hash), the body's length, body, crc.
@@ -24,12 +27,34 @@ local function write(name, content)
   file:close()
 end
 
+local function put(i, j, bytes)
+  write(("message_%d_%d"):format(i, j), string.char(i - 1, j - 1) .. bytes)
+  write(("body_%d_%d"):format(i, j), string.char(i - 1, j - 1 + 128) .. body_of(bytes))
+end
+
 atomo.manual_seed(1)
 for i, text in ipairs(specs) do
   for j, shape in ipairs(shapes) do
-    local bytes = atomo.compressor(text):encode(atomo.randn(shape), {tensor = j, step = 7, rank = 3}):bytes()
-    local pick = (i - 1) % 8 + 8 * (j - 1) + 32 * math.floor((i - 1) / 8)
-    write(("message_%d_%d"):format(i, j), string.char(pick) .. bytes)
-    write(("body_%d_%d"):format(i, j), string.char(pick + 128) .. body_of(bytes))
+    put(i, j, atomo.compressor(text):encode(atomo.randn(shape), {tensor = j, step = 7, rank = 3}):bytes())
+  end
+end
+for i, bits in ipairs(list_bits) do
+  for j, widths in ipairs(lists) do
+    local columns = 0
+    for _, width in ipairs(widths) do columns = columns + width end
+    local name = ("list_%d_%d"):format(i, j)
+    atomo.decomposition(name, {
+      bits = bits,
+      decompose = function(g)
+        local factors, at = {}, 2
+        for k, width in ipairs(widths) do
+          factors[k], at = g:narrow(2, at, width):contiguous(), at + width
+        end
+        return g:narrow(2, 1, 1):contiguous():view(-1), factors
+      end,
+      reconstruct = function(lambda) return lambda end, -- only encoded here
+    })
+    local c = atomo.compressor(name .. ":ratio=1.2")
+    put(#specs + i, j, c:encode(atomo.randn(list_atoms[j], 1 + columns), {tensor = j, step = 7, rank = 3}):bytes())
   end
 end

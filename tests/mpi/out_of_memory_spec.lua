@@ -2,37 +2,10 @@
 -- alike. Each failure is an error that says so, nothing is left behind, and the communicator goes on working.
 -- (Where one rank alone fails, its error ends the job: tests/spec/host_faults_spec.lua.)
 local atomo = require "atomo"
-local C = require("atomo.ffi").C
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
+local memory = dofile(here .. "/../support/out_of_memory.lua")
 local world = atomo.mpi.world
 local n, me = world.size, world.rank
-
-local function live() -- once nothing more is collected: finalizers run a round later, and may let go of others
-  local before, now
-  repeat
-    before = now
-    collectgarbage()
-    now = atomo.mem().live_blocks
-  until now == before
-  return now
-end
-
---- Runs fn with its k-th allocation failing for k = 1, 2, ... until none is left; returns how often it failed.
-local function sweep(fn)
-  local failures = 0
-  for k = 1, 100 do
-    world:barrier() -- what one rank sends late must not meet the next round
-    C.atomo_mem_fail_alloc(k)
-    local ok, message = pcall(fn)
-    local reached = C.atomo_mem_fail_alloc(0) == 0
-    if not ok then
-      assert.is_true(reached, tostring(message))
-      assert.truthy(tostring(message):find("out of memory", 1, true), tostring(message))
-      failures = failures + 1
-    end
-    if not reached then return failures end
-  end
-  error "more than 100 allocations"
-end
 
 local t = atomo.full({5}, me)
 local large = atomo.full({64 * 1024 * n}, 1) -- an all-reduce of this size takes the ring
@@ -67,11 +40,13 @@ describe("out of memory in", function()
     local name, least, fn = unpack(case)
     it(name, function()
       fn()
-      local before = live()
-      local failures = sweep(fn)
+      -- barriers: what one rank sends late must not meet the next round; they give back what unfinished requests held
+      local function barrier() world:barrier() end
+      local function over_ranks(left)
+        return world:allreduce(atomo.tensor {left}, "min"):item(), world:allreduce(atomo.tensor {left}, "max"):item()
+      end
+      local failures = memory.clean_sweep(fn, barrier, over_ranks)
       assert.is_true(failures >= least, ("%d failures"):format(failures))
-      world:barrier() -- gives back what unfinished requests held
-      assert.equal(before, live())
       assert.equal(n, world:allreduce(atomo.ones(1)):item())
     end)
   end

@@ -20,10 +20,11 @@ end
 --- Atom k (0-based) at entry j of n, by definition.
 local define = {}
 function define.fourier(k, j, n)
+  local frequency = math.ceil(k / 2)   -- DC, cos 1, sin 1, cos 2, sin 2, ...
   if k == 0 then return 1 / math.sqrt(n) end
-  if 2 * k == n then return (j % 2 == 0 and 1 or -1) / math.sqrt(n) end
-  local wave = k <= n / 2 and math.cos(2 * math.pi * k * j / n) or -math.sin(2 * math.pi * (n - k) * j / n)
-  return math.sqrt(2 / n) * wave
+  if 2 * frequency == n then return (j % 2 == 0 and 1 or -1) / math.sqrt(n) end
+  local angle = 2 * math.pi * frequency * j / n
+  return math.sqrt(2 / n) * (k % 2 == 1 and math.cos(angle) or -math.sin(angle))
 end
 function define.dct(k, j, n)
   return math.sqrt((k == 0 and 1 or 2) / n) * math.cos(math.pi * (j + 0.5) * k / n)
@@ -42,7 +43,8 @@ function define.haar(k, j, n)
   return (at < width and 1 or -1) / math.sqrt(2 * width)
 end
 
-local lengths = {fourier = {1, 2, 3, 8, 31, 60}, dct = {1, 2, 5, 16, 31}, hadamard = {1, 2, 16, 64},
+local lengths = {fourier = {1, 2, 3, 8, 31, 60, 257, 600},
+  dct = {1, 2, 3, 5, 16, 31, 255, 256, 257, 258, 600}, hadamard = {1, 2, 16, 64},
   haar = {1, 2, 16, 64}}
 
 describe("bases", function()

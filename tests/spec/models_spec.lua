@@ -7,6 +7,7 @@ local nn, F = atomo.nn, atomo.F
 local counts = {
   alexnet = 2472266, vgg19 = 20565834, resnet110 = 1730714, resnet50 = 23520842, resnet101 = 42512970,
   resnet152 = 58156618, wide_resnet16_8 = 10961370, wide_resnet28_10 = 36479194, wide_resnet40_2 = 2243546,
+  resnet32 = 466906, resnet44 = 661338, resnet56 = 855770, vgg13 = 9941322, vgg16 = 15253578, densenet40_12 = 176122,
   wide_resnet40_4 = 8949210, densenet100_12 = 769162, densenet190_40 = 25624430, mobilenet = 3217226,
 }
 

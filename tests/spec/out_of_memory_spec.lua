@@ -3,17 +3,8 @@
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
+local memory = dofile(here .. "/../support/out_of_memory.lua")
 local gradients = dofile(here .. "/../support/gradients.lua")
-
-local function live() -- once nothing more is collected: finalizers run a round later, and may let go of others
-  local before, now
-  repeat
-    before = now
-    collectgarbage()
-    now = atomo.mem().live_blocks
-  until now == before
-  return now
-end
 
 local function step(fn, inputs)
   for _, t in ipairs(inputs) do t.grad = nil end
@@ -21,24 +12,6 @@ local function step(fn, inputs)
     if y.requires_grad then y:backward(atomo.ones(y:shape()), {retain_graph = true}) end
   end
   for _, t in ipairs(inputs) do t.grad = nil end
-end
-
---- Runs fn with its n-th allocation failing for n = 1, 2, ... until none is left to fail; returns how often fn failed.
--- (A tensor made from Lua is tried again after a collection: such a failure goes unseen, as it should.)
-local function sweep(fn)
-  local failures = 0
-  for n = 1, 500 do
-    C.atomo_mem_fail_alloc(n)
-    local ok, message = pcall(fn)
-    local reached = C.atomo_mem_fail_alloc(0) == 0
-    if not ok then
-      assert.is_true(reached, tostring(message))
-      assert.truthy(tostring(message):find("out of memory", 1, true), tostring(message))
-      failures = failures + 1
-    end
-    if not reached then return failures end
-  end
-  error "more than 500 allocations"
 end
 
 describe("out of memory in", function()
@@ -59,10 +32,7 @@ describe("out of memory in", function()
         if t:dtype() == "f32" then atomo.param(t) end
       end
       step(fn, inputs) -- what is made once and kept (plans of convolutions) is made now
-      local before = live()
-      local failures = sweep(function() step(fn, inputs) end)
-      assert.is_true(failures > 0)
-      assert.equal(before, live())
+      assert.is_true(memory.clean_sweep(function() step(fn, inputs) end) > 0)
     end)
   end)
 
@@ -74,11 +44,9 @@ describe("out of memory in", function()
         atomo.param(atomo.randn(16))}
       local function conv() step(function(x, w, b) return atomo.F.conv2d(x, w, b, {padding = 1}) end, inputs) end
       conv()
-      local before = live()
-      local failures = sweep(conv)
+      local failures = memory.clean_sweep(conv)
       atomo.nn.set_conv_engine(chosen)
       assert.is_true(failures > 5)
-      assert.equal(before, live())
     end)
   end
 
@@ -93,9 +61,7 @@ describe("out of memory in", function()
         o:step()
       end
       update()
-      local before = live()
-      sweep(update)
-      assert.equal(before, live(), kind)
+      memory.clean_sweep(update)
     end
   end)
 end)

@@ -1,7 +1,8 @@
 -- The operator of one's own that docs/guide.md shows, read from there: its gradcheck, its values, and that its loops
 -- are compiled.
 local atomo = require "atomo"
-local C = require("atomo.ffi").C
+local jit = require "jit"
+local jutil = require "jit.util"
 
 local here = debug.getinfo(1, "S").source:match "^@(.*)tests/spec/[^/]*$" or ""
 
@@ -9,14 +10,20 @@ local function from_guide()
   local file = assert(io.open(here .. "docs/guide.md"))
   local guide = file:read "*a"
   file:close()
-  local code = guide:match "(local hard_swish = .-)```"
-  return assert(loadstring('local atomo = require "atomo"\n' .. code .. "\nreturn hard_swish", "guide.md"))()
+  local code = 'local atomo = require "atomo"\n' .. guide:match "(local hard_swish = .-)```" .. "\nreturn hard_swish"
+  local for_lines, line = {}, 0
+  for text in code:gmatch "[^\n]*\n" do
+    line = line + 1
+    if text:match "^%s*for " then for_lines[#for_lines + 1] = line end
+  end
+  assert(#for_lines == 2) -- one forward, one backward
+  return assert(loadstring(code, "=guide.md"))(), for_lines
 end
 
 local function built_in(x) return x * (x + 3):clamp(0, 6) / 6 end
 
 describe("the guide's own operator", function()
-  local hard_swish = from_guide() -- its assert is the gradcheck
+  local hard_swish, for_lines = from_guide() -- its assert is the gradcheck
 
   it("equals the same out of built-in operations, gradient included", function()
     atomo.manual_seed(1)
@@ -29,15 +36,31 @@ describe("the guide's own operator", function()
     assert.is_true((a.grad - b.grad):abs():max():item() < 1e-4)
   end)
 
-  it("runs compiled: within 4 times of built-in operations, best of 20", function()
-    local x, best = atomo.randn(65536), {math.huge, math.huge}
-    for _ = 1, 20 do
-      for i, fn in ipairs {hard_swish, built_in} do
-        local start = C.atomo_time()
-        atomo.scope(fn, x)
-        best[i] = math.min(best[i], C.atomo_time() - start)
+  it("has its loops compiled: each is the root of a trace that loops, and none is given up", function()
+    local threads = atomo.num_threads()
+    atomo.set_num_threads(1)
+    local x, gy = atomo.param(atomo.randn(4096)), atomo.randn(4096)
+    jit.flush() -- the specs before may have filled the trace cache
+    local loops, given_up, root = {}, {}, nil
+    local function see(what, trace, fn, pc, parent)
+      if what == "start" then
+        local at = jutil.funcinfo(fn, pc)
+        root = not parent and at.source == "=guide.md" and at.currentline or nil
+      elseif what == "stop" and root then
+        loops[root] = jutil.traceinfo(trace).linktype
+      elseif what == "abort" and root then
+        given_up[root] = true
       end
     end
-    assert.is_true(best[1] < 4 * best[2], ("%.2f ms, built-in %.2f ms"):format(1e3 * best[1], 1e3 * best[2]))
+    jit.attach(see, "trace")
+    for _ = 1, 50 do
+      atomo.scope(function() hard_swish(x):backward(gy) end)
+    end
+    jit.attach(see)
+    atomo.set_num_threads(threads)
+    for _, line in ipairs(for_lines) do
+      assert.equal("loop", loops[line], "the loop in line " .. line)
+      assert.is_nil(given_up[line])
+    end
   end)
 end)

@@ -66,7 +66,7 @@ describe("50 steps follow PyTorch's losses to 1e-3:", function()
     for _, entry in ipairs(net:named_modules()) do
       if entry[2].class_name == "BatchNorm2d" then entry[2].bias:detach():fill_(2) end
     end
-    follow(net, atomo.optim.sgd {params = net:parameters(), lr = 0.001, momentum = 0.9, weight_decay = 5e-4},
+    follow(net, atomo.optim.sgd {params = net:parameters(), lr = 0.002, momentum = 0.9, weight_decay = 5e-4},
       golden.resnet20, images)
   end)
 
@@ -77,6 +77,6 @@ describe("50 steps follow PyTorch's losses to 1e-3:", function()
       return t:narrow(2, 1, 16):contiguous(), t:narrow(2, 2, 16):contiguous()
     end
     fill(net, net:parameters())
-    follow(net, atomo.optim.adamw {params = net:parameters(), lr = 1e-3, weight_decay = 0.01}, golden.transformer, text)
+    follow(net, atomo.optim.adamw {params = net:parameters(), lr = 1e-2, weight_decay = 0.01}, golden.transformer, text)
   end)
 end)

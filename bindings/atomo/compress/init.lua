@@ -41,15 +41,18 @@ end
 --- A compressor from its text or table: "svd:ratio=16,bits=8", "entry:atoms=100", {name = "svd", fold = function(shape)
 --- return rows end}. In a table, budget = function(step, epoch, stats) ... end is a schedule (schedule.lua), and
 --- overrides = {{pattern, other}, ...} codes tensors of such names otherwise (overrides.lua). opts.seed keys the random
---- streams (default 0).
+--- streams (default 0); opts.standard = {option = value} holds where the compressor has the option and it is not given.
 ---@param text string|table
 ---@param opts table?
 ---@return atomo.Compressor
 local function compressor(text, opts)
   local entry, values, fold, more = spec.read(text)
   for key in pairs(opts or {}) do
-    if key ~= "seed" then raise(("compressor: unknown option '%s', options are seed"):format(tostring(key))) end
+    if key ~= "seed" and key ~= "standard" then
+      raise(("compressor: unknown option '%s', options are seed, standard"):format(tostring(key)))
+    end
   end
+  for key, value in pairs(opts and opts.standard or {}) do spec.put_default(entry, values, key, value) end
   local seed = opts and opts.seed or 0
   if type(seed) ~= "number" then raise(("compressor: seed is a %s, expected an integer"):format(type(seed))) end
   local canonical = spec.text(entry, values, fold, more)

@@ -119,8 +119,7 @@ local budgets = {"atoms", "ratio", "bytes", "budget"}
 local presets = {}
 
 --- A compressor's table under a name of its own, for --load and --compress: atomo.preset("decay", {name = "svd",
---- budget = function(step, epoch, stats) ... end}). "decay:bits=4" changes options of it; another budget takes the
---- place of its own.
+--- budget = function(step, epoch, stats) ... end}). "decay:bits=4" changes options of it, "decay:ratio=8" its budget.
 ---@param name string
 ---@param spec table
 function M.preset(name, spec)
@@ -195,6 +194,13 @@ function M.read(spec)
   end
   return entry, values, fold, {budget = check_schedule(entry, spec),
     overrides = spec.overrides and overrides.read(spec.overrides, entry, spec, M.read, M.text)}
+end
+
+--- Sets an option that the compressor has and that was not given.
+function M.put_default(entry, values, key, value)
+  local option = entry.options[key]
+  local at = option and option.index + 1
+  if option and values[at] ~= values[at] then values[at] = convert(entry.name, option, value) end
 end
 
 --- The canonical text of option values: those that differ from the standard, in the table's order.

@@ -4,7 +4,9 @@
 -- ones, and those with fewer than two dimensions: biases, norms), or joined into one message (join.lua).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local auto = require "atomo.exchange.auto"
 local join = require "atomo.exchange.join"
+local messages = require "atomo.exchange.messages"
 local C, check, raise = f.C, f.check, f.raise
 
 local topologies = {"allreduce", "allgather", "ps", "sharded", "hierarchical"}
@@ -29,9 +31,9 @@ local expected = {down = "dense or compress", small = "auto, dense or compress",
 
 local function check_options(opts)
   for key in pairs(opts) do
-    if defaults[key] == nil and key ~= "comm" and key ~= "topology" then
+    if defaults[key] == nil and key ~= "comm" and key ~= "topology" and key ~= "check_after" then
       raise(("exchange: unknown option '%s', options are comm, compress, topology, overlap, min_size, seed, " ..
-        "down, inner, small"):format(tostring(key)))
+        "down, inner, small, check_after"):format(tostring(key)))
     end
   end
   if opts.overlap ~= nil and type(opts.overlap) ~= "boolean" then
@@ -42,6 +44,10 @@ local function check_options(opts)
       raise(("exchange: %s is %s, expected %s"):format(key, tostring(opts[key]), expected[key]))
     end
   end
+  local after = opts.check_after
+  if after ~= nil and (type(after) ~= "number" or after % 1 ~= 0 or after < 10) then
+    raise(("exchange: check_after is %s, expected a whole number of steps, 10 or more"):format(tostring(after)))
+  end
   local min_size = opts.min_size
   if min_size and (type(min_size) ~= "number" or min_size < 0 or min_size ~= min_size) then
     raise(("exchange: min_size is %s, expected a number of elements >= 0"):format(tostring(min_size)))
@@ -49,29 +55,38 @@ local function check_options(opts)
 end
 
 local function choose_topology(name, compressor)
-  if name == nil or name == "auto" then return compressor.name == "none" and "allreduce" or "allgather" end
+  if name == nil or name == "standard" or name == "auto" then
+    return compressor.name == "none" and "allreduce" or "allgather"
+  end
   for _, known in ipairs(topologies) do
     if known == name then return name end
   end
-  raise(("exchange: unknown topology '%s', topologies are %s"):format(tostring(name), table.concat(topologies, ", ")))
+  raise(("exchange: unknown topology '%s', topologies are %s, standard, auto"):format(tostring(name),
+    table.concat(topologies, ", ")))
 end
 
---- opts: comm (default the world), compress (a spec; default "none"), topology (default: allreduce for "none",
---- allgather for messages), overlap (a communication thread sends while backward goes on; default true), min_size
---- (elements below which a tensor is small, default 1024), small (how those, biases and norms travel: "dense", or
---- "compress": joined into one tensor of the step's budget; default: compress for auto, dense for the others), seed (of
---- the compressor's random streams), down ("dense" or "compress": the way back from a ps), inner (topology between the
---- hosts of a hierarchical one). [collective]
+--- opts: comm (default the world), compress (a spec; default "none"; "auto" without a budget: chosen with the
+--- topology), topology (default "standard": allreduce for "none", allgather for messages; "auto": by measured times,
+--- see auto/), check_after (steps after which a measured choice is held against the clock, default 50), overlap (a
+--- communication thread sends while backward goes on; default true), min_size (elements below which a tensor is small,
+--- default 1024), small (how those, biases and norms travel: "dense", or "compress": joined into one tensor of the
+--- step's budget; default: compress for auto, dense for the others), seed (of the compressor's random streams), down
+--- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one).
+--- [collective]
 local function new(opts)
   opts = opts or {}
   check_options(opts)
+  local comm, measured, free = opts.comm or require("atomo.mpi").world, auto.wanted(opts)
+  choose_topology(opts.topology, {}) -- its name is known
+  if measured and comm.size > 1 then return auto.new(opts) end
   local self = setmetatable({step = 0}, Exchange)
   for key, value in pairs(defaults) do
     self[key] = opts[key]
     if self[key] == nil then self[key] = value end
   end
-  self.comm = opts.comm or require("atomo.mpi").world
-  self.compressor = require("atomo.compress").compressor(self.compress, {seed = self.seed})
+  self.comm = comm
+  if free then self.compress = "none" end -- one rank, which sends nothing
+  self.compressor = messages.compressor(self)
   self.topology = choose_topology(opts.topology, self.compressor)
   self.engine = require("atomo.exchange." .. self.topology)
   if self.small == "auto" then self.small = self.compressor.name == "auto" and "compress" or "dense" end

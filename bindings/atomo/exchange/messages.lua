@@ -111,9 +111,14 @@ function M.scatter(self, inbox, counts_out)
   M.lap(self, "exchange", t)
 end
 
---- A compressor like the exchange's, for what is encoded a second time; its random streams are others (by `stream`,
--- the rank that it claims to be).
-function M.second(self) return require("atomo.compress").compressor(self.compress, {seed = self.seed}) end
+--- The exchange's compressor. What is averaged here trains a network, so auto prefers accuracy unless told otherwise.
+function M.compressor(self)
+  return require("atomo.compress").compressor(self.compress, {seed = self.seed, standard = {prefer = "accuracy"}})
+end
+
+--- One like it, for what is encoded a second time; its random streams are others (by `stream`, the rank that it claims
+--- to be).
+M.second = M.compressor
 
 --- Waits for the dense buckets and writes them back; the end of every step.
 function M.finish_buckets(self)

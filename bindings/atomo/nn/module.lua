@@ -152,11 +152,11 @@ local function each_state(self, visit)
   end
 end
 
---- A list of {name, parameter}, each parameter once.
-function Module:named_parameters()
+--- A list of {name, tensor}: the parameters, or the buffers, each once.
+local function named_state(self, buffers)
   local list, seen = {}, {}
   each_state(self, function(name, t, buffer)
-    if not buffer and not seen[t] then
+    if buffer == buffers and not seen[t] then
       seen[t] = true
       list[#list + 1] = {name, t}
     end
@@ -164,31 +164,22 @@ function Module:named_parameters()
   return list
 end
 
----@return atomo.Tensor[]
-function Module:parameters()
-  local list = self:named_parameters()
+local function tensors_of(list)
   for i, entry in ipairs(list) do list[i] = entry[2] end
   return list
 end
+
+--- A list of {name, parameter}, each parameter once.
+function Module:named_parameters() return named_state(self, false) end
+
+---@return atomo.Tensor[]
+function Module:parameters() return tensors_of(named_state(self, false)) end
 
 --- A list of {name, tensor}.
-function Module:named_buffers()
-  local list, seen = {}, {}
-  each_state(self, function(name, t, buffer)
-    if buffer and not seen[t] then
-      seen[t] = true
-      list[#list + 1] = {name, t}
-    end
-  end)
-  return list
-end
+function Module:named_buffers() return named_state(self, true) end
 
 ---@return atomo.Tensor[]
-function Module:buffers()
-  local list = self:named_buffers()
-  for i, entry in ipairs(list) do list[i] = entry[2] end
-  return list
-end
+function Module:buffers() return tensors_of(named_state(self, true)) end
 
 --- Number of trainable values.
 function Module:num_parameters()

@@ -1,0 +1,114 @@
+--- An exchange that chooses (init.lua) against the clock: what a step takes and exchange adds to it, the check of the
+-- prediction, trials of other settings.
+local decide = require "atomo.exchange.auto.decide"
+local choose = require "atomo.exchange.choose"
+local log = require "atomo.log"
+local swap = require "atomo.exchange.auto.swap"
+
+local WARM, PAIRS, KEPT = 4, 4, 9 -- steps; steps each of a trial; steps whose times are kept
+
+local M = {KEPT = KEPT}
+
+--- Medians over the last n steps, agreed: of a step, of what exchange added (where it was least: the slowest rank waits
+--- for nobody), and the time in which it can hide. [collective]
+local function clock(self, n)
+  local t = self.times
+  local last = function(list) return {unpack(list, #list - n + 1)} end
+  local steps, added, windows = swap.agree(self, last(t.step)), swap.agree(self, last(t.added), "min"),
+    swap.agree(self, last(t.window), "min")
+  return swap.median(steps), swap.median(added), swap.median(windows)
+end
+
+--- Corrects the model by what was seen of the running setting.
+local function correct(self, row, added)
+  local w, ms = self.works[self.setting.compress], self.work:stats().ms
+  local seen = swap.agree(self, {ms.encode / 1e3, ms.decode / 1e3})
+  w.encode = w.encode > 0 and w.encode * seen[1] / math.max(row.cost.encode, 1e-9) or 0
+  w.decode = w.decode > 0 and w.decode * seen[2] / math.max(row.cost.decode_all, 1e-9) or 0
+  local decode = seen[2] * row.cost.decode / math.max(row.cost.decode_all, 1e-9)
+  local slower = choose.slowdown(row, math.max(0, added - seen[1] - decode - row.cost.copy))
+  self.net = choose.slower(self.net, slower)
+end
+
+--- The dense setting, where steps with it might be as short as the present ones: not where a network half as quick
+--- again as thought could not do it.
+local function dense_rival(self, rows)
+  local dense = choose.best_of(rows, "none")
+  local quick = choose.predict({dense}, choose.slower(self.net, 1 / 1.5), self.works, self.base)[1]
+  if quick.step <= self.seconds then return dense end
+  decide.tell(self, ("exchange: dense steps would take at least %s, the present ones take %s: kept"):format(
+    log.duration(quick.step), log.duration(self.seconds)),
+    {why = "kept", choice = choose.name(self.setting), measured = self.seconds})
+end
+
+--- What is still to be tried beside the running setting: what the model now prefers, and dense for compressors that it
+--- has chosen. Each once.
+local function next_rival(self)
+  local rows, taken = decide.decide(self)
+  local running = decide.row_of(rows, self.setting)
+  local rival = choose.better(taken, running) and taken or nil
+  if (not rival or self.tried[choose.name(rival)]) and self.free and self.setting.compress ~= "none" then
+    rival = dense_rival(self, rows)
+  end
+  if rival and not self.tried[choose.name(rival)] then return rival, running end
+end
+
+--- Begins the next trial, or leaves it at what runs.
+local function go_on(self)
+  local rival, running = next_rival(self)
+  if not rival then return swap.settle(self) end
+  self.tried[choose.name(rival)] = true
+  self.trial = {rival = rival, running = running, count = 0, seconds = {rival = {}, running = {}}}
+  self.pending = rival
+end
+
+--- check_after steps are over: is the exchange what was predicted?
+local function check(self)
+  local step, added, window = clock(self, KEPT)
+  self.base, self.window = math.max(step - added, 0.1 * step), self.opts.overlap == false and 0 or window
+  self.seconds = step
+  local rows = decide.decide(self)
+  local row = decide.row_of(rows, self.setting)
+  local wrong = math.abs(added - row.cost.seconds) > choose.WRONG * step
+  decide.tell(self, ("exchange: after %d steps: %s adds %s to a step of %s, %s were predicted%s"):format(self.steps,
+    choose.name(row), log.duration(added), log.duration(step), log.duration(row.cost.seconds),
+    wrong and ": corrected" or ""),
+    {why = "checked", choice = choose.name(row), measured = step, measured_exchange = added,
+      predicted_exchange = row.cost.seconds})
+  if wrong then correct(self, row, added) end
+  go_on(self)
+end
+
+--- A step of the trial is over: rival (warms up), rival, running, rival, running, ...
+local function trial_step(self, seconds)
+  local t = self.trial
+  if t.count > 0 then table.insert(t.count % 2 == 1 and t.seconds.rival or t.seconds.running, seconds) end
+  t.count = t.count + 1
+  self.pending = t.count % 2 == 1 and t.rival or t.running
+  if t.count <= 2 * PAIRS then return end
+  local rival = swap.median(swap.agree(self, t.seconds.rival))
+  local running = swap.median(swap.agree(self, t.seconds.running))
+  local won = choose.rival_wins(t.running, t.rival, running, rival)
+  local winner = won and t.rival or t.running
+  decide.tell(self, ("exchange: by the clock: %s %s a step, %s %s: %s stays"):format(choose.name(t.running),
+    log.duration(running), choose.name(t.rival), log.duration(rival), choose.name(winner)),
+    {why = "tried", choice = choose.name(winner), measured = won and rival or running,
+      measured_other = won and running or rival})
+  self.trial, self.tested, self.pending, self.seconds = false, true, winner, won and rival or running
+end
+
+--- After every step, between its end and the next one's first gradient.
+function M.look(self, seconds)
+  if self.trial then
+    trial_step(self, seconds)
+  elseif self.tested then -- the winner is at work again
+    self.tested = false
+    go_on(self)
+  elseif self.steps == WARM then
+    decide.refine(self, clock(self, WARM - 1))
+  elseif self.steps == self.check_after then
+    check(self)
+  end
+end
+
+return M

@@ -1,0 +1,90 @@
+--- What an exchange that chooses (init.lua) decides by prediction: at the first step, and with a step's real times.
+local choose = require "atomo.exchange.choose"
+local log = require "atomo.log"
+local swap = require "atomo.exchange.auto.swap"
+
+local M = {}
+
+local figures = {"message", "encode", "decode", "copy"}
+
+--- Measures the compressors not measured yet, on the gradients of the last step. [collective]
+local function measure(self, compressors)
+  local timing = require "atomo.exchange.timing"
+  for _, name in ipairs(compressors) do
+    if not self.works[name] then
+      local w = timing.work(self.specs[name] or name, self.grads,
+        {min_size = self.work.min_size, small = self.opts.small})
+      local mine = {}
+      for k, key in ipairs(figures) do mine[k] = w[key] end
+      for k, v in ipairs(swap.agree(self, mine)) do w[figures[k]] = v end
+      self.works[name] = w
+    end
+  end
+  collectgarbage()
+end
+
+--- Predictions for all settings, and the taken one. Compressors are not measured where dense runs and costs a trifle.
+function M.decide(self)
+  local function predict(compressors)
+    measure(self, compressors)
+    for _, name in ipairs(compressors) do self.works[name].backward = self.window end
+    return choose.predict(choose.settings(compressors, self.net, self.only), self.net, self.works, self.base)
+  end
+  if self.free and self.setting.compress == "none" then
+    local rows = predict {"none"}
+    local dense = choose.best_of(rows, "none")
+    if dense.cost.seconds <= choose.TRIFLE * self.base then return rows, dense end
+  end
+  local rows = predict(self.compressors)
+  return rows, (choose.pick(rows))
+end
+
+function M.row_of(rows, setting)
+  for _, row in ipairs(rows) do if choose.same(row, setting) then return row end end
+end
+
+function M.tell(self, text, event)
+  event.event, event.step = "exchange", self.work.step
+  self.notify(text, event)
+end
+
+local function announce(self, why, rows, taken)
+  local text = ("exchange: %s; %s\n%s"):format(why, choose.network_text(self.net), choose.reasons(rows, taken))
+  if #rows < #self.compressors then
+    text = text .. ("\ndense adds %s to a step of %s: compressors were not measured"):format(
+      log.duration(taken.cost.seconds), log.duration(taken.step))
+  end
+  M.tell(self, text, {why = why, choice = choose.name(taken), predicted = taken.step,
+    predicted_exchange = taken.cost.seconds, network = self.net})
+end
+
+--- The first step: its gradients are there, nothing was sent. [collective]
+function M.begin(self)
+  local ex = self.work
+  for i = 1, ex.count do self.grads[i] = ex.given[i] end
+  self.work.comm:check("exchange: gradients", #self.grads)
+  self.net = self.net or require("atomo.exchange.probe").network(ex.comm)
+  self.window = self.opts.overlap == false and 0 or swap.agree(self, {self.pushed_at - self.first_at}, "min")[1]
+  self.base = swap.agree(self, {1.5 * (self.pushed_at - self.first_at)})[1]
+  local rows, taken = M.decide(self)
+  announce(self, "first choice, by prediction", rows, taken)
+  swap.take(self, taken)
+  if self.work ~= ex then
+    ex.given, ex.count = {}, 0
+    for i = 1, #self.grads do self.work:push(i, self.grads[i]) end
+  end
+  self.aside = false
+end
+
+--- Predicts again with a step's times as they are.
+function M.refine(self, step, added, window)
+  self.base = math.max(step - added, 0.1 * step)
+  self.window = self.opts.overlap == false and 0 or window
+  local rows, taken = M.decide(self)
+  if choose.better(taken, M.row_of(rows, self.setting)) then
+    announce(self, ("chosen anew after %d steps"):format(self.steps), rows, taken)
+    self.pending = taken
+  end
+end
+
+return M

@@ -1,0 +1,124 @@
+--- topology = "auto" and compress = "auto": an exchange that chooses what it does by the cost model, and holds the
+-- choice against the clock. It looks like any exchange; another one behind it does the work, replaced between steps.
+--
+-- The first step's gradients tell what the compressors cost, probes what the network does (probe.lua); the choice is
+-- made (decide.lua), made again when a few steps have told how long backward and the rest of a step take, and checked
+-- after check_after steps (clock.lua): where what the exchange adds was not as predicted, the model is corrected and
+-- asked again, and a setting that then looks better is tried, turn and turn about. So is dense where a compressor was
+-- chosen: it stays only where its steps are shorter. All figures are agreed by all ranks before they decide.
+local f = require "atomo.ffi"
+local choose = require "atomo.exchange.choose"
+local clock = require "atomo.exchange.auto.clock"
+local decide = require "atomo.exchange.auto.decide"
+local json = require "atomo.json"
+local swap = require "atomo.exchange.auto.swap"
+local C, raise = f.C, f.raise
+
+---@class atomo.AutoExchange: atomo.Exchange
+local Auto = {}
+
+-- What is not found here is the working exchange's.
+function Auto.__index(self, key)
+  local v = Auto[key]
+  if v ~= nil then return v end
+  return rawget(self, "work")[key]
+end
+function Auto.__newindex(self, key, value) self.work[key] = value end
+
+--- Whether options ask for a measured choice: topology "auto", or the compressor "auto" without a budget.
+---@return boolean wanted
+---@return boolean free  the compressor, too, is to be chosen
+local function wanted(opts)
+  local c = opts.compress
+  if type(c) == "table" and c.name == "auto" then
+    c = "auto"
+    for key in pairs(opts.compress) do if key ~= "name" then c = nil end end
+  end
+  return opts.topology == "auto" or c == "auto", c == "auto"
+end
+
+--- Between steps: the setting that was decided on.
+local function switch(self)
+  local setting = self.pending
+  self.pending = false
+  swap.take(self, setting)
+  if not self.trial then swap.discard(self) end
+end
+
+--- As any exchange's push and finish; until the choice is settled with a look at the clock.
+function Auto:push(i, grad)
+  if self.settled then return self.work:push(i, grad) end
+  if self.work.count == 0 then
+    if self.pending then switch(self) end
+    self.first_at = C.atomo_time()
+  end
+  self.work:push(i, grad)
+  self.pushed_at = C.atomo_time()
+end
+
+function Auto:finish()
+  if self.settled then return self.work:finish() end
+  if self.steps == 0 then decide.begin(self) end
+  local encoded = self.work.ms.encode / 1e3 -- while gradients came
+  self.work:finish()
+  local now, t = C.atomo_time(), self.times
+  local seconds = now - self.ended
+  t.step[#t.step + 1], t.added[#t.added + 1] = seconds, now - self.pushed_at + encoded
+  t.window[#t.window + 1] = math.max(0, self.pushed_at - self.first_at - encoded)
+  if #t.step > clock.KEPT then
+    for _, list in pairs(t) do table.remove(list, 1) end
+  end
+  self.steps = self.steps + 1
+  clock.look(self, seconds)
+  self.ended = C.atomo_time()
+end
+
+--- What a checkpoint keeps of the choice, and how a run that goes on gets it back: it stays with it.
+function Auto:choice()
+  local s = self.pending or self.setting
+  return json.encode {compress = s.compress, topology = s.topology, down = s.down, inner = s.inner, level = s.level}
+end
+
+function Auto:restore(text)
+  local ok, s = pcall(json.decode, text)
+  if not ok or type(s) ~= "table" or type(s.compress) ~= "string" or type(s.topology) ~= "string" then
+    raise(("exchange: '%s' is no choice that a checkpoint holds"):format(tostring(text)))
+  end
+  if not self.free and s.compress ~= self.compressors[1] then
+    raise(("exchange: the checkpoint was written with compress %s, this run asks for %s"):format(s.compress,
+      self.compressors[1]))
+  end
+  self.setting, self.work = s, swap.open(self, s)
+  swap.settle(self)
+end
+
+--- An exchange that chooses. opts as atomo.exchange takes them; given.network: figures in place of the probes'.
+--- [collective]
+---@param opts table
+---@param given {network: table?}?
+local function new(opts, given)
+  local _, free = wanted(opts)
+  local names, specs = choose.compressors, {}
+  if not free then
+    local spec = opts.compress or "none"
+    local text = tostring(require("atomo.compress").compressor(spec))
+    names, specs[text] = {text}, spec
+  end
+  local open_to_choice = {auto = true, standard = true}
+  local only = {topology = not open_to_choice[opts.topology] and opts.topology or nil, down = opts.down,
+    inner = not open_to_choice[opts.inner] and opts.inner or nil}
+  local self = {opts = opts, only = only, free = free, compressors = names, specs = specs, works = {}, grads = {},
+    net = given and given.network or false, steps = 0, check_after = opts.check_after or 50, pending = false,
+    aside = false, trial = false, tested = false, tried = {}, settled = false, seconds = 0, first_at = 0,
+    pushed_at = 0, ended = C.atomo_time(), window = 0, base = 0, times = {step = {}, added = {}, window = {}},
+    work = false}
+  -- Until the first gradients are there: what is to be sent, in the way that any compressor can go.
+  local name = names[1]
+  self.setting = {level = 1, compress = name, topology = name == "none" and "allreduce" or "allgather"}
+  self.work = swap.open(self, self.setting)
+  local rank = self.work.comm.rank
+  self.notify = function(text) if rank == 0 then print(text) end end
+  return setmetatable(self, Auto)
+end
+
+return {new = new, wanted = wanted}

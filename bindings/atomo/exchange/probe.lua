@@ -1,0 +1,89 @@
+--- Measures the network that a communicator runs on: latency and rate between hosts and inside one, as the cost
+-- model (cost.lua) wants them. Every rank sends to the next and receives from the one before, all at once, as the ring
+-- and the gathers do: what the slowest hop takes counts. All ranks end with the same figures.
+local T = require "atomo.tensor"
+local C = require("atomo.ffi").C
+
+local M = {}
+
+local SMALL, FIRST, MOST = 16, 2 ^ 18, 2 ^ 23 -- bytes of the messages
+local LONG = 0.08 -- s that the rate's message should take
+
+--- The largest of v over the ranks; the same double on all.
+local function agree(comm, v, op)
+  local t = T.full({1}, v)
+  comm:allreduce(t, op or "max")
+  local result = t:item()
+  t:free()
+  return result
+end
+
+--- Seconds in which every rank sends `out` to the next.
+local function shift(comm, out, input)
+  local from = C.atomo_time()
+  local received = comm:irecv(input, (comm.rank + comm.size - 1) % comm.size)
+  local sent = comm:isend(out, (comm.rank + 1) % comm.size)
+  received:wait()
+  sent:wait()
+  return C.atomo_time() - from
+end
+
+--- Seconds of a message of so many bytes: the best of three (one, where it takes long) behind a first one, which
+--- empties what a shaper has saved up.
+local function large(comm, bytes)
+  local out, input = T.zeros(bytes / 4), T.empty {bytes / 4}
+  comm:barrier()
+  shift(comm, out, input)
+  local best = math.huge
+  for _ = 1, 3 do
+    best = math.min(best, agree(comm, shift(comm, out, input)))
+    if best > 4 * LONG then break end
+  end
+  out:free()
+  input:free()
+  return best
+end
+
+--- Seconds of a small message: the median of 21, of the slowest rank.
+local function latency(comm)
+  local out, input, times = T.zeros(SMALL / 4), T.empty {SMALL / 4}, {}
+  comm:barrier()
+  for _ = 1, 3 do shift(comm, out, input) end
+  for k = 1, 21 do times[k] = shift(comm, out, input) end
+  out:free()
+  input:free()
+  table.sort(times)
+  return agree(comm, times[11])
+end
+
+--- Latency (s) and rate (bytes/s) of a message to the next rank, all ranks at once. [collective]
+---@param comm atomo.Comm  two ranks or more
+---@return number latency
+---@return number rate
+function M.hop(comm)
+  local a, bytes = latency(comm), FIRST
+  local seconds = large(comm, bytes)
+  while seconds < LONG and bytes < MOST do
+    bytes = 4 * bytes
+    seconds = large(comm, bytes)
+  end
+  return a, bytes / math.max(seconds - a, 1e-9)
+end
+
+--- The network of a communicator, as cost.lua takes it: {ranks, hosts, latency, rate, memory_latency, memory_rate}; the
+--- same on all ranks. [collective]
+---@param comm atomo.Comm
+function M.network(comm)
+  local node = comm:split_shared()
+  local net = {ranks = comm.size, hosts = agree(comm, node.rank == 0 and 1 or 0, "sum")}
+  if agree(comm, node.size) > 1 then
+    local a, rate = 0, math.huge
+    if node.size > 1 then a, rate = M.hop(node) end
+    net.memory_latency, net.memory_rate = agree(comm, a), agree(comm, rate, "min")
+  end
+  node:close()
+  if net.hosts > 1 then net.latency, net.rate = M.hop(comm) end
+  return net
+end
+
+return M

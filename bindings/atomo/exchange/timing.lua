@@ -1,0 +1,119 @@
+--- Measures what a compressor does with this model's gradients: bytes, and seconds to encode and decode a step, in the
+-- streaming form that the exchange uses. No MPI: the figures are this rank's, as the cost model (cost.lua) takes them.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local C, ffi = f.C, f.ffi
+
+local const_bytes = ffi.typeof "const uint8_t *"
+local STEPS = 3 -- unless said: the first plans and warms up, the least of the others counts
+
+local M = {}
+
+--- Tensors back to back in a flat one.
+local function joined(list, total)
+  local buffer, at = T.empty {total}, 1
+  for _, g in ipairs(list) do
+    buffer:narrow(1, at, g:numel()):view(g:shape()):copy_(g)
+    at = at + g:numel()
+  end
+  return buffer
+end
+
+--- The tensors that travel as messages (two dimensions or more, min_size elements; the others join into one where
+--- `join` says so), with totals: {list=, dense=, small=, tensors=, largest=}; largest is the share of the messages'
+--- dense bytes in the largest of them.
+---@param grads atomo.Tensor[]
+---@param min_size number
+---@param join boolean?
+function M.split(grads, min_size, join)
+  local s, small, most = {list = {}, dense = 0, small = 0}, {}, 0
+  for _, g in ipairs(grads) do
+    local bytes = 4 * g:numel()
+    s.dense = s.dense + bytes
+    if g:dim() >= 2 and g:numel() >= min_size then
+      s.list[#s.list + 1] = g
+      most = math.max(most, bytes)
+    else
+      small[#small + 1] = g
+      s.small = s.small + bytes
+    end
+  end
+  if join and #small > 0 then
+    table.insert(s.list, 1, joined(small, s.small / 4))
+    most, s.small = math.max(most, s.small), 0
+  end
+  s.tensors = #s.list
+  s.largest = s.tensors > 0 and most / (s.dense - s.small) or 0
+  return s
+end
+
+--- Seconds to copy all gradients into one buffer and back.
+local function copying(grads)
+  local n, best = 0, math.huge
+  for _, g in ipairs(grads) do n = math.max(n, g:numel()) end
+  local buffer = T.empty {n}
+  for _ = 1, 2 do
+    local t = C.atomo_time()
+    for _, g in ipairs(grads) do
+      local there = buffer:narrow(1, 1, g:numel()):view(g:shape())
+      there:copy_(g)
+      g:copy_(there)
+    end
+    best = math.min(best, C.atomo_time() - t)
+  end
+  buffer:free()
+  return best
+end
+
+--- One step of the streaming form. Returns bytes, seconds of encoding, seconds of decoding.
+local function step(codec, s, k, send, sink)
+  local t, n = C.atomo_time(), 0
+  codec:begin_step(k, 0)
+  for i, g in ipairs(s.list) do n = n + codec:push(i, g, send, n) end
+  codec:end_step()
+  local between = C.atomo_time()
+  local source = {data = ffi.cast(const_bytes, send.h.data), left = n}
+  for i in ipairs(s.list) do codec:decode_tensor(i, k, {source}, 1, sink[i]:zero_()) end
+  return n, between - t, C.atomo_time() - between
+end
+
+local function coded(codec, s, steps)
+  local shapes, sink = {}, {}
+  for i, g in ipairs(s.list) do shapes[i], sink[i] = g:shape(), T.empty(g:shape()) end
+  codec:prepare(shapes, nil, {step_bytes = s.dense, dense_bytes = s.small})
+  local send = T.empty({math.max(1, codec:wire_max())}, "u8")
+  local r = {message = 0, encode = math.huge, decode = math.huge}
+  for k = 1, steps do
+    local n, encode, decode = step(codec, s, k, send, sink)
+    if k > 1 then r.message, r.encode, r.decode = n, math.min(r.encode, encode), math.min(r.decode, decode) end
+  end
+  send:free()
+  for _, t in ipairs(sink) do t:free() end
+  return r
+end
+
+--- The work (cost.lua) of exchanging grads under a compressor; backward is left to the caller. "none" sends all
+--- gradients as they are.
+--- opts: min_size (1024) and small ("auto") as the exchange has them, steps (3: how often the gradients are encoded).
+---@param spec string|table
+---@param grads atomo.Tensor[]  contiguous f32; unchanged
+---@param opts {min_size: number?, small: string?, steps: integer?}?
+---@return table work
+function M.work(spec, grads, opts)
+  opts = opts or {}
+  local codec = require("atomo.compress").compressor(spec)
+  local small = opts.small or "auto"
+  local join = codec.name ~= "none" and (small == "compress" or small == "auto" and codec.name == "auto")
+  return T.outside_scope(function()
+    local s = M.split(grads, opts.min_size or 1024, join)
+    local w = {dense = s.dense, small = s.small, tensors = s.tensors, largest = s.largest, copy = copying(grads),
+      backward = 0, message = s.dense - s.small, encode = 0, decode = 0}
+    if codec.name ~= "none" and s.tensors > 0 then
+      local r = coded(codec, s, opts.steps or STEPS)
+      w.message, w.encode, w.decode = r.message, r.encode, r.decode
+    end
+    return w
+  end)
+end
+
+return M

@@ -1,0 +1,205 @@
+-- topology = "auto" and compress = "auto": all ranks measure, choose, check and change alike, replicas hold the same
+-- bits through every change, and a made-up slow network is compressed for. Nothing here depends on the clock:
+-- who wins a trial is not asserted, that all ranks agree on it is.
+local atomo = require "atomo"
+local auto = require "atomo.exchange.auto"
+local choose = require "atomo.exchange.choose"
+local probe = require "atomo.exchange.probe"
+local world = atomo.mpi.world
+
+--- A world that looks like hosts of two ranks each (the last may have one).
+local pairs_of_ranks = setmetatable({split_shared = function()
+  return world:split(math.floor(world.rank / 2))
+end}, {__index = world})
+
+local slow = {ranks = world.size, hosts = world.size, latency = 1e-3, rate = 1e4}
+
+local function quiet(ex)
+  local told = {}
+  ex.notify = function(text, event) told[#told + 1] = {text = text, event = event} end
+  return told
+end
+
+local function gradients(step)
+  local grads = {}
+  for i, shape in ipairs {{48, 64}, {7}, {32, 3, 3, 8}, {40, 30}} do
+    atomo.manual_seed(1000 * step + 10 * i + world.rank)
+    grads[i] = atomo.randn(shape)
+  end
+  return grads
+end
+
+--- One step; all ranks must hold the same bits afterwards. Returns the averages and what was pushed.
+local function step(ex, k)
+  local grads, before = gradients(k), {}
+  for i, g in ipairs(grads) do before[i] = g:clone() end
+  for i = #grads, 1, -1 do ex:push(i, grads[i]) end
+  ex:finish()
+  for i, g in ipairs(grads) do ex:check_replicas(g, ("gradient %d of step %d"):format(i, k)) end
+  return grads, before
+end
+
+local function run(ex, steps)
+  for k = 1, steps do
+    step(ex, k)
+    world:check("choice", ex:choice())
+  end
+end
+
+describe("the probe", function()
+  it("gives all ranks the same figures", function()
+    for _, comm in ipairs {world, pairs_of_ranks} do
+      local net = probe.network(comm)
+      assert.equal(world.size, net.ranks)
+      assert.equal(comm == world and 1 or math.ceil(world.size / 2), net.hosts)
+      for _, key in ipairs {"latency", "rate", "memory_latency", "memory_rate"} do
+        world:check(key, net[key] or "none")
+        assert.is_true(net[key] == nil or net[key] > 0 and net[key] < math.huge, key)
+      end
+      assert.equal(net.hosts > 1, net.rate ~= nil)
+      assert.equal(world.size > 1, net.memory_rate ~= nil)
+    end
+  end)
+end)
+
+if world.size == 1 then
+  describe("one rank", function()
+    it("has nothing to choose", function()
+      local ex = atomo.exchange {compress = "auto"}
+      assert.equal("none", ex.compressor.name)
+      assert.equal("allreduce", ex.topology)
+      assert.is_nil(ex.choice)
+      assert.equal("allgather", atomo.exchange {compress = "entry:ratio=4", topology = "auto"}.topology)
+    end)
+  end)
+  return
+end
+
+describe("auto", function()
+  it("compresses on a slow network, and is right on average there", function()
+    local ex = auto.new({compress = "auto", min_size = 50}, {network = slow})
+    local told = quiet(ex)
+    run(ex, 3)
+    assert.not_equal("none", ex.compressor.name)
+    assert.equal(3, ex.step)
+    assert.equal("first choice, by prediction", told[1].event.why)
+    assert.matches(choose.network_text(slow), told[1].text, 1, true)
+    assert.matches("->", told[1].text, 1, true)
+    local s = ex:stats()
+    assert.is_true(s.bytes_out > 0 and s.bytes_out < s.dense_bytes * world.size)
+  end)
+
+  it("averages dense gradients exactly, whichever way it chooses", function()
+    local ex = auto.new({compress = "none", topology = "auto", min_size = 50}, {network = slow})
+    quiet(ex)
+    for k = 1, 6 do
+      local grads, before = step(ex, k)
+      assert.equal("none", ex.compressor.name)
+      for i, g in ipairs(before) do
+        world:allreduce(g, "sum")
+        assert.is_true((g:mul_(1 / world.size) - grads[i]):norm_value(math.huge) < 1e-6)
+      end
+    end
+  end)
+
+  it("chooses the topology alone of a compressor that is named", function()
+    for _, spec in ipairs {"entry:ratio=8", {name = "svd", ratio = 8, bits = 8}, "none"} do
+      local ex = auto.new({compress = spec, topology = "auto", min_size = 50, comm = pairs_of_ranks},
+        {network = {ranks = world.size, hosts = math.ceil(world.size / 2), latency = 1e-4, rate = 1e5,
+          memory_latency = 1e-6, memory_rate = 1e9}})
+      local told = quiet(ex)
+      run(ex, 5)
+      assert.equal(tostring(atomo.compressor(spec)), tostring(ex.compressor))
+      if spec == "none" and world.size == 4 then assert.equal("hierarchical", ex.topology) end
+      assert.equal("exchange", told[1].event.event)
+    end
+  end)
+
+  it("measures the network itself where it is not told", function()
+    local ex = atomo.exchange {compress = "auto", min_size = 50, check_after = 10}
+    local told = quiet(ex)
+    run(ex, 25)
+    assert.is_true(ex.settled)
+    assert.equal(world.size, told[1].event.network.ranks)
+  end)
+
+  it("checks a wrong prediction against the clock; all ranks change alike, or none", function()
+    for _, o in ipairs {{compress = "auto"}, {compress = "entry:ratio=8", topology = "auto"}} do
+      o.min_size, o.check_after = 50, 10
+      local ex = auto.new(o, {network = slow})
+      local told = quiet(ex)
+      run(ex, 30)
+      assert.is_true(ex.settled)
+      assert.is_false(ex.pending)
+      assert.equal(30, ex.step)
+      local checked
+      for _, t in ipairs(told) do
+        if t.event.why == "checked" then checked = t.event end
+      end
+      assert.is_true(checked.measured > 0 and checked.predicted_exchange > 0)
+      assert.matches("corrected", told[2].text) -- 10 kB/s it is not
+    end
+  end)
+
+  it("gives up a step, also the first", function()
+    local ex = auto.new({compress = "auto", min_size = 50}, {network = slow})
+    quiet(ex)
+    for k = 1, 3 do
+      for i, g in ipairs(gradients(k)) do ex:push(i, g) end
+      if k ~= 2 then ex:drop() else ex:finish() end
+    end
+    assert.equal(3, ex.step)
+    run(ex, 2)
+  end)
+
+  it("keeps the choice of a checkpoint, with the same bits", function()
+    local first = auto.new({compress = "auto", min_size = 50, seed = 2}, {network = slow})
+    quiet(first)
+    run(first, 4)
+    local second = auto.new({compress = "auto", min_size = 50, seed = 2}, {network = slow})
+    second:restore(first:choice())
+    assert.is_true(second.settled)
+    second.step = 7
+    assert.equal(first:choice(), second:choice())
+    local plain = atomo.exchange {compress = tostring(first.compressor), topology = first.topology, min_size = 50,
+      seed = 2, down = first.down, inner = first.inner}
+    plain.step = 7
+    local a, b = step(second, 1), step(plain, 1)
+    for i, g in ipairs(a) do assert.equal(0, (g - b[i]):norm_value(math.huge)) end
+  end)
+
+  it("trains like any exchange, and says what it does in the log", function()
+    local data = atomo.data.synthetic {train = 96, test = 8}
+    atomo.manual_seed(1)
+    local nn = atomo.nn
+    local model = nn.Sequential {nn.Conv2d(3, 8, 3, {stride = 2}), nn.ReLU(), nn.Flatten(), nn.Linear(15 * 15 * 8, 10)}
+    local path = world.rank == 0 and os.tmpname() or nil
+    local ex = auto.new({compress = "auto", check_after = 10}, {network = slow})
+    atomo.train {model = model, quiet = true, check_replicas = 1, epochs = 3, exchange = ex, log = path,
+      data = atomo.data.loader {set = data.train, batch = 4, rank = world.rank, size = world.size, seed = 1,
+        mean = data.mean, std = data.std}, optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01}}
+    world:check("choice", ex:choice())
+    if not path then return end
+    local seen = 0
+    for _, e in ipairs((atomo.log.read(path))) do if e.event == "exchange" then seen = seen + 1 end end
+    os.remove(path)
+    assert.is_true(seen >= 2)
+  end)
+end)
+
+describe("what makes no sense", function()
+  local function refused(text, fn, ...)
+    local ok, message = pcall(fn, ...)
+    assert.is_false(ok)
+    assert.matches(text, message, 1, true)
+  end
+
+  it("is refused by name", function()
+    refused("check_after is 3", atomo.exchange, {topology = "auto", check_after = 3})
+    refused("unknown topology 'ring'", atomo.exchange, {compress = "auto", topology = "ring"})
+    refused("none called 'svt'", atomo.exchange, {compress = "svt", topology = "auto"})
+    local ex = atomo.exchange {compress = "entry:ratio=4", topology = "auto"}
+    refused("is no choice that a checkpoint holds", ex.restore, ex, "{}")
+    refused("this run asks for entry:ratio=4", ex.restore, ex, '{"compress":"none","topology":"allreduce"}')
+  end)
+end)
