@@ -61,22 +61,6 @@ describe("train_cifar.lua", function()
     end)
   end)
 
-  it("chooses by measured times where it is asked to, and says why", function()
-    for _, options in ipairs {"--compress auto", "--compress entry:ratio=8 --topology auto"} do
-      with_file("", ".jsonl", function(path)
-        local out, code = spawn.ranks(2, job(options .. " --check-replicas --log " .. path), {timeout = 120})
-        assert.equal(0, code, out)
-        for _, text in ipairs {"chosen by measured times", "first choice, by prediction; 2 ranks on 1 host", "->",
-          "transfer"} do has(out, text) end
-        local said
-        for _, e in ipairs((log.read(path))) do said = said or e.event == "exchange" and e end
-        assert.equal("first choice, by prediction", said.why)
-        assert.equal(1, said.network.hosts)
-        has(said.choice, options:find "entry" and "entry:ratio=8 over " or " over ")
-      end)
-    end
-  end)
-
   it("stops after some steps of a longer run, with its bits", function()
     local function steps(options)
       local list = {}
@@ -92,6 +76,22 @@ describe("train_cifar.lua", function()
     local whole, part = steps "--epochs 1", steps "--epochs 1 --stop-after 4"
     assert.same({10, 4}, {#whole, #part})
     for k = 1, 4 do assert.same(whole[k], part[k]) end
+  end)
+
+  it("chooses by measured times where it is asked to, and says why", function()
+    for _, options in ipairs {"--compress auto", "--compress entry:ratio=8 --topology auto"} do
+      with_file("", ".jsonl", function(path)
+        local out, code = spawn.ranks(2, job(options .. " --check-replicas --log " .. path), {timeout = 120})
+        assert.equal(0, code, out)
+        for _, text in ipairs {"chosen by measured times", "first choice, by prediction; 2 ranks on 1 host", "->",
+          "transfer"} do has(out, text) end
+        local said
+        for _, e in ipairs((log.read(path))) do said = said or e.event == "exchange" and e end
+        assert.equal("first choice, by prediction", said.why)
+        assert.equal(1, said.network.hosts)
+        has(said.choice, options:find "entry" and "entry:ratio=8 over " or " over ")
+      end)
+    end
   end)
 
   it("helps", function()

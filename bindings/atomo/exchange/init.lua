@@ -99,10 +99,10 @@ end
 --- communication thread sends while backward goes on; default true), min_size (elements below which a tensor is small,
 --- default 1024), small (how those, biases and norms travel: "dense", or "compress": joined into one tensor of the
 --- step's budget; default: compress for auto, dense for the others), seed (of the compressor's random streams), down
---- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one), stall_warn
---- and stall_abort (seconds without progress until the watchdog warns, 60, and ends the job, 600; 0: never), flight (its
---- recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm first compares what the ranks are about
---- to do; default true). [collective]
+--- ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one),
+--- stall_warn and stall_abort (seconds without progress until the watchdog warns, 60, and ends the job, 600; 0: never),
+--- flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm first compares what the
+--- ranks are about to do; default true). [collective]
 local function new(opts)
   opts = opts or {}
   check_options(opts)

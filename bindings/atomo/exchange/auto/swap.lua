@@ -31,7 +31,7 @@ function M.open(self, setting)
   o.nested = self.work and true or nil -- the first one has compared the ranks' settings and started the watchdog
   local ex = require("atomo.exchange").exchange(o)
   if self.work then
-    ex.step = self.work.step
+    ex:set_step(self.work.step)
     if self.work.names then ex:set_names(self.work.names) end
     if self.work.epoch then ex:set_epoch(self.work.epoch) end
   end
@@ -51,7 +51,7 @@ function M.take(self, setting)
   local put_aside = self.work
   if self.aside and choose.same(self.aside.setting, setting) then
     self.work = self.aside.work
-    self.work.step = put_aside.step
+    self.work:set_step(put_aside.step)
   else
     if self.aside then close(self.aside.work) end
     self.work = M.open(self, setting)
