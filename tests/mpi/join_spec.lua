@@ -86,7 +86,9 @@ describe("small tensors", function()
       assert.is_true((a[i] - b[i]):norm_value(2) <= 1e-6 * b[i]:norm_value(2), names[i])
     end
     assert.same({"of 1 small gradients", "a.weight", "a.bias", "c.weight", "c.bias", "d"}, ex.labels)
-    assert.same({1, 4, 5}, ex.messages)
+    local sent = {}
+    for k, m in ipairs(ex.messages) do sent[k] = m.index end
+    assert.same({1, 4, 5}, sent)
     assert.equal("svd", ex.compressor:override_of "c.bias")
     local ok, message = pcall(ex.set_names, ex, names)
     assert.is_false(ok)
