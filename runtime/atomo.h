@@ -650,6 +650,10 @@ ATOMO_API int atomo_codec_end(atomo_codec *c);
  * or, where only the checksum had been forged, partly added to. */
 ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
                                      double size, double scale, atomo_tensor *acc, double *used);
+/* The messages of this tensor that decode_add takes next, up to atomo_codec_finish, are added up as coefficients where
+ * they are in one fixed basis, so that they are transformed once and not one by one; acc is complete after finish.
+ * Nothing else may be done with the codec in between. [local] */
+ATOMO_API int atomo_codec_sum(atomo_codec *c, int tensor);
 /* To be called on acc = scale * (the sum of all ranks' messages): makes it the update. The average is the update but
  * for compressors that vote (signsgd:vote=true); for the others this does nothing. [local] */
 ATOMO_API int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc);

@@ -327,6 +327,7 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     if (!s->there[families[tag - 1].slot]) return ATOMO_EFORMAT;
     atomo__part p = s->part[families[tag - 1].slot];
     p.option = s->option[tag - 1];
+    if (!p.atoms->transform) atomo__basis_settle(c, acc); /* it uses the scratch for something else */
     return p.atoms->decode_add(&p, r, c, scale, acc);
 }
 

@@ -92,14 +92,36 @@ ATOMO_CLONES static void add(const float *x, int64_t n, float *acc)
     for (int64_t i = 0; i < n; i++) acc[i] += x[i];
 }
 
+static void give(const atomo__part *part, const room *m, float *acc)
+{
+    part->atoms->transform(part, m->x, true, m->work);
+    add(m->x, part->n, acc);
+}
+
+void atomo__basis_settle(atomo__coder *c, float *acc)
+{
+    if (!c->pending || !c->pending->full) return;
+    const room m = room_of(&c->pending->part, c);
+    give(&c->pending->part, &m, acc);
+    c->pending->full = false;
+}
+
 int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
     const room m = room_of(part, c);
+    const bool more = c->pending && c->pending->full && c->pending->part.state == part->state;
+    if (!more) {
+        atomo__basis_settle(c, acc);
+        memset(m.x, 0, sizeof(float) * (size_t)part->n);
+    }
     *m.held = NULL;
-    memset(m.x, 0, sizeof(float) * (size_t)part->n);
     ATOMO_TRY(atomo__entries_decode_add(part->n, part->option[0], r, m.index, scale, m.x));
-    part->atoms->transform(part, m.x, true, m.work);
-    add(m.x, part->n, acc);
+    if (c->pending) {
+        c->pending->part = *part;
+        c->pending->full = true;
+    } else {
+        give(part, &m, acc);
+    }
     return ATOMO_OK;
 }
 

@@ -194,10 +194,19 @@ typedef struct atomo__part {
     double T, expected, sent, variance, nbytes;
 } atomo__part;
 
+/* Messages of one tensor that are decoded one after the other (atomo_codec_sum): coefficients in one basis are added up
+ * in the scratch, and transformed once. */
+typedef struct atomo__pending {
+    int tensor;       /* whose messages; 0: nothing is added up */
+    bool full;        /* the scratch holds coefficients of `part` */
+    atomo__part part; /* a copy: its state says which basis it is */
+} atomo__pending;
+
 typedef struct atomo__coder { /* what an encode or decode works with */
     void *scratch;
-    atomo_stream stream; /* seed, step, rank, tensor; purpose is set by the user */
-    bool fixed_count;    /* systematic sampling */
+    atomo__pending *pending; /* NULL: every message is added to acc at once */
+    atomo_stream stream;     /* seed, step, rank, tensor; purpose is set by the user */
+    bool fixed_count;        /* systematic sampling */
 } atomo__coder;
 
 /* ---- coefficients in an orthonormal basis, kept one by one (entries.c) ---- */
@@ -248,6 +257,7 @@ int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c);
 void atomo__basis_price(atomo__part *part, double T);
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
 int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+void atomo__basis_settle(atomo__coder *c, float *acc); /* transforms what is pending, and adds it to acc */
 #define ATOMO__BASIS_STAGES                                                                                            \
     .measure = atomo__basis_measure, .guess = atomo__entries_guess, .price = atomo__basis_price,                       \
     .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
@@ -346,6 +356,7 @@ struct atomo_codec {
         double owed;            /* target - sent, summed over steps */
         double aimed;           /* the step's budget, in bits */
     } stream;
+    atomo__pending pending;
     atomo_codec_stats stats;
 };
 

@@ -254,8 +254,8 @@ int atomo_codec_restart(atomo_codec *c)
     return ATOMO_OK;
 }
 
-int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
-                           double scale, atomo_tensor *acc, double *used)
+static int decode_one(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
+                      double scale, atomo_tensor *acc, double *used)
 {
     *used = 0;
     if (tensor == 0) ATOMO_TRY(tensor = atomo_codec_tensor_of(bytes, size));
@@ -270,6 +270,7 @@ int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank,
     atomo__frame got;
     ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
     atomo__coder coder = atomo__coder_of(p, got.rank, got.step);
+    if (c->pending.tensor == p->tensor) coder.pending = &c->pending;
     int rc = c->compressor->decode_add(p, &body, &coder, (float)scale, atomo__f32(acc));
     if (rc < 0 || !atomo__at_end(&body))
         return atomo__fail(ATOMO_EFORMAT,
@@ -279,11 +280,33 @@ int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank,
     return ATOMO_OK;
 }
 
+int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
+                           double scale, atomo_tensor *acc, double *used)
+{
+    const int rc = decode_one(c, tensor, step, rank, bytes, size, scale, acc, used);
+    if (rc < 0) c->pending.tensor = 0; /* what was added up is given up: acc is not to be used */
+    return rc;
+}
+
+int atomo_codec_sum(atomo_codec *c, int tensor)
+{
+    ATOMO_REQUIRE(atomo__part_of(c, tensor), ATOMO_EARG, "%s: sum: tensor %d is not planned", c->name, tensor);
+    c->pending.tensor = tensor;
+    c->pending.full = false;
+    return ATOMO_OK;
+}
+
 int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc)
 {
     atomo__part *p;
     ATOMO_REQUIRE(isfinite(scale) && scale > 0, ATOMO_EARG, "finish: scale is %g, expected a number above 0", scale);
     ATOMO_TRY(find(c, tensor, acc, "finish: acc", &p));
+    if (c->pending.tensor == tensor) {
+        atomo__coder coder = atomo__coder_of(p, 0, 0);
+        coder.pending = &c->pending;
+        atomo__basis_settle(&coder, atomo__f32(acc));
+        c->pending.tensor = 0;
+    }
     if (c->compressor->finish) c->compressor->finish(p, (float)scale, atomo__f32(acc));
     return ATOMO_OK;
 }

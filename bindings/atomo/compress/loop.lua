@@ -87,6 +87,7 @@ function M:end_step() check(C.atomo_codec_end(self.h)) end
 --- rank=whose (nil: anyone's)}, as push wrote them in that step; then makes it the update. The sources move on behind
 --- them.
 function M:decode_tensor(i, step, sources, scale, acc)
+  if #sources > 1 then check(C.atomo_codec_sum(self.h, i)) end
   for _, s in ipairs(sources) do
     check(C.atomo_codec_decode_add(self.h, i, step, s.rank or -1, s.data, s.left, scale, acc.h, self.used))
     s.data, s.left = s.data + self.used[0], s.left - self.used[0]
