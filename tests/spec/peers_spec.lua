@@ -162,6 +162,29 @@ describe("signsgd", function()
   end)
 end)
 
+describe("signsgd's zeros", function()
+  it("do not drift: they go as + and - by turns, over steps and over ranks", function()
+    local g = atomo.tensor {0, 3, -0.0, -5, 0}
+    for _, text in ipairs {"signsgd", "signsgd:vote=true"} do
+      local c = atomo.compressor(text)
+      for ranks = 1, 4 do
+        local moved = atomo.zeros(5)
+        for step = 1, 10 do
+          local acc = atomo.zeros(5)
+          for r = 0, ranks - 1 do c:decode_add(c:encode(g, {step = step, rank = r}), 1 / ranks, acc) end
+          moved:add_(c:finish(acc, 1 / ranks))
+          local one = text == "signsgd" and 8 / 5 or 1
+          for _, i in ipairs {1, 3, 5} do
+            assert.is_true(math.abs(moved:get(i)) < (ranks % 2 == 0 and 1e-6 or 1.01 * one))
+          end
+          assert.near(step * one, moved:get(2), 1e-5 * step)
+          assert.near(-step * one, moved:get(4), 1e-5 * step)
+        end
+      end
+    end
+  end)
+end)
+
 describe("16-bit floats", function()
   it("round to nearest, ties to even, and report the squared error", function()
     for name, digits in pairs {fp16 = 11, bf16 = 8} do
