@@ -65,7 +65,7 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     (void)c;
     const float size = atomo__get_raw_f32(r);
     uint8_t code[ATOMO__CHUNK];
-    if (!(size >= 0) || (part->option[VOTE] != 0 && size != 0 && size != 1)) return ATOMO_EFORMAT;
+    if (!(size >= 0) || !isfinite(size) || (part->option[VOTE] != 0 && size != 0 && size != 1)) return ATOMO_EFORMAT;
     for (int64_t at = 0; at < part->n && size > 0; at += ATOMO__CHUNK) {
         int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
         const uint8_t *in = atomo__get_raw(r, atomo__packed_size(len, 1));
