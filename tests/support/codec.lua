@@ -34,4 +34,26 @@ function M.unbiased(c, g, count)
   assert.is_true(c.unbiased)
 end
 
+--- decode_add must be linear in scale and add.
+function M.linear(c, g)
+  local m = c:encode(g, {step = 9})
+  local ghat, acc = c:decode(m:bytes()), atomo.ones(g:shape())
+  c:decode_add(m, -0.5, acc)
+  local want = atomo.ones(g:shape()) - ghat * 0.5
+  assert.is_true((acc - want):norm_value(math.huge) <= 1e-5 * (1 + ghat:norm_value(math.huge)))
+end
+
+--- A message of c for g must be refused cut off anywhere, with a byte behind it, and with any one bit flipped.
+function M.refuses_damage(c, g)
+  local bytes, acc = c:encode(g, {step = 3}):bytes(), atomo.zeros(g:shape())
+  for n = 0, #bytes - 1 do assert.is_false((pcall(c.decode_add, c, bytes:sub(1, n), 1, acc)), n) end
+  M.fails("follow", c.decode_add, c, bytes .. "x", 1, acc)
+  for i = 1, #bytes do
+    for b = 0, 7 do
+      local bad = bytes:sub(1, i - 1) .. string.char(bit.bxor(bytes:byte(i), 2 ^ b)) .. bytes:sub(i + 1)
+      assert.is_false((pcall(c.decode_add, c, bad, 1, acc)), ("byte %d, bit %d"):format(i, b))
+    end
+  end
+end
+
 return M
