@@ -115,10 +115,7 @@ describe("training names, at its start,", function()
       o.on_epoch = function() model = o.model end
     end)
     assert.equal(math.ceil(24 / (2 * world.size)), info.step)
-    for name, t in pairs(model:state_dict()) do
-      assert.is_true(t:count_nonfinite() == 0, name)
-      world:check(name, t:norm_value(2))
-    end
+    for i, p in ipairs(model:parameters()) do world:check("parameter " .. i, p:norm_value(2)) end
   end)
 end)
 
