@@ -444,6 +444,8 @@ ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
 ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all here */
 ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
 ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op); /* in place */
+/* MPI's own MPI_Allreduce (sum, in place, spinning while it waits) and nothing else: the yardstick of benchmarks. */
+ATOMO_API int atomo_comm_allreduce_plain(atomo_comm *c, atomo_tensor *t);
 /* The sum of f32 whose bits do not depend on how much travels at once: t is made of grains (grain [grains] elements,
  * t's together), and a grain gets the bits that it gets with any others beside it. One alone of less than 32 KiB a rank
  * takes MPI's own algorithm: grains of several must be larger. */
