@@ -8,8 +8,8 @@ local F, log = atomo.F, atomo.log
 
 local opts = atomo.cli.parse {
   name = "bench_step.lua",
-  about = "Times training steps (forward, backward, SGD) on random images with and without an exchange, by turns, and " ..
-    "MPI_Allreduce of the same gradients. A time is that of the slowest rank, from a barrier on; medians count.",
+  about = "Times training steps (forward, backward, SGD) on random images with and without an exchange, by turns, " ..
+    "and MPI_Allreduce of the same gradients. A time is that of the slowest rank, from a barrier on; medians count.",
   examples = {
     "mpirun -n 2 build/atomo-lua scripts/bench_step.lua",
     "mpirun -n 2 build/atomo-lua scripts/bench_step.lua --model resnet18 --batch 32 --compress 'none entry:ratio=64'",

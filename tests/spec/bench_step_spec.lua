@@ -22,8 +22,8 @@ describe("bench_step.lua", function()
       assert.is_true(e.ranks == 2 and e.batch == 4 and e.steps == 2 and e.checked)
       assert.is_true(e.without_ms > 0 and e.with_ms > 0 and e.allreduce_ms > 0 and e.dense_bytes > 1e5)
       assert.is_true(math.abs(e.adds_percent - 100 * (e.with_ms / (e.without_ms + e.allreduce_ms) - 1)) < 1e-9)
-      assert.matches(("lenet batch 4, 2 ranks, %s: step without exchange [%%d.]+ ms"):format(setting:gsub("%p", "%%%0")),
-        out)
+      local line = "lenet batch 4, 2 ranks, %s: step without exchange [%%d.]+ ms"
+      assert.matches(line:format((setting:gsub("%p", "%%%0"))), out)
     end
     assert.matches("MPI_Allreduce of [%d.]+ %a+ [%d.]+ ms %([%d.]+%); over both the exchange adds %-?[%d.]+ %%", out)
   end)

@@ -156,8 +156,8 @@ describe("mpirun.sh", function()
     local out, code = with_mpirun "exec sleep 5"
     assert.equal("", out)
     assert.equal(0, code)
-    out, code = with_mpirun(("sleep 0.7\nexec %s -e 'local t = os.time() while os.time() < t + 5 do end os.exit(4)'"):format(
-      spawn.quote(spawn.exe)))
+    local busy = "'local t = os.time() while os.time() < t + 5 do end os.exit(4)'"
+    out, code = with_mpirun(("sleep 0.7\nexec %s -e %s"):format(spawn.quote(spawn.exe), busy))
     assert.equal("", out)
     assert.equal(4, code)
   end)
