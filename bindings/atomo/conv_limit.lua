@@ -30,7 +30,7 @@ end
 --- The same through this runtime's engines.
 local own = {
   forward = function(l, out) return C.atomo_conv2d(l.x.h, l.w.h, nil, l.window, out) end,
-  data = function(l, out) return C.atomo_conv2d_backward_data(l.x.h, l.w.h, l.gy.h, l.window, out) end,
+  data = function(l, out) return C.atomo_conv2d_backward_data(l.x.h, l.w.h, l.gy.h, l.window, 0, out) end,
   weights = function(l, out) return C.atomo_conv2d_backward_weights(l.x.h, l.w.h, l.gy.h, l.window, out, nil) end,
 }
 

@@ -18,16 +18,17 @@ typedef struct channels {               /* each a period long */
     float *mean, *scale, *beta, *a, *b; /* gx = scale g + a (x - mean) + b */
 } channels;
 
-/* s1 += g, s2 += g (x - mean); g is written too where there is a residual. */
+/* s1 += g, s2 += g (x - mean); g is written too where there is a residual, perhaps over gy. */
 ATOMO_CLONES static void reduce(int64_t n, int64_t period, enum mask mask, const channels *ch, const float *restrict x,
-                                const float *restrict y, const float *restrict gy, float *restrict g,
+                                const float *restrict y, const float *gy, float *g,
                                 float *restrict s1, float *restrict s2)
 {
     const float *restrict mean = ch->mean, *restrict scale = ch->scale, *restrict beta = ch->beta;
     for (int64_t o = 0; o < n; o += period) {
         const int64_t m = ATOMO_MIN(period, n - o);
-        const float *restrict xo = x + o, *restrict go = gy + o;
+        const float *restrict xo = x + o, *go = gy + o;
         if (mask == MASK_Y)
+#pragma GCC ivdep /* g may be gy */
             for (int64_t i = 0; i < m; i++) {
                 float t = y[o + i] > 0 ? go[i] : 0;
                 g[o + i] = t;

@@ -23,6 +23,7 @@ typedef struct conv_engine {
     int (*forward)(const conv_shape *s, const float *x, const float *w, const float *b, float *y);
     int (*backward_data)(const conv_shape *s, const float *gy, const float *w, float *gx);
     int (*backward_weights)(const conv_shape *s, const float *x, const float *gy, float *gw);
+    int (*backward_data_add)(const conv_shape *s, const float *gy, const float *w, float *gx); /* gx += ..; or NULL */
 } conv_engine;
 
 extern const conv_engine atomo__conv_gemm;
