@@ -24,6 +24,7 @@ static const conv_engine *pick_onednn(const conv_shape *s, enum conv_pass pass)
 
 static const conv_engine *pick_direct(const conv_shape *s, enum conv_pass pass)
 {
+    if (atomo__conv_window_pays(s, pass)) return &atomo__conv_window;
 #ifdef ATOMO_HAVE_ONEDNN
     if (!atomo__conv_gemm_pays(s, pass)) return pick_onednn(s, pass);
 #endif

@@ -30,6 +30,8 @@ extern const conv_engine atomo__conv_gemm;
 extern const conv_engine atomo__conv_winograd; /* for the shapes that fit only */
 bool atomo__conv_winograd_fits(const conv_shape *s);
 bool atomo__conv_winograd_pays(const conv_shape *s);
+extern const conv_engine atomo__conv_window; /* for the shapes and passes where it pays only */
+bool atomo__conv_window_pays(const conv_shape *s, enum conv_pass pass);
 bool atomo__conv_gemm_pays(const conv_shape *s, enum conv_pass pass); /* against oneDNN's direct convolution */
 #ifdef ATOMO_HAVE_ONEDNN
 extern const conv_engine atomo__conv_onednn;
