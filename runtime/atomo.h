@@ -23,7 +23,7 @@ typedef unsigned int uint32_t;
 
 /* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
 
-enum { ATOMO_ABI = 2, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 3, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */
@@ -247,9 +247,10 @@ ATOMO_API const char *atomo_conv_engine(void); /* static; "" when ATOMO_CONV is 
  */
 ATOMO_API int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
                            atomo_tensor **out);
-/* gx [like x]; of x only the shape is read. */
+/* gx [like x]; of x only the shape is read. add != 0: *gx is given, and the gradient is added to what it holds (with
+ * the bits of computing it apart and adding), which saves a pass over memory where another path's gradient is there. */
 ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
-                                         const atomo_window *g, atomo_tensor **gx);
+                                         const atomo_window *g, int add, atomo_tensor **gx);
 /* gw [like w], gb [out] (may be NULL); of w only the shape is read. */
 ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                             const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
