@@ -41,7 +41,7 @@ static int plan(atomo__part *part)
 static const uint64_t *draw(const atomo__part *part, const atomo__coder *c, int64_t k)
 {
     enum { DRAWS = 128 };
-    uint64_t *bit = c->scratch, word[DRAWS];
+    uint64_t *bit = atomo__room(c), word[DRAWS];
     atomo_stream s = c->stream;
     s.rank = 0;
     s.purpose = ATOMO_RNG_SAMPLE;
