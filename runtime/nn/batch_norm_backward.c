@@ -27,11 +27,11 @@ ATOMO_CLONES static void reduce(int64_t n, int64_t period, int64_t ahead, enum m
     for (int64_t o = 0; o < n; o += period) {
         const int64_t m = ATOMO_MIN(period, n - o);
         const float *restrict xo = x + o, *go = gy + o;
-        ask(xo, ahead, m, 0);
-        ask(go, ahead, m, g == gy);
+        atomo__ask(xo, ahead, m, 0);
+        atomo__ask(go, ahead, m, g == gy);
         if (mask == MASK_Y) {
-            ask(y + o, ahead, m, 0);
-            if (g != gy) ask(g + o, ahead, m, 1);
+            atomo__ask(y + o, ahead, m, 0);
+            if (g != gy) atomo__ask(g + o, ahead, m, 1);
         }
         if (mask == MASK_Y)
 #pragma GCC ivdep /* g may be gy */
@@ -64,9 +64,9 @@ ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, enum ma
         const int64_t m = ATOMO_MIN(period, n - o);
         const float *restrict xo = x + o, *restrict go = g + o;
         float *restrict out = gx + o;
-        ask(xo, ahead, m, 0);
-        ask(go, ahead, m, 0);
-        ask(out, ahead, m, 1);
+        atomo__ask(xo, ahead, m, 0);
+        atomo__ask(go, ahead, m, 0);
+        atomo__ask(out, ahead, m, 1);
         if (mask == MASK_X)
             for (int64_t i = 0; i < m; i++) {
                 float d = xo[i] - mean[i], t = d * scale[i] + beta[i] > 0 ? go[i] : 0;
