@@ -5,8 +5,9 @@
  *   gx = gamma invstd g                                                               (evaluation)
  *
  * Without a residual the mask y > 0 is computed again from x, by the forward's own arithmetic, so y is not read. With
- * one, the first pass writes g as gresidual and the second reads that: 5 reads and 2 writes of x's size with a
- * residual, else 4 reads and 1 write. Blocks and fixed-order combining as in batch_norm.c. Path: stage 3.
+ * one, the first pass writes g as gresidual (which may be gy itself: one array less to go through) and the second reads
+ * that: 5 reads and 2 writes of x's size with a residual, else 4 reads and 1 write. Blocks and fixed-order combining as
+ * in batch_norm.c. Path: stage 3.
  */
 #include "nn/period.h"
 #include <omp.h>
@@ -198,7 +199,7 @@ int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, cons
     if (by_y) {
         j.y = atomo__f32(y);
         j.g = atomo__f32(*gresidual);
-    } else if (gresidual) {
+    } else if (gresidual && (*gresidual)->data != gy->data) {
         memcpy((*gresidual)->data, gy->data, (size_t)gy->numel * sizeof(float));
     }
     return atomo__made(&made, run(&j, gamma, beta, mean, invstd, training, atomo__f32(*ggamma), atomo__f32(*gbeta)));
