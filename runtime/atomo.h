@@ -446,6 +446,8 @@ ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
 ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all here */
 ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
 ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op); /* in place */
+/* MPI's own MPI_Allreduce (sum, in place, spinning while it waits) and nothing else: the yardstick of benchmarks. */
+ATOMO_API int atomo_comm_allreduce_plain(atomo_comm *c, atomo_tensor *t);
 /* The sum of f32 whose bits do not depend on how much travels at once: t is made of grains (grain [grains] elements,
  * t's together), and a grain gets the bits that it gets with any others beside it. One alone of less than 32 KiB a rank
  * takes MPI's own algorithm: grains of several must be larger. */
@@ -505,7 +507,8 @@ ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const void *send, cons
 ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
                                        double *count, double *ticket);
 ATOMO_API int atomo_engine_wait(double ticket);
-/* out[2]: seconds that the thread has worked, and that others have waited for it, so far. */
+/* out[3]: seconds that the communication thread has worked, that others have waited for it and the coding thread, and
+ * that the coding thread has worked, so far. */
 ATOMO_API void atomo_engine_seconds(double *out);
 
 /* The watchdog, started by the first call: a thread that warns on stderr when an operation makes no progress for
@@ -703,6 +706,34 @@ ATOMO_API int atomo_engine_sums(atomo_sums *l, const atomo_tensor *const *grads,
 /* grads become scale times the sum over the ranks; after its job. A gradient of this rank's that was not finite is
  * reported here (ENONFINITE), on this rank. [local] */
 ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale);
+
+/* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), coded by a thread of their own,
+ * in the order of posting, and sent by the communication thread as soon as they are coded. to [count]: the rank (of
+ * `ranks`) that each message is for, ascending; NULL: all are for everyone. While a parcel is under way the codec, the
+ * gradients and the parcel must be left alone. [local] EARG: not planned. */
+typedef struct atomo_parcel atomo_parcel;
+ATOMO_API int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks,
+                               atomo_parcel **out);
+ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; not while it is under way */
+/* Posts: grads [count] are pushed (atomo_codec_push; the codec's step has been begun). */
+ATOMO_API int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads);
+/* Posts: when job `after` of the communication thread is over, accs [count] become the averages of what the ranks'
+ * blocks in *slot (counts [ranks] bytes, rank after rank) hold for them, decoded by `from`; and with again != 0 they
+ * are encoded as the parcel. */
+ATOMO_API int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_tensor *const *slot,
+                                  const double *counts, atomo_tensor *const *accs, int again, double after);
+/* Waits until the parcel is coded; seconds [2] (out): encoding, decoding. What went wrong with it, in which case it was
+ * sent empty: ENONFINITE, EFORMAT. */
+ATOMO_API int atomo_parcel_wait(atomo_parcel *b, double *seconds);
+/* Jobs of the communication thread, begun when the parcel is coded: to all; to each rank its own; the root's to all;
+ * the root's tensor t, which the parcel has averaged, to all. Arguments as of the operations on a communicator. */
+ATOMO_API int atomo_parcel_allgather(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts,
+                                     double *ticket);
+ATOMO_API int atomo_parcel_alltoall(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts,
+                                    double *ticket);
+ATOMO_API int atomo_parcel_bcast(atomo_parcel *b, atomo_comm *c, int root, atomo_tensor **recv, double *count,
+                                 double *ticket);
+ATOMO_API int atomo_parcel_bcast_tensor(atomo_parcel *b, atomo_comm *c, atomo_tensor *t, int root, double *ticket);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
  * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes
