@@ -237,7 +237,8 @@ typedef struct atomo_window { /* of a convolution; pooling uses all but groups *
 
 /* What computes convolutions, by a rule of shape and CPU, never by timing:
  *   "auto"      Winograd's F(4x4,3x3) or F(2x2,3x3) for the layers where it pays, else as "direct" (the default)
- *   "direct"    oneDNN's direct convolution, or im2col + sgemm where that suits a layer or the build has no oneDNN
+ *   "direct"    oneDNN's direct convolution; im2col + sgemm where that suits a layer or the build has no oneDNN; with
+ *               AVX-512 own kernels for stride 1 and more than 9 taps where 16 does not divide the channels (LeNet)
  *   "winograd"  Winograd wherever it can be used: 3x3, stride 1, no dilation or groups, channels multiples of 16
  *   "onednn", "gemm"  one engine for all layers
  * Winograd's results differ from the direct ones by 5e-6 of the largest element at most (measured; direct convolution
@@ -280,7 +281,7 @@ ATOMO_API int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *r
                                     const atomo_tensor *running_var, double eps, int relu, atomo_tensor **invstd,
                                     atomo_tensor **out);
 /* `training`: whether mean and invstd depend on x. y is read with a residual and ReLU only (else may be NULL):
- * elsewhere the ReLU's mask is computed again from x. gx and gresidual may be NULL. */
+ * elsewhere the ReLU's mask is computed again from x. gx and gresidual may be NULL; *gresidual may be gy. */
 ATOMO_API int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, const atomo_tensor *gy,
                                         const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,
                                         const atomo_tensor *invstd, int relu, int training, atomo_tensor **gx,
