@@ -23,7 +23,7 @@ ATOMO_CLONES static void moments_into(int64_t n, int64_t period, int64_t ahead, 
 {
     for (int64_t o = 0; o < n; o += period) {
         const int64_t m = ATOMO_MIN(period, n - o);
-        ask(x + o, ahead, m, 0);
+        atomo__ask(x + o, ahead, m, 0);
         for (int64_t i = 0; i < m; i++) {
             float d = x[o + i] - shift[i];
             s1[i] += d;
@@ -87,9 +87,9 @@ ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, const f
         const int64_t m = ATOMO_MIN(period, n - o);
         const float *restrict xo = x + o, *restrict ro = r ? r + o : NULL;
         float *restrict yo = y + o;
-        ask(xo, ahead, m, 0);
-        if (ro) ask(ro, ahead, m, 0);
-        ask(yo, ahead, m, 1);
+        atomo__ask(xo, ahead, m, 0);
+        if (ro) atomo__ask(ro, ahead, m, 0);
+        atomo__ask(yo, ahead, m, 1);
         if (ro && relu)
             for (int64_t i = 0; i < m; i++) {
                 float t = (xo[i] - mean[i]) * scale[i] + beta[i] + ro[i];

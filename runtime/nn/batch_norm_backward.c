@@ -5,8 +5,9 @@
  *   gx = gamma invstd g                                                               (evaluation)
  *
  * Without a residual the mask y > 0 is computed again from x, by the forward's own arithmetic, so y is not read. With
- * one, the first pass writes g as gresidual and the second reads that: 5 reads and 2 writes of x's size with a
- * residual, else 4 reads and 1 write. Blocks and fixed-order combining as in batch_norm.c. Path: stage 3.
+ * one, the first pass writes g as gresidual (which may be gy itself: one array less to go through) and the second reads
+ * that: 5 reads and 2 writes of x's size with a residual, else 4 reads and 1 write. Blocks and fixed-order combining as
+ * in batch_norm.c. Path: stage 3.
  */
 #include "nn/period.h"
 #include <omp.h>
@@ -27,11 +28,11 @@ ATOMO_CLONES static void reduce(int64_t n, int64_t period, int64_t ahead, enum m
     for (int64_t o = 0; o < n; o += period) {
         const int64_t m = ATOMO_MIN(period, n - o);
         const float *restrict xo = x + o, *go = gy + o;
-        ask(xo, ahead, m, 0);
-        ask(go, ahead, m, g == gy);
+        atomo__ask(xo, ahead, m, 0);
+        atomo__ask(go, ahead, m, g == gy);
         if (mask == MASK_Y) {
-            ask(y + o, ahead, m, 0);
-            if (g != gy) ask(g + o, ahead, m, 1);
+            atomo__ask(y + o, ahead, m, 0);
+            if (g != gy) atomo__ask(g + o, ahead, m, 1);
         }
         if (mask == MASK_Y)
 #pragma GCC ivdep /* g may be gy */
@@ -64,9 +65,9 @@ ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, enum ma
         const int64_t m = ATOMO_MIN(period, n - o);
         const float *restrict xo = x + o, *restrict go = g + o;
         float *restrict out = gx + o;
-        ask(xo, ahead, m, 0);
-        ask(go, ahead, m, 0);
-        ask(out, ahead, m, 1);
+        atomo__ask(xo, ahead, m, 0);
+        atomo__ask(go, ahead, m, 0);
+        atomo__ask(out, ahead, m, 1);
         if (mask == MASK_X)
             for (int64_t i = 0; i < m; i++) {
                 float d = xo[i] - mean[i], t = d * scale[i] + beta[i] > 0 ? go[i] : 0;
@@ -198,7 +199,7 @@ int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, cons
     if (by_y) {
         j.y = atomo__f32(y);
         j.g = atomo__f32(*gresidual);
-    } else if (gresidual) {
+    } else if (gresidual && (*gresidual)->data != gy->data) {
         memcpy((*gresidual)->data, gy->data, (size_t)gy->numel * sizeof(float));
     }
     return atomo__made(&made, run(&j, gamma, beta, mean, invstd, training, atomo__f32(*ggamma), atomo__f32(*gbeta)));

@@ -42,19 +42,6 @@ static inline void fold(const layout *l, float *v) /* sums the repeats into v[0.
         for (int64_t i = 0; i < l->c; i++) v[i] += v[o + i];
 }
 
-/* Asks for m floats that will be read (write: written) a block from now. A block's passes are short streams, for the
- * hardware to follow late; asked for one block ahead, memory works while the block at hand is computed. Past the ends
- * of an array the request is void. */
-static inline __attribute__((always_inline)) void ask(const float *p, int64_t ahead, int64_t m, int write)
-{
-    enum { LINE = 16 };
-    const char *at = (const char *)((uintptr_t)p + (uintptr_t)(ahead * (int64_t)sizeof(float)));
-    if (write)
-        for (int64_t i = 0; i < m; i += LINE) __builtin_prefetch(at + 4 * i, 1, 2);
-    else
-        for (int64_t i = 0; i < m; i += LINE) __builtin_prefetch(at + 4 * i, 0, 2);
-}
-
 static inline int new_floats(size_t n, float **out)
 {
     void *p;

@@ -4,7 +4,7 @@
  * under a mask, because the compiler leaves these comparisons scalar (LeNet's 20 channels: eight times slower).
  */
 #include "nn/pool_tiling.h"
-#include "core/core.h"
+#include "nn/nn.h"
 
 /* b replaces a: it is larger, or the first NaN */
 static inline int wins(float b, float a)
@@ -99,10 +99,14 @@ static bool is_wide(void)
 
 void atomo__pool_tiling_row(int64_t n, int64_t c, int64_t row, const float *x, float *y)
 {
+    atomo__ask(x, 2 * row, 2 * row, 0); /* the next row of windows */
     (is_wide() ? forward16 : forward)(n, c, row, x, y);
 }
 
 void atomo__pool_tiling_backward_row(int64_t n, int64_t c, int64_t row, const float *x, const float *gy, float *gx)
 {
+    atomo__ask(x, 2 * row, 2 * row, 0);
+    atomo__ask(gx, 2 * row, 2 * row, 1);
+    atomo__ask(gy, n * c, n * c, 0);
     (is_wide() ? backward16 : backward)(n, c, row, x, gy, gx);
 }
