@@ -2,14 +2,15 @@
 -- channels of all layers before it in its block.
 --   require("models.densenet").densenet100_12{classes = 10}        -- depth 100, growth 12
 local nn = require("atomo").nn
+local conv = require "models.conv"
 
 local function identity(x) return x end
 
 --- 1x1 to 4 growth channels, 3x3 to growth channels, joined to the input.
 local function layer(channels, growth, dropout)
   return nn.Concat {identity, nn.Sequential {
-    nn.BatchNorm2d(channels, {relu = true}), nn.Conv2d(channels, 4 * growth, 1, {bias = false}),
-    nn.BatchNorm2d(4 * growth, {relu = true}), nn.Conv2d(4 * growth, growth, 3, {padding = 1, bias = false}),
+    nn.BatchNorm2d(channels, {relu = true}), conv(channels, 4 * growth, 1, {bias = false}),
+    nn.BatchNorm2d(4 * growth, {relu = true}), conv(4 * growth, growth, 3, {padding = 1, bias = false}),
     nn.Dropout(dropout),
   }}
 end
@@ -18,7 +19,7 @@ end
 local function densenet(depth, growth, opts)
   opts = opts or {}
   local channels = 2 * growth
-  local net = nn.Sequential {nn.Conv2d(opts.channels or 3, channels, 3, {padding = 1, bias = false})}
+  local net = nn.Sequential {conv(opts.channels or 3, channels, 3, {padding = 1, bias = false})}
   for block = 1, 3 do
     for _ = 1, (depth - 4) / 6 do
       net:add(layer(channels, growth, opts.dropout or 0))
@@ -27,7 +28,7 @@ local function densenet(depth, growth, opts)
     net:add(nn.BatchNorm2d(channels, {relu = true}))
     if block < 3 then
       local half = math.floor(channels / 2)
-      net:add(nn.Conv2d(channels, half, 1, {bias = false})):add(nn.AvgPool2d(2))
+      net:add(conv(channels, half, 1, {bias = false})):add(nn.AvgPool2d(2))
       channels = half
     end
   end

@@ -2,6 +2,7 @@
 -- one over the channels (1x1), in turn.
 --   require("models.mobilenet").mobilenet{classes = 10}
 local nn = require("atomo").nn
+local conv = require "models.conv"
 
 local M = {}
 
@@ -12,14 +13,14 @@ local halves = {[2] = true, [4] = true, [6] = true, [12] = true}
 function M.mobilenet(opts)
   opts = opts or {}
   local net, channels = nn.Sequential {}, 32
-  local function conv(cin, cout, kernel, o)
+  local function block(cin, cout, kernel, o)
     o.bias = false
-    net:add(nn.Conv2d(cin, cout, kernel, o)):add(nn.BatchNorm2d(cout, {relu = true}))
+    net:add(conv(cin, cout, kernel, o)):add(nn.BatchNorm2d(cout, {relu = true}))
   end
-  conv(opts.channels or 3, channels, 3, {padding = 1})
+  block(opts.channels or 3, channels, 3, {padding = 1})
   for i, cout in ipairs(plan) do
-    conv(channels, channels, 3, {padding = 1, stride = halves[i] and 2 or 1, groups = channels})
-    conv(channels, cout, 1, {})
+    block(channels, channels, 3, {padding = 1, stride = halves[i] and 2 or 1, groups = channels})
+    block(channels, cout, 1, {})
     channels = cout
   end
   return net:add(nn.GlobalAvgPool()):add(nn.Linear(channels, opts.classes or 10))

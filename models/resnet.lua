@@ -3,19 +3,20 @@
 -- resnet20, 32, 44, 56, 110: three stages of 16, 32, 64 channels. resnet18, 34, 50, 101, 152: four stages of 64 to 512
 -- with a CIFAR stem; from 50 on of bottleneck blocks, four times as many channels at their ends.
 local nn = require("atomo").nn
+local conv = require "models.conv"
 
 --- A 1x1 convolution where the block changes the shape; nil where x itself can be added.
 local function shortcut(cin, cout, stride)
   if stride == 1 and cin == cout then return nil end
-  return nn.Sequential {nn.Conv2d(cin, cout, 1, {stride = stride, bias = false}), nn.BatchNorm2d(cout)}
+  return nn.Sequential {conv(cin, cout, 1, {stride = stride, bias = false}), nn.BatchNorm2d(cout)}
 end
 
 local Block = nn.Module:extend "BasicBlock"
 
 function Block:init(cin, cout, stride)
-  self.conv1 = nn.Conv2d(cin, cout, 3, {stride = stride, padding = 1, bias = false})
+  self.conv1 = conv(cin, cout, 3, {stride = stride, padding = 1, bias = false})
   self.bn1 = nn.BatchNorm2d(cout, {relu = true})
-  self.conv2 = nn.Conv2d(cout, cout, 3, {padding = 1, bias = false})
+  self.conv2 = conv(cout, cout, 3, {padding = 1, bias = false})
   self.bn2 = nn.BatchNorm2d(cout, {relu = true})
   self.shortcut = shortcut(cin, cout, stride)
 end
@@ -29,11 +30,11 @@ local Bottleneck = nn.Module:extend "Bottleneck"
 
 function Bottleneck:init(cin, cout, stride)
   local inner = cout / 4
-  self.conv1 = nn.Conv2d(cin, inner, 1, {bias = false})
+  self.conv1 = conv(cin, inner, 1, {bias = false})
   self.bn1 = nn.BatchNorm2d(inner, {relu = true})
-  self.conv2 = nn.Conv2d(inner, inner, 3, {stride = stride, padding = 1, bias = false})
+  self.conv2 = conv(inner, inner, 3, {stride = stride, padding = 1, bias = false})
   self.bn2 = nn.BatchNorm2d(inner, {relu = true})
-  self.conv3 = nn.Conv2d(inner, cout, 1, {bias = false})
+  self.conv3 = conv(inner, cout, 1, {bias = false})
   self.bn3 = nn.BatchNorm2d(cout, {relu = true})
   self.shortcut = shortcut(cin, cout, stride)
 end
@@ -48,7 +49,7 @@ local ResNet = nn.Module:extend "ResNet"
 --- stages: a list of {channels, blocks}, of the class Unit; every stage but the first starts with stride 2.
 function ResNet:init(stem, stages, Unit, opts)
   local channels = stem
-  self.conv1 = nn.Conv2d(opts.channels or 3, channels, 3, {padding = 1, bias = false})
+  self.conv1 = conv(opts.channels or 3, channels, 3, {padding = 1, bias = false})
   self.bn1 = nn.BatchNorm2d(channels, {relu = true})
   for s, stage in ipairs(stages) do
     local blocks = nn.Sequential {}

@@ -1,6 +1,7 @@
 --- VGG with batch norm for 32x32 images [Simonyan & Zisserman 2015].
 --   require("models.vgg").vgg11{classes = 10}
 local nn = require("atomo").nn
+local conv = require "models.conv"
 
 local M = {}
 
@@ -11,7 +12,7 @@ local function vgg(plan, opts)
     if v == "M" then
       net:add(nn.MaxPool2d(2))
     else
-      net:add(nn.Conv2d(channels, v, 3, {padding = 1})):add(nn.BatchNorm2d(v, {relu = true}))
+      net:add(conv(channels, v, 3, {padding = 1})):add(nn.BatchNorm2d(v, {relu = true}))
       channels = v
     end
   end

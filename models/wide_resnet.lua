@@ -1,17 +1,18 @@
 --- Wide ResNets for 32x32 images [Zagoruyko & Komodakis 2016]: pre-activation blocks, `widen` times as many channels.
 --   require("models.wide_resnet").wide_resnet28_10{classes = 10, dropout = 0.3}
 local nn = require("atomo").nn
+local conv = require "models.conv"
 
 local Block = nn.Module:extend "WideBlock"
 
 function Block:init(cin, cout, stride, dropout)
   self.bn1 = nn.BatchNorm2d(cin, {relu = true})
-  self.conv1 = nn.Conv2d(cin, cout, 3, {stride = stride, padding = 1, bias = false})
+  self.conv1 = conv(cin, cout, 3, {stride = stride, padding = 1, bias = false})
   self.bn2 = nn.BatchNorm2d(cout, {relu = true})
   self.dropout = nn.Dropout(dropout)
-  self.conv2 = nn.Conv2d(cout, cout, 3, {padding = 1, bias = false})
+  self.conv2 = conv(cout, cout, 3, {padding = 1, bias = false})
   if stride ~= 1 or cin ~= cout then
-    self.shortcut = nn.Conv2d(cin, cout, 1, {stride = stride, bias = false})
+    self.shortcut = conv(cin, cout, 1, {stride = stride, bias = false})
   end
 end
 
@@ -24,7 +25,7 @@ end
 --- depth = 6 n + 4: three stages of n blocks.
 local function wide_resnet(depth, widen, opts)
   opts = opts or {}
-  local net = nn.Sequential {nn.Conv2d(opts.channels or 3, 16, 3, {padding = 1, bias = false})}
+  local net = nn.Sequential {conv(opts.channels or 3, 16, 3, {padding = 1, bias = false})}
   local channels = 16
   for stage = 1, 3 do
     for block = 1, (depth - 4) / 6 do

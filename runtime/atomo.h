@@ -213,9 +213,11 @@ ATOMO_API int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out);
  * nesterov p -= lr * (d + momentum * v). v may be NULL when momentum is 0. torch.optim.SGD's formula. */
 ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, double lr, double momentum,
                               double dampening, double weight_decay, double scale, int nesterov, int first);
-/* torch.optim.Adam's formula, or AdamW's when decoupled; m, v start at zero, step counts from 1. */
-ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
-                               double beta1, double beta2, double eps, double weight_decay, int decoupled, double step);
+/* torch.optim.Adam's formula, or AdamW's when decoupled; m, v start at zero, step counts from 1. top (may be NULL): the
+ * largest v so far, for amsgrad. */
+ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v,
+                               atomo_tensor *top, double lr, double beta1, double beta2, double eps,
+                               double weight_decay, int decoupled, double step);
 
 /* LAMB [You et al. 2020] on one tensor: r = mhat / (sqrt(vhat) + eps) + weight_decay p with Adam's m, v;
  * p -= lr |p| / |r| r (the ratio is 1 where a norm is 0). Norms are double, in order. */
@@ -230,6 +232,7 @@ ATOMO_API int atomo_optim_lamb(atomo_tensor *p, const atomo_tensor *g, atomo_ten
 typedef struct atomo_window { /* of a convolution; pooling uses all but groups */
     int32_t kernel[2];        /* pooling only: a convolution takes it from its weights */
     int32_t stride[2], padding[2], dilation[2], groups;
+    int32_t ceil_mode; /* pooling only: a window that fits in part counts, too, where it begins before the end */
 } atomo_window;
 
 /* What computes convolutions, by a rule of shape and CPU, never by timing:
@@ -292,14 +295,18 @@ ATOMO_API int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w
 /* gx = gy where y > 0, else 0. */
 ATOMO_API int atomo_relu_backward(const atomo_tensor *y, const atomo_tensor *gy, atomo_tensor **gx);
 
-/* Pooling of [N,H,W,C]. Max: NaN wins, the first of equals takes the gradient. Average: padding counts as zeros, and
- * the divisor is always kh kw (PyTorch's count_include_pad); no dilation. padding <= kernel / 2. */
+/* Pooling of [N,H,W,C], padding <= kernel / 2. Max: NaN wins, the first of equals takes the gradient. Average, of
+ * windows without dilation: the sum over what lies in the image, divided by `divisor`, or where that is 0 by the size
+ * of the window in the padded image (include_padding: PyTorch's count_include_pad) or in the image itself. */
 ATOMO_API int atomo_max_pool2d(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out);
 ATOMO_API int atomo_max_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, const atomo_window *g,
                                         atomo_tensor **gx);
-ATOMO_API int atomo_avg_pool2d(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out);
+/* Where each maximum is: out i32 [N,OH,OW,C], y W + x (PyTorch's return_indices). */
+ATOMO_API int atomo_max_pool2d_indices(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out);
+ATOMO_API int atomo_avg_pool2d(const atomo_tensor *x, const atomo_window *g, int include_padding, int divisor,
+                               atomo_tensor **out);
 ATOMO_API int atomo_avg_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, const atomo_window *g,
-                                        atomo_tensor **gx);
+                                        int include_padding, int divisor, atomo_tensor **gx);
 /* [N,H,W,C] -> [N,C], the mean over H and W; of x the backward reads only the shape. */
 ATOMO_API int atomo_global_avg_pool(const atomo_tensor *x, atomo_tensor **out);
 ATOMO_API int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_tensor *gy, atomo_tensor **gx);
@@ -320,10 +327,13 @@ ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor
 /* -w[label] logp[label] */
 ATOMO_API int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_tensor *weight, double ignore,
                         int reduction, atomo_tensor **loss, atomo_tensor **grad);
-/* Between x and a target of its shape: (x - t)^2, or -t log s(x) - (1 - t) log(1 - s(x)) with the sigmoid s. */
+/* Between x and a target of its shape: (x - t)^2, or w (-p t log s(x) - (1 - t) log(1 - s(x))) with the sigmoid s,
+ * weights w and weights p of the positives [like x] (each may be NULL: 1; of the second loss only). The mean is over
+ * all elements. gx, gtarget [like x] (may be NULL). */
 enum { ATOMO_MSE, ATOMO_BCE_WITH_LOGITS, ATOMO_LOSS_COUNT };
-ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, int reduction,
-                              atomo_tensor **loss, atomo_tensor **grad);
+ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, const atomo_tensor *weight,
+                              const atomo_tensor *pos_weight, int reduction, atomo_tensor **loss, atomo_tensor **gx,
+                              atomo_tensor **gtarget);
 /* count[2]: how many rows of logits [..., C] have their (first) largest element at labels [...], and how many rows have
  * a label other than `ignore`. */
 ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count);

@@ -2,6 +2,7 @@
 --   mpirun -n 2 build/atomo-lua scripts/train_lm.lua --text book.txt
 local atomo = require "atomo"
 local cli = atomo.cli
+local script = require "atomo.script"
 
 local readme = (debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "../README.md"
 
@@ -13,7 +14,7 @@ local opts = cli.parse {
     "mpirun -n 4 build/atomo-lua scripts/train_lm.lua --text book.txt --model lstm --compress svd:ratio=16,bits=8",
     "build/atomo-lua scripts/train_lm.lua --epochs 20 --sample 500",
   },
-  options = {
+  options = script.options({
     {"text", "string", "", "text file; none: this program's README"},
     {"model", "choice", "transformer", "network", choices = {"lstm", "transformer"}},
     {"width", "int", 96, "channels", min = 1},
@@ -28,33 +29,11 @@ local opts = cli.parse {
     {"dropout", "number", 0.1, "in the network", min = 0, max = 0.99},
     {"clip", "number", 1, "largest norm of the gradient; 0: no limit", min = 0},
     {"checkpoint", "flag", false, "work the transformer's blocks out again in the backward: less memory"},
-    {"compress", "string", "svd:ratio=8,bits=8", "compressor of the gradients; none: dense; auto: by measured times"},
-    {"topology", "choice", "standard", "how messages travel; auto: by measured times",
-      choices = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical", "standard"}},
-    {"accumulate", "int", 1, "micro-batches of --batch sequences in one step", min = 1},
-    {"local-steps", "int", 0, "exchange what parameters have moved in so many steps (DiLoCo); 0: gradients, every step",
-      min = 0, unit = "steps"},
-    {"outer-lr", "number", 0.7, "of the outer optimizer, which applies local steps' averaged moves", min = 0},
-    {"outer-momentum", "number", 0.9, "Nesterov's, of the outer optimizer", min = 0, max = 1},
-    {"stall-warn", "number", 60, "warn when an exchange makes no progress for so long, naming who is missing; 0: never",
-      min = 0, unit = "seconds"},
-    {"stall-abort", "number", 600, "end the job after so long without progress; 0: never", min = 0, unit = "seconds"},
-    {"flight", "string", "flight", "then every rank's last operations are written to FLIGHT-rankN.jsonl"},
-    {"seed", "int", 0, "of weights, order, dropout and sampling", min = 0},
-    {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
-    {"eval-every", "int", 10, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
     {"sample", "int", 200, "characters to write at the end", min = 0, unit = "characters"},
-    {"log", "string", "", "JSONL file to append a line a step, an epoch and a run to"},
-    {"profile", "flag", false, "print rank 0's time per operator, forward and backward, over steps 3 to 12"},
-    {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
-  },
+  }, {compress = "svd:ratio=8,bits=8", eval_every = 10, unit = "sequences"}),
 }
 
-local world = atomo.mpi.world
-
-local function say(...)
-  if world.rank == 0 then print(string.format(...)) end
-end
+local world, say = atomo.mpi.world, script.say
 
 --- Characters drawn from the model one after the other, each from its distribution given what stands before.
 local function write_sample(model, text, count)
@@ -79,7 +58,7 @@ local function write_sample(model, text, count)
   return text:decode(ids)
 end
 
-atomo.manual_seed(opts.seed)
+local threads = script.begin(opts)
 local text = atomo.text.open(opts.text ~= "" and opts.text or readme)
 local model = require("models." .. opts.model)[opts.model] {vocab = text.vocab, width = opts.width,
   layers = opts.layers, heads = opts.heads, length = opts.length, dropout = opts.dropout, checkpoint = opts.checkpoint}
@@ -89,30 +68,23 @@ local function loader(tokens, training)
     size = world.size, seed = opts.seed, shuffle = training}
 end
 local train_loader, test_loader = loader(text.train, true), loader(text.test, false)
-local exchange = atomo.exchange {compress = opts.compress, topology = opts.topology, seed = opts.seed,
-  stall_warn = opts.stall_warn, stall_abort = opts.stall_abort, flight = opts.flight}
+local exchange, how = script.exchange(opts)
 
 say("%s", cli.echo(opts))
 say("text: %s, %d characters to train on, %d to test, %d different", text.name, text.train:numel(), text.test:numel(),
   text.vocab)
-say("model: %s, %d parameters; compressor %s, topology %s; %d ranks", opts.model, model:num_parameters(),
-  exchange.notify and opts.compress or tostring(exchange.compressor),
-  exchange.notify and "chosen by measured times" or exchange.topology, world.size)
+say("model: %s, %d parameters; %s", opts.model, model:num_parameters(), how)
+say("ranks: %d, threads a rank: %d", world.size, threads)
+say("versions: %s", atomo.version_text())
 
-local total = math.ceil(train_loader.steps / opts.accumulate) * opts.epochs
-if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end
-local info = atomo.train {
+local total, last = script.steps(opts, train_loader.steps)
+local info = atomo.train(script.arguments(opts, last, {
   model = model, data = {train = train_loader, test = test_loader}, exchange = exchange,
   optimizer = atomo.optim.adamw {params = atomo.optim.no_decay_groups(model), lr = opts.lr,
     weight_decay = opts.weight_decay},
   schedule = atomo.schedule.cosine {lr = opts.lr, steps = total, warmup = opts.warmup},
-  accumulate = opts.accumulate, local_steps = opts.local_steps,
-  outer = opts.local_steps > 0 and {lr = opts.outer_lr, momentum = opts.outer_momentum} or nil,
-  clip_norm = opts.clip > 0 and opts.clip or nil, epochs = opts.epochs, eval_every = opts.eval_every,
-  max_steps = opts.max_steps > 0 and opts.max_steps or nil, check_replicas = opts.check_replicas or nil,
-  log = opts.log ~= "" and opts.log or nil, settings = opts,
-  on_step = opts.profile and world.rank == 0 and atomo.profile.hook(total, print) or nil,
-}
+  clip_norm = opts.clip > 0 and opts.clip or nil,
+}))
 if world.rank == 0 and opts.sample > 0 then
   print(("sample:%s"):format(write_sample(model, text, opts.sample)))
 end

@@ -47,12 +47,19 @@ local conv2d = func {
   end,
 }
 
---- 2-D convolution of x [N,H,W,in] with w [out, kh, kw, in/groups] and bias b [out] (or nil).
+--- 2-D convolution of x [N,H,W,in] with w [out, kh, kw, in/groups] and bias b [out] (or nil). padding: a size, "valid"
+--- (0), or "same" (stride 1; of an odd total the larger half comes after).
 ---@param x atomo.Tensor
 ---@param w atomo.Tensor
 ---@param b atomo.Tensor?
 ---@param opts {stride: any, padding: any, dilation: any, groups: integer?}?
-function F.conv2d(x, w, b, opts) return conv2d(x, w, b, window.of("conv2d", opts)) end
+function F.conv2d(x, w, b, opts)
+  if type(opts) ~= "table" or type(opts.padding) ~= "string" then return conv2d(x, w, b, window.of("conv2d", opts)) end
+  T.expect(w, "conv2d: weight", "f32")
+  if w:dim() ~= 4 then raise(("conv2d: weight is %s, expected [out, kh, kw, in/groups]"):format(T.shape_text(w))) end
+  local win, skip = window.of("conv2d", opts, nil, {w:size(2), w:size(3)})
+  return window.without(conv2d(x, w, b, win), skip)
+end
 
 local linear = func {
   name = "linear",
@@ -130,18 +137,24 @@ local batch_norm = func {
 }
 
 --- Batch normalisation over all but the last dimension: relu(weight (x - mean) / sqrt(var + eps) + bias + residual).
--- opts: training (use and update batch statistics), running_mean, running_var, momentum = 0.1, eps = 1e-5, relu = false
--- and residual. Running variance is the unbiased one, as in PyTorch.
+-- weight and bias [C]: 1 and 0 where nil. opts: training (use and update batch statistics), running_mean, running_var,
+-- momentum = 0.1, eps = 1e-5, relu = false and residual. Running variance is the unbiased one, as in PyTorch.
 ---@param x atomo.Tensor
----@param weight atomo.Tensor
----@param bias atomo.Tensor
+---@param weight atomo.Tensor?
+---@param bias atomo.Tensor?
 ---@param opts table
 function F.batch_norm(x, weight, bias, opts)
-  return batch_norm(x, weight, bias, opts.residual, opts)
+  return F.batch_norm_with(x, weight, bias, opts.residual, opts)
 end
 
 --- What nn.BatchNorm2d calls: the options table is its own, the residual an argument.
-function F.batch_norm_with(x, weight, bias, residual, opts) return batch_norm(x, weight, bias, residual, opts) end
+function F.batch_norm_with(x, weight, bias, residual, opts)
+  if not (weight and bias) then
+    T.expect(x, "batch_norm: input", "f32")
+    if x:dim() > 0 then weight, bias = S.affine(weight, bias, x:size(-1)) end
+  end
+  return batch_norm(x, weight, bias, residual, opts)
+end
 
 -- ---- activations -----------------------------------------------------------------------------------------------
 
@@ -189,28 +202,52 @@ F.log_softmax = softmax("log_softmax", 1)
 
 -- ---- pooling ---------------------------------------------------------------------------------------------------
 
+--- By a pair of kernels of C; include (padding) and divisor are avg_pool2d's.
 local function pool(name, forward, backward)
-  local op = func {
+  return func {
     name = name,
-    forward = function(ctx, x, win)
+    forward = function(ctx, x, win, include, divisor)
       x = dense(x, name .. ": input")
       local o = out()
-      check(forward(x.h, win, o))
+      check(forward(x.h, win, o, include, divisor))
       ctx:save(x)
       return wrap(o[0])
     end,
     backward = function(ctx, gy)
       local o = out()
-      check(backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.args[2], o))
+      check(backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.args[2], o, ctx.args[3], ctx.args[4]))
       return wrap(o[0])
     end,
   }
-  return function(x, kernel, opts) return op(x, window.pooling(name, kernel, opts)) end
 end
 
---- Of x [N,H,W,C]; F.max_pool2d(x, 2), F.avg_pool2d(x, {3, 2}, {stride=2, padding=1}). stride defaults to the kernel.
-F.max_pool2d = pool("max_pool2d", C.atomo_max_pool2d, C.atomo_max_pool2d_backward)
-F.avg_pool2d = pool("avg_pool2d", C.atomo_avg_pool2d, C.atomo_avg_pool2d_backward)
+local max_pool2d = pool("max_pool2d", function(x, win, o) return C.atomo_max_pool2d(x, win, o) end,
+  function(x, gy, win, o) return C.atomo_max_pool2d_backward(x, gy, win, o) end)
+local avg_pool2d = pool("avg_pool2d",
+  function(x, win, o, include, divisor) return C.atomo_avg_pool2d(x, win, include, divisor, o) end,
+  function(x, gy, win, o, include, divisor) return C.atomo_avg_pool2d_backward(x, gy, win, include, divisor, o) end)
+
+--- Largest of each window of x [N,H,W,C]; F.max_pool2d(x, 2), F.max_pool2d(x, {3, 2}, {stride=2, padding=1}). opts:
+-- stride (the kernel's size), padding, dilation, ceil_mode = false (windows that fit in part count), return_indices =
+-- false: a second result, i32 like the first: where in the image each is, y W + x from 0.
+---@param opts {stride: any, padding: any, dilation: any, ceil_mode: boolean?, return_indices: boolean?}?
+function F.max_pool2d(x, kernel, opts)
+  local win = window.pooling("max_pool2d", kernel, opts)
+  local y = max_pool2d(x, win)
+  if not (opts and opts.return_indices) then return y end
+  local o = out()
+  check(C.atomo_max_pool2d_indices(dense(x, "max_pool2d: input").h, win, o))
+  return y, wrap(o[0])
+end
+
+--- Mean of each window. opts: stride, padding and ceil_mode as F.max_pool2d's; count_include_pad = true: padding counts
+-- as zeros; divisor_override: what the sums are divided by instead.
+---@param opts {stride: any, padding: any, ceil_mode: boolean?, count_include_pad: boolean?, divisor_override: any}?
+function F.avg_pool2d(x, kernel, opts)
+  local include = not opts or opts.count_include_pad ~= false
+  return avg_pool2d(x, window.pooling("avg_pool2d", kernel, opts), include and 1 or 0,
+    opts and opts.divisor_override or 0)
+end
 
 --- [N,H,W,C] -> [N,C], the mean over all positions.
 F.global_avg_pool = func {

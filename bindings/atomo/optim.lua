@@ -20,16 +20,19 @@ Optimizer.__index = Optimizer
 local common = {lr = {nil, 0}, weight_decay = {0, 0}}
 local kinds = {
   sgd = {momentum = {0, 0}, dampening = {0, 0}, nesterov = {false}},
-  adam = {beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-8, 0}},
+  adam = {lr = {1e-3, 0}, beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-8, 0}, amsgrad = {false}},
+  adamw = {lr = {1e-3, 0}, weight_decay = {0.01, 0}, beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-8, 0},
+    amsgrad = {false}},
   lars = {momentum = {0.9, 0}, trust = {0.001, 0}, eps = {1e-8, 0}},
   lamb = {beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-6, 0}},
 }
-kinds.adamw = kinds.adam
 
 local function known_options(kind)
-  local names = {"params"}
+  local names = {"params", kinds[kind].beta1 and "betas" or nil}
   for name in pairs(common) do names[#names + 1] = name end
-  for name in pairs(kinds[kind]) do names[#names + 1] = name end
+  for name in pairs(kinds[kind]) do
+    if not common[name] then names[#names + 1] = name end
+  end
   table.sort(names)
   return names
 end
@@ -47,10 +50,26 @@ local function option(kind, name, rule, opts, defaults)
   return v
 end
 
+--- opts with PyTorch's betas = {beta1, beta2} as the two.
+local function without_betas(kind, opts)
+  local betas = opts.betas
+  if betas == nil or not kinds[kind].beta1 then return opts end
+  if type(betas) ~= "table" or #betas ~= 2 or opts.beta1 ~= nil or opts.beta2 ~= nil then
+    raise(("%s: betas is %s, expected {beta1, beta2}, or beta1 and beta2 by themselves"):format(kind, tostring(betas)))
+  end
+  local plain = {}
+  for name, v in pairs(opts) do plain[name] = v end
+  plain.betas, plain.beta1, plain.beta2 = nil, betas[1], betas[2]
+  return plain
+end
+
 --- A group's options, each checked; unknown names are refused.
 local function read_group(kind, opts, defaults)
   local group = {}
-  for name, rule in pairs(common) do group[name] = option(kind, name, rule, opts, defaults) end
+  opts = without_betas(kind, opts)
+  for name, rule in pairs(common) do
+    group[name] = option(kind, name, kinds[kind][name] or rule, opts, defaults)
+  end
   for name, rule in pairs(kinds[kind]) do group[name] = option(kind, name, rule, opts, defaults) end
   for name in pairs(opts) do
     if name ~= "params" and group[name] == nil then
@@ -107,7 +126,9 @@ local function adam_step(decoupled)
   return function(group, lr, t)
     local flat = group.flat
     state(group, "first", "second")
-    check(C.atomo_optim_adam(flat.value.h, flat.grad.h, group.first.h, group.second.h, lr, group.beta1, group.beta2,
+    if group.amsgrad then state(group, "largest") end
+    check(C.atomo_optim_adam(flat.value.h, flat.grad.h, group.first.h, group.second.h,
+      group.amsgrad and group.largest.h or nil, lr, group.beta1, group.beta2,
       group.eps, group.weight_decay, decoupled, t))
   end
 end
@@ -163,7 +184,7 @@ function Optimizer:zero_grad()
   for _, group in ipairs(self.groups) do group.flat:zero_grad() end
 end
 
-local state_names = {"velocity", "first", "second"}
+local state_names = {"velocity", "first", "second", "largest"}
 
 --- What a checkpoint needs: {steps=, lr=, ["1.velocity"]=tensor, ...}.
 function Optimizer:state_dict()
@@ -194,13 +215,14 @@ end
 
 --- lr, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false
 function M.sgd(opts) return new("sgd", opts) end
---- lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0 (added to the gradient)
+--- lr = 1e-3, betas = {0.9, 0.999} (or beta1, beta2), eps = 1e-8, weight_decay = 0 (added to the gradient), amsgrad =
+--- false (divide by the largest second moment so far)
 function M.adam(opts) return new("adam", opts) end
---- as adam, weight decay decoupled from the gradient [Loshchilov and Hutter 2019]
+--- as adam, weight_decay = 0.01 decoupled from the gradient [Loshchilov and Hutter 2019]
 function M.adamw(opts) return new("adamw", opts) end
 --- lr, momentum = 0.9, weight_decay = 0, trust = 0.001
 function M.lars(opts) return new("lars", opts) end
---- lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0 (decoupled): Adam's direction with the length of the
+--- lr, betas = {0.9, 0.999}, eps = 1e-6, weight_decay = 0 (decoupled): Adam's direction with the length of the
 --- weights, a tensor each [You et al. 2020]
 function M.lamb(opts) return new("lamb", opts) end
 

@@ -18,6 +18,7 @@ typedef struct dims {
     float p, scale; /* of dropout; 1 / sqrt(d) */
     const atomo_stream *stream;
     const atomo_tensor *mask; /* [B,Tq,Tk], or NULL */
+    double products;          /* multiplications in q k^T */
 } dims;
 
 typedef struct matrix { /* a head's rows in a tensor [B,T,C] */
@@ -255,7 +256,9 @@ static int check(const atomo_tensor *q, const atomo_tensor *k, const atomo_tenso
                 (float)p,
                 (float)(1 / sqrt((double)d)),
                 stream,
-                mask};
+                mask,
+                0};
+    s->products = (double)(s->b * heads * s->tq) * (double)(s->tk * d);
     ATOMO_REQUIRE(p == 0 || (double)s->b * heads * (double)s->tq * (double)s->tk < 0x1p34, ATOMO_ELIMIT,
                   "attention: query %s and key %s have more scores than a random stream has numbers",
                   atomo__shape_text(q), atomo__shape_text(k));
@@ -286,8 +289,7 @@ int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_te
     ATOMO_TRY(atomo__make(&made, lse, ATOMO_F32, 3, shape, "attention: lse"));
     ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 3, q->shape, "attention"));
     ATOMO_TRY(new_work(&s, 1, &each, &work));
-    const double flops = (double)(s.b * s.heads * s.tq) * (double)(s.tk * s.d);
-#pragma omp parallel for schedule(static) if (flops > ATOMO_PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (s.products > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < s.b * s.heads; i++) {
         const int64_t b = i / s.heads, h = i % s.heads;
         head_forward(&s, i, head(q, b, h, s.d), head(k, b, h, s.d), head(v, b, h, s.d), head(*out, b, h, s.d),
@@ -315,8 +317,7 @@ int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const
                   atomo__shape_text(gk), atomo__shape_text(gv), atomo__shape_text(q), atomo__shape_text(k),
                   atomo__shape_text(v));
     ATOMO_TRY(new_work(&s, 2, &each, &work));
-    const double flops = (double)(s.b * s.heads * s.tq) * (double)(s.tk * s.d);
-#pragma omp parallel for schedule(static) if (flops > ATOMO_PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (s.products > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < s.b * s.heads; i++) {
         const int64_t b = i / s.heads, h = i % s.heads;
         const operands o = {head(q, b, h, s.d),  head(k, b, h, s.d),  head(v, b, h, s.d),  head(y, b, h, s.d),

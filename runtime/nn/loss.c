@@ -1,6 +1,6 @@
-/* loss.c - losses with their gradients from the same pass: cross entropy of logits (label smoothing [Szegedy et al.
- * 2016], weighted classes, ignored labels), negative log likelihood, mean squared error, binary cross entropy of
- * logits. PyTorch's formulas; sums are double, in order. Path: stage 3. */
+/* loss.c - losses over labels with their gradients from the same pass: cross entropy of logits (label smoothing
+ * [Szegedy et al. 2016], weighted classes, ignored labels) and negative log likelihood. PyTorch's formulas; sums are
+ * double, in order. Path: stage 3. */
 #include "nn/nn.h"
 #include <math.h>
 
@@ -55,7 +55,7 @@ static int check_weight(const char *fn, const atomo_tensor *logits, const atomo_
     return ATOMO_OK;
 }
 
-static int check_reduction(const char *fn, int reduction)
+int atomo__check_reduction(const char *fn, int reduction)
 {
     ATOMO_REQUIRE(reduction >= 0 && reduction < ATOMO_REDUCTION_COUNT, ATOMO_EARG, "%s: reduction %d, expected 0 to %d",
                   fn, reduction, ATOMO_REDUCTION_COUNT - 1);
@@ -66,7 +66,7 @@ static int check_reduction(const char *fn, int reduction)
 static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, const atomo_tensor *weight,
                  double ignore, int reduction, atomo_making *made, atomo_tensor **loss, atomo_tensor **grad, batch *b)
 {
-    ATOMO_TRY(check_reduction(fn, reduction));
+    ATOMO_TRY(atomo__check_reduction(fn, reduction));
     ATOMO_TRY(check_labels(fn, logits, labels, ignore, b));
     ATOMO_REQUIRE(b->n > 0 && b->c > 0, ATOMO_ESHAPE, "%s: logits is %s, an empty batch has no loss", fn,
                   atomo__shape_text(logits));
@@ -179,61 +179,6 @@ int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_
     }
     if (!b.each) *atomo__f32(*loss) = (float)(total * b.scale);
     atomo_tensor_free(own);
-    return atomo__made(&made, ATOMO_OK);
-}
-
-/* ---- losses between two tensors of one shape: value(x, t) and its slope by x --------------------------------- */
-
-static double mse_value(double x, double t, double *slope)
-{
-    *slope = 2 * (x - t);
-    return (x - t) * (x - t);
-}
-
-/* -t log s(x) - (1 - t) log(1 - s(x)), safe for large |x| */
-static double bce_value(double x, double t, double *slope)
-{
-    *slope = 1 / (1 + exp(-x)) - t;
-    return (x > 0 ? x : 0) - x * t + log1p(exp(-fabs(x)));
-}
-
-static const struct {
-    const char *name;
-    double (*value)(double x, double t, double *slope);
-} pair_losses[ATOMO_LOSS_COUNT] = {
-    [ATOMO_MSE] = {"mse_loss", mse_value},
-    [ATOMO_BCE_WITH_LOGITS] = {"bce_with_logits", bce_value},
-};
-
-int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, int reduction, atomo_tensor **loss,
-                    atomo_tensor **grad)
-{
-    ATOMO_MAKING(made);
-    ATOMO_REQUIRE(kind >= 0 && kind < ATOMO_LOSS_COUNT, ATOMO_EARG, "pair_loss: kind %d, expected 0 to %d", kind,
-                  ATOMO_LOSS_COUNT - 1);
-    const char *fn = pair_losses[kind].name;
-    ATOMO_TRY(check_reduction(fn, reduction));
-    ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, fn));
-    ATOMO_TRY(atomo__expect(target, ATOMO_F32, -1, fn));
-    ATOMO_REQUIRE(atomo__same_shape(x, target), ATOMO_ESHAPE, "%s: input is %s, target is %s, expected the same", fn,
-                  atomo__shape_text(x), atomo__shape_text(target));
-    const int64_t n = atomo__numel(x);
-    ATOMO_REQUIRE(n > 0, ATOMO_ESHAPE, "%s: input is %s, an empty batch has no loss", fn, atomo__shape_text(x));
-    const bool each = reduction == ATOMO_REDUCE_NONE;
-    ATOMO_TRY(atomo__make(&made, loss, ATOMO_F32, each ? x->ndim : 0, x->shape, fn));
-    if (grad) ATOMO_TRY(atomo__make(&made, grad, ATOMO_F32, x->ndim, x->shape, fn));
-    const double scale = reduction == ATOMO_REDUCE_MEAN ? 1 / (double)n : 1;
-    float *g = grad ? atomo__f32(*grad) : NULL, *y = atomo__f32(*loss);
-    double total = 0, slope;
-    for (int64_t i = 0; i < n; i++) {
-        const double one = pair_losses[kind].value((double)atomo__f32(x)[i], (double)atomo__f32(target)[i], &slope);
-        if (each)
-            y[i] = (float)one;
-        else
-            total += one;
-        if (g) g[i] = (float)(slope * scale);
-    }
-    if (!each) *y = (float)(total * scale);
     return atomo__made(&made, ATOMO_OK);
 }
 

@@ -41,6 +41,7 @@ static inline void atomo__window_inside(int64_t size, int64_t outputs, int64_t s
     *first = ATOMO_MIN(a, outputs);
     *end = ATOMO_MAX(*first, ATOMO_MIN(b, outputs));
 }
+int atomo__check_reduction(const char *fn, int reduction);
 /* stride, dilation >= 1, padding >= 0, all below 2^24. */
 int atomo__check_window(const atomo_window *g, const char *fn);
 

@@ -83,11 +83,24 @@ ATOMO_CLONES static void adam(float *p, const float *g, float *m, float *v, int6
     }
 }
 
-int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr, double beta1,
-                     double beta2, double eps, double weight_decay, int decoupled, double step)
+/* top: the largest v so far, which the step divides by [Reddi, Kale & Kumar 2018] */
+ATOMO_CLONES static void amsgrad(float *p, const float *g, float *m, float *v, float *top, int64_t n,
+                                 const adam_options *o)
 {
-    const atomo_tensor *const others[] = {g, m, v};
-    ATOMO_TRY(check_blocks("adam", p, 3, others));
+    for (int64_t i = 0; i < n; i++) {
+        float w = o->shrink * p[i], d = g[i] + o->decay * p[i];
+        m[i] = o->beta1 * m[i] + o->rest1 * d;
+        v[i] = o->beta2 * v[i] + o->rest2 * d * d;
+        top[i] = v[i] > top[i] ? v[i] : top[i];
+        p[i] = w - o->step_size * (m[i] / (sqrtf(top[i]) / o->root + o->eps));
+    }
+}
+
+int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, atomo_tensor *top,
+                     double lr, double beta1, double beta2, double eps, double weight_decay, int decoupled, double step)
+{
+    const atomo_tensor *const others[] = {g, m, v, top};
+    ATOMO_TRY(check_blocks("adam", p, 4, others));
     ATOMO_REQUIRE(step >= 1, ATOMO_EARG, "adam: step %g, the first is 1", step);
     adam_options o = {.step_size = (float)(lr / (1 - pow(beta1, step))),
                       .beta1 = (float)beta1,
@@ -100,8 +113,14 @@ int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, at
                       .root = (float)sqrt(1 - pow(beta2, step))};
     const int64_t n = atomo__numel(p), chunk = 1 << 16;
 #pragma omp parallel for if (n > chunk)
-    for (int64_t i = 0; i < n; i += chunk)
-        adam(atomo__f32(p) + i, atomo__f32(g) + i, atomo__f32(m) + i, atomo__f32(v) + i, ATOMO_MIN(chunk, n - i), &o);
+    for (int64_t i = 0; i < n; i += chunk) {
+        const int64_t k = ATOMO_MIN(chunk, n - i);
+        float *pi = atomo__f32(p) + i, *mi = atomo__f32(m) + i, *vi = atomo__f32(v) + i;
+        if (top)
+            amsgrad(pi, atomo__f32(g) + i, mi, vi, atomo__f32(top) + i, k, &o);
+        else
+            adam(pi, atomo__f32(g) + i, mi, vi, k, &o);
+    }
     atomo_tensor_touch(p);
     return ATOMO_OK;
 }

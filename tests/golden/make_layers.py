@@ -24,6 +24,8 @@ def lua(v):
         return "{" + ",".join("false" if x is None else lua(x) for x in v) + "}"
     if isinstance(v, bool):
         return "true" if v else "false"
+    if v is None:
+        return "nil"
     return repr(v)
 
 
@@ -128,6 +130,65 @@ for name, kind in dict(LSTM=nn.LSTM, GRU=nn.GRU).items():
 module("LSTM", nn.LSTM(3, 5, 2), lambda m, x, h, c: torch.cat([torch.cat(m(x, (h, c))[1], 0), m(x, (h, c))[0]]),
        R(2, 3, 3), R(2, 3, 5), R(2, 3, 5), num_layers=2)
 module("GRU", nn.GRU(3, 5, 2), lambda m, x, h: torch.cat([m(x, h)[1], m(x, h)[0]]), R(2, 3, 3), R(2, 3, 5), num_layers=2)
+
+# ---- options of layers and losses ----
+
+for o in [dict(kernel=3, stride=2, ceil_mode=True), dict(kernel=(2, 3), stride=(2, 2), padding=(1, 0), ceil_mode=True),
+          dict(kernel=3, stride=2, padding=1, dilation=2, ceil_mode=True), dict(kernel=5, stride=4, ceil_mode=True)]:
+    k = {n: v for n, v in o.items() if n != "kernel"}
+    case("max_pool2d", lambda x: F.max_pool2d(x, o["kernel"], **k), R(2, 3, 8, 7), **o)
+    cases[-1]["indices"] = F.max_pool2d(cases[-1]["inputs"][0].detach(), o["kernel"], return_indices=True, **k)[1]
+for o in [dict(kernel=3, stride=2, ceil_mode=True), dict(kernel=3, stride=2, padding=1, ceil_mode=True),
+          dict(kernel=3, stride=2, padding=1, count_include_pad=False), dict(kernel=3, stride=3, divisor_override=5),
+          dict(kernel=(3, 2), stride=(2, 3), padding=(1, 0), ceil_mode=True, count_include_pad=False),
+          dict(kernel=5, stride=4, padding=2, ceil_mode=True)]:
+    k = {n: v for n, v in o.items() if n != "kernel"}
+    case("avg_pool2d", lambda x: F.avg_pool2d(x, o["kernel"], **k), R(2, 3, 8, 7), **o)
+for o in [dict(padding="same"), dict(padding="valid", stride=2), dict(padding="same", dilation=(3, 2), groups=2)]:
+    case("conv2d", lambda x, w, b: F.conv2d(x, w, b, **o), R(2, 4, 6, 7), R(6, 4 // o.get("groups", 1), 4, 3), R(6), **o)
+
+
+def conv_layer(kernel, **o):
+    net = nn.Conv2d(2, 3, kernel, **o)
+    module("Conv2d", net, lambda m, x: m(x), R(2, 2, 5, 6), kernel=kernel, **o)
+
+
+conv_layer((2, 3), padding="same", padding_mode="reflect")
+conv_layer(3, padding=(2, 1), stride=2, padding_mode="replicate", bias=False)
+conv_layer(3, padding=2, dilation=2, padding_mode="circular")
+conv_layer(4, padding="same")
+case("group_norm", lambda x: F.group_norm(x, 2), R(2, 6, 3), groups=2, affine=False)
+cases[-1].update({k: cases[-1][k].transpose(1, 2) for k in ("y", "gy")}, inputs=[cases[-1]["inputs"][0].transpose(1, 2)],
+                 grads=[cases[-1]["grads"][0].transpose(1, 2)])
+
+
+def batch_norm(steps, **o):
+    """y of the last of some training steps, then of evaluation, and the running statistics in between."""
+    net, x = nn.BatchNorm2d(3, **o), R(3, 3, 2, 2) * 2 + 1
+
+    def run(x):
+        for i in range(steps):
+            y = net(x * (i + 1))
+        return torch.cat([y, net.eval()(x)])
+
+    case("BatchNorm2d", run, x, steps=steps, layer={k: False if v is None else v for k, v in o.items()})
+    if net.running_mean is not None:
+        cases[-1]["running"] = [net.running_mean, net.running_var]
+
+
+batch_norm(3, momentum=None)
+batch_norm(2, affine=False)
+batch_norm(2, track_running_stats=False, affine=False)
+weight, positive = torch.rand(3, 5) + 0.5, torch.rand(5) * 3 + 0.2
+for o in [dict(pos_weight=positive), dict(weight=weight, reduction="sum"), dict(weight=weight[:, :1], pos_weight=positive),
+          dict(weight=weight, pos_weight=positive, reduction="none")]:
+    x, t = R(3, 5) * 6, torch.rand(3, 5)
+    case("bce_with_logits", lambda x, t: F.binary_cross_entropy_with_logits(x, t, **o), x, t, **o)
+soft, weight = torch.rand(4, 5).softmax(-1), torch.rand(5) + 0.5
+for o in [dict(), dict(label_smoothing=0.2, weight=weight), dict(reduction="none", weight=weight), dict(reduction="sum")]:
+    case("cross_entropy", lambda x, t: F.cross_entropy(x, t, **o), R(4, 5), soft.clone(), **o)
+module("MultiheadAttention", nn.MultiheadAttention(6, 2, kdim=3, vdim=5), lambda m, q, k, v: m(q, k, v)[0], R(4, 2, 6),
+       R(3, 2, 3), R(3, 2, 5), kdim=3, vdim=5)
 
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "layers.lua"), "w") as out:
     out.write("-- Made by make_layers.py with PyTorch %s: do not edit. luacheck: ignore\nreturn {\n" % torch.__version__)

@@ -6,11 +6,7 @@ local auto = require "atomo.exchange.auto"
 local choose = require "atomo.exchange.choose"
 local probe = require "atomo.exchange.probe"
 local world = atomo.mpi.world
-
---- A world that looks like hosts of two ranks each (the last may have one).
-local pairs_of_ranks = setmetatable({split_shared = function()
-  return world:split(math.floor(world.rank / 2))
-end}, {__index = world})
+local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/hosts.lua")
 
 local slow = {ranks = world.size, hosts = world.size, latency = 1e-3, rate = 1e4}
 
@@ -58,7 +54,7 @@ end
 
 describe("the probe", function()
   it("gives all ranks the same figures", function()
-    for _, comm in ipairs {world, pairs_of_ranks} do
+    for _, comm in ipairs {world, hosts_of_two} do
       local net = probe.network(comm)
       assert.equal(world.size, net.ranks)
       assert.equal(comm == world and 1 or math.ceil(world.size / 2), net.hosts)
@@ -114,7 +110,7 @@ describe("auto", function()
 
   it("chooses the topology alone of a compressor that is named", function()
     for _, spec in ipairs {"entry:ratio=8", {name = "svd", ratio = 8, bits = 8}, "none"} do
-      local ex = auto.new({compress = spec, topology = "auto", min_size = 50, comm = pairs_of_ranks},
+      local ex = auto.new({compress = spec, topology = "auto", min_size = 50, comm = hosts_of_two},
         {network = {ranks = world.size, hosts = math.ceil(world.size / 2), latency = 1e-4, rate = 1e5,
           memory_latency = 1e-6, memory_rate = 1e9}})
       local told = quiet(ex)

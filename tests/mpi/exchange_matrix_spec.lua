@@ -4,11 +4,7 @@
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local world = atomo.mpi.world
-
---- A world that looks like hosts of two ranks each (the last may have one).
-local hosts_of_two = setmetatable({split_shared = function()
-  return world:split(math.floor(world.rank / 2))
-end}, {__index = world})
+local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/hosts.lua")
 
 local topologies = {
   {topology = "allreduce"}, {topology = "allgather"}, {topology = "ps"}, {topology = "ps", down = "compress"},

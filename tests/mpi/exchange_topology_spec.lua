@@ -2,17 +2,13 @@
 -- is drawn and unbiased where something is, traffic is bounded, what cannot work is refused by name.
 local atomo = require "atomo"
 local world = atomo.mpi.world
+local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/hosts.lua")
 local sharded = require "atomo.exchange.sharded"
-
---- A world that looks like hosts of two ranks each (the last may have one).
-local pairs_of_ranks = setmetatable({split_shared = function()
-  return world:split(math.floor(world.rank / 2))
-end}, {__index = world})
 
 local topologies = {
   {topology = "allgather"}, {topology = "sharded"}, {topology = "ps"}, {topology = "ps", down = "compress"},
-  {topology = "hierarchical", comm = pairs_of_ranks},
-  {topology = "hierarchical", comm = pairs_of_ranks, inner = "sharded"},
+  {topology = "hierarchical", comm = hosts_of_two},
+  {topology = "hierarchical", comm = hosts_of_two, inner = "sharded"},
 }
 
 local function possible(o) return o.topology ~= "ps" or world.size > 1 end

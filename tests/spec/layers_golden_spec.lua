@@ -20,7 +20,9 @@ local function near(got, expected, what)
   assert.is_true(d < 1e-5, ("%s is off by %g"):format(what, d))
 end
 
---- How each case is called: its options, then its inputs.
+local takes_case = {max_pool2d = true, avg_pool2d = true, BatchNorm2d = true} -- those that look at more than y
+
+--- How each case is called: its options, then its inputs (or its input and the case).
 local run = {
   layer_norm = function(o, x, w, b) return F.layer_norm(x, o.shape, w, b) end,
   group_norm = function(o, x, w, b) return F.group_norm(x, o.groups, w, b) end,
@@ -34,7 +36,28 @@ local run = {
   conv_transpose2d = function(o, x, w, b) return F.conv_transpose2d(x, w, b, o) end,
   attention = function(o, q, k, v) return F.scaled_dot_product_attention(q, k, v, o) end,
   gelu = function(o, x) return F.gelu(x, o.approximate) end,
+  conv2d = function(o, x, w, b) return F.conv2d(x, w, b, o) end,
+  BatchNorm2d = function(o, x, c)
+    local layer, y = nn.BatchNorm2d(3, o.layer), nil
+    for i = 1, o.steps do y = layer(x * i) end
+    y = atomo.cat({y, layer:eval()(x)}, 1)
+    for i, name in ipairs {"running_mean", "running_var"} do
+      if c.running then near(layer[name], c.running[i], name) else assert.is_nil(layer[name]) end
+    end
+    return y
+  end,
 }
+for _, name in ipairs {"max_pool2d", "avg_pool2d"} do
+  run[name] = function(o, x, c)
+    local opts = {return_indices = name == "max_pool2d" or nil}
+    for k, v in pairs(o) do
+      if k ~= "kernel" then opts[k] = v end
+    end
+    local y, indices = F[name](x, o.kernel, opts)
+    if c.indices then assert.same(read(c.indices):totable(), indices:totable()) else assert.is_nil(indices) end
+    return y
+  end
+end
 for _, name in ipairs {"leaky_relu", "silu", "tanh", "sigmoid"} do
   run[name] = function(_, x) return F[name](x) end
 end
@@ -51,7 +74,14 @@ local build = {
   MultiheadAttention = function(c)
     local o = c.opts
     return nn.MultiheadAttention(c.state["out_proj.weight"].shape[1], 2,
-      {bias = o.bias, batch_first = o.batch_first, causal = o.causal})
+      {bias = o.bias, batch_first = o.batch_first, causal = o.causal, kdim = o.kdim, vdim = o.vdim})
+  end,
+  Conv2d = function(c)
+    local opts = {}
+    for k, v in pairs(c.opts) do
+      if k ~= "kernel" then opts[k] = v end
+    end
+    return nn.Conv2d(2, 3, c.opts.kernel, opts)
   end,
 }
 for name, gates in pairs {LSTM = 4, GRU = 3} do
@@ -79,7 +109,10 @@ describe("golden vectors of", function()
       local inputs, layer = {}, nil
       for k, g in ipairs(c.inputs) do inputs[k] = leaf(g) end
       local function forward()
-        if not c.state then return run[c.name](c.opts, unpack(inputs)) end
+        if not c.state then
+          if takes_case[c.name] then return run[c.name](c.opts, inputs[1], c) end
+          return run[c.name](c.opts, unpack(inputs))
+        end
         layer = build[c.name](c)
         local state = {}
         for name, g in pairs(c.state) do state[name] = read(g) end

@@ -32,6 +32,16 @@ describe("misuse of", function()
     fails("nll_loss: label 5 at position 1", F.nll_loss, zeros(1, 5), labels(5))
     fails("mse_loss: input is [2], target is [3]", F.mse_loss, zeros(2), zeros(3))
     fails("bce_with_logits: target is missing", F.bce_with_logits, zeros(2))
+    fails("bce_with_logits: pos_weight is [2], input is [2,3]", F.bce_with_logits, zeros(2, 3), zeros(2, 3),
+      {pos_weight = zeros(2)})
+    fails("bce_with_logits: weight is [1,1,3], input is [2,3]", F.bce_with_logits, zeros(2, 3), zeros(2, 3),
+      {weight = zeros(1, 1, 3)})
+    fails("bce_with_logits: weight requires a gradient", F.bce_with_logits, zeros(2), zeros(2),
+      {weight = atomo.param(zeros(2))})
+    fails("labels is f32, expected i32: class ids, or of class probabilities the logits' shape [2,5], got [2]",
+      F.cross_entropy, zeros(2, 5), zeros(2))
+    fails("cross_entropy: ignore_index is of class ids", F.cross_entropy, zeros(2, 5), zeros(2, 5), {ignore_index = 1})
+    fails("MSELoss: unknown option 'weight'", nn.MSELoss, {weight = zeros(1)})
     fails("mse_loss: input is [0], an empty batch has no loss", F.mse_loss, zeros(0), zeros(0))
   end)
 
@@ -41,8 +51,13 @@ describe("misuse of", function()
     fails("layer_norm: input is i32, expected f32", nn.LayerNorm(5), zeros(2, 5, "i32"))
     fails("LayerNorm: normalized_shape is 0", nn.LayerNorm, 0)
     fails("GroupNorm: 3 groups do not divide 4 channels", nn.GroupNorm, 3, 4)
-    fails("group_norm: 2 groups do not divide the 5 channels of input [2,3,5]", nn.GroupNorm(2, 4), zeros(2, 3, 5))
-    fails("group_norm: weight is [4], input is [2,3,6]: expected [6]", nn.GroupNorm(2, 4), zeros(2, 3, 6))
+    fails("group_norm: 2 groups do not divide the 5 channels of input [2,3,5]", F.group_norm, zeros(2, 3, 5), 2)
+    fails("group_norm: weight is [4], input is [2,3,6]: expected [6]", F.group_norm, zeros(2, 3, 6), 2, zeros(4))
+    fails("GroupNorm: input is [2,3,6], expected [N, ..., 4]", nn.GroupNorm(2, 4, {affine = false}), zeros(2, 3, 6))
+    fails("BatchNorm2d: affine is 1, expected true or false", nn.BatchNorm2d, 3, {affine = 1})
+    fails("BatchNorm1d: momentum is 2, expected 0 to 1", nn.BatchNorm1d, 3, {momentum = 2})
+    fails("batch_norm: weight is [4], input is [2,3]: expected [3]", F.batch_norm, zeros(2, 3), zeros(4), nil,
+      {training = true})
     fails("BatchNorm1d: input is [2,3,3,4], expected [N, 4] or [N, L, 4]", nn.BatchNorm1d(4), zeros(2, 3, 3, 4))
   end)
 
@@ -53,6 +68,8 @@ describe("misuse of", function()
     fails("embedding: input is f32, expected i32", e, zeros(2))
     fails("Embedding: num_embeddings is 0", nn.Embedding, 0, 3)
     fails("Embedding: padding_idx is 7, expected 0 to 6", nn.Embedding, 7, 3, {padding_idx = 7})
+    fails("Embedding: padding_idx is -8, expected a whole number >= -7", nn.Embedding, 7, 3, {padding_idx = -8})
+    assert.equal(6, nn.Embedding(7, 3, {padding_idx = -1}).padding_idx)
   end)
 
   it("activations and pooling", function()
@@ -61,8 +78,31 @@ describe("misuse of", function()
     fails("silu: input is missing", F.silu)
     fails("LeakyReLU: negative_slope is a string", nn.LeakyReLU, "a")
     fails("Softmax: dim is 0", nn.Softmax, 0)
+    fails("avg_pool2d: divisor_override is 0, expected a whole number >= 1", nn.AvgPool2d, 2, {divisor_override = 0})
+    fails("avg_pool2d: unknown option 'dilation'", nn.AvgPool2d, 2, {dilation = 2})
+    fails("max_pool2d: ceil_mode is 1, expected true or false", F.max_pool2d, zeros(1, 4, 4, 1), 2, {ceil_mode = 1})
+    fails("max_pool2d: input [1,1,4,1] is smaller than the kernel {3,3}", F.max_pool2d, zeros(1, 1, 4, 1), 3,
+      {stride = 1, ceil_mode = true})
+    fails("Flatten: input is [2,3], it has no dimensions 3 to -1", nn.Flatten(3), zeros(2, 3))
+    fails("Flatten: end_dim is 0", nn.Flatten, 1, 0)
     fails("adaptive_avg_pool2d: output_size is 0", F.adaptive_avg_pool2d, zeros(1, 2, 2, 1), 0)
     fails("adaptive_avg_pool2d: input has shape [2,2]", F.adaptive_avg_pool2d, zeros(2, 2), 1)
+  end)
+
+  it("convolutions", function()
+    fails("Conv2d: padding 'same' wants stride 1, got {2,2}", nn.Conv2d, 3, 4, 3, {padding = "same", stride = 2})
+    fails("Conv2d: padding is 'full', expected same, valid", nn.Conv2d, 3, 4, 3, {padding = "full"})
+    fails("conv2d: padding is 'full'", F.conv2d, zeros(1, 4, 4, 3), zeros(2, 3, 3, 3), nil, {padding = "full"})
+    fails("conv2d: weight is [2,3], expected [out, kh, kw, in/groups]", F.conv2d, zeros(1, 4, 4, 3), zeros(2, 3), nil,
+      {padding = "same"})
+    fails("Conv2d: padding_mode is 'mirror', expected zeros, reflect, replicate or circular", nn.Conv2d, 3, 4, 3,
+      {padding_mode = "mirror"})
+    fails("Conv2d: input is [1,2,4,3], padding 2 in mode reflect wants at least 3 in dimension 2",
+      nn.Conv2d(3, 4, 3, {padding = 2, padding_mode = "reflect"}), zeros(1, 2, 4, 3))
+    fails("Conv2d: input is [2,4,3], expected [N,H,W,C]", nn.Conv2d(3, 4, 3, {padding_mode = "circular"}),
+      zeros(2, 4, 3))
+    fails("Conv2d: init is a string, expected a function", nn.Conv2d, 3, 4, 3, {init = "zeros"})
+    fails("ConvTranspose2d: padding is same", nn.ConvTranspose2d, 3, 4, 3, {padding = "same"})
   end)
 
   it("transposed convolutions", function()
@@ -80,6 +120,8 @@ describe("misuse of", function()
     fails("MultiheadAttention: 3 heads do not divide embed_dim 4", nn.MultiheadAttention, 4, 3)
     fails("MultiheadAttention: query is [2,3,5], expected [T, N, C] with 4 channels", nn.MultiheadAttention(4, 2),
       zeros(2, 3, 5))
+    fails("MultiheadAttention: key is [2,3,4], expected [T, N, C] with 3 channels",
+      nn.MultiheadAttention(4, 2, {kdim = 3}), zeros(2, 3, 4))
     fails("attention: query is [2,3,4], key [2,5,6], value [2,5,6]", F.scaled_dot_product_attention, zeros(2, 3, 4),
       zeros(2, 5, 6), zeros(2, 5, 6))
     fails("attention: qkv is [2,3,4], expected [N, T, 3 C]", F.self_attention, zeros(2, 3, 4))
@@ -161,6 +203,11 @@ describe("layers start and describe themselves as PyTorch's:", function()
   it("texts", function()
     assert.equal("LayerNorm((5,), eps=1e-05, elementwise_affine=True)", tostring(nn.LayerNorm(5)))
     assert.equal("GroupNorm(2, 4, eps=1e-05)", tostring(nn.GroupNorm(2, 4)))
+    assert.equal("BatchNorm2d(3, eps=1e-05, momentum=None, affine=False)",
+      tostring(nn.BatchNorm2d(3, {momentum = false, affine = false})))
+    assert.equal("Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1), padding=same, padding_mode=reflect)",
+      tostring(nn.Conv2d(3, 4, 3, {padding = "same", padding_mode = "reflect"})))
+    assert.equal("Flatten(start_dim=2, end_dim=-1)", tostring(nn.Flatten()))
     assert.equal("Embedding(7, 3, padding_idx=1)", tostring(nn.Embedding(7, 3, {padding_idx = 1})))
     assert.equal("LSTM(3, 4, num_layers=2, batch_first=True)",
       tostring(nn.LSTM(3, 4, {num_layers = 2, batch_first = true})))

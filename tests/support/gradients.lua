@@ -56,10 +56,19 @@ M.operators = {
   {"leaky_relu", F.leaky_relu, function() return spread(3, 3) end},
   {"gelu, silu, tanh, sigmoid", function(x) return F.gelu(x) + F.gelu(x, "tanh") * F.silu(x) + F.tanh(F.sigmoid(x)) end,
     function() return randn(3) end},
+  {"conv2d that keeps the size", function(x, w) return F.conv2d(x, w, nil, {padding = "same"}) end,
+    function() return randn(1, 3, 2, 2), randn(2, 2, 3, 2) end},
+  {"norms without weights", function(x) return F.group_norm(x, 2) + F.batch_norm(x, nil, nil, {training = true}) end,
+    function() return randn(3, 2, 4) end, {tolerance = 4e-3}},
   {"softmax, log_softmax", function(x) return F.softmax(x) * F.log_softmax(x, 1) end,
     function() return randn(2, 3) end},
   {"max_pool2d", function(x) return F.max_pool2d(x, 3, {stride = 2, padding = 1}) end,
     function() return spread(1, 3, 4, 2) end},
+  {"max_pool2d and avg_pool2d of windows that fit in part", function(x)
+    return F.max_pool2d(x, 3, {stride = 2, padding = 1, ceil_mode = true}) *
+      F.avg_pool2d(x, 3, {stride = 2, padding = 1, ceil_mode = true, count_include_pad = false}) +
+      F.avg_pool2d(x, 2, {padding = 1, ceil_mode = true, divisor_override = 3})
+  end, function() return spread(1, 3, 4, 2) end},
   {"avg_pool2d", function(x) return F.avg_pool2d(x, 2) end, function() return randn(1, 4, 3, 2) end},
   {"global_avg_pool", F.global_avg_pool, function() return randn(2, 2, 3, 2) end},
   {"adaptive_avg_pool2d", function(x) return F.adaptive_avg_pool2d(x, {2, 3}) end,
@@ -82,11 +91,25 @@ M.operators = {
   {"nll_loss", function(x) return F.nll_loss(x, labels()) end, function() return randn(3, 4) end},
   {"mse_loss", F.mse_loss, function() return randn(3, 2), randn(3, 2) end},
   {"bce_with_logits", F.bce_with_logits, function() return randn(3, 2), atomo.rand(3, 2) end},
+  {"bce_with_logits, weighted", function(x, t)
+    return F.bce_with_logits(x, t, {weight = atomo.tensor {{2}, {0.5}}, pos_weight = atomo.tensor {3, 0.2, 1}})
+  end, function() return randn(2, 3), atomo.rand(2, 3) end},
+  {"cross_entropy of probabilities", function(x, t)
+    return F.cross_entropy(x, t, {label_smoothing = 0.1, weight = atomo.tensor {2, 0.5, 1}, reduction = "none"})
+  end, function() return randn(2, 3), atomo.rand(2, 3) end},
 }
 
 local function image() return randn(2, 4, 4, 2) end
 local function rows() return randn(5, 2) end
 local function sequence() return randn(3, 2, 4) end
+
+--- A loss of a linear layer's results.
+local function loss_of(loss, target)
+  return function()
+    local sum = nn.Sequential {nn.Linear(2, 3), function(x) return loss(x, target()) end}
+    return sum, randn(3, 2)
+  end
+end
 
 --- name in atomo.nn -> function that gives the layer, its input and options of gradcheck
 M.layers = {
@@ -130,6 +153,12 @@ M.layers = {
   Sequential = function() return nn.Sequential {nn.Linear(2, 3), nn.Tanh()}, rows() end,
   Residual = function() return nn.Residual(nn.Linear(2, 2)), rows() end,
   Concat = function() return nn.Concat {nn.Linear(2, 2), function(x) return x end}, rows() end,
+  CrossEntropyLoss = loss_of(nn.CrossEntropyLoss {label_smoothing = 0.1}, labels),
+  NLLLoss = loss_of(nn.NLLLoss {reduction = "sum"}, labels),
+  MSELoss = loss_of(nn.MSELoss(), function() return atomo.ones(3, 3) end),
+  BCEWithLogitsLoss = loss_of(nn.BCEWithLogitsLoss {pos_weight = atomo.full({3}, 2)}, function()
+    return atomo.full({3, 3}, 0.3)
+  end),
   Checkpoint = function() return nn.Checkpoint(nn.Sequential {nn.Linear(2, 3), nn.Tanh()}), rows() end,
 }
 

@@ -134,7 +134,9 @@ end
 
 --- Ends the compressors' step, when all is coded; raises what went wrong in coding.
 function M.close(exchange, dropped)
+  local t = f.C.atomo_time()
   for _, batch in ipairs(exchange.batches) do batch:coded(exchange) end
+  messages.lap(exchange, "exchange", t) -- it was waited for
   if exchange.begun then exchange.compressor:end_step() end
   if exchange.begun_again then exchange.second:end_step() end
   local why = exchange.broken

@@ -262,8 +262,9 @@ function Exchange:encoding()
 end
 
 --- Of the last step: bytes that this rank handed to and took from MPI, what fp32 would be, the compressor's variance,
---- milliseconds by stage (exchange: what this rank waited), hidden: the share of the shorter of backward
---- and the communication thread's work that nobody waited for (with overlap).
+--- milliseconds by stage (exchange: what this rank waited; encode: on whichever thread, so that it may have gone on
+--- beside backward), hidden: the share of the shorter of backward and the communication thread's work for which nobody
+--- waited (with overlap).
 function Exchange:stats()
   local s = {bytes_out = self.bytes_out, bytes_in = self.bytes_in,
     dense_bytes = self.dense_bytes, hidden = self.hidden, variance = self.variance or 0,

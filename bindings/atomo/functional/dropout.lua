@@ -45,10 +45,10 @@ local dropout = func {
   end,
 }
 
---- p as a probability of dropping, 0 <= p < 1.
+--- p as a probability of dropping, 0 <= p <= 1.
 function F.check_dropout(layer, p)
-  if type(p) ~= "number" or not (p >= 0 and p < 1) then
-    raise(("%s: p is %s, expected 0 <= p < 1"):format(layer, tostring(p)))
+  if type(p) ~= "number" or not (p >= 0 and p <= 1) then
+    raise(("%s: p is %s, expected 0 <= p <= 1"):format(layer, tostring(p)))
   end
   return p
 end
@@ -60,6 +60,7 @@ end
 function F.dropout(x, p, training)
   p = F.check_dropout("dropout", p or 0.5)
   if training == false or p == 0 then return x end
+  if p == 1 then return x * 0 end
   return dropout(x, p)
 end
 

@@ -10,14 +10,16 @@ local wrap, out = T.wrap, T.out
 
 local F = {}
 
---- The gradient that the forward made, times that of the loss: a scalar, or one a row.
-local function scaled(ctx, gy)
-  if gy:dim() > 0 then return ctx.grad * (gy:dim() < ctx.grad:dim() and gy:unsqueeze(-1) or gy) end
-  local g = ctx.grad:clone() -- a graph that is kept may ask again
+--- A gradient that the forward made, times that of the loss: a scalar, or one a row.
+local function times(grad, gy)
+  if gy:dim() > 0 then return grad * (gy:dim() < grad:dim() and gy:unsqueeze(-1) or gy) end
+  local g = grad:clone() -- a graph that is kept may ask again
   local scale = gy:item()
   if scale ~= 1 then g:mul_(scale) end
   return g
 end
+
+local function scaled(ctx, gy) return times(ctx.grad, gy) end
 
 --- The weights of the classes: an f32 tensor that is a constant, or nil.
 local function class_weight(name, opts)
@@ -43,19 +45,48 @@ local cross_entropy = func {
   backward = scaled,
 }
 
+--- Of class probabilities: -sum_k w_k t_k log softmax(logits)_k with t smoothed; the mean is over the rows.
+local function soft_cross_entropy(logits, target, opts)
+  if T.shape_text(logits) ~= T.shape_text(target) or logits:dim() == 0 then
+    f.raise(("cross_entropy: labels is f32, expected i32: class ids, or of class probabilities the logits' shape " ..
+      "%s, got %s"):format(T.shape_text(logits), T.shape_text(target)))
+  end
+  if logits:numel() == 0 then
+    f.raise(("cross_entropy: logits is %s, an empty batch has no loss"):format(T.shape_text(logits)))
+  end
+  local smooth, weight = S.number("cross_entropy", opts, "label_smoothing", 0), class_weight("cross_entropy", opts)
+  local reduction, classes = S.reduction("cross_entropy", opts), logits:size(-1)
+  if smooth < 0 or smooth > 1 then f.raise(("cross_entropy: label_smoothing is %g, expected 0 to 1"):format(smooth)) end
+  if opts.ignore_index ~= nil then
+    f.raise "cross_entropy: ignore_index is of class ids, the labels are class probabilities"
+  end
+  if weight and (weight:dim() ~= 1 or weight:size(1) ~= classes) then
+    f.raise(("cross_entropy: weight is %s, logits is %s: expected [%d]"):format(T.shape_text(weight),
+      T.shape_text(logits), classes))
+  end
+  if smooth > 0 then target = target * (1 - smooth) + smooth / classes end
+  local terms = require("atomo.functional").log_softmax(logits) * target
+  if weight then terms = terms * weight end
+  if reduction == C.ATOMO_REDUCE_NONE then return -terms:sum(-1) end
+  return terms:sum() * (reduction == C.ATOMO_REDUCE_MEAN and -classes / logits:numel() or -1)
+end
+
 local plain = {}
 local label_options = {ignore_index = true, reduction = true, weight = true}
 local smoothing = {label_smoothing = true}
 
 --- Mean over the rows of -log softmax(logits [..., classes])[label]; labels i32 [...], class ids from 0 (as in PyTorch
--- and in the data files). opts: label_smoothing = 0, ignore_index = -100, weight [classes] (the mean is then over the
--- labels' weights), reduction = "mean", "sum" or "none" (a loss for each label).
+-- and in the data files), or class probabilities, f32 like logits. opts: label_smoothing = 0, ignore_index = -100,
+-- weight [classes] (the mean is then over the labels' weights), reduction = "mean", "sum" or "none" (a loss for each).
 ---@param logits atomo.Tensor
 ---@param labels atomo.Tensor
 ---@param opts {label_smoothing: number?, ignore_index: integer?, weight: atomo.Tensor?, reduction: string?}?
 function F.cross_entropy(logits, labels, opts)
   opts = opts or plain
   check_options("cross_entropy", opts, label_options, smoothing)
+  if T.is_tensor(labels) and labels:dtype() == "f32" then
+    return soft_cross_entropy(T.expect(logits, "cross_entropy: logits", "f32"), labels, opts)
+  end
   return cross_entropy(logits, S.indices(labels, "cross_entropy: labels"), class_weight("cross_entropy", opts),
     S.number("cross_entropy", opts, "label_smoothing", 0), S.number("cross_entropy", opts, "ignore_index", -100),
     S.reduction("cross_entropy", opts))
@@ -80,39 +111,58 @@ function F.nll_loss(logp, labels, opts)
     S.number("nll_loss", opts, "ignore_index", -100), S.reduction("nll_loss", opts))
 end
 
-local pair_options = {reduction = true}
+local pair_options, bce_options = {reduction = true}, {weight = true, pos_weight = true}
 
---- A loss between two tensors of one shape; target_gradient(ctx, gy) is that of the second.
-local function pair_loss(name, kind, target_gradient)
-  local op = func {
+--- A loss between two tensors of one shape.
+local function pair_loss(name, kind)
+  return func {
     name = name,
-    forward = function(ctx, x, target, reduction)
-      local loss, grad = out(), out()
-      x = S.dense(x, name .. ": input")
-      check(C.atomo_pair_loss(kind, x.h, S.dense(target, name .. ": target").h, reduction, loss, grad))
-      ctx.grad = wrap(grad[0])
-      ctx:save(x)
+    forward = function(ctx, x, target, reduction, weight, pos_weight)
+      local loss, gx, gt = out(), ctx:needs(1) and out() or nil, ctx:needs(2) and out() or nil
+      check(C.atomo_pair_loss(kind, S.dense(x, name .. ": input").h, S.dense(target, name .. ": target").h,
+        S.handle(weight), S.handle(pos_weight), reduction, loss, gx, gt))
+      ctx.gx, ctx.gt = gx and wrap(gx[0]), gt and wrap(gt[0])
       return wrap(loss[0])
     end,
-    backward = function(ctx, gy)
-      return ctx:needs(1) and scaled(ctx, gy) or nil, ctx:needs(2) and target_gradient(ctx, gy) or nil
-    end,
+    backward = function(ctx, gy) return ctx.gx and times(ctx.gx, gy), ctx.gt and times(ctx.gt, gy) end,
   }
-  return function(x, target, opts)
-    opts = opts or plain
-    check_options(name, opts, pair_options)
-    return op(x, target, S.reduction(name, opts))
-  end
 end
 
---- Mean of (x - target)^2. opts: reduction = "mean", "sum" or "none".
-F.mse_loss = pair_loss("mse_loss", C.ATOMO_MSE, function(ctx, gy) return -scaled(ctx, gy) end)
+local mse = pair_loss("mse_loss", C.ATOMO_MSE)
+local bce = pair_loss("bce_with_logits", C.ATOMO_BCE_WITH_LOGITS)
 
---- Mean of -t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid; safe for large logits. opts: reduction.
-F.binary_cross_entropy_with_logits = pair_loss("bce_with_logits", C.ATOMO_BCE_WITH_LOGITS, function(ctx, gy)
-  local x = ctx:saved()
-  return x * (ctx.args[3] == C.ATOMO_REDUCE_MEAN and -gy / x:numel() or -gy)
-end)
+--- Mean of (x - target)^2. opts: reduction = "mean", "sum" or "none".
+function F.mse_loss(x, target, opts)
+  opts = opts or plain
+  check_options("mse_loss", opts, pair_options)
+  return mse(x, target, S.reduction("mse_loss", opts))
+end
+
+--- opts[name], a constant, repeated to x's shape; nil where there is none.
+local function repeated(name, opts, x)
+  local w = opts[name]
+  if w == nil then return nil end
+  local what = "bce_with_logits: " .. name
+  T.expect(w, what, "f32")
+  if w.requires_grad then f.raise(what .. " requires a gradient, weights are constants") end
+  local skip = T.expect(x, "bce_with_logits: input", "f32"):dim() - w:dim()
+  for i = 1, w:dim() do
+    if skip < 0 or (w:size(i) ~= 1 and w:size(i) ~= x:size(skip + i)) then
+      f.raise(("%s is %s, input is %s: it does not repeat to that"):format(what, T.shape_text(w), T.shape_text(x)))
+    end
+  end
+  return T.empty(x:shape()):copy_(w)
+end
+
+--- Mean of -t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid; safe for large logits. opts: weight (of the elements)
+--- and pos_weight (of their first term), tensors that repeat to x's shape, as [classes] does; reduction.
+---@param opts {weight: atomo.Tensor?, pos_weight: atomo.Tensor?, reduction: string?}?
+function F.binary_cross_entropy_with_logits(x, target, opts)
+  opts = opts or plain
+  check_options("bce_with_logits", opts, pair_options, bce_options)
+  return bce(x, target, S.reduction("bce_with_logits", opts), repeated("weight", opts, x),
+    repeated("pos_weight", opts, x))
+end
 F.bce_with_logits = F.binary_cross_entropy_with_logits
 
 local count = ffi.new "double[2]"

@@ -74,11 +74,14 @@ local group_norm = func {
   end,
 }
 
---- Of x [N, ..., C]: each image's channels in num_groups groups, normalised over positions and channels of a group.
+--- Of x [N, ..., C]: each image's channels in num_groups groups, normalised over positions and channels of a group,
+--- times weight [C] plus bias [C] (1 and 0 where nil). eps = 1e-5.
 function F.group_norm(x, num_groups, weight, bias, eps)
   if type(num_groups) ~= "number" then
     raise(("group_norm: num_groups is %s, expected a whole number"):format(tostring(num_groups)))
   end
+  T.expect(x, "group_norm: input", "f32")
+  if x:dim() > 0 then weight, bias = S.affine(weight, bias, x:size(-1)) end
   return group_norm(x, num_groups, weight, bias, eps or 1e-5)
 end
 

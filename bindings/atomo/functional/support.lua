@@ -24,6 +24,19 @@ end
 
 function S.taken(o, own) return own or wrap(o[0]) end
 
+local constants = {}
+
+--- weight and bias [channels] of a norm; where one is missing, a constant 1 or 0 that costs nothing to make again.
+function S.affine(weight, bias, channels)
+  if weight and bias then return weight, bias end
+  local c = constants[channels]
+  if not c then
+    c = T.outside_scope(function() return {one = T.ones(channels):keep(), zero = T.zeros(channels):keep()} end)
+    constants[channels] = c
+  end
+  return weight or c.one, bias or c.zero
+end
+
 --- Contiguous i32 labels or indices.
 function S.indices(t, what)
   T.expect(t, what, "i32")

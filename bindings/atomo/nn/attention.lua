@@ -3,22 +3,27 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
 local init = require "atomo.nn.initial"
+local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
 local window = require "atomo.nn.window"
 local Linear = require("atomo.nn.linear").Linear
 local Module = require("atomo.nn.module").Module
 
 ---@class atomo.MultiheadAttention: atomo.Module
----@field in_proj_weight atomo.Tensor  [3 embed_dim, embed_dim]: query, key, value
+---@field in_proj_weight atomo.Tensor? [3 embed_dim, embed_dim]: query, key, value; with kdim or vdim instead
+---@field q_proj_weight atomo.Tensor?  [embed_dim, embed_dim]
+---@field k_proj_weight atomo.Tensor?  [embed_dim, kdim]
+---@field v_proj_weight atomo.Tensor?  [embed_dim, vdim]
 ---@field in_proj_bias atomo.Tensor?   [3 embed_dim]
 local MultiheadAttention = Module:extend "MultiheadAttention"
 
+local parts = {"q_proj_weight", "k_proj_weight", "v_proj_weight"} -- where key or value have another width
 local no_masks, mask_names = {}, {attn_mask = true, key_padding_mask = true}
-local known = {dropout = true, bias = true, batch_first = true, causal = true}
+local known = {dropout = true, bias = true, batch_first = true, causal = true, kdim = true, vdim = true}
 
---- nn.MultiheadAttention(embed_dim, num_heads, {dropout=0, bias=true, batch_first=false, causal=false}). Sequences are
---- [T, N, embed_dim], or with batch_first [N, T, embed_dim]; causal: position t sees 1 to t. Memory grows with T, not
---- T x T, so there are no attention weights to return.
+--- nn.MultiheadAttention(embed_dim, num_heads, {dropout=0, bias=true, batch_first=false, causal=false, kdim=embed_dim,
+--- vdim=embed_dim}). Sequences are [T, N, embed_dim], or with batch_first [N, T, embed_dim]; keys and values have kdim
+--- and vdim channels. causal: position t sees 1 to t. Memory grows with T, not T x T: there are no weights to return.
 function MultiheadAttention:init(embed_dim, num_heads, opts)
   opts = opts or {}
   window.check_options("MultiheadAttention", opts, known)
@@ -29,9 +34,17 @@ function MultiheadAttention:init(embed_dim, num_heads, opts)
   end
   self.dropout = F.check_dropout("MultiheadAttention", opts.dropout or 0)
   self.batch_first, self.causal = opts.batch_first or false, opts.causal or false
-  self.in_proj_weight = init.parameter({3 * embed_dim, embed_dim}, init.xavier_uniform_)
+  self.kdim = check.count("MultiheadAttention", "kdim", opts.kdim or embed_dim)
+  self.vdim = check.count("MultiheadAttention", "vdim", opts.vdim or embed_dim)
+  if self.kdim == embed_dim and self.vdim == embed_dim then
+    self.in_proj_weight = parameter.new({3 * embed_dim, embed_dim}, init.xavier_uniform_)
+  else
+    for i, width in ipairs {embed_dim, self.kdim, self.vdim} do
+      self[parts[i]] = parameter.new({embed_dim, width}, init.xavier_uniform_)
+    end
+  end
   if opts.bias ~= false then
-    self.in_proj_bias = init.parameter({3 * embed_dim}, function(t) t:zero_() end)
+    self.in_proj_bias = parameter.new({3 * embed_dim}, parameter.zero)
   end
   self.out_proj = Linear(embed_dim, embed_dim, {bias = opts.bias})
   if self.out_proj.bias then self.out_proj.bias:detach():zero_() end
@@ -39,15 +52,16 @@ end
 
 --- Part i (1 query, 2 key, 3 value) of the input projection of x.
 local function project(self, x, i)
-  local e, b = self.embed_dim, self.in_proj_bias
-  return F.linear(x, self.in_proj_weight:narrow(1, (i - 1) * e + 1, e), b and b:narrow(1, (i - 1) * e + 1, e))
+  local e, b, w = self.embed_dim, self.in_proj_bias, self[parts[i]]
+  w = w or self.in_proj_weight:narrow(1, (i - 1) * e + 1, e)
+  return F.linear(x, w, b and b:narrow(1, (i - 1) * e + 1, e))
 end
 
-local function expect(self, t, name)
+local function expect(self, t, name, width)
   T.expect(t, "MultiheadAttention: " .. name, "f32")
-  if t:dim() ~= 3 or t:size(3) ~= self.embed_dim then
+  if t:dim() ~= 3 or t:size(3) ~= width then
     f.raise(("MultiheadAttention: %s is %s, expected %s with %d channels"):format(name, T.shape_text(t),
-      self.batch_first and "[N, T, C]" or "[T, N, C]", self.embed_dim))
+      self.batch_first and "[N, T, C]" or "[T, N, C]", width))
   end
 end
 
@@ -60,14 +74,15 @@ function MultiheadAttention:forward(query, key, value, masks)
   local opts = {heads = self.num_heads, causal = self.causal, dropout = self.training and self.dropout or 0,
     mask = masks.attn_mask, key_mask = masks.key_padding_mask}
   local function rows(t) return self.batch_first and t or t:transpose(1, 2) end
-  expect(self, query, "query")
+  expect(self, query, "query", self.embed_dim)
   local y
-  if key == nil then
+  if key == nil and self.in_proj_weight then
     y = F.self_attention(rows(F.linear(query, self.in_proj_weight, self.in_proj_bias)), opts)
   else
+    key = key or query
     value = value or key
-    expect(self, key, "key")
-    expect(self, value, "value")
+    expect(self, key, "key", self.kdim)
+    expect(self, value, "value", self.vdim)
     y = F.scaled_dot_product_attention(rows(project(self, query, 1)), rows(project(self, key, 2)),
       rows(project(self, value, 3)), opts)
   end

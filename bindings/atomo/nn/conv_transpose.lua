@@ -1,7 +1,7 @@
 --- nn.ConvTranspose2d: transposed convolution of [N,H,W,in] with a weight [in, kh, kw, out/groups].
 local f = require "atomo.ffi"
 local F = require "atomo.functional"
-local init = require "atomo.nn.initial"
+local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
@@ -25,9 +25,9 @@ function ConvTranspose2d:init(in_channels, out_channels, kernel, opts)
     f.raise(("ConvTranspose2d: %d groups do not divide %d input and %d output channels"):format(groups, in_channels,
       out_channels))
   end
-  local function fill(t) init.uniform_(t, kh * kw * out_channels / groups) end
-  self.weight = init.parameter({in_channels, kh, kw, out_channels / groups}, fill)
-  if opts.bias ~= false then self.bias = init.parameter({out_channels}, fill) end
+  local fill = parameter.uniform(kh * kw * out_channels / groups)
+  self.weight = parameter.new({in_channels, kh, kw, out_channels / groups}, fill)
+  if opts.bias ~= false then self.bias = parameter.new({out_channels}, fill) end
 end
 
 function ConvTranspose2d:forward(x)

@@ -1,6 +1,6 @@
 --- nn.Embedding: a table of vectors, looked up by index.
 local F = require "atomo.functional"
-local init = require "atomo.nn.initial"
+local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
@@ -10,7 +10,7 @@ local Module = require("atomo.nn.module").Module
 local Embedding = Module:extend "Embedding"
 
 --- nn.Embedding(num_embeddings, embedding_dim, {padding_idx=nil}): index i32 [...] from 0 -> [..., embedding_dim]. The
---- row padding_idx starts at zero and gets no gradient.
+--- row padding_idx (below 0: from the end) starts at zero and gets no gradient.
 function Embedding:init(num_embeddings, embedding_dim, opts)
   opts = opts or {}
   window.check_options("Embedding", opts, {padding_idx = true})
@@ -18,10 +18,11 @@ function Embedding:init(num_embeddings, embedding_dim, opts)
   self.embedding_dim = check.count("Embedding", "embedding_dim", embedding_dim)
   self.padding_idx = opts.padding_idx
   if self.padding_idx then
-    check.within("Embedding", "padding_idx", check.count("Embedding", "padding_idx", self.padding_idx, 0),
-      num_embeddings - 1)
+    check.count("Embedding", "padding_idx", self.padding_idx, -num_embeddings)
+    if self.padding_idx < 0 then self.padding_idx = num_embeddings + self.padding_idx end
+    check.within("Embedding", "padding_idx", self.padding_idx, num_embeddings - 1)
   end
-  self.weight = init.parameter({num_embeddings, embedding_dim}, function(w)
+  self.weight = parameter.new({num_embeddings, embedding_dim}, function(w)
     w:normal_(0, 1)
     if self.padding_idx then w:select(1, self.padding_idx + 1):zero_() end
   end)

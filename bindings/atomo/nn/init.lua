@@ -5,7 +5,7 @@ local base = require "atomo.nn.module"
 local nn = {Module = base.Module, is_module = base.is_module, init = require "atomo.nn.initial"}
 
 for _, name in ipairs {"container", "conv", "conv_transpose", "linear", "norm", "group_norm", "pool", "activation",
-  "embedding", "attention", "recurrent", "checkpoint"} do
+  "embedding", "attention", "recurrent", "checkpoint", "loss"} do
   for class_name, class in pairs(require("atomo.nn." .. name)) do nn[class_name] = class end
 end
 

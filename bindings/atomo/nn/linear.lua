@@ -2,7 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
-local init = require "atomo.nn.initial"
+local parameter = require "atomo.nn.parameter"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
 local raise = f.raise
@@ -22,9 +22,9 @@ function Linear:init(in_features, out_features, opts)
     end
   end
   self.in_features, self.out_features = in_features, out_features
-  local function fill(t) init.uniform_(t, in_features) end
-  self.weight = init.parameter({out_features, in_features}, fill)
-  if opts.bias ~= false then self.bias = init.parameter({out_features}, fill) end
+  local fill = parameter.uniform(in_features)
+  self.weight = parameter.new({out_features, in_features}, fill)
+  if opts.bias ~= false then self.bias = parameter.new({out_features}, fill) end
 end
 
 function Linear:forward(x) return F.linear(x, self.weight, self.bias) end
@@ -34,15 +34,35 @@ function Linear:describe()
     self.bias and "True" or "False")
 end
 
---- [N, ...] -> [N, product of the rest]. Images flatten as (h, w, c).
+--- nn.Flatten(start_dim = 2, end_dim = -1): these dimensions (from 1, or from the end) as one; [N, ...] -> [N, product
+--- of the rest]. Images flatten as (h, w, c).
 local Flatten = Module:extend "Flatten"
 
-function Flatten:forward(x)
-  T.expect(x, "Flatten: input")
-  if x:dim() < 2 then raise(("Flatten: input is %s, expected 2 dimensions or more"):format(T.shape_text(x))) end
-  local rest = 1
-  for i = 2, x:dim() do rest = rest * x:size(i) end
-  return x:reshape(x:size(1), rest)
+function Flatten:init(start_dim, end_dim)
+  self.start_dim, self.end_dim = start_dim or 2, end_dim or -1
+  for _, name in ipairs {"start_dim", "end_dim"} do
+    local d = self[name]
+    if type(d) ~= "number" or d % 1 ~= 0 or d == 0 then
+      raise(("Flatten: %s is %s, expected 1, 2, ... or -1, -2, ..."):format(name, tostring(d)))
+    end
+  end
 end
+
+function Flatten:forward(x)
+  local n = T.expect(x, "Flatten: input"):dim()
+  local first = self.start_dim < 0 and n + 1 + self.start_dim or self.start_dim
+  local last = self.end_dim < 0 and n + 1 + self.end_dim or self.end_dim
+  if first < 1 or last > n or first > last then
+    raise(("Flatten: input is %s, it has no dimensions %d to %d"):format(T.shape_text(x), self.start_dim, self.end_dim))
+  end
+  local sizes, joined = {}, 1
+  for i = 1, n do
+    if i >= first and i <= last then joined = joined * x:size(i) end
+    if i < first or i > last then sizes[#sizes + 1] = x:size(i) elseif i == last then sizes[#sizes + 1] = joined end
+  end
+  return x:reshape(sizes)
+end
+
+function Flatten:describe() return ("start_dim=%d, end_dim=%d"):format(self.start_dim, self.end_dim) end
 
 return {Linear = Linear, Flatten = Flatten}

@@ -188,6 +188,13 @@ function Module:num_parameters()
   return n
 end
 
+--- Calls fn(module) for everything below and then for this module, as PyTorch does: to initialise a network, say.
+function Module:apply(fn)
+  local list = self:named_modules()
+  for i = #list, 1, -1 do fn(list[i][2]) end
+  return self
+end
+
 -- ---- modes -----------------------------------------------------------------------------------------------------
 
 --- Training mode (or, with false, evaluation) for this module and all below: dropout and batch norm ask for it.

@@ -1,54 +1,84 @@
---- nn.BatchNorm2d: batch normalisation, with ReLU and a residual addition in the same pass where wanted.
+--- nn.BatchNorm2d: batch normalisation, with ReLU and a residual addition in the same pass where wanted. BatchNorm1d.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
-local init = require "atomo.nn.initial"
+local parameter = require "atomo.nn.parameter"
+local check = require "atomo.nn.check"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
 
 ---@class atomo.BatchNorm2d: atomo.Module
----@field weight atomo.Tensor       [channels], starts at 1
----@field bias atomo.Tensor         [channels], starts at 0
----@field running_mean atomo.Tensor buffer, starts at 0
----@field running_var atomo.Tensor  buffer, starts at 1
+---@field weight atomo.Tensor?              [channels], starts at 1; nil without affine
+---@field bias atomo.Tensor?                [channels], starts at 0
+---@field running_mean atomo.Tensor?        buffer, starts at 0; nil without track_running_stats
+---@field running_var atomo.Tensor?         buffer, starts at 1
+---@field num_batches_tracked atomo.Tensor? buffer, a scalar; of cumulative averages only
 local BatchNorm2d = Module:extend "BatchNorm2d"
 
-local defaults = {eps = 1e-5, momentum = 0.1, relu = false}
+local defaults = {eps = 1e-5, momentum = 0.1, affine = true, track_running_stats = true, relu = false}
 
-local function positive(name, v, most)
-  if type(v) ~= "number" or not (v >= 0 and v <= most) then
-    f.raise(("BatchNorm2d: %s is %s, expected 0 to %g"):format(name, tostring(v), most))
-  end
-  return v
-end
-
---- nn.BatchNorm2d(channels, {eps=1e-5, momentum=0.1, relu=false}); bn(x, residual) is relu(bn(x) + residual) with relu.
+--- nn.BatchNorm2d(channels, {eps=1e-5, momentum=0.1, affine=true, track_running_stats=true, relu=false}); momentum =
+--- false is PyTorch's None: running statistics are the plain averages over all batches so far. bn(x, residual) is
+--- bn(x) + residual; with relu, relu of it.
 function BatchNorm2d:init(num_features, opts)
+  local name = self.class_name
   opts = opts or {}
-  window.check_options("BatchNorm2d", opts, defaults)
-  if type(num_features) ~= "number" or num_features % 1 ~= 0 or num_features < 1 then
-    f.raise(("BatchNorm2d: num_features is %s, expected a whole number >= 1"):format(tostring(num_features)))
+  window.check_options(name, opts, defaults)
+  self.num_features = check.count(name, "num_features", num_features)
+  for _, flag in ipairs {"affine", "track_running_stats", "relu"} do
+    local v = opts[flag]
+    if v == nil then v = defaults[flag] end
+    if type(v) ~= "boolean" then f.raise(("%s: %s is %s, expected true or false"):format(name, flag, tostring(v))) end
+    self[flag] = v
   end
-  self.num_features = num_features
-  self.weight = init.parameter({num_features}, function(t) t:fill_(1) end)
-  self.bias = init.parameter({num_features}, function(t) t:zero_() end)
-  T.outside_scope(function()
-    self:register_buffer("running_mean", T.zeros(num_features))
-    self:register_buffer("running_var", T.ones(num_features))
-  end)
-  self.eps = positive("eps", opts.eps or defaults.eps, 1)
-  self.momentum = positive("momentum", opts.momentum or defaults.momentum, 1)
-  self.relu = opts.relu or false
+  if self.affine then
+    self.weight = parameter.new({num_features}, parameter.one)
+    self.bias = parameter.new({num_features}, parameter.zero)
+  end
+  self.eps = check.within(name, "eps", opts.eps or defaults.eps, 1)
+  self.momentum = opts.momentum ~= false and check.within(name, "momentum", opts.momentum or defaults.momentum, 1)
+  if self.track_running_stats then
+    T.outside_scope(function()
+      self:register_buffer("running_mean", T.zeros(num_features))
+      self:register_buffer("running_var", T.ones(num_features))
+      if not self.momentum then self:register_buffer("num_batches_tracked", T.zeros()) end
+    end)
+  end
 end
 
---- The module itself is the options table: training, momentum, eps, relu and the running statistics are its fields.
+--- The options of a layer that counts its batches, or keeps no statistics and so takes every batch's own.
+local function options(self)
+  local o = {training = true, eps = self.eps, relu = self.relu}
+  if self.track_running_stats then
+    local batches = self.num_batches_tracked:add_(1):item()
+    o.momentum, o.running_mean, o.running_var = 1 / batches, self.running_mean, self.running_var
+  end
+  return o
+end
+
+--- Mostly the module itself is the options table: training, momentum, eps, relu and the running statistics are fields.
 function BatchNorm2d:forward(x, residual)
-  return F.batch_norm_with(x, self.weight, self.bias, residual, self)
+  local o = self
+  if not self.track_running_stats or (self.training and not self.momentum) then o = options(self) end
+  return F.batch_norm_with(x, self.weight, self.bias, residual, o)
 end
 
 function BatchNorm2d:describe()
-  return ("%d, eps=%g, momentum=%g%s"):format(self.num_features, self.eps, self.momentum,
-    self.relu and ", relu=True" or "")
+  return ("%d, eps=%g, momentum=%s%s%s%s"):format(self.num_features, self.eps,
+    self.momentum and ("%g"):format(self.momentum) or "None", self.affine and "" or ", affine=False",
+    self.track_running_stats and "" or ", track_running_stats=False", self.relu and ", relu=True" or "")
 end
 
-return {BatchNorm2d = BatchNorm2d}
+--- nn.BatchNorm1d(channels, options as BatchNorm2d's) of [N, channels] or [N, L, channels].
+local BatchNorm1d = BatchNorm2d:extend "BatchNorm1d"
+
+function BatchNorm1d:forward(x, residual)
+  T.expect(x, "BatchNorm1d: input", "f32")
+  if x:dim() ~= 2 and x:dim() ~= 3 then
+    f.raise(("BatchNorm1d: input is %s, expected [N, %d] or [N, L, %d]"):format(T.shape_text(x), self.num_features,
+      self.num_features))
+  end
+  return BatchNorm2d.forward(self, x, residual)
+end
+
+return {BatchNorm1d = BatchNorm1d, BatchNorm2d = BatchNorm2d}

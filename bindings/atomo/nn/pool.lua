@@ -3,15 +3,20 @@ local F = require "atomo.functional"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
 
---- MaxPool2d(kernel, {stride=kernel, padding=0}): sizes are numbers or {height, width}.
+--- MaxPool2d(kernel, {stride=kernel, padding=0, dilation=1, ceil_mode=false, return_indices=false}) and
+--- AvgPool2d(kernel, {stride=kernel, padding=0, ceil_mode=false, count_include_pad=true, divisor_override=nil}): as
+--- F.max_pool2d and F.avg_pool2d. Sizes are numbers or {height, width}.
 local function pool(name, layer, op)
   local class = Module:extend(name)
-  function class:init(kernel, opts) self.window = window.pooling(layer, kernel, opts) end
-  function class:forward(x) return op(x, self.window) end
+  function class:init(kernel, opts)
+    self.opts = opts or {}
+    self.window = window.pooling(layer, kernel, opts)
+  end
+  function class:forward(x) return op(x, self.window, self.opts) end
   function class:describe()
     local w = self.window
-    return ("kernel_size=(%d, %d), stride=(%d, %d), padding=(%d, %d)"):format(w.kernel[0], w.kernel[1], w.stride[0],
-      w.stride[1], w.padding[0], w.padding[1])
+    return ("kernel_size=(%d, %d), stride=(%d, %d), padding=(%d, %d)%s"):format(w.kernel[0], w.kernel[1], w.stride[0],
+      w.stride[1], w.padding[0], w.padding[1], w.ceil_mode ~= 0 and ", ceil_mode=True" or "")
   end
   return class
 end

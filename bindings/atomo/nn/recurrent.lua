@@ -2,7 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
-local init = require "atomo.nn.initial"
+local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
 local window = require "atomo.nn.window"
 local ops = require "atomo.ops"
@@ -34,16 +34,16 @@ local function stack(name, gates, op, states)
     self.dropout = F.check_dropout(name, opts.dropout or 0)
     self.bidirectional = opts.bidirectional or false
     self.suffixes = self.bidirectional and {"", "_reverse"} or {""}
-    local function fill(t) init.uniform_(t, hidden_size) end
+    local fill = parameter.uniform(hidden_size)
     for l = 0, self.num_layers - 1 do
       local rows, width = gates * hidden_size, l == 0 and input_size or hidden_size * #self.suffixes
       for _, suffix in ipairs(self.suffixes) do
         local at = l .. suffix
-        self["weight_ih_l" .. at] = init.parameter({rows, width}, fill)
-        self["weight_hh_l" .. at] = init.parameter({rows, hidden_size}, fill)
+        self["weight_ih_l" .. at] = parameter.new({rows, width}, fill)
+        self["weight_hh_l" .. at] = parameter.new({rows, hidden_size}, fill)
         if self.bias then
-          self["bias_ih_l" .. at] = init.parameter({rows}, fill)
-          self["bias_hh_l" .. at] = init.parameter({rows}, fill)
+          self["bias_ih_l" .. at] = parameter.new({rows}, fill)
+          self["bias_hh_l" .. at] = parameter.new({rows}, fill)
         end
       end
     end

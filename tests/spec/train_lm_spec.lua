@@ -1,0 +1,86 @@
+-- scripts/train_lm.lua as a user runs it, and the options that it shares with train_cifar.lua.
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+package.path = here .. "/../support/?.lua;" .. package.path
+local spawn = require "spawn"
+local log = require("atomo").log
+local small = here .. "/../../scripts/train_lm.lua --width 16 --layers 1 --heads 2 --length 16 --epochs 2 " ..
+  "--sample 5 --eval-every 2 "
+
+--- A folder-less name for files that the runs write; all that begin with it are removed when fn is through.
+local function with_name(fn)
+  local name = os.tmpname()
+  local ok, problem = pcall(fn, name)
+  for _, ending in ipairs {"", ".txt", ".lua", ".jsonl", ".a", ".b", ".a.rank0", ".b.rank0", ".svg"} do
+    os.remove(name .. ending)
+  end
+  if not ok then error(problem, 0) end
+end
+
+local function write(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+end
+
+--- A short text with something to learn.
+local function verse(path)
+  local lines = {}
+  for i = 1, 60 do lines[i] = ("%d green bottles hanging on the wall"):format(i) end
+  write(path, table.concat(lines, "\n"))
+end
+
+describe("train_lm.lua", function()
+  if not spawn.exe then return pending "runs in the host program only" end
+
+  it("trains on two ranks with threads of their own, logs, and report.lua draws the curve", function()
+    with_name(function(name)
+      verse(name .. ".txt")
+      local out, code = spawn.ranks(2, small .. ("--text %s.txt --threads 1 --check-replicas --log %s.jsonl")
+        :format(name, name), {timeout = 120})
+      assert.equal(0, code, out)
+      for _, text in ipairs {"ranks: 2, threads a rank: 1", "svd:ratio=8", "versions:", "final test loss", "sample:"} do
+        assert.truthy(out:find(text, 1, true), ("expected %q in:\n%s"):format(text, out))
+      end
+      local events, bad = log.read(name .. ".jsonl")
+      assert.same({}, bad)
+      local first, last = events[2], events[#events - 2]
+      assert.same({"step", "step"}, {first.event, last.event})
+      assert.is_true(last.loss < first.loss)
+      out, code = spawn.host(here .. ("/../../scripts/report.lua %s.jsonl --plot %s"):format(name, name))
+      assert.equal(0, code, out)
+      local svg = assert(io.open(name .. ".svg"))
+      assert.truthy(svg:read("*a"):find("<svg", 1, true))
+      svg:close()
+    end)
+  end)
+
+  it("goes on from a checkpoint with the bits of a run that was not stopped, with compressors of --load", function()
+    with_name(function(name)
+      verse(name .. ".txt")
+      write(name .. ".lua", [[require("atomo").basis("same", {
+        analyze = function(g) return g end, synthesize = function(c) return c end})]])
+      local common = small .. ("--text %s.txt --load %s.lua --compress same:ratio=4 --model lstm "):format(name, name)
+      local function run(options)
+        local out, code = spawn.host(common .. options, {timeout = 60})
+        assert.equal(0, code, out)
+        return out:match "final test loss ([%d.]+)"
+      end
+      local whole = run(("--save %s.a"):format(name))
+      run(("--stop-after 20 --save %s.b"):format(name)) -- in the second epoch: the first one's checkpoint stays
+      assert.equal(whole, run(("--resume %s.b --save %s.b"):format(name, name)))
+      local function bytes(path)
+        local file = assert(io.open(path, "rb"))
+        local text = file:read "*a"
+        file:close()
+        return text
+      end
+      assert.is_true(bytes(name .. ".a") == bytes(name .. ".b"))
+    end)
+  end)
+
+  it("refuses what it does not know", function()
+    local out, code = spawn.host(small .. "--thread 2")
+    assert.equal(2, code)
+    assert.truthy(out:find("did you mean --threads", 1, true))
+  end)
+end)
