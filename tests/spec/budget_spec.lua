@@ -69,6 +69,16 @@ describe("a budget that is a function", function()
     end)
   end
 
+  it("moves the price at once, not only in the second step under another budget", function()
+    for _, spec in ipairs {"entry", "svd"} do
+      local bytes = stream(atomo.compressor {name = spec, budget = function(step)
+        return {bytes = step < 14 and 1600 or step < 28 and 500 or 2400}
+      end}, 30)
+      assert.is_true(bytes[14] < 1000, spec .. " " .. bytes[14]) -- and not 1600, which the old price calls for
+      assert.is_true(bytes[28] > 1000, spec .. " " .. bytes[28]) -- and not 500
+    end
+  end)
+
   it("holds for the exact forms, and for a compressor written in Lua", function()
     local g = gradients(0)
     local c = atomo.compressor {name = "entry", budget = function(step) return {bytes = step == 0 and 2000 or 400} end}
