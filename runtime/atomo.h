@@ -23,7 +23,7 @@ typedef unsigned int uint32_t;
 
 /* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
 
-enum { ATOMO_ABI = 2, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 3, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */
@@ -251,7 +251,8 @@ typedef struct atomo_window { /* of a convolution; pooling uses all but groups *
 
 /* What computes convolutions, by a rule of shape and CPU, never by timing:
  *   "auto"      Winograd's F(4x4,3x3) or F(2x2,3x3) for the layers where it pays, else as "direct" (the default)
- *   "direct"    oneDNN's direct convolution, or im2col + sgemm where that suits a layer or the build has no oneDNN
+ *   "direct"    oneDNN's direct convolution; im2col + sgemm where that suits a layer or the build has no oneDNN; with
+ *               AVX-512 own kernels for stride 1 and more than 9 taps where 16 does not divide the channels (LeNet)
  *   "winograd"  Winograd wherever it can be used: 3x3, stride 1, no dilation or groups, channels multiples of 16
  *   "onednn", "gemm"  one engine for all layers
  * Winograd's results differ from the direct ones by 5e-6 of the largest element at most (measured; direct convolution
@@ -264,9 +265,10 @@ ATOMO_API const char *atomo_conv_engine(void); /* static; "" when ATOMO_CONV is 
  */
 ATOMO_API int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
                            atomo_tensor **out);
-/* gx [like x]; of x only the shape is read. */
+/* gx [like x]; of x only the shape is read. add != 0: *gx is given, and the gradient is added to what it holds (with
+ * the bits of computing it apart and adding), which saves a pass over memory where another path's gradient is there. */
 ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
-                                         const atomo_window *g, atomo_tensor **gx);
+                                         const atomo_window *g, int add, atomo_tensor **gx);
 /* gw [like w], gb [out] (may be NULL); of w only the shape is read. */
 ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                             const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
@@ -293,7 +295,7 @@ ATOMO_API int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *r
                                     const atomo_tensor *running_var, double eps, int relu, atomo_tensor **invstd,
                                     atomo_tensor **out);
 /* `training`: whether mean and invstd depend on x. y is read with a residual and ReLU only (else may be NULL):
- * elsewhere the ReLU's mask is computed again from x. gx and gresidual may be NULL. */
+ * elsewhere the ReLU's mask is computed again from x. gx and gresidual may be NULL; *gresidual may be gy. */
 ATOMO_API int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, const atomo_tensor *gy,
                                         const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,
                                         const atomo_tensor *invstd, int relu, int training, atomo_tensor **gx,
@@ -468,6 +470,8 @@ ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
 ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all here */
 ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
 ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op); /* in place */
+/* MPI's own MPI_Allreduce (sum, in place, spinning while it waits) and nothing else: the yardstick of benchmarks. */
+ATOMO_API int atomo_comm_allreduce_plain(atomo_comm *c, atomo_tensor *t);
 /* The sum of f32 whose bits do not depend on how much travels at once: t is made of grains (grain [grains] elements,
  * t's together), and a grain gets the bits that it gets with any others beside it. One alone of less than 32 KiB a rank
  * takes MPI's own algorithm: grains of several must be larger. */
@@ -527,7 +531,8 @@ ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const void *send, cons
 ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
                                        double *count, double *ticket);
 ATOMO_API int atomo_engine_wait(double ticket);
-/* out[2]: seconds that the thread has worked, and that others have waited for it, so far. */
+/* out[3]: seconds that the communication thread has worked, that others have waited for it and the coding thread, and
+ * that the coding thread has worked, so far. */
 ATOMO_API void atomo_engine_seconds(double *out);
 
 /* The watchdog, started by the first call: a thread that warns on stderr when an operation makes no progress for
@@ -725,6 +730,34 @@ ATOMO_API int atomo_engine_sums(atomo_sums *l, const atomo_tensor *const *grads,
 /* grads become scale times the sum over the ranks; after its job. A gradient of this rank's that was not finite is
  * reported here (ENONFINITE), on this rank. [local] */
 ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale);
+
+/* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), coded by a thread of their own,
+ * in the order of posting, and sent by the communication thread as soon as they are coded. to [count]: the rank (of
+ * `ranks`) that each message is for, ascending; NULL: all are for everyone. While a parcel is under way the codec, the
+ * gradients and the parcel must be left alone. [local] EARG: not planned. */
+typedef struct atomo_parcel atomo_parcel;
+ATOMO_API int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks,
+                               atomo_parcel **out);
+ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; not while it is under way */
+/* Posts: grads [count] are pushed (atomo_codec_push; the codec's step has been begun). */
+ATOMO_API int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads);
+/* Posts: when job `after` of the communication thread is over, accs [count] become the averages of what the ranks'
+ * blocks in *slot (counts [ranks] bytes, rank after rank) hold for them, decoded by `from`; and with again != 0 they
+ * are encoded as the parcel. */
+ATOMO_API int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_tensor *const *slot,
+                                  const double *counts, atomo_tensor *const *accs, int again, double after);
+/* Waits until the parcel is coded; seconds [2] (out): encoding, decoding. What went wrong with it, in which case it was
+ * sent empty: ENONFINITE, EFORMAT. */
+ATOMO_API int atomo_parcel_wait(atomo_parcel *b, double *seconds);
+/* Jobs of the communication thread, begun when the parcel is coded: to all; to each rank its own; the root's to all;
+ * the root's tensor t, which the parcel has averaged, to all. Arguments as of the operations on a communicator. */
+ATOMO_API int atomo_parcel_allgather(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts,
+                                     double *ticket);
+ATOMO_API int atomo_parcel_alltoall(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts,
+                                    double *ticket);
+ATOMO_API int atomo_parcel_bcast(atomo_parcel *b, atomo_comm *c, int root, atomo_tensor **recv, double *count,
+                                 double *ticket);
+ATOMO_API int atomo_parcel_bcast_tensor(atomo_parcel *b, atomo_comm *c, atomo_tensor *t, int root, double *ticket);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
  * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes

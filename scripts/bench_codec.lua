@@ -1,7 +1,8 @@
 #!/usr/bin/env atomo-lua
 --- Compressors on real or made-up gradients: bytes, relative variance, time to encode and decode a whole step.
--- A line per compressor that ends in the gradient encoded a second.
+-- A line per compressor that ends in the gradient encoded a second, and one for Algorithm 1 by itself.
 local atomo = require "atomo"
+local C = require("atomo.ffi").C
 local compare = require "atomo.compare"
 local gradients = require "atomo.gradients"
 
@@ -12,26 +13,35 @@ local opts = atomo.cli.parse {
   examples = {
     "build/atomo-lua scripts/bench_codec.lua",
     "build/atomo-lua scripts/bench_codec.lua --gradients DIR --ratio 64 --compress 'svd svd:bits=4 entry'",
+    "build/atomo-lua scripts/bench_codec.lua --model resnet18 --ratio 64 --compress 'svd svd:every=8'",
   },
   options = {
-    {"gradients", "string", "", "a folder of .npy files, one a tensor; none: made-up ones of ResNet-20's shapes"},
+    {"gradients", "string", "", "a folder of .npy files, one a tensor; neither: made-up ones of ResNet-20's shapes"},
+    {"model", "string", "", "a network of models/: its whole gradient after three steps on the synthetic set"},
     {"compress", "string", "none entry svd:bits=32,fold=paper svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4 " ..
       "qsgd:bits=2 qsgd qsgd:bits=8 terngrad natural fp16 bf16 signsgd topk randk powersgd atomo-published",
       "compressors, separated by spaces"},
     {"ratio", "list", {16, 64, 256}, "dense bytes over message bytes, for those that name no budget", of = "number"},
     {"repeat", "int", 5, "times each is run, the median counts", min = 1},
     {"threads", "int", 1, "threads", min = 1},
+    {"coefficients", "int", 1e7, "over which Algorithm 1 is timed; 0: it is not", min = 0},
   },
 }
 
 atomo.set_num_threads(opts.threads)
 local grads, names
-if opts.gradients ~= "" then grads, names = gradients.folder(opts.gradients) else grads, names = gradients.made_up() end
+local source = opts.gradients ~= "" and opts.gradients or opts.model ~= "" and opts.model or "made-up ResNet-20 shapes"
+if opts.gradients ~= "" then
+  grads, names = gradients.folder(opts.gradients)
+elseif opts.model ~= "" then
+  grads, names = gradients.model(opts.model, 3)
+else
+  grads, names = gradients.made_up()
+end
 local dense = 0
 for _, g in ipairs(grads) do dense = dense + 4 * g:numel() end
 print(("%d tensors, %.3f MB of gradient from %s, %d thread%s, median of %d"):format(#grads, dense / 1e6,
-  opts.gradients ~= "" and opts.gradients or "made-up ResNet-20 shapes", opts.threads, opts.threads == 1 and "" or "s",
-  opts["repeat"]))
+  source, opts.threads, opts.threads == 1 and "" or "s", opts["repeat"]))
 
 local specs = {}
 for text in opts.compress:gmatch "%S+" do specs[#specs + 1] = text end
@@ -39,4 +49,28 @@ local row = "%-30s %9.0f bytes %6.1fx  variance %-9.4g encode %8.2f ms  decode %
 for _, item in ipairs(compare.expand(specs, opts.ratio)) do
   local r = compare.measure(item.text, grads, names, opts["repeat"])
   print(row:format(item.text, r.bytes, r.ratio, r.predicted, r.encode_ms, r.decode_gb_s, r.encode_gb_s))
+end
+
+--- Median time of fn in ms.
+local function time(fn)
+  local times = {}
+  for i = 1, opts["repeat"] + 1 do
+    local start = C.atomo_time()
+    atomo.scope(fn)
+    times[i] = (C.atomo_time() - start) * 1e3
+  end
+  table.remove(times, 1) -- it touched the memory first
+  return gradients.median(times)
+end
+
+if opts.coefficients > 0 then
+  local lambda = atomo.randn(opts.coefficients)
+  local copy = atomo.zeros(opts.coefficients)
+  local pass = time(function() copy:copy_(lambda) end)
+  for _, share in ipairs {0.001, 0.1} do
+    local s = share * opts.coefficients
+    local ms = time(function() atomo.probabilities(lambda, s) end)
+    print(("Algorithm 1 over %.0f coefficients, s = %.0f: %.2f ms, %.1f times a copy of them"):format(
+      opts.coefficients, s, ms, ms / pass))
+  end
 end

@@ -32,6 +32,7 @@ local opts = cli.parse {
       choices = {"", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"profile", "flag", false, "also print time per operator, forward and backward, with its rate"},
     {"limit", "flag", false, "also measure oneDNN's own best time for every convolution, and the step's share of it"},
+    {"rounds", "int", 5, "with --limit: how often steps and convolutions alternate; medians are printed", min = 1},
   },
 }
 
@@ -64,14 +65,17 @@ local function set_up(name, file, batch)
   return function() return step(net, optimizer, x, labels) end
 end
 
---- Adds the milliseconds of n steps to the lists in `times`.
+--- Adds the milliseconds of n steps to the lists in `times`; returns the median of these steps.
 local function add_steps(times, n, go)
-  for _ = 1, n do
+  local mine = {}
+  for i = 1, n do
     local f, b, u = go()
+    mine[i] = f + b + u
     for key, ms in pairs {forward = f, backward = b, update = u, total = f + b + u} do
       times[key][#times[key] + 1] = ms
     end
   end
+  return median(mine)
 end
 
 --- Microseconds that the tape takes for an operator forward and backward, kernels of 8 elements included.
@@ -103,18 +107,18 @@ local function bench(name, file, usual_batch)
     for _ = 1, opts.steps do go() end
     profile:stop()
   end
-  if opts.limit then
-    limit = require("atomo.conv_limit").measure(profile, opts.steps)
-    add_steps(times, opts.steps, go) -- before and after: the machine may have changed in between
-  end
   local mem = atomo.mem()
+  if opts.limit then
+    limit = require("atomo.conv_limit").measure(profile, opts.steps, {rounds = opts.rounds,
+      step = function() return 1e-3 * add_steps(times, opts.steps, go) end})
+  end
   local ms = median(times.total)
   local line = "%-9s batch %d  threads %d  conv %s  step %.1f ms (best %.1f)  forward %.1f  backward %.1f  " ..
     "update %.1f  memory %.0f MB (process %.0f MB)  %.1f img/s"
   print(line:format(name, batch, opts.threads, nn.conv_engine(), ms, times.total[1], median(times.forward),
     median(times.backward), median(times.update), mem.high_water / 1e6, mem.peak_rss / 1e6, 1e3 * batch / ms))
   if opts.profile then print(profile:text(opts.steps)) end
-  if limit then print(limit:text(ms / 1e3)) end
+  if limit then print(limit:text()) end
 end
 
 atomo.set_num_threads(opts.threads)

@@ -102,7 +102,8 @@ on_host() { # HOST COMMAND...
 }
 
 # Open MPI: daemons start through this script, traffic stays on the shaped links, waiting ranks give way (the hosts
-# share this machine's cores), one thread a rank unless the caller says otherwise.
+# share this machine's cores), mpirun notices a cut cable after some seconds (keepalive), one thread a rank unless the
+# caller says otherwise.
 launch() { # COMMAND...
   list='' k=1
   while [ "$k" -le "$hosts" ]; do list="$list${list:+,}h$k:$per_host"; k=$((k + 1)); done
@@ -113,6 +114,7 @@ launch() { # COMMAND...
   set -- mpirun -n $((hosts * per_host)) --host "$list" --mca plm_rsh_agent "$self agent $name" \
     --mca plm_rsh_no_tree_spawn 1 --mca btl tcp,self,vader --mca btl_vader_single_copy_mechanism none \
     --mca btl_tcp_if_include "$net.0/24" --mca oob_tcp_if_include "$net.0/24" --mca mpi_yield_when_idle 1 \
+    --mca oob_tcp_keepalive_time 1 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 2 \
     --bind-to none -x OMP_NUM_THREADS $mca "$@"
   (on_host 1 "$@")
 }

@@ -36,11 +36,10 @@ installed=$(now)
 build_preset release build all
 built=$(now)
 if [ -n "$run" ]; then
-  mpi_settings "$ranks"
   cd "$root"
   say "running: mpirun -n $ranks build/atomo-lua $job $*"
   # shellcheck disable=SC2086
-  mpirun -n "$ranks" build/atomo-lua $job "$@"
+  sh scripts/mpirun.sh -n "$ranks" build/atomo-lua $job "$@"
 fi
 end=$(now)
 say "done in $((end - start)) s: packages $((installed - start)), build $((built - installed)), training $((end - built))"

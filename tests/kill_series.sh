@@ -1,28 +1,31 @@
 #!/bin/sh
 # kill_series.sh - kills a random rank of a training job (kill -9) at a random moment, again and again. Every time the
 # job must be gone within 5 seconds, with a code other than 0, no process left, and its last checkpoint whole.
-# Moments begin where all ranks are through MPI's own start: when a rank is killed before, Open MPI 4.1.4's mpirun itself
-# hangs now and then (in a futex, with "PMIX ERROR: UNREACHABLE"), although every rank is gone.
+# Moments begin where all ranks are through MPI's own start; with --starting, where all processes are there and MPI starts
+# in them. A rank killed there leaves Open MPI 4.1.4's mpirun hanging now and then (in a futex, with "PMIX ERROR:
+# UNREACHABLE"), although every rank is gone: scripts/mpirun.sh, by which jobs are started here, sees to that.
 set -eu
 
 usage() {
   cat <<USAGE
-usage: sh tests/kill_series.sh [--kills N] [--ranks N] [--within SECONDS] [--seed N] [--host PATH]
+usage: sh tests/kill_series.sh [--kills N] [--ranks N] [--within SECONDS] [--seed N] [--host PATH] [--starting]
   --kills N          how often (50)
   --ranks N          ranks of a job (4)
-  --within SECONDS   the latest moment after the ranks have met (3)
+  --within SECONDS   the latest moment after the ranks have met (3; with --starting: after their start, 0.5)
   --seed N           of ranks and moments (1)
   --host PATH        the program (build/atomo-lua)
+  --starting         kill while MPI starts
 Ends with the line "N passed, N failed".
 USAGE
 }
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
-kills=50 ranks=4 within=3 seed=1 host=$root/build/atomo-lua
+kills=50 ranks=4 within='' starting='' seed=1 host=$root/build/atomo-lua
 while [ $# -gt 0 ]; do
   case $1 in
   -h | --help) usage; exit 0 ;;
+  --starting) starting=yes ;;
   --kills | --ranks | --within | --seed | --host)
     [ $# -ge 2 ] || die "$1 wants a value"
     eval "${1#--}=\$2"
@@ -32,7 +35,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ -x "$host" ] || die "there is no program $host"
-mpi_settings "$ranks"
+[ -n "$within" ] || within=$([ -n "$starting" ] && echo 0.5 || echo 3)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
@@ -44,11 +47,18 @@ alive() { # PID...: those that are left (a zombie is none)
 
 milliseconds() { date +%s%3N; }
 
-# Waits for the job's ranks to meet; their process numbers.
+# The job's ranks: children of mpirun that run the program.
+ranks_of_job() { ps -o pid= -o comm= --ppid "$job" | awk -v name="${host##*/}" '$2 == name { print $1 }'; }
+
+ready() {
+  if [ -n "$starting" ]; then [ "$(ranks_of_job | wc -l)" -eq "$ranks" ]; else [ -f "$folder/checkpoint.up" ]; fi
+}
+
+# Waits for the ranks to start, or to meet; their process numbers.
 find_ranks() {
   tries=0
-  until [ -f "$folder/checkpoint.up" ] || [ "$tries" -ge 300 ]; do tries=$((tries + 1)); sleep 0.1; done
-  ps -o pid= --ppid "$job"
+  until ready || [ "$tries" -ge 1500 ]; do tries=$((tries + 1)); sleep 0.02; done
+  ranks_of_job
 }
 
 passed=0 failed=0 slowest=0 k=0
@@ -58,7 +68,7 @@ while [ "$k" -lt "$kills" ]; do
   set -- $(awk -v s="$seed" -v k="$k" -v n="$ranks" -v w="$within" 'BEGIN { srand(s * 1000 + k); rand(); print int(rand() * n), rand() * w }')
   victim=$1 moment=$2
   rm -f "$folder"/*
-  mpirun --oversubscribe -n "$ranks" "$host" "$root/tests/support/fault_job.lua" "$folder/checkpoint" >"$folder/out" 2>&1 </dev/null &
+  sh "$root/scripts/mpirun.sh" --oversubscribe -n "$ranks" "$host" "$root/tests/support/fault_job.lua" "$folder/checkpoint" >"$folder/out" 2>&1 </dev/null &
   job=$!
   pids=$(find_ranks)
   sleep "$moment"

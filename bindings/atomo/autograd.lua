@@ -196,6 +196,25 @@ end
 
 -- ---- backward ----------------------------------------------------------------------------------------------------
 
+--- Does nothing but its one slot hold gradient g? Then it may be written to.
+local function is_own(g)
+  return g.refs == 1 and not g.borrowed and C.atomo_tensor_is_sole(g.h) == 1 and g:is_contiguous()
+end
+
+--- May backward write into gy, the gradient that it was given, and return it as a gradient of its own?
+function Context:may_overwrite(gy) return gy.refs ~= nil and is_own(gy) end
+
+--- The sum of the gradients that other uses of argument i have passed on already: backward may add its own to it, in
+--- place, and return it. nil where there is none, or it may not be written to.
+function Context:gradient_so_far(i)
+  local arg = self.args[i]
+  local pending = arg.node and arg.node.pending
+  local sum = pending and pending[arg.slot]
+  if not (sum and is_own(sum)) then return nil end
+  self.added_to = sum
+  return sum
+end
+
 local function newer(a, b) return a.sequence > b.sequence end
 
 --- Nodes that lead to root, newest first, and how many uses of each leaf they hold.
@@ -239,7 +258,7 @@ local function add_into(pending, slot, g)
     pending[slot] = g
     return
   end
-  if had.refs == 1 and not had.borrowed and C.atomo_tensor_is_sole(had.h) == 1 and had:is_contiguous() then
+  if is_own(had) then
     had:axpy_(1, g)
     release(g)
   else
@@ -301,7 +320,7 @@ local function pass(node, pending, uses, on_ready)
         if g then add_to_leaf(arg, g) end
         uses[arg] = uses[arg] - 1
         if uses[arg] == 0 and on_ready then on_ready(arg) end
-      elseif g then
+      elseif g and g ~= ctx.added_to then
         from.pending = from.pending or {}
         add_into(from.pending, arg.slot, g)
       end
@@ -309,6 +328,7 @@ local function pass(node, pending, uses, on_ready)
       gradients[i]:free()
     end
   end
+  ctx.added_to = nil
 end
 
 local function pass_all(nodes, uses, opts)

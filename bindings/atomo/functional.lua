@@ -38,9 +38,10 @@ local conv2d = func {
       if with_bias then gb = taken(ob, own_b) end
     end
     if ctx:needs(1) then
-      local o = out()
-      check(C.atomo_conv2d_backward_data(x.h, w.h, gy.h, win, o))
-      gx = wrap(o[0])
+      local o, sum = out(), ctx:gradient_so_far(1)
+      if sum then o[0] = sum.h end
+      check(C.atomo_conv2d_backward_data(x.h, w.h, gy.h, win, sum and 1 or 0, o))
+      gx = sum or wrap(o[0])
     end
     return gx, gw, gb
   end,
@@ -120,11 +121,18 @@ local batch_norm = func {
     local ob, own_b = gradient_slot(ctx, 3)
     gy = dense(gy, "batch_norm: gy")
     local y, gr, res = ctx.y, nil, nil
-    if y then res = out() elseif ctx:needs(4) then gr = gy end
+    if y then
+      res = out()
+      if ctx:may_overwrite(gy) then -- g in place of gy: no more memory to go through
+        res[0], gr = gy.h, gy
+      end
+    elseif ctx:needs(4) then
+      gr = gy
+    end
     if ctx:needs(1) then ox = out() end
     check(C.atomo_batch_norm_backward(x.h, handle(y), gy.h, gamma.h, beta.h, ctx.mean.h, ctx.invstd.h, ctx.relu,
       ctx.training, ox, res, og, ob))
-    return ox and wrap(ox[0]), taken(og, own_g), taken(ob, own_b), res and wrap(res[0]) or gr
+    return ox and wrap(ox[0]), taken(og, own_g), taken(ob, own_b), gr or res and wrap(res[0])
   end,
 }
 

@@ -178,7 +178,7 @@ function M.network(ranks, bits, o)
   if ranks < 2 then raise(("simulate: the number of ranks is %d, expected 2 or more"):format(ranks)) end
   local per_host = math.min(o.per_host or 1, ranks)
   return {ranks = ranks, hosts = math.ceil(ranks / per_host), latency = o.latency, rate = bits / 8 * M.PAYLOAD,
-    memory_latency = 5e-6, memory_rate = o.memory_rate or 4e9}
+    memory_latency = 5e-6, memory_rate = o.memory_rate or 4e9, checked = true}
 end
 
 --- Compressors in the order of what they are taken to lose: the more bytes, the less.

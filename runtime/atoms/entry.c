@@ -31,12 +31,12 @@ static void price(atomo__part *part, double T)
 
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
-    return atomo__entries_encode(part, g, part->option[STEP], c->scratch, c, w);
+    return atomo__entries_encode(part, g, part->option[STEP], atomo__room(c), c, w);
 }
 
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
-    return atomo__entries_decode_add(part->n, part->option[STEP], r, c->scratch, scale, acc);
+    return atomo__entries_decode_add(part->n, part->option[STEP], r, atomo__room(c), scale, acc);
 }
 
 const struct atomo_atoms atomo_atoms_entry = {

@@ -135,7 +135,7 @@ static void write_atom(const state *s, const float *row, double p, uint32_t numb
     for (int k = 0; k < s->factors; factor += s->width[k++]) {
         atomo_stream stream = c->stream;
         stream.purpose = purpose[k];
-        atomo__quant_write(w, factor, s->width[k], s->bits, scale[k], &stream, number, c->scratch);
+        atomo__quant_write(w, factor, s->width[k], s->bits, scale[k], &stream, number, atomo__room(c));
     }
 }
 
@@ -166,7 +166,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
     const state *s = part->state;
-    float *row = c->scratch;
+    float *row = atomo__room(c);
     uint32_t atoms = atomo__get_varint(r);
     if (r->bad || atoms > (uint64_t)s->atoms) return ATOMO_EFORMAT;
     for (uint32_t i = 0; i < atoms; i++, acc += s->columns) {

@@ -79,7 +79,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     const int64_t rows = rows_of(part), cols = part->n / rows;
     const int bits = (int)part->option[BITS];
     const double *lambda = part->state;
-    uint32_t *index = c->scratch, m = 0;
+    uint32_t *index = atomo__room(c), m = 0;
     float *work = (float *)(void *)(index + rows) + cols;
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_count);
     double noisy = 0;
@@ -112,7 +112,7 @@ ATOMO_CLONES static void add_scaled(const float *x, int64_t n, float scale, floa
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
     const int64_t rows = rows_of(part), cols = part->n / rows;
-    uint32_t *index = c->scratch;
+    uint32_t *index = atomo__room(c);
     float *row = (float *)(void *)(index + rows);
     int64_t m = atomo__read_indices(r, rows, false, index);
     if (m < 0) return ATOMO_EFORMAT;

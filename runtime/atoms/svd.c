@@ -16,6 +16,7 @@
 
 enum { BITS, FOLD, EVERY, OPTIONS };
 enum { FOLD_OUT, FOLD_PAPER };
+static const float LARGEST = 0x1p100f;                   /* an entry, so that lambda w v / p stays a float */
 enum { BLOCK = 32 };                                     /* atoms whose long factors are made at a time */
 enum { BIAS = 256, EXPONENT_BITS = 9, FIXED_BITS = 24 }; /* fixed: the count, the exponent, the last byte's padding */
 
@@ -41,8 +42,9 @@ typedef struct {
     size_t liwork;
     bool mixed;    /* each atom has bits of its own */
     bool searched; /* table is of this gradient */
-    /* after the struct: lambda [k] doubles, basis [k, k] (row i is w_i); where mixed: cost [k] and table [WIDTHS][k]
-     * doubles, bits [k] bytes */
+    /* after the struct: lambda [k] doubles, basis [k, k] (row i is w_i); where mixed: cost [k], table [WIDTHS + 1][k]
+     * (lambda by width, the last without rounding) and swell [k] (lambda over that one, at the last search) doubles,
+     * width [k] bytes */
 } state;
 
 /* Bits that an atom may choose where they are mixed (option bits = 0, inside of auto), by their number in a message. */
@@ -70,9 +72,14 @@ static double *table_of(const atomo__part *part)
     return cost_of(part) + ((const state *)part->state)->k;
 }
 
+static double *swell_of(const atomo__part *part)
+{
+    return table_of(part) + (WIDTHS + 1) * ((const state *)part->state)->k;
+}
+
 static uint8_t *width_of(const atomo__part *part)
 {
-    return (uint8_t *)(table_of(part) + WIDTHS * ((const state *)part->state)->k);
+    return (uint8_t *)(swell_of(part) + ((const state *)part->state)->k);
 }
 
 static int bits_of(const atomo__part *part, int64_t i)
@@ -109,7 +116,7 @@ typedef struct {
 static room room_of(const state *s, const atomo__coder *c)
 {
     room m;
-    m.matrix = c->scratch;
+    m.matrix = atomo__room(c);
     m.longs = m.matrix + s->fold.rows * s->fold.cols;
     m.shorts = m.longs + BLOCK * s->l;
     m.work = m.shorts + BLOCK * s->k;
@@ -130,7 +137,7 @@ static int plan(atomo__part *part)
     part->scratch = sizeof(float) * ((size_t)f.rows * (size_t)f.cols + tail);
     part->state_size =
         ((sizeof(state) + 63) & ~(size_t)63) + sizeof(double) * atoms + sizeof(float) * (atoms * atoms + 1);
-    if (mixed) part->state_size += (sizeof(double) * (1 + WIDTHS) + 1) * atoms;
+    if (mixed) part->state_size += (sizeof(double) * (3 + WIDTHS) + 1) * atoms;
     part->body_max = 16 + atoms * (4 + mixed + ((size_t)(k + l) * bits + 7) / 8);
     return ATOMO_OK;
 }
@@ -195,11 +202,16 @@ static int decompose(atomo__part *part, const float *g, const room *m)
 }
 
 /* Squares must stay in range: gradients far from 1 are brought near it by a power of two, which the message carries. */
-static void scale_for(state *s, float largest)
+static int scale_for(atomo__part *part, float largest)
 {
+    state *s = part->state;
     int e = 0;
+    ATOMO_REQUIRE(largest <= LARGEST, ATOMO_ENONFINITE,
+                  "%s: gradient of tensor %s: entries up to %g; rank-one terms of more than 2^100 may leave the range",
+                  part->codec->name, part->name, (double)largest);
     if (largest > 0) frexpf(largest, &e);
     s->exponent = e > 30 || e < -30 ? -e : 0;
+    return ATOMO_OK;
 }
 
 /* E||xhat - x||^2 / ||x||^2 of a vector like normal draws, rounded to `bits`. */
@@ -241,13 +253,15 @@ static void estimate(const atomo__part *part, const float *matrix, const room *m
 {
     const state *s = part->state;
     double *lambda = lambda_of(part);
-    const double noise =
-        weight_of(part) * sqrt((1 + usual_rounding(s->l, s->bits)) * (1 + usual_rounding(s->k, s->bits)));
+    const double usual = s->mixed ? 0 : sqrt((1 + usual_rounding(s->l, s->bits)) * (1 + usual_rounding(s->k, s->bits)));
     const double least = 0.004 * sqrt(ATOMO_MAX(0, (double)m->longs[s->k - 1]));
     for (int64_t i = 0; i < s->k; i++) lambda[i] = sqrt(ATOMO_MAX(0, (double)m->longs[i]));
     int64_t small = 0;
     while (small < s->k && lambda[small] <= least) small++;
-    for (int64_t i = small; i < s->k; i++) lambda[i] = ldexp(lambda[i] * noise, -s->exponent);
+    for (int64_t i = small; i < s->k; i++) {
+        const double noise = s->mixed ? swell_of(part)[i] : usual;
+        lambda[i] = ldexp(lambda[i] * noise * weight_of(part), -s->exponent);
+    }
     for (int64_t i = 0; i < small; i += BLOCK) {
         int count = (int)ATOMO_MIN((int64_t)BLOCK, small - i);
         measure_exactly(part, matrix, i, count, m);
@@ -264,8 +278,8 @@ static void carry_over(const atomo__part *part)
     for (int64_t i = 0; i < s->k; i++) lambda[i] = ATOMO_MAX(lambda[i], 1e-3 * most);
 }
 
-/* A fresh basis and its lambda: exact, or, with 8 and 16 bits, where rounding hardly weighs, without making all the
- * long factors, which costs twice the Gram matrix. */
+/* A fresh basis and its lambda: exact, or without making all the long factors, which costs twice the Gram matrix: with
+ * 8 and 16 bits, where rounding hardly weighs, and with mixed bits, where the last search has measured it. */
 static int refresh(atomo__part *part, const float *g, const room *m)
 {
     state *s = part->state;
@@ -273,7 +287,7 @@ static int refresh(atomo__part *part, const float *g, const room *m)
     s->kept_for = 0;
     s->searched = false;
     ATOMO_TRY(decompose(part, matrix, m));
-    s->rough = s->k > 1 && (s->bits == 8 || s->bits == 16);
+    s->rough = s->k > 1 && (s->bits == 8 || s->bits == 16 || s->mixed);
     if (s->rough) {
         estimate(part, matrix, m);
         return ATOMO_OK;
@@ -307,7 +321,7 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
     float largest;
     atomo__measure(g, part->n, &sum, &part->square, &largest);
     if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
-    scale_for(s, largest);
+    ATOMO_TRY(scale_for(part, largest));
     const uint32_t want = age_of(part, c);
     if (part->option[EVERY] > 1 && s->kept_for == want && s->square > 0) {
         carry_over(part);
@@ -330,7 +344,7 @@ int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c)
     float largest;
     atomo__measure(g, part->n, &sum, &part->square, &largest);
     if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
-    scale_for(s, largest);
+    ATOMO_TRY(scale_for(part, largest));
     const float *matrix = matrix_of(s, g, &m), *basis = basis_of(part);
     double *table = table_of(part);
     s->kept_for = 0;
@@ -340,6 +354,7 @@ int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c)
         if (j == 0) project(s, matrix, basis + i * s->k, (int)ATOMO_MIN((int64_t)BLOCK, s->k - i), m.longs);
         for (int b = 0; b < WIDTHS; b++)
             table[b * s->k + i] = weigh(part, basis + i * s->k, m.longs + j * s->l, widths[b]);
+        table[WIDTHS * s->k + i] = weigh(part, basis + i * s->k, m.longs + j * s->l, 32);
     }
     s->rough = false;
     s->searched = true;
@@ -366,6 +381,8 @@ void atomo__svd_choose(atomo__part *part, double T)
             width_of(part)[i] = (uint8_t)b;
             lambda_of(part)[i] = v;
         }
+        const double plain = table[WIDTHS * s->k + i];
+        swell_of(part)[i] = plain > 0 ? lambda_of(part)[i] / plain : 1;
     }
     present(part);
 }

@@ -1,25 +1,24 @@
 /* basis.c - fixed orthonormal bases: the gradient's coefficients are made by a transform of the flattened tensor and
  * coded as entries are (entries.c); stages 4 to 6 and 8 of the path.
  *
- * Scratch: [whose x it is][index n, also what a transform works in][x n]. The coefficients are made twice, to be
- * measured and to be written, unless nothing was between (a tensor at a time): keeping all of them would take a second
- * gradient's memory. Promise: what entries.c promises, because the transform keeps lengths and means.
+ * Scratch: [index n, also what a transform works in][x n]. The coefficients are made twice, to be measured and to be
+ * written, unless nothing was between (a tensor at a time): keeping all of them would take a second gradient's memory.
+ * Promise: what entries.c promises, because the transform keeps lengths and means.
  */
 #include "coding/coding.h"
 #include <math.h>
 
-enum { HEAD = 16, PAD = 2 }; /* floats: before the work, and what a transform needs beyond n */
+enum { PAD = 2 }; /* floats that a transform needs beyond n */
 
 typedef struct {
-    const atomo__part **held; /* the part whose coefficients x holds */
     uint32_t *index;
     float *work, *x;
 } room;
 
 static room room_of(const atomo__part *part, const atomo__coder *c)
 {
-    float *work = (float *)c->scratch + HEAD;
-    return (room){c->scratch, (uint32_t *)(void *)work, work, work + part->n + PAD};
+    float *work = c->scratch;
+    return (room){(uint32_t *)(void *)work, work, work + part->n + PAD};
 }
 
 static size_t own_offset(void)
@@ -33,7 +32,7 @@ int atomo__basis_plan(atomo__part *part, size_t state_size)
     ATOMO_REQUIRE(part->n <= INT32_MAX / 2, ATOMO_ELIMIT,
                   "%s: tensor %s has %.0f entries, at most 2^30 can be transformed", part->atoms->name, part->name,
                   (double)part->n);
-    part->scratch += sizeof(float) * (size_t)(HEAD + part->n + PAD);
+    part->scratch += sizeof(float) * (size_t)(part->n + PAD);
     part->state_size = own_offset() + state_size;
     return ATOMO_OK;
 }
@@ -53,18 +52,18 @@ void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__r
     }
 }
 
-static float *transformed(const atomo__part *part, const float *g, const room *m)
+static float *transformed(const atomo__part *part, const float *g, const atomo__coder *c)
 {
-    memcpy(m->x, g, sizeof(float) * (size_t)part->n);
-    part->atoms->transform(part, m->x, false, m->work);
-    *m->held = part;
-    return m->x;
+    const room m = room_of(part, c);
+    memcpy(m.x, g, sizeof(float) * (size_t)part->n);
+    part->atoms->transform(part, m.x, false, m.work);
+    if (c->held) *c->held = part->state;
+    return m.x;
 }
 
 int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c)
 {
-    const room m = room_of(part, c);
-    if (atomo__entries_measure(part, transformed(part, g, &m), true) == ATOMO_OK) return ATOMO_OK;
+    if (atomo__entries_measure(part, transformed(part, g, c), true) == ATOMO_OK) return ATOMO_OK;
     double sum, square;
     float largest;
     atomo__measure(g, part->n, &sum, &square, &largest);
@@ -81,9 +80,7 @@ void atomo__basis_price(atomo__part *part, double T)
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
     const room m = room_of(part, c);
-    /* where the codec has other families too (auto), they have been using the scratch */
-    const bool held = part->codec->atoms == part->atoms && *m.held == part;
-    const float *x = held ? m.x : transformed(part, g, &m);
+    const float *x = c->held && *c->held == part->state ? m.x : transformed(part, g, c);
     return atomo__entries_encode(part, x, part->option[0], m.index, c, w);
 }
 
@@ -114,7 +111,6 @@ int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__co
         atomo__basis_settle(c, acc);
         memset(m.x, 0, sizeof(float) * (size_t)part->n);
     }
-    *m.held = NULL;
     ATOMO_TRY(atomo__entries_decode_add(part->n, part->option[0], r, m.index, scale, m.x));
     if (c->pending) {
         c->pending->part = *part;
@@ -133,6 +129,6 @@ int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tensor *x, int
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "transform: x"));
     ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, x->ndim, x->shape), ATOMO_ESHAPE,
                   "%s: transform: tensor %s was planned, %s came", c->name, part->name, atomo__shape_text(x));
-    part->atoms->transform(part, atomo__f32(x), inverse != 0, (float *)c->scratch + HEAD);
+    part->atoms->transform(part, atomo__f32(x), inverse != 0, c->scratch);
     return ATOMO_OK;
 }

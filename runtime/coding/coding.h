@@ -203,11 +203,19 @@ typedef struct atomo__pending {
 } atomo__pending;
 
 typedef struct atomo__coder { /* what an encode or decode works with */
-    void *scratch;
-    atomo__pending *pending; /* NULL: every message is added to acc at once */
-    atomo_stream stream;     /* seed, step, rank, tensor; purpose is set by the user */
-    bool fixed_count;        /* systematic sampling */
+    void *scratch;            /* taken with atomo__room */
+    const void **held;        /* the state of the basis whose coefficients are in it; NULL: nobody asks */
+    atomo__pending *pending;  /* NULL: every message is added to acc at once */
+    atomo_stream stream;      /* seed, step, rank, tensor; purpose is set by the user */
+    bool fixed_count;         /* systematic sampling */
 } atomo__coder;
+
+/* The scratch; whatever it held is gone. */
+static inline void *atomo__room(const atomo__coder *c)
+{
+    if (c->held) *c->held = NULL;
+    return c->scratch;
+}
 
 /* ---- coefficients in an orthonormal basis, kept one by one (entries.c) ---- */
 /* An atom set whose basis is fixed makes x [n] and leaves the rest to these. Its state starts with the spectrum, its

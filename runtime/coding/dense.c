@@ -39,7 +39,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     atomo_stream stream = c->stream;
     stream.purpose = ATOMO_RNG_QUANT;
     atomo__put_f32(w, scale);
-    atomo__quant_write(w, g, part->n, bits, scale, &stream, 0, c->scratch);
+    atomo__quant_write(w, g, part->n, bits, scale, &stream, 0, atomo__room(c));
     part->expected = part->sent = (double)part->n;
     part->variance = *(const double *)part->state;
     return ATOMO_OK;
@@ -53,9 +53,9 @@ ATOMO_CLONES static void add(const float *x, int64_t n, float scale, float *acc)
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
     const float step = scale * atomo__get_f32(r);
-    atomo__quant_read(r, c->scratch, part->n, (int)part->option[BITS]);
+    atomo__quant_read(r, atomo__room(c), part->n, (int)part->option[BITS]);
     if (r->bad || !isfinite(step)) return ATOMO_EFORMAT;
-    add(c->scratch, part->n, step, acc);
+    add(atomo__room(c), part->n, step, acc);
     return ATOMO_OK;
 }
 

@@ -212,8 +212,9 @@ int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32
     atomo__sample_entries(x, part->n, tau, &c->stream, c->fixed_count, step, index, &d);
     const uint32_t *kept = index + part->n - d.kept;
     const double size = step * (double)tau, mean_log = d.kept > 0 ? d.saturated.logs / (double)d.kept : 0;
-    /* where one is a billion times tau, all are sent as they are */
-    bool steps = step > 0 && tau > 0 && isfinite(tau) && d.saturated.most < 1e9 && mean_log < 20;
+    /* where one is a billion times tau, or may be rounded up out of range, all are sent as they are */
+    const bool near = (double)tau * (1 + step * (d.saturated.most + 1)) < 0x1p127;
+    const bool steps = step > 0 && tau > 0 && isfinite(tau) && d.saturated.most < 1e9 && mean_log < 20 && near;
     part->sent = (double)(d.drawn + d.kept);
     part->expected = (double)d.kept + (tau > 0 && isfinite(tau) ? d.below / (double)tau : 0);
     part->variance = isinf(tau) ? part->square : d.noise + (steps ? size * size * d.saturated.rounding : 0);

@@ -24,10 +24,11 @@ static const float *input_of(const atomo__part *p, const atomo_tensor *grad)
 }
 
 /* Draws, writes and frames one tensor whose T is set. */
-static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t step, uint8_t *out, double room,
-                         double *nbytes)
+static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t step, const void **held, uint8_t *out,
+                         double room, double *nbytes)
 {
     atomo__coder coder = atomo__coder_of(p, rank, step);
+    coder.held = held;
     double need = (double)(p->body_max + ATOMO__FRAME_MAX);
     ATOMO_REQUIRE(room >= need, ATOMO_EARG, "encode: %.0f bytes are left in out, tensor %s may need %.0f", room,
                   p->name, need);
@@ -106,13 +107,14 @@ static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tens
 }
 
 static int measure_all(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
-                       uint32_t step)
+                       uint32_t step, const void **held)
 {
     double entries = 0;
     for (int i = 0; i < count; i++) entries += (double)part[i]->n;
     double target = atomo__target_bits(c, entries);
     for (int i = 0; i < count; i++) {
         atomo__coder coder = atomo__coder_of(part[i], rank, step);
+        coder.held = held;
         double share = target > 0 ? target * (double)part[i]->n / entries : 16 * c->budget_atoms;
         c->compressor->guess(part[i], share);
         ATOMO_TRY(c->compressor->measure(part[i], input_of(part[i], grads[i]), &coder));
@@ -132,13 +134,14 @@ int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const 
         c->order[i] = p;
     }
     uint32_t s = (uint32_t)step, r = (uint32_t)rank;
+    const void *held = NULL;
     for (int i = 0; c->feedback && i < count; i++) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
-    if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, r, s));
+    if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, r, s, &held));
     memset(&c->stats, 0, sizeof c->stats);
     double at = 0;
     for (int i = 0; i < count; i++) {
-        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), r, s, out + (size_t)at, capacity - at,
-                                &nbytes[i]));
+        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), r, s, &held, out + (size_t)at,
+                                capacity - at, &nbytes[i]));
         at += nbytes[i];
         atomo__stats_add(c, c->order[i]);
     }
@@ -204,8 +207,10 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     ATOMO_TRY(find(c, tensor, grad, "push", &p));
     if (c->feedback) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(grad)));
     const float *g = input_of(p, grad);
+    const void *held = NULL;
     if (c->compressor->measure) {
         atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
+        coder.held = &held;
         double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : stream_target(c, p);
         if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
         ATOMO_TRY(c->compressor->measure(p, g, &coder));
@@ -216,7 +221,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
         }
         stream_price(c, p);
     }
-    ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, out, capacity, nbytes));
+    ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, &held, out, capacity, nbytes));
     c->stream.sent += 8 * *nbytes;
     atomo__stats_add(c, p);
     return ATOMO_OK;

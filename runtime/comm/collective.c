@@ -64,6 +64,20 @@ int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op)
     return ATOMO_OK;
 }
 
+int atomo_comm_allreduce_plain(atomo_comm *c, atomo_tensor *t)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "allreduce"));
+    ATOMO_TRY(atomo__comm_buffer(t, "allreduce: tensor"));
+    ATOMO_FLIGHT("allreduce", &c->number, atomo__tensor_bytes(t));
+    char *p = t->data;
+    FOR_PIECES(p, n, t)
+    ATOMO_MPI(MPI_Allreduce, MPI_IN_PLACE, p, (int)n, atomo__mpi_type(t->dtype), MPI_SUM, c->mpi);
+    double bytes = 2 * atomo__tensor_bytes(t) * (c->size - 1) / c->size;
+    atomo__comm_count(c, bytes, bytes);
+    atomo_tensor_touch(t);
+    return ATOMO_OK;
+}
+
 int atomo_comm_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains)
 {
     ATOMO_TRY(atomo__comm_usable(c, "allreduce"));

@@ -1,5 +1,5 @@
 /* none.c - no compression: the gradient as f32, in the same frame as every other message; stage 6 of the path. */
-#include "coding/coding.h"
+#include "coding/levels.h"
 #include <math.h>
 
 static const struct atomo__option options[] = {{0}};
@@ -26,17 +26,26 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
+/* acc += scale * the floats at in, which need no alignment; false where one is NaN or Inf. */
+ATOMO_CLONES static bool add_floats(const uint8_t *restrict in, int64_t n, float scale, float *restrict acc)
+{
+    uint32_t bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        float x;
+        memcpy(&bits, in + 4 * i, 4);
+        memcpy(&x, in + 4 * i, 4);
+        bad |= (bits & 0x7F800000) == 0x7F800000 ? 1 : 0;
+        acc[i] += scale * x;
+    }
+    return !bad;
+}
+
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
     (void)c;
-    if (r->size != 4 * (size_t)part->n) return ATOMO_EFORMAT;
-    for (int64_t i = 0; i < part->n; i++) {
-        float x;
-        memcpy(&x, r->data + 4 * i, 4);
-        acc[i] += scale * x;
-    }
-    r->at = r->size;
-    return ATOMO_OK;
+    const uint8_t *in = atomo__get_raw(r, 4 * (size_t)part->n);
+    return in && add_floats(in, part->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
 }
 
 /* As sums: the entries. */

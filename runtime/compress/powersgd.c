@@ -126,7 +126,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
 {
     state *s = part->state;
     const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
-    float *p = c->scratch, *scaled = p + left, largest;
+    float *p = atomo__room(c), *scaled = p + left, largest;
     double sum;
     int e = 0;
     ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
@@ -152,7 +152,7 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
 {
     const state *s = part->state;
     const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
-    float *p = c->scratch, *q = p + left;
+    float *p = atomo__room(c), *q = p + left;
     const uint8_t *in = atomo__get_raw(r, 2 + 4 * (left + right));
     uint16_t code;
     double sum, square;
@@ -212,7 +212,7 @@ static int linear_expand(const atomo__part *part, const float *first, const floa
 {
     const state *s = part->state;
     const int64_t left = linear_size(part, 0);
-    float *p = c->scratch;
+    float *p = atomo__room(c);
     (void)ranks;
     for (int64_t i = 0; i < left; i++) p[i] = first[i] * scale;
     atomo__fold_rank_add(&s->fold, p, last, s->rank, acc, p + left);

@@ -41,7 +41,7 @@ static int plan(atomo__part *part)
 static const uint64_t *draw(const atomo__part *part, const atomo__coder *c, int64_t k)
 {
     enum { DRAWS = 128 };
-    uint64_t *bit = c->scratch, word[DRAWS];
+    uint64_t *bit = atomo__room(c), word[DRAWS];
     atomo_stream s = c->stream;
     s.rank = 0;
     s.purpose = ATOMO_RNG_SAMPLE;
@@ -56,14 +56,10 @@ static const uint64_t *draw(const atomo__part *part, const atomo__coder *c, int6
     return bit;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+/* The k drawn entries of g as floats at out, which needs no alignment; what they say of the gradient. */
+static void take(atomo__part *part, const float *g, const atomo__coder *c, int64_t k, uint8_t *out)
 {
-    const int64_t k = count_of(part);
-    double sum, kept = 0, n = (double)part->n;
-    float largest;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    uint8_t *out = atomo__put_raw(w, 4 * (size_t)k);
-    if (!out) return ATOMO_OK;
+    double kept = 0, n = (double)part->n;
     const uint64_t *bit = draw(part, c, k);
     for (size_t b = 0; b < bitmap_words(part); b++)
         for (uint64_t left = bit[b]; left; left &= left - 1, out += 4) {
@@ -73,6 +69,16 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
         }
     part->expected = part->sent = (double)k;
     part->variance = part->codec->feedback ? ATOMO_MAX(0, part->square - kept) : (n / (double)k - 1) * part->square;
+}
+
+static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    const int64_t k = count_of(part);
+    double sum;
+    float largest;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    uint8_t *out = atomo__put_raw(w, 4 * (size_t)k);
+    if (out) take(part, g, c, k, out);
     return ATOMO_OK;
 }
 
@@ -105,19 +111,11 @@ static int64_t linear_size(const atomo__part *part, int round)
 static int linear_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
                           float *out)
 {
-    const int64_t k = count_of(part);
-    double sum, kept = 0, n = (double)part->n;
+    double sum;
     float largest;
     (void)round, (void)before, (void)ranks;
     ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    const uint64_t *bit = draw(part, c, k);
-    for (size_t b = 0; b < bitmap_words(part); b++)
-        for (uint64_t left = bit[b]; left; left &= left - 1, out++) {
-            *out = g[64 * b + (size_t)__builtin_ctzll(left)];
-            kept += (double)*out * (double)*out;
-        }
-    part->expected = part->sent = (double)k;
-    part->variance = part->codec->feedback ? ATOMO_MAX(0, part->square - kept) : (n / (double)k - 1) * part->square;
+    take(part, g, c, count_of(part), (uint8_t *)out);
     return ATOMO_OK;
 }
 

@@ -3,6 +3,8 @@
  * Bernstein et al., "signSGD: Compressed optimisation for non-convex problems", ICML 2018; Karimireddy et al., "Error
  * feedback fixes SignSGD", ICML 2019. Signs decode times the mean size ||g||_1/n, which is the nearest point of that
  * form: ||g - ghat||^2 = (1 - delta) ||g||^2 with delta = ||g||_1^2 / (n ||g||_2^2) > 0; biased, so give it ef=true.
+ * One bit has no 0: an entry that is 0 (of a dead unit, of a row that no word of the batch uses) goes as + and - by
+ * turns, over the ranks and over the steps, so that it does not drift.
  *
  * vote = true is signSGD with majority vote: messages decode to +-1, their sum counts the votes, and _finish turns it
  * into the majority's sign (0 for a tie), on every rank from the same messages. Any exchange that calls finish on the
@@ -25,9 +27,10 @@ static int plan(atomo__part *part)
     return ATOMO_OK;
 }
 
-ATOMO_CLONES static void signs_of(const float *restrict x, int n, uint8_t *restrict code)
+/* 1: minus; what 0 is, is `zero`. */
+ATOMO_CLONES static void signs_of(const float *restrict x, int n, uint8_t zero, uint8_t *restrict code)
 {
-    for (int i = 0; i < n; i++) code[i] = x[i] < 0 ? 1 : 0;
+    for (int i = 0; i < n; i++) code[i] = (uint8_t)((x[i] < 0 ? 1 : 0) | (x[i] == 0 ? zero : 0));
 }
 
 ATOMO_CLONES static void add_signs(const uint8_t *restrict code, int n, float size, float *restrict acc)
@@ -37,8 +40,8 @@ ATOMO_CLONES static void add_signs(const uint8_t *restrict code, int n, float si
 
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
-    (void)c;
     const double n = (double)part->n;
+    const uint8_t zero = (c->stream.step + c->stream.rank) & 1;
     double sum;
     float largest;
     uint8_t code[ATOMO__CHUNK];
@@ -51,7 +54,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     for (int64_t at = 0; at < part->n && size > 0; at += ATOMO__CHUNK) {
         int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
         uint8_t *out = atomo__put_raw(w, atomo__packed_size(len, 1));
-        signs_of(g + at, len, code);
+        signs_of(g + at, len, zero, code);
         if (out) atomo__pack(code, len, 1, out);
     }
     return ATOMO_OK;
@@ -62,7 +65,7 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     (void)c;
     const float size = atomo__get_raw_f32(r);
     uint8_t code[ATOMO__CHUNK];
-    if (!(size >= 0) || (part->option[VOTE] != 0 && size != 0 && size != 1)) return ATOMO_EFORMAT;
+    if (!(size >= 0) || !isfinite(size) || (part->option[VOTE] != 0 && size != 0 && size != 1)) return ATOMO_EFORMAT;
     for (int64_t at = 0; at < part->n && size > 0; at += ATOMO__CHUNK) {
         int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
         const uint8_t *in = atomo__get_raw(r, atomo__packed_size(len, 1));

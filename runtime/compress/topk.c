@@ -32,7 +32,7 @@ static int plan(atomo__part *part)
 
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
-    uint32_t *histogram = c->scratch, *index = histogram + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
+    uint32_t *histogram = atomo__room(c), *index = histogram + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
     double sum;
     float largest;
     ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
@@ -46,7 +46,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
 
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
-    uint32_t *index = (uint32_t *)c->scratch + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
+    uint32_t *index = (uint32_t *)atomo__room(c) + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
     int64_t m = atomo__read_indices(r, part->n, false, index);
     if (m < 0 || m > count_of(part)) return ATOMO_EFORMAT;
     for (int64_t i = 0; i < m; i++) {

@@ -4,6 +4,7 @@
 #include "io/file.h"
 #include "tensor/tensor.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +17,18 @@ static bool put_all(FILE *f, const void *head, size_t n, const atomo_tensor *con
         if (bytes && fwrite(tensors[i]->data, 1, bytes, f) != bytes) return false;
     }
     return fflush(f) == 0 && fsync(fileno(f)) == 0;
+}
+
+/* A rename lasts through a power cut once the folder itself is on the disk. Folders that cannot be synchronised (some
+ * network file systems) are left to themselves. */
+static void sync_folder_of(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (slash) slash[slash == path] = 0;
+    const int folder = open(slash ? path : ".", O_RDONLY | O_DIRECTORY);
+    if (folder < 0) return;
+    (void)fsync(folder);
+    close(folder);
 }
 
 int atomo_raw_write(const char *path, const void *head, double head_bytes, const atomo_tensor *const *tensors,
@@ -39,7 +52,10 @@ int atomo_raw_write(const char *path, const void *head, double head_bytes, const
         ok = false;
         why = errno;
     }
-    if (ok) return ATOMO_OK;
+    if (ok) {
+        sync_folder_of(temporary);
+        return ATOMO_OK;
+    }
     unlink(temporary);
     return atomo__fail(ATOMO_EIO, "write: %s: %s; the file that was there before is unchanged", path, strerror(why));
 }

@@ -18,15 +18,18 @@ ATOMO_CLONES static void sum_into(int64_t n, int64_t period, const float *x, flo
         for (int64_t i = 0, m = ATOMO_MIN(period, n - o); i < m; i++) s[i] += x[o + i];
 }
 
-ATOMO_CLONES static void moments_into(int64_t n, int64_t period, const float *restrict x, const float *restrict shift,
-                                      float *restrict s1, float *restrict s2)
+ATOMO_CLONES static void moments_into(int64_t n, int64_t period, int64_t ahead, const float *restrict x,
+                                      const float *restrict shift, float *restrict s1, float *restrict s2)
 {
-    for (int64_t o = 0; o < n; o += period)
-        for (int64_t i = 0, m = ATOMO_MIN(period, n - o); i < m; i++) {
+    for (int64_t o = 0; o < n; o += period) {
+        const int64_t m = ATOMO_MIN(period, n - o);
+        atomo__ask(x + o, ahead, m, 0);
+        for (int64_t i = 0; i < m; i++) {
             float d = x[o + i] - shift[i];
             s1[i] += d;
             s2[i] += d * d;
         }
+    }
 }
 
 /* One block: out[0..c) its mean, out[c..2c) its sum of squared differences from that mean. work: 3 periods. */
@@ -39,7 +42,7 @@ static void block_moments(const layout *l, int64_t n, const float *x, float *wor
     fold(l, shift);
     for (int64_t i = 0; i < l->c; i++) shift[i] *= per_row;
     repeat(l, shift);
-    moments_into(n, l->period, x, shift, s1, s2);
+    moments_into(n, l->period, l->block, x, shift, s1, s2);
     fold(l, s1);
     fold(l, s2);
     for (int64_t i = 0; i < l->c; i++) {
@@ -76,14 +79,17 @@ static int moments(const layout *l, const float *x, double *mean, double *m2)
 }
 
 /* y = relu?((x - mean) scale + beta + residual?); v holds mean, scale, beta, each a period long. */
-ATOMO_CLONES static void apply(int64_t n, int64_t period, const float *restrict v, const float *restrict x,
-                               const float *restrict r, int relu, float *restrict y)
+ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, const float *restrict v,
+                               const float *restrict x, const float *restrict r, int relu, float *restrict y)
 {
     const float *restrict mean = v, *restrict scale = v + period, *restrict beta = v + 2 * period;
     for (int64_t o = 0; o < n; o += period) {
         const int64_t m = ATOMO_MIN(period, n - o);
         const float *restrict xo = x + o, *restrict ro = r ? r + o : NULL;
         float *restrict yo = y + o;
+        atomo__ask(xo, ahead, m, 0);
+        if (ro) atomo__ask(ro, ahead, m, 0);
+        atomo__ask(yo, ahead, m, 1);
         if (ro && relu)
             for (int64_t i = 0; i < m; i++) {
                 float t = (xo[i] - mean[i]) * scale[i] + beta[i] + ro[i];
@@ -117,7 +123,7 @@ static int apply_all(const layout *l, const atomo_tensor *x, const atomo_tensor 
 #pragma omp parallel for schedule(static) if (l->rows * l->c > ATOMO_PARALLEL_MIN)
     for (int64_t k = 0; k < l->blocks; k++) {
         int64_t b = l->blocks - 1 - k, at = b * l->block;
-        apply(block_size(l, b), l->period, v, xd + at, rd ? rd + at : NULL, relu, y + at);
+        apply(block_size(l, b), l->period, -l->block, v, xd + at, rd ? rd + at : NULL, relu, y + at);
     }
     atomo__free(v);
     return ATOMO_OK;

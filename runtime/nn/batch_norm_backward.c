@@ -5,8 +5,9 @@
  *   gx = gamma invstd g                                                               (evaluation)
  *
  * Without a residual the mask y > 0 is computed again from x, by the forward's own arithmetic, so y is not read. With
- * one, the first pass writes g as gresidual and the second reads that: 5 reads and 2 writes of x's size with a
- * residual, else 4 reads and 1 write. Blocks and fixed-order combining as in batch_norm.c. Path: stage 3.
+ * one, the first pass writes g as gresidual (which may be gy itself: one array less to go through) and the second reads
+ * that: 5 reads and 2 writes of x's size with a residual, else 4 reads and 1 write. Blocks and fixed-order combining as
+ * in batch_norm.c. Path: stage 3.
  */
 #include "nn/period.h"
 #include <omp.h>
@@ -18,16 +19,23 @@ typedef struct channels {               /* each a period long */
     float *mean, *scale, *beta, *a, *b; /* gx = scale g + a (x - mean) + b */
 } channels;
 
-/* s1 += g, s2 += g (x - mean); g is written too where there is a residual. */
-ATOMO_CLONES static void reduce(int64_t n, int64_t period, enum mask mask, const channels *ch, const float *restrict x,
-                                const float *restrict y, const float *restrict gy, float *restrict g,
+/* s1 += g, s2 += g (x - mean); g is written too where there is a residual, perhaps over gy. */
+ATOMO_CLONES static void reduce(int64_t n, int64_t period, int64_t ahead, enum mask mask, const channels *ch,
+                                const float *restrict x, const float *restrict y, const float *gy, float *g,
                                 float *restrict s1, float *restrict s2)
 {
     const float *restrict mean = ch->mean, *restrict scale = ch->scale, *restrict beta = ch->beta;
     for (int64_t o = 0; o < n; o += period) {
         const int64_t m = ATOMO_MIN(period, n - o);
-        const float *restrict xo = x + o, *restrict go = gy + o;
+        const float *restrict xo = x + o, *go = gy + o;
+        atomo__ask(xo, ahead, m, 0);
+        atomo__ask(go, ahead, m, g == gy);
+        if (mask == MASK_Y) {
+            atomo__ask(y + o, ahead, m, 0);
+            if (g != gy) atomo__ask(g + o, ahead, m, 1);
+        }
         if (mask == MASK_Y)
+#pragma GCC ivdep /* g may be gy */
             for (int64_t i = 0; i < m; i++) {
                 float t = y[o + i] > 0 ? go[i] : 0;
                 g[o + i] = t;
@@ -48,8 +56,8 @@ ATOMO_CLONES static void reduce(int64_t n, int64_t period, enum mask mask, const
     }
 }
 
-ATOMO_CLONES static void apply(int64_t n, int64_t period, enum mask mask, const channels *ch, const float *restrict x,
-                               const float *restrict g, float *restrict gx)
+ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, enum mask mask, const channels *ch,
+                               const float *restrict x, const float *restrict g, float *restrict gx)
 {
     const float *restrict mean = ch->mean, *restrict scale = ch->scale, *restrict beta = ch->beta;
     const float *restrict a = ch->a, *restrict b = ch->b;
@@ -57,6 +65,9 @@ ATOMO_CLONES static void apply(int64_t n, int64_t period, enum mask mask, const 
         const int64_t m = ATOMO_MIN(period, n - o);
         const float *restrict xo = x + o, *restrict go = g + o;
         float *restrict out = gx + o;
+        atomo__ask(xo, ahead, m, 0);
+        atomo__ask(go, ahead, m, 0);
+        atomo__ask(out, ahead, m, 1);
         if (mask == MASK_X)
             for (int64_t i = 0; i < m; i++) {
                 float d = xo[i] - mean[i], t = d * scale[i] + beta[i] > 0 ? go[i] : 0;
@@ -88,7 +99,7 @@ static int reduce_all(const job *j, double *sums)
         float *s1 = space + omp_get_thread_num() * 2 * l->period, *s2 = s1 + l->period;
         const int64_t at = b * l->block;
         memset(s1, 0, (size_t)(2 * l->period) * sizeof(float));
-        reduce(block_size(l, b), l->period, j->mask, &j->ch, j->x + at, j->y ? j->y + at : NULL, j->gy + at,
+        reduce(block_size(l, b), l->period, l->block, j->mask, &j->ch, j->x + at, j->y ? j->y + at : NULL, j->gy + at,
                j->g ? j->g + at : NULL, s1, s2);
         fold(l, s1);
         fold(l, s2);
@@ -110,7 +121,7 @@ static void apply_all(const job *j) /* falling order: the blocks that the reduct
 #pragma omp parallel for schedule(static) if (j->big)
     for (int64_t k = 0; k < l->blocks; k++) {
         int64_t b = l->blocks - 1 - k, at = b * l->block;
-        apply(block_size(l, b), l->period, mask, &j->ch, j->x + at, g + at, j->gx + at);
+        apply(block_size(l, b), l->period, -l->block, mask, &j->ch, j->x + at, g + at, j->gx + at);
     }
 }
 
@@ -188,7 +199,7 @@ int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, cons
     if (by_y) {
         j.y = atomo__f32(y);
         j.g = atomo__f32(*gresidual);
-    } else if (gresidual) {
+    } else if (gresidual && (*gresidual)->data != gy->data) {
         memcpy((*gresidual)->data, gy->data, (size_t)gy->numel * sizeof(float));
     }
     return atomo__made(&made, run(&j, gamma, beta, mean, invstd, training, atomo__f32(*ggamma), atomo__f32(*gbeta)));

@@ -24,6 +24,7 @@ static const conv_engine *pick_onednn(const conv_shape *s, enum conv_pass pass)
 
 static const conv_engine *pick_direct(const conv_shape *s, enum conv_pass pass)
 {
+    if (atomo__conv_window_pays(s, pass)) return &atomo__conv_window;
 #ifdef ATOMO_HAVE_ONEDNN
     if (!atomo__conv_gemm_pays(s, pass)) return pick_onednn(s, pass);
 #endif
@@ -147,8 +148,31 @@ int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
                        engine->forward(&s, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out)));
 }
 
+ATOMO_CLONES static void add_to(int64_t n, const float *restrict from, float *restrict to)
+{
+    for (int64_t i = 0; i < n; i++) to[i] += from[i];
+}
+
+/* gx += the engine's gradient, through scratch where the engine cannot add by itself. */
+static int backward_data_add(const conv_engine *engine, const conv_shape *s, const float *gy, const float *w, float *gx)
+{
+    enum { BLOCK = 1 << 14 };
+    if (engine->backward_data_add) return engine->backward_data_add(s, gy, w, gx);
+    const int64_t n = s->n * s->h * s->w * s->c;
+    void *space;
+    ATOMO_TRY(atomo__scratch(&space, (size_t)n * sizeof(float)));
+    const float *apart = space;
+    const int rc = engine->backward_data(s, gy, w, space);
+    if (rc == 0) {
+#pragma omp parallel for schedule(static) if (n > ATOMO_PARALLEL_MIN)
+        for (int64_t i = 0; i < n; i += BLOCK) add_to(ATOMO_MIN(BLOCK, n - i), apart + i, gx + i);
+    }
+    atomo__free(space);
+    return rc;
+}
+
 int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
-                               const atomo_window *g, atomo_tensor **gx)
+                               const atomo_window *g, int add, atomo_tensor **gx)
 {
     ATOMO_MAKING(made);
     conv_shape s;
@@ -156,10 +180,12 @@ int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, con
     ATOMO_TRY(get_policy(&p));
     ATOMO_TRY(atomo__conv_shape("conv2d backward", x, w, g, &s));
     ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
+    ATOMO_REQUIRE(!add || (gx && *gx), ATOMO_EARG, "conv2d backward: nothing to add to, gx is missing");
     ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, 4, x->shape, "conv2d backward: gx"));
     if (s.n == 0) return atomo__made(&made, ATOMO_OK);
     const conv_engine *engine = p->pick(&s, PASS_DATA);
-    return atomo__made(&made, engine->backward_data(&s, atomo__f32(gy), atomo__f32(w), atomo__f32(*gx)));
+    return atomo__made(&made, (add ? backward_data_add(engine, &s, atomo__f32(gy), atomo__f32(w), atomo__f32(*gx))
+                                   : engine->backward_data(&s, atomo__f32(gy), atomo__f32(w), atomo__f32(*gx))));
 }
 
 int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,

@@ -23,12 +23,15 @@ typedef struct conv_engine {
     int (*forward)(const conv_shape *s, const float *x, const float *w, const float *b, float *y);
     int (*backward_data)(const conv_shape *s, const float *gy, const float *w, float *gx);
     int (*backward_weights)(const conv_shape *s, const float *x, const float *gy, float *gw);
+    int (*backward_data_add)(const conv_shape *s, const float *gy, const float *w, float *gx); /* gx += ..; or NULL */
 } conv_engine;
 
 extern const conv_engine atomo__conv_gemm;
 extern const conv_engine atomo__conv_winograd; /* for the shapes that fit only */
 bool atomo__conv_winograd_fits(const conv_shape *s);
 bool atomo__conv_winograd_pays(const conv_shape *s);
+extern const conv_engine atomo__conv_window; /* for the shapes and passes where it pays only */
+bool atomo__conv_window_pays(const conv_shape *s, enum conv_pass pass);
 bool atomo__conv_gemm_pays(const conv_shape *s, enum conv_pass pass); /* against oneDNN's direct convolution */
 #ifdef ATOMO_HAVE_ONEDNN
 extern const conv_engine atomo__conv_onednn;

@@ -184,4 +184,4 @@ bool atomo__conv_gemm_pays(const conv_shape *s, enum conv_pass pass)
     return s->c >= 64 && s->oc >= 64 && (pass == PASS_WEIGHTS || (s->kh == 1 && s->kw == 1));
 }
 
-const conv_engine atomo__conv_gemm = {"gemm", forward, backward_data, backward_weights};
+const conv_engine atomo__conv_gemm = {"gemm", forward, backward_data, backward_weights, NULL};

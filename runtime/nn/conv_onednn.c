@@ -223,4 +223,4 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
     return run(s, PASS_WEIGHTS, x, gw, NULL, gy);
 }
 
-const conv_engine atomo__conv_onednn = {"onednn", forward, backward_data, backward_weights};
+const conv_engine atomo__conv_onednn = {"onednn", forward, backward_data, backward_weights, NULL};

@@ -102,14 +102,14 @@ static void gradient_tile(const tiling *t, const float *gy, int64_t c, int64_t i
     atomo__wino_gradient(t->m, c, rows, v, step_of(t, c));
 }
 
-static void output_tile(const tiling *t, const float *v, int64_t c, int64_t index, const float *bias, float *sink,
-                        float *y)
+static void output_tile(const tiling *t, const float *v, int64_t c, int64_t index, const float *bias, bool add,
+                        float *sink, float *y)
 {
     float *rows[WINO_POINTS];
     const place p = place_of(t, index);
     prefetch(t, y, t->oh * t->ow * c, index, 1);
     point_at(y + p.image * t->oh * t->ow * c, t->oh, t->ow, c, p.y, p.x, t->m, sink, (const float **)rows);
-    atomo__wino_output(t->m, c, v, step_of(t, c), bias, rows);
+    atomo__wino_output(t->m, c, v, step_of(t, c), bias, add, rows);
 }
 
 /* u [points, c, oc] of weights [3,3,c,oc], or, turned by 180 degrees, of [c,3,3,oc]. */
@@ -139,7 +139,7 @@ static bool is_small(int64_t c, int64_t oc)
 typedef struct correlation { /* y = x * w; with turned weights, [c,3,3,oc] */
     tiling t;
     int64_t c, oc;
-    bool turned, small;
+    bool turned, small, add; /* add: to what y holds */
     const float *x, *u, *bias, *zeros;
     float *y;
 } correlation;
@@ -172,7 +172,7 @@ static int correlate_block(const correlation *k, int64_t b, float *space)
     }
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++)
-        output_tile(t, product + i * oc, oc, first + i, k->bias, sink + omp_get_thread_num() * oc, k->y);
+        output_tile(t, product + i * oc, oc, first + i, k->bias, k->add, sink + omp_get_thread_num() * oc, k->y);
     return rc;
 }
 
@@ -217,11 +217,23 @@ static int forward(const conv_shape *s, const float *x, const float *w, const fl
     return correlate(&k, w);
 }
 
-static int backward_data(const conv_shape *s, const float *gy, const float *w, float *gx)
+static int data_gradient(const conv_shape *s, const float *gy, const float *w, bool add, float *gx)
 {
-    correlation k = {.c = s->oc, .oc = s->c, .turned = true, .small = is_small(s->c, s->oc), .x = gy, .y = gx};
+    correlation k = {.c = s->oc, .oc = s->c, .turned = true, .small = is_small(s->c, s->oc), .add = add};
+    k.x = gy;
+    k.y = gx;
     k.t = tile(s->n, s->oh, s->ow, s->h, s->w, 2 - s->padding[0], 2 - s->padding[1], s->c + s->oc);
     return correlate(&k, w);
+}
+
+static int backward_data(const conv_shape *s, const float *gy, const float *w, float *gx)
+{
+    return data_gradient(s, gy, w, false, gx);
+}
+
+static int backward_data_add(const conv_shape *s, const float *gy, const float *w, float *gx)
+{
+    return data_gradient(s, gy, w, true, gx);
 }
 
 static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw)
@@ -279,4 +291,4 @@ bool atomo__conv_winograd_pays(const conv_shape *s)
     return s->c >= least && s->oc >= least && s->n * s->oh * s->ow >= 64;
 }
 
-const conv_engine atomo__conv_winograd = {"winograd", forward, backward_data, backward_weights};
+const conv_engine atomo__conv_winograd = {"winograd", forward, backward_data, backward_weights, backward_data_add};

@@ -12,8 +12,10 @@ ATOMO_CLONES static void add_rows(const float *restrict a, int64_t rows, int64_t
 {
     const int64_t period = group * c, whole = rows / group;
     memset(wide, 0, (size_t)period * sizeof(float));
-    for (int64_t r = 0; r < whole; r++)
+    for (int64_t r = 0; r < whole; r++) {
+        atomo__ask(a + r * period, BLOCK_ROWS * c, period, 0);
         for (int64_t j = 0; j < period; j++) wide[j] += a[r * period + j];
+    }
     for (int64_t j = 0; j < (rows - whole * group) * c; j++) wide[j] += a[whole * period + j];
     for (int64_t g = 0; g < group; g++)
         for (int64_t j = 0; j < c; j++) sum[j] += wide[g * c + j];

@@ -11,6 +11,18 @@ int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out);
 int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
                  int64_t ldb, float beta, float *c, int64_t ldc);
 bool atomo__sgemm_is_wide(void); /* it runs oneDNN's AVX-512 kernels */
+/* Asks for n floats that will be read (write: written) soon, `ahead` floats from p. Kernels go through memory in short
+ * streams, which the hardware follows late; asked for a block ahead, memory works while the block at hand is computed.
+ * Past the ends of an array the request is void. */
+static inline __attribute__((always_inline)) void atomo__ask(const float *p, int64_t ahead, int64_t n, int write)
+{
+    enum { LINE = 16 };
+    const char *at = (const char *)((uintptr_t)p + (uintptr_t)(ahead * (int64_t)sizeof(float)));
+    if (write)
+        for (int64_t i = 0; i < n; i += LINE) __builtin_prefetch(at + 4 * i, 1, 2);
+    else
+        for (int64_t i = 0; i < n; i += LINE) __builtin_prefetch(at + 4 * i, 0, 2);
+}
 /* gy must have y's shape: "fn: gy is [..], y is [..]". */
 int atomo__expect_gradient(const atomo_tensor *gy, int ndim, const double *shape, const char *fn);
 /* Positions of a sliding window along one dimension; < 1 where it does not fit. */

@@ -5,6 +5,7 @@
  * workspace). Path: stage 3.
  */
 #include "nn/nn.h"
+#include "nn/pool_tiling.h"
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -186,35 +187,6 @@ static bool is_tiling(const pool_shape *s)
     return tiling;
 }
 
-static inline float larger(float a, float b) /* a NaN wins and stays */
-{
-    return ((b > a) | (b != b)) ? b : a;
-}
-
-/* x: two rows of the image, `row` floats apart. */
-ATOMO_CLONES static void tiling_max_row(int64_t n, int64_t c, int64_t row, const float *restrict x, float *restrict y)
-{
-    for (int64_t o = 0; o < n; o++, x += 2 * c, y += c)
-        for (int64_t i = 0; i < c; i++) y[i] = larger(larger(larger(x[i], x[c + i]), x[row + i]), x[row + c + i]);
-}
-
-/* gy goes to the first of the largest (or the first NaN), the others get 0. */
-ATOMO_CLONES static void tiling_max_backward_row(int64_t n, int64_t c, int64_t row, const float *restrict x,
-                                                 const float *restrict gy, float *restrict gx)
-{
-    for (int64_t o = 0; o < n; o++, x += 2 * c, gx += 2 * c, gy += c)
-        for (int64_t i = 0; i < c; i++) {
-            const float a = x[i], b = x[c + i], d = x[row + i], e = x[row + c + i], g = gy[i];
-            const float ab = larger(a, b), abd = larger(ab, d);
-            const int second = (b > a) | ((b != b) & (a == a)), third = (d > ab) | ((d != d) & (ab == ab));
-            const int fourth = (e > abd) | ((e != e) & (abd == abd));
-            gx[i] = (second | third | fourth) ? 0 : g;
-            gx[c + i] = (second & !(third | fourth)) ? g : 0;
-            gx[row + i] = (third & !fourth) ? g : 0;
-            gx[row + c + i] = fourth ? g : 0;
-        }
-}
-
 static int forward(const char *fn, pool_shape s, const atomo_tensor *x, const atomo_window *g, atomo_tensor **out)
 {
     const bool max = s.max;
@@ -228,8 +200,8 @@ static int forward(const char *fn, pool_shape s, const atomo_tensor *x, const at
     for (int64_t i = 0; i < s.n; i++)
         for (int64_t oy = 0; oy < s.oh; oy++)
             if (tiling)
-                tiling_max_row(s.ow, s.c, s.w * s.c, xd + (i * s.h + 2 * oy) * s.w * s.c,
-                               yd + (i * s.oh + oy) * s.ow * s.c);
+                atomo__pool_tiling_row(s.ow, s.c, s.w * s.c, xd + (i * s.h + 2 * oy) * s.w * s.c,
+                                       yd + (i * s.oh + oy) * s.ow * s.c);
             else
                 forward_row(&s, max, xd + i * s.h * s.w * s.c, oy, yd + (i * s.oh + oy) * s.ow * s.c);
     return ATOMO_OK;
@@ -258,7 +230,7 @@ static int backward(const char *fn, pool_shape s, const atomo_tensor *x, const a
             const float *gyo = gd + (i * s.oh + oy) * row;
             const int64_t two = i * image + 2 * oy * s.w * s.c;
             if (tiling)
-                tiling_max_backward_row(s.ow, s.c, s.w * s.c, xd + two, gyo, out + two);
+                atomo__pool_tiling_backward_row(s.ow, s.c, s.w * s.c, xd + two, gyo, out + two);
             else if (max)
                 max_backward_row(&s, xd + i * image, gyo, oy, best + mine, at + mine, out + i * image);
             else

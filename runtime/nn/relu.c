@@ -3,12 +3,15 @@
 
 ATOMO_CLONES static void mask(int64_t n, const float *restrict y, const float *restrict gy, float *restrict gx)
 {
+    atomo__ask(y, n, n, 0);
+    atomo__ask(gy, n, n, 0);
+    atomo__ask(gx, n, n, 1);
     for (int64_t i = 0; i < n; i++) gx[i] = y[i] > 0 ? gy[i] : 0;
 }
 
 int atomo_relu_backward(const atomo_tensor *y, const atomo_tensor *gy, atomo_tensor **gx)
 {
-    enum { BLOCK = 1 << 14 };
+    enum { BLOCK = 1 << 12 };
     ATOMO_TRY(atomo__expect(y, ATOMO_F32, -1, "relu backward: y"));
     ATOMO_TRY(atomo__expect_gradient(gy, y->ndim, y->shape, "relu backward"));
     ATOMO_TRY(atomo__output(gx, ATOMO_F32, y->ndim, y->shape, "relu backward: gx"));

@@ -156,7 +156,7 @@ ATOMO_CLONES void atomo__wino_gradient(int m, int64_t c, const float *const *row
         spread(gradient4, 2, 4, c, rows, v, step);
 }
 
-INLINE void collect(transform *f, int nx, int ny, int64_t c, const float *v, int64_t step, const float *bias,
+INLINE void collect(transform *f, int nx, int ny, int64_t c, const float *v, int64_t step, const float *bias, bool add,
                     float *const *rows)
 {
     lanes x[WINO_POINTS], y[WINO_POINTS], b = {0};
@@ -164,17 +164,20 @@ INLINE void collect(transform *f, int nx, int ny, int64_t c, const float *v, int
         for (int k = 0; k < nx * nx; k++) x[k] = *(const lanes *)(v + k * step + o);
         both(f, nx, ny, x, y);
         if (bias) b = *(const lanes *)(bias + o);
-        for (int k = 0; k < ny * ny; k++) *(lanes *)(rows[k] + o) = y[k] + b;
+        if (add)
+            for (int k = 0; k < ny * ny; k++) *(lanes *)(rows[k] + o) += y[k] + b;
+        else
+            for (int k = 0; k < ny * ny; k++) *(lanes *)(rows[k] + o) = y[k] + b;
     }
 }
 
-ATOMO_CLONES void atomo__wino_output(int m, int64_t c, const float *v, int64_t step, const float *bias,
+ATOMO_CLONES void atomo__wino_output(int m, int64_t c, const float *v, int64_t step, const float *bias, bool add,
                                      float *const *rows)
 {
     if (m == 4)
-        collect(output6, 6, 4, c, v, step, bias, rows);
+        collect(output6, 6, 4, c, v, step, bias, add, rows);
     else
-        collect(output4, 4, 2, c, v, step, bias, rows);
+        collect(output4, 4, 2, c, v, step, bias, add, rows);
 }
 
 ATOMO_CLONES void atomo__wino_weight(int m, bool flip, int64_t c, const float *w, int64_t apart, float *v, int64_t step)
@@ -192,7 +195,7 @@ ATOMO_CLONES void atomo__wino_weight_gradient(int m, int64_t c, const float *v, 
     float *rows[9];
     for (int k = 0; k < 9; k++) rows[k] = gw + k * c;
     if (m == 4)
-        collect(weight_gradient6, 6, 3, c, v, step, NULL, rows);
+        collect(weight_gradient6, 6, 3, c, v, step, NULL, false, rows);
     else
-        collect(weight_gradient4, 4, 3, c, v, step, NULL, rows);
+        collect(weight_gradient4, 4, 3, c, v, step, NULL, false, rows);
 }

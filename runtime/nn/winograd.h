@@ -13,8 +13,8 @@
 enum { WINO_LANES = 16, WINO_SIDE = 6, WINO_POINTS = 36 };
 
 void atomo__wino_input(int m, int64_t c, const float *const *rows, float *v, int64_t step); /* B^T d B */
-void atomo__wino_output(int m, int64_t c, const float *v, int64_t step, const float *bias, float *const *rows);
-/* A^T v A + bias */
+void atomo__wino_output(int m, int64_t c, const float *v, int64_t step, const float *bias, bool add,
+                        float *const *rows); /* A^T v A + bias, plus what the rows hold with `add` */
 void atomo__wino_gradient(int m, int64_t c, const float *const *rows, float *v, int64_t step); /* A d A^T */
 void atomo__wino_weight(int m, bool flip, int64_t c, const float *w, int64_t apart, float *v,
                         int64_t step); /* G w G^T; apart: from one tap to the next */

@@ -315,11 +315,13 @@ int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x)
     const atomo_tensor *const t[2] = {y, x};
     atomo_walk w;
     atomo__walk_init(&w, ndim, shape, 2, t);
-    for (int64_t r = 0; r < w.rows; r++) {
-        int64_t at[3];
-        atomo__walk_row(&w, r, at);
-        axpy_row(atomo__f32(y) + at[0], w.stride[0][w.ndim - 1], (float)alpha, atomo__f32(x) + at[1],
-                 w.stride[1][w.ndim - 1], w.row);
+    const int64_t sy = w.stride[0][w.ndim - 1], sx = w.stride[1][w.ndim - 1];
+    const int64_t chunk = w.rows == 1 ? 16384 : w.row, chunks = w.rows == 1 ? (w.row + chunk - 1) / chunk : w.rows;
+#pragma omp parallel for if (w.rows * w.row > ATOMO_PARALLEL_MIN)
+    for (int64_t c = 0; c < chunks; c++) {
+        int64_t at[3], i = w.rows == 1 ? c * chunk : 0, n = w.rows == 1 ? ATOMO_MIN(chunk, w.row - i) : w.row;
+        atomo__walk_row(&w, w.rows == 1 ? 0 : c, at);
+        axpy_row(atomo__f32(y) + at[0] + i * sy, sy, (float)alpha, atomo__f32(x) + at[1] + i * sx, sx, n);
     }
     return ATOMO_OK;
 }

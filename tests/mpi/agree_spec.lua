@@ -23,6 +23,7 @@ describe("check", function()
     world:check("learning rate", 0.1)
     world:check("model", "resnet20")
     world:check("nothing", "")
+    assert.equal(n, #world:allgatherv "and all ranks are where they were")
   end)
 
   spec("names both sides of a difference", function()

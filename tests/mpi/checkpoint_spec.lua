@@ -84,8 +84,7 @@ describe("a resumed run", function()
     assert.matches("is no checkpoint of this version", text)
     world:barrier()
     if world.rank == 0 then
-      require("atomo.safetensors").save(path, {["model.x"] = atomo.zeros(1)},
-        {format = "atomo-checkpoint-1", step = "1", epoch = "1"})
+      require("atomo.checkpoint").write(path, {["model.x"] = atomo.zeros(1)}, {step = "1", epoch = "1"})
     end
     world:barrier()
     ok, text = pcall(train, {epochs = 1, resume = path})

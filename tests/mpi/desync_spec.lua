@@ -47,7 +47,11 @@ describe("exchange names, when it is made,", function()
   end, "mine: a setting differs: rank 0 has 'nothing', " .. last .. "b = 2'")
 
   it("nothing where ranks agree", function()
-    atomo.exchange {seed = 7, compress = "svd:ratio=4"}
+    local ex = atomo.exchange {seed = 7, compress = "svd:ratio=4"}
+    local g = atomo.full({3}, world.rank)
+    ex:push(1, g)
+    ex:finish()
+    assert.near((world.size - 1) / 2, g:get(2), 1e-6)
   end)
 end)
 
@@ -103,11 +107,15 @@ describe("training names, at its start,", function()
     "rank 0 has 'model = a', " .. last .. "model = b'")
 
   it("nothing where ranks differ in names of files only, or in the weights that they begin with", function()
-    train(function(o)
+    local model
+    local info = train(function(o)
       o.settings.log = "run" .. world.rank
       atomo.manual_seed(world.rank)
       o.check_replicas = 1
+      o.on_epoch = function() model = o.model end
     end)
+    assert.equal(math.ceil(24 / (2 * world.size)), info.step)
+    for i, p in ipairs(model:parameters()) do world:check("parameter " .. i, p:norm_value(2)) end
   end)
 end)
 

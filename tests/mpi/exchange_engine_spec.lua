@@ -4,6 +4,7 @@ local atomo = require "atomo"
 local f = require "atomo.ffi"
 local ffi, C = f.ffi, f.C
 local world = atomo.mpi.world
+local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
 
 --- Rank r's element i: small whole numbers, whose sum is exact in any order.
 local function filled(n, rank)
@@ -116,6 +117,68 @@ describe("the communication thread", function()
     end
   end)
 
+  -- Five batches a step (three of sharded): several are coded, travel and are answered at once.
+  it("codes, sends and answers in the background with the same bits as one after the other", function()
+    dofile(here .. "/../../scripts/atoms/haar.lua") -- a compressor in Lua
+    for _, o in ipairs {{compress = "entry:ratio=20"}, {compress = "auto:ratio=20"},
+      {compress = "topk:ratio=20,ef=true", topology = "sharded"},
+      {compress = "svd:ratio=20,bits=8", topology = "sharded"},
+      {compress = "qsgd", topology = "ps"}, {compress = "auto:ratio=20", topology = "ps", down = "compress"},
+      {compress = "entry:ratio=20,ef=true", topology = "ps", down = "compress"},
+      {compress = "haar_lua:ratio=20", topology = "ps", down = "compress"},
+      {compress = "haar_lua:ratio=20", topology = "sharded"}} do
+      local possible = o.topology ~= "ps" or world.size > 1
+      local results = {}
+      for run, overlap in ipairs(possible and {true, false} or {}) do
+        local ex = atomo.exchange {compress = o.compress, topology = o.topology, down = o.down, overlap = overlap,
+          seed = 3}
+        local grads = {}
+        for step = 1, 3 do
+          for i = 1, 6 do
+            atomo.manual_seed(100 * step + 10 * i + world.rank)
+            grads[i] = atomo.randn(i == 3 and 5 or 100, 700)
+          end
+          for i = 6, 1, -1 do ex:push(i, grads[i]) end
+          ex:finish()
+          assert.is_true(ex:stats().ms.encode > 0)
+        end
+        for _, g in ipairs(grads) do ex:check_replicas(g, "the average") end
+        results[run] = grads
+      end
+      for i, g in ipairs(results[1] or {}) do
+        assert.equal(0, (g - results[2][i]):norm_value(math.huge), o.compress .. " by " .. tostring(o.topology))
+      end
+    end
+  end)
+
+  it("gives a step up while answers are under way, and goes on with the next", function()
+    for _, o in ipairs {{topology = "sharded"}, {topology = "ps", down = "compress"}, {topology = "ps"}} do
+      if o.topology ~= "ps" or world.size > 1 then
+        local ex = atomo.exchange {compress = "entry:ratio=20,ef=true", topology = o.topology, down = o.down, seed = 3}
+        local grads = {}
+        for step = 1, 4 do
+          for i = 1, 5 do
+            atomo.manual_seed(100 * step + 10 * i + world.rank)
+            grads[i] = atomo.randn(100, 700)
+          end
+          local bad = step == 2 and world.rank == world.size - 1
+          if bad then grads[3]:set(1, 1, 0 / 0) end
+          for i = 5, 1, -1 do ex:push(i, grads[i]) end
+          if step == 2 then
+            assert.equal(bad, grads[3]:count_nonfinite() > 0) -- pushed gradients are left alone until finish
+            ex:drop()
+          else
+            ex:finish()
+          end
+        end
+        for _, g in ipairs(grads) do
+          assert.equal(0, (g:count_nonfinite()))
+          ex:check_replicas(g, "the average")
+        end
+      end
+    end
+  end)
+
   it("tries bucket sizes by the clock, and the bits do not depend on them", function()
     local adapted, fixed = atomo.exchange {}, atomo.exchange {overlap = false}
     local made, a, b, counts = {}, {}, {}, {}
@@ -162,9 +225,9 @@ describe("the communication thread", function()
   end)
 
   it("says how much it worked, and how long it was waited for", function()
-    local s = ffi.new "double[2]"
+    local s = ffi.new "double[3]"
     C.atomo_engine_seconds(s)
-    assert.is_true(s[0] >= 0 and s[1] >= 0)
+    assert.is_true(s[0] >= 0 and s[1] >= 0 and s[2] >= 0)
     local ex = atomo.exchange {}
     for _ = 1, 2 do
       ex:push(2, filled(300000, world.rank))

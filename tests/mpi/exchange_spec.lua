@@ -136,10 +136,24 @@ describe("the exchange refuses", function()
   it("what cannot work, naming what can", function()
     assert.matches("messages of 'svd' cannot be added; those of bf16.*can go by topology allgather",
       message(atomo.exchange, {compress = "svd:ratio=4", topology = "allreduce"}))
-    assert.matches("topologies are allreduce, allgather, ps, sharded, hierarchical",
-      message(atomo.exchange, {topology = "ring"}))
-    assert.matches("unknown option 'compres'", message(atomo.exchange, {compres = "none"}))
-    assert.matches("overlap is 3", message(atomo.exchange, {overlap = 3}))
+  end)
+
+  it("options that there are not, and values that they cannot have, naming what they can", function()
+    assert.matches("unknown option 'compres', did you mean 'compress'%?, options are comm, compress, topology",
+      message(atomo.exchange, {compres = "none"}))
+    for _, case in ipairs {
+      {"topology", "ring", "allreduce, allgather, ps, sharded, hierarchical, standard or auto"},
+      {"overlap", 3, "true or false"}, {"checked", "no", "true or false"},
+      {"min_size", -1, "a number of elements >= 0"}, {"min_size", 0 / 0, "a number of elements >= 0"},
+      {"down", "up", "dense or compress"}, {"inner", "hierarchical", "auto, allreduce, allgather, ps or sharded"},
+      {"small", "large", "auto, dense or compress"}, {"check_after", 9, "a whole number of steps, 10 or more"},
+      {"check_after", 12.5, "a whole number"}, {"stall_warn", -1, "seconds, or 0 for never"},
+      {"stall_abort", math.huge, "seconds, or 0"}, {"flight", "", "the beginning of a path"},
+    } do
+      local text = message(atomo.exchange, {[case[1]] = case[2]})
+      local want = ("exchange: %s is %s, expected %s"):format(case[1], tostring(case[2]), case[3])
+      assert.is_truthy(text:find(want, 1, true), text)
+    end
   end)
 
   it("gradients that are missing, doubled or of another shape", function()

@@ -2,8 +2,10 @@
 -- variance of their closed form. False-alarm rate: 1e-6 a check; seeds are fixed.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
-local verify = require "atomo.verify"
+local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
 local C, check = f.C, f.check
+
+local function decaying(...) return codec.decaying(6, ...) end
 
 local function planned(text, shape)
   local c = atomo.compressor(text)
@@ -108,13 +110,6 @@ describe("bases", function()
   end)
 end)
 
-local function decaying(...)
-  local g = atomo.randn(...)
-  local p, n = g:data(), g:numel()
-  for i = 0, n - 1 do p[i] = p[i] * math.exp(-6 * ((i * 7919) % n) / n) end
-  return g
-end
-
 local sets = {"fourier", "fourier:dims=2", "dct", "dct:chunk=8", "hadamard", "haar", "rows", "rows:bits=4",
   "rows:bits=32"}
 
@@ -124,13 +119,7 @@ describe("atom sets", function()
       local text = name .. (name:find ":" and "," or ":") .. more
       it(text .. " is unbiased and its variance the closed form", function()
         atomo.manual_seed(k)
-        local g = decaying(13, 3, 3, 7)
-        local c = atomo.compressor(text, {seed = 40 + k})
-        local drawn = verify.draw(verify.sampler(c, g), g, 1000)
-        local u, v = verify.unbiased(drawn), verify.variance(drawn, c:stats().variance)
-        assert.is_true(u.pass, ("worst %.2f standard errors, bound %.2f"):format(u.figure, u.bound))
-        assert.is_true(v.pass, ("measured %g, closed form %g, %.1f standard errors"):format(v.measured, v.closed_form,
-          v.figure))
+        codec.unbiased(atomo.compressor(text, {seed = 40 + k}), decaying(13, 3, 3, 7), 1000)
       end)
     end
 

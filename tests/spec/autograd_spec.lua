@@ -93,6 +93,31 @@ describe("backward", function()
     assert.same({0, 0}, w.grad:totable())
   end)
 
+  it("adds in place what paths through convolutions and batch norm pass to one tensor", function()
+    -- the same network twice: as it is, and with every use of h through an operator that copies, so nothing is in place
+    local F = atomo.F
+    local copy = atomo.func {name = "copy", forward = function(_, x) return x:clone() end,
+      backward = function(_, gy) return gy:clone() end}
+    local function gradients(use)
+      atomo.manual_seed(21)
+      local x, w = atomo.param(atomo.randn(2, 6, 6, 16)), atomo.param(atomo.randn(16, 3, 3, 16))
+      local gamma, beta = atomo.param(atomo.rand(16)), atomo.param(atomo.randn(16))
+      local function bn(t, residual)
+        return F.batch_norm(t, gamma, beta, {training = true, relu = true, residual = residual})
+      end
+      local h = x * 2
+      local y = bn(F.conv2d(use(h), w, nil, {padding = 1}), use(h))
+      y = bn(F.conv2d(use(y), w, nil, {padding = 1}), use(h)) + use(y)
+      y:backward(atomo.randn(2, 6, 6, 16))
+      return {x.grad, w.grad, gamma.grad, beta.grad}
+    end
+    local plain, copied = gradients(function(t) return t end), gradients(copy)
+    for i = 1, 4 do
+      local worst = (plain[i] - copied[i]):abs():max():item() / copied[i]:abs():max():item()
+      assert.is_true(worst < 1e-5, ("gradient %d is off by %g"):format(i, worst))
+    end
+  end)
+
   it("reports each parameter when its last use has been passed", function()
     local a, b, order = atomo.param {1}, atomo.param {1}, {}
     local y = (a * b) * b

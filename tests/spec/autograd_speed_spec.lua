@@ -6,6 +6,7 @@ local jutil = require "jit.util"
 
 describe("autograd under the JIT", function()
   it("compiles, and settles", function()
+    local threads = atomo.num_threads()
     atomo.set_num_threads(1)
     local x = atomo.param(atomo.randn(2, 4))
     local function chain()
@@ -31,6 +32,7 @@ describe("autograd under the JIT", function()
       for _ = 1, 100 do atomo.scope(chain) end
     end
     jit.attach(see)
+    atomo.set_num_threads(threads)
     assert.is_true(compiled > 0, "no trace starts in autograd.lua")
     assert.is_true(rounds < 60, ("still compiling after %d rounds, %d traces"):format(rounds, traces))
   end)

@@ -2,12 +2,7 @@
 -- refused, the texts. Lengths are deterministic for the seed.
 local atomo = require "atomo"
 local T = require "atomo.tensor"
-
-local function fails(text, fn, ...)
-  local ok, message = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.truthy(tostring(message):find(text, 1, true), tostring(message))
-end
+local fails = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua").fails
 
 local shapes, names = {{24, 3, 3, 8}, {16, 40}, {30, 50}}, {"conv1.weight", "conv2.weight", "fc.weight"}
 local dense = 4 * (24 * 72 + 640 + 1500)
@@ -73,6 +68,16 @@ describe("a budget that is a function", function()
       end
     end)
   end
+
+  it("moves the price at once, not only in the second step under another budget", function()
+    for _, spec in ipairs {"entry", "svd"} do
+      local bytes = stream(atomo.compressor {name = spec, budget = function(step)
+        return {bytes = step < 14 and 1600 or step < 28 and 500 or 2400}
+      end}, 30)
+      assert.is_true(bytes[14] < 1000, spec .. " " .. bytes[14]) -- and not 1600, which the old price calls for
+      assert.is_true(bytes[28] > 1000, spec .. " " .. bytes[28]) -- and not 500
+    end
+  end)
 
   it("holds for the exact forms, and for a compressor written in Lua", function()
     local g = gradients(0)

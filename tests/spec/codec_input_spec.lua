@@ -1,11 +1,6 @@
 -- Bad specs and bad gradients: each with an error that names the thing, or a right answer.
 local atomo = require "atomo"
-
-local function fails(text, fn, ...)
-  local ok, message = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.truthy(message:find(text, 1, true), message)
-end
+local fails = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua").fails
 
 describe("compressor specs", function()
   it("are read from text and table, and print canonically", function()

@@ -2,13 +2,9 @@
 -- False-alarm rate: 1e-6 a check (atomo.verify); seeds are fixed, so a run either always passes or always fails.
 local atomo = require "atomo"
 local verify = require "atomo.verify"
+local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
 
-local function decaying(...) -- a gradient-like tensor: a few strong directions over noise
-  local g = atomo.randn(...)
-  local p, n = g:data(), g:numel()
-  for i = 0, n - 1 do p[i] = p[i] * math.exp(-6 * ((i * 7919) % n) / n) end
-  return g
-end
+local function decaying(...) return codec.decaying(6, ...) end
 
 local specs = {
   {"entry:ratio=16", {24, 3, 3, 8}}, {"entry:atoms=20,step=0", {24, 3, 3, 8}}, {"entry:ratio=3", {13, 7}},
@@ -24,15 +20,7 @@ describe("unbiasedness", function()
   for k, item in ipairs(specs) do
     it(item[1] .. " on [" .. table.concat(item[2], ",") .. "]", function()
       atomo.manual_seed(k)
-      local g = decaying(unpack(item[2]))
-      local c = atomo.compressor(item[1], {seed = 100 + k})
-      local drawn = verify.draw(verify.sampler(c, g), g, 1500)
-      local u = verify.unbiased(drawn)
-      assert.is_true(u.pass, ("worst %.2f standard errors, bound %.2f"):format(u.figure, u.bound))
-      local v = verify.variance(drawn, c:stats().variance)
-      assert.is_true(v.pass, ("measured %g, closed form %g, %.1f standard errors"):format(v.measured, v.closed_form,
-        v.figure))
-      assert.is_true(c.unbiased)
+      codec.unbiased(atomo.compressor(item[1], {seed = 100 + k}), decaying(unpack(item[2])), 1500)
     end)
   end
 

@@ -52,7 +52,12 @@ describe("conv2d_limit", function()
     local images, labels = atomo.randn(2, 8, 8, 3), atomo.zeros(2, "i32")
     local profile = atomo.profile.start()
     for _ = 1, 2 do atomo.scope(function() F.cross_entropy(net(images), labels):backward() end) end
-    local limit = require("atomo.conv_limit").measure(profile:stop(), 2, 1)
+    local rounds = 0
+    local limit = require("atomo.conv_limit").measure(profile:stop(), 2, {rounds = 3, step = function()
+      rounds = rounds + 1
+      return rounds == 3 and 2 or 1 -- the machine was slower in the last round
+    end})
+    assert.equal(3, rounds)
     assert.equal(2, #limit.layers)
     local first, second = limit.layers[1], limit.layers[2]
     assert.equal("conv2d [2,8,8,3] [16,3,3,3] p1", first.name)
@@ -68,8 +73,18 @@ describe("conv2d_limit", function()
       end
     end
     assert.near(sum, limit.seconds, 1e-12)
-    local text = limit:text(2 * limit.seconds)
-    assert.truthy(text:find("share of the limit 0.50", 1, true), text)
+    for r = 1, 3 do -- a round's share is of that round's times
+      local limit_r = 0
+      for _, layer in ipairs(limit.layers) do
+        for pass, lists in pairs(layer.passes) do
+          limit_r = limit_r + layer.calls * lists[layer.times[pass].winner][r]
+        end
+      end
+      assert.near(limit_r / limit.steps[r], limit.shares[r], 1e-12)
+    end
+    limit.shares = {0.5, 0.75, 0.25}
+    local text = limit:text()
+    assert.truthy(text:find("whole step 1000.0 ms; share of the limit 0.50 (3 rounds, 0.25 to 0.75)", 1, true), text)
     assert.truthy(text:find("weights", 1, true))
   end)
 end)

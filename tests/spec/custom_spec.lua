@@ -3,6 +3,7 @@
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
+local fails = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua").fails
 
 for _, name in ipairs {"haar", "block_fourier", "head_tail"} do
   dofile(here .. "/../../scripts/atoms/" .. name .. ".lua")
@@ -22,12 +23,6 @@ local function register_svd(name, more)
   atomo.decomposition(name, t)
 end
 register_svd "svd_lua"
-
-local function fails(text, fn, ...)
-  local ok, message = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.truthy(message:find(text, 1, true), message)
-end
 
 describe("verify passes", function()
   for _, item in ipairs {{"haar_lua:ratio=16"}, {"haar_lua:atoms=9", {101}}, {"block_fourier:ratio=16"},

@@ -129,6 +129,46 @@ describe("under mpirun", function()
   end, true)
 end)
 
+describe("mpirun.sh", function()
+  local script = "sh " .. spawn.quote(here .. "/../../scripts/mpirun.sh") .. " "
+
+  --- mpirun.sh with a program called mpirun that does as the text says.
+  local function with_mpirun(text)
+    local folder = os.tmpname()
+    os.remove(folder)
+    assert(os.execute(("mkdir %s"):format(folder)) == 0)
+    local file = assert(io.open(folder .. "/mpirun", "w"))
+    file:write("#!/bin/sh\n", text, "\n")
+    file:close()
+    local out, code = spawn.run(("sh -c 'chmod +x %s/mpirun; PATH=%s:$PATH exec %s -n 2 x'"):format(folder, folder,
+      script), {timeout = 30})
+    os.execute("rm -r " .. folder)
+    return out, code
+  end
+
+  spec("ends an mpirun that sleeps on when all its ranks are gone", function()
+    local out, code = with_mpirun "sleep 0.7\nexec sleep 25"
+    assert.equal(137, code)
+    has(out, "every rank is gone, but mpirun (pid ")
+  end)
+
+  spec("lets an mpirun be that has no ranks yet, or works", function()
+    local out, code = with_mpirun "exec sleep 5"
+    assert.equal("", out)
+    assert.equal(0, code)
+    local busy = "'local t = os.time() while os.time() < t + 5 do end os.exit(4)'"
+    out, code = with_mpirun(("sleep 0.7\nexec %s -e %s"):format(spawn.quote(spawn.exe), busy))
+    assert.equal("", out)
+    assert.equal(4, code)
+  end)
+
+  spec("hands on standard input and the exit code", function()
+    local out, code = spawn.run(script .. "-n 2 sh -c 'cat; exit 3' 2>/dev/null", {stdin = "hello"})
+    has(out, "hello")
+    assert.equal(3, code)
+  end, true)
+end)
+
 describe("a stock luajit", function()
   local function stock(ranks, script)
     local path, remove = spawn.file(script)

@@ -107,6 +107,9 @@ describe("log.open", function()
   it("without a path writes nothing", function()
     local l = log.open(nil)
     l:write {event = "step"}
+    assert.is_nil(l.file)
+    assert.error_matches(function() l:write "step" end, "write got a string") -- but is no less strict
+    assert.error_matches(function() l:write {a = print} end, "log: ")
     l:close()
   end)
 end)

@@ -47,6 +47,24 @@ describe("winograd", function()
     end)
   end
 
+  it("adds to a gradient that is there, with the bits of adding afterwards", function()
+    local window = require("atomo.nn.window").of("test", {padding = 1})
+    for _, engine in ipairs {"winograd", "direct", "gemm"} do
+      assert.equal(0, C.atomo_conv_set_engine(engine))
+      local x, w, gy = atomo.randn(3, 9, 7, 32), atomo.randn(16, 3, 3, 32), atomo.randn(3, 9, 7, 16)
+      local sum, apart = atomo.randn(3, 9, 7, 32), atomo.zeros(3, 9, 7, 32)
+      local want, slot = sum:clone(), require("atomo.tensor").out()
+      slot[0] = apart.h
+      assert.equal(0, C.atomo_conv2d_backward_data(x.h, w.h, gy.h, window, 0, slot))
+      want:axpy_(1, apart)
+      slot[0] = sum.h
+      assert.equal(0, C.atomo_conv2d_backward_data(x.h, w.h, gy.h, window, 1, slot))
+      assert.is_true(want:bytes() == sum:bytes(), engine)
+      slot[0] = nil
+      assert.not_equal(0, C.atomo_conv2d_backward_data(x.h, w.h, gy.h, window, 1, slot)) -- nothing to add to
+    end
+  end)
+
   it("passes gradcheck", function()
     atomo.set_num_threads(1)
     assert.equal(0, C.atomo_conv_set_engine "winograd")

@@ -2,6 +2,7 @@
 -- lanes (lanes.lua). Budgets, sampling, coding and closed forms are C's. declare.lua makes them.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local arguments = require "atomo.compress.arguments"
 local message = require "atomo.compress.message"
 local state = require "atomo.compress.state"
 local schedule = require "atomo.compress.schedule"
@@ -16,9 +17,7 @@ Custom.__tostring = function(self) return self.text end
 -- ---- planning ----------------------------------------------------------------------------------------------------
 
 local function plan(self, i, shape, name)
-  if type(i) ~= "number" or i < 1 or i % 1 ~= 0 then
-    raise(("%s: tensor is %s, expected a number 1, 2, ..."):format(self.name, tostring(i)))
-  end
+  arguments.tensor_number(self.name, i)
   for _, lane in ipairs(self.lanes) do lane:plan(i, shape, name) end
   if self.ef and T.shape_text(self.shapes[i] or {}) ~= T.shape_text(shape) then
     self.held[i] = T.outside_scope(T.zeros, shape)
@@ -28,18 +27,9 @@ local function plan(self, i, shape, name)
 end
 
 function Custom:prepare(shapes, names, more)
-  if type(shapes) ~= "table" then
-    raise(("%s: prepare: shapes is a %s, expected a list"):format(self.name, type(shapes)))
-  end
-  local entries = 0
-  for i, shape in ipairs(shapes) do
-    plan(self, i, shape, names and names[i])
-    local n = 1
-    for _, d in ipairs(shape) do n = n * d end
-    entries = entries + n
-  end
+  local entries, bytes = arguments.plan_all(self, shapes, names, more, plan)
   if more then
-    self.other = {entries = math.max(0, more.step_bytes / 4 - entries), bytes = more.dense_bytes}
+    self.other = {entries = entries, bytes = bytes}
     local head = #self.lanes == 2 and self.lanes[1].codec:wire_max() or 0
     check(C.atomo_codec_reserve(self.codec.h, self.other.entries, self.other.bytes + head))
   end
@@ -58,6 +48,12 @@ function Custom:set_budget(budget) self.codec:set_budget(budget) end
 function Custom:set_epoch(epoch) self.epoch = epoch end
 
 function Custom:override_of() return nil end
+
+local function numbers(n)
+  local ids = {}
+  for i = 1, n do ids[i] = i end
+  return ids
+end
 
 -- ---- encoding ----------------------------------------------------------------------------------------------------
 
@@ -151,7 +147,7 @@ local function encode_list(self, grads, ids, encode)
 end
 
 function Custom:encode(g, opts)
-  local step, rank = self.codec.keys(opts, "encode", self.name)
+  local step, rank = arguments.keys(opts, "encode", self.name)
   local i = opts and opts.tensor or 1
   T.expect(g, self.name .. ": gradient", "f32")
   schedule.apply(self, step)
@@ -161,31 +157,18 @@ function Custom:encode(g, opts)
 end
 
 function Custom:encode_all(list, opts)
-  local step, rank = self.codec.keys(opts, "encode_all", self.name)
-  if type(list) ~= "table" or T.is_tensor(list) then
-    raise(("%s: encode_all: expected a list of tensors"):format(self.name))
-  end
-  local ids = {}
+  local step, rank = arguments.keys(opts, "encode_all", self.name)
+  local ids = arguments.gradient_list(self.name, "encode_all", list)
   schedule.apply(self, step)
-  for i, g in ipairs(list) do
-    ids[i] = i
-    T.expect(g, ("%s: gradient %d"):format(self.name, i), "f32")
-  end
   return encode_list(self, list, ids, function(codec, coded)
     return codec:encode_all(coded, {step = step, rank = rank})
   end)
 end
 
 function Custom:encode_step(grads, opts)
-  if not self.prepared or #grads ~= self.prepared then
-    raise(("%s: encode_step: %d gradients, %s were prepared"):format(self.name, #grads,
-      tostring(self.prepared or "none")))
-  end
-  local out, total = T.expect(opts.out, self.name .. ": encode_step: out", "u8"), 0
-  local ids = {}
+  local out, total = arguments.step_of(self, grads, opts), 0
   schedule.apply(self, opts.step)
-  for i = 1, #grads do ids[i] = i end
-  encode_lanes(self, grads, ids, function(codec, coded)
+  encode_lanes(self, grads, numbers(#grads), function(codec, coded)
     local free = out:narrow(1, total + 1, out:numel() - total)
     local bytes = codec:encode_step(coded, {step = opts.step, rank = opts.rank, out = free})
     local base, starts = ffi.cast("const uint8_t *", out.h.data) + total, {0}
@@ -219,110 +202,6 @@ function Custom:end_step()
   self.streaming = false
 end
 
--- ---- decoding ----------------------------------------------------------------------------------------------------
-
---- accs[j] += scale times what the messages hold that walk(take) finds; take(j, step, data, size) gives their length.
-local function decode(self, ids, accs, scale, walk)
-  T.scope(function()
-    for _, i in ipairs(ids) do
-      for _, lane in ipairs(self.lanes) do lane:open(i) end
-    end
-    walk(function(lane, j, step, data, size, rank)
-      return lane:take(ids[j], step, data, size, scale, accs[j], rank)
-    end)
-    for j, i in ipairs(ids) do
-      for _, lane in ipairs(self.lanes) do lane:close(i, accs[j]) end
-      C.atomo_tensor_touch(accs[j].h)
-    end
-  end)
-end
-
---- Decodes one message into acc.
-local function decode_one(self, what, msg, scale, acc)
-  local data, size = message.bytes_of(self.name, msg, what)
-  local i = check(C.atomo_codec_tensor_of(data, size))
-  local shape = self.shapes[i]
-  if not shape then
-    raise(("%s: %s: the message is for tensor %d, which is not planned"):format(self.name, what, i))
-  end
-  acc = acc or T.zeros(shape)
-  if T.shape_text(acc) ~= T.shape_text(shape) then
-    raise(("%s: %s: acc is %s, the message's tensor %d is %s"):format(self.name, what, T.shape_text(acc), i,
-      T.shape_text(shape)))
-  end
-  local sum = T.zeros(shape) -- acc stays as it is where a message is refused
-  local used = 0
-  decode(self, {i}, {sum}, scale, function(take)
-    for _, lane in ipairs(self.lanes) do used = used + take(lane, 1, -1, data + used, size - used) end
-    message.whole(self.name, what, used, size)
-  end)
-  acc:add_(sum)
-  sum:free()
-  return acc
-end
-
-function Custom:decode(msg) return decode_one(self, "decode", msg, 1) end
-
-function Custom:decode_add(msg, scale, acc)
-  if type(scale) ~= "number" then
-    raise(("%s: decode_add: scale is a %s, expected a number"):format(self.name, type(scale)))
-  end
-  return decode_one(self, "decode_add", msg, scale, T.expect(acc, self.name .. ": decode_add: acc", "f32"))
-end
-
---- Takes one rank's step, as encode_step wrote it.
-local function walk_step(self, take, count, data, nbytes, step)
-  local left = nbytes
-  for _, lane in ipairs(self.lanes) do
-    for j = 1, count do
-      local used = take(lane, j, step, data, left)
-      data, left = data + used, left - used
-    end
-  end
-  if left ~= 0 then raise(("%s: decode: %d bytes follow the last message"):format(self.name, left)) end
-end
-
-local function numbers(n)
-  local ids = {}
-  for i = 1, n do ids[i] = i end
-  return ids
-end
-
-function Custom:decode_step(bytes, offset, nbytes, scale, accs, step)
-  T.expect(bytes, self.name .. ": decode_step: bytes", "u8")
-  if not (offset >= 0 and nbytes >= 0 and offset + nbytes <= bytes.h.numel) then
-    raise(("%s: decode_step: bytes %g to %g of %g"):format(self.name, offset, offset + nbytes, bytes.h.numel))
-  end
-  local data = ffi.cast("const uint8_t *", bytes.h.data) + offset
-  decode(self, numbers(#accs), accs, scale, function(take)
-    walk_step(self, take, #accs, data, nbytes, step or self.at_step or -1)
-  end)
-end
-
---- Sums the coefficients over all ranks, then synthesises once.
-function Custom:decode_all(bytes, counts, ranks, scale, accs)
-  local data = ffi.cast("const uint8_t *", T.expect(bytes, self.name .. ": decode_all: bytes", "u8").h.data)
-  decode(self, numbers(#accs), accs, scale, function(take)
-    for r = 0, ranks - 1 do
-      walk_step(self, take, #accs, data, counts[r], self.at_step or -1)
-      data = data + counts[r]
-    end
-  end)
-end
-
---- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes,
---- rank=whose (nil: anyone's)}, as push wrote them in that step. The sources move on behind them.
-function Custom:decode_tensor(i, step, sources, scale, acc)
-  decode(self, {i}, {acc}, scale, function(take)
-    for _, s in ipairs(sources) do
-      for _, lane in ipairs(self.lanes) do
-        local used = take(lane, 1, step, s.data, s.left, s.rank)
-        s.data, s.left = s.data + used, s.left - used
-      end
-    end
-  end)
-end
-
 --- What error feedback (ef=true) holds back of tensor i.
 function Custom:residual(i)
   local held = self.held[i or 1]
@@ -342,6 +221,7 @@ function Custom:stats(i)
   return s
 end
 
+for name, method in pairs(require "atomo.compress.custom_decode") do Custom[name] = method end
 for name, method in pairs(state.custom) do Custom[name] = method end
 
 --- A compressor over lanes; fields: name, text, seed, ef.

@@ -4,6 +4,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local spec = require "atomo.compress.spec"
+local arguments = require "atomo.compress.arguments"
 local message = require "atomo.compress.message"
 local state = require "atomo.compress.state"
 local overrides = require "atomo.compress.overrides"
@@ -93,9 +94,7 @@ local shape_buffer = doubles(C.ATOMO_MAX_DIM)
 
 --- Plans tensor number i for a shape (a table); nothing to do where it is planned so already.
 local function plan(self, i, shape, name)
-  if type(i) ~= "number" or i < 1 or i % 1 ~= 0 then
-    raise(("%s: tensor is %s, expected a number 1, 2, ..."):format(self.name, tostring(i)))
-  end
+  arguments.tensor_number(self.name, i)
   if #shape > C.ATOMO_MAX_DIM then raise(("%s: tensor %d has %d dimensions"):format(self.name, i, #shape)) end
   for d = 1, #shape do shape_buffer[d - 1] = shape[d] end
   if self.shapes[i] and C.atomo_codec_is_planned(self.h, i, #shape, shape_buffer) == 1 then return end
@@ -135,11 +134,8 @@ function Compressor:prepare_planned(n)
   self.prepared = n
 end
 
---- g as C takes it: contiguous f32. A view is copied.
-local function gradient(self, g, what)
-  T.expect(g, ("%s: %s"):format(self.name, what), "f32")
-  return g:is_contiguous() and g or g:contiguous()
-end
+--- g as C takes it: a view is copied.
+local function contiguous(g) return g:is_contiguous() and g or g:contiguous() end
 
 --- The epoch that a budget's schedule is told.
 function Compressor:set_epoch(epoch) self.epoch = epoch end
@@ -157,19 +153,8 @@ end
 ---@param names string[]?
 ---@param more table?
 function Compressor:prepare(shapes, names, more)
-  if type(shapes) ~= "table" then
-    raise(("%s: prepare: shapes is a %s, expected a list"):format(self.name, type(shapes)))
-  end
-  local entries = 0
-  for i, shape in ipairs(shapes) do
-    plan(self, i, shape, names and names[i])
-    local n = 1
-    for _, d in ipairs(shape) do n = n * d end
-    entries = entries + n
-  end
-  if more then
-    check(C.atomo_codec_reserve(self.h, math.max(0, more.step_bytes / 4 - entries), more.dense_bytes))
-  end
+  local entries, bytes = arguments.plan_all(self, shapes, names, more, plan)
+  if more then check(C.atomo_codec_reserve(self.h, entries, bytes)) end
   self:prepare_planned(#shapes)
 end
 
@@ -188,19 +173,6 @@ function Compressor:set_budget(budget)
     end
   end
   check(C.atomo_codec_set_budget(self.h, budget.atoms or 0, budget.ratio or 0, budget.bytes or 0))
-end
-
---- Step and rank out of an encode's options, checked.
-local function keys(opts, fn, name)
-  opts = opts or {}
-  for key, value in pairs(opts) do
-    if key ~= "step" and key ~= "rank" and key ~= "tensor" and key ~= "out" then
-      raise(("%s: %s: unknown option '%s', options are step, tensor, rank, out"):format(name, fn, tostring(key)))
-    elseif key ~= "out" and type(value) ~= "number" then
-      raise(("%s: %s: %s is a %s, expected a number"):format(name, fn, key, type(value)))
-    end
-  end
-  return opts.step or 0, opts.rank or 0
 end
 
 --- Encodes a list whose tensors are planned as ids[1..n]; returns the messages.
@@ -231,9 +203,9 @@ end
 ---@param opts {step: integer?, tensor: integer?, rank: integer?}?
 ---@return atomo.Message
 function Compressor:encode(g, opts)
-  local step, rank = keys(opts, "encode", self.name)
+  local step, rank = arguments.keys(opts, "encode", self.name)
   local i = opts and opts.tensor or 1
-  g = gradient(self, g, "gradient")
+  g = contiguous(T.expect(g, self.name .. ": gradient", "f32"))
   schedule.apply(self, step)
   plan(self, i, g:shape())
   return encode_list(self, {g}, {i}, step, rank)[1]
@@ -244,15 +216,12 @@ end
 ---@param opts {step: integer?, rank: integer?}?
 ---@return atomo.Message[]
 function Compressor:encode_all(list, opts)
-  local step, rank = keys(opts, "encode_all", self.name)
-  if type(list) ~= "table" or T.is_tensor(list) then
-    raise(("%s: encode_all: expected a list of tensors"):format(self.name))
-  end
-  local grads, ids = {}, {}
+  local step, rank = arguments.keys(opts, "encode_all", self.name)
+  local grads, ids = {}, arguments.gradient_list(self.name, "encode_all", list)
   schedule.apply(self, step)
   for i, g in ipairs(list) do
-    grads[i], ids[i] = gradient(self, g, ("gradient %d"):format(i)), i
-    plan(self, i, grads[i]:shape())
+    grads[i] = contiguous(g)
+    plan(self, i, g:shape())
   end
   return encode_list(self, grads, ids, step, rank)
 end
@@ -272,10 +241,7 @@ end
 --- acc += scale * (what the message holds), without a dense copy.
 function Compressor:decode_add(msg, scale, acc)
   local data, size = message.bytes_of(self.name, msg, "decode_add")
-  if type(scale) ~= "number" then
-    raise(("%s: decode_add: scale is a %s, expected a number"):format(self.name, type(scale)))
-  end
-  T.expect(acc, self.name .. ": decode_add: acc", "f32")
+  arguments.accumulator(self.name, scale, acc)
   check(C.atomo_codec_length_of(data, size, self.used))
   message.whole(self.name, "decode_add", math.min(self.used[0], size), size) -- before anything is added
   check(C.atomo_codec_decode_add(self.h, 0, -1, -1, data, size, scale, acc.h, self.used))
@@ -312,7 +278,6 @@ end
 
 for name, method in pairs(require "atomo.compress.loop") do Compressor[name] = method end
 for name, method in pairs(state.builtin) do Compressor[name] = method end
-Compressor.keys = keys
 
 local declare = require "atomo.compress.declare"
 return {

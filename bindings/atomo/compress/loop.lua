@@ -2,6 +2,7 @@
 -- streaming form, tensor by tensor. Call prepare first.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local arguments = require "atomo.compress.arguments"
 local schedule = require "atomo.compress.schedule"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
@@ -14,11 +15,7 @@ local M = {}
 ---@param opts {step: integer, rank: integer, out: atomo.Tensor}
 ---@return integer nbytes
 function M:encode_step(grads, opts)
-  local n = self.prepared
-  if not n or #grads ~= n then
-    raise(("%s: encode_step: %d gradients, %s were prepared"):format(self.name, #grads, tostring(n or "none")))
-  end
-  local out = T.expect(opts.out, self.name .. ": encode_step: out", "u8")
+  local out, n = arguments.step_of(self, grads, opts), #grads
   schedule.apply(self, opts.step)
   for i = 1, n do self.handles[i - 1] = grads[i].h end
   check(C.atomo_codec_encode(self.h, n, self.ids, self.handles, opts.step, opts.rank or 0,
@@ -32,10 +29,7 @@ end
 --- Adds scale times a rank's whole step, as encode_step wrote it (bytes offset .. offset + nbytes - 1 of a u8 tensor),
 --- to the accumulators. Each message must be for its tensor and for the step (default: the last encode_step's).
 function M:decode_step(bytes, offset, nbytes, scale, accs, step)
-  T.expect(bytes, self.name .. ": decode_step: bytes", "u8")
-  if not (offset >= 0 and nbytes >= 0 and offset + nbytes <= bytes.h.numel) then
-    raise(("%s: decode_step: bytes %g to %g of %g"):format(self.name, offset, offset + nbytes, bytes.h.numel))
-  end
+  arguments.stretch(self.name, bytes, offset, nbytes)
   local data, left = ffi.cast(const_bytes, bytes.h.data) + offset, nbytes
   step = step or self.at_step or -1
   for i = 1, #accs do

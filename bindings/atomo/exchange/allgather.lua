@@ -2,7 +2,6 @@
 -- so the averages are the same bits everywhere. Messages travel in batches while backward goes on (batches.lua), small
 -- tensors in dense buckets. A rank receives P - 1 messages a step: the choice for few ranks.
 local batches = require "atomo.exchange.batches"
-local carry = require "atomo.exchange.carry"
 local messages = require "atomo.exchange.messages"
 
 local M = {ready = batches.ready, drop = batches.drop}
@@ -13,13 +12,14 @@ function M.plan(self)
 end
 
 --- A batch's messages to all.
-function M.send(self, batch, data, n) return carry.out(self, "allgather", nil, data, n, batch.inbox) end
+function M.send(exchange, batch) return batch:out(exchange, "allgather") end
 
 function M.finish(self)
   batches.close(self)
   for _, batch in ipairs(self.batches) do
     batch:wait(self)
-    messages.decode(self, messages.open(batch.inbox), batch, batch.first, batch.last, 1 / self.comm.size)
+    messages.decode(self, messages.open(batch.inbox), batch.first, batch.last, 1 / self.comm.size, batch.grads,
+      batch.first)
   end
   messages.finish_buckets(self)
 end

@@ -1,21 +1,16 @@
 --- Batches: the messages of neighbouring tensors, which travel together while backward goes on. A batch is encoded, by
 -- the compressor's streaming form, when its last gradient is ready, and the communication thread sends it as the
--- topology says (its `send`); what follows at the end of the step overlaps with the travel of the later batches. The
--- bits are the same without overlap.
+-- topology says (its `send`). Compressors in C encode on the coding thread (coded.lua), those in Lua on this one
+-- (uncoded.lua). Where averages are sent back (`answer`), the answers to a batch follow behind the next one: decoding,
+-- encoding again and travel go on in the background too. The bits are the same without overlap.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local carry = require "atomo.exchange.carry"
 local messages = require "atomo.exchange.messages"
-local ffi, C = f.ffi, f.C
 
 local MIN_BYTES, MOST = 2 ^ 18, 6 -- of gradient in a batch; batches a step
 
-local bytes = ffi.typeof "uint8_t *"
-
 local M = {}
-
-local Batch = {}
-Batch.__index = Batch
 
 --- Cuts the messages of the exchange into groups of neighbours, each an object of `class`: messages first..last, whose
 -- tensors are its members. The list is in backward's order, the last tensors first; list.of[i] is tensor i's. At most
@@ -39,53 +34,90 @@ function M.group(self, class, most)
   return list
 end
 
---- Plans the exchange's batches, and the codec and buffer that they are encoded with.
-function M.plan(self, most)
+--- Plans the exchange's batches. to(k): the rank that message k is for, ascending within a batch; nil: every rank.
+---@param to (fun(k: integer): integer)?
+---@param most integer?
+function M.plan(self, to, most)
   self.batches = {of = {}}
   if #self.messages == 0 then return end
   messages.prepare(self, self.compressor)
-  self.send = T.empty({self.compressor:wire_max()}, "u8")
-  self.batches = M.group(self, Batch, most)
+  local class = require(self.compressor.h and "atomo.exchange.coded" or "atomo.exchange.uncoded")
+  self.batches = M.group(self, class, most)
   for _, batch in ipairs(self.batches) do
-    batch.inbox, batch.grads, batch.lengths = messages.inbox(self), {}, {}
+    batch.inbox, batch.grads, batch.to = messages.inbox(self), {}, {}
+    for k = batch.first, batch.last do batch.to[k - batch.first + 1] = to and to(k) end
+    batch:plan(self)
   end
   messages.enqueue(self, self.batches)
 end
 
---- Encodes the batch's gradients into exchange.send, behind the step's earlier batches; returns offset and bytes. A
---- gradient that cannot be encoded (NaN) leaves the batch empty: this rank says why in finish, if the step is not given
---- up before.
-local function encode(self, exchange)
-  local c, t = exchange.compressor, C.atomo_time()
+--- Plans the answers: this rank averages messages first .. last of batch k, which range(batch) gives, and where `again`
+--- encodes the averages with a compressor like the exchange's, with the random streams of rank `size`, which nobody is.
+--- The averages lie back to back in batch.average; batch.averages are views of it, by message.
+---@param range fun(batch: table): integer, integer
+---@param again boolean
+function M.plan_answers(self, range, again)
+  if #self.messages == 0 then return end
+  if again then
+    self.second = messages.compressor(self)
+    messages.prepare(self, self.second)
+    if self.kept then self.second:load_state_dict(self.kept) end -- from a checkpoint
+  end
+  self.kept = nil
+  for _, batch in ipairs(self.batches) do
+    batch.answer, batch.averages = messages.inbox(self), {}
+    batch.mine, batch.mine_last = range(batch)
+    local total, at = 0, 1
+    for k = batch.mine, batch.mine_last do total = total + self.messages[k].n end
+    batch.average = T.empty {math.max(1, total)}
+    for k = batch.mine, batch.mine_last do
+      local m = self.messages[k]
+      batch.averages[#batch.averages + 1] = batch.average:narrow(1, at, m.n):view(m.shape)
+      at = at + m.n
+    end
+    batch:plan_answer(self, again)
+  end
+end
+
+--- Sends a batch that is ready, and the answer to the one before, where there are answers.
+function M.post(batch, exchange)
   if not exchange.begun then
-    c:begin_step(exchange.step, exchange.comm.rank)
+    exchange.compressor:begin_step(exchange.step, exchange.comm.rank)
     exchange.begun, exchange.sent = true, 0
   end
-  local from = exchange.sent
-  for k = self.first, self.last do
-    local j = k - self.first + 1
-    self.grads[j] = messages.gradient(exchange, k)
-    local ok, n = pcall(c.push, c, k, self.grads[j], exchange.send, exchange.sent)
-    if not ok then
-      exchange.broken, exchange.sent = exchange.broken or n, from
-      for i = 1, self.last - self.first + 1 do self.lengths[i] = 0 end
-      break
-    end
-    self.lengths[j], exchange.sent = n, exchange.sent + n
+  for k = batch.first, batch.last do batch.grads[k - batch.first + 1] = messages.gradient(exchange, k) end
+  batch:encode(exchange)
+  f.C.atomo_flight_note(batch.name)
+  batch.ticket = exchange.engine.send(exchange, batch)
+  if not exchange.engine.answer or batch.late then return end
+  if exchange.unanswered then M.answer(exchange, exchange.unanswered) end
+  exchange.unanswered = batch
+end
+
+--- Averages a batch and sends it back.
+function M.answer(exchange, batch)
+  if exchange.second and not exchange.begun_again then
+    exchange.second:begin_step(exchange.step, exchange.comm.size)
+    exchange.begun_again, exchange.sent_back = true, 0
   end
-  messages.lap(exchange, "encode", t)
-  return from, exchange.sent - from
+  exchange.unanswered = nil
+  f.C.atomo_flight_note(batch.name)
+  batch.ticket = exchange.engine.answer(exchange, batch)
 end
 
-function Batch:post(exchange)
-  local from, n = encode(self, exchange)
-  C.atomo_flight_note(self.name)
-  self.ticket = exchange.engine.send(exchange, self, ffi.cast(bytes, exchange.send.h.data) + from, n)
+--- The answers that are still to be sent when backward is over: the last one, or those of compressors in Lua.
+function M.answer_rest(exchange)
+  if exchange.unanswered then return M.answer(exchange, exchange.unanswered) end
+  if exchange.broken then return end -- close says it
+  for _, batch in ipairs(exchange.batches) do
+    M.wait(batch, exchange)
+    M.answer(exchange, batch)
+  end
 end
 
-function Batch:wait(exchange)
-  carry.wait(exchange, self.ticket)
-  self.ticket = nil
+function M.wait(batch, exchange)
+  carry.wait(exchange, batch.ticket)
+  batch.ticket = nil
 end
 
 --- What topologies with batches do with a gradient that is ready.
@@ -100,41 +132,16 @@ function M.drop(self)
   messages.drop(self)
 end
 
---- Ends the compressor's step; raises what went wrong in encoding.
+--- Ends the compressors' step, when all is coded; raises what went wrong in coding.
 function M.close(exchange, dropped)
+  local t = f.C.atomo_time()
+  for _, batch in ipairs(exchange.batches) do batch:coded(exchange) end
+  messages.lap(exchange, "exchange", t) -- it was waited for
   if exchange.begun then exchange.compressor:end_step() end
+  if exchange.begun_again then exchange.second:end_step() end
   local why = exchange.broken
-  exchange.begun, exchange.broken = nil, nil
+  exchange.begun, exchange.begun_again, exchange.unanswered, exchange.broken = nil, nil, nil, nil
   if why and not dropped then f.raise(why) end
-end
-
---- The second encoding, of averages: messages first .. last of a batch, into exchange.back behind the step's earlier
---- ones; returns them and their bytes.
-function M.again(exchange, batch, first, last)
-  local c, t, from = exchange.second, C.atomo_time(), exchange.sent_back
-  for k = first, last do
-    local n = c:push(k, batch.grads[k - batch.first + 1], exchange.back, exchange.sent_back)
-    exchange.sent_back = exchange.sent_back + n
-  end
-  messages.lap(exchange, "encode", t)
-  return ffi.cast(bytes, exchange.back.h.data) + from, exchange.sent_back - from
-end
-
---- Plans a second encoding: a compressor like the exchange's, with the random streams of rank `size`, which nobody is.
-function M.plan_again(self)
-  if #self.messages == 0 then return end
-  self.second = messages.compressor(self)
-  messages.prepare(self, self.second)
-  if self.kept then self.second:load_state_dict(self.kept) end -- from a checkpoint
-  self.kept = nil
-  self.back = T.empty({self.second:wire_max()}, "u8")
-  for _, batch in ipairs(self.batches) do batch.answer = messages.inbox(self) end
-end
-
---- To be called before the first M.again of a step.
-function M.begin_again(exchange)
-  exchange.second:begin_step(exchange.step, exchange.comm.size)
-  exchange.sent_back = 0
 end
 
 return M

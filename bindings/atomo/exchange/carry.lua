@@ -59,6 +59,22 @@ function M.out(exchange, name, comm, ...)
   exchange.ms.exchange = exchange.ms.exchange + 1e3 * (C.atomo_time() - from)
 end
 
+--- What a parcel (coded.lua) can go by; all take (parcel, communicator, where it arrives).
+local parcels = {
+  allgather = function(p, c, inbox) return C.atomo_parcel_allgather(p, c, inbox.slot, inbox.counts, ticket) end,
+  alltoall = function(p, c, inbox) return C.atomo_parcel_alltoall(p, c, inbox.slot, inbox.counts, ticket) end,
+  bcast = function(p, c, inbox) return C.atomo_parcel_bcast(p, c, 0, inbox.slot, inbox.counts, ticket) end,
+  bcast_tensor = function(p, c, tensor) return C.atomo_parcel_bcast_tensor(p, c, tensor.h, 0, ticket) end,
+}
+
+--- Sends a parcel when it is coded; returns a ticket, or nil where it is over already.
+function M.parcel(exchange, name, parcel, target)
+  exchange:mark()
+  check(parcels[name](parcel, exchange.comm.h, target))
+  if exchange.overlap then return ticket[0] end
+  M.wait(exchange, ticket[0])
+end
+
 --- Waits for a ticket (nil: for nothing).
 function M.wait(exchange, number)
   if not number then return end

@@ -112,7 +112,7 @@ end
 
 --- The network, `k` times slower.
 function M.slower(net, k)
-  return {ranks = net.ranks, hosts = net.hosts, latency = net.latency and net.latency * k,
+  return {ranks = net.ranks, hosts = net.hosts, checked = net.checked, latency = net.latency and net.latency * k,
     rate = net.rate and net.rate / k, memory_latency = net.memory_latency and net.memory_latency * k,
     memory_rate = net.memory_rate and net.memory_rate / k}
 end

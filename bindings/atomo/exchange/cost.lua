@@ -3,7 +3,8 @@
 -- clusters. Latency and rate are as in Hockney's model: a message of n bytes takes latency + n / rate.
 --
 -- A network: ranks, hosts, latency (s), rate (bytes/s of a host's link, each way), and where hosts hold several ranks
---   memory_latency, memory_rate (between ranks of one host).
+--   memory_latency, memory_rate (between ranks of one host), checked (true: collectives first compare what the ranks
+--   are about to do, 48 bytes from each to each).
 -- A work: dense (bytes of all gradients), small (those that travel dense whatever the compressor), message (bytes of
 --   one rank's messages), encode (s), decode (s for one rank's messages), copy (s to copy all gradients into dense
 --   buckets and back), tensors (that travel as messages), scales (1: the compressor has a budget in bytes, which
@@ -29,15 +30,25 @@ local function per_host(net) return math.ceil(net.ranks / net.hosts) end
 
 -- ---- patterns ----------------------------------------------------------------------------------------------------
 
---- Seconds of a dense all-reduce: a ring, 2 (P-1)/P n bytes over every link; small ones by recursive doubling.
+--- Seconds in which ranks compare what they are about to do; always where lengths are announced.
+local function comparing(net, always)
+  if not (net.checked or always) then return 0 end
+  local latency = link(net)
+  return rounds(net.ranks) * latency
+end
+
+--- Seconds of a dense all-reduce: a ring, 2 (P-1)/P n bytes over every link; small ones by recursive doubling. In
+--- `pieces`; default: buckets.
 ---@param net table
 ---@param bytes number
-function M.ring(net, bytes)
+---@param pieces integer?
+function M.ring(net, bytes, pieces)
   local p, latency, rate = net.ranks, link(net)
   if p == 1 or bytes == 0 then return 0 end
-  local n = buckets(bytes, p)
-  if bytes < RING_MIN * p then return n * rounds(p) * latency + rounds(p) * bytes / rate end
-  return 2 * (p - 1) * (n * latency + bytes / p / rate)
+  local n = pieces or buckets(bytes, p)
+  local compared = n * comparing(net)
+  if bytes < RING_MIN * p then return compared + n * rounds(p) * latency + rounds(p) * bytes / rate end
+  return compared + 2 * (p - 1) * (n * latency + bytes / p / rate)
 end
 
 --- Seconds until every rank has every rank's `bytes`, in `pieces`; each is announced to all first.
@@ -56,24 +67,26 @@ function M.scatter(net, bytes, pieces)
   return pieces * (p - 1 + rounds(p)) * latency + (p - c) * c / p * bytes / rate
 end
 
---- Seconds of rank 0's `bytes` to all, in `pieces`: pipelined, so that each link carries them once.
-function M.bcast(net, bytes, pieces)
+--- Seconds of rank 0's `bytes` to all, in `pieces`: pipelined, so that each link carries them once. announced: their
+--- length is told first.
+function M.bcast(net, bytes, pieces, announced)
   local latency, rate = link(net)
   if net.ranks == 1 then return 0 end
-  return pieces * rounds(net.ranks) * latency + bytes / rate
+  return pieces * (rounds(net.ranks) * latency + comparing(net, announced)) + bytes / rate
 end
 
 -- ---- topologies --------------------------------------------------------------------------------------------------
 -- Each gives: early (s of transfer that can go on during backward, in `units` parts), late (s of transfer behind it),
--- encode, decode (s of the main thread; decode in decode_units parts, each as soon as its batch is there), bytes_in and
--- bytes_out (of the busiest rank, besides the small tensors).
+-- encode, decode (s of computing, counted in full though other threads may do it: they may have no core to themselves;
+-- decode in decode_units parts, each as soon as its batch is there), bytes_in and bytes_out (of the busiest rank,
+-- besides the small tensors).
 
 local topologies = {}
 
 --- Dense gradients in buckets; linear compressors in batches, encoded by the communication thread.
 function topologies.allreduce(net, w)
   local bytes, dense = 2 * (net.ranks - 1) / net.ranks * w.message, w.encode == 0
-  return {early = M.ring(net, w.message) + w.encode,
+  return {early = M.ring(net, w.message, not dense and batches(w) or nil) + w.encode,
     units = dense and buckets(w.message + w.small, net.ranks) or batches(w),
     late = 0, encode = 0, decode = w.decode, bytes_in = bytes, bytes_out = bytes}
 end
@@ -88,13 +101,13 @@ function topologies.ps(net, w, o)
   local p, k = net.ranks, batches(w)
   local others = p - (net.hosts == 1 and 1 or per_host(net))
   local latency, rate = link(net)
-  local r = {early = k * (p - 1 + rounds(p)) * latency + others * w.message / rate, units = k,
-    bytes_in = (p - 1) * w.message}
+  local up = k * (p - 1 + rounds(p)) * latency + others * w.message / rate
+  local r = {units = k, late = 0, bytes_in = (p - 1) * w.message}
   if o.down == "compress" then
-    r.late, r.encode, r.decode = M.bcast(net, w.message, k), 2 * w.encode, (p + 1) * w.decode
+    r.early, r.encode, r.decode = up + M.bcast(net, w.message, k, true), 2 * w.encode, (p + 1) * w.decode
     r.bytes_out = (p - 1) * w.message
   else
-    r.late, r.encode, r.decode = M.bcast(net, w.dense - w.small, w.tensors), w.encode, p * w.decode
+    r.early, r.encode, r.decode = up + M.bcast(net, w.dense - w.small, k), w.encode, p * w.decode
     r.bytes_out = (p - 1) * (w.dense - w.small)
   end
   return r
@@ -105,7 +118,7 @@ function topologies.sharded(net, w)
   local p, k = net.ranks, batches(w, MOST_SHARDED)
   local part = w.scales == 1 and p > 2 and p / (2 * (p - 1)) or 1
   local bytes = 2 * (p - 1) / p * part * w.message
-  return {early = M.scatter(net, part * w.message, k), units = k, late = M.gather(net, part * w.message / p, k),
+  return {early = M.scatter(net, part * w.message, k) + M.gather(net, part * w.message / p, k), units = k, late = 0,
     encode = (1 + 1 / p) * w.encode, decode = 2 * part * w.decode, bytes_in = bytes, bytes_out = bytes}
 end
 

@@ -8,15 +8,9 @@ local auto = require "atomo.exchange.auto"
 local same = require "atomo.same"
 local join = require "atomo.exchange.join"
 local messages = require "atomo.exchange.messages"
+local options = require "atomo.exchange.options"
 local rules = require "atomo.exchange.rules"
 local C, check, raise = f.C, f.check, f.raise
-
-local topologies = rules.topologies
-local choices = {
-  down = {dense = true, compress = true},
-  small = {auto = true, dense = true, compress = true},
-  inner = {auto = true, allreduce = true, allgather = true, ps = true, sharded = true},
-}
 
 ---@class atomo.Exchange
 ---@field comm table            communicator
@@ -26,67 +20,20 @@ local choices = {
 local Exchange = {}
 Exchange.__index = Exchange
 
-local defaults = {compress = "none", min_size = 1024, overlap = true, seed = 0, down = "dense", inner = "auto",
-  small = "auto", stall_warn = 60, stall_abort = 600, flight = "flight", checked = true, nested = false}
-local expected = {down = "dense or compress", small = "auto, dense or compress",
-  inner = "auto, allreduce, allgather, ps or sharded"}
-
-local function check_options(opts)
-  for key in pairs(opts) do
-    if defaults[key] == nil and key ~= "comm" and key ~= "topology" and key ~= "check_after" then
-      raise(("exchange: unknown option '%s', options are comm, compress, topology, overlap, min_size, seed, " ..
-        "down, inner, small, check_after, stall_warn, stall_abort, flight, checked"):format(tostring(key)))
-    end
-  end
-  for _, key in ipairs {"overlap", "checked"} do
-    if opts[key] ~= nil and type(opts[key]) ~= "boolean" then
-      raise(("exchange: %s is %s, expected true or false"):format(key, tostring(opts[key])))
-    end
-  end
-  for _, key in ipairs {"stall_warn", "stall_abort"} do
-    local v = opts[key]
-    if v ~= nil and not (type(v) == "number" and v >= 0 and v < math.huge) then
-      raise(("exchange: %s is %s, expected seconds, or 0 for never"):format(key, tostring(v)))
-    end
-  end
-  if opts.flight ~= nil and (type(opts.flight) ~= "string" or opts.flight == "") then
-    raise(("exchange: flight is %s, expected the beginning of a path"):format(tostring(opts.flight)))
-  end
-  for key, known in pairs(choices) do
-    if opts[key] ~= nil and not known[opts[key]] then
-      raise(("exchange: %s is %s, expected %s"):format(key, tostring(opts[key]), expected[key]))
-    end
-  end
-  local after = opts.check_after
-  if after ~= nil and (type(after) ~= "number" or after % 1 ~= 0 or after < 10) then
-    raise(("exchange: check_after is %s, expected a whole number of steps, 10 or more"):format(tostring(after)))
-  end
-  local min_size = opts.min_size
-  if min_size and (type(min_size) ~= "number" or min_size < 0 or min_size ~= min_size) then
-    raise(("exchange: min_size is %s, expected a number of elements >= 0"):format(tostring(min_size)))
-  end
-end
-
+--- The topology that a name means for a compressor.
 local function choose_topology(name, compressor)
-  if name == nil or name == "standard" or name == "auto" then
-    return compressor.name == "none" and "allreduce" or "allgather"
-  end
-  for _, known in ipairs(topologies) do
-    if known == name then return name end
-  end
-  raise(("exchange: unknown topology '%s', topologies are %s, standard, auto"):format(tostring(name),
-    table.concat(topologies, ", ")))
+  if name and name ~= "standard" and name ~= "auto" then return name end
+  return compressor.name == "none" and "allreduce" or "allgather"
 end
 
 --- Refuses ranks that run other programs or settings, and has the watchdog look after the others. An exchange inside
 -- another one (nested) leaves both to that.
 local function guard(self)
   local items = same.program()
-  for _, item in ipairs {{"compressor", tostring(self.compressor)}, {"topology", self.topology}, {"seed", self.seed},
-    {"min_size", self.min_size}, {"overlap", self.overlap}, {"down", self.down}, {"inner", self.inner},
-    {"small", self.small},
-    {"stall_warn", self.stall_warn}, {"stall_abort", self.stall_abort}, {"checked", self.checked}} do
-    items[#items + 1] = item
+  items[#items + 1] = {"compressor", tostring(self.compressor)}
+  for _, name in ipairs {"topology", "seed", "min_size", "overlap", "down", "inner", "small", "stall_warn",
+    "stall_abort", "checked"} do
+    items[#items + 1] = {name, self[name]}
   end
   same.check(self.comm, "exchange", items)
   C.atomo_comm_set_checked(self.comm.h, self.checked and 1 or 0)
@@ -105,15 +52,11 @@ end
 --- ranks are about to do; default true). [collective]
 local function new(opts)
   opts = opts or {}
-  check_options(opts)
+  options.check(opts)
   local comm, measured, free = opts.comm or require("atomo.mpi").world, auto.wanted(opts)
-  choose_topology(opts.topology, {}) -- its name is known
   if measured and comm.size > 1 then return auto.new(opts) end
   local self = setmetatable({step = 0}, Exchange)
-  for key, value in pairs(defaults) do
-    self[key] = opts[key]
-    if self[key] == nil then self[key] = value end
-  end
+  options.take(self, opts)
   self.comm = comm
   if free then self.compress = "none" end -- one rank, which sends nothing
   self.compressor = messages.compressor(self)
@@ -123,7 +66,7 @@ local function new(opts)
   self.given, self.pushed, self.count = {}, {}, 0 -- by the user's numbers; by the engine's (join.lua)
   self.ms = {encode = 0, exchange = 0, decode = 0}
   self.overlap = self.overlap and self.comm.size > 1
-  self.comms, self.seconds = {self.comm}, f.ffi.new "double[2]"
+  self.comms, self.seconds = {self.comm}, f.ffi.new "double[3]"
   rules.check(self)
   if not self.nested then guard(self) end
   if self.engine.check then self.engine.check(self) end
@@ -309,12 +252,19 @@ function Exchange:mark()
   if self.mark_out then return end
   self.mark_out, self.mark_in = moved(self)
   C.atomo_engine_seconds(self.seconds)
-  self.worked, self.waited = self.seconds[0], self.seconds[1]
+  self.worked, self.waited, self.coded = self.seconds[0], self.seconds[1], self.seconds[2]
+end
+
+--- Seconds that encoding has taken in this step so far, on this thread or the coding thread.
+function Exchange:encoding()
+  C.atomo_engine_seconds(self.seconds)
+  return self.ms.encode / 1e3 + (self.worked and self.seconds[2] - self.coded or 0)
 end
 
 --- Of the last step: bytes that this rank handed to and took from MPI, what fp32 would be, the compressor's variance,
---- milliseconds by stage (exchange: what this rank waited), hidden: the share of the shorter of backward
---- and the communication thread's work that nobody waited for (with overlap).
+--- milliseconds by stage (exchange: what this rank waited; encode: on whichever thread, so that it may have gone on
+--- beside backward), hidden: the share of the shorter of backward and the communication thread's work for which nobody
+--- waited (with overlap).
 function Exchange:stats()
   local s = {bytes_out = self.bytes_out, bytes_in = self.bytes_in,
     dense_bytes = self.dense_bytes, hidden = self.hidden, variance = self.variance or 0,
@@ -330,4 +280,4 @@ function Exchange:check_replicas(t, what)
   self.comm:check(("replicas of %s after step %d"):format(what, self.step), ("crc %08x"):format(crc[0]))
 end
 
-return {exchange = new, topologies = topologies}
+return {exchange = new, topologies = rules.topologies}

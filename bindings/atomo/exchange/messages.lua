@@ -85,11 +85,12 @@ function M.lap(self, stage, from)
   return now
 end
 
---- The gradients of the batch's messages first .. last become scale times the sum of what the sources hold for them.
-function M.decode(self, sources, batch, first, last, scale)
+--- Tensors become scale times the sum of what the sources hold for messages first .. last: message k's is
+--- into[k - base + 1].
+function M.decode(self, sources, first, last, scale, into, base)
   local t, codec = C.atomo_time(), self.compressor
   for k = first, last do
-    codec:decode_tensor(k, self.step, sources, scale, batch.grads[k - batch.first + 1]:zero_())
+    codec:decode_tensor(k, self.step, sources, scale, into[k - base + 1]:zero_())
   end
   for r, s in ipairs(sources) do
     if s.left ~= 0 then raise(("exchange: %d bytes follow the last message of block %d"):format(s.left, r)) end

@@ -1,15 +1,13 @@
 --- Topology sharded: every rank owns an equal part of every batch; tensors are cut between rows where a part ends.
 -- While backward goes on every rank's messages go to the owners (all-to-all); an owner averages its part and encodes
--- the average again with a random stream of its own, and these are all-gathered. Both drawings are unbiased, so the
--- result is; its variance is the mean's (1/P of one rank's) plus the second draw's.
+-- the average again with a random stream of its own, and these are all-gathered, behind the next batch's messages.
+-- Both drawings are unbiased, so the result is; its variance is the mean's (1/P of one rank's) plus the second draw's.
 --
 -- Traffic does not grow with the number of ranks P: a rank receives (P - 1)/P of a step's messages on each of the two
 -- ways, so both ways are encoded with P / (2 (P - 1)) times the budget given (ratio=, bytes=), and what a rank receives
 -- a step is the budget, for any P. Compressors without such a budget (qsgd, ...) receive 2 (P - 1)/P messages.
 local batches = require "atomo.exchange.batches"
-local carry = require "atomo.exchange.carry"
 local messages = require "atomo.exchange.messages"
-local ffi = require("atomo.ffi").ffi
 
 local MOST = 3 -- batches a step: each is cut up to P - 1 times
 local MIN_PIECE = 2048 -- elements of a piece; less goes to the neighbouring owner
@@ -83,55 +81,46 @@ local function cut_all(self)
   self.messages = pieces
 end
 
+--- Messages first .. last of a batch by owner: a list of {first=, last=}, where last < first for none.
+local function parts_of(self, batch)
+  local parts = {}
+  for r = 1, self.comm.size do parts[r] = {first = batch.first, last = batch.first - 1} end
+  for k = batch.first, batch.last do
+    local part = parts[self.messages[k].owner]
+    if part.last < part.first then part.first = k end
+    part.last = k
+  end
+  return parts
+end
+
 function M.plan(self)
   messages.split(self)
   cut_all(self)
-  batches.plan(self, MOST)
-  batches.plan_again(self)
-  for _, batch in ipairs(self.batches) do
-    batch.sizes, batch.parts = ffi.new("double[?]", self.comm.size), {}
-    for r = 1, self.comm.size do batch.parts[r] = {first = batch.first, last = batch.first - 1} end
-    for k = batch.first, batch.last do
-      local part = batch.parts[self.messages[k].owner]
-      if part.last < part.first then part.first = k end
-      part.last = k
-    end
-  end
+  batches.plan(self, function(k) return self.messages[k].owner - 1 end, MOST)
+  for _, batch in ipairs(self.batches) do batch.parts = parts_of(self, batch) end
+  batches.plan_answers(self, function(batch)
+    local mine = batch.parts[self.comm.rank + 1]
+    return mine.first, mine.last
+  end, true)
 end
 
 --- A batch's messages to their owners.
-function M.send(self, batch, data)
-  for r, part in ipairs(batch.parts) do
-    batch.sizes[r - 1] = 0
-    for k = part.first, part.last do
-      batch.sizes[r - 1] = batch.sizes[r - 1] + batch.lengths[k - batch.first + 1]
-    end
-  end
-  return carry.out(self, "alltoall", nil, data, batch.sizes, batch.inbox)
-end
+function M.send(self, batch) return batch:out(self, "alltoall") end
 
 --- This rank's part of a batch: averaged, encoded again, to all.
-local function answer(self, batch)
-  local mine = batch.parts[self.comm.rank + 1]
-  messages.decode(self, messages.open(batch.inbox), batch, mine.first, mine.last, 1 / self.comm.size)
-  local data, n = batches.again(self, batch, mine.first, mine.last)
-  batch.ticket = carry.out(self, "allgather", nil, data, n, batch.answer)
+function M.answer(self, batch)
+  batch:reply_with(self)
+  return batch:back(self, "allgather")
 end
 
 function M.finish(self)
+  batches.answer_rest(self)
   batches.close(self)
-  local any = #self.batches > 0
-  if any then batches.begin_again(self) end
-  for _, batch in ipairs(self.batches) do
-    batch:wait(self)
-    answer(self, batch)
-  end
-  if any then self.second:end_step() end
   for _, batch in ipairs(self.batches) do
     batch:wait(self)
     local sources = messages.open(batch.answer, nil, self.comm.size)
     for r, part in ipairs(batch.parts) do
-      messages.decode(self, {sources[r]}, batch, part.first, part.last, 1)
+      messages.decode(self, {sources[r]}, part.first, part.last, 1, batch.grads, batch.first)
     end
   end
   messages.finish_buckets(self)

@@ -15,7 +15,7 @@ local conv_transpose2d = func {
   forward = function(ctx, x, w, b, win, sizes)
     local y, o = T.empty(sizes), out()
     o[0] = y.h
-    check(C.atomo_conv2d_backward_data(y.h, w.h, x.h, win, o)) -- of its first argument only the shape is read
+    check(C.atomo_conv2d_backward_data(y.h, w.h, x.h, win, 0, o)) -- of its first argument only the shape is read
     if b then y:add_(b) end
     ctx:save(x, w)
     return y

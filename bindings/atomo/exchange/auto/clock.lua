@@ -34,10 +34,11 @@ local function correct(self, row, added)
 end
 
 --- The dense setting, where steps with it might be as short as the present ones: not where a network half as quick
---- again as it was measured, or as it was seen to be since, could not do it.
+--- again as it was measured at first, is measured now, or was seen to be since, could not do it. [collective]
 local function dense_rival(self, rows)
   local dense, quick = choose.best_of(rows, "none"), nil
-  for _, net in ipairs {self.probed, self.net} do
+  self.probed_again = self.probed_again or decide.probe(self)
+  for _, net in ipairs {self.probed, self.probed_again, self.net} do
     local row = choose.predict({dense}, choose.slower(net, 1 / 1.5), self.works, self.base)[1]
     if not quick or row.step < quick.step then quick = row end
   end

@@ -58,12 +58,19 @@ local function announce(self, why, rows, taken)
     predicted_exchange = taken.cost.seconds, network = self.net})
 end
 
+--- The network as it is now. [collective]
+function M.probe(self)
+  local net = self.network(self.work.comm)
+  net.checked = self.opts.checked ~= false
+  return net
+end
+
 --- The first step: its gradients are there, nothing was sent. [collective]
 function M.begin(self)
   local ex = self.work
   for i = 1, ex.count do self.grads[i] = ex.given[i] end
   self.work.comm:check("exchange: gradients", #self.grads)
-  self.net = self.net or require("atomo.exchange.probe").network(ex.comm)
+  self.net = M.probe(self)
   self.probed = self.net
   self.window = self.opts.overlap == false and 0 or swap.agree(self, {self.pushed_at - self.first_at}, "min")[1]
   self.base = swap.agree(self, {1.5 * (self.pushed_at - self.first_at)})[1]

@@ -11,6 +11,7 @@ local choose = require "atomo.exchange.choose"
 local clock = require "atomo.exchange.auto.clock"
 local decide = require "atomo.exchange.auto.decide"
 local json = require "atomo.json"
+local probe = require "atomo.exchange.probe"
 local swap = require "atomo.exchange.auto.swap"
 local C, raise = f.C, f.raise
 
@@ -59,7 +60,7 @@ end
 function Auto:finish()
   if self.settled then return self.work:finish() end
   if self.steps == 0 then decide.begin(self) end
-  local encoded = self.work.ms.encode / 1e3 -- while gradients came
+  local encoded = self.work:encoding() -- while gradients came
   self.work:finish()
   local now, t = self.now(), self.times
   local seconds = now - self.ended
@@ -93,9 +94,9 @@ function Auto:restore(text)
 end
 
 --- An exchange that chooses. opts as atomo.exchange takes them; given (by tests): network and works (by compressor),
---- in place of what is measured, and now, a clock. [collective]
+--- in place of what is measured (network: a table, or a function that makes one), and now, a clock. [collective]
 ---@param opts table
----@param given {network: table?, works: table?, now: (fun(): number)?}?
+---@param given {network: table|(fun(): table)?, works: table?, now: (fun(): number)?}?
 local function new(opts, given)
   local _, free = wanted(opts)
   given = given or {}
@@ -105,11 +106,16 @@ local function new(opts, given)
     local text = tostring(require("atomo.compress").compressor(spec))
     names, specs[text] = {text}, spec
   end
+  if type(given.network) == "table" then
+    local net = given.network
+    given = {network = function() return net end, works = given.works, now = given.now}
+  end
   local open_to_choice = {auto = true, standard = true}
   local only = {topology = not open_to_choice[opts.topology] and opts.topology or nil, down = opts.down,
     inner = not open_to_choice[opts.inner] and opts.inner or nil}
   local self = {opts = opts, only = only, free = free, compressors = names, specs = specs, work = false,
-    net = given.network or false, probed = false, works = given.works or {}, now = given.now or C.atomo_time,
+    network = given.network or probe.network, net = false, probed = false, probed_again = false,
+    works = given.works or {}, now = given.now or C.atomo_time,
     grads = {}, steps = 0, check_after = opts.check_after or 50, pending = false, aside = false, trial = false,
     tested = false, tried = {}, settled = false, seconds = 0, first_at = 0, pushed_at = 0, ended = 0, window = 0,
     base = 0, times = {step = {}, added = {}, window = {}}}

@@ -1,0 +1,84 @@
+--- A batch (batches.lua) of a compressor written in C: a parcel (runtime/comm/parcel.c), encoded by the coding thread,
+-- sent by the communication thread as soon as it is; this thread only posts. So is the answer, another parcel. Without
+-- overlap it is the same work on the same threads, waited for at once.
+local f = require "atomo.ffi"
+local batches = require "atomo.exchange.batches"
+local carry = require "atomo.exchange.carry"
+local ffi, C, check = f.ffi, f.C, f.check
+
+local tensors = ffi.typeof "const atomo_tensor *const *"
+local seconds = ffi.new "double[2]"
+
+local Coded = {}
+Coded.__index = Coded
+
+--- A parcel of messages first .. last, for ranks `to` (a list; empty: for all).
+local function parcel(self, codec, first, last, to)
+  local out, n = ffi.new "atomo_parcel *[1]", last - first + 1
+  local ranks = #to > 0 and ffi.new("int32_t[?]", n, to) or nil
+  check(C.atomo_parcel_new(codec.h, first, n, ranks, self.comm.size, out))
+  return ffi.gc(out[0], C.atomo_parcel_free)
+end
+
+--- Room for C's view of n tensors: to be filled, and as C takes it.
+local function list_of(n)
+  local list = ffi.new("atomo_tensor *[?]", math.max(n, 1))
+  return list, ffi.cast(tensors, list)
+end
+
+function Coded:plan(exchange)
+  self.codec = exchange.compressor -- which the parcel needs
+  self.parcel = parcel(exchange, exchange.compressor, self.first, self.last, self.to)
+  self.handles, self.list = list_of(self.last - self.first + 1)
+end
+
+function Coded:plan_answer(exchange, again)
+  self.again = again and 1 or 0
+  self.reply = parcel(exchange, again and exchange.second or exchange.compressor, self.mine, self.mine_last, {})
+  self.average_handles = list_of(#self.averages)
+  for j, t in ipairs(self.averages) do self.average_handles[j - 1] = t.h end
+end
+
+Coded.post, Coded.wait = batches.post, batches.wait
+
+--- Waits where nothing overlaps.
+local function at_once(exchange, p)
+  if not exchange.overlap then C.atomo_parcel_wait(p, seconds) end -- what it says is said again by coded()
+end
+
+function Coded:encode(exchange)
+  for j, g in ipairs(self.grads) do self.handles[j - 1] = g.h end
+  exchange:mark()
+  check(C.atomo_parcel_encode(self.parcel, self.list))
+  at_once(exchange, self.parcel)
+end
+
+--- Sends the batch to all ("allgather"), or each rank its own ("alltoall").
+function Coded:out(exchange, how) return carry.parcel(exchange, how, self.parcel, self.inbox) end
+
+--- Averages what has come for this rank, and encodes it where that is due.
+function Coded:reply_with(exchange)
+  check(C.atomo_parcel_answer(self.reply, exchange.compressor.h, exchange.step, self.inbox.slot, self.inbox.counts,
+    self.average_handles, self.again, self.ticket or 0))
+  at_once(exchange, self.reply)
+end
+
+--- Sends the answer: "allgather"; the root's: "bcast"; the root's averages as they are: "bcast_tensor".
+function Coded:back(exchange, how)
+  return carry.parcel(exchange, how, self.reply, how == "bcast_tensor" and self.average or self.answer)
+end
+
+local function take(exchange, p)
+  local status = C.atomo_parcel_wait(p, seconds)
+  if status < 0 then exchange.broken = exchange.broken or ffi.string(C.atomo_last_error()) end
+  exchange.ms.encode, exchange.ms.decode = exchange.ms.encode + 1e3 * seconds[0], exchange.ms.decode + 1e3 * seconds[1]
+end
+
+--- Waits until the batch, and the answer to it, are coded; notes time and failure.
+function Coded:coded(exchange)
+  if not exchange.begun then return end
+  take(exchange, self.parcel)
+  if self.reply then take(exchange, self.reply) end
+end
+
+return Coded

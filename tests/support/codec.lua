@@ -1,0 +1,59 @@
+--- What specs of compressors share.
+local assert = require "luassert"
+local atomo = require "atomo"
+local verify = require "atomo.verify"
+
+local M = {}
+
+--- A gradient-like tensor: a few strong directions over noise. Its sizes fall by exp(-rate) from the largest, in
+--- scattered places.
+function M.decaying(rate, ...)
+  local g = atomo.randn(...)
+  local p, n = g:data(), g:numel()
+  for i = 0, n - 1 do p[i] = p[i] * math.exp(-rate * ((i * 7919) % n) / n) end
+  return g
+end
+
+--- ||t||^2
+function M.square(t) return t:norm_value(2) ^ 2 end
+
+--- fn(...) must raise an error that has `text` in it.
+function M.fails(text, fn, ...)
+  local ok, message = pcall(fn, ...)
+  assert.is_false(ok, ("no error, expected %q"):format(text))
+  assert.truthy(tostring(message):find(text, 1, true), ("expected %q in: %s"):format(text, tostring(message)))
+end
+
+--- `count` draws of c for g (false-alarm rate 1e-6 a check): the mean must be g and the variance what c states.
+function M.unbiased(c, g, count)
+  local drawn = verify.draw(verify.sampler(c, g), g, count)
+  local u, v = verify.unbiased(drawn), verify.variance(drawn, c:stats().variance)
+  assert.is_true(u.pass, ("worst %.2f standard errors, bound %.2f"):format(u.figure, u.bound))
+  assert.is_true(v.pass, ("measured %g, closed form %g, %.1f standard errors"):format(v.measured, v.closed_form,
+    v.figure))
+  assert.is_true(c.unbiased)
+end
+
+--- decode_add must be linear in scale and add.
+function M.linear(c, g)
+  local m = c:encode(g, {step = 9})
+  local ghat, acc = c:decode(m:bytes()), atomo.ones(g:shape())
+  c:decode_add(m, -0.5, acc)
+  local want = atomo.ones(g:shape()) - ghat * 0.5
+  assert.is_true((acc - want):norm_value(math.huge) <= 1e-5 * (1 + ghat:norm_value(math.huge)))
+end
+
+--- A message of c for g must be refused cut off anywhere, with a byte behind it, and with any one bit flipped.
+function M.refuses_damage(c, g)
+  local bytes, acc = c:encode(g, {step = 3}):bytes(), atomo.zeros(g:shape())
+  for n = 0, #bytes - 1 do assert.is_false((pcall(c.decode_add, c, bytes:sub(1, n), 1, acc)), n) end
+  M.fails("follow", c.decode_add, c, bytes .. "x", 1, acc)
+  for i = 1, #bytes do
+    for b = 0, 7 do
+      local bad = bytes:sub(1, i - 1) .. string.char(bit.bxor(bytes:byte(i), 2 ^ b)) .. bytes:sub(i + 1)
+      assert.is_false((pcall(c.decode_add, c, bad, 1, acc)), ("byte %d, bit %d"):format(i, b))
+    end
+  end
+end
+
+return M
