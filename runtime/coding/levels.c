@@ -169,7 +169,7 @@ void atomo__levels_read(atomo__reader *r, int64_t n, int bits, float factor, flo
     const int levels = levels_of(bits);
     const float scale = atomo__get_raw_f32(r), step = (float)((double)factor * (double)scale / levels);
     uint8_t code[ATOMO__CHUNK];
-    if (!(scale >= 0)) r->bad = true;
+    if (!(scale >= 0) || !isfinite(scale)) r->bad = true;
     for (int64_t at = 0; at < n && scale > 0 && !r->bad; at += ATOMO__CHUNK) {
         int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, n - at);
         const uint8_t *in = atomo__get_raw(r, atomo__packed_size(len, bits));

@@ -88,6 +88,7 @@ describe("a forged body of", function()
     refused("bf16", "\128\127" .. ("\0\0"):rep(3))
     refused("natural", "\255\1\1\1\0")
     refused("terngrad:coding=elias", "\0\0\128\127" .. "\255") -- a scale of Inf
+    refused("terngrad", "\0\0\128\127" .. "\0")
     refused("signsgd", "\0\0\128\127" .. "\0")
     refused("none", "\0\0\192\127" .. ("\0\0\0\0"):rep(3)) -- NaN
   end)
