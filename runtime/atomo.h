@@ -183,6 +183,20 @@ ATOMO_API int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x);
 
 /* Reductions over dimension dim (0-based), or all (-1). SUM and MEAN accumulate in double, in a fixed order. ARGMAX and
  * ARGMIN give i32 indices, 0-based; the first of equals. An empty dimension: 0 for SUM, ESHAPE for the others. */
+/* A chain of elementwise operations in one pass over contiguous f32 tensors of one shape (atomo.elementwise makes it):
+ * step i puts op(a), op(a, b), op(a, value) or `value` into register `to`, the last one into out [like in]. Operands:
+ * -1
+ * - k is in[k], k >= 0 register k; `to` is none of its step's operands. exp, tanh and sigmoid are within 2 units in the
+ * last place of libm's. [local] EARG for a malformed step, ESHAPE where inputs differ. */
+enum { ATOMO_STEP_UNARY, ATOMO_STEP_BINARY, ATOMO_STEP_SCALAR, ATOMO_STEP_FILL, ATOMO_STEP_KINDS };
+enum { ATOMO_FUSED_INPUTS = 8 };
+typedef struct atomo_step {
+    int32_t kind, op, a, b, to;
+    float value;
+} atomo_step;
+ATOMO_API int atomo_fused(const atomo_step *step, int count, int registers, const atomo_tensor *const *in, int inputs,
+                          atomo_tensor **out);
+
 enum { ATOMO_SUM, ATOMO_MEAN, ATOMO_MAX_OF, ATOMO_MIN_OF, ATOMO_ARGMAX, ATOMO_ARGMIN, ATOMO_REDUCE_COUNT };
 ATOMO_API int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out);
 /* Sum a over its broadcast dimensions down to `like`'s shape (the backward of broadcasting). */

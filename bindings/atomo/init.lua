@@ -26,7 +26,7 @@ local lazy_names = {
   versions = "atomo.version", version_text = "atomo.version",
   compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
   basis = "atomo.compress", decomposition = "atomo.compress", preset = "atomo.compress", verify = "atomo.verify",
-  exchange = "atomo.exchange", train = "atomo.train",
+  exchange = "atomo.exchange", train = "atomo.train", elementwise = "atomo.elementwise",
 }
 
 return setmetatable(atomo, {__index = function(self, name)

@@ -44,12 +44,11 @@ COMPARISONS(I32_CMP)
 F32_ROW(DIV, x / y)
 F32_ROW(POW, powf(x, y))
 
-typedef void f32_row(const float *, int64_t, const float *, int64_t, float *, int64_t);
 typedef void i32_row(const int32_t *, int64_t, const int32_t *, int64_t, int32_t *, int64_t);
 typedef void i32_cmp(const int32_t *, int64_t, const int32_t *, int64_t, float *, int64_t);
 static const struct {
     const char *name;
-    f32_row *f32;
+    atomo__binary_row *f32;
     i32_row *i32;
     i32_cmp *cmp;
 } binaries[ATOMO_BINARY_COUNT] = {[ATOMO_DIV] = {"div", f32_DIV, NULL, NULL},
@@ -94,6 +93,11 @@ int atomo_binary(int op, const atomo_tensor *a, const atomo_tensor *b, atomo_ten
             binaries[op].cmp(atomo__i32(a) + ia, sa, atomo__i32(b) + ib, sb, (float *)(void *)o + io, n);
     }
     return ATOMO_OK;
+}
+
+atomo__binary_row *atomo__binary_of(int op)
+{
+    return binaries[op].f32;
 }
 
 static bool fits_i32(double v)
@@ -152,15 +156,19 @@ int atomo_scalar(int op, const atomo_tensor *a, double s, int reverse, atomo_ten
         }                                                                                                              \
     }
 UNARIES(UNARY_ROW)
-typedef void unary_row(const float *, int64_t, float *, int64_t);
 static const struct {
     const char *name;
-    unary_row *row;
+    atomo__unary_row *row;
 } unaries[ATOMO_UNARY_COUNT] = {
 #define ROW(op, expr) [ATOMO_##op] = {#op, unary_##op},
     UNARIES(ROW)
 #undef ROW
 };
+
+atomo__unary_row *atomo__unary_of(int op)
+{
+    return unaries[op].row;
+}
 
 int atomo_unary(int op, const atomo_tensor *a, atomo_tensor **out)
 {

@@ -18,4 +18,10 @@ void atomo__walk_init(atomo_walk *w, int ndim, const double *shape, int operands
 /* Element offsets of row r for each operand. */
 void atomo__walk_row(const atomo_walk *w, int64_t r, int64_t offset[3]);
 
+/* The row kernels of elementwise.c: o[i] = op(a[i sa], b[i sb]); o is contiguous and none of the others. */
+typedef void atomo__binary_row(const float *a, int64_t sa, const float *b, int64_t sb, float *o, int64_t n);
+typedef void atomo__unary_row(const float *a, int64_t sa, float *o, int64_t n);
+atomo__binary_row *atomo__binary_of(int op);
+atomo__unary_row *atomo__unary_of(int op);
+
 #endif
