@@ -60,7 +60,8 @@ describe("between hosts", function()
 
   it("a cut cable ends the job; both sides say what they wait for", function()
     -- mpirun itself, cut off from its daemon, may crash while it aborts and then hang: it gets 20 s
-    local out, code, recorded = run("N=cut$$; trap 'NETLAB down --name $N' EXIT; trap 'exit 143' TERM; NETLAB up 2 none --name $N && " ..
+    local out, code, recorded = run("N=cut$$; trap 'NETLAB down --name $N' EXIT; trap 'exit 143' TERM; " ..
+      "NETLAB up 2 none --name $N && " ..
       "{ timeout -k 2 20 NETLAB exec --name $N -- JOB & p=$!; until [ -e FOLDER/up ]; do sleep 0.1; done; " ..
       "ip -n atomo-$N-2 link set eth0 down; wait $p; echo code $?; }", "")
     assert.equal(0, code, out)
