@@ -443,6 +443,14 @@ static double write_block(const atomo__part *part, const float *matrix, const ro
     return rounding;
 }
 
+/* The square of what rounding multiplies an estimated lambda by. */
+static double share_of(const atomo__part *part, int64_t i, int bits)
+{
+    const state *s = part->state;
+    if (s->mixed) return swell_of(part)[i] * swell_of(part)[i];
+    return (1 + usual_rounding(s->l, bits)) * (1 + usual_rounding(s->k, bits));
+}
+
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
     state *s = part->state;
@@ -453,7 +461,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     for (int64_t i = 0; i < s->k; i++) {
         const int bits = bits_of(part, i);
         const double pi = probability(part, i), size = lambda[i] / weight_of(part), square = size * size;
-        const double share = (1 + usual_rounding(s->l, bits)) * (1 + usual_rounding(s->k, bits));
+        const double share = share_of(part, i, bits);
         if (pi > 0 && !(s->rough && pi >= 1)) noisy += square / pi - (s->rough ? square / share : 0);
         sent += pi > 0 && atomo__draw_next(&draw, (uint32_t)i, pi);
     }

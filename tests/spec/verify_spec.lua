@@ -12,6 +12,14 @@ describe("atomo.verify", function()
     end)
   end
 
+  for _, entry in ipairs(atomo.compressors()) do
+    it("passes " .. entry.name .. " as it is", function()
+      local report = atomo.verify(entry.name, {shape = {8, 3, 3, 4}, draws = 150})
+      assert.is_true(report.pass, tostring(report))
+      assert.is_true(#report.rows >= 5)
+    end)
+  end
+
   it("prints a table, and names what it is about", function()
     local report = atomo.verify("entry:ratio=4", {shape = {40}, draws = 200, seed = 7})
     local text = tostring(report)

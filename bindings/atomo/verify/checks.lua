@@ -1,6 +1,7 @@
---- Checks of a compressor that need no statistics: sizes, keys, linearity, refusals, odd inputs. Each takes the subject
--- (verify/init.lua) and gives {check=, figure=, bound=, pass=, note=}.
+--- Checks of a compressor, all but those of its mean and variance: sizes, keys, linearity, refusals, odd inputs. Each
+-- takes the subject (verify/init.lua) and gives {check=, figure=, bound=, pass=, note=}.
 local T = require "atomo.tensor"
+local draws = require "atomo.verify.draws"
 
 local M = {}
 
@@ -158,14 +159,15 @@ end
 
 --- What biased compressors promise: the error that they state is the error they make.
 function M.stated_error(subject)
-  local g, made, stated = subject.g, 0, 0
-  for step = 1, 50 do
-    local c = subject.make "as is"
-    made = made + (c:decode(c:encode(g, {step = step})) - g):norm_value(2) ^ 2 / 50
-    stated = stated + c:stats().variance / 50
-  end
-  return row("biased; squared error as stated", math.abs(made / math.max(stated, 1e-300) - 1), 0.05,
-    ("relative; it is %.3g of ||g||^2"):format(made / g:norm_value(2) ^ 2))
+  local c
+  local drawn = draws.draw(function(step)
+    c = subject.make "as is"
+    return c:decode(c:encode(subject.g, {step = step}))
+  end, subject.g, subject.draws, 2, function() return c:stats().variance end)
+  local v = draws.variance(drawn, drawn.stated)
+  return row("biased; squared error as stated", v.figure, v.bound,
+    ("standard errors; measured %.4g, stated %.4g x ||g||^2"):format(v.measured / drawn.energy,
+      v.closed_form / drawn.energy))
 end
 
 --- Error feedback: what was sent and what is held back sum to the gradients, so that nothing is lost.

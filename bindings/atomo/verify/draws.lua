@@ -43,15 +43,17 @@ local function dot(a, b, n)
   return s
 end
 
---- Draws N times and looks along `looks` directions. Returns moments of <ghat - g, direction>, and of ||ghat - g||^2.
+--- Draws N times and looks along `looks` directions. Returns moments of <ghat - g, direction>, and of ||ghat - g||^2;
+--- stated: the mean of what stated() says after each draw (a compressor may choose anew from step to step).
 ---@param sample fun(k: integer): atomo.Tensor
 ---@param g atomo.Tensor
 ---@param draws integer
 ---@param looks integer?
-function M.draw(sample, g, draws, looks)
+---@param stated (fun(): number)?
+function M.draw(sample, g, draws, looks, stated)
   g = g:contiguous()
   local n, list, along, square = g:numel(), directions(g, looks or 16), {}, moments()
-  local data = {}
+  local data, sum = {}, 0
   for j, d in ipairs(list) do
     along[j], data[j] = moments(), d:data()
     along[j].length = math.sqrt(dot(data[j], data[j], n))
@@ -60,11 +62,13 @@ function M.draw(sample, g, draws, looks)
     T.scope(function()
       local difference = sample(k) - g
       local p = difference:data()
+      if stated then sum = sum + stated() end
       for j = 1, #list do add(along[j], dot(p, data[j], n)) end
       add(square, dot(p, p, n))
     end)
   end
-  return {along = along, square = square, energy = dot(g:data(), g:data(), n), draws = draws}
+  return {along = along, square = square, energy = dot(g:data(), g:data(), n), draws = draws,
+    stated = stated and sum / draws}
 end
 
 --- Is the mean of the draws g? figure: the worst |mean - g| in standard errors over the directions; a right sampler

@@ -117,7 +117,7 @@ end
 --- Rows about the random draws: the mean, entry by entry where only rounding is random, and the variance.
 local function statistics(subject, add)
   local c, g = subject.c, subject.g
-  local drawn = draws.draw(draws.sampler(c, g), g, subject.draws)
+  local drawn = draws.draw(draws.sampler(c, g), g, subject.draws, nil, function() return c:stats().variance end)
   local u = draws.unbiased(drawn)
   u.check, u.note = "unbiased", ("|mean - g| in standard errors, worst of %d directions; false alarm 1e-6"):format(
     #drawn.along)
@@ -129,7 +129,7 @@ local function statistics(subject, add)
       :format(g:numel())
     add(r)
   end
-  local v = draws.variance(drawn, c:stats().variance)
+  local v = draws.variance(drawn, drawn.stated)
   v.check, v.note = "variance is the closed form", ("standard errors; measured %.4g, stated %.4g x ||g||^2")
     :format(v.measured / drawn.energy, v.closed_form / drawn.energy)
   add(v)
