@@ -13,11 +13,13 @@ describe("atomo.verify", function()
   end
 
   for _, entry in ipairs(atomo.compressors()) do
-    it("passes " .. entry.name .. " as it is", function()
-      local report = atomo.verify(entry.name, {shape = {8, 3, 3, 4}, draws = 150})
-      assert.is_true(report.pass, tostring(report))
-      assert.is_true(#report.rows >= 5)
-    end)
+    if not entry.make then -- those that other specs declared are theirs
+      it("passes " .. entry.name .. " as it is", function()
+        local report = atomo.verify(entry.name, {shape = {8, 3, 3, 4}, draws = 150})
+        assert.is_true(report.pass, tostring(report))
+        assert.is_true(#report.rows >= 5)
+      end)
+    end
   end
 
   it("prints a table, and names what it is about", function()
