@@ -21,7 +21,8 @@ static const struct atomo__option options[] = {
      "steps between searches for the best family of a tensor; 0: as often as costs 5 % of the encoding"},
     {"keep", ATOMO_OPTION_INT, 1, 1, 1e6, NULL, "steps that a spectral basis is kept (svd's every)"},
     {"prefer", ATOMO_OPTION_ENUM, 0, 0, 1, "variance|accuracy",
-     "the family of least variance; or, as training does unless told, of least harm: spectral noise counts 32 times"},
+     "the family of least variance; or, as training does unless told, of least harm: entries count twice, svd 32 "
+     "times"},
     {0}};
 
 extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_fourier, atomo_atoms_dct, atomo_atoms_svd;

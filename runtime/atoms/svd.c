@@ -7,7 +7,8 @@
  * price of an atom is its bits; rounding noise weighs its lambda: lambda sqrt((1 + e_w)(1 + e_v)) enters the budget.
  * Promise: unbiased to the orthonormality of w (float rounding), whatever its accuracy as an SVD, its age (every=K) and
  * that of lambda. The variance is exact, but with 8 and 16 bits to 1 % (lambda are the Gram matrix's eigenvalues), and
- * an estimate with a kept basis (lambda are those of the step that it was made in).
+ * an estimate with a kept basis (lambda are those of the step that it was made in) and, where atoms have bits of their
+ * own, between searches (rounding is that of the last one).
  */
 #include "coding/coding.h"
 #include <cblas.h>

@@ -53,9 +53,10 @@ ATOMO_CLONES static void add(const float *x, int64_t n, float scale, float *acc)
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
     const float step = scale * atomo__get_f32(r);
-    atomo__quant_read(r, atomo__room(c), part->n, (int)part->option[BITS]);
+    float *x = atomo__room(c);
+    atomo__quant_read(r, x, part->n, (int)part->option[BITS]);
     if (r->bad || !isfinite(step)) return ATOMO_EFORMAT;
-    add(atomo__room(c), part->n, step, acc);
+    add(x, part->n, step, acc);
     return ATOMO_OK;
 }
 
