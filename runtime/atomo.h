@@ -531,8 +531,8 @@ ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const void *send, cons
 ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
                                        double *count, double *ticket);
 ATOMO_API int atomo_engine_wait(double ticket);
-/* out[3]: seconds that the communication thread has worked, that others have waited for it and the coding thread, and
- * that the coding thread has worked, so far. */
+/* out[3], so far: seconds that the communication thread has worked, that others have waited for it and for what it
+ * waits for of the coding thread (not for atomo_parcel_decode), and that the coding thread has worked. */
 ATOMO_API void atomo_engine_seconds(double *out);
 
 /* The watchdog, started by the first call: a thread that warns on stderr when an operation makes no progress for
@@ -733,8 +733,9 @@ ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double 
 
 /* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), coded by a thread of their own,
  * in the order of posting, and sent by the communication thread as soon as they are coded. to [count]: the rank (of
- * `ranks`) that each message is for, ascending; NULL: all are for everyone. While a parcel is under way the codec, the
- * gradients and the parcel must be left alone. [local] EARG: not planned. */
+ * `ranks`) that each message is for, or of a parcel that is only decoded the block (of `ranks`) that it is in,
+ * ascending; NULL: all are for everyone, or in every block. While a parcel is under way the codec, the gradients and
+ * the parcel must be left alone. [local] EARG: not planned. */
 typedef struct atomo_parcel atomo_parcel;
 ATOMO_API int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks,
                                atomo_parcel **out);
@@ -746,6 +747,12 @@ ATOMO_API int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *gr
  * are encoded as the parcel. */
 ATOMO_API int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_tensor *const *slot,
                                   const double *counts, atomo_tensor *const *accs, int again, double after);
+/* Posts, for this rank alone: when job `after` of the communication thread is over, accs [count] become what the blocks
+ * in *slot (counts [ranks] bytes, one after the other) hold for them, of the random streams of `rank`: each its own
+ * block's, or where messages are in every block the averages (rank below 0: block r is of rank r's streams). What ranks
+ * wait for, encoding and answers, goes before; no bits depend on when this is done. */
+ATOMO_API int atomo_parcel_decode(atomo_parcel *b, double step, double rank, atomo_tensor *const *slot,
+                                  const double *counts, atomo_tensor *const *accs, double after);
 /* Waits until the parcel is coded; seconds [2] (out): encoding, decoding. What went wrong with it, in which case it was
  * sent empty: ENONFINITE, EFORMAT. */
 ATOMO_API int atomo_parcel_wait(atomo_parcel *b, double *seconds);

@@ -4,8 +4,11 @@
  * communication thread takes jobs from a queue, strictly in order (all ranks post the same jobs in the same order, so
  * they meet), and waits without spinning (wait.c). MPI runs with MPI_THREAD_SERIALIZED: while a job is queued or under
  * way no other thread may be in MPI, which every operation on a communicator sees to by atomo__engine_quiet. The coding
- * thread encodes parcels (parcel.c), so that one is coded while another travels; it never calls MPI. A job of one may
- * wait for a job of the other that was posted before it. Path: stages 6 and 7.
+ * thread encodes and decodes parcels (parcel.c), so that one is coded while another travels; it never calls MPI. It has
+ * two queues, each in order: what ranks wait for (encoding, answers) goes before what only this rank waits for
+ * (decoding), whose turn comes when there is nothing of the other to do. So a codec is in one thread's hands, and what
+ * it writes does not depend on when the other ranks' messages came. A job may wait for one of the other thread that was
+ * posted before it. Path: stages 6 to 8.
  */
 #include "comm/engine.h"
 #include <omp.h>
@@ -13,26 +16,35 @@
 #include <signal.h>
 #include <stdio.h>
 
-enum { QUEUE = 256 };
+enum { QUEUE = 256, THREADS = 2 };
+
+typedef struct lane {   /* a queue of jobs */
+    int64_t head, done; /* jobs posted, jobs finished */
+    double worked;      /* seconds */
+    atomo__job queue[QUEUE];
+} lane;
 
 typedef struct worker {
     pthread_t thread;
     bool running;
-    int64_t head, done; /* jobs posted, jobs finished */
-    double worked;      /* seconds */
-    atomo__job queue[QUEUE];
+    int first, last; /* its lanes, the more urgent one first */
 } worker;
+
+static const int awaited[ENGINE_LANES] = {ENGINE_CODE, ENGINE_COMM, ENGINE_COMM}; /* whose jobs a job may wait for */
+static const int thread_of[ENGINE_LANES] = {0, 1, 1};
 
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t posted, finished;
+    pthread_cond_t changed; /* a job was posted or finished */
     bool stopping;
-    worker worker[ENGINE_THREADS];
+    worker worker[THREADS];
+    lane lane[ENGINE_LANES];
     int failed; /* status of the first failure of a communication job */
     char why[512];
     double waited; /* seconds */
-} engine = {
-    .lock = PTHREAD_MUTEX_INITIALIZER, .posted = PTHREAD_COND_INITIALIZER, .finished = PTHREAD_COND_INITIALIZER};
+} engine = {.lock = PTHREAD_MUTEX_INITIALIZER,
+            .changed = PTHREAD_COND_INITIALIZER,
+            .worker = {{.first = ENGINE_COMM, .last = ENGINE_COMM}, {.first = ENGINE_CODE, .last = ENGINE_DECODE}}};
 
 /* Without the lock. After a failure the ranks are out of step: what is still queued is not begun. */
 static int run(const atomo__job *j, double *worked)
@@ -45,41 +57,58 @@ static int run(const atomo__job *j, double *worked)
     return status;
 }
 
+/* With the lock: the lane whose next job can begin, NULL where there is none; *left: whether there are jobs at all. */
+static lane *next_of(const worker *w, bool *left)
+{
+    *left = false;
+    for (int i = w->first; i <= w->last; i++) {
+        lane *l = &engine.lane[i];
+        if (l->done == l->head) continue;
+        *left = true;
+        if ((double)engine.lane[awaited[i]].done >= l->queue[l->done % QUEUE].after) return l;
+    }
+    return NULL;
+}
+
 static void *work(void *argument)
 {
-    worker *w = argument;
-    const worker *other = &engine.worker[w == &engine.worker[ENGINE_COMM] ? ENGINE_CODE : ENGINE_COMM];
+    const worker *w = argument;
     pthread_mutex_lock(&engine.lock);
     for (;;) {
-        while (w->done == w->head && !engine.stopping) pthread_cond_wait(&engine.posted, &engine.lock);
-        if (w->done == w->head) break;
-        const atomo__job j = w->queue[w->done % QUEUE];
-        while ((double)other->done < j.after) pthread_cond_wait(&engine.finished, &engine.lock);
+        bool left;
+        lane *l = next_of(w, &left);
+        if (!l && !left && engine.stopping) break;
+        if (!l) {
+            pthread_cond_wait(&engine.changed, &engine.lock);
+            continue;
+        }
         if (!engine.failed) {
+            const atomo__job j = l->queue[l->done % QUEUE];
             double worked;
             pthread_mutex_unlock(&engine.lock);
             const int status = run(&j, &worked);
             pthread_mutex_lock(&engine.lock);
-            w->worked += worked;
+            l->worked += worked;
             if (status < 0 && !engine.failed) {
                 engine.failed = status;
                 snprintf(engine.why, sizeof engine.why, "%s", atomo_last_error());
             }
         }
-        w->done++;
-        pthread_cond_broadcast(&engine.finished);
+        l->done++;
+        pthread_cond_broadcast(&engine.changed);
     }
     pthread_mutex_unlock(&engine.lock);
     return NULL;
 }
 
-/* With the lock: until `ticket` jobs are finished. */
-static void wait_for(const worker *w, int64_t ticket)
+/* With the lock: until `ticket` jobs are finished. Waiting for what has arrived to be decoded is not waiting for the
+ * exchange. */
+static void wait_for(const lane *l, int64_t ticket)
 {
-    if (w->done >= ticket) return;
+    if (l->done >= ticket) return;
     const double from = atomo_time();
-    while (w->done < ticket) pthread_cond_wait(&engine.finished, &engine.lock);
-    engine.waited += atomo_time() - from;
+    while (l->done < ticket) pthread_cond_wait(&engine.changed, &engine.lock);
+    if (l != &engine.lane[ENGINE_DECODE]) engine.waited += atomo_time() - from;
 }
 
 /* Signals stay with the main thread, whose handler stops the script. */
@@ -95,31 +124,32 @@ static int start(worker *w)
     return ATOMO_OK;
 }
 
-int atomo__engine_post(int thread, const atomo__job *j, double *ticket)
+int atomo__engine_post(int to, const atomo__job *j, double *ticket)
 {
-    worker *w = &engine.worker[thread];
+    lane *l = &engine.lane[to];
+    worker *w = &engine.worker[thread_of[to]];
     pthread_mutex_lock(&engine.lock);
     int status = ATOMO_OK;
     if (!w->running) status = start(w);
     if (status == ATOMO_OK) {
-        wait_for(w, w->head - QUEUE + 1);
-        atomo__job *place = &w->queue[w->head++ % QUEUE];
+        wait_for(l, l->head - QUEUE + 1);
+        atomo__job *place = &l->queue[l->head++ % QUEUE];
         *place = *j;
         place->threads = atomo_num_threads();
-        if (thread == ENGINE_COMM) atomo__flight_take_note(place->note);
-        *ticket = (double)w->head;
-        pthread_cond_broadcast(&engine.posted);
+        if (to == ENGINE_COMM) atomo__flight_take_note(place->note);
+        *ticket = (double)l->head;
+        pthread_cond_broadcast(&engine.changed);
     }
     pthread_mutex_unlock(&engine.lock);
     return status;
 }
 
-int atomo__engine_wait_for(int thread, double ticket)
+int atomo__engine_wait_for(int in, double ticket)
 {
-    const worker *w = &engine.worker[thread];
+    const lane *l = &engine.lane[in];
     pthread_mutex_lock(&engine.lock);
-    const bool known = ticket >= 0 && ticket <= (double)w->head;
-    if (known) wait_for(w, (int64_t)ticket);
+    const bool known = ticket >= 0 && ticket <= (double)l->head;
+    if (known) wait_for(l, (int64_t)ticket);
     const int failed = engine.failed;
     pthread_mutex_unlock(&engine.lock);
     ATOMO_REQUIRE(known, ATOMO_EARG, "exchange: job %g was never posted", ticket);
@@ -134,18 +164,18 @@ int atomo_engine_wait(double ticket)
 void atomo_engine_seconds(double *out)
 {
     pthread_mutex_lock(&engine.lock);
-    out[0] = engine.worker[ENGINE_COMM].worked;
+    out[0] = engine.lane[ENGINE_COMM].worked;
     out[1] = engine.waited;
-    out[2] = engine.worker[ENGINE_CODE].worked;
+    out[2] = engine.lane[ENGINE_CODE].worked + engine.lane[ENGINE_DECODE].worked;
     pthread_mutex_unlock(&engine.lock);
 }
 
 void atomo__engine_quiet(void)
 {
-    const worker *w = &engine.worker[ENGINE_COMM];
+    const worker *w = &engine.worker[thread_of[ENGINE_COMM]];
     if (!w->running || pthread_equal(pthread_self(), w->thread)) return;
     pthread_mutex_lock(&engine.lock);
-    wait_for(w, w->head);
+    wait_for(&engine.lane[ENGINE_COMM], engine.lane[ENGINE_COMM].head);
     pthread_mutex_unlock(&engine.lock);
 }
 
@@ -153,9 +183,9 @@ void atomo__engine_stop(void)
 {
     pthread_mutex_lock(&engine.lock);
     engine.stopping = true;
-    pthread_cond_broadcast(&engine.posted);
+    pthread_cond_broadcast(&engine.changed);
     pthread_mutex_unlock(&engine.lock);
-    for (int t = 0; t < ENGINE_THREADS; t++) {
+    for (int t = 0; t < THREADS; t++) {
         worker *w = &engine.worker[t];
         if (w->running) pthread_join(w->thread, NULL);
         w->running = false;

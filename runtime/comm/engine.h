@@ -4,13 +4,15 @@
 
 #include "comm/comm.h"
 
-enum { ENGINE_COMM, ENGINE_CODE, ENGINE_THREADS }; /* the communication thread, the coding thread */
+/* The communication thread's queue; the coding thread's two: what ranks wait for, and the decoding for this one. */
+enum { ENGINE_COMM, ENGINE_CODE, ENGINE_DECODE, ENGINE_LANES };
 
 typedef struct atomo__job atomo__job;
 struct atomo__job {
     int (*run)(const atomo__job *);
-    double after; /* ticket of the other thread's job that must be over before; 0: none */
-    int threads;  /* of its kernels: the poster's */
+    double
+        after;   /* ticket that must be over before: a communication job's, or of one of those ENGINE_CODE's; 0: none */
+    int threads; /* of its kernels: the poster's */
     atomo_comm *comm;
     atomo_tensor *tensor;
     const void *send;
@@ -26,10 +28,10 @@ struct atomo__job {
     char note[ATOMO_FLIGHT_NOTE]; /* what it is for */
 };
 
-/* Queues a job; *ticket (out) counts the jobs of that thread. A failure of a communication job ends the engine's work,
+/* Queues a job; *ticket (out) counts the jobs of that queue. A failure of a communication job ends the engine's work,
  * one of a coding job is the parcel's own affair: its run returns 0. */
-int atomo__engine_post(int thread, const atomo__job *j, double *ticket);
-/* Waits for a job of a thread; the first failure of a communication job. */
-int atomo__engine_wait_for(int thread, double ticket);
+int atomo__engine_post(int to, const atomo__job *j, double *ticket);
+/* Waits for a job of a queue; the first failure of a communication job. */
+int atomo__engine_wait_for(int in, double ticket);
 
 #endif

@@ -1,9 +1,10 @@
 /* parcel.c - parcels: the messages of neighbouring tensors, coded by the coding thread (engine.c) and sent as one.
  *
  * A parcel is encoded by its codec's streaming form when its gradients are there, and sent as soon as it is coded, the
- * main thread going on. An answer is a parcel too: what came from the ranks is averaged and encoded again. One thread
- * codes for all, in the order of posting, so the bits do not depend on how coding and travel overlap. A gradient that
- * cannot be encoded (NaN) leaves its parcel empty, so that the ranks still meet; atomo_parcel_wait says why.
+ * main thread going on. An answer is a parcel too: what came from the ranks is averaged and encoded again; so is what
+ * is only decoded. One thread codes for all, in the order of posting, so the bits do not depend on how coding and
+ * travel overlap; it decodes for this rank alone in between, which no message depends on. A gradient that cannot be
+ * encoded (NaN) leaves its parcel empty, so that the ranks still meet; atomo_parcel_wait says why.
  * Path: stages 6 and 8.
  */
 #include "comm/engine.h"
@@ -14,17 +15,18 @@
 struct atomo_parcel {
     atomo_codec *codec;
     int first, count, ranks;
-    int32_t *to;                /* [count] the rank that a message is for; NULL: all are one block */
+    int32_t *to;                /* [count] the rank that a message is for (or from); NULL: all are one block */
     double *sizes, total, room; /* sizes [ranks]: bytes for each rank; out is [room] */
     uint8_t *out;
     const atomo_tensor **grad; /* [count] */
-    double ticket;             /* of its coding */
+    int lane;                  /* of the engine, */
+    double ticket;             /* and the job of its coding there */
     double seconds[2];         /* encoding, decoding */
     int failed;                /* status of the first failure, and its text */
     char why[512];
-    struct { /* what an answer averages: blocks of messages, rank after rank */
+    struct { /* what is decoded: blocks of messages, rank after rank */
         atomo_codec *codec;
-        double step;
+        double step, rank; /* rank: whose random streams; below 0: each block's its own rank's */
         atomo_tensor *const *slot;
         const double *counts;
         int blocks;
@@ -95,20 +97,23 @@ static int encode(atomo_parcel *b)
     return ATOMO_OK;
 }
 
-/* acc becomes the average of the blocks' messages for tensor number `tensor`; `at` and `left` [blocks] move on. */
-static int average_one(const atomo_parcel *b, int tensor, const uint8_t **at, double *left, atomo_tensor *acc)
+/* acc becomes the average of the messages for tensor number `tensor` in `count` blocks from `first` on; `at` and `left`
+ * [blocks] move on. */
+static int average_one(const atomo_parcel *b, int tensor, int first, int count, const uint8_t **at, double *left,
+                       atomo_tensor *acc)
 {
-    const int blocks = b->from.blocks;
-    const double scale = 1.0 / blocks;
+    atomo_codec *codec = b->from.codec;
+    const double scale = 1.0 / count;
     memset(acc->data, 0, (size_t)atomo__tensor_bytes(acc));
-    if (blocks > 1) ATOMO_TRY(atomo_codec_sum(b->from.codec, tensor));
-    for (int r = 0; r < blocks; r++) {
+    if (count > 1) ATOMO_TRY(atomo_codec_sum(codec, tensor));
+    for (int r = first; r < first + count; r++) {
+        const double rank = b->from.rank < 0 ? r : b->from.rank;
         double used;
-        ATOMO_TRY(atomo_codec_decode_add(b->from.codec, tensor, b->from.step, r, at[r], left[r], scale, acc, &used));
+        ATOMO_TRY(atomo_codec_decode_add(codec, tensor, b->from.step, rank, at[r], left[r], scale, acc, &used));
         at[r] += (size_t)used;
         left[r] -= used;
     }
-    return atomo_codec_finish(b->from.codec, tensor, scale, acc);
+    return atomo_codec_finish(codec, tensor, scale, acc);
 }
 
 static int average_all(const atomo_parcel *b, const uint8_t **at, double *left)
@@ -119,8 +124,8 @@ static int average_all(const atomo_parcel *b, const uint8_t **at, double *left)
         left[r] = b->from.counts[r];
     }
     for (int k = 0; k < b->count; k++) {
-        atomo_tensor *acc = (atomo_tensor *)(uintptr_t)b->grad[k]; /* an answer's own */
-        ATOMO_TRY(average_one(b, b->first + k, at, left, acc));
+        atomo_tensor *acc = (atomo_tensor *)(uintptr_t)b->grad[k]; /* to be written */
+        ATOMO_TRY(average_one(b, b->first + k, b->to ? b->to[k] : 0, b->to ? 1 : b->from.blocks, at, left, acc));
     }
     for (int r = 0; r < b->from.blocks; r++)
         ATOMO_REQUIRE(left[r] == 0, ATOMO_EFORMAT, "exchange: %.0f bytes follow the last message of block %d", left[r],
@@ -161,36 +166,53 @@ static int run_code(const atomo__job *j)
 
 /* ---- posting ---------------------------------------------------------------------------------------------------- */
 
-static int code(atomo_parcel *b, const atomo_tensor *const *grads, bool again, double after)
+static int code(atomo_parcel *b, int lane, const atomo_tensor *const *grads, bool again, double after)
 {
     if (again && !b->out) ATOMO_TRY(atomo__alloc((void **)&b->out, (size_t)b->room + 1)); /* an average needs none */
     for (int k = 0; k < b->count; k++) b->grad[k] = grads[k];
     b->failed = 0;
-    return atomo__engine_post(ENGINE_CODE, &(atomo__job){.run = run_code, .parcel = b, .again = again, .after = after},
+    b->lane = lane;
+    return atomo__engine_post(lane, &(atomo__job){.run = run_code, .parcel = b, .again = again, .after = after},
                               &b->ticket);
 }
 
 int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads)
 {
-    return code(b, grads, true, 0);
+    return code(b, ENGINE_CODE, grads, true, 0);
+}
+
+/* What the ranks' blocks hold, of the random streams of `rank`, is to be decoded into accs. */
+static int take_from(atomo_parcel *b, atomo_codec *from, double step, double rank, atomo_tensor *const *slot,
+                     const double *counts, atomo_tensor *const *accs)
+{
+    for (int k = 0; k < b->count; k++) ATOMO_TRY(atomo__expect(accs[k], ATOMO_F32, -1, "exchange: average"));
+    b->from.codec = from;
+    b->from.step = step;
+    b->from.rank = rank;
+    b->from.slot = slot;
+    b->from.counts = counts;
+    b->from.blocks = b->ranks;
+    return ATOMO_OK;
 }
 
 int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_tensor *const *slot,
                         const double *counts, atomo_tensor *const *accs, int again, double after)
 {
-    for (int k = 0; k < b->count; k++) ATOMO_TRY(atomo__expect(accs[k], ATOMO_F32, -1, "exchange: average"));
-    b->from.codec = from;
-    b->from.step = step;
-    b->from.slot = slot;
-    b->from.counts = counts;
-    b->from.blocks = b->ranks;
-    return code(b, (const atomo_tensor *const *)accs, again != 0, after);
+    ATOMO_TRY(take_from(b, from, step, -1, slot, counts, accs));
+    return code(b, ENGINE_CODE, (const atomo_tensor *const *)accs, again != 0, after);
+}
+
+int atomo_parcel_decode(atomo_parcel *b, double step, double rank, atomo_tensor *const *slot, const double *counts,
+                        atomo_tensor *const *accs, double after)
+{
+    ATOMO_TRY(take_from(b, b->codec, step, rank, slot, counts, accs));
+    return code(b, ENGINE_DECODE, (const atomo_tensor *const *)accs, false, after);
 }
 
 int atomo_parcel_wait(atomo_parcel *b, double *seconds)
 {
     seconds[0] = seconds[1] = 0;
-    ATOMO_TRY(atomo__engine_wait_for(ENGINE_CODE, b->ticket));
+    ATOMO_TRY(atomo__engine_wait_for(b->lane, b->ticket));
     memcpy(seconds, b->seconds, sizeof b->seconds);
     return b->failed ? atomo__fail(b->failed, "%s", b->why) : ATOMO_OK;
 }

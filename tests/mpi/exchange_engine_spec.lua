@@ -179,6 +179,52 @@ describe("the communication thread", function()
     end
   end)
 
+  it("says on every rank what a gradient that cannot be encoded made of the step, and leaves none waiting", function()
+    if world.size == 1 then return pending "one rank has nobody to tell" end
+    for _, o in ipairs {{topology = "allgather"}, {topology = "sharded"}, {topology = "ps", down = "compress"}} do
+      for _, overlap in ipairs {true, false} do
+        local ex = atomo.exchange {compress = "entry:ratio=20", topology = o.topology, down = o.down, overlap = overlap}
+        local ok, text, grads
+        for step = 1, 2 do
+          grads = {}
+          for i = 1, 5 do grads[i] = atomo.full({100, 700}, i) end
+          if step == 2 and world.rank == world.size - 1 then grads[3]:set(1, 2, 0 / 0) end
+          for i = 5, 1, -1 do ex:push(i, grads[i]) end
+          ok, text = pcall(ex.finish, ex)
+          assert.equal(step == 1, ok)
+        end
+        if world.rank == world.size - 1 then
+          assert.matches("gradient 3 .*1 entries are NaN or Inf, the first is number 2 %(ENONFINITE%)", text)
+        else
+          assert.matches("decode: message for gradient %d .*ends in its magic, at byte 0 of 0 %(EFORMAT%)", text)
+        end
+      end
+    end
+  end)
+
+  it("leaves gradients alone until finish, though what came is decoded before", function()
+    if world.size == 1 then return pending "one rank has no overlap" end
+    local ex = atomo.exchange {compress = "entry:ratio=20", topology = "allgather"}
+    for step = 1, 2 do
+      local grads, given = {}, {}
+      for i = 1, 5 do
+        atomo.manual_seed(10 * i + world.rank)
+        grads[i] = atomo.randn(100, 700)
+        given[i] = grads[i]:clone()
+      end
+      for i = 5, 1, -1 do ex:push(i, grads[i]) end
+      if step == 2 then -- every batch was posted with its last gradient, and its decoding behind it
+        for _, batch in ipairs(ex.batches) do
+          f.check(C.atomo_parcel_wait(batch.result, ffi.new "double[2]"))
+          assert.is_true(batch.decoded[1]:norm_value(2) > 0)
+        end
+      end
+      for i, g in ipairs(grads) do assert.equal(0, (g - given[i]):norm_value(math.huge)) end
+      ex:finish()
+      for i, g in ipairs(grads) do assert.is_true((g - given[i]):norm_value(math.huge) > 0) end
+    end
+  end)
+
   it("tries bucket sizes by the clock, and the bits do not depend on them", function()
     local adapted, fixed = atomo.exchange {}, atomo.exchange {overlap = false}
     local made, a, b, counts = {}, {}, {}, {}

@@ -4,24 +4,15 @@
 local batches = require "atomo.exchange.batches"
 local messages = require "atomo.exchange.messages"
 
-local M = {ready = batches.ready, drop = batches.drop}
+local M = {ready = batches.ready, drop = batches.drop, finish = batches.finish}
 
 function M.plan(self)
   messages.split(self)
   batches.plan(self)
+  batches.plan_results(self, {from = "inbox"})
 end
 
 --- A batch's messages to all.
 function M.send(exchange, batch) return batch:out(exchange, "allgather") end
-
-function M.finish(self)
-  batches.close(self)
-  for _, batch in ipairs(self.batches) do
-    batch:wait(self)
-    messages.decode(self, messages.open(batch.inbox), batch.first, batch.last, 1 / self.comm.size, batch.grads,
-      batch.first)
-  end
-  messages.finish_buckets(self)
-end
 
 return M

@@ -1,8 +1,10 @@
 --- Batches: the messages of neighbouring tensors, which travel together while backward goes on. A batch is encoded, by
 -- the compressor's streaming form, when its last gradient is ready, and the communication thread sends it as the
--- topology says (its `send`). Compressors in C encode on the coding thread (coded.lua), those in Lua on this one
--- (uncoded.lua). Where averages are sent back (`answer`), the answers to a batch follow behind the next one: decoding,
--- encoding again and travel go on in the background too. The bits are the same without overlap.
+-- topology says (its `send`). Where averages are sent back (`answer`), the answers to a batch follow behind the next
+-- one: decoding, encoding again and travel go on in the background too. What a batch ends with, every rank's messages
+-- or the owners' answers, is decoded when it has come. Compressors in C do all that on the coding thread (coded.lua),
+-- those in Lua on this one, where answers and decoding wait for the end of the step (uncoded.lua). The bits are the
+-- same without overlap.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local carry = require "atomo.exchange.carry"
@@ -79,6 +81,15 @@ function M.plan_answers(self, range, again)
   end
 end
 
+--- Plans how the step's averages come out of batch[o.from] ("inbox", "answer"), what travelled last: message k is in
+--- block o.block(k) of o.blocks (from 0), of rank o.rank's random streams; without o.block in those of all ranks, each
+--- rank's own, which are averaged.
+---@param o {from: string, block: (fun(k: integer): integer)?, blocks: integer?, rank: integer?}
+function M.plan_results(self, o)
+  self.results = o
+  for _, batch in ipairs(self.batches) do batch:plan_result(self) end
+end
+
 --- Sends a batch that is ready, and the answer to the one before, where there are answers.
 function M.post(batch, exchange)
   if not exchange.begun then
@@ -89,7 +100,8 @@ function M.post(batch, exchange)
   batch:encode(exchange)
   f.C.atomo_flight_note(batch.name)
   batch.ticket = exchange.engine.send(exchange, batch)
-  if not exchange.engine.answer or batch.late then return end
+  if not exchange.engine.answer then return batch:open(exchange) end
+  if batch.late then return end
   if exchange.unanswered then M.answer(exchange, exchange.unanswered) end
   exchange.unanswered = batch
 end
@@ -103,6 +115,7 @@ function M.answer(exchange, batch)
   exchange.unanswered = nil
   f.C.atomo_flight_note(batch.name)
   batch.ticket = exchange.engine.answer(exchange, batch)
+  batch:open(exchange)
 end
 
 --- The answers that are still to be sent when backward is over: the last one, or those of compressors in Lua.
@@ -132,16 +145,27 @@ function M.drop(self)
   messages.drop(self)
 end
 
---- Ends the compressors' step, when all is coded; raises what went wrong in coding.
+--- Ends the compressors' step, when all is coded, has travelled and is decoded; raises what went wrong, in this order.
 function M.close(exchange, dropped)
   local t = f.C.atomo_time()
   for _, batch in ipairs(exchange.batches) do batch:coded(exchange) end
   messages.lap(exchange, "exchange", t) -- it was waited for
+  for _, batch in ipairs(exchange.batches) do
+    batch:wait(exchange)
+    batch:opened(exchange)
+  end
   if exchange.begun then exchange.compressor:end_step() end
   if exchange.begun_again then exchange.second:end_step() end
   local why = exchange.broken
   exchange.begun, exchange.begun_again, exchange.unanswered, exchange.broken = nil, nil, nil, nil
   if why and not dropped then f.raise(why) end
+end
+
+--- The end of a step: the gradients become the averages.
+function M.finish(exchange)
+  M.close(exchange)
+  for _, batch in ipairs(exchange.batches) do batch:give(exchange) end
+  messages.finish_buckets(exchange)
 end
 
 return M

@@ -1,9 +1,11 @@
 --- A batch (batches.lua) of a compressor written in C: a parcel (runtime/comm/parcel.c), encoded by the coding thread,
--- sent by the communication thread as soon as it is; this thread only posts. So is the answer, another parcel. Without
--- overlap it is the same work on the same threads, waited for at once.
+-- sent by the communication thread as soon as it is; this thread only posts. So is the answer, another parcel, and what
+-- is decoded at last, a third. Without overlap it is the same work on the same threads, waited for at once.
 local f = require "atomo.ffi"
+local T = require "atomo.tensor"
 local batches = require "atomo.exchange.batches"
 local carry = require "atomo.exchange.carry"
+local messages = require "atomo.exchange.messages"
 local ffi, C, check = f.ffi, f.C, f.check
 
 local tensors = ffi.typeof "const atomo_tensor *const *"
@@ -12,11 +14,11 @@ local seconds = ffi.new "double[2]"
 local Coded = {}
 Coded.__index = Coded
 
---- A parcel of messages first .. last, for ranks `to` (a list; empty: for all).
-local function parcel(self, codec, first, last, to)
+--- A parcel of messages first .. last, for (or from) `to` (a list; empty: all) of so many ranks.
+local function parcel(codec, first, last, to, count)
   local out, n = ffi.new "atomo_parcel *[1]", last - first + 1
   local ranks = #to > 0 and ffi.new("int32_t[?]", n, to) or nil
-  check(C.atomo_parcel_new(codec.h, first, n, ranks, self.comm.size, out))
+  check(C.atomo_parcel_new(codec.h, first, n, ranks, count, out))
   return ffi.gc(out[0], C.atomo_parcel_free)
 end
 
@@ -28,15 +30,34 @@ end
 
 function Coded:plan(exchange)
   self.codec = exchange.compressor -- which the parcel needs
-  self.parcel = parcel(exchange, exchange.compressor, self.first, self.last, self.to)
+  self.parcel = parcel(exchange.compressor, self.first, self.last, self.to, exchange.comm.size)
   self.handles, self.list = list_of(self.last - self.first + 1)
 end
 
 function Coded:plan_answer(exchange, again)
   self.again = again and 1 or 0
-  self.reply = parcel(exchange, again and exchange.second or exchange.compressor, self.mine, self.mine_last, {})
+  self.reply = parcel(again and exchange.second or exchange.compressor, self.mine, self.mine_last, {},
+    exchange.comm.size)
   self.average_handles = list_of(#self.averages)
   for j, t in ipairs(self.averages) do self.average_handles[j - 1] = t.h end
+end
+
+--- Gradients are left alone until finish(): what is decoded before has room of its own. Without overlap nothing is.
+function Coded:plan_result(exchange)
+  local o, blocks = exchange.results, {}
+  if not o.from then
+    self.decoded = self.averages -- come as they are
+    return
+  end
+  for k = self.first, o.block and self.last or 0 do blocks[#blocks + 1] = o.block(k) end
+  self.result = parcel(exchange.compressor, self.first, self.last, blocks, o.blocks or exchange.comm.size)
+  if not exchange.overlap then return end
+  self.decoded, self.decoded_handles = {}, list_of(self.last - self.first + 1)
+  for k = self.first, self.last do
+    local j = k - self.first + 1
+    self.decoded[j] = T.empty(exchange.messages[k].shape)
+    self.decoded_handles[j - 1] = self.decoded[j].h
+  end
 end
 
 Coded.post, Coded.wait = batches.post, batches.wait
@@ -68,9 +89,22 @@ function Coded:back(exchange, how)
   return carry.parcel(exchange, how, self.reply, how == "bcast_tensor" and self.average or self.answer)
 end
 
+--- Decodes what travels last, when it has come.
+function Coded:open(exchange)
+  if not self.result then return end
+  local o = exchange.results
+  local inbox = self[o.from]
+  check(C.atomo_parcel_decode(self.result, exchange.step, o.rank or -1, inbox.slot, inbox.counts,
+    self.decoded_handles or self.handles, self.ticket or 0))
+  self.is_open = true
+  at_once(exchange, self.result)
+end
+
 local function take(exchange, p)
   local status = C.atomo_parcel_wait(p, seconds)
-  if status < 0 then exchange.broken = exchange.broken or ffi.string(C.atomo_last_error()) end
+  if status < 0 and not exchange.broken then
+    exchange.broken = ("%s (%s)"):format(ffi.string(C.atomo_last_error()), ffi.string(C.atomo_status_name(status)))
+  end
   exchange.ms.encode, exchange.ms.decode = exchange.ms.encode + 1e3 * seconds[0], exchange.ms.decode + 1e3 * seconds[1]
 end
 
@@ -79,6 +113,21 @@ function Coded:coded(exchange)
   if not exchange.begun then return end
   take(exchange, self.parcel)
   if self.reply then take(exchange, self.reply) end
+end
+
+--- Waits until what came is decoded; notes time and failure.
+function Coded:opened(exchange)
+  if self.is_open then take(exchange, self.result) end
+  self.is_open = nil
+end
+
+--- The gradients become what was decoded.
+function Coded:give(exchange)
+  local t = C.atomo_time()
+  for j, g in ipairs(self.grads) do
+    if self.decoded then g:copy_(self.decoded[j]) else C.atomo_tensor_touch(g.h) end
+  end
+  messages.lap(exchange, "decode", t)
 end
 
 return Coded

@@ -255,16 +255,16 @@ function Exchange:mark()
   self.worked, self.waited, self.coded = self.seconds[0], self.seconds[1], self.seconds[2]
 end
 
---- Seconds that encoding has taken in this step so far, on this thread or the coding thread.
-function Exchange:encoding()
+--- Seconds that encoding, and the coding thread's decoding, have taken in this step so far, on whichever thread.
+function Exchange:coding()
   C.atomo_engine_seconds(self.seconds)
   return self.ms.encode / 1e3 + (self.worked and self.seconds[2] - self.coded or 0)
 end
 
 --- Of the last step: bytes that this rank handed to and took from MPI, what fp32 would be, the compressor's variance,
---- milliseconds by stage (exchange: what this rank waited; encode: on whichever thread, so that it may have gone on
---- beside backward), hidden: the share of the shorter of backward and the communication thread's work for which nobody
---- waited (with overlap).
+--- milliseconds by stage (exchange: what this rank waited; encode, decode: on whichever thread, so that they may have
+--- gone on beside backward), hidden: the share of the shorter of backward and the communication thread's work for which
+--- nobody waited (with overlap).
 function Exchange:stats()
   local s = {bytes_out = self.bytes_out, bytes_in = self.bytes_in,
     dense_bytes = self.dense_bytes, hidden = self.hidden, variance = self.variance or 0,

@@ -85,12 +85,13 @@ function M.lap(self, stage, from)
   return now
 end
 
---- Tensors become scale times the sum of what the sources hold for messages first .. last: message k's is
---- into[k - base + 1].
-function M.decode(self, sources, first, last, scale, into, base)
+--- Tensors become the averages of what the sources hold for messages first .. last, into[1] the first's; with block,
+--- message k is in source block(k), counted from 0, alone.
+function M.decode(self, sources, first, last, into, block)
   local t, codec = C.atomo_time(), self.compressor
   for k = first, last do
-    codec:decode_tensor(k, self.step, sources, scale, into[k - base + 1]:zero_())
+    local from = block and {sources[block(k) + 1]} or sources
+    codec:decode_tensor(k, self.step, from, 1 / #from, into[k - first + 1]:zero_())
   end
   for r, s in ipairs(sources) do
     if s.left ~= 0 then raise(("exchange: %d bytes follow the last message of block %d"):format(s.left, r)) end

@@ -21,6 +21,7 @@ function M.plan(self)
   local again = self.down == "compress"
   local idle = again and self.comm.rank > 0 -- averages nothing and takes none as they are
   batches.plan_answers(self, function(batch) return batch.first, idle and batch.first - 1 or batch.last end, again)
+  batches.plan_results(self, again and {from = "answer", block = to_server, blocks = 1, rank = self.comm.size} or {})
 end
 
 --- A batch's messages to rank 0.
@@ -34,17 +35,7 @@ end
 
 function M.finish(self)
   batches.answer_rest(self)
-  batches.close(self)
-  for _, batch in ipairs(self.batches) do
-    batch:wait(self)
-    if self.second then
-      local source = messages.open(batch.answer, 1, self.comm.size)[1]
-      messages.decode(self, {source}, batch.first, batch.last, 1, batch.grads, batch.first)
-    else
-      for j, g in ipairs(batch.grads) do g:copy_(batch.averages[j]) end
-    end
-  end
-  messages.finish_buckets(self)
+  batches.finish(self)
 end
 
 return M

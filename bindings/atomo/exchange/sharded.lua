@@ -94,14 +94,16 @@ local function parts_of(self, batch)
 end
 
 function M.plan(self)
+  local function owner(k) return self.messages[k].owner - 1 end
   messages.split(self)
   cut_all(self)
-  batches.plan(self, function(k) return self.messages[k].owner - 1 end, MOST)
+  batches.plan(self, owner, MOST)
   for _, batch in ipairs(self.batches) do batch.parts = parts_of(self, batch) end
   batches.plan_answers(self, function(batch)
     local mine = batch.parts[self.comm.rank + 1]
     return mine.first, mine.last
   end, true)
+  batches.plan_results(self, {from = "answer", block = owner, blocks = self.comm.size, rank = self.comm.size})
 end
 
 --- A batch's messages to their owners.
@@ -115,15 +117,7 @@ end
 
 function M.finish(self)
   batches.answer_rest(self)
-  batches.close(self)
-  for _, batch in ipairs(self.batches) do
-    batch:wait(self)
-    local sources = messages.open(batch.answer, nil, self.comm.size)
-    for r, part in ipairs(batch.parts) do
-      messages.decode(self, {sources[r]}, part.first, part.last, 1, batch.grads, batch.first)
-    end
-  end
-  messages.finish_buckets(self)
+  batches.finish(self)
 end
 
 return M

@@ -9,7 +9,7 @@ local ffi, C = f.ffi, f.C
 
 local bytes = ffi.typeof "uint8_t *"
 
-local Uncoded = {late = true} -- answers wait for the end of the step
+local Uncoded = {late = true} -- answers and decoding wait for the end of the step
 Uncoded.__index = Uncoded
 
 function Uncoded:plan(exchange)
@@ -49,7 +49,7 @@ end
 
 function Uncoded:reply_with(exchange)
   local first, last, second = self.mine, self.mine_last, exchange.second
-  messages.decode(exchange, messages.open(self.inbox), first, last, 1 / exchange.comm.size, self.averages, first)
+  messages.decode(exchange, messages.open(self.inbox), first, last, self.averages)
   self.data, self.n = nil, 0
   if not second then return end
   local t, from = C.atomo_time(), exchange.sent_back
@@ -67,6 +67,19 @@ function Uncoded:back(exchange, how)
   return carry.out(exchange, how, nil, self.data, self.n, self.answer)
 end
 
+--- What came is decoded on this thread, by give.
+function Uncoded:plan_result() end
+function Uncoded:open() end
+function Uncoded:opened() end
 function Uncoded:coded() end -- all is
+
+function Uncoded:give(exchange)
+  local o = exchange.results
+  if not o.from then -- the averages came as they are
+    for j, g in ipairs(self.grads) do g:copy_(self.averages[j]) end
+    return
+  end
+  messages.decode(exchange, messages.open(self[o.from], o.blocks, o.rank), self.first, self.last, self.grads, o.block)
+end
 
 return Uncoded

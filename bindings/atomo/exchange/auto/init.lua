@@ -60,12 +60,12 @@ end
 function Auto:finish()
   if self.settled then return self.work:finish() end
   if self.steps == 0 then decide.begin(self) end
-  local encoded = self.work:encoding() -- while gradients came
+  local coded = self.work:coding() -- while gradients came
   self.work:finish()
   local now, t = self.now(), self.times
   local seconds = now - self.ended
-  t.step[#t.step + 1], t.added[#t.added + 1] = seconds, now - self.pushed_at + encoded
-  t.window[#t.window + 1] = math.max(0, self.pushed_at - self.first_at - encoded)
+  t.step[#t.step + 1], t.added[#t.added + 1] = seconds, now - self.pushed_at + coded
+  t.window[#t.window + 1] = math.max(0, self.pushed_at - self.first_at - coded)
   if #t.step > clock.KEPT then
     for _, list in pairs(t) do table.remove(list, 1) end
   end
