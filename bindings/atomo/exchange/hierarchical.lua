@@ -76,10 +76,10 @@ local function exchange(self)
   self.between:finish()
   local inner = self.between:stats()
   self.ms.encode, self.ms.decode, self.variance = inner.ms.encode, inner.ms.decode, inner.variance
+  self.ms.exchange = self.ms.exchange + inner.ms.exchange
 end
 
 function M.finish(self)
-  local t = C.atomo_time()
   if self.dense then
     buckets.finish(self.buckets, self)
   else
@@ -92,7 +92,6 @@ function M.finish(self)
     buckets.give_back(self.buckets, self)
   end
   queue.reset(self.queue)
-  self.ms.exchange = math.max(0, 1e3 * (C.atomo_time() - t) - self.ms.encode - self.ms.decode)
 end
 
 return M
