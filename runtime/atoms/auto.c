@@ -1,5 +1,5 @@
-/* auto.c - per tensor the family of atoms that suits it: entry, fourier, dct, svd in 8 to 2 bits, all entries in few
- * bits; stages 4 to 6 and 8 of the path.
+/* auto.c - per tensor the family of atoms that suits it: entry, taps, fourier by rows, svd in 12 to 2 bits, all entries
+ * in few bits; stages 4 to 6 and 8 of the path.
  *
  * Wang et al. 2018 leave the decomposition to the user. For a family f both the variance V_f(T) and the message's bits
  * B_f(T) of Algorithm 1 at the price T^2 of a bit are closed forms of its coefficients, so the best family at a price
@@ -25,11 +25,11 @@ static const struct atomo__option options[] = {
      "times"},
     {0}};
 
-extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_fourier, atomo_atoms_dct, atomo_atoms_svd;
+extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_taps, atomo_atoms_fourier, atomo_atoms_svd;
 
 /* A slot is what is measured together; a family is a slot with options of its own. The tag in a message is the family's
  * number, 1 the first. */
-enum { ENTRY, FOURIER, DCT, SVD, DENSE = SVD + 1, SLOTS = DENSE + 3 };
+enum { ENTRY, TAPS, FOURIER, SVD, DENSE = SVD + 1, SLOTS = DENSE + 3 };
 static const struct family {
     const char *name;
     const struct atomo_atoms *atoms;
@@ -39,10 +39,10 @@ static const struct family {
 } families[] = {
     {"entry:step=0.25", &atomo_atoms_entry, ENTRY, {0.25}, 2},
     {"entry:step=1", &atomo_atoms_entry, ENTRY, {1}, 8},
-    {"fourier:step=0.25", &atomo_atoms_fourier, FOURIER, {0.25, 1}, 1},
-    {"fourier:step=1", &atomo_atoms_fourier, FOURIER, {1, 1}, 4},
-    {"dct:step=0.25", &atomo_atoms_dct, DCT, {0.25, 0}, 1},
-    {"dct:step=1", &atomo_atoms_dct, DCT, {1, 0}, 4},
+    {"taps:step=0.25", &atomo_atoms_taps, TAPS, {0.25}, 1},
+    {"taps:step=1", &atomo_atoms_taps, TAPS, {1}, 4},
+    {"fourier:rows=1,step=0.25", &atomo_atoms_fourier, FOURIER, {0.25, 1, 1}, 1},
+    {"fourier:rows=1,step=1", &atomo_atoms_fourier, FOURIER, {1, 1, 1}, 4},
     {"svd", &atomo_atoms_svd, SVD, {0, 0, 1}, 32},
     {"dense:bits=8", &atomo__dense_atoms, DENSE, {8}, 1},
     {"dense:bits=4", &atomo__dense_atoms, DENSE + 1, {4}, 1},
@@ -180,13 +180,15 @@ static void guess(atomo__part *part, double bits)
 static int search(atomo__part *part, const float *g, atomo__coder *c)
 {
     state *s = part->state;
+    atomo__coder own = *c;
+    own.next = false; /* others are measured in between */
     for (int i = 0; i < SLOTS; i++) {
         atomo__part *p = part_of(part, (int)(first_of(i) - families));
         if (!(s->measured[i] = s->there[i])) continue;
         if (i == ENTRY) {
             if (atomo__entries_measure(p, g, true) < 0) return atomo__refuse_nonfinite(part, g);
         } else {
-            ATOMO_TRY((i == SVD ? atomo__svd_search : p->atoms->measure)(p, g, c));
+            ATOMO_TRY((i == SVD ? atomo__svd_search : p->atoms->measure)(p, g, &own));
         }
     }
     return ATOMO_OK;
@@ -340,7 +342,7 @@ static const char *family(const atomo__part *part)
 const struct atomo_atoms atomo_atoms_auto = {
     .name = "auto",
     .summary =
-        "for each tensor the family with the least variance for its bytes: entry, fourier, dct, svd, all entries",
+        "for each tensor the family with the least variance for its bytes: entry, taps, fourier, svd, all entries",
     .source = "Wang et al., ATOMO, NeurIPS 2018; docs/compressors.md",
     .options = options,
     .plan = plan,

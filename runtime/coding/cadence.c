@@ -18,12 +18,6 @@ atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every)
     return (atomo__cadence){.entries = (double)n, .side = (double)short_side, .every = every};
 }
 
-/* FFTW's transforms of one long axis fall out of the caches beyond some 2^17 entries. */
-static double transform_cost(const atomo__cadence *c)
-{
-    return c->entries * (7 + 10 * ATOMO_MAX(0, log2(c->entries) - 17));
-}
-
 /* Gram matrix, eigenvectors, and `projections` of all of them. */
 static double spectral_cost(const atomo__cadence *c, double projections)
 {
@@ -34,14 +28,14 @@ static double spectral_cost(const atomo__cadence *c, double projections)
 static double encode_cost(const atomo__cadence *c, const char *atoms)
 {
     if (strcmp(atoms, "svd") == 0) return spectral_cost(c, 1);
-    if (strcmp(atoms, "entry") == 0) return 3 * c->entries;
-    return strcmp(atoms, "dense") == 0 ? 4 * c->entries : 2 * transform_cost(c) + 3 * c->entries;
+    if (strcmp(atoms, "fourier") == 0) return 2.3 * c->entries;
+    return 1.2 * c->entries; /* taps, entry, dense */
 }
 
 static double search_cost(const atomo__cadence *c)
 {
-    const double widths = 12, dense = 9, spectra = 10; /* passes over all entries */
-    return spectral_cost(c, 1) + 2 * transform_cost(c) + (widths + dense + spectra) * c->entries;
+    const double others = 8; /* transforms, histograms, roundings */
+    return spectral_cost(c, 1) + others * c->entries;
 }
 
 int atomo__cadence_due(atomo__cadence *c)

@@ -62,6 +62,7 @@ struct atomo__spectrum {
     double total, nonzero;        /* sum |x| and count of x != 0 */
     double off_count, off_sum;    /* exact less modelled, at the anchor */
     uint32_t top;                 /* key of the largest: its bits / 2^19 */
+    bool open;                    /* of probes, or not anchored yet: the refine stage is still to come */
     float above[ATOMO__BINS + 1]; /* [b]: probes in the bins before b */
     double sum[ATOMO__BINS + 1];  /* [b]: their sum, every entry at the middle of its bin */
 };
@@ -205,6 +206,7 @@ typedef struct atomo__pending {
 typedef struct atomo__coder { /* what an encode or decode works with */
     void *scratch;            /* taken with atomo__room */
     const void **held;        /* the state of the basis whose coefficients are in it; NULL: nobody asks */
+    bool next;                /* of a measure: this tensor's encode comes next, so what is held will be found */
     atomo__pending *pending;  /* NULL: every message is added to acc at once */
     atomo_stream stream;      /* seed, step, rank, tensor; purpose is set by the user */
     bool fixed_count;         /* systematic sampling */
@@ -262,13 +264,14 @@ typedef const char *atomo__family_fn(const atomo__part *part);
 int atomo__basis_plan(atomo__part *part, size_t state_size); /* state_size: of its own, beyond the spectrum */
 void *atomo__basis_state(const atomo__part *part);
 int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c);
+int atomo__basis_refine(atomo__part *part, const float *g);
 void atomo__basis_price(atomo__part *part, double T);
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
 int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
 void atomo__basis_settle(atomo__coder *c, float *acc); /* transforms what is pending, and adds it to acc */
 #define ATOMO__BASIS_STAGES                                                                                            \
-    .measure = atomo__basis_measure, .guess = atomo__entries_guess, .price = atomo__basis_price,                       \
-    .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
+    .measure = atomo__basis_measure, .refine = atomo__basis_refine, .guess = atomo__entries_guess,                     \
+    .price = atomo__basis_price, .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
 /* A transform for lengths that are powers of two, run by run of the binary digits of n, the longest first. */
 typedef void atomo__run_fn(float *x, int64_t size, bool inverse);
 void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run);

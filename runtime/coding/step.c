@@ -211,6 +211,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     if (c->compressor->measure) {
         atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
         coder.held = &held;
+        coder.next = true;
         double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : stream_target(c, p);
         if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
         ATOMO_TRY(c->compressor->measure(p, g, &coder));
