@@ -3,7 +3,8 @@
  * A search costs what measuring in every family costs; its gap is the number of steps over which that is 5 % of the
  * encoding with the family in use, by a model in nanoseconds (one core; only the ratios count). The first searches come
  * sooner, after 2, 16, 128, ... steps, because a run's price and its gradients settle then; so does one after the price
- * relative to the gradient has moved threefold (another budget).
+ * relative to the gradient has moved threefold (another budget), but for a run whose price keeps leaping: an eighth of
+ * the gap lies between them.
  */
 #include "coding/cadence.h"
 #include "core/core.h"
@@ -25,7 +26,7 @@ static double spectral_cost(const atomo__cadence *c, double projections)
     return 4 * c->entries + product * (0.5 + projections) + 0.2 * c->side * c->side * c->side;
 }
 
-static double encode_cost(const atomo__cadence *c, const char *atoms)
+double atomo__cadence_cost(const atomo__cadence *c, const char *atoms)
 {
     if (strcmp(atoms, "svd") == 0) return spectral_cost(c, 1);
     if (strcmp(atoms, "fourier") == 0) return 2.3 * c->entries;
@@ -55,11 +56,12 @@ void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level)
         return;
     }
     if (c->since == 1) {
-        const double gap = ceil(search_cost(c) / (SHARE * encode_cost(c, atoms)));
+        const double gap = ceil(search_cost(c) / (SHARE * atomo__cadence_cost(c, atoms)));
         c->gap = (int64_t)ATOMO_MAX(1, ATOMO_MIN(gap, LONGEST));
+        c->soonest = ATOMO_MAX(8, c->gap / 8);
         if (c->searches < 6) c->gap = ATOMO_MIN(c->gap, (int64_t)2 << (3 * (c->searches - 1)));
         c->level = level;
     } else if (level > 0 && isfinite(level) && c->level > 0 && fabs(log(level / c->level)) > log(MOVED)) {
-        c->gap = ATOMO_MIN(c->gap, ATOMO_MAX(c->since, 8));
+        c->gap = ATOMO_MIN(c->gap, ATOMO_MAX(c->since, c->soonest));
     }
 }

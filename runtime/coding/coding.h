@@ -191,6 +191,7 @@ typedef struct atomo__part {
     double weight;                    /* spectral: what sizes are multiplied by in the budget (auto); 0: 1 */
     int pick, side[2];                /* of atoms that choose: what was chosen; below and above the T found (share.c) */
     bool settled;                     /* and that it stays so until the next measure */
+    bool searched;                    /* all that it could choose was measured */
     /* set by encode */
     double T, expected, sent, variance, nbytes;
 } atomo__part;
@@ -254,7 +255,8 @@ typedef void atomo__finish_fn(const atomo__part *part, float scale, float *acc);
 typedef bool atomo__biased_fn(const double *option);
 typedef float *atomo__memory_fn(const atomo__part *part, int64_t *n);
 /* The part becomes one of the families that it was measured for: number `pick` (NAN where there is none of that number
- * or it was not measured), or with ATOMO__BEST the one of least variance + T^2 bits. Sets part->pick; the variance. */
+ * or it was not measured), or with ATOMO__BEST the one of least variance + T^2 bits. Sets part->pick; the variance.
+ * (auto may count other things with the variance.) */
 enum { ATOMO__BEST = -1, ATOMO__MAX_FAMILIES = 16 };
 typedef double atomo__choose_fn(atomo__part *part, double T, int pick);
 typedef const char *atomo__family_fn(const atomo__part *part);
@@ -359,6 +361,7 @@ struct atomo_codec {
     atomo__part **order;               /* [part_room], the tensors of the step being encoded */
     double entries;                    /* of all planned tensors */
     double other_entries, other_bytes; /* of the step, beside them (reserve) */
+    double energy; /* mean square of an entry, of all tensors of this step or (streamed) the last; 0: not known */
     struct {                           /* the streaming form */
         bool open;
         uint32_t step, rank;
@@ -383,6 +386,8 @@ double atomo__target_bits(const atomo_codec *c, double entries);
 double atomo__overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits);
 /* Sets T of measured parts: of one, for the paper's budget of expected atoms; of all, for a target in bits. */
 void atomo__solve_atoms(const atomo_codec *c, atomo__part *p);
+/* Of a part in a stream, just searched: the family that is best at the length that the present one has at T. */
+void atomo__choose_again(atomo_codec *c, atomo__part *p, uint32_t rank, uint32_t step, double T);
 void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target);
 
 /* ---- error feedback (feedback.c): ef=true of any compressor ---- */

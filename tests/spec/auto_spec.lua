@@ -99,16 +99,18 @@ describe("auto", function()
     end)
   end
 
-  it("weighs spectral noise where accuracy is preferred, and still states its variance", function()
+  it("weighs spectral noise and time where accuracy is preferred, and still states its variance", function()
     atomo.manual_seed(4)
     local g = atomo.randn(40, 3):matmul(atomo.randn(3, 50)) + atomo.randn(40, 50) * 0.01
-    local c, measured, stated = atomo.compressor("auto:ratio=8,prefer=accuracy", {seed = 1}), 0, 0
+    local c, measured, stated = atomo.compressor("auto:ratio=16,prefer=accuracy", {seed = 1}), 0, 0
     for step = 1, 300 do
       measured = measured + (c:decode(c:encode(g, {step = step})) - g):norm_value(2) ^ 2
       stated = stated + c:stats().variance
     end
     assert.equal("svd", c:stats(1).family)
     assert.near(1, measured / stated, 0.1)
+    local _, large = variance("auto:ratio=8,prefer=accuracy", {g}) -- where spectral atoms gain 5 % of the energy only
+    assert.truthy(large:stats(1).family:find "^taps", large:stats(1).family)
     local function spectral(prefer) -- of the made-up gradients, which have both structure and large entries
       local a, count = atomo.compressor("auto:ratio=64,prefer=" .. prefer), 0
       a:encode_all(made_up, {step = 0})
