@@ -93,9 +93,11 @@ static int64_t short_side(const atomo__part *part)
     return ATOMO_MIN(rows, part->n / rows);
 }
 
-/* An eigendecomposition of thousands would take seconds, so then there is no spectral family. */
+/* An eigendecomposition of thousands would take seconds, so then there is no spectral family; and where there are no
+ * taps, they would be entries again. */
 static bool is_there(const atomo__part *part, int slot)
 {
+    if (slot == TAPS) return part->ndim == 4 && part->shape[1] * part->shape[2] > 1;
     return slot != SVD || short_side(part) <= MAX_SHORT_SIDE;
 }
 
@@ -258,8 +260,8 @@ static double harm_of(const atomo__part *part, int pick, double variance)
     return f->harm * variance + atomo__cadence_cost(&s->cadence, f->atoms->name) / ns_an_entry * energy;
 }
 
-/* V + T^2 B of a family (its harm for V where accuracy is preferred), V or the harm alone into *harm; leaves its segment
- * at T. */
+/* V + T^2 B of a family (its harm for V where accuracy is preferred), V or the harm alone into *harm; leaves its
+ * segment at T. */
 static double lagrangian(const atomo__part *part, int pick, double T, double *harm)
 {
     atomo__part *p = part_of(part, pick);

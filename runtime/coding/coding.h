@@ -362,7 +362,7 @@ struct atomo_codec {
     double entries;                    /* of all planned tensors */
     double other_entries, other_bytes; /* of the step, beside them (reserve) */
     double energy; /* mean square of an entry, of all tensors of this step or (streamed) the last; 0: not known */
-    struct {                           /* the streaming form */
+    struct {       /* the streaming form */
         bool open;
         uint32_t step, rank;
         double T, target, sent; /* bits */
