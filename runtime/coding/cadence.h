@@ -17,7 +17,7 @@ typedef struct {
 } atomo__cadence;
 
 atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every);
-/* Nanoseconds of encoding with the atoms of that name, by the model. */
+/* Nanoseconds of encoding with the atoms of that name, and what decoding takes longer than entries', by the model. */
 double atomo__cadence_cost(const atomo__cadence *c, const char *atoms);
 /* To be asked once a step, before measuring: counts a search where it says yes. */
 int atomo__cadence_due(atomo__cadence *c);
