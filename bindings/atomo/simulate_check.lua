@@ -30,7 +30,7 @@ end
 local function train(case, opts, figures)
   local exe, scripts = paths()
   local name = os.tmpname()
-  local command = ("sh %s run %d %s -- %s %s --model %s --batch %d --threads %d --compress %s --topology %s " ..
+  local command = ("sh %s run %d %s --name check -- %s %s --model %s --batch %d --threads %d --compress %s --topology %s " ..
     "--max-steps %d --eval-every 0 --train-images %d --log %s > %s.out 2>&1"):format(quoted(scripts .. "/netlab.sh"),
     case.ranks, opts.check_rate, quoted(exe), quoted(scripts .. "/train_cifar.lua"), quoted(figures.model),
     figures.batch, figures.threads, quoted(case.compress), case.topology, opts.check_steps,
