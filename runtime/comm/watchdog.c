@@ -215,7 +215,10 @@ static void *run(void *unused)
     static watch w;
     for (double last = atomo_time();;) {
         atomo_packet p;
-        const bool came = atomo__beacon_receive(w.asked ? ATOMO_MIN(AGAIN, tick()) : tick(), &p);
+        pthread_mutex_lock(&dog.lock);
+        const double pause = tick(); /* another exchange may replace what it depends on */
+        pthread_mutex_unlock(&dog.lock);
+        const bool came = atomo__beacon_receive(w.asked ? ATOMO_MIN(AGAIN, pause) : pause, &p);
         pthread_mutex_lock(&dog.lock);
         if (dog.stopping) break;
         if (came) take(&w, &p);
