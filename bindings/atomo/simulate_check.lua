@@ -32,8 +32,8 @@ local function train(case, opts, figures)
   local name = os.tmpname()
   local command = ("sh %s run %d %s --name check -- %s %s --model %s --batch %d --threads %d --compress %s " ..
     "--topology %s --max-steps %d --eval-every 0 --train-images %d --log %s > %s.out 2>&1"):format(
-    quoted(scripts .. "/netlab.sh"), case.ranks, opts.check_rate, quoted(exe), quoted(scripts .. "/train_cifar.lua"), quoted(figures.model),
-    figures.batch, figures.threads, quoted(case.compress), case.topology, opts.check_steps,
+    quoted(scripts .. "/netlab.sh"), case.ranks, opts.check_rate, quoted(exe), quoted(scripts .. "/train_cifar.lua"),
+    quoted(figures.model), figures.batch, figures.threads, quoted(case.compress), case.topology, opts.check_steps,
     case.ranks * figures.batch * opts.check_steps, quoted(name), quoted(name))
   local code = os.execute(command)
   local run = simulate.runs(name)[1]
