@@ -18,10 +18,12 @@ local opts = atomo.cli.parse {
   options = {
     {"gradients", "string", "", "a folder of .npy files, one a tensor; neither: made-up ones of ResNet-20's shapes"},
     {"model", "string", "", "a network of models/: its whole gradient after three steps on the synthetic set"},
-    {"compress", "string", "none entry svd:bits=32,fold=paper svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4 " ..
+    {"compress", "string", "none entry taps svd:bits=32,fold=paper svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4 " ..
       "qsgd:bits=2 qsgd qsgd:bits=8 terngrad natural fp16 bf16 signsgd topk randk powersgd atomo-published",
       "compressors, separated by spaces"},
     {"ratio", "list", {16, 64, 256}, "dense bytes over message bytes, for those that name no budget", of = "number"},
+    {"form", "choice", "step", "step: all tensors under one budget, exactly; stream: one by one as in training, at " ..
+      "the price of the step before", choices = {"step", "stream"}},
     {"repeat", "int", 5, "times each is run, the median counts", min = 1},
     {"threads", "int", 1, "threads", min = 1},
     {"coefficients", "int", 1e7, "over which Algorithm 1 is timed; 0: it is not", min = 0},
@@ -47,7 +49,7 @@ local specs = {}
 for text in opts.compress:gmatch "%S+" do specs[#specs + 1] = text end
 local row = "%-30s %9.0f bytes %6.1fx  variance %-9.4g encode %8.2f ms  decode %6.2f GB/s  encode %6.2f GB/s"
 for _, item in ipairs(compare.expand(specs, opts.ratio)) do
-  local r = compare.measure(item.text, grads, names, opts["repeat"])
+  local r = compare.measure(item.text, grads, names, opts["repeat"], opts.form == "stream")
   print(row:format(item.text, r.bytes, r.ratio, r.predicted, r.encode_ms, r.decode_gb_s, r.encode_gb_s))
 end
 

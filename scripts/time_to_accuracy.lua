@@ -59,7 +59,7 @@ local function refuse(...)
 end
 
 local default_compressors = "none svd:ratio=16,bits=8 svd:ratio=64,bits=4 svd:ratio=256,bits=4 entry:ratio=64 " ..
-  "qsgd:bits=8 qsgd:bits=4 qsgd:bits=2 terngrad"
+  "taps:ratio=64 qsgd:bits=8 qsgd:bits=4 qsgd:bits=2 terngrad"
 
 --- What plan.run wants to know; refuses options that do not go together.
 local function settings()

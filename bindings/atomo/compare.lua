@@ -50,13 +50,24 @@ end
 ---@field encode_gb_s number    gradient over time
 ---@field decode_gb_s number
 
+--- Encodes a step into out: all tensors under one budget, or one after the other as training does; the length.
+local function encode_all(c, grads, step, out, streamed)
+  if not streamed then return c:encode_step(grads, {step = step, out = out}) end
+  local n = 0
+  c:begin_step(step)
+  for i, g in ipairs(grads) do n = n + c:push(i, g, out, n) end
+  c:end_step()
+  return n
+end
+
 --- Runs a compressor over a step of gradients `draws` times (and once more, to warm up).
 ---@param text string|table
 ---@param grads atomo.Tensor[]
 ---@param names string[]
 ---@param draws integer
+---@param streamed boolean?  tensor by tensor, at the price of the step before
 ---@return atomo.Comparison
-function M.measure(text, grads, names, draws)
+function M.measure(text, grads, names, draws, streamed)
   local c = compress.compressor(text, {seed = 1})
   local shapes, accs, dense, square = {}, {}, 0, 0
   for i, g in ipairs(grads) do
@@ -69,7 +80,7 @@ function M.measure(text, grads, names, draws)
   for k = 0, draws do
     for _, acc in ipairs(accs) do acc:zero_() end
     local t0 = C.atomo_time()
-    local n = c:encode_step(grads, {step = k, out = out})
+    local n = encode_all(c, grads, k, out, streamed)
     local t1 = C.atomo_time()
     c:decode_step(out, 0, n, 1, accs)
     local t2 = C.atomo_time()

@@ -6,19 +6,36 @@
  */
 #include "coding/line.h"
 
-enum { STEP, DIMS, OPTIONS };
+enum { STEP, DIMS, ROWS, OPTIONS };
 
 static const struct atomo__option options[] = {
     ATOMO__STEP_OPTION,
     {"dims", ATOMO_OPTION_INT, 1, 1, 2, NULL,
      "1: frequencies of the flattened tensor; 2: of the matrix out x the rest"},
+    {"rows", ATOMO_OPTION_INT, 0, 0, 1e9, NULL,
+     "with dims=1: rows of the matrix out x the rest that are transformed together; 0: all"},
     {0}};
+
+static int plan(atomo__part *part)
+{
+    ATOMO_REQUIRE(part->option[DIMS] < 2 || part->option[ROWS] == 0, ATOMO_EARG,
+                  "fourier: rows=%g goes with dims=1, dims is 2", part->option[ROWS]);
+    return atomo__separable_size(part);
+}
+
+/* Entries that are transformed together along a row: `rows` rows of the matrix. */
+static int64_t stretch_of(const atomo__part *part)
+{
+    const int64_t rows = part->ndim > 1 ? (int64_t)part->shape[0] : 1;
+    const double stretch = part->option[ROWS] * (double)(part->n / rows);
+    return part->option[ROWS] > 0 && stretch < (double)part->n ? (int64_t)stretch : part->n;
+}
 
 static int start(atomo__part *part)
 {
     const int64_t rows = part->option[DIMS] > 1 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
-    const int64_t whole[2] = {part->n, part->n};
-    return atomo__separable_plan(atomo__basis_state(part), ATOMO__FOURIER, rows, part->n / rows, whole,
+    const int64_t chunk[2] = {stretch_of(part), part->n};
+    return atomo__separable_plan(atomo__basis_state(part), ATOMO__FOURIER, rows, part->n / rows, chunk,
                                  part->codec->scratch, "fourier");
 }
 
@@ -27,7 +44,7 @@ const struct atomo_atoms atomo_atoms_fourier = {
     .summary = "cosines and sines of the flattened gradient, or of its matrix",
     .source = "Wang et al., ATOMO, NeurIPS 2018, section 3",
     .options = options,
-    .plan = atomo__separable_size,
+    .plan = plan,
     .start = start,
     .stop = atomo__separable_stop,
     .transform = atomo__separable_transform,

@@ -2,7 +2,8 @@
  * coded as entries are (entries.c); stages 4 to 6 and 8 of the path.
  *
  * Scratch: [index n, also what a transform works in][x n]. The coefficients are made twice, to be measured and to be
- * written, unless nothing was between (a tensor at a time): keeping all of them would take a second gradient's memory.
+ * written, unless nothing is between (a tensor at a time): keeping all of them would take a second gradient's memory.
+ * Where they stay, their sizes are probed and then refined at T, as entries' are; else all are taken down at once.
  * Promise: what entries.c promises, because the transform keeps lengths and means.
  */
 #include "coding/coding.h"
@@ -61,15 +62,30 @@ static float *transformed(const atomo__part *part, const float *g, const atomo__
     return m.x;
 }
 
-int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c)
+static int refuse(const atomo__part *part, const float *g)
 {
-    if (atomo__entries_measure(part, transformed(part, g, c), true) == ATOMO_OK) return ATOMO_OK;
     double sum, square;
     float largest;
     atomo__measure(g, part->n, &sum, &square, &largest);
     if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
     return atomo__fail(ATOMO_ENONFINITE, "%s: gradient of tensor %s: entries up to %g overflow in the transform",
                        part->codec->name, part->name, (double)largest);
+}
+
+int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c)
+{
+    const bool stays = c->next && c->held;
+    return atomo__entries_measure(part, transformed(part, g, c), !stays) < 0 ? refuse(part, g) : ATOMO_OK;
+}
+
+int atomo__basis_refine(atomo__part *part, const float *g)
+{
+    atomo__spectrum *s = part->state;
+    if (!s->open) return ATOMO_OK;
+    const atomo__coder c = {.scratch = part->codec->scratch};
+    const float cut = atomo__cut_of(part->T * sqrt(part->segment.unit));
+    const int rc = atomo__spectrum_anchor(s, room_of(part, &c).x, part->n, cut, &part->square);
+    return rc < 0 ? refuse(part, g) : ATOMO_OK;
 }
 
 void atomo__basis_price(atomo__part *part, double T)

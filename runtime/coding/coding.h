@@ -62,6 +62,7 @@ struct atomo__spectrum {
     double total, nonzero;        /* sum |x| and count of x != 0 */
     double off_count, off_sum;    /* exact less modelled, at the anchor */
     uint32_t top;                 /* key of the largest: its bits / 2^19 */
+    bool open;                    /* of probes, or not anchored yet: the refine stage is still to come */
     float above[ATOMO__BINS + 1]; /* [b]: probes in the bins before b */
     double sum[ATOMO__BINS + 1];  /* [b]: their sum, every entry at the middle of its bin */
 };
@@ -190,6 +191,7 @@ typedef struct atomo__part {
     double weight;                    /* spectral: what sizes are multiplied by in the budget (auto); 0: 1 */
     int pick, side[2];                /* of atoms that choose: what was chosen; below and above the T found (share.c) */
     bool settled;                     /* and that it stays so until the next measure */
+    bool searched;                    /* all that it could choose was measured */
     /* set by encode */
     double T, expected, sent, variance, nbytes;
 } atomo__part;
@@ -205,6 +207,7 @@ typedef struct atomo__pending {
 typedef struct atomo__coder { /* what an encode or decode works with */
     void *scratch;            /* taken with atomo__room */
     const void **held;        /* the state of the basis whose coefficients are in it; NULL: nobody asks */
+    bool next;                /* of a measure: this tensor's encode comes next, so what is held will be found */
     atomo__pending *pending;  /* NULL: every message is added to acc at once */
     atomo_stream stream;      /* seed, step, rank, tensor; purpose is set by the user */
     bool fixed_count;         /* systematic sampling */
@@ -252,7 +255,8 @@ typedef void atomo__finish_fn(const atomo__part *part, float scale, float *acc);
 typedef bool atomo__biased_fn(const double *option);
 typedef float *atomo__memory_fn(const atomo__part *part, int64_t *n);
 /* The part becomes one of the families that it was measured for: number `pick` (NAN where there is none of that number
- * or it was not measured), or with ATOMO__BEST the one of least variance + T^2 bits. Sets part->pick; the variance. */
+ * or it was not measured), or with ATOMO__BEST the one of least variance + T^2 bits. Sets part->pick; the variance.
+ * (auto may count other things with the variance.) */
 enum { ATOMO__BEST = -1, ATOMO__MAX_FAMILIES = 16 };
 typedef double atomo__choose_fn(atomo__part *part, double T, int pick);
 typedef const char *atomo__family_fn(const atomo__part *part);
@@ -262,13 +266,14 @@ typedef const char *atomo__family_fn(const atomo__part *part);
 int atomo__basis_plan(atomo__part *part, size_t state_size); /* state_size: of its own, beyond the spectrum */
 void *atomo__basis_state(const atomo__part *part);
 int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c);
+int atomo__basis_refine(atomo__part *part, const float *g);
 void atomo__basis_price(atomo__part *part, double T);
 int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
 int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
 void atomo__basis_settle(atomo__coder *c, float *acc); /* transforms what is pending, and adds it to acc */
 #define ATOMO__BASIS_STAGES                                                                                            \
-    .measure = atomo__basis_measure, .guess = atomo__entries_guess, .price = atomo__basis_price,                       \
-    .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
+    .measure = atomo__basis_measure, .refine = atomo__basis_refine, .guess = atomo__entries_guess,                     \
+    .price = atomo__basis_price, .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
 /* A transform for lengths that are powers of two, run by run of the binary digits of n, the longest first. */
 typedef void atomo__run_fn(float *x, int64_t size, bool inverse);
 void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run);
@@ -356,7 +361,8 @@ struct atomo_codec {
     atomo__part **order;               /* [part_room], the tensors of the step being encoded */
     double entries;                    /* of all planned tensors */
     double other_entries, other_bytes; /* of the step, beside them (reserve) */
-    struct {                           /* the streaming form */
+    double energy; /* mean square of an entry, of all tensors of this step or (streamed) the last; 0: not known */
+    struct {       /* the streaming form */
         bool open;
         uint32_t step, rank;
         double T, target, sent; /* bits */
@@ -380,6 +386,8 @@ double atomo__target_bits(const atomo_codec *c, double entries);
 double atomo__overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits);
 /* Sets T of measured parts: of one, for the paper's budget of expected atoms; of all, for a target in bits. */
 void atomo__solve_atoms(const atomo_codec *c, atomo__part *p);
+/* Of a part in a stream, just searched: the family that is best at the length that the present one has at T. */
+void atomo__choose_again(atomo_codec *c, atomo__part *p, uint32_t rank, uint32_t step, double T);
 void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target);
 
 /* ---- error feedback (feedback.c): ef=true of any compressor ---- */

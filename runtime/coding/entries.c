@@ -35,6 +35,7 @@ int atomo__entries_measure(atomo__part *part, const float *x, bool all)
 {
     atomo__spectrum *s = spectrum_of(part);
     atomo__spectrum_of(s, x, part->n, all);
+    s->open = !all;
     part->segment = (atomo__segment){.spectrum = s, .n = part->n, .unit = part->priced_unit};
     part->fixed_bits = part->priced_fixed;
     part->square = s->total * s->total / (double)part->n; /* a first guess, where it is not counted */

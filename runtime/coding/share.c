@@ -150,6 +150,17 @@ static void choose_alone(budget *b, double T)
     p->atoms->choose(p, best_T, best);
 }
 
+/* At T itself the best family may be one that would lower T, at which it is not the best any more. */
+void atomo__choose_again(atomo_codec *c, atomo__part *p, uint32_t rank, uint32_t step, double T)
+{
+    budget b = {c, &p, 1, rank, step, 0, true, true, p->pick};
+    if (isnan(p->atoms->choose(p, T, p->pick))) b.pick = ATOMO__BEST;
+    b.target = length_at(&b, T);
+    choose_alone(&b, T);
+    p->T = T;
+    p->atoms->choose(p, T, p->pick);
+}
+
 /* Families, where the tensors have a choice. At a price T^2 of a bit each takes the one of least variance + T^2 bits,
  * and the bits of all fall as T grows: the T that meets the target is the maximum of the dual problem. Where a change
  * of families jumps over the target, the choices on both sides of the jump are brought to the target, and the side of

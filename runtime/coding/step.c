@@ -119,6 +119,8 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
         c->compressor->guess(part[i], share);
         ATOMO_TRY(c->compressor->measure(part[i], input_of(part[i], grads[i]), &coder));
     }
+    c->energy = 0;
+    for (int i = 0; i < count; i++) c->energy += part[i]->square / entries;
     return solve(c, count, part, grads, rank, step, target);
 }
 
@@ -178,7 +180,10 @@ static void stream_solve(atomo_codec *c, atomo__part *p)
         atomo__solve_atoms(c, p);
     } else if (c->stream.T > 0) {
         p->T = c->stream.T;
-        if (p->atoms->choose) p->atoms->choose(p, p->T, ATOMO__BEST);
+        if (p->searched && !p->settled)
+            atomo__choose_again(c, p, c->stream.rank, c->stream.step, p->T);
+        else if (p->atoms->choose)
+            p->atoms->choose(p, p->T, ATOMO__BEST);
         atomo__budget_evaluate(&p->segment, p->T);
     } else {
         atomo__solve_shared(c, 1, &p, c->stream.rank, c->stream.step, stream_target(c, p));
@@ -211,6 +216,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     if (c->compressor->measure) {
         atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
         coder.held = &held;
+        coder.next = true;
         double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : stream_target(c, p);
         if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
         ATOMO_TRY(c->compressor->measure(p, g, &coder));
@@ -231,6 +237,7 @@ int atomo_codec_end(atomo_codec *c)
 {
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: end_step: begin_step was not called", c->name);
     c->stream.open = false;
+    c->energy = c->stats.square / c->entries;
     if (!c->compressor->measure || c->budget_atoms > 0) return ATOMO_OK;
     double target = c->stream.target;
     c->stream.owed += target - c->stream.sent;
@@ -246,7 +253,7 @@ int atomo_codec_restart(atomo_codec *c)
 {
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: restart: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
-    c->stream.T = c->stream.owed = c->stream.aimed = 0;
+    c->stream.T = c->stream.owed = c->stream.aimed = c->energy = 0;
     for (int i = 0; i < c->parts; i++) {
         atomo__part *p = c->part[i];
         if (!p) continue;

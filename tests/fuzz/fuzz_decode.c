@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { CODECS = 36, LISTS = 32, SHAPES = 4, MOST = 4096 }; /* from LISTS on: _list */
+enum { CODECS = 37, LISTS = 33, SHAPES = 4, MOST = 4096 }; /* from LISTS on: _list */
 
 static const struct {
     const char *name;
@@ -47,6 +47,7 @@ static const struct {
     {"dct", 6, {NAN, 16, NAN, 0, 0.25, 8}},
     {"hadamard", 5, {NAN, 16, NAN, 0, 0.25}},
     {"haar", 5, {NAN, 16, NAN, 0, 0.25}},
+    {"taps", 5, {NAN, 16, NAN, 0, 0.25}},
     {"rows", 5, {NAN, 16, NAN, 0, 8}},
     {"rows", 5, {NAN, 16, NAN, 0, 32}},
     {"auto", 6, {NAN, 16, NAN, 0, 0, 1}},

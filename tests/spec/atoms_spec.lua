@@ -87,7 +87,56 @@ describe("bases", function()
     end
   end)
 
-  for _, text in ipairs {"fourier", "fourier:dims=2", "dct", "dct:chunk=64", "dct:chunk=7", "hadamard", "haar"} do
+  it("by rows is the one-dimensional of every so many rows, the last ones together", function()
+    atomo.manual_seed(2)
+    local x = atomo.randn(7, 5, 3)
+    for rows = 1, 9 do
+      local y = transform(planned("fourier:rows=" .. rows, {7, 5, 3}), x):view(-1)
+      for first = 1, 7, rows do
+        local n = 15 * math.min(rows, 8 - first)
+        local alone = x:view(-1):narrow(1, 15 * (first - 1) + 1, n):contiguous()
+        local want = transform(planned("fourier", {n}), alone)
+        assert.is_true((y:narrow(1, 15 * (first - 1) + 1, n) - want):norm_value(2) <= 1e-6 * want:norm_value(2))
+      end
+    end
+  end)
+
+  it("taps is a DCT-II over the kernel's rows and columns, channel by channel", function()
+    for i, shape in ipairs {{2, 3, 3, 4}, {1, 3, 3, 300}, {3, 1, 3, 1}, {2, 5, 2, 7}, {4, 1, 1, 6}, {1, 5, 1, 300},
+      {1, 65, 2, 2}} do
+      atomo.manual_seed(i)
+      local out, kh, kw, channels = unpack(shape)
+      local x = atomo.randn(out, kh, kw, channels)
+      local y = transform(planned("taps", shape), x)
+      local function atom(k, j, n) return n > 64 and (k == j and 1 or 0) or define.dct(k, j, n) end
+      for o = 1, out do
+        for c = 1, channels, 3 do
+          for k = 0, kh - 1 do
+            for l = 0, kw - 1 do
+              local sum = 0
+              for a = 0, kh - 1 do
+                for b = 0, kw - 1 do sum = sum + atom(k, a, kh) * atom(l, b, kw) * x:get(o, a + 1, b + 1, c) end
+              end
+              assert.near(sum, y:get(o, k + 1, l + 1, c), 2e-6)
+            end
+          end
+        end
+      end
+    end
+    for _, shape in ipairs {{30}, {5, 6}, {5, 3, 3}} do -- no kernels
+      local x = atomo.randn(shape)
+      assert.equal(0, (transform(planned("taps", shape), x) - x):norm_value(2))
+    end
+  end)
+
+  it("refuse options that do not go together", function()
+    local ok, message = pcall(planned, "fourier:dims=2,rows=4", {8, 8})
+    assert.is_false(ok)
+    assert.truthy(message:find("rows=4 goes with dims=1, dims is 2", 1, true), message)
+  end)
+
+  for _, text in ipairs {"fourier", "fourier:dims=2", "fourier:rows=1", "fourier:rows=10", "taps", "dct",
+    "dct:chunk=64", "dct:chunk=7", "hadamard", "haar"} do
     it(text .. " keeps lengths and comes back, to rounding", function()
       for i, shape in ipairs {{1}, {2}, {7}, {1009}, {100003}, {64, 3, 3, 32}, {37, 5, 5, 3}, {1, 129}, {129, 1}} do
         atomo.manual_seed(i)
@@ -110,8 +159,8 @@ describe("bases", function()
   end)
 end)
 
-local sets = {"fourier", "fourier:dims=2", "dct", "dct:chunk=8", "hadamard", "haar", "rows", "rows:bits=4",
-  "rows:bits=32"}
+local sets = {"taps", "fourier", "fourier:dims=2", "fourier:rows=1", "dct", "dct:chunk=8", "hadamard", "haar", "rows",
+  "rows:bits=4", "rows:bits=32"}
 
 describe("atom sets", function()
   for k, name in ipairs(sets) do

@@ -3,8 +3,8 @@
 local atomo = require "atomo"
 local gradients = require "atomo.gradients"
 
-local singles = {"entry", "entry:step=1", "fourier", "dct", "svd:bits=8", "svd:bits=6", "svd:bits=4", "svd:bits=3",
-  "svd:bits=2"}
+local singles = {"entry", "entry:step=1", "taps", "fourier:rows=1", "svd:bits=8", "svd:bits=6", "svd:bits=4",
+  "svd:bits=3", "svd:bits=2"}
 
 local function with(text, option) return text .. (text:find(":", 1, true) and "," or ":") .. option end
 
@@ -55,7 +55,10 @@ describe("auto", function()
     for i = 1, 20 do sparse:set(i, (7 * i) % 50 + 1, i - 10.5) end
     local p = tone:data()
     for i = 0, 1999 do p[i] = math.cos(2 * math.pi * i * 17 / 2000) + 0.3 * math.sin(2 * math.pi * i * 40 / 2000) end
-    for text, g in pairs {entry = sparse, fourier = tone, svd = rank1} do
+    local smooth = atomo.randn(16, 3, 3, 16):mul_(0.05) -- neighbouring taps alike
+    local channel = atomo.randn(16, 1, 1, 16)
+    smooth:add_((channel * channel * channel):expand(16, 3, 3, 16))
+    for text, g in pairs {entry = sparse, fourier = tone, svd = rank1, taps = smooth} do
       for _, ratio in ipairs {4, 16, 64} do never_worse({g}, {ratio}) end
       local _, c = variance("auto:ratio=16", {g})
       assert.truthy(c:stats(1).family:find(text, 1, true), text .. " " .. c:stats(1).family)
@@ -96,16 +99,18 @@ describe("auto", function()
     end)
   end
 
-  it("weighs spectral noise where accuracy is preferred, and still states its variance", function()
+  it("weighs spectral noise and time where accuracy is preferred, and still states its variance", function()
     atomo.manual_seed(4)
     local g = atomo.randn(40, 3):matmul(atomo.randn(3, 50)) + atomo.randn(40, 50) * 0.01
-    local c, measured, stated = atomo.compressor("auto:ratio=8,prefer=accuracy", {seed = 1}), 0, 0
+    local c, measured, stated = atomo.compressor("auto:ratio=16,prefer=accuracy", {seed = 1}), 0, 0
     for step = 1, 300 do
       measured = measured + (c:decode(c:encode(g, {step = step})) - g):norm_value(2) ^ 2
       stated = stated + c:stats().variance
     end
     assert.equal("svd", c:stats(1).family)
     assert.near(1, measured / stated, 0.1)
+    local _, large = variance("auto:ratio=8,prefer=accuracy", {g}) -- where spectral atoms gain 5 % of the energy only
+    assert.truthy(not large:stats(1).family:find "^svd", large:stats(1).family)
     local function spectral(prefer) -- of the made-up gradients, which have both structure and large entries
       local a, count = atomo.compressor("auto:ratio=64,prefer=" .. prefer), 0
       a:encode_all(made_up, {step = 0})

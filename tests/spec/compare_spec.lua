@@ -23,8 +23,8 @@ describe("compare", function()
 
   it("measures what the compressor states", function()
     local grads, names = require("atomo.gradients").made_up()
-    for _, spec in ipairs {"entry:ratio=16", "svd:ratio=16", "none"} do
-      local r = compare.measure(spec, grads, names, 12)
+    for i, spec in ipairs {"entry:ratio=16", "svd:ratio=16", "none", "entry:ratio=16", "taps:ratio=16"} do
+      local r = compare.measure(spec, grads, names, 12, i > 3)
       assert.is_true(math.abs(r.measured - r.predicted) <= 6 * r.measured_error + 0.02 * r.predicted + 1e-12, spec)
       assert.is_true(r.encode_ms > 0 and r.decode_ms > 0 and r.bytes > 0 and r.unbiased)
       if spec ~= "none" then assert.is_true(math.abs(r.ratio / 16 - 1) < 0.1, spec .. " " .. r.ratio) end

@@ -27,8 +27,9 @@ local function sources(texts)
 end
 
 describe("decoding the messages of several ranks", function()
-  for _, spec in ipairs {"fourier:ratio=4", "fourier:ratio=4,dims=2", "dct:ratio=4", "dct:ratio=4,chunk=8",
-    "hadamard:ratio=4", "haar:ratio=4", "entry:ratio=4", "svd:ratio=4", "auto:ratio=6,prefer=variance",
+  for _, spec in ipairs {"taps:ratio=4", "fourier:ratio=4", "fourier:ratio=4,dims=2", "dct:ratio=4",
+    "dct:ratio=4,chunk=8", "hadamard:ratio=4", "haar:ratio=4",
+    "entry:ratio=4", "svd:ratio=4", "auto:ratio=6,prefer=variance",
     "auto:ratio=6,prefer=accuracy"} do
     it("adds them up: " .. spec, function()
       local c = atomo.compressor(spec)

@@ -18,8 +18,8 @@ M.GAIN = 0.97     -- by the clock, lossy steps must be as short as this share of
 M.SLACK = 1.10
 
 --- What `--compress auto` chooses from, in the order of what they lose; unbiased ones only.
-M.compressors = {"none", "bf16:round=stochastic", "auto:ratio=16", "entry:ratio=16", "auto:ratio=64",
-  "entry:ratio=64"}
+M.compressors = {"none", "bf16:round=stochastic", "auto:ratio=16", "taps:ratio=16", "auto:ratio=64",
+  "taps:ratio=64"}
 
 --- Topologies, with their options.
 local ways = {{topology = "allreduce"}, {topology = "allgather"}, {topology = "sharded"},
