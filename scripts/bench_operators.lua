@@ -1,13 +1,14 @@
---- Operators of one's own in plain Lua (atomo.func over t:data()) beside the built-in ones, and how many of those there
--- are.
+--- Operators of one's own, in plain Lua (atomo.func over t:data()) and out of an expression (atomo.elementwise), beside
+-- the built-in ones, and how many of those there are.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local F = atomo.F
 
 local opts = atomo.cli.parse {
   name = "bench_operators.lua",
-  about = "Times elementwise operators written in Lua (atomo.func over t:data()) beside the built-in operators that " ..
-    "compute the same, forward and forward + backward, on one thread: the smallest time of many, alternating.",
+  about = "Times elementwise operators written in Lua (atomo.func over t:data()) and compiled from an expression " ..
+    "(atomo.elementwise) beside the built-in operators that compute the same, forward and forward + backward, on " ..
+    "one thread: the smallest time of many, alternating.",
   examples = {
     "build/atomo-lua scripts/bench_operators.lua",
     "build/atomo-lua scripts/bench_operators.lua --sizes 4096,1048576",
@@ -53,13 +54,15 @@ end
 -- compile to an instruction.
 local function step(v) return ("min(max((%s) * 1e300, 0), 1)"):format(v) end
 
+-- In plain Lua (value, slope), out of built-in operations, and the expression where it differs from those: a symbol has
+-- no leaky_relu.
 local operators = {
-  {"square", own("square", "v * v", "2 * v"), function(x) return x:square() end},
-  {"clamp", own("clamp", "min(max(v, -1), 1)",
-    step "v + 1" .. " * " .. step "1 - v"), function(x) return x:clamp(-1, 1) end},
-  {"leaky_relu", own("leaky_relu", "max(v, 0.01 * v)", "0.01 + 0.99 * " .. step "v"), F.leaky_relu},
-  {"hard_swish", own("hard_swish", "v * min(max(v + 3, 0), 6) / 6",
-    "(2 * v + 3) / 6 * " .. step "v + 3" .. " * " .. step "3 - v" .. " + " .. step "v - 3"),
+  {"square", "v * v", "2 * v", function(x) return x:square() end},
+  {"clamp", "min(max(v, -1), 1)", step "v + 1" .. " * " .. step "1 - v", function(x) return x:clamp(-1, 1) end},
+  {"leaky_relu", "max(v, 0.01 * v)", "0.01 + 0.99 * " .. step "v", F.leaky_relu,
+    function(x) return x:maximum(x * 0.01) end},
+  {"hard_swish", "v * min(max(v + 3, 0), 6) / 6",
+    "(2 * v + 3) / 6 * " .. step "v + 3" .. " * " .. step "3 - v" .. " + " .. step "v - 3",
     function(x) return x * (x + 3):clamp(0, 6) / 6 end},
 }
 
@@ -78,9 +81,14 @@ end
 
 atomo.set_num_threads(1)
 print(atomo.cli.echo(opts))
-local row = "%-11s %8d elements  forward: own %8.1f us, built-in %8.1f us, %4.1fx   with backward: %8.1f, %8.1f, %4.1fx"
+print(("%-30s %-33s %s"):format("microseconds", "forward", "with backward"))
+local heading = "%10s %10s %10s"
+print(("%-30s %s  %s"):format("", heading:format("built-in", "Lua", "expression"), heading:format("built-in", "Lua",
+  "expression")))
+local row = "%-11s %9d elements %10.1f %10.1f %10.1f  %10.1f %10.1f %10.1f"
 for _, operator in ipairs(operators) do
-  local name, mine, built_in = unpack(operator)
+  local name, value, slope, built_in, expression = unpack(operator, 1, 5)
+  local in_lua, compiled = own(name, value, slope), atomo.elementwise(name, expression or built_in)
   for _, n in ipairs(opts.sizes) do
     local x, g = atomo.param(atomo.randn(n)), atomo.randn(n)
     local function both(fn)
@@ -89,8 +97,8 @@ for _, operator in ipairs(operators) do
     local function forward(fn)
       return function() atomo.no_grad(fn, x) end
     end
-    local t = race {forward(mine), forward(built_in), both(mine), both(built_in)}
-    print(row:format(name, n, t[1], t[2], t[1] / t[2], t[3], t[4], t[3] / t[4]))
+    print(row:format(name, n, unpack(race {forward(built_in), forward(in_lua), forward(compiled), both(built_in),
+      both(in_lua), both(compiled)})))
   end
 end
 local names, distinct = atomo.operators(), {}

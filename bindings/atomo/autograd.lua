@@ -219,10 +219,13 @@ local function newer(a, b) return a.sequence > b.sequence end
 
 --- Nodes that lead to root, newest first, and how many uses of each leaf they hold.
 local function collect(root)
-  local nodes, uses, met, stack = {}, {}, {[root] = true}, {root}
-  while #stack > 0 do
-    local node = table.remove(stack)
+  local nodes, uses, met, stack, depth = {}, {}, {[root] = true}, {root}, 1
+  local last, in_order = math.huge, true
+  while depth > 0 do
+    local node = stack[depth]
+    depth = depth - 1
     nodes[#nodes + 1] = node
+    in_order, last = in_order and node.sequence < last, node.sequence
     if not node.ctx then
       raise(("backward: the graph through '%s' was freed by an earlier backward; pass {retain_graph=true} to keep it")
         :format(node.op.name))
@@ -235,12 +238,13 @@ local function collect(root)
           uses[arg] = (uses[arg] or 0) + 1
         elseif not met[from] then
           met[from] = true
-          stack[#stack + 1] = from
+          depth = depth + 1
+          stack[depth] = from
         end
       end
     end
   end
-  table.sort(nodes, newer)
+  if not in_order then table.sort(nodes, newer) end -- a chain comes in order
   return nodes, uses
 end
 

@@ -48,8 +48,7 @@ local function flatten(params)
     for i, p in ipairs(params) do
       local h = view_handle(self.value, p, self.offset[i])
       check(C.atomo_copy(h, p.h))
-      C.atomo_tensor_free(ffi.gc(p.h, nil))
-      p.h = ffi.gc(h, C.atomo_tensor_free)
+      T.replace_handle(p, h)
       local grad = T.wrap(view_handle(self.grad, p, self.offset[i]))
       if p.grad then grad:copy_(p.grad) else p.grad_is_zero = true end
       p.grad = grad

@@ -200,36 +200,34 @@ local function run_step(self, feed, epoch)
   return result.sums
 end
 
---- One epoch; returns false when max_steps was reached.
+local function is_through(self) return self.max_steps ~= nil and self.step >= self.max_steps end
+
+--- One epoch, or what max_steps leaves of it. A checkpoint follows a whole one.
 local function run_epoch(self, epoch)
-  local loss, right, images, go_on = 0, 0, 0, true
+  local loss, right, images = 0, 0, 0
   local feed = new_feed(self.train_loader, epoch, self.accumulate)
   self.exchange:set_epoch(epoch)
-  while feed:more() do
+  while not is_through(self) and feed:more() do
     self.step = self.step + 1
     f.C.atomo_note_step(self.step)
     local sums = run_step(self, feed, epoch)
     if sums then loss, right, images = loss + sums.loss, right + sums.right, images + sums.n end
-    if self.max_steps and self.step >= self.max_steps then
-      go_on = false
-      break
-    end
   end
   local info = {epoch = epoch, step = self.step, loss = loss / images, accuracy = right / images,
     bytes_out = self.bytes_out}
-  local last = epoch == self.epochs or not go_on
+  local last = epoch == self.epochs or is_through(self)
   if self.test_loader and self.eval_every > 0 and (epoch % self.eval_every == 0 or last) then
     info.test_loss, info.test_accuracy = evaluate(self, self.test_loader)
   end
   if self.check_every then check_replicas(self) end
-  if self.save and go_on then
+  if self.save and feed.ended then
     average_buffers(self)
     checkpoint.save(self.save, {model = self.model, optimizer = self.optimizer, exchange = self.exchange,
       outer = self.outer, step = self.step, epoch = epoch})
   end
   self.report:epoch(info)
   if self.on_epoch then self.on_epoch(info) end
-  return go_on, info
+  return info
 end
 
 --- The parameters' names to the exchange, in the optimizer's order.
@@ -291,9 +289,8 @@ local function train(o)
   end
   if self.outer then self.outer:anchor() end
   for epoch = done + 1, self.epochs do
-    local go_on
-    go_on, info = run_epoch(self, epoch)
-    if not go_on then break end
+    if is_through(self) then break end
+    info = run_epoch(self, epoch)
   end
   info = info or {step = self.step, epoch = done}
   info.skipped = self.skipped

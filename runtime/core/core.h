@@ -13,8 +13,9 @@
 #define ATOMO_CLONES
 #endif
 
-/* Where a loop is worth writing in AVX-512 by hand, beside the portable one (same bits), and chosen by the CPU. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(ATOMO_NO_CLONES)
+/* Where a loop is worth writing in AVX-512 by hand, beside the portable one (same bits), and chosen by the CPU. Plain
+ * functions with a target attribute, chosen when they are called: sanitizer builds have them too. */
+#if defined(__x86_64__) && defined(__GNUC__)
 #define ATOMO_X86
 #endif
 

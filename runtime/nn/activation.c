@@ -2,7 +2,6 @@
  * sigmoid; a pair of functions each, in one table. Path: stage 3. */
 #include "nn/nn.h"
 #include "nn/vmath.h"
-#include <stdio.h>
 
 typedef void forward_fn(int64_t n, float a, const float *restrict x, float *restrict y);
 /* s: what the forward's caller saved, the input x or (tanh, sigmoid) the result y */
@@ -75,9 +74,7 @@ static int check(int kind, const atomo_tensor *x)
 {
     ATOMO_REQUIRE(kind >= 0 && kind < ATOMO_ACTIVATION_COUNT, ATOMO_EARG, "activation: kind %d, expected 0 to %d", kind,
                   ATOMO_ACTIVATION_COUNT - 1);
-    char what[64];
-    snprintf(what, sizeof what, "%s: input", activations[kind].name);
-    return atomo__expect(x, ATOMO_F32, -1, what);
+    return atomo__expect_argument(x, ATOMO_F32, -1, activations[kind].name, "input");
 }
 
 int atomo_activation(int kind, const atomo_tensor *x, double a, atomo_tensor **out)
@@ -88,8 +85,7 @@ int atomo_activation(int kind, const atomo_tensor *x, double a, atomo_tensor **o
     const float *xd = atomo__f32(x);
     float *y = atomo__f32(*out);
     forward_fn *forward = activations[kind].forward;
-#pragma omp parallel for schedule(static) if (n > ATOMO_PARALLEL_MIN)
-    for (int64_t i = 0; i < n; i += BLOCK) forward(ATOMO_MIN(BLOCK, n - i), (float)a, xd + i, y + i);
+    ATOMO_FOR(i, n, BLOCK, n > ATOMO_PARALLEL_MIN, forward(ATOMO_MIN(BLOCK, n - i), (float)a, xd + i, y + i));
     return ATOMO_OK;
 }
 
@@ -102,7 +98,6 @@ int atomo_activation_backward(int kind, const atomo_tensor *saved, double a, con
     const float *s = atomo__f32(saved), *g = atomo__f32(gy);
     float *out = atomo__f32(*gx);
     backward_fn *backward = activations[kind].backward;
-#pragma omp parallel for schedule(static) if (n > ATOMO_PARALLEL_MIN)
-    for (int64_t i = 0; i < n; i += BLOCK) backward(ATOMO_MIN(BLOCK, n - i), (float)a, s + i, g + i, out + i);
+    ATOMO_FOR(i, n, BLOCK, n > ATOMO_PARALLEL_MIN, backward(ATOMO_MIN(BLOCK, n - i), (float)a, s + i, g + i, out + i));
     return ATOMO_OK;
 }

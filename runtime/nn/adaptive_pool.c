@@ -53,8 +53,7 @@ static void run(const dims *s, int64_t n, const float *x, float *y, bool backwar
     const int64_t in = s->h * s->w * s->c, out = s->oh * s->ow * s->c;
     const int64_t a = backward ? out : in, b = backward ? in : out;
     memset(y, 0, (size_t)(n * b) * sizeof(float));
-#pragma omp parallel for schedule(static) if (n * in > ATOMO_PARALLEL_MIN)
-    for (int64_t i = 0; i < n; i++) image(s, x + i * a, y + i * b, backward);
+    ATOMO_FOR(i, n, 1, n * in > ATOMO_PARALLEL_MIN, image(s, x + i * a, y + i * b, backward));
 }
 
 int atomo_adaptive_avg_pool2d(const atomo_tensor *x, int oh, int ow, atomo_tensor **out)

@@ -9,7 +9,6 @@
 #include "nn/period.h"
 #include <math.h>
 #include <omp.h>
-#include <stdio.h>
 #include <string.h>
 
 ATOMO_CLONES static void sum_into(int64_t n, int64_t period, const float *x, float *s)
@@ -57,10 +56,9 @@ static int moments(const layout *l, const float *x, double *mean, double *m2)
     float *part;
     ATOMO_TRY(new_floats((size_t)(l->blocks * 2 * l->c + omp_get_max_threads() * 3 * l->period), &part));
     float *work = part + l->blocks * 2 * l->c; /* 3 periods a thread */
-#pragma omp parallel for schedule(static) if (l->rows * l->c > ATOMO_PARALLEL_MIN)
-    for (int64_t b = 0; b < l->blocks; b++)
-        block_moments(l, block_size(l, b), x + b * l->block, work + omp_get_thread_num() * 3 * l->period,
-                      part + b * 2 * l->c);
+    ATOMO_FOR(b, l->blocks, 1, l->rows * l->c > ATOMO_PARALLEL_MIN,
+              block_moments(l, block_size(l, b), x + b * l->block, work + omp_get_thread_num() * 3 * l->period,
+                            part + b * 2 * l->c));
     memset(mean, 0, (size_t)l->c * sizeof(double));
     memset(m2, 0, (size_t)l->c * sizeof(double));
     double seen = 0;
@@ -107,6 +105,12 @@ ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, const f
     }
 }
 
+static void apply_block(const layout *l, int64_t b, const float *v, const float *x, const float *r, int relu, float *y)
+{
+    const int64_t at = b * l->block;
+    apply(block_size(l, b), l->period, -l->block, v, x + at, r ? r + at : NULL, relu, y + at);
+}
+
 /* Blocks in falling order: those that the statistics read last are still in cache. */
 static int apply_all(const layout *l, const atomo_tensor *x, const atomo_tensor *r, const float *mean,
                      const float *gamma, const float *beta, const float *invstd, int relu, float *y)
@@ -120,22 +124,18 @@ static int apply_all(const layout *l, const atomo_tensor *x, const atomo_tensor 
     }
     for (int k = 0; k < 3; k++) repeat(l, v + k * l->period);
     const float *xd = atomo__f32(x), *rd = r ? atomo__f32(r) : NULL;
-#pragma omp parallel for schedule(static) if (l->rows * l->c > ATOMO_PARALLEL_MIN)
-    for (int64_t k = 0; k < l->blocks; k++) {
-        int64_t b = l->blocks - 1 - k, at = b * l->block;
-        apply(block_size(l, b), l->period, -l->block, v, xd + at, rd ? rd + at : NULL, relu, y + at);
-    }
+    ATOMO_FOR(k, l->blocks, 1, l->rows * l->c > ATOMO_PARALLEL_MIN,
+              apply_block(l, l->blocks - 1 - k, v, xd, rd, relu, y));
     atomo__free(v);
     return ATOMO_OK;
 }
 
 static int expect_channels(const atomo_tensor *t, const atomo_tensor *x, const char *name)
 {
-    char what[64];
-    snprintf(what, sizeof what, "batch_norm: %s", name);
-    ATOMO_TRY(atomo__expect(t, ATOMO_F32, 1, what));
-    ATOMO_REQUIRE(t->shape[0] == x->shape[x->ndim - 1], ATOMO_ESHAPE, "%s is %s, input is %s: expected [%.0f]", what,
-                  atomo__shape_text(t), atomo__shape_text(x), x->shape[x->ndim - 1]);
+    ATOMO_TRY(atomo__expect_argument(t, ATOMO_F32, 1, "batch_norm", name));
+    ATOMO_REQUIRE(t->shape[0] == x->shape[x->ndim - 1], ATOMO_ESHAPE,
+                  "batch_norm: %s is %s, input is %s: expected [%.0f]", name, atomo__shape_text(t),
+                  atomo__shape_text(x), x->shape[x->ndim - 1]);
     return ATOMO_OK;
 }
 

@@ -87,25 +87,31 @@ typedef struct job {
     float *g, *gx; /* g: gresidual, or NULL; gx may be NULL */
 } job;
 
+/* Block b's two sums into part; s1, s2: room for a period each. */
+static void reduce_block(const job *j, int64_t b, float *s1, float *s2, float *part)
+{
+    const layout *l = &j->l;
+    const int64_t at = b * l->block;
+    memset(s1, 0, (size_t)l->period * sizeof(float));
+    memset(s2, 0, (size_t)l->period * sizeof(float));
+    reduce(block_size(l, b), l->period, l->block, j->mask, &j->ch, j->x + at, j->y ? j->y + at : NULL, j->gy + at,
+           j->g ? j->g + at : NULL, s1, s2);
+    fold(l, s1);
+    fold(l, s2);
+    memcpy(part + b * 2 * l->c, s1, (size_t)l->c * sizeof(float));
+    memcpy(part + b * 2 * l->c + l->c, s2, (size_t)l->c * sizeof(float));
+}
+
 /* sum g and sum g (x - mean) over all rows, as doubles in sums[0..c) and sums[c..2c). */
 static int reduce_all(const job *j, double *sums)
 {
     const layout *l = &j->l;
     float *part;
     ATOMO_TRY(new_floats((size_t)(l->blocks * 2 * l->c + omp_get_max_threads() * 2 * l->period), &part));
-    float *space = part + l->blocks * 2 * l->c;
-#pragma omp parallel for schedule(static) if (j->big)
-    for (int64_t b = 0; b < l->blocks; b++) {
-        float *s1 = space + omp_get_thread_num() * 2 * l->period, *s2 = s1 + l->period;
-        const int64_t at = b * l->block;
-        memset(s1, 0, (size_t)(2 * l->period) * sizeof(float));
-        reduce(block_size(l, b), l->period, l->block, j->mask, &j->ch, j->x + at, j->y ? j->y + at : NULL, j->gy + at,
-               j->g ? j->g + at : NULL, s1, s2);
-        fold(l, s1);
-        fold(l, s2);
-        memcpy(part + b * 2 * l->c, s1, (size_t)l->c * sizeof(float));
-        memcpy(part + b * 2 * l->c + l->c, s2, (size_t)l->c * sizeof(float));
-    }
+    float *s1 = part + l->blocks * 2 * l->c, *s2 = s1 + l->period; /* the first thread's */
+    const int64_t apart = 2 * l->period;
+    ATOMO_FOR(b, l->blocks, 1, j->big,
+              reduce_block(j, b, s1 + omp_get_thread_num() * apart, s2 + omp_get_thread_num() * apart, part));
     memset(sums, 0, (size_t)(2 * l->c) * sizeof(double));
     for (int64_t b = 0; b < l->blocks; b++)
         for (int64_t i = 0; i < 2 * l->c; i++) sums[i] += (double)part[b * 2 * l->c + i];
@@ -113,16 +119,18 @@ static int reduce_all(const job *j, double *sums)
     return ATOMO_OK;
 }
 
-static void apply_all(const job *j) /* falling order: the blocks that the reduction read last are still in cache */
+static void apply_block(const job *j, int64_t b)
 {
     const layout *l = &j->l;
     const float *g = j->g ? j->g : j->gy;
-    const enum mask mask = j->mask == MASK_X ? MASK_X : MASK_NONE;
-#pragma omp parallel for schedule(static) if (j->big)
-    for (int64_t k = 0; k < l->blocks; k++) {
-        int64_t b = l->blocks - 1 - k, at = b * l->block;
-        apply(block_size(l, b), l->period, -l->block, mask, &j->ch, j->x + at, g + at, j->gx + at);
-    }
+    const int64_t at = b * l->block;
+    apply(block_size(l, b), l->period, -l->block, j->mask == MASK_X ? MASK_X : MASK_NONE, &j->ch, j->x + at, g + at,
+          j->gx + at);
+}
+
+static void apply_all(const job *j) /* falling order: the blocks that the reduction read last are still in cache */
+{
+    ATOMO_FOR(k, j->l.blocks, 1, j->big, apply_block(j, j->l.blocks - 1 - k));
 }
 
 static int run(job *j, const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,

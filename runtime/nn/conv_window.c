@@ -132,7 +132,7 @@ static void run_strips(const strips *s, int rows, product p)
         p.b = b + from * LANES;
         p.c = c + from * LANES;
         p.init = init ? init + from * LANES : NULL;
-        p.last = over > 0 ? (__mmask16)(0xffff >> over) : (__mmask16)0xffff;
+        p.last = (__mmask16)(0xffff >> ATOMO_MAX(over, 0));
         tiles[to - from - 1][rows - 1](&p);
     }
 }

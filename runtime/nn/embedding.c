@@ -1,6 +1,5 @@
 /* embedding.c - rows of a table by index: y[i] = w[index[i]]; the backward adds gy's rows up. Path: stage 3. */
 #include "nn/nn.h"
-#include <stdio.h>
 #include <string.h>
 
 /* "[2,3]": the 1-based position of flat element i. */
@@ -16,10 +15,8 @@ static const char *position_text(const atomo_tensor *t, int64_t i)
 
 static int check(const char *fn, const atomo_tensor *index, int64_t rows)
 {
-    char what[64];
-    snprintf(what, sizeof what, "%s: input", fn);
-    ATOMO_TRY(atomo__expect(index, ATOMO_I32, -1, what));
-    ATOMO_REQUIRE(index->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE, "%s has %d dimensions, at most %d", what, index->ndim,
+    ATOMO_TRY(atomo__expect_argument(index, ATOMO_I32, -1, fn, "input"));
+    ATOMO_REQUIRE(index->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE, "%s: input has %d dimensions, at most %d", fn, index->ndim,
                   ATOMO_MAX_DIM - 1);
     const int32_t *k = atomo__i32(index);
     for (int64_t i = 0; i < atomo__numel(index); i++)

@@ -36,8 +36,8 @@ int atomo_global_avg_pool(const atomo_tensor *x, atomo_tensor **out)
     const int64_t positions = atomo__size(x, 1) * atomo__size(x, 2), c = atomo__size(x, 3);
     const float *xd = atomo__f32(x);
     float *y = atomo__f32(*out);
-#pragma omp parallel for if (x->numel > ATOMO_PARALLEL_MIN)
-    for (int64_t n = 0; n < atomo__size(x, 0); n++) mean_image(positions, c, xd + n * positions * c, y + n * c);
+    ATOMO_FOR(n, atomo__size(x, 0), 1, x->numel > ATOMO_PARALLEL_MIN,
+              mean_image(positions, c, xd + n * positions * c, y + n * c));
     return ATOMO_OK;
 }
 
@@ -51,7 +51,7 @@ int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_tensor *gy
     const float *g = atomo__f32(gy);
     float *out = atomo__f32(*gx);
     if (c == 0) return ATOMO_OK;
-#pragma omp parallel for if (x->numel > ATOMO_PARALLEL_MIN)
-    for (int64_t n = 0; n < atomo__size(x, 0); n++) spread_image(positions, c, g + n * c, out + n * positions * c);
+    ATOMO_FOR(n, atomo__size(x, 0), 1, x->numel > ATOMO_PARALLEL_MIN,
+              spread_image(positions, c, g + n * c, out + n * positions * c));
     return ATOMO_OK;
 }

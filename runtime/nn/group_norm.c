@@ -140,11 +140,10 @@ int atomo_group_norm(const atomo_tensor *x, int groups, const atomo_tensor *gamm
     void *space;
     ATOMO_TRY(atomo__alloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * 2 * s.c) * sizeof(float)));
     const int64_t size = s.p * s.c;
-#pragma omp parallel for schedule(static) if (x->numel > ATOMO_PARALLEL_MIN)
-    for (int64_t i = 0; i < s.n; i++)
-        image_forward(&s, eps, atomo__f32(x) + i * size, atomo__f32(gamma), atomo__f32(beta),
-                      (float *)space + i * 2 * s.c, atomo__f32(*mean) + i * s.c, atomo__f32(*invstd) + i * s.c,
-                      atomo__f32(*out) + i * size);
+    ATOMO_FOR(i, s.n, 1, x->numel > ATOMO_PARALLEL_MIN,
+              image_forward(&s, eps, atomo__f32(x) + i * size, atomo__f32(gamma), atomo__f32(beta),
+                            (float *)space + i * 2 * s.c, atomo__f32(*mean) + i * s.c, atomo__f32(*invstd) + i * s.c,
+                            atomo__f32(*out) + i * size));
     atomo__free(space);
     return atomo__made(&made, ATOMO_OK);
 }
@@ -164,11 +163,10 @@ int atomo_group_norm_backward(const atomo_tensor *x, int groups, const atomo_ten
     ATOMO_TRY(atomo__calloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * 5 * s.c) * sizeof(float)));
     float *ga = space, *gb = ga + s.n * s.c, *work = gb + s.n * s.c;
     const int64_t size = s.p * s.c;
-#pragma omp parallel for schedule(static) if (x->numel > ATOMO_PARALLEL_MIN)
-    for (int64_t i = 0; i < s.n; i++)
-        image_backward(&s, atomo__f32(x) + i * size, atomo__f32(gy) + i * size, atomo__f32(gamma),
-                       atomo__f32(mean) + i * s.c, atomo__f32(invstd) + i * s.c, work + i * 3 * s.c, ga + i * s.c,
-                       gb + i * s.c, gx ? atomo__f32(*gx) + i * size : NULL);
+    ATOMO_FOR(i, s.n, 1, x->numel > ATOMO_PARALLEL_MIN,
+              image_backward(&s, atomo__f32(x) + i * size, atomo__f32(gy) + i * size, atomo__f32(gamma),
+                             atomo__f32(mean) + i * s.c, atomo__f32(invstd) + i * s.c, work + i * 3 * s.c, ga + i * s.c,
+                             gb + i * s.c, gx ? atomo__f32(*gx) + i * size : NULL));
     int rc = atomo__column_sums(gb, s.n, s.c, atomo__f32(*ggamma));
     if (rc == 0) rc = atomo__column_sums(ga, s.n, s.c, atomo__f32(*gbeta));
     atomo__free(space);

@@ -83,8 +83,8 @@ int atomo_layer_norm(const atomo_tensor *x, int ndim, const atomo_tensor *gamma,
     ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, x->shape, "layer_norm"));
     const float *xd = atomo__f32(x), *g = gamma ? atomo__f32(gamma) : NULL, *b = beta ? atomo__f32(beta) : NULL;
     float *y = atomo__f32(*out), *m = atomo__f32(*mean), *is = atomo__f32(*invstd);
-#pragma omp parallel for schedule(static) if (x->numel > ATOMO_PARALLEL_MIN)
-    for (int64_t r = 0; r < s.rows; r++) row_forward(s.d, eps, xd + r * s.d, g, b, y + r * s.d, m + r, is + r);
+    ATOMO_FOR(r, s.rows, 1, x->numel > ATOMO_PARALLEL_MIN,
+              row_forward(s.d, eps, xd + r * s.d, g, b, y + r * s.d, m + r, is + r));
     return atomo__made(&made, ATOMO_OK);
 }
 

@@ -1,7 +1,6 @@
 /* nn.c - helpers of the layers: bias gradients and checks. Path: stage 3. */
 #include "nn/nn.h"
 #include <omp.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { BLOCK_ROWS = 256, PERIOD = 128 };
@@ -27,10 +26,9 @@ int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out)
     void *space;
     ATOMO_TRY(atomo__calloc(&space, (size_t)((blocks + omp_get_max_threads() * group) * c) * sizeof(float)));
     float *partial = space, *wide = partial + blocks * c;
-#pragma omp parallel for if (rows * c > ATOMO_PARALLEL_MIN)
-    for (int64_t b = 0; b < blocks; b++)
-        add_rows(a + b * BLOCK_ROWS * c, ATOMO_MIN(BLOCK_ROWS, rows - b * BLOCK_ROWS), c, group,
-                 wide + omp_get_thread_num() * group * c, partial + b * c);
+    ATOMO_FOR(b, blocks, 1, rows * c > ATOMO_PARALLEL_MIN,
+              add_rows(a + b * BLOCK_ROWS * c, ATOMO_MIN(BLOCK_ROWS, rows - b * BLOCK_ROWS), c, group,
+                       wide + omp_get_thread_num() * group * c, partial + b * c));
     for (int64_t j = 0; j < c; j++) {
         double sum = 0;
         for (int64_t b = 0; b < blocks; b++) sum += (double)partial[b * c + j];
@@ -42,9 +40,7 @@ int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out)
 
 int atomo__expect_gradient(const atomo_tensor *gy, int ndim, const double *shape, const char *fn)
 {
-    char what[64];
-    snprintf(what, sizeof what, "%s: gy", fn);
-    ATOMO_TRY(atomo__expect(gy, ATOMO_F32, -1, what));
+    ATOMO_TRY(atomo__expect_argument(gy, ATOMO_F32, -1, fn, "gy"));
     bool same = gy->ndim == ndim;
     for (int i = 0; same && i < ndim; i++) same = gy->shape[i] == shape[i];
     ATOMO_REQUIRE(same, ATOMO_ESHAPE, "%s: gy is %s, expected %s", fn, atomo__shape_text(gy),

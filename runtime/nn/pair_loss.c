@@ -3,7 +3,6 @@
  * order. Path: stage 3. */
 #include "nn/nn.h"
 #include <math.h>
-#include <stdio.h>
 
 typedef struct slopes {
     double x, t;
@@ -34,9 +33,7 @@ static const struct {
 
 static int check(const char *fn, const char *name, const atomo_tensor *t, const atomo_tensor *x)
 {
-    char what[64];
-    snprintf(what, sizeof what, "%s: %s", fn, name);
-    ATOMO_TRY(atomo__expect(t, ATOMO_F32, -1, what));
+    ATOMO_TRY(atomo__expect_argument(t, ATOMO_F32, -1, fn, name));
     ATOMO_REQUIRE(atomo__same_shape(x, t), ATOMO_ESHAPE, "%s: input is %s, %s is %s, expected the same", fn,
                   atomo__shape_text(x), name, atomo__shape_text(t));
     return ATOMO_OK;

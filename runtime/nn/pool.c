@@ -8,7 +8,6 @@
 #include "nn/pool_tiling.h"
 #include <math.h>
 #include <omp.h>
-#include <stdio.h>
 #include <string.h>
 
 typedef struct pool_shape {
@@ -30,9 +29,7 @@ static int64_t window_count(const atomo_window *g, int i, int64_t size)
 
 static int check(const char *fn, const atomo_tensor *x, const atomo_window *g, pool_shape *s)
 {
-    char what[64];
-    snprintf(what, sizeof what, "%s: input", fn);
-    ATOMO_TRY(atomo__expect(x, ATOMO_F32, 4, what));
+    ATOMO_TRY(atomo__expect_argument(x, ATOMO_F32, 4, fn, "input"));
     ATOMO_TRY(atomo__check_window(g, fn));
     for (int i = 0; i < 2; i++)
         ATOMO_REQUIRE(g->kernel[i] >= 1 && g->kernel[i] < 1 << 24 && 2 * g->padding[i] <= g->kernel[i], ATOMO_EARG,

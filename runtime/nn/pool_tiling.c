@@ -58,7 +58,7 @@ AVX512 static inline __m512 larger16(__m512 a, __m512 b)
 
 AVX512 static inline __mmask16 lanes_at(int64_t i, int64_t c) /* those of the channels i .. i + 15 that there are */
 {
-    return c - i >= LANES ? 0xffff : (__mmask16)((1u << (c - i)) - 1);
+    return (__mmask16)(c - i >= LANES ? 0xffff : (1u << (c - i)) - 1);
 }
 
 AVX512 static void forward16(int64_t n, int64_t c, int64_t row, const float *x, float *y)

@@ -18,7 +18,6 @@ int atomo_relu_backward(const atomo_tensor *y, const atomo_tensor *gy, atomo_ten
     const int64_t n = atomo__numel(y);
     const float *yd = atomo__f32(y), *gd = atomo__f32(gy);
     float *out = atomo__f32(*gx);
-#pragma omp parallel for schedule(static) if (n > ATOMO_PARALLEL_MIN)
-    for (int64_t i = 0; i < n; i += BLOCK) mask(ATOMO_MIN(BLOCK, n - i), yd + i, gd + i, out + i);
+    ATOMO_FOR(i, n, BLOCK, n > ATOMO_PARALLEL_MIN, mask(ATOMO_MIN(BLOCK, n - i), yd + i, gd + i, out + i));
     return ATOMO_OK;
 }

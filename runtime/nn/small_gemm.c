@@ -5,9 +5,10 @@
  * there already, and A's elements are broadcast from where they are, whatever their strides: A may be transposed. One
  * fixed order of sums for every element, so the bits depend on the shapes only.
  */
+#include "core/core.h"
 #include "nn/winograd.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef ATOMO_X86
 #include <immintrin.h>
 
 typedef struct product {

@@ -36,6 +36,12 @@ static void softmax_row(const float *x, int64_t n, int64_t stride, int log_form,
         y[i * stride] = log_form ? (float)((double)x[i * stride] - lse) : y[i * stride] * scale;
 }
 
+/* Where row k begins; its elements are r->inner apart. */
+static int64_t first(const rows *r, int64_t k)
+{
+    return k / r->inner * r->n * r->inner + k % r->inner;
+}
+
 int atomo_softmax(const atomo_tensor *x, int dim, int log_form, atomo_tensor **out)
 {
     rows r;
@@ -44,13 +50,19 @@ int atomo_softmax(const atomo_tensor *x, int dim, int log_form, atomo_tensor **o
     if (r.n == 0) return ATOMO_OK;
     const float *xd = atomo__f32(x);
     float *y = atomo__f32(*out);
-#pragma omp parallel for collapse(2) if (x->numel > ATOMO_PARALLEL_MIN)
-    for (int64_t o = 0; o < r.outer; o++)
-        for (int64_t i = 0; i < r.inner; i++) {
-            const int64_t at = o * r.n * r.inner + i;
-            softmax_row(xd + at, r.n, r.inner, log_form, y + at);
-        }
+    ATOMO_FOR(k, r.outer * r.inner, 1, x->numel > ATOMO_PARALLEL_MIN,
+              softmax_row(xd + first(&r, k), r.n, r.inner, log_form, y + first(&r, k)));
     return ATOMO_OK;
+}
+
+static void backward_row(const float *y, const float *gy, int64_t at, int64_t n, int64_t stride, int log_form,
+                         float *gx)
+{
+    const int64_t end = at + n * stride;
+    double sum = 0; /* softmax: sum gy y; log softmax: sum gy */
+    for (int64_t k = at; k < end; k += stride) sum += (double)gy[k] * (log_form ? 1 : (double)y[k]);
+    const float s = (float)sum;
+    for (int64_t k = at; k < end; k += stride) gx[k] = log_form ? gy[k] - expf(y[k]) * s : y[k] * (gy[k] - s);
 }
 
 int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int dim, int log_form, atomo_tensor **gx)
@@ -61,15 +73,7 @@ int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int di
     ATOMO_TRY(atomo__output(gx, ATOMO_F32, y->ndim, y->shape, "softmax backward: gx"));
     const float *yd = atomo__f32(y), *gd = atomo__f32(gy);
     float *out = atomo__f32(*gx);
-#pragma omp parallel for collapse(2) if (y->numel > ATOMO_PARALLEL_MIN)
-    for (int64_t o = 0; o < r.outer; o++)
-        for (int64_t i = 0; i < r.inner; i++) {
-            const int64_t at = o * r.n * r.inner + i, end = at + r.n * r.inner;
-            double sum = 0; /* softmax: sum gy y; log softmax: sum gy */
-            for (int64_t k = at; k < end; k += r.inner) sum += (double)gd[k] * (log_form ? 1 : (double)yd[k]);
-            const float s = (float)sum;
-            for (int64_t k = at; k < end; k += r.inner)
-                out[k] = log_form ? gd[k] - expf(yd[k]) * s : yd[k] * (gd[k] - s);
-        }
+    ATOMO_FOR(k, r.outer * r.inner, 1, y->numel > ATOMO_PARALLEL_MIN,
+              backward_row(yd, gd, first(&r, k), r.n, r.inner, log_form, out));
     return ATOMO_OK;
 }

@@ -101,9 +101,8 @@ int atomo_fused(const atomo_step *step, int count, int registers, const atomo_te
     const int rc = atomo__alloc(&space, (size_t)(omp_get_max_threads() * each) * sizeof(float));
     if (rc != 0) return atomo__made(&made, rc);
     float *y = atomo__f32(*out);
-#pragma omp parallel for schedule(static) if (n > ATOMO_PARALLEL_MIN)
-    for (int64_t at = 0; at < n; at += BLOCK)
-        run_block(&p, (float *)space + omp_get_thread_num() * each, at, ATOMO_MIN(BLOCK, n - at), y);
+    ATOMO_FOR(at, n, BLOCK, n > ATOMO_PARALLEL_MIN,
+              run_block(&p, (float *)space + omp_get_thread_num() * each, at, ATOMO_MIN(BLOCK, n - at), y));
     atomo__free(space);
     return atomo__made(&made, ATOMO_OK);
 }

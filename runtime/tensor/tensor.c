@@ -59,6 +59,14 @@ int atomo__expect(const atomo_tensor *t, int dtype, int ndim, const char *what)
     return ATOMO_OK;
 }
 
+int atomo__expect_argument(const atomo_tensor *t, int dtype, int ndim, const char *fn, const char *name)
+{
+    if (t && t->dtype == dtype && (ndim < 0 || t->ndim == ndim) && atomo_tensor_is_contiguous(t)) return ATOMO_OK;
+    char what[64];
+    snprintf(what, sizeof what, "%s: %s", fn, name);
+    return atomo__expect(t, dtype, ndim, what);
+}
+
 int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what)
 {
     if (!*out) return atomo_tensor_new(dtype, ndim, shape, out);

@@ -30,6 +30,11 @@ static inline bool atomo__whole(double v)
     return v >= -0x1p53 && v <= 0x1p53 && v == (double)(int64_t)v;
 }
 
+static inline bool atomo__fits_i32(double v)
+{
+    return v >= INT32_MIN && v <= INT32_MAX && v == (double)(int32_t)v;
+}
+
 size_t atomo__dtype_size(int dtype);
 const char *atomo__dtype_name(int dtype);
 /* "[2,3]" into a buffer that lives in the thread (8 of them, used in turn). */
@@ -38,6 +43,8 @@ const char *atomo__dims_text(int ndim, const double *shape);
 bool atomo__same_shape(const atomo_tensor *a, const atomo_tensor *b);
 /* Status 0 when t is a contiguous tensor of that dtype and (ndim >= 0) rank; `what` names the argument: "conv2d: x". */
 int atomo__expect(const atomo_tensor *t, int dtype, int ndim, const char *what);
+/* The same for argument `name` of function `fn`: "fn: name" is put together only where it is needed. */
+int atomo__expect_argument(const atomo_tensor *t, int dtype, int ndim, const char *fn, const char *name);
 /* Makes *out (NULL) or checks it (contiguous, same dtype and shape). */
 int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what);
 /* For a call that may fail after it has made an output: ATOMO_MAKING(made); then atomo__make in place of atomo__output,
@@ -57,6 +64,18 @@ void atomo__unmake(atomo_making *made);
 int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold);
 
 enum { ATOMO_PARALLEL_MIN = 1 << 15 }; /* elements below which a loop stays on one thread */
+/* The statement for i = 0, step, 2 step, ... < n, on all threads where `wide` holds. An OpenMP region costs half a
+ * microsecond, several times a small operator's own work, even where its if clause keeps it on one thread (libgomp
+ * makes a team of one, and wakes it by a system call): a narrow loop enters none. */
+#define ATOMO_FOR(i, n, step, wide, ...)                                                                               \
+    do {                                                                                                               \
+        const int64_t for_end_ = (n);                                                                                  \
+        if (wide) {                                                                                                    \
+            _Pragma("omp parallel for schedule(static)") for (int64_t i = 0; i < for_end_; i += (step)) __VA_ARGS__;   \
+        } else {                                                                                                       \
+            for (int64_t i = 0; i < for_end_; i += (step)) __VA_ARGS__;                                                \
+        }                                                                                                              \
+    } while (0)
 
 /* FFTW's planner is not thread-safe: whoever makes or destroys a plan holds this lock (fft.c). */
 void atomo__fft_lock(void);

@@ -53,3 +53,23 @@ void atomo__walk_row(const atomo_walk *w, int64_t r, int64_t offset[3])
         for (int k = 0; k < w->operands; k++) offset[k] += i * w->stride[k][d];
     }
 }
+
+enum { PIECE = 1 << 14 };
+
+int64_t atomo__pieces(const atomo_walk *w)
+{
+    return w->rows == 1 ? (w->row + PIECE - 1) / PIECE : w->rows;
+}
+
+atomo_piece atomo__piece(const atomo_walk *w, int64_t i)
+{
+    atomo_piece p = {.out = i * w->row, .n = w->row};
+    if (w->rows > 1) {
+        atomo__walk_row(w, i, p.at);
+        return p;
+    }
+    p.out = i * PIECE;
+    p.n = ATOMO_MIN(PIECE, w->row - p.out);
+    for (int k = 0; k < w->operands; k++) p.at[k] = p.out * w->stride[k][w->ndim - 1];
+    return p;
+}

@@ -18,6 +18,17 @@ void atomo__walk_init(atomo_walk *w, int ndim, const double *shape, int operands
 /* Element offsets of row r for each operand. */
 void atomo__walk_row(const atomo_walk *w, int64_t r, int64_t offset[3]);
 
+/* What a thread takes of a walk at a time: a row or, where all is one row, a stretch of it. */
+typedef struct atomo_piece {
+    int64_t at[3], out, n; /* elements from each operand's first, from a contiguous result's first; their number */
+} atomo_piece;
+int64_t atomo__pieces(const atomo_walk *w); /* their number */
+atomo_piece atomo__piece(const atomo_walk *w, int64_t i);
+static inline bool atomo__walk_is_wide(const atomo_walk *w) /* enough for several threads */
+{
+    return w->rows * w->row > ATOMO_PARALLEL_MIN;
+}
+
 /* The row kernels of elementwise.c: o[i] = op(a[i sa], b[i sb]); o is contiguous and none of the others. */
 typedef void atomo__binary_row(const float *a, int64_t sa, const float *b, int64_t sb, float *o, int64_t n);
 typedef void atomo__unary_row(const float *a, int64_t sa, float *o, int64_t n);

@@ -1,11 +1,8 @@
 -- Convolution with large kernels and odd channels (runtime/nn/conv_window.c, where the CPU has AVX-512): equal to
 -- im2col, the same bits for any number of threads.
-local atomo = require "atomo"
-local F = atomo.F
-local C = require("atomo.ffi").C
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
-local sanitized = require("spawn").sanitized -- such a build has no code by hand for a CPU
+local convolution = require "convolution"
 
 --- Can this machine run the kernels? Elsewhere the same layers go to an engine that sums by thread.
 local function has_avx512()
@@ -13,17 +10,6 @@ local function has_avx512()
   local text = file and file:read "*a" or ""
   if file then file:close() end
   return text:find "avx512f" ~= nil
-end
-
-local function results(engine, c, threads)
-  assert.equal(0, C.atomo_conv_set_engine(engine))
-  atomo.set_num_threads(threads or 1)
-  atomo.manual_seed(5)
-  local x, w = atomo.param(atomo.randn(c.x)), atomo.param(atomo.randn(c.w))
-  local b = c.bias and atomo.param(atomo.randn(c.w[1])) or nil
-  local y = F.conv2d(x, w, b, {padding = c.padding or 0})
-  y:backward(atomo.randn(y:shape()))
-  return {y:detach(), w.grad, x.grad, b and b.grad}
 end
 
 -- LeNet's two, then: several strips of outputs and of taps, fewer pixels than a tile, every remainder of a vector
@@ -35,28 +21,16 @@ local cases = {
 }
 
 describe("convolution from rows", function()
-  local threads
-  setup(function() threads = atomo.num_threads() end)
-  teardown(function()
-    atomo.set_num_threads(threads)
-    assert.equal(0, C.atomo_conv_set_engine "auto")
-  end)
+  teardown(convolution.put_back)
 
   for i, c in ipairs(cases) do
     it(("agrees with im2col to 5e-6 of the largest element, case %d"):format(i), function()
-      local want, got = results("gemm", c), results("direct", c)
-      for k = 1, c.bias and 4 or 3 do
-        local worst = (want[k] - got[k]):abs():max():item() / want[k]:abs():max():item()
-        assert.is_true(worst < 5e-6, ("result %d is off by %g"):format(k, worst))
-      end
+      convolution.agrees("direct", c, 5e-6)
     end)
 
     it(("has the same bits on 1, 2 and 3 threads, case %d"):format(i), function()
-      if sanitized or not has_avx512() then return pending "needs AVX-512, in a build that uses it" end
-      local one, two, three = results("direct", c, 1), results("direct", c, 2), results("direct", c, 3)
-      for k = 1, 2 do -- the output and the weights' gradient; the images' gradient is sgemm's
-        assert.is_true(one[k]:bytes() == two[k]:bytes() and one[k]:bytes() == three[k]:bytes(), "result " .. k)
-      end
+      if not has_avx512() then return pending "needs AVX-512" end
+      convolution.same_on_threads("direct", c, 2) -- the gradient of the images is sgemm's
     end)
   end
 end)

@@ -2,48 +2,32 @@
 local atomo = require "atomo"
 local F = atomo.F
 local C = require("atomo.ffi").C
-
-local function results(engine, c, threads)
-  assert.equal(0, C.atomo_conv_set_engine(engine))
-  atomo.set_num_threads(threads or 1)
-  atomo.manual_seed(11)
-  local channels = c[1][4]
-  local x, w = atomo.param(atomo.randn(c[1])), atomo.param(atomo.randn(c[2], 3, 3, channels))
-  local b = c.bias and atomo.param(atomo.randn(c[2])) or nil
-  local y = F.conv2d(x, w, b, {padding = c.padding})
-  y:backward(atomo.randn(y:shape()))
-  return {y:detach(), x.grad, w.grad, b and b.grad}
-end
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+package.path = here .. "/../support/?.lua;" .. package.path
+local convolution = require "convolution"
 
 -- F(4x4) and F(2x2), tiles cut at the border, all paddings, more tiles than a block
 local cases = {
-  {{2, 8, 8, 16}, 16, padding = 1}, {{3, 7, 9, 32}, 16, padding = 0, bias = true},
-  {{2, 5, 13, 16}, 48, padding = 2, bias = true}, {{5, 2, 2, 64}, 32, padding = 1},
-  {{1, 3, 3, 16}, 16, padding = 0}, {{2, 1, 1, 16}, 16, padding = 1, bias = true},
-  {{9, 30, 31, 16}, 32, padding = {1, 0}}, {{17, 4, 4, 128}, 160, padding = 1, bias = true},
+  {x = {2, 8, 8, 16}, w = {16, 3, 3, 16}, padding = 1},
+  {x = {3, 7, 9, 32}, w = {16, 3, 3, 32}, padding = 0, bias = true},
+  {x = {2, 5, 13, 16}, w = {48, 3, 3, 16}, padding = 2, bias = true},
+  {x = {5, 2, 2, 64}, w = {32, 3, 3, 64}, padding = 1},
+  {x = {1, 3, 3, 16}, w = {16, 3, 3, 16}, padding = 0},
+  {x = {2, 1, 1, 16}, w = {16, 3, 3, 16}, padding = 1, bias = true},
+  {x = {9, 30, 31, 16}, w = {32, 3, 3, 16}, padding = {1, 0}},
+  {x = {17, 4, 4, 128}, w = {160, 3, 3, 128}, padding = 1, bias = true},
 }
 
 describe("winograd", function()
-  local threads
-  setup(function() threads = atomo.num_threads() end)
-  teardown(function()
-    atomo.set_num_threads(threads)
-    assert.equal(0, C.atomo_conv_set_engine "auto")
-  end)
+  teardown(convolution.put_back)
 
   for i, c in ipairs(cases) do
     it(("agrees with im2col to 1e-5 of the largest element, case %d"):format(i), function()
-      local want, got = results("gemm", c), results("winograd", c)
-      for k = 1, c.bias and 4 or 3 do
-        local worst = (want[k] - got[k]):abs():max():item() / want[k]:abs():max():item()
-        assert.is_true(worst < 1e-5, ("result %d is off by %g"):format(k, worst))
-      end
+      convolution.agrees("winograd", c, 1e-5)
     end)
+
     it(("has the same bits on 1, 2 and 3 threads, case %d"):format(i), function()
-      local one, two, three = results("winograd", c, 1), results("winograd", c, 2), results("winograd", c, 3)
-      for k = 1, c.bias and 4 or 3 do
-        assert.is_true(one[k]:bytes() == two[k]:bytes() and one[k]:bytes() == three[k]:bytes(), "result " .. k)
-      end
+      convolution.same_on_threads("winograd", c, c.bias and 4 or 3)
     end)
   end
 

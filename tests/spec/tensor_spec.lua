@@ -219,6 +219,27 @@ describe("memory", function()
     end)
     assert.equal(3, saved:sum():item())
   end)
+
+  it("is given back by the collector where a tensor has outlived its scope", function()
+    local function live_blocks()
+      collectgarbage()
+      collectgarbage()
+      return atomo.mem().live_blocks
+    end
+    local before = live_blocks()
+    local function survivors()
+      local outer = atomo.scope(function()
+        local inner = atomo.scope(atomo.zeros, 10)
+        return {inner:keep(), atomo.ones(10):keep()}, inner
+      end)
+      return outer, atomo.scope(atomo.zeros, 10)
+    end
+    local kept, returned = survivors()
+    assert.equal(10, kept[2]:sum():item() + returned:sum():item())
+    assert.is_true(live_blocks() > before)
+    kept, returned = nil, nil -- luacheck: ignore
+    assert.is_true(live_blocks() <= before)
+  end)
 end)
 
 it("prints as Torch does", function()

@@ -78,6 +78,23 @@ describe("train_cifar.lua", function()
     for k = 1, 4 do assert.same(whole[k], part[k]) end
   end)
 
+  it("leaves a checkpoint where it stops at an epoch's end, and goes on from it", function()
+    with_file("", ".checkpoint", function(path)
+      local function run(options)
+        options = ("--train-images 100 --epochs 2 --save %s %s"):format(path, options) -- 5 steps an epoch
+        local out, code = spawn.host(job(options), {timeout = 60})
+        assert.equal(0, code, out)
+        return out
+      end
+      local function loss(out) return (assert(out:match "training loss +[%d.]+", out)) end
+      local whole = loss(run "")
+      os.remove(path)
+      run "--stop-after 5"
+      has(run("--stop-after 5 --resume " .. path), "5, 0 skipped") -- has nothing left to do
+      assert.equal(whole, loss(run("--resume " .. path)))
+    end)
+  end)
+
   it("chooses by measured times where it is asked to, and says why", function()
     for _, options in ipairs {"--compress auto", "--compress entry:ratio=8 --topology auto"} do
       with_file("", ".jsonl", function(path)

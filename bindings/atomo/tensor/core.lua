@@ -41,12 +41,31 @@ local function poll_memory()
   end
 end
 
---- Owns a new handle. Inside atomo.scope the tensor is freed when the scope ends.
+--- The collector frees t's native memory when it finds t dead.
+local function guard(t)
+  ffi.gc(t.h, C.atomo_tensor_free)
+  t.guarded = true
+end
+
+local function free_handle(t)
+  C.atomo_tensor_free(t.guarded and ffi.gc(t.h, nil) or t.h)
+end
+
+--- Gives t another handle to own; the one that it had is freed.
+function T.replace_handle(t, h)
+  free_handle(t)
+  t.h = h
+  guard(t)
+end
+
+--- Owns a new handle. Inside atomo.scope the tensor is freed when the scope ends: the scope holds it until then, so the
+--- collector need not know of it, which costs more than the tensor.
 function T.wrap(h)
-  local t = setmetatable({h = ffi.gc(h, C.atomo_tensor_free)}, Tensor)
+  local t = setmetatable({h = h}, Tensor)
   if scope then
     scope[#scope + 1] = t
   else
+    guard(t)
     wraps = wraps + 1
     if wraps >= 64 then poll_memory() end
   end
@@ -65,9 +84,8 @@ end
 
 --- Releases the native memory now; any later use raises.
 function Tensor:free()
-  local h = rawget(self, "h")
-  if h then
-    C.atomo_tensor_free(ffi.gc(h, nil))
+  if rawget(self, "h") then
+    free_handle(self)
     self.h, self.grad, self.node = nil, nil, nil
     setmetatable(self, Freed)
   end
@@ -86,14 +104,16 @@ local function leave(saved, mine, ...)
     local v = select(i, ...)
     if type(v) == "table" and getmetatable(v) == Tensor then
       v.passed = true
-      if saved then saved[#saved + 1] = v end
+      if saved then saved[#saved + 1] = v else guard(v) end
     end
   end
   for i = 1, #mine do
     local t = mine[i]
     if getmetatable(t) == Tensor then
       if t.passed then t.passed = nil
-      elseif t.kept then t.kept = nil
+      elseif t.kept then
+        t.kept = nil
+        guard(t)
       else t:free() end
     end
   end

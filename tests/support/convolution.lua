@@ -1,0 +1,47 @@
+-- What the specs of convolution engines share: one case, {x = shape, w = shape, padding =, bias = boolean}, through an
+-- engine, forward and backward, and what must hold of it.
+local assert = require "luassert"
+local atomo = require "atomo"
+local C = require("atomo.ffi").C
+
+local convolution = {}
+
+--- The output, the gradients of weights, images and bias, on so many threads (default 1).
+function convolution.results(engine, c, threads)
+  assert.equal(0, C.atomo_conv_set_engine(engine))
+  atomo.set_num_threads(threads or 1)
+  atomo.manual_seed(5)
+  local x, w = atomo.param(atomo.randn(c.x)), atomo.param(atomo.randn(c.w))
+  local b = c.bias and atomo.param(atomo.randn(c.w[1])) or nil
+  local y = atomo.F.conv2d(x, w, b, {padding = c.padding or 0})
+  y:backward(atomo.randn(y:shape()))
+  return {y:detach(), w.grad, x.grad, b and b.grad}
+end
+
+--- Every result is im2col's, to `bound` times its largest element.
+function convolution.agrees(engine, c, bound)
+  local want, got = convolution.results("gemm", c), convolution.results(engine, c)
+  for k = 1, c.bias and 4 or 3 do
+    local worst = (want[k] - got[k]):abs():max():item() / want[k]:abs():max():item()
+    assert.is_true(worst < bound, ("result %d is off by %g"):format(k, worst))
+  end
+end
+
+--- The first `count` results have the same bits on 1, 2 and 3 threads.
+function convolution.same_on_threads(engine, c, count)
+  local one, two, three = convolution.results(engine, c, 1), convolution.results(engine, c, 2),
+    convolution.results(engine, c, 3)
+  for k = 1, count do
+    assert.is_true(one[k]:bytes() == two[k]:bytes() and one[k]:bytes() == three[k]:bytes(), "result " .. k)
+  end
+end
+
+local threads = atomo.num_threads()
+
+--- For a describe's teardown.
+function convolution.put_back()
+  atomo.set_num_threads(threads)
+  assert.equal(0, C.atomo_conv_set_engine "auto")
+end
+
+return convolution
