@@ -30,7 +30,7 @@ double atomo__cadence_cost(const atomo__cadence *c, const char *atoms)
 {
     if (strcmp(atoms, "svd") == 0) return spectral_cost(c, 1);
     if (strcmp(atoms, "fourier") == 0) return 4.5 * c->entries; /* half of it to transform back */
-    return 1.2 * c->entries; /* taps, entry, dense */
+    return 1.2 * c->entries;                                    /* taps, entry, dense */
 }
 
 static double search_cost(const atomo__cadence *c)
