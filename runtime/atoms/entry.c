@@ -4,7 +4,6 @@
  * over the gradient to encode it.
  */
 #include "coding/coding.h"
-#include <math.h>
 
 enum { STEP, OPTIONS };
 
@@ -18,10 +17,7 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
 
 static int refine(atomo__part *part, const float *g)
 {
-    const float cut = atomo__cut_of(part->T * sqrt(part->segment.unit));
-    if (atomo__spectrum_anchor(part->state, g, part->n, cut, &part->square) < 0)
-        return atomo__refuse_nonfinite(part, g);
-    return ATOMO_OK;
+    return atomo__entries_refine(part, g) < 0 ? atomo__refuse_nonfinite(part, g) : ATOMO_OK;
 }
 
 static void price(atomo__part *part, double T)

@@ -80,12 +80,10 @@ int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c)
 
 int atomo__basis_refine(atomo__part *part, const float *g)
 {
-    atomo__spectrum *s = part->state;
+    const atomo__spectrum *s = part->state;
     if (!s->open) return ATOMO_OK;
     const atomo__coder c = {.scratch = part->codec->scratch};
-    const float cut = atomo__cut_of(part->T * sqrt(part->segment.unit));
-    const int rc = atomo__spectrum_anchor(s, room_of(part, &c).x, part->n, cut, &part->square);
-    return rc < 0 ? refuse(part, g) : ATOMO_OK;
+    return atomo__entries_refine(part, room_of(part, &c).x) < 0 ? refuse(part, g) : ATOMO_OK;
 }
 
 void atomo__basis_price(atomo__part *part, double T)

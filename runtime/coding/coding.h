@@ -230,6 +230,7 @@ static inline void *atomo__room(const atomo__coder *c)
     }
 int atomo__entries_plan(atomo__part *part);
 int atomo__entries_measure(atomo__part *part, const float *x, bool all); /* ENONFINITE without a text, where all */
+int atomo__entries_refine(atomo__part *part, const float *x); /* exact at part->T; ENONFINITE without a text */
 void atomo__entries_guess(atomo__part *part, double bits);
 void atomo__entries_price(atomo__part *part, double T, double step);
 int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32_t *index, const atomo__coder *c,

@@ -42,6 +42,12 @@ int atomo__entries_measure(atomo__part *part, const float *x, bool all)
     return all ? atomo__spectrum_anchor(s, x, part->n, INFINITY, &part->square) : ATOMO_OK;
 }
 
+int atomo__entries_refine(atomo__part *part, const float *x)
+{
+    const float cut = atomo__cut_of(part->T * sqrt(part->segment.unit));
+    return atomo__spectrum_anchor(spectrum_of(part), x, part->n, cut, &part->square);
+}
+
 /* The tangent of the message's length at `rest` drawn and `kept` saturated atoms. */
 static void tangent(atomo__part *part, double rest, double kept, double value_bits)
 {
