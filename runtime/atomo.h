@@ -4,7 +4,9 @@
  * Every function that can fail returns an int: 0 (or a count >= 0), or a negative status out of ATOMO_STATUSES;
  * atomo_last_error() then has the text. Doc tags: [local] or [collective] (every rank of the communicator calls it).
  * Functions that give a tensor take `atomo_tensor **out`: where *out is NULL a new one is made, else *out must have the
- * result's shape and dtype and is overwritten. Tensors are not locked: one thread at a time.
+ * result's shape and dtype and is overwritten. A given *out may be any view, of an input's storage too: the result is
+ * that of inputs apart. A tensor whose elements share memory (expanded) is never written to (EARG). Tensors are not
+ * locked: one thread at a time.
  */
 #ifndef ATOMO_H
 #define ATOMO_H

@@ -169,7 +169,7 @@ int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor
         ATOMO_REQUIRE(cost->numel == lambda->numel, ATOMO_ESHAPE, "probabilities: lambda is %s, cost is %s",
                       atomo__shape_text(lambda), atomo__shape_text(cost));
     }
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, lambda, cost);
     ATOMO_TRY(atomo__make(&made, p, ATOMO_F32, lambda->ndim, lambda->shape, "probabilities"));
     int64_t n = atomo__numel(lambda);
     if (!cost) {

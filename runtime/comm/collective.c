@@ -153,7 +153,7 @@ static int gather_pieces(atomo_comm *c, const atomo_tensor *t, int root, atomo_t
 
 int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, t);
     ATOMO_TRY(atomo__comm_usable(c, "gather"));
     ATOMO_TRY(atomo__comm_buffer(t, "gather: tensor"));
     ATOMO_TRY(atomo__comm_root(c, root, "gather: root"));
@@ -175,7 +175,7 @@ int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tens
 
 int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, t);
     ATOMO_TRY(atomo__comm_usable(c, "allgather"));
     ATOMO_TRY(atomo__comm_buffer(t, "allgather: tensor"));
     ATOMO_TRY(gathered(c, t, "allgather", &made, out));

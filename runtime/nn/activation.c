@@ -79,25 +79,27 @@ static int check(int kind, const atomo_tensor *x)
 
 int atomo_activation(int kind, const atomo_tensor *x, double a, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, x);
     ATOMO_TRY(check(kind, x));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, activations[kind].name));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, x->shape, activations[kind].name));
     const int64_t n = atomo__numel(x);
     const float *xd = atomo__f32(x);
     float *y = atomo__f32(*out);
     forward_fn *forward = activations[kind].forward;
     ATOMO_FOR(i, n, BLOCK, n > ATOMO_PARALLEL_MIN, forward(ATOMO_MIN(BLOCK, n - i), (float)a, xd + i, y + i));
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_activation_backward(int kind, const atomo_tensor *saved, double a, const atomo_tensor *gy, atomo_tensor **gx)
 {
+    ATOMO_MAKING(made, saved, gy);
     ATOMO_TRY(check(kind, saved));
     ATOMO_TRY(atomo__expect_gradient(gy, saved->ndim, saved->shape, activations[kind].name));
-    ATOMO_TRY(atomo__output(gx, ATOMO_F32, saved->ndim, saved->shape, activations[kind].name));
+    ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, saved->ndim, saved->shape, activations[kind].name));
     const int64_t n = atomo__numel(saved);
     const float *s = atomo__f32(saved), *g = atomo__f32(gy);
     float *out = atomo__f32(*gx);
     backward_fn *backward = activations[kind].backward;
     ATOMO_FOR(i, n, BLOCK, n > ATOMO_PARALLEL_MIN, backward(ATOMO_MIN(BLOCK, n - i), (float)a, s + i, g + i, out + i));
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }

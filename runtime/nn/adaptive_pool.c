@@ -58,21 +58,23 @@ static void run(const dims *s, int64_t n, const float *x, float *y, bool backwar
 
 int atomo_adaptive_avg_pool2d(const atomo_tensor *x, int oh, int ow, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, x);
     dims s;
     double shape[4];
     ATOMO_TRY(check("adaptive_avg_pool2d", x, oh, ow, &s, shape));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, 4, shape, "adaptive_avg_pool2d"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 4, shape, "adaptive_avg_pool2d"));
     if ((*out)->numel > 0) run(&s, atomo__size(x, 0), atomo__f32(x), atomo__f32(*out), false);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_adaptive_avg_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, int oh, int ow, atomo_tensor **gx)
 {
+    ATOMO_MAKING(made, gy);
     dims s;
     double shape[4];
     ATOMO_TRY(check("adaptive_avg_pool2d backward", x, oh, ow, &s, shape));
     ATOMO_TRY(atomo__expect_gradient(gy, 4, shape, "adaptive_avg_pool2d backward"));
-    ATOMO_TRY(atomo__output(gx, ATOMO_F32, 4, x->shape, "adaptive_avg_pool2d backward: gx"));
+    ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, 4, x->shape, "adaptive_avg_pool2d backward: gx"));
     if ((*gx)->numel > 0) run(&s, atomo__size(x, 0), atomo__f32(gy), atomo__f32(*gx), true);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }

@@ -280,7 +280,7 @@ static int new_work(const dims *s, int blocks, int64_t *each, float **work)
 int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, const atomo_tensor *mask,
                     int heads, int causal, double p, const atomo_stream *stream, atomo_tensor **lse, atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, q, k, v, mask);
     dims s;
     int64_t each;
     float *work;
@@ -316,6 +316,12 @@ int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const
                   "attention backward: gradients are %s, %s, %s, expected %s, %s, %s", atomo__shape_text(gq),
                   atomo__shape_text(gk), atomo__shape_text(gv), atomo__shape_text(q), atomo__shape_text(k),
                   atomo__shape_text(v));
+    const atomo_tensor *const target[] = {gq, gk, gv}, *const input[] = {q, k, v, y, gy, lse, mask};
+    for (int i = 0; i < 3; i++) {
+        ATOMO_TRY(atomo__target(target[i], "attention backward"));
+        for (int j = 0; j < 7; j++)
+            if (input[j]) ATOMO_TRY(atomo__apart(target[i], input[j], "attention backward"));
+    }
     ATOMO_TRY(new_work(&s, 2, &each, &work));
 #pragma omp parallel for schedule(static) if (s.products > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < s.b * s.heads; i++) {

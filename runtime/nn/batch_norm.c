@@ -177,11 +177,14 @@ int atomo_batch_norm_train(const atomo_tensor *x, const atomo_tensor *residual, 
                            const atomo_tensor *beta, double momentum, double eps, int relu, atomo_tensor *running_mean,
                            atomo_tensor *running_var, atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, residual, gamma, beta, running_mean, running_var);
     ATOMO_TRY(check(x, residual, gamma, beta));
     if (running_mean) {
         ATOMO_TRY(expect_channels(running_mean, x, "running_mean"));
         ATOMO_TRY(expect_channels(running_var, x, "running_var"));
+        ATOMO_TRY(atomo__apart(running_mean, running_var, "batch_norm: running_mean and running_var"));
+        ATOMO_TRY(atomo__apart(running_mean, x, "batch_norm: running_mean and input"));
+        ATOMO_TRY(atomo__apart(running_var, x, "batch_norm: running_var and input"));
     }
     layout l = layout_of(x);
     ATOMO_REQUIRE(l.rows > 1, ATOMO_ESHAPE, "batch_norm: input is %s: training needs more than 1 value per channel",
@@ -199,7 +202,7 @@ int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *residual, c
                           const atomo_tensor *beta, const atomo_tensor *running_mean, const atomo_tensor *running_var,
                           double eps, int relu, atomo_tensor **invstd, atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, residual, gamma, beta, running_mean, running_var);
     ATOMO_TRY(check(x, residual, gamma, beta));
     ATOMO_TRY(expect_channels(running_mean, x, "running_mean"));
     ATOMO_TRY(expect_channels(running_var, x, "running_var"));

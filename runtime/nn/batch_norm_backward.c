@@ -184,7 +184,7 @@ int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, cons
                               const atomo_tensor *invstd, int relu, int training, atomo_tensor **gx,
                               atomo_tensor **gresidual, atomo_tensor **ggamma, atomo_tensor **gbeta)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, y, gy, gamma, beta, mean, invstd);
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "batch_norm backward: input"));
     ATOMO_REQUIRE(x->ndim >= 2, ATOMO_ESHAPE, "batch_norm backward: input is %s", atomo__shape_text(x));
     ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, x->shape, "batch_norm backward"));
@@ -197,8 +197,10 @@ int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, cons
     ATOMO_REQUIRE(!by_y || atomo__same_shape(x, y), ATOMO_ESHAPE, "batch_norm backward: y is %s, input is %s",
                   atomo__shape_text(y), atomo__shape_text(x));
     if (gx) ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, x->ndim, x->shape, "batch_norm backward: gx"));
+    made.in_place = gresidual && *gresidual == gy;
     if (gresidual)
         ATOMO_TRY(atomo__make(&made, gresidual, ATOMO_F32, x->ndim, x->shape, "batch_norm backward: gresidual"));
+    made.in_place = false;
     ATOMO_TRY(atomo__make(&made, ggamma, ATOMO_F32, 1, gamma->shape, "batch_norm backward: gweight"));
     ATOMO_TRY(atomo__make(&made, gbeta, ATOMO_F32, 1, gamma->shape, "batch_norm backward: gbias"));
     job j = {.l = layout_of(x), .x = atomo__f32(x), .gy = atomo__f32(gy), .gx = gx ? atomo__f32(*gx) : NULL};
@@ -207,7 +209,7 @@ int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, cons
     if (by_y) {
         j.y = atomo__f32(y);
         j.g = atomo__f32(*gresidual);
-    } else if (gresidual && (*gresidual)->data != gy->data) {
+    } else if (gresidual && *gresidual != gy) {
         memcpy((*gresidual)->data, gy->data, (size_t)gy->numel * sizeof(float));
     }
     return atomo__made(&made, run(&j, gamma, beta, mean, invstd, training, atomo__f32(*ggamma), atomo__f32(*gbeta)));

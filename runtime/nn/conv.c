@@ -132,7 +132,7 @@ static int check_gradient(const char *fn, const conv_shape *s, const atomo_tenso
 int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
                  atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, w, b);
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
@@ -174,7 +174,8 @@ static int backward_data_add(const conv_engine *engine, const conv_shape *s, con
 int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                const atomo_window *g, int add, atomo_tensor **gx)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, w, gy);
+    made.updates = add != 0;
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
@@ -191,7 +192,7 @@ int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, con
 int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                   const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, gy);
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));

@@ -12,11 +12,12 @@ ATOMO_CLONES static void drop(int64_t n, float p, float scale, const float *rest
 
 int atomo_dropout(const atomo_tensor *x, double p, const atomo_stream *stream, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, x);
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "dropout: input"));
     ATOMO_REQUIRE(p >= 0 && p < 1, ATOMO_EARG, "dropout: p is %g, expected 0 <= p < 1", p);
     ATOMO_REQUIRE(x->numel < 0x1p34, ATOMO_ELIMIT, "dropout: input %s is longer than a random stream",
                   atomo__shape_text(x));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "dropout"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, x->shape, "dropout"));
     const int64_t n = atomo__numel(x);
     const float *xd = atomo__f32(x);
     float *y = atomo__f32(*out);
@@ -27,5 +28,5 @@ int atomo_dropout(const atomo_tensor *x, double p, const atomo_stream *stream, a
         atomo_random_uniform(stream, (double)i, (double)m, u);
         drop(m, (float)p, (float)(1 / (1 - p)), xd + i, u, y + i);
     }
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }

@@ -33,16 +33,17 @@ static void y_shape(const atomo_tensor *index, double width, double *shape)
 
 int atomo_embedding(const atomo_tensor *w, const atomo_tensor *index, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, w, index);
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(atomo__expect(w, ATOMO_F32, 2, "embedding: weight"));
     ATOMO_TRY(check("embedding", index, atomo__size(w, 0)));
     y_shape(index, w->shape[1], shape);
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, index->ndim + 1, shape, "embedding"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, index->ndim + 1, shape, "embedding"));
     const int64_t d = atomo__size(w, 1);
     const int32_t *k = atomo__i32(index);
     for (int64_t i = 0; i < atomo__numel(index); i++)
         memcpy(atomo__f32(*out) + i * d, atomo__f32(w) + k[i] * d, (size_t)d * sizeof(float));
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 ATOMO_CLONES static void add_row(int64_t n, const float *restrict x, float *restrict y)
@@ -53,16 +54,17 @@ ATOMO_CLONES static void add_row(int64_t n, const float *restrict x, float *rest
 int atomo_embedding_backward(const atomo_tensor *w, const atomo_tensor *index, const atomo_tensor *gy, int padding,
                              atomo_tensor **gw)
 {
+    ATOMO_MAKING(made, index, gy);
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(atomo__expect(w, ATOMO_F32, 2, "embedding: weight"));
     ATOMO_TRY(check("embedding backward", index, atomo__size(w, 0)));
     y_shape(index, w->shape[1], shape);
     ATOMO_TRY(atomo__expect_gradient(gy, index->ndim + 1, shape, "embedding backward"));
-    ATOMO_TRY(atomo__output(gw, ATOMO_F32, 2, w->shape, "embedding backward: gw"));
+    ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 2, w->shape, "embedding backward: gw"));
     const int64_t d = atomo__size(w, 1);
     const int32_t *k = atomo__i32(index);
     memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
     for (int64_t i = 0; i < atomo__numel(index); i++)
         if (k[i] != padding) add_row(d, atomo__f32(gy) + i * d, atomo__f32(*gw) + k[i] * d);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }

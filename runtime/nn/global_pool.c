@@ -30,28 +30,30 @@ static int check(const char *fn, const atomo_tensor *x, double *out_shape)
 
 int atomo_global_avg_pool(const atomo_tensor *x, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, x);
     double shape[2];
     ATOMO_TRY(check("global_avg_pool", x, shape));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, 2, shape, "global_avg_pool"));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 2, shape, "global_avg_pool"));
     const int64_t positions = atomo__size(x, 1) * atomo__size(x, 2), c = atomo__size(x, 3);
     const float *xd = atomo__f32(x);
     float *y = atomo__f32(*out);
     ATOMO_FOR(n, atomo__size(x, 0), 1, x->numel > ATOMO_PARALLEL_MIN,
               mean_image(positions, c, xd + n * positions * c, y + n * c));
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_tensor *gy, atomo_tensor **gx)
 {
+    ATOMO_MAKING(made, gy);
     double shape[2];
     ATOMO_TRY(check("global_avg_pool backward", x, shape));
     ATOMO_TRY(atomo__expect_gradient(gy, 2, shape, "global_avg_pool backward"));
-    ATOMO_TRY(atomo__output(gx, ATOMO_F32, 4, x->shape, "global_avg_pool backward: gx"));
+    ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, 4, x->shape, "global_avg_pool backward: gx"));
     const int64_t positions = atomo__size(x, 1) * atomo__size(x, 2), c = atomo__size(x, 3);
     const float *g = atomo__f32(gy);
     float *out = atomo__f32(*gx);
-    if (c == 0) return ATOMO_OK;
+    if (c == 0) return atomo__made(&made, ATOMO_OK);
     ATOMO_FOR(n, atomo__size(x, 0), 1, x->numel > ATOMO_PARALLEL_MIN,
               spread_image(positions, c, g + n * c, out + n * positions * c));
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }

@@ -130,7 +130,7 @@ static int check(const char *fn, const atomo_tensor *x, int groups, const atomo_
 int atomo_group_norm(const atomo_tensor *x, int groups, const atomo_tensor *gamma, const atomo_tensor *beta, double eps,
                      atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, gamma, beta);
     dims s;
     ATOMO_TRY(check("group_norm", x, groups, gamma, beta, &s));
     const double shape[2] = {(double)s.n, (double)s.c};
@@ -152,7 +152,7 @@ int atomo_group_norm_backward(const atomo_tensor *x, int groups, const atomo_ten
                               const atomo_tensor *mean, const atomo_tensor *invstd, atomo_tensor **gx,
                               atomo_tensor **ggamma, atomo_tensor **gbeta)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, gy, gamma, mean, invstd);
     dims s;
     ATOMO_TRY(check("group_norm backward", x, groups, gamma, gamma, &s));
     ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, x->shape, "group_norm backward"));

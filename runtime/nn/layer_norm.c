@@ -74,7 +74,7 @@ static int check(const char *fn, const atomo_tensor *x, int ndim, const atomo_te
 int atomo_layer_norm(const atomo_tensor *x, int ndim, const atomo_tensor *gamma, const atomo_tensor *beta, double eps,
                      atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, gamma, beta);
     dims s;
     ATOMO_TRY(check("layer_norm", x, ndim, gamma, beta, &s));
     const double rows = (double)s.rows;
@@ -106,7 +106,7 @@ int atomo_layer_norm_backward(const atomo_tensor *x, int ndim, const atomo_tenso
                               const atomo_tensor *mean, const atomo_tensor *invstd, atomo_tensor **gx,
                               atomo_tensor **ggamma, atomo_tensor **gbeta)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, gy, gamma, mean, invstd);
     dims s;
     ATOMO_TRY(check("layer_norm backward", x, ndim, gamma, gamma, &s));
     ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, x->shape, "layer_norm backward"));

@@ -31,7 +31,7 @@ static void y_shape(const atomo_tensor *x, const dims *d, double *shape)
 
 int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, w, b);
     dims d;
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(check("linear", x, w, &d));
@@ -51,7 +51,7 @@ int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
 int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy, atomo_tensor **gx,
                           atomo_tensor **gw, atomo_tensor **gb)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, w, gy);
     dims d;
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(check("linear backward", x, w, &d));

@@ -133,7 +133,7 @@ static double weighted_row(const float *x, int64_t c, int32_t y, const float *w,
 int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, const atomo_tensor *weight,
                         double smooth, double ignore, int reduction, atomo_tensor **loss, atomo_tensor **grad)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, logits, labels, weight);
     batch b = {0};
     atomo_tensor *own = NULL, **to = grad ? grad : &own; /* own: room for a gradient that nobody wants */
     ATOMO_REQUIRE(smooth >= 0 && smooth <= 1, ATOMO_EARG, "cross_entropy: label_smoothing is %g, expected 0 to 1",
@@ -162,7 +162,7 @@ int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, 
 int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_tensor *weight, double ignore,
               int reduction, atomo_tensor **loss, atomo_tensor **grad)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, logp, labels, weight);
     batch b = {0};
     atomo_tensor *own = NULL, **to = grad ? grad : &own;
     ATOMO_TRY(begin("nll_loss", logp, labels, weight, ignore, reduction, &made, loss, to, &b));

@@ -43,7 +43,7 @@ int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target,
                     const atomo_tensor *pos_weight, int reduction, atomo_tensor **loss, atomo_tensor **gx,
                     atomo_tensor **gtarget)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, target, weight, pos_weight);
     ATOMO_REQUIRE(kind >= 0 && kind < ATOMO_LOSS_COUNT, ATOMO_EARG, "pair_loss: kind %d, expected 0 to %d", kind,
                   ATOMO_LOSS_COUNT - 1);
     const char *fn = losses[kind].name;

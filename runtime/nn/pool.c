@@ -186,10 +186,11 @@ static bool is_tiling(const pool_shape *s)
 
 static int forward(const char *fn, pool_shape s, const atomo_tensor *x, const atomo_window *g, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, x);
     const bool max = s.max;
     ATOMO_TRY(check(fn, x, g, &s));
     double shape[4] = {(double)s.n, (double)s.oh, (double)s.ow, (double)s.c};
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, 4, shape, fn));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 4, shape, fn));
     const float *xd = atomo__f32(x);
     float *yd = atomo__f32(*out);
     const bool tiling = max && is_tiling(&s);
@@ -201,13 +202,13 @@ static int forward(const char *fn, pool_shape s, const atomo_tensor *x, const at
                                        yd + (i * s.oh + oy) * s.ow * s.c);
             else
                 forward_row(&s, max, xd + i * s.h * s.w * s.c, oy, yd + (i * s.oh + oy) * s.ow * s.c);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 static int backward(const char *fn, pool_shape s, const atomo_tensor *x, const atomo_tensor *gy, const atomo_window *g,
                     atomo_tensor **gx)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x, gy);
     const bool max = s.max;
     void *space;
     ATOMO_TRY(check(fn, x, g, &s));
@@ -263,7 +264,7 @@ static void places(const pool_shape *s, int64_t oy, int32_t *at)
 
 int atomo_max_pool2d_indices(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, x);
     pool_shape s = maximum;
     void *best;
     ATOMO_TRY(check("max_pool2d", x, g, &s));

@@ -135,7 +135,7 @@ int atomo_recurrent(int kind, const atomo_tensor *xg, const atomo_tensor *w, con
                     const atomo_tensor *h0, const atomo_tensor *c0, atomo_tensor **saved, atomo_tensor **c,
                     atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, xg, w, b, h0, c0);
     dims s;
     ATOMO_TRY(check(kind, xg, w, b, h0, c0, &s));
     const double shape[3] = {(double)s.t, (double)s.n, (double)s.h}, wide[3] = {shape[0], shape[1], 4 * shape[2]};
@@ -207,7 +207,7 @@ int atomo_recurrent_backward(int kind, const atomo_tensor *w, const atomo_tensor
                              const atomo_tensor *gy, const atomo_tensor *gc, atomo_tensor **gxg, atomo_tensor **gw,
                              atomo_tensor **gb, atomo_tensor **gh0, atomo_tensor **gc0)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, w, h0, c0, saved, c, y, gy, gc);
     dims s;
     const double wide = w ? w->shape[0] : 0, shape[3] = {y->shape[0], y->shape[1], wide};
     ATOMO_TRY(atomo__make(&made, gxg, ATOMO_F32, 3, shape, "recurrent backward: gx"));

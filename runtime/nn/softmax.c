@@ -44,15 +44,16 @@ static int64_t first(const rows *r, int64_t k)
 
 int atomo_softmax(const atomo_tensor *x, int dim, int log_form, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, x);
     rows r;
     ATOMO_TRY(check(log_form ? "log_softmax" : "softmax", x, dim, &r));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, x->ndim, x->shape, "softmax"));
-    if (r.n == 0) return ATOMO_OK;
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, x->shape, "softmax"));
+    if (r.n == 0) return atomo__made(&made, ATOMO_OK);
     const float *xd = atomo__f32(x);
     float *y = atomo__f32(*out);
     ATOMO_FOR(k, r.outer * r.inner, 1, x->numel > ATOMO_PARALLEL_MIN,
               softmax_row(xd + first(&r, k), r.n, r.inner, log_form, y + first(&r, k)));
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 static void backward_row(const float *y, const float *gy, int64_t at, int64_t n, int64_t stride, int log_form,
@@ -67,13 +68,14 @@ static void backward_row(const float *y, const float *gy, int64_t at, int64_t n,
 
 int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int dim, int log_form, atomo_tensor **gx)
 {
+    ATOMO_MAKING(made, y, gy);
     rows r;
     ATOMO_TRY(check("softmax backward", y, dim, &r));
     ATOMO_TRY(atomo__expect_gradient(gy, y->ndim, y->shape, "softmax backward"));
-    ATOMO_TRY(atomo__output(gx, ATOMO_F32, y->ndim, y->shape, "softmax backward: gx"));
+    ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, y->ndim, y->shape, "softmax backward: gx"));
     const float *yd = atomo__f32(y), *gd = atomo__f32(gy);
     float *out = atomo__f32(*gx);
     ATOMO_FOR(k, r.outer * r.inner, 1, y->numel > ATOMO_PARALLEL_MIN,
               backward_row(yd, gd, first(&r, k), r.n, r.inner, log_form, out));
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }

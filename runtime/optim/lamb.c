@@ -1,6 +1,6 @@
 /* lamb.c - LAMB [You et al. 2020, algorithm 2]: Adam's direction with decoupled decay, its length set a layer by the
  * length of the weights. Stage 9. */
-#include "tensor/tensor.h"
+#include "optim/optim.h"
 #include <math.h>
 
 typedef struct options {
@@ -27,12 +27,7 @@ int atomo_optim_lamb(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, at
                      double beta2, double eps, double weight_decay, double step)
 {
     const atomo_tensor *const others[] = {g, m, v};
-    ATOMO_TRY(atomo__expect(p, ATOMO_F32, -1, "lamb"));
-    for (int i = 0; i < 3; i++) {
-        ATOMO_TRY(atomo__expect(others[i], ATOMO_F32, -1, "lamb"));
-        ATOMO_REQUIRE(others[i]->numel == p->numel, ATOMO_ESHAPE,
-                      "lamb: gradient or state has %.0f elements, parameter %.0f", others[i]->numel, p->numel);
-    }
+    ATOMO_TRY(atomo__check_blocks("lamb", p, 3, others));
     ATOMO_REQUIRE(step >= 1, ATOMO_EARG, "lamb: step %g, the first is 1", step);
     const options o = {(float)beta1,
                        (float)beta2,

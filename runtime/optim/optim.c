@@ -1,10 +1,9 @@
 /* optim.c - optimizer updates, stage 9: one pass over a flat block, fixed order (the same bits on every replica).
  * The formulas are PyTorch's (torch.optim.SGD, Adam, AdamW). */
-#include "tensor/tensor.h"
+#include "optim/optim.h"
 #include <math.h>
 
-/* All of p, g and the state blocks: contiguous f32 of one size. */
-static int check_blocks(const char *what, const atomo_tensor *p, int count, const atomo_tensor *const *others)
+int atomo__check_blocks(const char *what, const atomo_tensor *p, int count, const atomo_tensor *const *others)
 {
     ATOMO_TRY(atomo__expect(p, ATOMO_F32, -1, what));
     for (int i = 0; i < count; i++) {
@@ -12,6 +11,9 @@ static int check_blocks(const char *what, const atomo_tensor *p, int count, cons
         ATOMO_TRY(atomo__expect(others[i], ATOMO_F32, -1, what));
         ATOMO_REQUIRE(others[i]->numel == p->numel, ATOMO_ESHAPE,
                       "%s: gradient or state has %.0f elements, parameter %.0f", what, others[i]->numel, p->numel);
+        ATOMO_TRY(atomo__apart(p, others[i], what));
+        for (int k = 0; k < i; k++)
+            if (others[k]) ATOMO_TRY(atomo__apart(others[i], others[k], what));
     }
     return ATOMO_OK;
 }
@@ -49,7 +51,7 @@ int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, dou
                     double dampening, double weight_decay, double scale, int nesterov, int first)
 {
     const atomo_tensor *const others[] = {g, v};
-    ATOMO_TRY(check_blocks("sgd", p, 2, others));
+    ATOMO_TRY(atomo__check_blocks("sgd", p, 2, others));
     ATOMO_REQUIRE(momentum == 0 || v, ATOMO_EARG, "sgd: momentum %g without a velocity block", momentum);
     sgd_options o = {(float)lr,     (float)momentum, (float)(1 - dampening), (float)weight_decay, (float)scale,
                      nesterov != 0, first != 0};
@@ -100,7 +102,7 @@ int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, at
                      double lr, double beta1, double beta2, double eps, double weight_decay, int decoupled, double step)
 {
     const atomo_tensor *const others[] = {g, m, v, top};
-    ATOMO_TRY(check_blocks("adam", p, 4, others));
+    ATOMO_TRY(atomo__check_blocks("adam", p, 4, others));
     ATOMO_REQUIRE(step >= 1, ATOMO_EARG, "adam: step %g, the first is 1", step);
     adam_options o = {.step_size = (float)(lr / (1 - pow(beta1, step))),
                       .beta1 = (float)beta1,

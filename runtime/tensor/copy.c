@@ -7,6 +7,7 @@ int atomo_fill(atomo_tensor *t, double value)
     ATOMO_REQUIRE(t->dtype == ATOMO_F32 || atomo__fits_i32(value), ATOMO_EARG, "fill: %g does not fit %s", value,
                   atomo__dtype_name(t->dtype));
     ATOMO_REQUIRE(t->dtype != ATOMO_U8 || (value >= 0 && value <= 255), ATOMO_EARG, "fill: %g does not fit u8", value);
+    ATOMO_TRY(atomo__target(t, "fill"));
     float f = (float)value;
     int32_t i = t->dtype == ATOMO_F32 ? 0 : (int32_t)value;
     uint8_t u = (uint8_t)i;
@@ -78,11 +79,15 @@ int atomo_copy(atomo_tensor *dst, const atomo_tensor *src)
     bool fits = ndim == dst->ndim;
     for (int i = 0; fits && i < ndim; i++) fits = shape[i] == dst->shape[i];
     ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "copy: %s does not fit into %s", atomo__shape_text(src), atomo__shape_text(dst));
-    const atomo_tensor *const t[2] = {dst, src};
+    const atomo_tensor *from;
+    atomo_tensor *hold;
+    ATOMO_TRY(atomo__target(dst, "copy"));
+    ATOMO_TRY(atomo__operand(dst, src, &from, &hold));
+    const atomo_tensor *const t[2] = {dst, from};
     atomo_walk w;
     atomo__walk_init(&w, ndim, shape, 2, t);
-    /* A single row in order on one thread: dst may lie before src in the same storage. */
-    ATOMO_FOR(i, atomo__pieces(&w), 1, w.rows > 1 && atomo__walk_is_wide(&w), copy_piece(&w, i, dst, src));
+    ATOMO_FOR(i, atomo__pieces(&w), 1, w.rows > 1 && atomo__walk_is_wide(&w), copy_piece(&w, i, dst, from));
+    atomo_tensor_free(hold);
     return ATOMO_OK;
 }
 
@@ -112,9 +117,14 @@ int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x)
     bool fits = ndim == y->ndim;
     for (int i = 0; fits && i < ndim; i++) fits = shape[i] == y->shape[i];
     ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "axpy: %s does not fit into %s", atomo__shape_text(x), atomo__shape_text(y));
-    const atomo_tensor *const t[2] = {y, x};
+    const atomo_tensor *from;
+    atomo_tensor *hold;
+    ATOMO_TRY(atomo__target(y, "axpy"));
+    ATOMO_TRY(atomo__operand(y, x, &from, &hold));
+    const atomo_tensor *const t[2] = {y, from};
     atomo_walk w;
     atomo__walk_init(&w, ndim, shape, 2, t);
-    ATOMO_FOR(i, atomo__pieces(&w), 1, atomo__walk_is_wide(&w), axpy_piece(&w, i, y, (float)alpha, x));
+    ATOMO_FOR(i, atomo__pieces(&w), 1, atomo__walk_is_wide(&w), axpy_piece(&w, i, y, (float)alpha, from));
+    atomo_tensor_free(hold);
     return ATOMO_OK;
 }

@@ -76,6 +76,8 @@ static void binary_piece(int op, const atomo_walk *w, int64_t i, const atomo_ten
 
 int atomo_binary(int op, const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, a, b);
+    made.in_place = true;
     ATOMO_REQUIRE(op >= 0 && op < ATOMO_BINARY_COUNT, ATOMO_EARG, "binary: unknown operation %d", op);
     const char *name = binaries[op].name;
     ATOMO_REQUIRE(a->dtype == b->dtype, ATOMO_EDTYPE, "%s: %s and %s do not mix, convert one (t:to \"f32\")", name,
@@ -86,12 +88,12 @@ int atomo_binary(int op, const atomo_tensor *a, const atomo_tensor *b, atomo_ten
     int ndim;
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(atomo__broadcast_shape(a, b, name, &ndim, shape));
-    ATOMO_TRY(atomo__output(out, !f32 && binaries[op].i32 ? ATOMO_I32 : ATOMO_F32, ndim, shape, name));
+    ATOMO_TRY(atomo__make(&made, out, !f32 && binaries[op].i32 ? ATOMO_I32 : ATOMO_F32, ndim, shape, name));
     const atomo_tensor *const t[2] = {a, b};
     atomo_walk w;
     atomo__walk_init(&w, ndim, shape, 2, t);
     ATOMO_FOR(i, atomo__pieces(&w), 1, atomo__walk_is_wide(&w), binary_piece(op, &w, i, a, b, *out));
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 atomo__binary_row *atomo__binary_of(int op)
@@ -172,14 +174,16 @@ static void unary_piece(int op, const atomo_walk *w, int64_t i, const atomo_tens
 
 int atomo_unary(int op, const atomo_tensor *a, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, a);
+    made.in_place = true;
     ATOMO_REQUIRE(op >= 0 && op < ATOMO_UNARY_COUNT, ATOMO_EARG, "unary: unknown operation %d", op);
     ATOMO_REQUIRE(a->dtype == ATOMO_F32, ATOMO_EDTYPE, "%s: tensor is %s, expected f32", unaries[op].name,
                   atomo__dtype_name(a->dtype));
-    ATOMO_TRY(atomo__output(out, ATOMO_F32, a->ndim, a->shape, unaries[op].name));
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, a->ndim, a->shape, unaries[op].name));
     atomo_walk w;
     atomo__walk_init(&w, a->ndim, a->shape, 1, &a);
     ATOMO_FOR(i, atomo__pieces(&w), 1, atomo__walk_is_wide(&w), unary_piece(op, &w, i, a, *out));
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 ATOMO_CLONES static void clamp_row(const float *a, float lo, float hi, float *o, int64_t n)
@@ -189,14 +193,16 @@ ATOMO_CLONES static void clamp_row(const float *a, float lo, float hi, float *o,
 
 int atomo_clamp(const atomo_tensor *a, double lo, double hi, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, a);
+    made.in_place = true;
     ATOMO_REQUIRE(lo <= hi, ATOMO_EARG, "clamp: lower bound %g above upper bound %g", lo, hi);
     ATOMO_REQUIRE(a->dtype == ATOMO_F32, ATOMO_EDTYPE, "clamp: tensor is %s, expected f32",
                   atomo__dtype_name(a->dtype));
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));
-    int rc = atomo__output(out, ATOMO_F32, a->ndim, a->shape, "clamp");
+    int rc = atomo__make(&made, out, ATOMO_F32, a->ndim, a->shape, "clamp");
     if (rc == 0) clamp_row(atomo__f32(c), (float)lo, (float)hi, atomo__f32(*out), atomo__numel(a));
     atomo_tensor_free(hold);
-    return rc;
+    return atomo__made(&made, rc);
 }

@@ -99,7 +99,7 @@ int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
     shape[a->ndim - 1] = n / 2 + 1;
     shape[a->ndim] = 2;
     atomo_tensor *x = NULL; /* planning may overwrite its arrays, and c2r does: work on a copy */
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, a);
     int rc = atomo__make(&made, out, ATOMO_F32, a->ndim + 1, shape, "rfft");
     if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x);
     plan *p = NULL;
@@ -127,7 +127,7 @@ int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
     shape[a->ndim - 2] = n;
     int batch = (int)(a->numel / (double)(2 * half));
     atomo_tensor *x = NULL;
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, a);
     int rc = atomo__make(&made, out, ATOMO_F32, a->ndim - 1, shape, "irfft");
     if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x);
     plan *p = NULL;

@@ -23,19 +23,21 @@ void atomo__restart_fill(void)
 
 int atomo_fill_uniform(atomo_tensor *t, double lo, double hi)
 {
-    ATOMO_TRY(atomo__expect(t, ATOMO_F32, -1, "rand: tensor"));
+    ATOMO_MAKING(made, NULL);
+    ATOMO_TRY(atomo__make(&made, &t, ATOMO_F32, t->ndim, t->shape, "rand"));
     atomo_stream s = next_stream();
     float *v = atomo__f32(t);
     atomo_random_uniform(&s, 0, t->numel, v);
     const float scale = (float)(hi - lo), from = (float)lo;
     for (int64_t i = 0; i < atomo__numel(t); i++) v[i] = from + scale * v[i];
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 /* Box-Muller on pairs of uniforms; element 2k and 2k+1 come from block words 2k, 2k+1. */
 int atomo_fill_normal(atomo_tensor *t, double mean, double std)
 {
-    ATOMO_TRY(atomo__expect(t, ATOMO_F32, -1, "randn: tensor"));
+    ATOMO_MAKING(made, NULL);
+    ATOMO_TRY(atomo__make(&made, &t, ATOMO_F32, t->ndim, t->shape, "randn"));
     atomo_stream s = next_stream();
     float *v = atomo__f32(t);
     int64_t n = atomo__numel(t);
@@ -49,7 +51,7 @@ int atomo_fill_normal(atomo_tensor *t, double mean, double std)
             if (i + k + 1 < n) v[i + k + 1] = (float)(mean + std * r * sin(a));
         }
     }
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_fill_bytes(atomo_tensor *t, const void *bytes, double n)

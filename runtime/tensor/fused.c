@@ -82,7 +82,8 @@ static int check_step(const atomo_step *s, int i, int inputs, int registers)
 int atomo_fused(const atomo_step *step, int count, int registers, const atomo_tensor *const *in, int inputs,
                 atomo_tensor **out)
 {
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, NULL);
+    made.input = in;
     program p = {.step = step, .count = count};
     ATOMO_REQUIRE(count >= 1 && count <= MOST_STEPS && registers >= 1 && registers <= MOST_REGISTERS && inputs >= 1 &&
                       inputs <= ATOMO_FUSED_INPUTS,
@@ -95,6 +96,7 @@ int atomo_fused(const atomo_step *step, int count, int registers, const atomo_te
                       atomo__shape_text(in[0]), i + 1, atomo__shape_text(in[i]));
         p.in[i] = atomo__f32(in[i]);
     }
+    made.inputs = inputs;
     ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, in[0]->ndim, in[0]->shape, "elementwise"));
     const int64_t n = atomo__numel(in[0]), each = (int64_t)registers * BLOCK;
     void *space;

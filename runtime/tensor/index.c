@@ -17,6 +17,7 @@ static int check_index(const atomo_tensor *a, int dim, const atomo_tensor *index
 
 int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index, atomo_tensor **out)
 {
+    ATOMO_MAKING(made, a, index);
     ATOMO_TRY(check_index(a, dim, index, "index_select: index"));
     ATOMO_TRY(atomo__expect(a, a->dtype, -1, "index_select: tensor"));
     double shape[ATOMO_MAX_DIM];
@@ -26,14 +27,14 @@ int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index
         if (i < dim) outer *= atomo__size(a, i);
         if (i > dim) inner *= atomo__size(a, i);
     }
-    ATOMO_TRY(atomo__output(out, a->dtype, a->ndim, shape, "index_select"));
+    ATOMO_TRY(atomo__make(&made, out, a->dtype, a->ndim, shape, "index_select"));
     int64_t n = atomo__numel(index), m = atomo__size(a, dim);
     char *o = (*out)->data;
     const char *x = a->data;
     for (int64_t r = 0; r < outer; r++)
         for (int64_t i = 0; i < n; i++)
             memcpy(o + (r * n + i) * inner, x + (r * m + atomo__i32(index)[i]) * inner, (size_t)inner);
-    return ATOMO_OK;
+    return atomo__made(&made, ATOMO_OK);
 }
 
 int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const atomo_tensor *src)
@@ -49,11 +50,15 @@ int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const a
         if (i < dim) outer *= atomo__size(a, i);
         if (i > dim) inner *= atomo__size(a, i);
     }
+    const atomo_tensor *from;
+    atomo_tensor *hold;
+    ATOMO_TRY(atomo__operand(a, src, &from, &hold));
     for (int64_t r = 0; r < outer; r++)
         for (int64_t i = 0; i < n; i++) {
             float *y = atomo__f32(a) + (r * m + atomo__i32(index)[i]) * inner;
-            const float *x = atomo__f32(src) + (r * n + i) * inner;
+            const float *x = atomo__f32(from) + (r * n + i) * inner;
             for (int64_t j = 0; j < inner; j++) y[j] += x[j];
         }
+    atomo_tensor_free(hold);
     return ATOMO_OK;
 }

@@ -61,7 +61,7 @@ int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_t
     ATOMO_TRY(working_copy(a, "svd", false, &x, &scale));
     lapack_int m = (lapack_int)a->shape[0], n = (lapack_int)a->shape[1];
     double k = ATOMO_MIN(m, n);
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, a);
     int rc = atomo__make(&made, u, ATOMO_F32, 2, (double[]){m, k}, "svd");
     if (rc == 0) rc = atomo__make(&made, s, ATOMO_F32, 1, &k, "svd");
     if (rc == 0) rc = atomo__make(&made, vt, ATOMO_F32, 2, (double[]){k, n}, "svd");
@@ -98,7 +98,7 @@ int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v)
     float scale;
     ATOMO_TRY(working_copy(a, "eigh", true, &x, &scale));
     lapack_int n = (lapack_int)a->shape[0];
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, a);
     int rc = atomo__make(&made, w, ATOMO_F32, 1, a->shape, "eigh");
     if (rc == 0) {
         lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', n, atomo__f32(x), n, atomo__f32(*w));
@@ -122,7 +122,7 @@ int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r)
     float scale, *tau = NULL;
     ATOMO_TRY(working_copy(a, "qr", false, &x, &scale));
     lapack_int m = (lapack_int)a->shape[0], n = (lapack_int)a->shape[1], k = ATOMO_MIN(m, n);
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, a);
     int rc = atomo__make(&made, q, ATOMO_F32, 2, (double[]){m, k}, "qr");
     if (rc == 0) rc = atomo__make(&made, r, ATOMO_F32, 2, (double[]){k, n}, "qr");
     if (rc == 0) rc = atomo__alloc((void **)&tau, (size_t)k * sizeof(float));

@@ -64,8 +64,9 @@ int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atom
                   atomo__shape_text(a), atomo__shape_text(b));
     if (a->ndim != 1) shape[nd++] = m;
     if (b->ndim != 1) shape[nd++] = n;
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, a, b);
     if (!*out) beta = 0;
+    made.updates = beta != 0;
     ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, nd, shape, "matmul"));
     if ((*out)->numel == 0) return atomo__made(&made, ATOMO_OK);
     if (k == 0) return atomo__made(&made, beta == 0 ? atomo_fill(*out, 0) : ATOMO_OK);

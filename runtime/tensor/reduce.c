@@ -83,7 +83,7 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));
     void *acc = NULL;
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, a);
     int rc = atomo__make(&made, out, op >= ATOMO_ARGMAX ? ATOMO_I32 : ATOMO_F32, ndim, shape, names[op]);
     if (rc == 0) rc = atomo__alloc(&acc, (size_t)inner * sizeof(double));
     if (rc == 0) {
@@ -139,7 +139,7 @@ int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor *
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__contiguous(a, &c, &hold));
-    ATOMO_MAKING(made);
+    ATOMO_MAKING(made, a);
     void *accv = NULL;
     int rc = atomo__make(&made, out, ATOMO_F32, like->ndim, like->shape, "sum_to");
     if (rc == 0) rc = atomo__calloc(&accv, (size_t)atomo__numel(like) * sizeof(double));

@@ -67,44 +67,6 @@ int atomo__expect_argument(const atomo_tensor *t, int dtype, int ndim, const cha
     return atomo__expect(t, dtype, ndim, what);
 }
 
-int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what)
-{
-    if (!*out) return atomo_tensor_new(dtype, ndim, shape, out);
-    const atomo_tensor *t = *out;
-    bool same = t->dtype == dtype && t->ndim == ndim;
-    for (int i = 0; same && i < ndim; i++) same = t->shape[i] == shape[i];
-    ATOMO_REQUIRE(same, ATOMO_ESHAPE, "%s: output is %s %s, expected %s %s", what, atomo__dtype_name(t->dtype),
-                  atomo__shape_text(t), atomo__dtype_name(dtype), atomo__dims_text(ndim, shape));
-    ATOMO_REQUIRE(atomo_tensor_is_contiguous(t), ATOMO_ESHAPE, "%s: output %s is not contiguous", what,
-                  atomo__shape_text(t));
-    return ATOMO_OK;
-}
-
-int atomo__make(atomo_making *made, atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what)
-{
-    const bool given = *out != NULL;
-    ATOMO_REQUIRE(given || made->n < (int)(sizeof made->out / sizeof *made->out), ATOMO_EINTERNAL,
-                  "%s: more outputs than a call may have", what);
-    ATOMO_TRY(atomo__output(out, dtype, ndim, shape, what));
-    if (!given) made->out[made->n++] = out;
-    return ATOMO_OK;
-}
-
-int atomo__made(atomo_making *made, int rc)
-{
-    if (rc >= 0) made->n = 0;
-    return rc;
-}
-
-void atomo__unmake(atomo_making *made)
-{
-    while (made->n > 0) {
-        atomo_tensor **out = made->out[--made->n];
-        atomo_tensor_free(*out);
-        *out = NULL;
-    }
-}
-
 static void storage_release(atomo_storage *s)
 {
     if (s && atomic_fetch_sub(&s->refs, 1) == 1) {

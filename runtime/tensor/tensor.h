@@ -45,19 +45,37 @@ bool atomo__same_shape(const atomo_tensor *a, const atomo_tensor *b);
 int atomo__expect(const atomo_tensor *t, int dtype, int ndim, const char *what);
 /* The same for argument `name` of function `fn`: "fn: name" is put together only where it is needed. */
 int atomo__expect_argument(const atomo_tensor *t, int dtype, int ndim, const char *fn, const char *name);
-/* Makes *out (NULL) or checks it (contiguous, same dtype and shape). */
+/* What a kernel writes to (output.c). Every function that writes to a tensor which it is given, while it reads others,
+ * goes through one of these.
+ * atomo__output: for functions that read no tensor. Makes *out (NULL) or checks it (contiguous, same dtype and shape).
+ * atomo__target: EARG where two elements of t lie in one place (an expanded view).
+ * atomo__operand: *use = x, or a copy of it where target and x overlap and are not the same view. *hold (may be NULL)
+ * is to be freed by atomo_tensor_free, also after a failure. atomo__apart: EARG where target and x overlap at all. */
 int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what);
-/* For a call that may fail after it has made an output: ATOMO_MAKING(made); then atomo__make in place of atomo__output,
- * and `return atomo__made(&made, rc);` at the end. However else the call ends (ATOMO_TRY, ATOMO_REQUIRE, rc < 0), the
- * tensors that it made itself are freed and their *out is NULL again. */
+int atomo__target(const atomo_tensor *t, const char *what);
+int atomo__operand(const atomo_tensor *target, const atomo_tensor *x, const atomo_tensor **use, atomo_tensor **hold);
+int atomo__apart(const atomo_tensor *target, const atomo_tensor *x, const char *what);
+
+/* Outputs of a function that reads tensors: ATOMO_MAKING(making, x, w); names all that it reads (NULL is skipped)
+ * before its first atomo__make, and `return atomo__made(&making, rc);` ends it. atomo__make makes *out (NULL), or takes
+ * a given one of that dtype and shape. Where a given one is not contiguous or overlaps an input, *out is a tensor apart
+ * until atomo__made copies it back. However else the call ends (ATOMO_TRY, ATOMO_REQUIRE, rc < 0), what was made is
+ * freed and *out is as it was. */
+enum { ATOMO_MAX_OUTPUTS = 8 };
 typedef struct atomo_making {
-    int n;
-    atomo_tensor **out[8];
+    const atomo_tensor *const *input;
+    int inputs, n;
+    bool in_place; /* the kernel works element by element: an output may be the very view of an input */
+    bool updates;  /* the kernel adds to what a given output holds */
+    atomo_tensor **out[ATOMO_MAX_OUTPUTS], *given[ATOMO_MAX_OUTPUTS];
 } atomo_making;
-#define ATOMO_MAKING(name) __attribute__((cleanup(atomo__unmake))) atomo_making name = {0}
-int atomo__make(atomo_making *made, atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what);
-int atomo__made(atomo_making *made, int rc); /* returns rc */
-void atomo__unmake(atomo_making *made);
+#define ATOMO_MAKING(name, ...)                                                                                        \
+    __attribute__((cleanup(atomo__unmake)))                                                                            \
+    atomo_making name = {.input = (const atomo_tensor *const[]){__VA_ARGS__},                                          \
+                         .inputs = (int)(sizeof((const atomo_tensor *const[]){__VA_ARGS__}) / sizeof(atomo_tensor *))}
+int atomo__make(atomo_making *making, atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what);
+int atomo__made(atomo_making *making, int rc); /* returns rc */
+void atomo__unmake(atomo_making *making);
 
 /* A contiguous f32 copy of t, or t itself where it is one. `hold` is to be freed by atomo_tensor_free (may stay NULL).
  */

@@ -32,7 +32,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     atomo_tensor *t = NULL, *v = NULL, *copy = NULL;
     if (atomo_tensor_new(dtype, 3, base, &t) < 0) return 0;
     if (atomo_tensor_view(t, ndim, shape, stride, offset, &v) == 0 && v->numel < 1e5) {
-        if (atomo_fill(v, 3) < 0) abort();
+        const int status = atomo_fill(v, 3); /* EARG where elements share memory: then it is left alone */
+        if (status < 0 && status != ATOMO_EARG) abort();
+        if (status < 0 && (atomo_fill(t, 3) < 0 || v->numel == 0)) abort();
         if (atomo_tensor_new(ATOMO_F32, v->ndim, v->shape, &copy) == 0 && atomo_copy(copy, v) < 0) abort();
         for (int64_t i = 0; copy && i < atomo__numel(copy); i++)
             if (atomo__f32(copy)[i] != 3) abort();

@@ -65,9 +65,9 @@ for name, op in pairs {exp_ = C.ATOMO_EXP, log_ = C.ATOMO_LOG, sqrt_ = C.ATOMO_S
   neg_ = C.ATOMO_NEG, relu_ = C.ATOMO_RELU, tanh_ = C.ATOMO_TANH, sigmoid_ = C.ATOMO_SIGMOID} do
   Tensor[name] = function(self)
     T.changing(self, name)
-    local y = unary(op, self)
-    check(C.atomo_copy(self.h, y.h))
-    y:free()
+    local o = out()
+    o[0] = self.h
+    check(C.atomo_unary(op, self.h, o))
     return self
   end
 end
@@ -75,9 +75,7 @@ end
 function Tensor:clamp_(lo, hi)
   T.changing(self, "clamp_")
   local o = out()
+  o[0] = self.h
   check(C.atomo_clamp(self.h, lo or -math.huge, hi or math.huge, o))
-  local y = wrap(o[0])
-  check(C.atomo_copy(self.h, y.h))
-  y:free()
   return self
 end

@@ -41,19 +41,13 @@ end
 local function in_place(name, op)
   Tensor[name] = function(self, u)
     changing(self, name)
-    local direct = self:is_contiguous()
     local o = out()
-    if direct then o[0] = self.h end
+    o[0] = self.h
     if type(u) == "number" then
       check(C.atomo_scalar(op, self.h, u, 0, o))
     else
       T.expect(u, name .. ": operand")
       check(C.atomo_binary(op, self.h, u.h, o))
-    end
-    if not direct then
-      local result = wrap(o[0])
-      check(C.atomo_copy(self.h, result.h))
-      result:free()
     end
     return self
   end
