@@ -643,10 +643,15 @@ ATOMO_API int atomo_codec_count(void);
 ATOMO_API int atomo_codec_about(int i, atomo_codec_info *out);               /* i from 0; EARG past the end */
 ATOMO_API int atomo_codec_option(int i, int option, atomo_option_info *out); /* both from 0 */
 
-/* A codec: a compressor with options (values [count] in the order of its table, NaN: the standard one) and a seed (an
- * integer in [0, 2^53]). Tensors are numbered from 1 and planned once; nothing is allocated after that. */
+/* A codec: a compressor with options (values [count] in the order of its table, NaN: the standard one), a seed (an
+ * integer in [0, 2^53]) and a way (0 to 255). Tensors are numbered from 1 and planned once; nothing is allocated after
+ * that. A way is a seed space: what was decoded from messages of one way and is encoded again needs another way, or the
+ * draws that ignore the rank (randk's places) would be the same ones, and the result biased. A message decodes by its
+ * own way only. */
+enum { ATOMO_WAY_UP = 0, ATOMO_WAY_DOWN = 1 };
 typedef struct atomo_codec atomo_codec;
-ATOMO_API int atomo_codec_new(const char *name, int count, const double *values, double seed, atomo_codec **out);
+ATOMO_API int atomo_codec_new(const char *name, int count, const double *values, double seed, int way,
+                              atomo_codec **out);
 ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is fine */
 /* Plans tensor number `tensor`; again with another shape replaces it. custom_rows: the rows of a fold of one's own, 0:
  * the option's. name (may be NULL) is for error messages. */

@@ -30,7 +30,7 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
     return ATOMO_OK;
 }
 
-int atomo_codec_new(const char *name, int count, const double *values, double seed, atomo_codec **out)
+int atomo_codec_new(const char *name, int count, const double *values, double seed, int way, atomo_codec **out)
 {
     atomo_codec_info about;
     int index = -1, n = atomo_codec_count();
@@ -41,6 +41,7 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
     ATOMO_REQUIRE(count <= about.options, ATOMO_EARG, "%s: %d options given, it has %d", name, count, about.options);
     ATOMO_REQUIRE(seed >= 0 && seed <= 0x1p53 && seed == floor(seed), ATOMO_EARG,
                   "%s: seed is %g, expected an integer in 0 .. 2^53", name, seed);
+    ATOMO_REQUIRE(way >= 0 && way <= 255, ATOMO_EARG, "%s: way is %d, expected 0 to 255", name, way);
     atomo_codec *c;
     ATOMO_TRY(atomo__calloc((void **)&c, sizeof *c));
     atomo__registry_entry(index, &c->compressor, &c->atoms);
@@ -49,7 +50,8 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
     c->own_options = atomo__option_count(c->compressor->options);
     c->options = about.options;
     c->seed[0] = (uint32_t)(uint64_t)seed;
-    c->seed[1] = (uint32_t)((uint64_t)seed >> 32);
+    c->seed[1] = (uint32_t)((uint64_t)seed >> 32) ^ (uint32_t)way << 24; /* no seed reaches these bits */
+    c->way = (uint32_t)way;
     int rc = set_options(c, index, count, values);
     if (rc < 0) {
         atomo__free(c);
@@ -101,7 +103,8 @@ static int grow(atomo_codec *c, int want)
     return ATOMO_OK;
 }
 
-/* 16 bits over what the meaning of a body depends on: the name, the options but the budget's, the shape, the fold. */
+/* 16 bits over what the meaning of a body depends on: the name, the options but the budget's, the shape, the fold, the
+ * way. */
 static uint32_t hash_of(const atomo__part *p)
 {
     const atomo_codec *c = p->codec;
@@ -115,6 +118,7 @@ static uint32_t hash_of(const atomo__part *p)
     h = atomo__crc32(h, c->option + first, sizeof(double) * (size_t)(c->options - first));
     h = atomo__crc32(h, p->shape, sizeof(double) * (size_t)p->ndim);
     h = atomo__crc32(h, &rows, sizeof rows);
+    if (c->way) h = atomo__crc32(h, &c->way, sizeof c->way);
     return (h ^ h >> 16) & 0xFFFF;
 }
 

@@ -71,7 +71,7 @@ static atomo_tensor *acc[2][SHAPES]; /* of gradients, of lists */
 static void set_up(void)
 {
     for (int i = 0; i < CODECS; i++) {
-        if (atomo_codec_new(make[i].name, make[i].count, make[i].value, 0, &codec[i]) < 0) abort();
+        if (atomo_codec_new(make[i].name, make[i].count, make[i].value, 0, ATOMO_WAY_UP, &codec[i]) < 0) abort();
         for (int s = 0; s < SHAPES; s++)
             if ((i >= LISTS ? atomo_codec_plan_list(codec[i], s + 1, lists[s].atoms, lists[s].factors, lists[s].width,
                                                     100, NULL)

@@ -166,6 +166,11 @@ describe("planted errors", function()
       assert.is_true(r.pass, tostring(r))
     end
   end)
+  it("averages encoded again with the same draws", function()
+    caught(atomo.verify(function(variant, seed) -- whatever the way
+      return variant == "as is" and atomo.compressor("randk:ratio=4", {seed = seed}) or nil
+    end, {draws = 400}), "unbiased when the average is encoded again")
+  end)
   it("1/p left out", function() caught(report(entries "1/p"), "unbiased") end)
   it("p clipped without dividing by it", function() caught(report(entries "clip"), "unbiased") end)
   it("rounding the wrong way", function() caught(report(rounding "wrong"), "unbiased") end)

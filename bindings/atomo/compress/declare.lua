@@ -89,10 +89,10 @@ end
 local function register(name, t, options, make_lanes)
   local entry = {name = name, summary = t.summary or "written in Lua", source = t.source or "Lua", unbiased = true,
     options = options}
-  function entry.make(text, values, seed)
+  function entry.make(text, values, key)
     local inner = require("atomo.compress").Compressor.inner
     local parts, label = split(entry, values)
-    return custom({name = name, text = text, seed = seed, ef = parts.ef}, make_lanes(inner, parts, label, seed))
+    return custom({name = name, text = text, seed = key.seed, ef = parts.ef}, make_lanes(inner, parts, label, key))
   end
   spec.register(entry)
 end
@@ -104,8 +104,8 @@ end
 ---@param t {analyze: function, synthesize: function, options: table?, summary: string?, source: string?}
 local function basis(name, t)
   check_table("basis", name, t, {"analyze", "synthesize"}, {options = "table", summary = "string", source = "string"})
-  register(name, t, option_list("entry", nil, {}, t.options or {}), function(inner, parts, label, seed)
-    return {lanes.basis(inner("entry", parts.entry, seed, label), name, parts.user, t.analyze, t.synthesize)}
+  register(name, t, option_list("entry", nil, {}, t.options or {}), function(inner, parts, label, key)
+    return {lanes.basis(inner("entry", parts.entry, key, label), name, parts.user, t.analyze, t.synthesize)}
   end)
 end
 
@@ -123,13 +123,14 @@ local function decomposition(name, t)
     {options = "table", summary = "string", source = "string", bits = "number", rest = "boolean"})
   local options = option_list(t.rest and "entry" or "_list", t.rest and {"bits"} or nil, {bits = t.bits},
     t.options or {})
-  register(name, t, options, function(inner, parts, label, seed)
+  register(name, t, options, function(inner, parts, label, key)
     if not t.rest then
-      return {lanes.atoms(inner("_list", parts._list, seed, label), name, parts.user, t.decompose, t.reconstruct)}
+      return {lanes.atoms(inner("_list", parts._list, key, label), name, parts.user, t.decompose, t.reconstruct)}
     end
-    local head = inner("_list", values_of("_list", {atoms = 1e15, bits = parts.bits}), (seed + 2 ^ 52) % 2 ^ 53, label)
+    local head = inner("_list", values_of("_list", {atoms = 1e15, bits = parts.bits}),
+      {seed = (key.seed + 2 ^ 52) % 2 ^ 53, way = key.way}, label)
     return {lanes.atoms(head, name, parts.user, t.decompose, t.reconstruct),
-      lanes.basis(inner("entry", parts.entry, seed, label), name, parts.user, itself, itself)}
+      lanes.basis(inner("entry", parts.entry, key, label), name, parts.user, itself, itself)}
   end)
 end
 

@@ -23,20 +23,30 @@ local Compressor = {}
 Compressor.__index = Compressor
 Compressor.__tostring = function(self) return self.text end
 
+--- What keys the random streams, {seed=, way=}; a way by its name is a seed space of its own.
+local ways = {up = C.ATOMO_WAY_UP, down = C.ATOMO_WAY_DOWN}
+
+local function key_of(opts)
+  local seed, way = opts and opts.seed or 0, opts and opts.way or "up"
+  if type(seed) ~= "number" then raise(("compressor: seed is a %s, expected an integer"):format(type(seed))) end
+  if not ways[way] then raise(("compressor: way is %s, expected 'up' or 'down'"):format(tostring(way))) end
+  return {seed = seed, way = ways[way]}
+end
+
 --- A compressor over the C codec `name` with option values.
-local function open(name, values, seed, fields)
+local function open(name, values, key, fields)
   local out = ffi.new "atomo_codec *[1]"
-  check(C.atomo_codec_new(name, #values, doubles(math.max(#values, 1), values), seed, out))
-  local self = {seed = seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
+  check(C.atomo_codec_new(name, #values, doubles(math.max(#values, 1), values), key.seed, key.way, out))
+  local self = {seed = key.seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
     numbers = ffi.new "atomo_codec_stats", unbiased = C.atomo_codec_is_unbiased(out[0]) == 1,
     linear = C.atomo_codec_is_linear(out[0]) == 1}
-  for key, value in pairs(fields) do self[key] = value end
+  for field, value in pairs(fields) do self[field] = value end
   return setmetatable(self, Compressor)
 end
 
 --- What a compressor written in Lua codes with: the C codec `name` ("entry", "_list"), which goes by `label`.
-function Compressor.inner(name, values, seed, label)
-  local self = open(name, values, seed, {name = label, text = label})
+function Compressor.inner(name, values, key, label)
+  local self = open(name, values, key, {name = label, text = label})
   check(C.atomo_codec_rename(self.h, self.text)) -- the string lives as long as self
   return self
 end
@@ -44,29 +54,28 @@ end
 --- A compressor from its text or table: "svd:ratio=16,bits=8", "entry:atoms=100", {name = "svd", fold = function(shape)
 --- return rows end}. In a table, budget = function(step, epoch, stats) ... end is a schedule (schedule.lua), and
 --- overrides = {{pattern, other}, ...} codes tensors of such names otherwise (overrides.lua). opts.seed keys the random
---- streams (default 0); opts.share is the part of a budget in bytes that it may spend; opts.standard = {option = value}
---- holds where the compressor has the option and it is not given.
+--- streams (default 0), as does opts.way ("up", or "down" for averages that are encoded again: their draws must not be
+--- those of the messages that were averaged); opts.share is the part of a budget in bytes that it may spend;
+--- opts.standard = {option = value} holds where the compressor has the option and it is not given.
 ---@param text string|table
 ---@param opts table?
 ---@return atomo.Compressor
 local function compressor(text, opts)
   local entry, values, fold, more = spec.read(text)
   for key in pairs(opts or {}) do
-    if key ~= "seed" and key ~= "share" and key ~= "standard" then
-      raise(("compressor: unknown option '%s', options are seed, share, standard"):format(tostring(key)))
+    if not (key == "seed" or key == "way" or key == "share" or key == "standard") then
+      raise(("compressor: unknown option '%s', options are seed, way, share, standard"):format(tostring(key)))
     end
   end
   for key, value in pairs(opts and opts.standard or {}) do spec.put_default(entry, values, key, value) end
-  local seed = opts and opts.seed or 0
-  if type(seed) ~= "number" then raise(("compressor: seed is a %s, expected an integer"):format(type(seed))) end
-  local canonical = spec.text(entry, values, fold, more)
+  local key, canonical = key_of(opts), spec.text(entry, values, fold, more)
   local share = opts and opts.share
   if share then spec.cut_budget(entry, values, share) end
   local self
   if entry.make then
-    self = entry.make(canonical, values, seed) -- written in Lua
+    self = entry.make(canonical, values, key) -- written in Lua
   else
-    self = open(entry.name, values, seed, {name = entry.name, text = canonical, fold = fold,
+    self = open(entry.name, values, key, {name = entry.name, text = canonical, fold = fold,
       overrides = more.overrides})
   end
   self.schedule, self.share = more.budget, share

@@ -45,7 +45,7 @@ function M.known()
   return known
 end
 
---- Adds a compressor written in Lua: an entry as known() has them, with make(text, values, seed). A second one of its
+--- Adds a compressor written in Lua: an entry as known() has them, with make(text, values, key). A second one of its
 --- name takes the place of the first; one that is built in stays.
 function M.register(entry)
   local list = M.known()

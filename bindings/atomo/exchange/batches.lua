@@ -54,14 +54,15 @@ function M.plan(self, to, most)
 end
 
 --- Plans the answers: this rank averages messages first .. last of batch k, which range(batch) gives, and where `again`
---- encodes the averages with a compressor like the exchange's, with the random streams of rank `size`, which nobody is.
+--- encodes the averages with a compressor like the exchange's, in the second way's seed space and with the streams of
+--- rank `size`, which nobody is.
 --- The averages lie back to back in batch.average; batch.averages are views of it, by message.
 ---@param range fun(batch: table): integer, integer
 ---@param again boolean
 function M.plan_answers(self, range, again)
   if #self.messages == 0 then return end
   if again then
-    self.second = messages.compressor(self)
+    self.second = messages.compressor(self, "down")
     messages.prepare(self, self.second)
     if self.kept then self.second:load_state_dict(self.kept) end -- from a checkpoint
   end
@@ -87,6 +88,7 @@ end
 ---@param o {from: string, block: (fun(k: integer): integer)?, blocks: integer?, rank: integer?}
 function M.plan_results(self, o)
   self.results = o
+  o.codec = o.from == "answer" and self.second or self.compressor
   for _, batch in ipairs(self.batches) do batch:plan_result(self) end
 end
 

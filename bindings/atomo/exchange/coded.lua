@@ -50,7 +50,7 @@ function Coded:plan_result(exchange)
     return
   end
   for k = self.first, o.block and self.last or 0 do blocks[#blocks + 1] = o.block(k) end
-  self.result = parcel(exchange.compressor, self.first, self.last, blocks, o.blocks or exchange.comm.size)
+  self.result = parcel(o.codec, self.first, self.last, blocks, o.blocks or exchange.comm.size)
   if not exchange.overlap then return end
   self.decoded, self.decoded_handles = {}, list_of(self.last - self.first + 1)
   for k = self.first, self.last do

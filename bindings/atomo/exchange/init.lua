@@ -59,7 +59,7 @@ local function new(opts)
   options.take(self, opts)
   self.comm = comm
   if free then self.compress = "none" end -- one rank, which sends nothing
-  self.compressor = messages.compressor(self)
+  self.compressor = messages.compressor(self, "up")
   self.topology = choose_topology(opts.topology, self.compressor)
   self.engine = require("atomo.exchange." .. self.topology)
   if self.small == "auto" then self.small = self.compressor.name == "auto" and "compress" or "dense" end

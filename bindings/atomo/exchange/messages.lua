@@ -85,10 +85,10 @@ function M.lap(self, stage, from)
   return now
 end
 
---- Tensors become the averages of what the sources hold for messages first .. last, into[1] the first's; with block,
---- message k is in source block(k), counted from 0, alone.
-function M.decode(self, sources, first, last, into, block)
-  local t, codec = C.atomo_time(), self.compressor
+--- Tensors become the averages of what the sources hold, by this codec (of their way), for messages first .. last,
+--- into[1] the first's; with block, message k is in source block(k), counted from 0, alone.
+function M.decode(self, codec, sources, first, last, into, block)
+  local t = C.atomo_time()
   for k = first, last do
     local from = block and {sources[block(k) + 1]} or sources
     codec:decode_tensor(k, self.step, from, 1 / #from, into[k - first + 1]:zero_())
@@ -106,11 +106,12 @@ function M.refuses_again(o, what)
     what, tostring(o.compressor))
 end
 
---- The exchange's compressor, and one like it for what is encoded a second time; its budget in bytes is cut to
---- self.share. What is averaged here trains a network, so auto prefers accuracy unless told otherwise.
-function M.compressor(self)
+--- The exchange's compressor for one way, each with draws of its own: "up", the ranks' gradients, or "down", averages
+--- that are encoded a second time; its budget in bytes is cut to self.share. What is averaged here trains a network, so
+--- auto prefers accuracy unless told otherwise.
+function M.compressor(self, way)
   return require("atomo.compress").compressor(self.compress,
-    {seed = self.seed, share = self.share, standard = {prefer = "accuracy"}})
+    {seed = self.seed, way = way, share = self.share, standard = {prefer = "accuracy"}})
 end
 
 --- Waits for the dense buckets and writes them back; the end of every step.

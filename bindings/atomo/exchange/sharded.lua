@@ -21,7 +21,7 @@ function M.check(self)
   local P = self.comm.size
   if P < 3 then return end -- the share is 1 for two ranks, and one rank receives nothing
   self.share = P / (2 * (P - 1))
-  self.compressor = messages.compressor(self)
+  self.compressor = messages.compressor(self, "up")
 end
 
 --- Joins pieces of one tensor that are too small to their neighbours.

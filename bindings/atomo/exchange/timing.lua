@@ -119,7 +119,7 @@ end
 ---@return table work
 function M.frame(spec, grads, opts)
   return T.outside_scope(function()
-    local _, w = frame(messages.compressor {compress = spec}, spec, grads, opts or {})
+    local _, w = frame(messages.compressor({compress = spec}, "up"), spec, grads, opts or {})
     return w
   end)
 end
@@ -132,7 +132,7 @@ end
 ---@return table work
 function M.work(spec, grads, opts)
   opts = opts or {}
-  local codec = messages.compressor {compress = spec}
+  local codec = messages.compressor({compress = spec}, "up")
   return T.outside_scope(function()
     local s, w = frame(codec, spec, grads, opts)
     if codec.name ~= "none" and s.tensors > 0 then

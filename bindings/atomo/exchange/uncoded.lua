@@ -49,7 +49,7 @@ end
 
 function Uncoded:reply_with(exchange)
   local first, last, second = self.mine, self.mine_last, exchange.second
-  messages.decode(exchange, messages.open(self.inbox), first, last, self.averages)
+  messages.decode(exchange, exchange.compressor, messages.open(self.inbox), first, last, self.averages)
   self.data, self.n = nil, 0
   if not second then return end
   local t, from = C.atomo_time(), exchange.sent_back
@@ -79,7 +79,8 @@ function Uncoded:give(exchange)
     for j, g in ipairs(self.grads) do g:copy_(self.averages[j]) end
     return
   end
-  messages.decode(exchange, messages.open(self[o.from], o.blocks, o.rank), self.first, self.last, self.grads, o.block)
+  local sources = messages.open(self[o.from], o.blocks, o.rank)
+  messages.decode(exchange, o.codec, sources, self.first, self.last, self.grads, o.block)
 end
 
 return Uncoded

@@ -1,5 +1,5 @@
 --- Statistics that prove an unbiased compressor right, or catch a wrong one: checks over draws.
--- A sampler is any function k -> ghat (a tensor of g's shape, the k-th independent draw).
+-- A sampler is any function (k, g) -> ghat (a tensor of g's shape, the k-th independent draw).
 local T = require "atomo.tensor"
 
 local M = {}
@@ -45,7 +45,7 @@ end
 
 --- Draws N times and looks along `looks` directions. Returns moments of <ghat - g, direction>, and of ||ghat - g||^2;
 --- stated: the mean of what stated() says after each draw (a compressor may choose anew from step to step).
----@param sample fun(k: integer): atomo.Tensor
+---@param sample fun(k: integer, g: atomo.Tensor): atomo.Tensor
 ---@param g atomo.Tensor
 ---@param draws integer
 ---@param looks integer?
@@ -60,7 +60,7 @@ function M.draw(sample, g, draws, looks, stated)
   end
   for k = 1, draws do
     T.scope(function()
-      local difference = sample(k) - g
+      local difference = sample(k, g) - g
       local p = difference:data()
       if stated then sum = sum + stated() end
       for j = 1, #list do add(along[j], dot(p, data[j], n)) end
@@ -129,6 +129,19 @@ end
 --- The sampler of a compressor over one gradient; the key is the step.
 function M.sampler(c, g)
   return function(k) return c:decode(c:encode(g, {step = k})) end
+end
+
+--- The sampler of a gradient's whole way where averages are encoded again: two ranks' messages, averaged, encoded by
+--- the second way's compressor, decoded. make(variant, way) makes the compressors. Its gradient is both ranks' mean g:
+--- one has 3 g, the other -g.
+function M.whole_way(make)
+  local up, down = make("as is", "up"), make("as is", "down")
+  return function(k, g)
+    local average = T.zeros(g:shape())
+    up:decode_add(up:encode(g * 3, {step = k, rank = 0}), 0.5, average)
+    up:decode_add(up:encode(g * -1, {step = k, rank = 1}), 0.5, average)
+    return down:decode(down:encode(average, {step = k, rank = 2}))
+  end
 end
 
 return M

@@ -85,16 +85,17 @@ local function variant(spec, kind)
   return changed
 end
 
---- What the checks work on. spec may be a function (variant, seed) -> compressor or nil, for one of no registered name.
+--- What the checks work on. spec may be a function (variant, seed, way) -> compressor or nil, for one of no registered
+--- name.
 local function subject_of(spec, opts)
   local compressor = require("atomo.compress").compressor
   local shape, seed = opts.shape or {24, 3, 3, 8}, opts.seed or 1
   local random = generator(seed)
   local self = {shape = shape, seed = seed, draws = opts.draws or 1000}
-  function self.make(kind)
-    if type(spec) == "function" then return spec(kind, seed) end
+  function self.make(kind, way)
+    if type(spec) == "function" then return spec(kind, seed, way or "up") end
     local text = variant(spec, kind)
-    return text and compressor(text, {seed = seed})
+    return text and compressor(text, {seed = seed, way = way})
   end
   function self.random() return generator(seed + 17) end
   self.g, self.small = gradient(shape, random), gradient({5, 1, 1, 4}, random)
@@ -122,6 +123,9 @@ local function statistics(subject, add)
   u.check, u.note = "unbiased", ("|mean - g| in standard errors, worst of %d directions; false alarm 1e-6"):format(
     #drawn.along)
   add(u)
+  local twice = draws.unbiased(draws.draw(draws.whole_way(subject.make), g, math.ceil(subject.draws / 2)))
+  twice.check, twice.note = "unbiased when the average is encoded again", "standard errors; as above"
+  add(twice)
   local full = subject.make "full"
   if full then
     local r = draws.each_entry(draws.sampler(full, g), g, math.ceil(subject.draws / 2))
@@ -136,10 +140,11 @@ local function statistics(subject, add)
 end
 
 --- Checks a compressor: a report, whose tostring is a table of (check, figure, bound, pass). False alarms: 1e-6 for
---- each statistical row, none for the others. spec: as for atomo.compressor; or a function (variant, seed) that gives
---- an object with its methods, where variant is "as is", "full" (a budget that holds everything), "exact" (the same,
---- and nothing rounded) or "feedback" (with ef), and nil for what there is not.
----@param spec string|table|fun(variant: string, seed: integer): atomo.Compressor?
+--- each statistical row, none for the others. spec: as for atomo.compressor; or a function (variant, seed, way)
+--- that gives an object with its methods, where way is "up", or "down" for what encodes averages again, and variant is
+--- "as is", "full" (a budget that holds everything), "exact" (the same, and nothing rounded) or "feedback" (with ef),
+--- and nil for what there is not.
+---@param spec string|table|fun(variant: string, seed: integer, way: string): atomo.Compressor?
 ---@param opts {shape: integer[]?, draws: integer?, seed: integer?}?
 ---@return atomo.VerifyReport
 local function verify(spec, opts)
@@ -163,4 +168,4 @@ local function verify(spec, opts)
 end
 
 return {verify = verify, draw = draws.draw, unbiased = draws.unbiased, variance = draws.variance,
-  each_entry = draws.each_entry, sampler = draws.sampler}
+  each_entry = draws.each_entry, sampler = draws.sampler, whole_way = draws.whole_way}

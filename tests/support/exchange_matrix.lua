@@ -1,0 +1,53 @@
+-- Every way of exchanging gradients, for specs that hold of all of them: the topologies, the compressors that there
+-- are, and which of them go together, in words of these specs' own.
+local atomo = require "atomo"
+local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/hosts.lua")
+local world = atomo.mpi.world
+
+local M = {}
+
+M.topologies = {
+  {topology = "allreduce"}, {topology = "allgather"}, {topology = "ps"}, {topology = "ps", down = "compress"},
+  {topology = "sharded"}, {topology = "hierarchical", comm = hosts_of_two},
+  {topology = "hierarchical", comm = hosts_of_two, inner = "allreduce"},
+  {topology = "hierarchical", comm = hosts_of_two, inner = "sharded"},
+  {topology = "hierarchical", comm = hosts_of_two, inner = "ps", down = "compress"},
+}
+
+--- All compressors by name, those that specs have declared left out, and these texts.
+function M.compressors(more)
+  local list = {}
+  for _, entry in ipairs(atomo.compressors()) do
+    if not entry.make then
+      list[#list + 1] = entry.name == "auto" and "auto:ratio=16" or entry.name -- "auto" alone is a choice by the clock
+    end
+  end
+  for _, text in ipairs(more) do list[#list + 1] = text end
+  return list
+end
+
+function M.name(o, compress)
+  return ("%s by %s%s%s"):format(compress, o.topology, o.down and " down " .. o.down or "",
+    o.inner and " over " .. o.inner or "")
+end
+
+--- ok, and an exchange or the refusal.
+function M.exchange(o, options)
+  local all = {}
+  for key, value in pairs(options) do all[key] = value end
+  for key, value in pairs(o) do all[key] = value end
+  return pcall(atomo.exchange, all)
+end
+
+--- What the rules say of a pair, and why not.
+function M.possible(o, compress)
+  local c = atomo.compressor(compress)
+  if o.topology == "ps" and world.size == 1 then return false, "wants a server" end
+  local again = o.topology == "sharded" or o.inner == "sharded" or o.down == "compress"
+  if again and not c.unbiased and not compress:find "ef=true" then return false, "encodes the average a second time" end
+  if (o.topology == "allreduce" or o.inner == "allreduce") and not c.linear then return false, "cannot be added" end
+  if o.inner == "ps" and world.size < 3 then return false, "wants two nodes" end
+  return true
+end
+
+return M
