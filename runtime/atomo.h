@@ -174,6 +174,8 @@ enum {
     ATOMO_LE,
     ATOMO_GT,
     ATOMO_GE,
+    ATOMO_WHERE,  /* a where b is not 0, else 0: never a product, so that NaN and Inf of a are left out */
+    ATOMO_UNLESS, /* a where b is 0, else 0 */
     ATOMO_BINARY_COUNT
 };
 ATOMO_API int atomo_unary(int op, const atomo_tensor *a, atomo_tensor **out);
@@ -183,8 +185,6 @@ ATOMO_API int atomo_clamp(const atomo_tensor *a, double lo, double hi, atomo_ten
 /* y += alpha * x, x broadcast to y. */
 ATOMO_API int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x);
 
-/* Reductions over dimension dim (0-based), or all (-1). SUM and MEAN accumulate in double, in a fixed order. ARGMAX and
- * ARGMIN give i32 indices, 0-based; the first of equals. An empty dimension: 0 for SUM, ESHAPE for the others. */
 /* A chain of elementwise operations in one pass over contiguous f32 tensors of one shape (atomo.elementwise makes it):
  * step i puts op(a), op(a, b), op(a, value) or `value` into register `to`, the last one into out [like in]. Operands:
  * -1
@@ -199,13 +199,21 @@ typedef struct atomo_step {
 ATOMO_API int atomo_fused(const atomo_step *step, int count, int registers, const atomo_tensor *const *in, int inputs,
                           atomo_tensor **out);
 
+/* Reductions over dimension dim (0-based), or all (-1). f32 sums accumulate in double, in a fixed order. Of i32 and u8
+ * SUM is an i32 (ELIMIT where it does not fit), MEAN an f32, the extremes have a's dtype; all are exact, MEAN rounded
+ * once. ARGMAX and ARGMIN give i32 indices, 0-based; the first of equals. NaN is the largest and the smallest. An empty
+ * dimension: 0 for SUM, ESHAPE for the others. */
 enum { ATOMO_SUM, ATOMO_MEAN, ATOMO_MAX_OF, ATOMO_MIN_OF, ATOMO_ARGMAX, ATOMO_ARGMIN, ATOMO_REDUCE_COUNT };
 ATOMO_API int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out);
 /* Sum a over its broadcast dimensions down to `like`'s shape (the backward of broadcasting). */
 ATOMO_API int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor **out);
-ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out);       /* double accumulator */
-ATOMO_API int atomo_norm(const atomo_tensor *a, double p, double *out);                   /* p: 1, 2, ..., or Inf */
-ATOMO_API int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first); /* first: flat index or -1 */
+/* Of one dtype; accumulates in double. Integers are exact, ELIMIT beyond 2^53. */
+ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out);
+ATOMO_API int atomo_norm(const atomo_tensor *a, double p, double *out); /* p: 1, 2, any above 0, or Inf */
+/* NaN and Inf entries of a tensor (any dtype and strides, nothing is copied); first: flat index or -1. */
+ATOMO_API int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first);
+/* The first of n tensors that has a NaN or Inf, from 0; -1 where none has. */
+ATOMO_API int atomo_find_nonfinite(const atomo_tensor *const *list, int n, int *which);
 /* Elements or rows by 0-based i32 indices along dim: out.shape = a.shape with shape[dim] = numel(index). */
 ATOMO_API int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index, atomo_tensor **out);
 ATOMO_API int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const atomo_tensor *src);

@@ -68,9 +68,15 @@ end
 for op in pairs(binaries) do
   methods[op] = function(x, y) return combine(op, x, y) end
 end
+-- What only slopes and clamp are made of: g where a condition holds or fails, a bound that passes equals on.
+binaries.where, binaries.unless = C.ATOMO_WHERE, C.ATOMO_UNLESS
+binaries.at_least, binaries.at_most = C.ATOMO_MAXIMUM, C.ATOMO_MINIMUM
+local function where(g, condition) return combine("where", g, condition) end
+local function unless(g, condition) return combine("unless", g, condition) end
+
 function methods.clamp(x, lo, hi)
-  if lo then x = x:maximum(lo) end
-  return hi and x:minimum(hi) or x
+  if lo then x = combine("at_least", x, lo) end
+  return hi and combine("at_most", x, hi) or x
 end
 
 function Symbol.__index(_, name)
@@ -83,7 +89,10 @@ function Symbol.__unm(x) return node(x.graph, "neg", x) end
 
 -- ---- its gradient ------------------------------------------------------------------------------------------------
 
--- op -> what a node's gradient g gives to its operands; y is the node
+--- g, half of it where a and b are equal.
+local function shared(g, a, b) return g * (1 - a:eq(b) * 0.5) end
+
+-- op -> what a node's gradient g gives to its operands; y is the node. As of tensors (ops/*.lua), at the edges too.
 local slopes = {
   neg = function(g) return -g end,
   abs = function(g, x) return g * x:sign() end,
@@ -94,16 +103,21 @@ local slopes = {
   reciprocal = function(g, _, _, y) return -(g * y * y) end,
   tanh = function(g, _, _, y) return g * (1 - y * y) end,
   sigmoid = function(g, _, _, y) return g * y * (1 - y) end,
-  relu = function(g, x) return g * x:gt(0) end,
+  relu = function(g, x) return unless(g, x:le(0)) end,
   sin = function(g, x) return g * x:cos() end,
   cos = function(g, x) return -(g * x:sin()) end,
   add = function(g) return g, g end,
   sub = function(g) return g, -g end,
   mul = function(g, a, b) return g * b, g * a end,
-  div = function(g, a, b) return g / b, -(g * a / (b * b)) end,
-  pow = function(g, a, b, y) return g * b * a ^ (b - 1), g * y * a:log() end,
-  maximum = function(g, a, b) return g * a:ge(b), g * a:lt(b) end,
-  minimum = function(g, a, b) return g * a:le(b), g * a:gt(b) end,
+  div = function(g, a, b) return g / b, -(g * (a / b / b)) end,
+  pow = function(g, a, b, y)
+    if b.op == "constant" then return b.a == 0 and b or g * b.a * a ^ (b.a - 1) end
+    return unless(g * b * a ^ (b - 1), b:eq(0)), unless(g * y * a:log(), a:eq(0) * b:ge(0))
+  end,
+  maximum = function(g, a, b) return unless(shared(g, a, b), a:lt(b)), unless(shared(g, a, b), b:lt(a)) end,
+  minimum = function(g, a, b) return unless(shared(g, a, b), a:gt(b)), unless(shared(g, a, b), b:gt(a)) end,
+  at_least = function(g, a, b) return where(g, a:ge(b)), where(g, a:lt(b)) end,
+  at_most = function(g, a, b) return where(g, a:le(b)), where(g, a:gt(b)) end,
 } -- of the others (comparisons, sign, floor): 0
 
 --- The gradient of root by input number k, given that of root.

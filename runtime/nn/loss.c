@@ -91,41 +91,56 @@ static void take(const batch *b, int64_t i, double loss, double *total)
         *total += loss;
 }
 
-/* One row: softmax(x) - target into g, both scaled; returns the loss, target = (1 - smooth) at y + smooth / c. */
-static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smooth, float scale, float *g)
+/* One row's exponentials into g; returns the log of their sum, *inverse is 1 / the sum. */
+static double exponentials(const float *x, int64_t c, float *g, float *inverse)
 {
     float top = x[0];
     for (int64_t k = 1; k < c; k++)
         if (!(x[k] <= top)) top = x[k]; /* a NaN spreads */
-    double sum = 0, total = 0;
+    double sum = 0;
     for (int64_t k = 0; k < c; k++) {
         float e = expf(x[k] - top);
         sum += (double)e;
-        total += (double)x[k];
         g[k] = e;
     }
-    const double lse = (double)top + log(sum), each = smooth / (double)c;
-    const float inverse = (float)(1 / sum), share = (float)each;
+    *inverse = (float)(1 / sum);
+    return (double)top + log(sum);
+}
+
+/* A class's share of the loss: t (lse - x); 0 where the target t is 0, even at a logit of -Inf. NaN spreads. */
+static double term(double t, double lse, float x)
+{
+    return t == 0 && lse == lse ? 0 : t * (lse - (double)x);
+}
+
+/* One row: softmax(x) - target into g, both scaled; returns the loss, target = (1 - smooth) at y + smooth / c. */
+static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smooth, float scale, float *g)
+{
+    float inverse;
+    const double lse = exponentials(x, c, g, &inverse), each = smooth / (double)c;
+    const float share = (float)each;
+    double loss = term(1 - smooth, lse, x[y]);
     for (int64_t k = 0; k < c; k++) g[k] = (g[k] * inverse - share) * scale;
+    if (smooth > 0)
+        for (int64_t k = 0; k < c; k++) loss += term(each, lse, x[k]);
     g[y] -= (float)(1 - smooth) * scale;
-    return lse - (1 - smooth) * (double)x[y] - each * total;
+    return loss;
 }
 
 /* The same with the target's classes weighted: t_k = w_k ((1 - smooth) [k = y] + smooth / c). */
 static double weighted_row(const float *x, int64_t c, int32_t y, const float *w, double smooth, float scale, float *g)
 {
-    const double plain = cross_entropy_row(x, c, y, 0, 1, g); /* g = softmax - one-hot */
-    const double lse = plain + (double)x[y], each = smooth / (double)c;
+    float inverse;
+    const double lse = exponentials(x, c, g, &inverse), each = smooth / (double)c;
     double mass = 0, loss = 0;
-    g[y] += 1;
     for (int64_t k = 0; k < c; k++) {
         const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
         mass += t;
-        loss += t * (lse - (double)x[k]);
+        loss += term(t, lse, x[k]);
     }
     for (int64_t k = 0; k < c; k++) {
         const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
-        g[k] = (float)(mass * (double)g[k] - t) * scale;
+        g[k] = (float)(mass * (double)(g[k] * inverse) - t) * scale;
     }
     return loss;
 }
@@ -193,7 +208,7 @@ int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, 
         const float *row = x + i * b.c;
         int64_t best = 0;
         for (int64_t k = 1; k < b.c; k++)
-            if (row[k] > row[best]) best = k;
+            if (row[k] > row[best] || (row[k] != row[k] && row[best] == row[best])) best = k; /* as argmax */
         right += best == b.label[i];
     }
     count[0] = (double)right;

@@ -6,7 +6,7 @@ ATOMO_CLONES static void mask(int64_t n, const float *restrict y, const float *r
     atomo__ask(y, n, n, 0);
     atomo__ask(gy, n, n, 0);
     atomo__ask(gx, n, n, 1);
-    for (int64_t i = 0; i < n; i++) gx[i] = y[i] > 0 ? gy[i] : 0;
+    for (int64_t i = 0; i < n; i++) gx[i] = y[i] <= 0 ? 0 : gy[i]; /* NaN passes, as in PyTorch */
 }
 
 int atomo_relu_backward(const atomo_tensor *y, const atomo_tensor *gy, atomo_tensor **gx)

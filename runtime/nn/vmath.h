@@ -1,7 +1,7 @@
 /* vmath.h - exp, tanh, sigmoid, erf as straight-line arithmetic, so that loops over them are vectorised. Private.
  *
- * exp and tanh are Cephes' expf and tanhf: within 2 units in the last place (exp: from -87.3 to 88, clamped outside).
- * erf is Abramowitz & Stegun 7.1.26: off by at most 2e-7. NaN stays NaN.
+ * exp and tanh are Cephes' expf and tanhf: within 2 units in the last place. exp overflows to Inf and underflows to 0
+ * through the subnormal numbers, as expf. erf is Abramowitz & Stegun 7.1.26: off by at most 2e-7. NaN stays NaN.
  */
 #ifndef ATOMO_VMATH_H
 #define ATOMO_VMATH_H
@@ -10,13 +10,23 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline float atomo__exp(float x)
+/* 2^n, n from -126 to 127 */
+static inline float atomo__power_of_two(int32_t n)
+{
+    const uint32_t bits = (uint32_t)(n + 127) << 23;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* exp(x) = p 2^n, for x from lo to hi, clamped outside. */
+static inline float atomo__exp_parts(float x, float lo, float hi, int32_t *n)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number, kept in the low bits */
-    x = x < -87.3f ? -87.3f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float shifted = x * 1.44269504088896341f + magic, n = shifted - magic, scale;
-    float r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    x = x < lo ? lo : x;
+    x = x > hi ? hi : x;
+    float shifted = x * 1.44269504088896341f + magic, whole = shifted - magic;
+    float r = x - whole * 0.693359375f - whole * -2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -25,9 +35,23 @@ static inline float atomo__exp(float x)
     p = p * r + 5.0000001201e-1f;
     uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits - 0x4B400000u + 127u) << 23;
-    memcpy(&scale, &bits, sizeof scale);
-    return (p * r * r + r + 1.0f) * scale;
+    *n = (int32_t)(bits - 0x4B400000u);
+    return p * r * r + r + 1.0f;
+}
+
+static inline float atomo__exp(float x)
+{
+    int32_t n; /* -150 to 128: no single float is 2^n, the product of two is, and only the second may round */
+    const float p = atomo__exp_parts(x, -104.0f, 89.0f, &n);
+    return p * atomo__power_of_two(n >> 1) * atomo__power_of_two(n - (n >> 1));
+}
+
+/* exp where results below 1e-38 or above 1e38 make no difference: clamped at the ends, an eighth cheaper. */
+static inline float atomo__exp_within(float x)
+{
+    int32_t n;
+    const float p = atomo__exp_parts(x, -87.3f, 88.0f, &n);
+    return p * atomo__power_of_two(n);
 }
 
 static inline float atomo__sigmoid(float x)
@@ -43,7 +67,7 @@ static inline float atomo__tanh(float x)
     p = p * z + 1.33314422036e-1f;
     p = p * z - 3.33332819422e-1f;
     float small = p * z * x + x, a = fabsf(x);
-    float large = copysignf(1.0f - 2.0f / (atomo__exp(2.0f * a) + 1.0f), x);
+    float large = copysignf(1.0f - 2.0f / (atomo__exp_within(2.0f * a) + 1.0f), x);
     return a > 0.625f ? large : small; /* NaN: small */
 }
 
@@ -54,7 +78,7 @@ static inline float atomo__erf(float x)
     p = p * t + 1.421413741f;
     p = p * t - 0.284496736f;
     p = p * t + 0.254829592f;
-    return copysignf(1.0f - p * t * atomo__exp(-a * a), x);
+    return copysignf(1.0f - p * t * atomo__exp_within(-a * a), x);
 }
 
 /* The sum of n floats in 16 fixed lanes, joined in double. */

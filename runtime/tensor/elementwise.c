@@ -43,6 +43,8 @@ COMPARISONS(F32_CMP)
 COMPARISONS(I32_CMP)
 F32_ROW(DIV, x / y)
 F32_ROW(POW, powf(x, y))
+F32_ROW(WHERE, y != 0 ? x : 0.0f)
+F32_ROW(UNLESS, y != 0 ? 0.0f : x)
 
 typedef void i32_row(const int32_t *, int64_t, const int32_t *, int64_t, int32_t *, int64_t);
 typedef void i32_cmp(const int32_t *, int64_t, const int32_t *, int64_t, float *, int64_t);
@@ -53,6 +55,8 @@ static const struct {
     i32_cmp *cmp;
 } binaries[ATOMO_BINARY_COUNT] = {[ATOMO_DIV] = {"div", f32_DIV, NULL, NULL},
                                   [ATOMO_POW] = {"pow", f32_POW, NULL, NULL},
+                                  [ATOMO_WHERE] = {"where", f32_WHERE, NULL, NULL},
+                                  [ATOMO_UNLESS] = {"unless", f32_UNLESS, NULL, NULL},
 #define ROW(op, expr) [ATOMO_##op] = {#op, f32_##op, i32_##op, NULL},
                                   BINARIES(ROW)
 #undef ROW

@@ -101,7 +101,8 @@ int atomo_eigh(const atomo_tensor *a, atomo_tensor **w, atomo_tensor **v)
     ATOMO_MAKING(made, a);
     int rc = atomo__make(&made, w, ATOMO_F32, 1, a->shape, "eigh");
     if (rc == 0) {
-        lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', n, atomo__f32(x), n, atomo__f32(*w));
+        /* The upper triangle of the column-major a^T is the lower one of a. */
+        lapack_int info = LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'U', n, atomo__f32(x), n, atomo__f32(*w));
         if (info != 0)
             rc = atomo__fail(ATOMO_ENUMERIC, "eigh: LAPACK did not converge on %s (info %d)", atomo__shape_text(a),
                              (int)info);

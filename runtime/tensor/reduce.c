@@ -1,8 +1,6 @@
-/* reduce.c - sums, extremes, norms. Sums accumulate in double in 16 fixed lanes, so the bits do not depend on the
- * vector width or the number of threads. */
+/* reduce.c - sums, means, extremes along a dimension. f32 sums accumulate in double in 16 fixed lanes, so the bits do
+ * not depend on the vector width or the number of threads; integers are summed as integers. */
 #include "tensor/walk.h"
-#include <float.h>
-#include <math.h>
 
 enum { LANES = 16 };
 
@@ -13,17 +11,6 @@ ATOMO_CLONES static double sum_run(const float *a, int64_t n)
     for (; i + LANES <= n; i += LANES)
         for (int j = 0; j < LANES; j++) lane[j] += (double)a[i + j];
     for (; i < n; i++) lane[0] += (double)a[i];
-    for (int j = 0; j < LANES; j++) total += lane[j];
-    return total;
-}
-
-ATOMO_CLONES static double dot_run(const float *a, const float *b, int64_t n)
-{
-    double lane[LANES] = {0}, total = 0;
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) lane[j] += (double)a[i + j] * (double)b[i + j];
-    for (; i < n; i++) lane[0] += (double)a[i] * (double)b[i];
     for (int j = 0; j < LANES; j++) total += lane[j];
     return total;
 }
@@ -61,6 +48,81 @@ static void reduce_sums(const float *x, int64_t outer, int64_t n, int64_t inner,
     }
 }
 
+/* The same of integers, and their sum. */
+#define INTEGER_RUNS(T, name)                                                                                          \
+    static int64_t name##_extreme(const T *a, int64_t n, int64_t stride, bool largest)                                 \
+    {                                                                                                                  \
+        int64_t best = 0;                                                                                              \
+        for (int64_t i = 1; i < n; i++)                                                                                \
+            if (largest ? a[i * stride] > a[best * stride] : a[i * stride] < a[best * stride]) best = i;               \
+        return best;                                                                                                   \
+    }                                                                                                                  \
+    static int64_t name##_sum(const T *a, int64_t n, int64_t stride)                                                   \
+    {                                                                                                                  \
+        int64_t sum = 0;                                                                                               \
+        for (int64_t i = 0; i < n; i++) sum += a[i * stride];                                                          \
+        return sum;                                                                                                    \
+    }
+INTEGER_RUNS(int32_t, i32)
+INTEGER_RUNS(uint8_t, u8)
+
+/* Of sums: the i32 that the sum must fit; f32 for means, which are rounded once. */
+static int reduce_integers(int op, const atomo_tensor *c, int64_t outer, int64_t n, int64_t inner, atomo_tensor *out)
+{
+    const bool bytes = c->dtype == ATOMO_U8, largest = op == ATOMO_MAX_OF || op == ATOMO_ARGMAX;
+    const uint8_t *u = c->data;
+    const int32_t *x = c->data;
+    for (int64_t r = 0; r < outer * inner; r++) {
+        const int64_t at = r / inner * n * inner + r % inner;
+        if (op <= ATOMO_MEAN) {
+            const int64_t sum = bytes ? u8_sum(u + at, n, inner) : i32_sum(x + at, n, inner);
+            ATOMO_REQUIRE(op == ATOMO_MEAN || atomo__fits_i32((double)sum), ATOMO_ELIMIT,
+                          "sum: %lld does not fit i32; convert the tensor first (t:to \"f32\")", (long long)sum);
+            if (op == ATOMO_MEAN)
+                atomo__f32(out)[r] = (float)((double)sum / (double)n);
+            else
+                atomo__i32(out)[r] = (int32_t)sum;
+            continue;
+        }
+        const int64_t best = bytes ? u8_extreme(u + at, n, inner, largest) : i32_extreme(x + at, n, inner, largest);
+        if (op >= ATOMO_ARGMAX)
+            atomo__i32(out)[r] = (int32_t)best;
+        else if (bytes)
+            ((uint8_t *)out->data)[r] = u[at + best * inner];
+        else
+            atomo__i32(out)[r] = x[at + best * inner];
+    }
+    return ATOMO_OK;
+}
+
+static int reduce_floats(int op, const atomo_tensor *c, int64_t outer, int64_t n, int64_t inner, atomo_tensor *out)
+{
+    const float *x = atomo__f32(c);
+    if (op <= ATOMO_MEAN) {
+        void *acc;
+        ATOMO_TRY(atomo__alloc(&acc, (size_t)inner * sizeof(double)));
+        reduce_sums(x, outer, n, inner, op == ATOMO_MEAN ? 1.0 / (double)n : 1.0, acc, atomo__f32(out));
+        atomo__free(acc);
+        return ATOMO_OK;
+    }
+    for (int64_t r = 0; r < outer * inner; r++) {
+        const float *base = x + (r / inner) * n * inner + r % inner;
+        const int64_t best = extreme(base, n, inner, op == ATOMO_MAX_OF || op == ATOMO_ARGMAX);
+        if (op >= ATOMO_ARGMAX)
+            atomo__i32(out)[r] = (int32_t)best;
+        else
+            atomo__f32(out)[r] = base[best * inner];
+    }
+    return ATOMO_OK;
+}
+
+static int result_dtype(int op, int dtype)
+{
+    if (op >= ATOMO_ARGMAX) return ATOMO_I32;
+    if (op == ATOMO_MEAN || dtype == ATOMO_F32) return ATOMO_F32;
+    return op == ATOMO_SUM ? ATOMO_I32 : dtype;
+}
+
 int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out)
 {
     ATOMO_REQUIRE(op >= 0 && op < ATOMO_REDUCE_COUNT, ATOMO_EARG, "reduce: unknown operation %d", op);
@@ -81,27 +143,12 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
                   atomo__shape_text(a));
     const atomo_tensor *c;
     atomo_tensor *hold;
-    ATOMO_TRY(atomo__contiguous(a, &c, &hold));
-    void *acc = NULL;
+    ATOMO_REQUIRE(op < ATOMO_ARGMAX || n <= INT32_MAX, ATOMO_ELIMIT, "%s: %s is longer than i32 can number", names[op],
+                  atomo__shape_text(a));
+    ATOMO_TRY(atomo__dense(a, a->dtype, &c, &hold));
     ATOMO_MAKING(made, a);
-    int rc = atomo__make(&made, out, op >= ATOMO_ARGMAX ? ATOMO_I32 : ATOMO_F32, ndim, shape, names[op]);
-    if (rc == 0) rc = atomo__alloc(&acc, (size_t)inner * sizeof(double));
-    if (rc == 0) {
-        const float *x = atomo__f32(c);
-        if (op <= ATOMO_MEAN) {
-            reduce_sums(x, outer, n, inner, op == ATOMO_MEAN ? 1.0 / (double)n : 1.0, acc, atomo__f32(*out));
-        } else {
-            for (int64_t r = 0; r < outer * inner; r++) {
-                const float *base = x + (r / inner) * n * inner + r % inner;
-                int64_t best = extreme(base, n, inner, op == ATOMO_MAX_OF || op == ATOMO_ARGMAX);
-                if (op >= ATOMO_ARGMAX)
-                    atomo__i32(*out)[r] = (int32_t)best;
-                else
-                    atomo__f32(*out)[r] = base[best * inner];
-            }
-        }
-    }
-    atomo__free(acc);
+    int rc = atomo__make(&made, out, result_dtype(op, a->dtype), ndim, shape, names[op]);
+    if (rc == 0) rc = (a->dtype == ATOMO_F32 ? reduce_floats : reduce_integers)(op, c, outer, n, inner, *out);
     atomo_tensor_free(hold);
     return atomo__made(&made, rc);
 }
@@ -147,70 +194,4 @@ int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor *
     atomo__free(accv);
     atomo_tensor_free(hold);
     return atomo__made(&made, rc);
-}
-
-int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out)
-{
-    ATOMO_REQUIRE(a->numel == b->numel, ATOMO_ESHAPE, "dot: %s and %s have different sizes", atomo__shape_text(a),
-                  atomo__shape_text(b));
-    const atomo_tensor *ca, *cb = NULL;
-    atomo_tensor *ha, *hb = NULL;
-    ATOMO_TRY(atomo__contiguous(a, &ca, &ha));
-    int rc = atomo__contiguous(b, &cb, &hb);
-    if (rc == 0) *out = dot_run(atomo__f32(ca), atomo__f32(cb), atomo__numel(a));
-    atomo_tensor_free(ha);
-    atomo_tensor_free(hb);
-    return rc;
-}
-
-int atomo_norm(const atomo_tensor *a, double p, double *out)
-{
-    ATOMO_REQUIRE(p > 0, ATOMO_EARG, "norm: p = %g, expected above 0", p);
-    const atomo_tensor *c;
-    atomo_tensor *hold;
-    ATOMO_TRY(atomo__contiguous(a, &c, &hold));
-    const float *x = atomo__f32(c);
-    double sum = 0;
-    int64_t n = atomo__numel(a);
-    if (p == 2) {
-        sum = sqrt(dot_run(x, x, n));
-    } else if (isinf(p)) {
-        for (int64_t i = 0; i < n; i++) {
-            double v = fabs((double)x[i]);
-            if (v > sum || v != v) sum = v;
-            if (sum != sum) break;
-        }
-    } else {
-        for (int64_t i = 0; i < n; i++) sum += p == 1 ? fabs((double)x[i]) : pow(fabs((double)x[i]), p);
-        if (p != 1) sum = pow(sum, 1 / p);
-    }
-    *out = sum;
-    atomo_tensor_free(hold);
-    return ATOMO_OK;
-}
-
-/* x - x is 0 for finite x and NaN otherwise: one vector compare an element. */
-ATOMO_CLONES static int64_t nonfinite_run(const float *a, int64_t n)
-{
-    int64_t count = 0;
-    for (int64_t i = 0; i < n; i++) count += !(a[i] - a[i] == 0.0f);
-    return count;
-}
-
-int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first)
-{
-    const atomo_tensor *c;
-    atomo_tensor *hold;
-    ATOMO_TRY(atomo__contiguous(a, &c, &hold));
-    const float *x = atomo__f32(c);
-    int64_t n = atomo__numel(a), bad = nonfinite_run(x, n);
-    *count = (double)bad;
-    *first = -1;
-    for (int64_t i = 0; bad && i < n; i++)
-        if (!isfinite(x[i])) {
-            *first = (double)i;
-            break;
-        }
-    atomo_tensor_free(hold);
-    return ATOMO_OK;
 }

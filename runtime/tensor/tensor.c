@@ -206,12 +206,12 @@ int atomo_tensor_crc(const atomo_tensor *t, double *out)
     return ATOMO_OK;
 }
 
-int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold)
+int atomo__dense(const atomo_tensor *t, int dtype, const atomo_tensor **out, atomo_tensor **hold)
 {
     *hold = NULL;
     *out = t;
-    if (t->dtype == ATOMO_F32 && atomo_tensor_is_contiguous(t)) return ATOMO_OK;
-    ATOMO_TRY(atomo_tensor_new(ATOMO_F32, t->ndim, t->shape, hold));
+    if (t->dtype == dtype && atomo_tensor_is_contiguous(t)) return ATOMO_OK;
+    ATOMO_TRY(atomo_tensor_new(dtype, t->ndim, t->shape, hold));
     int rc = atomo_copy(*hold, t);
     if (rc < 0) {
         atomo_tensor_free(*hold);
@@ -220,4 +220,9 @@ int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_ten
     }
     *out = *hold;
     return ATOMO_OK;
+}
+
+int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold)
+{
+    return atomo__dense(t, ATOMO_F32, out, hold);
 }

@@ -80,6 +80,8 @@ void atomo__unmake(atomo_making *making);
 /* A contiguous f32 copy of t, or t itself where it is one. `hold` is to be freed by atomo_tensor_free (may stay NULL).
  */
 int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_tensor **hold);
+/* The same as another dtype. */
+int atomo__dense(const atomo_tensor *t, int dtype, const atomo_tensor **out, atomo_tensor **hold);
 
 enum { ATOMO_PARALLEL_MIN = 1 << 15 }; /* elements below which a loop stays on one thread */
 /* The statement for i = 0, step, 2 step, ... < n, on all threads where `wide` holds. An OpenMP region costs half a

@@ -24,6 +24,7 @@ M.operators = {
     function() return randn(2, 1), positive(1, 3) end},
   {"add, sub, mul, div, pow of a number", function(a) return ((3 - (a + 2)) * 2 / 3) ^ 2 + 1 / a end,
     function() return positive(3) end},
+  {"pow of a tensor", function(a, b) return a ^ b end, function() return positive(2, 1), randn(1, 3) end},
   {"maximum, minimum", function(a, b) return a:maximum(b) + a:minimum(b) * 2 + a:maximum(0) * a:minimum(4) end,
     function() return atomo.tensor {1, 5, -2}, atomo.tensor {2, 3, -1} end},
   {"exp, log, sqrt, square, reciprocal, sin, cos", function(a)

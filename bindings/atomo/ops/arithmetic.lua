@@ -6,7 +6,7 @@ local K = require "atomo.ops.kernels"
 local func = require("atomo.autograd").operator
 local C, raise = f.C, f.raise
 local Tensor, is_tensor = T.Tensor, T.is_tensor
-local binary, scalar, sum_to, mul_to = K.binary, K.scalar, K.sum_to, K.mul_to
+local unary, binary, scalar, sum_to, mul_to = K.unary, K.binary, K.scalar, K.sum_to, K.mul_to
 
 local tensor_add = func {
   name = "add",
@@ -49,16 +49,22 @@ local tensor_div = func {
     local a, b = ctx:saved()
     local ga = binary(C.ATOMO_DIV, g, b)
     local gb
-    if ctx:needs(2) then -- -g a / b^2
-      local q = binary(C.ATOMO_DIV, binary(C.ATOMO_MUL, ga, a), b)
+    if ctx:needs(2) then -- -g a / b / b: a / b first, which neither g / b nor b^2 may overflow before
+      local q = binary(C.ATOMO_MUL, binary(C.ATOMO_DIV, binary(C.ATOMO_DIV, a, b), b), g)
       gb = sum_to(scalar(C.ATOMO_MUL, q, -1), b)
     end
     return ctx:needs(1) and sum_to(ga, a) or nil, gb
   end,
 }
 
---- Elementwise larger (or smaller): where equal, each gets half, as in PyTorch.
-local function extremum(name, op, wins)
+--- g, half of it where the operands are equal.
+local function shared(g, equal)
+  return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_SUB, scalar(C.ATOMO_MUL, equal, 0.5), 1, true))
+end
+
+--- Elementwise larger (or smaller). What loses gets no gradient; equals get half each, of a NaN both get all, as in
+--- PyTorch.
+local function extremum(name, op, loses)
   return func {
     name = name,
     forward = function(ctx, a, b)
@@ -67,15 +73,37 @@ local function extremum(name, op, wins)
     end,
     backward = function(ctx, g)
       local a, b = ctx:saved()
-      local half = scalar(C.ATOMO_MUL, binary(C.ATOMO_EQ, a, b), 0.5)
-      local share_a = binary(C.ATOMO_ADD, binary(wins, a, b), half)
-      local share_b = scalar(C.ATOMO_SUB, share_a, 1, true)
-      return ctx:needs(1) and mul_to(g, share_a, a) or nil, ctx:needs(2) and mul_to(g, share_b, b) or nil
+      g = shared(g, binary(C.ATOMO_EQ, a, b))
+      return ctx:needs(1) and sum_to(binary(C.ATOMO_UNLESS, g, binary(loses, a, b)), a) or nil,
+        ctx:needs(2) and sum_to(binary(C.ATOMO_UNLESS, g, binary(loses, b, a)), b) or nil
     end,
   }
 end
-local tensor_max = extremum("maximum", C.ATOMO_MAXIMUM, C.ATOMO_GT)
-local tensor_min = extremum("minimum", C.ATOMO_MINIMUM, C.ATOMO_LT)
+local tensor_max = extremum("maximum", C.ATOMO_MAXIMUM, C.ATOMO_LT)
+local tensor_min = extremum("minimum", C.ATOMO_MINIMUM, C.ATOMO_GT)
+
+--- a ^ b; where b is 0 the slope by a is 0, where a is 0 and b is not below it that by b is, as in PyTorch.
+local tensor_pow = func {
+  name = "pow",
+  forward = function(ctx, a, b)
+    ctx:save(a, b)
+    return binary(C.ATOMO_POW, a, b)
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    local ga, gb
+    if ctx:needs(1) then
+      local slope = binary(C.ATOMO_MUL, b, binary(C.ATOMO_POW, a, scalar(C.ATOMO_SUB, b, 1)))
+      ga = sum_to(binary(C.ATOMO_UNLESS, binary(C.ATOMO_MUL, g, slope), scalar(C.ATOMO_EQ, b, 0)), a)
+    end
+    if ctx:needs(2) then
+      local slope = binary(C.ATOMO_MUL, binary(C.ATOMO_POW, a, b), unary(C.ATOMO_LOG, a))
+      local flat = binary(C.ATOMO_MUL, scalar(C.ATOMO_EQ, a, 0), scalar(C.ATOMO_GE, b, 0))
+      gb = sum_to(binary(C.ATOMO_UNLESS, binary(C.ATOMO_MUL, g, slope), flat), b)
+    end
+    return ga, gb
+  end,
+}
 
 --- op(a, s) or op(s, a) with a number s; slope(ctx, g, a, s, reverse) gives the gradient.
 local function scalar_op(name, op, slope)
@@ -102,16 +130,19 @@ local scalar_div = scalar_op("div", C.ATOMO_DIV, function(g, a, s, reverse)
 end)
 local scalar_pow = scalar_op("pow", C.ATOMO_POW, function(g, a, s, reverse)
   if reverse then -- s^a
-    return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, g, scalar(C.ATOMO_POW, a, s, true)), math.log(s))
+    local ga = scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, g, scalar(C.ATOMO_POW, a, s, true)), math.log(s))
+    return s == 0 and binary(C.ATOMO_UNLESS, ga, scalar(C.ATOMO_GE, a, 0)) or ga
   end
+  if s == 0 then return T.zeros_like(a) end
   return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_MUL, scalar(C.ATOMO_POW, a, s - 1), s))
 end)
-local scalar_max = scalar_op("maximum", C.ATOMO_MAXIMUM, function(g, a, s)
-  return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_GT, a, s))
-end)
-local scalar_min = scalar_op("minimum", C.ATOMO_MINIMUM, function(g, a, s)
-  return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_LT, a, s))
-end)
+local function scalar_extremum(name, op, loses)
+  return scalar_op(name, op, function(g, a, s)
+    return binary(C.ATOMO_UNLESS, shared(g, scalar(C.ATOMO_EQ, a, s)), scalar(loses, a, s))
+  end)
+end
+local scalar_max = scalar_extremum("maximum", C.ATOMO_MAXIMUM, C.ATOMO_LT)
+local scalar_min = scalar_extremum("minimum", C.ATOMO_MINIMUM, C.ATOMO_GT)
 
 local function arithmetic(name, with_tensor, with_scalar)
   return function(a, b)
@@ -128,7 +159,7 @@ Tensor.__add = arithmetic("add", tensor_add, scalar_add)
 Tensor.__sub = arithmetic("sub", tensor_sub, scalar_sub)
 Tensor.__mul = arithmetic("mul", tensor_mul, scalar_mul)
 Tensor.__div = arithmetic("div", tensor_div, scalar_div)
-Tensor.__pow = arithmetic("pow", function(a, b) return (b * a:log()):exp() end, scalar_pow)
+Tensor.__pow = arithmetic("pow", tensor_pow, scalar_pow)
 Tensor.__unm = function(a) return scalar_mul(a, -1, false) end
 Tensor.add, Tensor.sub, Tensor.mul, Tensor.div = Tensor.__add, Tensor.__sub, Tensor.__mul, Tensor.__div
 Tensor.pow, Tensor.neg = Tensor.__pow, Tensor.__unm

@@ -41,9 +41,11 @@ end)
 elementwise("sigmoid", C.ATOMO_SIGMOID, function(g, _, y)
   return times(times(g, y), scalar(C.ATOMO_SUB, y, 1, true))
 end)
-elementwise("relu", C.ATOMO_RELU, function(g, _, y) return times(g, scalar(C.ATOMO_GT, y, 0)) end)
-elementwise("sign", C.ATOMO_SIGN, function(g) return scalar(C.ATOMO_MUL, g, 0) end)
-elementwise("floor", C.ATOMO_FLOOR, function(g) return scalar(C.ATOMO_MUL, g, 0) end)
+elementwise("relu", C.ATOMO_RELU, function(g, _, y)
+  return binary(C.ATOMO_UNLESS, g, scalar(C.ATOMO_LE, y, 0)) -- of NaN all, as in PyTorch
+end)
+elementwise("sign", C.ATOMO_SIGN, T.zeros_like)
+elementwise("floor", C.ATOMO_FLOOR, T.zeros_like)
 
 Tensor.clamp = func {
   name = "clamp",
@@ -56,7 +58,7 @@ Tensor.clamp = func {
   backward = function(ctx, g)
     local x = ctx:saved()
     local lo, hi = ctx.args[2] or -math.huge, ctx.args[3] or math.huge
-    return times(times(g, scalar(C.ATOMO_GE, x, lo)), scalar(C.ATOMO_LE, x, hi))
+    return binary(C.ATOMO_WHERE, g, times(scalar(C.ATOMO_GE, x, lo), scalar(C.ATOMO_LE, x, hi)))
   end,
 }
 

@@ -52,13 +52,39 @@ function K.make_view(t, shape, stride, offset, n)
   return wrap(o[0])
 end
 
---- The elements of a contiguous tensor with other sizes.
+--- Strides with which the elements of t are seen in other sizes; false where only a copy can be. Dimensions that lie in
+--- memory as one are taken together, and as many of the new sizes as fill them are laid over them.
+local function strides_over(t, sizes, stride)
+  local h, n = t.h, #sizes
+  local d = h.ndim - 1
+  while n > 0 or d >= 0 do
+    while d >= 0 and h.shape[d] == 1 do d = d - 1 end
+    local step, room, taken = d >= 0 and h.stride[d] or 1, 1, 1
+    if d >= 0 then
+      repeat
+        room = room * h.shape[d]
+        d = d - 1
+        while d >= 0 and h.shape[d] == 1 do d = d - 1 end
+      until d < 0 or h.stride[d] ~= step * room
+    end
+    while n > 0 and (taken < room or sizes[n] == 1) do
+      stride[n - 1] = step * taken
+      taken = taken * sizes[n]
+      n = n - 1
+    end
+    if taken ~= room then return false end
+  end
+  return true
+end
+
+--- A view of the elements of t with other sizes, as many; nil where their strides allow none.
 function K.view_as(t, sizes)
   local shape, stride, s = dims8(), dims8(), 1
   for i = #sizes, 1, -1 do
     shape[i - 1], stride[i - 1] = sizes[i], s
     s = s * sizes[i]
   end
+  if C.atomo_tensor_is_contiguous(t.h) == 0 and not strides_over(t, sizes, stride) then return nil end
   return K.make_view(t, shape, stride, 0, #sizes)
 end
 

@@ -21,7 +21,7 @@ local function keep_dims(g, t, d)
   else
     sizes[d + 1] = 1
   end
-  return view_as(g:is_contiguous() and g or g:contiguous(), sizes)
+  return view_as(g, sizes) -- sizes of 1 are always a view
 end
 
 local function summing(name, op)
@@ -43,23 +43,29 @@ end
 summing("sum", C.ATOMO_SUM)
 summing("mean", C.ATOMO_MEAN)
 
+--- The gradient of the extreme of all elements: shared evenly by those that are equal to it, as in PyTorch.
+local function to_equals(g, t, value)
+  local equal = value == value and scalar(C.ATOMO_EQ, t, value) or binary(C.ATOMO_NE, t, t)
+  local share = g:item() / equal:dot_value(equal)
+  return binary(C.ATOMO_WHERE, T.full({}, share), equal)
+end
+
 local function extreme(name, op, arg_op)
   local apply = func {
     name = name,
     forward = function(ctx, t, d, keepdim)
-      local index = reduce(arg_op, t, d, keepdim)
+      local y, index = reduce(op, t, d, keepdim), reduce(arg_op, t, d, keepdim)
       ctx.index = index:detach()
-      return reduce(op, t, d, keepdim), scalar(C.ATOMO_ADD, index, 1)
+      ctx.value = d < 0 and t:dtype() == "f32" and y:item() or nil
+      return y, scalar(C.ATOMO_ADD, index, 1)
     end,
     backward = function(ctx, g)
       local t, d = ctx.args[1], ctx.args[2]
+      if d < 0 then return to_equals(g, t, ctx.value) end
       local gt = T.zeros_like(t)
       local p, q, k = gt:data(), g:contiguous():data(), ctx.index:data()
-      local n = d < 0 and t.h.numel or t.h.shape[d]
-      local inner = 1
-      if d >= 0 then
-        for i = d + 1, t.h.ndim - 1 do inner = inner * t.h.shape[i] end
-      end
+      local n, inner = t.h.shape[d], 1
+      for i = d + 1, t.h.ndim - 1 do inner = inner * t.h.shape[i] end
       for r = 0, g.h.numel - 1 do
         local o, i = math.floor(r / inner), r % inner
         p[(o * n + k[r]) * inner + i] = q[r]
@@ -98,7 +104,7 @@ Tensor.dot = func {
   name = "dot",
   forward = function(ctx, a, b)
     ctx:save(a, b)
-    return T.full({}, a:dot_value(b))
+    return T.full({}, a:dot_value(b), a:dtype() == "f32" and "f32" or "i32")
   end,
   backward = function(ctx, g)
     local a, b = ctx:saved()
@@ -119,7 +125,7 @@ Tensor.norm = func {
     local t, p, n = ctx:saved(), ctx.args[2] or 2, ctx.value
     local s = g:item()
     if n == 0 then return T.zeros_like(t) end
-    if p == 2 then return scalar(C.ATOMO_MUL, t, s / n) end
+    if p == 2 then return scalar(C.ATOMO_MUL, scalar(C.ATOMO_DIV, t, n), s) end -- s / n may be Inf
     if p == math.huge then
       local hit = scalar(C.ATOMO_EQ, unary(C.ATOMO_ABS, t), n)
       return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, hit, unary(C.ATOMO_SIGN, t)), s / hit:dot_value(hit))

@@ -35,28 +35,31 @@ local function sizes_for(t, what, ...)
   return sizes
 end
 
+--- As a view where strides allow one, else of a copy.
+local function seen_as(t, sizes) return view_as(t, sizes) or view_as(t:contiguous(), sizes) end
+
 local reshape = func {
   name = "view",
-  forward = function(ctx, t, sizes) return view_as(t, sizes) end,
-  backward = function(ctx, g)
-    return view_as(g:is_contiguous() and g or g:contiguous(), ctx.args[1]:shape())
-  end,
+  forward = function(ctx, t, sizes) return seen_as(t, sizes) end,
+  backward = function(ctx, g) return seen_as(g, ctx.args[1]:shape()) end,
 }
 
---- The same elements with other sizes, without a copy (the tensor must be contiguous).
+--- The same elements with other sizes, without a copy; raises where strides allow no view.
 function Tensor:view(...)
   local sizes = sizes_for(self, "view", ...)
   if not self:is_contiguous() then
-    raise(("view: tensor %s is not contiguous, use :reshape()"):format(T.shape_text(self)))
+    local view = view_as(self, sizes)
+    if not view then
+      raise(("view: tensor %s is not contiguous and cannot be seen as %s without a copy, use :reshape()"):format(
+        T.shape_text(self), T.shape_text(sizes)))
+    end
+    view:free()
   end
   return reshape(self, sizes)
 end
 
 --- As view, copying where it must.
-function Tensor:reshape(...)
-  local sizes = sizes_for(self, "reshape", ...)
-  return reshape(self:contiguous(), sizes)
-end
+function Tensor:reshape(...) return reshape(self, sizes_for(self, "reshape", ...)) end
 
 function Tensor:flatten() return self:reshape(-1) end
 
@@ -163,7 +166,7 @@ function Tensor:squeeze(dim)
     local n = self.h.shape[d]
     if n ~= 1 or (only and d ~= only) then sizes[#sizes + 1] = n end
   end
-  return self:reshape(sizes)
+  return reshape(self, sizes)
 end
 
 --- With a dimension of size 1 put in at dim.
@@ -172,7 +175,7 @@ function Tensor:unsqueeze(dim)
   if dim < 0 then dim = #sizes + 2 + dim end
   if dim < 1 or dim > #sizes + 1 then raise(("unsqueeze: dimension %d of a tensor with %d"):format(dim, #sizes)) end
   table.insert(sizes, dim, 1)
-  return self:reshape(sizes)
+  return reshape(self, sizes)
 end
 
 --- Repeated along dimensions of size 1, as broadcasting does, as a view.
@@ -250,12 +253,20 @@ local cat = func {
   end,
 }
 
+local MOST = 250 -- tensors joined at once
+
 --- Tensors joined along dim.
 ---@param list atomo.Tensor[]
 function M.cat(list, dim)
   if type(list) ~= "table" or #list == 0 then raise "cat: expected a table of at least one tensor" end
   for i, t in ipairs(list) do T.expect(t, ("cat: tensor %d"):format(i)) end
-  return cat(dimension(list[1], dim or 1, "cat"), unpack(list))
+  local d = dimension(list[1], dim or 1, "cat")
+  while #list > MOST do -- an operator takes no more arguments than a Lua call: join groups, then those
+    local groups = {}
+    for i = 1, #list, MOST do groups[#groups + 1] = cat(d, unpack(list, i, math.min(i + MOST - 1, #list))) end
+    list = groups
+  end
+  return cat(d, unpack(list))
 end
 
 --- Tensors of one shape along a new first dimension.

@@ -1,0 +1,149 @@
+/* norm.c - numbers of whole tensors: inner product, p-norm, how many entries are NaN or Inf. f32 accumulates in double
+ * in 16 fixed lanes, so the bits do not depend on the vector width; integers stay exact. Path: every stage. */
+#include "tensor/walk.h"
+#include <math.h>
+
+enum { LANES = 16 };
+
+ATOMO_CLONES static double dot_run(const float *a, const float *b, int64_t n)
+{
+    double lane[LANES] = {0}, total = 0;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] += (double)a[i + j] * (double)b[i + j];
+    for (; i < n; i++) lane[0] += (double)a[i] * (double)b[i];
+    for (int j = 0; j < LANES; j++) total += lane[j];
+    return total;
+}
+
+static int64_t integer_at(const atomo_tensor *c, int64_t i)
+{
+    return c->dtype == ATOMO_U8 ? ((const uint8_t *)c->data)[i] : atomo__i32(c)[i];
+}
+
+static int dot_integers(const atomo_tensor *a, const atomo_tensor *b, double *out)
+{
+    int64_t sum = 0;
+    bool fits = true;
+    for (int64_t i = 0; fits && i < atomo__numel(a); i++)
+        fits = !__builtin_add_overflow(sum, integer_at(a, i) * integer_at(b, i), &sum);
+    ATOMO_REQUIRE(fits && atomo__whole((double)sum), ATOMO_ELIMIT,
+                  "dot: the sum of %s passes 2^53; convert the tensors first (t:to \"f32\")",
+                  atomo__dtype_name(a->dtype));
+    *out = (double)sum;
+    return ATOMO_OK;
+}
+
+int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out)
+{
+    ATOMO_REQUIRE(a->numel == b->numel, ATOMO_ESHAPE, "dot: %s and %s have different sizes", atomo__shape_text(a),
+                  atomo__shape_text(b));
+    ATOMO_REQUIRE(a->dtype == b->dtype, ATOMO_EDTYPE, "dot: %s and %s do not mix, convert one (t:to \"f32\")",
+                  atomo__dtype_name(a->dtype), atomo__dtype_name(b->dtype));
+    const atomo_tensor *ca, *cb = NULL;
+    atomo_tensor *ha, *hb = NULL;
+    ATOMO_TRY(atomo__dense(a, a->dtype, &ca, &ha));
+    int rc = atomo__dense(b, b->dtype, &cb, &hb);
+    if (rc == 0 && a->dtype == ATOMO_F32) *out = dot_run(atomo__f32(ca), atomo__f32(cb), atomo__numel(a));
+    if (rc == 0 && a->dtype != ATOMO_F32) rc = dot_integers(ca, cb, out);
+    atomo_tensor_free(ha);
+    atomo_tensor_free(hb);
+    return rc;
+}
+
+static double number_at(const atomo_tensor *c, int64_t i)
+{
+    return c->dtype == ATOMO_F32 ? (double)atomo__f32(c)[i] : (double)integer_at(c, i);
+}
+
+static double largest(const atomo_tensor *c)
+{
+    double most = 0;
+    for (int64_t i = 0; i < atomo__numel(c) && most == most; i++) {
+        const double v = fabs(number_at(c, i));
+        if (!(v <= most)) most = v; /* NaN too */
+    }
+    return most;
+}
+
+static double power_norm(const atomo_tensor *c, double p)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < atomo__numel(c); i++) {
+        const double v = fabs(number_at(c, i));
+        sum += p == 1 ? v : p == 2 ? v * v : pow(v, p);
+    }
+    return p == 1 ? sum : p == 2 ? sqrt(sum) : pow(sum, 1 / p);
+}
+
+int atomo_norm(const atomo_tensor *a, double p, double *out)
+{
+    ATOMO_REQUIRE(p > 0, ATOMO_EARG, "norm: p = %g, expected above 0", p);
+    const atomo_tensor *c;
+    atomo_tensor *hold;
+    ATOMO_TRY(atomo__dense(a, a->dtype, &c, &hold));
+    if (isinf(p))
+        *out = largest(c);
+    else if (p == 2 && c->dtype == ATOMO_F32)
+        *out = sqrt(dot_run(atomo__f32(c), atomo__f32(c), atomo__numel(c)));
+    else
+        *out = power_norm(c, p);
+    atomo_tensor_free(hold);
+    return ATOMO_OK;
+}
+
+/* x - x is 0 for finite x and NaN otherwise: one vector compare an element. */
+ATOMO_CLONES static int64_t nonfinite_run(const float *a, int64_t stride, int64_t n)
+{
+    int64_t count = 0;
+    if (stride == 1)
+        for (int64_t i = 0; i < n; i++) count += !(a[i] - a[i] == 0.0f);
+    else
+        for (int64_t i = 0; i < n; i++) count += !(a[i * stride] - a[i * stride] == 0.0f);
+    return count;
+}
+
+static void count_piece(const atomo_walk *w, int64_t i, const float *x, int64_t *total)
+{
+    const atomo_piece p = atomo__piece(w, i);
+    const int64_t bad = nonfinite_run(x + p.at[0], w->stride[0][w->ndim - 1], p.n);
+    if (bad) __atomic_fetch_add(total, bad, __ATOMIC_RELAXED);
+}
+
+/* Flat index of the first NaN or Inf. */
+static int64_t first_nonfinite(const atomo_walk *w, const float *x)
+{
+    const int64_t stride = w->stride[0][w->ndim - 1];
+    for (int64_t i = 0; i < atomo__pieces(w); i++) {
+        const atomo_piece p = atomo__piece(w, i);
+        for (int64_t k = 0; k < p.n; k++)
+            if (!isfinite(x[p.at[0] + k * stride])) return p.out + k;
+    }
+    return -1;
+}
+
+int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first)
+{
+    int64_t bad = 0;
+    atomo_walk w;
+    *first = -1;
+    if (a->dtype == ATOMO_F32) {
+        const float *x = atomo__f32(a);
+        atomo__walk_init(&w, a->ndim, a->shape, 1, &a);
+        ATOMO_FOR(i, atomo__pieces(&w), 1, atomo__walk_is_wide(&w), count_piece(&w, i, x, &bad));
+        if (bad) *first = (double)first_nonfinite(&w, x);
+    }
+    *count = (double)bad;
+    return ATOMO_OK;
+}
+
+int atomo_find_nonfinite(const atomo_tensor *const *list, int n, int *which)
+{
+    *which = -1;
+    for (int i = 0; i < n && *which < 0; i++) {
+        double bad, first;
+        ATOMO_TRY(atomo_count_nonfinite(list[i], &bad, &first));
+        if (bad > 0) *which = i;
+    }
+    return ATOMO_OK;
+}
