@@ -107,6 +107,7 @@ ATOMO_API void atomo_random_uniform(const atomo_stream *s, double first, double 
 ATOMO_API void
 atomo_manual_seed(double seed); /* the seed of atomo.rand, randn and math.random; an integer in [0, 2^53] */
 ATOMO_API double atomo_initial_seed(void);
+ATOMO_API double atomo_seedings(void);      /* calls of atomo_manual_seed so far */
 ATOMO_API double atomo_random_double(void); /* next of math.random's stream, in [0, 1), 53 bits */
 
 /* ---- tensor ---------------------------------------------------------------------------------------------------- */
@@ -128,8 +129,14 @@ ATOMO_API void atomo_tensor_free(atomo_tensor *t);                              
 ATOMO_API int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride,
                                 double offset, atomo_tensor **out);
 ATOMO_API int atomo_tensor_is_contiguous(const atomo_tensor *t);
-ATOMO_API double atomo_tensor_version(const atomo_tensor *t);       /* how often the storage was changed in place */
-ATOMO_API void atomo_tensor_touch(atomo_tensor *t);                 /* counts one change in place */
+ATOMO_API double atomo_tensor_version(const atomo_tensor *t); /* how often the storage was changed in place */
+ATOMO_API void atomo_tensor_touch(atomo_tensor *t);           /* counts one change in place */
+/* Says that the storage is all zeros as it is now: true until the next change in place. Ignored if the tensor does not
+ * cover its storage, or if the storage was exposed. */
+ATOMO_API void atomo_tensor_mark_zero(atomo_tensor *t);
+ATOMO_API int atomo_tensor_is_zero(const atomo_tensor *t); /* 1: marked as zeros, and unchanged since */
+/* A pointer to the elements leaves the library: what is written through it is not counted as a change in place. */
+ATOMO_API void atomo_tensor_expose(atomo_tensor *t);
 ATOMO_API int atomo_tensor_is_sole(const atomo_tensor *t);          /* 1 when no other tensor views the storage */
 ATOMO_API double atomo_crc32(const void *data, double nbytes);      /* CRC-32 (zlib's) [local] */
 ATOMO_API int atomo_tensor_crc(const atomo_tensor *t, double *out); /* CRC-32 of a contiguous tensor's bytes */

@@ -5,6 +5,7 @@
 -- to the exchange then).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local leaf_grad = require "atomo.gradient"
 local C, raise = f.C, f.raise
 local Tensor, is_tensor = T.Tensor, T.is_tensor
 
@@ -60,7 +61,7 @@ function M.param(t)
   if not is_tensor(t) then t = T.outside_scope(T.tensor, t) end
   if t.node then raise "param: the tensor is the result of an operator; use t:detach()" end
   if t:dtype() ~= "f32" then raise(("param: tensor is %s, expected f32"):format(t:dtype())) end
-  t.requires_grad = true
+  t.is_parameter, t.requires_grad = true, true
   return t:keep()
 end
 
@@ -97,14 +98,15 @@ function Context:needs(i)
   return is_tensor(t) and t.requires_grad or false
 end
 
---- The .grad buffer of argument i where it is a parameter's and still zero: backward may write its gradient there and
---- return it, which saves a pass. nil otherwise.
+--- The .grad buffer of argument i where it is a parameter's that trains, and known to be zero: backward may write its
+--- gradient there and return it, which saves a pass. nil otherwise.
 function Context:grad_out(i)
   local t = self.args[i]
-  if t.node == nil and t.grad and t.grad_is_zero then
-    t.grad_is_zero = false
-    C.atomo_tensor_touch(t.grad.h)
-    return t.grad
+  if not t.requires_grad or t.node ~= nil then return nil end
+  local g = leaf_grad.of(t, self.op.name)
+  if g and leaf_grad.is_zero(g) and g:is_contiguous() then
+    C.atomo_tensor_touch(g.h)
+    return g
   end
 end
 
@@ -277,14 +279,10 @@ end
 
 --- Adds g to the leaf's .grad, or makes it that.
 local function add_to_leaf(leaf, g)
-  if g == leaf.grad then return end
-  if leaf.grad then
-    if leaf.grad_is_zero then
-      leaf.grad_is_zero = false
-      leaf.grad:copy_(g)
-    else
-      leaf.grad:axpy_(1, g)
-    end
+  local had = leaf_grad.of(leaf, "backward")
+  if g == had then return end
+  if had then
+    if leaf_grad.is_zero(had) then had:copy_(g) else leaf_grad.dense(leaf):axpy_(1, g) end
   else
     leaf.grad = T.outside_scope(T.empty, leaf:shape()):copy_(g)
   end
@@ -383,12 +381,10 @@ function Tensor:backward(gradient, opts)
   gradient.borrowed = nil
 end
 
---- Sets .grad to zero (the buffer stays).
+--- Sets .grad to zero (the buffer stays); nil stays nil.
 function Tensor:zero_grad()
-  if self.grad and not self.grad_is_zero then
-    self.grad:zero_()
-    self.grad_is_zero = true
-  end
+  local g = leaf_grad.of(self, "zero_grad")
+  if g then leaf_grad.zero(g) end
   return self
 end
 

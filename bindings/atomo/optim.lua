@@ -1,215 +1,173 @@
---- Optimizers: sgd, adam, adamw, lars, lamb (clipping, averages of weights and groups are in optim/). State and
--- parameters lie in flat blocks; a step is one pass (stage 9).
+--- Optimizers: sgd, adam, adamw, lars, lamb (options, groups, steps, clipping, averages of weights are in optim/).
 -- Every constructor takes {params=, lr=, ...}; params is a list of parameters, or a list of groups
 -- {params={...}, weight_decay=0, ...} whose options override the common ones. PyTorch's names, defaults and formulas.
+--
+-- A step uses what the parameter's .grad says (stage 9). A parameter without a gradient, or frozen (requires_grad =
+-- false), is left alone with its state: no decay, no momentum, no step counted.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local flatten = require "atomo.flat"
-local C, check, raise = f.C, f.check, f.raise
+local new_group = require "atomo.optim.group"
+local options = require "atomo.optim.options"
+local steps = require "atomo.optim.update"
+local raise = f.raise
 
 local M = {}
 
 ---@class atomo.Optimizer
----@field lr number      of the coming step; a group's own lr is relative to it
----@field groups table[]
+---@field lr number      of the coming step; groups follow it in the ratio that they were given
+---@field groups atomo.Group[]
 ---@field steps integer  taken so far
+---@field params atomo.Tensor[]  of all groups
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
--- name -> {default, smallest allowed}
-local common = {lr = {nil, 0}, weight_decay = {0, 0}}
-local kinds = {
-  sgd = {momentum = {0, 0}, dampening = {0, 0}, nesterov = {false}},
-  adam = {lr = {1e-3, 0}, beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-8, 0}, amsgrad = {false}},
-  adamw = {lr = {1e-3, 0}, weight_decay = {0.01, 0}, beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-8, 0},
-    amsgrad = {false}},
-  lars = {momentum = {0.9, 0}, trust = {0.001, 0}, eps = {1e-8, 0}},
-  lamb = {beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-6, 0}},
-}
-
-local function known_options(kind)
-  local names = {"params", kinds[kind].beta1 and "betas" or nil}
-  for name in pairs(common) do names[#names + 1] = name end
-  for name in pairs(kinds[kind]) do
-    if not common[name] then names[#names + 1] = name end
+--- An option set here would do nothing: it is a group's.
+function Optimizer:__newindex(key, value)
+  if options.is_option(key) then
+    raise(("%s: optimizer.%s is no field: set it of a group, optimizer.groups[i].%s"):format(self.kind, key, key))
   end
-  table.sort(names)
-  return names
-end
-
-local function option(kind, name, rule, opts, defaults)
-  local v = opts[name]
-  if v == nil then v = defaults[name] end
-  if v == nil then v = rule[1] end
-  if v == nil then raise(("%s: '%s' is missing"):format(kind, name)) end
-  if type(rule[1]) == "boolean" then
-    if type(v) ~= "boolean" then raise(("%s: %s is %s, expected true or false"):format(kind, name, tostring(v))) end
-  elseif type(v) ~= "number" or v ~= v or v < rule[2] or v == math.huge then
-    raise(("%s: %s is %s, expected a number >= %g"):format(kind, name, tostring(v), rule[2]))
-  end
-  return v
-end
-
---- opts with PyTorch's betas = {beta1, beta2} as the two.
-local function without_betas(kind, opts)
-  local betas = opts.betas
-  if betas == nil or not kinds[kind].beta1 then return opts end
-  if type(betas) ~= "table" or #betas ~= 2 or opts.beta1 ~= nil or opts.beta2 ~= nil then
-    raise(("%s: betas is %s, expected {beta1, beta2}, or beta1 and beta2 by themselves"):format(kind, tostring(betas)))
-  end
-  local plain = {}
-  for name, v in pairs(opts) do plain[name] = v end
-  plain.betas, plain.beta1, plain.beta2 = nil, betas[1], betas[2]
-  return plain
-end
-
---- A group's options, each checked; unknown names are refused.
-local function read_group(kind, opts, defaults)
-  local group = {}
-  opts = without_betas(kind, opts)
-  for name, rule in pairs(common) do
-    group[name] = option(kind, name, kinds[kind][name] or rule, opts, defaults)
-  end
-  for name, rule in pairs(kinds[kind]) do group[name] = option(kind, name, rule, opts, defaults) end
-  for name in pairs(opts) do
-    if name ~= "params" and group[name] == nil then
-      raise(("%s: unknown option '%s', options are %s"):format(kind, tostring(name),
-        table.concat(known_options(kind), ", ")))
-    end
-  end
-  if kind == "sgd" and group.nesterov and (group.momentum == 0 or group.dampening ~= 0) then
-    raise "sgd: nesterov needs momentum > 0 and dampening 0"
-  end
-  if group.beta1 and (group.beta1 >= 1 or group.beta2 >= 1) then
-    raise(("%s: beta1 = %g, beta2 = %g, expected below 1"):format(kind, group.beta1, group.beta2))
-  end
-  return group
+  rawset(self, key, value)
 end
 
 local function new(kind, opts)
   if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
     raise(kind .. ": params is missing or empty, expected a list of parameters or of groups")
   end
-  local self = setmetatable({kind = kind, groups = {}, steps = 0, params = {}}, Optimizer)
   local lists = T.is_tensor(opts.params[1]) and {{params = opts.params}} or opts.params
-  local defaults = read_group(kind, opts, {})
-  self.lr = defaults.lr
-  for _, list in ipairs(lists) do
-    if type(list.params) ~= "table" or #list.params == 0 then raise(kind .. ": a group has no params") end
-    local group = read_group(kind, list, defaults)
-    group.lr_factor = defaults.lr > 0 and group.lr / defaults.lr or 1
-    group.flat = flatten(list.params)
-    self.groups[#self.groups + 1] = group
-    for _, p in ipairs(list.params) do self.params[#self.params + 1] = p end
+  local defaults, groups, params, seen = options.read(kind, opts, {}), {}, {}, {}
+  for i, list in ipairs(lists) do
+    groups[i] = new_group(kind, list, defaults, seen)
+    for _, p in ipairs(list.params) do params[#params + 1] = p end
   end
-  return self
+  return setmetatable({kind = kind, lr = defaults.lr, groups = groups, steps = 0, params = params}, Optimizer)
 end
 
---- State blocks of a group, made on first use: zeros of the flat size.
-local function state(group, ...)
-  for i = 1, select("#", ...) do
-    local name = select(i, ...)
-    group[name] = group[name] or T.outside_scope(T.zeros, group.flat.n)
-  end
-end
-
-local update = {}
-
-function update.sgd(group, lr, t)
-  local flat = group.flat
-  if group.momentum > 0 then state(group, "velocity") end
-  check(C.atomo_optim_sgd(flat.value.h, flat.grad.h, group.velocity and group.velocity.h or nil, lr, group.momentum,
-    group.dampening, group.weight_decay, 1, group.nesterov and 1 or 0, t == 1 and 1 or 0))
-end
-
-local function adam_step(decoupled)
-  return function(group, lr, t)
-    local flat = group.flat
-    state(group, "first", "second")
-    if group.amsgrad then state(group, "largest") end
-    check(C.atomo_optim_adam(flat.value.h, flat.grad.h, group.first.h, group.second.h,
-      group.amsgrad and group.largest.h or nil, lr, group.beta1, group.beta2,
-      group.eps, group.weight_decay, decoupled, t))
-  end
-end
-update.adam = adam_step(0)
-update.adamw = adam_step(1)
-
---- A state block cut into views, one a parameter; made once.
-local function views_of(group, name)
-  local key = name .. "_views"
-  group[key] = group[key] or T.outside_scope(function()
-    local views = {}
-    for i, p in ipairs(group.flat.params) do views[i] = group[name]:narrow(1, group.flat.offset[i] + 1, p:numel()) end
-    return views
-  end)
-  return group[key]
-end
-
---- Layer-wise rate [You, Gitman, Ginsburg 2017]: trust * |w| / (|g| + weight_decay * |w|) for tensors of two or more
---- dimensions, 1 for biases and norms; the velocity takes the scaled gradient.
-function update.lars(group, lr, t)
-  state(group, "velocity")
-  local velocity = views_of(group, "velocity")
-  for i, p in ipairs(group.flat.params) do
-    local scale = 1
-    if p:dim() >= 2 then
-      local w, g = p:norm_value(), p.grad:norm_value()
-      if w > 0 and g > 0 then scale = group.trust * w / (g + group.weight_decay * w + group.eps) end
-    end
-    check(C.atomo_optim_sgd(p.h, p.grad.h, velocity[i].h, lr, group.momentum, 0, group.weight_decay, scale, 0,
-      t == 1 and 1 or 0))
-  end
-end
-
-function update.lamb(group, lr, t)
-  state(group, "first", "second")
-  local m, v = views_of(group, "first"), views_of(group, "second")
-  for i, p in ipairs(group.flat.params) do
-    check(C.atomo_optim_lamb(p.h, p.grad.h, m[i].h, v[i].h, lr, group.beta1, group.beta2, group.eps,
-      group.weight_decay, t))
-  end
+--- One step of a parameter that is not contiguous: of a copy, which is copied back.
+local function step_strided(update, group, i, p, g, lr, t)
+  local dense = p:detach():contiguous()
+  update(group, i, dense, g, lr, t)
+  p:detach():copy_(dense)
+  dense:free()
 end
 
 --- Applies the gradients in .grad to the parameters.
 function Optimizer:step()
+  local update = steps.update[self.kind]
+  options.check(self.kind, "lr", self.lr)
   self.steps = self.steps + 1
-  for _, group in ipairs(self.groups) do
-    update[self.kind](group, self.lr * group.lr_factor, self.steps)
-    C.atomo_tensor_touch(group.flat.value.h)
+  for k = 1, #self.groups do
+    local group = self.groups[k]
+    local lr, params, taken = group:rate(self.lr), group.params, group.taken
+    for i = 1, #params do
+      local p, g = params[i], group:gradient(i)
+      if g then
+        local t = taken[i] + 1
+        if p:is_contiguous() then update(group, i, p, g, lr, t) else step_strided(update, group, i, p, g, lr, t) end
+        taken[i] = t
+      end
+    end
   end
 end
 
+--- Sets all gradients to zero; one that is nil stays nil.
 function Optimizer:zero_grad()
-  for _, group in ipairs(self.groups) do group.flat:zero_grad() end
+  for i = 1, #self.params do self.params[i]:zero_grad() end
 end
 
-local state_names = {"velocity", "first", "second", "largest"}
+--- The parameters that train now, in the order of params: those that are not frozen.
+---@return atomo.Tensor[]
+function Optimizer:trained()
+  local list = {}
+  for _, p in ipairs(self.params) do
+    if p.requires_grad then list[#list + 1] = p end
+  end
+  return list
+end
 
---- What a checkpoint needs: {steps=, lr=, ["1.velocity"]=tensor, ...}.
+-- ---- state -------------------------------------------------------------------------------------------------------
+
+--- The steps of a group's parameters as a tensor, nil where all have taken `steps`.
+local function taken_of(group, steps_of_all)
+  local differ = false
+  for _, t in ipairs(group.taken) do differ = differ or t ~= steps_of_all end
+  return differ and T.tensor(group.taken, "i32") or nil
+end
+
+--- What a checkpoint needs: {steps=, lr=, ["1.velocity"]=tensor, ...}; of group 1, ["1.taken"] where a parameter has
+--- taken fewer steps than the optimizer, ["1.lr"] and ["1.ratio"] where its rate was set after it was made.
 function Optimizer:state_dict()
   local s = {steps = self.steps, lr = self.lr}
   for i, group in ipairs(self.groups) do
-    for _, name in ipairs(state_names) do
-      if group[name] then s[i .. "." .. name] = group[name] end
+    for name, block in pairs(group.state) do s[i .. "." .. name] = block end
+    s[i .. ".taken"] = taken_of(group, self.steps)
+    if group.ratio ~= group.first_ratio or group.lr ~= group.set_lr then
+      s[i .. ".lr"], s[i .. ".ratio"] = group.lr, group.ratio or nil
     end
   end
   return s
 end
 
-function Optimizer:load_state_dict(s)
-  for key, value in pairs(s) do
-    if T.is_tensor(value) then
-      local i, name = key:match "^(%d+)%.(%a+)$"
-      local group = self.groups[tonumber(i)]
-      if not group then raise(("load_state_dict: '%s' belongs to no group of this optimizer"):format(key)) end
-      if value:numel() ~= group.flat.n then
-        raise(("load_state_dict: '%s' has %d elements, the parameters %d"):format(key, value:numel(), group.flat.n))
+--- What is wrong with entry `key` of a state: a text, or nil.
+local function problem_of(self, key, value)
+  local i, name = key:match "^(%d+)%.(%a+)$"
+  local group = self.groups[tonumber(i)]
+  if not group then return ("'%s' belongs to no group of this optimizer"):format(key) end
+  if name == "lr" or name == "ratio" then
+    return type(value) ~= "number" and ("'%s' is no number"):format(key) or nil
+  end
+  local block = steps.state[self.kind][name]
+  if not block and name ~= "taken" then
+    return ("'%s' is no state of %s: it was saved by another optimizer"):format(key, self.kind)
+  end
+  local n = block and group.n or #group.params
+  if not T.is_tensor(value) or value:numel() ~= n then
+    return ("'%s' has %s elements, the %s %d"):format(key, T.is_tensor(value) and value:numel() or "no",
+      block and "parameters" or "group", n)
+  end
+end
+
+--- Raises for state that a parameter which has taken steps would lack.
+local function check_complete(self, s)
+  for i, group in ipairs(self.groups) do
+    local taken = s[i .. ".taken"]
+    local most = taken and taken:max():item() or s.steps
+    for name, wanted in pairs(steps.state[self.kind]) do
+      if most > 0 and wanted(group) and s[i .. "." .. name] == nil then
+        raise(("load_state_dict: '%d.%s' is missing: %s needs it after %d steps"):format(i, name, self.kind, most))
       end
-      state(group, name)
-      group[name]:copy_(value)
     end
   end
+end
+
+local function load_group(group, i, s)
+  for name in pairs(steps.state[group.kind]) do
+    local block = s[i .. "." .. name]
+    if block then
+      group:state_of(name)
+      group.state[name]:copy_(block)
+    elseif group.state[name] then
+      group.state[name]:zero_()
+    end
+  end
+  local taken, own = s[i .. ".taken"], s[i .. ".lr"]
+  for k = 1, #group.params do group.taken[k] = taken and taken:get(k) or s.steps end
+  group.ratio = group.first_ratio
+  if own then group.ratio = s[i .. ".ratio"] or false end
+  group.lr = own or group.ratio and s.lr * group.ratio or group.lr
+  group.set_lr = group.lr
+end
+
+--- Puts back what state_dict gave; nothing is changed unless all of it fits.
+function Optimizer:load_state_dict(s)
+  if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
+    raise "load_state_dict: expected what an optimizer's state_dict() gives: steps and lr are missing"
+  end
+  for key, value in pairs(s) do
+    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, tostring(key), value)
+    if problem then raise("load_state_dict: " .. problem) end
+  end
+  check_complete(self, s)
+  for i, group in ipairs(self.groups) do load_group(group, i, s) end
   self.steps, self.lr = s.steps, s.lr
 end
 

@@ -8,6 +8,8 @@
 local autograd = require "atomo.autograd"
 local optim = require "atomo.optim"
 local T = require "atomo.tensor"
+local gradient = require "atomo.gradient"
+local new_trained = require "atomo.trained"
 local raise = require("atomo.ffi").raise
 
 ---@class atomo.Outer
@@ -31,7 +33,8 @@ end
 ---@param inner atomo.Optimizer
 ---@param exchange atomo.Exchange
 ---@param opts {lr: number?, momentum: number?}?
-local function new(inner, exchange, opts)
+---@param names string[]?  of inner.params
+local function new(inner, exchange, opts, names)
   opts = opts or {}
   for key in pairs(opts) do
     if defaults[key] == nil then
@@ -43,50 +46,57 @@ local function new(inner, exchange, opts)
     local groups, momentum = {}, option(opts, "momentum")
     for g, group in ipairs(inner.groups) do
       groups[g] = {params = {}}
-      for i, p in ipairs(group.flat.params) do
+      for i, p in ipairs(group.params) do
         groups[g].params[i] = autograd.param(p:detach():clone())
+        groups[g].params[i].requires_grad = p.requires_grad
         self.dense_bytes = self.dense_bytes + 4 * p:numel()
       end
     end
     self.optimizer = optim.sgd {params = groups, lr = option(opts, "lr"), momentum = momentum,
       nesterov = momentum > 0}
+    self.trained = new_trained(self.optimizer.params, exchange, names)
     return self
   end)
 end
 
---- fn(anchor's block, inner block) for every group; the blocks are laid out alike.
-local function each_group(self, fn)
-  for g, group in ipairs(self.optimizer.groups) do fn(group.flat, self.inner.groups[g].flat) end
+--- fn(anchor, parameter) for every parameter, unrecorded.
+local function each(self, fn)
+  autograd.no_grad(function()
+    for i, anchor in ipairs(self.optimizer.params) do fn(anchor, self.inner.params[i]) end
+  end)
 end
 
 --- The parameters as they are now become the anchor: the start of a run, alike on all ranks.
 function Outer:anchor()
-  each_group(self, function(anchor, inner) anchor.value:copy_(inner.value) end)
+  each(self, function(anchor, p) anchor:copy_(p) end)
 end
 
 --- Gives a round up: the parameters go back to the anchor.
 function Outer:back()
-  each_group(self, function(anchor, inner) inner.value:copy_(anchor.value) end)
+  each(self, function(anchor, p) p:copy_(anchor) end)
 end
 
 --- Anchor minus parameters, in the anchors' gradients; false where that is not finite on this rank.
 function Outer:difference()
   local finite = true
-  each_group(self, function(anchor, inner)
-    anchor.grad:copy_(anchor.value):axpy_(-1, inner.value)
-    finite = finite and anchor.grad:count_nonfinite() == 0
+  each(self, function(anchor, p)
+    local moved = gradient.ensure(anchor):copy_(anchor):axpy_(-1, p)
+    finite = finite and moved:count_nonfinite() == 0
   end)
   return finite
 end
 
 --- Ends a round, after difference(): averages the differences over the ranks, steps the anchor, and puts the parameters
---- there. [collective]
-function Outer:step()
-  local params = self.optimizer.params
-  for i = #params, 1, -1 do self.exchanger:push(i, params[i].grad) end
+--- there. A parameter that was frozen, or trains again, within the round takes part in it. [collective]
+function Outer:step(step)
+  each(self, function(anchor, p) anchor.requires_grad = anchor.requires_grad or p.requires_grad end)
+  self.trained:update(step)
+  local list = self.trained.list
+  for i = #list, 1, -1 do self.exchanger:push(i, list[i].grad) end
   self.exchanger:finish()
   self.optimizer:step()
   self:back()
+  each(self, function(anchor, p) anchor.requires_grad = p.requires_grad end)
 end
 
 return new

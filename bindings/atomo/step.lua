@@ -5,6 +5,8 @@
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
 local clip = require "atomo.optim.clip"
+local gradient = require "atomo.gradient"
+local new_trained = require "atomo.trained"
 local C = require("atomo.ffi").C
 
 ---@class atomo.Step
@@ -12,18 +14,18 @@ local Step = {}
 Step.__index = Step
 
 --- opts: model, loss (logits, labels) -> scalar, optimizer, exchange, comm, accuracy (logits, labels) -> fraction,
---- accumulate (micro-batches a step), outer (atomo.Outer: local steps) or nil.
+--- accumulate (micro-batches a step), outer (atomo.Outer: local steps) or nil, names (of the optimizer's parameters) or
+--- nil.
 local function new(opts)
   local self = setmetatable({}, Step)
   for key, value in pairs(opts) do self[key] = value end
-  self.index = {}
-  for i, p in ipairs(self.optimizer.params) do self.index[p] = i end
+  self.trained = new_trained(self.optimizer.params, not self.outer and self.exchange or nil, self.names)
   self.shared = T.outside_scope(T.zeros, 5) -- what agree sums
   self.round = {loss = 0, right = 0, n = 0, skipped = 0}
   self.on_ready = function(p)
-    local i = self.index[p]
+    local i = self.trained.index[p]
     if i then
-      self.exchange:push(i, p.grad)
+      self.exchange:push(i, gradient.dense(p))
       self.handed[i] = true
     end
   end
@@ -49,7 +51,9 @@ end
 
 local function scale_gradients(self, factor)
   if factor == 1 then return end
-  for _, group in ipairs(self.optimizer.groups) do group.flat.grad:mul_(factor) end
+  for _, p in ipairs(self.trained.list) do
+    if p.grad then p.grad:mul_(factor) end
+  end
 end
 
 --- Stage 3 of a step: the gradients of its micro-batches, added up. The exchange averages over ranks, the loss over
@@ -77,8 +81,8 @@ end
 
 local function is_bad(self, sums)
   local bad = sums.loss ~= sums.loss or math.abs(sums.loss) == math.huge
-  for _, group in ipairs(self.optimizer.groups) do
-    if not bad then bad = group.flat.grad:count_nonfinite() > 0 end
+  for _, p in ipairs(self.trained.list) do
+    if not bad and p.grad then bad = p.grad:count_nonfinite() > 0 end
   end
   return bad
 end
@@ -145,7 +149,7 @@ local function go_on_locally(self, result, sums, lr, step, ends)
     self.exchange:drop()
     return result
   end
-  self.outer:step()                                                           -- 4 to 9
+  self.outer:step(step)                                                       -- 4 to 9
   take_stats(self, result, waiting)
   return result
 end
@@ -156,12 +160,13 @@ end
 function Step:run(feed, lr, step, ends)
   local ms = {forward = 0, backward = 0}
   self.handed = {}
+  self.trained:update(step)
   self.optimizer:zero_grad()
   local sums = gradients(self, feed, step, ms)                                -- 3
   local result = {ms = ms, own_loss = sums.own_loss, images = sums.total}
   if self.outer then return go_on_locally(self, result, sums, lr, step, ends()) end
-  for i, p in ipairs(self.optimizer.params) do                                -- parameters that backward did not reach
-    if not self.handed[i] then self.exchange:push(i, p.grad) end
+  for i, p in ipairs(self.trained.list) do                                    -- parameters that backward did not reach
+    if not self.handed[i] then self.exchange:push(i, gradient.dense(p)) end
   end
   ms.backward = math.max(0, ms.backward - self.exchange.ms.encode)            -- encoding went on in between
   local waiting = C.atomo_time()

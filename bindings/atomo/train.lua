@@ -71,7 +71,7 @@ end
 
 --- All replicas start from rank 0's parameters and buffers, whatever seeds the scripts used.
 local function same_start(self)
-  for _, group in ipairs(self.optimizer.groups) do self.comm:bcast(group.flat.value, 0) end
+  for _, p in ipairs(self.optimizer.params) do self.comm:bcast(p, 0) end
   for _, b in ipairs(self.buffers) do self.comm:bcast(b, 0) end
 end
 
@@ -114,8 +114,8 @@ local function evaluate(self, loader)
 end
 
 local function check_replicas(self)
-  for i, group in ipairs(self.optimizer.groups) do
-    self.exchange:check_replicas(group.flat.value, ("parameter group %d"):format(i))
+  for i, p in ipairs(self.optimizer.params) do
+    self.exchange:check_replicas(p, self.names and self.names[i] or ("parameter %d"):format(i))
   end
 end
 
@@ -230,13 +230,14 @@ local function run_epoch(self, epoch)
   return info
 end
 
---- The parameters' names to the exchange, in the optimizer's order.
-local function name_gradients(self)
-  if not self.model.named_parameters then return end
+--- Names of the optimizer's parameters, in its order; nil where the model does not know them all.
+local function names_of(self)
   local name_of, names = {}, {}
-  for _, entry in ipairs(self.model:named_parameters()) do name_of[entry[2]] = entry[1] end
+  for _, entry in ipairs(self.model.named_parameters and self.model:named_parameters() or {}) do
+    name_of[entry[2]] = entry[1]
+  end
   for i, p in ipairs(self.optimizer.params) do names[i] = name_of[p] end
-  if #names == #self.optimizer.params and not self.exchange.planned then self.exchange:set_names(names) end
+  return #names == #self.optimizer.params and names or nil
 end
 
 local function setup(o)
@@ -256,11 +257,11 @@ local function setup(o)
   if (self.accumulate > 1 or self.local_steps > 0) and not self.train_loader.steps then
     raise "train: accumulate and local_steps want data that knows its number of batches (.steps)"
   end
-  self.outer = self.local_steps > 0 and new_outer(self.optimizer, self.exchange, o.outer) or nil
+  self.names = names_of(self)
+  self.outer = self.local_steps > 0 and new_outer(self.optimizer, self.exchange, o.outer, self.names) or nil
   self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,
     exchange = self.exchange, comm = self.comm, clip_norm = o.clip_norm, clip_value = o.clip_value,
-    accumulate = self.accumulate, outer = self.outer}
-  name_gradients(self)
+    accumulate = self.accumulate, outer = self.outer, names = self.names}
   self.report = new_report {comm = self.comm, log = o.log, quiet = o.quiet, settings = o.settings,
     epochs = self.epochs, steps = math.ceil(self.train_loader.steps / self.accumulate), max_steps = self.max_steps}
   if self.exchange.notify then -- one that chooses tells why

@@ -118,12 +118,13 @@ void atomo_random_uniform(const atomo_stream *s, double first, double n, float *
     }
 }
 
-static double seed_value;
+static double seed_value, seedings;
 static uint64_t math_draws;
 
 void atomo_manual_seed(double seed)
 {
     seed_value = seed;
+    seedings++;
     math_draws = 0;
     atomo__restart_fill();
 }
@@ -131,6 +132,11 @@ void atomo_manual_seed(double seed)
 double atomo_initial_seed(void)
 {
     return seed_value;
+}
+
+double atomo_seedings(void)
+{
+    return seedings;
 }
 
 double atomo_random_double(void)

@@ -1,4 +1,4 @@
-/* optim.c - optimizer updates, stage 9: one pass over a flat block, fixed order (the same bits on every replica).
+/* optim.c - optimizer updates, stage 9: one pass over a parameter, fixed order (the same bits on every replica).
  * The formulas are PyTorch's (torch.optim.SGD, Adam, AdamW). */
 #include "optim/optim.h"
 #include <math.h>
@@ -57,14 +57,13 @@ int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, dou
                      nesterov != 0, first != 0};
     const int64_t n = atomo__numel(p), chunk = 1 << 16;
     if (first && v) ATOMO_TRY(atomo_fill(v, 0)); /* 0 * garbage could be NaN */
-#pragma omp parallel for if (n > chunk)
-    for (int64_t i = 0; i < n; i += chunk) {
-        int64_t m = ATOMO_MIN(chunk, n - i);
+    ATOMO_FOR(i, n, chunk, n > chunk, {
+        const int64_t m = ATOMO_MIN(chunk, n - i);
         if (momentum != 0)
             sgd_momentum(atomo__f32(p) + i, atomo__f32(g) + i, atomo__f32(v) + i, m, &o);
         else
             sgd_plain(atomo__f32(p) + i, atomo__f32(g) + i, m, &o);
-    }
+    });
     atomo_tensor_touch(p);
     return ATOMO_OK;
 }
@@ -114,15 +113,14 @@ int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, at
                       .shrink = decoupled ? (float)(1 - lr * weight_decay) : 1,
                       .root = (float)sqrt(1 - pow(beta2, step))};
     const int64_t n = atomo__numel(p), chunk = 1 << 16;
-#pragma omp parallel for if (n > chunk)
-    for (int64_t i = 0; i < n; i += chunk) {
+    ATOMO_FOR(i, n, chunk, n > chunk, {
         const int64_t k = ATOMO_MIN(chunk, n - i);
         float *pi = atomo__f32(p) + i, *mi = atomo__f32(m) + i, *vi = atomo__f32(v) + i;
         if (top)
             amsgrad(pi, atomo__f32(g) + i, mi, vi, atomo__f32(top) + i, k, &o);
         else
             adam(pi, atomo__f32(g) + i, mi, vi, k, &o);
-    }
+    });
     atomo_tensor_touch(p);
     return ATOMO_OK;
 }

@@ -9,6 +9,8 @@ struct atomo_storage {
     size_t nbytes;
     _Atomic int refs;
     _Atomic int64_t version;
+    int64_t zero_at; /* version at which every element was zero, -1: not known */
+    bool exposed;    /* a pointer to the bytes is outside: versions do not tell every change */
 };
 
 size_t atomo__dtype_size(int dtype)
@@ -106,6 +108,8 @@ int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **ou
     s->nbytes = nbytes;
     atomic_init(&s->refs, 1);
     atomic_init(&s->version, 0);
+    s->zero_at = -1;
+    s->exposed = false;
     atomo_tensor *t = tensor;
     memset(t, 0, sizeof *t);
     t->data = bytes;
@@ -184,14 +188,37 @@ int atomo_tensor_is_contiguous(const atomo_tensor *t)
     return 1;
 }
 
+static int64_t version_of(const atomo_storage *s)
+{
+    return atomic_load_explicit(&s->version, memory_order_relaxed);
+}
+
 double atomo_tensor_version(const atomo_tensor *t)
 {
-    return (double)atomic_load_explicit(&t->storage->version, memory_order_relaxed);
+    return (double)version_of(t->storage);
 }
 
 void atomo_tensor_touch(atomo_tensor *t)
 {
     atomic_fetch_add_explicit(&t->storage->version, 1, memory_order_relaxed);
+}
+
+void atomo_tensor_mark_zero(atomo_tensor *t)
+{
+    const bool whole =
+        atomo_tensor_is_contiguous(t) && (size_t)t->numel * atomo__dtype_size(t->dtype) == t->storage->nbytes;
+    t->storage->zero_at = whole && !t->storage->exposed ? version_of(t->storage) : -1;
+}
+
+int atomo_tensor_is_zero(const atomo_tensor *t)
+{
+    return t->storage->zero_at >= 0 && t->storage->zero_at == version_of(t->storage);
+}
+
+void atomo_tensor_expose(atomo_tensor *t)
+{
+    t->storage->exposed = true;
+    t->storage->zero_at = -1;
 }
 
 int atomo_tensor_is_sole(const atomo_tensor *t)

@@ -128,10 +128,10 @@ describe("a step names", function()
     train(function(o)
       o.check_replicas = 2
       o.on_step = function(info)
-        if info.step == 1 and odd then o.optimizer.groups[1].flat.value:data()[3] = 0.123 end
+        if info.step == 1 and odd then o.optimizer.params[1]:data()[3] = 0.123 end
       end
     end)
-  end, "replicas of parameter group 1 after step 2 differs: rank 0 has 'crc ", last .. "crc ")
+  end, "replicas of 1.weight after step 2 differs: rank 0 has 'crc ", last .. "crc ")
 
   named("an all-reduce of another type", function() world:allreduce(atomo.full({4}, 1, odd and "i32" or "f32")) end,
     "rank 0 is in allreduce #", "(f32, 4 elements, sum)", "(i32, 4 elements, sum)")

@@ -2,6 +2,7 @@
 -- what they claim to be at H = 1, account for their bytes, and go on from a checkpoint with the same bits.
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
+local joined = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/parameters.lua")
 
 local function tanh(x) return x:tanh() end
 
@@ -17,7 +18,7 @@ local function net_with_norm()
 end
 
 --- Trains; o: batch, images, net, comm, exchange (options), optimizer, and options of atomo.train. Returns the state as
---- text by name, the info, the parameters' block, the steps' infos.
+--- text by name, the info, the parameters as one tensor, the steps' infos.
 local function run(o)
   atomo.manual_seed(5)
   local comm, data = o.comm or world, atomo.data.synthetic {train = o.images or 48, test = 10}
@@ -38,7 +39,7 @@ local function run(o)
   local info = atomo.train(options)
   local state = {}
   for name, t in pairs(model:state_dict()) do state[name] = t:bytes() end
-  return state, info, options.optimizer.groups[1].flat.value, steps
+  return state, info, joined(options.optimizer), steps
 end
 
 local function largest_difference(a, b) return (a:detach() - b:detach()):norm_value(math.huge) end
@@ -96,8 +97,7 @@ describe("local steps", function()
     local data = atomo.data.synthetic {train = 48, test = 10}
     local model = smooth_net()
     local optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.02, momentum = 0.9, weight_decay = 1e-3}
-    local flat = optimizer.groups[1].flat
-    world:bcast(flat.value, 0)
+    for _, p in ipairs(optimizer.params) do world:bcast(p, 0) end
     local loader = atomo.data.loader {set = data.train, batch = 4, rank = world.rank, size = world.size, seed = 1,
       mean = data.mean, std = data.std}
     for epoch = 1, 2 do
@@ -107,11 +107,10 @@ describe("local steps", function()
           atomo.F.cross_entropy(model(batch.x), batch.y):backward()
           optimizer:step()
         end
-        world:allreduce(flat.value, "sum")
-        flat.value:mul_(1 / world.size)
+        for _, p in ipairs(optimizer.params) do world:allreduce(p, "sum"):detach():mul_(1 / world.size) end
       end
     end
-    return flat.value
+    return joined(optimizer)
   end
 
   it("of one step, with an outer lr of 1 and no momentum, average the parameters", function()
@@ -131,18 +130,15 @@ describe("local steps", function()
     local alone = world:split(world.rank)
     local ends, starts = {}, {}
     local function record(o)
-      local first
       o.comm, o.epochs, o.images, o.batch = alone, 1, 8, 4 -- two steps: two rounds of one
       local loss = atomo.F.cross_entropy
       o.optimizer = function(params)
         local optimizer = atomo.optim.sgd {params = params, lr = 0.05}
         local step = optimizer.step
         optimizer.step = function(self)
-          local flat = self.groups[1].flat.value
-          first = first or flat
-          starts[#starts + 1] = atomo.tensor(flat:detach())
+          starts[#starts + 1] = joined(self)
           step(self)
-          ends[#ends + 1] = atomo.tensor(flat:detach())
+          ends[#ends + 1] = joined(self)
         end
         return optimizer
       end
@@ -245,11 +241,10 @@ describe("local steps", function()
         local optimizer = atomo.optim.sgd {params = params, lr = 0.02}
         local step, taken = optimizer.step, 0
         optimizer.step = function(self)
-          local value = self.groups[1].flat.value
-          before = before or atomo.tensor(value:detach())
+          before = before or joined(self)
           step(self)
           taken = taken + 1
-          if taken >= 3 and world.rank == 0 then value:fill_(1 / 0) end -- the second round breaks
+          if taken >= 3 and world.rank == 0 then self.params[1]:detach():fill_(1 / 0) end -- the second round breaks
         end
         return optimizer
       end})

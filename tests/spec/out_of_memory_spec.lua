@@ -56,7 +56,7 @@ describe("out of memory in", function()
       local o = atomo.optim[kind] {params = {w}, lr = 0.1}
       local function update() -- state begins anew each time
         for _, group in ipairs(o.groups) do
-          for _, name in ipairs {"velocity", "first", "second"} do group[name], group[name .. "_views"] = nil, nil end
+          group.state, group.views = {}, {}
         end
         o:step()
       end

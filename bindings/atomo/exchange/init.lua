@@ -9,6 +9,7 @@ local same = require "atomo.same"
 local join = require "atomo.exchange.join"
 local messages = require "atomo.exchange.messages"
 local options = require "atomo.exchange.options"
+local replan = require "atomo.exchange.replan"
 local rules = require "atomo.exchange.rules"
 local C, check, raise = f.C, f.check, f.raise
 
@@ -55,7 +56,7 @@ local function new(opts)
   options.check(opts)
   local comm, measured, free = opts.comm or require("atomo.mpi").world, auto.wanted(opts)
   if measured and comm.size > 1 then return auto.new(opts) end
-  local self = setmetatable({step = 0}, Exchange)
+  local self = setmetatable({step = 0, opts = opts}, Exchange)
   options.take(self, opts)
   self.comm = comm
   if free then self.compress = "none" end -- one rank, which sends nothing
@@ -126,6 +127,7 @@ local function plan(self)
   T.outside_scope(join.plan, self)
   T.outside_scope(self.engine.plan, self)
   self.planned = true
+  if self.carried then replan.carry_on(self) end
   if self.epoch then self:set_epoch(self.epoch) end
 end
 
@@ -175,7 +177,8 @@ function Exchange:finish()
   local first = not self.planned
   if first then plan(self) end
   if self.count ~= #self.shapes then
-    raise(("exchange: %d of %d gradients were pushed in step %d"):format(self.count, #self.shapes, self.step))
+    raise(("exchange: %d of %d gradients were pushed in step %d (exchange:replan() begins with another set)"):format(
+      self.count, #self.shapes, self.step))
   end
   local out, input = moved(self)
   if first or not self.overlap then
@@ -183,6 +186,7 @@ function Exchange:finish()
   end
   self.engine.finish(self)
   join.give_back(self)
+  for _, g in ipairs(self.given) do C.atomo_tensor_touch(g.h) end -- whatever wrote into them
   local out_now, input_now = moved(self)
   self.bytes_out, self.bytes_in = out_now - (self.mark_out or out), input_now - (self.mark_in or input)
   local waited
@@ -191,6 +195,18 @@ function Exchange:finish()
   self.mark_out, self.mark_in, self.worked = nil, nil, nil
   join.clear(self)
   self.step = self.step + 1
+end
+
+--- The next step may bring other gradients (parameters were frozen, or train again), and names of them. Between two
+--- steps. [collective]
+function Exchange:replan()
+  if self.count > 0 then raise(("exchange: replan: step %d has begun"):format(self.step)) end
+  if not self.planned then return end
+  local opts = {nested = true} -- the ranks' settings have been compared, the watchdog runs
+  for key, value in pairs(self.opts) do opts[key] = value end
+  local own = self.opts
+  replan.begin(self, new(opts))
+  self.opts, self.nested = own, nil
 end
 
 --- Forgets what compressors learnt from earlier steps, so that a run that goes on from a checkpoint made here has the

@@ -8,12 +8,19 @@ local wrap, out, dense = T.wrap, T.out, S.dense
 
 local F = {}
 
-local draw = {rank = 0, step = 0, calls = 0, seed = -1}
+local draw = {rank = 0, step = 0, calls = 0, seedings = -1}
+
+--- What a call of manual_seed begins anew, with the same seed too.
+local function restart_if_seeded()
+  local seedings = C.atomo_seedings()
+  if draw.seedings ~= seedings then draw.seedings, draw.rank, draw.step, draw.calls = seedings, 0, 0, 0 end
+end
 
 --- Names the masks that follow: a mask depends on (seed, rank, step, number of the call since this one) only. The
 -- training loop says it before every step, so that a resumed run draws the same masks and ranks draw different ones.
 -- Returns what the names were before; F.dropout_stream(rank, step, calls) goes back to them (nn.Checkpoint does).
 function F.dropout_stream(rank, step, calls)
+  restart_if_seeded()
   local r, s, c = draw.rank, draw.step, draw.calls
   if rank then draw.rank, draw.step, draw.calls = rank, step, calls or 0 end
   return r, s, c
@@ -21,8 +28,8 @@ end
 
 --- The stream of the next mask.
 function F.next_dropout_stream()
+  restart_if_seeded()
   local seed = C.atomo_initial_seed()
-  if draw.seed ~= seed then draw.seed, draw.calls = seed, 0 end
   local s = ffi.new "atomo_stream"
   s.seed[0], s.seed[1] = seed % 2 ^ 32, math.floor(seed / 2 ^ 32)
   s.purpose, s.rank, s.step, s.tensor = C.ATOMO_RNG_DROPOUT, draw.rank, draw.step, draw.calls

@@ -21,24 +21,7 @@ local function pair(layer, name, v, default, least)
 end
 M.pair = pair
 
---- Raises for a key of opts that is in neither list: "conv2d: unknown option 'strid', options are ...".
-function M.check_options(layer, opts, ...)
-  if type(opts) ~= "table" then raise(("%s: options are a %s, expected a table"):format(layer, type(opts))) end
-  for name in pairs(opts) do
-    local found = false
-    local names = {}
-    for i = 1, select("#", ...) do
-      for k in pairs((select(i, ...))) do
-        found = found or k == name
-        names[#names + 1] = k
-      end
-    end
-    if not found then
-      table.sort(names)
-      raise(("%s: unknown option '%s', options are %s"):format(layer, tostring(name), table.concat(names, ", ")))
-    end
-  end
-end
+M.check_options = require("atomo.check_options").check
 
 --- Windows of a kernel of `size` that keep the size at stride 1: padding on both sides, and 1 where that is one more
 --- than PyTorch has before the first element (an even reach): so many results are to be left out there.

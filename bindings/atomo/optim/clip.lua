@@ -2,6 +2,7 @@
 -- the same bits on every rank. atomo.train does it after the exchange: clip_norm=, clip_value=.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local gradient = require "atomo.gradient"
 local raise = f.raise
 
 local M = {}
@@ -18,7 +19,7 @@ local function gradients(who, params)
   if type(params) ~= "table" then raise(("%s: params is a %s, expected a list"):format(who, type(params))) end
   for i, p in ipairs(params) do
     T.expect(p, ("%s: parameter %d"):format(who, i))
-    if p.grad then list[#list + 1] = p.grad end
+    list[#list + 1] = gradient.of(p, who, ("parameter %d %s"):format(i, T.shape_text(p)))
   end
   return list
 end

@@ -51,13 +51,6 @@ local function free_handle(t)
   C.atomo_tensor_free(t.guarded and ffi.gc(t.h, nil) or t.h)
 end
 
---- Gives t another handle to own; the one that it had is freed.
-function T.replace_handle(t, h)
-  free_handle(t)
-  t.h = h
-  guard(t)
-end
-
 --- Owns a new handle. Inside atomo.scope the tensor is freed when the scope ends: the scope holds it until then, so the
 --- collector need not know of it, which costs more than the tensor.
 function T.wrap(h)

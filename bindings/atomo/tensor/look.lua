@@ -39,13 +39,16 @@ function T.shape_text(t)
 end
 local shape_text = T.shape_text
 
+local function pointer(t) return ffi.cast(pointer_types[t:dtype()], t.h.data) end
+
 --- Pointer to the elements (float *, int32_t *, uint8_t *), 0-based, for tight loops. The tensor must be contiguous
 --- and must outlive the pointer.
 function Tensor:data()
   if not self:is_contiguous() then
     raise(("data: tensor %s is not contiguous, call :contiguous() first"):format(shape_text(self)))
   end
-  return ffi.cast(pointer_types[self:dtype()], self.h.data)
+  C.atomo_tensor_expose(self.h)
+  return pointer(self)
 end
 
 local function offset_of(t, what, ...)
@@ -66,7 +69,7 @@ end
 
 function Tensor:get(...)
   local at = offset_of(self, "get", ...)
-  return ffi.cast(pointer_types[self:dtype()], self.h.data)[at]
+  return pointer(self)[at]
 end
 
 --- t:set(i, j, value)
@@ -76,7 +79,7 @@ function Tensor:set(...)
   if type(value) ~= "number" then raise(("set: value is a %s, expected a number"):format(type(value))) end
   local index = {...}
   local at = offset_of(self, "set", unpack(index, 1, n - 1))
-  ffi.cast(pointer_types[self:dtype()], self.h.data)[at] = value
+  pointer(self)[at] = value
   C.atomo_tensor_touch(self.h)
   return self
 end
@@ -86,12 +89,12 @@ function Tensor:item()
   if self.h.numel ~= 1 then
     raise(("item: tensor %s has %d elements, expected 1"):format(shape_text(self), self.h.numel))
   end
-  return ffi.cast(pointer_types[self:dtype()], self.h.data)[0]
+  return pointer(self)[0]
 end
 
 function Tensor:totable()
   local c = self:is_contiguous() and self or self:detach():contiguous()
-  local p, at, shape = c:data(), 0, self:shape()
+  local p, at, shape = pointer(c), 0, self:shape()
   local function level(d)
     if d > #shape then
       at = at + 1

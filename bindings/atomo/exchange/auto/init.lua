@@ -74,6 +74,12 @@ function Auto:finish()
   self.ended = self.now()
 end
 
+--- As any exchange's, of the one at work and of the one put aside.
+function Auto:replan()
+  self.work:replan()
+  if self.aside then self.aside.work:replan() end
+end
+
 --- What a checkpoint keeps of the choice, and how a run that goes on gets it back: it stays with it.
 function Auto:choice()
   local s = self.pending or self.setting

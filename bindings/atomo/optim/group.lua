@@ -1,0 +1,101 @@
+--- A group of an optimizer: parameters with options of their own, and their state. State lies in one block a name (what
+-- checkpoints hold), cut into a view for each parameter, 64-byte aligned.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local check_options = require "atomo.check_options"
+local gradient = require "atomo.gradient"
+local options = require "atomo.optim.options"
+local raise = f.raise
+
+local ALIGN = 16 -- floats
+
+---@class atomo.Group
+---@field params atomo.Tensor[]
+---@field lr number        rate of the coming step
+---@field taken number[]   steps that each parameter has taken: one that is frozen or has no gradient takes none
+---@field ratio number|false  group.lr / optimizer.lr, which a schedule keeps; false: the rate does not follow
+---@field state table<string, atomo.Tensor>  blocks by name
+local Group = {}
+Group.__index = Group
+
+--- An option that there is not would do nothing.
+function Group:__newindex(name) check_options.unknown(self.kind .. ": group", name, options.names(self.kind)) end
+
+local function check_parameter(kind, i, p, seen)
+  local leaf = T.is_tensor(p) and not p.node and (p.is_parameter or p.requires_grad)
+  if not leaf then raise(("%s: parameter %d is no parameter: make it with atomo.param"):format(kind, i)) end
+  if seen[p] then raise(("%s: parameter %d is listed twice"):format(kind, i)) end
+  seen[p] = true
+end
+
+--- kind: of the optimizer; list: {params=, lr=, ...}; defaults: options of the optimizer; seen: its parameters so far.
+---@return atomo.Group
+local function new(kind, list, defaults, seen)
+  if type(list) ~= "table" or type(list.params) ~= "table" or #list.params == 0 then
+    raise(kind .. ": a group has no params")
+  end
+  local self = options.read(kind, list, defaults)
+  self.kind, self.params, self.offset, self.taken, self.checked = kind, {}, {}, {}, {}
+  self.state, self.views = {}, {}
+  self.ratio = self.lr == defaults.lr and 1 or defaults.lr > 0 and self.lr / defaults.lr
+  self.first_ratio, self.set_lr, self.n = self.ratio, self.lr, 0
+  for i, p in ipairs(list.params) do
+    check_parameter(kind, i, p, seen)
+    self.params[i], self.offset[i], self.taken[i], self.checked[i] = p, self.n, 0, false
+    self.n = self.n + math.ceil(p:numel() / ALIGN) * ALIGN
+    if p.requires_grad then gradient.ensure(p) end
+  end
+  return setmetatable(self, Group)
+end
+
+--- The options that the coming step uses, by name.
+function Group:options()
+  local o = {}
+  for _, name in ipairs(options.names(self.kind)) do
+    if name ~= "params" then o[name] = rawget(self, name) end
+  end
+  return o
+end
+
+--- The rate of the coming step, where the optimizer's is `common`: what was assigned to group.lr since the last step,
+--- else what follows from the optimizer's.
+function Group:rate(common)
+  if self.lr ~= self.set_lr then
+    options.check(self.kind, "lr", self.lr)
+    self.ratio = self.lr == common and 1 or common > 0 and self.lr / common
+  elseif self.ratio then
+    self.lr = common * self.ratio
+  end
+  self.set_lr = self.lr
+  return self.lr
+end
+
+--- The gradient that the step uses for parameter i, contiguous; nil: the parameter and its state stay as they are.
+function Group:gradient(i)
+  local p = self.params[i]
+  local g = p.grad
+  if not p.requires_grad or g == nil then
+    self.checked[i] = false
+    return nil
+  end
+  if g ~= self.checked[i] then
+    gradient.of(p, self.kind, ("parameter %d %s"):format(i, T.shape_text(p)))
+    self.checked[i] = g
+  end
+  return g:is_contiguous() and g or g:detach():contiguous()
+end
+
+local function make_block(self, name)
+  local block, views = T.zeros(self.n), {}
+  for i, p in ipairs(self.params) do views[i] = block:narrow(1, self.offset[i] + 1, p:numel()) end
+  self.state[name], self.views[name] = block, views
+end
+
+--- The views of state `name`, one a parameter; made of zeros on first use.
+---@return atomo.Tensor[]
+function Group:state_of(name)
+  if not self.views[name] then T.outside_scope(make_block, self, name) end
+  return self.views[name]
+end
+
+return new

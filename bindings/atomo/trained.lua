@@ -1,0 +1,77 @@
+--- Which of an optimizer's parameters train: those that are not frozen (requires_grad). They are the gradients that the
+-- exchange is given, numbered in the optimizer's order; a frozen one is not sent. The set may change between steps, on
+-- all ranks alike: the ranks are compared, and the exchange plans anew (stages 3 to 8).
+local same = require "atomo.same"
+local T = require "atomo.tensor"
+local raise = require("atomo.ffi").raise
+
+---@class atomo.Trained
+---@field list atomo.Tensor[]
+---@field index table<atomo.Tensor, integer>  place in the list
+local Trained = {}
+Trained.__index = Trained
+
+--- exchange: nil where no gradients are exchanged; names: of the parameters in the optimizer's order, or nil.
+---@param params atomo.Tensor[]
+---@param exchange atomo.Exchange?
+---@param names string[]?
+local function new(params, exchange, names)
+  return setmetatable({params = params, exchange = exchange, names = names, list = {}, index = {}}, Trained)
+end
+
+--- Name, and shape, of each that trains.
+local function describe(self)
+  local names, shapes = {}, {}
+  for i, p in ipairs(self.params) do
+    if p.requires_grad then
+      names[#names + 1], shapes[#shapes + 1] = self.names and self.names[i] or "gradient " .. i, T.shape_text(p)
+    end
+  end
+  return names, shapes
+end
+
+local function equal(a, b)
+  if not a or #a ~= #b then return false end
+  for i, v in ipairs(a) do
+    if b[i] ~= v then return false end
+  end
+  return true
+end
+
+--- The exchange begins with the gradients that there are now.
+local function replan(self, step, first)
+  local exchange, names, shapes = self.exchange, describe(self)
+  if not first then
+    local items = {}
+    for i, name in ipairs(names) do items[i] = {"parameter that trains, number " .. i, name} end
+    same.check(exchange.comm, ("train, step %d"):format(step), items)
+  end
+  if exchange.planned and not (first and equal(exchange.shapes, shapes)) then exchange:replan() end
+  if not exchange.planned and (self.names or #names < #self.params or not first) then exchange:set_names(names) end
+end
+
+local function renumber(self, step)
+  local first = next(self.index) == nil
+  if #self.list == 0 then
+    raise "train: no parameter of the optimizer trains: all are frozen (requires_grad = false)"
+  end
+  self.index = {}
+  for i, p in ipairs(self.list) do self.index[p] = i end
+  if self.exchange then replan(self, step, first) end
+end
+
+--- Brings list and index up to date; before every step.
+function Trained:update(step)
+  local params, list, n, changed = self.params, self.list, 0, false
+  for i = 1, #params do
+    local p = params[i]
+    if p.requires_grad then
+      n = n + 1
+      if list[n] ~= p then list[n], changed = p, true end
+    end
+  end
+  for k = #list, n + 1, -1 do list[k], changed = nil, true end
+  if changed or n == 0 then renumber(self, step) end
+end
+
+return new
