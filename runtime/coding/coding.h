@@ -353,8 +353,8 @@ struct atomo_codec {
     int own_options, options;                        /* the compressor's; all: the atom set's follow, then ef */
     bool feedback;                                   /* ef=true */
     double budget_atoms, budget_ratio, budget_bytes; /* one is > 0, or none (no measure) */
-    uint32_t seed[2], way; /* seed: the way is in it */
-    atomo__part **part; /* [parts], NULL where a number is not planned */
+    uint32_t seed[2], way;                           /* seed: the way is in it */
+    atomo__part **part;                              /* [parts], NULL where a number is not planned */
     int parts, part_room;
     void *scratch;
     size_t scratch_size;
