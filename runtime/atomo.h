@@ -141,7 +141,8 @@ ATOMO_API int atomo_tensor_is_sole(const atomo_tensor *t);          /* 1 when no
 ATOMO_API double atomo_crc32(const void *data, double nbytes);      /* CRC-32 (zlib's) [local] */
 ATOMO_API int atomo_tensor_crc(const atomo_tensor *t, double *out); /* CRC-32 of a contiguous tensor's bytes */
 
-/* Fill and copy. copy broadcasts src to dst's shape and converts the element type (f32 to i32/u8 truncates). */
+/* Fill and copy. copy broadcasts src to dst's shape and converts the element type: to i32 and u8 by
+ * truncating and saturating, NaN becomes 0. */
 ATOMO_API int atomo_fill(atomo_tensor *t, double value);
 ATOMO_API int atomo_copy(atomo_tensor *dst, const atomo_tensor *src);
 ATOMO_API int atomo_fill_uniform(atomo_tensor *t, double lo, double hi); /* atomo.rand's stream */

@@ -2,6 +2,7 @@
 -- The order and the crops depend on (seed, epoch, image) alone: ranks and threads change nothing but who sees what.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Loader
@@ -19,10 +20,7 @@ local known = {
 local function whole(o, key, default, least)
   local v = o[key]
   if v == nil then v = default end
-  if type(v) ~= "number" or v % 1 ~= 0 or v < least or v > (key == "seed" and 2 ^ 53 or 2 ^ 31 - 1) then
-    raise(("loader: %s is %s, expected a whole number of at least %d"):format(key, tostring(v), least))
-  end
-  return v
+  return number.expect_whole(v, "loader: " .. key, least, key == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
 end
 
 local function channel_values(into, given, key, channels, default)

@@ -3,6 +3,7 @@
 -- order; ATOMO_MPI_CHECK=1 in the environment lets each call verify that it is so. MPI starts at the first use.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Comm
@@ -36,10 +37,7 @@ local function tensor(t, what) return T.expect(t, what).h end
 
 local function integer(v, default, what)
   if v == nil and default then return default end
-  if type(v) ~= "number" or v % 1 ~= 0 or v < -2 ^ 31 or v >= 2 ^ 31 then
-    raise(("%s is %s, expected a whole number"):format(what, v == nil and "missing" or tostring(v)))
-  end
-  return v
+  return number.expect_whole(v, what, -2 ^ 31, 2 ^ 31 - 1)
 end
 
 local function reduction(name, what)

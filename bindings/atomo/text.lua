@@ -3,6 +3,7 @@
 --   local loader = atomo.text.loader {tokens = text.train, batch = 16, length = 128, rank = 0, size = 1, seed = 0}
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local window = require "atomo.nn.window"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
@@ -76,10 +77,7 @@ local known = {tokens = true, batch = true, length = true, rank = true, size = t
 local function whole(o, name, default, least)
   local v = o[name]
   if v == nil then v = default end
-  if type(v) ~= "number" or v % 1 ~= 0 or v < least then
-    raise(("text.loader: %s is %s, expected a whole number >= %d"):format(name, tostring(v), least))
-  end
-  return v
+  return number.expect_whole(v, "text.loader: " .. name, least, name == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
 end
 
 --- text.loader {tokens=, batch=16, length=128, rank=0, size=1, seed=0, shuffle=true}: windows of `length` characters,

@@ -5,6 +5,7 @@ local autograd = require "atomo.autograd"
 local checkpoint = require "atomo.checkpoint"
 local new_feed = require "atomo.feed"
 local new_outer = require "atomo.outer"
+local number = require "atomo.number"
 local same = require "atomo.same"
 local new_step = require "atomo.step"
 local new_report = require "atomo.report"
@@ -48,9 +49,7 @@ local MAX_SKIPS = 10 -- steps in a row that "skip" may leave out before it gives
 
 local function check_count(o, name, least)
   local v = o[name]
-  if v ~= nil and (type(v) ~= "number" or v % 1 ~= 0 or v < least) then
-    raise(("train: %s is %s, expected a whole number of at least %d"):format(name, tostring(v), least))
-  end
+  if v ~= nil then o[name] = number.expect_whole(v, "train: " .. name, least) end
 end
 
 local function check_options(o)

@@ -147,8 +147,7 @@ local function encode_list(self, grads, ids, encode)
 end
 
 function Custom:encode(g, opts)
-  local step, rank = arguments.keys(opts, "encode", self.name)
-  local i = opts and opts.tensor or 1
+  local step, rank, i = arguments.keys(opts, "encode", self.name)
   T.expect(g, self.name .. ": gradient", "f32")
   schedule.apply(self, step)
   return encode_list(self, {g}, {i}, function(codec, coded)

@@ -8,6 +8,7 @@ local auto = require "atomo.exchange.auto"
 local same = require "atomo.same"
 local join = require "atomo.exchange.join"
 local messages = require "atomo.exchange.messages"
+local number = require "atomo.number"
 local options = require "atomo.exchange.options"
 local replan = require "atomo.exchange.replan"
 local rules = require "atomo.exchange.rules"
@@ -86,7 +87,7 @@ end
 ---@param grad atomo.Tensor  f32, contiguous
 function Exchange:push(i, grad)
   T.expect(grad, ("exchange: gradient %s"):format(tostring(i)), "f32")
-  if type(i) ~= "number" or i < 1 or i % 1 ~= 0 then
+  if not number.whole(i, 1) then
     raise(("exchange: gradient number %s, expected 1, 2, ..."):format(tostring(i)))
   end
   if self.given[i] then raise(("exchange: gradient %d was pushed twice in step %d"):format(i, self.step)) end

@@ -101,7 +101,7 @@ local known = {heads = true, causal = true, dropout = true, mask = true, key_mas
 local function attend(q, k, v, opts)
   opts = opts or {}
   window.check_options("attention", opts, known)
-  local heads, causal = S.number("attention", opts, "heads", 1), opts.causal and 1 or 0
+  local heads, causal = S.whole("attention", opts, "heads", 1, 1), opts.causal and 1 or 0
   local p = D.check_dropout("attention: dropout", opts.dropout or 0)
   if p == 1 then raise "attention: dropout: p is 1, expected below 1: no key would be seen" end
   if not (opts.mask or opts.key_mask) then return attention(q, k, v, heads, causal, p) end

@@ -88,7 +88,7 @@ function F.cross_entropy(logits, labels, opts)
     return soft_cross_entropy(T.expect(logits, "cross_entropy: logits", "f32"), labels, opts)
   end
   return cross_entropy(logits, S.indices(labels, "cross_entropy: labels"), class_weight("cross_entropy", opts),
-    S.number("cross_entropy", opts, "label_smoothing", 0), S.number("cross_entropy", opts, "ignore_index", -100),
+    S.number("cross_entropy", opts, "label_smoothing", 0), S.whole("cross_entropy", opts, "ignore_index", -100),
     S.reduction("cross_entropy", opts))
 end
 
@@ -108,7 +108,7 @@ function F.nll_loss(logp, labels, opts)
   opts = opts or plain
   check_options("nll_loss", opts, label_options)
   return nll(logp, S.indices(labels, "nll_loss: labels"), class_weight("nll_loss", opts),
-    S.number("nll_loss", opts, "ignore_index", -100), S.reduction("nll_loss", opts))
+    S.whole("nll_loss", opts, "ignore_index", -100), S.reduction("nll_loss", opts))
 end
 
 local pair_options, bce_options = {reduction = true}, {weight = true, pos_weight = true}
@@ -172,7 +172,7 @@ function F.accuracy(logits, labels, opts)
   T.expect(logits, "accuracy: logits", "f32")
   local dense = logits:is_contiguous() and logits or logits:detach():contiguous()
   check(C.atomo_count_correct(dense.h, S.indices(labels, "accuracy: labels").h,
-    S.number("accuracy", opts or plain, "ignore_index", -100), count))
+    S.whole("accuracy", opts or plain, "ignore_index", -100), count))
   return count[1] > 0 and count[0] / count[1] or 0
 end
 

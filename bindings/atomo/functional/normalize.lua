@@ -1,6 +1,7 @@
 --- layer_norm and group_norm (batch_norm is in functional.lua).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local S = require "atomo.functional.support"
 local func = require("atomo.autograd").operator
 local C, check, raise = f.C, f.check, f.raise
@@ -77,9 +78,7 @@ local group_norm = func {
 --- Of x [N, ..., C]: each image's channels in num_groups groups, normalised over positions and channels of a group,
 --- times weight [C] plus bias [C] (1 and 0 where nil). eps = 1e-5.
 function F.group_norm(x, num_groups, weight, bias, eps)
-  if type(num_groups) ~= "number" then
-    raise(("group_norm: num_groups is %s, expected a whole number"):format(tostring(num_groups)))
-  end
+  num_groups = number.expect_whole(num_groups, "group_norm: num_groups", 1, 2 ^ 31 - 1)
   T.expect(x, "group_norm: input", "f32")
   if x:dim() > 0 then weight, bias = S.affine(weight, bias, x:size(-1)) end
   return group_norm(x, num_groups, weight, bias, eps or 1e-5)

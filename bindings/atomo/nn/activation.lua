@@ -1,6 +1,7 @@
 --- Layers without parameters that act on each element (or, Softmax, along one dimension), and Dropout.
 local f = require "atomo.ffi"
 local F = require "atomo.functional"
+local number = require "atomo.number"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
 
@@ -47,8 +48,8 @@ M.GELU = GELU
 local function over_dimension(name, fn)
   local class = Module:extend(name)
   function class:init(dim)
-    self.dim = dim or -1
-    if type(self.dim) ~= "number" or self.dim % 1 ~= 0 or self.dim == 0 then
+    self.dim = number.whole(dim or -1)
+    if not self.dim or self.dim == 0 then
       f.raise(("%s: dim is %s, expected 1, 2, ... or -1, -2, ..."):format(name, tostring(dim)))
     end
   end

@@ -27,8 +27,10 @@ local known = {dropout = true, bias = true, batch_first = true, causal = true, k
 function MultiheadAttention:init(embed_dim, num_heads, opts)
   opts = opts or {}
   window.check_options("MultiheadAttention", opts, known)
-  self.embed_dim = check.count("MultiheadAttention", "embed_dim", embed_dim)
-  self.num_heads = check.count("MultiheadAttention", "num_heads", num_heads)
+  embed_dim = check.count("MultiheadAttention", "embed_dim", embed_dim)
+  self.embed_dim = embed_dim
+  num_heads = check.count("MultiheadAttention", "num_heads", num_heads)
+  self.num_heads = num_heads
   if embed_dim % num_heads ~= 0 then
     f.raise(("MultiheadAttention: %d heads do not divide embed_dim %d"):format(num_heads, embed_dim))
   end

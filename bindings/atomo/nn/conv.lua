@@ -73,13 +73,15 @@ function Conv2d:init(in_channels, out_channels, kernel, opts)
     end
   end
   opts = opts or {}
-  self.in_channels = check.count("Conv2d", "in_channels", in_channels)
-  self.out_channels = check.count("Conv2d", "out_channels", out_channels)
+  in_channels = check.count("Conv2d", "in_channels", in_channels)
+  self.in_channels = in_channels
+  out_channels = check.count("Conv2d", "out_channels", out_channels)
+  self.out_channels = out_channels
   local kh, kw = window.pair("Conv2d", "kernel_size", kernel, nil, 1)
   self.kernel_size, self.opts = {kh, kw}, opts
   self.window, self.skip = window.of("Conv2d", opts, extra, self.kernel_size)
   read_mode(self, opts)
-  local groups = opts.groups or 1
+  local groups = self.window.groups
   if in_channels % groups ~= 0 or out_channels % groups ~= 0 then
     raise(("Conv2d: %d groups do not divide %d input and %d output channels"):format(groups, in_channels, out_channels))
   end

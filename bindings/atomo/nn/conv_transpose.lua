@@ -15,12 +15,14 @@ local ConvTranspose2d = Module:extend "ConvTranspose2d"
 --- weight and bias start uniform on +-1/sqrt(kh kw out/groups), as PyTorch's.
 function ConvTranspose2d:init(in_channels, out_channels, kernel, opts)
   opts = opts or {}
-  self.in_channels = check.count("ConvTranspose2d", "in_channels", in_channels)
-  self.out_channels = check.count("ConvTranspose2d", "out_channels", out_channels)
+  in_channels = check.count("ConvTranspose2d", "in_channels", in_channels)
+  self.in_channels = in_channels
+  out_channels = check.count("ConvTranspose2d", "out_channels", out_channels)
+  self.out_channels = out_channels
   local kh, kw = window.pair("ConvTranspose2d", "kernel_size", kernel, nil, 1)
   self.kernel_size = {kh, kw}
   self.window, self.output_padding = F.transpose_window("ConvTranspose2d", opts, {bias = true})
-  local groups = opts.groups or 1
+  local groups = self.window.groups
   if in_channels % groups ~= 0 or out_channels % groups ~= 0 then
     f.raise(("ConvTranspose2d: %d groups do not divide %d input and %d output channels"):format(groups, in_channels,
       out_channels))

@@ -14,11 +14,13 @@ local Embedding = Module:extend "Embedding"
 function Embedding:init(num_embeddings, embedding_dim, opts)
   opts = opts or {}
   window.check_options("Embedding", opts, {padding_idx = true})
-  self.num_embeddings = check.count("Embedding", "num_embeddings", num_embeddings)
-  self.embedding_dim = check.count("Embedding", "embedding_dim", embedding_dim)
+  num_embeddings = check.count("Embedding", "num_embeddings", num_embeddings)
+  self.num_embeddings = num_embeddings
+  embedding_dim = check.count("Embedding", "embedding_dim", embedding_dim)
+  self.embedding_dim = embedding_dim
   self.padding_idx = opts.padding_idx
   if self.padding_idx then
-    check.count("Embedding", "padding_idx", self.padding_idx, -num_embeddings)
+    self.padding_idx = check.count("Embedding", "padding_idx", self.padding_idx, -num_embeddings)
     if self.padding_idx < 0 then self.padding_idx = num_embeddings + self.padding_idx end
     check.within("Embedding", "padding_idx", self.padding_idx, num_embeddings - 1)
   end

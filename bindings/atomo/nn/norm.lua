@@ -24,7 +24,8 @@ function BatchNorm2d:init(num_features, opts)
   local name = self.class_name
   opts = opts or {}
   window.check_options(name, opts, defaults)
-  self.num_features = check.count(name, "num_features", num_features)
+  num_features = check.count(name, "num_features", num_features)
+  self.num_features = num_features
   for _, flag in ipairs {"affine", "track_running_stats", "relu"} do
     local v = opts[flag]
     if v == nil then v = defaults[flag] end

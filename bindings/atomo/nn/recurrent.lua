@@ -27,8 +27,10 @@ local function stack(name, gates, op, states)
   function class:init(input_size, hidden_size, opts)
     opts = opts or {}
     window.check_options(name, opts, known)
-    self.input_size = check.count(name, "input_size", input_size)
-    self.hidden_size = check.count(name, "hidden_size", hidden_size)
+    input_size = check.count(name, "input_size", input_size)
+    self.input_size = input_size
+    hidden_size = check.count(name, "hidden_size", hidden_size)
+    self.hidden_size = hidden_size
     self.num_layers = check.count(name, "num_layers", opts.num_layers or 1)
     self.batch_first, self.bias = opts.batch_first or false, opts.bias ~= false
     self.dropout = F.check_dropout(name, opts.dropout or 0)

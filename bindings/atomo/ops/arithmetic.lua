@@ -2,6 +2,7 @@
 -- The backward of broadcasting sums back to the operand's shape.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local K = require "atomo.ops.kernels"
 local func = require("atomo.autograd").operator
 local C, raise = f.C, f.raise
@@ -148,9 +149,11 @@ local function arithmetic(name, with_tensor, with_scalar)
   return function(a, b)
     if is_tensor(a) then
       if is_tensor(b) then return with_tensor(a, b) end
-      if type(b) == "number" then return with_scalar(a, b, false) end
-    elseif type(a) == "number" and is_tensor(b) then
-      return with_scalar(b, a, true)
+      local s = number.of(b)
+      if s then return with_scalar(a, s, false) end
+    elseif is_tensor(b) then
+      local s = number.of(a)
+      if s then return with_scalar(b, s, true) end
     end
     raise(("%s: %s and %s, expected tensors or numbers"):format(name, type(a), type(b)))
   end
@@ -170,7 +173,8 @@ for name, op in pairs {eq = C.ATOMO_EQ, ne = C.ATOMO_NE, lt = C.ATOMO_LT, le = C
   ge = C.ATOMO_GE} do
   --- Comparison: f32 0 or 1.
   Tensor[name] = function(a, b)
-    if type(b) == "number" then return scalar(op, a, b) end
+    local s = number.of(b)
+    if s then return scalar(op, a, s) end
     return binary(op, a, T.expect(b, name .. ": operand"))
   end
 end

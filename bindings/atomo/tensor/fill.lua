@@ -1,6 +1,7 @@
 --- Changing tensors in place, converting, copying. Names end in _ where the tensor itself changes, as in PyTorch.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
+local number = require "atomo.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local Tensor, wrap, out = T.Tensor, T.wrap, T.out
 
@@ -15,15 +16,16 @@ T.changing = changing
 T.recording = function() return false end -- autograd replaces it
 
 function Tensor:fill_(v)
+  local value = number.element(v, self:dtype(), "fill_")
   changing(self, "fill_")
-  check(C.atomo_fill(self.h, v))
+  check(C.atomo_fill(self.h, value))
   return self
 end
 function Tensor:zero_() return self:fill_(0) end
 
 --- Copies u (broadcast, converted) into this tensor.
 function Tensor:copy_(u)
-  if type(u) == "number" then return self:fill_(u) end
+  if type(u) == "number" or type(u) == "cdata" then return self:fill_(u) end
   T.expect(u, "copy_: source")
   changing(self, "copy_")
   check(C.atomo_copy(self.h, u.h))
@@ -43,8 +45,9 @@ local function in_place(name, op)
     changing(self, name)
     local o = out()
     o[0] = self.h
-    if type(u) == "number" then
-      check(C.atomo_scalar(op, self.h, u, 0, o))
+    local scalar = number.of(u)
+    if scalar then
+      check(C.atomo_scalar(op, self.h, scalar, 0, o))
     else
       T.expect(u, name .. ": operand")
       check(C.atomo_binary(op, self.h, u.h, o))
