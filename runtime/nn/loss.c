@@ -91,8 +91,13 @@ static void take(const batch *b, int64_t i, double loss, double *total)
         *total += loss;
 }
 
-/* One row's exponentials into g; returns the log of their sum, *inverse is 1 / the sum. */
-static double exponentials(const float *x, int64_t c, float *g, float *inverse)
+typedef struct row_sum { /* the log of a row's sum of exponentials is top + rest, in two parts: top may be 1e30 */
+    double top, rest;
+    float inverse; /* 1 / the sum of exp(x - top) */
+} row_sum;
+
+/* One row's exponentials (of x - top) into g. */
+static row_sum exponentials(const float *x, int64_t c, float *g)
 {
     float top = x[0];
     for (int64_t k = 1; k < c; k++)
@@ -103,26 +108,25 @@ static double exponentials(const float *x, int64_t c, float *g, float *inverse)
         sum += (double)e;
         g[k] = e;
     }
-    *inverse = (float)(1 / sum);
-    return (double)top + log(sum);
+    return (row_sum){(double)top, log(sum), (float)(1 / sum)};
 }
 
-/* A class's share of the loss: t (lse - x); 0 where the target t is 0, even at a logit of -Inf. NaN spreads. */
-static double term(double t, double lse, float x)
+/* A class's share of the loss: t (top + rest - x); 0 where the target t is 0, even at a logit of -Inf. NaN spreads. */
+static double term(double t, const row_sum *s, float x)
 {
-    return t == 0 && lse == lse ? 0 : t * (lse - (double)x);
+    return t == 0 && s->rest == s->rest ? 0 : t * (s->top - (double)x + s->rest);
 }
 
 /* One row: softmax(x) - target into g, both scaled; returns the loss, target = (1 - smooth) at y + smooth / c. */
 static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smooth, float scale, float *g)
 {
-    float inverse;
-    const double lse = exponentials(x, c, g, &inverse), each = smooth / (double)c;
+    const row_sum s = exponentials(x, c, g);
+    const double each = smooth / (double)c;
     const float share = (float)each;
-    double loss = term(1 - smooth, lse, x[y]);
-    for (int64_t k = 0; k < c; k++) g[k] = (g[k] * inverse - share) * scale;
+    double loss = term(1 - smooth, &s, x[y]);
+    for (int64_t k = 0; k < c; k++) g[k] = (g[k] * s.inverse - share) * scale;
     if (smooth > 0)
-        for (int64_t k = 0; k < c; k++) loss += term(each, lse, x[k]);
+        for (int64_t k = 0; k < c; k++) loss += term(each, &s, x[k]);
     g[y] -= (float)(1 - smooth) * scale;
     return loss;
 }
@@ -130,17 +134,17 @@ static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smo
 /* The same with the target's classes weighted: t_k = w_k ((1 - smooth) [k = y] + smooth / c). */
 static double weighted_row(const float *x, int64_t c, int32_t y, const float *w, double smooth, float scale, float *g)
 {
-    float inverse;
-    const double lse = exponentials(x, c, g, &inverse), each = smooth / (double)c;
+    const row_sum s = exponentials(x, c, g);
+    const double each = smooth / (double)c;
     double mass = 0, loss = 0;
     for (int64_t k = 0; k < c; k++) {
         const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
         mass += t;
-        loss += term(t, lse, x[k]);
+        loss += term(t, &s, x[k]);
     }
     for (int64_t k = 0; k < c; k++) {
         const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
-        g[k] = (float)(mass * (double)(g[k] * inverse) - t) * scale;
+        g[k] = (float)(mass * (double)(g[k] * s.inverse) - t) * scale;
     }
     return loss;
 }

@@ -13,6 +13,7 @@ local layer_norm = func {
   name = "layer_norm",
   forward = function(ctx, x, weight, bias, ndim, eps)
     x = dense(x, "layer_norm: input")
+    weight, bias = weight and dense(weight, "layer_norm: weight"), bias and dense(bias, "layer_norm: bias")
     local y, mean, invstd = out(), out(), out()
     check(C.atomo_layer_norm(x.h, ndim, handle(weight), handle(bias), eps, mean, invstd, y))
     ctx.mean, ctx.invstd = wrap(mean[0]), wrap(invstd[0])
@@ -56,8 +57,7 @@ local group_norm = func {
   name = "group_norm",
   forward = function(ctx, x, groups, weight, bias, eps)
     x = dense(x, "group_norm: input")
-    T.expect(weight, "group_norm: weight", "f32")
-    T.expect(bias, "group_norm: bias", "f32")
+    weight, bias = dense(weight, "group_norm: weight"), dense(bias, "group_norm: bias")
     local y, mean, invstd = out(), out(), out()
     check(C.atomo_group_norm(x.h, groups, weight.h, bias.h, eps, mean, invstd, y))
     ctx.mean, ctx.invstd = wrap(mean[0]), wrap(invstd[0])

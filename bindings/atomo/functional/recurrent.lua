@@ -13,6 +13,7 @@ local function recurrent(name, kind, has_c)
     forward = function(ctx, xg, w, b, h0, c0)
       local saved, c, y = out(), has_c and out() or nil, out()
       xg, w, h0 = dense(xg, name .. ": input"), dense(w, name .. ": weight_hh"), dense(h0, name .. ": h0")
+      b = b and dense(b, name .. ": bias_hh")
       if has_c then c0 = dense(c0, name .. ": c0") end
       check(C.atomo_recurrent(kind, xg.h, w.h, handle(b), h0.h, handle(c0), saved, c, y))
       ctx.gates, ctx.c = wrap(saved[0]), c and wrap(c[0])

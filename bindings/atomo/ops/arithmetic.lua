@@ -127,7 +127,7 @@ end)
 local scalar_mul = scalar_op("mul", C.ATOMO_MUL, function(g, _, s) return scalar(C.ATOMO_MUL, g, s) end)
 local scalar_div = scalar_op("div", C.ATOMO_DIV, function(g, a, s, reverse)
   if not reverse then return scalar(C.ATOMO_DIV, g, s) end
-  return scalar(C.ATOMO_MUL, binary(C.ATOMO_DIV, g, binary(C.ATOMO_MUL, a, a)), -s) -- s / a
+  return binary(C.ATOMO_MUL, g, binary(C.ATOMO_DIV, scalar(C.ATOMO_DIV, a, -s, true), a)) -- g (-s / a) / a
 end)
 local scalar_pow = scalar_op("pow", C.ATOMO_POW, function(g, a, s, reverse)
   if reverse then -- s^a

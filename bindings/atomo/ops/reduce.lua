@@ -113,6 +113,13 @@ Tensor.dot = func {
   end,
 }
 
+--- t / n for an n that no f32 may be: t is scaled by a power of two first, which is exact.
+local function over(t, n)
+  local _, e = math.frexp(n)
+  local scale = n < math.huge and 2 ^ math.max(-126, math.min(126, -e)) or 1
+  return scalar(C.ATOMO_DIV, scale == 1 and t or scalar(C.ATOMO_MUL, t, scale), n * scale)
+end
+
 --- p-norm of all elements (p = 2 unless given), a scalar tensor.
 Tensor.norm = func {
   name = "norm",
@@ -125,12 +132,14 @@ Tensor.norm = func {
     local t, p, n = ctx:saved(), ctx.args[2] or 2, ctx.value
     local s = g:item()
     if n == 0 then return T.zeros_like(t) end
-    if p == 2 then return scalar(C.ATOMO_MUL, scalar(C.ATOMO_DIV, t, n), s) end -- s / n may be Inf
     if p == math.huge then
-      local hit = scalar(C.ATOMO_EQ, unary(C.ATOMO_ABS, t), n)
+      local hit = n == n and scalar(C.ATOMO_EQ, unary(C.ATOMO_ABS, t), n) or binary(C.ATOMO_NE, t, t)
       return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, hit, unary(C.ATOMO_SIGN, t)), s / hit:dot_value(hit))
     end
-    local power = scalar(C.ATOMO_POW, unary(C.ATOMO_ABS, t), p - 1)
-    return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, power, unary(C.ATOMO_SIGN, t)), s * n ^ (1 - p))
+    local ratio = over(t, n)
+    if p == 2 then return scalar(C.ATOMO_MUL, ratio, s) end
+    local power = scalar(C.ATOMO_POW, unary(C.ATOMO_ABS, ratio), p - 1) -- Inf at 0 where p < 1: the slope there is 0
+    local slope = scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, power, unary(C.ATOMO_SIGN, t)), s)
+    return binary(C.ATOMO_UNLESS, slope, scalar(C.ATOMO_EQ, t, 0))
   end,
 }
