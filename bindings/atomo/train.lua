@@ -86,28 +86,39 @@ local function average_buffers(self)
   end
 end
 
+--- Sums over this rank's part of a loader's set: loss, right answers, images.
+local function sums_over(self, loader)
+  local loss, right, images = 0, 0, 0
+  for batch in loader:epoch(0) do
+    if batch.n > 0 then
+      T.scope(function()
+        local logits = self.model(batch.x)
+        loss = loss + self.loss(logits, batch.y):item() * batch.n
+        right = right + (self.accuracy and self.accuracy(logits, batch.y) or 0) * batch.n
+        images = images + batch.n
+      end)
+    end
+  end
+  return loss, right, images
+end
+
+--- Runs fn with the model in evaluation mode; its modules have their own modes back afterwards.
+local function evaluating(model, fn, ...)
+  if model.evaluating then return model:evaluating(fn, ...) end
+  model:eval()
+  local a, b, c = fn(...)
+  model:train()
+  return a, b, c
+end
+
 --- Loss and accuracy over a loader's whole set, all ranks together. [collective]
 local function evaluate(self, loader)
   average_buffers(self)
-  self.model:eval()
   local sums = T.zeros(3)
   local p = sums:data()
-  local loss, right, images = 0, 0, 0
-  autograd.no_grad(function()
-    for batch in loader:epoch(0) do
-      if batch.n > 0 then
-        T.scope(function()
-          local logits = self.model(batch.x)
-          loss = loss + self.loss(logits, batch.y):item() * batch.n
-          right = right + (self.accuracy and self.accuracy(logits, batch.y) or 0) * batch.n
-          images = images + batch.n
-        end)
-      end
-    end
-  end)
+  local loss, right, images = evaluating(self.model, autograd.no_grad, sums_over, self, loader)
   p[0], p[1], p[2] = loss, right, images
   self.comm:allreduce(sums, "sum")
-  self.model:train()
   local result_loss, result_accuracy = p[0] / p[2], p[1] / p[2]
   sums:free()
   return result_loss, result_accuracy
@@ -280,7 +291,7 @@ local function train(o)
   local self = setup(o)
   same.check(self.comm, "train", same.training(self))
   same_start(self)
-  self.model:train()
+  if self.model.begin_training then self.model:begin_training() else self.model:train() end
   self.report:begin()
   local info, done = nil, 0
   if self.resume then
