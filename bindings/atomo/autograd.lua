@@ -395,8 +395,7 @@ end
 
 --- Sets .grad to zero (the buffer stays); nil stays nil.
 function Tensor:zero_grad()
-  local g = leaf_grad.of(self, "zero_grad")
-  if g then leaf_grad.zero(g) end
+  leaf_grad.zero(self, "zero_grad")
   return self
 end
 
