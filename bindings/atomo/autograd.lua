@@ -65,6 +65,18 @@ function M.param(t)
   return t:keep()
 end
 
+--- Whether this leaf requires a gradient (default true). A parameter that does not is frozen: it gets no gradient and
+--- no step; it stays a parameter.
+---@param on boolean?
+function Tensor:requires_grad_(on)
+  if self.node then raise "requires_grad_: the tensor is the result of an operator; use t:detach()" end
+  if on ~= false and self:dtype() ~= "f32" then
+    raise(("requires_grad_: tensor is %s, expected f32"):format(self:dtype()))
+  end
+  self.requires_grad = on ~= false
+  return self
+end
+
 -- ---- operators ---------------------------------------------------------------------------------------------------
 
 ---@class atomo.Context   what forward leaves for backward; any field may be set on it
@@ -383,8 +395,7 @@ end
 
 --- Sets .grad to zero (the buffer stays); nil stays nil.
 function Tensor:zero_grad()
-  local g = leaf_grad.of(self, "zero_grad")
-  if g then leaf_grad.zero(g) end
+  leaf_grad.zero(self, "zero_grad")
   return self
 end
 

@@ -3,6 +3,8 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.number"
+local check_options = require "atomo.check_options"
+local same = require "atomo.same"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Loader
@@ -50,9 +52,7 @@ local function augmentation(augment, c)
 end
 
 local function options_of(o)
-  for key in pairs(o) do
-    if not known[key] then raise(("loader: unknown option '%s'"):format(tostring(key))) end
-  end
+  check_options.check("loader", o, known)
   local set = o.set
   if type(set) ~= "table" or not T.is_tensor(set.images) or not T.is_tensor(set.labels) then
     raise "loader: set is missing, expected {images=, labels=} as in atomo.data.open().train"
@@ -83,8 +83,19 @@ local function new(_, o)
   check(C.atomo_loader_new(o.set.images.h, o.set.labels.h, c, handle))
   return setmetatable({
     h = ffi.gc(handle[0], C.atomo_loader_free), steps = C.atomo_loader_steps(handle[0]), batch = c.batch,
-    seed = c.seed, epochs_begun = 0, views = {{}, {}}, raw = ffi.new "atomo_batch", current = {},
+    seed = c.seed, size = c.size, epochs_begun = 0, views = {{}, {}}, raw = ffi.new "atomo_batch", current = {},
+    given = o,
   }, Loader)
+end
+
+--- Items for same.check: what ranks that share a set out must have alike.
+function Loader:identity()
+  local o = self.given
+  local items = same.data {{"images", o.set.images}, {"labels", o.set.labels}}
+  for _, item in ipairs(same.items(o, {rank = true, background = true})) do items[#items + 1] = item end
+  items[#items + 1] = {"crop", o.augment and o.augment.crop}
+  items[#items + 1] = {"flip", o.augment and o.augment.flip}
+  return items
 end
 
 local function handle_of(self)

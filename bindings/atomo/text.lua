@@ -5,6 +5,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.number"
 local window = require "atomo.nn.window"
+local same = require "atomo.same"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
 local M = {}
@@ -90,12 +91,22 @@ function M.loader(o)
   self.batch, self.length = whole(o, "batch", 16, 1), whole(o, "length", 128, 1)
   self.size, self.seed = whole(o, "size", 1, 1), whole(o, "seed", 0, 0)
   self.rank = whole(o, "rank", 0, 0)
+  if self.rank >= self.size then
+    raise(("text.loader: rank is %d of size %d, expected 0 to %d"):format(self.rank, self.size, self.size - 1))
+  end
   self.windows = math.floor((o.tokens:numel() - 1) / self.length)
   if self.windows < 1 then
     raise(("text.loader: %d characters, expected at least length + 1 = %d"):format(o.tokens:numel(), self.length + 1))
   end
   self.steps = math.ceil(self.windows / (self.batch * self.size))
   return self
+end
+
+--- As the image loader's.
+function Loader:identity()
+  local items = same.data {{"tokens", self.tokens}}
+  items[2] = {"shuffle", self.shuffle}
+  return items
 end
 
 --- The windows' order in an epoch: Fisher and Yates over a counter-based stream.

@@ -6,6 +6,7 @@ local checkpoint = require "atomo.checkpoint"
 local new_feed = require "atomo.feed"
 local new_outer = require "atomo.outer"
 local number = require "atomo.number"
+local replicas = require "atomo.replicas"
 local same = require "atomo.same"
 local new_step = require "atomo.step"
 local new_report = require "atomo.report"
@@ -28,7 +29,8 @@ local C, raise = f.C, f.raise
 ---@field outer {lr: number?, momentum: number?}?  how local steps' averaged moves are applied: 0.7, 0.9 (outer.lua)
 ---@field max_steps integer?        stops after so many steps
 ---@field eval_every integer?       epochs between evaluations; 0: never; default 1
----@field check_replicas boolean|integer|nil  assert that replicas are bit-equal every so many steps (true: 100)
+---@field check_replicas boolean|integer|nil  assert that replicas are bit-equal (parameters and the optimizer's state)
+--- every so many steps (true: 100) and after every epoch; default: after every epoch; false: never
 ---@field nonfinite string?         "abort" (default) or "skip" a step with a NaN or Inf
 ---@field save string?              checkpoint, rewritten after every epoch
 ---@field resume string?            checkpoint to go on from: the same bits as a run that was not stopped
@@ -68,12 +70,6 @@ local function check_options(o)
   if o.outer and (o.local_steps or 0) == 0 then raise "train: outer wants local_steps > 0" end
 end
 
---- All replicas start from rank 0's parameters and buffers, whatever seeds the scripts used.
-local function same_start(self)
-  for _, p in ipairs(self.optimizer.params) do self.comm:bcast(p, 0) end
-  for _, b in ipairs(self.buffers) do self.comm:bcast(b, 0) end
-end
-
 --- Running statistics differ between ranks (each sees its own images): replace them by their average.
 local function average_buffers(self)
   if self.comm.size == 1 then return end
@@ -85,37 +81,46 @@ local function average_buffers(self)
   end
 end
 
+--- Sums over this rank's part of a loader's set: loss, right answers, images.
+local function sums_over(self, loader)
+  local loss, right, images = 0, 0, 0
+  for batch in loader:epoch(0) do
+    if batch.n > 0 then
+      T.scope(function()
+        local logits = self.model(batch.x)
+        loss = loss + self.loss(logits, batch.y):item() * batch.n
+        right = right + (self.accuracy and self.accuracy(logits, batch.y) or 0) * batch.n
+        images = images + batch.n
+      end)
+    end
+  end
+  return loss, right, images
+end
+
+--- Runs fn with the model in evaluation mode; its modules have their own modes back afterwards.
+local function evaluating(model, fn, ...)
+  if model.evaluating then return model:evaluating(fn, ...) end
+  model:eval()
+  local a, b, c = fn(...)
+  model:train()
+  return a, b, c
+end
+
 --- Loss and accuracy over a loader's whole set, all ranks together. [collective]
 local function evaluate(self, loader)
   average_buffers(self)
-  self.model:eval()
   local sums = T.zeros(3)
   local p = sums:data()
-  local loss, right, images = 0, 0, 0
-  autograd.no_grad(function()
-    for batch in loader:epoch(0) do
-      if batch.n > 0 then
-        T.scope(function()
-          local logits = self.model(batch.x)
-          loss = loss + self.loss(logits, batch.y):item() * batch.n
-          right = right + (self.accuracy and self.accuracy(logits, batch.y) or 0) * batch.n
-          images = images + batch.n
-        end)
-      end
-    end
-  end)
+  local loss, right, images = evaluating(self.model, autograd.no_grad, sums_over, self, loader)
   p[0], p[1], p[2] = loss, right, images
   self.comm:allreduce(sums, "sum")
-  self.model:train()
   local result_loss, result_accuracy = p[0] / p[2], p[1] / p[2]
   sums:free()
   return result_loss, result_accuracy
 end
 
 local function check_replicas(self)
-  for i, p in ipairs(self.optimizer.params) do
-    self.exchange:check_replicas(p, self.names and self.names[i] or ("parameter %d"):format(i))
-  end
+  replicas.compare(self, ("replicas after step %d"):format(self.step))
 end
 
 --- A step with NaN or Inf on some rank: skipped on all, or the end of the run, by policy.
@@ -218,7 +223,7 @@ local function run_epoch(self, epoch)
   if self.test_loader and self.eval_every > 0 and (epoch % self.eval_every == 0 or last) then
     info.test_loss, info.test_accuracy = evaluate(self, self.test_loader)
   end
-  if self.check_every then check_replicas(self) end
+  if self.check_every ~= false then check_replicas(self) end
   if self.save and feed.ended then
     average_buffers(self)
     checkpoint.save(self.save, {model = self.model, optimizer = self.optimizer, exchange = self.exchange,
@@ -250,7 +255,8 @@ local function setup(o)
   self.comm = self.exchange.comm
   if not o.loss then self.loss = require("atomo.functional").cross_entropy end
   if o.accuracy == nil then self.accuracy = require("atomo.functional").accuracy end
-  if o.check_replicas then self.check_every = o.check_replicas == true and 100 or o.check_replicas end
+  self.check_every = o.check_replicas
+  if o.check_replicas == true then self.check_every = 100 end
   self.buffers = self.model.buffers and self.model:buffers() or {}
   self.accumulate, self.local_steps = o.accumulate or 1, o.local_steps or 0
   if (self.accumulate > 1 or self.local_steps > 0) and not self.train_loader.steps then
@@ -278,13 +284,14 @@ local function train(o)
   check_options(o)
   local self = setup(o)
   same.check(self.comm, "train", same.training(self))
-  same_start(self)
-  self.model:train()
+  replicas.start(self)
+  if self.model.begin_training then self.model:begin_training() else self.model:train() end
   self.report:begin()
   local info, done = nil, 0
   if self.resume then
     self.step, done = checkpoint.load(self.resume, self)
     self.comm:check("train: resume", ("step %d, epoch %d"):format(self.step, done))
+    replicas.compare(self, "train: after resuming", true)
     self.report:resumed(self.step, done, self.resume)
   end
   if self.outer then self.outer:anchor() end

@@ -290,11 +290,10 @@ function Exchange:stats()
   return s
 end
 
---- Raises on every rank, naming them, unless all ranks hold the same bits of t. [collective]
-function Exchange:check_replicas(t, what)
-  local crc = f.ffi.new "double[1]"
-  check(C.atomo_tensor_crc(t.h, crc))
-  self.comm:check(("replicas of %s after step %d"):format(what, self.step), ("crc %08x"):format(crc[0]))
+--- Raises on every rank, naming what differs, unless all ranks hold the same bits of v: a tensor, a table of tensors by
+--- name, or what has a state_dict (a model, an optimizer, an average of weights). [collective]
+function Exchange:check_replicas(v, what)
+  require("atomo.replicas").check(self.comm, ("replicas of %s after step %d"):format(what or "this", self.step), v)
 end
 
 return {exchange = new, topologies = rules.topologies}
