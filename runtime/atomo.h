@@ -630,6 +630,14 @@ ATOMO_API int atomo_raw_read(const char *path, double offset, double n, atomo_te
 /* Little-endian bytes u8 [k] as a tensor of that shape: f32, i32, u8 as they are; f16, bf16, f64 to f32, i64 to i32. */
 enum { ATOMO_RAW_F16 = 3, ATOMO_RAW_BF16 = 4, ATOMO_RAW_F64 = 5, ATOMO_RAW_I64 = 6 };
 ATOMO_API int atomo_raw_convert(int kind, const atomo_tensor *bytes, int ndim, const double *shape, atomo_tensor **out);
+/* Text files and standard output, written whole or with an error: EIO names the path and why. output_open gives a file
+ * descriptor (append: 0 begins the file anew); output_save replaces a file as raw_write does, and writes into what is
+ * no regular file; output_print goes through stdio's buffer, which flush != 0 empties. */
+ATOMO_API int atomo_output_open(const char *path, int append);
+ATOMO_API int atomo_output_write(int fd, const char *path, const void *data, double n);
+ATOMO_API int atomo_output_close(int fd, const char *path);
+ATOMO_API int atomo_output_save(const char *path, const void *data, double n);
+ATOMO_API int atomo_output_print(const void *data, double n, int flush);
 /* Columns of the terminal on file descriptor fd, 0 where it is none (asks TIOCGWINSZ: under mpirun isatty lies). */
 ATOMO_API int atomo_terminal_width(int fd);
 

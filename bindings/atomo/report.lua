@@ -1,5 +1,6 @@
 --- What a run says of itself, on rank 0: progress lines, the JSONL log (docs/log.md), the closing table. Stage 10.
 local f = require "atomo.ffi"
+local files = require "atomo.files"
 local log = require "atomo.log"
 local version = require "atomo.version"
 local ffi, C = f.ffi, f.C
@@ -44,7 +45,7 @@ end
 --- A line that stays, on rank 0.
 function Report:line(text)
   if self.progress then self.progress:line(text)
-  elseif self.main and not self.quiet then print(text) end
+  elseif self.main and not self.quiet then files.say(text) end
 end
 
 local stages = {"data", "forward", "backward", "encode", "exchange", "decode", "update"}
@@ -127,11 +128,10 @@ function Report:finish(info)
     {"training loss", info.loss and ("%.4f"):format(info.loss) or "-"},
     {"native memory", ("%s at most"):format(log.bytes(mem.peak))},
   }
-  print(log.table(rows))
+  files.say(log.table(rows))
   if info.test_accuracy then
-    print(("final test accuracy %.4f"):format(info.test_accuracy))
+    files.say(("final test accuracy %.4f"):format(info.test_accuracy))
   end
-  io.stdout:flush()
 end
 
 return new

@@ -27,7 +27,9 @@ extern volatile int host_interrupts; /* SIGINTs since host_interrupt_forget */
 int host_traceback(lua_State *L);                      /* message handler: any error value -> text with a traceback */
 int host_pcall(lua_State *L, int nargs, int nresults); /* with that handler */
 void host_last_word(const char *text); /* the error's text, framed where there are several ranks, to stderr */
-void host_leave(int code);             /* ends MPI (0) or the whole job (other), then the process */
-int host_os_exit(lua_State *L);        /* os.exit */
+bool host_output_is_whole(
+    void);                 /* flushes standard output; false, with a line on stderr, where any write of it failed */
+void host_leave(int code); /* ends MPI (0) or the whole job (other), then the process */
+int host_os_exit(lua_State *L); /* os.exit */
 
 #endif

@@ -1,5 +1,6 @@
 /* lastword.c - how a process of the job ends: errors as text, the framed last word, MPI's end or the job's. */
 #include "host/host.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,8 +98,19 @@ void host_last_word(const char *text)
     fflush(stderr);
 }
 
+bool host_output_is_whole(void)
+{
+    errno = 0;
+    const bool whole = fflush(stdout) == 0 && !ferror(stdout);
+    if (!whole)
+        fprintf(stderr, "atomo-lua: writing standard output: %s\n",
+                errno ? strerror(errno) : "an earlier write failed");
+    return whole;
+}
+
 void host_leave(int code)
 {
+    if (code == 0 && !host_output_is_whole()) code = HOST_SCRIPT_ERROR;
     fflush(NULL);
     if (host_was_terminated() && !alone()) _exit(code); /* the job is ending already: no second abort */
     if (code != 0 && atomo_mpi_started()) {
