@@ -25,7 +25,7 @@ typedef unsigned int uint32_t;
 
 /* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
 
-enum { ATOMO_ABI = 3, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 4, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */
@@ -531,23 +531,34 @@ ATOMO_API int atomo_request_test(atomo_request *r); /* 1 over, 0 not yet */
 ATOMO_API void
 atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
 
+/* Where bytes of other ranks arrive: C receives into slot[0], which it replaces when it is too small, and counts[r] is
+ * the length of rank r's block. */
+typedef struct atomo_inbox {
+    atomo_tensor *slot[1];
+    double *counts;
+    int holders; /* C's own */
+} atomo_inbox;
+ATOMO_API int atomo_inbox_new(int ranks, atomo_inbox **out);
+ATOMO_API void atomo_inbox_free(atomo_inbox *b); /* NULL is fine; gone when no job needs it any more */
+
 /* The communication thread, started at first use: it carries out what is posted, in order, while the calling thread
- * goes on; all ranks post the same. Until a job is waited for its buffers must not be touched. Any other operation on a
+ * goes on; all ranks post the same. Until a job is waited for its buffers must not be touched, but anything may be
+ * freed: a job holds what it needs, and the end of MPI waits for all that is posted. Any other operation on a
  * communicator first waits for everything that was posted, so the two threads are never in MPI at once. *ticket (out)
  * names the job. A failure is reported by the next wait, and ends the thread's work. [local] */
 ATOMO_API int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *ticket); /* sum of f32, in place */
-/* atomo_comm_allgatherv_bytes: *recv and counts [size] are written by the thread. */
-ATOMO_API int atomo_engine_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
-                                            double *counts, double *ticket);
-/* As the operations of the same names on a communicator. */
+/* As the operations of the same names on a communicator; what is sent are the bytes of `send` (NULL where there are
+ * none) from number `at` on. */
+ATOMO_API int atomo_engine_allgatherv_bytes(atomo_comm *c, const atomo_tensor *send, double at, double nbytes,
+                                            atomo_inbox *recv, double *ticket);
 ATOMO_API int atomo_engine_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains,
                                             double *ticket);
 ATOMO_API int atomo_engine_reduce(atomo_comm *c, atomo_tensor *t, int root, double *ticket); /* sum */
 ATOMO_API int atomo_engine_bcast(atomo_comm *c, atomo_tensor *t, int root, double *ticket);
-ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out,
-                                           atomo_tensor **recv, double *counts_in, double *ticket);
-ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
-                                       double *count, double *ticket);
+ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const atomo_tensor *send, double at, const double *counts_out,
+                                           atomo_inbox *recv, double *ticket);
+ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const atomo_tensor *send, double at, double nbytes, int root,
+                                       atomo_inbox *recv, double *ticket);
 ATOMO_API int atomo_engine_wait(double ticket);
 /* out[3], so far: seconds that the communication thread has worked, that others have waited for it and for what it
  * waits for of the coding thread (not for atomo_parcel_decode), and that the coding thread has worked. */
@@ -749,12 +760,12 @@ ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
 
 /* Sums: a linear compressor's gradients (none of the others') added up over the ranks on the way, by all-reduces of
  * what it makes of them (comm/sums.c says which, and how fp16 and bf16 round). One for tensors first .. first + count
- * - 1 of the codec, planned before, which it needs as long as it lives; buffers are made here. */
+ * - 1 of the codec, planned before; buffers are made here. */
 typedef struct atomo_sums atomo_sums;
 ATOMO_API int atomo_codec_is_linear(const atomo_codec *c); /* 1 where topology allreduce can carry it */
 ATOMO_API int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, int count,
                              atomo_sums **out); /* EARG: not linear, not planned [local] */
-ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; not while its job is under way */
+ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; gone when its job is over */
 /* A job of the communication thread: grads [count], which must stay unchanged until it is waited for, are projected and
  * added up. The random streams are those of (seed, step, this rank, tensor). */
 ATOMO_API int atomo_engine_sums(atomo_sums *l, const atomo_tensor *const *grads, double step, double *ticket);
@@ -765,40 +776,37 @@ ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double 
 /* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), coded by a thread of their own,
  * in the order of posting, and sent by the communication thread as soon as they are coded. to [count]: the rank (of
  * `ranks`) that each message is for, or of a parcel that is only decoded the block (of `ranks`) that it is in,
- * ascending; NULL: all are for everyone, or in every block. While a parcel is under way the codec, the gradients and
- * the parcel must be left alone. [local] EARG: not planned. */
+ * ascending; NULL: all are for everyone, or in every block. While a parcel is under way the gradients must not be
+ * changed, and its codec plans nothing; freeing any of them is fine. [local] EARG: not planned. */
 typedef struct atomo_parcel atomo_parcel;
 ATOMO_API int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks,
                                atomo_parcel **out);
-ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; not while it is under way */
+ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; gone when its jobs are over */
 /* Posts: grads [count] are pushed (atomo_codec_push; the codec's step has been begun). */
 ATOMO_API int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads);
 /* Posts: when job `after` of the communication thread is over, accs [count] become the averages of what the ranks'
- * blocks in *slot (counts [ranks] bytes, rank after rank) hold for them, decoded by `from`; and with again != 0 they
- * are encoded as the parcel. */
-ATOMO_API int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_tensor *const *slot,
-                                  const double *counts, atomo_tensor *const *accs, int again, double after);
+ * blocks in the inbox, rank after rank, hold for them, decoded by `from`; and with again != 0 they are encoded as the
+ * parcel. */
+ATOMO_API int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_inbox *inbox,
+                                  atomo_tensor *const *accs, int again, double after);
 /* Posts, for this rank alone: when job `after` of the communication thread is over, accs [count] become what the blocks
- * in *slot (counts [ranks] bytes, one after the other) hold for them, of the random streams of `rank`: each its own
+ * in the inbox, one after the other, hold for them, of the random streams of `rank`: each its own
  * block's, or where messages are in every block the averages (rank below 0: block r is of rank r's streams). What ranks
  * wait for, encoding and answers, goes before; no bits depend on when this is done. */
-ATOMO_API int atomo_parcel_decode(atomo_parcel *b, double step, double rank, atomo_tensor *const *slot,
-                                  const double *counts, atomo_tensor *const *accs, double after);
+ATOMO_API int atomo_parcel_decode(atomo_parcel *b, double step, double rank, atomo_inbox *inbox,
+                                  atomo_tensor *const *accs, double after);
 /* Waits until the parcel is coded; seconds [2] (out): encoding, decoding. What went wrong with it, in which case it was
  * sent empty: ENONFINITE, EFORMAT. */
 ATOMO_API int atomo_parcel_wait(atomo_parcel *b, double *seconds);
 /* Jobs of the communication thread, begun when the parcel is coded: to all; to each rank its own; the root's to all;
  * the root's tensor t, which the parcel has averaged, to all. Arguments as of the operations on a communicator. */
-ATOMO_API int atomo_parcel_allgather(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts,
-                                     double *ticket);
-ATOMO_API int atomo_parcel_alltoall(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts,
-                                    double *ticket);
-ATOMO_API int atomo_parcel_bcast(atomo_parcel *b, atomo_comm *c, int root, atomo_tensor **recv, double *count,
-                                 double *ticket);
+ATOMO_API int atomo_parcel_allgather(atomo_parcel *b, atomo_comm *c, atomo_inbox *inbox, double *ticket);
+ATOMO_API int atomo_parcel_alltoall(atomo_parcel *b, atomo_comm *c, atomo_inbox *inbox, double *ticket);
+ATOMO_API int atomo_parcel_bcast(atomo_parcel *b, atomo_comm *c, int root, atomo_inbox *inbox, double *ticket);
 ATOMO_API int atomo_parcel_bcast_tensor(atomo_parcel *b, atomo_comm *c, atomo_tensor *t, int root, double *ticket);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
- * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes
+ * in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes
  * tensor number `tensor` as [atoms, 1 + sum of width]: lambda and the 1 to 3 factors of each atom; the gradient that
  * they make up has `entries` entries. Its decode_add wants a zero accumulator and packs the drawn atoms at its front.
  */

@@ -44,6 +44,7 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
     ATOMO_REQUIRE(way >= 0 && way <= 255, ATOMO_EARG, "%s: way is %d, expected 0 to 255", name, way);
     atomo_codec *c;
     ATOMO_TRY(atomo__calloc((void **)&c, sizeof *c));
+    c->refs = 1;
     atomo__registry_entry(index, &c->compressor, &c->atoms);
     c->name = about.name;
     c->id = atomo__crc32(0, c->name, strlen(c->name)) & 255;
@@ -70,12 +71,19 @@ static void part_free(atomo__part *p)
     atomo__free(p);
 }
 
+atomo_codec *atomo__codec_hold(atomo_codec *c)
+{
+    c->refs++;
+    return c;
+}
+
 void atomo_codec_free(atomo_codec *c)
 {
-    if (!c) return;
+    if (!c || --c->refs > 0) return;
     for (int i = 0; i < c->parts; i++) part_free(c->part[i]);
     atomo__free(c->segment);
     atomo__free(c->scratch);
+    atomo__free(c->own_name);
     atomo__free(c);
 }
 
@@ -198,6 +206,8 @@ static int plan_part(atomo_codec *c, int tensor, int ndim, const double *shape, 
 {
     ATOMO_REQUIRE(tensor >= 1 && tensor <= MAX_TENSORS, ATOMO_EARG, "%s: tensor number %d, expected 1 to %d", c->name,
                   tensor, MAX_TENSORS);
+    ATOMO_REQUIRE(c->busy == 0, ATOMO_EARG,
+                  "%s: plan: tensor %d while an exchange codes with it; finish() the step first", c->name, tensor);
     ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE,
                   "%s: tensor %d has %d dimensions, at most %d are possible", c->name, tensor, ndim, ATOMO_MAX_DIM);
     atomo__part *p;

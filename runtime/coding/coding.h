@@ -345,10 +345,12 @@ int atomo__option_count(const struct atomo__option *o);
 /* Where a compressor takes atoms, its options begin with these. */
 enum { ATOMO__BUDGET_ATOMS, ATOMO__BUDGET_RATIO, ATOMO__BUDGET_BYTES, ATOMO__SAMPLING };
 struct atomo_codec {
+    _Atomic int refs, busy; /* who holds it; jobs under way that code with it */
     const struct atomo_compressor *compressor;
     const struct atomo_atoms *atoms; /* or NULL */
     const char *name;
-    uint32_t id; /* of the name, 8 bits, for the frame */
+    char *own_name; /* what name is after a rename, else NULL */
+    uint32_t id;    /* of the name, 8 bits, for the frame */
     double option[ATOMO__MAX_OPTIONS];
     int own_options, options;                        /* the compressor's; all: the atom set's follow, then ef */
     bool feedback;                                   /* ef=true */
@@ -378,6 +380,7 @@ struct atomo_codec {
 /* What an encode or decode of this part works with: the codec's scratch, the part's stream. */
 atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step);
 void atomo__stats_add(atomo_codec *c, const atomo__part *p);
+atomo_codec *atomo__codec_hold(atomo_codec *c);                /* returns it; every hold wants an atomo_codec_free */
 atomo__part *atomo__part_of(const atomo_codec *c, int tensor); /* NULL where it is not planned */
 /* ---- one budget over a step (share.c) ---- */
 atomo__frame atomo__frame_of(const atomo__part *p, uint32_t rank, uint32_t step);

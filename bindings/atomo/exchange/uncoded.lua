@@ -7,8 +7,6 @@ local carry = require "atomo.exchange.carry"
 local messages = require "atomo.exchange.messages"
 local ffi, C = f.ffi, f.C
 
-local bytes = ffi.typeof "uint8_t *"
-
 local Uncoded = {late = true} -- answers and decoding wait for the end of the step
 Uncoded.__index = Uncoded
 
@@ -36,35 +34,35 @@ function Uncoded:encode(exchange)
     end
     self.lengths[j], exchange.sent = n, exchange.sent + n
   end
-  self.data, self.n = ffi.cast(bytes, exchange.send.h.data) + from, exchange.sent - from
+  self.data, self.at, self.n = exchange.send.h, from, exchange.sent - from
   messages.lap(exchange, "encode", t)
 end
 
 function Uncoded:out(exchange, how)
-  if how == "allgather" then return carry.out(exchange, how, nil, self.data, self.n, self.inbox) end
+  if how == "allgather" then return carry.out(exchange, how, nil, self.data, self.at, self.n, self.inbox) end
   for r = 0, exchange.comm.size - 1 do self.sizes[r] = 0 end
   for j, rank in ipairs(self.to) do self.sizes[rank] = self.sizes[rank] + self.lengths[j] end
-  return carry.out(exchange, how, nil, self.data, self.sizes, self.inbox)
+  return carry.out(exchange, how, nil, self.data, self.at, self.sizes, self.inbox)
 end
 
 function Uncoded:reply_with(exchange)
   local first, last, second = self.mine, self.mine_last, exchange.second
   messages.decode(exchange, exchange.compressor, messages.open(self.inbox), first, last, self.averages)
-  self.data, self.n = nil, 0
+  self.data, self.at, self.n = nil, 0, 0
   if not second then return end
   local t, from = C.atomo_time(), exchange.sent_back
   for k = first, last do
     local n = second:push(k, self.averages[k - first + 1], exchange.back, exchange.sent_back)
     exchange.sent_back = exchange.sent_back + n
   end
-  self.data, self.n = ffi.cast(bytes, exchange.back.h.data) + from, exchange.sent_back - from
+  self.data, self.at, self.n = exchange.back.h, from, exchange.sent_back - from
   messages.lap(exchange, "encode", t)
 end
 
 function Uncoded:back(exchange, how)
   if how == "bcast_tensor" then return carry.out(exchange, "bcast", nil, self.average.h, 0) end
-  if how == "bcast" then return carry.out(exchange, "bcast_bytes", nil, self.data, self.n, 0, self.answer) end
-  return carry.out(exchange, how, nil, self.data, self.n, self.answer)
+  if how == "bcast" then return carry.out(exchange, "bcast_bytes", nil, self.data, self.at, self.n, 0, self.answer) end
+  return carry.out(exchange, how, nil, self.data, self.at, self.n, self.answer)
 end
 
 --- What came is decoded on this thread, by give.
