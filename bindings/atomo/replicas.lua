@@ -1,6 +1,6 @@
 --- What all ranks of a run must hold alike: parameters (in the optimizer or not, frozen or not), buffers, the
--- optimizer's state. Rank 0's parameters and buffers are broadcast at the start; after that, and after every load, checksums are
--- compared; what differs is named with the rank, and what to do (stages 3 to 9).
+-- optimizer's state. Rank 0's parameters and buffers are broadcast at the start; after that, and after every load,
+-- checksums are compared; what differs is named with the rank, and what to do (stages 3 to 9).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local same = require "atomo.same"
