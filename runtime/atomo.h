@@ -813,5 +813,20 @@ ATOMO_API int atomo_parcel_bcast_tensor(atomo_parcel *b, atomo_comm *c, atomo_te
 ATOMO_API int atomo_codec_rename(atomo_codec *c, const char *name);
 ATOMO_API int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors, const double *width,
                                     double entries, const char *name);
+/* carry_factor, before anything is planned: its messages end with a factor, 1, by which what decodes is multiplied;
+ * set_factor puts another one (0 or more) into a message for `tensor` at bytes [size], cut to 8 bits: *kept. */
+ATOMO_API int atomo_codec_carry_factor(atomo_codec *c);
+ATOMO_API int atomo_codec_set_factor(atomo_codec *c, int tensor, uint8_t *bytes, double size, double factor,
+                                     double *kept);
+ATOMO_API double atomo_codec_best_factor(const atomo_tensor *sent, const atomo_tensor *x); /* f32, as many entries */
+/* The dense form of a message of _list: the gradient's entries as they are. dense: writes it; dense_max: its length;
+ * dense_add: acc += scale * values and 1 where the message is in that form, 0 where it is not. */
+ATOMO_API int atomo_codec_dense(const atomo_codec *c, int tensor, double step, double rank, const atomo_tensor *values,
+                                uint8_t *out, double capacity, double *nbytes);
+ATOMO_API double atomo_codec_dense_max(const atomo_codec *c, int tensor, double step, double rank);
+ATOMO_API int atomo_codec_dense_add(const atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
+                                    double size, double scale, atomo_tensor *acc, double *used);
+/* How many atoms the last message that decode_add took for `tensor` held. */
+ATOMO_API double atomo_codec_taken(const atomo_codec *c, int tensor);
 
 #endif

@@ -23,6 +23,7 @@ typedef struct {
     int64_t atoms, columns; /* of the matrix */
     int64_t width[MAX_FACTORS];
     int factors, bits;
+    uint32_t taken; /* atoms of the last message decoded */
     /* after the struct: values [atoms] doubles */
 } state;
 
@@ -36,6 +37,7 @@ static int plan(atomo__part *part)
     ATOMO_REQUIRE(part->ndim == 2 && part->shape[0] < 0x1p31 && part->shape[1] >= 2 && part->shape[1] < 0x1p31,
                   ATOMO_ESHAPE, "%s: tensor %s: expected [atoms, 1 + width of the factors]", part->codec->name,
                   part->name);
+    part->elsewhere = true;
     size_t atoms = (size_t)part->shape[0], width = (size_t)part->shape[1] - 1;
     part->scratch = sizeof(float) * width;
     part->state_size = ((sizeof(state) + 63) & ~(size_t)63) + sizeof(double) * atoms;
@@ -165,10 +167,12 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
 
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
-    const state *s = part->state;
+    state *s = part->state;
     float *row = atomo__room(c);
     uint32_t atoms = atomo__get_varint(r);
+    s->taken = 0;
     if (r->bad || atoms > (uint64_t)s->atoms) return ATOMO_EFORMAT;
+    s->taken = atoms;
     for (uint32_t i = 0; i < atoms; i++, acc += s->columns) {
         float weight = atomo__get_f32(r);
         atomo__quant_read(r, row, s->columns - 1, s->bits);
@@ -180,6 +184,12 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
         }
     }
     return ATOMO_OK;
+}
+
+double atomo_codec_taken(const atomo_codec *c, int tensor)
+{
+    const atomo__part *p = atomo__part_of(c, tensor);
+    return p && p->atoms && p->atoms->plan == plan ? (double)((const state *)p->state)->taken : 0;
 }
 
 const struct atomo_atoms atomo_atoms_list = {

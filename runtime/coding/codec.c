@@ -17,6 +17,7 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
         c->option[j] = isnan(v) ? o.standard : v;
     }
     c->feedback = c->option[c->options - 1] != 0;
+    c->scaled = c->feedback && !c->compressor->contracts;
     if (!c->atoms) return ATOMO_OK;
     const double *o = c->option;
     int given = !isnan(o[ATOMO__BUDGET_ATOMS]) + !isnan(o[ATOMO__BUDGET_RATIO]) + !isnan(o[ATOMO__BUDGET_BYTES]);
@@ -84,6 +85,7 @@ void atomo_codec_free(atomo_codec *c)
     atomo__free(c->segment);
     atomo__free(c->scratch);
     atomo__free(c->own_name);
+    atomo__free(c->sent);
     atomo__free(c);
 }
 
@@ -127,6 +129,7 @@ static uint32_t hash_of(const atomo__part *p)
     h = atomo__crc32(h, p->shape, sizeof(double) * (size_t)p->ndim);
     h = atomo__crc32(h, &rows, sizeof rows);
     if (c->way) h = atomo__crc32(h, &c->way, sizeof c->way);
+    if (c->scaled && !c->feedback) h = atomo__crc32(h, "factor", 6);
     return (h ^ h >> 16) & 0xFFFF;
 }
 
@@ -180,6 +183,7 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     }
     int rc = describe(p, name, custom_rows);
     if (rc == 0) rc = c->compressor->plan(p);
+    if (rc == 0) rc = atomo__form_plan(c, p);
     if (rc == 0 && p->state_size) rc = atomo__calloc(&p->state, p->state_size);
     if (rc == 0 && c->feedback) rc = atomo__feedback_plan(p);
     if (rc == 0 && p->scratch > c->scratch_size) {

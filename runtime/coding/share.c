@@ -29,7 +29,7 @@ double atomo__target_bits(const atomo_codec *c, double entries)
 double atomo__overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits)
 {
     atomo__frame f = atomo__frame_of(p, rank, step);
-    return atomo__frame_bits(&f, body_bits) + p->fixed_bits;
+    return atomo__frame_bits(&f, body_bits) + p->fixed_bits + 8 * (double)atomo__form_bytes(p->codec);
 }
 
 /* The paper's budget: s expected atoms in each tensor. */

@@ -37,7 +37,7 @@ static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t
     atomo__put_align(&w);
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
-    if (p->residual) ATOMO_TRY(atomo__feedback_give(p, w.data, w.size, &coder));
+    ATOMO_TRY(atomo__form_close(p, &w, &coder));
     atomo__frame f = atomo__frame_of(p, rank, step);
     *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, w.size);
     return ATOMO_OK;
@@ -283,7 +283,7 @@ static int decode_one(atomo_codec *c, int tensor, double step, double rank, cons
     ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
     atomo__coder coder = atomo__coder_of(p, got.rank, got.step);
     if (c->pending.tensor == p->tensor) coder.pending = &c->pending;
-    int rc = c->compressor->decode_add(p, &body, &coder, (float)scale, atomo__f32(acc));
+    int rc = atomo__form_decode(p, &body, &coder, (float)scale, atomo__f32(acc));
     if (rc < 0 || !atomo__at_end(&body))
         return atomo__fail(ATOMO_EFORMAT,
                            "decode: message for tensor %s: its body of %zu bytes is malformed near byte %zu", p->name,

@@ -234,6 +234,7 @@ const struct atomo_compressor atomo_compressor_powersgd = {
     .summary = "low rank by one power iteration from the last step's (biased: use ef=true)",
     .source = "Vogels et al., PowerSGD, NeurIPS 2019",
     .unbiased = false,
+    .contracts = true,
     .options = options,
     .plan = plan,
     .start = start,

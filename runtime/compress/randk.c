@@ -141,6 +141,7 @@ const struct atomo_compressor atomo_compressor_randk = {
     .summary = "k entries drawn evenly by a seed that all ranks share, times n/k",
     .source = "Stich et al., NeurIPS 2018; Wangni et al., NeurIPS 2018",
     .unbiased = true,
+    .contracts = true,
     .options = options,
     .plan = plan,
     .encode = encode,
