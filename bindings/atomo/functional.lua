@@ -26,7 +26,7 @@ local conv2d = func {
   end,
   backward = function(ctx, gy)
     local x, w = ctx:saved()
-    local win, gx, gw, gb = ctx.args[4], nil, nil, nil
+    local win, gx, gw, gb = ctx.inputs[4], nil, nil, nil
     gy = dense(gy, "conv2d: gy")
     local with_bias = ctx:needs(3)
     if ctx:needs(2) or with_bias then
@@ -101,25 +101,23 @@ local batch_norm = func {
     if o.training then
       check(C.atomo_batch_norm_train(x.h, handle(residual), gamma.h, beta.h, o.momentum or 0.1, o.eps or 1e-5, relu,
         handle(rm), handle(rv), mean, invstd, y))
-      ctx.mean = wrap(mean[0])
+      mean = wrap(mean[0])
     else
       if not (rm and rv) then raise "batch_norm: evaluation needs running_mean and running_var" end
       check(C.atomo_batch_norm_eval(x.h, handle(residual), gamma.h, beta.h, rm.h, rv.h, o.eps or 1e-5, relu, invstd, y))
-      ctx.mean = rm
+      mean = rm
     end
-    ctx.invstd = wrap(invstd[0])
     ctx.relu, ctx.training = relu, o.training and 1 or 0
     local result = wrap(y[0])
-    ctx.y = relu == 1 and residual and result:detach() or nil
-    ctx:save(x, gamma, beta)
+    ctx:save(x, gamma, beta, mean, wrap(invstd[0]), relu == 1 and residual and result:detach() or nil)
     return result
   end,
   backward = function(ctx, gy)
-    local x, gamma, beta = ctx:saved()
+    local x, gamma, beta, mean, invstd, y = ctx:saved()
     local ox, og, own_g = nil, gradient_slot(ctx, 2)
     local ob, own_b = gradient_slot(ctx, 3)
     gy = dense(gy, "batch_norm: gy")
-    local y, gr, res = ctx.y, nil, nil
+    local gr, res
     if y then
       res = out()
       if ctx:may_overwrite(gy) then -- g in place of gy: no more memory to go through
@@ -129,7 +127,7 @@ local batch_norm = func {
       gr = gy
     end
     if ctx:needs(1) then ox = out() end
-    check(C.atomo_batch_norm_backward(x.h, handle(y), gy.h, gamma.h, beta.h, ctx.mean.h, ctx.invstd.h, ctx.relu,
+    check(C.atomo_batch_norm_backward(x.h, handle(y), gy.h, gamma.h, beta.h, mean.h, invstd.h, ctx.relu,
       ctx.training, ox, res, og, ob))
     return ox and wrap(ox[0]), taken(og, own_g), taken(ob, own_b), gr or res and wrap(res[0])
   end,
@@ -185,7 +183,7 @@ local function softmax(name, log)
     end,
     backward = function(ctx, gy)
       local o = out()
-      check(C.atomo_softmax_backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.args[2], log, o))
+      check(C.atomo_softmax_backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.inputs[2], log, o))
       return wrap(o[0])
     end,
   }
@@ -214,7 +212,7 @@ local function pool(name, forward, backward)
     end,
     backward = function(ctx, gy)
       local o = out()
-      check(backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.args[2], o, ctx.args[3], ctx.args[4]))
+      check(backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.inputs[2], o, ctx.inputs[3], ctx.inputs[4]))
       return wrap(o[0])
     end,
   }
@@ -276,8 +274,8 @@ local adaptive_avg_pool2d = func {
   end,
   backward = function(ctx, gy)
     local o = out()
-    check(C.atomo_adaptive_avg_pool2d_backward(ctx:saved().h, dense(gy, "adaptive_avg_pool2d: gy").h, ctx.args[2],
-      ctx.args[3], o))
+    check(C.atomo_adaptive_avg_pool2d_backward(ctx:saved().h, dense(gy, "adaptive_avg_pool2d: gy").h, ctx.inputs[2],
+      ctx.inputs[3], o))
     return wrap(o[0])
   end,
 }

@@ -32,19 +32,17 @@ local attention = func {
     local lse, y = out(), out()
     ctx.stream = p > 0 and D.next_dropout_stream() or nil
     check(C.atomo_attention(a.h, b.h, c.h, S.handle(mask), heads, causal, p, ctx.stream, lse, y))
-    ctx.lse = wrap(lse[0])
-    local result = wrap(y[0])
-    ctx:save(q, k, v, mask)
-    ctx.y = result:detach()
+    local sums, result = wrap(lse[0]), wrap(y[0])
+    ctx:save(q, k, v, mask, result:detach(), sums)
     return result
   end,
   backward = function(ctx, gy)
-    local q, k, v, mask = ctx:saved()
-    local heads, causal, p = ctx.args[4], ctx.args[5], ctx.args[6]
+    local q, k, v, mask, y, lse = ctx:saved()
+    local heads, causal, p = ctx.inputs[4], ctx.inputs[5], ctx.inputs[6]
     local a, b, c = thirds(q, k, v)
     local gq, gk, gv = T.empty_like(q), k and T.empty_like(k), v and T.empty_like(v)
     local ga, gb, gc = thirds(gq, gk, gv)
-    check(C.atomo_attention_backward(a.h, b.h, c.h, ctx.y.h, S.dense(gy, "attention: gy").h, ctx.lse.h, S.handle(mask),
+    check(C.atomo_attention_backward(a.h, b.h, c.h, y.h, S.dense(gy, "attention: gy").h, lse.h, S.handle(mask),
       heads, causal, p, ctx.stream, ga.h, gb.h, gc.h))
     return gq, gk or nil, gv or nil
   end,

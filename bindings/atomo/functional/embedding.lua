@@ -21,7 +21,7 @@ local embedding = func {
   backward = function(ctx, gy)
     local index, weight = ctx:saved()
     local o, own = S.gradient_slot(ctx, 2)
-    check(C.atomo_embedding_backward(weight.h, index.h, S.dense(gy, "embedding: gy").h, ctx.args[3], o))
+    check(C.atomo_embedding_backward(weight.h, index.h, S.dense(gy, "embedding: gy").h, ctx.inputs[3], o))
     return nil, S.taken(o, own)
   end,
 }

@@ -19,7 +19,7 @@ local function times(grad, gy)
   return g
 end
 
-local function scaled(ctx, gy) return times(ctx.grad, gy) end
+local function scaled(ctx, gy) return times(ctx:saved(), gy) end
 
 --- The weights of the classes: an f32 tensor that is a constant, or nil.
 local function class_weight(name, opts)
@@ -39,7 +39,7 @@ local cross_entropy = func {
     if ctx:needs(1) then grad = out() end
     check(C.atomo_cross_entropy(S.dense(logits, "cross_entropy: logits").h, labels.h, S.handle(weight), smooth, ignore,
       reduction, loss, grad))
-    if grad then ctx.grad = wrap(grad[0]) end
+    if grad then ctx:save(wrap(grad[0])) end
     return wrap(loss[0])
   end,
   backward = scaled,
@@ -97,7 +97,7 @@ local nll = func {
   forward = function(ctx, logp, labels, weight, ignore, reduction)
     local loss, grad = out(), out()
     check(C.atomo_nll(S.dense(logp, "nll_loss: input").h, labels.h, S.handle(weight), ignore, reduction, loss, grad))
-    ctx.grad = wrap(grad[0])
+    ctx:save(wrap(grad[0]))
     return wrap(loss[0])
   end,
   backward = scaled,
@@ -121,10 +121,13 @@ local function pair_loss(name, kind)
       local loss, gx, gt = out(), ctx:needs(1) and out() or nil, ctx:needs(2) and out() or nil
       check(C.atomo_pair_loss(kind, S.dense(x, name .. ": input").h, S.dense(target, name .. ": target").h,
         S.handle(weight), S.handle(pos_weight), reduction, loss, gx, gt))
-      ctx.gx, ctx.gt = gx and wrap(gx[0]), gt and wrap(gt[0])
+      ctx:save(gx and wrap(gx[0]) or nil, gt and wrap(gt[0]) or nil)
       return wrap(loss[0])
     end,
-    backward = function(ctx, gy) return ctx.gx and times(ctx.gx, gy), ctx.gt and times(ctx.gt, gy) end,
+    backward = function(ctx, gy)
+      local gx, gt = ctx:saved()
+      return gx and times(gx, gy), gt and times(gt, gy)
+    end,
   }
 end
 

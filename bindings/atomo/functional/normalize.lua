@@ -16,20 +16,19 @@ local layer_norm = func {
     weight, bias = weight and dense(weight, "layer_norm: weight"), bias and dense(bias, "layer_norm: bias")
     local y, mean, invstd = out(), out(), out()
     check(C.atomo_layer_norm(x.h, ndim, handle(weight), handle(bias), eps, mean, invstd, y))
-    ctx.mean, ctx.invstd = wrap(mean[0]), wrap(invstd[0])
-    ctx:save(x, weight)
+    ctx:save(x, weight, wrap(mean[0]), wrap(invstd[0]))
     return wrap(y[0])
   end,
   backward = function(ctx, gy)
-    local x, weight = ctx:saved()
+    local x, weight, mean, invstd = ctx:saved()
     local ox, og, own_g, ob, own_b = nil, nil, nil, nil, nil
     if ctx:needs(1) then ox = out() end
     if weight then
       og, own_g = S.gradient_slot(ctx, 2)
       ob, own_b = S.gradient_slot(ctx, 3)
     end
-    check(C.atomo_layer_norm_backward(x.h, ctx.args[4], dense(gy, "layer_norm: gy").h, handle(weight), ctx.mean.h,
-      ctx.invstd.h, ox, og, ob))
+    check(C.atomo_layer_norm_backward(x.h, ctx.inputs[4], dense(gy, "layer_norm: gy").h, handle(weight), mean.h,
+      invstd.h, ox, og, ob))
     return ox and wrap(ox[0]), og and S.taken(og, own_g), ob and S.taken(ob, own_b)
   end,
 }
@@ -60,17 +59,16 @@ local group_norm = func {
     weight, bias = dense(weight, "group_norm: weight"), dense(bias, "group_norm: bias")
     local y, mean, invstd = out(), out(), out()
     check(C.atomo_group_norm(x.h, groups, weight.h, bias.h, eps, mean, invstd, y))
-    ctx.mean, ctx.invstd = wrap(mean[0]), wrap(invstd[0])
-    ctx:save(x, weight)
+    ctx:save(x, weight, wrap(mean[0]), wrap(invstd[0]))
     return wrap(y[0])
   end,
   backward = function(ctx, gy)
-    local x, weight = ctx:saved()
+    local x, weight, mean, invstd = ctx:saved()
     local ox, og, own_g = nil, S.gradient_slot(ctx, 3)
     local ob, own_b = S.gradient_slot(ctx, 4)
     if ctx:needs(1) then ox = out() end
-    check(C.atomo_group_norm_backward(x.h, ctx.args[2], dense(gy, "group_norm: gy").h, weight.h, ctx.mean.h,
-      ctx.invstd.h, ox, og, ob))
+    check(C.atomo_group_norm_backward(x.h, ctx.inputs[2], dense(gy, "group_norm: gy").h, weight.h, mean.h,
+      invstd.h, ox, og, ob))
     return ox and wrap(ox[0]), nil, S.taken(og, own_g), S.taken(ob, own_b)
   end,
 }

@@ -45,6 +45,13 @@ end
 local dims8 = ffi.typeof "double[8]"
 K.dims8 = dims8
 
+--- Sizes as C takes them.
+function K.dims(sizes)
+  local c = dims8()
+  for i = 1, #sizes do c[i - 1] = sizes[i] end
+  return c
+end
+
 --- A view of t's storage; stride and offset (from t's first element) in elements.
 function K.make_view(t, shape, stride, offset, n)
   local o = out()

@@ -29,7 +29,7 @@ local function summing(name, op)
     name = name,
     forward = function(ctx, t, d, keepdim) return reduce(op, t, d, keepdim) end,
     backward = function(ctx, g)
-      local t, d = ctx.args[1], ctx.args[2]
+      local t, d = ctx.inputs[1], ctx.inputs[2]
       local gt = T.empty_like(t)
       check(C.atomo_copy(gt.h, keep_dims(g, t, d).h))
       if op == C.ATOMO_MEAN then gt:mul_((d < 0 and 1 or t.h.numel / t.h.shape[d]) / t.h.numel) end
@@ -55,15 +55,16 @@ local function extreme(name, op, arg_op)
     name = name,
     forward = function(ctx, t, d, keepdim)
       local y, index = reduce(op, t, d, keepdim), reduce(arg_op, t, d, keepdim)
-      ctx.index = index:detach()
+      ctx:save(index, d < 0 and t or nil)
       ctx.value = d < 0 and t:dtype() == "f32" and y:item() or nil
       return y, scalar(C.ATOMO_ADD, index, 1)
     end,
     backward = function(ctx, g)
-      local t, d = ctx.args[1], ctx.args[2]
-      if d < 0 then return to_equals(g, t, ctx.value) end
+      local index, all = ctx:saved()
+      local t, d = ctx.inputs[1], ctx.inputs[2]
+      if d < 0 then return to_equals(g, all, ctx.value) end
       local gt = T.zeros_like(t)
-      local p, q, k = gt:data(), g:contiguous():data(), ctx.index:data()
+      local p, q, k = gt:data(), g:contiguous():data(), index:data()
       local n, inner = t.h.shape[d], 1
       for i = d + 1, t.h.ndim - 1 do inner = inner * t.h.shape[i] end
       for r = 0, g.h.numel - 1 do
@@ -103,7 +104,7 @@ end
 Tensor.dot = func {
   name = "dot",
   forward = function(ctx, a, b)
-    ctx:save(a, b)
+    ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
     return T.full({}, a:dot_value(b), a:dtype() == "f32" and "f32" or "i32")
   end,
   backward = function(ctx, g)
@@ -129,7 +130,7 @@ Tensor.norm = func {
     return T.full({}, ctx.value)
   end,
   backward = function(ctx, g)
-    local t, p, n = ctx:saved(), ctx.args[2] or 2, ctx.value
+    local t, p, n = ctx:saved(), ctx.inputs[2] or 2, ctx.value
     local s = g:item()
     if n == 0 then return T.zeros_like(t) end
     if p == math.huge then

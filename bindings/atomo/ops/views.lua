@@ -42,9 +42,9 @@ end
 local function seen_as(t, sizes) return view_as(t, sizes) or view_as(t:contiguous(), sizes) end
 
 local reshape = func {
-  name = "view",
+  name = "view", is_view = true,
   forward = function(ctx, t, sizes) return seen_as(t, sizes) end,
-  backward = function(ctx, g) return seen_as(g, ctx.args[1]:shape()) end,
+  backward = function(ctx, g) return seen_as(g, ctx.inputs[1]:shape()) end,
 }
 
 --- The same elements with other sizes, without a copy; raises where strides allow no view.
@@ -83,7 +83,7 @@ function Tensor:contiguous()
 end
 
 local permute = func {
-  name = "permute",
+  name = "permute", is_view = true,
   forward = function(ctx, t, order)
     local h, shape, stride = t.h, dims8(), dims8()
     for i = 1, #order do
@@ -93,7 +93,7 @@ local permute = func {
   end,
   backward = function(ctx, g)
     local inverse, h, shape, stride = {}, g.h, dims8(), dims8()
-    for i, d in ipairs(ctx.args[2]) do inverse[d + 1] = i - 1 end
+    for i, d in ipairs(ctx.inputs[2]) do inverse[d + 1] = i - 1 end
     for i = 1, #inverse do
       shape[i - 1], stride[i - 1] = h.shape[inverse[i]], h.stride[inverse[i]]
     end
@@ -128,10 +128,10 @@ function Tensor:t()
 end
 
 local narrow = func {
-  name = "narrow",
+  name = "narrow", is_view = true,
   forward = function(ctx, t, d, start, length, drop) return narrow_view(t, d, start, length, drop) end,
   backward = function(ctx, g)
-    local t, d, start, length, drop = unpack(ctx.args, 1, 5)
+    local t, d, start, length, drop = unpack(ctx.inputs, 1, 5)
     local gt = T.zeros_like(t)
     local part = narrow_view(gt, d, start, length, drop)
     part:copy_(g)
@@ -184,7 +184,7 @@ end
 
 --- Repeated along dimensions of size 1, as broadcasting does, as a view.
 Tensor.expand = func {
-  name = "expand",
+  name = "expand", is_view = true,
   forward = function(ctx, t, ...)
     local sizes = type((...)) == "table" and (...) or {...}
     local h, n, shape, stride = t.h, #sizes, dims8(), dims8()
@@ -200,7 +200,7 @@ Tensor.expand = func {
     end
     return make_view(t, shape, stride, 0, n)
   end,
-  backward = function(ctx, g) return sum_to(g, ctx.args[1]) end,
+  backward = function(ctx, g) return sum_to(g, ctx.inputs[1]) end,
 }
 
 --- Slices of dimension dim by a tensor or table of 1-based indices.
@@ -212,8 +212,8 @@ local index_select = func {
     return wrap(o[0])
   end,
   backward = function(ctx, g)
-    local gt = T.zeros_like(ctx.args[1])
-    check(C.atomo_index_add(gt.h, ctx.args[2], ctx.args[3].h, g:contiguous().h))
+    local gt = T.zeros_like(ctx.inputs[1])
+    check(C.atomo_index_add(gt.h, ctx.inputs[2], ctx.inputs[3].h, g:contiguous().h))
     return gt
   end,
 }
@@ -247,13 +247,13 @@ local cat = func {
     return y
   end,
   backward = function(ctx, g)
-    local d, at, gradients = ctx.args[1], 0, {}
-    for i = 2, #ctx.args do
-      local n = ctx.args[i].h.shape[d]
+    local d, at, gradients = ctx.inputs[1], 0, {}
+    for i = 2, #ctx.inputs do
+      local n = ctx.inputs[i].h.shape[d]
       gradients[i] = narrow_view(g, d, at, n):clone()
       at = at + n
     end
-    return nil, unpack(gradients, 2, #ctx.args)
+    return nil, unpack(gradients, 2, #ctx.inputs)
   end,
 }
 
