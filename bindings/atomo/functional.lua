@@ -4,6 +4,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local func = require("atomo.autograd").operator
+local O = require "atomo.check_options"
 local S = require "atomo.functional.support"
 local window = require "atomo.nn.window"
 local C, check, raise = f.C, f.check, f.raise
@@ -133,6 +134,9 @@ local batch_norm = func {
   end,
 }
 
+local batch_norm_options = {training = O.flag, running_mean = O.tensor, running_var = O.tensor,
+  momentum = O.number(0, 1), eps = O.number(0), relu = O.flag, residual = O.tensor}
+
 --- Batch normalisation over all but the last dimension: relu(weight (x - mean) / sqrt(var + eps) + bias + residual).
 -- weight and bias [C]: 1 and 0 where nil. opts: training (use and update batch statistics), running_mean, running_var,
 -- momentum = 0.1, eps = 1e-5, relu = false and residual. Running variance is the unbiased one, as in PyTorch.
@@ -141,6 +145,7 @@ local batch_norm = func {
 ---@param bias atomo.Tensor?
 ---@param opts table
 function F.batch_norm(x, weight, bias, opts)
+  O.check("batch_norm", opts, batch_norm_options)
   return F.batch_norm_with(x, weight, bias, opts.residual, opts)
 end
 

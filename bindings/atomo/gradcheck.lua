@@ -1,6 +1,7 @@
 --- atomo.gradcheck: an operator's backward against finite differences.
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
+local O = require "atomo.check_options"
 local f = require "atomo.ffi"
 local C = f.C
 
@@ -94,6 +95,7 @@ end
 ---@return boolean ok, number worst relative error
 function M.gradcheck(fn, inputs, opts)
   opts = opts or {}
+  O.check("gradcheck", opts, {eps = O.number(0), tolerance = O.number(0)})
   local before = {}
   for i, t in ipairs(inputs) do
     T.expect(t, ("gradcheck: input %d"):format(i))

@@ -15,8 +15,8 @@ local Loader = {}
 Loader.__index = Loader
 
 local known = {
-  set = true, batch = true, rank = true, size = true, seed = true, shuffle = true, augment = true, mean = true,
-  std = true, drop_last = true, background = true,
+  set = true, batch = true, rank = true, size = true, seed = true, shuffle = check_options.flag, augment = true,
+  mean = true, std = true, drop_last = check_options.flag, background = check_options.flag,
 }
 
 local function whole(o, key, default, least)
@@ -42,11 +42,7 @@ local function augmentation(augment, c)
   if type(augment) ~= "table" then
     raise(("loader: augment is %s, expected false or {crop=4, flip=true}"):format(tostring(augment)))
   end
-  for key in pairs(augment) do
-    if key ~= "crop" and key ~= "flip" then
-      raise(("loader: unknown augmentation '%s', expected crop or flip"):format(tostring(key)))
-    end
-  end
+  check_options.check("loader: augment", augment, {crop = check_options.whole(0), flip = check_options.flag})
   c.crop = whole({["augment.crop"] = augment.crop}, "augment.crop", 0, 0)
   c.flip = augment.flip and 1 or 0
 end

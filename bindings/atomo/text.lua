@@ -4,7 +4,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.number"
-local window = require "atomo.nn.window"
+local O = require "atomo.check_options"
 local same = require "atomo.same"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
@@ -73,7 +73,7 @@ end
 local Loader = {}
 Loader.__index = Loader
 
-local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = true}
+local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = O.flag}
 
 local function whole(o, name, default, least)
   local v = o[name]
@@ -85,7 +85,7 @@ end
 --- each once an epoch over all ranks, in an order that depends on (seed, epoch) alone.
 function M.loader(o)
   if type(o) ~= "table" then raise(("text.loader: got a %s, expected a table of options"):format(type(o))) end
-  window.check_options("text.loader", o, known)
+  O.check("text.loader", o, known)
   T.expect(o.tokens, "text.loader: tokens", "i32")
   local self = setmetatable({tokens = o.tokens, shuffle = o.shuffle ~= false, buffers = {}, current = {}}, Loader)
   self.batch, self.length = whole(o, "batch", 16, 1), whole(o, "length", 128, 1)

@@ -5,6 +5,7 @@ local K = require "atomo.ops.kernels"
 local S = require "atomo.functional.support"
 local D = require "atomo.functional.dropout"
 local func = require("atomo.autograd").operator
+local O = require "atomo.check_options"
 local window = require "atomo.nn.window"
 local C, check, raise = f.C, f.check, f.raise
 local wrap, out = T.wrap, T.out
@@ -93,11 +94,11 @@ local function joined_mask(mask, key_mask, n, t, s)
   return all.h.stride[2] == 1 and all or all:contiguous()
 end
 
-local known = {heads = true, causal = true, dropout = true, mask = true, key_mask = true}
+local known = {heads = O.whole(1), causal = O.flag, dropout = O.number(0, 1), mask = true, key_mask = true}
 
 --- attention(q, k, v, ...) with the options' values; q may be packed (k is nil then).
 local function attend(q, k, v, opts)
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   window.check_options("attention", opts, known)
   local heads, causal = S.whole("attention", opts, "heads", 1, 1), opts.causal and 1 or 0
   local p = D.check_dropout("attention: dropout", opts.dropout or 0)

@@ -43,7 +43,7 @@ local extra = {output_padding = true}
 
 --- The window and the output padding {h, w} of checked options.
 function F.transpose_window(layer, opts, more)
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   window.check_options(layer, opts, names, extra, more or {})
   local plain = {}
   for name in pairs(names) do plain[name] = opts[name] end

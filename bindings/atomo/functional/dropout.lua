@@ -82,6 +82,9 @@ end
 ---@param training boolean?
 function F.dropout(x, p, training)
   p = F.check_dropout("dropout", p or 0.5)
+  if training ~= nil and type(training) ~= "boolean" then
+    raise(("dropout: training is %s, expected true or false"):format(tostring(training)))
+  end
   if training == false or p == 0 then return x end
   if p == 1 then return x * 0 end
   return dropout(x, p)

@@ -4,7 +4,8 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local S = require "atomo.functional.support"
 local func = require("atomo.autograd").operator
-local check_options = require("atomo.nn.window").check_options
+local O = require "atomo.check_options"
+local check_options = O.check
 local ffi, C, check = f.ffi, f.C, f.check
 local wrap, out = T.wrap, T.out
 
@@ -72,8 +73,9 @@ local function soft_cross_entropy(logits, target, opts)
 end
 
 local plain = {}
-local label_options = {ignore_index = true, reduction = true, weight = true}
-local smoothing = {label_smoothing = true}
+local is_reduction = O.one_of("mean", "sum", "none")
+local label_options = {ignore_index = O.whole(), reduction = is_reduction, weight = O.tensor}
+local smoothing = {label_smoothing = O.number(0, 1)}
 
 --- Mean over the rows of -log softmax(logits [..., classes])[label]; labels i32 [...], class ids from 0 (as in PyTorch
 -- and in the data files), or class probabilities, f32 like logits. opts: label_smoothing = 0, ignore_index = -100,
@@ -111,7 +113,7 @@ function F.nll_loss(logp, labels, opts)
     S.whole("nll_loss", opts, "ignore_index", -100), S.reduction("nll_loss", opts))
 end
 
-local pair_options, bce_options = {reduction = true}, {weight = true, pos_weight = true}
+local pair_options, bce_options = {reduction = is_reduction}, {weight = O.tensor, pos_weight = O.tensor}
 
 --- A loss between two tensors of one shape.
 local function pair_loss(name, kind)
@@ -168,15 +170,21 @@ function F.binary_cross_entropy_with_logits(x, target, opts)
 end
 F.bce_with_logits = F.binary_cross_entropy_with_logits
 
-local count = ffi.new "double[2]"
+local count, accuracy_options = ffi.new "double[2]", {ignore_index = O.whole()}
 
 --- Fraction of rows whose largest logit is at the label, of those whose label is not ignored (ignore_index = -100).
 function F.accuracy(logits, labels, opts)
+  check_options("accuracy", opts or plain, accuracy_options)
   T.expect(logits, "accuracy: logits", "f32")
   local dense = logits:is_contiguous() and logits or logits:detach():contiguous()
   check(C.atomo_count_correct(dense.h, S.indices(labels, "accuracy: labels").h,
     S.whole("accuracy", opts or plain, "ignore_index", -100), count))
   return count[1] > 0 and count[0] / count[1] or 0
 end
+
+--- Raises unless opts can be options of a loss, by its function's name: the layers ask when they are made.
+local rules = {cross_entropy = {label_options, smoothing}, nll_loss = {label_options}, mse_loss = {pair_options},
+  bce_with_logits = {pair_options, bce_options}}
+function F.check_loss(layer, name, opts) check_options(layer, opts, unpack(rules[name])) end
 
 return F

@@ -9,6 +9,14 @@ local wrap, out, dense, handle = T.wrap, T.out, S.dense, S.handle
 
 local F = {}
 
+local function check_eps(who, eps)
+  if eps == nil then return 1e-5 end
+  if type(eps) ~= "number" or not (eps >= 0 and eps < math.huge) then
+    raise(("%s: eps is %s, expected a number >= 0"):format(who, tostring(eps)))
+  end
+  return eps
+end
+
 local layer_norm = func {
   name = "layer_norm",
   forward = function(ctx, x, weight, bias, ndim, eps)
@@ -49,7 +57,7 @@ function F.layer_norm(x, normalized_shape, weight, bias, eps)
       raise(("layer_norm: input is %s, its last sizes should be %s"):format(T.shape_text(x), T.shape_text(sizes)))
     end
   end
-  return layer_norm(x, weight, bias, #sizes, eps or 1e-5)
+  return layer_norm(x, weight, bias, #sizes, check_eps("layer_norm", eps))
 end
 
 local group_norm = func {
@@ -79,7 +87,7 @@ function F.group_norm(x, num_groups, weight, bias, eps)
   num_groups = number.expect_whole(num_groups, "group_norm: num_groups", 1, 2 ^ 31 - 1)
   T.expect(x, "group_norm: input", "f32")
   if x:dim() > 0 then weight, bias = S.affine(weight, bias, x:size(-1)) end
-  return group_norm(x, num_groups, weight, bias, eps or 1e-5)
+  return group_norm(x, num_groups, weight, bias, check_eps("group_norm", eps))
 end
 
 return F

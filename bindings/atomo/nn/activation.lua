@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local F = require "atomo.functional"
 local number = require "atomo.number"
+local O = require "atomo.check_options"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
 
@@ -10,6 +11,7 @@ local M = {}
 --- A layer that is one function of its input.
 local function layer(name, fn)
   local class = Module:extend(name)
+  function class:init(...) O.none(name, ...) end
   function class:forward(x) return fn(x) end
   M[name] = class
 end
@@ -33,12 +35,9 @@ M.LeakyReLU = LeakyReLU
 --- nn.GELU({approximate = "none" or "tanh"})
 local GELU = Module:extend "GELU"
 function GELU:init(opts)
-  opts = opts or {}
-  window.check_options("GELU", opts, {approximate = true})
+  opts = opts == nil and {} or opts
+  window.check_options("GELU", opts, {approximate = O.one_of("none", "tanh")})
   self.approximate = opts.approximate or "none"
-  if self.approximate ~= "none" and self.approximate ~= "tanh" then
-    f.raise(("GELU: approximate is '%s', expected none or tanh"):format(tostring(self.approximate)))
-  end
 end
 function GELU:forward(x) return F.gelu(x, self.approximate) end
 function GELU:describe() return ("approximate='%s'"):format(self.approximate) end

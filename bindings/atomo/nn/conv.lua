@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
+local O = require "atomo.check_options"
 local autograd = require "atomo.autograd"
 local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
@@ -15,7 +16,7 @@ local raise = f.raise
 local Conv2d = Module:extend "Conv2d"
 
 local named = {in_channels = true, out_channels = true, kernel_size = true}
-local extra = {bias = true, padding_mode = true, init = true}
+local extra = {bias = O.flag, padding_mode = true, init = true}
 
 -- What stands at place i (from 0, negative or beyond the end in the padding) of n: an index from 0.
 local beyond = {
@@ -72,7 +73,7 @@ function Conv2d:init(in_channels, out_channels, kernel, opts)
       if not named[k] then opts[k] = v end
     end
   end
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   in_channels = check.count("Conv2d", "in_channels", in_channels)
   self.in_channels = in_channels
   out_channels = check.count("Conv2d", "out_channels", out_channels)

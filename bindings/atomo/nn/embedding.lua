@@ -12,7 +12,7 @@ local Embedding = Module:extend "Embedding"
 --- nn.Embedding(num_embeddings, embedding_dim, {padding_idx=nil}): index i32 [...] from 0 -> [..., embedding_dim]. The
 --- row padding_idx (below 0: from the end) starts at zero and gets no gradient.
 function Embedding:init(num_embeddings, embedding_dim, opts)
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   window.check_options("Embedding", opts, {padding_idx = true})
   num_embeddings = check.count("Embedding", "num_embeddings", num_embeddings)
   self.num_embeddings = num_embeddings

@@ -4,6 +4,7 @@ local T = require "atomo.tensor"
 local F = require "atomo.functional"
 local number = require "atomo.number"
 local count = require("atomo.nn.check").count
+local O = require "atomo.check_options"
 local parameter = require "atomo.nn.parameter"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
@@ -16,8 +17,8 @@ local Linear = Module:extend "Linear"
 
 --- nn.Linear(in, out, {bias=true}); weight and bias start uniform on +-1/sqrt(in), as PyTorch's.
 function Linear:init(in_features, out_features, opts)
-  opts = opts or {}
-  window.check_options("Linear", opts, {bias = true})
+  opts = opts == nil and {} or opts
+  window.check_options("Linear", opts, {bias = O.flag})
   in_features = count("Linear", "in_features", in_features)
   out_features = count("Linear", "out_features", out_features)
   self.in_features, self.out_features = in_features, out_features

@@ -105,7 +105,7 @@ end
 --- window already.
 function M.pooling(layer, kernel, opts)
   if ffi.istype(ctype, kernel) then return kernel end
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   check_pooling(layer, opts)
   if kernel == nil then raise(layer .. ": kernel is missing, expected a number or {height, width}") end
   local w = fill(layer, opts, kernel)
