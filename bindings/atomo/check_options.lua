@@ -1,6 +1,7 @@
 --- Tables of options: a name that is not known is refused, with the nearest one that is.
 local raise = require("atomo.ffi").raise
 local is_tensor = require("atomo.tensor").is_tensor
+local number = require "atomo.number"
 local suggest = require "atomo.suggest"
 
 local M = {}
@@ -30,10 +31,10 @@ function M.number(least, most)
   end
 end
 
---- A whole number from least on.
+--- A whole number from least on, int64_t taken.
 function M.whole(least)
   local text = least and ("a whole number >= %d"):format(least) or "a whole number"
-  return function(v) return not (type(v) == "number" and v % 1 == 0 and v >= (least or -2 ^ 53)) and text or nil end
+  return function(v) return not number.whole(v, least) and text or nil end
 end
 
 function M.one_of(...)

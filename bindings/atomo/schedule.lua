@@ -1,4 +1,5 @@
 --- Learning-rate schedules: functions of the step (0-based) that return the rate. Any function(step) serves as one.
+local number = require "atomo.number"
 local O = require "atomo.check_options"
 local raise = require("atomo.ffi").raise
 
@@ -23,7 +24,13 @@ local rules = {
     anneal = O.one_of("cos", "linear")},
 }
 
-local function read(name, opts) O.check("schedule." .. name, opts, rules[name]) end
+--- The options, checked, an int64_t as a number.
+local function read(name, opts)
+  O.check("schedule." .. name, opts, rules[name])
+  local plain = {}
+  for key, v in pairs(opts) do plain[key] = number.of(v) or v end
+  return plain
+end
 
 local function need(name, opts, key, least)
   local v = opts[key]
@@ -36,7 +43,7 @@ end
 --- Linear from 0 over the first `steps` steps (step 0 gets lr / steps), then `after` (a schedule).
 ---@param opts {steps: integer, after: fun(step: integer): number}
 function M.warmup(opts)
-  read("warmup", opts)
+  opts = read("warmup", opts)
   local steps = need("warmup", opts, "steps", 0)
   if type(opts.after) ~= "function" then raise "schedule.warmup: after is missing, expected a schedule" end
   return function(step)
@@ -52,7 +59,7 @@ end
 
 ---@param opts {lr: number, warmup: integer?}
 function M.constant(opts)
-  read("constant", opts)
+  opts = read("constant", opts)
   local lr = need("constant", opts, "lr", 0)
   return with_warmup(opts, function() return lr end)
 end
@@ -60,7 +67,7 @@ end
 --- Half a cosine from lr to min over `steps` steps.
 ---@param opts {lr: number, steps: integer, min: number?, warmup: integer?}
 function M.cosine(opts)
-  read("cosine", opts)
+  opts = read("cosine", opts)
   local lr, steps, least = need("cosine", opts, "lr", 0), need("cosine", opts, "steps", 1), opts.min or 0
   return with_warmup(opts, function(step)
     local t = math.min(step / steps, 1)
@@ -71,7 +78,7 @@ end
 --- lr * gamma^(number of whole periods of `every` steps).
 ---@param opts {lr: number, every: integer, gamma: number?, warmup: integer?}
 function M.step(opts)
-  read("step", opts)
+  opts = read("step", opts)
   local lr, every, gamma = need("step", opts, "lr", 0), need("step", opts, "every", 1), opts.gamma or 0.1
   return with_warmup(opts, function(step) return lr * gamma ^ math.floor(step / every) end)
 end
@@ -79,7 +86,7 @@ end
 --- lr * gamma^(number of milestones passed).
 ---@param opts {lr: number, milestones: integer[], gamma: number?, warmup: integer?}
 function M.multistep(opts)
-  read("multistep", opts)
+  opts = read("multistep", opts)
   local lr, gamma = need("multistep", opts, "lr", 0), opts.gamma or 0.1
   if type(opts.milestones) ~= "table" then raise "schedule.multistep: milestones, a list of steps, is missing" end
   return with_warmup(opts, function(step)
@@ -95,7 +102,7 @@ end
 --- of the steps, then down to lr / div / final_div; along cosines, or straight with anneal = "linear".
 ---@param opts {lr: number, steps: integer, rise: number?, div: number?, final_div: number?, anneal: string?}
 function M.one_cycle(opts)
-  read("one_cycle", opts)
+  opts = read("one_cycle", opts)
   local top, steps = need("one_cycle", opts, "lr", 0), need("one_cycle", opts, "steps", 2)
   local rise, anneal = opts.rise or 0.3, opts.anneal or "cos"
   if anneal ~= "cos" and anneal ~= "linear" then
