@@ -41,7 +41,7 @@ local cases = {
 
 local names = {}
 for name, method in pairs(atomo.Tensor) do
-  if type(name) == "string" and name:match "^[^_].*[^_]_$" and type(method) == "function" then
+  if name ~= "requires_grad_" and type(name) == "string" and name:match "^[^_].*[^_]_$" and type(method) == "function" then
     names[#names + 1] = name
   end
 end

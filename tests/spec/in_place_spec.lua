@@ -17,7 +17,7 @@ local arguments = {fill_ = {3}, clamp_ = {2, 5}}
 local function names()
   local list = {}
   for name, value in pairs(Tensor) do
-    if type(value) == "function" and name:find "[^_]_$" then list[#list + 1] = name end
+    if name ~= "requires_grad_" and type(value) == "function" and name:find "[^_]_$" then list[#list + 1] = name end
   end
   table.sort(list)
   return list

@@ -172,7 +172,10 @@ local function guarded_set(raw)
   end
 end
 
+local no_values = {requires_grad_ = true} -- named so in PyTorch, and changes no element
+
 local function is_in_place(name, value)
+  if no_values[name] then return false end
   return type(name) == "string" and name:match "^[^_].*[^_]_$" and type(value) == "function"
 end
 
