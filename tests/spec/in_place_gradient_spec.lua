@@ -41,7 +41,8 @@ local cases = {
 
 local names = {}
 for name, method in pairs(atomo.Tensor) do
-  if name ~= "requires_grad_" and type(name) == "string" and name:match "^[^_].*[^_]_$" and type(method) == "function" then
+  local named = type(name) == "string" and name:match "^[^_].*[^_]_$" and name ~= "requires_grad_"
+  if named and type(method) == "function" then
     names[#names + 1] = name
   end
 end
