@@ -74,6 +74,24 @@ describe("at the start rank 0 sends", function()
     end
   end)
 
+  it("parameters that only the optimizer knows", function()
+    local outside = atomo.param {world.rank, 5}
+    local optimizer, trained
+    local model = nn.Sequential {nn.GlobalAvgPool(), nn.Linear(3, 10)}
+    trained = model:parameters()
+    trained[3] = outside
+    optimizer = atomo.optim.sgd {params = trained, lr = 0.01}
+    atomo.train {model = model, optimizer = optimizer, quiet = true, eval_every = 0, data = {train = loader(1)},
+      exchange = atomo.exchange {overlap = false}}
+    assert.same({0, 5}, outside:totable())
+    if world.size == 1 then return end
+    local ok, text = pcall(atomo.train, {model = model, optimizer = optimizer, quiet = true, eval_every = 0,
+      data = {train = loader(1)}, exchange = atomo.exchange {overlap = false}, check_replicas = 1,
+      on_step = function() if odd then outside:data()[1] = 7 end end})
+    assert.is_false(ok)
+    assert.matches("parameter 3 of the optimizer = crc", text)
+  end)
+
   it("and batch norm's statistics may differ later", function()
     assert.is_true(pcall(train, {epochs = 2}))
   end)

@@ -187,7 +187,6 @@ function Exchange:finish()
   end
   self.engine.finish(self)
   join.give_back(self)
-  for _, g in ipairs(self.given) do C.atomo_tensor_touch(g.h) end -- whatever wrote into them
   local out_now, input_now = moved(self)
   self.bytes_out, self.bytes_in = out_now - (self.mark_out or out), input_now - (self.mark_in or input)
   local waited
