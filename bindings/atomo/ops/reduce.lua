@@ -43,11 +43,18 @@ end
 summing("sum", C.ATOMO_SUM)
 summing("mean", C.ATOMO_MEAN)
 
+--- A number as an f32 scalar: Inf where it is too large, unlike T.full.
+local function rounded(v)
+  local t = T.empty {}
+  t:data()[0] = v
+  return t
+end
+
 --- The gradient of the extreme of all elements: shared evenly by those that are equal to it, as in PyTorch.
 local function to_equals(g, t, value)
   local equal = value == value and scalar(C.ATOMO_EQ, t, value) or binary(C.ATOMO_NE, t, t)
   local share = g:item() / equal:dot_value(equal)
-  return binary(C.ATOMO_WHERE, T.full({}, share), equal)
+  return binary(C.ATOMO_WHERE, rounded(share), equal)
 end
 
 local function extreme(name, op, arg_op)
@@ -105,7 +112,8 @@ Tensor.dot = func {
   name = "dot",
   forward = function(ctx, a, b)
     ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
-    return T.full({}, a:dot_value(b), a:dtype() == "f32" and "f32" or "i32")
+    local v = a:dot_value(b)
+    return a:dtype() == "f32" and rounded(v) or T.full({}, v, "i32")
   end,
   backward = function(ctx, g)
     local a, b = ctx:saved()
@@ -127,7 +135,7 @@ Tensor.norm = func {
   forward = function(ctx, t, p)
     ctx:save(t)
     ctx.value = t:norm_value(p)
-    return T.full({}, ctx.value)
+    return rounded(ctx.value)
   end,
   backward = function(ctx, g)
     local t, p, n = ctx:saved(), ctx.inputs[2] or 2, ctx.value

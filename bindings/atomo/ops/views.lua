@@ -187,7 +187,7 @@ Tensor.expand = func {
   name = "expand", is_view = true,
   forward = function(ctx, t, ...)
     local sizes = type((...)) == "table" and (...) or {...}
-    local h, n, shape, stride = t.h, #sizes, dims8(), dims8()
+    local h, n, shape, stride = t.h, #sizes, dims8(#sizes), dims8()
     if n < h.ndim then raise(("expand: %s to %d dimensions"):format(T.shape_text(t), n)) end
     for i = 0, n - 1 do
       local j = i - (n - h.ndim)

@@ -100,4 +100,21 @@ function Tensor:count_nonfinite()
   return count[0], first[0] >= 0 and first[0] + 1 or nil
 end
 
+local list_type, most = ffi.typeof "const atomo_tensor *[?]", 16
+local handles, which = list_type(most), ffi.new "int[1]"
+
+--- The number of the first tensor of a list that has a NaN or Inf entry; nil where none has.
+---@param list atomo.Tensor[]
+---@return integer?
+function T.find_nonfinite(list)
+  local n = #list
+  if n > most then
+    most = 2 * n
+    handles = list_type(most)
+  end
+  for i = 1, n do handles[i - 1] = T.expect(list[i], "find_nonfinite: tensor").h end
+  check(C.atomo_find_nonfinite(handles, n, which))
+  return which[0] >= 0 and which[0] + 1 or nil
+end
+
 return T
