@@ -195,7 +195,7 @@ static int protected_main(lua_State *L)
     lua_pushcfunction(L, host_os_exit);
     lua_setfield(L, -2, "exit");
     lua_settop(L, 0);
-    host_signals_install(L);
+    host_signals_script(L);
     p->status = run_all(L, p);
     if (p->status) {
         const char *text = lua_tostring(L, -1);
@@ -223,6 +223,7 @@ int main(int argc, char **argv)
         if (first_rank() && p.versions) print_versions();
         return host_output_is_whole() ? HOST_OK : HOST_SCRIPT_ERROR;
     }
+    host_signals_install();
     if (atomo_mpi_launched() && atomo_mpi_init() < 0) {
         host_last_word(atomo_last_error());
         host_leave(HOST_SCRIPT_ERROR);
@@ -236,7 +237,8 @@ int main(int argc, char **argv)
         host_last_word(lua_tostring(L, -1));
         p.status = 1;
     }
-    int code = host_was_terminated() ? 143 : host_interrupts && p.status ? 130 : p.status ? HOST_SCRIPT_ERROR : HOST_OK;
+    host_signals_script(NULL);
+    int code = host_signal_code(p.status ? HOST_SCRIPT_ERROR : HOST_OK);
     if (code == 0) lua_close(L); /* after an error the process ends as it is: finalizers could touch what is broken */
-    host_leave(code);
+    host_leave(host_signal_code(code));
 }

@@ -18,10 +18,13 @@ int host_load_modules(lua_State *L, const char *argv0);
 void host_repl(lua_State *L);
 
 /* signals.c: SIGINT, SIGTERM. */
-void host_signals_install(lua_State *L);
-bool host_was_terminated(void);      /* by SIGTERM */
-void host_interrupt_forget(void);    /* the REPL's next line starts anew */
-extern volatile int host_interrupts; /* SIGINTs since host_interrupt_forget */
+void host_signals_install(void);        /* before anything that may wait */
+void host_signals_script(lua_State *L); /* whose script they stop; NULL: none runs any more */
+void host_signals_said(void);           /* the last word: the timer adds none */
+bool host_was_terminated(void);         /* by SIGTERM */
+int host_signal_code(int code);         /* 143, 130, or `code` where there was no signal */
+void host_interrupt_forget(void);       /* the REPL's next line starts anew */
+extern volatile int host_interrupts;    /* SIGINTs since host_interrupt_forget */
 
 /* lastword.c */
 int host_traceback(lua_State *L);                      /* message handler: any error value -> text with a traceback */

@@ -96,6 +96,7 @@ void host_last_word(const char *text)
     else
         print_frame(step, text);
     fflush(stderr);
+    host_signals_said();
 }
 
 bool host_output_is_whole(void)
@@ -122,12 +123,13 @@ void host_leave(int code)
         fprintf(stderr, "atomo-lua: %s\n", atomo_last_error());
         code = HOST_SCRIPT_ERROR;
     }
-    exit(code);
+    exit(host_signal_code(code));
 }
 
 int host_os_exit(lua_State *L)
 {
     int code = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
-    host_leave(code & 255 || code == 0 ? code & 255 : 1); /* 256 must not look like success */
+    host_signals_script(NULL);
+    host_leave(host_signal_code(code & 255 || code == 0 ? code & 255 : 1)); /* 256 must not look like success */
     return 0;
 }
