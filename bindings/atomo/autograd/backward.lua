@@ -151,7 +151,6 @@ function methods.grad_out(ctx, i)
   local g = leaf and slot == 0 and leaf_grad.of(leaf, ctx.op.name)
   if not (g and leaf_grad.is_zero(g) and g:is_contiguous()) then return nil end
   local run, storage = running.value, g.h.storage
-  if run.root_storage == storage then return nil end -- backward(w.grad)
   for k = 1, ctx.saved_count do -- what backward reads isn't what it writes
     local t = ctx.saved_tensors[k]
     if t and t.h.storage == storage then return nil end
@@ -309,7 +308,7 @@ function M.run(root, slot, gradient, opts)
   local nodes, uses = collect(root)
   local outer = running.value
   local run = {pending = {}, uses = uses, touched = {}, deferred = {}, on_ready = opts.on_ready,
-    defers = not (outer or opts.on_ready), root_storage = gradient.h.storage, added_to = nil}
+    defers = not (outer or opts.on_ready), added_to = nil}
   run.pending[root] = {}
   add_into(run.pending[root], slot, gradient)
   finish(run, outer, blocks.enter(running, run), pcall(pass_all, run, nodes, opts.retain_graph))
