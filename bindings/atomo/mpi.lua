@@ -48,8 +48,8 @@ local function reduction(name, what)
   return op
 end
 
---- The handle of a tensor whose values are to be replaced by what other ranks sent. An operator's result is refused while
---- recording: its gradient would be that of the values before.
+--- The handle of a tensor that takes what other ranks sent. An operator's result is refused while recording: its
+--- gradient would be that of the values before.
 local function target(t, what)
   T.expect(t, what)
   if t.node and T.recording() then

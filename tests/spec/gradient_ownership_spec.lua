@@ -212,6 +212,19 @@ describe("a gradient in flight", function()
     assert.same({{3, 30}, {1, 10}}, {values(w.grad), values(v.grad)})
   end)
 
+  it("of nn.Checkpoint is not the body's to keep", function()
+    local input
+    local body = atomo.nn.Sequential {function(x)
+      input = x
+      return x * 2
+    end}
+    local w = atomo.param {1, 2}
+    atomo.nn.Checkpoint(body)(w * 3):sum():backward()
+    assert.same({6, 6}, values(w.grad))
+    assert.same({3, 6}, values(input))
+    assert.is_nil(input.grad)
+  end)
+
   it("is not written into a .grad that the operator reads", function()
     local w, b = atomo.param(atomo.randn(2, 2)), atomo.param {1, 2}
     b.grad = atomo.ones(2)
