@@ -56,9 +56,11 @@ end
 
 -- ---- operators ---------------------------------------------------------------------------------------------------
 
+local function refresh(t) return M.enable_grad(views.refresh, t, M.view_of) end
+
 --- Brings t's node up to date where t is a view whose base was changed in place; returns whether it needs a gradient.
 function M.tracked(t)
-  if t.base and views.is_stale(t) then M.enable_grad(views.refresh, t, M.view_of) end
+  if t.base and views.is_stale(t) then T.outside_scope(refresh, t) end
   return t.requires_grad
 end
 local tracked = M.tracked

@@ -103,6 +103,8 @@ local batch_norm = func {
       check(C.atomo_batch_norm_train(x.h, handle(residual), gamma.h, beta.h, o.momentum or 0.1, o.eps or 1e-5, relu,
         handle(rm), handle(rv), mean, invstd, y))
       mean = wrap(mean[0])
+      if rm then C.atomo_tensor_touch(rm.h) end
+      if rv then C.atomo_tensor_touch(rv.h) end
     else
       if not (rm and rv) then raise "batch_norm: evaluation needs running_mean and running_var" end
       check(C.atomo_batch_norm_eval(x.h, handle(residual), gamma.h, beta.h, rm.h, rv.h, o.eps or 1e-5, relu, invstd, y))

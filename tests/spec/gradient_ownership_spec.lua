@@ -123,6 +123,31 @@ describe("what a user's backward returns", function()
     assert.same({1, 2, 3}, values(w))
   end)
 
+  it("changed after that by the operator itself is an error, not another gradient", function()
+    local scratch = atomo.zeros(2)
+    local op = atomo.func {name = "scratch", forward = function(_, x) return x * 2 end,
+      backward = function(_, gy) return scratch:copy_(gy):mul_(2) end}
+    local w = atomo.param {1, 2}
+    local x = w * 1
+    op(x):sum():backward()
+    assert.same({2, 2}, values(w.grad))
+    x = w * 1
+    local y = op(x * 3) + op(x)
+    local ok, text = pcall(y.backward, y, atomo.tensor {1, 5})
+    assert.is_false(ok)
+    assert.matches("a gradient %[2%] was changed in place while it was passed on", text)
+  end)
+
+  it("may be gy, changed in place, while others wait for it", function()
+    local op = atomo.func {name = "in_place", forward = function(_, x) return x * 2 end,
+      backward = function(_, gy) return gy:mul_(2) end}
+    local a, b = atomo.param {1, 2}, atomo.param {3, 4}
+    local x = b * 1
+    local gy = atomo.tensor {1, 10};
+    (x + op(a * 1)):backward(gy)
+    assert.same({{2, 20}, {1, 10}, {1, 10}}, {values(a.grad), values(b.grad), values(gy)})
+  end)
+
   it("which is no f32 tensor of the argument's shape is refused", function()
     local op = operator(function() return atomo.zeros(3, "i32") end)
     local ok, text = pcall(function() op(atomo.param {1, 2, 3}):sum():backward() end)
@@ -175,6 +200,37 @@ describe("the gradient that backward starts from", function()
     assert.same({9, 12}, values(w.grad))
     w:backward(w.grad)
     assert.same({18, 24}, values(w.grad))
+  end)
+end)
+
+describe("a gradient in flight", function()
+  it("that a view's backward passes on is not added to while another path waits for its elements", function()
+    local w, v = atomo.param {1, 2}, atomo.param {3, 4}
+    local q, r = v * 1, w * 1
+    local twice = r * 2;
+    ((r:view(1, 2):view(2) + q) + twice):backward(atomo.tensor {1, 10})
+    assert.same({{3, 30}, {1, 10}}, {values(w.grad), values(v.grad)})
+  end)
+
+  it("of nn.Checkpoint is not the body's to keep", function()
+    local input
+    local body = atomo.nn.Sequential {function(x)
+      input = x
+      return x * 2
+    end}
+    local w = atomo.param {1, 2}
+    atomo.nn.Checkpoint(body)(w * 3):sum():backward()
+    assert.same({6, 6}, values(w.grad))
+    assert.same({3, 6}, values(input))
+    assert.is_nil(input.grad)
+  end)
+
+  it("is not written into a .grad that the operator reads", function()
+    local w, b = atomo.param(atomo.randn(2, 2)), atomo.param {1, 2}
+    b.grad = atomo.ones(2)
+    b:zero_grad()
+    F.linear(b.grad:view(1, 2), w, b):sum():backward()
+    assert.same({{{0, 0}, {0, 0}}, {1, 1}}, {values(w.grad), values(b.grad)})
   end)
 end)
 

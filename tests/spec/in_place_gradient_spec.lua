@@ -200,6 +200,8 @@ describe("a change in place", function()
     local y = w * 1
     local blind = atomo.no_grad(y.narrow, y, 1, 1, 2)
     assert.matches("add_: this view was made under no_grad", message(blind.add_, blind, 1))
+    local part_of_it = blind:narrow(1, 1, 1)
+    assert.matches("add_: this view was made under no_grad", message(part_of_it.add_, part_of_it, 1))
     local head = atomo.func {name = "head", forward = function(_, x) return x:narrow(1, 1, 2) end,
       backward = function(_, g) return atomo.cat({g, atomo.zeros(2)}, 1) end}
     local part = head(y)
@@ -221,6 +223,29 @@ describe("a change in place", function()
     assert.matches("add_: the operand does not repeat to the target", message(y.add_, y, w:view(3, 1)))
     y:sum():backward()
     assert.same({2, 2, 2}, w.grad:totable())
+  end)
+
+  it("reaches views that were made before it, whoever uses them first", function()
+    local w, u = atomo.param {1, 2, 3, 4}, atomo.param {5, 6}
+    local y = w * 1
+    local left, right = y:narrow(1, 1, 2), y:narrow(1, 3, 2)
+    y:mul_(3)
+    left:copy_(right) -- an operand that shares the memory, not used since the change
+    y:sum():backward()
+    assert.same({0, 0, 6, 6}, w.grad:totable())
+    local x = atomo.zeros(3)
+    local view = x:narrow(1, 2, 2)
+    x:narrow(1, 1, 2):copy_(u)
+    local first = atomo.scope(function() return view * 1 end) -- the view outlives the scope, its node too
+    assert.is_truthy(first.requires_grad)
+    view:sum():backward()
+    assert.same({0, 1}, u.grad:totable())
+  end)
+
+  it("leaves indices without a gradient: they are integers", function()
+    local values, index = atomo.param {{1, 3}, {4, 2}}:max(2)
+    assert.is_true(values.requires_grad)
+    assert.is_nil(index.requires_grad)
   end)
 
   it("guards methods that are added later", function()

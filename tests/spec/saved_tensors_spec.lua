@@ -142,6 +142,9 @@ describe("between forward and backward", function()
     local y = bn(x * 1)
     bn.running_mean:add_(1)
     assert.matches("batch_norm: .*changed in place since", message(function() y:sum():backward() end))
+    y = bn(x * 1)
+    bn:train()(x:detach()) -- moves the statistics
+    assert.matches("batch_norm: .*changed in place since", message(function() y:sum():backward() end))
   end)
 
   it("nn.Checkpoint works out what its forward did, whatever was set since", function()

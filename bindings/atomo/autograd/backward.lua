@@ -17,21 +17,31 @@ local running = blocks.state(nil) -- value: the innermost run
 -- is then `shared`: a user may see its elements, and they are not written to. (The storage's count of references alone
 -- would not do: when a user's tensor is collected is chance, and bits must not be.)
 
+local function is_own(g)
+  return g.refs == 1 and not g.shared and C.atomo_tensor_is_sole(g.h) == 1 and g:is_contiguous()
+end
+
 --- A gradient of the tape's own over the storage of a user's tensor.
 local function from_user(t)
   local g = t:detach()
-  g.shared = true
+  g.shared, g.version = true, C.atomo_tensor_version(t.h)
   return g
 end
 
---- A tensor for the user over the storage of a gradient.
+--- A tensor for the user with the elements of a gradient: over its storage where nobody else has that, since the user
+--- may write to it.
 local function to_user(g)
+  if not is_own(g) then return g:detach():clone() end
   g.shared = true
   return g:detach()
 end
 
-local function is_own(g)
-  return g.refs == 1 and not g.shared and C.atomo_tensor_is_sole(g.h) == 1 and g:is_contiguous()
+--- Raises where a user's tensor was changed after its backward had returned it.
+local function check_unchanged(g)
+  if g.version and C.atomo_tensor_version(g.h) ~= g.version then
+    raise(("backward: a gradient %s was changed in place while it was passed on; return a :clone() of what is changed")
+      :format(T.shape_text(g)))
+  end
 end
 
 --- Marks what a built-in operator made of a shared gradient without a copy.
@@ -57,6 +67,7 @@ local function add_into(pending, slot, g)
     pending[slot] = g
     return
   end
+  check_unchanged(had)
   if is_own(had) then
     had:axpy_(1, g)
     release(g)
@@ -140,7 +151,6 @@ function methods.grad_out(ctx, i)
   local g = leaf and slot == 0 and leaf_grad.of(leaf, ctx.op.name)
   if not (g and leaf_grad.is_zero(g) and g:is_contiguous()) then return nil end
   local run, storage = running.value, g.h.storage
-  if run.root_storage == storage then return nil end -- backward(w.grad)
   for k = 1, ctx.saved_count do -- what backward reads isn't what it writes
     local t = ctx.saved_tensors[k]
     if t and t.h.storage == storage then return nil end
@@ -221,6 +231,9 @@ end
 
 local function gradients_of(node, pending)
   local op, ctx = node.op, node.ctx
+  for k = 1, node.outputs do
+    if pending[k] then check_unchanged(pending[k]) end
+  end
   local given = op.trusted and pending or shared(pending, node.outputs)
   if not M.observer then return pack(op.backward(ctx, unpack_few(given, node.outputs))) end
   local start = C.atomo_time()
@@ -295,7 +308,7 @@ function M.run(root, slot, gradient, opts)
   local nodes, uses = collect(root)
   local outer = running.value
   local run = {pending = {}, uses = uses, touched = {}, deferred = {}, on_ready = opts.on_ready,
-    defers = not (outer or opts.on_ready), root_storage = gradient.h.storage, added_to = nil}
+    defers = not (outer or opts.on_ready), added_to = nil}
   run.pending[root] = {}
   add_into(run.pending[root], slot, gradient)
   finish(run, outer, blocks.enter(running, run), pcall(pass_all, run, nodes, opts.retain_graph))

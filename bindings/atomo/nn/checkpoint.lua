@@ -22,11 +22,11 @@ local function leaves_of(ctx, count)
   return leaves
 end
 
---- What body's forward depends on beside its arguments: modes, buffers (copies, or themselves), dropout's masks.
-local function surroundings(body, copies)
+--- What body's forward depends on beside its arguments, dropout's masks and its parameters: modes and buffers.
+local function surroundings(body)
   local modes, buffers = {}, {}
   for i, entry in ipairs(body:named_modules()) do modes[i] = {entry[2], entry[2].training} end
-  for i, b in ipairs(body:buffers()) do buffers[i] = {b, copies and b:clone():keep() or b} end
+  for i, b in ipairs(body:buffers()) do buffers[i] = {b, b:clone()} end
   return {modes = modes, buffers = buffers}
 end
 
@@ -37,7 +37,7 @@ end
 
 --- Runs fn as if it were in the forward's surroundings, and puts back what holds now, after an error too.
 local function as_in_forward(body, around, fn, ...)
-  local now, masks = surroundings(body, true), F.put_dropout_state(around.masks)
+  local now, masks = surroundings(body), F.put_dropout_state(around.masks)
   put(around)
   local ok, text = pcall(fn, ...)
   put(now)
@@ -50,7 +50,7 @@ end
 local checkpoint = autograd.operator {
   name = "checkpoint", runs_user_code = true,
   forward = function(ctx, body, count, ...)
-    ctx.around = surroundings(body, true)
+    ctx.around = surroundings(body)
     ctx.around.masks = F.dropout_state()
     ctx:save(...)
     return T.scope(body.forward, body, unpack({...}, 1, count))

@@ -104,7 +104,7 @@ end
 local function as_it_is(t, with_values)
   local old = t:detach()
   if with_values then old = old:clone() end
-  old.requires_grad, old.node, old.slot = t.requires_grad, t.node, t.slot
+  old.requires_grad, old.node, old.slot = tracked(t), t.node, t.slot
   return old
 end
 
