@@ -9,6 +9,7 @@
  * What comes back is the drawn rows, packed to the front of an accumulator that was zero.
  */
 #include "coding/coding.h"
+#include <float.h>
 #include <math.h>
 
 enum { BITS, OPTIONS };
@@ -121,9 +122,10 @@ static double probability(const atomo__part *part, double value)
     return value <= 0 ? 0 : value >= t ? 1 : value / t;
 }
 
-static void write_atom(const state *s, const float *row, double p, uint32_t number, const atomo__coder *c,
-                       atomo__writer *w)
+static int write_atom(const atomo__part *part, const float *row, double p, uint32_t number, const atomo__coder *c,
+                      atomo__writer *w)
 {
+    const state *s = part->state;
     static const uint32_t purpose[MAX_FACTORS] = {ATOMO_RNG_QUANT_U, ATOMO_RNG_QUANT_V, ATOMO_RNG_QUANT};
     float scale[MAX_FACTORS];
     double weight = (double)row[0] / p;
@@ -132,13 +134,17 @@ static void write_atom(const state *s, const float *row, double p, uint32_t numb
         scale[k] = atomo__quant_scale(factor, s->width[k], s->bits);
         weight *= (double)scale[k];
     }
-    atomo__put_f32(w, (float)ATOMO_MAX(-3.4028234e38, ATOMO_MIN(weight, 3.4028234e38)));
+    ATOMO_REQUIRE(fabs(weight) <= FLT_MAX, ATOMO_ENONFINITE,
+                  "%s: tensor %s: lambda over its probability, %g, leaves the range of f32", part->codec->name,
+                  part->name, weight);
+    atomo__put_f32(w, (float)weight);
     factor = row + 1;
     for (int k = 0; k < s->factors; factor += s->width[k++]) {
         atomo_stream stream = c->stream;
         stream.purpose = purpose[k];
         atomo__quant_write(w, factor, s->width[k], s->bits, scale[k], &stream, number, atomo__room(c));
     }
+    return ATOMO_OK;
 }
 
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
@@ -160,7 +166,8 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     uint32_t number = 0;
     for (int64_t i = 0; i < s->atoms; i++) {
         double p = probability(part, value[i]);
-        if (p > 0 && atomo__draw_next(&again, (uint32_t)i, p)) write_atom(s, g + i * s->columns, p, number++, c, w);
+        if (p > 0 && atomo__draw_next(&again, (uint32_t)i, p))
+            ATOMO_TRY(write_atom(part, g + i * s->columns, p, number++, c, w));
     }
     return ATOMO_OK;
 }

@@ -199,6 +199,9 @@ void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t
     for (int i = 0; i < count; i++)
         frames += atomo__overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
     budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true, false, ATOMO__BEST};
+    const double last = part[0]->T;
+    b.target = ATOMO_MAX(b.target, 1.1 * length_at(&b, 1e150)); /* below, nothing would ever be sent */
+    part[0]->T = last;
     bool open = false; /* some may still choose */
     for (int i = 0; i < count; i++) open = open || (part[i]->atoms && part[i]->atoms->choose && !part[i]->settled);
     if (open) choose_families(&b);

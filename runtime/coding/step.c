@@ -106,11 +106,31 @@ static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tens
     return ATOMO_OK;
 }
 
+/* A budget in bytes that empty messages would break is refused. (One by ratio is of a whole step, with tensors that may
+ * be small: there the least that lets every atom be sent is taken, a tenth more than empty messages.) */
+static int check_budget(const atomo_codec *c, int count, atomo__part *const *part, uint32_t rank, uint32_t step)
+{
+    if (!(c->budget_bytes > 0)) return ATOMO_OK;
+    double least = c->other_bytes;
+    int messages = 0;
+    for (int i = 0; i < count; i++) {
+        if (!part[i]) continue;
+        const atomo__frame f = atomo__frame_of(part[i], rank, step);
+        least += atomo__frame_bits(&f, 8) / 8 + 1;
+        messages++;
+    }
+    ATOMO_REQUIRE(c->budget_bytes >= least, ATOMO_EARG,
+                  "%s: bytes=%g: %d messages with nothing in them and what travels beside them take %.0f", c->name,
+                  c->budget_bytes, messages, least);
+    return ATOMO_OK;
+}
+
 static int measure_all(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
                        uint32_t step, const void **held)
 {
     double entries = 0;
     for (int i = 0; i < count; i++) entries += (double)part[i]->n;
+    ATOMO_TRY(check_budget(c, count, part, rank, step));
     double target = atomo__target_bits(c, entries);
     for (int i = 0; i < count; i++) {
         atomo__coder coder = atomo__coder_of(part[i], rank, step);
@@ -155,6 +175,7 @@ int atomo_codec_begin(atomo_codec *c, double step, double rank)
     ATOMO_TRY(key_check(c, step, rank));
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: begin_step: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
+    if (c->compressor->measure) ATOMO_TRY(check_budget(c, c->parts, c->part, (uint32_t)rank, (uint32_t)step));
     c->stream.open = true;
     c->stream.step = (uint32_t)step;
     c->stream.rank = (uint32_t)rank;

@@ -128,8 +128,7 @@ describe("with error feedback a small training comes to the dense result:", func
   local dense = train()
   for _, text in ipairs {"qsgd:bits=2,ef=true", "entry:ratio=8,ef=true", "svd:ratio=4,bits=8,ef=true",
     "taps:ratio=8,ef=true", "topk:ratio=8,ef=true", "signsgd:ef=true", "powersgd:rank=1,ef=true",
-    "haar_lua:ratio=8,ef=true",
-    "svd_feedback:ratio=4,ef=true"} do
+    "haar_lua:ratio=8,ef=true", "svd_feedback:ratio=4,ef=true"} do
     it(text, function()
       local loss = train(text)
       assert.is_true(loss < 4 * dense + 0.02, ("%g, dense %g"):format(loss, dense))
