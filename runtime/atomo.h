@@ -366,6 +366,9 @@ enum { ATOMO_MSE, ATOMO_BCE_WITH_LOGITS, ATOMO_LOSS_COUNT };
 ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, const atomo_tensor *weight,
                               const atomo_tensor *pos_weight, int reduction, atomo_tensor **loss, atomo_tensor **gx,
                               atomo_tensor **gtarget);
+/* count: what the mean of cross_entropy or nll divides by, of arguments that those have taken: the labels other than
+ * `ignore`, each by its class's weight (NULL: 1). */
+ATOMO_API int atomo_count_labels(const atomo_tensor *labels, const atomo_tensor *weight, double ignore, double *count);
 /* count[2]: how many rows of logits [..., C] have their (first) largest element at labels [...], and how many rows have
  * a label other than `ignore`. */
 ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count);

@@ -3,6 +3,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local checkpoint = require "atomo.checkpoint"
+local counted = require "atomo.functional.counted"
 local new_feed = require "atomo.feed"
 local new_outer = require "atomo.outer"
 local number = require "atomo.number"
@@ -16,8 +17,10 @@ local C, raise = f.C, f.raise
 ---@field model table              called with a batch of images, returns logits
 ---@field data table               a loader, or {train = loader, test = loader?}
 ---@field optimizer atomo.Optimizer
----@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor)?   default: cross-entropy
----@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number)|false|nil  fraction of right answers
+---@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor, number?)?   default: cross-entropy. A
+--- mean and how many it counts, by which it is weighed (default: what atomo.F's loss counts, else images)
+---@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number, number?)|false|nil  fraction of right
+--- answers, and of how many; default: of the labels that the loss does not ignore
 ---@field schedule (fun(step: integer): number)?   default: the optimizer's lr
 ---@field clip_norm number?         scales the averaged gradient to at most this norm
 ---@field clip_value number?        holds its elements within +- this
@@ -81,40 +84,39 @@ local function average_buffers(self)
   end
 end
 
---- Sums over this rank's part of a loader's set: loss, right answers, images.
+--- Sums over this rank's part of a loader's set: the loss over what it counts, right answers over how many are judged.
 local function sums_over(self, loader)
-  local loss, right, images = 0, 0, 0
+  local loss, count, right, judged = 0, 0, 0, 0
   for batch in loader:epoch(0) do
     if batch.n > 0 then
       T.scope(function()
         local logits = self.model(batch.x)
-        loss = loss + self.loss(logits, batch.y):item() * batch.n
-        right = right + (self.accuracy and self.accuracy(logits, batch.y) or 0) * batch.n
-        images = images + batch.n
+        local value, n, summed, fraction, of = counted.measure(self.loss, self.accuracy, logits, batch)
+        if n > 0 then loss, count = loss + value:item() * (summed and 1 or n), count + n end
+        right, judged = right + fraction * of, judged + of
       end)
     end
   end
-  return loss, right, images
+  return loss, count, right, judged
 end
 
 --- Runs fn with the model in evaluation mode; its modules have their own modes back afterwards.
 local function evaluating(model, fn, ...)
   if model.evaluating then return model:evaluating(fn, ...) end
   model:eval()
-  local a, b, c = fn(...)
+  local a, b, c, d = fn(...)
   model:train()
-  return a, b, c
+  return a, b, c, d
 end
 
 --- Loss and accuracy over a loader's whole set, all ranks together. [collective]
 local function evaluate(self, loader)
   average_buffers(self)
-  local sums = T.zeros(3)
+  local sums = T.zeros(4)
   local p = sums:data()
-  local loss, right, images = evaluating(self.model, autograd.no_grad, sums_over, self, loader)
-  p[0], p[1], p[2] = loss, right, images
+  p[0], p[1], p[2], p[3] = evaluating(self.model, autograd.no_grad, sums_over, self, loader)
   self.comm:allreduce(sums, "sum")
-  local result_loss, result_accuracy = p[0] / p[2], p[1] / p[2]
+  local result_loss, result_accuracy = p[0] / p[1], p[2] / math.max(p[3], 1)
   sums:free()
   return result_loss, result_accuracy
 end
@@ -174,7 +176,7 @@ local function check_if_due(self, equal)
   end
 end
 
---- One step; returns its sums over the ranks {loss, right, n}, nil where there are none.
+--- One step; returns its sums over the ranks {loss, count, right, judged}, nil where there are none.
 local function run_step(self, feed, epoch)
   local start = C.atomo_time()
   local lr = self.schedule and self.schedule(self.step - 1) or self.optimizer.lr
@@ -193,6 +195,7 @@ local function run_step(self, feed, epoch)
   ms.step = 1e3 * (C.atomo_time() - start) + waited
   local info = {
     step = self.step, epoch = epoch, loss = result.loss, accuracy = result.accuracy, lr = lr, ms = ms,
+    count = result.count, judged = result.judged,
     images = result.images, images_per_s = result.images / (ms.step / 1e3), bytes_out = result.stats.bytes_out,
     bytes_in = result.stats.bytes_in, dense_bytes = result.stats.dense_bytes, variance = result.stats.variance,
     hidden = result.stats.hidden,
@@ -208,16 +211,18 @@ local function is_through(self) return self.max_steps ~= nil and self.step >= se
 
 --- One epoch, or what max_steps leaves of it. A checkpoint follows a whole one.
 local function run_epoch(self, epoch)
-  local loss, right, images = 0, 0, 0
+  local loss, count, right, judged = 0, 0, 0, 0
   local feed = new_feed(self.train_loader, epoch, self.accumulate)
   self.exchange:set_epoch(epoch)
   while not is_through(self) and feed:more() do
     self.step = self.step + 1
     f.C.atomo_note_step(self.step)
     local sums = run_step(self, feed, epoch)
-    if sums then loss, right, images = loss + sums.loss, right + sums.right, images + sums.n end
+    if sums then
+      loss, count, right, judged = loss + sums.loss, count + sums.count, right + sums.right, judged + sums.judged
+    end
   end
-  local info = {epoch = epoch, step = self.step, loss = loss / images, accuracy = right / images,
+  local info = {epoch = epoch, step = self.step, loss = loss / count, accuracy = right / math.max(judged, 1),
     bytes_out = self.bytes_out}
   local last = epoch == self.epochs or is_through(self)
   if self.test_loader and self.eval_every > 0 and (epoch % self.eval_every == 0 or last) then
@@ -254,7 +259,7 @@ local function setup(o)
   self.exchange = o.exchange or require("atomo.exchange").exchange {}
   self.comm = self.exchange.comm
   if not o.loss then self.loss = require("atomo.functional").cross_entropy end
-  if o.accuracy == nil then self.accuracy = require("atomo.functional").accuracy end
+  if o.accuracy == nil then self.accuracy = counted.accuracy end
   self.check_every = o.check_replicas
   if o.check_replicas == true then self.check_every = 100 end
   self.buffers = self.model.buffers and self.model:buffers() or {}

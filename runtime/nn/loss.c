@@ -71,11 +71,9 @@ static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor 
     ATOMO_REQUIRE(b->n > 0 && b->c > 0, ATOMO_ESHAPE, "%s: logits is %s, an empty batch has no loss", fn,
                   atomo__shape_text(logits));
     ATOMO_TRY(check_weight(fn, logits, weight, b));
-    ATOMO_REQUIRE(reduction != ATOMO_REDUCE_MEAN || b->counted > 0, ATOMO_EARG,
-                  "%s: all %lld labels are ignored (%d), there is no mean", fn, (long long)b->n, b->ignore);
-    ATOMO_REQUIRE(reduction != ATOMO_REDUCE_MEAN || b->total > 0, ATOMO_EARG,
+    ATOMO_REQUIRE(reduction != ATOMO_REDUCE_MEAN || b->total >= 0, ATOMO_EARG,
                   "%s: the weights of the labels' classes sum to %g, there is no mean", fn, b->total);
-    b->scale = reduction == ATOMO_REDUCE_MEAN ? 1 / b->total : 1;
+    b->scale = reduction != ATOMO_REDUCE_MEAN ? 1 : b->total > 0 ? 1 / b->total : 0; /* no label counts: 0 */
     const bool each = reduction == ATOMO_REDUCE_NONE;
     ATOMO_TRY(atomo__make(made, loss, ATOMO_F32, each ? labels->ndim : 0, labels->shape, fn));
     b->each = each ? atomo__f32(*loss) : NULL;
@@ -199,6 +197,17 @@ int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_
     if (!b.each) *atomo__f32(*loss) = (float)(total * b.scale);
     atomo_tensor_free(own);
     return atomo__made(&made, ATOMO_OK);
+}
+
+int atomo_count_labels(const atomo_tensor *labels, const atomo_tensor *weight, double ignore, double *count)
+{
+    const int32_t *label = atomo__i32(labels);
+    const float *w = weight ? atomo__f32(weight) : NULL;
+    double total = 0;
+    for (int64_t i = 0, n = atomo__numel(labels); i < n; i++)
+        if (label[i] != (int32_t)ignore) total += w ? (double)w[label[i]] : 1;
+    *count = total;
+    return ATOMO_OK;
 }
 
 int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count)
