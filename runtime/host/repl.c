@@ -40,7 +40,8 @@ static void history_open(void)
     read_history(history_file);
 }
 
-/* Ctrl-C at the prompt: drop the line; SIGTERM: leave. readline calls this ten times a second (its signal hook cannot end a line). */
+/* Ctrl-C at the prompt: drop the line; SIGTERM: leave. readline calls this ten times a second (its signal hook cannot
+ * end a line). */
 static int on_event(void)
 {
     if (host_interrupts || host_was_terminated()) {
