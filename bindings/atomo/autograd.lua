@@ -51,6 +51,7 @@ function Tensor:requires_grad_(on)
     raise(("requires_grad_: tensor is %s, expected f32"):format(self:dtype()))
   end
   self.requires_grad = on ~= false
+  if self.requires_grad then self.base = nil end
   return self
 end
 

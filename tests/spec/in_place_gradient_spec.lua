@@ -1,7 +1,7 @@
 -- Changes in place: every method of tensors whose name ends in "_" is recorded, or refused where a gradient would be
 -- lost. The names come from the class, so that one that is added without a case here fails.
 local atomo = require "atomo"
-local rules = require("atomo.ops.in_place").rules
+local rules, flags = require("atomo.ops.in_place").rules, require("atomo.ops.in_place").flags
 
 --- Distinct values, 0.2 apart from `from`: those from 0.5 and those from 0.6 are further apart than gradcheck reaches.
 local function positive(from, ...)
@@ -41,8 +41,7 @@ local cases = {
 
 local names = {}
 for name, method in pairs(atomo.Tensor) do
-  local named = type(name) == "string" and name:match "^[^_].*[^_]_$" and name ~= "requires_grad_"
-  if named and type(method) == "function" then
+  if type(name) == "string" and name:match "^[^_].*[^_]_$" and type(method) == "function" and not flags[name] then
     names[#names + 1] = name
   end
 end
@@ -240,6 +239,14 @@ describe("a change in place", function()
     assert.is_truthy(first.requires_grad)
     view:sum():backward()
     assert.same({0, 1}, u.grad:totable())
+  end)
+
+  it("is refused for a frozen parameter too, where the operand requires a gradient", function()
+    local w, frozen = atomo.param {1, 2}, atomo.param({3, 4}):requires_grad_(false)
+    assert.matches("add_: .*cannot be changed in place", message(frozen.add_, frozen, w))
+    assert.same({4, 5}, frozen:add_(1):totable())
+    assert.is_nil(frozen.node)
+    assert.is_false(w:requires_grad_(false).requires_grad)
   end)
 
   it("leaves indices without a gradient: they are integers", function()

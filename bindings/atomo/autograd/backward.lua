@@ -100,7 +100,7 @@ local function undo(run)
     if was == "absent" then
       leaf.grad = nil
     elseif was == "zero" and leaf.grad then
-      leaf_grad.zero(leaf.grad)
+      leaf_grad.zero(leaf, "backward")
     end
   end
 end

@@ -86,7 +86,7 @@ end
 --- Raises where the graph could not follow a change of t.
 local function check_target(name, t)
   local root = t.base or t
-  if root.requires_grad and not root.node then
+  if (root.requires_grad or root.is_parameter) and not root.node then
     raise(("%s: a tensor that requires a gradient cannot be changed in place while recording%s; use atomo.no_grad"):
       format(name, root ~= t and ": this is a view of a parameter" or ""))
   end
@@ -172,11 +172,10 @@ local function guarded_set(raw)
   end
 end
 
-local no_values = {requires_grad_ = true} -- named so in PyTorch, and changes no element
+local flags = {requires_grad_ = true} -- these change no element
 
 local function is_in_place(name, value)
-  if no_values[name] then return false end
-  return type(name) == "string" and name:match "^[^_].*[^_]_$" and type(value) == "function"
+  return type(name) == "string" and name:match "^[^_].*[^_]_$" and type(value) == "function" and not flags[name]
 end
 
 local names = {}
@@ -191,4 +190,4 @@ setmetatable(Tensor, {__newindex = function(class, name, value)
   rawset(class, name, is_in_place(name, value) and guarded(name, value) or value)
 end})
 
-return {rules = rules}
+return {rules = rules, flags = flags}
