@@ -2,8 +2,8 @@
 -- of the tree, and runs the tests until one fails: those of the mutant's own room first, then all others. A mutant that
 -- no test notices survives: a hole in the tests, or a line that does not matter.
 --   build/atomo-lua tests/mutate.lua --seed 1 --count 200 --jobs 2
--- A fault that does not compile, or compiles to the same program, is not counted: the next one takes its place. What was
--- judged stays judged: the same command goes on where it was stopped, as long as the tree is the same.
+-- A fault that does not compile, or compiles to the same program, is not counted: the next one takes its place. What
+-- was judged stays judged: the same command goes on where it was stopped, as long as the tree is the same.
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 local mutants = dofile(here .. "/support/mutants.lua")
 local clock = require "atomo.ffi".C.atomo_time
