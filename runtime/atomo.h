@@ -641,8 +641,26 @@ ATOMO_API int atomo_raw_write(const char *path, const void *head, double head_by
                               int count);
 /* n bytes of a file from an offset, as u8 [n]. EIO, EFORMAT where the file is shorter. */
 ATOMO_API int atomo_raw_read(const char *path, double offset, double n, atomo_tensor **out);
-/* Little-endian bytes u8 [k] as a tensor of that shape: f32, i32, u8 as they are; f16, bf16, f64 to f32, i64 to i32. */
-enum { ATOMO_RAW_F16 = 3, ATOMO_RAW_BF16 = 4, ATOMO_RAW_F64 = 5, ATOMO_RAW_I64 = 6 };
+/* Little-endian bytes u8 [k] as a tensor of that shape: f32, i32, u8 as they are; other floats to f32 (rounded),
+ * other integers to i32, booleans to u8. ELIMIT names the first element that does not fit. */
+enum {
+    ATOMO_RAW_F16 = 3,
+    ATOMO_RAW_BF16 = 4,
+    ATOMO_RAW_F64 = 5,
+    ATOMO_RAW_I64 = 6,
+    ATOMO_RAW_BOOL,
+    ATOMO_RAW_I8,
+    ATOMO_RAW_I16,
+    ATOMO_RAW_U16,
+    ATOMO_RAW_U32,
+    ATOMO_RAW_U64,
+    ATOMO_RAW_F8_E4M3,
+    ATOMO_RAW_F8_E5M2,
+    ATOMO_RAW_F8_E4M3FNUZ,
+    ATOMO_RAW_F8_E5M2FNUZ,
+    ATOMO_RAW_F8_E8M0,
+    ATOMO_RAW_COUNT
+};
 ATOMO_API int atomo_raw_convert(int kind, const atomo_tensor *bytes, int ndim, const double *shape, atomo_tensor **out);
 /* Text files and standard output, written whole or with an error: EIO names the path and why. output_open gives a file
  * descriptor (append: 0 begins the file anew); output_save replaces a file as raw_write does, and writes into what is
