@@ -567,11 +567,11 @@ ATOMO_API int atomo_engine_wait(double ticket);
  * waits for of the coding thread (not for atomo_parcel_decode), and that the coding thread has worked. */
 ATOMO_API void atomo_engine_seconds(double *out);
 
-/* The watchdog, started by the first call: a thread that warns on stderr when an operation makes no progress for
- * warn_after seconds, naming the ranks that keep it waiting, and after abort_after seconds has every rank that answers
- * write its flight recorder to PREFIX-rankN.jsonl and aborts the job with code 75. 0: never. Ranks are asked by UDP
- * (IPv4). Operations on any communicator are watched, the ranks of c are asked; a later call replaces both. Does
- * nothing on one rank. [collective] EARG, EIO where there is no thread. */
+/* The limits of the watchdog, a thread from MPI's start on: it warns on stderr when an operation makes no progress for
+ * warn_after seconds (60 until this is called), naming the ranks that keep it waiting, and after abort_after seconds
+ * (never) has every rank that answers write its flight recorder to PREFIX-rankN.jsonl and aborts the job with code 75.
+ * 0: never. Where a rank that an operation waits for is at the end of the program already, it ends the job with code 1
+ * after some seconds. Ranks are asked by UDP (IPv4). Does nothing where c has one rank. [local] EARG. */
 ATOMO_API int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, const char *prefix);
 /* What this thread's next operation is for ("bucket 2 of 5", at most 47 bytes): part of its fingerprint and its record.
  * A job of the communication thread takes it along when posted. NULL: nothing. [local] */
