@@ -30,7 +30,7 @@ function Sum:post(exchange)
   for j, m in ipairs(self.members) do self.handles[j - 1] = exchange.pushed[m.index].h end
   exchange:mark()
   check(C.atomo_engine_sums(self.h, ffi.cast("const atomo_tensor *const *", self.handles), exchange.step, ticket))
-  self.ticket = ticket[0]
+  self.ticket = f.number(ticket)
   if not exchange.overlap then self:wait(exchange) end
 end
 
