@@ -58,6 +58,13 @@ function Basis:plan(i, shape, name)
   self.sum[i] = T.outside_scope(T.zeros, shape)
 end
 
+--- What the functions make of fixed numbers: must be the same on every rank (agree.lua).
+function Basis:samples(i)
+  local fixed = probe(self.shape[i])
+  return {result(self, "analyze's result", self.analyze(fixed, self.options)),
+    result(self, "synthesize's result", self.synthesize(fixed:view(self.form[i]), self.shape[i], self.options))}
+end
+
 function Basis:code(i, g)
   return result(self, "analyze's result", self.analyze(g, self.options), g:numel()):view(g:shape())
 end
@@ -145,6 +152,13 @@ function Atoms:code(i, g)
     at = at + width
   end
   return rows
+end
+
+function Atoms:samples(i)
+  local n, factors = self.rows[i]:size(1), {}
+  for k, width in ipairs(self.width[i]) do factors[k] = probe {n, width} end
+  local g = self.reconstruct(probe {n}, self.single and factors[1] or factors, self.shape[i], self.options)
+  return {result(self, "reconstruct's result", g)}
 end
 
 function Atoms:open() return self end
