@@ -178,9 +178,12 @@ typedef struct atomo__part {
     const double *option;           /* the codec's values, or own */
     double own[ATOMO__MAX_OPTIONS]; /* of a tensor planned as another (plan_as) */
     bool as_another;
-    float *residual;                      /* [n] with ef=true: what has not been sent yet; else NULL */
+    float *residual;                      /* [n] with ef=true: in a step what it has become, to be encoded; else NULL */
+    float *kept;                          /* [n] what has not been sent before this step: undo.c swaps the two */
     size_t body_max, scratch, state_size; /* bytes, set by plan */
     void *state;
+    void *before;  /* the part and its state as they were before this step, where open (undo.c) */
+    bool open;     /* this step has changed it, or may have */
     uint32_t hash; /* of shape, codec and options, 16 bits */
     /* set by measure */
     atomo__segment segment;
@@ -353,8 +356,8 @@ struct atomo_codec {
     int own_options, options;                        /* the compressor's; all: the atom set's follow, then ef */
     bool feedback;                                   /* ef=true */
     double budget_atoms, budget_ratio, budget_bytes; /* one is > 0, or none (no measure) */
-    uint32_t seed[2], way; /* seed: the way is in it */
-    atomo__part **part; /* [parts], NULL where a number is not planned */
+    uint32_t seed[2], way;                           /* seed: the way is in it */
+    atomo__part **part;                              /* [parts], NULL where a number is not planned */
     int parts, part_room;
     void *scratch;
     size_t scratch_size;
@@ -363,7 +366,7 @@ struct atomo_codec {
     double entries;                    /* of all planned tensors */
     double other_entries, other_bytes; /* of the step, beside them (reserve) */
     double energy; /* mean square of an entry, of all tensors of this step or (streamed) the last; 0: not known */
-    struct {       /* the streaming form */
+    struct atomo__price { /* the streaming form */
         bool open;
         uint32_t step, rank;
         double T, target, sent; /* bits */
@@ -373,6 +376,11 @@ struct atomo_codec {
     } stream;
     atomo__pending pending;
     atomo_codec_stats stats;
+    struct { /* the codec before this step (undo.c) */
+        struct atomo__price stream;
+        double energy;
+        atomo_codec_stats stats;
+    } before;
 };
 
 /* What an encode or decode of this part works with: the codec's scratch, the part's stream. */
@@ -391,10 +399,20 @@ void atomo__solve_atoms(const atomo_codec *c, atomo__part *p);
 void atomo__choose_again(atomo_codec *c, atomo__part *p, uint32_t rank, uint32_t step, double T);
 void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target);
 
+/* ---- steps that can be given up (undo.c) ---- */
+/* What a step may change is kept beside it: of every part that it touches, from atomo__part_open on, and of the codec,
+ * from atomo__undo_note on. Commit keeps the changes, undo takes them back: bits of later steps do not tell that the
+ * step was tried. */
+size_t atomo__undo_size(const atomo__part *part); /* of part->before */
+void atomo__part_open(atomo__part *part);         /* before anything of it changes; again in one step: nothing */
+void atomo__undo_note(atomo_codec *c);
+void atomo__undo_commit(atomo_codec *c);
+void atomo__undo(atomo_codec *c);
+
 /* ---- error feedback (feedback.c): ef=true of any compressor ---- */
 extern const struct atomo__option atomo__feedback_option;
 int atomo__feedback_plan(atomo__part *part); /* the residual, zero */
-/* residual += g; ENONFINITE, and nothing changed, where g is not finite. The residual is what is then encoded. */
+/* residual = kept + g; ENONFINITE where g or the sum is not finite. The residual is what is then encoded. */
 int atomo__feedback_take(atomo__part *part, const float *g);
 /* residual -= what the body just written decodes to. */
 int atomo__feedback_give(atomo__part *part, const uint8_t *body, size_t size, atomo__coder *c);

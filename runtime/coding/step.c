@@ -124,25 +124,19 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
     return solve(c, count, part, grads, rank, step, target);
 }
 
-int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads, double step,
-                       double rank, uint8_t *out, double capacity, double *nbytes)
+static int encode_all(atomo_codec *c, int count, const atomo_tensor *const *grads, uint32_t step, uint32_t rank,
+                      uint8_t *out, double capacity, double *nbytes)
 {
-    ATOMO_TRY(key_check(c, step, rank));
-    ATOMO_REQUIRE(count >= 0 && count <= c->parts, ATOMO_EARG, "%s: encode: %d tensors, %d are planned", c->name, count,
-                  c->parts);
-    for (int i = 0; i < count; i++) {
-        atomo__part *p;
-        ATOMO_TRY(find(c, tensors[i], grads[i], "encode", &p));
-        c->order[i] = p;
-    }
-    uint32_t s = (uint32_t)step, r = (uint32_t)rank;
     const void *held = NULL;
-    for (int i = 0; c->feedback && i < count; i++) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
-    if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, r, s, &held));
+    for (int i = 0; i < count; i++) {
+        atomo__part_open(c->order[i]);
+        if (c->feedback) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
+    }
+    if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, rank, step, &held));
     memset(&c->stats, 0, sizeof c->stats);
     double at = 0;
     for (int i = 0; i < count; i++) {
-        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), r, s, &held, out + (size_t)at,
+        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), rank, step, &held, out + (size_t)at,
                                 capacity - at, &nbytes[i]));
         at += nbytes[i];
         atomo__stats_add(c, c->order[i]);
@@ -150,11 +144,34 @@ int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const 
     return ATOMO_OK;
 }
 
+int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads, double step,
+                       double rank, uint8_t *out, double capacity, double *nbytes)
+{
+    ATOMO_TRY(key_check(c, step, rank));
+    ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: encode: the streamed step %u has not been ended", c->name,
+                  (unsigned)c->stream.step);
+    ATOMO_REQUIRE(count >= 0 && count <= c->parts, ATOMO_EARG, "%s: encode: %d tensors, %d are planned", c->name, count,
+                  c->parts);
+    for (int i = 0; i < count; i++) {
+        atomo__part *p;
+        ATOMO_TRY(find(c, tensors[i], grads[i], "encode", &p));
+        c->order[i] = p;
+    }
+    atomo__undo_note(c);
+    const int status = encode_all(c, count, grads, (uint32_t)step, (uint32_t)rank, out, capacity, nbytes);
+    if (status < 0)
+        atomo__undo(c);
+    else
+        atomo__undo_commit(c);
+    return status;
+}
+
 int atomo_codec_begin(atomo_codec *c, double step, double rank)
 {
     ATOMO_TRY(key_check(c, step, rank));
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: begin_step: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
+    atomo__undo_note(c);
     c->stream.open = true;
     c->stream.step = (uint32_t)step;
     c->stream.rank = (uint32_t)rank;
@@ -210,6 +227,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     atomo__part *p;
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
     ATOMO_TRY(find(c, tensor, grad, "push", &p));
+    atomo__part_open(p);
     if (c->feedback) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(grad)));
     const float *g = input_of(p, grad);
     const void *held = NULL;
@@ -233,12 +251,9 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     return ATOMO_OK;
 }
 
-int atomo_codec_end(atomo_codec *c)
+/* The T of the next step: what this one's coefficients call for. */
+static void next_price(atomo_codec *c)
 {
-    ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: end_step: begin_step was not called", c->name);
-    c->stream.open = false;
-    c->energy = c->stats.square / c->entries;
-    if (!c->compressor->measure || c->budget_atoms > 0) return ATOMO_OK;
     double target = c->stream.target;
     c->stream.owed += target - c->stream.sent;
     c->stream.owed = ATOMO_MAX(-target, ATOMO_MIN(target, c->stream.owed)); /* what changed the budget is forgiven */
@@ -246,6 +261,21 @@ int atomo_codec_end(atomo_codec *c)
     double T = aim > 0 ? c->stream.rest / aim : INFINITY, last = c->stream.T;
     if (last > 0) T = ATOMO_MAX(last / 2, ATOMO_MIN(2 * last, T));
     c->stream.T = isfinite(T) && T > 0 ? T : last;
+}
+
+int atomo_codec_end(atomo_codec *c)
+{
+    ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: end_step: begin_step was not called", c->name);
+    c->stream.open = false;
+    c->energy = c->stats.square / c->entries;
+    if (c->compressor->measure && c->budget_atoms == 0) next_price(c);
+    atomo__undo_commit(c);
+    return ATOMO_OK;
+}
+
+int atomo_codec_undo(atomo_codec *c)
+{
+    if (c->stream.open) atomo__undo(c);
     return ATOMO_OK;
 }
 

@@ -169,7 +169,7 @@ static int run_code(const atomo__job *j)
 static int code(atomo_parcel *b, int lane, const atomo_tensor *const *grads, bool again, double after)
 {
     if (again && !b->out) ATOMO_TRY(atomo__alloc((void **)&b->out, (size_t)b->room + 1)); /* an average needs none */
-    for (int k = 0; k < b->count; k++) b->grad[k] = grads[k];
+    for (int k = 0; k < b->count && grads; k++) b->grad[k] = grads[k];
     b->failed = 0;
     b->lane = lane;
     return atomo__engine_post(lane, &(atomo__job){.run = run_code, .parcel = b, .again = again, .after = after},
@@ -179,6 +179,11 @@ static int code(atomo_parcel *b, int lane, const atomo_tensor *const *grads, boo
 int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads)
 {
     return code(b, ENGINE_CODE, grads, true, 0);
+}
+
+int atomo_parcel_empty(atomo_parcel *b)
+{
+    return code(b, ENGINE_CODE, NULL, false, 0);
 }
 
 /* What the ranks' blocks hold, of the random streams of `rank`, is to be decoded into accs. */

@@ -9,6 +9,7 @@ local schedule = require "atomo.compress.schedule"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.CustomCompressor: atomo.Compressor
+---@field held table      what error feedback holds back, by tensor; sent: what this step makes of it, where changed
 ---@field lanes table[]  one; or two: the head, sent for sure, and the rest of the gradient, sampled by entries
 local Custom = {}
 Custom.__index = Custom
@@ -20,7 +21,7 @@ local function plan(self, i, shape, name)
   arguments.tensor_number(self.name, i)
   for _, lane in ipairs(self.lanes) do lane:plan(i, shape, name) end
   if self.ef and T.shape_text(self.shapes[i] or {}) ~= T.shape_text(shape) then
-    self.held[i] = T.outside_scope(T.zeros, shape)
+    self.held[i], self.sent[i] = T.outside_scope(T.zeros, shape), T.outside_scope(T.zeros, shape)
   end
   self.shapes[i], self.names[i] = {unpack(shape)}, name or self.names[i] or tostring(i)
   state.planned(self, i)
@@ -80,7 +81,8 @@ local function remainders(head, grads, ids, at)
   return rest
 end
 
---- What a receiver makes of message j of every lane is taken off what is held back (error feedback).
+--- What a receiver makes of message j of every lane is taken off what is held back (error feedback), once the step is
+--- over: until then self.held is as it was before.
 local function hold_back(self, list, ids, found)
   for j, g in ipairs(list) do
     local i, sent = ids[j], T.zeros(g:shape())
@@ -90,7 +92,15 @@ local function hold_back(self, list, ids, found)
       lane:take(i, -1, data, size, 1, sent)
       lane:close(i, sent)
     end
-    self.held[i]:copy_(g - sent)
+    self.sent[i]:copy_(g - sent)
+    self.changed[i] = true
+  end
+end
+
+--- What is held back becomes what this step has made of it.
+local function keep(self)
+  for i in pairs(self.changed) do
+    self.held[i], self.sent[i], self.changed[i] = self.sent[i], self.held[i], nil
   end
 end
 
@@ -120,6 +130,7 @@ local function encode_lanes(self, grads, ids, write)
     end
     if self.ef then hold_back(self, whole, ids, found) end
   end)
+  if not self.streaming then keep(self) end
 end
 
 --- Messages of the lanes, each tensor's joined into one.
@@ -199,6 +210,13 @@ end
 
 function Custom:end_step()
   for _, lane in ipairs(self.lanes) do lane.codec:end_step() end
+  keep(self)
+  self.streaming = false
+end
+
+function Custom:undo_step()
+  for _, lane in ipairs(self.lanes) do lane.codec:undo_step() end
+  for i in pairs(self.changed) do self.changed[i] = nil end
   self.streaming = false
 end
 
@@ -227,7 +245,7 @@ for name, method in pairs(state.custom) do Custom[name] = method end
 --- A compressor over lanes; fields: name, text, seed, ef.
 local function new(fields, list)
   local self = setmetatable({shapes = {}, names = {}, other = {entries = 0, bytes = 0}, lanes = list, held = {},
-    codec = list[#list].codec}, Custom)
+    sent = {}, changed = {}, codec = list[#list].codec}, Custom)
   for key, value in pairs(fields) do self[key] = value end
   self.unbiased = not self.ef
   return self
