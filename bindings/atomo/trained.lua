@@ -8,6 +8,7 @@ local raise = require("atomo.ffi").raise
 ---@class atomo.Trained
 ---@field list atomo.Tensor[]
 ---@field index table<atomo.Tensor, integer>  place in the list
+---@field labels string[]        their names, for messages
 local Trained = {}
 Trained.__index = Trained
 
@@ -57,6 +58,7 @@ local function renumber(self, step)
   end
   self.index = {}
   for i, p in ipairs(self.list) do self.index[p] = i end
+  self.labels = describe(self)
   if self.exchange then replan(self, step, first) end
 end
 
