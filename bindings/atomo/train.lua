@@ -127,8 +127,8 @@ end
 
 local ADVICE = "Lower the learning rate, or train with nonfinite = 'skip'"
 
---- A step that all ranks gave up, for NaN or Inf somewhere (result.why): skipped, or the end of the run, by policy. What
---- else kept a rank from encoding is the end in any case.
+--- A step that all ranks gave up, for NaN or Inf somewhere (result.why): skipped, or the end of the run, by policy.
+--- What else kept a rank from encoding is the end in any case.
 local function handle_bad(self, result, lr)
   self.skipped = self.skipped + 1
   self.skips_in_row = self.skips_in_row + 1
@@ -151,8 +151,8 @@ end
 local function handle_local(self, result, lr)
   self.local_in_row = result.bad_here and self.local_in_row + 1 or 0
   if result.bad_here and (self.nonfinite == "abort" or self.skips_in_row + self.local_in_row >= MAX_SKIPS) then
-    raise(("step %d: NaN or Inf in the loss or the gradient of a local step (lr %g): %s; this is rank %d, its loss is " ..
-      "%g. %s"):format(self.step, lr, result.own_why, self.comm.rank, result.own_loss, ADVICE))
+    raise(("step %d: NaN or Inf in the loss or the gradient of a local step (lr %g): %s; this is rank %d, its loss " ..
+      "is %g. %s"):format(self.step, lr, result.own_why, self.comm.rank, result.own_loss, ADVICE))
   end
   local skipped = result.skipped or 0
   self.skipped = self.skipped + skipped

@@ -1,5 +1,6 @@
---- What a training step changes beside gradients, kept so that the step can be given up without a trace (stages 3 and
--- 9): a model's buffers, which forward moves (running statistics), and for a round of local steps the optimizer's state.
+--- What a training step changes beside gradients, kept so that the step can be given up without a trace (stages 3
+-- and 9): a model's buffers, which forward moves (running statistics), and for a round of local steps the optimizer's
+-- state.
 local T = require "atomo.tensor"
 
 ---@class atomo.Undo

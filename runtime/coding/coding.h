@@ -195,6 +195,10 @@ typedef struct atomo__part {
     int pick, side[2];                /* of atoms that choose: what was chosen; below and above the T found (share.c) */
     bool settled;                     /* and that it stays so until the next measure */
     bool searched;                    /* all that it could choose was measured */
+    /* of the streaming form (price.c) */
+    double planned;              /* bits at the T that the last step called for; 0: not known */
+    double plan_kept, plan_rest; /* of this step: bits of atoms with p = 1, T times those of the others */
+    bool noted;                  /* the two are of this step */
     /* set by encode */
     double T, expected, sent, variance, nbytes;
 } atomo__part;
@@ -369,10 +373,15 @@ struct atomo_codec {
     struct atomo__price { /* the streaming form */
         bool open;
         uint32_t step, rank;
-        double T, target, sent; /* bits */
-        double kept, rest;      /* spent on atoms with p = 1, and T times what the others cost, at this step's T */
-        double owed;            /* target - sent, summed over steps */
-        double aimed;           /* the step's budget, in bits */
+        double T;               /* that the last step called for; 0: not known */
+        double target, aimed;   /* the step's budget in bits; and the last one's */
+        double owed;            /* target - sent, summed over steps, within limits */
+        double real;            /* bits sent over bits by the model, over the last steps; 0: not known */
+        double plan, scale;     /* bits of all tensors by their plans; times scale: what this step may spend */
+        double plan_left, left; /* of the tensors still to come; what is not spent */
+        double sent, modelled;  /* bits */
+        double kept, rest;      /* spent on atoms with p = 1, and T times what the others cost */
+        double drift, weight;   /* log of the T called for over T, summed with the plans' weights; and these */
     } stream;
     atomo__pending pending;
     atomo_codec_stats stats;
@@ -398,6 +407,13 @@ void atomo__solve_atoms(const atomo_codec *c, atomo__part *p);
 /* Of a part in a stream, just searched: the family that is best at the length that the present one has at T. */
 void atomo__choose_again(atomo_codec *c, atomo__part *p, uint32_t rank, uint32_t step, double T);
 void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target);
+
+/* ---- the streaming form's budget (price.c) ---- */
+void atomo__price_begin(atomo_codec *c);                   /* a step, whose key is set */
+void atomo__price_set(atomo_codec *c, atomo__part *part);  /* T of a measured part */
+void atomo__price_note(atomo_codec *c, atomo__part *part); /* what its coefficients call for, at that T */
+void atomo__price_sent(atomo_codec *c, double bits);
+void atomo__price_end(atomo_codec *c);
 
 /* ---- steps that can be given up (undo.c) ---- */
 /* What a step may change is kept beside it: of every part that it touches, from atomo__part_open on, and of the codec,

@@ -42,9 +42,9 @@ local function train(list, options, make_optimizer)
   end)(model:parameters())
   local exchange = atomo.exchange {compress = options.compress, topology = options.topology, min_size = 64,
     overlap = options.overlap, seed = 4, down = options.down}
-  local info = atomo.train {model = model, optimizer = optimizer, exchange = exchange, data = loader(list), quiet = true,
-    eval_every = 0, nonfinite = "skip", accumulate = options.accumulate, local_steps = options.local_steps,
-    log = options.log}
+  local info = atomo.train {model = model, optimizer = optimizer, exchange = exchange, data = loader(list),
+    quiet = true, eval_every = 0, nonfinite = "skip", accumulate = options.accumulate,
+    local_steps = options.local_steps}
   local all = {}
   for name, t in pairs(model:state_dict()) do all["model." .. name] = t end
   for name, t in pairs(optimizer:state_dict()) do all["optimizer." .. name] = t end
@@ -90,9 +90,8 @@ describe("a skipped step", function()
     local way = {compress = "entry:ratio=4,ef=true", accumulate = 2}
     local plain = train({false, false, false, false}, way)
     same(train({false, false, "step", "step", false, false}, way), plain, "both")
-    for _, list in ipairs {{false, false, "round", "step", false, false}, {false, false, "step", "round", false, false}} do
-      same(train(list, way), plain, "one")
-    end
+    same(train({false, false, "round", "step", false, false}, way), plain, "the second")
+    same(train({false, false, "step", "round", false, false}, way), plain, "the first")
   end)
 end)
 
@@ -111,8 +110,10 @@ describe("local steps", function()
     for _, compress in ipairs {"none", "entry:ratio=4,ef=true"} do
       local way = {compress = compress, local_steps = 2}
       local plain = train({false, false, false, false}, way, adam)
-      same(train({false, false, "round", "round", false, false}, way, adam), plain, compress .. ": a round in the middle")
-      same(train({"round", "round", false, false, false, false}, way, adam), plain, compress .. ": the first round")
+      local middle = {false, false, "round", "round", false, false}
+      local first = {"round", "round", false, false, false, false}
+      same(train(middle, way, adam), plain, compress .. ": a round in the middle")
+      same(train(first, way, adam), plain, compress .. ": the first round")
       if world.size == 1 then
         way.local_steps = 100 -- one round, whatever the number of steps
         local longer = train({false, false, false}, way, adam)
