@@ -25,7 +25,7 @@ typedef unsigned int uint32_t;
 
 /* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
 
-enum { ATOMO_ABI = 3, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 4, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */
@@ -141,7 +141,8 @@ ATOMO_API int atomo_tensor_is_sole(const atomo_tensor *t);          /* 1 when no
 ATOMO_API double atomo_crc32(const void *data, double nbytes);      /* CRC-32 (zlib's) [local] */
 ATOMO_API int atomo_tensor_crc(const atomo_tensor *t, double *out); /* CRC-32 of a contiguous tensor's bytes */
 
-/* Fill and copy. copy broadcasts src to dst's shape and converts the element type (f32 to i32/u8 truncates). */
+/* Fill and copy. copy broadcasts src to dst's shape and converts the element type: to i32 and u8 by
+ * truncating and saturating, NaN becomes 0. */
 ATOMO_API int atomo_fill(atomo_tensor *t, double value);
 ATOMO_API int atomo_copy(atomo_tensor *dst, const atomo_tensor *src);
 ATOMO_API int atomo_fill_uniform(atomo_tensor *t, double lo, double hi); /* atomo.rand's stream */
@@ -365,6 +366,9 @@ enum { ATOMO_MSE, ATOMO_BCE_WITH_LOGITS, ATOMO_LOSS_COUNT };
 ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, const atomo_tensor *weight,
                               const atomo_tensor *pos_weight, int reduction, atomo_tensor **loss, atomo_tensor **gx,
                               atomo_tensor **gtarget);
+/* count: what the mean of cross_entropy or nll divides by, of arguments that those have taken: the labels other than
+ * `ignore`, each by its class's weight (NULL: 1). */
+ATOMO_API int atomo_count_labels(const atomo_tensor *labels, const atomo_tensor *weight, double ignore, double *count);
 /* count[2]: how many rows of logits [..., C] have their (first) largest element at labels [...], and how many rows have
  * a label other than `ignore`. */
 ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count);
@@ -530,23 +534,34 @@ ATOMO_API int atomo_request_test(atomo_request *r); /* 1 over, 0 not yet */
 ATOMO_API void
 atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
 
+/* Where bytes of other ranks arrive: C receives into slot[0], which it replaces when it is too small, and counts[r] is
+ * the length of rank r's block. */
+typedef struct atomo_inbox {
+    atomo_tensor *slot[1];
+    double *counts;
+    int holders; /* C's own */
+} atomo_inbox;
+ATOMO_API int atomo_inbox_new(int ranks, atomo_inbox **out);
+ATOMO_API void atomo_inbox_free(atomo_inbox *b); /* NULL is fine; gone when no job needs it any more */
+
 /* The communication thread, started at first use: it carries out what is posted, in order, while the calling thread
- * goes on; all ranks post the same. Until a job is waited for its buffers must not be touched. Any other operation on a
+ * goes on; all ranks post the same. Until a job is waited for its buffers must not be touched, but anything may be
+ * freed: a job holds what it needs, and the end of MPI waits for all that is posted. Any other operation on a
  * communicator first waits for everything that was posted, so the two threads are never in MPI at once. *ticket (out)
  * names the job. A failure is reported by the next wait, and ends the thread's work. [local] */
 ATOMO_API int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *ticket); /* sum of f32, in place */
-/* atomo_comm_allgatherv_bytes: *recv and counts [size] are written by the thread. */
-ATOMO_API int atomo_engine_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
-                                            double *counts, double *ticket);
-/* As the operations of the same names on a communicator. */
+/* As the operations of the same names on a communicator; what is sent are the bytes of `send` (NULL where there are
+ * none) from number `at` on. */
+ATOMO_API int atomo_engine_allgatherv_bytes(atomo_comm *c, const atomo_tensor *send, double at, double nbytes,
+                                            atomo_inbox *recv, double *ticket);
 ATOMO_API int atomo_engine_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains,
                                             double *ticket);
 ATOMO_API int atomo_engine_reduce(atomo_comm *c, atomo_tensor *t, int root, double *ticket); /* sum */
 ATOMO_API int atomo_engine_bcast(atomo_comm *c, atomo_tensor *t, int root, double *ticket);
-ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out,
-                                           atomo_tensor **recv, double *counts_in, double *ticket);
-ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
-                                       double *count, double *ticket);
+ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const atomo_tensor *send, double at, const double *counts_out,
+                                           atomo_inbox *recv, double *ticket);
+ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const atomo_tensor *send, double at, double nbytes, int root,
+                                       atomo_inbox *recv, double *ticket);
 ATOMO_API int atomo_engine_wait(double ticket);
 /* out[3], so far: seconds that the communication thread has worked, that others have waited for it and for what it
  * waits for of the coding thread (not for atomo_parcel_decode), and that the coding thread has worked. */
@@ -629,6 +644,14 @@ ATOMO_API int atomo_raw_read(const char *path, double offset, double n, atomo_te
 /* Little-endian bytes u8 [k] as a tensor of that shape: f32, i32, u8 as they are; f16, bf16, f64 to f32, i64 to i32. */
 enum { ATOMO_RAW_F16 = 3, ATOMO_RAW_BF16 = 4, ATOMO_RAW_F64 = 5, ATOMO_RAW_I64 = 6 };
 ATOMO_API int atomo_raw_convert(int kind, const atomo_tensor *bytes, int ndim, const double *shape, atomo_tensor **out);
+/* Text files and standard output, written whole or with an error: EIO names the path and why. output_open gives a file
+ * descriptor (append: 0 begins the file anew); output_save replaces a file as raw_write does, and writes into what is
+ * no regular file; output_print goes through stdio's buffer, which flush != 0 empties. */
+ATOMO_API int atomo_output_open(const char *path, int append);
+ATOMO_API int atomo_output_write(int fd, const char *path, const void *data, double n);
+ATOMO_API int atomo_output_close(int fd, const char *path);
+ATOMO_API int atomo_output_save(const char *path, const void *data, double n);
+ATOMO_API int atomo_output_print(const void *data, double n, int flush);
 /* Columns of the terminal on file descriptor fd, 0 where it is none (asks TIOCGWINSZ: under mpirun isatty lies). */
 ATOMO_API int atomo_terminal_width(int fd);
 
@@ -743,12 +766,12 @@ ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
 
 /* Sums: a linear compressor's gradients (none of the others') added up over the ranks on the way, by all-reduces of
  * what it makes of them (comm/sums.c says which, and how fp16 and bf16 round). One for tensors first .. first + count
- * - 1 of the codec, planned before, which it needs as long as it lives; buffers are made here. */
+ * - 1 of the codec, planned before; buffers are made here. */
 typedef struct atomo_sums atomo_sums;
 ATOMO_API int atomo_codec_is_linear(const atomo_codec *c); /* 1 where topology allreduce can carry it */
 ATOMO_API int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, int count,
                              atomo_sums **out); /* EARG: not linear, not planned [local] */
-ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; not while its job is under way */
+ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; gone when its job is over */
 /* A job of the communication thread: grads [count], which must stay unchanged until it is waited for, are projected and
  * added up; grads NULL: zeros, in a step that is given up. The random streams are those of (seed, step, this rank,
  * tensor), and the codec's step has been begun. */
@@ -761,47 +784,59 @@ ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double 
 /* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), coded by a thread of their own,
  * in the order of posting, and sent by the communication thread as soon as they are coded. to [count]: the rank (of
  * `ranks`) that each message is for, or of a parcel that is only decoded the block (of `ranks`) that it is in,
- * ascending; NULL: all are for everyone, or in every block. While a parcel is under way the codec, the gradients and
- * the parcel must be left alone. [local] EARG: not planned. */
+ * ascending; NULL: all are for everyone, or in every block. While a parcel is under way the gradients must not be
+ * changed, and its codec plans nothing; freeing any of them is fine. [local] EARG: not planned. */
 typedef struct atomo_parcel atomo_parcel;
 ATOMO_API int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks,
                                atomo_parcel **out);
-ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; not while it is under way */
+ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; gone when its jobs are over */
 /* Posts: grads [count] are pushed (atomo_codec_push; the codec's step has been begun). */
 ATOMO_API int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads);
 /* Posts, in place of encode: the parcel of a step that is given up, which holds nothing. */
 ATOMO_API int atomo_parcel_empty(atomo_parcel *b);
 /* Posts: when job `after` of the communication thread is over, accs [count] become the averages of what the ranks'
- * blocks in *slot (counts [ranks] bytes, rank after rank) hold for them, decoded by `from`; and with again != 0 they
- * are encoded as the parcel. */
-ATOMO_API int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_tensor *const *slot,
-                                  const double *counts, atomo_tensor *const *accs, int again, double after);
+ * blocks in the inbox, rank after rank, hold for them, decoded by `from`; and with again != 0 they are encoded as the
+ * parcel. */
+ATOMO_API int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_inbox *inbox,
+                                  atomo_tensor *const *accs, int again, double after);
 /* Posts, for this rank alone: when job `after` of the communication thread is over, accs [count] become what the blocks
- * in *slot (counts [ranks] bytes, one after the other) hold for them, of the random streams of `rank`: each its own
+ * in the inbox, one after the other, hold for them, of the random streams of `rank`: each its own
  * block's, or where messages are in every block the averages (rank below 0: block r is of rank r's streams). What ranks
  * wait for, encoding and answers, goes before; no bits depend on when this is done. */
-ATOMO_API int atomo_parcel_decode(atomo_parcel *b, double step, double rank, atomo_tensor *const *slot,
-                                  const double *counts, atomo_tensor *const *accs, double after);
+ATOMO_API int atomo_parcel_decode(atomo_parcel *b, double step, double rank, atomo_inbox *inbox,
+                                  atomo_tensor *const *accs, double after);
 /* Waits until the parcel is coded; seconds [2] (out): encoding, decoding. What went wrong with it, in which case it was
  * sent empty: ENONFINITE, EFORMAT. */
 ATOMO_API int atomo_parcel_wait(atomo_parcel *b, double *seconds);
 /* Jobs of the communication thread, begun when the parcel is coded: to all; to each rank its own; the root's to all;
  * the root's tensor t, which the parcel has averaged, to all. Arguments as of the operations on a communicator. */
-ATOMO_API int atomo_parcel_allgather(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts,
-                                     double *ticket);
-ATOMO_API int atomo_parcel_alltoall(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts,
-                                    double *ticket);
-ATOMO_API int atomo_parcel_bcast(atomo_parcel *b, atomo_comm *c, int root, atomo_tensor **recv, double *count,
-                                 double *ticket);
+ATOMO_API int atomo_parcel_allgather(atomo_parcel *b, atomo_comm *c, atomo_inbox *inbox, double *ticket);
+ATOMO_API int atomo_parcel_alltoall(atomo_parcel *b, atomo_comm *c, atomo_inbox *inbox, double *ticket);
+ATOMO_API int atomo_parcel_bcast(atomo_parcel *b, atomo_comm *c, int root, atomo_inbox *inbox, double *ticket);
 ATOMO_API int atomo_parcel_bcast_tensor(atomo_parcel *b, atomo_comm *c, atomo_tensor *t, int root, double *ticket);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
- * which must outlive it, in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes
+ * in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes
  * tensor number `tensor` as [atoms, 1 + sum of width]: lambda and the 1 to 3 factors of each atom; the gradient that
  * they make up has `entries` entries. Its decode_add wants a zero accumulator and packs the drawn atoms at its front.
  */
 ATOMO_API int atomo_codec_rename(atomo_codec *c, const char *name);
 ATOMO_API int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors, const double *width,
                                     double entries, const char *name);
+/* carry_factor, before anything is planned: its messages end with a factor, 1, by which what decodes is multiplied;
+ * set_factor puts another one (0 or more) into a message for `tensor` at bytes [size], cut to 8 bits: *kept. */
+ATOMO_API int atomo_codec_carry_factor(atomo_codec *c);
+ATOMO_API int atomo_codec_set_factor(atomo_codec *c, int tensor, uint8_t *bytes, double size, double factor,
+                                     double *kept);
+ATOMO_API double atomo_codec_best_factor(const atomo_tensor *sent, const atomo_tensor *x); /* f32, as many entries */
+/* The dense form of a message of _list: the gradient's entries as they are. dense: writes it; dense_max: its length;
+ * dense_add: acc += scale * values and 1 where the message is in that form, 0 where it is not. */
+ATOMO_API int atomo_codec_dense(const atomo_codec *c, int tensor, double step, double rank, const atomo_tensor *values,
+                                uint8_t *out, double capacity, double *nbytes);
+ATOMO_API double atomo_codec_dense_max(const atomo_codec *c, int tensor, double step, double rank);
+ATOMO_API int atomo_codec_dense_add(const atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
+                                    double size, double scale, atomo_tensor *acc, double *used);
+/* How many atoms the last message that decode_add took for `tensor` held. */
+ATOMO_API double atomo_codec_taken(const atomo_codec *c, int tensor);
 
 #endif

@@ -4,7 +4,9 @@
  * rank whose script fails takes the other ranks along. Beside it in host/: paths, prompt, signals, last words.
  */
 #include "host/host.h"
+#include <fcntl.h>
 #include <luajit.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,7 +195,7 @@ static int protected_main(lua_State *L)
     lua_pushcfunction(L, host_os_exit);
     lua_setfield(L, -2, "exit");
     lua_settop(L, 0);
-    host_signals_install(L);
+    host_signals_script(L);
     p->status = run_all(L, p);
     if (p->status) {
         const char *text = lua_tostring(L, -1);
@@ -202,16 +204,26 @@ static int protected_main(lua_State *L)
     return 0;
 }
 
+/* A standard stream that the caller has closed would become the first file that is opened. */
+static void fill_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) _exit(HOST_SCRIPT_ERROR);
+}
+
 int main(int argc, char **argv)
 {
     plan p = {.argc = argc, .argv = argv};
+    fill_standard_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a file that grows beyond its limit is an error of that write */
     int bad = plan_read(&p);
     if (bad) return bad;
     if (p.help || p.versions) {
         if (first_rank() && p.help) fputs(usage, stdout);
         if (first_rank() && p.versions) print_versions();
-        return HOST_OK;
+        return host_output_is_whole() ? HOST_OK : HOST_SCRIPT_ERROR;
     }
+    host_signals_install();
     if (atomo_mpi_launched() && atomo_mpi_init() < 0) {
         host_last_word(atomo_last_error());
         host_leave(HOST_SCRIPT_ERROR);
@@ -225,7 +237,8 @@ int main(int argc, char **argv)
         host_last_word(lua_tostring(L, -1));
         p.status = 1;
     }
-    int code = host_was_terminated() ? 143 : host_interrupts && p.status ? 130 : p.status ? HOST_SCRIPT_ERROR : HOST_OK;
+    host_signals_script(NULL);
+    int code = host_signal_code(p.status ? HOST_SCRIPT_ERROR : HOST_OK);
     if (code == 0) lua_close(L); /* after an error the process ends as it is: finalizers could touch what is broken */
-    host_leave(code);
+    host_leave(host_signal_code(code));
 }

@@ -27,7 +27,7 @@ local function layers_of(net, x)
   local list, known = {}, {}
   autograd.observe(function(pass, op, ctx)
     if pass ~= "forward" or op.name ~= "conv2d" then return end
-    local xs, ws, win = ctx.args[1]:shape(), ctx.args[2]:shape(), ctx.args[4]
+    local xs, ws, win = ctx.inputs[1]:shape(), ctx.inputs[2]:shape(), ctx.inputs[4]
     local fits = ws[2] == 3 and ws[3] == 3 and win.stride[0] == 1 and win.dilation[0] == 1 and win.groups == 1
     if not fits or ws[1] % 16 + ws[4] % 16 > 0 then return end
     local key = table.concat(xs, "x") .. " " .. table.concat(ws, "x")

@@ -78,11 +78,9 @@ for _, item in ipairs(compare.expand(specs, opts.ratio)) do
 end
 
 if opts.json ~= "" then
-  local file, problem = io.open(opts.json, "w")
-  if not file then error(("cannot write %s: %s"):format(opts.json, problem), 0) end
-  file:write(require("atomo.json").encode {gradients = from, tensors = #grads, dense_bytes = dense,
-    threads = opts.threads, results = results}, "\n")
-  file:close()
+  local text = require("atomo.json").encode {gradients = from, tensors = #grads, dense_bytes = dense,
+    threads = opts.threads, results = results}
+  require("atomo.files").save("compare_compressors.lua", opts.json, text .. "\n")
   print("written: " .. opts.json)
 end
 if opts.plot ~= "" then

@@ -3,6 +3,7 @@
 -- model of docs/exchange_model.md: does compression pay there, with which setting, and by how much? All it says is a
 -- prediction; --check holds the model against scripts/netlab.sh.
 local atomo = require "atomo"
+local files = require "atomo.files"
 local simulate = require "atomo.simulate"
 local choose = require "atomo.exchange.choose"
 local cli, log = atomo.cli, atomo.log
@@ -223,10 +224,7 @@ local function write_records(clusters)
     end
     lines[#lines + 1] = table.concat(cells, ",")
   end
-  local file, why = io.open(opts.csv, "wb")
-  if not file then fail("cannot write " .. why) end
-  file:write(table.concat(lines, "\n"), "\n")
-  file:close()
+  files.save("simulate.lua", opts.csv, table.concat(lines, "\n") .. "\n")
 end
 
 local function draw(figures)

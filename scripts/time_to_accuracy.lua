@@ -3,6 +3,7 @@
 -- accuracies, speed-ups, and what they say of the ATOMO paper's claims. Each run is a job of its own, so that this
 -- script, started again, goes on where it was stopped.
 local atomo = require "atomo"
+local files = require "atomo.files"
 local plan = require "atomo.experiment.plan"
 local curve = require "atomo.experiment.curve"
 local claims = require "atomo.experiment.claims"
@@ -177,13 +178,10 @@ local function write_json(rows, judged)
   local plain = {}
   for k, r in ipairs(rows) do plain[k] = summary.plain(r, opts.reach) end
   local path = opts.out .. "/results.json"
-  local file, why = io.open(path .. ".part", "wb")
-  if not file then error("cannot write " .. why, 0) end
-  file:write(log.encode {network = common.network.name, model = opts.model, data = opts.data, ranks = opts.ranks,
+  local text = log.encode {network = common.network.name, model = opts.model, data = opts.data, ranks = opts.ranks,
     batch = opts.batch, epochs = opts.epochs, lr = opts.lr, seeds = opts.seeds, train = opts.train,
-    time_steps = opts.time_steps, versions = atomo.versions(), claims = judged, results = plain}, "\n")
-  file:close()
-  assert(os.rename(path .. ".part", path))
+    time_steps = opts.time_steps, versions = atomo.versions(), claims = judged, results = plain}
+  files.save("time_to_accuracy.lua", path, text .. "\n")
   return path
 end
 

@@ -209,9 +209,11 @@ function M.parse(spec, args)
   local opts, text, code = M.read(spec, args or arg or {})
   if opts then return opts end
   if rank() == 0 then
-    local stream = code == 0 and io.stdout or io.stderr
-    stream:write(code == 0 and text or ("%s: %s"):format(spec.name or "atomo-lua", text), "\n")
-    stream:flush()
+    if code == 0 then
+      require("atomo.files").say(text)
+    else
+      io.stderr:write(("%s: %s\n"):format(spec.name or "atomo-lua", text))
+    end
   elseif code ~= 0 then
     wait_for_rank0()
   end

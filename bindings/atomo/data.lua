@@ -3,6 +3,7 @@
 -- {images = u8 [n,h,w,c], labels = i32 [n] from 0, n=, classes=}. atomo.data.loader (loader.lua) makes its batches.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {loader = require "atomo.loader"}
@@ -23,6 +24,7 @@ function M.set(images, labels, classes)
   if images:dim() ~= 4 or labels:dim() ~= 1 or images:size(1) ~= labels:size(1) then
     raise(("set: images %s, labels %s, expected [n,h,w,c] and [n]"):format(T.shape_text(images), T.shape_text(labels)))
   end
+  if classes ~= nil then classes = number.expect_whole(classes, "set: classes", 1, 2 ^ 31 - 1) end
   local p, n, most = labels:data(), labels:numel(), -1
   for i = 0, n - 1 do
     if p[i] < 0 or (classes and p[i] >= classes) then
@@ -62,8 +64,8 @@ end
 
 local function count_option(options, key, default)
   local v = options[key] == nil and default or options[key]
-  if type(v) ~= "number" then raise(("synthetic: %s is a %s, expected a number"):format(key, type(v))) end
-  return v
+  if not number.of(v) then raise(("synthetic: %s is a %s, expected a number"):format(key, type(v))) end
+  return number.of(v)
 end
 
 --- The built-in set: procedural 32x32x3 pictures of ten classes, the same bits for the same seed on every machine.

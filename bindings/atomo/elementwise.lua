@@ -249,7 +249,7 @@ local function elementwise(name, fn)
     end
     return backward[k]
   end
-  return autograd.func {
+  return (autograd.builtin {
     name = name,
     forward = function(ctx, ...)
       local tensors = {...}
@@ -265,7 +265,7 @@ local function elementwise(name, fn)
       for k = 1, inputs do gradients[k] = ctx:needs(k) and run(slope(k), tensors) or nil end
       return unpack(gradients, 1, inputs)
     end,
-  }
+  })
 end
 
 return {elementwise = elementwise}

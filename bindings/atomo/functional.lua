@@ -4,6 +4,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local func = require("atomo.autograd").operator
+local O = require "atomo.check_options"
 local S = require "atomo.functional.support"
 local window = require "atomo.nn.window"
 local C, check, raise = f.C, f.check, f.raise
@@ -18,7 +19,7 @@ local conv2d = func {
   name = "conv2d",
   forward = function(ctx, x, w, b, win)
     x, w = dense(x, "conv2d: input"), dense(w, "conv2d: weight")
-    if b then T.expect(b, "conv2d: bias", "f32") end
+    b = b and dense(b, "conv2d: bias")
     local o = out()
     check(C.atomo_conv2d(x.h, w.h, handle(b), win, o))
     ctx:save(x, w)
@@ -26,7 +27,7 @@ local conv2d = func {
   end,
   backward = function(ctx, gy)
     local x, w = ctx:saved()
-    local win, gx, gw, gb = ctx.args[4], nil, nil, nil
+    local win, gx, gw, gb = ctx.inputs[4], nil, nil, nil
     gy = dense(gy, "conv2d: gy")
     local with_bias = ctx:needs(3)
     if ctx:needs(2) or with_bias then
@@ -65,7 +66,7 @@ local linear = func {
   name = "linear",
   forward = function(ctx, x, w, b)
     x, w = dense(x, "linear: input"), dense(w, "linear: weight")
-    if b then T.expect(b, "linear: bias", "f32") end
+    b = b and dense(b, "linear: bias")
     local o = out()
     check(C.atomo_linear(x.h, w.h, handle(b), o))
     ctx:save(x, w)
@@ -95,32 +96,31 @@ local batch_norm = func {
   forward = function(ctx, x, gamma, beta, residual, o)
     x = dense(x, "batch_norm: input")
     residual = residual and dense(residual, "batch_norm: residual")
-    T.expect(gamma, "batch_norm: weight", "f32")
-    T.expect(beta, "batch_norm: bias", "f32")
+    gamma, beta = dense(gamma, "batch_norm: weight"), dense(beta, "batch_norm: bias")
     local rm, rv, relu = o.running_mean, o.running_var, o.relu and 1 or 0
     local y, mean, invstd = out(), out(), out()
     if o.training then
       check(C.atomo_batch_norm_train(x.h, handle(residual), gamma.h, beta.h, o.momentum or 0.1, o.eps or 1e-5, relu,
         handle(rm), handle(rv), mean, invstd, y))
-      ctx.mean = wrap(mean[0])
+      mean = wrap(mean[0])
+      if rm then C.atomo_tensor_touch(rm.h) end
+      if rv then C.atomo_tensor_touch(rv.h) end
     else
       if not (rm and rv) then raise "batch_norm: evaluation needs running_mean and running_var" end
       check(C.atomo_batch_norm_eval(x.h, handle(residual), gamma.h, beta.h, rm.h, rv.h, o.eps or 1e-5, relu, invstd, y))
-      ctx.mean = rm
+      mean = rm
     end
-    ctx.invstd = wrap(invstd[0])
     ctx.relu, ctx.training = relu, o.training and 1 or 0
     local result = wrap(y[0])
-    ctx.y = relu == 1 and residual and result:detach() or nil
-    ctx:save(x, gamma, beta)
+    ctx:save(x, gamma, beta, mean, wrap(invstd[0]), relu == 1 and residual and result:detach() or nil)
     return result
   end,
   backward = function(ctx, gy)
-    local x, gamma, beta = ctx:saved()
+    local x, gamma, beta, mean, invstd, y = ctx:saved()
     local ox, og, own_g = nil, gradient_slot(ctx, 2)
     local ob, own_b = gradient_slot(ctx, 3)
     gy = dense(gy, "batch_norm: gy")
-    local y, gr, res = ctx.y, nil, nil
+    local gr, res
     if y then
       res = out()
       if ctx:may_overwrite(gy) then -- g in place of gy: no more memory to go through
@@ -130,11 +130,14 @@ local batch_norm = func {
       gr = gy
     end
     if ctx:needs(1) then ox = out() end
-    check(C.atomo_batch_norm_backward(x.h, handle(y), gy.h, gamma.h, beta.h, ctx.mean.h, ctx.invstd.h, ctx.relu,
+    check(C.atomo_batch_norm_backward(x.h, handle(y), gy.h, gamma.h, beta.h, mean.h, invstd.h, ctx.relu,
       ctx.training, ox, res, og, ob))
     return ox and wrap(ox[0]), taken(og, own_g), taken(ob, own_b), gr or res and wrap(res[0])
   end,
 }
+
+local batch_norm_options = {training = O.flag, running_mean = O.tensor, running_var = O.tensor,
+  momentum = O.number(0, 1), eps = O.number(0), relu = O.flag, residual = O.tensor}
 
 --- Batch normalisation over all but the last dimension: relu(weight (x - mean) / sqrt(var + eps) + bias + residual).
 -- weight and bias [C]: 1 and 0 where nil. opts: training (use and update batch statistics), running_mean, running_var,
@@ -144,6 +147,7 @@ local batch_norm = func {
 ---@param bias atomo.Tensor?
 ---@param opts table
 function F.batch_norm(x, weight, bias, opts)
+  O.check("batch_norm", opts, batch_norm_options)
   return F.batch_norm_with(x, weight, bias, opts.residual, opts)
 end
 
@@ -186,7 +190,7 @@ local function softmax(name, log)
     end,
     backward = function(ctx, gy)
       local o = out()
-      check(C.atomo_softmax_backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.args[2], log, o))
+      check(C.atomo_softmax_backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.inputs[2], log, o))
       return wrap(o[0])
     end,
   }
@@ -215,7 +219,7 @@ local function pool(name, forward, backward)
     end,
     backward = function(ctx, gy)
       local o = out()
-      check(backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.args[2], o, ctx.args[3], ctx.args[4]))
+      check(backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.inputs[2], o, ctx.inputs[3], ctx.inputs[4]))
       return wrap(o[0])
     end,
   }
@@ -277,8 +281,8 @@ local adaptive_avg_pool2d = func {
   end,
   backward = function(ctx, gy)
     local o = out()
-    check(C.atomo_adaptive_avg_pool2d_backward(ctx:saved().h, dense(gy, "adaptive_avg_pool2d: gy").h, ctx.args[2],
-      ctx.args[3], o))
+    check(C.atomo_adaptive_avg_pool2d_backward(ctx:saved().h, dense(gy, "adaptive_avg_pool2d: gy").h, ctx.inputs[2],
+      ctx.inputs[3], o))
     return wrap(o[0])
   end,
 }

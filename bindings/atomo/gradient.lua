@@ -30,8 +30,8 @@ end
 --- Is g known to be all zeros?
 function M.is_zero(g) return C.atomo_tensor_is_zero(g.h) == 1 end
 
---- Makes g all zeros, unless it is known to be.
-function M.zero(g)
+--- Makes g, contiguous, all zeros, unless it is known to be.
+local function zero(g)
   if C.atomo_tensor_is_zero(g.h) == 1 then return end
   C.atomo_tensor_touch(g.h)
   check(C.atomo_fill(g.h, 0))
@@ -44,17 +44,22 @@ local function zeros_of(p) return T.empty(p:shape()) end
 function M.ensure(p)
   if p.grad == nil then
     p.grad = T.outside_scope(zeros_of, p)
-    M.zero(p.grad)
+    zero(p.grad)
   end
   return p.grad
 end
 
---- p's gradient as an exchange takes it: contiguous, zeros where there is none.
+--- p's gradient, contiguous; zeros where there is none.
 function M.dense(p)
   local g = M.ensure(p)
   if g:is_contiguous() then return g end
   p.grad = T.outside_scope(g.contiguous, g:detach())
   return p.grad
+end
+
+--- Makes p's gradient all zeros; nil stays nil.
+function M.zero(p, who)
+  if M.of(p, who) then zero(M.dense(p)) end
 end
 
 return M

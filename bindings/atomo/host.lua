@@ -1,5 +1,6 @@
 --- The Lua part of the host program: loaded by atomo-lua before anything else.
--- math.random from the runtime's generator, the guard of fork under MPI, -j and -O, and `atomo-lua test`.
+-- math.random from the runtime's generator, a print that is checked, the guard of fork under MPI, -j and -O, and
+-- `atomo-lua test`.
 local ffi = require "ffi"
 
 -- Names of our own, so that the bindings' cdef may declare the same functions again.
@@ -9,6 +10,8 @@ void atomo_host_seed(double seed) __asm__("atomo_manual_seed");
 int atomo_host_mpi_started(void) __asm__("atomo_mpi_started");
 int atomo_host_mpi_finalize(void) __asm__("atomo_mpi_finalize");
 int atomo_host_mpi_launched(void) __asm__("atomo_mpi_launched");
+int atomo_host_print(const void *data, double n, int flush) __asm__("atomo_output_print");
+const char *atomo_host_last_error(void) __asm__("atomo_last_error");
 ]]
 local C = ffi.C
 local host = {}
@@ -42,6 +45,16 @@ function math.randomseed(seed)
   C.atomo_host_seed(seed)
 end
 -- luacheck: pop
+
+-- ---- print: an error where the text cannot be written ------------------------------------------------------------
+
+--- As Lua's, but a text that standard output does not take (a full disk) raises.
+function print(...) -- luacheck: ignore 121
+  local parts = {...}
+  for i = 1, select("#", ...) do parts[i] = tostring(parts[i]) end
+  local text = table.concat(parts, "\t") .. "\n"
+  if C.atomo_host_print(text, #text, 0) < 0 then error("print: " .. ffi.string(C.atomo_host_last_error()), 2) end
+end
 
 -- ---- no fork under MPI --------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ local atomo = {}
 -- Names of a topic file that are atomo's own.
 for topic, names in pairs {
   tensor = "Tensor tensor empty zeros ones full arange randn rand manual_seed empty_like zeros_like is_tensor " ..
-    "scope mem set_num_threads num_threads",
+    "scope mem set_num_threads num_threads find_nonfinite",
   ops = "cat stack",
   linalg = "svd eigh qr rfft irfft",
   autograd = "param no_grad enable_grad func operators",

@@ -1,6 +1,7 @@
 --- Decompositions and transforms (LAPACKE, FFTW), outside the graph: svd, eigh, qr, rfft, irfft.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local C, check = f.C, f.check
 local wrap, out = T.wrap, T.out
 
@@ -39,8 +40,8 @@ end
 function M.irfft(t, n)
   local o = out()
   T.expect(t, "irfft: t")
-  if not n and t:dim() >= 2 then n = 2 * (t:size(-2) - 1) end
-  check(C.atomo_irfft(t.h, n or 0, o))
+  if n == nil and t:dim() >= 2 then n = 2 * (t:size(-2) - 1) end
+  check(C.atomo_irfft(t.h, number.expect_whole(n or 0, "irfft: n"), o))
   return wrap(o[0])
 end
 

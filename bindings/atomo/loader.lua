@@ -2,6 +2,9 @@
 -- The order and the crops depend on (seed, epoch, image) alone: ranks and threads change nothing but who sees what.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
+local check_options = require "atomo.check_options"
+local same = require "atomo.same"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Loader
@@ -12,17 +15,14 @@ local Loader = {}
 Loader.__index = Loader
 
 local known = {
-  set = true, batch = true, rank = true, size = true, seed = true, shuffle = true, augment = true, mean = true,
-  std = true, drop_last = true, background = true,
+  set = true, batch = true, rank = true, size = true, seed = true, shuffle = check_options.flag, augment = true,
+  mean = true, std = true, drop_last = check_options.flag, background = check_options.flag,
 }
 
 local function whole(o, key, default, least)
   local v = o[key]
   if v == nil then v = default end
-  if type(v) ~= "number" or v % 1 ~= 0 or v < least or v > (key == "seed" and 2 ^ 53 or 2 ^ 31 - 1) then
-    raise(("loader: %s is %s, expected a whole number of at least %d"):format(key, tostring(v), least))
-  end
-  return v
+  return number.expect_whole(v, "loader: " .. key, least, key == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
 end
 
 local function channel_values(into, given, key, channels, default)
@@ -42,19 +42,13 @@ local function augmentation(augment, c)
   if type(augment) ~= "table" then
     raise(("loader: augment is %s, expected false or {crop=4, flip=true}"):format(tostring(augment)))
   end
-  for key in pairs(augment) do
-    if key ~= "crop" and key ~= "flip" then
-      raise(("loader: unknown augmentation '%s', expected crop or flip"):format(tostring(key)))
-    end
-  end
+  check_options.check("loader: augment", augment, {crop = check_options.whole(0), flip = check_options.flag})
   c.crop = whole({["augment.crop"] = augment.crop}, "augment.crop", 0, 0)
   c.flip = augment.flip and 1 or 0
 end
 
 local function options_of(o)
-  for key in pairs(o) do
-    if not known[key] then raise(("loader: unknown option '%s'"):format(tostring(key))) end
-  end
+  check_options.check("loader", o, known)
   local set = o.set
   if type(set) ~= "table" or not T.is_tensor(set.images) or not T.is_tensor(set.labels) then
     raise "loader: set is missing, expected {images=, labels=} as in atomo.data.open().train"
@@ -85,8 +79,19 @@ local function new(_, o)
   check(C.atomo_loader_new(o.set.images.h, o.set.labels.h, c, handle))
   return setmetatable({
     h = ffi.gc(handle[0], C.atomo_loader_free), steps = C.atomo_loader_steps(handle[0]), batch = c.batch,
-    seed = c.seed, epochs_begun = 0, views = {{}, {}}, raw = ffi.new "atomo_batch", current = {},
+    seed = c.seed, size = c.size, epochs_begun = 0, views = {{}, {}}, raw = ffi.new "atomo_batch", current = {},
+    given = o,
   }, Loader)
+end
+
+--- Items for same.check: what ranks that share a set out must have alike.
+function Loader:identity()
+  local o = self.given
+  local items = same.data {{"images", o.set.images}, {"labels", o.set.labels}}
+  for _, item in ipairs(same.items(o, {rank = true, background = true})) do items[#items + 1] = item end
+  items[#items + 1] = {"crop", o.augment and o.augment.crop}
+  items[#items + 1] = {"flip", o.augment and o.augment.flip}
+  return items
 end
 
 local function handle_of(self)

@@ -1,6 +1,7 @@
 --- What a run says: the JSONL log, the progress line, the closing tables. Stage 10 of the path.
--- A log is one JSON object a line, appended, checked and flushed at every write, so that a killed run loses nothing.
+-- A log is one JSON object a line, appended and written at once (files.lua), so that a killed run loses nothing.
 local f = require "atomo.ffi"
+local files = require "atomo.files"
 local json = require "atomo.json"
 local C, raise = f.C, f.raise
 
@@ -32,37 +33,25 @@ function M.open(path)
     raise(("log: path is %s, expected a file name"):format(tostring(path)))
   end
   local cut = ends_cut(path)
-  local file, why = io.open(path, "ab")
-  if not file then raise(("log: cannot write %s"):format(why)) end
-  local log = setmetatable({path = path, file = file}, Log)
-  if cut then log:put "\n" end
-  return log
+  local file = files.open("log", path, true)
+  if cut then file:write "\n" end
+  return setmetatable({path = path, file = file}, Log)
 end
 
---- Writes text and flushes; raises with the path where either fails (disk full).
-function Log:put(text)
-  local ok, why = self.file:write(text)
-  if ok then ok, why = self.file:flush() end
-  if not ok then raise(("log: writing %s: %s"):format(self.path, tostring(why))) end
-end
-
---- Appends one object as a line.
+--- Appends one object as a line, which is in the file when this returns; raises with the path where it is not.
 ---@param event table
 function Log:write(event)
   if type(event) ~= "table" then raise(("log: write got a %s, expected a table"):format(type(event))) end
   local ok, line = pcall(json.encode, event)
   if not ok then raise("log: " .. line) end
   if rawget(self, "path") and not self.file then raise(("log: %s is closed"):format(self.path)) end
-  if self.file then self:put(line .. "\n") end
+  if self.file then self.file:write(line .. "\n") end
 end
 
 function Log:close()
   local file = self.file
   self.file = nil
-  if file then
-    local ok, why = file:close()
-    if not ok then raise(("log: closing %s: %s"):format(self.path, tostring(why))) end
-  end
+  if file then file:close() end
 end
 
 --- All events of a log, and what could not be read: a list of {line=, message=} (a killed run may leave a cut line).

@@ -3,6 +3,7 @@
 -- order; ATOMO_MPI_CHECK=1 in the environment lets each call verify that it is so. MPI starts at the first use.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Comm
@@ -36,10 +37,7 @@ local function tensor(t, what) return T.expect(t, what).h end
 
 local function integer(v, default, what)
   if v == nil and default then return default end
-  if type(v) ~= "number" or v % 1 ~= 0 or v < -2 ^ 31 or v >= 2 ^ 31 then
-    raise(("%s is %s, expected a whole number"):format(what, v == nil and "missing" or tostring(v)))
-  end
-  return v
+  return number.expect_whole(v, what, -2 ^ 31, 2 ^ 31 - 1)
 end
 
 local function reduction(name, what)
@@ -50,7 +48,15 @@ local function reduction(name, what)
   return op
 end
 
--- Which tensors take part in autograd is the caller's matter: communication works on plain values, in place.
+--- The handle of a tensor that takes what other ranks sent. An operator's result is refused while recording: its
+--- gradient would be that of the values before.
+local function target(t, what)
+  T.expect(t, what)
+  if t.node and T.recording() then
+    raise(what .. " is the result of an operator, whose gradient would not know of the change; use its :detach()")
+  end
+  return t.h
+end
 
 local slot = ffi.typeof "atomo_comm *[1]"
 
@@ -70,7 +76,7 @@ function Comm:barrier() check(C.atomo_comm_barrier(self.h)) end
 ---@param t atomo.Tensor
 ---@param root integer? default 0
 function Comm:bcast(t, root)
-  check(C.atomo_comm_bcast(self.h, tensor(t, "bcast: tensor"), integer(root, 0, "bcast: root")))
+  check(C.atomo_comm_bcast(self.h, target(t, "bcast: tensor"), integer(root, 0, "bcast: root")))
   return t
 end
 
@@ -78,13 +84,13 @@ end
 ---@param t atomo.Tensor
 ---@param op "sum"|"max"|"min"|"prod"|nil default sum
 function Comm:allreduce(t, op)
-  check(C.atomo_comm_allreduce(self.h, tensor(t, "allreduce: tensor"), reduction(op, "allreduce")))
+  check(C.atomo_comm_allreduce(self.h, target(t, "allreduce: tensor"), reduction(op, "allreduce")))
   return t
 end
 
 --- As allreduce, but only rank root's t changes; returns t.
 function Comm:reduce(t, op, root)
-  check(C.atomo_comm_reduce(self.h, tensor(t, "reduce: tensor"), reduction(op, "reduce"),
+  check(C.atomo_comm_reduce(self.h, target(t, "reduce: tensor"), reduction(op, "reduce"),
     integer(root, 0, "reduce: root")))
   return t
 end
@@ -201,7 +207,7 @@ end
 
 --- Receives into t, which must have the size of what was sent; returns t.
 function Comm:recv(t, src, tag)
-  check(C.atomo_comm_recv(self.h, tensor(t, "recv: tensor"), integer(src, nil, "recv: source"),
+  check(C.atomo_comm_recv(self.h, target(t, "recv: tensor"), integer(src, nil, "recv: source"),
     integer(tag, 0, "recv: tag")))
   return t
 end
@@ -218,7 +224,7 @@ end
 ---@return atomo.Request
 function Comm:irecv(t, src, tag)
   local s = request_slot()
-  check(C.atomo_comm_irecv(self.h, tensor(t, "irecv: tensor"), integer(src, nil, "irecv: source"),
+  check(C.atomo_comm_irecv(self.h, target(t, "irecv: tensor"), integer(src, nil, "irecv: source"),
     integer(tag, 0, "irecv: tag"), s))
   return wrap_request(s, t)
 end
@@ -233,14 +239,14 @@ end
 ---@return atomo.Request
 function Comm:iallreduce(t, op)
   local s = request_slot()
-  check(C.atomo_comm_iallreduce(self.h, tensor(t, "iallreduce: tensor"), reduction(op, "iallreduce"), s))
+  check(C.atomo_comm_iallreduce(self.h, target(t, "iallreduce: tensor"), reduction(op, "iallreduce"), s))
   return wrap_request(s, t)
 end
 
 ---@return atomo.Request
 function Comm:ibcast(t, root)
   local s = request_slot()
-  check(C.atomo_comm_ibcast(self.h, tensor(t, "ibcast: tensor"), integer(root, 0, "ibcast: root"), s))
+  check(C.atomo_comm_ibcast(self.h, target(t, "ibcast: tensor"), integer(root, 0, "ibcast: root"), s))
   return wrap_request(s, t)
 end
 

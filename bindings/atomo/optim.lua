@@ -6,6 +6,7 @@
 -- false), is left alone with its state: no decay, no momentum, no step counted.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local check_options = require "atomo.check_options"
 local new_group = require "atomo.optim.group"
 local options = require "atomo.optim.options"
 local steps = require "atomo.optim.update"
@@ -69,9 +70,15 @@ function Optimizer:step()
   end
 end
 
---- Sets all gradients to zero; one that is nil stays nil.
-function Optimizer:zero_grad()
-  for i = 1, #self.params do self.params[i]:zero_grad() end
+--- Sets all gradients to zero; one that is nil stays nil. With {set_to_none = true}, as in PyTorch: to nil, so that
+--- what backward does not reach takes no step.
+---@param opts {set_to_none: boolean?}?
+function Optimizer:zero_grad(opts)
+  if opts ~= nil then check_options.check(self.kind .. ": zero_grad", opts, {set_to_none = check_options.flag}) end
+  local none = opts and opts.set_to_none
+  for i = 1, #self.params do
+    if none then self.params[i].grad = nil else self.params[i]:zero_grad() end
+  end
 end
 
 --- The parameters that train now, in the order of params: those that are not frozen.
@@ -100,7 +107,8 @@ function Optimizer:state_dict()
   for i, group in ipairs(self.groups) do
     for name, block in pairs(group.state) do s[i .. "." .. name] = block end
     s[i .. ".taken"] = taken_of(group, self.steps)
-    if group.ratio ~= group.first_ratio or group.lr ~= group.set_lr then
+    group:rate(self.lr)
+    if group.ratio ~= group.first_ratio then
       s[i .. ".lr"], s[i .. ".ratio"] = group.lr, group.ratio or nil
     end
   end
@@ -154,7 +162,7 @@ local function load_group(group, i, s)
   group.ratio = group.first_ratio
   if own then group.ratio = s[i .. ".ratio"] or false end
   group.lr = own or group.ratio and s.lr * group.ratio or group.lr
-  group.set_lr = group.lr
+  group.values.lr = group.lr
 end
 
 --- Puts back what state_dict gave; nothing is changed unless all of it fits.

@@ -1,6 +1,7 @@
 --- A line chart as SVG: labelled axes (logarithmic where asked), a legend, colours that the colour-blind tell apart and
 -- a marker a series. For reports and comparisons (stage 10 of the path).
 local f = require "atomo.ffi"
+local files = require "atomo.files"
 local raise = f.raise
 
 local M = {}
@@ -167,20 +168,13 @@ function M.svg(chart)
   return table.concat(out, "\n")
 end
 
-local function write_file(path, text)
-  local file, problem = io.open(path, "wb")
-  if not file then raise(("plot: cannot write %s: %s"):format(path, problem)) end
-  file:write(text)
-  file:close()
-end
-
 --- Writes path.svg, and path.png where rsvg-convert or ImageMagick's convert is installed and MPI does not run (no
 --- process may be started from a rank). Returns what was written.
 ---@param path string  without its ending
 ---@param chart atomo.Chart
 ---@return string[]
 function M.save(path, chart)
-  write_file(path .. ".svg", M.svg(chart))
+  files.save("plot", path .. ".svg", M.svg(chart))
   if f.C.atomo_mpi_started() == 1 then return {path .. ".svg"} end
   local quoted = "'" .. path:gsub("'", "'\\''") .. "'"
   for _, command in ipairs {"rsvg-convert -z 2 -o %s.png %s.svg", "convert -density 192 %s.svg %s.png"} do

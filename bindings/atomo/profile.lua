@@ -16,7 +16,7 @@ local function numel(t) return T.is_tensor(t) and t.h.numel or 0 end
 --- Multiplications and additions of the forward (0: not of that kind). A weight [out, ...] meets each result once.
 local function flops(op, ctx, result)
   if op.name ~= "conv2d" and op.name ~= "linear" then return 0 end
-  local w = ctx.args[2]
+  local w = ctx.inputs[2]
   return 2 * result * w.h.numel / w.h.shape[0]
 end
 
@@ -24,11 +24,11 @@ end
 local function key_of(op, ctx)
   local parts = {op.name}
   for i = 1, 2 do
-    local t = ctx.args[i]
+    local t = ctx.inputs[i]
     if T.is_tensor(t) and t.h.ndim > 1 then parts[#parts + 1] = T.shape_text(t) end
   end
   if op.name == "conv2d" then
-    local win = ctx.args[4]
+    local win = ctx.inputs[4]
     if win.stride[0] * win.stride[1] > 1 then parts[#parts + 1] = ("s%d"):format(win.stride[0]) end
     if win.padding[0] + win.padding[1] > 0 then parts[#parts + 1] = ("p%d"):format(win.padding[0]) end
     if win.groups > 1 then parts[#parts + 1] = ("g%d"):format(win.groups) end
@@ -38,13 +38,13 @@ end
 
 --- What atomo.conv_limit needs to run a convolution again.
 local function conv_of(ctx, y)
-  return {x = ctx.args[1]:shape(), w = ctx.args[2]:shape(), y = y:shape(), window = ctx.args[4],
+  return {x = ctx.inputs[1]:shape(), w = ctx.inputs[2]:shape(), y = y:shape(), window = ctx.inputs[4],
     needs_data = ctx:needs(1)}
 end
 
 local function bytes_of(ctx, ...)
   local n = 0
-  for i = 1, 4 do n = n + numel(ctx.args[i]) end
+  for i = 1, 4 do n = n + numel(ctx.inputs[i]) end
   for i = 1, select("#", ...) do n = n + numel((select(i, ...))) end
   return 4 * n
 end

@@ -1,17 +1,14 @@
 --- The progress line: on a terminal one line redrawn at most 4 times a second, elsewhere a plain line every N steps or
 --- 10 seconds. Stage 10 of the path.
 local f = require "atomo.ffi"
+local files = require "atomo.files"
 
 ---@class atomo.Progress
 local Progress = {}
 Progress.__index = Progress
 
 return function(log)
-  local function put(self, text)
-    local ok, why = self.stream:write(text)
-    if ok then ok, why = self.stream:flush() end
-    if not ok then f.raise(("log.progress: writing the progress line: %s"):format(tostring(why))) end
-  end
+  local function put(self, text) self.stream:write(text) end
 
   local function clear(self)
     if self.drawn > 0 then
@@ -73,7 +70,7 @@ return function(log)
     local width, clock = o.width or log.width(), o.clock or f.C.atomo_time
     return setmetatable({
       total = o.total, label = o.label, every = o.every or 50, seconds = o.seconds or 10, first = o.first or 0,
-      stream = o.stream or io.stdout, clock = clock, started = clock(), shown_at = clock(), drawn = 0,
+      stream = o.stream or files.stdout, clock = clock, started = clock(), shown_at = clock(), drawn = 0,
       redraw = width > 8 and width or nil,
     }, Progress)
   end

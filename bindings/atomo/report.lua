@@ -1,5 +1,6 @@
 --- What a run says of itself, on rank 0: progress lines, the JSONL log (docs/log.md), the closing table. Stage 10.
 local f = require "atomo.ffi"
+local files = require "atomo.files"
 local log = require "atomo.log"
 local version = require "atomo.version"
 local ffi, C = f.ffi, f.C
@@ -44,7 +45,7 @@ end
 --- A line that stays, on rank 0.
 function Report:line(text)
   if self.progress then self.progress:line(text)
-  elseif self.main and not self.quiet then print(text) end
+  elseif self.main and not self.quiet then files.say(text) end
 end
 
 local stages = {"data", "forward", "backward", "encode", "exchange", "decode", "update"}
@@ -64,11 +65,13 @@ function Report:step(info)
     lr = info.lr, images_per_s = info.images_per_s, bytes_out = info.bytes_out, bytes_in = info.bytes_in,
     dense_bytes = info.dense_bytes, variance = info.variance, hidden = info.hidden, ms = info.ms}
   if not self.main then return end
-  local sums = self.sums or {step = 0, images = 0, loss = 0, accuracy = 0, n = 0, bytes = 0, dense = 0}
+  local sums = self.sums or {step = 0, images = 0, loss = 0, count = 0, right = 0, judged = 0, n = 0, bytes = 0,
+    dense = 0}
   self.sums = sums
   for name, ms in pairs(info.ms) do sums[name] = (sums[name] or 0) + ms end
   sums.images, sums.n = sums.images + info.images, sums.n + 1
-  sums.loss, sums.accuracy = sums.loss + info.loss * info.images, sums.accuracy + info.accuracy * info.images
+  if info.count > 0 then sums.loss, sums.count = sums.loss + info.loss * info.count, sums.count + info.count end
+  sums.right, sums.judged = sums.right + info.accuracy * info.judged, sums.judged + info.judged
   sums.bytes, sums.dense = sums.bytes + info.bytes_out, sums.dense + info.dense_bytes
   self.all_images = (self.all_images or 0) + info.images
   self.all_ms = (self.all_ms or 0) + info.ms.step
@@ -81,7 +84,7 @@ function Report:step(info)
   self.progress:update(info.step, function()
     self.sums = nil -- the next line begins afresh
     return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s/step (%s)  lr %.4f  [%s]"):format(
-      info.epoch, self.epochs, sums.loss / sums.images, 100 * sums.accuracy / sums.images,
+      info.epoch, self.epochs, sums.loss / sums.count, 100 * sums.right / math.max(sums.judged, 1),
       sums.images / (sums.step / 1e3), log.bytes(sums.bytes / sums.n), self:ratio(sums.dense, sums.bytes), info.lr,
       time_split(sums))
   end)
@@ -127,11 +130,10 @@ function Report:finish(info)
     {"training loss", info.loss and ("%.4f"):format(info.loss) or "-"},
     {"native memory", ("%s at most"):format(log.bytes(mem.peak))},
   }
-  print(log.table(rows))
+  files.say(log.table(rows))
   if info.test_accuracy then
-    print(("final test accuracy %.4f"):format(info.test_accuracy))
+    files.say(("final test accuracy %.4f"):format(info.test_accuracy))
   end
-  io.stdout:flush()
 end
 
 return new

@@ -20,14 +20,21 @@ end
 ---@param comm table
 ---@param what string  whose items they are: "train"
 ---@param items table[]
-function M.check(comm, what, items)
+---@param kind string?  what an item is, "a setting"
+---@param remedy string?  the end of the message
+function M.check(comm, what, items, kind, remedy)
+  what = ("%s: %s"):format(what, kind or "a setting")
   local lines = {}
   for i, item in ipairs(items) do lines[i] = ("%s = %s"):format(item[1], text_of(item[2])) end
   local whole = table.concat(lines, "\n")
-  if pcall(comm.check, comm, what .. ": a setting", whole) then return end
-  local most = comm:allreduce(T.full({1}, #lines), "max"):item() -- all ranks are here: they all know of a difference
-  for i = 1, most do comm:check(what .. ": a setting", lines[i] or "nothing") end
-  comm:check(what .. ": a setting", whole) -- a failure of another kind raises again
+  local ok, text = pcall(comm.check, comm, what, whole)
+  if ok then return end
+  if not text:find("differs: rank", 1, true) then error(text, 0) end -- not all ranks are here
+  local most = comm:allreduce(T.full({1}, #lines), "max"):item() -- all ranks know of a difference
+  for i = 1, most do
+    ok, text = pcall(comm.check, comm, what, lines[i] or "nothing")
+    if not ok then error(text .. (remedy or ""), 0) end
+  end
 end
 
 --- Name and checksum of the script that runs; "none" at the prompt and under -e.
@@ -55,6 +62,23 @@ local function sorted_keys(t)
   return keys
 end
 
+--- Items that tell one data set from another: sizes, and a checksum of up to 64 of its rows, spread evenly.
+---@param tensors table[]  {name, tensor} of tensors whose first dimension counts rows
+function M.data(tensors)
+  local items, out = {}, f.ffi.new "double[1]"
+  for i, entry in ipairs(tensors) do
+    local t, sum = entry[2], 0
+    local n = t:size(1)
+    local every = math.max(1, math.floor(n / 64))
+    for row = 1, n, every do
+      f.check(C.atomo_tensor_crc(t:narrow(1, row, 1):contiguous().h, out))
+      sum = (sum * 31 + out[0]) % 2 ^ 32
+    end
+    items[i] = {entry[1], ("%s %s, crc %08x"):format(t:dtype(), T.shape_text(t), sum)}
+  end
+  return items
+end
+
 --- Items of a table with text keys: numbers, texts, booleans and lists of them; other values and `skip` are left out.
 function M.items(t, skip)
   local items = {}
@@ -69,6 +93,13 @@ end
 
 --- Settings that may differ between ranks: names of files, which hosts may have elsewhere, and threads.
 local own = {log = true, save = true, resume = true, data = true, text = true, threads = true, flight = true}
+
+--- Which data a loader shares out over the ranks: they must all have the same. One that shares nothing out (size 1) may
+--- have data of its own.
+local function data_items(loader)
+  if not loader or type(loader.identity) ~= "function" or (loader.size or 1) == 1 then return {} end
+  return loader:identity()
+end
 
 local function add(items, prefix, more)
   for _, item in ipairs(more) do items[#items + 1] = {prefix .. item[1], item[2]} end
@@ -89,6 +120,8 @@ function M.training(self)
     {"local_steps", self.local_steps}, {"clip_norm", self.clip_norm}, {"clip_value", self.clip_value},
     {"saves", self.save ~= nil}, {"resumes", self.resume ~= nil}, {"tests", self.test_loader ~= nil}})
   for _, key in ipairs {"steps", "batch", "seed", "length"} do items[#items + 1] = {key, self.train_loader[key]} end
+  add(items, "data: ", data_items(self.train_loader))
+  add(items, "test data: ", data_items(self.test_loader))
   items[#items + 1] = {"optimizer", self.optimizer.kind}
   items[#items + 1] = {"lr", self.schedule and self.schedule(0) or self.optimizer.lr}
   for i, group in ipairs(self.optimizer.groups) do add(items, ("group %d: "):format(i), M.items(group:options())) end
@@ -96,7 +129,8 @@ function M.training(self)
   add(items, "", M.items(self.settings or {}, own))
   items[#items + 1] = {"number of parameters", #self.optimizer.params}
   for i, p in ipairs(self.optimizer.params) do
-    items[#items + 1] = {"parameter " .. i, ("%s %s"):format(names[p] or "", T.shape_text(p))}
+    items[#items + 1] = {"parameter " .. i, ("%s %s%s"):format(names[p] or "", T.shape_text(p),
+      p.requires_grad and "" or ", frozen")}
   end
   return items
 end

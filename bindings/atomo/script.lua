@@ -1,6 +1,7 @@
 --- What the training scripts (scripts/train_*.lua) share: their common options, the threads of a rank, the exchange,
 -- and the arguments of atomo.train that these say.
 local f = require "atomo.ffi"
+local files = require "atomo.files"
 local mpi = require "atomo.mpi"
 local cli = require "atomo.cli"
 local T = require "atomo.tensor"
@@ -69,7 +70,7 @@ end
 
 --- Says something once.
 function M.say(...)
-  if mpi.world.rank == 0 then print(string.format(...)) end
+  if mpi.world.rank == 0 then files.say(string.format(...)) end
 end
 
 --- Sets threads and seed, runs the files of --load; returns the threads of a rank.
@@ -108,7 +109,7 @@ function M.arguments(opts, last, t)
   t.max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil
   t.check_replicas, t.nonfinite = opts.check_replicas or nil, opts.nonfinite
   t.save, t.resume, t.log, t.settings = given(opts.save), given(opts.resume), given(opts.log), opts
-  t.on_step = opts.profile and mpi.world.rank == 0 and require("atomo.profile").hook(last, print) or nil
+  t.on_step = opts.profile and mpi.world.rank == 0 and require("atomo.profile").hook(last, files.say) or nil
   return t
 end
 

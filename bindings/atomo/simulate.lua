@@ -5,6 +5,7 @@
 -- is what cost.lua calls so, without backward. The batch of a rank stays what it was when they were measured, on any
 -- number of ranks (weak scaling), and every host computes as fast as the one they were measured on.
 local choose = require "atomo.exchange.choose"
+local files = require "atomo.files"
 local json = require "atomo.json"
 local log = require "atomo.log"
 local raise = require("atomo.ffi").raise
@@ -164,12 +165,7 @@ function M.load(path)
   return figures
 end
 
-function M.save(path, figures)
-  local file, why = io.open(path, "wb")
-  if not file then raise(("simulate: cannot write %s"):format(why)) end
-  file:write(json.encode(figures), "\n")
-  file:close()
-end
+function M.save(path, figures) files.save("simulate", path, json.encode(figures) .. "\n") end
 
 -- ---- predicting --------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 --   local loader = atomo.text.loader {tokens = text.train, batch = 16, length = 128, rank = 0, size = 1, seed = 0}
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local window = require "atomo.nn.window"
+local number = require "atomo.number"
+local O = require "atomo.check_options"
+local same = require "atomo.same"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
 local M = {}
@@ -71,33 +73,40 @@ end
 local Loader = {}
 Loader.__index = Loader
 
-local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = true}
+local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = O.flag}
 
 local function whole(o, name, default, least)
   local v = o[name]
   if v == nil then v = default end
-  if type(v) ~= "number" or v % 1 ~= 0 or v < least then
-    raise(("text.loader: %s is %s, expected a whole number >= %d"):format(name, tostring(v), least))
-  end
-  return v
+  return number.expect_whole(v, "text.loader: " .. name, least, name == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
 end
 
 --- text.loader {tokens=, batch=16, length=128, rank=0, size=1, seed=0, shuffle=true}: windows of `length` characters,
 --- each once an epoch over all ranks, in an order that depends on (seed, epoch) alone.
 function M.loader(o)
   if type(o) ~= "table" then raise(("text.loader: got a %s, expected a table of options"):format(type(o))) end
-  window.check_options("text.loader", o, known)
+  O.check("text.loader", o, known)
   T.expect(o.tokens, "text.loader: tokens", "i32")
   local self = setmetatable({tokens = o.tokens, shuffle = o.shuffle ~= false, buffers = {}, current = {}}, Loader)
   self.batch, self.length = whole(o, "batch", 16, 1), whole(o, "length", 128, 1)
   self.size, self.seed = whole(o, "size", 1, 1), whole(o, "seed", 0, 0)
   self.rank = whole(o, "rank", 0, 0)
+  if self.rank >= self.size then
+    raise(("text.loader: rank is %d of size %d, expected 0 to %d"):format(self.rank, self.size, self.size - 1))
+  end
   self.windows = math.floor((o.tokens:numel() - 1) / self.length)
   if self.windows < 1 then
     raise(("text.loader: %d characters, expected at least length + 1 = %d"):format(o.tokens:numel(), self.length + 1))
   end
   self.steps = math.ceil(self.windows / (self.batch * self.size))
   return self
+end
+
+--- As the image loader's.
+function Loader:identity()
+  local items = same.data {{"tokens", self.tokens}}
+  items[2] = {"shuffle", self.shuffle}
+  return items
 end
 
 --- The windows' order in an epoch: Fisher and Yates over a counter-based stream.

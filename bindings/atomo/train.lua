@@ -3,8 +3,11 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local checkpoint = require "atomo.checkpoint"
+local counted = require "atomo.functional.counted"
 local new_feed = require "atomo.feed"
 local new_outer = require "atomo.outer"
+local number = require "atomo.number"
+local replicas = require "atomo.replicas"
 local same = require "atomo.same"
 local new_step = require "atomo.step"
 local new_report = require "atomo.report"
@@ -14,8 +17,10 @@ local C, raise = f.C, f.raise
 ---@field model table              called with a batch of images, returns logits
 ---@field data table               a loader, or {train = loader, test = loader?}
 ---@field optimizer atomo.Optimizer
----@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor)?   default: cross-entropy
----@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number)|false|nil  fraction of right answers
+---@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor, number?)?   default: cross-entropy. A
+--- mean and how many it counts, by which it is weighed (default: what atomo.F's loss counts, else images)
+---@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number, number?)|false|nil  fraction of right
+--- answers, and of how many; default: of the labels that the loss does not ignore
 ---@field schedule (fun(step: integer): number)?   default: the optimizer's lr
 ---@field clip_norm number?         scales the averaged gradient to at most this norm
 ---@field clip_value number?        holds its elements within +- this
@@ -27,7 +32,8 @@ local C, raise = f.C, f.raise
 ---@field outer {lr: number?, momentum: number?}?  how local steps' averaged moves are applied: 0.7, 0.9 (outer.lua)
 ---@field max_steps integer?        stops after so many steps
 ---@field eval_every integer?       epochs between evaluations; 0: never; default 1
----@field check_replicas boolean|integer|nil  assert that replicas are bit-equal every so many steps (true: 100)
+---@field check_replicas boolean|integer|nil  assert that replicas are bit-equal (parameters and the optimizer's state)
+--- every so many steps (true: 100) and after every epoch; default: after every epoch; false: never
 ---@field nonfinite string?         "abort" (default) or "skip" a step with a NaN or Inf
 ---@field save string?              checkpoint, rewritten after every epoch
 ---@field resume string?            checkpoint to go on from: the same bits as a run that was not stopped
@@ -48,9 +54,7 @@ local MAX_SKIPS = 10 -- steps in a row that "skip" may leave out before it gives
 
 local function check_count(o, name, least)
   local v = o[name]
-  if v ~= nil and (type(v) ~= "number" or v % 1 ~= 0 or v < least) then
-    raise(("train: %s is %s, expected a whole number of at least %d"):format(name, tostring(v), least))
-  end
+  if v ~= nil then o[name] = number.expect_whole(v, "train: " .. name, least) end
 end
 
 local function check_options(o)
@@ -69,12 +73,6 @@ local function check_options(o)
   if o.outer and (o.local_steps or 0) == 0 then raise "train: outer wants local_steps > 0" end
 end
 
---- All replicas start from rank 0's parameters and buffers, whatever seeds the scripts used.
-local function same_start(self)
-  for _, p in ipairs(self.optimizer.params) do self.comm:bcast(p, 0) end
-  for _, b in ipairs(self.buffers) do self.comm:bcast(b, 0) end
-end
-
 --- Running statistics differ between ranks (each sees its own images): replace them by their average.
 local function average_buffers(self)
   if self.comm.size == 1 then return end
@@ -86,37 +84,45 @@ local function average_buffers(self)
   end
 end
 
+--- Sums over this rank's part of a loader's set: the loss over what it counts, right answers over how many are judged.
+local function sums_over(self, loader)
+  local loss, count, right, judged = 0, 0, 0, 0
+  for batch in loader:epoch(0) do
+    if batch.n > 0 then
+      T.scope(function()
+        local logits = self.model(batch.x)
+        local value, n, summed, fraction, of = counted.measure(self.loss, self.accuracy, logits, batch)
+        if n > 0 then loss, count = loss + value:item() * (summed and 1 or n), count + n end
+        right, judged = right + fraction * of, judged + of
+      end)
+    end
+  end
+  return loss, count, right, judged
+end
+
+--- Runs fn with the model in evaluation mode; its modules have their own modes back afterwards.
+local function evaluating(model, fn, ...)
+  if model.evaluating then return model:evaluating(fn, ...) end
+  model:eval()
+  local a, b, c, d = fn(...)
+  model:train()
+  return a, b, c, d
+end
+
 --- Loss and accuracy over a loader's whole set, all ranks together. [collective]
 local function evaluate(self, loader)
   average_buffers(self)
-  self.model:eval()
-  local sums = T.zeros(3)
+  local sums = T.zeros(4)
   local p = sums:data()
-  local loss, right, images = 0, 0, 0
-  autograd.no_grad(function()
-    for batch in loader:epoch(0) do
-      if batch.n > 0 then
-        T.scope(function()
-          local logits = self.model(batch.x)
-          loss = loss + self.loss(logits, batch.y):item() * batch.n
-          right = right + (self.accuracy and self.accuracy(logits, batch.y) or 0) * batch.n
-          images = images + batch.n
-        end)
-      end
-    end
-  end)
-  p[0], p[1], p[2] = loss, right, images
+  p[0], p[1], p[2], p[3] = evaluating(self.model, autograd.no_grad, sums_over, self, loader)
   self.comm:allreduce(sums, "sum")
-  self.model:train()
-  local result_loss, result_accuracy = p[0] / p[2], p[1] / p[2]
+  local result_loss, result_accuracy = p[0] / p[1], p[2] / math.max(p[3], 1)
   sums:free()
   return result_loss, result_accuracy
 end
 
 local function check_replicas(self)
-  for i, p in ipairs(self.optimizer.params) do
-    self.exchange:check_replicas(p, self.names and self.names[i] or ("parameter %d"):format(i))
-  end
+  replicas.compare(self, ("replicas after step %d"):format(self.step))
 end
 
 --- Ends the run: one rank says why and ends the job, the others must not print the same.
@@ -180,7 +186,7 @@ local function check_if_due(self, equal)
   end
 end
 
---- One step; returns its sums over the ranks {loss, right, n}, nil where there are none.
+--- One step; returns its sums over the ranks {loss, count, right, judged}, nil where there are none.
 local function run_step(self, feed, epoch)
   local start = C.atomo_time()
   local lr = self.schedule and self.schedule(self.step - 1) or self.optimizer.lr
@@ -201,6 +207,7 @@ local function run_step(self, feed, epoch)
   ms.step = 1e3 * (C.atomo_time() - start) + waited
   local info = {
     step = self.step, epoch = epoch, loss = result.loss, accuracy = result.accuracy, lr = lr, ms = ms,
+    count = result.count, judged = result.judged,
     images = result.images, images_per_s = result.images / (ms.step / 1e3), bytes_out = result.stats.bytes_out,
     bytes_in = result.stats.bytes_in, dense_bytes = result.stats.dense_bytes, variance = result.stats.variance,
     hidden = result.stats.hidden,
@@ -216,22 +223,24 @@ local function is_through(self) return self.max_steps ~= nil and self.step >= se
 
 --- One epoch, or what max_steps leaves of it. A checkpoint follows a whole one.
 local function run_epoch(self, epoch)
-  local loss, right, images = 0, 0, 0
+  local loss, count, right, judged = 0, 0, 0, 0
   local feed = new_feed(self.train_loader, epoch, self.accumulate)
   self.exchange:set_epoch(epoch)
   while not is_through(self) and feed:more() do
     self.step = self.step + 1
     f.C.atomo_note_step(self.step)
     local sums = run_step(self, feed, epoch)
-    if sums then loss, right, images = loss + sums.loss, right + sums.right, images + sums.n end
+    if sums then
+      loss, count, right, judged = loss + sums.loss, count + sums.count, right + sums.right, judged + sums.judged
+    end
   end
-  local info = {epoch = epoch, step = self.step, loss = loss / images, accuracy = right / images,
+  local info = {epoch = epoch, step = self.step, loss = loss / count, accuracy = right / math.max(judged, 1),
     bytes_out = self.bytes_out}
   local last = epoch == self.epochs or is_through(self)
   if self.test_loader and self.eval_every > 0 and (epoch % self.eval_every == 0 or last) then
     info.test_loss, info.test_accuracy = evaluate(self, self.test_loader)
   end
-  if self.check_every then check_replicas(self) end
+  if self.check_every ~= false then check_replicas(self) end
   if self.save and feed.ended then
     average_buffers(self)
     checkpoint.save(self.save, {model = self.model, optimizer = self.optimizer, exchange = self.exchange,
@@ -262,8 +271,9 @@ local function setup(o)
   self.exchange = o.exchange or require("atomo.exchange").exchange {}
   self.comm = self.exchange.comm
   if not o.loss then self.loss = require("atomo.functional").cross_entropy end
-  if o.accuracy == nil then self.accuracy = require("atomo.functional").accuracy end
-  if o.check_replicas then self.check_every = o.check_replicas == true and 100 or o.check_replicas end
+  if o.accuracy == nil then self.accuracy = counted.accuracy end
+  self.check_every = o.check_replicas
+  if o.check_replicas == true then self.check_every = 100 end
   self.buffers = self.model.buffers and self.model:buffers() or {}
   self.accumulate, self.local_steps = o.accumulate or 1, o.local_steps or 0
   if (self.accumulate > 1 or self.local_steps > 0) and not self.train_loader.steps then
@@ -291,13 +301,14 @@ local function train(o)
   check_options(o)
   local self = setup(o)
   same.check(self.comm, "train", same.training(self))
-  same_start(self)
-  self.model:train()
+  replicas.start(self)
+  if self.model.begin_training then self.model:begin_training() else self.model:train() end
   self.report:begin()
   local info, done = nil, 0
   if self.resume then
     self.step, done = checkpoint.load(self.resume, self)
     self.comm:check("train: resume", ("step %d, epoch %d"):format(self.step, done))
+    replicas.compare(self, "train: after resuming", true)
     self.report:resumed(self.step, done, self.resume)
   end
   if self.outer then self.outer:anchor() end

@@ -1,9 +1,8 @@
 --- Which of an optimizer's parameters train: those that are not frozen (requires_grad). They are the gradients that the
 -- exchange is given, numbered in the optimizer's order; a frozen one is not sent. The set may change between steps, on
--- all ranks alike: the ranks are compared, and the exchange plans anew (stages 3 to 8).
-local same = require "atomo.same"
+-- all ranks alike, and the exchange plans anew (stages 3 to 8).
+local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local raise = require("atomo.ffi").raise
 
 ---@class atomo.Trained
 ---@field list atomo.Tensor[]
@@ -20,15 +19,25 @@ local function new(params, exchange, names)
   return setmetatable({params = params, exchange = exchange, names = names, list = {}, index = {}}, Trained)
 end
 
---- Name, and shape, of each that trains.
+--- Name, and shape, of each that trains; names of those that do not.
 local function describe(self)
-  local names, shapes = {}, {}
+  local names, shapes, frozen = {}, {}, {}
   for i, p in ipairs(self.params) do
+    local name = self.names and self.names[i] or "gradient " .. i
     if p.requires_grad then
-      names[#names + 1], shapes[#shapes + 1] = self.names and self.names[i] or "gradient " .. i, T.shape_text(p)
+      names[#names + 1], shapes[#shapes + 1] = name, T.shape_text(p)
+    else
+      frozen[#frozen + 1] = name
     end
   end
-  return names, shapes
+  return names, shapes, frozen
+end
+
+--- Raises on every rank unless all freeze the same. The name of the operation says what this rank does: ranks that do
+--- not think of a change are elsewhere by now. [collective]
+local function agree(self, step, frozen)
+  local all = table.concat(frozen, ", ")
+  self.exchange.comm:check("freezes " .. (#frozen > 0 and all or "nothing"), ("step %d, frozen: %s"):format(step, all))
 end
 
 local function equal(a, b)
@@ -40,26 +49,24 @@ local function equal(a, b)
 end
 
 --- The exchange begins with the gradients that there are now.
-local function replan(self, step, first)
-  local exchange, names, shapes = self.exchange, describe(self)
-  if not first then
-    local items = {}
-    for i, name in ipairs(names) do items[i] = {"parameter that trains, number " .. i, name} end
-    same.check(exchange.comm, ("train, step %d"):format(step), items)
-  end
+local function replan(self, names, shapes, first)
+  local exchange = self.exchange
   if exchange.planned and not (first and equal(exchange.shapes, shapes)) then exchange:replan() end
   if not exchange.planned and (self.names or #names < #self.params or not first) then exchange:set_names(names) end
 end
 
 local function renumber(self, step)
+  local names, shapes, frozen = describe(self)
   local first = next(self.index) == nil
-  if #self.list == 0 then
-    raise "train: no parameter of the optimizer trains: all are frozen (requires_grad = false)"
+  if #names == 0 then
+    f.raise "train: no parameter of the optimizer trains: all are frozen (requires_grad = false)"
   end
   self.index = {}
   for i, p in ipairs(self.list) do self.index[p] = i end
-  self.labels = describe(self)
-  if self.exchange then replan(self, step, first) end
+  self.labels = names
+  if not self.exchange then return end
+  if not first then agree(self, step, frozen) end
+  replan(self, names, shapes, first)
 end
 
 --- Brings list and index up to date; before every step.

@@ -9,6 +9,7 @@
  * What comes back is the drawn rows, packed to the front of an accumulator that was zero.
  */
 #include "coding/coding.h"
+#include <float.h>
 #include <math.h>
 
 enum { BITS, OPTIONS };
@@ -23,6 +24,7 @@ typedef struct {
     int64_t atoms, columns; /* of the matrix */
     int64_t width[MAX_FACTORS];
     int factors, bits;
+    uint32_t taken; /* atoms of the last message decoded */
     /* after the struct: values [atoms] doubles */
 } state;
 
@@ -36,6 +38,7 @@ static int plan(atomo__part *part)
     ATOMO_REQUIRE(part->ndim == 2 && part->shape[0] < 0x1p31 && part->shape[1] >= 2 && part->shape[1] < 0x1p31,
                   ATOMO_ESHAPE, "%s: tensor %s: expected [atoms, 1 + width of the factors]", part->codec->name,
                   part->name);
+    part->elsewhere = true;
     size_t atoms = (size_t)part->shape[0], width = (size_t)part->shape[1] - 1;
     part->scratch = sizeof(float) * width;
     part->state_size = ((sizeof(state) + 63) & ~(size_t)63) + sizeof(double) * atoms;
@@ -119,9 +122,10 @@ static double probability(const atomo__part *part, double value)
     return value <= 0 ? 0 : value >= t ? 1 : value / t;
 }
 
-static void write_atom(const state *s, const float *row, double p, uint32_t number, const atomo__coder *c,
-                       atomo__writer *w)
+static int write_atom(const atomo__part *part, const float *row, double p, uint32_t number, const atomo__coder *c,
+                      atomo__writer *w)
 {
+    const state *s = part->state;
     static const uint32_t purpose[MAX_FACTORS] = {ATOMO_RNG_QUANT_U, ATOMO_RNG_QUANT_V, ATOMO_RNG_QUANT};
     float scale[MAX_FACTORS];
     double weight = (double)row[0] / p;
@@ -130,13 +134,17 @@ static void write_atom(const state *s, const float *row, double p, uint32_t numb
         scale[k] = atomo__quant_scale(factor, s->width[k], s->bits);
         weight *= (double)scale[k];
     }
-    atomo__put_f32(w, (float)ATOMO_MAX(-3.4028234e38, ATOMO_MIN(weight, 3.4028234e38)));
+    ATOMO_REQUIRE(fabs(weight) <= FLT_MAX, ATOMO_ENONFINITE,
+                  "%s: tensor %s: lambda over its probability, %g, leaves the range of f32", part->codec->name,
+                  part->name, weight);
+    atomo__put_f32(w, (float)weight);
     factor = row + 1;
     for (int k = 0; k < s->factors; factor += s->width[k++]) {
         atomo_stream stream = c->stream;
         stream.purpose = purpose[k];
         atomo__quant_write(w, factor, s->width[k], s->bits, scale[k], &stream, number, atomo__room(c));
     }
+    return ATOMO_OK;
 }
 
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
@@ -158,17 +166,20 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     uint32_t number = 0;
     for (int64_t i = 0; i < s->atoms; i++) {
         double p = probability(part, value[i]);
-        if (p > 0 && atomo__draw_next(&again, (uint32_t)i, p)) write_atom(s, g + i * s->columns, p, number++, c, w);
+        if (p > 0 && atomo__draw_next(&again, (uint32_t)i, p))
+            ATOMO_TRY(write_atom(part, g + i * s->columns, p, number++, c, w));
     }
     return ATOMO_OK;
 }
 
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
-    const state *s = part->state;
+    state *s = part->state;
     float *row = atomo__room(c);
     uint32_t atoms = atomo__get_varint(r);
+    s->taken = 0;
     if (r->bad || atoms > (uint64_t)s->atoms) return ATOMO_EFORMAT;
+    s->taken = atoms;
     for (uint32_t i = 0; i < atoms; i++, acc += s->columns) {
         float weight = atomo__get_f32(r);
         atomo__quant_read(r, row, s->columns - 1, s->bits);
@@ -180,6 +191,12 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
         }
     }
     return ATOMO_OK;
+}
+
+double atomo_codec_taken(const atomo_codec *c, int tensor)
+{
+    const atomo__part *p = atomo__part_of(c, tensor);
+    return p && p->atoms && p->atoms->plan == plan ? (double)((const state *)p->state)->taken : 0;
 }
 
 const struct atomo_atoms atomo_atoms_list = {

@@ -43,6 +43,9 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
         lambda[i] = sqrt(square + noise);
     }
     if (!isfinite(part->square)) return atomo__refuse_nonfinite(part, g);
+    ATOMO_REQUIRE(part->square <= 0x1p224, ATOMO_ENONFINITE,
+                  "%s: gradient of tensor %s: its norm is %g; drawn rows of more than 2^112 may leave the range",
+                  part->codec->name, part->name, sqrt(part->square));
     part->segment = (atomo__segment){.f64 = lambda, .n = rows, .unit = part->priced_unit};
     part->fixed_bits = part->priced_fixed;
     return ATOMO_OK;
@@ -98,7 +101,10 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
         const float *row = g + index[j] * cols;
         float scale = atomo__quant_scale(row, cols, bits);
         double sent = (double)scale / probability(part, lambda[index[j]]);
-        atomo__put_f32(w, (float)ATOMO_MIN(sent, (double)atomo__quant_limit(bits)));
+        ATOMO_REQUIRE(sent <= (double)atomo__quant_limit(bits), ATOMO_ENONFINITE,
+                      "%s: gradient of tensor %s: row %u over its probability leaves the range of f32",
+                      part->codec->name, part->name, (unsigned)index[j] + 1);
+        atomo__put_f32(w, (float)sent);
         atomo__quant_write(w, row, cols, bits, scale, &stream, j, work);
     }
     return ATOMO_OK;

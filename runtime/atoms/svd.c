@@ -5,10 +5,10 @@
  * lambda_i are the eigenvectors of the Gram matrix of the short side (one ssyrk and one ssyevd). Factors go as 32, 16,
  * 8, ... bits, w and G^T w rounded stochastically with random numbers of their own, so E[what vhat^T] = w v^T. The
  * price of an atom is its bits; rounding noise weighs its lambda: lambda sqrt((1 + e_w)(1 + e_v)) enters the budget.
- * Promise: unbiased to the orthonormality of w (float rounding), whatever its accuracy as an SVD, its age (every=K) and
- * that of lambda. The variance is exact, but with 8 and 16 bits to 1 % (lambda are the Gram matrix's eigenvalues), and
- * an estimate with a kept basis (lambda are those of the step that it was made in) and, where atoms have bits of their
- * own, between searches (rounding is that of the last one).
+ * Promise: unbiased to the orthonormality of w (float rounding), whatever its accuracy as an SVD and its age (every=K):
+ * lambda are always this gradient's. The variance is exact, but with 8 and 16 bits to 1 % (lambda are made from the
+ * Gram matrix) and, where atoms have bits of their own and a basis is new between searches, an estimate (rounding is
+ * that of the last search).
  */
 #include "coding/coding.h"
 #include <cblas.h>
@@ -38,7 +38,6 @@ typedef struct {
     int exponent;      /* G was multiplied by 2^exponent to be near 1 */
     bool rough;        /* lambda is an estimate */
     uint32_t kept_for; /* 1 + (step / every) of the basis; 0: there is none */
-    double square;     /* ||g||^2 that lambda was for */
     size_t lwork;      /* of ssyevd: floats; then liwork ints */
     size_t liwork;
     bool mixed;    /* each atom has bits of its own */
@@ -248,35 +247,74 @@ static void measure_exactly(const atomo__part *part, const float *matrix, int64_
         lambda_of(part)[first + j] = weigh(part, basis + j * s->k, m->longs + j * s->l, bits_of(part, first + j));
 }
 
-/* lambda from the Gram matrix's eigenvalues, ascending. Those below 0.4 % of the largest are lost in their rounding and
- * are measured. */
-static void estimate(const atomo__part *part, const float *matrix, const room *m)
+/* lambda of all atoms, exactly. */
+static void measure_all(const atomo__part *part, const float *matrix, const room *m)
 {
     const state *s = part->state;
-    double *lambda = lambda_of(part);
-    const double usual = s->mixed ? 0 : sqrt((1 + usual_rounding(s->l, s->bits)) * (1 + usual_rounding(s->k, s->bits)));
-    const double least = 0.004 * sqrt(ATOMO_MAX(0, (double)m->longs[s->k - 1]));
-    for (int64_t i = 0; i < s->k; i++) lambda[i] = sqrt(ATOMO_MAX(0, (double)m->longs[i]));
-    int64_t small = 0;
-    while (small < s->k && lambda[small] <= least) small++;
-    for (int64_t i = small; i < s->k; i++) {
-        const double noise = s->mixed ? swell_of(part)[i] : usual;
-        lambda[i] = ldexp(lambda[i] * noise * weight_of(part), -s->exponent);
-    }
-    for (int64_t i = 0; i < small; i += BLOCK) {
-        int count = (int)ATOMO_MIN((int64_t)BLOCK, small - i);
+    for (int64_t i = 0; i < s->k; i += BLOCK) {
+        int count = (int)ATOMO_MIN((int64_t)BLOCK, s->k - i);
         measure_exactly(part, matrix, i, count, m);
     }
 }
 
-/* An earlier step's lambda, grown as the gradient has; a floor keeps every p_i > 0. */
-static void carry_over(const atomo__part *part)
+/* lambda from their squares, w^T (G G^T) w, in m->longs. Those below 0.4 % of the largest are lost in the rounding of
+ * the Gram matrix and are measured. */
+static void estimate(const atomo__part *part, const float *matrix, const room *m)
 {
     const state *s = part->state;
     double *lambda = lambda_of(part), most = 0;
-    const double growth = sqrt(part->square / s->square);
-    for (int64_t i = 0; i < s->k; i++) most = ATOMO_MAX(most, lambda[i] *= growth);
-    for (int64_t i = 0; i < s->k; i++) lambda[i] = ATOMO_MAX(lambda[i], 1e-3 * most);
+    const double usual = s->mixed ? 0 : sqrt((1 + usual_rounding(s->l, s->bits)) * (1 + usual_rounding(s->k, s->bits)));
+    for (int64_t i = 0; i < s->k; i++) {
+        lambda[i] = sqrt(ATOMO_MAX(0, (double)m->longs[i]));
+        most = ATOMO_MAX(most, lambda[i]);
+    }
+    const double least = 0.004 * most;
+    for (int64_t i = 0; i < s->k;) {
+        int small = 0;
+        while (small < BLOCK && i + small < s->k && lambda[i + small] <= least) small++;
+        if (small > 0) {
+            measure_exactly(part, matrix, i, small, m);
+            i += small;
+            continue;
+        }
+        const double noise = s->mixed ? swell_of(part)[i] : usual;
+        lambda[i] = ldexp(lambda[i] * noise * weight_of(part), -s->exponent);
+        i++;
+    }
+}
+
+/* Of an earlier step's basis: w_i^T (G G^T) w_i of all atoms into m->longs, without a new basis' eigenvectors. */
+static void squares_along(const atomo__part *part, const float *matrix, const room *m)
+{
+    const state *s = part->state;
+    const int k = (int)s->k, l = (int)s->l;
+    const size_t n = (size_t)k;
+    const float *basis = basis_of(part);
+    float *square = m->longs, *gram = square + n, *product = gram + n * n;
+    cblas_ssyrk(CblasRowMajor, CblasUpper, s->tall ? CblasTrans : CblasNoTrans, k, l, 1, matrix, s->tall ? k : l, 0,
+                gram, k);
+    cblas_ssymm(CblasRowMajor, CblasRight, CblasUpper, k, k, 1, gram, k, basis, k, 0, product, k);
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < n; j++) sum += (double)product[i * n + j] * (double)basis[i * n + j];
+        square[i] = (float)sum;
+    }
+}
+
+/* lambda of this gradient along an earlier step's basis. Nothing of that step's lambda is carried over: what was not
+ * there then may be all that there is now. */
+static void measure_kept(atomo__part *part, const float *g, const room *m)
+{
+    state *s = part->state;
+    const float *matrix = matrix_of(s, g, m);
+    s->searched = false;
+    s->rough = s->k > 1 && (s->bits == 8 || s->bits == 16);
+    if (!s->rough) {
+        measure_all(part, matrix, m);
+        return;
+    }
+    squares_along(part, matrix, m);
+    estimate(part, matrix, m);
 }
 
 /* A fresh basis and its lambda: exact, or without making all the long factors, which costs twice the Gram matrix: with
@@ -293,10 +331,7 @@ static int refresh(atomo__part *part, const float *g, const room *m)
         estimate(part, matrix, m);
         return ATOMO_OK;
     }
-    for (int64_t i = 0; i < s->k; i += BLOCK) {
-        int count = (int)ATOMO_MIN((int64_t)BLOCK, s->k - i);
-        measure_exactly(part, matrix, i, count, m);
-    }
+    measure_all(part, matrix, m);
     return ATOMO_OK;
 }
 
@@ -324,15 +359,13 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
     if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
     ATOMO_TRY(scale_for(part, largest));
     const uint32_t want = age_of(part, c);
-    if (part->option[EVERY] > 1 && s->kept_for == want && s->square > 0) {
-        carry_over(part);
-        s->rough = true;
+    const room m = room_of(s, c);
+    if (part->option[EVERY] > 1 && s->kept_for == want) {
+        measure_kept(part, g, &m);
     } else {
-        room m = room_of(s, c);
         ATOMO_TRY(refresh(part, g, &m));
         s->kept_for = want;
     }
-    s->square = part->square;
     present(part);
     return ATOMO_OK;
 }
@@ -360,7 +393,6 @@ int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c)
     s->rough = false;
     s->searched = true;
     s->kept_for = age_of(part, c);
-    s->square = part->square;
     atomo__svd_choose(part, 0);
     return ATOMO_OK;
 }

@@ -9,7 +9,8 @@
 #include "coding/coding.h"
 #include <math.h>
 
-enum { PAD = 2 }; /* floats that a transform needs beyond n */
+enum { PAD = 2 };                      /* floats that a transform needs beyond n */
+static const double LARGEST = 0x1p224; /* ||g||^2: beyond it sums of drawn coefficients may leave the range */
 
 typedef struct {
     uint32_t *index;
@@ -68,14 +69,15 @@ static int refuse(const atomo__part *part, const float *g)
     float largest;
     atomo__measure(g, part->n, &sum, &square, &largest);
     if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
-    return atomo__fail(ATOMO_ENONFINITE, "%s: gradient of tensor %s: entries up to %g overflow in the transform",
+    return atomo__fail(ATOMO_ENONFINITE, "%s: gradient of tensor %s: entries up to %g may overflow in the transform",
                        part->codec->name, part->name, (double)largest);
 }
 
 int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c)
 {
     const bool stays = c->next && c->held;
-    return atomo__entries_measure(part, transformed(part, g, c), !stays) < 0 ? refuse(part, g) : ATOMO_OK;
+    const int rc = atomo__entries_measure(part, transformed(part, g, c), !stays);
+    return rc < 0 || (!stays && part->square > LARGEST) ? refuse(part, g) : ATOMO_OK;
 }
 
 int atomo__basis_refine(atomo__part *part, const float *g)
@@ -83,7 +85,8 @@ int atomo__basis_refine(atomo__part *part, const float *g)
     const atomo__spectrum *s = part->state;
     if (!s->open) return ATOMO_OK;
     const atomo__coder c = {.scratch = part->codec->scratch};
-    return atomo__entries_refine(part, room_of(part, &c).x) < 0 ? refuse(part, g) : ATOMO_OK;
+    const int rc = atomo__entries_refine(part, room_of(part, &c).x);
+    return rc < 0 || part->square > LARGEST ? refuse(part, g) : ATOMO_OK;
 }
 
 void atomo__basis_price(atomo__part *part, double T)

@@ -17,6 +17,7 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
         c->option[j] = isnan(v) ? o.standard : v;
     }
     c->feedback = c->option[c->options - 1] != 0;
+    c->scaled = c->feedback && !c->compressor->contracts;
     if (!c->atoms) return ATOMO_OK;
     const double *o = c->option;
     int given = !isnan(o[ATOMO__BUDGET_ATOMS]) + !isnan(o[ATOMO__BUDGET_RATIO]) + !isnan(o[ATOMO__BUDGET_BYTES]);
@@ -44,6 +45,7 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
     ATOMO_REQUIRE(way >= 0 && way <= 255, ATOMO_EARG, "%s: way is %d, expected 0 to 255", name, way);
     atomo_codec *c;
     ATOMO_TRY(atomo__calloc((void **)&c, sizeof *c));
+    c->refs = 1;
     atomo__registry_entry(index, &c->compressor, &c->atoms);
     c->name = about.name;
     c->id = atomo__crc32(0, c->name, strlen(c->name)) & 255;
@@ -72,12 +74,20 @@ static void part_free(atomo__part *p)
     atomo__free(p);
 }
 
+atomo_codec *atomo__codec_hold(atomo_codec *c)
+{
+    c->refs++;
+    return c;
+}
+
 void atomo_codec_free(atomo_codec *c)
 {
-    if (!c) return;
+    if (!c || --c->refs > 0) return;
     for (int i = 0; i < c->parts; i++) part_free(c->part[i]);
     atomo__free(c->segment);
     atomo__free(c->scratch);
+    atomo__free(c->own_name);
+    atomo__free(c->sent);
     atomo__free(c);
 }
 
@@ -121,6 +131,7 @@ static uint32_t hash_of(const atomo__part *p)
     h = atomo__crc32(h, p->shape, sizeof(double) * (size_t)p->ndim);
     h = atomo__crc32(h, &rows, sizeof rows);
     if (c->way) h = atomo__crc32(h, &c->way, sizeof c->way);
+    if (c->scaled && !c->feedback) h = atomo__crc32(h, "factor", 6);
     return (h ^ h >> 16) & 0xFFFF;
 }
 
@@ -174,6 +185,7 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     }
     int rc = describe(p, name, custom_rows);
     if (rc == 0) rc = c->compressor->plan(p);
+    if (rc == 0) rc = atomo__form_plan(c, p);
     if (rc == 0 && p->state_size) rc = atomo__calloc(&p->state, p->state_size);
     if (rc == 0) rc = atomo__calloc(&p->before, atomo__undo_size(p));
     if (rc == 0 && c->feedback) rc = atomo__feedback_plan(p);
@@ -201,6 +213,8 @@ static int plan_part(atomo_codec *c, int tensor, int ndim, const double *shape, 
 {
     ATOMO_REQUIRE(tensor >= 1 && tensor <= MAX_TENSORS, ATOMO_EARG, "%s: tensor number %d, expected 1 to %d", c->name,
                   tensor, MAX_TENSORS);
+    ATOMO_REQUIRE(c->busy == 0, ATOMO_EARG,
+                  "%s: plan: tensor %d while an exchange codes with it; finish() the step first", c->name, tensor);
     ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE,
                   "%s: tensor %d has %d dimensions, at most %d are possible", c->name, tensor, ndim, ATOMO_MAX_DIM);
     atomo__part *p;

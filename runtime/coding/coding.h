@@ -159,6 +159,8 @@ int atomo__frame_bits(const atomo__frame *f, double body_bits); /* length of the
 /* Puts header and checksum around the body_size bytes at data + ATOMO__FRAME_MAX and moves it to data; the whole size.
  */
 size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t body_size);
+/* The length of the body that a frame at data [size] speaks of, unchecked; false where there is no whole header. */
+bool atomo__frame_body(const uint8_t *data, size_t size, size_t *body);
 /* Checks the message at the start of data [size] against what is expected (rank, step: any where want has UINT32_MAX)
  * and gives its body, whole length and header. EFORMAT names the offset, what was found and what was expected. */
 int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
@@ -180,6 +182,7 @@ typedef struct atomo__part {
     bool as_another;
     float *residual;                      /* [n] with ef=true: in a step what it has become, to be encoded; else NULL */
     float *kept;                          /* [n] what has not been sent before this step: undo.c swaps the two */
+    bool elsewhere;                       /* what decodes is no gradient yet (list.c): Lua makes its dense form */
     size_t body_max, scratch, state_size; /* bytes, set by plan */
     void *state;
     void *before;  /* the part and its state as they were before this step, where open (undo.c) */
@@ -326,6 +329,8 @@ struct atomo_compressor {
     const char *name, *summary, *source;
     bool unbiased;
     const struct atomo__option *options;
+    bool contracts;   /* ||x - Q(x)|| < ||x|| in the mean: error feedback takes its messages as they are (form.c) */
+    bool dense;       /* its body is the n floats */
     bool takes_atoms; /* its options are followed by those of an atom set, whose name it goes by */
     atomo__plan_fn *plan;
     atomo__start_fn *start;     /* may be NULL */
@@ -352,19 +357,24 @@ int atomo__option_count(const struct atomo__option *o);
 /* Where a compressor takes atoms, its options begin with these. */
 enum { ATOMO__BUDGET_ATOMS, ATOMO__BUDGET_RATIO, ATOMO__BUDGET_BYTES, ATOMO__SAMPLING };
 struct atomo_codec {
+    _Atomic int refs, busy; /* who holds it; jobs under way that code with it */
     const struct atomo_compressor *compressor;
     const struct atomo_atoms *atoms; /* or NULL */
     const char *name;
-    uint32_t id; /* of the name, 8 bits, for the frame */
+    char *own_name; /* what name is after a rename, else NULL */
+    uint32_t id;    /* of the name, 8 bits, for the frame */
     double option[ATOMO__MAX_OPTIONS];
     int own_options, options;                        /* the compressor's; all: the atom set's follow, then ef */
     bool feedback;                                   /* ef=true */
+    bool scaled;                                     /* a body ends with a factor (form.c) */
     double budget_atoms, budget_ratio, budget_bytes; /* one is > 0, or none (no measure) */
     uint32_t seed[2], way;                           /* seed: the way is in it */
     atomo__part **part;                              /* [parts], NULL where a number is not planned */
     int parts, part_room;
     void *scratch;
     size_t scratch_size;
+    float *sent; /* [sent_room]: what a message decodes to (form.c); NULL where nobody asks */
+    int64_t sent_room;
     atomo__segment *segment;           /* [part_room], for the solver */
     atomo__part **order;               /* [part_room], the tensors of the step being encoded */
     double entries;                    /* of all planned tensors */
@@ -395,6 +405,7 @@ struct atomo_codec {
 /* What an encode or decode of this part works with: the codec's scratch, the part's stream. */
 atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step);
 void atomo__stats_add(atomo_codec *c, const atomo__part *p);
+atomo_codec *atomo__codec_hold(atomo_codec *c);                /* returns it; every hold wants an atomo_codec_free */
 atomo__part *atomo__part_of(const atomo_codec *c, int tensor); /* NULL where it is not planned */
 /* ---- one budget over a step (share.c) ---- */
 atomo__frame atomo__frame_of(const atomo__part *p, uint32_t rank, uint32_t step);
@@ -432,6 +443,16 @@ int atomo__feedback_plan(atomo__part *part); /* the residual, zero */
 int atomo__feedback_take(atomo__part *part, const float *g);
 /* residual -= what the body just written decodes to. */
 int atomo__feedback_give(atomo__part *part, const uint8_t *body, size_t size, atomo__coder *c);
+
+/* ---- what every body ends as (form.c): a factor under error feedback, floats where it would be as long ---- */
+size_t atomo__form_bytes(const atomo_codec *c);          /* of a body, beside what the compressor writes */
+int atomo__form_plan(atomo_codec *c, atomo__part *part); /* after the compressor's plan */
+/* Ends the body just written: the residual, the factor, the dense form. */
+int atomo__form_close(atomo__part *part, atomo__writer *w, atomo__coder *c);
+/* decode_add of a body as it came: factor and dense form included. */
+int atomo__form_decode(const atomo__part *part, atomo__reader *body, atomo__coder *c, float scale, float *acc);
+/* acc += scale * the floats at in, which need no alignment; false where one is NaN or Inf (none.c). */
+bool atomo__add_floats(const uint8_t *in, int64_t n, float scale, float *acc);
 
 /* Text of a non-finite gradient: names the tensor, the count and the first position. */
 int atomo__refuse_nonfinite(const atomo__part *part, const float *g);

@@ -8,6 +8,7 @@
  * tau and (step tau)^2 f(1-f) above; scratch 4 bytes a coefficient.
  */
 #include "coding/prefix.h"
+#include <float.h>
 #include <math.h>
 
 enum { VALUES_F32, VALUES_STEPS, ORDER_BITS = 4 };
@@ -185,6 +186,25 @@ static void put_values(atomo__writer *w, const uint32_t *kept, const uint32_t *v
     }
 }
 
+/* Bits of v and its sign in an Exp-Golomb code of order k. */
+static double code_bits(double v, int k)
+{
+    return 2 + k + 2 * floor(log2(1 + ldexp(v, -k)));
+}
+
+/* Do codes of steps, every one rounded up, take no more than floats? It must not depend on what is drawn. */
+static bool steps_fit(const float *x, const uint32_t *kept, int64_t m, double tau, double step, int k, double most)
+{
+    if (code_bits(most + 1, k) <= 32) return true;
+    double j[CHUNK], bits = ORDER_BITS;
+    for (int64_t i = 0; i < m; i += CHUNK) {
+        const int count = (int)ATOMO_MIN((int64_t)CHUNK, m - i);
+        steps_of(x, 0, kept + i, count, tau, 1 / (step * tau), j);
+        for (int l = 0; l < count; l++) bits += code_bits(j[l] + 1, k);
+    }
+    return bits <= 32 * (double)m;
+}
+
 static void write_steps(atomo__writer *w, const float *x, const uint32_t *kept, int64_t m, double tau, double step,
                         double mean_log, atomo_stream stream)
 {
@@ -207,8 +227,8 @@ static void write_steps(atomo__writer *w, const float *x, const uint32_t *kept, 
 /* tau as the float that the sampler, the message and the closed form share. */
 static float tau_of(const atomo__part *part)
 {
-    double tau = part->T * sqrt(part->segment.unit);
-    return part->T > 0 ? atomo__cut_of(tau) : 0;
+    const double tau = part->T * sqrt(part->segment.unit);
+    return part->T > 0 ? ATOMO_MIN(atomo__cut_of(tau), FLT_MAX) : 0; /* a larger one could not be sent */
 }
 
 int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32_t *index, const atomo__coder *c,
@@ -219,14 +239,16 @@ int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32
     atomo__sample_entries(x, part->n, tau, &c->stream, c->fixed_count, step, index, &d);
     const uint32_t *kept = index + part->n - d.kept;
     const double size = step * (double)tau, mean_log = d.kept > 0 ? d.saturated.logs / (double)d.kept : 0;
-    /* where one is a billion times tau, or may be rounded up out of range, all are sent as they are */
+    /* where one is a billion times tau, or may be rounded up out of range, or where steps would take more bits, all are
+     * sent as they are */
     const bool near = (double)tau * (1 + step * (d.saturated.most + 1)) < 0x1p127;
-    const bool steps = step > 0 && tau > 0 && isfinite(tau) && d.saturated.most < 1e9 && mean_log < 20 && near;
+    const bool steps = step > 0 && tau > 0 && d.saturated.most < 1e9 && mean_log < 20 && near &&
+                       steps_fit(x, kept, d.kept, (double)tau, step, order_of(mean_log), d.saturated.most);
     part->sent = (double)(d.drawn + d.kept);
-    part->expected = (double)d.kept + (tau > 0 && isfinite(tau) ? d.below / (double)tau : 0);
-    part->variance = isinf(tau) ? part->square : d.noise + (steps ? size * size * d.saturated.rounding : 0);
+    part->expected = (double)d.kept + (tau > 0 ? d.below / (double)tau : 0);
+    part->variance = d.noise + (steps ? size * size * d.saturated.rounding : 0);
     atomo__put(w, steps ? VALUES_STEPS : VALUES_F32, 1);
-    atomo__put_f32(w, isfinite(tau) ? tau : 0);
+    atomo__put_f32(w, tau);
     atomo__write_indices(w, index, d.drawn, part->n, true);
     atomo__write_indices(w, kept, d.kept, part->n, false);
     if (d.kept == 0) return ATOMO_OK;

@@ -120,9 +120,9 @@ int atomo_codec_tensor_of(const uint8_t *bytes, double size)
     return atomo__fail(ATOMO_EFORMAT, "decode: the tensor number at byte 3 is malformed");
 }
 
-int atomo_codec_length_of(const uint8_t *bytes, double size, double *length)
+/* magic, version, codec; tensor, rank, step; hash; the body's length: where the body begins, and its length. */
+static int body_of(const uint8_t *bytes, double size, double *begin, double *length)
 {
-    /* magic, version, codec; tensor, rank, step; hash; the body's length */
     static const int fixed[4] = {3, 0, 0, 0}, after[4] = {0, 0, 2, 0};
     double at = 0;
     uint64_t v = 0;
@@ -138,6 +138,23 @@ int atomo_codec_length_of(const uint8_t *bytes, double size, double *length)
         ATOMO_REQUIRE(!more, ATOMO_EFORMAT, "decode: a number that ends at byte %.0f is malformed", at);
         at += after[i];
     }
-    *length = at + (double)v + 4;
+    *begin = at;
+    *length = (double)v;
     return ATOMO_OK;
+}
+
+int atomo_codec_length_of(const uint8_t *bytes, double size, double *length)
+{
+    double begin, body;
+    ATOMO_TRY(body_of(bytes, size, &begin, &body));
+    *length = begin + body + 4;
+    return ATOMO_OK;
+}
+
+bool atomo__frame_body(const uint8_t *data, size_t size, size_t *body)
+{
+    double begin, length;
+    if (body_of(data, (double)size, &begin, &length) < 0) return false;
+    *body = (size_t)length;
+    return true;
 }

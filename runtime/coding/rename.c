@@ -5,7 +5,10 @@
 int atomo_codec_rename(atomo_codec *c, const char *name)
 {
     ATOMO_REQUIRE(c->parts == 0, ATOMO_EARG, "%s: rename: tensors are planned already", c->name);
-    c->name = name;
+    void *own;
+    ATOMO_TRY(atomo__alloc(&own, strlen(name) + 1));
+    atomo__free(c->own_name);
+    c->name = c->own_name = memcpy(own, name, strlen(name) + 1);
     c->id = atomo__crc32(0, name, strlen(name)) & 255;
     return ATOMO_OK;
 }

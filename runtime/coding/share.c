@@ -29,7 +29,7 @@ double atomo__target_bits(const atomo_codec *c, double entries)
 double atomo__overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits)
 {
     atomo__frame f = atomo__frame_of(p, rank, step);
-    return atomo__frame_bits(&f, body_bits) + p->fixed_bits;
+    return atomo__frame_bits(&f, body_bits) + p->fixed_bits + 8 * (double)atomo__form_bytes(p->codec);
 }
 
 /* The paper's budget: s expected atoms in each tensor. */
@@ -199,6 +199,9 @@ void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t
     for (int i = 0; i < count; i++)
         frames += atomo__overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
     budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true, false, ATOMO__BEST};
+    const double last = part[0]->T;
+    b.target = ATOMO_MAX(b.target, 1.1 * length_at(&b, 1e150)); /* below, nothing would ever be sent */
+    part[0]->T = last;
     bool open = false; /* some may still choose */
     for (int i = 0; i < count; i++) open = open || (part[i]->atoms && part[i]->atoms->choose && !part[i]->settled);
     if (open) choose_families(&b);

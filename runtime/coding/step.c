@@ -36,7 +36,7 @@ static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t
     atomo__put_align(&w);
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
-    if (p->residual) ATOMO_TRY(atomo__feedback_give(p, w.data, w.size, &coder));
+    ATOMO_TRY(atomo__form_close(p, &w, &coder));
     atomo__frame f = atomo__frame_of(p, rank, step);
     *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, w.size);
     return ATOMO_OK;
@@ -105,11 +105,31 @@ static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tens
     return ATOMO_OK;
 }
 
+/* A budget in bytes that empty messages would break is refused. (One by ratio is of a whole step, with tensors that may
+ * be small: there the least that lets every atom be sent is taken, a tenth more than empty messages.) */
+static int check_budget(const atomo_codec *c, int count, atomo__part *const *part, uint32_t rank, uint32_t step)
+{
+    if (!(c->budget_bytes > 0)) return ATOMO_OK;
+    double least = c->other_bytes;
+    int messages = 0;
+    for (int i = 0; i < count; i++) {
+        if (!part[i]) continue;
+        const atomo__frame f = atomo__frame_of(part[i], rank, step);
+        least += atomo__frame_bits(&f, 8) / 8 + 1;
+        messages++;
+    }
+    ATOMO_REQUIRE(c->budget_bytes >= least, ATOMO_EARG,
+                  "%s: bytes=%g: %d messages with nothing in them and what travels beside them take %.0f", c->name,
+                  c->budget_bytes, messages, least);
+    return ATOMO_OK;
+}
+
 static int measure_all(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
                        uint32_t step, const void **held)
 {
     double entries = 0;
     for (int i = 0; i < count; i++) entries += (double)part[i]->n;
+    ATOMO_TRY(check_budget(c, count, part, rank, step));
     double target = atomo__target_bits(c, entries);
     for (int i = 0; i < count; i++) {
         atomo__coder coder = atomo__coder_of(part[i], rank, step);
@@ -170,6 +190,7 @@ int atomo_codec_begin(atomo_codec *c, double step, double rank)
     ATOMO_TRY(key_check(c, step, rank));
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: begin_step: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
+    if (c->compressor->measure) ATOMO_TRY(check_budget(c, c->parts, c->part, (uint32_t)rank, (uint32_t)step));
     atomo__undo_note(c);
     c->stream.open = true;
     c->stream.step = (uint32_t)step;
@@ -259,7 +280,7 @@ static int decode_one(atomo_codec *c, int tensor, double step, double rank, cons
     ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
     atomo__coder coder = atomo__coder_of(p, got.rank, got.step);
     if (c->pending.tensor == p->tensor) coder.pending = &c->pending;
-    int rc = c->compressor->decode_add(p, &body, &coder, (float)scale, atomo__f32(acc));
+    int rc = atomo__form_decode(p, &body, &coder, (float)scale, atomo__f32(acc));
     if (rc < 0 || !atomo__at_end(&body))
         return atomo__fail(ATOMO_EFORMAT,
                            "decode: message for tensor %s: its body of %zu bytes is malformed near byte %zu", p->name,

@@ -5,7 +5,7 @@
 
 int atomo__comm_usable(const atomo_comm *c, const char *fn)
 {
-    ATOMO_REQUIRE(c, ATOMO_EARG, "%s: the communicator is closed", fn);
+    ATOMO_REQUIRE(c && !c->closed, ATOMO_EARG, "%s: the communicator is closed", fn);
     ATOMO_REQUIRE(atomo_mpi_started(), ATOMO_EMPI, "%s: MPI is not running (not started, or ended already)", fn);
     atomo__engine_quiet();
     return ATOMO_OK;
@@ -66,6 +66,7 @@ int atomo__comm_open(MPI_Comm from, atomo_comm **out)
         return made;
     }
     atomo_comm *c = p;
+    c->holders = 1;
     c->mpi = from;
     int rc = from == MPI_COMM_WORLD ? MPI_Comm_dup(from, &c->mpi) : MPI_SUCCESS;
     int status = rc == MPI_SUCCESS ? comm_fill(c) : atomo__mpi_fail(rc, "MPI_Comm_dup");
@@ -80,6 +81,19 @@ int atomo__comm_open(MPI_Comm from, atomo_comm **out)
     }
     *out = c;
     return ATOMO_OK;
+}
+
+atomo_comm *atomo__comm_hold(atomo_comm *c)
+{
+    c->holders++;
+    return c;
+}
+
+void atomo__comm_drop(atomo_comm *c)
+{
+    if (!c || --c->holders > 0) return;
+    atomo__free(c->peers);
+    atomo__free(c);
 }
 
 int atomo_comm_split(atomo_comm *c, int color, int key, atomo_comm **out)
@@ -111,10 +125,10 @@ int atomo_comm_close(atomo_comm *c)
     ATOMO_TRY(atomo_comm_world(&world));
     ATOMO_REQUIRE(c != world, ATOMO_EARG, "close: the world communicator stays open until the program ends");
     ATOMO_FLIGHT("close", &c->number, 0);
+    c->closed = true;
     ATOMO_MPI(MPI_Comm_free, &c->control);
     ATOMO_MPI(MPI_Comm_free, &c->mpi);
-    atomo__free(c->peers);
-    atomo__free(c);
+    atomo__comm_drop(c);
     return ATOMO_OK;
 }
 

@@ -52,6 +52,8 @@ typedef struct atomo_fingerprint {
 _Static_assert(sizeof(atomo_fingerprint) == 48, "ranks exchange it as bytes");
 
 struct atomo_comm {
+    _Atomic int holders;
+    bool closed;           /* its MPI communicators are gone; the rest goes with the last holder */
     MPI_Comm mpi, control; /* control: agreements, so that they never meet another operation's messages */
     int rank, size, local_rank, local_size;
     uint32_t sequence, number; /* agreements; collectives, for the flight recorder */
@@ -66,6 +68,8 @@ extern int64_t atomo__comm_chunk; /* bytes of the largest single message */
 extern int atomo__comm_checked;   /* so on every communicator */
 
 int atomo__comm_open(MPI_Comm from, atomo_comm **out);
+atomo_comm *atomo__comm_hold(atomo_comm *c); /* returns it */
+void atomo__comm_drop(atomo_comm *c);        /* NULL is fine; never calls MPI */
 int atomo__comm_usable(const atomo_comm *c, const char *fn);
 int atomo__comm_root(const atomo_comm *c, int root, const char *fn);
 int atomo__comm_buffer(const atomo_tensor *t, const char *what); /* not NULL, contiguous */
@@ -90,6 +94,7 @@ int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv);
 /* ---- sums of compressed gradients (sums.c) ---- */
 int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step); /* what the next run adds up */
 int atomo__sums_run(atomo_sums *l);                                                /* [collective] */
+void atomo__sums_posted(atomo_sums *l, double ticket);                             /* its job; 0: there is none */
 
 /* ---- the communication thread (engine.c) ---- */
 void atomo__engine_quiet(void); /* waits until it is out of MPI; nothing to do on that thread itself */

@@ -11,10 +11,12 @@
  * posted before it. Path: stages 6 to 8.
  */
 #include "comm/engine.h"
+#include "tensor/tensor.h"
 #include <omp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { QUEUE = 256, THREADS = 2 };
 
@@ -45,6 +47,32 @@ static struct {
 } engine = {.lock = PTHREAD_MUTEX_INITIALIZER,
             .changed = PTHREAD_COND_INITIALIZER,
             .worker = {{.first = ENGINE_COMM, .last = ENGINE_COMM}, {.first = ENGINE_CODE, .last = ENGINE_DECODE}}};
+
+/* j becomes a holder of all that it touches. */
+static int hold_all(atomo__job *j, int count)
+{
+    const double *numbers = j->numbers;
+    if (numbers) {
+        ATOMO_TRY(atomo__alloc((void **)&j->numbers, sizeof *numbers * (size_t)count));
+        memcpy(j->numbers, numbers, sizeof *numbers * (size_t)count);
+    }
+    if (j->tensor.storage) atomo__tensor_hold(&j->tensor, &j->tensor);
+    if (j->comm) atomo__comm_hold(j->comm);
+    if (j->inbox) atomo__inbox_hold(j->inbox);
+    if (j->linear) atomo__sums_hold(j->linear);
+    if (j->parcel) atomo__parcel_hold(j->parcel);
+    return ATOMO_OK;
+}
+
+static void drop_all(atomo__job *j)
+{
+    atomo__free(j->numbers);
+    atomo__tensor_drop(&j->tensor);
+    atomo__comm_drop(j->comm);
+    atomo_inbox_free(j->inbox);
+    atomo_sums_free(j->linear);
+    atomo_parcel_free(j->parcel);
+}
 
 /* Without the lock. After a failure the ranks are out of step: what is still queued is not begun. */
 static int run(const atomo__job *j, double *worked)
@@ -82,17 +110,17 @@ static void *work(void *argument)
             pthread_cond_wait(&engine.changed, &engine.lock);
             continue;
         }
-        if (!engine.failed) {
-            const atomo__job j = l->queue[l->done % QUEUE];
-            double worked;
-            pthread_mutex_unlock(&engine.lock);
-            const int status = run(&j, &worked);
-            pthread_mutex_lock(&engine.lock);
-            l->worked += worked;
-            if (status < 0 && !engine.failed) {
-                engine.failed = status;
-                snprintf(engine.why, sizeof engine.why, "%s", atomo_last_error());
-            }
+        atomo__job j = l->queue[l->done % QUEUE];
+        const bool begin = !engine.failed;
+        double worked = 0;
+        pthread_mutex_unlock(&engine.lock);
+        const int status = begin ? run(&j, &worked) : ATOMO_OK;
+        if (status == ATOMO_OK) drop_all(&j); /* after a failure MPI may still write there: all is left to it */
+        pthread_mutex_lock(&engine.lock);
+        l->worked += worked;
+        if (status < 0 && !engine.failed) {
+            engine.failed = status;
+            snprintf(engine.why, sizeof engine.why, "%s", atomo_last_error());
         }
         l->done++;
         pthread_cond_broadcast(&engine.changed);
@@ -124,8 +152,10 @@ static int start(worker *w)
     return ATOMO_OK;
 }
 
-int atomo__engine_post(int to, const atomo__job *j, double *ticket)
+int atomo__engine_post(int to, const atomo__job *j, int count, double *ticket)
 {
+    atomo__job held = *j;
+    ATOMO_TRY(hold_all(&held, count));
     lane *l = &engine.lane[to];
     worker *w = &engine.worker[thread_of[to]];
     pthread_mutex_lock(&engine.lock);
@@ -134,13 +164,14 @@ int atomo__engine_post(int to, const atomo__job *j, double *ticket)
     if (status == ATOMO_OK) {
         wait_for(l, l->head - QUEUE + 1);
         atomo__job *place = &l->queue[l->head++ % QUEUE];
-        *place = *j;
+        *place = held;
         place->threads = atomo_num_threads();
         if (to == ENGINE_COMM) atomo__flight_take_note(place->note);
         *ticket = (double)l->head;
         pthread_cond_broadcast(&engine.changed);
     }
     pthread_mutex_unlock(&engine.lock);
+    if (status < 0) drop_all(&held);
     return status;
 }
 

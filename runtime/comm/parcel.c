@@ -7,37 +7,57 @@
  * encoded (NaN) leaves its parcel empty, so that the ranks still meet; atomo_parcel_wait says why.
  * Path: stages 6 and 8.
  */
+#include "coding/coding.h"
 #include "comm/engine.h"
 #include "tensor/tensor.h"
 #include <stdio.h>
 #include <string.h>
 
 struct atomo_parcel {
+    _Atomic int holders;
     atomo_codec *codec;
     int first, count, ranks;
     int32_t *to;                /* [count] the rank that a message is for (or from); NULL: all are one block */
     double *sizes, total, room; /* sizes [ranks]: bytes for each rank; out is [room] */
     uint8_t *out;
-    const atomo_tensor **grad; /* [count] */
-    int lane;                  /* of the engine, */
-    double ticket;             /* and the job of its coding there */
-    double seconds[2];         /* encoding, decoding */
-    int failed;                /* status of the first failure, and its text */
+    atomo_tensor *grad; /* [count] held while they are coded */
+    int lane;           /* of the engine, */
+    double ticket;      /* and the job of its coding there */
+    double sent;        /* the job of its travel */
+    double seconds[2];  /* encoding, decoding */
+    int failed;         /* status of the first failure, and its text */
     char why[512];
     struct { /* what is decoded: blocks of messages, rank after rank */
         atomo_codec *codec;
         double step, rank; /* rank: whose random streams; below 0: each block's its own rank's */
-        atomo_tensor *const *slot;
-        const double *counts;
+        atomo_inbox *inbox;
         int blocks;
-    } from;
+    } from; /* held while it is decoded */
 };
+
+atomo_parcel *atomo__parcel_hold(atomo_parcel *b)
+{
+    b->holders++;
+    return b;
+}
+
+/* What one coding needed. */
+static void let_go(atomo_parcel *b)
+{
+    for (int k = 0; b->grad && k < b->count; k++) atomo__tensor_drop(&b->grad[k]);
+    atomo_codec_free(b->from.codec);
+    atomo_inbox_free(b->from.inbox);
+    b->from.codec = NULL;
+    b->from.inbox = NULL;
+}
 
 void atomo_parcel_free(atomo_parcel *b)
 {
-    if (!b) return;
+    if (!b || --b->holders > 0) return;
+    let_go(b);
+    atomo_codec_free(b->codec);
     atomo__free(b->out);
-    atomo__free((void *)b->grad);
+    atomo__free(b->grad);
     atomo__free(b->sizes);
     atomo__free(b->to);
     atomo__free(b);
@@ -64,7 +84,8 @@ int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to
                       "parcel: tensor %d is not planned, or is for a rank outside 0 to %d", first + k, ranks - 1);
     atomo_parcel *b;
     ATOMO_TRY(atomo__calloc((void **)&b, sizeof *b));
-    b->codec = codec;
+    b->holders = 1;
+    b->codec = atomo__codec_hold(codec);
     b->first = first;
     b->count = count;
     b->ranks = ranks;
@@ -90,7 +111,7 @@ static int encode(atomo_parcel *b)
     for (int k = 0; k < b->count; k++) {
         double n;
         ATOMO_TRY(
-            atomo_codec_push(b->codec, b->first + k, b->grad[k], b->out + (size_t)b->total, b->room - b->total, &n));
+            atomo_codec_push(b->codec, b->first + k, &b->grad[k], b->out + (size_t)b->total, b->room - b->total, &n));
         b->total += n;
         b->sizes[b->to ? b->to[k] : 0] += n;
     }
@@ -116,15 +137,15 @@ static int average_one(const atomo_parcel *b, int tensor, int first, int count, 
     return atomo_codec_finish(codec, tensor, scale, acc);
 }
 
-static int average_all(const atomo_parcel *b, const uint8_t **at, double *left)
+static int average_all(atomo_parcel *b, const uint8_t **at, double *left)
 {
-    const uint8_t *start = (*b->from.slot)->data;
+    const uint8_t *start = b->from.inbox->slot[0] ? b->from.inbox->slot[0]->data : NULL;
     for (int r = 0; r < b->from.blocks; start += (size_t)left[r++]) {
         at[r] = start;
-        left[r] = b->from.counts[r];
+        left[r] = b->from.inbox->counts[r];
     }
     for (int k = 0; k < b->count; k++) {
-        atomo_tensor *acc = (atomo_tensor *)(uintptr_t)b->grad[k]; /* to be written */
+        atomo_tensor *acc = &b->grad[k];
         ATOMO_TRY(average_one(b, b->first + k, b->to ? b->to[k] : 0, b->to ? 1 : b->from.blocks, at, left, acc));
     }
     for (int r = 0; r < b->from.blocks; r++)
@@ -133,7 +154,7 @@ static int average_all(const atomo_parcel *b, const uint8_t **at, double *left)
     return ATOMO_OK;
 }
 
-static int average(const atomo_parcel *b)
+static int average(atomo_parcel *b)
 {
     void *p;
     ATOMO_TRY(atomo__alloc(&p, (size_t)b->from.blocks * (sizeof(double) + sizeof(uint8_t *))));
@@ -161,57 +182,79 @@ static int run_code(const atomo__job *j)
     b->seconds[1] = atomo_time() - from;
     if (j->again && !b->failed) note_failure(b, encode(b));
     b->seconds[0] = atomo_time() - from - b->seconds[1];
+    if (b->from.codec) b->from.codec->busy--;
+    b->codec->busy--;
+    let_go(b);
     return ATOMO_OK;
 }
 
 /* ---- posting ---------------------------------------------------------------------------------------------------- */
 
-static int code(atomo_parcel *b, int lane, const atomo_tensor *const *grads, bool again, double after)
+/* A step that was left in the middle may have left it under way. */
+static int await_last(const atomo_parcel *b)
 {
+    ATOMO_TRY(atomo__engine_wait_for(b->lane, b->ticket));
+    return atomo__engine_wait_for(ENGINE_COMM, b->sent);
+}
+
+/* grads NULL: none, for what is not coded. from: whose messages are averaged first, NULL: none are. */
+static int code(atomo_parcel *b, int lane, const atomo_tensor *const *grads, bool again, atomo_codec *from,
+                atomo_inbox *inbox, double after)
+{
+    for (int k = 0; k < b->count && grads; k++) ATOMO_TRY(atomo__expect(grads[k], ATOMO_F32, -1, "exchange: gradient"));
+    ATOMO_REQUIRE(!from || inbox, ATOMO_EARG, "exchange: an inbox is needed");
+    ATOMO_TRY(await_last(b));
     if (again && !b->out) ATOMO_TRY(atomo__alloc((void **)&b->out, (size_t)b->room + 1)); /* an average needs none */
-    for (int k = 0; k < b->count && grads; k++) b->grad[k] = grads[k];
+    let_go(b);
+    for (int k = 0; k < b->count && grads; k++) atomo__tensor_hold(&b->grad[k], grads[k]);
+    b->from.codec = from ? atomo__codec_hold(from) : NULL;
+    b->from.inbox = from ? atomo__inbox_hold(inbox) : NULL;
     b->failed = 0;
     b->lane = lane;
-    return atomo__engine_post(lane, &(atomo__job){.run = run_code, .parcel = b, .again = again, .after = after},
-                              &b->ticket);
+    b->codec->busy++;
+    if (from) from->busy++;
+    const atomo__job j = {.run = run_code, .parcel = b, .again = again, .after = after};
+    const int status = atomo__engine_post(lane, &j, 0, &b->ticket);
+    if (status < 0) {
+        if (from) from->busy--;
+        b->codec->busy--;
+        let_go(b);
+    }
+    return status;
 }
 
 int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads)
 {
-    return code(b, ENGINE_CODE, grads, true, 0);
+    return code(b, ENGINE_CODE, grads, true, NULL, NULL, 0);
 }
 
 int atomo_parcel_empty(atomo_parcel *b)
 {
-    return code(b, ENGINE_CODE, NULL, false, 0);
+    return code(b, ENGINE_CODE, NULL, false, NULL, NULL, 0);
 }
 
-/* What the ranks' blocks hold, of the random streams of `rank`, is to be decoded into accs. */
-static int take_from(atomo_parcel *b, atomo_codec *from, double step, double rank, atomo_tensor *const *slot,
-                     const double *counts, atomo_tensor *const *accs)
+/* Whose random streams, of which step, the blocks that came are of. */
+static void take_from(atomo_parcel *b, double step, double rank)
 {
-    for (int k = 0; k < b->count; k++) ATOMO_TRY(atomo__expect(accs[k], ATOMO_F32, -1, "exchange: average"));
-    b->from.codec = from;
     b->from.step = step;
     b->from.rank = rank;
-    b->from.slot = slot;
-    b->from.counts = counts;
     b->from.blocks = b->ranks;
-    return ATOMO_OK;
 }
 
-int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_tensor *const *slot,
-                        const double *counts, atomo_tensor *const *accs, int again, double after)
+int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_inbox *inbox, atomo_tensor *const *accs,
+                        int again, double after)
 {
-    ATOMO_TRY(take_from(b, from, step, -1, slot, counts, accs));
-    return code(b, ENGINE_CODE, (const atomo_tensor *const *)accs, again != 0, after);
+    ATOMO_TRY(await_last(b));
+    take_from(b, step, -1);
+    return code(b, ENGINE_CODE, (const atomo_tensor *const *)accs, again != 0, from, inbox, after);
 }
 
-int atomo_parcel_decode(atomo_parcel *b, double step, double rank, atomo_tensor *const *slot, const double *counts,
-                        atomo_tensor *const *accs, double after)
+int atomo_parcel_decode(atomo_parcel *b, double step, double rank, atomo_inbox *inbox, atomo_tensor *const *accs,
+                        double after)
 {
-    ATOMO_TRY(take_from(b, b->codec, step, rank, slot, counts, accs));
-    return code(b, ENGINE_DECODE, (const atomo_tensor *const *)accs, false, after);
+    ATOMO_TRY(await_last(b));
+    take_from(b, step, rank);
+    return code(b, ENGINE_DECODE, (const atomo_tensor *const *)accs, false, b->codec, inbox, after);
 }
 
 int atomo_parcel_wait(atomo_parcel *b, double *seconds)
@@ -224,52 +267,59 @@ int atomo_parcel_wait(atomo_parcel *b, double *seconds)
 
 static int run_allgather(const atomo__job *j)
 {
-    return atomo_comm_allgatherv_bytes(j->comm, j->parcel->out, j->parcel->total, j->recv, j->counts);
+    const atomo_parcel *b = j->parcel;
+    return atomo_comm_allgatherv_bytes(j->comm, b->out, b->total, j->inbox->slot, j->inbox->counts);
 }
 
 static int run_alltoall(const atomo__job *j)
 {
-    return atomo_comm_alltoallv_bytes(j->comm, j->parcel->out, j->parcel->sizes, j->recv, j->counts);
+    const atomo_parcel *b = j->parcel;
+    return atomo_comm_alltoallv_bytes(j->comm, b->out, b->sizes, j->inbox->slot, j->inbox->counts);
 }
 
 static int run_bcast(const atomo__job *j)
 {
-    return atomo_comm_bcast_bytes(j->comm, j->parcel->out, j->parcel->total, j->root, j->recv, j->counts);
+    const atomo_parcel *b = j->parcel;
+    return atomo_comm_bcast_bytes(j->comm, b->out, b->total, j->root, j->inbox->slot, j->inbox->counts);
 }
 
 static int run_bcast_tensor(const atomo__job *j)
 {
-    return atomo_comm_bcast(j->comm, j->tensor, j->root);
+    atomo_tensor t = j->tensor;
+    return atomo_comm_bcast(j->comm, &t, j->root);
 }
 
 static int send(atomo__job j, atomo_parcel *b, atomo_comm *c, double *ticket)
 {
-    ATOMO_REQUIRE(b && c && atomo_mpi_started() && c->size == b->ranks, ATOMO_EMPI,
+    ATOMO_REQUIRE(b && c && !c->closed && atomo_mpi_started() && c->size == b->ranks, ATOMO_EMPI,
                   "exchange: a parcel for %d ranks: the communicator is closed or another, or MPI is not running",
                   b ? b->ranks : 0);
+    ATOMO_REQUIRE(j.inbox || j.tensor.storage, ATOMO_EARG, "exchange: an inbox is needed");
     j.parcel = b;
     j.comm = c;
     j.after = b->ticket;
-    return atomo__engine_post(ENGINE_COMM, &j, ticket);
+    ATOMO_TRY(atomo__engine_post(ENGINE_COMM, &j, 0, ticket));
+    b->sent = *ticket;
+    return ATOMO_OK;
 }
 
-int atomo_parcel_allgather(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts, double *ticket)
+int atomo_parcel_allgather(atomo_parcel *b, atomo_comm *c, atomo_inbox *inbox, double *ticket)
 {
-    return send((atomo__job){.run = run_allgather, .recv = recv, .counts = counts}, b, c, ticket);
+    return send((atomo__job){.run = run_allgather, .inbox = inbox}, b, c, ticket);
 }
 
-int atomo_parcel_alltoall(atomo_parcel *b, atomo_comm *c, atomo_tensor **recv, double *counts, double *ticket)
+int atomo_parcel_alltoall(atomo_parcel *b, atomo_comm *c, atomo_inbox *inbox, double *ticket)
 {
-    return send((atomo__job){.run = run_alltoall, .recv = recv, .counts = counts}, b, c, ticket);
+    return send((atomo__job){.run = run_alltoall, .inbox = inbox}, b, c, ticket);
 }
 
-int atomo_parcel_bcast(atomo_parcel *b, atomo_comm *c, int root, atomo_tensor **recv, double *count, double *ticket)
+int atomo_parcel_bcast(atomo_parcel *b, atomo_comm *c, int root, atomo_inbox *inbox, double *ticket)
 {
-    return send((atomo__job){.run = run_bcast, .root = root, .recv = recv, .counts = count}, b, c, ticket);
+    return send((atomo__job){.run = run_bcast, .root = root, .inbox = inbox}, b, c, ticket);
 }
 
 int atomo_parcel_bcast_tensor(atomo_parcel *b, atomo_comm *c, atomo_tensor *t, int root, double *ticket)
 {
     ATOMO_TRY(atomo__comm_buffer(t, "exchange: averages"));
-    return send((atomo__job){.run = run_bcast_tensor, .tensor = t, .root = root}, b, c, ticket);
+    return send((atomo__job){.run = run_bcast_tensor, .tensor = *t, .root = root}, b, c, ticket);
 }

@@ -10,13 +10,15 @@
  * So the gradients of all ranks, added up, are what was applied and what is held, as with messages.
  */
 #include "coding/half.h"
-#include "comm/comm.h"
+#include "comm/engine.h"
 #include <math.h>
 #include <stdio.h>
 
 enum { ROUNDS = 2, PIECE = 1 << 26 }; /* PIECE: entries of one all-reduce */
 
 struct atomo_sums {
+    _Atomic int holders;
+    double ticket; /* of the job that was posted last */
     atomo_codec *codec;
     atomo_comm *comm;
     const struct atomo__linear *how;
@@ -24,7 +26,7 @@ struct atomo_sums {
     int64_t size[ROUNDS];
     float *sums[ROUNDS], *error; /* error: [size of the last round] with 16 bits and error feedback, else NULL */
     void *scratch;               /* projections may run while the codec decodes: one of its own */
-    const atomo_tensor **grad;   /* [count] */
+    atomo_tensor *grad;          /* [count] held from set to the end of run */
     bool *bad;                   /* [count] this rank's gradient counts as zeros */
     uint32_t step;
     int failed; /* status of the first failure of this rank's, and its text */
@@ -41,13 +43,27 @@ int atomo_codec_is_linear(const atomo_codec *c)
     return c->compressor->linear != NULL;
 }
 
+atomo_sums *atomo__sums_hold(atomo_sums *l)
+{
+    l->holders++;
+    return l;
+}
+
+static void drop_grads(atomo_sums *l)
+{
+    for (int k = 0; l->grad && k < l->count; k++) atomo__tensor_drop(&l->grad[k]);
+}
+
 void atomo_sums_free(atomo_sums *l)
 {
-    if (!l) return;
+    if (!l || --l->holders > 0) return;
+    drop_grads(l);
+    atomo_codec_free(l->codec);
+    atomo__comm_drop(l->comm);
     for (int r = 0; r < ROUNDS; r++) atomo__free(l->sums[r]);
     atomo__free(l->error);
     atomo__free(l->scratch);
-    atomo__free((void *)l->grad);
+    atomo__free(l->grad);
     atomo__free(l->bad);
     atomo__free(l);
 }
@@ -80,8 +96,9 @@ int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, int count, a
                   first);
     atomo_sums *l;
     ATOMO_TRY(atomo__calloc((void **)&l, sizeof *l));
-    l->codec = codec;
-    l->comm = comm;
+    l->holders = 1;
+    l->codec = atomo__codec_hold(codec);
+    l->comm = atomo__comm_hold(comm);
     l->how = codec->compressor->linear;
     l->first = first;
     l->count = count;
@@ -98,6 +115,9 @@ int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step
 {
     ATOMO_REQUIRE(step >= 0 && step <= UINT32_MAX && step == floor(step), ATOMO_EARG,
                   "%s: step is %g, expected an integer in 0 .. 2^32-1", l->codec->name, step);
+    ATOMO_REQUIRE(!l->comm->closed, ATOMO_EMPI, "exchange: the communicator is closed");
+    ATOMO_TRY(atomo__engine_wait_for(ENGINE_COMM, l->ticket)); /* a step that was left in the middle */
+    drop_grads(l);
     for (int k = 0; k < l->count; k++) {
         const atomo__part *p = part_of(l, k);
         l->bad[k] = !grads;
@@ -105,11 +125,20 @@ int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step
         ATOMO_TRY(atomo__expect(grads[k], ATOMO_F32, -1, "linear: gradient"));
         ATOMO_REQUIRE(atomo_codec_is_planned(l->codec, l->first + k, grads[k]->ndim, grads[k]->shape), ATOMO_ESHAPE,
                       "%s: tensor %s was planned, %s came", l->codec->name, p->name, atomo__shape_text(grads[k]));
-        l->grad[k] = grads[k];
     }
+    for (int k = 0; k < l->count && grads; k++) {
+        atomo__tensor_hold(&l->grad[k], grads[k]);
+    }
+    l->codec->busy++;
     l->step = (uint32_t)step;
     l->failed = 0;
     return ATOMO_OK;
+}
+
+void atomo__sums_posted(atomo_sums *l, double ticket)
+{
+    if (ticket == 0) l->codec->busy--;
+    l->ticket = ticket;
 }
 
 static atomo__coder coder_of(const atomo_sums *l, const atomo__part *p)
@@ -122,7 +151,7 @@ static atomo__coder coder_of(const atomo_sums *l, const atomo__part *p)
 static const float *input_of(const atomo_sums *l, int k)
 {
     const atomo__part *p = part_of(l, k);
-    return p->residual ? p->residual : atomo__f32(l->grad[k]);
+    return p->residual ? p->residual : atomo__f32(&l->grad[k]);
 }
 
 /* Tensor k's values of a round. before, own: its places in the buffers. */
@@ -131,7 +160,7 @@ static int project(atomo_sums *l, int k, int round, float *before, float *own)
     atomo__part *p = part_of(l, k);
     atomo__coder c = coder_of(l, p);
     if (round == 0) atomo__part_open(p);
-    if (round == 0 && p->residual) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(l->grad[k])));
+    if (round == 0 && p->residual) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(&l->grad[k])));
     ATOMO_TRY(l->how->project(p, round, input_of(l, k), before, l->comm->size, &c, own));
     if (round < l->how->rounds - 1 || !p->residual || l->how->half) return ATOMO_OK;
     return l->how->expand(p, round ? before : own, own, 1, -1, &c, p->residual); /* what these values stand for */
@@ -193,13 +222,21 @@ static int hold_back(atomo_sums *l)
     return ATOMO_OK;
 }
 
-int atomo__sums_run(atomo_sums *l)
+static int run_rounds(atomo_sums *l)
 {
     for (int round = 0; round < l->how->rounds; round++) {
         project_all(l, round);
         ATOMO_TRY(add_up(l, round));
     }
     return l->error ? hold_back(l) : ATOMO_OK;
+}
+
+int atomo__sums_run(atomo_sums *l)
+{
+    const int status = run_rounds(l);
+    drop_grads(l); /* MPI is given sums, never gradients */
+    l->codec->busy--;
+    return status;
 }
 
 int atomo_sums_failed(const atomo_sums *l)

@@ -10,6 +10,7 @@ const struct atomo_compressor atomo_compressor_bf16 = {
     .summary = "the upper half of a float: 8 bits of mantissa, full range (biased unless round=stochastic)",
     .source = "Kalamkar et al., A study of BFLOAT16, 2019",
     .unbiased = true,
+    .contracts = true,
     .options = atomo__half_options,
     .plan = atomo__bf16_plan,
     .encode = atomo__bf16_encode,

@@ -10,6 +10,7 @@ const struct atomo_compressor atomo_compressor_fp16 = {
     .summary = "IEEE half precision, with a power of two for the tensor (biased unless round=stochastic)",
     .source = "IEEE 754 binary16",
     .unbiased = true,
+    .contracts = true,
     .options = atomo__half_options,
     .plan = atomo__fp16_plan,
     .encode = atomo__fp16_encode,

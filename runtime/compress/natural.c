@@ -114,6 +114,7 @@ const struct atomo_compressor atomo_compressor_natural = {
     .summary = "signs and powers of two, stochastically rounded: 9 bits an entry",
     .source = "Horvath et al., Natural compression, MSML 2022",
     .unbiased = true,
+    .contracts = true,
     .options = options,
     .plan = plan,
     .encode = encode,

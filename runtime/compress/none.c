@@ -26,8 +26,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-/* acc += scale * the floats at in, which need no alignment; false where one is NaN or Inf. */
-ATOMO_CLONES static bool add_floats(const uint8_t *restrict in, int64_t n, float scale, float *restrict acc)
+ATOMO_CLONES bool atomo__add_floats(const uint8_t *restrict in, int64_t n, float scale, float *restrict acc)
 {
     uint32_t bad = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -45,7 +44,7 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
 {
     (void)c;
     const uint8_t *in = atomo__get_raw(r, 4 * (size_t)part->n);
-    return in && add_floats(in, part->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
+    return in && atomo__add_floats(in, part->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
 }
 
 /* As sums: the entries. */
@@ -85,6 +84,8 @@ const struct atomo_compressor atomo_compressor_none = {
     .summary = "every entry in 32 bits",
     .source = "the dense baseline",
     .unbiased = true,
+    .contracts = true,
+    .dense = true,
     .options = options,
     .plan = plan,
     .encode = encode,

@@ -130,6 +130,9 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     double sum;
     int e = 0;
     ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    ATOMO_REQUIRE(part->square <= 0x1p252, ATOMO_ENONFINITE,
+                  "powersgd: gradient of tensor %s: its norm is %g; its approximation may leave the range", part->name,
+                  sqrt(part->square));
     if (largest > 0) frexpf(largest, &e);
     const int exponent = e > 30 || e < -30 ? -e : 0; /* squares must stay in range */
     if (exponent) atomo__fold_gather(&s->fold, g, exponent, scaled);
@@ -234,6 +237,7 @@ const struct atomo_compressor atomo_compressor_powersgd = {
     .summary = "low rank by one power iteration from the last step's (biased: use ef=true)",
     .source = "Vogels et al., PowerSGD, NeurIPS 2019",
     .unbiased = false,
+    .contracts = true,
     .options = options,
     .plan = plan,
     .start = start,

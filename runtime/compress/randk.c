@@ -71,12 +71,23 @@ static void take(atomo__part *part, const float *g, const atomo__coder *c, int64
     part->variance = part->codec->feedback ? ATOMO_MAX(0, part->square - kept) : (n / (double)k - 1) * part->square;
 }
 
+/* Drawn entries go times n / k. */
+static int in_range(const atomo__part *part, float largest)
+{
+    const double most = (double)largest * (double)part->n / (double)count_of(part);
+    ATOMO_REQUIRE(part->codec->feedback || most <= FLT_MAX, ATOMO_ENONFINITE,
+                  "randk: gradient of tensor %s: entries up to %g, times n/k %g, leave the range of f32", part->name,
+                  (double)largest, most);
+    return ATOMO_OK;
+}
+
 static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
 {
     const int64_t k = count_of(part);
     double sum;
     float largest;
     ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    ATOMO_TRY(in_range(part, largest));
     uint8_t *out = atomo__put_raw(w, 4 * (size_t)k);
     if (out) take(part, g, c, k, out);
     return ATOMO_OK;
@@ -115,6 +126,7 @@ static int linear_project(atomo__part *part, int round, const float *g, float *b
     float largest;
     (void)round, (void)before, (void)ranks;
     ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    ATOMO_TRY(in_range(part, largest));
     take(part, g, c, count_of(part), (uint8_t *)out);
     return ATOMO_OK;
 }
@@ -141,6 +153,7 @@ const struct atomo_compressor atomo_compressor_randk = {
     .summary = "k entries drawn evenly by a seed that all ranks share, times n/k",
     .source = "Stich et al., NeurIPS 2018; Wangni et al., NeurIPS 2018",
     .unbiased = true,
+    .contracts = true,
     .options = options,
     .plan = plan,
     .encode = encode,

@@ -88,6 +88,7 @@ const struct atomo_compressor atomo_compressor_signsgd = {
     .summary = "signs times the mean size (biased: use ef=true), or a majority vote of signs",
     .source = "Bernstein et al., ICML 2018; Karimireddy et al., ICML 2019",
     .unbiased = false,
+    .contracts = true,
     .options = options,
     .plan = plan,
     .encode = encode,

@@ -62,6 +62,7 @@ const struct atomo_compressor atomo_compressor_topk = {
     .summary = "the k largest entries as they are (biased: use ef=true)",
     .source = "Aji and Heafield, EMNLP 2017; Stich et al., NeurIPS 2018",
     .unbiased = false,
+    .contracts = true,
     .options = options,
     .plan = plan,
     .encode = encode,

@@ -1,5 +1,6 @@
 /* lastword.c - how a process of the job ends: errors as text, the framed last word, MPI's end or the job's. */
 #include "host/host.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,10 +96,22 @@ void host_last_word(const char *text)
     else
         print_frame(step, text);
     fflush(stderr);
+    host_signals_said();
+}
+
+bool host_output_is_whole(void)
+{
+    errno = 0;
+    const bool whole = fflush(stdout) == 0 && !ferror(stdout);
+    if (!whole)
+        fprintf(stderr, "atomo-lua: writing standard output: %s\n",
+                errno ? strerror(errno) : "an earlier write failed");
+    return whole;
 }
 
 void host_leave(int code)
 {
+    if (code == 0 && !host_output_is_whole()) code = HOST_SCRIPT_ERROR;
     fflush(NULL);
     if (host_was_terminated() && !alone()) _exit(code); /* the job is ending already: no second abort */
     if (code != 0 && atomo_mpi_started()) {
@@ -110,12 +123,13 @@ void host_leave(int code)
         fprintf(stderr, "atomo-lua: %s\n", atomo_last_error());
         code = HOST_SCRIPT_ERROR;
     }
-    exit(code);
+    exit(host_signal_code(code));
 }
 
 int host_os_exit(lua_State *L)
 {
     int code = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
-    host_leave(code & 255 || code == 0 ? code & 255 : 1); /* 256 must not look like success */
+    host_signals_script(NULL);
+    host_leave(host_signal_code(code & 255 || code == 0 ? code & 255 : 1)); /* 256 must not look like success */
     return 0;
 }

@@ -40,10 +40,11 @@ static void history_open(void)
     read_history(history_file);
 }
 
-/* Ctrl-C at the prompt: drop the line. readline calls this ten times a second (its signal hook cannot end a line). */
+/* Ctrl-C at the prompt: drop the line; SIGTERM: leave. readline calls this ten times a second (its signal hook cannot
+ * end a line). */
 static int on_event(void)
 {
-    if (host_interrupts) {
+    if (host_interrupts || host_was_terminated()) {
         rl_replace_line("", 0);
         rl_done = 1;
     }

@@ -1,8 +1,10 @@
 /* signals.c - SIGINT and SIGTERM.
  *
- * A signal sets a hook, which stops interpreted Lua at its next line with an error and a traceback. Compiled loops and
- * C calls see no hooks: a timer fires soon after, says a last word and ends the process. A second Ctrl-C ends it at
- * once. Handlers use async-signal-safe calls only; lua_sethook is made for them.
+ * A signal sets a hook, which stops interpreted Lua at its next line with an error and a traceback. The hook stays, so
+ * that a pcall which catches the error meets it again at its next instruction, all the way out. Compiled loops and C
+ * calls see no hooks: a timer, which nothing but the end stops, fires soon after, says a last word and ends the
+ * process. A second Ctrl-C ends it at once. Where no script runs (MPI's start and end, a state that is closing) there
+ * is the timer alone. Handlers use async-signal-safe calls only; lua_sethook is made for them.
  */
 #define _GNU_SOURCE
 #include "host/host.h"
@@ -11,7 +13,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-static lua_State *state;
+static lua_State *volatile state;  /* NULL: no script runs */
+static volatile sig_atomic_t said; /* the last word was said */
 static volatile sig_atomic_t terminated;
 volatile int host_interrupts;
 
@@ -40,8 +43,6 @@ static void stop_timer(void)
 
 static void hook(lua_State *L, lua_Debug *ar)
 {
-    lua_sethook(L, NULL, 0, 0);
-    stop_timer();
     const char *what = terminated ? "terminated (SIGTERM)" : "interrupted";
     if (lua_getinfo(L, "Sl", ar) && ar->currentline > 0)
         lua_pushfstring(L, "%s:%d: %s", ar->short_src, ar->currentline, what);
@@ -53,7 +54,7 @@ static void hook(lua_State *L, lua_Debug *ar)
 static void stop_soon(int milliseconds)
 {
     struct itimerval t = {{0, 0}, {milliseconds / 1000, milliseconds % 1000 * 1000}};
-    lua_sethook(state, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+    if (state) lua_sethook(state, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
     setitimer(ITIMER_REAL, &t, NULL);
 }
 
@@ -69,7 +70,7 @@ static double since_last(void)
 static void on_interrupt(int sig)
 {
     (void)sig;
-    if (since_last() < 0.1) return;
+    if (since_last() < 0.1 || terminated) return;
     if (++host_interrupts > 1) {
         last_word("interrupted twice, leaving\n");
         _exit(EXIT_INTERRUPTED);
@@ -89,6 +90,7 @@ static void on_alarm(int sig)
 {
     (void)sig;
     /* mpirun terminates all ranks when one has failed: one of them saying so is enough */
+    if (said) _exit(terminated ? EXIT_TERMINATED : EXIT_INTERRUPTED);
     if (!terminated || strncmp(atomo_mpi_label(), "rank ", 5) != 0 || strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0)
         last_word(terminated
                       ? "terminated (SIGTERM: the job was cancelled, or another rank failed)\n"
@@ -101,16 +103,31 @@ bool host_was_terminated(void)
     return terminated;
 }
 
-void host_interrupt_forget(void)
+int host_signal_code(int code)
 {
-    stop_timer();
-    lua_sethook(state, NULL, 0, 0);
-    host_interrupts = 0;
+    return terminated ? EXIT_TERMINATED : host_interrupts ? EXIT_INTERRUPTED : code;
 }
 
-void host_signals_install(lua_State *L)
+void host_signals_said(void)
+{
+    said = 1;
+}
+
+void host_interrupt_forget(void)
+{
+    if (terminated) return;
+    stop_timer();
+    lua_sethook(state, NULL, 0, 0);
+    host_interrupts = said = 0;
+}
+
+void host_signals_script(lua_State *L)
 {
     state = L;
+}
+
+void host_signals_install(void)
+{
     struct sigaction a;
     memset(&a, 0, sizeof a);
     sigemptyset(&a.sa_mask);

@@ -28,7 +28,7 @@ typedef void backward_fn(int64_t n, float a, const float *restrict s, const floa
 
 static inline float gelu_slope(float x) /* Phi(x) + x phi(x) */
 {
-    return 0.5f * (1.0f + atomo__erf(x * 0.70710678f)) + x * 0.39894228f * atomo__exp(-0.5f * x * x);
+    return 0.5f * (1.0f + atomo__erf(x * 0.70710678f)) + x * 0.39894228f * atomo__exp_above(-0.5f * x * x);
 }
 
 static inline float gelu_inner(float x) /* sqrt(2/pi) (x + 0.044715 x^3) */

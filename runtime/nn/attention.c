@@ -53,7 +53,7 @@ ATOMO_CLONES static float softmax_row(float *x, int64_t n, int64_t all)
 {
     float top = x[0];
     for (int64_t i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
-    for (int64_t i = 0; i < n; i++) x[i] = atomo__exp(x[i] - top);
+    for (int64_t i = 0; i < n; i++) x[i] = atomo__exp_within(x[i] - top);
     const double sum = atomo__lane_sum(x, n);
     const float inverse = (float)(1 / sum);
     for (int64_t i = 0; i < n; i++) x[i] *= inverse;
@@ -63,7 +63,7 @@ ATOMO_CLONES static float softmax_row(float *x, int64_t n, int64_t all)
 
 ATOMO_CLONES static void probabilities(float *x, float lse, int64_t n, int64_t all)
 {
-    for (int64_t i = 0; i < n; i++) x[i] = atomo__exp(x[i] - lse);
+    for (int64_t i = 0; i < n; i++) x[i] = atomo__exp_within(x[i] - lse);
     for (int64_t i = n; i < all; i++) x[i] = 0;
 }
 

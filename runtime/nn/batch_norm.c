@@ -72,6 +72,8 @@ static int moments(const layout *l, const float *x, double *mean, double *m2)
         }
         seen = total;
     }
+    for (int64_t i = 0; i < l->c; i++) /* squares beyond float, or NaN and Inf in x */
+        if (!isfinite(m2[i])) atomo__moments(x + i, l->rows, l->c, 1, &mean[i], &m2[i]);
     atomo__free(part);
     return ATOMO_OK;
 }

@@ -78,10 +78,26 @@ ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, enum ma
     }
 }
 
+/* Evaluation: the statistics are constants, and x only decides where the ReLU is open. */
+ATOMO_CLONES static void apply_constant(int64_t n, int64_t period, enum mask mask, const channels *ch,
+                                        const float *restrict x, const float *restrict g, float *restrict gx)
+{
+    const float *restrict mean = ch->mean, *restrict scale = ch->scale, *restrict beta = ch->beta;
+    for (int64_t o = 0; o < n; o += period) {
+        const int64_t m = ATOMO_MIN(period, n - o);
+        const float *restrict xo = x + o, *restrict go = g + o;
+        float *restrict out = gx + o;
+        if (mask == MASK_X)
+            for (int64_t i = 0; i < m; i++) out[i] = (xo[i] - mean[i]) * scale[i] + beta[i] <= 0 ? 0 : scale[i] * go[i];
+        else
+            for (int64_t i = 0; i < m; i++) out[i] = scale[i] * go[i];
+    }
+}
+
 typedef struct job {
     layout l;
     enum mask mask;
-    bool big;
+    bool big, training;
     channels ch;
     const float *x, *y, *gy;
     float *g, *gx; /* g: gresidual, or NULL; gx may be NULL */
@@ -124,8 +140,11 @@ static void apply_block(const job *j, int64_t b)
     const layout *l = &j->l;
     const float *g = j->g ? j->g : j->gy;
     const int64_t at = b * l->block;
-    apply(block_size(l, b), l->period, -l->block, j->mask == MASK_X ? MASK_X : MASK_NONE, &j->ch, j->x + at, g + at,
-          j->gx + at);
+    const enum mask mask = j->mask == MASK_X ? MASK_X : MASK_NONE;
+    if (j->training)
+        apply(block_size(l, b), l->period, -l->block, mask, &j->ch, j->x + at, g + at, j->gx + at);
+    else
+        apply_constant(block_size(l, b), l->period, mask, &j->ch, j->x + at, g + at, j->gx + at);
 }
 
 static void apply_all(const job *j) /* falling order: the blocks that the reduction read last are still in cache */
@@ -134,7 +153,7 @@ static void apply_all(const job *j) /* falling order: the blocks that the reduct
 }
 
 static int run(job *j, const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,
-               const atomo_tensor *invstd, int training, float *ggamma, float *gbeta)
+               const atomo_tensor *invstd, float *ggamma, float *gbeta)
 {
     const layout *l = &j->l;
     const int64_t p = l->period, c = l->c;
@@ -157,8 +176,8 @@ static int run(job *j, const atomo_tensor *gamma, const atomo_tensor *beta, cons
         const double n = (double)ATOMO_MAX(l->rows, 1), is = (double)atomo__f32(invstd)[i], scale = (double)v[p + i];
         gbeta[i] = (float)sums[i];
         ggamma[i] = (float)(sums[c + i] * is);
-        v[3 * p + i] = training ? (float)(-scale * is * is * sums[c + i] / n) : 0;
-        v[4 * p + i] = training ? (float)(-scale * sums[i] / n) : 0;
+        v[3 * p + i] = (float)(-scale * is * is * sums[c + i] / n);
+        v[4 * p + i] = (float)(-scale * sums[i] / n);
     }
     if (rc == 0 && j->gx) {
         repeat(l, v + 3 * p);
@@ -206,11 +225,12 @@ int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, cons
     job j = {.l = layout_of(x), .x = atomo__f32(x), .gy = atomo__f32(gy), .gx = gx ? atomo__f32(*gx) : NULL};
     j.mask = by_y ? MASK_Y : relu ? MASK_X : MASK_NONE;
     j.big = atomo__numel(x) > ATOMO_PARALLEL_MIN;
+    j.training = training != 0;
     if (by_y) {
         j.y = atomo__f32(y);
         j.g = atomo__f32(*gresidual);
     } else if (gresidual && *gresidual != gy) {
         memcpy((*gresidual)->data, gy->data, (size_t)gy->numel * sizeof(float));
     }
-    return atomo__made(&made, run(&j, gamma, beta, mean, invstd, training, atomo__f32(*ggamma), atomo__f32(*gbeta)));
+    return atomo__made(&made, run(&j, gamma, beta, mean, invstd, atomo__f32(*ggamma), atomo__f32(*gbeta)));
 }

@@ -66,6 +66,22 @@ static void group_mean(const dims *s, const float *v, float *out)
     }
 }
 
+/* Variances to 1 / sqrt(variance + eps). A group whose squares left the range of float (or which holds NaN and Inf)
+ * gets its mean and variance again, in double. */
+static void invert(const dims *s, double eps, const float *x, float *mean, float *invstd)
+{
+    for (int64_t g = 0; g < s->c; g += s->per) {
+        double m, m2 = (double)invstd[g] * (double)(s->p * s->per);
+        const bool again = !isfinite(m2);
+        if (again) atomo__moments(x + g, s->p, s->c, s->per, &m, &m2);
+        for (int64_t c = g; c < g + s->per; c++) {
+            if (again) mean[c] = (float)m;
+            const double variance = again ? m2 / (double)(s->p * s->per) : (double)invstd[c];
+            invstd[c] = (float)(1 / sqrt(variance + eps));
+        }
+    }
+}
+
 /* One image; work: 2 c floats. Statistics a channel: mean, invstd [c]. */
 static void image_forward(const dims *s, double eps, const float *x, const float *gamma, const float *beta, float *work,
                           float *mean, float *invstd, float *y)
@@ -77,10 +93,8 @@ static void image_forward(const dims *s, double eps, const float *x, const float
     memset(sum, 0, (size_t)s->c * sizeof(float));
     add_squares(s, x, mean, sum);
     group_mean(s, sum, invstd);
-    for (int64_t c = 0; c < s->c; c++) {
-        invstd[c] = (float)(1 / sqrt((double)invstd[c] + eps));
-        scale[c] = gamma[c] * invstd[c];
-    }
+    invert(s, eps, x, mean, invstd);
+    for (int64_t c = 0; c < s->c; c++) scale[c] = gamma[c] * invstd[c];
     apply(s, x, mean, scale, beta, y);
 }
 

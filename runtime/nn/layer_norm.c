@@ -12,9 +12,16 @@ enum { ROWS = 64 }; /* of a block: the unit of the parameters' partial gradients
 ATOMO_CLONES static void row_forward(int64_t d, double eps, const float *restrict x, const float *restrict gamma,
                                      const float *restrict beta, float *restrict y, float *mean, float *invstd)
 {
-    const float m = (float)(atomo__lane_sum(x, d) / (double)d);
+    float m = (float)(atomo__lane_sum(x, d) / (double)d);
     for (int64_t i = 0; i < d; i++) y[i] = x[i] - m;
-    const float s = (float)(1 / sqrt(atomo__lane_dot(y, y, d) / (double)d + eps));
+    double m2 = atomo__lane_dot(y, y, d);
+    if (!isfinite(m2)) { /* squares beyond float, or NaN and Inf in x */
+        double exact;
+        atomo__moments(x, 1, d, d, &exact, &m2);
+        m = (float)exact;
+        for (int64_t i = 0; i < d; i++) y[i] = x[i] - m;
+    }
+    const float s = (float)(1 / sqrt(m2 / (double)d + eps));
     if (gamma)
         for (int64_t i = 0; i < d; i++) y[i] = y[i] * s * gamma[i] + beta[i];
     else

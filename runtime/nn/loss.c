@@ -71,11 +71,9 @@ static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor 
     ATOMO_REQUIRE(b->n > 0 && b->c > 0, ATOMO_ESHAPE, "%s: logits is %s, an empty batch has no loss", fn,
                   atomo__shape_text(logits));
     ATOMO_TRY(check_weight(fn, logits, weight, b));
-    ATOMO_REQUIRE(reduction != ATOMO_REDUCE_MEAN || b->counted > 0, ATOMO_EARG,
-                  "%s: all %lld labels are ignored (%d), there is no mean", fn, (long long)b->n, b->ignore);
-    ATOMO_REQUIRE(reduction != ATOMO_REDUCE_MEAN || b->total > 0, ATOMO_EARG,
+    ATOMO_REQUIRE(reduction != ATOMO_REDUCE_MEAN || b->total >= 0, ATOMO_EARG,
                   "%s: the weights of the labels' classes sum to %g, there is no mean", fn, b->total);
-    b->scale = reduction == ATOMO_REDUCE_MEAN ? 1 / b->total : 1;
+    b->scale = reduction != ATOMO_REDUCE_MEAN ? 1 : b->total > 0 ? 1 / b->total : 0; /* no label counts: 0 */
     const bool each = reduction == ATOMO_REDUCE_NONE;
     ATOMO_TRY(atomo__make(made, loss, ATOMO_F32, each ? labels->ndim : 0, labels->shape, fn));
     b->each = each ? atomo__f32(*loss) : NULL;
@@ -91,8 +89,13 @@ static void take(const batch *b, int64_t i, double loss, double *total)
         *total += loss;
 }
 
-/* One row's exponentials into g; returns the log of their sum, *inverse is 1 / the sum. */
-static double exponentials(const float *x, int64_t c, float *g, float *inverse)
+typedef struct row_sum { /* the log of a row's sum of exponentials is top + rest, in two parts: top may be 1e30 */
+    double top, rest;
+    float inverse; /* 1 / the sum of exp(x - top) */
+} row_sum;
+
+/* One row's exponentials (of x - top) into g. */
+static row_sum exponentials(const float *x, int64_t c, float *g)
 {
     float top = x[0];
     for (int64_t k = 1; k < c; k++)
@@ -103,26 +106,25 @@ static double exponentials(const float *x, int64_t c, float *g, float *inverse)
         sum += (double)e;
         g[k] = e;
     }
-    *inverse = (float)(1 / sum);
-    return (double)top + log(sum);
+    return (row_sum){(double)top, log(sum), (float)(1 / sum)};
 }
 
-/* A class's share of the loss: t (lse - x); 0 where the target t is 0, even at a logit of -Inf. NaN spreads. */
-static double term(double t, double lse, float x)
+/* A class's share of the loss: t (top + rest - x); 0 where the target t is 0, even at a logit of -Inf. NaN spreads. */
+static double term(double t, const row_sum *s, float x)
 {
-    return t == 0 && lse == lse ? 0 : t * (lse - (double)x);
+    return t == 0 && s->rest == s->rest ? 0 : t * (s->top - (double)x + s->rest);
 }
 
 /* One row: softmax(x) - target into g, both scaled; returns the loss, target = (1 - smooth) at y + smooth / c. */
 static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smooth, float scale, float *g)
 {
-    float inverse;
-    const double lse = exponentials(x, c, g, &inverse), each = smooth / (double)c;
+    const row_sum s = exponentials(x, c, g);
+    const double each = smooth / (double)c;
     const float share = (float)each;
-    double loss = term(1 - smooth, lse, x[y]);
-    for (int64_t k = 0; k < c; k++) g[k] = (g[k] * inverse - share) * scale;
+    double loss = term(1 - smooth, &s, x[y]);
+    for (int64_t k = 0; k < c; k++) g[k] = (g[k] * s.inverse - share) * scale;
     if (smooth > 0)
-        for (int64_t k = 0; k < c; k++) loss += term(each, lse, x[k]);
+        for (int64_t k = 0; k < c; k++) loss += term(each, &s, x[k]);
     g[y] -= (float)(1 - smooth) * scale;
     return loss;
 }
@@ -130,17 +132,17 @@ static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smo
 /* The same with the target's classes weighted: t_k = w_k ((1 - smooth) [k = y] + smooth / c). */
 static double weighted_row(const float *x, int64_t c, int32_t y, const float *w, double smooth, float scale, float *g)
 {
-    float inverse;
-    const double lse = exponentials(x, c, g, &inverse), each = smooth / (double)c;
+    const row_sum s = exponentials(x, c, g);
+    const double each = smooth / (double)c;
     double mass = 0, loss = 0;
     for (int64_t k = 0; k < c; k++) {
         const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
         mass += t;
-        loss += term(t, lse, x[k]);
+        loss += term(t, &s, x[k]);
     }
     for (int64_t k = 0; k < c; k++) {
         const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
-        g[k] = (float)(mass * (double)(g[k] * inverse) - t) * scale;
+        g[k] = (float)(mass * (double)(g[k] * s.inverse) - t) * scale;
     }
     return loss;
 }
@@ -195,6 +197,17 @@ int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_
     if (!b.each) *atomo__f32(*loss) = (float)(total * b.scale);
     atomo_tensor_free(own);
     return atomo__made(&made, ATOMO_OK);
+}
+
+int atomo_count_labels(const atomo_tensor *labels, const atomo_tensor *weight, double ignore, double *count)
+{
+    const int32_t *label = atomo__i32(labels);
+    const float *w = weight ? atomo__f32(weight) : NULL;
+    double total = 0;
+    for (int64_t i = 0, n = atomo__numel(labels); i < n; i++)
+        if (label[i] != (int32_t)ignore) total += w ? (double)w[label[i]] : 1;
+    *count = total;
+    return ATOMO_OK;
 }
 
 int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count)

@@ -7,6 +7,9 @@
 /* out[c] = sum over rows of a [rows, c]: the gradient of a bias. Blocks in float, between blocks in double, fixed
  * order. */
 int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out);
+/* Mean, and the sum of squared differences from it, of rows of n values that begin `step` apart: in double, for values
+ * whose squares leave the range of float. */
+void atomo__moments(const float *x, int64_t rows, int64_t step, int64_t n, double *mean, double *m2);
 /* c [m,n] = op(a) op(b) + beta c; op(a) is [m,k], ta: a is stored [k,m]; op(b) is [k,n], tb: b is stored [n,k]. */
 int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
                  int64_t ldb, float beta, float *c, int64_t ldc);

@@ -19,7 +19,7 @@ static double mse(double x, double t, double p, slopes *s)
 static double bce(double x, double t, double p, slopes *s)
 {
     const double softplus = log1p(exp(-fabs(x))) + (x < 0 ? -x : 0), share = 1 + (p - 1) * t;
-    *s = (slopes){1 - t - share / (1 + exp(x)), (p - 1) * softplus - x};
+    *s = (slopes){1 - t - share / (1 + exp(x)), (p == 1 ? 0 : (p - 1) * softplus) - x};
     return (1 - t) * x + share * softplus;
 }
 

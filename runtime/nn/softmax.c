@@ -30,10 +30,10 @@ static void softmax_row(const float *x, int64_t n, int64_t stride, int log_form,
         sum += (double)e;
         y[i * stride] = e;
     }
-    const double lse = (double)top + log(sum);
+    const double rest = log(sum); /* kept apart from top, beside which it may vanish */
     const float scale = (float)(1 / sum);
     for (int64_t i = 0; i < n; i++)
-        y[i * stride] = log_form ? (float)((double)x[i * stride] - lse) : y[i * stride] * scale;
+        y[i * stride] = log_form ? (float)(((double)x[i * stride] - (double)top) - rest) : y[i * stride] * scale;
 }
 
 /* Where row k begins; its elements are r->inner apart. */

@@ -77,6 +77,18 @@ static void storage_release(atomo_storage *s)
     }
 }
 
+void atomo__tensor_hold(atomo_tensor *held, const atomo_tensor *t)
+{
+    *held = *t;
+    atomic_fetch_add(&held->storage->refs, 1);
+}
+
+void atomo__tensor_drop(atomo_tensor *held)
+{
+    storage_release(held->storage);
+    memset(held, 0, sizeof *held);
+}
+
 int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **out)
 {
     *out = NULL;

@@ -35,6 +35,11 @@ static inline bool atomo__fits_i32(double v)
     return v >= INT32_MIN && v <= INT32_MAX && v == (double)(int32_t)v;
 }
 
+/* What a job needs of a tensor: `held` views the same bytes and keeps them, whatever becomes of t. Allocates nothing.
+ * drop is fine for one that is all zeros, and leaves it so. */
+void atomo__tensor_hold(atomo_tensor *held, const atomo_tensor *t);
+void atomo__tensor_drop(atomo_tensor *held);
+
 size_t atomo__dtype_size(int dtype);
 const char *atomo__dtype_name(int dtype);
 /* "[2,3]" into a buffer that lives in the thread (8 of them, used in turn). */

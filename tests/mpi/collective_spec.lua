@@ -53,6 +53,22 @@ describe("communicator", function()
 end)
 
 describe("collective", function()
+  it("refuses an operator's result, whose gradient would not know, and counts as a change in place", function()
+    local w = atomo.param {1, 2}
+    local y = w * 2
+    for _, name in ipairs {"bcast", "allreduce", "reduce", "ibcast", "iallreduce", "recv", "irecv"} do
+      local ok, text = pcall(world[name], world, y, name:match "recv" and 0 or nil)
+      assert.is_false(ok)
+      assert.matches(name .. ": tensor is the result of an operator", text)
+    end
+    local z = y * y
+    assert.equal(2 * n, world:allreduce(y:detach()):get(1))
+    local ok, text = pcall(function() z:sum():backward() end)
+    assert.is_false(ok)
+    assert.matches("changed in place since", text)
+    assert.same({1, 2}, world:bcast(w):totable()) -- a parameter's values may be sent
+  end)
+
   it("allreduce: sum, max, min, prod, in place, every type", function()
     for _, dtype in ipairs {"f32", "i32", "u8"} do
       local t = make(5, function(i) return i + me end, dtype)

@@ -131,7 +131,8 @@ describe("a step names", function()
         if info.step == 1 and odd then o.optimizer.params[1]:data()[3] = 0.123 end
       end
     end)
-  end, "replicas of 1.weight after step 2 differs: rank 0 has 'crc ", last .. "crc ")
+  end, "replicas after step 2: a value differs: rank 0 has '1.weight = crc ", last .. "1.weight = crc ",
+    "make, load and change it alike on every rank")
 
   named("an all-reduce of another type", function() world:allreduce(atomo.full({4}, 1, odd and "i32" or "f32")) end,
     "rank 0 is in allreduce #", "(f32, 4 elements, sum)", "(i32, 4 elements, sum)")

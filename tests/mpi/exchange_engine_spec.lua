@@ -2,6 +2,7 @@
 -- it while the main thread goes on.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
+local messages = require "atomo.exchange.messages"
 local ffi, C = f.ffi, f.C
 local world = atomo.mpi.world
 local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
@@ -86,11 +87,16 @@ describe("the communication thread", function()
   end)
 
   it("gathers bytes", function()
-    local slot = ffi.gc(ffi.new "atomo_tensor *[1]", function(s) C.atomo_tensor_free(s[0]) end)
-    local counts, text = ffi.new("double[?]", world.size), ("x"):rep(world.rank * 1000)
-    f.check(C.atomo_engine_allgatherv_bytes(world.h, text, #text, slot, counts, ticket))
+    local inbox, out = messages.inbox {comm = world}, atomo.full({world.rank * 1000 + 7}, world.rank, "u8")
+    f.check(C.atomo_engine_allgatherv_bytes(world.h, out.h, 7, world.rank * 1000, inbox.h, ticket))
     f.check(C.atomo_engine_wait(ticket[0]))
-    for r = 0, world.size - 1 do assert.equal(1000 * r, counts[r]) end
+    local at = ffi.cast("uint8_t *", inbox.slot[0].data)
+    for r = 0, world.size - 1 do
+      assert.equal(1000 * r, inbox.counts[r])
+      if r > 0 then assert.equal(r, at[1000 * r * (r - 1) / 2]) end
+    end
+    assert.is_true(C.atomo_engine_allgatherv_bytes(world.h, out.h, 7, world.rank * 1000 + 1, inbox.h, ticket) < 0)
+    assert.matches("are not in the tensor that holds them", ffi.string(C.atomo_last_error()))
   end)
 
   it("meets the other ranks whatever order gradients become ready in, with the same bits without overlap", function()

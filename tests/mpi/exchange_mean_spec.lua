@@ -1,6 +1,6 @@
 -- The whole way of a gradient: the mean of what an exchange gives is the mean of the ranks' gradients, in every
--- topology with every unbiased compressor, also where averages are encoded a second time; and with error feedback what
--- was applied and what is held back, on both ways, is what came. Runs on 1 to 4 ranks.
+-- topology with every unbiased compressor, also where averages are encoded a second time; and with error feedback
+-- what was applied and what is held back, on both ways, is what came. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local matrix = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/exchange_matrix.lua")

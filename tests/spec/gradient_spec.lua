@@ -88,6 +88,17 @@ describe(".grad written by hand after zero_grad", function()
     assert.same({{0, 0, 0}}, w.grad:totable())
   end)
 
+  for _, kind in ipairs(kinds) do
+    it("and strided is used by " .. kind, function()
+      local a, b = atomo.param {{1, 2}, {3, 4}}, atomo.param {{1, 2}, {3, 4}}
+      local oa, ob = optimizer_of(kind, {a}), optimizer_of(kind, {b})
+      a.grad, b.grad = atomo.tensor({{1, 2}, {3, 5}}):t(), atomo.tensor {{1, 3}, {2, 5}}
+      oa:step()
+      ob:step()
+      assert.same(b:totable(), a:totable())
+    end)
+  end
+
   it("reaches clipping", function()
     local w = atomo.param {{3, 4}}
     optimizer_of("sgd", {w})
@@ -118,11 +129,12 @@ describe("a parameter without a gradient", function()
       step(a, nil, o)
       assert.same(before:totable(), b:totable())
       step(a, b, o)
-      -- b has taken two steps: as one that was stepped twice, a four
+      step(a, b, o)
+      -- b has taken three steps: as one that was stepped three times, a five
       local c, d = weights()
       local oc, od = optimizer_of(kind, {c}, more), optimizer_of(kind, {d}, more)
-      for _ = 1, 4 do step(c, nil, oc) end
-      for _ = 1, 2 do step(nil, d, od) end
+      for _ = 1, 5 do step(c, nil, oc) end
+      for _ = 1, 3 do step(nil, d, od) end
       assert.same(c:totable(), a:totable())
       assert.same(d:totable(), b:totable())
     end)

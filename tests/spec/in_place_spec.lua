@@ -1,6 +1,7 @@
 -- In-place operators whose operand views the same storage give what they give with the operand's clone; a target whose
 -- elements share memory is refused. The names are those of the class, so that a new one cannot be forgotten.
 local atomo = require "atomo"
+local flags = require("atomo.ops.in_place").flags -- which change no element
 local Tensor = getmetatable(atomo.zeros(1)).__index
 
 --- name -> how to call it with an operand; false: it takes no tensor.
@@ -17,7 +18,7 @@ local arguments = {fill_ = {3}, clamp_ = {2, 5}}
 local function names()
   local list = {}
   for name, value in pairs(Tensor) do
-    if type(value) == "function" and name:find "[^_]_$" then list[#list + 1] = name end
+    if type(value) == "function" and name:find "[^_]_$" and not flags[name] then list[#list + 1] = name end
   end
   table.sort(list)
   return list

@@ -317,7 +317,7 @@ describe("the loader's life", function()
       ["set is missing"] = {}, ["batch is 0"] = {set = set, batch = 0}, ["batch is 1.5"] = {set = set, batch = 1.5},
       ["rank 2 of 2"] = {set = set, rank = 2, size = 2}, ["unknown option 'bacth'"] = {set = set, bacth = 3},
       ["augment is true"] = {set = set, augment = true},
-      ["unknown augmentation 'crpo'"] = {set = set, augment = {crpo = 1}},
+      ["unknown option 'crpo'"] = {set = set, augment = {crpo = 1}},
       ["crop is %-1"] = {set = set, augment = {crop = -1}}, ["seed is %-1"] = {set = set, seed = -1},
       ["mean has 2 values, the images have 1 channels"] = {set = set, mean = {1, 2}},
       ["channel 1: mean 0, std 0"] = {set = set, std = {0}}, ["channel 1: mean %-?nan"] = {set = set, mean = {0 / 0}},

@@ -75,15 +75,16 @@ describe("a forged body of", function()
   end
 
   it("more than was agreed on is refused: entries of topk, levels of qsgd, codes of Inf", function()
-    local function refused(text, body)
+    local function refused(text, body, g)
       local c = atomo.compressor(text)
-      local head = split(c:encode(atomo.tensor {1, 2, 3, 4}):bytes())
+      local head = split(c:encode(g or atomo.tensor {1, 2, 3, 4}):bytes())
       local ok, message = pcall(c.decode, c, forge(head, body))
       assert.is_false(ok)
       assert.matches("malformed", message)
     end
-    local _, four = split(atomo.compressor("topk:k=4"):encode(atomo.tensor {1, 2, 3, 4}):bytes())
-    refused("topk:k=3", four)
+    local eight = atomo.arange(1, 9)
+    local _, four = split(atomo.compressor("topk:k=4"):encode(eight):bytes())
+    refused("topk:k=3", four, eight)
     refused("qsgd:bits=3,bucket=0", "\0\0\128\63" .. "\255\255") -- 7 of 0 .. 6
     refused("fp16", "\0\1" .. "\0\124" .. ("\0\0"):rep(3)) -- 2^0; 0x7C00
     refused("bf16", "\128\127" .. ("\0\0"):rep(3))

@@ -38,6 +38,14 @@ M.operators = {
   end, function() return randn(2, 3) end},
   {"cat, index_select", function(a, b) return atomo.cat({a, b}, 1):index_select(1, {3, 1, 3}) end,
     function() return randn(2, 3), randn(1, 3) end},
+  {"changes in place", function(a, b, c)
+    local y = a * 1
+    local row, wide = y:select(1, 2), y:narrow(2, 1, 1):expand(2, 3)
+    row:copy_(b)
+    y:narrow(2, 2, 1):mul_(c)
+    y:select(2, 3):narrow(1, 1, 1):fill_(3)
+    return y * row * wide
+  end, function() return randn(2, 3), randn(3), positive(1) end},
   {"sum, mean, max, min", function(a) return a:sum(1) + a:mean() + (a:max(1)) + (a:min(1)) end,
     function() return atomo.tensor {{1, 5, 2}, {9, 3, 4}} end},
   {"dot, norm, matmul", function(a, b) return a:matmul(b):norm() + a:flatten():dot(b:flatten()) end,

@@ -59,6 +59,24 @@ function spawn.ranks(ranks, args, opts)
   return spawn.run(("mpirun --oversubscribe -n %d %s %s"):format(ranks, spawn.quote(spawn.exe), args), opts)
 end
 
+--- Starts a command, waits until the file `up` is there and sends these signals (to the process whose number the file
+-- holds, else to the command), `apart` seconds between two; output, exit code, and the seconds that the end took.
+function spawn.signalled(command, up, signals, apart)
+  local kills = {}
+  for _, name in ipairs(signals) do kills[#kills + 1] = ("kill -%s ${at:-$pid} 2>&1"):format(name) end
+  local script = ([[%s & pid=$!
+    until [ -e %s ] || ! kill -0 $pid; do sleep 0.05; done
+    sleep 0.05; at=$(cat %s); from=$(date +%%s%%N)
+    %s
+    wait $pid; code=$?
+    echo "took $((($(date +%%s%%N) - from) / 1000000)) ms"; exit $code]]):format(command, up, up,
+    table.concat(kills, ("; sleep %g; "):format(apart or 0)))
+  local out, code = spawn.run("sh -c " .. spawn.quote(script), {timeout = 60})
+  os.remove(up)
+  local text, took = out:match "^(.*)took (%d+) ms\n(.*)$"
+  return text or out, code, took and tonumber(took) / 1000 or math.huge
+end
+
 --- A temporary Lua file with that text; removed by the function that comes back second.
 function spawn.file(text)
   local name = os.tmpname()

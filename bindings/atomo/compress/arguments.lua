@@ -2,14 +2,15 @@
 -- Compressors in C (init.lua, loop.lua) and in Lua (custom.lua) ask here, so that both say the same.
 local T = require "atomo.tensor"
 local raise = require("atomo.ffi").raise
+local number = require "atomo.number"
 
 local M = {}
 
---- i must be a tensor's number.
+--- i, which must be a tensor's number.
 function M.tensor_number(name, i)
-  if type(i) ~= "number" or i < 1 or i % 1 ~= 0 then
-    raise(("%s: tensor is %s, expected a number 1, 2, ..."):format(name, tostring(i)))
-  end
+  local n = number.whole(i, 1, 2 ^ 31 - 1)
+  if not n then raise(("%s: tensor is %s, expected a number 1, 2, ..."):format(name, tostring(i))) end
+  return n
 end
 
 --- Plans every tensor of a step by plan(self, i, shape, name). With more {step_bytes=, dense_bytes=} it returns what
@@ -28,17 +29,17 @@ function M.plan_all(self, shapes, names, more, plan)
   if more then return math.max(0, more.step_bytes / 4 - entries), more.dense_bytes end
 end
 
---- Step and rank out of an encode's options.
+--- Step, rank and tensor out of an encode's options.
 function M.keys(opts, fn, name)
   opts = opts or {}
   for key, value in pairs(opts) do
     if key ~= "step" and key ~= "rank" and key ~= "tensor" and key ~= "out" then
       raise(("%s: %s: unknown option '%s', options are step, tensor, rank, out"):format(name, fn, tostring(key)))
-    elseif key ~= "out" and type(value) ~= "number" then
-      raise(("%s: %s: %s is a %s, expected a number"):format(name, fn, key, type(value)))
+    elseif key ~= "out" and not number.of(value) then
+      raise(("%s: %s: %s is %s, expected a number"):format(name, fn, key, number.text(value)))
     end
   end
-  return opts.step or 0, opts.rank or 0
+  return number.of(opts.step or 0), number.of(opts.rank or 0), number.of(opts.tensor or 1)
 end
 
 --- The numbers 1 .. #list of a list of gradients.

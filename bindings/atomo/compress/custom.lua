@@ -81,20 +81,32 @@ local function remainders(head, grads, ids, at)
   return rest
 end
 
---- What a receiver makes of message j of every lane is taken off what is held back (error feedback), once the step is
---- over: until then self.held is as it was before.
-local function hold_back(self, list, ids, found)
-  for j, g in ipairs(list) do
-    local i, sent = ids[j], T.zeros(g:shape())
-    for k, lane in ipairs(self.lanes) do
-      local data, size = found[k](j)
-      lane:open(i)
-      lane:take(i, -1, data, size, 1, sent)
-      lane:close(i, sent)
-    end
-    self.sent[i]:copy_(g - sent)
-    self.changed[i] = true
+--- What a receiver makes of message j of every lane, factor 1: lanes' decoded sum.
+local function decoded(self, g, i, j, found)
+  local sent = T.zeros(g:shape())
+  for k, lane in ipairs(self.lanes) do
+    local data, size = found[k](j)
+    lane:open(i)
+    lane:take(i, -1, data, size, 1, sent)
+    lane:close(i, sent)
   end
+  return sent
+end
+
+--- Error feedback (runtime/coding/form.c): the factor that is best for what was drawn goes into every lane's message,
+--- and what a receiver makes of them is taken off what is held back, once the step is over: until then self.held is as
+--- it was before. Returns that.
+local function hold_back(self, g, i, j, found, sent)
+  local factor = C.atomo_codec_best_factor(sent.h, g.h)
+  for k, lane in ipairs(self.lanes) do
+    local data, size = found[k](j)
+    check(C.atomo_codec_set_factor(lane.codec.h, i, data, size, factor, self.kept))
+  end
+  sent:mul_(self.kept[0])
+  self.sent[i]:copy_(g - sent)
+  self.changed[i] = true
+  self.error[i] = self.sent[i]:norm_value(2) ^ 2
+  return sent
 end
 
 --- What is held back becomes what this step has made of it.
@@ -104,9 +116,28 @@ local function keep(self)
   end
 end
 
+--- Message j as one dense one, a string, where its lanes take as many bytes or more; else nil.
+local function dense_form(self, g, i, j, found, sent, key)
+  local head, bytes = self.lanes[1], 0
+  if not head.decomposes then return nil end -- a basis's codec does so itself
+  for k = 1, #self.lanes do
+    local _, size = found[k](j)
+    bytes = bytes + size
+  end
+  local most = C.atomo_codec_dense_max(head.codec.h, i, key.step, key.rank)
+  if bytes < most then return nil end
+  sent = sent or decoded(self, g, i, j, found)
+  local room = T.empty({most + 16}, "u8")
+  check(C.atomo_codec_dense(head.codec.h, i, key.step, key.rank, sent.h, room.h.data, most + 16, self.kept))
+  self.saved[i] = bytes - self.kept[0]
+  return ffi.string(room.h.data, self.kept[0])
+end
+
 --- Codes gradients lane by lane. write(codec, tensors) lets the codec write its messages and returns a function j ->
---- pointer and length of message j, and the bytes of all.
-local function encode_lanes(self, grads, ids, write)
+--- pointer and length of message j, and the bytes of all. Returns those that are to be sent in dense form, {[j] =
+--- string}; key: {step=, rank=}.
+local function encode_lanes(self, grads, ids, key, write)
+  local dense = {}
   T.scope(function()
     local list, found = {}, {}
     self.square = 0
@@ -128,16 +159,23 @@ local function encode_lanes(self, grads, ids, write)
         end
       end
     end
-    if self.ef then hold_back(self, whole, ids, found) end
+    for j, g in ipairs(whole) do
+      local i = ids[j]
+      local sent = self.ef and hold_back(self, g, i, j, found, decoded(self, g, i, j, found))
+      self.saved[i] = nil
+      dense[j] = dense_form(self, g, i, j, found, sent, key)
+    end
   end)
   if not self.streaming then keep(self) end
+  return dense
 end
 
 --- Messages of the lanes, each tensor's joined into one.
-local function encode_list(self, grads, ids, encode)
+local function encode_list(self, grads, ids, key, encode)
   local parts = {}
   for j, g in ipairs(grads) do plan(self, ids[j], g:shape(), nil) parts[j] = {} end
-  encode_lanes(self, grads, ids, function(codec, coded)
+  self.last = ids
+  local dense = encode_lanes(self, grads, ids, key, function(codec, coded)
     local messages, bytes = encode(codec, coded), 0
     for j, m in ipairs(messages) do
       table.insert(parts[j], m)
@@ -147,22 +185,17 @@ local function encode_list(self, grads, ids, encode)
   end)
   local joined = {}
   for j, list in ipairs(parts) do
-    if #list == 1 then
-      joined[j] = list[1]
-    else
-      local text = list[1]:bytes() .. list[2]:bytes()
-      joined[j] = message.new(ids[j], text, #text)
-    end
+    local text = dense[j] or #list == 2 and list[1]:bytes() .. list[2]:bytes()
+    joined[j] = text and message.new(ids[j], text, #text) or list[1]
   end
   return joined
 end
 
 function Custom:encode(g, opts)
-  local step, rank = arguments.keys(opts, "encode", self.name)
-  local i = opts and opts.tensor or 1
+  local step, rank, i = arguments.keys(opts, "encode", self.name)
   T.expect(g, self.name .. ": gradient", "f32")
   schedule.apply(self, step)
-  return encode_list(self, {g}, {i}, function(codec, coded)
+  return encode_list(self, {g}, {i}, {step = step, rank = rank}, function(codec, coded)
     return {codec:encode(coded[1], {step = step, rank = rank, tensor = i})}
   end)[1]
 end
@@ -171,41 +204,64 @@ function Custom:encode_all(list, opts)
   local step, rank = arguments.keys(opts, "encode_all", self.name)
   local ids = arguments.gradient_list(self.name, "encode_all", list)
   schedule.apply(self, step)
-  return encode_list(self, list, ids, function(codec, coded)
+  return encode_list(self, list, ids, {step = step, rank = rank}, function(codec, coded)
     return codec:encode_all(coded, {step = step, rank = rank})
   end)
 end
 
+--- The pieces of a step, lane by lane, with dense forms in the place of what they stand for; its bytes.
+local function pack(out, lanes, count, dense)
+  local pieces = {}
+  for k, found in ipairs(lanes) do
+    for j = 1, count do
+      if not dense[j] then
+        pieces[#pieces + 1] = ffi.string(found(j))
+      elseif k == 1 then
+        pieces[#pieces + 1] = dense[j]
+      end
+    end
+  end
+  local all = table.concat(pieces)
+  ffi.copy(out.h.data, all, #all)
+  return #all
+end
+
 function Custom:encode_step(grads, opts)
-  local out, total = arguments.step_of(self, grads, opts), 0
+  local out, total, lanes = arguments.step_of(self, grads, opts), 0, {}
+  local key = {step = opts.step, rank = opts.rank or 0}
   schedule.apply(self, opts.step)
-  encode_lanes(self, grads, numbers(#grads), function(codec, coded)
+  self.last = numbers(#grads)
+  local dense = encode_lanes(self, grads, self.last, key, function(codec, coded)
     local free = out:narrow(1, total + 1, out:numel() - total)
     local bytes = codec:encode_step(coded, {step = opts.step, rank = opts.rank, out = free})
-    local base, starts = ffi.cast("const uint8_t *", out.h.data) + total, {0}
+    local base, starts = ffi.cast("uint8_t *", out.h.data) + total, {0}
     for j = 1, #coded do starts[j + 1] = starts[j] + codec.lengths[j - 1] end
     total = total + bytes
-    return function(j) return base + starts[j], starts[j + 1] - starts[j] end, bytes
+    lanes[#lanes + 1] = function(j) return base + starts[j], starts[j + 1] - starts[j] end
+    return lanes[#lanes], bytes
   end)
   self.at_step = opts.step
-  return total
+  return next(dense) and pack(out, lanes, #grads, dense) or total
 end
 
 function Custom:begin_step(step, rank)
   schedule.apply(self, step)
   for _, lane in ipairs(self.lanes) do lane.codec:begin_step(step, rank) end
-  self.streaming = true
+  self.streaming, self.last = {step = step, rank = rank or 0}, {}
 end
 
 function Custom:push(i, g, out, offset)
   local total = 0
-  encode_lanes(self, {g}, {i}, function(codec, coded)
-    local data, start = ffi.cast("const uint8_t *", out.h.data), offset + total
+  self.last[#self.last + 1] = i
+  local dense = encode_lanes(self, {g}, {i}, self.streaming or {step = 0, rank = 0}, function(codec, coded)
+    local data, start = ffi.cast("uint8_t *", out.h.data), offset + total
     local bytes = codec:push(i, coded[1], out, start)
     total = total + bytes
     return function() return data + start, bytes end, bytes
   end)
-  return total
+  if not dense[1] then return total end
+  ffi.copy(ffi.cast("uint8_t *", out.h.data) + offset, dense[1], #dense[1])
+  return #dense[1]
 end
 
 function Custom:end_step()
@@ -236,6 +292,12 @@ function Custom:stats(i)
     for _, key in ipairs {"nbytes", "atoms_expected", "atoms_sent"} do s[key] = s[key] + head[key] end
     s.square = self.square
   end
+  local ids = i and {i} or self.last or {}
+  if self.ef then s.variance = 0 end
+  for _, id in ipairs(ids) do
+    s.nbytes = s.nbytes - (self.saved[id] or 0)
+    if self.ef then s.variance = s.variance + (self.error[id] or 0) end
+  end
   return s
 end
 
@@ -245,9 +307,10 @@ for name, method in pairs(state.custom) do Custom[name] = method end
 --- A compressor over lanes; fields: name, text, seed, ef.
 local function new(fields, list)
   local self = setmetatable({shapes = {}, names = {}, other = {entries = 0, bytes = 0}, lanes = list, held = {},
-    sent = {}, changed = {}, codec = list[#list].codec}, Custom)
+    sent = {}, changed = {}, error = {}, saved = {}, kept = ffi.new "double[1]", codec = list[#list].codec}, Custom)
   for key, value in pairs(fields) do self[key] = value end
   self.unbiased = not self.ef
+  for _, lane in ipairs(self.ef and list or {}) do check(C.atomo_codec_carry_factor(lane.codec.h)) end
   return self
 end
 

@@ -41,7 +41,11 @@ local function decode_one(self, what, msg, scale, acc)
   local sum = T.zeros(shape) -- acc stays as it is where a message is refused
   local used = 0
   decode(self, {i}, {sum}, scale, function(take)
-    for _, lane in ipairs(self.lanes) do used = used + take(lane, 1, -1, data + used, size - used) end
+    for _, lane in ipairs(self.lanes) do
+      local more, all = take(lane, 1, -1, data + used, size - used)
+      used = used + more
+      if all then break end
+    end
     message.whole(self.name, what, used, size)
   end)
   acc:add_(sum)
@@ -57,11 +61,13 @@ end
 
 --- Takes one rank's step, as encode_step wrote it.
 local function walk_step(self, take, count, data, nbytes, step)
-  local left = nbytes
+  local left, complete = nbytes, {}
   for _, lane in ipairs(self.lanes) do
     for j = 1, count do
-      local used = take(lane, j, step, data, left)
-      data, left = data + used, left - used
+      if not complete[j] then
+        local used, all = take(lane, j, step, data, left)
+        data, left, complete[j] = data + used, left - used, all
+      end
     end
   end
   if left ~= 0 then raise(("%s: decode: %d bytes follow the last message"):format(self.name, left)) end
@@ -92,8 +98,9 @@ function M:decode_tensor(i, step, sources, scale, acc)
   decode(self, {i}, {acc}, scale, function(take)
     for _, s in ipairs(sources) do
       for _, lane in ipairs(self.lanes) do
-        local used = take(lane, 1, step, s.data, s.left, s.rank)
+        local used, all = take(lane, 1, step, s.data, s.left, s.rank)
         s.data, s.left = s.data + used, s.left - used
+        if all then break end
       end
     end
   end)

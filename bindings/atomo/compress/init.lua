@@ -3,6 +3,7 @@
 -- plans each tensor once and allocates nothing afterwards.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local spec = require "atomo.compress.spec"
 local arguments = require "atomo.compress.arguments"
 local message = require "atomo.compress.message"
@@ -28,7 +29,7 @@ local ways = {up = C.ATOMO_WAY_UP, down = C.ATOMO_WAY_DOWN}
 
 local function key_of(opts)
   local seed, way = opts and opts.seed or 0, opts and opts.way or "up"
-  if type(seed) ~= "number" then raise(("compressor: seed is a %s, expected an integer"):format(type(seed))) end
+  seed = number.expect_whole(seed, "compressor: seed", 0)
   if not ways[way] then raise(("compressor: way is %s, expected 'up' or 'down'"):format(tostring(way))) end
   return {seed = seed, way = ways[way]}
 end
@@ -212,8 +213,7 @@ end
 ---@param opts {step: integer?, tensor: integer?, rank: integer?}?
 ---@return atomo.Message
 function Compressor:encode(g, opts)
-  local step, rank = arguments.keys(opts, "encode", self.name)
-  local i = opts and opts.tensor or 1
+  local step, rank, i = arguments.keys(opts, "encode", self.name)
   g = contiguous(T.expect(g, self.name .. ": gradient", "f32"))
   schedule.apply(self, step)
   plan(self, i, g:shape())
@@ -262,6 +262,7 @@ end
 --- Changes acc for compressors that vote (signsgd:vote=true) only.
 function Compressor:finish(acc, scale, i)
   T.expect(acc, self.name .. ": finish: acc", "f32")
+  arguments.tensor_number(self.name, i or 1)
   check(C.atomo_codec_finish(self.h, i or 1, scale, acc.h))
   C.atomo_tensor_touch(acc.h)
   return acc
@@ -270,6 +271,7 @@ end
 --- What error feedback (ef=true) holds back of tensor i: all gradients added up are what was sent and this.
 function Compressor:residual(i)
   local out = T.out()
+  arguments.tensor_number(self.name, i or 1)
   check(C.atomo_codec_residual(self.h, i or 1, out))
   return T.wrap(out[0])
 end
@@ -279,6 +281,7 @@ end
 --- has encoded, also family: "svd:bits=4".
 function Compressor:stats(i)
   local s = self.numbers
+  if i ~= nil then arguments.tensor_number(self.name, i) end
   C.atomo_codec_get_stats(self.h, i or 0, s)
   local family = i and ffi.string(C.atomo_codec_family(self.h, i)) or ""
   return {nbytes = s.nbytes, atoms_expected = s.atoms_expected, atoms_sent = s.atoms_sent, variance = s.variance,

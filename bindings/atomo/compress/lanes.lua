@@ -1,7 +1,8 @@
 --- How a compressor written in Lua meets C (stages 4 and 8 of the path): a lane turns gradient i into a tensor that a C
 -- codec codes, and what that decodes back into a gradient. C never calls Lua: Lua analyses before, synthesises after.
 --   lane:plan(i, shape, name)   lane:code(i, g) -> tensor
---   lane:open(i)   lane:take(i, step, data, size, scale, acc, rank) -> bytes used   lane:close(i, acc)
+--   lane:open(i)   lane:take(i, step, data, size, scale, acc, rank) -> bytes used, all   lane:close(i, acc)
+-- all: true where the message is the whole gradient in dense form, so that no other lane has one.
 -- Between open and close any number of messages is taken; acc is complete after close.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
@@ -78,6 +79,7 @@ end
 
 local Atoms = {}
 Atoms.__index = Atoms
+Atoms.decomposes = true
 
 --- Coefficients and factors of atoms, drawn and coded as rows (runtime/atoms/list.c), a set for every message.
 function M.atoms(codec, name, options, decompose, reconstruct)
@@ -149,11 +151,15 @@ function Atoms:open() return self end
 function Atoms:close() return self end
 
 function Atoms:take(i, step, data, size, scale, acc, rank)
+  local h, used = self.codec.h, self.codec.used
+  if check(C.atomo_codec_dense_add(h, i, step, rank or -1, data, size, scale, acc.h, used)) == 1 then
+    C.atomo_tensor_touch(acc.h)
+    return used[0], true
+  end
   local rows = self.drawn[i]:zero_()
-  check(C.atomo_codec_decode_add(self.codec.h, i, step, rank or -1, data, size, scale, rows.h, self.codec.used))
-  local p, columns, n = rows:data(), rows:size(2), 0
-  while n < rows:size(1) and p[n * columns] ~= 0 do n = n + 1 end
-  if n == 0 then return self.codec.used[0] end
+  check(C.atomo_codec_decode_add(h, i, step, rank or -1, data, size, scale, rows.h, used))
+  local n = C.atomo_codec_taken(h, i)
+  if n == 0 then return used[0] end
   local factors, at = {}, 2
   for k, width in ipairs(self.width[i]) do
     factors[k] = rows:narrow(1, 1, n):narrow(2, at, width):contiguous()

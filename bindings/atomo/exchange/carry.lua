@@ -5,6 +5,11 @@ local f = require "atomo.ffi"
 local C, check = f.C, f.check
 
 local ticket = f.ffi.new "double[1]"
+local bytes = f.ffi.typeof "uint8_t *"
+
+local function address(t, at)
+  if t ~= nil then return f.ffi.cast(bytes, t.data) + at end
+end
 
 --- By name: {posted, at once}; both take (communicator, a, b, ...), the first a ticket's place besides.
 local operations = {
@@ -20,29 +25,25 @@ local operations = {
     function(c, t, root) return C.atomo_engine_bcast(c, t, root, ticket) end,
     function(c, t, root) return C.atomo_comm_bcast(c, t, root) end,
   },
-  --- (data, bytes, inbox): to all
+  --- (tensor, at, bytes, inbox): what the tensor (nil: nothing) holds from byte `at` on, to all
   allgather = {
-    function(c, data, n, inbox)
-      return C.atomo_engine_allgatherv_bytes(c, data, n, inbox.slot, inbox.counts, ticket)
+    function(c, t, at, n, inbox) return C.atomo_engine_allgatherv_bytes(c, t, at, n, inbox.h, ticket) end,
+    function(c, t, at, n, inbox)
+      return C.atomo_comm_allgatherv_bytes(c, address(t, at), n, inbox.slot, inbox.counts)
     end,
-    function(c, data, n, inbox) return C.atomo_comm_allgatherv_bytes(c, data, n, inbox.slot, inbox.counts) end,
   },
-  --- (data, bytes by rank, inbox): to each its own
+  --- (tensor, at, bytes by rank, inbox): to each its own
   alltoall = {
-    function(c, data, sizes, inbox)
-      return C.atomo_engine_alltoallv_bytes(c, data, sizes, inbox.slot, inbox.counts, ticket)
-    end,
-    function(c, data, sizes, inbox)
-      return C.atomo_comm_alltoallv_bytes(c, data, sizes, inbox.slot, inbox.counts)
+    function(c, t, at, sizes, inbox) return C.atomo_engine_alltoallv_bytes(c, t, at, sizes, inbox.h, ticket) end,
+    function(c, t, at, sizes, inbox)
+      return C.atomo_comm_alltoallv_bytes(c, address(t, at), sizes, inbox.slot, inbox.counts)
     end,
   },
-  --- (data, bytes, root, inbox): the root's to all
+  --- (tensor, at, bytes, root, inbox): the root's to all
   bcast_bytes = {
-    function(c, data, n, root, inbox)
-      return C.atomo_engine_bcast_bytes(c, data, n, root, inbox.slot, inbox.counts, ticket)
-    end,
-    function(c, data, n, root, inbox)
-      return C.atomo_comm_bcast_bytes(c, data, n, root, inbox.slot, inbox.counts)
+    function(c, t, at, n, root, inbox) return C.atomo_engine_bcast_bytes(c, t, at, n, root, inbox.h, ticket) end,
+    function(c, t, at, n, root, inbox)
+      return C.atomo_comm_bcast_bytes(c, address(t, at), n, root, inbox.slot, inbox.counts)
     end,
   },
 }
@@ -61,9 +62,9 @@ end
 
 --- What a parcel (coded.lua) can go by; all take (parcel, communicator, where it arrives).
 local parcels = {
-  allgather = function(p, c, inbox) return C.atomo_parcel_allgather(p, c, inbox.slot, inbox.counts, ticket) end,
-  alltoall = function(p, c, inbox) return C.atomo_parcel_alltoall(p, c, inbox.slot, inbox.counts, ticket) end,
-  bcast = function(p, c, inbox) return C.atomo_parcel_bcast(p, c, 0, inbox.slot, inbox.counts, ticket) end,
+  allgather = function(p, c, inbox) return C.atomo_parcel_allgather(p, c, inbox.h, ticket) end,
+  alltoall = function(p, c, inbox) return C.atomo_parcel_alltoall(p, c, inbox.h, ticket) end,
+  bcast = function(p, c, inbox) return C.atomo_parcel_bcast(p, c, 0, inbox.h, ticket) end,
   bcast_tensor = function(p, c, tensor) return C.atomo_parcel_bcast_tensor(p, c, tensor.h, 0, ticket) end,
 }
 

@@ -30,7 +30,6 @@ local function list_of(n)
 end
 
 function Coded:plan(exchange)
-  self.codec = exchange.compressor -- which the parcel needs
   self.parcel = parcel(exchange.compressor, self.first, self.last, self.to, exchange.comm.size)
   self.handles, self.list = list_of(self.last - self.first + 1)
 end
@@ -87,8 +86,8 @@ function Coded:out(exchange, how) return carry.parcel(exchange, how, self.parcel
 
 --- Averages what has come for this rank, and encodes it where that is due.
 function Coded:reply_with(exchange)
-  check(C.atomo_parcel_answer(self.reply, exchange.compressor.h, exchange.step, self.inbox.slot, self.inbox.counts,
-    self.average_handles, self.again, self.ticket or 0))
+  check(C.atomo_parcel_answer(self.reply, exchange.compressor.h, exchange.step, self.inbox.h, self.average_handles,
+    self.again, self.ticket or 0))
   at_once(exchange, self.reply)
 end
 
@@ -101,8 +100,7 @@ end
 function Coded:open(exchange)
   if not self.result then return end
   local o = exchange.results
-  local inbox = self[o.from]
-  check(C.atomo_parcel_decode(self.result, exchange.step, o.rank or -1, inbox.slot, inbox.counts,
+  check(C.atomo_parcel_decode(self.result, exchange.step, o.rank or -1, self[o.from].h,
     self.decoded_handles or self.handles, self.ticket or 0))
   self.is_open = true
   at_once(exchange, self.result)

@@ -9,6 +9,7 @@ local failure = require "atomo.exchange.failure"
 local same = require "atomo.same"
 local join = require "atomo.exchange.join"
 local messages = require "atomo.exchange.messages"
+local number = require "atomo.number"
 local options = require "atomo.exchange.options"
 local queue = require "atomo.exchange.queue"
 local replan = require "atomo.exchange.replan"
@@ -108,7 +109,7 @@ end
 function Exchange:push(i, grad)
   check_sound(self)
   T.expect(grad, ("exchange: gradient %s"):format(tostring(i)), "f32")
-  if type(i) ~= "number" or i < 1 or i % 1 ~= 0 then
+  if not number.whole(i, 1) then
     raise(("exchange: gradient number %s, expected 1, 2, ..."):format(tostring(i)))
   end
   if self.given[i] then raise(("exchange: gradient %d was pushed twice in step %d"):format(i, self.step)) end
@@ -361,11 +362,10 @@ function Exchange:stats()
   return s
 end
 
---- Raises on every rank, naming them, unless all ranks hold the same bits of t. [collective]
-function Exchange:check_replicas(t, what)
-  local crc = f.ffi.new "double[1]"
-  check(C.atomo_tensor_crc(t.h, crc))
-  self.comm:check(("replicas of %s after step %d"):format(what, self.step), ("crc %08x"):format(crc[0]))
+--- Raises on every rank, naming what differs, unless all ranks hold the same bits of v: a tensor, a table of tensors by
+--- name, or what has a state_dict (a model, an optimizer, an average of weights). [collective]
+function Exchange:check_replicas(v, what)
+  require("atomo.replicas").check(self.comm, ("replicas of %s after step %d"):format(what or "this", self.step), v)
 end
 
 return {exchange = new, topologies = rules.topologies}

@@ -5,7 +5,7 @@ local T = require "atomo.tensor"
 local buckets = require "atomo.exchange.buckets"
 local join = require "atomo.exchange.join"
 local queue = require "atomo.exchange.queue"
-local ffi, C, raise = f.ffi, f.C, f.raise
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local const_bytes = ffi.typeof "const uint8_t *"
 
@@ -58,10 +58,12 @@ function M.prepare(self, codec)
 end
 
 --- An empty buffer for what comes from other ranks. C receives into slot[0] and may replace it; counts[r] bytes are
--- rank r's, which sources[r + 1] walks over.
+-- rank r's, which sources[r + 1] walks over. slot and counts live as long as h.
 function M.inbox(self)
-  local slot = ffi.gc(ffi.new "atomo_tensor *[1]", function(s) C.atomo_tensor_free(s[0]) end)
-  local inbox = {slot = slot, counts = ffi.new("double[?]", self.comm.size), sources = {}}
+  local out = ffi.new "atomo_inbox *[1]"
+  check(C.atomo_inbox_new(self.comm.size, out))
+  local h = ffi.gc(out[0], C.atomo_inbox_free)
+  local inbox = {h = h, slot = h.slot, counts = h.counts, sources = {}}
   for r = 1, self.comm.size do inbox.sources[r] = {left = 0} end
   return inbox
 end

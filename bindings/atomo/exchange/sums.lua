@@ -24,7 +24,6 @@ function M.plan(self)
     check(C.atomo_sums_new(self.compressor.h, self.comm.h, sum.first, #sum.members, out))
     sum.h = ffi.gc(out[0], C.atomo_sums_free)
     sum.handles = ffi.new("atomo_tensor *[?]", #sum.members)
-    sum.codec = self.compressor -- which the sums need
   end
   return list
 end

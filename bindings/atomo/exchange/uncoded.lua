@@ -8,8 +8,6 @@ local failure = require "atomo.exchange.failure"
 local messages = require "atomo.exchange.messages"
 local ffi, C = f.ffi, f.C
 
-local bytes = ffi.typeof "uint8_t *"
-
 local Uncoded = {late = true} -- answers and decoding wait for the end of the step
 Uncoded.__index = Uncoded
 
@@ -47,20 +45,20 @@ end
 function Uncoded:encode(exchange)
   local from = exchange.sent
   exchange.sent = encode(exchange, exchange.compressor, self.first, self.grads, exchange.send, from, self.lengths)
-  self.data, self.n = ffi.cast(bytes, exchange.send.h.data) + from, exchange.sent - from
+  self.data, self.at, self.n = exchange.send.h, from, exchange.sent - from
 end
 
 --- The batch of a step that is given up.
 function Uncoded:encode_nothing(exchange)
   for j = 1, self.last - self.first + 1 do self.lengths[j] = 0 end
-  self.data, self.n = ffi.cast(bytes, exchange.send.h.data), 0
+  self.data, self.at, self.n = nil, 0, 0
 end
 
 function Uncoded:out(exchange, how)
-  if how == "allgather" then return carry.out(exchange, how, nil, self.data, self.n, self.inbox) end
+  if how == "allgather" then return carry.out(exchange, how, nil, self.data, self.at, self.n, self.inbox) end
   for r = 0, exchange.comm.size - 1 do self.sizes[r] = 0 end
   for j, rank in ipairs(self.to) do self.sizes[rank] = self.sizes[rank] + self.lengths[j] end
-  return carry.out(exchange, how, nil, self.data, self.sizes, self.inbox)
+  return carry.out(exchange, how, nil, self.data, self.at, self.sizes, self.inbox)
 end
 
 --- Decodes messages first .. last; a failure is noted, and what they become is then not to be used.
@@ -73,16 +71,16 @@ end
 function Uncoded:reply_with(exchange)
   local second, from = exchange.second, exchange.sent_back
   local ok = decode(exchange, exchange.compressor, messages.open(self.inbox), self.mine, self.mine_last, self.averages)
-  self.data, self.n = nil, 0
+  self.data, self.at, self.n = nil, 0, 0
   if not second or not ok then return end
   exchange.sent_back = encode(exchange, second, self.mine, self.averages, exchange.back, from, self.lengths_back)
-  self.data, self.n = ffi.cast(bytes, exchange.back.h.data) + from, exchange.sent_back - from
+  self.data, self.at, self.n = exchange.back.h, from, exchange.sent_back - from
 end
 
 function Uncoded:back(exchange, how)
   if how == "bcast_tensor" then return carry.out(exchange, "bcast", nil, self.average.h, 0) end
-  if how == "bcast" then return carry.out(exchange, "bcast_bytes", nil, self.data, self.n, 0, self.answer) end
-  return carry.out(exchange, how, nil, self.data, self.n, self.answer)
+  if how == "bcast" then return carry.out(exchange, "bcast_bytes", nil, self.data, self.at, self.n, 0, self.answer) end
+  return carry.out(exchange, how, nil, self.data, self.at, self.n, self.answer)
 end
 
 --- What came is decoded on this thread, by give.

@@ -1,6 +1,7 @@
 --- The runs of an experiment: which there are, the command of each, where its log is, whether it is done. A run's name
 -- holds a fingerprint of its settings and network, so that a log counts as done only where all of them are the same.
 local bit = require "bit"
+local files = require "atomo.files"
 local log = require "atomo.log"
 local process = require "atomo.experiment.process"
 
@@ -123,12 +124,7 @@ local function read_file(path)
   return text
 end
 
-local function write_file(path, text)
-  local file, why = io.open(path, "wb")
-  if not file then error("cannot write " .. why, 0) end
-  file:write(text)
-  file:close()
-end
+local function write_file(path, text) files.save("experiment", path, text) end
 
 --- Carries a run out: its log appears under its name only when it is complete. Returns true, or false and why.
 ---@param run atomo.ExperimentRun

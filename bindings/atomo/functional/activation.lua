@@ -22,7 +22,7 @@ local function activation(name, kind, keep)
     end,
     backward = function(ctx, gy)
       local o = out()
-      check(C.atomo_activation_backward(kind, ctx:saved().h, ctx.args[2] or 0, dense(gy, name .. ": gy").h, o))
+      check(C.atomo_activation_backward(kind, ctx:saved().h, ctx.inputs[2] or 0, dense(gy, name .. ": gy").h, o))
       return wrap(o[0])
     end,
   }

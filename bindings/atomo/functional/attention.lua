@@ -5,6 +5,7 @@ local K = require "atomo.ops.kernels"
 local S = require "atomo.functional.support"
 local D = require "atomo.functional.dropout"
 local func = require("atomo.autograd").operator
+local O = require "atomo.check_options"
 local window = require "atomo.nn.window"
 local C, check, raise = f.C, f.check, f.raise
 local wrap, out = T.wrap, T.out
@@ -32,19 +33,17 @@ local attention = func {
     local lse, y = out(), out()
     ctx.stream = p > 0 and D.next_dropout_stream() or nil
     check(C.atomo_attention(a.h, b.h, c.h, S.handle(mask), heads, causal, p, ctx.stream, lse, y))
-    ctx.lse = wrap(lse[0])
-    local result = wrap(y[0])
-    ctx:save(q, k, v, mask)
-    ctx.y = result:detach()
+    local sums, result = wrap(lse[0]), wrap(y[0])
+    ctx:save(q, k, v, mask, result:detach(), sums)
     return result
   end,
   backward = function(ctx, gy)
-    local q, k, v, mask = ctx:saved()
-    local heads, causal, p = ctx.args[4], ctx.args[5], ctx.args[6]
+    local q, k, v, mask, y, lse = ctx:saved()
+    local heads, causal, p = ctx.inputs[4], ctx.inputs[5], ctx.inputs[6]
     local a, b, c = thirds(q, k, v)
     local gq, gk, gv = T.empty_like(q), k and T.empty_like(k), v and T.empty_like(v)
     local ga, gb, gc = thirds(gq, gk, gv)
-    check(C.atomo_attention_backward(a.h, b.h, c.h, ctx.y.h, S.dense(gy, "attention: gy").h, ctx.lse.h, S.handle(mask),
+    check(C.atomo_attention_backward(a.h, b.h, c.h, y.h, S.dense(gy, "attention: gy").h, lse.h, S.handle(mask),
       heads, causal, p, ctx.stream, ga.h, gb.h, gc.h))
     return gq, gk or nil, gv or nil
   end,
@@ -95,13 +94,13 @@ local function joined_mask(mask, key_mask, n, t, s)
   return all.h.stride[2] == 1 and all or all:contiguous()
 end
 
-local known = {heads = true, causal = true, dropout = true, mask = true, key_mask = true}
+local known = {heads = O.whole(1), causal = O.flag, dropout = O.number(0, 1), mask = true, key_mask = true}
 
 --- attention(q, k, v, ...) with the options' values; q may be packed (k is nil then).
 local function attend(q, k, v, opts)
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   window.check_options("attention", opts, known)
-  local heads, causal = S.number("attention", opts, "heads", 1), opts.causal and 1 or 0
+  local heads, causal = S.whole("attention", opts, "heads", 1, 1), opts.causal and 1 or 0
   local p = D.check_dropout("attention: dropout", opts.dropout or 0)
   if p == 1 then raise "attention: dropout: p is 1, expected below 1: no key would be seen" end
   if not (opts.mask or opts.key_mask) then return attention(q, k, v, heads, causal, p) end

@@ -22,7 +22,7 @@ local conv_transpose2d = func {
   end,
   backward = function(ctx, gy)
     local x, w = ctx:saved()
-    local win, gx, gw = ctx.args[4], nil, nil
+    local win, gx, gw = ctx.inputs[4], nil, nil
     gy = dense(gy, "conv_transpose2d: gy")
     if ctx:needs(2) then
       local o, own = S.gradient_slot(ctx, 2)
@@ -34,7 +34,7 @@ local conv_transpose2d = func {
       check(C.atomo_conv2d(gy.h, w.h, nil, win, o))
       gx = wrap(o[0])
     end
-    return gx, gw, ctx:needs(3) and K.sum_to(gy, ctx.args[3]) or nil
+    return gx, gw, ctx:needs(3) and K.sum_to(gy, ctx.inputs[3]) or nil
   end,
 }
 
@@ -43,7 +43,7 @@ local extra = {output_padding = true}
 
 --- The window and the output padding {h, w} of checked options.
 function F.transpose_window(layer, opts, more)
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   window.check_options(layer, opts, names, extra, more or {})
   local plain = {}
   for name in pairs(names) do plain[name] = opts[name] end

@@ -1,6 +1,7 @@
 --- embedding: rows of a table by index.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local S = require "atomo.functional.support"
 local func = require("atomo.autograd").operator
 local C, check = f.C, f.check
@@ -20,7 +21,7 @@ local embedding = func {
   backward = function(ctx, gy)
     local index, weight = ctx:saved()
     local o, own = S.gradient_slot(ctx, 2)
-    check(C.atomo_embedding_backward(weight.h, index.h, S.dense(gy, "embedding: gy").h, ctx.args[3], o))
+    check(C.atomo_embedding_backward(weight.h, index.h, S.dense(gy, "embedding: gy").h, ctx.inputs[3], o))
     return nil, S.taken(o, own)
   end,
 }
@@ -30,7 +31,9 @@ local embedding = func {
 ---@param weight atomo.Tensor
 ---@param padding_idx integer?
 function F.embedding(index, weight, padding_idx)
-  return embedding(S.indices(index, "embedding: input"), weight, padding_idx or -1)
+  local padding = -1
+  if padding_idx ~= nil then padding = number.expect_whole(padding_idx, "embedding: padding_idx", -1, 2 ^ 31 - 1) end
+  return embedding(S.indices(index, "embedding: input"), weight, padding)
 end
 
 return F

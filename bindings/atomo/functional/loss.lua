@@ -2,9 +2,11 @@
 -- and option names. Labels are i32 class ids from 0; logits have the classes in their last dimension.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local counted = require "atomo.functional.counted"
 local S = require "atomo.functional.support"
 local func = require("atomo.autograd").operator
-local check_options = require("atomo.nn.window").check_options
+local O = require "atomo.check_options"
+local check_options = O.check
 local ffi, C, check = f.ffi, f.C, f.check
 local wrap, out = T.wrap, T.out
 
@@ -19,7 +21,7 @@ local function times(grad, gy)
   return g
 end
 
-local function scaled(ctx, gy) return times(ctx.grad, gy) end
+local function scaled(ctx, gy) return times(ctx:saved(), gy) end
 
 --- The weights of the classes: an f32 tensor that is a constant, or nil.
 local function class_weight(name, opts)
@@ -39,7 +41,7 @@ local cross_entropy = func {
     if ctx:needs(1) then grad = out() end
     check(C.atomo_cross_entropy(S.dense(logits, "cross_entropy: logits").h, labels.h, S.handle(weight), smooth, ignore,
       reduction, loss, grad))
-    if grad then ctx.grad = wrap(grad[0]) end
+    if grad then ctx:save(wrap(grad[0])) end
     return wrap(loss[0])
   end,
   backward = scaled,
@@ -68,16 +70,26 @@ local function soft_cross_entropy(logits, target, opts)
   local terms = require("atomo.functional").log_softmax(logits) * target
   if weight then terms = terms * weight end
   if reduction == C.ATOMO_REDUCE_NONE then return -terms:sum(-1) end
-  return terms:sum() * (reduction == C.ATOMO_REDUCE_MEAN and -classes / logits:numel() or -1)
+  local loss = terms:sum() * (reduction == C.ATOMO_REDUCE_MEAN and -classes / logits:numel() or -1)
+  return counted.note(loss, reduction, logits:numel() / classes)
 end
 
 local plain = {}
-local label_options = {ignore_index = true, reduction = true, weight = true}
-local smoothing = {label_smoothing = true}
+local is_reduction = O.one_of("mean", "sum", "none")
+local label_options = {ignore_index = O.whole(), reduction = is_reduction, weight = O.tensor}
+local smoothing = {label_smoothing = O.number(0, 1)}
+local number = ffi.new "double[1]"
+
+--- Says of a loss over labels how many of them it counts.
+local function over_labels(loss, labels, weight, ignore, reduction)
+  check(C.atomo_count_labels(labels.h, S.handle(weight), ignore, number))
+  return counted.note(loss, reduction, number[0], ignore)
+end
 
 --- Mean over the rows of -log softmax(logits [..., classes])[label]; labels i32 [...], class ids from 0 (as in PyTorch
 -- and in the data files), or class probabilities, f32 like logits. opts: label_smoothing = 0, ignore_index = -100,
 -- weight [classes] (the mean is then over the labels' weights), reduction = "mean", "sum" or "none" (a loss for each).
+-- The loss's field count says what the mean divides by; where that is 0 (all labels ignored) the loss is 0.
 ---@param logits atomo.Tensor
 ---@param labels atomo.Tensor
 ---@param opts {label_smoothing: number?, ignore_index: integer?, weight: atomo.Tensor?, reduction: string?}?
@@ -87,9 +99,12 @@ function F.cross_entropy(logits, labels, opts)
   if T.is_tensor(labels) and labels:dtype() == "f32" then
     return soft_cross_entropy(T.expect(logits, "cross_entropy: logits", "f32"), labels, opts)
   end
-  return cross_entropy(logits, S.indices(labels, "cross_entropy: labels"), class_weight("cross_entropy", opts),
-    S.number("cross_entropy", opts, "label_smoothing", 0), S.number("cross_entropy", opts, "ignore_index", -100),
-    S.reduction("cross_entropy", opts))
+  labels = S.indices(labels, "cross_entropy: labels")
+  local weight, ignore = class_weight("cross_entropy", opts), S.whole("cross_entropy", opts, "ignore_index", -100)
+  local reduction = S.reduction("cross_entropy", opts)
+  local loss = cross_entropy(logits, labels, weight, S.number("cross_entropy", opts, "label_smoothing", 0), ignore,
+    reduction)
+  return over_labels(loss, labels, weight, ignore, reduction)
 end
 
 local nll = func {
@@ -97,7 +112,7 @@ local nll = func {
   forward = function(ctx, logp, labels, weight, ignore, reduction)
     local loss, grad = out(), out()
     check(C.atomo_nll(S.dense(logp, "nll_loss: input").h, labels.h, S.handle(weight), ignore, reduction, loss, grad))
-    ctx.grad = wrap(grad[0])
+    ctx:save(wrap(grad[0]))
     return wrap(loss[0])
   end,
   backward = scaled,
@@ -107,11 +122,13 @@ local nll = func {
 function F.nll_loss(logp, labels, opts)
   opts = opts or plain
   check_options("nll_loss", opts, label_options)
-  return nll(logp, S.indices(labels, "nll_loss: labels"), class_weight("nll_loss", opts),
-    S.number("nll_loss", opts, "ignore_index", -100), S.reduction("nll_loss", opts))
+  labels = S.indices(labels, "nll_loss: labels")
+  local weight, ignore = class_weight("nll_loss", opts), S.whole("nll_loss", opts, "ignore_index", -100)
+  local reduction = S.reduction("nll_loss", opts)
+  return over_labels(nll(logp, labels, weight, ignore, reduction), labels, weight, ignore, reduction)
 end
 
-local pair_options, bce_options = {reduction = true}, {weight = true, pos_weight = true}
+local pair_options, bce_options = {reduction = is_reduction}, {weight = O.tensor, pos_weight = O.tensor}
 
 --- A loss between two tensors of one shape.
 local function pair_loss(name, kind)
@@ -121,10 +138,13 @@ local function pair_loss(name, kind)
       local loss, gx, gt = out(), ctx:needs(1) and out() or nil, ctx:needs(2) and out() or nil
       check(C.atomo_pair_loss(kind, S.dense(x, name .. ": input").h, S.dense(target, name .. ": target").h,
         S.handle(weight), S.handle(pos_weight), reduction, loss, gx, gt))
-      ctx.gx, ctx.gt = gx and wrap(gx[0]), gt and wrap(gt[0])
+      ctx:save(gx and wrap(gx[0]) or nil, gt and wrap(gt[0]) or nil)
       return wrap(loss[0])
     end,
-    backward = function(ctx, gy) return ctx.gx and times(ctx.gx, gy), ctx.gt and times(ctx.gt, gy) end,
+    backward = function(ctx, gy)
+      local gx, gt = ctx:saved()
+      return gx and times(gx, gy), gt and times(gt, gy)
+    end,
   }
 end
 
@@ -135,7 +155,8 @@ local bce = pair_loss("bce_with_logits", C.ATOMO_BCE_WITH_LOGITS)
 function F.mse_loss(x, target, opts)
   opts = opts or plain
   check_options("mse_loss", opts, pair_options)
-  return mse(x, target, S.reduction("mse_loss", opts))
+  local reduction = S.reduction("mse_loss", opts)
+  return counted.note(mse(x, target, reduction), reduction, x:numel())
 end
 
 --- opts[name], a constant, repeated to x's shape; nil where there is none.
@@ -160,20 +181,28 @@ end
 function F.binary_cross_entropy_with_logits(x, target, opts)
   opts = opts or plain
   check_options("bce_with_logits", opts, pair_options, bce_options)
-  return bce(x, target, S.reduction("bce_with_logits", opts), repeated("weight", opts, x),
-    repeated("pos_weight", opts, x))
+  local reduction = S.reduction("bce_with_logits", opts)
+  local loss = bce(x, target, reduction, repeated("weight", opts, x), repeated("pos_weight", opts, x))
+  return counted.note(loss, reduction, x:numel())
 end
 F.bce_with_logits = F.binary_cross_entropy_with_logits
 
-local count = ffi.new "double[2]"
+local count, accuracy_options = ffi.new "double[2]", {ignore_index = O.whole()}
 
---- Fraction of rows whose largest logit is at the label, of those whose label is not ignored (ignore_index = -100).
+--- Fraction of rows whose largest logit is at the label, of those whose label is not ignored (ignore_index = -100); and
+--- how many those are.
 function F.accuracy(logits, labels, opts)
+  check_options("accuracy", opts or plain, accuracy_options)
   T.expect(logits, "accuracy: logits", "f32")
   local dense = logits:is_contiguous() and logits or logits:detach():contiguous()
   check(C.atomo_count_correct(dense.h, S.indices(labels, "accuracy: labels").h,
-    S.number("accuracy", opts or plain, "ignore_index", -100), count))
-  return count[1] > 0 and count[0] / count[1] or 0
+    S.whole("accuracy", opts or plain, "ignore_index", -100), count))
+  return count[1] > 0 and count[0] / count[1] or 0, count[1]
 end
+
+--- Raises unless opts can be options of a loss, by its function's name: the layers ask when they are made.
+local rules = {cross_entropy = {label_options, smoothing}, nll_loss = {label_options}, mse_loss = {pair_options},
+  bce_with_logits = {pair_options, bce_options}}
+function F.check_loss(layer, name, opts) check_options(layer, opts, unpack(rules[name])) end
 
 return F

@@ -13,23 +13,23 @@ local function recurrent(name, kind, has_c)
     forward = function(ctx, xg, w, b, h0, c0)
       local saved, c, y = out(), has_c and out() or nil, out()
       xg, w, h0 = dense(xg, name .. ": input"), dense(w, name .. ": weight_hh"), dense(h0, name .. ": h0")
+      b = b and dense(b, name .. ": bias_hh")
       if has_c then c0 = dense(c0, name .. ": c0") end
       check(C.atomo_recurrent(kind, xg.h, w.h, handle(b), h0.h, handle(c0), saved, c, y))
-      ctx.gates, ctx.c = wrap(saved[0]), c and wrap(c[0])
+      c = c and wrap(c[0]) or nil
       local result = wrap(y[0])
-      ctx.y = result:detach()
-      ctx:save(w, h0, c0)
-      if has_c then return result, ctx.c:select(1, ctx.c:size(1)):clone() end
+      ctx:save(w, h0, c0, wrap(saved[0]), c, result:detach())
+      if has_c then return result, c:select(1, c:size(1)):clone() end
       return result
     end,
     backward = function(ctx, gy, gc)
-      local w, h0, c0 = ctx:saved()
+      local w, h0, c0, gates, c, y = ctx:saved()
       local ox, ow, own_w = out(), S.gradient_slot(ctx, 2)
       local ob, own_b, oh, oc = nil, nil, out(), has_c and out() or nil
       if ctx:needs(3) then ob, own_b = S.gradient_slot(ctx, 3) end
-      gy = gy and dense(gy, name .. ": gy") or T.zeros_like(ctx.y)
+      gy = gy and dense(gy, name .. ": gy") or T.zeros_like(y)
       gc = gc and dense(gc, name .. ": gc")
-      check(C.atomo_recurrent_backward(kind, w.h, h0.h, handle(c0), ctx.gates.h, handle(ctx.c), ctx.y.h, gy.h,
+      check(C.atomo_recurrent_backward(kind, w.h, h0.h, handle(c0), gates.h, handle(c), y.h, gy.h,
         handle(gc), ox, ow, ob, oh, oc))
       return wrap(ox[0]), S.taken(ow, own_w), ob and S.taken(ob, own_b), wrap(oh[0]), oc and wrap(oc[0])
     end,

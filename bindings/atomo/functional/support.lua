@@ -1,6 +1,7 @@
 --- What the operators of atomo.F share: contiguous inputs, output slots, options of losses.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local C, raise = f.C, f.raise
 local wrap, out = T.wrap, T.out
 
@@ -51,6 +52,13 @@ function S.number(layer, opts, name, default)
     raise(("%s: %s is %s, expected a number"):format(layer, name, tostring(v)))
   end
   return v
+end
+
+--- A whole number of opts, its default where it is absent.
+function S.whole(layer, opts, name, default, least)
+  local v = opts[name]
+  if v == nil then return default end
+  return number.expect_whole(v, layer .. ": " .. name, least or -2 ^ 31, 2 ^ 31 - 1)
 end
 
 local reductions = {mean = C.ATOMO_REDUCE_MEAN, sum = C.ATOMO_REDUCE_SUM, none = C.ATOMO_REDUCE_NONE}

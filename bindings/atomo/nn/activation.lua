@@ -1,6 +1,8 @@
 --- Layers without parameters that act on each element (or, Softmax, along one dimension), and Dropout.
 local f = require "atomo.ffi"
 local F = require "atomo.functional"
+local number = require "atomo.number"
+local O = require "atomo.check_options"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
 
@@ -9,6 +11,7 @@ local M = {}
 --- A layer that is one function of its input.
 local function layer(name, fn)
   local class = Module:extend(name)
+  function class:init(...) O.none(name, ...) end
   function class:forward(x) return fn(x) end
   M[name] = class
 end
@@ -32,12 +35,9 @@ M.LeakyReLU = LeakyReLU
 --- nn.GELU({approximate = "none" or "tanh"})
 local GELU = Module:extend "GELU"
 function GELU:init(opts)
-  opts = opts or {}
-  window.check_options("GELU", opts, {approximate = true})
+  opts = opts == nil and {} or opts
+  window.check_options("GELU", opts, {approximate = O.one_of("none", "tanh")})
   self.approximate = opts.approximate or "none"
-  if self.approximate ~= "none" and self.approximate ~= "tanh" then
-    f.raise(("GELU: approximate is '%s', expected none or tanh"):format(tostring(self.approximate)))
-  end
 end
 function GELU:forward(x) return F.gelu(x, self.approximate) end
 function GELU:describe() return ("approximate='%s'"):format(self.approximate) end
@@ -47,8 +47,8 @@ M.GELU = GELU
 local function over_dimension(name, fn)
   local class = Module:extend(name)
   function class:init(dim)
-    self.dim = dim or -1
-    if type(self.dim) ~= "number" or self.dim % 1 ~= 0 or self.dim == 0 then
+    self.dim = number.whole(dim or -1)
+    if not self.dim or self.dim == 0 then
       f.raise(("%s: dim is %s, expected 1, 2, ... or -1, -2, ..."):format(name, tostring(dim)))
     end
   end

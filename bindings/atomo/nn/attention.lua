@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
+local O = require "atomo.check_options"
 local init = require "atomo.nn.initial"
 local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
@@ -19,16 +20,19 @@ local MultiheadAttention = Module:extend "MultiheadAttention"
 
 local parts = {"q_proj_weight", "k_proj_weight", "v_proj_weight"} -- where key or value have another width
 local no_masks, mask_names = {}, {attn_mask = true, key_padding_mask = true}
-local known = {dropout = true, bias = true, batch_first = true, causal = true, kdim = true, vdim = true}
+local known = {dropout = O.number(0, 1), bias = O.flag, batch_first = O.flag, causal = O.flag, kdim = true,
+  vdim = true}
 
 --- nn.MultiheadAttention(embed_dim, num_heads, {dropout=0, bias=true, batch_first=false, causal=false, kdim=embed_dim,
 --- vdim=embed_dim}). Sequences are [T, N, embed_dim], or with batch_first [N, T, embed_dim]; keys and values have kdim
 --- and vdim channels. causal: position t sees 1 to t. Memory grows with T, not T x T: there are no weights to return.
 function MultiheadAttention:init(embed_dim, num_heads, opts)
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   window.check_options("MultiheadAttention", opts, known)
-  self.embed_dim = check.count("MultiheadAttention", "embed_dim", embed_dim)
-  self.num_heads = check.count("MultiheadAttention", "num_heads", num_heads)
+  embed_dim = check.count("MultiheadAttention", "embed_dim", embed_dim)
+  self.embed_dim = embed_dim
+  num_heads = check.count("MultiheadAttention", "num_heads", num_heads)
+  self.num_heads = num_heads
   if embed_dim % num_heads ~= 0 then
     f.raise(("MultiheadAttention: %d heads do not divide embed_dim %d"):format(num_heads, embed_dim))
   end
@@ -65,8 +69,9 @@ local function expect(self, t, name, width)
   end
 end
 
---- Self-attention of query, or attention of query to key and value (both, or value = key). masks: attn_mask [T, S] or
---- [N, T, S] and key_padding_mask [N, S], u8 (1 hides a key) or f32 (added to the scores), as PyTorch's.
+--- Self-attention of query, or attention of query to key and value; key is query, value is key where nil. masks:
+--- attn_mask [T, S] or [N, T, S] and key_padding_mask [N, S], u8 (1 hides a key) or f32 (added to the scores), as
+--- PyTorch's.
 ---@param masks {attn_mask: atomo.Tensor?, key_padding_mask: atomo.Tensor?}?
 function MultiheadAttention:forward(query, key, value, masks)
   masks = masks or no_masks
@@ -76,11 +81,11 @@ function MultiheadAttention:forward(query, key, value, masks)
   local function rows(t) return self.batch_first and t or t:transpose(1, 2) end
   expect(self, query, "query", self.embed_dim)
   local y
-  if key == nil and self.in_proj_weight then
+  if key == nil and value == nil and self.in_proj_weight then
     y = F.self_attention(rows(F.linear(query, self.in_proj_weight, self.in_proj_bias)), opts)
   else
     key = key or query
-    value = value or key
+    if value == nil then value = key end
     expect(self, key, "key", self.kdim)
     expect(self, value, "value", self.vdim)
     y = F.scaled_dot_product_attention(rows(project(self, query, 1)), rows(project(self, key, 2)),

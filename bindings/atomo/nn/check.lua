@@ -1,14 +1,14 @@
 --- Checks that constructors of layers share.
 local raise = require("atomo.ffi").raise
+local number = require "atomo.number"
 
 local M = {}
 
 --- v, a whole number of at least `least` (1).
 function M.count(layer, name, v, least)
-  if type(v) ~= "number" or v % 1 ~= 0 or v < (least or 1) then
-    raise(("%s: %s is %s, expected a whole number >= %d"):format(layer, name, tostring(v), least or 1))
-  end
-  return v
+  local n = number.whole(v, least or 1)
+  if not n then raise(("%s: %s is %s, expected a whole number >= %d"):format(layer, name, tostring(v), least or 1)) end
+  return n
 end
 
 --- v, a number from 0 to `most`.

@@ -11,7 +11,7 @@ local Module, is_module = base.Module, base.is_module
 local function leaves_of(ctx, count)
   local leaves = {}
   for i = 1, count do
-    local x = ctx.args[2 + i]
+    local x = ctx.inputs[2 + i]
     if T.is_tensor(x) then
       local needed = ctx:needs(2 + i)
       x = x:detach()
@@ -22,35 +22,52 @@ local function leaves_of(ctx, count)
   return leaves
 end
 
---- Runs fn with body's buffers put back afterwards: the forward has moved them already.
-local function with_buffers_kept(body, fn)
-  local buffers, before = body:buffers(), {}
-  for i, b in ipairs(buffers) do before[i] = b:clone() end
-  fn()
-  for i, b in ipairs(buffers) do b:copy_(before[i]) end
+--- What body's forward depends on beside its arguments, dropout's masks and its parameters: modes and buffers.
+local function surroundings(body)
+  local modes, buffers = {}, {}
+  for i, entry in ipairs(body:named_modules()) do modes[i] = {entry[2], entry[2].training} end
+  for i, b in ipairs(body:buffers()) do buffers[i] = {b, b:clone()} end
+  return {modes = modes, buffers = buffers}
+end
+
+local function put(around)
+  for _, m in ipairs(around.modes) do rawset(m[1], "training", m[2]) end
+  for _, b in ipairs(around.buffers) do b[1]:copy_(b[2]) end
+end
+
+--- Runs fn as if it were in the forward's surroundings, and puts back what holds now, after an error too.
+local function as_in_forward(body, around, fn, ...)
+  local now, masks = surroundings(body), F.put_dropout_state(around.masks)
+  put(around)
+  local ok, text = pcall(fn, ...)
+  put(now)
+  F.put_dropout_state(masks)
+  if not ok then error(text, 0) end
 end
 
 -- (body, number of arguments, arguments, body's parameters): the parameters are arguments, so that each is reported as
 -- ready when this node has been passed; their gradients are added where they belong on the way.
 local checkpoint = autograd.operator {
-  name = "checkpoint",
+  name = "checkpoint", runs_user_code = true,
   forward = function(ctx, body, count, ...)
-    ctx.stream = {F.dropout_stream()}
-    ctx:save(unpack({...}, 1, count))
+    ctx.around = surroundings(body)
+    ctx.around.masks = F.dropout_state()
+    ctx:save(...)
     return T.scope(body.forward, body, unpack({...}, 1, count))
   end,
   backward = function(ctx, gy)
-    local body, count = ctx.args[1], ctx.args[2]
-    ctx:saved() -- raises where an argument was changed since
-    local now = {F.dropout_stream(unpack(ctx.stream))}
+    local body, count = ctx.inputs[1], ctx.inputs[2]
+    ctx:saved() -- raises where an argument or a parameter was changed since
     local leaves = leaves_of(ctx, count)
-    T.scope(with_buffers_kept, body, function()
+    as_in_forward(body, ctx.around, T.scope, function()
       local y = autograd.enable_grad(body.forward, body, unpack(leaves, 1, count))
       if y.requires_grad then y:backward(gy) end
     end)
-    F.dropout_stream(unpack(now))
     local gradients = {}
-    for i = 1, count do gradients[2 + i] = T.is_tensor(leaves[i]) and leaves[i].grad or nil end
+    for i = 1, count do
+      local leaf = leaves[i]
+      if T.is_tensor(leaf) then gradients[2 + i], leaf.grad = leaf.grad, nil end -- body may have kept the leaf
+    end
     return unpack(gradients, 1, 2 + count)
   end,
 }

@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
+local O = require "atomo.check_options"
 local autograd = require "atomo.autograd"
 local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
@@ -15,7 +16,7 @@ local raise = f.raise
 local Conv2d = Module:extend "Conv2d"
 
 local named = {in_channels = true, out_channels = true, kernel_size = true}
-local extra = {bias = true, padding_mode = true, init = true}
+local extra = {bias = O.flag, padding_mode = true, init = true}
 
 -- What stands at place i (from 0, negative or beyond the end in the padding) of n: an index from 0.
 local beyond = {
@@ -72,14 +73,16 @@ function Conv2d:init(in_channels, out_channels, kernel, opts)
       if not named[k] then opts[k] = v end
     end
   end
-  opts = opts or {}
-  self.in_channels = check.count("Conv2d", "in_channels", in_channels)
-  self.out_channels = check.count("Conv2d", "out_channels", out_channels)
+  opts = opts == nil and {} or opts
+  in_channels = check.count("Conv2d", "in_channels", in_channels)
+  self.in_channels = in_channels
+  out_channels = check.count("Conv2d", "out_channels", out_channels)
+  self.out_channels = out_channels
   local kh, kw = window.pair("Conv2d", "kernel_size", kernel, nil, 1)
   self.kernel_size, self.opts = {kh, kw}, opts
   self.window, self.skip = window.of("Conv2d", opts, extra, self.kernel_size)
   read_mode(self, opts)
-  local groups = opts.groups or 1
+  local groups = self.window.groups
   if in_channels % groups ~= 0 or out_channels % groups ~= 0 then
     raise(("Conv2d: %d groups do not divide %d input and %d output channels"):format(groups, in_channels, out_channels))
   end

@@ -1,6 +1,7 @@
 --- nn.ConvTranspose2d: transposed convolution of [N,H,W,in] with a weight [in, kh, kw, out/groups].
 local f = require "atomo.ffi"
 local F = require "atomo.functional"
+local O = require "atomo.check_options"
 local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
 local window = require "atomo.nn.window"
@@ -14,13 +15,15 @@ local ConvTranspose2d = Module:extend "ConvTranspose2d"
 --- nn.ConvTranspose2d(in, out, kernel, {stride=1, padding=0, output_padding=0, dilation=1, groups=1, bias=true});
 --- weight and bias start uniform on +-1/sqrt(kh kw out/groups), as PyTorch's.
 function ConvTranspose2d:init(in_channels, out_channels, kernel, opts)
-  opts = opts or {}
-  self.in_channels = check.count("ConvTranspose2d", "in_channels", in_channels)
-  self.out_channels = check.count("ConvTranspose2d", "out_channels", out_channels)
+  opts = opts == nil and {} or opts
+  in_channels = check.count("ConvTranspose2d", "in_channels", in_channels)
+  self.in_channels = in_channels
+  out_channels = check.count("ConvTranspose2d", "out_channels", out_channels)
+  self.out_channels = out_channels
   local kh, kw = window.pair("ConvTranspose2d", "kernel_size", kernel, nil, 1)
   self.kernel_size = {kh, kw}
-  self.window, self.output_padding = F.transpose_window("ConvTranspose2d", opts, {bias = true})
-  local groups = opts.groups or 1
+  self.window, self.output_padding = F.transpose_window("ConvTranspose2d", opts, {bias = O.flag})
+  local groups = self.window.groups
   if in_channels % groups ~= 0 or out_channels % groups ~= 0 then
     f.raise(("ConvTranspose2d: %d groups do not divide %d input and %d output channels"):format(groups, in_channels,
       out_channels))

@@ -12,13 +12,15 @@ local Embedding = Module:extend "Embedding"
 --- nn.Embedding(num_embeddings, embedding_dim, {padding_idx=nil}): index i32 [...] from 0 -> [..., embedding_dim]. The
 --- row padding_idx (below 0: from the end) starts at zero and gets no gradient.
 function Embedding:init(num_embeddings, embedding_dim, opts)
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   window.check_options("Embedding", opts, {padding_idx = true})
-  self.num_embeddings = check.count("Embedding", "num_embeddings", num_embeddings)
-  self.embedding_dim = check.count("Embedding", "embedding_dim", embedding_dim)
+  num_embeddings = check.count("Embedding", "num_embeddings", num_embeddings)
+  self.num_embeddings = num_embeddings
+  embedding_dim = check.count("Embedding", "embedding_dim", embedding_dim)
+  self.embedding_dim = embedding_dim
   self.padding_idx = opts.padding_idx
   if self.padding_idx then
-    check.count("Embedding", "padding_idx", self.padding_idx, -num_embeddings)
+    self.padding_idx = check.count("Embedding", "padding_idx", self.padding_idx, -num_embeddings)
     if self.padding_idx < 0 then self.padding_idx = num_embeddings + self.padding_idx end
     check.within("Embedding", "padding_idx", self.padding_idx, num_embeddings - 1)
   end

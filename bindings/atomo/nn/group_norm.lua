@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
+local O = require "atomo.check_options"
 local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
 local window = require "atomo.nn.window"
@@ -15,11 +16,12 @@ local LayerNorm = Module:extend "LayerNorm"
 --- nn.LayerNorm(normalized_shape, {eps=1e-5, elementwise_affine=true}); the shape of the last dimensions, or the last
 --- one's size.
 function LayerNorm:init(normalized_shape, opts)
-  opts = opts or {}
-  window.check_options("LayerNorm", opts, {eps = true, elementwise_affine = true})
-  self.normalized_shape = type(normalized_shape) == "table" and normalized_shape or {normalized_shape}
-  if #self.normalized_shape == 0 then f.raise "LayerNorm: normalized_shape is missing, expected a size or a list" end
-  for _, n in ipairs(self.normalized_shape) do check.count("LayerNorm", "normalized_shape", n) end
+  opts = opts == nil and {} or opts
+  window.check_options("LayerNorm", opts, {eps = O.number(0, 1), elementwise_affine = O.flag})
+  local sizes = type(normalized_shape) == "table" and normalized_shape or {normalized_shape}
+  if #sizes == 0 then f.raise "LayerNorm: normalized_shape is missing, expected a size or a list" end
+  self.normalized_shape = {}
+  for i, n in ipairs(sizes) do self.normalized_shape[i] = check.count("LayerNorm", "normalized_shape", n) end
   self.eps = check.within("LayerNorm", "eps", opts.eps or 1e-5, 1)
   if opts.elementwise_affine ~= false then
     self.weight = parameter.new(self.normalized_shape, parameter.one)
@@ -41,10 +43,12 @@ local GroupNorm = Module:extend "GroupNorm"
 
 --- nn.GroupNorm(num_groups, num_channels, {eps=1e-5, affine=true}) of [N, ..., channels].
 function GroupNorm:init(num_groups, num_channels, opts)
-  opts = opts or {}
-  window.check_options("GroupNorm", opts, {eps = true, affine = true})
-  self.num_groups = check.count("GroupNorm", "num_groups", num_groups)
-  self.num_channels = check.count("GroupNorm", "num_channels", num_channels)
+  opts = opts == nil and {} or opts
+  window.check_options("GroupNorm", opts, {eps = O.number(0, 1), affine = O.flag})
+  num_groups = check.count("GroupNorm", "num_groups", num_groups)
+  self.num_groups = num_groups
+  num_channels = check.count("GroupNorm", "num_channels", num_channels)
+  self.num_channels = num_channels
   if num_channels % num_groups ~= 0 then
     f.raise(("GroupNorm: %d groups do not divide %d channels"):format(num_groups, num_channels))
   end

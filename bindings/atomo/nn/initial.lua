@@ -115,7 +115,7 @@ local kaiming = {a = true, mode = true, nonlinearity = true}
 
 --- gain^2 / fan of checked options.
 local function kaiming_variance(who, w, opts)
-  opts = opts or {}
+  opts = opts == nil and {} or opts
   check_options("init." .. who, opts, kaiming)
   local fan_in, fan_out = fans(who, w)
   local mode = opts.mode or "fan_in"

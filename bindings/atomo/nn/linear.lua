@@ -2,6 +2,9 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
+local number = require "atomo.number"
+local count = require("atomo.nn.check").count
+local O = require "atomo.check_options"
 local parameter = require "atomo.nn.parameter"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
@@ -14,13 +17,10 @@ local Linear = Module:extend "Linear"
 
 --- nn.Linear(in, out, {bias=true}); weight and bias start uniform on +-1/sqrt(in), as PyTorch's.
 function Linear:init(in_features, out_features, opts)
-  opts = opts or {}
-  window.check_options("Linear", opts, {bias = true})
-  for name, v in pairs {in_features = in_features or false, out_features = out_features or false} do
-    if type(v) ~= "number" or v % 1 ~= 0 or v < 1 then
-      raise(("Linear: %s is %s, expected a whole number >= 1"):format(name, tostring(v)))
-    end
-  end
+  opts = opts == nil and {} or opts
+  window.check_options("Linear", opts, {bias = O.flag})
+  in_features = count("Linear", "in_features", in_features)
+  out_features = count("Linear", "out_features", out_features)
   self.in_features, self.out_features = in_features, out_features
   local fill = parameter.uniform(in_features)
   self.weight = parameter.new({out_features, in_features}, fill)
@@ -41,10 +41,11 @@ local Flatten = Module:extend "Flatten"
 function Flatten:init(start_dim, end_dim)
   self.start_dim, self.end_dim = start_dim or 2, end_dim or -1
   for _, name in ipairs {"start_dim", "end_dim"} do
-    local d = self[name]
-    if type(d) ~= "number" or d % 1 ~= 0 or d == 0 then
-      raise(("Flatten: %s is %s, expected 1, 2, ... or -1, -2, ..."):format(name, tostring(d)))
+    local d = number.whole(self[name])
+    if not d or d == 0 then
+      raise(("Flatten: %s is %s, expected 1, 2, ... or -1, -2, ..."):format(name, tostring(self[name])))
     end
+    self[name] = d
   end
 end
 

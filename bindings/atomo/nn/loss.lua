@@ -1,26 +1,23 @@
 --- Losses as layers: nn.CrossEntropyLoss(opts)(logits, labels) is F.cross_entropy(logits, labels, opts).
 local F = require "atomo.functional"
-local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
 
 local M = {}
 
---- names: those of the options, as F's; checked here so that an error stands where the layer is made.
-local function loss(name, fn, names)
-  local known = {reduction = true}
-  for option in names:gmatch "%S+" do known[option] = true end
+--- fn: the name of the function in F, whose options are checked here, so that an error stands where the layer is made.
+local function loss(name, fn)
   local class = Module:extend(name)
   function class:init(opts)
-    self.opts = opts or {}
-    window.check_options(name, self.opts, known)
+    self.opts = opts == nil and {} or opts
+    F.check_loss(name, fn, self.opts)
   end
-  function class:forward(input, target) return fn(input, target, self.opts) end
+  function class:forward(input, target) return F[fn](input, target, self.opts) end
   M[name] = class
 end
 
-loss("CrossEntropyLoss", F.cross_entropy, "weight ignore_index label_smoothing")
-loss("NLLLoss", F.nll_loss, "weight ignore_index")
-loss("MSELoss", F.mse_loss, "")
-loss("BCEWithLogitsLoss", F.bce_with_logits, "weight pos_weight")
+loss("CrossEntropyLoss", "cross_entropy")
+loss("NLLLoss", "nll_loss")
+loss("MSELoss", "mse_loss")
+loss("BCEWithLogitsLoss", "bce_with_logits")
 
 return M

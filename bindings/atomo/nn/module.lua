@@ -4,10 +4,11 @@
 --   function Net:forward(x) return self.fc(x) end
 --   local net = Net{inputs = 4};  net(x);  net:parameters()
 -- Whatever is assigned to a field is registered, in the order of first assignment: modules, parameters (atomo.param),
--- lists of modules. Names in state_dict are PyTorch's: "conv1.weight", list and Sequential entries count from 0.
+-- and what plain tables hold of them, at any depth. Names in state_dict are PyTorch's: "conv1.weight", list and
+-- Sequential entries count from 0 ("blocks.0.weight"); keys of a table come sorted ("heads.left.weight").
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local autograd = require "atomo.autograd"
+local state = require "atomo.nn.state"
 local raise, is_tensor = f.raise, T.is_tensor
 
 ---@class atomo.Module
@@ -19,41 +20,11 @@ local function is_module(v)
   return type(v) == "table" and type(getmetatable(v)) == "table" and rawget(getmetatable(v), "is_module_class") == true
 end
 
--- ---- where in the network an error happened ------------------------------------------------------------------------
-
 local active, depth = {}, 0 -- modules being called, outermost first; an error leaves entries behind
 
 local function left(...)
   depth = math.max(depth - 1, 0)
   return ...
-end
-
---- Under which name parent holds child: "conv1", "layer 3" for a place in a list; nil where it does not.
-local function name_in(parent, child)
-  for key, value in pairs(parent) do
-    if value == child then return type(key) == "number" and "layer " .. key or tostring(key) end
-    if type(value) == "table" and not is_tensor(value) and getmetatable(value) == nil then
-      for i, item in ipairs(value) do
-        if item == child then return ("%s, layer %d"):format(tostring(key), i) end
-      end
-    end
-  end
-end
-
---- " [in Net > fc2: Linear]", from the modules that hold each other; what an earlier error left behind does not.
-function f.context()
-  local path, i = {}, depth
-  if i == 0 then return "" end
-  while i > 1 do
-    local name = name_in(active[i - 1], active[i])
-    if not name then break end
-    table.insert(path, 1, name)
-    i = i - 1
-  end
-  local top, bottom = active[i].class_name, active[depth].class_name
-  depth = 0
-  if #path == 0 then return (" [in %s]"):format(top) end
-  return (" [in %s > %s: %s]"):format(top, table.concat(path, " > "), bottom)
 end
 
 local metamethods = {
@@ -93,34 +64,63 @@ function Module:forward() raise(self.class_name .. ": forward is not defined") e
 
 --- A tensor that belongs to the state but gets no gradient (running statistics).
 function Module:register_buffer(name, t)
+  T.expect(t, ("%s: register_buffer: '%s'"):format(self.class_name, tostring(name)))
   self[name] = t:keep()
   self._buffers[name] = true
 end
 
 -- ---- walking ---------------------------------------------------------------------------------------------------
 
-local function is_module_list(v)
-  return type(v) == "table" and getmetatable(v) == nil and is_module(v[1])
+local function before(a, b) -- numbers, then texts
+  if type(a) ~= type(b) then return type(a) == "number" end
+  return a < b
 end
 
---- Calls visit(name, value) for the fields in order; entries of lists as "name.0", "name.1".
+--- Keys of a plain table that hold tables, sorted.
+local function keys_of(t, name)
+  local keys = {}
+  for key, value in pairs(t) do
+    if type(value) == "table" then
+      if type(key) == "number" or type(key) == "string" then
+        keys[#keys + 1] = key
+      elseif is_module(value) or is_tensor(value) and value.is_parameter then
+        raise(("field '%s': a module or parameter under a %s, expected a number or a text for its name"):format(name,
+          type(key)))
+      end
+    end
+  end
+  table.sort(keys, before)
+  return keys
+end
+
+local function name_of(key) return type(key) == "number" and ("%d"):format(key - 1) or key end
+
+--- Calls visit(name, value) for a module or tensor, or for those that a plain table holds; objects of other classes are
+--- not looked into. `open`: the tables on the way here.
+local function each_within(name, value, visit, open)
+  if is_module(value) or is_tensor(value) then return visit(name, value) end
+  if type(value) ~= "table" or getmetatable(value) ~= nil or open[value] then return end
+  open[value] = true
+  for _, key in ipairs(keys_of(value, name)) do each_within(name .. "." .. name_of(key), value[key], visit, open) end
+  open[value] = nil
+end
+
+--- Calls visit(name, value) for the modules and tensors of the fields, in order.
 local function each_field(self, visit)
   for _, key in ipairs(self._order) do
     local value = rawget(self, key)
-    if is_module_list(value) then
-      for i, m in ipairs(value) do visit(key .. "." .. (i - 1), m) end
-    elseif value ~= nil then
-      visit(type(key) == "number" and tostring(key - 1) or key, value)
-    end
+    if type(value) == "table" then each_within(name_of(key), value, visit, {}) end
   end
 end
+
+local function joined(prefix, name) return prefix == "" and name or prefix .. "." .. name end
 
 local function walk(self, prefix, seen, visit)
   if seen[self] then return end
   seen[self] = true
   visit(prefix, self)
   each_field(self, function(name, value)
-    if is_module(value) then walk(value, prefix == "" and name or prefix .. "." .. name, seen, visit) end
+    if is_module(value) then walk(value, joined(prefix, name), seen, visit) end
   end)
 end
 
@@ -140,16 +140,23 @@ function Module:named_children()
   return list
 end
 
---- Calls visit(full name, tensor, is_buffer) for all parameters and buffers, shared ones under each name.
-local function each_state(self, visit)
-  for _, entry in ipairs(self:named_modules()) do
-    local prefix, m = entry[1], entry[2]
-    each_field(m, function(name, value)
-      if is_tensor(value) and (m._buffers[name] or (value.requires_grad and not value.node)) then
-        visit(prefix == "" and name or prefix .. "." .. name, value, m._buffers[name] or false)
-      end
-    end)
-  end
+--- A parameter is one for good, frozen or not; a leaf that was told to require a gradient serves as one.
+local function is_parameter(t) return not t.node and (t.is_parameter or t.requires_grad) or false end
+
+--- Calls visit(full name, tensor, is_buffer) for all parameters and buffers, shared ones under each name; a module's
+--- own come before those of the modules in it. `open`: the modules on the way here.
+local function each_state(self, visit, prefix, open)
+  prefix, open = prefix or "", open or {}
+  if open[self] then return end
+  open[self] = true
+  each_field(self, function(name, value)
+    local parameter = is_tensor(value) and is_parameter(value)
+    if parameter or self._buffers[name] then visit(joined(prefix, name), value, not parameter) end
+  end)
+  each_field(self, function(name, value)
+    if is_module(value) then each_state(value, visit, joined(prefix, name), open) end
+  end)
+  open[self] = nil
 end
 
 --- A list of {name, tensor}: the parameters, or the buffers, each once.
@@ -181,7 +188,7 @@ function Module:named_buffers() return named_state(self, true) end
 ---@return atomo.Tensor[]
 function Module:buffers() return tensors_of(named_state(self, true)) end
 
---- Number of trainable values.
+--- Number of values of all parameters, frozen ones too.
 function Module:num_parameters()
   local n = 0
   for _, p in ipairs(self:parameters()) do n = n + p:numel() end
@@ -197,13 +204,73 @@ end
 
 -- ---- modes -----------------------------------------------------------------------------------------------------
 
---- Training mode (or, with false, evaluation) for this module and all below: dropout and batch norm ask for it.
+local function set_mode(self, on, seen)
+  seen[self] = true
+  rawset(self, "training", on and not self._frozen)
+  each_field(self, function(_, value)
+    if not is_module(value) or seen[value] then return end
+    if value.train ~= Module.train then value:train(on) else set_mode(value, on, seen) end
+  end)
+end
+
+--- Training mode (or, with false, evaluation) for this module and all below: dropout and batch norm ask for it. A class
+--- with a train of its own is asked itself; what is frozen stays in evaluation mode.
 ---@param on boolean?
 function Module:train(on)
-  for _, entry in ipairs(self:named_modules()) do rawset(entry[2], "training", on ~= false) end
+  set_mode(self, on ~= false, {})
   return self
 end
 function Module:eval() return self:train(false) end
+
+--- The modes that a training loop begins with: each module's own, as the user set it. A network that is in evaluation
+--- mode as a whole trains, and a class with a train of its own is asked.
+function Module:begin_training()
+  if not self.training then return self:train() end
+  for _, entry in ipairs(self:named_modules()) do
+    local m = entry[2]
+    if m.train ~= Module.train and m.training then m:train() end
+  end
+  return self
+end
+
+--- Runs fn(...) in evaluation mode; returns what it returns. Every module gets its own mode back, after an error too.
+function Module:evaluating(fn, ...)
+  local modes = {}
+  for i, entry in ipairs(self:named_modules()) do modes[i] = {entry[2], entry[2].training} end
+  local function finish(ok, ...)
+    for _, mode in ipairs(modes) do rawset(mode[1], "training", mode[2]) end
+    if not ok then error((...), 0) end
+    return ...
+  end
+  self:eval()
+  return finish(pcall(fn, ...))
+end
+
+--- Whether the parameters of this module and all below train (default true), as setting requires_grad of each. One that
+--- does not stays a parameter: it is saved and loaded, and gradients pass through; it gets none, no step, no decay.
+---@param on boolean?
+function Module:requires_grad_(on)
+  for _, p in ipairs(self:parameters()) do p:requires_grad_(on) end
+  return self
+end
+
+local function set_frozen(self, on)
+  for _, entry in ipairs(self:named_modules()) do
+    local m = entry[2]
+    if on and not m._frozen then rawset(m, "_mode_before", m.training) end
+    if not on and m._frozen then rawset(m, "training", m._mode_before) end
+    rawset(m, "_frozen", on)
+    if on then rawset(m, "training", false) end
+  end
+  return self:requires_grad_(not on)
+end
+
+--- Nothing in this module and below changes from now on: no parameter trains, and it stays in evaluation mode, so that
+--- running statistics stand still and dropout rests, whatever train() is called above.
+function Module:freeze() return set_frozen(self, true) end
+
+--- Ends freeze(): all parameters train, and the mode is what it was.
+function Module:unfreeze() return set_frozen(self, false) end
 
 function Module:zero_grad()
   for _, p in ipairs(self:parameters()) do p:zero_grad() end
@@ -215,44 +282,50 @@ end
 --- name -> tensor of all parameters and buffers (the tensors themselves, not copies).
 ---@return table<string, atomo.Tensor>
 function Module:state_dict()
-  local state = {}
-  each_state(self, function(name, t) state[name] = t end)
-  return state
+  local all = {}
+  each_state(self, function(name, t) all[name] = t end)
+  return all
 end
 
-local function problems_of(self, state)
-  local missing, unexpected, shapes, known = {}, {}, {}, {}
-  each_state(self, function(name, t)
-    local given = state[name]
-    known[name] = true
-    if given == nil then missing[#missing + 1] = name
-    elseif not is_tensor(given) then
-      shapes[#shapes + 1] = ("%s is a %s"):format(name, type(given))
-    elseif T.shape_text(given) ~= T.shape_text(t) then
-      shapes[#shapes + 1] = ("%s is %s, expected %s"):format(name, T.shape_text(given), T.shape_text(t))
+--- Copies the values in: of every name, or with strict = false of those that are on both sides. Nothing is changed
+--- unless all that is copied fits; the error lists what does not. Of weights that are shared, one copy will do. Returns
+--- itself, or with strict = false {missing = names, unexpected = names}.
+---@param values table<string, atomo.Tensor>
+---@param opts {strict: boolean?}?
+function Module:load_state_dict(values, opts)
+  local left_out = state.load(self.class_name, function(visit) each_state(self, visit) end, values, opts)
+  return left_out or self
+end
+
+-- ---- where in the network an error happened ------------------------------------------------------------------------
+
+--- Under which name parent holds child: "conv1", "layer 3" for a place in a list; nil where it does not.
+local function name_in(parent, child)
+  local found
+  each_field(parent, function(name, value)
+    if value == child then
+      local list, place = name:match "^(.-)%.?(%d+)$"
+      local layer = place and ("layer %d"):format(place + 1)
+      found = found or not place and name or list == "" and layer or ("%s, %s"):format(list, layer)
     end
   end)
-  for name in pairs(state) do
-    if not known[name] then unexpected[#unexpected + 1] = tostring(name) end
-  end
-  table.sort(unexpected)
-  local text = {}
-  if #missing > 0 then text[#text + 1] = "missing: " .. table.concat(missing, ", ") end
-  if #unexpected > 0 then text[#text + 1] = "unexpected: " .. table.concat(unexpected, ", ") end
-  if #shapes > 0 then text[#text + 1] = "wrong shape: " .. table.concat(shapes, ", ") end
-  return text
+  return found
 end
 
---- Copies the values in. Nothing is changed unless every name and shape fits; the error lists all that do not.
----@param state table<string, atomo.Tensor>
-function Module:load_state_dict(state)
-  if type(state) ~= "table" then
-    raise(("load_state_dict: got a %s, expected a table of tensors by name"):format(type(state)))
+--- " [in Net > fc2: Linear]", from the modules that hold each other; what an earlier error left behind does not.
+function f.context()
+  local path, i = {}, depth
+  if i == 0 then return "" end
+  while i > 1 do
+    local name = name_in(active[i - 1], active[i])
+    if not name then break end
+    table.insert(path, 1, name)
+    i = i - 1
   end
-  local text = problems_of(self, state)
-  if #text > 0 then raise(("load_state_dict of %s: %s"):format(self.class_name, table.concat(text, "; "))) end
-  autograd.no_grad(each_state, self, function(name, t) t:copy_(state[name]) end)
-  return self
+  local top, bottom = active[i].class_name, active[depth].class_name
+  depth = 0
+  if #path == 0 then return (" [in %s]"):format(top) end
+  return (" [in %s > %s: %s]"):format(top, table.concat(path, " > "), bottom)
 end
 
 -- ---- printing --------------------------------------------------------------------------------------------------

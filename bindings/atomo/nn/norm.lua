@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
+local O = require "atomo.check_options"
 local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
 local window = require "atomo.nn.window"
@@ -16,19 +17,20 @@ local Module = require("atomo.nn.module").Module
 local BatchNorm2d = Module:extend "BatchNorm2d"
 
 local defaults = {eps = 1e-5, momentum = 0.1, affine = true, track_running_stats = true, relu = false}
+local rules = {eps = O.number(0, 1), momentum = true, affine = O.flag, track_running_stats = O.flag, relu = O.flag}
 
 --- nn.BatchNorm2d(channels, {eps=1e-5, momentum=0.1, affine=true, track_running_stats=true, relu=false}); momentum =
 --- false is PyTorch's None: running statistics are the plain averages over all batches so far. bn(x, residual) is
 --- bn(x) + residual; with relu, relu of it.
 function BatchNorm2d:init(num_features, opts)
   local name = self.class_name
-  opts = opts or {}
-  window.check_options(name, opts, defaults)
-  self.num_features = check.count(name, "num_features", num_features)
+  opts = opts == nil and {} or opts
+  window.check_options(name, opts, rules)
+  num_features = check.count(name, "num_features", num_features)
+  self.num_features = num_features
   for _, flag in ipairs {"affine", "track_running_stats", "relu"} do
     local v = opts[flag]
     if v == nil then v = defaults[flag] end
-    if type(v) ~= "boolean" then f.raise(("%s: %s is %s, expected true or false"):format(name, flag, tostring(v))) end
     self[flag] = v
   end
   if self.affine then

@@ -1,5 +1,6 @@
 --- nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.GlobalAvgPool over [N,H,W,C].
 local F = require "atomo.functional"
+local O = require "atomo.check_options"
 local window = require "atomo.nn.window"
 local Module = require("atomo.nn.module").Module
 
@@ -9,7 +10,7 @@ local Module = require("atomo.nn.module").Module
 local function pool(name, layer, op)
   local class = Module:extend(name)
   function class:init(kernel, opts)
-    self.opts = opts or {}
+    self.opts = opts == nil and {} or opts
     self.window = window.pooling(layer, kernel, opts)
   end
   function class:forward(x) return op(x, self.window, self.opts) end
@@ -23,11 +24,13 @@ end
 
 --- [N,H,W,C] -> [N,C]
 local GlobalAvgPool = Module:extend "GlobalAvgPool"
+function GlobalAvgPool:init(...) O.none("GlobalAvgPool", ...) end
 function GlobalAvgPool:forward(x) return F.global_avg_pool(x) end
 
 --- AdaptiveAvgPool2d(size): [N,H,W,C] -> [N,size,size,C], or size = {height, width}.
 local AdaptiveAvgPool2d = Module:extend "AdaptiveAvgPool2d"
-function AdaptiveAvgPool2d:init(output_size)
+function AdaptiveAvgPool2d:init(output_size, ...)
+  O.none("AdaptiveAvgPool2d", ...)
   self.output_size = {window.pair("AdaptiveAvgPool2d", "output_size", output_size, nil, 1)}
 end
 function AdaptiveAvgPool2d:forward(x) return F.adaptive_avg_pool2d(x, self.output_size) end

@@ -2,13 +2,14 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
+local O = require "atomo.check_options"
 local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.check"
 local window = require "atomo.nn.window"
 local ops = require "atomo.ops"
 local Module = require("atomo.nn.module").Module
 
-local known = {num_layers = true, bias = true, batch_first = true, dropout = true, bidirectional = true}
+local known = {num_layers = true, bias = O.flag, batch_first = O.flag, dropout = O.number(0, 1), bidirectional = O.flag}
 
 --- 1-based indices T, T-1, ..., 1.
 local function backwards(steps)
@@ -25,13 +26,18 @@ local function stack(name, gates, op, states)
   --- (input_size, hidden_size, {num_layers=1, bias=true, batch_first=false, dropout=0, bidirectional=false}); all
   --- starts uniform on +-1/sqrt(hidden_size). Dropout acts between layers.
   function class:init(input_size, hidden_size, opts)
-    opts = opts or {}
+    opts = opts == nil and {} or opts
     window.check_options(name, opts, known)
-    self.input_size = check.count(name, "input_size", input_size)
-    self.hidden_size = check.count(name, "hidden_size", hidden_size)
+    input_size = check.count(name, "input_size", input_size)
+    self.input_size = input_size
+    hidden_size = check.count(name, "hidden_size", hidden_size)
+    self.hidden_size = hidden_size
     self.num_layers = check.count(name, "num_layers", opts.num_layers or 1)
     self.batch_first, self.bias = opts.batch_first or false, opts.bias ~= false
     self.dropout = F.check_dropout(name, opts.dropout or 0)
+    if self.dropout > 0 and self.num_layers == 1 then
+      f.raise(("%s: dropout %g acts between layers, and there is one layer"):format(name, self.dropout))
+    end
     self.bidirectional = opts.bidirectional or false
     self.suffixes = self.bidirectional and {"", "_reverse"} or {""}
     local fill = parameter.uniform(hidden_size)

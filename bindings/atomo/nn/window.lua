@@ -1,23 +1,25 @@
 --- Kernel, stride, padding, dilation and groups as the C struct atomo_window, checked.
 local f = require "atomo.ffi"
+local number = require "atomo.number"
 local ffi, raise = f.ffi, f.raise
 
 local M = {}
 local ctype = ffi.typeof "atomo_window"
 local known = {stride = true, padding = true, dilation = true, groups = true}
 
-local function whole(v, least) return type(v) == "number" and v % 1 == 0 and v >= least and v < 2 ^ 24 end
+local function whole(v, least) return number.whole(v, least, 2 ^ 24 - 1) end
 
 --- height, width of v: a number or {height, width}.
 local function pair(layer, name, v, default, least)
   if v == nil then v = default end
   local h, w = v, v
   if type(v) == "table" then h, w = v[1], v[2] end
-  if not (whole(h, least) and whole(w, least)) then
+  local rows, columns = whole(h, least), whole(w, least)
+  if not (rows and columns) then
     raise(("%s: %s is %s, expected a whole number >= %d or {height, width}"):format(layer, name,
       type(v) == "table" and ("{%s, %s}"):format(tostring(h), tostring(w)) or tostring(v), least))
   end
-  return h, w
+  return rows, columns
 end
 M.pair = pair
 
@@ -54,9 +56,9 @@ local function fill(layer, opts, kernel, size)
   else
     w.padding[0], w.padding[1] = pair(layer, "padding", opts.padding, 0, 0)
   end
-  local groups = opts.groups or 1
-  if not whole(groups, 1) then
-    raise(("%s: groups is %s, expected a whole number >= 1"):format(layer, tostring(groups)))
+  local groups = whole(opts.groups or 1, 1)
+  if not groups then
+    raise(("%s: groups is %s, expected a whole number >= 1"):format(layer, tostring(opts.groups)))
   end
   w.groups = groups
   return w, skip
@@ -69,7 +71,7 @@ local plain = fill("conv2d", {})
 --- result to leave out in front, or nil.
 function M.of(layer, opts, extra, size)
   if opts == nil then return plain end
-  if type(opts) == "cdata" then return opts end
+  if ffi.istype(ctype, opts) then return opts end
   M.check_options(layer, opts, known, extra or {})
   return fill(layer, opts, nil, size)
 end
@@ -102,8 +104,8 @@ end
 --- Of max_pool2d or avg_pool2d, all their options checked; the stride is the kernel unless given. kernel may be a
 --- window already.
 function M.pooling(layer, kernel, opts)
-  if type(kernel) == "cdata" then return kernel end
-  opts = opts or {}
+  if ffi.istype(ctype, kernel) then return kernel end
+  opts = opts == nil and {} or opts
   check_pooling(layer, opts)
   if kernel == nil then raise(layer .. ": kernel is missing, expected a number or {height, width}") end
   local w = fill(layer, opts, kernel)

@@ -2,6 +2,7 @@
 -- The backward of broadcasting sums back to the operand's shape.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local K = require "atomo.ops.kernels"
 local func = require("atomo.autograd").operator
 local C, raise = f.C, f.raise
@@ -12,7 +13,7 @@ local tensor_add = func {
   name = "add",
   forward = function(ctx, a, b) return binary(C.ATOMO_ADD, a, b) end,
   backward = function(ctx, g)
-    local a, b = unpack(ctx.args)
+    local a, b = ctx.inputs[1], ctx.inputs[2]
     return ctx:needs(1) and sum_to(g, a) or nil, ctx:needs(2) and sum_to(g, b) or nil
   end,
 }
@@ -21,7 +22,7 @@ local tensor_sub = func {
   name = "sub",
   forward = function(ctx, a, b) return binary(C.ATOMO_SUB, a, b) end,
   backward = function(ctx, g)
-    local a, b = unpack(ctx.args)
+    local a, b = ctx.inputs[1], ctx.inputs[2]
     local gb = ctx:needs(2) and scalar(C.ATOMO_MUL, sum_to(g, b), -1) or nil
     return ctx:needs(1) and sum_to(g, a) or nil, gb
   end,
@@ -30,19 +31,19 @@ local tensor_sub = func {
 local tensor_mul = func {
   name = "mul",
   forward = function(ctx, a, b)
-    ctx:save(a, b)
+    ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
     return binary(C.ATOMO_MUL, a, b)
   end,
   backward = function(ctx, g)
     local a, b = ctx:saved()
-    return ctx:needs(1) and mul_to(g, b, a) or nil, ctx:needs(2) and mul_to(g, a, b) or nil
+    return ctx:needs(1) and mul_to(g, b, ctx.inputs[1]) or nil, ctx:needs(2) and mul_to(g, a, ctx.inputs[2]) or nil
   end,
 }
 
 local tensor_div = func {
   name = "div",
   forward = function(ctx, a, b)
-    ctx:save(a, b)
+    ctx:save(ctx:needs(2) and a or nil, b)
     return binary(C.ATOMO_DIV, a, b)
   end,
   backward = function(ctx, g)
@@ -53,7 +54,7 @@ local tensor_div = func {
       local q = binary(C.ATOMO_MUL, binary(C.ATOMO_DIV, binary(C.ATOMO_DIV, a, b), b), g)
       gb = sum_to(scalar(C.ATOMO_MUL, q, -1), b)
     end
-    return ctx:needs(1) and sum_to(ga, a) or nil, gb
+    return ctx:needs(1) and sum_to(ga, ctx.inputs[1]) or nil, gb
   end,
 }
 
@@ -105,29 +106,31 @@ local tensor_pow = func {
   end,
 }
 
---- op(a, s) or op(s, a) with a number s; slope(ctx, g, a, s, reverse) gives the gradient.
-local function scalar_op(name, op, slope)
+--- op(a, s) or op(s, a) with a number s; slope(g, a, s, reverse) gives the gradient, reads(reverse) tells whether from
+--- a's values (always, where it is absent).
+local function scalar_op(name, op, slope, reads)
   return func {
     name = name,
     forward = function(ctx, a, s, reverse)
-      ctx:save(a)
+      if not reads or reads(reverse) then ctx:save(a) end
       return scalar(op, a, s, reverse)
     end,
     backward = function(ctx, g)
       local a = ctx:saved()
-      return slope(g, a, ctx.args[2], ctx.args[3])
+      return slope(g, a, ctx.inputs[2], ctx.inputs[3])
     end,
   }
 end
-local scalar_add = scalar_op("add", C.ATOMO_ADD, function(g) return g end)
+local scalar_add = scalar_op("add", C.ATOMO_ADD, function(g) return g end, function() return false end)
 local scalar_sub = scalar_op("sub", C.ATOMO_SUB, function(g, _, _, reverse)
   return reverse and scalar(C.ATOMO_MUL, g, -1) or g
-end)
-local scalar_mul = scalar_op("mul", C.ATOMO_MUL, function(g, _, s) return scalar(C.ATOMO_MUL, g, s) end)
+end, function() return false end)
+local scalar_mul = scalar_op("mul", C.ATOMO_MUL, function(g, _, s) return scalar(C.ATOMO_MUL, g, s) end,
+  function() return false end)
 local scalar_div = scalar_op("div", C.ATOMO_DIV, function(g, a, s, reverse)
   if not reverse then return scalar(C.ATOMO_DIV, g, s) end
-  return scalar(C.ATOMO_MUL, binary(C.ATOMO_DIV, g, binary(C.ATOMO_MUL, a, a)), -s) -- s / a
-end)
+  return binary(C.ATOMO_MUL, g, binary(C.ATOMO_DIV, scalar(C.ATOMO_DIV, a, -s, true), a)) -- g (-s / a) / a
+end, function(reverse) return reverse end)
 local scalar_pow = scalar_op("pow", C.ATOMO_POW, function(g, a, s, reverse)
   if reverse then -- s^a
     local ga = scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, g, scalar(C.ATOMO_POW, a, s, true)), math.log(s))
@@ -148,9 +151,11 @@ local function arithmetic(name, with_tensor, with_scalar)
   return function(a, b)
     if is_tensor(a) then
       if is_tensor(b) then return with_tensor(a, b) end
-      if type(b) == "number" then return with_scalar(a, b, false) end
-    elseif type(a) == "number" and is_tensor(b) then
-      return with_scalar(b, a, true)
+      local s = number.of(b)
+      if s then return with_scalar(a, s, false) end
+    elseif is_tensor(b) then
+      local s = number.of(a)
+      if s then return with_scalar(b, s, true) end
     end
     raise(("%s: %s and %s, expected tensors or numbers"):format(name, type(a), type(b)))
   end
@@ -170,7 +175,8 @@ for name, op in pairs {eq = C.ATOMO_EQ, ne = C.ATOMO_NE, lt = C.ATOMO_LT, le = C
   ge = C.ATOMO_GE} do
   --- Comparison: f32 0 or 1.
   Tensor[name] = function(a, b)
-    if type(b) == "number" then return scalar(op, a, b) end
+    local s = number.of(b)
+    if s then return scalar(op, a, s) end
     return binary(op, a, T.expect(b, name .. ": operand"))
   end
 end

@@ -7,45 +7,46 @@ local C, check = f.C, f.check
 local Tensor, wrap, out = T.Tensor, T.wrap, T.out
 local unary, binary, scalar = K.unary, K.binary, K.scalar
 
---- slope(g, x, y) gives the gradient from the input x and the result y.
-local function elementwise(name, op, slope)
+--- slope(g, t) gives the gradient from what is kept: the "input" or the "result", or nothing.
+local function elementwise(name, op, keep, slope)
   Tensor[name] = func {
     name = name,
     forward = function(ctx, x)
       T.expect(x, name .. ": tensor")
       local y = unary(op, x)
-      ctx:save(x)
-      ctx.y = y.h ~= nil and y:detach() or nil -- an alias: keeping y itself would make a cycle
+      if keep == "input" then ctx:save(x) end
+      if keep == "result" then ctx:save(y:detach()) end -- an alias: keeping y itself would make a cycle
       return y
     end,
-    backward = function(ctx, g)
-      local x = ctx:saved()
-      return slope(g, x, ctx.y)
-    end,
+    backward = function(ctx, g) return slope(g, (ctx:saved())) end,
   }
 end
 local function times(g, s) return binary(C.ATOMO_MUL, g, s) end
-elementwise("exp", C.ATOMO_EXP, function(g, _, y) return times(g, y) end)
-elementwise("log", C.ATOMO_LOG, function(g, x) return binary(C.ATOMO_DIV, g, x) end)
-elementwise("sqrt", C.ATOMO_SQRT, function(g, _, y) return scalar(C.ATOMO_MUL, binary(C.ATOMO_DIV, g, y), 0.5) end)
-elementwise("abs", C.ATOMO_ABS, function(g, x) return times(g, unary(C.ATOMO_SIGN, x)) end)
-elementwise("square", C.ATOMO_SQUARE, function(g, x) return scalar(C.ATOMO_MUL, times(g, x), 2) end)
-elementwise("reciprocal", C.ATOMO_RECIPROCAL, function(g, _, y)
+elementwise("exp", C.ATOMO_EXP, "result", function(g, y) return times(g, y) end)
+elementwise("log", C.ATOMO_LOG, "input", function(g, x) return binary(C.ATOMO_DIV, g, x) end)
+elementwise("sqrt", C.ATOMO_SQRT, "result", function(g, y)
+  return scalar(C.ATOMO_MUL, binary(C.ATOMO_DIV, g, y), 0.5)
+end)
+elementwise("abs", C.ATOMO_ABS, "input", function(g, x) return times(g, unary(C.ATOMO_SIGN, x)) end)
+elementwise("square", C.ATOMO_SQUARE, "input", function(g, x) return scalar(C.ATOMO_MUL, times(g, x), 2) end)
+elementwise("reciprocal", C.ATOMO_RECIPROCAL, "result", function(g, y)
   return scalar(C.ATOMO_MUL, times(times(g, y), y), -1)
 end)
-elementwise("sin", C.ATOMO_SIN, function(g, x) return times(g, unary(C.ATOMO_COS, x)) end)
-elementwise("cos", C.ATOMO_COS, function(g, x) return scalar(C.ATOMO_MUL, times(g, unary(C.ATOMO_SIN, x)), -1) end)
-elementwise("tanh", C.ATOMO_TANH, function(g, _, y)
+elementwise("sin", C.ATOMO_SIN, "input", function(g, x) return times(g, unary(C.ATOMO_COS, x)) end)
+elementwise("cos", C.ATOMO_COS, "input", function(g, x)
+  return scalar(C.ATOMO_MUL, times(g, unary(C.ATOMO_SIN, x)), -1)
+end)
+elementwise("tanh", C.ATOMO_TANH, "result", function(g, y)
   return times(g, scalar(C.ATOMO_SUB, times(y, y), 1, true))
 end)
-elementwise("sigmoid", C.ATOMO_SIGMOID, function(g, _, y)
+elementwise("sigmoid", C.ATOMO_SIGMOID, "result", function(g, y)
   return times(times(g, y), scalar(C.ATOMO_SUB, y, 1, true))
 end)
-elementwise("relu", C.ATOMO_RELU, function(g, _, y)
+elementwise("relu", C.ATOMO_RELU, "result", function(g, y)
   return binary(C.ATOMO_UNLESS, g, scalar(C.ATOMO_LE, y, 0)) -- of NaN all, as in PyTorch
 end)
-elementwise("sign", C.ATOMO_SIGN, T.zeros_like)
-elementwise("floor", C.ATOMO_FLOOR, T.zeros_like)
+elementwise("sign", C.ATOMO_SIGN, nil, T.zeros_like)
+elementwise("floor", C.ATOMO_FLOOR, nil, T.zeros_like)
 
 Tensor.clamp = func {
   name = "clamp",
@@ -57,7 +58,7 @@ Tensor.clamp = func {
   end,
   backward = function(ctx, g)
     local x = ctx:saved()
-    local lo, hi = ctx.args[2] or -math.huge, ctx.args[3] or math.huge
+    local lo, hi = ctx.inputs[2] or -math.huge, ctx.inputs[3] or math.huge
     return binary(C.ATOMO_WHERE, g, times(scalar(C.ATOMO_GE, x, lo), scalar(C.ATOMO_LE, x, hi)))
   end,
 }

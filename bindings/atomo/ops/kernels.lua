@@ -42,8 +42,21 @@ function K.mul_to(a, b, like)
   return s
 end
 
-local dims8 = ffi.typeof "double[8]"
+local doubles8 = ffi.typeof "double[8]"
+
+--- Room for the sizes or strides of n dimensions (8 unless given): what is written beyond it would be other memory.
+local function dims8(n)
+  if n and n > 8 then f.raise(("tensor: %d dimensions, at most 8"):format(n)) end
+  return doubles8()
+end
 K.dims8 = dims8
+
+--- Sizes as C takes them.
+function K.dims(sizes)
+  local c = dims8()
+  for i = 1, #sizes do c[i - 1] = sizes[i] end
+  return c
+end
 
 --- A view of t's storage; stride and offset (from t's first element) in elements.
 function K.make_view(t, shape, stride, offset, n)
@@ -79,7 +92,7 @@ end
 
 --- A view of the elements of t with other sizes, as many; nil where their strides allow none.
 function K.view_as(t, sizes)
-  local shape, stride, s = dims8(), dims8(), 1
+  local shape, stride, s = dims8(#sizes), dims8(), 1
   for i = #sizes, 1, -1 do
     shape[i - 1], stride[i - 1] = sizes[i], s
     s = s * sizes[i]

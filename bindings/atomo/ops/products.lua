@@ -8,7 +8,7 @@ local product, flipped = K.product, K.flipped
 local matmul = func {
   name = "matmul",
   forward = function(ctx, a, b)
-    ctx:save(a, b)
+    ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
     return product(a, b)
   end,
   backward = function(ctx, g)

@@ -29,7 +29,7 @@ local function summing(name, op)
     name = name,
     forward = function(ctx, t, d, keepdim) return reduce(op, t, d, keepdim) end,
     backward = function(ctx, g)
-      local t, d = ctx.args[1], ctx.args[2]
+      local t, d = ctx.inputs[1], ctx.inputs[2]
       local gt = T.empty_like(t)
       check(C.atomo_copy(gt.h, keep_dims(g, t, d).h))
       if op == C.ATOMO_MEAN then gt:mul_((d < 0 and 1 or t.h.numel / t.h.shape[d]) / t.h.numel) end
@@ -43,11 +43,18 @@ end
 summing("sum", C.ATOMO_SUM)
 summing("mean", C.ATOMO_MEAN)
 
+--- A number as an f32 scalar: Inf where it is too large, unlike T.full.
+local function rounded(v)
+  local t = T.empty {}
+  t:data()[0] = v
+  return t
+end
+
 --- The gradient of the extreme of all elements: shared evenly by those that are equal to it, as in PyTorch.
 local function to_equals(g, t, value)
   local equal = value == value and scalar(C.ATOMO_EQ, t, value) or binary(C.ATOMO_NE, t, t)
   local share = g:item() / equal:dot_value(equal)
-  return binary(C.ATOMO_WHERE, T.full({}, share), equal)
+  return binary(C.ATOMO_WHERE, rounded(share), equal)
 end
 
 local function extreme(name, op, arg_op)
@@ -55,15 +62,16 @@ local function extreme(name, op, arg_op)
     name = name,
     forward = function(ctx, t, d, keepdim)
       local y, index = reduce(op, t, d, keepdim), reduce(arg_op, t, d, keepdim)
-      ctx.index = index:detach()
+      ctx:save(index, d < 0 and t or nil)
       ctx.value = d < 0 and t:dtype() == "f32" and y:item() or nil
       return y, scalar(C.ATOMO_ADD, index, 1)
     end,
     backward = function(ctx, g)
-      local t, d = ctx.args[1], ctx.args[2]
-      if d < 0 then return to_equals(g, t, ctx.value) end
+      local index, all = ctx:saved()
+      local t, d = ctx.inputs[1], ctx.inputs[2]
+      if d < 0 then return to_equals(g, all, ctx.value) end
       local gt = T.zeros_like(t)
-      local p, q, k = gt:data(), g:contiguous():data(), ctx.index:data()
+      local p, q, k = gt:data(), g:contiguous():data(), index:data()
       local n, inner = t.h.shape[d], 1
       for i = d + 1, t.h.ndim - 1 do inner = inner * t.h.shape[i] end
       for r = 0, g.h.numel - 1 do
@@ -103,8 +111,9 @@ end
 Tensor.dot = func {
   name = "dot",
   forward = function(ctx, a, b)
-    ctx:save(a, b)
-    return T.full({}, a:dot_value(b), a:dtype() == "f32" and "f32" or "i32")
+    ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
+    local v = a:dot_value(b)
+    return a:dtype() == "f32" and rounded(v) or T.full({}, v, "i32")
   end,
   backward = function(ctx, g)
     local a, b = ctx:saved()
@@ -113,24 +122,33 @@ Tensor.dot = func {
   end,
 }
 
+--- t / n for an n that no f32 may be: t is scaled by a power of two first, which is exact.
+local function over(t, n)
+  local _, e = math.frexp(n)
+  local scale = n < math.huge and 2 ^ math.max(-126, math.min(126, -e)) or 1
+  return scalar(C.ATOMO_DIV, scale == 1 and t or scalar(C.ATOMO_MUL, t, scale), n * scale)
+end
+
 --- p-norm of all elements (p = 2 unless given), a scalar tensor.
 Tensor.norm = func {
   name = "norm",
   forward = function(ctx, t, p)
     ctx:save(t)
     ctx.value = t:norm_value(p)
-    return T.full({}, ctx.value)
+    return rounded(ctx.value)
   end,
   backward = function(ctx, g)
-    local t, p, n = ctx:saved(), ctx.args[2] or 2, ctx.value
+    local t, p, n = ctx:saved(), ctx.inputs[2] or 2, ctx.value
     local s = g:item()
     if n == 0 then return T.zeros_like(t) end
-    if p == 2 then return scalar(C.ATOMO_MUL, scalar(C.ATOMO_DIV, t, n), s) end -- s / n may be Inf
     if p == math.huge then
-      local hit = scalar(C.ATOMO_EQ, unary(C.ATOMO_ABS, t), n)
+      local hit = n == n and scalar(C.ATOMO_EQ, unary(C.ATOMO_ABS, t), n) or binary(C.ATOMO_NE, t, t)
       return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, hit, unary(C.ATOMO_SIGN, t)), s / hit:dot_value(hit))
     end
-    local power = scalar(C.ATOMO_POW, unary(C.ATOMO_ABS, t), p - 1)
-    return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, power, unary(C.ATOMO_SIGN, t)), s * n ^ (1 - p))
+    local ratio = over(t, n)
+    if p == 2 then return scalar(C.ATOMO_MUL, ratio, s) end
+    local power = scalar(C.ATOMO_POW, unary(C.ATOMO_ABS, ratio), p - 1) -- Inf at 0 where p < 1: the slope there is 0
+    local slope = scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, power, unary(C.ATOMO_SIGN, t)), s)
+    return binary(C.ATOMO_UNLESS, slope, scalar(C.ATOMO_EQ, t, 0))
   end,
 }

@@ -1,6 +1,7 @@
 --- Views (view, transpose, narrow, select, expand, ...) and the copies that go with them (clone, cat, index_select).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.number"
 local K = require "atomo.ops.kernels"
 local func = require("atomo.autograd").operator
 local C, check, raise = f.C, f.check, f.raise
@@ -14,10 +15,12 @@ local M = {}
 local function sizes_for(t, what, ...)
   local sizes = type((...)) == "table" and {unpack((...))} or {...}
   local known, unknown = 1, nil
-  for i, n in ipairs(sizes) do
-    if type(n) ~= "number" or n % 1 ~= 0 or n < -1 then
-      raise(("%s: size %s in dimension %d, expected a whole number, or -1 once"):format(what, tostring(n), i))
+  for i, given in ipairs(sizes) do
+    local n = number.whole(given, -1)
+    if not n then
+      raise(("%s: size %s in dimension %d, expected a whole number, or -1 once"):format(what, tostring(given), i))
     end
+    sizes[i] = n
     if n == -1 then
       if unknown then raise(what .. ": more than one -1") end
       unknown = i
@@ -39,9 +42,9 @@ end
 local function seen_as(t, sizes) return view_as(t, sizes) or view_as(t:contiguous(), sizes) end
 
 local reshape = func {
-  name = "view",
+  name = "view", is_view = true,
   forward = function(ctx, t, sizes) return seen_as(t, sizes) end,
-  backward = function(ctx, g) return seen_as(g, ctx.args[1]:shape()) end,
+  backward = function(ctx, g) return seen_as(g, ctx.inputs[1]:shape()) end,
 }
 
 --- The same elements with other sizes, without a copy; raises where strides allow no view.
@@ -80,7 +83,7 @@ function Tensor:contiguous()
 end
 
 local permute = func {
-  name = "permute",
+  name = "permute", is_view = true,
   forward = function(ctx, t, order)
     local h, shape, stride = t.h, dims8(), dims8()
     for i = 1, #order do
@@ -90,7 +93,7 @@ local permute = func {
   end,
   backward = function(ctx, g)
     local inverse, h, shape, stride = {}, g.h, dims8(), dims8()
-    for i, d in ipairs(ctx.args[2]) do inverse[d + 1] = i - 1 end
+    for i, d in ipairs(ctx.inputs[2]) do inverse[d + 1] = i - 1 end
     for i = 1, #inverse do
       shape[i - 1], stride[i - 1] = h.shape[inverse[i]], h.stride[inverse[i]]
     end
@@ -125,10 +128,10 @@ function Tensor:t()
 end
 
 local narrow = func {
-  name = "narrow",
+  name = "narrow", is_view = true,
   forward = function(ctx, t, d, start, length, drop) return narrow_view(t, d, start, length, drop) end,
   backward = function(ctx, g)
-    local t, d, start, length, drop = unpack(ctx.args, 1, 5)
+    local t, d, start, length, drop = unpack(ctx.inputs, 1, 5)
     local gt = T.zeros_like(t)
     local part = narrow_view(gt, d, start, length, drop)
     part:copy_(g)
@@ -141,21 +144,22 @@ local narrow = func {
 function Tensor:narrow(dim, start, length)
   local d = dimension(self, dim, "narrow")
   local size = self.h.shape[d]
-  if type(start) ~= "number" or type(length) ~= "number" or start % 1 ~= 0 or length % 1 ~= 0 or start < 1 or
-    length < 0 or start + length - 1 > size then
-    raise(("narrow: start %s, length %s of dimension %d, which has %d"):format(
-      tostring(start), tostring(length), dim, size))
+  local from, count = number.whole(start, 1), number.whole(length, 0)
+  if not from or not count or from + count - 1 > size then
+    raise(("narrow: start %s, length %s of dimension %s, which has %d"):format(
+      tostring(start), tostring(length), tostring(dim), size))
   end
-  return narrow(self, d, start - 1, length, false)
+  return narrow(self, d, from - 1, count, false)
 end
 
 --- The i-th slice along dim, one dimension less.
 function Tensor:select(dim, i)
   local d = dimension(self, dim, "select")
-  if type(i) ~= "number" or i % 1 ~= 0 or i < 1 or i > self.h.shape[d] then
-    raise(("select: index %s of dimension %d, which has %d"):format(tostring(i), dim, self.h.shape[d]))
+  local at = number.whole(i, 1, self.h.shape[d])
+  if not at then
+    raise(("select: index %s of dimension %s, which has %d"):format(tostring(i), tostring(dim), self.h.shape[d]))
   end
-  return narrow(self, d, i - 1, 1, true)
+  return narrow(self, d, at - 1, 1, true)
 end
 
 --- Without dimensions of size 1 (or without dimension dim, which must have size 1).
@@ -172,31 +176,31 @@ end
 --- With a dimension of size 1 put in at dim.
 function Tensor:unsqueeze(dim)
   local sizes = self:shape()
-  if dim < 0 then dim = #sizes + 2 + dim end
-  if dim < 1 or dim > #sizes + 1 then raise(("unsqueeze: dimension %d of a tensor with %d"):format(dim, #sizes)) end
-  table.insert(sizes, dim, 1)
+  local at = number.whole(dim, -#sizes - 1, #sizes + 1)
+  if not at or at == 0 then raise(("unsqueeze: dimension %s of a tensor with %d"):format(tostring(dim), #sizes)) end
+  table.insert(sizes, at < 0 and #sizes + 2 + at or at, 1)
   return reshape(self, sizes)
 end
 
 --- Repeated along dimensions of size 1, as broadcasting does, as a view.
 Tensor.expand = func {
-  name = "expand",
+  name = "expand", is_view = true,
   forward = function(ctx, t, ...)
     local sizes = type((...)) == "table" and (...) or {...}
-    local h, n, shape, stride = t.h, #sizes, dims8(), dims8()
+    local h, n, shape, stride = t.h, #sizes, dims8(#sizes), dims8()
     if n < h.ndim then raise(("expand: %s to %d dimensions"):format(T.shape_text(t), n)) end
     for i = 0, n - 1 do
       local j = i - (n - h.ndim)
-      local from = j >= 0 and h.shape[j] or 1
-      if from ~= 1 and from ~= sizes[i + 1] then
+      local from, size = j >= 0 and h.shape[j] or 1, number.whole(sizes[i + 1], 0)
+      if not size or (from ~= 1 and from ~= size) then
         raise(("expand: %s does not expand to %s"):format(T.shape_text(t), T.shape_text(sizes)))
       end
-      shape[i] = sizes[i + 1]
+      shape[i] = size
       stride[i] = from == 1 and 0 or h.stride[j]
     end
     return make_view(t, shape, stride, 0, n)
   end,
-  backward = function(ctx, g) return sum_to(g, ctx.args[1]) end,
+  backward = function(ctx, g) return sum_to(g, ctx.inputs[1]) end,
 }
 
 --- Slices of dimension dim by a tensor or table of 1-based indices.
@@ -208,8 +212,8 @@ local index_select = func {
     return wrap(o[0])
   end,
   backward = function(ctx, g)
-    local gt = T.zeros_like(ctx.args[1])
-    check(C.atomo_index_add(gt.h, ctx.args[2], ctx.args[3].h, g:contiguous().h))
+    local gt = T.zeros_like(ctx.inputs[1])
+    check(C.atomo_index_add(gt.h, ctx.inputs[2], ctx.inputs[3].h, g:contiguous().h))
     return gt
   end,
 }
@@ -243,13 +247,13 @@ local cat = func {
     return y
   end,
   backward = function(ctx, g)
-    local d, at, gradients = ctx.args[1], 0, {}
-    for i = 2, #ctx.args do
-      local n = ctx.args[i].h.shape[d]
+    local d, at, gradients = ctx.inputs[1], 0, {}
+    for i = 2, #ctx.inputs do
+      local n = ctx.inputs[i].h.shape[d]
       gradients[i] = narrow_view(g, d, at, n):clone()
       at = at + n
     end
-    return nil, unpack(gradients, 2, #ctx.args)
+    return nil, unpack(gradients, 2, #ctx.inputs)
   end,
 }
 

@@ -16,6 +16,7 @@ end
 
 local function gradients(who, params)
   local list = {}
+  if T.is_tensor(params) then params = {params} end
   if type(params) ~= "table" then raise(("%s: params is a %s, expected a list"):format(who, type(params))) end
   for i, p in ipairs(params) do
     T.expect(p, ("%s: parameter %d"):format(who, i))

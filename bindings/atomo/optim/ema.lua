@@ -5,6 +5,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
+local O = require "atomo.check_options"
 local raise = f.raise
 
 ---@class atomo.EMA
@@ -19,6 +20,7 @@ local function new(opts)
   if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
     raise "ema: params is missing or empty, expected a list of parameters"
   end
+  O.check("ema", opts, {params = true, decay = true})
   local decay = opts.decay or 0.999
   if type(decay) ~= "number" or not (decay >= 0 and decay < 1) then
     raise(("ema: decay is %s, expected 0 <= decay < 1"):format(tostring(decay)))
@@ -35,7 +37,9 @@ end
 --- Takes the weights as they are now into the average.
 function EMA:update()
   self.updates = self.updates + 1
-  for i, a in ipairs(self.averages) do a:mul_(self.decay):axpy_(1 - self.decay, self.params[i]) end
+  autograd.no_grad(function()
+    for i, a in ipairs(self.averages) do a:mul_(self.decay):axpy_(1 - self.decay, self.params[i]) end
+  end)
 end
 
 --- Exchanges weights and averages; a second call puts them back.

@@ -14,6 +14,7 @@ local ALIGN = 16 -- floats
 ---@field lr number        rate of the coming step
 ---@field taken number[]   steps that each parameter has taken: one that is frozen or has no gradient takes none
 ---@field ratio number|false  group.lr / optimizer.lr, which a schedule keeps; false: the rate does not follow
+---@field values table     of the options as the last step used them: what differs was set since
 ---@field state table<string, atomo.Tensor>  blocks by name
 local Group = {}
 Group.__index = Group
@@ -36,9 +37,14 @@ local function new(kind, list, defaults, seen)
   end
   local self = options.read(kind, list, defaults)
   self.kind, self.params, self.offset, self.taken, self.checked = kind, {}, {}, {}, {}
-  self.state, self.views = {}, {}
+  self.state, self.views, self.names, self.values = {}, {}, {}, {}
+  for _, name in ipairs(options.names(kind)) do
+    if self[name] ~= nil and name ~= "params" then
+      self.names[#self.names + 1], self.values[name] = name, self[name]
+    end
+  end
   self.ratio = self.lr == defaults.lr and 1 or defaults.lr > 0 and self.lr / defaults.lr
-  self.first_ratio, self.set_lr, self.n = self.ratio, self.lr, 0
+  self.first_ratio, self.n = self.ratio, 0
   for i, p in ipairs(list.params) do
     check_parameter(kind, i, p, seen)
     self.params[i], self.offset[i], self.taken[i], self.checked[i] = p, self.n, 0, false
@@ -51,22 +57,31 @@ end
 --- The options that the coming step uses, by name.
 function Group:options()
   local o = {}
-  for _, name in ipairs(options.names(self.kind)) do
-    if name ~= "params" then o[name] = rawget(self, name) end
-  end
+  for _, name in ipairs(self.names) do o[name] = self[name] end
   return o
+end
+
+--- Takes note of the values as they are, which must be values of their options.
+local function check_values(self)
+  local o = self:options()
+  options.check_all(self.kind, o)
+  for _, name in ipairs(self.names) do self.values[name] = o[name] end
 end
 
 --- The rate of the coming step, where the optimizer's is `common`: what was assigned to group.lr since the last step,
 --- else what follows from the optimizer's.
 function Group:rate(common)
-  if self.lr ~= self.set_lr then
-    options.check(self.kind, "lr", self.lr)
+  local names, values = self.names, self.values
+  local own = self.lr ~= values.lr
+  for i = 1, #names do
+    if self[names[i]] ~= values[names[i]] then check_values(self) end
+  end
+  if own then
     self.ratio = self.lr == common and 1 or common > 0 and self.lr / common
   elseif self.ratio then
     self.lr = common * self.ratio
   end
-  self.set_lr = self.lr
+  values.lr = self.lr
   return self.lr
 end
 

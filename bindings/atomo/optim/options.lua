@@ -79,6 +79,13 @@ local function check_together(kind, o)
   end
 end
 
+--- Raises unless each of a group's options has a value that it can have, together with the others.
+function M.check_all(kind, o)
+  for name in pairs(common) do M.check(kind, name, o[name]) end
+  for name in pairs(M.kinds[kind]) do M.check(kind, name, o[name]) end
+  check_together(kind, o)
+end
+
 --- A group's options, each checked; unknown names are refused.
 ---@param kind string
 ---@param opts table

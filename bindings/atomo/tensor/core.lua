@@ -1,6 +1,7 @@
 --- The Tensor class: a table whose `h` is the C handle (autograd keeps requires_grad, grad, node beside it), who owns
 -- its native memory, and when that is given back: by :free(), at the end of an atomo.scope, or by the collector.
 local f = require "atomo.ffi"
+local blocks = require "atomo.blocks"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
 ---@class atomo.Tensor
@@ -25,7 +26,7 @@ local Freed = {
   __tostring = function() return "[freed tensor]" end,
 }
 
-local scope           -- the innermost atomo.scope's list of tensors, or nil
+local scope           -- value: the innermost atomo.scope's list of tensors, or nil
 local wraps = 0       -- since the last poll of native memory
 local soft_limit = 1e9 -- bytes alive above which the Lua collector is asked to find dead tensors
 local mem = ffi.new "atomo_mem"
@@ -47,6 +48,16 @@ local function guard(t)
   t.guarded = true
 end
 
+--- What a coroutine's open scopes hold is the collector's while it is suspended: it may never be resumed.
+scope = blocks.state(nil, function(list, open)
+  while list and open > 0 do
+    for i = (list.guarded or 0) + 1, #list do
+      if getmetatable(list[i]) == Tensor then guard(list[i]) end
+    end
+    list.guarded, list, open = #list, list.outer, open - 1
+  end
+end)
+
 local function free_handle(t)
   C.atomo_tensor_free(t.guarded and ffi.gc(t.h, nil) or t.h)
 end
@@ -55,8 +66,9 @@ end
 --- collector need not know of it, which costs more than the tensor.
 function T.wrap(h)
   local t = setmetatable({h = h}, Tensor)
-  if scope then
-    scope[#scope + 1] = t
+  local list = scope.value
+  if list then
+    list[#list + 1] = t
   else
     guard(t)
     wraps = wraps + 1
@@ -79,7 +91,7 @@ end
 function Tensor:free()
   if rawget(self, "h") then
     free_handle(self)
-    self.h, self.grad, self.node = nil, nil, nil
+    self.h, self.grad, self.node, self.base = nil, nil, nil, nil
     setmetatable(self, Freed)
   end
 end
@@ -91,54 +103,50 @@ function Tensor:keep()
   return self
 end
 
-local function leave(saved, mine, ...)
-  scope = saved
+--- Sets a mark on the tensors among the values: a scope's results.
+local function mark_passed(mark, ...)
   for i = 1, select("#", ...) do
     local v = select(i, ...)
-    if type(v) == "table" and getmetatable(v) == Tensor then
-      v.passed = true
-      if saved then saved[#saved + 1] = v else guard(v) end
-    end
+    if type(v) == "table" and getmetatable(v) == Tensor then v.passed = mark end
   end
+end
+
+local function leave(saved, mine, ...)
+  blocks.leave(scope, saved)
+  mark_passed(true, ...)
+  local outer = scope.value
   for i = 1, #mine do
     local t = mine[i]
     if getmetatable(t) == Tensor then
-      if t.passed then t.passed = nil
+      if t.passed then
+        if outer then outer[#outer + 1] = t else guard(t) end
       elseif t.kept then
         t.kept = nil
         guard(t)
       else t:free() end
     end
   end
+  mark_passed(nil, ...)
   return ...
+end
+
+local function finish(saved, mine, ok, ...)
+  if not ok then
+    leave(saved, mine)
+    error((...), 0)
+  end
+  return leave(saved, mine, ...)
 end
 
 --- Runs fn and frees every tensor made inside, but for those it returns and those that were :keep()t.
 -- The training loop runs each step in one: native memory is reused at once, whatever the collector does.
 function T.scope(fn, ...)
-  local saved, mine = scope, {}
-  scope = mine
-  local function finish(ok, ...)
-    if not ok then
-      leave(saved, mine)
-      error((...), 0)
-    end
-    return leave(saved, mine, ...)
-  end
-  return finish(pcall(fn, ...))
+  local mine = {outer = scope.value}
+  return finish(blocks.enter(scope, mine), mine, pcall(fn, ...))
 end
 
 --- Runs fn outside any scope: what it makes lives until collected (parameters, optimizer state, caches).
-function T.outside_scope(fn, ...)
-  local saved = scope
-  scope = nil
-  local function finish(ok, ...)
-    scope = saved
-    if not ok then error((...), 0) end
-    return ...
-  end
-  return finish(pcall(fn, ...))
-end
+function T.outside_scope(fn, ...) return blocks.run(scope, nil, fn, ...) end
 
 function T.is_tensor(v) return type(v) == "table" and getmetatable(v) == Tensor end
 local is_tensor = T.is_tensor

@@ -1,6 +1,7 @@
 --- Changing tensors in place, converting, copying. Names end in _ where the tensor itself changes, as in PyTorch.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
+local number = require "atomo.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local Tensor, wrap, out = T.Tensor, T.wrap, T.out
 
@@ -15,15 +16,16 @@ T.changing = changing
 T.recording = function() return false end -- autograd replaces it
 
 function Tensor:fill_(v)
+  local value = number.element(v, self:dtype(), "fill_")
   changing(self, "fill_")
-  check(C.atomo_fill(self.h, v))
+  check(C.atomo_fill(self.h, value))
   return self
 end
 function Tensor:zero_() return self:fill_(0) end
 
 --- Copies u (broadcast, converted) into this tensor.
 function Tensor:copy_(u)
-  if type(u) == "number" then return self:fill_(u) end
+  if type(u) == "number" or type(u) == "cdata" then return self:fill_(u) end
   T.expect(u, "copy_: source")
   changing(self, "copy_")
   check(C.atomo_copy(self.h, u.h))
@@ -43,8 +45,9 @@ local function in_place(name, op)
     changing(self, name)
     local o = out()
     o[0] = self.h
-    if type(u) == "number" then
-      check(C.atomo_scalar(op, self.h, u, 0, o))
+    local scalar = number.of(u)
+    if scalar then
+      check(C.atomo_scalar(op, self.h, scalar, 0, o))
     else
       T.expect(u, name .. ": operand")
       check(C.atomo_binary(op, self.h, u.h, o))
@@ -95,6 +98,23 @@ function Tensor:count_nonfinite()
   local count, first = ffi.new "double[1]", ffi.new "double[1]"
   check(C.atomo_count_nonfinite(self.h, count, first))
   return count[0], first[0] >= 0 and first[0] + 1 or nil
+end
+
+local list_type, most = ffi.typeof "const atomo_tensor *[?]", 16
+local handles, which = list_type(most), ffi.new "int[1]"
+
+--- The number of the first tensor of a list that has a NaN or Inf entry; nil where none has.
+---@param list atomo.Tensor[]
+---@return integer?
+function T.find_nonfinite(list)
+  local n = #list
+  if n > most then
+    most = 2 * n
+    handles = list_type(most)
+  end
+  for i = 1, n do handles[i - 1] = T.expect(list[i], "find_nonfinite: tensor").h end
+  check(C.atomo_find_nonfinite(handles, n, which))
+  return which[0] >= 0 and which[0] + 1 or nil
 end
 
 return T

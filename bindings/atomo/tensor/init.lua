@@ -2,10 +2,13 @@
 -- Row-major; indices and dimensions are 1-based; images are N,H,W,C. Operators with gradients are in atomo.ops.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
+local number = require "atomo.number"
 for _, part in ipairs {"make", "look", "fill", "print"} do require("atomo.tensor." .. part) end
 
 --- Threads of every kernel of this process.
-function T.set_num_threads(n) f.check(f.C.atomo_set_num_threads(n)) end
+function T.set_num_threads(n)
+  f.check(f.C.atomo_set_num_threads(number.expect_whole(n, "set_num_threads: number", 1, 2 ^ 31 - 1)))
+end
 function T.num_threads() return f.C.atomo_num_threads() end
 
 return T

@@ -2,6 +2,7 @@
 -- Indices and dimensions are 1-based, negative dimensions count from the end.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
+local number = require "atomo.number"
 local ffi, C, raise = f.ffi, f.C, f.raise
 local Tensor, is_tensor, pointer_types = T.Tensor, T.is_tensor, T.pointer_types
 
@@ -20,10 +21,11 @@ end
 --- 0-based dimension of a 1-based (or negative) one.
 local function dimension(t, d, what)
   local n = t.h.ndim
-  if type(d) ~= "number" or d % 1 ~= 0 or d == 0 or d > n or d < -n then
+  local i = number.whole(d, -n, n)
+  if not i or i == 0 then
     raise(("%s: dimension %s of a tensor with %d (1 to %d, or -%d to -1)"):format(what, tostring(d), n, n, n))
   end
-  return d < 0 and n + d or d - 1
+  return i < 0 and n + i or i - 1
 end
 T.dimension = dimension
 
@@ -35,7 +37,9 @@ end
 
 --- "[2,3]"
 function T.shape_text(t)
-  return "[" .. table.concat(is_tensor(t) and t:shape() or t, ",") .. "]"
+  local sizes = {}
+  for i, n in ipairs(is_tensor(t) and t:shape() or t) do sizes[i] = tostring(n) end
+  return "[" .. table.concat(sizes, ",") .. "]"
 end
 local shape_text = T.shape_text
 
@@ -58,9 +62,10 @@ local function offset_of(t, what, ...)
   end
   local at = 0
   for d = 0, n - 1 do
-    local i = select(d + 1, ...)
-    if type(i) ~= "number" or i % 1 ~= 0 or i < 1 or i > h.shape[d] then
-      raise(("%s: index %s in dimension %d, expected 1 to %d"):format(what, tostring(i), d + 1, h.shape[d]))
+    local given = select(d + 1, ...)
+    local i = number.whole(given, 1, h.shape[d])
+    if not i then
+      raise(("%s: index %s in dimension %d, expected 1 to %d"):format(what, tostring(given), d + 1, h.shape[d]))
     end
     at = at + (i - 1) * h.stride[d]
   end
@@ -75,8 +80,7 @@ end
 --- t:set(i, j, value)
 function Tensor:set(...)
   local n = select("#", ...)
-  local value = select(n, ...)
-  if type(value) ~= "number" then raise(("set: value is a %s, expected a number"):format(type(value))) end
+  local value = number.element((select(n, ...)), self:dtype(), "set: value")
   local index = {...}
   local at = offset_of(self, "set", unpack(index, 1, n - 1))
   pointer(self)[at] = value

@@ -2,6 +2,7 @@
 -- Shapes come as (3, 4) or ({3, 4}), and with a dtype: (3, 4, "i32").
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
+local number = require "atomo.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local is_tensor, wrap, out, dtypes = T.is_tensor, T.wrap, T.out, T.dtypes
 
@@ -27,9 +28,9 @@ local function shape_of(what, ...)
   local c = dims8()
   if #sizes > 8 then raise(("%s: %d dimensions, at most 8"):format(what, #sizes)) end
   for i = 1, #sizes do
-    local n = sizes[i]
-    if type(n) ~= "number" or n < 0 or n % 1 ~= 0 then
-      raise(("%s: size %s in dimension %d, expected a whole number >= 0"):format(what, tostring(n), i))
+    local n = number.whole(sizes[i], 0)
+    if not n then
+      raise(("%s: size %s in dimension %d, expected a whole number >= 0"):format(what, tostring(sizes[i]), i))
     end
     c[i - 1] = n
   end
@@ -63,13 +64,20 @@ end
 
 --- 0, 1, ..., n-1, or from start to below stop by step, as Python's range.
 function T.arange(start, stop, step)
-  if not stop then start, stop = 0, start end
-  step = step or 1
-  if step == 0 then raise "arange: step is 0" end
-  local n = math.max(0, math.ceil((stop - start) / step))
+  if stop == nil then start, stop = 0, start end
+  if step == nil then step = 1 end
+  local from, to, by = number.of(start), number.of(stop), number.of(step)
+  for _, v in ipairs {from or 0 / 0, to or 0 / 0, by or 0 / 0} do
+    if v - v ~= 0 then
+      raise(("arange: from %s to %s by %s, expected finite numbers"):format(tostring(start), tostring(stop),
+        tostring(step)))
+    end
+  end
+  if by == 0 then raise "arange: step is 0" end
+  local n = math.max(0, math.ceil((to - from) / by))
   local t = T.empty(n)
   local p = t:data()
-  for i = 0, n - 1 do p[i] = start + i * step end
+  for i = 0, n - 1 do p[i] = from + i * by end
   return t
 end
 
@@ -87,10 +95,9 @@ end
 
 --- Restarts every random stream of this process: rand, randn, initialisation, math.random.
 function T.manual_seed(seed)
-  if type(seed) ~= "number" or seed < 0 or seed > 2 ^ 53 or seed % 1 ~= 0 then
-    raise(("manual_seed: seed is %s, expected a whole number from 0 to 2^53"):format(tostring(seed)))
-  end
-  C.atomo_manual_seed(seed)
+  local n = number.whole(seed, 0)
+  if not n then raise(("manual_seed: seed is %s, expected a whole number from 0 to 2^53"):format(tostring(seed))) end
+  C.atomo_manual_seed(n)
 end
 
 local function nested_shape(v, shape, level)
@@ -100,32 +107,29 @@ local function nested_shape(v, shape, level)
   return shape
 end
 
-local function fill_nested(v, shape, level, p, at)
+local function fill_nested(v, shape, level, p, at, dtype)
   if level > #shape then
     if type(v) == "boolean" then v = v and 1 or 0 end
-    if type(v) ~= "number" then
-      raise(("tensor: element %d is a %s, expected a number"):format(at + 1, type(v)))
-    end
-    p[at] = v
+    p[at] = number.element(v, dtype, "tensor: element " .. at + 1)
     return at + 1
   end
   if type(v) ~= "table" or #v ~= shape[level] then
     raise(("tensor: ragged table: a row of dimension %d has %s entries, the first has %d"):format(
       level, type(v) == "table" and #v or "no", shape[level]))
   end
-  for i = 1, #v do at = fill_nested(v[i], shape, level + 1, p, at) end
+  for i = 1, #v do at = fill_nested(v[i], shape, level + 1, p, at, dtype) end
   return at
 end
 
 --- From a (nested) table of numbers, a number, or another tensor (a copy): atomo.tensor({{1,2},{3,4}}, "i32").
 function T.tensor(value, dtype)
   if is_tensor(value) then return value:to(dtype or value:dtype(), true) end
-  if type(value) ~= "table" and type(value) ~= "number" then
+  if type(value) ~= "table" and not number.of(value) then
     raise(("tensor: got a %s, expected a table of numbers, a number or a tensor"):format(type(value)))
   end
   local shape = nested_shape(value, {}, 1)
   local t = T.empty(shape, dtype)
-  fill_nested(value, shape, 1, t:data(), 0)
+  fill_nested(value, shape, 1, t:data(), 0, t:dtype())
   return t
 end
 

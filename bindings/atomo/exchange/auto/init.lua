@@ -10,6 +10,7 @@ local f = require "atomo.ffi"
 local choose = require "atomo.exchange.choose"
 local clock = require "atomo.exchange.auto.clock"
 local decide = require "atomo.exchange.auto.decide"
+local files = require "atomo.files"
 local json = require "atomo.json"
 local probe = require "atomo.exchange.probe"
 local swap = require "atomo.exchange.auto.swap"
@@ -141,7 +142,7 @@ local function new(opts, given)
   self.setting = {level = 1, compress = name, topology = name == "none" and "allreduce" or "allgather"}
   self.work = swap.open(self, self.setting)
   local rank = self.work.comm.rank
-  self.notify = function(text) if rank == 0 then print(text) end end
+  self.notify = function(text) if rank == 0 then files.say(text) end end
   self.ended = self.now()
   return setmetatable(self, Auto)
 end

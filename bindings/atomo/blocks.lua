@@ -1,0 +1,93 @@
+--- Blocks: state that holds while a function runs (no_grad, enable_grad, scope, a running backward), and coroutines.
+-- A block's state is its coroutine's. A coroutine that yields inside a block leaves the state of whoever resumed it as
+-- that was, and finds its own again when it is resumed; outside its own blocks it sees the resumer's. For that
+-- coroutine.resume and coroutine.wrap are replaced by functions that switch the states over.
+local M = {}
+
+local states = {}
+local suspended = setmetatable({}, {__mode = "k"}) -- coroutine -> its open blocks, state by state
+
+---@class atomo.BlockState
+---@field value any          what holds now
+---@field blocks integer     open blocks of the running coroutine
+---@field floor integer      0 inside a coroutine, -1 outside: its outermost block ends where blocks is that
+---@field outer any          the resumer's value
+
+--- A state that holds `value` outside all blocks. suspend(value, blocks): called when a coroutine yields inside some.
+---@return atomo.BlockState
+function M.state(value, suspend)
+  local s = {value = value, blocks = 0, floor = -1, outer = nil, suspend = suspend}
+  states[#states + 1] = s
+  return s
+end
+
+--- Opens a block; returns what leave() wants.
+function M.enter(s, value)
+  local saved = s.value
+  s.value, s.blocks = value, s.blocks + 1
+  return saved
+end
+
+function M.leave(s, saved)
+  s.blocks = s.blocks - 1
+  if s.blocks == s.floor then s.value = s.outer else s.value = saved end
+end
+
+local function finish(s, saved, ok, ...)
+  M.leave(s, saved)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Runs fn in a block, which ends with it, by an error too.
+function M.run(s, value, fn, ...) return finish(s, M.enter(s, value), pcall(fn, ...)) end
+
+-- ---- coroutines ----------------------------------------------------------------------------------------------------
+
+--- The running coroutine's states, to be put back.
+local function switch_in(co)
+  local own, here = suspended[co], {}
+  for i, s in ipairs(states) do
+    here[i] = {value = s.value, blocks = s.blocks, floor = s.floor, outer = s.outer}
+    local inside = own and own[i]
+    s.outer, s.floor = s.value, 0
+    s.blocks = inside and inside.blocks or 0
+    if inside then s.value = inside.value end
+  end
+  suspended[co] = nil
+  return here
+end
+
+local function switch_out(co, here, ...)
+  local own
+  for i, s in ipairs(states) do
+    if s.blocks > 0 and coroutine.status(co) == "suspended" then
+      own = own or {}
+      own[i] = {value = s.value, blocks = s.blocks}
+      if s.suspend then s.suspend(s.value, s.blocks) end
+    end
+    local was = here[i]
+    s.value, s.blocks, s.floor, s.outer = was.value, was.blocks, was.floor, was.outer
+  end
+  suspended[co] = own
+  return ...
+end
+
+local resume = coroutine.resume
+
+function coroutine.resume(co, ...)
+  if type(co) ~= "thread" then return resume(co, ...) end
+  return switch_out(co, switch_in(co), resume(co, ...))
+end
+
+local function results(ok, ...)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+function coroutine.wrap(fn)
+  local co = coroutine.create(fn)
+  return function(...) return results(coroutine.resume(co, ...)) end
+end
+
+return M

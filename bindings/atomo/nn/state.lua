@@ -1,0 +1,104 @@
+--- Loading a module's state: names and shapes are compared first, then values are copied, all or none.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local autograd = require "atomo.autograd"
+local check_options = require "atomo.check_options"
+local C, check, raise = f.C, f.check, f.raise
+
+local M = {}
+
+local function crc(t)
+  local out = f.ffi.new "double[1]"
+  check(C.atomo_tensor_crc((t:is_contiguous() and t or t:detach():contiguous()).h, out))
+  return out[0]
+end
+
+--- The state's tensors, each once, with the names that it has: {{tensor=, names=}, ...}.
+local function slots_of(each)
+  local list, of = {}, {}
+  each(function(name, t)
+    if not of[t] then
+      of[t] = {tensor = t, names = {}}
+      list[#list + 1] = of[t]
+    end
+    table.insert(of[t].names, name)
+  end)
+  return list
+end
+
+local function problem_of(name, given, t)
+  if not T.is_tensor(given) then return ("%s is a %s"):format(name, type(given)) end
+  if T.shape_text(given) ~= T.shape_text(t) then
+    return ("%s is %s, expected %s"):format(name, T.shape_text(given), T.shape_text(t))
+  end
+end
+
+--- Finds each slot's source among values. Returns names that are missing, shapes that are wrong, names that are known,
+--- and shared tensors with two values.
+local function match(slots, values)
+  local missing, wrong, known, differ = {}, {}, {}, {}
+  for _, slot in ipairs(slots) do
+    local first
+    for _, name in ipairs(slot.names) do
+      local given = values[name]
+      known[name] = true
+      local problem = given ~= nil and problem_of(name, given, slot.tensor)
+      if problem then
+        wrong[#wrong + 1] = problem
+      elseif given ~= nil and first and given ~= values[first] and crc(given) ~= crc(values[first]) then
+        differ[#differ + 1] = ("%s and %s"):format(first, name)
+      end
+      if given ~= nil then first = first or name end
+    end
+    slot.from = first
+    if not first then
+      for _, name in ipairs(slot.names) do missing[#missing + 1] = name end
+    end
+  end
+  return missing, wrong, known, differ
+end
+
+local function unknown(values, known)
+  local list = {}
+  for name in pairs(values) do
+    if not known[name] then list[#list + 1] = tostring(name) end
+  end
+  table.sort(list)
+  return list
+end
+
+--- who: the class; each(visit): calls visit(name, tensor) for its state; opts: {strict = true}. Returns {missing=,
+--- unexpected=} where strict is false.
+---@param who string
+---@param each fun(visit: fun(name: string, t: atomo.Tensor))
+---@param values table<string, atomo.Tensor>
+---@param opts {strict: boolean?}?
+function M.load(who, each, values, opts)
+  if type(values) ~= "table" or T.is_tensor(values) then
+    raise(("load_state_dict: got a %s, expected a table of tensors by name"):format(
+      T.is_tensor(values) and "tensor" or type(values)))
+  end
+  check_options.check("load_state_dict", opts or {}, {strict = true})
+  local strict = not opts or opts.strict ~= false
+  local slots = slots_of(each)
+  local missing, wrong, known, differ = match(slots, values)
+  local unexpected, text = unknown(values, known), {}
+  local function say(what, list)
+    if #list > 0 then text[#text + 1] = ("%s: %s"):format(what, table.concat(list, ", ")) end
+  end
+  if strict then
+    say("missing", missing)
+    say("unexpected", unexpected)
+  end
+  say("wrong shape", wrong)
+  say("one tensor here, two values", differ)
+  if #text > 0 then raise(("load_state_dict of %s: %s"):format(who, table.concat(text, "; "))) end
+  autograd.no_grad(function()
+    for _, slot in ipairs(slots) do
+      if slot.from then slot.tensor:copy_(values[slot.from]) end
+    end
+  end)
+  if not strict then return {missing = missing, unexpected = unexpected} end
+end
+
+return M

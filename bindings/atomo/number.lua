@@ -1,0 +1,75 @@
+--- Numbers that users hand over: the one place where they become sizes, indices, counts and elements of tensors.
+-- The FFI truncates 2.5, wraps 300 and makes -2^31 of NaN without a word where C wants an integer; what comes from a
+-- script passes here first. int64_t and uint64_t (2LL, 2ULL) are taken where a double holds their value.
+local ffi = require "ffi"
+local raise = require("atomo.ffi").raise
+
+local M = {}
+
+local int64, uint64 = ffi.typeof "int64_t", ffi.typeof "uint64_t"
+
+--- The number that v is; nil where v is none, or an integer that no double holds.
+---@return number?
+local function of(v)
+  if type(v) == "number" then return v end
+  if type(v) ~= "cdata" then return nil end
+  local n = tonumber(v)
+  if n and (ffi.istype(int64, v) or ffi.istype(uint64, v)) and not (n < 2 ^ 63 and ffi.cast(int64, n) == v) then
+    return nil
+  end
+  return n
+end
+M.of = of
+
+--- The whole number that v is, from `least` to `most` (2^53); nil where v is none.
+---@return integer?
+function M.whole(v, least, most)
+  local n = of(v)
+  if n and n % 1 == 0 and n >= (least or -2 ^ 53) and n <= (most or 2 ^ 53) then return n + 0 end
+  return nil
+end
+
+--- How errors name what came.
+function M.text(v)
+  local kind = type(v)
+  if v == nil then return "missing" end
+  if kind == "number" or kind == "cdata" or kind == "boolean" then return tostring(v) end
+  if kind == "string" then return ("'%s', a string"):format(v) end
+  return "a " .. kind
+end
+
+--- M.whole(v, least, most); raises "WHAT is 2.5, expected a whole number of at least 1".
+function M.expect_whole(v, what, least, most)
+  local n = M.whole(v, least, most)
+  if n then return n end
+  local range = ""
+  if most and most < 2 ^ 31 - 1 then
+    range = (" from %d to %d"):format(least, most)
+  elseif least and least > -2 ^ 31 then
+    range = (" of at least %d"):format(least)
+  end
+  raise(("%s is %s, expected a whole number%s"):format(what, M.text(v), range))
+end
+
+local limits = {i32 = {-2 ^ 31, 2 ^ 31 - 1}, u8 = {0, 255}}
+local f32_end = 2 ^ 128 - 2 ^ 103 -- the first that rounds to Inf
+
+--- v as an element of that dtype; raises where it does not fit: "WHAT: 300 does not fit u8".
+---@return number
+function M.element(v, dtype, what)
+  local n = of(v)
+  if not n and type(v) ~= "cdata" then
+    raise(("%s is %s, expected a number"):format(what, M.text(v)))
+  end
+  local limit = limits[dtype]
+  local fits = n
+  if n and limit then
+    fits = n % 1 == 0 and n >= limit[1] and n <= limit[2]
+  elseif n then
+    fits = n ~= n or (n < f32_end and n > -f32_end) or n == math.huge or n == -math.huge
+  end
+  if not fits then raise(("%s: %s does not fit %s"):format(what, tostring(v), dtype)) end
+  return n
+end
+
+return M

@@ -1,0 +1,67 @@
+/* output.c - every text that the program writes: logs, tables, drawings, standard output. A write is whole, or it is an
+ * error that the caller gets as a status. Lua's own file:write cannot promise that: once LuaJIT has compiled it, a
+ * write that fails leaves the trace and is done a second time by the interpreter, and the second one, of an empty
+ * buffer, succeeds. A call of C is never done twice. Path: stage 10. */
+#include "core/core.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int atomo_output_open(const char *path, int append)
+{
+    ATOMO_REQUIRE(path && *path, ATOMO_EARG, "the path is empty");
+    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (append ? O_APPEND : O_TRUNC), 0666);
+    ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot write %s: %s", path, strerror(errno));
+    return fd;
+}
+
+int atomo_output_write(int fd, const char *path, const void *data, double n)
+{
+    const char *from = data;
+    for (size_t left = (size_t)n; left > 0;) {
+        const ssize_t k = write(fd, from, left);
+        if (k < 0 && errno == EINTR) continue;
+        ATOMO_REQUIRE(k >= 0, ATOMO_EIO, "writing %s: %s", path, strerror(errno));
+        ATOMO_REQUIRE(k > 0, ATOMO_EIO, "writing %s: %zu bytes were not taken", path, left);
+        from += k;
+        left -= (size_t)k;
+    }
+    return ATOMO_OK;
+}
+
+int atomo_output_close(int fd, const char *path)
+{
+    ATOMO_REQUIRE(close(fd) == 0 || errno == EINTR, ATOMO_EIO, "closing %s: %s", path, strerror(errno));
+    return ATOMO_OK;
+}
+
+int atomo_output_save(const char *path, const void *data, double n)
+{
+    struct stat st;
+    char resolved[PATH_MAX];
+    const bool there = path && stat(path, &st) == 0;
+    if (!there || S_ISREG(st.st_mode)) /* replaced whole; a link stays a link */
+        return atomo_raw_write(there && realpath(path, resolved) ? resolved : path, data, n, NULL, 0);
+    const int fd = atomo_output_open(path, 0); /* a terminal, a pipe: nothing to replace */
+    if (fd < 0) return fd;
+    const int rc = atomo_output_write(fd, path, data, n);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    return atomo_output_close(fd, path);
+}
+
+int atomo_output_print(const void *data, double n, int flush)
+{
+    errno = 0;
+    const bool whole = fwrite(data, 1, (size_t)n, stdout) == (size_t)n && (!flush || fflush(stdout) == 0);
+    ATOMO_REQUIRE(whole && !ferror(stdout), ATOMO_EIO, "writing standard output: %s",
+                  errno ? strerror(errno) : "an earlier write failed");
+    return ATOMO_OK;
+}

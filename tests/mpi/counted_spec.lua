@@ -1,0 +1,157 @@
+-- Means are put together by what they count: the gradient and the loss of k micro-batches on P ranks are those of one
+-- big batch, with ignored labels, weighted classes, sums, losses of a script, and micro-batches in which none counts.
+local atomo = require "atomo"
+local F, nn, world = atomo.F, atomo.nn, atomo.mpi.world
+
+local WIDTH, CLASSES, LENGTH = 3, 4, 5
+
+--- `n` sequences of LENGTH labels, of which `ignored(i)` are -1.
+local function make(n, ignored)
+  atomo.manual_seed(5)
+  local x, y = atomo.randn(n, LENGTH, WIDTH), atomo.zeros(n, LENGTH, "i32")
+  for i = 1, n do
+    for j = 1, LENGTH do y:set(i, j, j <= ignored(i) and -1 or (3 * i + j) % CLASSES) end
+  end
+  return x, y
+end
+
+--- A loader of them: `batch` sequences a rank, the last batch shared out.
+local function loader(x, y, batch)
+  local n = x:size(1)
+  local steps = math.ceil(n / (batch * world.size))
+  return {steps = steps, epoch = function()
+    local step = 0
+    return function()
+      if step == steps then return nil end
+      local from = step * batch * world.size
+      local total = math.min(batch * world.size, n - from)
+      local a = math.floor(total * world.rank / world.size)
+      local mine = math.floor(total * (world.rank + 1) / world.size) - a
+      step = step + 1
+      local at = math.min(from + a + 1, n)
+      local len = math.max(mine, 1)
+      return {x = x:narrow(1, at, len):contiguous(), y = y:narrow(1, at, len):contiguous(), n = mine, total = total}
+    end
+  end}
+end
+
+local function model_of()
+  atomo.manual_seed(9)
+  return nn.Linear(WIDTH, CLASSES)
+end
+
+--- What one step of SGD with rate 1 takes off the parameters.
+local function step_of(x, y, options)
+  local model = model_of()
+  local before = model.weight:clone()
+  local o = {model = model, data = {train = loader(x, y, options.batch), test = loader(x, y, 2)}, quiet = true,
+    exchange = atomo.exchange {}, optimizer = atomo.optim.sgd {params = model:parameters(), lr = 1}}
+  for key, value in pairs(options) do
+    if key ~= "batch" then o[key] = value end
+  end
+  local info = atomo.train(o)
+  return before - model.weight, info, before
+end
+
+--- The gradient and loss of one big batch, at the parameters that training starts from.
+local function big(x, y, loss)
+  local model = model_of()
+  local value = loss(model(x), y)
+  value:backward()
+  return model.weight.grad, value:item()
+end
+
+local uneven = function(i) return (2 * i) % (LENGTH + 1) end -- 5 of them: none counts
+local weight = atomo.tensor {0.5, 2, 1, 0.25}
+local function ce(opts) return function(logits, y) return F.cross_entropy(logits, y, opts) end end
+
+local losses = {
+  ["ignored labels"] = ce {ignore_index = -1},
+  ["ignored labels and weighted classes"] = ce {ignore_index = -1, weight = weight},
+  ["a sum"] = ce {ignore_index = -1, reduction = "sum"},
+  ["a mean that is changed"] = function(logits, y) return F.cross_entropy(logits, y, {ignore_index = -1}) * 0.5 end,
+  ["nll_loss"] = function(logits, y) return F.nll_loss(F.log_softmax(logits), y, {ignore_index = -1}) end,
+  ["a loss that returns its count"] = function(logits, y)
+    local each = F.cross_entropy(logits, y, {ignore_index = -1, reduction = "none"})
+    local count = F.cross_entropy(logits, y, {ignore_index = -1, reduction = "sum"}).count
+    return each:sum() * (1 / math.max(count, 1)), count
+  end,
+}
+
+local function check_near(expected, got, what)
+  local worst = (expected - got):abs():max():item()
+  local scale = expected:abs():max():item()
+  assert.is_true(worst <= 2e-6 * scale + 1e-7, ("%s: differs by %g of %g"):format(what, worst, scale))
+end
+
+describe("the gradient of micro-batches and ranks is that of one big batch:", function()
+  local names = {}
+  for name in pairs(losses) do names[#names + 1] = name end
+  table.sort(names) -- all ranks alike
+  for _, name in ipairs(names) do
+    local loss = losses[name]
+    for _, case in ipairs {{batch = 2, accumulate = 3}, {batch = 1, accumulate = 8}, {batch = 6, accumulate = 1}} do
+      it(("%s, %d of %d a rank"):format(name, case.accumulate, case.batch), function()
+        local n = case.batch * case.accumulate * world.size
+        for _, sequences in ipairs {n, n - 1} do -- the last batch whole, and not
+          local x, y = make(sequences, uneven)
+          local wanted, value = big(x, y, loss)
+          local got, info = step_of(x, y, {batch = case.batch, accumulate = case.accumulate, loss = loss,
+            max_steps = 1, eval_every = 0})
+          check_near(wanted, got, sequences .. " sequences")
+          if name ~= "a sum" then assert.near(value, info.loss, 2e-6 * math.abs(value)) end
+        end
+      end)
+    end
+  end
+
+  it("where a whole batch of all ranks counts nothing, nothing moves and nothing raises", function()
+    local x, y = make(4 * world.size, function() return LENGTH end)
+    local moved, info = step_of(x, y, {batch = 2, accumulate = 2, loss = losses["ignored labels"], eval_every = 0})
+    assert.equal(0, moved:abs():max():item())
+    assert.is_true(info.loss ~= info.loss)
+  end)
+
+  it("also a step whose share of ignored labels is not the first one's, by any compressor that is exact", function()
+    local n = 2 * world.size
+    local x, y = make(2 * n, function(i) return i <= n and 1 or 3 end)
+    local wanted = big(x:narrow(1, n + 1, n):contiguous(), y:narrow(1, n + 1, n):contiguous(), losses["ignored labels"])
+    local model = model_of()
+    local at = 0
+    local optimizer = atomo.optim.sgd {params = model:parameters(), lr = 1}
+    atomo.train {model = model, data = loader(x, y, 2), loss = losses["ignored labels"], quiet = true, eval_every = 0,
+      optimizer = optimizer, exchange = atomo.exchange {compress = "topk:k=1000", min_size = 1},
+      schedule = function(step)
+        at = step
+        return step == 0 and 0 or 1
+      end}
+    assert.equal(1, at)
+    check_near(wanted, model_of().weight - model.weight, "the second step")
+  end)
+end)
+
+describe("means over an epoch and a test set", function()
+  it("weigh by what is counted, whatever the ranks and batches", function()
+    local loss = losses["ignored labels"]
+    local x, y = make(11, uneven)
+    local _, value = big(x, y, loss)
+    for _, batch in ipairs {1, 2, 4} do
+      local _, info = step_of(x, y, {batch = batch, loss = loss, schedule = function() return 0 end})
+      assert.near(value, info.loss, 2e-6)
+      assert.near(value, info.test_loss, 2e-6)
+      local fraction, of = F.accuracy(model_of()(x), y, {ignore_index = -1})
+      assert.near(fraction, info.accuracy, 1e-6)
+      assert.near(fraction, info.test_accuracy, 1e-6)
+      assert.is_true(of < 55)
+    end
+  end)
+
+  it("refuse a count that is none", function()
+    local x, y = make(2 * world.size, uneven)
+    local ok, text = pcall(step_of, x, y, {batch = 2, loss = function(logits, labels)
+      return losses["ignored labels"](logits, labels), 0 / 0
+    end})
+    assert.is_false(ok)
+    assert.matches("train: loss returned the count nan beside the loss, expected a number >= 0", text)
+  end)
+end)

@@ -1,0 +1,129 @@
+-- Freezing across ranks: what is frozen is not sent, the exchange plans anew when the set changes in mid-run, replicas
+-- stay equal, and ranks that freeze different parameters are named.
+local atomo = require "atomo"
+local nn, world = atomo.nn, atomo.mpi.world
+
+local function net()
+  return nn.Sequential {nn.Conv2d(3, 8, 3, {stride = 2}), nn.ReLU(), nn.GlobalAvgPool(), nn.Linear(8, 200), nn.ReLU(),
+    nn.Linear(200, 10)}
+end
+
+--- Trains `steps` steps; at(step, model) is called after each. Returns model, bytes out by step, exchange.
+local function train(o, at)
+  atomo.manual_seed(5)
+  local data = atomo.data.synthetic {train = 8 * world.size * (o.steps or 6), test = 4}
+  local model = net()
+  if at then at(0, model) end
+  local options = {comm = world, min_size = 100}
+  for key, value in pairs(o.exchange or {}) do options[key] = value end
+  local ex, bytes = atomo.exchange(options), {}
+  local run = {model = model, quiet = true, eval_every = 0, check_replicas = 1, exchange = ex,
+    optimizer = atomo.optim.adam {params = model:parameters(), lr = 0.01, weight_decay = 0.1},
+    data = {train = atomo.data.loader {set = data.train, batch = 8, rank = world.rank, size = world.size, seed = 1}},
+    on_step = function(info)
+      bytes[info.step] = info.bytes_out
+      if at then at(info.step, model) end
+    end}
+  for key, value in pairs(o.train or {}) do run[key] = value end
+  atomo.train(run)
+  return model, bytes, ex
+end
+
+local function equal_on_all_ranks(model)
+  for _, entry in ipairs(model:named_parameters()) do
+    local mine = entry[2]:detach():clone()
+    world:bcast(mine, 0)
+    assert.same(mine:totable(), entry[2]:totable(), entry[1])
+  end
+end
+
+local ways = {{}, {overlap = false}, {topology = "sharded"}, {topology = "hierarchical"}, {compress = "entry:ratio=4"},
+  {compress = "svd:ratio=4,ef=true"}, {compress = "powersgd:rank=2", topology = "allreduce"},
+  {compress = "qsgd:bits=8", topology = "sharded"}, {compress = "auto:ratio=16"}}
+if world.size > 1 then ways[#ways + 1] = {topology = "ps"} end
+
+describe("parameters that are frozen in mid-run", function()
+  for _, way in ipairs(ways) do
+    local name = ("%s %s %s"):format(way.topology or "standard", way.compress or "none", tostring(way.overlap ~= false))
+    it("stay as they are, the others train on, and they train again: " .. name, function()
+      local kept = {}
+      local model, bytes = train({exchange = way}, function(step, m)
+        if step == 2 then m[4]:freeze() end
+        if step == 2 or step == 4 then kept[step] = m[4].weight:totable() end
+        if step == 4 then m[4]:unfreeze() end
+      end)
+      assert.same(kept[2], kept[4])
+      assert.is_false(kept[4][1][1] == model[4].weight:get(1, 1))
+      equal_on_all_ranks(model)
+      if world.size > 1 and not way.compress then
+        assert.equal(bytes[2], bytes[6])
+        assert.is_true(bytes[3] < bytes[2], ("%d bytes, %d before"):format(bytes[3], bytes[2]))
+      end
+    end)
+  end
+
+  it("leave the others' bits as they are without an exchange that forgets", function()
+    local function frozen_from(when)
+      return train({steps = 5}, function(step, m)
+        if step == when then m[1]:requires_grad_(false) end
+      end)
+    end
+    -- a convolution frozen after step 5, the last, is not frozen at all
+    local a, b = frozen_from(5), train {steps = 5}
+    for name, t in pairs(a:state_dict()) do assert.same(b:state_dict()[name]:totable(), t:totable()) end
+  end)
+
+  it("take the memory of the others with the plan", function()
+    local _, _, ex = train({steps = 3, exchange = {compress = "topk:ratio=8,ef=true", topology = "allgather"}})
+    local before = ex:state_dict()
+    local third
+    for k, m in ipairs(ex.messages) do
+      if ex.labels[m.index] == "5.weight" then third = before[tostring(k)]:totable() end
+    end
+    ex:replan()
+    assert.is_false(ex.planned or false)
+    assert.same({[1] = third}, {[1] = ex.carried["5.weight"]:totable()})
+  end)
+
+  it("are named where the ranks do not agree", function()
+    if world.size == 1 then return end
+    local function differ(freeze)
+      local comm = world:split(0) -- of its own: it is of no use afterwards
+      local ok, text = pcall(train, {exchange = {comm = comm, overlap = false}}, function(step, m)
+        if step == 2 then freeze(m) end
+      end)
+      assert.is_false(ok)
+      return text
+    end
+    local text = differ(function(m) if world.rank == 1 then m[4]:freeze() end end)
+    assert.matches("'step 3, lr 0.01'", text)
+    assert.matches("'freezes 3.weight", text)
+    text = differ(function(m) m[world.rank == 1 and 4 or 6]:freeze() end)
+    assert.matches("'freezes 5.weight", text)
+    assert.matches("'freezes 3.weight", text)
+  end)
+
+  it("stay as they are with local steps", function()
+    local kept = {}
+    local model = train({steps = 8, train = {local_steps = 2, outer = {lr = 0.7, momentum = 0.9}}}, function(step, m)
+      if step == 3 then m[4]:freeze() end -- within a round, in which it still takes part
+      if step >= 4 then kept[step] = m[4].weight:totable() end
+    end)
+    assert.same(kept[4], kept[8])
+    assert.same(kept[4], model[4].weight:totable())
+    equal_on_all_ranks(model)
+  end)
+end)
+
+describe("two runs over one exchange", function()
+  it("freeze what the first one trained", function()
+    local ex = atomo.exchange {comm = world, min_size = 100, compress = "entry:ratio=4"}
+    local function tuned(prepare)
+      return train({train = {exchange = ex}}, function(step, m) if step == 0 then prepare(m) end end)
+    end
+    tuned(function() end)
+    local model = tuned(function(m) m[1]:freeze() end)
+    assert.equal(4, #ex.shapes)
+    equal_on_all_ranks(model)
+  end)
+end)

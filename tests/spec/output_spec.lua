@@ -1,0 +1,103 @@
+-- Writes that fail end the program with an error, compiled or not: logs, progress lines, tables, print, drawings. What
+-- runs out of room is a file system of 64 kB where one may be mounted, else a limit on the size of files, or /dev/full.
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+local spawn = dofile(here .. "/../support/spawn.lua")
+
+if not spawn.possible() then
+  return pending "output_spec: runs in the host program, not under mpirun"
+end
+
+local can_mount = os.execute "unshare -rm sh -c 'mount -t tmpfs -o size=64k none /mnt' >/dev/null 2>&1" == 0
+
+--- Runs a Lua chunk in a folder D that holds 64 kB; the environment's variable D names it.
+local function in_little_room(chunk, opts)
+  local path, remove = spawn.file(chunk)
+  local command = can_mount and "unshare -rm sh -c 'mount -t tmpfs -o size=64k none /mnt && cd /mnt && %s %s %s'" or
+    "sh -c 'ulimit -f 64 && cd $(mktemp -d) && %s %s %s'"
+  local out, code = spawn.run(command:format(spawn.exe, opts or "", path), {timeout = 60})
+  remove()
+  return out, code
+end
+
+describe("where there is no room", function()
+  for _, mode in ipairs {"-jon", "-joff"} do
+    it("a log raises at once, with its path, under " .. mode, function()
+      local out, code = in_little_room([[
+        local log = require("atomo.log").open "run.jsonl"
+        for i = 1, 3000 do
+          log:write {event = "step", step = i, loss = i / 7, text = ("x"):rep(40)}
+        end
+      ]], mode)
+      assert.equal(1, code, out)
+      assert.matches("log: writing run.jsonl: ", out)
+      assert.matches("_spec.lua:3:", out) -- the user's line
+    end)
+
+    it("a log of a training run ends the run, under " .. mode, function()
+      local out, code = in_little_room([[
+        local atomo = require "atomo"
+        local model = atomo.nn.Linear(2, 2)
+        local batch = {x = atomo.ones(4, 2), y = atomo.tensor({0, 1, 0, 1}, "i32"), n = 4, total = 4}
+        local data = {steps = 3000, epoch = function(self)
+          local i = 0
+          return function()
+            i = i + 1
+            if i <= self.steps then return batch end
+          end
+        end}
+        atomo.train {model = model, data = data, optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01},
+          quiet = true, log = "run.jsonl"}
+      ]], mode)
+      assert.equal(1, code, out)
+      assert.matches("log: writing run.jsonl: ", out)
+    end)
+
+    it("no line of standard output is lost in silence, under " .. mode, function()
+      for name, body in pairs {
+        ["print"] = "print(i, 'some text')",
+        ["io.write"] = "io.write(i, ' some text\\n')",
+        ["io.write, checked"] = "local ok = io.write(i, ' some text\\n')",
+        ["files.say"] = "require('atomo.files').say('some text')",
+        ["progress"] = "p = p or require('atomo.log').progress {total = 3000, every = 1}  p:update(i, 'some text')",
+        ["one line"] = "if i == 1 then io.write('x\\n') end",
+      } do
+        local path, remove = spawn.file(("local p\nfor i = 1, 9000 do %s end\np = p"):format(body))
+        for place, why in pairs {["> /dev/full"] = "No space left on device", [">&-"] = "Bad file descriptor"} do
+          local out, code = spawn.run(("sh -c '%s %s %s %s'"):format(spawn.exe, mode, path, place), {timeout = 60})
+          assert.equal(1, code, name .. place .. ": " .. out)
+          assert.matches("writing standard output: " .. why, out, name .. place)
+        end
+        remove()
+      end
+    end)
+  end
+
+  it("--version and --help say so too", function()
+    for _, option in ipairs {"--version", "--help"} do
+      local out, code = spawn.run(("sh -c '%s %s > /dev/full'"):format(spawn.exe, option))
+      assert.equal(1, code, out)
+      assert.matches("writing standard output", out)
+    end
+  end)
+
+  it("a file that is written whole stays as it was", function()
+    local out, code = in_little_room [[
+      local files = require "atomo.files"
+      files.save("spec", "figures.json", "old")
+      local ok, text = pcall(files.save, "spec", "figures.json", ("x"):rep(1e6))
+      print(ok, text, io.open("figures.json"):read "*a")
+    ]]
+    assert.equal(0, code, out)
+    assert.matches("^false\t.*spec: write: [^\n]*figures.json: [^\n]*before is unchanged\told\n", out)
+  end)
+
+  it("what is no regular file is written to, not replaced", function()
+    local files = require "atomo.files"
+    assert.error_matches(function() files.save("spec", "/dev/full", "text") end, "writing /dev/full: No space left")
+    local plot = require "atomo.plot"
+    assert.error_matches(function()
+      plot.save("/nowhere/x", {title = "t", series = {{name = "a", points = {{1, 1}, {2, 2}}}}, x = {}, y = {}})
+    end, "plot: write: cannot write /nowhere/x.svg")
+    assert.truthy(io.open "/dev/full")
+  end)
+end)
