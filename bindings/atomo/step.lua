@@ -253,8 +253,8 @@ end
 --- Trains on the feed's next micro-batches as step number `step`; ends(): whether a round of local steps ends here.
 --- Returns {loss, accuracy (of all ranks), count, judged (how many they are means over), sums ({loss, right, n, count,
 --- judged} over all ranks), images, bad (ranks with NaN or Inf), bad_here, why, fatal (what the update left that is not
---- finite: it cannot be taken back), ms, stats}. Of a local step without exchange loss and accuracy are this rank's own,
---- and there are no sums.
+--- finite: it cannot be taken back), ms, stats}. Of a local step without exchange loss and accuracy are this rank's
+--- own, and there are no sums.
 function Step:run(feed, lr, step, ends)
   local ms = {forward = 0, backward = 0}
   self.handed = {}
