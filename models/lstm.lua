@@ -6,10 +6,11 @@ local nn = require("atomo").nn
 local Model = nn.Module:extend "LSTMModel"
 
 function Model:init(o)
-  local width, dropout = o.width or 256, o.dropout or 0
+  local width, dropout, layers = o.width or 256, o.dropout or 0, o.layers or 2
   self.tokens = nn.Embedding(o.vocab, width)
   self.dropout = nn.Dropout(dropout)
-  self.lstm = nn.LSTM(width, width, {num_layers = o.layers or 2, batch_first = true, dropout = dropout})
+  self.lstm = nn.LSTM(width, width, {num_layers = layers, batch_first = true,
+    dropout = layers > 1 and dropout or 0})
   self.head = nn.Linear(width, o.vocab)
 end
 

@@ -567,11 +567,11 @@ ATOMO_API int atomo_engine_wait(double ticket);
  * waits for of the coding thread (not for atomo_parcel_decode), and that the coding thread has worked. */
 ATOMO_API void atomo_engine_seconds(double *out);
 
-/* The watchdog, started by the first call: a thread that warns on stderr when an operation makes no progress for
- * warn_after seconds, naming the ranks that keep it waiting, and after abort_after seconds has every rank that answers
- * write its flight recorder to PREFIX-rankN.jsonl and aborts the job with code 75. 0: never. Ranks are asked by UDP
- * (IPv4). Operations on any communicator are watched, the ranks of c are asked; a later call replaces both. Does
- * nothing on one rank. [collective] EARG, EIO where there is no thread. */
+/* The limits of the watchdog, a thread from MPI's start on: it warns on stderr when an operation makes no progress for
+ * warn_after seconds (60 until this is called), naming the ranks that keep it waiting, and after abort_after seconds
+ * (never) has every rank that answers write its flight recorder to PREFIX-rankN.jsonl and aborts the job with code 75.
+ * 0: never. Where a rank that an operation waits for is at the end of the program already, it ends the job with code 1
+ * after some seconds. Ranks are asked by UDP (IPv4). Does nothing where c has one rank. [local] EARG. */
 ATOMO_API int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, const char *prefix);
 /* What this thread's next operation is for ("bucket 2 of 5", at most 47 bytes): part of its fingerprint and its record.
  * A job of the communication thread takes it along when posted. NULL: nothing. [local] */
@@ -641,8 +641,26 @@ ATOMO_API int atomo_raw_write(const char *path, const void *head, double head_by
                               int count);
 /* n bytes of a file from an offset, as u8 [n]. EIO, EFORMAT where the file is shorter. */
 ATOMO_API int atomo_raw_read(const char *path, double offset, double n, atomo_tensor **out);
-/* Little-endian bytes u8 [k] as a tensor of that shape: f32, i32, u8 as they are; f16, bf16, f64 to f32, i64 to i32. */
-enum { ATOMO_RAW_F16 = 3, ATOMO_RAW_BF16 = 4, ATOMO_RAW_F64 = 5, ATOMO_RAW_I64 = 6 };
+/* Little-endian bytes u8 [k] as a tensor of that shape: f32, i32, u8 as they are; other floats to f32 (rounded),
+ * other integers to i32, booleans to u8. ELIMIT names the first element that does not fit. */
+enum {
+    ATOMO_RAW_F16 = 3,
+    ATOMO_RAW_BF16 = 4,
+    ATOMO_RAW_F64 = 5,
+    ATOMO_RAW_I64 = 6,
+    ATOMO_RAW_BOOL,
+    ATOMO_RAW_I8,
+    ATOMO_RAW_I16,
+    ATOMO_RAW_U16,
+    ATOMO_RAW_U32,
+    ATOMO_RAW_U64,
+    ATOMO_RAW_F8_E4M3,
+    ATOMO_RAW_F8_E5M2,
+    ATOMO_RAW_F8_E4M3FNUZ,
+    ATOMO_RAW_F8_E5M2FNUZ,
+    ATOMO_RAW_F8_E8M0,
+    ATOMO_RAW_COUNT
+};
 ATOMO_API int atomo_raw_convert(int kind, const atomo_tensor *bytes, int ndim, const double *shape, atomo_tensor **out);
 /* Text files and standard output, written whole or with an error: EIO names the path and why. output_open gives a file
  * descriptor (append: 0 begins the file anew); output_save replaces a file as raw_write does, and writes into what is

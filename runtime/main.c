@@ -4,6 +4,7 @@
  * rank whose script fails takes the other ranks along. Beside it in host/: paths, prompt, signals, last words.
  */
 #include "host/host.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <luajit.h>
 #include <signal.h>
@@ -144,11 +145,59 @@ static int run_options(lua_State *L, const plan *p)
     return 0;
 }
 
+/* Standard input to its end. NULL where there is no memory; to be freed. */
+static char *read_stdin(size_t *n)
+{
+    size_t room = 1 << 16;
+    char *text = malloc(room);
+    for (*n = 0; text;) {
+        errno = 0;
+        const size_t got = fread(text + *n, 1, room - *n, stdin);
+        if (got == 0 && (feof(stdin) || errno != EINTR)) return text;
+        clearerr(stdin);
+        *n += got;
+        if (*n == room) text = realloc(text, room *= 2);
+    }
+    return NULL;
+}
+
+/* mpirun gives standard input to rank 0 alone: it hands the script on to all. */
+static int load_shared_stdin(lua_State *L)
+{
+    atomo_comm *world;
+    atomo_inbox *all = NULL;
+    size_t n = 0;
+    int status = atomo_comm_world(&world);
+    const bool here = status == 0 && atomo_comm_rank(world) == 0;
+    char *text = here ? read_stdin(&n) : NULL;
+    if (status == 0) status = atomo_inbox_new(1, &all);
+    atomo_flight_note("the script on standard input");
+    if (status == 0) status = atomo_comm_bcast_bytes(world, text, text ? (double)n : 0, 0, all->slot, all->counts);
+    free(text);
+    if (status == 0) {
+        const char *script = all->slot[0]->data;
+        n = (size_t)all->counts[0];
+        const char *line =
+            n && *script == '#' ? memchr(script, '\n', n) : script; /* as luaL_loadfile: #! is left out */
+        status = luaL_loadbuffer(L, line ? line : "", line ? n - (size_t)(line - script) : 0, "=stdin");
+    } else {
+        lua_pushfstring(L, "the script on standard input does not reach all ranks: %s", atomo_last_error());
+    }
+    atomo_inbox_free(all);
+    return status;
+}
+
+static int load_stdin(lua_State *L)
+{
+    return atomo_mpi_launched() ? load_shared_stdin(L) : luaL_loadfile(L, NULL);
+}
+
 static int run_script(lua_State *L, const plan *p)
 {
     const char *name = p->argv[p->script];
     if (strcmp(name, "test") == 0 && strcmp(p->argv[p->script - 1], "--") != 0) return call_module(L, "test", name);
-    int status = luaL_loadfile(L, strcmp(name, "-") == 0 && strcmp(p->argv[p->script - 1], "--") != 0 ? NULL : name);
+    const bool on_stdin = strcmp(name, "-") == 0 && strcmp(p->argv[p->script - 1], "--") != 0;
+    int status = on_stdin ? load_stdin(L) : luaL_loadfile(L, name);
     if (status) return status;
     int n = p->argc - p->script - 1;
     luaL_checkstack(L, n, "too many arguments for the script");
@@ -181,7 +230,7 @@ static int run_all(lua_State *L, plan *p)
         }
     } else if (!p->prompt && !p->any_code && !p->version) {
         p->prompt = isatty(STDIN_FILENO); /* of a rank too: mpirun gives it a pipe */
-        if (!p->prompt) status = run_chunk(L, luaL_loadfile(L, NULL));
+        if (!p->prompt) status = run_chunk(L, load_stdin(L));
     }
     if (status == 0 && p->prompt) host_repl(L);
     return status;

@@ -39,7 +39,9 @@ local opts = cli.parse {
 local world, say = atomo.mpi.world, script.say
 
 local function make_schedule(steps)
-  local s = {lr = opts.lr, warmup = opts.warmup, steps = steps, every = math.max(1, math.ceil(steps / 3))}
+  local s = {lr = opts.lr, warmup = opts.warmup}
+  if opts.schedule == "cosine" then s.steps = steps end
+  if opts.schedule == "step" then s.every = math.max(1, math.ceil(steps / 3)) end
   return atomo.schedule[opts.schedule](s)
 end
 

@@ -1,4 +1,5 @@
---- NumPy files: atomo.from_npy(path), t:save_npy(path). f32, i32 and u8 as they are; float64 and int64 are converted.
+--- NumPy files: atomo.from_npy(path), t:save_npy(path). Floats become f32, booleans
+-- u8, integers but u8 i32; a value that does not fit is refused.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 

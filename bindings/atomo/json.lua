@@ -28,6 +28,20 @@ local function sequence(s, i)
   return not bad and n or nil
 end
 
+--- The first byte of s that is not part of a UTF-8 sequence, nil where all are.
+local function not_utf8(s)
+  local i = s:find "[\128-\255]"
+  while i do
+    local n = sequence(s, i)
+    if not n then return i end
+    i = s:find("[\128-\255]", i + n)
+  end
+  return nil
+end
+
+--- Is s valid UTF-8?
+function M.is_utf8(s) return not_utf8(s) == nil end
+
 --- Bytes that are no UTF-8 become U+FFFD: a log must stay readable by every JSON reader.
 local function clean(s)
   local parts, i, from = {}, 1, 1
@@ -151,7 +165,10 @@ local function decode_string(s, i)
   while true do
     local stop = s:find('[%z\1-\31"\\]', at)
     if not stop then fail(s, #s + 1, "the end of the text that began at offset " .. i - 1) end
-    parts[#parts + 1] = s:sub(at, stop - 1)
+    local part = s:sub(at, stop - 1)
+    local bad = not_utf8(part)
+    if bad then fail(s, at + bad - 1, "UTF-8") end
+    parts[#parts + 1] = part
     local c = s:sub(stop, stop)
     if c == '"' then return table.concat(parts), stop + 1 end
     if c ~= "\\" then fail(s, stop, "no control character in a text") end
@@ -159,7 +176,7 @@ local function decode_string(s, i)
   end
 end
 
-local function decode_number(s, i)
+local function decode_number(s, i, how)
   local digits = s:match("^-?0", i) or s:match("^-?[1-9]%d*", i)
   if not digits then fail(s, i, "a value") end
   local stop = i + #digits
@@ -167,18 +184,21 @@ local function decode_number(s, i)
   tail = tail .. (s:match("^[eE][+-]?%d+", stop + #tail) or "")
   stop = stop + #tail
   if s:find("^[%w%.+-]", stop) then fail(s, stop, "the end of a number") end
-  return tonumber(digits .. tail), stop
+  if how.integers and tail ~= "" then fail(s, i, "an integer") end
+  local v = tonumber(digits .. tail)
+  if v - v ~= 0 then fail(s, i, "a number that a double holds") end
+  return v, stop
 end
 
 local decode_value
 
-local function decode_array(s, i, depth)
+local function decode_array(s, i, depth, how)
   local t = M.array {}
   i = skip(s, i + 1)
   if s:sub(i, i) == "]" then return t, i + 1 end
   while true do
     local v
-    v, i = decode_value(s, i, depth)
+    v, i = decode_value(s, i, depth, how)
     t[#t + 1] = v
     i = skip(s, i)
     local c = s:sub(i, i)
@@ -188,7 +208,7 @@ local function decode_array(s, i, depth)
   end
 end
 
-local function decode_object(s, i, depth)
+local function decode_object(s, i, depth, how)
   local t, seen = {}, {}
   i = skip(s, i + 1)
   if s:sub(i, i) == "}" then return t, i + 1 end
@@ -200,8 +220,8 @@ local function decode_object(s, i, depth)
     i = skip(s, after)
     if s:sub(i, i) ~= ":" then fail(s, i, "':'") end
     local v
-    v, i = decode_value(s, skip(s, i + 1), depth)
-    if v ~= M.null then t[key] = v end
+    v, i = decode_value(s, skip(s, i + 1), depth, how)
+    if v ~= M.null or how.nulls then t[key] = v end
     i = skip(s, i)
     local c = s:sub(i, i)
     if c == "}" then return t, i + 1 end
@@ -212,23 +232,30 @@ end
 
 local words = {{"true", true}, {"false", false}, {"null", M.null}}
 
-function decode_value(s, i, depth)
+function decode_value(s, i, depth, how)
   if depth > 64 then fail(s, i, "no deeper nesting than 64") end
   local c = s:sub(i, i)
-  if c == "{" then return decode_object(s, i, depth + 1) end
-  if c == "[" then return decode_array(s, i, depth + 1) end
+  if c == "{" then return decode_object(s, i, depth + 1, how) end
+  if c == "[" then return decode_array(s, i, depth + 1, how) end
   if c == '"' then return decode_string(s, i) end
   for _, w in ipairs(words) do
     if s:sub(i, i + #w[1] - 1) == w[1] then return w[2], i + #w[1] end
   end
-  return decode_number(s, i)
+  return decode_number(s, i, how)
 end
 
---- The value of a JSON text (strict); raises "json: offset 12: found 'x', expected ...". A null in an object is an
---- absent key, in an array it is json.null.
-function M.decode(text)
+local plain = {}
+
+--- Is t an array as the decoder makes them?
+function M.is_array(t) return getmetatable(t) == array_mark end
+
+--- The value of a JSON text (strict: UTF-8, no key twice, at most 64 levels, numbers that a double holds), in linear
+--- time; raises "json: offset 12: found 'x', expected ...". A null in an object is an absent key, in an array it is
+--- json.null. how: nulls = true keeps json.null in objects too; integers = true refuses points and exponents.
+---@param how {nulls: boolean?, integers: boolean?}?
+function M.decode(text, how)
   if type(text) ~= "string" then error(("json: got a %s, expected text"):format(type(text)), 0) end
-  local v, i = decode_value(text, skip(text, 1), 0)
+  local v, i = decode_value(text, skip(text, 1), 0, how or plain)
   i = skip(text, i)
   if i <= #text then fail(text, i, "the end") end
   return v

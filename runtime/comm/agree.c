@@ -98,7 +98,7 @@ int atomo_comm_check(atomo_comm *c, const char *name, const char *value)
     ATOMO_REQUIRE(name && value, ATOMO_EARG, "check: a name and a value are needed");
     size_t n = strlen(value);
     atomo_flight_note(name);
-    ATOMO_FLIGHT("check", &c->number, 0);
+    ATOMO_FLIGHT("check", &c->group, 0);
     atomo_fingerprint f = {c->sequence++, COMM_CHECK, 0, 0, atomo__crc32(0, value, n), (double)n, ""};
     memcpy(f.tag, name, ATOMO_MIN(strlen(name), sizeof f.tag));
     ATOMO_TRY(exchange(c, &f));

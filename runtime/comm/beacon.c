@@ -69,7 +69,6 @@ int atomo__beacon_open(atomo_comm *c, atomo_peer **peers)
     int rc = MPI_Iallgather(&self, n, MPI_BYTE, p, n, MPI_BYTE, c->mpi, &request);
     int status = rc == MPI_SUCCESS ? atomo__comm_wait(1, &request) : atomo__mpi_fail(rc, "MPI_Iallgather");
     ATOMO_TRY(status); /* after a failure MPI may still write there: the memory is left to it */
-    atomo__comm_count(c, n * (c->size - 1.0), n * (c->size - 1.0));
     *peers = p;
     return ATOMO_OK;
 }

@@ -9,6 +9,7 @@ enum { BEACON_ADDRESSES = 6, BEACON_HOST = 64 };
 /* What a rank does, as its watchdog says it. */
 typedef struct atomo_beacon_state {
     int32_t waiting;    /* 1: in an operation, 0: in its script */
+    int32_t ended;      /* 1: at the end of the program, with nothing left to send */
     uint32_t number;    /* of the collective, or of the last one */
     double seconds;     /* in the operation without progress, or since the last one */
     double step;        /* of training, -1: none */

@@ -32,7 +32,7 @@ int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, 
 {
     ATOMO_TRY(atomo__comm_usable(c, "allgatherv"));
     ATOMO_TRY(check_bytes(send, nbytes, *recv, "allgatherv"));
-    ATOMO_FLIGHT("allgatherv", &c->number, nbytes);
+    ATOMO_FLIGHT("allgatherv", &c->group, nbytes);
     ATOMO_TRY(atomo__comm_agree(c, COMM_ALLGATHERV, ATOMO_U8, 0, nbytes, false));
     double total = 0;
     for (int r = 0; r < c->size; r++) total += counts[r] = c->peers[r].count;
@@ -69,7 +69,7 @@ int atomo_comm_alltoallv_bytes(atomo_comm *c, const void *send, const double *co
         ATOMO_TRY(check_bytes(send, counts_out[r], *recv, "alltoallv"));
         total += counts_out[r];
     }
-    ATOMO_FLIGHT("alltoallv", &c->number, total);
+    ATOMO_FLIGHT("alltoallv", &c->group, total);
     ATOMO_TRY(atomo__comm_agree(c, COMM_ALLTOALLV, ATOMO_U8, 0, total, false));
     ATOMO_TRY(exchange_counts(c, counts_out, counts_in));
     total = 0;
@@ -91,7 +91,7 @@ int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int r
     ATOMO_TRY(atomo__comm_usable(c, "bcast"));
     ATOMO_TRY(atomo__comm_root(c, root, "bcast: root"));
     ATOMO_TRY(check_bytes(data, c->rank == root ? nbytes : 0, *recv, "bcast"));
-    ATOMO_FLIGHT("bcast", &c->number, nbytes);
+    ATOMO_FLIGHT("bcast", &c->group, nbytes);
     ATOMO_TRY(atomo__comm_agree(c, COMM_BCAST, ATOMO_U8, root, c->rank == root ? nbytes : 0, false));
     *count = nbytes = c->peers[root].count;
     ATOMO_TRY(make_room(recv, nbytes));

@@ -18,7 +18,7 @@
 int atomo_comm_barrier(atomo_comm *c)
 {
     ATOMO_TRY(atomo__comm_usable(c, "barrier"));
-    ATOMO_FLIGHT("barrier", &c->number, 0);
+    ATOMO_FLIGHT("barrier", &c->group, 0);
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BARRIER, 0, 0, 0));
     atomo__requests_reap(false);
     ATOMO_MPI(MPI_Barrier, c->mpi);
@@ -30,7 +30,7 @@ int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root)
     ATOMO_TRY(atomo__comm_usable(c, "bcast"));
     ATOMO_TRY(atomo__comm_buffer(t, "bcast: tensor"));
     ATOMO_TRY(atomo__comm_root(c, root, "bcast: root"));
-    ATOMO_FLIGHT("bcast", &c->number, atomo__tensor_bytes(t));
+    ATOMO_FLIGHT("bcast", &c->group, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BCAST, t->dtype, root, t->numel));
     char *p = t->data;
     FOR_PIECES(p, n, t)
@@ -54,7 +54,7 @@ int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op)
     ATOMO_TRY(atomo__comm_usable(c, "allreduce"));
     ATOMO_TRY(atomo__comm_buffer(t, "allreduce: tensor"));
     ATOMO_TRY(atomo__mpi_op(op, "allreduce", &mpi_op));
-    ATOMO_FLIGHT("allreduce", &c->number, atomo__tensor_bytes(t));
+    ATOMO_FLIGHT("allreduce", &c->group, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
     char *p = t->data;
     FOR_PIECES(p, n, t) ATOMO_TRY(atomo__allreduce(c, p, (int)n, atomo__mpi_type(t->dtype), mpi_op));
@@ -68,7 +68,7 @@ int atomo_comm_allreduce_plain(atomo_comm *c, atomo_tensor *t)
 {
     ATOMO_TRY(atomo__comm_usable(c, "allreduce"));
     ATOMO_TRY(atomo__comm_buffer(t, "allreduce: tensor"));
-    ATOMO_FLIGHT("allreduce", &c->number, atomo__tensor_bytes(t));
+    ATOMO_FLIGHT("allreduce", &c->group, atomo__tensor_bytes(t));
     char *p = t->data;
     FOR_PIECES(p, n, t)
     ATOMO_MPI(MPI_Allreduce, MPI_IN_PLACE, p, (int)n, atomo__mpi_type(t->dtype), MPI_SUM, c->mpi);
@@ -87,7 +87,7 @@ int atomo_comm_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *gr
     ATOMO_REQUIRE(t->dtype == ATOMO_F32 && grains > 0 && total == t->numel, ATOMO_EARG,
                   "allreduce: %d grains of %.0f elements together, the tensor is %s %s", grains, total,
                   atomo__dtype_name(t->dtype), atomo__shape_text(t));
-    ATOMO_FLIGHT("allreduce", &c->number, atomo__tensor_bytes(t));
+    ATOMO_FLIGHT("allreduce", &c->group, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLREDUCE, t->dtype, ATOMO_MPI_SUM, t->numel));
     ATOMO_TRY(atomo__allreduce_grains(c, atomo__f32(t), (int64_t)t->numel, grain, grains));
     double bytes = 2 * atomo__tensor_bytes(t) * (c->size - 1) / c->size;
@@ -103,7 +103,7 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
     ATOMO_TRY(atomo__comm_buffer(t, "reduce: tensor"));
     ATOMO_TRY(atomo__mpi_op(op, "reduce", &mpi_op));
     ATOMO_TRY(atomo__comm_root(c, root, "reduce: root"));
-    ATOMO_FLIGHT("reduce", &c->number, atomo__tensor_bytes(t));
+    ATOMO_FLIGHT("reduce", &c->group, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_REDUCE, t->dtype, root << 2 | op, t->numel));
     bool here = c->rank == root;
     char *p = t->data;
@@ -159,7 +159,7 @@ int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tens
     ATOMO_TRY(atomo__comm_root(c, root, "gather: root"));
     bool here = c->rank == root;
     if (here) ATOMO_TRY(gathered(c, t, "gather", &made, out));
-    ATOMO_FLIGHT("gather", &c->number, atomo__tensor_bytes(t));
+    ATOMO_FLIGHT("gather", &c->group, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_GATHER, t->dtype, root, t->numel));
     double bytes = atomo__tensor_bytes(t);
     MPI_Datatype type = atomo__mpi_type(t->dtype);
@@ -179,7 +179,7 @@ int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **ou
     ATOMO_TRY(atomo__comm_usable(c, "allgather"));
     ATOMO_TRY(atomo__comm_buffer(t, "allgather: tensor"));
     ATOMO_TRY(gathered(c, t, "allgather", &made, out));
-    ATOMO_FLIGHT("allgather", &c->number, atomo__tensor_bytes(t));
+    ATOMO_FLIGHT("allgather", &c->group, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLGATHER, t->dtype, 0, t->numel));
     const double bytes = atomo__tensor_bytes(t);
     for (int r = 0; r < c->size; r++) c->peers[r].count = bytes;

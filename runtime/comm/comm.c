@@ -37,6 +37,23 @@ int atomo__mpi_op(int op, const char *fn, MPI_Op *out)
     return ATOMO_OK;
 }
 
+static int find_world_ranks(atomo_comm *c)
+{
+    MPI_Group all, own;
+    int place[1], world[1];
+    ATOMO_MPI(MPI_Comm_group, MPI_COMM_WORLD, &all);
+    ATOMO_MPI(MPI_Comm_group, c->mpi, &own);
+    for (int r = 0; r < c->size; r++) {
+        place[0] = r;
+        ATOMO_MPI(MPI_Group_translate_ranks, own, 1, place, all, world);
+        c->world_rank[r] = world[0];
+    }
+    ATOMO_MPI(MPI_Group_free, &own);
+    ATOMO_MPI(MPI_Group_free, &all);
+    c->group = (atomo_flight_group){.ranks = c->world_rank, .size = c->size};
+    return ATOMO_OK;
+}
+
 static int comm_fill(atomo_comm *c)
 {
     MPI_Comm local;
@@ -48,12 +65,13 @@ static int comm_fill(atomo_comm *c)
     ATOMO_MPI(MPI_Comm_free, &local);
     void *p;
     size_t n;
-    ATOMO_TRY(atomo__size_mul((size_t)c->size, sizeof(atomo_fingerprint) + 2 * sizeof(int), 1, &n));
+    ATOMO_TRY(atomo__size_mul((size_t)c->size, sizeof(atomo_fingerprint) + 3 * sizeof(int), 1, &n));
     ATOMO_TRY(atomo__calloc(&p, n));
     c->peers = p;
     c->counts = (int *)(c->peers + c->size);
     c->displs = c->counts + c->size;
-    return ATOMO_OK;
+    c->world_rank = c->displs + c->size;
+    return find_world_ranks(c);
 }
 
 /* Takes `from` (a new communicator, or MPI_COMM_WORLD, which is duplicated). */
@@ -100,7 +118,7 @@ int atomo_comm_split(atomo_comm *c, int color, int key, atomo_comm **out)
 {
     ATOMO_TRY(atomo__comm_usable(c, "split"));
     ATOMO_REQUIRE(color >= -1, ATOMO_EARG, "split: color %d, expected 0 or more, or -1 to take no part", color);
-    ATOMO_FLIGHT("split", &c->number, 0);
+    ATOMO_FLIGHT("split", &c->group, 0);
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_SPLIT, 0, 0, 0));
     MPI_Comm made;
     ATOMO_MPI(MPI_Comm_split, c->mpi, color < 0 ? MPI_UNDEFINED : color, key, &made);
@@ -111,7 +129,7 @@ int atomo_comm_split(atomo_comm *c, int color, int key, atomo_comm **out)
 int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out)
 {
     ATOMO_TRY(atomo__comm_usable(c, "split_shared"));
-    ATOMO_FLIGHT("split_shared", &c->number, 0);
+    ATOMO_FLIGHT("split_shared", &c->group, 0);
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_SPLIT, 0, 1, 0));
     MPI_Comm made;
     ATOMO_MPI(MPI_Comm_split_type, c->mpi, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &made);
@@ -124,7 +142,7 @@ int atomo_comm_close(atomo_comm *c)
     atomo_comm *world;
     ATOMO_TRY(atomo_comm_world(&world));
     ATOMO_REQUIRE(c != world, ATOMO_EARG, "close: the world communicator stays open until the program ends");
-    ATOMO_FLIGHT("close", &c->number, 0);
+    ATOMO_FLIGHT("close", &c->group, 0);
     c->closed = true;
     ATOMO_MPI(MPI_Comm_free, &c->control);
     ATOMO_MPI(MPI_Comm_free, &c->mpi);

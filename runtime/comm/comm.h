@@ -56,9 +56,11 @@ struct atomo_comm {
     bool closed;           /* its MPI communicators are gone; the rest goes with the last holder */
     MPI_Comm mpi, control; /* control: agreements, so that they never meet another operation's messages */
     int rank, size, local_rank, local_size;
-    uint32_t sequence, number; /* agreements; collectives, for the flight recorder */
-    bool checked;              /* every collective is preceded by an agreement */
-    char tag[64];              /* what the next operations are for; part of their fingerprints */
+    uint32_t sequence;        /* agreements */
+    atomo_flight_group group; /* for the flight recorder; its ranks lie in world_rank */
+    int32_t *world_rank;      /* [size] */
+    bool checked;             /* every collective is preceded by an agreement */
+    char tag[64];             /* what the next operations are for; part of their fingerprints */
     _Atomic int64_t bytes_out, bytes_in;
     atomo_fingerprint *peers; /* [size], of the last agreement */
     int *counts, *displs;     /* [size] */
@@ -121,7 +123,9 @@ static inline double atomo__tensor_bytes(const atomo_tensor *t)
     return t->numel * (t->dtype == ATOMO_U8 ? 1 : 4);
 }
 
+int atomo__watchdog_open(atomo_comm *world); /* [collective] at MPI's start, with the standard limits */
 void atomo__watchdog_stop(void);
+int atomo__requests_open(void);       /* messages that this rank sends, and collectives, that are not over */
 void atomo__requests_reap(bool last); /* gives back what unfinished, collected requests held */
 
 #endif

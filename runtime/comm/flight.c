@@ -46,17 +46,18 @@ const char *atomo__flight_purpose(void)
     return depth ? purpose : note;
 }
 
-uint64_t atomo__flight_begin(const char *operation, uint32_t *number, double bytes)
+uint64_t atomo__flight_begin(const char *operation, atomo_flight_group *group, double bytes)
 {
     if (depth++) return 0;
     atomo__flight_take_note(purpose);
-    if (number) ++*number;
+    if (group && !group->message) group->number++;
     const double now = atomo_time();
     pthread_mutex_lock(&flight.lock);
     atomo_flight_op *op = &flight.ring[++flight.last % RING];
     op->sequence = flight.last;
     op->operation = operation;
-    op->number = number ? *number : 0;
+    op->group = group;
+    op->number = group ? group->number : 0;
     op->patient = false;
     memcpy(op->note, purpose, sizeof purpose);
     op->bytes = bytes;
@@ -74,7 +75,10 @@ void atomo__flight_end(const uint64_t *token)
     const double now = atomo_time();
     pthread_mutex_lock(&flight.lock);
     atomo_flight_op *op = &flight.ring[*token % RING];
-    if (op->sequence == *token) op->end = now;
+    if (op->sequence == *token) {
+        op->end = now;
+        op->group = NULL;
+    }
     pthread_mutex_unlock(&flight.lock);
 }
 
@@ -100,6 +104,18 @@ bool atomo__flight_last(atomo_flight_op *out, uint64_t *progress)
     const bool any = flight.last > 0;
     pthread_mutex_unlock(&flight.lock);
     return any;
+}
+
+bool atomo__flight_members(uint64_t sequence, bool *member, int n)
+{
+    memset(member, 0, sizeof *member * (size_t)n);
+    pthread_mutex_lock(&flight.lock);
+    const atomo_flight_op *op = &flight.ring[sequence % RING];
+    const bool under_way = op->sequence == sequence && op->end == 0;
+    for (int i = 0; under_way && op->group && i < op->group->size; i++)
+        if (op->group->ranks[i] < n) member[op->group->ranks[i]] = true;
+    pthread_mutex_unlock(&flight.lock);
+    return under_way;
 }
 
 /* ---- writing it out -------------------------------------------------------------------------------------------- */

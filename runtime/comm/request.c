@@ -13,13 +13,23 @@ struct atomo_request {
     const char *what;           /* "irecv" */
     atomo_tensor *hold;         /* a view of the tensor */
     bool receives, writes;      /* a message whose length is checked; the tensor changes */
-    int n, done, failed;        /* pieces; pieces finished; status of the first failure */
-    int64_t *expected;          /* [n] bytes, where receives */
+    bool open;                  /* counted among those that others may wait for */
+    atomo_comm *comm;
+    atomo_flight_group group; /* who takes part */
+    int32_t peer;             /* of a message, in MPI_COMM_WORLD */
+    int n, done, failed;      /* pieces; pieces finished; status of the first failure */
+    int64_t *expected;        /* [n] bytes, where receives */
     MPI_Request piece[];
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomo_request *abandoned;
+static _Atomic int open_count;
+
+int atomo__requests_open(void)
+{
+    return open_count;
+}
 
 static int hold_view(const atomo_tensor *t, atomo_tensor **out)
 {
@@ -29,10 +39,19 @@ static int hold_view(const atomo_tensor *t, atomo_tensor **out)
 static void request_release(atomo_request *r)
 {
     atomo_tensor_free(r->hold);
+    atomo__comm_drop(r->comm);
     atomo__free(r);
 }
 
-static int request_new(const char *what, const atomo_tensor *t, int n, atomo_request **out)
+/* Others may wait for what is posted, and need not any more when it is over. */
+static void count_open(atomo_request *r, bool open)
+{
+    if (r->open != open) open_count += open ? 1 : -1;
+    r->open = open;
+}
+
+/* peer: the other rank of a message, -1: all ranks of c take part. */
+static int request_new(const char *what, atomo_comm *c, int peer, const atomo_tensor *t, int n, atomo_request **out)
 {
     void *p;
     size_t head = sizeof(atomo_request) + (size_t)n * sizeof(MPI_Request), pad = (8 - head % 8) % 8;
@@ -40,11 +59,16 @@ static int request_new(const char *what, const atomo_tensor *t, int n, atomo_req
     atomo_request *r = p;
     r->what = what;
     r->n = n;
+    r->comm = atomo__comm_hold(c);
+    r->peer = peer < 0 ? 0 : c->world_rank[peer];
+    r->group = peer < 0 ? c->group : (atomo_flight_group){.ranks = &r->peer, .size = 1};
+    r->group.message = true;
+    r->group.number = 0;
     r->expected = (int64_t *)((char *)p + head + pad);
     for (int i = 0; i < n; i++) r->piece[i] = MPI_REQUEST_NULL;
     int status = t ? hold_view(t, &r->hold) : ATOMO_OK;
     if (status < 0) {
-        atomo__free(r);
+        request_release(r);
         return status;
     }
     *out = r;
@@ -86,7 +110,9 @@ static int request_advance(atomo_request *r, bool block)
         MPI_Status s;
         int over = 1, rc = block ? MPI_Wait(&r->piece[r->done], &s) : MPI_Test(&r->piece[r->done], &over, &s);
         if (rc == MPI_SUCCESS && !over) return 0;
-        ATOMO_TRY(piece_done(r, rc, &s));
+        const int status = piece_done(r, rc, &s);
+        if (status < 0 || r->done == r->n) count_open(r, false);
+        ATOMO_TRY(status);
         if (r->done == r->n && r->writes) atomo_tensor_touch(r->hold);
     }
     return 1;
@@ -113,7 +139,7 @@ int atomo_request_wait(atomo_request *r)
 {
     ATOMO_REQUIRE(r && atomo_mpi_started(), ATOMO_EMPI, "request:wait: the request is freed or MPI is not running");
     atomo__engine_quiet();
-    ATOMO_FLIGHT(r->what, NULL, r->hold ? atomo__tensor_bytes(r->hold) : 0);
+    ATOMO_FLIGHT(r->what, &r->group, r->hold ? atomo__tensor_bytes(r->hold) : 0);
     int over = request_advance(r, true);
     return over < 0 ? over : ATOMO_OK;
 }
@@ -141,6 +167,7 @@ void atomo_request_free(atomo_request *r)
 /* A failed post: pieces already posted stay with MPI. */
 static int post_failed(atomo_request *r, int posted, int rc, const char *fn)
 {
+    count_open(r, false);
     if (posted == 0)
         request_release(r);
     else
@@ -158,8 +185,9 @@ static int post_message(atomo_comm *c, const atomo_tensor *t, int peer, int tag,
                   sends ? "send" : "recv", tag, (int)ATOMO_COMM_TAG_MAX);
     atomo__requests_reap(false);
     atomo_request *r = NULL;
-    ATOMO_TRY(request_new(what, t, pieces_of(t), &r));
+    ATOMO_TRY(request_new(what, c, peer, t, pieces_of(t), &r));
     r->receives = r->writes = !sends;
+    count_open(r, sends);
     MPI_Datatype type = atomo__mpi_type(t->dtype);
     for (int i = 0, count; i < r->n; i++) {
         char *p = piece_of(t, i, &count);
@@ -210,7 +238,8 @@ int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out)
     ATOMO_TRY(atomo__comm_usable(c, "ibarrier"));
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BARRIER, 0, 1, 0));
     atomo_request *r = NULL;
-    ATOMO_TRY(request_new("ibarrier", NULL, 1, &r));
+    ATOMO_TRY(request_new("ibarrier", c, -1, NULL, 1, &r));
+    count_open(r, true);
     int rc = MPI_Ibarrier(c->mpi, &r->piece[0]);
     if (rc != MPI_SUCCESS) return post_failed(r, 0, rc, "MPI_Ibarrier");
     *out = r;
@@ -226,7 +255,8 @@ int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request 
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
     atomo__requests_reap(false);
     atomo_request *r = NULL;
-    ATOMO_TRY(request_new("iallreduce", t, pieces_of(t), &r));
+    ATOMO_TRY(request_new("iallreduce", c, -1, t, pieces_of(t), &r));
+    count_open(r, true);
     r->writes = true;
     for (int i = 0, count; i < r->n; i++) {
         char *p = piece_of(t, i, &count);
@@ -247,7 +277,8 @@ int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **
     ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BCAST, t->dtype, root, t->numel));
     atomo__requests_reap(false);
     atomo_request *r = NULL;
-    ATOMO_TRY(request_new("ibcast", t, pieces_of(t), &r));
+    ATOMO_TRY(request_new("ibcast", c, -1, t, pieces_of(t), &r));
+    count_open(r, true);
     r->writes = c->rank != root;
     for (int i = 0, count; i < r->n; i++) {
         char *p = piece_of(t, i, &count);

@@ -188,7 +188,7 @@ static int add_up(atomo_sums *l, int round)
 {
     const bool half = l->how->half && round == l->how->rounds - 1, largest = l->how->largest && round == 0;
     const int op = largest ? ATOMO_MPI_MAX : ATOMO_MPI_SUM;
-    ATOMO_FLIGHT("allreduce", &l->comm->number, 4 * (double)l->size[round]);
+    ATOMO_FLIGHT("allreduce", &l->comm->group, 4 * (double)l->size[round]);
     ATOMO_TRY(atomo__comm_agree_if_checked(l->comm, COMM_ALLREDUCE, ATOMO_F32, op, (double)l->size[round]));
     for (int64_t at = 0; at < l->size[round]; at += PIECE) {
         const int n = (int)ATOMO_MIN((int64_t)PIECE, l->size[round] - at);

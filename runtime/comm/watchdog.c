@@ -1,11 +1,13 @@
 /* watchdog.c - notices that an operation does not go on, names who keeps it waiting, and in the end stops the job.
  * [DESIGN 6.1]
  *
- * A thread a rank. It calls MPI only to abort, and sleeps but for a glance at the flight recorder a few times a second.
- * When the operation under way has made no progress for `warn` seconds it asks the watchdogs of all ranks what they do
- * (beacon.c); who does not answer is stopped, who is elsewhere is behind. The lowest waiting rank speaks for all. After
- * `abort` seconds it has every rank write its flight recorder, says a last word and aborts the job: this file is the
- * one of the library that prints and ends the process, since nobody else can. Path: stage 7.
+ * A thread a rank, from MPI's start to its end. It calls MPI only to abort, and sleeps but for a glance at the flight
+ * recorder a few times a second. When the operation under way has made no progress for `warn` seconds it asks the
+ * watchdogs of all ranks what they do (beacon.c); who does not answer is stopped, who is elsewhere is behind. The
+ * lowest waiting rank speaks for all. A rank that has left the program will never come: who waits for it ends the job
+ * after some seconds, whatever the limits. After `abort` seconds it has every rank write its flight recorder, says a
+ * last word and aborts the job: this file is the one of the library that prints and ends the process, since nobody else
+ * can. Path: stage 7.
  */
 #define _GNU_SOURCE
 #include "comm/watchdog.h"
@@ -21,6 +23,9 @@ enum { TEXT = 4096 };
 static const double ANSWERS = 1.0, AGAIN = 0.25; /* seconds to wait for answers, to ask again */
 static const double GRACE = 3.0;                 /* for the rank that speaks for all to begin to end the job */
 static const double END = 20.0;                  /* and for the job to end */
+static const double GONE = 5.0;  /* seconds without progress after which it asks whether a rank has left the program */
+static const double WARN = 60.0; /* from MPI's start on, until atomo_watchdog_start says otherwise */
+enum { EXIT_STALLED = 75, EXIT_LEFT = 1 }; /* EX_TEMPFAIL: it may be run again, from its last checkpoint */
 
 static struct {
     pthread_mutex_t lock; /* of what start and stop change */
@@ -28,7 +33,9 @@ static struct {
     bool running, stopping;
     double warn, abort; /* seconds; 0: never */
     char prefix[512];   /* of the flight recorder's files */
-    atomo_peer *peers;
+    atomo_peer *peers;  /* all ranks of the job */
+    atomo_peer *asked;  /* room for those that an operation is with */
+    bool *member;       /* those */
     int n, own;
 } dog = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -37,6 +44,7 @@ typedef struct watch {
     atomo_flight_op op;
     uint64_t progress;
     double waited, since, warn_at; /* without progress; since the last operation ended; when to warn next */
+    double gone_at;                /* when to ask next whether a rank has left */
     double asked, sent;            /* when this round of questions began, was last sent; 0: none */
     double waited_then;            /* `waited` when it began */
     uint32_t round;
@@ -51,6 +59,7 @@ static void say(const char *text)
 
 static double tick(void)
 {
+    if (dog.warn + dog.abort == 0) return 0.5;
     double least = dog.warn > 0 && dog.abort > 0 ? ATOMO_MIN(dog.warn, dog.abort) : ATOMO_MAX(dog.warn, dog.abort);
     return ATOMO_MAX(0.02, ATOMO_MIN(0.5, least / 8));
 }
@@ -59,6 +68,7 @@ static void own_state(const watch *w, atomo_beacon_state *s)
 {
     memset(s, 0, sizeof *s);
     s->waiting = w->op.sequence > 0 && w->op.end == 0;
+    s->ended = s->waiting && w->op.patient && atomo__requests_open() == 0;
     s->number = w->op.number;
     s->seconds = s->waiting ? w->waited : w->since;
     s->step = atomo_noted_step();
@@ -82,7 +92,7 @@ static void write_flight(watch *w, const char *why)
 static void ask(watch *w)
 {
     for (int i = 0; i < dog.n; i++)
-        if (i != dog.own && !dog.peers[i].answered) atomo__beacon_send(&dog.peers[i], BEACON_QUERY, w->round, NULL);
+        if (dog.member[i] && !dog.peers[i].answered) atomo__beacon_send(&dog.peers[i], BEACON_QUERY, w->round, NULL);
     w->sent = atomo_time();
 }
 
@@ -108,16 +118,15 @@ static void take(watch *w, const atomo_packet *p)
 static bool all_answered(void)
 {
     for (int i = 0; i < dog.n; i++)
-        if (i != dog.own && dog.peers[i].port && !dog.peers[i].answered) return false;
+        if (dog.member[i] && dog.peers[i].port && !dog.peers[i].answered) return false;
     return true;
 }
 
 /* ---- what follows ---------------------------------------------------------------------------------------------- */
 
 /* Open MPI's abort may hang as the operation does: the process is killed then, which ends the job as well. */
-static void end_job(void)
+static void end_job(int code)
 {
-    enum { EXIT_STALLED = 75 }; /* EX_TEMPFAIL: it may be run again, from its last checkpoint */
     signal(SIGALRM, SIG_DFL);
     sigset_t set;
     sigemptyset(&set);
@@ -125,8 +134,8 @@ static void end_job(void)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     alarm(5);
     nanosleep(&(struct timespec){0, 500000000}, NULL); /* others write their recorders, mpirun reads the last word */
-    atomo_mpi_abort(EXIT_STALLED);
-    _exit(EXIT_STALLED);
+    atomo_mpi_abort(code);
+    _exit(code);
 }
 
 static void give_up(watch *w, const char *what)
@@ -143,12 +152,27 @@ static void give_up(watch *w, const char *what)
              "------------------------------------------------------------------------------------------\n",
              atomo_mpi_label(), step, what, dog.prefix);
     say(text);
-    end_job();
+    end_job(EXIT_STALLED);
+}
+
+/* A rank that this one waits for is through with its script. */
+static void miss(const char *what)
+{
+    char text[2 * TEXT];
+    snprintf(text, sizeof text,
+             "\n---- %s: a rank has left the program ---------------------------------------\n%s"
+             "What to do: every rank must take part in a collective, and a message wants both its ranks: let no rank "
+             "end, or\n"
+             "skip a part of the script, that others go through.\n"
+             "------------------------------------------------------------------------------------------\n",
+             atomo_mpi_label(), what);
+    say(text);
+    end_job(EXIT_LEFT);
 }
 
 static void warn(watch *w, const char *what)
 {
-    char line[TEXT + 512], rest[96] = "the job waits on (--stall-abort 0)";
+    char line[TEXT + 512], rest[96] = "the job waits on";
     if (dog.abort > 0 && !w->op.patient)
         snprintf(rest, sizeof rest, "--stall-abort ends the job after %.0f s", dog.abort);
     snprintf(line, sizeof line, "atomo-lua: %s: %s  %s\n", atomo_mpi_label(), what, rest);
@@ -156,17 +180,38 @@ static void warn(watch *w, const char *what)
     w->told = true;
 }
 
+/* Those that the operation is with, and what they said. */
+static atomo_stall stall_of(const watch *w)
+{
+    atomo_stall s = {&w->op, w->waited, dog.asked, 0, 0};
+    for (int i = 0; i < dog.n; i++) {
+        if (i == dog.own) s.own = s.n;
+        if (i == dog.own || dog.member[i]) dog.asked[s.n++] = dog.peers[i];
+    }
+    return s;
+}
+
+static bool has_left(const atomo_stall *s)
+{
+    for (int i = 0; i < s->n; i++)
+        if (i != s->own && s->peers[i].answered && s->peers[i].state.ended) return true;
+    return false;
+}
+
 /* The answers are in, or do not come. */
 static void conclude(watch *w)
 {
     char what[TEXT];
-    const atomo_stall stall = {&w->op, w->waited, dog.peers, dog.n, dog.own};
+    const atomo_stall stall = stall_of(w);
+    const bool gone = has_left(&stall) && !w->op.patient;
     const bool over = dog.abort > 0 && !w->op.patient && w->waited >= dog.abort;
     const bool silent = atomo__stall_spoken_for(&stall, w->waited_then / 2);
     w->asked = 0;
     atomo__stall_text(&stall, what, sizeof what);
+    if (gone && (!silent || w->waited >= 2 * GONE)) miss(what);
+    w->gone_at = w->waited + GONE;
     if (over && (!silent || w->waited >= dog.abort + GRACE)) give_up(w, what);
-    if (over) return;
+    if (over || dog.warn == 0 || w->waited < w->warn_at) return;
     if (!silent) warn(w, what);
     w->warn_at = 2 * ATOMO_MAX(w->waited, w->warn_at / 2);
 }
@@ -175,6 +220,7 @@ static void conclude(watch *w)
 static bool due(const watch *w)
 {
     if (dog.abort > 0 && !w->op.patient && w->waited >= dog.abort) return true;
+    if (!w->op.patient && w->waited >= w->gone_at) return true;
     return dog.warn > 0 && w->waited >= w->warn_at;
 }
 
@@ -199,8 +245,10 @@ static void look(watch *w, double dt)
     w->progress = progress;
     if (w->waited == 0) {
         w->warn_at = dog.warn;
+        w->gone_at = GONE;
         w->asked = 0;
-    } else if (!w->asked && due(w)) {
+    } else if (!w->asked && due(w) && atomo__flight_members(w->op.sequence, dog.member, dog.n)) {
+        dog.member[dog.own] = false;
         w->asked = atomo_time();
         w->waited_then = w->waited;
         w->round++;
@@ -226,7 +274,7 @@ static void *run(void *unused)
         const double now = atomo_time(), dt = ATOMO_MIN(now - last, 4 * tick());
         last = now;
         if (w.ending) { /* said and done by another rank; where that does not help, by this one */
-            if (now - w.ending > END) end_job();
+            if (now - w.ending > END) end_job(EXIT_STALLED);
             pthread_mutex_unlock(&dog.lock);
             continue;
         }
@@ -253,6 +301,22 @@ static int start_thread(void)
     return ATOMO_OK;
 }
 
+int atomo__watchdog_open(atomo_comm *world)
+{
+    if (world->size == 1 || dog.peers) return ATOMO_OK;
+    void *p;
+    const size_t n = (size_t)world->size;
+    ATOMO_TRY(atomo__calloc(&p, n * (sizeof *dog.asked + sizeof *dog.member)));
+    dog.asked = p;
+    dog.member = (bool *)(dog.asked + n);
+    dog.n = world->size;
+    dog.own = world->rank;
+    dog.warn = WARN;
+    strcpy(dog.prefix, "flight");
+    ATOMO_TRY(atomo__beacon_open(world, &dog.peers));
+    return start_thread();
+}
+
 int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, const char *prefix)
 {
     ATOMO_TRY(atomo__comm_usable(c, "watchdog"));
@@ -262,19 +326,12 @@ int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, c
                   "watchdog: the prefix of the flight recorder's files is empty or longer than %d bytes",
                   (int)sizeof dog.prefix - 1);
     if (c->size == 1) return ATOMO_OK;
-    atomo_peer *peers;
-    ATOMO_TRY(atomo__beacon_open(c, &peers));
     pthread_mutex_lock(&dog.lock);
-    atomo__free(dog.peers);
-    dog.peers = peers;
-    dog.n = c->size;
-    dog.own = c->rank;
     dog.warn = warn_after;
     dog.abort = abort_after;
     strncpy(dog.prefix, prefix, sizeof dog.prefix - 1);
-    int status = dog.running || warn_after + abort_after == 0 ? ATOMO_OK : start_thread();
     pthread_mutex_unlock(&dog.lock);
-    return status;
+    return ATOMO_OK;
 }
 
 void atomo__watchdog_stop(void)
@@ -287,5 +344,6 @@ void atomo__watchdog_stop(void)
     dog.running = false;
     atomo__beacon_close();
     atomo__free(dog.peers);
-    dog.peers = NULL;
+    atomo__free(dog.asked);
+    dog.peers = dog.asked = NULL;
 }

@@ -124,6 +124,7 @@ int atomo_mpi_init(void)
     if (state != MPI_IS_UP) ATOMO_TRY(start_mpi());
     ATOMO_TRY(share_settings()); /* from here on a call that failed may be tried again */
     ATOMO_TRY(atomo__comm_open(MPI_COMM_WORLD, &world));
+    ATOMO_TRY(atomo__watchdog_open(world));
     snprintf(label, sizeof label, "rank %d of %d on %s", world->rank, world->size, hostname);
     if (ours) REGISTER_AT_EXIT();
     if (world->local_size > 1) atomo__default_num_threads(world->local_size);
@@ -135,13 +136,13 @@ int atomo_mpi_started(void)
     return state == MPI_IS_UP;
 }
 
-/* Others may still work for long: the watchdog warns here, but does not abort. Where collectives are checked, a rank
- * that ends while others go on is a disagreement too. */
+/* Others may still work for long: the watchdog warns here, but does not abort. A rank that ends while others go on with
+ * checked collectives is a disagreement; where they wait for it in others, their watchdogs hear that it has ended. */
 static int finalize(void)
 {
     ATOMO_FLIGHT("the end of the program", NULL, 0);
     atomo__flight_patient();
-    if (world->checked) ATOMO_TRY(atomo__comm_agree(world, COMM_END, 0, 0, 0, true));
+    if (world->size > 1) ATOMO_TRY(atomo__comm_agree(world, COMM_END, 0, 0, 0, true));
     state = MPI_IS_DOWN;
     if (ours) ATOMO_MPI(MPI_Finalize);
     return ATOMO_OK;
@@ -149,8 +150,8 @@ static int finalize(void)
 
 int atomo_mpi_finalize(void)
 {
+    atomo__engine_stop(); /* it codes without MPI, too */
     if (state != MPI_IS_UP) return ATOMO_OK;
-    atomo__engine_stop();
     atomo__requests_reap(true);
     ATOMO_TRY(finalize());
     atomo__watchdog_stop();

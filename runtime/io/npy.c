@@ -2,8 +2,10 @@
  *
  * "\x93NUMPY", version, header length (u16, from version 2 on u32), a Python dict {'descr': '<f4', 'fortran_order':
  * False, 'shape': (3, 4), } padded so that the data begins at a multiple of 64 [numpy.lib.format]. The file's size must
- * be what the header says before any memory is taken. Object arrays (pickles) and other types are refused by name.
+ * be what the header says before any memory is taken. Booleans, integers and floats are read where their values fit u8,
+ * i32 or f32; object arrays (pickles), records and other types are refused by name.
  */
+#include "io/element.h"
 #include "io/file.h"
 #include "tensor/tensor.h"
 #include <string.h>
@@ -18,16 +20,17 @@ typedef struct {
     char descr[16];
     int fortran, ndim; /* -1: not seen yet */
     double shape[ATOMO_MAX_DIM], numel;
-    int dtype;
-    size_t item;
+    int kind; /* of the elements: ATOMO_F32, ATOMO_RAW_F16, ... */
+    bool swapped;
 } header;
 
+/* Types by what follows the byte order ('<' or '|', '>': big-endian, '=': as here). */
 static const struct {
-    const char *descr;
-    int dtype;
-    size_t item;
-} types[] = {{"<f4", ATOMO_F32, 4}, {"<i4", ATOMO_I32, 4}, {"|u1", ATOMO_U8, 1},
-             {"<u1", ATOMO_U8, 1},  {"<f8", ATOMO_F32, 8}, {"<i8", ATOMO_I32, 8}};
+    const char *name;
+    int kind;
+} types[] = {{"f4", ATOMO_F32},     {"f8", ATOMO_RAW_F64}, {"f2", ATOMO_RAW_F16}, {"i4", ATOMO_I32},
+             {"i8", ATOMO_RAW_I64}, {"i2", ATOMO_RAW_I16}, {"i1", ATOMO_RAW_I8},  {"u1", ATOMO_U8},
+             {"u2", ATOMO_RAW_U16}, {"u4", ATOMO_RAW_U32}, {"u8", ATOMO_RAW_U64}, {"b1", ATOMO_RAW_BOOL}};
 
 /* ---- the dict ---------------------------------------------------------------------------------------------------- */
 
@@ -39,7 +42,7 @@ static int malformed(const header *h, const char *expected)
 
 static void skip_space(header *h)
 {
-    while (*h->at == ' ' || *h->at == '\n' || *h->at == '\t') h->at++;
+    while (*h->at == ' ' || *h->at == '\n' || *h->at == '\t' || *h->at == '\r') h->at++;
 }
 
 static bool eat(header *h, const char *word)
@@ -106,6 +109,25 @@ static int parse_entry(header *h)
     return ATOMO_OK;
 }
 
+static int find_type(header *h)
+{
+    h->kind = -1;
+    h->swapped = h->descr[0] == '>';
+    if (strchr("<>|=", h->descr[0]))
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+            if (strcmp(types[i].name, h->descr + 1) == 0) h->kind = types[i].kind;
+    const char kind = h->descr[0] ? h->descr[1] : 0;
+    ATOMO_REQUIRE(h->kind >= 0, ATOMO_EDTYPE,
+                  "npy: %s holds '%s'%s, expected booleans, integers or floats of up to 8 bytes", h->path, h->descr,
+                  kind == 'O'                  ? " (Python objects, a pickle)"
+                  : kind == 'c'                ? " (complex numbers)"
+                  : kind == 'U' || kind == 'S' ? " (texts)"
+                  : kind == 'M' || kind == 'm' ? " (dates)"
+                  : kind == 'V'                ? " (raw bytes)"
+                                               : "");
+    return ATOMO_OK;
+}
+
 static int parse_dict(header *h)
 {
     h->at = h->text;
@@ -121,14 +143,7 @@ static int parse_dict(header *h)
                   !h->descr[0]     ? "descr"
                   : h->fortran < 0 ? "fortran_order"
                                    : "shape");
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (strcmp(types[i].descr, h->descr) == 0) {
-            h->dtype = types[i].dtype;
-            h->item = types[i].item;
-        }
-    ATOMO_REQUIRE(h->item, ATOMO_EDTYPE, "npy: %s holds '%s'%s, expected <f4, <f8, <i4, <i8 or |u1", h->path, h->descr,
-                  strchr(h->descr, 'O') ? " (Python objects, a pickle)" : "");
-    return ATOMO_OK;
+    return find_type(h);
 }
 
 static int read_header(header *h, FILE *f, int64_t size)
@@ -157,7 +172,7 @@ static int read_header(header *h, FILE *f, int64_t size)
     h->data = h->base + n;
     h->fortran = h->ndim = -1;
     ATOMO_TRY(parse_dict(h));
-    const double want = (double)h->data + h->numel * (double)h->item;
+    const double want = (double)h->data + h->numel * (double)atomo__element_size(h->kind);
     ATOMO_REQUIRE(want == (double)size, ATOMO_EFORMAT, "npy: %s is %lld bytes, its header %s %s wants %.0f", h->path,
                   (long long)size, h->descr, atomo__dims_text(h->ndim, h->shape), want);
     return ATOMO_OK;
@@ -165,27 +180,29 @@ static int read_header(header *h, FILE *f, int64_t size)
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
-/* 8-byte elements to 4-byte ones, a chunk at a time. */
-static int read_wide(const header *h, FILE *f, atomo_tensor *t)
+static void swap_bytes(uint8_t *p, int64_t n, int64_t size)
 {
-    union {
-        double d[CHUNK];
-        int64_t i[CHUNK];
-    } wide;
-    const int64_t n = atomo__numel(t);
-    for (int64_t at = 0; at < n; at += CHUNK) {
-        const int64_t m = ATOMO_MIN(n - at, (int64_t)CHUNK);
-        ATOMO_TRY(atomo__file_read("npy", h->path, f, h->data + 8 * at, &wide, (size_t)m * 8));
-        for (int64_t k = 0; k < m; k++) {
-            if (h->dtype == ATOMO_F32) {
-                atomo__f32(t)[at + k] = (float)wide.d[k];
-                continue;
-            }
-            ATOMO_REQUIRE(wide.i[k] >= INT32_MIN && wide.i[k] <= INT32_MAX, ATOMO_ELIMIT,
-                          "npy: %s: offset %lld: %lld does not fit into 32 bits", h->path,
-                          (long long)(h->data + 8 * (at + k)), (long long)wide.i[k]);
-            atomo__i32(t)[at + k] = (int32_t)wide.i[k];
+    for (int64_t i = 0; i < n; i++, p += size)
+        for (int64_t k = 0; k < size / 2; k++) {
+            const uint8_t b = p[k];
+            p[k] = p[size - 1 - k];
+            p[size - 1 - k] = b;
         }
+}
+
+/* The elements, a chunk at a time. */
+static int read_elements(const header *h, FILE *f, atomo_tensor *t)
+{
+    uint8_t bytes[8 * CHUNK];
+    const int64_t n = atomo__numel(t), size = atomo__element_size(h->kind);
+    for (int64_t at = 0; at < n; at += CHUNK) {
+        const int64_t m = ATOMO_MIN(n - at, (int64_t)CHUNK), offset = h->data + size * at;
+        ATOMO_TRY(atomo__file_read("npy", h->path, f, offset, bytes, (size_t)(m * size)));
+        if (h->swapped) swap_bytes(bytes, m, size);
+        const int64_t done = atomo__convert_elements(h->kind, bytes, m, t, at);
+        ATOMO_REQUIRE(done == m, ATOMO_ELIMIT, "npy: %s: offset %lld: %.17g does not fit %s", h->path,
+                      (long long)(offset + size * done), atomo__element_value(h->kind, bytes + size * done),
+                      atomo__dtype_name(t->dtype));
     }
     return ATOMO_OK;
 }
@@ -200,7 +217,7 @@ static int reorder(const header *h, atomo_tensor *t, atomo_tensor **out)
         step *= h->shape[i];
     }
     ATOMO_TRY(atomo_tensor_view(t, h->ndim, h->shape, stride, 0, &view));
-    int rc = atomo__output(out, h->dtype, h->ndim, h->shape, "npy_read");
+    int rc = atomo__output(out, t->dtype, h->ndim, h->shape, "npy_read");
     if (rc == ATOMO_OK) rc = atomo_copy(*out, view);
     atomo_tensor_free(view);
     return rc;
@@ -210,10 +227,9 @@ static int read_data(const header *h, FILE *f, atomo_tensor **out)
 {
     atomo_tensor *t = NULL;
     const bool turned = h->fortran && h->ndim > 1, fresh = !*out;
-    ATOMO_TRY(atomo__output(turned ? &t : out, h->dtype, h->ndim, h->shape, "npy_read"));
+    ATOMO_TRY(atomo__output(turned ? &t : out, atomo__element_dtype(h->kind), h->ndim, h->shape, "npy_read"));
     if (!turned) t = *out;
-    int rc = h->item == 8 ? read_wide(h, f, t)
-                          : atomo__file_read("npy", h->path, f, h->data, t->data, (size_t)h->numel * h->item);
+    int rc = read_elements(h, f, t);
     if (turned) {
         if (rc == ATOMO_OK) rc = reorder(h, t, out);
         atomo_tensor_free(t);

@@ -1,11 +1,11 @@
 /* raw.c - files that are a header and the bytes of tensors behind each other (safetensors): written whole or not at
  * all, read tensor by tensor. What the header says is the caller's matter (bindings/atomo/safetensors.lua). Path: none.
  */
+#include "io/element.h"
 #include "io/file.h"
 #include "tensor/tensor.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -82,71 +82,18 @@ int atomo_raw_read(const char *path, double offset, double n, atomo_tensor **out
     return rc;
 }
 
-static float half_to_float(uint16_t h)
-{
-    const int e = h >> 10 & 31, m = h & 1023;
-    const float sign = h & 0x8000 ? -1.0f : 1.0f;
-    if (e == 31) return m ? NAN : sign * INFINITY;
-    return sign * (e ? ldexpf((float)(1024 + m), e - 25) : ldexpf((float)m, -24));
-}
-
-static float bfloat_to_float(uint16_t b)
-{
-    const uint32_t bits = (uint32_t)b << 16;
-    float v;
-    memcpy(&v, &bits, 4);
-    return v;
-}
-
-/* Element i of `bytes`, which are of type `kind`, into the tensor's element i. false: it does not fit. */
-static bool convert_one(int kind, const uint8_t *bytes, int64_t i, atomo_tensor *t)
-{
-    uint16_t half;
-    double d;
-    int64_t whole;
-    switch (kind) {
-    case ATOMO_RAW_F16:
-        memcpy(&half, bytes + 2 * i, 2);
-        atomo__f32(t)[i] = half_to_float(half);
-        return true;
-    case ATOMO_RAW_BF16:
-        memcpy(&half, bytes + 2 * i, 2);
-        atomo__f32(t)[i] = bfloat_to_float(half);
-        return true;
-    case ATOMO_RAW_F64:
-        memcpy(&d, bytes + 8 * i, 8);
-        atomo__f32(t)[i] = (float)d;
-        return true;
-    default:
-        memcpy(&whole, bytes + 8 * i, 8);
-        if (whole < INT32_MIN || whole > INT32_MAX) return false;
-        atomo__i32(t)[i] = (int32_t)whole;
-        return true;
-    }
-}
-
 int atomo_raw_convert(int kind, const atomo_tensor *bytes, int ndim, const double *shape, atomo_tensor **out)
 {
-    static const int sizes[] = {4, 4, 1, 2, 2, 8, 8}, dtypes[] = {0, 1, 2, ATOMO_F32, ATOMO_F32, ATOMO_F32, ATOMO_I32};
-    ATOMO_REQUIRE(kind >= 0 && kind <= ATOMO_RAW_I64, ATOMO_EARG, "raw_convert: unknown kind %d", kind);
+    ATOMO_MAKING(made, bytes);
+    ATOMO_REQUIRE(kind >= 0 && kind < ATOMO_RAW_COUNT, ATOMO_EARG, "raw_convert: unknown kind %d", kind);
     ATOMO_TRY(atomo__expect(bytes, ATOMO_U8, 1, "raw_convert: bytes"));
-    const bool ours = !*out;
-    ATOMO_TRY(atomo__output(out, dtypes[kind], ndim, shape, "raw_convert"));
-    int rc = ATOMO_OK;
-    const int64_t n = atomo__numel(*out);
-    if ((double)n * sizes[kind] != bytes->numel)
-        rc = atomo__fail(ATOMO_EFORMAT, "raw_convert: %.0f bytes for %lld elements of %d", bytes->numel, (long long)n,
-                         sizes[kind]);
-    else if (kind <= ATOMO_U8) {
-        if (n) memcpy((*out)->data, bytes->data, (size_t)bytes->numel);
-    } else {
-        for (int64_t i = 0; rc == 0 && i < n; i++)
-            if (!convert_one(kind, bytes->data, i, *out))
-                rc = atomo__fail(ATOMO_ELIMIT, "raw_convert: element %lld does not fit into i32", (long long)i + 1);
-    }
-    if (rc < 0 && ours) {
-        atomo_tensor_free(*out);
-        *out = NULL;
-    }
-    return rc;
+    ATOMO_TRY(atomo__make(&made, out, atomo__element_dtype(kind), ndim, shape, "raw_convert"));
+    const int64_t n = atomo__numel(*out), size = atomo__element_size(kind);
+    ATOMO_REQUIRE((double)n * (double)size == bytes->numel, ATOMO_EFORMAT,
+                  "raw_convert: %.0f bytes for %lld elements of %d", bytes->numel, (long long)n, (int)size);
+    const int64_t done = atomo__convert_elements(kind, bytes->data, n, *out, 0);
+    ATOMO_REQUIRE(done == n, ATOMO_ELIMIT, "raw_convert: element %lld, %.17g, does not fit %s", (long long)done + 1,
+                  atomo__element_value(kind, (const uint8_t *)bytes->data + size * done),
+                  atomo__dtype_name((*out)->dtype));
+    return atomo__made(&made, ATOMO_OK);
 }

@@ -3,28 +3,32 @@
 #include "comm/watchdog.h"
 #include <unistd.h>
 
-static void operate(const char *name, uint32_t *number, double bytes)
+static void operate(const char *name, atomo_flight_group *group, double bytes)
 {
-    ATOMO_FLIGHT(name, number, bytes);
+    ATOMO_FLIGHT(name, group, bytes);
 }
 
 static void records(void)
 {
     atomo_flight_op op;
     uint64_t progress, later;
-    uint32_t number = 0;
+    const int32_t ranks[] = {1, 3};
+    atomo_flight_group group = {.ranks = ranks, .size = 2};
+    bool member[4];
     CHECK(!atomo__flight_last(&op, &progress)); /* nothing before the first */
     atomo_flight_note("a purpose that is far longer than the forty-seven bytes that a note has");
-    operate("one", &number, 12);
+    operate("one", &group, 12);
     REQUIRE(atomo__flight_last(&op, &later));
-    CHECK(op.sequence == 1 && op.number == 1 && number == 1 && op.bytes == 12 && !op.patient);
+    CHECK(op.sequence == 1 && op.number == 1 && group.number == 1 && op.bytes == 12 && !op.patient);
     CHECK(strcmp(op.operation, "one") == 0);
     CHECK(strcmp(op.note, "a purpose that is far longer than the forty-sev") == 0);
     CHECK(op.end >= op.begin && op.begin > 0);
     CHECK(later == progress);
     atomo__flight_progress();
     CHECK(atomo__flight_last(&op, &later) && later == progress + 1);
-    operate("two", NULL, 0); /* a message: no number, and the note was used up */
+    CHECK(!atomo__flight_members(op.sequence, member, 4)); /* it is over */
+    group = (atomo_flight_group){.ranks = ranks, .size = 2, .message = true};
+    operate("two", &group, 0); /* a message: no number, and the note was used up */
     CHECK(atomo__flight_last(&op, &later) && op.sequence == 2 && op.number == 0 && op.note[0] == 0);
 }
 
@@ -42,12 +46,26 @@ static void while_under_way(void)
         CHECK(atomo__flight_last(&op, &progress) && strcmp(op.operation, "outer") == 0 && op.end == 0);
         atomo__flight_patient();
         CHECK(atomo__flight_last(&op, &progress) && op.patient);
+        bool member[2];
+        CHECK(atomo__flight_members(op.sequence, member, 2) && !member[0] && !member[1]);
     }
     CHECK(atomo__flight_last(&op, &progress) && op.end > 0);
     CHECK(strcmp(atomo__flight_purpose(), "the next one's") == 0);
     char note[ATOMO_FLIGHT_NOTE];
     atomo__flight_take_note(note);
     CHECK(strcmp(note, "the next one's") == 0 && *atomo__flight_purpose() == 0);
+}
+
+static void members(void)
+{
+    atomo_flight_op op;
+    uint64_t progress;
+    const int32_t ranks[] = {1, 5};
+    bool member[3];
+    atomo_flight_group group = {.ranks = ranks, .size = 2};
+    ATOMO_FLIGHT("with others", &group, 1);
+    CHECK(atomo__flight_last(&op, &progress));
+    CHECK(atomo__flight_members(op.sequence, member, 3) && !member[0] && member[1] && !member[2]);
 }
 
 static int lines_of(const char *path, char *first, char *last, size_t n)
@@ -124,6 +142,7 @@ int main(void)
 {
     RUN(records);
     RUN(while_under_way);
+    RUN(members);
     RUN(writes_the_last_256);
     RUN(words);
     return check_done();

@@ -208,7 +208,7 @@ describe("a gradient in flight", function()
     local w, v = atomo.param {1, 2}, atomo.param {3, 4}
     local q, r = v * 1, w * 1
     local twice = r * 2;
-    ((r:view(1, 2):view(2) + q) + twice):backward(atomo.tensor {1, 10})
+    (((r:view(1, 2):view(2) + q) + twice) * atomo.tensor {1, 10}):sum():backward()
     assert.same({{3, 30}, {1, 10}}, {values(w.grad), values(v.grad)})
   end)
 

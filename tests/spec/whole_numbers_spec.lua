@@ -164,7 +164,7 @@ describe("whole numbers", function()
       local call, good = place[2], place[3]
       for _, v in ipairs {good, require("ffi").new("int64_t", good), require("ffi").new("uint64_t", good)} do
         local ok, text = pcall(call, v)
-        assert.is_true(ok, ("%s refuses %s: %s"):format(place[1], tostring(v), tostring(text)))
+        assert.is_true(ok, ok or ("%s refuses %s: %s"):format(place[1], tostring(v), tostring(text)))
       end
       for _, v in ipairs {good + 0.5, nan, huge, -huge, 1e300, 2 ^ 60, tostring(good) .. "x", {good, "x"}, true,
         9007199254740993LL, 0xffffffffffffffffULL} do

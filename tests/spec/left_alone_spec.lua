@@ -1,0 +1,97 @@
+-- A rank that is through while another one waits for it is named within seconds, in every operation and without an
+-- exchange; and what must not be taken for that. A script on standard input is every rank's.
+local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
+local spawn = dofile(here .. "/../support/spawn.lua")
+local possible, why = spawn.possible()
+local mpirun = possible and spawn.have "mpirun"
+
+local function spec(name, fn)
+  it(name, function()
+    if not possible then return pending(why) end
+    if not mpirun then return pending "mpirun is missing" end
+    fn()
+  end)
+end
+
+local function has(text, want) assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text)) end
+
+--- The script on so many ranks; output and exit code.
+local function run(ranks, script)
+  local path, remove = spawn.file("local atomo = require 'atomo' local world = atomo.mpi.world\n" .. script)
+  local out, code = spawn.ranks(ranks, path, {timeout = 120})
+  remove()
+  return out, code
+end
+
+describe("a rank that has left", function()
+  -- #1 was at MPI's start.
+  for name, wait in pairs {
+    ["barrier #2"] = "world:barrier()", ["allreduce #2"] = "world:allreduce(atomo.ones(3))",
+    ["bcast #2"] = "world:bcast(atomo.ones(3), 1)", ["allgather #2"] = "world:allgather(atomo.ones(3))",
+    ["split #2"] = "world:split(0)", irecv = "world:recv(atomo.ones(3), 1)",
+    ibarrier = "world:ibarrier():wait()", iallreduce = "world:iallreduce(atomo.ones(9)):wait()",
+  } do
+    spec("is named: " .. name, function()
+      local out, code = run(2, "if world.rank == 0 then " .. wait .. " end")
+      assert.equal(1, code)
+      has(out, "a rank has left the program")
+      has(out, "rank 0 of 2")
+      has(out, " in " .. name .. " (")
+      has(out, "rank 1 (pid ")
+      has(out, "in the end of the program")
+    end)
+  end
+
+  spec("is named in a part's operations, to the part's ranks", function()
+    local out, code = run(3, [[local part = world:split(world.rank == 1 and 1 or 0)
+      if world.rank == 2 then part:barrier() end]])
+    assert.equal(1, code)
+    has(out, "rank 2 of 3")
+    has(out, "rank 0 (pid ")
+    assert.is_nil(out:find("rank 1 (pid ", 1, true))
+  end)
+
+  spec("by os.exit too, and where the others check what they do", function()
+    local out, code = run(3, "if world.rank == 1 then os.exit(0) end world:check('a value', 7)")
+    assert.equal(1, code)
+    has(out, "rank 1 is in the end of the program")
+  end)
+
+  spec("does not matter to those that need nothing of it", function()
+    local out, code = run(3, [[local ffi = require "ffi"
+      ffi.cdef "int usleep(unsigned int);"
+      local part = world:split(world.rank > 0 and 0 or nil)
+      if world.rank == 0 then
+        world:isend(atomo.ones(300000), 2, 1) -- which its receiver takes late
+        return
+      end
+      for _ = 1, 70 do if world.rank == 1 then ffi.C.usleep(100000) end end
+      part:barrier()
+      if world.rank == 2 then print(world:recv(atomo.zeros(300000), 0, 1):sum():item()) end]])
+    assert.equal("300000\n", out)
+    assert.equal(0, code)
+  end)
+end)
+
+describe("a script on standard input", function()
+  for _, how in ipairs {"-", ""} do
+    spec("is every rank's: " .. how, function()
+      local script = [[#!/usr/bin/env atomo-lua
+        local atomo = require "atomo"
+        local t = atomo.mpi.world:allreduce(atomo.full({1}, atomo.mpi.world.rank + 1))
+        if atomo.mpi.world.rank == 1 then print(t:item(), select("#", ...)) end]]
+      local out, code = spawn.ranks(3, how, {stdin = script})
+      assert.equal("6\t0\n", out)
+      assert.equal(0, code)
+    end)
+  end
+
+  spec("may be wrong, or empty", function()
+    local out, code = spawn.ranks(2, "-", {stdin = "x = = 1"})
+    assert.equal(1, code)
+    has(out, "stdin:1: unexpected symbol")
+    out, code = spawn.ranks(2, "-")
+    assert.equal("", out)
+    assert.equal(0, code)
+  end)
+end)
