@@ -737,6 +737,9 @@ ATOMO_API int atomo_codec_begin(atomo_codec *c, double step, double rank);
 ATOMO_API int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8_t *out, double capacity,
                                double *nbytes);
 ATOMO_API int atomo_codec_end(atomo_codec *c);
+/* In place of the end: the step is given up. Residuals, factors, kept bases, prices are as before it began; where none
+ * has begun, nothing happens. */
+ATOMO_API int atomo_codec_undo(atomo_codec *c);
 /* acc += scale * (what the message at bytes [size] holds). tensor 0: the message says which. step < 0: any. rank < 0:
  * any. *used is the message's length. EFORMAT for anything but a message written for this plan; acc is then unchanged
  * or, where only the checksum had been forged, partly added to. */
@@ -788,10 +791,12 @@ ATOMO_API int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, in
                              atomo_sums **out); /* EARG: not linear, not planned [local] */
 ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; gone when its job is over */
 /* A job of the communication thread: grads [count], which must stay unchanged until it is waited for, are projected and
- * added up. The random streams are those of (seed, step, this rank, tensor). */
+ * added up; grads NULL: zeros, in a step that is given up. The random streams are those of (seed, step, this rank,
+ * tensor), and the codec's step has been begun. */
 ATOMO_API int atomo_engine_sums(atomo_sums *l, const atomo_tensor *const *grads, double step, double *ticket);
-/* grads become scale times the sum over the ranks; after its job. A gradient of this rank's that was not finite is
- * reported here (ENONFINITE), on this rank. [local] */
+/* After its job: what was wrong with a gradient of this rank's (ENONFINITE), which counted as zeros. [local] */
+ATOMO_API int atomo_sums_failed(const atomo_sums *l);
+/* grads become scale times the sum over the ranks; after its job, unless that has failed. [local] */
 ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale);
 
 /* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), coded by a thread of their own,
@@ -805,6 +810,8 @@ ATOMO_API int atomo_parcel_new(atomo_codec *codec, int first, int count, const i
 ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; gone when its jobs are over */
 /* Posts: grads [count] are pushed (atomo_codec_push; the codec's step has been begun). */
 ATOMO_API int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads);
+/* Posts, in place of encode: the parcel of a step that is given up, which holds nothing. */
+ATOMO_API int atomo_parcel_empty(atomo_parcel *b);
 /* Posts: when job `after` of the communication thread is over, accs [count] become the averages of what the ranks'
  * blocks in the inbox, rank after rank, hold for them, decoded by `from`; and with again != 0 they are encoded as the
  * parcel. */

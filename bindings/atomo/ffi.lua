@@ -54,11 +54,15 @@ function M.context() return "" end
 --- Raises text at the line of the user's code that led here.
 function M.raise(text) error(text .. M.context(), caller_level()) end
 
+--- The words for a negative status that was just returned.
+function M.text_of(status)
+  return ("%s (%s)"):format(ffi.string(C.atomo_last_error()), ffi.string(C.atomo_status_name(status)))
+end
+
 --- Returns a status >= 0; raises atomo_last_error() for a negative one. C's text names the function and the values.
 function M.check(status)
   if status >= 0 then return status end
-  local text = ffi.string(C.atomo_last_error())
-  error(("%s (%s)%s"):format(text, ffi.string(C.atomo_status_name(status)), M.context()), caller_level())
+  error(M.text_of(status) .. M.context(), caller_level())
 end
 
 local MINUS_ZERO = -1 / math.huge -- x + MINUS_ZERO is x, for every x

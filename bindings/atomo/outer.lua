@@ -6,6 +6,7 @@
 -- The anchor is what the ranks agreed on last; after a round it takes the outer step, and the parameters become it: all
 -- ranks hold the same bits. The inner optimizer's state stays each rank's own.
 local autograd = require "atomo.autograd"
+local finite = require "atomo.finite"
 local optim = require "atomo.optim"
 local T = require "atomo.tensor"
 local gradient = require "atomo.gradient"
@@ -42,7 +43,7 @@ local function new(inner, exchange, opts, names)
     end
   end
   return T.outside_scope(function()
-    local self = setmetatable({inner = inner, exchanger = exchange, dense_bytes = 0}, Outer)
+    local self = setmetatable({inner = inner, exchanger = exchange, dense_bytes = 0, names = names, moved = {}}, Outer)
     local groups, momentum = {}, option(opts, "momentum")
     for g, group in ipairs(inner.groups) do
       groups[g] = {params = {}}
@@ -76,27 +77,37 @@ function Outer:back()
   each(self, function(anchor, p) p:copy_(anchor) end)
 end
 
---- Anchor minus parameters, in the anchors' gradients; false where that is not finite on this rank.
+--- Anchor minus parameters, in the anchors' gradients; returns what is not finite in them on this rank.
+---@return string?
 function Outer:difference()
-  local finite = true
-  each(self, function(anchor, p)
-    local moved = gradient.ensure(anchor):copy_(anchor):axpy_(-1, p)
-    finite = finite and moved:count_nonfinite() == 0
-  end)
-  return finite
+  local moved, n = self.moved, #self.optimizer.params
+  each(self, function(anchor, p) gradient.ensure(anchor):copy_(anchor):axpy_(-1, p) end)
+  for i, anchor in ipairs(self.optimizer.params) do moved[i] = anchor.grad end
+  return finite.look("parameter", moved, n, self.names)
 end
 
 --- Ends a round, after difference(): averages the differences over the ranks, steps the anchor, and puts the parameters
---- there. A parameter that was frozen, or trains again, within the round takes part in it. [collective]
+--- there. A parameter that was frozen, or trains again, within the round takes part in it. Where the ranks cannot
+--- exchange them, or the averages are not finite, the anchors stay as they are: returns why, on all ranks. [collective]
+---@return string?
 function Outer:step(step)
   each(self, function(anchor, p) anchor.requires_grad = anchor.requires_grad or p.requires_grad end)
   self.trained:update(step)
   local list = self.trained.list
   for i = #list, 1, -1 do self.exchanger:push(i, list[i].grad) end
-  self.exchanger:finish()
-  self.optimizer:step()
-  self:back()
+  local moved = self.moved
+  for i, anchor in ipairs(self.optimizer.params) do moved[i] = anchor.requires_grad and anchor.grad or false end
+  local why = self.exchanger:average_or_why() or
+    finite.look("the ranks' average of what moved", moved, #moved, self.names)
+  if why then
+    self.exchanger:drop()
+  else
+    self.exchanger:commit()
+    self.optimizer:step()
+    self:back()
+  end
   each(self, function(anchor, p) anchor.requires_grad = p.requires_grad end)
+  return why
 end
 
 return new

@@ -1,13 +1,16 @@
 --- One training step: the path of a gradient from batch to parameters (stages 3 to 9).
 -- This file reads like the table in README's tour: forward and loss, backward with each gradient handed on as it
 -- becomes ready, exchange, update. With local steps (outer.lua) the update comes at once, and every H-th step ends with
--- the exchange of what the parameters have moved.
+-- the exchange of what the parameters have moved. Where a number is not finite, at any stage before the update, all
+-- ranks give the step up, and it leaves no trace (undo.lua, the exchange's drop).
 local T = require "atomo.tensor"
 local F = require "atomo.functional"
 local clip = require "atomo.optim.clip"
 local counted = require "atomo.functional.counted"
+local finite = require "atomo.finite"
 local gradient = require "atomo.gradient"
 local new_trained = require "atomo.trained"
+local new_undo = require "atomo.undo"
 local C = require("atomo.ffi").C
 
 ---@class atomo.Step
@@ -31,6 +34,7 @@ local function new(opts)
   self.trained = new_trained(self.optimizer.params, not self.outer and self.exchange or nil, self.names)
   self.shared = T.outside_scope(T.zeros, 8) -- what agree sums
   self.round = sums_of_nothing()
+  self.before, self.grads = new_undo(), {}
   self.on_ready = function(p)
     local i = self.trained.index[p]
     if i then
@@ -109,18 +113,31 @@ local function gradients(self, feed, step, ms)
     if last and k > 1 and first and sums.summed == 0 then scale_gradients(self, first / whole) end
     F.dropout_stream(self.comm.rank, (step - 1) * self.accumulate + k)
     forward_backward(self, batch, last and whole or first, last and not self.outer and self.on_ready or nil, sums, ms)
+    if batch.n > 0 then sums.why = sums.why or finite.loss(sums.own_loss, k) end
     sums.n, sums.total = sums.n + batch.n, sums.total + batch.total
   until last
   sums.weighed = whole
   return sums
 end
 
-local function is_bad(self, sums)
-  local bad = sums.loss ~= sums.loss or math.abs(sums.loss) == math.huge
-  for _, p in ipairs(self.trained.list) do
-    if not bad and p.grad then bad = p.grad:count_nonfinite() > 0 end
+--- Buffers of the model and their names as they are before forward moves them.
+local function keep_buffers(self)
+  local names, buffers = {}, {}
+  for i, entry in ipairs(self.model.named_buffers and self.model:named_buffers() or {}) do
+    names[i], buffers[i] = entry[1], entry[2]
   end
-  return bad
+  self.buffer_names, self.buffers = names, buffers
+  self.before:keep(buffers)
+end
+
+--- What of this rank's forward and backward is not finite: the loss of a micro-batch, a buffer, a gradient; or nil.
+--- With parameters that are not finite no step can be right: those are named first.
+local function what_is_bad(self, sums)
+  local grads, list = self.grads, self.trained.list
+  for i = 1, #list do grads[i] = list[i].grad or false end
+  local why = sums.why or finite.look("buffer", self.buffers, #self.buffers, self.buffer_names) or
+    finite.look("gradient of", grads, #list, self.trained.labels)
+  return why and (finite.look("parameter", list, #list, self.trained.labels) or why)
 end
 
 --- What all ranks must know before they go on, in one small all-reduce: sums over all ranks of loss, right and what
@@ -171,12 +188,30 @@ local function end_round(self)
   return round
 end
 
---- The rest of a local step: this rank's update, and where the round ends the exchange. NaN or Inf: the update is left
+--- A round of local steps begins: how all is now, should it be given up.
+local function begin_round(self)
+  self.in_round = true
+  self.before_round = self.before_round or new_undo()
+  self.before_round:keep(self.model.buffers and self.model:buffers() or {})
+  self.before_round:keep_optimizer(self.optimizer)
+end
+
+--- All ranks give the round up.
+local function give_round_up(self, result, why)
+  result.why, result.bad = why, math.max(result.bad, 1)
+  self.outer:back()
+  self.before_round:restore()
+  return result
+end
+
+--- The rest of a local step: this rank's update, and where the round ends the exchange. NaN or Inf: the step is left
 --- out; where the parameters themselves are no longer finite, all ranks give the round up.
 local function go_on_locally(self, result, sums, lr, step, ends)
   local round, ms = self.round, result.ms
-  result.bad, result.bad_here = 0, is_bad(self, sums)
+  result.own_why = what_is_bad(self, sums)
+  result.bad, result.bad_here = 0, result.own_why ~= nil
   if result.bad_here then
+    self.before:restore()
     round.skipped = round.skipped + 1
   else
     correct(self, sums.weighed, sums)
@@ -187,29 +222,45 @@ local function go_on_locally(self, result, sums, lr, step, ends)
   result.stats = {bytes_out = 0, bytes_in = 0, dense_bytes = self.outer.dense_bytes, variance = 0}
   if not ends then return result end
   round = end_round(self)
-  local waiting, bad_here = C.atomo_time(), not self.outer:difference()
+  self.in_round = false
+  local waiting, why = C.atomo_time(), self.outer:difference()
+  local bad_here = why ~= nil
   result.sums, result.bad, result.skipped = agree(self, round, bad_here, ("step %d, lr %.9g"):format(step, lr))
   waiting = 1e3 * (C.atomo_time() - waiting)
-  result.round_bad_here = bad_here
   take_means(result, result.sums)
-  if result.bad > 0 then
-    self.outer:back()
-    self.exchange:drop()
-    return result
-  end
-  self.outer:step(step)                                                       -- 4 to 9
+  if result.bad > 0 then return give_round_up(self, result, finite.told(self.comm, why)) end
+  why = self.outer:step(step)                                                 -- 4 to 9
+  if why then return give_round_up(self, result, why) end
   take_stats(self, result, waiting)
+  return result
+end
+
+--- After the exchange: the averages, the same on all ranks.
+local function bad_average(self)
+  local grads, list = self.grads, self.trained.list
+  for i = 1, #list do grads[i] = list[i].grad or false end
+  return finite.look("the ranks' average of the gradient of", grads, #list, self.trained.labels)
+end
+
+--- All ranks give the step up: it leaves no trace.
+local function give_up(self, result, why)
+  result.why, result.bad = why, math.max(result.bad, 1)
+  self.exchange:drop()
+  self.before:restore()
   return result
 end
 
 --- Trains on the feed's next micro-batches as step number `step`; ends(): whether a round of local steps ends here.
 --- Returns {loss, accuracy (of all ranks), count, judged (how many they are means over), sums ({loss, right, n, count,
---- judged} over all ranks), images, bad (ranks with NaN or Inf), bad_here, ms, stats}. Of a local step without exchange
---- loss and accuracy are this rank's own, and there are no sums.
+--- judged} over all ranks), images, bad (ranks with NaN or Inf), bad_here, why, fatal (what the update left that is not
+--- finite: it cannot be taken back), ms, stats}. Of a local step without exchange loss and accuracy are this rank's
+--- own, and there are no sums.
 function Step:run(feed, lr, step, ends)
   local ms = {forward = 0, backward = 0}
   self.handed = {}
   self.trained:update(step)
+  if self.outer and not self.in_round then begin_round(self) end
+  keep_buffers(self)
   self.optimizer:zero_grad()
   local sums = gradients(self, feed, step, ms)                                -- 3
   local result = {ms = ms, own_loss = sums.own_loss, images = sums.total}
@@ -219,17 +270,18 @@ function Step:run(feed, lr, step, ends)
   end
   ms.backward = math.max(0, ms.backward - self.exchange.ms.encode)            -- encoding went on in between
   local waiting = C.atomo_time()
-  result.bad_here = is_bad(self, sums)
+  local why = what_is_bad(self, sums)
+  result.bad_here = why ~= nil
   result.sums, result.bad = agree(self, sums, result.bad_here, ("step %d, lr %.9g"):format(step, lr))
   waiting = 1e3 * (C.atomo_time() - waiting)                                  -- for the slowest rank
   take_means(result, result.sums)
-  if result.bad > 0 then
-    self.exchange:drop()
-    return result
-  end
-  self.exchange:finish()                                                      -- 4 to 8
+  if result.bad > 0 then return give_up(self, result, finite.told(self.comm, why)) end
+  why = self.exchange:average_or_why() or bad_average(self)                   -- 4 to 8
+  if why then return give_up(self, result, why) end
+  self.exchange:commit()
   correct(self, sums.weighed, result.sums)
   update(self, lr, ms)                                                        -- 9
+  result.fatal = finite.look("the update's parameter", self.trained.list, #self.trained.list, self.trained.labels)
   take_stats(self, result, waiting)
   return result
 end

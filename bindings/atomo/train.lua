@@ -125,30 +125,40 @@ local function check_replicas(self)
   replicas.compare(self, ("replicas after step %d"):format(self.step))
 end
 
---- A step with NaN or Inf on some rank: skipped on all, or the end of the run, by policy.
+--- Ends the run: one rank says why and ends the job, the others must not print the same.
+local function stop(self, here, text)
+  if here then raise(text) end
+  self.comm:barrier()
+end
+
+local ADVICE = "Lower the learning rate, or train with nonfinite = 'skip'"
+
+--- A step that all ranks gave up, for NaN or Inf somewhere (result.why): skipped, or the end of the run, by policy.
+--- What else kept a rank from encoding is the end in any case.
 local function handle_bad(self, result, lr)
   self.skipped = self.skipped + 1
   self.skips_in_row = self.skips_in_row + 1
-  local what = ("step %d: NaN or Inf in the loss or the gradient on %d of %d ranks (lr %g)"):format(
-    self.step, result.bad, self.comm.size, lr)
+  local why = result.why
+  if not (why:find("NaN or Inf", 1, true) or why:find("the loss is", 1, true) or why:find("ENONFINITE", 1, true)) then
+    stop(self, self.comm.rank == 0, ("step %d: %s"):format(self.step, why))
+  end
+  local what = ("step %d: NaN or Inf in the loss or the gradient on %d of %d ranks (lr %g): %s"):format(
+    self.step, result.bad, self.comm.size, lr, why)
   if self.nonfinite == "abort" or self.skips_in_row >= MAX_SKIPS then
-    if result.bad_here then
-      raise(("%s; this is rank %d, its loss is %g. Lower the learning rate, or train with nonfinite = 'skip'"):format(
-        what, self.comm.rank, result.own_loss))
-    end
-    -- The rank that has the number says so and ends the job; the others must not print the same.
-    self.comm:barrier()
+    local rank = tonumber(why:match "^rank (%d+): ") or 0
+    stop(self, self.comm.rank == rank, ("%s; this is rank %d, its loss is %g. %s"):format(what, rank,
+      result.own_loss, ADVICE))
   end
   self.report:line(what .. ": skipped")
 end
 
---- A local step with NaN or Inf is this rank's own matter, until too many follow each other.
+--- A local step with NaN or Inf is this rank's own matter, until too many steps in a row are left out: its own, and the
+--- rounds that all ranks gave up before.
 local function handle_local(self, result, lr)
-  self.skips_in_row = result.bad_here and self.skips_in_row + 1 or 0
-  if result.bad_here and (self.nonfinite == "abort" or self.skips_in_row >= MAX_SKIPS) then
-    raise(("step %d: NaN or Inf in the loss or the gradient of a local step (lr %g); this is rank %d, its loss is " ..
-      "%g. Lower the learning rate, or train with nonfinite = 'skip'"):format(self.step, lr, self.comm.rank,
-      result.own_loss))
+  self.local_in_row = result.bad_here and self.local_in_row + 1 or 0
+  if result.bad_here and (self.nonfinite == "abort" or self.skips_in_row + self.local_in_row >= MAX_SKIPS) then
+    raise(("step %d: NaN or Inf in the loss or the gradient of a local step (lr %g): %s; this is rank %d, its loss " ..
+      "is %g. %s"):format(self.step, lr, result.own_why, self.comm.rank, result.own_loss, ADVICE))
   end
   local skipped = result.skipped or 0
   self.skipped = self.skipped + skipped
@@ -184,11 +194,13 @@ local function run_step(self, feed, epoch)
   local result = self.runner:run(feed, lr, self.step, function() return round_ends(self, feed) end)
   if self.outer then handle_local(self, result, lr) end
   if result.bad > 0 then
-    result.bad_here = self.outer and result.round_bad_here or result.bad_here
     handle_bad(self, result, lr)
     return
   end
-  if not self.outer then self.skips_in_row = 0 end
+  if result.fatal then
+    stop(self, self.comm.rank == 0, ("step %d (lr %g): %s"):format(self.step, lr, result.fatal))
+  end
+  if result.sums then self.skips_in_row = 0 end
   if result.bad_here and not result.sums then return end
   local ms = result.ms
   ms.data = feed.ms
@@ -250,7 +262,7 @@ local function names_of(self)
 end
 
 local function setup(o)
-  local self = {step = 0, bytes_out = 0, skipped = 0, skips_in_row = 0, in_round = 0}
+  local self = {step = 0, bytes_out = 0, skipped = 0, skips_in_row = 0, local_in_row = 0, in_round = 0}
   for key, value in pairs(o) do self[key] = value end
   self.train_loader = o.data.train or o.data
   self.test_loader = o.data.test

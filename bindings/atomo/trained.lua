@@ -7,6 +7,7 @@ local T = require "atomo.tensor"
 ---@class atomo.Trained
 ---@field list atomo.Tensor[]
 ---@field index table<atomo.Tensor, integer>  place in the list
+---@field labels string[]        their names, for messages
 local Trained = {}
 Trained.__index = Trained
 
@@ -62,6 +63,7 @@ local function renumber(self, step)
   end
   self.index = {}
   for i, p in ipairs(self.list) do self.index[p] = i end
+  self.labels = names
   if not self.exchange then return end
   if not first then agree(self, step, frozen) end
   replan(self, names, shapes, first)

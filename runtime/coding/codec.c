@@ -68,6 +68,8 @@ static void part_free(atomo__part *p)
     if (!p) return;
     if (p->state && p->codec->compressor->stop) p->codec->compressor->stop(p);
     atomo__free(p->residual);
+    atomo__free(p->kept);
+    atomo__free(p->before);
     atomo__free(p->state);
     atomo__free(p);
 }
@@ -185,6 +187,7 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     if (rc == 0) rc = c->compressor->plan(p);
     if (rc == 0) rc = atomo__form_plan(c, p);
     if (rc == 0 && p->state_size) rc = atomo__calloc(&p->state, p->state_size);
+    if (rc == 0) rc = atomo__calloc(&p->before, atomo__undo_size(p));
     if (rc == 0 && c->feedback) rc = atomo__feedback_plan(p);
     if (rc == 0 && p->scratch > c->scratch_size) {
         void *scratch;

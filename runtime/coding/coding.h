@@ -180,10 +180,13 @@ typedef struct atomo__part {
     const double *option;           /* the codec's values, or own */
     double own[ATOMO__MAX_OPTIONS]; /* of a tensor planned as another (plan_as) */
     bool as_another;
+    float *residual;                      /* [n] with ef=true: in a step what it has become, to be encoded; else NULL */
+    float *kept;                          /* [n] what has not been sent before this step: undo.c swaps the two */
     bool elsewhere;                       /* what decodes is no gradient yet (list.c): Lua makes its dense form */
-    float *residual;                      /* [n] with ef=true: what has not been sent yet; else NULL */
     size_t body_max, scratch, state_size; /* bytes, set by plan */
     void *state;
+    void *before;  /* the part and its state as they were before this step, where open (undo.c) */
+    bool open;     /* this step has changed it, or may have */
     uint32_t hash; /* of shape, codec and options, 16 bits */
     /* set by measure */
     atomo__segment segment;
@@ -195,6 +198,10 @@ typedef struct atomo__part {
     int pick, side[2];                /* of atoms that choose: what was chosen; below and above the T found (share.c) */
     bool settled;                     /* and that it stays so until the next measure */
     bool searched;                    /* all that it could choose was measured */
+    /* of the streaming form (price.c) */
+    double planned;              /* bits at the T that the last step called for; 0: not known */
+    double plan_kept, plan_rest; /* of this step: bits of atoms with p = 1, T times those of the others */
+    bool noted;                  /* the two are of this step */
     /* set by encode */
     double T, expected, sent, variance, nbytes;
 } atomo__part;
@@ -373,16 +380,26 @@ struct atomo_codec {
     double entries;                    /* of all planned tensors */
     double other_entries, other_bytes; /* of the step, beside them (reserve) */
     double energy; /* mean square of an entry, of all tensors of this step or (streamed) the last; 0: not known */
-    struct {       /* the streaming form */
+    struct atomo__price { /* the streaming form */
         bool open;
         uint32_t step, rank;
-        double T, target, sent; /* bits */
-        double kept, rest;      /* spent on atoms with p = 1, and T times what the others cost, at this step's T */
-        double owed;            /* target - sent, summed over steps */
-        double aimed;           /* the step's budget, in bits */
+        double T;               /* that the last step called for; 0: not known */
+        double target, aimed;   /* the step's budget in bits; and the last one's */
+        double owed;            /* target - sent, summed over steps, within limits */
+        double real;            /* bits sent over bits by the model, over the last steps; 0: not known */
+        double plan, scale;     /* bits of all tensors by their plans; times scale: what this step may spend */
+        double plan_left, left; /* of the tensors still to come; what is not spent */
+        double sent, modelled;  /* bits */
+        double kept, rest;      /* spent on atoms with p = 1, and T times what the others cost */
+        double drift, weight;   /* log of the T called for over T, summed with the plans' weights; and these */
     } stream;
     atomo__pending pending;
     atomo_codec_stats stats;
+    struct { /* the codec before this step (undo.c) */
+        struct atomo__price stream;
+        double energy;
+        atomo_codec_stats stats;
+    } before;
 };
 
 /* What an encode or decode of this part works with: the codec's scratch, the part's stream. */
@@ -402,10 +419,27 @@ void atomo__solve_atoms(const atomo_codec *c, atomo__part *p);
 void atomo__choose_again(atomo_codec *c, atomo__part *p, uint32_t rank, uint32_t step, double T);
 void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target);
 
+/* ---- the streaming form's budget (price.c) ---- */
+void atomo__price_begin(atomo_codec *c);                   /* a step, whose key is set */
+void atomo__price_set(atomo_codec *c, atomo__part *part);  /* T of a measured part */
+void atomo__price_note(atomo_codec *c, atomo__part *part); /* what its coefficients call for, at that T */
+void atomo__price_sent(atomo_codec *c, double bits);
+void atomo__price_end(atomo_codec *c);
+
+/* ---- steps that can be given up (undo.c) ---- */
+/* What a step may change is kept beside it: of every part that it touches, from atomo__part_open on, and of the codec,
+ * from atomo__undo_note on. Commit keeps the changes, undo takes them back: bits of later steps do not tell that the
+ * step was tried. */
+size_t atomo__undo_size(const atomo__part *part); /* of part->before */
+void atomo__part_open(atomo__part *part);         /* before anything of it changes; again in one step: nothing */
+void atomo__undo_note(atomo_codec *c);
+void atomo__undo_commit(atomo_codec *c);
+void atomo__undo(atomo_codec *c);
+
 /* ---- error feedback (feedback.c): ef=true of any compressor ---- */
 extern const struct atomo__option atomo__feedback_option;
 int atomo__feedback_plan(atomo__part *part); /* the residual, zero */
-/* residual += g; ENONFINITE, and nothing changed, where g is not finite. The residual is what is then encoded. */
+/* residual = kept + g; ENONFINITE where g or the sum is not finite. The residual is what is then encoded. */
 int atomo__feedback_take(atomo__part *part, const float *g);
 /* residual -= what the body just written decodes to. */
 int atomo__feedback_give(atomo__part *part, const uint8_t *body, size_t size, atomo__coder *c);

@@ -3,8 +3,8 @@
  * Seide et al., "1-bit SGD", Interspeech 2014; Karimireddy et al., "Error feedback fixes SignSGD", ICML 2019, algorithm
  * 2; Stich et al., "Sparsified SGD with memory", NeurIPS 2018. What was not sent is remembered and added to the next
  * gradient: e += g, send Q(e), e -= Q(e), where Q(e) is what this rank's own message decodes to. So the sum of all that
- * was sent is the sum of all gradients less e, and e stays bounded where Q is a contraction. One f32 an entry, in
- * place: the residual itself is what is encoded. A step that fails after its gradients were taken keeps them in e.
+ * was sent is the sum of all gradients less e, and e stays bounded where Q is a contraction. Two f32 an entry: the new
+ * residual is what is encoded, the old one stays until the step is over (undo.c).
  */
 #include "coding/coding.h"
 #include <math.h>
@@ -14,15 +14,13 @@ const struct atomo__option atomo__feedback_option = {
 
 int atomo__feedback_plan(atomo__part *part)
 {
-    void *residual;
-    ATOMO_TRY(atomo__calloc(&residual, sizeof(float) * (size_t)part->n));
-    part->residual = residual;
-    return ATOMO_OK;
+    ATOMO_TRY(atomo__calloc((void **)&part->kept, sizeof(float) * (size_t)part->n));
+    return atomo__calloc((void **)&part->residual, sizeof(float) * (size_t)part->n);
 }
 
-ATOMO_CLONES static void add(float *restrict e, const float *restrict g, int64_t n)
+ATOMO_CLONES static void add(float *restrict sum, const float *restrict e, const float *restrict g, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) e[i] += g[i];
+    for (int64_t i = 0; i < n; i++) sum[i] = e[i] + g[i];
 }
 
 int atomo__feedback_take(atomo__part *part, const float *g)
@@ -31,11 +29,11 @@ int atomo__feedback_take(atomo__part *part, const float *g)
     float largest, held;
     atomo__measure(g, part->n, &sum, &square, &largest);
     if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
-    atomo__measure(part->residual, part->n, &sum, &square, &held);
+    atomo__measure(part->kept, part->n, &sum, &square, &held);
     ATOMO_REQUIRE(isfinite(largest + held), ATOMO_ENONFINITE,
                   "%s: gradient of tensor %s: %g and what error feedback holds back, %g, leave the range",
                   part->codec->name, part->name, (double)largest, (double)held);
-    add(part->residual, g, part->n);
+    add(part->residual, part->kept, g, part->n);
     return ATOMO_OK;
 }
 
@@ -60,7 +58,7 @@ int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out)
     ATOMO_REQUIRE(p && p->residual, ATOMO_EARG, "%s: residual of tensor %d: %s", c->name, tensor,
                   p ? "there is none without ef=true" : "it is not planned");
     ATOMO_TRY(atomo__output(out, ATOMO_F32, p->ndim, p->shape, "residual"));
-    memcpy(atomo__f32(*out), p->residual, sizeof(float) * (size_t)p->n);
+    memcpy(atomo__f32(*out), p->kept, sizeof(float) * (size_t)p->n);
     return ATOMO_OK;
 }
 
@@ -73,7 +71,7 @@ typedef struct {
 static stretches memory_of(const atomo__part *p)
 {
     const struct atomo_compressor *k = p->codec->compressor;
-    stretches m = {{p->residual, NULL}, {p->residual ? p->n : 0, 0}};
+    stretches m = {{p->kept, NULL}, {p->kept ? p->n : 0, 0}};
     if (k->memory) m.data[1] = k->memory(p, &m.n[1]);
     return m;
 }

@@ -1,8 +1,7 @@
 /* step.c - encodes the gradients of a step under one budget, and decodes messages; stages 4 to 6 and 8 of the path.
  *
  * Exact form: measure every tensor, find the one T (mu = T^2) that the budget calls for (share.c), then draw and write.
- * Streaming form: each tensor is written as it comes with the T of the step before. One Newton step a step, and what
- * was over- or underspent is worked off, so the bytes stay on budget while any T is unbiased.
+ * Streaming form: each tensor is written as it comes, with the T that price.c sets.
  */
 #include "coding/coding.h"
 #include <math.h>
@@ -144,10 +143,32 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
     return solve(c, count, part, grads, rank, step, target);
 }
 
+static int encode_all(atomo_codec *c, int count, const atomo_tensor *const *grads, uint32_t step, uint32_t rank,
+                      uint8_t *out, double capacity, double *nbytes)
+{
+    const void *held = NULL;
+    for (int i = 0; i < count; i++) {
+        atomo__part_open(c->order[i]);
+        if (c->feedback) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
+    }
+    if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, rank, step, &held));
+    memset(&c->stats, 0, sizeof c->stats);
+    double at = 0;
+    for (int i = 0; i < count; i++) {
+        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), rank, step, &held, out + (size_t)at,
+                                capacity - at, &nbytes[i]));
+        at += nbytes[i];
+        atomo__stats_add(c, c->order[i]);
+    }
+    return ATOMO_OK;
+}
+
 int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads, double step,
                        double rank, uint8_t *out, double capacity, double *nbytes)
 {
     ATOMO_TRY(key_check(c, step, rank));
+    ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: encode: the streamed step %u has not been ended", c->name,
+                  (unsigned)c->stream.step);
     ATOMO_REQUIRE(count >= 0 && count <= c->parts, ATOMO_EARG, "%s: encode: %d tensors, %d are planned", c->name, count,
                   c->parts);
     for (int i = 0; i < count; i++) {
@@ -155,19 +176,13 @@ int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const 
         ATOMO_TRY(find(c, tensors[i], grads[i], "encode", &p));
         c->order[i] = p;
     }
-    uint32_t s = (uint32_t)step, r = (uint32_t)rank;
-    const void *held = NULL;
-    for (int i = 0; c->feedback && i < count; i++) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
-    if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, r, s, &held));
-    memset(&c->stats, 0, sizeof c->stats);
-    double at = 0;
-    for (int i = 0; i < count; i++) {
-        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), r, s, &held, out + (size_t)at,
-                                capacity - at, &nbytes[i]));
-        at += nbytes[i];
-        atomo__stats_add(c, c->order[i]);
-    }
-    return ATOMO_OK;
+    atomo__undo_note(c);
+    const int status = encode_all(c, count, grads, (uint32_t)step, (uint32_t)rank, out, capacity, nbytes);
+    if (status < 0)
+        atomo__undo(c);
+    else
+        atomo__undo_commit(c);
+    return status;
 }
 
 int atomo_codec_begin(atomo_codec *c, double step, double rank)
@@ -176,53 +191,13 @@ int atomo_codec_begin(atomo_codec *c, double step, double rank)
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: begin_step: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
     if (c->compressor->measure) ATOMO_TRY(check_budget(c, c->parts, c->part, (uint32_t)rank, (uint32_t)step));
+    atomo__undo_note(c);
     c->stream.open = true;
     c->stream.step = (uint32_t)step;
     c->stream.rank = (uint32_t)rank;
-    c->stream.target = c->stream.sent = c->stream.kept = c->stream.rest = 0;
     memset(&c->stats, 0, sizeof c->stats);
-    const double target = c->compressor->measure ? atomo__target_bits(c, c->entries) : 0;
-    /* another budget: what is not saturated costs as 1/T */
-    if (target > 0 && c->stream.aimed > 0 && c->stream.T > 0) c->stream.T *= c->stream.aimed / target;
-    c->stream.aimed = target;
+    atomo__price_begin(c);
     return ATOMO_OK;
-}
-
-/* A tensor's share of the step's bits, in the streaming form. */
-static double stream_target(const atomo_codec *c, const atomo__part *p)
-{
-    return atomo__target_bits(c, c->entries) * (double)p->n / c->entries;
-}
-
-/* Sets the part's T: the step's before, or in the first step its own. */
-static void stream_solve(atomo_codec *c, atomo__part *p)
-{
-    if (c->budget_atoms > 0) {
-        atomo__solve_atoms(c, p);
-    } else if (c->stream.T > 0) {
-        p->T = c->stream.T;
-        if (p->searched && !p->settled)
-            atomo__choose_again(c, p, c->stream.rank, c->stream.step, p->T);
-        else if (p->atoms->choose)
-            p->atoms->choose(p, p->T, ATOMO__BEST);
-        atomo__budget_evaluate(&p->segment, p->T);
-    } else {
-        atomo__solve_shared(c, 1, &p, c->stream.rank, c->stream.step, stream_target(c, p));
-    }
-}
-
-/* Notes what this tensor's coefficients call for in the next step. */
-static void stream_price(atomo_codec *c, atomo__part *p)
-{
-    double target = stream_target(c, p);
-    if (c->budget_atoms > 0) return;
-    c->compressor->price(p, p->T);
-    double free_part = p->segment.expected - p->segment.kept; /* its cost goes as 1/T */
-    double length = atomo__overhead(p, c->stream.rank, c->stream.step, target) - p->fixed_bits + p->priced_fixed +
-                    p->priced_unit * p->segment.expected;
-    c->stream.rest += p->T * p->priced_unit * free_part;
-    c->stream.kept += length - p->priced_unit * free_part;
-    c->stream.target += target;
 }
 
 int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8_t *out, double capacity,
@@ -231,6 +206,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     atomo__part *p;
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
     ATOMO_TRY(find(c, tensor, grad, "push", &p));
+    atomo__part_open(p);
     if (c->feedback) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(grad)));
     const float *g = input_of(p, grad);
     const void *held = NULL;
@@ -238,18 +214,18 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
         atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
         coder.held = &held;
         coder.next = true;
-        double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : stream_target(c, p);
+        double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : c->stream.target * (double)p->n / c->entries;
         if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
         ATOMO_TRY(c->compressor->measure(p, g, &coder));
-        stream_solve(c, p);
+        atomo__price_set(c, p);
         if (c->compressor->refine) {
             ATOMO_TRY(c->compressor->refine(p, g));
-            stream_solve(c, p);
+            atomo__price_set(c, p);
         }
-        stream_price(c, p);
+        atomo__price_note(c, p);
     }
     ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, &held, out, capacity, nbytes));
-    c->stream.sent += 8 * *nbytes;
+    atomo__price_sent(c, 8 * *nbytes);
     atomo__stats_add(c, p);
     return ATOMO_OK;
 }
@@ -259,14 +235,14 @@ int atomo_codec_end(atomo_codec *c)
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: end_step: begin_step was not called", c->name);
     c->stream.open = false;
     c->energy = c->stats.square / c->entries;
-    if (!c->compressor->measure || c->budget_atoms > 0) return ATOMO_OK;
-    double target = c->stream.target;
-    c->stream.owed += target - c->stream.sent;
-    c->stream.owed = ATOMO_MAX(-target, ATOMO_MIN(target, c->stream.owed)); /* what changed the budget is forgiven */
-    double aim = ATOMO_MAX(target + 0.25 * c->stream.owed, 0.5 * target) - c->stream.kept;
-    double T = aim > 0 ? c->stream.rest / aim : INFINITY, last = c->stream.T;
-    if (last > 0) T = ATOMO_MAX(last / 2, ATOMO_MIN(2 * last, T));
-    c->stream.T = isfinite(T) && T > 0 ? T : last;
+    atomo__price_end(c);
+    atomo__undo_commit(c);
+    return ATOMO_OK;
+}
+
+int atomo_codec_undo(atomo_codec *c)
+{
+    if (c->stream.open) atomo__undo(c);
     return ATOMO_OK;
 }
 
@@ -274,11 +250,11 @@ int atomo_codec_restart(atomo_codec *c)
 {
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: restart: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
-    c->stream.T = c->stream.owed = c->stream.aimed = c->energy = 0;
+    c->stream.T = c->stream.owed = c->stream.aimed = c->stream.real = c->energy = 0;
     for (int i = 0; i < c->parts; i++) {
         atomo__part *p = c->part[i];
         if (!p) continue;
-        p->T = p->anchored = p->priced_unit = p->priced_fixed = 0;
+        p->T = p->anchored = p->priced_unit = p->priced_fixed = p->planned = 0;
         if (c->compressor->memory || !c->compressor->start) continue;
         if (c->compressor->stop) c->compressor->stop(p);
         if (p->state_size) memset(p->state, 0, p->state_size);

@@ -197,16 +197,16 @@ static int await_last(const atomo_parcel *b)
     return atomo__engine_wait_for(ENGINE_COMM, b->sent);
 }
 
-/* from: whose messages are averaged first, NULL: none are. */
+/* grads NULL: none, for what is not coded. from: whose messages are averaged first, NULL: none are. */
 static int code(atomo_parcel *b, int lane, const atomo_tensor *const *grads, bool again, atomo_codec *from,
                 atomo_inbox *inbox, double after)
 {
-    for (int k = 0; k < b->count; k++) ATOMO_TRY(atomo__expect(grads[k], ATOMO_F32, -1, "exchange: gradient"));
+    for (int k = 0; k < b->count && grads; k++) ATOMO_TRY(atomo__expect(grads[k], ATOMO_F32, -1, "exchange: gradient"));
     ATOMO_REQUIRE(!from || inbox, ATOMO_EARG, "exchange: an inbox is needed");
     ATOMO_TRY(await_last(b));
     if (again && !b->out) ATOMO_TRY(atomo__alloc((void **)&b->out, (size_t)b->room + 1)); /* an average needs none */
     let_go(b);
-    for (int k = 0; k < b->count; k++) atomo__tensor_hold(&b->grad[k], grads[k]);
+    for (int k = 0; k < b->count && grads; k++) atomo__tensor_hold(&b->grad[k], grads[k]);
     b->from.codec = from ? atomo__codec_hold(from) : NULL;
     b->from.inbox = from ? atomo__inbox_hold(inbox) : NULL;
     b->failed = 0;
@@ -226,6 +226,11 @@ static int code(atomo_parcel *b, int lane, const atomo_tensor *const *grads, boo
 int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads)
 {
     return code(b, ENGINE_CODE, grads, true, NULL, NULL, 0);
+}
+
+int atomo_parcel_empty(atomo_parcel *b)
+{
+    return code(b, ENGINE_CODE, NULL, false, NULL, NULL, 0);
 }
 
 /* Whose random streams, of which step, the blocks that came are of. */

@@ -120,13 +120,14 @@ int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step
     drop_grads(l);
     for (int k = 0; k < l->count; k++) {
         const atomo__part *p = part_of(l, k);
+        l->bad[k] = !grads;
+        if (!grads) continue;
         ATOMO_TRY(atomo__expect(grads[k], ATOMO_F32, -1, "linear: gradient"));
         ATOMO_REQUIRE(atomo_codec_is_planned(l->codec, l->first + k, grads[k]->ndim, grads[k]->shape), ATOMO_ESHAPE,
                       "%s: tensor %s was planned, %s came", l->codec->name, p->name, atomo__shape_text(grads[k]));
     }
-    for (int k = 0; k < l->count; k++) {
+    for (int k = 0; k < l->count && grads; k++) {
         atomo__tensor_hold(&l->grad[k], grads[k]);
-        l->bad[k] = false;
     }
     l->codec->busy++;
     l->step = (uint32_t)step;
@@ -158,6 +159,7 @@ static int project(atomo_sums *l, int k, int round, float *before, float *own)
 {
     atomo__part *p = part_of(l, k);
     atomo__coder c = coder_of(l, p);
+    if (round == 0) atomo__part_open(p);
     if (round == 0 && p->residual) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(&l->grad[k])));
     ATOMO_TRY(l->how->project(p, round, input_of(l, k), before, l->comm->size, &c, own));
     if (round < l->how->rounds - 1 || !p->residual || l->how->half) return ATOMO_OK;
@@ -237,11 +239,16 @@ int atomo__sums_run(atomo_sums *l)
     return status;
 }
 
+int atomo_sums_failed(const atomo_sums *l)
+{
+    return l->failed ? atomo__fail(l->failed, "%s", l->why) : ATOMO_OK;
+}
+
 int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale)
 {
     const int last = l->how->rounds - 1;
     const float *first = l->sums[0], *sums = l->sums[last];
-    if (l->failed) return atomo__fail(l->failed, "%s", l->why);
+    ATOMO_TRY(atomo_sums_failed(l));
     for (int k = 0; k < l->count; k++) {
         atomo__part *p = part_of(l, k);
         atomo__coder c = atomo__coder_of(p, (uint32_t)l->comm->rank, l->step);

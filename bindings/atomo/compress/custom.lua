@@ -10,6 +10,7 @@ local agree = require "atomo.compress.agree"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.CustomCompressor: atomo.Compressor
+---@field held table      what error feedback holds back, by tensor; sent: what this step makes of it, where changed
 ---@field lanes table[]  one; or two: the head, sent for sure, and the rest of the gradient, sampled by entries
 local Custom = {}
 Custom.__index = Custom
@@ -21,7 +22,7 @@ local function plan(self, i, shape, name)
   arguments.tensor_number(self.name, i)
   for _, lane in ipairs(self.lanes) do lane:plan(i, shape, name) end
   if self.ef and T.shape_text(self.shapes[i] or {}) ~= T.shape_text(shape) then
-    self.held[i] = T.outside_scope(T.zeros, shape)
+    self.held[i], self.sent[i] = T.outside_scope(T.zeros, shape), T.outside_scope(T.zeros, shape)
   end
   self.shapes[i], self.names[i] = {unpack(shape)}, name or self.names[i] or tostring(i)
   state.planned(self, i)
@@ -94,7 +95,8 @@ local function decoded(self, g, i, j, found)
 end
 
 --- Error feedback (runtime/coding/form.c): the factor that is best for what was drawn goes into every lane's message,
---- and what a receiver makes of them is taken off what is held back. Returns that.
+--- and what a receiver makes of them is taken off what is held back, once the step is over: until then self.held is as
+--- it was before. Returns that.
 local function hold_back(self, g, i, j, found, sent)
   local factor = C.atomo_codec_best_factor(sent.h, g.h)
   for k, lane in ipairs(self.lanes) do
@@ -102,9 +104,17 @@ local function hold_back(self, g, i, j, found, sent)
     check(C.atomo_codec_set_factor(lane.codec.h, i, data, size, factor, self.kept))
   end
   sent:mul_(self.kept[0])
-  self.held[i]:copy_(g - sent)
-  self.error[i] = self.held[i]:norm_value(2) ^ 2
+  self.sent[i]:copy_(g - sent)
+  self.changed[i] = true
+  self.error[i] = self.sent[i]:norm_value(2) ^ 2
   return sent
+end
+
+--- What is held back becomes what this step has made of it.
+local function keep(self)
+  for i in pairs(self.changed) do
+    self.held[i], self.sent[i], self.changed[i] = self.sent[i], self.held[i], nil
+  end
 end
 
 --- Message j as one dense one, a string, where its lanes take as many bytes or more; else nil.
@@ -157,6 +167,7 @@ local function encode_lanes(self, grads, ids, key, write)
       dense[j] = dense_form(self, g, i, j, found, sent, key)
     end
   end)
+  if not self.streaming then keep(self) end
   return dense
 end
 
@@ -256,6 +267,13 @@ end
 
 function Custom:end_step()
   for _, lane in ipairs(self.lanes) do lane.codec:end_step() end
+  keep(self)
+  self.streaming = false
+end
+
+function Custom:undo_step()
+  for _, lane in ipairs(self.lanes) do lane.codec:undo_step() end
+  for i in pairs(self.changed) do self.changed[i] = nil end
   self.streaming = false
 end
 
@@ -293,7 +311,7 @@ for name, method in pairs(state.custom) do Custom[name] = method end
 --- A compressor over lanes; fields: name, text, seed, ef.
 local function new(fields, list)
   local self = setmetatable({shapes = {}, names = {}, other = {entries = 0, bytes = 0}, lanes = list, held = {},
-    error = {}, saved = {}, kept = ffi.new "double[1]", codec = list[#list].codec}, Custom)
+    sent = {}, changed = {}, error = {}, saved = {}, kept = ffi.new "double[1]", codec = list[#list].codec}, Custom)
   for key, value in pairs(fields) do self[key] = value end
   self.unbiased = not self.ef
   for _, lane in ipairs(self.ef and list or {}) do check(C.atomo_codec_carry_factor(lane.codec.h)) end

@@ -285,7 +285,8 @@ function Compressor:stats(i)
   C.atomo_codec_get_stats(self.h, i or 0, s)
   local family = i and ffi.string(C.atomo_codec_family(self.h, i)) or ""
   return {nbytes = f.number(s, "nbytes"), atoms_expected = f.number(s, "atoms_expected"),
-    atoms_sent = f.number(s, "atoms_sent"), variance = f.number(s, "variance"), square = f.number(s, "square"), family = family ~= "" and family or nil}
+    atoms_sent = f.number(s, "atoms_sent"), variance = f.number(s, "variance"), square = f.number(s, "square"),
+    family = family ~= "" and family or nil}
 end
 
 for name, method in pairs(require "atomo.compress.loop") do Compressor[name] = method end

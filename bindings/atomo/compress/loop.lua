@@ -77,6 +77,9 @@ end
 
 function M:end_step() check(C.atomo_codec_end(self.h)) end
 
+--- In place of end_step: the step is given up, and leaves no trace.
+function M:undo_step() check(C.atomo_codec_undo(self.h)) end
+
 --- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes,
 --- rank=whose (nil: anyone's)}, as push wrote them in that step; then makes it the update. The sources move on behind
 --- them.

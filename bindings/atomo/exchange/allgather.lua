@@ -4,7 +4,7 @@
 local batches = require "atomo.exchange.batches"
 local messages = require "atomo.exchange.messages"
 
-local M = {ready = batches.ready, drop = batches.drop, finish = batches.finish}
+local M = {ready = batches.ready, settle = batches.settle, give = batches.give}
 
 function M.plan(self)
   messages.split(self)

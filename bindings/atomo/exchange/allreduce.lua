@@ -7,7 +7,7 @@ local buckets = require "atomo.exchange.buckets"
 local messages = require "atomo.exchange.messages"
 local sums = require "atomo.exchange.sums"
 
-local M = {drop = messages.drop}
+local M = {}
 
 --- Only what adds up on the way.
 function M.refuses(o)
@@ -42,9 +42,14 @@ function M.ready(self, i, grad)
   if sum then messages.complete(self, sum) else messages.ready(self, i, grad) end
 end
 
-function M.finish(self)
-  if #self.sums > 0 then sums.finish(self.sums, self) end
-  messages.finish_buckets(self)
+function M.settle(self)
+  sums.settle(self.sums, self)
+  buckets.settle(self.buckets, self)
+end
+
+function M.give(self)
+  sums.give(self.sums, self)
+  buckets.give(self.buckets, self)
 end
 
 return M

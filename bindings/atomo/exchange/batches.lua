@@ -7,6 +7,7 @@
 -- same without overlap.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local buckets = require "atomo.exchange.buckets"
 local carry = require "atomo.exchange.carry"
 local messages = require "atomo.exchange.messages"
 
@@ -92,14 +93,16 @@ function M.plan_results(self, o)
   for _, batch in ipairs(self.batches) do batch:plan_result(self) end
 end
 
---- Sends a batch that is ready, and the answer to the one before, where there are answers.
-function M.post(batch, exchange)
-  if not exchange.begun then
-    exchange.compressor:begin_step(exchange.step, exchange.comm.rank)
-    exchange.begun, exchange.sent = true, 0
+--- Sends a batch that is ready (empty where the step is given up), and the answer to the one before, where there are
+--- answers.
+function M.post(batch, exchange, void)
+  messages.begin(exchange)
+  if void then
+    batch:encode_nothing(exchange)
+  else
+    for k = batch.first, batch.last do batch.grads[k - batch.first + 1] = messages.gradient(exchange, k) end
+    batch:encode(exchange)
   end
-  for k = batch.first, batch.last do batch.grads[k - batch.first + 1] = messages.gradient(exchange, k) end
-  batch:encode(exchange)
   f.C.atomo_flight_note(batch.name)
   batch.ticket = exchange.engine.send(exchange, batch)
   if not exchange.engine.answer then return batch:open(exchange) end
@@ -123,7 +126,6 @@ end
 --- The answers that are still to be sent when backward is over: the last one, or those of compressors in Lua.
 function M.answer_rest(exchange)
   if exchange.unanswered then return M.answer(exchange, exchange.unanswered) end
-  if exchange.broken then return end -- close says it
   for _, batch in ipairs(exchange.batches) do
     M.wait(batch, exchange)
     M.answer(exchange, batch)
@@ -141,14 +143,9 @@ function M.ready(self, i, grad)
   if batch then messages.complete(self, batch) else messages.ready(self, i, grad) end
 end
 
---- ... and with a step that is given up.
-function M.drop(self)
-  M.close(self, true)
-  messages.drop(self)
-end
-
---- Ends the compressors' step, when all is coded, has travelled and is decoded; raises what went wrong, in this order.
-function M.close(exchange, dropped)
+--- Waits until all is coded, has travelled and is decoded; what went wrong is noted.
+function M.settle(exchange)
+  if exchange.engine.answer then M.answer_rest(exchange) end
   local t = f.C.atomo_time()
   for _, batch in ipairs(exchange.batches) do batch:coded(exchange) end
   messages.lap(exchange, "exchange", t) -- it was waited for
@@ -156,18 +153,13 @@ function M.close(exchange, dropped)
     batch:wait(exchange)
     batch:opened(exchange)
   end
-  if exchange.begun then exchange.compressor:end_step() end
-  if exchange.begun_again then exchange.second:end_step() end
-  local why = exchange.broken
-  exchange.begun, exchange.begun_again, exchange.unanswered, exchange.broken = nil, nil, nil, nil
-  if why and not dropped then f.raise(why) end
+  buckets.settle(exchange.buckets, exchange)
 end
 
---- The end of a step: the gradients become the averages.
-function M.finish(exchange)
-  M.close(exchange)
+--- The gradients become the averages.
+function M.give(exchange)
   for _, batch in ipairs(exchange.batches) do batch:give(exchange) end
-  messages.finish_buckets(exchange)
+  buckets.give(exchange.buckets, exchange)
 end
 
 return M

@@ -110,11 +110,15 @@ function M.give_back(self, exchange)
   for i, slice in pairs(self.slices) do exchange.pushed[i]:copy_(slice) end
 end
 
---- Waits for every bucket and writes the averages back.
-function M.finish(self, exchange)
+--- Waits for every bucket.
+function M.settle(self, exchange)
+  for _, b in ipairs(self.list) do b:wait(exchange) end
+end
+
+--- Writes the averages back.
+function M.give(self, exchange)
   local scale = 1 / exchange.comm.size
   for _, b in ipairs(self.list) do
-    b:wait(exchange)
     if scale ~= 1 then b.buffer:mul_(scale) end
   end
   M.give_back(self, exchange)

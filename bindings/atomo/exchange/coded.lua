@@ -5,6 +5,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local batches = require "atomo.exchange.batches"
 local carry = require "atomo.exchange.carry"
+local failure = require "atomo.exchange.failure"
 local messages = require "atomo.exchange.messages"
 local ffi, C, check = f.ffi, f.C, f.check
 
@@ -73,6 +74,13 @@ function Coded:encode(exchange)
   at_once(exchange, self.parcel)
 end
 
+--- The batch of a step that is given up.
+function Coded:encode_nothing(exchange)
+  exchange:mark()
+  check(C.atomo_parcel_empty(self.parcel))
+  at_once(exchange, self.parcel)
+end
+
 --- Sends the batch to all ("allgather"), or each rank its own ("alltoall").
 function Coded:out(exchange, how) return carry.parcel(exchange, how, self.parcel, self.inbox) end
 
@@ -98,24 +106,22 @@ function Coded:open(exchange)
   at_once(exchange, self.result)
 end
 
-local function take(exchange, p)
+local function take(exchange, p, kind)
   local status = C.atomo_parcel_wait(p, seconds)
-  if status < 0 and not exchange.broken then
-    exchange.broken = ("%s (%s)"):format(ffi.string(C.atomo_last_error()), ffi.string(C.atomo_status_name(status)))
-  end
+  if status < 0 then failure.note(exchange, kind, f.text_of(status)) end
   exchange.ms.encode, exchange.ms.decode = exchange.ms.encode + 1e3 * seconds[0], exchange.ms.decode + 1e3 * seconds[1]
 end
 
 --- Waits until the batch, and the answer to it, are coded; notes time and failure.
 function Coded:coded(exchange)
   if not exchange.begun then return end
-  take(exchange, self.parcel)
-  if self.reply then take(exchange, self.reply) end
+  take(exchange, self.parcel, failure.ENCODING)
+  if self.reply then take(exchange, self.reply, failure.DECODING) end
 end
 
 --- Waits until what came is decoded; notes time and failure.
 function Coded:opened(exchange)
-  if self.is_open then take(exchange, self.result) end
+  if self.is_open then take(exchange, self.result, failure.DECODING) end
   self.is_open = nil
 end
 

@@ -4,6 +4,7 @@
 -- while backward goes on; where the leaders all-reduce dense sums, it does that and the broadcast too.
 local buckets = require "atomo.exchange.buckets"
 local carry = require "atomo.exchange.carry"
+local failure = require "atomo.exchange.failure"
 local messages = require "atomo.exchange.messages"
 local queue = require "atomo.exchange.queue"
 local f = require "atomo.ffi"
@@ -59,39 +60,42 @@ function M.plan(self)
   self.queue = queue.new {unpack(self.buckets.list)} -- fixed: what MPI adds up in a node may depend on the bucket
 end
 
-function M.drop(self)
-  messages.drop(self)
-  if self.between then self.between:drop() end
-end
-
 --- The nodes' sums through the leaders' exchange, weighted so that its average is the average over all ranks, also
 -- where nodes have different numbers of ranks.
 local function exchange(self)
   local scale = self.nodes / self.comm.size
   for _, b in ipairs(self.buckets.list) do
-    b:wait(self)
     if scale ~= 1 then b.buffer:mul_(scale) end
     for _, m in ipairs(b.members) do self.between:push(m.index, m.slice) end
   end
-  self.between:finish()
+  local why = self.between:average_or_why()
+  if why then
+    local own = self.between.broken -- the leader that was the cause says so by its rank here
+    return failure.note(self, own and own.kind or failure.DECODING, own and own.text or why)
+  end
   local inner = self.between:stats()
   self.ms.encode, self.ms.decode, self.variance = inner.ms.encode, inner.ms.decode, inner.variance
   self.ms.exchange = self.ms.exchange + inner.ms.exchange
 end
 
-function M.finish(self)
-  if self.dense then
-    buckets.finish(self.buckets, self)
-  else
-    if self.leads then exchange(self) end
-    for _, b in ipairs(self.buckets.list) do
-      C.atomo_flight_note(b.name)
-      b.ticket = carry.out(self, "bcast", self.node, b.buffer.h, 0)
-    end
-    for _, b in ipairs(self.buckets.list) do b:wait(self) end
-    buckets.give_back(self.buckets, self)
+function M.settle(self)
+  buckets.settle(self.buckets, self)
+  if self.dense then return end
+  if self.leads and self.broken then -- given up
+    self.between:drop()
+  elseif self.leads then
+    exchange(self)
   end
-  queue.reset(self.queue)
+  for _, b in ipairs(self.buckets.list) do
+    C.atomo_flight_note(b.name)
+    b.ticket = carry.out(self, "bcast", self.node, b.buffer.h, 0)
+  end
+  buckets.settle(self.buckets, self)
+end
+
+function M.give(self)
+  if self.dense then return buckets.give(self.buckets, self) end
+  buckets.give_back(self.buckets, self)
 end
 
 return M

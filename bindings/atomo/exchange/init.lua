@@ -5,11 +5,13 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local auto = require "atomo.exchange.auto"
+local failure = require "atomo.exchange.failure"
 local same = require "atomo.same"
 local join = require "atomo.exchange.join"
 local messages = require "atomo.exchange.messages"
 local number = require "atomo.number"
 local options = require "atomo.exchange.options"
+local queue = require "atomo.exchange.queue"
 local replan = require "atomo.exchange.replan"
 local rules = require "atomo.exchange.rules"
 local C, check, raise = f.C, f.check, f.raise
@@ -18,7 +20,9 @@ local C, check, raise = f.C, f.check, f.raise
 ---@field comm table            communicator
 ---@field compressor table      atomo.compressor
 ---@field topology string
----@field step integer          number of the coming step; keys the random streams
+---@field step integer          number of the coming step, or of the one under way; keys the random streams
+---@field failed string?         why this step has failed, on all ranks alike: it is to be given up
+---@field closed string?         why nothing can be exchanged any more: the ranks may not be at the same point
 local Exchange = {}
 Exchange.__index = Exchange
 
@@ -68,6 +72,7 @@ local function new(opts)
   self.given, self.pushed, self.count = {}, {}, 0 -- by the user's numbers; by the engine's (join.lua)
   self.ms = {encode = 0, exchange = 0, decode = 0}
   self.overlap = self.overlap and self.comm.size > 1
+  self.agrees = self.compressor.name ~= "none" -- at the end of a step, on whether all could encode and decode
   self.comms, self.seconds = {self.comm}, f.ffi.new "double[3]"
   rules.check(self)
   if not self.nested then guard(self) end
@@ -82,10 +87,27 @@ local function check_agreement(self)
   same.check(self.comm, "exchange", items)
 end
 
+--- Refuses to go on where a step has failed.
+local function check_sound(self)
+  if self.closed then raise(("exchange: closed, since step %d failed: %s"):format(self.step, self.closed)) end
+  if self.failed then
+    raise(("exchange: step %d has failed, and must be given up by drop(): %s"):format(self.step, self.failed))
+  end
+end
+
+--- Runs fn(self, a, b), which travels; where it raises, the ranks may not be at the same point, so that is the end.
+local function travel(self, fn, a, b)
+  local ok, why = pcall(fn, self, a, b)
+  if ok then return end
+  self.closed = tostring(why)
+  error(why, 0)
+end
+
 --- Gradient i (1-based) of this step is ready. It must stay unchanged until finish(), which overwrites it.
 ---@param i integer
 ---@param grad atomo.Tensor  f32, contiguous
 function Exchange:push(i, grad)
+  check_sound(self)
   T.expect(grad, ("exchange: gradient %s"):format(tostring(i)), "f32")
   if not number.whole(i, 1) then
     raise(("exchange: gradient number %s, expected 1, 2, ..."):format(tostring(i)))
@@ -109,7 +131,7 @@ function Exchange:push(i, grad)
   self.count = self.count + 1
   if self.planned then
     join.place(self, i, grad)
-    if self.overlap then join.ready(self, i, grad) end
+    if self.overlap then travel(self, join.ready, i, grad) end
   end
 end
 
@@ -173,8 +195,32 @@ function Exchange:set_epoch(epoch)
   if self.between then self.between:set_epoch(epoch) end
 end
 
---- Completes the step: every pushed gradient now holds the average over all ranks. [collective]
-function Exchange:finish()
+--- What this step has changed in compressors stays ("end_step") or is taken back ("undo_step").
+local function close_step(self, method)
+  if self.begun then self.compressor[method](self.compressor) end
+  if self.begun_again then self.second[method](self.second) end
+  if self.queue then queue.reset(self.queue) end
+  join.clear(self)
+  self.begun, self.begun_again, self.unanswered, self.broken, self.failed, self.averaged = nil, nil, nil, nil, nil, nil
+  self.mark_out, self.mark_in, self.worked = nil, nil, nil
+end
+
+--- Everything travels and comes back.
+local function exchange_all(self, first)
+  if first or not self.overlap then
+    for i = #self.shapes, 1, -1 do join.ready(self, i, self.given[i]) end
+  end
+  self.engine.settle(self)
+  if self.broken then return end
+  self.engine.give(self)
+  join.give_back(self)
+  for _, g in ipairs(self.given) do C.atomo_tensor_touch(g.h) end -- whatever wrote into them
+end
+
+--- As average; where the step has failed, on all ranks alike, returns why.
+---@return string?
+function Exchange:average_or_why()
+  check_sound(self)
   local first = not self.planned
   if first then plan(self) end
   if self.count ~= #self.shapes then
@@ -182,19 +228,54 @@ function Exchange:finish()
       self.count, #self.shapes, self.step))
   end
   local out, input = moved(self)
-  if first or not self.overlap then
-    for i = #self.shapes, 1, -1 do join.ready(self, i, self.given[i]) end
-  end
-  self.engine.finish(self)
-  join.give_back(self)
+  travel(self, exchange_all, first)
   local out_now, input_now = moved(self)
   self.bytes_out, self.bytes_in = out_now - (self.mark_out or out), input_now - (self.mark_in or input)
-  local waited
-  self.hidden, waited = hidden(self)
-  if self.trials then require("atomo.exchange.adapt").step(self, waited or 0) end
-  self.mark_out, self.mark_in, self.worked = nil, nil, nil
-  join.clear(self)
+  self.hidden, self.waited_for = hidden(self)
+  if self.agrees then self.failed = failure.agree(self) end
+  self.averaged = not self.failed
+  return self.failed
+end
+
+--- The first half of finish: every pushed gradient now holds the average over all ranks. The step can still be given
+--- up; commit() ends it. [collective]
+function Exchange:average()
+  local why = self:average_or_why()
+  if why then raise(("exchange: step %d: %s"):format(self.step, why)) end
+end
+
+--- The second half: what compressors remember of the step holds from now on. [collective]
+function Exchange:commit()
+  if not self.averaged then raise(("exchange: commit: step %d has not been averaged"):format(self.step)) end
+  if self.between then self.between:commit() end
+  close_step(self, "end_step")
+  if self.trials then require("atomo.exchange.adapt").step(self, self.waited_for or 0) end
   self.step = self.step + 1
+end
+
+--- Completes the step: every pushed gradient now holds the average over all ranks. Where a rank has failed, all raise
+--- its words; drop() then gives the step up. [collective]
+function Exchange:finish()
+  self:average()
+  self:commit()
+end
+
+--- Posts what other ranks may have posted, so that all meet.
+local function meet(self)
+  failure.note(self, failure.GIVEN_UP, "it was given up")
+  queue.post_rest(self.queue, self)
+  self.engine.settle(self)
+end
+
+--- Gives this step up, on all ranks alike, in the middle or after finish has failed: it leaves no trace. [collective]
+function Exchange:drop()
+  if self.closed then check_sound(self) end
+  if self.planned and not (self.failed or self.averaged) then
+    travel(self, meet)
+    if self.agrees then failure.agree(self) end
+  end
+  if self.between and (self.between.failed or self.between.averaged) then self.between:drop() end
+  close_step(self, "undo_step")
 end
 
 --- The next step may bring other gradients (parameters were frozen, or train again), and names of them. Between two
@@ -253,14 +334,6 @@ function Exchange:load_state_dict(state)
     self.kept = {}
     for name, t in pairs(again) do self.kept[name] = T.outside_scope(t.clone, t) end
   end
-end
-
---- Gives up the pushed gradients of this step, on all ranks alike (a step that is skipped). [collective]
-function Exchange:drop()
-  if self.planned then self.engine.drop(self) end
-  self.mark_out, self.mark_in, self.worked = nil, nil, nil
-  join.clear(self)
-  self.step = self.step + 1
 end
 
 --- Called by an engine before its first MPI call of a step, so that bytes posted during backward are counted.

@@ -81,6 +81,13 @@ function M.open(inbox, blocks, rank)
   return inbox.sources
 end
 
+--- This step's first message is about to be encoded.
+function M.begin(self)
+  if self.begun then return end
+  self.compressor:begin_step(self.step, self.comm.rank)
+  self.begun, self.sent = true, 0
+end
+
 --- Adds the time since `from` to a stage; returns now.
 function M.lap(self, stage, from)
   local now = C.atomo_time()
@@ -117,23 +124,12 @@ function M.compressor(self, way)
     {seed = self.seed, way = way, share = self.share, standard = {prefer = "accuracy"}})
 end
 
---- Waits for the dense buckets and writes them back; the end of every step.
-function M.finish_buckets(self)
-  buckets.finish(self.buckets, self)
-  queue.reset(self.queue)
-end
-
 --- One more tensor of a unit is ready.
 function M.complete(self, unit) queue.ready(self.queue, self, unit) end
 
---- What most topologies do with a gradient that is ready, and with a step that is given up.
+--- What most topologies do with a gradient that is ready.
 function M.ready(self, i, grad)
   if self.buckets.of[i] then M.complete(self, buckets.fill(self.buckets, i, grad)) end
-end
-
-function M.drop(self)
-  for _, unit in ipairs(self.queue.units) do unit:wait(self) end
-  queue.reset(self.queue)
 end
 
 return M

@@ -6,7 +6,7 @@
 local batches = require "atomo.exchange.batches"
 local messages = require "atomo.exchange.messages"
 
-local M = {ready = batches.ready, drop = batches.drop}
+local M = {ready = batches.ready, settle = batches.settle, give = batches.give}
 
 function M.refuses(o)
   if o.size < 2 then return "wants a server and at least one worker, there is one rank" end
@@ -31,11 +31,6 @@ function M.send(self, batch) return batch:out(self, "alltoall") end
 function M.answer(self, batch)
   if self.comm.rank == 0 then batch:reply_with(self) end
   return batch:back(self, self.second and "bcast" or "bcast_tensor")
-end
-
-function M.finish(self)
-  batches.answer_rest(self)
-  batches.finish(self)
 end
 
 return M

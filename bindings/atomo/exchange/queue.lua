@@ -2,7 +2,8 @@
 -- must post the same units in the same order, but their tensors may become ready in different ones (a rank without
 -- images pushes zeros): so a full unit waits for those before it. The order is backward's, the last tensor first.
 --
--- A unit has: members (its tensors: {index=, ...}), waiting (how many are not ready), post(exchange).
+-- A unit has: members (its tensors: {index=, ...}), waiting (how many are not ready), post(exchange, void), where void
+-- is true in a step that is given up: the unit travels as it is, or empty.
 local M = {}
 
 --- Orders the units by the tensor that completes them.
@@ -25,6 +26,15 @@ function M.ready(queue, exchange, u)
     units[queue.next]:post(exchange)
     queue.next = queue.next + 1
   end
+end
+
+--- Posts what has not been posted in a step that is given up: other ranks may have posted it.
+function M.post_rest(queue, exchange)
+  for k = queue.next, #queue.units do
+    exchange:mark()
+    queue.units[k]:post(exchange, true)
+  end
+  queue.next = #queue.units + 1
 end
 
 --- The step is over.

@@ -12,7 +12,7 @@ local messages = require "atomo.exchange.messages"
 local MOST = 3 -- batches a step: each is cut up to P - 1 times
 local MIN_PIECE = 2048 -- elements of a piece; less goes to the neighbouring owner
 
-local M = {ready = batches.ready, drop = batches.drop}
+local M = {ready = batches.ready, settle = batches.settle, give = batches.give}
 
 function M.refuses(o) return messages.refuses_again(o, "") end
 
@@ -113,11 +113,6 @@ function M.send(self, batch) return batch:out(self, "alltoall") end
 function M.answer(self, batch)
   batch:reply_with(self)
   return batch:back(self, "allgather")
-end
-
-function M.finish(self)
-  batches.answer_rest(self)
-  batches.finish(self)
 end
 
 return M

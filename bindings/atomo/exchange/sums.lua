@@ -4,9 +4,11 @@
 local f = require "atomo.ffi"
 local batches = require "atomo.exchange.batches"
 local carry = require "atomo.exchange.carry"
+local failure = require "atomo.exchange.failure"
 local messages = require "atomo.exchange.messages"
 local ffi, C, check = f.ffi, f.C, f.check
 
+local const_tensors = ffi.typeof "const atomo_tensor *const *"
 local ticket = ffi.new "double[1]"
 
 local M = {}
@@ -26,10 +28,15 @@ function M.plan(self)
   return list
 end
 
-function Sum:post(exchange)
-  for j, m in ipairs(self.members) do self.handles[j - 1] = exchange.pushed[m.index].h end
+function Sum:post(exchange, void)
+  messages.begin(exchange)
+  for j, m in ipairs(self.members) do
+    local g = exchange.pushed[m.index]
+    self.handles[j - 1] = g and g.h
+  end
   exchange:mark()
-  check(C.atomo_engine_sums(self.h, ffi.cast("const atomo_tensor *const *", self.handles), exchange.step, ticket))
+  local grads = not void and ffi.cast(const_tensors, self.handles) or nil -- nil: zeros
+  check(C.atomo_engine_sums(self.h, grads, exchange.step, ticket))
   self.ticket = f.number(ticket)
   if not exchange.overlap then self:wait(exchange) end
 end
@@ -39,17 +46,20 @@ function Sum:wait(exchange)
   self.ticket = nil
 end
 
---- Waits for the batches one by one; their gradients become the averages.
-function M.finish(list, exchange)
-  local codec = exchange.compressor
-  codec:begin_step(exchange.step, exchange.comm.rank)
+--- Waits for the batches; notes what went wrong.
+function M.settle(list, exchange)
   for _, sum in ipairs(list) do
     sum:wait(exchange)
-    local t = C.atomo_time()
-    check(C.atomo_sums_give(sum.h, sum.handles, 1 / exchange.comm.size))
-    messages.lap(exchange, "decode", t)
+    local status = C.atomo_sums_failed(sum.h)
+    if status < 0 then failure.note(exchange, failure.ENCODING, f.text_of(status)) end
   end
-  codec:end_step()
+end
+
+--- Gradients become the averages.
+function M.give(list, exchange)
+  local t = C.atomo_time()
+  for _, sum in ipairs(list) do check(C.atomo_sums_give(sum.h, sum.handles, 1 / exchange.comm.size)) end
+  messages.lap(exchange, "decode", t)
 end
 
 return M

@@ -4,6 +4,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local batches = require "atomo.exchange.batches"
 local carry = require "atomo.exchange.carry"
+local failure = require "atomo.exchange.failure"
 local messages = require "atomo.exchange.messages"
 local ffi, C = f.ffi, f.C
 
@@ -16,26 +17,41 @@ function Uncoded:plan(exchange)
 end
 
 function Uncoded:plan_answer(exchange, again)
+  self.lengths_back = {}
   if again then exchange.back = exchange.back or T.empty({exchange.second:wire_max()}, "u8") end
 end
 
 Uncoded.post, Uncoded.wait = batches.post, batches.wait
 
---- Encodes the batch's gradients behind the step's earlier batches. A gradient that cannot be encoded (NaN) leaves the
---- batch empty: this rank says why at the end of the step, if it is not given up before.
-function Uncoded:encode(exchange)
-  local c, t, from = exchange.compressor, C.atomo_time(), exchange.sent
-  for j, g in ipairs(self.grads) do
-    local ok, n = pcall(c.push, c, self.first + j - 1, g, exchange.send, exchange.sent)
+--- Gradients of messages first .. last behind what is in `out` from `from` on, their lengths into `lengths`; returns
+--- where it ends. One that cannot be encoded (NaN) leaves all of them empty.
+local function encode(exchange, codec, first, grads, out, from, lengths)
+  local t, at = C.atomo_time(), from
+  for j, g in ipairs(grads) do
+    local ok, n = pcall(codec.push, codec, first + j - 1, g, out, at)
     if not ok then
-      exchange.broken, exchange.sent = exchange.broken or n, from
-      for i = 1, #self.grads do self.lengths[i] = 0 end
+      failure.note(exchange, failure.ENCODING, n)
+      for i = 1, #grads do lengths[i] = 0 end
+      at = from
       break
     end
-    self.lengths[j], exchange.sent = n, exchange.sent + n
+    lengths[j], at = n, at + n
   end
-  self.data, self.at, self.n = exchange.send.h, from, exchange.sent - from
   messages.lap(exchange, "encode", t)
+  return at
+end
+
+--- Encodes the batch's gradients behind the step's earlier batches.
+function Uncoded:encode(exchange)
+  local from = exchange.sent
+  exchange.sent = encode(exchange, exchange.compressor, self.first, self.grads, exchange.send, from, self.lengths)
+  self.data, self.at, self.n = exchange.send.h, from, exchange.sent - from
+end
+
+--- The batch of a step that is given up.
+function Uncoded:encode_nothing(exchange)
+  for j = 1, self.last - self.first + 1 do self.lengths[j] = 0 end
+  self.data, self.at, self.n = nil, 0, 0
 end
 
 function Uncoded:out(exchange, how)
@@ -45,18 +61,20 @@ function Uncoded:out(exchange, how)
   return carry.out(exchange, how, nil, self.data, self.at, self.sizes, self.inbox)
 end
 
+--- Decodes messages first .. last; a failure is noted, and what they become is then not to be used.
+local function decode(exchange, ...)
+  local ok, why = pcall(messages.decode, exchange, ...)
+  if not ok then failure.note(exchange, failure.DECODING, why) end
+  return ok
+end
+
 function Uncoded:reply_with(exchange)
-  local first, last, second = self.mine, self.mine_last, exchange.second
-  messages.decode(exchange, exchange.compressor, messages.open(self.inbox), first, last, self.averages)
+  local second, from = exchange.second, exchange.sent_back
+  local ok = decode(exchange, exchange.compressor, messages.open(self.inbox), self.mine, self.mine_last, self.averages)
   self.data, self.at, self.n = nil, 0, 0
-  if not second then return end
-  local t, from = C.atomo_time(), exchange.sent_back
-  for k = first, last do
-    local n = second:push(k, self.averages[k - first + 1], exchange.back, exchange.sent_back)
-    exchange.sent_back = exchange.sent_back + n
-  end
+  if not second or not ok then return end
+  exchange.sent_back = encode(exchange, second, self.mine, self.averages, exchange.back, from, self.lengths_back)
   self.data, self.at, self.n = exchange.back.h, from, exchange.sent_back - from
-  messages.lap(exchange, "encode", t)
 end
 
 function Uncoded:back(exchange, how)
@@ -78,7 +96,7 @@ function Uncoded:give(exchange)
     return
   end
   local sources = messages.open(self[o.from], o.blocks, o.rank)
-  messages.decode(exchange, o.codec, sources, self.first, self.last, self.grads, o.block)
+  decode(exchange, o.codec, sources, self.first, self.last, self.grads, o.block)
 end
 
 return Uncoded

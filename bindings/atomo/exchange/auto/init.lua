@@ -58,15 +58,20 @@ function Auto:push(i, grad)
   self.pushed_at = self.now()
 end
 
-function Auto:finish()
-  if self.settled then return self.work:finish() end
+function Auto:average_or_why()
+  if self.settled then return self.work:average_or_why() end
   if self.steps == 0 then decide.begin(self) end
-  local coded = self.work:coding() -- while gradients came
-  self.work:finish()
+  self.coded = self.work:coding() -- while gradients came
+  return self.work:average_or_why()
+end
+
+function Auto:commit()
+  self.work:commit()
+  if self.settled then return end
   local now, t = self.now(), self.times
   local seconds = now - self.ended
-  t.step[#t.step + 1], t.added[#t.added + 1] = seconds, now - self.pushed_at + coded
-  t.window[#t.window + 1] = math.max(0, self.pushed_at - self.first_at - coded)
+  t.step[#t.step + 1], t.added[#t.added + 1] = seconds, now - self.pushed_at + self.coded
+  t.window[#t.window + 1] = math.max(0, self.pushed_at - self.first_at - self.coded)
   if #t.step > clock.KEPT then
     for _, list in pairs(t) do table.remove(list, 1) end
   end
@@ -79,6 +84,12 @@ end
 function Auto:replan()
   self.work:replan()
   if self.aside then self.aside.work:replan() end
+end
+
+--- A step that is given up does not count, nor does its time.
+function Auto:drop()
+  self.work:drop()
+  self.ended = self.now()
 end
 
 --- What a checkpoint keeps of the choice, and how a run that goes on gets it back: it stays with it.
@@ -125,7 +136,7 @@ local function new(opts, given)
     works = given.works or {}, now = given.now or C.atomo_time,
     grads = {}, steps = 0, check_after = opts.check_after or 50, pending = false, aside = false, trial = false,
     tested = false, tried = {}, settled = false, seconds = 0, first_at = 0, pushed_at = 0, ended = 0, window = 0,
-    base = 0, times = {step = {}, added = {}, window = {}}}
+    coded = 0, base = 0, times = {step = {}, added = {}, window = {}}}
   -- Until the first gradients are there: what is to be sent, in the way that any compressor can go.
   local name = names[1]
   self.setting = {level = 1, compress = name, topology = name == "none" and "allreduce" or "allgather"}

@@ -1,0 +1,40 @@
+--- Where numbers stop being finite: looked for at every stage of a step where they can (stages 3, 8 and 9), and named.
+local M = {}
+
+--- nil, or what is NaN or Inf in the first of these tensors that has such entries.
+---@param what string          "gradient of"
+---@param tensors table        by 1 .. n; false or nil: none
+---@param n integer
+---@param names string[]|nil
+---@return string?
+function M.look(what, tensors, n, names)
+  for i = 1, n do
+    local t = tensors[i]
+    if t then
+      local bad, first = t:count_nonfinite()
+      if bad > 0 then
+        return ("%s %s: %d of %d entries are NaN or Inf, the first is number %d"):format(what,
+          names and names[i] or "number " .. i, bad, t:numel(), first)
+      end
+    end
+  end
+end
+
+--- A loss, of micro-batch k of a step.
+---@return string?
+function M.loss(value, k)
+  if value ~= value or math.abs(value) == math.huge then
+    return ("the loss is %g%s"):format(value, k > 1 and (" in micro-batch %d"):format(k) or "")
+  end
+end
+
+--- On all ranks, the first rank's words: "rank 1: gradient of fc.weight: ..."; each gives its own, or nil. [collective]
+---@return string
+function M.told(comm, why)
+  for r, text in ipairs(comm:allgatherv(why or "")) do
+    if text ~= "" then return ("rank %d: %s"):format(r - 1, text) end
+  end
+  return ""
+end
+
+return M

@@ -1,0 +1,52 @@
+--- What a training step changes beside gradients, kept so that the step can be given up without a trace (stages 3
+-- and 9): a model's buffers, which forward moves (running statistics), and for a round of local steps the optimizer's
+-- state.
+local T = require "atomo.tensor"
+
+---@class atomo.Undo
+local Undo = {}
+Undo.__index = Undo
+
+local function new() return setmetatable({copies = setmetatable({}, {__mode = "k"})}, Undo) end
+
+--- Keeps a tensor as it is now.
+local function keep(self, t)
+  local copy = self.copies[t]
+  if copy then copy:copy_(t) else self.copies[t] = T.outside_scope(t.clone, t) end
+end
+
+--- Keeps tensors as they are now, in place of what was kept before.
+---@param tensors atomo.Tensor[]
+function Undo:keep(tensors)
+  self.tensors = tensors
+  for _, t in ipairs(tensors) do keep(self, t) end
+end
+
+--- Keeps an optimizer's state: blocks, and the steps taken.
+---@param optimizer atomo.Optimizer
+function Undo:keep_optimizer(optimizer)
+  self.optimizer, self.steps, self.taken = optimizer, optimizer.steps, {}
+  for g, group in ipairs(optimizer.groups) do
+    self.taken[g] = {unpack(group.taken)}
+    for _, block in pairs(group.state) do keep(self, block) end
+  end
+end
+
+local function restore_optimizer(self)
+  self.optimizer.steps = self.steps
+  for g, group in ipairs(self.optimizer.groups) do
+    for i, taken in ipairs(self.taken[g]) do group.taken[i] = taken end
+    for _, block in pairs(group.state) do
+      local copy = self.copies[block] -- none of a block that was made since
+      if copy then block:copy_(copy) else block:zero_() end
+    end
+  end
+end
+
+--- Puts back what was kept.
+function Undo:restore()
+  for _, t in ipairs(self.tensors or {}) do t:copy_(self.copies[t]) end
+  if self.optimizer then restore_optimizer(self) end
+end
+
+return new

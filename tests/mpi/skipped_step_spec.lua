@@ -1,0 +1,174 @@
+-- A training step that is skipped leaves no trace: parameters, buffers (running statistics), the optimizer's state and
+-- what compressors remember are, bit by bit, those of a run that never saw its batch; with overlap as without. So does
+-- a round of local steps that is given up. And what was not finite is named: stage, tensor, rank.
+local atomo = require "atomo"
+local nn, world = atomo.nn, atomo.mpi.world
+
+local last = world.rank == world.size - 1
+local poison -- what the batch under way does: "step", "round" or nil
+
+--- Batches of 4 images a rank, poisoned as the list says (false: not).
+local function loader(list)
+  local good = 0
+  local batches = {}
+  for k, kind in ipairs(list) do
+    if not kind then good = good + 1 end
+    atomo.manual_seed(100 * (kind and 50 + k or good) + world.rank)
+    local x, y = atomo.randn(4, 6, 6, 2), atomo.tensor({1, 2, 3, 4}, "i32"):mul_(1)
+    if kind == "step" and last then x:set(2, 3, 3, 1, 0 / 0) end
+    if kind == "huge" and last then x:mul_(1e21) end
+    batches[k] = {x = x, y = y, n = 4, total = 4 * world.size, kind = kind}
+  end
+  local function following(_, before)
+    local k = before and before.number + 1 or 1
+    local batch = batches[k]
+    if batch then batch.number, poison = k, batch.kind end
+    return batch
+  end
+  return {steps = #batches, batch = 4, size = world.size, epoch = function() return following end}
+end
+
+local function build()
+  atomo.manual_seed(8)
+  return nn.Sequential {nn.Conv2d(2, 16, 3, {padding = 1}), nn.BatchNorm2d(16), nn.ReLU(), nn.GlobalAvgPool(),
+    nn.Linear(16, 5)}
+end
+
+--- Trains on batches so poisoned; returns all that a later step depends on, by name, and atomo.train's report.
+local function train(list, options, make_optimizer)
+  local model = build()
+  local optimizer = (make_optimizer or function(params)
+    return atomo.optim.sgd {params = params, lr = 0.05, momentum = 0.9}
+  end)(model:parameters())
+  local exchange = atomo.exchange {compress = options.compress, topology = options.topology, min_size = 64,
+    overlap = options.overlap, seed = 4, down = options.down}
+  local info = atomo.train {model = model, optimizer = optimizer, exchange = exchange, data = loader(list),
+    quiet = true, eval_every = 0, nonfinite = "skip", accumulate = options.accumulate,
+    local_steps = options.local_steps}
+  local all = {}
+  for name, t in pairs(model:state_dict()) do all["model." .. name] = t end
+  for name, t in pairs(optimizer:state_dict()) do all["optimizer." .. name] = t end
+  for name, t in pairs(exchange:state_dict()) do all["exchange." .. name] = t end
+  all["optimizer.lr"] = nil
+  return all, info
+end
+
+local function same(a, b, what)
+  for name in pairs(b) do assert.truthy(a[name] ~= nil, ("%s: %s is missing"):format(what, name)) end
+  for name, t in pairs(a) do
+    if type(t) == "number" then
+      assert.equal(b[name], t, ("%s: %s"):format(what, name))
+    else
+      assert.equal(b[name]:bytes(), t:bytes(), ("%s: %s"):format(what, name))
+    end
+  end
+end
+
+local ways = {{compress = "none"}, {compress = "entry:ratio=4,ef=true"}, {compress = "svd:ratio=4,every=2"},
+  {compress = "auto:ratio=4"}, {compress = "powersgd:ef=true"}, {compress = "powersgd:ef=true", topology = "allreduce"},
+  {compress = "randk:ratio=4", topology = "sharded"}, {compress = "topk:ratio=4,ef=true", topology = "sharded"},
+  {compress = "entry:ratio=4", topology = "ps", down = "compress"}, {compress = "entry:ratio=4",
+    topology = "hierarchical"}}
+
+describe("a skipped step", function()
+  for _, way in ipairs(ways) do
+    local name = ("%s by %s"):format(way.compress, way.topology or "the standard topology")
+    it("leaves no trace: " .. name, function()
+      if way.topology == "ps" and world.size == 1 then return pending "ps wants two ranks" end
+      way.overlap = false
+      local plain = train({false, false, false, false}, way)
+      for _, kind in ipairs {"step", "huge"} do
+        way.overlap = true
+        local marked, info = train({false, kind, false, kind, kind, false, false}, way)
+        assert.equal(3, info.skipped)
+        same(marked, plain, kind)
+      end
+    end)
+  end
+
+  it("leaves no trace in any of its micro-batches", function()
+    local way = {compress = "entry:ratio=4,ef=true", accumulate = 2}
+    local plain = train({false, false, false, false}, way)
+    same(train({false, false, "step", "step", false, false}, way), plain, "both")
+    same(train({false, false, "round", "step", false, false}, way), plain, "the second")
+    same(train({false, false, "step", "round", false, false}, way), plain, "the first")
+  end)
+end)
+
+describe("local steps", function()
+  local function adam(params)
+    local optimizer = atomo.optim.adam {params = params, lr = 0.01}
+    local step = optimizer.step
+    optimizer.step = function(self)
+      step(self)
+      if poison == "round" and last then self.params[1]:detach():fill_(1 / 0) end
+    end
+    return optimizer
+  end
+
+  it("leave no trace where they are skipped, nor does a round that is given up", function()
+    for _, compress in ipairs {"none", "entry:ratio=4,ef=true"} do
+      local way = {compress = compress, local_steps = 2}
+      local plain = train({false, false, false, false}, way, adam)
+      local middle = {false, false, "round", "round", false, false}
+      local first = {"round", "round", false, false, false, false}
+      same(train(middle, way, adam), plain, compress .. ": a round in the middle")
+      same(train(first, way, adam), plain, compress .. ": the first round")
+      if world.size == 1 then
+        way.local_steps = 100 -- one round, whatever the number of steps
+        local longer = train({false, false, false}, way, adam)
+        same(train({"huge", false, "step", false, "huge", false}, way, adam), longer, compress .. ": a step")
+      end
+    end
+  end)
+
+  it("count rounds that are given up to the limit on skips in a row", function()
+    if world.size > 1 then return pending "a rank that raises leaves the others waiting" end
+    local list = {}
+    for k = 1, 40 do list[k] = "round" end
+    local ok, why = pcall(train, list, {compress = "none", local_steps = 2}, adam)
+    assert.is_false(ok)
+    assert.matches("step %d+: NaN or Inf in the loss or the gradient", why)
+    assert.matches("parameter 0.weight: %d+ of %d+ entries are NaN or Inf", why)
+  end)
+end)
+
+describe("what is not finite is named where it arises:", function()
+  local function why(list, options, change)
+    local model = build()
+    local optimizer = atomo.optim.sgd {params = model:parameters(), lr = options.lr or 0.05}
+    if change then change(model, optimizer) end
+    local ok, text = pcall(atomo.train, {model = model, optimizer = optimizer, data = loader(list), quiet = true,
+      eval_every = 0, exchange = atomo.exchange {compress = options.compress or "none", min_size = 64},
+      accumulate = options.accumulate, loss = options.loss})
+    assert.is_false(ok)
+    return text
+  end
+  local function alone(fn)
+    return function()
+      if world.size > 1 then return pending "a rank that raises leaves the others waiting" end
+      fn()
+    end
+  end
+
+  it("the loss of a micro-batch", alone(function()
+    assert.matches("rank 0: the loss is %-?nan in micro%-batch 2; this is rank 0",
+      why({false, "step"}, {accumulate = 2}))
+  end))
+  it("a gradient", alone(function()
+    assert.matches("rank 0: gradient of %S+: %d+ of %d+ entries are NaN or Inf", why({false}, {loss = function(x, y)
+      return atomo.F.cross_entropy(x, y) * 1e-30 * 1e30 + (x * 0):sum():sqrt()
+    end}))
+  end))
+  it("running statistics, of a finite loss and finite gradients", alone(function()
+    assert.matches("rank 0: buffer 1.running_var: 16 of 16 entries are NaN or Inf", why({"huge"}, {}))
+  end))
+  it("parameters, which no step can put right", alone(function()
+    assert.matches("rank 0: parameter 4.weight: 1 of 80 entries are NaN or Inf, the first is number 1",
+      why({false}, {}, function(model) model:parameters()[5]:detach():set(1, 1, 0 / 0) end))
+  end))
+  it("the update", alone(function()
+    assert.matches("step 1 %(lr 1e%+38%): the update's parameter %S+: %d+ of %d+ entries are NaN or Inf",
+      why({false, false}, {lr = 1e38, loss = function(x, y) return atomo.F.cross_entropy(x, y) * 1e4 end}))
+  end))
+end)
