@@ -3,6 +3,8 @@
 local atomo = require "atomo"
 local autograd = require "atomo.autograd"
 local T = require "atomo.tensor"
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
+local left_behind = dofile(here .. "/../support/live_blocks.lua")
 
 local function recording() return (atomo.param {1} * 2).requires_grad == true end
 
@@ -123,11 +125,7 @@ end)
 describe("an error, caught,", function()
   it("in forward, no_grad, enable_grad, a scope or outside one leaves recording and scope as they were", function()
     local bad = atomo.func {name = "bad", forward = function() error "on purpose" end, backward = function() end}
-    local function live() return atomo.mem().live_blocks end
-    collectgarbage()
-    collectgarbage()
-    local before = live()
-    atomo.scope(function()
+    assert.equal(0, left_behind(function() atomo.scope(function()
       for _, fn in ipairs {
         function() bad(atomo.param {1}) end,
         function() atomo.no_grad(error, "on purpose") end,
@@ -141,10 +139,7 @@ describe("an error, caught,", function()
       end
       local t = atomo.ones(3)
       assert.is_nil(t.guarded) -- the scope's
-    end)
-    collectgarbage()
-    collectgarbage()
-    assert.equal(before, live())
+    end) end))
   end)
 
   it("in gradcheck leaves the inputs' values, flags and gradients", function()
@@ -243,11 +238,6 @@ describe("a coroutine", function()
   end)
 
   it("that is never resumed leaks nothing of its scopes", function()
-    local function live()
-      for _ = 1, 3 do collectgarbage() end
-      return atomo.mem().live_blocks
-    end
-    local before = live()
     local function start()
       for _ = 1, 5 do
         local co = coroutine.create(function()
@@ -263,9 +253,8 @@ describe("a coroutine", function()
         assert(coroutine.resume(co))
       end
     end
-    start()
+    assert.equal(0, left_behind(start))
     assert.is_true(recording())
-    assert.equal(before, live())
   end)
 
   it("that yields inside a backward lets others go backward, through the same graph too", function()
