@@ -1,6 +1,7 @@
 --- Do all ranks mean the same by a compressor written in Lua? Its functions may see what differs between ranks (a
 -- random draw, the rank itself), and every rank would then make another sum of the same messages. So before the first
--- message each rank synthesises and reconstructs from the same fixed numbers, and what comes out is compared (stage 7).
+-- message each rank synthesises from the same fixed numbers and reconstructs from rank 0's atoms of them, and what
+-- comes out is compared (stage 7).
 local T = require "atomo.tensor"
 local raise = require("atomo.ffi").raise
 
@@ -24,7 +25,7 @@ function M.check(self, comm)
   T.scope(function()
     for i = 1, #self.shapes do
       for _, lane in ipairs(self.lanes) do
-        for _, t in ipairs(lane:samples(i)) do look(t, mine) end
+        for _, t in ipairs(lane:samples(i, comm)) do look(t, mine) end
       end
     end
   end)

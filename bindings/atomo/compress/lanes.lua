@@ -58,7 +58,7 @@ function Basis:plan(i, shape, name)
   self.sum[i] = T.outside_scope(T.zeros, shape)
 end
 
---- What the functions make of fixed numbers: must be the same on every rank (agree.lua).
+--- What the functions make of fixed numbers: must be the same on every rank (agree.lua). [collective]
 function Basis:samples(i)
   local fixed = probe(self.shape[i])
   return {result(self, "analyze's result", self.analyze(fixed, self.options)),
@@ -154,10 +154,11 @@ function Atoms:code(i, g)
   return rows
 end
 
-function Atoms:samples(i)
-  local n, factors = self.rows[i]:size(1), {}
-  for k, width in ipairs(self.width[i]) do factors[k] = probe {n, width} end
-  local g = self.reconstruct(probe {n}, self.single and factors[1] or factors, self.shape[i], self.options)
+function Atoms:samples(i, comm)
+  local lambda, factors = decomposed(self, probe(self.shape[i])) -- only such factors need mean anything to reconstruct
+  lambda = comm:bcast(lambda:clone(), 0):view(-1)
+  for k, factor in ipairs(factors) do factors[k] = comm:bcast(factor:clone(), 0) end
+  local g = self.reconstruct(lambda, self.single and factors[1] or factors, self.shape[i], self.options)
   return {result(self, "reconstruct's result", g)}
 end
 
