@@ -65,4 +65,12 @@ function M.check(status)
   error(M.text_of(status) .. M.context(), caller_level())
 end
 
+local MINUS_ZERO = -1 / math.huge -- x + MINUS_ZERO is x, for every x
+
+--- The number that C has put in place i (0-based; 0 unless given) of a buffer, or in field i of a struct. Numbers that
+-- C writes into a buffer that is used again are read through this: LuaJIT moves a plain load into the comparison or
+-- the sum that uses its value, past the C calls in between, and then finds what the next call has put there
+-- (`f(a) <= f(b)` compares f(b) with itself). An addition takes place where it stands.
+function M.number(buffer, i) return buffer[i or 0] + MINUS_ZERO end
+
 return M

@@ -172,7 +172,7 @@ function Comm:tag(text) C.atomo_comm_set_tag(self.h, tostring(text)) end
 function Comm:bytes()
   local out = ffi.new "double[2]"
   check(C.atomo_comm_bytes(self.h, out))
-  return out[0], out[1]
+  return f.number(out, 0), f.number(out, 1)
 end
 
 -- ---- messages and requests ---------------------------------------------------------------------------------------

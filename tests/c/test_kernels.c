@@ -47,6 +47,10 @@ static float reference(int op, float x, float y)
         return x <= y;
     case ATOMO_GT:
         return x > y;
+    case ATOMO_WHERE:
+        return y != 0 ? x : 0;
+    case ATOMO_UNLESS:
+        return y == 0 ? x : 0;
     default:
         return x >= y;
     }

@@ -6,6 +6,7 @@ local arguments = require "atomo.compress.arguments"
 local message = require "atomo.compress.message"
 local state = require "atomo.compress.state"
 local schedule = require "atomo.compress.schedule"
+local agree = require "atomo.compress.agree"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.CustomCompressor: atomo.Compressor
@@ -300,6 +301,9 @@ function Custom:stats(i)
   end
   return s
 end
+
+--- Raises unless every rank's functions make the same of the same numbers. [collective]
+function Custom:agree(comm) agree.check(self, comm) end
 
 for name, method in pairs(require "atomo.compress.custom_decode") do Custom[name] = method end
 for name, method in pairs(state.custom) do Custom[name] = method end

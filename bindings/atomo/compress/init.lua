@@ -284,8 +284,9 @@ function Compressor:stats(i)
   if i ~= nil then arguments.tensor_number(self.name, i) end
   C.atomo_codec_get_stats(self.h, i or 0, s)
   local family = i and ffi.string(C.atomo_codec_family(self.h, i)) or ""
-  return {nbytes = s.nbytes, atoms_expected = s.atoms_expected, atoms_sent = s.atoms_sent, variance = s.variance,
-    square = s.square, family = family ~= "" and family or nil}
+  return {nbytes = f.number(s, "nbytes"), atoms_expected = f.number(s, "atoms_expected"),
+    atoms_sent = f.number(s, "atoms_sent"), variance = f.number(s, "variance"), square = f.number(s, "square"),
+    family = family ~= "" and family or nil}
 end
 
 for name, method in pairs(require "atomo.compress.loop") do Compressor[name] = method end

@@ -58,6 +58,13 @@ function Basis:plan(i, shape, name)
   self.sum[i] = T.outside_scope(T.zeros, shape)
 end
 
+--- What the functions make of fixed numbers: must be the same on every rank (agree.lua).
+function Basis:samples(i)
+  local fixed = probe(self.shape[i])
+  return {result(self, "analyze's result", self.analyze(fixed, self.options)),
+    result(self, "synthesize's result", self.synthesize(fixed:view(self.form[i]), self.shape[i], self.options))}
+end
+
 function Basis:code(i, g)
   return result(self, "analyze's result", self.analyze(g, self.options), g:numel()):view(g:shape())
 end
@@ -67,7 +74,7 @@ function Basis:open(i) self.sum[i]:zero_() end
 function Basis:take(i, step, data, size, scale, _, rank)
   check(C.atomo_codec_decode_add(self.codec.h, i, step, rank or -1, data, size, scale, self.sum[i].h,
     self.codec.used))
-  return self.codec.used[0]
+  return f.number(self.codec.used)
 end
 
 function Basis:close(i, acc)
@@ -147,6 +154,13 @@ function Atoms:code(i, g)
   return rows
 end
 
+function Atoms:samples(i)
+  local n, factors = self.rows[i]:size(1), {}
+  for k, width in ipairs(self.width[i]) do factors[k] = probe {n, width} end
+  local g = self.reconstruct(probe {n}, self.single and factors[1] or factors, self.shape[i], self.options)
+  return {result(self, "reconstruct's result", g)}
+end
+
 function Atoms:open() return self end
 function Atoms:close() return self end
 
@@ -154,12 +168,12 @@ function Atoms:take(i, step, data, size, scale, acc, rank)
   local h, used = self.codec.h, self.codec.used
   if check(C.atomo_codec_dense_add(h, i, step, rank or -1, data, size, scale, acc.h, used)) == 1 then
     C.atomo_tensor_touch(acc.h)
-    return used[0], true
+    return f.number(used), true
   end
   local rows = self.drawn[i]:zero_()
   check(C.atomo_codec_decode_add(h, i, step, rank or -1, data, size, scale, rows.h, used))
   local n = C.atomo_codec_taken(h, i)
-  if n == 0 then return used[0] end
+  if n == 0 then return f.number(used) end
   local factors, at = {}, 2
   for k, width in ipairs(self.width[i]) do
     factors[k] = rows:narrow(1, 1, n):narrow(2, at, width):contiguous()
@@ -168,7 +182,7 @@ function Atoms:take(i, step, data, size, scale, acc, rank)
   local weights = rows:narrow(1, 1, n):select(2, 1):contiguous()
   local g = self.reconstruct(weights, self.single and factors[1] or factors, self.shape[i], self.options)
   acc:add_(result(self, "reconstruct's result", g, acc:numel()):view(acc:shape()))
-  return self.codec.used[0]
+  return f.number(self.codec.used)
 end
 
 return M

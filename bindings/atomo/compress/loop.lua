@@ -72,7 +72,7 @@ function M:push(i, g, out, offset)
     raise(("%s: push: offset is %g, out has %g bytes"):format(self.name, offset, out.h.numel))
   end
   check(C.atomo_codec_push(self.h, i, g.h, ffi.cast(u8_pointer, out.h.data) + offset, out.h.numel - offset, self.used))
-  return self.used[0]
+  return f.number(self.used)
 end
 
 function M:end_step() check(C.atomo_codec_end(self.h)) end

@@ -56,7 +56,7 @@ function M.out(exchange, name, comm, ...)
   exchange:mark()
   local from = C.atomo_time()
   check(operations[name][exchange.overlap and 1 or 2]((comm or exchange.comm).h, ...))
-  if exchange.overlap then return ticket[0] end
+  if exchange.overlap then return f.number(ticket) end
   exchange.ms.exchange = exchange.ms.exchange + 1e3 * (C.atomo_time() - from)
 end
 
@@ -72,7 +72,7 @@ local parcels = {
 function M.parcel(exchange, name, parcel, target)
   exchange:mark()
   check(parcels[name](parcel, exchange.comm.h, target))
-  if exchange.overlap then return ticket[0] end
+  if exchange.overlap then return f.number(ticket) end
   M.wait(exchange, ticket[0])
 end
 

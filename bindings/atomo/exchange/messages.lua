@@ -55,6 +55,7 @@ function M.prepare(self, codec)
     shapes[k], names[k] = m.shape, self.labels[m.index]
   end
   codec:prepare(shapes, names, {step_bytes = self.dense_bytes, dense_bytes = self.bucket_bytes})
+  if codec.agree then codec:agree(self.comm) end -- written in Lua
 end
 
 --- An empty buffer for what comes from other ranks. C receives into slot[0] and may replace it; counts[r] bytes are

@@ -37,7 +37,7 @@ function Sum:post(exchange, void)
   exchange:mark()
   local grads = not void and ffi.cast(const_tensors, self.handles) or nil -- nil: zeros
   check(C.atomo_engine_sums(self.h, grads, exchange.step, ticket))
-  self.ticket = ticket[0]
+  self.ticket = f.number(ticket)
   if not exchange.overlap then self:wait(exchange) end
 end
 

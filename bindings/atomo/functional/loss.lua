@@ -83,7 +83,7 @@ local number = ffi.new "double[1]"
 --- Says of a loss over labels how many of them it counts.
 local function over_labels(loss, labels, weight, ignore, reduction)
   check(C.atomo_count_labels(labels.h, S.handle(weight), ignore, number))
-  return counted.note(loss, reduction, number[0], ignore)
+  return counted.note(loss, reduction, f.number(number), ignore)
 end
 
 --- Mean over the rows of -log softmax(logits [..., classes])[label]; labels i32 [...], class ids from 0 (as in PyTorch
@@ -197,7 +197,8 @@ function F.accuracy(logits, labels, opts)
   local dense = logits:is_contiguous() and logits or logits:detach():contiguous()
   check(C.atomo_count_correct(dense.h, S.indices(labels, "accuracy: labels").h,
     S.whole("accuracy", opts or plain, "ignore_index", -100), count))
-  return count[1] > 0 and count[0] / count[1] or 0, count[1]
+  local right, judged = f.number(count, 0), f.number(count, 1)
+  return judged > 0 and right / judged or 0, judged
 end
 
 --- Raises unless opts can be options of a loss, by its function's name: the layers ask when they are made.

@@ -10,7 +10,7 @@ local M = {}
 local function crc(t)
   local out = f.ffi.new "double[1]"
   check(C.atomo_tensor_crc((t:is_contiguous() and t or t:detach():contiguous()).h, out))
-  return out[0]
+  return f.number(out)
 end
 
 --- The state's tensors, each once, with the names that it has: {{tensor=, names=}, ...}.

@@ -99,13 +99,13 @@ local result = ffi.new "double[1]"
 --- Inner product as a Lua number, accumulated in double; outside the graph.
 function Tensor:dot_value(u)
   check(C.atomo_dot(self.h, T.expect(u, "dot: operand").h, result))
-  return result[0]
+  return f.number(result)
 end
 
 --- Norm as a Lua number, accumulated in double; outside the graph. p: 2 (default), 1, any above 0, or math.huge.
 function Tensor:norm_value(p)
   check(C.atomo_norm(self.h, p or 2, result))
-  return result[0]
+  return f.number(result)
 end
 
 Tensor.dot = func {

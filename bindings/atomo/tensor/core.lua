@@ -2,7 +2,7 @@
 -- its native memory, and when that is given back: by :free(), at the end of an atomo.scope, or by the collector.
 local f = require "atomo.ffi"
 local blocks = require "atomo.blocks"
-local ffi, C, raise = f.ffi, f.C, f.raise
+local ffi, C, raise, number = f.ffi, f.C, f.raise, f.number
 
 ---@class atomo.Tensor
 ---@field h ffi.cdata*        handle (atomo_tensor *)
@@ -166,8 +166,9 @@ end
 --- peak_rss (of the whole process); system_allocs counts calls into malloc so far.
 function T.mem()
   C.atomo_mem_stats(mem)
-  return {live = mem.live, pooled = mem.pooled, peak = mem.peak, high_water = mem.high_water,
-    system_allocs = mem.system_allocs, live_blocks = mem.live_blocks, peak_rss = C.atomo_peak_rss()}
+  return {live = number(mem, "live"), pooled = number(mem, "pooled"), peak = number(mem, "peak"),
+    high_water = number(mem, "high_water"), system_allocs = number(mem, "system_allocs"),
+    live_blocks = number(mem, "live_blocks"), peak_rss = C.atomo_peak_rss()}
 end
 
 return T

@@ -97,7 +97,8 @@ end
 function Tensor:count_nonfinite()
   local count, first = ffi.new "double[1]", ffi.new "double[1]"
   check(C.atomo_count_nonfinite(self.h, count, first))
-  return count[0], first[0] >= 0 and first[0] + 1 or nil
+  local at = f.number(first)
+  return f.number(count), at >= 0 and at + 1 or nil
 end
 
 local list_type, most = ffi.typeof "const atomo_tensor *[?]", 16
@@ -114,7 +115,8 @@ function T.find_nonfinite(list)
   end
   for i = 1, n do handles[i - 1] = T.expect(list[i], "find_nonfinite: tensor").h end
   check(C.atomo_find_nonfinite(handles, n, which))
-  return which[0] >= 0 and which[0] + 1 or nil
+  local at = f.number(which)
+  return at >= 0 and at + 1 or nil
 end
 
 return T

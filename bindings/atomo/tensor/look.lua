@@ -45,6 +45,19 @@ local shape_text = T.shape_text
 
 local function pointer(t) return ffi.cast(pointer_types[t:dtype()], t.h.data) end
 
+local words = ffi.typeof "const uint32_t *"
+
+--- Element number `at` (0-based, in memory) of t. LuaJIT keeps its other types in NaNs: one that came from outside (a
+--- file, memory that nobody has written to) may be read as nil or a string, so it becomes the NaN of arithmetic here.
+function T.element(t, at)
+  if t.h.dtype == C.ATOMO_F32 then
+    local bits = ffi.cast(words, t.h.data)[at]
+    if bits % 2 ^ 31 > 0x7f800000 and bits % 2 ^ 31 ~= 0x7fc00000 then return -(0 / 0) end
+  end
+  return f.number(pointer(t), at)
+end
+local element = T.element
+
 --- Pointer to the elements (float *, int32_t *, uint8_t *), 0-based, for tight loops. The tensor must be contiguous
 --- and must outlive the pointer.
 function Tensor:data()
@@ -74,7 +87,7 @@ end
 
 function Tensor:get(...)
   local at = offset_of(self, "get", ...)
-  return pointer(self)[at]
+  return element(self, at)
 end
 
 --- t:set(i, j, value)
@@ -93,16 +106,16 @@ function Tensor:item()
   if self.h.numel ~= 1 then
     raise(("item: tensor %s has %d elements, expected 1"):format(shape_text(self), self.h.numel))
   end
-  return pointer(self)[0]
+  return element(self, 0)
 end
 
 function Tensor:totable()
   local c = self:is_contiguous() and self or self:detach():contiguous()
-  local p, at, shape = pointer(c), 0, self:shape()
+  local at, shape = 0, self:shape()
   local function level(d)
     if d > #shape then
       at = at + 1
-      return p[at - 1]
+      return element(c, at - 1)
     end
     local row = {}
     for i = 1, shape[d] do row[i] = level(d + 1) end

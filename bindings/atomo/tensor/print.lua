@@ -1,13 +1,14 @@
 --- tostring(tensor), in the manner of Torch: the last two dimensions as matrices, then dtype and shape.
 local T = require "atomo.tensor.core"
-local Tensor = T.Tensor
+require "atomo.tensor.look"
+local Tensor, element = T.Tensor, T.element
 
 local function format_for(t)
   if t:dtype() ~= "f32" then return "%d" end
   local largest, whole = 0, true
-  local p, n = t:data(), math.min(t.h.numel, 10000)
+  local n = math.min(t.h.numel, 10000)
   for i = 0, n - 1 do
-    local a = math.abs(p[i])
+    local a = math.abs(element(t, i))
     if a == a and a < math.huge then
       if a > largest then largest = a end
       if a % 1 ~= 0 then whole = false end
@@ -21,12 +22,12 @@ end
 local MAX_ROWS, MAX_COLS = 20, 12
 
 --- Lines of the last two dimensions, columns aligned, long ones cut with "...".
-local function print_matrix(p, at, rows, cols, fmt, lines)
+local function print_matrix(t, at, rows, cols, fmt, lines)
   local width, cells = 0, {}
   for r = 1, math.min(rows, MAX_ROWS) do
     cells[r] = {}
     for c = 1, math.min(cols, MAX_COLS) do
-      local text = fmt:format(p[at + (r - 1) * cols + c - 1])
+      local text = fmt:format(element(t, at + (r - 1) * cols + c - 1))
       cells[r][c] = text
       width = math.max(width, #text)
     end
@@ -43,11 +44,11 @@ Tensor.__tostring = function(self)
   local tail = ("[atomo.Tensor %s %s]"):format(self:dtype(), #shape == 0 and "scalar" or table.concat(shape, "x"))
   if self.h.numel == 0 then return tail end
   local c = self:is_contiguous() and self or self:detach():contiguous()
-  local p, fmt, lines = c:data(), format_for(c), {}
-  if #shape == 0 then return fmt:format(p[0]) .. "\n" .. tail end
+  local fmt, lines = format_for(c), {}
+  if #shape == 0 then return fmt:format(element(c, 0)) .. "\n" .. tail end
   local cols = shape[#shape]
   if #shape == 1 then
-    for i = 1, math.min(cols, 100) do lines[i] = " " .. fmt:format(p[i - 1]) end
+    for i = 1, math.min(cols, 100) do lines[i] = " " .. fmt:format(element(c, i - 1)) end
     if cols > 100 then lines[#lines + 1] = (" ... %d elements"):format(cols) end
   else
     local rows = shape[#shape - 1]
@@ -61,7 +62,7 @@ Tensor.__tostring = function(self)
         end
         lines[#lines + 1] = ("(%s,.,.) ="):format(table.concat(index, ","))
       end
-      print_matrix(p, b * rows * cols, rows, cols, fmt, lines)
+      print_matrix(c, b * rows * cols, rows, cols, fmt, lines)
     end
     if blocks > 8 then lines[#lines + 1] = ("... %d matrices"):format(blocks) end
   end

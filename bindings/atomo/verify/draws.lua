@@ -86,11 +86,11 @@ function M.unbiased(drawn, alpha)
 end
 
 --- Is E||ghat - g||^2 the closed form? figure: their distance in standard errors, less 1 % of the form (its own
---- accuracy); alpha as above.
-function M.variance(drawn, closed_form, alpha)
+--- accuracy; or the share `accuracy`, with a millionth of ||g||^2 for rounding); alpha as above.
+function M.variance(drawn, closed_form, alpha, accuracy)
   alpha = alpha or 1e-6
   local m = drawn.square
-  local slack = 0.01 * closed_form + 1e-11 * drawn.energy
+  local slack = (accuracy or 0.01) * closed_form + (accuracy and 1e-6 or 1e-11) * drawn.energy
   local figure = math.max(0, math.abs(m.mean - closed_form) - slack) / math.max(standard_error(m), 1e-300)
   local most = bound(alpha, 1)
   return {check = "variance", figure = figure, bound = most, pass = figure <= most, measured = m.mean,

@@ -4,6 +4,8 @@ local raise = require("atomo.ffi").raise
 local T = require "atomo.tensor"
 local draws = require "atomo.verify.draws"
 local checks = require "atomo.verify.checks"
+local changes = require "atomo.verify.changes"
+local ranks = require "atomo.verify.ranks"
 
 ---@class atomo.VerifyRow
 ---@field check string
@@ -139,6 +141,7 @@ local function statistics(subject, add)
   add(v)
 end
 
+--- Under mpirun every rank must call it: messages are compared over the ranks.
 --- Checks a compressor: a report, whose tostring is a table of (check, figure, bound, pass). False alarms: 1e-6 for
 --- each statistical row, none for the others. spec: as for atomo.compressor; or a function (variant, seed, way)
 --- that gives an object with its methods, where way is "up", or "down" for what encodes averages again, and variant is
@@ -164,6 +167,9 @@ local function verify(spec, opts)
   for _, name in ipairs {"feedback", "same_key", "planned_size", "linear", "refusals", "inputs", "nonfinite"} do
     add(checks[name](subject))
   end
+  changes.after_change(subject, add)
+  changes.bounded(subject, add)
+  ranks.alike(subject, add)
   return report
 end
 

@@ -1,0 +1,46 @@
+--- Do all ranks mean the same by a compressor written in Lua? Its functions may see what differs between ranks (a
+-- random draw, the rank itself), and every rank would then make another sum of the same messages. So before the first
+-- message each rank synthesises and reconstructs from the same fixed numbers, and what comes out is compared (stage 7).
+local T = require "atomo.tensor"
+local raise = require("atomo.ffi").raise
+
+local M = {}
+
+--- Three numbers that stand for a tensor: along two fixed directions, and its length.
+local function look(t, into)
+  local p, n, along, across = t:contiguous():data(), t:numel(), 0, 0
+  for i = 0, n - 1 do
+    along = along + p[i] * math.sin(1 + 1.7 * i)
+    across = across + p[i] * math.cos(2 + 0.3 * i * i)
+  end
+  into[#into + 1], into[#into + 2], into[#into + 3] = along, across, t:norm_value(2)
+end
+
+--- Raises on every rank, naming the tensor, unless a compressor's lanes make the same of fixed numbers on all ranks (to
+--- a thousandth: processors may round otherwise). Every tensor must be planned. [collective]
+function M.check(self, comm)
+  if comm.size == 1 then return end
+  local mine = {}
+  T.scope(function()
+    for i = 1, #self.shapes do
+      for _, lane in ipairs(self.lanes) do
+        for _, t in ipairs(lane:samples(i)) do look(t, mine) end
+      end
+    end
+  end)
+  local most = comm:allreduce(T.tensor(mine), "max")
+  local least = comm:allreduce(T.tensor(mine), "min")
+  local a, b, each = most:data(), least:data(), #mine / #self.shapes
+  for k = 0, #mine - 1 do
+    local size = math.max(math.abs(a[k]), math.abs(b[k]))
+    local length = math.max(a[k - k % 3 + 2], 1e-30) -- what a projection is small against
+    if a[k] - b[k] > 1e-3 * math.max(size, length) then
+      local i = math.floor(k / each) + 1
+      raise(("%s: tensor %s: the ranks' functions make different gradients of the same numbers (%.6g on one rank, " ..
+        "%.6g on another): they must depend on the shape and the options alone"):format(self.name,
+        self.names[i] or tostring(i), b[k], a[k]))
+    end
+  end
+end
+
+return M
