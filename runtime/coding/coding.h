@@ -199,9 +199,9 @@ typedef struct atomo__part {
     bool settled;                     /* and that it stays so until the next measure */
     bool searched;                    /* all that it could choose was measured */
     /* of the streaming form (price.c) */
-    double planned;              /* bits at the T that the last step called for; 0: not known */
-    double plan_kept, plan_rest; /* of this step: bits of atoms with p = 1, T times those of the others */
-    bool noted;                  /* the two are of this step */
+    double planned;    /* bits at the T that the last step called for; 0: not known */
+    double plan_fixed; /* of this step: bits beyond the atoms */
+    bool noted;        /* it is of this step */
     /* set by encode */
     double T, expected, sent, variance, nbytes;
 } atomo__part;
@@ -385,12 +385,11 @@ struct atomo_codec {
         uint32_t step, rank;
         double T;               /* that the last step called for; 0: not known */
         double target, aimed;   /* the step's budget in bits; and the last one's */
-        double owed;            /* target - sent, summed over steps, within limits */
+        double owed;            /* what the next step may spend beyond the budget, as a share of it */
         double real;            /* bits sent over bits by the model, over the last steps; 0: not known */
         double plan, scale;     /* bits of all tensors by their plans; times scale: what this step may spend */
         double plan_left, left; /* of the tensors still to come; what is not spent */
         double sent, modelled;  /* bits */
-        double kept, rest;      /* spent on atoms with p = 1, and T times what the others cost */
         double drift, weight;   /* log of the T called for over T, summed with the plans' weights; and these */
     } stream;
     atomo__pending pending;

@@ -12,9 +12,11 @@
 #include "coding/coding.h"
 #include <math.h>
 
-/* Of a quota, while others are to come; the weight of the last step's T against what this step's tensors say, as a
- * share of the budget; the most that is made up for by one step, and how fast. */
-static const double OVER = 0.25, UNDER = 0.75, PRIOR = 0.02, MADE_UP = 0.02, OWED = 0.1, RATE = 0.25;
+/* OVER, UNDER: of a quota, while others are to come. PRIOR: the weight of the last step's T against what this step's
+ * tensors say, as a share of the budget. REAL: how fast the model's error is learnt. What steps leave over, where later
+ * tensors cannot take what earlier ones did not, is made up for slowly: OWED of a step's, of which at most ONCE counts,
+ * and MADE_UP of the budget at most. */
+static const double OVER = 0.25, UNDER = 0.75, PRIOR = 0.02, REAL = 0.25, OWED = 0.05, ONCE = 0.1, MADE_UP = 0.06;
 
 static double limit(double x, double low, double high)
 {
@@ -34,12 +36,12 @@ void atomo__price_begin(atomo_codec *c)
     /* another budget: what is not saturated costs as 1/T */
     if (target > 0 && s->aimed > 0 && s->T > 0) s->T *= s->aimed / target;
     s->target = s->aimed = target;
-    s->sent = s->modelled = s->kept = s->rest = s->drift = s->weight = s->plan = 0;
+    s->sent = s->modelled = s->drift = s->weight = s->plan = 0;
     if (!(target > 0)) return;
     for (int i = 0; i < c->parts; i++)
         if (c->part[i]) s->plan += planned(c, c->part[i]);
     s->plan_left = s->plan;
-    s->left = target * (1 + limit(RATE * s->owed / target, -MADE_UP, MADE_UP));
+    s->left = target * (1 + s->owed);
     s->scale = s->left / s->plan;
     if (!(s->real > 0)) s->real = 1;
 }
@@ -89,15 +91,12 @@ void atomo__price_note(atomo_codec *c, atomo__part *p)
     if (c->budget_atoms > 0) return;
     const double plan = planned(c, p), wanted = plan * s->scale / s->real, length = length_of(c, p, wanted);
     const double rest = p->priced_unit * (p->segment.expected - p->segment.kept); /* goes as 1/T */
-    p->plan_rest = p->T > 0 && isfinite(p->T) ? p->T * rest : 0;
-    p->plan_kept = length - rest;
     p->noted = true;
-    s->rest += p->plan_rest;
-    s->kept += p->plan_kept;
+    p->plan_fixed = length - (p->segment.cost ? p->segment.kept_cost + rest : p->priced_unit * p->segment.expected);
     s->modelled += length;
     s->plan_left = ATOMO_MAX(s->plan_left - plan, 1e-9 * s->plan);
-    if (!(s->T > 0 && p->plan_rest > 0)) return;
-    const double called_for = p->plan_rest / ATOMO_MAX(wanted - p->plan_kept, 0.1 * wanted); /* T of the plan's bits */
+    if (!(s->T > 0 && p->T > 0 && isfinite(p->T) && rest > 0)) return;
+    const double called_for = p->T * rest / ATOMO_MAX(wanted - length + rest, 0.1 * wanted); /* T of the plan's bits */
     s->drift += plan * limit(log(called_for / s->T), -40, 40);
     s->weight += plan;
 }
@@ -108,20 +107,46 @@ void atomo__price_sent(atomo_codec *c, double bits)
     c->stream.left -= bits;
 }
 
+/* The T that would have met the budget with all of this step's coefficients at hand, 0 where any would: Algorithm 1
+ * over all tensors at the prices that they had. */
+static double called_for(atomo_codec *c, double bits)
+{
+    int n = 0;
+    for (int i = 0; i < c->parts; i++) {
+        const atomo__part *p = c->part[i];
+        if (!p || !p->noted) continue;
+        c->segment[n] = p->segment;
+        if (!p->segment.cost) c->segment[n].unit = p->priced_unit;
+        bits -= p->plan_fixed;
+        n++;
+    }
+    return atomo__budget_solve(c->segment, n, ATOMO_MAX(bits, 0.1 * c->stream.target), 0);
+}
+
+/* What each tensor would have taken at that T. */
+static void plan_at(atomo_codec *c, double T)
+{
+    int n = 0;
+    for (int i = 0; i < c->parts; i++) {
+        atomo__part *p = c->part[i];
+        if (!p || !p->noted) continue;
+        atomo__segment *g = &c->segment[n++];
+        atomo__budget_evaluate(g, T);
+        p->planned = p->plan_fixed + (g->cost ? g->kept_cost + g->rest_sum / T : g->unit * g->expected);
+    }
+}
+
 void atomo__price_end(atomo_codec *c)
 {
     struct atomo__price *s = &c->stream;
     if (!c->compressor->measure || c->budget_atoms > 0 || !(s->target > 0)) return;
-    const bool told = s->rest > 0 && isfinite(s->rest);
-    if (told) {
-        s->owed = limit(s->owed + s->target - s->sent, -OWED * s->target, OWED * s->target);
-        s->real += RATE * (limit(s->sent / s->modelled, 0.8, 1.25) - s->real);
-        s->T = s->rest / ATOMO_MAX(s->target / s->real - s->kept, 0.1 * s->target);
+    const double T = called_for(c, s->target / s->real);
+    if (T > 0 && isfinite(T)) {
+        s->T = T;
+        s->owed = limit(s->owed + OWED * limit(1 - s->sent / s->target, -ONCE, ONCE), -MADE_UP, MADE_UP);
+        s->real += REAL * (limit(s->sent / s->modelled, 0.8, 1.25) - s->real);
+        plan_at(c, T);
     }
-    for (int i = 0; i < c->parts; i++) {
-        atomo__part *p = c->part[i];
-        if (!p || !p->noted) continue;
-        p->noted = false;
-        if (told) p->planned = p->plan_kept + p->plan_rest / s->T;
-    }
+    for (int i = 0; i < c->parts; i++)
+        if (c->part[i]) c->part[i]->noted = false;
 }
