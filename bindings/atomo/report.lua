@@ -39,6 +39,7 @@ end
 --- The run goes on from a checkpoint.
 function Report:resumed(step, epoch, path)
   self:line(("going on after epoch %d, step %d of %s"):format(epoch, step, path))
+  self.first = step
   if self.progress then self.progress.first = step end
 end
 
@@ -113,7 +114,7 @@ function Report:finish(info)
   if self.file then self.file:close() end
   if not self.progress then return end
   self.progress:finish()
-  local steps = math.max(info.step - info.skipped, 1)
+  local steps = math.max(info.step - (self.first or 0) - info.skipped, 1) -- of this run
   local mem = ffi.new "atomo_mem"
   C.atomo_mem_stats(mem)
   local rows = {

@@ -244,7 +244,10 @@ local function run_epoch(self, epoch)
   if self.save and feed.ended then
     average_buffers(self)
     checkpoint.save(self.save, {model = self.model, optimizer = self.optimizer, exchange = self.exchange,
-      outer = self.outer, step = self.step, epoch = epoch})
+      outer = self.outer, runner = self.runner, step = self.step, epoch = epoch})
+  elseif self.save then
+    self.report:line(("stopped within epoch %d: not saved; %s has what the last whole epoch left, if any"):format(epoch,
+      self.save))
   end
   self.report:epoch(info)
   if self.on_epoch then self.on_epoch(info) end
@@ -295,6 +298,23 @@ local function setup(o)
   return self
 end
 
+--- Goes on from a checkpoint; returns the epochs done. On another number of ranks an epoch has another number of steps:
+--- the step counter, and with it the schedule, goes by the images seen.
+local function resume(self)
+  local step, done, ranks, anew = checkpoint.load(self.resume, self)
+  self.step = step
+  if ranks and ranks ~= self.comm.size then
+    self.step = done * math.ceil(self.train_loader.steps / self.accumulate)
+    self.report:line(("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(ranks, self.comm.size,
+      step, self.step))
+  end
+  if anew then self.report:line(anew) end
+  self.comm:check("train: resume", ("step %d, epoch %d"):format(self.step, done))
+  replicas.compare(self, "train: after resuming", true)
+  self.report:resumed(self.step, done, self.resume)
+  return done
+end
+
 --- Trains; returns {step, epoch, loss, accuracy, test_loss, test_accuracy, seconds, bytes_out} of the end. [collective]
 ---@param o atomo.TrainOptions
 local function train(o)
@@ -304,13 +324,8 @@ local function train(o)
   replicas.start(self)
   if self.model.begin_training then self.model:begin_training() else self.model:train() end
   self.report:begin()
-  local info, done = nil, 0
-  if self.resume then
-    self.step, done = checkpoint.load(self.resume, self)
-    self.comm:check("train: resume", ("step %d, epoch %d"):format(self.step, done))
-    replicas.compare(self, "train: after resuming", true)
-    self.report:resumed(self.step, done, self.resume)
-  end
+  if self.save then checkpoint.probe(self.save, self.comm) end
+  local info, done = nil, self.resume and resume(self) or 0
   if self.outer then self.outer:anchor() end
   for epoch = done + 1, self.epochs do
     if is_through(self) then break end

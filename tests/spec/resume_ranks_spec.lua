@@ -1,0 +1,74 @@
+-- A run that is resumed on another number of ranks: its schedule goes by the images seen, what a rank remembered begins
+-- anew and is said, a checkpoint of an earlier version is read where its files are all there.
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+local spawn = dofile(here .. "/../support/spawn.lua")
+
+if not spawn.possible() then
+  return pending "resume_ranks_spec: starts jobs of its own, not under mpirun"
+end
+
+local job = [[
+local atomo = require "atomo"
+local world, path, epochs, resume = atomo.mpi.world, arg[1], tonumber(arg[2]), arg[3] == "resume"
+atomo.manual_seed(3)
+local data = atomo.data.synthetic {train = 64, test = 8}
+local model = atomo.nn.Sequential {atomo.nn.Flatten(), atomo.nn.Linear(3072, 10)}
+local loader = atomo.data.loader {set = data.train, batch = 4, rank = world.rank, size = world.size, mean = data.mean,
+  std = data.std}
+local schedule = atomo.schedule.cosine {lr = 0.01, steps = 3 * loader.steps}
+local last
+local info = atomo.train {model = model, data = loader, eval_every = 0, epochs = epochs, schedule = schedule,
+  optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01, momentum = 0.9},
+  exchange = atomo.exchange {compress = arg[4] or "topk:k=50,ef=true"}, save = path, resume = resume and path or nil,
+  on_step = function(i) last = i end}
+if world.rank == 0 then print(("END step %d of %d lr %.6f"):format(info.step, 3 * loader.steps, last.lr)) end
+]]
+
+describe("a checkpoint", function()
+  local path, remove, saved
+  before_each(function()
+    path, remove = spawn.file(job)
+    saved = os.tmpname()
+  end)
+  after_each(function()
+    os.execute(("rm -f %s %s.rank*"):format(saved, saved))
+    remove()
+  end)
+
+  local function run(ranks, epochs, resume, compress)
+    return spawn.ranks(ranks, ("%s %s %d %s %s"):format(path, saved, epochs, resume or "new", compress or ""))
+  end
+
+  for _, case in ipairs {{2, 4}, {4, 2}, {2, 1}, {1, 2}} do
+    local from, to = unpack(case)
+    it(("of %d ranks goes on with %d: the schedule ends where it should"):format(from, to), function()
+      local out, code = run(from, 2)
+      assert.equal(0, code, out)
+      out, code = run(to, 3, "resume")
+      assert.equal(0, code, out)
+      local steps = 64 / 4 / to
+      assert.matches(("END step %d of %d lr "):format(3 * steps, 3 * steps), out)
+      assert.is_true(tonumber(out:match "lr ([%d.]+)\n") > 0) -- of the last step, which is not behind the end
+      assert.matches(("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(from, to,
+        2 * 64 / 4 / from, 2 * steps), out)
+      assert.matches(("what each of %d ranks remembered .* begins anew on %d"):format(from, to), out)
+    end)
+  end
+
+  it("of another compressor says that its memory begins anew", function()
+    local out, code = run(2, 2)
+    assert.equal(0, code, out)
+    out, code = run(2, 3, "resume", "topk:k=60,ef=true")
+    assert.equal(0, code, out)
+    assert.matches("what topk:k=50,ef=true[^\n]* remembered begins anew for topk:k=60", out)
+  end)
+
+  it("is refused where a rank's file is missing, and all ranks end", function()
+    local out, code = run(2, 2)
+    assert.equal(0, code, out)
+    os.execute(("rm -f %s.rank1-*"):format(saved))
+    out, code = run(2, 3, "resume")
+    assert.equal(1, code, out)
+    assert.matches("checkpoint: rank 1: [^\n]*%.rank1%-%x+ is missing", out)
+  end)
+end)
