@@ -75,8 +75,13 @@ ATOMO_API void atomo_mem_trim(void); /* gives pooled blocks back to the system *
  * until the one that an earlier call chose, 0 when it has failed. ATOMO_FAIL_ALLOC=n chooses one from the start. */
 ATOMO_API int atomo_mem_fail_alloc(int n);
 
-ATOMO_API double atomo_time(void);     /* seconds, monotonic */
-ATOMO_API double atomo_peak_rss(void); /* the process's largest resident size so far, in bytes */
+ATOMO_API double atomo_time(void); /* seconds, monotonic */
+/* The process that a script has started and waits for (0: none). SIGINT and SIGTERM to this process send it SIGTERM;
+ * leaving then waits for its end. */
+ATOMO_API void atomo_child_note(int pid);
+ATOMO_API void atomo_child_terminate(void);       /* async-signal-safe */
+ATOMO_API void atomo_child_await(double seconds); /* until it has ended, at most so long */
+ATOMO_API double atomo_peak_rss(void);            /* the process's largest resident size so far, in bytes */
 
 /* Counter-based random numbers, Philox4x32-10 [Salmon et al. 2011]. A stream is named by (seed, purpose, step, rank,
  * tensor); element i of a stream never depends on another. */

@@ -111,6 +111,7 @@ bool host_output_is_whole(void)
 
 void host_leave(int code)
 {
+    if (host_signal_code(0)) atomo_child_await(0.4); /* a signal has told it to end */
     if (code == 0 && !host_output_is_whole()) code = HOST_SCRIPT_ERROR;
     fflush(NULL);
     if (host_was_terminated() && !alone()) _exit(code); /* the job is ending already: no second abort */

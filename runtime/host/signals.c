@@ -53,6 +53,7 @@ static void hook(lua_State *L, lua_Debug *ar)
 
 static void stop_soon(int milliseconds)
 {
+    atomo_child_terminate();
     struct itimerval t = {{0, 0}, {milliseconds / 1000, milliseconds % 1000 * 1000}};
     if (state) lua_sethook(state, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
     setitimer(ITIMER_REAL, &t, NULL);

@@ -70,7 +70,7 @@ describe("every name that numbers go through", function()
     },
     F = {
       ["edges_rest_spec"] = "accuracy dropout self_attention",
-      ["what others call"] = "batch_norm_with conv_transpose2d_with check_dropout dropout_state " ..
+      ["what others call"] = "batch_norm_with check_dropout check_loss conv_transpose2d_with dropout_state " ..
         "dropout_stream next_dropout_stream put_dropout_state transpose_window",
     },
     nn = {["no layers"] = "Module conv_engine init is_module set_conv_engine"},

@@ -55,7 +55,7 @@ end
 
 --- Runs a shell command with output and errors in the file `out` (appended), and waits for it. Returns its exit code,
 --- or nil where it was ended after `seconds`. A signal to the driver ends the command first (by SIGTERM: mpirun and
---- netlab.sh take their ranks and networks along), then is raised here.
+--- netlab.sh take their ranks and networks along); runtime/core/child.c sees to it.
 ---@param command string   one command, not a list: it takes the shell's place
 ---@param out string
 ---@param seconds number?  no limit without
@@ -67,9 +67,10 @@ function M.run(command, out, seconds)
   local pid, status = ffi.new "int[1]", ffi.new "int[1]"
   local rc = P.atomo_process_spawn(pid, "/bin/sh", nil, nil, argv, P.atomo_process_environment)
   if rc ~= 0 then f.raise(("process: cannot start /bin/sh: error %d"):format(rc)) end
-  local ok, code = pcall(wait, pid[0], status, seconds or math.huge)
-  if not ok or code == nil then stop(pid[0], status) end
-  if not ok then error(code, 0) end
+  C.atomo_child_note(pid[0])
+  local code = wait(pid[0], status, seconds or math.huge)
+  if code == nil then stop(pid[0], status) end
+  C.atomo_child_note(0)
   return code
 end
 
