@@ -107,11 +107,22 @@ void atomo__price_sent(atomo_codec *c, double bits)
     c->stream.left -= bits;
 }
 
-/* The T that would have met the budget with all of this step's coefficients at hand, 0 where any would: Algorithm 1
+/* The share of the budget of the tensors that came: a codec may be handed some of its tensors only (an owner's answers
+ * in topology sharded), always the same ones. */
+static double share_of_those_that_came(const atomo_codec *c)
+{
+    double entries = 0;
+    for (int i = 0; i < c->parts; i++)
+        if (c->part[i] && c->part[i]->noted) entries += (double)c->part[i]->n;
+    return entries / c->entries;
+}
+
+/* The T that would have met `target` bits with all of this step's coefficients at hand, 0 where any would: Algorithm 1
  * over all tensors at the prices that they had. */
-static double called_for(atomo_codec *c, double bits)
+static double called_for(atomo_codec *c, double target)
 {
     int n = 0;
+    double bits = target / c->stream.real;
     for (int i = 0; i < c->parts; i++) {
         const atomo__part *p = c->part[i];
         if (!p || !p->noted) continue;
@@ -120,7 +131,7 @@ static double called_for(atomo_codec *c, double bits)
         bits -= p->plan_fixed;
         n++;
     }
-    return atomo__budget_solve(c->segment, n, ATOMO_MAX(bits, 0.1 * c->stream.target), 0);
+    return atomo__budget_solve(c->segment, n, ATOMO_MAX(bits, 0.1 * target), 0);
 }
 
 /* What each tensor would have taken at that T. */
@@ -140,10 +151,10 @@ void atomo__price_end(atomo_codec *c)
 {
     struct atomo__price *s = &c->stream;
     if (!c->compressor->measure || c->budget_atoms > 0 || !(s->target > 0)) return;
-    const double T = called_for(c, s->target / s->real);
+    const double target = s->target * share_of_those_that_came(c), T = target > 0 ? called_for(c, target) : 0;
     if (T > 0 && isfinite(T)) {
         s->T = T;
-        s->owed = limit(s->owed + OWED * limit(1 - s->sent / s->target, -ONCE, ONCE), -MADE_UP, MADE_UP);
+        s->owed = limit(s->owed + OWED * limit(1 - s->sent / target, -ONCE, ONCE), -MADE_UP, MADE_UP);
         s->real += REAL * (limit(s->sent / s->modelled, 0.8, 1.25) - s->real);
         plan_at(c, T);
     }

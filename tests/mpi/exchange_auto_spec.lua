@@ -124,8 +124,11 @@ describe("auto", function()
 
   it("measures the network itself where it is not told", function()
     local ex = atomo.exchange {compress = "auto", min_size = 50, check_after = 10}
-    local told = quiet(ex)
-    run(ex, 25)
+    local told, steps = quiet(ex), 0
+    while not ex.settled and steps < 300 do -- the clock of a busy machine may ask for another try
+      run(ex, 5)
+      steps = steps + 5
+    end
     assert.is_true(ex.settled)
     assert.equal(world.size, told[1].event.network.ranks)
   end)

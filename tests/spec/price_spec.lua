@@ -31,6 +31,31 @@ local function stream(spec)
   end
 end
 
+describe("a codec that is handed some of its tensors", function()
+  it("spends their share of the budget alone", function()
+    local all, own = {{64, 1152}, {64, 1152}, {128, 576}, {64, 300}}, {3, 4}
+    for _, spec in ipairs {"svd:ratio=16,bits=8", "entry:ratio=16"} do
+      local c, entries, sent = atomo.compressor(spec), 0, 0
+      c:prepare(all)
+      for _, i in ipairs(own) do entries = entries + all[i][1] * all[i][2] end
+      local out = T.empty({c:wire_max()}, "u8")
+      for step = 1, 20 do
+        local n = 0
+        c:begin_step(step, 0)
+        for _, i in ipairs(own) do
+          atomo.manual_seed(10 * step + i)
+          local g = atomo.randn(all[i])
+          n = n + c:push(i, g * g * g, out, n)
+        end
+        c:end_step()
+        sent = sent + n
+      end
+      local share = sent / 20 / (4 * entries / 16)
+      assert.is_true(share > 0.85 and share < 1.1, ("%s: %g of its budget"):format(spec, share))
+    end
+  end)
+end)
+
 --- Every change that a step may bring, with how the steps after it look: {name, steps before, the steps that count}.
 local changes = {
   {"a first step", {}, {1, 1}},
