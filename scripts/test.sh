@@ -153,14 +153,14 @@ step_unit() {
 step_specs() {
   check_built release build || return 0
   if ! has_specs tests/spec; then skip "$1 specs" "there are none"; return 0; fi
-  suite "$1 specs" 900 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$root/$1/atomo-lua" test tests/spec
+  suite "$1 specs" 1800 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$root/$1/atomo-lua" test tests/spec
 }
 
 step_mpi() {
   check_built release build || return 0
   if ! has_specs tests/mpi; then skip "$1 mpi specs" "there are none"; return 0; fi
   for ranks in 1 2 3 4; do
-    suite "$1 mpi specs, $ranks ranks" 300 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
+    suite "$1 mpi specs, $ranks ranks" 900 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
       sh scripts/mpirun.sh -n "$ranks" "$root/$1/atomo-lua" test tests/mpi
   done
   # More ranks than tensors, and no power of two: every topology with every compressor.
