@@ -38,11 +38,11 @@ else()
   set(MPI_C_FOUND OFF)
 endif()
 find_package(Threads QUIET)
-if(ATOMO_FUZZ)                                   # one thread, and no OpenMP runtime of clang's needed: tests/fuzz/omp/omp.h
+if(ATOMO_FUZZ OR ATOMO_TSAN)                     # one thread, and no OpenMP runtime: tests/fuzz/omp/omp.h
   set(OpenMP_C_FOUND ON)
   add_library(OpenMP::OpenMP_C INTERFACE IMPORTED)
   target_include_directories(OpenMP::OpenMP_C INTERFACE ${PROJECT_SOURCE_DIR}/tests/fuzz/omp)
-  target_compile_options(OpenMP::OpenMP_C INTERFACE -Wno-source-uses-openmp -Wno-unknown-pragmas)
+  target_compile_options(OpenMP::OpenMP_C INTERFACE $<$<C_COMPILER_ID:Clang>:-Wno-source-uses-openmp> -Wno-unknown-pragmas)
 else()
   find_package(OpenMP QUIET COMPONENTS C)
 endif()

@@ -81,7 +81,10 @@ ATOMO_API double atomo_time(void); /* seconds, monotonic */
 ATOMO_API void atomo_child_note(int pid);
 ATOMO_API void atomo_child_terminate(void);       /* async-signal-safe */
 ATOMO_API void atomo_child_await(double seconds); /* until it has ended, at most so long */
-ATOMO_API double atomo_peak_rss(void);            /* the process's largest resident size so far, in bytes */
+/* Waits, so long at most, until what was written to standard output and error, where they are pipes, has been read:
+ * mpirun cuts off what it has not read when it hears of an abort. */
+ATOMO_API void atomo_await_readers(double seconds);
+ATOMO_API double atomo_peak_rss(void); /* the process's largest resident size so far, in bytes */
 
 /* Counter-based random numbers, Philox4x32-10 [Salmon et al. 2011]. A stream is named by (seed, purpose, step, rank,
  * tensor); element i of a stream never depends on another. */

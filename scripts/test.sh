@@ -4,7 +4,7 @@
 # ends without its closing line counts as one failure. Logs: build/test-logs/.
 set -eu
 
-all_steps="lint build unit specs mpi install gemm sanitize-build sanitize-unit sanitize-specs sanitize-mpi fuzz"
+all_steps="lint build unit specs mpi install gemm sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
 fast_steps="lint build unit specs mpi install"
 
 usage() {
@@ -104,6 +104,7 @@ run_step() {
   sanitize-unit) check_built sanitize build/sanitize && step_unit build/sanitize ;;
   sanitize-specs) check_built sanitize build/sanitize && step_specs build/sanitize ;;
   sanitize-mpi) check_built sanitize build/sanitize && step_mpi build/sanitize ;;
+  tsan) step_tsan ;;
   fuzz) step_fuzz ;;
   esac || true
   passed=$((passed + step_passed)) failed=$((failed + step_failed)) skipped=$((skipped + step_skipped))
@@ -173,6 +174,25 @@ step_gemm() {
   check_built gemm build/gemm || return 0
   if ! has_specs tests/spec; then skip "build/gemm specs" "there are none"; return 0; fi
   suite "build/gemm specs" 600 "$root/build/gemm/atomo-lua" test --pattern="nn.*_spec" tests/spec
+}
+
+# The threads of the exchange, the watchdog and the loader under ThreadSanitizer. OpenBLAS's OpenMP is not instrumented: one thread.
+step_tsan() {
+  check_built tsan build/tsan || return 0
+  tsan="TSAN_OPTIONS=suppressions=$root/tests/tsan.supp OMP_NUM_THREADS=1"
+  for name in loader flight memory; do
+    # shellcheck disable=SC2086
+    suite "build/tsan test_$name" 120 env $tsan "$root/build/tsan/tests/test_$name"
+  done
+  for ranks in 2 3; do
+    # shellcheck disable=SC2086
+    suite "build/tsan engine, $ranks ranks" 600 env $tsan OMPI_MCA_hwloc_base_binding_policy=none sh scripts/mpirun.sh -n "$ranks" \
+      "$root/build/tsan/atomo-lua" test tests/mpi/exchange_engine_spec.lua
+  done
+  for name in leave left_alone watchdog; do
+    # shellcheck disable=SC2086
+    suite "build/tsan $name" 600 env $tsan "$root/build/tsan/atomo-lua" test "tests/spec/${name}_spec.lua"
+  done
 }
 
 step_fuzz() {

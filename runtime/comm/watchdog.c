@@ -132,8 +132,9 @@ static void end_job(int code)
     sigemptyset(&set);
     sigaddset(&set, SIGALRM);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    alarm(5);
+    alarm(10);
     nanosleep(&(struct timespec){0, 500000000}, NULL); /* others write their recorders, mpirun reads the last word */
+    atomo_await_readers(5);
     atomo_mpi_abort(code);
     _exit(code);
 }

@@ -5,6 +5,7 @@
 #include <omp.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,6 +52,16 @@ void atomo__default_num_threads(int local_ranks)
 int atomo_num_threads(void)
 {
     return num_threads ? num_threads : omp_get_max_threads();
+}
+
+void atomo_await_readers(double seconds)
+{
+    const double until = atomo_time() + seconds;
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        int left = 0;
+        while (ioctl(fd, FIONREAD, &left) == 0 && left > 0 && atomo_time() < until)
+            nanosleep(&(struct timespec){0, 2000000}, NULL);
+    }
 }
 
 double atomo_crc32(const void *data, double nbytes)

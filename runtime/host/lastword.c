@@ -111,12 +111,14 @@ bool host_output_is_whole(void)
 
 void host_leave(int code)
 {
+    enum { READ_WITHIN = 5 };                        /* seconds, on a busy machine */
     if (host_signal_code(0)) atomo_child_await(0.4); /* a signal has told it to end */
     if (code == 0 && !host_output_is_whole()) code = HOST_SCRIPT_ERROR;
     fflush(NULL);
     if (host_was_terminated() && !alone()) _exit(code); /* the job is ending already: no second abort */
     if (code != 0 && atomo_mpi_started()) {
         /* mpirun reads what was written last before it hears of the abort, which would cut it off */
+        atomo_await_readers(READ_WITHIN);
         nanosleep(&(struct timespec){0, 100000000}, NULL);
         if (!alone()) atomo_mpi_abort(code);
     }

@@ -3,6 +3,7 @@
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"
+local name = "s" .. spawn.pid() % 100000 -- another run of the tests has another
 local netlab = "sh " .. spawn.quote(here .. "/../../scripts/netlab.sh") .. " "
 
 local function lab(args, opts) return spawn.run(netlab .. args, opts or {timeout = 60}) end
@@ -24,9 +25,9 @@ describe("netlab.sh", function()
   local _, allowed = lab "run 2 none -- true"
   if allowed == 77 then return pending "this machine does not allow networks" end
 
-  local function no_network(name)
+  local function no_network(which)
     local out = spawn.run "ip netns list"
-    assert.is_nil(out:find("atomo%-" .. name))
+    assert.is_nil(out:find("atomo%-" .. which))
   end
 
   it("runs one rank a host, and hands on the exit code", function()
@@ -62,23 +63,28 @@ describe("netlab.sh", function()
   end)
 
   it("stays up between up and down", function()
-    local _, code = lab "up 2 100mbit --name spec"
+    local _, code = lab("up 2 100mbit --name " .. name)
     assert.equal(0, code)
-    local second, taken = lab "up 2 100mbit --name spec"
+    local second, taken = lab("up 2 100mbit --name " .. name)
     assert.equal(2, taken)
     assert.matches("is up already", second)
-    local out = lab "on 2 --name spec -- hostname"
+    local out = lab("on 2 --name " .. name .. " -- hostname")
     assert.equal("h2\n", out)
-    assert.matches("h1", (lab "exec --name spec -- hostname"))
-    assert.equal(2, (select(2, lab "on 3 --name spec -- true")))
-    assert.equal(0, (select(2, lab "down --name spec")))
-    no_network "spec"
+    assert.matches("h1", (lab("exec --name " .. name .. " -- hostname")))
+    assert.equal(2, (select(2, lab("on 3 --name " .. name .. " -- true"))))
+    assert.equal(0, (select(2, lab("down --name " .. name))))
+    no_network(name)
   end)
 
   it("cleans up after a signal, and after a run that was killed", function()
     local function interrupted(signal)
-      local text = netlab .. "run 2 none -- sleep 60 & p=$!; sleep 2; kill -%s $p; wait $p; echo code $? run$p"
-      return (spawn.run("sh -c " .. spawn.quote(text:format(signal)), {timeout = 30}))
+      local up = os.tmpname()
+      os.remove(up)
+      local text = (netlab .. "run 2 none -- sh -c 'touch %s; exec sleep 60' & p=$!; " ..
+        "until [ -e %s ]; do sleep 0.05; done; kill -%s $p; wait $p; echo code $? run$p"):format(up, up, signal)
+      local out = spawn.run("sh -c " .. spawn.quote(text), {timeout = 30})
+      os.remove(up)
+      return out
     end
     local out = interrupted "TERM"
     assert.matches("code 143", out)

@@ -6,7 +6,6 @@ local spawn = dofile(here .. "/../support/spawn.lua")
 local possible, why = spawn.possible()
 local mpirun = possible and spawn.have "mpirun"
 local job = here .. "/../support/signal_job.lua"
-local now = require "atomo.ffi".C.atomo_time
 local SECONDS = 2 -- at most, on an idle machine
 local CODES = {TERM = 143, INT = 130}
 
@@ -18,20 +17,12 @@ local function spec(name, fn, needs_mpirun)
   end)
 end
 
---- Seconds that a fixed piece of work takes now, by the clock on the wall, in units of what its own time is: above 1 on
---- a busy machine.
-local function business()
-  local from, cpu = now(), os.clock()
-  repeat until os.clock() - cpu > 0.1
-  return math.max(1, (now() - from) / 0.1)
-end
-
 --- The job, sent the signals when it has begun, ends with this code in time; its output.
 local function ends(command, up, signals, code, apart)
   local out, got, seconds = spawn.signalled(command, up, signals, apart)
   assert(got == code, ("%s, %s: exit code %s, expected %d:\n%s"):format(command, table.concat(signals, " "), got, code,
     out))
-  if seconds > SECONDS then assert.is_true(seconds <= SECONDS * 4 * business(), command .. ": " .. seconds .. " s") end
+  assert(spawn.in_time(seconds, SECONDS), command .. ": " .. seconds .. " s")
   return out
 end
 

@@ -1,6 +1,11 @@
 --- Runs the program under test, and mpirun, as processes of their own with a clean environment and a time limit.
 local ffi = require "ffi"
-ffi.cdef [[long atomo_test_readlink(const char *path, char *buf, size_t n) __asm__("readlink");]]
+ffi.cdef [[
+long atomo_test_readlink(const char *path, char *buf, size_t n) __asm__("readlink");
+int atomo_test_getpid(void) __asm__("getpid");
+]]
+
+local now = require "atomo.ffi".C.atomo_time
 
 local spawn = {}
 
@@ -17,29 +22,47 @@ spawn.sanitized = pcall(function()
   return ffi.C.__asan_init
 end)
 
+--- Number of this process: for names that other runs of the tests must not share.
+function spawn.pid() return ffi.C.atomo_test_getpid() end
+
 function spawn.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
---- Runs a shell command: its output (stdout and stderr), exit code and seconds. 124 or 137: the time limit.
+local PATIENCE = 6 -- limits are for what hangs: on a busy machine a job takes several times as long
+
+--- How many times as long as on an idle machine things take now, 1 or more: a piece of work by the clock on the wall,
+--- in units of its own time. For assertions about time; times 4, since it changes.
+function spawn.patience()
+  local from, cpu = now(), os.clock()
+  repeat until os.clock() - cpu > 0.1
+  return 4 * math.max(1, (now() - from) / 0.1)
+end
+
+--- Whether what took so many seconds would have taken no more than `limit` on an idle machine.
+function spawn.in_time(seconds, limit) return seconds <= limit or seconds <= limit * spawn.patience() end
+
+--- Runs a shell command: its output (stdout and stderr), exit code and seconds. 124 or 137: it did not end, in several
+--- times opts.timeout (20 seconds).
 ---@param command string
 ---@param opts {timeout: number?, stdin: string?, env: string?}?
 function spawn.run(command, opts)
   opts = opts or {}
   local env = "env -i LANG=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " ..
     "OMPI_MCA_hwloc_base_binding_policy=none RES_OPTIONS='timeout:1 attempts:1' " .. (opts.env or "")
-  for _, name in ipairs {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS"} do
+  for _, name in ipairs {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS",
+    "TSAN_OPTIONS", "OMP_NUM_THREADS"} do
     local value = os.getenv(name)
     if value then env = ("%s %s=%s"):format(env, name, spawn.quote(value)) end
   end
   local input = opts.stdin and "printf %s " .. spawn.quote(opts.stdin) .. " | " or ""
-  local line = ("%s%s timeout -k 2 %g %s%s 2>&1; echo \"<$?>\""):format(input, env, opts.timeout or 20, command,
-    opts.stdin and "" or " < /dev/null")
-  local from = os.time()
+  local line = ("%s%s timeout -k 2 %g %s%s 2>&1; echo \"<$?>\""):format(input, env, PATIENCE * (opts.timeout or 20),
+    command, opts.stdin and "" or " < /dev/null")
+  local from = now()
   local p = assert(io.popen(line))
   local text = p:read "*a"
   p:close()
   -- What a process that outlives the command still writes comes behind the code.
   local out, code, late = text:match("^(.*)<(%d+)>\n(.*)$")
-  return (out or text) .. (late or ""), tonumber(code), os.difftime(os.time(), from)
+  return (out or text) .. (late or ""), tonumber(code), now() - from
 end
 
 --- atomo-lua with arguments (quoted here when given as a list).
@@ -55,8 +78,18 @@ end
 --- atomo-lua with arguments on `ranks` ranks.
 function spawn.ranks(ranks, args, opts)
   opts = opts or {}
-  opts.timeout = opts.timeout or 40
+  opts.timeout = opts.timeout or 40 -- seconds on an idle machine, as everywhere
   return spawn.run(("mpirun --oversubscribe -n %d %s %s"):format(ranks, spawn.quote(spawn.exe), args), opts)
+end
+
+--- Waits for an event: until done() says so, which must be soon; whether it did.
+function spawn.await(done)
+  local from = now()
+  while not done() do
+    if now() - from > 60 then return false end
+    os.execute "sleep 0.05"
+  end
+  return true
 end
 
 --- Starts a command, waits until the file `up` is there and sends these signals (to the process whose number the file
