@@ -636,12 +636,21 @@ ATOMO_API int atomo_loader_next(atomo_loader *l, atomo_batch *out);
 /* Views x f32 [n,h,w,c] and y i32 [n] of buffer `slot` (0 or 1); they keep its memory alive. [local] */
 ATOMO_API int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_tensor **x, atomo_tensor **y);
 
-/* ---- io: npy files, the terminal -------------------------------------------------------------------------------- */
+/* ---- io: npy and npz files, the terminal ----------------------------------------------------------------------- */
 
 /* A NumPy .npy file, versions 1 to 3: <f4 <i4 |u1 as they are, <f8 as f32, <i8 as i32 (ELIMIT where a value does not
  * fit); Fortran order is turned to C order. The header is checked against the file's size before memory is taken.
  * [local] */
 ATOMO_API int atomo_npy_read(const char *path, atomo_tensor **out);
+/* A NumPy .npz file: a zip archive of .npy files, stored or deflated. _open checks the archive's records against each
+ * other and the file's size, _read a member's packed bytes, sizes and CRC-32; EDTYPE and ELIMIT are members that are
+ * well-formed but hold what no tensor does. [local] EIO, EFORMAT */
+typedef struct atomo_npz atomo_npz;
+ATOMO_API int atomo_npz_open(const char *path, atomo_npz **out);
+ATOMO_API void atomo_npz_close(atomo_npz *z); /* NULL is fine */
+ATOMO_API int atomo_npz_count(const atomo_npz *z);
+ATOMO_API const char *atomo_npz_name(const atomo_npz *z, int i); /* of member i, from 0; the archive's memory */
+ATOMO_API int atomo_npz_read(atomo_npz *z, int i, atomo_tensor **out);
 /* Writes t (any view) as version 1: a temporary file beside path, then renamed over it. [local] EIO */
 ATOMO_API int atomo_npy_write(const atomo_tensor *t, const char *path);
 /* head, then the bytes of the contiguous tensors: into a temporary file beside path, synced, renamed over it. EIO */

@@ -208,6 +208,10 @@ local function mnist_set(dir, stem)
   if set.labels:size(1) ~= n then
     raise(("mnist: %s has %d images, %s has %d labels"):format(set.images_path, n, set.labels_path, set.labels:size(1)))
   end
+  if set.images:numel() == 0 then
+    raise(("mnist: %s holds images %s, expected one or more, not empty"):format(
+      set.images_path, T.shape_text(set.images)))
+  end
   return T.outside_scope(function()
     local images = set.images:view(n, set.images:size(2), set.images:size(3), 1)
     return M.set(images, set.labels:to "i32", 10)

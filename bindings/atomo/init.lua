@@ -10,7 +10,7 @@ for topic, names in pairs {
   linalg = "svd eigh qr rfft irfft",
   autograd = "param no_grad enable_grad func operators",
   gradcheck = "gradcheck",
-  io = "from_npy",
+  io = "from_npy from_npz",
 } do
   local module = require("atomo." .. topic)
   for name in names:gmatch "%S+" do atomo[name] = module[name] end

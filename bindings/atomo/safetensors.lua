@@ -6,13 +6,13 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local json = require "atomo.json"
 local header_of = require "atomo.safetensors_header"
+local named = require "atomo.named_tensors"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
 local ELIMIT = -9 -- of atomo.h: a value does not fit
 
 local names = {f32 = "F32", i32 = "I32", u8 = "U8"}
-local refuse = header_of.refuse
 
 local function u64(n)
   local bytes = {}
@@ -94,24 +94,6 @@ local function read_tensor(path, start, e)
   return T.wrap(made[0])
 end
 
---- opts.only as a set of names, each of them in the file; nil: all.
-local function wanted(path, entries, opts)
-  for key in pairs(opts or {}) do
-    if key ~= "only" then raise(("safetensors: unknown option '%s', expected only"):format(tostring(key))) end
-  end
-  local only = opts and opts.only
-  if only == nil then return nil end
-  if type(only) == "string" then only = {only} end
-  if type(only) ~= "table" then raise(("safetensors: only is a %s, expected a list of names"):format(type(only))) end
-  local known, set = {}, {}
-  for _, e in ipairs(entries) do known[e.name] = true end
-  for _, name in ipairs(only) do
-    if not known[name] then refuse(path, "it has no tensor '%s'", tostring(name)) end
-    set[name] = true
-  end
-  return set
-end
-
 --- Tensors of a file by name, and its metadata. Floats of other widths become f32, other integers i32, booleans u8,
 --- where the values fit. A tensor that cannot be one here (complex, an I64 beyond i32, ...) is left out: the third
 --- result says why by its name, as does the error of asking the first for it. A file that holds nothing else is
@@ -124,23 +106,10 @@ end
 function M.load(path, opts)
   if type(path) ~= "string" then raise(("safetensors: path is a %s, expected a string"):format(type(path))) end
   local entries, metadata, start = header_of.read(path)
-  local only = wanted(path, entries, opts)
-  return T.outside_scope(function()
-    local tensors, unread = {}, {}
-    for _, e in ipairs(entries) do
-      if not only or only[e.name] then
-        local t, why = read_tensor(path, start, e)
-        if why and only then refuse(path, "'%s' %s", e.name, why) end
-        tensors[e.name], unread[e.name] = t, why
-      end
-    end
-    local name, why = next(unread)
-    if name and next(tensors) == nil then refuse(path, "'%s' %s", name, why) end
-    setmetatable(tensors, {__index = function(_, key)
-      if unread[key] then refuse(path, "'%s' %s", key, unread[key]) end
-    end})
-    return tensors, metadata, unread
+  local tensors, unread = named.read("safetensors", path, entries, opts, function(e)
+    return read_tensor(path, start, e)
   end)
+  return tensors, metadata, unread
 end
 
 return M

@@ -33,21 +33,52 @@ local function from_bytes(bytes, name, test_share)
   return self
 end
 
---- The text of a file, the last `test_share` (0.1) of it kept for testing.
+local MOST = 2 ^ 31 - 2 ^ 16 -- bytes of a string
+
+--- All bytes of a file or a pipe. A regular file must have as many as its end says, once they are read.
+local function read_all(path)
+  local file, problem = io.open(path, "rb")
+  if not file then raise(("text: %s"):format(problem)) end
+  local size = file:seek "end"
+  if size and file:seek "set" and size > MOST and size < 2 ^ 62 then -- a folder's end is 2^63 - 1
+    file:close()
+    raise(("text: %s has %.0f bytes, expected at most %.0f"):format(path, size, MOST))
+  end
+  local bytes, why = file:read "*a"
+  local now = size and file:seek "end"
+  file:close()
+  if not bytes then raise(("text: %s: %s"):format(path, why)) end
+  if size and size > 0 and now ~= #bytes then -- no size is known of files in /proc
+    raise(("text: %s has %.0f bytes, %d of them were read: it changed meanwhile"):format(path, now, #bytes))
+  end
+  return bytes
+end
+
+local function split(bytes, name, test_share)
+  test_share = test_share == nil and 0.1 or test_share
+  local share = number.of(test_share)
+  if not share or not (share >= 0 and share < 1) then
+    raise(("text: test_share is %s, expected a number from 0 to below 1"):format(tostring(test_share)))
+  end
+  return from_bytes(bytes, name, share)
+end
+
+--- The text of a file, byte for byte, the last `test_share` (0.1) of it kept for testing.
 ---@param path string
 ---@param test_share number?
 ---@return atomo.Text
 function M.open(path, test_share)
-  local file, problem = io.open(path, "rb")
-  if not file then raise(("text: %s"):format(problem)) end
-  local bytes = file:read "*a"
-  file:close()
-  if not bytes or #bytes < 2 then raise(("text: %s has %d bytes, expected 2 or more"):format(path, #(bytes or ""))) end
-  return from_bytes(bytes, path, test_share or 0.1)
+  if type(path) ~= "string" then raise(("text: path is a %s, expected a string"):format(type(path))) end
+  local bytes = read_all(path)
+  if #bytes < 2 then raise(("text: %s has %d bytes, expected 2 or more"):format(path, #bytes)) end
+  return split(bytes, path, test_share)
 end
 
 --- The text of a string.
-function M.of(bytes, test_share) return from_bytes(bytes, "text", test_share or 0.1) end
+function M.of(bytes, test_share)
+  if type(bytes) ~= "string" then raise(("text: got a %s, expected a string"):format(type(bytes))) end
+  return split(bytes, "text", test_share)
+end
 
 --- Ids i32 [n] of a string, whose bytes must all occur in the text.
 function Text:encode(bytes)

@@ -1,44 +1,53 @@
 /* idx.c - IDX files of bytes, raw or gzip (MNIST and its likes). Path: stage 1.
  *
  * Big-endian: 0, 0, type (0x08: unsigned bytes), number of dimensions, a 32-bit size for each, then the elements,
- * row-major [LeCun, Cortes, Burges: yann.lecun.com/exdb/mnist]. zlib reads both forms. Deflate expands by at most 1032,
- * so a header that asks for more than that times the file's size lies, and is refused before any memory is taken.
+ * row-major [LeCun, Cortes, Burges: yann.lecun.com/exdb/mnist]. A header that asks for more than deflate can make of
+ * the file lies, and is refused before any memory is taken.
  */
 #include "io/file.h"
+#include "io/inflate.h"
 #include "tensor/tensor.h"
 #include <string.h>
-#include <zlib.h>
 
-enum { MAX_DEFLATE = 1032 };
-
-/* n bytes at `offset` of the unpacked stream. */
-static int take(gzFile z, const char *path, int64_t offset, void *into, int64_t n)
+static const char *type_name(int type)
 {
-    char *p = into;
-    int64_t got = 0;
-    while (got < n) {
-        int k = gzread(z, p + got, (unsigned)ATOMO_MIN(n - got, (int64_t)1 << 24));
-        if (k <= 0) break;
-        got += k;
+    switch (type) {
+    case 0x08:
+        return "u8";
+    case 0x09:
+        return "i8";
+    case 0x0B:
+        return "i16";
+    case 0x0C:
+        return "i32";
+    case 0x0D:
+        return "f32";
+    case 0x0E:
+        return "f64";
+    default:
+        return NULL;
     }
-    int code;
-    const char *why = gzerror(z, &code);
-    ATOMO_REQUIRE(code == Z_OK || code == Z_STREAM_END || code == Z_BUF_ERROR, ATOMO_EFORMAT,
-                  "idx: %s: offset %lld: %s", path, (long long)(offset + got), why);
-    ATOMO_REQUIRE(got == n, ATOMO_EFORMAT, "idx: %s ends at offset %lld, expected %lld more bytes", path,
-                  (long long)(offset + got), (long long)(n - got));
+}
+
+static int check_magic(const uint8_t *b, const char *path, int ndim)
+{
+    const char *type = type_name(b[2]);
+    ATOMO_REQUIRE(b[0] == 0 && b[1] == 0 && type, ATOMO_EFORMAT,
+                  "idx: %s: offset 0: magic 0x%02x%02x%02x%02x, expected 0x000008%02x (IDX of u8, %d dimensions)", path,
+                  b[0], b[1], b[2], b[3], (unsigned)ndim, ndim);
+    ATOMO_REQUIRE(b[2] == 8 && b[3] == ndim, ATOMO_EFORMAT,
+                  "idx: %s: offset 0: magic 0x%02x%02x%02x%02x, IDX of %s, %d dimensions, expected u8, %d dimensions",
+                  path, b[0], b[1], b[2], b[3], type, b[3], ndim);
     return ATOMO_OK;
 }
 
-static int read_header(gzFile z, const char *path, int ndim, int64_t size, double *shape, int64_t *numel)
+static int read_header(atomo__inflater *u, const char *path, int ndim, int64_t size, double *shape, int64_t *numel)
 {
     uint8_t head[4 + 4 * ATOMO_MAX_DIM];
-    ATOMO_TRY(take(z, path, 0, head, 4));
-    ATOMO_REQUIRE(head[0] == 0 && head[1] == 0 && head[2] == 8 && head[3] == ndim, ATOMO_EFORMAT,
-                  "idx: %s: offset 0: magic 0x%02x%02x%02x%02x, expected 0x000008%02x", path, head[0], head[1], head[2],
-                  head[3], (unsigned)ndim);
-    ATOMO_TRY(take(z, path, 4, head + 4, 4 * ndim));
-    const double most = (double)size * MAX_DEFLATE;
+    ATOMO_TRY(atomo__inflate(u, head, 4));
+    ATOMO_TRY(check_magic(head, path, ndim));
+    ATOMO_TRY(atomo__inflate(u, head + 4, 4 * ndim));
+    const double most = (double)size * (u->form == ATOMO__GZIP ? ATOMO__MOST_INFLATED : 1);
     double n = 1;
     for (int i = 0; i < ndim; i++) {
         const uint8_t *p = head + 4 + 4 * i;
@@ -52,25 +61,36 @@ static int read_header(gzFile z, const char *path, int ndim, int64_t size, doubl
     return ATOMO_OK;
 }
 
-static int read_stream(gzFile z, const char *path, int ndim, int64_t size, atomo_tensor **out)
+static int read_stream(atomo__inflater *u, const char *path, int ndim, int64_t size, atomo_tensor **out)
 {
     double shape[ATOMO_MAX_DIM];
     int64_t numel = 0;
-    ATOMO_TRY(read_header(z, path, ndim, size, shape, &numel));
-    const int64_t header = 4 + 4 * ndim;
-    ATOMO_REQUIRE(!gzdirect(z) || size == header + numel, ATOMO_EFORMAT,
+    ATOMO_TRY(read_header(u, path, ndim, size, shape, &numel));
+    ATOMO_REQUIRE(u->form == ATOMO__GZIP || size == u->at + numel, ATOMO_EFORMAT,
                   "idx: %s is %lld bytes, its header %s wants %lld", path, (long long)size,
-                  atomo__dims_text(ndim, shape), (long long)(header + numel));
+                  atomo__dims_text(ndim, shape), (long long)(u->at + numel));
     ATOMO_TRY(atomo__output(out, ATOMO_U8, ndim, shape, "idx_read"));
-    ATOMO_TRY(take(z, path, header, (*out)->data, numel));
-    char more;
-    ATOMO_REQUIRE(gzread(z, &more, 1) <= 0, ATOMO_EFORMAT,
-                  "idx: %s goes on after offset %lld, where its header %s ends it", path, (long long)(header + numel),
-                  atomo__dims_text(ndim, shape));
-    int code;
-    const char *why = gzerror(z, &code); /* the checksum comes at the end */
-    ATOMO_REQUIRE(code == Z_OK || code == Z_STREAM_END, ATOMO_EFORMAT, "idx: %s: %s", path, why);
-    return ATOMO_OK;
+    ATOMO_TRY(atomo__inflate(u, (*out)->data, numel));
+    return atomo__inflate_end(u);
+}
+
+static bool is_gzip(FILE *f)
+{
+    uint8_t b[2] = {0};
+    const bool gzip = fread(b, 1, 2, f) == 2 && b[0] == 0x1F && b[1] == 0x8B;
+    rewind(f);
+    return gzip;
+}
+
+static int read_file(FILE *f, const char *path, int ndim, int64_t size, atomo_tensor **out)
+{
+    atomo__inflater u;
+    char name[1024];
+    snprintf(name, sizeof name, "idx: %.1000s", path);
+    ATOMO_TRY(atomo__inflate_open(&u, name, f, size, is_gzip(f) ? ATOMO__GZIP : ATOMO__STORED));
+    const int rc = read_stream(&u, path, ndim, size, out);
+    atomo__inflate_close(&u);
+    return rc;
 }
 
 int atomo_idx_read(const char *path, int ndim, atomo_tensor **out)
@@ -80,12 +100,9 @@ int atomo_idx_read(const char *path, int ndim, atomo_tensor **out)
     ATOMO_REQUIRE(ndim >= 1 && ndim <= ATOMO_MAX_DIM, ATOMO_EARG, "idx_read: %d dimensions, expected 1 to %d", ndim,
                   ATOMO_MAX_DIM);
     ATOMO_TRY(atomo__file_open("idx", path, &f, &size));
-    fclose(f);
-    gzFile z = gzopen(path, "rb");
-    ATOMO_REQUIRE(z, ATOMO_EIO, "idx: cannot open %s", path);
     const bool fresh = !*out;
-    int rc = read_stream(z, path, ndim, size, out);
-    gzclose(z);
+    const int rc = read_file(f, path, ndim, size, out);
+    fclose(f);
     if (rc < 0 && fresh) {
         atomo_tensor_free(*out);
         *out = NULL;

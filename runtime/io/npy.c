@@ -5,15 +5,15 @@
  * be what the header says before any memory is taken. Booleans, integers and floats are read where their values fit u8,
  * i32 or f32; object arrays (pickles), records and other types are refused by name.
  */
+#include "io/npy.h"
 #include "io/element.h"
 #include "io/file.h"
-#include "tensor/tensor.h"
 #include <string.h>
 
 enum { MAX_HEADER = 1 << 16, CHUNK = 4096 };
 
 typedef struct {
-    const char *path;
+    const char *name;
     char text[MAX_HEADER + 1]; /* the dict */
     const char *at;
     int64_t base, data; /* file offsets of the dict and of the data */
@@ -36,7 +36,7 @@ static const struct {
 
 static int malformed(const header *h, const char *expected)
 {
-    return atomo__fail(ATOMO_EFORMAT, "npy: %s: offset %lld: found '%.12s', expected %s", h->path,
+    return atomo__fail(ATOMO_EFORMAT, "npy: %s: offset %lld: found '%.12s', expected %s", h->name,
                        (long long)(h->base + (h->at - h->text)), h->at, expected);
 }
 
@@ -75,7 +75,7 @@ static int parse_shape(header *h)
         skip_space(h);
         if (*h->at < '0' || *h->at > '9') return malformed(h, "a size");
         if (h->ndim == ATOMO_MAX_DIM)
-            return atomo__fail(ATOMO_ELIMIT, "npy: %s: offset %lld: more than %d dimensions", h->path,
+            return atomo__fail(ATOMO_ELIMIT, "npy: %s: offset %lld: more than %d dimensions", h->name,
                                (long long)(h->base + (h->at - h->text)), ATOMO_MAX_DIM);
         double size = 0;
         for (; *h->at >= '0' && *h->at <= '9' && size < 0x1p53; h->at++) size = 10 * size + (*h->at - '0');
@@ -94,12 +94,13 @@ static int parse_entry(header *h)
     if (!eat(h, ":")) return malformed(h, "':'");
     if (strcmp(key, "descr") == 0) {
         skip_space(h);
-        if (*h->at == '[') return malformed(h, "a plain type, not a record");
+        ATOMO_REQUIRE(*h->at != '[', ATOMO_EDTYPE, "npy: %s: found '%.12s', expected a plain type, not a record",
+                      h->name, h->at);
         return parse_string(h, h->descr, sizeof h->descr);
     }
     if (strcmp(key, "shape") == 0) return parse_shape(h);
     if (strcmp(key, "fortran_order") != 0)
-        return atomo__fail(ATOMO_EFORMAT, "npy: %s: unknown key '%s' in the header", h->path, key);
+        return atomo__fail(ATOMO_EFORMAT, "npy: %s: unknown key '%s' in the header", h->name, key);
     if (eat(h, "True"))
         h->fortran = 1;
     else if (eat(h, "False"))
@@ -118,7 +119,7 @@ static int find_type(header *h)
             if (strcmp(types[i].name, h->descr + 1) == 0) h->kind = types[i].kind;
     const char kind = h->descr[0] ? h->descr[1] : 0;
     ATOMO_REQUIRE(h->kind >= 0, ATOMO_EDTYPE,
-                  "npy: %s holds '%s'%s, expected booleans, integers or floats of up to 8 bytes", h->path, h->descr,
+                  "npy: %s holds '%s'%s, expected booleans, integers or floats of up to 8 bytes", h->name, h->descr,
                   kind == 'O'                  ? " (Python objects, a pickle)"
                   : kind == 'c'                ? " (complex numbers)"
                   : kind == 'U' || kind == 'S' ? " (texts)"
@@ -139,41 +140,42 @@ static int parse_dict(header *h)
     skip_space(h);
     if (*h->at) return malformed(h, "the end of the header");
     ATOMO_REQUIRE(h->descr[0] && h->fortran >= 0 && h->ndim >= 0, ATOMO_EFORMAT,
-                  "npy: %s: the header lacks %s, expected descr, fortran_order and shape", h->path,
+                  "npy: %s: the header lacks %s, expected descr, fortran_order and shape", h->name,
                   !h->descr[0]     ? "descr"
                   : h->fortran < 0 ? "fortran_order"
                                    : "shape");
     return find_type(h);
 }
 
-static int read_header(header *h, FILE *f, int64_t size)
+static int read_header(header *h, const atomo__source *in)
 {
+    const int64_t size = in->size;
     uint8_t b[12];
-    ATOMO_TRY(atomo__file_read("npy", h->path, f, 0, b, 10));
+    ATOMO_TRY(in->read(in->state, 0, b, 10));
     ATOMO_REQUIRE(memcmp(b, "\x93NUMPY", 6) == 0, ATOMO_EFORMAT,
                   "npy: %s: offset 0: found %02x %02x %02x %02x %02x %02x, expected 93 4e 55 4d 50 59 (\\x93NUMPY)",
-                  h->path, b[0], b[1], b[2], b[3], b[4], b[5]);
-    ATOMO_REQUIRE(b[6] >= 1 && b[6] <= 3, ATOMO_EFORMAT, "npy: %s: offset 6: version %d, expected 1 to 3", h->path,
+                  h->name, b[0], b[1], b[2], b[3], b[4], b[5]);
+    ATOMO_REQUIRE(b[6] >= 1 && b[6] <= 3, ATOMO_EFORMAT, "npy: %s: offset 6: version %d, expected 1 to 3", h->name,
                   b[6]);
     int64_t n = b[8] | b[9] << 8;
     h->base = 10;
     if (b[6] > 1) {
-        ATOMO_TRY(atomo__file_read("npy", h->path, f, 10, b + 10, 2));
+        ATOMO_TRY(in->read(in->state, 10, b + 10, 2));
         n |= (int64_t)b[10] << 16 | (int64_t)b[11] << 24;
         h->base = 12;
     }
     ATOMO_REQUIRE(n <= MAX_HEADER && h->base + n <= size, ATOMO_EFORMAT,
-                  "npy: %s: offset 8: a header of %lld bytes, expected at most %lld", h->path, (long long)n,
+                  "npy: %s: offset 8: a header of %lld bytes, expected at most %lld", h->name, (long long)n,
                   (long long)ATOMO_MIN((int64_t)MAX_HEADER, size - h->base));
-    ATOMO_TRY(atomo__file_read("npy", h->path, f, h->base, h->text, (size_t)n));
+    ATOMO_TRY(in->read(in->state, h->base, h->text, (size_t)n));
     h->text[n] = 0;
     ATOMO_REQUIRE(strlen(h->text) == (size_t)n, ATOMO_EFORMAT, "npy: %s: offset %lld: a zero byte in the header",
-                  h->path, (long long)h->base + (long long)strlen(h->text));
+                  h->name, (long long)h->base + (long long)strlen(h->text));
     h->data = h->base + n;
     h->fortran = h->ndim = -1;
     ATOMO_TRY(parse_dict(h));
     const double want = (double)h->data + h->numel * (double)atomo__element_size(h->kind);
-    ATOMO_REQUIRE(want == (double)size, ATOMO_EFORMAT, "npy: %s is %lld bytes, its header %s %s wants %.0f", h->path,
+    ATOMO_REQUIRE(want == (double)size, ATOMO_EFORMAT, "npy: %s is %lld bytes, its header %s %s wants %.0f", h->name,
                   (long long)size, h->descr, atomo__dims_text(h->ndim, h->shape), want);
     return ATOMO_OK;
 }
@@ -191,16 +193,16 @@ static void swap_bytes(uint8_t *p, int64_t n, int64_t size)
 }
 
 /* The elements, a chunk at a time. */
-static int read_elements(const header *h, FILE *f, atomo_tensor *t)
+static int read_elements(const header *h, const atomo__source *in, atomo_tensor *t)
 {
     uint8_t bytes[8 * CHUNK];
     const int64_t n = atomo__numel(t), size = atomo__element_size(h->kind);
     for (int64_t at = 0; at < n; at += CHUNK) {
         const int64_t m = ATOMO_MIN(n - at, (int64_t)CHUNK), offset = h->data + size * at;
-        ATOMO_TRY(atomo__file_read("npy", h->path, f, offset, bytes, (size_t)(m * size)));
+        ATOMO_TRY(in->read(in->state, offset, bytes, (size_t)(m * size)));
         if (h->swapped) swap_bytes(bytes, m, size);
         const int64_t done = atomo__convert_elements(h->kind, bytes, m, t, at);
-        ATOMO_REQUIRE(done == m, ATOMO_ELIMIT, "npy: %s: offset %lld: %.17g does not fit %s", h->path,
+        ATOMO_REQUIRE(done == m, ATOMO_ELIMIT, "npy: %s: offset %lld: %.17g does not fit %s", h->name,
                       (long long)(offset + size * done), atomo__element_value(h->kind, bytes + size * done),
                       atomo__dtype_name(t->dtype));
     }
@@ -223,13 +225,13 @@ static int reorder(const header *h, atomo_tensor *t, atomo_tensor **out)
     return rc;
 }
 
-static int read_data(const header *h, FILE *f, atomo_tensor **out)
+static int read_data(const header *h, const atomo__source *in, atomo_tensor **out)
 {
     atomo_tensor *t = NULL;
     const bool turned = h->fortran && h->ndim > 1, fresh = !*out;
     ATOMO_TRY(atomo__output(turned ? &t : out, atomo__element_dtype(h->kind), h->ndim, h->shape, "npy_read"));
     if (!turned) t = *out;
-    int rc = read_elements(h, f, t);
+    int rc = read_elements(h, in, t);
     if (turned) {
         if (rc == ATOMO_OK) rc = reorder(h, t, out);
         atomo_tensor_free(t);
@@ -241,20 +243,48 @@ static int read_data(const header *h, FILE *f, atomo_tensor **out)
     return rc;
 }
 
+int atomo__npy_decode(const atomo__source *in, atomo_tensor **out)
+{
+    void *p;
+    ATOMO_TRY(atomo__calloc(&p, sizeof(header)));
+    header *h = p;
+    h->name = in->name;
+    int rc = read_header(h, in);
+    if (rc == ATOMO_OK) rc = read_data(h, in, out);
+    atomo__free(h);
+    return rc;
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *path;
+    FILE *f;
+} npy_file;
+
+static int read_file(void *state, int64_t offset, void *into, size_t n)
+{
+    const npy_file *file = state;
+    return atomo__file_read("npy", file->path, file->f, offset, into, n);
+}
+
+static int refuse_archive(const npy_file *file)
+{
+    char b[4] = {0};
+    const size_t n = fread(b, 1, sizeof b, file->f);
+    ATOMO_REQUIRE(n < 4 || memcmp(b, "PK", 2) != 0, ATOMO_EFORMAT, "npy: %s is an .npz: use atomo.from_npz",
+                  file->path);
+    rewind(file->f);
+    return ATOMO_OK;
+}
+
 int atomo_npy_read(const char *path, atomo_tensor **out)
 {
-    FILE *f;
-    int64_t size;
-    void *p;
-    ATOMO_TRY(atomo__file_open("npy", path, &f, &size));
-    int rc = atomo__calloc(&p, sizeof(header));
-    if (rc == ATOMO_OK) {
-        header *h = p;
-        h->path = path;
-        rc = read_header(h, f, size);
-        if (rc == ATOMO_OK) rc = read_data(h, f, out);
-        atomo__free(h);
-    }
-    fclose(f);
+    npy_file file = {path, NULL};
+    atomo__source in = {path, 0, &file, read_file};
+    ATOMO_TRY(atomo__file_open("npy", path, &file.f, &in.size));
+    int rc = refuse_archive(&file);
+    if (rc == ATOMO_OK) rc = atomo__npy_decode(&in, out);
+    fclose(file.f);
     return rc;
 }

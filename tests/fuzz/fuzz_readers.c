@@ -1,5 +1,5 @@
-/* fuzz_readers.c - arbitrary bytes as a .npy, CIFAR or IDX file (the first byte chooses): a reader either fails with a
- * text or gives tensors whose every element can be read; AddressSanitizer watches. */
+/* fuzz_readers.c - arbitrary bytes as a .npy, .npz, CIFAR or IDX file (the first byte chooses): a reader either fails
+ * with a text or gives tensors whose every element can be read; AddressSanitizer watches. */
 #define _GNU_SOURCE
 #include "tensor/tensor.h"
 #include <stdio.h>
@@ -20,6 +20,26 @@ static void use(atomo_tensor *t)
     atomo_tensor_free(t);
 }
 
+/* Every member of an archive; the last one's tensor stays. */
+static int read_npz(const char *path, atomo_tensor **out)
+{
+    atomo_npz *z;
+    int rc = atomo_npz_open(path, &z);
+    if (rc < 0) {
+        if (z) abort();
+        return rc;
+    }
+    rc = atomo__fail(ATOMO_EFORMAT, "no member");
+    for (int i = 0; i < atomo_npz_count(z); i++) {
+        if (!*atomo_npz_name(z, i)) abort();
+        use(*out);
+        *out = NULL;
+        rc = atomo_npz_read(z, i, out);
+    }
+    atomo_npz_close(z);
+    return rc;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (n < 1) return 0;
@@ -31,7 +51,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     const char *const paths[1] = {path};
     atomo_tensor *t[3] = {NULL, NULL, NULL};
     int rc;
-    if (kind == 0)
+    if (kind == 0 && data[0] & 4)
+        rc = read_npz(path, &t[0]);
+    else if (kind == 0)
         rc = atomo_npy_read(path, &t[0]);
     else if (kind == 1)
         rc = atomo_idx_read(path, 1 + (data[0] >> 2) % 4, &t[0]);

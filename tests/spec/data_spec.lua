@@ -137,7 +137,15 @@ describe("IDX files", function()
   end)
 
   it("are refused when damaged", function()
-    refuse("\0\0\8\1" .. images:sub(5), labels, "offset 0: magic 0x00000801, expected 0x00000803")
+    refuse("\0\0\8\1" .. images:sub(5), labels,
+      "offset 0: magic 0x00000801, IDX of u8, 1 dimensions, expected u8, 3 dimensions")
+    for type, name in pairs {["\9"] = "i8", ["\11"] = "i16", ["\12"] = "i32", ["\13"] = "f32", ["\14"] = "f64"} do
+      refuse("\0\0" .. type .. images:sub(4), labels, "IDX of " .. name .. ", 3 dimensions, expected u8, 3 dimensions")
+    end
+    for _, magic in ipairs {"\0\0\10\3", "\1\0\8\3", "\3\8\0\0"} do
+      refuse(magic .. images:sub(5), labels, "offset 0: magic 0x%x+, expected 0x00000803 %(IDX of u8, 3 dimensions%)")
+    end
+    refuse("", labels, "ends at offset 0, expected 4 more bytes")
     refuse(images:sub(1, -2), labels, "is 39 bytes, its header %[2,3,4%] wants 40")
     refuse(images .. "x", labels, "is 41 bytes, its header %[2,3,4%] wants 40")
     refuse(images:sub(1, 4) .. "\255\255\255\255" .. images:sub(9), labels,
@@ -145,10 +153,40 @@ describe("IDX files", function()
     refuse(images:sub(1, 10), labels, "ends at offset 10, expected 6 more bytes")
     refuse(images, "\0\0\8\1\0\0\0\3\7\3\1", "2 images, .* 3 labels")
     refuse(images, "\0\0\8\1\0\0\0\2\7\10", "label 10 of image 2, expected 0 to 9")
-    write(dir .. "/t10k-images-idx3-ubyte", images)
-    os.execute("gzip -f " .. dir .. "/*; cd " .. dir .. "; for f in *.gz; do head -c -9 $f > x; mv x $f; done")
-    assert.error_matches(function() data.mnist(dir, {only = "test"}) end, "idx: .*%.gz")
+    refuse(images, "\0\0\8\1\0\0\0\0", "2 images, .* 0 labels")
+    refuse("\0\0\8\3\0\0\0\0\0\0\0\3\0\0\0\4", "\0\0\8\1\0\0\0\0",
+      "holds images %[0,3,4%], expected one or more, not empty")
+    refuse("\0\0\8\3\0\0\0\2\0\0\0\0\0\0\0\4", labels, "holds images %[2,0,4%], expected one or more")
     assert.error_matches(function() data.mnist(dir) end, "train%-images%-idx3%-ubyte%[%.gz%] is missing")
+  end)
+
+  it("are refused when their packed bytes are damaged", function()
+    local path = dir .. "/t10k-images-idx3-ubyte"
+    os.remove(path)
+    local function packed(bytes)
+      write(path, bytes)
+      os.execute("gzip -nf " .. path)
+      local file = assert(io.open(path .. ".gz", "rb"))
+      local all = file:read "*a"
+      file:close()
+      return all
+    end
+    local function refuse_packed(bytes, pattern)
+      write(path .. ".gz", bytes)
+      assert.error_matches(function() data.mnist(dir, {only = "test"}) end, "idx: .*ubyte%.gz" .. pattern)
+    end
+    write(dir .. "/t10k-labels-idx1-ubyte", labels)
+    local good = packed(images)
+    for cut = 2, #good - 1 do refuse_packed(good:sub(1, cut), ": the packed bytes end at offset %d+, amid their") end
+    refuse_packed(good:sub(1, -9) .. "\0\0\0\0" .. good:sub(-4), ": damaged packed bytes at offset 40: incorrect data")
+    refuse_packed(good:sub(1, -5) .. "\0\0\0\0", ": damaged packed bytes at offset 40: incorrect length")
+    refuse_packed(good .. "garbage", ": damaged packed bytes at offset 40: incorrect header")
+    refuse_packed(good .. good, " goes on after offset 40, where its header ends it")
+    refuse_packed(packed(images:sub(1, -2)), " ends at offset 39, expected 1 more bytes")
+    refuse_packed(packed(images .. "x"), " goes on after offset 40")
+    refuse_packed(packed(images:sub(1, 4) .. "\255\255\255\255" .. images:sub(9)), ": offset 4: size 4294967295 needs")
+    write(path .. ".gz", packed(images:sub(1, 20)) .. packed(images:sub(21))) -- two streams, as gzip allows
+    assert.same({2, 3, 4, 1}, data.mnist(dir, {only = "test"}).test.images:shape())
   end)
 end)
 

@@ -9,7 +9,8 @@ end
 
 describe("public names", function()
   it("of tensors", function()
-    all("tensor zeros ones full arange randn rand manual_seed from_npy svd eigh qr rfft irfft", atomo, "atomo.")
+    all("tensor zeros ones full arange randn rand manual_seed from_npy from_npz svd eigh qr rfft irfft",
+      atomo, "atomo.")
     all("shape size dim numel view reshape transpose narrow select contiguous clone copy_ fill_ zero_ get set item " ..
       "totable data add_ mul_ axpy_ matmul sum mean max min argmax norm dot exp log sqrt abs clamp save_npy backward",
       atomo.zeros(1), "t:")

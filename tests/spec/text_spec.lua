@@ -8,6 +8,16 @@ local function fails(expected, fn, ...)
   assert.truthy(tostring(message):find(expected, 1, true), ("'%s' is not in: %s"):format(expected, tostring(message)))
 end
 
+local function with_file(bytes, fn)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "wb"))
+  file:write(bytes)
+  file:close()
+  local ok, problem = pcall(fn, path)
+  os.remove(path)
+  if not ok then error(problem, 0) end
+end
+
 describe("text", function()
   it("becomes ids and back, split at its end", function()
     local t = text.of("abracadabra", 0.2)
@@ -20,6 +30,65 @@ describe("text", function()
 
   it("names a file that is missing or empty", function()
     fails("text: no_such_file", text.open, "no_such_file")
+    for _, bytes in ipairs {"", "a"} do
+      with_file(bytes, function(path)
+        fails(("text: %s has %d bytes, expected 2 or more"):format(path, #bytes), text.open, path)
+      end)
+    end
+  end)
+
+  it("is read whole, whatever its bytes are", function()
+    local all = {}
+    for b = 0, 255 do all[#all + 1] = string.char(b) end
+    for _, bytes in ipairs {"no newline", "a\r\nb\r\n", "a\0b\0", "\255\254\195(\n", "\239\187\191bom", "\26ab",
+        ("x"):rep(3000000) .. "y", table.concat(all)} do
+      with_file(bytes, function(path)
+        local t = text.open(path, 0)
+        assert.equal(#bytes, t.train:numel())
+        assert.is_true(t:decode(t.train) == bytes)
+      end)
+    end
+  end)
+
+  it("is refused where it cannot be read whole", function()
+    fails("text: tests: Is a directory", text.open, "tests")
+    fails("text: /proc/self/mem: Input/output error", text.open, "/proc/self/mem")
+    with_file("", function(path)
+      assert.equal(0, os.execute("truncate -s 3G " .. path))
+      fails(("text: %s has 3221225472 bytes, expected at most"):format(path), text.open, path)
+    end)
+    fails("path is a number, expected a string", text.open, 5)
+    fails("got a nil, expected a string", text.of)
+    for _, share in ipairs {1, -0.1, 0 / 0, "half", false} do fails("test_share is", text.of, "abc", share) end
+  end)
+
+  it("is refused where the file grows or shrinks while it is read", function()
+    with_file("some text", function(path)
+      local open = io.open
+      for _, later in ipairs {"some", "some text and more"} do
+        finally(function() io.open = open end) -- luacheck: ignore 122
+        io.open = function(name, mode) -- luacheck: ignore 122
+          local file = open(name, mode)
+          return {
+            seek = function(_, ...) return file:seek(...) end, close = function() return file:close() end,
+            read = function(_, ...)
+              local bytes = file:read(...)
+              local change = open(name, "wb")
+              change:write(later)
+              change:close()
+              return bytes
+            end,
+          }
+        end
+        local ok, message = pcall(text.open, path)
+        io.open = open -- luacheck: ignore 122
+        assert.is_false(ok)
+        assert.matches("it changed meanwhile", message)
+        local file = open(path, "wb")
+        file:write "some text"
+        file:close()
+      end
+    end)
   end)
 
   it("loader gives every window once an epoch, over any number of ranks", function()

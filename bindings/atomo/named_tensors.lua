@@ -1,0 +1,62 @@
+--- Named tensors out of a file, for its readers (safetensors, npz): which of them are wanted, and what becomes of those
+-- that no tensor can hold.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+
+local M = {}
+
+--- An error about a file; who begins its text: "npz".
+function M.refuse(who, path, text, ...) f.raise(("%s: %s: " .. text):format(who, path, ...)) end
+local refuse = M.refuse
+
+--- opts.only as a set of names, each of them in the file; nil: all.
+local function wanted(who, path, entries, opts)
+  if opts ~= nil and type(opts) ~= "table" then
+    f.raise(("%s: options are a %s, expected a table"):format(who, type(opts)))
+  end
+  for key in pairs(opts or {}) do
+    if key ~= "only" then f.raise(("%s: unknown option '%s', expected only"):format(who, tostring(key))) end
+  end
+  local only = opts and opts.only
+  if only == nil then return nil end
+  if type(only) == "string" then only = {only} end
+  if type(only) ~= "table" then f.raise(("%s: only is a %s, expected a list of names"):format(who, type(only))) end
+  local known, set = {}, {}
+  for _, e in ipairs(entries) do known[e.name] = true end
+  for _, name in ipairs(only) do
+    if not known[name] then refuse(who, path, "it has no tensor '%s'", tostring(name)) end
+    set[name] = true
+  end
+  return set
+end
+
+--- Tensors by name, and why others are none. read(entry) gives a tensor, or nil and the reason. Asking the first table
+--- for such a name is an error, as are a file that holds nothing else and such a name in opts.only.
+---@param who string
+---@param path string
+---@param entries {name: string}[]
+---@param opts {only: string[]|string}?
+---@param read fun(entry: table): atomo.Tensor?, string?
+---@return table<string, atomo.Tensor> tensors
+---@return table<string, string> unread
+function M.read(who, path, entries, opts, read)
+  local only = wanted(who, path, entries, opts)
+  return T.outside_scope(function()
+    local tensors, unread = {}, {}
+    for _, e in ipairs(entries) do
+      if not only or only[e.name] then
+        local t, why = read(e)
+        if why and only then refuse(who, path, "'%s' %s", e.name, why) end
+        tensors[e.name], unread[e.name] = t, why
+      end
+    end
+    local name, why = next(unread)
+    if name and next(tensors) == nil then refuse(who, path, "'%s' %s", name, why) end
+    setmetatable(tensors, {__index = function(_, key)
+      if unread[key] then refuse(who, path, "'%s' %s", key, unread[key]) end
+    end})
+    return tensors, unread
+  end)
+end
+
+return M
