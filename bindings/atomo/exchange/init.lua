@@ -11,6 +11,7 @@ local join = require "atomo.exchange.join"
 local messages = require "atomo.exchange.messages"
 local number = require "atomo.number"
 local options = require "atomo.exchange.options"
+local pushed = require "atomo.exchange.pushed"
 local queue = require "atomo.exchange.queue"
 local replan = require "atomo.exchange.replan"
 local rules = require "atomo.exchange.rules"
@@ -70,6 +71,7 @@ local function new(opts)
   self.engine = require("atomo.exchange." .. self.topology)
   if self.small == "auto" then self.small = self.compressor.name == "auto" and "compress" or "dense" end
   self.given, self.pushed, self.count = {}, {}, 0 -- by the user's numbers; by the engine's (join.lua)
+  self.unchanged = pushed.new()
   self.ms = {encode = 0, exchange = 0, decode = 0}
   self.overlap = self.overlap and self.comm.size > 1
   self.agrees = self.compressor.name ~= "none" -- at the end of a step, on whether all could encode and decode
@@ -127,6 +129,7 @@ function Exchange:push(i, grad)
     self.ms.encode, self.ms.exchange, self.ms.decode, self.began = 0, 0, 0, now
   end
   self.span = now - self.began - 1e-3 * self.ms.encode -- of backward so far
+  pushed.note(self.unchanged, i, grad)
   self.given[i] = grad
   self.count = self.count + 1
   if self.planned then
@@ -135,12 +138,21 @@ function Exchange:push(i, grad)
   end
 end
 
-local function plan(self)
+--- Refuses a step that lacks a gradient, or whose gradients were changed after push.
+local function check_pushed(self)
+  if self.planned and self.count ~= #self.shapes then
+    raise(("exchange: %d of %d gradients were pushed in step %d (exchange:replan() begins with another set)"):format(
+      self.count, #self.shapes, self.step))
+  end
   for i = 1, self.count do
     if not self.given[i] then
       raise(("exchange: %d gradients were pushed, but number %d is missing"):format(self.count, i))
     end
   end
+  pushed.check(self.unchanged, self.given, self.names)
+end
+
+local function plan(self)
   check_agreement(self)
   self.shapes, self.dense_bytes = {}, 0
   for i, g in ipairs(self.given) do
@@ -222,11 +234,8 @@ end
 function Exchange:average_or_why()
   check_sound(self)
   local first = not self.planned
+  check_pushed(self)
   if first then plan(self) end
-  if self.count ~= #self.shapes then
-    raise(("exchange: %d of %d gradients were pushed in step %d (exchange:replan() begins with another set)"):format(
-      self.count, #self.shapes, self.step))
-  end
   local out, input = moved(self)
   travel(self, exchange_all, first)
   local out_now, input_now = moved(self)

@@ -45,21 +45,23 @@ function M.split(grads, min_size, join)
   return s
 end
 
---- Seconds to copy all gradients into one buffer and back.
+--- Seconds to copy all gradients into one buffer and out of it again. The gradients, which are on their way, stay as
+-- they are.
 local function copying(grads)
   local n, best = 0, math.huge
   for _, g in ipairs(grads) do n = math.max(n, g:numel()) end
-  local buffer = T.empty {n}
+  local buffer, out = T.empty {n}, T.empty {n}
   for _ = 1, 2 do
     local t = C.atomo_time()
     for _, g in ipairs(grads) do
-      local there = buffer:narrow(1, 1, g:numel()):view(g:shape())
-      there:copy_(g)
-      g:copy_(there)
+      local there = buffer:narrow(1, 1, g:numel())
+      there:view(g:shape()):copy_(g)
+      out:narrow(1, 1, g:numel()):copy_(there)
     end
     best = math.min(best, C.atomo_time() - t)
   end
   buffer:free()
+  out:free()
   return best
 end
 

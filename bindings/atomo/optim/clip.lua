@@ -15,11 +15,13 @@ local function positive(who, name, v)
 end
 
 local function gradients(who, params)
-  local list = {}
+  local list, seen = {}, {}
   if T.is_tensor(params) then params = {params} end
   if type(params) ~= "table" then raise(("%s: params is a %s, expected a list"):format(who, type(params))) end
   for i, p in ipairs(params) do
     T.expect(p, ("%s: parameter %d"):format(who, i))
+    if seen[p] then raise(("%s: parameter %d is listed twice"):format(who, i)) end
+    seen[p] = true
     list[#list + 1] = gradient.of(p, who, ("parameter %d %s"):format(i, T.shape_text(p)))
   end
   return list

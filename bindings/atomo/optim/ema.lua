@@ -26,8 +26,11 @@ local function new(opts)
     raise(("ema: decay is %s, expected 0 <= decay < 1"):format(tostring(decay)))
   end
   local self = setmetatable({params = opts.params, decay = decay, averages = {}, updates = 0}, EMA)
+  local seen = {}
   T.outside_scope(function()
     for i, p in ipairs(opts.params) do
+      if seen[p] then raise(("ema: parameter %d is listed twice"):format(i)) end
+      seen[p] = true
       self.averages[i] = T.expect(p, ("ema: parameter %d"):format(i), "f32"):detach():clone()
     end
   end)
