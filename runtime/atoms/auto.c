@@ -7,7 +7,8 @@
  * message says in 4 bits which family it is; one of no atoms is those 4 bits. Promise: unbiased, because every family
  * is and the choice depends on nothing that is drawn; the variance is the chosen family's closed form.
  *
- * A search measures the tensor in all families. Between searches (cadence.h) only the chosen one is measured.
+ * A search measures the tensor in all families. Between searches (cadence.h) only the chosen one is measured; a
+ * gradient whose spectrum has changed meanwhile is searched at once.
  */
 #include "coding/cadence.h"
 #include "coding/coding.h"
@@ -15,6 +16,7 @@
 
 enum { EVERY, KEEP, PREFER, OPTIONS };
 enum { TAG_BITS = 4, MAX_SHORT_SIDE = 1024 };
+static const double CHANGED = 0.25; /* share of the energy in atoms whose bits were chosen for another size */
 
 static const struct atomo__option options[] = {
     {"every", ATOMO_OPTION_INT, 0, 0, 1e9, NULL,
@@ -208,6 +210,8 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
         for (int i = 0; i < SLOTS; i++) s->measured[i] = i == slot;
         atomo__part *p = part_of(part, part->pick);
         ATOMO_TRY(p->atoms->measure(p, g, c));
+        part->searched = slot == SVD && atomo__svd_strange(p) > CHANGED && atomo__cadence_early(&s->cadence);
+        if (part->searched) ATOMO_TRY(search(part, g, c));
     }
     present(part, part->pick);
     return ATOMO_OK;

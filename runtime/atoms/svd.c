@@ -7,8 +7,8 @@
  * price of an atom is its bits; rounding noise weighs its lambda: lambda sqrt((1 + e_w)(1 + e_v)) enters the budget.
  * Promise: unbiased to the orthonormality of w (float rounding), whatever its accuracy as an SVD and its age (every=K):
  * lambda are always this gradient's. The variance is exact, but with 8 and 16 bits to 1 % (lambda are made from the
- * Gram matrix) and, where atoms have bits of their own and a basis is new between searches, an estimate (rounding is
- * that of the last search).
+ * Gram matrix). Where atoms have bits of their own and a basis is new between searches, the rounding of an atom in 5
+ * bits or more, and of about the size that the last search found, is that of the last search; others are measured.
  */
 #include "coding/coding.h"
 #include <cblas.h>
@@ -40,8 +40,10 @@ typedef struct {
     uint32_t kept_for; /* 1 + (step / every) of the basis; 0: there is none */
     size_t lwork;      /* of ssyevd: floats; then liwork ints */
     size_t liwork;
-    bool mixed;    /* each atom has bits of its own */
-    bool searched; /* table is of this gradient */
+    bool mixed;                 /* each atom has bits of its own */
+    bool searched;              /* table is of this gradient */
+    double norm, searched_norm; /* ||g||, and that of the gradient of the table */
+    double strange;             /* energy in atoms that the last search found of another size, as a share of ||g||^2 */
     /* after the struct: lambda [k] doubles, basis [k, k] (row i is w_i); where mixed: cost [k], table [WIDTHS + 1][k]
      * (lambda by width, the last without rounding) and swell [k] (lambda over that one, at the last search) doubles,
      * width [k] bytes */
@@ -237,14 +239,36 @@ static double weigh(const atomo__part *part, const float *shorts, const float *l
     return weight_of(part) * ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
 }
 
+/* What an atom of size v (rounding included) in `bits` adds to variance + T^2 bits: with price c and p = min(1, v / (T
+ * sqrt(c))), v^2/p - lambda^2 to the variance and p c bits, that is 2 T v sqrt(c) below p = 1 and v^2 + T^2 c there,
+ * less lambda^2. */
+static double cost_at(const state *s, double T, double v, int bits)
+{
+    const double t = T * sqrt(price_of(s, bits));
+    return v < t ? 2 * v * t : v * v + t * t;
+}
+
+/* Is an atom of plain size `size` about as large, relative to the gradient, as the last search found it? */
+static bool is_familiar(const atomo__part *part, int64_t i, double size)
+{
+    const state *s = part->state;
+    const double then = table_of(part)[WIDTHS * s->k + i] * s->norm / s->searched_norm;
+    return size <= 2 * then && then <= 2 * size;
+}
+
 /* lambda of atoms first .. first + count - 1. */
 static void measure_exactly(const atomo__part *part, const float *matrix, int64_t first, int count, const room *m)
 {
     const state *s = part->state;
     const float *basis = basis_of(part) + first * s->k;
     project(s, matrix, basis, count, m->longs);
-    for (int j = 0; j < count; j++)
-        lambda_of(part)[first + j] = weigh(part, basis + j * s->k, m->longs + j * s->l, bits_of(part, first + j));
+    for (int j = 0; j < count; j++) {
+        const float *shorts = basis + j * s->k, *longs = m->longs + j * s->l;
+        const int64_t i = first + j;
+        const double plain = s->mixed ? weigh(part, shorts, longs, 32) : 0;
+        lambda_of(part)[i] = weigh(part, shorts, longs, bits_of(part, i));
+        if (s->mixed) swell_of(part)[i] = plain > 0 ? lambda_of(part)[i] / plain : 1;
+    }
 }
 
 /* lambda of all atoms, exactly. */
@@ -257,8 +281,19 @@ static void measure_all(const atomo__part *part, const float *matrix, const room
     }
 }
 
-/* lambda from their squares, w^T (G G^T) w, in m->longs. Those below 0.4 % of the largest are lost in the rounding of
- * the Gram matrix and are measured. */
+/* Whether lambda of atom i must be measured: squares from the Gram matrix lose those of `least` and below in their
+ * rounding; and what rounding to few bits adds, or to bits chosen for an atom of another size, is not that of the last
+ * search. */
+static bool is_uncertain(const atomo__part *part, int64_t i, double lambda, double least)
+{
+    enum { FEW_BITS = 4 };
+    const state *s = part->state;
+    if (lambda <= least) return true;
+    return s->mixed &&
+           (bits_of(part, i) <= FEW_BITS || !is_familiar(part, i, ldexp(lambda * weight_of(part), -s->exponent)));
+}
+
+/* lambda from their squares, w^T (G G^T) w, in m->longs; those that squares do not tell are measured. */
 static void estimate(const atomo__part *part, const float *matrix, const room *m)
 {
     const state *s = part->state;
@@ -271,7 +306,7 @@ static void estimate(const atomo__part *part, const float *matrix, const room *m
     const double least = 0.004 * most;
     for (int64_t i = 0; i < s->k;) {
         int small = 0;
-        while (small < BLOCK && i + small < s->k && lambda[i + small] <= least) small++;
+        while (small < BLOCK && i + small < s->k && is_uncertain(part, i + small, lambda[i + small], least)) small++;
         if (small > 0) {
             measure_exactly(part, matrix, i, small, m);
             i += small;
@@ -335,6 +370,19 @@ static int refresh(atomo__part *part, const float *g, const room *m)
     return ATOMO_OK;
 }
 
+/* The share of the energy in atoms of an unfamiliar size. */
+static double strange_share(const atomo__part *part)
+{
+    const state *s = part->state;
+    double all = 0, strange = 0;
+    for (int64_t i = 0; i < s->k; i++) {
+        const double plain = lambda_of(part)[i] / swell_of(part)[i];
+        all += plain * plain;
+        if (!is_familiar(part, i, plain)) strange += plain * plain;
+    }
+    return all > 0 ? strange / all : 0;
+}
+
 static uint32_t age_of(const atomo__part *part, const atomo__coder *c)
 {
     return 1 + c->stream.step / (uint32_t)part->option[EVERY];
@@ -358,6 +406,7 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
     atomo__measure(g, part->n, &sum, &part->square, &largest);
     if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
     ATOMO_TRY(scale_for(part, largest));
+    s->norm = sqrt(part->square);
     const uint32_t want = age_of(part, c);
     const room m = room_of(s, c);
     if (part->option[EVERY] > 1 && s->kept_for == want) {
@@ -366,6 +415,7 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
         ATOMO_TRY(refresh(part, g, &m));
         s->kept_for = want;
     }
+    if (s->mixed) s->strange = strange_share(part);
     present(part);
     return ATOMO_OK;
 }
@@ -392,14 +442,19 @@ int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c)
     }
     s->rough = false;
     s->searched = true;
+    s->norm = s->searched_norm = sqrt(part->square);
+    s->strange = 0;
     s->kept_for = age_of(part, c);
     atomo__svd_choose(part, 0);
     return ATOMO_OK;
 }
 
-/* An atom of size v (rounding included) and price c adds v^2/p - lambda^2 to the variance and p c bits to the message,
- * p = min(1, v / (T sqrt(c))): variance + T^2 bits is 2 T v sqrt(c) below p = 1 and v^2 + T^2 c there, less lambda^2.
- */
+double atomo__svd_strange(const atomo__part *part)
+{
+    return ((const state *)part->state)->strange;
+}
+
+/* The bits of least variance + T^2 bits for each atom. */
 void atomo__svd_choose(atomo__part *part, double T)
 {
     const state *s = part->state;
@@ -407,8 +462,7 @@ void atomo__svd_choose(atomo__part *part, double T)
     for (int64_t i = 0; s->searched && i < s->k; i++) {
         double least = INFINITY;
         for (int b = 0; b < WIDTHS; b++) {
-            const double v = table[b * s->k + i], t = T * sqrt(price_of(s, widths[b]));
-            const double cost = v < t ? 2 * v * t : v * v + t * t;
+            const double v = table[b * s->k + i], cost = cost_at(s, T, v, widths[b]);
             if (!(cost < least)) continue;
             least = cost;
             width_of(part)[i] = (uint8_t)b;

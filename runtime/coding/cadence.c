@@ -3,15 +3,15 @@
  * A search costs what measuring in every family costs; its gap is the number of steps over which that is 5 % of the
  * coding with the family in use, by a model in nanoseconds of one core. The first searches come sooner, after 2, 16,
  * 128, ... steps, because a run's price and its gradients settle then; so does one after the price relative to the
- * gradient has moved threefold (another budget), but for a run whose price keeps leaping: an eighth of the gap lies
- * between them.
+ * gradient has moved threefold (another budget), or the gradient has changed so that the choice does not suit it. For
+ * a run that keeps changing an eighth of the gap lies between searches.
  */
 #include "coding/cadence.h"
 #include "core/core.h"
 #include <math.h>
 #include <string.h>
 
-enum { LONGEST = 10000 };
+enum { LONGEST = 10000, EARLY = 6 };
 static const double SHARE = 0.05, MOVED = 3;
 
 atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every)
@@ -39,13 +39,23 @@ static double search_cost(const atomo__cadence *c)
     return spectral_cost(c, 1) + others * c->entries;
 }
 
-int atomo__cadence_due(atomo__cadence *c)
+static int count_search(atomo__cadence *c)
 {
-    if (c->searches > 0 && c->since < c->gap) return 0;
     c->searches++;
     c->since = 0;
     c->level = 0;
     return 1;
+}
+
+int atomo__cadence_due(atomo__cadence *c)
+{
+    return c->searches == 0 || c->since >= c->gap ? count_search(c) : 0;
+}
+
+int atomo__cadence_early(atomo__cadence *c)
+{
+    if (c->every > 0) return 0;
+    return c->searches < EARLY || c->since >= c->soonest ? count_search(c) : 0;
 }
 
 void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level)
@@ -59,7 +69,7 @@ void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level)
         const double gap = ceil(search_cost(c) / (SHARE * atomo__cadence_cost(c, atoms)));
         c->gap = (int64_t)ATOMO_MAX(1, ATOMO_MIN(gap, LONGEST));
         c->soonest = ATOMO_MAX(8, c->gap / 8);
-        if (c->searches < 6) c->gap = ATOMO_MIN(c->gap, (int64_t)2 << (3 * (c->searches - 1)));
+        if (c->searches < EARLY) c->gap = ATOMO_MIN(c->gap, (int64_t)2 << (3 * (c->searches - 1)));
         c->level = level;
     } else if (level > 0 && isfinite(level) && c->level > 0 && fabs(log(level / c->level)) > log(MOVED)) {
         c->gap = ATOMO_MIN(c->gap, ATOMO_MAX(c->since, c->soonest));

@@ -21,6 +21,8 @@ atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every);
 double atomo__cadence_cost(const atomo__cadence *c, const char *atoms);
 /* To be asked once a step, before measuring: counts a search where it says yes. */
 int atomo__cadence_due(atomo__cadence *c);
+/* In a step that was not due, once it shows that the gradient has changed: counts a search where it says yes. */
+int atomo__cadence_early(atomo__cadence *c);
 /* After encoding with the atoms of that name, at T/||g||. */
 void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level);
 

@@ -248,9 +248,11 @@ int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32
 int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc);
 
 /* Of a spectral part whose atoms have bits of their own (atoms/svd.c): measures it, exactly, for all bits; chooses each
- * atom's for T out of what a search of this gradient found. */
+ * atom's for T out of what a search of this gradient found; the share of the energy, 0 to 1, in atoms more than twice
+ * as large, or less than half as large, as at the last search, for which those bits were not chosen. */
 int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c);
 void atomo__svd_choose(atomo__part *part, double T);
+double atomo__svd_strange(const atomo__part *part);
 
 typedef int atomo__plan_fn(atomo__part *part);
 typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);

@@ -92,7 +92,8 @@ describe("auto", function()
     end)
   end
 
-  for _, text in ipairs {"auto:ratio=8", "auto:ratio=100,sampling=systematic", "auto:bytes=400,every=3,keep=2"} do
+  for _, text in ipairs {"auto:ratio=8", "auto:ratio=100,sampling=systematic", "auto:bytes=400,every=3,keep=2",
+    "auto:ratio=8,every=5", "auto:ratio=16,every=9,keep=3"} do
     it("passes verify: " .. text, function()
       local report = atomo.verify(text, {shape = {12, 3, 3, 5}, draws = 500})
       assert.is_true(report.pass, tostring(report))
