@@ -10,7 +10,7 @@
  * Gram matrix) and, where atoms have bits of their own and a basis is new between searches, an estimate (rounding is
  * that of the last search).
  */
-#include "coding/coding.h"
+#include "codec/codec.h"
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
