@@ -48,7 +48,7 @@ function M.open(name, opts)
     return checked(file[name](opts or {}), name)
   end
   local names = M.names()
-  local near = require "atomo.suggest"(name, names)
+  local near = require "atomo.core.suggest"(name, names)
   raise(("model: unknown model '%s'%s; models are %s, or a file my_model.lua"):format(name,
     near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")))
 end

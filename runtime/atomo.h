@@ -800,7 +800,8 @@ ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
 ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
 
 /* Sums: a linear compressor's gradients (none of the others') added up over the ranks on the way, by all-reduces of
- * what it makes of them (comm/sums.c says which, and how fp16 and bf16 round). One for tensors first .. first + count
+ * what it makes of them (exchange/bucket_linear.c says which, and how fp16 and bf16 round). One for tensors first ..
+ * first + count
  * - 1 of the codec, planned before; buffers are made here. */
 typedef struct atomo_sums atomo_sums;
 ATOMO_API int atomo_codec_is_linear(const atomo_codec *c); /* 1 where topology allreduce can carry it */

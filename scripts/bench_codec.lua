@@ -3,8 +3,8 @@
 -- A line per compressor that ends in the gradient encoded a second, and one for Algorithm 1 by itself.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
-local compare = require "atomo.compare"
-local gradients = require "atomo.gradients"
+local compare = require "atomo.tools.compare"
+local gradients = require "atomo.tools.gradients"
 
 local opts = atomo.cli.parse {
   name = "bench_codec.lua",

@@ -251,6 +251,6 @@ if world.rank == 0 then
   print(table_text())
   for _, note in ipairs(notes) do print(note) end
   if opts.plot ~= "" then
-    print("written: " .. table.concat(require("atomo.plot").save(opts.plot, chart()), ", "))
+    print("written: " .. table.concat(require("atomo.tools.plot").save(opts.plot, chart()), ", "))
   end
 end

@@ -109,7 +109,7 @@ local function bench(name, file, usual_batch)
   end
   local mem = atomo.mem()
   if opts.limit then
-    limit = require("atomo.conv_limit").measure(profile, opts.steps, {rounds = opts.rounds,
+    limit = require("atomo.tools.conv_limit").measure(profile, opts.steps, {rounds = opts.rounds,
       step = function() return 1e-3 * add_steps(times, opts.steps, go) end})
   end
   local ms = median(times.total)

@@ -1,8 +1,8 @@
 #!/usr/bin/env atomo-lua
 --- Compressors side by side on a step of gradients: bytes, error (stated and measured), time; a table, JSON, a chart.
 local atomo = require "atomo"
-local compare = require "atomo.compare"
-local gradients = require "atomo.gradients"
+local compare = require "atomo.tools.compare"
+local gradients = require "atomo.tools.gradients"
 
 local opts = atomo.cli.parse {
   name = "compare_compressors.lua",
@@ -78,13 +78,13 @@ for _, item in ipairs(compare.expand(specs, opts.ratio)) do
 end
 
 if opts.json ~= "" then
-  local text = require("atomo.json").encode {gradients = from, tensors = #grads, dense_bytes = dense,
+  local text = require("atomo.core.json").encode {gradients = from, tensors = #grads, dense_bytes = dense,
     threads = opts.threads, results = results}
-  require("atomo.files").save("compare_compressors.lua", opts.json, text .. "\n")
+  require("atomo.core.files").save("compare_compressors.lua", opts.json, text .. "\n")
   print("written: " .. opts.json)
 end
 if opts.plot ~= "" then
-  local written = require("atomo.plot").save(opts.plot, compare.chart(results, "Compressors on " .. from))
+  local written = require("atomo.tools.plot").save(opts.plot, compare.chart(results, "Compressors on " .. from))
   print("written: " .. table.concat(written, ", ") ..
     (#written == 1 and " (no PNG: it takes rsvg-convert, Debian's librsvg2-bin, or ImageMagick's convert)" or ""))
 end

@@ -126,6 +126,6 @@ if #rows == 1 then
 end
 print(log.table(rows))
 if opts.plot ~= "" then
-  local written = require("atomo.plot").save(opts.plot, chart_of(runs))
+  local written = require("atomo.tools.plot").save(opts.plot, chart_of(runs))
   print("written: " .. table.concat(written, ", "))
 end

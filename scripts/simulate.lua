@@ -3,9 +3,9 @@
 -- model of docs/exchange_model.md: does compression pay there, with which setting, and by how much? All it says is a
 -- prediction; --check holds the model against scripts/netlab.sh.
 local atomo = require "atomo"
-local files = require "atomo.files"
-local simulate = require "atomo.simulate"
-local choose = require "atomo.exchange.choose"
+local files = require "atomo.core.files"
+local simulate = require "atomo.tools.simulate"
+local choose = require "atomo.exchange.auto.choose"
 local cli, log = atomo.cli, atomo.log
 
 local opts = cli.parse {
@@ -90,7 +90,7 @@ end
 
 --- Measures what `figures` lacks. The file is rewritten after each compressor, so that nothing is measured twice.
 local function measure(figures)
-  local timing = require "atomo.exchange.timing"
+  local timing = require "atomo.exchange.auto.measure"
   local key = ("%s, batch %d, %d threads"):format(opts.model, opts.batch, opts.threads)
   if figures and figures.source ~= key then
     fail(("%s holds figures of '%s', not of '%s'"):format(opts.figures, figures.source, key))
@@ -113,7 +113,7 @@ local function measure(figures)
 end
 
 local function from_logs()
-  local timing, figures = require "atomo.exchange.timing", nil
+  local timing, figures = require "atomo.exchange.auto.measure", nil
   for _, path in ipairs(opts.log) do
     local runs = simulate.runs(path)
     if #runs == 0 then fail(path .. " holds no run") end
@@ -240,7 +240,7 @@ local function draw(figures)
         local p = simulate.predict(figures, simulate.network(ranks, 10 ^ e, hardware))
         for _, s in ipairs(series) do table.insert(s.points, {10 ^ e, choose.best_of(p.rows, s.name).step}) end
       end
-      local written = require("atomo.plot").save(("%s-%d"):format(opts.plot, ranks), {
+      local written = require("atomo.tools.plot").save(("%s-%d"):format(opts.plot, ranks), {
         title = ("PREDICTION: step time on %d ranks, %s"):format(ranks, figures.source),
         x = {label = "link, bit/s", log = true}, y = {label = "step, s", log = true}, series = series})
       print("\nPREDICTION drawn: " .. table.concat(written, ", "))
@@ -255,4 +255,4 @@ print_grid(figures, clusters)
 print_answers(figures, clusters)
 write_records(clusters)
 draw(figures)
-if opts.check then require("atomo.simulate_check")(figures, opts, hardware, fail) end
+if opts.check then require("atomo.tools.simulate_check")(figures, opts, hardware, fail) end

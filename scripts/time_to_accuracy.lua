@@ -3,12 +3,12 @@
 -- accuracies, speed-ups, and what they say of the ATOMO paper's claims. Each run is a job of its own, so that this
 -- script, started again, goes on where it was stopped.
 local atomo = require "atomo"
-local files = require "atomo.files"
-local plan = require "atomo.experiment.plan"
-local curve = require "atomo.experiment.curve"
-local claims = require "atomo.experiment.claims"
-local summary = require "atomo.experiment.summary"
-local process = require "atomo.experiment.process"
+local files = require "atomo.core.files"
+local plan = require "atomo.tools.experiment.plan"
+local curve = require "atomo.tools.experiment.curve"
+local claims = require "atomo.tools.experiment.claims"
+local summary = require "atomo.tools.experiment.summary"
+local process = require "atomo.tools.experiment.process"
 local log, clock_now = atomo.log, require("atomo.ffi").C.atomo_time
 
 local opts = atomo.cli.parse {
@@ -201,7 +201,7 @@ local function report(rows)
   for name, chart in pairs(summary.charts(rows, ("%s, %d ranks, %s"):format(opts.model, opts.ranks,
     common.network.name))) do
     if #chart.series > 0 then
-      for _, path in ipairs(require("atomo.plot").save(opts.out .. "/" .. name, chart)) do
+      for _, path in ipairs(require("atomo.tools.plot").save(opts.out .. "/" .. name, chart)) do
         written[#written + 1] = path
       end
     end

@@ -2,7 +2,7 @@
 -- The main job: mpirun -n 2 build/atomo-lua scripts/train_cifar.lua
 local atomo = require "atomo"
 local cli = atomo.cli
-local script = require "atomo.script"
+local script = require "atomo.tools.script"
 
 local models = require "models"
 

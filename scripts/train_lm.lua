@@ -2,7 +2,7 @@
 --   mpirun -n 2 build/atomo-lua scripts/train_lm.lua --text book.txt
 local atomo = require "atomo"
 local cli = atomo.cli
-local script = require "atomo.script"
+local script = require "atomo.tools.script"
 
 local readme = (debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "../README.md"
 

@@ -92,7 +92,7 @@ while [ "$k" -lt "$kills" ]; do
   [ "$took" -le $((5000 * patience)) ] || why="$why $took ms"
   [ -z "$left" ] || why="$why; processes left: $left"
   if [ -f "$folder/checkpoint" ]; then
-    "$host" -e "require('atomo.safetensors').load('$folder/checkpoint')" >"$folder/load" 2>&1 || why="$why; checkpoint: $(cat "$folder/load")"
+    "$host" -e "require('atomo.tensor.safetensors').load('$folder/checkpoint')" >"$folder/load" 2>&1 || why="$why; checkpoint: $(cat "$folder/load")"
   fi
   [ "$took" -le "$slowest" ] || slowest=$took
   if [ -z "$why" ]; then passed=$((passed + 1)); else

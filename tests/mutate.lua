@@ -34,8 +34,9 @@ do
   end
 end
 
-local rooms = {"runtime/coding", "runtime/atoms", "runtime/compress", "runtime/comm", "bindings/atomo/autograd.lua",
-  "bindings/atomo/exchange", "bindings/atomo/compress", "bindings/atomo/train.lua"}
+local rooms = {"runtime/sampling", "runtime/coding", "runtime/codec", "runtime/atoms", "runtime/compress",
+  "runtime/comm", "runtime/watchdog", "runtime/exchange", "bindings/atomo/autograd/init.lua", "bindings/atomo/exchange",
+  "bindings/atomo/compress", "bindings/atomo/train/init.lua"}
 
 local host = "build/atomo-lua"
 local function specs(pattern) return ("%s test --pattern='%s' tests/spec"):format(host, pattern) end
@@ -50,8 +51,11 @@ local codecs = {programs "coding", specs "^codec.*_spec", specs "^atoms_spec", s
   specs "^peers.*_spec", specs "^quantiser_spec", specs "^decode_sum_spec", mpi(3, "exchange_matrix_spec")}
 local exchanges = {mpi(3, "exchange.*_spec"), mpi(2, "exchange.*_spec"), mpi(4, "exchange_topology_spec"),
   specs "^bytes_spec", specs "^auto_spec", specs "^choose_spec", specs "^cost_spec"}
+local between = {programs "flight", mpi(3, "_spec"), mpi(2, "_spec"), specs "^leave_spec", specs "^watchdog"}
 local own = {
-  {"^runtime/comm", {programs "flight", mpi(3, "_spec"), mpi(2, "_spec"), specs "^leave_spec", specs "^watchdog"}},
+  {"^runtime/comm/", between},
+  {"^runtime/watchdog/", between},
+  {"^runtime/exchange/", between},
   {"^runtime", codecs},
   {"autograd", {specs "^autograd_spec", specs "^own_operator_spec", specs "^operators_spec", specs "^training_golden"}},
   {"/exchange", exchanges},

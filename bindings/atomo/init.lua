@@ -6,11 +6,11 @@ local atomo = {}
 for topic, names in pairs {
   tensor = "Tensor tensor empty zeros ones full arange randn rand manual_seed empty_like zeros_like is_tensor " ..
     "scope mem set_num_threads num_threads find_nonfinite",
-  ops = "cat stack",
-  linalg = "svd eigh qr rfft irfft",
+  ["tensor.linalg"] = "svd eigh qr rfft irfft",
+  ["tensor.npy"] = "from_npy from_npz",
   autograd = "param no_grad enable_grad func operators",
-  gradcheck = "gradcheck",
-  io = "from_npy from_npz",
+  ["autograd.gradcheck"] = "gradcheck",
+  ["autograd.ops"] = "cat stack",
 } do
   local module = require("atomo." .. topic)
   for name in names:gmatch "%S+" do atomo[name] = module[name] end
@@ -18,15 +18,16 @@ end
 
 -- Topics that are a name of their own (atomo.nn) or one name out of a file (atomo.compressor): loaded on first use.
 local lazy = {
-  nn = "atomo.nn", F = "atomo.functional", mpi = "atomo.mpi", data = "atomo.data", optim = "atomo.optim",
-  schedule = "atomo.schedule", cli = "atomo.cli", log = "atomo.log", text = "atomo.text",
-  profile = "atomo.profile",
+  nn = "atomo.nn", F = "atomo.nn.functional", mpi = "atomo.comm.mpi", data = "atomo.data", optim = "atomo.optim",
+  schedule = "atomo.optim.schedule", cli = "atomo.tools.cli", log = "atomo.core.log", text = "atomo.data.text",
+  profile = "atomo.tools.profile",
 }
 local lazy_names = {
-  versions = "atomo.version", version_text = "atomo.version",
+  versions = "atomo.core.version", version_text = "atomo.core.version",
   compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
-  basis = "atomo.compress", decomposition = "atomo.compress", preset = "atomo.compress", verify = "atomo.verify",
-  exchange = "atomo.exchange", train = "atomo.train", elementwise = "atomo.elementwise",
+  basis = "atomo.compress", decomposition = "atomo.compress", preset = "atomo.compress",
+  verify = "atomo.tools.verify", exchange = "atomo.exchange", train = "atomo.train",
+  elementwise = "atomo.autograd.elementwise",
 }
 
 return setmetatable(atomo, {__index = function(self, name)

@@ -3,15 +3,16 @@
  *
  * Wang et al. 2018 leave the decomposition to the user. For a family f both the variance V_f(T) and the message's bits
  * B_f(T) of Algorithm 1 at the price T^2 of a bit are closed forms of its coefficients, so the best family at a price
- * is the one of least V + T^2 B; the price is the one at which the chosen messages meet the budget (coding/share.c). A
- * message says in 4 bits which family it is; one of no atoms is those 4 bits. Promise: unbiased, because every family
- * is and the choice depends on nothing that is drawn; the variance is the chosen family's closed form.
+ * is the one of least V + T^2 B; the price is the one at which the chosen messages meet the budget
+ * (codec/step_budget.c). A message says in 4 bits which family it is; one of no atoms is those 4 bits. Promise:
+ * unbiased, because every family is and the choice depends on nothing that is drawn; the variance is the chosen
+ * family's closed form.
  *
- * A search measures the tensor in all families. Between searches (cadence.h) only the chosen one is measured; a
- * gradient whose spectrum has changed meanwhile is searched at once.
+ * A search measures the tensor in all families. Between searches (atoms/common/auto_interval.h) only the chosen one is
+ * measured; a gradient whose spectrum has changed meanwhile is searched at once.
  */
-#include "coding/cadence.h"
-#include "coding/coding.h"
+#include "atoms/common/auto_interval.h"
+#include "codec/codec.h"
 #include <math.h>
 
 enum { EVERY, KEEP, PREFER, OPTIONS };

@@ -4,7 +4,7 @@
  * and there are as many atoms as entries), a two-dimensional DCT of each, as in Peng et al., "DeMo: Decoupled Momentum
  * Optimization", 2024. Promise: orthonormal to rounding.
  */
-#include "coding/line.h"
+#include "atoms/common/transform1d.h"
 
 enum { STEP, CHUNK, OPTIONS };
 

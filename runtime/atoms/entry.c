@@ -1,9 +1,9 @@
 /* entry.c - entry atoms: the tensor's own coordinates; stage 4 of the path.
  *
- * Wang et al. 2018, section 3: lambda_i = g_i, atoms e_i. All of the coding is coding/entries.c. Promise: two passes
- * over the gradient to encode it.
+ * Wang et al. 2018, section 3: lambda_i = g_i, atoms e_i. All of the coding is atoms/common/coefficients.c. Promise:
+ * two passes over the gradient to encode it.
  */
-#include "coding/coding.h"
+#include "codec/codec.h"
 
 enum { STEP, OPTIONS };
 

@@ -4,7 +4,7 @@
  * sqrt(2/n) cos and sqrt(2/n) sin, each with a lambda of its own: n orthonormal atoms for n entries, odd lengths
  * included, DC and Nyquist once. dims=2: products of the two along rows and columns of the tensor as out x the rest.
  */
-#include "coding/line.h"
+#include "atoms/common/transform1d.h"
 
 enum { STEP, DIMS, ROWS, OPTIONS };
 

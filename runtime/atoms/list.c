@@ -8,7 +8,7 @@
  * variance is exact where the atoms are orthonormal (and their norm the product of their factors', below 32 bits).
  * What comes back is the drawn rows, packed to the front of an accumulator that was zero.
  */
-#include "coding/coding.h"
+#include "codec/codec.h"
 #include <float.h>
 #include <math.h>
 

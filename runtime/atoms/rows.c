@@ -4,7 +4,7 @@
  * identity as basis). A drawn row goes as its index and its entries in `bits` bits, stochastically rounded; rounding
  * noise weighs in: sqrt(||g_i||^2 + e_i) enters the budget. Promise: unbiased; the variance is exact.
  */
-#include "coding/coding.h"
+#include "codec/codec.h"
 #include <math.h>
 
 enum { BITS, OPTIONS };

@@ -3,7 +3,7 @@
 #ifndef ATOMO_COMM_H
 #define ATOMO_COMM_H
 
-#include "comm/flight.h"
+#include "comm/flight_recorder.h"
 #include "core/core.h"
 #include <mpi.h>
 #include <stdatomic.h>
@@ -87,13 +87,13 @@ int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int de
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
 /* A sum of f32 made of grains [grains] elements long, `count` together; the bits do not depend on the grouping. */
 int atomo__allreduce_grains(atomo_comm *c, float *data, int64_t count, const double *grain, int grains);
-/* A sum of f32 that travels in 16 bits, rounded as `how` says (coding/half.h). */
+/* A sum of f32 that travels in 16 bits, rounded as `how` says (compress/common/half.h). */
 struct atomo__rounding;
 int atomo__allreduce_half(atomo_comm *c, float *data, int count, const struct atomo__rounding *how);
 /* Blocks of c->peers[r].count bytes from every rank to `recv`, one after the other. */
 int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv);
 
-/* ---- sums of compressed gradients (sums.c) ---- */
+/* ---- sums of compressed gradients (exchange/bucket_linear.c) ---- */
 int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step); /* what the next run adds up */
 int atomo__sums_run(atomo_sums *l);                                                /* [collective] */
 void atomo__sums_posted(atomo_sums *l, double ticket);                             /* its job; 0: there is none */

@@ -60,8 +60,8 @@ static void set_defaults(void)
     if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) < 0 &&
         errno != ENOSYS) /* containers forbid single-copy messages */
         setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
-    /* A segment of the ring (allreduce.c) goes in one piece. Above this limit, 64 kB by default, a sender waits for an
-     * answer that queues behind its neighbour's data: a ring then fills three quarters of a 100 Mbit/s link. */
+    /* A segment of the ring (ring_allreduce.c) goes in one piece. Above this limit, 64 kB by default, a sender waits
+     * for an answer that queues behind its neighbour's data: a ring then fills three quarters of a 100 Mbit/s link. */
     setenv("OMPI_MCA_btl_tcp_eager_limit", "270336", 0);
 }
 

@@ -1,9 +1,9 @@
 /* atomo.c - ATOMO over any atom set: a budget, Algorithm 1, draws; stages 4 to 6 of the path.
  *
  * Wang et al., "ATOMO: Communication-efficient Learning via Atomic Sparsification", NeurIPS 2018. The atom set (its
- * name is the compressor's: "svd:ratio=16") measures, prices, writes and reads; the budget is shared by coding/step.c.
+ * name is the compressor's: "svd:ratio=16") measures, prices, writes and reads; the budget is shared by codec/encode.c.
  */
-#include "coding/coding.h"
+#include "codec/codec.h"
 #include <math.h>
 
 static const struct atomo__option options[] = {

@@ -8,7 +8,7 @@
  * the decomposition, the streams, the message. Left out: the original's fold of vectors, which sends more than it
  * holds, and its special case for spectra below 1e-6. For training use "svd:fold=paper,bits=32", which is Algorithm 1.
  */
-#include "coding/coding.h"
+#include "codec/codec.h"
 #include <math.h>
 
 extern const struct atomo_atoms atomo_atoms_svd;

@@ -1,9 +1,9 @@
 /* fp16.c - entries in 16 bits: IEEE half precision, with a power of two for the tensor; stage 6 of the path.
  *
  * IEEE 754 binary16. round=nearest (ties to even) is biased and has the least error; round=stochastic is unbiased.
- * coding/half.c has the arithmetic and says what both promise.
+ * compress/common/half.c has the arithmetic and says what both promise.
  */
-#include "coding/half.h"
+#include "compress/common/half.h"
 
 const struct atomo_compressor atomo_compressor_fp16 = {
     .name = "fp16",

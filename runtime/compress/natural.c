@@ -6,7 +6,7 @@
  * unbiased, variance sum (x - lo)(hi - x) <= ||x||^2 / 8. f32 has no 2^128: entries of 2^127 and above go as 2^127.
  * Denormals go to 0 or 2^-126, unbiased.
  */
-#include "coding/levels.h"
+#include "compress/common/levels.h"
 #include <math.h>
 
 enum { TOP = 254 };

@@ -1,5 +1,5 @@
 /* none.c - no compression: the gradient as f32, in the same frame as every other message; stage 6 of the path. */
-#include "coding/levels.h"
+#include "compress/common/levels.h"
 #include <math.h>
 
 static const struct atomo__option options[] = {{0}};

@@ -13,7 +13,7 @@
  * linear in M, Q is the same on all ranks, so the result is one power iteration on the mean gradient. Two all-reduces a
  * step, the second waiting for the first, r (rows + cols) floats in all whatever the number of ranks.
  */
-#include "coding/levels.h"
+#include "compress/common/levels.h"
 #include <cblas.h>
 #include <math.h>
 

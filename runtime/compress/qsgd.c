@@ -8,7 +8,7 @@
  * sqrt(d)/s) ||x||^2 with the 2-norm (lemma 3.1), given in closed form; the largest entry is a level, zero buckets are
  * 4 bytes, the last bucket is as long as it is.
  */
-#include "coding/levels.h"
+#include "compress/common/levels.h"
 #include <float.h>
 #include <math.h>
 

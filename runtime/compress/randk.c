@@ -6,7 +6,7 @@
  * ||g||^2. With ef=true they decode as they are, for n/k would make the residual grow; then E||g - ghat||^2 =
  * (1 - k/n) ||g||^2.
  */
-#include "coding/levels.h"
+#include "compress/common/levels.h"
 #include <float.h>
 #include <math.h>
 

@@ -10,7 +10,7 @@
  * into the majority's sign (0 for a tie), on every rank from the same messages. Any exchange that calls finish on the
  * average of decoded messages does the vote; updates are +-1, so the learning rate is a step in every weight.
  */
-#include "coding/levels.h"
+#include "compress/common/levels.h"
 #include <math.h>
 
 enum { VOTE };

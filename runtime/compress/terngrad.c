@@ -6,7 +6,7 @@
  * goes. clip = c first cuts entries at c standard deviations (the paper's section 4.2, c = 2.5): that is a bias, off by
  * default, and stats().variance then is the expected squared error with the bias in it.
  */
-#include "coding/levels.h"
+#include "compress/common/levels.h"
 #include <math.h>
 
 enum { CLIP, CODING };

@@ -5,7 +5,7 @@
  * least of all choices of k entries, and given exactly by stats().variance; indices near their entropy, values in f32,
  * zeros not sent. ratio counts whole bodies, indices included, tensor by tensor.
  */
-#include "coding/levels.h"
+#include "compress/common/levels.h"
 #include <math.h>
 
 enum { RATIO, COUNT };

@@ -10,8 +10,8 @@
 
 enum { HOST_OK = 0, HOST_SCRIPT_ERROR = 1, HOST_USAGE = 2 };
 
-/* paths.c: finds the Lua modules relative to the executable and puts them first in package.path; runs atomo/host.lua,
- * whose table is left on the stack. 0, or the error's text is on the stack. */
+/* paths.c: finds the Lua modules relative to the executable and puts them first in package.path; runs
+ * atomo/host/init.lua, whose table is left on the stack. 0, or the error's text is on the stack. */
 int host_load_modules(lua_State *L, const char *argv0);
 
 /* repl.c */
@@ -26,7 +26,7 @@ int host_signal_code(int code);         /* 143, 130, or `code` where there was n
 void host_interrupt_forget(void);       /* the REPL's next line starts anew */
 extern volatile int host_interrupts;    /* SIGINTs since host_interrupt_forget */
 
-/* lastword.c */
+/* exit.c */
 int host_traceback(lua_State *L);                      /* message handler: any error value -> text with a traceback */
 int host_pcall(lua_State *L, int nargs, int nresults); /* with that handler */
 void host_last_word(const char *text); /* the error's text, framed where there are several ranks, to stderr */

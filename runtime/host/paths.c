@@ -38,15 +38,16 @@ int host_load_modules(lua_State *L, const char *argv0)
     executable_folder(argv0, exe, sizeof exe);
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         snprintf(folder, sizeof folder, "%s/%s", exe, places[i]);
-        snprintf(file, sizeof file, "%s/atomo/host.lua", folder);
+        snprintf(file, sizeof file, "%s/atomo/host/init.lua", folder);
         if (access(file, R_OK) != 0) continue;
         prepend_path(L, realpath(folder, found) ? found : folder);
         int status = luaL_loadfile(L, file);
         return status ? status : host_pcall(L, 0, 1);
     }
-    lua_pushfstring(L,
-                    "the Lua modules are missing: neither %s/lua/atomo/host.lua nor %s/../share/lua/5.1/atomo/host.lua "
-                    "can be read; build or install again",
-                    exe, exe);
+    lua_pushfstring(
+        L,
+        "the Lua modules are missing: neither %s/lua/atomo/host/init.lua nor %s/../share/lua/5.1/atomo/host/init.lua "
+        "can be read; build or install again",
+        exe, exe);
     return LUA_ERRFILE;
 }

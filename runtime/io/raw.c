@@ -1,5 +1,6 @@
 /* raw.c - files that are a header and the bytes of tensors behind each other (safetensors): written whole or not at
- * all, read tensor by tensor. What the header says is the caller's matter (bindings/atomo/safetensors.lua). Path: none.
+ * all, read tensor by tensor. What the header says is the caller's matter (bindings/atomo/tensor/safetensors.lua).
+ * Path: none.
  */
 #include "io/element.h"
 #include "io/file.h"

@@ -1,7 +1,7 @@
 /* activation.c - elementwise activations: LeakyReLU, GELU [Hendrycks & Gimpel 2016] (exact and by tanh), SiLU, tanh,
  * sigmoid; a pair of functions each, in one table. Path: stage 3. */
 #include "nn/nn.h"
-#include "nn/vmath.h"
+#include "tensor/vmath.h"
 
 typedef void forward_fn(int64_t n, float a, const float *restrict x, float *restrict y);
 /* s: what the forward's caller saved, the input x or (tanh, sigmoid) the result y */

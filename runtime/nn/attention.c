@@ -4,7 +4,7 @@
  * backward works the block out again [Rabe & Staats 2021; Dao et al. 2022]. A head is the unit of a thread, so the bits
  * do not depend on their number. Head h is columns h d .. (h + 1) d - 1 of q, k, v. Path: stage 3. */
 #include "nn/nn.h"
-#include "nn/vmath.h"
+#include "tensor/vmath.h"
 #include <cblas.h>
 #include <limits.h>
 #include <omp.h>

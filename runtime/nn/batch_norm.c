@@ -2,11 +2,11 @@
  *
  *   y = relu(gamma (x - mean) invstd + beta + residual)
  *
- * x is seen as blocks of rows that stay in cache (period.h). Each block's sums are float around the block's own mean,
+ * x is seen as blocks of rows that stay in cache (channels.h). Each block's sums are float around the block's own mean,
  * and blocks are combined in double, in order [Chan et al. 1983]: safe for any mean, and the same bits for any number
  * of threads. Path: stage 3; memory-bound: 2 reads and 1 write of x forward; the backward is in batch_norm_backward.c.
  */
-#include "nn/period.h"
+#include "nn/channels.h"
 #include <math.h>
 #include <omp.h>
 #include <string.h>

@@ -9,7 +9,7 @@
  * that: 5 reads and 2 writes of x's size with a residual, else 4 reads and 1 write. Blocks and fixed-order combining as
  * in batch_norm.c. Path: stage 3.
  */
-#include "nn/period.h"
+#include "nn/channels.h"
 #include <omp.h>
 #include <string.h>
 

@@ -2,7 +2,7 @@
  *   y = gamma (x - mean) invstd + beta,  mean and biased variance of each row of d = numel(gamma) values.
  * The bits do not depend on the number of threads: rows are summed in blocks. Path: stage 3. */
 #include "nn/nn.h"
-#include "nn/vmath.h"
+#include "tensor/vmath.h"
 #include <math.h>
 #include <string.h>
 

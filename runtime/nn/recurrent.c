@@ -5,7 +5,7 @@
  *   GRU   h = (1 - z) n + z h',                 r, z = sigmoid(.),    n = tanh(xg_n + r (h' W_hn^T + b_hn))
  * A cell is a pair of loops in a table. The weights' gradient is one product over all steps. Path: stage 3. */
 #include "nn/nn.h"
-#include "nn/vmath.h"
+#include "tensor/vmath.h"
 #include <cblas.h>
 #include <limits.h>
 #include <string.h>

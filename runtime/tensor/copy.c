@@ -1,6 +1,6 @@
 /* copy.c - fill, copy (with conversion between types) and axpy, over strided and broadcast tensors. Path: every stage.
  */
-#include "tensor/walk.h"
+#include "tensor/iterator.h"
 
 int atomo_fill(atomo_tensor *t, double value)
 {

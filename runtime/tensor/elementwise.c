@@ -1,6 +1,6 @@
 /* elementwise.c - unary, binary and scalar operations with broadcasting, f32 (and i32 where it makes sense).
- * Each operation is one row of a table of row kernels; walk.h does the strides. */
-#include "tensor/walk.h"
+ * Each operation is one row of a table of row kernels; iterator.h does the strides. */
+#include "tensor/iterator.h"
 #include <math.h>
 
 /* ---- row kernels: o[i] = op(a[i*sa], b[i*sb]); o is contiguous ------------------------------------------------ */

@@ -1,7 +1,7 @@
 /* fused.c - a chain of elementwise operations in one pass: blocks of the operands go through all of them while they are
  * in the first cache, in vectorised kernels. What atomo.elementwise compiles an expression to. Path: stage 3. */
-#include "nn/vmath.h"
-#include "tensor/walk.h"
+#include "tensor/vmath.h"
+#include "tensor/iterator.h"
 #include <omp.h>
 
 enum { BLOCK = 1024, MOST_STEPS = 256, MOST_REGISTERS = 64 };

@@ -1,6 +1,6 @@
 /* norm.c - numbers of whole tensors: inner product, p-norm, how many entries are NaN or Inf. f32 accumulates in double
  * in 16 fixed lanes, so the bits do not depend on the vector width; integers stay exact. Path: every stage. */
-#include "tensor/walk.h"
+#include "tensor/iterator.h"
 #include <math.h>
 
 enum { LANES = 16 };

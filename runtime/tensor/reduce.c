@@ -1,6 +1,6 @@
 /* reduce.c - sums, means, extremes along a dimension. f32 sums accumulate in double in 16 fixed lanes, so the bits do
  * not depend on the vector width or the number of threads; integers are summed as integers. */
-#include "tensor/walk.h"
+#include "tensor/iterator.h"
 
 enum { LANES = 16 };
 

@@ -1,6 +1,6 @@
 /* test_coding.c - index lists near their entropy, and the sums that the budget rests on. Fixed seeds. */
 #include "check.h"
-#include "coding/coding.h"
+#include "codec/codec.h"
 
 enum { MOST = 10000000 };
 

@@ -1,6 +1,6 @@
 /* test_flight.c - the flight recorder: what it keeps, nesting, notes, the file; and a stall put into words. */
 #include "check.h"
-#include "comm/watchdog.h"
+#include "watchdog/watchdog.h"
 #include <unistd.h>
 
 static void operate(const char *name, atomo_flight_group *group, double bytes)

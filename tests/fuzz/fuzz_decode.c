@@ -5,7 +5,7 @@
  * checksum and all, so that the fuzzer reaches the decoders behind the checksum. `_list` is what decompositions written
  * in Lua are coded with.
  */
-#include "coding/coding.h"
+#include "codec/codec.h"
 #include <math.h>
 #include <stdlib.h>
 

@@ -32,7 +32,7 @@ end
 
 --- The ranks' own files that a checkpoint names.
 local function own_files(path)
-  local _, metadata = require("atomo.checkpoint").read(path)
+  local _, metadata = require("atomo.train.checkpoint").read(path)
   local names = {}
   for rank = 0, world.size - 1 do
     local checksum = metadata["own.rank" .. rank]
@@ -161,7 +161,7 @@ describe("a resumed run", function()
     end
     -- what a kill between the ranks' files and PATH leaves: files that PATH does not name change nothing
     local whole = train(options {epochs = 3, resume = path})
-    if world.rank == 0 then require("atomo.files").save("spec", path .. ".rank0-00000000", "cut off") end
+    if world.rank == 0 then require("atomo.core.files").save("spec", path .. ".rank0-00000000", "cut off") end
     world:barrier()
     local again = train(options {epochs = 3, resume = path})
     for name, bytes in pairs(whole) do assert.is_true(bytes == again[name], name .. " differs") end
@@ -176,7 +176,7 @@ describe("a resumed run", function()
     refused("checkpoint: rank 0: /tmp cannot be read: Is a directory", {epochs = 1, save = "/tmp",
       on_step = count})
     local path = shared_path()
-    if world.rank == 0 then require("atomo.files").save("spec", path, "a diary") end
+    if world.rank == 0 then require("atomo.core.files").save("spec", path, "a diary") end
     world:barrier()
     refused("is there already and is no checkpoint: it is not overwritten", {epochs = 1, save = path, on_step = count})
     assert.equal("a diary", bytes_of(path))
@@ -187,14 +187,14 @@ describe("a resumed run", function()
 
   it("refuses a checkpoint of another model, and what is none", function()
     local path = shared_path()
-    if world.rank == 0 then require("atomo.safetensors").save(path, {a = atomo.zeros(1)}, {format = "other"}) end
+    if world.rank == 0 then require("atomo.tensor.safetensors").save(path, {a = atomo.zeros(1)}, {format = "other"}) end
     world:barrier()
     local ok, text = pcall(train, {epochs = 1, resume = path})
     assert.is_false(ok)
     assert.matches("is no checkpoint of this version", text)
     world:barrier()
     if world.rank == 0 then
-      require("atomo.checkpoint").write(path, {["model.x"] = atomo.zeros(1)}, {step = "1", epoch = "1"})
+      require("atomo.train.checkpoint").write(path, {["model.x"] = atomo.zeros(1)}, {step = "1", epoch = "1"})
     end
     world:barrier()
     ok, text = pcall(train, {epochs = 1, resume = path})

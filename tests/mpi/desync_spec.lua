@@ -1,7 +1,7 @@
 -- What ranks can disagree about: each is named on every rank, at the start, within the step, or at the next check of
 -- replicas, and none hangs. (A killed rank, another script, an early end: tests/spec/watchdog_spec.lua.)
 local atomo = require "atomo"
-local version = require "atomo.version"
+local version = require "atomo.core.version"
 local nn, world = atomo.nn, atomo.mpi.world
 local odd = world.rank == world.size - 1 -- the rank that is otherwise
 
@@ -42,7 +42,7 @@ describe("exchange names, when it is made,", function()
     assert(ok, text)
   end, "rank 0 has 'version of MPI = ", last .. "version of MPI = Open MPI v9.9.9'")
   named("one setting more", function()
-    local same = require "atomo.same"
+    local same = require "atomo.comm.consistency"
     same.check(world, "mine", odd and {{"a", 1}, {"b", 2}} or {{"a", 1}})
   end, "mine: a setting differs: rank 0 has 'nothing', " .. last .. "b = 2'")
 

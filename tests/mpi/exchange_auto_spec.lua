@@ -3,8 +3,8 @@
 -- who wins a trial is not asserted, that all ranks agree on it is.
 local atomo = require "atomo"
 local auto = require "atomo.exchange.auto"
-local choose = require "atomo.exchange.choose"
-local probe = require "atomo.exchange.probe"
+local choose = require "atomo.exchange.auto.choose"
+local probe = require "atomo.exchange.auto.probe"
 local world = atomo.mpi.world
 local joined = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/parameters.lua")
 local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/hosts.lua")

@@ -3,7 +3,7 @@
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/hosts.lua")
-local sharded = require "atomo.exchange.sharded"
+local sharded = require "atomo.exchange.topology.sharded"
 
 local topologies = {
   {topology = "allgather"}, {topology = "sharded"}, {topology = "ps"}, {topology = "ps", down = "compress"},

@@ -203,7 +203,7 @@ describe("local steps", function()
       for name, bytes in pairs(whole) do assert.is_true(bytes == resumed[name], name .. " differs") end
       world:barrier()
       local function own(name)
-        local _, metadata = require("atomo.checkpoint").read(name)
+        local _, metadata = require("atomo.train.checkpoint").read(name)
         return ("%s.rank%d-%s"):format(name, world.rank, metadata["own.rank" .. world.rank])
       end
       for _, name in ipairs {path .. ".whole", path .. ".again", path} do assert(os.remove(own(name))) end

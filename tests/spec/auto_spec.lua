@@ -1,7 +1,7 @@
 -- auto: the family of least variance for its bytes, tensor by tensor, never worse than one family for all; its budget,
 -- its cadence, its messages. Exact forms throughout; the one statistical test is verify's (false alarm 1e-6).
 local atomo = require "atomo"
-local gradients = require "atomo.gradients"
+local gradients = require "atomo.tools.gradients"
 
 local singles = {"entry", "entry:step=1", "taps", "fourier:rows=1", "svd:bits=8", "svd:bits=6", "svd:bits=4",
   "svd:bits=3", "svd:bits=2"}

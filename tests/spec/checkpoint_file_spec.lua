@@ -1,6 +1,6 @@
 -- The file of a checkpoint: cut off anywhere, or with any one bit of it flipped, it is refused.
 local atomo = require "atomo"
-local checkpoint = require "atomo.checkpoint"
+local checkpoint = require "atomo.train.checkpoint"
 
 local path, whole
 local function put(bytes)
@@ -52,7 +52,7 @@ describe("a checkpoint's file", function()
   end)
 
   it("is refused where it is another's", function()
-    require("atomo.safetensors").save(path, {a = atomo.zeros(1)}, {format = "other"})
+    require("atomo.tensor.safetensors").save(path, {a = atomo.zeros(1)}, {format = "other"})
     local ok, text = pcall(checkpoint.read, path)
     assert.is_false(ok)
     assert.matches("format 'other', expected 'atomo%-checkpoint%-%d'", text)

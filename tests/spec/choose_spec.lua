@@ -1,7 +1,7 @@
 -- What topology = "auto" and compress = "auto" choose on made-up networks, and the margins of their checks. The figures
 -- are those of a ResNet-18 step on one core: nothing here is timed.
-local choose = require "atomo.exchange.choose"
-local timing = require "atomo.exchange.timing"
+local choose = require "atomo.exchange.auto.choose"
+local timing = require "atomo.exchange.auto.measure"
 local atomo = require "atomo"
 
 local MB = 1e6

@@ -1,5 +1,5 @@
 -- Command lines of scripts: values, ranges, suggestions, help, echo.
-local cli = require "atomo.cli"
+local cli = require "atomo.tools.cli"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 local spawn = dofile(here .. "/../support/spawn.lua")
 
@@ -125,7 +125,7 @@ describe("cli.parse", function()
     local possible, why = spawn.possible()
     if not possible then return pending(why) end
     local script, remove = spawn.file [[
-      require("atomo.cli").parse {name = "x.lua", options = {{"batch", "int", 3, "size"}}}]]
+      require("atomo.tools.cli").parse {name = "x.lua", options = {{"batch", "int", 3, "size"}}}]]
     local text, code = spawn.host {script, "--help"}
     assert.equal(0, code)
     assert.matches("^usage: atomo%-lua x.lua", text)

@@ -1,7 +1,7 @@
 -- Every compressor: unbiased, variance as its closed form says; and samplers that are wrong on purpose must fail.
 -- False-alarm rate: 1e-6 a check (atomo.verify); seeds are fixed, so a run either always passes or always fails.
 local atomo = require "atomo"
-local verify = require "atomo.verify"
+local verify = require "atomo.tools.verify"
 local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
 
 local function decaying(...) return codec.decaying(6, ...) end

@@ -1,8 +1,8 @@
 -- Compressors side by side: what is measured, what is drawn, and the script as a person runs it.
 local atomo = require "atomo"
-local compare = require "atomo.compare"
-local plot = require "atomo.plot"
-local json = require "atomo.json"
+local compare = require "atomo.tools.compare"
+local plot = require "atomo.tools.plot"
+local json = require "atomo.core.json"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
 local spawn = dofile(here .. "/../support/spawn.lua")
 local scripts = here .. "/../../scripts/"
@@ -22,7 +22,7 @@ describe("compare", function()
   end)
 
   it("measures what the compressor states", function()
-    local grads, names = require("atomo.gradients").made_up()
+    local grads, names = require("atomo.tools.gradients").made_up()
     for i, spec in ipairs {"entry:ratio=16", "svd:ratio=16", "none", "entry:ratio=16", "taps:ratio=16"} do
       local r = compare.measure(spec, grads, names, 12, i > 3)
       assert.is_true(math.abs(r.measured - r.predicted) <= 6 * r.measured_error + 0.02 * r.predicted + 1e-12, spec)
@@ -96,9 +96,9 @@ end)
 describe("gradients", function()
   it("come from a model", function()
     atomo.set_num_threads(1)
-    local grads, names = require("atomo.gradients").model("mlp", 0)
+    local grads, names = require("atomo.tools.gradients").model("mlp", 0)
     assert.equal(#grads, #names)
     for _, g in ipairs(grads) do assert.is_true(g:dim() >= 2 and g:norm_value(2) > 0) end
-    assert.is_false((pcall(require("atomo.gradients").model, "mpl", 0)))
+    assert.is_false((pcall(require("atomo.tools.gradients").model, "mpl", 0)))
   end)
 end)

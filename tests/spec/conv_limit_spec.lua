@@ -3,7 +3,7 @@ local atomo = require "atomo"
 local nn, F = atomo.nn, atomo.F
 local ffi = require "ffi"
 local C = require("atomo.ffi").C
-local window = require "atomo.nn.window"
+local window = require "atomo.nn.functional.window"
 
 local function status(x, w, opts, pass, algorithm, runs, seconds)
   seconds = seconds or ffi.new "double[3]"
@@ -53,7 +53,7 @@ describe("conv2d_limit", function()
     local profile = atomo.profile.start()
     for _ = 1, 2 do atomo.scope(function() F.cross_entropy(net(images), labels):backward() end) end
     local rounds = 0
-    local limit = require("atomo.conv_limit").measure(profile:stop(), 2, {rounds = 3, step = function()
+    local limit = require("atomo.tools.conv_limit").measure(profile:stop(), 2, {rounds = 3, step = function()
       rounds = rounds + 1
       return rounds == 3 and 2 or 1 -- the machine was slower in the last round
     end})

@@ -1,5 +1,5 @@
 -- The cost model of an exchange against cases worked out by hand, and its behaviour in the limits.
-local cost = require "atomo.exchange.cost"
+local cost = require "atomo.exchange.auto.cost"
 
 local MB = 2 ^ 20
 
@@ -68,7 +68,7 @@ describe("a pattern", function()
     local o = {topology = "allreduce", compress = "none"}
     local w = work {message = 8 * MB, encode = 0, decode = 0}
     near(2 * 2e-3, cost.exchange(net, w, o).seconds - cost.exchange(network(), w, o).seconds)
-    assert.equal(true, require("atomo.exchange.choose").slower(net, 2).checked)
+    assert.equal(true, require("atomo.exchange.auto.choose").slower(net, 2).checked)
   end)
 
   it("costs nothing on one rank", function()

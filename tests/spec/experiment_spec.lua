@@ -1,9 +1,9 @@
 -- The parts of time_to_accuracy.lua on logs made up here: curves, times to an accuracy, tables, the claims of the
 -- paper, the names of runs and what counts as a complete log.
-local plan = require "atomo.experiment.plan"
-local curve = require "atomo.experiment.curve"
-local claims = require "atomo.experiment.claims"
-local summary = require "atomo.experiment.summary"
+local plan = require "atomo.tools.experiment.plan"
+local curve = require "atomo.tools.experiment.curve"
+local claims = require "atomo.tools.experiment.claims"
+local summary = require "atomo.tools.experiment.summary"
 local log = require("atomo").log
 
 --- A log of epochs of two steps of `ms` each that send `bytes`; accuracies by epoch.

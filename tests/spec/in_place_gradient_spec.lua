@@ -1,7 +1,7 @@
 -- Changes in place: every method of tensors whose name ends in "_" is recorded, or refused where a gradient would be
 -- lost. The names come from the class, so that one that is added without a case here fails.
 local atomo = require "atomo"
-local rules, flags = require("atomo.ops.in_place").rules, require("atomo.ops.in_place").flags
+local rules, flags = require("atomo.autograd.ops.in_place").rules, require("atomo.autograd.ops.in_place").flags
 
 --- Distinct values, 0.2 apart from `from`: those from 0.5 and those from 0.6 are further apart than gradcheck reaches.
 local function positive(from, ...)

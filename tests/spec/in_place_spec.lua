@@ -1,7 +1,7 @@
 -- In-place operators whose operand views the same storage give what they give with the operand's clone; a target whose
 -- elements share memory is refused. The names are those of the class, so that a new one cannot be forgotten.
 local atomo = require "atomo"
-local flags = require("atomo.ops.in_place").flags -- which change no element
+local flags = require("atomo.autograd.ops.in_place").flags -- which change no element
 local Tensor = getmetatable(atomo.zeros(1)).__index
 
 --- name -> how to call it with an operand; false: it takes no tensor.

@@ -1,5 +1,5 @@
 -- The JSON decoder: strict, and linear in the text's length.
-local json = require "atomo.json"
+local json = require "atomo.core.json"
 
 describe("json.decode", function()
   it("takes what RFC 8259 has", function()

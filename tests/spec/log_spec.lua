@@ -1,5 +1,5 @@
 -- The JSONL log and its reader, numbers for people, tables, the progress line.
-local log = require "atomo.log"
+local log = require "atomo.core.log"
 
 local function read_all(path)
   local file = assert(io.open(path, "rb"))

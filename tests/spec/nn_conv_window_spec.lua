@@ -1,4 +1,4 @@
--- Convolution with large kernels and odd channels (runtime/nn/conv_window.c, where the CPU has AVX-512): equal to
+-- Convolution with large kernels and odd channels (runtime/nn/conv_rows.c, where the CPU has AVX-512): equal to
 -- im2col, the same bits for any number of threads.
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path

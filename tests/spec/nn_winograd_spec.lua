@@ -32,7 +32,7 @@ describe("winograd", function()
   end
 
   it("adds to a gradient that is there, with the bits of adding afterwards", function()
-    local window = require("atomo.nn.window").of("test", {padding = 1})
+    local window = require("atomo.nn.functional.window").of("test", {padding = 1})
     for _, engine in ipairs {"winograd", "direct", "gemm"} do
       assert.equal(0, C.atomo_conv_set_engine(engine))
       local x, w, gy = atomo.randn(3, 9, 7, 32), atomo.randn(16, 3, 3, 32), atomo.randn(3, 9, 7, 16)

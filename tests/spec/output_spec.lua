@@ -23,7 +23,7 @@ describe("where there is no room", function()
   for _, mode in ipairs {"-jon", "-joff"} do
     it("a log raises at once, with its path, under " .. mode, function()
       local out, code = in_little_room([[
-        local log = require("atomo.log").open "run.jsonl"
+        local log = require("atomo.core.log").open "run.jsonl"
         for i = 1, 3000 do
           log:write {event = "step", step = i, loss = i / 7, text = ("x"):rep(40)}
         end
@@ -57,8 +57,8 @@ describe("where there is no room", function()
         ["print"] = "print(i, 'some text')",
         ["io.write"] = "io.write(i, ' some text\\n')",
         ["io.write, checked"] = "local ok = io.write(i, ' some text\\n')",
-        ["files.say"] = "require('atomo.files').say('some text')",
-        ["progress"] = "p = p or require('atomo.log').progress {total = 3000, every = 1}  p:update(i, 'some text')",
+        ["files.say"] = "require('atomo.core.files').say('some text')",
+        ["progress"] = "p = p or require('atomo').log.progress {total = 3000, every = 1}  p:update(i, 'some text')",
         ["one line"] = "if i == 1 then io.write('x\\n') end",
       } do
         local path, remove = spawn.file(("local p\nfor i = 1, 9000 do %s end\np = p"):format(body))
@@ -82,7 +82,7 @@ describe("where there is no room", function()
 
   it("a file that is written whole stays as it was", function()
     local out, code = in_little_room [[
-      local files = require "atomo.files"
+      local files = require "atomo.core.files"
       files.save("spec", "figures.json", "old")
       local ok, text = pcall(files.save, "spec", "figures.json", ("x"):rep(1e6))
       print(ok, text, io.open("figures.json"):read "*a")
@@ -92,9 +92,9 @@ describe("where there is no room", function()
   end)
 
   it("what is no regular file is written to, not replaced", function()
-    local files = require "atomo.files"
+    local files = require "atomo.core.files"
     assert.error_matches(function() files.save("spec", "/dev/full", "text") end, "writing /dev/full: No space left")
-    local plot = require "atomo.plot"
+    local plot = require "atomo.tools.plot"
     assert.error_matches(function()
       plot.save("/nowhere/x", {title = "t", series = {{name = "a", points = {{1, 1}, {2, 2}}}}, x = {}, y = {}})
     end, "plot: write: cannot write /nowhere/x.svg")

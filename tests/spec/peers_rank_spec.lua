@@ -1,7 +1,7 @@
 -- Compressors of low rank beside ATOMO: PowerSGD's promises, and the bias of ATOMO's published code, reproduced.
 -- Statistics: fixed seeds, false-alarm rate 1e-6 a check.
 local atomo = require "atomo"
-local verify = require "atomo.verify"
+local verify = require "atomo.tools.verify"
 local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
 local square = codec.square
 

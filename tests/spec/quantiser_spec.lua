@@ -1,7 +1,7 @@
 -- QSGD and TernGrad: what their papers promise, the special cases of Algorithm 1, buckets. The statistics have
 -- a false-alarm rate of 1e-6 a check and fixed seeds.
 local atomo = require "atomo"
-local verify = require "atomo.verify"
+local verify = require "atomo.tools.verify"
 local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
 
 local function decaying(n, seed)

@@ -1,5 +1,5 @@
 -- scripts/report.lua as a user runs it: a row a run, and a chart of the losses.
-local log = require "atomo.log"
+local log = require "atomo.core.log"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 local spawn = dofile(here .. "/../support/spawn.lua")
 local script = spawn.quote(here .. "/../../scripts/report.lua")

@@ -1,7 +1,7 @@
 -- safetensors against the format's own rules, case by case: dtypes, headers, names, metadata, order and padding.
 local atomo = require "atomo"
-local json = require "atomo.json"
-local safetensors = require "atomo.safetensors"
+local json = require "atomo.core.json"
+local safetensors = require "atomo.tensor.safetensors"
 
 local function u64(n)
   local bytes = {}

@@ -1,6 +1,6 @@
 -- safetensors: round trips, types of other programs, and the files that the format's rules refuse.
 local atomo = require "atomo"
-local safetensors = require "atomo.safetensors"
+local safetensors = require "atomo.tensor.safetensors"
 
 local function u64(n) return string.char(n % 256, math.floor(n / 256) % 256) .. ("\0"):rep(6) end
 

@@ -57,7 +57,7 @@ describe("a signal", function()
     for round = 1, 4 do
       os.remove(up)
       ends(host("", "save", up), up, {"TERM"}, 143)
-      local t = require "atomo.safetensors".load(up .. ".saved").t
+      local t = require "atomo.tensor.safetensors".load(up .. ".saved").t
       assert.equal(300000, t:sum():item(), round)
     end
     os.remove(up .. ".saved")

@@ -4,7 +4,7 @@ local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"
 local atomo = require "atomo"
-local simulate = require "atomo.simulate"
+local simulate = require "atomo.tools.simulate"
 local json = atomo.log
 local script = spawn.quote(here .. "/../../scripts/simulate.lua") .. " "
 

@@ -3,7 +3,7 @@
 -- leaves early. (What ranks can disagree about without dying is in tests/mpi/desync_spec.lua.)
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
 local spawn = dofile(here .. "/../support/spawn.lua")
-local json = require "atomo.json"
+local json = require "atomo.core.json"
 local possible, why = spawn.possible()
 local mpirun = possible and spawn.have "mpirun"
 

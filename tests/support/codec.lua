@@ -1,7 +1,7 @@
 --- What specs of compressors share.
 local assert = require "luassert"
 local atomo = require "atomo"
-local verify = require "atomo.verify"
+local verify = require "atomo.tools.verify"
 
 local M = {}
 

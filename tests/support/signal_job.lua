@@ -73,7 +73,7 @@ end
 
 --- Saves tensors again and again.
 function jobs.save()
-  local atomo, safetensors = require "atomo", require "atomo.safetensors"
+  local atomo, safetensors = require "atomo", require "atomo.tensor.safetensors"
   local t = atomo.ones(300, 1000)
   while true do
     pcall(safetensors.save, up .. ".saved", {t = t})

@@ -2,8 +2,8 @@
 -- while it runs is in one table, the run: an error leaves nothing behind.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local blocks = require "atomo.blocks"
-local leaf_grad = require "atomo.gradient"
+local blocks = require "atomo.core.blocks"
+local leaf_grad = require "atomo.autograd.gradient"
 local context = require "atomo.autograd.context"
 local C, raise = f.C, f.raise
 local is_tensor, pack, unpack_few, methods = T.is_tensor, context.pack, context.unpack_few, context.methods

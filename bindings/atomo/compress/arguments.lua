@@ -1,8 +1,8 @@
 --- What users hand to a compressor, checked: tensor numbers, lists, keys of the streams, stretches of bytes.
--- Compressors in C (init.lua, loop.lua) and in Lua (custom.lua) ask here, so that both say the same.
+-- Compressors in C (init.lua, streaming.lua) and in Lua (compress/custom/init.lua) ask here, so that both say the same.
 local T = require "atomo.tensor"
 local raise = require("atomo.ffi").raise
-local number = require "atomo.number"
+local number = require "atomo.core.number"
 
 local M = {}
 

@@ -1,15 +1,15 @@
 --- Compressors: a gradient in, a message out, an unbiased estimate of the gradient back (stages 4 to 6 and 8).
--- atomo.compressor, atomo.compressors, atomo.probabilities. The work is in C (runtime/coding, atoms, compress); a codec
+-- atomo.compressor, atomo.compressors, atomo.probabilities. The work is in C (runtime/codec, atoms, compress); a codec
 -- plans each tensor once and allocates nothing afterwards.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local number = require "atomo.number"
+local number = require "atomo.core.number"
 local spec = require "atomo.compress.spec"
 local arguments = require "atomo.compress.arguments"
 local message = require "atomo.compress.message"
 local state = require "atomo.compress.state"
 local overrides = require "atomo.compress.overrides"
-local schedule = require "atomo.compress.schedule"
+local schedule = require "atomo.compress.budget_schedule"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local u8_pointer = ffi.typeof "uint8_t *"
@@ -53,7 +53,7 @@ function Compressor.inner(name, values, key, label)
 end
 
 --- A compressor from its text or table: "svd:ratio=16,bits=8", "entry:atoms=100", {name = "svd", fold = function(shape)
---- return rows end}. In a table, budget = function(step, epoch, stats) ... end is a schedule (schedule.lua), and
+--- return rows end}. In a table, budget = function(step, epoch, stats) ... end is a schedule (budget_schedule.lua), and
 --- overrides = {{pattern, other}, ...} codes tensors of such names otherwise (overrides.lua). opts.seed keys the random
 --- streams (default 0), as does opts.way ("up", or "down" for averages that are encoded again: their draws must not be
 --- those of the messages that were averaged); opts.share is the part of a budget in bytes that it may spend;
@@ -289,10 +289,10 @@ function Compressor:stats(i)
     family = family ~= "" and family or nil}
 end
 
-for name, method in pairs(require "atomo.compress.loop") do Compressor[name] = method end
+for name, method in pairs(require "atomo.compress.streaming") do Compressor[name] = method end
 for name, method in pairs(state.builtin) do Compressor[name] = method end
 
-local declare = require "atomo.compress.declare"
+local declare = require "atomo.compress.custom.declare"
 return {
   compressor = compressor, compressors = compressors, probabilities = require "atomo.compress.probabilities",
   basis = declare.basis, decomposition = declare.decomposition, preset = spec.preset,

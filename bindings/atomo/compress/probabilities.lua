@@ -1,4 +1,4 @@
---- atomo.probabilities: Algorithm 1 of the ATOMO paper, over tensors and tables (stage 5; runtime/coding/budget.c).
+--- atomo.probabilities: Algorithm 1 of the ATOMO paper, over tensors and tables (stage 5; runtime/sampling/budget.c).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise

@@ -1,7 +1,7 @@
 --- A compressor's text: "svd:ratio=16,bits=8,fold=paper" or {name = "svd", ratio = 16, ...}, checked against the option
 -- tables that the compressors carry in C. Nothing here knows any compressor by name.
 local f = require "atomo.ffi"
-local suggest = require "atomo.suggest"
+local suggest = require "atomo.core.suggest"
 local overrides = require "atomo.compress.overrides"
 local ffi, C, raise = f.ffi, f.C, f.raise
 

@@ -1,20 +1,20 @@
 --- The exchange: every rank's gradients in, their average out, the same bits on all ranks (stages 4 to 8).
 -- push(i, grad) takes gradient i as it becomes ready, finish() completes the step; a topology is one file behind these
 -- two. The first step fixes the plan: which tensors travel as compressed messages and which in dense buckets (small
--- ones, and those with fewer than two dimensions: biases, norms), or joined into one message (join.lua).
+-- ones, and those with fewer than two dimensions: biases, norms), or joined into one message (fuse_small.lua).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local auto = require "atomo.exchange.auto"
 local failure = require "atomo.exchange.failure"
-local same = require "atomo.same"
-local join = require "atomo.exchange.join"
+local same = require "atomo.comm.consistency"
+local join = require "atomo.exchange.fuse_small"
 local messages = require "atomo.exchange.messages"
-local number = require "atomo.number"
+local number = require "atomo.core.number"
 local options = require "atomo.exchange.options"
 local pushed = require "atomo.exchange.pushed"
-local queue = require "atomo.exchange.queue"
+local queue = require "atomo.exchange.scheduler"
 local replan = require "atomo.exchange.replan"
-local rules = require "atomo.exchange.rules"
+local rules = require "atomo.exchange.compatibility"
 local C, check, raise = f.C, f.check, f.raise
 
 ---@class atomo.Exchange
@@ -60,7 +60,7 @@ end
 local function new(opts)
   opts = opts or {}
   options.check(opts)
-  local comm, measured, free = opts.comm or require("atomo.mpi").world, auto.wanted(opts)
+  local comm, measured, free = opts.comm or require("atomo.comm.mpi").world, auto.wanted(opts)
   if measured and comm.size > 1 then return auto.new(opts) end
   local self = setmetatable({step = 0, opts = opts}, Exchange)
   options.take(self, opts)
@@ -68,9 +68,9 @@ local function new(opts)
   if free then self.compress = "none" end -- one rank, which sends nothing
   self.compressor = messages.compressor(self, "up")
   self.topology = choose_topology(opts.topology, self.compressor)
-  self.engine = require("atomo.exchange." .. self.topology)
+  self.engine = require("atomo.exchange.topology." .. self.topology)
   if self.small == "auto" then self.small = self.compressor.name == "auto" and "compress" or "dense" end
-  self.given, self.pushed, self.count = {}, {}, 0 -- by the user's numbers; by the engine's (join.lua)
+  self.given, self.pushed, self.count = {}, {}, 0 -- by the user's numbers; by the engine's (fuse_small.lua)
   self.unchanged = pushed.new()
   self.ms = {encode = 0, exchange = 0, decode = 0}
   self.overlap = self.overlap and self.comm.size > 1
@@ -258,7 +258,7 @@ function Exchange:commit()
   if not self.averaged then raise(("exchange: commit: step %d has not been averaged"):format(self.step)) end
   if self.between then self.between:commit() end
   close_step(self, "end_step")
-  if self.trials then require("atomo.exchange.adapt").step(self, self.waited_for or 0) end
+  if self.trials then require("atomo.exchange.auto.bucket_size").step(self, self.waited_for or 0) end
   self.step = self.step + 1
 end
 
@@ -374,7 +374,7 @@ end
 --- Raises on every rank, naming what differs, unless all ranks hold the same bits of v: a tensor, a table of tensors by
 --- name, or what has a state_dict (a model, an optimizer, an average of weights). [collective]
 function Exchange:check_replicas(v, what)
-  require("atomo.replicas").check(self.comm, ("replicas of %s after step %d"):format(what or "this", self.step), v)
+  require("atomo.comm.replicas").check(self.comm, ("replicas of %s after step %d"):format(what or "this", self.step), v)
 end
 
 return {exchange = new, topologies = rules.topologies}

@@ -2,9 +2,9 @@
 -- pieces of them, their decoding, receiving buffers, the time of each stage.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local buckets = require "atomo.exchange.buckets"
-local join = require "atomo.exchange.join"
-local queue = require "atomo.exchange.queue"
+local buckets = require "atomo.exchange.bucket.dense"
+local join = require "atomo.exchange.fuse_small"
+local queue = require "atomo.exchange.scheduler"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local const_bytes = ffi.typeof "const uint8_t *"

@@ -1,8 +1,8 @@
 --- The options of atomo.exchange: what each may be, and its standard value. One table; init.lua takes its values from
 -- here, and a wrong one is refused with its name, what came and what was expected.
 local raise = require("atomo.ffi").raise
-local suggest = require "atomo.suggest"
-local rules = require "atomo.exchange.rules"
+local suggest = require "atomo.core.suggest"
+local rules = require "atomo.exchange.compatibility"
 
 local function is_boolean(v) return type(v) == "boolean" end
 local function is_seconds(v) return type(v) == "number" and v >= 0 and v < math.huge end

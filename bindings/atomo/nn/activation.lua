@@ -1,9 +1,9 @@
 --- Layers without parameters that act on each element (or, Softmax, along one dimension), and Dropout.
 local f = require "atomo.ffi"
-local F = require "atomo.functional"
-local number = require "atomo.number"
-local O = require "atomo.check_options"
-local window = require "atomo.nn.window"
+local F = require "atomo.nn.functional"
+local number = require "atomo.core.number"
+local O = require "atomo.core.check_options"
+local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 
 local M = {}

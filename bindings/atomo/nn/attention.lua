@@ -1,12 +1,12 @@
 --- nn.MultiheadAttention [Vaswani et al. 2017] with PyTorch's parameters and initial values.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local F = require "atomo.functional"
-local O = require "atomo.check_options"
+local F = require "atomo.nn.functional"
+local O = require "atomo.core.check_options"
 local init = require "atomo.nn.initial"
 local parameter = require "atomo.nn.parameter"
-local check = require "atomo.nn.check"
-local window = require "atomo.nn.window"
+local check = require "atomo.nn.functional.check"
+local window = require "atomo.nn.functional.window"
 local Linear = require("atomo.nn.linear").Linear
 local Module = require("atomo.nn.module").Module
 

@@ -1,7 +1,7 @@
 --- nn.Checkpoint: trades time for memory [Chen et al. 2016]. What the body computes on its way is thrown away and
 -- worked out again in the backward, with the same dropout masks; running statistics move once.
 local T = require "atomo.tensor"
-local F = require "atomo.functional"
+local F = require "atomo.nn.functional"
 local autograd = require "atomo.autograd"
 local base = require "atomo.nn.module"
 local raise = require("atomo.ffi").raise

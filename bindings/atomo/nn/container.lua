@@ -1,6 +1,6 @@
 --- Sequential, Residual and Concat: modules made of modules.
 local f = require "atomo.ffi"
-local ops = require "atomo.ops"
+local ops = require "atomo.autograd.ops"
 local base = require "atomo.nn.module"
 local Module, is_module, raise = base.Module, base.is_module, f.raise
 

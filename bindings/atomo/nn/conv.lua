@@ -1,12 +1,12 @@
 --- nn.Conv2d: 2-D convolution of [N,H,W,in] with a weight [out, kh, kw, in/groups].
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local F = require "atomo.functional"
-local O = require "atomo.check_options"
+local F = require "atomo.nn.functional"
+local O = require "atomo.core.check_options"
 local autograd = require "atomo.autograd"
 local parameter = require "atomo.nn.parameter"
-local check = require "atomo.nn.check"
-local window = require "atomo.nn.window"
+local check = require "atomo.nn.functional.check"
+local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 local raise = f.raise
 

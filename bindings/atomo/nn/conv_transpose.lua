@@ -1,10 +1,10 @@
 --- nn.ConvTranspose2d: transposed convolution of [N,H,W,in] with a weight [in, kh, kw, out/groups].
 local f = require "atomo.ffi"
-local F = require "atomo.functional"
-local O = require "atomo.check_options"
+local F = require "atomo.nn.functional"
+local O = require "atomo.core.check_options"
 local parameter = require "atomo.nn.parameter"
-local check = require "atomo.nn.check"
-local window = require "atomo.nn.window"
+local check = require "atomo.nn.functional.check"
+local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 
 ---@class atomo.ConvTranspose2d: atomo.Module

@@ -1,8 +1,8 @@
 --- nn.Embedding: a table of vectors, looked up by index.
-local F = require "atomo.functional"
+local F = require "atomo.nn.functional"
 local parameter = require "atomo.nn.parameter"
-local check = require "atomo.nn.check"
-local window = require "atomo.nn.window"
+local check = require "atomo.nn.functional.check"
+local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 
 ---@class atomo.Embedding: atomo.Module

@@ -3,9 +3,9 @@
 -- Fans of a weight [out, kh, kw, in/groups] or [out, in]: fan_in = kh kw in/groups, fan_out = out kh kw.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local linalg = require "atomo.linalg"
+local linalg = require "atomo.tensor.linalg"
 local autograd = require "atomo.autograd"
-local check_options = require("atomo.nn.window").check_options
+local check_options = require("atomo.nn.functional.window").check_options
 local ffi, raise = f.ffi, f.raise
 
 local M = {}

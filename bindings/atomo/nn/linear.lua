@@ -1,12 +1,12 @@
 --- nn.Linear: y = x weight^T + bias, and nn.Flatten before it.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local F = require "atomo.functional"
-local number = require "atomo.number"
-local count = require("atomo.nn.check").count
-local O = require "atomo.check_options"
+local F = require "atomo.nn.functional"
+local number = require "atomo.core.number"
+local count = require("atomo.nn.functional.check").count
+local O = require "atomo.core.check_options"
 local parameter = require "atomo.nn.parameter"
-local window = require "atomo.nn.window"
+local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 local raise = f.raise
 

@@ -1,5 +1,5 @@
 --- Losses as layers: nn.CrossEntropyLoss(opts)(logits, labels) is F.cross_entropy(logits, labels, opts).
-local F = require "atomo.functional"
+local F = require "atomo.nn.functional"
 local Module = require("atomo.nn.module").Module
 
 local M = {}

@@ -1,11 +1,11 @@
 --- nn.BatchNorm2d: batch normalisation, with ReLU and a residual addition in the same pass where wanted. BatchNorm1d.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local F = require "atomo.functional"
-local O = require "atomo.check_options"
+local F = require "atomo.nn.functional"
+local O = require "atomo.core.check_options"
 local parameter = require "atomo.nn.parameter"
-local check = require "atomo.nn.check"
-local window = require "atomo.nn.window"
+local check = require "atomo.nn.functional.check"
+local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 
 ---@class atomo.BatchNorm2d: atomo.Module

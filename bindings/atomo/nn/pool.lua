@@ -1,7 +1,7 @@
 --- nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.GlobalAvgPool over [N,H,W,C].
-local F = require "atomo.functional"
-local O = require "atomo.check_options"
-local window = require "atomo.nn.window"
+local F = require "atomo.nn.functional"
+local O = require "atomo.core.check_options"
+local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 
 --- MaxPool2d(kernel, {stride=kernel, padding=0, dilation=1, ceil_mode=false, return_indices=false}) and

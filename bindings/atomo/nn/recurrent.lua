@@ -1,12 +1,12 @@
 --- nn.LSTM and nn.GRU: stacks of recurrent layers with PyTorch's parameters (weight_ih_l0, ...) and initial values.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local F = require "atomo.functional"
-local O = require "atomo.check_options"
+local F = require "atomo.nn.functional"
+local O = require "atomo.core.check_options"
 local parameter = require "atomo.nn.parameter"
-local check = require "atomo.nn.check"
-local window = require "atomo.nn.window"
-local ops = require "atomo.ops"
+local check = require "atomo.nn.functional.check"
+local window = require "atomo.nn.functional.window"
+local ops = require "atomo.autograd.ops"
 local Module = require("atomo.nn.module").Module
 
 local known = {num_layers = true, bias = O.flag, batch_first = O.flag, dropout = O.number(0, 1), bidirectional = O.flag}

@@ -2,7 +2,7 @@
 -- the same bits on every rank. atomo.train does it after the exchange: clip_norm=, clip_value=.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local gradient = require "atomo.gradient"
+local gradient = require "atomo.autograd.gradient"
 local raise = f.raise
 
 local M = {}

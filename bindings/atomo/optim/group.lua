@@ -2,8 +2,8 @@
 -- checkpoints hold), cut into a view for each parameter, 64-byte aligned.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local check_options = require "atomo.check_options"
-local gradient = require "atomo.gradient"
+local check_options = require "atomo.core.check_options"
+local gradient = require "atomo.autograd.gradient"
 local options = require "atomo.optim.options"
 local raise = f.raise
 

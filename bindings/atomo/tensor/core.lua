@@ -1,7 +1,7 @@
 --- The Tensor class: a table whose `h` is the C handle (autograd keeps requires_grad, grad, node beside it), who owns
 -- its native memory, and when that is given back: by :free(), at the end of an atomo.scope, or by the collector.
 local f = require "atomo.ffi"
-local blocks = require "atomo.blocks"
+local blocks = require "atomo.core.blocks"
 local ffi, C, raise, number = f.ffi, f.C, f.raise, f.number
 
 ---@class atomo.Tensor

@@ -1,7 +1,7 @@
 --- Changing tensors in place, converting, copying. Names end in _ where the tensor itself changes, as in PyTorch.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
-local number = require "atomo.number"
+local number = require "atomo.core.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local Tensor, wrap, out = T.Tensor, T.wrap, T.out
 

@@ -1,9 +1,10 @@
 --- Tensors: strided views of native memory. f32 by default, i32 for labels and indices, u8 for images and bytes.
--- Row-major; indices and dimensions are 1-based; images are N,H,W,C. Operators with gradients are in atomo.ops.
+-- Row-major; indices and dimensions are 1-based; images are N,H,W,C. Operators with gradients are in
+-- atomo.autograd.ops.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
-local number = require "atomo.number"
-for _, part in ipairs {"make", "look", "fill", "print"} do require("atomo.tensor." .. part) end
+local number = require "atomo.core.number"
+for _, part in ipairs {"make", "inspect", "fill", "print"} do require("atomo.tensor." .. part) end
 
 --- Threads of every kernel of this process.
 function T.set_num_threads(n)

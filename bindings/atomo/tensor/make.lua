@@ -2,7 +2,7 @@
 -- Shapes come as (3, 4) or ({3, 4}), and with a dtype: (3, 4, "i32").
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
-local number = require "atomo.number"
+local number = require "atomo.core.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local is_tensor, wrap, out, dtypes = T.is_tensor, T.wrap, T.out, T.dtypes
 

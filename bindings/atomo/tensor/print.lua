@@ -1,6 +1,6 @@
 --- tostring(tensor), in the manner of Torch: the last two dimensions as matrices, then dtype and shape.
 local T = require "atomo.tensor.core"
-require "atomo.tensor.look"
+require "atomo.tensor.inspect"
 local Tensor, element = T.Tensor, T.element
 
 local function format_for(t)

@@ -1,8 +1,8 @@
 --- An exchange that chooses (init.lua) against the clock: what a step takes and exchange adds to it, the check of the
 -- prediction, trials of other settings.
 local decide = require "atomo.exchange.auto.decide"
-local choose = require "atomo.exchange.choose"
-local log = require "atomo.log"
+local choose = require "atomo.exchange.auto.choose"
+local log = require "atomo.core.log"
 local swap = require "atomo.exchange.auto.swap"
 
 local WARM, PAIRS, KEPT = 4, 4, 9 -- steps; steps each of a trial; steps whose times are kept

@@ -1,6 +1,6 @@
 --- What an exchange that chooses (init.lua) decides by prediction: at the first step, and with a step's real times.
-local choose = require "atomo.exchange.choose"
-local log = require "atomo.log"
+local choose = require "atomo.exchange.auto.choose"
+local log = require "atomo.core.log"
 local swap = require "atomo.exchange.auto.swap"
 
 local M = {}
@@ -9,7 +9,7 @@ local figures = {"message", "encode", "decode", "copy"}
 
 --- Measures the compressors not measured yet, on the gradients of the last step. [collective]
 local function measure(self, compressors)
-  local timing = require "atomo.exchange.timing"
+  local timing = require "atomo.exchange.auto.measure"
   for _, name in ipairs(compressors) do
     if not self.works[name] then
       local w = timing.work(self.specs[name] or name, self.grads,

@@ -7,12 +7,12 @@
 -- asked again, and a setting that then looks better is tried, turn and turn about. So is dense where a compressor was
 -- chosen: it stays only where its steps are shorter. All figures are agreed by all ranks before they decide.
 local f = require "atomo.ffi"
-local choose = require "atomo.exchange.choose"
+local choose = require "atomo.exchange.auto.choose"
 local clock = require "atomo.exchange.auto.clock"
 local decide = require "atomo.exchange.auto.decide"
-local files = require "atomo.files"
-local json = require "atomo.json"
-local probe = require "atomo.exchange.probe"
+local files = require "atomo.core.files"
+local json = require "atomo.core.json"
+local probe = require "atomo.exchange.auto.probe"
 local swap = require "atomo.exchange.auto.swap"
 local C, raise = f.C, f.raise
 

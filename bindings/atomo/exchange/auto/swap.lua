@@ -1,7 +1,7 @@
 --- The exchange that works behind one that chooses (init.lua): opened for a setting, replaced, put aside during a
 -- trial, closed. And how the ranks agree on figures.
 local T = require "atomo.tensor"
-local choose = require "atomo.exchange.choose"
+local choose = require "atomo.exchange.auto.choose"
 
 local M = {}
 

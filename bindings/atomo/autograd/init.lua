@@ -1,0 +1,249 @@
+--- Reverse-mode differentiation: a tape in Lua over C kernels.
+-- An operator is one `func{name=, forward=, backward=}`. Calling it records a node {op, ctx} when some input requires a
+-- gradient; loss:backward() walks the nodes in reverse order of creation. A gradient is freed as soon as it has been
+-- passed on, and a parameter is reported ready when the last use of it has been passed (step.lua hands it to the
+-- exchange then).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local blocks = require "atomo.core.blocks"
+local context = require "atomo.autograd.context"
+local views = require "atomo.autograd.views"
+local backward = require "atomo.autograd.backward"
+local leaf_grad = require "atomo.autograd.gradient"
+local C, raise = f.C, f.raise
+local Tensor, is_tensor = T.Tensor, T.is_tensor
+
+local M = {}
+
+local recording = blocks.state(true)
+local sequence = 0 -- nodes made so far: creation order is a topological order
+
+T.recording = function() return recording.value end
+
+--- Has see(pass, op, ctx, seconds, ...) called after every forward ("forward", with its results) and backward
+-- ("backward", with the gradients) of a recorded operator; nil ends it. See atomo.profile.
+function M.observe(see) backward.observer = see end
+
+-- The hot path of a step compiles (tests/spec/autograd_speed_spec.lua): no closures made, no pairs, unpack or {...}
+-- for the usual number of arguments.
+
+--- Runs fn without recording; returns what it returns.
+function M.no_grad(fn, ...) return blocks.run(recording, false, fn, ...) end
+
+--- Runs fn recording, as it is by default: inside a backward or a no_grad.
+function M.enable_grad(fn, ...) return blocks.run(recording, true, fn, ...) end
+
+--- Marks t (or a copy of a table of numbers) as a parameter: backward fills t.grad. A parameter survives scopes.
+function M.param(t)
+  if not is_tensor(t) then t = T.outside_scope(T.tensor, t) end
+  if t.node then raise "param: the tensor is the result of an operator; use t:detach()" end
+  if t:dtype() ~= "f32" then raise(("param: tensor is %s, expected f32"):format(t:dtype())) end
+  t.is_parameter, t.requires_grad, t.base = true, true, nil
+  return t:keep()
+end
+
+--- Whether this leaf requires a gradient (default true). A parameter that does not is frozen: it gets no gradient and
+--- no step; it stays a parameter.
+---@param on boolean?
+function Tensor:requires_grad_(on)
+  if self.node then raise "requires_grad_: the tensor is the result of an operator; use t:detach()" end
+  if on ~= false and self:dtype() ~= "f32" then
+    raise(("requires_grad_: tensor is %s, expected f32"):format(self:dtype()))
+  end
+  self.requires_grad = on ~= false
+  if self.requires_grad then self.base = nil end
+  return self
+end
+
+-- ---- operators ---------------------------------------------------------------------------------------------------
+
+local function refresh(t) return M.enable_grad(views.refresh, t, M.view_of) end
+
+--- Brings t's node up to date where t is a view whose base was changed in place; returns whether it needs a gradient.
+function M.tracked(t)
+  if t.base and views.is_stale(t) then T.outside_scope(refresh, t) end
+  return t.requires_grad
+end
+local tracked = M.tracked
+
+local function any_tracked(...)
+  local any = false
+  for i = 1, select("#", ...) do
+    local a = select(i, ...)
+    if type(a) == "table" and getmetatable(a) == Tensor and tracked(a) then any = true end
+  end
+  return any
+end
+
+--- Where the arguments came from: see context.new.
+local function edges_of(inputs, count)
+  local edges = {false, 0, false, 0, false, 0}
+  for i = 1, count do
+    local a = inputs[i]
+    if type(a) == "table" and getmetatable(a) == Tensor and a.requires_grad then
+      edges[2 * i - 1], edges[2 * i] = a.node or a, a.node and a.slot or 0
+    else
+      edges[2 * i - 1], edges[2 * i] = false, 0
+    end
+  end
+  return edges
+end
+
+local function record(op, ctx, ...)
+  sequence = sequence + 1
+  local node = {op = op, ctx = ctx, sequence = sequence, outputs = select("#", ...)}
+  for i = 1, select("#", ...) do
+    local y = select(i, ...)
+    if is_tensor(y) and y.h.dtype == C.ATOMO_F32 then y.requires_grad, y.node, y.slot = true, node, i end
+  end
+  return ...
+end
+
+local function seen(ctx, start, ...)
+  backward.observer("forward", ctx.op, ctx, C.atomo_time() - start, ...)
+  return ...
+end
+
+local function observed(ctx, ...) return seen(ctx, C.atomo_time(), ctx.op.forward(ctx, ...)) end
+
+--- A user's results as the tape's: tensors of its own over the same storage, which know whose memory they share.
+local function own_results(ctx, y, ...)
+  if is_tensor(y) then
+    local own = y:detach()
+    for i = 1, ctx.count do
+      local arg = ctx.inputs[i]
+      if is_tensor(arg) and arg.h.storage == own.h.storage then views.link(own, arg, "operator") end
+    end
+    y = own
+  end
+  if select("#", ...) == 0 then return y end
+  return y, own_results(ctx, ...)
+end
+
+--- What a user's forward gave, where it left the arguments that require a gradient as they were.
+local function after_user(ctx, before, ...)
+  for i = 1, ctx.count do
+    if before[i] and C.atomo_tensor_version(ctx.inputs[i].h) ~= before[i] then
+      raise(("%s: forward changed argument %d %s in place, which requires a gradient; change a :clone() of it")
+        :format(ctx.op.name, i, T.shape_text(ctx.inputs[i])))
+    end
+  end
+  if not ctx.op.trusted then ctx:close() end
+  return own_results(ctx, ...)
+end
+
+local function forward_of_user(ctx, ...)
+  local before = {}
+  for i = 1, ctx.count do before[i] = ctx:needs(i) and C.atomo_tensor_version(ctx.inputs[i].h) end
+  return after_user(ctx, before, (backward.observer and observed or ctx.op.forward)(ctx, ...))
+end
+
+--- The result of a view's operator, which may have had to copy.
+local function linked(x, link, y)
+  if y.h.storage == x.h.storage then views.link(y, x, link) end
+  return y
+end
+
+local function call(op, ...)
+  local ctx, on = context.new(op, ...), recording.value
+  if not (on and any_tracked(...)) then
+    if op.is_view then return linked((...), on and "view" or "no_grad", op.forward(ctx, ...)) end
+    if not on then return op.forward(ctx, ...) end
+    return M.no_grad(op.forward, ctx, ...)
+  end
+  ctx.edges = edges_of(ctx.inputs, ctx.count)
+  if op.runs_user_code then return record(op, ctx, M.no_grad(forward_of_user, ctx, ...)) end
+  local run = backward.observer and observed or op.forward
+  if op.is_view then return linked((...), "view", record(op, ctx, M.no_grad(run, ctx, ...))) end
+  return record(op, ctx, M.no_grad(run, ctx, ...))
+end
+
+local function operator(def, trusted)
+  for _, key in ipairs {"forward", "backward"} do
+    if type(def[key]) ~= "function" then raise(("func: '%s' is missing or no function"):format(key)) end
+  end
+  local op = {name = def.name or "func", forward = def.forward, backward = def.backward, is_view = def.is_view,
+    trusted = trusted, runs_user_code = not trusted or def.runs_user_code}
+  return op, function(...) return call(op, ...) end
+end
+
+--- A differentiable operator.
+-- forward(ctx, ...) computes the result(s) from tensors and plain values; nothing is recorded inside.
+-- backward(ctx, gy, ...) gets the gradient of each result (nil for one that was not used) and returns one gradient per
+-- argument of forward, nil for what needs none. Gradients have their argument's shape. What backward needs is kept by
+-- ctx:save(...) or in fields of ctx: a change in place in between is an error then.
+---@param def {name: string, forward: function, backward: function}
+function M.func(def)
+  local _, result = operator(def, false)
+  return result
+end
+
+--- A func of atomo's own: it keeps tensors by ctx:save() only, and its backward returns gradients that it made or was
+--- given. def.is_view: forward returns a view of its first argument. def.runs_user_code: forward calls a user's
+--- function and returns what that returns.
+function M.builtin(def)
+  local op, result = operator(def, true)
+  return result, op
+end
+
+local operators = {} -- in the order of loading
+
+--- A builtin that is one of M.operators(), all of which have a gradcheck (tests/spec/operators_spec.lua).
+function M.operator(def)
+  local result, op = M.builtin(def)
+  operators[#operators + 1] = op
+  op.index = #operators
+  return result
+end
+
+--- Names of atomo's own differentiable operators, one entry each (a name may come twice: add by a tensor, by a number).
+---@return string[]
+function M.operators()
+  require "atomo.nn" -- loads the rest
+  local names = {}
+  for i, op in ipairs(operators) do names[i] = op.name end
+  return names
+end
+
+-- ---- backward ----------------------------------------------------------------------------------------------------
+
+--- The gradient that backward starts from, as one of the tape's own.
+local function gradient_of(t, gradient)
+  if gradient == nil then
+    if t.h.numel ~= 1 then
+      raise(("backward: tensor %s is no scalar, pass the gradient"):format(T.shape_text(t)))
+    end
+    return T.empty_like(t):fill_(1)
+  end
+  if not is_tensor(gradient) or T.shape_text(gradient) ~= T.shape_text(t) or gradient:dtype() ~= "f32" then
+    raise(("backward: the gradient is %s, the tensor %s"):format(
+      is_tensor(gradient) and gradient:dtype() .. " " .. T.shape_text(gradient) or type(gradient), T.shape_text(t)))
+  end
+  return backward.from_user(gradient)
+end
+
+--- Fills .grad of every parameter that this tensor depends on (added to what is there). Where it fails, every .grad is
+--- as it was before, but for parameters that on_ready was called for.
+---@param gradient atomo.Tensor?  of this tensor; may be left out for a scalar
+---@param opts {retain_graph: boolean?, on_ready: (fun(leaf: atomo.Tensor))?}?  on_ready: called when the last use of a
+--- parameter has been passed
+function Tensor:backward(gradient, opts)
+  opts = opts or {}
+  if not tracked(self) then
+    raise "backward: nothing that led to this tensor requires a gradient"
+  end
+  gradient = gradient_of(self, gradient)
+  if self.node then
+    M.no_grad(backward.run, self.node, self.slot, gradient, opts)
+  else
+    M.no_grad(backward.leaf, self, gradient, opts.on_ready)
+  end
+end
+
+--- Sets .grad to zero (the buffer stays); nil stays nil.
+function Tensor:zero_grad()
+  leaf_grad.zero(self, "zero_grad")
+  return self
+end
+
+return M

@@ -1,0 +1,182 @@
+--- Arithmetic with broadcasting, + - * / ^, elementwise extremes, comparisons.
+-- The backward of broadcasting sums back to the operand's shape.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local number = require "atomo.core.number"
+local K = require "atomo.autograd.ops.kernels"
+local func = require("atomo.autograd").operator
+local C, raise = f.C, f.raise
+local Tensor, is_tensor = T.Tensor, T.is_tensor
+local unary, binary, scalar, sum_to, mul_to = K.unary, K.binary, K.scalar, K.sum_to, K.mul_to
+
+local tensor_add = func {
+  name = "add",
+  forward = function(ctx, a, b) return binary(C.ATOMO_ADD, a, b) end,
+  backward = function(ctx, g)
+    local a, b = ctx.inputs[1], ctx.inputs[2]
+    return ctx:needs(1) and sum_to(g, a) or nil, ctx:needs(2) and sum_to(g, b) or nil
+  end,
+}
+
+local tensor_sub = func {
+  name = "sub",
+  forward = function(ctx, a, b) return binary(C.ATOMO_SUB, a, b) end,
+  backward = function(ctx, g)
+    local a, b = ctx.inputs[1], ctx.inputs[2]
+    local gb = ctx:needs(2) and scalar(C.ATOMO_MUL, sum_to(g, b), -1) or nil
+    return ctx:needs(1) and sum_to(g, a) or nil, gb
+  end,
+}
+
+local tensor_mul = func {
+  name = "mul",
+  forward = function(ctx, a, b)
+    ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
+    return binary(C.ATOMO_MUL, a, b)
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    return ctx:needs(1) and mul_to(g, b, ctx.inputs[1]) or nil, ctx:needs(2) and mul_to(g, a, ctx.inputs[2]) or nil
+  end,
+}
+
+local tensor_div = func {
+  name = "div",
+  forward = function(ctx, a, b)
+    ctx:save(ctx:needs(2) and a or nil, b)
+    return binary(C.ATOMO_DIV, a, b)
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    local ga = binary(C.ATOMO_DIV, g, b)
+    local gb
+    if ctx:needs(2) then -- -g a / b / b: a / b first, which neither g / b nor b^2 may overflow before
+      local q = binary(C.ATOMO_MUL, binary(C.ATOMO_DIV, binary(C.ATOMO_DIV, a, b), b), g)
+      gb = sum_to(scalar(C.ATOMO_MUL, q, -1), b)
+    end
+    return ctx:needs(1) and sum_to(ga, ctx.inputs[1]) or nil, gb
+  end,
+}
+
+--- g, half of it where the operands are equal.
+local function shared(g, equal)
+  return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_SUB, scalar(C.ATOMO_MUL, equal, 0.5), 1, true))
+end
+
+--- Elementwise larger (or smaller). What loses gets no gradient; equals get half each, of a NaN both get all, as in
+--- PyTorch.
+local function extremum(name, op, loses)
+  return func {
+    name = name,
+    forward = function(ctx, a, b)
+      ctx:save(a, b)
+      return binary(op, a, b)
+    end,
+    backward = function(ctx, g)
+      local a, b = ctx:saved()
+      g = shared(g, binary(C.ATOMO_EQ, a, b))
+      return ctx:needs(1) and sum_to(binary(C.ATOMO_UNLESS, g, binary(loses, a, b)), a) or nil,
+        ctx:needs(2) and sum_to(binary(C.ATOMO_UNLESS, g, binary(loses, b, a)), b) or nil
+    end,
+  }
+end
+local tensor_max = extremum("maximum", C.ATOMO_MAXIMUM, C.ATOMO_LT)
+local tensor_min = extremum("minimum", C.ATOMO_MINIMUM, C.ATOMO_GT)
+
+--- a ^ b; where b is 0 the slope by a is 0, where a is 0 and b is not below it that by b is, as in PyTorch.
+local tensor_pow = func {
+  name = "pow",
+  forward = function(ctx, a, b)
+    ctx:save(a, b)
+    return binary(C.ATOMO_POW, a, b)
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    local ga, gb
+    if ctx:needs(1) then
+      local slope = binary(C.ATOMO_MUL, b, binary(C.ATOMO_POW, a, scalar(C.ATOMO_SUB, b, 1)))
+      ga = sum_to(binary(C.ATOMO_UNLESS, binary(C.ATOMO_MUL, g, slope), scalar(C.ATOMO_EQ, b, 0)), a)
+    end
+    if ctx:needs(2) then
+      local slope = binary(C.ATOMO_MUL, binary(C.ATOMO_POW, a, b), unary(C.ATOMO_LOG, a))
+      local flat = binary(C.ATOMO_MUL, scalar(C.ATOMO_EQ, a, 0), scalar(C.ATOMO_GE, b, 0))
+      gb = sum_to(binary(C.ATOMO_UNLESS, binary(C.ATOMO_MUL, g, slope), flat), b)
+    end
+    return ga, gb
+  end,
+}
+
+--- op(a, s) or op(s, a) with a number s; slope(g, a, s, reverse) gives the gradient, reads(reverse) tells whether from
+--- a's values (always, where it is absent).
+local function scalar_op(name, op, slope, reads)
+  return func {
+    name = name,
+    forward = function(ctx, a, s, reverse)
+      if not reads or reads(reverse) then ctx:save(a) end
+      return scalar(op, a, s, reverse)
+    end,
+    backward = function(ctx, g)
+      local a = ctx:saved()
+      return slope(g, a, ctx.inputs[2], ctx.inputs[3])
+    end,
+  }
+end
+local scalar_add = scalar_op("add", C.ATOMO_ADD, function(g) return g end, function() return false end)
+local scalar_sub = scalar_op("sub", C.ATOMO_SUB, function(g, _, _, reverse)
+  return reverse and scalar(C.ATOMO_MUL, g, -1) or g
+end, function() return false end)
+local scalar_mul = scalar_op("mul", C.ATOMO_MUL, function(g, _, s) return scalar(C.ATOMO_MUL, g, s) end,
+  function() return false end)
+local scalar_div = scalar_op("div", C.ATOMO_DIV, function(g, a, s, reverse)
+  if not reverse then return scalar(C.ATOMO_DIV, g, s) end
+  return binary(C.ATOMO_MUL, g, binary(C.ATOMO_DIV, scalar(C.ATOMO_DIV, a, -s, true), a)) -- g (-s / a) / a
+end, function(reverse) return reverse end)
+local scalar_pow = scalar_op("pow", C.ATOMO_POW, function(g, a, s, reverse)
+  if reverse then -- s^a
+    local ga = scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, g, scalar(C.ATOMO_POW, a, s, true)), math.log(s))
+    return s == 0 and binary(C.ATOMO_UNLESS, ga, scalar(C.ATOMO_GE, a, 0)) or ga
+  end
+  if s == 0 then return T.zeros_like(a) end
+  return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_MUL, scalar(C.ATOMO_POW, a, s - 1), s))
+end)
+local function scalar_extremum(name, op, loses)
+  return scalar_op(name, op, function(g, a, s)
+    return binary(C.ATOMO_UNLESS, shared(g, scalar(C.ATOMO_EQ, a, s)), scalar(loses, a, s))
+  end)
+end
+local scalar_max = scalar_extremum("maximum", C.ATOMO_MAXIMUM, C.ATOMO_LT)
+local scalar_min = scalar_extremum("minimum", C.ATOMO_MINIMUM, C.ATOMO_GT)
+
+local function arithmetic(name, with_tensor, with_scalar)
+  return function(a, b)
+    if is_tensor(a) then
+      if is_tensor(b) then return with_tensor(a, b) end
+      local s = number.of(b)
+      if s then return with_scalar(a, s, false) end
+    elseif is_tensor(b) then
+      local s = number.of(a)
+      if s then return with_scalar(b, s, true) end
+    end
+    raise(("%s: %s and %s, expected tensors or numbers"):format(name, type(a), type(b)))
+  end
+end
+Tensor.__add = arithmetic("add", tensor_add, scalar_add)
+Tensor.__sub = arithmetic("sub", tensor_sub, scalar_sub)
+Tensor.__mul = arithmetic("mul", tensor_mul, scalar_mul)
+Tensor.__div = arithmetic("div", tensor_div, scalar_div)
+Tensor.__pow = arithmetic("pow", tensor_pow, scalar_pow)
+Tensor.__unm = function(a) return scalar_mul(a, -1, false) end
+Tensor.add, Tensor.sub, Tensor.mul, Tensor.div = Tensor.__add, Tensor.__sub, Tensor.__mul, Tensor.__div
+Tensor.pow, Tensor.neg = Tensor.__pow, Tensor.__unm
+Tensor.maximum = arithmetic("maximum", tensor_max, scalar_max)
+Tensor.minimum = arithmetic("minimum", tensor_min, scalar_min)
+
+for name, op in pairs {eq = C.ATOMO_EQ, ne = C.ATOMO_NE, lt = C.ATOMO_LT, le = C.ATOMO_LE, gt = C.ATOMO_GT,
+  ge = C.ATOMO_GE} do
+  --- Comparison: f32 0 or 1.
+  Tensor[name] = function(a, b)
+    local s = number.of(b)
+    if s then return scalar(op, a, s) end
+    return binary(op, a, T.expect(b, name .. ": operand"))
+  end
+end

@@ -1,0 +1,84 @@
+--- Elementwise functions: exp, log, tanh, clamp, ..., and their in-place forms.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local K = require "atomo.autograd.ops.kernels"
+local func = require("atomo.autograd").operator
+local C, check = f.C, f.check
+local Tensor, wrap, out = T.Tensor, T.wrap, T.out
+local unary, binary, scalar = K.unary, K.binary, K.scalar
+
+--- slope(g, t) gives the gradient from what is kept: the "input" or the "result", or nothing.
+local function elementwise(name, op, keep, slope)
+  Tensor[name] = func {
+    name = name,
+    forward = function(ctx, x)
+      T.expect(x, name .. ": tensor")
+      local y = unary(op, x)
+      if keep == "input" then ctx:save(x) end
+      if keep == "result" then ctx:save(y:detach()) end -- an alias: keeping y itself would make a cycle
+      return y
+    end,
+    backward = function(ctx, g) return slope(g, (ctx:saved())) end,
+  }
+end
+local function times(g, s) return binary(C.ATOMO_MUL, g, s) end
+elementwise("exp", C.ATOMO_EXP, "result", function(g, y) return times(g, y) end)
+elementwise("log", C.ATOMO_LOG, "input", function(g, x) return binary(C.ATOMO_DIV, g, x) end)
+elementwise("sqrt", C.ATOMO_SQRT, "result", function(g, y)
+  return scalar(C.ATOMO_MUL, binary(C.ATOMO_DIV, g, y), 0.5)
+end)
+elementwise("abs", C.ATOMO_ABS, "input", function(g, x) return times(g, unary(C.ATOMO_SIGN, x)) end)
+elementwise("square", C.ATOMO_SQUARE, "input", function(g, x) return scalar(C.ATOMO_MUL, times(g, x), 2) end)
+elementwise("reciprocal", C.ATOMO_RECIPROCAL, "result", function(g, y)
+  return scalar(C.ATOMO_MUL, times(times(g, y), y), -1)
+end)
+elementwise("sin", C.ATOMO_SIN, "input", function(g, x) return times(g, unary(C.ATOMO_COS, x)) end)
+elementwise("cos", C.ATOMO_COS, "input", function(g, x)
+  return scalar(C.ATOMO_MUL, times(g, unary(C.ATOMO_SIN, x)), -1)
+end)
+elementwise("tanh", C.ATOMO_TANH, "result", function(g, y)
+  return times(g, scalar(C.ATOMO_SUB, times(y, y), 1, true))
+end)
+elementwise("sigmoid", C.ATOMO_SIGMOID, "result", function(g, y)
+  return times(times(g, y), scalar(C.ATOMO_SUB, y, 1, true))
+end)
+elementwise("relu", C.ATOMO_RELU, "result", function(g, y)
+  return binary(C.ATOMO_UNLESS, g, scalar(C.ATOMO_LE, y, 0)) -- of NaN all, as in PyTorch
+end)
+elementwise("sign", C.ATOMO_SIGN, nil, T.zeros_like)
+elementwise("floor", C.ATOMO_FLOOR, nil, T.zeros_like)
+
+Tensor.clamp = func {
+  name = "clamp",
+  forward = function(ctx, x, lo, hi)
+    local o = out()
+    check(C.atomo_clamp(x.h, lo or -math.huge, hi or math.huge, o))
+    ctx:save(x)
+    return wrap(o[0])
+  end,
+  backward = function(ctx, g)
+    local x = ctx:saved()
+    local lo, hi = ctx.inputs[2] or -math.huge, ctx.inputs[3] or math.huge
+    return binary(C.ATOMO_WHERE, g, times(scalar(C.ATOMO_GE, x, lo), scalar(C.ATOMO_LE, x, hi)))
+  end,
+}
+
+-- In-place forms of the elementwise functions: t:exp_() and so on.
+for name, op in pairs {exp_ = C.ATOMO_EXP, log_ = C.ATOMO_LOG, sqrt_ = C.ATOMO_SQRT, abs_ = C.ATOMO_ABS,
+  neg_ = C.ATOMO_NEG, relu_ = C.ATOMO_RELU, tanh_ = C.ATOMO_TANH, sigmoid_ = C.ATOMO_SIGMOID} do
+  Tensor[name] = function(self)
+    T.changing(self, name)
+    local o = out()
+    o[0] = self.h
+    check(C.atomo_unary(op, self.h, o))
+    return self
+  end
+end
+
+function Tensor:clamp_(lo, hi)
+  T.changing(self, "clamp_")
+  local o = out()
+  o[0] = self.h
+  check(C.atomo_clamp(self.h, lo or -math.huge, hi or math.huge, o))
+  return self
+end

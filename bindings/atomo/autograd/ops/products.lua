@@ -1,0 +1,32 @@
+--- Matrix products.
+local T = require "atomo.tensor"
+local K = require "atomo.autograd.ops.kernels"
+local func = require("atomo.autograd").operator
+local Tensor = T.Tensor
+local product, flipped = K.product, K.flipped
+
+local matmul = func {
+  name = "matmul",
+  forward = function(ctx, a, b)
+    ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
+    return product(a, b)
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    return ctx:needs(1) and product(g, flipped(b)) or nil, ctx:needs(2) and product(flipped(a), g) or nil
+  end,
+}
+
+--- Matrix product: [m,k] x [k,n]; a vector is a row on the left, a column on the right; equal leading dimensions are
+--- batches.
+function Tensor:matmul(u)
+  T.expect(u, "matmul: operand")
+  local a, b = self, u
+  if a:dim() == 1 and b:dim() == 1 then return a:dot(b) end
+  local row, column = a:dim() == 1, b:dim() == 1
+  if row then a = a:reshape(1, -1) end
+  if column then b = b:reshape(-1, 1) end
+  local y = matmul(a, b)
+  if row or column then return y:reshape(-1) end
+  return y
+end

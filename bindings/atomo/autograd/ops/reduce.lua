@@ -1,0 +1,154 @@
+--- Reductions: sum, mean, max, min, argmax, argmin, dot, norm.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local K = require "atomo.autograd.ops.kernels"
+local func = require("atomo.autograd").operator
+local ffi, C, check = f.ffi, f.C, f.check
+local Tensor, wrap, out, dimension = T.Tensor, T.wrap, T.out, T.dimension
+local unary, binary, scalar, view_as = K.unary, K.binary, K.scalar, K.view_as
+
+local function reduce(op, t, d, keepdim)
+  local o = out()
+  check(C.atomo_reduce(op, t.h, d, keepdim and 1 or 0, o))
+  return wrap(o[0])
+end
+
+--- g (reduced over d, kept or not) seen as broadcastable to t.
+local function keep_dims(g, t, d)
+  local sizes = t:shape()
+  if d < 0 then
+    for i = 1, #sizes do sizes[i] = 1 end
+  else
+    sizes[d + 1] = 1
+  end
+  return view_as(g, sizes) -- sizes of 1 are always a view
+end
+
+local function summing(name, op)
+  local apply = func {
+    name = name,
+    forward = function(ctx, t, d, keepdim) return reduce(op, t, d, keepdim) end,
+    backward = function(ctx, g)
+      local t, d = ctx.inputs[1], ctx.inputs[2]
+      local gt = T.empty_like(t)
+      check(C.atomo_copy(gt.h, keep_dims(g, t, d).h))
+      if op == C.ATOMO_MEAN then gt:mul_((d < 0 and 1 or t.h.numel / t.h.shape[d]) / t.h.numel) end
+      return gt
+    end,
+  }
+  Tensor[name] = function(self, dim, keepdim)
+    return apply(self, dim and dimension(self, dim, name) or -1, keepdim)
+  end
+end
+summing("sum", C.ATOMO_SUM)
+summing("mean", C.ATOMO_MEAN)
+
+--- A number as an f32 scalar: Inf where it is too large, unlike T.full.
+local function rounded(v)
+  local t = T.empty {}
+  t:data()[0] = v
+  return t
+end
+
+--- The gradient of the extreme of all elements: shared evenly by those that are equal to it, as in PyTorch.
+local function to_equals(g, t, value)
+  local equal = value == value and scalar(C.ATOMO_EQ, t, value) or binary(C.ATOMO_NE, t, t)
+  local share = g:item() / equal:dot_value(equal)
+  return binary(C.ATOMO_WHERE, rounded(share), equal)
+end
+
+local function extreme(name, op, arg_op)
+  local apply = func {
+    name = name,
+    forward = function(ctx, t, d, keepdim)
+      local y, index = reduce(op, t, d, keepdim), reduce(arg_op, t, d, keepdim)
+      ctx:save(index, d < 0 and t or nil)
+      ctx.value = d < 0 and t:dtype() == "f32" and y:item() or nil
+      return y, scalar(C.ATOMO_ADD, index, 1)
+    end,
+    backward = function(ctx, g)
+      local index, all = ctx:saved()
+      local t, d = ctx.inputs[1], ctx.inputs[2]
+      if d < 0 then return to_equals(g, all, ctx.value) end
+      local gt = T.zeros_like(t)
+      local p, q, k = gt:data(), g:contiguous():data(), index:data()
+      local n, inner = t.h.shape[d], 1
+      for i = d + 1, t.h.ndim - 1 do inner = inner * t.h.shape[i] end
+      for r = 0, g.h.numel - 1 do
+        local o, i = math.floor(r / inner), r % inner
+        p[(o * n + k[r]) * inner + i] = q[r]
+      end
+      return gt
+    end,
+  }
+  --- Without dim the extreme as a scalar; with dim values and 1-based indices.
+  Tensor[name] = function(self, dim, keepdim)
+    local values, index = apply(self, dim and dimension(self, dim, name) or -1, keepdim)
+    if dim then return values, index end
+    return values
+  end
+  Tensor["arg" .. name] = function(self, dim, keepdim)
+    return scalar(C.ATOMO_ADD, reduce(arg_op, self, dim and dimension(self, dim, "arg" .. name) or -1, keepdim), 1)
+  end
+end
+extreme("max", C.ATOMO_MAX_OF, C.ATOMO_ARGMAX)
+extreme("min", C.ATOMO_MIN_OF, C.ATOMO_ARGMIN)
+
+local result = ffi.new "double[1]"
+
+--- Inner product as a Lua number, accumulated in double; outside the graph.
+function Tensor:dot_value(u)
+  check(C.atomo_dot(self.h, T.expect(u, "dot: operand").h, result))
+  return f.number(result)
+end
+
+--- Norm as a Lua number, accumulated in double; outside the graph. p: 2 (default), 1, any above 0, or math.huge.
+function Tensor:norm_value(p)
+  check(C.atomo_norm(self.h, p or 2, result))
+  return f.number(result)
+end
+
+Tensor.dot = func {
+  name = "dot",
+  forward = function(ctx, a, b)
+    ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
+    local v = a:dot_value(b)
+    return a:dtype() == "f32" and rounded(v) or T.full({}, v, "i32")
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    local s = g:item()
+    return ctx:needs(1) and scalar(C.ATOMO_MUL, b, s) or nil, ctx:needs(2) and scalar(C.ATOMO_MUL, a, s) or nil
+  end,
+}
+
+--- t / n for an n that no f32 may be: t is scaled by a power of two first, which is exact.
+local function over(t, n)
+  local _, e = math.frexp(n)
+  local scale = n < math.huge and 2 ^ math.max(-126, math.min(126, -e)) or 1
+  return scalar(C.ATOMO_DIV, scale == 1 and t or scalar(C.ATOMO_MUL, t, scale), n * scale)
+end
+
+--- p-norm of all elements (p = 2 unless given), a scalar tensor.
+Tensor.norm = func {
+  name = "norm",
+  forward = function(ctx, t, p)
+    ctx:save(t)
+    ctx.value = t:norm_value(p)
+    return rounded(ctx.value)
+  end,
+  backward = function(ctx, g)
+    local t, p, n = ctx:saved(), ctx.inputs[2] or 2, ctx.value
+    local s = g:item()
+    if n == 0 then return T.zeros_like(t) end
+    if p == math.huge then
+      local hit = n == n and scalar(C.ATOMO_EQ, unary(C.ATOMO_ABS, t), n) or binary(C.ATOMO_NE, t, t)
+      return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, hit, unary(C.ATOMO_SIGN, t)), s / hit:dot_value(hit))
+    end
+    local ratio = over(t, n)
+    if p == 2 then return scalar(C.ATOMO_MUL, ratio, s) end
+    local power = scalar(C.ATOMO_POW, unary(C.ATOMO_ABS, ratio), p - 1) -- Inf at 0 where p < 1: the slope there is 0
+    local slope = scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, power, unary(C.ATOMO_SIGN, t)), s)
+    return binary(C.ATOMO_UNLESS, slope, scalar(C.ATOMO_EQ, t, 0))
+  end,
+}

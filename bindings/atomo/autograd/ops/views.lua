@@ -1,0 +1,283 @@
+--- Views (view, transpose, narrow, select, expand, ...) and the copies that go with them (clone, cat, index_select).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local number = require "atomo.core.number"
+local K = require "atomo.autograd.ops.kernels"
+local func = require("atomo.autograd").operator
+local C, check, raise = f.C, f.check, f.raise
+local Tensor, wrap, out, is_tensor, dimension = T.Tensor, T.wrap, T.out, T.is_tensor, T.dimension
+local scalar, sum_to, dims8, make_view, view_as = K.scalar, K.sum_to, K.dims8, K.make_view, K.view_as
+local narrow_view = K.narrow_view
+
+local M = {}
+
+--- Sizes from (2, 3), ({2, 3}); one -1 is worked out.
+local function sizes_for(t, what, ...)
+  local sizes = type((...)) == "table" and {unpack((...))} or {...}
+  local known, unknown = 1, nil
+  for i, given in ipairs(sizes) do
+    local n = number.whole(given, -1)
+    if not n then
+      raise(("%s: size %s in dimension %d, expected a whole number, or -1 once"):format(what, tostring(given), i))
+    end
+    sizes[i] = n
+    if n == -1 then
+      if unknown then raise(what .. ": more than one -1") end
+      unknown = i
+    else
+      known = known * n
+    end
+  end
+  if unknown and known > 0 then sizes[unknown] = t.h.numel / known end
+  local total = 1
+  for _, n in ipairs(sizes) do total = total * n end
+  if total ~= t.h.numel or (unknown and sizes[unknown] % 1 ~= 0) then
+    raise(("%s: %s has %d elements, it cannot be seen as %s"):format(what, T.shape_text(t), t.h.numel,
+      T.shape_text(type((...)) == "table" and (...) or {...})))
+  end
+  return sizes
+end
+
+--- As a view where strides allow one, else of a copy.
+local function seen_as(t, sizes) return view_as(t, sizes) or view_as(t:contiguous(), sizes) end
+
+local reshape = func {
+  name = "view", is_view = true,
+  forward = function(ctx, t, sizes) return seen_as(t, sizes) end,
+  backward = function(ctx, g) return seen_as(g, ctx.inputs[1]:shape()) end,
+}
+
+--- The same elements with other sizes, without a copy; raises where strides allow no view.
+function Tensor:view(...)
+  local sizes = sizes_for(self, "view", ...)
+  if not self:is_contiguous() then
+    local view = view_as(self, sizes)
+    if not view then
+      raise(("view: tensor %s is not contiguous and cannot be seen as %s without a copy, use :reshape()"):format(
+        T.shape_text(self), T.shape_text(sizes)))
+    end
+    view:free()
+  end
+  return reshape(self, sizes)
+end
+
+--- As view, copying where it must.
+function Tensor:reshape(...) return reshape(self, sizes_for(self, "reshape", ...)) end
+
+function Tensor:flatten() return self:reshape(-1) end
+
+Tensor.clone = func {
+  name = "clone",
+  forward = function(ctx, t)
+    local c = T.empty_like(t)
+    check(C.atomo_copy(c.h, t.h))
+    return c
+  end,
+  backward = function(ctx, g) return g end,
+}
+
+--- Itself where it is contiguous already, else a copy that is.
+function Tensor:contiguous()
+  if self:is_contiguous() then return self end
+  return self:clone()
+end
+
+local permute = func {
+  name = "permute", is_view = true,
+  forward = function(ctx, t, order)
+    local h, shape, stride = t.h, dims8(), dims8()
+    for i = 1, #order do
+      shape[i - 1], stride[i - 1] = h.shape[order[i]], h.stride[order[i]]
+    end
+    return make_view(t, shape, stride, 0, #order)
+  end,
+  backward = function(ctx, g)
+    local inverse, h, shape, stride = {}, g.h, dims8(), dims8()
+    for i, d in ipairs(ctx.inputs[2]) do inverse[d + 1] = i - 1 end
+    for i = 1, #inverse do
+      shape[i - 1], stride[i - 1] = h.shape[inverse[i]], h.stride[inverse[i]]
+    end
+    return make_view(g, shape, stride, 0, #inverse)
+  end,
+}
+
+--- Dimensions in a new order: t:permute(1, 4, 2, 3).
+function Tensor:permute(...)
+  local order, seen = {...}, {}
+  if #order ~= self.h.ndim then
+    raise(("permute: %d dimensions named, the tensor has %d"):format(#order, self.h.ndim))
+  end
+  for i, d in ipairs(order) do
+    order[i] = dimension(self, d, "permute")
+    if seen[order[i]] then raise(("permute: dimension %d named twice"):format(d)) end
+    seen[order[i]] = true
+  end
+  return permute(self, order)
+end
+
+function Tensor:transpose(i, j)
+  if i == nil and self.h.ndim == 2 then i, j = 1, 2 end
+  local a, b = dimension(self, i, "transpose"), dimension(self, j, "transpose")
+  local order = {}
+  for d = 0, self.h.ndim - 1 do order[d + 1] = d == a and b or d == b and a or d end
+  return permute(self, order)
+end
+function Tensor:t()
+  if self.h.ndim ~= 2 then raise(("t: tensor %s is no matrix"):format(T.shape_text(self))) end
+  return self:transpose(1, 2)
+end
+
+local narrow = func {
+  name = "narrow", is_view = true,
+  forward = function(ctx, t, d, start, length, drop) return narrow_view(t, d, start, length, drop) end,
+  backward = function(ctx, g)
+    local t, d, start, length, drop = unpack(ctx.inputs, 1, 5)
+    local gt = T.zeros_like(t)
+    local part = narrow_view(gt, d, start, length, drop)
+    part:copy_(g)
+    part:free()
+    return gt
+  end,
+}
+
+--- A view of length elements of dimension dim from start (1-based).
+function Tensor:narrow(dim, start, length)
+  local d = dimension(self, dim, "narrow")
+  local size = self.h.shape[d]
+  local from, count = number.whole(start, 1), number.whole(length, 0)
+  if not from or not count or from + count - 1 > size then
+    raise(("narrow: start %s, length %s of dimension %s, which has %d"):format(
+      tostring(start), tostring(length), tostring(dim), size))
+  end
+  return narrow(self, d, from - 1, count, false)
+end
+
+--- The i-th slice along dim, one dimension less.
+function Tensor:select(dim, i)
+  local d = dimension(self, dim, "select")
+  local at = number.whole(i, 1, self.h.shape[d])
+  if not at then
+    raise(("select: index %s of dimension %s, which has %d"):format(tostring(i), tostring(dim), self.h.shape[d]))
+  end
+  return narrow(self, d, at - 1, 1, true)
+end
+
+--- Without dimensions of size 1 (or without dimension dim, which must have size 1).
+function Tensor:squeeze(dim)
+  local sizes = {}
+  local only = dim and dimension(self, dim, "squeeze")
+  for d = 0, self.h.ndim - 1 do
+    local n = self.h.shape[d]
+    if n ~= 1 or (only and d ~= only) then sizes[#sizes + 1] = n end
+  end
+  return reshape(self, sizes)
+end
+
+--- With a dimension of size 1 put in at dim.
+function Tensor:unsqueeze(dim)
+  local sizes = self:shape()
+  local at = number.whole(dim, -#sizes - 1, #sizes + 1)
+  if not at or at == 0 then raise(("unsqueeze: dimension %s of a tensor with %d"):format(tostring(dim), #sizes)) end
+  table.insert(sizes, at < 0 and #sizes + 2 + at or at, 1)
+  return reshape(self, sizes)
+end
+
+--- Repeated along dimensions of size 1, as broadcasting does, as a view.
+Tensor.expand = func {
+  name = "expand", is_view = true,
+  forward = function(ctx, t, ...)
+    local sizes = type((...)) == "table" and (...) or {...}
+    local h, n, shape, stride = t.h, #sizes, dims8(#sizes), dims8()
+    if n < h.ndim then raise(("expand: %s to %d dimensions"):format(T.shape_text(t), n)) end
+    for i = 0, n - 1 do
+      local j = i - (n - h.ndim)
+      local from, size = j >= 0 and h.shape[j] or 1, number.whole(sizes[i + 1], 0)
+      if not size or (from ~= 1 and from ~= size) then
+        raise(("expand: %s does not expand to %s"):format(T.shape_text(t), T.shape_text(sizes)))
+      end
+      shape[i] = size
+      stride[i] = from == 1 and 0 or h.stride[j]
+    end
+    return make_view(t, shape, stride, 0, n)
+  end,
+  backward = function(ctx, g) return sum_to(g, ctx.inputs[1]) end,
+}
+
+--- Slices of dimension dim by a tensor or table of 1-based indices.
+local index_select = func {
+  name = "index_select",
+  forward = function(ctx, t, d, index)
+    local o = out()
+    check(C.atomo_index_select(t.h, d, index.h, o))
+    return wrap(o[0])
+  end,
+  backward = function(ctx, g)
+    local gt = T.zeros_like(ctx.inputs[1])
+    check(C.atomo_index_add(gt.h, ctx.inputs[2], ctx.inputs[3].h, g:contiguous().h))
+    return gt
+  end,
+}
+function Tensor:index_select(dim, index)
+  local d = dimension(self, dim, "index_select")
+  if type(index) == "table" and not is_tensor(index) then index = T.tensor(index, "i32") end
+  T.expect(index, "index_select: index", "i32")
+  return index_select(self:contiguous(), d, scalar(C.ATOMO_SUB, index, 1))
+end
+
+local cat = func {
+  name = "cat",
+  forward = function(ctx, d, ...)
+    local parts = {...}
+    local sizes, total = parts[1]:shape(), 0
+    for i, p in ipairs(parts) do
+      if p:dim() ~= #sizes or p:dtype() ~= parts[1]:dtype() then
+        raise(("cat: tensor %d is %s %s, the first %s %s"):format(i, p:dtype(), T.shape_text(p), parts[1]:dtype(),
+          T.shape_text(parts[1])))
+      end
+      total = total + p.h.shape[d]
+    end
+    sizes[d + 1] = total
+    local y, at = T.empty(sizes, parts[1]:dtype()), 0
+    for _, p in ipairs(parts) do
+      local slice = narrow_view(y, d, at, p.h.shape[d])
+      check(C.atomo_copy(slice.h, p.h))
+      slice:free()
+      at = at + p.h.shape[d]
+    end
+    return y
+  end,
+  backward = function(ctx, g)
+    local d, at, gradients = ctx.inputs[1], 0, {}
+    for i = 2, #ctx.inputs do
+      local n = ctx.inputs[i].h.shape[d]
+      gradients[i] = narrow_view(g, d, at, n):clone()
+      at = at + n
+    end
+    return nil, unpack(gradients, 2, #ctx.inputs)
+  end,
+}
+
+local MOST = 250 -- tensors joined at once
+
+--- Tensors joined along dim.
+---@param list atomo.Tensor[]
+function M.cat(list, dim)
+  if type(list) ~= "table" or #list == 0 then raise "cat: expected a table of at least one tensor" end
+  for i, t in ipairs(list) do T.expect(t, ("cat: tensor %d"):format(i)) end
+  local d = dimension(list[1], dim or 1, "cat")
+  while #list > MOST do -- an operator takes no more arguments than a Lua call: join groups, then those
+    local groups = {}
+    for i = 1, #list, MOST do groups[#groups + 1] = cat(d, unpack(list, i, math.min(i + MOST - 1, #list))) end
+    list = groups
+  end
+  return cat(d, unpack(list))
+end
+
+--- Tensors of one shape along a new first dimension.
+function M.stack(list)
+  local rows = {}
+  for i, t in ipairs(list) do rows[i] = t:unsqueeze(1) end
+  return M.cat(rows, 1)
+end
+
+return M

@@ -1,0 +1,138 @@
+--- Do all ranks run the same thing? Settings, scripts and libraries are compared over the ranks before anything depends
+-- on them; what differs is named, with both values (stage 7 of the path; DESIGN 6.1).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local version = require "atomo.core.version"
+local C = f.C
+
+local M = {}
+
+local function text_of(v)
+  if type(v) == "number" then return ("%.17g"):format(v) end
+  if type(v) ~= "table" then return tostring(v) end
+  local parts = {}
+  for i, each in ipairs(v) do parts[i] = text_of(each) end
+  return table.concat(parts, " ")
+end
+
+--- Raises on every rank, naming the first that differs, unless all ranks bring the same items {{name, value}, ...}
+--- (numbers, strings, booleans, lists of them; nil counts). One small message a rank where they agree. [collective]
+---@param comm table
+---@param what string  whose items they are: "train"
+---@param items table[]
+---@param kind string?  what an item is, "a setting"
+---@param remedy string?  the end of the message
+function M.check(comm, what, items, kind, remedy)
+  what = ("%s: %s"):format(what, kind or "a setting")
+  local lines = {}
+  for i, item in ipairs(items) do lines[i] = ("%s = %s"):format(item[1], text_of(item[2])) end
+  local whole = table.concat(lines, "\n")
+  local ok, text = pcall(comm.check, comm, what, whole)
+  if ok then return end
+  if not text:find("differs: rank", 1, true) then error(text, 0) end -- not all ranks are here
+  local most = comm:allreduce(T.full({1}, #lines), "max"):item() -- all ranks know of a difference
+  for i = 1, most do
+    ok, text = pcall(comm.check, comm, what, lines[i] or "nothing")
+    if not ok then error(text .. (remedy or ""), 0) end
+  end
+end
+
+--- Name and checksum of the script that runs; "none" at the prompt and under -e.
+function M.script()
+  local path = type(arg) == "table" and arg[0]
+  local file = path and io.open(path, "rb")
+  if not file then return "none" end
+  local text = file:read "*a" or ""
+  file:close()
+  return ("%s, %d bytes, crc %08x"):format(path:match "[^/]*$", #text, C.atomo_crc32(text, #text))
+end
+
+--- Items for check: the program's versions and the script. CPU and compiler may differ; results do not depend on them.
+function M.program()
+  local v = version.versions()
+  return {{"version of atomo", v.atomo}, {"version of LuaJIT", v.luajit}, {"version of MPI", v.mpi},
+    {"version of BLAS", v.blas:match "^%S+ %S+" or v.blas}, {"version of FFTW", v.fftw},
+    {"version of oneDNN", v.onednn}, {"script", M.script()}}
+end
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+--- Items that tell one data set from another: sizes, and a checksum of up to 64 of its rows, spread evenly.
+---@param tensors table[]  {name, tensor} of tensors whose first dimension counts rows
+function M.data(tensors)
+  local items, out = {}, f.ffi.new "double[1]"
+  for i, entry in ipairs(tensors) do
+    local t, sum = entry[2], 0
+    local n = t:size(1)
+    local every = math.max(1, math.floor(n / 64))
+    for row = 1, n, every do
+      f.check(C.atomo_tensor_crc(t:narrow(1, row, 1):contiguous().h, out))
+      sum = (sum * 31 + out[0]) % 2 ^ 32
+    end
+    items[i] = {entry[1], ("%s %s, crc %08x"):format(t:dtype(), T.shape_text(t), sum)}
+  end
+  return items
+end
+
+--- Items of a table with text keys: numbers, texts, booleans and lists of them; other values and `skip` are left out.
+function M.items(t, skip)
+  local items = {}
+  for _, key in ipairs(sorted_keys(t)) do
+    local v = t[key]
+    local plain = type(v) == "number" or type(v) == "string" or type(v) == "boolean" or
+      type(v) == "table" and (type(v[1]) == "string" or type(v[1]) == "number")
+    if plain and not (skip and skip[key]) then items[#items + 1] = {key, v} end
+  end
+  return items
+end
+
+--- Settings that may differ between ranks: names of files, which hosts may have elsewhere, and threads.
+local own = {log = true, save = true, resume = true, data = true, text = true, threads = true, flight = true}
+
+--- Which data a loader shares out over the ranks: they must all have the same. One that shares nothing out (size 1) may
+--- have data of its own.
+local function data_items(loader)
+  if not loader or type(loader.identity) ~= "function" or (loader.size or 1) == 1 then return {} end
+  return loader:identity()
+end
+
+local function add(items, prefix, more)
+  for _, item in ipairs(more) do items[#items + 1] = {prefix .. item[1], item[2]} end
+end
+
+--- Names of the parameters, where the model knows them.
+local function names_of(model)
+  local names = {}
+  for _, entry in ipairs(model.named_parameters and model:named_parameters() or {}) do names[entry[2]] = entry[1] end
+  return names
+end
+
+--- Items for check: what atomo.train is about to do, of its `self`.
+function M.training(self)
+  local items, names = M.program(), names_of(self.model)
+  add(items, "", {{"epochs", self.epochs}, {"max_steps", self.max_steps}, {"eval_every", self.eval_every},
+    {"nonfinite", self.nonfinite}, {"check_replicas", self.check_every}, {"accumulate", self.accumulate},
+    {"local_steps", self.local_steps}, {"clip_norm", self.clip_norm}, {"clip_value", self.clip_value},
+    {"saves", self.save ~= nil}, {"resumes", self.resume ~= nil}, {"tests", self.test_loader ~= nil}})
+  for _, key in ipairs {"steps", "batch", "seed", "length"} do items[#items + 1] = {key, self.train_loader[key]} end
+  add(items, "data: ", data_items(self.train_loader))
+  add(items, "test data: ", data_items(self.test_loader))
+  items[#items + 1] = {"optimizer", self.optimizer.kind}
+  items[#items + 1] = {"lr", self.schedule and self.schedule(0) or self.optimizer.lr}
+  for i, group in ipairs(self.optimizer.groups) do add(items, ("group %d: "):format(i), M.items(group:options())) end
+  if self.outer then add(items, "outer ", M.items(self.outer.optimizer.groups[1]:options())) end
+  add(items, "", M.items(self.settings or {}, own))
+  items[#items + 1] = {"number of parameters", #self.optimizer.params}
+  for i, p in ipairs(self.optimizer.params) do
+    items[#items + 1] = {"parameter " .. i, ("%s %s%s"):format(names[p] or "", T.shape_text(p),
+      p.requires_grad and "" or ", frozen")}
+  end
+  return items
+end
+
+return M

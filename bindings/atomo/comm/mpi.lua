@@ -1,0 +1,288 @@
+--- MPI: communicators over contiguous f32, i32 and u8 tensors. `atomo.mpi.world` is the communicator of all ranks.
+-- Ranks, roots and tags count from 0, as in MPI. Every rank of a communicator must call its collectives in the same
+-- order; ATOMO_MPI_CHECK=1 in the environment lets each call verify that it is so. MPI starts at the first use.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local number = require "atomo.core.number"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+---@class atomo.Comm
+---@field rank integer       this process, from 0
+---@field size integer       number of ranks
+---@field local_rank integer among the ranks on this host
+---@field local_size integer
+---@field hostname string
+local Comm = {}
+local mpi = {Comm = Comm}
+
+local reductions = {
+  sum = C.ATOMO_MPI_SUM, max = C.ATOMO_MPI_MAX, min = C.ATOMO_MPI_MIN, prod = C.ATOMO_MPI_PROD,
+}
+
+-- ---- arguments ---------------------------------------------------------------------------------------------------
+
+-- A closed communicator raises on any use but for its plain fields.
+function Comm.__index(self, key)
+  local v = Comm[key]
+  if v ~= nil then return v end
+  if key == "h" then raise "mpi: the communicator is closed" end
+end
+
+function Comm.__tostring(self)
+  return ("communicator(rank %d of %d on %s%s)"):format(self.rank, self.size, self.hostname,
+    rawget(self, "h") and "" or ", closed")
+end
+
+local function tensor(t, what) return T.expect(t, what).h end
+
+local function integer(v, default, what)
+  if v == nil and default then return default end
+  return number.expect_whole(v, what, -2 ^ 31, 2 ^ 31 - 1)
+end
+
+local function reduction(name, what)
+  local op = reductions[name or "sum"]
+  if not op then
+    raise(("%s: unknown reduction '%s', expected sum, max, min or prod"):format(what, tostring(name)))
+  end
+  return op
+end
+
+--- The handle of a tensor that takes what other ranks sent. An operator's result is refused while recording: its
+--- gradient would be that of the values before.
+local function target(t, what)
+  T.expect(t, what)
+  if t.node and T.recording() then
+    raise(what .. " is the result of an operator, whose gradient would not know of the change; use its :detach()")
+  end
+  return t.h
+end
+
+local slot = ffi.typeof "atomo_comm *[1]"
+
+local function wrap_comm(h)
+  if h == nil then return nil end
+  return setmetatable({
+    h = h, rank = C.atomo_comm_rank(h), size = C.atomo_comm_size(h), local_rank = C.atomo_comm_local_rank(h),
+    local_size = C.atomo_comm_local_size(h), hostname = ffi.string(C.atomo_mpi_hostname()),
+  }, Comm)
+end
+
+-- ---- collectives -------------------------------------------------------------------------------------------------
+
+function Comm:barrier() check(C.atomo_comm_barrier(self.h)) end
+
+--- Rank root's values on every rank, in place; returns t.
+---@param t atomo.Tensor
+---@param root integer? default 0
+function Comm:bcast(t, root)
+  check(C.atomo_comm_bcast(self.h, target(t, "bcast: tensor"), integer(root, 0, "bcast: root")))
+  return t
+end
+
+--- The reduction over all ranks on every rank, in place; returns t.
+---@param t atomo.Tensor
+---@param op "sum"|"max"|"min"|"prod"|nil default sum
+function Comm:allreduce(t, op)
+  check(C.atomo_comm_allreduce(self.h, target(t, "allreduce: tensor"), reduction(op, "allreduce")))
+  return t
+end
+
+--- As allreduce, but only rank root's t changes; returns t.
+function Comm:reduce(t, op, root)
+  check(C.atomo_comm_reduce(self.h, target(t, "reduce: tensor"), reduction(op, "reduce"),
+    integer(root, 0, "reduce: root")))
+  return t
+end
+
+--- At rank root a tensor [size, ...], elsewhere nil.
+function Comm:gather(t, root)
+  local out = T.out()
+  check(C.atomo_comm_gather(self.h, tensor(t, "gather: tensor"), integer(root, 0, "gather: root"), out))
+  if out[0] ~= nil then return T.wrap(out[0]) end
+end
+
+--- A tensor [size, ...]: element r is rank r's t, of the same shape on all ranks.
+function Comm:allgather(t)
+  local out = T.out()
+  check(C.atomo_comm_allgather(self.h, tensor(t, "allgather: tensor"), out))
+  return T.wrap(out[0])
+end
+
+local function bytes_of(text)
+  local t = T.empty({#text}, "u8")
+  ffi.copy(t.h.data, text, #text)
+  return t
+end
+
+local function text_of(t) return ffi.string(t.h.data, t.h.numel) end
+
+local function wrap_list(handles, n)
+  local list = {}
+  for r = 1, n do list[r] = T.wrap(handles[r - 1]) end
+  return list
+end
+
+--- The 1-D tensors (or strings) of all ranks, in a list by rank; their lengths may differ, and be 0.
+---@param t atomo.Tensor|string
+---@return table
+function Comm:allgatherv(t)
+  local text = type(t) == "string"
+  if text then t = bytes_of(t) end
+  local handles = ffi.new("atomo_tensor *[?]", self.size)
+  check(C.atomo_comm_allgatherv(self.h, tensor(t, "allgatherv: tensor"), handles))
+  local list = wrap_list(handles, self.size)
+  if not text then return list end
+  for r = 1, self.size do list[r] = text_of(list[r]) end
+  return list
+end
+
+--- list[r + 1] goes to rank r; returns the list of what came, by rank, as 1-D tensors. One element type everywhere.
+---@param list atomo.Tensor[]
+function Comm:alltoallv(list)
+  if type(list) ~= "table" or #list ~= self.size then
+    raise(("alltoallv: expected a list of %d tensors, one a rank, got %s"):format(self.size,
+      type(list) == "table" and #list or type(list)))
+  end
+  local send = ffi.new("const atomo_tensor *[?]", self.size)
+  for r = 1, self.size do send[r - 1] = tensor(list[r], ("alltoallv: element %d"):format(r)) end
+  local recv = ffi.new("atomo_tensor *[?]", self.size)
+  check(C.atomo_comm_alltoallv(self.h, send, recv))
+  return wrap_list(recv, self.size)
+end
+
+--- Raises on every rank, naming two of them and their values, unless value (a number or a string) is the same on all.
+---@param name string what it is: "learning rate"
+---@param value number|string
+function Comm:check(name, value)
+  if type(value) == "number" then
+    value = ("%.17g"):format(value)
+  elseif type(value) ~= "string" then
+    raise(("check: %s is a %s, expected a number or a string"):format(tostring(name), type(value)))
+  end
+  check(C.atomo_comm_check(self.h, tostring(name), value))
+end
+
+--- What the next operations are for ("step 12, conv1"): compared over ranks, and named in errors.
+function Comm:tag(text) C.atomo_comm_set_tag(self.h, tostring(text)) end
+
+--- Bytes sent and received so far (the convention is at atomo_comm_bytes in atomo.h).
+---@return number out
+---@return number in
+function Comm:bytes()
+  local out = ffi.new "double[2]"
+  check(C.atomo_comm_bytes(self.h, out))
+  return f.number(out, 0), f.number(out, 1)
+end
+
+-- ---- messages and requests ---------------------------------------------------------------------------------------
+
+---@class atomo.Request
+local Request = {}
+Request.__index = Request
+
+local request_slot = ffi.typeof "atomo_request *[1]"
+
+-- Freeing never calls MPI: an unfinished request is kept by C, with its tensor's bytes, until MPI is through.
+local function wrap_request(s, t)
+  return setmetatable({h = ffi.gc(s[0], C.atomo_request_free), tensor = t}, Request)
+end
+
+--- Blocks until the operation is over; returns its tensor.
+function Request:wait()
+  check(C.atomo_request_wait(self.h))
+  return self.tensor
+end
+
+--- True when the operation is over; drives it on.
+function Request:test() return check(C.atomo_request_test(self.h)) == 1 end
+
+---@param t atomo.Tensor
+---@param dst integer
+---@param tag integer? default 0
+function Comm:send(t, dst, tag)
+  check(C.atomo_comm_send(self.h, tensor(t, "send: tensor"), integer(dst, nil, "send: destination"),
+    integer(tag, 0, "send: tag")))
+end
+
+--- Receives into t, which must have the size of what was sent; returns t.
+function Comm:recv(t, src, tag)
+  check(C.atomo_comm_recv(self.h, target(t, "recv: tensor"), integer(src, nil, "recv: source"),
+    integer(tag, 0, "recv: tag")))
+  return t
+end
+
+--- The tensor must not be changed (irecv: not used) until the request is over.
+---@return atomo.Request
+function Comm:isend(t, dst, tag)
+  local s = request_slot()
+  check(C.atomo_comm_isend(self.h, tensor(t, "isend: tensor"), integer(dst, nil, "isend: destination"),
+    integer(tag, 0, "isend: tag"), s))
+  return wrap_request(s, t)
+end
+
+---@return atomo.Request
+function Comm:irecv(t, src, tag)
+  local s = request_slot()
+  check(C.atomo_comm_irecv(self.h, target(t, "irecv: tensor"), integer(src, nil, "irecv: source"),
+    integer(tag, 0, "irecv: tag"), s))
+  return wrap_request(s, t)
+end
+
+---@return atomo.Request
+function Comm:ibarrier()
+  local s = request_slot()
+  check(C.atomo_comm_ibarrier(self.h, s))
+  return wrap_request(s)
+end
+
+---@return atomo.Request
+function Comm:iallreduce(t, op)
+  local s = request_slot()
+  check(C.atomo_comm_iallreduce(self.h, target(t, "iallreduce: tensor"), reduction(op, "iallreduce"), s))
+  return wrap_request(s, t)
+end
+
+---@return atomo.Request
+function Comm:ibcast(t, root)
+  local s = request_slot()
+  check(C.atomo_comm_ibcast(self.h, target(t, "ibcast: tensor"), integer(root, 0, "ibcast: root"), s))
+  return wrap_request(s, t)
+end
+
+-- ---- communicators -----------------------------------------------------------------------------------------------
+
+--- Ranks of one color form a communicator, ordered by key (default: the rank). Color nil or -1: takes no part, nil.
+---@param color integer?
+---@param key integer?
+---@return atomo.Comm?
+function Comm:split(color, key)
+  local s = slot()
+  check(C.atomo_comm_split(self.h, integer(color, -1, "split: color"), integer(key, self.rank, "split: key"), s))
+  return wrap_comm(s[0])
+end
+
+--- The ranks that share this host's memory.
+function Comm:split_shared()
+  local s = slot()
+  check(C.atomo_comm_split_shared(self.h, s))
+  return wrap_comm(s[0])
+end
+
+--- Collective. A communicator that is dropped without it stays open until the program ends.
+function Comm:close()
+  check(C.atomo_comm_close(self.h))
+  self.h = nil
+end
+
+--- True where mpirun (or srun) started several ranks.
+function mpi.launched() return C.atomo_mpi_launched() == 1 end
+
+return setmetatable(mpi, {__index = function(self, name)
+  if name ~= "world" then return nil end
+  local s = slot()
+  check(C.atomo_comm_world(s))
+  local world = wrap_comm(s[0])
+  rawset(self, "world", world)
+  return world
+end})

@@ -1,0 +1,110 @@
+--- What all ranks of a run must hold alike: parameters (in the optimizer or not, frozen or not), buffers, the
+-- optimizer's state. Rank 0's parameters and buffers are broadcast at the start; after that, and after every load,
+-- checksums are compared; what differs is named with the rank, and what to do (stages 3 to 9).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local same = require "atomo.comm.consistency"
+local C, check, raise = f.C, f.check, f.raise
+
+local M = {}
+
+local REMEDY = "; make, load and change it alike on every rank, or send it: world:bcast(t, 0)"
+
+local crc = f.ffi.new "double[1]"
+
+local function text_of(v)
+  if not T.is_tensor(v) then return ("%.17g"):format(v) end
+  check(C.atomo_tensor_crc((v:is_contiguous() and v or v:detach():contiguous()).h, crc))
+  return ("crc %08x of %s %s"):format(crc[0], v:dtype(), T.shape_text(v))
+end
+
+local function by_name(a, b) return a[1] < b[1] end
+
+--- Appends {name, value} of a state_dict, or of any table of tensors and numbers: numbers first, then tensors, by name.
+local function add(list, prefix, state)
+  local numbers, tensors = {}, {}
+  for name, v in pairs(state) do
+    local entries = T.is_tensor(v) and tensors or type(v) == "number" and numbers or {}
+    entries[#entries + 1] = {prefix .. tostring(name), v}
+  end
+  for _, entries in ipairs {numbers, tensors} do
+    table.sort(entries, by_name)
+    for _, entry in ipairs(entries) do list[#list + 1] = entry end
+  end
+end
+
+--- Raises on every rank, naming the first that differs, unless all ranks hold the same {{name, tensor or number}, ...}.
+--- [collective]
+local function compare(comm, what, list)
+  local items = {}
+  for i, entry in ipairs(list) do items[i] = {entry[1], text_of(entry[2])} end
+  same.check(comm, what, items, "a value", REMEDY)
+end
+
+--- The same of a tensor, a table of tensors and numbers by name, or what has a state_dict (a model, an optimizer, an
+--- average of weights). [collective]
+---@param comm table
+---@param what string
+---@param v any
+function M.check(comm, what, v)
+  local list = {}
+  if T.is_tensor(v) then list[1] = {"tensor", v}
+  elseif type(v) == "table" then add(list, "", type(v.state_dict) == "function" and v:state_dict() or v)
+  else raise(("check_replicas: got a %s, expected a tensor, a table of them, or what has a state_dict"):format(type(v)))
+  end
+  compare(comm, what, list)
+end
+
+--- Parameters of a run by name: the model's, then what the optimizer has besides.
+local function parameters(run)
+  local list, seen = {}, {}
+  for _, entry in ipairs(run.model.named_parameters and run.model:named_parameters() or {}) do
+    list[#list + 1], seen[entry[2]] = entry, true
+  end
+  for i, p in ipairs(run.optimizer.params) do
+    if not seen[p] then list[#list + 1] = {("parameter %d of the optimizer"):format(i), p} end
+  end
+  return list
+end
+
+local function buffers(run)
+  return run.model.named_buffers and run.model:named_buffers() or {}
+end
+
+--- The optimizer's state; with local steps the outer one's: the inner one's is each rank's own.
+local function add_optimizer(list, run)
+  if run.outer then add(list, "outer ", run.outer.optimizer:state_dict())
+  else add(list, "optimizer ", run.optimizer:state_dict()) end
+end
+
+local function send(comm, t)
+  if t:is_contiguous() then return comm:bcast(t, 0) end
+  local dense = t:detach():contiguous()
+  comm:bcast(dense, 0)
+  t:detach():copy_(dense)
+end
+
+--- All replicas start from rank 0's parameters and buffers, whatever seeds the scripts used; the optimizer's state, and
+--- the number of the exchange's step, must be alike. [collective]
+---@param run {model: table, optimizer: atomo.Optimizer, outer: atomo.Outer?, exchange: atomo.Exchange, comm: table}
+function M.start(run)
+  for _, entry in ipairs(parameters(run)) do send(run.comm, entry[2]) end
+  for _, entry in ipairs(buffers(run)) do send(run.comm, entry[2]) end
+  local list = {{"steps of the exchange", run.exchange.step}}
+  add_optimizer(list, run)
+  compare(run.comm, "train: at the start", list)
+end
+
+--- Compares what replicas hold between steps: parameters and optimizer. With `all`, after a load, buffers too, which
+--- batch norm moves on each rank by its own images. [collective]
+function M.compare(run, what, all)
+  local list = parameters(run)
+  if all then
+    for _, entry in ipairs(buffers(run)) do list[#list + 1] = entry end
+  end
+  list[#list + 1] = {"steps of the exchange", run.exchange.step}
+  add_optimizer(list, run)
+  compare(run.comm, what, list)
+end
+
+return M

@@ -1,0 +1,189 @@
+--- How a compressor written in Lua meets C (stages 4 and 8 of the path): a lane turns gradient i into a tensor that a C
+-- codec codes, and what that decodes back into a gradient. C never calls Lua: Lua analyses before, synthesises after.
+--   lane:plan(i, shape, name)   lane:code(i, g) -> tensor
+--   lane:open(i)   lane:take(i, step, data, size, scale, acc, rank) -> bytes used, all   lane:close(i, acc)
+-- all: true where the message is the whole gradient in dense form, so that no other lane has one.
+-- Between open and close any number of messages is taken; acc is complete after close.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+require "atomo.autograd.ops"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+local M = {}
+
+--- A tensor to find out with, when planning, what shapes a user's function gives back: fixed, and in general position.
+local function probe(shape)
+  local g = T.empty(shape)
+  local p = g:data()
+  for i = 0, g:numel() - 1 do p[i] = math.sin(1 + i + 0.37 * i * i) end
+  return g
+end
+
+--- What a user's function gave: a contiguous f32 tensor, all finite, of `numel` elements (or any number).
+local function result(lane, what, t, numel)
+  T.expect(t, ("%s: %s"):format(lane.name, what), "f32")
+  if numel and t:numel() ~= numel then
+    raise(("%s: %s is %s, %d elements; expected %d"):format(lane.name, what, T.shape_text(t), t:numel(), numel))
+  end
+  local bad = t:count_nonfinite()
+  if bad > 0 then raise(("%s: %s has %d NaN or Inf entries, of a finite gradient"):format(lane.name, what, bad)) end
+  return t:is_contiguous() and t or t:contiguous()
+end
+
+local function numel_of(shape)
+  local n = 1
+  for _, d in ipairs(shape) do n = n * d end
+  return n
+end
+
+-- ---- a fixed orthonormal basis -----------------------------------------------------------------------------------
+
+local Basis = {}
+Basis.__index = Basis
+
+--- Coefficients in an orthonormal basis, coded as entries. They are summed over ranks and synthesised once.
+function M.basis(codec, name, options, analyze, synthesize)
+  return setmetatable({codec = codec, name = name, options = options, analyze = analyze, synthesize = synthesize,
+    shape = {}, form = {}, sum = {}}, Basis)
+end
+
+function Basis:plan(i, shape, name)
+  local known = self.shape[i]
+  if known and table.concat(known, ",") == table.concat(shape, ",") then return end
+  self.form[i] = T.scope(function()
+    return result(self, "analyze's result", self.analyze(probe(shape), self.options), numel_of(shape)):shape()
+  end)
+  self.codec:plan(i, shape, name)
+  self.shape[i] = {unpack(shape)}
+  self.sum[i] = T.outside_scope(T.zeros, shape)
+end
+
+--- What the functions make of fixed numbers: must be the same on every rank (consistency.lua). [collective]
+function Basis:samples(i)
+  local fixed = probe(self.shape[i])
+  return {result(self, "analyze's result", self.analyze(fixed, self.options)),
+    result(self, "synthesize's result", self.synthesize(fixed:view(self.form[i]), self.shape[i], self.options))}
+end
+
+function Basis:code(i, g)
+  return result(self, "analyze's result", self.analyze(g, self.options), g:numel()):view(g:shape())
+end
+
+function Basis:open(i) self.sum[i]:zero_() end
+
+function Basis:take(i, step, data, size, scale, _, rank)
+  check(C.atomo_codec_decode_add(self.codec.h, i, step, rank or -1, data, size, scale, self.sum[i].h,
+    self.codec.used))
+  return f.number(self.codec.used)
+end
+
+function Basis:close(i, acc)
+  local g = self.synthesize(self.sum[i]:view(self.form[i]), self.shape[i], self.options)
+  acc:add_(result(self, "synthesize's result", g, acc:numel()):view(acc:shape()))
+end
+
+-- ---- atoms that depend on the gradient ---------------------------------------------------------------------------
+
+local Atoms = {}
+Atoms.__index = Atoms
+Atoms.decomposes = true
+
+--- Coefficients and factors of atoms, drawn and coded as rows (runtime/atoms/list.c), a set for every message.
+function M.atoms(codec, name, options, decompose, reconstruct)
+  return setmetatable({codec = codec, name = name, options = options, decompose = decompose,
+    reconstruct = reconstruct, shape = {}, width = {}, rows = {}, drawn = {}}, Atoms)
+end
+
+--- lambda [n, 1] and a list of factors [n, d], from what decompose returned.
+local function decomposed(self, g)
+  local lambda, factors = self.decompose(g, self.options)
+  lambda = result(self, "decompose's lambda", lambda)
+  self.single = T.is_tensor(factors)
+  local list = self.single and {factors} or factors
+  if type(list) ~= "table" or #list == 0 then
+    raise(("%s: decompose's factors are %s, expected a tensor [atoms, width] or a list of them"):format(self.name,
+      type(list) == "table" and "an empty list" or "a " .. type(list)))
+  end
+  local n, out = lambda:numel(), {}
+  for k, factor in ipairs(list) do
+    factor = result(self, ("decompose's factor %d"):format(k), factor)
+    if factor:dim() ~= 2 or factor:size(1) ~= n then
+      raise(("%s: decompose's factor %d is %s, expected [%d, width]: a row an atom, as many as lambda has"):format(
+        self.name, k, T.shape_text(factor), n))
+    end
+    out[k] = factor
+  end
+  return lambda:view(n, 1), out
+end
+
+function Atoms:plan(i, shape, name)
+  local known = self.shape[i]
+  if known and table.concat(known, ",") == table.concat(shape, ",") then return end
+  T.scope(function()
+    local lambda, factors = decomposed(self, probe(shape))
+    local n, width, columns = lambda:numel(), ffi.new("double[?]", #factors), 1
+    self.width[i] = {}
+    for k, factor in ipairs(factors) do
+      self.width[i][k], width[k - 1], columns = factor:size(2), factor:size(2), columns + factor:size(2)
+    end
+    check(C.atomo_codec_plan_list(self.codec.h, i, n, #factors, width, numel_of(shape), name))
+    self.codec:planned(i, {n, columns})
+    self.rows[i] = T.outside_scope(T.zeros, n, columns)
+    self.drawn[i] = T.outside_scope(T.zeros, n, columns)
+  end)
+  self.shape[i] = {unpack(shape)}
+end
+
+function Atoms:code(i, g)
+  local lambda, factors = decomposed(self, g)
+  local rows, n, at = self.rows[i], lambda:numel(), 2
+  if n > rows:size(1) then
+    raise(("%s: decompose gave %d atoms for a gradient %s, %d when it was planned; their number may depend on the " ..
+      "shape alone"):format(self.name, n, T.shape_text(g), rows:size(1)))
+  end
+  if n < rows:size(1) then rows:zero_() end
+  rows:narrow(1, 1, n):narrow(2, 1, 1):copy_(lambda)
+  for k, width in ipairs(self.width[i]) do
+    if not factors[k] or factors[k]:size(2) ~= width then
+      raise(("%s: decompose's factor %d is %s, it was %d wide when planned; widths may depend on the shape alone")
+        :format(self.name, k, factors[k] and T.shape_text(factors[k]) or "missing", width))
+    end
+    rows:narrow(1, 1, n):narrow(2, at, width):copy_(factors[k])
+    at = at + width
+  end
+  return rows
+end
+
+function Atoms:samples(i, comm)
+  local lambda, factors = decomposed(self, probe(self.shape[i])) -- only such factors need mean anything to reconstruct
+  lambda = comm:bcast(lambda:clone(), 0):view(-1)
+  for k, factor in ipairs(factors) do factors[k] = comm:bcast(factor:clone(), 0) end
+  local g = self.reconstruct(lambda, self.single and factors[1] or factors, self.shape[i], self.options)
+  return {result(self, "reconstruct's result", g)}
+end
+
+function Atoms:open() return self end
+function Atoms:close() return self end
+
+function Atoms:take(i, step, data, size, scale, acc, rank)
+  local h, used = self.codec.h, self.codec.used
+  if check(C.atomo_codec_dense_add(h, i, step, rank or -1, data, size, scale, acc.h, used)) == 1 then
+    C.atomo_tensor_touch(acc.h)
+    return f.number(used), true
+  end
+  local rows = self.drawn[i]:zero_()
+  check(C.atomo_codec_decode_add(h, i, step, rank or -1, data, size, scale, rows.h, used))
+  local n = C.atomo_codec_taken(h, i)
+  if n == 0 then return f.number(used) end
+  local factors, at = {}, 2
+  for k, width in ipairs(self.width[i]) do
+    factors[k] = rows:narrow(1, 1, n):narrow(2, at, width):contiguous()
+    at = at + width
+  end
+  local weights = rows:narrow(1, 1, n):select(2, 1):contiguous()
+  local g = self.reconstruct(weights, self.single and factors[1] or factors, self.shape[i], self.options)
+  acc:add_(result(self, "reconstruct's result", g, acc:numel()):view(acc:shape()))
+  return f.number(self.codec.used)
+end
+
+return M

@@ -1,0 +1,137 @@
+--- atomo.basis and atomo.decomposition: compressors written in Lua, declared by two functions (stage 4 of the path).
+-- docs/compressors.md shows how to write one, and how to prove it.
+local f = require "atomo.ffi"
+local spec = require "atomo.compress.spec"
+local lanes = require "atomo.compress.custom.adapter"
+local custom = require "atomo.compress.custom"
+local raise = f.raise
+
+--- Options of the C codec `of`, those of `more` behind them, then the user's: each knows whose value it is.
+local function option_list(of, more, standards, user)
+  local list = {}
+  local function add(option, owner)
+    local copy = {}
+    for key, value in pairs(option) do copy[key] = value end
+    copy.owner, copy.own_index, copy.index = owner, option.index, #list
+    if standards[copy.key] ~= nil then copy.standard = standards[copy.key] end
+    list[#list + 1], list[copy.key] = copy, copy
+  end
+  for _, option in ipairs(spec.known()[of].options) do
+    if option.key ~= "ef" then add(option, of) end -- held back here, as a gradient, not as coefficients
+  end
+  for _, key in ipairs(more or {}) do add(spec.known()._list.options[key], "_list") end
+  add({key = "ef", kind = "bool", standard = 0, help = "error feedback: adds what was not sent to the next gradient"},
+    "ef")
+  local names = {}
+  for key in pairs(user) do names[#names + 1] = key end
+  table.sort(names)
+  for _, key in ipairs(names) do
+    if list[key] or key == "name" then raise(("%s is an option already"):format(key)) end
+    add({key = key, kind = "float", standard = user[key], min = -math.huge, max = math.huge, help = "its own"}, "user")
+  end
+  return list
+end
+
+--- Option values of a C codec in its order, NaN (the standard) but for those given by name.
+local function values_of(codec, given)
+  local values = {}
+  for j, option in ipairs(spec.known()[codec].options) do values[j] = given[option.key] or 0 / 0 end
+  return values
+end
+
+--- Splits values by owner: an array for each C codec, and the user's by name; and the label that a message goes by.
+local function split(entry, values)
+  local parts, label = {entry = values_of("entry", {}), _list = values_of("_list", {}), user = {}}, entry.name
+  for j, option in ipairs(entry.options) do
+    local v = values[j] == values[j] and values[j] or option.standard
+    if option.owner == "ef" then
+      parts.ef = v ~= 0
+    elseif option.owner == "user" then
+      parts.user[option.key] = v
+      label = ("%s %s=%.14g"):format(label, option.key, v)
+    else
+      parts[option.owner][option.own_index + 1] = v
+      parts[option.key] = v
+    end
+  end
+  return parts, label
+end
+
+local function check_table(what, name, t, wanted, optional)
+  if type(name) ~= "string" or not name:match "^%a[%w_%-]*$" then
+    raise(("%s: name is %s, expected letters, digits, _ and -"):format(what, tostring(name)))
+  end
+  if type(t) ~= "table" then raise(("%s: %s: expected a table, got a %s"):format(what, name, type(t))) end
+  for _, key in ipairs(wanted) do
+    if type(t[key]) ~= "function" then
+      raise(("%s: %s: %s is %s, expected a function"):format(what, name, key,
+        t[key] == nil and "missing" or "a " .. type(t[key])))
+    end
+  end
+  local all = {unpack(wanted)}
+  for key, kind in pairs(optional) do
+    all[#all + 1] = key
+    if t[key] ~= nil and type(t[key]) ~= kind then
+      raise(("%s: %s: %s is a %s, expected a %s"):format(what, name, key, type(t[key]), kind))
+    end
+  end
+  table.sort(all)
+  for key in pairs(t) do
+    local known = false
+    for _, name_known in ipairs(all) do known = known or key == name_known end
+    if not known then
+      raise(("%s: %s: unknown field '%s'%s; fields are %s"):format(what, name, tostring(key),
+        spec.suggest(tostring(key), all), table.concat(all, ", ")))
+    end
+  end
+end
+
+local function register(name, t, options, make_lanes)
+  local entry = {name = name, summary = t.summary or "written in Lua", source = t.source or "Lua", unbiased = true,
+    options = options}
+  function entry.make(text, values, key)
+    local inner = require("atomo.compress").Compressor.inner
+    local parts, label = split(entry, values)
+    return custom({name = name, text = text, seed = key.seed, ef = parts.ef}, make_lanes(inner, parts, label, key))
+  end
+  spec.register(entry)
+end
+
+--- A fixed orthonormal basis: analyze(g, options) gives as many coefficients as g has entries, synthesize(c, shape,
+--- options) the tensor that they make. Usable from now on as atomo.compressor "name:ratio=32", with entry's options.
+--- Also: options = {key = default}, summary, source.
+---@param name string
+---@param t {analyze: function, synthesize: function, options: table?, summary: string?, source: string?}
+local function basis(name, t)
+  check_table("basis", name, t, {"analyze", "synthesize"}, {options = "table", summary = "string", source = "string"})
+  register(name, t, option_list("entry", nil, {}, t.options or {}), function(inner, parts, label, key)
+    return {lanes.basis(inner("entry", parts.entry, key, label), name, parts.user, t.analyze, t.synthesize)}
+  end)
+end
+
+local function itself(g) return g end
+
+--- Atoms that depend on the gradient: decompose(g, options) gives lambda [n] and factors, a tensor [n, d] or a list of
+--- up to three, such that g = sum_i lambda_i atom(row i of the factors); reconstruct(lambda, factors, shape, options)
+--- makes that sum of any number of atoms. n and d may depend on the shape alone. bits = 8 sends factors in 8 bits: then
+--- atoms must be linear in each factor. rest = true: decompose gives the part of g to be sent for sure, and what that
+--- leaves is sampled by entries.
+---@param name string
+---@param t {decompose: function, reconstruct: function, bits: integer?, rest: boolean?, options: table?}
+local function decomposition(name, t)
+  check_table("decomposition", name, t, {"decompose", "reconstruct"},
+    {options = "table", summary = "string", source = "string", bits = "number", rest = "boolean"})
+  local options = option_list(t.rest and "entry" or "_list", t.rest and {"bits"} or nil, {bits = t.bits},
+    t.options or {})
+  register(name, t, options, function(inner, parts, label, key)
+    if not t.rest then
+      return {lanes.atoms(inner("_list", parts._list, key, label), name, parts.user, t.decompose, t.reconstruct)}
+    end
+    local head = inner("_list", values_of("_list", {atoms = 1e15, bits = parts.bits}),
+      {seed = (key.seed + 2 ^ 52) % 2 ^ 53, way = key.way}, label)
+    return {lanes.atoms(head, name, parts.user, t.decompose, t.reconstruct),
+      lanes.basis(inner("entry", parts.entry, key, label), name, parts.user, itself, itself)}
+  end)
+end
+
+return {basis = basis, decomposition = decomposition}

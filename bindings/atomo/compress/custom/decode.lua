@@ -1,0 +1,109 @@
+--- How compressors written in Lua decode (stage 8 of the path): every lane is opened, takes any number of messages, and
+-- is closed; methods of init.lua's class.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local arguments = require "atomo.compress.arguments"
+local message = require "atomo.compress.message"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+local M = {}
+
+--- accs[j] += scale times what the messages of tensor ids[j] (nil: j) hold that walk(take) finds; take(lane, j, step,
+--- data, size) gives their length.
+local function decode(self, ids, accs, scale, walk)
+  T.scope(function()
+    for j = 1, #accs do
+      for _, lane in ipairs(self.lanes) do lane:open(ids and ids[j] or j) end
+    end
+    walk(function(lane, j, step, data, size, rank)
+      return lane:take(ids and ids[j] or j, step, data, size, scale, accs[j], rank)
+    end)
+    for j = 1, #accs do
+      for _, lane in ipairs(self.lanes) do lane:close(ids and ids[j] or j, accs[j]) end
+      C.atomo_tensor_touch(accs[j].h)
+    end
+  end)
+end
+
+--- Decodes one message into acc.
+local function decode_one(self, what, msg, scale, acc)
+  local data, size = message.bytes_of(self.name, msg, what)
+  local i = check(C.atomo_codec_tensor_of(data, size))
+  local shape = self.shapes[i]
+  if not shape then
+    raise(("%s: %s: the message is for tensor %d, which is not planned"):format(self.name, what, i))
+  end
+  acc = acc or T.zeros(shape)
+  if T.shape_text(acc) ~= T.shape_text(shape) then
+    raise(("%s: %s: acc is %s, the message's tensor %d is %s"):format(self.name, what, T.shape_text(acc), i,
+      T.shape_text(shape)))
+  end
+  local sum = T.zeros(shape) -- acc stays as it is where a message is refused
+  local used = 0
+  decode(self, {i}, {sum}, scale, function(take)
+    for _, lane in ipairs(self.lanes) do
+      local more, all = take(lane, 1, -1, data + used, size - used)
+      used = used + more
+      if all then break end
+    end
+    message.whole(self.name, what, used, size)
+  end)
+  acc:add_(sum)
+  sum:free()
+  return acc
+end
+
+function M:decode(msg) return decode_one(self, "decode", msg, 1) end
+
+function M:decode_add(msg, scale, acc)
+  return decode_one(self, "decode_add", msg, scale, arguments.accumulator(self.name, scale, acc))
+end
+
+--- Takes one rank's step, as encode_step wrote it.
+local function walk_step(self, take, count, data, nbytes, step)
+  local left, complete = nbytes, {}
+  for _, lane in ipairs(self.lanes) do
+    for j = 1, count do
+      if not complete[j] then
+        local used, all = take(lane, j, step, data, left)
+        data, left, complete[j] = data + used, left - used, all
+      end
+    end
+  end
+  if left ~= 0 then raise(("%s: decode: %d bytes follow the last message"):format(self.name, left)) end
+end
+
+function M:decode_step(bytes, offset, nbytes, scale, accs, step)
+  arguments.stretch(self.name, bytes, offset, nbytes)
+  local data = ffi.cast("const uint8_t *", bytes.h.data) + offset
+  decode(self, nil, accs, scale, function(take)
+    walk_step(self, take, #accs, data, nbytes, step or self.at_step or -1)
+  end)
+end
+
+--- Sums the coefficients over all ranks, then synthesises once.
+function M:decode_all(bytes, counts, ranks, scale, accs)
+  local data = ffi.cast("const uint8_t *", T.expect(bytes, self.name .. ": decode_all: bytes", "u8").h.data)
+  decode(self, nil, accs, scale, function(take)
+    for r = 0, ranks - 1 do
+      walk_step(self, take, #accs, data, counts[r], self.at_step or -1)
+      data = data + counts[r]
+    end
+  end)
+end
+
+--- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes,
+--- rank=whose (nil: anyone's)}, as push wrote them in that step. The sources move on behind them.
+function M:decode_tensor(i, step, sources, scale, acc)
+  decode(self, {i}, {acc}, scale, function(take)
+    for _, s in ipairs(sources) do
+      for _, lane in ipairs(self.lanes) do
+        local used, all = take(lane, 1, step, s.data, s.left, s.rank)
+        s.data, s.left = s.data + used, s.left - used
+        if all then break end
+      end
+    end
+  end)
+end
+
+return M

@@ -1,0 +1,321 @@
+--- The class of compressors written in Lua (stages 4 and 8 of the path): the methods of a built-in one over one or two
+-- lanes (adapter.lua). Budgets, sampling, coding and closed forms are C's. declare.lua makes them.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local arguments = require "atomo.compress.arguments"
+local message = require "atomo.compress.message"
+local state = require "atomo.compress.state"
+local schedule = require "atomo.compress.budget_schedule"
+local agree = require "atomo.compress.custom.consistency"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+---@class atomo.CustomCompressor: atomo.Compressor
+---@field held table      what error feedback holds back, by tensor; sent: what this step makes of it, where changed
+---@field lanes table[]  one; or two: the head, sent for sure, and the rest of the gradient, sampled by entries
+local Custom = {}
+Custom.__index = Custom
+Custom.__tostring = function(self) return self.text end
+
+-- ---- planning ----------------------------------------------------------------------------------------------------
+
+local function plan(self, i, shape, name)
+  arguments.tensor_number(self.name, i)
+  for _, lane in ipairs(self.lanes) do lane:plan(i, shape, name) end
+  if self.ef and T.shape_text(self.shapes[i] or {}) ~= T.shape_text(shape) then
+    self.held[i], self.sent[i] = T.outside_scope(T.zeros, shape), T.outside_scope(T.zeros, shape)
+  end
+  self.shapes[i], self.names[i] = {unpack(shape)}, name or self.names[i] or tostring(i)
+  state.planned(self, i)
+end
+
+function Custom:prepare(shapes, names, more)
+  local entries, bytes = arguments.plan_all(self, shapes, names, more, plan)
+  if more then
+    self.other = {entries = entries, bytes = bytes}
+    local head = #self.lanes == 2 and self.lanes[1].codec:wire_max() or 0
+    check(C.atomo_codec_reserve(self.codec.h, self.other.entries, self.other.bytes + head))
+  end
+  for _, lane in ipairs(self.lanes) do lane.codec:prepare_planned(#shapes) end
+  self.prepared = #shapes
+end
+
+function Custom:wire_max()
+  local bytes = 0
+  for _, lane in ipairs(self.lanes) do bytes = bytes + lane.codec:wire_max() end
+  return bytes
+end
+
+function Custom:set_budget(budget) self.codec:set_budget(budget) end
+
+function Custom:set_epoch(epoch) self.epoch = epoch end
+
+function Custom:override_of() return nil end
+
+local function numbers(n)
+  local ids = {}
+  for i = 1, n do ids[i] = i end
+  return ids
+end
+
+-- ---- encoding ----------------------------------------------------------------------------------------------------
+
+local function check_gradient(self, g, i)
+  T.expect(g, ("%s: gradient %d"):format(self.name, i), "f32")
+  local bad, first = g:count_nonfinite()
+  if bad > 0 then
+    local name = self.names[i] or tostring(i)
+    f.raise(("%s: gradient of tensor %s %s: %d entries are NaN or Inf, the first is number %d"):format(self.name, name,
+      T.shape_text(g), bad, first))
+  end
+  return g:is_contiguous() and g or g:contiguous()
+end
+
+--- What the head leaves: g less what every receiver will make of the head's message, so that any rounding in it is
+--- made up for by the rest.
+local function remainders(head, grads, ids, at)
+  local rest = {}
+  for j, g in ipairs(grads) do
+    local sent, data, size = T.zeros(g:shape()), at(j)
+    head:take(ids[j], -1, data, size, 1, sent)
+    rest[j] = g - sent
+  end
+  return rest
+end
+
+--- What a receiver makes of message j of every lane, factor 1: lanes' decoded sum.
+local function decoded(self, g, i, j, found)
+  local sent = T.zeros(g:shape())
+  for k, lane in ipairs(self.lanes) do
+    local data, size = found[k](j)
+    lane:open(i)
+    lane:take(i, -1, data, size, 1, sent)
+    lane:close(i, sent)
+  end
+  return sent
+end
+
+--- Error feedback (runtime/codec/form.c): the factor that is best for what was drawn goes into every lane's message,
+--- and what a receiver makes of them is taken off what is held back, once the step is over: until then self.held is as
+--- it was before. Returns that.
+local function hold_back(self, g, i, j, found, sent)
+  local factor = C.atomo_codec_best_factor(sent.h, g.h)
+  for k, lane in ipairs(self.lanes) do
+    local data, size = found[k](j)
+    check(C.atomo_codec_set_factor(lane.codec.h, i, data, size, factor, self.kept))
+  end
+  sent:mul_(self.kept[0])
+  self.sent[i]:copy_(g - sent)
+  self.changed[i] = true
+  self.error[i] = self.sent[i]:norm_value(2) ^ 2
+  return sent
+end
+
+--- What is held back becomes what this step has made of it.
+local function keep(self)
+  for i in pairs(self.changed) do
+    self.held[i], self.sent[i], self.changed[i] = self.sent[i], self.held[i], nil
+  end
+end
+
+--- Message j as one dense one, a string, where its lanes take as many bytes or more; else nil.
+local function dense_form(self, g, i, j, found, sent, key)
+  local head, bytes = self.lanes[1], 0
+  if not head.decomposes then return nil end -- a basis's codec does so itself
+  for k = 1, #self.lanes do
+    local _, size = found[k](j)
+    bytes = bytes + size
+  end
+  local most = C.atomo_codec_dense_max(head.codec.h, i, key.step, key.rank)
+  if bytes < most then return nil end
+  sent = sent or decoded(self, g, i, j, found)
+  local room = T.empty({most + 16}, "u8")
+  check(C.atomo_codec_dense(head.codec.h, i, key.step, key.rank, sent.h, room.h.data, most + 16, self.kept))
+  self.saved[i] = bytes - self.kept[0]
+  return ffi.string(room.h.data, self.kept[0])
+end
+
+--- Codes gradients lane by lane. write(codec, tensors) lets the codec write its messages and returns a function j ->
+--- pointer and length of message j, and the bytes of all. Returns those that are to be sent in dense form, {[j] =
+--- string}; key: {step=, rank=}.
+local function encode_lanes(self, grads, ids, key, write)
+  local dense = {}
+  T.scope(function()
+    local list, found = {}, {}
+    self.square = 0
+    for j, g in ipairs(grads) do
+      list[j] = check_gradient(self, g, ids[j])
+      if self.ef then list[j] = list[j] + self.held[ids[j]] end
+      if #self.lanes == 2 then self.square = self.square + list[j]:norm_value(2) ^ 2 end
+    end
+    local whole = list
+    for k, lane in ipairs(self.lanes) do
+      local coded = {}
+      for j, g in ipairs(list) do coded[j] = lane:code(ids[j], g) end
+      local at, bytes = write(lane.codec, coded)
+      found[k] = at
+      if k < #self.lanes then
+        list = remainders(lane, list, ids, at)
+        if not self.streaming then
+          check(C.atomo_codec_reserve(self.codec.h, self.other.entries, self.other.bytes + bytes))
+        end
+      end
+    end
+    for j, g in ipairs(whole) do
+      local i = ids[j]
+      local sent = self.ef and hold_back(self, g, i, j, found, decoded(self, g, i, j, found))
+      self.saved[i] = nil
+      dense[j] = dense_form(self, g, i, j, found, sent, key)
+    end
+  end)
+  if not self.streaming then keep(self) end
+  return dense
+end
+
+--- Messages of the lanes, each tensor's joined into one.
+local function encode_list(self, grads, ids, key, encode)
+  local parts = {}
+  for j, g in ipairs(grads) do plan(self, ids[j], g:shape(), nil) parts[j] = {} end
+  self.last = ids
+  local dense = encode_lanes(self, grads, ids, key, function(codec, coded)
+    local messages, bytes = encode(codec, coded), 0
+    for j, m in ipairs(messages) do
+      table.insert(parts[j], m)
+      bytes = bytes + m.nbytes
+    end
+    return function(j) return messages[j].data, messages[j].nbytes end, bytes
+  end)
+  local joined = {}
+  for j, list in ipairs(parts) do
+    local text = dense[j] or #list == 2 and list[1]:bytes() .. list[2]:bytes()
+    joined[j] = text and message.new(ids[j], text, #text) or list[1]
+  end
+  return joined
+end
+
+function Custom:encode(g, opts)
+  local step, rank, i = arguments.keys(opts, "encode", self.name)
+  T.expect(g, self.name .. ": gradient", "f32")
+  schedule.apply(self, step)
+  return encode_list(self, {g}, {i}, {step = step, rank = rank}, function(codec, coded)
+    return {codec:encode(coded[1], {step = step, rank = rank, tensor = i})}
+  end)[1]
+end
+
+function Custom:encode_all(list, opts)
+  local step, rank = arguments.keys(opts, "encode_all", self.name)
+  local ids = arguments.gradient_list(self.name, "encode_all", list)
+  schedule.apply(self, step)
+  return encode_list(self, list, ids, {step = step, rank = rank}, function(codec, coded)
+    return codec:encode_all(coded, {step = step, rank = rank})
+  end)
+end
+
+--- The pieces of a step, lane by lane, with dense forms in the place of what they stand for; its bytes.
+local function pack(out, lanes, count, dense)
+  local pieces = {}
+  for k, found in ipairs(lanes) do
+    for j = 1, count do
+      if not dense[j] then
+        pieces[#pieces + 1] = ffi.string(found(j))
+      elseif k == 1 then
+        pieces[#pieces + 1] = dense[j]
+      end
+    end
+  end
+  local all = table.concat(pieces)
+  ffi.copy(out.h.data, all, #all)
+  return #all
+end
+
+function Custom:encode_step(grads, opts)
+  local out, total, lanes = arguments.step_of(self, grads, opts), 0, {}
+  local key = {step = opts.step, rank = opts.rank or 0}
+  schedule.apply(self, opts.step)
+  self.last = numbers(#grads)
+  local dense = encode_lanes(self, grads, self.last, key, function(codec, coded)
+    local free = out:narrow(1, total + 1, out:numel() - total)
+    local bytes = codec:encode_step(coded, {step = opts.step, rank = opts.rank, out = free})
+    local base, starts = ffi.cast("uint8_t *", out.h.data) + total, {0}
+    for j = 1, #coded do starts[j + 1] = starts[j] + codec.lengths[j - 1] end
+    total = total + bytes
+    lanes[#lanes + 1] = function(j) return base + starts[j], starts[j + 1] - starts[j] end
+    return lanes[#lanes], bytes
+  end)
+  self.at_step = opts.step
+  return next(dense) and pack(out, lanes, #grads, dense) or total
+end
+
+function Custom:begin_step(step, rank)
+  schedule.apply(self, step)
+  for _, lane in ipairs(self.lanes) do lane.codec:begin_step(step, rank) end
+  self.streaming, self.last = {step = step, rank = rank or 0}, {}
+end
+
+function Custom:push(i, g, out, offset)
+  local total = 0
+  self.last[#self.last + 1] = i
+  local dense = encode_lanes(self, {g}, {i}, self.streaming or {step = 0, rank = 0}, function(codec, coded)
+    local data, start = ffi.cast("uint8_t *", out.h.data), offset + total
+    local bytes = codec:push(i, coded[1], out, start)
+    total = total + bytes
+    return function() return data + start, bytes end, bytes
+  end)
+  if not dense[1] then return total end
+  ffi.copy(ffi.cast("uint8_t *", out.h.data) + offset, dense[1], #dense[1])
+  return #dense[1]
+end
+
+function Custom:end_step()
+  for _, lane in ipairs(self.lanes) do lane.codec:end_step() end
+  keep(self)
+  self.streaming = false
+end
+
+function Custom:undo_step()
+  for _, lane in ipairs(self.lanes) do lane.codec:undo_step() end
+  for i in pairs(self.changed) do self.changed[i] = nil end
+  self.streaming = false
+end
+
+--- What error feedback (ef=true) holds back of tensor i.
+function Custom:residual(i)
+  local held = self.held[i or 1]
+  if not held then raise(("%s: residual of tensor %d: there is none"):format(self.name, i or 1)) end
+  return held:clone()
+end
+
+function Custom:finish(acc) return acc end
+
+function Custom:stats(i)
+  local s = self.codec:stats(i)
+  if #self.lanes == 2 then
+    local head = self.lanes[1].codec:stats(i)
+    for _, key in ipairs {"nbytes", "atoms_expected", "atoms_sent"} do s[key] = s[key] + head[key] end
+    s.square = self.square
+  end
+  local ids = i and {i} or self.last or {}
+  if self.ef then s.variance = 0 end
+  for _, id in ipairs(ids) do
+    s.nbytes = s.nbytes - (self.saved[id] or 0)
+    if self.ef then s.variance = s.variance + (self.error[id] or 0) end
+  end
+  return s
+end
+
+--- Raises unless every rank's functions make the same of the same numbers. [collective]
+function Custom:agree(comm) agree.check(self, comm) end
+
+for name, method in pairs(require "atomo.compress.custom.decode") do Custom[name] = method end
+for name, method in pairs(state.custom) do Custom[name] = method end
+
+--- A compressor over lanes; fields: name, text, seed, ef.
+local function new(fields, list)
+  local self = setmetatable({shapes = {}, names = {}, other = {entries = 0, bytes = 0}, lanes = list, held = {},
+    sent = {}, changed = {}, error = {}, saved = {}, kept = ffi.new "double[1]", codec = list[#list].codec}, Custom)
+  for key, value in pairs(fields) do self[key] = value end
+  self.unbiased = not self.ef
+  for _, lane in ipairs(self.ef and list or {}) do check(C.atomo_codec_carry_factor(lane.codec.h)) end
+  return self
+end
+
+return new

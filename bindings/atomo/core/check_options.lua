@@ -1,0 +1,91 @@
+--- Tables of options: a name that is not known is refused, with the nearest one that is.
+local raise = require("atomo.ffi").raise
+local is_tensor = require("atomo.tensor").is_tensor
+local number = require "atomo.core.number"
+local suggest = require "atomo.core.suggest"
+
+local M = {}
+
+--- Raises for an option that there is not.
+---@param who string  whose option: "conv2d"
+---@param name any
+---@param names string[]  that there are
+function M.unknown(who, name, names)
+  table.sort(names)
+  local near = suggest(tostring(name), names)
+  raise(("%s: unknown option '%s', options are %s%s"):format(who, tostring(name),
+    #names > 0 and table.concat(names, ", ") or "none", near and (" (did you mean '%s'?)"):format(near) or ""))
+end
+
+-- ---- what an option may be: a rule gives what was expected where a value is not it --------------------------------
+
+function M.flag(v) return type(v) ~= "boolean" and "true or false" or nil end
+
+--- A finite number from least to most (default: any).
+function M.number(least, most)
+  local text = least and most and ("a number from %g to %g"):format(least, most) or
+    least and ("a number >= %g"):format(least) or "a number"
+  return function(v)
+    local ok = type(v) == "number" and v == v and math.abs(v) < math.huge
+    return not (ok and (not least or v >= least) and (not most or v <= most)) and text or nil
+  end
+end
+
+--- A whole number from least on, int64_t taken.
+function M.whole(least)
+  local text = least and ("a whole number >= %d"):format(least) or "a whole number"
+  return function(v) return not number.whole(v, least) and text or nil end
+end
+
+function M.one_of(...)
+  local words, known = {...}, {}
+  for _, word in ipairs(words) do known[word] = true end
+  local last = table.remove(words)
+  local text = ("%s or %s"):format(table.concat(words, ", "), last)
+  return function(v) return not known[v] and text or nil end
+end
+
+--- An f32 tensor.
+function M.tensor(v)
+  if not is_tensor(v) then return "an f32 tensor" end
+  return v:dtype() ~= "f32" and "f32" or nil
+end
+
+local function text_of(v)
+  if is_tensor(v) then return v:dtype() end
+  return type(v) == "table" and "a table" or type(v) == "string" and ("'%s'"):format(v) or tostring(v)
+end
+
+local function names_of(...)
+  local names = {}
+  for i = 1, select("#", ...) do
+    for k in pairs((select(i, ...))) do names[#names + 1] = k end
+  end
+  return names
+end
+
+--- Raises unless opts is a table whose keys are all in one of the tables that follow, and values keep the rules there
+--- (true: the value is checked where it is used).
+function M.check(who, opts, ...)
+  if type(opts) ~= "table" then raise(("%s: options are a %s, expected a table"):format(who, type(opts))) end
+  for name, v in pairs(opts) do
+    local rule
+    for i = 1, select("#", ...) do
+      if rule == nil then rule = (select(i, ...))[name] end
+    end
+    if rule == nil then M.unknown(who, name, names_of(...)) end
+    local expected = type(rule) == "function" and rule(v)
+    if expected then
+      raise(("%s: %s is %s, expected %s"):format(who, name, text_of(v), expected))
+    end
+  end
+end
+
+--- Raises for an argument beyond those that a function has: it would do nothing.
+function M.none(who, ...)
+  if select("#", ...) > 0 and (...) ~= nil then
+    raise(("%s: got a %s, it takes no options"):format(who, type((...))))
+  end
+end
+
+return M

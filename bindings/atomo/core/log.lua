@@ -1,0 +1,161 @@
+--- What a run says: the JSONL log, the progress line, the closing tables. Stage 10 of the path.
+-- A log is one JSON object a line, appended and written at once (files.lua), so that a killed run loses nothing.
+local f = require "atomo.ffi"
+local files = require "atomo.core.files"
+local json = require "atomo.core.json"
+local C, raise = f.C, f.raise
+
+local M = {encode = json.encode, decode = json.decode, null = json.null, array = json.array}
+
+-- ---- JSONL -------------------------------------------------------------------------------------------------------
+
+---@class atomo.Log
+---@field path string?
+local Log = {}
+Log.__index = Log
+
+--- Whether the file ends in the middle of a line (its writer was killed).
+local function ends_cut(path)
+  local file = io.open(path, "rb")
+  if not file then return false end
+  local size = file:seek "end" or 0
+  local last = size > 0 and file:seek("set", size - 1) and file:read(1)
+  file:close()
+  return last ~= nil and last ~= false and last ~= "\n"
+end
+
+--- Opens a log for appending; a path of nil gives a log that writes nothing (ranks other than 0).
+---@param path string?
+---@return atomo.Log
+function M.open(path)
+  if path == nil then return setmetatable({}, Log) end
+  if type(path) ~= "string" or path == "" then
+    raise(("log: path is %s, expected a file name"):format(tostring(path)))
+  end
+  local cut = ends_cut(path)
+  local file = files.open("log", path, true)
+  if cut then file:write "\n" end
+  return setmetatable({path = path, file = file}, Log)
+end
+
+--- Appends one object as a line, which is in the file when this returns; raises with the path where it is not.
+---@param event table
+function Log:write(event)
+  if type(event) ~= "table" then raise(("log: write got a %s, expected a table"):format(type(event))) end
+  local ok, line = pcall(json.encode, event)
+  if not ok then raise("log: " .. line) end
+  if rawget(self, "path") and not self.file then raise(("log: %s is closed"):format(self.path)) end
+  if self.file then self.file:write(line .. "\n") end
+end
+
+function Log:close()
+  local file = self.file
+  self.file = nil
+  if file then file:close() end
+end
+
+--- All events of a log, and what could not be read: a list of {line=, message=} (a killed run may leave a cut line).
+---@param path string
+function M.read(path)
+  local file, why = io.open(path, "rb")
+  if not file then raise(("log: cannot read %s"):format(why)) end
+  local events, bad, number = {}, {}, 0
+  for line in file:lines() do
+    number = number + 1
+    local ok, event = pcall(json.decode, line)
+    if ok then events[#events + 1] = event
+    else bad[#bad + 1] = {line = number, message = ("%s:%d: %s"):format(path, number, event)} end
+  end
+  file:close()
+  return events, bad
+end
+
+-- ---- numbers for people ------------------------------------------------------------------------------------------
+
+local function scaled(v, units, base)
+  local i = 1
+  while math.abs(v) >= base * 0.99995 and i < #units do
+    v, i = v / base, i + 1
+  end
+  local digits = math.abs(v) < 9.995 and i > 1 and 2 or math.abs(v) < 99.95 and i > 1 and 1 or 0
+  if i == 1 and v % 1 ~= 0 then digits = 1 end
+  return ("%." .. digits .. "f"):format(v) .. units[i]
+end
+
+--- 1234567 -> "1.23 MB"
+function M.bytes(n) return scaled(n, {" B", " kB", " MB", " GB", " TB", " PB"}, 1000) end
+
+--- 11173962 -> "11.2 M"
+function M.count(n) return scaled(n, {"", " k", " M", " G", " T"}, 1000) end
+
+--- Seconds: "12 ms", "4.2 s", "3m02s", "1h05m", "2d03h"
+function M.duration(s)
+  if s ~= s or s == math.huge or s == -math.huge then return "?" end
+  if s < 0 then return "-" .. M.duration(-s) end
+  if s < 0.9995 then return ("%.3g ms"):format(s * 1e3) end
+  if s < 59.95 then return ("%.1f s"):format(s) end
+  s = math.floor(s + 0.5)
+  if s < 3600 then return ("%dm%02ds"):format(s / 60, s % 60) end
+  if s < 86400 then return ("%dh%02dm"):format(s / 3600, s % 3600 / 60) end
+  return ("%dd%02dh"):format(s / 86400, s % 86400 / 3600)
+end
+
+--- 15.84 -> "15.8x"
+function M.ratio(r)
+  if r ~= r or math.abs(r) == math.huge then return "?" end
+  return (r < 99.95 and "%.1fx" or "%.0fx"):format(r)
+end
+
+-- ---- the terminal ------------------------------------------------------------------------------------------------
+
+--- Columns of the terminal that stdout is, 0 where it is none or cannot redraw a line (TERM=dumb).
+function M.width()
+  if os.getenv "TERM" == "dumb" then return 0 end
+  return C.atomo_terminal_width(1)
+end
+
+--- Text in bold on a terminal; as it is elsewhere, or where NO_COLOR is set.
+function M.bold(text)
+  local no = os.getenv "NO_COLOR"
+  if (no and no ~= "") or M.width() == 0 then return text end
+  return "\27[1m" .. text .. "\27[0m"
+end
+
+local function characters(text) return #text:gsub("[\128-\191]", "") end
+
+local function is_number(cell)
+  return type(cell) == "number" or (type(cell) == "string" and cell:find "^[+-]?%d" ~= nil)
+end
+
+--- A table in aligned columns: the first row is the header, columns whose cells all begin with a digit go to the right.
+---@param rows (string|number)[][]
+---@return string
+function M.table(rows)
+  local widths, right = {}, {}
+  for r, row in ipairs(rows) do
+    for c = 1, #row do
+      widths[c] = math.max(widths[c] or 0, characters(tostring(row[c])))
+      if r > 1 and row[c] ~= "" and row[c] ~= "-" then right[c] = right[c] ~= false and is_number(row[c]) end
+    end
+  end
+  local lines = {}
+  for r, row in ipairs(rows) do
+    local cells = {}
+    for c = 1, #row do
+      local text = tostring(row[c])
+      local pad = (" "):rep(widths[c] - characters(text))
+      cells[c] = right[c] and pad .. text or text .. pad
+    end
+    lines[r] = (table.concat(cells, "  "):gsub("%s+$", ""))
+  end
+  if #rows > 1 then
+    local total = -2
+    for _, w in ipairs(widths) do total = total + w + 2 end
+    table.insert(lines, 2, ("-"):rep(total))
+  end
+  return table.concat(lines, "\n")
+end
+
+M.progress = require("atomo.core.progress")(M)
+
+return M

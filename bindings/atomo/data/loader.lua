@@ -1,0 +1,144 @@
+--- Batches of a set, sharded over ranks, augmented, normalised; the next one is made on a background thread. Stage 2.
+-- The order and the crops depend on (seed, epoch, image) alone: ranks and threads change nothing but who sees what.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local number = require "atomo.core.number"
+local check_options = require "atomo.core.check_options"
+local same = require "atomo.comm.consistency"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+---@class atomo.Loader
+---@field steps integer   steps of an epoch, the same on every rank
+---@field batch integer   images a rank and step
+---@field seed integer
+local Loader = {}
+Loader.__index = Loader
+
+local known = {
+  set = true, batch = true, rank = true, size = true, seed = true, shuffle = check_options.flag, augment = true,
+  mean = true, std = true, drop_last = check_options.flag, background = check_options.flag,
+}
+
+local function whole(o, key, default, least)
+  local v = o[key]
+  if v == nil then v = default end
+  return number.expect_whole(v, "loader: " .. key, least, key == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
+end
+
+local function channel_values(into, given, key, channels, default)
+  if given ~= nil and (type(given) ~= "table" or #given ~= channels) then
+    raise(("loader: %s has %s values, the images have %d channels"):format(
+      key, type(given) == "table" and #given or "no", channels))
+  end
+  for i = 1, channels do
+    local v = given and given[i] or default
+    if type(v) ~= "number" then raise(("loader: %s[%d] is a %s, expected a number"):format(key, i, type(v))) end
+    into[i - 1] = v
+  end
+end
+
+local function augmentation(augment, c)
+  if not augment then return end
+  if type(augment) ~= "table" then
+    raise(("loader: augment is %s, expected false or {crop=4, flip=true}"):format(tostring(augment)))
+  end
+  check_options.check("loader: augment", augment, {crop = check_options.whole(0), flip = check_options.flag})
+  c.crop = whole({["augment.crop"] = augment.crop}, "augment.crop", 0, 0)
+  c.flip = augment.flip and 1 or 0
+end
+
+local function options_of(o)
+  check_options.check("loader", o, known)
+  local set = o.set
+  if type(set) ~= "table" or not T.is_tensor(set.images) or not T.is_tensor(set.labels) then
+    raise "loader: set is missing, expected {images=, labels=} as in atomo.data.open().train"
+  end
+  T.expect(set.images, "loader: set.images", "u8")
+  T.expect(set.labels, "loader: set.labels", "i32")
+  local c = ffi.new "atomo_loader_options"
+  c.batch = whole(o, "batch", 64, 1)
+  c.rank, c.size = whole(o, "rank", 0, 0), whole(o, "size", 1, 1)
+  c.seed = whole(o, "seed", 0, 0)
+  c.shuffle = o.shuffle ~= false and 1 or 0
+  c.drop_last = o.drop_last and 1 or 0
+  c.background = o.background ~= false and 1 or 0
+  c.classes = set.classes or 0
+  augmentation(o.augment, c)
+  local channels = set.images:size(-1)
+  channel_values(c.mean, o.mean, "mean", math.min(channels, 8), 0)
+  channel_values(c.std, o.std, "std", math.min(channels, 8), 1)
+  return c
+end
+
+--- loader{set=, batch=64, rank=0, size=1, seed=0, shuffle=true, augment={crop=4, flip=true} or false, mean=, std=,
+--- drop_last=false, background=true}
+---@return atomo.Loader
+local function new(_, o)
+  if type(o) ~= "table" then raise(("loader: got a %s, expected a table of options"):format(type(o))) end
+  local c, handle = options_of(o), ffi.new "atomo_loader *[1]"
+  check(C.atomo_loader_new(o.set.images.h, o.set.labels.h, c, handle))
+  return setmetatable({
+    h = ffi.gc(handle[0], C.atomo_loader_free), steps = C.atomo_loader_steps(handle[0]), batch = c.batch,
+    seed = c.seed, size = c.size, epochs_begun = 0, views = {{}, {}}, raw = ffi.new "atomo_batch", current = {},
+    given = o,
+  }, Loader)
+end
+
+--- Items for same.check: what ranks that share a set out must have alike.
+function Loader:identity()
+  local o = self.given
+  local items = same.data {{"images", o.set.images}, {"labels", o.set.labels}}
+  for _, item in ipairs(same.items(o, {rank = true, background = true})) do items[#items + 1] = item end
+  items[#items + 1] = {"crop", o.augment and o.augment.crop}
+  items[#items + 1] = {"flip", o.augment and o.augment.flip}
+  return items
+end
+
+local function handle_of(self)
+  return rawget(self, "h") or raise "loader: used after :close()"
+end
+
+--- The Lua tensors of a buffer with n images: made once for each n, then reused.
+local function views_of(self, slot, n)
+  local pair = self.views[slot + 1][n]
+  if not pair then
+    pair = T.outside_scope(function()
+      local x, y = T.out(), T.out()
+      check(C.atomo_loader_view(self.h, slot, n, x, y))
+      return {x = T.wrap(x[0]), y = T.wrap(y[0])}
+    end)
+    self.views[slot + 1][n] = pair
+  end
+  return pair
+end
+
+--- for batch in loader:epoch(e) do batch.x, batch.y, ... end
+-- x f32 [n,h,w,c] and y i32 [n] are valid until the next batch. n: images here (0 in a last step that has fewer images
+-- than ranks), total: images over all ranks, index: 1-based step, steps: of how many.
+---@param epoch integer   0 or more: decides order and augmentation
+---@param first integer?  the step to begin with (default 1), to go on where a run was stopped
+function Loader:epoch(epoch, first)
+  check(C.atomo_loader_begin(handle_of(self), epoch, (first or 1) - 1))
+  self.epochs_begun = self.epochs_begun + 1
+  local mine, raw, batch = self.epochs_begun, self.raw, self.current
+  return function()
+    local h = handle_of(self)
+    if self.epochs_begun ~= mine then raise "loader: this epoch was ended by a later :epoch() of the same loader" end
+    if check(C.atomo_loader_next(h, raw)) == 0 then return nil end
+    local pair = views_of(self, raw.slot, raw.n)
+    batch.x, batch.y, batch.n, batch.total = pair.x, pair.y, raw.n, raw.total
+    batch.index, batch.steps = raw.step + 1, raw.steps
+    return batch
+  end
+end
+
+--- Stops the thread and gives the memory back (tensors of the last batch stay valid); may be called at any time, twice.
+function Loader:close()
+  local h = rawget(self, "h")
+  if h then
+    C.atomo_loader_free(ffi.gc(h, nil))
+    self.h, self.views = nil, {{}, {}}
+  end
+end
+
+return setmetatable({Loader = Loader}, {__call = new})

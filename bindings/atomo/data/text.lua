@@ -1,0 +1,204 @@
+--- Text for language models: a file as character ids, and batches of it sharded over ranks. Stages 1 and 2 of the path.
+--   local text = atomo.text.open "book.txt"
+--   local loader = atomo.text.loader {tokens = text.train, batch = 16, length = 128, rank = 0, size = 1, seed = 0}
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local number = require "atomo.core.number"
+local O = require "atomo.core.check_options"
+local same = require "atomo.comm.consistency"
+local ffi, C, raise = f.ffi, f.C, f.raise
+
+local M = {}
+
+---@class atomo.Text
+---@field train atomo.Tensor  i32 [n], ids from 0
+---@field test atomo.Tensor   i32 [m], the last part of the text
+---@field vocab integer       number of different bytes
+local Text = {}
+Text.__index = Text
+
+local function from_bytes(bytes, name, test_share)
+  local seen, self = {}, setmetatable({name = name, chars = {}, id = {}}, Text)
+  for i = 1, #bytes do seen[bytes:byte(i)] = true end
+  for b = 0, 255 do
+    if seen[b] then
+      self.chars[#self.chars + 1] = string.char(b)
+      self.id[b] = #self.chars - 1
+    end
+  end
+  self.vocab = #self.chars
+  local all = self:encode(bytes)
+  local test = math.floor(#bytes * test_share)
+  self.train, self.test = all:narrow(1, 1, #bytes - test), all:narrow(1, #bytes - test + 1, test)
+  return self
+end
+
+local MOST = 2 ^ 31 - 2 ^ 16 -- bytes of a string
+
+--- All bytes of a file or a pipe. A regular file must have as many as its end says, once they are read.
+local function read_all(path)
+  local file, problem = io.open(path, "rb")
+  if not file then raise(("text: %s"):format(problem)) end
+  local size = file:seek "end"
+  if size and file:seek "set" and size > MOST and size < 2 ^ 62 then -- a folder's end is 2^63 - 1
+    file:close()
+    raise(("text: %s has %.0f bytes, expected at most %.0f"):format(path, size, MOST))
+  end
+  local bytes, why = file:read "*a"
+  local now = size and file:seek "end"
+  file:close()
+  if not bytes then raise(("text: %s: %s"):format(path, why)) end
+  if size and size > 0 and now ~= #bytes then -- no size is known of files in /proc
+    raise(("text: %s has %.0f bytes, %d of them were read: it changed meanwhile"):format(path, now, #bytes))
+  end
+  return bytes
+end
+
+local function split(bytes, name, test_share)
+  test_share = test_share == nil and 0.1 or test_share
+  local share = number.of(test_share)
+  if not share or not (share >= 0 and share < 1) then
+    raise(("text: test_share is %s, expected a number from 0 to below 1"):format(tostring(test_share)))
+  end
+  return from_bytes(bytes, name, share)
+end
+
+--- The text of a file, byte for byte, the last `test_share` (0.1) of it kept for testing.
+---@param path string
+---@param test_share number?
+---@return atomo.Text
+function M.open(path, test_share)
+  if type(path) ~= "string" then raise(("text: path is a %s, expected a string"):format(type(path))) end
+  local bytes = read_all(path)
+  if #bytes < 2 then raise(("text: %s has %d bytes, expected 2 or more"):format(path, #bytes)) end
+  return split(bytes, path, test_share)
+end
+
+--- The text of a string.
+function M.of(bytes, test_share)
+  if type(bytes) ~= "string" then raise(("text: got a %s, expected a string"):format(type(bytes))) end
+  return split(bytes, "text", test_share)
+end
+
+--- Ids i32 [n] of a string, whose bytes must all occur in the text.
+function Text:encode(bytes)
+  local t = T.outside_scope(T.empty, #bytes, "i32")
+  local p = t:data()
+  for i = 1, #bytes do
+    local id = self.id[bytes:byte(i)]
+    if not id then raise(("text: byte %d (%q) does not occur in %s"):format(i, bytes:sub(i, i), self.name)) end
+    p[i - 1] = id
+  end
+  return t
+end
+
+--- The string of ids (a tensor or a list).
+function Text:decode(ids)
+  local parts = {}
+  for i, id in ipairs(T.is_tensor(ids) and ids:totable() or ids) do parts[i] = self.chars[id + 1] end
+  return table.concat(parts)
+end
+
+---@class atomo.TextLoader   what atomo.train takes as data: batch.x and batch.y i32 [n, length], y one character later
+---@field steps integer
+local Loader = {}
+Loader.__index = Loader
+
+local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = O.flag}
+
+local function whole(o, name, default, least)
+  local v = o[name]
+  if v == nil then v = default end
+  return number.expect_whole(v, "text.loader: " .. name, least, name == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
+end
+
+--- text.loader {tokens=, batch=16, length=128, rank=0, size=1, seed=0, shuffle=true}: windows of `length` characters,
+--- each once an epoch over all ranks, in an order that depends on (seed, epoch) alone.
+function M.loader(o)
+  if type(o) ~= "table" then raise(("text.loader: got a %s, expected a table of options"):format(type(o))) end
+  O.check("text.loader", o, known)
+  T.expect(o.tokens, "text.loader: tokens", "i32")
+  local self = setmetatable({tokens = o.tokens, shuffle = o.shuffle ~= false, buffers = {}, current = {}}, Loader)
+  self.batch, self.length = whole(o, "batch", 16, 1), whole(o, "length", 128, 1)
+  self.size, self.seed = whole(o, "size", 1, 1), whole(o, "seed", 0, 0)
+  self.rank = whole(o, "rank", 0, 0)
+  if self.rank >= self.size then
+    raise(("text.loader: rank is %d of size %d, expected 0 to %d"):format(self.rank, self.size, self.size - 1))
+  end
+  self.windows = math.floor((o.tokens:numel() - 1) / self.length)
+  if self.windows < 1 then
+    raise(("text.loader: %d characters, expected at least length + 1 = %d"):format(o.tokens:numel(), self.length + 1))
+  end
+  self.steps = math.ceil(self.windows / (self.batch * self.size))
+  return self
+end
+
+--- As the image loader's.
+function Loader:identity()
+  local items = same.data {{"tokens", self.tokens}}
+  items[2] = {"shuffle", self.shuffle}
+  return items
+end
+
+--- The windows' order in an epoch: Fisher and Yates over a counter-based stream.
+local function order_of(self, epoch)
+  local order = {}
+  for i = 1, self.windows do order[i] = i - 1 end
+  if not self.shuffle then return order end
+  local stream, u = ffi.new "atomo_stream", ffi.new("float[?]", self.windows)
+  stream.seed[0], stream.seed[1] = self.seed % 2 ^ 32, math.floor(self.seed / 2 ^ 32)
+  stream.purpose, stream.step = C.ATOMO_RNG_SHUFFLE, epoch
+  C.atomo_random_uniform(stream, 0, self.windows, u)
+  for i = self.windows, 2, -1 do
+    local j = math.floor(u[i - 1] * i) + 1
+    order[i], order[j] = order[j], order[i]
+  end
+  return order
+end
+
+--- Buffers x and y for n windows: made once for each n, then reused.
+local function buffers_of(self, n)
+  local pair = self.buffers[n]
+  if not pair then
+    pair = T.outside_scope(function()
+      return {x = T.zeros(n, self.length, "i32"), y = T.zeros(n, self.length, "i32")}
+    end)
+    self.buffers[n] = pair
+  end
+  return pair
+end
+
+local function fill(self, batch, order, first)
+  local pair, from, bytes = buffers_of(self, batch.n), self.tokens:data(), 4 * self.length
+  local x, y = pair.x:data(), pair.y:data()
+  for i = 0, batch.n - 1 do
+    local at = order[first + i] * self.length
+    ffi.copy(x + i * self.length, from + at, bytes)
+    ffi.copy(y + i * self.length, from + at + 1, bytes)
+  end
+  batch.x, batch.y = pair.x, pair.y
+end
+
+--- for batch in loader:epoch(e) do batch.x, batch.y, batch.n, batch.total, batch.index, batch.steps end
+--- A last step with fewer windows shares them out; a rank may have n = 0.
+---@param epoch integer
+---@param first integer?  the step to begin with
+function Loader:epoch(epoch, first)
+  local order, step, batch = order_of(self, epoch), (first or 1) - 1, self.current
+  return function()
+    if step >= self.steps then return nil end
+    local start = step * self.batch * self.size
+    batch.total = math.min(self.batch * self.size, self.windows - start)
+    local a = math.floor(batch.total * self.rank / self.size)
+    batch.n = math.floor(batch.total * (self.rank + 1) / self.size) - a
+    step = step + 1
+    batch.index, batch.steps = step, self.steps
+    fill(self, batch, order, start + a + 1)
+    return batch
+  end
+end
+
+--- As the image loader's: nothing is held but the buffers.
+function Loader:close() self.buffers = {} end
+
+return M

@@ -1,0 +1,165 @@
+--- The choice of topology and compressor from the cost model's predictions: which settings there are, what each is
+-- predicted to take, which is taken and why. Pure: the same figures give the same choice, so ranks that have agreed on
+-- the figures choose alike.
+local cost = require "atomo.exchange.auto.cost"
+local log = require "atomo.core.log"
+local rules = require "atomo.exchange.compatibility"
+
+local M = {}
+
+-- Margins, all as factors or shares of a step's time.
+M.SWITCH = 1.05   -- a prediction must be this much better before a running choice is left
+M.WRONG = 0.10    -- a prediction that is off by more than this share of the step is corrected
+M.TRIFLE = 0.03   -- dense exchange that adds less than this is not worth compressing
+M.GAIN = 0.97     -- by the clock, lossy steps must be as short as this share of the dense ones to be kept
+
+--- Settings that give up accuracy come behind those that do not: one is taken only where the steps of those before it
+--- are longer than SLACK times the shortest.
+M.SLACK = 1.10
+
+--- What `--compress auto` chooses from, in the order of what they lose; unbiased ones only.
+M.compressors = {"none", "bf16:round=stochastic", "auto:ratio=16", "taps:ratio=16", "auto:ratio=64",
+  "taps:ratio=64"}
+
+--- Topologies, with their options.
+local ways = {{topology = "allreduce"}, {topology = "allgather"}, {topology = "sharded"},
+  {topology = "ps", down = "dense"}, {topology = "ps", down = "compress"},
+  {topology = "hierarchical", inner = "allreduce"}, {topology = "hierarchical", inner = "allgather"},
+  {topology = "hierarchical", inner = "sharded"}}
+
+local function setting(level, compress, way)
+  return {level = level, compress = compress, topology = way.topology, down = way.down, inner = way.inner}
+end
+
+--- Whether a setting is as the user has named some of it.
+local function allowed(s, only)
+  if only.topology and s.topology ~= only.topology and s.compress ~= "none" then return false end
+  if only.down and s.down and s.down ~= only.down then return false end
+  return not (only.inner and s.inner and s.inner ~= only.inner)
+end
+
+--- All settings for compressors (in the order of what they lose) on a network: {level=, compress=, topology=, down=,
+--- inner=}. only: {topology=, down=, inner=} that the user has named; dense gradients stay with what can add them.
+---@param compressors string[]
+---@param net table
+---@param only {topology: string?, down: string?, inner: string?}?
+function M.settings(compressors, net, only)
+  local list, several = {}, net.hosts > 1 and net.ranks > net.hosts
+  for level, compress in ipairs(compressors) do
+    local codec = require("atomo.compress").compressor(compress)
+    for _, way in ipairs(ways) do
+      local s = setting(level, compress, way)
+      local sensible = (compress ~= "none" or way.topology == "allreduce" or way.inner == "allreduce")
+        and (several or way.topology ~= "hierarchical")
+      if sensible and allowed(s, only or {}) and not rules.refusal(codec, s, net.ranks) then list[#list + 1] = s end
+    end
+  end
+  return list
+end
+
+--- The settings with what the model predicts: each gets cost (as cost.exchange gives it) and step = base + what the
+--- exchange adds, in seconds. works: by compressor.
+---@param settings table[]
+---@param net table
+---@param works table<string, table>
+---@param base number  seconds of a step without exchange
+function M.predict(settings, net, works, base)
+  local rows = {}
+  for i, s in ipairs(settings) do
+    local row = setting(s.level, s.compress, s)
+    row.cost = cost.exchange(net, works[s.compress], s)
+    row.step = base + row.cost.seconds
+    rows[i] = row
+  end
+  return rows
+end
+
+--- The row to take: of the least lossy compressor that is within SLACK of the fastest, its fastest topology; and the
+--- fastest of all.
+function M.pick(rows)
+  local fastest, taken = rows[1], nil
+  for _, row in ipairs(rows) do if row.step < fastest.step then fastest = row end end
+  for _, row in ipairs(rows) do
+    if row.step <= M.SLACK * fastest.step then
+      local better = not taken or row.level < taken.level or (row.level == taken.level and row.step < taken.step)
+      if better then taken = row end
+    end
+  end
+  return taken, fastest
+end
+
+--- The fastest row of a compressor.
+function M.best_of(rows, compress)
+  local best
+  for _, row in ipairs(rows) do
+    if row.compress == compress and (not best or row.step < best.step) then best = row end
+  end
+  return best
+end
+
+--- Whether a running choice should be left for `taken`, by prediction: for less loss, or for clearly shorter steps.
+function M.better(taken, running)
+  return not M.same(taken, running) and
+    (taken.level < running.level or running.step > M.SWITCH * taken.step)
+end
+
+--- How many times slower than thought the network is where the exchange of `row` was seen to take `seconds` of
+--- transfer.
+function M.slowdown(row, seconds)
+  if row.cost.wire <= 0 then return 1 end
+  return math.min(20, math.max(0.05, (seconds + row.cost.hidden) / row.cost.wire))
+end
+
+--- The network, `k` times slower.
+function M.slower(net, k)
+  return {ranks = net.ranks, hosts = net.hosts, checked = net.checked, latency = net.latency and net.latency * k,
+    rate = net.rate and net.rate / k, memory_latency = net.memory_latency and net.memory_latency * k,
+    memory_rate = net.memory_rate and net.memory_rate / k}
+end
+
+--- After a trial by the clock: whether the rival takes the running setting's place. Where the rival loses less, the
+--- running one must be clearly faster to stay; else the rival must be.
+function M.rival_wins(running, rival, running_seconds, rival_seconds)
+  if rival.level < running.level then return running_seconds > M.GAIN * rival_seconds end
+  return rival_seconds < M.GAIN * running_seconds
+end
+
+--- "sharded", "ps (down compress)", "hierarchical (inner sharded)"
+function M.topology_name(s)
+  return s.topology .. (s.down and s.topology == "ps" and (" (down %s)"):format(s.down) or "") ..
+    (s.inner and s.topology == "hierarchical" and (" (inner %s)"):format(s.inner) or "")
+end
+
+function M.name(s) return ("%s over %s"):format(s.compress, M.topology_name(s)) end
+
+function M.same(a, b) return M.name(a) == M.name(b) end
+
+--- "4 ranks on 4 hosts, link 94 Mbit/s, 55 us"
+function M.network_text(net)
+  local parts = {("%d rank%s on %d host%s"):format(net.ranks, net.ranks == 1 and "" or "s", net.hosts,
+    net.hosts == 1 and "" or "s")}
+  local function hop(name, rate, latency)
+    parts[#parts + 1] = ("%s %s/s and %.0f us"):format(name, log.bytes(rate), 1e6 * latency)
+  end
+  if net.hosts > 1 then hop("link", net.rate, net.latency) end
+  if net.memory_rate then hop("memory", net.memory_rate, net.memory_latency) end
+  return table.concat(parts, "; ")
+end
+
+--- The reasons as a table: the best topology of every compressor, and all of the taken one's.
+---@param rows table[]  of predict
+---@param taken table
+function M.reasons(rows, taken)
+  local out = {{"", "compressor", "topology", "encode", "transfer", "hidden", "decode", "bytes in", "step"}}
+  for _, row in ipairs(rows) do
+    if row.compress == taken.compress or row == M.best_of(rows, row.compress) then
+      local c = row.cost
+      out[#out + 1] = {M.same(row, taken) and "->" or "", row.compress, M.topology_name(row), log.duration(c.encode),
+        log.duration(c.transfer + c.copy), log.duration(c.hidden), log.duration(c.decode), log.bytes(c.bytes_in),
+        log.duration(row.step)}
+    end
+  end
+  return log.table(out)
+end
+
+return M

@@ -1,0 +1,196 @@
+--- What a step's exchange costs, by a stated model (docs/exchange_model.md): seconds, and bytes a rank, of a topology
+-- from the network and the work. Pure functions: `auto` decides with them, scripts/simulate.lua carries them to other
+-- clusters. Latency and rate are as in Hockney's model: a message of n bytes takes latency + n / rate.
+--
+-- A network: ranks, hosts, latency (s), rate (bytes/s of a host's link, each way), and where hosts hold several ranks
+--   memory_latency, memory_rate (between ranks of one host), checked (true: collectives first compare what the ranks
+--   are about to do, 48 bytes from each to each).
+-- A work: dense (bytes of all gradients), small (those that travel dense whatever the compressor), message (bytes of
+--   one rank's messages), encode (s), decode (s for one rank's messages), copy (s to copy all gradients into dense
+--   buckets and back), tensors (that travel as messages), scales (1: the compressor has a budget in bytes, which
+--   sharded shares out over its two ways; 0), backward (s in which exchange can hide; 0 without overlap).
+local raise = require("atomo.ffi").raise
+
+local M = {}
+
+-- What the code does: see runtime/comm/ring_allreduce.c, exchange/bucket/dense.lua, exchange/bucket/compressed.lua and
+-- sharded.lua.
+local RING_MIN, BUCKET, BATCH, MOST, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 6, 3
+
+local function rounds(ranks) return math.ceil(math.log(ranks) / math.log(2) - 1e-9) end
+local function buckets(bytes, p) return math.max(1, math.ceil(bytes / math.max(BUCKET, RING_MIN * (p or 1)))) end
+local function batches(w, most) return math.max(1, math.min(most or MOST, math.ceil((w.dense - w.small) / BATCH))) end
+
+--- Latency and rate of the slowest hop.
+local function link(net)
+  if net.hosts == 1 and net.memory_rate then return net.memory_latency, net.memory_rate end
+  return net.latency, net.rate
+end
+
+local function per_host(net) return math.ceil(net.ranks / net.hosts) end
+
+-- ---- patterns ----------------------------------------------------------------------------------------------------
+
+--- Seconds in which ranks compare what they are about to do; always where lengths are announced.
+local function comparing(net, always)
+  if not (net.checked or always) then return 0 end
+  local latency = link(net)
+  return rounds(net.ranks) * latency
+end
+
+--- Seconds of a dense all-reduce: a ring, 2 (P-1)/P n bytes over every link; small ones by recursive doubling. In
+--- `pieces`; default: buckets.
+---@param net table
+---@param bytes number
+---@param pieces integer?
+function M.ring(net, bytes, pieces)
+  local p, latency, rate = net.ranks, link(net)
+  if p == 1 or bytes == 0 then return 0 end
+  local n = pieces or buckets(bytes, p)
+  local compared = n * comparing(net)
+  if bytes < RING_MIN * p then return compared + n * rounds(p) * latency + rounds(p) * bytes / rate end
+  return compared + 2 * (p - 1) * (n * latency + bytes / p / rate)
+end
+
+--- Seconds until every rank has every rank's `bytes`, in `pieces`; each is announced to all first.
+function M.gather(net, bytes, pieces)
+  local p, latency, rate = net.ranks, link(net)
+  if p == 1 then return 0 end
+  return pieces * (p - 1 + rounds(p)) * latency + (p - 1) * bytes / rate
+end
+
+--- Seconds until every rank's `bytes` are with their owners, an equal part each, in `pieces`: a link takes in what the
+-- other hosts have for the ranks of its host.
+function M.scatter(net, bytes, pieces)
+  local p, c, latency, rate = net.ranks, per_host(net), link(net)
+  if p == 1 then return 0 end
+  if net.hosts == 1 then c = 1 end
+  return pieces * (p - 1 + rounds(p)) * latency + (p - c) * c / p * bytes / rate
+end
+
+--- Seconds of rank 0's `bytes` to all, in `pieces`: pipelined, so that each link carries them once. announced: their
+--- length is told first.
+function M.bcast(net, bytes, pieces, announced)
+  local latency, rate = link(net)
+  if net.ranks == 1 then return 0 end
+  return pieces * (rounds(net.ranks) * latency + comparing(net, announced)) + bytes / rate
+end
+
+-- ---- topologies --------------------------------------------------------------------------------------------------
+-- Each gives: early (s of transfer that can go on during backward, in `units` parts), late (s of transfer behind it),
+-- encode, decode (s of computing, counted in full though other threads may do it: they may have no core to themselves;
+-- decode in decode_units parts, each as soon as its batch is there), bytes_in and bytes_out (of the busiest rank,
+-- besides the small tensors).
+
+local topologies = {}
+
+--- Dense gradients in buckets; linear compressors in batches, encoded by the communication thread.
+function topologies.allreduce(net, w)
+  local bytes, dense = 2 * (net.ranks - 1) / net.ranks * w.message, w.encode == 0
+  return {early = M.ring(net, w.message, not dense and batches(w) or nil) + w.encode,
+    units = dense and buckets(w.message + w.small, net.ranks) or batches(w),
+    late = 0, encode = 0, decode = w.decode, bytes_in = bytes, bytes_out = bytes}
+end
+
+function topologies.allgather(net, w)
+  local k, bytes = batches(w), (net.ranks - 1) * w.message
+  return {early = M.gather(net, w.message, k), units = k, late = 0, encode = w.encode, decode = net.ranks * w.decode,
+    decode_units = k, bytes_in = bytes, bytes_out = bytes}
+end
+
+function topologies.ps(net, w, o)
+  local p, k = net.ranks, batches(w)
+  local others = p - (net.hosts == 1 and 1 or per_host(net))
+  local latency, rate = link(net)
+  local up = k * (p - 1 + rounds(p)) * latency + others * w.message / rate
+  local r = {units = k, late = 0, bytes_in = (p - 1) * w.message}
+  if o.down == "compress" then
+    r.early, r.encode, r.decode = up + M.bcast(net, w.message, k, true), 2 * w.encode, (p + 1) * w.decode
+    r.bytes_out = (p - 1) * w.message
+  else
+    r.early, r.encode, r.decode = up + M.bcast(net, w.dense - w.small, k), w.encode, p * w.decode
+    r.bytes_out = (p - 1) * (w.dense - w.small)
+  end
+  return r
+end
+
+--- Both ways carry P / (2 (P - 1)) times the budget, where there is one.
+function topologies.sharded(net, w)
+  local p, k = net.ranks, batches(w, MOST_SHARDED)
+  local part = w.scales == 1 and p > 2 and p / (2 * (p - 1)) or 1
+  local bytes = 2 * (p - 1) / p * part * w.message
+  return {early = M.scatter(net, part * w.message, k) + M.gather(net, part * w.message / p, k), units = k, late = 0,
+    encode = (1 + 1 / p) * w.encode, decode = 2 * part * w.decode, bytes_in = bytes, bytes_out = bytes}
+end
+
+--- Dense in the memory of a host, `inner` between the hosts' leaders.
+function topologies.hierarchical(net, w, o)
+  local c, between = per_host(net), {ranks = net.hosts, hosts = net.hosts, latency = net.latency, rate = net.rate}
+  local r = topologies[o.inner](between, w, o)
+  r.copy, r.small_done = w.copy, true
+  local leaders, node = r.early + r.late + M.ring(between, w.small), 0
+  if c > 1 then node = rounds(c) * (buckets(w.dense) * net.memory_latency + w.dense / net.memory_rate) end
+  if o.inner == "allreduce" and w.encode == 0 then -- bucket by bucket, all of it
+    r.early, r.late, r.units = leaders + 2 * node, 0, buckets(w.dense)
+  else -- the leaders' exchange begins with the host's sums
+    r.early, r.late, r.units, r.decode_units = node, leaders + node, buckets(w.dense), nil
+  end
+  return r
+end
+
+--- Of T seconds in k equal units, those that `window` seconds of other work do not hide: the last unit begins when
+-- that work ends.
+local function left_over(seconds, units, window)
+  if not units then return seconds end
+  return math.max(seconds / units, seconds - window)
+end
+
+local wanted = {"dense", "small", "message", "encode", "decode", "copy", "tensors", "scales", "backward"}
+
+local function check(net, w, o)
+  if not topologies[o.topology] then
+    raise(("cost: unknown topology '%s'; there are allreduce, allgather, ps, sharded, hierarchical"):format(
+      tostring(o.topology)))
+  end
+  for _, key in ipairs(wanted) do
+    local v = w[key]
+    if type(v) ~= "number" or not (v >= 0 and v < math.huge) then
+      raise(("cost: %s of the work is %s, expected a number of at least 0"):format(key, tostring(v)))
+    end
+  end
+  local p, h = net.ranks, net.hosts
+  if o.topology == "ps" and p == 1 then raise "cost: topology ps wants two ranks" end
+  if type(p) ~= "number" or type(h) ~= "number" or p % 1 ~= 0 or h % 1 ~= 0 or not (h >= 1 and p >= h) then
+    raise(("cost: %s ranks on %s hosts, expected whole numbers, at least one rank a host"):format(tostring(p),
+      tostring(h)))
+  end
+  if h > 1 and not (net.rate and net.rate > 0 and net.latency and net.latency >= 0) then
+    raise(("cost: a network of %d hosts wants latency (s) and rate (bytes/s), they are %s and %s"):format(h,
+      tostring(net.latency), tostring(net.rate)))
+  end
+  if p > h and not (net.memory_rate and net.memory_rate > 0 and net.memory_latency and net.memory_latency >= 0) then
+    raise(("cost: %d ranks on %d hosts want memory_latency (s) and memory_rate (bytes/s), they are %s and %s"):format(p,
+      h, tostring(net.memory_latency), tostring(net.memory_rate)))
+  end
+end
+
+--- What exchange adds to a step: {seconds, of which encode, copy, decode and transfer are seen (the rest is hidden),
+--- wire (all seconds of transfer), decode_all (all of decoding), bytes_in, bytes_out (of the busiest rank)}.
+---@param net table
+---@param w table
+---@param o {topology: string, down: string?, inner: string?}
+function M.exchange(net, w, o)
+  check(net, w, o)
+  local r = topologies[o.topology](net, w, o)
+  local early = r.early + (r.small_done and 0 or M.ring(net, w.small))
+  local wire, seen = early + r.late, left_over(early, r.units, w.backward) + r.late
+  local decode = left_over(r.decode, r.decode_units, seen)
+  local copied = o.compress == "none" and o.topology == "allreduce" and w.dense or w.small
+  local copy = r.copy or w.copy * copied / math.max(w.dense, 1)
+  local small = 2 * (net.ranks - 1) / net.ranks * w.small
+  return {seconds = r.encode + copy + seen + decode, encode = r.encode, copy = copy, transfer = seen,
+    decode = decode, wire = wire, hidden = wire - seen, decode_all = r.decode,
+    bytes_in = r.bytes_in + small, bytes_out = r.bytes_out + small}
+end
+
+return M

@@ -1,0 +1,126 @@
+--- The Lua part of the host program: loaded by atomo-lua before anything else.
+-- math.random from the runtime's generator, a print that is checked, the guard of fork under MPI, -j and -O, and
+-- `atomo-lua test`.
+local ffi = require "ffi"
+
+-- Names of our own, so that the bindings' cdef may declare the same functions again.
+ffi.cdef [[
+double atomo_host_random(void) __asm__("atomo_random_double");
+void atomo_host_seed(double seed) __asm__("atomo_manual_seed");
+int atomo_host_mpi_started(void) __asm__("atomo_mpi_started");
+int atomo_host_mpi_finalize(void) __asm__("atomo_mpi_finalize");
+int atomo_host_mpi_launched(void) __asm__("atomo_mpi_launched");
+int atomo_host_print(const void *data, double n, int flush) __asm__("atomo_output_print");
+const char *atomo_host_last_error(void) __asm__("atomo_last_error");
+]]
+local C = ffi.C
+local host = {}
+
+-- ---- math.random: reproducible, the same on every machine ---------------------------------------------------------
+
+local floor = math.floor
+-- luacheck: push ignore 122
+
+--- As Lua's: () in [0, 1), (m) in 1..m, (m, n) in m..n. From the stream that atomo.manual_seed restarts.
+function math.random(m, n)
+  local r = C.atomo_host_random()
+  if m == nil then return r end
+  if n == nil then m, n = 1, m end
+  if type(m) ~= "number" or type(n) ~= "number" then
+    m, n = tonumber(m), tonumber(n)
+    if not m or not n then error("math.random: limits must be numbers", 2) end
+  end
+  if m > n or m ~= m or n ~= n then error(("math.random: the interval %g..%g is empty"):format(m, n), 2) end
+  return floor(m) + floor(r * (floor(n) - floor(m) + 1))
+end
+
+--- Any number is a seed; whole ones from 0 to 2^53 are the same as atomo.manual_seed's.
+function math.randomseed(seed)
+  seed = tonumber(seed)
+  if not seed or seed ~= seed then error("math.randomseed: the seed must be a number", 2) end
+  if seed < 0 or seed > 2 ^ 53 or seed % 1 ~= 0 then
+    local bits = ffi.new("union { double d; uint32_t u[2]; }", {d = seed})
+    seed = bits.u[1] % 2 ^ 21 * 2 ^ 32 + bits.u[0]
+  end
+  C.atomo_host_seed(seed)
+end
+-- luacheck: pop
+
+-- ---- print: an error where the text cannot be written ------------------------------------------------------------
+
+--- As Lua's, but a text that standard output does not take (a full disk) raises.
+function print(...) -- luacheck: ignore 121
+  local parts = {...}
+  for i = 1, select("#", ...) do parts[i] = tostring(parts[i]) end
+  local text = table.concat(parts, "\t") .. "\n"
+  if C.atomo_host_print(text, #text, 0) < 0 then error("print: " .. ffi.string(C.atomo_host_last_error()), 2) end
+end
+
+-- ---- no fork under MPI --------------------------------------------------------------------------------------------
+
+--- A forked child of a rank may hang or corrupt the network's memory: refused while several ranks run.
+local function guard(module, name)
+  local original = module[name]
+  module[name] = function(...)
+    if C.atomo_host_mpi_launched() == 1 and C.atomo_host_mpi_started() == 1 then
+      error(("%s cannot be used under mpirun: starting a process from a rank is not safe once MPI runs; "
+        .. "run it before mpirun and pass what it printed"):format(name == "popen" and "io.popen" or "os.execute"), 2)
+    end
+    return original(...)
+  end
+end
+guard(io, "popen")
+guard(os, "execute")
+
+-- ---- -j and -O, as in luajit --------------------------------------------------------------------------------------
+
+--- -joff, -jon, -jflush, or -jNAME[=a,b]: the module jit.NAME.
+function host.jit_command(text)
+  local name, options = text:match("^([^=]+)=?(.*)$")
+  if not name then error("-j: a name must follow: -joff, -jv, -jdump", 0) end
+  local args = {}
+  for a in options:gmatch("[^,]+") do args[#args + 1] = a end
+  if name == "on" or name == "off" or name == "flush" then return jit[name]() end
+  local ok, module = pcall(require, "jit." .. name)
+  if not ok then error(("-j: no module jit.%s (%s)"):format(name, module:match("[^\n]*")), 0) end
+  module.start(unpack(args))
+end
+
+--- -O, -O2, -O-fold,+cse, -Ohotloop=10.
+function host.jit_options(text)
+  local args = {}
+  for a in text:gmatch("[^,]+") do args[#args + 1] = a end
+  require("jit.opt").start(unpack(args))
+end
+
+-- ---- atomo-lua test -----------------------------------------------------------------------------------------------
+
+--- 1 on every rank where any rank says failed, else 0.
+local function any_rank(failed)
+  if C.atomo_host_mpi_launched() == 0 then return failed end
+  local atomo = require "atomo"
+  return atomo.mpi.world:allreduce(atomo.tensor({failed and 1 or 0}), "max"):item() > 0
+end
+
+--- Runs busted over the specs that the arguments name, in this process. Exit code 1 on every rank where a spec fails
+-- on any.
+function host.test()
+  local ok, runner = pcall(require, "busted.runner")
+  if not ok then
+    error("atomo-lua test needs busted: apt install lua-busted\n(" .. runner:match("[^\n]*") .. ")", 0)
+  end
+  -- One copy of every module for all spec files: busted would reload what a file loads, the class of tensors included.
+  table.insert(arg, 1, "--no-auto-insulate")
+  local function run() -- called from a file, busted raises nil on failure; else it would end the process
+    runner {standalone = false, output = "atomo.host.test_handler"}
+    return true
+  end
+  local passed, message = pcall(run)
+  if not passed and message ~= nil then io.stderr:write(tostring(message), "\n") end
+  if any_rank(not passed) then
+    C.atomo_host_mpi_finalize() -- all ranks are here: no need to abort the job
+    os.exit(1)
+  end
+end
+
+return host

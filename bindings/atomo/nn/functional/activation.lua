@@ -1,0 +1,58 @@
+--- Elementwise activations over one pair of kernels each: leaky_relu, gelu, silu, tanh, sigmoid.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local S = require "atomo.nn.functional.support"
+local func = require("atomo.autograd").operator
+local C, check, raise = f.C, f.check, f.raise
+local wrap, out, dense = T.wrap, T.out, S.dense
+
+local F = {}
+
+--- keep: what the slope is worked out from, "input" or "result".
+local function activation(name, kind, keep)
+  return func {
+    name = name,
+    forward = function(ctx, x, a)
+      local o = out()
+      x = dense(x, name .. ": input")
+      check(C.atomo_activation(kind, x.h, a or 0, o))
+      local y = wrap(o[0])
+      ctx:save(keep == "result" and y:detach() or x)
+      return y
+    end,
+    backward = function(ctx, gy)
+      local o = out()
+      check(C.atomo_activation_backward(kind, ctx:saved().h, ctx.inputs[2] or 0, dense(gy, name .. ": gy").h, o))
+      return wrap(o[0])
+    end,
+  }
+end
+
+local leaky_relu = activation("leaky_relu", C.ATOMO_LEAKY_RELU, "input")
+
+--- x where positive, else negative_slope (0.01) * x.
+function F.leaky_relu(x, negative_slope)
+  if negative_slope ~= nil and type(negative_slope) ~= "number" then
+    raise(("leaky_relu: negative_slope is a %s, expected a number"):format(type(negative_slope)))
+  end
+  return leaky_relu(x, negative_slope or 0.01)
+end
+
+local gelu = activation("gelu", C.ATOMO_GELU, "input")
+local gelu_tanh = activation("gelu", C.ATOMO_GELU_TANH, "input")
+
+--- x Phi(x); approximate = "tanh" for the usual approximation.
+---@param x atomo.Tensor
+---@param approximate "none"|"tanh"|nil
+function F.gelu(x, approximate)
+  if approximate == nil or approximate == "none" then return gelu(x) end
+  if approximate == "tanh" then return gelu_tanh(x) end
+  raise(("gelu: approximate is '%s', expected none or tanh"):format(tostring(approximate)))
+end
+
+--- x sigmoid(x)
+F.silu = activation("silu", C.ATOMO_SILU, "input")
+F.tanh = activation("tanh", C.ATOMO_ACT_TANH, "result")
+F.sigmoid = activation("sigmoid", C.ATOMO_ACT_SIGMOID, "result")
+
+return F

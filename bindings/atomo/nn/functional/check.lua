@@ -1,0 +1,22 @@
+--- Checks that constructors of layers share.
+local raise = require("atomo.ffi").raise
+local number = require "atomo.core.number"
+
+local M = {}
+
+--- v, a whole number of at least `least` (1).
+function M.count(layer, name, v, least)
+  local n = number.whole(v, least or 1)
+  if not n then raise(("%s: %s is %s, expected a whole number >= %d"):format(layer, name, tostring(v), least or 1)) end
+  return n
+end
+
+--- v, a number from 0 to `most`.
+function M.within(layer, name, v, most)
+  if type(v) ~= "number" or not (v >= 0 and v <= most) then
+    raise(("%s: %s is %s, expected 0 to %g"):format(layer, name, tostring(v), most))
+  end
+  return v
+end
+
+return M

@@ -1,0 +1,93 @@
+--- Dropout and the random streams of its masks.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local S = require "atomo.nn.functional.support"
+local func = require("atomo.autograd").operator
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+local wrap, out, dense = T.wrap, T.out, S.dense
+
+local F = {}
+
+local draw = {rank = 0, step = 0, calls = 0, seedings = -1, seed = nil}
+
+--- What a call of manual_seed begins anew, with the same seed too.
+local function restart_if_seeded()
+  local seedings = C.atomo_seedings()
+  if draw.seedings ~= seedings then
+    draw = {rank = 0, step = 0, calls = 0, seedings = seedings, seed = C.atomo_initial_seed()}
+  end
+end
+
+--- Names the masks that follow: a mask depends on (seed, rank, step, number of the call since this one) only. The
+-- training loop says it before every step, so that a resumed run draws the same masks and ranks draw different ones.
+-- Returns what the names were before; F.dropout_stream(rank, step, calls) goes back to them.
+function F.dropout_stream(rank, step, calls)
+  restart_if_seeded()
+  local r, s, c = draw.rank, draw.step, draw.calls
+  if rank then draw.rank, draw.step, draw.calls = rank, step, calls or 0 end
+  return r, s, c
+end
+
+--- The names of the masks that follow, with the seed: F.put_dropout_state draws the same again, whatever seed has been
+--- set since, and returns what goes back.
+function F.dropout_state()
+  restart_if_seeded()
+  return {rank = draw.rank, step = draw.step, calls = draw.calls, seedings = draw.seedings, seed = draw.seed}
+end
+
+function F.put_dropout_state(state)
+  restart_if_seeded()
+  local now = draw
+  draw = {rank = state.rank, step = state.step, calls = state.calls, seedings = now.seedings, seed = state.seed}
+  return now
+end
+
+--- The stream of the next mask.
+function F.next_dropout_stream()
+  restart_if_seeded()
+  local seed = draw.seed
+  local s = ffi.new "atomo_stream"
+  s.seed[0], s.seed[1] = seed % 2 ^ 32, math.floor(seed / 2 ^ 32)
+  s.purpose, s.rank, s.step, s.tensor = C.ATOMO_RNG_DROPOUT, draw.rank, draw.step, draw.calls
+  draw.calls = draw.calls + 1
+  return s
+end
+
+local dropout = func {
+  name = "dropout",
+  forward = function(ctx, x, p)
+    local o = out()
+    ctx.stream = F.next_dropout_stream()
+    check(C.atomo_dropout(dense(x, "dropout: input").h, p, ctx.stream, o))
+    return wrap(o[0])
+  end,
+  backward = function(ctx, gy)
+    local o = out()
+    check(C.atomo_dropout(dense(gy, "dropout: gy").h, ctx.inputs[2], ctx.stream, o))
+    return wrap(o[0])
+  end,
+}
+
+--- p as a probability of dropping, 0 <= p <= 1.
+function F.check_dropout(layer, p)
+  if type(p) ~= "number" or not (p >= 0 and p <= 1) then
+    raise(("%s: p is %s, expected 0 <= p <= 1"):format(layer, tostring(p)))
+  end
+  return p
+end
+
+--- Zeroes each element with probability p (0.5) and scales the rest by 1/(1-p). training (default true): false gives x.
+---@param x atomo.Tensor
+---@param p number?
+---@param training boolean?
+function F.dropout(x, p, training)
+  p = F.check_dropout("dropout", p or 0.5)
+  if training ~= nil and type(training) ~= "boolean" then
+    raise(("dropout: training is %s, expected true or false"):format(tostring(training)))
+  end
+  if training == false or p == 0 then return x end
+  if p == 1 then return x * 0 end
+  return dropout(x, p)
+end
+
+return F

@@ -1,0 +1,209 @@
+--- Losses and scores: cross_entropy, nll_loss, mse_loss, binary_cross_entropy_with_logits, accuracy. PyTorch's formulas
+-- and option names. Labels are i32 class ids from 0; logits have the classes in their last dimension.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local counted = require "atomo.nn.functional.counted"
+local S = require "atomo.nn.functional.support"
+local func = require("atomo.autograd").operator
+local O = require "atomo.core.check_options"
+local check_options = O.check
+local ffi, C, check = f.ffi, f.C, f.check
+local wrap, out = T.wrap, T.out
+
+local F = {}
+
+--- A gradient that the forward made, times that of the loss: a scalar, or one a row.
+local function times(grad, gy)
+  if gy:dim() > 0 then return grad * (gy:dim() < grad:dim() and gy:unsqueeze(-1) or gy) end
+  local g = grad:clone() -- a graph that is kept may ask again
+  local scale = gy:item()
+  if scale ~= 1 then g:mul_(scale) end
+  return g
+end
+
+local function scaled(ctx, gy) return times(ctx:saved(), gy) end
+
+--- The weights of the classes: an f32 tensor that is a constant, or nil.
+local function class_weight(name, opts)
+  local weight = opts.weight
+  if weight == nil then return nil end
+  T.expect(weight, name .. ": weight", "f32")
+  if weight.requires_grad then
+    f.raise(name .. ": weight requires a gradient, the weights of the classes are constants")
+  end
+  return S.dense(weight, name .. ": weight")
+end
+
+local cross_entropy = func {
+  name = "cross_entropy",
+  forward = function(ctx, logits, labels, weight, smooth, ignore, reduction)
+    local loss, grad = out(), nil
+    if ctx:needs(1) then grad = out() end
+    check(C.atomo_cross_entropy(S.dense(logits, "cross_entropy: logits").h, labels.h, S.handle(weight), smooth, ignore,
+      reduction, loss, grad))
+    if grad then ctx:save(wrap(grad[0])) end
+    return wrap(loss[0])
+  end,
+  backward = scaled,
+}
+
+--- Of class probabilities: -sum_k w_k t_k log softmax(logits)_k with t smoothed; the mean is over the rows.
+local function soft_cross_entropy(logits, target, opts)
+  if T.shape_text(logits) ~= T.shape_text(target) or logits:dim() == 0 then
+    f.raise(("cross_entropy: labels is f32, expected i32: class ids, or of class probabilities the logits' shape " ..
+      "%s, got %s"):format(T.shape_text(logits), T.shape_text(target)))
+  end
+  if logits:numel() == 0 then
+    f.raise(("cross_entropy: logits is %s, an empty batch has no loss"):format(T.shape_text(logits)))
+  end
+  local smooth, weight = S.number("cross_entropy", opts, "label_smoothing", 0), class_weight("cross_entropy", opts)
+  local reduction, classes = S.reduction("cross_entropy", opts), logits:size(-1)
+  if smooth < 0 or smooth > 1 then f.raise(("cross_entropy: label_smoothing is %g, expected 0 to 1"):format(smooth)) end
+  if opts.ignore_index ~= nil then
+    f.raise "cross_entropy: ignore_index is of class ids, the labels are class probabilities"
+  end
+  if weight and (weight:dim() ~= 1 or weight:size(1) ~= classes) then
+    f.raise(("cross_entropy: weight is %s, logits is %s: expected [%d]"):format(T.shape_text(weight),
+      T.shape_text(logits), classes))
+  end
+  if smooth > 0 then target = target * (1 - smooth) + smooth / classes end
+  local terms = require("atomo.nn.functional").log_softmax(logits) * target
+  if weight then terms = terms * weight end
+  if reduction == C.ATOMO_REDUCE_NONE then return -terms:sum(-1) end
+  local loss = terms:sum() * (reduction == C.ATOMO_REDUCE_MEAN and -classes / logits:numel() or -1)
+  return counted.note(loss, reduction, logits:numel() / classes)
+end
+
+local plain = {}
+local is_reduction = O.one_of("mean", "sum", "none")
+local label_options = {ignore_index = O.whole(), reduction = is_reduction, weight = O.tensor}
+local smoothing = {label_smoothing = O.number(0, 1)}
+local number = ffi.new "double[1]"
+
+--- Says of a loss over labels how many of them it counts.
+local function over_labels(loss, labels, weight, ignore, reduction)
+  check(C.atomo_count_labels(labels.h, S.handle(weight), ignore, number))
+  return counted.note(loss, reduction, f.number(number), ignore)
+end
+
+--- Mean over the rows of -log softmax(logits [..., classes])[label]; labels i32 [...], class ids from 0 (as in PyTorch
+-- and in the data files), or class probabilities, f32 like logits. opts: label_smoothing = 0, ignore_index = -100,
+-- weight [classes] (the mean is then over the labels' weights), reduction = "mean", "sum" or "none" (a loss for each).
+-- The loss's field count says what the mean divides by; where that is 0 (all labels ignored) the loss is 0.
+---@param logits atomo.Tensor
+---@param labels atomo.Tensor
+---@param opts {label_smoothing: number?, ignore_index: integer?, weight: atomo.Tensor?, reduction: string?}?
+function F.cross_entropy(logits, labels, opts)
+  opts = opts or plain
+  check_options("cross_entropy", opts, label_options, smoothing)
+  if T.is_tensor(labels) and labels:dtype() == "f32" then
+    return soft_cross_entropy(T.expect(logits, "cross_entropy: logits", "f32"), labels, opts)
+  end
+  labels = S.indices(labels, "cross_entropy: labels")
+  local weight, ignore = class_weight("cross_entropy", opts), S.whole("cross_entropy", opts, "ignore_index", -100)
+  local reduction = S.reduction("cross_entropy", opts)
+  local loss = cross_entropy(logits, labels, weight, S.number("cross_entropy", opts, "label_smoothing", 0), ignore,
+    reduction)
+  return over_labels(loss, labels, weight, ignore, reduction)
+end
+
+local nll = func {
+  name = "nll_loss",
+  forward = function(ctx, logp, labels, weight, ignore, reduction)
+    local loss, grad = out(), out()
+    check(C.atomo_nll(S.dense(logp, "nll_loss: input").h, labels.h, S.handle(weight), ignore, reduction, loss, grad))
+    ctx:save(wrap(grad[0]))
+    return wrap(loss[0])
+  end,
+  backward = scaled,
+}
+
+--- Mean of -logp[label] of log-probabilities [..., classes]. opts: ignore_index = -100, weight, reduction.
+function F.nll_loss(logp, labels, opts)
+  opts = opts or plain
+  check_options("nll_loss", opts, label_options)
+  labels = S.indices(labels, "nll_loss: labels")
+  local weight, ignore = class_weight("nll_loss", opts), S.whole("nll_loss", opts, "ignore_index", -100)
+  local reduction = S.reduction("nll_loss", opts)
+  return over_labels(nll(logp, labels, weight, ignore, reduction), labels, weight, ignore, reduction)
+end
+
+local pair_options, bce_options = {reduction = is_reduction}, {weight = O.tensor, pos_weight = O.tensor}
+
+--- A loss between two tensors of one shape.
+local function pair_loss(name, kind)
+  return func {
+    name = name,
+    forward = function(ctx, x, target, reduction, weight, pos_weight)
+      local loss, gx, gt = out(), ctx:needs(1) and out() or nil, ctx:needs(2) and out() or nil
+      check(C.atomo_pair_loss(kind, S.dense(x, name .. ": input").h, S.dense(target, name .. ": target").h,
+        S.handle(weight), S.handle(pos_weight), reduction, loss, gx, gt))
+      ctx:save(gx and wrap(gx[0]) or nil, gt and wrap(gt[0]) or nil)
+      return wrap(loss[0])
+    end,
+    backward = function(ctx, gy)
+      local gx, gt = ctx:saved()
+      return gx and times(gx, gy), gt and times(gt, gy)
+    end,
+  }
+end
+
+local mse = pair_loss("mse_loss", C.ATOMO_MSE)
+local bce = pair_loss("bce_with_logits", C.ATOMO_BCE_WITH_LOGITS)
+
+--- Mean of (x - target)^2. opts: reduction = "mean", "sum" or "none".
+function F.mse_loss(x, target, opts)
+  opts = opts or plain
+  check_options("mse_loss", opts, pair_options)
+  local reduction = S.reduction("mse_loss", opts)
+  return counted.note(mse(x, target, reduction), reduction, x:numel())
+end
+
+--- opts[name], a constant, repeated to x's shape; nil where there is none.
+local function repeated(name, opts, x)
+  local w = opts[name]
+  if w == nil then return nil end
+  local what = "bce_with_logits: " .. name
+  T.expect(w, what, "f32")
+  if w.requires_grad then f.raise(what .. " requires a gradient, weights are constants") end
+  local skip = T.expect(x, "bce_with_logits: input", "f32"):dim() - w:dim()
+  for i = 1, w:dim() do
+    if skip < 0 or (w:size(i) ~= 1 and w:size(i) ~= x:size(skip + i)) then
+      f.raise(("%s is %s, input is %s: it does not repeat to that"):format(what, T.shape_text(w), T.shape_text(x)))
+    end
+  end
+  return T.empty(x:shape()):copy_(w)
+end
+
+--- Mean of -t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid; safe for large logits. opts: weight (of the elements)
+--- and pos_weight (of their first term), tensors that repeat to x's shape, as [classes] does; reduction.
+---@param opts {weight: atomo.Tensor?, pos_weight: atomo.Tensor?, reduction: string?}?
+function F.binary_cross_entropy_with_logits(x, target, opts)
+  opts = opts or plain
+  check_options("bce_with_logits", opts, pair_options, bce_options)
+  local reduction = S.reduction("bce_with_logits", opts)
+  local loss = bce(x, target, reduction, repeated("weight", opts, x), repeated("pos_weight", opts, x))
+  return counted.note(loss, reduction, x:numel())
+end
+F.bce_with_logits = F.binary_cross_entropy_with_logits
+
+local count, accuracy_options = ffi.new "double[2]", {ignore_index = O.whole()}
+
+--- Fraction of rows whose largest logit is at the label, of those whose label is not ignored (ignore_index = -100); and
+--- how many those are.
+function F.accuracy(logits, labels, opts)
+  check_options("accuracy", opts or plain, accuracy_options)
+  T.expect(logits, "accuracy: logits", "f32")
+  local dense = logits:is_contiguous() and logits or logits:detach():contiguous()
+  check(C.atomo_count_correct(dense.h, S.indices(labels, "accuracy: labels").h,
+    S.whole("accuracy", opts or plain, "ignore_index", -100), count))
+  local right, judged = f.number(count, 0), f.number(count, 1)
+  return judged > 0 and right / judged or 0, judged
+end
+
+--- Raises unless opts can be options of a loss, by its function's name: the layers ask when they are made.
+local rules = {cross_entropy = {label_options, smoothing}, nll_loss = {label_options}, mse_loss = {pair_options},
+  bce_with_logits = {pair_options, bce_options}}
+function F.check_loss(layer, name, opts) check_options(layer, opts, unpack(rules[name])) end
+
+return F

@@ -1,0 +1,121 @@
+--- Kernel, stride, padding, dilation and groups as the C struct atomo_window, checked.
+local f = require "atomo.ffi"
+local number = require "atomo.core.number"
+local ffi, raise = f.ffi, f.raise
+
+local M = {}
+local ctype = ffi.typeof "atomo_window"
+local known = {stride = true, padding = true, dilation = true, groups = true}
+
+local function whole(v, least) return number.whole(v, least, 2 ^ 24 - 1) end
+
+--- height, width of v: a number or {height, width}.
+local function pair(layer, name, v, default, least)
+  if v == nil then v = default end
+  local h, w = v, v
+  if type(v) == "table" then h, w = v[1], v[2] end
+  local rows, columns = whole(h, least), whole(w, least)
+  if not (rows and columns) then
+    raise(("%s: %s is %s, expected a whole number >= %d or {height, width}"):format(layer, name,
+      type(v) == "table" and ("{%s, %s}"):format(tostring(h), tostring(w)) or tostring(v), least))
+  end
+  return rows, columns
+end
+M.pair = pair
+
+M.check_options = require("atomo.core.check_options").check
+
+--- Windows of a kernel of `size` that keep the size at stride 1: padding on both sides, and 1 where that is one more
+--- than PyTorch has before the first element (an even reach): so many results are to be left out there.
+local function same(size, dilation)
+  local reach = dilation * (size - 1)
+  return math.ceil(reach / 2), reach % 2
+end
+
+--- Padding by name into w; returns how many rows and columns of the result to leave out in front, where any.
+local function named_padding(layer, w, name, size)
+  if name == "valid" then return nil end
+  if name ~= "same" then
+    raise(("%s: padding is '%s', expected same, valid, a whole number >= 0 or {height, width}"):format(layer, name))
+  end
+  if w.stride[0] ~= 1 or w.stride[1] ~= 1 then
+    raise(("%s: padding 'same' wants stride 1, got {%d,%d}"):format(layer, w.stride[0], w.stride[1]))
+  end
+  local skip = {0, 0}
+  for i = 0, 1 do w.padding[i], skip[i + 1] = same(size[i + 1], w.dilation[i]) end
+  return skip[1] + skip[2] > 0 and skip or nil
+end
+
+local function fill(layer, opts, kernel, size)
+  local w, by_name, skip = ctype(), size and type(opts.padding) == "string", nil
+  w.kernel[0], w.kernel[1] = pair(layer, "kernel", kernel or 1, nil, 1)
+  w.stride[0], w.stride[1] = pair(layer, "stride", opts.stride, kernel or 1, 1)
+  w.dilation[0], w.dilation[1] = pair(layer, "dilation", opts.dilation, 1, 1)
+  if by_name then
+    skip = named_padding(layer, w, opts.padding, size)
+  else
+    w.padding[0], w.padding[1] = pair(layer, "padding", opts.padding, 0, 0)
+  end
+  local groups = whole(opts.groups or 1, 1)
+  if not groups then
+    raise(("%s: groups is %s, expected a whole number >= 1"):format(layer, tostring(opts.groups)))
+  end
+  w.groups = groups
+  return w, skip
+end
+
+local plain = fill("conv2d", {})
+
+--- Of a convolution; opts may be a window already, or nil. `extra` are further names that opts may have. With `size`,
+--- {height, width} of the kernel, padding may be "same" or "valid"; the second result is then {rows, columns} of the
+--- result to leave out in front, or nil.
+function M.of(layer, opts, extra, size)
+  if opts == nil then return plain end
+  if ffi.istype(ctype, opts) then return opts end
+  M.check_options(layer, opts, known, extra or {})
+  return fill(layer, opts, nil, size)
+end
+
+--- y [N,H,W,C] without the rows and columns in front that M.of said to leave out.
+function M.without(y, skip)
+  if not skip then return y end
+  return y:narrow(2, 1 + skip[1], y:size(2) - skip[1]):narrow(3, 1 + skip[2], y:size(3) - skip[2])
+end
+
+local pool_names = {stride = true, padding = true, ceil_mode = true}
+local pool_extra = {
+  max_pool2d = {dilation = true, return_indices = true},
+  avg_pool2d = {count_include_pad = true, divisor_override = true},
+}
+local flags = {"ceil_mode", "return_indices", "count_include_pad"}
+
+local function check_pooling(layer, opts)
+  M.check_options(layer, opts, pool_names, pool_extra[layer])
+  for _, name in ipairs(flags) do
+    if opts[name] ~= nil and type(opts[name]) ~= "boolean" then
+      raise(("%s: %s is %s, expected true or false"):format(layer, name, tostring(opts[name])))
+    end
+  end
+  if opts.divisor_override ~= nil and not (whole(opts.divisor_override, 1)) then
+    raise(("%s: divisor_override is %s, expected a whole number >= 1"):format(layer, tostring(opts.divisor_override)))
+  end
+end
+
+--- Of max_pool2d or avg_pool2d, all their options checked; the stride is the kernel unless given. kernel may be a
+--- window already.
+function M.pooling(layer, kernel, opts)
+  if ffi.istype(ctype, kernel) then return kernel end
+  opts = opts == nil and {} or opts
+  check_pooling(layer, opts)
+  if kernel == nil then raise(layer .. ": kernel is missing, expected a number or {height, width}") end
+  local w = fill(layer, opts, kernel)
+  for i = 0, 1 do
+    if 2 * w.padding[i] > w.kernel[i] then
+      raise(("%s: padding %d is more than half of kernel %d"):format(layer, w.padding[i], w.kernel[i]))
+    end
+  end
+  w.ceil_mode = opts.ceil_mode and 1 or 0
+  return w
+end
+
+return M

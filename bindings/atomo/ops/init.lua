@@ -1,5 +1,0 @@
---- The differentiable operators of tensors, each one autograd.func; they are methods of Tensor.
-for _, part in ipairs {"arithmetic", "functions", "reduce", "products"} do require("atomo.ops." .. part) end
-local views = require "atomo.ops.views" -- cat, stack
-require "atomo.ops.in_place"
-return views

@@ -1,0 +1,199 @@
+--- Optimizers: sgd, adam, adamw, lars, lamb (options, groups, steps, clipping, averages of weights are in optim/).
+-- Every constructor takes {params=, lr=, ...}; params is a list of parameters, or a list of groups
+-- {params={...}, weight_decay=0, ...} whose options override the common ones. PyTorch's names, defaults and formulas.
+--
+-- A step uses what the parameter's .grad says (stage 9). A parameter without a gradient, or frozen (requires_grad =
+-- false), is left alone with its state: no decay, no momentum, no step counted.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local check_options = require "atomo.core.check_options"
+local new_group = require "atomo.optim.group"
+local options = require "atomo.optim.options"
+local steps = require "atomo.optim.update"
+local raise = f.raise
+
+local M = {}
+
+---@class atomo.Optimizer
+---@field lr number      of the coming step; groups follow it in the ratio that they were given
+---@field groups atomo.Group[]
+---@field steps integer  taken so far
+---@field params atomo.Tensor[]  of all groups
+local Optimizer = {}
+Optimizer.__index = Optimizer
+
+--- An option set here would do nothing: it is a group's.
+function Optimizer:__newindex(key, value)
+  if options.is_option(key) then
+    raise(("%s: optimizer.%s is no field: set it of a group, optimizer.groups[i].%s"):format(self.kind, key, key))
+  end
+  rawset(self, key, value)
+end
+
+local function new(kind, opts)
+  if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
+    raise(kind .. ": params is missing or empty, expected a list of parameters or of groups")
+  end
+  local lists = T.is_tensor(opts.params[1]) and {{params = opts.params}} or opts.params
+  local defaults, groups, params, seen = options.read(kind, opts, {}), {}, {}, {}
+  for i, list in ipairs(lists) do
+    groups[i] = new_group(kind, list, defaults, seen)
+    for _, p in ipairs(list.params) do params[#params + 1] = p end
+  end
+  return setmetatable({kind = kind, lr = defaults.lr, groups = groups, steps = 0, params = params}, Optimizer)
+end
+
+--- One step of a parameter that is not contiguous: of a copy, which is copied back.
+local function step_strided(update, group, i, p, g, lr, t)
+  local dense = p:detach():contiguous()
+  update(group, i, dense, g, lr, t)
+  p:detach():copy_(dense)
+  dense:free()
+end
+
+--- Applies the gradients in .grad to the parameters.
+function Optimizer:step()
+  local update = steps.update[self.kind]
+  options.check(self.kind, "lr", self.lr)
+  self.steps = self.steps + 1
+  for k = 1, #self.groups do
+    local group = self.groups[k]
+    local lr, params, taken = group:rate(self.lr), group.params, group.taken
+    for i = 1, #params do
+      local p, g = params[i], group:gradient(i)
+      if g then
+        local t = taken[i] + 1
+        if p:is_contiguous() then update(group, i, p, g, lr, t) else step_strided(update, group, i, p, g, lr, t) end
+        taken[i] = t
+      end
+    end
+  end
+end
+
+--- Sets all gradients to zero; one that is nil stays nil. With {set_to_none = true}, as in PyTorch: to nil, so that
+--- what backward does not reach takes no step.
+---@param opts {set_to_none: boolean?}?
+function Optimizer:zero_grad(opts)
+  if opts ~= nil then check_options.check(self.kind .. ": zero_grad", opts, {set_to_none = check_options.flag}) end
+  local none = opts and opts.set_to_none
+  for i = 1, #self.params do
+    if none then self.params[i].grad = nil else self.params[i]:zero_grad() end
+  end
+end
+
+--- The parameters that train now, in the order of params: those that are not frozen.
+---@return atomo.Tensor[]
+function Optimizer:trained()
+  local list = {}
+  for _, p in ipairs(self.params) do
+    if p.requires_grad then list[#list + 1] = p end
+  end
+  return list
+end
+
+-- ---- state -------------------------------------------------------------------------------------------------------
+
+--- The steps of a group's parameters as a tensor, nil where all have taken `steps`.
+local function taken_of(group, steps_of_all)
+  local differ = false
+  for _, t in ipairs(group.taken) do differ = differ or t ~= steps_of_all end
+  return differ and T.tensor(group.taken, "i32") or nil
+end
+
+--- What a checkpoint needs: {steps=, lr=, ["1.velocity"]=tensor, ...}; of group 1, ["1.taken"] where a parameter has
+--- taken fewer steps than the optimizer, ["1.lr"] and ["1.ratio"] where its rate was set after it was made.
+function Optimizer:state_dict()
+  local s = {steps = self.steps, lr = self.lr}
+  for i, group in ipairs(self.groups) do
+    for name, block in pairs(group.state) do s[i .. "." .. name] = block end
+    s[i .. ".taken"] = taken_of(group, self.steps)
+    group:rate(self.lr)
+    if group.ratio ~= group.first_ratio then
+      s[i .. ".lr"], s[i .. ".ratio"] = group.lr, group.ratio or nil
+    end
+  end
+  return s
+end
+
+--- What is wrong with entry `key` of a state: a text, or nil.
+local function problem_of(self, key, value)
+  local i, name = key:match "^(%d+)%.(%a+)$"
+  local group = self.groups[tonumber(i)]
+  if not group then return ("'%s' belongs to no group of this optimizer"):format(key) end
+  if name == "lr" or name == "ratio" then
+    return type(value) ~= "number" and ("'%s' is no number"):format(key) or nil
+  end
+  local block = steps.state[self.kind][name]
+  if not block and name ~= "taken" then
+    return ("'%s' is no state of %s: it was saved by another optimizer"):format(key, self.kind)
+  end
+  local n = block and group.n or #group.params
+  if not T.is_tensor(value) or value:numel() ~= n then
+    return ("'%s' has %s elements, the %s %d"):format(key, T.is_tensor(value) and value:numel() or "no",
+      block and "parameters" or "group", n)
+  end
+end
+
+--- Raises for state that a parameter which has taken steps would lack.
+local function check_complete(self, s)
+  for i, group in ipairs(self.groups) do
+    local taken = s[i .. ".taken"]
+    local most = taken and taken:max():item() or s.steps
+    for name, wanted in pairs(steps.state[self.kind]) do
+      if most > 0 and wanted(group) and s[i .. "." .. name] == nil then
+        raise(("load_state_dict: '%d.%s' is missing: %s needs it after %d steps"):format(i, name, self.kind, most))
+      end
+    end
+  end
+end
+
+local function load_group(group, i, s)
+  for name in pairs(steps.state[group.kind]) do
+    local block = s[i .. "." .. name]
+    if block then
+      group:state_of(name)
+      group.state[name]:copy_(block)
+    elseif group.state[name] then
+      group.state[name]:zero_()
+    end
+  end
+  local taken, own = s[i .. ".taken"], s[i .. ".lr"]
+  for k = 1, #group.params do group.taken[k] = taken and taken:get(k) or s.steps end
+  group.ratio = group.first_ratio
+  if own then group.ratio = s[i .. ".ratio"] or false end
+  group.lr = own or group.ratio and s.lr * group.ratio or group.lr
+  group.values.lr = group.lr
+end
+
+--- Puts back what state_dict gave; nothing is changed unless all of it fits.
+function Optimizer:load_state_dict(s)
+  if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
+    raise "load_state_dict: expected what an optimizer's state_dict() gives: steps and lr are missing"
+  end
+  for key, value in pairs(s) do
+    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, tostring(key), value)
+    if problem then raise("load_state_dict: " .. problem) end
+  end
+  check_complete(self, s)
+  for i, group in ipairs(self.groups) do load_group(group, i, s) end
+  self.steps, self.lr = s.steps, s.lr
+end
+
+--- lr, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false
+function M.sgd(opts) return new("sgd", opts) end
+--- lr = 1e-3, betas = {0.9, 0.999} (or beta1, beta2), eps = 1e-8, weight_decay = 0 (added to the gradient), amsgrad =
+--- false (divide by the largest second moment so far)
+function M.adam(opts) return new("adam", opts) end
+--- as adam, weight_decay = 0.01 decoupled from the gradient [Loshchilov and Hutter 2019]
+function M.adamw(opts) return new("adamw", opts) end
+--- lr, momentum = 0.9, weight_decay = 0, trust = 0.001
+function M.lars(opts) return new("lars", opts) end
+--- lr, betas = {0.9, 0.999}, eps = 1e-6, weight_decay = 0 (decoupled): Adam's direction with the length of the
+--- weights, a tensor each [You et al. 2020]
+function M.lamb(opts) return new("lamb", opts) end
+
+for _, part in ipairs {"clip", "ema", "groups"} do
+  for name, fn in pairs(require("atomo.optim." .. part)) do M[name] = fn end
+end
+
+return M

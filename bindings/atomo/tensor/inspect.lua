@@ -1,0 +1,133 @@
+--- Looking at tensors: shapes, elements, pointers.
+-- Indices and dimensions are 1-based, negative dimensions count from the end.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor.core"
+local number = require "atomo.core.number"
+local ffi, C, raise = f.ffi, f.C, f.raise
+local Tensor, is_tensor, pointer_types = T.Tensor, T.is_tensor, T.pointer_types
+
+function Tensor:dim() return self.h.ndim end
+function Tensor:numel() return self.h.numel end
+function Tensor:dtype() return T.dtype_names[self.h.dtype] end
+function Tensor:is_contiguous() return C.atomo_tensor_is_contiguous(self.h) == 1 end
+
+---@return number[]
+function Tensor:shape()
+  local s, h = {}, self.h
+  for i = 1, h.ndim do s[i] = h.shape[i - 1] end
+  return s
+end
+
+--- 0-based dimension of a 1-based (or negative) one.
+local function dimension(t, d, what)
+  local n = t.h.ndim
+  local i = number.whole(d, -n, n)
+  if not i or i == 0 then
+    raise(("%s: dimension %s of a tensor with %d (1 to %d, or -%d to -1)"):format(what, tostring(d), n, n, n))
+  end
+  return i < 0 and n + i or i - 1
+end
+T.dimension = dimension
+
+---@param i integer dimension
+function Tensor:size(i)
+  if i == nil then return self:shape() end
+  return self.h.shape[dimension(self, i, "size")]
+end
+
+--- "[2,3]"
+function T.shape_text(t)
+  local sizes = {}
+  for i, n in ipairs(is_tensor(t) and t:shape() or t) do sizes[i] = tostring(n) end
+  return "[" .. table.concat(sizes, ",") .. "]"
+end
+local shape_text = T.shape_text
+
+local function pointer(t) return ffi.cast(pointer_types[t:dtype()], t.h.data) end
+
+local words = ffi.typeof "const uint32_t *"
+
+--- Element number `at` (0-based, in memory) of t. LuaJIT keeps its other types in NaNs: one that came from outside (a
+--- file, memory that nobody has written to) may be read as nil or a string, so it becomes the NaN of arithmetic here.
+function T.element(t, at)
+  if t.h.dtype == C.ATOMO_F32 then
+    local bits = ffi.cast(words, t.h.data)[at]
+    if bits % 2 ^ 31 > 0x7f800000 and bits % 2 ^ 31 ~= 0x7fc00000 then return -(0 / 0) end
+  end
+  return f.number(pointer(t), at)
+end
+local element = T.element
+
+--- Pointer to the elements (float *, int32_t *, uint8_t *), 0-based, for tight loops. The tensor must be contiguous
+--- and must outlive the pointer.
+function Tensor:data()
+  if not self:is_contiguous() then
+    raise(("data: tensor %s is not contiguous, call :contiguous() first"):format(shape_text(self)))
+  end
+  C.atomo_tensor_expose(self.h)
+  return pointer(self)
+end
+
+local function offset_of(t, what, ...)
+  local h, n = t.h, select("#", ...)
+  if n ~= h.ndim then
+    raise(("%s: %d indices for a tensor of %d dimensions"):format(what, n, h.ndim))
+  end
+  local at = 0
+  for d = 0, n - 1 do
+    local given = select(d + 1, ...)
+    local i = number.whole(given, 1, h.shape[d])
+    if not i then
+      raise(("%s: index %s in dimension %d, expected 1 to %d"):format(what, tostring(given), d + 1, h.shape[d]))
+    end
+    at = at + (i - 1) * h.stride[d]
+  end
+  return at
+end
+
+function Tensor:get(...)
+  local at = offset_of(self, "get", ...)
+  return element(self, at)
+end
+
+--- t:set(i, j, value)
+function Tensor:set(...)
+  local n = select("#", ...)
+  local value = number.element((select(n, ...)), self:dtype(), "set: value")
+  local index = {...}
+  local at = offset_of(self, "set", unpack(index, 1, n - 1))
+  pointer(self)[at] = value
+  C.atomo_tensor_touch(self.h)
+  return self
+end
+
+--- The value of a tensor with one element.
+function Tensor:item()
+  if self.h.numel ~= 1 then
+    raise(("item: tensor %s has %d elements, expected 1"):format(shape_text(self), self.h.numel))
+  end
+  return element(self, 0)
+end
+
+function Tensor:totable()
+  local c = self:is_contiguous() and self or self:detach():contiguous()
+  local at, shape = 0, self:shape()
+  local function level(d)
+    if d > #shape then
+      at = at + 1
+      return element(c, at - 1)
+    end
+    local row = {}
+    for i = 1, shape[d] do row[i] = level(d + 1) end
+    return row
+  end
+  return level(1)
+end
+
+--- The elements' bytes as a Lua string (row-major).
+function Tensor:bytes()
+  local c = self:is_contiguous() and self or self:detach():contiguous()
+  return ffi.string(c.h.data, c.h.numel * (c:dtype() == "u8" and 1 or 4))
+end
+
+return T

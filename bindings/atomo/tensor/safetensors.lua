@@ -1,0 +1,115 @@
+--- The safetensors format: named tensors and text metadata in one file that other programs read.
+-- Layout: u64 length of the header, the header (JSON, padded with spaces so that data starts at a multiple of 64), the
+-- tensors' bytes without gaps. Files are written whole or not at all. What breaks the format's rules is refused; what
+-- is well-formed but fits no f32, i32 or u8 is named.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local json = require "atomo.core.json"
+local header_of = require "atomo.tensor.safetensors_header"
+local named = require "atomo.tensor.named_tensors"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+local M = {}
+local ELIMIT = -9 -- of atomo.h: a value does not fit
+
+local names = {f32 = "F32", i32 = "I32", u8 = "U8"}
+
+local function u64(n)
+  local bytes = {}
+  for i = 1, 8 do
+    bytes[i] = string.char(n % 256)
+    n = math.floor(n / 256)
+  end
+  return table.concat(bytes)
+end
+
+-- ---- writing -----------------------------------------------------------------------------------------------------
+
+local function check_text(v, what)
+  if type(v) ~= "string" then raise(("safetensors: %s is a %s, expected a string"):format(what, type(v))) end
+  if not json.is_utf8(v) then raise(("safetensors: %s is no UTF-8: %q"):format(what, v)) end
+end
+
+--- The names of the tensors as they follow each other: the wider elements first, so that each is aligned, then by name.
+local function write_order(tensors)
+  local order = {}
+  for name, t in pairs(tensors) do
+    check_text(name, "the name of a tensor")
+    T.expect(t, ("safetensors: '%s'"):format(name))
+    if name == "__metadata__" then raise "safetensors: a tensor cannot be called __metadata__" end
+    order[#order + 1] = name
+  end
+  table.sort(order, function(a, b)
+    local wide_a, wide_b = tensors[a]:dtype() ~= "u8", tensors[b]:dtype() ~= "u8"
+    if wide_a ~= wide_b then return wide_a end
+    return a < b
+  end)
+  return order
+end
+
+--- Writes tensors by name; metadata is a table of strings.
+---@param path string
+---@param tensors table<string, atomo.Tensor>
+---@param metadata table<string, string>?
+function M.save(path, tensors, metadata)
+  if type(path) ~= "string" or path == "" then raise "safetensors: path is missing" end
+  local order = write_order(tensors)
+  local header, list, hold, at = {}, ffi.new("const atomo_tensor *[?]", math.max(#order, 1)), {}, 0
+  for i, name in ipairs(order) do
+    local t = tensors[name]
+    hold[i] = t:is_contiguous() and t or t:detach():contiguous()
+    list[i - 1] = hold[i].h
+    local bytes = t:numel() * (t:dtype() == "u8" and 1 or 4)
+    header[name] = {dtype = names[t:dtype()], shape = json.array(t:shape()), data_offsets = {at, at + bytes}}
+    at = at + bytes
+  end
+  for key, value in pairs(metadata or {}) do
+    check_text(key, "a key of the metadata")
+    check_text(value, ("metadata '%s'"):format(key))
+    header.__metadata__ = metadata
+  end
+  local text = json.encode(header)
+  text = text .. (" "):rep(-(#text + 8) % 64)
+  if #text > header_of.most then
+    raise(("safetensors: %s: a header of %d bytes, at most %d"):format(path, #text, header_of.most))
+  end
+  check(C.atomo_raw_write(path, u64(#text) .. text, #text + 8, list, #order))
+end
+
+-- ---- reading -----------------------------------------------------------------------------------------------------
+
+--- The tensor of an entry, or nil and why it is none here.
+local function read_tensor(path, start, e)
+  if e.why then return nil, e.why end
+  local raw, made, dims = T.out(), T.out(), ffi.new "double[8]"
+  check(C.atomo_raw_read(path, start + e.from, e.to - e.from, raw))
+  local bytes = T.wrap(raw[0])
+  for i, d in ipairs(e.shape) do dims[i - 1] = d end
+  local status = C.atomo_raw_convert(e.kind, bytes.h, #e.shape, dims, made)
+  bytes:free()
+  if status == ELIMIT then
+    return nil, ("of dtype %s: %s"):format(e.dtype, (ffi.string(C.atomo_last_error()):gsub("^raw_convert: ", "")))
+  end
+  check(status)
+  return T.wrap(made[0])
+end
+
+--- Tensors of a file by name, and its metadata. Floats of other widths become f32, other integers i32, booleans u8,
+--- where the values fit. A tensor that cannot be one here (complex, an I64 beyond i32, ...) is left out: the third
+--- result says why by its name, as does the error of asking the first for it. A file that holds nothing else is
+--- refused, as is such a tensor that opts.only names.
+---@param path string
+---@param opts {only: string[]|string}?   only these tensors are read
+---@return table<string, atomo.Tensor> tensors
+---@return table<string, string> metadata
+---@return table<string, string> unread
+function M.load(path, opts)
+  if type(path) ~= "string" then raise(("safetensors: path is a %s, expected a string"):format(type(path))) end
+  local entries, metadata, start = header_of.read(path)
+  local tensors, unread = named.read("safetensors", path, entries, opts, function(e)
+    return read_tensor(path, start, e)
+  end)
+  return tensors, metadata, unread
+end
+
+return M

@@ -1,0 +1,259 @@
+--- Command lines of scripts, declared as a table: checked values, --help, suggestions for misspelt options.
+-- Accepts --batch 64, --batch=64, Torch's -batch 64, camelCase (-weightDecay is --weight-decay), --flag and --no-flag.
+-- An option is {name, type, default, help, ...}: type int, number, string, flag, choice or list; fields: unit, min,
+-- max, above (exclusive minimum), choices (a list), of (what a list holds: int, number, string), repeated (collects
+-- a list), required, alias (other names, a list).
+local suggest = require "atomo.core.suggest"
+local shown_help = require "atomo.tools.cli_help"
+local shown = shown_help.shown
+
+local M = {suggest = suggest, help = shown_help.help}
+
+-- ---- values ------------------------------------------------------------------------------------------------------
+
+local function range_text(o, what)
+  local unit = o.unit and " " .. o.unit or ""
+  if o.min and o.max then return ("%s from %.14g to %.14g%s"):format(what, o.min, o.max, unit) end
+  if o.min then return ("%s of at least %.14g%s"):format(what, o.min, unit) end
+  if o.above and o.max then return ("%s above %.14g, up to %.14g%s"):format(what, o.above, o.max, unit) end
+  if o.above then return ("%s above %.14g%s"):format(what, o.above, unit) end
+  if o.max then return ("%s of at most %.14g%s"):format(what, o.max, unit) end
+  return what .. unit
+end
+
+local function read_number(o, text, kind)
+  local v = tonumber(text)
+  local ok = v and v == v and math.abs(v) < math.huge and (kind ~= "int" or (v % 1 == 0 and math.abs(v) <= 2 ^ 53))
+    and not (o.min and v < o.min) and not (o.max and v > o.max) and not (o.above and v <= o.above)
+  if not ok then return nil, range_text(o, kind == "int" and "a whole number" or "a number") end
+  return v
+end
+
+local readers = {
+  int = function(o, text) return read_number(o, text, "int") end,
+  number = function(o, text) return read_number(o, text, "number") end,
+  string = function(_, text) return text end,
+  flag = function(_, text)
+    if text == "true" or text == "1" then return true end
+    if text == "false" or text == "0" then return false end
+    return nil, "true or false"
+  end,
+  choice = function(o, text)
+    for _, c in ipairs(o.choices) do
+      if c == text then return c end
+    end
+    local near = suggest(text, o.choices)
+    return nil, "one of " .. table.concat(o.choices, ", ") .. (near and ("; did you mean %s?"):format(near) or "")
+  end,
+}
+function readers.list(o, text)
+  local values, of = {}, o.choices and "choice" or o.of or "string"
+  for part in (text .. ","):gmatch "%s*(.-)%s*," do
+    local v, expected = readers[of](o, part)
+    if v == nil or v == "" then return nil, "a list separated by commas, each " .. (expected or "not empty") end
+    values[#values + 1] = v
+  end
+  return values
+end
+
+-- ---- declarations ------------------------------------------------------------------------------------------------
+
+--- weightDecay, weight_decay -> weight-decay
+local function canonical(name)
+  return (name:gsub("(%l)(%u)", "%1-%2"):gsub("_", "-"):lower())
+end
+
+local function key_of(o) return (o[1]:gsub("-", "_")) end
+
+--- name -> option; raises for a declaration that makes no sense (a bug of the script).
+local function index_options(spec)
+  local by_name, names = {}, {}
+  for _, o in ipairs(spec.options or {}) do
+    local kind = o[2]
+    if type(o[1]) ~= "string" or not readers[kind] then
+      error(("cli: option %s has type %s, expected int, number, string, flag, choice or list"):format(
+        tostring(o[1]), tostring(kind)), 0)
+    end
+    if kind == "choice" and type(o.choices) ~= "table" then error("cli: option " .. o[1] .. " lacks choices", 0) end
+    for _, name in ipairs {o[1], unpack(o.alias or {})} do
+      if by_name[canonical(name)] then error(("cli: option %s is declared twice"):format(name), 0) end
+      by_name[canonical(name)] = o
+    end
+    names[#names + 1] = o[1]
+  end
+  names[#names + 1] = "help"
+  return by_name, names
+end
+
+-- ---- reading -----------------------------------------------------------------------------------------------------
+
+local specs = setmetatable({}, {__mode = "k"}) -- the declaration and the given names of a result
+
+--- One argument that begins with a dash: the option, its text after "=", and false for --no-.
+local function split_option(argument, by_name, names)
+  local name, text = argument:match "^%-%-?([^=]+)=(.*)$"
+  name = name or argument:match "^%-%-?(.+)$"
+  local wanted = canonical(name)
+  local o = by_name[wanted]
+  if o then return o, text, true end
+  local positive = wanted:match "^no%-(.+)$"
+  o = positive and by_name[positive]
+  if o and o[2] == "flag" then return o, text, false end
+  local near = suggest(wanted, names)
+  return nil, ("unknown option %s%s"):format(argument:match "^[^=]+", near and ", did you mean --" .. near .. "?"
+    or "; --help lists them")
+end
+
+--- Takes the value of option o: what stands after "=", or the next argument. Returns the index of the last one used.
+local function take_value(o, text, positive, args, i)
+  if o[2] == "flag" and not text then return positive, i end
+  if not positive then return nil, nil, ("--no-%s takes no value, found '%s'"):format(o[1], text) end
+  if not text then
+    local next_one = args[i + 1]
+    local missing = next_one == nil or (next_one:match "^%-." and not tonumber(next_one))
+    if missing then
+      return nil, nil, ("--%s wants a value%s, found %s"):format(
+        o[1], o.unit and " (" .. o.unit .. ")" or "", next_one and "'" .. next_one .. "'" or "the end of the line")
+    end
+    text, i = next_one, i + 1
+  end
+  local v, expected = readers[o[2]](o, text)
+  if v == nil then return nil, nil, ("--%s is '%s', expected %s"):format(o[1], text, expected) end
+  return v, i
+end
+
+local function store(opts, given, o, v)
+  local key = key_of(o)
+  if o.repeated then
+    if not given[key] then opts[key] = {} end
+    for _, each in ipairs(type(v) == "table" and v or {v}) do table.insert(opts[key], each) end
+  elseif given[key] then
+    return ("--%s is given twice"):format(o[1])
+  else
+    opts[key] = v
+  end
+  given[key] = true
+end
+
+local function read_positional(spec, found, opts)
+  local wanted = spec.positional or {}
+  if #found > #wanted then
+    return ("unexpected argument '%s'%s"):format(found[#wanted + 1], #wanted == 0 and "; options begin with --" or "")
+  end
+  for i, p in ipairs(wanted) do
+    if found[i] == nil then
+      if p.required then return ("%s is missing: %s"):format(p[1], p[4] or "") end
+      opts[key_of(p)] = p[3]
+    else
+      local v, expected = readers[p[2]](p, found[i])
+      if v == nil then return ("%s is '%s', expected %s"):format(p[1], found[i], expected) end
+      opts[key_of(p)] = v
+    end
+  end
+end
+
+--- Reads args by spec: the values, or nil, a message and an exit code (0 for --help, 2 for misuse).
+---@param spec table
+---@param args string[]
+function M.read(spec, args)
+  local by_name, names = index_options(spec)
+  local opts, given, found = {}, {}, {}
+  for _, o in ipairs(spec.options or {}) do
+    opts[key_of(o)] = o[3]
+    if o.repeated and o[3] == nil then opts[key_of(o)] = {} end
+  end
+  local i, only_positional = 1, false
+  while i <= #args do
+    local a = args[i]
+    if only_positional or not a:match "^%-." or (tonumber(a) and not by_name[a:sub(2)]) then
+      found[#found + 1] = a
+    elseif a == "--" then
+      only_positional = true
+    elseif a == "--help" or a == "-help" or a == "-h" then
+      return nil, M.help(spec), 0
+    else
+      local o, text, positive = split_option(a, by_name, names)
+      if not o then return nil, text, 2 end
+      local v, last, problem = take_value(o, text, positive, args, i)
+      problem = problem or store(opts, given, o, v)
+      if problem then return nil, problem, 2 end
+      i = last
+    end
+    i = i + 1
+  end
+  for _, o in ipairs(spec.options or {}) do
+    if o.required and not given[key_of(o)] then return nil, ("--%s is missing: %s"):format(o[1], o[4] or ""), 2 end
+  end
+  local problem = read_positional(spec, found, opts)
+  if problem then return nil, problem, 2 end
+  specs[opts] = {spec = spec, given = given}
+  return opts
+end
+
+local function rank()
+  return tonumber(os.getenv "OMPI_COMM_WORLD_RANK" or os.getenv "PMIX_RANK" or os.getenv "PMI_RANK") or 0
+end
+
+--- Lets rank 0 print before this rank's exit ends the whole job.
+local function wait_for_rank0()
+  local ffi = require "ffi"
+  pcall(ffi.cdef, "int usleep(unsigned int)")
+  ffi.C.usleep(500000)
+end
+
+--- The values of the script's options, keyed with underscores (opts.weight_decay). --help prints and exits 0; misuse
+--- prints a message on stderr (rank 0 only) and exits 2.
+---@param spec table     {name=, about=, examples={...}, options={...}, positional={...}}
+---@param args string[]? default: the script's arguments
+function M.parse(spec, args)
+  local opts, text, code = M.read(spec, args or arg or {})
+  if opts then return opts end
+  if rank() == 0 then
+    if code == 0 then
+      require("atomo.core.files").say(text)
+    else
+      io.stderr:write(("%s: %s\n"):format(spec.name or "atomo-lua", text))
+    end
+  elseif code ~= 0 then
+    wait_for_rank0()
+  end
+  os.exit(code)
+end
+
+-- ---- showing -----------------------------------------------------------------------------------------------------
+
+--- True where the option was on the command line, rather than at its default.
+function M.given(opts, name)
+  return specs[opts] ~= nil and specs[opts].given[(name:gsub("-", "_"))] == true
+end
+
+local function quoted(text)
+  return text:match "^[%w%._/:=,%%%+@%-]+$" and text or "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+--- The settings in effect, as options that can be pasted back, in lines of at most 100 columns.
+---@return string
+function M.echo(opts)
+  local entry = specs[opts] or error("cli.echo: these are no options of cli.parse", 2)
+  local parts = {}
+  for _, o in ipairs(entry.spec.options or {}) do
+    local v = opts[key_of(o)]
+    if o[2] == "flag" then
+      parts[#parts + 1] = v and "--" .. o[1] or "--no-" .. o[1]
+    elseif v ~= nil and v ~= "" and not (o.repeated and #v == 0) then
+      parts[#parts + 1] = ("--%s %s"):format(o[1], quoted(shown(v)))
+    end
+  end
+  local lines, line = {}, "settings:"
+  for _, part in ipairs(parts) do
+    if #line + 1 + #part > 100 then
+      lines[#lines + 1] = line
+      line = "         "
+    end
+    line = line .. " " .. part
+  end
+  lines[#lines + 1] = line
+  return table.concat(lines, "\n")
+end
+
+return M

@@ -1,0 +1,119 @@
+--- Compressors side by side on the same gradients: bytes, error, time (stages 4 to 8 of the path), for
+-- scripts/compare_compressors.lua and scripts/bench_codec.lua.
+local C = require("atomo.ffi").C
+local T = require "atomo.tensor"
+local compress = require "atomo.compress"
+local median = require("atomo.tools.gradients").median
+
+local M = {}
+
+--- Specs with every ratio put into those that take one and name no budget of their own.
+---@param specs string[]
+---@param ratios number[]
+---@return {text: string, name: string, ratio: number?}[]  name: without the ratio
+function M.expand(specs, ratios)
+  local list = {}
+  for _, text in ipairs(specs) do
+    local entry = compress.spec.read(text)
+    local given = text:match "[:,]ratio=" or text:match "[:,]bytes=" or text:match "[:,]atoms=" or text:match "[:,]k="
+    if given or not entry.options.ratio then
+      list[#list + 1] = {text = text, name = text}
+    else
+      for _, ratio in ipairs(ratios) do
+        local own, overrides = text:match "^([^;]*)(.*)$"
+        local joint = own:find(":", 1, true) and "," or ":"
+        list[#list + 1] = {text = ("%s%sratio=%g%s"):format(own, joint, ratio, overrides), name = text, ratio = ratio}
+      end
+    end
+  end
+  return list
+end
+
+--- ||a - b||^2 over lists of tensors.
+local function distance(a, b)
+  local sum = 0
+  for i, t in ipairs(a) do
+    sum = sum + T.scope(function() return (t - b[i]):norm_value(2) ^ 2 end)
+  end
+  return sum
+end
+
+---@class atomo.Comparison
+---@field compressor string
+---@field unbiased boolean
+---@field bytes number          a step's messages, mean
+---@field ratio number          dense bytes over those
+---@field predicted number      E||ghat - g||^2 / ||g||^2, as the compressor states it, mean
+---@field measured number       the same, by decoding; measured_error: its standard error
+---@field encode_ms number      medians
+---@field decode_ms number
+---@field encode_gb_s number    gradient over time
+---@field decode_gb_s number
+
+--- Encodes a step into out: all tensors under one budget, or one after the other as training does; the length.
+local function encode_all(c, grads, step, out, streamed)
+  if not streamed then return c:encode_step(grads, {step = step, out = out}) end
+  local n = 0
+  c:begin_step(step)
+  for i, g in ipairs(grads) do n = n + c:push(i, g, out, n) end
+  c:end_step()
+  return n
+end
+
+--- Runs a compressor over a step of gradients `draws` times (and once more, to warm up).
+---@param text string|table
+---@param grads atomo.Tensor[]
+---@param names string[]
+---@param draws integer
+---@param streamed boolean?  tensor by tensor, at the price of the step before
+---@return atomo.Comparison
+function M.measure(text, grads, names, draws, streamed)
+  local c = compress.compressor(text, {seed = 1})
+  local shapes, accs, dense, square = {}, {}, 0, 0
+  for i, g in ipairs(grads) do
+    shapes[i], accs[i] = g:shape(), T.zeros(g:shape())
+    dense, square = dense + 4 * g:numel(), square + g:norm_value(2) ^ 2
+  end
+  c:prepare(shapes, names)
+  local out = T.zeros(c:wire_max(), "u8")
+  local encode, decode, bytes, predicted, error, errors = {}, {}, 0, 0, 0, 0
+  for k = 0, draws do
+    for _, acc in ipairs(accs) do acc:zero_() end
+    local t0 = C.atomo_time()
+    local n = encode_all(c, grads, k, out, streamed)
+    local t1 = C.atomo_time()
+    c:decode_step(out, 0, n, 1, accs)
+    local t2 = C.atomo_time()
+    if k > 0 then
+      encode[k], decode[k] = t1 - t0, t2 - t1
+      local e = distance(accs, grads) / square
+      bytes, predicted = bytes + n / draws, predicted + c:stats().variance / square / draws
+      error, errors = error + e / draws, errors + e * e / draws
+    end
+  end
+  local t_encode, t_decode = median(encode), median(decode)
+  return {compressor = tostring(c), unbiased = c.unbiased, bytes = bytes, dense_bytes = dense, ratio = dense / bytes,
+    predicted = predicted, measured = error, measured_error = math.sqrt(math.max(0, errors - error ^ 2) / draws),
+    encode_ms = 1e3 * t_encode, decode_ms = 1e3 * t_decode, encode_gb_s = dense / t_encode / 1e9,
+    decode_gb_s = dense / t_decode / 1e9, draws = draws}
+end
+
+--- A chart of measured error against bytes, a line a compressor.
+---@param results atomo.Comparison[]  each with name (of its line)
+---@param title string
+function M.chart(results, title)
+  local series, by_name = {}, {}
+  for _, r in ipairs(results) do
+    local s = by_name[r.name]
+    if not s then
+      s = {name = r.name .. (r.unbiased and "" or " (biased)"), points = {}}
+      series[#series + 1], by_name[r.name] = s, s
+    end
+    s.points[#s.points + 1] = {r.bytes, r.measured}
+  end
+  for _, s in ipairs(series) do table.sort(s.points, function(a, b) return a[1] < b[1] end) end
+  return {title = title, x = {label = "bytes a step", log = true},
+    y = {label = "relative squared error E||ghat - g||² / ||g||²", log = true}, series = series}
+end
+
+return M

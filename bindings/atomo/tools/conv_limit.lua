@@ -1,0 +1,151 @@
+--- The limit of a training step: oneDNN's own best time for each of its convolutions (scripts/bench_nn.lua --limit).
+--   local limit = require("atomo.tools.conv_limit").measure(profile, steps, {rounds = 5, step = seconds_of_a_step})
+--   print(limit:text())
+-- Each layer's forward and both backward passes run direct and by oneDNN's Winograd, in the blocked layouts that oneDNN
+-- chooses, no reorder counted; the faster one is the limit. What this runtime needs for the same is timed in between.
+-- A machine's speed drifts, so everything is measured in rounds: training steps, then all convolutions. The share of
+-- the limit is the median of the rounds' own shares, each of times that were taken side by side.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local ffi, C, check = f.ffi, f.C, f.check
+
+local Limit = {}
+Limit.__index = Limit
+
+local algorithms = {"direct", "winograd"}
+local passes = {"forward", "data", "weights"}
+local RUNS = 2 -- of each algorithm in a round, after one that is not counted; the faster one stands
+
+local function median(list)
+  local sorted = {unpack(list)}
+  table.sort(sorted)
+  return sorted[math.floor(#sorted / 2) + 1]
+end
+
+--- Seconds of oneDNN for one pass of a layer; nil where it has no such primitive.
+local function time_onednn(layer, pass, algorithm)
+  local seconds = ffi.new("double[?]", RUNS)
+  local rc = C.atomo_conv2d_limit(layer.x.h, layer.w.h, layer.window, pass, algorithm, RUNS, seconds)
+  if ffi.string(C.atomo_status_name(rc)) == "EUNSUPPORTED" then return nil end
+  check(rc)
+  local best = math.huge
+  for i = 0, RUNS - 1 do best = math.min(best, seconds[i]) end
+  return best
+end
+
+--- The same through this runtime's engines.
+local own = {
+  forward = function(l, out) return C.atomo_conv2d(l.x.h, l.w.h, nil, l.window, out) end,
+  data = function(l, out) return C.atomo_conv2d_backward_data(l.x.h, l.w.h, l.gy.h, l.window, 0, out) end,
+  weights = function(l, out) return C.atomo_conv2d_backward_weights(l.x.h, l.w.h, l.gy.h, l.window, out, nil) end,
+}
+
+local function time_own(layer, pass)
+  local slot = T.out()
+  check(own[pass](layer, slot))
+  local result, best = T.wrap(slot[0]), math.huge
+  for _ = 1, RUNS do
+    local start = C.atomo_time()
+    check(own[pass](layer, slot))
+    best = math.min(best, C.atomo_time() - start)
+  end
+  result:free()
+  return best
+end
+
+--- Adds this round's seconds to the lists in layer.passes[pass] = {direct = {}, winograd = {}, own = {}}.
+local function run_round(layer)
+  T.scope(function()
+    local conv = layer.conv
+    local operands = {x = T.rand(unpack(conv.x)), w = T.rand(unpack(conv.w)), gy = T.rand(unpack(conv.y)),
+      window = conv.window}
+    for pass, lists in pairs(layer.passes) do
+      for _, algorithm in ipairs(algorithms) do
+        local list = lists[algorithm]
+        list[#list + 1] = time_onednn(operands, pass, algorithm)
+      end
+      lists.own[#lists.own + 1] = time_own(operands, pass)
+    end
+  end)
+end
+
+--- Medians of the rounds, and which of oneDNN's algorithms wins: times[pass] = {direct, winograd, own, winner, best}.
+local function conclude(layer)
+  layer.times = {}
+  for pass, lists in pairs(layer.passes) do
+    local t = {direct = median(lists.direct), winograd = median(lists.winograd), own = median(lists.own)}
+    if t.direct or t.winograd then
+      t.winner = (t.winograd or math.huge) < (t.direct or math.huge) and "winograd" or "direct"
+      t.best = t[t.winner]
+    end
+    layer.times[pass] = t
+  end
+end
+
+--- What oneDNN's best algorithms took in round r, for a whole step.
+local function limit_of_round(layers, r)
+  local sum = 0
+  for _, layer in ipairs(layers) do
+    for pass, lists in pairs(layer.passes) do
+      local winner = layer.times[pass].winner
+      if winner then sum = sum + layer.calls * lists[winner][r] end
+    end
+  end
+  return sum
+end
+
+--- Measures the convolutions that a stopped profile of so many steps has seen, beside whole training steps.
+---@param profile table     of atomo.profile
+---@param steps integer     training steps in it
+---@param opts {rounds: integer, step: fun(): number}  step: runs some training steps, returns the seconds of one
+local function measure(profile, steps, opts)
+  local self = setmetatable({layers = {}, steps = {}, shares = {}, seconds = 0, own = 0, complete = true}, Limit)
+  for _, row in ipairs(profile.order) do
+    if row.conv then
+      local layer = {name = row.name, conv = row.conv, calls = row.forward.calls / steps, passes = {}}
+      for _, pass in ipairs(passes) do
+        if pass ~= "data" or row.conv.needs_data then layer.passes[pass] = {direct = {}, winograd = {}, own = {}} end
+      end
+      self.layers[#self.layers + 1] = layer
+    end
+  end
+  for r = 1, opts.rounds do
+    self.steps[r] = opts.step()
+    for _, layer in ipairs(self.layers) do run_round(layer) end
+  end
+  for _, layer in ipairs(self.layers) do
+    conclude(layer)
+    for _, t in pairs(layer.times) do
+      self.seconds = self.seconds + layer.calls * (t.best or 0)
+      self.own = self.own + layer.calls * t.own
+      self.complete = self.complete and t.best ~= nil
+    end
+  end
+  for r = 1, opts.rounds do self.shares[r] = limit_of_round(self.layers, r) / self.steps[r] end
+  return self
+end
+
+local function number(seconds) return seconds and ("%8.2f"):format(1e3 * seconds) or ("%8s"):format "none" end
+
+--- A line for every layer and pass, then the sums: medians of the rounds.
+function Limit:text()
+  local lines = {("%-52s %5s %-8s %8s %8s %8s %6s"):format("convolution, ms a call", "calls", "pass", "direct",
+    "winograd", "own", "share")}
+  for _, layer in ipairs(self.layers) do
+    for _, pass in ipairs(passes) do
+      local t = layer.times[pass]
+      if t then
+        lines[#lines + 1] = ("%-52s %5.0f %-8s %s %s %s %5.0f%%"):format(layer.name, layer.calls, pass,
+          number(t.direct), number(t.winograd), number(t.own), t.best and 100 * t.best / t.own or 0)
+      end
+    end
+  end
+  if not self.complete then lines[#lines + 1] = "oneDNN lacks some of these: the limit leaves them out" end
+  lines[#lines + 1] = ("limit: oneDNN's best for all convolutions %.1f ms a step, own convolutions %.1f ms, whole " ..
+    "step %.1f ms; share of the limit %.2f (%d rounds, %.2f to %.2f)"):format(1e3 * self.seconds, 1e3 * self.own,
+    1e3 * median(self.steps), median(self.shares), #self.shares, math.min(unpack(self.shares)),
+    math.max(unpack(self.shares)))
+  return table.concat(lines, "\n")
+end
+
+return {measure = measure}

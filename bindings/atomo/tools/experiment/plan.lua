@@ -1,0 +1,153 @@
+--- The runs of an experiment: which there are, the command of each, where its log is, whether it is done. A run's name
+-- holds a fingerprint of its settings and network, so that a log counts as done only where all of them are the same.
+local bit = require "bit"
+local files = require "atomo.core.files"
+local log = require "atomo.core.log"
+local process = require "atomo.tools.experiment.process"
+
+local M = {}
+
+---@class atomo.ExperimentRun
+---@field kind string      "train": from the first step to the last; "clock": a few steps, for their time
+---@field compress string  as in --compress of train_cifar.lua
+---@field topology string
+---@field lr number
+---@field seed integer
+---@field epochs integer
+---@field name string      of its files, in folder/runs
+---@field command string   without --log
+---@field path string      its log, there when it is complete
+
+--- "svd:ratio=16,bits=8@sharded" -> "svd:ratio=16,bits=8", "sharded"
+---@param item string
+---@param topology string  where the item names none
+function M.split(item, topology)
+  local spec, at = item:match "^(.-)@([%w_]+)$"
+  return spec or item, at or topology
+end
+
+--- FNV-1a, 32 bits, in hexadecimal.
+local function fingerprint(text)
+  local h = 2166136261
+  for i = 1, #text do
+    h = bit.bxor(h, text:byte(i))
+    h = (h % 65536 * 16777619 + math.floor(h / 65536) * 16777619 % 65536 * 65536) % 2 ^ 32
+  end
+  return ("%08x"):format(h)
+end
+
+--- The shortest text that reads back as v.
+local function exact(v)
+  local short = ("%.14g"):format(v)
+  return tonumber(short) == v and short or ("%.17g"):format(v)
+end
+
+--- opts: folder; program and script, the start of the command; network and here, {prefix of the command, name}: where
+--- times count, and where only bits and accuracies do (here = nil: on the network, too); ranks, epochs, batch, model,
+--- data, threads, train (further options, text), clock_steps.
+---@return atomo.ExperimentRun
+function M.run(opts, kind, item, lr, seed, epochs)
+  local spec, topology = M.split(item, opts.topology)
+  local words = {"--compress", process.word(spec), "--topology", topology, "--lr", exact(lr), "--seed", exact(seed),
+    "--epochs", exact(epochs), "--batch", exact(opts.batch), "--model", process.word(opts.model), "--threads",
+    exact(opts.threads)}
+  if opts.data ~= "" then words[#words + 1] = "--data " .. process.word(opts.data) end
+  if opts.train ~= "" then words[#words + 1] = opts.train end
+  if kind == "clock" then words[#words + 1] = ("--stop-after %d --eval-every 0"):format(opts.clock_steps) end
+  local place, settings = kind == "clock" and opts.network or opts.here or opts.network, table.concat(words, " ")
+  local run = {kind = kind, item = item, compress = spec, topology = topology, lr = lr, seed = seed, epochs = epochs,
+    ranks = opts.ranks}
+  run.command = ("%s %s %s %s"):format(place.prefix, process.word(opts.program), process.word(opts.script), settings)
+  run.name = ("%s_%s_lr%s_seed%d_%s"):format(kind, item:gsub("[^%w%.=@-]+", "_"), exact(lr), seed,
+    fingerprint(("%s, %d ranks: %s"):format(place.name, opts.ranks, settings)))
+  run.base = opts.folder .. "/runs/" .. run.name
+  run.path = run.base .. ".jsonl"
+  return run
+end
+
+local function exists(path)
+  local file = io.open(path, "rb")
+  if file then file:close() end
+  return file ~= nil
+end
+
+--- Why a log is not that of the run, whole; nil where it is.
+local function wrong_with(run, events, bad)
+  local first, last = events[1] or {}, events[#events] or {}
+  if #bad > 0 then return "it is damaged: " .. bad[1].message end
+  if first.event ~= "run" or last.event ~= "end" then return "it is not complete" end
+  for _, key in ipairs {"compress", "topology", "lr", "seed", "epochs"} do
+    local found = (first.settings or {})[key]
+    if found ~= run[key] then return ("its %s is %s, expected %s"):format(key, tostring(found), tostring(run[key])) end
+  end
+  if first.ranks ~= run.ranks then
+    return ("it has %s ranks, expected %d: --ranks must be what the command starts"):format(tostring(first.ranks),
+      run.ranks)
+  end
+end
+
+--- What is known of a run: "done" and its events, "failed" and why, or "open".
+---@param run atomo.ExperimentRun
+function M.state(run)
+  if exists(run.path) then
+    local events, bad = log.read(run.path)
+    local why = wrong_with(run, events, bad)
+    if why then return "failed", ("%s is no log of this run: %s"):format(run.path, why) end
+    return "done", events
+  end
+  local file = io.open(run.base .. ".failed", "rb")
+  if not file then return "open" end
+  local why = file:read "*a"
+  file:close()
+  return "failed", why
+end
+
+--- The line of a failed run's output that says most: the first of the framed last word, else the last that says error,
+--- else the last.
+---@param text string
+function M.last_words(text)
+  local frame, named, last
+  for line in text:gmatch "[^\r\n]+" do
+    line = line:gsub("\27%[[%d;]*m", ""):match "^%s*(.-)%s*$"
+    if frame == true then frame = line end
+    if line:find "^%-%-%-%- .*stopped by an error" then frame = frame or true end
+    if line:find "^atomo%-lua[ ,:]" or line:find "^netlab:" or line:find "^[%w_]+%.lua: " then named = named or line end
+    if line:find "%w" then last = line end
+  end
+  return type(frame) == "string" and frame or named or last or "no output"
+end
+
+local function read_file(path)
+  local file = io.open(path, "rb")
+  local text = file and file:read "*a" or ""
+  if file then file:close() end
+  return text
+end
+
+local function write_file(path, text) files.save("experiment", path, text) end
+
+--- Carries a run out: its log appears under its name only when it is complete. Returns true, or false and why.
+---@param run atomo.ExperimentRun
+---@param limit number?  seconds
+function M.carry_out(run, limit)
+  local part, out = run.base .. ".part", run.base .. ".out"
+  os.remove(part)
+  os.remove(run.base .. ".failed")
+  write_file(out, "$ " .. run.command .. "\n")
+  local code = process.run(run.command .. " --log " .. process.word(part), out, limit)
+  local why
+  if code == 0 and exists(part) then
+    assert(os.rename(part, run.path))
+    return true
+  elseif code == 0 then
+    why = "it ended well but wrote no log"
+  elseif code == nil then
+    why = ("ended after %g s (--limit)"):format(limit)
+  else
+    why = ("exit code %d: %s"):format(code, M.last_words(read_file(out):gsub("^[^\n]*\n", "")))
+  end
+  write_file(run.base .. ".failed", why)
+  return false, why
+end
+
+return M

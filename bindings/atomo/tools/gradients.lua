@@ -1,0 +1,83 @@
+--- Gradients to measure compressors on: from a folder, from a model's first batch, or made up (stage 3 of the path, for
+-- benches and comparisons). Only tensors of two dimensions and more: what is compressed in training.
+local raise = require("atomo.ffi").raise
+local T = require "atomo.tensor"
+local io_ = require "atomo.tensor.npy"
+
+local M = {}
+
+--- Of a folder of .npy files, one a tensor. Returns tensors and names.
+---@param folder string
+---@return atomo.Tensor[], string[]
+function M.folder(folder)
+  local list, names, files = {}, {}, {}
+  local listing = io.popen("ls -- '" .. folder:gsub("'", "'\\''") .. "'")
+  for file in listing:lines() do files[#files + 1] = file:match "%.npy$" and file end
+  listing:close()
+  for _, file in ipairs(files) do
+    local g = io_.from_npy(folder .. "/" .. file)
+    if g:dim() >= 2 then list[#list + 1], names[#names + 1] = g, file:match "^(.*)%.npy$" end
+  end
+  if #list == 0 then raise(("no .npy files of two dimensions and more in %s"):format(folder)) end
+  return list, names
+end
+
+--- ResNet-20's convolutions, low rank plus heavy-tailed noise.
+---@return atomo.Tensor[], string[]
+function M.made_up()
+  local list, names = {}, {}
+  T.manual_seed(1)
+  local width = 3
+  for stage = 0, 2 do
+    for block = 1, 6 do
+      local out = 16 * 2 ^ stage
+      local g = T.randn(out, 9 * width):mul_(0.05)
+      local p = g:data()
+      for i = 0, g:numel() - 1 do p[i] = p[i] ^ 3 * 100 end
+      for r = 1, 8 do g:add_(T.randn(out, 1):matmul(T.randn(1, 9 * width)):mul_(0.5 ^ r)) end
+      list[#list + 1] = g:view(out, 3, 3, width)
+      names[#names + 1] = ("stage%d.conv%d"):format(stage + 1, block)
+      width = out
+    end
+  end
+  return list, names
+end
+
+local files = {resnet20 = "resnet", resnet18 = "resnet", vgg11 = "vgg", lenet = "lenet", mlp = "mlp"}
+
+--- Of a network of models/ after `steps` steps of SGD on the synthetic set.
+---@param name string
+---@param steps integer
+---@return atomo.Tensor[], string[]
+function M.model(name, steps)
+  local atomo = require "atomo"
+  if not files[name] then
+    raise(("there is no model '%s'; there are lenet, mlp, resnet18, resnet20, vgg11"):format(name))
+  end
+  atomo.manual_seed(1)
+  local data = atomo.data.open("", {train = 64 * (steps + 1)})
+  local model = require("models." .. files[name])[name] {classes = data.classes}
+  local loader = atomo.data.loader {set = data.train, batch = 64, rank = 0, size = 1, seed = 1, mean = data.mean,
+    std = data.std}
+  local optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.05, momentum = 0.9}
+  for batch in loader:epoch(1) do
+    optimizer:zero_grad()
+    T.scope(function() atomo.F.cross_entropy(model(batch.x), batch.y):backward() end)
+    if steps == 0 then break end
+    steps = steps - 1
+    optimizer:step()
+  end
+  local list, names = {}, {}
+  for i, p in ipairs(model:parameters()) do
+    if p:dim() >= 2 then list[#list + 1], names[#names + 1] = p.grad:clone(), ("parameter %d"):format(i) end
+  end
+  return list, names
+end
+
+--- The middle of a list of numbers, which it sorts.
+function M.median(times)
+  table.sort(times)
+  return times[math.ceil(#times / 2)]
+end
+
+return M

@@ -1,0 +1,116 @@
+--- What the training scripts (scripts/train_*.lua) share: their common options, the threads of a rank, the exchange,
+-- and the arguments of atomo.train that these say.
+local f = require "atomo.ffi"
+local files = require "atomo.core.files"
+local mpi = require "atomo.comm.mpi"
+local cli = require "atomo.tools.cli"
+local T = require "atomo.tensor"
+
+local M = {}
+
+local topologies = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical", "standard"}
+
+--- own, a script's options as cli.parse takes them, and those that all training scripts have. Defaults that differ:
+--- compress, eval_every; unit: what a batch consists of.
+---@param own table[]
+---@param d {compress: string, eval_every: integer, unit: string}
+function M.options(own, d)
+  local all = {}
+  for _, option in ipairs(own) do all[#all + 1] = option end
+  for _, option in ipairs {
+    {"compress", "string", d.compress, "compressor of the gradients; none: dense; auto: by measured times"},
+    {"load", "string", nil, "Lua file to run first: one's own compressors, as in scripts/atoms", repeated = true,
+      metavar = "FILE"},
+    {"topology", "choice", "standard", "how messages travel; auto: by measured times", choices = topologies},
+    {"down", "choice", "dense", "the way back from a ps", choices = {"dense", "compress"}},
+    {"inner", "choice", "auto", "topology between the hosts of a hierarchical one",
+      choices = {"auto", "allreduce", "allgather", "ps", "sharded"}},
+    {"small", "choice", "auto", "biases, norms and small tensors: dense, or joined into one message of the budget; " ..
+      "auto: joined with the compressor auto", choices = {"auto", "dense", "compress"}},
+    {"accumulate", "int", 1, ("micro-batches of --batch %s in one step"):format(d.unit), min = 1},
+    {"local-steps", "int", 0, "exchange what parameters have moved in so many steps (DiLoCo); 0: gradients, every step",
+      min = 0, unit = "steps"},
+    {"outer-lr", "number", 0.7, "of the outer optimizer, which applies local steps' averaged moves", min = 0},
+    {"outer-momentum", "number", 0.9, "Nesterov's, of the outer optimizer", min = 0, max = 1},
+    {"overlap", "flag", true, "exchange while backward goes on"},
+    {"seed", "int", 0, "of weights, order, augmentation, dropout and sampling", min = 0},
+    {"threads", "int", 0, "threads a rank; 0: cores / ranks on this host", min = 0, unit = "threads"},
+    {"save", "string", "", "checkpoint (safetensors), rewritten after every epoch"},
+    {"resume", "string", "", "checkpoint to go on from; ends with the same bits as a run that was not stopped"},
+    {"log", "string", "", "JSONL file to append a line a step, an epoch and a run to"},
+    {"profile", "flag", false, "print rank 0's time per operator, forward and backward, over steps 3 to 12"},
+    {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
+    {"eval-every", "int", d.eval_every, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
+    {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
+    {"stop-after", "int", 0, "as --max-steps, but with the schedule of the whole run: its first steps, bit for bit",
+      min = 0, unit = "steps"},
+    {"stall-warn", "number", 60, "warn when an exchange makes no progress for so long, naming who is missing; 0: never",
+      min = 0, unit = "seconds"},
+    {"stall-abort", "number", 600, "end the job after so long without progress; 0: never", min = 0, unit = "seconds"},
+    {"flight", "string", "flight", "then every rank's last operations are written to FLIGHT-rankN.jsonl"},
+    {"nonfinite", "choice", "abort", "on NaN or Inf in loss or gradient", choices = {"abort", "skip"}},
+  } do all[#all + 1] = option end
+  return all
+end
+
+--- Threads of this rank: wanted, or where that is 0 this host's cores shared by its ranks, no more than this rank is
+--- bound to. Returns how many.
+---@param wanted integer
+function M.set_threads(wanted)
+  local C, world = f.C, mpi.world
+  local ranks, bound, cores = world.local_size, C.atomo_num_cores(), C.atomo_num_host_cores()
+  local threads = wanted > 0 and wanted or math.max(1, math.min(bound, math.floor(cores / ranks)))
+  T.set_num_threads(threads)
+  if world.local_rank == 0 and (threads * ranks > cores or threads > bound) then
+    io.stderr:write(("warning: %d ranks of %d threads on %s, which has %d cores (a rank may use %d): " ..
+      "oversubscribed, expect slow steps\n"):format(ranks, threads, world.hostname, cores, bound))
+  end
+  return threads
+end
+
+--- Says something once.
+function M.say(...)
+  if mpi.world.rank == 0 then files.say(string.format(...)) end
+end
+
+--- Sets threads and seed, runs the files of --load; returns the threads of a rank.
+function M.begin(opts)
+  local threads = M.set_threads(opts.threads)
+  for _, file in ipairs(opts.load) do dofile(file) end
+  T.manual_seed(opts.seed)
+  return threads
+end
+
+--- The exchange, and what to say of it: "compressor ..., topology ...".
+function M.exchange(opts)
+  local exchange = require("atomo.exchange").exchange {compress = opts.compress, topology = opts.topology,
+    overlap = opts.overlap, down = cli.given(opts, "down") and opts.down or nil, inner = opts.inner, small = opts.small,
+    seed = opts.seed, stall_warn = opts.stall_warn, stall_abort = opts.stall_abort, flight = opts.flight}
+  local by_clock = exchange.notify
+  return exchange, ("compressor %s, topology %s"):format(by_clock and opts.compress or tostring(exchange.compressor),
+    by_clock and "chosen by measured times" or exchange.topology)
+end
+
+local function given(text) return text ~= "" and text or nil end
+
+--- Steps of the whole run, and of what is run of it.
+---@param epoch_steps integer  micro-batches of an epoch
+function M.steps(opts, epoch_steps)
+  local total = math.ceil(epoch_steps / opts.accumulate) * opts.epochs
+  if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end
+  return total, opts.stop_after > 0 and math.min(total, opts.stop_after) or total
+end
+
+--- atomo.train's arguments: t, and what the common options say. `last`: steps to be run.
+function M.arguments(opts, last, t)
+  t.accumulate, t.local_steps = opts.accumulate, opts.local_steps
+  t.outer = opts.local_steps > 0 and {lr = opts.outer_lr, momentum = opts.outer_momentum} or nil
+  t.epochs, t.eval_every = opts.epochs, opts.eval_every
+  t.max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil
+  t.check_replicas, t.nonfinite = opts.check_replicas or nil, opts.nonfinite
+  t.save, t.resume, t.log, t.settings = given(opts.save), given(opts.resume), given(opts.log), opts
+  t.on_step = opts.profile and mpi.world.rank == 0 and require("atomo.tools.profile").hook(last, files.say) or nil
+  return t
+end
+
+return M

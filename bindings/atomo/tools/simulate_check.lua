@@ -1,0 +1,118 @@
+--- simulate.lua --check: trains on netlab's hosts, and prints what the model predicted beside what was measured.
+-- The hosts share this machine's cores, so that computing takes ranks * threads / cores times as long as alone; that is
+-- part of the prediction. Runs that the log file holds already are not run again.
+local simulate = require "atomo.tools.simulate"
+local cost = require "atomo.exchange.auto.cost"
+local log = require "atomo.core.log"
+local C = require("atomo.ffi").C
+
+local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+--- Path of this program, and of the scripts' folder.
+local function paths()
+  local pipe = io.popen "readlink /proc/$PPID/exe"
+  local exe = pipe:read "*l"
+  pipe:close()
+  return exe, (arg[0]:match "^(.*)/[^/]*$" or ".")
+end
+
+--- The check's run in the log file, or nil.
+local function done_already(path, key)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  file:close()
+  for _, e in ipairs((log.read(path))) do
+    if e.event == "check" and e.key == key then return e end
+  end
+end
+
+--- Trains on netlab; returns the run's times, or nil and why.
+local function train(case, opts, figures)
+  local exe, scripts = paths()
+  local name = os.tmpname()
+  local command = ("sh %s run %d %s --name check -- %s %s --model %s --batch %d --threads %d --compress %s " ..
+    "--topology %s --max-steps %d --eval-every 0 --train-images %d --log %s > %s.out 2>&1"):format(
+    quoted(scripts .. "/netlab.sh"), case.ranks, opts.check_rate, quoted(exe), quoted(scripts .. "/train_cifar.lua"),
+    quoted(figures.model), figures.batch, figures.threads, quoted(case.compress), case.topology, opts.check_steps,
+    case.ranks * figures.batch * opts.check_steps, quoted(name), quoted(name))
+  local code = os.execute(command)
+  local run = simulate.runs(name)[1]
+  local out = io.open(name .. ".out", "rb")
+  local said = out and out:read "*a" or ""
+  if out then out:close() end
+  os.remove(name)
+  os.remove(name .. ".out")
+  if code ~= 0 or not run or not run.ms.step then
+    return nil, ("%s\nfailed with status %s:\n%s"):format(command, tostring(code), said)
+  end
+  return run
+end
+
+--- One case: measured (or read) and predicted seconds.
+local function measure(case, opts, figures)
+  local key = ("%s, %d ranks, %s, %s over %s, %d steps"):format(figures.source, case.ranks, opts.check_rate,
+    case.compress, case.topology, opts.check_steps)
+  local e = done_already(opts.check_log, key)
+  if e then return e end
+  local run, why = train(case, opts, figures)
+  if not run then return nil, why end
+  local ms = run.ms
+  e = {event = "check", key = key, step = ms.step / 1e3, exchange = (ms.encode + ms.exchange + ms.decode) / 1e3,
+    compute = (ms.forward + ms.backward + ms.update + ms.data) / 1e3}
+  local file = log.open(opts.check_log)
+  file:write(e)
+  file:close()
+  return e
+end
+
+--- What the model says of a case: step and exchange, seconds.
+local function predict(case, opts, figures, hardware)
+  local scale = math.max(1, case.ranks * figures.threads / C.atomo_num_host_cores())
+  local w = {}
+  for key, value in pairs(figures.works[case.compress]) do w[key] = value end
+  w.encode, w.decode, w.copy = scale * w.encode, scale * w.decode, scale * w.copy
+  w.backward = scale * figures.backward
+  local net = simulate.network(case.ranks, simulate.rate(opts.check_rate), {latency = hardware.latency, per_host = 1})
+  local c = cost.exchange(net, w, case)
+  return scale * figures.base + c.seconds, c.seconds
+end
+
+local function percent(predicted, measured) return ("%+.0f %%"):format(100 * (predicted / measured - 1)) end
+
+local function cases(opts, figures, fail)
+  local list = {}
+  for _, ranks in ipairs(opts.check_ranks) do
+    for text in opts.check_settings:gmatch "%S+" do
+      local compress, topology = text:match "^(.+)/(%a+)$"
+      if not compress then fail(("--check-settings: '%s', expected COMPRESSOR/TOPOLOGY"):format(text)) end
+      if not figures.works[compress] then fail(("--check-settings: no figures of '%s'"):format(compress)) end
+      list[#list + 1] = {ranks = ranks, compress = compress, topology = topology}
+    end
+  end
+  return list
+end
+
+---@param figures table   of --model: with model, batch and threads
+---@param opts table      the script's options
+---@param hardware table  {latency=}
+---@param fail fun(text: string)
+return function(figures, opts, hardware, fail)
+  if not figures.model then fail "--check wants figures that --model has measured" end
+  local rows, worst = {{"hosts", "compressor", "topology", "step predicted", "measured", "error", "exchange predicted",
+    "measured"}}, 0
+  for _, case in ipairs(cases(opts, figures, fail)) do
+    local e, why = measure(case, opts, figures)
+    if not e then
+      io.stderr:write("simulate.lua: check: ", why, "\n")
+      os.exit(1)
+    end
+    local step, exchange = predict(case, opts, figures, hardware)
+    worst = math.max(worst, math.abs(step / e.step - 1))
+    rows[#rows + 1] = {case.ranks, case.compress, case.topology, log.duration(step), log.duration(e.step),
+      percent(step, e.step), log.duration(exchange), log.duration(e.exchange)}
+  end
+  print(("\ncheck on netlab, links of %s, hosts sharing %d cores: PREDICTION beside measurement"):format(
+    opts.check_rate, C.atomo_num_host_cores()))
+  print(log.table(rows))
+  print(("largest error of a step: %.0f %%"):format(100 * worst))
+end

@@ -1,0 +1,113 @@
+--- Less often: every rank takes H local steps of its own optimizer; then the parameters' differences (where the round
+-- began minus where it ended) go through the exchange like gradients, by any compressor and topology, and an outer SGD
+-- with Nesterov momentum applies their average (DiLoCo [Douillard et al. 2023]; lr 1 without momentum is local SGD's
+-- plain averaging of parameters [Stich 2019]). Stages 4 to 9, once a round.
+--
+-- The anchor is what the ranks agreed on last; after a round it takes the outer step, and the parameters become it: all
+-- ranks hold the same bits. The inner optimizer's state stays each rank's own.
+local autograd = require "atomo.autograd"
+local finite = require "atomo.train.finite"
+local optim = require "atomo.optim"
+local T = require "atomo.tensor"
+local gradient = require "atomo.autograd.gradient"
+local new_trained = require "atomo.optim.trained"
+local raise = require("atomo.ffi").raise
+
+---@class atomo.Outer
+---@field optimizer atomo.Optimizer  of the anchors: its state is what a checkpoint needs
+---@field dense_bytes number         of one exchange in fp32
+local Outer = {}
+Outer.__index = Outer
+
+local defaults = {lr = 0.7, momentum = 0.9}
+
+local function option(opts, name)
+  local v = opts[name]
+  if v == nil then return defaults[name] end
+  if type(v) ~= "number" or not (v >= 0 and v < math.huge) then
+    raise(("train: outer %s is %s, expected a number >= 0"):format(name, tostring(v)))
+  end
+  return v
+end
+
+--- inner: the optimizer of the local steps; opts: lr = 0.7, momentum = 0.9 (Nesterov's; DiLoCo's values).
+---@param inner atomo.Optimizer
+---@param exchange atomo.Exchange
+---@param opts {lr: number?, momentum: number?}?
+---@param names string[]?  of inner.params
+local function new(inner, exchange, opts, names)
+  opts = opts or {}
+  for key in pairs(opts) do
+    if defaults[key] == nil then
+      raise(("train: unknown option '%s' of outer, options are lr, momentum"):format(tostring(key)))
+    end
+  end
+  return T.outside_scope(function()
+    local self = setmetatable({inner = inner, exchanger = exchange, dense_bytes = 0, names = names, moved = {}}, Outer)
+    local groups, momentum = {}, option(opts, "momentum")
+    for g, group in ipairs(inner.groups) do
+      groups[g] = {params = {}}
+      for i, p in ipairs(group.params) do
+        groups[g].params[i] = autograd.param(p:detach():clone())
+        groups[g].params[i].requires_grad = p.requires_grad
+        self.dense_bytes = self.dense_bytes + 4 * p:numel()
+      end
+    end
+    self.optimizer = optim.sgd {params = groups, lr = option(opts, "lr"), momentum = momentum,
+      nesterov = momentum > 0}
+    self.trained = new_trained(self.optimizer.params, exchange, names)
+    return self
+  end)
+end
+
+--- fn(anchor, parameter) for every parameter, unrecorded.
+local function each(self, fn)
+  autograd.no_grad(function()
+    for i, anchor in ipairs(self.optimizer.params) do fn(anchor, self.inner.params[i]) end
+  end)
+end
+
+--- The parameters as they are now become the anchor: the start of a run, alike on all ranks.
+function Outer:anchor()
+  each(self, function(anchor, p) anchor:copy_(p) end)
+end
+
+--- Gives a round up: the parameters go back to the anchor.
+function Outer:back()
+  each(self, function(anchor, p) p:copy_(anchor) end)
+end
+
+--- Anchor minus parameters, in the anchors' gradients; returns what is not finite in them on this rank.
+---@return string?
+function Outer:difference()
+  local moved, n = self.moved, #self.optimizer.params
+  each(self, function(anchor, p) gradient.ensure(anchor):copy_(anchor):axpy_(-1, p) end)
+  for i, anchor in ipairs(self.optimizer.params) do moved[i] = anchor.grad end
+  return finite.look("parameter", moved, n, self.names)
+end
+
+--- Ends a round, after difference(): averages the differences over the ranks, steps the anchor, and puts the parameters
+--- there. A parameter that was frozen, or trains again, within the round takes part in it. Where the ranks cannot
+--- exchange them, or the averages are not finite, the anchors stay as they are: returns why, on all ranks. [collective]
+---@return string?
+function Outer:step(step)
+  each(self, function(anchor, p) anchor.requires_grad = anchor.requires_grad or p.requires_grad end)
+  self.trained:update(step)
+  local list = self.trained.list
+  for i = #list, 1, -1 do self.exchanger:push(i, list[i].grad) end
+  local moved = self.moved
+  for i, anchor in ipairs(self.optimizer.params) do moved[i] = anchor.requires_grad and anchor.grad or false end
+  local why = self.exchanger:average_or_why() or
+    finite.look("the ranks' average of what moved", moved, #moved, self.names)
+  if why then
+    self.exchanger:drop()
+  else
+    self.exchanger:commit()
+    self.optimizer:step()
+    self:back()
+  end
+  each(self, function(anchor, p) anchor.requires_grad = p.requires_grad end)
+  return why
+end
+
+return new

@@ -1,0 +1,289 @@
+--- One training step: the path of a gradient from batch to parameters (stages 3 to 9).
+-- This file reads like the table in README's tour: forward and loss, backward with each gradient handed on as it
+-- becomes ready, exchange, update. With local steps (local_sgd.lua) the update comes at once, and every H-th step ends
+-- with the exchange of what the parameters have moved. Where a number is not finite, at any stage before the update,
+-- all ranks give the step up, and it leaves no trace (undo.lua, the exchange's drop).
+local T = require "atomo.tensor"
+local F = require "atomo.nn.functional"
+local clip = require "atomo.optim.clip"
+local counted = require "atomo.nn.functional.counted"
+local finite = require "atomo.train.finite"
+local gradient = require "atomo.autograd.gradient"
+local new_trained = require "atomo.optim.trained"
+local new_undo = require "atomo.train.undo"
+local C = require("atomo.ffi").C
+
+---@class atomo.Step
+local Step = {}
+Step.__index = Step
+
+-- Sums over the images of a micro-batch, a step or a round: of the loss over the `count` that it counts, of right
+-- answers over the `judged`, of images; steps skipped, and whether the loss is a sum itself.
+local added_up = {"loss", "right", "n", "count", "judged", "total", "skipped", "summed"}
+
+local function sums_of_nothing()
+  return {loss = 0, right = 0, n = 0, count = 0, judged = 0, total = 0, skipped = 0, summed = 0, own_loss = 0}
+end
+
+--- opts: model, loss (logits, labels) -> scalar, optimizer, exchange, comm, accuracy (logits, labels) -> fraction,
+--- accumulate (micro-batches a step), outer (atomo.Outer: local steps) or nil, names (of the optimizer's parameters) or
+--- nil.
+local function new(opts)
+  local self = setmetatable({}, Step)
+  for key, value in pairs(opts) do self[key] = value end
+  self.trained = new_trained(self.optimizer.params, not self.outer and self.exchange or nil, self.names)
+  self.shared = T.outside_scope(T.zeros, 8) -- what agree sums
+  self.round = sums_of_nothing()
+  self.before, self.grads = new_undo(), {}
+  self.on_ready = function(p)
+    local i = self.trained.index[p]
+    if i then
+      self.exchange:push(i, gradient.dense(p))
+      self.handed[i] = true
+    end
+  end
+  return self
+end
+
+--- Sums over all ranks, in place, in one small all-reduce.
+local function sum_over_ranks(self, what)
+  C.atomo_flight_note(what)
+  self.comm:allreduce(self.shared, "sum")
+end
+
+--- How many the loss counts in an image (characters of a sequence): of the first micro-batch of all ranks that counts
+--- any. Gradients are weighed by it before the step's own count is known. [collective, the first time]
+local function find_unit(self, count, images)
+  if self.unit then return end
+  self.shared:zero_()
+  local p = self.shared:data()
+  p[0], p[1] = count, images
+  sum_over_ranks(self, "how many the loss counts")
+  if p[0] > 0 then self.unit = p[0] / p[1] end
+end
+
+--- Stage 3 of one micro-batch, whose loss is weighed by what it counts: as a share of `images` images over all ranks,
+--- or in full where it is a sum. Adds to the step's sums.
+local function forward_backward(self, batch, images, on_ready, sums, ms)
+  if batch.n == 0 then -- the epoch's last batch may leave a rank without images: its gradient is zero
+    find_unit(self, 0, 0)
+    return
+  end
+  T.scope(function()
+    local t0 = C.atomo_time()
+    local logits = self.model(batch.x)
+    local loss, count, summed, right, judged = counted.measure(self.loss, self.accuracy, logits, batch)
+    local value = loss:item()
+    local t1 = C.atomo_time()
+    ms.forward = ms.forward + 1e3 * (t1 - t0)
+    sums.own_loss, sums.summed = value, summed and 1 or 0
+    sums.right, sums.judged = sums.right + right * judged, sums.judged + judged
+    find_unit(self, count, batch.n)
+    if count == 0 then return end -- of nothing: its gradient is zero
+    sums.loss, sums.count = sums.loss + (summed and value or value * count), sums.count + count
+    local ranks = self.outer and 1 or self.comm.size
+    local share = summed and ranks or count * ranks / (self.unit * images)
+    if share ~= 1 then loss = loss * share end
+    loss:backward(nil, on_ready and {on_ready = on_ready} or nil)
+    ms.backward = ms.backward + 1e3 * (C.atomo_time() - t1)
+  end)
+end
+
+local function scale_gradients(self, factor)
+  if factor == 1 then return end
+  for _, p in ipairs(self.trained.list) do
+    if p.grad then p.grad:mul_(factor) end
+  end
+end
+
+--- Stage 3 of a step: the gradients of its micro-batches, added up. The exchange averages over ranks, the loss over
+--- what it counts in this rank's batch (images, characters, labels that are not ignored): each loss is weighed by its
+--- share of the step's, over all ranks (with local steps: over this rank's). How many images a step has is known with
+--- the last micro-batch: what came before is weighed as if all were like the first, and put right then. How many were
+--- counted is known when the ranks have agreed: `correct` puts that right. Returns sums over this rank's images, and
+--- the step's images over all ranks.
+local function gradients(self, feed, step, ms)
+  local sums = sums_of_nothing()
+  local k, first, whole = 0, nil, 0
+  repeat
+    local batch, last = feed:take()
+    k = k + 1
+    whole = whole + (self.outer and batch.n or batch.total)
+    first = first or whole > 0 and whole or nil
+    if last and k > 1 and first and sums.summed == 0 then scale_gradients(self, first / whole) end
+    F.dropout_stream(self.comm.rank, (step - 1) * self.accumulate + k)
+    forward_backward(self, batch, last and whole or first, last and not self.outer and self.on_ready or nil, sums, ms)
+    if batch.n > 0 then sums.why = sums.why or finite.loss(sums.own_loss, k) end
+    sums.n, sums.total = sums.n + batch.n, sums.total + batch.total
+  until last
+  sums.weighed = whole
+  return sums
+end
+
+--- Buffers of the model and their names as they are before forward moves them.
+local function keep_buffers(self)
+  local names, buffers = {}, {}
+  for i, entry in ipairs(self.model.named_buffers and self.model:named_buffers() or {}) do
+    names[i], buffers[i] = entry[1], entry[2]
+  end
+  self.buffer_names, self.buffers = names, buffers
+  self.before:keep(buffers)
+end
+
+--- What of this rank's forward and backward is not finite: the loss of a micro-batch, a buffer, a gradient; or nil.
+--- With parameters that are not finite no step can be right: those are named first.
+local function what_is_bad(self, sums)
+  local grads, list = self.grads, self.trained.list
+  for i = 1, #list do grads[i] = list[i].grad or false end
+  local why = sums.why or finite.look("buffer", self.buffers, #self.buffers, self.buffer_names) or
+    finite.look("gradient of", grads, #list, self.trained.labels)
+  return why and (finite.look("parameter", list, #list, self.trained.labels) or why)
+end
+
+--- What all ranks must know before they go on, in one small all-reduce: sums over all ranks of loss, right and what
+--- they count, the ranks that are bad, the steps that were skipped. Ranks that are at another step, or at another
+--- learning rate, are found here.
+local function agree(self, sums, bad, what)
+  local p = self.shared:data()
+  p[0], p[1], p[2], p[3], p[4] = bad and 0 or sums.loss, sums.right, sums.n, bad and 1 or 0, sums.skipped
+  p[5], p[6], p[7] = bad and 0 or sums.count, sums.judged, sums.summed
+  sum_over_ranks(self, what)
+  return {loss = p[0], right = p[1], n = p[2], count = p[5], judged = p[6], summed = p[7]}, p[3], p[4]
+end
+
+--- The step's gradient was weighed as if `images` images counted as many as the first batch's; `sums` say how many did.
+local function correct(self, images, sums)
+  if sums.summed > 0 or sums.count == 0 then return end
+  scale_gradients(self, self.unit * images / sums.count)
+end
+
+--- Means of sums; 0 / 0 where nothing was counted.
+local function take_means(result, sums)
+  result.loss, result.accuracy = sums.loss / sums.count, sums.right / math.max(sums.judged, 1)
+  result.count, result.judged = sums.count, sums.judged
+end
+
+--- Stage 9.
+local function update(self, lr, ms)
+  local t0 = C.atomo_time()
+  self.optimizer.lr = lr
+  if self.clip_value then clip.clip_grad_value(self.optimizer.params, self.clip_value) end
+  if self.clip_norm then clip.clip_grad_norm(self.optimizer.params, self.clip_norm) end
+  self.optimizer:step()
+  ms.update = 1e3 * (C.atomo_time() - t0)
+end
+
+--- After an exchange that this rank waited `waiting` ms for.
+local function take_stats(self, result, waiting)
+  local stats = self.exchange:stats()
+  for name, value in pairs(stats.ms) do result.ms[name] = value end
+  result.ms.exchange = result.ms.exchange + waiting
+  result.stats = stats
+end
+
+--- Forgets what the round has counted; returns it.
+local function end_round(self)
+  local round = self.round
+  self.round = sums_of_nothing()
+  return round
+end
+
+--- A round of local steps begins: how all is now, should it be given up.
+local function begin_round(self)
+  self.in_round = true
+  self.before_round = self.before_round or new_undo()
+  self.before_round:keep(self.model.buffers and self.model:buffers() or {})
+  self.before_round:keep_optimizer(self.optimizer)
+end
+
+--- All ranks give the round up.
+local function give_round_up(self, result, why)
+  result.why, result.bad = why, math.max(result.bad, 1)
+  self.outer:back()
+  self.before_round:restore()
+  return result
+end
+
+--- The rest of a local step: this rank's update, and where the round ends the exchange. NaN or Inf: the step is left
+--- out; where the parameters themselves are no longer finite, all ranks give the round up.
+local function go_on_locally(self, result, sums, lr, step, ends)
+  local round, ms = self.round, result.ms
+  result.own_why = what_is_bad(self, sums)
+  result.bad, result.bad_here = 0, result.own_why ~= nil
+  if result.bad_here then
+    self.before:restore()
+    round.skipped = round.skipped + 1
+  else
+    correct(self, sums.weighed, sums)
+    if sums.n > 0 then update(self, lr, ms) end                               -- 9
+    for _, name in ipairs(added_up) do round[name] = round[name] + sums[name] end
+  end
+  take_means(result, sums)
+  result.stats = {bytes_out = 0, bytes_in = 0, dense_bytes = self.outer.dense_bytes, variance = 0}
+  if not ends then return result end
+  round = end_round(self)
+  self.in_round = false
+  local waiting, why = C.atomo_time(), self.outer:difference()
+  local bad_here = why ~= nil
+  result.sums, result.bad, result.skipped = agree(self, round, bad_here, ("step %d, lr %.9g"):format(step, lr))
+  waiting = 1e3 * (C.atomo_time() - waiting)
+  take_means(result, result.sums)
+  if result.bad > 0 then return give_round_up(self, result, finite.told(self.comm, why)) end
+  why = self.outer:step(step)                                                 -- 4 to 9
+  if why then return give_round_up(self, result, why) end
+  take_stats(self, result, waiting)
+  return result
+end
+
+--- After the exchange: the averages, the same on all ranks.
+local function bad_average(self)
+  local grads, list = self.grads, self.trained.list
+  for i = 1, #list do grads[i] = list[i].grad or false end
+  return finite.look("the ranks' average of the gradient of", grads, #list, self.trained.labels)
+end
+
+--- All ranks give the step up: it leaves no trace.
+local function give_up(self, result, why)
+  result.why, result.bad = why, math.max(result.bad, 1)
+  self.exchange:drop()
+  self.before:restore()
+  return result
+end
+
+--- Trains on the feed's next micro-batches as step number `step`; ends(): whether a round of local steps ends here.
+--- Returns {loss, accuracy (of all ranks), count, judged (how many they are means over), sums ({loss, right, n, count,
+--- judged} over all ranks), images, bad (ranks with NaN or Inf), bad_here, why, fatal (what the update left that is not
+--- finite: it cannot be taken back), ms, stats}. Of a local step without exchange loss and accuracy are this rank's
+--- own, and there are no sums.
+function Step:run(feed, lr, step, ends)
+  local ms = {forward = 0, backward = 0}
+  self.handed = {}
+  self.trained:update(step)
+  if self.outer and not self.in_round then begin_round(self) end
+  keep_buffers(self)
+  self.optimizer:zero_grad()
+  local sums = gradients(self, feed, step, ms)                                -- 3
+  local result = {ms = ms, own_loss = sums.own_loss, images = sums.total}
+  if self.outer then return go_on_locally(self, result, sums, lr, step, ends()) end
+  for i, p in ipairs(self.trained.list) do                                    -- parameters that backward did not reach
+    if not self.handed[i] then self.exchange:push(i, gradient.dense(p)) end
+  end
+  ms.backward = math.max(0, ms.backward - self.exchange.ms.encode)            -- encoding went on in between
+  local waiting = C.atomo_time()
+  local why = what_is_bad(self, sums)
+  result.bad_here = why ~= nil
+  result.sums, result.bad = agree(self, sums, result.bad_here, ("step %d, lr %.9g"):format(step, lr))
+  waiting = 1e3 * (C.atomo_time() - waiting)                                  -- for the slowest rank
+  take_means(result, result.sums)
+  if result.bad > 0 then return give_up(self, result, finite.told(self.comm, why)) end
+  why = self.exchange:average_or_why() or bad_average(self)                   -- 4 to 8
+  if why then return give_up(self, result, why) end
+  self.exchange:commit()
+  correct(self, sums.weighed, result.sums)
+  update(self, lr, ms)                                                        -- 9
+  result.fatal = finite.look("the update's parameter", self.trained.list, #self.trained.list, self.trained.labels)
+  take_stats(self, result, waiting)
+  return result
+end
+
+return new

@@ -1,0 +1,321 @@
+/* coefficients.c - coefficients x [n] in an orthonormal basis, kept one by one: what `entry` and the fixed transforms
+ * share; stages 4 to 6 and 8 of the path.
+ *
+ * Wang et al. 2018, section 3: p_i = min(1, |x_i|/tau). A coefficient below tau is sent as sign * tau, so one float
+ * serves all and an atom costs its index and a sign. One above tau is always sent, as tau + j step tau with j
+ * stochastically rounded (DESIGN 5.2: b-bit QSGD = floor exactly + a draw for the remainder) in an Exp-Golomb code;
+ * step = 0, and a budget that holds everything, send it as it is. Promise: unbiased; variance sum |x|(tau - |x|) below
+ * tau and (step tau)^2 f(1-f) above; scratch 4 bytes a coefficient.
+ */
+#include "coding/prefix_code.h"
+#include <float.h>
+#include <math.h>
+
+enum { VALUES_F32, VALUES_STEPS, ORDER_BITS = 4 };
+enum { HEADER_BITS = 1 + 32 + 2 * 8 + 14 }; /* form, tau, counts, list headers */
+enum { CHUNK = 1024 };
+
+static atomo__spectrum *spectrum_of(const atomo__part *part)
+{
+    return part->state;
+}
+
+int atomo__entries_plan(atomo__part *part)
+{
+    const char *name = part->codec->name;
+    ATOMO_REQUIRE(part->n < (int64_t)1 << 31, ATOMO_ELIMIT,
+                  "%s: tensor %s has %.0f entries, at most 2^31-1 can be coded", name, part->name, (double)part->n);
+    /* two index lists of at most n + 48 bits, signs, and 4 bytes a value */
+    part->body_max = (size_t)part->n / 8 * 3 + 4 * (size_t)part->n + 64;
+    part->scratch = sizeof(uint32_t) * (size_t)ATOMO_MAX(part->n, 1);
+    part->state_size = sizeof(atomo__spectrum);
+    return ATOMO_OK;
+}
+
+int atomo__entries_measure(atomo__part *part, const float *x, bool all)
+{
+    atomo__spectrum *s = spectrum_of(part);
+    atomo__spectrum_of(s, x, part->n, all);
+    s->open = !all;
+    part->segment = (atomo__segment){.spectrum = s, .n = part->n, .unit = part->priced_unit};
+    part->fixed_bits = part->priced_fixed;
+    part->square = s->total * s->total / (double)part->n; /* a first guess, where it is not counted */
+    return all ? atomo__spectrum_anchor(s, x, part->n, INFINITY, &part->square) : ATOMO_OK;
+}
+
+int atomo__entries_refine(atomo__part *part, const float *x)
+{
+    const float cut = atomo__cut_of(part->T * sqrt(part->segment.unit));
+    return atomo__spectrum_anchor(spectrum_of(part), x, part->n, cut, &part->square);
+}
+
+/* The tangent of the message's length at `rest` drawn and `kept` saturated atoms. */
+static void tangent(atomo__part *part, double rest, double kept, double value_bits)
+{
+    double n = (double)part->n;
+    double bits = HEADER_BITS + atomo__index_bits(rest, n) + rest + atomo__index_bits(kept, n) + kept * value_bits;
+    part->priced_unit = 1 + atomo__index_price(ATOMO_MAX(rest, 1), n);
+    part->priced_fixed = bits - part->priced_unit * (rest + kept);
+}
+
+void atomo__entries_guess(atomo__part *part, double bits)
+{
+    double n = (double)part->n, s = ATOMO_MIN(bits / 8, n / 2);
+    for (int i = 0; i < 4; i++) { /* as many atoms as fit, a tenth of them above tau */
+        double each = (atomo__index_bits(s, n) + 1.6 * s) / ATOMO_MAX(s, 1e-9);
+        s = ATOMO_MIN(ATOMO_MAX(bits - HEADER_BITS, bits / 8) / each, n / 2);
+    }
+    tangent(part, 0.9 * s, 0.1 * s, 6);
+}
+
+/* Exp-Golomb order that suits values whose mean of log2(1 + value) is this. */
+static int order_of(double mean_log)
+{
+    return ATOMO_MAX(0, ATOMO_MIN((int)(mean_log + 0.5), 15));
+}
+
+void atomo__entries_price(atomo__part *part, double T, double step)
+{
+    const atomo__segment *s = &part->segment;
+    double tau = T * sqrt(s->unit), value = 32;
+    if (step > 0 && tau > 0 && s->kept > 0) { /* 1 + 2 floor(log2(1 + j / 2^k)) + k bits, and the sign */
+        int k = order_of(atomo__spectrum_log2(s->spectrum, tau, tau, 1 / (step * tau), false));
+        double scale = ldexp(1 / (step * tau), -k);
+        value = 2 + k + 2 * atomo__spectrum_log2(s->spectrum, tau, tau * (1 - step / 2), scale, true);
+        value = ATOMO_MIN(value, 62);
+    }
+    tangent(part, s->expected - s->kept, s->kept, value);
+    if (!(tau > 0) && s->kept > 0) { /* all of it, exactly */
+        part->priced_fixed += (part->priced_unit - 32) * s->kept;
+        part->priced_unit = 32;
+    }
+}
+
+/* A sign and v < 2^31 in an Exp-Golomb code of order k. */
+static inline void put_value(atomo__writer *w, uint32_t sign, uint32_t v, int k)
+{
+    uint64_t x = (uint64_t)v + ((uint64_t)1 << k);
+    int bits = 63 - __builtin_clzll(x), zeros = bits - k;
+    uint32_t low = (uint32_t)(x & (((uint64_t)1 << bits) - 1));
+    if (bits + zeros + 2 <= 32) {
+        atomo__put_code(w, sign | 2u << zeros | low << (zeros + 2), bits + zeros + 2);
+        return;
+    }
+    atomo__put(w, sign, 1);
+    atomo__put_unary(w, (uint64_t)zeros);
+    atomo__put(w, low, bits);
+}
+
+/* Codes of n signed values; more than 32 bits: marked so. */
+ATOMO_CLONES static void value_codes(const uint32_t *restrict kept, const uint32_t *restrict v, int n, int k,
+                                     uint32_t *restrict code, uint32_t *restrict bits)
+{
+    const uint32_t order = (uint32_t)k;
+    for (int i = 0; i < n; i++) {
+        uint32_t x = v[i] + (1u << order), exact;
+        float f = (float)(int32_t)(x & 0xFFFFFF);
+        memcpy(&exact, &f, 4);
+        uint32_t top = (exact >> 23) - 127, zeros = top - order; /* below 2^24 the exponent is floor(log2) */
+        uint32_t low = x & ((1u << (top & 31)) - 1), length = top + zeros + 2;
+        code[i] = kept[i] >> 31 | (low << 1 | 1) << ((zeros + 1) & 31);
+        bits[i] = x < 1u << 24 && length <= 32 ? length : 255;
+    }
+}
+
+static uint32_t get_exp_golomb(atomo__reader *r, int k)
+{
+    int bits = (int)atomo__get_unary(r, 31) + k;
+    if (bits > 31) {
+        r->bad = true;
+        return 0;
+    }
+    return (uint32_t)((((uint64_t)1 << bits) | atomo__get(r, bits)) - ((uint64_t)1 << k));
+}
+
+/* j [m]: how many steps the kept entries are above tau. */
+ATOMO_CLONES static void steps_of(const float *x, int64_t at, const uint32_t *kept, int m, double tau, double inverse,
+                                  double *j)
+{
+    for (int i = 0; i < m; i++) j[i] = (fabs((double)x[(kept[i] & ~ATOMO__MINUS) - at]) - tau) * inverse;
+}
+
+ATOMO_CLONES static void add_steps(const double *j, int m, atomo__saturated *s)
+{
+    double logs[8] = {0}, rounding[8] = {0}, most[8] = {0};
+    for (int i = 0; i < m; i += 8)
+        for (int l = 0; l < ATOMO_MIN(8, m - i); l++) {
+            double v = j[i + l], f = v - floor(v);
+            logs[l] += (double)atomo__log2f(1 + (float)v);
+            rounding[l] += f * (1 - f);
+            most[l] = v > most[l] ? v : most[l];
+        }
+    for (int l = 0; l < 8; l++) {
+        s->logs += logs[l];
+        s->rounding += rounding[l];
+        s->most = ATOMO_MAX(s->most, most[l]);
+    }
+}
+
+void atomo__survey(const float *x, int64_t at, const uint32_t *kept, int m, atomo__saturated *s)
+{
+    double j[ATOMO__SURVEY];
+    if (m == 0 || s->inverse == 0) return;
+    steps_of(x, at, kept, m, s->tau, s->inverse, j);
+    add_steps(j, m, s);
+}
+
+/* code[i] = j[i] rounded up where its uniform of 32 bits is below the fraction. */
+ATOMO_CLONES static void round_steps(const double *j, const uint32_t *words, int m, uint32_t *code)
+{
+    for (int i = 0; i < m; i++) {
+        int32_t down = (int32_t)j[i];
+        code[i] = (uint32_t)(down + ((double)words[i] * 0x1p-32 < j[i] - (double)down));
+    }
+}
+
+static void put_values(atomo__writer *w, const uint32_t *kept, const uint32_t *v, int n, int k)
+{
+    uint32_t code[ATOMO__CODES], bits[ATOMO__CODES];
+    for (int i = 0; i < n; i += ATOMO__CODES) {
+        int m = ATOMO_MIN((int)ATOMO__CODES, n - i);
+        value_codes(kept + i, v + i, m, k, code, bits);
+        for (int at = 0; at < m; at++) {
+            at += atomo__put_codes(w, code + at, bits + at, m - at);
+            if (at < m) put_value(w, kept[i + at] >> 31, v[i + at], k);
+        }
+    }
+}
+
+/* Bits of v and its sign in an Exp-Golomb code of order k. */
+static double code_bits(double v, int k)
+{
+    return 2 + k + 2 * floor(log2(1 + ldexp(v, -k)));
+}
+
+/* Do codes of steps, every one rounded up, take no more than floats? It must not depend on what is drawn. */
+static bool steps_fit(const float *x, const uint32_t *kept, int64_t m, double tau, double step, int k, double most)
+{
+    if (code_bits(most + 1, k) <= 32) return true;
+    double j[CHUNK], bits = ORDER_BITS;
+    for (int64_t i = 0; i < m; i += CHUNK) {
+        const int count = (int)ATOMO_MIN((int64_t)CHUNK, m - i);
+        steps_of(x, 0, kept + i, count, tau, 1 / (step * tau), j);
+        for (int l = 0; l < count; l++) bits += code_bits(j[l] + 1, k);
+    }
+    return bits <= 32 * (double)m;
+}
+
+static void write_steps(atomo__writer *w, const float *x, const uint32_t *kept, int64_t m, double tau, double step,
+                        double mean_log, atomo_stream stream)
+{
+    const int k = order_of(mean_log);
+    uint32_t words[CHUNK], code[CHUNK];
+    double j[CHUNK];
+    atomo__writer own = *w; /* a local copy stays in registers */
+    stream.purpose = ATOMO_RNG_QUANT;
+    atomo__put(&own, (uint32_t)k, ORDER_BITS);
+    for (int64_t i = 0; i < m; i += CHUNK) {
+        int count = (int)ATOMO_MIN((int64_t)CHUNK, m - i);
+        atomo__random_words(&stream, (uint32_t)(i / 4), CHUNK / 4, words);
+        steps_of(x, 0, kept + i, count, tau, 1 / (step * tau), j);
+        round_steps(j, words, count, code);
+        put_values(&own, kept + i, code, count, k);
+    }
+    *w = own;
+}
+
+/* tau as the float that the sampler, the message and the closed form share. */
+static float tau_of(const atomo__part *part)
+{
+    const double tau = part->T * sqrt(part->segment.unit);
+    return part->T > 0 ? ATOMO_MIN(atomo__cut_of(tau), FLT_MAX) : 0; /* a larger one could not be sent */
+}
+
+int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32_t *index, const atomo__coder *c,
+                          atomo__writer *w)
+{
+    const float tau = tau_of(part);
+    atomo__drawn d;
+    atomo__sample_entries(x, part->n, tau, &c->stream, c->fixed_count, step, index, &d);
+    const uint32_t *kept = index + part->n - d.kept;
+    const double size = step * (double)tau, mean_log = d.kept > 0 ? d.saturated.logs / (double)d.kept : 0;
+    /* where one is a billion times tau, or may be rounded up out of range, or where steps would take more bits, all are
+     * sent as they are */
+    const bool near = (double)tau * (1 + step * (d.saturated.most + 1)) < 0x1p127;
+    const bool steps = step > 0 && tau > 0 && d.saturated.most < 1e9 && mean_log < 20 && near &&
+                       steps_fit(x, kept, d.kept, (double)tau, step, order_of(mean_log), d.saturated.most);
+    part->sent = (double)(d.drawn + d.kept);
+    part->expected = (double)d.kept + (tau > 0 ? d.below / (double)tau : 0);
+    part->variance = d.noise + (steps ? size * size * d.saturated.rounding : 0);
+    atomo__put(w, steps ? VALUES_STEPS : VALUES_F32, 1);
+    atomo__put_f32(w, tau);
+    atomo__write_indices(w, index, d.drawn, part->n, true);
+    atomo__write_indices(w, kept, d.kept, part->n, false);
+    if (d.kept == 0) return ATOMO_OK;
+    if (steps) {
+        write_steps(w, x, kept, d.kept, (double)tau, step, mean_log, c->stream);
+        return ATOMO_OK;
+    }
+    for (int64_t i = 0; i < d.kept; i++) atomo__put_f32(w, x[kept[i] & ~ATOMO__MINUS]);
+    return ATOMO_OK;
+}
+
+/* Values in steps, signs in the top bit; at most m of them. */
+static void read_steps(atomo__reader *r, int k, int m, uint32_t *value)
+{
+    for (int i = 0; i < m && !r->bad; i++) {
+        i += (int)atomo__get_values(r, k, m - i, value + i);
+        if (i == m) return;
+        uint32_t sign = atomo__get(r, 1), v = get_exp_golomb(r, k);
+        if (v >> 31) r->bad = true;
+        value[i] = v | sign << 31;
+    }
+}
+
+ATOMO_CLONES static void values_of_steps(const uint32_t *step, int m, float tau, float size, float *value)
+{
+    for (int i = 0; i < m; i++) {
+        float v = tau + (float)(int32_t)(step[i] & ~ATOMO__MINUS) * size;
+        value[i] = step[i] >> 31 ? -v : v;
+    }
+}
+
+static int read_values(atomo__reader *r, const uint32_t *index, int64_t m, bool steps, float tau, float size,
+                       float scale, float *acc)
+{
+    const int k = m > 0 && steps ? (int)atomo__get(r, ORDER_BITS) : 0;
+    atomo__reader own = *r;
+    uint32_t step[CHUNK];
+    float value[CHUNK];
+    for (int64_t at = 0; at < m && !own.bad; at += CHUNK) {
+        const int count = (int)ATOMO_MIN((int64_t)CHUNK, m - at);
+        if (steps) {
+            read_steps(&own, k, count, step);
+            if (own.bad) break;
+            values_of_steps(step, count, tau, size, value);
+        }
+        for (int i = 0; i < count && !steps; i++) value[i] = atomo__get_f32(&own);
+        bool finite = true;
+        for (int i = 0; i < count; i++) {
+            finite &= isfinite(value[i]) != 0;
+            acc[index[at + i]] += scale * value[i];
+        }
+        if (!finite) return ATOMO_EFORMAT;
+    }
+    *r = own;
+    return ATOMO_OK;
+}
+
+int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc)
+{
+    bool steps = atomo__get(r, 1) == VALUES_STEPS;
+    float tau = atomo__get_f32(r);
+    if (r->bad || !(tau >= 0) || !isfinite(tau)) return ATOMO_EFORMAT;
+    int64_t m = atomo__read_indices(r, n, true, index);
+    if (m < 0) return ATOMO_EFORMAT;
+    const float add[2] = {scale * tau, -(scale * tau)};
+    for (int64_t i = 0; i < m; i++) acc[index[i] & ~ATOMO__MINUS] += add[index[i] >> 31];
+    m = atomo__read_indices(r, n, false, index);
+    if (m < 0) return ATOMO_EFORMAT;
+    return read_values(r, index, m, steps, tau, (float)((double)tau * step), scale, acc);
+}

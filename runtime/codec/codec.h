@@ -1,0 +1,462 @@
+/* codec.h - stages 4 to 6 of the path: what a compressor is made of. Private.
+ *
+ *   codec   a compressor with its options; holds one part per tensor
+ *   part    the plan of one tensor: shape, sizes, state; made once, no allocation after
+ *   segment what the budget sees of a part: coefficients and the price of an atom, in bits
+ *
+ * An atom set (runtime/atoms/NAME.c, `const struct atomo_atoms atomo_atoms_NAME`) measures a gradient, prices its
+ * atoms, and writes and reads the drawn ones. A compressor (runtime/compress/NAME.c, `const struct atomo_compressor
+ * atomo_compressor_NAME`) writes and reads a whole tensor; compress/atomo.c is the one that any atom set plugs into.
+ */
+#ifndef ATOMO_CODEC_H
+#define ATOMO_CODEC_H
+
+#include "coding/bitstream.h"
+#include "core/core.h"
+#include "tensor/tensor.h"
+
+/* ---- options: a table per descriptor, read by Lua ---- */
+struct atomo__option {
+    const char *key;
+    int type;                  /* ATOMO_OPTION_* */
+    double standard, min, max; /* enum: standard is the index in choices; NAN: not set */
+    const char *choices;       /* enum, or the only values allowed of an int: "out|paper", "32|16|8" */
+    const char *help;
+};
+
+/* ---- budget (budget.c) ---- */
+/* p_i = min(1, |value_i| / (T sqrt(cost_i))). Coefficients are many with one price (entry-like; a spectrum of their
+ * sizes stands for them), or doubles. */
+typedef struct atomo__spectrum atomo__spectrum;
+typedef struct atomo__segment {
+    const atomo__spectrum *spectrum;
+    const double *f64;  /* one of the two */
+    const double *cost; /* [n], only with f64; NULL: unit for all */
+    double unit;
+    int64_t n;
+    /* what the last solution says of this segment */
+    double kept, kept_cost; /* atoms with p = 1: count and summed price */
+    double kept_sum;        /* their summed |value| */
+    double rest_sum;        /* summed |value| sqrt(cost) of the others */
+    double expected;        /* sum p */
+} atomo__segment;
+
+/* Algorithm 1 [Wang et al. 2018] with prices: the T at which sum cost*p = budget over all segments; 0 when the budget
+ * holds every atom. hint: a T to start from, or 0. Newton's method on a concave piecewise linear function: exact, a few
+ * passes. Values must be finite, prices > 0. */
+double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint);
+/* Fills what a segment says at T. */
+void atomo__budget_evaluate(atomo__segment *seg, double T);
+
+/* ---- sizes of many coefficients (sampling/histogram.c) ---- */
+/* sum |x|, sum x^2 (both finite when x is) and the largest |x|, fixed order. */
+void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest);
+/* Entries with |x| >= cut (cut > 0): how many, their sum; and the sum of the others. NaN or Inf in x: so is a sum. */
+void atomo__split(const float *x, int64_t n, float cut, double *count, double *above, double *below);
+/* A histogram of |x| over bins of a sixteenth of an octave, 32 octaves down from the largest, as running totals from
+ * the top; each bin counts as evenly filled. Of all entries, or of ATOMO__PROBES of them, each in a random place of its
+ * own stretch; `atomo__spectrum_anchor` then makes it exact at one cut, and nearly so around it. */
+enum { ATOMO__BINS = 512, ATOMO__PROBES = 8192 };
+struct atomo__spectrum {
+    double weight;                /* entries that one probe stands for */
+    double total, nonzero;        /* sum |x| and count of x != 0 */
+    double off_count, off_sum;    /* exact less modelled, at the anchor */
+    uint32_t top;                 /* key of the largest: its bits / 2^19 */
+    bool open;                    /* of probes, or not anchored yet: the refine stage is still to come */
+    float above[ATOMO__BINS + 1]; /* [b]: probes in the bins before b */
+    double sum[ATOMO__BINS + 1];  /* [b]: their sum, every entry at the middle of its bin */
+};
+void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all);
+/* One pass: exact sums; ||x||^2. ENONFINITE (without a text) where x is not finite. */
+int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float cut, double *square);
+/* Entries with |x| >= cut and their sum, by the model. */
+void atomo__spectrum_above(const atomo__spectrum *s, double cut, double *count, double *sum);
+/* sum |x| (tau - |x|) over the entries below tau: the variance of keeping those with |x| / tau. */
+double atomo__spectrum_noise(const atomo__spectrum *s, double tau);
+/* Mean of log2(1 + max(0, |x| - offset) scale) over those; whole: of its floor. */
+double atomo__spectrum_log2(const atomo__spectrum *s, double cut, double offset, double scale, bool whole);
+/* log2 to 0.09, by the bits: x > 0. */
+static inline float atomo__log2f(float x)
+{
+    int32_t v;
+    memcpy(&v, &x, 4);
+    return (float)v * 0x1p-23f - 127;
+}
+/* The float at which |x| counts as saturated: the sampler compares with the same one. */
+float atomo__cut_of(double tau);
+
+/* ---- sampling (sampling/draw.c) ---- */
+#define ATOMO__MINUS 0x80000000u
+/* Draws entries: index i is kept with probability |x_i|/tau below tau (drawn), and always from there on (saturated; tau
+ * 0: all that are not 0). index [n]: the drawn, ascending, from its start; the saturated, ascending, at its end; the
+ * top bit is x_i's sign. fixed_count: systematic sampling. */
+typedef struct { /* of entries from tau on, in steps above it: j = (|x| - tau) inverse; inverse 0: not wanted */
+    double tau, inverse;
+    double logs, most, rounding; /* sum log2(1 + j), largest j, sum f (1 - f) of its fraction f */
+} atomo__saturated;
+typedef struct {
+    int64_t drawn, kept;
+    double below, noise; /* sums of |x| and of |x| (tau - |x|) over the entries below tau, drawn or not */
+    atomo__saturated saturated;
+} atomo__drawn;
+/* step: of the saturated, in units of tau; 0: they are not surveyed. */
+void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
+                           uint32_t *index, atomo__drawn *d);
+/* Adds x[kept[i] - at], i < m <= ATOMO__SURVEY (atoms/common/coefficients.c). */
+enum { ATOMO__SURVEY = 1024 };
+void atomo__survey(const float *x, int64_t at, const uint32_t *kept, int m, atomo__saturated *s);
+/* True with probability p, to 2^-64, from element i of the stream. */
+bool atomo__sample_one(const atomo_stream *s, uint32_t i, double p);
+/* The same of elements i [n] with probabilities p [n] below 1, several at a time. */
+void atomo__sample_some(const atomo_stream *s, const uint32_t *i, const float *p, int n, uint8_t *drawn);
+/* Draws of a few atoms, one after the other, i ascending: independent, or systematic. */
+typedef struct {
+    atomo_stream stream;
+    uint64_t sum;
+    bool fixed_count;
+} atomo__draw;
+atomo__draw atomo__draw_of(const atomo_stream *s, bool fixed_count);
+bool atomo__draw_next(atomo__draw *d, uint32_t i, double p);
+uint64_t atomo__draw_start(const atomo_stream *s); /* u of the stream, in 2^-64 */
+
+/* ---- index lists (coding/indices.c) ---- */
+/* The m ascending indices of list, out of 0..n-1, as Golomb-Rice gaps, gaps of the complement or a bitmap, whichever is
+ * shortest: at most n + 48 bits. signs: and the top bit of each, one bit more. */
+void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t m, int64_t n, bool signs);
+/* Reads into index (room for n), signs in the top bit; returns how many, or -1 where the message is malformed. */
+int64_t atomo__read_indices(atomo__reader *r, int64_t n, bool signs, uint32_t *index);
+double atomo__index_bits(double m, double n);  /* what write_indices takes for m random ones of n */
+double atomo__index_price(double m, double n); /* its derivative in m */
+
+/* ---- quantised vectors (coding/quantize.c) ---- */
+/* x [n], finite, is sent as integers of `bits` bits, stochastically rounded: E = x / scale. bits 32: as they are,
+ * scale 1. Random numbers: elements first*n .. of the stream; work: room for n floats. */
+float atomo__quant_scale(const float *x, int64_t n, int bits);
+float atomo__quant_limit(int bits); /* the largest scale with which every code is a float */
+void atomo__quant_write(atomo__writer *w, const float *x, int64_t n, int bits, float scale, const atomo_stream *s,
+                        uint32_t first, float *work);
+void atomo__quant_read(atomo__reader *r, float *x, int64_t n, int bits);
+/* E||xhat - x||^2 of the rounding, and the square of x's norm. */
+void atomo__quant_variance(const float *x, int64_t n, int bits, double *square, double *variance);
+
+/* ---- folds and rank-k updates (coding/matricize.c) ---- */
+typedef struct atomo__fold {
+    int64_t rows, cols;
+    int64_t out, taps, in; /* paper's fold: kernels of `taps` entries, two to a row; taps 0: a plain reshape */
+} atomo__fold;
+/* matrix = g folded, times 2^exponent. */
+void atomo__fold_gather(const atomo__fold *f, const float *g, int exponent, float *matrix);
+/* acc += sum_j a_j[r] b_j[c], j in order: a [k, rows], b [k, cols]; fixed order, the same bits on every CPU.
+ * tile: room for 64 * cols floats. */
+void atomo__fold_rank_add(const atomo__fold *f, const float *a, const float *b, int k, float *acc, float *tile);
+
+/* ---- frame (frame.c) ---- */
+typedef struct atomo__frame {
+    uint32_t codec, tensor, rank, step, hash;
+} atomo__frame;
+enum { ATOMO__FRAME_MAX = 2 + 1 + 5 + 5 + 5 + 2 + 5 + 4 };
+int atomo__frame_bits(const atomo__frame *f, double body_bits); /* length of the frame around a body, in bits */
+/* Puts header and checksum around the body_size bytes at data + ATOMO__FRAME_MAX and moves it to data; the whole size.
+ */
+size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t body_size);
+/* The length of the body that a frame at data [size] speaks of, unchecked; false where there is no whole header. */
+bool atomo__frame_body(const uint8_t *data, size_t size, size_t *body);
+/* Checks the message at the start of data [size] against what is expected (rank, step: any where want has UINT32_MAX)
+ * and gives its body, whole length and header. EFORMAT names the offset, what was found and what was expected. */
+int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
+                      size_t *length, atomo__frame *got);
+
+/* ---- parts ---- */
+enum { ATOMO__MAX_OPTIONS = 24 };
+typedef struct atomo__part {
+    const struct atomo_codec *codec;
+    const struct atomo_atoms *atoms; /* NULL where the compressor takes none */
+    int tensor;                      /* 1-based */
+    char name[64];
+    int ndim;
+    double shape[ATOMO_MAX_DIM];
+    int64_t n;
+    int64_t custom_rows;            /* fold = a Lua function: its rows; 0 else */
+    const double *option;           /* the codec's values, or own */
+    double own[ATOMO__MAX_OPTIONS]; /* of a tensor planned as another (plan_as) */
+    bool as_another;
+    float *residual;                      /* [n] with ef=true: in a step what it has become, to be encoded; else NULL */
+    float *kept;                          /* [n] what has not been sent before this step: undo.c swaps the two */
+    bool elsewhere;                       /* what decodes is no gradient yet (list.c): Lua makes its dense form */
+    size_t body_max, scratch, state_size; /* bytes, set by plan */
+    void *state;
+    void *before;  /* the part and its state as they were before this step, where open (undo.c) */
+    bool open;     /* this step has changed it, or may have */
+    uint32_t hash; /* of shape, codec and options, 16 bits */
+    /* set by measure */
+    atomo__segment segment;
+    double fixed_bits;                /* of the body, beyond the priced atoms */
+    double square;                    /* ||g||^2 */
+    double anchored;                  /* tau of the last refine */
+    double priced_unit, priced_fixed; /* set by price: the two again, at the last solution */
+    double weight;                    /* spectral: what sizes are multiplied by in the budget (auto); 0: 1 */
+    int pick, side[2]; /* of atoms that choose: what was chosen; below and above the T found (step_budget.c) */
+    bool settled;      /* and that it stays so until the next measure */
+    bool searched;     /* all that it could choose was measured */
+    /* of the streaming form (stream.c) */
+    double planned;    /* bits at the T that the last step called for; 0: not known */
+    double plan_fixed; /* of this step: bits beyond the atoms */
+    bool noted;        /* it is of this step */
+    /* set by encode */
+    double T, expected, sent, variance, nbytes;
+} atomo__part;
+
+/* Messages of one tensor that are decoded one after the other (atomo_codec_sum): coefficients in one basis are added up
+ * in the scratch, and transformed once. */
+typedef struct atomo__pending {
+    int tensor;       /* whose messages; 0: nothing is added up */
+    bool full;        /* the scratch holds coefficients of `part` */
+    atomo__part part; /* a copy: its state says which basis it is */
+} atomo__pending;
+
+typedef struct atomo__coder { /* what an encode or decode works with */
+    void *scratch;            /* taken with atomo__room */
+    const void **held;        /* the state of the basis whose coefficients are in it; NULL: nobody asks */
+    bool next;                /* of a measure: this tensor's encode comes next, so what is held will be found */
+    atomo__pending *pending;  /* NULL: every message is added to acc at once */
+    atomo_stream stream;      /* seed, step, rank, tensor; purpose is set by the user */
+    bool fixed_count;         /* systematic sampling */
+} atomo__coder;
+
+/* The scratch; whatever it held is gone. */
+static inline void *atomo__room(const atomo__coder *c)
+{
+    if (c->held) *c->held = NULL;
+    return c->scratch;
+}
+
+/* ---- coefficients in an orthonormal basis, kept one by one (atoms/common/coefficients.c) ---- */
+/* An atom set whose basis is fixed makes x [n] and leaves the rest to these. Its state starts with the spectrum, its
+ * scratch with index [n]; `all`: x is not there any more when it is encoded, so take all its sizes down now. */
+#define ATOMO__STEP_OPTION                                                                                             \
+    {                                                                                                                  \
+        "step", ATOMO_OPTION_FLOAT, 0.25, 0, 4, NULL,                                                                  \
+            "precision of coefficients above tau, in units of tau (stochastically rounded, unbiased); 0: exact f32"    \
+    }
+int atomo__entries_plan(atomo__part *part);
+int atomo__entries_measure(atomo__part *part, const float *x, bool all); /* ENONFINITE without a text, where all */
+int atomo__entries_refine(atomo__part *part, const float *x); /* exact at part->T; ENONFINITE without a text */
+void atomo__entries_guess(atomo__part *part, double bits);
+void atomo__entries_price(atomo__part *part, double T, double step);
+int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32_t *index, const atomo__coder *c,
+                          atomo__writer *w);
+int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc);
+
+/* Of a spectral part whose atoms have bits of their own (atoms/svd.c): measures it, exactly, for all bits; chooses each
+ * atom's for T out of what a search of this gradient found; the share of the energy, 0 to 1, in atoms more than twice
+ * as large, or less than half as large, as at the last search, for which those bits were not chosen. */
+int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c);
+void atomo__svd_choose(atomo__part *part, double T);
+double atomo__svd_strange(const atomo__part *part);
+
+typedef int atomo__plan_fn(atomo__part *part);
+typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);
+typedef int atomo__refine_fn(atomo__part *part, const float *g);
+typedef int atomo__start_fn(atomo__part *part);
+typedef void atomo__stop_fn(atomo__part *part);
+typedef void atomo__transform_fn(const atomo__part *part, float *x, bool inverse, float *work);
+typedef void atomo__guess_fn(atomo__part *part, double bits);
+typedef void atomo__price_fn(atomo__part *part, double T);
+typedef int atomo__encode_fn(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
+typedef int atomo__decode_fn(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+typedef void atomo__finish_fn(const atomo__part *part, float scale, float *acc);
+typedef bool atomo__biased_fn(const double *option);
+typedef float *atomo__memory_fn(const atomo__part *part, int64_t *n);
+/* The part becomes one of the families that it was measured for: number `pick` (NAN where there is none of that number
+ * or it was not measured), or with ATOMO__BEST the one of least variance + T^2 bits. Sets part->pick; the variance.
+ * (auto may count other things with the variance.) */
+enum { ATOMO__BEST = -1, ATOMO__MAX_FAMILIES = 16 };
+typedef double atomo__choose_fn(atomo__part *part, double T, int pick);
+typedef const char *atomo__family_fn(const atomo__part *part);
+
+/* ---- fixed orthonormal bases (basis.c) ---- */
+/* An atom set that has `transform` takes these; its state starts with the spectrum, its options with step. */
+int atomo__basis_plan(atomo__part *part, size_t state_size); /* state_size: of its own, beyond the spectrum */
+void *atomo__basis_state(const atomo__part *part);
+int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c);
+int atomo__basis_refine(atomo__part *part, const float *g);
+void atomo__basis_price(atomo__part *part, double T);
+int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
+int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+void atomo__basis_settle(atomo__coder *c, float *acc); /* transforms what is pending, and adds it to acc */
+#define ATOMO__BASIS_STAGES                                                                                            \
+    .measure = atomo__basis_measure, .refine = atomo__basis_refine, .guess = atomo__entries_guess,                     \
+    .price = atomo__basis_price, .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
+/* A transform for lengths that are powers of two, run by run of the binary digits of n, the longest first. */
+typedef void atomo__run_fn(float *x, int64_t size, bool inverse);
+void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run);
+
+struct atomo_atoms {
+    const char *name, *summary, *source;
+    const struct atomo__option *options; /* ends with a NULL key */
+    atomo__plan_fn *plan;                /* sizes */
+    atomo__start_fn *start;              /* fills the zeroed state; NULL: nothing to do */
+    atomo__stop_fn *stop;                /* gives back what start took (also where start failed); NULL: nothing */
+    atomo__transform_fn *transform;      /* of a basis (basis.c): x [n] in place, orthonormal; work [n+2] */
+    atomo__measure_fn *measure;          /* lambda and price -> part->segment, fixed_bits, square */
+    atomo__refine_fn *refine;            /* what measure only estimated made exact around part->T; NULL: it was exact */
+    atomo__guess_fn *guess;       /* first price, for a body of about `bits`; NULL: price does not depend on it */
+    atomo__price_fn *price;       /* priced_unit, priced_fixed at T (segment evaluated); NULL as guess */
+    atomo__encode_fn *encode;     /* draw at part->T, write; sets expected, sent, variance */
+    atomo__decode_fn *decode_add; /* acc += scale * ghat */
+    atomo__choose_fn *choose;     /* of a set that is one of several (auto), with family; NULL: there is no choice */
+    atomo__family_fn *family;     /* the text of what was chosen */
+};
+
+extern const struct atomo_atoms atomo__dense_atoms; /* dense.c: all entries in few bits; only inside of auto */
+
+/* A compressor whose messages can be added before they are decoded, so that an all-reduce can carry them
+ * (exchange/bucket_linear.c): the sum of what project makes on every rank, expanded, is the sum of what the ranks'
+ * messages decode to.
+ */
+struct atomo__linear {
+    int rounds;                     /* all-reduces, 1 or 2; the second's values depend on the first's sums */
+    bool largest;                   /* of two rounds the first wants the largest of the ranks' values, not their sum */
+    const struct atomo__half *half; /* the last round's sums travel in 16 bits (half.h); NULL: in f32 */
+    int64_t (*size)(const atomo__part *part, int round); /* floats */
+    /* g's values for a round, out [size]; before: the first round's sums (its own to work in). ENONFINITE. */
+    int (*project)(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c, float *out);
+    /* acc += scale * what the sums of the first and last round stand for (the same where there is one). */
+    int (*expand)(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
+                  atomo__coder *c, float *acc);
+    /* The step holds, with these last sums: what the next one starts from; NULL: nothing. */
+    void (*settle)(atomo__part *part, const float *last);
+};
+
+struct atomo_compressor {
+    const char *name, *summary, *source;
+    bool unbiased;
+    const struct atomo__option *options;
+    bool contracts;   /* ||x - Q(x)|| < ||x|| in the mean: error feedback takes its messages as they are (form.c) */
+    bool dense;       /* its body is the n floats */
+    bool takes_atoms; /* its options are followed by those of an atom set, whose name it goes by */
+    atomo__plan_fn *plan;
+    atomo__start_fn *start;     /* may be NULL */
+    atomo__stop_fn *stop;       /* may be NULL */
+    atomo__measure_fn *measure; /* NULL: no budget to share; then encode refuses non-finite gradients itself */
+    atomo__refine_fn *refine;   /* may be NULL */
+    atomo__guess_fn *guess;
+    atomo__price_fn *price;
+    atomo__encode_fn *encode;
+    atomo__decode_fn *decode_add;
+    atomo__biased_fn *biased; /* true for options with which an unbiased one is not; NULL: never */
+    atomo__finish_fn *finish; /* turns the sum of all ranks' messages, each times scale, into the update; NULL: it is */
+    atomo__memory_fn *memory; /* what the next step of a tensor depends on, [n]: goes into checkpoints; NULL: nothing */
+    const struct atomo__linear *linear; /* NULL: messages cannot be added */
+};
+
+extern const struct atomo_atoms *const atomo_atoms_table[];
+extern const struct atomo_compressor *const atomo_compressor_table[];
+/* The i-th name: atom sets (under the compressor that takes them) first, then the other compressors. EARG past the end.
+ */
+int atomo__registry_entry(int i, const struct atomo_compressor **compressor, const struct atomo_atoms **atoms);
+int atomo__option_count(const struct atomo__option *o);
+
+/* Where a compressor takes atoms, its options begin with these. */
+enum { ATOMO__BUDGET_ATOMS, ATOMO__BUDGET_RATIO, ATOMO__BUDGET_BYTES, ATOMO__SAMPLING };
+struct atomo_codec {
+    _Atomic int refs, busy; /* who holds it; jobs under way that code with it */
+    const struct atomo_compressor *compressor;
+    const struct atomo_atoms *atoms; /* or NULL */
+    const char *name;
+    char *own_name; /* what name is after a rename, else NULL */
+    uint32_t id;    /* of the name, 8 bits, for the frame */
+    double option[ATOMO__MAX_OPTIONS];
+    int own_options, options;                        /* the compressor's; all: the atom set's follow, then ef */
+    bool feedback;                                   /* ef=true */
+    bool scaled;                                     /* a body ends with a factor (form.c) */
+    double budget_atoms, budget_ratio, budget_bytes; /* one is > 0, or none (no measure) */
+    uint32_t seed[2], way;                           /* seed: the way is in it */
+    atomo__part **part;                              /* [parts], NULL where a number is not planned */
+    int parts, part_room;
+    void *scratch;
+    size_t scratch_size;
+    float *sent; /* [sent_room]: what a message decodes to (form.c); NULL where nobody asks */
+    int64_t sent_room;
+    atomo__segment *segment;           /* [part_room], for the solver */
+    atomo__part **order;               /* [part_room], the tensors of the step being encoded */
+    double entries;                    /* of all planned tensors */
+    double other_entries, other_bytes; /* of the step, beside them (reserve) */
+    double energy; /* mean square of an entry, of all tensors of this step or (streamed) the last; 0: not known */
+    struct atomo__price { /* the streaming form */
+        bool open;
+        uint32_t step, rank;
+        double T;               /* that the last step called for; 0: not known */
+        double target, aimed;   /* the step's budget in bits; and the last one's */
+        double owed;            /* what the next step may spend beyond the budget, as a share of it */
+        double real;            /* bits sent over bits by the model, over the last steps; 0: not known */
+        double plan, scale;     /* bits of all tensors by their plans; times scale: what this step may spend */
+        double plan_left, left; /* of the tensors still to come; what is not spent */
+        double sent, modelled;  /* bits */
+        double drift, weight;   /* log of the T called for over T, summed with the plans' weights; and these */
+    } stream;
+    atomo__pending pending;
+    atomo_codec_stats stats;
+    struct { /* the codec before this step (undo.c) */
+        struct atomo__price stream;
+        double energy;
+        atomo_codec_stats stats;
+    } before;
+};
+
+/* What an encode or decode of this part works with: the codec's scratch, the part's stream. */
+atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step);
+void atomo__stats_add(atomo_codec *c, const atomo__part *p);
+atomo_codec *atomo__codec_hold(atomo_codec *c);                /* returns it; every hold wants an atomo_codec_free */
+atomo__part *atomo__part_of(const atomo_codec *c, int tensor); /* NULL where it is not planned */
+/* ---- one budget over a step (step_budget.c) ---- */
+atomo__frame atomo__frame_of(const atomo__part *p, uint32_t rank, uint32_t step);
+/* Bits that tensors of `entries` entries may take together; 0: the budget is in atoms. */
+double atomo__target_bits(const atomo_codec *c, double entries);
+/* Bits of a message beyond its priced atoms: the frame around such a body, and the body's fixed part. */
+double atomo__overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits);
+/* Sets T of measured parts: of one, for the paper's budget of expected atoms; of all, for a target in bits. */
+void atomo__solve_atoms(const atomo_codec *c, atomo__part *p);
+/* Of a part in a stream, just searched: the family that is best at the length that the present one has at T. */
+void atomo__choose_again(atomo_codec *c, atomo__part *p, uint32_t rank, uint32_t step, double T);
+void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target);
+
+/* ---- the streaming form's budget (stream.c) ---- */
+void atomo__price_begin(atomo_codec *c);                   /* a step, whose key is set */
+void atomo__price_set(atomo_codec *c, atomo__part *part);  /* T of a measured part */
+void atomo__price_note(atomo_codec *c, atomo__part *part); /* what its coefficients call for, at that T */
+void atomo__price_sent(atomo_codec *c, double bits);
+void atomo__price_end(atomo_codec *c);
+
+/* ---- steps that can be given up (undo.c) ---- */
+/* What a step may change is kept beside it: of every part that it touches, from atomo__part_open on, and of the codec,
+ * from atomo__undo_note on. Commit keeps the changes, undo takes them back: bits of later steps do not tell that the
+ * step was tried. */
+size_t atomo__undo_size(const atomo__part *part); /* of part->before */
+void atomo__part_open(atomo__part *part);         /* before anything of it changes; again in one step: nothing */
+void atomo__undo_note(atomo_codec *c);
+void atomo__undo_commit(atomo_codec *c);
+void atomo__undo(atomo_codec *c);
+
+/* ---- error feedback (error_feedback.c): ef=true of any compressor ---- */
+extern const struct atomo__option atomo__feedback_option;
+int atomo__feedback_plan(atomo__part *part); /* the residual, zero */
+/* residual = kept + g; ENONFINITE where g or the sum is not finite. The residual is what is then encoded. */
+int atomo__feedback_take(atomo__part *part, const float *g);
+/* residual -= what the body just written decodes to. */
+int atomo__feedback_give(atomo__part *part, const uint8_t *body, size_t size, atomo__coder *c);
+
+/* ---- what every body ends as (form.c): a factor under error feedback, floats where it would be as long ---- */
+size_t atomo__form_bytes(const atomo_codec *c);          /* of a body, beside what the compressor writes */
+int atomo__form_plan(atomo_codec *c, atomo__part *part); /* after the compressor's plan */
+/* Ends the body just written: the residual, the factor, the dense form. */
+int atomo__form_close(atomo__part *part, atomo__writer *w, atomo__coder *c);
+/* decode_add of a body as it came: factor and dense form included. */
+int atomo__form_decode(const atomo__part *part, atomo__reader *body, atomo__coder *c, float scale, float *acc);
+/* acc += scale * the floats at in, which need no alignment; false where one is NaN or Inf (none.c). */
+bool atomo__add_floats(const uint8_t *in, int64_t n, float scale, float *acc);
+
+/* Text of a non-finite gradient: names the tensor, the count and the first position. */
+int atomo__refuse_nonfinite(const atomo__part *part, const float *g);
+
+#endif

@@ -1,0 +1,321 @@
+/* encode.c - encodes the gradients of a step under one budget, and decodes messages; stages 4 to 6 and 8 of the path.
+ *
+ * Exact form: measure every tensor, find the one T (mu = T^2) that the budget calls for (step_budget.c), then draw and
+ * write. Streaming form: each tensor is written as it comes, with the T that stream.c sets.
+ */
+#include "codec/codec.h"
+#include <math.h>
+
+enum { REFINES = 3 };
+
+atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
+{
+    const atomo_codec *c = p->codec;
+    return (atomo__coder){.scratch = c->scratch,
+                          .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor},
+                          .fixed_count = c->atoms && c->option[ATOMO__SAMPLING] != 0};
+}
+
+/* What is encoded of a gradient: itself, or with error feedback what the residual has become. */
+static const float *input_of(const atomo__part *p, const atomo_tensor *grad)
+{
+    return p->residual ? p->residual : atomo__f32(grad);
+}
+
+/* Draws, writes and frames one tensor whose T is set. */
+static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t step, const void **held, uint8_t *out,
+                         double room, double *nbytes)
+{
+    atomo__coder coder = atomo__coder_of(p, rank, step);
+    coder.held = held;
+    double need = (double)(p->body_max + ATOMO__FRAME_MAX);
+    ATOMO_REQUIRE(room >= need, ATOMO_EARG, "encode: %.0f bytes are left in out, tensor %s may need %.0f", room,
+                  p->name, need);
+    atomo__writer w = {.data = out + ATOMO__FRAME_MAX, .capacity = p->body_max};
+    ATOMO_TRY(p->codec->compressor->encode(p, g, &coder, &w));
+    atomo__put_align(&w);
+    ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
+                  "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
+    ATOMO_TRY(atomo__form_close(p, &w, &coder));
+    atomo__frame f = atomo__frame_of(p, rank, step);
+    *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, w.size);
+    return ATOMO_OK;
+}
+
+void atomo__stats_add(atomo_codec *c, const atomo__part *p)
+{
+    c->stats.nbytes += p->nbytes;
+    c->stats.atoms_expected += p->expected;
+    c->stats.atoms_sent += p->sent;
+    c->stats.variance += p->variance;
+    c->stats.square += p->square;
+    c->stats.T = p->T;
+}
+
+static int key_check(const atomo_codec *c, double step, double rank)
+{
+    ATOMO_REQUIRE(step >= 0 && step <= UINT32_MAX && step == floor(step), ATOMO_EARG,
+                  "%s: step is %g, expected an integer in 0 .. 2^32-1", c->name, step);
+    ATOMO_REQUIRE(rank >= 0 && rank < 1 << 24 && rank == floor(rank), ATOMO_EARG,
+                  "%s: rank is %g, expected an integer in 0 .. 2^24-1", c->name, rank);
+    return ATOMO_OK;
+}
+
+/* The part of tensor number `tensor`, whose shape g must have. */
+static int find(const atomo_codec *c, int tensor, const atomo_tensor *g, const char *what, atomo__part **out)
+{
+    *out = atomo__part_of(c, tensor);
+    ATOMO_REQUIRE(*out, ATOMO_EARG, "%s: %s: tensor number %d is not planned (1 to %d are)", c->name, what, tensor,
+                  c->parts);
+    ATOMO_TRY(atomo__expect(g, ATOMO_F32, -1, what));
+    ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, g->ndim, g->shape), ATOMO_ESHAPE,
+                  "%s: %s: tensor %s was planned, %s came", c->name, what, (*out)->name, atomo__shape_text(g));
+    return ATOMO_OK;
+}
+
+static void solve_once(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target)
+{
+    if (target > 0) {
+        atomo__solve_shared(c, count, part, rank, step, target);
+        return;
+    }
+    for (int i = 0; i < count; i++) atomo__solve_atoms(c, part[i]);
+}
+
+/* The T that the budget calls for; where measuring only took estimates, by going back to the gradients at the T found,
+ * until it moves by less than a hundredth (its error goes with the square). */
+static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
+                 uint32_t step, double target)
+{
+    solve_once(c, count, part, rank, step, target);
+    if (!c->compressor->refine) return ATOMO_OK;
+    for (int round = 0; round < REFINES; round++) {
+        double moved = 0;
+        for (int i = 0; i < count; i++) {
+            ATOMO_TRY(c->compressor->refine(part[i], input_of(part[i], grads[i])));
+            part[i]->anchored = part[i]->T * sqrt(part[i]->segment.unit);
+        }
+        solve_once(c, count, part, rank, step, target);
+        for (int i = 0; i < count; i++) {
+            double before = part[i]->anchored, tau = part[i]->T * sqrt(part[i]->segment.unit);
+            moved = ATOMO_MAX(moved, tau == before ? 0 : fabs(log(tau / before)));
+        }
+        if (moved < 0.03) break;
+    }
+    return ATOMO_OK;
+}
+
+/* A budget in bytes that empty messages would break is refused. (One by ratio is of a whole step, with tensors that may
+ * be small: there the least that lets every atom be sent is taken, a tenth more than empty messages.) */
+static int check_budget(const atomo_codec *c, int count, atomo__part *const *part, uint32_t rank, uint32_t step)
+{
+    if (!(c->budget_bytes > 0)) return ATOMO_OK;
+    double least = c->other_bytes;
+    int messages = 0;
+    for (int i = 0; i < count; i++) {
+        if (!part[i]) continue;
+        const atomo__frame f = atomo__frame_of(part[i], rank, step);
+        least += atomo__frame_bits(&f, 8) / 8 + 1;
+        messages++;
+    }
+    ATOMO_REQUIRE(c->budget_bytes >= least, ATOMO_EARG,
+                  "%s: bytes=%g: %d messages with nothing in them and what travels beside them take %.0f", c->name,
+                  c->budget_bytes, messages, least);
+    return ATOMO_OK;
+}
+
+static int measure_all(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
+                       uint32_t step, const void **held)
+{
+    double entries = 0;
+    for (int i = 0; i < count; i++) entries += (double)part[i]->n;
+    ATOMO_TRY(check_budget(c, count, part, rank, step));
+    double target = atomo__target_bits(c, entries);
+    for (int i = 0; i < count; i++) {
+        atomo__coder coder = atomo__coder_of(part[i], rank, step);
+        coder.held = held;
+        double share = target > 0 ? target * (double)part[i]->n / entries : 16 * c->budget_atoms;
+        c->compressor->guess(part[i], share);
+        ATOMO_TRY(c->compressor->measure(part[i], input_of(part[i], grads[i]), &coder));
+    }
+    c->energy = 0;
+    for (int i = 0; i < count; i++) c->energy += part[i]->square / entries;
+    return solve(c, count, part, grads, rank, step, target);
+}
+
+static int encode_all(atomo_codec *c, int count, const atomo_tensor *const *grads, uint32_t step, uint32_t rank,
+                      uint8_t *out, double capacity, double *nbytes)
+{
+    const void *held = NULL;
+    for (int i = 0; i < count; i++) {
+        atomo__part_open(c->order[i]);
+        if (c->feedback) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
+    }
+    if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, rank, step, &held));
+    memset(&c->stats, 0, sizeof c->stats);
+    double at = 0;
+    for (int i = 0; i < count; i++) {
+        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), rank, step, &held, out + (size_t)at,
+                                capacity - at, &nbytes[i]));
+        at += nbytes[i];
+        atomo__stats_add(c, c->order[i]);
+    }
+    return ATOMO_OK;
+}
+
+int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads, double step,
+                       double rank, uint8_t *out, double capacity, double *nbytes)
+{
+    ATOMO_TRY(key_check(c, step, rank));
+    ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: encode: the streamed step %u has not been ended", c->name,
+                  (unsigned)c->stream.step);
+    ATOMO_REQUIRE(count >= 0 && count <= c->parts, ATOMO_EARG, "%s: encode: %d tensors, %d are planned", c->name, count,
+                  c->parts);
+    for (int i = 0; i < count; i++) {
+        atomo__part *p;
+        ATOMO_TRY(find(c, tensors[i], grads[i], "encode", &p));
+        c->order[i] = p;
+    }
+    atomo__undo_note(c);
+    const int status = encode_all(c, count, grads, (uint32_t)step, (uint32_t)rank, out, capacity, nbytes);
+    if (status < 0)
+        atomo__undo(c);
+    else
+        atomo__undo_commit(c);
+    return status;
+}
+
+int atomo_codec_begin(atomo_codec *c, double step, double rank)
+{
+    ATOMO_TRY(key_check(c, step, rank));
+    ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: begin_step: step %u has not been ended", c->name,
+                  (unsigned)c->stream.step);
+    if (c->compressor->measure) ATOMO_TRY(check_budget(c, c->parts, c->part, (uint32_t)rank, (uint32_t)step));
+    atomo__undo_note(c);
+    c->stream.open = true;
+    c->stream.step = (uint32_t)step;
+    c->stream.rank = (uint32_t)rank;
+    memset(&c->stats, 0, sizeof c->stats);
+    atomo__price_begin(c);
+    return ATOMO_OK;
+}
+
+int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8_t *out, double capacity,
+                     double *nbytes)
+{
+    atomo__part *p;
+    ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
+    ATOMO_TRY(find(c, tensor, grad, "push", &p));
+    atomo__part_open(p);
+    if (c->feedback) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(grad)));
+    const float *g = input_of(p, grad);
+    const void *held = NULL;
+    if (c->compressor->measure) {
+        atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
+        coder.held = &held;
+        coder.next = true;
+        double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : c->stream.target * (double)p->n / c->entries;
+        if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
+        ATOMO_TRY(c->compressor->measure(p, g, &coder));
+        atomo__price_set(c, p);
+        if (c->compressor->refine) {
+            ATOMO_TRY(c->compressor->refine(p, g));
+            atomo__price_set(c, p);
+        }
+        atomo__price_note(c, p);
+    }
+    ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, &held, out, capacity, nbytes));
+    atomo__price_sent(c, 8 * *nbytes);
+    atomo__stats_add(c, p);
+    return ATOMO_OK;
+}
+
+int atomo_codec_end(atomo_codec *c)
+{
+    ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: end_step: begin_step was not called", c->name);
+    c->stream.open = false;
+    c->energy = c->stats.square / c->entries;
+    atomo__price_end(c);
+    atomo__undo_commit(c);
+    return ATOMO_OK;
+}
+
+int atomo_codec_undo(atomo_codec *c)
+{
+    if (c->stream.open) atomo__undo(c);
+    return ATOMO_OK;
+}
+
+int atomo_codec_restart(atomo_codec *c)
+{
+    ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: restart: step %u has not been ended", c->name,
+                  (unsigned)c->stream.step);
+    c->stream.T = c->stream.owed = c->stream.aimed = c->stream.real = c->energy = 0;
+    for (int i = 0; i < c->parts; i++) {
+        atomo__part *p = c->part[i];
+        if (!p) continue;
+        p->T = p->anchored = p->priced_unit = p->priced_fixed = p->planned = 0;
+        if (c->compressor->memory || !c->compressor->start) continue;
+        if (c->compressor->stop) c->compressor->stop(p);
+        if (p->state_size) memset(p->state, 0, p->state_size);
+        ATOMO_TRY(c->compressor->start(p));
+    }
+    return ATOMO_OK;
+}
+
+static int decode_one(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
+                      double scale, atomo_tensor *acc, double *used)
+{
+    *used = 0;
+    if (tensor == 0) ATOMO_TRY(tensor = atomo_codec_tensor_of(bytes, size));
+    ATOMO_REQUIRE(size >= 0, ATOMO_EARG, "decode: size is %g", size);
+    ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "decode: scale is %g", scale);
+    atomo__part *p;
+    ATOMO_TRY(find(c, tensor, acc, "decode: acc", &p));
+    atomo__frame want =
+        atomo__frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
+    atomo__reader body;
+    size_t length;
+    atomo__frame got;
+    ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
+    atomo__coder coder = atomo__coder_of(p, got.rank, got.step);
+    if (c->pending.tensor == p->tensor) coder.pending = &c->pending;
+    int rc = atomo__form_decode(p, &body, &coder, (float)scale, atomo__f32(acc));
+    if (rc < 0 || !atomo__at_end(&body))
+        return atomo__fail(ATOMO_EFORMAT,
+                           "decode: message for tensor %s: its body of %zu bytes is malformed near byte %zu", p->name,
+                           body.size, body.at);
+    *used = (double)length;
+    return ATOMO_OK;
+}
+
+int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
+                           double scale, atomo_tensor *acc, double *used)
+{
+    const int rc = decode_one(c, tensor, step, rank, bytes, size, scale, acc, used);
+    if (rc < 0) c->pending.tensor = 0; /* what was added up is given up: acc is not to be used */
+    return rc;
+}
+
+int atomo_codec_sum(atomo_codec *c, int tensor)
+{
+    ATOMO_REQUIRE(atomo__part_of(c, tensor), ATOMO_EARG, "%s: sum: tensor %d is not planned", c->name, tensor);
+    c->pending.tensor = tensor;
+    c->pending.full = false;
+    return ATOMO_OK;
+}
+
+int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc)
+{
+    atomo__part *p;
+    ATOMO_REQUIRE(isfinite(scale) && scale > 0, ATOMO_EARG, "finish: scale is %g, expected a number above 0", scale);
+    ATOMO_TRY(find(c, tensor, acc, "finish: acc", &p));
+    if (c->pending.tensor == tensor) {
+        atomo__coder coder = atomo__coder_of(p, 0, 0);
+        coder.pending = &c->pending;
+        atomo__basis_settle(&coder, atomo__f32(acc));
+        c->pending.tensor = 0;
+    }
+    if (c->compressor->finish) c->compressor->finish(p, (float)scale, atomo__f32(acc));
+    return ATOMO_OK;
+}

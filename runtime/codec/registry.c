@@ -1,0 +1,82 @@
+/* registry.c - the compressors there are, and their option tables, for whoever lists them or reads a spec. */
+#include "codec/codec.h"
+#include <math.h>
+
+/* The i-th name: atom sets (under the compressor that takes them) first, then the other compressors. */
+int atomo__registry_entry(int i, const struct atomo_compressor **compressor, const struct atomo_atoms **atoms)
+{
+    const struct atomo_compressor *taker = NULL;
+    *atoms = NULL;
+    for (int j = 0; atomo_compressor_table[j]; j++)
+        if (atomo_compressor_table[j]->takes_atoms) taker = atomo_compressor_table[j];
+    for (int j = 0; taker && i >= 0 && atomo_atoms_table[j]; j++, i--)
+        if (i == 0) {
+            *compressor = taker;
+            *atoms = atomo_atoms_table[j];
+            return ATOMO_OK;
+        }
+    for (int j = 0; i >= 0 && atomo_compressor_table[j]; j++) {
+        if (atomo_compressor_table[j]->takes_atoms) continue;
+        if (i-- == 0) {
+            *compressor = atomo_compressor_table[j];
+            return ATOMO_OK;
+        }
+    }
+    return ATOMO_EARG;
+}
+
+int atomo_codec_count(void)
+{
+    const struct atomo_compressor *c;
+    const struct atomo_atoms *a;
+    int n = 0;
+    while (atomo__registry_entry(n, &c, &a) == ATOMO_OK) n++;
+    return n;
+}
+
+int atomo__option_count(const struct atomo__option *o)
+{
+    int n = 0;
+    while (o[n].key) n++;
+    return n;
+}
+
+/* With the standard options. */
+static bool unbiased(const struct atomo_compressor *c)
+{
+    double standard[ATOMO__MAX_OPTIONS];
+    for (int j = 0; c->options[j].key; j++) standard[j] = c->options[j].standard;
+    return c->unbiased && !(c->biased && c->biased(standard));
+}
+
+int atomo_codec_about(int i, atomo_codec_info *out)
+{
+    const struct atomo_compressor *c;
+    const struct atomo_atoms *a;
+    ATOMO_REQUIRE(i >= 0 && atomo__registry_entry(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
+                  "codec_about: there is no compressor number %d", i);
+    *out =
+        (atomo_codec_info){.name = a ? a->name : c->name,
+                           .summary = a ? a->summary : c->summary,
+                           .source = a ? a->source : c->source,
+                           .unbiased = unbiased(c),
+                           .linear = c->linear != NULL,
+                           .options = atomo__option_count(c->options) + (a ? atomo__option_count(a->options) : 0) + 1};
+    return ATOMO_OK;
+}
+
+int atomo_codec_option(int i, int option, atomo_option_info *out)
+{
+    const struct atomo_compressor *c;
+    const struct atomo_atoms *a;
+    ATOMO_REQUIRE(i >= 0 && atomo__registry_entry(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
+                  "codec_option: there is no compressor number %d", i);
+    int own = atomo__option_count(c->options), all = own + (a ? atomo__option_count(a->options) : 0) + 1;
+    ATOMO_REQUIRE(option >= 0 && option < all, ATOMO_EARG, "codec_option: option %d, expected 0 to %d", option,
+                  all - 1);
+    const struct atomo__option *o = option == all - 1 ? &atomo__feedback_option
+                                    : option < own    ? &c->options[option]
+                                                      : &a->options[option - own];
+    *out = (atomo_option_info){o->key, o->choices, o->help, o->type, o->standard, o->min, o->max};
+    return ATOMO_OK;
+}

@@ -1,0 +1,14 @@
+/* rename.c - a codec that codes for a compressor written in Lua goes by that one's name: in error messages, in the
+ * frame and in its hash, so that no other compressor takes its messages for its own. Stage 6 of the path. */
+#include "codec/codec.h"
+
+int atomo_codec_rename(atomo_codec *c, const char *name)
+{
+    ATOMO_REQUIRE(c->parts == 0, ATOMO_EARG, "%s: rename: tensors are planned already", c->name);
+    void *own;
+    ATOMO_TRY(atomo__alloc(&own, strlen(name) + 1));
+    atomo__free(c->own_name);
+    c->name = c->own_name = memcpy(own, name, strlen(name) + 1);
+    c->id = atomo__crc32(0, name, strlen(name)) & 255;
+    return ATOMO_OK;
+}

@@ -1,0 +1,163 @@
+/* stream.c - the streaming form's budget: what each tensor may take while the others are still to come; stage 5 of the
+ * path.
+ *
+ * One price T serves all tensors of a step, and is not known before the last of them. The last step says what T it
+ * called for and what share of the bits each tensor took there: its plan. As tensors arrive, this step's drift from the
+ * plan is learnt from their own coefficients (a gradient 1000 times larger is so for all of them), and T moves along.
+ * What remains of the budget is shared out in the plan's proportions; a tensor whose message at T would leave a band
+ * around its quota has a T of its own, at the band's edge. The band closes towards the last tensor: so a step keeps to
+ * its budget whatever came before, in expectation, and is unbiased for any T. A step that says nothing (a rank without
+ * images: zeros) leaves the plan as it is.
+ */
+#include "codec/codec.h"
+#include <math.h>
+
+/* OVER, UNDER: of a quota, while others are to come. PRIOR: the weight of the last step's T against what this step's
+ * tensors say, as a share of the budget. REAL: how fast the model's error is learnt. What steps leave over, where later
+ * tensors cannot take what earlier ones did not, is made up for slowly: OWED of a step's, of which at most ONCE counts,
+ * and MADE_UP of the budget at most. */
+static const double OVER = 0.25, UNDER = 0.75, PRIOR = 0.02, REAL = 0.25, OWED = 0.05, ONCE = 0.1, MADE_UP = 0.06;
+
+static double limit(double x, double low, double high)
+{
+    return ATOMO_MAX(low, ATOMO_MIN(high, x));
+}
+
+/* A tensor's bits by the plan, of which the sum is all there is. */
+static double planned(const atomo_codec *c, const atomo__part *p)
+{
+    return p->planned > 0 ? p->planned : c->stream.target * (double)p->n / c->entries;
+}
+
+void atomo__price_begin(atomo_codec *c)
+{
+    struct atomo__price *s = &c->stream;
+    const double target = c->compressor->measure ? atomo__target_bits(c, c->entries) : 0;
+    /* another budget: what is not saturated costs as 1/T */
+    if (target > 0 && s->aimed > 0 && s->T > 0) s->T *= s->aimed / target;
+    s->target = s->aimed = target;
+    s->sent = s->modelled = s->drift = s->weight = s->plan = 0;
+    if (!(target > 0)) return;
+    for (int i = 0; i < c->parts; i++)
+        if (c->part[i]) s->plan += planned(c, c->part[i]);
+    s->plan_left = s->plan;
+    s->left = target * (1 + s->owed);
+    s->scale = s->left / s->plan;
+    if (!(s->real > 0)) s->real = 1;
+}
+
+/* Bits of the message at the part's T, by the model. */
+static double length_of(const atomo_codec *c, atomo__part *p, double bits)
+{
+    c->compressor->price(p, p->T);
+    return atomo__overhead(p, c->stream.rank, c->stream.step, bits) - p->fixed_bits + p->priced_fixed +
+           p->priced_unit * p->segment.expected;
+}
+
+static void set_price(atomo_codec *c, atomo__part *p, double T)
+{
+    p->T = T;
+    if (p->searched && !p->settled)
+        atomo__choose_again(c, p, c->stream.rank, c->stream.step, T);
+    else if (p->atoms->choose)
+        p->atoms->choose(p, T, ATOMO__BEST);
+    atomo__budget_evaluate(&p->segment, T);
+}
+
+void atomo__price_set(atomo_codec *c, atomo__part *p)
+{
+    const struct atomo__price *s = &c->stream;
+    if (c->budget_atoms > 0) {
+        atomo__solve_atoms(c, p);
+        return;
+    }
+    const double plan = planned(c, p), share = ATOMO_MIN(1, plan / s->plan_left);
+    const double quota = ATOMO_MAX(s->left * share, 0.05 * plan * s->scale) / s->real;
+    if (s->T > 0) {
+        const double behind = limit(s->plan_left * s->scale / ATOMO_MAX(s->left, 1), 0.25, 4);
+        const double most = quota * (1 + OVER * (1 - share)), least = quota * (1 - UNDER * (1 - share));
+        set_price(c, p, s->T * exp(s->drift / (s->weight + PRIOR * s->plan)) * behind);
+        const double length = length_of(c, p, quota);
+        if (length >= least && length <= most) return;
+        atomo__solve_shared(c, 1, &p, s->rank, s->step, length > most ? most : least);
+    } else {
+        atomo__solve_shared(c, 1, &p, s->rank, s->step, quota);
+    }
+}
+
+void atomo__price_note(atomo_codec *c, atomo__part *p)
+{
+    struct atomo__price *s = &c->stream;
+    if (c->budget_atoms > 0) return;
+    const double plan = planned(c, p), wanted = plan * s->scale / s->real, length = length_of(c, p, wanted);
+    const double rest = p->priced_unit * (p->segment.expected - p->segment.kept); /* goes as 1/T */
+    p->noted = true;
+    p->plan_fixed = length - (p->segment.cost ? p->segment.kept_cost + rest : p->priced_unit * p->segment.expected);
+    s->modelled += length;
+    s->plan_left = ATOMO_MAX(s->plan_left - plan, 1e-9 * s->plan);
+    if (!(s->T > 0 && p->T > 0 && isfinite(p->T) && rest > 0)) return;
+    const double called_for = p->T * rest / ATOMO_MAX(wanted - length + rest, 0.1 * wanted); /* T of the plan's bits */
+    s->drift += plan * limit(log(called_for / s->T), -40, 40);
+    s->weight += plan;
+}
+
+void atomo__price_sent(atomo_codec *c, double bits)
+{
+    c->stream.sent += bits;
+    c->stream.left -= bits;
+}
+
+/* The share of the budget of the tensors that came: a codec may be handed some of its tensors only (an owner's answers
+ * in topology sharded), always the same ones. */
+static double share_of_those_that_came(const atomo_codec *c)
+{
+    double entries = 0;
+    for (int i = 0; i < c->parts; i++)
+        if (c->part[i] && c->part[i]->noted) entries += (double)c->part[i]->n;
+    return entries / c->entries;
+}
+
+/* The T that would have met `target` bits with all of this step's coefficients at hand, 0 where any would: Algorithm 1
+ * over all tensors at the prices that they had. */
+static double called_for(atomo_codec *c, double target)
+{
+    int n = 0;
+    double bits = target / c->stream.real;
+    for (int i = 0; i < c->parts; i++) {
+        const atomo__part *p = c->part[i];
+        if (!p || !p->noted) continue;
+        c->segment[n] = p->segment;
+        if (!p->segment.cost) c->segment[n].unit = p->priced_unit;
+        bits -= p->plan_fixed;
+        n++;
+    }
+    return atomo__budget_solve(c->segment, n, ATOMO_MAX(bits, 0.1 * target), 0);
+}
+
+/* What each tensor would have taken at that T. */
+static void plan_at(atomo_codec *c, double T)
+{
+    int n = 0;
+    for (int i = 0; i < c->parts; i++) {
+        atomo__part *p = c->part[i];
+        if (!p || !p->noted) continue;
+        atomo__segment *g = &c->segment[n++];
+        atomo__budget_evaluate(g, T);
+        p->planned = p->plan_fixed + (g->cost ? g->kept_cost + g->rest_sum / T : g->unit * g->expected);
+    }
+}
+
+void atomo__price_end(atomo_codec *c)
+{
+    struct atomo__price *s = &c->stream;
+    if (!c->compressor->measure || c->budget_atoms > 0 || !(s->target > 0)) return;
+    const double target = s->target * share_of_those_that_came(c), T = target > 0 ? called_for(c, target) : 0;
+    if (T > 0 && isfinite(T)) {
+        s->T = T;
+        s->owed = limit(s->owed + OWED * limit(1 - s->sent / target, -ONCE, ONCE), -MADE_UP, MADE_UP);
+        s->real += REAL * (limit(s->sent / s->modelled, 0.8, 1.25) - s->real);
+        plan_at(c, T);
+    }
+    for (int i = 0; i < c->parts; i++)
+        if (c->part[i]) c->part[i]->noted = false;
+}

@@ -1,0 +1,59 @@
+/* undo.c - a step that is given up leaves no trace; stages 4 to 6 of the path.
+ *
+ * A step changes what compressors remember: residuals, PowerSGD's factors, kept bases, prices, cadences. All of that is
+ * a part with its state, and a few numbers of the codec. The step works in place; a copy of both is taken when it first
+ * touches a part, and the residual, which is as large as the gradient, is not copied: a step reads `kept` and writes
+ * `residual`, and commit swaps the two. Memory for the copies is planned with the part, so nothing is allocated here.
+ */
+#include "codec/codec.h"
+
+static char *state_before(const atomo__part *p)
+{
+    return (char *)p->before + ((sizeof *p + 63) & ~(size_t)63);
+}
+
+size_t atomo__undo_size(const atomo__part *p)
+{
+    return ((sizeof *p + 63) & ~(size_t)63) + p->state_size;
+}
+
+void atomo__part_open(atomo__part *p)
+{
+    if (p->open) return;
+    memcpy(p->before, p, sizeof *p);
+    if (p->state_size) memcpy(state_before(p), p->state, p->state_size);
+    p->open = true;
+}
+
+void atomo__undo_note(atomo_codec *c)
+{
+    c->before.stream = c->stream;
+    c->before.energy = c->energy;
+    c->before.stats = c->stats;
+}
+
+void atomo__undo_commit(atomo_codec *c)
+{
+    for (int i = 0; i < c->parts; i++) {
+        atomo__part *p = c->part[i];
+        if (!p || !p->open) continue;
+        float *sent = p->kept;
+        p->kept = p->residual;
+        p->residual = sent;
+        p->open = false;
+    }
+}
+
+void atomo__undo(atomo_codec *c)
+{
+    for (int i = 0; i < c->parts; i++) {
+        atomo__part *p = c->part[i];
+        if (!p || !p->open) continue;
+        memcpy(p, p->before, sizeof *p); /* not open */
+        if (p->state_size) memcpy(p->state, state_before(p), p->state_size);
+    }
+    c->stream = c->before.stream;
+    c->energy = c->before.energy;
+    c->stats = c->before.stats;
+    c->pending.tensor = 0;
+}

@@ -1,0 +1,199 @@
+/* bitstream.h - a bit writer and a bit reader, both bounds-checked; stage 6 of the path (messages). Private.
+ *
+ * Bits fill bytes from the low end. The writer never stores past its capacity (it raises `overflow`); the reader never
+ * loads past its end (it raises `bad` and gives zeros), so a loop over a hostile message ends and says so.
+ */
+#ifndef ATOMO_BITSTREAM_H
+#define ATOMO_BITSTREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "messages are little-endian: this machine needs byte swaps here"
+#endif
+
+typedef struct atomo__writer {
+    uint8_t *data;
+    size_t capacity, size; /* bytes; size counts whole words already stored */
+    uint64_t word;
+    int fill; /* bits waiting in word, < 32 */
+    bool overflow;
+} atomo__writer;
+
+static inline void atomo__put(atomo__writer *w, uint32_t value, int bits) /* bits 0..32, value < 2^bits */
+{
+    w->word |= (uint64_t)value << w->fill;
+    w->fill += bits;
+    if (w->fill < 32) return;
+    uint32_t low = (uint32_t)w->word;
+    if (w->size + 4 <= w->capacity)
+        memcpy(w->data + w->size, &low, 4);
+    else
+        w->overflow = true;
+    w->size += 4;
+    w->word >>= 32;
+    w->fill -= 32;
+}
+
+/* The same without a branch to mispredict, for codes of varying length. */
+static inline void atomo__put_code(atomo__writer *w, uint32_t value, int bits)
+{
+    if (w->size + 8 > w->capacity) {
+        atomo__put(w, value, bits);
+        return;
+    }
+    w->word |= (uint64_t)value << w->fill;
+    w->fill += bits;
+    memcpy(w->data + w->size, &w->word, 8);
+    int whole = w->fill & ~7;
+    w->size += (size_t)whole >> 3;
+    w->word >>= whole;
+    w->fill -= whole;
+}
+
+/* Up to 56 bits in one store, right after a put_code or put_long: fill < 8. There must be room for 8 bytes. */
+static inline void atomo__put_long(atomo__writer *w, uint64_t value, int bits)
+{
+    w->word |= value << w->fill;
+    w->fill += bits;
+    memcpy(w->data + w->size, &w->word, 8);
+    int whole = w->fill & ~7;
+    w->size += (size_t)whole >> 3;
+    w->word = whole < 64 ? w->word >> whole : 0;
+    w->fill -= whole;
+}
+
+static inline void atomo__put_unary(atomo__writer *w, uint64_t zeros) /* zeros 0-bits, then a 1 */
+{
+    for (; zeros >= 31; zeros -= 31) atomo__put(w, 0, 31);
+    atomo__put(w, 1u << zeros, (int)zeros + 1);
+}
+
+static inline void atomo__put_f32(atomo__writer *w, float x)
+{
+    uint32_t v;
+    memcpy(&v, &x, 4);
+    atomo__put(w, v, 32);
+}
+
+static inline void atomo__put_varint(atomo__writer *w, uint32_t v) /* 7 bits a byte, high bit: more follow */
+{
+    for (; v >= 128; v >>= 7) atomo__put(w, (v & 127) | 128, 8);
+    atomo__put(w, v, 8);
+}
+
+static inline void atomo__put_align(atomo__writer *w) /* to the next byte, and everything so far into data */
+{
+    for (w->fill = (w->fill + 7) & ~7; w->fill > 0; w->fill -= 8, w->word >>= 8, w->size++) {
+        if (w->size < w->capacity)
+            w->data[w->size] = (uint8_t)w->word;
+        else
+            w->overflow = true;
+    }
+    w->word = 0;
+}
+
+typedef struct atomo__reader {
+    const uint8_t *data;
+    size_t size, at; /* bytes; at: the next to load */
+    uint64_t word;
+    int fill; /* bits in word */
+    bool bad; /* something was read past the end, or a value was out of range */
+} atomo__reader;
+
+static inline void atomo__refill(atomo__reader *r) /* up to 57 bits or more, or all that is left */
+{
+    if (r->at + 8 <= r->size && r->fill <= 56) {
+        uint64_t v;
+        memcpy(&v, r->data + r->at, 8);
+        int bytes = (64 - r->fill) >> 3;
+        r->word |= v << r->fill;
+        r->fill += 8 * bytes;
+        r->at += (size_t)bytes;
+        r->word &= ~(uint64_t)0 >> (64 - r->fill);
+        return;
+    }
+    while (r->fill <= 56 && r->at < r->size) {
+        r->word |= (uint64_t)r->data[r->at++] << r->fill;
+        r->fill += 8;
+    }
+}
+
+static inline uint32_t atomo__get(atomo__reader *r, int bits) /* bits 0..32 */
+{
+    if (r->fill < bits) {
+        atomo__refill(r);
+        if (r->fill < bits) {
+            r->bad = true;
+            r->word = 0;
+            r->fill = 0;
+            return 0;
+        }
+    }
+    uint32_t v = (uint32_t)(r->word & (((uint64_t)1 << bits) - 1));
+    r->word >>= bits;
+    r->fill -= bits;
+    return v;
+}
+
+/* Zeros before the next 1; more than `most` of them is `bad`. */
+static inline uint32_t atomo__get_unary(atomo__reader *r, uint32_t most)
+{
+    uint64_t zeros = 0;
+    for (;;) {
+        if (r->word) {
+            int z = __builtin_ctzll(r->word);
+            r->word >>= z;
+            r->word >>= 1;
+            r->fill -= z + 1;
+            zeros += (uint64_t)z;
+            break;
+        }
+        zeros += (uint64_t)r->fill;
+        r->fill = 0;
+        atomo__refill(r);
+        if (r->fill == 0 || zeros > most) {
+            r->bad = true;
+            return 0;
+        }
+    }
+    if (zeros > most) {
+        r->bad = true;
+        return 0;
+    }
+    return (uint32_t)zeros;
+}
+
+static inline float atomo__get_f32(atomo__reader *r)
+{
+    uint32_t v = atomo__get(r, 32);
+    float x;
+    memcpy(&x, &v, 4);
+    return x;
+}
+
+static inline uint32_t atomo__get_varint(atomo__reader *r)
+{
+    uint64_t v = 0;
+    for (int shift = 0; shift < 35; shift += 7) {
+        uint32_t byte = atomo__get(r, 8);
+        v |= (uint64_t)(byte & 127) << shift;
+        if (!(byte & 128)) {
+            if (v > UINT32_MAX || (byte == 0 && shift > 0)) r->bad = true; /* too large, or not the shortest form */
+            return (uint32_t)v;
+        }
+    }
+    r->bad = true;
+    return 0;
+}
+
+/* True when all was read, the padding is zero, and nothing went wrong. */
+static inline bool atomo__at_end(const atomo__reader *r)
+{
+    return !r->bad && r->at == r->size && r->fill < 8 && r->word == 0;
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* fingerprint.c - fingerprints: do all ranks stand in the same operation? [DESIGN 6.1]
+ *
+ * MPI does not say when ranks call different collectives, or the same one with other counts or types: that may fail on
+ * one rank, hang, or succeed with wrong numbers. The size exchange that variable messages need anyway therefore carries
+ * {sequence, operation, type, detail, crc, count, tag}. Every rank sees all fingerprints, so all find the same
+ * disagreement and raise the same error. With ATOMO_MPI_CHECK=1 every collective does so. Path: stage 7.
+ */
+#include "comm/comm.h"
+#include "tensor/tensor.h"
+#include <stdio.h>
+#include <string.h>
+
+static const char *const operation_names[] = {
+#define ROW(name, text) text,
+    ATOMO_COMM_OPERATIONS(ROW)
+#undef ROW
+};
+
+/* " (f32, 300 elements, sum)" */
+static int describe_data(const atomo_fingerprint *f, char *text, size_t n)
+{
+    static const char *const reductions[] = {"sum", "max", "min", "prod"};
+    const bool bytes = f->operation == COMM_ALLGATHERV || f->operation == COMM_ALLTOALLV;
+    int k = snprintf(text, n, " (%s, %.0f %s", atomo__dtype_name(f->dtype), f->count, bytes ? "bytes" : "elements");
+    if (f->operation == COMM_ALLREDUCE || f->operation == COMM_REDUCE)
+        k += snprintf(text + k, n - (size_t)k, ", %s", reductions[f->detail & 3]);
+    if (f->operation == COMM_REDUCE) k += snprintf(text + k, n - (size_t)k, ", root %d", f->detail >> 2);
+    if (f->operation == COMM_BCAST || f->operation == COMM_GATHER)
+        k += snprintf(text + k, n - (size_t)k, ", root %d", f->detail);
+    return k + snprintf(text + k, n - (size_t)k, ")");
+}
+
+/* "rank 2 is in allreduce #12 (f32, 300 elements, sum) for 'layer3'" */
+static void describe(const atomo_fingerprint *f, int rank, char *text, size_t n)
+{
+    if (f->operation >= COMM_OPERATIONS || f->dtype > ATOMO_U8) {
+        snprintf(text, n, "rank %d sends bytes that are no fingerprint (in another operation?)", rank);
+        return;
+    }
+    int k = snprintf(text, n, "rank %d is in %s #%u", rank, operation_names[f->operation], f->sequence);
+    if (f->operation != COMM_CHECK && f->operation != COMM_BARRIER && f->operation != COMM_SPLIT &&
+        f->operation != COMM_END)
+        k += describe_data(f, text + k, n - (size_t)k);
+    if (*f->tag) snprintf(text + k, n - (size_t)k, " for '%.*s'", (int)sizeof f->tag, f->tag);
+}
+
+static bool differs(const atomo_fingerprint *a, const atomo_fingerprint *b, bool exact)
+{
+    return a->sequence != b->sequence || a->operation != b->operation || a->dtype != b->dtype ||
+           a->detail != b->detail || a->crc != b->crc || memcmp(a->tag, b->tag, sizeof a->tag) != 0 ||
+           (exact && a->count != b->count);
+}
+
+/* Sends f to all ranks; c->peers[r] is what rank r sent. */
+static int exchange(atomo_comm *c, const atomo_fingerprint *f)
+{
+    int n = (int)sizeof *f;
+    MPI_Request request;
+    ATOMO_MPI(MPI_Iallgather, f, n, MPI_BYTE, c->peers, n, MPI_BYTE, c->control, &request);
+    ATOMO_TRY(atomo__comm_wait(1, &request));
+    atomo__comm_count(c, n * (c->size - 1.0), n * (c->size - 1.0));
+    return ATOMO_OK;
+}
+
+static int first_difference(const atomo_comm *c, bool exact)
+{
+    for (int r = 1; r < c->size; r++)
+        if (differs(&c->peers[0], &c->peers[r], exact)) return r;
+    return 0;
+}
+
+int atomo__comm_agree(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact)
+{
+    atomo_fingerprint f = {c->sequence++, (uint16_t)operation, (uint16_t)dtype, detail, 0, count, ""};
+    const char *purpose = atomo__flight_purpose(), *text = *c->tag ? c->tag : purpose;
+    f.crc = atomo__crc32(atomo__crc32(0, c->tag, strlen(c->tag)), purpose, strlen(purpose));
+    memcpy(f.tag, text, ATOMO_MIN(strlen(text), sizeof f.tag));
+    ATOMO_TRY(exchange(c, &f));
+    int r = first_difference(c, exact);
+    if (!r) return ATOMO_OK;
+    char a[160], b[160];
+    describe(&c->peers[0], 0, a, sizeof a);
+    describe(&c->peers[r], r, b, sizeof b);
+    return atomo__fail(ATOMO_EMISMATCH, "%s: the ranks disagree: %s, %s", operation_names[operation], a, b);
+}
+
+int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count)
+{
+    return (c->checked || atomo__comm_checked) && c->size > 1
+               ? atomo__comm_agree(c, operation, dtype, detail, count, true)
+               : ATOMO_OK;
+}
+
+int atomo_comm_check(atomo_comm *c, const char *name, const char *value)
+{
+    enum { EXCERPT = 160 };
+    ATOMO_TRY(atomo__comm_usable(c, "check"));
+    ATOMO_REQUIRE(name && value, ATOMO_EARG, "check: a name and a value are needed");
+    size_t n = strlen(value);
+    atomo_flight_note(name);
+    ATOMO_FLIGHT("check", &c->group, 0);
+    atomo_fingerprint f = {c->sequence++, COMM_CHECK, 0, 0, atomo__crc32(0, value, n), (double)n, ""};
+    memcpy(f.tag, name, ATOMO_MIN(strlen(name), sizeof f.tag));
+    ATOMO_TRY(exchange(c, &f));
+    int other = first_difference(c, true);
+    if (!other) return ATOMO_OK;
+    if (c->peers[0].operation != c->peers[other].operation ||
+        memcmp(c->peers[0].tag, c->peers[other].tag, sizeof f.tag)) {
+        char a[160], b[160];
+        describe(&c->peers[0], 0, a, sizeof a);
+        describe(&c->peers[other], other, b, sizeof b);
+        return atomo__fail(ATOMO_EMISMATCH, "check: the ranks disagree: %s, %s", a, b);
+    }
+    /* The same question, other answers: every rank knows, so all come here and show theirs. */
+    char first[EXCERPT] = "", second[EXCERPT] = "";
+    strncpy(c->rank == 0 ? first : second, value, EXCERPT - 1);
+    ATOMO_MPI(MPI_Bcast, first, EXCERPT, MPI_BYTE, 0, c->control);
+    ATOMO_MPI(MPI_Bcast, second, EXCERPT, MPI_BYTE, other, c->control);
+    return atomo__fail(ATOMO_EMISMATCH, "check: %s differs: rank 0 has '%s', rank %d has '%s'", name, first, other,
+                       second);
+}

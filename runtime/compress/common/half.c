@@ -1,0 +1,330 @@
+/* half.c - entries as 16-bit floats, to nearest or stochastically; stage 6 of the path.
+ *
+ * fp16 is IEEE 754 binary16 (11 bits of mantissa); its narrow range is met by a power of two for the tensor, in the
+ * message, that brings the largest entry to 2^14 .. 2^15, so nothing overflows and little underflows. bf16 is the upper
+ * half of a float. Nearest rounds ties to even: the error is at most half a last place, but its mean is not 0 (biased).
+ * Stochastic rounds up with the probability of what is cut off: unbiased, to 2^-24 of a last place for fp16's
+ * denormals and exactly for all else. Either way stats().variance is exact: the squared error, or its expectation. An
+ * entry that would round to 2^128 stays at the largest number of the format below it.
+ */
+#include "compress/common/half.h"
+#include <math.h>
+
+enum { ROUND };
+enum { NEAREST, STOCHASTIC };
+enum { TOP_BF16 = 0x7F7F, INF_FP16 = 0x7C00, BIAS = 256, TOP_EXPONENT = 15 };
+enum { TOP_FP16 = 0x77FF, LAST = TOP_EXPONENT - 128 }; /* below 2^15, which is 2^128 where the power of two is 2^LAST */
+
+const struct atomo__option atomo__half_options[] = {
+    {"round", ATOMO_OPTION_ENUM, NEAREST, 0, 1, "nearest|stochastic", "nearest is biased, stochastic is not"}, {0}};
+
+bool atomo__half_biased(const double *option)
+{
+    return (int)option[ROUND] == NEAREST;
+}
+
+static inline uint32_t bits_of(float x)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = {x};
+    return v.u;
+}
+
+static inline float float_of(uint32_t bits)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v = {bits};
+    return v.f;
+}
+
+/* Codes of sizes |x| (bits a): u = 0 cuts off; a random u rounds stochastically. */
+static inline uint32_t fp16_up(uint32_t a, uint32_t u)
+{
+    float t = float_of(a) * 0x1p24f; /* in last places of a denormal */
+    int32_t j = (int32_t)(t < 1024 ? t : 1024);
+    uint32_t small = (uint32_t)j + ((float)(u >> 8) * 0x1p-24f > 1 - (t - (float)j) ? 1 : 0);
+    uint32_t normal = (a - 0x38000000 + (u >> 19)) >> 13;
+    return a < 0x38800000 ? small : normal;
+}
+
+static inline uint32_t fp16_nearest(uint32_t a)
+{
+    float t = float_of(a) * 0x1p24f;
+    int32_t j = (int32_t)(t < 1024 ? t : 1024);
+    float f = t - (float)j;
+    uint32_t small = (uint32_t)(j + (f > 0.5f || (f == 0.5f && (j & 1)) ? 1 : 0));
+    uint32_t normal = (a - 0x38000000 + 0xFFF + (a >> 13 & 1)) >> 13;
+    return a < 0x38800000 ? small : normal;
+}
+
+static inline float fp16_value(uint32_t h) /* of a size */
+{
+    return h < 0x400 ? (float)(int32_t)h * 0x1p-24f : float_of((h << 13) + 0x38000000);
+}
+
+static inline uint32_t fp16_next(uint32_t h)
+{
+    return h + 1;
+}
+
+static inline uint32_t bf16_up(uint32_t a, uint32_t u)
+{
+    uint32_t h = (a + (u >> 16)) >> 16;
+    return h > TOP_BF16 ? TOP_BF16 : h;
+}
+
+static inline uint32_t bf16_nearest(uint32_t a)
+{
+    uint32_t h = (a + 0x7FFF + (a >> 16 & 1)) >> 16;
+    return h > TOP_BF16 ? TOP_BF16 : h;
+}
+
+static inline float bf16_value(uint32_t h)
+{
+    return float_of(h << 16);
+}
+
+static inline uint32_t bf16_next(uint32_t h)
+{
+    return h < TOP_BF16 ? h + 1 : h;
+}
+
+#define FORMAT(name)                                                                                                   \
+    ATOMO_CLONES static double name##_round_nearest(const float *restrict x, int n, float up1, float up2,              \
+                                                    const uint32_t *restrict u, uint16_t *restrict code)               \
+    {                                                                                                                  \
+        double noise[ATOMO__CHUNK];                                                                                    \
+        (void)u;                                                                                                       \
+        for (int i = 0; i < n; i++) {                                                                                  \
+            uint32_t b = bits_of(x[i] * up1 * up2), a = b & 0x7FFFFFFF, h = name##_nearest(a);                         \
+            double d = (double)float_of(a) - (double)name##_value(h);                                                  \
+            noise[i] = d * d;                                                                                          \
+            code[i] = (uint16_t)(h | (b >> 16 & 0x8000));                                                              \
+        }                                                                                                              \
+        return atomo__sum_chunk(noise, n);                                                                             \
+    }                                                                                                                  \
+    ATOMO_CLONES static double name##_round_stochastic(const float *restrict x, int n, float up1, float up2,           \
+                                                       const uint32_t *restrict u, uint16_t *restrict code)            \
+    {                                                                                                                  \
+        double noise[ATOMO__CHUNK];                                                                                    \
+        for (int i = 0; i < n; i++) {                                                                                  \
+            uint32_t b = bits_of(x[i] * up1 * up2), a = b & 0x7FFFFFFF, h = name##_up(a, u[i]), lo = name##_up(a, 0);  \
+            double y = (double)float_of(a);                                                                            \
+            noise[i] = fabs((y - (double)name##_value(lo)) * ((double)name##_value(name##_next(lo)) - y));             \
+            code[i] = (uint16_t)(h | (b >> 16 & 0x8000));                                                              \
+        }                                                                                                              \
+        return atomo__sum_chunk(noise, n);                                                                             \
+    }                                                                                                                  \
+    ATOMO_CLONES static void name##_add(const uint16_t *restrict code, int n, float down1, float down2,                \
+                                        float *restrict acc)                                                           \
+    {                                                                                                                  \
+        for (int i = 0; i < n; i++) {                                                                                  \
+            float v = name##_value(code[i] & 0x7FFF) * down1 * down2;                                                  \
+            acc[i] += float_of(bits_of(v) ^ (uint32_t)(code[i] & 0x8000) << 16);                                       \
+        }                                                                                                              \
+    }
+FORMAT(fp16)
+FORMAT(bf16)
+
+const atomo__half atomo__fp16_format = {{fp16_round_nearest, fp16_round_stochastic}, fp16_add};
+const atomo__half atomo__bf16_format = {{bf16_round_nearest, bf16_round_stochastic}, bf16_add};
+
+void atomo__half_round(const atomo__rounding *how, int64_t at, const float *x, int64_t n, uint16_t *code)
+{
+    uint32_t random[ATOMO__CHUNK + 4] = {0};
+    for (int64_t i = 0; i < n; i += ATOMO__CHUNK) {
+        const int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, n - i);
+        const int64_t word = how->first + at + i;
+        if (how->stochastic)
+            atomo__random_words(&how->stream, (uint32_t)(word / 4), (uint32_t)(len + word % 4 + 3) / 4, random);
+        how->format->round[how->stochastic](x + i, len, 1, 1, random + word % 4, code + i);
+        if (!how->error) continue;
+        memcpy(how->error + at + i, x + i, sizeof(float) * (size_t)len);
+        how->format->add(code + i, len, -1, 1, how->error + at + i);
+    }
+}
+
+static int encode(atomo__part *part, const float *g, int exponent, atomo__half_round_fn *round, atomo__coder *c,
+                  atomo__writer *w)
+{
+    const float up1 = ldexpf(1, exponent / 2), up2 = ldexpf(1, exponent - exponent / 2);
+    uint32_t random[ATOMO__CHUNK] = {0};
+    uint16_t code[ATOMO__CHUNK];
+    atomo_stream s = c->stream;
+    double noise = 0;
+    s.purpose = ATOMO_RNG_SAMPLE;
+    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+        uint8_t *out = atomo__put_raw(w, 2 * (size_t)len);
+        if (!out) return ATOMO_OK;
+        if ((int)part->option[ROUND] == STOCHASTIC)
+            atomo__random_words(&s, (uint32_t)(at / 4), (uint32_t)(len + 3) / 4, random);
+        noise += round(g + at, len, up1, up2, random, code);
+        for (int i = 0; exponent == LAST && i < len; i++)
+            if ((code[i] & 0x7FFF) > TOP_FP16) code[i] = (uint16_t)((code[i] & 0x8000) | TOP_FP16);
+        memcpy(out, code, 2 * (size_t)len);
+    }
+    part->variance = ldexp(noise, -2 * exponent);
+    part->expected = part->sent = (double)part->n;
+    return ATOMO_OK;
+}
+
+static int decode(const atomo__part *part, int exponent, uint16_t limit, atomo__half_add_fn *add, atomo__reader *r,
+                  float scale, float *acc)
+{
+    const float down1 = ldexpf(1, -exponent / 2), down2 = ldexpf(scale, -(exponent + -exponent / 2));
+    uint16_t code[ATOMO__CHUNK];
+    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+        const uint8_t *in = atomo__get_raw(r, 2 * (size_t)len);
+        if (!in) return ATOMO_EFORMAT;
+        memcpy(code, in, 2 * (size_t)len);
+        int bad = 0;
+        for (int i = 0; i < len; i++) bad |= (code[i] & 0x7FFF) >= limit;
+        if (bad) return ATOMO_EFORMAT;
+        add(code, len, down1, down2, acc + at);
+    }
+    return ATOMO_OK;
+}
+
+int atomo__bf16_plan(atomo__part *part)
+{
+    part->body_max = 2 * (size_t)part->n;
+    return ATOMO_OK;
+}
+
+int atomo__bf16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    double sum;
+    float largest;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    return encode(part, g, 0, atomo__half_biased(part->option) ? bf16_round_nearest : bf16_round_stochastic, c, w);
+}
+
+int atomo__bf16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    (void)c;
+    return decode(part, 0, TOP_BF16 + 1, bf16_add, r, scale, acc);
+}
+
+int atomo__fp16_plan(atomo__part *part)
+{
+    part->body_max = 2 + 2 * (size_t)part->n;
+    return ATOMO_OK;
+}
+
+int atomo__fp16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    double sum;
+    float largest;
+    int e = TOP_EXPONENT;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    if (largest > 0) frexpf(largest, &e);
+    const uint16_t exponent = (uint16_t)(TOP_EXPONENT - e + BIAS);
+    uint8_t *out = atomo__put_raw(w, 2);
+    if (out) memcpy(out, &exponent, 2);
+    return encode(part, g, TOP_EXPONENT - e,
+                  atomo__half_biased(part->option) ? fp16_round_nearest : fp16_round_stochastic, c, w);
+}
+
+int atomo__fp16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    (void)c;
+    uint16_t exponent = 0;
+    const uint8_t *in = atomo__get_raw(r, 2);
+    if (in) memcpy(&exponent, in, 2);
+    if (!in || exponent < BIAS - 113 || exponent > BIAS + 163) return ATOMO_EFORMAT;
+    return decode(part, (int)exponent - BIAS, INF_FP16, fp16_add, r, scale, acc);
+}
+
+/* ---- as sums (exchange/bucket_linear.c) ---- */
+
+static int64_t one_or_all(const atomo__part *part, int round, int rounds)
+{
+    return round == rounds - 1 ? part->n : 1;
+}
+
+static int64_t fp16_size(const atomo__part *part, int round)
+{
+    return one_or_all(part, round, 2);
+}
+
+static int64_t bf16_size(const atomo__part *part, int round)
+{
+    return one_or_all(part, round, 1);
+}
+
+/* out = g times 2^exponent; the variance is that of rounding this rank's own entries. */
+static void scale_up(atomo__part *part, const float *g, int exponent, const atomo__half *format, atomo__coder *c,
+                     float *out)
+{
+    const float up1 = ldexpf(1, exponent / 2), up2 = ldexpf(1, exponent - exponent / 2);
+    const bool stochastic = !atomo__half_biased(part->option);
+    uint32_t random[ATOMO__CHUNK] = {0};
+    uint16_t code[ATOMO__CHUNK];
+    double noise = 0;
+    (void)c;
+    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
+        const int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+        noise += format->round[stochastic](g + at, len, up1, up2, random, code);
+        for (int i = 0; i < len; i++) out[at + i] = g[at + i] * up1 * up2;
+    }
+    part->variance = ldexp(noise, -2 * exponent);
+    part->expected = part->sent = (double)part->n;
+}
+
+static int bf16_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+                        float *out)
+{
+    double sum;
+    float largest;
+    (void)round, (void)before, (void)ranks;
+    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    scale_up(part, g, 0, &atomo__bf16_format, c, out);
+    return ATOMO_OK;
+}
+
+static int bf16_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
+                       atomo__coder *c, float *acc)
+{
+    (void)first, (void)ranks, (void)c;
+    for (int64_t i = 0; i < part->n; i++) acc[i] += scale * last[i];
+    return ATOMO_OK;
+}
+
+/* Brings the sum of `ranks` entries, none larger than `largest`, below 2^TOP_EXPONENT. */
+static int sum_exponent(float largest, int ranks)
+{
+    int e = TOP_EXPONENT, more = 0;
+    if (largest > 0) frexpf(largest, &e);
+    while (1 << more < ranks) more++;
+    return largest > 0 ? TOP_EXPONENT - e - more : 0;
+}
+
+static int fp16_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+                        float *out)
+{
+    double sum;
+    if (round == 0) return atomo__gradient_size(part, g, &sum, out);
+    scale_up(part, g, sum_exponent(*before, ranks), &atomo__fp16_format, c, out);
+    return ATOMO_OK;
+}
+
+static int fp16_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
+                       atomo__coder *c, float *acc)
+{
+    const int e = sum_exponent(*first, ranks);
+    const float down1 = ldexpf(1, -e / 2), down2 = ldexpf(scale, -(e + -e / 2));
+    (void)c;
+    for (int64_t i = 0; i < part->n; i++) acc[i] += last[i] * down1 * down2;
+    return ATOMO_OK;
+}
+
+const struct atomo__linear atomo__fp16_linear = {2,           true, &atomo__fp16_format, fp16_size, fp16_project,
+                                                 fp16_expand, NULL};
+const struct atomo__linear atomo__bf16_linear = {1,           false, &atomo__bf16_format, bf16_size, bf16_project,
+                                                 bf16_expand, NULL};

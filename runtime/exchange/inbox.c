@@ -1,0 +1,34 @@
+/* inbox.c - where bytes of other ranks arrive: a buffer that grows, and the lengths of the blocks in it. Whoever posts
+ * a job that writes or reads one holds it, so that it outlives the Lua value. Path: stage 7. */
+#include "exchange/engine.h"
+
+int atomo_inbox_new(int ranks, atomo_inbox **out)
+{
+    *out = NULL;
+    ATOMO_REQUIRE(ranks >= 1, ATOMO_EARG, "inbox: for %d ranks", ranks);
+    void *p, *counts;
+    ATOMO_TRY(atomo__calloc(&p, sizeof **out));
+    const int status = atomo__calloc(&counts, sizeof(double) * (size_t)ranks);
+    if (status < 0) {
+        atomo__free(p);
+        return status;
+    }
+    *out = p;
+    (*out)->counts = counts;
+    (*out)->holders = 1;
+    return ATOMO_OK;
+}
+
+atomo_inbox *atomo__inbox_hold(atomo_inbox *b)
+{
+    __atomic_add_fetch(&b->holders, 1, __ATOMIC_SEQ_CST);
+    return b;
+}
+
+void atomo_inbox_free(atomo_inbox *b)
+{
+    if (!b || __atomic_sub_fetch(&b->holders, 1, __ATOMIC_SEQ_CST) > 0) return;
+    atomo_tensor_free(b->slot[0]);
+    atomo__free(b->counts);
+    atomo__free(b);
+}

@@ -1,0 +1,138 @@
+/* exit.c - how a process of the job ends: errors as text, the framed last word, MPI's end or the job's. */
+#include "host/host.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Pushes text for an error object that is no string: its __tostring, its message field, or its kind. */
+static void push_error_text(lua_State *L, int i)
+{
+    if (lua_type(L, i) == LUA_TSTRING || lua_type(L, i) == LUA_TNUMBER) {
+        lua_pushvalue(L, i);
+        return;
+    }
+    if (luaL_callmeta(L, i, "__tostring")) {
+        if (lua_isstring(L, -1)) return;
+        lua_pop(L, 1);
+    }
+    if (lua_istable(L, i)) {
+        lua_getfield(L, i, "message");
+        if (lua_isstring(L, -1)) {
+            lua_pushfstring(L, "%s (a table with this message was raised)", lua_tostring(L, -1));
+            lua_remove(L, -2);
+            return;
+        }
+        lua_pop(L, 1);
+    }
+    lua_pushfstring(L, "the error raised is no text but a %s%s", luaL_typename(L, i),
+                    lua_isnil(L, i) ? " (error() without a message)" : "");
+}
+
+int host_traceback(lua_State *L)
+{
+    push_error_text(L, 1);
+    lua_getglobal(L, "debug");
+    lua_getfield(L, -1, "traceback");
+    lua_pushvalue(L, -3);
+    lua_pushinteger(L, 2);
+    if (lua_pcall(L, 2, 1, 0)) lua_pushvalue(L, 2);
+    return 1;
+}
+
+int host_pcall(lua_State *L, int nargs, int nresults)
+{
+    int base = lua_gettop(L) - nargs;
+    lua_pushcfunction(L, host_traceback);
+    lua_insert(L, base);
+    int status = lua_pcall(L, nargs, nresults, base);
+    lua_remove(L, base);
+    return status;
+}
+
+static const char rule[] = "------------------------------------------------------------------------------------------";
+
+static bool alone(void) /* no MPI, or one rank */
+{
+    return !atomo_mpi_started() || strstr(atomo_mpi_label(), " of 1 on ");
+}
+
+/* Where all ranks fail alike, rank 0 is given time to end the job; a rank that is terminated meanwhile says one line.
+ */
+static bool others_ended_first(void)
+{
+    if (strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0) return host_was_terminated();
+    for (int i = 0; i < 10 && !host_was_terminated(); i++) nanosleep(&(struct timespec){0, 30000000}, NULL);
+    return host_was_terminated();
+}
+
+/* Pieces go out in one write, so that the last words of several ranks do not mix. */
+static void print_frame(const char *step, const char *text)
+{
+    size_t n = strlen(text) + 1024;
+    char *frame = malloc(n);
+    if (!frame) return;
+    int head = snprintf(frame, 512, "\n---- %s%s: stopped by an error ", atomo_mpi_label(), step);
+    int k =
+        head + snprintf(frame + head, n - (size_t)head,
+                        "%s\n%s\nWhat to do: all ranks end with this one. The first line says where and why; to look "
+                        "closer,\nrun it with one rank (mpirun -n 1, or no mpirun).\n%s\n",
+                        head < (int)sizeof rule ? rule + head - 1 : "", text, rule);
+    fwrite(frame, 1, (size_t)k < n ? (size_t)k : n - 1, stderr);
+    free(frame);
+}
+
+void host_last_word(const char *text)
+{
+    char step[48] = "";
+    if (atomo_noted_step() >= 0) snprintf(step, sizeof step, ", step %.0f", atomo_noted_step());
+    fflush(stdout);
+    if (alone())
+        fprintf(stderr, "atomo-lua%s: %s\n", step, text);
+    else if (others_ended_first())
+        fprintf(stderr, "atomo-lua: %s%s: %.*s\n", atomo_mpi_label(), step, (int)strcspn(text, "\n"), text);
+    else
+        print_frame(step, text);
+    fflush(stderr);
+    host_signals_said();
+}
+
+bool host_output_is_whole(void)
+{
+    errno = 0;
+    const bool whole = fflush(stdout) == 0 && !ferror(stdout);
+    if (!whole)
+        fprintf(stderr, "atomo-lua: writing standard output: %s\n",
+                errno ? strerror(errno) : "an earlier write failed");
+    return whole;
+}
+
+void host_leave(int code)
+{
+    enum { READ_WITHIN = 5 };                        /* seconds, on a busy machine */
+    if (host_signal_code(0)) atomo_child_await(0.4); /* a signal has told it to end */
+    if (code == 0 && !host_output_is_whole()) code = HOST_SCRIPT_ERROR;
+    fflush(NULL);
+    if (host_was_terminated() && !alone()) _exit(code); /* the job is ending already: no second abort */
+    if (code != 0 && atomo_mpi_started()) {
+        /* mpirun reads what was written last before it hears of the abort, which would cut it off */
+        atomo_await_readers(READ_WITHIN);
+        nanosleep(&(struct timespec){0, 100000000}, NULL);
+        if (!alone()) atomo_mpi_abort(code);
+    }
+    if (atomo_mpi_finalize() < 0 && code == 0) {
+        fprintf(stderr, "atomo-lua: %s\n", atomo_last_error());
+        code = HOST_SCRIPT_ERROR;
+    }
+    exit(host_signal_code(code));
+}
+
+int host_os_exit(lua_State *L)
+{
+    int code = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
+    host_signals_script(NULL);
+    host_leave(host_signal_code(code & 255 || code == 0 ? code & 255 : 1)); /* 256 must not look like success */
+    return 0;
+}

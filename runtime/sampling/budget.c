@@ -1,0 +1,193 @@
+/* budget.c - Algorithm 1: keep-probabilities from coefficients, prices and a budget; stage 5 of the path.
+ *
+ * Wang et al., "ATOMO: Communication-efficient Learning via Atomic Sparsification", NeurIPS 2018, Algorithm 1, with a
+ * price per atom: minimise sum lambda^2/p subject to sum c p <= B, 0 < p <= 1. KKT: p = min(1, |lambda| / (T sqrt(c))).
+ * With x = 1/T the spending g(x) = sum min(c, x |lambda| sqrt(c)) is concave, increasing and piecewise linear, so
+ * Newton's method comes to g(x) = B from the left, monotonically, in finitely many passes; each pass is O(n) and hands
+ * the budget of the atoms it saturates on to the others, which is the paper's loop without its sort. Promise: sum c p =
+ * B to rounding (double accumulators), p = 1 for all where B is enough, for many segments at once.
+ */
+#include "codec/codec.h"
+#include <math.h>
+
+enum { MAX_PASSES = 400 };
+
+static void split_f64(atomo__segment *s, double T)
+{
+    s->kept = s->kept_cost = s->kept_sum = s->rest_sum = 0;
+    for (int64_t i = 0; i < s->n; i++) {
+        double a = fabs(s->f64[i]), c = s->cost ? s->cost[i] : s->unit, root = sqrt(c);
+        if (a == 0) continue;
+        if (a >= T * root) {
+            s->kept++;
+            s->kept_cost += c;
+            s->kept_sum += a;
+        } else {
+            s->rest_sum += a * root;
+        }
+    }
+    s->expected = s->kept;
+    if (!(T > 0)) return;
+    for (int64_t i = 0; i < s->n; i++) {
+        double a = fabs(s->f64[i]), root = sqrt(s->cost ? s->cost[i] : s->unit);
+        if (a < T * root) s->expected += a / (T * root);
+    }
+}
+
+static void split_spectrum(atomo__segment *s, double T)
+{
+    const atomo__spectrum *x = s->spectrum;
+    double root = sqrt(s->unit), tau = T * root;
+    s->kept = x->nonzero;
+    s->kept_sum = x->total;
+    if (tau > 0) atomo__spectrum_above(x, tau, &s->kept, &s->kept_sum);
+    double rest = x->total - s->kept_sum;
+    s->kept_cost = s->kept * s->unit;
+    s->expected = ATOMO_MIN(s->kept + (tau > 0 ? rest / tau : 0), x->nonzero);
+    s->rest_sum = rest * root;
+}
+
+void atomo__budget_evaluate(atomo__segment *s, double T)
+{
+    if (s->spectrum)
+        split_spectrum(s, T);
+    else
+        split_f64(s, T);
+}
+
+/* One pass over all segments: what the saturated cost, and the sum that T divides. */
+static void pass(atomo__segment *seg, int count, double T, double *cost, double *rest)
+{
+    *cost = *rest = 0;
+    for (int i = 0; i < count; i++) {
+        atomo__budget_evaluate(&seg[i], T);
+        *cost += seg[i].kept_cost;
+        *rest += seg[i].rest_sum;
+    }
+}
+
+double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint)
+{
+    double cost, rest;
+    double T = hint > 0 && isfinite(hint) ? hint : INFINITY;
+    bool left = false; /* T came from a Newton step, so it is at or above the solution */
+    pass(seg, count, 0, &cost, &rest);
+    if (cost <= budget) return 0; /* everything is paid for */
+    for (int k = 0; k < MAX_PASSES; k++) {
+        pass(seg, count, T, &cost, &rest);
+        double room = budget - cost;
+        if (room <= 0) { /* the hint was too low, or rounding at the last step */
+            if (left || isinf(T)) return T;
+            T = INFINITY;
+            continue;
+        }
+        double next = rest / room;
+        if (left && next >= T * (1 - 1e-13)) return T;
+        if (next <= 0 || !isfinite(next)) return T;
+        T = next;
+        left = true;
+    }
+    pass(seg, count, T, &cost, &rest);
+    return T;
+}
+
+int atomo_probabilities_f64(const double *lambda, const double *cost, double n, double s, double *p)
+{
+    ATOMO_REQUIRE(s > 0, ATOMO_EARG, "probabilities: s is %g, expected a budget above 0", s);
+    int64_t count = (int64_t)n;
+    double largest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        ATOMO_REQUIRE(isfinite(lambda[i]), ATOMO_ENONFINITE, "probabilities: lambda[%.0f] is %g", (double)i + 1,
+                      lambda[i]);
+        if (cost)
+            ATOMO_REQUIRE(cost[i] > 0 && isfinite(cost[i]), ATOMO_EARG,
+                          "probabilities: cost[%.0f] is %g, expected a finite price above 0", (double)i + 1, cost[i]);
+        largest = ATOMO_MAX(largest, fabs(lambda[i]));
+    }
+    int e = 0; /* scaled so that sums stay in range; p does not depend on the scale */
+    frexp(largest, &e);
+    for (int64_t i = 0; i < count; i++) p[i] = ldexp(lambda[i], -e);
+    atomo__segment seg = {.f64 = p, .cost = cost, .unit = 1, .n = count};
+    double T = atomo__budget_solve(&seg, 1, s, 0);
+    for (int64_t i = 0; i < count; i++) {
+        double a = fabs(p[i]), t = T * sqrt(cost ? cost[i] : 1);
+        p[i] = a == 0 && lambda[i] == 0 ? 0 : a >= t ? 1 : a / t;
+    }
+    return ATOMO_OK;
+}
+
+enum { TAU_PASSES = 60 };
+
+/* tau of an f32 tensor without costs: Newton on exact passes, from where a histogram of probes says. The error goes
+ * with the square of the last step, so a step of 1e-5 ends it. ENONFINITE where x is not finite. */
+static int tau_of(const float *x, int64_t n, double s, double *tau)
+{
+    atomo__spectrum probes;
+    double count, above, below, T;
+    atomo__spectrum_of(&probes, x, n, false);
+    atomo__segment seg = {.spectrum = &probes, .unit = 1, .n = n};
+    T = atomo__budget_solve(&seg, 1, s, 0);
+    *tau = 0;
+    for (int k = 0; k < TAU_PASSES; k++) {
+        float cut = atomo__cut_of(T);
+        atomo__split(x, n, cut, &count, &above, &below);
+        if (!isfinite(above) || !isfinite(below)) return ATOMO_ENONFINITE;
+        if (below <= 0 && count <= s) return ATOMO_OK;            /* all of them */
+        double next = count < s ? below / (s - count) : INFINITY; /* the probes' tau was too low */
+        if (isinf(next) && isinf(cut)) break;
+        double step = fabs(next - T);
+        T = next;
+        if (isfinite(step) && step <= 1e-5 * T) break;
+    }
+    *tau = T;
+    return ATOMO_OK;
+}
+
+ATOMO_CLONES static void divide_all(const float *x, int64_t n, float cut, double inverse, float *p)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float a = fabsf(x[i]);
+        p[i] = a >= cut ? 1.0f : (float)((double)a * inverse);
+    }
+}
+
+static int refuse_nonfinite(const atomo_tensor *lambda)
+{
+    double bad, first;
+    ATOMO_TRY(atomo_count_nonfinite(lambda, &bad, &first));
+    return atomo__fail(ATOMO_ENONFINITE,
+                       "probabilities: %.0f of %s coefficients are NaN or Inf, the first is number %.0f", bad,
+                       atomo__shape_text(lambda), first + 1);
+}
+
+int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor *cost, atomo_tensor **p)
+{
+    ATOMO_REQUIRE(s > 0, ATOMO_EARG, "probabilities: s is %g, expected a budget above 0", s);
+    ATOMO_TRY(atomo__expect(lambda, ATOMO_F32, -1, "probabilities: lambda"));
+    if (cost) {
+        ATOMO_TRY(atomo__expect(cost, ATOMO_F32, -1, "probabilities: cost"));
+        ATOMO_REQUIRE(cost->numel == lambda->numel, ATOMO_ESHAPE, "probabilities: lambda is %s, cost is %s",
+                      atomo__shape_text(lambda), atomo__shape_text(cost));
+    }
+    ATOMO_MAKING(made, lambda, cost);
+    ATOMO_TRY(atomo__make(&made, p, ATOMO_F32, lambda->ndim, lambda->shape, "probabilities"));
+    int64_t n = atomo__numel(lambda);
+    if (!cost) {
+        double tau = 0;
+        if (n > 0 && tau_of(atomo__f32(lambda), n, s, &tau) < 0) return refuse_nonfinite(lambda);
+        divide_all(atomo__f32(lambda), n, atomo__cut_of(tau), tau > 0 ? 1 / tau : 0, atomo__f32(*p));
+        return atomo__made(&made, ATOMO_OK);
+    }
+    double *work, bad, first;
+    ATOMO_TRY(atomo_count_nonfinite(lambda, &bad, &first));
+    if (bad > 0) return refuse_nonfinite(lambda);
+    ATOMO_TRY(atomo__alloc((void **)&work, 3 * sizeof(double) * (size_t)ATOMO_MAX(n, 1)));
+    for (int64_t i = 0; i < n; i++) {
+        work[i] = (double)atomo__f32(lambda)[i];
+        work[n + i] = (double)atomo__f32(cost)[i];
+    }
+    int rc = atomo_probabilities_f64(work, work + n, (double)n, s, work + 2 * n);
+    for (int64_t i = 0; rc == 0 && i < n; i++) atomo__f32(*p)[i] = (float)work[2 * n + i];
+    atomo__free(work);
+    return atomo__made(&made, rc);
+}

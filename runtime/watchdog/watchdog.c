@@ -1,0 +1,350 @@
+/* watchdog.c - notices that an operation does not go on, names who keeps it waiting, and in the end stops the job.
+ * [DESIGN 6.1]
+ *
+ * A thread a rank, from MPI's start to its end. It calls MPI only to abort, and sleeps but for a glance at the flight
+ * recorder a few times a second. When the operation under way has made no progress for `warn` seconds it asks the
+ * watchdogs of all ranks what they do (query.c); who does not answer is stopped, who is elsewhere is behind. The
+ * lowest waiting rank speaks for all. A rank that has left the program will never come: who waits for it ends the job
+ * after some seconds, whatever the limits. After `abort` seconds it has every rank write its flight recorder, says a
+ * last word and aborts the job: this file is the one of the library that prints and ends the process, since nobody else
+ * can. Path: stage 7.
+ */
+#define _GNU_SOURCE
+#include "watchdog/watchdog.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TEXT = 4096 };
+static const double ANSWERS = 1.0, AGAIN = 0.25; /* seconds to wait for answers, to ask again */
+static const double GRACE = 3.0;                 /* for the rank that speaks for all to begin to end the job */
+static const double END = 20.0;                  /* and for the job to end */
+static const double GONE = 5.0;  /* seconds without progress after which it asks whether a rank has left the program */
+static const double WARN = 60.0; /* from MPI's start on, until atomo_watchdog_start says otherwise */
+enum { EXIT_STALLED = 75, EXIT_LEFT = 1 }; /* EX_TEMPFAIL: it may be run again, from its last checkpoint */
+
+static struct {
+    pthread_mutex_t lock; /* of what start and stop change */
+    pthread_t thread;
+    bool running, stopping;
+    double warn, abort; /* seconds; 0: never */
+    char prefix[512];   /* of the flight recorder's files */
+    atomo_peer *peers;  /* all ranks of the job */
+    atomo_peer *asked;  /* room for those that an operation is with */
+    bool *member;       /* those */
+    int n, own;
+} dog = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* What the thread alone knows. */
+typedef struct watch {
+    atomo_flight_op op;
+    uint64_t progress;
+    double waited, since, warn_at; /* without progress; since the last operation ended; when to warn next */
+    double gone_at;                /* when to ask next whether a rank has left */
+    double asked, sent;            /* when this round of questions began, was last sent; 0: none */
+    double waited_then;            /* `waited` when it began */
+    uint32_t round;
+    double ending;      /* when another rank said that it ends the job; 0: none has */
+    bool written, told; /* the flight recorder was written; a warning was printed */
+} watch;
+
+static void say(const char *text)
+{
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) return; /* nobody is left to tell */
+}
+
+static double tick(void)
+{
+    if (dog.warn + dog.abort == 0) return 0.5;
+    double least = dog.warn > 0 && dog.abort > 0 ? ATOMO_MIN(dog.warn, dog.abort) : ATOMO_MAX(dog.warn, dog.abort);
+    return ATOMO_MAX(0.02, ATOMO_MIN(0.5, least / 8));
+}
+
+static void own_state(const watch *w, atomo_beacon_state *s)
+{
+    memset(s, 0, sizeof *s);
+    s->waiting = w->op.sequence > 0 && w->op.end == 0;
+    s->ended = s->waiting && w->op.patient && atomo__requests_open() == 0;
+    s->number = w->op.number;
+    s->seconds = s->waiting ? w->waited : w->since;
+    s->step = atomo_noted_step();
+    if (w->op.operation) strncpy(s->operation, w->op.operation, sizeof s->operation - 1);
+    memcpy(s->note, w->op.note, sizeof s->note);
+}
+
+static void write_flight(watch *w, const char *why)
+{
+    char path[sizeof dog.prefix + 32], line[1200];
+    if (w->written) return;
+    w->written = true;
+    snprintf(path, sizeof path, "%s-rank%d.jsonl", dog.prefix, dog.peers[dog.own].rank);
+    if (atomo_flight_write(path, why) == ATOMO_OK) return;
+    snprintf(line, sizeof line, "atomo-lua: %s: %s\n", atomo_mpi_label(), atomo_last_error());
+    say(line);
+}
+
+/* ---- talking to the others ------------------------------------------------------------------------------------- */
+
+static void ask(watch *w)
+{
+    for (int i = 0; i < dog.n; i++)
+        if (dog.member[i] && !dog.peers[i].answered) atomo__beacon_send(&dog.peers[i], BEACON_QUERY, w->round, NULL);
+    w->sent = atomo_time();
+}
+
+static void take(watch *w, const atomo_packet *p)
+{
+    for (int i = 0; i < dog.n; i++) {
+        atomo_peer *peer = &dog.peers[i];
+        if (peer->rank != p->from) continue;
+        if (p->kind == BEACON_QUERY) {
+            atomo_beacon_state s;
+            own_state(w, &s);
+            atomo__beacon_send(peer, BEACON_ANSWER, p->round, &s);
+        } else if (p->kind == BEACON_ANSWER && p->round == w->round) {
+            peer->answered = 1;
+            peer->state = p->state;
+        } else if (p->kind == BEACON_WRITE) {
+            write_flight(w, "another rank found the job stalled");
+            if (!w->ending) w->ending = atomo_time();
+        }
+    }
+}
+
+static bool all_answered(void)
+{
+    for (int i = 0; i < dog.n; i++)
+        if (dog.member[i] && dog.peers[i].port && !dog.peers[i].answered) return false;
+    return true;
+}
+
+/* ---- what follows ---------------------------------------------------------------------------------------------- */
+
+/* Open MPI's abort may hang as the operation does: the process is killed then, which ends the job as well. */
+static void end_job(int code)
+{
+    signal(SIGALRM, SIG_DFL);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    alarm(10);
+    nanosleep(&(struct timespec){0, 500000000}, NULL); /* others write their recorders, mpirun reads the last word */
+    atomo_await_readers(5);
+    atomo_mpi_abort(code);
+    _exit(code);
+}
+
+static void give_up(watch *w, const char *what)
+{
+    char text[2 * TEXT], step[48] = "";
+    for (int i = 0; i < dog.n; i++)
+        if (i != dog.own) atomo__beacon_send(&dog.peers[i], BEACON_WRITE, w->round, NULL);
+    write_flight(w, what);
+    if (atomo_noted_step() >= 0) snprintf(step, sizeof step, ", step %.0f", atomo_noted_step());
+    snprintf(text, sizeof text,
+             "\n---- %s%s: stopped by the watchdog ---------------------------------------\n%s"
+             "What to do: look after the ranks named above; the last operations of every rank that answers are in "
+             "%s-rank*.jsonl.\nRun again, with --resume where a checkpoint was saved; --stall-abort 0 waits for ever.\n"
+             "------------------------------------------------------------------------------------------\n",
+             atomo_mpi_label(), step, what, dog.prefix);
+    say(text);
+    end_job(EXIT_STALLED);
+}
+
+/* A rank that this one waits for is through with its script. */
+static void miss(const char *what)
+{
+    char text[2 * TEXT];
+    snprintf(text, sizeof text,
+             "\n---- %s: a rank has left the program ---------------------------------------\n%s"
+             "What to do: every rank must take part in a collective, and a message wants both its ranks: let no rank "
+             "end, or\n"
+             "skip a part of the script, that others go through.\n"
+             "------------------------------------------------------------------------------------------\n",
+             atomo_mpi_label(), what);
+    say(text);
+    end_job(EXIT_LEFT);
+}
+
+static void warn(watch *w, const char *what)
+{
+    char line[TEXT + 512], rest[96] = "the job waits on";
+    if (dog.abort > 0 && !w->op.patient)
+        snprintf(rest, sizeof rest, "--stall-abort ends the job after %.0f s", dog.abort);
+    snprintf(line, sizeof line, "atomo-lua: %s: %s  %s\n", atomo_mpi_label(), what, rest);
+    say(line);
+    w->told = true;
+}
+
+/* Those that the operation is with, and what they said. */
+static atomo_stall stall_of(const watch *w)
+{
+    atomo_stall s = {&w->op, w->waited, dog.asked, 0, 0};
+    for (int i = 0; i < dog.n; i++) {
+        if (i == dog.own) s.own = s.n;
+        if (i == dog.own || dog.member[i]) dog.asked[s.n++] = dog.peers[i];
+    }
+    return s;
+}
+
+static bool has_left(const atomo_stall *s)
+{
+    for (int i = 0; i < s->n; i++)
+        if (i != s->own && s->peers[i].answered && s->peers[i].state.ended) return true;
+    return false;
+}
+
+/* The answers are in, or do not come. */
+static void conclude(watch *w)
+{
+    char what[TEXT];
+    const atomo_stall stall = stall_of(w);
+    const bool gone = has_left(&stall) && !w->op.patient;
+    const bool over = dog.abort > 0 && !w->op.patient && w->waited >= dog.abort;
+    const bool silent = atomo__stall_spoken_for(&stall, w->waited_then / 2);
+    w->asked = 0;
+    atomo__stall_text(&stall, what, sizeof what);
+    if (gone && (!silent || w->waited >= 2 * GONE)) miss(what);
+    w->gone_at = w->waited + GONE;
+    if (over && (!silent || w->waited >= dog.abort + GRACE)) give_up(w, what);
+    if (over || dog.warn == 0 || w->waited < w->warn_at) return;
+    if (!silent) warn(w, what);
+    w->warn_at = 2 * ATOMO_MAX(w->waited, w->warn_at / 2);
+}
+
+/* An answer comes late where cores are scarce: questions begin a little before the limit. */
+static bool due(const watch *w)
+{
+    if (dog.abort > 0 && !w->op.patient && w->waited >= dog.abort) return true;
+    if (!w->op.patient && w->waited >= w->gone_at) return true;
+    return dog.warn > 0 && w->waited >= w->warn_at;
+}
+
+/* A glance at the recorder, dt seconds after the last one. */
+static void look(watch *w, double dt)
+{
+    atomo_flight_op now;
+    uint64_t progress;
+    if (!atomo__flight_last(&now, &progress)) return;
+    const bool same = now.sequence == w->op.sequence && progress == w->progress;
+    const bool waits = now.end == 0;
+    w->since = now.sequence == w->op.sequence && !waits ? w->since + dt : 0;
+    if (w->told && !(same && waits)) {
+        char line[600];
+        snprintf(line, sizeof line, "atomo-lua: %s: goes on after %.0f s in %s\n", atomo_mpi_label(), w->waited,
+                 w->op.operation);
+        say(line);
+        w->told = false;
+    }
+    w->waited = same && waits ? w->waited + dt : 0;
+    w->op = now;
+    w->progress = progress;
+    if (w->waited == 0) {
+        w->warn_at = dog.warn;
+        w->gone_at = GONE;
+        w->asked = 0;
+    } else if (!w->asked && due(w) && atomo__flight_members(w->op.sequence, dog.member, dog.n)) {
+        dog.member[dog.own] = false;
+        w->asked = atomo_time();
+        w->waited_then = w->waited;
+        w->round++;
+        for (int i = 0; i < dog.n; i++) dog.peers[i].answered = 0;
+        ask(w);
+    }
+}
+
+static void *run(void *unused)
+{
+    (void)unused;
+    static watch w;
+    for (double last = atomo_time();;) {
+        atomo_packet p;
+        pthread_mutex_lock(&dog.lock);
+        const double pause = tick(); /* another exchange may replace what it depends on */
+        pthread_mutex_unlock(&dog.lock);
+        const bool came = atomo__beacon_receive(w.asked ? ATOMO_MIN(AGAIN, pause) : pause, &p);
+        pthread_mutex_lock(&dog.lock);
+        if (dog.stopping) break;
+        if (came) take(&w, &p);
+        /* A process that was stopped itself, and goes on, has not waited in between. */
+        const double now = atomo_time(), dt = ATOMO_MIN(now - last, 4 * tick());
+        last = now;
+        if (w.ending) { /* said and done by another rank; where that does not help, by this one */
+            if (now - w.ending > END) end_job(EXIT_STALLED);
+            pthread_mutex_unlock(&dog.lock);
+            continue;
+        }
+        look(&w, dt);
+        if (w.asked && (all_answered() || now - w.asked >= ANSWERS))
+            conclude(&w);
+        else if (w.asked && now - w.sent >= AGAIN)
+            ask(&w);
+        pthread_mutex_unlock(&dog.lock);
+    }
+    pthread_mutex_unlock(&dog.lock);
+    return NULL;
+}
+
+static int start_thread(void)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int rc = pthread_create(&dog.thread, NULL, run, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    ATOMO_REQUIRE(rc == 0, ATOMO_EIO, "watchdog: pthread_create says %d", rc);
+    dog.running = true;
+    return ATOMO_OK;
+}
+
+int atomo__watchdog_open(atomo_comm *world)
+{
+    if (world->size == 1 || dog.peers) return ATOMO_OK;
+    void *p;
+    const size_t n = (size_t)world->size;
+    ATOMO_TRY(atomo__calloc(&p, n * (sizeof *dog.asked + sizeof *dog.member)));
+    dog.asked = p;
+    dog.member = (bool *)(dog.asked + n);
+    dog.n = world->size;
+    dog.own = world->rank;
+    dog.warn = WARN;
+    strcpy(dog.prefix, "flight");
+    ATOMO_TRY(atomo__beacon_open(world, &dog.peers));
+    return start_thread();
+}
+
+int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, const char *prefix)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "watchdog"));
+    ATOMO_REQUIRE(warn_after >= 0 && abort_after >= 0, ATOMO_EARG,
+                  "watchdog: warn after %g s, abort after %g s, expected 0 (never) or more", warn_after, abort_after);
+    ATOMO_REQUIRE(prefix && *prefix && strlen(prefix) < sizeof dog.prefix, ATOMO_EARG,
+                  "watchdog: the prefix of the flight recorder's files is empty or longer than %d bytes",
+                  (int)sizeof dog.prefix - 1);
+    if (c->size == 1) return ATOMO_OK;
+    pthread_mutex_lock(&dog.lock);
+    dog.warn = warn_after;
+    dog.abort = abort_after;
+    strncpy(dog.prefix, prefix, sizeof dog.prefix - 1);
+    pthread_mutex_unlock(&dog.lock);
+    return ATOMO_OK;
+}
+
+void atomo__watchdog_stop(void)
+{
+    if (!dog.running) return;
+    pthread_mutex_lock(&dog.lock);
+    dog.stopping = true;
+    pthread_mutex_unlock(&dog.lock);
+    pthread_join(dog.thread, NULL);
+    dog.running = false;
+    atomo__beacon_close();
+    atomo__free(dog.peers);
+    atomo__free(dog.asked);
+    dog.peers = dog.asked = NULL;
+}
