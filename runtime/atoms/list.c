@@ -13,7 +13,7 @@
 #include <math.h>
 
 enum { BITS, OPTIONS };
-enum { MAX_FACTORS = 3 };
+enum { MAX_FACTORS = sizeof((atomo__part *)0)->factor_width / sizeof(int64_t) };
 
 static const struct atomo__option options[] = {
     {"bits", ATOMO_OPTION_INT, 32, 2, 32, "32|16|8|6|4|3|2",
@@ -22,8 +22,7 @@ static const struct atomo__option options[] = {
 
 typedef struct {
     int64_t atoms, columns; /* of the matrix */
-    int64_t width[MAX_FACTORS];
-    int factors, bits;
+    int bits;
     uint32_t taken; /* atoms of the last message decoded */
     /* after the struct: values [atoms] doubles */
 } state;
@@ -39,6 +38,8 @@ static int plan(atomo__part *part)
                   ATOMO_ESHAPE, "%s: tensor %s: expected [atoms, 1 + width of the factors]", part->codec->name,
                   part->name);
     part->elsewhere = true;
+    part->factors = 1;
+    part->factor_width[0] = (int64_t)part->shape[1] - 1;
     size_t atoms = (size_t)part->shape[0], width = (size_t)part->shape[1] - 1;
     part->scratch = sizeof(float) * width;
     part->state_size = ((sizeof(state) + 63) & ~(size_t)63) + sizeof(double) * atoms;
@@ -48,11 +49,8 @@ static int plan(atomo__part *part)
 
 static int start(atomo__part *part)
 {
-    *(state *)part->state = (state){.atoms = (int64_t)part->shape[0],
-                                    .columns = (int64_t)part->shape[1],
-                                    .width = {(int64_t)part->shape[1] - 1},
-                                    .factors = 1,
-                                    .bits = (int)part->option[BITS]};
+    *(state *)part->state =
+        (state){.atoms = (int64_t)part->shape[0], .columns = (int64_t)part->shape[1], .bits = (int)part->option[BITS]};
     return ATOMO_OK;
 }
 
@@ -72,23 +70,23 @@ int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors,
     }
     ATOMO_TRY(atomo_codec_plan(c, tensor, 2, shape, 0, name));
     atomo__part *p = atomo__part_of(c, tensor);
-    state *s = p->state;
-    s->factors = factors;
-    for (int k = 0; k < factors; k++) s->width[k] = (int64_t)width[k];
-    p->hash ^= atomo__crc32(0, s->width, sizeof s->width) & 0xFFFF;
+    p->factors = factors;
+    for (int k = 0; k < factors; k++) p->factor_width[k] = (int64_t)width[k];
+    p->hash ^= atomo__crc32(0, p->factor_width, sizeof p->factor_width) & 0xFFFF;
     c->entries += entries - (double)p->n; /* budgets count what the gradient has */
     p->n = (int64_t)entries;
     return ATOMO_OK;
 }
 
 /* E||rounded factor||^2 / ||factor||^2, over all factors of a row. */
-static double growth(const state *s, const float *row)
+static double growth(const atomo__part *part, const float *row)
 {
+    const state *s = part->state;
     double all = 1;
     if (s->bits == 32) return all;
-    for (int k = 0; k < s->factors; row += s->width[k++]) {
+    for (int k = 0; k < part->factors; row += part->factor_width[k++]) {
         double square, noise;
-        atomo__quant_variance(row, s->width[k], s->bits, &square, &noise);
+        atomo__quant_variance(row, part->factor_width[k], s->bits, &square, &noise);
         if (square > 0) all *= 1 + noise / square;
     }
     return all;
@@ -108,7 +106,7 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
         ATOMO_REQUIRE(isfinite(sum), ATOMO_ENONFINITE, "%s: atom %.0f of tensor %s: lambda or a factor is NaN or Inf",
                       part->codec->name, (double)i + 1, part->name);
         part->square += (double)row[0] * (double)row[0];
-        value[i] = fabs((double)row[0]) * sqrt(growth(s, row + 1));
+        value[i] = fabs((double)row[0]) * sqrt(growth(part, row + 1));
     }
     part->segment = (atomo__segment){.f64 = value, .n = s->atoms, .unit = 32.0 + s->bits * (double)(s->columns - 1)};
     part->fixed_bits = 16; /* the count, the last byte's padding */
@@ -130,8 +128,8 @@ static int write_atom(const atomo__part *part, const float *row, double p, uint3
     float scale[MAX_FACTORS];
     double weight = (double)row[0] / p;
     const float *factor = row + 1;
-    for (int k = 0; k < s->factors; factor += s->width[k++]) {
-        scale[k] = atomo__quant_scale(factor, s->width[k], s->bits);
+    for (int k = 0; k < part->factors; factor += part->factor_width[k++]) {
+        scale[k] = atomo__quant_scale(factor, part->factor_width[k], s->bits);
         weight *= (double)scale[k];
     }
     ATOMO_REQUIRE(fabs(weight) <= FLT_MAX, ATOMO_ENONFINITE,
@@ -139,10 +137,10 @@ static int write_atom(const atomo__part *part, const float *row, double p, uint3
                   part->name, weight);
     atomo__put_f32(w, (float)weight);
     factor = row + 1;
-    for (int k = 0; k < s->factors; factor += s->width[k++]) {
+    for (int k = 0; k < part->factors; factor += part->factor_width[k++]) {
         atomo_stream stream = c->stream;
         stream.purpose = purpose[k];
-        atomo__quant_write(w, factor, s->width[k], s->bits, scale[k], &stream, number, atomo__room(c));
+        atomo__quant_write(w, factor, part->factor_width[k], s->bits, scale[k], &stream, number, atomo__room(c));
     }
     return ATOMO_OK;
 }

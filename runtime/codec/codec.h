@@ -183,6 +183,8 @@ typedef struct atomo__part {
     float *residual;                      /* [n] with ef=true: in a step what it has become, to be encoded; else NULL */
     float *kept;                          /* [n] what has not been sent before this step: undo.c swaps the two */
     bool elsewhere;                       /* what decodes is no gradient yet (list.c): Lua makes its dense form */
+    int factors;                          /* an atom's, of those made elsewhere; set by plan_list, 0 before */
+    int64_t factor_width[3];              /* entries of each */
     size_t body_max, scratch, state_size; /* bytes, set by plan */
     void *state;
     void *before;  /* the part and its state as they were before this step, where open (undo.c) */

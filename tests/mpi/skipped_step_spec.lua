@@ -7,8 +7,8 @@ local nn, world = atomo.nn, atomo.mpi.world
 local last = world.rank == world.size - 1
 local poison -- what the batch under way does: "step", "round" or nil
 
---- Batches of 4 images a rank, poisoned as the list says (false: not).
-local function loader(list)
+--- Batches of 4 images a rank, poisoned as the list says (false: not), then perhaps with a label that is ignored.
+local function loader(list, ignored)
   local good = 0
   local batches = {}
   for k, kind in ipairs(list) do
@@ -17,6 +17,7 @@ local function loader(list)
     local x, y = atomo.randn(4, 6, 6, 2), atomo.tensor({1, 2, 3, 4}, "i32"):mul_(1)
     if kind == "step" and last then x:set(2, 3, 3, 1, 0 / 0) end
     if kind == "huge" and last then x:mul_(1e21) end
+    if ignored and kind then y:set(1, -100) end
     batches[k] = {x = x, y = y, n = 4, total = 4 * world.size, kind = kind}
   end
   local function following(_, before)
@@ -42,8 +43,8 @@ local function train(list, options, make_optimizer)
   end)(model:parameters())
   local exchange = atomo.exchange {compress = options.compress, topology = options.topology, min_size = 64,
     overlap = options.overlap, seed = 4, down = options.down}
-  local info = atomo.train {model = model, optimizer = optimizer, exchange = exchange, data = loader(list),
-    quiet = true, eval_every = 0, nonfinite = "skip", accumulate = options.accumulate,
+  local info = atomo.train {model = model, optimizer = optimizer, exchange = exchange, quiet = true, eval_every = 0,
+    data = loader(list, options.ignored), nonfinite = "skip", accumulate = options.accumulate,
     local_steps = options.local_steps}
   local all = {}
   for name, t in pairs(model:state_dict()) do all["model." .. name] = t end
@@ -92,6 +93,28 @@ describe("a skipped step", function()
     same(train({false, false, "step", "step", false, false}, way), plain, "both")
     same(train({false, false, "round", "step", false, false}, way), plain, "the second")
     same(train({false, false, "step", "round", false, false}, way), plain, "the first")
+  end)
+
+  it("leaves no trace in how gradients are weighed, as the first step whose labels were counted", function()
+    local way = {compress = "none", ignored = true}
+    local plain = train({false, false, false}, way)
+    same(train({"step", false, false, "step", false}, way), plain, "steps")
+    way.local_steps = 2
+    plain = train({false, false, false, false}, way)
+    local function marked()
+      local step = 0
+      return function(params)
+        local optimizer = atomo.optim.sgd {params = params, lr = 0.05, momentum = 0.9}
+        local take = optimizer.step
+        optimizer.step = function(self)
+          take(self)
+          step = step + 1
+          if step == 2 and last then self.params[1]:detach():fill_(1 / 0) end
+        end
+        return optimizer
+      end
+    end
+    same(train({"round", "round", false, false, false, false}, way, marked()), plain, "a round")
   end)
 end)
 

@@ -2,6 +2,7 @@
 -- into a flat tensor, which the engines see as gradient 1 and code within the step's budget. One frame serves all, and
 -- none of them is too short for its coder. Without it the engines see every gradient under its own number. An override
 -- of the compressor ("^fc" -> none) goes before both: such a tensor travels by itself, or dense.
+local memories = require "atomo.exchange.memories"
 local T = require "atomo.tensor"
 
 local M = {}
@@ -25,11 +26,14 @@ function M.plan(self)
   if #small > 0 then
     local buffer, at = T.zeros(total), 1
     self.joined = {buffer = buffer, slice = {}, count = #small, waiting = #small}
-    for _, i in ipairs(small) do
+    local names = {}
+    for k, i in ipairs(small) do
+      names[k] = name_of(self, i)
       local n = self.given[i]:numel()
       self.joined.slice[i] = buffer:narrow(1, at, n):view(self.given[i]:shape())
       at = at + n
     end
+    self.joined.crc = memories.names_crc(names)
     self.pushed[1], self.labels[1] = buffer, ("of %d small gradients"):format(#small)
   end
   for i, g in ipairs(self.given) do

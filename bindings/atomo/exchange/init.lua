@@ -8,6 +8,7 @@ local auto = require "atomo.exchange.auto"
 local failure = require "atomo.exchange.failure"
 local same = require "atomo.comm.consistency"
 local join = require "atomo.exchange.fuse_small"
+local memories = require "atomo.exchange.memories"
 local messages = require "atomo.exchange.messages"
 local number = require "atomo.core.number"
 local options = require "atomo.exchange.options"
@@ -162,7 +163,7 @@ local function plan(self)
   T.outside_scope(join.plan, self)
   T.outside_scope(self.engine.plan, self)
   self.planned = true
-  if self.carried then replan.carry_on(self) end
+  memories.put_back(self)
   if self.epoch then self:set_epoch(self.epoch) end
 end
 
@@ -315,35 +316,10 @@ end
 --- What this rank's next steps depend on beside gradients: the memory of its compressors (error feedback, PowerSGD's
 --- factors), for checkpoints. Tensors by name.
 ---@return table<string, atomo.Tensor>
-function Exchange:state_dict()
-  local state = self.compressor:state_dict()
-  if self.second then
-    for name, t in pairs(self.second:state_dict()) do state["again." .. name] = t end
-  end
-  if self.between then
-    for name, t in pairs(self.between:state_dict()) do state["between." .. name] = t end
-  end
-  return state
-end
+function Exchange:state_dict() return memories.of(self) end
 
 --- Puts back what state_dict gave, also before the first step.
-function Exchange:load_state_dict(state)
-  local own, again, between = {}, {}, {}
-  for name, t in pairs(state) do
-    local room, rest = name:match "^(%a+)%.(.+)$"
-    if room == "between" then between[rest] = t
-    elseif room == "again" then again[rest] = t
-    else own[name] = t end
-  end
-  self.compressor:load_state_dict(own)
-  if self.between then self.between:load_state_dict(between) end
-  if self.second then
-    self.second:load_state_dict(again)
-  else -- made when the first step is planned
-    self.kept = {}
-    for name, t in pairs(again) do self.kept[name] = T.outside_scope(t.clone, t) end
-  end
-end
+function Exchange:load_state_dict(state) memories.load(self, state) end
 
 --- Called by an engine before its first MPI call of a step, so that bytes posted during backward are counted.
 function Exchange:mark()

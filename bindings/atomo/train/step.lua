@@ -191,6 +191,7 @@ end
 --- A round of local steps begins: how all is now, should it be given up.
 local function begin_round(self)
   self.in_round = true
+  self.unit_before = self.unit
   self.before_round = self.before_round or new_undo()
   self.before_round:keep(self.model.buffers and self.model:buffers() or {})
   self.before_round:keep_optimizer(self.optimizer)
@@ -201,6 +202,7 @@ local function give_round_up(self, result, why)
   result.why, result.bad = why, math.max(result.bad, 1)
   self.outer:back()
   self.before_round:restore()
+  self.unit = self.unit_before
   return result
 end
 
@@ -247,6 +249,7 @@ local function give_up(self, result, why)
   result.why, result.bad = why, math.max(result.bad, 1)
   self.exchange:drop()
   self.before:restore()
+  self.unit = self.unit_before
   return result
 end
 
@@ -260,6 +263,7 @@ function Step:run(feed, lr, step, ends)
   self.handed = {}
   self.trained:update(step)
   if self.outer and not self.in_round then begin_round(self) end
+  if not self.outer then self.unit_before = self.unit end
   keep_buffers(self)
   self.optimizer:zero_grad()
   local sums = gradients(self, feed, step, ms)                                -- 3

@@ -65,9 +65,7 @@ function M.plan_answers(self, range, again)
   if again then
     self.second = messages.compressor(self, "down")
     messages.prepare(self, self.second)
-    if self.kept then self.second:load_state_dict(self.kept) end -- from a checkpoint
   end
-  self.kept = nil
   for _, batch in ipairs(self.batches) do
     batch.answer, batch.averages = messages.inbox(self), {}
     batch.mine, batch.mine_last = range(batch)

@@ -1,0 +1,86 @@
+-- What an exchange remembers of its tensors goes by their names: it survives a change of the set of tensors (parameters
+-- are frozen, or train again), is put back to its tensor in another set than it was saved in, and is there before the
+-- first step, too. On both ways of a topology, and in the leaders' exchange. Runs on 1 to 4 ranks.
+local atomo = require "atomo"
+local world = atomo.mpi.world
+local matrix = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/exchange_matrix.lua")
+
+local names = {"a", "b", "c", "d"}
+local shapes = {a = {20, 30}, b = {20, 30}, c = {30, 8, 3}, d = {7}}
+
+--- One step of the tensors called `set`; the averages' bytes.
+local function step(ex, number, set)
+  local grads, parts = {}, {}
+  for i, name in ipairs(set) do
+    atomo.manual_seed(1000 * number + 10 * name:byte() + world.rank)
+    grads[i] = atomo.randn(shapes[name])
+  end
+  for i = #grads, 1, -1 do ex:push(i, grads[i]) end
+  ex:finish()
+  for i, g in ipairs(grads) do parts[i] = g:bytes() end
+  return table.concat(parts)
+end
+
+local function opened(o, compress)
+  local options = {compress = compress, min_size = 30, seed = 5, small = "compress"}
+  if o.topology == "allreduce" then options.small = nil end
+  local ok, ex = matrix.exchange(o, options)
+  assert.is_true(ok, tostring(ex))
+  ex:set_names(names)
+  return ex
+end
+
+local function copies(state)
+  local copy = {}
+  for name, t in pairs(state) do copy[name] = t:clone() end
+  return copy
+end
+
+local function same_state(a, b, what)
+  for name, t in pairs(a) do
+    assert.truthy(b[name], ("%s: %s is missing"):format(what, name))
+    assert.equal(t:bytes(), b[name]:bytes(), ("%s: %s"):format(what, name))
+  end
+  for name in pairs(b) do assert.truthy(a[name], ("%s: %s is new"):format(what, name)) end
+end
+
+describe("what an exchange remembers", function()
+  for _, compress in ipairs {"topk:ratio=4,ef=true", "powersgd:ef=true", "entry:ratio=8,ef=true"} do
+    for _, o in ipairs(matrix.topologies) do
+      if matrix.possible(o, compress) then
+        it("goes by the tensors' names: " .. matrix.name(o, compress), function()
+          local ex = opened(o, compress)
+          for number = 1, 3 do step(ex, number, names) end
+          local saved = copies(ex:state_dict())
+          ex:restart()
+          local size = 0
+          for _, memory in pairs(saved) do size = size + memory:norm_value(2) end
+          assert.is_true(world:allreduce(atomo.tensor {size}, "sum"):item() > 0)
+
+          ex:replan()
+          same_state(saved, ex:state_dict(), "between two plans")
+          ex:set_names {"b", "c", "d"}
+          local resumed = opened(o, compress)
+          resumed:load_state_dict(saved)
+          same_state(saved, resumed:state_dict(), "loaded")
+          resumed:set_step(ex.step)
+          resumed:set_names {"b", "c", "d"} -- the first is frozen before a step is taken
+          for number = 4, 5 do
+            assert.equal(step(ex, number, {"b", "c", "d"}), step(resumed, number, {"b", "c", "d"}), "step " .. number)
+          end
+          same_state(ex:state_dict(), resumed:state_dict(), "at the end")
+        end)
+      end
+    end
+  end
+
+  it("is read from checkpoints that number messages", function()
+    local o = {topology = "allgather"}
+    local ex, other = opened(o, "topk:ratio=4,ef=true"), opened(o, "topk:ratio=4,ef=true")
+    step(ex, 1, names)
+    other:load_state_dict(ex.compressor:state_dict())
+    other:set_step(1)
+    assert.equal(step(ex, 2, names), step(other, 2, names))
+    same_state(ex:state_dict(), other:state_dict(), "after a step")
+  end)
+end)

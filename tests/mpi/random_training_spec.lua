@@ -1,0 +1,125 @@
+-- Random training scripts: whatever is trained by whatever way, replicas hold the same bits after every step; overlap,
+-- a second run and a resume change no bit; steps that are given up leave no trace; the exchange's mean is the
+-- gradients'; and no more is sent than dense gradients would be. Runs on 1 to 4 ranks.
+--   ATOMO_RANDOM_SEED=N          the first seed (1)      ATOMO_RANDOM_SCRIPTS=N   how many (24)
+-- A failure says the seed and the settings: with ATOMO_RANDOM_SEED=seed ATOMO_RANDOM_SCRIPTS=1, on as many ranks, it
+-- runs alone.
+local atomo = require "atomo"
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+local scripts = dofile(here .. "/../support/random_training.lua")
+local Run = dofile(here .. "/../support/random_training_run.lua")
+local loops = dofile(here .. "/../support/random_training_loops.lua")
+local mean = dofile(here .. "/../support/random_training_mean.lua")
+local world = atomo.mpi.world
+
+--- All ranks' texts, each once.
+local function gathered(text)
+  local list, seen = {}, {}
+  for rank, other in ipairs(world:allgatherv(text)) do
+    if other ~= "" and not seen[other] then list[#list + 1] = ("rank %d: %s"):format(rank - 1, other) end
+    seen[other] = true
+  end
+  return list
+end
+
+local function run_of(script, how)
+  local run = Run.new(script, how)
+  loops[script.driver](run)
+  run:check_bytes()
+  run.final = run:state()
+  return run
+end
+
+--- Where run b, which may be only the end of a (resumed), parts from it: the step, or what differs at the end; or nil.
+local function parting(a, b, resumed)
+  local skipped = #a.trace - #b.trace
+  if skipped ~= 0 and not resumed then return ("%d steps and %d"):format(#a.trace, #b.trace) end
+  for i, digest in ipairs(b.trace) do
+    if a.trace[skipped + i] ~= digest then
+      return ("step %d of %d: %s; %s"):format(skipped + i, #a.trace, tostring(a.trace[skipped + i]), digest)
+    end
+  end
+  local names = Run.difference(a.final, b.final, true)
+  return names and "at the end " .. names
+end
+
+--- One name for all ranks.
+local function shared_path()
+  local path = os.tmpname()
+  local names = world:allgatherv(path)
+  if names[1] ~= path then os.remove(path) end
+  return names[1]
+end
+
+local function remove(path)
+  world:barrier()
+  if world.rank == 0 then
+    local ok, _, metadata = pcall(require("atomo.checkpoint").read, path)
+    for rank = 0, ok and world.size - 1 or -1 do
+      os.remove(("%s.rank%d-%s"):format(path, rank, tostring(metadata["own.rank" .. rank])))
+    end
+    os.remove(path)
+  end
+  world:barrier()
+end
+
+--- Whether a run without the steps that are given up draws the same: not where steps are counted with them.
+local function same_without(script)
+  local counted = script.schedule or script.model.dropout > 0 or script.local_steps
+  return script.driver == "loop" or not counted
+end
+
+--- Runs a script in all the ways that must not matter; returns what is wrong.
+local function faults_of(script)
+  local train, paths = script.driver == "train", {}
+  for k = 1, train and 3 or 0 do paths[k] = shared_path() end
+  local whole = run_of(script, {save = paths[1]})
+  local faults = whole.faults
+  local function compare(what, resumed, how)
+    local text = parting(whole, run_of(script, how), resumed)
+    if text then faults[#faults + 1] = ("%s: %s"):format(what, text) end
+  end
+  compare("a second run, without overlap", false, {save = paths[2], overlap = false})
+  if same_without(script) then compare("without the lost steps", false, {save = paths[2], lost = false}) end
+  if train then run_of(script, {save = paths[3], stop = true}) end
+  compare("resumed", true, {resume = train and paths[3] or whole.saved, save = paths[2]})
+  for _, path in ipairs(paths) do remove(path) end
+  faults[#faults + 1] = mean.fault(script)
+  return faults
+end
+
+--- Runs scripts `first` to `last`; returns texts of what failed, how many were refused.
+local function run_all(first, last, told)
+  local failures, refused = {}, 0
+  for seed = first, last do
+    told(("script %d"):format(seed))
+    local script = scripts.draw(seed)
+    local ok, faults = pcall(faults_of, script)
+    if not ok then told(("script %d, rank %d: %s"):format(seed, world.rank, tostring(faults)), true) end
+    local texts = gathered(ok and table.concat(faults, "\n  ") or tostring(faults))
+    if not ok and texts[1]:find("a budget", 1, true) then
+      refused = refused + 1
+    elseif #texts > 0 then
+      failures[#failures + 1] = ("script %d on %d ranks: %s\n  %s"):format(seed, world.size, scripts.text(script),
+        table.concat(texts, "\n  "))
+      told(failures[#failures])
+    end
+  end
+  return failures, refused
+end
+
+describe("random training scripts", function()
+  it("keep what every run must keep", function()
+    local asked = tonumber(os.getenv "ATOMO_RANDOM_SCRIPTS")
+    local first = tonumber(os.getenv "ATOMO_RANDOM_SEED") or 1
+    local total = asked or 24
+    local failures, refused = run_all(first, first + total - 1, function(text, every_rank)
+      if asked and (every_rank or world.rank == 0) then io.stderr:write(text, "\n") end
+    end)
+    if asked and world.rank == 0 then
+      print(("%d scripts, %d refused, %d failed"):format(total, refused, #failures))
+    end
+    assert.equal("", table.concat(failures, "\n", 1, math.min(#failures, 5)), #failures .. " scripts failed")
+    assert.is_true(refused <= total / 4)
+  end)
+end)

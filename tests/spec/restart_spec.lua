@@ -1,0 +1,55 @@
+-- A compressor that forgets what it has learnt (restart, at checkpoints) continues as one that is made anew with its
+-- state_dict: the same messages, for all compressors, those in Lua too, with error feedback and without.
+local atomo = require "atomo"
+local here = debug.getinfo(1, "S").source:match "^@(.*)/"
+dofile(here .. "/../../scripts/atoms/head_tail.lua")
+dofile(here .. "/../../scripts/atoms/haar.lua")
+atomo.decomposition("restart_svd", {
+  bits = 8,
+  decompose = function(g)
+    local u, s, vt = atomo.svd(g:view(g:size(1), -1))
+    return s, {u:t(), vt}
+  end,
+  reconstruct = function(lambda, factors, shape) return (factors[1]:t() * lambda):matmul(factors[2]):view(shape) end,
+})
+
+local shapes = {{12, 20}, {6, 3, 3, 4}, {9, 40}}
+local texts = {"head_tail:ratio=4", "head_tail:ratio=4,ef=true", "haar_lua:ratio=4", "restart_svd:ratio=3",
+  "restart_svd:atoms=2,sampling=systematic", "svd:ratio=4,every=3", "svd:ratio=4,bits=4,ef=true",
+  "auto:ratio=8,every=2", "auto:ratio=8,keep=3", "powersgd:ef=true", "topk:ratio=4,ef=true", "entry:ratio=8,ef=true"}
+for _, entry in ipairs(atomo.compressors()) do
+  if not entry.make then texts[#texts + 1] = entry.name end
+end
+
+local function made(text)
+  local c = atomo.compressor(text, {seed = 3})
+  c:prepare(shapes, {"a", "b", "c"}, {step_bytes = 4 * 816, dense_bytes = 0})
+  return c
+end
+
+--- The messages of steps first .. last, streamed.
+local function messages(c, first, last)
+  local out, parts = atomo.full({40000}, 0, "u8"), {}
+  for step = first, last do
+    c:begin_step(step, 0)
+    for i = #shapes, 1, -1 do
+      atomo.manual_seed(10 * step + i)
+      local n = c:push(i, atomo.randn(shapes[i]):mul_(step % 3 + 0.5), out, 0)
+      parts[#parts + 1] = out:narrow(1, 1, n):bytes()
+    end
+    c:end_step()
+  end
+  return table.concat(parts)
+end
+
+describe("after restart the messages are those of one made anew with the same state:", function()
+  for _, text in ipairs(texts) do
+    it(text, function()
+      local c, anew = made(text), made(text)
+      messages(c, 0, 5)
+      anew:load_state_dict(c:state_dict())
+      c:restart()
+      assert.is_true(messages(anew, 6, 9) == messages(c, 6, 9))
+    end)
+  end
+end)
