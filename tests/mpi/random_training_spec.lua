@@ -54,7 +54,7 @@ end
 local function remove(path)
   world:barrier()
   if world.rank == 0 then
-    local ok, _, metadata = pcall(require("atomo.checkpoint").read, path)
+    local ok, _, metadata = pcall(require("atomo.train.checkpoint").read, path)
     for rank = 0, ok and world.size - 1 or -1 do
       os.remove(("%s.rank%d-%s"):format(path, rank, tostring(metadata["own.rank" .. rank])))
     end
