@@ -230,6 +230,20 @@ describe("atomo-lua test", function()
     remove()
   end)
 
+  spec("--slowest N lists the specs and files that take longest, with their seconds", function()
+    local path, remove = spawn.file(passing .. "it('idle', function() end) it('long', function() " ..
+      "local from = os.clock() repeat until os.clock() - from > 0.3 end)")
+    local out, code = spawn.host("test --slowest 2 " .. path)
+    assert.equal(0, code)
+    assert.matches("the 2 slowest of 3 specs:\n +%d+%.%d+ s  " .. path:gsub("%p", "%%%0") .. ":%d+  long\n", out)
+    assert.matches("the 1 slowest of 1 files:\n +%d+%.%d+ s  " .. path:gsub("%p", "%%%0") .. "\n3 passed, 0 failed\n",
+      out)
+    out, code = spawn.host("test --slowest none " .. path)
+    remove()
+    assert.equal(1, code)
+    has(out, "--slowest is 'none', expected a whole number above 0")
+  end)
+
   spec("fails where the spec file itself is broken or missing", function()
     local path, remove = spawn.file "x = = 1"
     local out, code = spawn.host("test " .. path)
