@@ -1,4 +1,5 @@
 -- The bytes that the log states, against a second witness: Open MPI's own monitoring of what it sent.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"

@@ -1,4 +1,5 @@
 -- Algorithm 1: closed forms, optimality (KKT) against a brute-force solver, hard spectra, refusals.
+-- test: slow
 local atomo = require "atomo"
 
 --- p at threshold T; what the optimum must look like for some T.

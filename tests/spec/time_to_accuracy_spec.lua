@@ -1,5 +1,6 @@
 -- scripts/time_to_accuracy.lua as a person runs it: tables, JSON and charts of short runs, going on where it stopped,
 -- runs that fail or last too long, signals, misuse.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"

@@ -1,6 +1,7 @@
 -- The watchdog: a rank that keeps the others waiting is named, every rank that answers leaves its flight recorder, the
 -- job ends; and what must not end it. Faults that need a job of their own: a killed rank, another script, a rank that
 -- leaves early. (What ranks can disagree about without dying is in tests/mpi/desync_spec.lua.)
+-- test: slow
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
 local spawn = dofile(here .. "/../support/spawn.lua")
 local json = require "atomo.core.json"

@@ -49,7 +49,7 @@ function spawn.run(command, opts)
   local env = "env -i LANG=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " ..
     "OMPI_MCA_hwloc_base_binding_policy=none RES_OPTIONS='timeout:1 attempts:1' " .. (opts.env or "")
   for _, name in ipairs {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS",
-    "TSAN_OPTIONS", "OMP_NUM_THREADS"} do
+    "TSAN_OPTIONS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"} do
     local value = os.getenv(name)
     if value then env = ("%s %s=%s"):format(env, name, spawn.quote(value)) end
   end
