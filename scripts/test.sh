@@ -88,7 +88,7 @@ run_suite() {
 # pool SUITE NAME...: runs `SUITE NAME` for every name, in that order, as many at a time as there are cores. A name whose
 # worker ends before it has counted is one failure.
 pool() {
-  taken=$logs/pool
+  taken=$logs/pool.$$
   pool_suite=$1; shift
   rm -rf "$taken"
   mkdir -p "$taken"
@@ -108,6 +108,7 @@ pool() {
       printf '  %-34s was not finished\n' "$name"
     fi
   done <"$taken/names"
+  rm -rf "$taken"
 }
 
 # One process of the pool: takes the names that no other has taken. The lines of one name are printed together.
