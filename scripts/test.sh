@@ -248,12 +248,12 @@ spec_files() { # PATTERN
 step_mpi() {
   check_built release build || return 0
   if ! has_specs tests/mpi; then skip "$1 mpi specs" "there are none"; return 0; fi
-  for ranks in 1 2 3 4; do
-    suite "$1 mpi specs, $ranks ranks" 900 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
+  for ranks in 1 2 3 4; do # threads that wait must not spin: where ranks share cores, what they wait for runs there
+    suite "$1 mpi specs, $ranks ranks" 900 env OMP_WAIT_POLICY=passive ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
       sh scripts/mpirun.sh -n "$ranks" "$root/$1/atomo-lua" test tests/mpi
   done
   # More ranks than tensors, and no power of two: every topology with every compressor.
-  suite "$1 mpi exchange, 7 ranks" 300 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
+  suite "$1 mpi exchange, 7 ranks" 300 env OMP_WAIT_POLICY=passive ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
     sh scripts/mpirun.sh -n 7 "$root/$1/atomo-lua" test tests/mpi/exchange_matrix_spec.lua
 }
 
@@ -268,18 +268,18 @@ step_gemm() {
 # The threads of the exchange, the watchdog and the loader under ThreadSanitizer. OpenBLAS's OpenMP is not instrumented: one thread.
 step_tsan() {
   check_built tsan build/tsan || return 0
-  tsan="TSAN_OPTIONS=suppressions=$root/tests/tsan.supp OMP_NUM_THREADS=1"
-  for name in loader flight memory; do
-    # shellcheck disable=SC2086
-    suite "build/tsan test_$name" 120 env $tsan "$root/build/tsan/tests/test_$name"
-  done
-  # shellcheck disable=SC2086
-  suite "build/tsan engine, 2 ranks" 900 env $tsan OMPI_MCA_hwloc_base_binding_policy=none sh scripts/mpirun.sh -n 2 \
-    "$root/build/tsan/atomo-lua" test tests/mpi/exchange_engine_spec.lua
-  for name in leave left_alone watchdog; do
-    # shellcheck disable=SC2086
-    suite "build/tsan $name" 900 env $tsan "$root/build/tsan/atomo-lua" test "tests/spec/${name}_spec.lua"
-  done
+  pool tsan_suite engine left_alone watchdog leave test_loader test_flight test_memory
+}
+
+tsan_suite() { # NAME
+  case $1 in
+  test_*) set -- "$1" "$root/build/tsan/tests/$1" ;;
+  engine) set -- "engine, 2 ranks" env OMPI_MCA_hwloc_base_binding_policy=none sh scripts/mpirun.sh -n 2 \
+    "$root/build/tsan/atomo-lua" test tests/mpi/exchange_engine_spec.lua ;;
+  *) set -- "$1" "$root/build/tsan/atomo-lua" test "tests/spec/${1}_spec.lua" ;;
+  esac
+  label="build/tsan $1"; shift
+  suite "$label" 900 env TSAN_OPTIONS="suppressions=$root/tests/tsan.supp" OMP_NUM_THREADS=1 "$@"
 }
 
 step_fuzz() {

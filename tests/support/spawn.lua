@@ -30,12 +30,15 @@ function spawn.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 local PATIENCE = 6 -- limits are for what hangs: on a busy machine a job takes several times as long
 
 --- How many times as long as on an idle machine things take now, 1 or more: a piece of work by the clock on the wall,
---- in units of its own time. For assertions about time; times 4, since it changes.
-function spawn.patience()
+--- in units of its own CPU time. For limits that a test waits for.
+function spawn.slowdown()
   local from, cpu = now(), os.clock()
   repeat until os.clock() - cpu > 0.1
-  return 4 * math.max(1, (now() - from) / 0.1)
+  return math.max(1, (now() - from) / 0.1)
 end
+
+--- The same times 4, since it changes: for assertions about time.
+function spawn.patience() return 4 * spawn.slowdown() end
 
 --- Whether what took so many seconds would have taken no more than `limit` on an idle machine.
 function spawn.in_time(seconds, limit) return seconds <= limit or seconds <= limit * spawn.patience() end
