@@ -29,3 +29,7 @@ Libs: -L\${libdir} -latomo
 Cflags: -I\${includedir}
 " @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/generated/atomo.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# What `cmake --install` of this build wrote last: its files, and the folders of the package once they are empty.
+add_custom_target(uninstall COMMAND ${CMAKE_COMMAND} -DMANIFEST=${PROJECT_BINARY_DIR}/install_manifest.txt
+  -P ${PROJECT_SOURCE_DIR}/cmake/uninstall.cmake VERBATIM)

@@ -63,7 +63,9 @@ run_suite() {
   kind=$1 label=$2 limit=$(($3 * time_scale)); shift 3
   log=$logs/$(printf '%s' "$label" | tr -c 'A-Za-z0-9_.\n-' _).log
   began=$(now) rc=0
-  (cd "$root" && exec timeout -k 10 "$limit" "$@") >"$log" 2>&1 </dev/null || rc=$?
+  (cd "$root" && exec timeout -k 10 "$limit" "$@") >"$log" 2>&1 </dev/null & running=$!
+  wait "$running" || rc=$?
+  running=
   # shellcheck disable=SC2046
   set -- $(count_log "$log")
   p=$1 f=$2 s=$3 seen=$4 why=
@@ -82,6 +84,56 @@ run_suite() {
   elif [ "$f" != 0 ]; then tail -n 40 "$log" | tr -c '[:print:]\n\t' '?' | cut -c1-200 | sed 's/^/    | /'
   fi
 }
+
+# pool SUITE NAME...: runs `SUITE NAME` for every name, in that order, as many at a time as there are cores. A name whose
+# worker ends before it has counted is one failure.
+pool() {
+  taken=$logs/pool.$$
+  pool_suite=$1; shift
+  rm -rf "$taken"
+  mkdir -p "$taken"
+  printf '%s\n' "$@" >"$taken/names"
+  workers='' number=0
+  while [ "$number" -lt "$(cores)" ]; do
+    number=$((number + 1))
+    worker & workers="$workers $!"
+  done
+  for w in $workers; do wait "$w" || true; done
+  workers=''
+  while read -r name; do
+    if read -r p f s 2>/dev/null <"$taken/$name/counts"; then
+      step_passed=$((step_passed + p)) step_failed=$((step_failed + f)) step_skipped=$((step_skipped + s))
+    else
+      step_failed=$((step_failed + 1))
+      printf '  %-34s was not finished\n' "$name"
+    fi
+  done <"$taken/names"
+  rm -rf "$taken"
+}
+
+# One process of the pool: takes the names that no other has taken. The lines of one name are printed together.
+worker() {
+  trap 'stop_suite; exit 143' TERM
+  while read -r name; do
+    mkdir "$taken/$name" 2>/dev/null || continue
+    step_passed=0 step_failed=0 step_skipped=0
+    "$pool_suite" "$name" >"$taken/$name/lines" 2>&1
+    cat "$taken/$name/lines"
+    echo "$step_passed $step_failed $step_skipped" >"$taken/$name/counts"
+  done <"$taken/names"
+}
+
+running='' workers=''
+stop_suite() { [ -z "$running" ] || kill "$running" 2>/dev/null || true; }
+
+# Ends what runs, then this script: background processes do not hear the interrupt key.
+stop() { # EXIT CODE
+  stop_suite
+  for w in $workers; do kill "$w" 2>/dev/null || true; done
+  exit "$1"
+}
+trap 'stop 130' INT
+trap 'stop 143' TERM
 
 # skip LABEL WHY: says that something could not be tested here.
 skip() {
@@ -151,21 +203,57 @@ step_unit() {
   done
 }
 
+# Every spec file in a process of its own. Those that say "-- test: slow" come first, so that none is waited for at the end.
 step_specs() {
   check_built release build || return 0
   if ! has_specs tests/spec; then skip "$1 specs" "there are none"; return 0; fi
-  suite "$1 specs" 1800 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$root/$1/atomo-lua" test tests/spec
+  # shellcheck disable=SC2046
+  spec_pool "$1" $(spec_files "*")
+}
+
+# spec_pool BUILD FILE...: threads that wait must not spin, and no file needs more than two: files share the cores.
+spec_pool() {
+  tree=$1; shift
+  export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2
+  pool spec_suite "$@"
+  unset OMP_WAIT_POLICY OMP_NUM_THREADS
+}
+
+FAST_CPU=8 # CPU seconds of a file that does not say "-- test: slow", far more than any takes
+
+spec_suite() { # FILE
+  cpu_seconds; before=$cpu
+  suite "$tree ${1%_spec.lua}" 900 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$root/$tree/atomo-lua" test "tests/spec/$1"
+  cpu_seconds; taken_cpu=$((cpu - before))
+  if [ "$tree" = build ] && [ "$taken_cpu" -ge "$FAST_CPU" ] && ! grep -q '^-- test: slow$' "$root/tests/spec/$1"; then
+    printf '  %-34s took %d s of CPU time: make it faster, or write the line "-- test: slow" into it\n' "$1" "$taken_cpu"
+    step_failed=$((step_failed + 1))
+  fi
+}
+
+# cpu: whole seconds of CPU time of this worker's programs that have ended. (In $(...) it would be another process's.)
+cpu_seconds() {
+  times >"$taken/times.$number"
+  cpu=$(awk -F '[ms ]+' 'NR == 2 { printf "%d\n", $1 * 60 + $2 + $3 * 60 + $4 }' "$taken/times.$number")
+}
+
+# The spec files whose names match, slow ones first.
+spec_files() { # PATTERN
+  (cd "$root/tests/spec" && {
+    grep -l '^-- test: slow$' $1_spec.lua || true
+    grep -L '^-- test: slow$' $1_spec.lua || true
+  })
 }
 
 step_mpi() {
   check_built release build || return 0
   if ! has_specs tests/mpi; then skip "$1 mpi specs" "there are none"; return 0; fi
-  for ranks in 1 2 3 4; do
-    suite "$1 mpi specs, $ranks ranks" 900 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
+  for ranks in 1 2 3 4; do # threads that wait must not spin: where ranks share cores, what they wait for runs there
+    suite "$1 mpi specs, $ranks ranks" 900 env OMP_WAIT_POLICY=passive ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
       sh scripts/mpirun.sh -n "$ranks" "$root/$1/atomo-lua" test tests/mpi
   done
   # More ranks than tensors, and no power of two: every topology with every compressor.
-  suite "$1 mpi exchange, 7 ranks" 300 env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
+  suite "$1 mpi exchange, 7 ranks" 300 env OMP_WAIT_POLICY=passive ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
     sh scripts/mpirun.sh -n 7 "$root/$1/atomo-lua" test tests/mpi/exchange_matrix_spec.lua
 }
 
@@ -173,24 +261,25 @@ step_mpi() {
 step_gemm() {
   check_built gemm build/gemm || return 0
   if ! has_specs tests/spec; then skip "build/gemm specs" "there are none"; return 0; fi
-  suite "build/gemm specs" 600 "$root/build/gemm/atomo-lua" test --pattern="nn.*_spec" tests/spec
+  # shellcheck disable=SC2046
+  spec_pool build/gemm $(spec_files "nn*")
 }
 
 # The threads of the exchange, the watchdog and the loader under ThreadSanitizer. OpenBLAS's OpenMP is not instrumented: one thread.
 step_tsan() {
   check_built tsan build/tsan || return 0
-  tsan="TSAN_OPTIONS=suppressions=$root/tests/tsan.supp OMP_NUM_THREADS=1"
-  for name in loader flight memory; do
-    # shellcheck disable=SC2086
-    suite "build/tsan test_$name" 120 env $tsan "$root/build/tsan/tests/test_$name"
-  done
-  # shellcheck disable=SC2086
-  suite "build/tsan engine, 2 ranks" 900 env $tsan OMPI_MCA_hwloc_base_binding_policy=none sh scripts/mpirun.sh -n 2 \
-    "$root/build/tsan/atomo-lua" test tests/mpi/exchange_engine_spec.lua
-  for name in leave left_alone watchdog; do
-    # shellcheck disable=SC2086
-    suite "build/tsan $name" 900 env $tsan "$root/build/tsan/atomo-lua" test "tests/spec/${name}_spec.lua"
-  done
+  pool tsan_suite engine left_alone watchdog leave test_loader test_flight test_memory
+}
+
+tsan_suite() { # NAME
+  case $1 in
+  test_*) set -- "$1" "$root/build/tsan/tests/$1" ;;
+  engine) set -- "engine, 2 ranks" env OMPI_MCA_hwloc_base_binding_policy=none sh scripts/mpirun.sh -n 2 \
+    "$root/build/tsan/atomo-lua" test tests/mpi/exchange_engine_spec.lua ;;
+  *) set -- "$1" "$root/build/tsan/atomo-lua" test "tests/spec/${1}_spec.lua" ;;
+  esac
+  label="build/tsan $1"; shift
+  suite "$label" 900 env TSAN_OPTIONS="suppressions=$root/tests/tsan.supp" OMP_NUM_THREADS=1 "$@"
 }
 
 step_fuzz() {

@@ -1,11 +1,18 @@
 #!/bin/sh
-# install.sh BUILD_DIR [PREFIX] - installs a build into a folder, moves that folder (nothing may depend on where it was), and
-# uses it from another one: the host program, a stock luajit, a C program through pkg-config. Prints "N passed, N failed".
-# Without PREFIX a temporary folder is used, which is removed at the end.
+# install.sh BUILD_DIR - installs a build into a folder, moves that folder (nothing may depend on where it was), and
+# uses it from another one: the host program, a stock luajit, a C program through pkg-config. Then installs again and
+# uninstalls. All folders are temporary. Prints "N passed, N failed".
 set -u
-build=${1:?usage: install.sh BUILD_DIR [PREFIX]}
+build=$(cd "${1:?usage: install.sh BUILD_DIR}" && pwd) || exit 2
 room=$(mktemp -d)
-trap 'rm -rf "$room"' EXIT
+manifest=$build/install_manifest.txt # of the user's own installation, for `uninstall`: put back at the end
+[ ! -f "$manifest" ] || cp "$manifest" "$room/manifest"
+end() {
+  rm -f "$manifest"
+  [ ! -f "$room/manifest" ] || cp "$room/manifest" "$manifest"
+  rm -rf "$room"
+}
+trap end EXIT
 prefix=$room/moved
 passed=0 failed=0
 
@@ -58,6 +65,17 @@ expect "pkg-config knows it" "" pkg-config --exists atomo
 # shellcheck disable=SC2046
 expect "a C program is built" "" cc use.c -o use $(pkg-config --cflags --libs atomo) "-Wl,-rpath,$(pkg-config --variable=libdir atomo)"
 expect "and runs" "ABI fits" ./use
+
+version=$("$prefix/bin/atomo-lua" --version | sed -n '1s/^atomo-lua //p')
+expect "pkg-config states the version of the host" "$version" pkg-config --modversion atomo
+expect "and so does the library" "libatomo $version," ./use
+
+expect "install again" "" cmake --install "$build" --prefix "$room/second"
+: >"$room/second/share/atomo/kept"
+expect "uninstall" "removed" cmake --build "$build" --target uninstall
+expect "uninstall leaves what it did not install, and nothing else" "$room/second/share/atomo/kept" find "$room/second" -type f -o -type l
+expect "only that" "1" sh -c "find '$room/second' -type f -o -type l | wc -l"
+expect "no folder of modules is left" "0" sh -c "find '$room/second' -name models -o -path '*lua/5.1/atomo' | wc -l"
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

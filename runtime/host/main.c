@@ -16,6 +16,7 @@
 static const char usage[] =
     "usage: atomo-lua [options] [script.lua [arguments]]\n"
     "       atomo-lua [options] test [busted's arguments]     runs specs; e.g. atomo-lua test tests/spec\n"
+    "                 test --slowest N [busted's arguments]   and lists the N that took longest\n"
     "       mpirun -n 4 atomo-lua script.lua [arguments]      one process a rank\n"
     "options:\n"
     "  -e CODE      run CODE\n"

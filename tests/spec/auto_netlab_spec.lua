@@ -1,5 +1,6 @@
 -- `--compress auto` on a network that one can touch: links so slow that dense gradients would take four seconds a step.
 -- Skipped where the machine does not allow networks (exit code 77).
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"

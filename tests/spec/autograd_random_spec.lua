@@ -1,6 +1,7 @@
 -- Random programs: the tape's gradients are those of an independent reference, or the tape says what was changed in
 -- place and the reference agrees that something was. ATOMO_RANDOM_PROGRAMS: how many (2000), ATOMO_RANDOM_SEED: of the
 -- first (1).
+-- test: slow
 local atomo = require "atomo"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 local programs = dofile(here .. "/../support/random_program.lua")

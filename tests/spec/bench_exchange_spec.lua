@@ -1,4 +1,5 @@
 -- scripts/bench_exchange.lua as a user runs it: a row for each case that can work, the reason for the others, JSON.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"

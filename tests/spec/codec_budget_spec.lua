@@ -1,4 +1,5 @@
 -- Algorithm 1: closed forms, optimality (KKT) against a brute-force solver, hard spectra, refusals.
+-- test: slow
 local atomo = require "atomo"
 
 --- p at threshold T; what the optimum must look like for some T.
@@ -12,12 +13,12 @@ local function at(lambda, cost, T)
   return p, spent
 end
 
---- Brute force: bisection on log T, 200 halvings.
+--- Brute force: bisection on log T, until doubles have no number between the ends.
 local function brute(lambda, s, cost)
   local low, high = -800, 800
   local p, spent = at(lambda, cost, 0)
   if spent <= s then return p end
-  for _ = 1, 200 do
+  for _ = 1, 80 do
     local middle = (low + high) / 2
     p, spent = at(lambda, cost, math.exp(middle))
     if spent > s then low = middle else high = middle end
@@ -59,13 +60,15 @@ describe("probabilities", function()
       end
       local s = total * math.random() ^ 3 * 1.1 + 1e-9
       local p, want = atomo.probabilities(lambda, s, cost), brute(lambda, s, cost)
-      local spent, most = 0, 0
+      local spent, most, worst, inside = 0, 0, 0, true
       for i = 1, n do
-        assert.is_true(p[i] >= 0 and p[i] <= 1)
-        assert.near(want[i], p[i], 1e-9)
+        inside = inside and p[i] >= 0 and p[i] <= 1 -- false for NaN, too
+        worst = math.max(worst, math.abs(want[i] - p[i]))
         spent = spent + (cost and cost[i] or 1) * p[i]
         most = most + (lambda[i] ~= 0 and (cost and cost[i] or 1) or 0)
       end
+      assert.is_true(inside, "a probability outside 0 to 1")
+      assert.is_true(worst <= 1e-9, "off by " .. worst)
       assert.near(math.min(s, most), spent, 1e-9 * s)
     end
   end)

@@ -1,4 +1,5 @@
 -- Messages: keys, sizes, budgets, refusal of what was not written, the training-loop forms, no allocation.
+-- test: slow
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")

@@ -1,5 +1,6 @@
 -- Every compressor: unbiased, variance as its closed form says; and samplers that are wrong on purpose must fail.
 -- False-alarm rate: 1e-6 a check (atomo.verify); seeds are fixed, so a run either always passes or always fails.
+-- test: slow
 local atomo = require "atomo"
 local verify = require "atomo.tools.verify"
 local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")

@@ -1,5 +1,6 @@
 -- Compressors written in Lua: the three of scripts/atoms pass atomo.verify (false-alarm rate 1e-6 a statistical row,
 -- fixed seeds), and basis and decomposition do in the training loop what a built-in one does.
+-- test: slow
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."

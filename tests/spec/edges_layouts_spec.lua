@@ -1,5 +1,6 @@
 -- The cases of edges_golden_spec once more in every layout that a tensor can have, and of the elementwise functions at
 -- every length: the same bits as of the contiguous case, forward and gradient.
+-- test: slow
 local atomo = require "atomo"
 local edges = require "tests.support.edges"
 local rows = require "tests.support.edge_rows"

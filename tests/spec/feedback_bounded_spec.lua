@@ -2,6 +2,7 @@
 -- to the dense result. The bound: with 1 - d the share of a gradient that a message leaves, at most, residuals of
 -- gradients of norm 1 stay below 2 / d (Karimireddy et al. 2019, lemma 3); d = 1 / (1 + w) for an unbiased compressor
 -- of relative variance w, which is asked of the same compressor without ef, on what is coded with it.
+-- test: slow
 local atomo = require "atomo"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/"
 local codec = dofile(here .. "/../support/codec.lua")

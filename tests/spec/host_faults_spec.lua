@@ -1,4 +1,5 @@
 -- How jobs end: signals, errors on one of four ranks, os.exit under mpirun, the test runner's own exit code.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
 local spawn = dofile(here .. "/../support/spawn.lua")
 local possible, why = spawn.possible()
@@ -139,40 +140,61 @@ end)
 describe("mpirun.sh", function()
   local script = "sh " .. spawn.quote(here .. "/../../scripts/mpirun.sh") .. " "
 
-  --- mpirun.sh with a program called mpirun that does as the text says.
+  -- Programs that its PATH finds first. ps counts the guard's looks at the processes, and notes that one of them saw a
+  -- child (seen) and that many followed (enough). sleep makes the waits between two looks a tenth as long.
+  local LOOKS = 12 -- more than it wants before it ends an mpirun
+  local programs = {
+    ps = [[[ ! -e $dir/child ] || echo >>$dir/looks
+      $real_ps "$@"
+      [ ! -e $dir/child ] || touch $dir/seen
+      [ ! -e $dir/looks ] || [ -e $dir/enough ] || [ $(wc -l <$dir/looks) -lt ]] .. LOOKS .. [[ ] || {
+        touch $dir/enough; [ ! -p $dir/pipe ] || : >$dir/pipe; }]],
+    sleep = "exec $real_sleep ${1%.*}.0${1#*.}",
+  }
+
+  --- mpirun.sh with a program called mpirun that does as the text says ($dir: a folder of its own).
   local function with_mpirun(text)
     local folder = os.tmpname()
     os.remove(folder)
     assert(os.execute(("mkdir %s"):format(folder)) == 0)
-    local file = assert(io.open(folder .. "/mpirun", "w"))
-    file:write("#!/bin/sh\n", text, "\n")
-    file:close()
-    local out, code = spawn.run(("sh -c 'chmod +x %s/mpirun; PATH=%s:$PATH exec %s -n 2 x'"):format(folder, folder,
-      script), {timeout = 30})
+    programs.mpirun = text
+    for name, body in pairs(programs) do
+      local file = assert(io.open(folder .. "/" .. name, "w"))
+      file:write("#!/bin/sh\n", body, "\n")
+      file:close()
+    end
+    local out, code = spawn.run(("sh -c 'export dir=%s real_ps=$(command -v ps) real_sleep=$(command -v sleep); " ..
+      "chmod +x $dir/*; PATH=$dir:$PATH exec %s -n 2 x'"):format(folder, script), {timeout = 60})
     os.execute("rm -r " .. folder)
     return out, code
   end
 
+  -- A child until the guard has seen it.
+  local ranks = "sleep 600.0 & child=$!; touch $dir/child; until [ -e $dir/seen ]; do $real_sleep 0.05; done; " ..
+    "kill $child; wait $child 2>/dev/null\n"
+
   spec("ends an mpirun that sleeps on when all its ranks are gone", function()
-    local out, code = with_mpirun "sleep 0.7\nexec sleep 25"
+    local out, code = with_mpirun(ranks .. "exec $real_sleep 600")
     assert.equal(137, code)
     has(out, "every rank is gone, but mpirun (pid ")
   end)
 
   spec("lets an mpirun be that has no ranks yet, or works", function()
-    local out, code = with_mpirun "exec sleep 5"
+    local out, code = with_mpirun "mkfifo $dir/pipe; touch $dir/child; exec cat $dir/pipe"
     assert.equal("", out)
     assert.equal(0, code)
-    local busy = "'local t = os.time() while os.time() < t + 5 do end os.exit(4)'"
-    out, code = with_mpirun(("sleep 0.7\nexec %s -e %s"):format(spawn.quote(spawn.exe), busy))
+    local busy = spawn.quote("local enough = os.getenv 'dir' .. '/enough' while not io.open(enough) do " ..
+      "for _ = 1, 1e6 do end end os.exit(4)")
+    out, code = with_mpirun(ranks .. ("exec %s -joff -e %s"):format(spawn.quote(spawn.exe), busy))
     assert.equal("", out)
     assert.equal(4, code)
   end)
 
   spec("hands on standard input and the exit code", function()
-    local out, code = spawn.run(script .. "-n 2 sh -c 'cat; exit 3' 2>/dev/null", {stdin = "hello"})
-    has(out, "hello")
-    assert.equal(3, code)
+    local out, code = spawn.run(script .. "-n 2 cat 2>/dev/null", {stdin = "hello"})
+    assert.equal("hello", out)
+    assert.equal(0, code)
+    assert.equal(3, (select(2, spawn.run(script .. "-n 2 sh -c 'exit 3' 2>/dev/null"))))
   end, true)
 end)
 
@@ -228,6 +250,20 @@ describe("atomo-lua test", function()
     assert.equal(0, code)
     has(out, "1 passed, 0 failed\n")
     remove()
+  end)
+
+  spec("--slowest N lists the specs and files that take longest, with their seconds", function()
+    local path, remove = spawn.file(passing .. "it('idle', function() end) it('long', function() " ..
+      "local from = os.clock() repeat until os.clock() - from > 0.3 end)")
+    local out, code = spawn.host("test --slowest 2 " .. path)
+    assert.equal(0, code)
+    assert.matches("the 2 slowest of 3 specs:\n +%d+%.%d+ s  " .. path:gsub("%p", "%%%0") .. ":%d+  long\n", out)
+    assert.matches("the 1 slowest of 1 files:\n +%d+%.%d+ s  " .. path:gsub("%p", "%%%0") .. "\n3 passed, 0 failed\n",
+      out)
+    out, code = spawn.host("test --slowest none " .. path)
+    remove()
+    assert.equal(1, code)
+    has(out, "--slowest is 'none', expected a whole number above 0")
   end)
 
   spec("fails where the spec file itself is broken or missing", function()

@@ -1,6 +1,7 @@
 -- What is left in the middle: a script that ends, raises, drops, frees or closes while messages, gradients or batches
 -- are under way never crashes. Everything posted holds what it needs (runtime/exchange/engine.h), and the end waits for
 -- it.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
 local spawn = dofile(here .. "/../support/spawn.lua")
 local possible, why = spawn.possible()

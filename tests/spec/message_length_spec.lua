@@ -1,5 +1,6 @@
 -- No message is longer than a dense one, 4 n bytes and a header, whatever the compressor, the budget, the shape and the
 -- gradient; what is unbiased stays so; budgets that cannot be met are refused. The gradients are extreme in every way.
+-- test: slow
 local atomo = require "atomo"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/"
 local codec = dofile(here .. "/../support/codec.lua")

@@ -1,5 +1,6 @@
 -- The networks of models/: parameter counts as published (CIFAR stems, 10 classes), shapes, and that every parameter
 -- gets a gradient.
+-- test: slow
 local atomo = require "atomo"
 local models = require "models"
 local nn, F = atomo.nn, atomo.F

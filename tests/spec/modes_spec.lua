@@ -1,5 +1,6 @@
 -- LuaJIT's modes make no difference: interpreted, compiled at the first turn, with a collector always at work, the
 -- same job makes the same bits (tests/support/modes_job.lua), and the tape's spec passes.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"

@@ -1,5 +1,6 @@
 -- The watchdog between hosts (scripts/netlab.sh): a stopped rank is named with its host, and a cut cable ends the job.
 -- Skipped where the machine does not allow networks (exit code 77).
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"

@@ -1,5 +1,6 @@
 -- scripts/netlab.sh: hosts, names and link rates are what was asked for, exit codes come through, everything is gone
 -- afterwards. Skipped where the machine does not allow networks (exit code 77).
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"

@@ -1,5 +1,6 @@
 -- Writes that fail end the program with an error, compiled or not: logs, progress lines, tables, print, drawings. What
 -- runs out of room is a file system of 64 kB where one may be mounted, else a limit on the size of files, or /dev/full.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 local spawn = dofile(here .. "/../support/spawn.lua")
 

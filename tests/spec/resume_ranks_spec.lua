@@ -1,5 +1,6 @@
 -- A run that is resumed on another number of ranks: its schedule goes by the images seen, what a rank remembered begins
 -- anew and is said, a checkpoint of an earlier version is read where its files are all there.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 local spawn = dofile(here .. "/../support/spawn.lua")
 

@@ -1,5 +1,6 @@
 -- Signals end a program, always: 143 for SIGTERM and 130 for SIGINT, within two seconds of its own time, whatever it is
 -- doing, and whatever catches errors. (What the words say, and the prompt's Ctrl-C, are in host_faults_spec.lua.)
+-- test: slow
 require "atomo"
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
 local spawn = dofile(here .. "/../support/spawn.lua")

@@ -1,5 +1,6 @@
 -- scripts/train_cifar.lua as a user runs it: what it prints and logs, and every kind of bad input: a clear message, all
 -- ranks gone in seconds, a non-zero exit.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"

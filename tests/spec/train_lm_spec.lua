@@ -1,4 +1,5 @@
 -- scripts/train_lm.lua as a user runs it, and the options that it shares with train_cifar.lua.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
 local spawn = require "spawn"

@@ -1,5 +1,6 @@
 -- atomo.verify passes what is right and finds what is wrong: every error planted here must be caught, and by the row
 -- that is meant for it. False-alarm rate: 1e-6 a statistical row; seeds are fixed.
+-- test: slow
 local atomo = require "atomo"
 
 describe("atomo.verify", function()

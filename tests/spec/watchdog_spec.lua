@@ -1,6 +1,7 @@
 -- The watchdog: a rank that keeps the others waiting is named, every rank that answers leaves its flight recorder, the
 -- job ends; and what must not end it. Faults that need a job of their own: a killed rank, another script, a rank that
 -- leaves early. (What ranks can disagree about without dying is in tests/mpi/desync_spec.lua.)
+-- test: slow
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
 local spawn = dofile(here .. "/../support/spawn.lua")
 local json = require "atomo.core.json"
@@ -23,16 +24,18 @@ local function has_not(text, unwanted)
   assert(not text:find(unwanted, 1, true), ("expected no %q in:\n%s"):format(unwanted, text))
 end
 
---- Steps of an exchange on every rank; `fault` is run by the last rank in step 5.
+--- Steps of an exchange on every rank; `fault` is run by the last rank in step 5. The limits hold from step 4 on: all
+--- ranks have met then, however long they took to start.
 local job = [[
   local atomo = require "atomo"
   local ffi, C, world = require "ffi", require("atomo.ffi").C, atomo.mpi.world
   ffi.cdef "int getpid(void); int kill(int, int); int usleep(unsigned);"
   local folder = ...
-  local ex = atomo.exchange {%s, flight = folder .. "/flight"}
+  local ex = atomo.exchange {}
   local g = atomo.ones(40, 40)
   for step = 1, 10 do
     C.atomo_note_step(step)
+    if step == 4 then ex = atomo.exchange {%s, flight = folder .. "/flight"} end
     if step == 5 and world.rank == world.size - 1 then
       local file = io.open(folder .. "/pid", "w")
       file:write(tostring(ffi.C.getpid()))
@@ -46,8 +49,14 @@ local job = [[
 
 local stop_self = "ffi.C.kill(ffi.C.getpid(), 19)" -- SIGSTOP
 
---- Runs it; output, code, the pid of the faulty rank, and the folder for what it wrote (to be removed). wake: seconds
--- after which a stopped rank is told to go on.
+--- Limits in seconds, as long as the machine takes now for what takes so long where it is idle.
+local function limits(warn, abort)
+  local slow = spawn.slowdown()
+  return ("stall_warn = %g, stall_abort = %g"):format(slow * warn, slow * abort)
+end
+
+--- Runs it; output, code, the pid of the faulty rank, and the folder for what it wrote (to be removed). wake: a text in
+-- the job's output, after which a stopped rank is told to go on.
 local function run(ranks, options, fault, wake)
   local path, remove = spawn.file(job:format(options, fault))
   local folder = os.tmpname()
@@ -55,8 +64,10 @@ local function run(ranks, options, fault, wake)
   os.execute("mkdir " .. folder)
   local command = ("mpirun --oversubscribe -n %d %s %s %s"):format(ranks, spawn.quote(spawn.exe), path, folder)
   if wake then
-    command = "sh -c " .. spawn.quote(("(until [ -s %s/pid ]; do sleep 0.1; done; sleep %g; kill -CONT $(cat " ..
-      "%s/pid)) > /dev/null 2>&1 & exec %s"):format(folder, wake, folder, command))
+    -- Again and again, until the job ends: the first time may come before the rank has stopped.
+    command = "sh -c " .. spawn.quote((("(until grep -q '%s' DIR/out; do sleep 0.1; done; " ..
+      "while kill -CONT $(cat DIR/pid); do sleep 0.1; done) > /dev/null 2>&1 & " ..
+      "%s > DIR/out 2>&1; code=$?; cat DIR/out; exit $code"):format(wake, command):gsub("DIR", folder)))
   end
   local out, code = spawn.run(command, {timeout = 40})
   remove()
@@ -83,7 +94,7 @@ end
 describe("a rank that is stopped", function()
   for _, ranks in ipairs {2, 4} do
     spec(("is named, of %d; the others leave their flight recorders, and the job ends"):format(ranks), function()
-      local out, code, pid, folder = run(ranks, "stall_warn = 0.4, stall_abort = 1", stop_self)
+      local out, code, pid, folder = run(ranks, limits(0.4, 1), stop_self)
       assert.equal(75, code)
       has(out, ("rank %d (pid %d on "):format(ranks - 1, pid))
       has(out, "gives no sign of life: stopped")
@@ -114,7 +125,7 @@ describe("a rank that is stopped", function()
     has_not(plain, "no progress")
     remove_folder(folder)
     local out, pid
-    out, code, pid, folder = run(3, "stall_warn = 0.3, stall_abort = 30", stop_self, 2)
+    out, code, pid, folder = run(3, "stall_warn = 0.3, stall_abort = 600", stop_self, "rank 2 (pid [0-9]")
     remove_folder(folder)
     assert.equal(0, code)
     has(out, ("rank 2 (pid %d on "):format(pid))
@@ -126,7 +137,7 @@ end)
 
 describe("a rank that is busy", function()
   spec("is named with what it did last", function()
-    local out, code, _, folder = run(2, "stall_warn = 0.4, stall_abort = 1", "while true do end")
+    local out, code, _, folder = run(2, limits(0.4, 1), "while true do end")
     remove_folder(folder)
     assert.equal(75, code)
     has(out, "is in its script for ")

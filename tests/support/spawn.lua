@@ -30,12 +30,15 @@ function spawn.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 local PATIENCE = 6 -- limits are for what hangs: on a busy machine a job takes several times as long
 
 --- How many times as long as on an idle machine things take now, 1 or more: a piece of work by the clock on the wall,
---- in units of its own time. For assertions about time; times 4, since it changes.
-function spawn.patience()
+--- in units of its own CPU time. For limits that a test waits for.
+function spawn.slowdown()
   local from, cpu = now(), os.clock()
   repeat until os.clock() - cpu > 0.1
-  return 4 * math.max(1, (now() - from) / 0.1)
+  return math.max(1, (now() - from) / 0.1)
 end
+
+--- The same times 4, since it changes: for assertions about time.
+function spawn.patience() return 4 * spawn.slowdown() end
 
 --- Whether what took so many seconds would have taken no more than `limit` on an idle machine.
 function spawn.in_time(seconds, limit) return seconds <= limit or seconds <= limit * spawn.patience() end
@@ -49,7 +52,7 @@ function spawn.run(command, opts)
   local env = "env -i LANG=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " ..
     "OMPI_MCA_hwloc_base_binding_policy=none RES_OPTIONS='timeout:1 attempts:1' " .. (opts.env or "")
   for _, name in ipairs {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS",
-    "TSAN_OPTIONS", "OMP_NUM_THREADS"} do
+    "TSAN_OPTIONS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"} do
     local value = os.getenv(name)
     if value then env = ("%s %s=%s"):format(env, name, spawn.quote(value)) end
   end

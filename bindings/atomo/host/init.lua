@@ -102,6 +102,20 @@ local function any_rank(failed)
   return atomo.mpi.world:allreduce(atomo.tensor({failed and 1 or 0}), "max"):item() > 0
 end
 
+--- Hands `--slowest N` on to the output handler.
+local function slowest_option()
+  for i = 1, #arg do
+    if arg[i] == "--slowest" then
+      local n = tonumber(arg[i + 1])
+      if not n or n < 1 or n % 1 ~= 0 then
+        error(("atomo-lua test: --slowest is '%s', expected a whole number above 0"):format(arg[i + 1] or ""), 0)
+      end
+      arg[i], arg[i + 1] = "-Xoutput", tostring(n)
+      return
+    end
+  end
+end
+
 --- Runs busted over the specs that the arguments name, in this process. Exit code 1 on every rank where a spec fails
 -- on any.
 function host.test()
@@ -109,6 +123,7 @@ function host.test()
   if not ok then
     error("atomo-lua test needs busted: apt install lua-busted\n(" .. runner:match("[^\n]*") .. ")", 0)
   end
+  slowest_option()
   -- One copy of every module for all spec files: busted would reload what a file loads, the class of tensors included.
   table.insert(arg, 1, "--no-auto-insulate")
   local function run() -- called from a file, busted raises nil on failure; else it would end the process

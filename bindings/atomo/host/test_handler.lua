@@ -1,6 +1,7 @@
 --- busted's output for `atomo-lua test`: a dot a spec, every failure in full, and a closing line
 -- `N passed, N failed` (`, N skipped`). Under mpirun rank 0 prints for all: a spec passes where it passes on every
--- rank, and each failure says on which rank it happened.
+-- rank, and each failure says on which rank it happened. `--slowest N` also lists the N specs and the N files that take
+-- longest, with their seconds.
 local ffi = require "ffi"
 ffi.cdef [[int atomo_handler_mpi_launched(void) __asm__("atomo_mpi_launched");]]
 local launched = ffi.C.atomo_handler_mpi_launched() == 1
@@ -42,11 +43,21 @@ local function print_failures(texts)
   return failed, count
 end
 
+--- Prints the `count` slowest of a list of {seconds =, name =}.
+local function print_slowest(count, what, list)
+  table.sort(list, function(a, b) return a.seconds > b.seconds end)
+  count = math.min(count, #list)
+  io.write(("the %d slowest of %d %s:\n"):format(count, #list, what))
+  for i = 1, count do io.write(("%9.3f s  %s\n"):format(list[i].seconds, list[i].name)) end
+end
+
 return function(options)
   local busted = require "busted"
   local handler = require "busted.outputHandlers.base"()
   local quiet = launched and world.rank > 0
   local column = 0
+  local slowest = tonumber(options.arguments and options.arguments[1]) or 0
+  local specs, files = {}, {} -- {seconds =, name =} of each, where `slowest` asks for them
 
   local function mark(status)
     if quiet or options.deferPrint then return end
@@ -56,8 +67,18 @@ return function(options)
     io.flush()
   end
 
-  function handler.testEnd(_, _, status)
+  function handler.testEnd(element, _, status)
     mark(status)
+    if slowest > 0 then
+      local where = element.trace or {}
+      specs[#specs + 1] = {seconds = element.duration or 0, name = ("%s:%s  %s"):format(where.short_src or "?",
+        where.currentline or "?", handler.getFullName(element))}
+    end
+    return nil, true
+  end
+
+  function handler.fileEnd(element)
+    files[#files + 1] = {seconds = element.duration or 0, name = element.name}
     return nil, true
   end
 
@@ -86,6 +107,10 @@ return function(options)
     for _, item in ipairs(handler.pendings) do
       if type(item.message) == "string" then io.write("skipped: ", item.name, ": ", item.message, "\n") end
     end
+    if slowest > 0 then
+      print_slowest(slowest, "specs", specs)
+      print_slowest(slowest, "files", files)
+    end
     local skipped = handler.pendingsCount > 0 and (", %d skipped"):format(handler.pendingsCount) or ""
     io.write(("%s%d passed, %d failed%s\n"):format(count > 0 and "\n" or "", passed, count, skipped))
     io.flush()
@@ -93,6 +118,7 @@ return function(options)
   end
 
   busted.subscribe({"test", "end"}, handler.testEnd, {predicate = handler.cancelOnPending})
+  busted.subscribe({"file", "end"}, handler.fileEnd)
   busted.subscribe({"suite", "end"}, handler.suiteEnd)
   for _, kind in ipairs {"error", "failure"} do
     for _, element in ipairs {"file", "describe"} do
