@@ -25,13 +25,13 @@ rc=0
 (cd "$root" && ctest --test-dir build/coverage -j "$(cores)" --output-on-failure "$@") || rc=$?
 say "lines that ran"
 cd "$root/build/coverage"
-find CMakeFiles/atomo_objects.dir/runtime -name '*.gcda' -exec gcov -n {} + 2>/dev/null | awk -v root="$root/" '
-  /^File / { name = substr($0, 7, length($0) - 7) }
-  /^Lines executed:/ && index(name, root "runtime/") == 1 {
+find CMakeFiles/atomo_objects.dir/runtime -name '*.gcda' -exec gcov -n {} + 2>/dev/null | awk '
+  /^File / { at = index($0, "/runtime/"); name = at ? substr($0, at + 1, length($0) - at - 1) : "" }
+  /^Lines executed:/ && name != "" {
     split($2, part, "[:%]")
-    if (seen[name]++) next # a header, again
+    if (seen[name]++) next # a header that another file includes too
     lines += $4; ran += part[2] * $4 / 100
-    printf "%6.2f %% of %5d  %s\n", part[2], $4, substr(name, length(root) + 1) | "sort -n"
+    printf "%6.2f %% of %5d  %s\n", part[2], $4, name | "sort -n"
   }
   END { close("sort -n"); if (!lines) exit 1; printf "%6.2f %% of %5d  all\n", 100 * ran / lines, lines }'
 exit "$rc"
