@@ -54,6 +54,24 @@ describe("documents", function()
     assert.is_nil(next(left))
   end)
 
+  it("--help says what a flag turns off, and offers no empty choice", function()
+    local faults, flags = {}, 0
+    for _, program in ipairs(documents.programs.all()) do
+      local text = documents.programs.help(program)
+      if program:find "^scripts/.*%.lua$" then
+        for name, words in text:gmatch "\n  (%-%-no%-%S+)%s+([^\n]*)" do
+          flags = flags + 1
+          if not words:find "^turn off " then faults[#faults + 1] = ("%s: %s %s"):format(program, name, words) end
+        end
+        for choices in text:gsub("%s+", " "):gmatch "one of ([^;)]*)" do
+          if (", " .. choices .. ","):find ", *," then faults[#faults + 1] = program .. ": one of " .. choices end
+        end
+      end
+    end
+    assert.same({}, faults)
+    assert.is_true(flags >= 3)
+  end)
+
   describe("checks find", function()
     --- The one fault of a page with this text, without page and line.
     local function fault_of(text)
@@ -94,7 +112,8 @@ describe("documents", function()
         "bitz"},
       {"a script that went", sh "build/atomo-lua scripts/train_everything.lua",
         "train_everything.lua is not in the tree"},
-      {"an option behind netlab.sh", sh "sh scripts/netlab.sh run 2 1gbit -- build/atomo-lua scripts/bench_step.lua --x",
+      {"an option behind netlab.sh",
+        sh "sh scripts/netlab.sh run 2 1gbit -- build/atomo-lua scripts/bench_step.lua --x",
         "unknown option %-%-x"},
       {"an option of netlab.sh", sh "sh scripts/netlab.sh run 2 1gbit --per-hostt 2 -- build/atomo-lua -v",
         "does not know %-%-per%-hostt"},

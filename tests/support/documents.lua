@@ -76,7 +76,9 @@ local function check_links(page, path, fault)
     if target:find "^https?://" then return end
     local file, anchor = target:match "^([^#]*)#?(.*)$"
     local there = file == "" and path or (folder .. file):gsub("[^/]+/%.%./", "")
-    if there ~= path and not programs.files()[there] then return fault(line, ("%s is not in the tree"):format(there)) end
+    if there ~= path and not programs.files()[there] then
+      return fault(line, ("%s is not in the tree"):format(there))
+    end
     if anchor == "" then return end
     local anchors = there == path and page.anchors or anchors_of[there]
     if not anchors then

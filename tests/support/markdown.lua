@@ -69,7 +69,7 @@ function M.links(page, take)
   M.each(page.prose:gsub("`[^`\n]*`", function(span) return ("x"):rep(#span) end), "%]%(([^)%s]+)%)", take)
 end
 
---- The commands of a shell block: {line=, words=}, cut at new lines, ;, &&, || and |. Comments go, quotes are taken off.
+--- The commands of a shell block: {line=, words=}, cut at new lines, ;, &&, || and |, without comments and quotes.
 ---@param block markdown.Block
 function M.commands(block)
   local commands, words, word, line = {}, {}, nil, block.line

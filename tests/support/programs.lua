@@ -67,8 +67,8 @@ local function quoted(words)
   return table.concat(list, " ")
 end
 
---- Whether a Lua script takes these arguments, all of them (names, values, choices): nil, or what it says. --help at the
---- end is reached only where everything before it was taken.
+--- nil if a Lua script takes all these arguments (names, values, choices), else its error. A script reads --help at the
+--- end only after everything before it was right.
 function M.refuses(script, arguments)
   local out, code = spawn.run(("%s %s %s --help"):format(spawn.quote(spawn.exe), spawn.quote(root .. "/" .. script),
     quoted(arguments)))
