@@ -43,6 +43,13 @@ describe("documents", function()
     end
   end
 
+  it("README's picture is drawn from the figures in docs/results.md", function()
+    local folder = documents.programs.root .. "/docs/"
+    local drawn = assert(loadfile(folder .. "figures.lua"))("spec").svg(documents.read(folder .. "results.md"))
+    assert.equal(documents.read(folder .. "accuracy_vgg11_100mbit.svg"), drawn)
+    assert.equal(3, select(2, drawn:gsub("<polyline", "")))
+  end)
+
   it("excuse no block that is not there", function()
     local left = {}
     for reason in pairs(reasons) do left[reason] = true end
