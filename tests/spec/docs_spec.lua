@@ -4,7 +4,9 @@ local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 local spawn = dofile(here .. "/../support/spawn.lua")
 
 -- Blocks marked norun: page and a line that they begin with -> why they cannot run here.
-local reasons = {}
+local reasons = {
+  ["docs/tour.md: sh scripts/quickstart.sh"] = "installs packages and builds the tree",
+}
 
 -- Files that the Lua of a page reads.
 local files = {}
@@ -13,6 +15,7 @@ describe("documents", function()
   if not spawn.possible() then return pending "runs in the host program, not under mpirun" end
   if spawn.sanitized then return pending "the same texts under a sanitizer" end
   local documents = dofile(here .. "/../support/documents.lua")
+  local commands = dofile(here .. "/../support/page_commands.lua")
   local markdown = documents.markdown
   local pages = documents.pages()
 
@@ -48,6 +51,24 @@ describe("documents", function()
     local drawn = assert(loadfile(folder .. "figures.lua"))("spec").svg(documents.read(folder .. "results.md"))
     assert.equal(documents.read(folder .. "accuracy_vgg11_100mbit.svg"), drawn)
     assert.equal(3, select(2, drawn:gsub("<polyline", "")))
+  end)
+
+  it("docs/tour.md: its commands run and print what it says", function()
+    local faults, skipped = commands.run("docs/tour.md", documents.read(documents.programs.root .. "/docs/tour.md"))
+    assert.same({}, faults)
+    if #skipped > 0 then pending("netlab.sh: this machine allows no network namespaces") end
+  end)
+
+  it("README.md: a run prints the summary that it shows", function()
+    local run = "--model lenet --train-images 64 --batch 16 --epochs 1 --threads 1"
+    local out, code = spawn.ranks(2, documents.programs.root .. "/scripts/train_cifar.lua " .. run)
+    assert.equal(0, code, out)
+    local shown
+    for _, block in ipairs(markdown.parse(documents.read(documents.programs.root .. "/README.md")).blocks) do
+      if block.lines[1] == "summary" then shown = block.lines end
+    end
+    assert.is_true(#shown >= 6)
+    assert.same({}, commands.missing(shown, out))
   end)
 
   it("excuse no block that is not there", function()
@@ -105,6 +126,7 @@ describe("documents", function()
       {"a pattern of files that none fits", "in `tests/spec/zzz_*_spec.lua`\n", "is not in the tree"},
       {"an unknown option in a sentence", "give `--no-such-thing 3`\n",
         "no program's %-%-help knows %-%-no%-such%-thing"},
+      {"a command in a sentence", "run `build/atomo-lua scripts/verify.lua --draws 1`\n", ":1: .*%-%-draws is '1'"},
       {"an unknown function", "call `atomo.frobnicate(x)`\n", "atomo.frobnicate: there is no frobnicate"},
       {"an unknown function of a topic", "call `atomo.optim.sgdd`\n", "atomo.optim.sgdd: there is no sgdd"},
       {"an unknown layer", "call `nn.Conv7d(1)`\n", "nn.Conv7d: there is no Conv7d"},
@@ -146,6 +168,18 @@ describe("documents", function()
         ["os.execute 'true'"] = "planted.md:2: .*execute"} do
         assert.matches(message, documents.run("docs/planted.md", "```lua\n" .. code .. "\n```\n"))
       end
+    end)
+
+    it("commands that fail, and output that a page makes up", function()
+      local page = "```lua\n-- own.lua\nprint 'from the file: 12'\n```\n```sh\nbuild/atomo-lua own.lua\n```\n" ..
+        "```text\n...\nfrom  the file: 7\nfrom ...\n```\n"
+      assert.same({}, (commands.run("docs/planted.md", page)))
+      local made_up = commands.run("docs/planted.md", page .. "```text\nfrom a file: 12\n```\n")
+      assert.same({"docs/planted.md:13: is not printed: from a file: 12"}, made_up)
+      local failed = commands.run("docs/planted.md", "```sh\nbuild/atomo-lua -e 'os.exit(3)'\ntrue\n```\n")
+      assert.matches("docs/planted.md:1: exit code 3", failed[1])
+      local _, skipped = commands.run("docs/planted.md", "\n```sh\nexit 77\n```\n")
+      assert.same({2}, skipped)
     end)
 
     it("nothing in a page that is right", function()

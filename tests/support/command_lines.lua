@@ -30,7 +30,7 @@ local function compressors(arguments)
     if option == "--compress" then
       for spec in value:gmatch "%S+" do
         spec = spec:gsub("@%w+$", "")
-        if not (spec == "all" or spec == "auto" or spec == "..." or spec == "SPEC") then specs[#specs + 1] = spec end
+        if not (spec == "all" or spec == "auto" or spec == "..." or spec:find "^%u+$") then specs[#specs + 1] = spec end
       end
     elseif option == "--load" then
       if not programs.files()[value] then return {}, {} end

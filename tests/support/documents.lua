@@ -14,7 +14,7 @@ local languages = {lua = true, sh = true, text = true}
 
 -- Files of the reader's, which no tree holds.
 local of_the_reader = {}
-for name in ("my.lua late.lua script.lua my_model.lua name.lua x.c"):gmatch "%S+" do
+for name in ("my.lua late.lua script.lua my_model.lua kernel_svd.lua compare.svg x.c"):gmatch "%S+" do
   of_the_reader[name] = true
 end
 
@@ -127,6 +127,11 @@ local function check_spans(page, fault)
     local function here_fault(text) fault(line, text) end
     for word in span:gmatch "[^%s,;()\"']+" do
       for part in (word:gsub("{.*", "*") .. ":"):gmatch "([^:]+):" do check_file(part, here_fault) end
+    end
+    if span:find "^sh [%w/_]+%.sh" or span:find "^build/atomo%-lua %S" or span:find "^mpirun %S" then
+      for _, command in ipairs(markdown.commands {line = line, lines = {(span:gsub("\n", " "))}}) do
+        command_lines.check(command.words, here_fault)
+      end
     end
     check_options(span, here_fault)
     names.check(span, here_fault)
