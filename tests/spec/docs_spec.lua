@@ -129,6 +129,7 @@ describe("documents", function()
       {"a command in a sentence", "run `build/atomo-lua scripts/verify.lua --draws 1`\n", ":1: .*%-%-draws is '1'"},
       {"an unknown function", "call `atomo.frobnicate(x)`\n", "atomo.frobnicate: there is no frobnicate"},
       {"an unknown function of a topic", "call `atomo.optim.sgdd`\n", "atomo.optim.sgdd: there is no sgdd"},
+      {"a module that went", 'see `require "atomo.nothing_here"`\n', ":1: there is no module atomo.nothing_here"},
       {"an unknown layer", "call `nn.Conv7d(1)`\n", "nn.Conv7d: there is no Conv7d"},
       {"an unknown method", "call `t:frobnicate()`\n", "t:frobnicate: there is no such method"},
       {"an unknown C function", "call `atomo_frobnicate`\n", "atomo_frobnicate: no source has this name"},

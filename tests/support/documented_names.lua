@@ -54,6 +54,9 @@ function M.check(span, fault)
       holder = holder[name]
     end
   end
+  for module in padded:gmatch "require%s*%(?[\"']([%w_%.]+)[\"']" do
+    if not pcall(require, module) then fault(("there is no module %s"):format(module)) end
+  end
   for top, name in padded:gmatch "[^%w_%.:/]([%a]+):([%a_][%w_]*)%f[(%z%s]" do
     local sample = made()[top]
     if sample and not has(sample, name) then fault(("%s:%s: there is no such method"):format(top, name)) end
