@@ -1,4 +1,4 @@
---- Operators of one's own, in plain Lua (atomo.func over t:data()) and out of an expression (atomo.elementwise), beside
+--- User-defined operators, in plain Lua (atomo.func over t:data()) and out of an expression (atomo.elementwise), beside
 -- the built-in ones, and how many of those there are.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C

@@ -1,5 +1,5 @@
 #!/usr/bin/env atomo-lua
---- Proves compressors by test, one's own included: a table of check, figure, bound, pass or fail; exit code 1 where one
+--- Checks compressors by test, user-defined ones too: a table of check, figure, bound, pass or fail. Exit code 1 if one
 -- fails.
 local atomo = require "atomo"
 

@@ -1,5 +1,6 @@
 -- README, CONTRIBUTING and docs/: every block of code runs or is a command that the program takes; every link, file,
 -- option and name is there. The checks find faults that are planted.
+-- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 local spawn = dofile(here .. "/../support/spawn.lua")
 
