@@ -8,25 +8,26 @@ local gradients = require "atomo.tools.gradients"
 
 local opts = atomo.cli.parse {
   name = "bench_codec.lua",
-  about = "Encodes and decodes a whole step of gradients with each compressor, one budget over all tensors; prints " ..
-    "message bytes, the ratio to 32-bit floats, E||ghat - g||^2 / ||g||^2 (closed form), and medians of time.",
+  about = "Times encoding and decoding of a whole step of gradients with each compressor. All tensors share one " ..
+    "budget. Prints message bytes, their ratio to 32-bit floats, E||ghat - g||^2 / ||g||^2 (closed form) and median " ..
+    "times.",
   examples = {
     "build/atomo-lua scripts/bench_codec.lua",
     "build/atomo-lua scripts/bench_codec.lua --gradients DIR --ratio 64 --compress 'svd svd:bits=4 entry'",
     "build/atomo-lua scripts/bench_codec.lua --model resnet18 --ratio 64 --compress 'svd svd:every=8'",
   },
   options = {
-    {"gradients", "string", "", "a folder of .npy files, one a tensor; neither: made-up ones of ResNet-20's shapes"},
-    {"model", "string", "", "a network of models/: its whole gradient after three steps on the synthetic set"},
+    {"gradients", "string", "", "folder of .npy files, one per tensor; with neither: made-up gradients of ResNet-20"},
+    {"model", "string", "", "network of models/: its gradient after three steps on the synthetic set"},
     {"compress", "string", "none entry taps svd:bits=32,fold=paper svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4 " ..
       "qsgd:bits=2 qsgd qsgd:bits=8 terngrad natural fp16 bf16 signsgd topk randk powersgd atomo-published",
       "compressors, separated by spaces"},
-    {"ratio", "list", {16, 64, 256}, "dense bytes over message bytes, for those that name no budget", of = "number"},
-    {"form", "choice", "step", "step: all tensors under one budget, exactly; stream: one by one as in training, at " ..
-      "the price of the step before", choices = {"step", "stream"}},
-    {"repeat", "int", 5, "times each is run, the median counts", min = 1},
+    {"ratio", "list", {16, 64, 256}, "dense bytes / message bytes, for compressors that name no budget", of = "number"},
+    {"form", "choice", "step", "step: all tensors meet the budget exactly; stream: one by one as in training, at " ..
+      "the price of the previous step", choices = {"step", "stream"}},
+    {"repeat", "int", 5, "timed runs of each compressor; the median counts", min = 1},
     {"threads", "int", 1, "threads", min = 1},
-    {"coefficients", "int", 1e7, "over which Algorithm 1 is timed; 0: it is not", min = 0},
+    {"coefficients", "int", 1e7, "coefficients to time Algorithm 1 on; 0: do not", min = 0},
   },
 }
 

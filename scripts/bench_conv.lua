@@ -7,18 +7,18 @@ local nn, F = atomo.nn, atomo.F
 
 local opts = atomo.cli.parse {
   name = "bench_conv.lua",
-  about = "Prints the error of Winograd against direct convolution, layer by layer: the largest difference over the " ..
-    "largest element, and the norm of the difference over the norm. Beside it the same for im2col + sgemm against " ..
-    "direct: sums in another order, what any other library would give.",
+  about = "Prints each layer's error of Winograd against direct convolution: the largest difference / the largest " ..
+    "element, and the norm of the difference / the norm. im2col + sgemm against direct convolution is printed " ..
+    "beside it: the difference that another order of the same sums makes.",
   examples = {
     "build/atomo-lua scripts/bench_conv.lua",
     "build/atomo-lua scripts/bench_conv.lua --model vgg11 --batch 8 --threads 2",
   },
   options = {
-    {"model", "string", "resnet18", "network whose layers are taken: resnet18, resnet20, vgg11, ..., or a file"},
-    {"batch", "int", 4, "images", min = 1, unit = "images"},
+    {"model", "string", "resnet18", "network: resnet18, resnet20, vgg11, ..., or a file"},
+    {"batch", "int", 4, "batch", min = 1, unit = "images"},
     {"threads", "int", 1, "threads", min = 1, unit = "threads"},
-    {"seed", "int", 0, "of weights, images and gradients", min = 0},
+    {"seed", "int", 0, "seed of weights, images and gradients", min = 0},
   },
 }
 

@@ -9,26 +9,28 @@ local log = atomo.log
 
 local opts = atomo.cli.parse {
   name = "bench_exchange.lua",
-  about = "Exchanges made-up gradients over the ranks it is started on; medians of whole steps (encode, travel, " ..
-    "decode) without any backward pass to hide behind. The link's rate is measured first, rank 0 to the last rank.",
+  about = "Exchanges made-up gradients between the ranks. Times are medians of whole steps (encode, transfer, " ..
+    "decode), without a backward pass that would overlap them. The link rate is measured first, from rank 0 to the " ..
+    "last rank.",
   examples = {
     "sh scripts/netlab.sh run 4 100mbit -- build/atomo-lua scripts/bench_exchange.lua --json b.jsonl --plot b",
     "mpirun -n 2 build/atomo-lua scripts/bench_exchange.lua --sizes 64K,1M --compress 'none svd:ratio=64,bits=8'",
     "mpirun -n 8 build/atomo-lua scripts/bench_exchange.lua --topology sharded,allgather --compress all",
   },
   options = {
-    {"sizes", "string", "1K,16K,256K,4M,64M", "bytes of fp32 gradient, with K, M or G (1024s)"},
-    {"topology", "list", topologies, "those to run, where they can work", choices = topologies},
-    {"compress", "string", "none svd:ratio=64,bits=8 entry:ratio=64", "compressors, separated by spaces; all: every " ..
-      "one there is"},
-    {"repeat", "int", 5, "steps each is run after one that warms up; the median counts", min = 1},
-    {"seconds", "number", 20, "of a case: it is given up after so long, with the steps done, and left out where a " ..
-      "smaller size says that a step takes longer", above = 0, unit = "s"},
-    {"total", "number", 600, "of everything: no further case is begun after so long", above = 0, unit = "s"},
-    {"down", "choice", "dense", "the way back from a ps", choices = {"dense", "compress"}},
-    {"threads", "int", 1, "threads a rank", min = 1},
-    {"json", "string", "", "file to append one JSON object a case to; cases that it has are not run again"},
-    {"plot", "string", "", "file of the chart, time against size, without its ending", metavar = "FILE"},
+    {"sizes", "string", "1K,16K,256K,4M,64M", "bytes of the fp32 gradient; K, M and G are powers of 1024"},
+    {"topology", "list", topologies, "topologies; those that cannot carry a compressor are left " ..
+      "out", choices = topologies},
+    {"compress", "string", "none svd:ratio=64,bits=8 entry:ratio=64", "compressors, separated by spaces; all: " ..
+      "every built-in one"},
+    {"repeat", "int", 5, "timed steps of each case, after one that is not; the median counts", min = 1},
+    {"seconds", "number", 20, "end a case after X seconds, with the steps done so far; leave it out if a step is " ..
+      "expected to take longer", above = 0, unit = "s"},
+    {"total", "number", 600, "begin no further case after X seconds", above = 0, unit = "s"},
+    {"down", "choice", "dense", "with topology ps: how rank 0 sends the average back", choices = {"dense", "compress"}},
+    {"threads", "int", 1, "threads of each rank", min = 1},
+    {"json", "string", "", "append one JSON object per case to this file; cases in it are not repeated"},
+    {"plot", "string", "", "draw time against size as FILE.svg", metavar = "FILE"},
   },
 }
 

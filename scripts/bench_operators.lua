@@ -1,4 +1,4 @@
---- Operators of one's own, in plain Lua (atomo.func over t:data()) and out of an expression (atomo.elementwise), beside
+--- User-defined operators, in plain Lua (atomo.func over t:data()) and out of an expression (atomo.elementwise), beside
 -- the built-in ones, and how many of those there are.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
@@ -8,14 +8,14 @@ local opts = atomo.cli.parse {
   name = "bench_operators.lua",
   about = "Times elementwise operators written in Lua (atomo.func over t:data()) and compiled from an expression " ..
     "(atomo.elementwise) beside the built-in operators that compute the same, forward and forward + backward, on " ..
-    "one thread: the smallest time of many, alternating.",
+    "one thread. They alternate; the smallest time of --repeat runs is printed.",
   examples = {
     "build/atomo-lua scripts/bench_operators.lua",
     "build/atomo-lua scripts/bench_operators.lua --sizes 4096,1048576",
   },
   options = {
-    {"sizes", "list", {4096, 65536, 4194304}, "elements", of = "number"},
-    {"repeat", "int", 100, "times each is run", min = 1},
+    {"sizes", "list", {4096, 65536, 4194304}, "numbers of elements", of = "number"},
+    {"repeat", "int", 100, "runs of each operator", min = 1},
   },
 }
 

@@ -8,8 +8,9 @@ local F, log = atomo.F, atomo.log
 
 local opts = atomo.cli.parse {
   name = "bench_step.lua",
-  about = "Times training steps (forward, backward, SGD) on random images with and without an exchange, by turns, " ..
-    "and MPI_Allreduce of the same gradients. A time is that of the slowest rank, from a barrier on; medians count.",
+  about = "Times training steps (forward, backward, SGD) on random images with an exchange, without one, and " ..
+    "MPI_Allreduce of the same gradients, in turn. A time runs from a barrier to the slowest rank's end; medians " ..
+    "are printed.",
   examples = {
     "mpirun -n 2 build/atomo-lua scripts/bench_step.lua",
     "mpirun -n 2 build/atomo-lua scripts/bench_step.lua --model resnet18 --batch 32 --compress 'none entry:ratio=64'",
@@ -17,14 +18,14 @@ local opts = atomo.cli.parse {
   },
   options = {
     {"model", "string", "resnet20", "network of models/, or a file"},
-    {"batch", "int", 128, "images of one rank in a step", min = 1, unit = "images"},
-    {"threads", "int", 1, "threads a rank", min = 1},
+    {"batch", "int", 128, "images per rank and step", min = 1, unit = "images"},
+    {"threads", "int", 1, "threads of each rank", min = 1},
     {"compress", "string", "none", "compressors, separated by spaces"},
     {"topology", "string", "standard", "topology of the exchange"},
-    {"steps", "int", 15, "timed steps of each kind, after three that are not", min = 1},
-    {"checked", "choice", "true", "whether collectives compare first what the ranks are about to do",
+    {"steps", "int", 15, "timed steps of each kind, after three warm-up steps", min = 1},
+    {"checked", "choice", "true", "compare what the ranks are about to do before each collective",
       choices = {"true", "false"}},
-    {"json", "string", nil, "file to append one JSON object a compressor to", metavar = "FILE"},
+    {"json", "string", nil, "append one JSON object per compressor to FILE", metavar = "FILE"},
   },
 }
 

@@ -6,27 +6,27 @@ local gradients = require "atomo.tools.gradients"
 
 local opts = atomo.cli.parse {
   name = "compare_compressors.lua",
-  about = "Encodes and decodes a whole step of gradients with each compressor, one budget over all tensors. The " ..
-    "error is E||ghat - g||^2 / ||g||^2: for unbiased compressors their variance, for biased ones the squared error " ..
-    "of one step (error feedback makes up for it over many).",
+  about = "Encodes and decodes a whole step of gradients with each compressor. All tensors share one budget. The " ..
+    "error is E||ghat - g||^2 / ||g||^2: the variance of an unbiased compressor, the squared error in one step of a " ..
+    "biased one (error feedback returns it in later steps).",
   examples = {
     "build/atomo-lua scripts/compare_compressors.lua --gradients DIR --ratio 16,64,256 --plot compare",
     "build/atomo-lua scripts/compare_compressors.lua --model resnet20 --compress 'svd:bits=4 entry qsgd'",
     "build/atomo-lua scripts/compare_compressors.lua --load scripts/atoms/haar.lua --compress 'entry haar_lua'",
   },
   options = {
-    {"gradients", "string", "", "a folder of .npy files, one a tensor", metavar = "DIR"},
-    {"model", "string", "", "a network of models/, trained for a few steps; neither: made-up gradients",
+    {"gradients", "string", "", "folder of .npy files, one per tensor", metavar = "DIR"},
+    {"model", "string", "", "network of models/, trained for --steps steps; with neither: made-up gradients",
       metavar = "NAME"},
-    {"steps", "int", 20, "training steps before --model's gradient is taken", min = 0},
-    {"ratio", "list", {16, 64, 256}, "dense bytes over message bytes, for those that take one", of = "number"},
-    {"compress", "string", nil, "compressors, separated by spaces; none: all there are", repeated = true,
+    {"steps", "int", 20, "with --model: training steps before the gradient is taken", min = 0},
+    {"ratio", "list", {16, 64, 256}, "dense bytes / message bytes, for compressors that take a ratio", of = "number"},
+    {"compress", "string", nil, "compressors, separated by spaces; if absent: every built-in one", repeated = true,
       metavar = "SPECS"},
-    {"load", "string", nil, "Lua file to run first: one's own compressors", repeated = true, metavar = "FILE"},
-    {"draws", "int", 20, "times each is run: errors are means, times medians", min = 2},
+    {"load", "string", nil, "Lua file that declares compressors; runs first", repeated = true, metavar = "FILE"},
+    {"draws", "int", 20, "runs of each compressor: errors are means, times medians", min = 2},
     {"threads", "int", 1, "threads", min = 1},
-    {"json", "string", "", "file for the figures", metavar = "FILE"},
-    {"plot", "string", "", "file for the chart, without its ending (.svg; .png where a converter is installed)",
+    {"json", "string", "", "write the figures to FILE", metavar = "FILE"},
+    {"plot", "string", "", "draw FILE.svg (and FILE.png if a converter is installed)",
       metavar = "FILE"},
   },
 }

@@ -5,17 +5,17 @@ local cli, log = atomo.cli, atomo.log
 
 local opts = cli.parse {
   name = "report.lua",
-  about = "Prints the runs of one or more logs (--log of the training scripts) side by side, a row a run.",
+  about = "Prints one row per run of one or more logs (--log of the training scripts).",
   examples = {
     "build/atomo-lua scripts/report.lua run.jsonl",
     "build/atomo-lua scripts/report.lua --logs none.jsonl,svd.jsonl --reach 0.6",
     "build/atomo-lua scripts/report.lua run.jsonl --plot curve",
   },
   options = {
-    {"logs", "list", nil, "log files, besides the one named first"},
-    {"plot", "string", "", "file for a chart of the losses over the steps, without its ending (.svg; .png where a " ..
-      "converter is installed)", metavar = "FILE"},
-    {"reach", "number", 0, "test accuracy whose first epoch and time are shown; 0: none", min = 0, max = 1},
+    {"logs", "list", nil, "more log files"},
+    {"plot", "string", "", "draw the losses over the steps as FILE.svg (and FILE.png if a converter is " ..
+      "installed)", metavar = "FILE"},
+    {"reach", "number", 0, "show when each run first reaches this test accuracy; 0: do not", min = 0, max = 1},
   },
   positional = {{"log", "string", nil, "log file"}},
 }

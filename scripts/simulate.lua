@@ -10,8 +10,8 @@ local cli, log = atomo.cli, atomo.log
 
 local opts = cli.parse {
   name = "simulate.lua",
-  about = "PREDICTS step times on other clusters from figures measured here: of a model (--model), of runs " ..
-    "(--log), or given (--figures). The batch of a rank stays the same on any number of ranks.",
+  about = "PREDICTS step times on other clusters from figures that are measured here (--model), taken from runs " ..
+    "(--log) or read from a file (--figures). Each rank keeps its batch, whatever the number of ranks.",
   examples = {
     "build/atomo-lua scripts/simulate.lua --model resnet18 --batch 16 --threads 1 --figures resnet18.json",
     "build/atomo-lua scripts/simulate.lua --figures resnet18.json --cluster 64:1gbit --cluster 64:10gbit --plot r18",
@@ -19,30 +19,30 @@ local opts = cli.parse {
     "build/atomo-lua scripts/simulate.lua --figures resnet18.json --check --check-log check.jsonl",
   },
   options = {
-    {"model", "string", nil, "measures this network: lenet, resnet20, resnet18, vgg11, ... or a file"},
-    {"batch", "int", 16, "images of one rank in a step", min = 1, unit = "images"},
-    {"threads", "int", 1, "threads a rank", min = 1},
+    {"model", "string", nil, "network to measure: lenet, resnet20, resnet18, vgg11, ... or a file"},
+    {"batch", "int", 16, "images per rank and step", min = 1, unit = "images"},
+    {"threads", "int", 1, "threads of each rank", min = 1},
     {"compress", "string", table.concat(choose.compressors, " "), "compressors, separated by spaces"},
-    {"log", "string", nil, "log of a training run (--log of train_cifar.lua) to take figures from", repeated = true,
+    {"log", "string", nil, "log of a training run (train_cifar.lua --log) to take figures from", repeated = true,
       metavar = "FILE"},
-    {"figures", "string", nil, "JSON file of figures: read where it is there, written after measuring; what it " ..
-      "lacks is measured and added", metavar = "FILE"},
-    {"ranks", "list", {2, 4, 8, 16, 64, 256, 1024, 4096}, "ranks of the table", of = "int"},
-    {"rates", "list", {"1mbit", "10mbit", "100mbit", "1gbit", "10gbit", "100gbit"}, "its links"},
-    {"cluster", "string", nil, "RANKS:RATE to answer for in words, e.g. 64:1gbit", repeated = true},
-    {"latency", "number", 50, "of a message between hosts", min = 0, unit = "microseconds"},
+    {"figures", "string", nil, "JSON file of figures: read if it exists; missing figures are measured and " ..
+      "added", metavar = "FILE"},
+    {"ranks", "list", {2, 4, 8, 16, 64, 256, 1024, 4096}, "numbers of ranks in the table", of = "int"},
+    {"rates", "list", {"1mbit", "10mbit", "100mbit", "1gbit", "10gbit", "100gbit"}, "link rates in the table"},
+    {"cluster", "string", nil, "RANKS:RATE to answer for in a sentence, such as 64:1gbit", repeated = true},
+    {"latency", "number", 50, "latency of a message between hosts", min = 0, unit = "microseconds"},
     {"per-host", "int", 1, "ranks that share a host's memory and link", min = 1},
-    {"memory-rate", "number", 4, "between ranks of one host", above = 0, unit = "GB/s"},
-    {"plot", "string", nil, "draws step time against link for each cluster's ranks: FILE-RANKS.svg", metavar = "FILE"},
-    {"json", "string", nil, "appends every prediction as a line", metavar = "FILE"},
-    {"csv", "string", nil, "writes every prediction as a line", metavar = "FILE"},
-    {"check", "flag", false, "runs training on netlab and prints predicted and measured side by side (needs root)"},
-    {"check-log", "string", "simulate_check.jsonl", "file of the check's runs; those that it holds are not run again"},
-    {"check-ranks", "list", {2, 4, 8}, "hosts of the check", of = "int"},
-    {"check-rate", "string", "100mbit", "links of the check"},
+    {"memory-rate", "number", 4, "rate between ranks of one host", above = 0, unit = "GB/s"},
+    {"plot", "string", nil, "draw step time against link rate for each --cluster: FILE-RANKS.svg", metavar = "FILE"},
+    {"json", "string", nil, "append each prediction to FILE as one JSON object", metavar = "FILE"},
+    {"csv", "string", nil, "write each prediction to FILE as one row", metavar = "FILE"},
+    {"check", "flag", false, "train on netlab and print predicted beside measured times (needs root)"},
+    {"check-log", "string", "simulate_check.jsonl", "with --check: file of the runs; runs in it are not repeated"},
+    {"check-ranks", "list", {2, 4, 8}, "with --check: numbers of hosts", of = "int"},
+    {"check-rate", "string", "100mbit", "with --check: link rate"},
     {"check-settings", "string", "none/allreduce entry:ratio=64/allgather entry:ratio=64/sharded",
-      "COMPRESSOR/TOPOLOGY of the check, separated by spaces"},
-    {"check-steps", "int", 6, "of each run; the first two do not count", min = 3, unit = "steps"},
+      "with --check: COMPRESSOR/TOPOLOGY pairs, separated by spaces"},
+    {"check-steps", "int", 6, "with --check: steps of each run; the first two do not count", min = 3, unit = "steps"},
   },
 }
 

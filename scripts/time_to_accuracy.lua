@@ -13,9 +13,9 @@ local log, clock_now = atomo.log, require("atomo.ffi").C.atomo_time
 
 local opts = atomo.cli.parse {
   name = "time_to_accuracy.lua",
-  about = "Trains one network with each compressor in turn, by train_cifar.lua under mpirun on this machine, on a " ..
-    "shaped network of namespaces (--net RATE) or on a cluster (--launch), and sets the runs side by side. Start it " ..
-    "without mpirun. Runs that are done are not run again: their complete logs are in --out.",
+  about = "Trains one network with each compressor in turn and compares the runs. train_cifar.lua runs on this " ..
+    "machine, on a shaped network of namespaces (--net RATE) or on a cluster (--launch). Start it without mpirun. " ..
+    "Finished runs are kept in --out and not repeated.",
   examples = {
     "build/atomo-lua scripts/time_to_accuracy.lua --out runs/tta --epochs 4 --compress 'none entry:ratio=16'",
     "build/atomo-lua scripts/time_to_accuracy.lua --net 100mbit --ranks 4 --model vgg11 --data cifar-10-batches-bin " ..
@@ -25,32 +25,32 @@ local opts = atomo.cli.parse {
   },
   options = {
     {"out", "string", "runs/time_to_accuracy", "folder of logs, tables and charts", metavar = "DIR"},
-    {"compress", "string", nil, "compressors, separated by spaces, each SPEC or SPEC@TOPOLOGY; none: dense, and " ..
-      "spectral ATOMO, QSGD and TernGrad at several budgets", repeated = true, metavar = "SPECS"},
-    {"net", "string", "none", "rate of the links of a network made by netlab.sh (needs root), a host a rank; none: " ..
-      "the ranks share this machine's memory", metavar = "RATE"},
-    {"launch", "string", "", "what starts the ranks, in place of the two", metavar = "COMMAND"},
+    {"compress", "string", nil, "compressors, separated by spaces, each SPEC or SPEC@TOPOLOGY; if absent: dense, " ..
+      "and spectral ATOMO, QSGD and TernGrad at several budgets", repeated = true, metavar = "SPECS"},
+    {"net", "string", "none", "link rate of a netlab.sh network with one rank per host (needs root); none: the " ..
+      "ranks share this machine's memory", metavar = "RATE"},
+    {"launch", "string", "", "command that starts the ranks, instead of mpirun or netlab.sh", metavar = "COMMAND"},
     {"ranks", "int", 2, "ranks", min = 1},
-    {"time-steps", "int", 0, "train in shared memory, and take each compressor's time from so many steps on the " ..
-      "network, whose losses must have the same bits; 0: train on the network", min = 0, unit = "steps"},
-    {"warm", "int", 3, "steps of --time-steps that do not count", min = 0, unit = "steps"},
+    {"time-steps", "int", 0, "train in shared memory and time N steps of each compressor on the network, whose " ..
+      "losses must be bit-identical; 0: train on the network", min = 0, unit = "steps"},
+    {"warm", "int", 3, "with --time-steps: first N steps that do not count", min = 0, unit = "steps"},
     {"model", "string", "resnet20", "network"},
-    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; none: the synthetic set"},
+    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; if absent: the synthetic set"},
     {"epochs", "int", 10, "passes over the training set", min = 1, unit = "epochs"},
-    {"batch", "int", 64, "images of one rank in one step", min = 1, unit = "images"},
-    {"lr", "list", {0.1}, "learning rates; of several, each compressor gets the one with the best final accuracy",
+    {"batch", "int", 64, "images per rank and step", min = 1, unit = "images"},
+    {"lr", "list", {0.1}, "learning rates; each compressor is given the one with its best final accuracy",
       of = "number", above = 0},
-    {"search-epochs", "int", 0, "length of the runs that choose the learning rate (seed: the first); 0: as --epochs",
+    {"search-epochs", "int", 0, "epochs of the runs that choose the learning rate, with the first seed; 0: as --epochs",
       min = 0, unit = "epochs"},
-    {"seeds", "list", {0}, "seeds; a time is the median over them, an accuracy the mean", of = "int", min = 0},
-    {"topology", "string", "standard", "topology of those that name none"},
-    {"threads", "int", 1, "threads a rank", min = 1},
-    {"train", "string", "", "further options of train_cifar.lua: --train='--warmup 20 --no-augment'",
+    {"seeds", "list", {0}, "seeds; times are medians over them, accuracies means", of = "int", min = 0},
+    {"topology", "string", "standard", "topology of the compressors that name none"},
+    {"threads", "int", 1, "threads of each rank", min = 1},
+    {"train", "string", "", "more options of train_cifar.lua: --train='--warmup 20 --no-augment'",
       metavar = "OPTIONS"},
-    {"reach", "list", {0.5, 0.6}, "test accuracies whose time is compared", of = "number", above = 0, max = 1},
-    {"negligible", "number", 0.01, "loss of accuracy that counts as none", min = 0, max = 1},
-    {"limit", "number", 0, "ends a run after so long, and counts it as failed; 0: none", min = 0, unit = "s"},
-    {"report", "flag", false, "only prints what the logs at hand say"},
+    {"reach", "list", {0.5, 0.6}, "test accuracies to compare the times of", of = "number", above = 0, max = 1},
+    {"negligible", "number", 0.01, "largest loss of accuracy that counts as none", min = 0, max = 1},
+    {"limit", "number", 0, "end a run after X seconds and count it as failed; 0: no limit", min = 0, unit = "s"},
+    {"report", "flag", false, "only print the results of the runs in --out"},
   },
 }
 

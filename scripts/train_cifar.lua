@@ -19,20 +19,20 @@ local opts = cli.parse {
     "build/atomo-lua scripts/train_cifar.lua --load scripts/atoms/head_tail.lua --compress head_tail:ratio=32,rank=2",
   },
   options = script.options({
-    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; none: the synthetic set"},
+    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; if absent: the synthetic set"},
     {"model", "string", "resnet20", "network: lenet, mlp, resnet18, resnet20, vgg11, ..., or a file my_model.lua"},
     {"epochs", "int", 5, "passes over the training set", min = 1, unit = "epochs"},
-    {"batch", "int", 64, "images of one rank in one step", min = 1, unit = "images"},
-    {"lr", "number", 0.1, "learning rate at the start (after warm-up)", min = 0},
-    {"momentum", "number", 0.9, "of SGD", min = 0, max = 1},
-    {"weight-decay", "number", 5e-4, "of SGD, on all parameters", min = 0},
-    {"nesterov", "flag", false, "Nesterov's momentum"},
-    {"schedule", "choice", "cosine", "learning rate over the run", choices = {"constant", "cosine", "step"}},
-    {"warmup", "int", 0, "steps of linear warm-up", min = 0, unit = "steps"},
-    {"conv", "choice", "", "what computes convolutions; none: ATOMO_CONV, or auto: Winograd where it pays",
-      choices = {"", "auto", "direct", "winograd", "onednn", "gemm"}},
-    {"augment", "flag", true, "random crop (padding 4) and flip"},
-    {"train-images", "int", 5000, "size of the synthetic training set", min = 1, unit = "images"},
+    {"batch", "int", 64, "images per rank and step", min = 1, unit = "images"},
+    {"lr", "number", 0.1, "learning rate at the start, after warm-up", min = 0},
+    {"momentum", "number", 0.9, "momentum of SGD", min = 0, max = 1},
+    {"weight-decay", "number", 5e-4, "weight decay of SGD, on all parameters", min = 0},
+    {"nesterov", "flag", false, "use Nesterov momentum"},
+    {"schedule", "choice", "cosine", "learning rate schedule", choices = {"constant", "cosine", "step"}},
+    {"warmup", "int", 0, "raise the learning rate linearly over the first N steps", min = 0, unit = "steps"},
+    {"conv", "choice", nil, "convolution engine; if absent: ATOMO_CONV, else auto (Winograd where it pays)",
+      choices = {"auto", "direct", "winograd", "onednn", "gemm"}},
+    {"augment", "flag", true, "turn off random crop (4 pixels) and flip"},
+    {"train-images", "int", 5000, "images of the synthetic training set", min = 1, unit = "images"},
   }, {compress = "svd:ratio=16,bits=8", eval_every = 1, unit = "images"}),
 }
 
@@ -46,7 +46,7 @@ local function make_schedule(steps)
 end
 
 local threads = script.begin(opts)
-if opts.conv ~= "" then atomo.nn.set_conv_engine(opts.conv) end
+if opts.conv then atomo.nn.set_conv_engine(opts.conv) end
 local data = atomo.data.open(opts.data, opts.data == "" and {train = opts.train_images} or nil)
 local model = models.open(opts.model, {classes = data.classes})
 

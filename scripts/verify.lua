@@ -1,23 +1,23 @@
 #!/usr/bin/env atomo-lua
---- Proves compressors by test, one's own included: a table of check, figure, bound, pass or fail; exit code 1 where one
+--- Checks compressors by test, user-defined ones too: a table of check, figure, bound, pass or fail. Exit code 1 if one
 -- fails.
 local atomo = require "atomo"
 
 local opts = atomo.cli.parse {
   name = "verify.lua",
-  about = "Checks that a compressor is what it says: unbiased, of the variance it states, orthonormal atoms, safe " ..
-    "to decode. Prints check, figure and bound; exit code 1 where a check fails.",
+  about = "Checks what a compressor promises: unbiased, the variance that it states, orthonormal atoms, safe " ..
+    "decoding. Prints each check with its figure and bound. Exit code 1 if a check fails.",
   examples = {
     "build/atomo-lua scripts/verify.lua --compress svd:ratio=16,bits=4",
     "build/atomo-lua scripts/verify.lua --load scripts/atoms/haar.lua --compress haar_lua:ratio=16",
     "build/atomo-lua scripts/verify.lua",
   },
   options = {
-    {"compress", "string", nil, "compressor; none: all there are", repeated = true, metavar = "SPEC"},
-    {"load", "string", nil, "Lua file to run first: one's own compressors", repeated = true, metavar = "FILE"},
-    {"shape", "list", {24, 3, 3, 8}, "of the gradient", of = "int"},
-    {"draws", "int", 1000, "draws that the statistics take", min = 100},
-    {"seed", "int", 1, "of gradient and draws", min = 0},
+    {"compress", "string", nil, "compressor; if absent: every built-in one", repeated = true, metavar = "SPEC"},
+    {"load", "string", nil, "Lua file that declares compressors; runs first", repeated = true, metavar = "FILE"},
+    {"shape", "list", {24, 3, 3, 8}, "shape of the gradient", of = "int"},
+    {"draws", "int", 1000, "random draws behind each statistical check", min = 100},
+    {"seed", "int", 1, "seed of gradient and draws", min = 0},
   },
 }
 

@@ -11,7 +11,7 @@ local spec = {
     {"weight-decay", "number", 5e-4, "weight decay", min = 0, max = 1},
     {"model", "choice", "resnet20", "network", choices = {"lenet", "resnet18", "resnet20"}},
     {"nesterov", "flag", false, "Nesterov momentum"},
-    {"overlap", "flag", true, "exchange during backward"},
+    {"overlap", "flag", true, "turn off overlap"},
     {"log", "string", nil, "JSONL file"},
     {"ratio", "list", {16, 64}, "ratios", of = "number"},
     {"compress", "string", nil, "compressors", repeated = true},
@@ -103,7 +103,7 @@ describe("cli.parse", function()
     assert.equal(0, code)
     for _, part in ipairs {"usage: atomo%-lua train.lua %[options%]", "Trains a network", "train.lua %-%-batch 32",
       "%-%-batch N +images a rank and step %(default 64 images%)", "one of lenet, resnet18, resnet20",
-      "%-%-no%-overlap", "default: on", "default 0.0005", "default 16,64", "%-%-help"} do
+      "%-%-no%-overlap", "default 0.0005", "default 16,64", "%-%-help"} do
       assert.matches(part, text)
     end
   end)

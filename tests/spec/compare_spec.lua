@@ -46,6 +46,9 @@ describe("compare", function()
     assert.equal(2, lines)
     assert.truthy(plot.svg({x = {}, y = {}, series = {{name = "line", points = {{-1, 0}, {3, 5}}}}}):find(">line<"))
     assert.truthy(plot.svg({x = {log = true}, y = {log = true}, series = {}}):find "</svg>")
+    local through_zero = plot.svg {x = {}, y = {}, series = {{name = "line", points = {{0, 1}, {50, 2}}}}}
+    assert.truthy(through_zero:find ">0<")
+    assert.falsy(through_zero:find(">-0<", 1, true))
     local long = plot.svg({x = {}, y = {}, series = {{name = ("m"):rep(60), points = {{0, 1}, {1, 2}}}}})
     assert.is_true(tonumber(long:match 'width="(%d+)"') >= 900 + 60 * 7 + 66 - 210) -- room for the name
   end)

@@ -135,6 +135,22 @@ describe("numbers for people", function()
   it("stand in aligned tables", function()
     assert.equal("name   bytes\n" .. "------------\n" .. "svd       12\n" .. "entry   3.50",
       log.table {{"name", "bytes"}, {"svd", 12}, {"entry", "3.50"}})
+    assert.equal("  name      svd\n  accuracy  0.5", log.pairs {{"name", "svd"}, {"accuracy", "0.5"}})
+  end)
+
+  it("are percentages that add up to 100, whatever the parts", function()
+    assert.equal("forward 57% backward 40% other 3%", log.shares({{"forward", 5.7}, {"backward", 4}, {"x", 0.01}}, 10))
+    assert.equal("forward 33% backward 67%", log.shares({{"forward", 10}, {"backward", 20}}, 10)) -- more than the whole
+    assert.equal("other 100%", log.shares({}, 1))
+    assert.equal("", log.shares({{"forward", 0}}, 0))
+    local list = {}
+    for round = 1, 2000 do
+      local parts, sum = {}, 0
+      for i = 1, 1 + round % 8 do parts[i] = {"p", math.random() ^ 4} end
+      for share in log.shares(parts, 8 * math.random()):gmatch "(%d+)%%" do sum = sum + tonumber(share) end
+      if sum ~= 100 then list[#list + 1] = round end
+    end
+    assert.same({}, list)
   end)
 end)
 

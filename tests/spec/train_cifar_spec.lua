@@ -42,7 +42,10 @@ describe("train_cifar.lua", function()
         {timeout = 120})
       assert(code == 0, out)
       for _, text in ipairs {"synthetic, 200 training", "svd:ratio=16", "ranks: 2", "versions:", "less than dense",
-        "final test accuracy 0."} do has(out, text) end
+        "final test accuracy 0.", "sent by a rank", "peak memory"} do has(out, text) end
+      local sum = 0 -- of the step's time, as the progress line splits it
+      for share in assert(out:match "lr [%d.]+  (%b[])", out):gmatch "(%d+)%%" do sum = sum + tonumber(share) end
+      assert.equal(100, sum, out)
       local events, bad = log.read(path)
       assert.same({}, bad)
       assert.equal("run", events[1].event)

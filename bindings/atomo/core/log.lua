@@ -106,6 +106,44 @@ function M.ratio(r)
   return (r < 99.95 and "%.1fx" or "%.0fx"):format(r)
 end
 
+local function characters(text) return #text:gsub("[\128-\191]", "") end
+
+--- Whole percentages of `whole` that add up to 100: "forward 57%, other 3%". parts: {name, amount}; an amount below
+--- half a percent, and what the parts leave of the whole, count as other. Where the parts exceed the whole, they are
+--- taken as shares of their sum.
+---@param parts {[1]: string, [2]: number}[]
+---@param whole number
+---@return string
+function M.shares(parts, whole)
+  local sum = 0
+  for _, part in ipairs(parts) do sum = sum + part[2] end
+  whole = math.max(whole, sum)
+  if whole <= 0 then return "" end
+  local texts, left, exact = {}, 100, 0
+  for _, part in ipairs(parts) do
+    local share = 100 * part[2] / whole
+    if share >= 0.5 then
+      exact = exact + share
+      local shown = math.floor(exact + 0.5) - (100 - left) -- rounding the running sum keeps the total right
+      left = left - shown
+      if shown > 0 then texts[#texts + 1] = ("%s %d%%"):format(part[1], shown) end
+    end
+  end
+  if left > 0 then texts[#texts + 1] = ("other %d%%"):format(left) end
+  return table.concat(texts, " ")
+end
+
+--- Names and values in two columns, values to the left.
+---@param rows string[][]
+function M.pairs(rows)
+  local width, lines = 0, {}
+  for _, row in ipairs(rows) do width = math.max(width, characters(row[1])) end
+  for i, row in ipairs(rows) do
+    lines[i] = ("  %s%s  %s"):format(row[1], (" "):rep(width - characters(row[1])), row[2])
+  end
+  return table.concat(lines, "\n")
+end
+
 -- ---- the terminal ------------------------------------------------------------------------------------------------
 
 --- Columns of the terminal that stdout is, 0 where it is none or cannot redraw a line (TERM=dumb).
@@ -120,8 +158,6 @@ function M.bold(text)
   if (no and no ~= "") or M.width() == 0 then return text end
   return "\27[1m" .. text .. "\27[0m"
 end
-
-local function characters(text) return #text:gsub("[\128-\191]", "") end
 
 local function is_number(cell)
   return type(cell) == "number" or (type(cell) == "string" and cell:find "^[+-]?%d" ~= nil)

@@ -18,7 +18,8 @@ local function tick_text(v)
   if a >= 1e9 then return ("%g G"):format(v / 1e9) end
   if a >= 1e6 then return ("%g M"):format(v / 1e6) end
   if a >= 1e3 then return ("%g k"):format(v / 1e3) end
-  if a > 0 and a < 1e-3 then return (("%.0e"):format(v):gsub("e%-0", "e-")) end
+  if a == 0 then return "0" end -- not "-0"
+  if a < 1e-3 then return (("%.0e"):format(v):gsub("e%-0", "e-")) end
   return ("%g"):format(v)
 end
 

@@ -18,37 +18,45 @@ function M.options(own, d)
   local all = {}
   for _, option in ipairs(own) do all[#all + 1] = option end
   for _, option in ipairs {
-    {"compress", "string", d.compress, "compressor of the gradients; none: dense; auto: by measured times"},
-    {"load", "string", nil, "Lua file to run first: one's own compressors, as in scripts/atoms", repeated = true,
+    {"compress", "string", d.compress, "compressor of the gradients; none: send them dense; auto: choose by " ..
+      "measured times"},
+    {"load", "string", nil, "Lua file that declares compressors (scripts/atoms has examples); runs " ..
+      "first", repeated = true,
       metavar = "FILE"},
-    {"topology", "choice", "standard", "how messages travel; auto: by measured times", choices = topologies},
-    {"down", "choice", "dense", "the way back from a ps", choices = {"dense", "compress"}},
-    {"inner", "choice", "auto", "topology between the hosts of a hierarchical one",
+    {"topology", "choice", "standard", "who sends what to whom; auto: choose by measured times", choices = topologies},
+    {"down", "choice", "dense", "with --topology ps: how rank 0 sends the average " ..
+      "back", choices = {"dense", "compress"}},
+    {"inner", "choice", "auto", "with --topology hierarchical: topology between hosts",
       choices = {"auto", "allreduce", "allgather", "ps", "sharded"}},
-    {"small", "choice", "auto", "biases, norms and small tensors: dense, or joined into one message of the budget; " ..
-      "auto: joined with the compressor auto", choices = {"auto", "dense", "compress"}},
-    {"accumulate", "int", 1, ("micro-batches of --batch %s in one step"):format(d.unit), min = 1},
-    {"local-steps", "int", 0, "exchange what parameters have moved in so many steps (DiLoCo); 0: gradients, every step",
+    {"small", "choice", "auto", "biases, norms and small tensors: send them dense, or compress them together; " ..
+      "auto: compress with the compressor auto, else dense", choices = {"auto", "dense", "compress"}},
+    {"accumulate", "int", 1, ("add up the gradients of N micro-batches of --batch %s, then " ..
+      "exchange"):format(d.unit), min = 1},
+    {"local-steps", "int", 0, "average the parameters' change every N steps (DiLoCo); 0: average gradients every step",
       min = 0, unit = "steps"},
-    {"outer-lr", "number", 0.7, "of the outer optimizer, which applies local steps' averaged moves", min = 0},
-    {"outer-momentum", "number", 0.9, "Nesterov's, of the outer optimizer", min = 0, max = 1},
-    {"overlap", "flag", true, "exchange while backward goes on"},
-    {"seed", "int", 0, "of weights, order, augmentation, dropout and sampling", min = 0},
-    {"threads", "int", 0, "threads a rank; 0: cores / ranks on this host", min = 0, unit = "threads"},
+    {"outer-lr", "number", 0.7, "with --local-steps: learning rate of the outer optimizer, which applies the " ..
+      "averaged change", min = 0},
+    {"outer-momentum", "number", 0.9, "with --local-steps: Nesterov momentum of the outer optimizer", min = 0, max = 1},
+    {"overlap", "flag", true, "turn off exchanging during backward: exchange after it"},
+    {"seed", "int", 0, "seed of initial weights, data order, augmentation, dropout and sampling", min = 0},
+    {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
     {"save", "string", "", "checkpoint (safetensors), rewritten after every epoch"},
     {"resume", "string", "", "checkpoint to go on from; ends with the same bits as a run that was not stopped"},
-    {"log", "string", "", "JSONL file to append a line a step, an epoch and a run to"},
-    {"profile", "flag", false, "print rank 0's time per operator, forward and backward, over steps 3 to 12"},
-    {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
-    {"eval-every", "int", d.eval_every, "epochs between evaluations; 0: never", min = 0, unit = "epochs"},
-    {"max-steps", "int", 0, "stop after so many steps; 0: no limit", min = 0, unit = "steps"},
-    {"stop-after", "int", 0, "as --max-steps, but with the schedule of the whole run: its first steps, bit for bit",
+    {"log", "string", "", "JSONL file: one line per run, step and epoch is appended"},
+    {"profile", "flag", false, "print rank 0's time in each operator, forward and backward, over steps 3 to 12"},
+    {"check-replicas", "flag", false, "check every 100 steps and every epoch that all ranks hold the same bits"},
+    {"eval-every", "int", d.eval_every, "evaluate on the test set every N epochs; 0: never", min = 0, unit = "epochs"},
+    {"max-steps", "int", 0, "stop after N steps; the schedule ends there too; 0: no limit", min = 0, unit = "steps"},
+    {"stop-after", "int", 0, "stop after N steps of an unchanged schedule: the first N steps of the whole run, bit " ..
+      "for bit; 0: no limit",
       min = 0, unit = "steps"},
-    {"stall-warn", "number", 60, "warn when an exchange makes no progress for so long, naming who is missing; 0: never",
+    {"stall-warn", "number", 60, "warn after X seconds without progress, naming the ranks that are missing; 0: never",
       min = 0, unit = "seconds"},
-    {"stall-abort", "number", 600, "end the job after so long without progress; 0: never", min = 0, unit = "seconds"},
-    {"flight", "string", "flight", "then every rank's last operations are written to FLIGHT-rankN.jsonl"},
-    {"nonfinite", "choice", "abort", "on NaN or Inf in loss or gradient", choices = {"abort", "skip"}},
+    {"stall-abort", "number", 600, "end the job after X seconds without progress; 0: never", min = 0, unit = "seconds"},
+    {"flight", "string", "flight", "when --stall-abort ends the job, write each rank's last operations to " ..
+      "TEXT-rankN.jsonl"},
+    {"nonfinite", "choice", "abort", "what to do about NaN or Inf in loss or gradient: end the job, or leave out " ..
+      "the step", choices = {"abort", "skip"}},
   } do all[#all + 1] = option end
   return all
 end

@@ -1,4 +1,4 @@
---- What a run says of itself, on rank 0: progress lines, the JSONL log (docs/log.md), the closing table. Stage 10.
+--- What a run says of itself, on rank 0: progress lines, the JSONL log (docs/guide.md), the closing table. Stage 10.
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
 local log = require "atomo.core.log"
@@ -43,22 +43,23 @@ function Report:resumed(step, epoch, path)
   if self.progress then self.progress.first = step end
 end
 
---- A line that stays, on rank 0.
+--- Prints a line that stays, on rank 0.
 function Report:line(text)
   if self.progress then self.progress:line(text)
   elseif self.main and not self.quiet then files.say(text) end
 end
 
-local stages = {"data", "forward", "backward", "encode", "exchange", "decode", "update"}
-
---- Where the time goes: "forward 31% backward 55% ..." of the steps since the last line.
+--- Where the main thread's time went: "forward 31% backward 55% ..., other 2%", in all 100 %. sums: milliseconds by
+--- stage, and of whole steps. Encoding and decoding count only as far as the main thread took part or waited; what the
+--- other threads did behind backward is not the step's time.
 local function time_split(sums)
-  local parts = {}
-  for _, name in ipairs(stages) do
-    local share = 100 * (sums[name] or 0) / math.max(sums.step, 1e-9)
-    if share >= 0.5 then parts[#parts + 1] = ("%s %.0f%%"):format(name, share) end
-  end
-  return table.concat(parts, " ")
+  local busy = 0
+  for _, name in ipairs {"data", "forward", "backward", "exchange", "update"} do busy = busy + (sums[name] or 0) end
+  local coding = (sums.encode or 0) + (sums.decode or 0)
+  local seen = coding > 0 and math.min(1, math.max(0, sums.step - busy) / coding) or 0
+  return log.shares({{"data", sums.data or 0}, {"forward", sums.forward or 0}, {"backward", sums.backward or 0},
+    {"encode", seen * (sums.encode or 0)}, {"exchange", sums.exchange or 0}, {"decode", seen * (sums.decode or 0)},
+    {"update", sums.update or 0}}, sums.step)
 end
 
 function Report:step(info)
@@ -84,17 +85,17 @@ function Report:step(info)
   if not self.progress then return end
   self.progress:update(info.step, function()
     self.sums = nil -- the next line begins afresh
-    return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s/step (%s)  lr %.4f  [%s]"):format(
+    return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s  lr %.4f  [%s]"):format(
       info.epoch, self.epochs, sums.loss / sums.count, 100 * sums.right / math.max(sums.judged, 1),
-      sums.images / (sums.step / 1e3), log.bytes(sums.bytes / sums.n), self:ratio(sums.dense, sums.bytes), info.lr,
-      time_split(sums))
+      sums.images / (sums.step / 1e3), self:sent(sums.bytes / sums.n, sums.dense / sums.n), info.lr, time_split(sums))
   end)
 end
 
---- "15.8x less than dense"; on one rank nothing travels.
-function Report:ratio(dense, bytes)
-  if self.comm.size == 1 or bytes == 0 then return "1 rank" end
-  return ("%s less than dense"):format(log.ratio(dense / bytes))
+--- "68.7 kB/step (15.8x less than dense)"; bytes and dense: of a rank and step.
+function Report:sent(bytes, dense)
+  if self.comm.size == 1 then return "nothing sent (1 rank)" end
+  if bytes == 0 then return "nothing sent" end
+  return ("%s/step (%s less than dense)"):format(log.bytes(bytes), log.ratio(dense / bytes))
 end
 
 function Report:epoch(info)
@@ -118,20 +119,18 @@ function Report:finish(info)
   local mem = ffi.new "atomo_mem"
   C.atomo_mem_stats(mem)
   local rows = {
-    {"summary", ""},
     {"steps", ("%d, %d skipped"):format(info.step, info.skipped)},
-    {"time", ("%s, %.1f ms a step"):format(log.duration(info.seconds), (self.all_ms or 0) / steps)},
-    {"images", ("%.1f img/s over %d ranks"):format((self.all_images or 0) / math.max((self.all_ms or 0) / 1e3, 1e-9),
-      self.comm.size)},
-    {"sent a step", ("%s a rank, dense would be %s (%s)"):format(log.bytes(info.bytes_out / steps),
-      log.bytes((self.all_dense or 0) / steps), self:ratio(self.all_dense or 0, info.bytes_out))},
-    {"hidden", self.all_hidden and
-      ("%.0f %% of the shorter of communication and backward"):format(100 * self.all_hidden / self.hidden_steps) or
-      "-"},
+    {"time", ("%s; %.1f ms per step"):format(log.duration(info.seconds), (self.all_ms or 0) / steps)},
+    {"speed", ("%.1f img/s on %d rank%s"):format((self.all_images or 0) / math.max((self.all_ms or 0) / 1e3, 1e-9),
+      self.comm.size, self.comm.size == 1 and "" or "s")},
+    {"sent by a rank", self:sent(info.bytes_out / steps, (self.all_dense or 0) / steps)},
+    {"overlap", self.all_hidden and
+      ("%.0f %% of the exchange ran behind backward"):format(100 * self.all_hidden / self.hidden_steps) or "-"},
     {"training loss", info.loss and ("%.4f"):format(info.loss) or "-"},
-    {"native memory", ("%s at most"):format(log.bytes(mem.peak))},
+    {"peak memory", ("%s of tensors and buffers"):format(log.bytes(mem.peak))},
   }
-  files.say(log.table(rows))
+  files.say("summary")
+  files.say(log.pairs(rows))
   if info.test_accuracy then
     files.say(("final test accuracy %.4f"):format(info.test_accuracy))
   end
