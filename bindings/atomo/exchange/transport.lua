@@ -1,7 +1,6 @@
 --- Operations of a communicator that a step needs, carried out by the communication thread (with overlap: posted, to be
--- waited for) or here and now. The same operations in the same order either way, so the same bits. With overlap no
--- other operation of a communicator may come in between: it would wait for all that is posted
--- (runtime/exchange/engine.c).
+-- waited for) or here and now: the same operations in the same order, so the same bits. With overlap no other operation
+-- of a communicator may come in between: it would wait for all that is posted (runtime/exchange/engine.c).
 local f = require "atomo.ffi"
 local C, check = f.C, f.check
 
@@ -51,38 +50,42 @@ local operations = {
 
 local M = {}
 
---- Starts operation `name` on `comm` (default: the exchange's); returns a ticket, or nil where it is over already. The
---- time of what is done here and now counts as waiting.
-function M.out(exchange, name, comm, ...)
-  exchange:mark()
-  local from = C.atomo_time()
-  check(operations[name][exchange.overlap and 1 or 2]((comm or exchange.comm).h, ...))
-  if exchange.overlap then return f.number(ticket) end
-  exchange.ms.exchange = exchange.ms.exchange + 1e3 * (C.atomo_time() - from)
+--- Starts operation `name` on `comm`; returns a ticket, or nil where it is over already. The time of what is done here
+--- and now counts as waiting.
+function M.out(step, name, comm, ...)
+  local overlap, from = step.plan.overlap, C.atomo_time()
+  check(operations[name][overlap and 1 or 2](comm.h, ...))
+  if overlap then return f.number(ticket) end
+  step:lap("exchange", from)
 end
 
---- What a parcel (exchange/bucket/native.lua) can go by; all take (parcel, communicator, where it arrives).
+--- What a parcel (bucket/native.lua) can go by; all take (parcel, communicator, where it arrives).
 local parcels = {
   allgather = function(p, c, inbox) return C.atomo_parcel_allgather(p, c, inbox.h, ticket) end,
   alltoall = function(p, c, inbox) return C.atomo_parcel_alltoall(p, c, inbox.h, ticket) end,
-  bcast = function(p, c, inbox) return C.atomo_parcel_bcast(p, c, 0, inbox.h, ticket) end,
-  bcast_tensor = function(p, c, tensor) return C.atomo_parcel_bcast_tensor(p, c, tensor.h, 0, ticket) end,
+  broadcast = function(p, c, inbox) return C.atomo_parcel_bcast(p, c, 0, inbox.h, ticket) end,
+  broadcast_tensor = function(p, c, tensor) return C.atomo_parcel_bcast_tensor(p, c, tensor.h, 0, ticket) end,
 }
 
 --- Sends a parcel when it is coded; returns a ticket, or nil where it is over already.
-function M.parcel(exchange, name, parcel, target)
-  exchange:mark()
-  check(parcels[name](parcel, exchange.comm.h, target))
-  if exchange.overlap then return f.number(ticket) end
-  M.wait(exchange, ticket[0])
+function M.parcel(step, name, parcel, target)
+  check(parcels[name](parcel, step.plan.comm.h, target))
+  if step.plan.overlap then return f.number(ticket) end
+  M.wait(step, ticket[0])
+end
+
+--- Adds gradients of a linear compressor up; returns a ticket.
+function M.sums(sums, grads, number)
+  check(C.atomo_engine_sums(sums, grads, number, ticket))
+  return f.number(ticket)
 end
 
 --- Waits for a ticket (nil: for nothing).
-function M.wait(exchange, number)
+function M.wait(step, number)
   if not number then return end
   local from = C.atomo_time()
   check(C.atomo_engine_wait(number))
-  exchange.ms.exchange = exchange.ms.exchange + 1e3 * (C.atomo_time() - from)
+  step:lap("exchange", from)
 end
 
 return M

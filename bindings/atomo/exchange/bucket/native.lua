@@ -1,20 +1,18 @@
---- A batch (compressed.lua) of a compressor written in C: a parcel (runtime/exchange/bucket_coded.c), encoded by the
--- coding thread, sent by the communication thread as soon as it is; this thread only posts. So is the answer, another
--- parcel, and what is decoded at last, a third. Without overlap it is the same work on the same threads, waited for at
--- once.
+--- A bucket of messages of a compressor written in C: a parcel (runtime/exchange/bucket_coded.c), encoded by the coding
+-- thread, sent by the communication thread as soon as it is; this thread only posts. So is the answer, another parcel,
+-- and what is decoded at last, a third. Without overlap it is the same work on the same threads, waited for at once.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local batches = require "atomo.exchange.bucket.compressed"
+local Bucket = require "atomo.exchange.bucket"
+local Coded = require "atomo.exchange.bucket.compressed"
 local carry = require "atomo.exchange.transport"
 local failure = require "atomo.exchange.failure"
-local messages = require "atomo.exchange.messages"
 local ffi, C, check = f.ffi, f.C, f.check
 
 local tensors = ffi.typeof "const atomo_tensor *const *"
 local seconds = ffi.new "double[2]"
 
-local Coded = {}
-Coded.__index = Coded
+local Native = Bucket.kind(Coded)
 
 --- A parcel of messages first .. last, for (or from) `to` (a list; empty: all) of so many ranks.
 local function parcel(codec, first, last, to, count)
@@ -24,115 +22,108 @@ local function parcel(codec, first, last, to, count)
   return ffi.gc(out[0], C.atomo_parcel_free)
 end
 
---- Room for C's view of n tensors: to be filled, and as C takes it.
-local function list_of(n)
-  local list = ffi.new("atomo_tensor *[?]", math.max(n, 1))
-  return list, ffi.cast(tensors, list)
-end
-
-function Coded:plan(exchange)
-  self.parcel = parcel(exchange.compressor, self.first, self.last, self.to, exchange.comm.size)
-  self.handles, self.list = list_of(self.last - self.first + 1)
-end
-
-function Coded:plan_answer(exchange, again)
-  self.again = again and 1 or 0
-  self.reply = parcel(again and exchange.second or exchange.compressor, self.mine, self.mine_last, {},
-    exchange.comm.size)
-  self.average_handles = list_of(#self.averages)
-  for j, t in ipairs(self.averages) do self.average_handles[j - 1] = t.h end
+--- Room for C's view of these tensors.
+local function list_of(n, list)
+  local handles = ffi.new("atomo_tensor *[?]", math.max(n, 1))
+  for j, t in ipairs(list or {}) do handles[j - 1] = t.h end
+  return handles
 end
 
 --- Gradients are left alone until finish(): what is decoded before has room of its own. Without overlap nothing is.
-function Coded:plan_result(exchange)
-  local o, blocks = exchange.results, {}
-  if not o.from then
-    self.decoded = self.averages -- come as they are
-    return
-  end
-  for k = self.first, o.block and self.last or 0 do blocks[#blocks + 1] = o.block(k) end
-  self.result = parcel(o.codec, self.first, self.last, blocks, o.blocks or exchange.comm.size)
-  if not exchange.overlap then return end
-  self.decoded, self.decoded_handles = {}, list_of(self.last - self.first + 1)
-  for k = self.first, self.last do
-    local j = k - self.first + 1
-    self.decoded[j] = T.empty(exchange.messages[k].shape)
-    self.decoded_handles[j - 1] = self.decoded[j].h
-  end
+local function room_for_decoded(plan, group)
+  local list = {}
+  for k = group.first, group.last do list[#list + 1] = T.empty(plan.messages[k].shape) end
+  return list, list_of(#list, list)
 end
 
-Coded.post, Coded.wait = batches.post, batches.wait
+function Native.new(plan, group)
+  local self, ranks, n = Coded.fields(plan, group), plan.comm.size, group.last - group.first + 1
+  self.up, self.handles = parcel(plan.compressor, self.first, self.last, self.to, ranks), list_of(n)
+  self.down, self.average_handles, self.result, self.decoded, self.decoded_handles = false, false, false, false, false
+  if self.answers then
+    self.down = parcel(plan.second or plan.compressor, self.mine, self.mine_last, {}, ranks)
+    self.average_handles = list_of(#self.averages, self.averages)
+  end
+  local results, blocks = plan.results, {}
+  if not results then
+    self.decoded = self.averages -- come as they are
+    return Bucket.new(Native, self)
+  end
+  for k = self.first, results.block and self.last or 0 do blocks[#blocks + 1] = results.block(plan.messages[k]) end
+  self.result = parcel(results.codec, self.first, self.last, blocks, results.blocks)
+  if plan.overlap then self.decoded, self.decoded_handles = room_for_decoded(plan, group) end
+  return Bucket.new(Native, self)
+end
 
 --- Waits where nothing overlaps.
-local function at_once(exchange, p)
-  if not exchange.overlap then C.atomo_parcel_wait(p, seconds) end -- what it says is said again by coded()
-end
-
-function Coded:encode(exchange)
-  for j, g in ipairs(self.grads) do self.handles[j - 1] = g.h end
-  exchange:mark()
-  check(C.atomo_parcel_encode(self.parcel, self.list))
-  at_once(exchange, self.parcel)
-end
-
---- The batch of a step that is given up.
-function Coded:encode_nothing(exchange)
-  exchange:mark()
-  check(C.atomo_parcel_empty(self.parcel))
-  at_once(exchange, self.parcel)
-end
-
---- Sends the batch to all ("allgather"), or each rank its own ("alltoall").
-function Coded:out(exchange, how) return carry.parcel(exchange, how, self.parcel, self.inbox) end
-
---- Averages what has come for this rank, and encodes it where that is due.
-function Coded:reply_with(exchange)
-  check(C.atomo_parcel_answer(self.reply, exchange.compressor.h, exchange.step, self.inbox.h, self.average_handles,
-    self.again, self.ticket or 0))
-  at_once(exchange, self.reply)
-end
-
---- Sends the answer: "allgather"; the root's: "bcast"; the root's averages as they are: "bcast_tensor".
-function Coded:back(exchange, how)
-  return carry.parcel(exchange, how, self.reply, how == "bcast_tensor" and self.average or self.answer)
+local function at_once(self, p)
+  if not self.plan.overlap then C.atomo_parcel_wait(p, seconds) end -- what it says is said again by wait
 end
 
 --- Decodes what travels last, when it has come.
-function Coded:open(exchange)
+local function open(self, step)
   if not self.result then return end
-  local o = exchange.results
-  check(C.atomo_parcel_decode(self.result, exchange.step, o.rank or -1, self[o.from].h,
-    self.decoded_handles or self.handles, self.ticket or 0))
-  self.is_open = true
-  at_once(exchange, self.result)
+  local results, mine = self.plan.results, step.of[self]
+  local from = results.from == "answer" and self.answer_inbox or self.inbox
+  check(C.atomo_parcel_decode(self.result, step.number, results.rank, from.h, self.decoded_handles or self.handles,
+    mine.ticket or 0))
+  mine.open = true
+  at_once(self, self.result)
 end
 
-local function take(exchange, p, kind)
-  local status = C.atomo_parcel_wait(p, seconds)
-  if status < 0 then failure.note(exchange, kind, f.text_of(status)) end
-  exchange.ms.encode, exchange.ms.decode = exchange.ms.encode + 1e3 * seconds[0], exchange.ms.decode + 1e3 * seconds[1]
+function Native:start(step, void)
+  step:begin()
+  local mine = step.of[self]
+  mine.started = true
+  if void then
+    check(C.atomo_parcel_empty(self.up))
+  else
+    for j, g in ipairs(self:gradients(step)) do self.handles[j - 1] = g.h end
+    check(C.atomo_parcel_encode(self.up, ffi.cast(tensors, self.handles)))
+  end
+  at_once(self, self.up)
+  C.atomo_flight_note(self.name)
+  mine.ticket = carry.parcel(step, self.plan.out, self.up, self.inbox)
+  if not self.answers then open(self, step) end
 end
 
---- Waits until the batch, and the answer to it, are coded; notes time and failure.
-function Coded:coded(exchange)
-  if not exchange.begun then return end
-  take(exchange, self.parcel, failure.ENCODING)
-  if self.reply then take(exchange, self.reply, failure.DECODING) end
+--- Averages what has come for this rank, encodes it if that is due, and sends it back.
+function Native:answer(step)
+  local plan, mine = self.plan, step.of[self]
+  C.atomo_flight_note(self.name)
+  if plan.averages_here then
+    check(C.atomo_parcel_answer(self.down, plan.compressor.h, step.number, self.inbox.h, self.average_handles,
+      plan.second and 1 or 0, mine.ticket or 0))
+    mine.answered = true
+    at_once(self, self.down)
+  end
+  mine.ticket = carry.parcel(step, plan.back, self.down, plan.second and self.answer_inbox or self.average)
+  open(self, step)
 end
 
---- Waits until what came is decoded; notes time and failure.
-function Coded:opened(exchange)
-  if self.is_open then take(exchange, self.result, failure.DECODING) end
-  self.is_open = nil
+local function take(step, p, kind)
+  local status, ms = C.atomo_parcel_wait(p, seconds), step.ms
+  if status < 0 then failure.note(step, kind, f.text_of(status)) end
+  ms.encode, ms.decode = ms.encode + 1e3 * seconds[0], ms.decode + 1e3 * seconds[1]
+end
+
+--- Waits until all is coded, has travelled and is decoded; notes time and failures.
+function Native:wait(step)
+  local mine, t = step.of[self], C.atomo_time()
+  if mine.started then take(step, self.up, failure.ENCODING) end
+  if mine.answered then take(step, self.down, failure.DECODING) end
+  step:lap("exchange", t) -- it was waited for
+  carry.wait(step, mine.ticket)
+  if mine.open then take(step, self.result, failure.DECODING) end
 end
 
 --- The gradients become what was decoded.
-function Coded:give(exchange)
+function Native:give(step)
   local t = C.atomo_time()
-  for j, g in ipairs(self.grads) do
+  for j, g in ipairs(step.of[self].grads) do
     if self.decoded then g:copy_(self.decoded[j]) else C.atomo_tensor_touch(g.h) end
   end
-  messages.lap(exchange, "decode", t)
+  step:lap("decode", t)
 end
 
-return Coded
+return Native
