@@ -109,9 +109,7 @@ local function exchange_all(self, all_at_once)
   for i = #given, 1, -1 do
     if all_at_once then send(self, i, given[i]) end
   end
-  scheduler.advance(step, true)
-  for _, bucket in ipairs(self.plan.buckets) do bucket:wait(step) end
-  if self.plan.topology.settle then self.plan.topology.settle(step) end
+  scheduler.settle(step)
   if step.broken then return end
   for _, bucket in ipairs(self.plan.buckets) do bucket:give(step) end
   fuse_small.give(step)
@@ -171,8 +169,7 @@ local function meet(self)
   local step = self.current
   failure.note(step, failure.GIVEN_UP, "it was given up")
   scheduler.start_rest(step)
-  for _, bucket in ipairs(self.plan.buckets) do bucket:wait(step) end
-  if self.plan.topology.settle then self.plan.topology.settle(step) end
+  scheduler.settle(step)
 end
 
 --- Gives this step up, on all ranks alike, in the middle or after finish has failed: it leaves no trace. [collective]

@@ -9,6 +9,7 @@ local Native = require "atomo.exchange.bucket.native"
 local Scripted = require "atomo.exchange.bucket.scripted"
 local fuse_small = require "atomo.exchange.fuse_small"
 local messages = require "atomo.exchange.messages"
+local program = require "atomo.exchange.program"
 local scheduler = require "atomo.exchange.scheduler"
 local sealed = require "atomo.exchange.sealed"
 
@@ -26,6 +27,7 @@ local sealed = require "atomo.exchange.sealed"
 ---@field compressor table
 ---@field second table|false    the compressor of averages that are encoded again
 ---@field owner function|false  (message) -> the rank that averages it
+---@field program string[]|false the operations that carry messages, as the topology says
 ---@field out string|false      the operation that sends messages
 ---@field back string|false     the operation that sends averages back
 ---@field averages_here boolean this rank averages what has come
@@ -34,16 +36,15 @@ local sealed = require "atomo.exchange.sealed"
 ---@field scale number          of what dense buckets sum up
 ---@field buckets table[]       in the order in which they start
 ---@field bucket_of table       by the user's number
----@field order table[]         scheduler.lua
 local Plan = sealed({}, "exchange: plan")
 
---- How messages travel by the topology's program, a list of operations.
-local function ways(self, program)
+--- How messages travel by the topology's program; returns where each operation is in it.
+local function ways(self, operations)
   local at = {}
-  for k, operation in ipairs(program) do at[operation] = k end
-  self.out = program[2] or false
+  for k, operation in ipairs(operations) do at[operation] = k end
+  self.program, self.out = operations, operations[2]
   if at.average then
-    self.back = program[at.encode_again and at.average + 2 or at.average + 1]
+    self.back = operations[at.encode_again and at.average + 2 or at.average + 1]
     self.averages_here = self.back == "allgather" or self.comm.rank == 0
   end
   if not at.decode then return at end
@@ -90,8 +91,7 @@ local function coded_buckets(self, settings)
   if topology.cut then self.messages = topology.cut(self.messages, self.comm.size) end
   if #self.messages == 0 then return list end
   prepare(self, self.compressor)
-  local program = topology.program(settings)
-  local at = ways(self, program)
+  local at = ways(self, topology.program(settings))
   if at.encode_again then plan_second(self, settings) end
   local kind = self.compressor.h and Native or Scripted
   if self.out == "allreduce" then kind = Linear end
@@ -103,7 +103,7 @@ end
 --- Sets the buckets, in the order in which they start, and what follows from them.
 local function set_buckets(self, list)
   self.buckets, self.bucket_of = scheduler.sort(list), {}
-  self.order = scheduler.order(self.buckets)
+  program.order(self.buckets)
   for _, bucket in ipairs(self.buckets) do
     for _, t in ipairs(bucket.tensors) do
       for _, i in ipairs(self.tensors[t.index].members) do self.bucket_of[i] = bucket end
@@ -130,7 +130,7 @@ function Plan.new(o, grads)
     compressor = o.compressor, second = false, shapes = {}, dense_bytes = 0, tensors = tensors, places = places,
     joined = joined, messages = false, dense = false, owner = topology.owner or false, out = false, back = false,
     averages_here = false, results = false, buffer = false, buffer_back = false, buckets = false, bucket_of = false,
-    order = false, scale = route.scale, dense_program = route.dense_program, spread_program = route.spread_program}
+    program = false, scale = route.scale, dense_program = route.dense_program, spread_program = route.spread_program}
   for i, g in ipairs(grads) do
     self.shapes[i] = T.shape_text(g)
     self.dense_bytes = self.dense_bytes + 4 * g:numel()

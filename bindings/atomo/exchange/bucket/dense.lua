@@ -7,8 +7,8 @@
 local T = require "atomo.tensor"
 local f = require "atomo.ffi"
 local Bucket = require "atomo.exchange.bucket"
-local carry = require "atomo.exchange.transport"
-local C = f.C
+local program = require "atomo.exchange.program"
+local C, check = f.C, f.check
 
 local GRAIN, GRAIN_A_RANK = 2 ^ 20, 2 ^ 15 -- bytes; what a ring wants (runtime/comm/ring_allreduce.c)
 local BUCKET = 4 * 2 ^ 20 -- bytes
@@ -53,31 +53,35 @@ function Dense.layout(indices, tensors, ranks)
   return layout
 end
 
---- A bucket of grains first .. last.
-local function bucket_of(plan, first, last)
+--- Grains first .. last, number `number` of `count` buckets.
+local function bucket_of(plan, first, last, number, count)
   local layout, sizes, tensors, n = plan.dense, f.ffi.new("double[?]", last - first + 1), {}, 0
   for k = first, last do
     local grain = layout.grains[k]
     sizes[k - first], n = grain.n, n + grain.n
     for _, t in ipairs(grain.tensors) do tensors[#tensors + 1] = t end
   end
-  return Bucket.new(Dense, {plan = plan, name = false, tensors = tensors, grains = sizes,
-    grain_count = last - first + 1, buffer = layout.buffer:narrow(1, layout.grains[first].at + 1, n)})
+  local name = ("bucket %d of %d"):format(number, count)
+  local buffer = layout.buffer:narrow(1, layout.grains[first].at + 1, n)
+  local fields = {tensor = buffer.h, grains = sizes, grain_count = last - first + 1}
+  return Bucket.new(Dense, {plan = plan, name = name, tensors = tensors, buffer = buffer,
+    h = program.bucket(name, plan.dense_program, fields),
+    spread_h = plan.spread_program and program.bucket(name, plan.spread_program, {tensor = buffer.h})})
 end
 
 --- The buckets of at most `bytes` (one grain at least), in backward's order.
 ---@param bytes number?
 function Dense.buckets(plan, bytes)
-  local list, first, n, grains = {}, 1, 0, plan.dense.grains
+  local cuts, list, first, n, grains = {}, {}, 1, 0, plan.dense.grains
   for k, grain in ipairs(grains) do
     n = n + 4 * grain.n
     local following = grains[k + 1]
     if not following or n + 4 * following.n > (bytes or BUCKET) then
-      list[#list + 1] = bucket_of(plan, first, k)
+      cuts[#cuts + 1] = {first, k}
       first, n = k + 1, 0
     end
   end
-  for k, bucket in ipairs(list) do bucket.name = ("bucket %d of %d"):format(k, #list) end
+  for k, cut in ipairs(cuts) do list[k] = bucket_of(plan, cut[1], cut[2], k, #cuts) end
   return list
 end
 
@@ -87,29 +91,13 @@ function Dense:add(step, i, grad)
   self.plan.dense.slices[index]:copy_(grad)
 end
 
---- Carries out one operation of a program: {name, communicator}.
-local function go(self, step, operation)
-  local name, comm = unpack(operation)
-  C.atomo_flight_note(self.name)
-  local mine = step.of[self]
-  if name == "allreduce" then
-    mine.ticket = carry.out(step, name, comm, self.buffer.h, self.grains, self.grain_count)
-  else
-    mine.ticket = carry.out(step, name, comm, self.buffer.h, 0)
-  end
-end
-
 --- The full bucket goes out.
-function Dense:start(step)
-  for _, operation in ipairs(self.plan.dense_program) do go(self, step, operation) end
-end
+function Dense:start(step) self:go(step) end
 
 --- What the leaders' exchange has put into the bucket goes to this node's ranks.
-function Dense:spread(step)
-  for _, operation in ipairs(self.plan.spread_program) do go(self, step, operation) end
-end
+function Dense:spread(step) check(C.atomo_bucket_start(self.spread_h, nil, step.number)) end
 
-function Dense:wait(step) carry.wait(step, step.of[self].ticket) end
+function Dense:spread_wait(step) program.wait(self.spread_h, step) end
 
 --- The gradients become the averages.
 function Dense:give(step)

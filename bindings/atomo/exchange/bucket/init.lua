@@ -1,6 +1,8 @@
 --- A bucket: neighbouring tensors that travel together. What all kinds have in common; a kind (dense, linear, native,
 -- scripted) adds its own start, answer, wait and give. A bucket is part of a plan and never changes: what a step knows
 -- of it is in the step.
+local f = require "atomo.ffi"
+local program = require "atomo.exchange.program"
 local sealed = require "atomo.exchange.sealed"
 local T = require "atomo.tensor"
 
@@ -10,9 +12,8 @@ local T = require "atomo.tensor"
 ---@field tensors table[]  {index = number in the plan, ...}, ascending
 ---@field count integer    gradients of the user that it waits for
 ---@field closing integer  number of the tensor that completes it: the last one that backward produces
----@field late boolean     its answer waits for the end of the step
----@field answers boolean  averages are sent back
-local Bucket = sealed({late = false, answers = false}, "exchange: bucket")
+---@field h cdata          C's: what it does in a step (program.lua)
+local Bucket = sealed({}, "exchange: bucket")
 
 --- Fields are those of `fields`. Tensors that are joined out of small ones count as those.
 ---@param class table   a kind
@@ -44,6 +45,18 @@ function Bucket:add(step, i, grad)
   step.tensors[place.index] = grad
   step.missing[self] = step.missing[self] - 1
 end
+
+--- Starts it in this step, with these gradients of C's; nil: with none. Waits where nothing overlaps.
+function Bucket:go(step, grads)
+  f.check(f.C.atomo_bucket_start(self.h, grads, step.number))
+  if not self.plan.overlap then self:wait(step) end
+end
+
+--- Waits until it has come.
+function Bucket:wait(step) program.wait(self.h, step) end
+
+--- What a kind does when all gradients have come.
+function Bucket.answer() end
 
 --- Tensor t of this step: the gradient, or of a piece (rows from .. from + rows - 1) a view of it, which is kept.
 function Bucket:tensor(step, t)

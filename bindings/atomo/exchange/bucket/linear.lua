@@ -3,8 +3,7 @@
 -- same work on the same thread, so the same bits.
 local f = require "atomo.ffi"
 local Bucket = require "atomo.exchange.bucket"
-local carry = require "atomo.exchange.transport"
-local failure = require "atomo.exchange.failure"
+local program = require "atomo.exchange.program"
 local ffi, C, check = f.ffi, f.C, f.check
 
 local const_tensors = ffi.typeof "const atomo_tensor *const *"
@@ -15,33 +14,26 @@ local Linear = Bucket.kind(Bucket)
 function Linear.new(plan, group)
   local out = ffi.new "atomo_sums *[1]"
   check(C.atomo_sums_new(plan.compressor.h, plan.comm.h, group.first, #group.tensors, out))
-  return Bucket.new(Linear, {plan = plan, name = group.name, tensors = group.tensors,
-    h = ffi.gc(out[0], C.atomo_sums_free), handles = ffi.new("atomo_tensor *[?]", #group.tensors)})
+  local sums = ffi.gc(out[0], C.atomo_sums_free)
+  return Bucket.new(Linear, {plan = plan, name = group.name, tensors = group.tensors, sums = sums,
+    h = program.bucket(group.name, {{"sums", plan.comm}}, {sums = sums}),
+    handles = ffi.new("atomo_tensor *[?]", #group.tensors)})
 end
 
+--- void: in a step that is given up, zeros.
 function Linear:start(step, void)
   step:begin()
   for j, t in ipairs(self.tensors) do
     local g = step.tensors[t.index]
     self.handles[j - 1] = g and g.h
   end
-  local grads = not void and ffi.cast(const_tensors, self.handles) or nil -- nil: zeros
-  step.of[self].ticket = carry.sums(self.h, grads, step.number)
-  if not self.plan.overlap then self:wait(step) end
-end
-
-function Linear:wait(step)
-  local mine = step.of[self]
-  carry.wait(step, mine.ticket)
-  mine.ticket = nil
-  local status = C.atomo_sums_failed(self.h)
-  if status < 0 then failure.note(step, failure.ENCODING, f.text_of(status)) end
+  self:go(step, not void and ffi.cast(const_tensors, self.handles) or nil)
 end
 
 --- The gradients become the averages.
 function Linear:give(step)
   local t = C.atomo_time()
-  check(C.atomo_sums_give(self.h, self.handles, 1 / self.plan.comm.size))
+  check(C.atomo_sums_give(self.sums, self.handles, 1 / self.plan.comm.size))
   step:lap("decode", t)
 end
 

@@ -4,17 +4,21 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local Bucket = require "atomo.exchange.bucket"
 local Coded = require "atomo.exchange.bucket.compressed"
-local carry = require "atomo.exchange.transport"
 local failure = require "atomo.exchange.failure"
 local messages = require "atomo.exchange.messages"
-local ffi, C = f.ffi, f.C
+local program = require "atomo.exchange.program"
+local ffi, C, check = f.ffi, f.C, f.check
 
 local Scripted = Bucket.kind(Coded)
-Scripted.late = true -- answers and decoding wait for the end of the step
 
 function Scripted.new(plan, group)
-  local self = Coded.fields(plan, group)
-  self.lengths, self.lengths_back, self.sizes = {}, {}, ffi.new("double[?]", plan.comm.size)
+  local self, comm = Coded.fields(plan, group), plan.comm
+  self.lengths, self.lengths_back, self.sizes = {}, {}, ffi.new("double[?]", comm.size)
+  self.h, self.back_h = program.bucket(self.name, {{plan.out, comm}}, {inbox = self.inbox.h}), false
+  if plan.back then
+    local fields = plan.second and {inbox = self.answer_inbox.h} or {tensor = self.average.h}
+    self.back_h = program.bucket(self.name, {{plan.back, comm}}, fields)
+  end
   return Bucket.new(Scripted, self)
 end
 
@@ -48,20 +52,20 @@ local function decode(step, ...)
   return ok
 end
 
---- Sends what is in `buffer` from byte `from` to `to`.
-local function send(self, step, how, buffer, from, to, inbox)
-  local comm, mine = self.plan.comm, step.of[self]
-  local data, n = to > from and buffer.h or nil, to - from
-  C.atomo_flight_note(self.name)
-  if how == "allgather" then
-    mine.ticket = carry.out(step, how, comm, data, from, n, inbox)
-  elseif how == "broadcast" then
-    mine.ticket = carry.out(step, "bcast_bytes", comm, data, from, n, 0, inbox)
-  else
-    for r = 0, comm.size - 1 do self.sizes[r] = 0 end
-    for j, rank in ipairs(self.to) do self.sizes[rank] = self.sizes[rank] + self.lengths[j] end
-    mine.ticket = carry.out(step, how, comm, data, from, self.sizes, inbox)
-  end
+--- Sends what is in `buffer` from byte `from` to `to`, by C's bucket h; sizes: for each rank, or one number.
+local function send(self, step, h, buffer, from, to, sizes)
+  check(C.atomo_bucket_send(h, to > from and buffer.h or nil, from, sizes))
+  if not self.plan.overlap then program.wait(h, step) end
+end
+
+--- The bytes for each rank, or for all.
+local function sizes_of(self, total)
+  local sizes = self.sizes
+  sizes[0] = total
+  if not self.plan.owner then return sizes end
+  for r = 0, self.plan.comm.size - 1 do sizes[r] = 0 end
+  for j, rank in ipairs(self.to) do sizes[rank] = sizes[rank] + self.lengths[j] end
+  return sizes
 end
 
 function Scripted:start(step, void)
@@ -72,12 +76,13 @@ function Scripted:start(step, void)
   else
     step.sent = encode(step, plan.compressor, self.first, self:gradients(step), plan.buffer, from, self.lengths)
   end
-  send(self, step, plan.out, plan.buffer, from, step.sent, self.inbox)
+  send(self, step, self.h, plan.buffer, from, step.sent, sizes_of(self, step.sent - from))
 end
 
 --- Averages what has come for this rank, encodes it if that is due, and sends it back.
 function Scripted:answer(step)
-  self:arrive(step)
+  if not self.answers then return end
+  program.wait(self.h, step)
   local plan, from = self.plan, step.sent_back
   if plan.averages_here then
     local sources = messages.open(self.inbox)
@@ -86,18 +91,14 @@ function Scripted:answer(step)
       step.sent_back = encode(step, plan.second, self.mine, self.averages, plan.buffer_back, from, self.lengths_back)
     end
   end
-  if plan.second then return send(self, step, plan.back, plan.buffer_back, from, step.sent_back, self.answer_inbox) end
-  C.atomo_flight_note(self.name)
-  step.of[self].ticket = carry.out(step, "bcast", plan.comm, self.average.h, 0)
+  if plan.second then
+    self.sizes[0] = step.sent_back - from
+    return send(self, step, self.back_h, plan.buffer_back, from, step.sent_back, self.sizes)
+  end
+  check(C.atomo_bucket_start(self.back_h, nil, step.number))
 end
 
-function Scripted:arrive(step)
-  local mine = step.of[self]
-  carry.wait(step, mine.ticket)
-  mine.ticket = nil
-end
-
-Scripted.wait = Scripted.arrive
+function Scripted:wait(step) program.wait(self.back_h or self.h, step) end
 
 --- The gradients become what has come, decoded here and now.
 function Scripted:give(step)

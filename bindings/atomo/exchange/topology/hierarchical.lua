@@ -47,7 +47,7 @@ function M.open(route, settings, compressor, exchange)
     raise("exchange: hierarchical with inner = ps wants two nodes, all ranks are on one; inner can be allreduce, " ..
       "allgather, sharded")
   end
-  local reduce, broadcast = {"reduce", node}, {"bcast", node}
+  local reduce, broadcast = {"reduce", node}, {"broadcast_tensor", node}
   if compressor.name == "none" and (settings.inner == "auto" or settings.inner == "allreduce") then
     route.dense_program = leads and {reduce, {"allreduce", leaders}, broadcast} or {reduce, broadcast}
     return
@@ -88,7 +88,7 @@ function M.settle(step)
     exchange(step, route.between)
   end
   for _, bucket in ipairs(buckets) do bucket:spread(step) end
-  for _, bucket in ipairs(buckets) do bucket:wait(step) end
+  for _, bucket in ipairs(buckets) do bucket:spread_wait(step) end
 end
 
 return M
