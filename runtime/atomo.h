@@ -25,7 +25,7 @@ typedef unsigned int uint32_t;
 
 /* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
 
-enum { ATOMO_ABI = 4, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 5, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */
@@ -552,27 +552,8 @@ typedef struct atomo_inbox {
 ATOMO_API int atomo_inbox_new(int ranks, atomo_inbox **out);
 ATOMO_API void atomo_inbox_free(atomo_inbox *b); /* NULL is fine; gone when no job needs it any more */
 
-/* The communication thread, started at first use: it carries out what is posted, in order, while the calling thread
- * goes on; all ranks post the same. Until a job is waited for its buffers must not be touched, but anything may be
- * freed: a job holds what it needs, and the end of MPI waits for all that is posted. Any other operation on a
- * communicator first waits for everything that was posted, so the two threads are never in MPI at once. *ticket (out)
- * names the job. A failure is reported by the next wait, and ends the thread's work. [local] */
-ATOMO_API int atomo_engine_allreduce(atomo_comm *c, atomo_tensor *t, double *ticket); /* sum of f32, in place */
-/* As the operations of the same names on a communicator; what is sent are the bytes of `send` (NULL where there are
- * none) from number `at` on. */
-ATOMO_API int atomo_engine_allgatherv_bytes(atomo_comm *c, const atomo_tensor *send, double at, double nbytes,
-                                            atomo_inbox *recv, double *ticket);
-ATOMO_API int atomo_engine_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains,
-                                            double *ticket);
-ATOMO_API int atomo_engine_reduce(atomo_comm *c, atomo_tensor *t, int root, double *ticket); /* sum */
-ATOMO_API int atomo_engine_bcast(atomo_comm *c, atomo_tensor *t, int root, double *ticket);
-ATOMO_API int atomo_engine_alltoallv_bytes(atomo_comm *c, const atomo_tensor *send, double at, const double *counts_out,
-                                           atomo_inbox *recv, double *ticket);
-ATOMO_API int atomo_engine_bcast_bytes(atomo_comm *c, const atomo_tensor *send, double at, double nbytes, int root,
-                                       atomo_inbox *recv, double *ticket);
-ATOMO_API int atomo_engine_wait(double ticket);
-/* out[3], so far: seconds that the communication thread has worked, that others have waited for it and for what it
- * waits for of the coding thread (not for atomo_parcel_decode), and that the coding thread has worked. */
+/* out[3], so far: seconds that the communication thread has worked, that others have waited for buckets (not for
+ * ATOMO_OP_DECODE), and that the coding thread has worked. */
 ATOMO_API void atomo_engine_seconds(double *out);
 
 /* The limits of the watchdog, a thread from MPI's start on: it warns on stderr when an operation makes no progress for
@@ -807,49 +788,85 @@ typedef struct atomo_sums atomo_sums;
 ATOMO_API int atomo_codec_is_linear(const atomo_codec *c); /* 1 where topology allreduce can carry it */
 ATOMO_API int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, int count,
                              atomo_sums **out); /* EARG: not linear, not planned [local] */
-ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; gone when its job is over */
-/* A job of the communication thread: grads [count], which must stay unchanged until it is waited for, are projected and
- * added up; grads NULL: zeros, in a step that is given up. The random streams are those of (seed, step, this rank,
- * tensor), and the codec's step has been begun. */
-ATOMO_API int atomo_engine_sums(atomo_sums *l, const atomo_tensor *const *grads, double step, double *ticket);
-/* After its job: what was wrong with a gradient of this rank's (ENONFINITE), which counted as zeros. [local] */
-ATOMO_API int atomo_sums_failed(const atomo_sums *l);
-/* grads become scale times the sum over the ranks; after its job, unless that has failed. [local] */
+ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; gone when its bucket is */
+/* grads become scale times the sum over the ranks; after its bucket has come, unless that has failed. [local] */
 ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale);
 
-/* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), coded by a thread of their own,
- * in the order of posting, and sent by the communication thread as soon as they are coded. to [count]: the rank (of
- * `ranks`) that each message is for, or of a parcel that is only decoded the block (of `ranks`) that it is in,
- * ascending; NULL: all are for everyone, or in every block. While a parcel is under way the gradients must not be
- * changed, and its codec plans nothing; freeing any of them is fine. [local] EARG: not planned. */
+/* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), which a bucket codes and sends
+ * one way. to [count]: the rank (of `ranks`) that each message is for, or of a parcel that is only decoded the block
+ * (of `ranks`) that it is in, ascending; NULL: all are for everyone, or in every block. [local] EARG: not planned. */
 typedef struct atomo_parcel atomo_parcel;
 ATOMO_API int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks,
                                atomo_parcel **out);
-ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; gone when its jobs are over */
-/* Posts: grads [count] are pushed (atomo_codec_push; the codec's step has been begun). */
-ATOMO_API int atomo_parcel_encode(atomo_parcel *b, const atomo_tensor *const *grads);
-/* Posts, in place of encode: the parcel of a step that is given up, which holds nothing. */
-ATOMO_API int atomo_parcel_empty(atomo_parcel *b);
-/* Posts: when job `after` of the communication thread is over, accs [count] become the averages of what the ranks'
- * blocks in the inbox, rank after rank, hold for them, decoded by `from`; and with again != 0 they are encoded as the
- * parcel. */
-ATOMO_API int atomo_parcel_answer(atomo_parcel *b, atomo_codec *from, double step, atomo_inbox *inbox,
-                                  atomo_tensor *const *accs, int again, double after);
-/* Posts, for this rank alone: when job `after` of the communication thread is over, accs [count] become what the blocks
- * in the inbox, one after the other, hold for them, of the random streams of `rank`: each its own
- * block's, or where messages are in every block the averages (rank below 0: block r is of rank r's streams). What ranks
- * wait for, encoding and answers, goes before; no bits depend on when this is done. */
-ATOMO_API int atomo_parcel_decode(atomo_parcel *b, double step, double rank, atomo_inbox *inbox,
-                                  atomo_tensor *const *accs, double after);
-/* Waits until the parcel is coded; seconds [2] (out): encoding, decoding. What went wrong with it, in which case it was
- * sent empty: ENONFINITE, EFORMAT. */
-ATOMO_API int atomo_parcel_wait(atomo_parcel *b, double *seconds);
-/* Jobs of the communication thread, begun when the parcel is coded: to all; to each rank its own; the root's to all;
- * the root's tensor t, which the parcel has averaged, to all. Arguments as of the operations on a communicator. */
-ATOMO_API int atomo_parcel_allgather(atomo_parcel *b, atomo_comm *c, atomo_inbox *inbox, double *ticket);
-ATOMO_API int atomo_parcel_alltoall(atomo_parcel *b, atomo_comm *c, atomo_inbox *inbox, double *ticket);
-ATOMO_API int atomo_parcel_bcast(atomo_parcel *b, atomo_comm *c, int root, atomo_inbox *inbox, double *ticket);
-ATOMO_API int atomo_parcel_bcast_tensor(atomo_parcel *b, atomo_comm *c, atomo_tensor *t, int root, double *ticket);
+ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; gone when its bucket is */
+
+/* Buckets: tensors that travel together, and the program of operations that carries them. A program is made once, when
+ * the bucket is planned; a step starts it by one call and waits for it, while two threads work: one communicates, the
+ * other codes. An operation begins when the one before it in its program is over and its thread has nothing earlier to
+ * do; each thread takes the buckets in the order in which they were started, which is the same on all ranks.
+ *
+ * The operations, and the fields of atomo_bucket_plan that they need. On the coding thread:
+ *   ENCODE       up's messages of the step's gradients (the codec's step has been begun)
+ *   AVERAGE      averages [down's count] of what the inbox holds, decoded by up's codec
+ *   ENCODE_AGAIN down's messages of the averages
+ *   DECODE       decoded [result's count] out of the answer, or the inbox if there is none, for this rank alone: what
+ *                ranks wait for goes before it. Its messages are of the random streams of `rank`; below 0: of each
+ *                block's own rank, and averaged
+ * On the communication thread, on a communicator:
+ *   ALLGATHER, ALLTOALL, BROADCAST (rank 0's): up's bytes into the inbox; of the second way down's into the answer;
+ *                without parcels, the bytes that atomo_bucket_send was given
+ *   REDUCE (to rank 0), ALLREDUCE (by grains), BROADCAST_TENSOR (rank 0's): the tensor, f32
+ *   SUMS         sums of a linear compressor's gradients */
+enum {
+    ATOMO_OP_ENCODE,
+    ATOMO_OP_AVERAGE,
+    ATOMO_OP_ENCODE_AGAIN,
+    ATOMO_OP_DECODE,
+    ATOMO_OP_ALLGATHER,
+    ATOMO_OP_ALLTOALL,
+    ATOMO_OP_BROADCAST,
+    ATOMO_OP_REDUCE,
+    ATOMO_OP_ALLREDUCE,
+    ATOMO_OP_BROADCAST_TENSOR,
+    ATOMO_OP_SUMS,
+    ATOMO_OPS,
+    ATOMO_BUCKET_MAX = 8 /* operations */
+};
+typedef struct atomo_bucket atomo_bucket;
+typedef struct atomo_bucket_plan {
+    const char *name; /* for the flight recorder; copied */
+    int operations;   /* of the program, 1 to ATOMO_BUCKET_MAX */
+    int second_way;   /* index of the first operation of the way back; `operations`: there is none */
+    int what[ATOMO_BUCKET_MAX];
+    atomo_comm *comm[ATOMO_BUCKET_MAX]; /* NULL for the coding thread's */
+    atomo_tensor *tensor;
+    const double *grains; /* [grain_count] elements of each; copied. NULL: the order of adding is MPI's */
+    int grain_count;
+    atomo_parcel *up, *down, *result;
+    atomo_inbox *inbox, *answer;
+    atomo_tensor *const *averages;
+    atomo_tensor *const *decoded; /* NULL: the step's gradients */
+    double rank;
+    atomo_sums *sums;
+} atomo_bucket_plan;
+/* The bucket holds all that the plan names. [local] EARG: an operation that is none, or lacks what it needs. */
+ATOMO_API int atomo_bucket_new(const atomo_bucket_plan *plan, atomo_bucket **out);
+ATOMO_API void atomo_bucket_free(atomo_bucket *b); /* NULL is fine; gone when its operations are over */
+/* The order in which a step starts these buckets [count]: the second way of each goes behind the first way of the next,
+ * that of the last behind its own. [local] */
+ATOMO_API int atomo_bucket_order(atomo_bucket *const *list, int count);
+/* Starts a bucket in a step: its first way, and the second way of the one before it. grads [up's or the sums' count]
+ * must stay unchanged until it has come, and its codec plans nothing meanwhile; freeing any of them is fine. NULL: the
+ * bucket of a step that is given up, which goes out empty, or that has no gradients of its own. Any other operation on
+ * a communicator first waits for all that was started, so the two threads are never in MPI at once. [local] */
+ATOMO_API int atomo_bucket_start(atomo_bucket *b, const atomo_tensor *const *grads, double step);
+/* The same of a bucket without parcels: its bytes lie in `send` (NULL if there are none) from byte `at` on; sizes: how
+ * many, [ranks] of them for ALLTOALL. */
+ATOMO_API int atomo_bucket_send(atomo_bucket *b, const atomo_tensor *send, double at, const double *sizes);
+/* Waits until all that was started of the bucket is over. out [4]: seconds of encoding, of decoding, seconds waited but
+ * for the decoding; what has failed: 2 encoding (ENONFINITE, ...), 1 decoding (EFORMAT, ...), in which case the bucket
+ * went out empty; 0 with a status: communication, which ends the work of both threads. [local] */
+ATOMO_API int atomo_bucket_wait(atomo_bucket *b, double *out);
 
 /* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
  * in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes

@@ -93,11 +93,6 @@ int atomo__allreduce_half(atomo_comm *c, float *data, int count, const struct at
 /* Blocks of c->peers[r].count bytes from every rank to `recv`, one after the other. */
 int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv);
 
-/* ---- sums of compressed gradients (exchange/bucket_linear.c) ---- */
-int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step); /* what the next run adds up */
-int atomo__sums_run(atomo_sums *l);                                                /* [collective] */
-void atomo__sums_posted(atomo_sums *l, double ticket);                             /* its job; 0: there is none */
-
 /* ---- the communication thread (engine.c) ---- */
 void atomo__engine_quiet(void); /* waits until it is out of MPI; nothing to do on that thread itself */
 void atomo__engine_stop(void);

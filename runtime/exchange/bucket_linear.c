@@ -12,14 +12,12 @@
  */
 #include "compress/common/half.h"
 #include "exchange/engine.h"
-#include <math.h>
 #include <stdio.h>
 
 enum { ROUNDS = 2, PIECE = 1 << 26 }; /* PIECE: entries of one all-reduce */
 
 struct atomo_sums {
     _Atomic int holders;
-    double ticket; /* of the job that was posted last */
     atomo_codec *codec;
     atomo_comm *comm;
     const struct atomo__linear *how;
@@ -114,10 +112,6 @@ int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, int count, a
 
 int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step)
 {
-    ATOMO_REQUIRE(step >= 0 && step <= UINT32_MAX && step == floor(step), ATOMO_EARG,
-                  "%s: step is %g, expected an integer in 0 .. 2^32-1", l->codec->name, step);
-    ATOMO_REQUIRE(!l->comm->closed, ATOMO_EMPI, "exchange: the communicator is closed");
-    ATOMO_TRY(atomo__engine_wait_for(ENGINE_COMM, l->ticket)); /* a step that was left in the middle */
     drop_grads(l);
     for (int k = 0; k < l->count; k++) {
         const atomo__part *p = part_of(l, k);
@@ -130,16 +124,9 @@ int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step
     for (int k = 0; k < l->count && grads; k++) {
         atomo__tensor_hold(&l->grad[k], grads[k]);
     }
-    l->codec->busy++;
     l->step = (uint32_t)step;
     l->failed = 0;
     return ATOMO_OK;
-}
-
-void atomo__sums_posted(atomo_sums *l, double ticket)
-{
-    if (ticket == 0) l->codec->busy--;
-    l->ticket = ticket;
 }
 
 static atomo__coder coder_of(const atomo_sums *l, const atomo__part *p)
@@ -236,11 +223,15 @@ int atomo__sums_run(atomo_sums *l)
 {
     const int status = run_rounds(l);
     drop_grads(l); /* MPI is given sums, never gradients */
-    l->codec->busy--;
     return status;
 }
 
-int atomo_sums_failed(const atomo_sums *l)
+void atomo__sums_busy(atomo_sums *l, int n)
+{
+    l->codec->busy += n;
+}
+
+int atomo__sums_failed(const atomo_sums *l)
 {
     return l->failed ? atomo__fail(l->failed, "%s", l->why) : ATOMO_OK;
 }
@@ -249,7 +240,7 @@ int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale)
 {
     const int last = l->how->rounds - 1;
     const float *first = l->sums[0], *sums = l->sums[last];
-    ATOMO_TRY(atomo_sums_failed(l));
+    ATOMO_TRY(atomo__sums_failed(l));
     for (int k = 0; k < l->count; k++) {
         atomo__part *p = part_of(l, k);
         atomo__coder c = atomo__coder_of(p, (uint32_t)l->comm->rank, l->step);

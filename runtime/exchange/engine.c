@@ -1,29 +1,34 @@
-/* engine.c - the exchange's two threads: one that communicates, one that codes, while backward goes on.
+/* engine.c - the exchange's two threads: one that communicates, one that codes, while backward continues.
  *
  * Open MPI progresses non-blocking operations only inside MPI calls, so overlap needs a thread that stays there. The
- * communication thread takes jobs from a queue, strictly in order (all ranks post the same jobs in the same order, so
- * they meet), and waits without spinning (wait.c). MPI runs with MPI_THREAD_SERIALIZED: while a job is queued or under
- * way no other thread may be in MPI, which every operation on a communicator sees to by atomo__engine_quiet. The coding
- * thread encodes and decodes parcels (bucket_coded.c), so that one is coded while another travels; it never calls MPI.
- * It has two queues, each in order: what ranks wait for (encoding, answers) goes before what only this rank waits for
- * (decoding), whose turn comes when there is nothing of the other to do. So a codec is in one thread's hands, and what
- * it writes does not depend on when the other ranks' messages came. A job may wait for one of the other thread that was
- * posted before it. Path: stages 6 to 8.
+ * communication thread walks one list of (bucket, operation), strictly in order (all ranks start the same buckets in
+ * the same order, so they meet), and waits without spinning (wait.c). MPI runs with MPI_THREAD_SERIALIZED: while an
+ * operation is listed or under way no other thread may be in MPI, which every operation on a communicator sees to by
+ * atomo__engine_quiet. The coding thread encodes and decodes (bucket_coded.c), so that one bucket is coded while
+ * another travels; it never calls MPI. It has two lists, each in order: what ranks wait for (encoding, answers) goes
+ * before what only this rank waits for (decoding), whose turn comes when there is nothing of the other to do. So a
+ * codec is in one thread's hands, and what it writes does not depend on when the other ranks' messages came. An
+ * operation begins when those before it in its bucket's program are over. Path: stages 6 to 8.
  */
 #include "exchange/engine.h"
-#include "tensor/tensor.h"
 #include <omp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { QUEUE = 256, THREADS = 2 };
+enum { LIST = 256, THREADS = 2 };
 
-typedef struct lane {   /* a queue of jobs */
-    int64_t head, done; /* jobs posted, jobs finished */
+typedef struct entry {
+    atomo_bucket *bucket; /* held */
+    int at;               /* of its program */
+    int threads;          /* of its kernels: the poster's */
+} entry;
+
+typedef struct lane {   /* a list */
+    int64_t head, done; /* entries posted, entries finished */
     double worked;      /* seconds */
-    atomo__job queue[QUEUE];
+    entry list[LIST];
 } lane;
 
 typedef struct worker {
@@ -32,60 +37,39 @@ typedef struct worker {
     int first, last; /* its lanes, the more urgent one first */
 } worker;
 
-static const int awaited[ENGINE_LANES] = {ENGINE_CODE, ENGINE_COMM, ENGINE_COMM}; /* whose jobs a job may wait for */
 static const int thread_of[ENGINE_LANES] = {0, 1, 1};
 
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* a job was posted or finished */
+    pthread_cond_t changed; /* an entry was posted or finished */
     bool stopping;
     worker worker[THREADS];
     lane lane[ENGINE_LANES];
-    int failed; /* status of the first failure of a communication job */
+    int failed; /* status of the first failure of a communication operation */
     char why[512];
     double waited; /* seconds */
 } engine = {.lock = PTHREAD_MUTEX_INITIALIZER,
             .changed = PTHREAD_COND_INITIALIZER,
             .worker = {{.first = ENGINE_COMM, .last = ENGINE_COMM}, {.first = ENGINE_CODE, .last = ENGINE_DECODE}}};
 
-/* j becomes a holder of all that it touches. */
-static int hold_all(atomo__job *j, int count)
+static int lane_of(const atomo_bucket *b, int at)
 {
-    const double *numbers = j->numbers;
-    if (numbers) {
-        ATOMO_TRY(atomo__alloc((void **)&j->numbers, sizeof *numbers * (size_t)count));
-        memcpy(j->numbers, numbers, sizeof *numbers * (size_t)count);
-    }
-    if (j->tensor.storage) atomo__tensor_hold(&j->tensor, &j->tensor);
-    if (j->comm) atomo__comm_hold(j->comm);
-    if (j->inbox) atomo__inbox_hold(j->inbox);
-    if (j->linear) atomo__sums_hold(j->linear);
-    if (j->parcel) atomo__parcel_hold(j->parcel);
-    return ATOMO_OK;
+    return atomo__operation_of(b->program[at].what)->lane;
 }
 
-static void drop_all(atomo__job *j)
-{
-    atomo__free(j->numbers);
-    atomo__tensor_drop(&j->tensor);
-    atomo__comm_drop(j->comm);
-    atomo_inbox_free(j->inbox);
-    atomo_sums_free(j->linear);
-    atomo_parcel_free(j->parcel);
-}
-
-/* Without the lock. After a failure the ranks are out of step: what is still queued is not begun. */
-static int run(const atomo__job *j, double *worked)
+/* Without the lock. After a failure the ranks are out of step: what is still listed is not begun. */
+static int run(const entry *e, double *worked)
 {
     const double from = atomo_time();
-    if (omp_get_max_threads() != j->threads) omp_set_num_threads(j->threads);
-    atomo_flight_note(j->note);
-    const int status = j->run(j);
+    const atomo__operation *o = &e->bucket->program[e->at];
+    if (omp_get_max_threads() != e->threads) omp_set_num_threads(e->threads);
+    atomo_flight_note(o->comm ? e->bucket->note : NULL);
+    const int status = atomo__operation_of(o->what)->run(e->bucket, o);
     *worked = atomo_time() - from;
     return status;
 }
 
-/* With the lock: the lane whose next job can begin, NULL where there is none; *left: whether there are jobs at all. */
+/* With the lock: the lane whose next entry can begin, NULL where there is none; *left: whether there are any at all. */
 static lane *next_of(const worker *w, bool *left)
 {
     *left = false;
@@ -93,7 +77,8 @@ static lane *next_of(const worker *w, bool *left)
         lane *l = &engine.lane[i];
         if (l->done == l->head) continue;
         *left = true;
-        if ((double)engine.lane[awaited[i]].done >= l->queue[l->done % QUEUE].after) return l;
+        const entry *e = &l->list[l->done % LIST];
+        if (e->bucket->done == e->at) return l;
     }
     return NULL;
 }
@@ -110,12 +95,11 @@ static void *work(void *argument)
             pthread_cond_wait(&engine.changed, &engine.lock);
             continue;
         }
-        atomo__job j = l->queue[l->done % QUEUE];
+        const entry e = l->list[l->done % LIST];
         const bool begin = !engine.failed;
         double worked = 0;
         pthread_mutex_unlock(&engine.lock);
-        const int status = begin ? run(&j, &worked) : ATOMO_OK;
-        if (status == ATOMO_OK) drop_all(&j); /* after a failure MPI may still write there: all is left to it */
+        const int status = begin ? run(&e, &worked) : ATOMO_OK;
         pthread_mutex_lock(&engine.lock);
         l->worked += worked;
         if (status < 0 && !engine.failed) {
@@ -123,14 +107,15 @@ static void *work(void *argument)
             snprintf(engine.why, sizeof engine.why, "%s", atomo_last_error());
         }
         l->done++;
+        e.bucket->done++;
+        if (status == ATOMO_OK) atomo_bucket_free(e.bucket); /* after a failure MPI may still write there: it stays */
         pthread_cond_broadcast(&engine.changed);
     }
     pthread_mutex_unlock(&engine.lock);
     return NULL;
 }
 
-/* With the lock: until `ticket` jobs are finished. Waiting for what has arrived to be decoded is not waiting for the
- * exchange. */
+/* With the lock: until `ticket` entries of a lane are finished. */
 static void wait_for(const lane *l, int64_t ticket)
 {
     if (l->done >= ticket) return;
@@ -152,44 +137,52 @@ static int start(worker *w)
     return ATOMO_OK;
 }
 
-int atomo__engine_post(int to, const atomo__job *j, int count, double *ticket)
+/* With the lock. */
+static int post(atomo_bucket *b, int first, int end)
 {
-    atomo__job held = *j;
-    ATOMO_TRY(hold_all(&held, count));
-    lane *l = &engine.lane[to];
-    worker *w = &engine.worker[thread_of[to]];
-    pthread_mutex_lock(&engine.lock);
-    int status = ATOMO_OK;
-    if (!w->running) status = start(w);
-    if (status == ATOMO_OK) {
-        wait_for(l, l->head - QUEUE + 1);
-        atomo__job *place = &l->queue[l->head++ % QUEUE];
-        *place = held;
-        place->threads = atomo_num_threads();
-        if (to == ENGINE_COMM) atomo__flight_take_note(place->note);
-        *ticket = (double)l->head;
+    for (int k = first; k < end; k++) {
+        worker *w = &engine.worker[thread_of[lane_of(b, k)]];
+        if (!w->running) ATOMO_TRY(start(w));
+    }
+    for (int k = first; k < end; k++) {
+        lane *l = &engine.lane[lane_of(b, k)];
+        wait_for(l, l->head - LIST + 1);
+        l->list[l->head++ % LIST] = (entry){atomo__bucket_hold(b), k, atomo_num_threads()};
+        b->posted = k + 1;
         pthread_cond_broadcast(&engine.changed);
     }
+    return ATOMO_OK;
+}
+
+int atomo__engine_post(atomo_bucket *b, int first, int end)
+{
+    pthread_mutex_lock(&engine.lock);
+    if (first == 0) b->posted = b->done = 0;
+    const int status = post(b, first, end);
     pthread_mutex_unlock(&engine.lock);
-    if (status < 0) drop_all(&held);
     return status;
 }
 
-int atomo__engine_wait_for(int in, double ticket)
+/* Operations that were posted, but for decoding at the end: waiting for what has arrived to be decoded is not waiting
+ * for the exchange. */
+static int awaited(const atomo_bucket *b)
 {
-    const lane *l = &engine.lane[in];
-    pthread_mutex_lock(&engine.lock);
-    const bool known = ticket >= 0 && ticket <= (double)l->head;
-    if (known) wait_for(l, (int64_t)ticket);
-    const int failed = engine.failed;
-    pthread_mutex_unlock(&engine.lock);
-    ATOMO_REQUIRE(known, ATOMO_EARG, "exchange: job %g was never posted", ticket);
-    return failed ? atomo__fail(failed, "%s", engine.why) : ATOMO_OK;
+    int n = b->posted;
+    while (n > 0 && lane_of(b, n - 1) == ENGINE_DECODE) n--;
+    return n;
 }
 
-int atomo_engine_wait(double ticket)
+int atomo__engine_wait_for(atomo_bucket *b, double *seconds)
 {
-    return atomo__engine_wait_for(ENGINE_COMM, ticket);
+    pthread_mutex_lock(&engine.lock);
+    const double from = atomo_time();
+    while (b->done < awaited(b)) pthread_cond_wait(&engine.changed, &engine.lock);
+    *seconds = atomo_time() - from;
+    engine.waited += *seconds;
+    while (b->done < b->posted) pthread_cond_wait(&engine.changed, &engine.lock);
+    const int failed = engine.failed;
+    pthread_mutex_unlock(&engine.lock);
+    return failed ? atomo__fail(failed, "%s", engine.why) : ATOMO_OK;
 }
 
 void atomo_engine_seconds(double *out)

@@ -1,5 +1,5 @@
-/* inbox.c - where bytes of other ranks arrive: a buffer that grows, and the lengths of the blocks in it. Whoever posts
- * a job that writes or reads one holds it, so that it outlives the Lua value. Path: stage 7. */
+/* inbox.c - where bytes of other ranks arrive: a buffer that grows, and the lengths of the blocks in it. A bucket
+ * whose operations write or read one holds it, so that it outlives the Lua value. Path: stage 7. */
 #include "exchange/engine.h"
 
 int atomo_inbox_new(int ranks, atomo_inbox **out)

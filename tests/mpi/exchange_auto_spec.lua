@@ -125,11 +125,11 @@ describe("auto", function()
   it("measures the network itself where it is not told", function()
     local ex = atomo.exchange {compress = "auto", min_size = 50, check_after = 10}
     local told, steps = quiet(ex), 0
-    while not ex.settled and steps < 300 do -- the clock of a busy machine may ask for another try
+    while not ex.chooser.settled and steps < 300 do -- the clock of a busy machine may ask for another try
       run(ex, 5)
       steps = steps + 5
     end
-    assert.is_true(ex.settled)
+    assert.is_true(ex.chooser.settled)
     assert.equal(world.size, told[1].event.network.ranks)
   end)
 
@@ -139,8 +139,8 @@ describe("auto", function()
       local ex = auto.new(o, {network = slow})
       local told = quiet(ex)
       run(ex, 30)
-      assert.is_true(ex.settled)
-      assert.is_false(ex.pending)
+      assert.is_true(ex.chooser.settled)
+      assert.is_false(ex.chooser.pending)
       assert.equal(30, ex.step)
       local checked
       for _, t in ipairs(told) do
@@ -169,7 +169,7 @@ describe("auto", function()
       run(ex, 5)
       assert.not_equal("none", ex.compressor.name)
       run(ex, 40)
-      assert.is_true(ex.settled)
+      assert.is_true(ex.chooser.settled)
       assert.equal(case.ends, ex.compressor.name == "none")
       local tried = 0
       for _, t in ipairs(told) do
@@ -196,7 +196,7 @@ describe("auto", function()
         now = clock})
       quiet(ex)
       run(ex, 40)
-      assert.is_true(ex.settled)
+      assert.is_true(ex.chooser.settled)
       assert.equal(2, probes)
       assert.equal(later == fine, ex.compressor.name == "none")
     end
@@ -219,7 +219,7 @@ describe("auto", function()
     run(first, 4)
     local second = auto.new({compress = "auto", min_size = 50, seed = 2}, {network = slow})
     second:restore(first:choice())
-    assert.is_true(second.settled)
+    assert.is_true(second.chooser.settled)
     second.step = 7
     assert.equal(first:choice(), second:choice())
     local s = atomo.log.decode(first:choice())

@@ -3,6 +3,7 @@
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local messages = require "atomo.exchange.messages"
+local program = require "atomo.exchange.program"
 local ffi, C = f.ffi, f.C
 local world = atomo.mpi.world
 local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
@@ -65,38 +66,74 @@ describe("the all-reduce", function()
 end)
 
 describe("the communication thread", function()
-  local ticket = ffi.new "double[1]"
+  local figures = ffi.new "double[4]"
 
-  it("carries out many jobs in order, also while the main thread uses MPI", function()
-    local jobs = {}
+  local function wait(bucket) f.check(C.atomo_bucket_wait(bucket, figures)) end
+
+  it("carries out many buckets in order, also while the main thread uses MPI", function()
+    local buckets = {}
     for k = 1, 40 do
       local n = sizes[k % 5 + 1]
       local t = filled(n, world.rank)
-      f.check(C.atomo_engine_allreduce(world.h, t.h, ticket))
-      jobs[k] = {t = t, n = n, ticket = ticket[0]}
+      local bucket = program.bucket("bucket " .. k, {{"allreduce", world}}, {tensor = t.h})
+      f.check(C.atomo_bucket_start(bucket, nil, 0))
+      buckets[k] = {t = t, n = n, bucket = bucket}
       if k % 13 == 0 then
         local small = atomo.full({3}, 1)
         world:allreduce(small, "sum")
         assert.equal(world.size, small:get(2))
       end
     end
-    for _, job in ipairs(jobs) do
-      f.check(C.atomo_engine_wait(job.ticket))
-      assert.equal(0, (job.t - expected(job.n)):norm_value(math.huge))
+    for _, each in ipairs(buckets) do
+      wait(each.bucket)
+      assert.equal(0, (each.t - expected(each.n)):norm_value(math.huge))
     end
   end)
 
+  it("carries out whole programs, step after step, one way back behind the next one's way out", function()
+    local list, tensors = {}, {}
+    for k = 1, 5 do
+      tensors[k] = filled(100 * k, world.rank)
+      list[k] = {h = program.bucket("bucket " .. k, {{"reduce", world}, {"broadcast_tensor", world}},
+        {tensor = tensors[k].h}, 2)}
+    end
+    program.order(list)
+    for step = 1, 3 do
+      for k, t in ipairs(tensors) do t:copy_(filled(100 * k, world.rank)):mul_(step) end
+      for _, each in ipairs(list) do f.check(C.atomo_bucket_start(each.h, nil, step)) end
+      for k, each in ipairs(list) do
+        wait(each.h)
+        assert.equal(0, (tensors[k] - expected(100 * k):mul_(step)):norm_value(math.huge))
+      end
+    end
+    assert.is_true(C.atomo_bucket_start(list[3].h, nil, 4) < 0)
+    assert.matches("bucket 3 is started before bucket 2", ffi.string(C.atomo_last_error()))
+  end)
+
   it("gathers bytes", function()
-    local inbox, out = messages.inbox {comm = world}, atomo.full({world.rank * 1000 + 7}, world.rank, "u8")
-    f.check(C.atomo_engine_allgatherv_bytes(world.h, out.h, 7, world.rank * 1000, inbox.h, ticket))
-    f.check(C.atomo_engine_wait(ticket[0]))
+    local inbox, out = messages.inbox(world), atomo.full({world.rank * 1000 + 7}, world.rank, "u8")
+    local bucket, n = program.bucket("bytes", {{"allgather", world}}, {inbox = inbox.h}), ffi.new "double[1]"
+    n[0] = world.rank * 1000
+    f.check(C.atomo_bucket_send(bucket, out.h, 7, n))
+    wait(bucket)
     local at = ffi.cast("uint8_t *", inbox.slot[0].data)
     for r = 0, world.size - 1 do
       assert.equal(1000 * r, inbox.counts[r])
       if r > 0 then assert.equal(r, at[1000 * r * (r - 1) / 2]) end
     end
-    assert.is_true(C.atomo_engine_allgatherv_bytes(world.h, out.h, 7, world.rank * 1000 + 1, inbox.h, ticket) < 0)
+    n[0] = n[0] + 1
+    assert.is_true(C.atomo_bucket_send(bucket, out.h, 7, n) < 0)
     assert.matches("are not in the tensor that holds them", ffi.string(C.atomo_last_error()))
+  end)
+
+  it("takes no program that lacks what it works on", function()
+    for words, operations in pairs {["operation 1 of its program lacks what it works on"] = {{"encode"}},
+      ["operation 1 of its program is 0, with a communicator"] = {{"encode", world}},
+      ["operation 2 of its program is 4, without a communicator"] = {{"reduce", world}, {"allgather"}}} do
+      local ok, why = pcall(program.bucket, "a", operations, {tensor = filled(3, 0).h})
+      assert.is_false(ok)
+      assert.matches(words, why, 1, true)
+    end
   end)
 
   it("meets the other ranks whatever order gradients become ready in, with the same bits without overlap", function()
@@ -222,10 +259,10 @@ describe("the communication thread", function()
         given[i] = grads[i]:clone()
       end
       for i = 5, 1, -1 do ex:push(i, grads[i]) end
-      if step == 2 then -- every batch was posted with its last gradient, and its decoding behind it
-        for _, batch in ipairs(ex.batches) do
-          f.check(C.atomo_parcel_wait(batch.result, ffi.new "double[2]"))
-          assert.is_true(batch.decoded[1]:norm_value(2) > 0)
+      if step == 2 then -- every bucket was posted with its last gradient, and its decoding behind it
+        for _, bucket in ipairs(ex.plan.buckets) do
+          wait(bucket.h)
+          assert.is_true(bucket.decoded[1]:norm_value(2) > 0)
         end
       end
       for i, g in ipairs(grads) do assert.equal(0, (g - given[i]):norm_value(math.huge)) end
@@ -252,9 +289,9 @@ describe("the communication thread", function()
       adapted:finish()
       fixed:finish()
       for i = 1, 9 do assert.equal(0, (a[i] - b[i]):norm_value(math.huge)) end
-      counts[#adapted.buckets.list] = true
+      counts[#adapted.plan.buckets] = true
     end
-    assert.is_nil(adapted.trials) -- they are over
+    assert.is_false(adapted.trials) -- they are over
     if world.size > 1 then assert.is_true(counts[1] and counts[2] and counts[4]) end
   end)
 
@@ -272,11 +309,6 @@ describe("the communication thread", function()
     local ok, text = pcall(ex.finish, ex)
     assert.is_false(ok)
     assert.matches("gradient 1", text)
-  end)
-
-  it("knows only tickets that it gave", function()
-    assert.is_true(C.atomo_engine_wait(1e9) < 0)
-    assert.matches("never posted", ffi.string(C.atomo_last_error()))
   end)
 
   it("says how much it worked, and how long it was waited for", function()

@@ -133,7 +133,7 @@ describe("with error feedback", function()
             for _, g in ipairs(grads) do applied = applied + g:sum():item() end
           end
           local up, sizes = held(ex.compressor)
-          local down = held(ex.second)
+          local down = held(ex.plan.second)
           local all = atomo.tensor {up / world.size, down, sizes}
           world:allreduce(all, "sum")
           local kept = all:get(1) + all:get(2)

@@ -53,13 +53,13 @@ describe("small tensors", function()
     end
     local sum, ex = bytes {compress = "auto:bytes=900"}
     assert.near(900, sum, 45)
-    assert.equal(3, #ex.messages)
+    assert.equal(3, #ex.plan.messages)
     assert.equal("auto:bytes=900,prefer=accuracy", tostring(ex.compressor))
     sum, ex = bytes {compress = "entry:bytes=900", small = "compress"}
     assert.near(900, sum, 18)
-    assert.equal(3, #ex.messages)
+    assert.equal(3, #ex.plan.messages)
     sum, ex = bytes {compress = "entry:bytes=900"}
-    assert.equal(2, #ex.messages)
+    assert.equal(2, #ex.plan.messages)
     assert.near(900 - 4 * 25, sum, 32)
   end)
 
@@ -85,9 +85,9 @@ describe("small tensors", function()
     for _, i in ipairs {1, 2, 6} do -- dense, in buckets
       assert.is_true((a[i] - b[i]):norm_value(2) <= 1e-6 * b[i]:norm_value(2), names[i])
     end
-    assert.same({"of 1 small gradients", "a.weight", "a.bias", "c.weight", "c.bias", "d"}, ex.labels)
+    assert.same({"of 1 small gradients", "a.weight", "a.bias", "c.weight", "c.bias", "d"}, ex.plan:labels())
     local sent = {}
-    for k, m in ipairs(ex.messages) do sent[k] = m.index end
+    for k, m in ipairs(ex.plan.messages) do sent[k] = m.index end
     assert.same({1, 4, 5}, sent)
     assert.equal("svd", ex.compressor:override_of "c.bias")
     local ok, message = pcall(ex.set_names, ex, names)

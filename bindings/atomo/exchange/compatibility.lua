@@ -7,10 +7,17 @@ local M = {}
 local topologies = {"allreduce", "allgather", "ps", "sharded", "hierarchical"}
 M.topologies = topologies
 
+--- The table of a topology.
+function M.topology(name) return require("atomo.exchange.topology." .. name) end
+
 --- Why topology `name` cannot do what o asks for: {compressor=, feedback=, size=, down=, inner=}; nil where it can.
+local function reason(name, o)
+  local refuses = M.topology(name).refuses
+  return refuses and refuses(o, reason)
+end
+
 local function refusal(name, o)
-  local refuses = require("atomo.exchange.topology." .. name).refuses
-  local why = refuses and refuses(o)
+  local why = reason(name, o)
   if why then return ("topology %s %s"):format(name, why) end
 end
 
@@ -35,22 +42,22 @@ function M.feeds_back(compressor)
   return compressor.ef == true or tostring(compressor):find "[:,]ef=true" ~= nil
 end
 
---- Raises where the settings of an exchange cannot work, with the topologies that can.
-function M.check(ex)
-  local o = {compressor = ex.compressor, feedback = M.feeds_back(ex.compressor), size = ex.comm.size, down = ex.down,
-    inner = ex.inner}
-  local why = refusal(ex.topology, o)
+--- Raises where the settings of an exchange over `size` ranks cannot work, with the topologies that can.
+function M.check(settings, topology, compressor, size)
+  local down, inner = settings.down, settings.inner
+  local o = {compressor = compressor, feedback = M.feeds_back(compressor), size = size, down = down, inner = inner}
+  local why = refusal(topology, o)
   if why then
-    raise(("exchange: %s; '%s' on %d rank%s can go by topology %s"):format(why, tostring(ex.compressor), o.size,
+    raise(("exchange: %s; '%s' on %d rank%s can go by topology %s"):format(why, tostring(compressor), o.size,
       o.size == 1 and "" or "s", those_that_can(o)))
   end
-  if ex.down ~= "dense" and ex.topology ~= "ps" and ex.inner ~= "ps" then
+  if down ~= "dense" and topology ~= "ps" and inner ~= "ps" then
     raise(("exchange: down = %s is the way back from a parameter server: it wants topology ps, or hierarchical with " ..
-      "inner = ps; the topology is %s"):format(ex.down, ex.topology))
+      "inner = ps; the topology is %s"):format(down, topology))
   end
-  if ex.inner ~= "auto" and ex.topology ~= "hierarchical" then
+  if inner ~= "auto" and topology ~= "hierarchical" then
     raise(("exchange: inner = %s is the topology between the nodes of a hierarchical one; the topology is %s"):format(
-      ex.inner, ex.topology))
+      inner, topology))
   end
 end
 

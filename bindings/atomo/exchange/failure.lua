@@ -2,8 +2,6 @@
 -- messages, so that the ranks still meet; it notes why, and when everything has travelled the ranks agree: where one
 -- has failed, or has given the step up, all of them raise, with the words of the rank that was the cause. The step can
 -- then be given up by drop(). Dense exchanges, which neither encode nor decode, have nothing to agree on.
-local T = require "atomo.tensor"
-
 local M = {}
 
 -- What ranks compare; where they differ the largest is the cause. A rank that decodes the empty message of another one
@@ -11,15 +9,14 @@ local M = {}
 M.DECODING, M.ENCODING, M.GIVEN_UP = 1, 2, 3
 
 --- The first failure of a kind in this step; one that is more of a cause goes before.
-function M.note(exchange, kind, text)
-  local known = exchange.broken
-  if not known or kind > known.kind then exchange.broken = {kind = kind, text = tostring(text)} end
+function M.note(step, kind, text)
+  local known = step.broken
+  if not known or kind > known.kind then step.broken = {kind = kind, text = tostring(text)} end
 end
 
 --- The words of the ranks that were the cause.
-local function cause(exchange, kind)
-  local mine = exchange.broken
-  local texts = exchange.comm:allgatherv(mine and mine.kind == kind and mine.text or "")
+local function cause(comm, mine, kind)
+  local texts = comm:allgatherv(mine and mine.kind == kind and mine.text or "")
   local ranks, first = {}, nil
   for r, text in ipairs(texts) do
     if text ~= "" then
@@ -30,17 +27,17 @@ local function cause(exchange, kind)
   return ("rank%s %s: %s"):format(#ranks > 1 and "s" or "", table.concat(ranks, ", "), first)
 end
 
---- After everything has travelled: nil, or on all ranks why the step has failed. [collective]
----@return string?
-function M.agree(exchange)
-  local kind = exchange.broken and exchange.broken.kind or 0
-  if exchange.comm.size > 1 then
-    if not exchange.verdict then exchange.verdict = T.outside_scope(T.zeros, 1) end
-    exchange.verdict:data()[0] = kind
-    exchange.comm:allreduce(exchange.verdict, "max")
-    kind = exchange.verdict:data()[0]
+--- After everything has travelled: false, or on all ranks why the step has failed. verdict: a tensor of one number.
+--- [collective]
+---@return string|false
+function M.agree(comm, step, verdict)
+  local kind = step.broken and step.broken.kind or 0
+  if comm.size > 1 then
+    verdict:data()[0] = kind
+    comm:allreduce(verdict, "max")
+    kind = verdict:data()[0]
   end
-  if kind > 0 then return cause(exchange, kind) end
+  return kind > 0 and cause(comm, step.broken, kind)
 end
 
 return M

@@ -1,84 +1,68 @@
 --- Small tensors joined into one (small = "compress"): biases, norms and what is below min_size are copied back to back
--- into a flat tensor, which the engines see as gradient 1 and code within the step's budget. One frame serves all, and
--- none of them is too short for its coder. Without it the engines see every gradient under its own number. An override
--- of the compressor ("^fc" -> none) goes before both: such a tensor travels by itself, or dense.
+-- into a flat tensor, which is tensor 1 of the plan and coded within the step's budget. One frame serves all, and none
+-- of them is too short for its coder. Without it the plan has every gradient under its own number. An override of the
+-- compressor ("^fc" -> none) goes before both: such a tensor travels by itself, or dense.
 local memories = require "atomo.exchange.memories"
 local T = require "atomo.tensor"
 
 local M = {}
 
-local function is_small(self, g) return g:dim() < 2 or g:numel() < self.min_size end
+local function is_small(shape, n, min_size) return #shape < 2 or n < min_size end
 
-local function name_of(self, i) return self.names and self.names[i] or ("gradient %d"):format(i) end
-
---- Fixes the engine's numbers: self.place[i] is that of gradient i, self.pushed the tensors and self.labels the names
---- by them; self.joined, where small ones are joined, has the flat tensor, its slices and how many are still to come.
-function M.plan(self)
-  self.place, self.labels, self.joined = {}, {}, nil
+--- The small ones of these gradients: their numbers, and how many entries they have together.
+local function small_ones(grads, names, compressor, min_size)
   local small, total = {}, 0
-  local joins = self.small == "compress" and self.compressor.name ~= "none" and not self.engine.whole
-  for i, g in ipairs(self.given) do
-    if joins and is_small(self, g) and not self.compressor:override_of(name_of(self, i)) then
-      small[#small + 1] = i
-      total = total + g:numel()
+  for i, g in ipairs(grads) do
+    if is_small(g:shape(), g:numel(), min_size) and not compressor:override_of(names[i]) then
+      small[#small + 1], total = i, total + g:numel()
     end
   end
+  return small, total
+end
+
+--- Fixes the plan's numbers. Returns tensors {label=, shape=, n=, members= (the user's numbers)}, the
+--- joined one with crc= (of its members' names); places by the user's
+--- number, {index = the tensor's, slice = where the gradient goes in it, or false}; and the joined tensor, or false.
+---@param names string[]  of the gradients
+---@param joins boolean
+function M.plan(grads, names, compressor, min_size, joins)
+  local tensors, places, joined = {}, {}, false
+  local small, total = {}, 0
+  if joins then small, total = small_ones(grads, names, compressor, min_size) end
   if #small > 0 then
-    local buffer, at = T.zeros(total), 1
-    self.joined = {buffer = buffer, slice = {}, count = #small, waiting = #small}
-    local names = {}
+    local at, members = 1, {}
+    joined = T.zeros(total)
     for k, i in ipairs(small) do
-      names[k] = name_of(self, i)
-      local n = self.given[i]:numel()
-      self.joined.slice[i] = buffer:narrow(1, at, n):view(self.given[i]:shape())
+      local n = grads[i]:numel()
+      members[k] = names[i]
+      places[i] = {index = 1, slice = joined:narrow(1, at, n):view(grads[i]:shape())}
       at = at + n
     end
-    self.joined.crc = memories.names_crc(names)
-    self.pushed[1], self.labels[1] = buffer, ("of %d small gradients"):format(#small)
+    tensors[1] = {label = ("of %d small gradients"):format(#small), shape = {total}, n = total, members = small,
+      crc = memories.names_crc(members)}
   end
-  for i, g in ipairs(self.given) do
-    if not (self.joined and self.joined.slice[i]) then
-      self.pushed[#self.pushed + 1] = g
-      self.place[i], self.labels[#self.pushed] = #self.pushed, name_of(self, i)
+  for i, g in ipairs(grads) do
+    if not places[i] then
+      tensors[#tensors + 1] = {label = names[i], shape = g:shape(), n = g:numel(), members = {i}}
+      places[i] = {index = #tensors, slice = false}
     end
   end
+  return tensors, places, joined
 end
 
---- Whether the engine's tensor k travels as a message.
-function M.is_message(self, k)
-  if self.joined and k == 1 then return true end
-  local other = self.compressor:override_of(self.labels[k])
+--- Whether tensor t of the plan, the joined one or another, travels as a message.
+function M.is_message(t, is_joined, compressor, min_size)
+  if is_joined then return true end
+  local other = compressor:override_of(t.label)
   if other then return other ~= "none" end
-  return not is_small(self, self.pushed[k])
-end
-
---- Gradient i has come.
-function M.place(self, i, grad)
-  if self.place[i] then self.pushed[self.place[i]] = grad end
-end
-
---- Hands gradient i to the engine; a small one when it is the last of them.
-function M.ready(self, i, grad)
-  local joined = self.joined
-  if self.place[i] then return self.engine.ready(self, self.place[i], grad) end
-  joined.slice[i]:copy_(grad)
-  joined.waiting = joined.waiting - 1
-  if joined.waiting == 0 then self.engine.ready(self, 1, joined.buffer) end
+  return not is_small(t.shape, t.n, min_size)
 end
 
 --- Writes the average of the small ones back.
-function M.give_back(self)
-  for i, slice in pairs(self.joined and self.joined.slice or {}) do self.given[i]:copy_(slice) end
-end
-
---- The step is over.
-function M.clear(self)
-  for i in pairs(self.given) do self.given[i] = nil end
-  for k in pairs(self.pushed) do
-    if not (self.joined and k == 1) then self.pushed[k] = nil end
+function M.give(step)
+  for i, place in ipairs(step.plan.places) do
+    if place.slice then step.given[i]:copy_(place.slice) end
   end
-  if self.joined then self.joined.waiting = self.joined.count end
-  self.count = 0
 end
 
 return M

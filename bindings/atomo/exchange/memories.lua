@@ -8,67 +8,63 @@ local T = require "atomo.tensor"
 local M = {}
 
 --- Message m by its tensor's name (small ones that are joined: by all their names) and, of a piece, its rows.
-local function key_of(self, m)
-  local label = self.labels[m.index]
-  if self.joined and m.index == 1 then label = ("%s, crc %08x"):format(label, self.joined.crc) end
+local function key_of(plan, m)
+  local t = plan.tensors[m.index]
+  local label = t.crc and ("%s, crc %08x"):format(t.label, t.crc) or t.label
   return ("/%s %s%s"):format(label, T.shape_text(m.shape), m.from and (", from row %d"):format(m.from) or "")
 end
 
-local function add(self, state, way, codec)
+local function add(plan, state, way, codec)
   for number, memory in pairs(codec:state_dict()) do
-    local m = self.messages[tonumber(number)]
-    if m then state[way .. key_of(self, m)] = memory end
+    local m = plan.messages[tonumber(number)]
+    if m then state[way .. key_of(plan, m)] = memory end
   end
 end
 
 --- All that is remembered, by name; before the first step what is to be put back then.
 ---@return table<string, atomo.Tensor>
-function M.of(self)
-  local state = {}
-  if self.planned and self.messages then
-    add(self, state, "", self.compressor)
-    if self.second then add(self, state, "again", self.second) end
+function M.of(ex)
+  local state, plan, between = {}, ex.plan, ex.route.between
+  if plan then
+    add(plan, state, "", plan.compressor)
+    if plan.second then add(plan, state, "again", plan.second) end
   end
-  for name, memory in pairs(not self.planned and self.remembered or {}) do state[name] = memory end
-  for name, memory in pairs(self.between and self.between:state_dict() or {}) do
-    state["between." .. name] = memory
-  end
+  for name, memory in pairs(not plan and ex.remembered or {}) do state[name] = memory end
+  for name, memory in pairs(between and between:state_dict() or {}) do state["between." .. name] = memory end
   return state
 end
 
 --- A codec's share of `remembered`, by the numbers of messages; one that is of no message is left out.
-local function pick(self, way)
+local function pick(plan, remembered, way)
   local state = {}
-  for k, m in ipairs(self.messages) do
+  for k, m in ipairs(plan.messages) do
     local number = ("%d"):format(k)
-    local memory = self.remembered[way .. key_of(self, m)] or
-      self.remembered[way == "" and number or ("%s.%s"):format(way, number)]
+    local memory = remembered[way .. key_of(plan, m)] or
+      remembered[way == "" and number or ("%s.%s"):format(way, number)]
     if memory and memory:numel() > 0 then state[number] = memory end
   end
   return state
 end
 
 --- Puts back what was loaded or carried over; after the plan is made.
-function M.put_back(self)
-  local remembered = self.remembered
+function M.put_back(ex)
+  local remembered, plan = ex.remembered, ex.plan
   if not remembered then return end
-  if self.messages then
-    self.compressor:load_state_dict(pick(self, ""))
-    if self.second then self.second:load_state_dict(pick(self, "again")) end
-  end
-  self.remembered = nil
+  plan.compressor:load_state_dict(pick(plan, remembered, ""))
+  if plan.second then plan.second:load_state_dict(pick(plan, remembered, "again")) end
+  ex.remembered = false
 end
 
 --- Takes what M.of gave, now or when the first step is planned.
-function M.load(self, state)
+function M.load(ex, state)
   local own, between = {}, {}
   for name, memory in pairs(state) do
     local rest = name:match "^between%.(.+)$"
     if rest then between[rest] = memory else own[name] = T.outside_scope(memory.clone, memory) end
   end
-  if self.between then self.between:load_state_dict(between) end
-  self.remembered = own
-  if self.planned then M.put_back(self) end
+  if ex.route.between then ex.route.between:load_state_dict(between) end
+  ex.remembered = own
+  if ex.plan then M.put_back(ex) end
 end
 
 --- Checksum of the names of small gradients that are joined.

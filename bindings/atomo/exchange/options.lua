@@ -1,5 +1,5 @@
---- The options of atomo.exchange: what each may be, and its standard value. One table; init.lua takes its values from
--- here, and a wrong one is refused with its name, what came and what was expected.
+--- The options of atomo.exchange: what each may be, and its standard value. One table; exchange.lua takes its values
+-- from here, and a wrong one is refused with its name, what came and what was expected.
 local raise = require("atomo.ffi").raise
 local suggest = require "atomo.core.suggest"
 local rules = require "atomo.exchange.compatibility"
@@ -64,12 +64,14 @@ function M.check(opts)
   end
 end
 
---- Puts the options' values, or the standard ones, into `self`.
-function M.take(self, opts)
+--- The options' values, or the standard ones, as a table of settings; given: the options themselves.
+function M.read(opts)
+  local settings = {given = opts}
   for name, o in pairs(by_name) do
-    self[name] = opts[name]
-    if self[name] == nil then self[name] = o.standard end
+    settings[name] = opts[name]
+    if settings[name] == nil then settings[name] = o.standard end
   end
+  return settings
 end
 
 return M

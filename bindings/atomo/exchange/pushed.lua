@@ -9,13 +9,13 @@ local M = {}
 function M.new()
   local address = {}
   local function lower(a, b) return address[a] < address[b] end
-  return {version = {}, address = address, lower = lower, order = {}, apart = false}
+  return {address = address, lower = lower, order = {}, apart = false}
 end
 
---- Notes gradient i as it is pushed.
-function M.note(pushed, i, grad)
+--- Notes gradient i as it is pushed; versions: those of this step's gradients.
+function M.note(pushed, versions, i, grad)
   local address = tonumber(f.ffi.cast("uintptr_t", grad:data()))
-  pushed.version[i] = C.atomo_tensor_version(grad.h)
+  versions[i] = C.atomo_tensor_version(grad.h)
   if pushed.address[i] ~= address then pushed.address[i], pushed.apart = address, false end
 end
 
@@ -40,11 +40,12 @@ local function check_apart(pushed, grads, names)
 end
 
 --- Refuses gradients that were changed since their push, and those that share memory.
+---@param versions number[]
 ---@param grads atomo.Tensor[]
----@param names string[]?
-function M.check(pushed, grads, names)
+---@param names string[]|false
+function M.check(pushed, versions, grads, names)
   for i = 1, #grads do
-    if C.atomo_tensor_version(grads[i].h) ~= pushed.version[i] then
+    if C.atomo_tensor_version(grads[i].h) ~= versions[i] then
       raise(("exchange: gradient %s was changed in place after push; change it before push, or after finish"):format(
         label(names, i)))
     end

@@ -1,46 +1,38 @@
---- The order in which a step's units (dense buckets, batches of messages) go to the communication thread. All ranks
--- must post the same units in the same order, but their tensors may become ready in different ones (a rank without
--- images pushes zeros): so a full unit waits for those before it. The order is backward's, the last tensor first.
---
--- A unit has: members (its tensors: {index=, ...}), waiting (how many are not ready), post(exchange, void), where void
--- is true in a step that is given up: the unit travels as it is, or empty.
+--- The order in which a step's buckets start. All ranks must start the same buckets in the same order, but their
+-- gradients may come in different ones (a rank without images pushes zeros): so a full bucket waits for those before
+-- it. The order is backward's, the last tensor first. C puts each second way behind the next bucket's first.
 local M = {}
 
---- Orders the units by the tensor that completes them.
-function M.new(units)
-  local queue = {units = units, next = 1}
-  for _, u in ipairs(units) do
-    u.closing, u.waiting = math.huge, #u.members
-    for _, m in ipairs(u.members) do u.closing = math.min(u.closing, m.index) end
-  end
-  table.sort(units, function(a, b) return a.closing > b.closing end)
-  return queue
+--- Orders the buckets by the tensor that completes them.
+function M.sort(buckets)
+  table.sort(buckets, function(a, b) return a.closing > b.closing end)
+  return buckets
 end
 
---- One more tensor of unit u is ready: posts what is full and has nothing unposted before it.
-function M.ready(queue, exchange, u)
-  u.waiting = u.waiting - 1
-  local units = queue.units
-  while units[queue.next] and units[queue.next].waiting == 0 do
-    exchange:mark()
-    units[queue.next]:post(exchange)
-    queue.next = queue.next + 1
-  end
+local function start(step, bucket, void)
+  step:mark(step.plan.comms)
+  bucket:start(step, void)
+  step.at = step.at + 1
 end
 
---- Posts what has not been posted in a step that is given up: other ranks may have posted it.
-function M.post_rest(queue, exchange)
-  for k = queue.next, #queue.units do
-    exchange:mark()
-    queue.units[k]:post(exchange, true)
-  end
-  queue.next = #queue.units + 1
+--- Starts full buckets that have nothing before them.
+function M.advance(step)
+  local buckets = step.plan.buckets
+  while buckets[step.at] and step.missing[buckets[step.at]] == 0 do start(step, buckets[step.at]) end
 end
 
---- The step is over.
-function M.reset(queue)
-  queue.next = 1
-  for _, u in ipairs(queue.units) do u.waiting = #u.members end
+--- Starts the rest of a step that is given up, empty: other ranks may have started it.
+function M.start_rest(step)
+  local buckets = step.plan.buckets
+  while buckets[step.at] do start(step, buckets[step.at], true) end
+end
+
+--- When all are started: answers of compressors in Lua, and the end of every bucket.
+function M.settle(step)
+  for _, bucket in ipairs(step.plan.buckets) do bucket:answer(step) end
+  for _, bucket in ipairs(step.plan.buckets) do bucket:wait(step) end
+  local topology = step.plan.topology
+  if topology.settle then topology.settle(step) end
 end
 
 return M

@@ -51,8 +51,8 @@ end
 --- The exchange begins with the gradients that there are now.
 local function replan(self, names, shapes, first)
   local exchange = self.exchange
-  if exchange.planned and not (first and equal(exchange.shapes, shapes)) then exchange:replan() end
-  if not exchange.planned and (self.names or #names < #self.params or not first) then exchange:set_names(names) end
+  if exchange.plan and not (first and equal(exchange.plan.shapes, shapes)) then exchange:replan() end
+  if not exchange.plan and (self.names or #names < #self.params or not first) then exchange:set_names(names) end
 end
 
 local function renumber(self, step)

@@ -272,7 +272,7 @@ function Step:run(feed, lr, step, ends)
   for i, p in ipairs(self.trained.list) do                                    -- parameters that backward did not reach
     if not self.handed[i] then self.exchange:push(i, gradient.dense(p)) end
   end
-  ms.backward = math.max(0, ms.backward - self.exchange.ms.encode)            -- encoding went on in between
+  ms.backward = math.max(0, ms.backward - self.exchange:encoding())           -- encoding went on in between
   local waiting = C.atomo_time()
   local why = what_is_bad(self, sums)
   result.bad_here = why ~= nil

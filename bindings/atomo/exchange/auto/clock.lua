@@ -21,7 +21,7 @@ end
 
 --- Corrects the model by what was seen of the running setting.
 local function correct(self, row, added)
-  local w, ms = self.works[self.setting.compress], self.work:stats().ms
+  local w, ms = self.works[self.setting.compress], self.exchange:stats().ms
   local seen = swap.agree(self, {ms.encode / 1e3, ms.decode / 1e3})
   local decode = 0
   if row.cost.encode > 0 then w.encode = w.encode * seen[1] / row.cost.encode end

@@ -13,8 +13,7 @@ local raise = require("atomo.ffi").raise
 
 local M = {}
 
--- What the code does: see runtime/comm/ring_allreduce.c, exchange/bucket/dense.lua, exchange/bucket/compressed.lua and
--- sharded.lua.
+-- What the code does: see runtime/comm/ring_allreduce.c, exchange/bucket/ and exchange/topology/sharded.lua.
 local RING_MIN, BUCKET, BATCH, MOST, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 6, 3
 
 local function rounds(ranks) return math.ceil(math.log(ranks) / math.log(2) - 1e-9) end

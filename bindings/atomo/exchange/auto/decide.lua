@@ -13,7 +13,7 @@ local function measure(self, compressors)
   for _, name in ipairs(compressors) do
     if not self.works[name] then
       local w = timing.work(self.specs[name] or name, self.grads,
-        {min_size = self.work.min_size, small = self.opts.small})
+        {min_size = self.exchange.settings.min_size, small = self.opts.small})
       local mine = {}
       for k, key in ipairs(figures) do mine[k] = w[key] end
       for k, v in ipairs(swap.agree(self, mine)) do w[figures[k]] = v end
@@ -44,8 +44,8 @@ function M.row_of(rows, setting)
 end
 
 function M.tell(self, text, event)
-  event.event, event.step = "exchange", self.work.step
-  self.notify(text, event)
+  event.event, event.step = "exchange", self.exchange.step
+  self.exchange.notify(text, event)
 end
 
 local function announce(self, why, rows, taken)
@@ -60,16 +60,16 @@ end
 
 --- The network as it is now. [collective]
 function M.probe(self)
-  local net = self.network(self.work.comm)
+  local net = self.network(self.exchange.comm)
   net.checked = self.opts.checked ~= false
   return net
 end
 
 --- The first step: its gradients are there, nothing was sent. [collective]
 function M.begin(self)
-  local ex = self.work
-  for i = 1, ex.count do self.grads[i] = ex.given[i] end
-  self.work.comm:check("exchange: gradients", #self.grads)
+  local step = self.exchange.current
+  for i = 1, step.count do self.grads[i] = step.given[i] end
+  self.exchange.comm:check("exchange: gradients", #self.grads)
   self.net = M.probe(self)
   self.probed = self.net
   self.window = self.opts.overlap == false and 0 or swap.agree(self, {self.pushed_at - self.first_at}, "min")[1]
@@ -77,10 +77,6 @@ function M.begin(self)
   local rows, taken = M.decide(self)
   announce(self, "first choice, by prediction", rows, taken)
   swap.take(self, taken)
-  if self.work ~= ex then
-    ex.given, ex.count = {}, 0
-    for i = 1, #self.grads do self.work:push(i, self.grads[i]) end
-  end
   self.aside = false
 end
 

@@ -1,5 +1,5 @@
 --- topology = "auto" and compress = "auto": an exchange that chooses what it does by the cost model, and holds the
--- choice against the clock. It looks like any exchange; another one behind it does the work, replaced between steps.
+-- choice against the clock. It is an exchange whose route, compressor and plan are replaced between steps.
 --
 -- The first step's gradients tell what the compressors cost, probes what the network does (probe.lua); the choice is
 -- made (decide.lua), made again when a few steps have told how long backward and the rest of a step take, and checked
@@ -7,25 +7,23 @@
 -- asked again, and a setting that then looks better is tried, turn and turn about. So is dense where a compressor was
 -- chosen: it stays only where its steps are shorter. All figures are agreed by all ranks before they decide.
 local f = require "atomo.ffi"
+local Exchange = require "atomo.exchange.exchange"
 local choose = require "atomo.exchange.auto.choose"
 local clock = require "atomo.exchange.auto.clock"
 local decide = require "atomo.exchange.auto.decide"
 local files = require "atomo.core.files"
 local json = require "atomo.core.json"
 local probe = require "atomo.exchange.auto.probe"
+local sealed = require "atomo.exchange.sealed"
 local swap = require "atomo.exchange.auto.swap"
 local C, raise = f.C, f.raise
 
----@class atomo.AutoExchange: atomo.Exchange
-local Auto = {}
+local Chooser = sealed({}, "exchange: chooser")
 
--- What is not found here is the working exchange's.
-function Auto.__index(self, key)
-  local v = Auto[key]
-  if v ~= nil then return v end
-  return rawget(self, "work")[key]
-end
-function Auto.__newindex(self, key, value) self.work[key] = value end
+---@class atomo.AutoExchange: atomo.Exchange
+---@field chooser table  what it knows and has decided
+local Auto = setmetatable({__newindex = Exchange.__newindex}, {__index = Exchange})
+Auto.__index = Auto
 
 --- Whether options ask for a measured choice: topology "auto", or the compressor "auto" without a budget.
 ---@return boolean wanted
@@ -40,75 +38,85 @@ local function wanted(opts)
 end
 
 --- Between steps: the setting that was decided on.
-local function switch(self)
-  local setting = self.pending
-  self.pending = false
-  swap.take(self, setting)
-  if not self.trial then swap.discard(self) end
+local function switch(chooser)
+  local setting = chooser.pending
+  chooser.pending = false
+  swap.take(chooser, setting)
+  if not chooser.trial then swap.discard(chooser) end
 end
 
 --- As any exchange's push and finish; until the choice is settled with a look at the clock.
 function Auto:push(i, grad)
-  if self.settled then return self.work:push(i, grad) end
-  if self.work.count == 0 then
-    if self.pending then switch(self) end
-    self.first_at = self.now()
+  local chooser = self.chooser
+  if chooser.settled then return Exchange.push(self, i, grad) end
+  if not self.current then
+    if chooser.pending then switch(chooser) end
+    chooser.first_at = chooser.now()
   end
-  self.work:push(i, grad)
-  self.pushed_at = self.now()
+  Exchange.push(self, i, grad)
+  chooser.pushed_at = chooser.now()
 end
 
 function Auto:average_or_why()
-  if self.settled then return self.work:average_or_why() end
-  if self.steps == 0 then decide.begin(self) end
-  self.coded = self.work:coding() -- while gradients came
-  return self.work:average_or_why()
+  local chooser = self.chooser
+  if not chooser.settled then
+    if chooser.steps == 0 then decide.begin(chooser) end
+    chooser.coded = self:coding() -- while gradients came
+  end
+  return Exchange.average_or_why(self)
 end
 
 function Auto:commit()
-  self.work:commit()
-  if self.settled then return end
-  local now, t = self.now(), self.times
-  local seconds = now - self.ended
-  t.step[#t.step + 1], t.added[#t.added + 1] = seconds, now - self.pushed_at + self.coded
-  t.window[#t.window + 1] = math.max(0, self.pushed_at - self.first_at - self.coded)
+  Exchange.commit(self)
+  local chooser = self.chooser
+  if chooser.settled then return end
+  local now, t = chooser.now(), chooser.times
+  local seconds = now - chooser.ended
+  t.step[#t.step + 1], t.added[#t.added + 1] = seconds, now - chooser.pushed_at + chooser.coded
+  t.window[#t.window + 1] = math.max(0, chooser.pushed_at - chooser.first_at - chooser.coded)
   if #t.step > clock.KEPT then
     for _, list in pairs(t) do table.remove(list, 1) end
   end
-  self.steps = self.steps + 1
-  clock.look(self, seconds)
-  self.ended = self.now()
+  chooser.steps = chooser.steps + 1
+  clock.look(chooser, seconds)
+  chooser.ended = chooser.now()
 end
 
---- As any exchange's, of the one at work and of the one put aside.
+--- As any exchange's; what is put aside begins anew, too.
 function Auto:replan()
-  self.work:replan()
-  if self.aside then self.aside.work:replan() end
+  Exchange.replan(self)
+  local aside = self.chooser.aside
+  if not aside then return end
+  local mine = self:replace(aside.chosen)
+  Exchange.replan(self)
+  aside.chosen = self:replace(mine)
 end
 
 --- A step that is given up does not count, nor does its time.
 function Auto:drop()
-  self.work:drop()
-  self.ended = self.now()
+  Exchange.drop(self)
+  self.chooser.ended = self.chooser.now()
 end
 
---- What a checkpoint keeps of the choice, and how a run that goes on gets it back: it stays with it.
+--- What a checkpoint keeps of the choice, and how a run that continues gets it back: it stays with it.
 function Auto:choice()
-  local s = self.pending or self.setting
+  local s = self.chooser.pending or self.chooser.setting
   return json.encode {compress = s.compress, topology = s.topology, down = s.down, inner = s.inner, level = s.level}
 end
 
 function Auto:restore(text)
+  local chooser = self.chooser
   local ok, s = pcall(json.decode, text)
   if not ok or type(s) ~= "table" or type(s.compress) ~= "string" or type(s.topology) ~= "string" then
     raise(("exchange: '%s' is no choice that a checkpoint holds"):format(tostring(text)))
   end
-  if not self.free and s.compress ~= self.compressors[1] then
+  if not chooser.free and s.compress ~= chooser.compressors[1] then
     raise(("exchange: the checkpoint was written with compress %s, this run asks for %s"):format(s.compress,
-      self.compressors[1]))
+      chooser.compressors[1]))
   end
-  self.setting, self.work = s, swap.open(self, s)
-  swap.settle(self)
+  chooser.setting = s
+  self:replace(self:open(swap.options(chooser, s)))
+  swap.settle(chooser)
 end
 
 --- An exchange that chooses. opts as atomo.exchange takes them; given (by tests): network and works (by compressor),
@@ -131,7 +139,7 @@ local function new(opts, given)
   local open_to_choice = {auto = true, standard = true}
   local only = {topology = not open_to_choice[opts.topology] and opts.topology or nil, down = opts.down,
     inner = not open_to_choice[opts.inner] and opts.inner or nil}
-  local self = {opts = opts, only = only, free = free, compressors = names, specs = specs, work = false,
+  local chooser = {exchange = false, opts = opts, only = only, free = free, compressors = names, specs = specs,
     network = given.network or probe.network, net = false, probed = false, probed_again = false,
     works = given.works or {}, now = given.now or C.atomo_time,
     grads = {}, steps = 0, check_after = opts.check_after or 50, pending = false, aside = false, trial = false,
@@ -139,12 +147,13 @@ local function new(opts, given)
     coded = 0, base = 0, times = {step = {}, added = {}, window = {}}}
   -- Until the first gradients are there: what is to be sent, in the way that any compressor can go.
   local name = names[1]
-  self.setting = {level = 1, compress = name, topology = name == "none" and "allreduce" or "allgather"}
-  self.work = swap.open(self, self.setting)
-  local rank = self.work.comm.rank
+  chooser.setting = {level = 1, compress = name, topology = name == "none" and "allreduce" or "allgather"}
+  local self = Exchange.new(swap.options(chooser, chooser.setting), Auto)
+  local rank = self.comm.rank
+  self.chooser, chooser.exchange = setmetatable(chooser, Chooser), self
   self.notify = function(text) if rank == 0 then files.say(text) end end
-  self.ended = self.now()
-  return setmetatable(self, Auto)
+  chooser.ended = chooser.now()
+  return self
 end
 
 return {new = new, wanted = wanted}

@@ -1,7 +1,8 @@
---- The exchange that works behind one that chooses (init.lua): opened for a setting, replaced, put aside during a
--- trial, closed. And how the ranks agree on figures.
+--- What an exchange that chooses (init.lua) works with: opened for a setting, replaced, put aside during a trial,
+-- closed. And how the ranks agree on figures.
 local T = require "atomo.tensor"
 local choose = require "atomo.exchange.auto.choose"
+local routes = require "atomo.exchange.route"
 
 local M = {}
 
@@ -10,7 +11,7 @@ function M.agree(self, list, op)
   local t = T.outside_scope(T.zeros, #list)
   local p, result = t:data(), {}
   for i, v in ipairs(list) do p[i - 1] = v end
-  self.work.comm:allreduce(t, op or "max")
+  self.exchange.comm:allreduce(t, op or "max")
   for i = 1, #list do result[i] = p[i - 1] end
   t:free()
   return result
@@ -22,47 +23,31 @@ function M.median(list)
   return sorted[math.ceil(#sorted / 2)]
 end
 
---- An exchange for a setting, with the user's other options.
-function M.open(self, setting)
+--- The user's options with those of a setting.
+function M.options(self, setting)
   local o = {}
   for key, value in pairs(self.opts) do o[key] = value end
   o.compress, o.topology, o.check_after = self.specs[setting.compress] or setting.compress, setting.topology, nil
   o.down, o.inner = setting.down, setting.inner
-  o.nested = self.work and true or nil -- the first one has compared the ranks' settings and started the watchdog
-  local ex = require("atomo.exchange").exchange(o)
-  if self.work then
-    ex:set_step(self.work.step)
-    if self.work.names then ex:set_names(self.work.names) end
-    if self.work.epoch then ex:set_epoch(self.work.epoch) end
-  end
-  return ex
+  return o
 end
 
---- Closes the communicators that an exchange has made.
-local function close(ex)
-  for _, comm in pairs(ex.comms) do
-    if comm ~= ex.comm then comm:close() end
-  end
-end
-
---- The exchange for a setting: the one at work, the one put aside, or a new one.
+--- The exchange continues with a setting: what was put aside, or opened anew. Puts aside what it had.
 function M.take(self, setting)
   if choose.same(setting, self.setting) then return end
-  local put_aside = self.work
-  if self.aside and choose.same(self.aside.setting, setting) then
-    self.work = self.aside.work
-    self.work:set_step(put_aside.step)
-  else
-    if self.aside then close(self.aside.work) end
-    self.work = M.open(self, setting)
+  local aside = self.aside
+  local chosen = aside and choose.same(aside.setting, setting) and aside.chosen
+  if not chosen then
+    if aside then routes.close(aside.chosen.route) end
+    chosen = self.exchange:open(M.options(self, setting))
   end
-  self.aside = {work = put_aside, setting = self.setting}
+  self.aside = {chosen = self.exchange:replace(chosen), setting = self.setting}
   self.setting = setting
 end
 
 --- Ends what was put aside.
 function M.discard(self)
-  if self.aside then close(self.aside.work) end
+  if self.aside then routes.close(self.aside.chosen.route) end
   self.aside = false
 end
 

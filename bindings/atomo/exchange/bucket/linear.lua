@@ -1,66 +1,40 @@
---- Sums: the gradients of a linear compressor, added up on the way (runtime/exchange/bucket_linear.c). Batches of
--- neighbouring tensors, as in compressed.lua, but the communication thread does the encoding too, between the
--- all-reduces; it does so without overlap as well, where it is waited for at once: the same work on the same thread, so
--- the same bits.
+--- Buckets of a linear compressor: its messages are added up on the way (runtime/exchange/bucket_linear.c). The
+-- communication thread encodes too, between the all-reduces; without overlap as well, and is waited for at once: the
+-- same work on the same thread, so the same bits.
 local f = require "atomo.ffi"
-local batches = require "atomo.exchange.bucket.compressed"
-local carry = require "atomo.exchange.transport"
-local failure = require "atomo.exchange.failure"
-local messages = require "atomo.exchange.messages"
+local Bucket = require "atomo.exchange.bucket"
+local program = require "atomo.exchange.program"
 local ffi, C, check = f.ffi, f.C, f.check
 
 local const_tensors = ffi.typeof "const atomo_tensor *const *"
-local ticket = ffi.new "double[1]"
 
-local M = {}
+local Linear = Bucket.kind(Bucket)
 
-local Sum = {}
-Sum.__index = Sum
-
---- Batches of self.messages, planned in self.compressor; .of[i] is tensor i's.
-function M.plan(self)
-  local list = batches.group(self, Sum)
-  for _, sum in ipairs(list) do
-    local out = ffi.new "atomo_sums *[1]"
-    check(C.atomo_sums_new(self.compressor.h, self.comm.h, sum.first, #sum.members, out))
-    sum.h = ffi.gc(out[0], C.atomo_sums_free)
-    sum.handles = ffi.new("atomo_tensor *[?]", #sum.members)
-  end
-  return list
+--- A bucket of messages group.first .. group.last.
+function Linear.new(plan, group)
+  local out = ffi.new "atomo_sums *[1]"
+  check(C.atomo_sums_new(plan.compressor.h, plan.comm.h, group.first, #group.tensors, out))
+  local sums = ffi.gc(out[0], C.atomo_sums_free)
+  return Bucket.new(Linear, {plan = plan, name = group.name, tensors = group.tensors, sums = sums,
+    h = program.bucket(group.name, {{"sums", plan.comm}}, {sums = sums}),
+    handles = ffi.new("atomo_tensor *[?]", #group.tensors)})
 end
 
-function Sum:post(exchange, void)
-  messages.begin(exchange)
-  for j, m in ipairs(self.members) do
-    local g = exchange.pushed[m.index]
+--- void: in a step that is given up, zeros.
+function Linear:start(step, void)
+  step:begin()
+  for j, t in ipairs(self.tensors) do
+    local g = step.tensors[t.index]
     self.handles[j - 1] = g and g.h
   end
-  exchange:mark()
-  local grads = not void and ffi.cast(const_tensors, self.handles) or nil -- nil: zeros
-  check(C.atomo_engine_sums(self.h, grads, exchange.step, ticket))
-  self.ticket = f.number(ticket)
-  if not exchange.overlap then self:wait(exchange) end
+  self:go(step, not void and ffi.cast(const_tensors, self.handles) or nil)
 end
 
-function Sum:wait(exchange)
-  carry.wait(exchange, self.ticket)
-  self.ticket = nil
-end
-
---- Waits for the batches; notes what went wrong.
-function M.settle(list, exchange)
-  for _, sum in ipairs(list) do
-    sum:wait(exchange)
-    local status = C.atomo_sums_failed(sum.h)
-    if status < 0 then failure.note(exchange, failure.ENCODING, f.text_of(status)) end
-  end
-end
-
---- Gradients become the averages.
-function M.give(list, exchange)
+--- The gradients become the averages.
+function Linear:give(step)
   local t = C.atomo_time()
-  for _, sum in ipairs(list) do check(C.atomo_sums_give(sum.h, sum.handles, 1 / exchange.comm.size)) end
-  messages.lap(exchange, "decode", t)
+  check(C.atomo_sums_give(self.sums, self.handles, 1 / self.plan.comm.size))
+  step:lap("decode", t)
 end
 
-return M
+return Linear

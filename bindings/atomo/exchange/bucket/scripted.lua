@@ -1,102 +1,115 @@
---- A batch (compressed.lua) of a compressor written in Lua, encoded on this thread: as its gradients arrive, and for
--- the answer at the end of the step. The communication thread sends it.
+--- A bucket of messages of a compressor written in Lua, encoded on this thread: as its gradients arrive, and for the
+-- answer at the end of the step. The communication thread sends it.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local batches = require "atomo.exchange.bucket.compressed"
-local carry = require "atomo.exchange.transport"
+local Bucket = require "atomo.exchange.bucket"
+local Coded = require "atomo.exchange.bucket.compressed"
 local failure = require "atomo.exchange.failure"
 local messages = require "atomo.exchange.messages"
-local ffi, C = f.ffi, f.C
+local program = require "atomo.exchange.program"
+local ffi, C, check = f.ffi, f.C, f.check
 
-local Uncoded = {late = true} -- answers and decoding wait for the end of the step
-Uncoded.__index = Uncoded
+local Scripted = Bucket.kind(Coded)
 
-function Uncoded:plan(exchange)
-  exchange.send = exchange.send or T.empty({exchange.compressor:wire_max()}, "u8")
-  self.lengths, self.sizes = {}, ffi.new("double[?]", exchange.comm.size)
+function Scripted.new(plan, group)
+  local self, comm = Coded.fields(plan, group), plan.comm
+  self.lengths, self.lengths_back, self.sizes = {}, {}, ffi.new("double[?]", comm.size)
+  self.h, self.back_h = program.bucket(self.name, {{plan.out, comm}}, {inbox = self.inbox.h}), false
+  if plan.back then
+    local fields = plan.second and {inbox = self.answer_inbox.h} or {tensor = self.average.h}
+    self.back_h = program.bucket(self.name, {{plan.back, comm}}, fields)
+  end
+  return Bucket.new(Scripted, self)
 end
 
-function Uncoded:plan_answer(exchange, again)
-  self.lengths_back = {}
-  if again then exchange.back = exchange.back or T.empty({exchange.second:wire_max()}, "u8") end
+--- The buffers that a step's messages are written into: of all ways out, and back.
+function Scripted.buffers(compressor, second)
+  return T.empty({compressor:wire_max()}, "u8"), second and T.empty({second:wire_max()}, "u8")
 end
-
-Uncoded.post, Uncoded.wait = batches.post, batches.wait
 
 --- Gradients of messages first .. last behind what is in `out` from `from` on, their lengths into `lengths`; returns
 --- where it ends. One that cannot be encoded (NaN) leaves all of them empty.
-local function encode(exchange, codec, first, grads, out, from, lengths)
+local function encode(step, codec, first, grads, out, from, lengths)
   local t, at = C.atomo_time(), from
   for j, g in ipairs(grads) do
     local ok, n = pcall(codec.push, codec, first + j - 1, g, out, at)
     if not ok then
-      failure.note(exchange, failure.ENCODING, n)
+      failure.note(step, failure.ENCODING, n)
       for i = 1, #grads do lengths[i] = 0 end
       at = from
       break
     end
     lengths[j], at = n, at + n
   end
-  messages.lap(exchange, "encode", t)
+  step:lap("encode", t)
   return at
 end
 
---- Encodes the batch's gradients behind the step's earlier batches.
-function Uncoded:encode(exchange)
-  local from = exchange.sent
-  exchange.sent = encode(exchange, exchange.compressor, self.first, self.grads, exchange.send, from, self.lengths)
-  self.data, self.at, self.n = exchange.send.h, from, exchange.sent - from
-end
-
---- The batch of a step that is given up.
-function Uncoded:encode_nothing(exchange)
-  for j = 1, self.last - self.first + 1 do self.lengths[j] = 0 end
-  self.data, self.at, self.n = nil, 0, 0
-end
-
-function Uncoded:out(exchange, how)
-  if how == "allgather" then return carry.out(exchange, how, nil, self.data, self.at, self.n, self.inbox) end
-  for r = 0, exchange.comm.size - 1 do self.sizes[r] = 0 end
-  for j, rank in ipairs(self.to) do self.sizes[rank] = self.sizes[rank] + self.lengths[j] end
-  return carry.out(exchange, how, nil, self.data, self.at, self.sizes, self.inbox)
-end
-
 --- Decodes messages first .. last; a failure is noted, and what they become is then not to be used.
-local function decode(exchange, ...)
-  local ok, why = pcall(messages.decode, exchange, ...)
-  if not ok then failure.note(exchange, failure.DECODING, why) end
+local function decode(step, ...)
+  local ok, why = pcall(messages.decode, step, ...)
+  if not ok then failure.note(step, failure.DECODING, why) end
   return ok
 end
 
-function Uncoded:reply_with(exchange)
-  local second, from = exchange.second, exchange.sent_back
-  local ok = decode(exchange, exchange.compressor, messages.open(self.inbox), self.mine, self.mine_last, self.averages)
-  self.data, self.at, self.n = nil, 0, 0
-  if not second or not ok then return end
-  exchange.sent_back = encode(exchange, second, self.mine, self.averages, exchange.back, from, self.lengths_back)
-  self.data, self.at, self.n = exchange.back.h, from, exchange.sent_back - from
+--- Sends what is in `buffer` from byte `from` to `to`, by C's bucket h; sizes: for each rank, or one number.
+local function send(self, step, h, buffer, from, to, sizes)
+  check(C.atomo_bucket_send(h, to > from and buffer.h or nil, from, sizes))
+  if not self.plan.overlap then program.wait(h, step) end
 end
 
-function Uncoded:back(exchange, how)
-  if how == "bcast_tensor" then return carry.out(exchange, "bcast", nil, self.average.h, 0) end
-  if how == "bcast" then return carry.out(exchange, "bcast_bytes", nil, self.data, self.at, self.n, 0, self.answer) end
-  return carry.out(exchange, how, nil, self.data, self.at, self.n, self.answer)
+--- The bytes for each rank, or for all.
+local function sizes_of(self, total)
+  local sizes = self.sizes
+  sizes[0] = total
+  if not self.plan.owner then return sizes end
+  for r = 0, self.plan.comm.size - 1 do sizes[r] = 0 end
+  for j, rank in ipairs(self.to) do sizes[rank] = sizes[rank] + self.lengths[j] end
+  return sizes
 end
 
---- What came is decoded on this thread, by give.
-function Uncoded:plan_result() end
-function Uncoded:open() end
-function Uncoded:opened() end
-function Uncoded:coded() end -- all is
+function Scripted:start(step, void)
+  step:begin()
+  local plan, from = self.plan, step.sent
+  if void then
+    for j = 1, self.last - self.first + 1 do self.lengths[j] = 0 end
+  else
+    step.sent = encode(step, plan.compressor, self.first, self:gradients(step), plan.buffer, from, self.lengths)
+  end
+  send(self, step, self.h, plan.buffer, from, step.sent, sizes_of(self, step.sent - from))
+end
 
-function Uncoded:give(exchange)
-  local o = exchange.results
-  if not o.from then -- the averages came as they are
-    for j, g in ipairs(self.grads) do g:copy_(self.averages[j]) end
+--- Averages what has come for this rank, encodes it if that is due, and sends it back.
+function Scripted:answer(step)
+  if not self.answers then return end
+  program.wait(self.h, step)
+  local plan, from = self.plan, step.sent_back
+  if plan.averages_here then
+    local sources = messages.open(self.inbox)
+    local ok = decode(step, plan.compressor, sources, self.mine, self.mine_last, self.averages)
+    if ok and plan.second then
+      step.sent_back = encode(step, plan.second, self.mine, self.averages, plan.buffer_back, from, self.lengths_back)
+    end
+  end
+  if plan.second then
+    self.sizes[0] = step.sent_back - from
+    return send(self, step, self.back_h, plan.buffer_back, from, step.sent_back, self.sizes)
+  end
+  check(C.atomo_bucket_start(self.back_h, nil, step.number))
+end
+
+function Scripted:wait(step) program.wait(self.back_h or self.h, step) end
+
+--- The gradients become what has come, decoded here and now.
+function Scripted:give(step)
+  local grads, results = step.of[self].grads, self.plan.results
+  if not results then -- the averages came as they are
+    for j, g in ipairs(grads) do g:copy_(self.averages[j]) end
     return
   end
-  local sources = messages.open(self[o.from], o.blocks, o.rank)
-  decode(exchange, o.codec, sources, self.first, self.last, self.grads, o.block)
+  local rank = results.rank >= 0 and results.rank or nil
+  local sources = messages.open(results.from == "answer" and self.answer_inbox or self.inbox, results.blocks, rank)
+  decode(step, results.codec, sources, self.first, self.last, grads, results.block)
 end
 
-return Uncoded
+return Scripted

@@ -2,12 +2,7 @@
 -- compressors, whose messages add up before they are decoded (fp16 and bf16, rounded wherever a sum is sent on; randk
 -- at places that all ranks share; powersgd as in its paper, two all-reduces a step). A rank receives 2 (P - 1)/P of one
 -- message, whatever P.
-local adapt = require "atomo.exchange.auto.bucket_size"
-local buckets = require "atomo.exchange.bucket.dense"
-local messages = require "atomo.exchange.messages"
-local sums = require "atomo.exchange.bucket.linear"
-
-local M = {}
+local M = {tries_sizes = true} -- of dense buckets (auto/bucket_size.lua)
 
 --- Only what adds up on the way.
 function M.refuses(o)
@@ -20,36 +15,9 @@ function M.refuses(o)
     table.concat(names, ", "))
 end
 
-function M.plan(self)
-  self.sums = {of = {}}
-  if self.compressor.name == "none" then
-    local order = {}
-    for i = #self.pushed, 1, -1 do order[#order + 1] = i end
-    self.messages = {}
-    self.buckets = buckets.plan(order, self.pushed, self.comm.size)
-    adapt.plan(self)
-    return
-  end
-  messages.split(self)
-  if #self.messages == 0 then return end
-  messages.prepare(self, self.compressor)
-  self.sums = sums.plan(self)
-  messages.enqueue(self, self.sums)
-end
+--- Whether nothing is compressed: every tensor travels in dense buckets.
+function M.all_dense(compressor) return compressor.name == "none" end
 
-function M.ready(self, i, grad)
-  local sum = self.sums.of[i]
-  if sum then messages.complete(self, sum) else messages.ready(self, i, grad) end
-end
-
-function M.settle(self)
-  sums.settle(self.sums, self)
-  buckets.settle(self.buckets, self)
-end
-
-function M.give(self)
-  sums.give(self.sums, self)
-  buckets.give(self.buckets, self)
-end
+function M.program() return {"encode", "allreduce", "decode"} end
 
 return M

@@ -1,101 +1,94 @@
 --- Topology hierarchical: dense inside a node, where ranks share memory; any other topology between the nodes' leaders
 -- (inner =, default allreduce for "none", else allgather); the result is broadcast inside. Only one rank a node uses
 -- the network, and what it sends is compressed once a node, not once a rank. The communication thread adds up the node
--- while backward goes on; where the leaders all-reduce dense sums, it does that and the broadcast too.
-local buckets = require "atomo.exchange.bucket.dense"
-local carry = require "atomo.exchange.transport"
+-- while backward continues; where the leaders all-reduce dense sums, it does that and the broadcast too.
 local failure = require "atomo.exchange.failure"
-local messages = require "atomo.exchange.messages"
-local queue = require "atomo.exchange.scheduler"
-local f = require "atomo.ffi"
-local C, raise = f.C, f.raise
+local T = require "atomo.tensor"
+local raise = require("atomo.ffi").raise
 
-local M = {ready = messages.ready, whole = true} -- every gradient by itself: the leaders' exchange joins small ones
+local M = {whole = true} -- every gradient by itself: the leaders' exchange joins small ones
 
-function M.refuses(o)
+--- Every tensor travels in dense buckets: what is compressed is their sum over the node.
+function M.all_dense() return true end
+
+--- Why the leaders' topology cannot carry it. refusal(name, o): of a topology.
+function M.refuses(o, refusal)
   if o.inner == "auto" then return end
-  local why = require("atomo.exchange.topology." .. o.inner).refuses
-  -- how many leaders there are is known when the communicators are (check)
-  why = why and why {compressor = o.compressor, feedback = o.feedback, size = math.huge, down = o.down}
+  -- how many leaders there are is known when the communicators are (open)
+  local why = refusal(o.inner, {compressor = o.compressor, feedback = o.feedback, size = math.huge, down = o.down})
   return why and ("with inner = %s: %s"):format(o.inner, why)
 end
 
---- The communicators, and the leaders' own exchange. [collective]
-function M.check(self)
-  self.node = self.comm:split_shared()
-  self.leads = self.node.rank == 0
-  self.leaders = self.comm:split(self.leads and 0 or nil)
-  local size = require("atomo.tensor").full({1}, self.leads and self.leaders.size or 0)
-  self.node:bcast(size, 0)
-  self.nodes = size:item()
-  self.comms = {self.comm, self.node, self.leaders}
-  if self.inner == "ps" and self.nodes < 2 then
+--- How many nodes there are; told by the leaders to their nodes' ranks. [collective]
+local function count_nodes(node, leaders)
+  local size = T.full({1}, leaders and leaders.size or 0)
+  node:bcast(size, 0)
+  return size:item()
+end
+
+--- The leaders' own exchange.
+local function between(leaders, settings, exchange)
+  -- inner = "auto" is the standard one, not a measured choice: the leaders are not all ranks
+  return exchange {comm = leaders, compress = settings.compress,
+    topology = settings.inner == "auto" and "standard" or settings.inner, down = settings.down,
+    min_size = settings.min_size, seed = settings.seed, overlap = settings.overlap, nested = true,
+    small = settings.small}
+end
+
+--- The communicators and programs of a route; exchange(options) opens the leaders'. [collective]
+function M.open(route, settings, compressor, exchange)
+  local comm = route.comms[1]
+  local node = comm:split_shared()
+  local leads = node.rank == 0
+  local leaders = comm:split(leads and 0 or nil)
+  local nodes = count_nodes(node, leads and leaders)
+  route.comms = {comm, node, leaders}
+  if settings.inner == "ps" and nodes < 2 then
     raise("exchange: hierarchical with inner = ps wants two nodes, all ranks are on one; inner can be allreduce, " ..
       "allgather, sharded")
   end
-  self.dense = self.compressor.name == "none" and (self.inner == "auto" or self.inner == "allreduce")
-  if self.leads and not self.dense then
-    -- inner = "auto" is the standard one, not a measured choice: the leaders are not all ranks
-    self.between = require("atomo.exchange").exchange {comm = self.leaders, compress = self.compress,
-      topology = self.inner == "auto" and "standard" or self.inner, down = self.down, min_size = self.min_size,
-      seed = self.seed, overlap = self.overlap, nested = true, small = self.small}
+  local reduce, broadcast = {"reduce", node}, {"broadcast_tensor", node}
+  if compressor.name == "none" and (settings.inner == "auto" or settings.inner == "allreduce") then
+    route.dense_program = leads and {reduce, {"allreduce", leaders}, broadcast} or {reduce, broadcast}
+    return
   end
+  -- the nodes' sums, weighted so that the leaders' average is the average over all ranks, also where nodes have
+  -- different numbers of ranks
+  route.weight, route.scale = nodes / comm.size, 1
+  route.dense_program, route.spread_program = {reduce}, {broadcast}
+  if leads then route.between = between(leaders, settings, exchange) end
 end
 
---- A bucket that is full: added up in the node, and dense ones between the nodes.
-local function post(bucket, self)
-  local tensor = bucket.buffer.h
-  bucket.ticket = carry.out(self, "reduce", self.node, tensor, 0)
-  if not self.dense then return end
-  if self.leads then bucket.ticket = carry.out(self, "allreduce", self.leaders, tensor, bucket.grains, bucket.count) end
-  bucket.ticket = carry.out(self, "bcast", self.node, tensor, 0)
-end
-
-function M.plan(self)
-  local order = {}
-  for i = #self.pushed, 1, -1 do order[#order + 1] = i end
-  self.messages = {}
-  self.buckets = buckets.plan(order, self.pushed, self.comm.size)
-  for _, b in ipairs(self.buckets.list) do b.post = post end
-  self.queue = queue.new {unpack(self.buckets.list)} -- fixed: what MPI adds up in a node may depend on the bucket
-end
-
---- The nodes' sums through the leaders' exchange, weighted so that its average is the average over all ranks, also
--- where nodes have different numbers of ranks.
-local function exchange(self)
-  local scale = self.nodes / self.comm.size
-  for _, b in ipairs(self.buckets.list) do
-    if scale ~= 1 then b.buffer:mul_(scale) end
-    for _, m in ipairs(b.members) do self.between:push(m.index, m.slice) end
+--- The nodes' sums through the leaders' exchange.
+local function exchange(step, inner)
+  local plan = step.plan
+  if plan.route.weight ~= 1 then
+    for _, bucket in ipairs(plan.buckets) do bucket.buffer:mul_(plan.route.weight) end
   end
-  local why = self.between:average_or_why()
+  for _, bucket in ipairs(plan.buckets) do
+    for _, t in ipairs(bucket.tensors) do inner:push(t.index, plan.dense.slices[t.index]) end
+  end
+  local why = inner:average_or_why()
   if why then
-    local own = self.between.broken -- the leader that was the cause says so by its rank here
-    return failure.note(self, own and own.kind or failure.DECODING, own and own.text or why)
+    local own = inner.current.broken -- the leader that was the cause says so by its rank here
+    return failure.note(step, own and own.kind or failure.DECODING, own and own.text or why)
   end
-  local inner = self.between:stats()
-  self.ms.encode, self.ms.decode, self.variance = inner.ms.encode, inner.ms.decode, inner.variance
-  self.ms.exchange = self.ms.exchange + inner.ms.exchange
+  local s = inner:stats()
+  step.ms.encode, step.ms.decode, step.variance = s.ms.encode, s.ms.decode, s.variance
+  step.ms.exchange = step.ms.exchange + s.ms.exchange
 end
 
-function M.settle(self)
-  buckets.settle(self.buckets, self)
-  if self.dense then return end
-  if self.leads and self.broken then -- given up
-    self.between:drop()
-  elseif self.leads then
-    exchange(self)
+--- When the nodes' sums are there: through the leaders' exchange, if there is one, and to the nodes' ranks.
+function M.settle(step)
+  local route, buckets = step.plan.route, step.plan.buckets
+  if not route.spread_program then return end
+  if route.between and step.broken then -- given up
+    route.between:drop()
+  elseif route.between then
+    exchange(step, route.between)
   end
-  for _, b in ipairs(self.buckets.list) do
-    C.atomo_flight_note(b.name)
-    b.ticket = carry.out(self, "bcast", self.node, b.buffer.h, 0)
-  end
-  buckets.settle(self.buckets, self)
-end
-
-function M.give(self)
-  if self.dense then return buckets.give(self.buckets, self) end
-  buckets.give_back(self.buckets, self)
+  for _, bucket in ipairs(buckets) do bucket:spread(step) end
+  for _, bucket in ipairs(buckets) do bucket:spread_wait(step) end
 end
 
 return M

@@ -1,0 +1,81 @@
+--- What an exchange refuses: gradients that do not fit its plan, steps that have failed, ranks that run another program
+--- or other settings.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local number = require "atomo.core.number"
+local pushed = require "atomo.exchange.pushed"
+local same = require "atomo.comm.consistency"
+local C, check, raise = f.C, f.check, f.raise
+
+local M = {}
+
+--- Refuses to continue where a step has failed.
+function M.sound(ex)
+  if ex.closed then raise(("exchange: closed, since step %d failed: %s"):format(ex.step, ex.closed)) end
+  if ex.current and ex.current.failed then
+    raise(("exchange: step %d has failed, and must be given up by drop(): %s"):format(ex.step, ex.current.failed))
+  end
+end
+
+--- Refuses a gradient that is none, was pushed before, or is not as in the first step.
+function M.gradient(ex, i, grad)
+  M.sound(ex)
+  T.expect(grad, ("exchange: gradient %s"):format(tostring(i)), "f32")
+  if not number.whole(i, 1) then
+    raise(("exchange: gradient number %s, expected 1, 2, ..."):format(tostring(i)))
+  end
+  if ex.current and ex.current.given[i] then
+    raise(("exchange: gradient %d was pushed twice in step %d"):format(i, ex.step))
+  end
+  if not grad:is_contiguous() then raise(("exchange: gradient %d is not contiguous"):format(i)) end
+  if not ex.plan then return end
+  local shapes = ex.plan.shapes
+  if not shapes[i] then
+    raise(("exchange: gradient %d, the first step had %d"):format(i, #shapes))
+  elseif T.shape_text(grad) ~= shapes[i] then
+    raise(("exchange: gradient %d is %s, in the first step it was %s"):format(i, T.shape_text(grad), shapes[i]))
+  end
+end
+
+--- Refuses a step that has been averaged, lacks gradients, or whose gradients were changed after push.
+function M.pushed(ex)
+  local step, plan = ex.current, ex.plan
+  if step.averaged then
+    raise(("exchange: step %d has been averaged: commit() or drop() ends it"):format(ex.step))
+  end
+  if plan and step.count ~= #plan.shapes then
+    raise(("exchange: %d of %d gradients were pushed in step %d (exchange:replan() begins with another set)"):format(
+      step.count, #plan.shapes, ex.step))
+  end
+  for i = 1, step.count do
+    if not step.given[i] then
+      raise(("exchange: %d gradients were pushed, but number %d is missing"):format(step.count, i))
+    end
+  end
+  pushed.check(ex.apart, step.versions, step.given, ex.names)
+end
+
+--- Refuses a first step that differs between the ranks: another number of gradients, other shapes. [collective]
+function M.agreement(ex)
+  local given = ex.current.given
+  local items = {{"number of gradients", #given}}
+  for i, g in ipairs(given) do items[i + 1] = {"gradient " .. i, T.shape_text(g)} end
+  same.check(ex.comm, "exchange", items)
+end
+
+--- Refuses ranks that run other programs or settings, and has the watchdog look after the others. An exchange inside
+--- another one (nested) leaves both to that. [collective]
+function M.ranks(ex)
+  local items, settings = same.program(), ex.settings
+  items[#items + 1] = {"compressor", tostring(ex.compressor)}
+  items[#items + 1] = {"topology", ex.topology}
+  for _, name in ipairs {"seed", "min_size", "overlap", "down", "inner", "small", "stall_warn", "stall_abort",
+    "checked"} do
+    items[#items + 1] = {name, settings[name]}
+  end
+  same.check(ex.comm, "exchange", items)
+  C.atomo_comm_set_checked(ex.comm.h, settings.checked and 1 or 0)
+  check(C.atomo_watchdog_start(ex.comm.h, settings.stall_warn, settings.stall_abort, settings.flight))
+end
+
+return M

@@ -1,0 +1,44 @@
+--- A route: what an exchange opens for its settings before it knows any gradient: the compressor, the topology's table,
+--- communicators and, in a hierarchical one, the leaders' exchange. It can be replaced between two steps.
+local messages = require "atomo.exchange.messages"
+local options = require "atomo.exchange.options"
+local rules = require "atomo.exchange.compatibility"
+
+local M = {}
+
+--- The topology that a name means for a compressor.
+local function topology_for(name, compressor)
+  if name and name ~= "standard" and name ~= "auto" then return name end
+  return compressor.name == "none" and "allreduce" or "allgather"
+end
+
+--- What the options mean: {comm=, settings=, topology=, compressor=, route=}. Refuses what cannot work together.
+function M.choose(opts)
+  local settings, comm = options.read(opts), opts.comm or require("atomo.comm.mpi").world
+  settings.overlap = settings.overlap and comm.size > 1
+  local compressor = messages.compressor(settings, "up")
+  local name = topology_for(opts.topology, compressor)
+  if settings.small == "auto" then settings.small = compressor.name == "auto" and "compress" or "dense" end
+  rules.check(settings, name, compressor, comm.size)
+  local topology = rules.topology(name)
+  settings.share = topology.share and topology.share(comm.size)
+  if settings.share then compressor = messages.compressor(settings, "up") end
+  local route = {topology = topology, comms = {comm}, scale = 1 / comm.size, weight = 1, between = false,
+    dense_program = {{"allreduce", comm}}, spread_program = false}
+  return {comm = comm, settings = settings, topology = name, compressor = compressor, route = route}
+end
+
+--- Makes the topology's communicators, and the leaders' exchange by exchange(options). [collective]
+function M.open(chosen, exchange)
+  local route = chosen.route
+  if route.topology.open then route.topology.open(route, chosen.settings, chosen.compressor, exchange) end
+end
+
+--- Closes the communicators that a route has made.
+function M.close(route)
+  for k, comm in pairs(route.comms) do
+    if k > 1 then comm:close() end
+  end
+end
+
+return M
