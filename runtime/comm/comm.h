@@ -87,7 +87,7 @@ int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int de
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
 /* A sum of f32 made of grains [grains] elements long, `count` together; the bits do not depend on the grouping. */
 int atomo__allreduce_grains(atomo_comm *c, float *data, int64_t count, const double *grain, int grains);
-/* A sum of f32 that travels in 16 bits, rounded as `how` says (compress/common/half.h). */
+/* A sum of f32 that travels in 16 bits, rounded as `how` says (tensor/float16.h). */
 struct atomo__rounding;
 int atomo__allreduce_half(atomo_comm *c, float *data, int count, const struct atomo__rounding *how);
 /* Blocks of c->peers[r].count bytes from every rank to `recv`, one after the other. */

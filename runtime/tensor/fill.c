@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-static uint64_t draws; /* tensors filled since the seed: each has a stream of its own */
+static uint64_t draws;    /* tensors filled since the seed: each has a stream of its own */
 static double drawn = -1; /* atomo_seedings() when draws began */
 
 static atomo_stream next_stream(void)

@@ -8,8 +8,6 @@
 
 #include "codec/codec.h"
 
-enum { ATOMO__CHUNK = 512 };
-
 /* ---- stochastic rounding to levels (levels.c) ---- */
 /* levels / scale as a power of two and a factor near 1, so that no scale above 0 leaves the range. */
 typedef struct {
@@ -23,8 +21,6 @@ double atomo__levels_round(const float *x, int n, atomo__inverse inverse, int le
                            uint32_t first, uint32_t element, uint8_t *code);
 /* acc_i += (code_i - levels) * step. False, and nothing added, where a code is above 2 levels. */
 bool atomo__levels_add(const uint8_t *code, int n, int levels, float step, float *acc);
-/* x_0 + .. + x_(n-1), n <= CHUNK, in a fixed order; the rest of x [CHUNK] is set to 0. */
-double atomo__sum_chunk(double *x, int n);
 /* Where a fraction's first byte tied with its random one: the i < n <= CHUNK with tie[i] != 0, ascending, into at; how
  * many. Then up[k] is true with probability part[k], what is left of the fraction at[k]'s (0 .. 1, below 1). */
 int atomo__ties(const uint8_t *tie, int n, uint32_t *at);
