@@ -36,6 +36,11 @@ int atomo__engine_post(int to, const atomo__job *j, int count, double *ticket);
 /* Waits for a job of a queue; the first failure of a communication job. */
 int atomo__engine_wait_for(int in, double ticket);
 
+/* ---- sums of compressed gradients (bucket_linear.c) ---- */
+int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step); /* what the next run adds up */
+int atomo__sums_run(atomo_sums *l);                                                /* [collective] */
+void atomo__sums_posted(atomo_sums *l, double ticket);                             /* its job; 0: there is none */
+
 /* Counts of holders: each returns what it holds; atomo_comm_drop, atomo_sums_free, ... let go of it. */
 atomo_inbox *atomo__inbox_hold(atomo_inbox *b);
 atomo_parcel *atomo__parcel_hold(atomo_parcel *b);
