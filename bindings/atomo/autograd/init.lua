@@ -196,7 +196,7 @@ function M.operator(def)
   return result
 end
 
---- Names of the builtin operators that are loaded, one entry each (a name may come twice: add by a tensor, by a number).
+--- Names of the builtin operators that are loaded, one entry each. A name may come twice: add by a tensor, by a number.
 ---@return string[]
 function M.operators()
   local names = {}
