@@ -2,12 +2,15 @@
 -- bits through every change, and a made-up slow network is compressed for. Nothing here depends on the clock:
 -- who wins a trial is not asserted, that all ranks agree on it is.
 local atomo = require "atomo"
-local auto = require "atomo.exchange.auto"
+local auto, exchange = require "atomo.exchange.auto", require "atomo.exchange"
 local choose = require "atomo.exchange.auto.choose"
 local probe = require "atomo.exchange.auto.probe"
 local world = atomo.mpi.world
 local joined = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/parameters.lua")
 local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/hosts.lua")
+
+--- An exchange that chooses, over the ones that work; given: what is not to be measured.
+local function new_auto(opts, given) return auto.new(opts, exchange.exchange, given) end
 
 local slow = {ranks = world.size, hosts = world.size, latency = 1e-3, rate = 1e4}
 
@@ -84,7 +87,7 @@ end
 
 describe("auto", function()
   it("compresses on a slow network, and is right on average there", function()
-    local ex = auto.new({compress = "auto", min_size = 50}, {network = slow})
+    local ex = new_auto({compress = "auto", min_size = 50}, {network = slow})
     local told = quiet(ex)
     run(ex, 3)
     assert.not_equal("none", ex.compressor.name)
@@ -97,7 +100,7 @@ describe("auto", function()
   end)
 
   it("averages dense gradients exactly, whichever way it chooses", function()
-    local ex = auto.new({compress = "none", topology = "auto", min_size = 50}, {network = slow})
+    local ex = new_auto({compress = "none", topology = "auto", min_size = 50}, {network = slow})
     quiet(ex)
     for k = 1, 6 do
       local grads, before = step(ex, k)
@@ -111,7 +114,7 @@ describe("auto", function()
 
   it("chooses the topology alone of a compressor that is named", function()
     for _, spec in ipairs {"entry:ratio=8", {name = "svd", ratio = 8, bits = 8}, "none"} do
-      local ex = auto.new({compress = spec, topology = "auto", min_size = 50, comm = hosts_of_two},
+      local ex = new_auto({compress = spec, topology = "auto", min_size = 50, comm = hosts_of_two},
         {network = {ranks = world.size, hosts = math.ceil(world.size / 2), latency = 1e-4, rate = 1e5,
           memory_latency = 1e-6, memory_rate = 1e9}})
       local told = quiet(ex)
@@ -136,7 +139,7 @@ describe("auto", function()
   it("checks a wrong prediction against the clock; all ranks change alike, or none", function()
     for _, o in ipairs {{compress = "auto"}, {compress = "entry:ratio=8", topology = "auto"}} do
       o.min_size, o.check_after = 50, 10
-      local ex = auto.new(o, {network = slow})
+      local ex = new_auto(o, {network = slow})
       local told = quiet(ex)
       run(ex, 30)
       assert.is_true(ex.settled)
@@ -163,7 +166,7 @@ describe("auto", function()
         now = now + (ex and ex.compressor.name ~= "none" and case.other or case.none)
         return now
       end
-      ex = auto.new({compress = "auto", min_size = 50, check_after = 10},
+      ex = new_auto({compress = "auto", min_size = 50, check_after = 10},
         {network = net, works = works(), now = clock})
       local told = quiet(ex)
       run(ex, 5)
@@ -192,7 +195,7 @@ describe("auto", function()
         now = now + (ex and ex.compressor.name ~= "none" and 2e-3 or 1e-3)
         return now
       end
-      ex = auto.new({compress = "auto", min_size = 50, check_after = 10}, {network = network, works = works(),
+      ex = new_auto({compress = "auto", min_size = 50, check_after = 10}, {network = network, works = works(),
         now = clock})
       quiet(ex)
       run(ex, 40)
@@ -203,7 +206,7 @@ describe("auto", function()
   end)
 
   it("gives up a step, also the first", function()
-    local ex = auto.new({compress = "auto", min_size = 50}, {network = slow})
+    local ex = new_auto({compress = "auto", min_size = 50}, {network = slow})
     quiet(ex)
     for k = 1, 3 do
       for i, g in ipairs(gradients(k)) do ex:push(i, g) end
@@ -214,10 +217,10 @@ describe("auto", function()
   end)
 
   it("keeps the choice of a checkpoint, with the same bits", function()
-    local first = auto.new({compress = "auto", min_size = 50, seed = 2}, {network = slow})
+    local first = new_auto({compress = "auto", min_size = 50, seed = 2}, {network = slow})
     quiet(first)
     run(first, 4)
-    local second = auto.new({compress = "auto", min_size = 50, seed = 2}, {network = slow})
+    local second = new_auto({compress = "auto", min_size = 50, seed = 2}, {network = slow})
     second:restore(first:choice())
     assert.is_true(second.settled)
     second.step = 7
@@ -250,7 +253,7 @@ describe("auto", function()
     if world.rank == 0 then path:copy_(atomo.tensor {os.time() % 100000, math.floor(os.clock() * 1e6) % 100000}) end
     world:bcast(path, 0)
     path = ("%s/atomo_auto_%d_%d"):format(os.getenv "TMPDIR" or "/tmp", path:get(1), path:get(2))
-    local ex = auto.new({compress = "auto", check_after = 10, seed = 1}, {network = slow})
+    local ex = new_auto({compress = "auto", check_after = 10, seed = 1}, {network = slow})
     train(ex, {epochs = 1, save = path})
     local choice = ex:choice()
     local again = atomo.exchange {compress = "auto", seed = 1}
@@ -267,7 +270,7 @@ describe("auto", function()
 
   it("trains like any exchange, and says what it does in the log", function()
     local path = world.rank == 0 and os.tmpname() or nil
-    local ex = auto.new({compress = "auto", check_after = 10}, {network = slow})
+    local ex = new_auto({compress = "auto", check_after = 10}, {network = slow})
     train(ex, {epochs = 3, log = path})
     world:check("choice", ex:choice())
     if not path then return end

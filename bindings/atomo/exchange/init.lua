@@ -58,11 +58,11 @@ end
 --- stall_warn and stall_abort (seconds without progress until the watchdog warns, 60, and ends the job, 600; 0: never),
 --- flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm first compares what the
 --- ranks are about to do; default true). [collective]
-local function new(opts)
+function Exchange.new(opts)
   opts = opts or {}
   options.check(opts)
   local comm, measured, free = opts.comm or require("atomo.comm.mpi").world, auto.wanted(opts)
-  if measured and comm.size > 1 then return auto.new(opts) end
+  if measured and comm.size > 1 then return auto.new(opts, Exchange.new) end
   local self = setmetatable({step = 0, opts = opts}, Exchange)
   options.take(self, opts)
   self.comm = comm
@@ -296,7 +296,7 @@ function Exchange:replan()
   local opts = {nested = true} -- the ranks' settings have been compared, the watchdog runs
   for key, value in pairs(self.opts) do opts[key] = value end
   local own = self.opts
-  replan.begin(self, new(opts))
+  replan.begin(self, Exchange.new(opts))
   self.opts, self.nested = own, nil
 end
 
@@ -353,4 +353,4 @@ function Exchange:check_replicas(v, what)
   require("atomo.comm.replicas").check(self.comm, ("replicas of %s after step %d"):format(what or "this", self.step), v)
 end
 
-return {exchange = new, topologies = rules.topologies}
+return {exchange = Exchange.new, topologies = rules.topologies}

@@ -111,11 +111,12 @@ function Auto:restore(text)
   swap.settle(self)
 end
 
---- An exchange that chooses. opts as atomo.exchange takes them; given (by tests): network and works (by compressor),
+--- An exchange that chooses. opts as atomo.exchange takes them; make(opts) makes the exchanges that work; given (by tests): network and works (by compressor),
 --- in place of what is measured (network: a table, or a function that makes one), and now, a clock. [collective]
 ---@param opts table
+---@param make fun(opts: table): atomo.Exchange
 ---@param given {network: table|(fun(): table)?, works: table?, now: (fun(): number)?}?
-local function new(opts, given)
+local function new(opts, make, given)
   local _, free = wanted(opts)
   given = given or {}
   local names, specs = choose.compressors, {}
@@ -131,7 +132,7 @@ local function new(opts, given)
   local open_to_choice = {auto = true, standard = true}
   local only = {topology = not open_to_choice[opts.topology] and opts.topology or nil, down = opts.down,
     inner = not open_to_choice[opts.inner] and opts.inner or nil}
-  local self = {opts = opts, only = only, free = free, compressors = names, specs = specs, work = false,
+  local self = {opts = opts, make = make, only = only, free = free, compressors = names, specs = specs, work = false,
     network = given.network or probe.network, net = false, probed = false, probed_again = false,
     works = given.works or {}, now = given.now or C.atomo_time,
     grads = {}, steps = 0, check_after = opts.check_after or 50, pending = false, aside = false, trial = false,

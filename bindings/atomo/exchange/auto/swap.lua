@@ -29,7 +29,7 @@ function M.open(self, setting)
   o.compress, o.topology, o.check_after = self.specs[setting.compress] or setting.compress, setting.topology, nil
   o.down, o.inner = setting.down, setting.inner
   o.nested = self.work and true or nil -- the first one has compared the ranks' settings and started the watchdog
-  local ex = require("atomo.exchange").exchange(o)
+  local ex = self.make(o)
   if self.work then
     ex:set_step(self.work.step)
     if self.work.names then ex:set_names(self.work.names) end

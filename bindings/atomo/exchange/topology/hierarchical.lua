@@ -36,7 +36,7 @@ function M.check(self)
   self.dense = self.compressor.name == "none" and (self.inner == "auto" or self.inner == "allreduce")
   if self.leads and not self.dense then
     -- inner = "auto" is the standard one, not a measured choice: the leaders are not all ranks
-    self.between = require("atomo.exchange").exchange {comm = self.leaders, compress = self.compress,
+    self.between = self.new {comm = self.leaders, compress = self.compress,
       topology = self.inner == "auto" and "standard" or self.inner, down = self.down, min_size = self.min_size,
       seed = self.seed, overlap = self.overlap, nested = true, small = self.small}
   end
