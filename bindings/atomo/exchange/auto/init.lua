@@ -111,8 +111,9 @@ function Auto:restore(text)
   swap.settle(self)
 end
 
---- An exchange that chooses. opts as atomo.exchange takes them; make(opts) makes the exchanges that work; given (by tests): network and works (by compressor),
---- in place of what is measured (network: a table, or a function that makes one), and now, a clock. [collective]
+--- An exchange that chooses. opts as atomo.exchange takes them; make makes the exchanges that work; given (by tests):
+--- network and works (by compressor), in place of what is measured (network: a table, or a function that makes one),
+--- and now, a clock. [collective]
 ---@param opts table
 ---@param make fun(opts: table): atomo.Exchange
 ---@param given {network: table|(fun(): table)?, works: table?, now: (fun(): number)?}?

@@ -37,14 +37,14 @@ function M.group(self, class, most)
   return list
 end
 
---- Plans the exchange's batches. to(k): the rank that message k is for, ascending within a batch; nil: every rank.
+--- Plans the exchange's batches, of a class (class.lua). to(k): the rank that message k is for, ascending within a
+--- batch; nil: every rank.
 ---@param to (fun(k: integer): integer)?
 ---@param most integer?
-function M.plan(self, to, most)
+function M.plan(self, class, to, most)
   self.batches = {of = {}}
   if #self.messages == 0 then return end
   messages.prepare(self, self.compressor)
-  local class = require(self.compressor.h and "atomo.exchange.bucket.native" or "atomo.exchange.bucket.scripted")
   self.batches = M.group(self, class, most)
   for _, batch in ipairs(self.batches) do
     batch.inbox, batch.grads, batch.to = messages.inbox(self), {}, {}

@@ -3,13 +3,14 @@
 -- (exchange/bucket/compressed.lua), small tensors in dense buckets. A rank receives P - 1 messages a step: the choice
 -- for few ranks.
 local batches = require "atomo.exchange.bucket.compressed"
+local class_of = require "atomo.exchange.bucket.class"
 local messages = require "atomo.exchange.messages"
 
 local M = {ready = batches.ready, settle = batches.settle, give = batches.give}
 
 function M.plan(self)
   messages.split(self)
-  batches.plan(self)
+  batches.plan(self, class_of(self))
   batches.plan_results(self, {from = "inbox"})
 end
 

@@ -4,6 +4,7 @@
 -- Messages travel up in batches while backward goes on, and rank 0's answers come down behind the next batch.
 -- Rank 0's link carries 2 (P - 1) messages, the others' two.
 local batches = require "atomo.exchange.bucket.compressed"
+local class_of = require "atomo.exchange.bucket.class"
 local messages = require "atomo.exchange.messages"
 
 local M = {ready = batches.ready, settle = batches.settle, give = batches.give}
@@ -17,7 +18,7 @@ local function to_server() return 0 end
 
 function M.plan(self)
   messages.split(self)
-  batches.plan(self, to_server)
+  batches.plan(self, class_of(self), to_server)
   local again = self.down == "compress"
   local idle = again and self.comm.rank > 0 -- averages nothing and takes none as they are
   batches.plan_answers(self, function(batch) return batch.first, idle and batch.first - 1 or batch.last end, again)

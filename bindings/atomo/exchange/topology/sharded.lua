@@ -7,6 +7,7 @@
 -- ways, so both ways are encoded with P / (2 (P - 1)) times the budget given (ratio=, bytes=), and what a rank receives
 -- a step is the budget, for any P. Compressors without such a budget (qsgd, ...) receive 2 (P - 1)/P messages.
 local batches = require "atomo.exchange.bucket.compressed"
+local class_of = require "atomo.exchange.bucket.class"
 local messages = require "atomo.exchange.messages"
 
 local MOST = 3 -- batches a step: each is cut up to P - 1 times
@@ -97,7 +98,7 @@ function M.plan(self)
   local function owner(k) return self.messages[k].owner - 1 end
   messages.split(self)
   cut_all(self)
-  batches.plan(self, owner, MOST)
+  batches.plan(self, class_of(self), owner, MOST)
   for _, batch in ipairs(self.batches) do batch.parts = parts_of(self, batch) end
   batches.plan_answers(self, function(batch)
     local mine = batch.parts[self.comm.rank + 1]
