@@ -28,8 +28,8 @@ local opts = cli.parse {
     {"batch", "int", 0, "images of one step; 0: the network's usual number (64 or 128)", min = 0, unit = "images"},
     {"threads", "int", 1, "threads of every kernel", min = 1, unit = "threads"},
     {"steps", "int", 10, "timed steps, after two that are not", min = 1, unit = "steps"},
-    {"conv", "choice", "", "what computes convolutions; none: ATOMO_CONV, or auto: Winograd where it pays",
-      choices = {"", "auto", "direct", "winograd", "onednn", "gemm"}},
+    {"conv", "choice", "default", "what computes convolutions; default: ATOMO_CONV, else auto: Winograd where it pays",
+      choices = {"default", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"profile", "flag", false, "also print time per operator, forward and backward, with its rate"},
     {"limit", "flag", false, "also measure oneDNN's own best time for every convolution, and the step's share of it"},
     {"rounds", "int", 5, "with --limit: how often steps and convolutions alternate; medians are printed", min = 1},
@@ -122,7 +122,7 @@ local function bench(name, file, usual_batch)
 end
 
 atomo.set_num_threads(opts.threads)
-if opts.conv ~= "" then nn.set_conv_engine(opts.conv) end
+if opts.conv ~= "default" then nn.set_conv_engine(opts.conv) end
 print(cli.echo(opts))
 print(("tape: %.2f us an operator, forward and backward"):format(overhead()))
 for _, n in ipairs(networks) do

@@ -1,6 +1,6 @@
 /* svd.c - spectral atoms: rank-one terms of the gradient folded to a matrix; stage 4 of the path.
  *
- * Wang et al. 2018, section 3, without their SVD (DESIGN 5.3): for any orthonormal w_1 .. w_k of the short side,
+ * Wang et al. 2018, section 3, without their SVD: for any orthonormal w_1 .. w_k of the short side,
  * G = sum_i w_i (G^T w_i)^T exactly, the terms are orthogonal and lambda_i = ||G^T w_i||; the w that minimise sum
  * lambda_i are the eigenvectors of the Gram matrix of the short side (one ssyrk and one ssyevd). Factors go as 32, 16,
  * 8, ... bits, w and G^T w rounded stochastically with random numbers of their own, so E[what vhat^T] = w v^T. The

@@ -2,7 +2,7 @@
  *
  * Three forms, the shortest wins per message: Golomb-Rice coded gaps (sparse), the same of the absent indices (nearly
  * full), a bitmap (in between). Rice's parameter k is tried around log2(0.69 n/m) and the best by exact length is
- * taken; on random lists the result is within 4 % of n H(m/n). DESIGN 5.4.
+ * taken; on random lists the result is within 4 % of n H(m/n).
  */
 #include "coding/prefix_code.h"
 #include <math.h>

@@ -1,4 +1,4 @@
-/* fingerprint.c - fingerprints: do all ranks stand in the same operation? [DESIGN 6.1]
+/* fingerprint.c - fingerprints: do all ranks stand in the same operation?
  *
  * MPI does not say when ranks call different collectives, or the same one with other counts or types: that may fail on
  * one rank, hang, or succeed with wrong numbers. The size exchange that variable messages need anyway therefore carries

@@ -1,5 +1,4 @@
 /* flight_recorder.c - the flight recorder: the last 256 operations of this process, for the day when one does not end.
- * [DESIGN 6.1]
  *
  * A ring in static memory: recording takes an uncontended lock and a copy of under 100 bytes at the begin and the end
  * of an operation, and allocates nothing. The watchdog (watchdog.c) reads it and writes it out. Path: stage 7.

@@ -1,5 +1,4 @@
 /* watchdog.c - notices that an operation does not go on, names who keeps it waiting, and in the end stops the job.
- * [DESIGN 6.1]
  *
  * A thread a rank, from MPI's start to its end. It calls MPI only to abort, and sleeps but for a glance at the flight
  * recorder a few times a second. When the operation under way has made no progress for `warn` seconds it asks the

@@ -103,7 +103,7 @@ describe("cli.parse", function()
     assert.equal(0, code)
     for _, part in ipairs {"usage: atomo%-lua train.lua %[options%]", "Trains a network", "train.lua %-%-batch 32",
       "%-%-batch N +images a rank and step %(default 64 images%)", "one of lenet, resnet18, resnet20",
-      "%-%-no%-overlap", "default: on", "default 0.0005", "default 16,64", "%-%-help"} do
+      "%-%-no%-overlap", "default: off", "default 0.0005", "default 16,64", "%-%-help"} do
       assert.matches(part, text)
     end
   end)

@@ -252,7 +252,7 @@ describe("the training loop", function()
 end)
 
 describe("real gradients", function()
-  -- relative variance at equal bytes, DESIGN 5.3's table; 15 % over it is the limit
+  -- relative variance at equal bytes, as first measured; 15 % over that is the limit
   local folder = os.getenv "ATOMO_GRADIENTS" or "../shared/data/gradients"
   local table_of = {
     resnet18 = {files = {"fc.weight", "l.0.c1.weight", "l.3.c1.weight", "l.5.c1.weight", "l.6.sc.0.weight",

@@ -34,7 +34,7 @@ describe("qsgd and terngrad", function()
     end
   end)
 
-  it("have the variance of entry atoms at s = ||g||_1 / ||g||_q (DESIGN 5.2)", function()
+  it("have the variance of entry atoms at s = ||g||_1 / ||g||_q", function()
     local g = decaying(900, 4)
     for text, q in pairs {["qsgd:bits=2,bucket=0"] = 2, ["qsgd:bits=2,bucket=0,norm=max"] = math.huge,
       terngrad = math.huge} do

@@ -1,5 +1,5 @@
 --- Do all ranks run the same thing? Settings, scripts and libraries are compared over the ranks before anything depends
--- on them; what differs is named, with both values (stage 7 of the path; DESIGN 6.1).
+-- on them; what differs is named, with both values (stage 7 of the path).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local version = require "atomo.core.version"

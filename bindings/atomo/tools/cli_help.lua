@@ -38,7 +38,7 @@ local function option_help(o)
   if o.required then notes[#notes + 1] = "required" end
   if o.repeated then notes[#notes + 1] = "may be repeated" end
   if o[2] == "flag" then
-    notes[#notes + 1] = o[3] and "default: on" or "default: off"
+    if not o[3] then notes[#notes + 1] = "default: off" end -- --no-x turns off what is on
   elseif o[3] ~= nil and o[3] ~= "" then
     notes[#notes + 1] = ("default %s%s"):format(shown(o[3]), o.unit and " " .. o.unit or "")
   elseif o.unit then

@@ -32,7 +32,7 @@ function M.options(own, d)
       min = 0, unit = "steps"},
     {"outer-lr", "number", 0.7, "of the outer optimizer, which applies local steps' averaged moves", min = 0},
     {"outer-momentum", "number", 0.9, "Nesterov's, of the outer optimizer", min = 0, max = 1},
-    {"overlap", "flag", true, "exchange while backward goes on"},
+    {"overlap", "flag", true, "turn off the exchange during backward: all of it comes after"},
     {"seed", "int", 0, "of weights, order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads a rank; 0: cores / ranks on this host", min = 0, unit = "threads"},
     {"save", "string", "", "checkpoint (safetensors), rewritten after every epoch"},

@@ -1,4 +1,4 @@
---- What a run says of itself, on rank 0: progress lines, the JSONL log (docs/log.md), the closing table. Stage 10.
+--- What a run says of itself, on rank 0: progress lines, the JSONL log (docs/guide.md), the closing table. Stage 10.
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
 local log = require "atomo.core.log"

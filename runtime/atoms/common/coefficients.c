@@ -3,7 +3,7 @@
  *
  * Wang et al. 2018, section 3: p_i = min(1, |x_i|/tau). A coefficient below tau is sent as sign * tau, so one float
  * serves all and an atom costs its index and a sign. One above tau is always sent, as tau + j step tau with j
- * stochastically rounded (DESIGN 5.2: b-bit QSGD = floor exactly + a draw for the remainder) in an Exp-Golomb code;
+ * stochastically rounded (b-bit QSGD = floor exactly + a draw for the remainder) in an Exp-Golomb code;
  * step = 0, and a budget that holds everything, send it as it is. Promise: unbiased; variance sum |x|(tau - |x|) below
  * tau and (step tau)^2 f(1-f) above; scratch 4 bytes a coefficient.
  */
