@@ -28,8 +28,8 @@ local opts = cli.parse {
     {"batch", "int", 0, "images per step; 0: the network's usual number (64 or 128)", min = 0, unit = "images"},
     {"threads", "int", 1, "threads", min = 1, unit = "threads"},
     {"steps", "int", 10, "timed steps, after two warm-up steps", min = 1, unit = "steps"},
-    {"conv", "choice", nil, "convolution engine; if absent: ATOMO_CONV, else auto (Winograd where it pays)",
-      choices = {"auto", "direct", "winograd", "onednn", "gemm"}},
+    {"conv", "choice", "default", "what computes convolutions; default: ATOMO_CONV, else auto: Winograd where it pays",
+      choices = {"default", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"profile", "flag", false, "also print time and rate of each operator, forward and backward"},
     {"limit", "flag", false, "also measure oneDNN's best time for each convolution, and its share of the step"},
     {"rounds", "int", 5, "with --limit: rounds in which steps and convolutions alternate; medians are " ..
@@ -123,7 +123,7 @@ local function bench(name, file, usual_batch)
 end
 
 atomo.set_num_threads(opts.threads)
-if opts.conv then nn.set_conv_engine(opts.conv) end
+if opts.conv ~= "default" then nn.set_conv_engine(opts.conv) end
 print(cli.echo(opts))
 print(("tape: %.2f us an operator, forward and backward"):format(overhead()))
 for _, n in ipairs(networks) do

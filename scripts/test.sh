@@ -187,6 +187,10 @@ step_lint() {
   *"version 14."*) check clang-format 120 sh -c 'find runtime tests -name "*.[ch]" -exec clang-format --dry-run -Werror {} +' ;;
   *) skip clang-format "clang-format 14 is not installed" ;;
   esac
+  lua=luajit
+  have luajit || lua=$root/build/atomo-lua
+  if have "$lua"; then check "layers, references, help texts" 120 "$lua" scripts/check_house.lua
+  else skip check-house "there is no luajit, and build/atomo-lua is not built"; fi
   for script in scripts/*.sh tests/*.sh .ci/run; do
     [ -f "$root/$script" ] || continue
     case $(head -n 1 "$root/$script") in *bash*) check "syntax of $script" 10 bash -n "$script" ;; *) check "syntax of $script" 10 sh -n "$script" ;; esac

@@ -29,8 +29,8 @@ local opts = cli.parse {
     {"nesterov", "flag", false, "use Nesterov momentum"},
     {"schedule", "choice", "cosine", "learning rate schedule", choices = {"constant", "cosine", "step"}},
     {"warmup", "int", 0, "raise the learning rate linearly over the first N steps", min = 0, unit = "steps"},
-    {"conv", "choice", nil, "convolution engine; if absent: ATOMO_CONV, else auto (Winograd where it pays)",
-      choices = {"auto", "direct", "winograd", "onednn", "gemm"}},
+    {"conv", "choice", "default", "what computes convolutions; default: ATOMO_CONV, else auto: Winograd where it pays",
+      choices = {"default", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"augment", "flag", true, "turn off random crop (4 pixels) and flip"},
     {"train-images", "int", 5000, "images of the synthetic training set", min = 1, unit = "images"},
   }, {compress = "svd:ratio=16,bits=8", eval_every = 1, unit = "images"}),
@@ -46,7 +46,7 @@ local function make_schedule(steps)
 end
 
 local threads = script.begin(opts)
-if opts.conv then atomo.nn.set_conv_engine(opts.conv) end
+if opts.conv ~= "default" then atomo.nn.set_conv_engine(opts.conv) end
 local data = atomo.data.open(opts.data, opts.data == "" and {train = opts.train_images} or nil)
 local model = models.open(opts.model, {classes = data.classes})
 

@@ -8,7 +8,7 @@ for topic, names in pairs {
     "scope mem set_num_threads num_threads find_nonfinite",
   ["tensor.linalg"] = "svd eigh qr rfft irfft",
   ["tensor.npy"] = "from_npy from_npz",
-  autograd = "param no_grad enable_grad func operators",
+  autograd = "param no_grad enable_grad func",
   ["autograd.gradcheck"] = "gradcheck",
   ["autograd.ops"] = "cat stack",
 } do
@@ -29,6 +29,13 @@ local lazy_names = {
   verify = "atomo.tools.verify", exchange = "atomo.exchange", train = "atomo.train",
   elementwise = "atomo.autograd.elementwise",
 }
+
+--- Names of atomo's own differentiable operators, those of layers included.
+---@return string[]
+function atomo.operators()
+  require "atomo.nn" -- loads the rest
+  return require("atomo.autograd").operators()
+end
 
 return setmetatable(atomo, {__index = function(self, name)
   local value

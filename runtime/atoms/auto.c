@@ -12,7 +12,8 @@
  * measured; a gradient whose spectrum has changed meanwhile is searched at once.
  */
 #include "atoms/common/auto_interval.h"
-#include "codec/codec.h"
+#include "atoms/common/basis.h"
+#include "atoms/svd.h"
 #include <math.h>
 
 enum { EVERY, KEEP, PREFER, OPTIONS };
@@ -28,7 +29,8 @@ static const struct atomo__option options[] = {
      "times, a nanosecond of coding an entry as 1/30 of the gradient's square"},
     {0}};
 
-extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_taps, atomo_atoms_fourier, atomo_atoms_svd;
+extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_taps, atomo_atoms_fourier, atomo_atoms_svd,
+    atomo_atoms_dense;
 
 /* A slot is what is measured together; a family is a slot with options of its own. The tag in a message is the family's
  * number, 1 the first. */
@@ -47,9 +49,9 @@ static const struct family {
     {"fourier:rows=1,step=0.25", &atomo_atoms_fourier, FOURIER, {0.25, 1, 1}, 1},
     {"fourier:rows=1,step=1", &atomo_atoms_fourier, FOURIER, {1, 1, 1}, 4},
     {"svd", &atomo_atoms_svd, SVD, {0, 0, 1}, 32},
-    {"dense:bits=8", &atomo__dense_atoms, DENSE, {8}, 1},
-    {"dense:bits=4", &atomo__dense_atoms, DENSE + 1, {4}, 1},
-    {"dense:bits=2", &atomo__dense_atoms, DENSE + 2, {2}, 1},
+    {"dense:bits=8", &atomo_atoms_dense, DENSE, {8}, 1},
+    {"dense:bits=4", &atomo_atoms_dense, DENSE + 1, {4}, 1},
+    {"dense:bits=2", &atomo_atoms_dense, DENSE + 2, {2}, 1},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 _Static_assert(FAMILIES < 1 << TAG_BITS, "a tag holds every family, and 0");
@@ -159,7 +161,7 @@ static double saving(const atomo__part *part, const atomo__part *p, double expec
 {
     const bool systematic = part->codec->option[ATOMO__SAMPLING] != 0;
     const double none = systematic ? ATOMO_MAX(0, 1 - expected) : exp(-expected);
-    return p->atoms == &atomo__dense_atoms ? 0 : none * (p->atoms == &atomo_atoms_svd ? 24 : 63);
+    return p->atoms == &atomo_atoms_dense ? 0 : none * (p->atoms == &atomo_atoms_svd ? 24 : 63);
 }
 
 /* The part shows the budget what its chosen family does. */
@@ -229,7 +231,7 @@ static void price_family(atomo__part *p, double T)
 static double variance_at(const atomo__part *p, double T)
 {
     const atomo__segment *s = &p->segment;
-    if (p->atoms == &atomo__dense_atoms) return *(const double *)p->state;
+    if (p->atoms == &atomo_atoms_dense) return *(const double *)p->state;
     const double t = T * sqrt(s->unit);
     if (s->spectrum) {
         const double step = p->option[0] * t;

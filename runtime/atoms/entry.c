@@ -3,7 +3,7 @@
  * Wang et al. 2018, section 3: lambda_i = g_i, atoms e_i. All of the coding is atoms/common/coefficients.c. Promise:
  * two passes over the gradient to encode it.
  */
-#include "codec/codec.h"
+#include "atoms/common/coefficients.h"
 
 enum { STEP, OPTIONS };
 

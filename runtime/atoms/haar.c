@@ -4,7 +4,7 @@
  * tensor is cut into runs of powers of two by the binary digits of its length, so there are as many atoms as entries.
  * In place: after level l the sums lie 2^l apart. Promise: exact but for rounding, the same bits on every CPU.
  */
-#include "codec/codec.h"
+#include "atoms/common/basis.h"
 
 static const struct atomo__option options[] = {ATOMO__STEP_OPTION, {0}};
 

@@ -5,7 +5,7 @@
  * as many atoms as entries, where padding with zeros would add up to as many again. Promise: its own inverse, exact but
  * for rounding, the same bits on every CPU.
  */
-#include "codec/codec.h"
+#include "atoms/common/basis.h"
 #include <math.h>
 
 enum { SMALL = 4096 };

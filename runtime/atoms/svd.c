@@ -10,7 +10,7 @@
  * Gram matrix). Where atoms have bits of their own and a basis is new between searches, the rounding of an atom in 5
  * bits or more, and of about the size that the last search found, is that of the last search; others are measured.
  */
-#include "codec/codec.h"
+#include "atoms/svd.h"
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>

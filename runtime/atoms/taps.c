@@ -6,7 +6,7 @@
  * (not four-dimensional, or 1x1), and an axis of more than 64 taps, is left as it is: then this is `entry`.
  * Promise: exact but for rounding, the same bits on every CPU; work of 2 (kh + kw) flops an entry.
  */
-#include "codec/codec.h"
+#include "atoms/common/basis.h"
 #include <math.h>
 
 enum { MAX_TAPS = 64, TILE = 256 };

@@ -241,7 +241,7 @@ static int find_replacement(const atomo_codec *c, const char *name, int count, c
 {
     const struct atomo_compressor *k;
     int i = 0;
-    *out = (replacement){.atoms = &atomo__dense_atoms, .option = {32}};
+    *out = (replacement){.atoms = atomo__atoms_named("dense"), .option = {32}};
     if (strcmp(name, "none") == 0) return ATOMO_OK;
     while (atomo__registry_entry(i, &k, &out->atoms) == ATOMO_OK && out->atoms && strcmp(out->atoms->name, name) != 0)
         i++;

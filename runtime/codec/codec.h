@@ -11,8 +11,8 @@
 #ifndef ATOMO_CODEC_H
 #define ATOMO_CODEC_H
 
-#include "coding/bitstream.h"
-#include "core/core.h"
+#include "coding/messages.h"
+#include "sampling/sampling.h"
 #include "tensor/tensor.h"
 
 /* ---- options: a table per descriptor, read by Lua ---- */
@@ -23,148 +23,6 @@ struct atomo__option {
     const char *choices;       /* enum, or the only values allowed of an int: "out|paper", "32|16|8" */
     const char *help;
 };
-
-/* ---- budget (budget.c) ---- */
-/* p_i = min(1, |value_i| / (T sqrt(cost_i))). Coefficients are many with one price (entry-like; a spectrum of their
- * sizes stands for them), or doubles. */
-typedef struct atomo__spectrum atomo__spectrum;
-typedef struct atomo__segment {
-    const atomo__spectrum *spectrum;
-    const double *f64;  /* one of the two */
-    const double *cost; /* [n], only with f64; NULL: unit for all */
-    double unit;
-    int64_t n;
-    /* what the last solution says of this segment */
-    double kept, kept_cost; /* atoms with p = 1: count and summed price */
-    double kept_sum;        /* their summed |value| */
-    double rest_sum;        /* summed |value| sqrt(cost) of the others */
-    double expected;        /* sum p */
-} atomo__segment;
-
-/* Algorithm 1 [Wang et al. 2018] with prices: the T at which sum cost*p = budget over all segments; 0 when the budget
- * holds every atom. hint: a T to start from, or 0. Newton's method on a concave piecewise linear function: exact, a few
- * passes. Values must be finite, prices > 0. */
-double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint);
-/* Fills what a segment says at T. */
-void atomo__budget_evaluate(atomo__segment *seg, double T);
-
-/* ---- sizes of many coefficients (sampling/histogram.c) ---- */
-/* sum |x|, sum x^2 (both finite when x is) and the largest |x|, fixed order. */
-void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest);
-/* Entries with |x| >= cut (cut > 0): how many, their sum; and the sum of the others. NaN or Inf in x: so is a sum. */
-void atomo__split(const float *x, int64_t n, float cut, double *count, double *above, double *below);
-/* A histogram of |x| over bins of a sixteenth of an octave, 32 octaves down from the largest, as running totals from
- * the top; each bin counts as evenly filled. Of all entries, or of ATOMO__PROBES of them, each in a random place of its
- * own stretch; `atomo__spectrum_anchor` then makes it exact at one cut, and nearly so around it. */
-enum { ATOMO__BINS = 512, ATOMO__PROBES = 8192 };
-struct atomo__spectrum {
-    double weight;                /* entries that one probe stands for */
-    double total, nonzero;        /* sum |x| and count of x != 0 */
-    double off_count, off_sum;    /* exact less modelled, at the anchor */
-    uint32_t top;                 /* key of the largest: its bits / 2^19 */
-    bool open;                    /* of probes, or not anchored yet: the refine stage is still to come */
-    float above[ATOMO__BINS + 1]; /* [b]: probes in the bins before b */
-    double sum[ATOMO__BINS + 1];  /* [b]: their sum, every entry at the middle of its bin */
-};
-void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all);
-/* One pass: exact sums; ||x||^2. ENONFINITE (without a text) where x is not finite. */
-int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float cut, double *square);
-/* Entries with |x| >= cut and their sum, by the model. */
-void atomo__spectrum_above(const atomo__spectrum *s, double cut, double *count, double *sum);
-/* sum |x| (tau - |x|) over the entries below tau: the variance of keeping those with |x| / tau. */
-double atomo__spectrum_noise(const atomo__spectrum *s, double tau);
-/* Mean of log2(1 + max(0, |x| - offset) scale) over those; whole: of its floor. */
-double atomo__spectrum_log2(const atomo__spectrum *s, double cut, double offset, double scale, bool whole);
-/* log2 to 0.09, by the bits: x > 0. */
-static inline float atomo__log2f(float x)
-{
-    int32_t v;
-    memcpy(&v, &x, 4);
-    return (float)v * 0x1p-23f - 127;
-}
-/* The float at which |x| counts as saturated: the sampler compares with the same one. */
-float atomo__cut_of(double tau);
-
-/* ---- sampling (sampling/draw.c) ---- */
-#define ATOMO__MINUS 0x80000000u
-/* Draws entries: index i is kept with probability |x_i|/tau below tau (drawn), and always from there on (saturated; tau
- * 0: all that are not 0). index [n]: the drawn, ascending, from its start; the saturated, ascending, at its end; the
- * top bit is x_i's sign. fixed_count: systematic sampling. */
-typedef struct { /* of entries from tau on, in steps above it: j = (|x| - tau) inverse; inverse 0: not wanted */
-    double tau, inverse;
-    double logs, most, rounding; /* sum log2(1 + j), largest j, sum f (1 - f) of its fraction f */
-} atomo__saturated;
-typedef struct {
-    int64_t drawn, kept;
-    double below, noise; /* sums of |x| and of |x| (tau - |x|) over the entries below tau, drawn or not */
-    atomo__saturated saturated;
-} atomo__drawn;
-/* step: of the saturated, in units of tau; 0: they are not surveyed. */
-void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
-                           uint32_t *index, atomo__drawn *d);
-/* Adds x[kept[i] - at], i < m <= ATOMO__SURVEY (atoms/common/coefficients.c). */
-enum { ATOMO__SURVEY = 1024 };
-void atomo__survey(const float *x, int64_t at, const uint32_t *kept, int m, atomo__saturated *s);
-/* True with probability p, to 2^-64, from element i of the stream. */
-bool atomo__sample_one(const atomo_stream *s, uint32_t i, double p);
-/* The same of elements i [n] with probabilities p [n] below 1, several at a time. */
-void atomo__sample_some(const atomo_stream *s, const uint32_t *i, const float *p, int n, uint8_t *drawn);
-/* Draws of a few atoms, one after the other, i ascending: independent, or systematic. */
-typedef struct {
-    atomo_stream stream;
-    uint64_t sum;
-    bool fixed_count;
-} atomo__draw;
-atomo__draw atomo__draw_of(const atomo_stream *s, bool fixed_count);
-bool atomo__draw_next(atomo__draw *d, uint32_t i, double p);
-uint64_t atomo__draw_start(const atomo_stream *s); /* u of the stream, in 2^-64 */
-
-/* ---- index lists (coding/indices.c) ---- */
-/* The m ascending indices of list, out of 0..n-1, as Golomb-Rice gaps, gaps of the complement or a bitmap, whichever is
- * shortest: at most n + 48 bits. signs: and the top bit of each, one bit more. */
-void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t m, int64_t n, bool signs);
-/* Reads into index (room for n), signs in the top bit; returns how many, or -1 where the message is malformed. */
-int64_t atomo__read_indices(atomo__reader *r, int64_t n, bool signs, uint32_t *index);
-double atomo__index_bits(double m, double n);  /* what write_indices takes for m random ones of n */
-double atomo__index_price(double m, double n); /* its derivative in m */
-
-/* ---- quantised vectors (coding/quantize.c) ---- */
-/* x [n], finite, is sent as integers of `bits` bits, stochastically rounded: E = x / scale. bits 32: as they are,
- * scale 1. Random numbers: elements first*n .. of the stream; work: room for n floats. */
-float atomo__quant_scale(const float *x, int64_t n, int bits);
-float atomo__quant_limit(int bits); /* the largest scale with which every code is a float */
-void atomo__quant_write(atomo__writer *w, const float *x, int64_t n, int bits, float scale, const atomo_stream *s,
-                        uint32_t first, float *work);
-void atomo__quant_read(atomo__reader *r, float *x, int64_t n, int bits);
-/* E||xhat - x||^2 of the rounding, and the square of x's norm. */
-void atomo__quant_variance(const float *x, int64_t n, int bits, double *square, double *variance);
-
-/* ---- folds and rank-k updates (coding/matricize.c) ---- */
-typedef struct atomo__fold {
-    int64_t rows, cols;
-    int64_t out, taps, in; /* paper's fold: kernels of `taps` entries, two to a row; taps 0: a plain reshape */
-} atomo__fold;
-/* matrix = g folded, times 2^exponent. */
-void atomo__fold_gather(const atomo__fold *f, const float *g, int exponent, float *matrix);
-/* acc += sum_j a_j[r] b_j[c], j in order: a [k, rows], b [k, cols]; fixed order, the same bits on every CPU.
- * tile: room for 64 * cols floats. */
-void atomo__fold_rank_add(const atomo__fold *f, const float *a, const float *b, int k, float *acc, float *tile);
-
-/* ---- frame (frame.c) ---- */
-typedef struct atomo__frame {
-    uint32_t codec, tensor, rank, step, hash;
-} atomo__frame;
-enum { ATOMO__FRAME_MAX = 2 + 1 + 5 + 5 + 5 + 2 + 5 + 4 };
-int atomo__frame_bits(const atomo__frame *f, double body_bits); /* length of the frame around a body, in bits */
-/* Puts header and checksum around the body_size bytes at data + ATOMO__FRAME_MAX and moves it to data; the whole size.
- */
-size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t body_size);
-/* The length of the body that a frame at data [size] speaks of, unchecked; false where there is no whole header. */
-bool atomo__frame_body(const uint8_t *data, size_t size, size_t *body);
-/* Checks the message at the start of data [size] against what is expected (rank, step: any where want has UINT32_MAX)
- * and gives its body, whole length and header. EFORMAT names the offset, what was found and what was expected. */
-int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
-                      size_t *length, atomo__frame *got);
 
 /* ---- parts ---- */
 enum { ATOMO__MAX_OPTIONS = 24 };
@@ -232,30 +90,6 @@ static inline void *atomo__room(const atomo__coder *c)
     return c->scratch;
 }
 
-/* ---- coefficients in an orthonormal basis, kept one by one (atoms/common/coefficients.c) ---- */
-/* An atom set whose basis is fixed makes x [n] and leaves the rest to these. Its state starts with the spectrum, its
- * scratch with index [n]; `all`: x is not there any more when it is encoded, so take all its sizes down now. */
-#define ATOMO__STEP_OPTION                                                                                             \
-    {                                                                                                                  \
-        "step", ATOMO_OPTION_FLOAT, 0.25, 0, 4, NULL,                                                                  \
-            "precision of coefficients above tau, in units of tau (stochastically rounded, unbiased); 0: exact f32"    \
-    }
-int atomo__entries_plan(atomo__part *part);
-int atomo__entries_measure(atomo__part *part, const float *x, bool all); /* ENONFINITE without a text, where all */
-int atomo__entries_refine(atomo__part *part, const float *x); /* exact at part->T; ENONFINITE without a text */
-void atomo__entries_guess(atomo__part *part, double bits);
-void atomo__entries_price(atomo__part *part, double T, double step);
-int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32_t *index, const atomo__coder *c,
-                          atomo__writer *w);
-int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc);
-
-/* Of a spectral part whose atoms have bits of their own (atoms/svd.c): measures it, exactly, for all bits; chooses each
- * atom's for T out of what a search of this gradient found; the share of the energy, 0 to 1, in atoms more than twice
- * as large, or less than half as large, as at the last search, for which those bits were not chosen. */
-int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c);
-void atomo__svd_choose(atomo__part *part, double T);
-double atomo__svd_strange(const atomo__part *part);
-
 typedef int atomo__plan_fn(atomo__part *part);
 typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);
 typedef int atomo__refine_fn(atomo__part *part, const float *g);
@@ -266,6 +100,7 @@ typedef void atomo__guess_fn(atomo__part *part, double bits);
 typedef void atomo__price_fn(atomo__part *part, double T);
 typedef int atomo__encode_fn(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
 typedef int atomo__decode_fn(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+typedef void atomo__settle_fn(atomo__coder *c, float *acc);
 typedef void atomo__finish_fn(const atomo__part *part, float scale, float *acc);
 typedef bool atomo__biased_fn(const double *option);
 typedef float *atomo__memory_fn(const atomo__part *part, int64_t *n);
@@ -275,23 +110,6 @@ typedef float *atomo__memory_fn(const atomo__part *part, int64_t *n);
 enum { ATOMO__BEST = -1, ATOMO__MAX_FAMILIES = 16 };
 typedef double atomo__choose_fn(atomo__part *part, double T, int pick);
 typedef const char *atomo__family_fn(const atomo__part *part);
-
-/* ---- fixed orthonormal bases (basis.c) ---- */
-/* An atom set that has `transform` takes these; its state starts with the spectrum, its options with step. */
-int atomo__basis_plan(atomo__part *part, size_t state_size); /* state_size: of its own, beyond the spectrum */
-void *atomo__basis_state(const atomo__part *part);
-int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c);
-int atomo__basis_refine(atomo__part *part, const float *g);
-void atomo__basis_price(atomo__part *part, double T);
-int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
-int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
-void atomo__basis_settle(atomo__coder *c, float *acc); /* transforms what is pending, and adds it to acc */
-#define ATOMO__BASIS_STAGES                                                                                            \
-    .measure = atomo__basis_measure, .refine = atomo__basis_refine, .guess = atomo__entries_guess,                     \
-    .price = atomo__basis_price, .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add
-/* A transform for lengths that are powers of two, run by run of the binary digits of n, the longest first. */
-typedef void atomo__run_fn(float *x, int64_t size, bool inverse);
-void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run);
 
 struct atomo_atoms {
     const char *name, *summary, *source;
@@ -306,11 +124,11 @@ struct atomo_atoms {
     atomo__price_fn *price;       /* priced_unit, priced_fixed at T (segment evaluated); NULL as guess */
     atomo__encode_fn *encode;     /* draw at part->T, write; sets expected, sent, variance */
     atomo__decode_fn *decode_add; /* acc += scale * ghat */
+    atomo__settle_fn *settle;     /* adds what decode_add has left in coder->pending to acc; NULL: it leaves nothing */
     atomo__choose_fn *choose;     /* of a set that is one of several (auto), with family; NULL: there is no choice */
     atomo__family_fn *family;     /* the text of what was chosen */
+    bool hidden;                  /* no compressor of its own: a family of auto, and what `overrides` calls none */
 };
-
-extern const struct atomo_atoms atomo__dense_atoms; /* dense.c: all entries in few bits; only inside of auto */
 
 /* A compressor whose messages can be added before they are decoded, so that an all-reduce can carry them
  * (exchange/bucket_linear.c): the sum of what project makes on every rank, expanded, is the sum of what the ranks'
@@ -357,6 +175,8 @@ extern const struct atomo_compressor *const atomo_compressor_table[];
 /* The i-th name: atom sets (under the compressor that takes them) first, then the other compressors. EARG past the end.
  */
 int atomo__registry_entry(int i, const struct atomo_compressor **compressor, const struct atomo_atoms **atoms);
+/* The set of that name, hidden ones included; NULL where there is none. */
+const struct atomo_atoms *atomo__atoms_named(const char *name);
 int atomo__option_count(const struct atomo__option *o);
 
 /* Where a compressor takes atoms, its options begin with these. */
@@ -455,8 +275,6 @@ int atomo__form_plan(atomo_codec *c, atomo__part *part); /* after the compressor
 int atomo__form_close(atomo__part *part, atomo__writer *w, atomo__coder *c);
 /* decode_add of a body as it came: factor and dense form included. */
 int atomo__form_decode(const atomo__part *part, atomo__reader *body, atomo__coder *c, float scale, float *acc);
-/* acc += scale * the floats at in, which need no alignment; false where one is NaN or Inf (none.c). */
-bool atomo__add_floats(const uint8_t *in, int64_t n, float scale, float *acc);
 
 /* Text of a non-finite gradient: names the tensor, the count and the first position. */
 int atomo__refuse_nonfinite(const atomo__part *part, const float *g);

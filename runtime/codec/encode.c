@@ -313,7 +313,7 @@ int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *a
     if (c->pending.tensor == tensor) {
         atomo__coder coder = atomo__coder_of(p, 0, 0);
         coder.pending = &c->pending;
-        atomo__basis_settle(&coder, atomo__f32(acc));
+        if (c->pending.full) c->pending.part.atoms->settle(&coder, atomo__f32(acc));
         c->pending.tensor = 0;
     }
     if (c->compressor->finish) c->compressor->finish(p, (float)scale, atomo__f32(acc));

@@ -15,7 +15,6 @@
  * where a draw came out long would be a bias).
  */
 #include "codec/codec.h"
-#include "compress/common/levels.h"
 #include <float.h>
 #include <math.h>
 

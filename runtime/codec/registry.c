@@ -9,12 +9,14 @@ int atomo__registry_entry(int i, const struct atomo_compressor **compressor, con
     *atoms = NULL;
     for (int j = 0; atomo_compressor_table[j]; j++)
         if (atomo_compressor_table[j]->takes_atoms) taker = atomo_compressor_table[j];
-    for (int j = 0; taker && i >= 0 && atomo_atoms_table[j]; j++, i--)
-        if (i == 0) {
+    for (int j = 0; taker && i >= 0 && atomo_atoms_table[j]; j++) {
+        if (atomo_atoms_table[j]->hidden) continue;
+        if (i-- == 0) {
             *compressor = taker;
             *atoms = atomo_atoms_table[j];
             return ATOMO_OK;
         }
+    }
     for (int j = 0; i >= 0 && atomo_compressor_table[j]; j++) {
         if (atomo_compressor_table[j]->takes_atoms) continue;
         if (i-- == 0) {
@@ -23,6 +25,13 @@ int atomo__registry_entry(int i, const struct atomo_compressor **compressor, con
         }
     }
     return ATOMO_EARG;
+}
+
+const struct atomo_atoms *atomo__atoms_named(const char *name)
+{
+    int j = 0;
+    while (atomo_atoms_table[j] && strcmp(atomo_atoms_table[j]->name, name) != 0) j++;
+    return atomo_atoms_table[j];
 }
 
 int atomo_codec_count(void)

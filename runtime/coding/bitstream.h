@@ -196,4 +196,44 @@ static inline bool atomo__at_end(const atomo__reader *r)
     return !r->bad && r->at == r->size && r->fill < 8 && r->word == 0;
 }
 
+/* ---- raw parts of a body ---- */
+/* Room for `bytes` bytes; NULL, and overflow, past the planned size. Call it only where no bits wait. */
+static inline uint8_t *atomo__put_raw(atomo__writer *w, size_t bytes)
+{
+    uint8_t *to = w->data + w->size;
+    if (w->fill || w->size > w->capacity || w->capacity - w->size < bytes) {
+        w->overflow = true;
+        return NULL;
+    }
+    w->size += bytes;
+    return to;
+}
+
+/* The next `bytes` bytes; NULL, and bad, past the end. */
+static inline const uint8_t *atomo__get_raw(atomo__reader *r, size_t bytes)
+{
+    if (r->bad || r->fill || r->size - r->at < bytes) {
+        r->bad = true;
+        return NULL;
+    }
+    r->at += bytes;
+    return r->data + r->at - bytes;
+}
+
+static inline void atomo__put_raw_f32(atomo__writer *w, float x)
+{
+    uint8_t *to = atomo__put_raw(w, 4);
+    if (to) memcpy(to, &x, 4);
+}
+
+/* A finite float, else `bad`. */
+static inline float atomo__get_raw_f32(atomo__reader *r)
+{
+    float x = 0;
+    const uint8_t *from = atomo__get_raw(r, 4);
+    if (from) memcpy(&x, from, 4);
+    if (!(x - x == 0)) r->bad = true;
+    return x;
+}
+
 #endif

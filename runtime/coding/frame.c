@@ -11,7 +11,7 @@
  *
  * 13 to 17 bytes in all: at 256x a whole ResNet-20 step is 4 KB, so every byte of the 22 frames counts.
  */
-#include "codec/codec.h"
+#include "coding/messages.h"
 
 enum { MAGIC = 0xA7, VERSION = 1 };
 

@@ -5,7 +5,7 @@
  * are stored [out, kh, kw, in], so its entries are gathered. An odd number of kernels leaves the last half row zero.
  * The update is our own loop, not BLAS: per element the terms are added in order, so every CPU gives the same bits.
  */
-#include "codec/codec.h"
+#include "coding/messages.h"
 #include <math.h>
 
 enum { GROUP = 8, WIDTH = 512, TILE_ROWS = 64 };

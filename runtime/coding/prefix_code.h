@@ -2,7 +2,8 @@
 #ifndef ATOMO_PREFIX_CODE_H
 #define ATOMO_PREFIX_CODE_H
 
-#include "codec/codec.h"
+#include "coding/messages.h"
+#include "sampling/sampling.h"
 
 enum { ATOMO__CODES = 256, ATOMO__LOOKUP_ORDERS = 4 };
 

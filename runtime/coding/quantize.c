@@ -4,7 +4,8 @@
  * (2^b - 1)/2, so that every code is used. q is rounded up with probability equal to the fraction: E xhat = x, and
  * E||xhat - x||^2 = scale^2 sum f (1 - f). Fixed point beats fp16 at 16 bits: the vectors are dense and of unit norm.
  */
-#include "codec/codec.h"
+#include "coding/messages.h"
+#include "sampling/sampling.h"
 #include <math.h>
 
 static float centre(int bits)

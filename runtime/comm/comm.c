@@ -7,7 +7,7 @@ int atomo__comm_usable(const atomo_comm *c, const char *fn)
 {
     ATOMO_REQUIRE(c && !c->closed, ATOMO_EARG, "%s: the communicator is closed", fn);
     ATOMO_REQUIRE(atomo_mpi_started(), ATOMO_EMPI, "%s: MPI is not running (not started, or ended already)", fn);
-    atomo__engine_quiet();
+    atomo__gate();
     return ATOMO_OK;
 }
 

@@ -87,15 +87,25 @@ int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int de
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
 /* A sum of f32 made of grains [grains] elements long, `count` together; the bits do not depend on the grouping. */
 int atomo__allreduce_grains(atomo_comm *c, float *data, int64_t count, const double *grain, int grains);
-/* A sum of f32 that travels in 16 bits, rounded as `how` says (compress/common/half.h). */
+/* A sum of f32 that travels in 16 bits, rounded as `how` says (tensor/float16.h). */
 struct atomo__rounding;
 int atomo__allreduce_half(atomo_comm *c, float *data, int count, const struct atomo__rounding *how);
 /* Blocks of c->peers[r].count bytes from every rank to `recv`, one after the other. */
 int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv);
 
-/* ---- the communication thread (engine.c) ---- */
-void atomo__engine_quiet(void); /* waits until it is out of MPI; nothing to do on that thread itself */
-void atomo__engine_stop(void);
+/* ---- what layers above this one have a say in (gate.c) ---- */
+/* Every operation of a communicator first calls the gate: whoever else calls MPI, on a thread of its own, sets one that
+ * waits until that thread is out of it. NULL: there is no such thread. */
+void atomo__gate_set(void (*gate)(void));
+void atomo__gate(void);
+/* Registers what begins with MPI and ends with it, once each; at most ATOMO__HOOKS of a kind.
+ * start: [collective], when MPI is up, with the communicator of all ranks.
+ * before: at the end, also where MPI never ran, before anything else. after: when MPI is down. */
+enum { ATOMO__HOOKS = 4 };
+void atomo__at_start(int (*start)(atomo_comm *world));
+void atomo__at_finalize(void (*before)(void), void (*after)(void)); /* NULL: nothing */
+int atomo__run_start(atomo_comm *world);
+void atomo__run_finalize(bool after);
 
 /* Waits for all requests without keeping a core from others: polls, then gives way, then sleeps a little. */
 int atomo__comm_wait(int n, MPI_Request *requests);
@@ -118,8 +128,6 @@ static inline double atomo__tensor_bytes(const atomo_tensor *t)
     return t->numel * (t->dtype == ATOMO_U8 ? 1 : 4);
 }
 
-int atomo__watchdog_open(atomo_comm *world); /* [collective] at MPI's start, with the standard limits */
-void atomo__watchdog_stop(void);
 int atomo__requests_open(void);       /* messages that this rank sends, and collectives, that are not over */
 void atomo__requests_reap(bool last); /* gives back what unfinished, collected requests held */
 

@@ -138,7 +138,7 @@ void atomo__requests_reap(bool last)
 int atomo_request_wait(atomo_request *r)
 {
     ATOMO_REQUIRE(r && atomo_mpi_started(), ATOMO_EMPI, "request:wait: the request is freed or MPI is not running");
-    atomo__engine_quiet();
+    atomo__gate();
     ATOMO_FLIGHT(r->what, &r->group, r->hold ? atomo__tensor_bytes(r->hold) : 0);
     int over = request_advance(r, true);
     return over < 0 ? over : ATOMO_OK;
@@ -147,7 +147,7 @@ int atomo_request_wait(atomo_request *r)
 int atomo_request_test(atomo_request *r)
 {
     ATOMO_REQUIRE(r && atomo_mpi_started(), ATOMO_EMPI, "request:test: the request is freed or MPI is not running");
-    atomo__engine_quiet();
+    atomo__gate();
     return request_advance(r, false);
 }
 

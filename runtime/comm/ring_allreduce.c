@@ -12,8 +12,8 @@
  * rounded P times in all, to nearest (ties to even) or stochastically, and then the mean over the drawings is the sum.
  * Path: stage 7.
  */
-#include "compress/common/half.h"
 #include "comm/comm.h"
+#include "tensor/float16.h"
 #include <string.h>
 
 enum { RING_MIN = 32 << 10, SEGMENT = 256 << 10, WINDOW = 4 }; /* bytes, bytes, segments received ahead */

@@ -124,7 +124,7 @@ int atomo_mpi_init(void)
     if (state != MPI_IS_UP) ATOMO_TRY(start_mpi());
     ATOMO_TRY(share_settings()); /* from here on a call that failed may be tried again */
     ATOMO_TRY(atomo__comm_open(MPI_COMM_WORLD, &world));
-    ATOMO_TRY(atomo__watchdog_open(world));
+    ATOMO_TRY(atomo__run_start(world));
     snprintf(label, sizeof label, "rank %d of %d on %s", world->rank, world->size, hostname);
     if (ours) REGISTER_AT_EXIT();
     if (world->local_size > 1) atomo__default_num_threads(world->local_size);
@@ -150,11 +150,11 @@ static int finalize(void)
 
 int atomo_mpi_finalize(void)
 {
-    atomo__engine_stop(); /* it codes without MPI, too */
+    atomo__run_finalize(false);
     if (state != MPI_IS_UP) return ATOMO_OK;
     atomo__requests_reap(true);
     ATOMO_TRY(finalize());
-    atomo__watchdog_stop();
+    atomo__run_finalize(true);
     return ATOMO_OK;
 }
 

@@ -26,20 +26,6 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-ATOMO_CLONES bool atomo__add_floats(const uint8_t *restrict in, int64_t n, float scale, float *restrict acc)
-{
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        float x;
-        memcpy(&bits, in + 4 * i, 4);
-        memcpy(&x, in + 4 * i, 4);
-        bad |= (bits & 0x7F800000) == 0x7F800000 ? 1 : 0;
-        acc[i] += scale * x;
-    }
-    return !bad;
-}
-
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
     (void)c;

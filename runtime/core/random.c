@@ -126,7 +126,6 @@ void atomo_manual_seed(double seed)
     seed_value = seed;
     seedings++;
     math_draws = 0;
-    atomo__restart_fill();
 }
 
 double atomo_initial_seed(void)

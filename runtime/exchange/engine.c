@@ -4,9 +4,9 @@
  * communication thread walks one list of (bucket, operation), strictly in order (all ranks start the same buckets in
  * the same order, so they meet), and waits without spinning (wait.c). MPI runs with MPI_THREAD_SERIALIZED: while an
  * operation is listed or under way no other thread may be in MPI, which every operation on a communicator sees to by
- * atomo__engine_quiet. The coding thread encodes and decodes (bucket_coded.c), so that one bucket is coded while
- * another travels; it never calls MPI. It has two lists, each in order: what ranks wait for (encoding, answers) goes
- * before what only this rank waits for (decoding), whose turn comes when there is nothing of the other to do. So a
+ * the gate of comm (comm/gate.c). The coding thread encodes and decodes (bucket_coded.c), so that one bucket is coded
+ * while another travels; it never calls MPI. It has two lists, each in order: what ranks wait for (encoding, answers)
+ * goes before what only this rank waits for (decoding), whose turn comes when there is nothing of the other to do. So a
  * codec is in one thread's hands, and what it writes does not depend on when the other ranks' messages came. An
  * operation begins when those before it in its bucket's program are over. Path: stages 6 to 8.
  */
@@ -124,10 +124,36 @@ static void wait_for(const lane *l, int64_t ticket)
     if (l != &engine.lane[ENGINE_DECODE]) engine.waited += atomo_time() - from;
 }
 
+/* The gate: waits until the communication thread is out of MPI; nothing to do on that thread itself. */
+static void quiet(void)
+{
+    const worker *w = &engine.worker[thread_of[ENGINE_COMM]];
+    if (!w->running || pthread_equal(pthread_self(), w->thread)) return;
+    pthread_mutex_lock(&engine.lock);
+    wait_for(&engine.lane[ENGINE_COMM], engine.lane[ENGINE_COMM].head);
+    pthread_mutex_unlock(&engine.lock);
+}
+
+/* At the end of the program, with MPI or without: the threads code without it, too. */
+static void stop(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    engine.stopping = true;
+    pthread_cond_broadcast(&engine.changed);
+    pthread_mutex_unlock(&engine.lock);
+    for (int t = 0; t < THREADS; t++) {
+        worker *w = &engine.worker[t];
+        if (w->running) pthread_join(w->thread, NULL);
+        w->running = false;
+    }
+}
+
 /* Signals stay with the main thread, whose handler stops the script. */
 static int start(worker *w)
 {
     sigset_t all, before;
+    atomo__gate_set(quiet);
+    atomo__at_finalize(stop, NULL);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int rc = pthread_create(&w->thread, NULL, work, w);
@@ -192,26 +218,4 @@ void atomo_engine_seconds(double *out)
     out[1] = engine.waited;
     out[2] = engine.lane[ENGINE_CODE].worked + engine.lane[ENGINE_DECODE].worked;
     pthread_mutex_unlock(&engine.lock);
-}
-
-void atomo__engine_quiet(void)
-{
-    const worker *w = &engine.worker[thread_of[ENGINE_COMM]];
-    if (!w->running || pthread_equal(pthread_self(), w->thread)) return;
-    pthread_mutex_lock(&engine.lock);
-    wait_for(&engine.lane[ENGINE_COMM], engine.lane[ENGINE_COMM].head);
-    pthread_mutex_unlock(&engine.lock);
-}
-
-void atomo__engine_stop(void)
-{
-    pthread_mutex_lock(&engine.lock);
-    engine.stopping = true;
-    pthread_cond_broadcast(&engine.changed);
-    pthread_mutex_unlock(&engine.lock);
-    for (int t = 0; t < THREADS; t++) {
-        worker *w = &engine.worker[t];
-        if (w->running) pthread_join(w->thread, NULL);
-        w->running = false;
-    }
 }

@@ -7,7 +7,8 @@
  * the budget of the atoms it saturates on to the others, which is the paper's loop without its sort. Promise: sum c p =
  * B to rounding (double accumulators), p = 1 for all where B is enough, for many segments at once.
  */
-#include "codec/codec.h"
+#include "sampling/sampling.h"
+#include "tensor/tensor.h"
 #include <math.h>
 
 enum { MAX_PASSES = 400 };

@@ -7,7 +7,7 @@
  * met to 2^-72, at a quarter of the random numbers, and however small p is: a 24-bit uniform would be 6 times too
  * generous at p = 1e-8.
  */
-#include "codec/codec.h"
+#include "sampling/sampling.h"
 #include <math.h>
 #ifdef ATOMO_X86
 #include <immintrin.h>

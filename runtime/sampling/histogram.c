@@ -5,7 +5,7 @@
  * exact pass there (the anchor) and the histogram's difference around it give tau to about 1e-4. Keys are the bits of
  * |x| without its lower mantissa, so a bin is a sixteenth of an octave. Promise: fixed order, the same on every CPU.
  */
-#include "codec/codec.h"
+#include "sampling/sampling.h"
 #include <math.h>
 
 enum { LANES = 16, BLOCK = 1024, KEY_SHIFT = 19 };

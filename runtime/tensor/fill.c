@@ -3,22 +3,17 @@
 #include <math.h>
 #include <string.h>
 
-static uint64_t draws; /* tensors filled since the seed: each has a stream of its own */
-static double drawn_seed = -1;
+static uint64_t draws;    /* tensors filled since the seed: each has a stream of its own */
+static double drawn = -1; /* atomo_seedings() when draws began */
 
 static atomo_stream next_stream(void)
 {
-    if (drawn_seed != atomo_initial_seed()) {
-        drawn_seed = atomo_initial_seed();
+    if (drawn != atomo_seedings()) {
+        drawn = atomo_seedings();
         draws = 0;
     }
-    uint64_t s = (uint64_t)drawn_seed, d = draws++;
+    uint64_t s = (uint64_t)atomo_initial_seed(), d = draws++;
     return (atomo_stream){{(uint32_t)s, (uint32_t)(s >> 32)}, ATOMO_RNG_USER, 0, (uint32_t)(d >> 32), (uint32_t)d};
-}
-
-void atomo__restart_fill(void)
-{
-    drawn_seed = -1;
 }
 
 int atomo_fill_uniform(atomo_tensor *t, double lo, double hi)

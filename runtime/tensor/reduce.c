@@ -195,3 +195,13 @@ int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor *
     atomo_tensor_free(hold);
     return atomo__made(&made, rc);
 }
+
+ATOMO_CLONES double atomo__sum_chunk(double *x, int n)
+{
+    double sum[16] = {0};
+    for (int i = n; i < ATOMO__CHUNK; i++) x[i] = 0;
+    for (int i = 0; i < ATOMO__CHUNK; i += 16)
+        for (int l = 0; l < 16; l++) sum[l] += x[i + l];
+    for (int l = 1; l < 16; l++) sum[0] += sum[l];
+    return sum[0];
+}

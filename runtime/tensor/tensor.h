@@ -88,6 +88,10 @@ int atomo__contiguous(const atomo_tensor *t, const atomo_tensor **out, atomo_ten
 /* The same as another dtype. */
 int atomo__dense(const atomo_tensor *t, int dtype, const atomo_tensor **out, atomo_tensor **hold);
 
+enum { ATOMO__CHUNK = 512 }; /* elements of a piece of work that stays in the first cache */
+/* x_0 + .. + x_(n-1), n <= ATOMO__CHUNK, in a fixed order; the rest of x [ATOMO__CHUNK] is set to 0 (reduce.c). */
+double atomo__sum_chunk(double *x, int n);
+
 enum { ATOMO_PARALLEL_MIN = 1 << 15 }; /* elements below which a loop stays on one thread */
 /* The statement for i = 0, step, 2 step, ... < n, on all threads where `wide` holds. An OpenMP region costs half a
  * microsecond, several times a small operator's own work, even where its if clause keeps it on one thread (libgomp

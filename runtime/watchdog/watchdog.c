@@ -301,7 +301,8 @@ static int start_thread(void)
     return ATOMO_OK;
 }
 
-int atomo__watchdog_open(atomo_comm *world)
+/* [collective] At MPI's start, with the standard limits. */
+static int open_dog(atomo_comm *world)
 {
     if (world->size == 1 || dog.peers) return ATOMO_OK;
     void *p;
@@ -334,7 +335,7 @@ int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, c
     return ATOMO_OK;
 }
 
-void atomo__watchdog_stop(void)
+static void stop(void)
 {
     if (!dog.running) return;
     pthread_mutex_lock(&dog.lock);
@@ -346,4 +347,11 @@ void atomo__watchdog_stop(void)
     atomo__free(dog.peers);
     atomo__free(dog.asked);
     dog.peers = dog.asked = NULL;
+}
+
+/* Every job has a watchdog: it is there before any rank asks for it. */
+__attribute__((constructor)) static void enlist(void)
+{
+    atomo__at_start(open_dog);
+    atomo__at_finalize(NULL, stop);
 }

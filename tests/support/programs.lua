@@ -24,7 +24,7 @@ end
 
 local helps = {}
 
---- The text of a program's --help; program: "scripts/x.lua", "scripts/x.sh", "atomo-lua" or "mpirun".
+--- The text of a program's --help; program: "scripts/NAME.lua", "scripts/NAME.sh", "atomo-lua" or "mpirun".
 function M.help(program)
   if helps[program] then return helps[program] end
   local path = spawn.quote(root .. "/" .. program)

@@ -1,7 +1,7 @@
 --- atomo.gradcheck: an operator's backward against finite differences.
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local f = require "atomo.ffi"
 local C = f.C
 

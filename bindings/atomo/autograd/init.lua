@@ -196,10 +196,9 @@ function M.operator(def)
   return result
 end
 
---- Names of atomo's own differentiable operators, one entry each (a name may come twice: add by a tensor, by a number).
+--- Names of the builtin operators that are loaded, one entry each. A name may come twice: add by a tensor, by a number.
 ---@return string[]
 function M.operators()
-  require "atomo.nn" -- loads the rest
   local names = {}
   for i, op in ipairs(operators) do names[i] = op.name end
   return names

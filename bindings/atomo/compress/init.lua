@@ -74,7 +74,7 @@ local function compressor(text, opts)
   if share then spec.cut_budget(entry, values, share) end
   local self
   if entry.make then
-    self = entry.make(canonical, values, key) -- written in Lua
+    self = entry.make(canonical, values, key, Compressor.inner) -- written in Lua
   else
     self = open(entry.name, values, key, {name = entry.name, text = canonical, fold = fold,
       overrides = more.overrides})

@@ -3,7 +3,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
-local check_options = require "atomo.core.check_options"
+local check_options = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 

@@ -4,7 +4,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
 local ffi, C, raise = f.ffi, f.C, f.raise
 

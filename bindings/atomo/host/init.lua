@@ -98,8 +98,8 @@ end
 --- 1 on every rank where any rank says failed, else 0.
 local function any_rank(failed)
   if C.atomo_host_mpi_launched() == 0 then return failed end
-  local atomo = require "atomo"
-  return atomo.mpi.world:allreduce(atomo.tensor({failed and 1 or 0}), "max"):item() > 0
+  local world, T = require("atomo.comm.mpi").world, require "atomo.tensor"
+  return world:allreduce(T.tensor({failed and 1 or 0}), "max"):item() > 0
 end
 
 --- Hands `--slowest N` on to the output handler.

@@ -5,7 +5,7 @@
 local ffi = require "ffi"
 ffi.cdef [[int atomo_handler_mpi_launched(void) __asm__("atomo_mpi_launched");]]
 local launched = ffi.C.atomo_handler_mpi_launched() == 1
-local world = launched and require "atomo".mpi.world
+local world = launched and require("atomo.comm.mpi").world
 
 local marks = {success = ".", pending = "s", failure = "F", error = "E"}
 local width = 100

@@ -2,7 +2,7 @@
 local f = require "atomo.ffi"
 local F = require "atomo.nn.functional"
 local number = require "atomo.core.number"
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 

@@ -1,7 +1,7 @@
 --- nn.ConvTranspose2d: transposed convolution of [N,H,W,in] with a weight [in, kh, kw, out/groups].
 local f = require "atomo.ffi"
 local F = require "atomo.nn.functional"
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.functional.check"
 local window = require "atomo.nn.functional.window"

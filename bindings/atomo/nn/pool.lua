@@ -1,6 +1,6 @@
 --- nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.GlobalAvgPool over [N,H,W,C].
 local F = require "atomo.nn.functional"
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 

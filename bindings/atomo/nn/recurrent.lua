@@ -2,7 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.nn.functional"
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local parameter = require "atomo.nn.parameter"
 local check = require "atomo.nn.functional.check"
 local window = require "atomo.nn.functional.window"

@@ -2,7 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
-local check_options = require "atomo.core.check_options"
+local check_options = require "atomo.tensor.check_options"
 local C, check, raise = f.C, f.check, f.raise
 
 local M = {}

@@ -5,7 +5,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local raise = f.raise
 
 ---@class atomo.EMA

@@ -2,7 +2,7 @@
 -- checkpoints hold), cut into a view for each parameter, 64-byte aligned.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local check_options = require "atomo.core.check_options"
+local check_options = require "atomo.tensor.check_options"
 local gradient = require "atomo.autograd.gradient"
 local options = require "atomo.optim.options"
 local raise = f.raise

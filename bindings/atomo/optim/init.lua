@@ -6,7 +6,7 @@
 -- false), is left alone with its state: no decay, no momentum, no step counted.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local check_options = require "atomo.core.check_options"
+local check_options = require "atomo.tensor.check_options"
 local new_group = require "atomo.optim.group"
 local options = require "atomo.optim.options"
 local steps = require "atomo.optim.update"

@@ -1,6 +1,6 @@
 --- Options of the optimizers: names, defaults, bounds, and how a group's are read. PyTorch's names and defaults.
 local raise = require("atomo.ffi").raise
-local check_options = require "atomo.core.check_options"
+local check_options = require "atomo.tensor.check_options"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 --- Learning-rate schedules: functions of the step (0-based) that return the rate. Any function(step) serves as one.
 local number = require "atomo.core.number"
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local raise = require("atomo.ffi").raise
 
 local M = {}

@@ -3,6 +3,9 @@
 local raise = require("atomo.ffi").raise
 local T = require "atomo.tensor"
 local io_ = require "atomo.tensor.npy"
+local F = require "atomo.nn.functional"
+local data = require "atomo.data"
+local optim = require "atomo.optim"
 
 local M = {}
 
@@ -50,19 +53,17 @@ local files = {resnet20 = "resnet", resnet18 = "resnet", vgg11 = "vgg", lenet = 
 ---@param steps integer
 ---@return atomo.Tensor[], string[]
 function M.model(name, steps)
-  local atomo = require "atomo"
   if not files[name] then
     raise(("there is no model '%s'; there are lenet, mlp, resnet18, resnet20, vgg11"):format(name))
   end
-  atomo.manual_seed(1)
-  local data = atomo.data.open("", {train = 64 * (steps + 1)})
-  local model = require("models." .. files[name])[name] {classes = data.classes}
-  local loader = atomo.data.loader {set = data.train, batch = 64, rank = 0, size = 1, seed = 1, mean = data.mean,
-    std = data.std}
-  local optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.05, momentum = 0.9}
+  T.manual_seed(1)
+  local set = data.open("", {train = 64 * (steps + 1)})
+  local model = require("models." .. files[name])[name] {classes = set.classes}
+  local loader = data.loader {set = set.train, batch = 64, rank = 0, size = 1, seed = 1, mean = set.mean, std = set.std}
+  local optimizer = optim.sgd {params = model:parameters(), lr = 0.05, momentum = 0.9}
   for batch in loader:epoch(1) do
     optimizer:zero_grad()
-    T.scope(function() atomo.F.cross_entropy(model(batch.x), batch.y):backward() end)
+    T.scope(function() F.cross_entropy(model(batch.x), batch.y):backward() end)
     if steps == 0 then break end
     steps = steps - 1
     optimizer:step()

@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
+local F = require "atomo.nn.functional"
 local checkpoint = require "atomo.train.checkpoint"
 local counted = require "atomo.nn.functional.counted"
 local new_feed = require "atomo.train.micro_batches"
@@ -273,8 +274,10 @@ local function setup(o)
   self.nonfinite = o.nonfinite or "abort"
   self.exchange = o.exchange or require("atomo.exchange").exchange {}
   self.comm = self.exchange.comm
-  if not o.loss then self.loss = require("atomo.nn.functional").cross_entropy end
-  if o.accuracy == nil then self.accuracy = counted.accuracy end
+  if not o.loss then self.loss = F.cross_entropy end
+  if o.accuracy == nil then
+    self.accuracy = function(logits, labels) return F.accuracy(logits, labels, counted.ignored()) end
+  end
   self.check_every = o.check_replicas
   if o.check_replicas == true then self.check_every = 100 end
   self.buffers = self.model.buffers and self.model:buffers() or {}

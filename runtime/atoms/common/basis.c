@@ -6,7 +6,7 @@
  * Where they stay, their sizes are probed and then refined at T, as entries' are; else all are taken down at once.
  * Promise: what coefficients.c promises, because the transform keeps lengths and means.
  */
-#include "codec/codec.h"
+#include "atoms/common/basis.h"
 #include <math.h>
 
 enum { PAD = 2 };                      /* floats that a transform needs beyond n */

@@ -7,6 +7,7 @@
  * budget that holds everything, send it as it is. Promise: unbiased; variance sum |x|(tau - |x|) below tau and (step
  * tau)^2 f(1-f) above; scratch 4 bytes a coefficient.
  */
+#include "atoms/common/coefficients.h"
 #include "coding/prefix_code.h"
 #include <float.h>
 #include <math.h>
@@ -132,38 +133,6 @@ static uint32_t get_exp_golomb(atomo__reader *r, int k)
     return (uint32_t)((((uint64_t)1 << bits) | atomo__get(r, bits)) - ((uint64_t)1 << k));
 }
 
-/* j [m]: how many steps the kept entries are above tau. */
-ATOMO_CLONES static void steps_of(const float *x, int64_t at, const uint32_t *kept, int m, double tau, double inverse,
-                                  double *j)
-{
-    for (int i = 0; i < m; i++) j[i] = (fabs((double)x[(kept[i] & ~ATOMO__MINUS) - at]) - tau) * inverse;
-}
-
-ATOMO_CLONES static void add_steps(const double *j, int m, atomo__saturated *s)
-{
-    double logs[8] = {0}, rounding[8] = {0}, most[8] = {0};
-    for (int i = 0; i < m; i += 8)
-        for (int l = 0; l < ATOMO_MIN(8, m - i); l++) {
-            double v = j[i + l], f = v - floor(v);
-            logs[l] += (double)atomo__log2f(1 + (float)v);
-            rounding[l] += f * (1 - f);
-            most[l] = v > most[l] ? v : most[l];
-        }
-    for (int l = 0; l < 8; l++) {
-        s->logs += logs[l];
-        s->rounding += rounding[l];
-        s->most = ATOMO_MAX(s->most, most[l]);
-    }
-}
-
-void atomo__survey(const float *x, int64_t at, const uint32_t *kept, int m, atomo__saturated *s)
-{
-    double j[ATOMO__SURVEY];
-    if (m == 0 || s->inverse == 0) return;
-    steps_of(x, at, kept, m, s->tau, s->inverse, j);
-    add_steps(j, m, s);
-}
-
 /* code[i] = j[i] rounded up where its uniform of 32 bits is below the fraction. */
 ATOMO_CLONES static void round_steps(const double *j, const uint32_t *words, int m, uint32_t *code)
 {
@@ -199,7 +168,7 @@ static bool steps_fit(const float *x, const uint32_t *kept, int64_t m, double ta
     double j[CHUNK], bits = ORDER_BITS;
     for (int64_t i = 0; i < m; i += CHUNK) {
         const int count = (int)ATOMO_MIN((int64_t)CHUNK, m - i);
-        steps_of(x, 0, kept + i, count, tau, 1 / (step * tau), j);
+        atomo__steps_of(x, 0, kept + i, count, tau, 1 / (step * tau), j);
         for (int l = 0; l < count; l++) bits += code_bits(j[l] + 1, k);
     }
     return bits <= 32 * (double)m;
@@ -217,7 +186,7 @@ static void write_steps(atomo__writer *w, const float *x, const uint32_t *kept, 
     for (int64_t i = 0; i < m; i += CHUNK) {
         int count = (int)ATOMO_MIN((int64_t)CHUNK, m - i);
         atomo__random_words(&stream, (uint32_t)(i / 4), CHUNK / 4, words);
-        steps_of(x, 0, kept + i, count, tau, 1 / (step * tau), j);
+        atomo__steps_of(x, 0, kept + i, count, tau, 1 / (step * tau), j);
         round_steps(j, words, count, code);
         put_values(&own, kept + i, code, count, k);
     }

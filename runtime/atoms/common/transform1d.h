@@ -3,7 +3,7 @@
 #ifndef ATOMO_TRANSFORM1D_H
 #define ATOMO_TRANSFORM1D_H
 
-#include "codec/codec.h"
+#include "atoms/common/basis.h"
 
 enum { ATOMO__FOURIER, ATOMO__DCT };
 typedef struct atomo__line {

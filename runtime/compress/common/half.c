@@ -1,18 +1,16 @@
-/* half.c - entries as 16-bit floats, to nearest or stochastically; stage 6 of the path.
+/* half.c - entries as 16-bit floats (tensor/float16.c), to nearest or stochastically; stage 6 of the path.
  *
- * fp16 is IEEE 754 binary16 (11 bits of mantissa); its narrow range is met by a power of two for the tensor, in the
- * message, that brings the largest entry to 2^14 .. 2^15, so nothing overflows and little underflows. bf16 is the upper
- * half of a float. Nearest rounds ties to even: the error is at most half a last place, but its mean is not 0 (biased).
- * Stochastic rounds up with the probability of what is cut off: unbiased, to 2^-24 of a last place for fp16's
- * denormals and exactly for all else. Either way stats().variance is exact: the squared error, or its expectation. An
- * entry that would round to 2^128 stays at the largest number of the format below it.
+ * fp16's narrow range is met by a power of two for the tensor, in the message, that brings the largest entry to
+ * 2^14 .. 2^15, so nothing overflows and little underflows. Nearest is biased, stochastic is not; either way
+ * stats().variance is exact: the squared error, or its expectation. An entry that would round to 2^128 stays at the
+ * largest number of the format below it.
  */
 #include "compress/common/half.h"
 #include <math.h>
 
 enum { ROUND };
 enum { NEAREST, STOCHASTIC };
-enum { TOP_BF16 = 0x7F7F, INF_FP16 = 0x7C00, BIAS = 256, TOP_EXPONENT = 15 };
+enum { BIAS = 256, TOP_EXPONENT = 15 };
 enum { TOP_FP16 = 0x77FF, LAST = TOP_EXPONENT - 128 }; /* below 2^15, which is 2^128 where the power of two is 2^LAST */
 
 const struct atomo__option atomo__half_options[] = {
@@ -21,131 +19,6 @@ const struct atomo__option atomo__half_options[] = {
 bool atomo__half_biased(const double *option)
 {
     return (int)option[ROUND] == NEAREST;
-}
-
-static inline uint32_t bits_of(float x)
-{
-    union {
-        float f;
-        uint32_t u;
-    } v = {x};
-    return v.u;
-}
-
-static inline float float_of(uint32_t bits)
-{
-    union {
-        uint32_t u;
-        float f;
-    } v = {bits};
-    return v.f;
-}
-
-/* Codes of sizes |x| (bits a): u = 0 cuts off; a random u rounds stochastically. */
-static inline uint32_t fp16_up(uint32_t a, uint32_t u)
-{
-    float t = float_of(a) * 0x1p24f; /* in last places of a denormal */
-    int32_t j = (int32_t)(t < 1024 ? t : 1024);
-    uint32_t small = (uint32_t)j + ((float)(u >> 8) * 0x1p-24f > 1 - (t - (float)j) ? 1 : 0);
-    uint32_t normal = (a - 0x38000000 + (u >> 19)) >> 13;
-    return a < 0x38800000 ? small : normal;
-}
-
-static inline uint32_t fp16_nearest(uint32_t a)
-{
-    float t = float_of(a) * 0x1p24f;
-    int32_t j = (int32_t)(t < 1024 ? t : 1024);
-    float f = t - (float)j;
-    uint32_t small = (uint32_t)(j + (f > 0.5f || (f == 0.5f && (j & 1)) ? 1 : 0));
-    uint32_t normal = (a - 0x38000000 + 0xFFF + (a >> 13 & 1)) >> 13;
-    return a < 0x38800000 ? small : normal;
-}
-
-static inline float fp16_value(uint32_t h) /* of a size */
-{
-    return h < 0x400 ? (float)(int32_t)h * 0x1p-24f : float_of((h << 13) + 0x38000000);
-}
-
-static inline uint32_t fp16_next(uint32_t h)
-{
-    return h + 1;
-}
-
-static inline uint32_t bf16_up(uint32_t a, uint32_t u)
-{
-    uint32_t h = (a + (u >> 16)) >> 16;
-    return h > TOP_BF16 ? TOP_BF16 : h;
-}
-
-static inline uint32_t bf16_nearest(uint32_t a)
-{
-    uint32_t h = (a + 0x7FFF + (a >> 16 & 1)) >> 16;
-    return h > TOP_BF16 ? TOP_BF16 : h;
-}
-
-static inline float bf16_value(uint32_t h)
-{
-    return float_of(h << 16);
-}
-
-static inline uint32_t bf16_next(uint32_t h)
-{
-    return h < TOP_BF16 ? h + 1 : h;
-}
-
-#define FORMAT(name)                                                                                                   \
-    ATOMO_CLONES static double name##_round_nearest(const float *restrict x, int n, float up1, float up2,              \
-                                                    const uint32_t *restrict u, uint16_t *restrict code)               \
-    {                                                                                                                  \
-        double noise[ATOMO__CHUNK];                                                                                    \
-        (void)u;                                                                                                       \
-        for (int i = 0; i < n; i++) {                                                                                  \
-            uint32_t b = bits_of(x[i] * up1 * up2), a = b & 0x7FFFFFFF, h = name##_nearest(a);                         \
-            double d = (double)float_of(a) - (double)name##_value(h);                                                  \
-            noise[i] = d * d;                                                                                          \
-            code[i] = (uint16_t)(h | (b >> 16 & 0x8000));                                                              \
-        }                                                                                                              \
-        return atomo__sum_chunk(noise, n);                                                                             \
-    }                                                                                                                  \
-    ATOMO_CLONES static double name##_round_stochastic(const float *restrict x, int n, float up1, float up2,           \
-                                                       const uint32_t *restrict u, uint16_t *restrict code)            \
-    {                                                                                                                  \
-        double noise[ATOMO__CHUNK];                                                                                    \
-        for (int i = 0; i < n; i++) {                                                                                  \
-            uint32_t b = bits_of(x[i] * up1 * up2), a = b & 0x7FFFFFFF, h = name##_up(a, u[i]), lo = name##_up(a, 0);  \
-            double y = (double)float_of(a);                                                                            \
-            noise[i] = fabs((y - (double)name##_value(lo)) * ((double)name##_value(name##_next(lo)) - y));             \
-            code[i] = (uint16_t)(h | (b >> 16 & 0x8000));                                                              \
-        }                                                                                                              \
-        return atomo__sum_chunk(noise, n);                                                                             \
-    }                                                                                                                  \
-    ATOMO_CLONES static void name##_add(const uint16_t *restrict code, int n, float down1, float down2,                \
-                                        float *restrict acc)                                                           \
-    {                                                                                                                  \
-        for (int i = 0; i < n; i++) {                                                                                  \
-            float v = name##_value(code[i] & 0x7FFF) * down1 * down2;                                                  \
-            acc[i] += float_of(bits_of(v) ^ (uint32_t)(code[i] & 0x8000) << 16);                                       \
-        }                                                                                                              \
-    }
-FORMAT(fp16)
-FORMAT(bf16)
-
-const atomo__half atomo__fp16_format = {{fp16_round_nearest, fp16_round_stochastic}, fp16_add};
-const atomo__half atomo__bf16_format = {{bf16_round_nearest, bf16_round_stochastic}, bf16_add};
-
-void atomo__half_round(const atomo__rounding *how, int64_t at, const float *x, int64_t n, uint16_t *code)
-{
-    uint32_t random[ATOMO__CHUNK + 4] = {0};
-    for (int64_t i = 0; i < n; i += ATOMO__CHUNK) {
-        const int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, n - i);
-        const int64_t word = how->first + at + i;
-        if (how->stochastic)
-            atomo__random_words(&how->stream, (uint32_t)(word / 4), (uint32_t)(len + word % 4 + 3) / 4, random);
-        how->format->round[how->stochastic](x + i, len, 1, 1, random + word % 4, code + i);
-        if (!how->error) continue;
-        memcpy(how->error + at + i, x + i, sizeof(float) * (size_t)len);
-        how->format->add(code + i, len, -1, 1, how->error + at + i);
-    }
 }
 
 static int encode(atomo__part *part, const float *g, int exponent, atomo__half_round_fn *round, atomo__coder *c,
@@ -202,13 +75,13 @@ int atomo__bf16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo
     double sum;
     float largest;
     ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    return encode(part, g, 0, atomo__half_biased(part->option) ? bf16_round_nearest : bf16_round_stochastic, c, w);
+    return encode(part, g, 0, atomo__bf16_format.round[!atomo__half_biased(part->option)], c, w);
 }
 
 int atomo__bf16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
     (void)c;
-    return decode(part, 0, TOP_BF16 + 1, bf16_add, r, scale, acc);
+    return decode(part, 0, ATOMO__TOP_BF16 + 1, atomo__bf16_format.add, r, scale, acc);
 }
 
 int atomo__fp16_plan(atomo__part *part)
@@ -227,8 +100,7 @@ int atomo__fp16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo
     const uint16_t exponent = (uint16_t)(TOP_EXPONENT - e + BIAS);
     uint8_t *out = atomo__put_raw(w, 2);
     if (out) memcpy(out, &exponent, 2);
-    return encode(part, g, TOP_EXPONENT - e,
-                  atomo__half_biased(part->option) ? fp16_round_nearest : fp16_round_stochastic, c, w);
+    return encode(part, g, TOP_EXPONENT - e, atomo__fp16_format.round[!atomo__half_biased(part->option)], c, w);
 }
 
 int atomo__fp16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
@@ -238,7 +110,7 @@ int atomo__fp16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *
     const uint8_t *in = atomo__get_raw(r, 2);
     if (in) memcpy(&exponent, in, 2);
     if (!in || exponent < BIAS - 113 || exponent > BIAS + 163) return ATOMO_EFORMAT;
-    return decode(part, (int)exponent - BIAS, INF_FP16, fp16_add, r, scale, acc);
+    return decode(part, (int)exponent - BIAS, ATOMO__INF_FP16, atomo__fp16_format.add, r, scale, acc);
 }
 
 /* ---- as sums (exchange/bucket_linear.c) ---- */

@@ -34,16 +34,6 @@ ATOMO_CLONES static double round_chunk(const float *restrict x, int n, atomo__in
     return all;
 }
 
-ATOMO_CLONES double atomo__sum_chunk(double *x, int n)
-{
-    double sum[16] = {0};
-    for (int i = n; i < ATOMO__CHUNK; i++) x[i] = 0;
-    for (int i = 0; i < ATOMO__CHUNK; i += 16)
-        for (int l = 0; l < 16; l++) sum[l] += x[i + l];
-    for (int l = 1; l < 16; l++) sum[0] += sum[l];
-    return sum[0];
-}
-
 int atomo__ties(const uint8_t *tie, int n, uint32_t *at)
 {
     int m = 0, i = 0;

@@ -8,48 +8,6 @@
 
 #include "codec/codec.h"
 
-enum { ATOMO__CHUNK = 512 };
-
-/* ---- raw parts of a body ---- */
-/* Room for `bytes` bytes; NULL, and overflow, past the planned size. Call it only where no bits wait. */
-static inline uint8_t *atomo__put_raw(atomo__writer *w, size_t bytes)
-{
-    uint8_t *to = w->data + w->size;
-    if (w->fill || w->size > w->capacity || w->capacity - w->size < bytes) {
-        w->overflow = true;
-        return NULL;
-    }
-    w->size += bytes;
-    return to;
-}
-
-/* The next `bytes` bytes; NULL, and bad, past the end. */
-static inline const uint8_t *atomo__get_raw(atomo__reader *r, size_t bytes)
-{
-    if (r->bad || r->fill || r->size - r->at < bytes) {
-        r->bad = true;
-        return NULL;
-    }
-    r->at += bytes;
-    return r->data + r->at - bytes;
-}
-
-static inline void atomo__put_raw_f32(atomo__writer *w, float x)
-{
-    uint8_t *to = atomo__put_raw(w, 4);
-    if (to) memcpy(to, &x, 4);
-}
-
-/* A finite float, else `bad`. */
-static inline float atomo__get_raw_f32(atomo__reader *r)
-{
-    float x = 0;
-    const uint8_t *from = atomo__get_raw(r, 4);
-    if (from) memcpy(&x, from, 4);
-    if (!(x - x == 0)) r->bad = true;
-    return x;
-}
-
 /* ---- stochastic rounding to levels (levels.c) ---- */
 /* levels / scale as a power of two and a factor near 1, so that no scale above 0 leaves the range. */
 typedef struct {
@@ -63,8 +21,6 @@ double atomo__levels_round(const float *x, int n, atomo__inverse inverse, int le
                            uint32_t first, uint32_t element, uint8_t *code);
 /* acc_i += (code_i - levels) * step. False, and nothing added, where a code is above 2 levels. */
 bool atomo__levels_add(const uint8_t *code, int n, int levels, float step, float *acc);
-/* x_0 + .. + x_(n-1), n <= CHUNK, in a fixed order; the rest of x [CHUNK] is set to 0. */
-double atomo__sum_chunk(double *x, int n);
 /* Where a fraction's first byte tied with its random one: the i < n <= CHUNK with tie[i] != 0, ascending, into at; how
  * many. Then up[k] is true with probability part[k], what is left of the fraction at[k]'s (0 .. 1, below 1). */
 int atomo__ties(const uint8_t *tie, int n, uint32_t *at);

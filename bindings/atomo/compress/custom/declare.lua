@@ -86,11 +86,11 @@ local function check_table(what, name, t, wanted, optional)
   end
 end
 
+--- inner, given when a compressor is made: opens the C codec under a lane (Compressor.inner).
 local function register(name, t, options, make_lanes)
   local entry = {name = name, summary = t.summary or "written in Lua", source = t.source or "Lua", unbiased = true,
     options = options}
-  function entry.make(text, values, key)
-    local inner = require("atomo.compress").Compressor.inner
+  function entry.make(text, values, key, inner)
     local parts, label = split(entry, values)
     return custom({name = name, text = text, seed = key.seed, ef = parts.ef}, make_lanes(inner, parts, label, key))
   end

@@ -27,10 +27,11 @@ function M.note(loss, reduction, count, ignore_index)
   return loss
 end
 
---- A training loop's own accuracy: of the labels that the loss before it has not ignored.
-function M.accuracy(logits, labels)
+--- F.accuracy's options that leave out the labels which the last loss has ignored.
+---@return {ignore_index: integer}?
+function M.ignored()
   local ignore = tally.ignore_index
-  return require("atomo.nn.functional").accuracy(logits, labels, ignore and ignore ~= -100 and {ignore_index = ignore})
+  return ignore and ignore ~= -100 and {ignore_index = ignore} or nil
 end
 
 local function check_count(count)

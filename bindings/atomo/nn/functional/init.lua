@@ -4,7 +4,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local func = require("atomo.autograd").operator
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local S = require "atomo.nn.functional.support"
 local window = require "atomo.nn.functional.window"
 local C, check, raise = f.C, f.check, f.raise
@@ -178,32 +178,6 @@ F.relu = func {
   end,
 }
 
-local function softmax(name, log)
-  local op = func {
-    name = name,
-    forward = function(ctx, x, dim)
-      local o = out()
-      check(C.atomo_softmax(dense(x, name .. ": input").h, dim, log, o))
-      local y = wrap(o[0])
-      ctx:save(y:detach())
-      return y
-    end,
-    backward = function(ctx, gy)
-      local o = out()
-      check(C.atomo_softmax_backward(ctx:saved().h, dense(gy, name .. ": gy").h, ctx.inputs[2], log, o))
-      return wrap(o[0])
-    end,
-  }
-  return function(x, dim)
-    T.expect(x, name .. ": input", "f32")
-    return op(x, T.dimension(x, dim or -1, name))
-  end
-end
-
---- Over dimension dim (the last).
-F.softmax = softmax("softmax", 0)
-F.log_softmax = softmax("log_softmax", 1)
-
 -- ---- pooling ---------------------------------------------------------------------------------------------------
 
 --- By a pair of kernels of C; include (padding) and divisor are avg_pool2d's.
@@ -295,7 +269,8 @@ end
 
 -- ---- what has a file of its own ----------------------------------------------------------------------------------
 
-for _, part in ipairs {"activation", "attention", "conv_transpose", "dropout", "embedding", "loss", "normalize"} do
+for _, part in ipairs {"activation", "attention", "conv_transpose", "dropout", "embedding", "loss", "normalize",
+  "softmax"} do
   for name, operator in pairs(require("atomo.nn.functional." .. part)) do F[name] = operator end
 end
 for name, operator in pairs(require "atomo.nn.functional.recurrent"(F.linear)) do F[name] = operator end

@@ -4,8 +4,9 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local counted = require "atomo.nn.functional.counted"
 local S = require "atomo.nn.functional.support"
+local log_softmax = require("atomo.nn.functional.softmax").log_softmax
 local func = require("atomo.autograd").operator
-local O = require "atomo.core.check_options"
+local O = require "atomo.tensor.check_options"
 local check_options = O.check
 local ffi, C, check = f.ffi, f.C, f.check
 local wrap, out = T.wrap, T.out
@@ -67,7 +68,7 @@ local function soft_cross_entropy(logits, target, opts)
       T.shape_text(logits), classes))
   end
   if smooth > 0 then target = target * (1 - smooth) + smooth / classes end
-  local terms = require("atomo.nn.functional").log_softmax(logits) * target
+  local terms = log_softmax(logits) * target
   if weight then terms = terms * weight end
   if reduction == C.ATOMO_REDUCE_NONE then return -terms:sum(-1) end
   local loss = terms:sum() * (reduction == C.ATOMO_REDUCE_MEAN and -classes / logits:numel() or -1)

@@ -23,7 +23,7 @@ local function pair(layer, name, v, default, least)
 end
 M.pair = pair
 
-M.check_options = require("atomo.core.check_options").check
+M.check_options = require("atomo.tensor.check_options").check
 
 --- Windows of a kernel of `size` that keep the size at stride 1: padding on both sides, and 1 where that is one more
 --- than PyTorch has before the first element (an even reach): so many results are to be left out there.

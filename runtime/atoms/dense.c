@@ -60,11 +60,12 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     return ATOMO_OK;
 }
 
-const struct atomo_atoms atomo__dense_atoms = {
+const struct atomo_atoms atomo_atoms_dense = {
     .name = "dense",
     .summary = "all entries in few bits",
     .source = "Alistarh et al., QSGD, NeurIPS 2017",
     .options = options,
+    .hidden = true,
     .plan = plan,
     .measure = measure,
     .encode = encode,
