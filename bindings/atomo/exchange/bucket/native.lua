@@ -1,6 +1,6 @@
---- A bucket of messages of a compressor written in C: the coding thread encodes it, the communication thread sends it
--- as soon as it is; the answer, and what is decoded at last, follow by the bucket's program (runtime/exchange/bucket.c).
--- This thread only starts it. Without overlap it is the same work on the same threads, waited for at once.
+--- A bucket of messages of a compressor written in C. The coding thread encodes it, and the communication thread sends
+-- it at once. The answer and the last decoding follow by the bucket's program (runtime/exchange/bucket.c). This thread
+-- only starts it. Without overlap the same threads do the same work, and this one waits for it.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local Bucket = require "atomo.exchange.bucket"
