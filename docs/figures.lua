@@ -1,6 +1,6 @@
 --- Draws README's picture from the figures recorded in docs/results.md: build/atomo-lua docs/figures.lua
 -- The table under "Time to 60 %" has a row per compressor: test accuracies by epoch, and milliseconds per step.
-local plot = require "atomo.tools.plot"
+local plot = require "atomo.plot"
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 
 local M = {}

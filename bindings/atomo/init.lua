@@ -1,5 +1,6 @@
 --- atomo: tensors, autograd, layers, MPI communicators, ATOMO gradient compressors and training, for Lua.
 -- `local atomo = require "atomo"`; README's tour and docs/ say what is where. Topics load when first used.
+require "atomo.core.names"
 local atomo = {}
 
 -- Names of a topic file that are atomo's own.

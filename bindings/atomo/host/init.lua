@@ -15,6 +15,7 @@ const char *atomo_host_last_error(void) __asm__("atomo_last_error");
 ]]
 local C = ffi.C
 local host = {}
+require "atomo.core.names"
 
 -- ---- math.random: reproducible, the same on every machine ---------------------------------------------------------
 

@@ -1,0 +1,21 @@
+--- Names under which modules were required before they stood in rooms: scripts outside this tree keep working.
+-- `require "atomo.safetensors"` gives what `require "atomo.tensor.safetensors"` gives. Each module is loaded on first use.
+local rooms = {
+  core = "json log suggest version number files blocks progress",
+  tensor = "linalg safetensors check_options",
+  autograd = "gradcheck gradient elementwise ops",
+  nn = "functional",
+  data = "loader text",
+  optim = "schedule",
+  comm = "mpi replicas",
+  train = "step checkpoint report",
+  tools = "cli script plot profile simulate compare gradients verify",
+}
+
+for room, names in pairs(rooms) do
+  for name in names:gmatch "%S+" do
+    package.preload["atomo." .. name] = function() return require(("atomo.%s.%s"):format(room, name)) end
+  end
+end
+
+return rooms
