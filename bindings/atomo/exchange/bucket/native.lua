@@ -1,6 +1,6 @@
 --- A bucket of messages of a compressor written in C: the coding thread encodes it, the communication thread sends it
--- as soon as it is; the answer, and what is decoded at last, follow by the bucket's program (runtime/exchange/bucket.c).
--- This thread only starts it. Without overlap it is the same work on the same threads, waited for at once.
+-- as soon as it is; the answer, and what is decoded at last, follow by the program (runtime/exchange/bucket.c). This
+-- thread only starts it. Without overlap it is the same work on the same threads, waited for at once.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local Bucket = require "atomo.exchange.bucket"
