@@ -5,7 +5,7 @@
 local M = {}
 
 -- What ranks compare; where they differ the largest is the cause. A rank that decodes the empty message of another one
--- fails too, but only because of that one.
+-- fails too, but only because of that one. The first two are C's (atomo_bucket_wait).
 M.DECODING, M.ENCODING, M.GIVEN_UP = 1, 2, 3
 
 --- The first failure of a kind in this step; one that is more of a cause goes before.

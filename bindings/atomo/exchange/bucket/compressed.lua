@@ -65,7 +65,7 @@ function Coded.fields(plan, group)
     mine_last = 0, average = false, averages = {}}
   for k = group.first, plan.owner and group.last or 0 do self.to[#self.to + 1] = plan.owner(plan.messages[k]) end
   if self.answers then
-    self.answer_inbox = messages.inbox(plan.comm)
+    self.answer_inbox = plan.second and messages.inbox(plan.comm)
     self.mine, self.mine_last = mine_of(plan, group)
     self.average, self.averages = averages_of(plan, self.mine, self.mine_last)
   end
