@@ -71,17 +71,15 @@ local function check_links(tree, path, text, fault)
   end)
 end
 
---- Is there such a file: below the root, below runtime and bindings, or below a folder that the speaker is in?
-local function found(tree, name, speaker)
-  for _, folder in ipairs {"", "runtime/", "bindings/", "bindings/atomo/"} do
-    if tree[folder .. name] then return true end
-  end
-  local folder = speaker
+--- Is there such a file: below the root, or as sources speak of each other, below a folder that `path` lies in, below
+--- runtime and bindings?
+local function found(tree, path, name)
+  local folder = path
   repeat
-    folder = folder:match "^(.*/)[^/]+/?$"
-    if folder and tree[folder .. name] then return true end
-  until not folder
-  return false
+    folder = folder:match "^(.*/)[^/]+/?$" or ""
+    if tree[folder .. name] then return true end
+  until folder == ""
+  return (tree["runtime/" .. name] or tree["bindings/" .. name] or tree["bindings/atomo/" .. name]) ~= nil
 end
 
 local function check_names(tree, bases, path, text, fault)
@@ -97,7 +95,7 @@ local function check_names(tree, bases, path, text, fault)
       if ENDINGS[ending] and not open and not FOREIGN[name] then
         local kind = (ending == "h" or ending == "c") and "c" or ending
         local must = FOLDERS[top] or top and source == kind
-        if must and not found(tree, name, path) then
+        if must and not found(tree, path, name) then
           fault(("%s:%d: speaks of %s, which is not there"):format(path, number, name))
         elseif not top and source == kind and not bases[name] then
           fault(("%s:%d: speaks of %s, and no file is called so"):format(path, number, name))

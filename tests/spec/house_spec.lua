@@ -106,6 +106,8 @@ describe("check_house", function()
     finds("tests/spec/a_spec.lua:1: speaks of runtime/gone.c",
       {["tests/spec/a_spec.lua"] = "-- of runtime" .. "/gone.c\n"})
     finds("a document that is not there", {["runtime/core/child.c"] = "/* [DESIGN" .. " 6.1] */\n"})
+    finds("train/deep/a.lua:2: speaks of core/step.lua",
+      {["bindings/atomo/train/deep/a.lua"] = "-- as train/step.lua, core/log.lua\n-- core/step.lua\n"})
     assert.same({}, faults_of {["runtime/core/child.c"] = "/* NAME.c, test_*.c, v[0..c), <mpi.h>, mpi.h */\n",
       ["docs/more.md"] = "`my.lua`, `build/x.c`, `runtime/atoms/NAME.c`, [out](https://example.org/a.md)\n"})
   end)
