@@ -284,7 +284,10 @@ function Exchange:drop()
     travel(self, meet)
     if self.agrees then failure.agree(self) end
   end
-  if self.between and (self.between.failed or self.between.averaged) then self.between:drop() end
+  local between = self.between
+  if between and not between.closed and (between.failed or between.averaged or not between.planned) then
+    between:drop()
+  end
   close_step(self, "undo_step")
 end
 

@@ -66,9 +66,13 @@ local function exchange(self)
   local scale = self.nodes / self.comm.size
   for _, b in ipairs(self.buckets.list) do
     if scale ~= 1 then b.buffer:mul_(scale) end
-    for _, m in ipairs(b.members) do self.between:push(m.index, m.slice) end
+    for _, m in ipairs(self.between.closed and {} or b.members) do self.between:push(m.index, m.slice) end
   end
-  local why = self.between:average_or_why()
+  local ok, why = pcall(self.between.average_or_why, self.between)
+  if not ok then -- before anything was encoded: all leaders refuse it alike, and the other ranks must hear of it
+    if self.between.begun then error(why, 0) end
+    return failure.note(self, failure.ENCODING, why)
+  end
   if why then
     local own = self.between.broken -- the leader that was the cause says so by its rank here
     return failure.note(self, own and own.kind or failure.DECODING, own and own.text or why)
