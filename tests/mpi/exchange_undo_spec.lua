@@ -112,6 +112,19 @@ describe("a step given up", function()
     for i in ipairs(a) do same(a[i], b[i]) end
   end)
 
+  it("whose plan the hosts' first ranks refuse is refused on all ranks", function()
+    local ok, ex = matrix.exchange({topology = "hierarchical", comm = matrix.hosts}, {compress = "svd:bytes=20",
+      min_size = 30})
+    assert.is_true(ok, tostring(ex))
+    for step = 1, 2 do
+      push_all(ex, gradients(step))
+      local fine, why = pcall(ex.finish, ex)
+      assert.is_false(fine)
+      assert.matches("svd: bytes=20: %d messages with nothing in them", why)
+      ex:drop()
+    end
+  end)
+
   it("by one rank is told to those that finish it", function()
     if world.size == 1 then return pending "one rank has nobody to tell" end
     for _, o in ipairs {{topology = "allgather"}, {topology = "sharded"}, {topology = "ps", down = "compress"}} do

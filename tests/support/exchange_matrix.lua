@@ -4,7 +4,7 @@ local atomo = require "atomo"
 local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/hosts.lua")
 local world = atomo.mpi.world
 
-local M = {}
+local M = {hosts = hosts_of_two}
 
 M.topologies = {
   {topology = "allreduce"}, {topology = "allgather"}, {topology = "ps"}, {topology = "ps", down = "compress"},

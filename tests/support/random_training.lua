@@ -51,14 +51,14 @@ end
 
 local families = {
   plain "none", plain "none",
-  budgeted("entry", {"", ",step=0.25", ",step=0"}), plain("entry:atoms=3", "entry:bytes=900"),
-  budgeted("svd", {"", ",bits=8", ",bits=2", ",every=3", ",fold=paper"}), plain("svd:atoms=2", "svd:bytes=1200,bits=4"),
+  budgeted("entry", {"", ",step=0.25", ",step=0"}), plain("entry:atoms=3", "entry:bytes=9000"),
+  budgeted("svd", {"", ",bits=8", ",bits=2", ",every=3", ",fold=paper"}), plain("svd:atoms=2", "svd:bytes=8000,bits=4"),
   budgeted("svd", {",bits=4", ",every=2"}),
   function(r)
     return ("auto:ratio=%d%s"):format(r:of(ratios), r:of {"", ",every=1", ",keep=2", ",keep=3,every=2",
       ",prefer=variance"})
   end,
-  plain("auto:bytes=400", "auto:bytes=900,every=2", "auto:bytes=2000,keep=2"),
+  plain("auto:bytes=1500", "auto:bytes=2500,every=2", "auto:bytes=5000,keep=2"),
   budgeted "taps", budgeted("fourier", {"", ",rows=1", ",dims=2"}), budgeted("dct", {"", ",chunk=8"}),
   budgeted "hadamard", budgeted "haar", budgeted("rows", {"", ",bits=8"}),
   plain("qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=8,bucket=0", "qsgd:norm=max"), plain("terngrad", "natural"),
@@ -80,9 +80,13 @@ end
 local function exchange(r)
   local compress = compressor(r)
   local topology = r:of(matrix.topologies)
-  while not matrix.possible(topology, compress) do topology = r:of(matrix.topologies) end
-  return {compress = compress, topology = topology.topology, down = topology.down, inner = topology.inner,
-    hosts = topology.comm and true or nil, min_size = r:of {0, 30, 100, 1024},
+  while not matrix.possible(topology, compress) or topology.comm and compress:find "bytes=" do
+    topology = r:of(matrix.topologies)
+  end
+  local changes = compress:find "^%l+:ratio=%d+$" and not compress:find "k:" and r:odds(2)
+  local budgets = changes and {r:of(ratios), r:of(ratios), r:of(ratios)} or nil
+  return {compress = compress, budgets = budgets, topology = topology.topology, down = topology.down,
+    inner = topology.inner, hosts = topology.comm and true or nil, min_size = r:of {0, 30, 100, 1024},
     small = r:of {"auto", "dense", "compress"}, seed = r(100)}
 end
 
@@ -128,6 +132,7 @@ local function epoch(r, s)
       step.lost[i] = lost
     end
     if r:odds(5) then step.freeze = {on = not r:odds(3), module = r(6), whole = r:odds(2)} end
+    if r:odds(6) then step.scale = r:of {0, 1e-4, 100} end -- of the loss
     if r:odds(12) then step.group_lr = r:of {0, 0.005, 0.02} end
     if s.driver == "loop" and r:odds(8) then step.optimizer = optimizer(r) end
     steps[k] = step
@@ -143,7 +148,7 @@ function M.draw(seed)
   local r = M.generator(seed)
   local s = {seed = seed, driver = r:of {"train", "train", "loop"},
     model = {kind = r:of {"mlp", "conv", "norm", "tied", "nested", "embedding"}, dropout = r:odds(3) and 0.3 or 0,
-      cumulative = r:odds(3), width = r:of {8, 24, 60}},
+      cumulative = r:odds(3), width = r:odds(10) and 260 or r:of {8, 24, 60}},
     optimizer = optimizer(r), exchange = exchange(M.generator(seed + 5e5)), accumulate = r:odds(3) and 1 + r(2) or 1,
     clip_norm = r:odds(4) and 0.1 or nil, clip_value = r:odds(6) and 0.01 or nil, at_end = r:odds(3) or nil,
     frozen = r:odds(3) and {on = true, module = r(6), whole = r:odds(2)} or nil,

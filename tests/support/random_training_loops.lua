@@ -18,7 +18,7 @@ local function all_batches(run, epochs)
         for k, m in ipairs(micro) do
           local batch = run:batch(m)
           batch.begins, batch.given_up, batch.lost = k == 1, lost and k == 1, lost and lost.at == k and lost or nil
-          batch.step, before = before, nil
+          batch.step, before, batch.scale = before, nil, step.scale
           list[#list + 1] = batch
         end
       end
@@ -55,7 +55,7 @@ local function make_loader(run, all)
       if batch.step then run:before_step(batch.step) end
       if batch.given_up then before = run:state() end
       if batch.lost then lost = batch.lost end
-      batch.number, run.lost = k, batch.lost
+      batch.number, run.lost, run.scale = k, batch.lost, batch.scale
       return batch
     end
   end
@@ -71,7 +71,7 @@ local function train(run, epochs, more)
     eval_every = 0, nonfinite = "skip", accumulate = s.accumulate, clip_norm = s.clip_norm, clip_value = s.clip_value,
     local_steps = s.local_steps, outer = s.outer, epochs = #epochs, save = more.save, resume = more.resume,
     schedule = s.schedule and function(step) return 0.02 / (1 + step) end or nil,
-    loss = function(logits, labels) return run:loss(logits, labels, run.lost) end,
+    loss = function(logits, labels) return run:loss(logits, labels, run.lost, run.scale) end,
     on_step = function(info)
       if not s.local_steps or round_ended() then run:note_bytes(info.bytes_out) end
       run:note_step(not s.local_steps)
@@ -141,7 +141,7 @@ local function gradients(run, batches, list, index, least, lost)
     if batch.n > 0 then
       atomo.scope(function()
         local nan = lost and lost.way == "nan" and k == lost.at and lost or nil
-        local loss, count = run:loss(run.model(batch.x), batch.y, nan)
+        local loss, count = run:loss(run.model(batch.x), batch.y, nan, batch.scale)
         if count > 0 then (loss * (1 / #batches)):backward(nil, options) end
       end)
     end
@@ -220,7 +220,10 @@ function M.loop(run)
   for _, epoch in ipairs(s.epochs) do
     for _, step in ipairs(epoch) do
       local all = {step = step, lost = {}}
-      for i, micro in ipairs(step.micro) do all[i] = run:batch(micro) end
+      for i, micro in ipairs(step.micro) do
+        all[i] = run:batch(micro)
+        all[i].scale = step.scale
+      end
       for i, lost in ipairs(how.lost == false and {} or step.lost) do
         all.lost[i] = {}
         for k, micro in ipairs(lost.micro) do all.lost[i][k] = run:batch(micro) end

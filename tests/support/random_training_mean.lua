@@ -62,6 +62,7 @@ end
 function M.fault(script)
   local exchange = {}
   for key, value in pairs(script.exchange) do exchange[key] = value end
+  exchange.budgets = nil
   exchange.compress = exchange.compress:gsub("ratio=%d+", function(text)
     return tonumber(text:match "%d+") > 4 and "ratio=4" or text
   end)

@@ -59,9 +59,16 @@ function Run:build()
   atomo.manual_seed(s.seed)
   self.model = models.build(s.model)
   if s.frozen then freeze(self, s.frozen) end
-  local options = {overlap = self.how.overlap ~= false, flight = (os.getenv "TMPDIR" or "/tmp") .. "/random-training"}
+  local options = {overlap = self.how.overlap ~= false, stall_abort = 60,
+    flight = (os.getenv "TMPDIR" or "/tmp") .. "/random-training"}
   for key, value in pairs(s.exchange) do options[key] = value end
   options.hosts, options.comm = nil, s.exchange.hosts and hosts_of_two or nil
+  options.budgets = nil
+  if s.exchange.budgets then
+    options.compress = {name = s.exchange.compress:match "^%l+", budget = function(step)
+      return s.exchange.budgets[1 + step % #s.exchange.budgets]
+    end}
+  end
   self.exchange = atomo.exchange(options)
 end
 
@@ -92,12 +99,15 @@ end
 local nan_gradient = atomo.func {name = "nan_gradient", forward = function(_, x) return x * 1 end,
   backward = function(_, g) return g * (0 / 0) end}
 
---- The loss of a batch that is lost in this way {way=, rank=}, or of a good one (nil), and how many it counts.
-function Run:loss(logits, labels, lost)
+--- The loss of a batch that is lost in this way {way=, rank=}, or of a good one (nil), and how many it counts. Losses
+--- are multiplied by what the step says.
+function Run:loss(logits, labels, lost, scale)
   local loss = atomo.F.cross_entropy(logits, labels)
-  if not lost or lost.rank ~= world.rank then return loss, loss.count end
-  if lost.way == "loss" then return loss * (0 / 0), loss.count end
-  return loss + nan_gradient(self.optimizer:trained()[1]:sum()) * 0, loss.count
+  local count = loss.count
+  if scale then loss = loss * scale end
+  if not lost or lost.rank ~= world.rank then return loss, count end
+  if lost.way == "loss" then return loss * (0 / 0), count end
+  return loss + nan_gradient(self.optimizer:trained()[1]:sum()) * 0, count
 end
 
 -- ---- what is compared --------------------------------------------------------------------------------------------

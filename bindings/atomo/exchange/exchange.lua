@@ -180,7 +180,8 @@ function Exchange:drop()
     travel(self, meet)
     agree(self)
   end
-  if between and between.current and (between.current.failed or between.current.averaged) then between:drop() end
+  local inner = between and not between.closed and between.current
+  if inner and (inner.failed or inner.averaged or not between.plan) then between:drop() end
   step:close "undo_step"
   self.current = false
 end

@@ -217,6 +217,7 @@ local function go_on_locally(self, result, sums, lr, step, ends)
     round.skipped = round.skipped + 1
   else
     correct(self, sums.weighed, sums)
+    for _, p in ipairs(self.trained.list) do gradient.ensure(p) end -- a missing one is zero, as in an exchange
     if sums.n > 0 then update(self, lr, ms) end                               -- 9
     for _, name in ipairs(added_up) do round[name] = round[name] + sums[name] end
   end

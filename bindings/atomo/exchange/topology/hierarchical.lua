@@ -65,10 +65,14 @@ local function exchange(step, inner)
   if plan.route.weight ~= 1 then
     for _, bucket in ipairs(plan.buckets) do bucket.buffer:mul_(plan.route.weight) end
   end
-  for _, bucket in ipairs(plan.buckets) do
+  for _, bucket in ipairs(inner.closed and {} or plan.buckets) do
     for _, t in ipairs(bucket.tensors) do inner:push(t.index, plan.dense.slices[t.index]) end
   end
-  local why = inner:average_or_why()
+  local ok, why = pcall(inner.average_or_why, inner)
+  if not ok then -- before anything was encoded: all leaders refuse it alike, and the other ranks must hear of it
+    if inner.current and inner.current.begun then error(why, 0) end
+    return failure.note(step, failure.ENCODING, why)
+  end
   if why then
     local own = inner.current.broken -- the leader that was the cause says so by its rank here
     return failure.note(step, own and own.kind or failure.DECODING, own and own.text or why)
