@@ -36,6 +36,32 @@ function M.of(self)
   return state
 end
 
+local function owned(self)
+  local mine = {}
+  for _, batch in ipairs(self.batches) do
+    for k = batch.mine, batch.mine_last do mine[k] = true end
+  end
+  return mine
+end
+
+--- Gives every rank what the owners of averages remember of the second way: in another plan a message may have another
+--- owner. state: of M.of, where it goes. [collective]
+function M.share(self, state, prefix)
+  prefix = prefix or ""
+  if self.planned and self.second and self.messages then
+    local own, mine = self.second:state_dict(), owned(self)
+    for k, m in ipairs(self.messages) do
+      local memory = own[("%d"):format(k)]
+      if memory then
+        local sum = mine[k] and memory:clone() or T.zeros_like(memory)
+        self.comm:allreduce(sum, "sum")
+        state[prefix .. "again" .. key_of(self, m)] = sum
+      end
+    end
+  end
+  if self.between then M.share(self.between, state, prefix .. "between.") end
+end
+
 --- A codec's share of `remembered`, by the numbers of messages; one that is of no message is left out.
 local function pick(self, way)
   local state = {}

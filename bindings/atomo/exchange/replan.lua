@@ -10,6 +10,7 @@ local M = {}
 function M.begin(self, fresh)
   local carried, step, epoch = {}, self.step, self.epoch
   for name, memory in pairs(memories.of(self)) do carried[name] = T.outside_scope(memory.clone, memory) end
+  T.outside_scope(memories.share, self, carried)
   for _, comm in pairs(self.comms) do
     if comm ~= self.comm then comm:close() end
   end
