@@ -149,7 +149,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
 {
     const state *s = part->state;
     const double *value = values_of(part);
-    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_count), again = draw;
+    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few), again = draw;
     double noisy = 0;
     uint32_t sent = 0;
     for (int64_t i = 0; i < s->atoms; i++) {

@@ -84,7 +84,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     const double *lambda = part->state;
     uint32_t *index = atomo__room(c), m = 0;
     float *work = (float *)(void *)(index + rows) + cols;
-    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_count);
+    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few);
     double noisy = 0;
     for (int64_t i = 0; i < rows; i++) {
         double p = probability(part, lambda[i]);

@@ -543,7 +543,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     state *s = part->state;
     room m = room_of(s, c);
     const double *lambda = lambda_of(part);
-    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_count), again = draw;
+    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few), again = draw;
     double noisy = 0, sent = 0;
     for (int64_t i = 0; i < s->k; i++) {
         const int bits = bits_of(part, i);

@@ -80,7 +80,8 @@ typedef struct atomo__coder { /* what an encode or decode works with */
     bool next;                /* of a measure: this tensor's encode comes next, so what is held will be found */
     atomo__pending *pending;  /* NULL: every message is added to acc at once */
     atomo_stream stream;      /* seed, step, rank, tensor; purpose is set by the user */
-    bool fixed_count;         /* systematic sampling */
+    bool fixed_count;         /* systematic sampling of entries */
+    bool fixed_few;           /* systematic sampling of svd, rows and atoms made in Lua: a tensor sends few of them */
 } atomo__coder;
 
 /* The scratch; whatever it held is gone. */
@@ -181,6 +182,7 @@ int atomo__option_count(const struct atomo__option *o);
 
 /* Where a compressor takes atoms, its options begin with these. */
 enum { ATOMO__BUDGET_ATOMS, ATOMO__BUDGET_RATIO, ATOMO__BUDGET_BYTES, ATOMO__SAMPLING };
+enum { ATOMO__SAMPLING_AUTO, ATOMO__BERNOULLI, ATOMO__SYSTEMATIC };
 struct atomo_codec {
     _Atomic int refs, busy; /* who holds it; jobs under way that code with it */
     const struct atomo_compressor *compressor;

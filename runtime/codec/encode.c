@@ -11,9 +11,11 @@ enum { REFINES = 3 };
 atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
 {
     const atomo_codec *c = p->codec;
+    const int sampling = c->atoms ? (int)c->option[ATOMO__SAMPLING] : ATOMO__BERNOULLI;
     return (atomo__coder){.scratch = c->scratch,
                           .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor},
-                          .fixed_count = c->atoms && c->option[ATOMO__SAMPLING] != 0};
+                          .fixed_count = sampling == ATOMO__SYSTEMATIC,
+                          .fixed_few = sampling != ATOMO__BERNOULLI};
 }
 
 /* What is encoded of a gradient: itself, or with error feedback what the residual has become. */

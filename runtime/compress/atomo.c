@@ -11,8 +11,9 @@ static const struct atomo__option options[] = {
     {"ratio", ATOMO_OPTION_FLOAT, NAN, 1e-3, 1e9, NULL,
      "budget: dense bytes over message bytes, for all tensors of a step together (16 where no budget is given)"},
     {"bytes", ATOMO_OPTION_FLOAT, NAN, 1, 1e15, NULL, "budget: bytes for all tensors of a step together"},
-    {"sampling", ATOMO_OPTION_ENUM, 0, 0, 1, "bernoulli|systematic",
-     "atoms drawn independently, or all with one uniform: the same mean and variance, a fixed number of atoms"},
+    {"sampling", ATOMO_OPTION_ENUM, 0, 0, 2, "auto|bernoulli|systematic",
+     "atoms drawn independently, or all of a tensor with one uniform: the same mean and variance, a fixed number of "
+     "atoms; auto: entries independently, rank-one matrices, rows and atoms made in Lua with one uniform"},
     {0}};
 
 static int plan(atomo__part *part)

@@ -1,7 +1,9 @@
 /* draw.c - draws of atoms, independent (Bernoulli) or systematic; stage 5 of the path.
  *
  * Systematic: one uniform u for the tensor, atom i is kept where the running sum of p crosses u + k. The same
- * marginals, so the same mean and variance of orthogonal atoms, but floor(s) or ceil(s) atoms every time. Bernoulli: An
+ * marginals, so the same mean and variance of orthogonal atoms, but floor(s) or ceil(s) atoms every time. It is the
+ * default where a tensor sends a few long atoms: their independent draws alone would take a step over its budget, and
+ * move the price of the tensors that follow. Bernoulli: An
  * entry is kept when u < p. u is read byte by byte: its first byte decides 255 times out of 256 (16 entries share one
  * Philox block), and where it equals p's own first byte the next 64 bits, from a stream of their own, decide. So p is
  * met to 2^-72, at a quarter of the random numbers, and however small p is: a 24-bit uniform would be 6 times too

@@ -58,12 +58,14 @@ end
 local function inner(a, b) return a:view(-1):dot(b:view(-1)):item() end
 
 describe("the mean of what is exchanged", function()
-  local DRAWS = 60
+  local DRAWS, MORE = 60, 1000
 
   -- Per tensor, <u, ghat - average> over 60 draws in standard errors, for u the average itself (which a factor moves
   -- most) and for a random u (anything else). With 59 degrees of freedom |t| > 6.2 comes by chance in 6e-8; for 20
-  -- compressors, 9 topologies, 2 tensors and 2 directions that is 5e-5 a run.
-  local function worst_score(ex)
+  -- compressors, 9 topologies, 2 tensors and 2 directions that is 5e-5 a run. Long atoms have few outcomes, of which
+  -- rare ones are missing in 60 draws: a score above the limit is measured again over 1000, where a bias scores 4 times
+  -- as much.
+  local function worst_score(ex, draws)
     local grads, work, directions, sums = gradients(), {}, {}, {}
     local average = average_of(grads)
     for i, g in ipairs(grads) do
@@ -72,7 +74,7 @@ describe("the mean of what is exchanged", function()
       directions[2 * i - 1], directions[2 * i] = average[i], atomo.randn(g:shape())
     end
     for k = 1, #directions do sums[k] = {sum = 0, square = 0, at = inner(directions[k], average[math.ceil(k / 2)])} end
-    for _ = 1, DRAWS do
+    for _ = 1, draws do
       for i, g in ipairs(grads) do work[i]:copy_(g) end
       run(ex, work)
       for k, s in ipairs(sums) do
@@ -82,8 +84,8 @@ describe("the mean of what is exchanged", function()
     end
     local worst = 0
     for _, s in ipairs(sums) do
-      local mean = s.sum / DRAWS
-      local error = math.sqrt(math.max(s.square / DRAWS - mean * mean, 1e-10 * s.at * s.at) / (DRAWS - 1))
+      local mean = s.sum / draws
+      local error = math.sqrt(math.max(s.square / draws - mean * mean, 1e-10 * s.at * s.at) / (draws - 1))
       worst = math.max(worst, math.abs(mean) / error)
     end
     return worst
@@ -95,7 +97,8 @@ describe("the mean of what is exchanged", function()
         for _, o in ipairs(matrix.topologies) do
           if matrix.possible(o, compress) then
             local _, ex = matrix.exchange(o, {compress = compress, min_size = 30, seed = 5})
-            local t = worst_score(ex)
+            local t = worst_score(ex, DRAWS)
+            if t >= 6.2 then t = worst_score(ex, MORE) end
             assert.is_true(t < 6.2, ("%s: %g standard errors"):format(name(o, compress), t))
           end
         end

@@ -5,7 +5,7 @@ local f = require "atomo.ffi"
 local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
 local fails = codec.fails
 
-local all = {"none", "entry:ratio=8", "entry:ratio=8,step=0", "svd:ratio=8", "svd:ratio=8,bits=32",
+local all = {"none", "entry:ratio=8", "entry:ratio=8,step=0", "svd:ratio=8", "svd:ratio=2,bits=32",
   "svd:ratio=8,bits=16", "svd:ratio=8,bits=4", "svd:ratio=4,bits=2", "svd:ratio=8,fold=paper,bits=3",
   "entry:ratio=8,sampling=systematic", "svd:ratio=8,sampling=systematic", "fourier:ratio=8", "fourier:ratio=8,dims=2",
   "taps:ratio=8", "fourier:ratio=8,rows=2", "dct:ratio=8", "dct:ratio=8,chunk=8", "hadamard:ratio=8",

@@ -27,6 +27,23 @@ describe("profile", function()
     end
   end)
 
+  it("ends where another starts, and its own stop leaves the other running", function()
+    local net, x, labels = nn.Linear(4, 3), atomo.randn(2, 4), atomo.zeros(2, "i32")
+    local first = atomo.profile.start()
+    step(net, x, labels)
+    assert.is_false(pcall(step, net, atomo.randn(2, 5), labels)) -- an error, so that nobody stops it
+    local second = atomo.profile.start()
+    step(net, x, labels)
+    local seconds = first.seconds
+    assert.truthy(seconds)
+    first:stop()
+    assert.equal(seconds, first.seconds)
+    step(net, x, labels)
+    second:stop()
+    assert.equal(1, first.rows["linear [2,4] [3,4]"].forward.calls)
+    assert.equal(2, second.rows["linear [2,4] [3,4]"].forward.calls)
+  end)
+
   it("has a hook for atomo.train that leaves the first two steps out and says the table once", function()
     local net, x, labels = nn.Linear(4, 3), atomo.randn(2, 4), atomo.zeros(2, "i32")
     for _, case in ipairs {{3, 1}, {5, 3}, {40, 10}} do

@@ -4,18 +4,15 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local same = require "atomo.comm.consistency"
-local C, check, raise = f.C, f.check, f.raise
+local raise = f.raise
 
 local M = {}
 
 local REMEDY = "; make, load and change it alike on every rank, or send it: world:bcast(t, 0)"
 
-local crc = f.ffi.new "double[1]"
-
 local function text_of(v)
   if not T.is_tensor(v) then return ("%.17g"):format(v) end
-  check(C.atomo_tensor_crc((v:is_contiguous() and v or v:detach():contiguous()).h, crc))
-  return ("crc %08x of %s %s"):format(crc[0], v:dtype(), T.shape_text(v))
+  return ("crc %08x of %s %s"):format(T.crc(v), v:dtype(), T.shape_text(v))
 end
 
 local function by_name(a, b) return a[1] < b[1] end

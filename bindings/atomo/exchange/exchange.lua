@@ -244,6 +244,7 @@ function Exchange:replan()
   if not self.plan then return end
   local carried = {}
   for name, memory in pairs(memories.of(self)) do carried[name] = T.outside_scope(memory.clone, memory) end
+  T.outside_scope(memories.share, self, carried)
   routes.close(self.route)
   self.names = false
   self:replace(self:open(self.settings.given))

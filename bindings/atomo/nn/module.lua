@@ -9,6 +9,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local state = require "atomo.nn.state"
+local suggest = require "atomo.core.suggest"
 local raise, is_tensor = f.raise, T.is_tensor
 
 ---@class atomo.Module
@@ -34,6 +35,10 @@ local metamethods = {
     return left(self:forward(...))
   end,
   __newindex = function(self, key, value) -- the first assignment of a field
+    if type(value) == "boolean" and key ~= "training" and type(key) == "string" and suggest(key, {"training"}) then
+      raise(("%s: module.%s = %s would do nothing; use module:train() or module:eval()"):format(self.class_name, key,
+        tostring(value)))
+    end
     local order, listed = rawget(self, "_order"), rawget(self, "_listed")
     if not listed[key] then
       order[#order + 1] = key

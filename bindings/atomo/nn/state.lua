@@ -3,15 +3,9 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local check_options = require "atomo.tensor.check_options"
-local C, check, raise = f.C, f.check, f.raise
+local raise = f.raise
 
 local M = {}
-
-local function crc(t)
-  local out = f.ffi.new "double[1]"
-  check(C.atomo_tensor_crc((t:is_contiguous() and t or t:detach():contiguous()).h, out))
-  return f.number(out)
-end
 
 --- The state's tensors, each once, with the names that it has: {{tensor=, names=}, ...}.
 local function slots_of(each)
@@ -45,7 +39,7 @@ local function match(slots, values)
       local problem = given ~= nil and problem_of(name, given, slot.tensor)
       if problem then
         wrong[#wrong + 1] = problem
-      elseif given ~= nil and first and given ~= values[first] and crc(given) ~= crc(values[first]) then
+      elseif given ~= nil and first and given ~= values[first] and T.crc(given) ~= T.crc(values[first]) then
         differ[#differ + 1] = ("%s and %s"):format(first, name)
       end
       if given ~= nil then first = first or name end

@@ -10,6 +10,7 @@ local check_options = require "atomo.tensor.check_options"
 local new_group = require "atomo.optim.group"
 local options = require "atomo.optim.options"
 local steps = require "atomo.optim.update"
+local suggest = require "atomo.core.suggest"
 local raise = f.raise
 
 local M = {}
@@ -22,10 +23,17 @@ local M = {}
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
---- An option set here would do nothing: it is a group's.
+local fields = {"lr", "groups", "steps", "params"}
+
+--- An option set here would do nothing: it is a group's; so would a field of nearly the name of one that is read.
 function Optimizer:__newindex(key, value)
   if options.is_option(key) then
     raise(("%s: optimizer.%s is no field: set it of a group, optimizer.groups[i].%s"):format(self.kind, key, key))
+  end
+  local near = type(key) == "string" and suggest(key, fields)
+  if near or Optimizer[key] ~= nil then
+    raise(("%s: optimizer.%s is no field%s"):format(self.kind, tostring(key),
+      near and (" (did you mean '%s'?)"):format(near) or ", but a method"))
   end
   rawset(self, key, value)
 end

@@ -101,6 +101,17 @@ function Tensor:count_nonfinite()
   return f.number(count), at >= 0 and at + 1 or nil
 end
 
+local crc = ffi.new "double[1]"
+
+--- CRC-32 of t's entries in their order; a strided tensor has that of its contiguous copy.
+---@return number
+function T.crc(t)
+  local whole = t:is_contiguous() and t or t:detach():contiguous()
+  check(C.atomo_tensor_crc(whole.h, crc))
+  if whole ~= t then whole:free() end
+  return f.number(crc)
+end
+
 local list_type, most = ffi.typeof "const atomo_tensor *[?]", 16
 local handles, which = list_type(most), ffi.new "int[1]"
 

@@ -4,7 +4,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
 local number = require "atomo.core.number"
-for _, part in ipairs {"make", "inspect", "fill", "print"} do require("atomo.tensor." .. part) end
+for _, part in ipairs {"make", "inspect", "fill", "print", "index"} do require("atomo.tensor." .. part) end
 
 --- Threads of every kernel of this process.
 function T.set_num_threads(n)

@@ -71,14 +71,21 @@ function Profile:see(pass, op, ctx, seconds, ...)
   end
 end
 
---- Starts counting; one profile at a time.
+local running -- the profile that counts
+
+--- Starts counting. One profile counts at a time: one that runs (an error came before its stop) ends here.
 local function start()
+  if running then running:stop() end
   local self = setmetatable({rows = {}, order = {}, begin = C.atomo_time()}, Profile)
+  running = self
   autograd.observe(function(...) self:see(...) end)
   return self
 end
 
+--- Ends counting; of a profile that has ended: nothing.
 function Profile:stop()
+  if running ~= self then return self end
+  running = nil
   autograd.observe(nil)
   self.seconds = C.atomo_time() - self.begin
   return self

@@ -186,8 +186,8 @@ for _, name in ipairs(names) do Tensor[name] = guarded(name, Tensor[name]) end
 Tensor.set = guarded_set(Tensor.set)
 
 -- Methods that are added later go through the same guard.
-setmetatable(Tensor, {__newindex = function(class, name, value)
+getmetatable(Tensor).__newindex = function(class, name, value)
   rawset(class, name, is_in_place(name, value) and guarded(name, value) or value)
-end})
+end
 
 return {rules = rules, flags = flags}
