@@ -174,7 +174,7 @@ end
 -- ctx:save(...) or in fields of ctx: a change in place in between is an error then.
 ---@param def {name: string, forward: function, backward: function}
 function M.func(def)
-  require("atomo.core.check_options").check("func", def, {name = true, forward = true, backward = true})
+  require("atomo.tensor.check_options").check("func", def, {name = true, forward = true, backward = true})
   local _, result = operator(def, false)
   return result
 end
