@@ -100,7 +100,7 @@ describe("parameters that are frozen in mid-run", function()
           local missing = 0
           local names = {}
           for i = first, 3 do names[#names + 1] = "p" .. i end
-          if not ex.planned then ex:set_names(names) end
+          if not ex.plan then ex:set_names(names) end
           for step = 1, steps do
             local came
             local grads = {}
@@ -119,14 +119,14 @@ describe("parameters that are frozen in mid-run", function()
         end
         --- The entries that both ways hold back of the last tensor, over the ranks.
         local function held()
-          local inner = ex.between or ex
+          local plan = (ex.route.between or ex).plan
           local sums = atomo.zeros(1)
-          for k, m in ipairs(inner.messages) do
-            if inner.labels[m.index] == "p3" then
-              local share = 1 / inner.comm.size
-              sums:add_(inner.compressor:residual(k):sum() * share)
-              for _, batch in ipairs(inner.second and inner.batches or {}) do
-                if k >= batch.mine and k <= batch.mine_last then sums:add_(inner.second:residual(k):sum()) end
+          for k, m in ipairs(plan and plan.messages or {}) do
+            if plan.tensors[m.index].label == "p3" then
+              sums:add_(plan.compressor:residual(k):sum() * (1 / plan.comm.size))
+              for _, bucket in ipairs(plan.second and plan.buckets or {}) do
+                local mine = bucket.mine and k >= bucket.mine and k <= bucket.mine_last
+                if mine then sums:add_(plan.second:residual(k):sum()) end
               end
             end
           end
