@@ -300,13 +300,6 @@ function Exchange:replan()
   self.opts, self.nested = own, nil
 end
 
---- Forgets what compressors learnt from earlier steps, so that a run that goes on from a checkpoint made here has the
---- bits of this one.
-function Exchange:restart()
-  for _, c in pairs(compressors(self)) do c:restart() end
-  if self.between then self.between:restart() end
-end
-
 --- Goes on as after so many steps (a run that is resumed): random streams are keyed by them.
 function Exchange:set_step(step)
   self.step = step
@@ -314,7 +307,7 @@ function Exchange:set_step(step)
 end
 
 --- What this rank's next steps depend on beside gradients: the memory of its compressors (error feedback, PowerSGD's
---- factors), for checkpoints. Tensors by name.
+--- factors) and what they have learnt (prices, kept bases), for checkpoints. Tensors by name.
 ---@return table<string, atomo.Tensor>
 function Exchange:state_dict() return memories.of(self) end
 

@@ -9,7 +9,9 @@ local M = {}
 --- Makes self what `fresh`, an exchange opened with the same options, is. [collective]
 function M.begin(self, fresh)
   local carried, step, epoch = {}, self.step, self.epoch
-  for name, memory in pairs(memories.of(self)) do carried[name] = T.outside_scope(memory.clone, memory) end
+  for name, memory in pairs(memories.of(self)) do
+    if not memories.is_learnt(name) then carried[name] = T.outside_scope(memory.clone, memory) end
+  end
   for _, comm in pairs(self.comms) do
     if comm ~= self.comm then comm:close() end
   end
