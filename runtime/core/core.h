@@ -51,7 +51,9 @@ uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n); /* CRC-32 (zlib
  * ranks with more threads than cores between them crawl. */
 void atomo__default_num_threads(int local_ranks);
 
-void atomo__restart_fill(void); /* tensor/fill.c: the same seed gives the same tensors again */
+void atomo__restart_fill(void);   /* tensor/fill.c: the same seed gives the same tensors again */
+uint64_t atomo__fill_draws(void); /* tensors filled since the seed */
+void atomo__set_fill_draws(uint64_t n);
 
 /* 4*nb random words: blocks first .. first+nb-1 of the stream (random.c). */
 void atomo__random_words(const atomo_stream *s, uint32_t first, uint32_t nb, uint32_t *out);

@@ -148,3 +148,15 @@ double atomo_random_double(void)
     uint64_t bits = (uint64_t)v[0] << 32 | v[1];
     return (double)(bits >> 11) * 0x1p-53;
 }
+
+void atomo_random_draws(double *draws)
+{
+    draws[0] = (double)math_draws;
+    draws[1] = (double)atomo__fill_draws();
+}
+
+void atomo_random_set_draws(const double *draws)
+{
+    math_draws = (uint64_t)draws[0];
+    atomo__set_fill_draws((uint64_t)draws[1]);
+}

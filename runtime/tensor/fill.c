@@ -21,6 +21,17 @@ void atomo__restart_fill(void)
     drawn_seed = -1;
 }
 
+uint64_t atomo__fill_draws(void)
+{
+    return drawn_seed == atomo_initial_seed() ? draws : 0;
+}
+
+void atomo__set_fill_draws(uint64_t n)
+{
+    drawn_seed = atomo_initial_seed();
+    draws = n;
+}
+
 int atomo_fill_uniform(atomo_tensor *t, double lo, double hi)
 {
     ATOMO_MAKING(made, NULL);

@@ -35,8 +35,13 @@ function M.options(own, d)
     {"overlap", "flag", true, "exchange while backward goes on"},
     {"seed", "int", 0, "of weights, order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads a rank; 0: cores / ranks on this host", min = 0, unit = "threads"},
-    {"save", "string", "", "checkpoint (safetensors), rewritten after every epoch"},
-    {"resume", "string", "", "checkpoint to go on from; ends with the same bits as a run that was not stopped"},
+    {"save", "string", "", "folder of checkpoints: generations step-N, each complete or absent; latest and best " ..
+      "name one", metavar = "DIR"},
+    {"save-every", "string", "", "steps between checkpoints, or a time: 30s, 10m, 2h; none: every epoch. Also at " ..
+      "the end of the run, and when a test result is the best so far", metavar = "N|TIME"},
+    {"keep", "int", 3, "newest checkpoints that stay, besides latest and best; 0: all", min = 0},
+    {"resume", "string", "", "DIR: its newest checkpoint, DIR/step-N, or auto: the newest of --save, else a fresh " ..
+      "start; ends with the same bits as a run that was not stopped", metavar = "DIR|auto"},
     {"log", "string", "", "JSONL file to append a line a step, an epoch and a run to"},
     {"profile", "flag", false, "print rank 0's time per operator, forward and backward, over steps 3 to 12"},
     {"check-replicas", "flag", false, "assert that all ranks hold the same bits, every 100 steps and epoch"},
@@ -109,6 +114,7 @@ function M.arguments(opts, last, t)
   t.max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil
   t.check_replicas, t.nonfinite = opts.check_replicas or nil, opts.nonfinite
   t.save, t.resume, t.log, t.settings = given(opts.save), given(opts.resume), given(opts.log), opts
+  t.save_every, t.keep = given(opts.save_every), t.save and opts.keep or nil
   t.on_step = opts.profile and mpi.world.rank == 0 and require("atomo.tools.profile").hook(last, files.say) or nil
   return t
 end
