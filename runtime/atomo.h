@@ -117,6 +117,10 @@ atomo_manual_seed(double seed); /* the seed of atomo.rand, randn and math.random
 ATOMO_API double atomo_initial_seed(void);
 ATOMO_API double atomo_seedings(void);      /* calls of atomo_manual_seed so far */
 ATOMO_API double atomo_random_double(void); /* next of math.random's stream, in [0, 1), 53 bits */
+/* Where the streams of math.random and of atomo.rand and randn stand: the draws since the seed, into or from draws [2].
+ * For checkpoints: with the same seed, what follows has the same bits. [local] */
+ATOMO_API void atomo_random_draws(double *draws);
+ATOMO_API void atomo_random_set_draws(const double *draws);
 
 /* ---- tensor ---------------------------------------------------------------------------------------------------- */
 
@@ -668,6 +672,18 @@ ATOMO_API int atomo_output_write(int fd, const char *path, const void *data, dou
 ATOMO_API int atomo_output_close(int fd, const char *path);
 ATOMO_API int atomo_output_save(const char *path, const void *data, double n);
 ATOMO_API int atomo_output_print(const void *data, double n, int flush);
+/* Folders and files, for sets of files that are complete or absent (checkpoints). path_kind: 0 nothing, 1 a file, 2 a
+ * folder, 3 something else; folder_make: its parent must be there, itself may be; folder_sync: its entries are on
+ * the disk; folder_names: each ended by a 0 byte into out, as far as `room` bytes hold them, *need: the bytes of all;
+ * path_remove: a file or an empty folder, one that is not there is fine; file_checksum: bytes, and CRC-32 (zlib's) of
+ * them. EIO names the path and why. [local] */
+ATOMO_API int atomo_path_kind(const char *path);
+ATOMO_API int atomo_path_rename(const char *from, const char *to);
+ATOMO_API int atomo_path_remove(const char *path);
+ATOMO_API int atomo_folder_make(const char *path);
+ATOMO_API int atomo_folder_sync(const char *path);
+ATOMO_API int atomo_folder_names(const char *path, char *out, double room, double *need);
+ATOMO_API int atomo_file_checksum(const char *path, double *size, double *crc);
 /* Columns of the terminal on file descriptor fd, 0 where it is none (asks TIOCGWINSZ: under mpirun isatty lies). */
 ATOMO_API int atomo_terminal_width(int fd);
 
@@ -756,12 +772,18 @@ ATOMO_API int atomo_codec_is_unbiased(const atomo_codec *c);
  * what was sent and this. EARG without ef. [local] */
 ATOMO_API int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out);
 /* Forgets what the streaming form has learnt from earlier steps (prices, the mu, kept bases), not the memory below:
- * what follows has the bits of a codec made anew with that memory. A run does so at every checkpoint. [local] */
+ * what follows has the bits of a codec made anew with that memory. [local] */
 ATOMO_API int atomo_codec_restart(atomo_codec *c);
 /* What this rank's next message of a tensor depends on, beside gradient and key: the residual (ef=true), PowerSGD's Q;
  * f32 [m], [0] where there is nothing. For checkpoints: _set_memory puts it back into a codec planned alike. [local] */
 ATOMO_API int atomo_codec_memory(const atomo_codec *c, int tensor, atomo_tensor **out);
 ATOMO_API int atomo_codec_set_memory(atomo_codec *c, int tensor, const atomo_tensor *memory);
+/* What the streaming form and the atoms have learnt from earlier steps, which restart forgets: prices, kept bases,
+ * auto's choices; of a tensor, or (tensor 0) of the step; u8 [m], [0] where there is nothing. For checkpoints:
+ * _set_learnt puts it back into a codec planned alike (EFORMAT, ESHAPE: it was not), and what follows has the same bits
+ * as in the codec that it came from. [local] */
+ATOMO_API int atomo_codec_learnt(const atomo_codec *c, int tensor, atomo_tensor **out);
+ATOMO_API int atomo_codec_set_learnt(atomo_codec *c, int tensor, const atomo_tensor *bytes);
 /* The tensor number that a message says it is for, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
 /* x (contiguous f32, the shape of tensor number `tensor`) in place: its coefficients in the fixed orthonormal basis of

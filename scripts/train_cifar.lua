@@ -16,6 +16,7 @@ local opts = cli.parse {
     "build/atomo-lua scripts/train_cifar.lua --compress none --log run.jsonl",
     "build/atomo-lua scripts/train_cifar.lua --compress none --conv direct",
     "build/atomo-lua scripts/train_cifar.lua --compress entry:ratio=16 --max-steps 20 --eval-every 0",
+    "mpirun -n 2 build/atomo-lua scripts/train_cifar.lua --save run --save-every 10m --resume auto",
     "build/atomo-lua scripts/train_cifar.lua --load scripts/atoms/head_tail.lua --compress head_tail:ratio=32,rank=2",
   },
   options = script.options({

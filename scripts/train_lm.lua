@@ -13,6 +13,7 @@ local opts = cli.parse {
     "mpirun -n 2 build/atomo-lua scripts/train_lm.lua",
     "mpirun -n 4 build/atomo-lua scripts/train_lm.lua --text book.txt --model lstm --compress svd:ratio=16,bits=8",
     "build/atomo-lua scripts/train_lm.lua --epochs 20 --sample 500",
+    "mpirun -n 2 build/atomo-lua scripts/train_lm.lua --save run --save-every 500 --keep 2 --resume auto",
   },
   options = script.options({
     {"text", "string", "", "text file; if absent: README.md of this program"},

@@ -360,6 +360,23 @@ static const char *family(const atomo__part *part)
     return families[part->pick].name;
 }
 
+/* The choice, when it is made again, and what its families have learnt. */
+static void learnt(atomo__part *part, atomo__walk *w)
+{
+    state *s = part->state;
+    int32_t pick = part->pick;
+    atomo__walk_bytes(w, &pick, sizeof pick);
+    w->bad |= pick < 0 || pick >= FAMILIES || !s->there[families[pick].slot];
+    if (!w->bad) part->pick = pick;
+    atomo__cadence_learnt(&s->cadence, w);
+    for (int i = 0; i < SLOTS; i++) {
+        if (!s->there[i]) continue;
+        atomo__part *p = part_of(part, (int)(first_of(i) - families));
+        atomo__walk_part(w, p);
+        if (p->atoms->learnt) p->atoms->learnt(p, w);
+    }
+}
+
 const struct atomo_atoms atomo_atoms_auto = {
     .name = "auto",
     .summary =
@@ -377,4 +394,5 @@ const struct atomo_atoms atomo_atoms_auto = {
     .decode_add = decode_add,
     .choose = choose,
     .family = family,
+    .learnt = learnt,
 };

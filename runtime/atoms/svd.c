@@ -601,6 +601,29 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     return ATOMO_OK;
 }
 
+/* A kept basis; of the last search the widths, and the sizes that they were chosen for. */
+static void learnt(atomo__part *part, atomo__walk *w)
+{
+    state *s = part->state;
+    const size_t k = (size_t)s->k;
+    float *basis = basis_of(part);
+    if (part->option[EVERY] > 1) {
+        atomo__walk_bytes(w, &s->kept_for, sizeof s->kept_for);
+        atomo__walk_bytes(w, basis, sizeof(float) * k * k);
+    }
+    if (s->mixed) {
+        atomo__walk_doubles(w, swell_of(part), k);
+        atomo__walk_bytes(w, width_of(part), k);
+        atomo__walk_doubles(w, table_of(part) + WIDTHS * k, k);
+        atomo__walk_doubles(w, &s->searched_norm, 1);
+        atomo__walk_doubles(w, &s->norm, 1);
+        atomo__walk_doubles(w, &s->strange, 1);
+    }
+    if (w->way != ATOMO__COPY_IN) return;
+    for (size_t i = 0; part->option[EVERY] > 1 && i < k * k; i++) w->bad |= !isfinite(basis[i]);
+    for (size_t i = 0; s->mixed && i < k; i++) w->bad |= width_of(part)[i] >= WIDTHS;
+}
+
 const struct atomo_atoms atomo_atoms_svd = {
     .name = "svd",
     .summary = "singular directions of the gradient folded to a matrix, factors in few bits",
@@ -612,4 +635,5 @@ const struct atomo_atoms atomo_atoms_svd = {
     .price = price,
     .encode = encode,
     .decode_add = decode_add,
+    .learnt = learnt,
 };

@@ -91,7 +91,21 @@ static inline void *atomo__room(const atomo__coder *c)
     return c->scratch;
 }
 
+/* ---- what is learnt from earlier steps, as bytes (learnt.c) ---- */
+/* Goes over what of a part or a codec outlives a step, always the same stretches in the same order: to count their
+ * bytes, to copy them out, or to copy bytes in. */
+typedef struct atomo__walk {
+    enum { ATOMO__COUNT, ATOMO__COPY_OUT, ATOMO__COPY_IN } way;
+    uint8_t *at; /* NULL where it counts */
+    size_t size; /* gone over so far */
+    bool bad;    /* of bytes copied in: values that no step could have left */
+} atomo__walk;
+void atomo__walk_bytes(atomo__walk *w, void *data, size_t n);
+void atomo__walk_doubles(atomo__walk *w, double *x, size_t n); /* NaN is bad */
+void atomo__walk_part(atomo__walk *w, atomo__part *part);      /* what any part has: prices and the like */
+
 typedef int atomo__plan_fn(atomo__part *part);
+typedef void atomo__learnt_fn(atomo__part *part, atomo__walk *w);
 typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);
 typedef int atomo__refine_fn(atomo__part *part, const float *g);
 typedef int atomo__start_fn(atomo__part *part);
@@ -128,6 +142,7 @@ struct atomo_atoms {
     atomo__settle_fn *settle;     /* adds what decode_add has left in coder->pending to acc; NULL: it leaves nothing */
     atomo__choose_fn *choose;     /* of a set that is one of several (auto), with family; NULL: there is no choice */
     atomo__family_fn *family;     /* the text of what was chosen */
+    atomo__learnt_fn *learnt;     /* what of the state outlives a step; NULL: nothing */
     bool hidden;                  /* no compressor of its own: a family of auto, and what `overrides` calls none */
 };
 

@@ -51,6 +51,9 @@ uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n); /* CRC-32 (zlib
  * ranks with more threads than cores between them crawl. */
 void atomo__default_num_threads(int local_ranks);
 
+/* The number of the next tensor filled since the seed (random.c), which keys its stream. */
+uint64_t atomo__next_draw(void);
+
 /* 4*nb random words: blocks first .. first+nb-1 of the stream (random.c). */
 void atomo__random_words(const atomo_stream *s, uint32_t first, uint32_t nb, uint32_t *out);
 /* 4 words each of ATOMO__AT blocks anywhere in the stream. */

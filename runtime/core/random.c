@@ -119,13 +119,13 @@ void atomo_random_uniform(const atomo_stream *s, double first, double n, float *
 }
 
 static double seed_value, seedings;
-static uint64_t math_draws;
+static uint64_t math_draws, tensor_draws; /* since the seed: numbers of math.random, tensors filled */
 
 void atomo_manual_seed(double seed)
 {
     seed_value = seed;
     seedings++;
-    math_draws = 0;
+    math_draws = tensor_draws = 0;
 }
 
 double atomo_initial_seed(void)
@@ -138,6 +138,11 @@ double atomo_seedings(void)
     return seedings;
 }
 
+uint64_t atomo__next_draw(void)
+{
+    return tensor_draws++;
+}
+
 double atomo_random_double(void)
 {
     uint64_t s = (uint64_t)seed_value, i = math_draws++;
@@ -146,4 +151,16 @@ double atomo_random_double(void)
     atomo_random_block(&st, (uint32_t)i, v);
     uint64_t bits = (uint64_t)v[0] << 32 | v[1];
     return (double)(bits >> 11) * 0x1p-53;
+}
+
+void atomo_random_draws(double *draws)
+{
+    draws[0] = (double)math_draws;
+    draws[1] = (double)tensor_draws;
+}
+
+void atomo_random_set_draws(const double *draws)
+{
+    math_draws = (uint64_t)draws[0];
+    tensor_draws = (uint64_t)draws[1];
 }

@@ -3,16 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-static uint64_t draws;    /* tensors filled since the seed: each has a stream of its own */
-static double drawn = -1; /* atomo_seedings() when draws began */
-
 static atomo_stream next_stream(void)
 {
-    if (drawn != atomo_seedings()) {
-        drawn = atomo_seedings();
-        draws = 0;
-    }
-    uint64_t s = (uint64_t)atomo_initial_seed(), d = draws++;
+    uint64_t s = (uint64_t)atomo_initial_seed(), d = atomo__next_draw();
     return (atomo_stream){{(uint32_t)s, (uint32_t)(s >> 32)}, ATOMO_RNG_USER, 0, (uint32_t)(d >> 32), (uint32_t)d};
 }
 

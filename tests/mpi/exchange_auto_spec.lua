@@ -8,6 +8,7 @@ local probe = require "atomo.exchange.auto.probe"
 local world = atomo.mpi.world
 local joined = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/parameters.lua")
 local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/hosts.lua")
+local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
 
 local slow = {ranks = world.size, hosts = world.size, latency = 1e-3, rate = 1e4}
 
@@ -246,10 +247,7 @@ describe("auto", function()
   end
 
   it("goes on from a checkpoint with the choice that it was written with", function()
-    local path = atomo.tensor {0, 0}
-    if world.rank == 0 then path:copy_(atomo.tensor {os.time() % 100000, math.floor(os.clock() * 1e6) % 100000}) end
-    world:bcast(path, 0)
-    path = ("%s/atomo_auto_%d_%d"):format(os.getenv "TMPDIR" or "/tmp", path:get(1), path:get(2))
+    local path = checkpoints.path()
     local ex = auto.new({compress = "auto", check_after = 10, seed = 1}, {network = slow})
     train(ex, {epochs = 1, save = path})
     local choice = ex:choice()
@@ -261,8 +259,7 @@ describe("auto", function()
       inner = s.inner}
     local expected = train(plain, {epochs = 2, resume = path})
     assert.equal(0, (flat:detach() - expected:detach()):norm_value(math.huge))
-    world:barrier()
-    if world.rank == 0 then os.remove(path) end
+    checkpoints.remove(path)
   end)
 
   it("trains like any exchange, and says what it does in the log", function()

@@ -32,7 +32,9 @@ end
 
 local function copies(state)
   local copy = {}
-  for name, t in pairs(state) do copy[name] = t:clone() end
+  for name, t in pairs(state) do
+    if not name:find "learnt" then copy[name] = t:clone() end -- begins anew with another set
+  end
   return copy
 end
 
@@ -52,17 +54,16 @@ describe("what an exchange remembers", function()
           local ex = opened(o, compress)
           for number = 1, 3 do step(ex, number, names) end
           local saved = copies(ex:state_dict())
-          ex:restart()
           local size = 0
           for _, memory in pairs(saved) do size = size + memory:norm_value(2) end
           assert.is_true(world:allreduce(atomo.tensor {size}, "sum"):item() > 0)
 
           ex:replan()
-          same_state(saved, ex:state_dict(), "between two plans")
+          same_state(saved, copies(ex:state_dict()), "between two plans")
           ex:set_names {"b", "c", "d"}
           local resumed = opened(o, compress)
           resumed:load_state_dict(saved)
-          same_state(saved, resumed:state_dict(), "loaded")
+          same_state(saved, copies(resumed:state_dict()), "loaded")
           resumed:set_step(ex.step)
           resumed:set_names {"b", "c", "d"} -- the first is frozen before a step is taken
           for number = 4, 5 do

@@ -3,6 +3,7 @@
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 local joined = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/parameters.lua")
+local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
 
 local function tanh(x) return x:tanh() end
 
@@ -43,14 +44,6 @@ local function run(o)
 end
 
 local function largest_difference(a, b) return (a:detach() - b:detach()):norm_value(math.huge) end
-
---- One name for all ranks.
-local function shared_path()
-  local path = os.tmpname()
-  local names = world:allgatherv(path)
-  if names[1] ~= path then os.remove(path) end
-  return names[1]
-end
 
 local function assert_equal_on_all_ranks(flat)
   local mine = atomo.tensor(flat:detach())
@@ -191,7 +184,7 @@ describe("local steps", function()
 
   it("go on from a checkpoint with the same bits: inner and outer state, error memory, running statistics", function()
     for _, compress in ipairs {"entry:ratio=4", "topk:ratio=8,ef=true"} do
-      local path = shared_path()
+      local path = checkpoints.path()
       local function options(more)
         more.local_steps, more.images, more.net, more.exchange = 2, 60, net_with_norm, {compress = compress}
         more.optimizer = function(params) return atomo.optim.adam {params = params, lr = 0.01} end
@@ -201,18 +194,13 @@ describe("local steps", function()
       run(options {epochs = 2, save = path})
       local resumed = run(options {epochs = 3, resume = path, save = path .. ".again"})
       for name, bytes in pairs(whole) do assert.is_true(bytes == resumed[name], name .. " differs") end
-      world:barrier()
-      local function own(name)
-        local _, metadata = require("atomo.train.checkpoint").read(name)
-        return ("%s.rank%d-%s"):format(name, world.rank, metadata["own.rank" .. world.rank])
-      end
-      for _, name in ipairs {path .. ".whole", path .. ".again", path} do assert(os.remove(own(name))) end
-      world:barrier()
-      local ok, text = pcall(run, options {epochs = 3, resume = path}) -- the inner optimizer would begin anew
-      assert.is_false(ok)
-      assert.matches("checkpoint: rank 0: .* is missing", text)
-      world:barrier()
-      for _, name in ipairs(world.rank == 0 and {path, path .. ".whole", path .. ".again"} or {}) do os.remove(name) end
+      local own = ("%s/rank-%d.safetensors"):format(checkpoints.named(path), world.size - 1)
+      checkpoints.with_bytes(own, nil, function() -- the inner optimizer would begin anew
+        local ok, text = pcall(run, options {epochs = 3, resume = checkpoints.named(path)})
+        assert.is_false(ok)
+        assert.matches(("step%%-%%d+: rank%%-%d%%.safetensors is missing"):format(world.size - 1), text)
+      end)
+      checkpoints.remove_all()
     end
   end)
 

@@ -11,6 +11,7 @@ local Run = dofile(here .. "/../support/random_training_run.lua")
 local loops = dofile(here .. "/../support/random_training_loops.lua")
 local mean = dofile(here .. "/../support/random_training_mean.lua")
 local world = atomo.mpi.world
+local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
 
 --- All ranks' texts, each once.
 local function gathered(text)
@@ -43,26 +44,6 @@ local function parting(a, b, resumed)
   return names and "at the end " .. names
 end
 
---- One name for all ranks.
-local function shared_path()
-  local path = os.tmpname()
-  local names = world:allgatherv(path)
-  if names[1] ~= path then os.remove(path) end
-  return names[1]
-end
-
-local function remove(path)
-  world:barrier()
-  if world.rank == 0 then
-    local ok, _, metadata = pcall(require("atomo.train.checkpoint").read, path)
-    for rank = 0, ok and world.size - 1 or -1 do
-      os.remove(("%s.rank%d-%s"):format(path, rank, tostring(metadata["own.rank" .. rank])))
-    end
-    os.remove(path)
-  end
-  world:barrier()
-end
-
 --- Whether a run without the steps that are given up draws the same: not where steps are counted with them.
 local function same_without(script)
   local counted = script.schedule or script.model.dropout > 0 or script.local_steps
@@ -72,7 +53,7 @@ end
 --- Runs a script in all the ways that must not matter; returns what is wrong.
 local function faults_of(script)
   local train, paths = script.driver == "train", {}
-  for k = 1, train and 3 or 0 do paths[k] = shared_path() end
+  for k = 1, train and 3 or 0 do paths[k] = checkpoints.path() end
   local whole = run_of(script, {save = paths[1]})
   local faults = whole.faults
   local function compare(what, resumed, how)
@@ -83,7 +64,7 @@ local function faults_of(script)
   if same_without(script) then compare("without the lost steps", false, {save = paths[2], lost = false}) end
   if train then run_of(script, {save = paths[3], stop = true}) end
   compare("resumed", true, {resume = train and paths[3] or whole.saved, save = paths[2]})
-  for _, path in ipairs(paths) do remove(path) end
+  for _, path in ipairs(paths) do checkpoints.remove(path) end
   faults[#faults + 1] = mean.fault(script)
   return faults
 end

@@ -2,6 +2,7 @@
 -- and kept in the state; modes that the user set stay. The exchange's part is in tests/mpi/freeze_spec.lua.
 local atomo = require "atomo"
 local nn = atomo.nn
+local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
 
 local kinds = {"sgd", "adam", "adamw", "lars", "lamb"}
 
@@ -114,7 +115,7 @@ describe("a frozen parameter", function()
   end)
 
   it("stays in checkpoints, also when it was frozen in mid-run", function()
-    local path = os.tmpname()
+    local path = checkpoints.path()
     local function run(more)
       atomo.manual_seed(7)
       local model = net()
@@ -128,7 +129,7 @@ describe("a frozen parameter", function()
     local whole = run {}
     run {epochs = 1, save = path}
     assert.same(whole, run {resume = path})
-    os.remove(path)
+    checkpoints.remove(path)
   end)
 
   it("that is all there is, is refused", function()

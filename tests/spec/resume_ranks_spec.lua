@@ -1,8 +1,9 @@
--- A run that is resumed on another number of ranks: its schedule goes by the images seen, what a rank remembered begins
--- anew and is said, a checkpoint of an earlier version is read where its files are all there.
+-- A run that is resumed on another number of ranks: its place and its schedule go by the images seen, what a rank
+-- remembered begins anew and is said.
 -- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 local spawn = dofile(here .. "/../support/spawn.lua")
+local checkpoints = dofile(here .. "/../support/checkpoints.lua")
 
 if not spawn.possible() then
   return pending "resume_ranks_spec: starts jobs of its own, not under mpirun"
@@ -21,7 +22,7 @@ local last
 local info = atomo.train {model = model, data = loader, eval_every = 0, epochs = epochs, schedule = schedule,
   optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01, momentum = 0.9},
   exchange = atomo.exchange {compress = arg[4] or "topk:k=50,ef=true"}, save = path, resume = resume and path or nil,
-  on_step = function(i) last = i end}
+  max_steps = tonumber(arg[5]), on_step = function(i) last = i end}
 if world.rank == 0 then print(("END step %d of %d lr %.6f"):format(info.step, 3 * loader.steps, last.lr)) end
 ]]
 
@@ -29,15 +30,16 @@ describe("a checkpoint", function()
   local path, remove, saved
   before_each(function()
     path, remove = spawn.file(job)
-    saved = os.tmpname()
+    saved = checkpoints.path()
   end)
   after_each(function()
-    os.execute(("rm -f %s %s.rank*"):format(saved, saved))
+    checkpoints.remove(saved)
     remove()
   end)
 
-  local function run(ranks, epochs, resume, compress)
-    return spawn.ranks(ranks, ("%s %s %d %s %s"):format(path, saved, epochs, resume or "new", compress or ""))
+  local function run(ranks, epochs, resume, compress, steps)
+    return spawn.ranks(ranks, ("%s %s %d %s %s %s"):format(path, saved, epochs, resume or "new",
+      compress or "topk:k=50,ef=true", steps or ""))
   end
 
   for _, case in ipairs {{2, 4}, {4, 2}, {2, 1}, {1, 2}} do
@@ -56,6 +58,20 @@ describe("a checkpoint", function()
     end)
   end
 
+  for _, case in ipairs {{2, 4, 11, 6}, {4, 2, 5, 10}, {2, 1, 3, 6}} do -- 64 / 4 / ranks steps an epoch
+    local from, to, stop, here_then = unpack(case)
+    it(("made within an epoch of %d ranks goes on with %d: by the images seen"):format(from, to), function()
+      local out, code = run(from, 3, nil, nil, stop)
+      assert.equal(0, code, out)
+      out, code = run(to, 3, "resume")
+      assert.equal(0, code, out)
+      assert.matches(("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(from, to, stop,
+        here_then), out)
+      local steps = 64 / 4 / to
+      assert.matches(("END step %d of %d lr "):format(3 * steps, 3 * steps), out)
+    end)
+  end
+
   it("of another compressor says that its memory begins anew", function()
     local out, code = run(2, 2)
     assert.equal(0, code, out)
@@ -67,9 +83,11 @@ describe("a checkpoint", function()
   it("is refused where a rank's file is missing, and all ranks end", function()
     local out, code = run(2, 2)
     assert.equal(0, code, out)
-    os.execute(("rm -f %s.rank1-*"):format(saved))
+    os.remove(checkpoints.named(saved) .. "/rank-1.safetensors")
+    saved = checkpoints.named(saved)
     out, code = run(2, 3, "resume")
+    saved = saved:match "^(.*)/"
     assert.equal(1, code, out)
-    assert.matches("checkpoint: rank 1: [^\n]*%.rank1%-%x+ is missing", out)
+    assert.matches("step%-%d+: rank%-1%.safetensors is missing", out)
   end)
 end)

@@ -3,6 +3,7 @@
 -- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
+local checkpoints = require "checkpoints"
 local spawn = require "spawn"
 local log = require("atomo").log
 local script = here .. "/../../scripts/train_cifar.lua "
@@ -82,21 +83,24 @@ describe("train_cifar.lua", function()
     for k = 1, 4 do assert.same(whole[k], part[k]) end
   end)
 
-  it("leaves a checkpoint where it stops at an epoch's end, and goes on from it", function()
-    with_file("", ".checkpoint", function(path)
-      local function run(options)
-        options = ("--train-images 100 --epochs 2 --save %s %s"):format(path, options) -- 5 steps an epoch
-        local out, code = spawn.host(job(options), {timeout = 60})
-        assert.equal(0, code, out)
-        return out
-      end
-      local function loss(out) return (assert(out:match "training loss +[%d.]+", out)) end
-      local whole = loss(run "")
-      os.remove(path)
-      run "--stop-after 5"
-      has(run("--stop-after 5 --resume " .. path), "5, 0 skipped") -- has nothing left to do
-      assert.equal(whole, loss(run("--resume " .. path)))
-    end)
+  it("leaves a checkpoint where it stops, at an epoch's end and within one, and goes on from it", function()
+    local path = checkpoints.path()
+    local function run(options)
+      options = ("--train-images 100 --epochs 2 --save %s %s"):format(path, options) -- 5 steps an epoch
+      local out, code = spawn.host(job(options), {timeout = 60})
+      assert.equal(0, code, out)
+      return out
+    end
+    local function loss(out) return (assert(out:match "training loss +[%d.]+", out)) end
+    local whole = loss(run "")
+    for _, stop in ipairs {5, 3, 8} do
+      checkpoints.remove(path)
+      has(run("--resume auto --stop-after " .. stop), ("nothing to resume in %s: a fresh start"):format(path))
+      assert.equal(path .. "/step-" .. stop, checkpoints.named(path))
+      has(run(("--stop-after %d --resume %s"):format(stop, path)), stop .. ", 0 skipped") -- has nothing left to do
+      assert.equal(whole, loss(run(("--resume %s/step-%d"):format(path, stop))))
+    end
+    checkpoints.remove(path)
   end)
 
   it("chooses by measured times where it is asked to, and says why", function()

@@ -2,6 +2,7 @@
 -- test: slow
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/../support/?.lua;" .. package.path
+local checkpoints = require "checkpoints"
 local spawn = require "spawn"
 local log = require("atomo").log
 local small = here .. "/../../scripts/train_lm.lua --width 16 --layers 1 --heads 2 --length 16 --epochs 2 " ..
@@ -66,24 +67,20 @@ describe("train_lm.lua", function()
         assert.equal(0, code, out)
         return out:match "final test loss ([%d.]+)"
       end
-      local function bytes(path)
-        local file = assert(io.open(path, "rb"))
-        local text = file:read "*a"
-        file:close()
-        os.remove(path)
-        return text
-      end
-      local whole = run(("--save %s.a --log %s.jsonl"):format(name, name))
-      local checkpoint, epoch_steps = bytes(name .. ".a"), 0
+      local one, other = checkpoints.path(), checkpoints.path()
+      local whole = run(("--save %s --log %s.jsonl"):format(one, name))
+      local files, epoch_steps = checkpoints.files(checkpoints.named(one)), 0
       for _, e in ipairs((log.read(name .. ".jsonl"))) do
         if e.event == "step" and e.epoch == 1 then epoch_steps = e.step end
       end
       assert.is_true(epoch_steps > 3)
-      for _, stop in ipairs {epoch_steps + 3, epoch_steps} do -- either way the first epoch's checkpoint is left
-        run(("--stop-after %d --save %s.b"):format(stop, name))
-        assert.equal(whole, run(("--resume %s.b --save %s.b"):format(name, name)))
-        assert.is_true(checkpoint == bytes(name .. ".b"))
+      for _, stop in ipairs {epoch_steps + 3, epoch_steps} do
+        run(("--stop-after %d --save %s"):format(stop, other))
+        assert.equal(whole, run(("--resume %s --save %s"):format(other, other)))
+        assert.same(files, checkpoints.files(checkpoints.named(other)))
+        checkpoints.remove(other)
       end
+      checkpoints.remove(one)
     end)
   end)
 

@@ -205,7 +205,6 @@ end
 local function save(run)
   run.saved = {model = copies(run.model:state_dict()), optimizer = copies(run.optimizer:state_dict()),
     exchange = copies(run.exchange:state_dict()), step = run.exchange.step}
-  run.exchange:restart()
 end
 
 local function load(run, saved)

@@ -7,11 +7,11 @@ local C = f.C
 
 local M = {}
 
-local function text_of(v)
+function M.text(v)
   if type(v) == "number" then return ("%.17g"):format(v) end
   if type(v) ~= "table" then return tostring(v) end
   local parts = {}
-  for i, each in ipairs(v) do parts[i] = text_of(each) end
+  for i, each in ipairs(v) do parts[i] = M.text(each) end
   return table.concat(parts, " ")
 end
 
@@ -25,7 +25,7 @@ end
 function M.check(comm, what, items, kind, remedy)
   what = ("%s: %s"):format(what, kind or "a setting")
   local lines = {}
-  for i, item in ipairs(items) do lines[i] = ("%s = %s"):format(item[1], text_of(item[2])) end
+  for i, item in ipairs(items) do lines[i] = ("%s = %s"):format(item[1], M.text(item[2])) end
   local whole = table.concat(lines, "\n")
   local ok, text = pcall(comm.check, comm, what, whole)
   if ok then return end

@@ -1,56 +1,71 @@
---- What a rank's next messages depend on beside gradients and keys: residuals of error feedback, PowerSGD's factors.
--- state_dict and load_state_dict of a compressor, for checkpoints: tables {["1"] = tensor of tensor number 1, ...}.
+--- What a rank's next messages depend on beside gradients and keys: residuals of error feedback and PowerSGD's factors
+-- (the memory), and what earlier steps have taught (prices, kept bases, auto's choices: learnt, as bytes).
+-- state_dict and load_state_dict of a compressor, for checkpoints: {["1"] = memory of tensor number 1, ["learnt.1"] =
+-- what was learnt of it, ["learnt.0"] = of the step, ...}; of one in Lua also ["lane1.learnt.1"] and so on.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local C, check, raise = f.C, f.check, f.raise
 
 local M = {}
 
---- Each tensor's memory by its number; put_back(i, memory) places one.
-local function load(self, state, put_back)
-  self.pending = {}
-  for name, memory in pairs(state) do
-    local what = ("%s: load_state_dict: '%s'"):format(self.name, tostring(name))
-    T.expect(memory, what, "f32")
-    local i = tonumber(name)
-    if not i then raise(what .. " is no tensor's number") end
-    if self.shapes[i] then put_back(self, i, memory) else self.pending[i] = T.outside_scope(memory.clone, memory) end
-  end
+--- Takes one entry of a state: kept until its tensor is planned, where it is not yet.
+local function take(self, name, t)
+  local what = ("%s: load_state_dict: '%s'"):format(self.name, tostring(name))
+  local learnt = tostring(name):match "^learnt%.(%d+)$"
+  T.expect(t, what, learnt and "u8" or "f32")
+  local i = tonumber(learnt or name)
+  if not i then raise(what .. " is no tensor's number") end
+  local put = learnt and self.put_learnt or self.put_back
+  if i == 0 or self.shapes[i] then return put(self, i, t) end
+  self.pending[i] = self.pending[i] or {}
+  table.insert(self.pending[i], {put = put, tensor = T.outside_scope(t.clone, t)})
 end
 
 --- Tensor i has been planned: it gets what was loaded for it before.
 function M.planned(self, i)
-  local memory = self.pending and self.pending[i]
-  if not memory then return end
+  local waiting = self.pending and self.pending[i]
+  if not waiting then return end
   self.pending[i] = nil
-  self:put_back(i, memory)
+  for _, w in ipairs(waiting) do w.put(self, i, w.tensor) end
 end
 
 -- ---- compressors in C --------------------------------------------------------------------------------------------
 
-M.builtin = {load_state_dict = function(self, state) load(self, state, self.put_back) end}
+M.builtin = {}
 
 function M.builtin:put_back(i, memory) check(C.atomo_codec_set_memory(self.h, i, memory.h)) end
+function M.builtin:put_learnt(i, bytes) check(C.atomo_codec_set_learnt(self.h, i, bytes.h)) end
 
---- Empty for compressors that remember nothing.
+function M.builtin:load_state_dict(state)
+  self.pending = {}
+  for name, t in pairs(state) do take(self, name, t) end
+end
+
+local function add(state, name, fn, h, i)
+  local out = T.out()
+  check(fn(h, i, out))
+  local t = T.wrap(out[0])
+  if t:numel() > 0 then state[name:format(i)] = t end
+end
+
+--- Empty for compressors whose steps do not depend on earlier ones.
 ---@return table<string, atomo.Tensor>
 function M.builtin:state_dict()
   local state = {}
+  add(state, "learnt.%d", C.atomo_codec_learnt, self.h, 0)
   for i in pairs(self.shapes) do
-    local out = T.out()
-    check(C.atomo_codec_memory(self.h, i, out))
-    local memory = T.wrap(out[0])
-    if memory:numel() > 0 then state[("%d"):format(i)] = memory end
+    add(state, "%d", C.atomo_codec_memory, self.h, i)
+    add(state, "learnt.%d", C.atomo_codec_learnt, self.h, i)
   end
   return state
 end
 
---- Forgets what the streaming form learnt; what follows has the bits of a compressor made anew with this state_dict.
+--- Forgets what was learnt; what follows has the bits of a compressor made anew with the memory of this one.
 function M.builtin:restart() check(C.atomo_codec_restart(self.h)) end
 
 -- ---- compressors in Lua ------------------------------------------------------------------------------------------
 
-M.custom = {load_state_dict = function(self, state) load(self, state, self.put_back) end}
+M.custom = {}
 
 function M.custom:put_back(i, memory)
   local held = self.held[i]
@@ -61,6 +76,23 @@ function M.custom:put_back(i, memory)
   held:copy_(memory:view(held:shape()))
 end
 
+function M.custom:load_state_dict(state)
+  self.pending = {}
+  local lanes = {}
+  for k in ipairs(self.lanes) do lanes[k] = {} end
+  for name, t in pairs(state) do
+    local k, rest = tostring(name):match "^lane(%d+)%.(.+)$"
+    if not k then
+      take(self, name, t)
+    elseif lanes[tonumber(k)] then
+      lanes[tonumber(k)][rest] = t
+    else
+      raise(("%s: load_state_dict: '%s': it has %d lanes"):format(self.name, name, #self.lanes))
+    end
+  end
+  for k, lane in ipairs(self.lanes) do lane.codec:load_state_dict(lanes[k]) end
+end
+
 function M.custom:restart()
   for _, lane in ipairs(self.lanes) do lane.codec:restart() end
 end
@@ -68,6 +100,9 @@ end
 function M.custom:state_dict()
   local state = {}
   for i, held in pairs(self.ef and self.held or {}) do state[("%d"):format(i)] = held:clone() end
+  for k, lane in ipairs(self.lanes) do
+    for name, t in pairs(lane.codec:state_dict()) do state[("lane%d.%s"):format(k, name)] = t end
+  end
   return state
 end
 

@@ -11,7 +11,7 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 ---@field steps integer   steps of an epoch, the same on every rank
 ---@field batch integer   images a rank and step
 ---@field seed integer
-local Loader = {}
+local Loader = {seeks = true} -- epoch() takes a step to begin with
 Loader.__index = Loader
 
 local known = {

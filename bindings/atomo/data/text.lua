@@ -101,7 +101,7 @@ end
 
 ---@class atomo.TextLoader   what atomo.train takes as data: batch.x and batch.y i32 [n, length], y one character later
 ---@field steps integer
-local Loader = {}
+local Loader = {seeks = true} -- epoch() takes a step to begin with
 Loader.__index = Loader
 
 local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = O.flag}

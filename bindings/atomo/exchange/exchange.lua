@@ -207,12 +207,6 @@ function Exchange:set_epoch(epoch)
   each(self, function(part) part:set_epoch(epoch) end)
 end
 
---- Forgets what compressors learnt from earlier steps, so that a run that continues from a checkpoint made here has the
---- bits of this one.
-function Exchange:restart()
-  each(self, function(part) part:restart() end)
-end
-
 --- Continues as after so many steps (a run that is resumed): random streams are keyed by them.
 function Exchange:set_step(step)
   self.step = step
@@ -243,7 +237,9 @@ function Exchange:replan()
   if self.current then raise(("exchange: replan: step %d has begun"):format(self.step)) end
   if not self.plan then return end
   local carried = {}
-  for name, memory in pairs(memories.of(self)) do carried[name] = T.outside_scope(memory.clone, memory) end
+  for name, memory in pairs(memories.of(self)) do
+    if not memories.is_learnt(name) then carried[name] = T.outside_scope(memory.clone, memory) end
+  end
   T.outside_scope(memories.share, self, carried)
   routes.close(self.route)
   self.names = false
@@ -252,7 +248,7 @@ function Exchange:replan()
 end
 
 --- What this rank's next steps depend on beside gradients: the memory of its compressors (error feedback, PowerSGD's
---- factors), for checkpoints. Tensors by name.
+--- factors) and what they have learnt (prices, kept bases), for checkpoints. Tensors by name.
 ---@return table<string, atomo.Tensor>
 function Exchange:state_dict() return memories.of(self) end
 

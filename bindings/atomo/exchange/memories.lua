@@ -1,11 +1,18 @@
---- What the compressors of an exchange remember (error feedback, PowerSGD's factors), by the tensor that it belongs to:
--- "/NAME [shape]", "again/NAME [shape]" of the second way, "between./NAME [shape]" of the leaders' exchange. It finds
--- its tensor where the set of tensors is another than when it was saved (parameters were frozen, or train again).
+--- What the compressors of an exchange remember (error feedback, PowerSGD's factors) and have learnt (prices, kept
+-- bases), by the tensor that it belongs to: "/NAME [shape]", "again/NAME [shape]" of the second way, "between./NAME
+-- [shape]" of the leaders' exchange; ".learnt/NAME [shape]" and so on of what was learnt, "/*step" of a whole step. It
+-- finds its tensor where the set of tensors is another than when it was saved (parameters were frozen, or train again).
 -- Earlier checkpoints have the numbers of messages: "1", "again.1", "between.1".
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 
 local M = {}
+
+--- Checksum of names.
+function M.names_crc(names)
+  local text = table.concat(names, "\n")
+  return f.C.atomo_crc32(text, #text)
+end
 
 --- Message m by its tensor's name (small ones that are joined: by all their names) and, of a piece, its rows.
 local function key_of(plan, m)
@@ -14,10 +21,19 @@ local function key_of(plan, m)
   return ("/%s %s%s"):format(label, T.shape_text(m.shape), m.from and (", from row %d"):format(m.from) or "")
 end
 
+--- What stands in the place of a tensor's name for a whole step: the set of its tensors. What was learnt holds for that
+--- set alone.
+local function key_of_step(plan)
+  local joined = plan.joined and plan.tensors[1].crc or 0
+  return ("/*step, crc %08x, %08x"):format(M.names_crc(plan:labels()), joined)
+end
+
 local function add(plan, state, way, codec)
-  for number, memory in pairs(codec:state_dict()) do
+  for name, memory in pairs(codec:state_dict()) do
+    local kind, number = name:match "^(.-)%.?(%d+)$"
     local m = plan.messages[tonumber(number)]
-    if m then state[way .. key_of(plan, m)] = memory end
+    local key = number == "0" and key_of_step(plan) or m and key_of(plan, m)
+    if key then state[("%s%s%s"):format(way, kind == "" and "" or "." .. kind, key)] = memory end
   end
 end
 
@@ -62,14 +78,36 @@ function M.share(ex, state, prefix)
   if ex.route.between then M.share(ex.route.between, state, prefix .. "between.") end
 end
 
---- A codec's share of `remembered`, by the numbers of messages; one that is of no message is left out.
+--- What a name says of a way: the name that the way's codec has for it, or nil. numbers: of messages, by key.
+local function codec_name(name, way, numbers)
+  if name:find("/", 1, true) then
+    if name:sub(1, #way) ~= way then return end
+    local dot, kind, key = name:sub(#way + 1):match "^(%.?)([^/]*)(/.*)$"
+    local number = key and numbers[key]
+    if not number or (kind ~= "" and dot == "") then return end
+    return kind == "" and number or ("%s.%s"):format(kind, number)
+  end
+  local room, rest = name:match "^(again)%.(.+)$"
+  if (room or "") == way then return rest or name end
+end
+
+--- Whether an entry is of what was learnt, which another set of tensors begins anew.
+function M.is_learnt(name) return name:find "learnt[/.]" ~= nil end
+
+--- A codec's share of `remembered`, by the numbers of messages; what is of no message, or was learnt of another set of
+--- tensors, is left out.
 local function pick(plan, remembered, way)
-  local state = {}
-  for k, m in ipairs(plan.messages) do
-    local number = ("%d"):format(k)
-    local memory = remembered[way .. key_of(plan, m)] or
-      remembered[way == "" and number or ("%s.%s"):format(way, number)]
-    if memory and memory:numel() > 0 then state[number] = memory end
+  local state, numbers, of_this_set = {}, {[key_of_step(plan)] = "0"}, false
+  for k, m in ipairs(plan.messages) do numbers[key_of(plan, m)] = ("%d"):format(k) end
+  for name, memory in pairs(remembered) do
+    local own = codec_name(name, way, numbers)
+    local number = own and tonumber(own:match "%d+$")
+    if number and number <= #plan.messages and memory:numel() > 0 then
+      state[own], of_this_set = memory, of_this_set or number == 0
+    end
+  end
+  for name in pairs(state) do
+    if not of_this_set and name:find "learnt%." then state[name] = nil end
   end
   return state
 end
@@ -93,12 +131,6 @@ function M.load(ex, state)
   if ex.route.between then ex.route.between:load_state_dict(between) end
   ex.remembered = own
   if ex.plan then M.put_back(ex) end
-end
-
---- Checksum of the names of small gradients that are joined.
-function M.names_crc(names)
-  local text = table.concat(names, "\n")
-  return f.C.atomo_crc32(text, #text)
 end
 
 return M

@@ -67,22 +67,27 @@ function EMA:with(fn, ...)
   return finish(pcall(fn, ...))
 end
 
---- {updates=, ["1"]=tensor, ...}
-function EMA:state_dict()
+--- What a parameter's average is called: its name, where it is known, else its number.
+local function key_of(self, i, names) return names and names[self.params[i]] or tostring(i) end
+
+--- {updates=, ["1"]=tensor, ...}; with names (by parameter, as a checkpoint gives them) under these.
+---@param names table<atomo.Tensor, string>?
+function EMA:state_dict(names)
   local s = {updates = self.updates}
-  for i, a in ipairs(self.averages) do s[tostring(i)] = a end
+  for i, a in ipairs(self.averages) do s[key_of(self, i, names)] = a end
   return s
 end
 
-function EMA:load_state_dict(s)
+---@param names table<atomo.Tensor, string>?
+function EMA:load_state_dict(s, names)
   for i, a in ipairs(self.averages) do
-    local given = s[tostring(i)]
+    local given = s[key_of(self, i, names)]
     if not T.is_tensor(given) or given:numel() ~= a:numel() then
       raise(("ema: load_state_dict: average %d is %s, expected %s"):format(i,
         T.is_tensor(given) and T.shape_text(given) or "missing", T.shape_text(a)))
     end
   end
-  for i, a in ipairs(self.averages) do a:copy_(s[tostring(i)]) end
+  for i, a in ipairs(self.averages) do a:copy_(s[key_of(self, i, names)]) end
   self.updates = s.updates
 end
 

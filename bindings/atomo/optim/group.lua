@@ -68,21 +68,28 @@ local function check_values(self)
   for _, name in ipairs(self.names) do self.values[name] = o[name] end
 end
 
+--- Whether group.lr was assigned to since the last step.
+function Group:is_set() return self.lr ~= self.values.lr end
+
+local function resolve(self, set, common)
+  if set then return self.lr, self.lr == common and 1 or common > 0 and self.lr / common end
+  return self.ratio and common * self.ratio or self.lr, self.ratio
+end
+
 --- The rate of the coming step, where the optimizer's is `common`: what was assigned to group.lr since the last step,
---- else what follows from the optimizer's.
+--- else what follows from the optimizer's; and its ratio to `common`.
+function Group:rate_at(common) return resolve(self, self:is_set(), common) end
+
+--- The same, of a step that is being taken: what was assigned holds from now on.
 function Group:rate(common)
   local names, values = self.names, self.values
-  local own = self.lr ~= values.lr
+  local set = self:is_set()
   for i = 1, #names do
     if self[names[i]] ~= values[names[i]] then check_values(self) end
   end
-  if own then
-    self.ratio = self.lr == common and 1 or common > 0 and self.lr / common
-  elseif self.ratio then
-    self.lr = common * self.ratio
-  end
-  values.lr = self.lr
-  return self.lr
+  local lr, ratio = resolve(self, set, common)
+  self.lr, self.ratio, values.lr = lr, ratio, lr
+  return lr
 end
 
 --- The gradient that the step uses for parameter i, contiguous; nil: the parameter and its state stay as they are.

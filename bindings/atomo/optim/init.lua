@@ -115,10 +115,8 @@ function Optimizer:state_dict()
   for i, group in ipairs(self.groups) do
     for name, block in pairs(group.state) do s[i .. "." .. name] = block end
     s[i .. ".taken"] = taken_of(group, self.steps)
-    group:rate(self.lr)
-    if group.ratio ~= group.first_ratio then
-      s[i .. ".lr"], s[i .. ".ratio"] = group.lr, group.ratio or nil
-    end
+    local lr, ratio = group:rate_at(self.lr)
+    if ratio ~= group.first_ratio then s[i .. ".lr"], s[i .. ".ratio"] = lr, ratio or nil end
   end
   return s
 end

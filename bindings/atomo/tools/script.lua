@@ -40,8 +40,13 @@ function M.options(own, d)
     {"overlap", "flag", true, "turn off exchanging during backward: exchange after it"},
     {"seed", "int", 0, "seed of initial weights, data order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
-    {"save", "string", "", "checkpoint (safetensors), rewritten after every epoch"},
-    {"resume", "string", "", "checkpoint to go on from; ends with the same bits as a run that was not stopped"},
+    {"save", "string", "", "folder of checkpoints: generations step-N, each complete or absent; latest and best " ..
+      "name one", metavar = "DIR"},
+    {"save-every", "string", "", "steps between checkpoints, or a time: 30s, 10m, 2h; none: every epoch. Also at " ..
+      "the end of the run, and when a test result is the best so far", metavar = "N|TIME"},
+    {"keep", "int", 3, "newest checkpoints that stay, besides latest and best; 0: all", min = 0},
+    {"resume", "string", "", "DIR: its newest checkpoint; DIR/step-N: that one; auto: the newest of --save, else a " ..
+      "fresh start. The run ends bit-identical to one that was not stopped", metavar = "DIR|auto"},
     {"log", "string", "", "JSONL file: one line per run, step and epoch is appended"},
     {"profile", "flag", false, "print rank 0's time in each operator, forward and backward, over steps 3 to 12"},
     {"check-replicas", "flag", false, "check every 100 steps and every epoch that all ranks hold the same bits"},
@@ -117,6 +122,7 @@ function M.arguments(opts, last, t)
   t.max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil
   t.check_replicas, t.nonfinite = opts.check_replicas or nil, opts.nonfinite
   t.save, t.resume, t.log, t.settings = given(opts.save), given(opts.resume), given(opts.log), opts
+  t.save_every, t.keep = given(opts.save_every), t.save and opts.keep or nil
   t.on_step = opts.profile and mpi.world.rank == 0 and require("atomo.tools.profile").hook(last, files.say) or nil
   return t
 end

@@ -1,126 +1,21 @@
 --- The training loop: epochs of steps (step.lua), evaluation, logs, checks; open to hooks. Stages 2 to 10.
 local f = require "atomo.ffi"
-local T = require "atomo.tensor"
-local autograd = require "atomo.autograd"
 local F = require "atomo.nn.functional"
-local checkpoint = require "atomo.train.checkpoint"
+local evaluation = require "atomo.train.evaluate"
 local counted = require "atomo.nn.functional.counted"
+local identity = require "atomo.train.checkpoint.identity"
 local new_feed = require "atomo.train.micro_batches"
+local options = require "atomo.train.options"
 local new_outer = require "atomo.train.local_sgd"
-local number = require "atomo.core.number"
 local replicas = require "atomo.comm.replicas"
 local same = require "atomo.comm.consistency"
+local saver = require "atomo.train.checkpoint.saver"
 local new_step = require "atomo.train.step"
 local new_report = require "atomo.train.report"
+local new_undo = require "atomo.train.undo"
 local C, raise = f.C, f.raise
 
----@class atomo.TrainOptions
----@field model table              called with a batch of images, returns logits
----@field data table               a loader, or {train = loader, test = loader?}
----@field optimizer atomo.Optimizer
----@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor, number?)?   default: cross-entropy. A
---- mean and how many it counts, by which it is weighed (default: what atomo.F's loss counts, else images)
----@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number, number?)|false|nil  fraction of right
---- answers, and of how many; default: of the labels that the loss does not ignore
----@field schedule (fun(step: integer): number)?   default: the optimizer's lr
----@field clip_norm number?         scales the averaged gradient to at most this norm
----@field clip_value number?        holds its elements within +- this
----@field exchange atomo.Exchange?  default: dense over the world
----@field epochs integer?           default 1
----@field accumulate integer?       micro-batches of a step, default 1: the gradient of one batch so many times larger
----@field local_steps integer?      steps between exchanges of what the parameters have moved; default 0: every step
---- exchanges gradients. A round also ends with the epoch
----@field outer {lr: number?, momentum: number?}?  how local steps' averaged moves are applied: 0.7, 0.9 (local_sgd.lua)
----@field max_steps integer?        stops after so many steps
----@field eval_every integer?       epochs between evaluations; 0: never; default 1
----@field check_replicas boolean|integer|nil  assert that replicas are bit-equal (parameters and the optimizer's state)
---- every so many steps (true: 100) and after every epoch; default: after every epoch; false: never
----@field nonfinite string?         "abort" (default) or "skip" a step with a NaN or Inf
----@field save string?              checkpoint, rewritten after every epoch
----@field resume string?            checkpoint to go on from: the same bits as a run that was not stopped
----@field log string?               JSONL file, appended by rank 0
----@field quiet boolean?            no progress lines
----@field settings table?           written into the log's first line
----@field on_step (fun(info: table))?   after every step, on every rank
----@field on_epoch (fun(info: table))?  after every epoch, on every rank
-local known = {
-  model = true, data = true, optimizer = true, loss = true, accuracy = true, schedule = true, exchange = true,
-  epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true,
-  quiet = true, save = true, resume = true, accumulate = true, local_steps = true, outer = true, clip_norm = true,
-  clip_value = true, settings = true, on_step = true, on_epoch = true,
-}
-local required = {"model", "data", "optimizer"}
-
 local MAX_SKIPS = 10 -- steps in a row that "skip" may leave out before it gives up
-
-local function check_count(o, name, least)
-  local v = o[name]
-  if v ~= nil then o[name] = number.expect_whole(v, "train: " .. name, least) end
-end
-
-local function check_options(o)
-  if type(o) ~= "table" then raise(("train: got a %s, expected a table of options"):format(type(o))) end
-  for key in pairs(o) do
-    if not known[key] then raise(("train: unknown option '%s'"):format(tostring(key))) end
-  end
-  for _, key in ipairs(required) do
-    if o[key] == nil then raise(("train: '%s' is missing"):format(key)) end
-  end
-  if o.nonfinite and o.nonfinite ~= "abort" and o.nonfinite ~= "skip" then
-    raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))
-  end
-  check_count(o, "accumulate", 1)
-  check_count(o, "local_steps", 0)
-  if o.outer and (o.local_steps or 0) == 0 then raise "train: outer wants local_steps > 0" end
-end
-
---- Running statistics differ between ranks (each sees its own images): replace them by their average.
-local function average_buffers(self)
-  if self.comm.size == 1 then return end
-  for _, b in ipairs(self.buffers) do
-    if b:dtype() == "f32" then
-      self.comm:allreduce(b, "sum")
-      b:mul_(1 / self.comm.size)
-    end
-  end
-end
-
---- Sums over this rank's part of a loader's set: the loss over what it counts, right answers over how many are judged.
-local function sums_over(self, loader)
-  local loss, count, right, judged = 0, 0, 0, 0
-  for batch in loader:epoch(0) do
-    if batch.n > 0 then
-      T.scope(function()
-        local logits = self.model(batch.x)
-        local value, n, summed, fraction, of = counted.measure(self.loss, self.accuracy, logits, batch)
-        if n > 0 then loss, count = loss + value:item() * (summed and 1 or n), count + n end
-        right, judged = right + fraction * of, judged + of
-      end)
-    end
-  end
-  return loss, count, right, judged
-end
-
---- Runs fn with the model in evaluation mode; its modules have their own modes back afterwards.
-local function evaluating(model, fn, ...)
-  if model.evaluating then return model:evaluating(fn, ...) end
-  model:eval()
-  local a, b, c, d = fn(...)
-  model:train()
-  return a, b, c, d
-end
-
---- Loss and accuracy over a loader's whole set, all ranks together. [collective]
-local function evaluate(self, loader)
-  average_buffers(self)
-  local sums = T.zeros(4)
-  local p = sums:data()
-  p[0], p[1], p[2], p[3] = evaluating(self.model, autograd.no_grad, sums_over, self, loader)
-  self.comm:allreduce(sums, "sum")
-  local result_loss, result_accuracy = p[0] / p[1], p[2] / math.max(p[3], 1)
-  sums:free()
-  return result_loss, result_accuracy
-end
 
 local function check_replicas(self)
   replicas.compare(self, ("replicas after step %d"):format(self.step))
@@ -168,10 +63,13 @@ local function handle_local(self, result, lr)
   end
 end
 
---- Whether a round of local steps ends with this step.
+--- Whether a round of local steps ends with this step. The one that max_steps cuts short is ended after the run has
+--- been saved, as it was in the run that was not stopped (cut).
 local function round_ends(self, feed)
   self.in_round = self.in_round + 1
-  local ends = self.in_round >= self.local_steps or feed.ended or self.step == self.max_steps
+  local ends, stops = self.in_round >= self.local_steps or feed.ended, self.step == self.max_steps
+  self.cut = not ends and stops and self.saver ~= nil
+  ends = ends or stops and not self.cut
   if ends then self.in_round = 0 end
   return ends
 end
@@ -194,6 +92,7 @@ local function run_step(self, feed, epoch)
   local waited = feed.ms
   local result = self.runner:run(feed, lr, self.step, function() return round_ends(self, feed) end)
   if self.outer then handle_local(self, result, lr) end
+  if self.cut then self.cut = {result = result, lr = lr} end
   if result.bad > 0 then
     handle_bad(self, result, lr)
     return
@@ -222,36 +121,66 @@ end
 
 local function is_through(self) return self.max_steps ~= nil and self.step >= self.max_steps end
 
---- One epoch, or what max_steps leaves of it. A checkpoint follows a whole one.
-local function run_epoch(self, epoch)
-  local loss, count, right, judged = 0, 0, 0, 0
-  local feed = new_feed(self.train_loader, epoch, self.accumulate)
+--- Ends the round that max_steps has cut short; returns its sums.
+local function end_cut_round(self)
+  local result = self.runner:finish_round(self.cut.result, self.step)
+  self.skipped, self.in_round = self.skipped + (result.skipped or 0), 0
+  if result.bad > 0 then return handle_bad(self, result, self.cut.lr) end
+  self.bytes_out = self.bytes_out + result.stats.bytes_out
+  return result.sums
+end
+
+--- The epoch's sums so far: where the run stands is part of what is saved.
+local function add_sums(place, sums)
+  if not sums then return end
+  for _, name in ipairs {"loss", "count", "right", "judged"} do place[name] = place[name] + sums[name] end
+end
+
+local function begin_epoch(epoch) return {epoch = epoch - 1, taken = 0, loss = 0, count = 0, right = 0, judged = 0} end
+
+--- The steps of an epoch, or what max_steps leaves of them; whether it was the epoch's last that ended.
+local function run_steps(self, epoch)
+  local place = self.place
+  local feed = new_feed(self.train_loader, epoch, self.accumulate, place.taken)
   self.exchange:set_epoch(epoch)
   while not is_through(self) and feed:more() do
     self.step = self.step + 1
     f.C.atomo_note_step(self.step)
-    local sums = run_step(self, feed, epoch)
-    if sums then
-      loss, count, right, judged = loss + sums.loss, count + sums.count, right + sums.right, judged + sums.judged
-    end
+    add_sums(place, run_step(self, feed, epoch))
+    place.taken = feed.taken
+    if self.saver and not feed.ended and not is_through(self) then self.saver:after_step() end
   end
-  local info = {epoch = epoch, step = self.step, loss = loss / count, accuracy = right / math.max(judged, 1),
-    bytes_out = self.bytes_out}
-  local last = epoch == self.epochs or is_through(self)
-  if self.test_loader and self.eval_every > 0 and (epoch % self.eval_every == 0 or last) then
-    info.test_loss, info.test_accuracy = evaluate(self, self.test_loader)
-  end
+  if self.saver and not feed.ended then self.saver:stop() end
+  if self.cut then add_sums(place, end_cut_round(self)) end
+  return feed.ended == true
+end
+
+--- Test results into info. A test that only comes because the run stops leaves no trace in what is saved afterwards.
+local function test(self, info, ended)
+  if not (self.test_loader and self.eval_every > 0) then return end
+  local due = info.epoch % self.eval_every == 0 or info.epoch == self.epochs
+  if not (due or is_through(self)) then return end
+  local before = not due and ended and self.saver and new_undo()
+  if before then before:keep(self.buffers) end
+  info.test_loss, info.test_accuracy = evaluation.evaluate(self, self.test_loader)
+  if before then before:restore() end
+  return before
+end
+
+--- One epoch. What is saved behind it is what on_epoch leaves.
+local function run_epoch(self, epoch)
+  if self.place.epoch ~= epoch - 1 or not self.place.loss then self.place = begin_epoch(epoch) end
+  local ended = run_steps(self, epoch)
+  local place = self.place
+  local info = {epoch = epoch, step = self.step, loss = place.loss / place.count,
+    accuracy = place.right / math.max(place.judged, 1), bytes_out = self.bytes_out}
+  local extra = test(self, info, ended)
   if self.check_every ~= false then check_replicas(self) end
-  if self.save and feed.ended then
-    average_buffers(self)
-    checkpoint.save(self.save, {model = self.model, optimizer = self.optimizer, exchange = self.exchange,
-      outer = self.outer, runner = self.runner, step = self.step, epoch = epoch})
-  elseif self.save then
-    self.report:line(("stopped within epoch %d: not saved; %s has what the last whole epoch left, if any"):format(epoch,
-      self.save))
-  end
   self.report:epoch(info)
   if self.on_epoch then self.on_epoch(info) end
+  if ended then self.place = begin_epoch(epoch + 1) end
+  if self.saver then self.saver:after_epoch(info, epoch == self.epochs or is_through(self)) end
+  if extra then evaluation.average_buffers(self) end
   return info
 end
 
@@ -266,7 +195,8 @@ local function names_of(self)
 end
 
 local function setup(o)
-  local self = {step = 0, bytes_out = 0, skipped = 0, skips_in_row = 0, local_in_row = 0, in_round = 0}
+  local self = {step = 0, bytes_out = 0, start_seed = C.atomo_initial_seed(), place = begin_epoch(1),
+    skipped = 0, skips_in_row = 0, local_in_row = 0, in_round = 0}
   for key, value in pairs(o) do self[key] = value end
   self.train_loader = o.data.train or o.data
   self.test_loader = o.data.test
@@ -301,40 +231,36 @@ local function setup(o)
   return self
 end
 
---- Goes on from a checkpoint; returns the epochs done. On another number of ranks an epoch has another number of steps:
---- the step counter, and with it the schedule, goes by the images seen.
+--- Goes on from a checkpoint, or begins, as `resume` says.
 local function resume(self)
-  local step, done, ranks, anew = checkpoint.load(self.resume, self)
-  self.step = step
-  if ranks and ranks ~= self.comm.size then
-    self.step = done * math.ceil(self.train_loader.steps / self.accumulate)
-    self.report:line(("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(ranks, self.comm.size,
-      step, self.step))
-  end
-  if anew then self.report:line(anew) end
-  self.comm:check("train: resume", ("step %d, epoch %d"):format(self.step, done))
-  replicas.compare(self, "train: after resuming", true)
-  self.report:resumed(self.step, done, self.resume)
-  return done
+  local from = saver.resume(self, function() replicas.compare(self, "train: after resuming", true) end)
+  if not from then return end
+  local place = self.place
+  self.comm:check("train: resume", ("step %d, epoch %d, batch %d"):format(self.step, place.epoch, place.taken))
+  self.report:resumed(self.step, self.place.epoch, from)
+  if self.saver then self.saver:resumed(from) end
 end
 
 --- Trains; returns {step, epoch, loss, accuracy, test_loss, test_accuracy, seconds, bytes_out} of the end. [collective]
 ---@param o atomo.TrainOptions
 local function train(o)
-  check_options(o)
+  options.check(o)
   local self = setup(o)
-  same.check(self.comm, "train", same.training(self))
+  local items = same.training(self)
+  same.check(self.comm, "train", items)
+  self.identity = identity.of(self, items)
   replicas.start(self)
   if self.model.begin_training then self.model:begin_training() else self.model:train() end
   self.report:begin()
-  if self.save then checkpoint.probe(self.save, self.comm) end
-  local info, done = nil, self.resume and resume(self) or 0
-  if self.outer then self.outer:anchor() end
-  for epoch = done + 1, self.epochs do
+  if self.save then self.saver = saver.new(self) end
+  if self.resume then resume(self) end
+  if self.outer and not self.runner.in_round then self.outer:anchor() end
+  local info
+  for epoch = self.place.epoch + 1, self.epochs do
     if is_through(self) then break end
     info = run_epoch(self, epoch)
   end
-  info = info or {step = self.step, epoch = done}
+  info = info or {step = self.step, epoch = self.place.epoch}
   info.skipped = self.skipped
   self.report:finish(info)
   return info

@@ -21,9 +21,21 @@ end
 ---@param loader table         with .steps and :epoch(e)
 ---@param epoch integer
 ---@param accumulate integer   micro-batches of a step
-local function new(loader, epoch, accumulate)
-  local self = setmetatable({ms = 0, taken = 0, count = 0, steps = loader.steps, accumulate = accumulate}, Feed)
+---@param taken integer?        batches of the epoch that have been trained on: it begins behind them. A loader that
+--- seeks (loader.seeks) is asked to; of another one they are read again, and left out
+local function new(loader, epoch, accumulate, taken)
+  taken = taken or 0
+  local self = setmetatable({ms = 0, taken = taken, count = 0, steps = loader.steps, accumulate = accumulate}, Feed)
+  if taken > 0 and loader.seeks then
+    self.next, self.state, self.control = loader:epoch(epoch, taken + 1)
+    return self
+  end
   self.next, self.state, self.control = loader:epoch(epoch)
+  for k = 1, taken do
+    if not fetch(self) then
+      raise(("train: the data ended after %d batches, the checkpoint is at %d"):format(k - 1, taken))
+    end
+  end
   return self
 end
 

@@ -189,7 +189,7 @@ local function end_round(self)
 end
 
 --- A round of local steps begins: how all is now, should it be given up.
-local function begin_round(self)
+function Step:begin_round()
   self.in_round = true
   self.unit_before = self.unit
   self.before_round = self.before_round or new_undo()
@@ -210,6 +210,7 @@ end
 --- out; where the parameters themselves are no longer finite, all ranks give the round up.
 local function go_on_locally(self, result, sums, lr, step, ends)
   local round, ms = self.round, result.ms
+  result.lr = lr
   result.own_why = what_is_bad(self, sums)
   result.bad, result.bad_here = 0, result.own_why ~= nil
   if result.bad_here then
@@ -223,12 +224,17 @@ local function go_on_locally(self, result, sums, lr, step, ends)
   end
   take_means(result, sums)
   result.stats = {bytes_out = 0, bytes_in = 0, dense_bytes = self.outer.dense_bytes, variance = 0}
-  if not ends then return result end
-  round = end_round(self)
+  return ends and self:finish_round(result, step) or result
+end
+
+--- The rest of the step that ends a round: the exchange of what the parameters have moved. result: the local step's.
+--- [collective]
+function Step:finish_round(result, step)
+  local round = end_round(self)
   self.in_round = false
   local waiting, why = C.atomo_time(), self.outer:difference()
   local bad_here = why ~= nil
-  result.sums, result.bad, result.skipped = agree(self, round, bad_here, ("step %d, lr %.9g"):format(step, lr))
+  result.sums, result.bad, result.skipped = agree(self, round, bad_here, ("step %d, lr %.9g"):format(step, result.lr))
   waiting = 1e3 * (C.atomo_time() - waiting)
   take_means(result, result.sums)
   if result.bad > 0 then return give_round_up(self, result, finite.told(self.comm, why)) end
@@ -263,7 +269,7 @@ function Step:run(feed, lr, step, ends)
   local ms = {forward = 0, backward = 0}
   self.handed = {}
   self.trained:update(step)
-  if self.outer and not self.in_round then begin_round(self) end
+  if self.outer and not self.in_round then self:begin_round() end
   if not self.outer then self.unit_before = self.unit end
   keep_buffers(self)
   self.optimizer:zero_grad()

@@ -5,6 +5,7 @@
 #ifndef ATOMO_AUTO_INTERVAL_H
 #define ATOMO_AUTO_INTERVAL_H
 
+#include "codec/codec.h"
 #include <stdint.h>
 
 typedef struct {
@@ -25,5 +26,7 @@ int atomo__cadence_due(atomo__cadence *c);
 int atomo__cadence_early(atomo__cadence *c);
 /* After encoding with the atoms of that name, at T/||g||. */
 void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level);
+/* What outlives a step: all but what the tensor and the options say. */
+void atomo__cadence_learnt(atomo__cadence *c, atomo__walk *w);
 
 #endif

@@ -1,0 +1,94 @@
+--- What goes into one file of a checkpoint: state_dicts by the room that they belong to. Tensors are called
+-- "ROOM/NAME"; numbers, texts and booleans are metadata of the same names, as texts that say their type.
+local file = require "atomo.train.checkpoint.file"
+local T = require "atomo.tensor"
+local raise = require("atomo.ffi").raise
+
+---@class atomo.Bag
+---@field tensors table<string, atomo.Tensor>
+---@field values table<string, string>
+local Bag = {}
+Bag.__index = Bag
+
+local M = {}
+
+---@return atomo.Bag
+function M.new() return setmetatable({tensors = {}, values = {}}, Bag) end
+
+local coders = {
+  number = function(v) return ("n:%.17g"):format(v) end,
+  boolean = function(v) return "b:" .. tostring(v) end,
+  string = function(v) return "s:" .. v end,
+}
+
+--- A number, text or boolean as text; nil for what is none.
+function M.text(v)
+  local coder = coders[type(v)]
+  return coder and coder(v)
+end
+
+--- The value that M.text made a text of; a text that it did not make is nil.
+function M.value(text)
+  local kind, rest = text:match "^([nbs]):(.*)$"
+  if kind == "n" then return tonumber(rest) end
+  if kind == "b" then return rest == "true" end
+  return kind and rest
+end
+
+--- A state_dict, under room.
+---@param room string
+---@param state table
+function Bag:put(room, state)
+  for name, v in pairs(state) do
+    local key = ("%s/%s"):format(room, tostring(name))
+    if T.is_tensor(v) then
+      self.tensors[key] = v
+    else
+      self.values[key] = M.text(v) or raise(("checkpoint: '%s' of %s is a %s; a state may hold tensors, numbers, " ..
+        "texts and booleans"):format(tostring(name), room, type(v)))
+    end
+  end
+end
+
+--- The state_dict of a room; empty where it holds nothing.
+function Bag:take(room)
+  local state, first = {}, room .. "/"
+  for key, t in pairs(self.tensors) do
+    if key:sub(1, #first) == first then state[key:sub(#first + 1)] = t end
+  end
+  for key, text in pairs(self.values) do
+    if key:sub(1, #first) == first then state[key:sub(#first + 1)] = M.value(text) end
+  end
+  return state
+end
+
+function Bag:is_empty() return not next(self.tensors) and not next(self.values) end
+
+--- What tells two bags apart.
+function Bag:digest() return file.digest(self.tensors, self.values) end
+
+--- Writes the bag; returns the checksum of its contents.
+function Bag:write(path)
+  local metadata = {}
+  for key, text in pairs(self.values) do metadata[key] = text end
+  return file.write(path, self.tensors, metadata)
+end
+
+--- Reads one; also returns the checksum of its contents.
+---@return atomo.Bag
+---@return string checksum
+function M.read(path)
+  local bag = M.new()
+  local tensors, metadata = file.read(path)
+  bag.tensors = tensors
+  for key, text in pairs(metadata) do
+    if key:find("/", 1, true) then bag.values[key] = text end
+  end
+  return bag, metadata.checksum
+end
+
+function Bag:free()
+  for _, t in pairs(self.tensors) do t:free() end
+end
+
+return M

@@ -1,0 +1,207 @@
+--- What a generation holds of a run: files that all ranks share (model, optimizer, the user's state), one of each rank
+-- (what its compressor remembers, random streams, what differs between ranks), and the run's place in the manifest.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local autograd = require "atomo.autograd"
+local bags = require "atomo.train.checkpoint.bag"
+local named = require "atomo.optim.named"
+local round = require "atomo.train.checkpoint.round"
+local together = require "atomo.train.checkpoint.together"
+local C, raise = f.C, f.raise
+
+local M = {}
+
+local function sorted_names(t)
+  local list = {}
+  for name in pairs(t) do list[#list + 1] = name end
+  table.sort(list)
+  return list
+end
+
+--- Names of parameters by parameter, for states that are kept by them.
+local function names_by_parameter(run)
+  local of = {}
+  for i, name in ipairs(run.names or {}) do of[run.optimizer.params[i]] = name end
+  return of
+end
+
+--- Averages over the ranks of the buffers of floats, by buffer: what evaluation and other programs use. [collective]
+local function averages(run)
+  local average = {}
+  for _, b in ipairs(run.comm.size > 1 and run.buffers or {}) do
+    if b:dtype() == "f32" then
+      average[b] = b:clone()
+      run.comm:allreduce(average[b], "sum")
+      average[b]:mul_(1 / run.comm.size)
+    end
+  end
+  return average
+end
+
+--- The model as all ranks have it: within a round of local steps with the parameters that they agreed on last.
+--- [collective]
+local function shared_model(run)
+  local instead = autograd.no_grad(averages, run)
+  if round.is_open(run) then
+    for i, anchor in ipairs(run.outer.optimizer.params) do instead[run.optimizer.params[i]] = anchor end
+  end
+  local state = {}
+  for name, t in pairs(run.model:state_dict()) do state[name] = instead[t] or t end
+  return state
+end
+
+--- The user's objects: those whose states are alike on all ranks are shared, the others each rank's own. [collective]
+local function put_user_state(run, shared, own)
+  local of = names_by_parameter(run)
+  for _, name in ipairs(sorted_names(run.state or {})) do
+    local bag = bags.new()
+    together.run(run.comm, function() bag:put("state " .. name, run.state[name]:state_dict(of)) end)
+    local target = together.equal(run.comm, bag:digest()) and shared or own
+    for key, t in pairs(bag.tensors) do target.tensors[key] = t end
+    for key, text in pairs(bag.values) do target.values[key] = text end
+    target.values["has/" .. name] = "b:true"
+  end
+end
+
+local function random_state()
+  local draws = f.ffi.new "double[2]"
+  C.atomo_random_draws(draws)
+  return {seed = C.atomo_initial_seed(), numbers = f.number(draws, 0), tensors = f.number(draws, 1)}
+end
+
+--- Everything of a run, as it is between two steps: {name = bag} of the files that rank 0 writes, and this rank's bag.
+--- [collective]
+---@param run table  atomo.train's
+---@return table<string, atomo.Bag> shared
+---@return atomo.Bag own
+function M.gather(run)
+  local shared, own = {model = bags.new(), optimizer = bags.new(), state = bags.new()}, bags.new()
+  shared.model:put("model", shared_model(run))
+  if run.outer then
+    shared.optimizer:put("outer", named.state(run.outer.optimizer, run.names))
+    own:put("optimizer", named.state(run.optimizer, run.names))
+    if round.is_open(run) then round.put(own, run) end
+  else
+    shared.optimizer:put("optimizer", named.state(run.optimizer, run.names))
+  end
+  put_user_state(run, shared.state, own)
+  own:put("memory", run.exchange:state_dict())
+  own:put("random", random_state())
+  own:put("counts", {local_in_row = run.local_in_row, bytes_out = run.bytes_out})
+  local buffers = bags.new()
+  buffers:put("buffers", round.buffers(run))
+  if not together.equal(run.comm, buffers:digest()) then own:put("buffers", round.buffers(run)) end
+  return shared, own
+end
+
+-- ---- the place in the run -----------------------------------------------------------------------------------------
+
+local plain = {"step", "skipped", "skips_in_row", "in_round", "check_due", "accumulate", "start_seed"}
+
+--- The run's numbers that all ranks share, as texts by name.
+function M.progress(run)
+  local place, list = run.place, {}
+  for _, name in ipairs(plain) do list[name] = bags.text(run[name]) end
+  for _, name in ipairs {"epoch", "taken", "loss", "count", "right", "judged"} do
+    list["place." .. name] = bags.text(place[name])
+  end
+  list.batches = bags.text(run.train_loader.steps or 0)
+  list.exchanges, list.unit = bags.text(run.exchange.step), bags.text(run.runner.unit)
+  list.remembers = bags.text(run.outer ~= nil or next(run.exchange:state_dict()) ~= nil)
+  return list
+end
+
+--- The same as values: what M.progress gave, read from a manifest; the place's as a table.
+function M.read_progress(texts, where)
+  local values = {place = {}}
+  for name, text in pairs(type(texts) == "table" and texts or {}) do
+    local key = name:match "^place%.(.+)$"
+    if key then values.place[key] = bags.value(text) else values[name] = bags.value(text) end
+  end
+  if not (values.step and values.place.epoch and values.place.taken and values.exchanges) then
+    raise(("checkpoint: %s lacks its place in the run"):format(where))
+  end
+  return values
+end
+
+function M.take_progress(run, values)
+  for _, name in ipairs(plain) do
+    if name ~= "accumulate" and name ~= "start_seed" and values[name] ~= nil then run[name] = values[name] end
+  end
+  run.place = values.place
+  run.exchange:set_step(values.exchanges)
+  run.runner.unit = values.unit
+end
+
+-- ---- loading -----------------------------------------------------------------------------------------------------
+
+--- Puts back what all ranks share; says of what begins anew. open(name): the bag of a file. [local]
+---@param run table
+---@param open fun(name: string): atomo.Bag
+---@param where string   the generation, for errors
+---@param say fun(text: string)
+function M.load_shared(run, open, where, say)
+  local model, optimizer = open "model", open "optimizer"
+  local ok, why = pcall(run.model.load_state_dict, run.model, model:take "model")
+  if not ok then raise(("checkpoint: %s/model.safetensors: %s"):format(where, tostring(why))) end
+  local from = ("checkpoint: %s/optimizer.safetensors"):format(where)
+  local outer, plain_state = optimizer:take "outer", optimizer:take "optimizer"
+  if run.outer and outer.kind then
+    named.load(run.outer.optimizer, run.names, outer, from)
+  elseif not run.outer and plain_state.kind then
+    named.load(run.optimizer, run.names, plain_state, from)
+  else
+    say(run.outer and "the checkpoint is of a run without local steps: both optimizers begin anew" or
+      "the checkpoint is of a run with local steps: the optimizer begins anew")
+  end
+  model:free()
+  optimizer:free()
+end
+
+--- The user's objects: from the shared file, or this rank's own (nil: of other ranks).
+---@param own atomo.Bag?
+function M.load_user_state(run, shared, own, where, say)
+  local of, there = names_by_parameter(run), {}
+  for _, bag in ipairs {shared, own} do
+    for name in pairs(bag:take "has") do there[name] = bag end
+  end
+  for _, name in ipairs(sorted_names(there)) do
+    if not (run.state and run.state[name]) then
+      raise(("checkpoint: %s holds the state of '%s', which this run does not name: state = {%s = ...}"):format(where,
+        name, name))
+    end
+  end
+  for _, name in ipairs(sorted_names(run.state or {})) do
+    if there[name] then
+      run.state[name]:load_state_dict(there[name]:take("state " .. name), of)
+    else
+      say(("the state of '%s' begins anew: %s holds none"):format(name, where))
+    end
+  end
+end
+
+local function put_random_back(run, own, values)
+  local s = own:take "random"
+  if values.start_seed ~= run.start_seed or not s.seed then return end -- another seed was asked for, and is named
+  if s.seed ~= C.atomo_initial_seed() then T.manual_seed(s.seed) end
+  C.atomo_random_set_draws(f.ffi.new("double[2]", {s.numbers, s.tensors}))
+end
+
+--- Puts back what is this rank's own, of a run of as many ranks; remembers: whether the compressor's memory, too.
+---@param own atomo.Bag
+function M.load_own(run, own, values, remembers, where)
+  if run.outer and own:take("optimizer").kind then
+    if next(own:take "round_sums") then round.take(own, run, "checkpoint: " .. where) end
+    named.load(run.optimizer, run.names, own:take "optimizer", "checkpoint: " .. where)
+  end
+  if remembers then run.exchange:load_state_dict(own:take "memory") end
+  local saved, mine = own:take "buffers", round.buffers(run)
+  for name, t in pairs(saved) do
+    if mine[name] then mine[name]:copy_(t) end
+  end
+  local counts = own:take "counts"
+  run.local_in_row, run.bytes_out = counts.local_in_row or 0, counts.bytes_out or 0
+  put_random_back(run, own, values)
+end
+
+return M

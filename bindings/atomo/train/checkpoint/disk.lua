@@ -1,0 +1,79 @@
+--- Every change that a checkpoint makes on the disk goes through here, one function a kind of change. Errors name the
+-- path and why.
+local f = require "atomo.ffi"
+local safetensors = require "atomo.tensor.safetensors"
+local ffi, C, raise = f.ffi, f.C, f.raise
+
+local M = {}
+
+local function checked(status)
+  if status < 0 then raise("checkpoint: " .. ffi.string(C.atomo_last_error())) end
+  return status
+end
+
+local kinds = {[0] = nil, "file", "folder", "other"}
+
+--- "file", "folder", "other"; nil where there is nothing.
+---@param path string
+function M.kind(path) return kinds[checked(C.atomo_path_kind(path))] end
+
+--- Makes a folder, whose parent must be there; one that is there is left as it is.
+function M.make(path) checked(C.atomo_folder_make(path)) end
+
+--- The names in a folder, sorted.
+---@return string[]
+function M.names(path)
+  local need, room = ffi.new "double[1]", 4096
+  while true do
+    local out = ffi.new("char[?]", room)
+    checked(C.atomo_folder_names(path, out, room, need))
+    local n = f.number(need)
+    if n <= room then
+      local list = {}
+      for name in ffi.string(out, n):gmatch "[^%z]+" do list[#list + 1] = name end
+      table.sort(list)
+      return list
+    end
+    room = n + 4096
+  end
+end
+
+function M.rename(from, to) checked(C.atomo_path_rename(from, to)) end
+
+--- A file, or an empty folder; nothing where there is none.
+function M.remove(path) checked(C.atomo_path_remove(path)) end
+
+--- What a folder holds is on the disk.
+function M.sync(path) checked(C.atomo_folder_sync(path)) end
+
+--- A small text file, replaced whole and on the disk when this returns.
+function M.put(path, text) checked(C.atomo_output_save(path, text, #text)) end
+
+--- A file of tensors, as M.put.
+function M.write(path, tensors, metadata) safetensors.save(path, tensors, metadata) end
+
+--- The text of a file; nil and why.
+function M.get(path)
+  local file, why = io.open(path, "rb")
+  if not file then return nil, why end
+  local text, problem = file:read "*a"
+  file:close()
+  return text, problem
+end
+
+--- Bytes of a file, and their CRC-32 as eight hexadecimal digits.
+---@return number size
+---@return string crc
+function M.checksum(path)
+  local size, crc = ffi.new "double[1]", ffi.new "double[1]"
+  checked(C.atomo_file_checksum(path, size, crc))
+  return f.number(size), ("%08x"):format(f.number(crc))
+end
+
+--- A folder of files.
+function M.remove_folder(path)
+  for _, name in ipairs(M.names(path)) do M.remove(path .. "/" .. name) end
+  M.remove(path)
+end
+
+return M

@@ -1,0 +1,174 @@
+--- Generations: folders DIR/step-N, each complete or absent. One is written as DIR/step-N.partial and renamed when all
+-- that it holds is on the disk; DIR/latest and DIR/best are text files that name one. A later generation has a larger
+-- serial number, whatever its step: a run may have been resumed from an earlier one.
+local disk = require "atomo.train.checkpoint.disk"
+local json = require "atomo.core.json"
+local manifest = require "atomo.train.checkpoint.manifest"
+local together = require "atomo.train.checkpoint.together"
+local raise = require("atomo.ffi").raise
+
+local M = {}
+
+local PATTERN = "^step%-%d+$"
+local PARTIAL, REPLACED, REMOVED = ".partial", ".replaced", ".removed"
+
+function M.name_of(step) return ("step-%d"):format(step) end
+
+--- Folder and name of "DIR/step-N"; nil where the path is of another kind.
+function M.split(path)
+  local dir, name = path:gsub("/+$", ""):match "^(.-)/*([^/]+)$"
+  if not name or not name:match(PATTERN) then return end
+  return dir ~= "" and dir or path:sub(1, 1) == "/" and "/" or ".", name
+end
+
+--- Generations of a folder by serial number, the newest first: {name=, body=}; and those without a sound manifest:
+--- {name=, why=}.
+---@param dir string
+---@return table[] sound
+---@return table[] others
+function M.list(dir)
+  local sound, others = {}, {}
+  for _, name in ipairs(disk.kind(dir) == "folder" and disk.names(dir) or {}) do
+    if name:match(PATTERN) then
+      local body, why = manifest.read(dir .. "/" .. name)
+      local list = body and sound or others
+      list[#list + 1] = {name = name, body = body, why = why}
+    end
+  end
+  table.sort(sound, function(a, b) return a.body.serial > b.body.serial end)
+  return sound, others
+end
+
+--- What the file `pointer` of a folder names ("latest", "best"), or nil.
+function M.pointed(dir, pointer)
+  local text = disk.kind(dir .. "/" .. pointer) == "file" and disk.get(dir .. "/" .. pointer)
+  return text and text:match "^(step%-%d+)%s"
+end
+
+--- The figure of the generation that `best` names, the larger the better; nil where there is none.
+function M.best(dir)
+  local name = M.pointed(dir, "best")
+  if not name or disk.kind(dir .. "/" .. name) ~= "folder" then return end
+  local kind, value = disk.get(dir .. "/best"):match "test_(%a+) (%S+)"
+  value = tonumber(value)
+  return value and (kind == "loss" and -value or value)
+end
+
+--- Makes `pointer` name a generation; more: what follows the name.
+function M.point(dir, pointer, name, more)
+  disk.put(dir .. "/" .. pointer, ("%s%s\n"):format(name, more and " " .. more or ""))
+end
+
+--- The manifest of DIR/name, whose files have been checked, by all ranks in turn; nil and why. [collective]
+---@param comm table
+---@param dir string
+---@param name string
+function M.inspect(comm, dir, name)
+  local folder = dir .. "/" .. name
+  local body, why = manifest.read(folder)
+  for i, entry in ipairs(body and body.files or {}) do
+    if (i - 1) % comm.size == comm.rank then why = why or manifest.problem(folder, entry) end
+  end
+  for _, text in ipairs(comm:allgatherv(why and "!" .. why or "")) do
+    if text ~= "" then return nil, text:sub(2) end
+  end
+  if not together.equal(comm, disk.get(folder .. "/" .. manifest.NAME) or "") then
+    return nil, "the ranks read other manifests: it must be in one folder that all hosts share"
+  end
+  return body
+end
+
+--- The newest complete generation of a folder: its name and manifest, nil where there is none; and a line for each that
+--- was passed over. [collective]
+---@param comm table
+---@param dir string
+---@return string? name
+---@return table? body
+---@return string[] passed
+function M.newest(comm, dir)
+  local texts = together.run(comm, function()
+    if comm.rank > 0 then return "{}" end
+    local sound, others = M.list(dir)
+    local found = {names = {}, passed = {}}
+    for i, each in ipairs(sound) do found.names[i] = each.name end
+    for i, each in ipairs(others) do found.passed[i] = ("%s/%s is passed over: %s"):format(dir, each.name, each.why) end
+    return json.encode(found)
+  end)
+  local found = json.decode(together.from_first(comm, texts))
+  local passed = found.passed or {}
+  for _, name in ipairs(found.names or {}) do
+    local body, why = M.inspect(comm, dir, name)
+    if body then return name, body, passed end
+    passed[#passed + 1] = ("%s/%s is passed over: %s"):format(dir, name, why)
+  end
+  return nil, nil, passed
+end
+
+-- ---- writing -----------------------------------------------------------------------------------------------------
+
+--- Takes away what saves that did not end have left; returns what that was. On one rank.
+---@param dir string
+---@return string[]
+function M.clean(dir)
+  local gone = {}
+  for _, name in ipairs(disk.names(dir)) do
+    local whole, suffix = name:match "^(step%-%d+)(%.%a+)$"
+    local path = dir .. "/" .. name
+    if suffix == REPLACED and not disk.kind(dir .. "/" .. whole) then
+      disk.rename(path, dir .. "/" .. whole) -- its successor did not come to be
+      gone[#gone + 1] = name .. " (back in place)"
+    elseif suffix == PARTIAL or suffix == REPLACED or suffix == REMOVED then
+      disk.remove_folder(path)
+      gone[#gone + 1] = name
+    elseif name:match "^%.probe" or name:match "^latest%.%d+%.tmp$" or name:match "^best%.%d+%.tmp$" then
+      disk.remove(path)
+      gone[#gone + 1] = name
+    end
+  end
+  return gone
+end
+
+--- The folder in which generation `name` is written.
+function M.partial(dir, name) return dir .. "/" .. name .. PARTIAL end
+
+--- An empty folder for it. On one rank.
+function M.begin(dir, name)
+  local path = M.partial(dir, name)
+  if disk.kind(path) == "folder" then disk.remove_folder(path) end
+  disk.make(path)
+end
+
+--- The generation is written but for its manifest: writes it, and puts the generation in its place. On one rank.
+function M.commit(dir, name, body)
+  local path, sound = M.partial(dir, name), M.list(dir)
+  for _, entry in ipairs(body.files) do
+    if disk.kind(path .. "/" .. entry.name) ~= "file" then
+      raise(("checkpoint: %s/%s is not there: %s must be one folder that all hosts share"):format(path, entry.name,
+        dir))
+    end
+  end
+  body.serial = (sound[1] and sound[1].body.serial or 0) + 1
+  manifest.write(path, body)
+  disk.sync(path)
+  local whole = dir .. "/" .. name
+  local there = disk.kind(whole)
+  if there then disk.rename(whole, whole .. REPLACED) end
+  disk.rename(path, whole)
+  disk.sync(dir)
+  M.point(dir, "latest", name)
+  if there then disk.remove_folder(whole .. REPLACED) end
+end
+
+--- Removes all but the `keep` newest generations; those that latest and best name stay. On one rank.
+function M.prune(dir, keep)
+  local latest, best = M.pointed(dir, "latest"), M.pointed(dir, "best")
+  for i, each in ipairs((M.list(dir))) do
+    if i > keep and each.name ~= latest and each.name ~= best then
+      local path = dir .. "/" .. each.name
+      disk.rename(path, path .. REMOVED) -- never half removed under its own name
+      disk.remove_folder(path .. REMOVED)
+    end
+  end
+end
+
+return M

@@ -1,0 +1,48 @@
+--- What a generation was made by: settings, script, data, versions; compared when a run is resumed. What differs is
+-- said by name: the run continues with other bits than the one that was not stopped.
+local same = require "atomo.comm.consistency"
+
+local M = {}
+
+--- Differences that do not change what the remaining steps compute.
+local harmless = {saves = true, resumes = true, max_steps = true, check_replicas = true, save_every = true, keep = true,
+  stop_after = true, overlap = true, quiet = true, profile = true, stall_warn = true, stall_abort = true}
+
+--- Name -> text of a run; items: what same.training says of it, before the first step.
+function M.of(run, items)
+  local list, frozen = {}, {}
+  for _, item in ipairs(items) do
+    if not harmless[item[1]] and not item[1]:match "^parameter %d+$" then list[item[1]] = same.text(item[2]) end
+  end
+  for i, p in ipairs(run.optimizer.params) do
+    if not p.requires_grad then frozen[#frozen + 1] = run.names and run.names[i] or ("parameter %d"):format(i) end
+  end
+  table.sort(frozen)
+  list.frozen = table.concat(frozen, ", ")
+  list.seed = list.seed or same.text(run.start_seed)
+  list.compressor, list.topology = tostring(run.exchange.compressor), run.exchange.topology
+  list.ranks = ("%d"):format(run.comm.size)
+  return list
+end
+
+--- "lr 0.1 -> 0.05, ..." of what differs between what was saved and this run; nil where nothing does.
+---@param saved table<string, string>
+---@param now table<string, string>
+---@param skip table<string, boolean>   what is said elsewhere
+function M.differences(saved, now, skip)
+  local names, lines = {}, {}
+  for name in pairs(saved) do names[#names + 1] = name end
+  for name in pairs(now) do
+    if saved[name] == nil then names[#names + 1] = name end
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local a, b = saved[name] or "none", now[name] or "none"
+    if a ~= b and not skip[name] then
+      lines[#lines + 1] = ("%s %s -> %s"):format(name, a == "" and "none" or a, b == "" and "none" or b)
+    end
+  end
+  return #lines > 0 and table.concat(lines, ", ") or nil
+end
+
+return M

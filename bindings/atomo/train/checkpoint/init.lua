@@ -1,0 +1,252 @@
+--- Checkpoints: all that a run needs to continue with the bits of the run that was not stopped, in generations
+-- DIR/step-N that are each complete or absent (generation.lua), with a manifest of every file. The ranks write their
+-- files side by side; one of them puts the whole in place when all have. Errors on any rank are raised on all, in the
+-- same words; earlier generations stay as they are.
+local bags = require "atomo.train.checkpoint.bag"
+local contents = require "atomo.train.checkpoint.contents"
+local disk = require "atomo.train.checkpoint.disk"
+local file = require "atomo.train.checkpoint.file"
+local generation = require "atomo.train.checkpoint.generation"
+local identity = require "atomo.train.checkpoint.identity"
+local json = require "atomo.core.json"
+local legacy = require "atomo.train.checkpoint.legacy"
+local manifest = require "atomo.train.checkpoint.manifest"
+local together = require "atomo.train.checkpoint.together"
+local raise = require("atomo.ffi").raise
+
+local M = {write = file.write, read = file.read}
+
+--- Compressor and topology; and with what else the compressor's memory was made for (its tensors go by their names).
+local function coder(run)
+  local ex = run.exchange
+  local text = ("%s, topology %s"):format(tostring(ex.compressor), ex.topology)
+  return text, ("%s, %s %s %s %s"):format(text, ex.min_size, ex.small, tostring(ex.inner), tostring(ex.down))
+end
+
+local function own_name(rank) return ("rank-%d"):format(rank) end
+
+--- Writes a bag into a generation's folder; its entry in the manifest.
+local function write(folder, name, bag)
+  name = name .. ".safetensors"
+  return manifest.entry(folder, name, bag:write(folder .. "/" .. name))
+end
+
+--- This rank's part of the files; their entries, as text.
+local function write_files(folder, comm, shared, own)
+  local list = {}
+  for _, name in ipairs(comm.rank == 0 and {"model", "optimizer", "state"} or {}) do
+    if not shared[name]:is_empty() then list[#list + 1] = write(folder, name, shared[name]) end
+  end
+  list[#list + 1] = write(folder, own_name(comm.rank), own)
+  return json.encode(list)
+end
+
+local function body_of(run, texts)
+  local files = {}
+  for _, text in ipairs(texts) do
+    for _, entry in ipairs(json.decode(text)) do files[#files + 1] = entry end
+  end
+  local text, key = coder(run)
+  return {step = run.step, epoch = run.place.epoch, ranks = run.comm.size, files = files,
+    progress = contents.progress(run), identity = run.identity, coder = text, coder_key = key,
+    choice = run.exchange.choice and run.exchange:choice() or nil}
+end
+
+--- Writes where the run stands as generation DIR/step-N, N its step, and makes `latest` name it. [collective]
+---@param dir string
+---@param run table   atomo.train's
+---@return string name
+function M.save(dir, run)
+  local comm, name = run.comm, generation.name_of(run.step)
+  local folder = generation.partial(dir, name)
+  local function on_first(fn)
+    return function() if comm.rank == 0 then fn() end end
+  end
+  local give_up = on_first(function() disk.remove_folder(folder) end)
+  together.run(comm, on_first(function() generation.begin(dir, name) end), give_up)
+  local shared, own = contents.gather(run)
+  local entries = together.run(comm, function() return write_files(folder, comm, shared, own) end, give_up)
+  local body = body_of(run, comm:allgatherv(entries))
+  together.run(comm, on_first(function() generation.commit(dir, name, body) end), give_up)
+  return name
+end
+
+--- Makes `best` name a generation, whose figure is `text`. [collective]
+function M.point_best(dir, comm, name, text)
+  together.run(comm, function()
+    if comm.rank == 0 then generation.point(dir, "best", name, text) end
+  end)
+end
+
+--- Leaves the newest `keep` generations, and those that latest and best name. [collective]
+function M.prune(dir, comm, keep)
+  together.run(comm, function()
+    if comm.rank == 0 then generation.prune(dir, keep) end
+  end)
+end
+
+-- ---- before the training -----------------------------------------------------------------------------------------
+
+--- Refuses a file in the folder's place, but for an empty one (as mktemp leaves it), which is removed.
+local function make_room(dir)
+  local kind = disk.kind(dir)
+  if kind == "file" then
+    local text, why = disk.get(dir)
+    if not text then raise(("checkpoint: %s cannot be read: %s"):format(dir, why)) end
+    if text:find("atomo-checkpoint", 1, true) then
+      raise(("checkpoint: %s is a checkpoint of an earlier version, one file; generations want a folder: save to " ..
+        "another name (and resume from this one)"):format(dir))
+    elseif text ~= "" then
+      raise(("checkpoint: %s is there already and is no checkpoint: it is not overwritten"):format(dir))
+    end
+    disk.remove(dir)
+  elseif kind == "other" then
+    raise(("checkpoint: %s is no folder"):format(dir))
+  end
+  local ok, why = pcall(disk.make, dir)
+  if not ok then raise(("checkpoint: cannot write %s: %s"):format(dir, why:match "checkpoint: (.*)" or why)) end
+end
+
+--- Refuses a folder that save could not write to, or that is not the same on all hosts, before the training; takes away
+--- what unfinished saves left. Returns what that was. [collective]
+---@param dir string
+---@param comm table
+---@return string[]
+function M.probe(dir, comm)
+  local function probe(rank) return ("%s/.probe-%d"):format(dir, rank) end
+  local gone = {}
+  together.run(comm, function() if comm.rank == 0 then make_room(dir) end end)
+  together.run(comm, function()
+    local ok, why = pcall(disk.put, probe(comm.rank), "")
+    if not ok then raise(("checkpoint: cannot write %s: %s"):format(dir, why:match "checkpoint: (.*)" or why)) end
+  end)
+  together.run(comm, function()
+    if comm.rank > 0 then return end
+    for rank = 0, comm.size - 1 do
+      if not disk.kind(probe(rank)) then
+        raise(("checkpoint: what rank %d writes to %s is not there on rank 0: the folder must be one that all hosts " ..
+          "share"):format(rank, dir))
+      end
+      disk.remove(probe(rank))
+    end
+    gone = generation.clean(dir)
+  end)
+  return gone
+end
+
+-- ---- loading -----------------------------------------------------------------------------------------------------
+
+--- What `resume` means: {dir=, name=} of one generation, {dir=} of the newest, {file=}. [local]
+local function meaning(path, save)
+  if path == "auto" then
+    if not save then raise "checkpoint: resume = 'auto' wants save, the folder whose latest generation it means" end
+    return {dir = save}
+  end
+  local kind, dir, name = disk.kind(path), generation.split(path)
+  if kind == "file" then
+    local folder, pointer = path:match "^(.-)/?(%a+)$"
+    local pointed = (pointer == "latest" or pointer == "best") and generation.pointed(folder, pointer)
+    return pointed and {dir = folder, name = pointed} or {file = path}
+  elseif kind ~= "folder" then
+    raise(("checkpoint: %s is not there: expected a folder of generations, one of them, or auto"):format(path))
+  end
+  return name and {dir = dir, name = name} or {dir = path}
+end
+
+--- Manifest and folder of the generation to resume from; nil: "auto" found none. [collective]
+local function find(path, run, say)
+  local comm = run.comm
+  local m = together.run(comm, function() return meaning(path, run.save) end)
+  comm:check("train: resume", m.file and "a file" or m.name or "the newest generation")
+  if m.file then return m end
+  if m.name then
+    local body, why = generation.inspect(comm, m.dir, m.name)
+    if not body then raise(("checkpoint: %s/%s: %s"):format(m.dir, m.name, why)) end
+    return {body = body, folder = m.dir .. "/" .. m.name}
+  end
+  local name, body, passed = generation.newest(comm, m.dir)
+  for _, line in ipairs(passed) do say(line) end
+  if name then return {body = body, folder = m.dir .. "/" .. name} end
+  if path ~= "auto" then
+    raise(("checkpoint: %s holds no complete generation%s"):format(m.dir, passed[1] and ": " .. passed[1] or ""))
+  end
+  say(("nothing to resume in %s: a fresh start"):format(m.dir))
+end
+
+--- What opens the files that a manifest names.
+local function opener(body, folder)
+  local entries = {}
+  for _, entry in ipairs(body.files) do entries[entry.name] = entry end
+  return function(name)
+    name = name .. ".safetensors"
+    if not entries[name] then return bags.new() end
+    local bag, checksum = bags.read(folder .. "/" .. name)
+    if checksum ~= entries[name].contents then
+      raise(("checkpoint: %s/%s: its contents have checksum %s, the manifest says %s"):format(folder, name,
+        tostring(checksum), entries[name].contents))
+    end
+    return bag
+  end
+end
+
+local function anew_on_ranks(run, ranks, say)
+  say(("what each of %d ranks remembered (compressor, local optimizer) begins anew on %d"):format(ranks, run.comm.size))
+end
+
+local function anew_for_coder(run, saved, say)
+  local text = coder(run)
+  say(saved ~= text and ("what %s remembered begins anew for %s"):format(saved, text) or
+    ("what %s remembered begins anew: what it codes is not what it was"):format(saved))
+end
+
+--- A generation into the run. [collective]
+local function load_generation(found, run, say, compare)
+  local comm, body, folder = run.comm, found.body, found.folder
+  local open, values = opener(body, folder), contents.read_progress(body.progress, folder)
+  local same_ranks = body.ranks == comm.size
+  local differs = identity.differences(body.identity or {}, run.identity, {ranks = true, steps = true})
+  local own = together.run(comm, function()
+    contents.load_shared(run, open, folder, say)
+    return same_ranks and open(own_name(comm.rank)) or nil
+  end)
+  if differs then say("resumed with other settings than it was saved with: " .. differs) end
+  if body.choice and run.exchange.restore then run.exchange:restore(body.choice) end
+  contents.take_progress(run, values)
+  compare()
+  local _, key = coder(run)
+  if not same_ranks then
+    if values.remembers then anew_on_ranks(run, body.ranks, say) end
+  elseif values.remembers and key ~= body.coder_key then
+    anew_for_coder(run, body.coder, say)
+  end
+  together.run(comm, function()
+    contents.load_user_state(run, open "state", own, folder, say)
+    if own then contents.load_own(run, own, values, key == body.coder_key, folder) end
+  end)
+  if own then own:free() end
+  return body.ranks, values
+end
+
+--- Puts a checkpoint back into a run: sets its step and place; say(text): what begins anew, or differs; compare(): when
+--- what all ranks share has been loaded. Returns what it was loaded from (nil: "auto" found nothing), the number of
+--- ranks that it was saved by (nil: not known), and what the manifest says of its place (nil: an earlier version's).
+--- [collective]
+---@param path string   DIR, DIR/step-N, DIR/latest, DIR/best, "auto", or a file of an earlier version
+---@param run table
+---@param say fun(text: string)
+---@param compare fun()
+---@return string?
+---@return integer?
+---@return table?
+function M.load(path, run, say, compare)
+  local found = find(path, run, say)
+  if not found then return nil end
+  if found.body then return found.folder, load_generation(found, run, say, compare) end
+  local ranks = legacy.load(found.file, run, function() return (coder(run)) end, {
+    ranks = function(n) anew_on_ranks(run, n, say) end,
+    coder = function(text) anew_for_coder(run, text, say) end,
+  }, compare)
+  return found.file, ranks
+end
+
+return M

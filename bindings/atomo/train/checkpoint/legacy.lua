@@ -1,0 +1,99 @@
+--- Reads checkpoints of earlier versions: one file PATH with parameters, buffers, optimizer and place ("model.*",
+-- "optimizer.*", "outer.*"), and beside it PATH.rankN-CHECKSUM (before that PATH.rankN) with what is a rank's own.
+-- They are of whole epochs. Nothing writes them any more.
+local T = require "atomo.tensor"
+local disk = require "atomo.train.checkpoint.disk"
+local file = require "atomo.train.checkpoint.file"
+local together = require "atomo.train.checkpoint.together"
+local raise = require("atomo.ffi").raise
+
+local M = {}
+
+--- {room = state_dict} of names "room.name"; other names raise.
+local function take(path, tensors, metadata, rooms)
+  local states = {}
+  for _, room in ipairs(rooms) do states[room] = {} end
+  for name, t in pairs(tensors) do
+    local room, rest = name:match "^(%a+)%.(.+)$"
+    if not states[room] then
+      raise(("checkpoint: %s holds '%s', which belongs nowhere in this run"):format(path, name))
+    end
+    states[room][rest] = t
+  end
+  for name, text in pairs(metadata) do
+    local room, rest = name:match "^(%a+)%.(.+)$"
+    if states[room] then states[room][rest] = tonumber(text) end
+  end
+  return states
+end
+
+--- Puts back what is this rank's own, from the file `name`.
+local function take_own(name, run, step)
+  local tensors, metadata = file.read(name)
+  if tonumber(metadata.step) ~= step or tonumber(metadata.ranks) ~= run.comm.size then
+    raise(("checkpoint: %s is of step %s of a run of %s ranks, the checkpoint of step %d of %d"):format(name,
+      tostring(metadata.step), tostring(metadata.ranks), step, run.comm.size))
+  end
+  local states = take(name, tensors, metadata, {"memory", "optimizer"})
+  run.exchange:load_state_dict(states.memory)
+  if run.outer and states.optimizer.steps then run.optimizer:load_state_dict(states.optimizer) end
+  for _, t in pairs(tensors) do t:free() end
+end
+
+--- The name of this rank's own file, nil where there is none. The oldest checkpoints do not say whether there were any:
+--- one rank's file, PATH.rankN, means that all had theirs. [collective]
+local function find_own(path, run, metadata)
+  local rank = run.comm.rank
+  if metadata.ranks then
+    local checksum = metadata["own.rank" .. rank]
+    return checksum and ("%s.rank%d-%s"):format(path, rank, checksum)
+  end
+  local name = ("%s.rank%d"):format(path, rank)
+  local any = run.comm:allreduce(T.full({1}, disk.kind(name) and 1 or 0), "max"):item() > 0
+  return any and name or nil
+end
+
+--- Puts back what is each rank's own, unless it was made for something else. [collective]
+local function load_own(path, run, step, metadata, made_for, say)
+  local ranks = tonumber(metadata.ranks)
+  if ranks and ranks ~= run.comm.size then
+    if metadata["own.rank0"] then say.ranks(ranks) end
+    return
+  elseif metadata.coder and metadata.coder ~= made_for then
+    if metadata["own.rank0"] then say.coder(metadata.coder) end
+    return
+  end
+  local name = find_own(path, run, metadata)
+  together.run(run.comm, function()
+    if not name then return end
+    if not disk.kind(name) then raise(("checkpoint: %s is missing, %s needs it"):format(name, path)) end
+    take_own(name, run, step)
+  end)
+end
+
+--- Puts model, optimizer and memory back; sets run.step and run.place; compare(): when what all ranks share is there.
+--- Returns the number of ranks that it was saved by (nil: unknown). [collective]
+---@param path string
+---@param run table
+---@param made_for string   the exchange's compressor and topology
+---@param say {ranks: fun(n: integer), coder: fun(text: string)}   of what begins anew
+---@param compare fun()
+function M.load(path, run, made_for, say, compare)
+  local tensors, metadata = unpack(together.run(run.comm, function() return {file.read(path)} end))
+  local states = take(path, tensors, metadata, run.outer and {"model", "outer", "optimizer"} or {"model", "optimizer"})
+  run.model:load_state_dict(states.model)
+  if states.optimizer.steps then run.optimizer:load_state_dict(states.optimizer) end
+  if run.outer and states.outer.steps then run.outer.optimizer:load_state_dict(states.outer) end
+  for _, t in pairs(tensors) do t:free() end
+  local step, epoch = tonumber(metadata.step), tonumber(metadata.epoch)
+  if not step or not epoch then raise(("checkpoint: %s lacks its step or epoch"):format(path)) end
+  if metadata["exchange.choice"] and run.exchange.restore then run.exchange:restore(metadata["exchange.choice"]) end
+  run.exchange:set_step(tonumber(metadata.exchanges) or step)
+  run.runner.unit = tonumber(metadata.unit)
+  run.step, run.place = step, {epoch = epoch, taken = 0}
+  compare()
+  load_own(path, run, step, metadata, made_for(), say)
+  return tonumber(metadata.ranks)
+end
+
+return M

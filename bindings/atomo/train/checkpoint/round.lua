@@ -1,0 +1,75 @@
+--- A round of local steps under way (train/local_sgd.lua, step.lua), as each rank has it: its parameters, what its
+-- steps have counted, and what the round began with, should it be given up.
+local autograd = require "atomo.autograd"
+local named = require "atomo.optim.named"
+local new_undo = require "atomo.train.undo"
+
+local M = {}
+
+local function buffers_of(run) return run.model.buffers and run.model:buffers() or {} end
+
+local function copy_of(state)
+  local copy = {}
+  for name, v in pairs(state) do copy[name] = type(v) == "table" and v:clone() or v end
+  return copy
+end
+
+--- The buffers by name. The tensors themselves.
+function M.buffers(run)
+  local state = {}
+  for _, entry in ipairs(run.model.named_buffers and run.model:named_buffers() or {}) do state[entry[1]] = entry[2] end
+  return state
+end
+
+--- This rank's parameters by name: those that its optimizer steps. The tensors themselves.
+local function parameters(run)
+  local state = {}
+  for i, p in ipairs(run.optimizer.params) do state[run.names and run.names[i] or ("parameter %d"):format(i)] = p end
+  return state
+end
+
+--- Buffers and optimizer as they were when the round began.
+local function beginning(run)
+  local now = new_undo()
+  now:keep(buffers_of(run))
+  now:keep_optimizer(run.optimizer)
+  run.runner.before_round:restore()
+  local buffers = copy_of(M.buffers(run))
+  local optimizer = copy_of(named.state(run.optimizer, run.names))
+  now:restore()
+  return buffers, optimizer
+end
+
+--- Whether a round is under way.
+function M.is_open(run) return run.outer ~= nil and run.runner.in_round == true end
+
+---@param bag atomo.Bag
+function M.put(bag, run)
+  local buffers, optimizer = beginning(run)
+  bag:put("round_buffers", buffers)
+  bag:put("round_optimizer", optimizer)
+  bag:put("round_parameters", parameters(run))
+  bag:put("round_sums", run.runner.round)
+  bag:put("round_unit", {before = run.runner.unit_before})
+end
+
+local function copy_into(mine, saved)
+  autograd.no_grad(function()
+    for name, t in pairs(mine) do
+      if saved[name] then t:copy_(saved[name]) end
+    end
+  end)
+end
+
+--- Goes on with the round: to be called when the model holds what the ranks agreed on last, and before this rank's
+--- buffers and optimizer are put back.
+function M.take(bag, run, where)
+  run.outer:anchor()
+  copy_into(M.buffers(run), bag:take "round_buffers")
+  named.load(run.optimizer, run.names, bag:take "round_optimizer", where)
+  run.runner:begin_round()
+  run.runner.round, run.runner.unit_before = bag:take "round_sums", bag:take("round_unit").before
+  copy_into(parameters(run), bag:take "round_parameters")
+end
+
+return M

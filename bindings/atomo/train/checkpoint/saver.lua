@@ -1,0 +1,139 @@
+--- When a run saves, and what it keeps: after every epoch, or every so many steps or minutes; at the run's end; when a
+-- test result is the best so far. And where a run that is resumed stands.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local checkpoint = require "atomo.train.checkpoint"
+local generation = require "atomo.train.checkpoint.generation"
+local number = require "atomo.core.number"
+local C, raise = f.C, f.raise
+
+---@class atomo.Saver
+---@field saved integer?   step of the newest generation
+local Saver = {}
+Saver.__index = Saver
+
+local M = {}
+
+local seconds_in = {s = 1, m = 60, h = 3600}
+
+--- {steps=} or {seconds=} of save_every: a number of steps, or a text: "500", "30s", "10m", "2h".
+---@param v integer|string|nil
+function M.interval(v)
+  if v == nil then return {} end
+  local amount, unit = tostring(v):match "^(%d+)([smh]?)$"
+  amount = tonumber(amount)
+  if not amount or amount < 1 then
+    raise(("train: save_every is %s, expected a number of steps, or a time: 30s, 10m, 2h"):format(tostring(v)))
+  end
+  if unit == "" then return {steps = number.expect_whole(amount, "train: save_every", 1)} end
+  return {seconds = amount * seconds_in[unit]}
+end
+
+--- run: atomo.train's, with save, save_every, keep. Tries the folder. [collective]
+---@return atomo.Saver
+function M.new(run)
+  local self = setmetatable({run = run, dir = run.save, every = M.interval(run.save_every), keep = run.keep or 3},
+    Saver)
+  if self.keep == 0 then self.keep = math.huge end
+  self.vote, self.since = T.outside_scope(T.zeros, 1), C.atomo_time()
+  local gone = checkpoint.probe(self.dir, run.comm)
+  if #gone > 0 then
+    run.report:line(("%s: removed what unfinished saves had left: %s"):format(self.dir, table.concat(gone, ", ")))
+  end
+  return self
+end
+
+--- Whether a time is up, by rank 0's clock. [collective]
+local function time_is_up(self)
+  local p = self.vote:data()
+  p[0] = C.atomo_time() - self.since >= self.every.seconds and 1 or 0
+  self.run.comm:bcast(self.vote, 0)
+  return p[0] > 0
+end
+
+local function save(self)
+  local run = self.run
+  if self.saved == run.step then return end
+  local name = checkpoint.save(self.dir, run)
+  self.saved, self.since = run.step, C.atomo_time()
+  if self.best_step == run.step then checkpoint.point_best(self.dir, run.comm, name, self.best_text) end
+  checkpoint.prune(self.dir, run.comm, self.keep)
+end
+
+--- After a step within an epoch. [collective]
+function Saver:after_step()
+  local every = self.every
+  local due = every.steps and self.run.step % every.steps == 0 or every.seconds and time_is_up(self)
+  if due then save(self) end
+end
+
+--- Takes note of a test result; whether it is the best so far.
+local function is_best(self, info)
+  local value = info.test_accuracy or info.test_loss and -info.test_loss
+  if not value or value ~= value or self.best and value <= self.best then return false end
+  self.best, self.best_step = value, self.run.step
+  self.best_text = info.test_accuracy and ("test_accuracy %.17g"):format(info.test_accuracy) or
+    ("test_loss %.17g"):format(info.test_loss)
+  return true
+end
+
+--- After an epoch, or where the run stops within one (which has been saved). [collective]
+function Saver:after_epoch(info, last)
+  local best, every, step = is_best(self, info), self.every, self.run.step
+  local due = not (every.steps or every.seconds) or every.steps and step % every.steps == 0 or
+    every.seconds and time_is_up(self)
+  if best and self.saved == step then
+    checkpoint.point_best(self.dir, self.run.comm, generation.name_of(step), self.best_text)
+  elseif best or due or last then
+    save(self)
+  end
+end
+
+--- The run stops within an epoch. [collective]
+function Saver:stop() save(self) end
+
+--- The run was resumed from a generation.
+function Saver:resumed(from)
+  local run = self.run
+  local dir, name = generation.split(from)
+  if dir ~= self.dir:gsub("/+$", "") then return end
+  self.saved = run.step == tonumber(name:match "%d+$") and run.step or nil
+  self.best = generation.best(dir)
+end
+
+-- ---- where a resumed run stands ----------------------------------------------------------------------------------
+
+--- On another number of ranks, or with other batches, an epoch has another number of steps: the step counter, and with
+--- it the schedule, goes by the samples seen. values: what the manifest says of the place, or nil.
+local function find_place(run, ranks, values)
+  local place, batches = run.place, run.train_loader.steps
+  local a_step = math.ceil(batches / run.accumulate)
+  local before = values and values.batches or batches
+  local other = ranks and ranks ~= run.comm.size
+  if not other and before == batches and (not values or values.accumulate == run.accumulate) then return end
+  local steps = math.floor(place.taken / math.max(before, 1) * a_step + 0.5)
+  if place.taken > 0 and steps >= a_step then steps = a_step - 1 end
+  local there = run.step
+  run.step, place.taken, run.in_round = place.epoch * a_step + steps, steps * run.accumulate, 0
+  if other then
+    return ("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(ranks, run.comm.size, there,
+      run.step)
+  end
+  return ("an epoch had %d batches, %d a step, and has %d, %d a step: step %d there is step %d here"):format(before,
+    values and values.accumulate or run.accumulate, batches, run.accumulate, there, run.step)
+end
+
+--- Goes on from run.resume: run.step and run.place say where. Returns what it was resumed from; nil: a fresh start.
+--- [collective]
+---@param run table
+---@param compare fun()
+function M.resume(run, compare)
+  local function say(text) run.report:line(text) end
+  local from, ranks, values = checkpoint.load(run.resume, run, say, compare)
+  if not from then return end
+  local line = find_place(run, ranks, values)
+  if line then say(line) end
+  return from
+end
+
+return M

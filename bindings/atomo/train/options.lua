@@ -1,0 +1,89 @@
+--- atomo.train's options: what they are, and what is refused.
+local number = require "atomo.core.number"
+local saver = require "atomo.train.checkpoint.saver"
+local raise = require("atomo.ffi").raise
+
+---@class atomo.TrainOptions
+---@field model table              called with a batch of images, returns logits
+---@field data table               a loader, or {train = loader, test = loader?}
+---@field optimizer atomo.Optimizer
+---@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor, number?)?   default: cross-entropy. A
+--- mean and how many it counts, by which it is weighed (default: what atomo.F's loss counts, else images)
+---@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number, number?)|false|nil  fraction of right
+--- answers, and of how many; default: of the labels that the loss does not ignore
+---@field schedule (fun(step: integer): number)?   default: the optimizer's lr
+---@field clip_norm number?         scales the averaged gradient to at most this norm
+---@field clip_value number?        holds its elements within +- this
+---@field exchange atomo.Exchange?  default: dense over the world
+---@field epochs integer?           default 1
+---@field accumulate integer?       micro-batches of a step, default 1: the gradient of one batch so many times larger
+---@field local_steps integer?      steps between exchanges of what the parameters have moved; default 0: every step
+--- exchanges gradients. A round also ends with the epoch
+---@field outer {lr: number?, momentum: number?}?  how local steps' averaged moves are applied: 0.7, 0.9 (local_sgd.lua)
+---@field max_steps integer?        stops after so many steps
+---@field eval_every integer?       epochs between evaluations; 0: never; default 1
+---@field check_replicas boolean|integer|nil  assert that replicas are bit-equal (parameters and the optimizer's state)
+--- every so many steps (true: 100) and after every epoch; default: after every epoch; false: never
+---@field nonfinite string?         "abort" (default) or "skip" a step with a NaN or Inf
+---@field save string?              folder of checkpoints: generations step-N, complete or absent; latest, best
+---@field save_every integer|string|nil  steps between generations, or a time ("30s", "10m", "2h"); default: every
+--- epoch. One is also written at the run's end, and when a test result is the best so far
+---@field keep integer?             newest generations that stay, besides latest and best; 0: all; default 3
+---@field resume string?            folder (its newest generation), generation, file of an earlier version, or "auto":
+--- the newest of `save`, else a fresh start. The same bits as a run that was not stopped
+---@field state table<string, table>?  the user's objects by name, {state_dict, load_state_dict}: saved and put back
+---@field log string?               JSONL file, appended by rank 0
+---@field quiet boolean?            no progress lines
+---@field settings table?           written into the log's first line
+---@field on_step (fun(info: table))?   after every step, on every rank
+---@field on_epoch (fun(info: table))?  after every epoch, on every rank
+local known = {
+  model = true, data = true, optimizer = true, loss = true, accuracy = true, schedule = true, exchange = true,
+  epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true,
+  quiet = true, save = true, resume = true, accumulate = true, local_steps = true, outer = true, clip_norm = true,
+  clip_value = true, settings = true, on_step = true, on_epoch = true, save_every = true, keep = true, state = true,
+}
+local required = {"model", "data", "optimizer"}
+
+local function check_count(o, name, least)
+  local v = o[name]
+  if v ~= nil then o[name] = number.expect_whole(v, "train: " .. name, least) end
+end
+
+--- The user's objects whose state is saved.
+local function check_state(state)
+  if type(state) ~= "table" then raise(("train: state is a %s, expected {name = object}"):format(type(state))) end
+  for name, object in pairs(state) do
+    local ok = type(object) == "table" and type(object.state_dict) == "function" and
+      type(object.load_state_dict) == "function"
+    if type(name) ~= "string" or name == "" or name:find("/", 1, true) then
+      raise(("train: state: %s is no name: expected a text without /"):format(tostring(name)))
+    elseif not ok then
+      raise(("train: state: '%s' has no state_dict and load_state_dict"):format(name))
+    end
+  end
+end
+
+local function check_options(o)
+  if type(o) ~= "table" then raise(("train: got a %s, expected a table of options"):format(type(o))) end
+  for key in pairs(o) do
+    if not known[key] then raise(("train: unknown option '%s'"):format(tostring(key))) end
+  end
+  for _, key in ipairs(required) do
+    if o[key] == nil then raise(("train: '%s' is missing"):format(key)) end
+  end
+  if o.nonfinite and o.nonfinite ~= "abort" and o.nonfinite ~= "skip" then
+    raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))
+  end
+  check_count(o, "accumulate", 1)
+  check_count(o, "local_steps", 0)
+  check_count(o, "keep", 0)
+  saver.interval(o.save_every)
+  if o.state ~= nil then check_state(o.state) end
+  for _, key in ipairs {"save_every", "keep"} do
+    if o[key] ~= nil and not o.save then raise(("train: %s wants save, a folder"):format(key)) end
+  end
+  if o.outer and (o.local_steps or 0) == 0 then raise "train: outer wants local_steps > 0" end
+end
+
+return {check = check_options}

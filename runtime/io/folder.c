@@ -1,0 +1,88 @@
+/* folder.c - what a set of files that is complete or absent needs of the file system: folders, renames, what has
+ * reached the disk, a file's checksum. Statuses name the path and why. Path: stage 10. */
+#include "io/file.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int atomo_path_kind(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) == 0) return S_ISREG(st.st_mode) ? 1 : S_ISDIR(st.st_mode) ? 2 : 3;
+    ATOMO_REQUIRE(errno == ENOENT || errno == ENOTDIR, ATOMO_EIO, "cannot look at %s: %s", path, strerror(errno));
+    return 0;
+}
+
+int atomo_folder_sync(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot open the folder %s: %s", path, strerror(errno));
+    const int why = fsync(fd) == 0 ? 0 : errno;
+    close(fd);
+    const bool cannot = why == EINVAL || why == ENOTSUP; /* some network file systems leave it to themselves */
+    ATOMO_REQUIRE(why == 0 || cannot, ATOMO_EIO, "fsync of the folder %s: %s", path, strerror(why));
+    return ATOMO_OK;
+}
+
+int atomo_folder_make(const char *path)
+{
+    ATOMO_REQUIRE(mkdir(path, 0777) == 0 || errno == EEXIST, ATOMO_EIO, "cannot make the folder %s: %s", path,
+                  strerror(errno));
+    const int kind = atomo_path_kind(path);
+    if (kind < 0) return kind;
+    ATOMO_REQUIRE(kind == 2, ATOMO_EIO, "cannot make the folder %s: a file has that name", path);
+    return ATOMO_OK;
+}
+
+int atomo_folder_names(const char *path, char *out, double room, double *need)
+{
+    DIR *d = opendir(path);
+    ATOMO_REQUIRE(d, ATOMO_EIO, "cannot read the folder %s: %s", path, strerror(errno));
+    size_t at = 0;
+    for (const struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        const size_t n = strlen(e->d_name) + 1;
+        if ((double)(at + n) <= room) memcpy(out + at, e->d_name, n);
+        at += n;
+    }
+    closedir(d);
+    *need = (double)at;
+    return ATOMO_OK;
+}
+
+int atomo_path_rename(const char *from, const char *to)
+{
+    ATOMO_REQUIRE(rename(from, to) == 0, ATOMO_EIO, "cannot rename %s to %s: %s", from, to, strerror(errno));
+    return ATOMO_OK;
+}
+
+int atomo_path_remove(const char *path)
+{
+    const bool gone = unlink(path) == 0 || ((errno == EISDIR || errno == EPERM) && rmdir(path) == 0);
+    ATOMO_REQUIRE(gone || errno == ENOENT, ATOMO_EIO, "cannot remove %s: %s", path, strerror(errno));
+    return ATOMO_OK;
+}
+
+int atomo_file_checksum(const char *path, double *size, double *crc)
+{
+    static const size_t chunk = 1 << 20;
+    FILE *f;
+    int64_t n;
+    uint8_t *room;
+    ATOMO_TRY(atomo__file_open("checksum", path, &f, &n));
+    int rc = atomo__alloc((void **)&room, chunk);
+    uint32_t sum = 0;
+    for (int64_t at = 0; rc == ATOMO_OK && at < n; at += (int64_t)chunk) {
+        const size_t here = (size_t)ATOMO_MIN((int64_t)chunk, n - at);
+        rc = atomo__file_read("checksum", path, f, at, room, here);
+        if (rc == ATOMO_OK) sum = atomo__crc32(sum, room, here);
+    }
+    atomo__free(room);
+    fclose(f);
+    *size = (double)n;
+    *crc = (double)sum;
+    return rc;
+}

@@ -1,0 +1,217 @@
+-- A run that is stopped within an epoch, saved and resumed ends with the bits of the run that was neither stopped nor
+-- saved: weights, running statistics, losses of every step, the optimizer. Topologies by compressors, with overlap and
+-- without in turns; and what else a run has state in.
+local atomo = require "atomo"
+local here = debug.getinfo(1, "S").source:match "^@(.*)/"
+local checkpoints = dofile(here .. "/../support/checkpoints.lua")
+local matrix = dofile(here .. "/../support/exchange_matrix.lua")
+local nn, world = atomo.nn, atomo.mpi.world
+
+local function net()
+  return nn.Sequential {nn.Conv2d(3, 8, 3, {stride = 2, bias = false}), nn.BatchNorm2d(8, {relu = true}),
+    nn.GlobalAvgPool(), nn.Dropout(0.2), nn.Linear(8, 10)}
+end
+
+local function adam(model) return atomo.optim.adam {params = model:parameters(), lr = 0.01} end
+
+local function images(o, size)
+  local data = atomo.data.synthetic {train = size or 60, test = 10}
+  local function loader(set)
+    return atomo.data.loader {set = set, batch = 4, rank = world.rank, size = world.size, seed = 2,
+      augment = {crop = 4, flip = true}, mean = data.mean, std = data.std}
+  end
+  return {train = loader(data.train), test = o.eval_every and loader(data.test) or nil}
+end
+
+--- Trains; o: net, data, optimizer (functions), exchange (options), prepare(options, model): more of them; and options
+--- of atomo.train. Returns all that the run leaves, as text by name.
+local function train(o, more)
+  atomo.manual_seed(3)
+  local model = (o.net or net)()
+  local data = (o.data or images)(o)
+  local optimizer = (o.optimizer or adam)(model)
+  local ex = {min_size = 30, seed = 5}
+  for key, value in pairs(o.exchange or {}) do ex[key] = value end
+  local left, steps = {}, {}
+  local options = {model = model, data = data, optimizer = optimizer, exchange = atomo.exchange(ex), quiet = true,
+    epochs = 2, eval_every = 0, schedule = function(step) return 0.01 / (1 + step / 10) end}
+  for _, key in ipairs {"accumulate", "local_steps", "eval_every", "nonfinite", "clip_norm", "schedule", "epochs"} do
+    if o[key] ~= nil then options[key] = o[key] end
+  end
+  if o.prepare then o.prepare(options, model, left) end
+  local on_step = options.on_step
+  options.on_step = function(info)
+    steps[info.step] = ("%.17g"):format(info.loss)
+    if on_step then on_step(info) end
+  end
+  for key, value in pairs(more or {}) do options[key] = value end
+  local info = atomo.train(options)
+  if info.loss then left.epoch = ("%.17g %.17g"):format(info.loss, info.accuracy) end
+  for name, t in pairs(model:state_dict()) do left["model " .. name] = t:bytes() end
+  for name, v in pairs(optimizer:state_dict()) do left["optimizer " .. name] = type(v) == "table" and v:bytes() or v end
+  return left, steps
+end
+
+--- Whether all ranks have found no difference; names the first.
+local function assert_same(whole, rest, what)
+  local different = ""
+  for name, v in pairs(whole) do
+    if rest[name] ~= v then different = ("rank %d: %s"):format(world.rank, name) end
+  end
+  for _, text in ipairs(world:allgatherv(different)) do
+    assert(text == "", ("%s: %s differs"):format(what, text))
+  end
+end
+
+local function resumes(o, stops, what)
+  local whole, losses = train(o)
+  for _, stop in ipairs(stops) do
+    local path = checkpoints.path()
+    train(o, {max_steps = stop, save = path})
+    local rest, later = train(o, {resume = path})
+    checkpoints.remove(path)
+    local text = ("%s, stopped after step %d"):format(what, stop)
+    assert_same(whole, rest, text)
+    for step, loss in pairs(losses) do
+      if step > stop then assert.equal(loss, later[step], text .. ", loss of step " .. step) end
+    end
+  end
+end
+
+describe("a run stopped within an epoch and resumed ends with the same bits", function()
+  teardown(checkpoints.remove_all)
+
+  local compressors = {"none", "entry:ratio=4", "svd:ratio=4,bits=8,every=3", "powersgd:rank=1,ef=true", "qsgd:bits=4",
+    "topk:ratio=8,ef=true", "taps:ratio=4", "auto:ratio=8,keep=3", "auto:ratio=8,every=2,keep=3,ef=true"}
+  for turn, o in ipairs(matrix.topologies) do
+    it("by " .. matrix.name(o, "all compressors"), function()
+      for k, compress in ipairs(compressors) do
+        if matrix.possible(o, compress) then
+          local ex = {compress = compress, overlap = (k + turn) % 2 == 0} -- tests/mpi/exchange_state_spec.lua has both
+          for key, value in pairs(o) do ex[key] = value end
+          resumes({exchange = ex}, {k % 2 == 0 and 3 or 5}, matrix.name(o, compress))
+        end
+      end
+    end)
+  end
+
+  for _, case in ipairs {
+    {"with accumulation, also where the epoch's last step has fewer batches", {accumulate = 2}},
+    {"with local steps, within a round", {local_steps = 3, exchange = {compress = "topk:ratio=8,ef=true"}},
+      {1, 2, 3, 4, 6}},
+    {"with local steps and accumulation", {local_steps = 2, accumulate = 2, exchange = {compress = "entry:ratio=4"}},
+      {1, 2, 3}},
+    {"with tests that fall in neither half", {eval_every = 2}, {3, math.ceil(60 / 4 / world.size)}},
+    {"with clipping", {clip_norm = 0.1}},
+  } do
+    it(case[1], function() resumes(case[2], case[3] or {1, 3, 5}, case[1]) end)
+  end
+
+  it("with averages of weights, and a schedule that follows the losses", function()
+    resumes({eval_every = 1, schedule = false, prepare = function(options, model, left)
+      local ema = atomo.optim.ema {params = model:parameters(), decay = 0.8}
+      local plateau = {best = math.huge, worse = 0, lr = 0.01, halved = false, name = "p"}
+      function plateau:state_dict()
+        return {best = self.best, worse = self.worse, lr = self.lr, halved = self.halved, name = self.name}
+      end
+      function plateau:load_state_dict(s) for key, v in pairs(s) do self[key] = v end end
+      options.schedule = function() return plateau.lr end
+      options.state = {ema = ema, plateau = plateau}
+      options.on_step = function(info)
+        ema:update()
+        plateau.worse = info.loss < plateau.best and 0 or plateau.worse + 1
+        plateau.best = math.min(plateau.best, info.loss)
+        if plateau.worse > 1 then plateau.lr, plateau.worse, plateau.halved = plateau.lr / 2, 0, true end
+        for i, a in ipairs(ema.averages) do left["average " .. i] = a:bytes() end
+        left.plateau = ("%.17g %.17g %s"):format(plateau.lr, plateau.best, tostring(plateau.halved))
+      end
+      options.on_epoch = function() plateau.lr = plateau.lr * 0.9 end
+    end}, {2, 5, math.ceil(60 / 4 / world.size)}, "ema and plateau")
+  end)
+
+  it("with draws of the user's from the runtime's streams, and a state that each rank has of its own", function()
+    resumes({prepare = function(options, _, left)
+      local own = {sum = world.rank, t = atomo.zeros(2)}
+      function own:state_dict() return {sum = self.sum, t = self.t} end
+      function own:load_state_dict(s)
+        self.sum = s.sum
+        self.t:copy_(s.t)
+      end
+      options.state = {own = own}
+      options.on_step = function()
+        own.sum = own.sum + math.random() * (1 + world.rank)
+        own.t:add_(atomo.randn(2):mul_(1 + world.rank))
+        left.own = ("%.17g %s"):format(own.sum, own.t:bytes())
+      end
+    end}, {3}, "draws")
+  end)
+
+  it("with data that begin an epoch at its first batch only", function()
+    resumes({data = function(o)
+      local inner = images(o).train
+      return {steps = inner.steps, epoch = function(_, e) return inner:epoch(e) end}
+    end}, {3, 5}, "data without seeks")
+  end)
+
+  it("with text, windows of which a rank lacks at the epoch's end", function()
+    resumes({exchange = {compress = "svd:ratio=4,every=2"}, net = function()
+      return require("models.lstm").lstm {vocab = 8, width = 8, layers = 1, length = 6, dropout = 0.1}
+    end, data = function()
+      local text = atomo.text.of(("abcdefgh"):rep(16) .. ("hgfe"):rep(7), 0)
+      return atomo.text.loader {tokens = text.train, batch = 3, length = 6, seed = 4, rank = world.rank,
+        size = world.size}
+    end}, {1, 3}, "text")
+  end)
+
+  it("after steps that were given up", function()
+    local function poisoned(logits, labels)
+      local loss = atomo.F.cross_entropy(logits, labels)
+      return labels:get(1) == 3 and loss * math.huge or loss
+    end
+    resumes({nonfinite = "skip", exchange = {compress = "svd:ratio=4,ef=true"}, prepare = function(options)
+      options.loss = poisoned
+    end}, {2, 4}, "skips")
+  end)
+
+  it("where a rate was set of a group, and steps were taken by some parameters only", function()
+    resumes({optimizer = function(model)
+      return atomo.optim.adamw {lr = 0.01, params = atomo.optim.no_decay_groups(model)}
+    end, prepare = function(options, model)
+      options.on_step = function(info)
+        if info.step == 2 then options.optimizer.groups[2].lr = 0.5 end
+        model[5].bias.requires_grad = info.step % 2 == 0
+      end
+    end}, {2, 4}, "groups")
+  end)
+end)
+
+describe("saving", function()
+  teardown(checkpoints.remove_all)
+
+  it("changes nothing in a run, whenever it comes", function()
+    for _, o in ipairs {{exchange = {compress = "svd:ratio=4,bits=8,every=3"}, eval_every = 2},
+      {local_steps = 3, exchange = {compress = "auto:ratio=8,keep=3"}}} do
+      local whole = train(o)
+      for _, every in ipairs {1, 2, "1h"} do
+        local path = checkpoints.path()
+        assert_same(whole, train(o, {save = path, save_every = every, keep = 2}), "save_every " .. every)
+        checkpoints.remove(path)
+      end
+    end
+  end)
+
+  it("leaves generations from each of which a run ends with the same bits", function()
+    for _, o in ipairs {{exchange = {compress = "entry:ratio=4,ef=true"}}, {local_steps = 3}} do
+      local path = checkpoints.path()
+      local whole = train(o, {save = path, save_every = 2, keep = 0})
+      local names = checkpoints.generations(path)
+      assert.is_true(#names > 3)
+      for _, name in ipairs(names) do
+        local rest = train(o, {resume = path .. "/" .. name})
+        rest.epoch = rest.epoch or whole.epoch -- none is left behind the last generation
+        assert_same(whole, rest, name)
+      end
+      checkpoints.remove(path)
+    end
+  end)
+end)

@@ -1,0 +1,91 @@
+-- What a fault in the midst of a save leaves: a job killed at any of the changes that a save makes on the disk, or
+-- whose disk is full then, leaves the generation before it, or the new one, whole; a run that is resumed ends with the
+-- bits of the run that was not stopped.
+-- test: slow
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+local spawn = dofile(here .. "/../support/spawn.lua")
+local checkpoints = dofile(here .. "/../support/checkpoints.lua")
+local job = here .. "/../support/checkpoint_job.lua"
+
+if not spawn.possible() then
+  return pending "checkpoint_faults_spec: starts jobs of its own, not under mpirun"
+end
+
+describe("a save", function()
+  local dir, digest
+  setup(function() dir = checkpoints.path() end)
+  before_each(function() checkpoints.remove(dir) end)
+  teardown(function() checkpoints.remove(dir) end)
+
+  local function run(resume, fault, rank, n)
+    return spawn.ranks(2, ("%s %s '%s' %s %d %d"):format(spawn.quote(job), dir, resume or "", fault or "none",
+      rank or 0, n or 0), {timeout = 60})
+  end
+
+  --- What is left is whole, and ends as the run that was not stopped.
+  local function check_left(what)
+    local out, code = run "auto"
+    assert.equal(0, code, what .. "\n" .. out)
+    assert.matches("going on after epoch 0, step [36] of ", out, what)
+    for rank = 0, 1 do
+      assert.truthy(out:find(("END rank %d step 14 %s"):format(rank, digest), 1, true), what .. "\n" .. out)
+    end
+    for _, name in ipairs(require("atomo.train.checkpoint.disk").names(dir)) do
+      assert.truthy(name:match "^step%-%d+$" or name == "latest", what .. ": left " .. name)
+    end
+    return out
+  end
+
+  local function whole()
+    if digest then return end
+    local out, code = run()
+    assert.equal(0, code, out)
+    digest = assert(out:match "END rank 0 step 14 (%x+)", out)
+    assert.truthy(out:find("END rank 1 step 14 " .. digest, 1, true), out)
+    checkpoints.remove(dir)
+  end
+
+  it("that is killed at any change it makes on the disk leaves a whole generation", function()
+    whole()
+    local killed = 0
+    for _, case in ipairs {{"kill", 1}, {"cut", 1}, {"kill", 0}, {"cut", 0}} do
+      local fault, rank = case[1], case[2]
+      for n = 1, 40 do
+        if fault == "kill" or n % 2 == 0 then
+          local out, code = run("", fault, rank, n)
+          if code == 0 then break end -- a save has not so many
+          assert.equal(137, code, out)
+          killed = killed + 1
+          check_left(("%s at change %d of rank %d"):format(fault, n, rank))
+          checkpoints.remove(dir)
+        end
+      end
+    end
+    assert.is_true(killed >= 12, killed)
+  end)
+
+  it("that SIGTERM comes in ends the job with 143 and leaves a whole generation", function()
+    whole()
+    for _, case in ipairs {{0, 2}, {0, 7}, {1, 1}} do
+      local rank, n = unpack(case)
+      local out, code = run("", "term", rank, n)
+      assert.equal(143, code, out)
+      check_left(("SIGTERM at change %d of rank %d"):format(n, rank))
+      checkpoints.remove(dir)
+    end
+  end)
+
+  it("on a full disk ends the job on all ranks, and the generation before stays", function()
+    whole()
+    for _, case in ipairs {{0, 2}, {0, 5}, {1, 1}} do
+      local rank, n = unpack(case)
+      local out, code = run("", "full", rank, n)
+      assert.equal(1, code, out)
+      assert.matches(("checkpoint: rank %d: [^\n]*File too large"):format(rank), out)
+      local what = ("full at change %d of rank %d"):format(n, rank)
+      assert.same({"step-3"}, checkpoints.generations(dir), what)
+      check_left(what)
+      checkpoints.remove(dir)
+    end
+  end)
+end)

@@ -1,0 +1,64 @@
+--- A short training run that saves in mid-epoch, in which something happens to the n-th change that a rank makes on the
+-- disk. checkpoint_faults_spec.lua says what must be left.
+--   atomo-lua tests/support/checkpoint_job.lua DIR RESUME FAULT RANK N
+-- FAULT: none; kill or term (the signal comes before the change), cut (killed in its midst: half the file is there),
+-- full (the disk takes no more); N: of which change. RESUME: "", or what atomo.train takes. Prints a digest of the
+-- parameters at the end.
+local dir, from, fault, at_rank, at = arg[1], arg[2], arg[3], tonumber(arg[4]), tonumber(arg[5])
+local ffi = require "ffi"
+local atomo = require "atomo"
+local disk = require "atomo.train.checkpoint.disk"
+local world = atomo.mpi.world
+ffi.cdef [[
+int getpid(void); int kill(int, int);
+typedef struct { unsigned long soft, hard; } atomo_test_limit;
+int setrlimit(int, const atomo_test_limit *); void *signal(int, void *);
+]]
+
+local changes, armed = 0, false
+
+--- No file may grow: what a full disk does to every write, without a disk.
+local function fill_disk()
+  ffi.C.signal(25, ffi.cast("void *", 1)) -- SIGXFSZ is ignored: the write fails with EFBIG
+  ffi.C.setrlimit(1, ffi.new("atomo_test_limit", {0, -1})) -- RLIMIT_FSIZE
+end
+
+for _, name in ipairs {"make", "rename", "remove", "sync", "put", "write"} do
+  local original = disk[name]
+  disk[name] = function(path, ...)
+    if armed and world.rank == at_rank then
+      changes = changes + 1
+      if changes == at then
+        if fault == "cut" and (name == "put" or name == "write") then
+          local file = io.open(path, "wb")
+          file:write("half of it")
+          file:close()
+        end
+        if fault == "full" then fill_disk() else ffi.C.kill(ffi.C.getpid(), fault == "term" and 15 or 9) end
+      end
+    end
+    return original(path, ...)
+  end
+end
+
+atomo.manual_seed(3)
+local data = atomo.data.synthetic {train = 56, test = 8}
+local nn = atomo.nn
+local model = nn.Sequential {nn.Conv2d(3, 8, 3, {stride = 2}), nn.BatchNorm2d(8), nn.GlobalAvgPool(), nn.Dropout(0.2),
+  nn.Linear(8, 10)}
+local steps = 0
+atomo.train {model = model, epochs = 2, eval_every = 0, save = dir, save_every = 3, keep = 1,
+  resume = from ~= "" and from or nil,
+  optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.05, momentum = 0.9},
+  data = atomo.data.loader {set = data.train, batch = 4, rank = world.rank, size = world.size, mean = data.mean,
+    std = data.std},
+  exchange = atomo.exchange {compress = "svd:ratio=4,bits=8,every=4,ef=true", min_size = 50},
+  on_step = function(info)
+    steps = info.step
+    armed = fault ~= "none" and steps == 6 -- the second generation
+  end}
+local parts = {}
+for _, entry in ipairs(model:named_parameters()) do parts[#parts + 1] = entry[2]:bytes() end
+local text = table.concat(parts)
+print(("END rank %d step %d %08x after %d changes"):format(world.rank, steps,
+  require("atomo.ffi").C.atomo_crc32(text, #text), changes))
