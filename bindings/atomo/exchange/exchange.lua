@@ -240,7 +240,6 @@ function Exchange:replan()
   for name, memory in pairs(memories.of(self)) do
     if not memories.is_learnt(name) then carried[name] = T.outside_scope(memory.clone, memory) end
   end
-  T.outside_scope(memories.share, self, carried)
   routes.close(self.route)
   self.names = false
   self:replace(self:open(self.settings.given))

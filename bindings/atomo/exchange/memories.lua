@@ -50,34 +50,6 @@ function M.of(ex)
   return state
 end
 
---- The messages that this rank averages, by number.
-local function owned(plan)
-  local mine = {}
-  for _, bucket in ipairs(plan.buckets) do
-    for k = bucket.mine or 1, bucket.mine_last or 0 do mine[k] = true end
-  end
-  return mine
-end
-
---- Gives every rank what the owners of averages remember of the second way: in another plan a message may have another
---- owner. state: of M.of, where it goes. [collective]
-function M.share(ex, state, prefix)
-  local plan = ex.plan
-  prefix = prefix or ""
-  if plan and plan.second then
-    local own, mine = plan.second:state_dict(), owned(plan)
-    for k, m in ipairs(plan.messages) do
-      local memory = own[("%d"):format(k)]
-      if memory then
-        local sum = mine[k] and memory:clone() or T.zeros_like(memory)
-        ex.comm:allreduce(sum, "sum")
-        state[prefix .. "again" .. key_of(plan, m)] = sum
-      end
-    end
-  end
-  if ex.route.between then M.share(ex.route.between, state, prefix .. "between.") end
-end
-
 --- What a name says of a way: the name that the way's codec has for it, or nil. numbers: of messages, by key.
 local function codec_name(name, way, numbers)
   if name:find("/", 1, true) then

@@ -30,10 +30,11 @@ function Optimizer:__newindex(key, value)
   if options.is_option(key) then
     raise(("%s: optimizer.%s is no field: set it of a group, optimizer.groups[i].%s"):format(self.kind, key, key))
   end
-  local near = type(key) == "string" and suggest(key, fields)
-  if near or Optimizer[key] ~= nil then
-    raise(("%s: optimizer.%s is no field%s"):format(self.kind, tostring(key),
-      near and (" (did you mean '%s'?)"):format(near) or ", but a method"))
+  local method = type(Optimizer[key]) == "function"
+  local near = not method and type(key) == "string" and suggest(key, fields)
+  if near then raise(("%s: optimizer.%s is no field (did you mean '%s'?)"):format(self.kind, tostring(key), near)) end
+  if method and type(value) ~= "function" then -- another function takes the method's place
+    raise(("%s: optimizer.%s is no field, but a method"):format(self.kind, key))
   end
   rawset(self, key, value)
 end
