@@ -71,9 +71,9 @@ end
 --- Begins the compressors' step: the second one encodes averages with the streams of rank `size`.
 function Step:begin()
   if self.begun then return end
-  self.begun = true
   local plan = self.plan
-  plan.compressor:begin_step(self.number, plan.comm.rank)
+  plan.compressor:begin_step(self.number, plan.comm.rank) -- may refuse a budget
+  self.begun = true
   if plan.second then plan.second:begin_step(self.number, plan.comm.size) end
 end
 
