@@ -159,6 +159,7 @@ describe("the folder of checkpoints", function()
     write(path, "a diary")
     refused("is there already and is no checkpoint: it is not overwritten", {epochs = 1, save = path, on_step = count})
     assert.equal("a diary", checkpoints.bytes(path))
+    world:barrier() -- all have read it
     if world.rank == 0 then os.remove(path) end
     write(path, "")
     train {epochs = 1, save = path} -- an empty file, as mktemp leaves it, gives way

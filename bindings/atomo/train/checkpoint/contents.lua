@@ -38,10 +38,18 @@ local function averages(run)
   return average
 end
 
+--- Whether all ranks have the same buffers, as where normalisation is frozen: they are saved as they are, since the
+--- average of equal numbers is rounded. [collective]
+local function same_buffers(run)
+  local bag = bags.new()
+  bag:put("buffers", round.buffers(run))
+  return together.equal(run.comm, bag:digest())
+end
+
 --- The model as all ranks have it: within a round of local steps with the parameters that they agreed on last.
 --- [collective]
-local function shared_model(run)
-  local instead = autograd.no_grad(averages, run)
+local function shared_model(run, alike)
+  local instead = alike and {} or autograd.no_grad(averages, run)
   if round.is_open(run) then
     for i, anchor in ipairs(run.outer.optimizer.params) do instead[run.optimizer.params[i]] = anchor end
   end
@@ -76,7 +84,8 @@ end
 ---@return atomo.Bag own
 function M.gather(run)
   local shared, own = {model = bags.new(), optimizer = bags.new(), state = bags.new()}, bags.new()
-  shared.model:put("model", shared_model(run))
+  local alike = same_buffers(run)
+  shared.model:put("model", shared_model(run, alike))
   if run.outer then
     shared.optimizer:put("outer", named.state(run.outer.optimizer, run.names))
     own:put("optimizer", named.state(run.optimizer, run.names))
@@ -88,9 +97,7 @@ function M.gather(run)
   own:put("memory", run.exchange:state_dict())
   own:put("random", random_state())
   own:put("counts", {local_in_row = run.local_in_row, bytes_out = run.bytes_out})
-  local buffers = bags.new()
-  buffers:put("buffers", round.buffers(run))
-  if not together.equal(run.comm, buffers:digest()) then own:put("buffers", round.buffers(run)) end
+  if not alike then own:put("buffers", round.buffers(run)) end
   return shared, own
 end
 
