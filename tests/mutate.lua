@@ -71,18 +71,18 @@ local function all_mutants()
   return mutants.shuffle(list, opts.seed)
 end
 
---- Builds a copy. ccache sees the same paths in every copy.
-local function build(tree)
-  return (run(tree, ("env CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=%s cmake --build build -j 2"):format(quote(tree)), 900,
-    tree .. "/build.log"))
+--- Builds a copy, or one target of it. ccache sees the same paths in every copy.
+local function build(tree, target)
+  return (run(tree, ("env CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=%s cmake --build build -j 2 --target %s"):format(
+    quote(tree), target or "all"), 900, tree .. "/build.log"))
 end
 
 --- A copy of the tree as it is, changed by `prepare` and built: by Ninja where there is one, which looks for what
--- changed in a tenth of make's time.
+-- changed in a tenth of make's time. Of a copy that is there only what differs is made again.
 local function make_copy(tree, prepare)
-  local to = quote(tree)
-  local copied = os.execute(("rm -rf %s; mkdir -p %s && cd %s && git ls-files -z | xargs -0 cp --parents -t %s"):format(
-    to, to, quote(root), to))
+  local copied = os.execute(("mkdir -p %s && cd %s && git ls-files -z | xargs -0 sh -c 'for file; do " ..
+    "cmp -s \"$file\" \"$0/$file\" || cp --parents -t \"$0\" \"$file\" || exit 1; done' %s"):format(
+    quote(tree), quote(root), quote(tree)))
   assert(copied == 0, "mutate: the tree cannot be copied to " .. tree)
   if prepare then prepare(tree, rooms, files()) end
   local generator = os.execute "ninja --version > /dev/null 2>&1" == 0 and " -G Ninja" or ""
@@ -124,37 +124,47 @@ end
 --- Time limit of a run whose units take this long, on a machine with other work.
 local function limit_of(seconds) return 60 + 5 * seconds end
 
---- Runs units in the copy: whether they pass, and the log's place of the first failure.
+--- Runs units in the copy: whether they pass, the place of the first failure, its unit, and whether time ran out.
 local function passes(tree, units, seconds)
   local log = tree .. "/test.log"
-  if run(tree, test_units.command(units), limit_of(seconds), log) then return true end
-  return false, (read(log) or ""):match "%((tests/[%w_/]*%.lua:%d+)%)" or units[#units].name
+  if units[1].kind == "program" then build(tree, units[1].name) end
+  local passed, _, slow = run(tree, test_units.command(units), limit_of(seconds), log)
+  if passed then return true end
+  local place = (read(log) or ""):match "%((tests/[%w_/]*%.lua:%d+)%)"
+  for _, unit in ipairs(units) do
+    if place and place:find(unit.file, 1, true) == 1 then return false, place, unit, slow end
+  end
+  return false, units[#units].name, units[#units], slow
+end
+
+--- Runs the units that meet a mutant, which is planted and built: "killed" or "survived", by what, the unit, and
+-- whether time ran out.
+local function meet(tree, m, order)
+  local batches, tried, all = order:batches(m, opts.budget)
+  for _, batch in ipairs(batches) do
+    local passed, place, unit, slow = passes(tree, batch.units, batch.seconds)
+    if not passed then return "killed", slow and "time limit: " .. unit.name or place, unit, slow end
+  end
+  return "survived", ("%d of %d units"):format(tried, all)
 end
 
 --- "killed", "survived", "refused" (by the compiler) or "same" (as without the fault); by what.
 local function judge(tree, m, pristine, order)
   local path, text = tree .. "/" .. m.file, read(root .. "/" .. m.file)
-  local batches, tried, all = order:batches(m, opts.budget)
-  if all == 0 then return "survived", "not executed" end
-  write(path, mutants.plant(text, m))
-  local verdict, by = "survived", ("%d of %d units"):format(tried, all)
-  if m.file:find "%.c$" and not build(tree) then
-    verdict = "refused"
-  elseif m.file:find "%.lua$" and not loadfile(path) then
-    verdict = "refused"
-  elseif m.file:find "%.c$" and program_of(tree) == pristine or m.file:find "%.lua$" and
-    string.dump(loadfile(path), true) == string.dump(loadfile(root .. "/" .. m.file), true) then
-    verdict = "same"
-  else
-    for _, batch in ipairs(batches) do
-      local passed, place = passes(tree, batch.units, batch.seconds)
-      if not passed then
-        verdict, by = "killed", place
-        break
-      end
+  if select(3, order:batches(m, opts.budget)) == 0 then return "survived", "not executed" end
+  local verdict, by, unit, slow
+  repeat
+    write(path, mutants.plant(text, m))
+    if m.file:find "%.c$" and not build(tree, "atomo-lua") or m.file:find "%.lua$" and not loadfile(path) then
+      verdict, by, unit = "refused", "", nil
+    elseif m.file:find "%.c$" and program_of(tree) == pristine or m.file:find "%.lua$" and
+      string.dump(loadfile(path), true) == string.dump(loadfile(root .. "/" .. m.file), true) then
+      verdict, by, unit = "same", "", nil
+    else
+      verdict, by, unit, slow = meet(tree, m, order)
     end
-  end
-  write(path, text) -- the next build makes the program without the fault again
+    write(path, text) -- the next build makes the program without the fault again
+  until not unit or order:is_sound(unit, slow)
   return verdict, by
 end
 
@@ -175,13 +185,14 @@ end
 --- Judges the first mutant that nobody has judged or claimed, until enough before it are counted.
 local function work(list, tree)
   make_copy(tree)
-  local order = unit_order.new(root, dir, function(units, seconds) return (passes(tree, units, seconds)) end)
+  local order = unit_order.new(root, dir, function(units, seconds)
+    return build(tree, "atomo-lua") and (passes(tree, units, seconds))
+  end)
   local pristine, counted = program_of(tree), 0
   for k, m in ipairs(list) do
     if counted >= opts.count then return end
     if not settled(k) and os.execute(("mkdir %s.claim 2> /dev/null"):format(quote(verdict_path(k)))) == 0 then
       local from = clock()
-      assert(build(tree), "mutate: the copy does not build without a fault any more")
       order:refresh()
       local said, by = judge(tree, m, pristine, order)
       local partly = said == "survived" and opts.budget < math.huge and (", budget %g"):format(opts.budget) or ""

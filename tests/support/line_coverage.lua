@@ -77,11 +77,10 @@ target_link_options(atomo PRIVATE --coverage)
           return ("%s debug.runs(%q)"):format(line, file .. ":" .. header.line)
         end)
       end
-      shell.write(tree .. "/" .. file, ("debug.runs(%q) %s"):format(file .. ":0", text))
+      shell.write(tree .. "/" .. file, ("dofile(%q)(%q) debug.runs(%q) %s"):format(here .. "/line_recorder.lua",
+        tree .. "/lines", file .. ":0", text))
     end
   end
-  local ffi = tree .. "/bindings/atomo/ffi.lua"
-  shell.write(ffi, ("dofile(%q)(%q) "):format(here .. "/line_recorder.lua", tree .. "/lines") .. shell.read(ffi))
 end
 
 --- Adds the lines that gcov's report names to the set `lines` ("file:line" -> true).

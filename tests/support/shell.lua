@@ -18,13 +18,13 @@ function M.write(path, text)
   assert(file:close())
 end
 
---- Runs a command in a folder. Returns whether it exits with 0 within LIMIT seconds, and its seconds. LOG gets its
--- output.
+--- Runs a command in a folder. Returns whether it exits with 0 within LIMIT seconds, its seconds, and whether it was
+-- ended at the limit. LOG gets its output.
 function M.run(folder, command, limit, log)
   local from = clock()
   local status = os.execute(("cd %s && ulimit -v 25165824 && timeout -k 10 %.0f %s > %s 2>&1 < /dev/null"):format(
     M.quote(folder), limit, command, M.quote(log or "/dev/null")))
-  return status == 0, clock() - from
+  return status == 0, clock() - from, status == 124 * 256 or status == 137 * 256
 end
 
 function M.lines_of(command)

@@ -33,29 +33,34 @@ function M.command(units)
   return ("sh scripts/mpirun.sh -n %d %s"):format(first.ranks, host .. table.concat(files, " "))
 end
 
--- The units likeliest to notice a fault in a file, before anything is known: patterns of files and of units' names.
-local codecs = {"^test_coding", "^test_alloc", "^codec", "^atoms", "^budget", "^peers", "^quantiser", "^decode_sum",
-  "^price", "^feedback", "^group_rate", "^exchange_matrix.*3"}
+-- The units likeliest to notice a fault in a file, before anything is known: patterns of files and of units' names, the
+-- likeliest and cheapest first.
 local near = {
-  {"^runtime/comm", {"^test_flight", "on [234]$", "^leave", "^watchdog", "^left_alone"}},
-  {"^runtime", codecs},
-  {"autograd", {"^autograd", "^own_operator", "^operators", "^training_golden", "gradient", "^saved"}},
-  {"/exchange", {"^exchange.* on [23]$", "^bytes", "^auto", "^choose", "^cost", "^simulate", "^exchange_topology.*4"}},
-  {"/compress", {"^codec", "^custom", "^peers", "^verify", "^options", "^exchange_matrix.*3"}},
-  {"train", {"^train", "checkpoint", "^local_steps", "^group_rate", "^freeze", "^skipped_step"}},
+  {"^runtime/comm", {"^test_flight", "^message.* on 3", "^collective.* on 3", "^exchange_engine.* on 3",
+    "^exchange_matrix.* on 3", "^agree.* on 2", "^desync.* on 2", "on [23]$", "^watchdog", "^leave", "^left_alone"}},
+  {"^runtime", {"^test_coding", "^test_alloc", "^atoms", "^codec_input", "^codec_budget", "^quantiser", "^decode_sum",
+    "^codec_message", "^message_length", "^peers", "^price", "^budget", "^exchange_matrix.* on 3", "^codec",
+    "^feedback", "^group_rate"}},
+  {"autograd", {"^autograd_spec", "^operators", "^own_operator", "^saved", "gradient", "^autograd",
+    "^training_golden"}},
+  {"/exchange", {"^cost", "^choose", "^exchange_spec on 3", "^exchange_matrix.* on 3", "^exchange_topology.* on 4",
+    "^join.* on 3", "^exchange.* on [23]$", "^auto", "^simulate", "^bytes"}},
+  {"/compress", {"^codec_input", "^options", "^codec_message", "^exchange_matrix.* on 3", "^peers", "^custom", "^codec",
+    "^verify"}},
+  {"train", {"^skipped_step.* on 2", "^local_steps.* on 2", "^counted.* on 2", "^group_rate", "^freeze", "^train",
+    "checkpoint"}},
 }
 
---- Whether a unit's name suggests that it tests this file.
+--- The place of a unit among those whose names suggest that they test this file, or nil.
 function M.near(file, unit)
   for _, room in ipairs(near) do
     if file:find(room[1]) then
-      for _, pattern in ipairs(room[2]) do
-        if unit.name:find(pattern) then return true end
+      for i, pattern in ipairs(room[2]) do
+        if unit.name:find(pattern) then return i end
       end
-      return false
+      return nil
     end
   end
-  return false
 end
 
 --- Units whose coverage cannot be measured: what lets allocations fail lets gcov's fail too.

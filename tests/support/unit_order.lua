@@ -4,9 +4,9 @@ local shell = dofile(here .. "/shell.lua")
 local test_units = dofile(here .. "/test_units.lua")
 local line_coverage = dofile(here .. "/line_coverage.lua")
 
-local UNKNOWN = 20 -- seconds that a unit without coverage is taken to need
+local UNKNOWN = {program = 1, spec = 20, mpi = 15} -- seconds that a unit without coverage is taken to need
 local BATCH = 10 -- seconds of units that one process runs
-local PRIOR = {near = 0.3, far = 0.05} -- of mutants a unit kills, before anything is known
+local NEAR, FURTHER, FAR = 0.4, 0.8, 0.02 -- share of mutants that the likeliest unit, the next, a far one kills
 
 local Order = {}
 Order.__index = Order
@@ -14,7 +14,8 @@ Order.__index = Order
 --- Makes the order of the units in ROOT. DIR holds coverage and verdicts; try(units, seconds) runs units without a
 -- fault.
 local function new(root, dir, try)
-  return setmetatable({root = root, dir = dir, try = try, units = test_units.list(root), covered = {}, sound = {}}, Order)
+  local units = test_units.list(root)
+  return setmetatable({root = root, dir = dir, try = try, units = units, covered = {}, sound = {}}, Order)
 end
 
 --- Reads the coverage and the verdicts that came since.
@@ -39,14 +40,13 @@ function Order:refresh()
   end
 end
 
---- Whether a unit passes without a fault, found out once; one that does not is left out.
-function Order:is_sound(unit)
+--- Whether a unit's failure (at its time limit if `slow`) is the mutant's doing: it passes without a fault. The
+-- copy must be without one now. A unit that fails is left out from then on.
+function Order:is_sound(unit, slow)
   local covered = self.covered[unit]
-  if covered and covered.passed then return true end
-  if self.sound[unit] == nil then
-    self.sound[unit] = self.try({unit}, covered and covered.seconds or 3 * UNKNOWN)
-    if not self.sound[unit] then print("fails without a fault: " .. unit.name) end
-  end
+  if not slow and (covered and covered.passed or self.sound[unit]) then return true end
+  self.sound[unit] = self.try({unit}, covered and covered.seconds or UNKNOWN[unit.kind])
+  if not self.sound[unit] then print("fails without a fault: " .. unit.name) end
   return self.sound[unit]
 end
 
@@ -61,10 +61,11 @@ function Order:batches(m, budget)
     if not covered or covered.lines[line] or blind and m.file:find(blind) then
       local kills = self.kills
       local base = unit.name:match "^[%w_]+"
-      local near = test_units.near(m.file, unit) and "near" or "far"
-      local share = PRIOR[near] + 0.02 * math.min(10, kills[base] or 0) + 0.5 * (kills[base .. " " .. m.file] or 0)
-      local seconds = covered and covered.seconds or UNKNOWN
-      list[#list + 1] = {unit = unit, seconds = seconds, cost = (seconds + 0.5) / share * (covered and 1 or 5)}
+      local place = test_units.near(m.file, unit)
+      local share = (place and NEAR * FURTHER ^ place or FAR) + 0.02 * math.min(10, kills[base] or 0) +
+        0.5 * (kills[base .. " " .. m.file] or 0)
+      local seconds = covered and covered.seconds or UNKNOWN[unit.kind]
+      list[#list + 1] = {unit = unit, seconds = seconds, cost = (seconds + 0.5) / share * (covered and 1 or 2)}
     end
   end
   table.sort(list, function(a, b)
@@ -74,7 +75,7 @@ function Order:batches(m, budget)
   local batches, count, spent = {}, 0, 0
   for _, item in ipairs(list) do
     if count > 0 and spent + item.seconds > budget then break end
-    if self:is_sound(item.unit) then
+    if self.sound[item.unit] ~= false then
       local last = batches[#batches]
       local first = last and last.units[1]
       if first and first.kind ~= "program" and first.kind == item.unit.kind and first.ranks == item.unit.ranks and
