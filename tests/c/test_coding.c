@@ -1,6 +1,7 @@
 /* test_coding.c - index lists near their entropy, and the sums that the budget rests on. Fixed seeds. */
 #include "check.h"
 #include "codec/codec.h"
+#include "compress/common/levels.h"
 
 enum { MOST = 10000000 };
 
@@ -96,9 +97,31 @@ static void splits(void)
     CHECK_NEAR(square, 9e76, 1e70);
 }
 
+/* Codes of every width and number come back, nothing is written behind them, and a set bit of the padding is noticed. */
+static void packed_codes(void)
+{
+    uint8_t code[ATOMO__CHUNK], packed[ATOMO__CHUNK], back[ATOMO__CHUNK + 1];
+    for (int bits = 1; bits <= 8; bits++)
+        for (int n = 1; n <= ATOMO__CHUNK; n += n < 70 ? 1 : 61) {
+            for (int i = 0; i < n; i++) code[i] = (uint8_t)((i * 37 + 11) & ((1 << bits) - 1));
+            const size_t size = atomo__packed_size(n, bits);
+            CHECK(size == (size_t)((n + 7) / 8 * bits));
+            atomo__pack(code, n, bits, packed);
+            memset(back, 0xA5, sizeof back);
+            CHECK(atomo__unpack(packed, n, bits, back));
+            CHECK(memcmp(back, code, (size_t)n) == 0);
+            CHECK(back[n] == 0xA5);
+            if (n % 8 == 0) continue;
+            packed[size - 1] |= 0x80; /* the last code of the last lane */
+            CHECK(!atomo__unpack(packed, n, bits, back));
+            CHECK(back[n] == 0xA5);
+        }
+}
+
 int main(void)
 {
     RUN(index_lists);
     RUN(splits);
+    RUN(packed_codes);
     return check_done();
 }

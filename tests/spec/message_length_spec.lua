@@ -78,6 +78,23 @@ describe("messages of extreme gradients are no longer than dense ones, decode to
   end
 end)
 
+describe("the room planned for a message", function()
+  it("is that of a dense gradient at most, a third and a header more where forms differ", function()
+    local texts = {"qsgd:bits=8,coding=elias", "terngrad:coding=elias"}
+    for _, c in ipairs(atomo.compressors()) do
+      if not c.make then texts[#texts + 1] = c.name end
+    end
+    for _, text in ipairs(texts) do
+      for _, shape in ipairs {{4096}, {64, 64}, {16, 3, 3, 32}} do
+        local c, g = atomo.compressor(text), atomo.randn(shape)
+        c:encode(g)
+        local most = text == "atomo-published" and 2.1 or 4 / 3 -- the published code draws an atom twice
+        assert.is_true(c:wire_max() <= most * 4 * g:numel() + 64, ("%s: %d bytes"):format(text, c:wire_max()))
+      end
+    end
+  end)
+end)
+
 describe("the dense form", function()
   it("is what the message decodes to, so that the mean is the gradient's", function()
     for _, text in ipairs {"entry:ratio=2", "qsgd:bits=2", "rows:ratio=1,bits=2", "length_entries:ratio=1.2"} do

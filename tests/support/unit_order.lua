@@ -64,7 +64,7 @@ function Order:batches(m, budget)
       local place = test_units.near(m.file, unit)
       local share = (place and NEAR * FURTHER ^ place or FAR) + 0.02 * math.min(10, kills[base] or 0) +
         0.5 * (kills[base .. " " .. m.file] or 0)
-      local seconds = covered and covered.seconds or UNKNOWN[unit.kind]
+      local seconds = covered and covered.seconds or UNKNOWN[unit.kind] * (place and 1 or 10)
       list[#list + 1] = {unit = unit, seconds = seconds, cost = (seconds + 0.5) / share * (covered and 1 or 2)}
     end
   end
