@@ -225,5 +225,12 @@ describe("byte counts", function()
     o, i = moved(function() own:allgatherv(("x"):rep(me * 10)) end)
     assert.equal((me * 10 + 48) * (n - 1), o)
     assert.equal(10 * n * (n - 1) / 2 - me * 10 + 48 * (n - 1), i)
+    local f = require "atomo.ffi"
+    local recv, count = f.ffi.new "atomo_tensor *[1]", f.ffi.new "double[1]"
+    o, i = moved(function() f.check(f.C.atomo_comm_bcast_bytes(own.h, t.h.data, 400, 0, recv, count)) end)
+    assert.equal((me == 0 and 400 or 0) * (n - 1) + 48 * (n - 1), o)
+    assert.equal((me == 0 and 0 or 400) + 48 * (n - 1), i)
+    assert.equal(400, count[0])
+    f.C.atomo_tensor_free(recv[0])
   end)
 end)

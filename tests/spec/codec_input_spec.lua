@@ -137,6 +137,18 @@ describe("gradients", function()
     end
   end)
 
+  it("that are zero are zero for every compressor, and so are the stated sums", function()
+    for _, e in ipairs(atomo.compressors()) do
+      local c = atomo.compressor(e.name)
+      for _, shape in ipairs {{6, 2, 2, 5}, {3}} do
+        local ghat = c:decode(c:encode(atomo.zeros(shape), {step = 1}))
+        assert.equal(0, ghat:norm_value(math.huge), e.name)
+        assert.equal(0, c:stats().variance, e.name)
+        assert.equal(0, c:stats().square, e.name)
+      end
+    end
+  end)
+
   it("with NaN or Inf are refused with tensor, count and first position", function()
     for _, text in ipairs {"none", "entry", "svd"} do
       local c = atomo.compressor(text)
