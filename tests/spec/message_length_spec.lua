@@ -132,6 +132,13 @@ describe("the dense form", function()
       bad:data()[n - 6] = (bad:data()[n - 6] + 1) % 256
       data = f.ffi.cast("const uint8_t *", bad.h.data)
       codec.fails("checksum", c.decode_tensor, c, 1, 2, {{data = data, left = n}}, 1, acc)
+      c:begin_step(2, 1) -- of rank 1
+      n = c:push(1, grads[1], out, 0)
+      c:end_step()
+      data = f.ffi.cast("const uint8_t *", out.h.data)
+      codec.fails("rank", c.decode_tensor, c, 1, 2, {{data = data, left = n, rank = 0}}, 1, acc)
+      codec.fails("step", c.decode_tensor, c, 1, 0, {{data = data, left = n, rank = 1}}, 1, acc)
+      c:decode_tensor(1, 2, {{data = data, left = n, rank = 1}}, 1, acc)
     end
   end)
 
