@@ -5,6 +5,7 @@ local test_units = dofile(here .. "/test_units.lua")
 local line_coverage = dofile(here .. "/line_coverage.lua")
 
 local UNKNOWN = {program = 1, spec = 20, mpi = 15} -- seconds that a unit without coverage is taken to need
+local PATIENT = 200 -- seconds that a unit without a fault is taken to need at most
 local BATCH = 10 -- seconds of units that one process runs
 local NEAR, FURTHER, FAR = 0.4, 0.8, 0.02 -- share of mutants that the likeliest unit, the next, a far one kills
 
@@ -45,7 +46,8 @@ end
 function Order:is_sound(unit, slow)
   local covered = self.covered[unit]
   if not slow and (covered and covered.passed or self.sound[unit]) then return true end
-  self.sound[unit] = self.try({unit}, covered and covered.seconds or UNKNOWN[unit.kind])
+  local seconds = covered and covered.seconds or UNKNOWN[unit.kind]
+  self.sound[unit] = self.try({unit}, slow and seconds or PATIENT)
   if not self.sound[unit] then print("fails without a fault: " .. unit.name) end
   return self.sound[unit]
 end
