@@ -39,6 +39,18 @@ describe("communicator", function()
     if none then none:close() end
   end)
 
+  it("refuses every operation once closed", function()
+    local gone, t = world:split(0, me), atomo.ones(3)
+    gone:close()
+    for name, call in pairs {barrier = {}, bcast = {t, 0}, allreduce = {t}, reduce = {t, "sum", 0}, gather = {t, 0},
+      allgather = {t}, allgatherv = {"x"}, isend = {t, 0}, irecv = {t, 0}, send = {t, 0}, recv = {t, 0}, ibarrier = {},
+      iallreduce = {t}, ibcast = {t, 0}, split = {0, 0}, split_shared = {}, close = {}} do
+      local ok, text = pcall(gone[name], gone, unpack(call))
+      assert.is_false(ok, name)
+      assert.matches("closed", text, name)
+    end
+  end)
+
   it("splits by shared memory", function()
     local node = world:split_shared()
     assert.equal(world.local_size, node.size)
