@@ -49,6 +49,20 @@ describe("communicator", function()
       assert.is_false(ok, name)
       assert.matches("closed", text, name)
     end
+    local f = require "atomo.ffi"
+    local C, void = f.C, f.ffi.new "void *[1]" -- from C
+    local out, request = f.ffi.cast("atomo_tensor **", void), f.ffi.cast("atomo_request **", void)
+    for name, status in pairs {close = C.atomo_comm_close(nil), barrier = C.atomo_comm_barrier(nil),
+      bcast = C.atomo_comm_bcast(nil, t.h, 0), allreduce = C.atomo_comm_allreduce(nil, t.h, 0),
+      allreduce_plain = C.atomo_comm_allreduce_plain(nil, t.h),
+      allreduce_grains = C.atomo_comm_allreduce_grains(nil, t.h, nil, 0), reduce = C.atomo_comm_reduce(nil, t.h, 0, 0),
+      gather = C.atomo_comm_gather(nil, t.h, 0, out), allgather = C.atomo_comm_allgather(nil, t.h, out),
+      send = C.atomo_comm_send(nil, t.h, 0, 0), recv = C.atomo_comm_recv(nil, t.h, 0, 0),
+      isend = C.atomo_comm_isend(nil, t.h, 0, 0, request), irecv = C.atomo_comm_irecv(nil, t.h, 0, 0, request),
+      ibarrier = C.atomo_comm_ibarrier(nil, request), ibcast = C.atomo_comm_ibcast(nil, t.h, 0, request),
+      iallreduce = C.atomo_comm_iallreduce(nil, t.h, 0, request)} do
+      assert.is_true(status < 0, name)
+    end
   end)
 
   it("splits by shared memory", function()
@@ -232,6 +246,9 @@ describe("byte counts", function()
     assert.equal(400 * (n - 1), o)
     assert.equal(400 * (n - 1), i)
     o, i = moved(function() own:bcast(t, 0) end)
+    assert.equal(me == 0 and 400 * (n - 1) or 0, o)
+    assert.equal(me == 0 and 0 or 400, i)
+    o, i = moved(function() own:ibcast(t, 0):wait() end)
     assert.equal(me == 0 and 400 * (n - 1) or 0, o)
     assert.equal(me == 0 and 0 or 400, i)
     o, i = moved(function() own:allgatherv(("x"):rep(me * 10)) end)
