@@ -46,8 +46,10 @@ do
   end
 end
 
-local rooms = {"runtime/coding", "runtime/atoms", "runtime/compress", "runtime/comm", "bindings/atomo/autograd.lua",
-  "bindings/atomo/autograd", "bindings/atomo/exchange", "bindings/atomo/compress", "bindings/atomo/train.lua"}
+local rooms = {"runtime/sampling", "runtime/coding", "runtime/codec", "runtime/atoms", "runtime/compress",
+  "runtime/comm", "runtime/watchdog", "runtime/exchange", "bindings/atomo/autograd/init.lua",
+  "bindings/atomo/autograd/backward.lua", "bindings/atomo/autograd/context.lua", "bindings/atomo/autograd/views.lua",
+  "bindings/atomo/exchange", "bindings/atomo/compress", "bindings/atomo/train/init.lua"}
 local root = lines_of(("cd %s/.. && pwd"):format(quote(here)))[1]
 local dir = opts.dir:find "^/" and opts.dir or root .. "/" .. opts.dir
 

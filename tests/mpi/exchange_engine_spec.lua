@@ -275,8 +275,8 @@ describe("the communication thread", function()
   end)
 
   it("knows only tickets that it gave", function()
-    for _, ticket in ipairs {-1, 1e9} do
-      assert.is_true(C.atomo_engine_wait(ticket) < 0)
+    for _, number in ipairs {-1, 1e9} do
+      assert.is_true(C.atomo_engine_wait(number) < 0)
       assert.matches("never posted", ffi.string(C.atomo_last_error()))
     end
   end)

@@ -88,7 +88,7 @@ describe("the room planned for a message", function()
       for _, shape in ipairs {{4096}, {64, 64}, {16, 3, 3, 32}} do
         local c, g = atomo.compressor(text), atomo.randn(shape)
         c:encode(g)
-        local most = text == "atomo-published" and 2.1 or 4 / 3 -- the published code draws an atom twice
+        local most = text == "atomo-published" and 2.1 or 4 / 3 -- both factors of every atom
         assert.is_true(c:wire_max() <= most * 4 * g:numel() + 64, ("%s: %d bytes"):format(text, c:wire_max()))
       end
     end

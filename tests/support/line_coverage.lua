@@ -55,7 +55,7 @@ function M.prepare(tree, rooms, files)
   local lists = tree .. "/CMakeLists.txt"
   shell.write(lists, shell.read(lists) .. ([[
 
-file(GLOB covered %s)
+file(GLOB_RECURSE covered %s)
 set_source_files_properties(${covered} PROPERTIES COMPILE_OPTIONS --coverage)
 target_link_options(atomo PRIVATE --coverage)
 ]]):format(table.concat(folders, " ")))
@@ -66,7 +66,7 @@ target_link_options(atomo PRIVATE --coverage)
   shell.write(tests, ("link_libraries(--coverage)\nadd_compile_options(-include %s/gcov_exit.h)\n"):format(tree) ..
     shell.read(tests))
   -- So does a process that the watchdog ends.
-  local watchdog = tree .. "/runtime/comm/watchdog.c"
+  local watchdog = tree .. "/runtime/watchdog/watchdog.c"
   shell.write(watchdog, (shell.read(watchdog):gsub("\n    (atomo_mpi_abort%(code%);)",
     "\n    { extern void __gcov_dump(void); __gcov_dump(); } %1")))
   for _, file in ipairs(files) do

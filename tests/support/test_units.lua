@@ -35,9 +35,10 @@ end
 
 -- The units likeliest to notice a fault in a file, before anything is known: patterns of files and of units' names, the
 -- likeliest and cheapest first.
+local between = {"^test_flight", "^message.* on 3", "^collective.* on 3", "^exchange_engine.* on 3",
+  "^exchange_matrix.* on 3", "^agree.* on 2", "^desync.* on 2", "on [23]$", "^watchdog", "^leave", "^left_alone"}
 local near = {
-  {"^runtime/comm", {"^test_flight", "^message.* on 3", "^collective.* on 3", "^exchange_engine.* on 3",
-    "^exchange_matrix.* on 3", "^agree.* on 2", "^desync.* on 2", "on [23]$", "^watchdog", "^leave", "^left_alone"}},
+  {"^runtime/comm/", between}, {"^runtime/watchdog/", between}, {"^runtime/exchange/", between},
   {"^runtime", {"^test_coding", "^test_alloc", "^atoms", "^codec_input", "^codec_budget", "^quantiser", "^decode_sum",
     "^codec_message", "^message_length", "^peers", "^price", "^budget", "^exchange_matrix.* on 3", "^codec",
     "^feedback", "^group_rate"}},
