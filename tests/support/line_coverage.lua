@@ -90,7 +90,8 @@ local function add_counted(report, tree, lines)
     local count, number, rest = line:match "^%s*([^:]+):%s*(%d+):(.*)"
     if number == "0" then
       local source = rest:match "^Source:(.*)"
-      if source then file = source:sub(1, #tree + 1) == tree .. "/" and source:sub(#tree + 2) or nil end
+      if source and source:sub(1, #tree + 1) == tree .. "/" then source = "../" .. source:sub(#tree + 2) end
+      if source then file = source:match "^%.%./(.*)" end -- ccache makes paths relative to the build's folder
     elseif file and count and count:find "^%d" then
       lines[file .. ":" .. number] = true
     end
