@@ -1,27 +1,39 @@
 --- mutate.lua - do the tests notice? Plants one-line faults (tests/support/mutants.lua), one after the other, in a copy
--- of the tree, and runs the tests until one fails: those of the mutant's own room first, then all others. A mutant that
--- no test notices survives: a hole in the tests, or a line that does not matter.
+-- of the tree, and runs test units (tests/support/test_units.lua) until one fails. A mutant that no test notices
+-- survives: a hole in the tests, or a line that does not matter.
+--   build/atomo-lua tests/mutate.lua --cover                        which lines each unit runs (once a tree)
 --   build/atomo-lua tests/mutate.lua --seed 1 --count 200 --jobs 2
+-- With coverage a mutant meets only the units that run its line, the likeliest and cheapest first: those that killed
+-- other mutants of its file. A line that no unit runs survives at once. Coverage may still be under way: a unit that it
+-- has not reached is tried last.
 -- A fault that does not compile, or compiles to the same program, is not counted: the next one takes its place. What
--- was judged stays judged: the same command goes on where it was stopped, as long as the tree is the same.
+-- was judged stays judged: the same command continues where it was stopped, as long as the tree is the same.
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 local mutants = dofile(here .. "/support/mutants.lua")
+local shell = dofile(here .. "/support/shell.lua")
+local test_units = dofile(here .. "/support/test_units.lua")
+local line_coverage = dofile(here .. "/support/line_coverage.lua")
+local unit_order = dofile(here .. "/support/unit_order.lua")
 local clock = require "atomo.ffi".C.atomo_time
+local quote, read, write, run, lines_of = shell.quote, shell.read, shell.write, shell.run, shell.lines_of
 
 local usage = [[
-usage: atomo-lua tests/mutate.lua [--seed N] [--count N] [--jobs N] [--dir DIR] [--only TEXT] [--quick] [--list]
+usage: atomo-lua tests/mutate.lua [--cover] [--seed N] [--count N] [--jobs N] [--dir DIR] [--only TEXT] [--budget N]
+                                  [--list] [--report]
+  --cover      measures which lines each test unit runs, and plants nothing
   --seed N     which faults are planted (1)          --count N    how many are judged (200)
   --jobs N     mutants judged side by side (1)       --dir DIR    copies of the tree and verdicts (build/mutate)
-  --only TEXT  files whose name holds TEXT           --quick      the tests of the mutant's own room only
-  --list       shows the faults, and plants none
+  --only TEXT  files whose name holds TEXT           --budget N   seconds of tests a mutant (no limit); what survives
+  --list       shows the faults, and plants none                  them is judged again under a larger budget
+  --report     shows the verdicts so far
 ]]
 
-local opts = {seed = 1, count = 200, jobs = 1, dir = "build/mutate", only = "", worker = false}
+local opts = {seed = 1, count = 200, jobs = 1, dir = "build/mutate", only = "", budget = math.huge, worker = false}
 do
   local i = 1
   while arg[i] do
     local name = arg[i]:match "^%-%-(%a+)$"
-    if name == "quick" or name == "list" then
+    if name == "cover" or name == "list" or name == "report" then
       opts[name] = true
     elseif name and opts[name] ~= nil and arg[i + 1] then
       i = i + 1
@@ -35,109 +47,48 @@ do
 end
 
 local rooms = {"runtime/sampling", "runtime/coding", "runtime/codec", "runtime/atoms", "runtime/compress",
-  "runtime/comm", "runtime/watchdog", "runtime/exchange", "bindings/atomo/autograd/init.lua", "bindings/atomo/exchange",
-  "bindings/atomo/compress", "bindings/atomo/train/init.lua"}
-
-local host = "build/atomo-lua"
-local function specs(pattern) return ("%s test --pattern='%s' tests/spec"):format(host, pattern) end
-local function mpi(ranks, pattern)
-  return ("sh scripts/mpirun.sh -n %d %s test --pattern='%s' tests/mpi"):format(ranks, host, pattern)
-end
-local function programs(pattern)
-  return ("sh -c 'for t in build/tests/test_%s; do $t || exit 1; done'"):format(pattern)
-end
-
-local codecs = {programs "coding", specs "^codec.*_spec", specs "^atoms_spec", specs "^budget_spec",
-  specs "^peers.*_spec", specs "^quantiser_spec", specs "^decode_sum_spec", mpi(3, "exchange_matrix_spec")}
-local exchanges = {mpi(3, "exchange.*_spec"), mpi(2, "exchange.*_spec"), mpi(4, "exchange_topology_spec"),
-  specs "^bytes_spec", specs "^auto_spec", specs "^choose_spec", specs "^cost_spec"}
-local between = {programs "flight", mpi(3, "_spec"), mpi(2, "_spec"), specs "^leave_spec", specs "^watchdog"}
-local own = {
-  {"^runtime/comm/", between},
-  {"^runtime/watchdog/", between},
-  {"^runtime/exchange/", between},
-  {"^runtime", codecs},
-  {"autograd", {specs "^autograd_spec", specs "^own_operator_spec", specs "^operators_spec", specs "^training_golden"}},
-  {"/exchange", exchanges},
-  {"/compress", {specs "^codec.*_spec", specs "^custom_spec", specs "^peers.*_spec", specs "^verify_spec",
-    mpi(3, "exchange_matrix_spec")}},
-  {"train", {specs "^train.*_spec", mpi(2, "checkpoint_spec"), mpi(3, "local_steps_spec"), specs "^checkpoint"}},
-}
-local everything = {programs "*", specs "_spec", mpi(1, "_spec"), mpi(2, "_spec"), mpi(3, "_spec"), mpi(4, "_spec")}
-
---- The commands that judge a mutant in this file, the likeliest to notice first.
-local function stages_of(file)
-  local list = {}
-  for _, room in ipairs(own) do
-    if file:find(room[1]) then
-      list = {unpack(room[2])}
-      break
-    end
-  end
-  for _, stage in ipairs(opts.quick and {} or everything) do list[#list + 1] = stage end
-  return list
-end
-
--- ---- files and processes ------------------------------------------------------------------------------------------
-
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
-
-local function read(path)
-  local file = io.open(path, "rb")
-  local text = file and file:read "*a"
-  if file then file:close() end
-  return text
-end
-
-local function write(path, text)
-  local file = assert(io.open(path, "wb"))
-  assert(file:write(text))
-  assert(file:close())
-end
-
---- Runs a command in a folder under a time limit: whether it ended well, and its seconds. Its output goes to LOG.
-local function run(folder, command, limit, log)
-  local from = clock()
-  local status = os.execute(("cd %s && ulimit -v 25165824 && timeout -k 10 %.0f %s > %s 2>&1 < /dev/null"):format(
-    quote(folder), limit, command, quote(log or "/dev/null")))
-  return status == 0, clock() - from
-end
-
-local function lines_of(command)
-  local pipe, list = io.popen(command), {}
-  for line in pipe:lines() do list[#list + 1] = line end
-  pipe:close()
-  return list
-end
-
--- ---- the mutants, and the copy of the tree that they are planted in -----------------------------------------------
-
+  "runtime/comm", "runtime/watchdog", "runtime/exchange", "bindings/atomo/autograd/init.lua",
+  "bindings/atomo/autograd/backward.lua", "bindings/atomo/autograd/context.lua", "bindings/atomo/autograd/views.lua",
+  "bindings/atomo/exchange", "bindings/atomo/compress", "bindings/atomo/train/init.lua"}
 local root = lines_of(("cd %s/.. && pwd"):format(quote(here)))[1]
 local dir = opts.dir:find "^/" and opts.dir or root .. "/" .. opts.dir
 
-local function all_mutants()
+-- ---- the mutants, and the copy of the tree that they are planted in -----------------------------------------------
+
+local function files()
   local list = {}
   for _, file in ipairs(lines_of(("cd %s && git ls-files %s"):format(quote(root), table.concat(rooms, " ")))) do
-    if file:find "%.c$" or file:find "%.lua$" then
-      if file:find(opts.only, 1, true) then
-        for _, m in ipairs(mutants.of(file, read(root .. "/" .. file))) do list[#list + 1] = m end
-      end
+    if file:find "%.c$" or file:find "%.lua$" then list[#list + 1] = file end
+  end
+  return list
+end
+
+local function all_mutants()
+  local list = {}
+  for _, file in ipairs(files()) do
+    if file:find(opts.only, 1, true) then
+      for _, m in ipairs(mutants.of(file, read(root .. "/" .. file))) do list[#list + 1] = m end
     end
   end
   return mutants.shuffle(list, opts.seed)
 end
 
-local function build(tree)
-  return (run(tree, "cmake --build build -j 2", 900, tree .. "/build.log"))
+--- Builds a copy, or one target of it. ccache sees the same paths in every copy.
+local function build(tree, target)
+  return (run(tree, ("env CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=%s cmake --build build -j 2 --target %s"):format(
+    quote(tree), target or "all"), 900, tree .. "/build.log"))
 end
 
---- A copy of the tree as it is, built.
-local function make_copy(tree)
-  local to = quote(tree)
-  local copied = os.execute(("rm -rf %s; mkdir -p %s && cd %s && git ls-files -z | xargs -0 cp --parents -t %s"):format(
-    to, to, quote(root), to))
+--- A copy of the tree as it is, changed by `prepare` and built: by Ninja where there is one, which looks for what
+-- changed in a tenth of make's time. Of a copy that is there only what differs is made again.
+local function make_copy(tree, prepare)
+  local copied = os.execute(("mkdir -p %s && cd %s && git ls-files -z | xargs -0 sh -c 'for file; do " ..
+    "cmp -s \"$file\" \"$0/$file\" || cp --parents -t \"$0\" \"$file\" || exit 1; done' %s"):format(
+    quote(tree), quote(root), quote(tree)))
   assert(copied == 0, "mutate: the tree cannot be copied to " .. tree)
-  assert(run(tree, "cmake --preset release", 120, tree .. "/build.log") and build(tree),
+  if prepare then prepare(tree, rooms, files()) end
+  local generator = os.execute "ninja --version > /dev/null 2>&1" == 0 and " -G Ninja" or ""
+  assert(run(tree, "cmake --preset release" .. generator, 120, tree .. "/build.log") and build(tree),
     "mutate: the copy cannot be built, see " .. tree .. "/build.log")
 end
 
@@ -145,43 +96,77 @@ local function program_of(tree)
   return (read(tree .. "/build/libatomo.so") or "") .. (read(tree .. "/build/atomo-lua") or "")
 end
 
--- ---- judging ------------------------------------------------------------------------------------------------------
+-- ---- coverage -----------------------------------------------------------------------------------------------------
 
---- Seconds that each command takes on the tree as it is, which must pass; measured once a copy.
-local baseline = {}
-local function limit_of(tree, stage)
-  if not baseline[stage] then
-    local passed, seconds = run(tree, stage, 3600, tree .. "/baseline.log")
-    if not passed then
-      error(("mutate: without a fault, '%s' fails already, see %s/baseline.log"):format(stage, tree), 0)
-    end
-    baseline[stage] = seconds
+local function coverage_path(unit) return ("%s/coverage/%s"):format(dir, unit.name:gsub(" ", "_")) end
+
+--- Measures every unit that has not been measured: first those that suggest themselves for some file.
+local function cover()
+  local tree, all, near, far = dir .. "/tree-cover", files(), {}, {}
+  for _, unit in ipairs(test_units.list(root)) do
+    local suits = false
+    for _, file in ipairs(all) do suits = suits or test_units.near(file, unit) end
+    table.insert(suits and near or far, unit)
   end
-  return 60 + 5 * baseline[stage]
+  for _, unit in ipairs(far) do near[#near + 1] = unit end
+  make_copy(tree, line_coverage.prepare)
+  local code = {}
+  for line in pairs(line_coverage.code_lines(tree)) do code[#code + 1] = line end
+  write(dir .. "/code", table.concat(code, "\n") .. "\n")
+  for _, unit in ipairs(near) do
+    if not read(coverage_path(unit)) then
+      line_coverage.measure(tree, unit, coverage_path(unit))
+      print(unit.name, read(coverage_path(unit)):match "[^\n]*")
+    end
+  end
 end
 
---- "killed", "survived", "refused" (by the compiler) or "same" (as without the fault), and by what.
-local function judge(tree, m, pristine)
-  local path, text = tree .. "/" .. m.file, read(root .. "/" .. m.file)
-  for _, stage in ipairs(stages_of(m.file)) do limit_of(tree, stage) end
-  write(path, mutants.plant(text, m))
-  local verdict, by = "survived", ""
-  if m.file:find "%.c$" and not build(tree) then
-    verdict = "refused"
-  elseif m.file:find "%.lua$" and not loadfile(path) then
-    verdict = "refused"
-  elseif m.file:find "%.c$" and program_of(tree) == pristine then
-    verdict = "same"
-  else
-    for _, stage in ipairs(stages_of(m.file)) do
-      if not run(tree, stage, limit_of(tree, stage), tree .. "/test.log") then
-        verdict, by = "killed", stage
-        break
-      end
-    end
+-- ---- judging ------------------------------------------------------------------------------------------------------
+
+--- Time limit of a run whose units take this long, on a machine with other work.
+local function limit_of(seconds) return 60 + 5 * seconds end
+
+--- Runs units in the copy: whether they pass, the place of the first failure, its unit, and whether time ran out.
+local function passes(tree, units, seconds)
+  local log = tree .. "/test.log"
+  if units[1].kind == "program" then build(tree, units[1].name) end
+  local passed, _, slow = run(tree, test_units.command(units), limit_of(seconds), log)
+  if passed then return true end
+  local place = (read(log) or ""):match "%((tests/[%w_/]*%.lua:%d+)%)"
+  for _, unit in ipairs(units) do
+    if place and place:find(unit.file, 1, true) == 1 then return false, place, unit, slow end
   end
-  write(path, text)
-  if m.file:find "%.c$" then assert(build(tree), "mutate: the copy does not build without the fault any more") end
+  return false, units[#units].name, units[#units], slow
+end
+
+--- Runs the units that meet a mutant, which is planted and built: "killed" or "survived", by what, the unit, and
+-- whether time ran out.
+local function meet(tree, m, order)
+  local batches, tried, all = order:batches(m, opts.budget)
+  for _, batch in ipairs(batches) do
+    local passed, place, unit, slow = passes(tree, batch.units, batch.seconds)
+    if not passed then return "killed", slow and "time limit: " .. unit.name or place, unit, slow end
+  end
+  return "survived", ("%d of %d units"):format(tried, all)
+end
+
+--- "killed", "survived", "refused" (by the compiler) or "same" (as without the fault); by what.
+local function judge(tree, m, pristine, order)
+  local path, text = tree .. "/" .. m.file, read(root .. "/" .. m.file)
+  if select(3, order:batches(m, opts.budget)) == 0 then return "survived", "not executed" end
+  local verdict, by, unit, slow
+  repeat
+    write(path, mutants.plant(text, m))
+    if m.file:find "%.c$" and not build(tree, "atomo-lua") or m.file:find "%.lua$" and not loadfile(path) then
+      verdict, by, unit = "refused", "", nil
+    elseif m.file:find "%.c$" and program_of(tree) == pristine or m.file:find "%.lua$" and
+      string.dump(loadfile(path), true) == string.dump(loadfile(root .. "/" .. m.file), true) then
+      verdict, by, unit = "same", "", nil
+    else
+      verdict, by, unit, slow = meet(tree, m, order)
+    end
+    write(path, text) -- the next build makes the program without the fault again
+  until not unit or order:is_sound(unit, slow)
   return verdict, by
 end
 
@@ -192,18 +177,30 @@ local function verdict(k)
   return text and text:match "^%a+", text
 end
 
+--- Judged for good: what survived a part of its units is judged again under a larger budget.
+local function settled(k)
+  local said, text = verdict(k)
+  local budget = text and tonumber(text:match "budget (%S+)")
+  return said and (said ~= "survived" or not budget or budget >= opts.budget)
+end
+
 --- Judges the first mutant that nobody has judged or claimed, until enough before it are counted.
 local function work(list, tree)
   make_copy(tree)
+  local order = unit_order.new(root, dir, function(units, seconds)
+    return build(tree, "atomo-lua") and (passes(tree, units, seconds))
+  end)
   local pristine, counted = program_of(tree), 0
   for k, m in ipairs(list) do
     if counted >= opts.count then return end
-    if not verdict(k) and os.execute(("mkdir %s.claim 2> /dev/null"):format(quote(verdict_path(k)))) == 0 then
+    if not settled(k) and os.execute(("mkdir %s.claim 2> /dev/null"):format(quote(verdict_path(k)))) == 0 then
       local from = clock()
-      local said, by = judge(tree, m, pristine)
-      write(verdict_path(k), ("%s\t%s:%d\t%s\t%.0f s\t%s\n- %s\n+ %s\n"):format(said, m.file, m.line, m.kind,
-        clock() - from, by, m.before, m.after))
-      print(("%05d %s"):format(k, verdict_path(k) and read(verdict_path(k)):match "[^\n]*"))
+      order:refresh()
+      local said, by = judge(tree, m, pristine, order)
+      local partly = said == "survived" and opts.budget < math.huge and (", budget %g"):format(opts.budget) or ""
+      write(verdict_path(k), ("%s\t%s:%d\t%s\t%.0f s\t%s%s\n- %s\n+ %s\n"):format(said, m.file, m.line, m.kind,
+        clock() - from, by, partly, m.before, m.after))
+      print(("%05d %s"):format(k, read(verdict_path(k)):match "[^\n]*"))
     end
     local said = verdict(k)
     if said == "killed" or said == "survived" then counted = counted + 1 end
@@ -224,10 +221,10 @@ local function report(list)
     count.killed, count.survived, opts.seed, count.refused, count.same))
 end
 
---- The verdicts in DIR are of this tree, these options; others are not mixed with them.
+--- The verdicts in DIR are of this tree and these options; others are not mixed with them.
 local function same_tree()
-  local what = table.concat({opts.seed, opts.only, tostring(opts.quick), (lines_of(("cd %s && git ls-files -z | " ..
-    "xargs -0 cat | cksum"):format(quote(root)))[1])}, " ") .. "\n"
+  local what = (lines_of(("cd %s && git ls-files -z | xargs -0 cat | cksum"):format(quote(root)))[1])
+  what = table.concat({opts.seed, opts.only, what}, " ") .. "\n"
   local had = read(dir .. "/tree")
   if had and had ~= what then
     io.stderr:write(("mutate: %s holds verdicts of another tree, seed or choice: remove it, or name another --dir\n")
@@ -244,8 +241,14 @@ if opts.list then
     local m = list[k]
     print(("%s:%d\t%s\n- %s\n+ %s"):format(m.file, m.line, m.kind, m.before, m.after))
   end
+elseif opts.report then
+  report(list)
 elseif opts.worker then
   work(list, dir .. "/tree-" .. opts.worker)
+elseif opts.cover then
+  os.execute(("mkdir -p %s/coverage"):format(quote(dir)))
+  same_tree()
+  cover()
 else
   os.execute(("mkdir -p %s/verdicts && rm -rf %s/verdicts/*.claim"):format(quote(dir), quote(dir)))
   same_tree()

@@ -1,6 +1,7 @@
 /* test_coding.c - index lists near their entropy, and the sums that the budget rests on. Fixed seeds. */
 #include "check.h"
 #include "codec/codec.h"
+#include "compress/common/levels.h"
 
 enum { MOST = 10000000 };
 
@@ -89,6 +90,11 @@ static void splits(void)
     atomo__spectrum_above(&s, 0.25, &modelled, &sum);
     CHECK_NEAR(modelled, count, 1e-6 * count);
     CHECK_NEAR(sum, above, 1e-6 * above);
+    atomo__split(x, N, 0.5f, &count, &above, &below); /* anchored again, elsewhere */
+    CHECK_OK(atomo__spectrum_anchor(&s, x, N, 0.5f, &square));
+    atomo__spectrum_above(&s, 0.5, &modelled, &sum);
+    CHECK_NEAR(modelled, count, 1e-6 * count);
+    CHECK_NEAR(sum, above, 1e-6 * above);
     x[5] = INFINITY;
     CHECK(atomo__spectrum_anchor(&s, x, N, 0.25f, &square) == ATOMO_ENONFINITE);
     x[5] = 3e38f; /* squares leave the range of floats */
@@ -96,9 +102,60 @@ static void splits(void)
     CHECK_NEAR(square, 9e76, 1e70);
 }
 
+/* The mean logarithm of what lies above a cut, in steps above it: of entries that are all 3, 1 + (3 - 1) * 2 steps. */
+static void logarithms(void)
+{
+    float x[100];
+    for (int i = 0; i < 100; i++) x[i] = i % 2 ? 3 : -3;
+    atomo__spectrum s;
+    atomo__spectrum_of(&s, x, 100, true);
+    CHECK_NEAR(atomo__spectrum_log2(&s, 1, 1, 2, false), log2(5), 0.1);
+    CHECK_NEAR(atomo__spectrum_log2(&s, 1, 1, 2, true), 2, 1e-9);
+    CHECK(atomo__spectrum_log2(&s, 4, 1, 2, false) == 0);
+}
+
+/* Sum, squares and the largest count every entry, the last ones of no whole vector too. */
+static void measures(void)
+{
+    float x[70] = {0}, largest;
+    double sum, square;
+    for (int n = 1; n <= 70; n++)
+        for (int at = 0; at < n; at++) {
+            x[at] = -3;
+            atomo__measure(x, n, &sum, &square, &largest);
+            CHECK(sum == 3 && square == 9 && largest == 3);
+            x[at] = 0;
+        }
+}
+
+/* Codes of every width and number come back, nothing is written behind them, and a set bit of the padding is noticed.
+ */
+static void packed_codes(void)
+{
+    uint8_t code[ATOMO__CHUNK], packed[ATOMO__CHUNK], back[ATOMO__CHUNK + 1];
+    for (int bits = 1; bits <= 8; bits++)
+        for (int n = 1; n <= ATOMO__CHUNK; n += n < 70 ? 1 : 61) {
+            for (int i = 0; i < n; i++) code[i] = (uint8_t)((i * 37 + 11) & ((1 << bits) - 1));
+            const size_t size = atomo__packed_size(n, bits);
+            CHECK(size == (size_t)((n + 7) / 8 * bits));
+            atomo__pack(code, n, bits, packed);
+            memset(back, 0xA5, sizeof back);
+            CHECK(atomo__unpack(packed, n, bits, back));
+            CHECK(memcmp(back, code, (size_t)n) == 0);
+            CHECK(back[n] == 0xA5);
+            if (n % 8 == 0) continue;
+            packed[size - 1] |= 0x80; /* the last code of the last lane */
+            CHECK(!atomo__unpack(packed, n, bits, back));
+            CHECK(back[n] == 0xA5);
+        }
+}
+
 int main(void)
 {
     RUN(index_lists);
     RUN(splits);
+    RUN(logarithms);
+    RUN(measures);
+    RUN(packed_codes);
     return check_done();
 }

@@ -39,6 +39,33 @@ describe("communicator", function()
     if none then none:close() end
   end)
 
+  it("refuses every operation once closed", function()
+    local gone, t = world:split(0, me), atomo.ones(3)
+    gone:close()
+    for name, call in pairs {barrier = {}, bcast = {t, 0}, allreduce = {t}, reduce = {t, "sum", 0}, gather = {t, 0},
+      allgather = {t}, allgatherv = {"x"}, isend = {t, 0}, irecv = {t, 0}, send = {t, 0}, recv = {t, 0}, ibarrier = {},
+      iallreduce = {t}, ibcast = {t, 0}, split = {0, 0}, split_shared = {}, close = {}} do
+      local ok, text = pcall(gone[name], gone, unpack(call))
+      assert.is_false(ok, name)
+      assert.matches("closed", text, name)
+    end
+    local f = require "atomo.ffi"
+    local C, void = f.C, f.ffi.new "void *[1]" -- from C
+    local out, request = f.ffi.cast("atomo_tensor **", void), f.ffi.cast("atomo_request **", void)
+    for name, status in pairs {close = C.atomo_comm_close(nil), barrier = C.atomo_comm_barrier(nil),
+      bcast = C.atomo_comm_bcast(nil, t.h, 0), allreduce = C.atomo_comm_allreduce(nil, t.h, 0),
+      allreduce_plain = C.atomo_comm_allreduce_plain(nil, t.h),
+      allreduce_grains = C.atomo_comm_allreduce_grains(nil, t.h, f.ffi.new("double[1]", 3), 1),
+      reduce = C.atomo_comm_reduce(nil, t.h, 0, 0),
+      gather = C.atomo_comm_gather(nil, t.h, 0, out), allgather = C.atomo_comm_allgather(nil, t.h, out),
+      send = C.atomo_comm_send(nil, t.h, 0, 0), recv = C.atomo_comm_recv(nil, t.h, 0, 0),
+      isend = C.atomo_comm_isend(nil, t.h, 0, 0, request), irecv = C.atomo_comm_irecv(nil, t.h, 0, 0, request),
+      ibarrier = C.atomo_comm_ibarrier(nil, request), ibcast = C.atomo_comm_ibcast(nil, t.h, 0, request),
+      iallreduce = C.atomo_comm_iallreduce(nil, t.h, 0, request)} do
+      assert.is_true(status < 0, name)
+    end
+  end)
+
   it("splits by shared memory", function()
     local node = world:split_shared()
     assert.equal(world.local_size, node.size)
@@ -222,8 +249,18 @@ describe("byte counts", function()
     o, i = moved(function() own:bcast(t, 0) end)
     assert.equal(me == 0 and 400 * (n - 1) or 0, o)
     assert.equal(me == 0 and 0 or 400, i)
+    o, i = moved(function() own:ibcast(t, 0):wait() end)
+    assert.equal(me == 0 and 400 * (n - 1) or 0, o)
+    assert.equal(me == 0 and 0 or 400, i)
     o, i = moved(function() own:allgatherv(("x"):rep(me * 10)) end)
     assert.equal((me * 10 + 48) * (n - 1), o)
     assert.equal(10 * n * (n - 1) / 2 - me * 10 + 48 * (n - 1), i)
+    local f = require "atomo.ffi"
+    local recv, count = f.ffi.new "atomo_tensor *[1]", f.ffi.new "double[1]"
+    o, i = moved(function() f.check(f.C.atomo_comm_bcast_bytes(own.h, t.h.data, 400, 0, recv, count)) end)
+    assert.equal((me == 0 and 400 or 0) * (n - 1) + 48 * (n - 1), o)
+    assert.equal((me == 0 and 0 or 400) + 48 * (n - 1), i)
+    assert.equal(400, count[0])
+    f.C.atomo_tensor_free(recv[0])
   end)
 end)

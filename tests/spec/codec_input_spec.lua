@@ -19,6 +19,38 @@ describe("compressor specs", function()
     assert.is_nil(names.atomo)
   end)
 
+  it("have these options, defaults and ranges", function()
+    local budget = "atoms=nan [1e-06, 1e+15]; ratio=nan [0.001, 1000000000]; bytes=nan [1, 1e+15]; sampling=0 [0, 1]"
+    local step, few = "step=0.25 [0, 4]", "ratio=nan [1, 1000000000]; k=nan [1, 1000000000]"
+    local expected = {
+      ["atomo-published"] = {"atoms=3 [0.1, 1000000]"},
+      auto = {budget, "every=0 [0, 1000000000]; keep=1 [1, 1000000]; prefer=0 [0, 1]"},
+      bf16 = {"round=0 [0, 1]"}, fp16 = {"round=0 [0, 1]"}, natural = {}, none = {}, signsgd = {"vote=0 [0, 1]"},
+      dct = {budget, step, "chunk=0 [0, 4096]"}, entry = {budget, step}, haar = {budget, step},
+      hadamard = {budget, step}, taps = {budget, step},
+      fourier = {budget, step, "dims=1 [1, 2]; rows=0 [0, 1000000000]"},
+      powersgd = {"rank=2 [1, 64]; warm=1 [0, 1]"},
+      qsgd = {"bits=4 [2, 8]; bucket=512 [0, 1000000000]; norm=0 [0, 1]; coding=0 [0, 1]"},
+      randk = {few}, topk = {few}, rows = {budget, "bits=8 [2, 32]"},
+      svd = {budget, "bits=8 [2, 32]; fold=0 [0, 1]; every=1 [1, 1000000]"},
+      terngrad = {"clip=0 [0, 1000]; coding=0 [0, 1]"},
+    }
+    local found = {}
+    for _, c in ipairs(atomo.compressors()) do
+      local list = {}
+      for _, o in ipairs(c.options) do
+        list[#list + 1] = ("%s=%.14g [%.14g, %.14g]"):format(o.key, o.standard, o.min, o.max)
+      end
+      if not c.make then found[c.name] = table.concat(list, "; ") end
+    end
+    for name, options in pairs(expected) do
+      options[#options + 1] = "ef=0 [0, 1]"
+      assert.equal(table.concat(options, "; "), found[name], name)
+      found[name] = nil
+    end
+    assert.is_nil(next(found), "a compressor whose options are not in this table")
+  end)
+
   it("with mistakes are refused with a suggestion", function()
     local function bad(text, ...) fails(text, atomo.compressor, ...) end
     bad("did you mean 'bits'", "svd:bist=3")
@@ -101,6 +133,18 @@ describe("gradients", function()
           local biggest = g:norm_value(math.huge)
           assert.is_true((ghat - g):norm_value(math.huge) <= 2e-6 * biggest + 1e-43, text .. " " .. name)
         end
+      end
+    end
+  end)
+
+  it("that are zero are zero for every compressor, and so are the stated sums", function()
+    for _, e in ipairs(atomo.compressors()) do
+      local c = atomo.compressor(e.name)
+      for _, shape in ipairs {{6, 2, 2, 5}, {3}} do
+        local ghat = c:decode(c:encode(atomo.zeros(shape), {step = 1}))
+        assert.equal(0, ghat:norm_value(math.huge), e.name)
+        assert.equal(0, c:stats().variance, e.name)
+        assert.equal(0, c:stats().square, e.name)
       end
     end
   end)

@@ -96,6 +96,12 @@ describe("a step's exchange", function()
     near(6.006, cost.exchange(network(), w, {topology = "allreduce", compress = "none"}).transfer)
   end)
 
+  it("allreduce of dense gradients counts the buckets of what is small too", function()
+    local w = work {message = 4 * MB, small = 2 * MB, encode = 0, decode = 0, copy = 0, backward = 100}
+    local r = cost.exchange(network(), w, {topology = "allreduce", compress = "none"})
+    near((cost.ring(network(), 4 * MB) + cost.ring(network(), 2 * MB)) / 2, r.transfer) -- the last of two buckets
+  end)
+
   it("allreduce of linear compressors: encoded by the communication thread, in batches", function()
     local r = cost.exchange(network(), work(), {topology = "allreduce", compress = "bf16"})
     near(6 * (6e-3 + 1 / 4) + 0.2, r.wire)

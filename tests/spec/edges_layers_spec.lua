@@ -66,7 +66,7 @@ describe("every name that numbers go through", function()
         "maximum_ minimum_ mul_ neg_ pow_ relu_ sigmoid_ sqrt_ sub_ tanh_ zero_",
       ["a Lua number: integers_spec, edges_rest_spec"] = "count_nonfinite dot_value norm_value",
       random = "normal_ uniform_",
-      ["no numbers"] = "__index __tostring __gc backward free requires_grad_ zero_grad",
+      ["no numbers"] = "__index __newindex __tostring __gc backward free requires_grad_ zero_grad",
     },
     F = {
       ["edges_rest_spec"] = "accuracy dropout self_attention",

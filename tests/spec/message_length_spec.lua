@@ -78,6 +78,23 @@ describe("messages of extreme gradients are no longer than dense ones, decode to
   end
 end)
 
+describe("the room planned for a message", function()
+  it("is that of a dense gradient at most, a third and a header more where forms differ", function()
+    local texts = {"qsgd:bits=8,coding=elias", "terngrad:coding=elias"}
+    for _, c in ipairs(atomo.compressors()) do
+      if not c.make then texts[#texts + 1] = c.name end
+    end
+    for _, text in ipairs(texts) do
+      for _, shape in ipairs {{4096}, {64, 64}, {16, 3, 3, 32}} do
+        local c, g = atomo.compressor(text), atomo.randn(shape)
+        c:encode(g)
+        local most = text == "atomo-published" and 2.1 or 4 / 3 -- both factors of every atom
+        assert.is_true(c:wire_max() <= most * 4 * g:numel() + 64, ("%s: %d bytes"):format(text, c:wire_max()))
+      end
+    end
+  end)
+end)
+
 describe("the dense form", function()
   it("is what the message decodes to, so that the mean is the gradient's", function()
     for _, text in ipairs {"entry:ratio=2", "qsgd:bits=2", "rows:ratio=1,bits=2", "length_entries:ratio=1.2"} do
@@ -115,6 +132,13 @@ describe("the dense form", function()
       bad:data()[n - 6] = (bad:data()[n - 6] + 1) % 256
       data = f.ffi.cast("const uint8_t *", bad.h.data)
       codec.fails("checksum", c.decode_tensor, c, 1, 2, {{data = data, left = n}}, 1, acc)
+      c:begin_step(2, 1) -- of rank 1
+      n = c:push(1, grads[1], out, 0)
+      c:end_step()
+      data = f.ffi.cast("const uint8_t *", out.h.data)
+      codec.fails("rank", c.decode_tensor, c, 1, 2, {{data = data, left = n, rank = 0}}, 1, acc)
+      codec.fails("step", c.decode_tensor, c, 1, 0, {{data = data, left = n, rank = 1}}, 1, acc)
+      c:decode_tensor(1, 2, {{data = data, left = n, rank = 1}}, 1, acc)
     end
   end)
 

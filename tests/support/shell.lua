@@ -1,0 +1,37 @@
+--- Files, and commands under a time limit, for tests/mutate.lua.
+local clock = require "atomo.ffi".C.atomo_time
+local M = {}
+
+function M.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+--- The file's bytes, or nil if it cannot be read.
+function M.read(path)
+  local file = io.open(path, "rb")
+  local text = file and file:read "*a"
+  if file then file:close() end
+  return text
+end
+
+function M.write(path, text)
+  local file = assert(io.open(path, "wb"))
+  assert(file:write(text))
+  assert(file:close())
+end
+
+--- Runs a command in a folder. Returns whether it exits with 0 within LIMIT seconds, its seconds, and whether it was
+-- ended at the limit. LOG gets its output.
+function M.run(folder, command, limit, log)
+  local from = clock()
+  local status = os.execute(("cd %s && ulimit -v 25165824 && timeout -k 10 %.0f %s > %s 2>&1 < /dev/null"):format(
+    M.quote(folder), limit, command, M.quote(log or "/dev/null")))
+  return status == 0, clock() - from, status == 124 * 256 or status == 137 * 256
+end
+
+function M.lines_of(command)
+  local pipe, list = io.popen(command), {}
+  for line in pipe:lines() do list[#list + 1] = line end
+  pipe:close()
+  return list
+end
+
+return M
