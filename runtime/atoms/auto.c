@@ -159,9 +159,11 @@ static atomo__part *part_of(const atomo__part *part, int pick)
 /* What an expected number of atoms saves: a message of none is its tag alone. */
 static double saving(const atomo__part *part, const atomo__part *p, double expected)
 {
-    const bool systematic = part->codec->option[ATOMO__SAMPLING] != 0;
+    const int sampling = (int)part->codec->option[ATOMO__SAMPLING];
+    const bool few = p->atoms == &atomo_atoms_svd; /* long atoms, drawn with one random number unless told otherwise */
+    const bool systematic = sampling == ATOMO__SYSTEMATIC || (few && sampling == ATOMO__SAMPLING_AUTO);
     const double none = systematic ? ATOMO_MAX(0, 1 - expected) : exp(-expected);
-    return p->atoms == &atomo_atoms_dense ? 0 : none * (p->atoms == &atomo_atoms_svd ? 24 : 63);
+    return p->atoms == &atomo_atoms_dense ? 0 : none * (few ? 24 : 63);
 }
 
 /* The part shows the budget what its chosen family does. */

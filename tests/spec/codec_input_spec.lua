@@ -20,7 +20,7 @@ describe("compressor specs", function()
   end)
 
   it("have these options, defaults and ranges", function()
-    local budget = "atoms=nan [1e-06, 1e+15]; ratio=nan [0.001, 1000000000]; bytes=nan [1, 1e+15]; sampling=0 [0, 1]"
+    local budget = "atoms=nan [1e-06, 1e+15]; ratio=nan [0.001, 1000000000]; bytes=nan [1, 1e+15]; sampling=0 [0, 2]"
     local step, few = "step=0.25 [0, 4]", "ratio=nan [1, 1000000000]; k=nan [1, 1000000000]"
     local expected = {
       ["atomo-published"] = {"atoms=3 [0.1, 1000000]"},
