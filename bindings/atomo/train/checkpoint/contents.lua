@@ -97,7 +97,8 @@ function M.gather(run)
   own:put("memory", run.exchange:state_dict())
   own:put("random", random_state())
   own:put("counts", {local_in_row = run.local_in_row, bytes_out = run.bytes_out})
-  if not alike then own:put("buffers", round.buffers(run)) end
+  -- a round that is open puts the model's buffers back to its beginning: those of now are read after it
+  if not alike or round.is_open(run) then own:put("buffers", round.buffers(run)) end
   return shared, own
 end
 
