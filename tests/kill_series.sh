@@ -62,13 +62,13 @@ find_ranks() {
   ranks_of_job
 }
 
-passed=0 failed=0 slowest=0 k=0
+passed=0 failed=0 slowest=0 saved=0 k=0
 while [ "$k" -lt "$kills" ]; do
   k=$((k + 1))
   # shellcheck disable=SC2046
   set -- $(awk -v s="$seed" -v k="$k" -v n="$ranks" -v w="$within" 'BEGIN { srand(s * 1000 + k); rand(); print int(rand() * n), rand() * w }')
   victim=$1 moment=$2
-  rm -f "$folder"/*
+  rm -rf "$folder"/*
   sh "$root/scripts/mpirun.sh" --oversubscribe -n "$ranks" "$host" "$root/tests/support/fault_job.lua" "$folder/checkpoint" >"$folder/out" 2>&1 </dev/null &
   job=$!
   pids=$(find_ranks)
@@ -91,9 +91,11 @@ while [ "$k" -lt "$kills" ]; do
   [ "$rc" != 0 ] || why="exit code 0"
   [ "$took" -le $((5000 * patience)) ] || why="$why $took ms"
   [ -z "$left" ] || why="$why; processes left: $left"
-  if [ -f "$folder/checkpoint" ]; then
-    "$host" -e "require('atomo.tensor.safetensors').load('$folder/checkpoint')" >"$folder/load" 2>&1 || why="$why; checkpoint: $(cat "$folder/load")"
-  fi
+  for generation in "$folder"/checkpoint/step-*; do
+    case $generation in *.partial | *'*') continue ;; esac
+    "$host" -e "require('atomo.safetensors').load('$generation/model.safetensors')" >"$folder/load" 2>&1 || why="$why; $generation: $(cat "$folder/load")"
+    saved=$((saved + 1))
+  done
   [ "$took" -le "$slowest" ] || slowest=$took
   if [ -z "$why" ]; then passed=$((passed + 1)); else
     failed=$((failed + 1))
@@ -103,6 +105,6 @@ while [ "$k" -lt "$kills" ]; do
     [ -z "$left" ] || kill -9 $left 2>/dev/null || true
   fi
 done
-echo "slowest end: $slowest ms after the kill"
+echo "slowest end: $slowest ms after the kill; $saved checkpoints left, each loaded"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
