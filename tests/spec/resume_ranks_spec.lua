@@ -21,8 +21,8 @@ local schedule = atomo.schedule.cosine {lr = 0.01, steps = 3 * loader.steps}
 local last
 local info = atomo.train {model = model, data = loader, eval_every = 0, epochs = epochs, schedule = schedule,
   optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01, momentum = 0.9},
-  exchange = atomo.exchange {compress = arg[4] or "topk:k=50,ef=true"}, save = path, resume = resume and path or nil,
-  max_steps = tonumber(arg[5]), on_step = function(i) last = i end}
+  exchange = atomo.exchange {compress = arg[4] or "topk:k=50,ef=true", min_size = tonumber(arg[6])}, save = path,
+  resume = resume and path or nil, max_steps = tonumber(arg[5]), on_step = function(i) last = i end}
 if world.rank == 0 then print(("END step %d of %d lr %.6f"):format(info.step, 3 * loader.steps, last.lr)) end
 ]]
 
@@ -37,9 +37,9 @@ describe("a checkpoint", function()
     remove()
   end)
 
-  local function run(ranks, epochs, resume, compress, steps)
-    return spawn.ranks(ranks, ("%s %s %d %s %s %s"):format(path, saved, epochs, resume or "new",
-      compress or "topk:k=50,ef=true", steps or ""))
+  local function run(ranks, epochs, resume, compress, steps, min_size)
+    return spawn.ranks(ranks, ("%s %s %d %s %s %s %s"):format(path, saved, epochs, resume or "new",
+      compress or "topk:k=50,ef=true", steps or "all", min_size or ""))
   end
 
   for _, case in ipairs {{2, 4}, {4, 2}, {2, 1}, {1, 2}} do
@@ -78,6 +78,14 @@ describe("a checkpoint", function()
     out, code = run(2, 3, "resume", "topk:k=60,ef=true")
     assert.equal(0, code, out)
     assert.matches("what topk:k=50,ef=true[^\n]* remembered begins anew for topk:k=60", out)
+  end)
+
+  it("of an exchange that coded other tensors says that its memory begins anew", function()
+    local out, code = run(2, 2)
+    assert.equal(0, code, out)
+    out, code = run(2, 3, "resume", nil, nil, 100000) -- every tensor is small, and travels dense
+    assert.equal(0, code, out)
+    assert.matches("remembered begins anew: what it codes is not what it was", out)
   end)
 
   it("is refused where a rank's file is missing, and all ranks end", function()

@@ -20,7 +20,8 @@ local M = {write = file.write, read = file.read}
 local function coder(run)
   local ex = run.exchange
   local text = ("%s, topology %s"):format(tostring(ex.compressor), ex.topology)
-  return text, ("%s, %s %s %s %s"):format(text, ex.min_size, ex.small, tostring(ex.inner), tostring(ex.down))
+  local o = ex.settings
+  return text, ("%s, %s %s %s %s"):format(text, o.min_size, o.small, tostring(o.inner), tostring(o.down))
 end
 
 local function own_name(rank) return ("rank-%d"):format(rank) end
