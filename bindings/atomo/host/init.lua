@@ -75,6 +75,10 @@ guard(os, "execute")
 
 -- ---- -j and -O, as in luajit --------------------------------------------------------------------------------------
 
+-- A training script compiles more than LuaJIT's default of 512 KB of machine code; when that is full, LuaJIT throws
+-- away all compiled code and begins again (three times in 100 steps of bench_step's resnet20). -O overrides these.
+require("jit.opt").start("maxmcode=8192", "maxtrace=8000")
+
 --- -joff, -jon, -jflush, or -jNAME[=a,b]: the module jit.NAME.
 function host.jit_command(text)
   local name, options = text:match("^([^=]+)=?(.*)$")
