@@ -105,5 +105,5 @@ local names, distinct = atomo.operators(), {}
 for _, name in ipairs(names) do distinct[name] = true end
 local count = 0
 for _ in pairs(distinct) do count = count + 1 end
-print(("built-in differentiable operators: %d under %d names, each with a gradcheck (tests/spec/operators_spec.lua)")
-  :format(#names, count))
+print(("built-in differentiable operators: %d under %d names, each with a gradcheck " ..
+  "(tests/spec/autograd/operators_spec.lua)"):format(#names, count))

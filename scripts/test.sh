@@ -101,7 +101,7 @@ pool() {
   for w in $workers; do wait "$w" || true; done
   workers=''
   while read -r name; do
-    if read -r p f s 2>/dev/null <"$taken/$name/counts"; then
+    if read -r p f s 2>/dev/null <"$taken/$(place_of "$name")/counts"; then
       step_passed=$((step_passed + p)) step_failed=$((step_failed + f)) step_skipped=$((step_skipped + s))
     else
       step_failed=$((step_failed + 1))
@@ -111,15 +111,19 @@ pool() {
   rm -rf "$taken"
 }
 
+# The folder of a name in $taken: a name may hold slashes.
+place_of() { printf '%s' "$1" | tr / .; }
+
 # One process of the pool: takes the names that no other has taken. The lines of one name are printed together.
 worker() {
   trap 'stop_suite; exit 143' TERM
   while read -r name; do
-    mkdir "$taken/$name" 2>/dev/null || continue
+    place=$taken/$(place_of "$name")
+    mkdir "$place" 2>/dev/null || continue
     step_passed=0 step_failed=0 step_skipped=0
-    "$pool_suite" "$name" >"$taken/$name/lines" 2>&1
-    cat "$taken/$name/lines"
-    echo "$step_passed $step_failed $step_skipped" >"$taken/$name/counts"
+    "$pool_suite" "$name" >"$place/lines" 2>&1
+    cat "$place/lines"
+    echo "$step_passed $step_failed $step_skipped" >"$place/counts"
   done <"$taken/names"
 }
 
@@ -212,7 +216,7 @@ step_specs() {
   check_built release build || return 0
   if ! has_specs tests/spec; then skip "$1 specs" "there are none"; return 0; fi
   # shellcheck disable=SC2046
-  spec_pool "$1" $(spec_files "*")
+  spec_pool "$1" $(spec_files "*/*")
 }
 
 # spec_pool BUILD FILE...: threads that wait must not spin, and no file needs more than two: files share the cores.
@@ -240,7 +244,7 @@ cpu_seconds() {
   cpu=$(awk -F '[ms ]+' 'NR == 2 { printf "%d\n", $1 * 60 + $2 + $3 * 60 + $4 }' "$taken/times.$number")
 }
 
-# The spec files whose names match, slow ones first.
+# The spec files whose paths below tests/spec match, slow ones first.
 spec_files() { # PATTERN
   (cd "$root/tests/spec" && {
     grep -l '^-- test: slow$' $1_spec.lua || true
@@ -257,15 +261,15 @@ step_mpi() {
   done
   # More ranks than tensors, and no power of two: every topology with every compressor.
   suite "$1 mpi exchange, 7 ranks" 300 env OMP_WAIT_POLICY=passive ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
-    sh scripts/mpirun.sh -n 7 "$root/$1/atomo-lua" test tests/mpi/exchange_matrix_spec.lua
+    sh scripts/mpirun.sh -n 7 "$root/$1/atomo-lua" test tests/mpi/exchange/exchange_matrix_spec.lua
 }
 
-# The build without oneDNN: layers and models (specs named nn*) by the other convolution engine.
+# The build without oneDNN: layers and models by the other convolution engine.
 step_gemm() {
   check_built gemm build/gemm || return 0
   if ! has_specs tests/spec; then skip "build/gemm specs" "there are none"; return 0; fi
   # shellcheck disable=SC2046
-  spec_pool build/gemm $(spec_files "nn*")
+  spec_pool build/gemm $(spec_files "nn/*")
 }
 
 # The threads of the exchange, the watchdog and the loader under ThreadSanitizer. OpenBLAS's OpenMP is not instrumented: one thread.
@@ -278,8 +282,8 @@ tsan_suite() { # NAME
   case $1 in
   test_*) set -- "$1" "$root/build/tsan/tests/$1" ;;
   engine) set -- "engine, 2 ranks" env OMPI_MCA_hwloc_base_binding_policy=none sh scripts/mpirun.sh -n 2 \
-    "$root/build/tsan/atomo-lua" test tests/mpi/exchange_engine_spec.lua ;;
-  *) set -- "$1" "$root/build/tsan/atomo-lua" test "tests/spec/${1}_spec.lua" ;;
+    "$root/build/tsan/atomo-lua" test tests/mpi/exchange/exchange_engine_spec.lua ;;
+  *) set -- "$1" "$root/build/tsan/atomo-lua" test "tests/spec/comm/${1}_spec.lua" ;;
   esac
   label="build/tsan $1"; shift
   suite "$label" 900 env TSAN_OPTIONS="suppressions=$root/tests/tsan.supp" OMP_NUM_THREADS=1 "$@"
@@ -301,7 +305,7 @@ step_fuzz() {
 }
 
 has_specs() {
-  for spec in "$root/$1"/*_spec.lua; do [ -f "$spec" ] && return 0; done
+  for spec in "$root/$1"/*/*_spec.lua; do [ -f "$spec" ] && return 0; done
   return 1
 }
 

@@ -9,11 +9,12 @@
 -- A fault that does not compile, or compiles to the same program, is not counted: the next one takes its place. What
 -- was judged stays judged: the same command continues where it was stopped, as long as the tree is the same.
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local mutants = dofile(here .. "/support/mutants.lua")
-local shell = dofile(here .. "/support/shell.lua")
-local test_units = dofile(here .. "/support/test_units.lua")
-local line_coverage = dofile(here .. "/support/line_coverage.lua")
-local unit_order = dofile(here .. "/support/unit_order.lua")
+package.path = here .. "/?.lua;" .. package.path
+local mutants = require "support.mutants"
+local shell = require "support.shell"
+local test_units = require "support.test_units"
+local line_coverage = require "support.line_coverage"
+local unit_order = require "support.unit_order"
 local clock = require "atomo.ffi".C.atomo_time
 local quote, read, write, run, lines_of = shell.quote, shell.read, shell.write, shell.run, shell.lines_of
 

@@ -6,7 +6,7 @@
  * turned by 180 degrees; the gradient of the weights is the adjoint, summed over tiles by sgemm. The blocks depend on
  * the shape only, so the bits are the same for any number of threads.
  *
- * Error: see "winograd" in docs/guide.md; measured by tests/spec/nn_winograd_spec.lua.
+ * Error: see "winograd" in docs/guide.md; measured by tests/spec/nn/nn_winograd_spec.lua.
  */
 #include "nn/conv.h"
 #include "nn/nn.h"

@@ -1,5 +1,5 @@
-"""Writes what tests/spec/loader_spec.lua compares with: images, and numpy's ((x / 255) - mean) / std of them. Run in
-tests/golden."""
+"""Writes what tests/spec/data/loader_spec.lua compares with: images, and numpy's ((x / 255) - mean) / std of
+them. Run in tests/golden."""
 import numpy as np
 
 x = np.random.RandomState(7).randint(0, 256, (5, 4, 6, 3)).astype("u1")

@@ -1,4 +1,4 @@
-"""Writes the .npy files that tests/spec/io_spec.lua reads: numpy is the reference. Run in tests/golden."""
+"""Writes the .npy files that tests/spec/tensor/io_spec.lua reads: numpy is the reference. Run in tests/golden."""
 import numpy as np
 
 a = (np.arange(24).reshape(2, 3, 4) - 7.25) / 3

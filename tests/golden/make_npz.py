@@ -1,4 +1,4 @@
-"""Writes the .npz files that tests/spec/npz_spec.lua reads: numpy is the reference. Run in tests/golden."""
+"""Writes the .npz files that tests/spec/tensor/npz_spec.lua reads: numpy is the reference. Run in tests/golden."""
 import io
 
 import numpy as np

@@ -1,7 +1,6 @@
 --- Checks the shell commands of the documents against the tree, without running them: programs and files are there,
 -- options are known to the program's own --help, values are taken, compressors can be made.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local programs = dofile(here .. "/programs.lua")
+local programs = require "support.programs"
 
 local M = {programs = programs}
 

@@ -1,7 +1,6 @@
 --- The program's names that documents use in code spans: atomo.x.y, nn.X, F.x, methods of things that have a usual
 -- letter, functions and constants of the C side.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/spawn.lua")
+local spawn = require "support.spawn"
 local atomo = require "atomo"
 
 local M = {}
@@ -34,7 +33,7 @@ local sources
 local function in_sources(word)
   if not sources then
     local p = io.popen(("cd %s && cat $(find runtime cmake bindings scripts -name '*.[ch]' -o -name '*.lua' -o " ..
-      "-name '*.cmake' -o -name '*.sh') CMakeLists.txt"):format(spawn.quote(here .. "/../..")))
+      "-name '*.cmake' -o -name '*.sh') CMakeLists.txt"):format(spawn.quote(require "support.root" .. ".")))
     sources = p:read "*a"
     p:close()
   end

@@ -1,10 +1,9 @@
 --- What a page of README and docs/ says is held against the tree: every block in a fence of a known language, commands,
 -- links, file names, options and names of the program. Faults come back as "page:line: what".
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/spawn.lua")
-local markdown = dofile(here .. "/markdown.lua")
-local command_lines = dofile(here .. "/command_lines.lua")
-local names = dofile(here .. "/documented_names.lua")
+local spawn = require "support.spawn"
+local markdown = require "support.markdown"
+local command_lines = require "support.command_lines"
+local names = require "support.documented_names"
 local programs = command_lines.programs
 
 local M = {programs = programs, markdown = markdown}
@@ -53,7 +52,7 @@ local function check_blocks(page, fault, excused)
     elseif block.marks ~= "" and block.marks ~= "norun" then
       fault(block.line, ("a block is marked '%s', expected norun or nothing"):format(block.marks))
     elseif block.marks == "norun" and not excused(block) then
-      fault(block.line, "norun without a reason in tests/spec/docs_spec.lua")
+      fault(block.line, "norun without a reason in tests/spec/docs/docs_spec.lua")
     end
   end
 end

@@ -1,7 +1,7 @@
 -- Every way of exchanging gradients, for specs that hold of all of them: the topologies, the compressors that there
 -- are, and which of them go together, in words of these specs' own.
 local atomo = require "atomo"
-local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/hosts.lua")
+local hosts_of_two = require "support.hosts"
 local world = atomo.mpi.world
 
 local M = {hosts = hosts_of_two}

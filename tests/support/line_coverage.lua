@@ -1,8 +1,8 @@
 --- Line coverage, one test unit at a time: which lines of the rooms a unit runs, in C (gcov), and which
 -- functions in Lua.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local shell = dofile(here .. "/shell.lua")
-local test_units = dofile(here .. "/test_units.lua")
+local shell = require "support.shell"
+local test_units = require "support.test_units"
+local recorder = require "support.root" .. "tests/support/line_recorder.lua"
 local M = {}
 
 local LIMIT = 900 -- seconds; a unit that takes longer than that counts as failed
@@ -77,7 +77,7 @@ target_link_options(atomo PRIVATE --coverage)
           return ("%s debug.runs(%q)"):format(line, file .. ":" .. header.line)
         end)
       end
-      shell.write(tree .. "/" .. file, ("dofile(%q)(%q) debug.runs(%q) %s"):format(here .. "/line_recorder.lua",
+      shell.write(tree .. "/" .. file, ("dofile(%q)(%q) debug.runs(%q) %s"):format(recorder,
         tree .. "/lines", file .. ":0", text))
     end
   end

@@ -1,8 +1,7 @@
 --- Runs the shell commands of a page as its reader would, in a folder whose entries link to the tree's, and compares
 -- the output with the text blocks that follow. A Lua block that begins with "-- name.lua" is saved under that name.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/spawn.lua")
-local markdown = dofile(here .. "/markdown.lua")
+local spawn = require "support.spawn"
+local markdown = require "support.markdown"
 
 local M = {}
 
@@ -41,8 +40,8 @@ function M.run(path, text)
   local folder = os.tmpname()
   os.remove(folder)
   os.execute(("root=$(cd %s && pwd) && mkdir -p %s/build && ln -s %s %s/build/atomo-lua && " ..
-    "for e in scripts models docs tests; do ln -s \"$root/$e\" %s/$e; done"):format(spawn.quote(here .. "/../.."),
-    folder, spawn.quote(spawn.exe), folder, folder))
+    "for e in scripts models docs tests; do ln -s \"$root/$e\" %s/$e; done"):format(
+    spawn.quote(require "support.root" .. "."), folder, spawn.quote(spawn.exe), folder, folder))
   local faults, skipped, output = {}, {}, nil
   for _, block in ipairs(markdown.parse(text).blocks) do
     local function fault(what) faults[#faults + 1] = ("%s:%d: %s"):format(path, block.line, what) end

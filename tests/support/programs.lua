@@ -1,8 +1,7 @@
 --- What the programs of the tree say of themselves: the options in their --help, and whether a command line is one that
 -- they take. For the specs of the documents.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/spawn.lua")
-local root = here .. "/../.."
+local spawn = require "support.spawn"
+local root = require "support.root" .. "."
 
 local M = {root = root}
 

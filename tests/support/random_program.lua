@@ -3,8 +3,7 @@
 -- user-defined operators that return what they should not be punished for, errors in forward and backward, coroutines
 -- that hold no_grad or a scope open, kept graphs and repeated backward.
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
-local R = dofile(here .. "/scalar_graph.lua")
+local R = require "support.scalar_graph"
 
 local M = {}
 

@@ -1,13 +1,13 @@
 --- Random training scripts, drawn from a seed: models, frozen parameters, groups, optimizers, micro-batches, steps that
 -- are given up, clipping, ranks without data, local SGD, topologies, compressors, checkpoints. A script is plain data;
--- random_training_run.lua runs it, tests/mpi/random_training_spec.lua says what must hold.
+-- random_training_run.lua runs it, tests/mpi/train/random_training_spec.lua says what must hold.
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local matrix = dofile(here .. "/exchange_matrix.lua")
+local root = require "support.root"
+local matrix = require "support.exchange_matrix"
 local world = atomo.mpi.world
 
-dofile(here .. "/../../scripts/atoms/head_tail.lua")
-dofile(here .. "/../../scripts/atoms/haar.lua")
+dofile(root .. "scripts/atoms/head_tail.lua")
+dofile(root .. "scripts/atoms/haar.lua")
 atomo.basis("random-reversed", {
   analyze = function(g) return g:view(-1) * -1 end,
   synthesize = function(c, shape) return (c * -1):view(shape) end,

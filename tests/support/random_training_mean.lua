@@ -1,8 +1,7 @@
 --- The exchange of a random training script on fixed gradients of its network's shapes, again and again: the mean of
 -- its results is the mean of the ranks' gradients. Exact for "none", to rounding; for unbiased compressors by a test.
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local Run = dofile(here .. "/random_training_run.lua")
+local Run = require "support.random_training_run"
 local world = atomo.mpi.world
 
 local M = {}

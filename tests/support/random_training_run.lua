@@ -2,9 +2,8 @@
 -- what the run goes through: a digest after every step, what given-up steps changed, bytes. Faults are gathered and not
 -- raised, so that no rank waits for another. random_training_loops.lua has the loops.
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local models = dofile(here .. "/random_models.lua")
-local hosts_of_two = dofile(here .. "/hosts.lua")
+local models = require "support.random_models"
+local hosts_of_two = require "support.hosts"
 local C = require("atomo.ffi").C
 local world = atomo.mpi.world
 

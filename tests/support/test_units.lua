@@ -1,5 +1,5 @@
 --- Test units: what tests/mutate.lua runs and stops singly. One is a C program, a spec file, or a spec file on N ranks.
-local shell = dofile(debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" .. "/shell.lua")
+local shell = require "support.shell"
 local M = {}
 
 local host = "build/atomo-lua test --no-keep-going "
@@ -40,14 +40,14 @@ local between = {"^test_flight", "^message.* on 3", "^collective.* on 3", "^exch
 local near = {
   {"^runtime/comm/", between}, {"^runtime/watchdog/", between}, {"^runtime/exchange/", between},
   {"^runtime", {"^test_coding", "^test_alloc", "^atoms", "^codec_input", "^codec_budget", "^quantiser", "^decode_sum",
-    "^codec_message", "^message_length", "^peers", "^price", "^budget", "^exchange_matrix.* on 3", "^codec",
+    "^codec_message", "^message_length", "^baselines", "^price", "^budget", "^exchange_matrix.* on 3", "^codec",
     "^feedback", "^group_rate"}},
   {"autograd", {"^autograd_spec", "^operators", "^own_operator", "^saved", "gradient", "^autograd",
     "^training_golden"}},
   {"/exchange", {"^cost", "^choose", "^exchange_spec on 3", "^exchange_matrix.* on 3", "^exchange_topology.* on 4",
     "^join.* on 3", "^exchange.* on [23]$", "^auto", "^simulate", "^bytes"}},
-  {"/compress", {"^codec_input", "^options", "^codec_message", "^exchange_matrix.* on 3", "^peers", "^custom", "^codec",
-    "^verify"}},
+  {"/compress", {"^codec_input", "^options", "^codec_message", "^exchange_matrix.* on 3", "^baselines", "^custom",
+    "^codec", "^verify"}},
   {"train", {"^skipped_step.* on 2", "^local_steps.* on 2", "^counted.* on 2", "^group_rate", "^freeze", "^train",
     "checkpoint"}},
 }

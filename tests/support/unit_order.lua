@@ -1,8 +1,7 @@
 --- Which test units meet a mutant, and in which order: those that run its line, by seconds for each expected kill.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local shell = dofile(here .. "/shell.lua")
-local test_units = dofile(here .. "/test_units.lua")
-local line_coverage = dofile(here .. "/line_coverage.lua")
+local shell = require "support.shell"
+local test_units = require "support.test_units"
+local line_coverage = require "support.line_coverage"
 
 local UNKNOWN = {program = 1, spec = 20, mpi = 15} -- seconds that a unit without coverage is taken to need
 local PATIENT = 200 -- seconds that a unit without a fault is taken to need at most

@@ -24,8 +24,8 @@ T.recording = function() return recording.value end
 -- ("backward", with the gradients) of a recorded operator; nil ends it. See atomo.profile.
 function M.observe(see) backward.observer = see end
 
--- The hot path of a step compiles (tests/spec/autograd_speed_spec.lua): no closures made, no pairs, unpack or {...}
--- for the usual number of arguments.
+-- The hot path of a step compiles (tests/spec/autograd/autograd_speed_spec.lua): no closures made, no pairs, unpack or
+-- {...} for the usual number of arguments.
 
 --- Runs fn without recording; returns what it returns.
 function M.no_grad(fn, ...) return blocks.run(recording, false, fn, ...) end
@@ -189,7 +189,7 @@ end
 
 local operators = {} -- in the order of loading
 
---- A builtin that is one of M.operators(), all of which have a gradcheck (tests/spec/operators_spec.lua).
+--- A builtin that is one of M.operators(), all of which have a gradcheck (tests/spec/autograd/operators_spec.lua).
 function M.operator(def)
   local result, op = M.builtin(def)
   operators[#operators + 1] = op

@@ -129,6 +129,7 @@ function host.test()
     error("atomo-lua test needs busted: apt install lua-busted\n(" .. runner:match("[^\n]*") .. ")", 0)
   end
   slowest_option()
+  require "atomo.host.test_paths"(arg)
   -- One copy of every module for all spec files: busted would reload what a file loads, the class of tensors included.
   table.insert(arg, 1, "--no-auto-insulate")
   local function run() -- called from a file, busted raises nil on failure; else it would end the process

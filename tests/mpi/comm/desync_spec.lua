@@ -1,5 +1,5 @@
 -- What ranks can disagree about: each is named on every rank, at the start, within the step, or at the next check of
--- replicas, and none hangs. (A killed rank, another script, an early end: tests/spec/watchdog_spec.lua.)
+-- replicas, and none hangs. (A killed rank, another script, an early end: tests/spec/comm/watchdog_spec.lua.)
 local atomo = require "atomo"
 local version = require "atomo.core.version"
 local nn, world = atomo.nn, atomo.mpi.world

@@ -1,9 +1,8 @@
 -- Running out of memory inside an operation on a communicator: its 1st, 2nd, 3rd ... allocation fails, on every rank
 -- alike. Each failure is an error that says so, nothing is left behind, and the communicator goes on working.
--- (Where one rank alone fails, its error ends the job: tests/spec/host_faults_spec.lua.)
+-- (Where one rank alone fails, its error ends the job: tests/spec/host/host_faults_spec.lua.)
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
-local memory = dofile(here .. "/../support/out_of_memory.lua")
+local memory = require "support.out_of_memory"
 local world = atomo.mpi.world
 local n, me = world.size, world.rank
 

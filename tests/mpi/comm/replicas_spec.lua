@@ -3,7 +3,7 @@
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 local odd = world.rank == world.size - 1
-local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
+local checkpoints = require "support.checkpoints"
 
 local Net = nn.Module:extend "Net"
 function Net:init()

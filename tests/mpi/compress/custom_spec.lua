@@ -1,10 +1,10 @@
 -- Compressors written in Lua in the exchange: all ranks hold the same bits, and the average is near the dense one.
 local atomo = require "atomo"
 local world = atomo.mpi.world
-local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
+local root = require "support.root"
 
 for _, name in ipairs {"haar", "head_tail"} do
-  dofile(here .. "/../../scripts/atoms/" .. name .. ".lua")
+  dofile(root .. "scripts/atoms/" .. name .. ".lua")
 end
 
 describe("a compressor in Lua", function()

@@ -2,7 +2,7 @@
 -- in a step that is skipped.
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
-local joined = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/parameters.lua")
+local joined = require "support.parameters"
 local n, me = world.size, world.rank
 
 local topologies = {{topology = "allgather"}, {topology = "sharded"}, {topology = "hierarchical"}}

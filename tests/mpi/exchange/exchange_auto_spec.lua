@@ -6,9 +6,9 @@ local auto = require "atomo.exchange.auto"
 local choose = require "atomo.exchange.auto.choose"
 local probe = require "atomo.exchange.auto.probe"
 local world = atomo.mpi.world
-local joined = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/parameters.lua")
-local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/hosts.lua")
-local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
+local joined = require "support.parameters"
+local hosts_of_two = require "support.hosts"
+local checkpoints = require "support.checkpoints"
 
 local slow = {ranks = world.size, hosts = world.size, latency = 1e-3, rate = 1e4}
 

@@ -6,7 +6,7 @@ local messages = require "atomo.exchange.messages"
 local program = require "atomo.exchange.program"
 local ffi, C = f.ffi, f.C
 local world = atomo.mpi.world
-local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
+local root = require "support.root"
 
 --- Rank r's element i: small whole numbers, whose sum is exact in any order.
 local function filled(n, rank)
@@ -162,7 +162,7 @@ describe("the communication thread", function()
 
   -- Five batches a step (three of sharded): several are coded, travel and are answered at once.
   it("codes, sends and answers in the background with the same bits as one after the other", function()
-    dofile(here .. "/../../scripts/atoms/haar.lua") -- a compressor in Lua
+    dofile(root .. "scripts/atoms/haar.lua") -- a compressor in Lua
     for _, o in ipairs {{compress = "entry:ratio=20"}, {compress = "auto:ratio=20"},
       {compress = "topk:ratio=20,ef=true", topology = "sharded"},
       {compress = "svd:ratio=20,bits=8", topology = "sharded"},

@@ -1,6 +1,6 @@
 -- An exchange that nobody holds any more gives back all its native memory, whatever travelled in it.
 local atomo = require "atomo"
-local left_behind = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/live_blocks.lua")
+local left_behind = require "support.live_blocks"
 local world = atomo.mpi.world
 
 describe("an exchange", function()

@@ -4,7 +4,7 @@
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local world = atomo.mpi.world
-local matrix = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/exchange_matrix.lua")
+local matrix = require "support.exchange_matrix"
 local topologies, possible = matrix.topologies, matrix.possible
 
 local more = {"fp16:round=stochastic", "bf16:round=stochastic", "randk:ratio=4,ef=true", "powersgd:ef=true",

@@ -3,7 +3,7 @@
 -- what was applied and what is held back, on both ways, is what came. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
-local matrix = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/exchange_matrix.lua")
+local matrix = require "support.exchange_matrix"
 local name = matrix.name
 
 local shapes = {{24, 30}, {5, 3, 3, 4}}

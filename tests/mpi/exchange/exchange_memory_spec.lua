@@ -3,7 +3,7 @@
 -- first step, too. On both ways of a topology, and in the leaders' exchange. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
-local matrix = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/exchange_matrix.lua")
+local matrix = require "support.exchange_matrix"
 
 local names = {"a", "b", "c", "d"}
 local shapes = {a = {20, 30}, b = {20, 30}, c = {30, 8, 3}, d = {7}}

@@ -2,7 +2,7 @@
 -- hold the same bits for every compressor, uneven last batches, non-finite steps, refusals.
 local atomo = require "atomo"
 local world = atomo.mpi.world
-local joined = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/parameters.lua")
+local joined = require "support.parameters"
 
 local nn = atomo.nn
 

@@ -2,8 +2,8 @@
 -- it continues with the same bits, for every topology and compressor, with overlap and
 -- without. Gradients change from step to step, in size and in kind.
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/"
-local matrix = dofile(here .. "/../support/exchange_matrix.lua")
+local root = require "support.root"
+local matrix = require "support.exchange_matrix"
 local world = atomo.mpi.world
 
 local more = {"fp16:ef=true", "powersgd:ef=true", "topk:ratio=4,ef=true", "signsgd:ef=true", "randk:ratio=4,ef=true",
@@ -83,8 +83,8 @@ describe("an exchange that loads another one's state", function()
   end
 
   it("continues where the compressor is written in Lua, with its lanes", function()
-    dofile(here .. "/../../scripts/atoms/head_tail.lua")
-    dofile(here .. "/../../scripts/atoms/haar.lua")
+    dofile(root .. "scripts/atoms/head_tail.lua")
+    dofile(root .. "scripts/atoms/haar.lua")
     for _, compress in ipairs {"head_tail:ratio=8,rank=2", "head_tail:ratio=8,rank=2,ef=true"} do
       continues({topology = "allgather"}, compress, true)
     end

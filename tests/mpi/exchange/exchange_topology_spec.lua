@@ -2,7 +2,7 @@
 -- is drawn and unbiased where something is, traffic is bounded, what cannot work is refused by name.
 local atomo = require "atomo"
 local world = atomo.mpi.world
-local hosts_of_two = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/hosts.lua")
+local hosts_of_two = require "support.hosts"
 local sharded = require "atomo.exchange.topology.sharded"
 
 local topologies = {

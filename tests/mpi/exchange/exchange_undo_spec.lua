@@ -3,7 +3,7 @@
 -- without (the run that never saw it). And what goes wrong in a step is told to all ranks. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
-local matrix = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/exchange_matrix.lua")
+local matrix = require "support.exchange_matrix"
 
 local shapes = {{24, 30}, {7}, {5, 3, 3, 4}, {40, 8}, {2, 2}}
 local last = world.rank == world.size - 1

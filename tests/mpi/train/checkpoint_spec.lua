@@ -1,7 +1,7 @@
 -- Checkpoints as files: generations are whole, kept and pruned, named by latest and best; what is damaged, missing or
 -- of something else is refused on all ranks in the same words; files of earlier versions are read.
 local atomo = require "atomo"
-local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
+local checkpoints = require "support.checkpoints"
 local file = require "atomo.train.checkpoint"
 local nn, world = atomo.nn, atomo.mpi.world
 

@@ -2,8 +2,8 @@
 -- what they claim to be at H = 1, account for their bytes, and go on from a checkpoint with the same bits.
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
-local joined = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/parameters.lua")
-local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
+local joined = require "support.parameters"
+local checkpoints = require "support.checkpoints"
 
 local function tanh(x) return x:tanh() end
 

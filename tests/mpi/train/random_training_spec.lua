@@ -5,13 +5,12 @@
 -- A failure says the seed and the settings: with ATOMO_RANDOM_SEED=seed ATOMO_RANDOM_SCRIPTS=1, on as many ranks, it
 -- runs alone.
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local scripts = dofile(here .. "/../support/random_training.lua")
-local Run = dofile(here .. "/../support/random_training_run.lua")
-local loops = dofile(here .. "/../support/random_training_loops.lua")
-local mean = dofile(here .. "/../support/random_training_mean.lua")
+local scripts = require "support.random_training"
+local Run = require "support.random_training_run"
+local loops = require "support.random_training_loops"
+local mean = require "support.random_training_mean"
 local world = atomo.mpi.world
-local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
+local checkpoints = require "support.checkpoints"
 
 --- All ranks' texts, each once.
 local function gathered(text)

@@ -2,9 +2,8 @@
 -- saved: weights, running statistics, losses of every step, the optimizer. Topologies by compressors, with overlap and
 -- without in turns; and what else a run has state in.
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/"
-local checkpoints = dofile(here .. "/../support/checkpoints.lua")
-local matrix = dofile(here .. "/../support/exchange_matrix.lua")
+local checkpoints = require "support.checkpoints"
+local matrix = require "support.exchange_matrix"
 local nn, world = atomo.nn, atomo.mpi.world
 
 local function net()
@@ -87,7 +86,8 @@ describe("a run stopped within an epoch and resumed ends with the same bits", fu
     it("by " .. matrix.name(o, "all compressors"), function()
       for k, compress in ipairs(compressors) do
         if matrix.possible(o, compress) then
-          local ex = {compress = compress, overlap = (k + turn) % 2 == 0} -- tests/mpi/exchange_state_spec.lua has both
+          -- Overlap in turns: tests/mpi/exchange/exchange_state_spec.lua has both.
+          local ex = {compress = compress, overlap = (k + turn) % 2 == 0}
           for key, value in pairs(o) do ex[key] = value end
           resumes({exchange = ex}, {k % 2 == 0 and 3 or 5}, matrix.name(o, compress))
         end

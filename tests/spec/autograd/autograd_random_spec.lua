@@ -3,8 +3,7 @@
 -- first (1).
 -- test: slow
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
-local programs = dofile(here .. "/../support/random_program.lua")
+local programs = require "support.random_program"
 
 describe("random autograd programs", function()
   it("give the reference's gradients, or say what was changed in place", function()

@@ -3,8 +3,7 @@
 local atomo = require "atomo"
 local autograd = require "atomo.autograd"
 local T = require "atomo.tensor"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
-local left_behind = dofile(here .. "/../support/live_blocks.lua")
+local left_behind = require "support.live_blocks"
 
 local function recording() return (atomo.param {1} * 2).requires_grad == true end
 

@@ -2,8 +2,7 @@
 -- is given, and the gradient that backward starts from, stay as they are, whatever the operator does with them.
 local atomo = require "atomo"
 local F = atomo.F
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
-local left_behind = dofile(here .. "/../support/live_blocks.lua")
+local left_behind = require "support.live_blocks"
 
 local function values(t) return t:totable() end
 

@@ -2,8 +2,7 @@
 -- that is added without a case in tests/support/gradients.lua fails here, and the numbers that docs state are true.
 local atomo = require "atomo"
 local autograd = require "atomo.autograd"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
-local gradients = dofile(here .. "/../support/gradients.lua")
+local gradients = require "support.gradients"
 
 --- Those of atomo.nn that are classes of layers, by name; Module is their base, and an alias counts once.
 local function layers()

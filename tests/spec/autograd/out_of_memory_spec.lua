@@ -2,9 +2,8 @@
 -- Each failure is a Lua error that says so; once Lua's values are collected no block is left behind.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
-local memory = dofile(here .. "/../support/out_of_memory.lua")
-local gradients = dofile(here .. "/../support/gradients.lua")
+local memory = require "support.out_of_memory"
+local gradients = require "support.gradients"
 
 local function step(fn, inputs)
   for _, t in ipairs(inputs) do t.grad = nil end

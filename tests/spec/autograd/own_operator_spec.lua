@@ -4,10 +4,8 @@ local atomo = require "atomo"
 local jit = require "jit"
 local jutil = require "jit.util"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)tests/spec/[^/]*$" or ""
-
 local function from_guide()
-  local file = assert(io.open(here .. "docs/guide.md"))
+  local file = assert(io.open(require "support.root" .. "docs/guide.md"))
   local guide = file:read "*a"
   file:close()
   local code = 'local atomo = require "atomo"\n' .. guide:match "(local hard_swish = .-)```" .. "\nreturn hard_swish"

@@ -3,8 +3,7 @@
 -- backward, and backward gives the gradients of the unchanged ones or says what was changed.
 local atomo = require "atomo"
 local autograd = require "atomo.autograd"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
-local gradients = dofile(here .. "/../support/gradients.lua")
+local gradients = require "support.gradients"
 
 local function message(fn, ...)
   local ok, text = pcall(fn, ...)

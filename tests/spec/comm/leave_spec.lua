@@ -2,11 +2,11 @@
 -- are under way never crashes. Everything posted holds what it needs (runtime/exchange/engine.h), and the end waits for
 -- it.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
-local spawn = dofile(here .. "/../support/spawn.lua")
+local root = require "support.root"
+local spawn = require "support.spawn"
 local possible, why = spawn.possible()
 local mpirun = possible and spawn.have "mpirun"
-local job = here .. "/../support/leave_job.lua"
+local job = root .. "tests/support/leave_job.lua"
 
 --- The job on so many ranks ends with this code and text.
 local function ends(ranks, arguments, code, text)

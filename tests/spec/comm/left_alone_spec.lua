@@ -1,8 +1,7 @@
 -- A rank that is through while another one waits for it is named within seconds, in every operation and without an
 -- exchange; and what must not be taken for that. A script on standard input is every rank's.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
-local spawn = dofile(here .. "/../support/spawn.lua")
+local spawn = require "support.spawn"
 local possible, why = spawn.possible()
 local mpirun = possible and spawn.have "mpirun"
 

@@ -1,10 +1,9 @@
 -- The watchdog between hosts (scripts/netlab.sh): a stopped rank is named with its host, and a cut cable ends the job.
 -- Skipped where the machine does not allow networks (exit code 77).
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local spawn = require "spawn"
-local netlab = "sh " .. spawn.quote(here .. "/../../scripts/netlab.sh") .. " "
+local root = require "support.root"
+local spawn = require "support.spawn"
+local netlab = "sh " .. spawn.quote(root .. "scripts/netlab.sh") .. " "
 
 --- Steps of an exchange for ever. In step 5 rank 0 makes the file "up"; the last rank does what `fault` says.
 local job = [[

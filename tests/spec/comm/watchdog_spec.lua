@@ -1,9 +1,9 @@
 -- The watchdog: a rank that keeps the others waiting is named, every rank that answers leaves its flight recorder, the
 -- job ends; and what must not end it. Faults that need a job of their own: a killed rank, another script, a rank that
--- leaves early. (What ranks can disagree about without dying is in tests/mpi/desync_spec.lua.)
+-- leaves early. (What ranks can disagree about without dying is in tests/mpi/comm/desync_spec.lua.)
 -- test: slow
-local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
-local spawn = dofile(here .. "/../support/spawn.lua")
+local root = require "support.root"
+local spawn = require "support.spawn"
 local json = require "atomo.core.json"
 local possible, why = spawn.possible()
 local mpirun = possible and spawn.have "mpirun"
@@ -210,8 +210,8 @@ describe("a rank that goes another way", function()
 end)
 
 spec("a rank that is killed takes the job along within five seconds, and no checkpoint is lost", function()
-  local out, code = spawn.run(("sh %s/../kill_series.sh --kills 2 --ranks 3 --within 1 --patience %.0f --host %s")
-    :format(here, spawn.patience(), spawn.quote(spawn.exe)), {timeout = 60})
+  local out, code = spawn.run(("sh %stests/kill_series.sh --kills 2 --ranks 3 --within 1 --patience %.0f --host %s")
+    :format(root, spawn.patience(), spawn.quote(spawn.exe)), {timeout = 60})
   assert.equal(0, code, out)
   has(out, "2 passed, 0 failed")
 end)

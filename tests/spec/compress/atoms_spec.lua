@@ -2,7 +2,7 @@
 -- variance of their closed form. False-alarm rate: 1e-6 a check; seeds are fixed.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
-local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
+local codec = require "support.codec"
 local C, check = f.C, f.check
 
 local function decaying(...) return codec.decaying(6, ...) end

@@ -1,7 +1,7 @@
 -- Error feedback: nothing is lost, residuals stay bounded, descent converges, memory goes on from a state_dict.
 -- Statistics: fixed seeds, false-alarm rate 1e-6 a check.
 local atomo = require "atomo"
-local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
+local codec = require "support.codec"
 local fails, square = codec.fails, codec.square
 
 describe("error feedback", function()

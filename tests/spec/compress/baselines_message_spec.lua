@@ -2,7 +2,7 @@
 -- training loop without allocation.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
-local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
+local codec = require "support.codec"
 
 local all = {"qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=7,bucket=5,norm=max", "terngrad", "terngrad:clip=2.5",
   "terngrad:coding=elias", "natural", "randk:ratio=4", "randk:k=3,ef=true", "topk:ratio=4", "topk:k=3,ef=true",

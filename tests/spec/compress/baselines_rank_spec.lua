@@ -2,7 +2,7 @@
 -- Statistics: fixed seeds, false-alarm rate 1e-6 a check.
 local atomo = require "atomo"
 local verify = require "atomo.tools.verify"
-local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
+local codec = require "support.codec"
 local square = codec.square
 
 local function draws(c, g, count) return verify.draw(verify.sampler(c, g), g, count) end

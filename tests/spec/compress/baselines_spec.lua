@@ -1,8 +1,8 @@
 -- What the papers of the compressors beside ATOMO promise: means, variances, contractions.
 -- Statistics: fixed seeds, false-alarm rate 1e-6 a check. QSGD and TernGrad are in quantiser_spec, PowerSGD and the
--- published rule of ATOMO in peers_rank_spec, error feedback in peers_feedback_spec.
+-- published rule of ATOMO in baselines_rank_spec, error feedback in baselines_feedback_spec.
 local atomo = require "atomo"
-local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
+local codec = require "support.codec"
 local fails, square = codec.fails, codec.square
 
 local function decaying(...) return codec.decaying(6, ...) end

@@ -2,7 +2,7 @@
 -- refused, the texts. Lengths are deterministic for the seed.
 local atomo = require "atomo"
 local T = require "atomo.tensor"
-local fails = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua").fails
+local fails = require("support.codec").fails
 
 local shapes, names = {{24, 3, 3, 8}, {16, 40}, {30, 50}}, {"conv1.weight", "conv2.weight", "fc.weight"}
 local dense = 4 * (24 * 72 + 640 + 1500)

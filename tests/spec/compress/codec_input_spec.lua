@@ -1,6 +1,6 @@
 -- Bad specs and bad gradients: each with an error that names the thing, or a right answer.
 local atomo = require "atomo"
-local fails = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua").fails
+local fails = require("support.codec").fails
 
 describe("compressor specs", function()
   it("are read from text and table, and print canonically", function()

@@ -2,7 +2,7 @@
 -- test: slow
 local atomo = require "atomo"
 local f = require "atomo.ffi"
-local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
+local codec = require "support.codec"
 local fails = codec.fails
 
 local all = {"none", "entry:ratio=8", "entry:ratio=8,step=0", "svd:ratio=8", "svd:ratio=2,bits=32",

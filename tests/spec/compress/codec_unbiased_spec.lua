@@ -3,7 +3,7 @@
 -- test: slow
 local atomo = require "atomo"
 local verify = require "atomo.tools.verify"
-local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
+local codec = require "support.codec"
 
 local function decaying(...) return codec.decaying(6, ...) end
 

@@ -3,11 +3,11 @@
 -- test: slow
 local atomo = require "atomo"
 local f = require "atomo.ffi"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
-local fails = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua").fails
+local root = require "support.root"
+local fails = require("support.codec").fails
 
 for _, name in ipairs {"haar", "block_fourier", "head_tail"} do
-  dofile(here .. "/../../scripts/atoms/" .. name .. ".lua")
+  dofile(root .. "scripts/atoms/" .. name .. ".lua")
 end
 
 --- svd, by hand.

@@ -4,13 +4,13 @@
 -- of relative variance w, which is asked of the same compressor without ef, on what is coded with it.
 -- test: slow
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/"
-local codec = dofile(here .. "/../support/codec.lua")
+local root = require "support.root"
+local codec = require "support.codec"
 local f = require "atomo.ffi"
 local square = codec.square
 
 for _, name in ipairs {"haar", "block_fourier", "head_tail"} do
-  dofile(here .. "/../../scripts/atoms/" .. name .. ".lua")
+  dofile(root .. "scripts/atoms/" .. name .. ".lua")
 end
 atomo.decomposition("svd_feedback", {
   bits = 4,

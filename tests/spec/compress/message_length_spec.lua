@@ -2,12 +2,12 @@
 -- gradient; what is unbiased stays so; budgets that cannot be met are refused. The gradients are extreme in every way.
 -- test: slow
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/"
-local codec = dofile(here .. "/../support/codec.lua")
+local root = require "support.root"
+local codec = require "support.codec"
 local f = require "atomo.ffi"
 
-dofile(here .. "/../../scripts/atoms/head_tail.lua")
-dofile(here .. "/../../scripts/atoms/haar.lua")
+dofile(root .. "scripts/atoms/head_tail.lua")
+dofile(root .. "scripts/atoms/haar.lua")
 local function eye(n)
   local m = atomo.zeros(n, n)
   for i = 1, n do m:set(i, i, 1) end

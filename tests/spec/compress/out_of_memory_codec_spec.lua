@@ -2,7 +2,7 @@
 -- Each failure is a Lua error that says so, and no block is left behind.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
-local memory = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/out_of_memory.lua")
+local memory = require "support.out_of_memory"
 
 describe("out of memory in", function()
   teardown(function() C.atomo_mem_fail_alloc(0) end)

@@ -2,7 +2,7 @@
 -- a false-alarm rate of 1e-6 a check and fixed seeds.
 local atomo = require "atomo"
 local verify = require "atomo.tools.verify"
-local codec = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/codec.lua")
+local codec = require "support.codec"
 
 local function decaying(n, seed)
   atomo.manual_seed(seed)

@@ -1,9 +1,9 @@
 -- A compressor made anew with another one's state_dict continues as that one: the same messages, for all compressors,
 -- those in Lua too, with error feedback and without. With the memory alone it continues as the other after restart.
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/"
-dofile(here .. "/../../scripts/atoms/head_tail.lua")
-dofile(here .. "/../../scripts/atoms/haar.lua")
+local root = require "support.root"
+dofile(root .. "scripts/atoms/head_tail.lua")
+dofile(root .. "scripts/atoms/haar.lua")
 atomo.decomposition("restart_svd", {
   bits = 8,
   decompose = function(g)

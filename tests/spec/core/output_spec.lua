@@ -1,8 +1,7 @@
 -- Writes that fail end the program with an error, compiled or not: logs, progress lines, tables, print, drawings. What
 -- runs out of room is a file system of 64 kB where one may be mounted, else a limit on the size of files, or /dev/full.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/../support/spawn.lua")
+local spawn = require "support.spawn"
 
 if not spawn.possible() then
   return pending "output_spec: runs in the host program, not under mpirun"

@@ -1,7 +1,7 @@
 -- Data sets: CIFAR, MNIST and synthetic; damaged files; the shared files where they are present.
 local atomo = require "atomo"
 local data = atomo.data
-local root = debug.getinfo(1, "S").source:match "^@(.*)tests/spec/" .. "../shared/data/"
+local shared = require "support.root" .. "../shared/data/"
 
 local function folder()
   local path = os.tmpname()
@@ -242,9 +242,9 @@ end)
 
 describe("the shared files", function()
   it("are CIFAR-10", function()
-    if not exists(root .. "cifar-10-batches-bin/test_batch.bin") then return pending "no shared data" end
-    local d = data.open(root .. "cifar-10-batches-bin")
-    local file = assert(io.open(root .. "cifar-10-batches-bin/data_batch_2.bin", "rb"))
+    if not exists(shared .. "cifar-10-batches-bin/test_batch.bin") then return pending "no shared data" end
+    local d = data.open(shared .. "cifar-10-batches-bin")
+    local file = assert(io.open(shared .. "cifar-10-batches-bin/data_batch_2.bin", "rb"))
     file:seek("set", 3073 * 17)
     local record = file:read(3073)
     file:close()
@@ -259,8 +259,8 @@ describe("the shared files", function()
   end)
 
   it("are MNIST", function()
-    if not exists(root .. "mnist/t10k-images-idx3-ubyte.gz") then return pending "no shared data" end
-    local d = data.mnist(root .. "mnist", {only = "test"})
+    if not exists(shared .. "mnist/t10k-images-idx3-ubyte.gz") then return pending "no shared data" end
+    local d = data.mnist(shared .. "mnist", {only = "test"})
     assert.equal(10000, d.test.n)
     assert.same({7, 2, 1, 0, 4}, d.test.labels:narrow(1, 1, 5):totable())
     local mean = data.channel_stats(d.test.images)

@@ -1,7 +1,7 @@
 -- The batch loader: each image once an epoch over all ranks, the same pixels on any number of ranks and threads,
 -- normalisation as numpy's, augmentation, errors from the thread, no allocation once warm.
 local atomo = require "atomo"
-local golden = debug.getinfo(1, "S").source:match "^@(.*)spec/" .. "golden/"
+local golden = require "support.root" .. "tests/golden/"
 
 --- n images of h x w x c whose label is their index and whose pixels are random.
 local function numbered(n, h, w, c)

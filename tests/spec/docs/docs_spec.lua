@@ -1,8 +1,7 @@
 -- README, CONTRIBUTING and docs/: every block of code runs or is a command that the program takes; every link, file,
 -- option and name is there. The checks find faults that are planted.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/../support/spawn.lua")
+local spawn = require "support.spawn"
 
 -- Blocks marked norun: page and a line that they begin with -> why they cannot run here.
 local reasons = {
@@ -15,8 +14,8 @@ local files = {}
 describe("documents", function()
   if not spawn.possible() then return pending "runs in the host program, not under mpirun" end
   if spawn.sanitized then return pending "the same texts under a sanitizer" end
-  local documents = dofile(here .. "/../support/documents.lua")
-  local commands = dofile(here .. "/../support/page_commands.lua")
+  local documents = require "support.documents"
+  local commands = require "support.page_commands"
   local markdown = documents.markdown
   local pages = documents.pages()
 
@@ -188,8 +187,9 @@ describe("documents", function()
       assert.same({}, documents.faults("docs/planted.md", [[
 # One `two`
 
-See [one](#one-two), [guide](guide.md#tensors), ![picture](accuracy_vgg11_100mbit.svg) and `tests/spec/docs_spec.lua`.
-Call `atomo.zeros(3)`, `t:view(-1)`, `atomo_last_error`; give `--no-overlap`, `--epochs 3` in `train_cifar.lua`.
+See [one](#one-two), [guide](guide.md#tensors), ![picture](accuracy_vgg11_100mbit.svg) and
+`tests/spec/docs/docs_spec.lua`. Call `atomo.zeros(3)`, `t:view(-1)`, `atomo_last_error`; give `--no-overlap`,
+`--epochs 3` in `train_cifar.lua`.
 
 ```sh
 # a comment; with --anything

@@ -1,10 +1,8 @@
 -- `--compress auto` on a network that one can touch: links so slow that dense gradients would take four seconds a step.
 -- Skipped where the machine does not allow networks (exit code 77).
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local spawn = require "spawn"
-local root = here .. "/../../"
+local root = require "support.root"
+local spawn = require "support.spawn"
 
 describe("auto on netlab", function()
   if spawn.sanitized then return pending "runs in the release build" end

@@ -1,8 +1,7 @@
 -- The bytes that the log states, against a second witness: Open MPI's own monitoring of what it sent.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local spawn = require "spawn"
+local root = require "support.root"
+local spawn = require "support.spawn"
 local log = require("atomo").log
 
 --- Runs so many steps on `ranks` ranks; returns the bytes that rank 0 logged and those that Open MPI sent for it.
@@ -11,7 +10,7 @@ local function measure(ranks, compress, steps)
   local command = ("mpirun --oversubscribe -n %d --mca pml_monitoring_enable 2 --mca pml_monitoring_enable_output 3 " ..
     "--mca pml_monitoring_filename %s %s %s --model lenet --train-images 600 --batch 20 --epochs 1 --eval-every 0 " ..
     "--lr 0.01 --compress %s --max-steps %d --log %s.jsonl"):format(ranks, base, spawn.quote(spawn.exe),
-    here .. "/../../scripts/train_cifar.lua", compress, steps, base)
+    root .. "scripts/train_cifar.lua", compress, steps, base)
   local out, code = spawn.run(command, {timeout = 120})
   assert.equal(0, code, out)
   local logged, sent = 0, 0
@@ -54,7 +53,7 @@ describe("bytes that a rank receives", function()
     local base = os.tmpname()
     local command = ("mpirun --oversubscribe -n %d --mca pml_monitoring_enable 2 " ..
       "--mca pml_monitoring_enable_output 3 --mca pml_monitoring_filename %s %s %s %d %s %s %s"):format(ranks, base,
-      spawn.quote(spawn.exe), here .. "/../support/exchange_bytes.lua", STEPS, topology, spawn.quote(compress),
+      spawn.quote(spawn.exe), root .. "tests/support/exchange_bytes.lua", STEPS, topology, spawn.quote(compress),
       down or "dense")
     local out, code = spawn.run(command, {timeout = 120})
     assert.equal(0, code, out)

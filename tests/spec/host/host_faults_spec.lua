@@ -1,7 +1,7 @@
 -- How jobs end: signals, errors on one of four ranks, os.exit under mpirun, the test runner's own exit code.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
-local spawn = dofile(here .. "/../support/spawn.lua")
+local root = require "support.root"
+local spawn = require "support.spawn"
 local possible, why = spawn.possible()
 local mpirun = possible and spawn.have "mpirun"
 
@@ -138,7 +138,7 @@ describe("under mpirun", function()
 end)
 
 describe("mpirun.sh", function()
-  local script = "sh " .. spawn.quote(here .. "/../../scripts/mpirun.sh") .. " "
+  local script = "sh " .. spawn.quote(root .. "scripts/mpirun.sh") .. " "
 
   -- Programs that its PATH finds first. ps counts the guard's looks at the processes, and notes that one of them saw a
   -- child (seen) and that many followed (enough). sleep makes the waits between two looks a tenth as long.

@@ -1,6 +1,5 @@
 -- The host program: options, exit codes, arg, the prompt, module paths, math.random.
-local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
-local spawn = dofile(here .. "/../support/spawn.lua")
+local spawn = require "support.spawn"
 local possible, why = spawn.possible()
 
 local function spec(name, fn)
@@ -166,5 +165,46 @@ describe("math.random", function()
     local a = math.random()
     math.randomseed(-1.5)
     assert.equal(a, math.random())
+  end)
+end)
+
+describe("atomo-lua test", function()
+  local folder
+
+  --- Runs a command in a folder that holds a tests folder: a module in support, and two specs in spec/room.
+  local function run(command)
+    local spec_text = "it('two', function() assert.equal(2, require 'support.two') end)\n"
+    folder = os.tmpname()
+    os.remove(folder)
+    os.execute(("mkdir -p %s/tests/support %s/tests/spec/room"):format(folder, folder))
+    for name, text in pairs {["support/two"] = "return 2\n", ["spec/room/a_spec"] = spec_text,
+      ["spec/room/baselines_b_spec"] = spec_text} do
+      local file = assert(io.open(("%s/tests/%s.lua"):format(folder, name), "w"))
+      file:write(text)
+      file:close()
+    end
+    return spawn.run(("sh -c %s"):format(spawn.quote(("cd %s && %s"):format(folder, command:format(spawn.exe)))))
+  end
+  after_each(function() if folder then os.execute("rm -r " .. folder) end end)
+
+  spec("walks folders, with tests/ on the module path", function()
+    has(run "%s test tests/spec", "2 passed, 0 failed\n")
+  end)
+
+  spec("finds tests/support from a folder in tests", function()
+    has(run "cd tests/spec && %s test room", "2 passed, 0 failed\n")
+  end)
+
+  spec("finds a spec that is named without its folder, and says where", function()
+    local out = run "%s test tests/spec/a_spec.lua tests/spec/peers_b_spec.lua"
+    has(out, "atomo-lua test: tests/spec/a_spec.lua is now tests/spec/room/a_spec.lua\n")
+    has(out, "atomo-lua test: tests/spec/peers_b_spec.lua is now tests/spec/room/baselines_b_spec.lua\n")
+    has(out, "2 passed, 0 failed\n")
+  end)
+
+  spec("says so where no folder has such a spec", function()
+    local out, code = run "%s test tests/spec/b_spec.lua"
+    assert.equal(1, code)
+    has(out, "tests/spec/b_spec.lua")
   end)
 end)

@@ -1,10 +1,9 @@
 -- LuaJIT's modes make no difference: interpreted, compiled at the first turn, with a collector always at work, the
 -- same job makes the same bits (tests/support/modes_job.lua), and the tape's spec passes.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local spawn = require "spawn"
-local job = here .. "/../support/modes_job.lua"
+local root = require "support.root"
+local spawn = require "support.spawn"
+local job = root .. "tests/support/modes_job.lua"
 
 local busy = "collectgarbage('setpause', 0) collectgarbage('setstepmul', 1000)"
 local hook = "debug.sethook(function() collectgarbage() end, '', 10000)"
@@ -35,7 +34,7 @@ describe("a job", function()
     end)
 
     it("leaves the tape's spec passing " .. mode[1], function()
-      assert.truthy(run(mode[2], "test", here .. "/autograd_spec.lua"):match "%d+ passed, 0 failed")
+      assert.truthy(run(mode[2], "test", root .. "tests/spec/autograd/autograd_spec.lua"):match "%d+ passed, 0 failed")
     end)
   end
 end)

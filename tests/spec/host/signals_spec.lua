@@ -2,11 +2,11 @@
 -- doing, and whatever catches errors. (What the words say, and the prompt's Ctrl-C, are in host_faults_spec.lua.)
 -- test: slow
 require "atomo"
-local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
-local spawn = dofile(here .. "/../support/spawn.lua")
+local root = require "support.root"
+local spawn = require "support.spawn"
 local possible, why = spawn.possible()
 local mpirun = possible and spawn.have "mpirun"
-local job = here .. "/../support/signal_job.lua"
+local job = root .. "tests/support/signal_job.lua"
 local SECONDS = 2 -- at most, on an idle machine
 local CODES = {TERM = 143, INT = 130}
 

@@ -1,9 +1,9 @@
 -- Layers and fused operators over the golden cases of edges_golden_spec, and every name that numbers go through: one
 -- that has no case fails here, by its name.
 local atomo = require "atomo"
-local edges = require "tests.support.edges"
-local rows = require "tests.support.edge_rows"
-local layers = require "tests.support.edge_layers"
+local edges = require "support.edges"
+local rows = require "support.edge_rows"
+local layers = require "support.edge_layers"
 
 local cases, by_name = edges.cases(), {}
 for _, case in ipairs(cases) do by_name[case.name] = case end

@@ -3,8 +3,8 @@
 local atomo = require "atomo"
 local nn, F = atomo.nn, atomo.F
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)spec/[^/]*$" or "tests/"
-local golden = dofile(here .. "golden/layers.lua")
+local root = require "support.root"
+local golden = dofile(root .. "tests/golden/layers.lua")
 
 local function read(g)
   local t = atomo.tensor(g.data, g.dtype)

@@ -1,8 +1,6 @@
 -- Convolution with large kernels and odd channels (runtime/nn/conv_rows.c, where the CPU has AVX-512): equal to
 -- im2col, the same bits for any number of threads.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local convolution = require "convolution"
+local convolution = require "support.convolution"
 
 --- Can this machine run the kernels? Elsewhere the same layers go to an engine that sums by thread.
 local function has_avx512()

@@ -3,8 +3,8 @@ local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local F = atomo.F
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)spec/[^/]*$" or "tests/"
-local golden = dofile(here .. "golden/nn.lua")
+local root = require "support.root"
+local golden = dofile(root .. "tests/golden/nn.lua")
 
 local function read(g) return g and atomo.tensor(g.data):reshape(g.shape) end
 local function leaf(g) return g and atomo.param(read(g)) end

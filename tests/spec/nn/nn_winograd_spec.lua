@@ -2,9 +2,7 @@
 local atomo = require "atomo"
 local F = atomo.F
 local C = require("atomo.ffi").C
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local convolution = require "convolution"
+local convolution = require "support.convolution"
 
 -- F(4x4) and F(2x2), tiles cut at the border, all paddings, more tiles than a block
 local cases = {

@@ -1,7 +1,7 @@
 -- Optimizers against PyTorch's trajectories (golden/make_optim.py), parameter groups, state, schedules.
 local atomo = require "atomo"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local golden = dofile(here .. "/../golden/optim.lua")
+local root = require "support.root"
+local golden = dofile(root .. "tests/golden/optim.lua")
 
 local function start()
   return atomo.param {{1, -2, 0.5}, {3, 0.1, -0.7}}, atomo.param {0.3, -1.5, 2}
@@ -174,7 +174,7 @@ describe("no_decay_groups", function()
 end)
 
 describe("40 steps of", function()
-  for i, case in ipairs(dofile(here .. "/../golden/schedule.lua")) do
+  for i, case in ipairs(dofile(root .. "tests/golden/schedule.lua")) do
     it(("schedule.%s (case %d) are PyTorch's"):format(case.name, i), function()
       local schedule = atomo.schedule[case.name](case.options)
       for s, want in ipairs(case.rates) do assert.is_near(want, schedule(s - 1), 1e-8) end

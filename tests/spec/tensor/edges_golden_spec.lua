@@ -1,7 +1,7 @@
 -- Every function of tensors, atomo.F and linear algebra at the edges of its domain (0, -0, subnormal, 1e30, FLT_MAX,
 -- inf, nan, ties), forward and gradient, beside PyTorch and NumPy: tests/golden/make_edges.py.
-local edges = require "tests.support.edges"
-local rows = require "tests.support.edge_rows"
+local edges = require "support.edges"
+local rows = require "support.edge_rows"
 
 local function same(got, want, row, what)
   local text = edges.difference(got, want, row.ulp, row.abs)

@@ -1,8 +1,8 @@
 -- Operators in place give the bits of their counterparts, in every layout; every function takes each dtype exactly or
 -- refuses it by name; empty tensors; long lists.
 local atomo = require "atomo"
-local edges = require "tests.support.edges"
-local rows = require "tests.support.edge_rows"
+local edges = require "support.edges"
+local rows = require "support.edge_rows"
 
 local inf, nan = math.huge, 0 / 0
 local values = {0, -0.0, 1, -1, 2.5, 1e-45, 1e-38, 1e30, -1e30, inf, -inf, nan}

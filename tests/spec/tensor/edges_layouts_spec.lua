@@ -2,8 +2,8 @@
 -- every length: the same bits as of the contiguous case, forward and gradient.
 -- test: slow
 local atomo = require "atomo"
-local edges = require "tests.support.edges"
-local rows = require "tests.support.edge_rows"
+local edges = require "support.edges"
+local rows = require "support.edge_rows"
 
 --- The same elements with the order of dimensions in memory reversed.
 local function turned(t)

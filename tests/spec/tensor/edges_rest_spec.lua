@@ -1,6 +1,6 @@
 -- What has no golden case: dropout, accuracy, attention of one tensor, factors of matrices, the scan for NaN and Inf.
 local atomo = require "atomo"
-local edges = require "tests.support.edges"
+local edges = require "support.edges"
 local F = atomo.F
 local inf, nan = math.huge, 0 / 0
 

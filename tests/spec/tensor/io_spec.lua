@@ -1,6 +1,6 @@
 -- .npy files both ways, against files that numpy wrote (tests/golden/make_npy.py).
 local atomo = require "atomo"
-local golden = debug.getinfo(1, "S").source:match "^@(.*)spec/" .. "golden/"
+local golden = require "support.root" .. "tests/golden/"
 
 local function bytes_of(path)
   local file = assert(io.open(path, "rb"))

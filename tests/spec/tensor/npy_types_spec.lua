@@ -1,7 +1,7 @@
 -- .npy files of every dtype, byte order and layout that numpy writes (tests/golden/make_npy.py): read where the values
 -- fit, refused by name or by value otherwise.
 local atomo = require "atomo"
-local golden = debug.getinfo(1, "S").source:match "^@(.*)spec/" .. "golden/"
+local golden = require "support.root" .. "tests/golden/"
 
 local function with_file(bytes, fn)
   local path = os.tmpname()

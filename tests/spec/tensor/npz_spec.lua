@@ -1,7 +1,7 @@
 -- .npz files: those that numpy writes (tests/golden/make_npz.py), and archives made here, sound and damaged.
 local atomo = require "atomo"
 local bit = require "bit"
-local golden = debug.getinfo(1, "S").source:match "^@(.*)spec/" .. "golden/"
+local golden = require "support.root" .. "tests/golden/"
 
 local function little(n, bytes)
   local out = {}

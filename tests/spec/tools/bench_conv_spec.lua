@@ -1,8 +1,8 @@
 -- scripts/bench_conv.lua as a user runs it: Winograd's error on the layers of a network stays within the bound that
 -- docs/guide.md states (5e-6 of the largest element), and --conv of train_cifar.lua says what computes.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/../support/spawn.lua")
-local function script(name) return spawn.quote(here .. "/../../scripts/" .. name) end
+local root = require "support.root"
+local spawn = require "support.spawn"
+local function script(name) return spawn.quote(root .. "scripts/" .. name) end
 
 describe("bench_conv.lua", function()
   if not spawn.possible() then return pending "runs in the host program, not under mpirun" end

@@ -1,10 +1,9 @@
 -- scripts/bench_exchange.lua as a user runs it: a row for each case that can work, the reason for the others, JSON.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local spawn = require "spawn"
+local root = require "support.root"
+local spawn = require "support.spawn"
 local log = require("atomo").log
-local script = spawn.quote(here .. "/../../scripts/bench_exchange.lua")
+local script = spawn.quote(root .. "scripts/bench_exchange.lua")
 
 describe("bench_exchange.lua", function()
   if not spawn.possible() then return pending "runs in the host program, not under mpirun" end

@@ -1,9 +1,8 @@
 -- scripts/bench_step.lua as a user runs it: a line a compressor, and the same figures as JSON.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local spawn = require "spawn"
+local root = require "support.root"
+local spawn = require "support.spawn"
 local log = require("atomo").log
-local script = spawn.quote(here .. "/../../scripts/bench_step.lua")
+local script = spawn.quote(root .. "scripts/bench_step.lua")
 
 describe("bench_step.lua", function()
   if not spawn.possible() then return pending "runs in the host program, not under mpirun" end

@@ -1,7 +1,6 @@
 -- Command lines of scripts: values, ranges, suggestions, help, echo.
 local cli = require "atomo.tools.cli"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/../support/spawn.lua")
+local spawn = require "support.spawn"
 
 local spec = {
   name = "train.lua", about = "Trains a network.", examples = {"atomo-lua train.lua --batch 32"},

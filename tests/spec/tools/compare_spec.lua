@@ -3,9 +3,9 @@ local atomo = require "atomo"
 local compare = require "atomo.tools.compare"
 local plot = require "atomo.tools.plot"
 local json = require "atomo.core.json"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/" or "."
-local spawn = dofile(here .. "/../support/spawn.lua")
-local scripts = here .. "/../../scripts/"
+local root = require "support.root"
+local spawn = require "support.spawn"
+local scripts = root .. "scripts/"
 
 describe("compare", function()
   it("puts them before overrides", function()

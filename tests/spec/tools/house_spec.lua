@@ -1,9 +1,9 @@
 -- scripts/check_house.lua finds what is planted: looks upwards, circles, names that lead nowhere, help texts that do
 -- not say what they turn off. And it finds nothing in a tree without.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/"
-package.path = ("%s/../support/?.lua;%s/../../scripts/?.lua;%s"):format(here, here, package.path)
+local scripts = require "support.root" .. "scripts/"
+package.path = scripts .. "?.lua;" .. package.path
 local layers, references, taste = require "house.layers", require "house.references", require "house.taste"
-local spawn = require "spawn"
+local spawn = require "support.spawn"
 
 local function sorted(tree)
   local paths = {}
@@ -129,7 +129,7 @@ describe("check_house", function()
       file:write(text)
       file:close()
     end
-    local command = ("%s/../../scripts/check_house.lua --root %s"):format(here, root)
+    local command = ("%scheck_house.lua --root %s"):format(scripts, root)
     put("runtime/comm/comm.h", ("\n"):rep(251))
     put("runtime/core/core.h", "\n")
     local out, code = spawn.host(command)

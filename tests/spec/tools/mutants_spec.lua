@@ -1,6 +1,5 @@
 -- What tests/mutate.lua plants: faults in code only, the same for the same seed.
-local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$")
-local mutants = dofile(here .. "/../support/mutants.lua")
+local mutants = require "support.mutants"
 
 local function lines_after(file, text)
   local list = {}

@@ -1,11 +1,10 @@
 -- scripts/netlab.sh: hosts, names and link rates are what was asked for, exit codes come through, everything is gone
 -- afterwards. Skipped where the machine does not allow networks (exit code 77).
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local spawn = require "spawn"
+local root = require "support.root"
+local spawn = require "support.spawn"
 local name = "s" .. spawn.pid() % 100000 -- another run of the tests has another
-local netlab = "sh " .. spawn.quote(here .. "/../../scripts/netlab.sh") .. " "
+local netlab = "sh " .. spawn.quote(root .. "scripts/netlab.sh") .. " "
 
 local function lab(args, opts) return spawn.run(netlab .. args, opts or {timeout = 60}) end
 

@@ -1,8 +1,8 @@
 -- scripts/report.lua as a user runs it: a row a run, and a chart of the losses.
 local log = require "atomo.core.log"
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/../support/spawn.lua")
-local script = spawn.quote(here .. "/../../scripts/report.lua")
+local root = require "support.root"
+local spawn = require "support.spawn"
+local script = spawn.quote(root .. "scripts/report.lua")
 
 --- A log of 500 steps in 2 epochs; one loss is NaN, as of a skipped step.
 local function write_log(path)

@@ -1,12 +1,11 @@
 -- scripts/simulate.lua and what it is made of: figures out of logs and files, predictions labelled as such on every way
 -- out, and refusals of what cannot be read. Figures are given, so nothing here is timed.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local spawn = require "spawn"
+local root = require "support.root"
+local spawn = require "support.spawn"
 local atomo = require "atomo"
 local simulate = require "atomo.tools.simulate"
 local json = atomo.log
-local script = spawn.quote(here .. "/../../scripts/simulate.lua") .. " "
+local script = spawn.quote(root .. "scripts/simulate.lua") .. " "
 
 local function near(expected, got)
   assert.is_true(math.abs(got - expected) <= 1e-9 * math.max(1, math.abs(expected)), got)
@@ -239,7 +238,7 @@ describe("simulate.lua", function()
 
   it("reads a log", function()
     local log_file = os.tmpname()
-    local out, code = spawn.ranks(2, spawn.quote(here .. "/../../scripts/train_cifar.lua") ..
+    local out, code = spawn.ranks(2, spawn.quote(root .. "scripts/train_cifar.lua") ..
       " --model lenet --batch 2 --train-images 20 --max-steps 4 --eval-every 0 --compress entry:ratio=8 --log " ..
       log_file)
     assert.equal(0, code, out)

@@ -1,11 +1,10 @@
 -- scripts/time_to_accuracy.lua as a person runs it: tables, JSON and charts of short runs, going on where it stopped,
 -- runs that fail or last too long, signals, misuse.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local spawn = require "spawn"
+local root = require "support.root"
+local spawn = require "support.spawn"
 local log = require("atomo").log
-local script = spawn.quote(here .. "/../../scripts/time_to_accuracy.lua")
+local script = spawn.quote(root .. "scripts/time_to_accuracy.lua")
 
 local folder = os.tmpname()
 os.remove(folder)

@@ -2,10 +2,10 @@
 -- whose disk is full then, leaves the generation before it, or the new one, whole; a run that is resumed ends with the
 -- bits of the run that was not stopped.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/../support/spawn.lua")
-local checkpoints = dofile(here .. "/../support/checkpoints.lua")
-local job = here .. "/../support/checkpoint_job.lua"
+local root = require "support.root"
+local spawn = require "support.spawn"
+local checkpoints = require "support.checkpoints"
+local job = root .. "tests/support/checkpoint_job.lua"
 
 if not spawn.possible() then
   return pending "checkpoint_faults_spec: starts jobs of its own, not under mpirun"

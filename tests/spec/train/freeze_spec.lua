@@ -1,8 +1,8 @@
 -- Freezing: a parameter with requires_grad = false is left alone by backward, every optimizer and the training loop,
--- and kept in the state; modes that the user set stay. The exchange's part is in tests/mpi/freeze_spec.lua.
+-- and kept in the state; modes that the user set stay. The exchange's part is in tests/mpi/train/freeze_spec.lua.
 local atomo = require "atomo"
 local nn = atomo.nn
-local checkpoints = dofile(debug.getinfo(1, "S").source:match "^@(.*)/" .. "/../support/checkpoints.lua")
+local checkpoints = require "support.checkpoints"
 
 local kinds = {"sgd", "adam", "adamw", "lars", "lamb"}
 

@@ -1,9 +1,8 @@
 -- A run that is resumed on another number of ranks: its place and its schedule go by the images seen, what a rank
 -- remembered begins anew and is said.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-local spawn = dofile(here .. "/../support/spawn.lua")
-local checkpoints = dofile(here .. "/../support/checkpoints.lua")
+local spawn = require "support.spawn"
+local checkpoints = require "support.checkpoints"
 
 if not spawn.possible() then
   return pending "resume_ranks_spec: starts jobs of its own, not under mpirun"

@@ -1,12 +1,11 @@
 -- scripts/train_cifar.lua as a user runs it: what it prints and logs, and every kind of bad input: a clear message, all
 -- ranks gone in seconds, a non-zero exit.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local checkpoints = require "checkpoints"
-local spawn = require "spawn"
+local root = require "support.root"
+local checkpoints = require "support.checkpoints"
+local spawn = require "support.spawn"
 local log = require("atomo").log
-local script = here .. "/../../scripts/train_cifar.lua "
+local script = root .. "scripts/train_cifar.lua "
 
 --- The script with options, and a short run for what they leave open.
 local function job(options)

@@ -1,11 +1,10 @@
 -- scripts/train_lm.lua as a user runs it, and the options that it shares with train_cifar.lua.
 -- test: slow
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-package.path = here .. "/../support/?.lua;" .. package.path
-local checkpoints = require "checkpoints"
-local spawn = require "spawn"
+local root = require "support.root"
+local checkpoints = require "support.checkpoints"
+local spawn = require "support.spawn"
 local log = require("atomo").log
-local small = here .. "/../../scripts/train_lm.lua --width 16 --layers 1 --heads 2 --length 16 --epochs 2 " ..
+local small = root .. "scripts/train_lm.lua --width 16 --layers 1 --heads 2 --length 16 --epochs 2 " ..
   "--sample 5 --eval-every 2 "
 
 --- A folder-less name for files that the runs write; all that begin with it are removed when fn is through.
@@ -48,7 +47,7 @@ describe("train_lm.lua", function()
       local first, last = events[2], events[#events - 2]
       assert.same({"step", "step"}, {first.event, last.event})
       assert.is_true(last.loss < first.loss)
-      out, code = spawn.host(here .. ("/../../scripts/report.lua %s.jsonl --plot %s"):format(name, name))
+      out, code = spawn.host(root .. ("scripts/report.lua %s.jsonl --plot %s"):format(name, name))
       assert.equal(0, code, out)
       local svg = assert(io.open(name .. ".svg"))
       assert.truthy(svg:read("*a"):find("<svg", 1, true))

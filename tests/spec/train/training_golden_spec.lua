@@ -2,8 +2,8 @@
 -- tests/golden/make_training.py) 50 losses of resnet20 and of the transformer agree to 1e-3.
 local atomo = require "atomo"
 local F = atomo.F
-local here = debug.getinfo(1, "S").source:match "^@(.*)spec/[^/]*$" or "tests/"
-local golden = dofile(here .. "golden/training.lua")
+local root = require "support.root"
+local golden = dofile(root .. "tests/golden/training.lua")
 
 --- A tensor of numbers in [-0.5, 0.5) by the golden script's linear congruence.
 local function formula(shape, key)
