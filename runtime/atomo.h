@@ -25,7 +25,7 @@ typedef unsigned int uint32_t;
 
 /* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
 
-enum { ATOMO_ABI = 5, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 6, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */
@@ -302,14 +302,6 @@ ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tens
 /* gw [like w], gb [out] (may be NULL); of w only the shape is read. */
 ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                             const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
-
-/* What oneDNN itself needs for a layer: the limit that bench_nn.lua --limit compares with. pass: "forward", "data" or
- * "weights"; algorithm: "direct" or "winograd". Images and weights lie in the (blocked) layouts that oneDNN likes best,
- * at no cost. seconds [runs] (out): of each of `runs` executions after one that is not counted, on the threads of
- * atomo_set_num_threads. Of x [N,H,W,in] and w only the shapes are read. EUNSUPPORTED where oneDNN has no such
- * primitive for the shape, or the build has no oneDNN. */
-ATOMO_API int atomo_conv2d_limit(const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g, const char *pass,
-                                 const char *algorithm, int runs, double *seconds);
 
 /* Batch normalisation over all but the last dimension [Ioffe & Szegedy 2015], with an optional residual [like x] added
  * and an optional ReLU in the same pass: y = relu(gamma (x - mean) invstd + beta + residual). Training: mean and invstd

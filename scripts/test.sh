@@ -184,7 +184,7 @@ step_lint() {
   if have luacheck; then check luacheck 120 luacheck -q --no-color .; else skip luacheck "not installed"; fi
   # Another major version of clang-format lays out some lines differently.
   case $(clang-format --version 2>/dev/null) in
-  *"version 14."*) check clang-format 120 sh -c 'find runtime tests -name "*.[ch]" -exec clang-format --dry-run -Werror {} +' ;;
+  *"version 14."*) check clang-format 120 sh -c 'find runtime scripts tests -name "*.[ch]" -exec clang-format --dry-run -Werror {} +' ;;
   *) skip clang-format "clang-format 14 is not installed" ;;
   esac
   lua=luajit
