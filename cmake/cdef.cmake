@@ -1,6 +1,6 @@
-# cc -E -P on the public header, wrapped as a Lua module that returns the text for ffi.cdef.
+# cc -E -P on the headers, wrapped as a Lua module that returns the text for ffi.cdef.
 execute_process(COMMAND ${CC} -E -P -DATOMO_CDEF ${IN} OUTPUT_VARIABLE text RESULT_VARIABLE rc)
 if(NOT rc EQUAL 0)
   message(FATAL_ERROR "preprocessing ${IN} failed")
 endif()
-file(WRITE ${OUT} "-- Written by the build from runtime/atomo.h.\nreturn [==[\n${text}]==]\n")
+file(WRITE ${OUT} "-- Written by the build from runtime/atomo_bindings.h and runtime/atomo.h.\nreturn [==[\n${text}]==]\n")

@@ -1,4 +1,4 @@
-# What the build writes: the cdef (from runtime/atomo.h) and the tables of descriptors (from folders).
+# What the build writes: the cdef (from runtime/atomo_bindings.h, which includes atomo.h) and the tables of descriptors (from folders).
 
 # atomo_write_table(folder symbol): every runtime/<folder>/<name>.c ends in `const struct <symbol> <symbol>_<name>`;
 # the table lists them by name, NULL at the end, as `const struct <symbol> *const <symbol>_table[]`.
@@ -23,13 +23,15 @@ ${rows}    0
   set(atomo_tables ${atomo_tables} ${out} PARENT_SCOPE)
 endfunction()
 
-# atomo.h, preprocessed, wrapped as the Lua module atomo_cdef.
+# Both headers, preprocessed, wrapped as the Lua module atomo_cdef.
 function(atomo_generate_cdef)
   set(out ${PROJECT_BINARY_DIR}/lua/atomo_cdef.lua)
-  add_custom_command(OUTPUT ${out} DEPENDS ${PROJECT_SOURCE_DIR}/runtime/atomo.h ${PROJECT_SOURCE_DIR}/cmake/cdef.cmake
-    COMMAND ${CMAKE_COMMAND} -DCC=${CMAKE_C_COMPILER} -DIN=${PROJECT_SOURCE_DIR}/runtime/atomo.h -DOUT=${out}
+  set(header ${PROJECT_SOURCE_DIR}/runtime/atomo_bindings.h)
+  add_custom_command(OUTPUT ${out}
+    DEPENDS ${header} ${PROJECT_SOURCE_DIR}/runtime/atomo.h ${PROJECT_SOURCE_DIR}/cmake/cdef.cmake
+    COMMAND ${CMAKE_COMMAND} -DCC=${CMAKE_C_COMPILER} -DIN=${header} -DOUT=${out}
             -P ${PROJECT_SOURCE_DIR}/cmake/cdef.cmake
-    COMMENT "cdef from runtime/atomo.h" VERBATIM)
+    COMMENT "cdef from runtime/atomo_bindings.h" VERBATIM)
   add_custom_target(atomo_cdef ALL DEPENDS ${out})
   add_dependencies(atomo-lua atomo_cdef)
 endfunction()

@@ -1,8 +1,9 @@
-# cmake --install: bin/atomo-lua, lib/libatomo.so, share/lua/5.1/{atomo,models}, share/atomo/scripts, include/atomo.h, atomo.pc.
+# cmake --install: bin/atomo-lua, lib/libatomo.so, share/lua/5.1/{atomo,models}, share/atomo/scripts, include/atomo.h,
+# include/atomo_bindings.h, atomo.pc.
 # Everything finds everything else by relative paths, so an installed tree may be moved.
 set(lua_dir ${CMAKE_INSTALL_DATADIR}/lua/5.1)
 install(TARGETS atomo atomo-lua)
-install(FILES runtime/atomo.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES runtime/atomo.h runtime/atomo_bindings.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY bindings/atomo models DESTINATION ${lua_dir} FILES_MATCHING PATTERN "*.lua")
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo)
 install(FILES ${PROJECT_BINARY_DIR}/lua/atomo_cdef.lua DESTINATION ${lua_dir})

@@ -1,12 +1,62 @@
-/* atomo.h - the one public header of libatomo, and (preprocessed with -DATOMO_CDEF) the cdef of the Lua bindings.
+/* atomo.h - the public contract of libatomo, in the order of a gradient's path: memory and tensors; data, layers;
+ * encode, send, decode; the update. (atomo_bindings.h has what only the Lua bindings call.)
  *
- * It stays FFI-safe: no struct by value, no varargs, no callbacks, no bit-fields, no MPI types.
- * Every function that can fail returns an int: 0 (or a count >= 0), or a negative status out of ATOMO_STATUSES;
- * atomo_last_error() then has the text. Doc tags: [local] or [collective] (every rank of the communicator calls it).
- * Functions that give a tensor take `atomo_tensor **out`: where *out is NULL a new one is made, else *out must have the
- * result's shape and dtype and is overwritten. A given *out may be any view, of an input's storage too: the result is
- * that of inputs apart. A tensor whose elements share memory (expanded) is never written to (EARG). Tensors are not
- * locked: one thread at a time.
+ * A gradient is encoded, sent to all ranks, and decoded into the average of all (tests/c compiles and runs this):
+ *
+ *     #include <atomo.h>
+ *     #include <math.h>
+ *     #include <stdio.h>
+ *     #include <stdlib.h>
+ *
+ *     static void need(int status) // every status below 0 has a text
+ *     {
+ *         if (status >= 0) return;
+ *         fprintf(stderr, "%s: %s\n", atomo_status_name(status), atomo_last_error());
+ *         exit(1);
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         const double shape[] = {64, 128}, options[] = {NAN, 16}; // atoms= is not set, ratio=16
+ *         atomo_comm *world;
+ *         atomo_codec *codec;
+ *         atomo_tensor *gradient = NULL, *average = NULL, *inbox = NULL;
+ *         need(atomo_comm_world(&world)); // starts MPI
+ *         need(atomo_tensor_new(ATOMO_F32, 2, shape, &gradient));
+ *         need(atomo_tensor_new(ATOMO_F32, 2, shape, &average));
+ *         need(atomo_fill_normal(gradient, 1, 0.1));
+ *         need(atomo_fill(average, 0));
+ *         need(atomo_codec_new("svd", 2, options, 1, ATOMO_WAY_UP, &codec));
+ *         need(atomo_codec_plan(codec, 1, 2, shape, 0, "fc.weight"));
+ *
+ *         const int rank = atomo_comm_rank(world), ranks = atomo_comm_size(world), tensor = 1, step = 0;
+ *         const double room = atomo_codec_wire_max(codec, 0);
+ *         double length, used, norm, *counts = malloc(sizeof *counts * (size_t)ranks);
+ *         uint8_t *message = malloc((size_t)room);
+ *         const atomo_tensor *gradients[] = {gradient};
+ *         need(atomo_codec_encode(codec, 1, &tensor, gradients, step, rank, message, room, &length));
+ *         need(atomo_comm_allgatherv_bytes(world, message, length, &inbox, counts));
+ *         const uint8_t *at = inbox->data;
+ *         for (int r = 0; r < ranks; r++, at += (size_t)used)
+ *             need(atomo_codec_decode_add(codec, tensor, step, r, at, counts[r], 1.0 / ranks, average, &used));
+ *         need(atomo_codec_finish(codec, tensor, 1.0 / ranks, average));
+ *
+ *         need(atomo_norm(average, 2, &norm));
+ *         printf("rank %d of %d: %.0f bytes in place of %.0f, norm %.1f\n", rank, ranks, length,
+ *                4 * gradient->numel, norm);
+ *         free(message), free(counts);
+ *         atomo_tensor_free(gradient), atomo_tensor_free(average), atomo_tensor_free(inbox);
+ *         atomo_codec_free(codec);
+ *         return atomo_mpi_finalize() < 0;
+ *     }
+ *
+ * Conventions. Every function that can fail returns an int: 0 (or a count >= 0), or a negative status out of
+ * ATOMO_STATUSES; atomo_last_error() then has the text. Tags: [local], or [collective]: every rank of the communicator
+ * calls it. Functions that give a tensor take `atomo_tensor **out`: where *out is NULL a new one is made, else *out
+ * must have the result's shape and dtype and is overwritten. A given *out may be any view, of an input's storage too:
+ * the result is that of inputs apart. A tensor whose elements share memory (expanded) is never written to (EARG).
+ * Tensors are not locked: one thread at a time. Both headers stay FFI-safe, because preprocessed with -DATOMO_CDEF they
+ * are the cdef of the Lua bindings: no struct by value, no varargs, no callbacks, no bit-fields, no MPI types.
  */
 #ifndef ATOMO_H
 #define ATOMO_H
@@ -23,9 +73,9 @@ typedef unsigned int uint32_t;
 #define ATOMO_API __attribute__((visibility("default")))
 #endif
 
-/* ---- core: versions, statuses, memory, clock, random numbers ------------------------------------------------- */
+/* ---- core: versions, statuses, memory, clock, random numbers ----------------------------------------------------- */
 
-enum { ATOMO_ABI = 5, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 6, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */
@@ -71,20 +121,7 @@ typedef struct atomo_mem {
 ATOMO_API void atomo_mem_stats(atomo_mem *out);
 ATOMO_API void atomo_mem_reset_peak(void);
 ATOMO_API void atomo_mem_trim(void); /* gives pooled blocks back to the system */
-/* For tests: the n-th allocation from now on fails (ENOMEM), once; 0: none does. Returns how many were still to come
- * until the one that an earlier call chose, 0 when it has failed. ATOMO_FAIL_ALLOC=n chooses one from the start. */
-ATOMO_API int atomo_mem_fail_alloc(int n);
-
-ATOMO_API double atomo_time(void); /* seconds, monotonic */
-/* The process that a script has started and waits for (0: none). SIGINT and SIGTERM to this process send it SIGTERM;
- * leaving then waits for its end. */
-ATOMO_API void atomo_child_note(int pid);
-ATOMO_API void atomo_child_terminate(void);       /* async-signal-safe */
-ATOMO_API void atomo_child_await(double seconds); /* until it has ended, at most so long */
-/* Waits, so long at most, until what was written to standard output and error, where they are pipes, has been read:
- * mpirun cuts off what it has not read when it hears of an abort. */
-ATOMO_API void atomo_await_readers(double seconds);
-ATOMO_API double atomo_peak_rss(void); /* the process's largest resident size so far, in bytes */
+ATOMO_API double atomo_time(void);   /* seconds, monotonic */
 
 /* Counter-based random numbers, Philox4x32-10 [Salmon et al. 2011]. A stream is named by (seed, purpose, step, rank,
  * tensor); element i of a stream never depends on another. */
@@ -112,17 +149,11 @@ enum {
 ATOMO_API void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_t *out);
 /* n uniforms in [0, 1), multiples of 2^-24, elements first .. first+n-1 of the stream. */
 ATOMO_API void atomo_random_uniform(const atomo_stream *s, double first, double n, float *out);
-ATOMO_API void
-atomo_manual_seed(double seed); /* the seed of atomo.rand, randn and math.random; an integer in [0, 2^53] */
+/* The seed of atomo_fill_uniform and atomo_fill_normal; an integer in [0, 2^53]. */
+ATOMO_API void atomo_manual_seed(double seed);
 ATOMO_API double atomo_initial_seed(void);
-ATOMO_API double atomo_seedings(void);      /* calls of atomo_manual_seed so far */
-ATOMO_API double atomo_random_double(void); /* next of math.random's stream, in [0, 1), 53 bits */
-/* Where the streams of math.random and of atomo.rand and randn stand: the draws since the seed, into or from draws [2].
- * For checkpoints: with the same seed, what follows has the same bits. [local] */
-ATOMO_API void atomo_random_draws(double *draws);
-ATOMO_API void atomo_random_set_draws(const double *draws);
 
-/* ---- tensor ---------------------------------------------------------------------------------------------------- */
+/* ---- tensor ------------------------------------------------------------------------------------------------------ */
 
 enum { ATOMO_F32 = 0, ATOMO_I32 = 1, ATOMO_U8 = 2 };
 
@@ -141,17 +172,6 @@ ATOMO_API void atomo_tensor_free(atomo_tensor *t);                              
 ATOMO_API int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride,
                                 double offset, atomo_tensor **out);
 ATOMO_API int atomo_tensor_is_contiguous(const atomo_tensor *t);
-ATOMO_API double atomo_tensor_version(const atomo_tensor *t); /* how often the storage was changed in place */
-ATOMO_API void atomo_tensor_touch(atomo_tensor *t);           /* counts one change in place */
-/* Says that the storage is all zeros as it is now: true until the next change in place. Ignored if the tensor does not
- * cover its storage, or if the storage was exposed. */
-ATOMO_API void atomo_tensor_mark_zero(atomo_tensor *t);
-ATOMO_API int atomo_tensor_is_zero(const atomo_tensor *t); /* 1: marked as zeros, and unchanged since */
-/* A pointer to the elements leaves the library: what is written through it is not counted as a change in place. */
-ATOMO_API void atomo_tensor_expose(atomo_tensor *t);
-ATOMO_API int atomo_tensor_is_sole(const atomo_tensor *t);          /* 1 when no other tensor views the storage */
-ATOMO_API double atomo_crc32(const void *data, double nbytes);      /* CRC-32 (zlib's) [local] */
-ATOMO_API int atomo_tensor_crc(const atomo_tensor *t, double *out); /* CRC-32 of a contiguous tensor's bytes */
 
 /* Fill and copy. copy broadcasts src to dst's shape and converts the element type: to i32 and u8 by
  * truncating and saturating, NaN becomes 0. */
@@ -205,35 +225,17 @@ ATOMO_API int atomo_clamp(const atomo_tensor *a, double lo, double hi, atomo_ten
 /* y += alpha * x, x broadcast to y. */
 ATOMO_API int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x);
 
-/* A chain of elementwise operations in one pass over contiguous f32 tensors of one shape (atomo.elementwise makes it):
- * step i puts op(a), op(a, b), op(a, value) or `value` into register `to`, the last one into out [like in]. Operands:
- * -1
- * - k is in[k], k >= 0 register k; `to` is none of its step's operands. exp, tanh and sigmoid are within 2 units in the
- * last place of libm's. [local] EARG for a malformed step, ESHAPE where inputs differ. */
-enum { ATOMO_STEP_UNARY, ATOMO_STEP_BINARY, ATOMO_STEP_SCALAR, ATOMO_STEP_FILL, ATOMO_STEP_KINDS };
-enum { ATOMO_FUSED_INPUTS = 8 };
-typedef struct atomo_step {
-    int32_t kind, op, a, b, to;
-    float value;
-} atomo_step;
-ATOMO_API int atomo_fused(const atomo_step *step, int count, int registers, const atomo_tensor *const *in, int inputs,
-                          atomo_tensor **out);
-
 /* Reductions over dimension dim (0-based), or all (-1). f32 sums accumulate in double, in a fixed order. Of i32 and u8
  * SUM is an i32 (ELIMIT where it does not fit), MEAN an f32, the extremes have a's dtype; all are exact, MEAN rounded
  * once. ARGMAX and ARGMIN give i32 indices, 0-based; the first of equals. NaN is the largest and the smallest. An empty
  * dimension: 0 for SUM, ESHAPE for the others. */
 enum { ATOMO_SUM, ATOMO_MEAN, ATOMO_MAX_OF, ATOMO_MIN_OF, ATOMO_ARGMAX, ATOMO_ARGMIN, ATOMO_REDUCE_COUNT };
 ATOMO_API int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out);
-/* Sum a over its broadcast dimensions down to `like`'s shape (the backward of broadcasting). */
-ATOMO_API int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor **out);
 /* Of one dtype; accumulates in double. Integers are exact, ELIMIT beyond 2^53. */
 ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out);
 ATOMO_API int atomo_norm(const atomo_tensor *a, double p, double *out); /* p: 1, 2, any above 0, or Inf */
 /* NaN and Inf entries of a tensor (any dtype and strides, nothing is copied); first: flat index or -1. */
 ATOMO_API int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first);
-/* The first of n tensors that has a NaN or Inf, from 0; -1 where none has. */
-ATOMO_API int atomo_find_nonfinite(const atomo_tensor *const *list, int n, int *which);
 /* Elements or rows by 0-based i32 indices along dim: out.shape = a.shape with shape[dim] = numel(index). */
 ATOMO_API int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index, atomo_tensor **out);
 ATOMO_API int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const atomo_tensor *src);
@@ -250,25 +252,48 @@ ATOMO_API int atomo_qr(const atomo_tensor *a, atomo_tensor **q, atomo_tensor **r
 ATOMO_API int atomo_rfft(const atomo_tensor *a, atomo_tensor **out);
 ATOMO_API int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out);
 
-/* ---- optim: updates over flat f32 blocks of one size [n], in one pass [local] -------------------------------------
+/* ---- stages 1 and 2, data: readers, the batch loader ------------------------------------------------------------- */
+
+/* CIFAR binary files, each any number (> 0) of whole records. kind 10: label, 3072 pixels; kind 100: coarse label, fine
+ * label, 3072 pixels. The files, in order, become images u8 [n,32,32,3] and labels i32 [n] (fine ones for kind 100);
+ * coarse i32 [n] is made for kind 100 (NULL is fine). [local] EIO, EFORMAT (cut record, label out of range): the text
+ * has file, offset, found and expected. */
+ATOMO_API int atomo_cifar_read(const char *const *paths, int count, int kind, atomo_tensor **images,
+                               atomo_tensor **labels, atomo_tensor **coarse);
+/* An IDX file of bytes (MNIST), raw or gzip: u8 of the shape in its header, which must have `ndim` dimensions. [local]
  */
+ATOMO_API int atomo_idx_read(const char *path, int ndim, atomo_tensor **out);
 
-/* d = scale * (g + weight_decay * p); v = momentum * v + (1 - dampening) * d (v = d when first); p -= lr * v, or with
- * nesterov p -= lr * (d + momentum * v). v may be NULL when momentum is 0. torch.optim.SGD's formula. */
-ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, double lr, double momentum,
-                              double dampening, double weight_decay, double scale, int nesterov, int first);
-/* torch.optim.Adam's formula, or AdamW's when decoupled; m, v start at zero, step counts from 1. top (may be NULL): the
- * largest v so far, for amsgrad. */
-ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v,
-                               atomo_tensor *top, double lr, double beta1, double beta2, double eps,
-                               double weight_decay, int decoupled, double step);
+/* Cuts an epoch into global batches of batch*size images, in the order that (seed, epoch) gives, and each of these over
+ * the ranks: contiguous, even to one image. So every image comes once an epoch over all ranks, all ranks take the same
+ * number of steps, and a rank may get 0 images in the last one. The next batch is made on a thread of its own. */
+typedef struct atomo_loader atomo_loader;
+typedef struct atomo_loader_options {
+    double seed;                /* whole number in [0, 2^53] */
+    int32_t batch, rank, size;  /* images a rank and step; this rank of how many */
+    int32_t shuffle, drop_last; /* drop_last: leave out a last global batch that is not full */
+    int32_t crop, flip;         /* pad by `crop` zeros (after normalising) and crop at random; mirror at random */
+    int32_t background;         /* 0: make batches on the calling thread; the same bits */
+    int32_t classes;            /* labels must be in [0, classes); 0: any */
+    float mean[8], std[8];      /* a channel: x = (pixel / 255 - mean) / std */
+} atomo_loader_options;
+typedef struct atomo_batch {
+    double step, steps;     /* 0-based step of the epoch, steps of the epoch */
+    int32_t n, total, slot; /* images here, over all ranks; which buffer holds them */
+} atomo_batch;
+/* images u8 [n,h,w,c] and labels i32 [n], contiguous: the loader holds on to their storage. [local] */
+ATOMO_API int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels,
+                               const atomo_loader_options *options, atomo_loader **out);
+ATOMO_API void atomo_loader_free(atomo_loader *l); /* at any time, also in mid-epoch; NULL is fine */
+ATOMO_API double atomo_loader_steps(const atomo_loader *l);
+/* Begins an epoch (whole number in [0, 2^32)) at a step; what was left of the one before is dropped. [local] */
+ATOMO_API int atomo_loader_begin(atomo_loader *l, double epoch, double step);
+/* 1 and *out: the next batch, valid until the next call of _next or _begin; 0: the epoch is over. [local] */
+ATOMO_API int atomo_loader_next(atomo_loader *l, atomo_batch *out);
+/* Views x f32 [n,h,w,c] and y i32 [n] of buffer `slot` (0 or 1); they keep its memory alive. [local] */
+ATOMO_API int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_tensor **x, atomo_tensor **y);
 
-/* LAMB [You et al. 2020] on one tensor: r = mhat / (sqrt(vhat) + eps) + weight_decay p with Adam's m, v;
- * p -= lr |p| / |r| r (the ratio is 1 where a norm is 0). Norms are double, in order. */
-ATOMO_API int atomo_optim_lamb(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
-                               double beta1, double beta2, double eps, double weight_decay, double step);
-
-/* ---- nn -------------------------------------------------------------------------------------------------------- */
+/* ---- stage 3, layers: forward and backward ----------------------------------------------------------------------- */
 
 /* Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups]; everything is contiguous f32 unless said. Pairs
  * are {height, width}. Every forward has its backward below it; a backward takes what the forward took, and gy [like
@@ -278,18 +303,6 @@ typedef struct atomo_window { /* of a convolution; pooling uses all but groups *
     int32_t stride[2], padding[2], dilation[2], groups;
     int32_t ceil_mode; /* pooling only: a window that fits in part counts, too, where it begins before the end */
 } atomo_window;
-
-/* What computes convolutions, by a rule of shape and CPU, never by timing:
- *   "auto"      Winograd's F(4x4,3x3) or F(2x2,3x3) for the layers where it pays, else as "direct" (the default)
- *   "direct"    oneDNN's direct convolution; im2col + sgemm where that suits a layer or the build has no oneDNN; with
- *               AVX-512 own kernels for stride 1 and more than 9 taps where 16 does not divide the channels (LeNet)
- *   "winograd"  Winograd wherever it can be used: 3x3, stride 1, no dilation or groups, channels multiples of 16
- *   "onednn", "gemm"  one engine for all layers
- * Winograd's results differ from the direct ones by 5e-6 of the largest element at most (measured; direct convolution
- * in another order of sums: 5e-7). The first use reads ATOMO_CONV. EARG for an unknown name, EUNSUPPORTED for one
- * that this build lacks. */
-ATOMO_API int atomo_conv_set_engine(const char *name);
-ATOMO_API const char *atomo_conv_engine(void); /* static; "" when ATOMO_CONV is wrong (see atomo_last_error) */
 
 /* y [N,OH,OW,out] = x [N,H,W,in] * w + b [out] (b may be NULL). OH = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1.
  */
@@ -302,14 +315,6 @@ ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tens
 /* gw [like w], gb [out] (may be NULL); of w only the shape is read. */
 ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                             const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
-
-/* What oneDNN itself needs for a layer: the limit that bench_nn.lua --limit compares with. pass: "forward", "data" or
- * "weights"; algorithm: "direct" or "winograd". Images and weights lie in the (blocked) layouts that oneDNN likes best,
- * at no cost. seconds [runs] (out): of each of `runs` executions after one that is not counted, on the threads of
- * atomo_set_num_threads. Of x [N,H,W,in] and w only the shapes are read. EUNSUPPORTED where oneDNN has no such
- * primitive for the shape, or the build has no oneDNN. */
-ATOMO_API int atomo_conv2d_limit(const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g, const char *pass,
-                                 const char *algorithm, int runs, double *seconds);
 
 /* Batch normalisation over all but the last dimension [Ioffe & Szegedy 2015], with an optional residual [like x] added
  * and an optional ReLU in the same pass: y = relu(gamma (x - mean) invstd + beta + residual). Training: mean and invstd
@@ -378,9 +383,6 @@ enum { ATOMO_MSE, ATOMO_BCE_WITH_LOGITS, ATOMO_LOSS_COUNT };
 ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, const atomo_tensor *weight,
                               const atomo_tensor *pos_weight, int reduction, atomo_tensor **loss, atomo_tensor **gx,
                               atomo_tensor **gtarget);
-/* count: what the mean of cross_entropy or nll divides by, of arguments that those have taken: the labels other than
- * `ignore`, each by its class's weight (NULL: 1). */
-ATOMO_API int atomo_count_labels(const atomo_tensor *labels, const atomo_tensor *weight, double ignore, double *count);
 /* count[2]: how many rows of logits [..., C] have their (first) largest element at labels [...], and how many rows have
  * a label other than `ignore`. */
 ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count);
@@ -456,246 +458,13 @@ ATOMO_API int atomo_recurrent_backward(int kind, const atomo_tensor *w, const at
                                        const atomo_tensor *gy, const atomo_tensor *gc, atomo_tensor **gxg,
                                        atomo_tensor **gw, atomo_tensor **gb, atomo_tensor **gh0, atomo_tensor **gc0);
 
-/* ---- comm ------------------------------------------------------------------------------------------------------ */
-
-/* MPI. Started at first use (or by the host program under mpirun) with MPI_THREAD_SERIALIZED: threads may share a
- * communicator, one call at a time. Environment: ATOMO_MPI_CHECK=1 lets every collective compare operation, type and
- * count over the ranks first (as atomo_comm_set_checked does for one communicator); ATOMO_MPI_CHUNK=bytes is the
- * largest single message (256 MiB). */
-typedef struct atomo_comm atomo_comm;
-typedef struct atomo_request atomo_request;
-enum { ATOMO_MPI_SUM = 0, ATOMO_MPI_MAX = 1, ATOMO_MPI_MIN = 2, ATOMO_MPI_PROD = 3, ATOMO_MPI_OP_COUNT = 4 };
-
-ATOMO_API int atomo_mpi_launched(void);         /* 1 where the environment says: one of several ranks [local] */
-ATOMO_API int atomo_mpi_started(void);          /* 1 between init and finalize [local] */
-ATOMO_API int atomo_mpi_init(void);             /* again: no effect [collective] */
-ATOMO_API int atomo_mpi_finalize(void);         /* where it was started here; else no effect [collective] */
-ATOMO_API void atomo_mpi_abort(int code);       /* ends all ranks; does not return where MPI runs [local] */
-ATOMO_API const char *atomo_mpi_label(void);    /* static: "rank 2 of 4 on node1", "" before init */
-ATOMO_API const char *atomo_mpi_hostname(void); /* static; "" before init */
-ATOMO_API void atomo_note_step(double step);    /* the training step that last words name; -1: none */
-ATOMO_API double atomo_noted_step(void);
-
-/* Communicators. A handle lives until atomo_comm_close; the world's until the program ends. Ranks count from 0. */
-ATOMO_API int atomo_comm_world(atomo_comm **out); /* starts MPI [collective] */
-ATOMO_API int atomo_comm_split(atomo_comm *c, int color, int key,
-                               atomo_comm **out);                       /* color -1: *out = NULL [collective] */
-ATOMO_API int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out); /* ranks that share memory [collective] */
-ATOMO_API int atomo_comm_close(atomo_comm *c);                          /* [collective] */
-ATOMO_API int atomo_comm_rank(const atomo_comm *c);
-ATOMO_API int atomo_comm_size(const atomo_comm *c);
-ATOMO_API int atomo_comm_local_rank(const atomo_comm *c); /* among the ranks of c on this host */
-ATOMO_API int atomo_comm_local_size(const atomo_comm *c);
-/* What the next operations are for ("step 12 conv1"): part of their fingerprints and of messages, up to 63 bytes.
- * [local] */
-ATOMO_API void atomo_comm_set_tag(atomo_comm *c, const char *tag);
-/* Whether every collective on c is preceded by a comparison of operation, type, count and purpose over its ranks: 48
- * bytes from each to each. The same on all ranks. [local] */
-ATOMO_API void atomo_comm_set_checked(atomo_comm *c, int on);
-/* out[2]: bytes sent and received so far by the operations on c. Payload, by what an operation must move: a message of
- * n bytes, n; all-reduce of n on P ranks, 2 n (P-1)/P each way (as a ring does); all-gather, own block times P-1 out,
- * the others' blocks in; broadcast n (P-1) out at the root, n in elsewhere; reduce and gather the reverse; the exchange
- * of lengths 48 (P-1) each way. Sums over the ranks are those of Open MPI's pml monitoring, but for all-reduces under
- * 10 KB on three ranks and more, where Open MPI sends n log2 P. [local] */
-ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
-
-/* Collectives over contiguous f32, i32 or u8 tensors of the same type and number of elements on every rank. */
-ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all here */
-ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
-ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op); /* in place */
-/* MPI's own MPI_Allreduce (sum, in place, spinning while it waits) and nothing else: the yardstick of benchmarks. */
-ATOMO_API int atomo_comm_allreduce_plain(atomo_comm *c, atomo_tensor *t);
-/* The sum of f32 whose bits do not depend on how much travels at once: t is made of grains (grain [grains] elements,
- * t's together), and a grain gets the bits that it gets with any others beside it. One alone of less than 32 KiB a rank
- * takes MPI's own algorithm: grains of several must be larger. */
-ATOMO_API int atomo_comm_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *grain, int grains);
-ATOMO_API int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root); /* in place at the root */
-ATOMO_API int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root,
-                                atomo_tensor **out);                                          /* root: [size, ...] */
-ATOMO_API int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out); /* [size, ...] */
-/* Lengths that differ: exchanged first, with fingerprints; EMISMATCH on every rank where ranks stand in different
- * operations or the types differ. allgatherv: t is 1-D, out[size] are new 1-D tensors. alltoallv: send[size] and
- * recv[size]; recv[r] is what rank r sent here, 1-D. */
-ATOMO_API int atomo_comm_allgatherv(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out);
-ATOMO_API int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *send, atomo_tensor **recv);
-/* The same for bytes, without allocating once *recv (u8, 1-D) is large enough; where it is too small it is freed and
- * made anew. Rank r's block follows rank r-1's; counts[size] are their lengths. */
-ATOMO_API int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
-                                          double *counts);
-/* Blocks of bytes to every rank: counts_out[r] bytes for rank r, one block after the other in `send`; counts_in [size]
- * (out) are the lengths of the blocks that came. */
-ATOMO_API int atomo_comm_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out, atomo_tensor **recv,
-                                         double *counts_in);
-/* The root's bytes on every rank, also there; *count (out) is their number. data and nbytes matter at the root. */
-ATOMO_API int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
-                                     double *count);
-/* EMISMATCH on every rank, naming two ranks and their values, where `value` is not the same text everywhere. */
-ATOMO_API int atomo_comm_check(atomo_comm *c, const char *name, const char *value);
-
-/* Messages between two ranks: shapes of equal size in bytes at both ends, 0 <= tag <= 32000. [local] */
-ATOMO_API int atomo_comm_send(atomo_comm *c, const atomo_tensor *t, int dst, int tag);
-ATOMO_API int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag);
-/* Non-blocking: the request keeps t's storage alive; t must not be touched until it is over. */
-ATOMO_API int atomo_comm_isend(atomo_comm *c, const atomo_tensor *t, int dst, int tag, atomo_request **out);
-ATOMO_API int atomo_comm_irecv(atomo_comm *c, atomo_tensor *t, int src, int tag, atomo_request **out);
-ATOMO_API int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out);                            /* [collective] */
-ATOMO_API int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request **out); /* [collective] */
-ATOMO_API int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **out);   /* [collective] */
-ATOMO_API int atomo_request_wait(atomo_request *r); /* blocks; a second call returns at once */
-ATOMO_API int atomo_request_test(atomo_request *r); /* 1 over, 0 not yet */
-ATOMO_API void
-atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
-
-/* Where bytes of other ranks arrive: C receives into slot[0], which it replaces when it is too small, and counts[r] is
- * the length of rank r's block. */
-typedef struct atomo_inbox {
-    atomo_tensor *slot[1];
-    double *counts;
-    int holders; /* C's own */
-} atomo_inbox;
-ATOMO_API int atomo_inbox_new(int ranks, atomo_inbox **out);
-ATOMO_API void atomo_inbox_free(atomo_inbox *b); /* NULL is fine; gone when no job needs it any more */
-
-/* out[3], so far: seconds that the communication thread has worked, that others have waited for buckets (not for
- * ATOMO_OP_DECODE), and that the coding thread has worked. */
-ATOMO_API void atomo_engine_seconds(double *out);
-
-/* The limits of the watchdog, a thread from MPI's start on: it warns on stderr when an operation makes no progress for
- * warn_after seconds (60 until this is called), naming the ranks that keep it waiting, and after abort_after seconds
- * (never) has every rank that answers write its flight recorder to PREFIX-rankN.jsonl and aborts the job with code 75.
- * 0: never. Where a rank that an operation waits for is at the end of the program already, it ends the job with code 1
- * after some seconds. Ranks are asked by UDP (IPv4). Does nothing where c has one rank. [local] EARG. */
-ATOMO_API int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, const char *prefix);
-/* What this thread's next operation is for ("bucket 2 of 5", at most 47 bytes): part of its fingerprint and its record.
- * A job of the communication thread takes it along when posted. NULL: nothing. [local] */
-ATOMO_API void atomo_flight_note(const char *text);
-/* Writes the last 256 operations to a file: a line of JSON on this rank (why = the reason), then one an operation,
- * oldest first; end is null for one under way. The file appears whole or not at all. [local] EIO */
-ATOMO_API int atomo_flight_write(const char *path, const char *why);
-
-/* ---- data: readers, the synthetic set, the batch loader --------------------------------------------------------- */
-
-/* CIFAR binary files, each any number (> 0) of whole records. kind 10: label, 3072 pixels; kind 100: coarse label, fine
- * label, 3072 pixels. The files, in order, become images u8 [n,32,32,3] and labels i32 [n] (fine ones for kind 100);
- * coarse i32 [n] is made for kind 100 (NULL is fine). [local] EIO, EFORMAT (cut record, label out of range): the text
- * has file, offset, found and expected. */
-ATOMO_API int atomo_cifar_read(const char *const *paths, int count, int kind, atomo_tensor **images,
-                               atomo_tensor **labels, atomo_tensor **coarse);
-/* An IDX file of bytes (MNIST), raw or gzip: u8 of the shape in its header, which must have `ndim` dimensions. [local]
- */
-ATOMO_API int atomo_idx_read(const char *path, int ndim, atomo_tensor **out);
-/* Images first .. first+n-1 of the synthetic set's split (0 train, 1 test): u8 [n,32,32,3] and labels i32 [n], image i
- * of class i % 10. A function of (seed, split, i) alone, the same bits on every CPU. [local] EARG. */
-ATOMO_API int atomo_synthetic(double seed, int split, double first, double n, atomo_tensor **images,
-                              atomo_tensor **labels);
-/* Mean and standard deviation of each channel (the last dimension, at most 8) of a contiguous u8 tensor, in units of
- * 255. */
-ATOMO_API int atomo_channel_stats(const atomo_tensor *images, double *mean, double *std);
-
-/* Cuts an epoch into global batches of batch*size images, in the order that (seed, epoch) gives, and each of these over
- * the ranks: contiguous, even to one image. So every image comes once an epoch over all ranks, all ranks take the same
- * number of steps, and a rank may get 0 images in the last one. The next batch is made on a thread of its own. */
-typedef struct atomo_loader atomo_loader;
-typedef struct atomo_loader_options {
-    double seed;                /* whole number in [0, 2^53] */
-    int32_t batch, rank, size;  /* images a rank and step; this rank of how many */
-    int32_t shuffle, drop_last; /* drop_last: leave out a last global batch that is not full */
-    int32_t crop, flip;         /* pad by `crop` zeros (after normalising) and crop at random; mirror at random */
-    int32_t background;         /* 0: make batches on the calling thread; the same bits */
-    int32_t classes;            /* labels must be in [0, classes); 0: any */
-    float mean[8], std[8];      /* a channel: x = (pixel / 255 - mean) / std */
-} atomo_loader_options;
-typedef struct atomo_batch {
-    double step, steps;     /* 0-based step of the epoch, steps of the epoch */
-    int32_t n, total, slot; /* images here, over all ranks; which buffer holds them */
-} atomo_batch;
-/* images u8 [n,h,w,c] and labels i32 [n], contiguous: the loader holds on to their storage. [local] */
-ATOMO_API int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels,
-                               const atomo_loader_options *options, atomo_loader **out);
-ATOMO_API void atomo_loader_free(atomo_loader *l); /* at any time, also in mid-epoch; NULL is fine */
-ATOMO_API double atomo_loader_steps(const atomo_loader *l);
-/* Begins an epoch (whole number in [0, 2^32)) at a step; what was left of the one before is dropped. [local] */
-ATOMO_API int atomo_loader_begin(atomo_loader *l, double epoch, double step);
-/* 1 and *out: the next batch, valid until the next call of _next or _begin; 0: the epoch is over. [local] */
-ATOMO_API int atomo_loader_next(atomo_loader *l, atomo_batch *out);
-/* Views x f32 [n,h,w,c] and y i32 [n] of buffer `slot` (0 or 1); they keep its memory alive. [local] */
-ATOMO_API int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_tensor **x, atomo_tensor **y);
-
-/* ---- io: npy and npz files, the terminal ----------------------------------------------------------------------- */
-
-/* A NumPy .npy file, versions 1 to 3: <f4 <i4 |u1 as they are, <f8 as f32, <i8 as i32 (ELIMIT where a value does not
- * fit); Fortran order is turned to C order. The header is checked against the file's size before memory is taken.
- * [local] */
-ATOMO_API int atomo_npy_read(const char *path, atomo_tensor **out);
-/* A NumPy .npz file: a zip archive of .npy files, stored or deflated. _open checks the archive's records against each
- * other and the file's size, _read a member's packed bytes, sizes and CRC-32; EDTYPE and ELIMIT are members that are
- * well-formed but hold what no tensor does. [local] EIO, EFORMAT */
-typedef struct atomo_npz atomo_npz;
-ATOMO_API int atomo_npz_open(const char *path, atomo_npz **out);
-ATOMO_API void atomo_npz_close(atomo_npz *z); /* NULL is fine */
-ATOMO_API int atomo_npz_count(const atomo_npz *z);
-ATOMO_API const char *atomo_npz_name(const atomo_npz *z, int i); /* of member i, from 0; the archive's memory */
-ATOMO_API int atomo_npz_read(atomo_npz *z, int i, atomo_tensor **out);
-/* Writes t (any view) as version 1: a temporary file beside path, then renamed over it. [local] EIO */
-ATOMO_API int atomo_npy_write(const atomo_tensor *t, const char *path);
-/* head, then the bytes of the contiguous tensors: into a temporary file beside path, synced, renamed over it. EIO */
-ATOMO_API int atomo_raw_write(const char *path, const void *head, double head_bytes, const atomo_tensor *const *tensors,
-                              int count);
-/* n bytes of a file from an offset, as u8 [n]. EIO, EFORMAT where the file is shorter. */
-ATOMO_API int atomo_raw_read(const char *path, double offset, double n, atomo_tensor **out);
-/* Little-endian bytes u8 [k] as a tensor of that shape: f32, i32, u8 as they are; other floats to f32 (rounded),
- * other integers to i32, booleans to u8. ELIMIT names the first element that does not fit. */
-enum {
-    ATOMO_RAW_F16 = 3,
-    ATOMO_RAW_BF16 = 4,
-    ATOMO_RAW_F64 = 5,
-    ATOMO_RAW_I64 = 6,
-    ATOMO_RAW_BOOL,
-    ATOMO_RAW_I8,
-    ATOMO_RAW_I16,
-    ATOMO_RAW_U16,
-    ATOMO_RAW_U32,
-    ATOMO_RAW_U64,
-    ATOMO_RAW_F8_E4M3,
-    ATOMO_RAW_F8_E5M2,
-    ATOMO_RAW_F8_E4M3FNUZ,
-    ATOMO_RAW_F8_E5M2FNUZ,
-    ATOMO_RAW_F8_E8M0,
-    ATOMO_RAW_COUNT
-};
-ATOMO_API int atomo_raw_convert(int kind, const atomo_tensor *bytes, int ndim, const double *shape, atomo_tensor **out);
-/* Text files and standard output, written whole or with an error: EIO names the path and why. output_open gives a file
- * descriptor (append: 0 begins the file anew); output_save replaces a file as raw_write does, and writes into what is
- * no regular file; output_print goes through stdio's buffer, which flush != 0 empties. */
-ATOMO_API int atomo_output_open(const char *path, int append);
-ATOMO_API int atomo_output_write(int fd, const char *path, const void *data, double n);
-ATOMO_API int atomo_output_close(int fd, const char *path);
-ATOMO_API int atomo_output_save(const char *path, const void *data, double n);
-ATOMO_API int atomo_output_print(const void *data, double n, int flush);
-/* Folders and files, for sets of files that are complete or absent (checkpoints). path_kind: 0 nothing, 1 a file, 2 a
- * folder, 3 something else; folder_make: its parent must be there, itself may be; folder_sync: its entries are on
- * the disk; folder_names: each ended by a 0 byte into out, as far as `room` bytes hold them, *need: the bytes of all;
- * path_remove: a file or an empty folder, one that is not there is fine; file_checksum: bytes, and CRC-32 (zlib's) of
- * them. EIO names the path and why. [local] */
-ATOMO_API int atomo_path_kind(const char *path);
-ATOMO_API int atomo_path_rename(const char *from, const char *to);
-ATOMO_API int atomo_path_remove(const char *path);
-ATOMO_API int atomo_folder_make(const char *path);
-ATOMO_API int atomo_folder_sync(const char *path);
-ATOMO_API int atomo_folder_names(const char *path, char *out, double room, double *need);
-ATOMO_API int atomo_file_checksum(const char *path, double *size, double *crc);
-/* Columns of the terminal on file descriptor fd, 0 where it is none (asks TIOCGWINSZ: under mpirun isatty lies). */
-ATOMO_API int atomo_terminal_width(int fd);
-
-/* ---- codec: atoms, budgets, compressed messages -------------------------------------------------------------- */
+/* ---- stages 4 to 6, encode: atoms, budgets, messages ------------------------------------------------------------- */
 
 /* Algorithm 1 [Wang et al., ATOMO, NeurIPS 2018]: p_i = min(1, |lambda_i|/tau) with sum p = s, which minimises
  * sum lambda_i^2/p_i. With costs (> 0): p_i = min(1, |lambda_i| / (T sqrt(cost_i))) with sum cost*p = s. Zeros get p =
  * 0; a budget that holds everything gives p = 1. O(n), double accumulators. [local] EARG s <= 0 or NaN, bad cost;
  * ENONFINITE. */
 ATOMO_API int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor *cost, atomo_tensor **p);
-/* The same on plain doubles: lambda [n], cost [n] or NULL, p [n]. */
-ATOMO_API int atomo_probabilities_f64(const double *lambda, const double *cost, double n, double s, double *p);
 
 /* What compressors there are, and their options. Texts are static. */
 enum { ATOMO_OPTION_FLOAT = 0, ATOMO_OPTION_INT = 1, ATOMO_OPTION_BOOL = 2, ATOMO_OPTION_ENUM = 3 };
@@ -736,9 +505,7 @@ ATOMO_API double atomo_codec_wire_max(const atomo_codec *c,
                                       int tensor); /* bytes; tensor 0: all planned ones together */
 /* New values for the budget (one of them > 0, the others 0), from the next encode on. */
 ATOMO_API int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double bytes);
-/* The step has more tensors than these: `entries` more f32, on which `bytes` are spent otherwise. ratio= and bytes=
- * then hold for the whole step; at least a quarter of what the planned tensors alone would get is left to them. */
-ATOMO_API int atomo_codec_reserve(atomo_codec *c, double entries, double bytes);
+
 /* Encodes grads[i] (contiguous f32) as tensor number tensors[i], all under one budget and one mu, computed exactly; the
  * messages go back to back into out [capacity bytes], their lengths into nbytes[count]. The draws are keyed by (seed,
  * step, rank, tensor). Unbiased: E of what decodes is the gradient. ENONFINITE names tensor, count and first position.
@@ -754,43 +521,11 @@ ATOMO_API int atomo_codec_end(atomo_codec *c);
 /* In place of the end: the step is given up. Residuals, factors, kept bases, prices are as before it began; where none
  * has begun, nothing happens. */
 ATOMO_API int atomo_codec_undo(atomo_codec *c);
-/* acc += scale * (what the message at bytes [size] holds). tensor 0: the message says which. step < 0: any. rank < 0:
- * any. *used is the message's length. EFORMAT for anything but a message written for this plan; acc is then unchanged
- * or, where only the checksum had been forged, partly added to. */
-ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
-                                     double size, double scale, atomo_tensor *acc, double *used);
-/* The messages of this tensor that decode_add takes next, up to atomo_codec_finish, are added up as coefficients where
- * they are in one fixed basis, so that they are transformed once and not one by one; acc is complete after finish.
- * Nothing else may be done with the codec in between. [local] */
-ATOMO_API int atomo_codec_sum(atomo_codec *c, int tensor);
-/* To be called on acc = scale * (the sum of all ranks' messages): makes it the update. The average is the update but
- * for compressors that vote (signsgd:vote=true); for the others this does nothing. [local] */
-ATOMO_API int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc);
 /* 1 where the mean of what decodes is the gradient, with these options; 0 for the biased, and for all with ef=true. */
 ATOMO_API int atomo_codec_is_unbiased(const atomo_codec *c);
 /* A copy of what error feedback (ef=true) holds back of a tensor: the sum of all gradients encoded so far is the sum of
  * what was sent and this. EARG without ef. [local] */
 ATOMO_API int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out);
-/* Forgets what the streaming form has learnt from earlier steps (prices, the mu, kept bases), not the memory below:
- * what follows has the bits of a codec made anew with that memory. [local] */
-ATOMO_API int atomo_codec_restart(atomo_codec *c);
-/* What this rank's next message of a tensor depends on, beside gradient and key: the residual (ef=true), PowerSGD's Q;
- * f32 [m], [0] where there is nothing. For checkpoints: _set_memory puts it back into a codec planned alike. [local] */
-ATOMO_API int atomo_codec_memory(const atomo_codec *c, int tensor, atomo_tensor **out);
-ATOMO_API int atomo_codec_set_memory(atomo_codec *c, int tensor, const atomo_tensor *memory);
-/* What the streaming form and the atoms have learnt from earlier steps, which restart forgets: prices, kept bases,
- * auto's choices; of a tensor, or (tensor 0) of the step; u8 [m], [0] where there is nothing. For checkpoints:
- * _set_learnt puts it back into a codec planned alike (EFORMAT, ESHAPE: it was not), and what follows has the same bits
- * as in the codec that it came from. [local] */
-ATOMO_API int atomo_codec_learnt(const atomo_codec *c, int tensor, atomo_tensor **out);
-ATOMO_API int atomo_codec_set_learnt(atomo_codec *c, int tensor, const atomo_tensor *bytes);
-/* The tensor number that a message says it is for, or a negative status. */
-ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
-/* x (contiguous f32, the shape of tensor number `tensor`) in place: its coefficients in the fixed orthonormal basis of
- * the compressor (fourier, dct, hadamard, haar), or with inverse 1 back. EARG where it has none. [local] */
-ATOMO_API int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tensor *x, int inverse);
-/* The length in bytes that a message says it has, frame included. */
-ATOMO_API int atomo_codec_length_of(const uint8_t *bytes, double size, double *length);
 /* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included; bias too,
  * where there is one), ||g||^2; with ef=true g is the gradient and what was held back before. */
 typedef struct atomo_codec_stats {
@@ -798,120 +533,136 @@ typedef struct atomo_codec_stats {
 } atomo_codec_stats;
 ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
                                      atomo_codec_stats *out); /* tensor 0: all of them */
-
 /* What `auto` made of a tensor in the last encode, "svd:bits=4"; "" for compressors that do not choose. Static. */
 ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
+/* The tensor number that a message says it is for, or a negative status. */
+ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
+/* The length in bytes that a message says it has, frame included. */
+ATOMO_API int atomo_codec_length_of(const uint8_t *bytes, double size, double *length);
 
-/* Sums: a linear compressor's gradients (none of the others') added up over the ranks on the way, by all-reduces of
- * what it makes of them (exchange/bucket_linear.c says which, and how fp16 and bf16 round). One for tensors first ..
- * first + count
- * - 1 of the codec, planned before; buffers are made here. */
-typedef struct atomo_sums atomo_sums;
-ATOMO_API int atomo_codec_is_linear(const atomo_codec *c); /* 1 where topology allreduce can carry it */
-ATOMO_API int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, int count,
-                             atomo_sums **out); /* EARG: not linear, not planned [local] */
-ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; gone when its bucket is */
-/* grads become scale times the sum over the ranks; after its bucket has come, unless that has failed. [local] */
-ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale);
+/* ---- stage 7, send: MPI, communicators, collectives -------------------------------------------------------------- */
 
-/* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), which a bucket codes and sends
- * one way. to [count]: the rank (of `ranks`) that each message is for, or of a parcel that is only decoded the block
- * (of `ranks`) that it is in, ascending; NULL: all are for everyone, or in every block. [local] EARG: not planned. */
-typedef struct atomo_parcel atomo_parcel;
-ATOMO_API int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks,
-                               atomo_parcel **out);
-ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; gone when its bucket is */
+/* MPI. Started at first use (or by the host program under mpirun) with MPI_THREAD_SERIALIZED: threads may share a
+ * communicator, one call at a time. Environment: ATOMO_MPI_CHECK=1 lets every collective compare operation, type and
+ * count over the ranks first (as atomo_comm_set_checked does for one communicator); ATOMO_MPI_CHUNK=bytes is the
+ * largest single message (256 MiB). */
+typedef struct atomo_comm atomo_comm;
+typedef struct atomo_request atomo_request;
+enum { ATOMO_MPI_SUM = 0, ATOMO_MPI_MAX = 1, ATOMO_MPI_MIN = 2, ATOMO_MPI_PROD = 3, ATOMO_MPI_OP_COUNT = 4 };
 
-/* Buckets: tensors that travel together, and the program of operations that carries them. A program is made once, when
- * the bucket is planned; a step starts it by one call and waits for it, while two threads work: one communicates, the
- * other codes. An operation begins when the one before it in its program is over and its thread has nothing earlier to
- * do; each thread takes the buckets in the order in which they were started, which is the same on all ranks.
- *
- * The operations, and the fields of atomo_bucket_plan that they need. On the coding thread:
- *   ENCODE       up's messages of the step's gradients (the codec's step has been begun)
- *   AVERAGE      averages [down's count] of what the inbox holds, decoded by up's codec
- *   ENCODE_AGAIN down's messages of the averages
- *   DECODE       decoded [result's count] out of the answer, or the inbox if there is none, for this rank alone: what
- *                ranks wait for goes before it. Its messages are of the random streams of `rank`; below 0: of each
- *                block's own rank, and averaged
- * On the communication thread, on a communicator:
- *   ALLGATHER, ALLTOALL, BROADCAST (rank 0's): up's bytes into the inbox; of the second way down's into the answer;
- *                without parcels, the bytes that atomo_bucket_send was given
- *   REDUCE (to rank 0), ALLREDUCE (by grains), BROADCAST_TENSOR (rank 0's): the tensor, f32
- *   SUMS         sums of a linear compressor's gradients */
-enum {
-    ATOMO_OP_ENCODE,
-    ATOMO_OP_AVERAGE,
-    ATOMO_OP_ENCODE_AGAIN,
-    ATOMO_OP_DECODE,
-    ATOMO_OP_ALLGATHER,
-    ATOMO_OP_ALLTOALL,
-    ATOMO_OP_BROADCAST,
-    ATOMO_OP_REDUCE,
-    ATOMO_OP_ALLREDUCE,
-    ATOMO_OP_BROADCAST_TENSOR,
-    ATOMO_OP_SUMS,
-    ATOMO_OPS,
-    ATOMO_BUCKET_MAX = 8 /* operations */
-};
-typedef struct atomo_bucket atomo_bucket;
-typedef struct atomo_bucket_plan {
-    const char *name; /* for the flight recorder; copied */
-    int operations;   /* of the program, 1 to ATOMO_BUCKET_MAX */
-    int second_way;   /* index of the first operation of the way back; `operations`: there is none */
-    int what[ATOMO_BUCKET_MAX];
-    atomo_comm *comm[ATOMO_BUCKET_MAX]; /* NULL for the coding thread's */
-    atomo_tensor *tensor;
-    const double *grains; /* [grain_count] elements of each; copied. NULL: the order of adding is MPI's */
-    int grain_count;
-    atomo_parcel *up, *down, *result;
-    atomo_inbox *inbox, *answer;
-    atomo_tensor *const *averages;
-    atomo_tensor *const *decoded; /* NULL: the step's gradients */
-    double rank;
-    atomo_sums *sums;
-} atomo_bucket_plan;
-/* The bucket holds all that the plan names. [local] EARG: an operation that is none, or lacks what it needs. */
-ATOMO_API int atomo_bucket_new(const atomo_bucket_plan *plan, atomo_bucket **out);
-ATOMO_API void atomo_bucket_free(atomo_bucket *b); /* NULL is fine; gone when its operations are over */
-/* The order in which a step starts these buckets [count]: the second way of each goes behind the first way of the next,
- * that of the last behind its own. [local] */
-ATOMO_API int atomo_bucket_order(atomo_bucket *const *list, int count);
-/* Starts a bucket in a step: its first way, and the second way of the one before it. grads [up's or the sums' count]
- * must stay unchanged until it has come, and its codec plans nothing meanwhile; freeing any of them is fine. NULL: the
- * bucket of a step that is given up, which goes out empty, or that has no gradients of its own. Any other operation on
- * a communicator first waits for all that was started, so the two threads are never in MPI at once. [local] */
-ATOMO_API int atomo_bucket_start(atomo_bucket *b, const atomo_tensor *const *grads, double step);
-/* The same of a bucket without parcels: its bytes lie in `send` (NULL if there are none) from byte `at` on; sizes: how
- * many, [ranks] of them for ALLTOALL. */
-ATOMO_API int atomo_bucket_send(atomo_bucket *b, const atomo_tensor *send, double at, const double *sizes);
-/* Waits until all that was started of the bucket is over. out [4]: seconds of encoding, of decoding, seconds waited but
- * for the decoding; what has failed: 2 encoding (ENONFINITE, ...), 1 decoding (EFORMAT, ...), in which case the bucket
- * went out empty; 0 with a status: communication, which ends the work of both threads. [local] */
-ATOMO_API int atomo_bucket_wait(atomo_bucket *b, double *out);
+ATOMO_API int atomo_mpi_launched(void);         /* 1 where the environment says: one of several ranks [local] */
+ATOMO_API int atomo_mpi_started(void);          /* 1 between init and finalize [local] */
+ATOMO_API int atomo_mpi_init(void);             /* again: no effect [collective] */
+ATOMO_API int atomo_mpi_finalize(void);         /* where it was started here; else no effect [collective] */
+ATOMO_API void atomo_mpi_abort(int code);       /* ends all ranks; does not return where MPI runs [local] */
+ATOMO_API const char *atomo_mpi_label(void);    /* static: "rank 2 of 4 on node1", "" before init */
+ATOMO_API const char *atomo_mpi_hostname(void); /* static; "" before init */
 
-/* What compressors written in Lua (atomo.basis, atomo.decomposition) are coded with. rename: the codec goes by `name`,
- * in messages, errors and hashes; before anything is planned. plan_list: a codec "_list" takes
- * tensor number `tensor` as [atoms, 1 + sum of width]: lambda and the 1 to 3 factors of each atom; the gradient that
- * they make up has `entries` entries. Its decode_add wants a zero accumulator and packs the drawn atoms at its front.
- */
-ATOMO_API int atomo_codec_rename(atomo_codec *c, const char *name);
-ATOMO_API int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors, const double *width,
-                                    double entries, const char *name);
-/* carry_factor, before anything is planned: its messages end with a factor, 1, by which what decodes is multiplied;
- * set_factor puts another one (0 or more) into a message for `tensor` at bytes [size], cut to 8 bits: *kept. */
-ATOMO_API int atomo_codec_carry_factor(atomo_codec *c);
-ATOMO_API int atomo_codec_set_factor(atomo_codec *c, int tensor, uint8_t *bytes, double size, double factor,
-                                     double *kept);
-ATOMO_API double atomo_codec_best_factor(const atomo_tensor *sent, const atomo_tensor *x); /* f32, as many entries */
-/* The dense form of a message of _list: the gradient's entries as they are. dense: writes it; dense_max: its length;
- * dense_add: acc += scale * values and 1 where the message is in that form, 0 where it is not. */
-ATOMO_API int atomo_codec_dense(const atomo_codec *c, int tensor, double step, double rank, const atomo_tensor *values,
-                                uint8_t *out, double capacity, double *nbytes);
-ATOMO_API double atomo_codec_dense_max(const atomo_codec *c, int tensor, double step, double rank);
-ATOMO_API int atomo_codec_dense_add(const atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
-                                    double size, double scale, atomo_tensor *acc, double *used);
-/* How many atoms the last message that decode_add took for `tensor` held. */
-ATOMO_API double atomo_codec_taken(const atomo_codec *c, int tensor);
+/* Communicators. A handle lives until atomo_comm_close; the world's until the program ends. Ranks count from 0. */
+ATOMO_API int atomo_comm_world(atomo_comm **out); /* starts MPI [collective] */
+ATOMO_API int atomo_comm_split(atomo_comm *c, int color, int key,
+                               atomo_comm **out);                       /* color -1: *out = NULL [collective] */
+ATOMO_API int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out); /* ranks that share memory [collective] */
+ATOMO_API int atomo_comm_close(atomo_comm *c);                          /* [collective] */
+ATOMO_API int atomo_comm_rank(const atomo_comm *c);
+ATOMO_API int atomo_comm_size(const atomo_comm *c);
+ATOMO_API int atomo_comm_local_rank(const atomo_comm *c); /* among the ranks of c on this host */
+ATOMO_API int atomo_comm_local_size(const atomo_comm *c);
+
+/* Collectives over contiguous f32, i32 or u8 tensors of the same type and number of elements on every rank. */
+ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all here */
+ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
+ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op);        /* in place */
+ATOMO_API int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root); /* in place at the root */
+ATOMO_API int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root,
+                                atomo_tensor **out);                                          /* root: [size, ...] */
+ATOMO_API int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out); /* [size, ...] */
+/* Lengths that differ: exchanged first, with fingerprints; EMISMATCH on every rank where ranks stand in different
+ * operations or the types differ. allgatherv: t is 1-D, out[size] are new 1-D tensors. alltoallv: send[size] and
+ * recv[size]; recv[r] is what rank r sent here, 1-D. */
+ATOMO_API int atomo_comm_allgatherv(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out);
+ATOMO_API int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *send, atomo_tensor **recv);
+/* The same for bytes, without allocating once *recv (u8, 1-D) is large enough; where it is too small it is freed and
+ * made anew. Rank r's block follows rank r-1's; counts[size] are their lengths. */
+ATOMO_API int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
+                                          double *counts);
+/* Blocks of bytes to every rank: counts_out[r] bytes for rank r, one block after the other in `send`; counts_in [size]
+ * (out) are the lengths of the blocks that came. */
+ATOMO_API int atomo_comm_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out, atomo_tensor **recv,
+                                         double *counts_in);
+/* The root's bytes on every rank, also there; *count (out) is their number. data and nbytes matter at the root. */
+ATOMO_API int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
+                                     double *count);
+/* EMISMATCH on every rank, naming two ranks and their values, where `value` is not the same text everywhere. */
+ATOMO_API int atomo_comm_check(atomo_comm *c, const char *name, const char *value);
+
+/* Messages between two ranks: shapes of equal size in bytes at both ends, 0 <= tag <= 32000. [local] */
+ATOMO_API int atomo_comm_send(atomo_comm *c, const atomo_tensor *t, int dst, int tag);
+ATOMO_API int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag);
+/* Non-blocking: the request keeps t's storage alive; t must not be touched until it is over. */
+ATOMO_API int atomo_comm_isend(atomo_comm *c, const atomo_tensor *t, int dst, int tag, atomo_request **out);
+ATOMO_API int atomo_comm_irecv(atomo_comm *c, atomo_tensor *t, int src, int tag, atomo_request **out);
+ATOMO_API int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out);                            /* [collective] */
+ATOMO_API int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request **out); /* [collective] */
+ATOMO_API int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **out);   /* [collective] */
+ATOMO_API int atomo_request_wait(atomo_request *r); /* blocks; a second call returns at once */
+ATOMO_API int atomo_request_test(atomo_request *r); /* 1 over, 0 not yet */
+ATOMO_API void
+atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
+
+/* The limits of the watchdog, a thread from MPI's start on: it warns on stderr when an operation makes no progress for
+ * warn_after seconds (60 until this is called), naming the ranks that keep it waiting, and after abort_after seconds
+ * (never) has every rank that answers write its flight recorder to PREFIX-rankN.jsonl and aborts the job with code 75.
+ * 0: never. Where a rank that an operation waits for is at the end of the program already, it ends the job with code 1
+ * after some seconds. Ranks are asked by UDP (IPv4). Does nothing where c has one rank. [local] EARG. */
+ATOMO_API int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, const char *prefix);
+/* Writes the last 256 operations to a file: a line of JSON on this rank (why = the reason), then one an operation,
+ * oldest first; end is null for one under way. The file appears whole or not at all. [local] EIO */
+ATOMO_API int atomo_flight_write(const char *path, const char *why);
+
+/* ---- stage 8, decode: messages into the average ------------------------------------------------------------------ */
+
+/* acc += scale * (what the message at bytes [size] holds). tensor 0: the message says which. step < 0: any. rank < 0:
+ * any. *used is the message's length. EFORMAT for anything but a message written for this plan; acc is then unchanged
+ * or, where only the checksum had been forged, partly added to. */
+ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
+                                     double size, double scale, atomo_tensor *acc, double *used);
+/* To be called on acc = scale * (the sum of all ranks' messages): makes it the update. The average is the update but
+ * for compressors that vote (signsgd:vote=true); for the others this does nothing. [local] */
+ATOMO_API int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc);
+
+/* ---- the update: optimizers over flat f32 blocks of one size [n], in one pass [local] ---------------------------- */
+
+/* d = scale * (g + weight_decay * p); v = momentum * v + (1 - dampening) * d (v = d when first); p -= lr * v, or with
+ * nesterov p -= lr * (d + momentum * v). v may be NULL when momentum is 0. torch.optim.SGD's formula. */
+ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, double lr, double momentum,
+                              double dampening, double weight_decay, double scale, int nesterov, int first);
+/* torch.optim.Adam's formula, or AdamW's when decoupled; m, v start at zero, step counts from 1. top (may be NULL): the
+ * largest v so far, for amsgrad. */
+ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v,
+                               atomo_tensor *top, double lr, double beta1, double beta2, double eps,
+                               double weight_decay, int decoupled, double step);
+/* LAMB [You et al. 2020] on one tensor: r = mhat / (sqrt(vhat) + eps) + weight_decay p with Adam's m, v;
+ * p -= lr |p| / |r| r (the ratio is 1 where a norm is 0). Norms are double, in order. */
+ATOMO_API int atomo_optim_lamb(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
+                               double beta1, double beta2, double eps, double weight_decay, double step);
+
+/* ---- files: NumPy arrays ----------------------------------------------------------------------------------------- */
+
+/* A NumPy .npy file, versions 1 to 3: <f4 <i4 |u1 as they are, <f8 as f32, <i8 as i32 (ELIMIT where a value does not
+ * fit); Fortran order is turned to C order. The header is checked against the file's size before memory is taken.
+ * [local] */
+ATOMO_API int atomo_npy_read(const char *path, atomo_tensor **out);
+/* A NumPy .npz file: a zip archive of .npy files, stored or deflated. _open checks the archive's records against each
+ * other and the file's size, _read a member's packed bytes, sizes and CRC-32; EDTYPE and ELIMIT are members that are
+ * well-formed but hold what no tensor does. [local] EIO, EFORMAT */
+typedef struct atomo_npz atomo_npz;
+ATOMO_API int atomo_npz_open(const char *path, atomo_npz **out);
+ATOMO_API void atomo_npz_close(atomo_npz *z); /* NULL is fine */
+ATOMO_API int atomo_npz_count(const atomo_npz *z);
+ATOMO_API const char *atomo_npz_name(const atomo_npz *z, int i); /* of member i, from 0; the archive's memory */
+ATOMO_API int atomo_npz_read(atomo_npz *z, int i, atomo_tensor **out);
+/* Writes t (any view) as version 1: a temporary file beside path, then renamed over it. [local] EIO */
+ATOMO_API int atomo_npy_write(const atomo_tensor *t, const char *path);
 
 #endif

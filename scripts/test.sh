@@ -188,7 +188,7 @@ step_lint() {
   if have luacheck; then check luacheck 120 luacheck -q --no-color .; else skip luacheck "not installed"; fi
   # Another major version of clang-format lays out some lines differently.
   case $(clang-format --version 2>/dev/null) in
-  *"version 14."*) check clang-format 120 sh -c 'find runtime tests -name "*.[ch]" -exec clang-format --dry-run -Werror {} +' ;;
+  *"version 14."*) check clang-format 120 sh -c 'find runtime scripts tests -name "*.[ch]" -exec clang-format --dry-run -Werror {} +' ;;
   *) skip clang-format "clang-format 14 is not installed" ;;
   esac
   lua=luajit
@@ -209,6 +209,7 @@ step_unit() {
     suite "$1 ${program##*/}" 120 env ASAN_OPTIONS="detect_leaks=$leaks:allocator_may_return_null=1" LSAN_OPTIONS="suppressions=$root/tests/lsan.supp:print_suppressions=0" \
       UBSAN_OPTIONS=print_stacktrace=1 "$program"
   done
+  check "$1 example of atomo.h" 120 env ASAN_OPTIONS=detect_leaks=0 sh scripts/mpirun.sh -n 2 "$root/$1/tests/example"
 }
 
 # Every spec file in a process of its own. Those that say "-- test: slow" come first, so that none is waited for at the end.

@@ -4,6 +4,7 @@
 # uninstalls. All folders are temporary. Prints "N passed, N failed".
 set -u
 build=$(cd "${1:?usage: install.sh BUILD_DIR}" && pwd) || exit 2
+cmake_folder=$(cd "$(dirname "$0")/../cmake" && pwd) || exit 2
 room=$(mktemp -d)
 manifest=$build/install_manifest.txt # of the user's own installation, for `uninstall`: put back at the end
 [ ! -f "$manifest" ] || cp "$manifest" "$room/manifest"
@@ -65,6 +66,10 @@ expect "pkg-config knows it" "" pkg-config --exists atomo
 # shellcheck disable=SC2046
 expect "a C program is built" "" cc use.c -o use $(pkg-config --cflags --libs atomo) "-Wl,-rpath,$(pkg-config --variable=libdir atomo)"
 expect "and runs" "ABI fits" ./use
+cmake -DIN="$prefix/include/atomo.h" -DOUT=example.c -P "$cmake_folder/example.cmake"
+# shellcheck disable=SC2046
+expect "the example of the header is built" "" cc example.c -o example $(pkg-config --cflags --libs atomo) "-Wl,-rpath,$(pkg-config --variable=libdir atomo)"
+expect "and runs" "in place of 32768" ./example
 
 version=$("$prefix/bin/atomo-lua" --version | sed -n '1s/^atomo-lua //p')
 expect "pkg-config states the version of the host" "$version" pkg-config --modversion atomo

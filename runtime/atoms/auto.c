@@ -87,6 +87,7 @@ static atomo__part slot_part(const atomo__part *part, int slot, double *option)
     if (f->atoms == &atomo_atoms_svd) option[2] = part->option[KEEP];
     p.custom_rows = part->custom_rows;
     p.atoms = f->atoms;
+    p.stages = &f->atoms->stages;
     p.weight = part->option[PREFER] != 0 ? sqrt(f->harm) : 1;
     p.option = option;
     return p;
@@ -113,7 +114,7 @@ static int plan(atomo__part *part)
         double option[3];
         atomo__part p = slot_part(part, i, option);
         if (!is_there(part, i)) continue;
-        ATOMO_TRY(p.atoms->plan(&p));
+        ATOMO_TRY(p.stages->plan(&p));
         part->body_max = ATOMO_MAX(part->body_max, p.body_max + 1);
         part->scratch = ATOMO_MAX(part->scratch, p.scratch);
         part->state_size += round_up(p.state_size);
@@ -130,10 +131,10 @@ static int start(atomo__part *part)
         atomo__part *p = &s->part[i];
         if (!(s->there[i] = is_there(part, i))) continue;
         *p = slot_part(part, i, s->option[first_of(i) - families]);
-        ATOMO_TRY(p->atoms->plan(p));
+        ATOMO_TRY(p->stages->plan(p));
         p->state = room;
         room += round_up(p->state_size);
-        if (p->atoms->start) ATOMO_TRY(p->atoms->start(p));
+        if (p->stages->start) ATOMO_TRY(p->stages->start(p));
     }
     part->pick = 0;
     s->cadence = atomo__cadence_of(part->n, short_side(part), (int64_t)part->option[EVERY]);
@@ -144,7 +145,7 @@ static void stop(atomo__part *part)
 {
     state *s = part->state;
     for (int i = 0; i < SLOTS; i++)
-        if (s->part[i].state && s->part[i].atoms->stop) s->part[i].atoms->stop(&s->part[i]);
+        if (s->part[i].state) atomo__stage_stop(&s->part[i]);
 }
 
 /* The part of a family, with its options. */
@@ -181,7 +182,7 @@ static void guess(atomo__part *part, double bits)
     for (int i = 0; i < SLOTS; i++) {
         const state *s = part->state;
         atomo__part *p = part_of(part, (int)(first_of(i) - families));
-        if (s->there[i] && p->atoms->guess) p->atoms->guess(p, bits);
+        if (s->there[i]) atomo__stage_guess(p, bits);
     }
 }
 
@@ -197,7 +198,7 @@ static int search(atomo__part *part, const float *g, atomo__coder *c)
         if (i == ENTRY) {
             if (atomo__entries_measure(p, g, true) < 0) return atomo__refuse_nonfinite(part, g);
         } else {
-            ATOMO_TRY((i == SVD ? atomo__svd_search : p->atoms->measure)(p, g, &own));
+            ATOMO_TRY((i == SVD ? atomo__svd_search : p->stages->measure)(p, g, &own));
         }
     }
     return ATOMO_OK;
@@ -214,19 +215,12 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
     } else {
         for (int i = 0; i < SLOTS; i++) s->measured[i] = i == slot;
         atomo__part *p = part_of(part, part->pick);
-        ATOMO_TRY(p->atoms->measure(p, g, c));
+        ATOMO_TRY(p->stages->measure(p, g, c));
         part->searched = slot == SVD && atomo__svd_strange(p) > CHANGED && atomo__cadence_early(&s->cadence);
         if (part->searched) ATOMO_TRY(search(part, g, c));
     }
     present(part, part->pick);
     return ATOMO_OK;
-}
-
-static void price_family(atomo__part *p, double T)
-{
-    p->priced_unit = p->segment.unit;
-    p->priced_fixed = p->fixed_bits;
-    if (p->atoms->price) p->atoms->price(p, T);
 }
 
 /* E||ghat - g||^2 of a measured family at T. */
@@ -250,7 +244,7 @@ static double bits_at(const atomo__part *part, atomo__part *p, double T)
     if (p->atoms == &atomo_atoms_svd) atomo__svd_choose(p, T);
     for (int round = 0; round < 3; round++) {
         atomo__budget_evaluate(&p->segment, T);
-        price_family(p, T);
+        atomo__stage_price(p, T);
         if (!p->segment.spectrum || round == 2 || !(T > 0)) break;
         p->segment.unit = p->priced_unit;
         p->fixed_bits = p->priced_fixed;
@@ -313,7 +307,7 @@ static int refine(atomo__part *part, const float *g)
 {
     atomo__part *p = hand_down(part);
     part->settled = true;
-    if (p->atoms->refine) ATOMO_TRY(p->atoms->refine(p, g));
+    ATOMO_TRY(atomo__stage_refine(p, g));
     part->square = p->square;
     return ATOMO_OK;
 }
@@ -321,7 +315,7 @@ static int refine(atomo__part *part, const float *g)
 static void price(atomo__part *part, double T)
 {
     atomo__part *p = hand_down(part);
-    price_family(p, T);
+    atomo__stage_price(p, T);
     part->priced_unit = p->priced_unit;
     part->priced_fixed = TAG_BITS + p->priced_fixed - saving(part, p, p->segment.expected);
 }
@@ -332,7 +326,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     atomo__part *p = hand_down(part);
     const atomo__writer before = *w;
     atomo__put(w, (uint32_t)part->pick + 1, TAG_BITS);
-    ATOMO_TRY(p->atoms->encode(p, g, c, w));
+    ATOMO_TRY(p->stages->encode(p, g, c, w));
     if (p->sent == 0) {
         *w = before;
         atomo__put(w, 0, TAG_BITS);
@@ -354,7 +348,7 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
     atomo__part p = s->part[families[tag - 1].slot];
     p.option = s->option[tag - 1];
     if (!p.atoms->transform) atomo__basis_settle(c, acc); /* it uses the scratch for something else */
-    return p.atoms->decode_add(&p, r, c, scale, acc);
+    return p.stages->decode_add(&p, r, c, scale, acc);
 }
 
 static const char *family(const atomo__part *part)
@@ -385,15 +379,15 @@ const struct atomo_atoms atomo_atoms_auto = {
         "for each tensor the family with the least variance for its bytes: entry, taps, fourier, svd, all entries",
     .source = "Wang et al., ATOMO, NeurIPS 2018; docs/compressors.md",
     .options = options,
-    .plan = plan,
-    .start = start,
-    .stop = stop,
-    .measure = measure,
-    .refine = refine,
-    .guess = guess,
-    .price = price,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan,
+               .start = start,
+               .stop = stop,
+               .measure = measure,
+               .refine = refine,
+               .guess = guess,
+               .price = price,
+               .encode = encode,
+               .decode_add = decode_add},
     .choose = choose,
     .family = family,
     .learnt = learnt,

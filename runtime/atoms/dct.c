@@ -28,9 +28,6 @@ const struct atomo_atoms atomo_atoms_dct = {
     .source = "Ahmed, Natarajan and Rao, Discrete cosine transform, IEEE Trans. Computers 1974; chunks: Peng et al., "
               "DeMo, 2024",
     .options = options,
-    .plan = atomo__separable_size,
-    .start = start,
-    .stop = atomo__separable_stop,
+    .stages = {.plan = atomo__separable_size, .start = start, .stop = atomo__separable_stop, ATOMO__BASIS_STAGES},
     .transform = atomo__separable_transform,
-    ATOMO__BASIS_STAGES,
 };

@@ -66,8 +66,5 @@ const struct atomo_atoms atomo_atoms_dense = {
     .source = "Alistarh et al., QSGD, NeurIPS 2017",
     .options = options,
     .hidden = true,
-    .plan = plan,
-    .measure = measure,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .measure = measure, .encode = encode, .decode_add = decode_add},
 };

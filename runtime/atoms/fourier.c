@@ -44,9 +44,6 @@ const struct atomo_atoms atomo_atoms_fourier = {
     .summary = "cosines and sines of the flattened gradient, or of its matrix",
     .source = "Wang et al., ATOMO, NeurIPS 2018, section 3",
     .options = options,
-    .plan = plan,
-    .start = start,
-    .stop = atomo__separable_stop,
+    .stages = {.plan = plan, .start = start, .stop = atomo__separable_stop, ATOMO__BASIS_STAGES},
     .transform = atomo__separable_transform,
-    ATOMO__BASIS_STAGES,
 };

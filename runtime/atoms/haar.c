@@ -43,7 +43,6 @@ const struct atomo_atoms atomo_atoms_haar = {
     .summary = "Haar wavelets of the flattened gradient",
     .source = "Haar, Zur Theorie der orthogonalen Funktionensysteme, Math. Annalen 1910",
     .options = options,
-    .plan = plan,
+    .stages = {.plan = plan, ATOMO__BASIS_STAGES},
     .transform = transform,
-    ATOMO__BASIS_STAGES,
 };

@@ -56,7 +56,6 @@ const struct atomo_atoms atomo_atoms_hadamard = {
     .summary = "Walsh functions: sums of all entries with signs",
     .source = "Suresh et al., Distributed mean estimation with limited communication, ICML 2017 (as a rotation)",
     .options = options,
-    .plan = plan,
+    .stages = {.plan = plan, ATOMO__BASIS_STAGES},
     .transform = transform,
-    ATOMO__BASIS_STAGES,
 };

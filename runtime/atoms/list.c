@@ -57,7 +57,8 @@ static int start(atomo__part *part)
 int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors, const double *width, double entries,
                           const char *name)
 {
-    ATOMO_REQUIRE(c->atoms && c->atoms->plan == plan, ATOMO_EARG, "%s: plan_list: it codes no list of atoms", c->name);
+    ATOMO_REQUIRE(c->atoms && c->atoms->stages.plan == plan, ATOMO_EARG, "%s: plan_list: it codes no list of atoms",
+                  c->name);
     ATOMO_REQUIRE(factors >= 1 && factors <= MAX_FACTORS, ATOMO_EARG, "%s: %d factors an atom, expected 1 to %d",
                   c->name, factors, MAX_FACTORS);
     ATOMO_REQUIRE(entries >= 1 && entries < 0x1p31, ATOMO_ESHAPE, "%s: tensor %d has %g entries", c->name, tensor,
@@ -194,7 +195,7 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
 double atomo_codec_taken(const atomo_codec *c, int tensor)
 {
     const atomo__part *p = atomo__part_of(c, tensor);
-    return p && p->atoms && p->atoms->plan == plan ? (double)((const state *)p->state)->taken : 0;
+    return p && p->atoms && p->atoms->stages.plan == plan ? (double)((const state *)p->state)->taken : 0;
 }
 
 const struct atomo_atoms atomo_atoms_list = {
@@ -202,9 +203,5 @@ const struct atomo_atoms atomo_atoms_list = {
     .summary = "atoms made elsewhere: coefficients and factors",
     .source = "Wang et al., ATOMO, NeurIPS 2018",
     .options = options,
-    .plan = plan,
-    .start = start,
-    .measure = measure,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .start = start, .measure = measure, .encode = encode, .decode_add = decode_add},
 };

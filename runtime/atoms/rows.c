@@ -136,10 +136,6 @@ const struct atomo_atoms atomo_atoms_rows = {
     .summary = "whole rows (filters) of the gradient, entries in few bits",
     .source = "Wang et al., ATOMO, NeurIPS 2018, section 3 (structured sparsity)",
     .options = options,
-    .plan = plan,
-    .measure = measure,
-    .guess = guess,
-    .price = price,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages =
+        {.plan = plan, .measure = measure, .guess = guess, .price = price, .encode = encode, .decode_add = decode_add},
 };

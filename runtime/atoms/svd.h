@@ -1,10 +1,10 @@
-/* svd.h - what `auto` asks of spectral atoms (svd.c). Private. */
+/* svd.h - what `auto` asks of spectral atoms (svd/measure.c). Private. */
 #ifndef ATOMO_SVD_H
 #define ATOMO_SVD_H
 
 #include "codec/codec.h"
 
-/* Of a spectral part whose atoms have bits of their own (svd.c): measures it, exactly, for all bits; chooses each
+/* Of a spectral part whose atoms have bits of their own (bits = 0): measures it, exactly, for all bits; chooses each
  * atom's for T out of what a search of this gradient found; the share of the energy, 0 to 1, in atoms more than twice
  * as large, or less than half as large, as at the last search, for which those bits were not chosen. */
 int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c);

@@ -1,35 +1,26 @@
-/* codec.h - stages 4 to 6 of the path: what a compressor is made of. Private.
+/* codec.h - stages 4 to 6 of the path: codecs, the plans of their tensors, and a step. Private.
  *
  *   codec   a compressor with its options; holds one part per tensor
  *   part    the plan of one tensor: shape, sizes, state; made once, no allocation after
  *   segment what the budget sees of a part: coefficients and the price of an atom, in bits
  *
- * An atom set (runtime/atoms/NAME.c, `const struct atomo_atoms atomo_atoms_NAME`) measures a gradient, prices its
- * atoms, and writes and reads the drawn ones. A compressor (runtime/compress/NAME.c, `const struct atomo_compressor
- * atomo_compressor_NAME`) writes and reads a whole tensor; compress/atomo.c is the one that any atom set plugs into.
+ * descriptor.h says what a compressor and an atom set are.
  */
 #ifndef ATOMO_CODEC_H
 #define ATOMO_CODEC_H
 
+#include "codec/descriptor.h"
 #include "coding/messages.h"
 #include "sampling/sampling.h"
 #include "tensor/tensor.h"
 
-/* ---- options: a table per descriptor, read by Lua ---- */
-struct atomo__option {
-    const char *key;
-    int type;                  /* ATOMO_OPTION_* */
-    double standard, min, max; /* enum: standard is the index in choices; NAN: not set */
-    const char *choices;       /* enum, or the only values allowed of an int: "out|paper", "32|16|8" */
-    const char *help;
-};
-
 /* ---- parts ---- */
 enum { ATOMO__MAX_OPTIONS = 24 };
-typedef struct atomo__part {
+struct atomo__part {
     const struct atomo_codec *codec;
-    const struct atomo_atoms *atoms; /* NULL where the compressor takes none */
-    int tensor;                      /* 1-based */
+    const struct atomo_atoms *atoms;    /* NULL where the compressor takes none */
+    const struct atomo__stages *stages; /* the atoms', or where there are none the compressor's */
+    int tensor;                         /* 1-based */
     char name[64];
     int ndim;
     double shape[ATOMO_MAX_DIM];
@@ -64,7 +55,13 @@ typedef struct atomo__part {
     bool noted;        /* it is of this step */
     /* set by encode */
     double T, expected, sent, variance, nbytes;
-} atomo__part;
+};
+
+/* Stages that may be absent. */
+void atomo__stage_stop(atomo__part *part);
+int atomo__stage_refine(atomo__part *part, const float *g);
+void atomo__stage_guess(atomo__part *part, double bits);
+void atomo__stage_price(atomo__part *part, double T);
 
 /* Messages of one tensor that are decoded one after the other (atomo_codec_sum): coefficients in one basis are added up
  * in the scratch, and transformed once. */
@@ -74,15 +71,15 @@ typedef struct atomo__pending {
     atomo__part part; /* a copy: its state says which basis it is */
 } atomo__pending;
 
-typedef struct atomo__coder { /* what an encode or decode works with */
-    void *scratch;            /* taken with atomo__room */
-    const void **held;        /* the state of the basis whose coefficients are in it; NULL: nobody asks */
-    bool next;                /* of a measure: this tensor's encode comes next, so what is held will be found */
-    atomo__pending *pending;  /* NULL: every message is added to acc at once */
-    atomo_stream stream;      /* seed, step, rank, tensor; purpose is set by the user */
-    bool fixed_count;         /* systematic sampling of entries */
-    bool fixed_few;           /* systematic sampling of svd, rows and atoms made in Lua: a tensor sends few of them */
-} atomo__coder;
+struct atomo__coder {        /* what an encode or decode works with */
+    void *scratch;           /* taken with atomo__room */
+    const void **held;       /* the state of the basis whose coefficients are in it; NULL: nobody asks */
+    bool next;               /* of a measure: this tensor's encode comes next, so what is held will be found */
+    atomo__pending *pending; /* NULL: every message is added to acc at once */
+    atomo_stream stream;     /* seed, step, rank, tensor; purpose is set by the user */
+    bool fixed_count;        /* systematic sampling of entries */
+    bool fixed_few;          /* systematic sampling of svd, rows and atoms made in Lua: a tensor sends few of them */
+};
 
 /* The scratch; whatever it held is gone. */
 static inline void *atomo__room(const atomo__coder *c)
@@ -94,106 +91,15 @@ static inline void *atomo__room(const atomo__coder *c)
 /* ---- what is learnt from earlier steps, as bytes (learnt.c) ---- */
 /* Goes over what of a part or a codec outlives a step, always the same stretches in the same order: to count their
  * bytes, to copy them out, or to copy bytes in. */
-typedef struct atomo__walk {
+struct atomo__walk {
     enum { ATOMO__COUNT, ATOMO__COPY_OUT, ATOMO__COPY_IN } way;
     uint8_t *at; /* NULL where it counts */
     size_t size; /* gone over so far */
     bool bad;    /* of bytes copied in: values that no step could have left */
-} atomo__walk;
+};
 void atomo__walk_bytes(atomo__walk *w, void *data, size_t n);
 void atomo__walk_doubles(atomo__walk *w, double *x, size_t n); /* NaN is bad */
 void atomo__walk_part(atomo__walk *w, atomo__part *part);      /* what any part has: prices and the like */
-
-typedef int atomo__plan_fn(atomo__part *part);
-typedef void atomo__learnt_fn(atomo__part *part, atomo__walk *w);
-typedef int atomo__measure_fn(atomo__part *part, const float *g, atomo__coder *c);
-typedef int atomo__refine_fn(atomo__part *part, const float *g);
-typedef int atomo__start_fn(atomo__part *part);
-typedef void atomo__stop_fn(atomo__part *part);
-typedef void atomo__transform_fn(const atomo__part *part, float *x, bool inverse, float *work);
-typedef void atomo__guess_fn(atomo__part *part, double bits);
-typedef void atomo__price_fn(atomo__part *part, double T);
-typedef int atomo__encode_fn(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
-typedef int atomo__decode_fn(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
-typedef void atomo__settle_fn(atomo__coder *c, float *acc);
-typedef void atomo__finish_fn(const atomo__part *part, float scale, float *acc);
-typedef bool atomo__biased_fn(const double *option);
-typedef float *atomo__memory_fn(const atomo__part *part, int64_t *n);
-/* The part becomes one of the families that it was measured for: number `pick` (NAN where there is none of that number
- * or it was not measured), or with ATOMO__BEST the one of least variance + T^2 bits. Sets part->pick; the variance.
- * (auto may count other things with the variance.) */
-enum { ATOMO__BEST = -1, ATOMO__MAX_FAMILIES = 16 };
-typedef double atomo__choose_fn(atomo__part *part, double T, int pick);
-typedef const char *atomo__family_fn(const atomo__part *part);
-
-struct atomo_atoms {
-    const char *name, *summary, *source;
-    const struct atomo__option *options; /* ends with a NULL key */
-    atomo__plan_fn *plan;                /* sizes */
-    atomo__start_fn *start;              /* fills the zeroed state; NULL: nothing to do */
-    atomo__stop_fn *stop;                /* gives back what start took (also where start failed); NULL: nothing */
-    atomo__transform_fn *transform;      /* of a basis (basis.c): x [n] in place, orthonormal; work [n+2] */
-    atomo__measure_fn *measure;          /* lambda and price -> part->segment, fixed_bits, square */
-    atomo__refine_fn *refine;            /* what measure only estimated made exact around part->T; NULL: it was exact */
-    atomo__guess_fn *guess;       /* first price, for a body of about `bits`; NULL: price does not depend on it */
-    atomo__price_fn *price;       /* priced_unit, priced_fixed at T (segment evaluated); NULL as guess */
-    atomo__encode_fn *encode;     /* draw at part->T, write; sets expected, sent, variance */
-    atomo__decode_fn *decode_add; /* acc += scale * ghat */
-    atomo__settle_fn *settle;     /* adds what decode_add has left in coder->pending to acc; NULL: it leaves nothing */
-    atomo__choose_fn *choose;     /* of a set that is one of several (auto), with family; NULL: there is no choice */
-    atomo__family_fn *family;     /* the text of what was chosen */
-    atomo__learnt_fn *learnt;     /* what of the state outlives a step; NULL: nothing */
-    bool hidden;                  /* no compressor of its own: a family of auto, and what `overrides` calls none */
-};
-
-/* A compressor whose messages can be added before they are decoded, so that an all-reduce can carry them
- * (exchange/bucket_linear.c): the sum of what project makes on every rank, expanded, is the sum of what the ranks'
- * messages decode to.
- */
-struct atomo__linear {
-    int rounds;                     /* all-reduces, 1 or 2; the second's values depend on the first's sums */
-    bool largest;                   /* of two rounds the first wants the largest of the ranks' values, not their sum */
-    const struct atomo__half *half; /* the last round's sums travel in 16 bits (half.h); NULL: in f32 */
-    int64_t (*size)(const atomo__part *part, int round); /* floats */
-    /* g's values for a round, out [size]; before: the first round's sums (its own to work in). ENONFINITE. */
-    int (*project)(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c, float *out);
-    /* acc += scale * what the sums of the first and last round stand for (the same where there is one). */
-    int (*expand)(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
-                  atomo__coder *c, float *acc);
-    /* The step holds, with these last sums: what the next one starts from; NULL: nothing. */
-    void (*settle)(atomo__part *part, const float *last);
-};
-
-struct atomo_compressor {
-    const char *name, *summary, *source;
-    bool unbiased;
-    const struct atomo__option *options;
-    bool contracts;   /* ||x - Q(x)|| < ||x|| in the mean: error feedback takes its messages as they are (form.c) */
-    bool dense;       /* its body is the n floats */
-    bool takes_atoms; /* its options are followed by those of an atom set, whose name it goes by */
-    atomo__plan_fn *plan;
-    atomo__start_fn *start;     /* may be NULL */
-    atomo__stop_fn *stop;       /* may be NULL */
-    atomo__measure_fn *measure; /* NULL: no budget to share; then encode refuses non-finite gradients itself */
-    atomo__refine_fn *refine;   /* may be NULL */
-    atomo__guess_fn *guess;
-    atomo__price_fn *price;
-    atomo__encode_fn *encode;
-    atomo__decode_fn *decode_add;
-    atomo__biased_fn *biased; /* true for options with which an unbiased one is not; NULL: never */
-    atomo__finish_fn *finish; /* turns the sum of all ranks' messages, each times scale, into the update; NULL: it is */
-    atomo__memory_fn *memory; /* what the next step of a tensor depends on, [n]: goes into checkpoints; NULL: nothing */
-    const struct atomo__linear *linear; /* NULL: messages cannot be added */
-};
-
-extern const struct atomo_atoms *const atomo_atoms_table[];
-extern const struct atomo_compressor *const atomo_compressor_table[];
-/* The i-th name: atom sets (under the compressor that takes them) first, then the other compressors. EARG past the end.
- */
-int atomo__registry_entry(int i, const struct atomo_compressor **compressor, const struct atomo_atoms **atoms);
-/* The set of that name, hidden ones included; NULL where there is none. */
-const struct atomo_atoms *atomo__atoms_named(const char *name);
-int atomo__option_count(const struct atomo__option *o);
 
 /* Where a compressor takes atoms, its options begin with these. */
 enum { ATOMO__BUDGET_ATOMS, ATOMO__BUDGET_RATIO, ATOMO__BUDGET_BYTES, ATOMO__SAMPLING };
@@ -243,11 +149,18 @@ struct atomo_codec {
     } before;
 };
 
+/* A codec has a budget where it has atoms. */
+static inline bool atomo__has_budget(const atomo_codec *c)
+{
+    return c->atoms != NULL;
+}
+
 /* What an encode or decode of this part works with: the codec's scratch, the part's stream. */
 atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step);
 void atomo__stats_add(atomo_codec *c, const atomo__part *p);
 atomo_codec *atomo__codec_hold(atomo_codec *c);                /* returns it; every hold wants an atomo_codec_free */
 atomo__part *atomo__part_of(const atomo_codec *c, int tensor); /* NULL where it is not planned */
+void atomo__part_free(atomo__part *part);                      /* NULL is fine */
 /* ---- one budget over a step (step_budget.c) ---- */
 atomo__frame atomo__frame_of(const atomo__part *p, uint32_t rank, uint32_t step);
 /* Bits that tensors of `entries` entries may take together; 0: the budget is in atoms. */

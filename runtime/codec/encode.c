@@ -34,7 +34,7 @@ static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t
     ATOMO_REQUIRE(room >= need, ATOMO_EARG, "encode: %.0f bytes are left in out, tensor %s may need %.0f", room,
                   p->name, need);
     atomo__writer w = {.data = out + ATOMO__FRAME_MAX, .capacity = p->body_max};
-    ATOMO_TRY(p->codec->compressor->encode(p, g, &coder, &w));
+    ATOMO_TRY(p->stages->encode(p, g, &coder, &w));
     atomo__put_align(&w);
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
@@ -90,11 +90,10 @@ static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tens
                  uint32_t step, double target)
 {
     solve_once(c, count, part, rank, step, target);
-    if (!c->compressor->refine) return ATOMO_OK;
     for (int round = 0; round < REFINES; round++) {
         double moved = 0;
         for (int i = 0; i < count; i++) {
-            ATOMO_TRY(c->compressor->refine(part[i], input_of(part[i], grads[i])));
+            ATOMO_TRY(atomo__stage_refine(part[i], input_of(part[i], grads[i])));
             part[i]->anchored = part[i]->T * sqrt(part[i]->segment.unit);
         }
         solve_once(c, count, part, rank, step, target);
@@ -137,8 +136,8 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
         atomo__coder coder = atomo__coder_of(part[i], rank, step);
         coder.held = held;
         double share = target > 0 ? target * (double)part[i]->n / entries : 16 * c->budget_atoms;
-        c->compressor->guess(part[i], share);
-        ATOMO_TRY(c->compressor->measure(part[i], input_of(part[i], grads[i]), &coder));
+        atomo__stage_guess(part[i], share);
+        ATOMO_TRY(part[i]->stages->measure(part[i], input_of(part[i], grads[i]), &coder));
     }
     c->energy = 0;
     for (int i = 0; i < count; i++) c->energy += part[i]->square / entries;
@@ -153,7 +152,7 @@ static int encode_all(atomo_codec *c, int count, const atomo_tensor *const *grad
         atomo__part_open(c->order[i]);
         if (c->feedback) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
     }
-    if (c->compressor->measure) ATOMO_TRY(measure_all(c, count, c->order, grads, rank, step, &held));
+    if (atomo__has_budget(c)) ATOMO_TRY(measure_all(c, count, c->order, grads, rank, step, &held));
     memset(&c->stats, 0, sizeof c->stats);
     double at = 0;
     for (int i = 0; i < count; i++) {
@@ -192,7 +191,7 @@ int atomo_codec_begin(atomo_codec *c, double step, double rank)
     ATOMO_TRY(key_check(c, step, rank));
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: begin_step: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
-    if (c->compressor->measure) ATOMO_TRY(check_budget(c, c->parts, c->part, (uint32_t)rank, (uint32_t)step));
+    if (atomo__has_budget(c)) ATOMO_TRY(check_budget(c, c->parts, c->part, (uint32_t)rank, (uint32_t)step));
     atomo__undo_note(c);
     c->stream.open = true;
     c->stream.step = (uint32_t)step;
@@ -212,18 +211,16 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     if (c->feedback) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(grad)));
     const float *g = input_of(p, grad);
     const void *held = NULL;
-    if (c->compressor->measure) {
+    if (atomo__has_budget(c)) {
         atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
         coder.held = &held;
         coder.next = true;
         double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : c->stream.target * (double)p->n / c->entries;
-        if (!(p->priced_unit > 0)) c->compressor->guess(p, share);
-        ATOMO_TRY(c->compressor->measure(p, g, &coder));
+        if (!(p->priced_unit > 0)) atomo__stage_guess(p, share);
+        ATOMO_TRY(p->stages->measure(p, g, &coder));
         atomo__price_set(c, p);
-        if (c->compressor->refine) {
-            ATOMO_TRY(c->compressor->refine(p, g));
-            atomo__price_set(c, p);
-        }
+        ATOMO_TRY(atomo__stage_refine(p, g));
+        atomo__price_set(c, p);
         atomo__price_note(c, p);
     }
     ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, &held, out, capacity, nbytes));
@@ -257,10 +254,10 @@ int atomo_codec_restart(atomo_codec *c)
         atomo__part *p = c->part[i];
         if (!p) continue;
         p->T = p->anchored = p->priced_unit = p->priced_fixed = p->planned = 0;
-        if (c->compressor->memory || !c->compressor->start) continue;
-        if (c->compressor->stop) c->compressor->stop(p);
+        if (c->compressor->memory) continue;
+        atomo__stage_stop(p);
         if (p->state_size) memset(p->state, 0, p->state_size);
-        ATOMO_TRY(c->compressor->start(p));
+        if (p->stages->start) ATOMO_TRY(p->stages->start(p));
     }
     return ATOMO_OK;
 }
@@ -315,7 +312,7 @@ int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *a
     if (c->pending.tensor == tensor) {
         atomo__coder coder = atomo__coder_of(p, 0, 0);
         coder.pending = &c->pending;
-        if (c->pending.full) c->pending.part.atoms->settle(&coder, atomo__f32(acc));
+        if (c->pending.full) c->pending.part.stages->settle(&coder, atomo__f32(acc));
         c->pending.tensor = 0;
     }
     if (c->compressor->finish) c->compressor->finish(p, (float)scale, atomo__f32(acc));

@@ -40,7 +40,7 @@ int atomo__feedback_take(atomo__part *part, const float *g)
 int atomo__feedback_give(atomo__part *part, const uint8_t *body, size_t size, atomo__coder *c)
 {
     atomo__reader r = {.data = body, .size = size};
-    int rc = part->codec->compressor->decode_add(part, &r, c, -1, part->residual);
+    int rc = part->stages->decode_add(part, &r, c, -1, part->residual);
     ATOMO_REQUIRE(rc == 0 && atomo__at_end(&r), ATOMO_EINTERNAL, "%s: tensor %s: its own message does not decode",
                   part->codec->name, part->name);
     return ATOMO_OK;

@@ -56,7 +56,7 @@ static int decode_own(atomo__part *part, const atomo__writer *w, atomo__coder *c
     float *sent = part->codec->sent;
     atomo__reader r = {.data = w->data, .size = w->size};
     memset(sent, 0, sizeof(float) * (size_t)part->n);
-    int rc = part->codec->compressor->decode_add(part, &r, c, 1, sent);
+    int rc = part->stages->decode_add(part, &r, c, 1, sent);
     ATOMO_REQUIRE(rc == 0 && atomo__at_end(&r), ATOMO_EINTERNAL, "%s: tensor %s: its own message does not decode",
                   part->codec->name, part->name);
     return ATOMO_OK;
@@ -163,7 +163,6 @@ static bool is_dense(const atomo__part *part, size_t size)
 
 int atomo__form_decode(const atomo__part *part, atomo__reader *body, atomo__coder *c, float scale, float *acc)
 {
-    const struct atomo_compressor *k = part->codec->compressor;
     if (is_dense(part, body->size)) {
         const uint8_t *in = atomo__get_raw(body, body->size);
         return in && atomo__add_floats(in, part->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
@@ -177,7 +176,7 @@ int atomo__form_decode(const atomo__part *part, atomo__reader *body, atomo__code
         if (!(factor >= 0) || !isfinite(factor * scale)) return ATOMO_EFORMAT;
         scale *= factor;
     }
-    return k->decode_add(part, body, c, scale, acc);
+    return part->stages->decode_add(part, body, c, scale, acc);
 }
 
 int atomo_codec_carry_factor(atomo_codec *c)

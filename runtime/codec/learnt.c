@@ -33,7 +33,7 @@ void atomo__walk_part(atomo__walk *w, atomo__part *p)
 /* Of a part, or (NULL) of the codec. */
 static void walk(atomo_codec *c, atomo__part *p, atomo__walk *w)
 {
-    if (!c->compressor->measure) return; /* no budget: every step begins anew */
+    if (!atomo__has_budget(c)) return; /* no budget: every step begins anew */
     if (p) {
         atomo__walk_part(w, p);
         if (p->atoms && p->atoms->learnt) p->atoms->learnt(p, w);

@@ -60,7 +60,7 @@ static double length_at(budget *b, double T)
         p->T = T;
         if (b->choosing && p->atoms->choose) p->atoms->choose(p, T, b->pick);
         atomo__budget_evaluate(&p->segment, T);
-        b->codec->compressor->price(p, T);
+        atomo__stage_price(p, T);
         b->fixed_prices = b->fixed_prices && p->priced_unit == p->segment.unit && p->priced_fixed == p->fixed_bits;
         length += atomo__overhead(p, b->rank, b->step, b->target / b->count) - p->fixed_bits + p->priced_fixed +
                   p->priced_unit * p->segment.expected;

@@ -32,7 +32,7 @@ static double planned(const atomo_codec *c, const atomo__part *p)
 void atomo__price_begin(atomo_codec *c)
 {
     struct atomo__price *s = &c->stream;
-    const double target = c->compressor->measure ? atomo__target_bits(c, c->entries) : 0;
+    const double target = atomo__has_budget(c) ? atomo__target_bits(c, c->entries) : 0;
     /* another budget: what is not saturated costs as 1/T */
     if (target > 0 && s->aimed > 0 && s->T > 0) s->T *= s->aimed / target;
     s->target = s->aimed = target;
@@ -49,7 +49,7 @@ void atomo__price_begin(atomo_codec *c)
 /* Bits of the message at the part's T, by the model. */
 static double length_of(const atomo_codec *c, atomo__part *p, double bits)
 {
-    c->compressor->price(p, p->T);
+    atomo__stage_price(p, p->T);
     return atomo__overhead(p, c->stream.rank, c->stream.step, bits) - p->fixed_bits + p->priced_fixed +
            p->priced_unit * p->segment.expected;
 }
@@ -150,7 +150,7 @@ static void plan_at(atomo_codec *c, double T)
 void atomo__price_end(atomo_codec *c)
 {
     struct atomo__price *s = &c->stream;
-    if (!c->compressor->measure || c->budget_atoms > 0 || !(s->target > 0)) return;
+    if (!atomo__has_budget(c) || c->budget_atoms > 0 || !(s->target > 0)) return;
     const double target = s->target * share_of_those_that_came(c), T = target > 0 ? called_for(c, target) : 0;
     if (T > 0 && isfinite(T)) {
         s->T = T;

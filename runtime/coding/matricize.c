@@ -8,7 +8,8 @@
 #include "coding/messages.h"
 #include <math.h>
 
-enum { GROUP = 8, WIDTH = 512, TILE_ROWS = 64 };
+/* Atoms that are added at a time, and columns: 8 rows of 512 floats and a row of acc stay in a 32 KiB cache. */
+enum { GROUP = 8, WIDTH = 512 };
 
 void atomo__fold_gather(const atomo__fold *f, const float *g, int exponent, float *matrix)
 {
@@ -82,8 +83,8 @@ static void scatter_rows(const atomo__fold *f, int64_t r0, int64_t r1, const flo
 
 void atomo__fold_rank_add(const atomo__fold *f, const float *a, const float *b, int k, float *acc, float *tile)
 {
-    for (int64_t r = 0; r < f->rows; r += TILE_ROWS) {
-        int64_t end = ATOMO_MIN(r + TILE_ROWS, f->rows);
+    for (int64_t r = 0; r < f->rows; r += ATOMO__TILE_ROWS) {
+        int64_t end = ATOMO_MIN(r + ATOMO__TILE_ROWS, f->rows);
         if (f->taps == 0) {
             rank_add_rows(f->rows, f->cols, r, end, a, b, k, acc + r * f->cols);
             continue;

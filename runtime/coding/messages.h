@@ -38,7 +38,8 @@ typedef struct atomo__fold {
 /* matrix = g folded, times 2^exponent. */
 void atomo__fold_gather(const atomo__fold *f, const float *g, int exponent, float *matrix);
 /* acc += sum_j a_j[r] b_j[c], j in order: a [k, rows], b [k, cols]; fixed order, the same bits on every CPU.
- * tile: room for 64 * cols floats. */
+ * tile: room for ATOMO__TILE_ROWS * cols floats. */
+enum { ATOMO__TILE_ROWS = 64 };
 void atomo__fold_rank_add(const atomo__fold *f, const float *a, const float *b, int k, float *acc, float *tile);
 
 /* ---- frame (frame.c) ---- */

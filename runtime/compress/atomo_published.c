@@ -40,6 +40,7 @@ static atomo__part inner_of(const atomo__part *part, double *option)
         if (strcmp(o[i].key, "fold") == 0) option[i] = 1; /* paper */
     }
     atomo__part inner = *part;
+    inner.stages = &atomo_atoms_svd.stages;
     inner.option = option;
     inner.custom_rows = 0;
     return inner;
@@ -49,7 +50,7 @@ static int plan(atomo__part *part)
 {
     double option[ATOMO__MAX_OPTIONS];
     atomo__part inner = inner_of(part, option);
-    ATOMO_TRY(atomo_atoms_svd.plan(&inner));
+    ATOMO_TRY(inner.stages->plan(&inner));
     part->body_max = inner.body_max;
     part->scratch = inner.scratch;
     part->state_size = state_room() + inner.state_size;
@@ -61,8 +62,7 @@ static int start(atomo__part *part)
     state *s = part->state;
     s->inner = inner_of(part, s->option);
     s->inner.state = (char *)part->state + state_room();
-    if (atomo_atoms_svd.start) ATOMO_TRY(atomo_atoms_svd.start(&s->inner));
-    return ATOMO_OK;
+    return s->inner.stages->start(&s->inner);
 }
 
 /* p of every atom by the threshold sum/s; the exact second moment, with the redrawing in it. */
@@ -86,7 +86,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
 {
     atomo__part *inner = &((state *)part->state)->inner;
     inner->codec = part->codec;
-    ATOMO_TRY(atomo_atoms_svd.measure(inner, g, c));
+    ATOMO_TRY(inner->stages->measure(inner, g, c));
     double sum = 0;
     for (int64_t i = 0; i < inner->segment.n; i++) sum += fabs(inner->segment.f64[i]);
     part->square = inner->square;
@@ -98,7 +98,7 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     for (int i = 0; i < MAX_DRAWS; i++) { /* draw again until something is drawn: a stream of its own for each */
         *w = empty;
         again.stream.seed[1] = c->stream.seed[1] ^ (uint32_t)i << 21;
-        ATOMO_TRY(atomo_atoms_svd.encode(inner, g, &again, w));
+        ATOMO_TRY(inner->stages->encode(inner, g, &again, w));
         part->sent = inner->sent;
         if (inner->sent > 0 || !(sum > 0)) return ATOMO_OK;
     }
@@ -108,7 +108,8 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
 
 static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
 {
-    return atomo_atoms_svd.decode_add(&((state *)part->state)->inner, r, c, scale, acc);
+    const atomo__part *inner = &((state *)part->state)->inner;
+    return inner->stages->decode_add(inner, r, c, scale, acc);
 }
 
 const struct atomo_compressor atomo_compressor_atomo_published = {
@@ -117,8 +118,5 @@ const struct atomo_compressor atomo_compressor_atomo_published = {
     .source = "Wang et al., ATOMO, NeurIPS 2018: their public implementation",
     .unbiased = false,
     .options = options,
-    .plan = plan,
-    .start = start,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .start = start, .encode = encode, .decode_add = decode_add},
 };

@@ -12,9 +12,7 @@ const struct atomo_compressor atomo_compressor_fp16 = {
     .unbiased = true,
     .contracts = true,
     .options = atomo__half_options,
-    .plan = atomo__fp16_plan,
-    .encode = atomo__fp16_encode,
-    .decode_add = atomo__fp16_decode,
+    .stages = {.plan = atomo__fp16_plan, .encode = atomo__fp16_encode, .decode_add = atomo__fp16_decode},
     .biased = atomo__half_biased,
     .linear = &atomo__fp16_linear,
 };

@@ -116,7 +116,5 @@ const struct atomo_compressor atomo_compressor_natural = {
     .unbiased = true,
     .contracts = true,
     .options = options,
-    .plan = plan,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},
 };

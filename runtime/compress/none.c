@@ -73,8 +73,6 @@ const struct atomo_compressor atomo_compressor_none = {
     .contracts = true,
     .dense = true,
     .options = options,
-    .plan = plan,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},
     .linear = &linear,
 };

@@ -239,10 +239,7 @@ const struct atomo_compressor atomo_compressor_powersgd = {
     .unbiased = false,
     .contracts = true,
     .options = options,
-    .plan = plan,
-    .start = start,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .start = start, .encode = encode, .decode_add = decode_add},
     .memory = memory,
     .linear = &linear,
 };

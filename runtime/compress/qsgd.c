@@ -83,7 +83,5 @@ const struct atomo_compressor atomo_compressor_qsgd = {
     .source = "Alistarh et al., QSGD, NeurIPS 2017",
     .unbiased = true,
     .options = options,
-    .plan = plan,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},
 };

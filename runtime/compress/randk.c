@@ -155,8 +155,6 @@ const struct atomo_compressor atomo_compressor_randk = {
     .unbiased = true,
     .contracts = true,
     .options = options,
-    .plan = plan,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},
     .linear = &linear,
 };

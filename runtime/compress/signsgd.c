@@ -90,8 +90,6 @@ const struct atomo_compressor atomo_compressor_signsgd = {
     .unbiased = false,
     .contracts = true,
     .options = options,
-    .plan = plan,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},
     .finish = finish,
 };

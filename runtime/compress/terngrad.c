@@ -80,8 +80,6 @@ const struct atomo_compressor atomo_compressor_terngrad = {
     .source = "Wen et al., TernGrad, NeurIPS 2017",
     .unbiased = true,
     .options = options,
-    .plan = plan,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},
     .biased = biased,
 };

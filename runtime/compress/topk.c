@@ -64,7 +64,5 @@ const struct atomo_compressor atomo_compressor_topk = {
     .unbiased = false,
     .contracts = true,
     .options = options,
-    .plan = plan,
-    .encode = encode,
-    .decode_add = decode_add,
+    .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},
 };

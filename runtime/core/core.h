@@ -2,7 +2,7 @@
 #ifndef ATOMO_CORE_H
 #define ATOMO_CORE_H
 
-#include "atomo.h"
+#include "atomo_bindings.h"
 #include <stdbool.h>
 
 /* Functions worth compiling once per vector width; the loader picks the widest that the CPU has. With

@@ -2,10 +2,10 @@
  * to 8.
  *
  * The tensors of a batch lie back to back in one buffer a round. A round projects every gradient (what a compressor
- * does there is its `linear`, codec/codec.h), then adds the buffer up over the ranks: in f32, or in 16 bits, rounded
- * as comm/ring_allreduce.c says. PowerSGD's second round and fp16's need the sums of the first. What all ranks then
- * expand are the same bits. A gradient that cannot be projected (NaN) counts as zeros, so that the other ranks are not
- * left waiting; give says so on its rank, if the step is not given up before.
+ * does there is its `linear`, codec/descriptor.h), then adds the buffer up over the ranks: in f32, or in 16 bits,
+ * rounded as comm/ring_allreduce.c says. PowerSGD's second round and fp16's need the sums of the first. What all ranks
+ * then expand are the same bits. A gradient that cannot be projected (NaN) counts as zeros, so that the other ranks are
+ * not left waiting; give says so on its rank, if the step is not given up before.
  *
  * Error feedback: a rank holds back what its own values do not stand for; in 16 bits, what its own roundings left out.
  * So the gradients of all ranks, added up, are what was applied and what is held, as with messages.

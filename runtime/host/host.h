@@ -2,7 +2,7 @@
 #ifndef ATOMO_HOST_H
 #define ATOMO_HOST_H
 
-#include "atomo.h"
+#include "atomo_bindings.h"
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>

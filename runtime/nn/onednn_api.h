@@ -1,6 +1,6 @@
 /* onednn_api.h - oneDNN's C API, and the few calls that changed from 2.x to 3.x under one name. The only header by
- * which files come to oneDNN: conv_onednn.c (convolutions), conv_limit.c (measures them), sgemm.c (dnnl_sgemm, alike in
- * both).
+ * which files come to oneDNN: conv_onednn.c (convolutions), sgemm.c (dnnl_sgemm, alike in both), and
+ * scripts/bench/conv_limit.c, which measures convolutions.
  *
  * 2.x has memory descriptors by value and operation descriptors beside primitive descriptors; 3.x has opaque memory
  * descriptors and one call a primitive descriptor.

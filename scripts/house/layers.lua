@@ -5,9 +5,10 @@ local M = {}
 -- From the bottom up: a file may use its own layer and those before it. A folder inside of a layer is of that layer
 -- unless it has a row of its own.
 local C_LAYERS = {
-  "runtime/atomo.h", "runtime/core", "runtime/tensor", "runtime/nn", "runtime/optim", "runtime/io", "runtime/sampling",
-  "runtime/coding", "runtime/data", "runtime/comm", "runtime/codec", "runtime/atoms/common", "runtime/atoms",
-  "runtime/compress/common", "runtime/compress", "runtime/watchdog", "runtime/exchange", "runtime/host",
+  "runtime/atomo.h", "runtime/atomo_bindings.h", "runtime/core", "runtime/tensor", "runtime/nn", "runtime/optim",
+  "runtime/io", "runtime/sampling", "runtime/coding", "runtime/data", "runtime/comm", "runtime/codec",
+  "runtime/atoms/common", "runtime/atoms", "runtime/compress/common", "runtime/compress", "runtime/watchdog",
+  "runtime/exchange", "runtime/host",
 }
 local LUA_LAYERS = {
   "bindings/atomo/ffi.lua", "bindings/atomo/core", "bindings/atomo/tensor", "bindings/atomo/autograd",
@@ -103,7 +104,7 @@ function M.of_c(tree, paths)
           graph.add(path, "runtime/" .. name, line_of(tree[path], at), 'includes "' .. name .. '"')
         end
       end
-      if path ~= "runtime/atomo.h" then -- the contract names everything
+      if not path:find "^runtime/atomo[%w_]*%.h$" then -- the contract names everything
         for at, name in bare[path]:gmatch "()(atomo_[%w_]+)" do
           if owner[name] then graph.add(path, owner[name], line_of(bare[path], at), "uses " .. name) end
         end

@@ -14,6 +14,7 @@ Limit.__index = Limit
 
 local algorithms = {"direct", "winograd"}
 local passes = {"forward", "data", "weights"}
+local PASS_NUMBER = {forward = 0, data = 1, weights = 2}
 local RUNS = 2 -- of each algorithm in a round, after one that is not counted; the faster one stands
 
 local function median(list)
@@ -22,12 +23,31 @@ local function median(list)
   return sorted[math.floor(#sorted / 2) + 1]
 end
 
---- Seconds of oneDNN for one pass of a layer; nil where it has no such primitive.
+local library -- scripts/bench/conv_limit.c, beside libatomo; false: this build has none
+
+--- The benchmark's library; nil where the build has no oneDNN.
+local function load_library()
+  if library ~= nil then return library or nil end
+  local here = debug.getinfo(1, "S").source:match "^@(.*)/atomo/tools/conv_limit%.lua$" or "."
+  local installed, where = pcall(require, "atomo_where") -- written by cmake --install
+  local path = here .. "/" .. (installed and where or "../libatomo.so")
+  local ok, loaded = pcall(ffi.load, (path:gsub("libatomo([^/]*)$", "libatomo_bench%1")))
+  library = ok and loaded
+  if ok then
+    ffi.cdef [[int atomo_bench_convolution(const double *x, const double *w, const double *y, const atomo_window *g,
+      int pass, int winograd, int runs, double *seconds);]]
+  end
+  return library or nil
+end
+
+--- Seconds of oneDNN for one pass of a layer {x=, w=, gy=, window=}; nil where it has no such primitive.
 local function time_onednn(layer, pass, algorithm)
   local seconds = ffi.new("double[?]", RUNS)
-  local rc = C.atomo_conv2d_limit(layer.x.h, layer.w.h, layer.window, pass, algorithm, RUNS, seconds)
-  if ffi.string(C.atomo_status_name(rc)) == "EUNSUPPORTED" then return nil end
-  check(rc)
+  local rc = load_library().atomo_bench_convolution(layer.x.h.shape, layer.w.h.shape, layer.gy.h.shape, layer.window,
+    PASS_NUMBER[pass], algorithm == "winograd" and 1 or 0, RUNS, seconds)
+  local status = ffi.string(C.atomo_status_name(rc))
+  if status == "EUNSUPPORTED" then return nil end
+  if rc < 0 then f.raise(("conv_limit: oneDNN, %s %s: %s"):format(algorithm, pass, status)) end
   local best = math.huge
   for i = 0, RUNS - 1 do best = math.min(best, seconds[i]) end
   return best
@@ -99,6 +119,7 @@ end
 ---@param steps integer     training steps in it
 ---@param opts {rounds: integer, step: fun(): number}  step: runs some training steps, returns the seconds of one
 local function measure(profile, steps, opts)
+  if not load_library() then f.raise "conv_limit: this build has no oneDNN (apt install libdnnl-dev, then build)" end
   local self = setmetatable({layers = {}, steps = {}, shares = {}, seconds = 0, own = 0, complete = true}, Limit)
   for _, row in ipairs(profile.order) do
     if row.conv then
@@ -148,4 +169,4 @@ function Limit:text()
   return table.concat(lines, "\n")
 end
 
-return {measure = measure}
+return {measure = measure, time_onednn = time_onednn, available = function() return load_library() ~= nil end}

@@ -1,14 +1,12 @@
-/* conv_limit.c - how fast oneDNN itself is on a layer: the limit that a training step is compared with. Path: beside
- * stage 3, for scripts/bench_nn.lua --limit; training never comes here.
+/* conv_limit.c - how fast oneDNN itself is on a convolution: the limit that a training step is compared with. A library
+ * of its own, which bindings/atomo/tools/conv_limit.lua loads for scripts/bench_nn.lua --limit.
  *
  * The primitive chooses all layouts itself (blocked, nChw16c), and no reorder into or out of them is counted: nothing
  * built on oneDNN can be faster than the sum of these times. Operands are filled with one small number.
  */
-#include "nn/conv.h"
-#include <string.h>
-
-#ifdef ATOMO_HAVE_ONEDNN
 #include "nn/onednn_api.h"
+#include <stdlib.h>
+#include <string.h>
 
 typedef struct bench { /* all that must be let go */
     dnnl_engine_t cpu;
@@ -24,7 +22,7 @@ static void bench_free(bench *b)
 {
     for (int i = 0; i < 3; i++) {
         if (b->memory[i]) dnnl_memory_destroy(b->memory[i]);
-        atomo__free(b->data[i]);
+        free(b->data[i]);
     }
     if (b->conv) dnnl_primitive_destroy(b->conv);
     if (b->pd) dnnl_primitive_desc_destroy(b->pd);
@@ -57,13 +55,12 @@ static const int roles[PASSES][3] = {
     {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST},
 };
 
-static dnnl_status_t make_operands(bench *b, enum conv_pass pass, bool *no_memory)
+static dnnl_status_t make_operands(bench *b, enum conv_pass pass)
 {
     for (int i = 0; i < 3; i++) {
         md_ref md = dnnl_primitive_desc_query_md(b->pd ? b->pd : b->hint, queries[pass][i], 0);
         const size_t bytes = dnnl_memory_desc_get_size(md);
-        *no_memory = atomo__alloc(&b->data[i], bytes) < 0;
-        if (*no_memory) return dnnl_out_of_memory;
+        if (posix_memalign(&b->data[i], 64, bytes) != 0) return dnnl_out_of_memory;
         memset(b->data[i], 0x3c, bytes); /* 0x3c3c3c3c is 0.0115 */
         dnnl_status_t rc = dnnl_memory_create(&b->memory[i], md, b->cpu, b->data[i]);
         if (rc != dnnl_success) return rc;
@@ -85,42 +82,41 @@ static dnnl_status_t time_runs(const bench *b, enum conv_pass pass, int runs, do
     return dnnl_success;
 }
 
-static int measure(const conv_shape *s, enum conv_pass pass, const char *algorithm, int runs, double *seconds)
+static conv_shape shape_of(const double *x, const double *w, const double *y, const atomo_window *g)
 {
+    conv_shape s = {.n = (int64_t)x[0],
+                    .h = (int64_t)x[1],
+                    .w = (int64_t)x[2],
+                    .c = (int64_t)x[3],
+                    .oc = (int64_t)w[0],
+                    .kh = (int64_t)w[1],
+                    .kw = (int64_t)w[2],
+                    .oh = (int64_t)y[1],
+                    .ow = (int64_t)y[2],
+                    .groups = g->groups};
+    for (int i = 0; i < 2; i++) {
+        s.stride[i] = g->stride[i];
+        s.padding[i] = g->padding[i];
+        s.dilation[i] = g->dilation[i];
+    }
+    return s;
+}
+
+/* Seconds of `runs` executions of one pass (0 forward, 1 data, 2 weights) into seconds [runs], after one that is not
+ * counted, on the threads of atomo_set_num_threads. x [N,H,W,in], w [out,kh,kw,in/groups] and y [N,OH,OW,out] are
+ * shapes. EUNSUPPORTED where oneDNN has no such primitive for them. */
+ATOMO_API int atomo_bench_convolution(const double *x, const double *w, const double *y, const atomo_window *g,
+                                      int pass, int winograd, int runs, double *seconds);
+int atomo_bench_convolution(const double *x, const double *w, const double *y, const atomo_window *g, int pass,
+                            int winograd, int runs, double *seconds)
+{
+    const conv_shape s = shape_of(x, w, y, g);
     bench b = {0};
-    bool no_memory = false;
     dnnl_status_t rc =
-        plan(&b, s, pass, strcmp(algorithm, "direct") == 0 ? dnnl_convolution_direct : dnnl_convolution_winograd);
-    if (rc == dnnl_success) rc = make_operands(&b, pass, &no_memory);
-    if (rc == dnnl_success) rc = time_runs(&b, pass, runs, seconds);
+        plan(&b, &s, (enum conv_pass)pass, winograd ? dnnl_convolution_winograd : dnnl_convolution_direct);
+    if (rc == dnnl_success) rc = make_operands(&b, (enum conv_pass)pass);
+    if (rc == dnnl_success) rc = time_runs(&b, (enum conv_pass)pass, runs, seconds);
     bench_free(&b);
     if (rc == dnnl_success) return ATOMO_OK;
-    if (no_memory) return ATOMO_ENOMEM; /* said already */
-    return atomo__fail(rc == dnnl_unimplemented ? ATOMO_EUNSUPPORTED : ATOMO_EINTERNAL,
-                       "conv2d_limit: oneDNN has no %s for this shape and pass (dnnl_status %d)", algorithm, (int)rc);
-}
-
-#else
-
-static int measure(const conv_shape *s, enum conv_pass pass, const char *algorithm, int runs, double *seconds)
-{
-    (void)s, (void)pass, (void)algorithm, (void)runs, (void)seconds;
-    return atomo__fail(ATOMO_EUNSUPPORTED, "conv2d_limit: this build has no oneDNN (apt install libdnnl-dev, build)");
-}
-
-#endif
-
-int atomo_conv2d_limit(const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g, const char *pass,
-                       const char *algorithm, int runs, double *seconds)
-{
-    static const char *const names[PASSES] = {"forward", "data", "weights"};
-    conv_shape s;
-    ATOMO_TRY(atomo__conv_shape("conv2d_limit", x, w, g, &s));
-    ATOMO_REQUIRE(runs >= 1 && seconds, ATOMO_EARG, "conv2d_limit: %d runs, expected >= 1", runs);
-    ATOMO_REQUIRE(s.n > 0, ATOMO_ESHAPE, "conv2d_limit: input %s has no images", atomo__shape_text(x));
-    ATOMO_REQUIRE(algorithm && (strcmp(algorithm, "direct") == 0 || strcmp(algorithm, "winograd") == 0), ATOMO_EARG,
-                  "conv2d_limit: algorithm \"%s\", expected direct or winograd", algorithm ? algorithm : "");
-    for (int p = 0; p < PASSES; p++)
-        if (pass && strcmp(pass, names[p]) == 0) return measure(&s, (enum conv_pass)p, algorithm, runs, seconds);
-    return atomo__fail(ATOMO_EARG, "conv2d_limit: pass \"%s\", expected forward, data or weights", pass ? pass : "");
+    return rc == dnnl_unimplemented ? ATOMO_EUNSUPPORTED : rc == dnnl_out_of_memory ? ATOMO_ENOMEM : ATOMO_EINTERNAL;
 }

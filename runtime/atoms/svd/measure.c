@@ -1,0 +1,331 @@
+/* measure.c - sizes of spectral atoms: a basis, and lambda of its atoms, exact or from the Gram matrix; what they cost,
+ * and for `auto` the bits of each atom. Stages 4 and 5 of the path. */
+#include "atoms/svd/state.h"
+#include <cblas.h>
+#include <lapacke.h>
+#include <math.h>
+
+/* An entry may be as large as this, so that lambda w v / p stays a float. */
+static const float LARGEST = 0x1p100f;
+/* Entries up to 2^30, and down to 2^-30, keep their squares and the sums of them in f32's range. */
+enum { NEAR_ONE = 30 };
+/* |w|^2 of an eigenvector may be off 1 by this: far above f32's rounding, 6e-8, far below what a wrong vector is off.
+ */
+static const double UNIT_ERROR = 1e-3;
+/* Share of the largest lambda: the square of one below it, 1.6e-5 of the largest square, is known from a Gram matrix in
+ * f32 to less than 1 % (the rounding is 6e-8 of the largest square). */
+static const double LOST_IN_SQUARES = 0.004;
+/* An atom is of about the size that the last search found, if it is not larger or smaller by more than this factor. */
+static const double FAMILIAR = 2;
+/* What rounding to this many bits or fewer adds depends on the gradient: it is measured, not estimated. */
+enum { FEW_BITS = 4 };
+
+/* Bits of an atom: the coefficient, both factors; where mixed also the number of its width. */
+static double price_of(const svd_state *s, int bits)
+{
+    return 32.0 + (s->mixed ? SVD_WIDTH_BITS : 0) + bits * (double)(s->k + s->l);
+}
+
+/* The Gram matrix of the short side into the upper triangle of gram [k, k]. */
+static void gram_of(const svd_state *s, const float *matrix, float *gram)
+{
+    const int k = (int)s->k, l = (int)s->l;
+    cblas_ssyrk(CblasRowMajor, CblasUpper, s->tall ? CblasTrans : CblasNoTrans, k, l, 1, matrix, s->tall ? k : l, 0,
+                gram, k);
+}
+
+/* The eigenvectors of the Gram matrix into basis, as rows; m->values has its eigenvalues. */
+static int decompose(atomo__part *part, const float *matrix, const svd_scratch *m)
+{
+    svd_state *s = part->state;
+    const int k = (int)s->k;
+    if (k == 1) {
+        s->basis[0] = 1;
+        return ATOMO_OK;
+    }
+    gram_of(s, matrix, s->basis);
+    /* row-major upper is column-major lower; column j of the result is row j of ours */
+    lapack_int info = LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, 'V', 'L', k, s->basis, k, m->values, m->work, m->lwork,
+                                          m->iwork, m->liwork);
+    ATOMO_REQUIRE(info == 0, ATOMO_ENUMERIC,
+                  "svd: LAPACK did not converge on tensor %s, folded to %.0f x %.0f (info %d)", part->name,
+                  (double)s->fold.rows, (double)s->fold.cols, (int)info);
+    for (int i = 0; i < k; i++) { /* never trust info: every w must be finite and of unit length */
+        double sum, square;
+        float most;
+        atomo__measure(s->basis + (size_t)i * (size_t)k, k, &sum, &square, &most);
+        ATOMO_REQUIRE(fabs(square - 1) < UNIT_ERROR, ATOMO_ENUMERIC, "svd: eigenvector %d of tensor %s has length %g",
+                      i + 1, part->name, sqrt(square));
+    }
+    return ATOMO_OK;
+}
+
+/* ||g||^2, and the power of two that brings g near 1, which the message carries. */
+static int take_scale(atomo__part *part, const float *g)
+{
+    svd_state *s = part->state;
+    double sum;
+    float largest;
+    int e = 0;
+    atomo__measure(g, part->n, &sum, &part->square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+    ATOMO_REQUIRE(largest <= LARGEST, ATOMO_ENONFINITE,
+                  "%s: gradient of tensor %s: entries up to %g; rank-one terms of more than 2^100 may leave the range",
+                  part->codec->name, part->name, (double)largest);
+    if (largest > 0) frexpf(largest, &e);
+    s->exponent = e > NEAR_ONE || e < -NEAR_ONE ? -e : 0;
+    s->norm = sqrt(part->square);
+    return ATOMO_OK;
+}
+
+/* lambda_i with the share of rounding to `bits`, of one atom: its short factor and its projection. */
+static double weigh(const atomo__part *part, const float *shorts, const float *longs, int bits)
+{
+    const svd_state *s = part->state;
+    double square, unit, ev, ew;
+    atomo__quant_variance(longs, s->l, bits, &square, &ev);
+    atomo__quant_variance(shorts, s->k, bits, &unit, &ew);
+    return atomo__svd_weight(part) * ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
+}
+
+static bool is_familiar(const svd_state *s, int64_t i, double size)
+{
+    const double then = s->table[SVD_WIDTHS * s->k + i] * s->norm / s->searched_norm;
+    return size <= FAMILIAR * then && then <= FAMILIAR * size;
+}
+
+/* lambda of atoms first .. first + count - 1. */
+static void measure_exactly(const atomo__part *part, const float *matrix, int64_t first, int count,
+                            const svd_scratch *m)
+{
+    const svd_state *s = part->state;
+    const float *basis = s->basis + first * s->k;
+    atomo__svd_project(s, matrix, basis, count, m->longs);
+    for (int j = 0; j < count; j++) {
+        const float *shorts = basis + j * s->k, *longs = m->longs + j * s->l;
+        const int64_t i = first + j;
+        const double plain = s->mixed ? weigh(part, shorts, longs, 32) : 0;
+        s->lambda[i] = weigh(part, shorts, longs, atomo__svd_bits(s, i));
+        if (s->mixed) s->swell[i] = plain > 0 ? s->lambda[i] / plain : 1;
+    }
+}
+
+/* lambda of all atoms, exactly. */
+static void measure_all(const atomo__part *part, const float *matrix, const svd_scratch *m)
+{
+    const svd_state *s = part->state;
+    for (int64_t i = 0; i < s->k; i += SVD_BLOCK) {
+        int count = (int)ATOMO_MIN((int64_t)SVD_BLOCK, s->k - i);
+        measure_exactly(part, matrix, i, count, m);
+    }
+}
+
+/* Whether lambda of atom i must be measured: it is lost in squares (`least` and below), or the last search does not
+ * tell what its rounding adds. */
+static bool is_uncertain(const atomo__part *part, int64_t i, double lambda, double least)
+{
+    const svd_state *s = part->state;
+    if (lambda <= least) return true;
+    if (!s->mixed) return false;
+    return atomo__svd_bits(s, i) <= FEW_BITS ||
+           !is_familiar(s, i, ldexp(lambda * atomo__svd_weight(part), -s->exponent));
+}
+
+/* lambda from `squares` [k], w^T (G G^T) w, which may lie where projections go; uncertain ones are measured. */
+static void estimate(const atomo__part *part, const float *matrix, const float *squares, const svd_scratch *m)
+{
+    const svd_state *s = part->state;
+    double *lambda = s->lambda, most = 0;
+    const double usual =
+        s->mixed
+            ? 0
+            : sqrt((1 + atomo__svd_usual_rounding(s->l, s->bits)) * (1 + atomo__svd_usual_rounding(s->k, s->bits)));
+    for (int64_t i = 0; i < s->k; i++) {
+        lambda[i] = sqrt(ATOMO_MAX(0, (double)squares[i]));
+        most = ATOMO_MAX(most, lambda[i]);
+    }
+    const double least = LOST_IN_SQUARES * most;
+    for (int64_t i = 0; i < s->k;) {
+        int small = 0;
+        while (small < SVD_BLOCK && i + small < s->k && is_uncertain(part, i + small, lambda[i + small], least))
+            small++;
+        if (small > 0) {
+            measure_exactly(part, matrix, i, small, m);
+            i += small;
+            continue;
+        }
+        const double noise = s->mixed ? s->swell[i] : usual;
+        lambda[i] = ldexp(lambda[i] * noise * atomo__svd_weight(part), -s->exponent);
+        i++;
+    }
+}
+
+/* Of an earlier step's basis: w_i^T (G G^T) w_i of all atoms into m->squares. */
+static void squares_along(const svd_state *s, const float *matrix, const svd_scratch *m)
+{
+    const int k = (int)s->k;
+    const size_t n = (size_t)k;
+    gram_of(s, matrix, m->gram);
+    cblas_ssymm(CblasRowMajor, CblasRight, CblasUpper, k, k, 1, m->gram, k, s->basis, k, 0, m->product, k);
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < n; j++) sum += (double)m->product[i * n + j] * (double)s->basis[i * n + j];
+        m->squares[i] = (float)sum;
+    }
+}
+
+/* With 8 and 16 bits rounding hardly weighs, and the squares tell lambda. */
+static bool bits_hardly_weigh(const svd_state *s)
+{
+    return s->bits == 8 || s->bits == 16;
+}
+
+/* lambda of this gradient along an earlier step's basis. Nothing of that step's lambda is carried over: what was not
+ * there then may be all that there is now. */
+static void measure_kept(atomo__part *part, const float *g, const svd_scratch *m)
+{
+    svd_state *s = part->state;
+    const float *matrix = atomo__svd_matrix(s, g, m);
+    s->searched = false;
+    s->rough = s->k > 1 && bits_hardly_weigh(s);
+    if (!s->rough) {
+        measure_all(part, matrix, m);
+        return;
+    }
+    squares_along(s, matrix, m);
+    estimate(part, matrix, m->squares, m);
+}
+
+/* A fresh basis and its lambda: exact, or without making all the long factors, which costs twice the Gram matrix: with
+ * 8 and 16 bits, and with mixed bits, where the last search has measured the rounding. */
+static int refresh(atomo__part *part, const float *g, const svd_scratch *m)
+{
+    svd_state *s = part->state;
+    const float *matrix = atomo__svd_matrix(s, g, m);
+    s->kept_for = 0;
+    s->searched = false;
+    ATOMO_TRY(decompose(part, matrix, m));
+    s->rough = s->k > 1 && (bits_hardly_weigh(s) || s->mixed);
+    if (s->rough)
+        estimate(part, matrix, m->values, m);
+    else
+        measure_all(part, matrix, m);
+    return ATOMO_OK;
+}
+
+/* The share of the energy in atoms of an unfamiliar size. */
+static double strange_share(const svd_state *s)
+{
+    double all = 0, strange = 0;
+    for (int64_t i = 0; i < s->k; i++) {
+        const double plain = s->lambda[i] / s->swell[i];
+        all += plain * plain;
+        if (!is_familiar(s, i, plain)) strange += plain * plain;
+    }
+    return all > 0 ? strange / all : 0;
+}
+
+static uint32_t age_of(const atomo__part *part, const atomo__coder *c)
+{
+    return 1 + c->stream.step / (uint32_t)part->option[SVD_EVERY];
+}
+
+/* Shows the budget lambda and what each atom costs. */
+static void present(atomo__part *part)
+{
+    const svd_state *s = part->state;
+    part->segment = (atomo__segment){.f64 = s->lambda,
+                                     .cost = s->cost,
+                                     .n = s->k,
+                                     .unit = price_of(s, s->mixed ? atomo__svd_widths[SVD_USUAL] : s->bits)};
+    for (int64_t i = 0; s->cost && i < s->k; i++) s->cost[i] = price_of(s, atomo__svd_bits(s, i));
+    part->fixed_bits = SVD_FIXED_BITS;
+}
+
+int atomo__svd_measure(atomo__part *part, const float *g, atomo__coder *c)
+{
+    svd_state *s = part->state;
+    ATOMO_TRY(take_scale(part, g));
+    const uint32_t want = age_of(part, c);
+    const svd_scratch m = atomo__svd_scratch_of(s, c);
+    if (part->option[SVD_EVERY] > 1 && s->kept_for == want) {
+        measure_kept(part, g, &m);
+    } else {
+        ATOMO_TRY(refresh(part, g, &m));
+        s->kept_for = want;
+    }
+    if (s->mixed) s->strange = strange_share(s);
+    present(part);
+    return ATOMO_OK;
+}
+
+/* Atoms differ in price: the unit is that of those which are not certain, the rest is fixed. */
+void atomo__svd_price(atomo__part *part, double T)
+{
+    const atomo__segment *g = &part->segment;
+    const double free_atoms = g->expected - g->kept, spent = T > 0 ? g->rest_sum / T : 0;
+    part->priced_unit = g->unit;
+    part->priced_fixed = SVD_FIXED_BITS;
+    if (!g->cost) return;
+    if (free_atoms > 0) part->priced_unit = spent / free_atoms;
+    part->priced_fixed += g->kept_cost + spent - part->priced_unit * g->expected;
+}
+
+/* ---- for auto (atoms/svd.h) ---- */
+
+int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c)
+{
+    svd_state *s = part->state;
+    const svd_scratch m = atomo__svd_scratch_of(s, c);
+    ATOMO_TRY(take_scale(part, g));
+    const float *matrix = atomo__svd_matrix(s, g, &m), *basis = s->basis;
+    s->kept_for = 0;
+    ATOMO_TRY(decompose(part, matrix, &m));
+    for (int64_t i = 0; i < s->k; i++) {
+        const int j = (int)(i % SVD_BLOCK);
+        if (j == 0)
+            atomo__svd_project(s, matrix, basis + i * s->k, (int)ATOMO_MIN((int64_t)SVD_BLOCK, s->k - i), m.longs);
+        for (int b = 0; b < SVD_WIDTHS; b++)
+            s->table[b * s->k + i] = weigh(part, basis + i * s->k, m.longs + j * s->l, atomo__svd_widths[b]);
+        s->table[SVD_WIDTHS * s->k + i] = weigh(part, basis + i * s->k, m.longs + j * s->l, 32);
+    }
+    s->rough = false;
+    s->searched = true;
+    s->searched_norm = s->norm;
+    s->strange = 0;
+    s->kept_for = age_of(part, c);
+    atomo__svd_choose(part, 0);
+    return ATOMO_OK;
+}
+
+double atomo__svd_strange(const atomo__part *part)
+{
+    return ((const svd_state *)part->state)->strange;
+}
+
+/* What an atom of size v (rounding included) in `bits` adds to variance + T^2 bits: with price c and p = min(1, v / (T
+ * sqrt(c))), v^2/p - lambda^2 to the variance and p c bits, that is 2 T v sqrt(c) below p = 1 and v^2 + T^2 c there,
+ * less lambda^2. */
+static double cost_at(const svd_state *s, double T, double v, int bits)
+{
+    const double t = T * sqrt(price_of(s, bits));
+    return v < t ? 2 * v * t : v * v + t * t;
+}
+
+void atomo__svd_choose(atomo__part *part, double T)
+{
+    const svd_state *s = part->state;
+    for (int64_t i = 0; s->searched && i < s->k; i++) {
+        double least = INFINITY;
+        for (int b = 0; b < SVD_WIDTHS; b++) {
+            const double v = s->table[b * s->k + i], cost = cost_at(s, T, v, atomo__svd_widths[b]);
+            if (!(cost < least)) continue;
+            least = cost;
+            s->width[i] = (uint8_t)b;
+            s->lambda[i] = v;
+        }
+        const double plain = s->table[SVD_WIDTHS * s->k + i];
+        s->swell[i] = plain > 0 ? s->lambda[i] / plain : 1;
+    }
+    present(part);
+}

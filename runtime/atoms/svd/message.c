@@ -1,0 +1,122 @@
+/* message.c - bodies of spectral atoms: count, exponent, and of each drawn atom its coefficient and both factors in few
+ * bits; stages 5, 6 and 8 of the path. */
+#include "atoms/svd/state.h"
+#include <float.h>
+#include <math.h>
+
+/* Decoded factors are multiplied by powers of two up to this one: an encoder's exponents are those of floats, which end
+ * at 2^-149 and 2^128. */
+enum { MOST_EXPONENT = 150 };
+
+/* Keep-probability of atom i at the part's T. */
+static double probability(const atomo__part *part, int64_t i)
+{
+    const double lambda = part->segment.f64[i];
+    double t = part->T * sqrt(part->segment.cost ? part->segment.cost[i] : part->segment.unit);
+    return lambda <= 0 ? 0 : lambda >= t ? 1 : lambda / t;
+}
+
+/* A block of drawn atoms whose short factors are in m->shorts. */
+typedef struct {
+    double p[SVD_BLOCK];
+    int64_t atom[SVD_BLOCK];
+    int count;
+    uint32_t first; /* how many were written before */
+} block;
+
+/* Writes a block. Returns E of the squared rounding errors of those with p = 1, where lambda did not tell. */
+static double write_block(const atomo__part *part, const float *matrix, const svd_scratch *m, const block *drawn,
+                          const atomo__coder *c, atomo__writer *w)
+{
+    const svd_state *s = part->state;
+    atomo_stream short_stream = c->stream, long_stream = c->stream;
+    short_stream.purpose = ATOMO_RNG_QUANT_U;
+    long_stream.purpose = ATOMO_RNG_QUANT_V;
+    double rounding = 0;
+    atomo__svd_project(s, matrix, m->shorts, drawn->count, m->longs);
+    for (int j = 0; j < drawn->count; j++) {
+        const float *shorts = m->shorts + j * s->k, *longs = m->longs + j * s->l;
+        const int bits = atomo__svd_bits(s, drawn->atom[j]);
+        const uint32_t number = drawn->first + (uint32_t)j;
+        float short_scale = atomo__quant_scale(shorts, s->k, bits), long_scale = atomo__quant_scale(longs, s->l, bits);
+        if (s->mixed) atomo__put(w, s->width[drawn->atom[j]], SVD_WIDTH_BITS);
+        atomo__put_f32(w, (float)ATOMO_MIN((double)short_scale * (double)long_scale / drawn->p[j], (double)FLT_MAX));
+        atomo__quant_write(w, shorts, s->k, bits, short_scale, &short_stream, number, m->uniforms);
+        atomo__quant_write(w, longs, s->l, bits, long_scale, &long_stream, number, m->uniforms);
+        if (!s->rough || drawn->p[j] < 1) continue;
+        double square, unit, ev, ew;
+        atomo__quant_variance(longs, s->l, bits, &square, &ev);
+        atomo__quant_variance(shorts, s->k, bits, &unit, &ew);
+        rounding += ldexp((square + ev) * (unit + ew) - square * unit, -2 * s->exponent);
+    }
+    return rounding;
+}
+
+/* The square of what rounding multiplies an estimated lambda by. */
+static double share_of(const svd_state *s, int64_t i, int bits)
+{
+    if (s->mixed) return s->swell[i] * s->swell[i];
+    return (1 + atomo__svd_usual_rounding(s->l, bits)) * (1 + atomo__svd_usual_rounding(s->k, bits));
+}
+
+int atomo__svd_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+{
+    svd_state *s = part->state;
+    const svd_scratch m = atomo__svd_scratch_of(s, c);
+    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few), again = draw;
+    double noisy = 0, sent = 0;
+    for (int64_t i = 0; i < s->k; i++) {
+        const int bits = atomo__svd_bits(s, i);
+        const double pi = probability(part, i), size = s->lambda[i] / atomo__svd_weight(part), square = size * size;
+        const double share = share_of(s, i, bits);
+        if (pi > 0 && !(s->rough && pi >= 1)) noisy += square / pi - (s->rough ? square / share : 0);
+        sent += pi > 0 && atomo__draw_next(&draw, (uint32_t)i, pi);
+    }
+    part->expected = part->segment.expected;
+    part->sent = sent;
+    atomo__put_varint(w, (uint32_t)sent);
+    atomo__put(w, (uint32_t)(s->exponent + SVD_EXPONENT_BIAS), SVD_EXPONENT_BITS);
+    const float *matrix = sent > 0 ? atomo__svd_matrix(s, g, &m) : NULL;
+    block drawn = {.count = 0};
+    for (int64_t i = 0; i < s->k; i++) {
+        const double pi = probability(part, i);
+        if (!(pi > 0 && atomo__draw_next(&again, (uint32_t)i, pi))) continue;
+        memcpy(m.shorts + drawn.count * s->k, s->basis + i * s->k, sizeof(float) * (size_t)s->k);
+        drawn.p[drawn.count] = pi;
+        drawn.atom[drawn.count++] = i;
+        if (drawn.count == SVD_BLOCK) {
+            noisy += write_block(part, matrix, &m, &drawn, c, w);
+            drawn.first += SVD_BLOCK;
+            drawn.count = 0;
+        }
+    }
+    if (drawn.count) noisy += write_block(part, matrix, &m, &drawn, c, w);
+    part->variance = ATOMO_MAX(0, noisy - (s->rough ? 0 : part->square));
+    return ATOMO_OK;
+}
+
+int atomo__svd_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+{
+    const svd_state *s = part->state;
+    const svd_scratch m = atomo__svd_scratch_of(s, c);
+    uint32_t atoms = atomo__get_varint(r);
+    int exponent = SVD_EXPONENT_BIAS - (int)atomo__get(r, SVD_EXPONENT_BITS);
+    if (r->bad || atoms > (uint64_t)s->k || exponent < -MOST_EXPONENT || exponent > MOST_EXPONENT) return ATOMO_EFORMAT;
+    const float long_scale = ldexpf(1, exponent / 2), short_scale = ldexpf(scale, exponent - exponent / 2);
+    float *rows = s->tall ? m.longs : m.shorts, *cols = s->tall ? m.shorts : m.longs;
+    for (uint32_t at = 0; at < atoms; at += SVD_BLOCK) {
+        int count = (int)ATOMO_MIN((uint32_t)SVD_BLOCK, atoms - at);
+        for (int j = 0; j < count; j++) {
+            const int bits = s->mixed ? atomo__svd_widths[atomo__get(r, SVD_WIDTH_BITS)] : s->bits;
+            float coefficient = atomo__get_f32(r), *shorts = m.shorts + j * s->k, *longs = m.longs + j * s->l;
+            if (!isfinite(coefficient)) return ATOMO_EFORMAT;
+            atomo__quant_read(r, shorts, s->k, bits);
+            atomo__quant_read(r, longs, s->l, bits);
+            if (r->bad) return ATOMO_EFORMAT;
+            for (int64_t i = 0; i < s->k; i++) shorts[i] *= coefficient * short_scale;
+            for (int64_t i = 0; exponent != 0 && i < s->l; i++) longs[i] *= long_scale;
+        }
+        atomo__fold_rank_add(&s->fold, rows, cols, count, acc, m.uniforms);
+    }
+    return ATOMO_OK;
+}
