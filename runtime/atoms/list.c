@@ -9,6 +9,7 @@
  * What comes back is the drawn rows, packed to the front of an accumulator that was zero.
  */
 #include "codec/codec.h"
+#include "core/carve.h"
 #include <float.h>
 #include <math.h>
 
@@ -29,7 +30,7 @@ typedef struct {
 
 static double *values_of(const atomo__part *part)
 {
-    return (double *)((char *)part->state + ((sizeof(state) + 63) & ~(size_t)63));
+    return (double *)((char *)part->state + atomo__round_up(sizeof(state)));
 }
 
 static int plan(atomo__part *part)
@@ -42,7 +43,7 @@ static int plan(atomo__part *part)
     part->factor_width[0] = (int64_t)part->shape[1] - 1;
     size_t atoms = (size_t)part->shape[0], width = (size_t)part->shape[1] - 1;
     part->scratch = sizeof(float) * width;
-    part->state_size = ((sizeof(state) + 63) & ~(size_t)63) + sizeof(double) * atoms;
+    part->state_size = atomo__round_up(sizeof(state)) + sizeof(double) * atoms;
     part->body_max = 16 + atoms * (4 + (width * (size_t)part->option[BITS] + 7) / 8);
     return ATOMO_OK;
 }

@@ -8,6 +8,12 @@
 #include <math.h>
 
 enum { BITS, OPTIONS };
+/* ||g||^2: a drawn row, as long as 2^112 over a small probability, may leave f32's range. */
+static const double LARGEST = 0x1p224;
+/* Bits of a body beside rows and indices: counts, list headers, the last byte's padding. */
+enum { FIXED_BITS = 16 };
+/* Bits of the scale of a row. */
+enum { SCALE_BITS = 32 };
 
 static const struct atomo__option options[] = {
     {"bits", ATOMO_OPTION_INT, 8, 2, 32, "32|16|8|6|4|3|2", "bits of an entry on the wire, stochastically rounded"},
@@ -43,7 +49,7 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
         lambda[i] = sqrt(square + noise);
     }
     if (!isfinite(part->square)) return atomo__refuse_nonfinite(part, g);
-    ATOMO_REQUIRE(part->square <= 0x1p224, ATOMO_ENONFINITE,
+    ATOMO_REQUIRE(part->square <= LARGEST, ATOMO_ENONFINITE,
                   "%s: gradient of tensor %s: its norm is %g; drawn rows of more than 2^112 may leave the range",
                   part->codec->name, part->name, sqrt(part->square));
     part->segment = (atomo__segment){.f64 = lambda, .n = rows, .unit = part->priced_unit};
@@ -55,14 +61,14 @@ static int measure(atomo__part *part, const float *g, atomo__coder *c)
 static void tangent(atomo__part *part, double s)
 {
     const double rows = (double)rows_of(part), index = atomo__index_price(ATOMO_MAX(s, 1), rows);
-    part->priced_unit = 32 + part->option[BITS] * (double)part->n / rows + index;
-    part->priced_fixed = 16 + atomo__index_bits(s, rows) - index * s;
+    part->priced_unit = SCALE_BITS + part->option[BITS] * (double)part->n / rows + index;
+    part->priced_fixed = FIXED_BITS + atomo__index_bits(s, rows) - index * s;
 }
 
 static void guess(atomo__part *part, double bits)
 {
     const double rows = (double)rows_of(part);
-    tangent(part, ATOMO_MIN(rows / 2, bits / (32 + part->option[BITS] * (double)part->n / rows)));
+    tangent(part, ATOMO_MIN(rows / 2, bits / (SCALE_BITS + part->option[BITS] * (double)part->n / rows)));
 }
 
 static void price(atomo__part *part, double T)

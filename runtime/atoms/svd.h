@@ -4,6 +4,9 @@
 
 #include "codec/codec.h"
 
+/* Bits of a body beside its atoms: the count, the exponent, the last byte's padding. */
+enum { ATOMO__SVD_FIXED_BITS = 24 };
+
 /* Of a spectral part whose atoms have bits of their own (bits = 0): measures it, exactly, for all bits; chooses each
  * atom's for T out of what a search of this gradient found; the share of the energy, 0 to 1, in atoms more than twice
  * as large, or less than half as large, as at the last search, for which those bits were not chosen. */

@@ -6,7 +6,12 @@
 #include "codec/codec.h"
 #include <math.h>
 
+/* Passes over the gradients at most, and the relative move of tau, from one to the next, that ends them: the error that
+ * is left goes with its square, 0.1 %, as fine as the length is met (step_budget.c). */
 enum { REFINES = 3 };
+static const double SETTLED = 0.03;
+/* Bits of an atom, for the first guess of a price where the budget is a number of atoms. */
+enum { GUESSED_BITS = 16 };
 
 atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
 {
@@ -85,7 +90,7 @@ static void solve_once(atomo_codec *c, int count, atomo__part **part, uint32_t r
 }
 
 /* The T that the budget calls for; where measuring only took estimates, by going back to the gradients at the T found,
- * until it moves by less than a hundredth (its error goes with the square). */
+ * until it settles. */
 static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
                  uint32_t step, double target)
 {
@@ -101,7 +106,7 @@ static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tens
             double before = part[i]->anchored, tau = part[i]->T * sqrt(part[i]->segment.unit);
             moved = ATOMO_MAX(moved, tau == before ? 0 : fabs(log(tau / before)));
         }
-        if (moved < 0.03) break;
+        if (moved < SETTLED) break;
     }
     return ATOMO_OK;
 }
@@ -135,7 +140,7 @@ static int measure_all(atomo_codec *c, int count, atomo__part **part, const atom
     for (int i = 0; i < count; i++) {
         atomo__coder coder = atomo__coder_of(part[i], rank, step);
         coder.held = held;
-        double share = target > 0 ? target * (double)part[i]->n / entries : 16 * c->budget_atoms;
+        double share = target > 0 ? target * (double)part[i]->n / entries : GUESSED_BITS * c->budget_atoms;
         atomo__stage_guess(part[i], share);
         ATOMO_TRY(part[i]->stages->measure(part[i], input_of(part[i], grads[i]), &coder));
     }
@@ -215,7 +220,8 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
         atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
         coder.held = &held;
         coder.next = true;
-        double share = c->budget_atoms > 0 ? 16 * c->budget_atoms : c->stream.target * (double)p->n / c->entries;
+        double share =
+            c->budget_atoms > 0 ? GUESSED_BITS * c->budget_atoms : c->stream.target * (double)p->n / c->entries;
         if (!(p->priced_unit > 0)) atomo__stage_guess(p, share);
         ATOMO_TRY(p->stages->measure(p, g, &coder));
         atomo__price_set(c, p);

@@ -62,10 +62,13 @@ static int decode_own(atomo__part *part, const atomo__writer *w, atomo__coder *c
     return ATOMO_OK;
 }
 
-/* The upper half of a factor's bits: 0 to FLT_MAX. */
+/* Below 2^128, the end of floats, whose upper half alone would be rounded up to infinity. */
+static const double MOST_FACTOR = 3e38;
+
+/* The upper half of a factor's bits: 0 to MOST_FACTOR. */
 static uint16_t half_of(double factor)
 {
-    const float f = factor > 0 ? (float)ATOMO_MIN(factor, 3e38) : 0;
+    const float f = factor > 0 ? (float)ATOMO_MIN(factor, MOST_FACTOR) : 0;
     uint32_t bits;
     memcpy(&bits, &f, 4);
     return (uint16_t)(bits >> 16);

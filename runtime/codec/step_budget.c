@@ -8,7 +8,25 @@
 #include "codec/codec.h"
 #include <math.h>
 
+/* Evaluations of the length at most. */
 enum { MAX_ROUNDS = 24 };
+/* A length has met its target within this share of it; so has that of a family, above a jump that MAX_ROUNDS bridge. */
+static const double MET = 0.002, MET_AT_JUMP = 0.01;
+/* Of the target, what is left to atoms: whatever other tensors spend (atomo_codec_reserve), whatever frames take. */
+static const double LEAST_SHARE = 0.25;
+/* Least budget over what empty messages take: below, nothing would ever be sent. */
+static const double OVER_EMPTY = 1.1;
+/* log length over log T: -1 for one price and no certain atoms; between these whatever secants say. */
+static const double STEEPEST = -4, FLATTEST = -0.15;
+/* The most that log T moves in a round. */
+static const double MOST_MOVE = 3;
+/* Factors of T: a step up from a jump; the two sides of one. */
+static const double STEP_UP = 1.02, BESIDE = 1.01;
+/* A T at which no atom is certain or sent. */
+static const double NOTHING_SENT = 1e150;
+/* Where exact values alone do not fit: a T, in root mean squares of an entry, from which the length is met downwards.
+ */
+static const double FINE = 1e-3;
 
 atomo__frame atomo__frame_of(const atomo__part *p, uint32_t rank, uint32_t step)
 {
@@ -22,7 +40,7 @@ double atomo__target_bits(const atomo_codec *c, double entries)
     if (c->budget_atoms > 0) return 0;
     double own = 4 * entries, dense = own + 4 * c->other_entries;
     double all = c->budget_ratio > 0 ? dense / c->budget_ratio : c->budget_bytes;
-    return 8 * ATOMO_MAX(all - c->other_bytes, 0.25 * all * own / dense);
+    return 8 * ATOMO_MAX(all - c->other_bytes, LEAST_SHARE * all * own / dense);
 }
 
 /* What a message takes beyond its priced atoms. */
@@ -76,7 +94,7 @@ static double solve_tangent(budget *b)
         fixed += atomo__overhead(b->part[i], b->rank, b->step, b->target / b->count);
         b->codec->segment[i] = b->part[i]->segment;
     }
-    return atomo__budget_solve(b->codec->segment, b->count, ATOMO_MAX(b->target - fixed, 0.25 * b->target), 0);
+    return atomo__budget_solve(b->codec->segment, b->count, ATOMO_MAX(b->target - fixed, LEAST_SHARE * b->target), 0);
 }
 
 /* The T > 0 at which the modelled length, which falls as T grows, is the target: safeguarded secant in log T. */
@@ -86,16 +104,16 @@ static void meet_length(budget *b, double T)
     double slope = -1, last_T = 0, last_length = 0;
     for (int k = 0; k < MAX_ROUNDS; k++) {
         double length = length_at(b, T);
-        if (fabs(length - b->target) <= 0.002 * b->target) return;
+        if (fabs(length - b->target) <= MET * b->target) return;
         if (length > b->target)
             low = T;
         else
             high = T;
         if (last_T > 0 && length != last_length && T != last_T)
-            slope = ATOMO_MAX(-4, ATOMO_MIN(-0.15, log(length / last_length) / log(T / last_T)));
+            slope = ATOMO_MAX(STEEPEST, ATOMO_MIN(FLATTEST, log(length / last_length) / log(T / last_T)));
         last_T = T;
         last_length = length;
-        double next = T * exp(ATOMO_MAX(-3, ATOMO_MIN(3, log(b->target / length) / slope)));
+        double next = T * exp(ATOMO_MAX(-MOST_MOVE, ATOMO_MIN(MOST_MOVE, log(b->target / length) / slope)));
         if (!(next > low && next < high)) next = isinf(high) ? 2 * low : low > 0 ? sqrt(low * high) : high / 8;
         T = next;
     }
@@ -137,10 +155,10 @@ static void choose_alone(budget *b, double T)
         b->pick = pick;
         meet_length(b, T);
         double length = length_at(b, p->T);
-        for (int k = 0; k < MAX_ROUNDS && length > 1.002 * b->target; k++) /* it stood above a jump */
-            length = length_at(b, 1.02 * p->T);
+        for (int k = 0; k < MAX_ROUNDS && length > (1 + MET) * b->target; k++) /* it stood above a jump */
+            length = length_at(b, STEP_UP * p->T);
         variance = p->atoms->choose(p, p->T, pick);
-        if (length <= 1.01 * b->target && variance < least) {
+        if (length <= (1 + MET_AT_JUMP) * b->target && variance < least) {
             least = variance;
             best = pick;
             best_T = p->T;
@@ -182,7 +200,7 @@ static void choose_families(budget *b)
         for (int i = 0; i < b->count; i++) {
             atomo__part *p = b->part[i];
             if (!p->atoms->choose) continue;
-            p->atoms->choose(p, side ? T * 1.01 : T / 1.01, ATOMO__BEST);
+            p->atoms->choose(p, side ? T * BESIDE : T / BESIDE, ATOMO__BEST);
             p->side[side] = p->pick;
             jump = jump || (side == 1 && p->side[0] != p->pick);
         }
@@ -200,7 +218,7 @@ void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t
         frames += atomo__overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
     budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true, false, ATOMO__BEST};
     const double last = part[0]->T;
-    b.target = ATOMO_MAX(b.target, 1.1 * length_at(&b, 1e150)); /* below, nothing would ever be sent */
+    b.target = ATOMO_MAX(b.target, OVER_EMPTY * length_at(&b, NOTHING_SENT));
     part[0]->T = last;
     bool open = false; /* some may still choose */
     for (int i = 0; i < count; i++) open = open || (part[i]->atoms && part[i]->atoms->choose && !part[i]->settled);
@@ -211,7 +229,7 @@ void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t
     if (T == 0) { /* everything would fit but for its exact values */
         for (int i = 0; i < count; i++) part[i]->segment.unit = ATOMO_MAX(part[i]->segment.unit, 32);
         T = solve_tangent(&b);
-        if (T == 0) T = 1e-3 * sqrt(energy_of(&b));
+        if (T == 0) T = FINE * sqrt(energy_of(&b));
     }
     meet_length(&b, T);
     if (count == 1) return;

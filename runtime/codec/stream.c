@@ -12,11 +12,27 @@
 #include "codec/codec.h"
 #include <math.h>
 
-/* OVER, UNDER: of a quota, while others are to come. PRIOR: the weight of the last step's T against what this step's
- * tensors say, as a share of the budget. REAL: how fast the model's error is learnt. What steps leave over, where later
- * tensors cannot take what earlier ones did not, is made up for slowly: OWED of a step's, of which at most ONCE counts,
- * and MADE_UP of the budget at most. */
-static const double OVER = 0.25, UNDER = 0.75, PRIOR = 0.02, REAL = 0.25, OWED = 0.05, ONCE = 0.1, MADE_UP = 0.06;
+/* Chosen so that a step is at most 10 % over its budget, whatever came before (tests/spec/budget_steps_spec.lua). All
+ * are shares, without a unit. */
+/* What a message may be above and below its tensor's quota, while others are to come. */
+static const double OVER = 0.25, UNDER = 0.75;
+/* The weight of the last step's T against what this step's tensors say, of the budget. */
+static const double PRIOR = 0.02;
+/* How much of the model's error in a step is learnt, and the range of that error (sent over modelled). */
+static const double REAL = 0.25, REAL_LEAST = 0.8, REAL_MOST = 1.25;
+/* What steps leave over, where later tensors cannot take what earlier ones did not, is made up for slowly: OWED of a
+ * step's, of which at most ONCE counts, and MADE_UP of the budget at most. */
+static const double OWED = 0.05, ONCE = 0.1, MADE_UP = 0.06;
+/* A tensor's least quota, of its plan, where those before it took everything. */
+static const double LEAST_QUOTA = 0.05;
+/* How far T may be moved for what the tensors before took too much or too little, as a factor either way. */
+static const double MOST_BEHIND = 4;
+/* The least that is left to a tensor's uncertain atoms, and to all atoms of a step, of the bits that are wanted. */
+static const double LEAST_REST = 0.1;
+/* Bounds of log(T called for / T): e^40 is 2e17, more than gradients grow by from one step to the next. */
+static const double MOST_DRIFT = 40;
+/* Of the plan: what keeps a quotient of rounding errors away from 0 behind the last tensor. */
+static const double NOTHING_LEFT = 1e-9;
 
 static double limit(double x, double low, double high)
 {
@@ -72,9 +88,9 @@ void atomo__price_set(atomo_codec *c, atomo__part *p)
         return;
     }
     const double plan = planned(c, p), share = ATOMO_MIN(1, plan / s->plan_left);
-    const double quota = ATOMO_MAX(s->left * share, 0.05 * plan * s->scale) / s->real;
+    const double quota = ATOMO_MAX(s->left * share, LEAST_QUOTA * plan * s->scale) / s->real;
     if (s->T > 0) {
-        const double behind = limit(s->plan_left * s->scale / ATOMO_MAX(s->left, 1), 0.25, 4);
+        const double behind = limit(s->plan_left * s->scale / ATOMO_MAX(s->left, 1), 1 / MOST_BEHIND, MOST_BEHIND);
         const double most = quota * (1 + OVER * (1 - share)), least = quota * (1 - UNDER * (1 - share));
         set_price(c, p, s->T * exp(s->drift / (s->weight + PRIOR * s->plan)) * behind);
         const double length = length_of(c, p, quota);
@@ -94,10 +110,11 @@ void atomo__price_note(atomo_codec *c, atomo__part *p)
     p->noted = true;
     p->plan_fixed = length - (p->segment.cost ? p->segment.kept_cost + rest : p->priced_unit * p->segment.expected);
     s->modelled += length;
-    s->plan_left = ATOMO_MAX(s->plan_left - plan, 1e-9 * s->plan);
+    s->plan_left = ATOMO_MAX(s->plan_left - plan, NOTHING_LEFT * s->plan);
     if (!(s->T > 0 && p->T > 0 && isfinite(p->T) && rest > 0)) return;
-    const double called_for = p->T * rest / ATOMO_MAX(wanted - length + rest, 0.1 * wanted); /* T of the plan's bits */
-    s->drift += plan * limit(log(called_for / s->T), -40, 40);
+    const double called_for =
+        p->T * rest / ATOMO_MAX(wanted - length + rest, LEAST_REST * wanted); /* T of the plan's bits */
+    s->drift += plan * limit(log(called_for / s->T), -MOST_DRIFT, MOST_DRIFT);
     s->weight += plan;
 }
 
@@ -131,7 +148,7 @@ static double called_for(atomo_codec *c, double target)
         bits -= p->plan_fixed;
         n++;
     }
-    return atomo__budget_solve(c->segment, n, ATOMO_MAX(bits, 0.1 * target), 0);
+    return atomo__budget_solve(c->segment, n, ATOMO_MAX(bits, LEAST_REST * target), 0);
 }
 
 /* What each tensor would have taken at that T. */
@@ -155,7 +172,7 @@ void atomo__price_end(atomo_codec *c)
     if (T > 0 && isfinite(T)) {
         s->T = T;
         s->owed = limit(s->owed + OWED * limit(1 - s->sent / target, -ONCE, ONCE), -MADE_UP, MADE_UP);
-        s->real += REAL * (limit(s->sent / s->modelled, 0.8, 1.25) - s->real);
+        s->real += REAL * (limit(s->sent / s->modelled, REAL_LEAST, REAL_MOST) - s->real);
         plan_at(c, T);
     }
     for (int i = 0; i < c->parts; i++)

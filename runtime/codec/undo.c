@@ -6,15 +6,16 @@
  * `residual`, and commit swaps the two. Memory for the copies is planned with the part, so nothing is allocated here.
  */
 #include "codec/codec.h"
+#include "core/carve.h"
 
 static char *state_before(const atomo__part *p)
 {
-    return (char *)p->before + ((sizeof *p + 63) & ~(size_t)63);
+    return (char *)p->before + atomo__round_up(sizeof *p);
 }
 
 size_t atomo__undo_size(const atomo__part *p)
 {
-    return ((sizeof *p + 63) & ~(size_t)63) + p->state_size;
+    return atomo__round_up(sizeof *p) + p->state_size;
 }
 
 void atomo__part_open(atomo__part *p)

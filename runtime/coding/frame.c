@@ -24,7 +24,7 @@ static int varint_bytes(uint32_t v)
 
 int atomo__frame_bits(const atomo__frame *f, double body_bits)
 {
-    uint32_t body = (uint32_t)ATOMO_MIN(4e9, (body_bits + 7) / 8);
+    uint32_t body = (uint32_t)ATOMO_MIN(UINT32_MAX, (body_bits + 7) / 8);
     return 8 *
            (3 + varint_bytes(f->tensor) + varint_bytes(f->rank) + varint_bytes(f->step) + 2 + varint_bytes(body) + 4);
 }

@@ -9,11 +9,20 @@
 
 enum { FORM_GAPS, FORM_ABSENT, FORM_BITMAP, FORM_BITS = 2, RICE_BITS = 5 };
 
+/* ln 2, to four digits: 2^k near ln 2 times the mean gap is the shortest Rice code of geometric gaps [Golomb 1966].
+ * More digits would choose another k now and then, and with it other bits. */
+static const double LN_2 = 0.6931;
+/* A gap's bits over those of the entropy's slope, near the best k; the least price, and the densities m/n between which
+ * the slope is taken. An approximation of the derivative of atomo__index_bits. */
+static const double OVER_ENTROPY = 0.1, LEAST_PRICE = 0.25, THINNEST = 1e-12, DENSEST = 0.9;
+/* Keeps the argument of log2 above 0. */
+static const double ABOVE_ZERO = 1e-9;
+
 /* k that suits gaps of mean (n-m)/m. */
 static int rice_parameter(double m, double n)
 {
     double mean = m > 0 ? (n - m) / m : 0;
-    int k = mean > 1 ? (int)floor(log2(mean * 0.6931 + 1e-9) + 0.5) : 0;
+    int k = mean > 1 ? (int)floor(log2(mean * LN_2 + ABOVE_ZERO) + 0.5) : 0;
     return ATOMO_MAX(0, ATOMO_MIN(k, 30));
 }
 
@@ -36,8 +45,8 @@ double atomo__index_bits(double m, double n)
 
 double atomo__index_price(double m, double n)
 {
-    double q = ATOMO_MAX(1e-12, ATOMO_MIN(m / n, 0.9));
-    return ATOMO_MAX(0.25, log2((1 - q) / q) + 0.1);
+    double q = ATOMO_MAX(THINNEST, ATOMO_MIN(m / n, DENSEST));
+    return ATOMO_MAX(LEAST_PRICE, log2((1 - q) / q) + OVER_ENTROPY);
 }
 
 /* Exact length of the Rice code at the best k near the guess. The gaps sum to less than n, so 32 bits hold the sums. */

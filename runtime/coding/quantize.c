@@ -8,14 +8,19 @@
 #include "sampling/sampling.h"
 #include <math.h>
 
+/* Just below FLT_MAX, so that codes times a scale up to it stay floats after rounding. */
+static const float LARGEST_SCALE = 3.4028233e38f;
+/* Up to so many bits no level is 0, so that every code is used. */
+enum { NO_ZERO_BITS = 4 };
+
 static float centre(int bits)
 {
-    return bits <= 4 ? 0.5f * (float)((1 << bits) - 1) : (float)((1 << (bits - 1)) - 1);
+    return bits <= NO_ZERO_BITS ? 0.5f * (float)((1 << bits) - 1) : (float)((1 << (bits - 1)) - 1);
 }
 
 float atomo__quant_limit(int bits)
 {
-    return 3.4028233e38f / (bits == 32 ? 1 : ATOMO_MAX(centre(bits), 1));
+    return LARGEST_SCALE / (bits == 32 ? 1 : ATOMO_MAX(centre(bits), 1));
 }
 
 ATOMO_CLONES static float largest(const float *x, int64_t n)

@@ -9,6 +9,7 @@
  * holds, and its special case for spectra below 1e-6. For training use "svd:fold=paper,bits=32", which is Algorithm 1.
  */
 #include "codec/codec.h"
+#include "core/carve.h"
 #include <math.h>
 
 extern const struct atomo_atoms atomo_atoms_svd;
@@ -25,11 +26,6 @@ typedef struct {
     atomo__part inner;
     double option[ATOMO__MAX_OPTIONS];
 } state;
-
-static size_t state_room(void)
-{
-    return (sizeof(state) + 63) & ~(size_t)63;
-}
 
 static atomo__part inner_of(const atomo__part *part, double *option)
 {
@@ -53,7 +49,7 @@ static int plan(atomo__part *part)
     ATOMO_TRY(inner.stages->plan(&inner));
     part->body_max = inner.body_max;
     part->scratch = inner.scratch;
-    part->state_size = state_room() + inner.state_size;
+    part->state_size = atomo__round_up(sizeof(state)) + inner.state_size;
     return ATOMO_OK;
 }
 
@@ -61,7 +57,7 @@ static int start(atomo__part *part)
 {
     state *s = part->state;
     s->inner = inner_of(part, s->option);
-    s->inner.state = (char *)part->state + state_room();
+    s->inner.state = (char *)part->state + atomo__round_up(sizeof(state));
     return s->inner.stages->start(&s->inner);
 }
 

@@ -70,6 +70,9 @@ static double dot(const float *a, const float *b, int64_t n)
     return sum;
 }
 
+/* Share of a row's length, far above f32's rounding, 6e-8: where less is left, the others span the row. */
+static const double RANK_NOISE = 1e-5;
+
 /* Rows of p [r, n] made orthonormal, twice through modified Gram-Schmidt; what is left of a row that the others span
  * is rounding noise, and the row becomes 0. */
 static void orthonormalise(float *p, int r, int64_t n)
@@ -82,7 +85,7 @@ static void orthonormalise(float *p, int r, int64_t n)
                 const float along = (float)dot(v, p + i * n, n), *u = p + i * n;
                 for (int64_t l = 0; l < n; l++) v[l] -= along * u[l];
             }
-        const double left = sqrt(dot(v, v, n)), by = left > 1e-5 * before && left > 0 ? 1 / left : 0;
+        const double left = sqrt(dot(v, v, n)), by = left > RANK_NOISE * before && left > 0 ? 1 / left : 0;
         for (int64_t l = 0; l < n; l++) v[l] = (float)(v[l] * by);
     }
 }

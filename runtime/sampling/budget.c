@@ -12,6 +12,8 @@
 #include <math.h>
 
 enum { MAX_PASSES = 400 };
+/* Relative move of T that ends Newton's method: some hundred roundings of a double, 1.1e-16. */
+static const double STANDS_STILL = 1e-13;
 
 static void split_f64(atomo__segment *s, double T)
 {
@@ -83,7 +85,7 @@ double atomo__budget_solve(atomo__segment *seg, int count, double budget, double
             continue;
         }
         double next = rest / room;
-        if (left && next >= T * (1 - 1e-13)) return T;
+        if (left && next >= T * (1 - STANDS_STILL)) return T;
         if (next <= 0 || !isfinite(next)) return T;
         T = next;
         left = true;
@@ -118,9 +120,11 @@ int atomo_probabilities_f64(const double *lambda, const double *cost, double n, 
 }
 
 enum { TAU_PASSES = 60 };
+/* Relative move of tau that ends it: the error that is left goes with its square, 1e-10, below f32's rounding. */
+static const double LAST_MOVE = 1e-5;
 
-/* tau of an f32 tensor without costs: Newton on exact passes, from where a histogram of probes says. The error goes
- * with the square of the last step, so a step of 1e-5 ends it. ENONFINITE where x is not finite. */
+/* tau of an f32 tensor without costs: Newton on exact passes, from where a histogram of probes says. ENONFINITE where x
+ * is not finite. */
 static int tau_of(const float *x, int64_t n, double s, double *tau)
 {
     atomo__spectrum probes;
@@ -138,7 +142,7 @@ static int tau_of(const float *x, int64_t n, double s, double *tau)
         if (isinf(next) && isinf(cut)) break;
         double step = fabs(next - T);
         T = next;
-        if (isfinite(step) && step <= 1e-5 * T) break;
+        if (isfinite(step) && step <= LAST_MOVE * T) break;
     }
     *tau = T;
     return ATOMO_OK;

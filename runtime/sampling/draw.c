@@ -268,6 +268,11 @@ static void systematic(const float *x, int64_t n, const classes *c, const atomo_
     }
 }
 
+/* Classes compare |x| / tau with a byte's worth of the random number first. */
+static const float EIGHT_BITS = 256;
+/* 2^126 and its inverse are normal floats. */
+enum { MOST_EXPONENT = 126 };
+
 void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
                            uint32_t *index, atomo__drawn *d)
 {
@@ -280,10 +285,10 @@ void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_str
     }
     if (isinf(tau)) return;
     int e;
-    frexpf(tau, &e); /* a power of two brings tau near 1, so that 256/tau is in range */
-    e = ATOMO_MAX(ATOMO_MIN(e, 126), -126);
+    frexpf(tau, &e); /* a power of two brings tau near 1, so that EIGHT_BITS / tau is in range */
+    e = ATOMO_MAX(ATOMO_MIN(e, MOST_EXPONENT), -MOST_EXPONENT);
     classes c = {.tau = tau, .scale = ldexpf(1, -e)};
-    c.inverse = 256.0f / (tau * c.scale);
+    c.inverse = EIGHT_BITS / (tau * c.scale);
     if (fixed_count)
         systematic(x, n, &c, s, index, d);
     else

@@ -8,7 +8,8 @@
 #include "sampling/sampling.h"
 #include <math.h>
 
-enum { LANES = 16, BLOCK = 1024, KEY_SHIFT = 19 };
+enum { LANES = 16, BLOCK = 1024 };
+enum { KEY_SHIFT = 19, KEY_OF_INFINITY = 0x7F800000 >> KEY_SHIFT }; /* a float without 19 bits of its mantissa */
 
 ATOMO_CLONES void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest)
 {
@@ -98,11 +99,14 @@ static sums sums_of(const float *x, int64_t n, float cut)
     return t;
 }
 
+/* ||x||^2 of f32 squares: below it, entries whose squares are subnormal (1e-38) or 0 may weigh. */
+static const double SQUARES_LOST = 1e-24;
+
 /* Sums of floats and their squares stayed in range (n entries). */
 static bool in_range(const sums *t, int64_t n)
 {
     return isfinite(t->above) && isfinite(t->below) && isfinite(t->square) &&
-           (t->square > 1e-24 || t->zeros == (double)n);
+           (t->square > SQUARES_LOST || t->zeros == (double)n);
 }
 
 void atomo__split(const float *x, int64_t n, float cut, double *count, double *above, double *below)
@@ -143,17 +147,23 @@ static void ends_of(const atomo__spectrum *s, uint32_t b, double *low, double *h
     *low = b + 1 < ATOMO__BINS && b <= s->top ? value_of(s->top - b) : 0;
 }
 
+/* A larger double may be rounded to infinity. */
+static const double LARGEST_TAU = 3.4028234e38;
+
 float atomo__cut_of(double tau)
 {
-    if (tau > 3.4028234e38) return INFINITY;
+    if (tau > LARGEST_TAU) return INFINITY;
     float cut = (float)tau;
     return cut > 0 ? cut : 0x1p-149f;
 }
 
+/* The linear congruence of Numerical Recipes [Press et al. 1992], which places probes; any seed does. */
+static const uint32_t LCG_FACTOR = 1664525, LCG_STEP = 1013904223, PROBE_SEED = 12345;
+
 void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
 {
     uint16_t key[ATOMO__PROBES];
-    uint32_t histogram[4][ATOMO__BINS] = {{0}}, state = 12345;
+    uint32_t histogram[4][ATOMO__BINS] = {{0}}, state = PROBE_SEED;
     memset(s, 0, sizeof *s);
     const int64_t stretch = all || n <= ATOMO__PROBES ? 1 : n / ATOMO__PROBES;
     const int64_t probes = stretch == 1 ? n : ATOMO__PROBES;
@@ -161,7 +171,7 @@ void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
     uint32_t top = 0, nonzero = 0; /* locals: what is in memory waits for the store before */
     for (int64_t i = 0; i < probes; i++) {
         int64_t at = i * stretch;
-        state = state * 1664525 + 1013904223;
+        state = state * LCG_FACTOR + LCG_STEP;
         if (stretch > 1) at += (int64_t)(((uint64_t)state * (uint64_t)stretch) >> 32);
         uint32_t k = key_of(x[at]);
         nonzero += x[at] != 0;
@@ -189,7 +199,7 @@ void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
 static void model(const atomo__spectrum *s, double cut, double *count, double *sum)
 {
     float at = atomo__cut_of(cut);
-    uint32_t key = isinf(at) ? 0xFF0 : key_of(at), b = 0;
+    uint32_t key = isinf(at) ? KEY_OF_INFINITY : key_of(at), b = 0;
     double inside = 0, middle = 0, low, high;
     if (key <= s->top) {
         b = ATOMO_MIN(s->top - key, ATOMO__BINS - 1u);

@@ -11,8 +11,20 @@
 #include <math.h>
 #include <string.h>
 
-enum { LONGEST = 10000, EARLY = 6 };
-static const double SHARE = 0.05, MOVED = 3;
+enum { LONGEST = 10000 };         /* steps between searches at most */
+enum { EARLY = 6 };               /* the first searches come after 2, 16, 128, ... steps */
+enum { SOONEST = 8 };             /* between other searches at least this many steps, and the gap over this */
+static const double SHARE = 0.05; /* of the coding, for searches: the promise of option every=0 */
+static const double MOVED = 3;    /* factor of the price that calls for a search */
+
+/* The model, in nanoseconds of one core of an AMD EPYC (Zen 4 or 5, AVX2 kernels of OpenBLAS 0.3.21); n entries, k the
+ * short side. Searches depend on it, and with them messages: it is a convention, not to be tuned to a machine. */
+static const double NS_MULTIPLY_ADD = 0.022; /* sgemm at 93 GFLOP/s */
+static const double NS_EIGENVECTORS = 0.2;   /* times k^3: ssyevd */
+static const double NS_SPECTRAL_ENTRY = 4;   /* times n: quantisers, draws, writing */
+static const double NS_FOURIER_ENTRY = 4.5;  /* times n: half of it to transform back */
+static const double NS_PLAIN_ENTRY = 1.2;    /* times n: taps, entry, dense */
+static const double NS_OTHER_FAMILIES = 8;   /* times n, in a search: transforms, histograms, roundings */
 
 atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every)
 {
@@ -22,21 +34,21 @@ atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every)
 /* Gram matrix, eigenvectors, and `projections` of all of them. */
 static double spectral_cost(const atomo__cadence *c, double projections)
 {
-    const double product = 0.022 * c->entries * c->side;
-    return 4 * c->entries + product * (0.5 + projections) + 0.2 * c->side * c->side * c->side;
+    const double product = NS_MULTIPLY_ADD * c->entries * c->side, gram = 0.5; /* half of a product: it is symmetric */
+    return NS_SPECTRAL_ENTRY * c->entries + product * (gram + projections) +
+           NS_EIGENVECTORS * c->side * c->side * c->side;
 }
 
 double atomo__cadence_cost(const atomo__cadence *c, const char *atoms)
 {
     if (strcmp(atoms, "svd") == 0) return spectral_cost(c, 1);
-    if (strcmp(atoms, "fourier") == 0) return 4.5 * c->entries; /* half of it to transform back */
-    return 1.2 * c->entries;                                    /* taps, entry, dense */
+    if (strcmp(atoms, "fourier") == 0) return NS_FOURIER_ENTRY * c->entries;
+    return NS_PLAIN_ENTRY * c->entries;
 }
 
 static double search_cost(const atomo__cadence *c)
 {
-    const double others = 8; /* transforms, histograms, roundings */
-    return spectral_cost(c, 1) + others * c->entries;
+    return spectral_cost(c, 1) + NS_OTHER_FAMILIES * c->entries;
 }
 
 static int count_search(atomo__cadence *c)
@@ -68,7 +80,7 @@ void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level)
     if (c->since == 1) {
         const double gap = ceil(search_cost(c) / (SHARE * atomo__cadence_cost(c, atoms)));
         c->gap = (int64_t)ATOMO_MAX(1, ATOMO_MIN(gap, LONGEST));
-        c->soonest = ATOMO_MAX(8, c->gap / 8);
+        c->soonest = ATOMO_MAX(SOONEST, c->gap / SOONEST);
         if (c->searches < EARLY) c->gap = ATOMO_MIN(c->gap, (int64_t)2 << (3 * (c->searches - 1)));
         c->level = level;
     } else if (level > 0 && isfinite(level) && c->level > 0 && fabs(log(level / c->level)) > log(MOVED)) {

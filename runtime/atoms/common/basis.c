@@ -7,6 +7,7 @@
  * Promise: what coefficients.c promises, because the transform keeps lengths and means.
  */
 #include "atoms/common/basis.h"
+#include "core/carve.h"
 #include <math.h>
 
 enum { PAD = 2 };                      /* floats that a transform needs beyond n */
@@ -25,7 +26,7 @@ static room room_of(const atomo__part *part, const atomo__coder *c)
 
 static size_t own_offset(void)
 {
-    return (sizeof(atomo__spectrum) + 63) & ~(size_t)63;
+    return atomo__round_up(sizeof(atomo__spectrum));
 }
 
 int atomo__basis_plan(atomo__part *part, size_t state_size)

@@ -13,7 +13,17 @@
 #include <math.h>
 
 enum { VALUES_F32, VALUES_STEPS, ORDER_BITS = 4 };
-enum { HEADER_BITS = 1 + 32 + 2 * 8 + 14 }; /* form, tau, counts, list headers */
+/* Where nothing is known, a tenth of the atoms is guessed to lie above tau, each in 6 bits. */
+static const double GUESSED_KEPT = 0.1;
+/* Keeps a quotient finite where none fits. */
+static const double NO_ATOMS = 1e-9;
+enum { GUESSED_VALUE_BITS = 6, GUESSES = 4 };
+/* Longest code of a value that is priced: two of 31 bits. */
+enum { MOST_VALUE_BITS = 62 };
+/* Steps above tau, and their mean of log2, up to which they are sent as steps: an int32 holds them. */
+static const double MOST_STEPS = 1e9, MOST_LOG = 20;
+/* What a saturated entry may be rounded up to, so that it stays a float. */
+static const double LARGEST_ROUNDED = 0x1p127;
 enum { CHUNK = 1024 };
 
 static atomo__spectrum *spectrum_of(const atomo__part *part)
@@ -54,7 +64,8 @@ int atomo__entries_refine(atomo__part *part, const float *x)
 static void tangent(atomo__part *part, double rest, double kept, double value_bits)
 {
     double n = (double)part->n;
-    double bits = HEADER_BITS + atomo__index_bits(rest, n) + rest + atomo__index_bits(kept, n) + kept * value_bits;
+    double bits =
+        ATOMO__ENTRIES_HEADER_BITS + atomo__index_bits(rest, n) + rest + atomo__index_bits(kept, n) + kept * value_bits;
     part->priced_unit = 1 + atomo__index_price(ATOMO_MAX(rest, 1), n);
     part->priced_fixed = bits - part->priced_unit * (rest + kept);
 }
@@ -62,17 +73,17 @@ static void tangent(atomo__part *part, double rest, double kept, double value_bi
 void atomo__entries_guess(atomo__part *part, double bits)
 {
     double n = (double)part->n, s = ATOMO_MIN(bits / 8, n / 2);
-    for (int i = 0; i < 4; i++) { /* as many atoms as fit, a tenth of them above tau */
-        double each = (atomo__index_bits(s, n) + 1.6 * s) / ATOMO_MAX(s, 1e-9);
-        s = ATOMO_MIN(ATOMO_MAX(bits - HEADER_BITS, bits / 8) / each, n / 2);
+    for (int i = 0; i < GUESSES; i++) { /* as many atoms as fit, a sign each */
+        double each = (atomo__index_bits(s, n) + (1 + GUESSED_KEPT * GUESSED_VALUE_BITS) * s) / ATOMO_MAX(s, NO_ATOMS);
+        s = ATOMO_MIN(ATOMO_MAX(bits - ATOMO__ENTRIES_HEADER_BITS, bits / 8) / each, n / 2);
     }
-    tangent(part, 0.9 * s, 0.1 * s, 6);
+    tangent(part, (1 - GUESSED_KEPT) * s, GUESSED_KEPT * s, GUESSED_VALUE_BITS);
 }
 
 /* Exp-Golomb order that suits values whose mean of log2(1 + value) is this. */
 static int order_of(double mean_log)
 {
-    return ATOMO_MAX(0, ATOMO_MIN((int)(mean_log + 0.5), 15));
+    return ATOMO_MAX(0, ATOMO_MIN((int)(mean_log + 0.5), (1 << ORDER_BITS) - 1));
 }
 
 void atomo__entries_price(atomo__part *part, double T, double step)
@@ -83,7 +94,7 @@ void atomo__entries_price(atomo__part *part, double T, double step)
         int k = order_of(atomo__spectrum_log2(s->spectrum, tau, tau, 1 / (step * tau), false));
         double scale = ldexp(1 / (step * tau), -k);
         value = 2 + k + 2 * atomo__spectrum_log2(s->spectrum, tau, tau * (1 - step / 2), scale, true);
-        value = ATOMO_MIN(value, 62);
+        value = ATOMO_MIN(value, MOST_VALUE_BITS);
     }
     tangent(part, s->expected - s->kept, s->kept, value);
     if (!(tau > 0) && s->kept > 0) { /* all of it, exactly */
@@ -210,8 +221,8 @@ int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32
     const double size = step * (double)tau, mean_log = d.kept > 0 ? d.saturated.logs / (double)d.kept : 0;
     /* where one is a billion times tau, or may be rounded up out of range, or where steps would take more bits, all are
      * sent as they are */
-    const bool near = (double)tau * (1 + step * (d.saturated.most + 1)) < 0x1p127;
-    const bool steps = step > 0 && tau > 0 && d.saturated.most < 1e9 && mean_log < 20 && near &&
+    const bool near = (double)tau * (1 + step * (d.saturated.most + 1)) < LARGEST_ROUNDED;
+    const bool steps = step > 0 && tau > 0 && d.saturated.most < MOST_STEPS && mean_log < MOST_LOG && near &&
                        steps_fit(x, kept, d.kept, (double)tau, step, order_of(mean_log), d.saturated.most);
     part->sent = (double)(d.drawn + d.kept);
     part->expected = (double)d.kept + (tau > 0 ? d.below / (double)tau : 0);

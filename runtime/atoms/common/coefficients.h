@@ -11,6 +11,7 @@
         "step", ATOMO_OPTION_FLOAT, 0.25, 0, 4, NULL,                                                                  \
             "precision of coefficients above tau, in units of tau (stochastically rounded, unbiased); 0: exact f32"    \
     }
+enum { ATOMO__ENTRIES_HEADER_BITS = 1 + 32 + 2 * 8 + 14 }; /* form, tau, counts, list headers */
 int atomo__entries_plan(atomo__part *part);
 int atomo__entries_measure(atomo__part *part, const float *x, bool all); /* ENONFINITE without a text, where all */
 int atomo__entries_refine(atomo__part *part, const float *x); /* exact at part->T; ENONFINITE without a text */

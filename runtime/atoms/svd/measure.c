@@ -9,8 +9,7 @@
 static const float LARGEST = 0x1p100f;
 /* Entries up to 2^30, and down to 2^-30, keep their squares and the sums of them in f32's range. */
 enum { NEAR_ONE = 30 };
-/* |w|^2 of an eigenvector may be off 1 by this: far above f32's rounding, 6e-8, far below what a wrong vector is off.
- */
+/* |w|^2 of an eigenvector may be off 1 by this, far above f32's rounding, 6e-8. */
 static const double UNIT_ERROR = 1e-3;
 /* Share of the largest lambda: the square of one below it, 1.6e-5 of the largest square, is known from a Gram matrix in
  * f32 to less than 1 % (the rounding is 6e-8 of the largest square). */
@@ -239,7 +238,7 @@ static void present(atomo__part *part)
                                      .n = s->k,
                                      .unit = price_of(s, s->mixed ? atomo__svd_widths[SVD_USUAL] : s->bits)};
     for (int64_t i = 0; s->cost && i < s->k; i++) s->cost[i] = price_of(s, atomo__svd_bits(s, i));
-    part->fixed_bits = SVD_FIXED_BITS;
+    part->fixed_bits = ATOMO__SVD_FIXED_BITS;
 }
 
 int atomo__svd_measure(atomo__part *part, const float *g, atomo__coder *c)
@@ -265,7 +264,7 @@ void atomo__svd_price(atomo__part *part, double T)
     const atomo__segment *g = &part->segment;
     const double free_atoms = g->expected - g->kept, spent = T > 0 ? g->rest_sum / T : 0;
     part->priced_unit = g->unit;
-    part->priced_fixed = SVD_FIXED_BITS;
+    part->priced_fixed = ATOMO__SVD_FIXED_BITS;
     if (!g->cost) return;
     if (free_atoms > 0) part->priced_unit = spent / free_atoms;
     part->priced_fixed += g->kept_cost + spent - part->priced_unit * g->expected;

@@ -13,8 +13,7 @@ enum { SVD_BLOCK = 32 };                /* atoms whose long factors are made at 
 enum { SVD_WIDTHS = 8, SVD_WIDTH_BITS = 3, SVD_USUAL = 5 };
 extern const int atomo__svd_widths[SVD_WIDTHS];
 
-/* Bits of a body beside its atoms: the count, the exponent, the last byte's padding. */
-enum { SVD_FIXED_BITS = 24, SVD_EXPONENT_BITS = 9, SVD_EXPONENT_BIAS = 256 };
+enum { SVD_EXPONENT_BITS = 9, SVD_EXPONENT_BIAS = 256 };
 
 typedef struct svd_state {
     atomo__fold fold;

@@ -1,0 +1,127 @@
+/* choose.c - the families of `auto`, and which one of them a tensor takes at a price; stages 4 and 5 of the path. */
+#include "atoms/auto/families.h"
+#include "atoms/common/coefficients.h"
+#include <math.h>
+
+/* Nanoseconds of a training step for each entry of its gradient, which those of coding are compared with: ResNet-18's
+ * 35 images or VGG-11's 90 on one core. */
+static const double NS_AN_ENTRY = 30;
+/* Prices that depend on what is drawn are found in this many rounds. */
+enum { PRICE_ROUNDS = 3 };
+
+extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_taps, atomo_atoms_fourier, atomo_atoms_svd,
+    atomo_atoms_dense;
+
+const struct auto_family atomo__auto_families[AUTO_FAMILIES] = {
+    {"entry:step=0.25", &atomo_atoms_entry, AUTO_ENTRY, {0.25}, 2},
+    {"entry:step=1", &atomo_atoms_entry, AUTO_ENTRY, {1}, 8},
+    {"taps:step=0.25", &atomo_atoms_taps, AUTO_TAPS, {0.25}, 1},
+    {"taps:step=1", &atomo_atoms_taps, AUTO_TAPS, {1}, 4},
+    {"fourier:rows=1,step=0.25", &atomo_atoms_fourier, AUTO_FOURIER, {0.25, 1, 1}, 1},
+    {"fourier:rows=1,step=1", &atomo_atoms_fourier, AUTO_FOURIER, {1, 1, 1}, 4},
+    {"svd", &atomo_atoms_svd, AUTO_SVD, {0, 0, 1}, 32},
+    {"dense:bits=8", &atomo_atoms_dense, AUTO_DENSE, {8}, 1},
+    {"dense:bits=4", &atomo_atoms_dense, AUTO_DENSE + 1, {4}, 1},
+    {"dense:bits=2", &atomo_atoms_dense, AUTO_DENSE + 2, {2}, 1},
+};
+
+atomo__part *atomo__auto_part(const atomo__part *part, int pick)
+{
+    auto_state *s = part->state;
+    atomo__part *p = &s->part[atomo__auto_families[pick].slot];
+    p->option = s->option[pick];
+    return p;
+}
+
+const char *atomo__auto_family(const atomo__part *part)
+{
+    return atomo__auto_families[part->pick].name;
+}
+
+double atomo__auto_saving(const atomo__part *part, const atomo__part *p, double expected)
+{
+    const int sampling = (int)part->codec->option[ATOMO__SAMPLING];
+    const bool few = p->atoms == &atomo_atoms_svd; /* long atoms, drawn with one random number unless told otherwise */
+    const bool systematic = sampling == ATOMO__SYSTEMATIC || (few && sampling == ATOMO__SAMPLING_AUTO);
+    const double none = systematic ? ATOMO_MAX(0, 1 - expected) : exp(-expected);
+    return p->atoms == &atomo_atoms_dense ? 0 : none * (few ? ATOMO__SVD_FIXED_BITS : ATOMO__ENTRIES_HEADER_BITS);
+}
+
+void atomo__auto_present(atomo__part *part, int pick)
+{
+    const atomo__part *p = atomo__auto_part(part, pick);
+    part->pick = pick;
+    part->segment = p->segment;
+    part->fixed_bits = AUTO_TAG_BITS + p->fixed_bits;
+    part->square = p->square;
+}
+
+/* E||ghat - g||^2 of a measured family at T. */
+static double variance_at(const atomo__part *p, double T)
+{
+    const atomo__segment *s = &p->segment;
+    if (p->atoms == &atomo_atoms_dense) return *(const double *)p->state;
+    const double t = T * sqrt(s->unit);
+    if (s->spectrum) {
+        const double step = p->option[0] * t;
+        return t > 0 ? atomo__spectrum_noise(s->spectrum, t) + s->kept * step * step / 6 : 0;
+    }
+    double noisy = 0;
+    for (int64_t i = 0; i < s->n; i++) noisy += s->f64[i] * ATOMO_MAX(s->f64[i], T * sqrt(s->cost[i]));
+    return ATOMO_MAX(0, noisy / (p->weight * p->weight) - p->square);
+}
+
+/* Bits of the message of a measured family at T, under the prices that go with what it draws there. */
+static double bits_at(const atomo__part *part, atomo__part *p, double T)
+{
+    if (p->atoms == &atomo_atoms_svd) atomo__svd_choose(p, T);
+    for (int round = 0; round < PRICE_ROUNDS; round++) {
+        atomo__budget_evaluate(&p->segment, T);
+        atomo__stage_price(p, T);
+        if (!p->segment.spectrum || round == PRICE_ROUNDS - 1 || !(T > 0)) break;
+        p->segment.unit = p->priced_unit;
+        p->fixed_bits = p->priced_fixed;
+    }
+    return AUTO_TAG_BITS + p->priced_fixed + p->priced_unit * p->segment.expected -
+           atomo__auto_saving(part, p, p->segment.expected);
+}
+
+/* A relative variance v of the whole gradient costs a run at most a factor of 1 + v in steps, so time trades against it
+ * as the share of a step. */
+static double harm_of(const atomo__part *part, int pick, double variance)
+{
+    const auto_state *s = part->state;
+    const struct auto_family *f = &atomo__auto_families[pick];
+    const double energy = part->codec->energy > 0 ? part->codec->energy : s->part[f->slot].square / (double)part->n;
+    return f->harm * variance + atomo__cadence_cost(&s->cadence, f->atoms->name) / NS_AN_ENTRY * energy;
+}
+
+/* V + T^2 B of a family (its harm for V where accuracy is preferred), V or the harm alone into *harm; leaves its
+ * segment at T. */
+static double lagrangian(const atomo__part *part, int pick, double T, double *harm)
+{
+    atomo__part *p = atomo__auto_part(part, pick);
+    const double bits = bits_at(part, p, T), variance = variance_at(p, T);
+    *harm = part->option[AUTO_PREFER] != 0 ? harm_of(part, pick, variance) : variance;
+    return *harm + T * T * bits;
+}
+
+double atomo__auto_choose(atomo__part *part, double T, int pick)
+{
+    const auto_state *s = part->state;
+    double harm, least = INFINITY, cost;
+    if (part->settled) pick = part->pick;
+    if (pick >= AUTO_FAMILIES || (pick >= 0 && !s->measured[atomo__auto_families[pick].slot])) return NAN;
+    for (int i = 0; pick == ATOMO__BEST && i < AUTO_FAMILIES; i++) {
+        if (!s->measured[atomo__auto_families[i].slot]) continue;
+        cost = lagrangian(part, i, T, &harm);
+        if (cost < least) {
+            least = cost;
+            part->pick = i;
+        }
+    }
+    if (pick == ATOMO__BEST) pick = part->pick;
+    lagrangian(part, pick, T, &harm);
+    atomo__auto_present(part, pick);
+    return harm;
+}
