@@ -76,10 +76,13 @@ ATOMO_API void atomo_mem_trim(void); /* gives pooled blocks back to the system *
 ATOMO_API int atomo_mem_fail_alloc(int n);
 
 ATOMO_API double atomo_time(void); /* seconds, monotonic */
-/* The process that a script has started and waits for (0: none). SIGINT and SIGTERM to this process send it SIGTERM;
- * leaving then waits for its end. */
-ATOMO_API void atomo_child_note(int pid);
-ATOMO_API void atomo_child_terminate(void);       /* async-signal-safe */
+/* The process that a script starts and waits for: a shell command. SIGINT and SIGTERM to this process send it SIGTERM,
+ * whenever they come; leaving then waits for its end. EARG where one runs, EIO where none can be started. */
+ATOMO_API int atomo_child_start(const char *line);
+ATOMO_API int atomo_child_poll(int *code);        /* 1 once it is over: its exit code, 128 + a signal; 0 before */
+ATOMO_API void atomo_child_kill(int signal);      /* no effect where none runs */
+ATOMO_API void atomo_child_terminate(void);       /* SIGTERM, also to one that starts later; async-signal-safe */
+ATOMO_API void atomo_child_forgive(void);         /* this process continues: what starts later runs */
 ATOMO_API void atomo_child_await(double seconds); /* until it has ended, at most so long */
 /* Waits, so long at most, until what was written to standard output and error, where they are pipes, has been read:
  * mpirun cuts off what it has not read when it hears of an abort. */
@@ -490,7 +493,8 @@ ATOMO_API int atomo_comm_local_size(const atomo_comm *c);
  * [local] */
 ATOMO_API void atomo_comm_set_tag(atomo_comm *c, const char *tag);
 /* Whether every collective on c is preceded by a comparison of operation, type, count and purpose over its ranks: 48
- * bytes from each to each. The same on all ranks. [local] */
+ * bytes from each to each. Until set: those that block, not those that give a request. The same on all ranks.
+ * [local] */
 ATOMO_API void atomo_comm_set_checked(atomo_comm *c, int on);
 /* out[2]: bytes sent and received so far by the operations on c. Payload, by what an operation must move: a message of
  * n bytes, n; all-reduce of n on P ranks, 2 n (P-1)/P each way (as a ring does); all-gather, own block times P-1 out,
