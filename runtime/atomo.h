@@ -235,7 +235,7 @@ ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *ou
 ATOMO_API int atomo_norm(const atomo_tensor *a, double p, double *out); /* p: 1, 2, any above 0, or Inf */
 /* NaN and Inf entries of a tensor (any dtype and strides, nothing is copied); first: flat index or -1. */
 ATOMO_API int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first);
-/* The first of n tensors that has a NaN or Inf, from 0; -1 where none has. */
+/* The first of n tensors that has a NaN or Inf, from 0; -1 where none has. list[i]: NULL where there is none. */
 ATOMO_API int atomo_find_nonfinite(const atomo_tensor *const *list, int n, int *which);
 /* Elements or rows by 0-based i32 indices along dim: out.shape = a.shape with shape[dim] = numel(index). */
 ATOMO_API int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index, atomo_tensor **out);
