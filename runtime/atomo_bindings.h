@@ -12,10 +12,13 @@
 /* For tests: the n-th allocation from now on fails (ENOMEM), once; 0: none does. Returns how many were still to come
  * until the one that an earlier call chose, 0 when it has failed. ATOMO_FAIL_ALLOC=n chooses one from the start. */
 ATOMO_API int atomo_mem_fail_alloc(int n);
-/* The process that a script has started and waits for (0: none). SIGINT and SIGTERM to this process send it SIGTERM;
- * leaving then waits for its end. */
-ATOMO_API void atomo_child_note(int pid);
-ATOMO_API void atomo_child_terminate(void);       /* async-signal-safe */
+/* The process that a script starts and waits for: a shell command. SIGINT and SIGTERM to this process send it SIGTERM,
+ * whenever they come; leaving then waits for its end. EARG if one runs already, EIO if none can be started. */
+ATOMO_API int atomo_child_start(const char *line);
+ATOMO_API int atomo_child_poll(int *code);        /* 1 once it has ended: its exit code, 128 + a signal; 0 before */
+ATOMO_API void atomo_child_kill(int signal);      /* no effect if none runs */
+ATOMO_API void atomo_child_terminate(void);       /* SIGTERM, also to one that starts later; async-signal-safe */
+ATOMO_API void atomo_child_forgive(void);         /* this process continues: what starts later runs */
 ATOMO_API void atomo_child_await(double seconds); /* until it has ended, at most for `seconds` */
 /* Waits, for `seconds` at most, until standard output and error, where they are pipes, have been read: mpirun cuts off
  * what it has not read when it hears of an abort. */
@@ -147,7 +150,8 @@ ATOMO_API void atomo_comm_set_tag(atomo_comm *c, const char *tag);
 ATOMO_API void atomo_flight_note(const char *text);
 
 /* Whether every collective on c is preceded by a comparison of operation, type, count and purpose over its ranks: 48
- * bytes from each to each. The same on all ranks. [local] */
+ * bytes from each to each. Until set: the blocking ones, not those that return a request. The same on all ranks.
+ * [local] */
 ATOMO_API void atomo_comm_set_checked(atomo_comm *c, int on);
 /* out[2]: bytes sent and received so far by the operations on c. Payload, by what an operation must move: a message of
  * n bytes, n; all-reduce of n on P ranks, 2 n (P-1)/P each way (as a ring does); all-gather, own block times P-1 out,

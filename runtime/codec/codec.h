@@ -179,6 +179,7 @@ void atomo__price_set(atomo_codec *c, atomo__part *part);  /* T of a measured pa
 void atomo__price_note(atomo_codec *c, atomo__part *part); /* what its coefficients call for, at that T */
 void atomo__price_sent(atomo_codec *c, double bits);
 void atomo__price_end(atomo_codec *c);
+double atomo__entries_that_came(const atomo_codec *c); /* of the tensors that this step has priced so far */
 
 /* ---- steps that can be given up (undo.c) ---- */
 /* What a step may change is kept beside it: of every part that it touches, from atomo__part_open on, and of the codec,

@@ -239,7 +239,8 @@ int atomo_codec_end(atomo_codec *c)
 {
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: end_step: begin_step was not called", c->name);
     c->stream.open = false;
-    c->energy = c->stats.square / c->entries;
+    const double came = atomo__entries_that_came(c); /* 0 where tensors have no price: nobody asks for the energy */
+    c->energy = c->stats.square / (came > 0 ? came : c->entries);
     atomo__price_end(c);
     atomo__undo_commit(c);
     return ATOMO_OK;

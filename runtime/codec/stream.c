@@ -12,7 +12,7 @@
 #include "codec/codec.h"
 #include <math.h>
 
-/* Chosen so that a step is at most 10 % over its budget, whatever came before (tests/spec/budget_steps_spec.lua). All
+/* Chosen so that a step is at most 10 % over its budget, whatever came before (tests/spec/compress/budget_steps_spec.lua). All
  * are shares, without a unit. */
 /* What a message may be above and below its tensor's quota, while others are to come. */
 static const double OVER = 0.25, UNDER = 0.75;
@@ -124,14 +124,19 @@ void atomo__price_sent(atomo_codec *c, double bits)
     c->stream.left -= bits;
 }
 
-/* The share of the budget of the tensors that came: a codec may be handed some of its tensors only (an owner's answers
- * in topology sharded), always the same ones. */
-static double share_of_those_that_came(const atomo_codec *c)
+double atomo__entries_that_came(const atomo_codec *c)
 {
     double entries = 0;
     for (int i = 0; i < c->parts; i++)
         if (c->part[i] && c->part[i]->noted) entries += (double)c->part[i]->n;
-    return entries / c->entries;
+    return entries;
+}
+
+/* The share of the budget of the tensors that came: a codec may be handed some of its tensors only (an owner's answers
+ * in topology sharded), always the same ones. */
+static double share_of_those_that_came(const atomo_codec *c)
+{
+    return atomo__entries_that_came(c) / c->entries;
 }
 
 /* The T that would have met `target` bits with all of this step's coefficients at hand, 0 where any would: Algorithm 1

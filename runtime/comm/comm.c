@@ -85,6 +85,7 @@ int atomo__comm_open(MPI_Comm from, atomo_comm **out)
     }
     atomo_comm *c = p;
     c->holders = 1;
+    c->checked = CHECK_BLOCKING;
     c->mpi = from;
     int rc = from == MPI_COMM_WORLD ? MPI_Comm_dup(from, &c->mpi) : MPI_SUCCESS;
     int status = rc == MPI_SUCCESS ? comm_fill(c) : atomo__mpi_fail(rc, "MPI_Comm_dup");
@@ -180,7 +181,7 @@ int atomo_comm_bytes(const atomo_comm *c, double *out)
 
 void atomo_comm_set_checked(atomo_comm *c, int on)
 {
-    c->checked = on != 0;
+    c->checked = on ? CHECK_ALL : CHECK_NONE;
 }
 
 void atomo_comm_set_tag(atomo_comm *c, const char *tag)

@@ -51,6 +51,9 @@ typedef struct atomo_fingerprint {
 } atomo_fingerprint;
 _Static_assert(sizeof(atomo_fingerprint) == 48, "ranks exchange it as bytes");
 
+/* A communicator is opened with CHECK_BLOCKING; atomo_comm_set_checked asks for the others. */
+enum { CHECK_NONE, CHECK_BLOCKING, CHECK_ALL };
+
 struct atomo_comm {
     _Atomic int holders;
     bool closed;           /* its MPI communicators are gone; the rest goes with the last holder */
@@ -59,7 +62,7 @@ struct atomo_comm {
     uint32_t sequence;        /* agreements */
     atomo_flight_group group; /* for the flight recorder; its ranks lie in world_rank */
     int32_t *world_rank;      /* [size] */
-    bool checked;             /* every collective is preceded by an agreement */
+    int checked;              /* CHECK_*: which collectives are preceded by an agreement */
     char tag[64];             /* what the next operations are for; part of their fingerprints */
     _Atomic int64_t bytes_out, bytes_in;
     atomo_fingerprint *peers; /* [size], of the last agreement */
@@ -80,8 +83,11 @@ int atomo__mpi_op(int op, const char *fn, MPI_Op *out);
 
 /* [collective] Exchanges fingerprints (c->peers) and compares; EMISMATCH on every rank, naming two that differ. */
 int atomo__comm_agree(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact);
-/* The same where the communicator is checked (atomo_comm_set_checked, ATOMO_MPI_CHECK), else nothing. */
+/* The same where the communicator is checked (unless atomo_comm_set_checked says no), else nothing. */
 int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
+/* The same for a collective that does not block: an agreement waits for all ranks, so only a communicator whose
+ * collectives are all checked has it. */
+int atomo__comm_agree_if_all(atomo_comm *c, int operation, int dtype, int detail, double count);
 
 /* One all-reduce of at most INT_MAX elements in place. */
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);

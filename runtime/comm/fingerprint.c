@@ -3,7 +3,8 @@
  * MPI does not say when ranks call different collectives, or the same one with other counts or types: that may fail on
  * one rank, hang, or succeed with wrong numbers. The size exchange that variable messages need anyway therefore carries
  * {sequence, operation, type, detail, crc, count, tag}. Every rank sees all fingerprints, so all find the same
- * disagreement and raise the same error. With ATOMO_MPI_CHECK=1 every collective does so. Path: stage 7.
+ * disagreement and raise the same error. Collectives that block do so too, unless atomo_comm_set_checked turns it off;
+ * with ATOMO_MPI_CHECK=1 every collective does. Path: stage 7.
  */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
@@ -89,6 +90,13 @@ int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int de
     return (c->checked || atomo__comm_checked) && c->size > 1
                ? atomo__comm_agree(c, operation, dtype, detail, count, true)
                : ATOMO_OK;
+}
+
+int atomo__comm_agree_if_all(atomo_comm *c, int operation, int dtype, int detail, double count)
+{
+    return c->checked == CHECK_BLOCKING && !atomo__comm_checked
+               ? ATOMO_OK
+               : atomo__comm_agree_if_checked(c, operation, dtype, detail, count);
 }
 
 int atomo_comm_check(atomo_comm *c, const char *name, const char *value)

@@ -123,7 +123,8 @@ static int put(int fd, const char *text, size_t n)
 {
     while (n > 0) {
         ssize_t k = write(fd, text, n);
-        if (k < 0 && errno != EINTR) return -1;
+        if (k == 0) errno = ENOSPC; /* the disk takes no more, and says no why */
+        if (k == 0 || (k < 0 && errno != EINTR)) return -1;
         if (k > 0) text += k, n -= (size_t)k;
     }
     return 0;
@@ -192,6 +193,7 @@ int atomo_flight_write(const char *path, const char *why)
     int bad = fd < 0 || put_all(fd, why) < 0 ? errno : 0;
     if (fd >= 0 && close(fd) < 0 && !bad) bad = errno;
     if (!bad && rename(part, path) < 0) bad = errno;
+    if (bad && fd >= 0) unlink(part);
     pthread_mutex_unlock(&writing);
     ATOMO_REQUIRE(!bad, ATOMO_EIO, "flight_write: %s: %s", path, strerror(bad));
     return ATOMO_OK;

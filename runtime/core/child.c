@@ -1,26 +1,85 @@
 /* child.c - the process that a script has started and waits for (atomo.experiment). A signal that ends this process
- * reaches the child first, because a script that a signal stops runs no more of its own code. */
+ * reaches the child first, because a script that a signal stops runs no more of its own code.
+ *
+ * No moment lies between a process's start and its being known: a signal that comes before is kept in `told`, and the
+ * child gets it as soon as its number is known. A number is forgotten before the process is reaped, and no handler is
+ * then between reading it and kill(): so no other process that got the number later is hit. Handlers may run on any
+ * thread. */
 #include "core/core.h"
+#include <errno.h>
 #include <signal.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 
-static volatile sig_atomic_t child; /* process id; 0: none */
+extern char **environ;
 
-void atomo_child_note(int pid)
+static _Atomic int child;   /* process id; 0: none */
+static _Atomic int told;    /* a signal ends this process: the child ends, also one that starts later */
+static _Atomic int sending; /* handlers that may have read `child` */
+
+static void send_signal(int signal)
 {
-    child = pid;
+    sending++;
+    const int pid = child;
+    if (pid > 0) kill((pid_t)pid, signal);
+    sending--;
 }
 
 void atomo_child_terminate(void)
 {
-    if (child > 0) kill((pid_t)child, SIGTERM);
+    told = 1;
+    send_signal(SIGTERM);
+}
+
+void atomo_child_forgive(void)
+{
+    told = 0;
+}
+
+int atomo_child_start(const char *line)
+{
+    ATOMO_REQUIRE(line, ATOMO_EARG, "process: a command is needed");
+    ATOMO_REQUIRE(child == 0, ATOMO_EARG, "process: one runs already, and only one can be waited for");
+    char shell[] = "sh", flag[] = "-c";
+    char *argv[] = {shell, flag, (char *)(uintptr_t)line, NULL};
+    pid_t pid;
+    const int rc = posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ);
+    ATOMO_REQUIRE(rc == 0, ATOMO_EIO, "process: cannot start /bin/sh: %s", strerror(rc));
+    child = (int)pid;
+    if (told) send_signal(SIGTERM);
+    return ATOMO_OK;
+}
+
+void atomo_child_kill(int signal)
+{
+    send_signal(signal);
+}
+
+int atomo_child_poll(int *code)
+{
+    const int pid = child;
+    ATOMO_REQUIRE(pid > 0 && code, ATOMO_EARG, "process: none was started");
+    siginfo_t over = {0};
+    int rc, status = 0;
+    do rc = waitid(P_PID, (id_t)pid, &over, WEXITED | WNOHANG | WNOWAIT);
+    while (rc < 0 && errno == EINTR);
+    if (rc == 0 && over.si_pid == 0) return 0;
+    child = 0;
+    while (sending) nanosleep(&(struct timespec){0, 1000}, NULL);
+    ATOMO_REQUIRE(rc == 0 && waitpid((pid_t)pid, &status, 0) == pid, ATOMO_EIO, "process: waiting for it: %s",
+                  strerror(errno));
+    *code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    return 1;
 }
 
 void atomo_child_await(double seconds)
 {
     const double until = atomo_time() + seconds;
-    while (child > 0 && waitpid((pid_t)child, NULL, WNOHANG) == 0 && atomo_time() < until)
+    int code;
+    while (child > 0 && atomo_child_poll(&code) == 0 && atomo_time() < until)
         nanosleep(&(struct timespec){0, 5000000}, NULL);
     child = 0;
 }

@@ -118,6 +118,7 @@ void host_interrupt_forget(void)
 {
     if (terminated) return;
     stop_timer();
+    atomo_child_forgive();
     lua_sethook(state, NULL, 0, 0);
     host_interrupts = said = 0;
 }

@@ -141,6 +141,7 @@ int atomo_find_nonfinite(const atomo_tensor *const *list, int n, int *which)
 {
     *which = -1;
     for (int i = 0; i < n && *which < 0; i++) {
+        if (!list[i]) continue;
         double bad, first;
         ATOMO_TRY(atomo_count_nonfinite(list[i], &bad, &first));
         if (bad > 0) *which = i;

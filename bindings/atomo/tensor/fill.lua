@@ -116,15 +116,19 @@ local list_type, most = ffi.typeof "const atomo_tensor *[?]", 16
 local handles, which = list_type(most), ffi.new "int[1]"
 
 --- The number of the first tensor of a list that has a NaN or Inf entry; nil where none has.
----@param list atomo.Tensor[]
+---@param list atomo.Tensor[]  with n: an entry may be false, no tensor
+---@param n integer?           its length
 ---@return integer?
-function T.find_nonfinite(list)
-  local n = #list
+function T.find_nonfinite(list, n)
+  local holes = n ~= nil
+  n = n or #list
   if n > most then
     most = 2 * n
     handles = list_type(most)
   end
-  for i = 1, n do handles[i - 1] = T.expect(list[i], "find_nonfinite: tensor").h end
+  for i = 1, n do
+    handles[i - 1] = (not holes or list[i]) and T.expect(list[i], "find_nonfinite: tensor").h or nil
+  end
   check(C.atomo_find_nonfinite(handles, n, which))
   local at = f.number(which)
   return at >= 0 and at + 1 or nil

@@ -1,4 +1,6 @@
 --- Where numbers stop being finite: looked for at every stage of a step where they can (stages 3, 8 and 9), and named.
+local T = require "atomo.tensor"
+
 local M = {}
 
 --- nil, or what is NaN or Inf in the first of these tensors that has such entries.
@@ -8,16 +10,11 @@ local M = {}
 ---@param names string[]|nil
 ---@return string?
 function M.look(what, tensors, n, names)
-  for i = 1, n do
-    local t = tensors[i]
-    if t then
-      local bad, first = t:count_nonfinite()
-      if bad > 0 then
-        return ("%s %s: %d of %d entries are NaN or Inf, the first is number %d"):format(what,
-          names and names[i] or "number " .. i, bad, t:numel(), first)
-      end
-    end
-  end
+  local i = T.find_nonfinite(tensors, n)
+  if not i then return end
+  local bad, first = tensors[i]:count_nonfinite()
+  return ("%s %s: %d of %d entries are NaN or Inf, the first is number %d"):format(what,
+    names and names[i] or "number " .. i, bad, tensors[i]:numel(), first)
 end
 
 --- A loss, of micro-batch k of a step.

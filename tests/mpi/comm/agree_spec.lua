@@ -55,6 +55,55 @@ describe("fingerprints", function()
     end, "rank 0 is in allgatherv", "rank 1 is in alltoallv")
   end)
 
+  --- Each case on a communicator that nobody has asked to be checked.
+  for _, case in ipairs {
+    {"another count", function(c, odd) c:allreduce(atomo.ones(odd and 3 or 4)) end, "allreduce", "4 elements",
+      "3 elements"},
+    {"another element type", function(c, odd) c:allreduce(atomo.zeros({4}, odd and "i32" or "f32")) end,
+      "(f32, 4 elements", "(i32, 4 elements"},
+    {"another reduction", function(c, odd) c:allreduce(atomo.ones(4), odd and "max" or "sum") end, "sum)", "max)"},
+    {"another root", function(c, odd) c:bcast(atomo.ones(4), odd and 1 or 0) end, "root 0", "root 1"},
+    {"another count of a broadcast", function(c, odd) c:bcast(atomo.ones(odd and 3 or 4), 0) end, "bcast"},
+    {"another reduction to a root", function(c, odd) c:reduce(atomo.ones(4), odd and "min" or "sum", 0) end, "min"},
+    {"another count of a gather", function(c, odd) c:gather(atomo.ones(odd and 3 or 4), 0) end, "gather"},
+    {"another count of an all-gather", function(c, odd) c:allgather(atomo.ones(odd and 3 or 4)) end, "3 elements"},
+    {"another type in all-to-all", function(c, odd)
+      local list = {}
+      for r = 1, n do list[r] = atomo.zeros({2}, odd and "u8" or "f32") end
+      c:alltoallv(list)
+    end, "f32", "u8"},
+    {"a barrier in place of a sum", function(c, odd)
+      if odd then c:barrier() else c:allreduce(atomo.ones(4)) end
+    end, "rank 0 is in allreduce", "rank 1 is in barrier"},
+    {"a broadcast in place of an all-gather", function(c, odd)
+      if odd then c:bcast(atomo.ones(4), 0) else c:allgather(atomo.ones(4)) end
+    end, "rank 0 is in allgather", "rank 1 is in bcast"},
+    {"a split in place of a sum", function(c, odd)
+      if odd then c:split(0) else c:allreduce(atomo.ones(4)) end
+    end, "rank 0 is in allreduce", "rank 1 is in split"},
+  } do
+    spec("tell " .. case[1] .. ", and the communicator stays usable", function()
+      local c = world:split(0)
+      disagree(function() case[2](c, me == 1) end, "the ranks disagree: rank 0 is in", "rank 1 is in",
+        unpack(case, 3))
+      assert.equal(n, c:allreduce(atomo.ones(1)):item())
+      c:close()
+    end)
+  end
+
+  spec("are not waited for by what gives a request", function()
+    local c = world:split(0)
+    if me == 0 then
+      local sum = c:iallreduce(atomo.ones(2))
+      for r = 1, n - 1 do c:send(atomo.ones(1), r) end
+      assert.equal(n, sum:wait():get(1))
+    else
+      c:recv(atomo.zeros(1), 0)
+      assert.equal(n, c:iallreduce(atomo.ones(2)):wait():get(1))
+    end
+    c:close()
+  end)
+
   spec("tell another purpose", function()
     disagree(function()
       world:tag(me == 0 and "step 3, conv1" or "step 4, conv1")

@@ -134,5 +134,12 @@ describe("the scan for NaN and Inf", function()
     assert.equal(3, atomo.find_nonfinite(list))
     assert.is_nil(atomo.find_nonfinite {list[1], list[2]})
     assert.is_nil(atomo.find_nonfinite {})
+    local holes = {false, [3] = list[4]}
+    for i = 5, 40 do holes[i] = list[1] end
+    assert.equal(3, atomo.find_nonfinite(holes, 40))
+    assert.is_nil(atomo.find_nonfinite(holes, 2))
+    local ok, why = pcall(atomo.find_nonfinite, {false})
+    assert.is_false(ok)
+    assert.matches("find_nonfinite: tensor", why)
   end)
 end)

@@ -4,7 +4,8 @@
 -- while backward continues; where the leaders all-reduce dense sums, it does that and the broadcast too.
 local failure = require "atomo.exchange.failure"
 local T = require "atomo.tensor"
-local raise = require("atomo.ffi").raise
+local f = require "atomo.ffi"
+local C, raise = f.C, f.raise
 
 local M = {whole = true} -- every gradient by itself: the leaders' exchange joins small ones
 
@@ -41,6 +42,9 @@ function M.open(route, settings, compressor, exchange)
   local node = comm:split_shared()
   local leads = node.rank == 0
   local leaders = comm:split(leads and 0 or nil)
+  -- the plan, which all ranks have agreed on, says what travels here: no comparison besides
+  C.atomo_comm_set_checked(node.h, 0)
+  if leads then C.atomo_comm_set_checked(leaders.h, 0) end
   local nodes = count_nodes(node, leads and leaders)
   route.comms = {comm, node, leaders}
   if settings.inner == "ps" and nodes < 2 then
