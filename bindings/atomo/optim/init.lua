@@ -39,7 +39,8 @@ function Optimizer:__newindex(key, value)
   rawset(self, key, value)
 end
 
-local function new(kind, opts)
+local function new(kind, opts, more)
+  if more ~= nil then raise(kind .. ": got a second argument, expected one table: {params = ..., lr = ...}") end
   if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
     raise(kind .. ": params is missing or empty, expected a list of parameters or of groups")
   end
@@ -61,7 +62,8 @@ local function step_strided(update, group, i, p, g, lr, t)
 end
 
 --- Applies the gradients in .grad to the parameters.
-function Optimizer:step()
+function Optimizer:step(closure)
+  if closure ~= nil then raise(self.kind .. ": step takes no closure: compute the gradients before it") end
   local update = steps.update[self.kind]
   options.check(self.kind, "lr", self.lr)
   self.steps = self.steps + 1
@@ -187,17 +189,17 @@ function Optimizer:load_state_dict(s)
 end
 
 --- lr, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false
-function M.sgd(opts) return new("sgd", opts) end
+function M.sgd(opts, ...) return new("sgd", opts, ...) end
 --- lr = 1e-3, betas = {0.9, 0.999} (or beta1, beta2), eps = 1e-8, weight_decay = 0 (added to the gradient), amsgrad =
 --- false (divide by the largest second moment so far)
-function M.adam(opts) return new("adam", opts) end
+function M.adam(opts, ...) return new("adam", opts, ...) end
 --- as adam, weight_decay = 0.01 decoupled from the gradient [Loshchilov and Hutter 2019]
-function M.adamw(opts) return new("adamw", opts) end
+function M.adamw(opts, ...) return new("adamw", opts, ...) end
 --- lr, momentum = 0.9, weight_decay = 0, trust = 0.001
-function M.lars(opts) return new("lars", opts) end
+function M.lars(opts, ...) return new("lars", opts, ...) end
 --- lr, betas = {0.9, 0.999}, eps = 1e-6, weight_decay = 0 (decoupled): Adam's direction with the length of the
 --- weights, a tensor each [You et al. 2020]
-function M.lamb(opts) return new("lamb", opts) end
+function M.lamb(opts, ...) return new("lamb", opts, ...) end
 
 for _, part in ipairs {"clip", "ema", "groups"} do
   for name, fn in pairs(require("atomo.optim." .. part)) do M[name] = fn end
