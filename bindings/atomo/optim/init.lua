@@ -10,6 +10,7 @@ local check_options = require "atomo.tensor.check_options"
 local new_group = require "atomo.optim.group"
 local options = require "atomo.optim.options"
 local steps = require "atomo.optim.update"
+local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
 local raise = f.raise
 
@@ -125,12 +126,13 @@ function Optimizer:state_dict()
 end
 
 --- What is wrong with entry `key` of a state: a text, or nil.
-local function problem_of(self, key, value)
+local function problem_of(self, key, value, steps_of_all)
   local i, name = key:match "^(%d+)%.(%a+)$"
   local group = self.groups[tonumber(i)]
   if not group then return ("'%s' belongs to no group of this optimizer"):format(key) end
   if name == "lr" or name == "ratio" then
-    return type(value) ~= "number" and ("'%s' is no number"):format(key) or nil
+    options.check(self.kind, "lr", value, key)
+    return nil
   end
   local block = steps.state[self.kind][name]
   if not block and name ~= "taken" then
@@ -140,6 +142,12 @@ local function problem_of(self, key, value)
   if not T.is_tensor(value) or value:numel() ~= n then
     return ("'%s' has %s elements, the %s %d"):format(key, T.is_tensor(value) and value:numel() or "no",
       block and "parameters" or "group", n)
+  end
+  if block and value:dtype() ~= "f32" then return ("'%s' is %s, expected f32"):format(key, value:dtype()) end
+  for i = 1, block and 0 or n do
+    if not number.whole(value:get(i), 0, steps_of_all) then
+      return ("'%s' holds %s, expected whole numbers from 0 to %d"):format(key, tostring(value:get(i)), steps_of_all)
+    end
   end
 end
 
@@ -179,8 +187,10 @@ function Optimizer:load_state_dict(s)
   if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
     raise "load_state_dict: expected what an optimizer's state_dict() gives: steps and lr are missing"
   end
+  number.expect_whole(s.steps, "load_state_dict: steps", 0)
+  options.check(self.kind, "lr", s.lr)
   for key, value in pairs(s) do
-    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, tostring(key), value)
+    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, tostring(key), value, s.steps)
     if problem then raise("load_state_dict: " .. problem) end
   end
   check_complete(self, s)
