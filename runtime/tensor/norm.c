@@ -66,13 +66,22 @@ static double largest(const atomo_tensor *c)
     return most;
 }
 
-static double power_norm(const atomo_tensor *c, double p)
+/* Sum of |v / scale|^p over c's entries. */
+static double power_sum(const atomo_tensor *c, double p, double scale)
 {
     double sum = 0;
     for (int64_t i = 0; i < atomo__numel(c); i++) {
-        const double v = fabs(number_at(c, i));
+        const double v = fabs(number_at(c, i)) / scale;
         sum += p == 1 ? v : p == 2 ? v * v : pow(v, p);
     }
+    return sum;
+}
+
+/* Where the powers leave the doubles, those of the ratios to the largest entry are summed. */
+static double power_norm(const atomo_tensor *c, double p)
+{
+    const double sum = power_sum(c, p, 1), most = sum > 1e-290 && sum < INFINITY ? 0 : largest(c);
+    if (most > 0 && most < INFINITY) return most * pow(power_sum(c, p, most), 1 / p);
     return p == 1 ? sum : p == 2 ? sqrt(sum) : pow(sum, 1 / p);
 }
 

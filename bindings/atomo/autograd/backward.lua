@@ -222,6 +222,15 @@ local function check_gradient(op, i, arg, g)
   end
 end
 
+--- Raises for a gradient of an argument that there is not.
+local function check_count(op, gradients, count)
+  for i = count + 1, table.maxn(gradients) do
+    if gradients[i] ~= nil then
+      raise(("%s: backward returned a gradient for argument %d, forward took %d"):format(op.name, i, count))
+    end
+  end
+end
+
 --- Gradients as a user-defined operator gets them.
 local function shared(pending, count)
   local list = {}
@@ -247,6 +256,7 @@ local function pass(run, node, pending)
   local op, ctx = node.op, node.ctx
   run.added_to = nil
   local gradients = pending and gradients_of(node, pending)
+  if gradients and not op.trusted then check_count(op, gradients, ctx.count) end
   if gradients and op.trusted then mark_shared(gradients, ctx.count, pending, node.outputs) end
   local added_to = run.added_to
   -- Every use of a leaf counts down, whether a gradient came or not.

@@ -6,6 +6,8 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
+local number = require "atomo.core.number"
+local O = require "atomo.tensor.check_options"
 local context = require "atomo.autograd.context"
 local views = require "atomo.autograd.views"
 local backward = require "atomo.autograd.backward"
@@ -46,6 +48,9 @@ end
 --- no step; it stays a parameter.
 ---@param on boolean?
 function Tensor:requires_grad_(on)
+  if on ~= nil and type(on) ~= "boolean" then
+    raise(("requires_grad_: %s, expected true or false"):format(number.text(on)))
+  end
   if self.node then raise "requires_grad_: the tensor is the result of an operator; use t:detach()" end
   if on ~= false and self:dtype() ~= "f32" then
     raise(("requires_grad_: tensor is %s, expected f32"):format(self:dtype()))
@@ -174,7 +179,7 @@ end
 -- ctx:save(...) or in fields of ctx: a change in place in between is an error then.
 ---@param def {name: string, forward: function, backward: function}
 function M.func(def)
-  require("atomo.tensor.check_options").check("func", def, {name = true, forward = true, backward = true})
+  O.check("func", def, {name = true, forward = true, backward = true})
   local _, result = operator(def, false)
   return result
 end
@@ -222,13 +227,16 @@ local function gradient_of(t, gradient)
   return backward.from_user(gradient)
 end
 
+local backward_options = {on_ready = true, retain_graph = O.flag}
+
 --- Fills .grad of every parameter that this tensor depends on (added to what is there). Where it fails, every .grad is
 --- as it was before, but for parameters that on_ready was called for.
 ---@param gradient atomo.Tensor?  of this tensor; may be left out for a scalar
 ---@param opts {retain_graph: boolean?, on_ready: (fun(leaf: atomo.Tensor))?}?  on_ready: called when the last use of a
 --- parameter has been passed
 function Tensor:backward(gradient, opts)
-  opts = opts or {}
+  opts = opts == nil and {} or opts
+  O.check("backward", opts, backward_options)
   if not tracked(self) then
     raise "backward: nothing that led to this tensor requires a gradient"
   end

@@ -51,6 +51,12 @@ function M.expect_whole(v, what, least, most)
   raise(("%s is %s, expected a whole number%s"):format(what, M.text(v), range))
 end
 
+--- The number that v is; raises "WHAT is 'x', a string, expected a number". The FFI makes 1 of true.
+---@return number
+function M.expect(v, what)
+  return of(v) or raise(("%s is %s, expected a number"):format(what, M.text(v)))
+end
+
 local limits = {i32 = {-2 ^ 31, 2 ^ 31 - 1}, u8 = {0, 255}}
 local f32_end = 2 ^ 128 - 2 ^ 103 -- the first that rounds to Inf
 

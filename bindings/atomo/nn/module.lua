@@ -9,6 +9,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local state = require "atomo.nn.state"
+local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
 local raise, is_tensor = f.raise, T.is_tensor
 
@@ -222,6 +223,9 @@ end
 --- with a train of its own is asked itself; what is frozen stays in evaluation mode.
 ---@param on boolean?
 function Module:train(on)
+  if on ~= nil and type(on) ~= "boolean" then
+    raise(("train: mode is %s, expected true or false"):format(number.text(on)))
+  end
   set_mode(self, on ~= false, {})
   return self
 end
@@ -272,10 +276,16 @@ end
 
 --- Nothing in this module and below changes from now on: no parameter trains, and it stays in evaluation mode, so that
 --- running statistics stand still and dropout rests, whatever train() is called above.
-function Module:freeze() return set_frozen(self, true) end
+function Module:freeze(part)
+  if part ~= nil then raise "freeze: takes no argument; model.layer:freeze() is of the part" end
+  return set_frozen(self, true)
+end
 
 --- Ends freeze(): all parameters train, and the mode is what it was.
-function Module:unfreeze() return set_frozen(self, false) end
+function Module:unfreeze(part)
+  if part ~= nil then raise "unfreeze: takes no argument; model.layer:unfreeze() is of the part" end
+  return set_frozen(self, false)
+end
 
 function Module:zero_grad()
   for _, p in ipairs(self:parameters()) do p:zero_grad() end

@@ -72,8 +72,9 @@ function M.load(who, each, values, opts)
     raise(("load_state_dict: got a %s, expected a table of tensors by name"):format(
       T.is_tensor(values) and "tensor" or type(values)))
   end
-  check_options.check("load_state_dict", opts or {}, {strict = true})
-  local strict = not opts or opts.strict ~= false
+  opts = opts == nil and {} or opts
+  check_options.check("load_state_dict", opts, {strict = check_options.flag})
+  local strict = opts.strict ~= false
   local slots = slots_of(each)
   local missing, wrong, known, differ = match(slots, values)
   local unexpected, text = unknown(values, known), {}

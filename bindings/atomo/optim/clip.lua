@@ -27,6 +27,14 @@ local function gradients(who, params)
   return list
 end
 
+--- The p-norm of all gradients where the sum of p-th powers leaves the doubles: of their ratios to the largest.
+local function scaled_norm(params, p)
+  local largest, total = M.grad_norm(params, math.huge), 0
+  if largest == 0 or largest == math.huge then return largest end
+  for _, g in ipairs(gradients("grad_norm", params)) do total = total + (g:norm_value(p) / largest) ^ p end
+  return largest * total ^ (1 / p)
+end
+
 --- Norm of all gradients together (p = norm_type, 2 unless given; math.huge: the largest).
 ---@param params atomo.Tensor[]
 ---@param norm_type number?
@@ -36,7 +44,9 @@ function M.grad_norm(params, norm_type)
     local n = g:norm_value(p)
     if p == math.huge then total = (n > total or n ~= n) and n or total else total = total + n ^ p end
   end
-  return p == math.huge and total or total ^ (1 / p)
+  if p == math.huge then return total end
+  if total == math.huge or total < 1e-290 then return scaled_norm(params, p) end
+  return total ^ (1 / p)
 end
 
 --- Scales the gradients so that their norm together is at most max_norm; returns the norm before.

@@ -4,6 +4,7 @@
 --   ema:with(function() ... evaluate ... end)
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 local autograd = require "atomo.autograd"
 local O = require "atomo.tensor.check_options"
 local raise = f.raise
@@ -80,11 +81,14 @@ end
 
 ---@param names table<atomo.Tensor, string>?
 function EMA:load_state_dict(s, names)
+  if type(s) ~= "table" then raise "ema: load_state_dict: expected what an average's state_dict() gives" end
+  number.expect_whole(s.updates, "ema: load_state_dict: updates", 0)
   for i, a in ipairs(self.averages) do
     local given = s[key_of(self, i, names)]
-    if not T.is_tensor(given) or given:numel() ~= a:numel() then
-      raise(("ema: load_state_dict: average %d is %s, expected %s"):format(i,
-        T.is_tensor(given) and T.shape_text(given) or "missing", T.shape_text(a)))
+    local fits = T.is_tensor(given) and given:dtype() == "f32"
+    if not fits or T.shape_text(given) ~= T.shape_text(a) then
+      raise(("ema: load_state_dict: average %d is %s, expected f32 %s"):format(i,
+        T.is_tensor(given) and given:dtype() .. " " .. T.shape_text(given) or "missing", T.shape_text(a)))
     end
   end
   for i, a in ipairs(self.averages) do a:copy_(s[key_of(self, i, names)]) end

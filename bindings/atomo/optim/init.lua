@@ -10,6 +10,7 @@ local check_options = require "atomo.tensor.check_options"
 local new_group = require "atomo.optim.group"
 local options = require "atomo.optim.options"
 local steps = require "atomo.optim.update"
+local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
 local raise = f.raise
 
@@ -39,7 +40,8 @@ function Optimizer:__newindex(key, value)
   rawset(self, key, value)
 end
 
-local function new(kind, opts)
+local function new(kind, opts, more)
+  if more ~= nil then raise(kind .. ": got a second argument, expected one table: {params = ..., lr = ...}") end
   if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
     raise(kind .. ": params is missing or empty, expected a list of parameters or of groups")
   end
@@ -61,7 +63,8 @@ local function step_strided(update, group, i, p, g, lr, t)
 end
 
 --- Applies the gradients in .grad to the parameters.
-function Optimizer:step()
+function Optimizer:step(closure)
+  if closure ~= nil then raise(self.kind .. ": step takes no closure: compute the gradients before it") end
   local update = steps.update[self.kind]
   options.check(self.kind, "lr", self.lr)
   self.steps = self.steps + 1
@@ -123,12 +126,13 @@ function Optimizer:state_dict()
 end
 
 --- What is wrong with entry `key` of a state: a text, or nil.
-local function problem_of(self, key, value)
+local function problem_of(self, key, value, steps_of_all)
   local i, name = key:match "^(%d+)%.(%a+)$"
   local group = self.groups[tonumber(i)]
   if not group then return ("'%s' belongs to no group of this optimizer"):format(key) end
   if name == "lr" or name == "ratio" then
-    return type(value) ~= "number" and ("'%s' is no number"):format(key) or nil
+    options.check(self.kind, "lr", value, key)
+    return nil
   end
   local block = steps.state[self.kind][name]
   if not block and name ~= "taken" then
@@ -138,6 +142,12 @@ local function problem_of(self, key, value)
   if not T.is_tensor(value) or value:numel() ~= n then
     return ("'%s' has %s elements, the %s %d"):format(key, T.is_tensor(value) and value:numel() or "no",
       block and "parameters" or "group", n)
+  end
+  if block and value:dtype() ~= "f32" then return ("'%s' is %s, expected f32"):format(key, value:dtype()) end
+  for i = 1, block and 0 or n do
+    if not number.whole(value:get(i), 0, steps_of_all) then
+      return ("'%s' holds %s, expected whole numbers from 0 to %d"):format(key, tostring(value:get(i)), steps_of_all)
+    end
   end
 end
 
@@ -177,8 +187,10 @@ function Optimizer:load_state_dict(s)
   if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
     raise "load_state_dict: expected what an optimizer's state_dict() gives: steps and lr are missing"
   end
+  number.expect_whole(s.steps, "load_state_dict: steps", 0)
+  options.check(self.kind, "lr", s.lr)
   for key, value in pairs(s) do
-    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, tostring(key), value)
+    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, tostring(key), value, s.steps)
     if problem then raise("load_state_dict: " .. problem) end
   end
   check_complete(self, s)
@@ -187,17 +199,17 @@ function Optimizer:load_state_dict(s)
 end
 
 --- lr, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false
-function M.sgd(opts) return new("sgd", opts) end
+function M.sgd(opts, ...) return new("sgd", opts, ...) end
 --- lr = 1e-3, betas = {0.9, 0.999} (or beta1, beta2), eps = 1e-8, weight_decay = 0 (added to the gradient), amsgrad =
 --- false (divide by the largest second moment so far)
-function M.adam(opts) return new("adam", opts) end
+function M.adam(opts, ...) return new("adam", opts, ...) end
 --- as adam, weight_decay = 0.01 decoupled from the gradient [Loshchilov and Hutter 2019]
-function M.adamw(opts) return new("adamw", opts) end
+function M.adamw(opts, ...) return new("adamw", opts, ...) end
 --- lr, momentum = 0.9, weight_decay = 0, trust = 0.001
-function M.lars(opts) return new("lars", opts) end
+function M.lars(opts, ...) return new("lars", opts, ...) end
 --- lr, betas = {0.9, 0.999}, eps = 1e-6, weight_decay = 0 (decoupled): Adam's direction with the length of the
 --- weights, a tensor each [You et al. 2020]
-function M.lamb(opts) return new("lamb", opts) end
+function M.lamb(opts, ...) return new("lamb", opts, ...) end
 
 for _, part in ipairs {"clip", "ema", "groups"} do
   for name, fn in pairs(require("atomo.optim." .. part)) do M[name] = fn end

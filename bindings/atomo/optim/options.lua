@@ -36,14 +36,14 @@ function M.is_option(name)
   return false
 end
 
---- Raises unless v is a value of option `name`.
-function M.check(kind, name, v)
+--- Raises unless v is a value of option `name`, which errors call `key` where it is given.
+function M.check(kind, name, v, key)
   local rule = M.kinds[kind][name] or common[name]
   local least = rule[2]
   if least == nil then
-    if type(v) ~= "boolean" then raise(("%s: %s is %s, expected true or false"):format(kind, name, tostring(v))) end
+    if type(v) ~= "boolean" then raise(("%s: %s is %s, expected true or false"):format(kind, key or name, tostring(v))) end
   elseif type(v) ~= "number" or v ~= v or v < least or v == math.huge then
-    raise(("%s: %s is %s, expected a number >= %g"):format(kind, name, tostring(v), least))
+    raise(("%s: %s is %s, expected a number >= %g"):format(kind, key or name, tostring(v), least))
   end
 end
 

@@ -10,7 +10,7 @@ local function is_schedule(v) return type(v) ~= "function" and "a schedule: a fu
 local function is_milestones(v)
   if type(v) ~= "table" then return "a list of steps" end
   for _, m in ipairs(v) do
-    if type(m) ~= "number" then return "a list of steps" end
+    if type(m) ~= "number" or m ~= m then return "a list of steps" end
   end
 end
 

@@ -35,13 +35,20 @@ end
 --- self += alpha * x
 function Tensor:axpy_(alpha, x)
   T.expect(x, "axpy_: x")
+  alpha = number.expect(alpha, "axpy_: alpha")
   changing(self, "axpy_")
   check(C.atomo_axpy(self.h, alpha, x.h))
   return self
 end
 
+--- Torch adds a number times a tensor by add(number, tensor), PyTorch by add(tensor, alpha).
+function T.no_third(name)
+  raise(("%s: got a third operand, expected one or two; a + s * b is t:axpy_(s, b), or a + b * s"):format(name))
+end
+
 local function in_place(name, op)
-  Tensor[name] = function(self, u)
+  Tensor[name] = function(self, u, more)
+    if more ~= nil then T.no_third(name) end
     changing(self, name)
     local o = out()
     o[0] = self.h
@@ -63,15 +70,28 @@ in_place("pow_", C.ATOMO_POW)
 in_place("maximum_", C.ATOMO_MAXIMUM)
 in_place("minimum_", C.ATOMO_MINIMUM)
 
+local largest = 3.4028234663852886e38
+
+--- Uniform on [lo, hi), 0 and 1 unless given.
 function Tensor:uniform_(lo, hi)
+  lo, hi = lo == nil and 0 or number.expect(lo, "uniform_: lo"), hi == nil and 1 or number.expect(hi, "uniform_: hi")
+  if not (lo <= hi and lo >= -largest and hi <= largest and hi - lo <= largest) then
+    raise(("uniform_: from %g to %g, expected finite bounds, the lower first"):format(lo, hi))
+  end
   changing(self, "uniform_")
-  check(C.atomo_fill_uniform(self.h, lo or 0, hi or 1))
+  check(C.atomo_fill_uniform(self.h, lo, hi))
   return self
 end
 
+--- Normal, mean 0 and standard deviation 1 unless given.
 function Tensor:normal_(mean, std)
+  mean = mean == nil and 0 or number.expect(mean, "normal_: mean")
+  std = std == nil and 1 or number.expect(std, "normal_: std")
+  if not (math.abs(mean) <= largest and std >= 0 and std <= largest) then
+    raise(("normal_: mean %g, std %g, expected finite numbers, std at least 0"):format(mean, std))
+  end
   changing(self, "normal_")
-  check(C.atomo_fill_normal(self.h, mean or 0, std or 1))
+  check(C.atomo_fill_normal(self.h, mean, std))
   return self
 end
 

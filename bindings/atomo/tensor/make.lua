@@ -8,7 +8,16 @@ local is_tensor, wrap, out, dtypes = T.is_tensor, T.wrap, T.out, T.dtypes
 
 local dims8 = ffi.typeof "double[8]"
 
+--- name: a dtype's, or a table whose only option is dtype.
 function T.dtype_of(name, what)
+  if type(name) == "table" then
+    for key in pairs(name) do
+      if key ~= "dtype" then
+        raise(("%s: option '%s' is none, expected dtype; atomo.param(t) makes a parameter"):format(what, tostring(key)))
+      end
+    end
+    name = name.dtype
+  end
   local d = dtypes[name or "f32"]
   if not d then raise(("%s: unknown dtype '%s', expected f32, i32 or u8"):format(what, tostring(name))) end
   return d
@@ -24,7 +33,6 @@ local function shape_of(what, ...)
     sizes = {...}
     if type(sizes[#sizes]) == "string" then dtype = table.remove(sizes) end
   end
-  if type(dtype) == "table" then dtype = dtype.dtype end
   local c = dims8()
   if #sizes > 8 then raise(("%s: %d dimensions, at most 8"):format(what, #sizes)) end
   for i = 1, #sizes do
@@ -123,12 +131,14 @@ end
 
 --- From a (nested) table of numbers, a number, or another tensor (a copy): atomo.tensor({{1,2},{3,4}}, "i32").
 function T.tensor(value, dtype)
-  if is_tensor(value) then return value:to(dtype or value:dtype(), true) end
+  if is_tensor(value) then
+    return value:to(T.dtype_names[T.dtype_of(dtype or value:dtype(), "tensor")], true)
+  end
   if type(value) ~= "table" and not number.of(value) then
     raise(("tensor: got a %s, expected a table of numbers, a number or a tensor"):format(type(value)))
   end
   local shape = nested_shape(value, {}, 1)
-  local t = T.empty(shape, dtype)
+  local t = T.create(shape_of("tensor", shape, dtype))
   fill_nested(value, shape, 1, t:data(), 0, t:dtype())
   return t
 end

@@ -85,10 +85,20 @@ local function check_if_due(self, equal)
   end
 end
 
+--- The rate of the coming step.
+local function rate(self)
+  if not self.schedule then return self.optimizer.lr end
+  local lr = self.schedule(self.step - 1)
+  if type(lr) ~= "number" or not (lr >= 0 and lr < math.huge) then
+    f.raise(("train: schedule(%d) is %s, expected a number >= 0"):format(self.step - 1, tostring(lr)))
+  end
+  return lr
+end
+
 --- One step; returns its sums over the ranks {loss, count, right, judged}, nil where there are none.
 local function run_step(self, feed, epoch)
   local start = C.atomo_time()
-  local lr = self.schedule and self.schedule(self.step - 1) or self.optimizer.lr
+  local lr = rate(self)
   local waited = feed.ms
   local result = self.runner:run(feed, lr, self.step, function() return round_ends(self, feed) end)
   if self.outer then handle_local(self, result, lr) end

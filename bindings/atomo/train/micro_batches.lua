@@ -2,6 +2,8 @@
 --   local feed = new_feed(loader, epoch, accumulate)
 --   while feed:more() do ... local batch, last = feed:take() ... end
 local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 local C, raise = f.C, f.raise
 
 ---@class atomo.Feed
@@ -46,6 +48,16 @@ function Feed:more()
   return self.first ~= nil
 end
 
+--- Raises unless a user's loader gave a batch as ours do.
+local function check_batch(batch)
+  if type(batch) ~= "table" or T.is_tensor(batch) then
+    raise(("train: a batch of the data is a %s, expected a table {x=, y=, n=, total=}"):format(
+      T.is_tensor(batch) and "tensor" or type(batch)))
+  end
+  local n = number.expect_whole(batch.n, "train: n (images of this rank) of a batch of the data", 0)
+  number.expect_whole(batch.total, "train: total (images of all ranks) of a batch of the data", n)
+end
+
 --- The step's next micro-batch, valid until the next one, and whether it is the step's last.
 function Feed:take()
   local batch = self.first or fetch(self)
@@ -53,9 +65,18 @@ function Feed:take()
   if not batch then
     raise(("train: the data ended after %d batches, an epoch has %d"):format(self.taken, self.steps))
   end
+  check_batch(batch)
   self.taken, self.count = self.taken + 1, self.count + 1
   self.ended = self.taken == self.steps
   return batch, self.ended or self.count == self.accumulate
+end
+
+--- Raises where the ranks' images are not as many as this rank's batches said, by which it weighs its gradient.
+function Feed.check_total(n, total, step)
+  if n ~= total and total < 2 ^ 24 then -- both are exact in f32 below
+    raise(("train: step %d: the ranks' batches have n = %d images together, this rank's say total = %d"):format(step, n,
+      total))
+  end
 end
 
 return new

@@ -285,6 +285,7 @@ function Step:run(feed, lr, step, ends)
   result.bad_here = why ~= nil
   result.sums, result.bad = agree(self, sums, result.bad_here, ("step %d, lr %.9g"):format(step, lr))
   waiting = 1e3 * (C.atomo_time() - waiting)                                  -- for the slowest rank
+  feed.check_total(result.sums.n, sums.total, step)
   take_means(result, result.sums)
   if result.bad > 0 then return give_up(self, result, finite.told(self.comm, why)) end
   why = self.exchange:average_or_why() or bad_average(self)                   -- 4 to 8

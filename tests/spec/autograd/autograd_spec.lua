@@ -196,5 +196,10 @@ describe("a user's operator", function()
     local ok, text = pcall(function() bad(atomo.param {1, 2}):sum():backward() end)
     assert.is_false(ok)
     assert.matches("bad: backward returned a gradient %[3%] for argument 1, which is %[2%]", text)
+    local many = atomo.func {name = "many", forward = function(_, x) return x * 2 end,
+      backward = function(_, g) return g, nil, nil, nil, nil, g end}
+    ok, text = pcall(function() many(atomo.param {1, 2}):sum():backward() end)
+    assert.is_false(ok)
+    assert.matches("many: backward returned a gradient for argument 6, forward took 1", text)
   end)
 end)

@@ -148,7 +148,8 @@ local scalar_max = scalar_extremum("maximum", C.ATOMO_MAXIMUM, C.ATOMO_LT)
 local scalar_min = scalar_extremum("minimum", C.ATOMO_MINIMUM, C.ATOMO_GT)
 
 local function arithmetic(name, with_tensor, with_scalar)
-  return function(a, b)
+  return function(a, b, more)
+    if more ~= nil then T.no_third(name) end
     if is_tensor(a) then
       if is_tensor(b) then return with_tensor(a, b) end
       local s = number.of(b)

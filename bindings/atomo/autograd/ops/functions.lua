@@ -1,6 +1,7 @@
 --- Elementwise functions: exp, log, tanh, clamp, ..., and their in-place forms.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 local K = require "atomo.autograd.ops.kernels"
 local func = require("atomo.autograd").operator
 local C, check = f.C, f.check
@@ -48,17 +49,23 @@ end)
 elementwise("sign", C.ATOMO_SIGN, nil, T.zeros_like)
 elementwise("floor", C.ATOMO_FLOOR, nil, T.zeros_like)
 
+--- The bounds of a clamp as numbers.
+local function bounds(who, lo, hi)
+  return lo == nil and -math.huge or number.expect(lo, who .. ": lower bound"),
+    hi == nil and math.huge or number.expect(hi, who .. ": upper bound")
+end
+
 Tensor.clamp = func {
   name = "clamp",
   forward = function(ctx, x, lo, hi)
-    local o = out()
-    check(C.atomo_clamp(x.h, lo or -math.huge, hi or math.huge, o))
+    local o, from, to = out(), bounds("clamp", lo, hi)
+    check(C.atomo_clamp(x.h, from, to, o))
     ctx:save(x)
     return wrap(o[0])
   end,
   backward = function(ctx, g)
     local x = ctx:saved()
-    local lo, hi = ctx.inputs[2] or -math.huge, ctx.inputs[3] or math.huge
+    local lo, hi = bounds("clamp", ctx.inputs[2], ctx.inputs[3])
     return binary(C.ATOMO_WHERE, g, times(scalar(C.ATOMO_GE, x, lo), scalar(C.ATOMO_LE, x, hi)))
   end,
 }
@@ -76,9 +83,10 @@ for name, op in pairs {exp_ = C.ATOMO_EXP, log_ = C.ATOMO_LOG, sqrt_ = C.ATOMO_S
 end
 
 function Tensor:clamp_(lo, hi)
+  lo, hi = bounds("clamp_", lo, hi)
   T.changing(self, "clamp_")
   local o = out()
   o[0] = self.h
-  check(C.atomo_clamp(self.h, lo or -math.huge, hi or math.huge, o))
+  check(C.atomo_clamp(self.h, lo, hi, o))
   return self
 end

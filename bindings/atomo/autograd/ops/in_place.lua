@@ -3,6 +3,7 @@
 -- The rule is the operator that computes the same anew; the target takes its values and its node.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 local K = require "atomo.autograd.ops.kernels"
 local autograd = require "atomo.autograd"
 local views = require "atomo.autograd.views"
@@ -75,7 +76,7 @@ local rules = {
   end, false},
   add_ = {Tensor.add, false},
   sub_ = {Tensor.sub, false},
-  axpy_ = {function(t, alpha, x) return t + T.expect(x, "axpy_: x") * alpha end, false},
+  axpy_ = {function(t, alpha, x) return t + T.expect(x, "axpy_: x") * number.expect(alpha, "axpy_: alpha") end, false},
 }
 for name in ("mul div pow maximum minimum exp log sqrt abs neg relu tanh sigmoid clamp"):gmatch "%S+" do
   rules[name .. "_"] = {Tensor[name], true}

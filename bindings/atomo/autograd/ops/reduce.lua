@@ -1,11 +1,19 @@
 --- Reductions: sum, mean, max, min, argmax, argmin, dot, norm.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 local K = require "atomo.autograd.ops.kernels"
 local func = require("atomo.autograd").operator
-local ffi, C, check = f.ffi, f.C, f.check
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local Tensor, wrap, out, dimension = T.Tensor, T.wrap, T.out, T.dimension
 local unary, binary, scalar, view_as = K.unary, K.binary, K.scalar, K.view_as
+
+--- Raises for a keepdim that is no flag: sum(1, 2) wants two dimensions summed in other libraries.
+local function check_flag(who, keepdim)
+  if keepdim ~= nil and type(keepdim) ~= "boolean" then
+    raise(("%s: keepdim is %s, expected true or false (one dimension at a time)"):format(who, number.text(keepdim)))
+  end
+end
 
 local function reduce(op, t, d, keepdim)
   local o = out()
@@ -37,6 +45,7 @@ local function summing(name, op)
     end,
   }
   Tensor[name] = function(self, dim, keepdim)
+    check_flag(name, keepdim)
     return apply(self, dim and dimension(self, dim, name) or -1, keepdim)
   end
 end
@@ -83,11 +92,13 @@ local function extreme(name, op, arg_op)
   }
   --- Without dim the extreme as a scalar; with dim values and 1-based indices.
   Tensor[name] = function(self, dim, keepdim)
+    check_flag(name, keepdim)
     local values, index = apply(self, dim and dimension(self, dim, name) or -1, keepdim)
     if dim then return values, index end
     return values
   end
   Tensor["arg" .. name] = function(self, dim, keepdim)
+    check_flag("arg" .. name, keepdim)
     return scalar(C.ATOMO_ADD, reduce(arg_op, self, dim and dimension(self, dim, "arg" .. name) or -1, keepdim), 1)
   end
 end
@@ -104,7 +115,7 @@ end
 
 --- Norm as a Lua number, accumulated in double; outside the graph. p: 2 (default), 1, any above 0, or math.huge.
 function Tensor:norm_value(p)
-  check(C.atomo_norm(self.h, p or 2, result))
+  check(C.atomo_norm(self.h, p == nil and 2 or number.expect(p, "norm_value: p"), result))
   return f.number(result)
 end
 
@@ -129,8 +140,7 @@ local function over(t, n)
   return scalar(C.ATOMO_DIV, scale == 1 and t or scalar(C.ATOMO_MUL, t, scale), n * scale)
 end
 
---- p-norm of all elements (p = 2 unless given), a scalar tensor.
-Tensor.norm = func {
+local norm = func {
   name = "norm",
   forward = function(ctx, t, p)
     ctx:save(t)
@@ -152,3 +162,9 @@ Tensor.norm = func {
     return binary(C.ATOMO_UNLESS, slope, scalar(C.ATOMO_EQ, t, 0))
   end,
 }
+
+--- p-norm of all elements (p = 2 unless given), a scalar tensor.
+function Tensor:norm(p, dim)
+  if dim ~= nil then raise "norm: takes no dimension, it is of all elements; t:square():sum(dim):sqrt() is by one" end
+  return norm(self, p ~= nil and number.expect(p, "norm: p") or nil)
+end

@@ -64,7 +64,11 @@ end
 --- As view, copying where it must.
 function Tensor:reshape(...) return reshape(self, sizes_for(self, "reshape", ...)) end
 
-function Tensor:flatten() return self:reshape(-1) end
+--- All elements in one dimension.
+function Tensor:flatten(first)
+  if first ~= nil then raise "flatten: takes no dimension, it joins all; nn.Flatten(first, last) joins some" end
+  return self:reshape(-1)
+end
 
 Tensor.clone = func {
   name = "clone",
@@ -273,11 +277,13 @@ function M.cat(list, dim)
   return cat(d, unpack(list))
 end
 
---- Tensors of one shape along a new first dimension.
-function M.stack(list)
+--- Tensors of one shape along a new dimension, the first unless given.
+---@param list atomo.Tensor[]
+---@param dim integer?
+function M.stack(list, dim)
   local rows = {}
-  for i, t in ipairs(list) do rows[i] = t:unsqueeze(1) end
-  return M.cat(rows, 1)
+  for i, t in ipairs(list) do rows[i] = T.expect(t, ("stack: tensor %d"):format(i)):unsqueeze(dim or 1) end
+  return M.cat(rows, dim or 1)
 end
 
 return M

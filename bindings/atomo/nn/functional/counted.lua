@@ -57,6 +57,9 @@ function M.measure(loss, accuracy, logits, batch)
   tally.calls, tally.count, tally.ignore_index = 0, 0, nil
   local value, count = loss(logits, batch.y)
   T.expect(value, "train: loss", "f32")
+  if value.h.numel ~= 1 then
+    f.raise(("train: loss is %s, expected a scalar: a mean, or a sum"):format(T.shape_text(value)))
+  end
   if count ~= nil then check_count(count)
   else count = value.count or tally.calls == 1 and tally.count or batch.n end
   local right, judged = 0, 0

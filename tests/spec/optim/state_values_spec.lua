@@ -1,0 +1,130 @@
+-- State that no optimizer can have had is refused before anything changes; norms survive high powers.
+local atomo = require "atomo"
+local optim = atomo.optim
+local inf, nan = math.huge, 0 / 0
+
+local function refused(pattern, fn, ...)
+  local ok, message = pcall(fn, ...)
+  assert.is_false(ok, "not refused: " .. pattern)
+  assert.truthy(tostring(message):find(pattern), ("'%s' is not in '%s'"):format(pattern, tostring(message)))
+end
+
+local function trained(kind)
+  local w = atomo.param {1, 2}
+  local o = optim[kind] {params = {w}, lr = 0.1, [kind == "sgd" and "momentum" or "weight_decay"] = 0.5}
+  w.grad = atomo.ones(2)
+  o:step()
+  return o
+end
+
+local kinds = {"sgd", "adam", "adamw", "lars", "lamb"}
+
+describe("an optimizer's load_state_dict refuses", function()
+  it("steps that are no count and rates that are no rate", function()
+    for _, kind in ipairs(kinds) do
+      local o = trained(kind)
+      for _, steps in ipairs {2.5, -1, nan, inf} do
+        local s = o:state_dict()
+        s.steps = steps
+        refused("load_state_dict: steps is .*expected a whole number", o.load_state_dict, o, s)
+      end
+      for _, lr in ipairs {-1, nan, inf} do
+        for _, key in ipairs {"lr", "1.lr"} do
+          local s = o:state_dict()
+          s[key] = lr
+          refused("lr.* is .*expected a number >= 0", o.load_state_dict, o, s)
+        end
+      end
+      local s = o:state_dict()
+      s["1.lr"], s["1.ratio"] = 0.1, nan
+      refused("ratio.* is .*expected a number >= 0", o.load_state_dict, o, s)
+      assert.equal(1, o.steps)
+      assert.equal(0.1, o.lr)
+    end
+  end)
+
+  it("counts of a parameter's steps that are no whole numbers up to the optimizer's", function()
+    local o = trained "adam"
+    for _, taken in ipairs {1.5, -1, nan, 2} do
+      local s = o:state_dict()
+      s["1.taken"] = atomo.tensor {taken}
+      refused("'1.taken' holds .*expected whole numbers from 0 to 1", o.load_state_dict, o, s)
+    end
+    local s = o:state_dict()
+    s["1.taken"] = atomo.tensor({1}, "i32")
+    o:load_state_dict(s)
+    assert.same({1}, o.groups[1].taken)
+  end)
+
+  it("moments of another dtype", function()
+    for _, kind in ipairs(kinds) do
+      local o = trained(kind)
+      for key, value in pairs(o:state_dict()) do
+        if atomo.is_tensor(value) then
+          local s = o:state_dict()
+          s[key] = atomo.zeros({value:numel()}, "i32")
+          refused(("'%s' is i32, expected f32"):format(key), o.load_state_dict, o, s)
+        end
+      end
+    end
+  end)
+end)
+
+it("an average's load_state_dict refuses another dtype, another shape and updates that are no count", function()
+  local w = atomo.param {{1, 2}}
+  local ema = optim.ema {params = {w}}
+  ema:update()
+  for _, bad in ipairs {{2.5, atomo.ones(1, 2)}, {-1, atomo.ones(1, 2)}, {nil, atomo.ones(1, 2)},
+    {1, atomo.ones({1, 2}, "i32")}, {1, atomo.ones(2, 1)}} do
+    refused("ema: load_state_dict", ema.load_state_dict, ema, {updates = bad[1], ["1"] = bad[2]})
+  end
+  refused("ema: load_state_dict", ema.load_state_dict, ema, nil)
+  assert.equal(1, ema.updates)
+  assert.same({{1, 2}}, ema.averages[1]:totable())
+end)
+
+it("a norm of a high order neither overflows nor vanishes", function()
+  for _, scale in ipairs {1e-45, 1e-30, 1, 1e30, 3e38} do
+    for _, p in ipairs {3, 8, 40, 1000} do
+      local w = atomo.param {scale, 0, -scale}
+      local value = w:norm(p)
+      assert.is_near(2 ^ (1 / p), w:norm_value(p) / w:get(1), 1e-6)
+      if p < 100 and scale > 1e-38 and scale < 1e38 then
+        value:backward()
+        assert.is_near(2 ^ (1 / p - 1), w.grad:get(1), 1e-5)
+        assert.is_near(-2 ^ (1 / p - 1), w.grad:get(3), 1e-5)
+      end
+    end
+  end
+end)
+
+describe("a norm of gradients of a high order", function()
+  local function with(...)
+    local list = {}
+    for i, g in ipairs {...} do
+      list[i] = atomo.param {0}
+      list[i].grad = atomo.tensor {g}
+    end
+    return list
+  end
+
+  it("neither overflows nor vanishes", function()
+    assert.is_near(1, optim.grad_norm(with(1e10, 1), 100) / 1e10, 1e-6)
+    assert.is_near(2 ^ 0.01, optim.grad_norm(with(1e-10, 1e-10), 100) / 1e-10, 1e-6)
+    assert.is_near(2 ^ 0.05, optim.grad_norm(with(1e30, 1e30), 20) / 1e30, 1e-6)
+    assert.equal(0, optim.grad_norm(with(0, 0), 100))
+    assert.equal(inf, optim.grad_norm(with(inf, 1), 100))
+    local n = optim.grad_norm(with(nan, 1), 100)
+    assert.is_true(n ~= n)
+  end)
+
+  it("does not clip gradients to zero", function()
+    local list = with(1e10, 0)
+    optim.clip_grad_norm(list, 1, 100)
+    assert.is_near(1, list[1].grad:item(), 1e-5)
+  end)
+end)
+
+it("a milestone that is NaN, which no step reaches, is refused", function()
+  refused("milestones is a table, expected a list of steps", atomo.schedule.multistep, {lr = 1, milestones = {3, nan}})
+end)
