@@ -144,9 +144,9 @@ local function problem_of(self, key, value, steps_of_all)
       block and "parameters" or "group", n)
   end
   if block and value:dtype() ~= "f32" then return ("'%s' is %s, expected f32"):format(key, value:dtype()) end
-  for i = 1, block and 0 or n do
-    if not number.whole(value:get(i), 0, steps_of_all) then
-      return ("'%s' holds %s, expected whole numbers from 0 to %d"):format(key, tostring(value:get(i)), steps_of_all)
+  for k = 1, block and 0 or n do
+    if not number.whole(value:get(k), 0, steps_of_all) then
+      return ("'%s' holds %s, expected whole numbers from 0 to %d"):format(key, tostring(value:get(k)), steps_of_all)
     end
   end
 end

@@ -41,7 +41,9 @@ function M.check(kind, name, v, key)
   local rule = M.kinds[kind][name] or common[name]
   local least = rule[2]
   if least == nil then
-    if type(v) ~= "boolean" then raise(("%s: %s is %s, expected true or false"):format(kind, key or name, tostring(v))) end
+    if type(v) ~= "boolean" then
+      raise(("%s: %s is %s, expected true or false"):format(kind, key or name, tostring(v)))
+    end
   elseif type(v) ~= "number" or v ~= v or v < least or v == math.huge then
     raise(("%s: %s is %s, expected a number >= %g"):format(kind, key or name, tostring(v), least))
   end
