@@ -12,8 +12,8 @@
 #include "codec/codec.h"
 #include <math.h>
 
-/* Chosen so that a step is at most 10 % over its budget, whatever came before (tests/spec/budget_steps_spec.lua). All
- * are shares, without a unit. */
+/* Chosen so that a step is at most 10 % over its budget, whatever came before
+ * (tests/spec/compress/budget_steps_spec.lua). All are shares, without a unit. */
 /* What a message may be above and below its tensor's quota, while others are to come. */
 static const double OVER = 0.25, UNDER = 0.75;
 /* The weight of the last step's T against what this step's tensors say, of the budget. */
