@@ -125,7 +125,11 @@ describe("local steps", function()
       o.comm, o.optimizer = alone, function(params)
         o.another = atomo.param(atomo.ones(40))
         params[#params + 1] = o.another
-        return atomo.optim.sgd {params = params, lr = 0.02, momentum = 0.9, weight_decay = 0.5}
+        o.another.requires_grad = false -- while the optimizer is made, which gives those that train a gradient
+        local optimizer = atomo.optim.sgd {params = params, lr = 0.02, momentum = 0.9, weight_decay = 0.5}
+        o.another.requires_grad = true
+        assert.is_nil(o.another.grad)
+        return optimizer
       end
       return o
     end
