@@ -1,6 +1,7 @@
 --- One step of an exchange: all that the step changes, in one object. The first push makes it, commit or drop ends it;
 -- nothing else remembers a step that was dropped. What compressors learnt in it is kept by commit and undone by drop.
 local f = require "atomo.ffi"
+local failure = require "atomo.exchange.failure"
 local sealed = require "atomo.exchange.sealed"
 local C = f.C
 
@@ -19,6 +20,7 @@ local seconds = f.ffi.new "double[3]" -- worked by the communication thread, wai
 ---@field span number          seconds of backward so far, from the first push, without encoding on this thread
 ---@field first table|false    the counters before the step's first message
 ---@field begun boolean        the compressors' step has begun
+---@field refused boolean      a compressor would not begin it, for its budget: this rank sends empty messages
 ---@field broken table|false   what went wrong on this rank (failure.lua)
 ---@field failed string|false  why the step has failed, on all ranks alike: it is to be dropped
 ---@field averaged boolean     the gradients are the averages: commit may follow
@@ -28,7 +30,7 @@ local Step = sealed({}, "exchange: step")
 function Step.new(number)
   return setmetatable({number = number, given = {}, versions = {}, count = 0, tensors = {}, missing = {}, at = 1,
     of = {}, ms = {encode = 0, exchange = 0, decode = 0}, began = C.atomo_time(), span = 0, first = false, plan = false,
-    begun = false, sent = 0, sent_back = 0, variance = false, broken = false, failed = false, averaged = false}, Step)
+    begun = false, refused = false, sent = 0, sent_back = 0, variance = false, broken = false, failed = false, averaged = false}, Step)
 end
 
 --- The plan that the step follows.
@@ -68,13 +70,24 @@ function Step:mark(comms)
   self.first = {out = out, input = input, worked = seconds[0], waited = seconds[1], coded = seconds[2]}
 end
 
---- Begins the compressors' step: the second one encodes averages with the streams of rank `size`.
+--- Begins a compressor's step; a budget that it refuses is a failure of the step, which all ranks hear of.
+local function begin(self, compressor, rank)
+  local ok, why = pcall(compressor.begin_step, compressor, self.number, rank)
+  if ok then return end
+  self.refused = true
+  failure.note(self, failure.ENCODING, why)
+end
+
+--- Begins the compressors' step: the second one encodes averages with the streams of rank `size`. False where one
+--- refuses: buckets then start empty.
 function Step:begin()
-  if self.begun then return end
-  local plan = self.plan
-  plan.compressor:begin_step(self.number, plan.comm.rank) -- may refuse a budget
-  self.begun = true
-  if plan.second then plan.second:begin_step(self.number, plan.comm.size) end
+  if not self.begun then
+    local plan = self.plan
+    self.begun = true
+    begin(self, plan.compressor, plan.comm.rank)
+    if plan.second then begin(self, plan.second, plan.comm.size) end
+  end
+  return not self.refused
 end
 
 --- The end of the compressors' step: "end_step" keeps what they learnt, "undo_step" does not.

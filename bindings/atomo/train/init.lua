@@ -21,12 +21,6 @@ local function check_replicas(self)
   replicas.compare(self, ("replicas after step %d"):format(self.step))
 end
 
---- Ends the run: one rank says why and ends the job, the others must not print the same.
-local function stop(self, here, text)
-  if here then raise(text) end
-  self.comm:barrier()
-end
-
 local ADVICE = "Lower the learning rate, or train with nonfinite = 'skip'"
 
 --- A step that all ranks gave up, for NaN or Inf somewhere (result.why): skipped, or the end of the run, by policy.
@@ -36,14 +30,12 @@ local function handle_bad(self, result, lr)
   self.skips_in_row = self.skips_in_row + 1
   local why = result.why
   if not (why:find("NaN or Inf", 1, true) or why:find("the loss is", 1, true) or why:find("ENONFINITE", 1, true)) then
-    stop(self, self.comm.rank == 0, ("step %d: %s"):format(self.step, why))
+    raise(("step %d: %s"):format(self.step, why))
   end
   local what = ("step %d: NaN or Inf in the loss or the gradient on %d of %d ranks (lr %g): %s"):format(
     self.step, result.bad, self.comm.size, lr, why)
   if self.nonfinite == "abort" or self.skips_in_row >= MAX_SKIPS then
-    local rank = tonumber(why:match "^rank (%d+): ") or 0
-    stop(self, self.comm.rank == rank, ("%s; this is rank %d, its loss is %g. %s"):format(what, rank,
-      result.own_loss, ADVICE))
+    raise(("%s; this is rank %d, its loss is %g. %s"):format(what, self.comm.rank, result.own_loss, ADVICE))
   end
   self.report:line(what .. ": skipped")
 end
@@ -108,7 +100,7 @@ local function run_step(self, feed, epoch)
     return
   end
   if result.fatal then
-    stop(self, self.comm.rank == 0, ("step %d (lr %g): %s"):format(self.step, lr, result.fatal))
+    raise(("step %d (lr %g): %s"):format(self.step, lr, result.fatal))
   end
   if result.sums then self.skips_in_row = 0 end
   if result.bad_here and not result.sums then return end

@@ -119,6 +119,28 @@ describe("local steps", function()
     alone:close()
   end)
 
+  it("take the gradient of a parameter that backward did not reach as zero, as an exchange does", function()
+    local alone = world:split(world.rank)
+    local function with_another(o)
+      o.comm, o.optimizer = alone, function(params)
+        o.another = atomo.param(atomo.ones(40))
+        params[#params + 1] = o.another
+        o.another.requires_grad = false -- while the optimizer is made, which gives those that train a gradient
+        local optimizer = atomo.optim.sgd {params = params, lr = 0.02, momentum = 0.9, weight_decay = 0.5}
+        o.another.requires_grad = true
+        assert.is_nil(o.another.grad)
+        return optimizer
+      end
+      return o
+    end
+    local exchanged, here = with_another {}, with_another {local_steps = 1, outer = {lr = 1, momentum = 0}}
+    run(exchanged)
+    run(here)
+    assert.is_true(exchanged.another:get(1) < 0.9) -- it decays
+    assert.is_true(largest_difference(exchanged.another, here.another) < 2e-6)
+    alone:close()
+  end)
+
   it("apply Nesterov's momentum to the averaged moves", function()
     local alone = world:split(world.rank)
     local ends, starts = {}, {}

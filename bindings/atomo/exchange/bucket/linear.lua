@@ -22,7 +22,7 @@ end
 
 --- void: in a step that is given up, zeros.
 function Linear:start(step, void)
-  step:begin()
+  void = not step:begin() or void
   for j, t in ipairs(self.tensors) do
     local g = step.tensors[t.index]
     self.handles[j - 1] = g and g.h

@@ -79,7 +79,7 @@ end
 
 --- void: empty, in a step that is given up.
 function Native:start(step, void)
-  step:begin()
+  void = not step:begin() or void
   if void then return self:go(step) end
   for j, g in ipairs(self:gradients(step)) do self.handles[j - 1] = g.h end
   self:go(step, ffi.cast(tensors, self.handles))

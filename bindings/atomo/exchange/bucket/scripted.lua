@@ -69,7 +69,7 @@ local function sizes_of(self, total)
 end
 
 function Scripted:start(step, void)
-  step:begin()
+  void = not step:begin() or void
   local plan, from = self.plan, step.sent
   if void then
     for j = 1, self.last - self.first + 1 do self.lengths[j] = 0 end
