@@ -30,7 +30,8 @@ local Step = sealed({}, "exchange: step")
 function Step.new(number)
   return setmetatable({number = number, given = {}, versions = {}, count = 0, tensors = {}, missing = {}, at = 1,
     of = {}, ms = {encode = 0, exchange = 0, decode = 0}, began = C.atomo_time(), span = 0, first = false, plan = false,
-    begun = false, refused = false, sent = 0, sent_back = 0, variance = false, broken = false, failed = false, averaged = false}, Step)
+    begun = false, refused = false, sent = 0, sent_back = 0, variance = false, broken = false, failed = false,
+    averaged = false}, Step)
 end
 
 --- The plan that the step follows.

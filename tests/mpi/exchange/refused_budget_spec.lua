@@ -50,7 +50,8 @@ describe("a budget that is refused", function()
           refused.now = true
           local ok, why = finish(ex, 1)
           assert.is_false(ok)
-          assert.matches("exchange: step 1: ranks? [%d, ]+: .*svd: budget%(step = 1, epoch = 1%) returned ratio = 0", why)
+          assert.matches("exchange: step 1: ranks? [%d, ]+: .*svd: budget%(step = 1, epoch = 1%) returned ratio = 0",
+            why)
           ex:drop()
           refused.now = false
         end
