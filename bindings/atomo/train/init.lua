@@ -214,9 +214,6 @@ local function setup(o)
   if o.check_replicas == true then self.check_every = 100 end
   self.buffers = self.model.buffers and self.model:buffers() or {}
   self.accumulate, self.local_steps = o.accumulate or 1, o.local_steps or 0
-  if (self.accumulate > 1 or self.local_steps > 0) and not self.train_loader.steps then
-    raise "train: accumulate and local_steps want data that knows its number of batches (.steps)"
-  end
   self.names = names_of(self)
   self.outer = self.local_steps > 0 and new_outer(self.optimizer, self.exchange, o.outer, self.names) or nil
   self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,

@@ -50,6 +50,42 @@ local function check_count(o, name, least)
   if v ~= nil then o[name] = number.expect_whole(v, "train: " .. name, least) end
 end
 
+local function check_kind(o, name, kind, expected)
+  local v = o[name]
+  if v ~= nil and type(v) ~= kind then raise(("train: %s is %s, expected %s"):format(name, number.text(v), expected)) end
+end
+
+--- A function, or what can be called as one: a module that is a loss.
+local function check_callable(o, name)
+  local v = o[name]
+  local meta = type(v) == "table" and getmetatable(v)
+  if v ~= nil and type(v) ~= "function" and not (type(meta) == "table" and meta.__call) then
+    raise(("train: %s is %s, expected a function"):format(name, number.text(v)))
+  end
+end
+
+--- A loader has .steps and :epoch(e).
+local function check_loader(name, loader)
+  if type(loader) ~= "table" or type(loader.epoch) ~= "function" then
+    raise(("train: %s is %s, expected a loader: {steps = batches of an epoch, epoch = function}"):format(name,
+      type(loader) == "table" and "a table without epoch" or number.text(loader)))
+  end
+  number.expect_whole(loader.steps, ("train: steps (batches of an epoch) of %s"):format(name), 0)
+end
+
+local function check_data(data)
+  if type(data) ~= "table" or not data.train then return check_loader("data", data) end
+  check_loader("data.train", data.train)
+  if data.test ~= nil then check_loader("data.test", data.test) end
+end
+
+local function check_limit(o, name)
+  local v = o[name]
+  if v ~= nil and not (type(v) == "number" and v > 0) then
+    raise(("train: %s is %s, expected a number above 0"):format(name, number.text(v)))
+  end
+end
+
 --- The user's objects whose state is saved.
 local function check_state(state)
   if type(state) ~= "table" then raise(("train: state is a %s, expected {name = object}"):format(type(state))) end
@@ -75,6 +111,14 @@ local function check_options(o)
   if o.nonfinite and o.nonfinite ~= "abort" and o.nonfinite ~= "skip" then
     raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))
   end
+  check_data(o.data)
+  for _, name in ipairs {"on_step", "on_epoch", "schedule", "loss"} do check_callable(o, name) end
+  for _, name in ipairs {"save", "resume", "log"} do check_kind(o, name, "string", "a path") end
+  check_kind(o, "quiet", "boolean", "true or false")
+  if type(o.check_replicas) ~= "boolean" then check_count(o, "check_replicas", 1) end
+  for _, name in ipairs {"epochs", "max_steps", "eval_every"} do check_count(o, name, 0) end
+  check_limit(o, "clip_norm")
+  check_limit(o, "clip_value")
   check_count(o, "accumulate", 1)
   check_count(o, "local_steps", 0)
   check_count(o, "keep", 0)

@@ -39,7 +39,10 @@ local function with(name, value)
   end
 end
 
-it("a loader that gives what is documented trains", function() assert.is_true((train())) end)
+it("a loader that gives what is documented trains, a module as the loss too", function()
+  assert.is_true((train()))
+  assert.is_true((train(nil, {loss = nn.CrossEntropyLoss(), epochs = 2, max_steps = 4, check_replicas = 2})))
+end)
 
 describe("refused before the first update:", function()
   it("a batch that is no table", function()
@@ -76,6 +79,26 @@ describe("refused before the first update:", function()
       assert.is_true(refused("train: schedule%(0%) is ", nil, {schedule = function() return bad end}))
     end
   end)
+end)
+
+describe("an option that is none is refused before the training:", function()
+  local nan, epoch = 0 / 0, function() return function() end end
+  for _, case in ipairs {{"epochs", 1.5}, {"epochs", -1}, {"epochs", nan}, {"max_steps", 2.5}, {"max_steps", -1},
+    {"max_steps", "3"}, {"eval_every", -1}, {"eval_every", 0.5}, {"check_replicas", 0}, {"check_replicas", 1.5},
+    {"check_replicas", "yes"}, {"clip_norm", 0}, {"clip_norm", -1}, {"clip_norm", nan}, {"clip_norm", true},
+    {"clip_value", 0}, {"on_step", "print"}, {"on_epoch", 5}, {"schedule", 0.1}, {"loss", "mse"}, {"save", true},
+    {"resume", 3}, {"log", true}, {"quiet", 0}, {"data", 5}, {"data", {epoch = epoch}}, {"data", {steps = 3}},
+    {"data", {steps = 2.5, epoch = epoch}}, {"data", {train = 5}}, {"data", {train = {steps = 1, epoch = epoch},
+    test = {steps = 1}}}} do
+    it(("%s = %s"):format(case[1], tostring(case[2])), function()
+      local options, calls = {[case[1]] = case[2]}, 0
+      refused("train: .*" .. case[1] .. ".* is .*expected", function(batch)
+        calls = calls + 1
+        return batch
+      end, options)
+      assert.equal(0, calls)
+    end)
+  end
 end)
 
 it("a schedule that ends before the training is named with the step", function()
