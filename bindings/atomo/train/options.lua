@@ -52,7 +52,9 @@ end
 
 local function check_kind(o, name, kind, expected)
   local v = o[name]
-  if v ~= nil and type(v) ~= kind then raise(("train: %s is %s, expected %s"):format(name, number.text(v), expected)) end
+  if v ~= nil and type(v) ~= kind then
+    raise(("train: %s is %s, expected %s"):format(name, number.text(v), expected))
+  end
 end
 
 --- A function, or what can be called as one: a module that is a loss.
