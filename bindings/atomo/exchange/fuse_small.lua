@@ -7,7 +7,8 @@ local T = require "atomo.tensor"
 
 local M = {}
 
-local function is_small(shape, n, min_size) return #shape < 2 or n < min_size end
+--- An empty tensor is small too: no compressor takes one.
+local function is_small(shape, n, min_size) return #shape < 2 or n < min_size or n == 0 end
 
 --- The small ones of these gradients: their numbers, and how many entries they have together.
 local function small_ones(grads, names, compressor, min_size)
@@ -29,7 +30,7 @@ function M.plan(grads, names, compressor, min_size, joins)
   local tensors, places, joined = {}, {}, false
   local small, total = {}, 0
   if joins then small, total = small_ones(grads, names, compressor, min_size) end
-  if #small > 0 then
+  if total > 0 then
     local at, members = 1, {}
     joined = T.zeros(total)
     for k, i in ipairs(small) do

@@ -3,6 +3,7 @@ local Exchange = require "atomo.exchange.exchange"
 local auto = require "atomo.exchange.auto"
 local options = require "atomo.exchange.options"
 local rules = require "atomo.exchange.compatibility"
+local raise = require("atomo.ffi").raise
 
 --- opts: comm (default the world), compress (a spec; default "none"; "auto" without a budget: chosen with the
 --- topology), topology (default "standard": allreduce for "none", allgather for messages; "auto": by measured times,
@@ -16,8 +17,9 @@ local rules = require "atomo.exchange.compatibility"
 --- ranks are about to do; default true). [collective]
 ---@param opts table?
 ---@return atomo.Exchange
-local function exchange(opts)
+local function exchange(opts, more)
   opts = opts or {}
+  if more ~= nil then raise "exchange: got a second argument, expected one table: {compress = ..., topology = ...}" end
   options.check(opts)
   local comm, measured, free = opts.comm or require("atomo.comm.mpi").world, auto.wanted(opts)
   if measured and comm.size > 1 then return auto.new(opts) end

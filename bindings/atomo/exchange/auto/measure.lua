@@ -30,7 +30,7 @@ function M.split(grads, min_size, join)
   for _, g in ipairs(grads) do
     local bytes = 4 * g:numel()
     s.dense = s.dense + bytes
-    if g:dim() >= 2 and g:numel() >= min_size then
+    if g:dim() >= 2 and g:numel() >= math.max(min_size, 1) then
       s.list[#s.list + 1] = g
     else
       small[#small + 1] = g

@@ -41,7 +41,7 @@ function Dense.layout(indices, tensors, ranks)
   for _, grain in ipairs(layout.grains) do
     grain.at, total = total, total + grain.n
   end
-  if total == 0 then return layout end
+  if #layout.grains == 0 then return layout end
   layout.buffer, layout.bytes = T.zeros(total), 4 * total
   for _, grain in ipairs(layout.grains) do
     local at = grain.at
