@@ -123,7 +123,7 @@ end
 ---@param grads atomo.Tensor[]
 function Plan.new(o, grads)
   local settings, topology, route = o.settings, o.route.topology, o.route
-  local joins = settings.small == "compress" and o.compressor.name ~= "none" and not topology.whole
+  local joins = settings.fuse_small == "compress" and o.compressor.name ~= "none" and not topology.whole
   local names = names_of(grads, o.names)
   local tensors, places, joined = fuse_small.plan(grads, names, o.compressor, settings.min_size, joins)
   local self = {comm = o.comm, comms = route.comms, route = route, topology = topology, overlap = settings.overlap,

@@ -103,7 +103,7 @@ function topologies.ps(net, w, o)
   local latency, rate = link(net)
   local up = k * (p - 1 + rounds(p)) * latency + others * w.message / rate
   local r = {units = k, late = 0, bytes_in = (p - 1) * w.message}
-  if o.down == "compress" then
+  if o.downlink == "compress" then
     r.early, r.encode, r.decode = up + M.bcast(net, w.message, k, true), 2 * w.encode, (p + 1) * w.decode
     r.bytes_out = (p - 1) * w.message
   else
@@ -122,14 +122,14 @@ function topologies.sharded(net, w)
     encode = (1 + 1 / p) * w.encode, decode = 2 * part * w.decode, bytes_in = bytes, bytes_out = bytes}
 end
 
---- Dense in the memory of a host, `inner` between the hosts' leaders.
+--- Dense in the memory of a host, `inter_node` between the hosts' leaders.
 function topologies.hierarchical(net, w, o)
   local c, between = per_host(net), {ranks = net.hosts, hosts = net.hosts, latency = net.latency, rate = net.rate}
-  local r = topologies[o.inner](between, w, o)
+  local r = topologies[o.inter_node](between, w, o)
   r.copy, r.small_done = w.copy, true
   local leaders, node = r.early + r.late + M.ring(between, w.small), 0
   if c > 1 then node = rounds(c) * (buckets(w.dense) * net.memory_latency + w.dense / net.memory_rate) end
-  if o.inner == "allreduce" and w.encode == 0 then -- bucket by bucket, all of it
+  if o.inter_node == "allreduce" and w.encode == 0 then -- bucket by bucket, all of it
     r.early, r.late, r.units = leaders + 2 * node, 0, buckets(w.dense)
   else -- the leaders' exchange begins with the host's sums
     r.early, r.late, r.units, r.decode_units = node, leaders + node, buckets(w.dense), nil
@@ -177,7 +177,7 @@ end
 --- wire (all seconds of transfer), decode_all (all of decoding), bytes_in, bytes_out (of the busiest rank)}.
 ---@param net table
 ---@param w table
----@param o {topology: string, down: string?, inner: string?}
+---@param o {topology: string, downlink: string?, inter_node: string?}
 function M.exchange(net, w, o)
   check(net, w, o)
   local r = topologies[o.topology](net, w, o)

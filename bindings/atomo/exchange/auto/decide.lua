@@ -13,7 +13,7 @@ local function measure(self, compressors)
   for _, name in ipairs(compressors) do
     if not self.works[name] then
       local w = timing.work(self.specs[name] or name, self.grads,
-        {min_size = self.exchange.settings.min_size, small = self.opts.small})
+        {min_size = self.exchange.settings.min_size, fuse_small = self.opts.fuse_small})
       local mine = {}
       for k, key in ipairs(figures) do mine[k] = w[key] end
       for k, v in ipairs(swap.agree(self, mine)) do w[figures[k]] = v end

@@ -28,7 +28,7 @@ function M.options(self, setting)
   local o = {}
   for key, value in pairs(self.opts) do o[key] = value end
   o.compress, o.topology, o.check_after = self.specs[setting.compress] or setting.compress, setting.topology, nil
-  o.down, o.inner = setting.down, setting.inner
+  o.downlink, o.inter_node = setting.downlink, setting.inter_node
   return o
 end
 

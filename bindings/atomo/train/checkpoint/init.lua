@@ -21,7 +21,7 @@ local function coder(run)
   local ex = run.exchange
   local text = ("%s, topology %s"):format(tostring(ex.compressor), ex.topology)
   local o = ex.settings
-  return text, ("%s, %s %s %s %s"):format(text, o.min_size, o.small, tostring(o.inner), tostring(o.down))
+  return text, ("%s, %s %s %s %s"):format(text, o.min_size, o.fuse_small, tostring(o.inter_node), tostring(o.downlink))
 end
 
 local function own_name(rank) return ("rank-%d"):format(rank) end
