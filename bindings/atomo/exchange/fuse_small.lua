@@ -59,7 +59,7 @@ function M.is_message(t, is_joined, compressor, min_size)
 end
 
 --- Writes the average of the small ones back.
-function M.give(step)
+function M.write_back(step)
   for i, place in ipairs(step.plan.places) do
     if place.slice then step.given[i]:copy_(place.slice) end
   end

@@ -139,7 +139,7 @@ describe("sharded", function()
     for _, ranks in ipairs {1, 2, 3, 7} do
       local load, next_row, last = {}, {}, 1
       for r = 1, ranks do load[r] = 0 end
-      for _, p in ipairs(sharded.cut_group(list, 70286, ranks)) do
+      for _, p in ipairs(sharded.cut_bucket(list, 70286, ranks)) do
         assert.is_true(p.owner >= last)
         assert.equal(next_row[p.index] or 1, p.from or 1)
         next_row[p.index], last = (p.from or 1) + p.rows, p.owner

@@ -87,7 +87,7 @@ describe("a step's exchange", function()
     assert.equal(0, r.hidden)
   end)
 
-  it("is hidden behind backward but for the last unit", function()
+  it("is hidden behind backward but for the last bucket", function()
     local w = work {message = 8 * MB, encode = 0, decode = 0, copy = 0, backward = 5}
     local r = cost.exchange(network(), w, {topology = "allreduce", compress = "none"})
     near(12.012 - 5, r.transfer) -- two buckets, 12.012 s

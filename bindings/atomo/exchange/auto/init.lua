@@ -38,7 +38,7 @@ end
 local function switch(chooser)
   local setting = chooser.pending
   chooser.pending = false
-  swap.take(chooser, setting)
+  swap.use(chooser, setting)
   if not chooser.trial then swap.discard(chooser) end
 end
 

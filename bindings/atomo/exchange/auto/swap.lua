@@ -7,7 +7,7 @@ local routes = require "atomo.exchange.route"
 local M = {}
 
 --- A list of numbers, the largest (or least) over the ranks each; the same doubles on all. [collective]
-function M.agree(self, list, op)
+function M.reduce(self, list, op)
   local t = T.outside_scope(T.zeros, #list)
   local p, result = t:data(), {}
   for i, v in ipairs(list) do p[i - 1] = v end
@@ -33,7 +33,7 @@ function M.options(self, setting)
 end
 
 --- The exchange continues with a setting: what was put aside, or opened anew. Puts aside what it had.
-function M.take(self, setting)
+function M.use(self, setting)
   if choose.same(setting, self.setting) then return end
   local aside = self.aside
   local chosen = aside and choose.same(aside.setting, setting) and aside.chosen
