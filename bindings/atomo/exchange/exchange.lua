@@ -194,7 +194,7 @@ function Exchange:set_names(names)
   if self.route.between then self.route.between:set_names(names) end
 end
 
---- All compressors of this exchange, and the leaders' exchange: fn(part) for each.
+--- All compressors of this exchange, and the leaders' exchange: fn(compressor) for each.
 local function each(self, fn)
   fn(self.compressor)
   if self.plan and self.plan.second then fn(self.plan.second) end
@@ -204,7 +204,7 @@ end
 --- The epoch that is told to a compressor whose budget is a function.
 function Exchange:set_epoch(epoch)
   self.epoch = epoch
-  each(self, function(part) part:set_epoch(epoch) end)
+  each(self, function(compressor) compressor:set_epoch(epoch) end)
 end
 
 --- Continues as after so many steps (a run that is resumed): random streams are keyed by them.
