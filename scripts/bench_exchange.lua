@@ -27,7 +27,8 @@ local opts = atomo.cli.parse {
     {"seconds", "number", 20, "end a case after X seconds, with the steps done so far; leave it out if a step is " ..
       "expected to take longer", above = 0, unit = "s"},
     {"total", "number", 600, "begin no further case after X seconds", above = 0, unit = "s"},
-    {"down", "choice", "dense", "with topology ps: how rank 0 sends the average back", choices = {"dense", "compress"}},
+    {"downlink", "choice", "dense", "with topology ps: how rank 0 sends the average back",
+      choices = {"dense", "compress"}, was = "down"},
     {"threads", "int", 1, "threads of each rank", min = 1},
     {"json", "string", "", "append one JSON object per case to this file; cases in it are not repeated"},
     {"plot", "string", "", "draw time against size as FILE.svg", metavar = "FILE"},
@@ -94,7 +95,7 @@ end
 --- One case: median seconds of the slowest rank, bytes out and in of the busiest rank.
 local function measure(topology, compress, bytes)
   local down = topology == "ps" and opts.down or nil -- no other has a way down
-  local made, ex = pcall(atomo.exchange, {topology = topology, compress = compress, down = down, min_size = 128})
+  local made, ex = pcall(atomo.exchange, {topology = topology, compress = compress, downlink = down, min_size = 128})
   if not made then return nil, tostring(ex):gsub("^.-exchange: ", "") end
   local source, work, times, began = gradients(bytes), {}, {}, nil
   for i, g in ipairs(source) do work[i] = g:clone() end

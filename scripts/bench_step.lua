@@ -21,7 +21,7 @@ local opts = atomo.cli.parse {
     {"batch", "int", 128, "images per rank and step", min = 1, unit = "images"},
     {"threads", "int", 1, "threads of each rank", min = 1},
     {"compress", "string", "none", "compressors, separated by spaces"},
-    {"topology", "string", "standard", "topology of the exchange"},
+    {"topology", "string", "default", "topology of the exchange", was_value = {standard = "default"}},
     {"steps", "int", 15, "timed steps of each kind, after three warm-up steps", min = 1},
     {"checked", "choice", "true", "compare what the ranks are about to do before each collective",
       choices = {"true", "false"}},

@@ -43,7 +43,7 @@ local opts = atomo.cli.parse {
     {"search-epochs", "int", 0, "epochs of the runs that choose the learning rate, with the first seed; 0: as --epochs",
       min = 0, unit = "epochs"},
     {"seeds", "list", {0}, "seeds; times are medians over them, accuracies means", of = "int", min = 0},
-    {"topology", "string", "standard", "topology of the compressors that name none"},
+    {"topology", "string", "default", "topology of the compressors that name none", was_value = {standard = "default"}},
     {"threads", "int", 1, "threads of each rank", min = 1},
     {"train", "string", "", "more options of train_cifar.lua: --train='--warmup 20 --no-augment'",
       metavar = "OPTIONS"},

@@ -19,7 +19,7 @@ int atomo_comm_barrier(atomo_comm *c)
 {
     ATOMO_TRY(atomo__comm_usable(c, "barrier"));
     ATOMO_FLIGHT("barrier", &c->group, 0);
-    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BARRIER, 0, 0, 0));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_BARRIER, 0, 0, 0));
     atomo__requests_reap(false);
     ATOMO_MPI(MPI_Barrier, c->mpi);
     return ATOMO_OK;
@@ -31,7 +31,7 @@ int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root)
     ATOMO_TRY(atomo__comm_buffer(t, "bcast: tensor"));
     ATOMO_TRY(atomo__comm_root(c, root, "bcast: root"));
     ATOMO_FLIGHT("bcast", &c->group, atomo__tensor_bytes(t));
-    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_BCAST, t->dtype, root, t->numel));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_BCAST, t->dtype, root, t->numel));
     char *p = t->data;
     FOR_PIECES(p, n, t)
     {
@@ -55,7 +55,7 @@ int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op)
     ATOMO_TRY(atomo__comm_buffer(t, "allreduce: tensor"));
     ATOMO_TRY(atomo__mpi_op(op, "allreduce", &mpi_op));
     ATOMO_FLIGHT("allreduce", &c->group, atomo__tensor_bytes(t));
-    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
     char *p = t->data;
     FOR_PIECES(p, n, t) ATOMO_TRY(atomo__allreduce(c, p, (int)n, atomo__mpi_type(t->dtype), mpi_op));
     double bytes = 2 * atomo__tensor_bytes(t) * (c->size - 1) / c->size;
@@ -88,7 +88,7 @@ int atomo_comm_allreduce_grains(atomo_comm *c, atomo_tensor *t, const double *gr
                   "allreduce: %d grains of %.0f elements together, the tensor is %s %s", grains, total,
                   atomo__dtype_name(t->dtype), atomo__shape_text(t));
     ATOMO_FLIGHT("allreduce", &c->group, atomo__tensor_bytes(t));
-    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLREDUCE, t->dtype, ATOMO_MPI_SUM, t->numel));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_ALLREDUCE, t->dtype, ATOMO_MPI_SUM, t->numel));
     ATOMO_TRY(atomo__allreduce_grains(c, atomo__f32(t), (int64_t)t->numel, grain, grains));
     double bytes = 2 * atomo__tensor_bytes(t) * (c->size - 1) / c->size;
     atomo__comm_count(c, bytes, bytes);
@@ -104,7 +104,7 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
     ATOMO_TRY(atomo__mpi_op(op, "reduce", &mpi_op));
     ATOMO_TRY(atomo__comm_root(c, root, "reduce: root"));
     ATOMO_FLIGHT("reduce", &c->group, atomo__tensor_bytes(t));
-    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_REDUCE, t->dtype, root << 2 | op, t->numel));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_REDUCE, t->dtype, root << 2 | op, t->numel));
     bool here = c->rank == root;
     char *p = t->data;
     FOR_PIECES(p, n, t)
@@ -160,7 +160,7 @@ int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tens
     bool here = c->rank == root;
     if (here) ATOMO_TRY(gathered(c, t, "gather", &made, out));
     ATOMO_FLIGHT("gather", &c->group, atomo__tensor_bytes(t));
-    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_GATHER, t->dtype, root, t->numel));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_GATHER, t->dtype, root, t->numel));
     double bytes = atomo__tensor_bytes(t);
     MPI_Datatype type = atomo__mpi_type(t->dtype);
     if (bytes * c->size > (double)atomo__comm_chunk)
@@ -180,7 +180,7 @@ int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **ou
     ATOMO_TRY(atomo__comm_buffer(t, "allgather: tensor"));
     ATOMO_TRY(gathered(c, t, "allgather", &made, out));
     ATOMO_FLIGHT("allgather", &c->group, atomo__tensor_bytes(t));
-    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_ALLGATHER, t->dtype, 0, t->numel));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_ALLGATHER, t->dtype, 0, t->numel));
     const double bytes = atomo__tensor_bytes(t);
     for (int r = 0; r < c->size; r++) c->peers[r].count = bytes;
     ATOMO_TRY(atomo__gather_blocks(c, t->data, (*out)->data));

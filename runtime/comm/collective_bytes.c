@@ -18,7 +18,7 @@ static int check_bytes(const void *data, double nbytes, const atomo_tensor *recv
 }
 
 /* *recv with room for `total` bytes; one that grows gets a quarter more than needed, so that it seldom does. */
-static int make_room(atomo_tensor **recv, double total)
+static int reserve(atomo_tensor **recv, double total)
 {
     if (*recv && (*recv)->numel >= total) return ATOMO_OK;
     double capacity = total + (*recv ? total / 4 : 0);
@@ -33,10 +33,10 @@ int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, 
     ATOMO_TRY(atomo__comm_usable(c, "allgatherv"));
     ATOMO_TRY(check_bytes(send, nbytes, *recv, "allgatherv"));
     ATOMO_FLIGHT("allgatherv", &c->group, nbytes);
-    ATOMO_TRY(atomo__comm_agree(c, COMM_ALLGATHERV, ATOMO_U8, 0, nbytes, false));
+    ATOMO_TRY(atomo__fingerprint_compare(c, COMM_ALLGATHERV, ATOMO_U8, 0, nbytes, false));
     double total = 0;
     for (int r = 0; r < c->size; r++) total += counts[r] = c->peers[r].count;
-    ATOMO_TRY(make_room(recv, total));
+    ATOMO_TRY(reserve(recv, total));
     ATOMO_TRY(atomo__gather_blocks(c, send, (*recv)->data));
     atomo_tensor_touch(*recv);
     return ATOMO_OK;
@@ -70,11 +70,11 @@ int atomo_comm_alltoallv_bytes(atomo_comm *c, const void *send, const double *co
         total += counts_out[r];
     }
     ATOMO_FLIGHT("alltoallv", &c->group, total);
-    ATOMO_TRY(atomo__comm_agree(c, COMM_ALLTOALLV, ATOMO_U8, 0, total, false));
+    ATOMO_TRY(atomo__fingerprint_compare(c, COMM_ALLTOALLV, ATOMO_U8, 0, total, false));
     ATOMO_TRY(exchange_counts(c, counts_out, counts_in));
     total = 0;
     for (int r = 0; r < c->size; r++) total += counts_in[r];
-    ATOMO_TRY(make_room(recv, total));
+    ATOMO_TRY(reserve(recv, total));
     void *p;
     ATOMO_TRY(atomo__alloc(&p, 2 * (size_t)c->size * sizeof(atomo_blocks)));
     atomo_blocks *from = p, *to = from + c->size;
@@ -92,9 +92,9 @@ int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int r
     ATOMO_TRY(atomo__comm_root(c, root, "bcast: root"));
     ATOMO_TRY(check_bytes(data, c->rank == root ? nbytes : 0, *recv, "bcast"));
     ATOMO_FLIGHT("bcast", &c->group, nbytes);
-    ATOMO_TRY(atomo__comm_agree(c, COMM_BCAST, ATOMO_U8, root, c->rank == root ? nbytes : 0, false));
+    ATOMO_TRY(atomo__fingerprint_compare(c, COMM_BCAST, ATOMO_U8, root, c->rank == root ? nbytes : 0, false));
     *count = nbytes = c->peers[root].count;
-    ATOMO_TRY(make_room(recv, nbytes));
+    ATOMO_TRY(reserve(recv, nbytes));
     char *p = (*recv)->data;
     if (c->rank == root && nbytes > 0) memcpy(p, data, (size_t)nbytes);
     for (int64_t left = (int64_t)nbytes; left > 0;) {

@@ -43,7 +43,7 @@ int atomo_comm_allgatherv(atomo_comm *c, const atomo_tensor *t, atomo_tensor **o
     ATOMO_REQUIRE(t->ndim == 1, ATOMO_ESHAPE, "allgatherv: tensor has shape %s, expected 1 dimension",
                   atomo__shape_text(t));
     ATOMO_FLIGHT("allgatherv", &c->group, atomo__tensor_bytes(t));
-    ATOMO_TRY(atomo__comm_agree(c, COMM_ALLGATHERV, t->dtype, 0, atomo__tensor_bytes(t), false));
+    ATOMO_TRY(atomo__fingerprint_compare(c, COMM_ALLGATHERV, t->dtype, 0, atomo__tensor_bytes(t), false));
     void *p;
     ATOMO_TRY(atomo__alloc(&p, (size_t)c->size * sizeof(double)));
     double *counts = p;
@@ -136,7 +136,7 @@ int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *send, atomo_t
                       r + 1, atomo__dtype_name(send[r]->dtype), atomo__dtype_name(send[0]->dtype));
     }
     ATOMO_FLIGHT("alltoallv", &c->group, atomo__tensor_bytes(send[c->rank]));
-    ATOMO_TRY(atomo__comm_agree(c, COMM_ALLTOALLV, send[0]->dtype, 0, 0, true));
+    ATOMO_TRY(atomo__fingerprint_compare(c, COMM_ALLTOALLV, send[0]->dtype, 0, 0, true));
     size_t n = (size_t)c->size;
     void *p;
     ATOMO_TRY(atomo__alloc(&p, (n + n * n) * sizeof(double)));

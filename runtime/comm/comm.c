@@ -120,7 +120,7 @@ int atomo_comm_split(atomo_comm *c, int color, int key, atomo_comm **out)
     ATOMO_TRY(atomo__comm_usable(c, "split"));
     ATOMO_REQUIRE(color >= -1, ATOMO_EARG, "split: color %d, expected 0 or more, or -1 to take no part", color);
     ATOMO_FLIGHT("split", &c->group, 0);
-    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_SPLIT, 0, 0, 0));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_SPLIT, 0, 0, 0));
     MPI_Comm made;
     ATOMO_MPI(MPI_Comm_split, c->mpi, color < 0 ? MPI_UNDEFINED : color, key, &made);
     *out = NULL;
@@ -131,7 +131,7 @@ int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out)
 {
     ATOMO_TRY(atomo__comm_usable(c, "split_shared"));
     ATOMO_FLIGHT("split_shared", &c->group, 0);
-    ATOMO_TRY(atomo__comm_agree_if_checked(c, COMM_SPLIT, 0, 1, 0));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_SPLIT, 0, 1, 0));
     MPI_Comm made;
     ATOMO_MPI(MPI_Comm_split_type, c->mpi, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &made);
     return atomo__comm_open(made, out);

@@ -82,12 +82,12 @@ MPI_Datatype atomo__mpi_type(int dtype);
 int atomo__mpi_op(int op, const char *fn, MPI_Op *out);
 
 /* [collective] Exchanges fingerprints (c->peers) and compares; EMISMATCH on every rank, naming two that differ. */
-int atomo__comm_agree(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact);
+int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact);
 /* The same where the communicator is checked (unless atomo_comm_set_checked says no), else nothing. */
-int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
+int atomo__fingerprint_compare_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
 /* The same for a collective that does not block: an agreement waits for all ranks, so only a communicator whose
  * collectives are all checked has it. */
-int atomo__comm_agree_if_all(atomo_comm *c, int operation, int dtype, int detail, double count);
+int atomo__fingerprint_compare_if_all(atomo_comm *c, int operation, int dtype, int detail, double count);
 
 /* One all-reduce of at most INT_MAX elements in place. */
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);

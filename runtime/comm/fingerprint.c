@@ -70,7 +70,7 @@ static int first_difference(const atomo_comm *c, bool exact)
     return 0;
 }
 
-int atomo__comm_agree(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact)
+int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact)
 {
     atomo_fingerprint f = {c->sequence++, (uint16_t)operation, (uint16_t)dtype, detail, 0, count, ""};
     const char *purpose = atomo__flight_purpose(), *text = *c->tag ? c->tag : purpose;
@@ -85,18 +85,18 @@ int atomo__comm_agree(atomo_comm *c, int operation, int dtype, int detail, doubl
     return atomo__fail(ATOMO_EMISMATCH, "%s: the ranks disagree: %s, %s", operation_names[operation], a, b);
 }
 
-int atomo__comm_agree_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count)
+int atomo__fingerprint_compare_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count)
 {
     return (c->checked || atomo__comm_checked) && c->size > 1
-               ? atomo__comm_agree(c, operation, dtype, detail, count, true)
+               ? atomo__fingerprint_compare(c, operation, dtype, detail, count, true)
                : ATOMO_OK;
 }
 
-int atomo__comm_agree_if_all(atomo_comm *c, int operation, int dtype, int detail, double count)
+int atomo__fingerprint_compare_if_all(atomo_comm *c, int operation, int dtype, int detail, double count)
 {
     return c->checked == CHECK_BLOCKING && !atomo__comm_checked
                ? ATOMO_OK
-               : atomo__comm_agree_if_checked(c, operation, dtype, detail, count);
+               : atomo__fingerprint_compare_if_checked(c, operation, dtype, detail, count);
 }
 
 int atomo_comm_check(atomo_comm *c, const char *name, const char *value)

@@ -34,7 +34,7 @@ void atomo_flight_note(const char *text)
     copy_text(note, text ? text : "", sizeof note);
 }
 
-void atomo__flight_take_note(char *out)
+void atomo__flight_pop_note(char *out)
 {
     memcpy(out, note, sizeof note);
     note[0] = 0;
@@ -48,7 +48,7 @@ const char *atomo__flight_purpose(void)
 uint64_t atomo__flight_begin(const char *operation, atomo_flight_group *group, double bytes)
 {
     if (depth++) return 0;
-    atomo__flight_take_note(purpose);
+    atomo__flight_pop_note(purpose);
     if (group && !group->message) group->number++;
     const double now = atomo_time();
     pthread_mutex_lock(&flight.lock);

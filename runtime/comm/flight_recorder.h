@@ -31,7 +31,7 @@ uint64_t atomo__flight_begin(const char *operation, atomo_flight_group *group, d
 void atomo__flight_end(const uint64_t *token);
 void atomo__flight_patient(void);        /* the operation under way may wait for long */
 void atomo__flight_progress(void);       /* a part of the operation under way is through */
-void atomo__flight_take_note(char *out); /* [ATOMO_FLIGHT_NOTE]; this thread has none afterwards */
+void atomo__flight_pop_note(char *out);  /* [ATOMO_FLIGHT_NOTE]; this thread has none afterwards */
 const char *atomo__flight_purpose(void); /* of the operation under way on this thread, or its next */
 bool atomo__flight_last(atomo_flight_op *out, uint64_t *progress); /* false before the first */
 /* Sets member[r] for the ranks r < n that take part in that operation; false where it is not under way any more. */

@@ -236,7 +236,7 @@ int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag)
 int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out)
 {
     ATOMO_TRY(atomo__comm_usable(c, "ibarrier"));
-    ATOMO_TRY(atomo__comm_agree_if_all(c, COMM_BARRIER, 0, 1, 0));
+    ATOMO_TRY(atomo__fingerprint_compare_if_all(c, COMM_BARRIER, 0, 1, 0));
     atomo_request *r = NULL;
     ATOMO_TRY(request_new("ibarrier", c, -1, NULL, 1, &r));
     count_open(r, true);
@@ -252,7 +252,7 @@ int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request 
     ATOMO_TRY(atomo__comm_usable(c, "iallreduce"));
     ATOMO_TRY(atomo__comm_buffer(t, "iallreduce: tensor"));
     ATOMO_TRY(atomo__mpi_op(op, "iallreduce", &mpi_op));
-    ATOMO_TRY(atomo__comm_agree_if_all(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
+    ATOMO_TRY(atomo__fingerprint_compare_if_all(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
     atomo__requests_reap(false);
     atomo_request *r = NULL;
     ATOMO_TRY(request_new("iallreduce", c, -1, t, pieces_of(t), &r));
@@ -274,7 +274,7 @@ int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **
     ATOMO_TRY(atomo__comm_usable(c, "ibcast"));
     ATOMO_TRY(atomo__comm_buffer(t, "ibcast: tensor"));
     ATOMO_TRY(atomo__comm_root(c, root, "ibcast: root"));
-    ATOMO_TRY(atomo__comm_agree_if_all(c, COMM_BCAST, t->dtype, root, t->numel));
+    ATOMO_TRY(atomo__fingerprint_compare_if_all(c, COMM_BCAST, t->dtype, root, t->numel));
     atomo__requests_reap(false);
     atomo_request *r = NULL;
     ATOMO_TRY(request_new("ibcast", c, -1, t, pieces_of(t), &r));

@@ -90,7 +90,7 @@ static int post_send(ring *g, int j)
 }
 
 /* Hop j has arrived: adds it where that is due. */
-static int take(ring *g, int j)
+static int add_received(ring *g, int j)
 {
     ATOMO_TRY(atomo__comm_wait(1, &g->receives[j]));
     if (j >= g->turn) return ATOMO_OK;
@@ -110,7 +110,7 @@ static int go_round(ring *g)
     for (int j = 0; j < ahead; j++) ATOMO_TRY(post_receive(g, j));
     for (int j = 0; j < g->segments; j++) ATOMO_TRY(post_send(g, j));
     for (int j = 0; j < g->hops; j++) {
-        ATOMO_TRY(take(g, j));
+        ATOMO_TRY(add_received(g, j));
         if (j + g->segments < g->hops) ATOMO_TRY(post_send(g, j + g->segments));
         if (j + ahead < g->hops) ATOMO_TRY(post_receive(g, j + ahead));
     }

@@ -142,7 +142,7 @@ static int finalize(void)
 {
     ATOMO_FLIGHT("the end of the program", NULL, 0);
     atomo__flight_patient();
-    if (world->size > 1) ATOMO_TRY(atomo__comm_agree(world, COMM_END, 0, 0, 0, true));
+    if (world->size > 1) ATOMO_TRY(atomo__fingerprint_compare(world, COMM_END, 0, 0, 0, true));
     state = MPI_IS_DOWN;
     if (ours) ATOMO_MPI(MPI_Finalize);
     return ATOMO_OK;

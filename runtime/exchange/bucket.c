@@ -70,8 +70,8 @@ static int add_operation(atomo_bucket *b, const atomo_bucket_plan *p, int k)
     o->back = k >= p->second_way;
     ATOMO_REQUIRE(kind->check(b, o), ATOMO_EARG, "bucket %s: operation %d of its program lacks what it works on",
                   p->name, k + 1);
-    if (o->what == ATOMO_OP_ENCODE) return atomo__parcel_room(b->up);
-    return o->what == ATOMO_OP_ENCODE_AGAIN ? atomo__parcel_room(b->down) : ATOMO_OK;
+    if (o->what == ATOMO_OP_ENCODE) return atomo__parcel_reserve(b->up);
+    return o->what == ATOMO_OP_ENCODE_AGAIN ? atomo__parcel_reserve(b->down) : ATOMO_OK;
 }
 
 static int fill(atomo_bucket *b, const atomo_bucket_plan *p)

@@ -52,7 +52,7 @@ void atomo_parcel_free(atomo_parcel *b)
     atomo__free(b);
 }
 
-static int make_room(atomo_parcel *b, const int32_t *to)
+static int reserve(atomo_parcel *b, const int32_t *to)
 {
     for (int k = 0; k < b->count; k++) b->room += atomo_codec_wire_max(b->codec, b->first + k);
     ATOMO_TRY(atomo__calloc((void **)&b->tensor, sizeof *b->tensor * (size_t)(b->count + 1)));
@@ -78,7 +78,7 @@ int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to
     b->first = first;
     b->count = count;
     b->ranks = ranks;
-    const int status = make_room(b, to);
+    const int status = reserve(b, to);
     if (status < 0) {
         atomo_parcel_free(b);
         return status;
@@ -186,7 +186,7 @@ void atomo__parcel_average(atomo_parcel *b, const atomo_parcel *from, const atom
 
 /* ---- before and after ------------------------------------------------------------------------------------------- */
 
-int atomo__parcel_room(atomo_parcel *b)
+int atomo__parcel_reserve(atomo_parcel *b)
 {
     return b->out ? ATOMO_OK : atomo__alloc((void **)&b->out, (size_t)b->room + 1);
 }

@@ -68,7 +68,7 @@ void atomo_sums_free(atomo_sums *l)
 }
 
 /* Buffers for the sizes of all rounds, and the largest part's scratch. */
-static int make_room(atomo_sums *l)
+static int reserve(atomo_sums *l)
 {
     size_t scratch = 0;
     for (int k = 0; k < l->count; k++) {
@@ -101,7 +101,7 @@ int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, int count, a
     l->how = codec->compressor->linear;
     l->first = first;
     l->count = count;
-    const int status = make_room(l);
+    const int status = reserve(l);
     if (status < 0) {
         atomo_sums_free(l);
         return status;
@@ -177,7 +177,7 @@ static int add_up(atomo_sums *l, int round)
     const bool half = l->how->half && round == l->how->rounds - 1, largest = l->how->largest && round == 0;
     const int op = largest ? ATOMO_MPI_MAX : ATOMO_MPI_SUM;
     ATOMO_FLIGHT("allreduce", &l->comm->group, 4 * (double)l->size[round]);
-    ATOMO_TRY(atomo__comm_agree_if_checked(l->comm, COMM_ALLREDUCE, ATOMO_F32, op, (double)l->size[round]));
+    ATOMO_TRY(atomo__fingerprint_compare_if_checked(l->comm, COMM_ALLREDUCE, ATOMO_F32, op, (double)l->size[round]));
     for (int64_t at = 0; at < l->size[round]; at += PIECE) {
         const int n = (int)ATOMO_MIN((int64_t)PIECE, l->size[round] - at);
         if (!half) {

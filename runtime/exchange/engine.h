@@ -61,7 +61,7 @@ atomo_sums *atomo__sums_hold(atomo_sums *l);
 atomo_bucket *atomo__bucket_hold(atomo_bucket *b);
 
 /* ---- parcels (bucket_coded.c) ---- */
-int atomo__parcel_room(atomo_parcel *p); /* makes room for messages: it will be encoded */
+int atomo__parcel_reserve(atomo_parcel *p); /* makes room for messages: it will be encoded */
 int atomo__parcel_count(const atomo_parcel *p);
 int atomo__parcel_ranks(const atomo_parcel *p);
 /* Tensors [count] of this step, or for good: what is encoded, or becomes the averages; EARG: not f32. NULL: none. */

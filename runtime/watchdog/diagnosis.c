@@ -48,7 +48,7 @@ static void name_operation(text *t, const char *operation, uint32_t number, cons
 
 static void describe(text *t, const atomo_peer *p, enum kind kind)
 {
-    const atomo_beacon_state *s = &p->state;
+    const atomo_query_state *s = &p->state;
     say(t, "  rank %d (pid %d on %s) ", p->rank, p->pid, p->host);
     if (kind == SILENT) {
         say(t, "gives no sign of life: stopped, or its host is down, or UDP to it is blocked\n");

@@ -24,7 +24,7 @@ static void find_addresses(void)
 {
     struct ifaddrs *list;
     if (getifaddrs(&list) < 0) return;
-    for (const struct ifaddrs *i = list; i && self.addresses < BEACON_ADDRESSES; i = i->ifa_next) {
+    for (const struct ifaddrs *i = list; i && self.addresses < QUERY_ADDRESSES; i = i->ifa_next) {
         struct sockaddr_in a;
         if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP)) continue;
         if (i->ifa_flags & IFF_LOOPBACK) continue; /* ranks of one host need no announcement of it */
@@ -42,13 +42,13 @@ static void open_socket(void)
     fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return;
     if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || getsockname(fd, (struct sockaddr *)&a, &n) < 0) {
-        atomo__beacon_close();
+        atomo__query_close();
         return;
     }
     self.port = a.sin_port;
 }
 
-int atomo__beacon_open(atomo_comm *c, atomo_peer **peers)
+int atomo__query_open(atomo_comm *c, atomo_peer **peers)
 {
     if (self.key == 0) {
         atomo_comm *world;
@@ -73,7 +73,7 @@ int atomo__beacon_open(atomo_comm *c, atomo_peer **peers)
     return ATOMO_OK;
 }
 
-void atomo__beacon_close(void)
+void atomo__query_close(void)
 {
     if (fd >= 0) close(fd);
     fd = -1;
@@ -86,7 +86,7 @@ static void send_to(uint32_t address, uint16_t port, const atomo_packet *p)
     if (sendto(fd, p, sizeof *p, 0, (const struct sockaddr *)&a, sizeof a) < 0) return;
 }
 
-void atomo__beacon_send(const atomo_peer *to, int kind, uint32_t round, const atomo_beacon_state *state)
+void atomo__query_send(const atomo_peer *to, int kind, uint32_t round, const atomo_query_state *state)
 {
     if (fd < 0 || to->port == 0) return;
     atomo_packet p = {.kind = (uint32_t)kind, .round = round, .key = to->key, .from = self.rank};
@@ -98,7 +98,7 @@ void atomo__beacon_send(const atomo_peer *to, int kind, uint32_t round, const at
     for (int i = 0; i < to->addresses; i++) send_to(to->address[i], to->port, &p);
 }
 
-bool atomo__beacon_receive(double seconds, atomo_packet *out)
+bool atomo__query_receive(double seconds, atomo_packet *out)
 {
     struct pollfd set = {.fd = fd, .events = POLLIN}; /* fd -1 is left out: a mere sleep */
     if (poll(&set, 1, (int)(seconds * 1e3) + 1) <= 0) return false;

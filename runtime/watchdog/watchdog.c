@@ -63,7 +63,7 @@ static double tick(void)
     return ATOMO_MAX(0.02, ATOMO_MIN(0.5, least / 8));
 }
 
-static void own_state(const watch *w, atomo_beacon_state *s)
+static void state_here(const watch *w, atomo_query_state *s)
 {
     memset(s, 0, sizeof *s);
     s->waiting = w->op.sequence > 0 && w->op.end == 0;
@@ -91,23 +91,23 @@ static void write_flight(watch *w, const char *why)
 static void ask(watch *w)
 {
     for (int i = 0; i < dog.n; i++)
-        if (dog.member[i] && !dog.peers[i].answered) atomo__beacon_send(&dog.peers[i], BEACON_QUERY, w->round, NULL);
+        if (dog.member[i] && !dog.peers[i].answered) atomo__query_send(&dog.peers[i], QUERY_ASK, w->round, NULL);
     w->sent = atomo_time();
 }
 
-static void take(watch *w, const atomo_packet *p)
+static void handle(watch *w, const atomo_packet *p)
 {
     for (int i = 0; i < dog.n; i++) {
         atomo_peer *peer = &dog.peers[i];
         if (peer->rank != p->from) continue;
-        if (p->kind == BEACON_QUERY) {
-            atomo_beacon_state s;
-            own_state(w, &s);
-            atomo__beacon_send(peer, BEACON_ANSWER, p->round, &s);
-        } else if (p->kind == BEACON_ANSWER && p->round == w->round) {
+        if (p->kind == QUERY_ASK) {
+            atomo_query_state s;
+            state_here(w, &s);
+            atomo__query_send(peer, QUERY_ANSWER, p->round, &s);
+        } else if (p->kind == QUERY_ANSWER && p->round == w->round) {
             peer->answered = 1;
             peer->state = p->state;
-        } else if (p->kind == BEACON_WRITE) {
+        } else if (p->kind == QUERY_WRITE) {
             write_flight(w, "another rank found the job stalled");
             if (!w->ending) w->ending = atomo_time();
         }
@@ -142,7 +142,7 @@ static void give_up(watch *w, const char *what)
 {
     char text[2 * TEXT], step[48] = "";
     for (int i = 0; i < dog.n; i++)
-        if (i != dog.own) atomo__beacon_send(&dog.peers[i], BEACON_WRITE, w->round, NULL);
+        if (i != dog.own) atomo__query_send(&dog.peers[i], QUERY_WRITE, w->round, NULL);
     write_flight(w, what);
     if (atomo_noted_step() >= 0) snprintf(step, sizeof step, ", step %.0f", atomo_noted_step());
     snprintf(text, sizeof text,
@@ -266,10 +266,10 @@ static void *run(void *unused)
         pthread_mutex_lock(&dog.lock);
         const double pause = tick(); /* another exchange may replace what it depends on */
         pthread_mutex_unlock(&dog.lock);
-        const bool came = atomo__beacon_receive(w.asked ? ATOMO_MIN(AGAIN, pause) : pause, &p);
+        const bool came = atomo__query_receive(w.asked ? ATOMO_MIN(AGAIN, pause) : pause, &p);
         pthread_mutex_lock(&dog.lock);
         if (dog.stopping) break;
-        if (came) take(&w, &p);
+        if (came) handle(&w, &p);
         /* A process that was stopped itself, and goes on, has not waited in between. */
         const double now = atomo_time(), dt = ATOMO_MIN(now - last, 4 * tick());
         last = now;
@@ -314,7 +314,7 @@ static int open_dog(atomo_comm *world)
     dog.own = world->rank;
     dog.warn = WARN;
     strcpy(dog.prefix, "flight");
-    ATOMO_TRY(atomo__beacon_open(world, &dog.peers));
+    ATOMO_TRY(atomo__query_open(world, &dog.peers));
     return start_thread();
 }
 
@@ -343,7 +343,7 @@ static void stop(void)
     pthread_mutex_unlock(&dog.lock);
     pthread_join(dog.thread, NULL);
     dog.running = false;
-    atomo__beacon_close();
+    atomo__query_close();
     atomo__free(dog.peers);
     atomo__free(dog.asked);
     dog.peers = dog.asked = NULL;

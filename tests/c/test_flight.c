@@ -52,7 +52,7 @@ static void while_under_way(void)
     CHECK(atomo__flight_last(&op, &progress) && op.end > 0);
     CHECK(strcmp(atomo__flight_purpose(), "the next one's") == 0);
     char note[ATOMO_FLIGHT_NOTE];
-    atomo__flight_take_note(note);
+    atomo__flight_pop_note(note);
     CHECK(strcmp(note, "the next one's") == 0 && *atomo__flight_purpose() == 0);
 }
 

@@ -4,7 +4,7 @@ local atomo = require "atomo"
 local world = atomo.mpi.world
 local steps, topology, compress, down = tonumber(arg[1]), arg[2], arg[3], arg[4]
 
-local ex = atomo.exchange {topology = topology, compress = compress, down = down}
+local ex = atomo.exchange {topology = topology, compress = compress, downlink = down}
 local shapes, grads, received, dense = {{256, 1152}, {128, 576}, {64, 300}, {700}}, {}, 0, 0
 for i, shape in ipairs(shapes) do grads[i] = atomo.zeros(shape) end
 

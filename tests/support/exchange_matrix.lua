@@ -7,11 +7,11 @@ local world = atomo.mpi.world
 local M = {hosts = hosts_of_two}
 
 M.topologies = {
-  {topology = "allreduce"}, {topology = "allgather"}, {topology = "ps"}, {topology = "ps", down = "compress"},
+  {topology = "allreduce"}, {topology = "allgather"}, {topology = "ps"}, {topology = "ps", downlink = "compress"},
   {topology = "sharded"}, {topology = "hierarchical", comm = hosts_of_two},
-  {topology = "hierarchical", comm = hosts_of_two, inner = "allreduce"},
-  {topology = "hierarchical", comm = hosts_of_two, inner = "sharded"},
-  {topology = "hierarchical", comm = hosts_of_two, inner = "ps", down = "compress"},
+  {topology = "hierarchical", comm = hosts_of_two, inter_node = "allreduce"},
+  {topology = "hierarchical", comm = hosts_of_two, inter_node = "sharded"},
+  {topology = "hierarchical", comm = hosts_of_two, inter_node = "ps", downlink = "compress"},
 }
 
 --- All compressors by name, those that specs have declared left out, and these texts.
@@ -27,8 +27,8 @@ function M.compressors(more)
 end
 
 function M.name(o, compress)
-  return ("%s by %s%s%s"):format(compress, o.topology, o.down and " down " .. o.down or "",
-    o.inner and " over " .. o.inner or "")
+  return ("%s by %s%s%s"):format(compress, o.topology, o.downlink and " down " .. o.downlink or "",
+    o.inter_node and " over " .. o.inter_node or "")
 end
 
 --- ok, and an exchange or the refusal.
@@ -43,10 +43,11 @@ end
 function M.possible(o, compress)
   local c = atomo.compressor(compress)
   if o.topology == "ps" and world.size == 1 then return false, "wants a server" end
-  local again = o.topology == "sharded" or o.inner == "sharded" or o.down == "compress"
+  local again = o.topology == "sharded" or o.inter_node == "sharded" or o.downlink == "compress"
   if again and not c.unbiased and not compress:find "ef=true" then return false, "encodes the average a second time" end
-  if (o.topology == "allreduce" or o.inner == "allreduce") and not c.linear then return false, "cannot be added" end
-  if o.inner == "ps" and world.size < 3 then return false, "wants two nodes" end
+  local adds = o.topology == "allreduce" or o.inter_node == "allreduce"
+  if adds and not c.linear then return false, "cannot be added" end
+  if o.inter_node == "ps" and world.size < 3 then return false, "wants two nodes" end
   return true
 end
 

@@ -13,7 +13,7 @@ end
 
 --- An exchange with three of four gradients of its second step under way.
 local function begun(o)
-  local ex = atomo.exchange {compress = o[1], topology = o[2], down = o[3], min_size = 0, seed = 1}
+  local ex = atomo.exchange {compress = o[1], topology = o[2], downlink = o[3], min_size = 0, seed = 1}
   local grads = {}
   for i = 4, 1, -1 do
     grads[i] = atomo.full({120, 200}, i + world.rank)
@@ -116,7 +116,7 @@ else
   if how == "raise" then error "left by an error" end
   if how == "close" then -- its communicator, twice
     local part = world:split(0)
-    local inner = atomo.exchange {comm = part, compress = arg[2], topology = arg[3], down = arg[4], min_size = 0}
+    local inner = atomo.exchange {comm = part, compress = arg[2], topology = arg[3], downlink = arg[4], min_size = 0}
     for i = 4, 1, -1 do inner:push(i, grads[i]:clone()) end
     inner:finish()
     inner:push(4, grads[4]:clone())

@@ -85,9 +85,9 @@ local function exchange(r)
   end
   local changes = compress:find "^%l+:ratio=%d+$" and not compress:find "k:" and r:odds(2)
   local budgets = changes and {r:of(ratios), r:of(ratios), r:of(ratios)} or nil
-  return {compress = compress, budgets = budgets, topology = topology.topology, down = topology.down,
-    inner = topology.inner, hosts = topology.comm and true or nil, min_size = r:of {0, 30, 100, 1024},
-    small = r:of {"auto", "dense", "compress"}, seed = r(100)}
+  return {compress = compress, budgets = budgets, topology = topology.topology, downlink = topology.downlink,
+    inter_node = topology.inter_node, hosts = topology.comm and true or nil, min_size = r:of {0, 30, 100, 1024},
+    fuse_small = r:of {"auto", "dense", "compress"}, seed = r(100)}
 end
 
 -- ---- the rest ----------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ function Run:build()
   self.model = models.build(s.model)
   if s.frozen then freeze(self, s.frozen) end
   local options = {overlap = self.how.overlap ~= false, stall_abort = 60,
-    flight = (os.getenv "TMPDIR" or "/tmp") .. "/random-training"}
+    flight_prefix = (os.getenv "TMPDIR" or "/tmp") .. "/random-training"}
   for key, value in pairs(s.exchange) do options[key] = value end
   options.hosts, options.comm = nil, s.exchange.hosts and hosts_of_two or nil
   options.budgets = nil

@@ -17,7 +17,7 @@ local running = blocks.state(nil) -- value: the innermost run
 -- is then `shared`: a user may see its elements, and they are not written to. (The storage's count of references alone
 -- would not do: when a user's tensor is collected is chance, and bits must not be.)
 
-local function is_own(g)
+local function tape_owns(g)
   return g.refs == 1 and not g.shared and C.atomo_tensor_is_sole(g.h) == 1 and g:is_contiguous()
 end
 
@@ -31,7 +31,7 @@ end
 --- A tensor for the user with the elements of a gradient: over its storage where nobody else has that, since the user
 --- may write to it.
 local function to_user(g)
-  if not is_own(g) then return g:detach():clone() end
+  if not tape_owns(g) then return g:detach():clone() end
   g.shared = true
   return g:detach()
 end
@@ -68,7 +68,7 @@ local function add_into(pending, slot, g)
     return
   end
   check_unchanged(had)
-  if is_own(had) then
+  if tape_owns(had) then
     had:axpy_(1, g)
     release(g)
   else
@@ -120,7 +120,7 @@ local function give_leaf(run, leaf, g)
   if g == leaf.grad then return end -- written there by the operator
   g.refs = (g.refs or 0) + 1
   if touch(run, leaf) == "sum" and run.defers then
-    if not is_own(g) then
+    if not tape_owns(g) then
       local copy = g:detach():clone()
       copy.refs = 1
       release(g)
@@ -161,7 +161,7 @@ function methods.grad_out(ctx, i)
 end
 
 --- May backward write into gy, the gradient that it was given, and return it as a gradient of its own?
-function methods.may_overwrite(_, gy) return gy.refs ~= nil and is_own(gy) end
+function methods.may_overwrite(_, gy) return gy.refs ~= nil and tape_owns(gy) end
 
 --- The sum of the gradients that other uses of argument i have passed on already: backward may add its own to it, in
 --- place, and return it. nil where there is none, or it may not be written to.
@@ -170,7 +170,7 @@ function methods.gradient_so_far(ctx, i)
   local run = running.value
   local pending = slot ~= 0 and run.pending[from]
   local sum = pending and pending[slot]
-  if not (sum and is_own(sum)) then return nil end
+  if not (sum and tape_owns(sum)) then return nil end
   run.added_to = sum
   return sum
 end

@@ -168,7 +168,7 @@ local function compile(name, root, inputs)
   local order, last = schedule(root)
   local steps, places, free, registers, count = ffi.new("atomo_step[?]", #order), {}, {}, 0, 0
   local function place(s) return s.op == "input" and -s.a or places[s] end
-  local function take()
+  local function allocate()
     if #free > 0 then return table.remove(free) end
     registers = registers + 1
     return registers - 1
@@ -189,7 +189,7 @@ local function compile(name, root, inputs)
       else
         step.kind, step.op, step.a, step.b = C.ATOMO_STEP_BINARY, binaries[s.op], place(s.a), place(s.b)
       end
-      places[s] = take()
+      places[s] = allocate()
       step.to = places[s]
     end
     for operand, at in pairs(last) do

@@ -124,7 +124,7 @@ function M.training(self)
   items[#items + 1] = {"optimizer", self.optimizer.kind}
   items[#items + 1] = {"lr", self.schedule and self.schedule(0) or self.optimizer.lr}
   for i, group in ipairs(self.optimizer.groups) do add(items, ("group %d: "):format(i), M.items(group:options())) end
-  if self.outer then add(items, "outer ", M.items(self.outer.optimizer.groups[1]:options())) end
+  if self.local_sgd then add(items, "outer ", M.items(self.local_sgd.optimizer.groups[1]:options())) end
   add(items, "", M.items(self.settings or {}, own))
   items[#items + 1] = {"number of parameters", #self.optimizer.params}
   for i, p in ipairs(self.optimizer.params) do

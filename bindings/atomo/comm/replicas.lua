@@ -70,7 +70,7 @@ end
 
 --- The optimizer's state; with local steps the outer one's: the inner one's is each rank's own.
 local function add_optimizer(list, run)
-  if run.outer then add(list, "outer ", run.outer.optimizer:state_dict())
+  if run.local_sgd then add(list, "outer ", run.local_sgd.optimizer:state_dict())
   else add(list, "optimizer ", run.optimizer:state_dict()) end
 end
 
@@ -83,7 +83,8 @@ end
 
 --- All replicas start from rank 0's parameters and buffers, whatever seeds the scripts used; the optimizer's state, and
 --- the number of the exchange's step, must be alike. [collective]
----@param run {model: table, optimizer: atomo.Optimizer, outer: atomo.Outer?, exchange: atomo.Exchange, comm: table}
+---@param run {model: table, optimizer: atomo.Optimizer, local_sgd: atomo.LocalSgd?, exchange: atomo.Exchange,
+--- comm: table}
 function M.start(run)
   for _, entry in ipairs(parameters(run)) do send(run.comm, entry[2]) end
   for _, entry in ipairs(buffers(run)) do send(run.comm, entry[2]) end

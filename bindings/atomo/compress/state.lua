@@ -9,7 +9,7 @@ local C, check, raise = f.C, f.check, f.raise
 local M = {}
 
 --- Takes one entry of a state: kept until its tensor is planned, where it is not yet.
-local function take(self, name, t)
+local function load_one(self, name, t)
   local what = ("%s: load_state_dict: '%s'"):format(self.name, tostring(name))
   local learnt = tostring(name):match "^learnt%.(%d+)$"
   T.expect(t, what, learnt and "u8" or "f32")
@@ -38,7 +38,7 @@ function M.builtin:put_learnt(i, bytes) check(C.atomo_codec_set_learnt(self.h, i
 
 function M.builtin:load_state_dict(state)
   self.pending = {}
-  for name, t in pairs(state) do take(self, name, t) end
+  for name, t in pairs(state) do load_one(self, name, t) end
 end
 
 local function add(state, name, fn, h, i)
@@ -83,7 +83,7 @@ function M.custom:load_state_dict(state)
   for name, t in pairs(state) do
     local k, rest = tostring(name):match "^lane(%d+)%.(.+)$"
     if not k then
-      take(self, name, t)
+      load_one(self, name, t)
     elseif lanes[tonumber(k)] then
       lanes[tonumber(k)][rest] = t
     else

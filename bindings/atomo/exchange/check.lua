@@ -69,13 +69,13 @@ function M.ranks(ex)
   local items, settings = same.program(), ex.settings
   items[#items + 1] = {"compressor", tostring(ex.compressor)}
   items[#items + 1] = {"topology", ex.topology}
-  for _, name in ipairs {"seed", "min_size", "overlap", "down", "inner", "small", "stall_warn", "stall_abort",
-    "checked"} do
+  for _, name in ipairs {"seed", "min_size", "overlap", "downlink", "inter_node", "fuse_small", "stall_warn",
+    "stall_abort", "checked"} do
     items[#items + 1] = {name, settings[name]}
   end
   same.check(ex.comm, "exchange", items)
   C.atomo_comm_set_checked(ex.comm.h, settings.checked and 1 or 0)
-  check(C.atomo_watchdog_start(ex.comm.h, settings.stall_warn, settings.stall_abort, settings.flight))
+  check(C.atomo_watchdog_start(ex.comm.h, settings.stall_warn, settings.stall_abort, settings.flight_prefix))
 end
 
 return M

@@ -10,7 +10,8 @@ M.topologies = topologies
 --- The table of a topology.
 function M.topology(name) return require("atomo.exchange.topology." .. name) end
 
---- Why topology `name` cannot do what o asks for: {compressor=, feedback=, size=, down=, inner=}; nil where it can.
+--- Why topology `name` cannot do what o asks for: {compressor=, feedback=, size=, downlink=, inter_node=};
+--- nil where it can.
 local function reason(name, o)
   local refuses = M.topology(name).refuses
   return refuses and refuses(o, reason)
@@ -21,17 +22,18 @@ local function refusal(name, o)
   if why then return ("topology %s %s"):format(name, why) end
 end
 
---- Why a compressor cannot go as a setting {topology=, down=, inner=} says on `size` ranks; nil where it can.
+--- Why a compressor cannot go as a setting {topology=, downlink=, inter_node=} says on `size` ranks; nil where it can.
 function M.refusal(compressor, setting, size)
   return refusal(setting.topology, {compressor = compressor, feedback = M.feeds_back(compressor), size = size,
-    down = setting.down or "dense", inner = setting.inner or "auto"})
+    downlink = setting.downlink or "dense", inter_node = setting.inter_node or "auto"})
 end
 
 local function those_that_can(o)
   local list = {}
   for _, name in ipairs(topologies) do
     -- options of one topology mean nothing to the others
-    local plain = {compressor = o.compressor, feedback = o.feedback, size = o.size, down = "dense", inner = "auto"}
+    local plain = {compressor = o.compressor, feedback = o.feedback, size = o.size, downlink = "dense",
+      inter_node = "auto"}
     if not refusal(name, plain) then list[#list + 1] = name end
   end
   return table.concat(list, ", ")
@@ -44,20 +46,21 @@ end
 
 --- Raises where the settings of an exchange over `size` ranks cannot work, with the topologies that can.
 function M.check(settings, topology, compressor, size)
-  local down, inner = settings.down, settings.inner
-  local o = {compressor = compressor, feedback = M.feeds_back(compressor), size = size, down = down, inner = inner}
+  local downlink, inter_node = settings.downlink, settings.inter_node
+  local o = {compressor = compressor, feedback = M.feeds_back(compressor), size = size, downlink = downlink,
+    inter_node = inter_node}
   local why = refusal(topology, o)
   if why then
     raise(("exchange: %s; '%s' on %d rank%s can go by topology %s"):format(why, tostring(compressor), o.size,
       o.size == 1 and "" or "s", those_that_can(o)))
   end
-  if down ~= "dense" and topology ~= "ps" and inner ~= "ps" then
-    raise(("exchange: down = %s is the way back from a parameter server: it wants topology ps, or hierarchical with " ..
-      "inner = ps; the topology is %s"):format(down, topology))
+  if downlink ~= "dense" and topology ~= "ps" and inter_node ~= "ps" then
+    raise(("exchange: downlink = %s is the way back from a parameter server: it wants topology ps, or hierarchical " ..
+      "with inter_node = ps; the topology is %s"):format(downlink, topology))
   end
-  if inner ~= "auto" and topology ~= "hierarchical" then
-    raise(("exchange: inner = %s is the topology between the nodes of a hierarchical one; the topology is %s"):format(
-      inner, topology))
+  if inter_node ~= "auto" and topology ~= "hierarchical" then
+    raise(("exchange: inter_node = %s is the topology between the nodes of a hierarchical one; the topology is " ..
+      "%s"):format(inter_node, topology))
   end
 end
 

@@ -85,7 +85,7 @@ function Exchange:push(i, grad)
   check.gradient(self, i, grad)
   local step = current(self)
   pushed.note(self.apart, step.versions, i, grad)
-  step:take(i, grad)
+  step:add(i, grad)
   if self.plan and self.plan.overlap then travel(self, send, i, grad) end
 end
 
@@ -111,15 +111,15 @@ local function exchange_all(self, all_at_once)
   end
   scheduler.settle(step)
   if step.broken then return end
-  for _, bucket in ipairs(self.plan.buckets) do bucket:give(step) end
-  fuse_small.give(step)
+  for _, bucket in ipairs(self.plan.buckets) do bucket:write_back(step) end
+  fuse_small.write_back(step)
   for _, g in ipairs(given) do C.atomo_tensor_touch(g.h) end -- whatever wrote into them
 end
 
 --- Whether this step has failed on any rank. Dense exchanges neither encode nor decode: they have nothing to agree on.
-local function agree(self)
+local function share_failure(self)
   if self.compressor.name ~= "none" then
-    self.current.failed = failure.agree(self.comm, self.current, self.verdict)
+    self.current.failed = failure.share(self.comm, self.current, self.verdict)
   end
 end
 
@@ -132,7 +132,7 @@ function Exchange:average_or_why()
   if first then plan(self) end
   travel(self, exchange_all, first or not self.plan.overlap)
   self.last = step:figures(self.route.comms)
-  agree(self)
+  share_failure(self)
   step.averaged = not step.failed
   return step.failed or nil
 end
@@ -168,7 +168,7 @@ end
 local function meet(self)
   local step = self.current
   failure.note(step, failure.GIVEN_UP, "it was given up")
-  scheduler.start_rest(step)
+  scheduler.start_remaining(step)
   scheduler.settle(step)
 end
 
@@ -178,7 +178,7 @@ function Exchange:drop()
   local step, between = current(self), self.route.between
   if self.plan and not (step.failed or step.averaged) then
     travel(self, meet)
-    agree(self)
+    share_failure(self)
   end
   local inner = between and not between.closed and between.current
   if inner and (inner.failed or inner.averaged or not between.plan) then between:drop() end
@@ -194,7 +194,7 @@ function Exchange:set_names(names)
   if self.route.between then self.route.between:set_names(names) end
 end
 
---- All compressors of this exchange, and the leaders' exchange: fn(part) for each.
+--- All compressors of this exchange, and the leaders' exchange: fn(compressor) for each.
 local function each(self, fn)
   fn(self.compressor)
   if self.plan and self.plan.second then fn(self.plan.second) end
@@ -204,7 +204,7 @@ end
 --- The epoch that is told to a compressor whose budget is a function.
 function Exchange:set_epoch(epoch)
   self.epoch = epoch
-  each(self, function(part) part:set_epoch(epoch) end)
+  each(self, function(compressor) compressor:set_epoch(epoch) end)
 end
 
 --- Continues as after so many steps (a run that is resumed): random streams are keyed by them.

@@ -30,7 +30,7 @@ end
 --- After everything has travelled: false, or on all ranks why the step has failed. verdict: a tensor of one number.
 --- [collective]
 ---@return string|false
-function M.agree(comm, step, verdict)
+function M.share(comm, step, verdict)
   local kind = step.broken and step.broken.kind or 0
   if comm.size > 1 then
     verdict:data()[0] = kind

@@ -1,7 +1,7 @@
---- Small tensors joined into one (small = "compress"): biases, norms and what is below min_size are copied back to back
--- into a flat tensor, which is tensor 1 of the plan and coded within the step's budget. One frame serves all, and none
--- of them is too short for its coder. Without it the plan has every gradient under its own number. An override of the
--- compressor ("^fc" -> none) goes before both: such a tensor travels by itself, or dense.
+--- Small tensors joined into one (fuse_small = "compress"): biases, norms and what is below min_size are copied back to
+-- back into a flat tensor, which is tensor 1 of the plan and coded within the step's budget. One frame serves all, and
+-- none of them is too short for its coder. Without it the plan has every gradient under its own number. An override of
+-- the compressor ("^fc" -> none) goes before both: such a tensor travels by itself, or dense.
 local memories = require "atomo.exchange.memories"
 local T = require "atomo.tensor"
 
@@ -60,7 +60,7 @@ function M.is_message(t, is_joined, compressor, min_size)
 end
 
 --- Writes the average of the small ones back.
-function M.give(step)
+function M.write_back(step)
   for i, place in ipairs(step.plan.places) do
     if place.slice then step.given[i]:copy_(place.slice) end
   end

@@ -5,22 +5,28 @@ local options = require "atomo.exchange.options"
 local rules = require "atomo.exchange.compatibility"
 local raise = require("atomo.ffi").raise
 
---- opts: comm (default the world), compress (a spec; default "none"; "auto" without a budget: chosen with the
---- topology), topology (default "standard": allreduce for "none", allgather for messages; "auto": by measured times,
---- see auto/), check_after (steps after which a measured choice is held against the clock, default 50), overlap (a
---- communication thread sends while backward continues; default true), min_size (elements below which a tensor is
---- small, default 1024), small (how those, biases and norms travel: "dense", or "compress": joined into one tensor of
---- the step's budget; default: compress for auto, dense for the others), seed (of the compressor's random streams),
---- down ("dense" or "compress": the way back from a ps), inner (topology between the hosts of a hierarchical one),
---- stall_warn and stall_abort (seconds without progress until the watchdog warns, 60, and ends the job, 600; 0: never),
---- flight (its recorder's files are FLIGHT-rankN.jsonl), checked (every collective on comm first compares what the
---- ranks are about to do; default true). [collective]
+--- opts:
+---   comm          default the world
+---   compress      a spec; default "none"; "adaptive": chosen with the topology by measured times (auto/)
+---   topology      default "default": allreduce for "none", allgather for messages; "auto": by measured times
+---   check_after   steps after which a measured choice is held against the clock, default 50
+---   overlap       a communication thread sends while backward continues; default true
+---   min_size      elements below which a tensor is small, default 1024
+---   fuse_small    how small tensors, biases and norms travel: "dense", or "compress": joined into one tensor of the
+---                 step's budget; default: compress for the compressor auto, dense for the others
+---   seed          of the compressor's random streams
+---   downlink      "dense" or "compress": the way back from a ps
+---   inter_node    topology between the hosts of a hierarchical one
+---   stall_warn    seconds without progress until the watchdog warns, 60; 0: never
+---   stall_abort   seconds without progress until it ends the job, 600; 0: never
+---   flight_prefix the flight recorder's files are PREFIX-rankN.jsonl
+---   checked       every collective on comm first compares what the ranks are about to do; default true
+--- Old names of options are those of options.lua. [collective]
 ---@param opts table?
 ---@return atomo.Exchange
 local function exchange(opts, more)
-  opts = opts or {}
   if more ~= nil then raise "exchange: got a second argument, expected one table: {compress = ..., topology = ...}" end
-  options.check(opts)
+  opts = options.current(opts or {})
   local comm, measured, free = opts.comm or require("atomo.comm.mpi").world, auto.wanted(opts)
   if measured and comm.size > 1 then return auto.new(opts) end
   if not free then return Exchange.new(opts) end

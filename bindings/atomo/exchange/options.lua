@@ -1,6 +1,7 @@
 --- The options of atomo.exchange: what each may be, and its standard value. One table; exchange.lua takes its values
 -- from here, and a wrong one is refused with its name, what came and what was expected.
 local raise = require("atomo.ffi").raise
+local renamed = require "atomo.core.renamed"
 local suggest = require "atomo.core.suggest"
 local rules = require "atomo.exchange.compatibility"
 
@@ -18,50 +19,90 @@ end
 ---@param standard any  nil: none
 ---@param is (fun(v: any): boolean)?
 ---@param expected string?
-local function option(name, standard, is, expected)
-  return {name = name, standard = standard, is = is, expected = expected}
+---@param old {was: string?, was_value: (fun(v: any): any)?}?  old name, new value of an old one (core/renamed.lua)
+local function option(name, standard, is, expected, old)
+  return {name = name, standard = standard, is = is, expected = expected, was = old and old.was,
+    was_value = old and old.was_value}
 end
 
 local topologies = {unpack(rules.topologies)}
-topologies[#topologies + 1], topologies[#topologies + 2] = "standard", "auto"
+topologies[#topologies + 1], topologies[#topologies + 2] = "default", "auto"
+local is_topology, topologies_text = one_of(unpack(topologies))
+
+--- The name of a compressor's spec that is a name without options, else nil.
+local function bare_name(spec)
+  if type(spec) ~= "table" then return spec end
+  for key in pairs(spec) do if key ~= "name" then return nil end end
+  return spec.name
+end
+
+--- Not adaptive with options: what it chooses from is fixed.
+local function is_compress(v)
+  local name = type(v) == "table" and v.name or type(v) == "string" and v:match "^%s*(%a+)%s*[:;]"
+  return name ~= "adaptive" or bare_name(v) == "adaptive"
+end
+
+--- Earlier versions chose a compressor by measured times where auto had no budget.
+local function adaptive(v) return bare_name(v) == "auto" and "adaptive" or nil end
+
+local is_downlink, downlinks = one_of("dense", "compress")
+local is_inter_node, inter_nodes = one_of("auto", "allreduce", "allgather", "ps", "sharded")
+local is_fuse_small, fuse_smalls = one_of("auto", "dense", "compress")
 
 -- An option without a test is tested where it is used: a communicator, a compressor's spec.
 local list = {
   option("comm"),
-  option("compress", "none"),
-  option("topology", nil, one_of(unpack(topologies))),
+  option("compress", "none", is_compress, "adaptive without options, or a compressor",
+    {was_value = adaptive}),
+  option("topology", nil, is_topology, topologies_text,
+    {was_value = function(v) return v == "standard" and "default" or nil end}),
   option("overlap", true, is_boolean, "true or false"),
   option("min_size", 1024, function(v) return type(v) == "number" and v >= 0 end, "a number of elements >= 0"),
   option("seed", 0),
-  option("down", "dense", one_of("dense", "compress")),
-  option("inner", "auto", one_of("auto", "allreduce", "allgather", "ps", "sharded")),
-  option("small", "auto", one_of("auto", "dense", "compress")),
+  option("downlink", "dense", is_downlink, downlinks, {was = "down"}),
+  option("inter_node", "auto", is_inter_node, inter_nodes, {was = "inner"}),
+  option("fuse_small", "auto", is_fuse_small, fuse_smalls, {was = "small"}),
   option("check_after", nil, function(v) return type(v) == "number" and v % 1 == 0 and v >= 10 end,
     "a whole number of steps, 10 or more"),
   option("stall_warn", 60, is_seconds, "seconds, or 0 for never"),
   option("stall_abort", 600, is_seconds, "seconds, or 0 for never"),
-  option("flight", "flight", function(v) return type(v) == "string" and v ~= "" end, "the beginning of a path"),
+  option("flight_prefix", "flight", function(v) return type(v) == "string" and v ~= "" end, "the beginning of a path",
+    {was = "flight"}),
   option("checked", true, is_boolean, "true or false"),
 }
 
-local names, by_name = {}, {nested = option("nested", false)} -- nested: of an exchange inside another one
+local names, old_names, by_name = {}, {}, {nested = option("nested", false)} -- nested: inside another exchange
 for i, o in ipairs(list) do names[i], by_name[o.name] = o.name, o end
+for _, o in ipairs(list) do if o.was then old_names[o.was] = o.name end end
 
-local M = {}
+--- The option whose name, or old name, is nearest to a word, or nil.
+local function near_name(word)
+  local all = {unpack(names)}
+  for old in pairs(old_names) do all[#all + 1] = old end
+  table.sort(all)
+  local near = suggest(word, all)
+  return old_names[near] or near
+end
 
---- Refuses options that there are not, and values that they cannot have.
----@param opts table
-function M.check(opts)
+local M = {list = list}
+
+--- A copy of the options under the names and values of this version. Refuses options that there are not, and values
+--- that they cannot have.
+---@param given table  as the user gave them: old names too
+---@return table opts
+function M.current(given)
+  local opts = renamed.options("exchange", given, list, raise)
   for key, value in pairs(opts) do
     local o = by_name[key]
     if not o then
-      local near = suggest(tostring(key), names)
+      local near = near_name(tostring(key))
       raise(("exchange: unknown option '%s'%s, options are %s"):format(tostring(key),
         near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")))
     elseif o.is and not o.is(value) then
       raise(("exchange: %s is %s, expected %s"):format(key, tostring(value), o.expected))
     end
   end
+  return opts
 end
 
 --- The options' values, or the standard ones, as a table of settings; given: the options themselves.

@@ -75,7 +75,7 @@ local function prepare(self, codec)
   local shapes, names = {}, {}
   for k, m in ipairs(self.messages) do shapes[k], names[k] = m.shape, self.tensors[m.index].label end
   codec:prepare(shapes, names, {step_bytes = self.dense_bytes, dense_bytes = self.dense.bytes})
-  if codec.agree then codec:agree(self.comm) end -- written in Lua
+  if codec.check_ranks then codec:check_ranks(self.comm) end -- written in Lua
 end
 
 --- The compressor of averages that are encoded again.
@@ -96,7 +96,7 @@ local function coded_buckets(self, settings)
   local kind = self.compressor.h and Native or Scripted
   if self.out == "allreduce" then kind = Linear end
   if kind == Scripted then self.buffer, self.buffer_back = Scripted.buffers(self.compressor, self.second) end
-  for k, group in ipairs(Coded.groups(self.messages, topology.most)) do list[k] = kind.new(self, group) end
+  for k, range in ipairs(Coded.cut(self.messages, topology.most)) do list[k] = kind.new(self, range) end
   return list
 end
 
@@ -123,7 +123,7 @@ end
 ---@param grads atomo.Tensor[]
 function Plan.new(o, grads)
   local settings, topology, route = o.settings, o.route.topology, o.route
-  local joins = settings.small == "compress" and o.compressor.name ~= "none" and not topology.whole
+  local joins = settings.fuse_small == "compress" and o.compressor.name ~= "none" and not topology.whole
   local names = names_of(grads, o.names)
   local tensors, places, joined = fuse_small.plan(grads, names, o.compressor, settings.min_size, joins)
   local self = {comm = o.comm, comms = route.comms, route = route, topology = topology, overlap = settings.overlap,

@@ -8,7 +8,7 @@ local M = {}
 
 --- The topology that a name means for a compressor.
 local function topology_for(name, compressor)
-  if name and name ~= "standard" and name ~= "auto" then return name end
+  if name and name ~= "default" and name ~= "auto" then return name end
   return compressor.name == "none" and "allreduce" or "allgather"
 end
 
@@ -18,7 +18,7 @@ function M.choose(opts)
   settings.overlap = settings.overlap and comm.size > 1
   local compressor = messages.compressor(settings, "up")
   local name = topology_for(opts.topology, compressor)
-  if settings.small == "auto" then settings.small = compressor.name == "auto" and "compress" or "dense" end
+  if settings.fuse_small == "auto" then settings.fuse_small = compressor.name == "auto" and "compress" or "dense" end
   rules.check(settings, name, compressor, comm.size)
   local topology = rules.topology(name)
   settings.share = topology.share and topology.share(comm.size)

@@ -22,7 +22,7 @@ function M.advance(step)
 end
 
 --- Starts the rest of a step that is given up, empty: other ranks may have started it.
-function M.start_rest(step)
+function M.start_remaining(step)
   local buckets = step.plan.buckets
   while buckets[step.at] do start(step, buckets[step.at], true) end
 end

@@ -41,7 +41,7 @@ function Step:follow(plan)
 end
 
 --- Gradient i has come.
-function Step:take(i, grad)
+function Step:add(i, grad)
   self.span = C.atomo_time() - self.began - 1e-3 * self.ms.encode
   self.given[i], self.count = grad, self.count + 1
 end

@@ -121,19 +121,19 @@ end
 
 local function joined(prefix, name) return prefix == "" and name or prefix .. "." .. name end
 
-local function walk(self, prefix, seen, visit)
+local function visit_modules(self, prefix, seen, visit)
   if seen[self] then return end
   seen[self] = true
   visit(prefix, self)
   each_field(self, function(name, value)
-    if is_module(value) then walk(value, joined(prefix, name), seen, visit) end
+    if is_module(value) then visit_modules(value, joined(prefix, name), seen, visit) end
   end)
 end
 
 --- {name, module} of this module ("") and everything below, in order.
 function Module:named_modules()
   local list = {}
-  walk(self, "", {}, function(name, m) list[#list + 1] = {name, m} end)
+  visit_modules(self, "", {}, function(name, m) list[#list + 1] = {name, m} end)
   return list
 end
 

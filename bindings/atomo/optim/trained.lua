@@ -35,7 +35,7 @@ end
 
 --- Raises on every rank unless all freeze the same. The name of the operation says what this rank does: ranks that do
 --- not think of a change are elsewhere by now. [collective]
-local function agree(self, step, frozen)
+local function check_same(self, step, frozen)
   local all = table.concat(frozen, ", ")
   self.exchange.comm:check("freezes " .. (#frozen > 0 and all or "nothing"), ("step %d, frozen: %s"):format(step, all))
 end
@@ -65,7 +65,7 @@ local function renumber(self, step)
   for i, p in ipairs(self.list) do self.index[p] = i end
   self.labels = names
   if not self.exchange then return end
-  if not first then agree(self, step, frozen) end
+  if not first then check_same(self, step, frozen) end
   replan(self, names, shapes, first)
 end
 

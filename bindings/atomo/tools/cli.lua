@@ -2,7 +2,9 @@
 -- Accepts --batch 64, --batch=64, Torch's -batch 64, camelCase (-weightDecay is --weight-decay), --flag and --no-flag.
 -- An option is {name, type, default, help, ...}: type int, number, string, flag, choice or list; fields: unit, min,
 -- max, above (exclusive minimum), choices (a list), of (what a list holds: int, number, string), repeated (collects
--- a list), required, alias (other names, a list).
+-- a list), required, alias (other names, a list), was (the name in earlier versions: given, it is announced as
+-- deprecated; the value's key stays that name, and so do logs), was_value (old value -> new one).
+local renamed = require "atomo.core.renamed"
 local suggest = require "atomo.core.suggest"
 local shown_help = require "atomo.tools.cli_help"
 local shown = shown_help.shown
@@ -63,7 +65,7 @@ local function canonical(name)
   return (name:gsub("(%l)(%u)", "%1-%2"):gsub("_", "-"):lower())
 end
 
-local function key_of(o) return (o[1]:gsub("-", "_")) end
+local function key_of(o) return ((o.was or o[1]):gsub("-", "_")) end
 
 --- name -> option; raises for a declaration that makes no sense (a bug of the script).
 local function index_options(spec)
@@ -75,11 +77,13 @@ local function index_options(spec)
         tostring(o[1]), tostring(kind)), 0)
     end
     if kind == "choice" and type(o.choices) ~= "table" then error("cli: option " .. o[1] .. " lacks choices", 0) end
-    for _, name in ipairs {o[1], unpack(o.alias or {})} do
+    local all = {o[1], o.was}
+    for _, name in ipairs(o.alias or {}) do all[#all + 1] = name end
+    for _, name in ipairs(all) do
       if by_name[canonical(name)] then error(("cli: option %s is declared twice"):format(name), 0) end
       by_name[canonical(name)] = o
     end
-    names[#names + 1] = o[1]
+    names[#names + 1], names[#names + 2] = o[1], o.was
   end
   names[#names + 1] = "help"
   return by_name, names
@@ -89,23 +93,27 @@ end
 
 local specs = setmetatable({}, {__mode = "k"}) -- the declaration and the given names of a result
 
---- One argument that begins with a dash: the option, its text after "=", and false for --no-.
-local function split_option(argument, by_name, names)
+--- One argument that begins with a dash: the option, its text after "=", and false for --no-; or nil and why.
+local function split_option(who, argument, by_name, names)
   local name, text = argument:match "^%-%-?([^=]+)=(.*)$"
   name = name or argument:match "^%-%-?(.+)$"
   local wanted = canonical(name)
   local o = by_name[wanted]
-  if o then return o, text, true end
+  if o then
+    if wanted == o.was then renamed.notice(who, "--" .. o.was, "--" .. o[1]) end
+    return o, text, true
+  end
   local positive = wanted:match "^no%-(.+)$"
   o = positive and by_name[positive]
   if o and o[2] == "flag" then return o, text, false end
   local near = suggest(wanted, names)
+  near = near and by_name[near] and by_name[near][1] or near -- not the old name
   return nil, ("unknown option %s%s"):format(argument:match "^[^=]+", near and ", did you mean --" .. near .. "?"
     or "; --help lists them")
 end
 
---- Takes the value of option o: what stands after "=", or the next argument. Returns the index of the last one used.
-local function take_value(o, text, positive, args, i)
+--- The value of option o: what stands after "=", or the next argument; and the index of the last one used.
+local function read_value(who, o, text, positive, args, i)
   if o[2] == "flag" and not text then return positive, i end
   if not positive then return nil, nil, ("--no-%s takes no value, found '%s'"):format(o[1], text) end
   if not text then
@@ -116,6 +124,11 @@ local function take_value(o, text, positive, args, i)
         o[1], o.unit and " (" .. o.unit .. ")" or "", next_one and "'" .. next_one .. "'" or "the end of the line")
     end
     text, i = next_one, i + 1
+  end
+  local current = o.was_value and o.was_value[text]
+  if current then
+    renamed.notice(who, ("--%s %s"):format(o[1], text), ("--%s %s"):format(o[1], current))
+    text = current
   end
   local v, expected = readers[o[2]](o, text)
   if v == nil then return nil, nil, ("--%s is '%s', expected %s"):format(o[1], text, expected) end
@@ -128,7 +141,7 @@ local function store(opts, given, o, v)
     if not given[key] then opts[key] = {} end
     for _, each in ipairs(type(v) == "table" and v or {v}) do table.insert(opts[key], each) end
   elseif given[key] then
-    return ("--%s is given twice"):format(o[1])
+    return ("--%s%s is given twice"):format(o[1], o.was and (" (once --%s)"):format(o.was) or "")
   else
     opts[key] = v
   end
@@ -162,7 +175,7 @@ function M.read(spec, args)
     opts[key_of(o)] = o[3]
     if o.repeated and o[3] == nil then opts[key_of(o)] = {} end
   end
-  local i, only_positional = 1, false
+  local i, only_positional, who = 1, false, spec.name or "atomo-lua"
   while i <= #args do
     local a = args[i]
     if only_positional or not a:match "^%-." or (tonumber(a) and not by_name[a:sub(2)]) then
@@ -172,9 +185,9 @@ function M.read(spec, args)
     elseif a == "--help" or a == "-help" or a == "-h" then
       return nil, M.help(spec), 0
     else
-      local o, text, positive = split_option(a, by_name, names)
+      local o, text, positive = split_option(who, a, by_name, names)
       if not o then return nil, text, 2 end
-      local v, last, problem = take_value(o, text, positive, args, i)
+      local v, last, problem = read_value(who, o, text, positive, args, i)
       problem = problem or store(opts, given, o, v)
       if problem then return nil, problem, 2 end
       i = last
@@ -188,10 +201,6 @@ function M.read(spec, args)
   if problem then return nil, problem, 2 end
   specs[opts] = {spec = spec, given = given}
   return opts
-end
-
-local function rank()
-  return tonumber(os.getenv "OMPI_COMM_WORLD_RANK" or os.getenv "PMIX_RANK" or os.getenv "PMI_RANK") or 0
 end
 
 --- Lets rank 0 print before this rank's exit ends the whole job.
@@ -208,7 +217,7 @@ end
 function M.parse(spec, args)
   local opts, text, code = M.read(spec, args or arg or {})
   if opts then return opts end
-  if rank() == 0 then
+  if renamed.rank() == 0 then
     if code == 0 then
       require("atomo.core.files").say(text)
     else

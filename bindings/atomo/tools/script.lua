@@ -8,7 +8,7 @@ local T = require "atomo.tensor"
 
 local M = {}
 
-local topologies = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical", "standard"}
+local topologies = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical", "default"}
 
 --- own, a script's options as cli.parse takes them, and those that all training scripts have. Defaults that differ:
 --- compress, eval_every; unit: what a batch consists of.
@@ -18,18 +18,19 @@ function M.options(own, d)
   local all = {}
   for _, option in ipairs(own) do all[#all + 1] = option end
   for _, option in ipairs {
-    {"compress", "string", d.compress, "compressor of the gradients; none: send them dense; auto: choose by " ..
-      "measured times"},
+    {"compress", "string", d.compress, "compressor of the gradients; none: send them dense; adaptive: choose " ..
+      "by measured times", was_value = {auto = "adaptive"}},
     {"load", "string", nil, "Lua file that declares compressors (scripts/atoms has examples); runs " ..
       "first", repeated = true,
       metavar = "FILE"},
-    {"topology", "choice", "standard", "who sends what to whom; auto: choose by measured times", choices = topologies},
-    {"down", "choice", "dense", "with --topology ps: how rank 0 sends the average " ..
-      "back", choices = {"dense", "compress"}},
-    {"inner", "choice", "auto", "with --topology hierarchical: topology between hosts",
-      choices = {"auto", "allreduce", "allgather", "ps", "sharded"}},
-    {"small", "choice", "auto", "biases, norms and small tensors: send them dense, or compress them together; " ..
-      "auto: compress with the compressor auto, else dense", choices = {"auto", "dense", "compress"}},
+    {"topology", "choice", "default", "who sends what to whom; default: allreduce for dense gradients, allgather " ..
+      "for messages; auto: choose by measured times", choices = topologies, was_value = {standard = "default"}},
+    {"downlink", "choice", "dense", "with --topology ps: how rank 0 sends the average " ..
+      "back", choices = {"dense", "compress"}, was = "down"},
+    {"inter-node", "choice", "auto", "with --topology hierarchical: topology between hosts",
+      choices = {"auto", "allreduce", "allgather", "ps", "sharded"}, was = "inner"},
+    {"fuse-small", "choice", "auto", "biases, norms and small tensors: send them dense, or compress them together; " ..
+      "auto: compress with the compressor auto, else dense", choices = {"auto", "dense", "compress"}, was = "small"},
     {"accumulate", "int", 1, ("add up the gradients of N micro-batches of --batch %s, then " ..
       "exchange"):format(d.unit), min = 1},
     {"local-steps", "int", 0, "average the parameters' change every N steps (DiLoCo); 0: average gradients every step",
@@ -58,8 +59,8 @@ function M.options(own, d)
     {"stall-warn", "number", 60, "warn after X seconds without progress, naming the ranks that are missing; 0: never",
       min = 0, unit = "seconds"},
     {"stall-abort", "number", 600, "end the job after X seconds without progress; 0: never", min = 0, unit = "seconds"},
-    {"flight", "string", "flight", "when --stall-abort ends the job, write each rank's last operations to " ..
-      "TEXT-rankN.jsonl"},
+    {"flight-prefix", "string", "flight", "when --stall-abort ends the job, write each rank's last operations to " ..
+      "TEXT-rankN.jsonl", was = "flight"},
     {"nonfinite", "choice", "abort", "what to do about NaN or Inf in loss or gradient: end the job, or leave out " ..
       "the step", choices = {"abort", "skip"}},
   } do all[#all + 1] = option end
@@ -97,8 +98,9 @@ end
 --- The exchange, and what to say of it: "compressor ..., topology ...".
 function M.exchange(opts)
   local exchange = require("atomo.exchange").exchange {compress = opts.compress, topology = opts.topology,
-    overlap = opts.overlap, down = cli.given(opts, "down") and opts.down or nil, inner = opts.inner, small = opts.small,
-    seed = opts.seed, stall_warn = opts.stall_warn, stall_abort = opts.stall_abort, flight = opts.flight}
+    overlap = opts.overlap, downlink = cli.given(opts, "down") and opts.down or nil, inter_node = opts.inner,
+    fuse_small = opts.small, seed = opts.seed, stall_warn = opts.stall_warn, stall_abort = opts.stall_abort,
+    flight_prefix = opts.flight}
   local by_clock = exchange.notify
   return exchange, ("compressor %s, topology %s"):format(by_clock and opts.compress or tostring(exchange.compressor),
     by_clock and "chosen by measured times" or exchange.topology)

@@ -98,7 +98,7 @@ local function multiples(topology, ranks, scales)
 end
 
 --- Figures from a run: s is a work of the model's gradients (timing.work: dense, small, tensors, scales, copy). A run
---- with a compressor gives its work, too; its topology must be allgather, standard or sharded.
+--- with a compressor gives its work, too; its topology must be allgather, default or sharded.
 function M.from_run(run, s)
   local where = ("simulate: %s"):format(run.path)
   if run.seen <= SKIP then raise(("%s: %d steps, at least %d are needed"):format(where, run.seen, SKIP + 1)) end
@@ -114,9 +114,10 @@ function M.from_run(run, s)
   local figures = {source = ("%s (%d ranks)"):format(run.path, run.ranks), base = base, backward = ms.backward / 1e3,
     works = {none = work(s.dense - s.small, 0, 0)}}
   if name == "none" then return figures end
-  if name == "auto" then raise(("%s: compress auto, without a budget, may have been several"):format(where)) end
-  local topology = run.settings.topology or "standard"
-  if topology ~= "allgather" and topology ~= "standard" and topology ~= "sharded" then
+  if name == "auto" or name == "adaptive" then raise(("%s: compress adaptive may have been several"):format(where)) end
+  local topology = run.settings.topology or "default"
+  if topology == "standard" then topology = "default" end -- in logs of earlier versions
+  if topology ~= "allgather" and topology ~= "default" and topology ~= "sharded" then
     raise(("%s: topology %s; what a message costs can be read off allgather and sharded"):format(where, topology))
   elseif run.ranks < 2 then
     raise(("%s: a run of one rank sends no messages"):format(where))

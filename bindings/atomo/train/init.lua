@@ -4,9 +4,9 @@ local F = require "atomo.nn.functional"
 local evaluation = require "atomo.train.evaluate"
 local counted = require "atomo.nn.functional.counted"
 local identity = require "atomo.train.checkpoint.identity"
-local new_feed = require "atomo.train.micro_batches"
+local new_batches = require "atomo.train.micro_batches"
 local options = require "atomo.train.options"
-local new_outer = require "atomo.train.local_sgd"
+local new_local_sgd = require "atomo.train.local_sgd"
 local replicas = require "atomo.comm.replicas"
 local same = require "atomo.comm.consistency"
 local saver = require "atomo.train.checkpoint.saver"
@@ -57,9 +57,9 @@ end
 
 --- Whether a round of local steps ends with this step. The one that max_steps cuts short is ended after the run has
 --- been saved, as it was in the run that was not stopped (cut).
-local function round_ends(self, feed)
+local function round_ends(self, batches)
   self.in_round = self.in_round + 1
-  local ends, stops = self.in_round >= self.local_steps or feed.ended, self.step == self.max_steps
+  local ends, stops = self.in_round >= self.local_steps or batches.ended, self.step == self.max_steps
   self.cut = not ends and stops and self.saver ~= nil
   ends = ends or stops and not self.cut
   if ends then self.in_round = 0 end
@@ -88,12 +88,12 @@ local function rate(self)
 end
 
 --- One step; returns its sums over the ranks {loss, count, right, judged}, nil where there are none.
-local function run_step(self, feed, epoch)
+local function run_step(self, batches, epoch)
   local start = C.atomo_time()
   local lr = rate(self)
-  local waited = feed.ms
-  local result = self.runner:run(feed, lr, self.step, function() return round_ends(self, feed) end)
-  if self.outer then handle_local(self, result, lr) end
+  local waited = batches.ms
+  local result = self.runner:run(batches, lr, self.step, function() return round_ends(self, batches) end)
+  if self.local_sgd then handle_local(self, result, lr) end
   if self.cut then self.cut = {result = result, lr = lr} end
   if result.bad > 0 then
     handle_bad(self, result, lr)
@@ -105,7 +105,7 @@ local function run_step(self, feed, epoch)
   if result.sums then self.skips_in_row = 0 end
   if result.bad_here and not result.sums then return end
   local ms = result.ms
-  ms.data = feed.ms
+  ms.data = batches.ms
   ms.step = 1e3 * (C.atomo_time() - start) + waited
   local info = {
     step = self.step, epoch = epoch, loss = result.loss, accuracy = result.accuracy, lr = lr, ms = ms,
@@ -143,18 +143,18 @@ local function begin_epoch(epoch) return {epoch = epoch - 1, taken = 0, loss = 0
 --- The steps of an epoch, or what max_steps leaves of them; whether it was the epoch's last that ended.
 local function run_steps(self, epoch)
   local place = self.place
-  local feed = new_feed(self.train_loader, epoch, self.accumulate, place.taken)
+  local batches = new_batches(self.train_loader, epoch, self.accumulate, place.taken)
   self.exchange:set_epoch(epoch)
-  while not is_through(self) and feed:more() do
+  while not is_through(self) and batches:more() do
     self.step = self.step + 1
     f.C.atomo_note_step(self.step)
-    add_sums(place, run_step(self, feed, epoch))
-    place.taken = feed.taken
-    if self.saver and not feed.ended and not is_through(self) then self.saver:after_step() end
+    add_sums(place, run_step(self, batches, epoch))
+    place.taken = batches.taken
+    if self.saver and not batches.ended and not is_through(self) then self.saver:after_step() end
   end
-  if self.saver and not feed.ended then self.saver:stop() end
+  if self.saver and not batches.ended then self.saver:stop() end
   if self.cut then add_sums(place, end_cut_round(self)) end
-  return feed.ended == true
+  return batches.ended == true
 end
 
 --- Test results into info. A test that only comes because the run stops leaves no trace in what is saved afterwards.
@@ -215,10 +215,10 @@ local function setup(o)
   self.buffers = self.model.buffers and self.model:buffers() or {}
   self.accumulate, self.local_steps = o.accumulate or 1, o.local_steps or 0
   self.names = names_of(self)
-  self.outer = self.local_steps > 0 and new_outer(self.optimizer, self.exchange, o.outer, self.names) or nil
+  self.local_sgd = self.local_steps > 0 and new_local_sgd(self.optimizer, self.exchange, o.outer, self.names) or nil
   self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,
     exchange = self.exchange, comm = self.comm, clip_norm = o.clip_norm, clip_value = o.clip_value,
-    accumulate = self.accumulate, outer = self.outer, names = self.names}
+    accumulate = self.accumulate, local_sgd = self.local_sgd, names = self.names}
   self.report = new_report {comm = self.comm, log = o.log, quiet = o.quiet, settings = o.settings,
     epochs = self.epochs, steps = math.ceil(self.train_loader.steps / self.accumulate), max_steps = self.max_steps}
   if self.exchange.notify then -- one that chooses tells why
@@ -253,7 +253,7 @@ local function train(o)
   self.report:begin()
   if self.save then self.saver = saver.new(self) end
   if self.resume then resume(self) end
-  if self.outer and not self.runner.in_round then self.outer:anchor() end
+  if self.local_sgd and not self.runner.in_round then self.local_sgd:anchor() end
   local info
   for epoch = self.place.epoch + 1, self.epochs do
     if is_through(self) then break end

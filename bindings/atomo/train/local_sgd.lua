@@ -13,11 +13,11 @@ local gradient = require "atomo.autograd.gradient"
 local new_trained = require "atomo.optim.trained"
 local raise = require("atomo.ffi").raise
 
----@class atomo.Outer
+---@class atomo.LocalSgd
 ---@field optimizer atomo.Optimizer  of the anchors: its state is what a checkpoint needs
 ---@field dense_bytes number         of one exchange in fp32
-local Outer = {}
-Outer.__index = Outer
+local LocalSgd = {}
+LocalSgd.__index = LocalSgd
 
 local defaults = {lr = 0.7, momentum = 0.9}
 
@@ -43,7 +43,8 @@ local function new(inner, exchange, opts, names)
     end
   end
   return T.outside_scope(function()
-    local self = setmetatable({inner = inner, exchanger = exchange, dense_bytes = 0, names = names, moved = {}}, Outer)
+    local self = setmetatable({inner = inner, exchanger = exchange, dense_bytes = 0, names = names, moved = {}},
+      LocalSgd)
     local groups, momentum = {}, option(opts, "momentum")
     for g, group in ipairs(inner.groups) do
       groups[g] = {params = {}}
@@ -68,18 +69,18 @@ local function each(self, fn)
 end
 
 --- The parameters as they are now become the anchor: the start of a run, alike on all ranks.
-function Outer:anchor()
+function LocalSgd:anchor()
   each(self, function(anchor, p) anchor:copy_(p) end)
 end
 
 --- Gives a round up: the parameters go back to the anchor.
-function Outer:back()
+function LocalSgd:back()
   each(self, function(anchor, p) p:copy_(anchor) end)
 end
 
 --- Anchor minus parameters, in the anchors' gradients; returns what is not finite in them on this rank.
 ---@return string?
-function Outer:difference()
+function LocalSgd:difference()
   local moved, n = self.moved, #self.optimizer.params
   each(self, function(anchor, p) gradient.ensure(anchor):copy_(anchor):axpy_(-1, p) end)
   for i, anchor in ipairs(self.optimizer.params) do moved[i] = anchor.grad end
@@ -90,7 +91,7 @@ end
 --- there. A parameter that was frozen, or trains again, within the round takes part in it. Where the ranks cannot
 --- exchange them, or the averages are not finite, the anchors stay as they are: returns why, on all ranks. [collective]
 ---@return string?
-function Outer:step(step)
+function LocalSgd:step(step)
   each(self, function(anchor, p) anchor.requires_grad = anchor.requires_grad or p.requires_grad end)
   self.trained:update(step)
   local list = self.trained.list

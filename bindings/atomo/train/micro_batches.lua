@@ -1,16 +1,16 @@
 --- Hands an epoch's batches to its steps: `accumulate` micro-batches to a step, fewer to the epoch's last (stage 2).
---   local feed = new_feed(loader, epoch, accumulate)
---   while feed:more() do ... local batch, last = feed:take() ... end
+--   local batches = new_batches(loader, epoch, accumulate)
+--   while batches:more() do ... local batch, last = batches:next_one() ... end
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local C, raise = f.C, f.raise
 
----@class atomo.Feed
+---@class atomo.MicroBatches
 ---@field ms number   milliseconds that this step has waited for data
 ---@field ended boolean  the step that took the last batch is the epoch's last
-local Feed = {}
-Feed.__index = Feed
+local MicroBatches = {}
+MicroBatches.__index = MicroBatches
 
 local function fetch(self)
   local from = C.atomo_time()
@@ -27,7 +27,8 @@ end
 --- seeks (loader.seeks) is asked to; of another one they are read again, and left out
 local function new(loader, epoch, accumulate, taken)
   taken = taken or 0
-  local self = setmetatable({ms = 0, taken = taken, count = 0, steps = loader.steps, accumulate = accumulate}, Feed)
+  local self = setmetatable({ms = 0, taken = taken, count = 0, steps = loader.steps, accumulate = accumulate},
+    MicroBatches)
   if taken > 0 and loader.seeks then
     self.next, self.state, self.control = loader:epoch(epoch, taken + 1)
     return self
@@ -42,7 +43,7 @@ local function new(loader, epoch, accumulate, taken)
 end
 
 --- Whether there is another step; waits for its first batch.
-function Feed:more()
+function MicroBatches:more()
   self.ms, self.count = 0, 0
   self.first = fetch(self)
   return self.first ~= nil
@@ -59,7 +60,7 @@ local function check_batch(batch)
 end
 
 --- The step's next micro-batch, valid until the next one, and whether it is the step's last.
-function Feed:take()
+function MicroBatches:next_one()
   local batch = self.first or fetch(self)
   self.first = nil
   if not batch then
@@ -72,7 +73,7 @@ function Feed:take()
 end
 
 --- Raises where the ranks' images are not as many as this rank's batches said, by which it weighs its gradient.
-function Feed.check_total(n, total, step)
+function MicroBatches.check_total(n, total, step)
   if n ~= total and total < 2 ^ 24 then -- both are exact in f32 below
     raise(("train: step %d: the ranks' batches have n = %d images together, this rank's say total = %d"):format(step, n,
       total))

@@ -66,13 +66,15 @@ local function check_callable(o, name)
   end
 end
 
---- A loader has .steps and :epoch(e).
+--- A loader has :epoch(e), and one of training data .steps.
 local function check_loader(name, loader)
   if type(loader) ~= "table" or type(loader.epoch) ~= "function" then
     raise(("train: %s is %s, expected a loader: {steps = batches of an epoch, epoch = function}"):format(name,
       type(loader) == "table" and "a table without epoch" or number.text(loader)))
   end
-  number.expect_whole(loader.steps, ("train: steps (batches of an epoch) of %s"):format(name), 0)
+  if loader.steps ~= nil or name ~= "data.test" then
+    number.expect_whole(loader.steps, ("train: steps (batches of an epoch) of %s"):format(name), 0)
+  end
 end
 
 local function check_data(data)

@@ -26,13 +26,13 @@ local function sums_of_nothing()
 end
 
 --- opts: model, loss (logits, labels) -> scalar, optimizer, exchange, comm, accuracy (logits, labels) -> fraction,
---- accumulate (micro-batches a step), outer (atomo.Outer: local steps) or nil, names (of the optimizer's parameters) or
+--- accumulate (micro-batches a step), local_sgd (atomo.LocalSgd) or nil, names (of the optimizer's parameters) or
 --- nil.
 local function new(opts)
   local self = setmetatable({}, Step)
   for key, value in pairs(opts) do self[key] = value end
-  self.trained = new_trained(self.optimizer.params, not self.outer and self.exchange or nil, self.names)
-  self.shared = T.outside_scope(T.zeros, 8) -- what agree sums
+  self.trained = new_trained(self.optimizer.params, not self.local_sgd and self.exchange or nil, self.names)
+  self.shared = T.outside_scope(T.zeros, 8) -- what reduce_sums adds up
   self.round = sums_of_nothing()
   self.before, self.grads = new_undo(), {}
   self.on_ready = function(p)
@@ -81,7 +81,7 @@ local function forward_backward(self, batch, images, on_ready, sums, ms)
     find_unit(self, count, batch.n)
     if count == 0 then return end -- of nothing: its gradient is zero
     sums.loss, sums.count = sums.loss + (summed and value or value * count), sums.count + count
-    local ranks = self.outer and 1 or self.comm.size
+    local ranks = self.local_sgd and 1 or self.comm.size
     local share = summed and ranks or count * ranks / (self.unit * images)
     if share ~= 1 then loss = loss * share end
     loss:backward(nil, on_ready and {on_ready = on_ready} or nil)
@@ -102,17 +102,18 @@ end
 --- the last micro-batch: what came before is weighed as if all were like the first, and put right then. How many were
 --- counted is known when the ranks have agreed: `correct` puts that right. Returns sums over this rank's images, and
 --- the step's images over all ranks.
-local function gradients(self, feed, step, ms)
+local function gradients(self, batches, step, ms)
   local sums = sums_of_nothing()
   local k, first, whole = 0, nil, 0
   repeat
-    local batch, last = feed:take()
+    local batch, last = batches:next_one()
     k = k + 1
-    whole = whole + (self.outer and batch.n or batch.total)
+    whole = whole + (self.local_sgd and batch.n or batch.total)
     first = first or whole > 0 and whole or nil
     if last and k > 1 and first and sums.summed == 0 then scale_gradients(self, first / whole) end
     F.dropout_stream(self.comm.rank, (step - 1) * self.accumulate + k)
-    forward_backward(self, batch, last and whole or first, last and not self.outer and self.on_ready or nil, sums, ms)
+    local on_ready = last and not self.local_sgd and self.on_ready or nil
+    forward_backward(self, batch, last and whole or first, on_ready, sums, ms)
     if batch.n > 0 then sums.why = sums.why or finite.loss(sums.own_loss, k) end
     sums.n, sums.total = sums.n + batch.n, sums.total + batch.total
   until last
@@ -143,7 +144,7 @@ end
 --- What all ranks must know before they go on, in one small all-reduce: sums over all ranks of loss, right and what
 --- they count, the ranks that are bad, the steps that were skipped. Ranks that are at another step, or at another
 --- learning rate, are found here.
-local function agree(self, sums, bad, what)
+local function reduce_sums(self, sums, bad, what)
   local p = self.shared:data()
   p[0], p[1], p[2], p[3], p[4] = bad and 0 or sums.loss, sums.right, sums.n, bad and 1 or 0, sums.skipped
   p[5], p[6], p[7] = bad and 0 or sums.count, sums.judged, sums.summed
@@ -158,7 +159,7 @@ local function correct(self, images, sums)
 end
 
 --- Means of sums; 0 / 0 where nothing was counted.
-local function take_means(result, sums)
+local function set_means(result, sums)
   result.loss, result.accuracy = sums.loss / sums.count, sums.right / math.max(sums.judged, 1)
   result.count, result.judged = sums.count, sums.judged
 end
@@ -174,7 +175,7 @@ local function update(self, lr, ms)
 end
 
 --- After an exchange that this rank waited `waiting` ms for.
-local function take_stats(self, result, waiting)
+local function set_stats(self, result, waiting)
   local stats = self.exchange:stats()
   for name, value in pairs(stats.ms) do result.ms[name] = value end
   result.ms.exchange = result.ms.exchange + waiting
@@ -200,7 +201,7 @@ end
 --- All ranks give the round up.
 local function give_round_up(self, result, why)
   result.why, result.bad = why, math.max(result.bad, 1)
-  self.outer:back()
+  self.local_sgd:back()
   self.before_round:restore()
   self.unit = self.unit_before
   return result
@@ -222,8 +223,8 @@ local function go_on_locally(self, result, sums, lr, step, ends)
     if sums.n > 0 then update(self, lr, ms) end                               -- 9
     for _, name in ipairs(added_up) do round[name] = round[name] + sums[name] end
   end
-  take_means(result, sums)
-  result.stats = {bytes_out = 0, bytes_in = 0, dense_bytes = self.outer.dense_bytes, variance = 0}
+  set_means(result, sums)
+  result.stats = {bytes_out = 0, bytes_in = 0, dense_bytes = self.local_sgd.dense_bytes, variance = 0}
   return ends and self:finish_round(result, step) or result
 end
 
@@ -232,15 +233,16 @@ end
 function Step:finish_round(result, step)
   local round = end_round(self)
   self.in_round = false
-  local waiting, why = C.atomo_time(), self.outer:difference()
+  local waiting, why = C.atomo_time(), self.local_sgd:difference()
   local bad_here = why ~= nil
-  result.sums, result.bad, result.skipped = agree(self, round, bad_here, ("step %d, lr %.9g"):format(step, result.lr))
+  result.sums, result.bad, result.skipped = reduce_sums(self, round, bad_here,
+    ("step %d, lr %.9g"):format(step, result.lr))
   waiting = 1e3 * (C.atomo_time() - waiting)
-  take_means(result, result.sums)
+  set_means(result, result.sums)
   if result.bad > 0 then return give_round_up(self, result, finite.told(self.comm, why)) end
-  why = self.outer:step(step)                                                 -- 4 to 9
+  why = self.local_sgd:step(step)                                             -- 4 to 9
   if why then return give_round_up(self, result, why) end
-  take_stats(self, result, waiting)
+  set_stats(self, result, waiting)
   return result
 end
 
@@ -260,22 +262,22 @@ local function give_up(self, result, why)
   return result
 end
 
---- Trains on the feed's next micro-batches as step number `step`; ends(): whether a round of local steps ends here.
+--- Trains on the next micro-batches as step number `step`; ends(): whether a round of local steps ends here.
 --- Returns {loss, accuracy (of all ranks), count, judged (how many they are means over), sums ({loss, right, n, count,
 --- judged} over all ranks), images, bad (ranks with NaN or Inf), bad_here, why, fatal (what the update left that is not
 --- finite: it cannot be taken back), ms, stats}. Of a local step without exchange loss and accuracy are this rank's
 --- own, and there are no sums.
-function Step:run(feed, lr, step, ends)
+function Step:run(batches, lr, step, ends)
   local ms = {forward = 0, backward = 0}
   self.handed = {}
   self.trained:update(step)
-  if self.outer and not self.in_round then self:begin_round() end
-  if not self.outer then self.unit_before = self.unit end
+  if self.local_sgd and not self.in_round then self:begin_round() end
+  if not self.local_sgd then self.unit_before = self.unit end
   keep_buffers(self)
   self.optimizer:zero_grad()
-  local sums = gradients(self, feed, step, ms)                                -- 3
+  local sums = gradients(self, batches, step, ms)                             -- 3
   local result = {ms = ms, own_loss = sums.own_loss, images = sums.total}
-  if self.outer then return go_on_locally(self, result, sums, lr, step, ends()) end
+  if self.local_sgd then return go_on_locally(self, result, sums, lr, step, ends()) end
   for i, p in ipairs(self.trained.list) do                                    -- parameters that backward did not reach
     if not self.handed[i] then self.exchange:push(i, gradient.dense(p)) end
   end
@@ -283,10 +285,10 @@ function Step:run(feed, lr, step, ends)
   local waiting = C.atomo_time()
   local why = what_is_bad(self, sums)
   result.bad_here = why ~= nil
-  result.sums, result.bad = agree(self, sums, result.bad_here, ("step %d, lr %.9g"):format(step, lr))
+  result.sums, result.bad = reduce_sums(self, sums, result.bad_here, ("step %d, lr %.9g"):format(step, lr))
   waiting = 1e3 * (C.atomo_time() - waiting)                                  -- for the slowest rank
-  feed.check_total(result.sums.n, sums.total, step)
-  take_means(result, result.sums)
+  batches.check_total(result.sums.n, sums.total, step)
+  set_means(result, result.sums)
   if result.bad > 0 then return give_up(self, result, finite.told(self.comm, why)) end
   why = self.exchange:average_or_why() or bad_average(self)                   -- 4 to 8
   if why then return give_up(self, result, why) end
@@ -294,7 +296,7 @@ function Step:run(feed, lr, step, ends)
   correct(self, sums.weighed, result.sums)
   update(self, lr, ms)                                                        -- 9
   result.fatal = finite.look("the update's parameter", self.trained.list, #self.trained.list, self.trained.labels)
-  take_stats(self, result, waiting)
+  set_stats(self, result, waiting)
   return result
 end
 

@@ -22,7 +22,7 @@ atomo.decomposition("ranks_rebuilt", {
 local function agree(text)
   local c = atomo.compressor(text)
   c:prepare({{64, 64}, {10, 3}}, {"first", "second"})
-  return pcall(c.agree, c, world)
+  return pcall(c.check_ranks, c, world)
 end
 
 --- A whole step.

@@ -8,10 +8,10 @@ local n, me = world.size, world.rank
 local topologies = {{topology = "allgather"}, {topology = "sharded"}, {topology = "hierarchical"}}
 if n > 1 then
   topologies[#topologies + 1] = {topology = "ps"}
-  topologies[#topologies + 1] = {topology = "ps", down = "compress"}
+  topologies[#topologies + 1] = {topology = "ps", downlink = "compress"}
 end
 
-local function name(o) return o.topology .. (o.down and " " .. o.down or "") end
+local function name(o) return o.topology .. (o.downlink and " " .. o.downlink or "") end
 
 -- Which ranks: a name, and whether this one is.
 local groups = {
@@ -19,7 +19,7 @@ local groups = {
 }
 
 local function options(o, compress)
-  return {topology = o.topology, down = o.down, compress = compress, min_size = 0, seed = 5}
+  return {topology = o.topology, downlink = o.downlink, compress = compress, min_size = 0, seed = 5}
 end
 
 describe("zero atoms", function()
@@ -90,7 +90,7 @@ describe("NaN or Inf", function()
 
   local all = {{topology = "allreduce", compress = "none"}}
   for _, o in ipairs(topologies) do
-    all[#all + 1] = {topology = o.topology, down = o.down, compress = "entry:ratio=4"}
+    all[#all + 1] = {topology = o.topology, downlink = o.downlink, compress = "entry:ratio=4"}
   end
   for _, o in ipairs(all) do
     it("on one, some or all ranks is skipped by all: " .. name(o), function()

@@ -1,5 +1,5 @@
--- topology = "auto" and compress = "auto": all ranks measure, choose, check and change alike, replicas hold the same
--- bits through every change, and a made-up slow network is compressed for. Nothing here depends on the clock:
+-- topology = "auto" and compress = "adaptive": all ranks measure, choose, check and change alike, replicas hold the
+-- same bits through every change, and a made-up slow network is compressed for. Nothing here depends on the clock:
 -- who wins a trial is not asserted, that all ranks agree on it is.
 local atomo = require "atomo"
 local auto = require "atomo.exchange.auto"
@@ -73,7 +73,7 @@ end)
 if world.size == 1 then
   describe("one rank", function()
     it("has nothing to choose", function()
-      local ex = atomo.exchange {compress = "auto"}
+      local ex = atomo.exchange {compress = "adaptive"}
       assert.equal("none", ex.compressor.name)
       assert.equal("allreduce", ex.topology)
       assert.is_nil(ex.choice)
@@ -85,7 +85,7 @@ end
 
 describe("auto", function()
   it("compresses on a slow network, and is right on average there", function()
-    local ex = auto.new({compress = "auto", min_size = 50}, {network = slow})
+    local ex = auto.new({compress = "adaptive", min_size = 50}, {network = slow})
     local told = quiet(ex)
     run(ex, 3)
     assert.not_equal("none", ex.compressor.name)
@@ -124,7 +124,7 @@ describe("auto", function()
   end)
 
   it("measures the network itself where it is not told", function()
-    local ex = atomo.exchange {compress = "auto", min_size = 50, check_after = 10}
+    local ex = atomo.exchange {compress = "adaptive", min_size = 50, check_after = 10}
     local told, steps = quiet(ex), 0
     while not ex.chooser.settled and steps < 300 do -- the clock of a busy machine may ask for another try
       run(ex, 5)
@@ -135,7 +135,7 @@ describe("auto", function()
   end)
 
   it("checks a wrong prediction against the clock; all ranks change alike, or none", function()
-    for _, o in ipairs {{compress = "auto"}, {compress = "entry:ratio=8", topology = "auto"}} do
+    for _, o in ipairs {{compress = "adaptive"}, {compress = "entry:ratio=8", topology = "auto"}} do
       o.min_size, o.check_after = 50, 10
       local ex = auto.new(o, {network = slow})
       local told = quiet(ex)
@@ -164,7 +164,7 @@ describe("auto", function()
         now = now + (ex and ex.compressor.name ~= "none" and case.other or case.none)
         return now
       end
-      ex = auto.new({compress = "auto", min_size = 50, check_after = 10},
+      ex = auto.new({compress = "adaptive", min_size = 50, check_after = 10},
         {network = net, works = works(), now = clock})
       local told = quiet(ex)
       run(ex, 5)
@@ -193,7 +193,7 @@ describe("auto", function()
         now = now + (ex and ex.compressor.name ~= "none" and 2e-3 or 1e-3)
         return now
       end
-      ex = auto.new({compress = "auto", min_size = 50, check_after = 10}, {network = network, works = works(),
+      ex = auto.new({compress = "adaptive", min_size = 50, check_after = 10}, {network = network, works = works(),
         now = clock})
       quiet(ex)
       run(ex, 40)
@@ -204,7 +204,7 @@ describe("auto", function()
   end)
 
   it("gives up a step, also the first", function()
-    local ex = auto.new({compress = "auto", min_size = 50}, {network = slow})
+    local ex = auto.new({compress = "adaptive", min_size = 50}, {network = slow})
     quiet(ex)
     for k = 1, 3 do
       for i, g in ipairs(gradients(k)) do ex:push(i, g) end
@@ -215,17 +215,17 @@ describe("auto", function()
   end)
 
   it("keeps the choice of a checkpoint, with the same bits", function()
-    local first = auto.new({compress = "auto", min_size = 50, seed = 2}, {network = slow})
+    local first = auto.new({compress = "adaptive", min_size = 50, seed = 2}, {network = slow})
     quiet(first)
     run(first, 4)
-    local second = auto.new({compress = "auto", min_size = 50, seed = 2}, {network = slow})
+    local second = auto.new({compress = "adaptive", min_size = 50, seed = 2}, {network = slow})
     second:restore(first:choice())
     assert.is_true(second.chooser.settled)
     second.step = 7
     assert.equal(first:choice(), second:choice())
     local s = atomo.log.decode(first:choice())
-    local plain = atomo.exchange {compress = s.compress, topology = s.topology, min_size = 50, seed = 2, down = s.down,
-      inner = s.inner}
+    local plain = atomo.exchange {compress = s.compress, topology = s.topology, min_size = 50, seed = 2,
+      downlink = s.downlink, inter_node = s.inter_node}
     plain.step = 7
     local a, b = step(second, 1), step(plain, 1)
     for i, g in ipairs(a) do assert.equal(0, (g - b[i]):norm_value(math.huge)) end
@@ -248,15 +248,15 @@ describe("auto", function()
 
   it("goes on from a checkpoint with the choice that it was written with", function()
     local path = checkpoints.path()
-    local ex = auto.new({compress = "auto", check_after = 10, seed = 1}, {network = slow})
+    local ex = auto.new({compress = "adaptive", check_after = 10, seed = 1}, {network = slow})
     train(ex, {epochs = 1, save = path})
     local choice = ex:choice()
-    local again = atomo.exchange {compress = "auto", seed = 1}
+    local again = atomo.exchange {compress = "adaptive", seed = 1}
     local flat = train(again, {epochs = 2, resume = path})
     assert.equal(choice, again:choice())
     local s = atomo.log.decode(choice)
-    local plain = atomo.exchange {compress = s.compress, topology = s.topology, seed = 1, down = s.down,
-      inner = s.inner}
+    local plain = atomo.exchange {compress = s.compress, topology = s.topology, seed = 1, downlink = s.downlink,
+      inter_node = s.inter_node}
     local expected = train(plain, {epochs = 2, resume = path})
     assert.equal(0, (flat:detach() - expected:detach()):norm_value(math.huge))
     checkpoints.remove(path)
@@ -264,7 +264,7 @@ describe("auto", function()
 
   it("trains like any exchange, and says what it does in the log", function()
     local path = world.rank == 0 and os.tmpname() or nil
-    local ex = auto.new({compress = "auto", check_after = 10}, {network = slow})
+    local ex = auto.new({compress = "adaptive", check_after = 10}, {network = slow})
     train(ex, {epochs = 3, log = path})
     world:check("choice", ex:choice())
     if not path then return end
@@ -284,7 +284,7 @@ describe("what makes no sense", function()
 
   it("is refused by name", function()
     refused("check_after is 3", atomo.exchange, {topology = "auto", check_after = 3})
-    refused("topology is ring, expected allreduce", atomo.exchange, {compress = "auto", topology = "ring"})
+    refused("topology is ring, expected allreduce", atomo.exchange, {compress = "adaptive", topology = "ring"})
     refused("none called 'svt'", atomo.exchange, {compress = "svt", topology = "auto"})
     local ex = atomo.exchange {compress = "entry:ratio=4", topology = "auto"}
     refused("is no choice that a checkpoint holds", ex.restore, ex, "{}")

@@ -166,15 +166,15 @@ describe("the communication thread", function()
     for _, o in ipairs {{compress = "entry:ratio=20"}, {compress = "auto:ratio=20"},
       {compress = "topk:ratio=20,ef=true", topology = "sharded"},
       {compress = "svd:ratio=20,bits=8", topology = "sharded"},
-      {compress = "qsgd", topology = "ps"}, {compress = "auto:ratio=20", topology = "ps", down = "compress"},
-      {compress = "entry:ratio=20,ef=true", topology = "ps", down = "compress"},
-      {compress = "haar_lua:ratio=20", topology = "ps", down = "compress"},
+      {compress = "qsgd", topology = "ps"}, {compress = "auto:ratio=20", topology = "ps", downlink = "compress"},
+      {compress = "entry:ratio=20,ef=true", topology = "ps", downlink = "compress"},
+      {compress = "haar_lua:ratio=20", topology = "ps", downlink = "compress"},
       {compress = "haar_lua:ratio=20", topology = "sharded"}} do
       local possible = o.topology ~= "ps" or world.size > 1
       local results = {}
       for run, overlap in ipairs(possible and {true, false} or {}) do
-        local ex = atomo.exchange {compress = o.compress, topology = o.topology, down = o.down, overlap = overlap,
-          seed = 3}
+        local ex = atomo.exchange {compress = o.compress, topology = o.topology, downlink = o.downlink,
+          overlap = overlap, seed = 3}
         local grads = {}
         for step = 1, 3 do
           for i = 1, 6 do
@@ -195,9 +195,10 @@ describe("the communication thread", function()
   end)
 
   it("gives a step up while answers are under way, and goes on with the next", function()
-    for _, o in ipairs {{topology = "sharded"}, {topology = "ps", down = "compress"}, {topology = "ps"}} do
+    for _, o in ipairs {{topology = "sharded"}, {topology = "ps", downlink = "compress"}, {topology = "ps"}} do
       if o.topology ~= "ps" or world.size > 1 then
-        local ex = atomo.exchange {compress = "entry:ratio=20,ef=true", topology = o.topology, down = o.down, seed = 3}
+        local ex = atomo.exchange {compress = "entry:ratio=20,ef=true", topology = o.topology, downlink = o.downlink,
+          seed = 3}
         local grads = {}
         for step = 1, 4 do
           for i = 1, 5 do
@@ -224,9 +225,10 @@ describe("the communication thread", function()
 
   it("says on every rank what a gradient that cannot be encoded made of the step, and leaves none waiting", function()
     if world.size == 1 then return pending "one rank has nobody to tell" end
-    for _, o in ipairs {{topology = "allgather"}, {topology = "sharded"}, {topology = "ps", down = "compress"}} do
+    for _, o in ipairs {{topology = "allgather"}, {topology = "sharded"}, {topology = "ps", downlink = "compress"}} do
       for _, overlap in ipairs {true, false} do
-        local ex = atomo.exchange {compress = "entry:ratio=20", topology = o.topology, down = o.down, overlap = overlap}
+        local ex = atomo.exchange {compress = "entry:ratio=20", topology = o.topology, downlink = o.downlink,
+          overlap = overlap}
         local ok, text, grads
         for step = 1, 2 do
           grads = {}

@@ -5,9 +5,9 @@ local world = atomo.mpi.world
 
 describe("an exchange", function()
   for _, o in ipairs {{compress = "none"}, {topology = "allgather"}, {topology = "ps"},
-    {topology = "ps", down = "compress"}, {topology = "sharded"}, {compress = "powersgd"}} do
+    {topology = "ps", downlink = "compress"}, {topology = "sharded"}, {compress = "powersgd"}} do
     o.compress, o.min_size = o.compress or "entry:ratio=4", 0
-    local name = ("%s %s %s"):format(o.compress, o.topology or "", o.down or "")
+    local name = ("%s %s %s"):format(o.compress, o.topology or "", o.downlink or "")
     it("leaves nothing behind: " .. name, function()
       if world.size == 1 and o.topology == "ps" then return pending "no server on one rank" end
       assert.equal(0, left_behind(function()

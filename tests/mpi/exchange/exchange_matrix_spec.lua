@@ -58,7 +58,7 @@ describe("every topology with every compressor", function()
         else
           refused = refused + 1
           assert.matches(why, ex)
-          assert.truthy(ex:find "can go by topology .*allgather" or ex:find "inner can be .*allgather", ex)
+          assert.truthy(ex:find "can go by topology .*allgather" or ex:find "inter_node can be .*allgather", ex)
         end
       end
     end
@@ -158,10 +158,10 @@ describe("an exchange refuses", function()
   end
 
   it("options that mean nothing to its topology", function()
-    assert.matches("down = compress is the way back from a parameter server.*the topology is allgather",
-      refusal {topology = "allgather", compress = "entry", down = "compress"})
-    assert.matches("inner = ps is the topology between the nodes.*the topology is sharded",
-      refusal {topology = "sharded", compress = "entry", inner = "ps"})
+    assert.matches("downlink = compress is the way back from a parameter server.*the topology is allgather",
+      refusal {topology = "allgather", compress = "entry", downlink = "compress"})
+    assert.matches("inter_node = ps is the topology between the nodes.*the topology is sharded",
+      refusal {topology = "sharded", compress = "entry", inter_node = "ps"})
   end)
 
   it("settings that differ between the ranks, when it is made", function()

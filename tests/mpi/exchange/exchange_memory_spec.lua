@@ -22,8 +22,8 @@ local function step(ex, number, set)
 end
 
 local function opened(o, compress)
-  local options = {compress = compress, min_size = 30, seed = 5, small = "compress"}
-  if o.topology == "allreduce" then options.small = nil end
+  local options = {compress = compress, min_size = 30, seed = 5, fuse_small = "compress"}
+  if o.topology == "allreduce" then options.fuse_small = nil end
   local ok, ex = matrix.exchange(o, options)
   assert.is_true(ok, tostring(ex))
   ex:set_names(names)

@@ -143,13 +143,14 @@ describe("the exchange refuses", function()
     assert.matches("unknown option 'compres', did you mean 'compress'%?, options are comm, compress, topology",
       message(atomo.exchange, {compres = "none"}))
     for _, case in ipairs {
-      {"topology", "ring", "allreduce, allgather, ps, sharded, hierarchical, standard or auto"},
+      {"topology", "ring", "allreduce, allgather, ps, sharded, hierarchical, default or auto"},
       {"overlap", 3, "true or false"}, {"checked", "no", "true or false"},
       {"min_size", -1, "a number of elements >= 0"}, {"min_size", 0 / 0, "a number of elements >= 0"},
-      {"down", "up", "dense or compress"}, {"inner", "hierarchical", "auto, allreduce, allgather, ps or sharded"},
-      {"small", "large", "auto, dense or compress"}, {"check_after", 9, "a whole number of steps, 10 or more"},
+      {"downlink", "up", "dense or compress"},
+      {"inter_node", "hierarchical", "auto, allreduce, allgather, ps or sharded"},
+      {"fuse_small", "large", "auto, dense or compress"}, {"check_after", 9, "a whole number of steps, 10 or more"},
       {"check_after", 12.5, "a whole number"}, {"stall_warn", -1, "seconds, or 0 for never"},
-      {"stall_abort", math.huge, "seconds, or 0"}, {"flight", "", "the beginning of a path"},
+      {"stall_abort", math.huge, "seconds, or 0"}, {"flight_prefix", "", "the beginning of a path"},
     } do
       local text = message(atomo.exchange, {[case[1]] = case[2]})
       local want = ("exchange: %s is %s, expected %s"):format(case[1], tostring(case[2]), case[3])

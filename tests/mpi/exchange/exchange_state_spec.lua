@@ -40,7 +40,7 @@ end
 
 local function open(o, compress, overlap)
   local ok, ex = matrix.exchange(o, {compress = compress, min_size = 30, seed = 5, overlap = overlap,
-    small = compress:find "^auto" and "compress" or nil})
+    fuse_small = compress:find "^auto" and "compress" or nil})
   ex = ok and ex or nil
   if ex then ex:set_epoch(1) end
   return ex

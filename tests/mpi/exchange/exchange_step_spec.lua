@@ -25,7 +25,7 @@ end
 
 local ways = {{}, {compress = "entry:ratio=8"}, {compress = "powersgd:ef=true", topology = "allreduce"},
   {compress = "entry:ratio=8", topology = "sharded"}, {compress = "entry:ratio=8", topology = "hierarchical"},
-  {compress = "auto"}}
+  {compress = "adaptive"}}
 
 describe("an exchange", function()
   it("has the same fields when it is made, in a step and after it, and takes no others", function()

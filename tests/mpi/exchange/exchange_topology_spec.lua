@@ -6,15 +6,15 @@ local hosts_of_two = require "support.hosts"
 local sharded = require "atomo.exchange.topology.sharded"
 
 local topologies = {
-  {topology = "allgather"}, {topology = "sharded"}, {topology = "ps"}, {topology = "ps", down = "compress"},
+  {topology = "allgather"}, {topology = "sharded"}, {topology = "ps"}, {topology = "ps", downlink = "compress"},
   {topology = "hierarchical", comm = hosts_of_two},
-  {topology = "hierarchical", comm = hosts_of_two, inner = "sharded"},
+  {topology = "hierarchical", comm = hosts_of_two, inter_node = "sharded"},
 }
 
 local function possible(o) return o.topology ~= "ps" or world.size > 1 end
 
 local function name(o)
-  return o.topology .. (o.down and " " .. o.down or "") .. (o.inner and " over " .. o.inner or "")
+  return o.topology .. (o.downlink and " " .. o.downlink or "") .. (o.inter_node and " over " .. o.inter_node or "")
 end
 
 local shapes = {{24, 32}, {7}, {13, 3, 3, 5}, {40, 30}, {3, 2}}
@@ -71,7 +71,7 @@ describe("every topology", function()
       local ex, step = setup(o, "entry:atoms=0.3")
       for _ = 1, 6 do ex:check_replicas(step()[1], "gradient 1") end
       local zero = atomo.zeros(8, 16)
-      local none = atomo.exchange {topology = o.topology, down = o.down, compress = "svd:ratio=4", min_size = 0}
+      local none = atomo.exchange {topology = o.topology, downlink = o.downlink, compress = "svd:ratio=4", min_size = 0}
       for _ = 1, 2 do
         none:push(1, zero)
         none:finish()
@@ -139,7 +139,7 @@ describe("sharded", function()
     for _, ranks in ipairs {1, 2, 3, 7} do
       local load, next_row, last = {}, {}, 1
       for r = 1, ranks do load[r] = 0 end
-      for _, p in ipairs(sharded.cut_group(list, 70286, ranks)) do
+      for _, p in ipairs(sharded.cut_bucket(list, 70286, ranks)) do
         assert.is_true(p.owner >= last)
         assert.equal(next_row[p.index] or 1, p.from or 1)
         next_row[p.index], last = (p.from or 1) + p.rows, p.owner
@@ -199,12 +199,12 @@ describe("topologies refuse", function()
     if world.size == 1 then
       assert.matches("ps wants a server and at least one worker.*allgather", message {topology = "ps"})
     end
-    assert.matches("expected dense or compress", message {topology = "ps", down = "up"})
+    assert.matches("expected dense or compress", message {topology = "ps", downlink = "up"})
     assert.matches("expected auto, allreduce, allgather, ps or sharded",
-      message {topology = "hierarchical", inner = "x"})
+      message {topology = "hierarchical", inter_node = "x"})
     assert.matches("messages of 'entry' cannot be added; those of .*none.*powersgd",
-      message {topology = "hierarchical", inner = "allreduce", compress = "entry:ratio=4"})
-    assert.matches("wants two nodes", message {topology = "hierarchical", inner = "ps",
+      message {topology = "hierarchical", inter_node = "allreduce", compress = "entry:ratio=4"})
+    assert.matches("wants two nodes", message {topology = "hierarchical", inter_node = "ps",
       comm = world:split(world.rank)})
   end)
 end)

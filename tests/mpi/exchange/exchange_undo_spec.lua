@@ -127,7 +127,7 @@ describe("a step given up", function()
 
   it("by one rank is told to those that finish it", function()
     if world.size == 1 then return pending "one rank has nobody to tell" end
-    for _, o in ipairs {{topology = "allgather"}, {topology = "sharded"}, {topology = "ps", down = "compress"}} do
+    for _, o in ipairs {{topology = "allgather"}, {topology = "sharded"}, {topology = "ps", downlink = "compress"}} do
       local _, ex = matrix.exchange(o, {compress = "entry:ratio=8", min_size = 30})
       push_all(ex, gradients(1))
       ex:finish()

@@ -1,5 +1,5 @@
--- Small tensors joined into one message of the step's budget (small = "compress"), and overrides in an exchange: the
--- same average on all ranks, the budget kept, nothing lost.
+-- Small tensors joined into one message of the step's budget (fuse_small = "compress"), and overrides in an exchange:
+-- the same average on all ranks, the budget kept, nothing lost.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 
@@ -24,7 +24,7 @@ describe("small tensors", function()
       it("travel joined, and everything arrives where all fits: " .. topology, function()
         for _, overlap in ipairs {true, false} do
           local exact = atomo.exchange {compress = "none"}
-          local ex = atomo.exchange {compress = "entry:ratio=0.1", topology = topology, small = "compress",
+          local ex = atomo.exchange {compress = "entry:ratio=0.1", topology = topology, fuse_small = "compress",
             min_size = 100, overlap = overlap}
           for step = 1, 3 do
             local a, b = gradients(step), gradients(step)
@@ -55,7 +55,7 @@ describe("small tensors", function()
     assert.near(900, sum, 45)
     assert.equal(3, #ex.plan.messages)
     assert.equal("auto:bytes=900,prefer=accuracy", tostring(ex.compressor))
-    sum, ex = bytes {compress = "entry:bytes=900", small = "compress"}
+    sum, ex = bytes {compress = "entry:bytes=900", fuse_small = "compress"}
     assert.near(900, sum, 18)
     assert.equal(3, #ex.plan.messages)
     sum, ex = bytes {compress = "entry:bytes=900"}
@@ -76,7 +76,7 @@ describe("small tensors", function()
 
   it("and large ones follow overrides by their names", function()
     local ex = atomo.exchange {compress = "entry:ratio=50;^a=none;c%.bias=svd;^d=none", min_size = 100,
-      small = "compress"}
+      fuse_small = "compress"}
     local exact = atomo.exchange {compress = "none"}
     ex:set_names(names)
     local a, b = gradients(7), gradients(7)
@@ -96,7 +96,7 @@ describe("small tensors", function()
   end)
 
   it("are refused what is no way to travel", function()
-    local ok, message = pcall(atomo.exchange, {small = "gone"})
+    local ok, message = pcall(atomo.exchange, {fuse_small = "gone"})
     assert.is_false(ok)
     assert.truthy(message:find("small is gone, expected auto, dense or compress", 1, true), message)
   end)

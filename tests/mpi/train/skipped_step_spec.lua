@@ -42,7 +42,7 @@ local function train(list, options, make_optimizer)
     return atomo.optim.sgd {params = params, lr = 0.05, momentum = 0.9}
   end)(model:parameters())
   local exchange = atomo.exchange {compress = options.compress, topology = options.topology, min_size = 64,
-    overlap = options.overlap, seed = 4, down = options.down}
+    overlap = options.overlap, seed = 4, downlink = options.downlink}
   local info = atomo.train {model = model, optimizer = optimizer, exchange = exchange, quiet = true, eval_every = 0,
     data = loader(list, options.ignored), nonfinite = "skip", accumulate = options.accumulate,
     local_steps = options.local_steps}
@@ -68,7 +68,7 @@ end
 local ways = {{compress = "none"}, {compress = "entry:ratio=4,ef=true"}, {compress = "svd:ratio=4,every=2"},
   {compress = "auto:ratio=4"}, {compress = "powersgd:ef=true"}, {compress = "powersgd:ef=true", topology = "allreduce"},
   {compress = "randk:ratio=4", topology = "sharded"}, {compress = "topk:ratio=4,ef=true", topology = "sharded"},
-  {compress = "entry:ratio=4", topology = "ps", down = "compress"}, {compress = "entry:ratio=4",
+  {compress = "entry:ratio=4", topology = "ps", downlink = "compress"}, {compress = "entry:ratio=4",
     topology = "hierarchical"}}
 
 describe("a skipped step", function()

@@ -12,7 +12,7 @@ local job = [[
   ffi.cdef "int getpid(void); int kill(int, int); int usleep(unsigned);"
   local folder = ...
   local ex = atomo.exchange {compress = "entry:ratio=4", min_size = 50, stall_warn = 0.5, stall_abort = 1.5,
-    flight = folder .. "/flight"}
+    flight_prefix = folder .. "/flight"}
   local g = atomo.ones(40, 40)
   for step = 1, 1e7 do
     C.atomo_note_step(step)

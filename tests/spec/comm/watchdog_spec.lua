@@ -35,7 +35,7 @@ local job = [[
   local g = atomo.ones(40, 40)
   for step = 1, 10 do
     C.atomo_note_step(step)
-    if step == 4 then ex = atomo.exchange {%s, flight = folder .. "/flight"} end
+    if step == 4 then ex = atomo.exchange {%s, flight_prefix = folder .. "/flight"} end
     if step == 5 and world.rank == world.size - 1 then
       local file = io.open(folder .. "/pid", "w")
       file:write(tostring(ffi.C.getpid()))

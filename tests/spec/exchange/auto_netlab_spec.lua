@@ -1,4 +1,5 @@
--- `--compress auto` on a network that one can touch: links so slow that dense gradients would take four seconds a step.
+-- `--compress adaptive` on a network that one can touch: links so slow that dense gradients would take four seconds a
+-- step.
 -- Skipped where the machine does not allow networks (exit code 77).
 -- test: slow
 local root = require "support.root"
@@ -10,7 +11,7 @@ describe("auto on netlab", function()
 
   it("sees the slow links, and compresses", function()
     local out, code = spawn.run(("sh %s run 2 5mbit -- %s %s --model lenet --batch 4 --train-images 40 " ..
-      "--max-steps 3 --eval-every 0 --threads 1 --compress auto"):format(spawn.quote(root .. "scripts/netlab.sh"),
+      "--max-steps 3 --eval-every 0 --threads 1 --compress adaptive"):format(spawn.quote(root .. "scripts/netlab.sh"),
       spawn.quote(spawn.exe), spawn.quote(root .. "scripts/train_cifar.lua")), {timeout = 90})
     if code == 77 then return pending "this machine does not allow networks" end
     assert.equal(0, code, out)

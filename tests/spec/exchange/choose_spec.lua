@@ -1,5 +1,5 @@
--- What topology = "auto" and compress = "auto" choose on made-up networks, and the margins of their checks. The figures
--- are those of a ResNet-18 step on one core: nothing here is timed.
+-- What topology = "auto" and compress = "adaptive" choose on made-up networks, and the margins of their checks. The
+-- figures are those of a ResNet-18 step on one core: nothing here is timed.
 local choose = require "atomo.exchange.auto.choose"
 local timing = require "atomo.exchange.auto.measure"
 local atomo = require "atomo"
@@ -79,13 +79,13 @@ describe("the choice", function()
   end)
 
   it("keeps to what the user has named", function()
-    for _, row in ipairs(select(2, choice(hosts(4, 1e6), compressors, {topology = "ps", down = "compress"}))) do
-      assert.is_true(row.compress == "none" and row.topology == "allreduce" or row.down == "compress")
-      assert.not_equal("ps (down dense)", choose.topology_name(row))
+    for _, row in ipairs(select(2, choice(hosts(4, 1e6), compressors, {topology = "ps", downlink = "compress"}))) do
+      assert.is_true(row.compress == "none" and row.topology == "allreduce" or row.downlink == "compress")
+      assert.not_equal("ps (downlink dense)", choose.topology_name(row))
     end
     local net = hosts(4, 1e6, {ranks = 8, memory_latency = 5e-6, memory_rate = 4e9})
-    for _, row in ipairs(select(2, choice(net, {"bf16"}, {topology = "hierarchical", inner = "sharded"}))) do
-      assert.equal("hierarchical (inner sharded)", choose.topology_name(row))
+    for _, row in ipairs(select(2, choice(net, {"bf16"}, {topology = "hierarchical", inter_node = "sharded"}))) do
+      assert.equal("hierarchical (inter_node sharded)", choose.topology_name(row))
     end
   end)
 
@@ -108,11 +108,11 @@ describe("the choice", function()
       for _, s in ipairs(choose.settings({compress}, net)) do names[#names + 1] = choose.topology_name(s) end
       return table.concat(names, ", ")
     end
-    local all = "allgather, sharded, ps (down dense), ps (down compress)"
+    local all = "allgather, sharded, ps (downlink dense), ps (downlink compress)"
     assert.equal("allreduce, " .. all, topologies "bf16:round=stochastic")
-    assert.equal("allreduce, allgather, ps (down dense)", topologies "bf16")
+    assert.equal("allreduce, allgather, ps (downlink dense)", topologies "bf16")
     assert.equal(all, topologies "entry:ratio=8")
-    assert.equal("allgather, ps (down dense)", topologies "topk:ratio=8") -- biased: not to be encoded twice
+    assert.equal("allgather, ps (downlink dense)", topologies "topk:ratio=8") -- biased: not to be encoded twice
     assert.equal("allreduce", topologies "none")
   end)
 
@@ -188,7 +188,7 @@ describe("the work of a compressor", function()
     local none = timing.work("none", grads, {min_size = 100})
     assert.equal(dense - w.small, none.message)
     assert.equal(0, none.encode + none.decode + none.scales)
-    local all = timing.work("entry:ratio=8", grads, {min_size = 100, small = "compress"})
+    local all = timing.work("entry:ratio=8", grads, {min_size = 100, fuse_small = "compress"})
     assert.equal(0, all.small) -- joined into a third message
     assert.equal(3, all.tensors)
     local frame = timing.frame("entry:ratio=8", grads, {min_size = 100})

@@ -87,7 +87,7 @@ describe("a step's exchange", function()
     assert.equal(0, r.hidden)
   end)
 
-  it("is hidden behind backward but for the last unit", function()
+  it("is hidden behind backward but for the last bucket", function()
     local w = work {message = 8 * MB, encode = 0, decode = 0, copy = 0, backward = 5}
     local r = cost.exchange(network(), w, {topology = "allreduce", compress = "none"})
     near(12.012 - 5, r.transfer) -- two buckets, 12.012 s
@@ -123,17 +123,17 @@ describe("a step's exchange", function()
 
   it("ps: messages to one rank, the average back dense or coded", function()
     local w = work()
-    local r = cost.exchange(network(), w, {topology = "ps", down = "dense", compress = "x"})
+    local r = cost.exchange(network(), w, {topology = "ps", downlink = "dense", compress = "x"})
     near(6 * (2 + 3) * 1e-3 + 3 + 6 * 2e-3 + 8, r.transfer)
     near(4 * 0.05, r.decode)
     near(24 * MB, r.bytes_out)
-    r = cost.exchange(network(), w, {topology = "ps", down = "compress", compress = "x"})
+    r = cost.exchange(network(), w, {topology = "ps", downlink = "compress", compress = "x"})
     near(6 * 5e-3 + 3 + 6 * 4e-3 + 1, r.transfer)
     near(0.4, r.encode)
     near(0.25, r.decode)
-    r = cost.exchange(network(), work {backward = 1}, {topology = "ps", down = "compress", compress = "x"})
+    r = cost.exchange(network(), work {backward = 1}, {topology = "ps", downlink = "compress", compress = "x"})
     near(1, r.hidden)
-    r = cost.exchange(network(), work {backward = 100}, {topology = "ps", down = "compress", compress = "x"})
+    r = cost.exchange(network(), work {backward = 100}, {topology = "ps", downlink = "compress", compress = "x"})
     near(r.wire / 6, r.transfer) -- the last batch, up and down
   end)
 
@@ -164,18 +164,18 @@ describe("a step's exchange", function()
 
   it("hierarchical: dense in memory, the inner topology between the hosts", function()
     local net = network {ranks = 8, memory_latency = 1e-5, memory_rate = 100 * MB}
-    local r = cost.exchange(net, work(), {topology = "hierarchical", inner = "sharded", compress = "x"})
+    local r = cost.exchange(net, work(), {topology = "hierarchical", inter_node = "sharded", compress = "x"})
     local between = cost.exchange(network(), work(), {topology = "sharded", compress = "x"})
     near(between.transfer + 2 * (2 * 1e-5 + 8 / 100), r.transfer)
     local over = cost.exchange(net, work {backward = 0.05},
-      {topology = "hierarchical", inner = "sharded", compress = "x"})
+      {topology = "hierarchical", inter_node = "sharded", compress = "x"})
     near(r.transfer - 0.04001, over.transfer) -- of two buckets in memory, half
     local dense = cost.exchange(net, work {message = 8 * MB, encode = 0, decode = 0, backward = 100},
-      {topology = "hierarchical", inner = "allreduce", compress = "none"})
+      {topology = "hierarchical", inter_node = "allreduce", compress = "none"})
     near(dense.wire / 2, dense.transfer)
     near(between.encode + 0.04 + r.transfer + between.decode, r.seconds)
     local one = cost.exchange({ranks = 2, hosts = 1, memory_latency = 0, memory_rate = 8 * MB}, work(),
-      {topology = "hierarchical", inner = "allgather", compress = "x"})
+      {topology = "hierarchical", inter_node = "allgather", compress = "x"})
     near(2, one.transfer)
   end)
 
@@ -192,8 +192,9 @@ describe("a step's exchange", function()
   end)
 
   it("falls with the rate and grows with bytes, ranks and latency, for every topology", function()
-    for _, o in ipairs {{topology = "allreduce"}, {topology = "allgather"}, {topology = "ps", down = "dense"},
-      {topology = "ps", down = "compress"}, {topology = "sharded"}, {topology = "hierarchical", inner = "allgather"}} do
+    for _, o in ipairs {{topology = "allreduce"}, {topology = "allgather"}, {topology = "ps", downlink = "dense"},
+      {topology = "ps", downlink = "compress"}, {topology = "sharded"},
+      {topology = "hierarchical", inter_node = "allgather"}} do
       local function seconds(net, w) return cost.exchange(network(net), work(w), o).seconds end
       local was = seconds()
       assert.is_true(seconds {rate = 2 * MB} < was, o.topology)

@@ -103,7 +103,7 @@ describe("train_cifar.lua", function()
   end)
 
   it("chooses by measured times where it is asked to, and says why", function()
-    for _, options in ipairs {"--compress auto", "--compress entry:ratio=8 --topology auto"} do
+    for _, options in ipairs {"--compress adaptive", "--compress entry:ratio=8 --topology auto"} do
       with_file("", ".jsonl", function(path)
         local out, code = spawn.ranks(2, job(options .. " --check-replicas --log " .. path), {timeout = 120})
         assert.equal(0, code, out)

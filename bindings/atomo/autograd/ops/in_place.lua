@@ -116,7 +116,7 @@ local function operand(t, a)
 end
 
 --- Gives t, or the base that it shows, the node of its new values y.
-local function take_node(t, y)
+local function adopt_node(t, y)
   local base = t.base
   if not base then
     t.requires_grad, t.node, t.slot = true, y.node, y.slot
@@ -137,7 +137,7 @@ local function record(name, rule, t, a, b, c)
   end
   check(C.atomo_copy(t.h, y.h))
   C.atomo_tensor_touch(t.h)
-  take_node(t, y)
+  adopt_node(t, y)
   return t
 end
 

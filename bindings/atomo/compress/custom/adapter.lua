@@ -1,7 +1,7 @@
 --- How a compressor written in Lua meets C (stages 4 and 8 of the path): a lane turns gradient i into a tensor that a C
 -- codec codes, and what that decodes back into a gradient. C never calls Lua: Lua analyses before, synthesises after.
 --   lane:plan(i, shape, name)   lane:code(i, g) -> tensor
---   lane:open(i)   lane:take(i, step, data, size, scale, acc, rank) -> bytes used, all   lane:close(i, acc)
+--   lane:open(i)   lane:add_message(i, step, data, size, scale, acc, rank) -> bytes used, all   lane:close(i, acc)
 -- all: true where the message is the whole gradient in dense form, so that no other lane has one.
 -- Between open and close any number of messages is taken; acc is complete after close.
 local f = require "atomo.ffi"
@@ -71,7 +71,7 @@ end
 
 function Basis:open(i) self.sum[i]:zero_() end
 
-function Basis:take(i, step, data, size, scale, _, rank)
+function Basis:add_message(i, step, data, size, scale, _, rank)
   check(C.atomo_codec_decode_add(self.codec.h, i, step, rank or -1, data, size, scale, self.sum[i].h,
     self.codec.used))
   return f.number(self.codec.used)
@@ -165,7 +165,7 @@ end
 function Atoms:open() return self end
 function Atoms:close() return self end
 
-function Atoms:take(i, step, data, size, scale, acc, rank)
+function Atoms:add_message(i, step, data, size, scale, acc, rank)
   local h, used = self.codec.h, self.codec.used
   if check(C.atomo_codec_dense_add(h, i, step, rank or -1, data, size, scale, acc.h, used)) == 1 then
     C.atomo_tensor_touch(acc.h)

@@ -8,15 +8,15 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
 
---- accs[j] += scale times what the messages of tensor ids[j] (nil: j) hold that walk(take) finds; take(lane, j, step,
+--- accs[j] += scale times what the messages of tensor ids[j] (nil: j) hold that each(read) finds; read(lane, j, step,
 --- data, size) gives their length.
-local function decode(self, ids, accs, scale, walk)
+local function decode(self, ids, accs, scale, each)
   T.scope(function()
     for j = 1, #accs do
       for _, lane in ipairs(self.lanes) do lane:open(ids and ids[j] or j) end
     end
-    walk(function(lane, j, step, data, size, rank)
-      return lane:take(ids and ids[j] or j, step, data, size, scale, accs[j], rank)
+    each(function(lane, j, step, data, size, rank)
+      return lane:add_message(ids and ids[j] or j, step, data, size, scale, accs[j], rank)
     end)
     for j = 1, #accs do
       for _, lane in ipairs(self.lanes) do lane:close(ids and ids[j] or j, accs[j]) end
@@ -40,9 +40,9 @@ local function decode_one(self, what, msg, scale, acc)
   end
   local sum = T.zeros(shape) -- acc stays as it is where a message is refused
   local used = 0
-  decode(self, {i}, {sum}, scale, function(take)
+  decode(self, {i}, {sum}, scale, function(read)
     for _, lane in ipairs(self.lanes) do
-      local more, all = take(lane, 1, -1, data + used, size - used)
+      local more, all = read(lane, 1, -1, data + used, size - used)
       used = used + more
       if all then break end
     end
@@ -60,12 +60,12 @@ function M:decode_add(msg, scale, acc)
 end
 
 --- Takes one rank's step, as encode_step wrote it.
-local function walk_step(self, take, count, data, nbytes, step)
+local function read_step(self, read, count, data, nbytes, step)
   local left, complete = nbytes, {}
   for _, lane in ipairs(self.lanes) do
     for j = 1, count do
       if not complete[j] then
-        local used, all = take(lane, j, step, data, left)
+        local used, all = read(lane, j, step, data, left)
         data, left, complete[j] = data + used, left - used, all
       end
     end
@@ -76,17 +76,17 @@ end
 function M:decode_step(bytes, offset, nbytes, scale, accs, step)
   arguments.stretch(self.name, bytes, offset, nbytes)
   local data = ffi.cast("const uint8_t *", bytes.h.data) + offset
-  decode(self, nil, accs, scale, function(take)
-    walk_step(self, take, #accs, data, nbytes, step or self.at_step or -1)
+  decode(self, nil, accs, scale, function(read)
+    read_step(self, read, #accs, data, nbytes, step or self.at_step or -1)
   end)
 end
 
 --- Sums the coefficients over all ranks, then synthesises once.
 function M:decode_all(bytes, counts, ranks, scale, accs)
   local data = ffi.cast("const uint8_t *", T.expect(bytes, self.name .. ": decode_all: bytes", "u8").h.data)
-  decode(self, nil, accs, scale, function(take)
+  decode(self, nil, accs, scale, function(read)
     for r = 0, ranks - 1 do
-      walk_step(self, take, #accs, data, counts[r], self.at_step or -1)
+      read_step(self, read, #accs, data, counts[r], self.at_step or -1)
       data = data + counts[r]
     end
   end)
@@ -95,10 +95,10 @@ end
 --- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes,
 --- rank=whose (nil: anyone's)}, as push wrote them in that step. The sources move on behind them.
 function M:decode_tensor(i, step, sources, scale, acc)
-  decode(self, {i}, {acc}, scale, function(take)
+  decode(self, {i}, {acc}, scale, function(read)
     for _, s in ipairs(sources) do
       for _, lane in ipairs(self.lanes) do
-        local used, all = take(lane, 1, step, s.data, s.left, s.rank)
+        local used, all = read(lane, 1, step, s.data, s.left, s.rank)
         s.data, s.left = s.data + used, s.left - used
         if all then break end
       end

@@ -6,7 +6,7 @@ local arguments = require "atomo.compress.arguments"
 local message = require "atomo.compress.message"
 local state = require "atomo.compress.state"
 local schedule = require "atomo.compress.budget_schedule"
-local agree = require "atomo.compress.custom.consistency"
+local consistency = require "atomo.compress.custom.consistency"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.CustomCompressor: atomo.Compressor
@@ -76,7 +76,7 @@ local function remainders(head, grads, ids, at)
   local rest = {}
   for j, g in ipairs(grads) do
     local sent, data, size = T.zeros(g:shape()), at(j)
-    head:take(ids[j], -1, data, size, 1, sent)
+    head:add_message(ids[j], -1, data, size, 1, sent)
     rest[j] = g - sent
   end
   return rest
@@ -88,7 +88,7 @@ local function decoded(self, g, i, j, found)
   for k, lane in ipairs(self.lanes) do
     local data, size = found[k](j)
     lane:open(i)
-    lane:take(i, -1, data, size, 1, sent)
+    lane:add_message(i, -1, data, size, 1, sent)
     lane:close(i, sent)
   end
   return sent
@@ -303,7 +303,7 @@ function Custom:stats(i)
 end
 
 --- Raises unless every rank's functions make the same of the same numbers. [collective]
-function Custom:agree(comm) agree.check(self, comm) end
+function Custom:check_ranks(comm) consistency.check(self, comm) end
 
 for name, method in pairs(require "atomo.compress.custom.decode") do Custom[name] = method end
 for name, method in pairs(state.custom) do Custom[name] = method end

@@ -17,39 +17,41 @@ M.GAIN = 0.97     -- by the clock, lossy steps must be as short as this share of
 --- are longer than SLACK times the shortest.
 M.SLACK = 1.10
 
---- What `--compress auto` chooses from, in the order of what they lose; unbiased ones only.
+--- What `--compress adaptive` chooses from, in the order of what they lose; unbiased ones only.
 M.compressors = {"none", "bf16:round=stochastic", "auto:ratio=16", "taps:ratio=16", "auto:ratio=64",
   "taps:ratio=64"}
 
 --- Topologies, with their options.
 local ways = {{topology = "allreduce"}, {topology = "allgather"}, {topology = "sharded"},
-  {topology = "ps", down = "dense"}, {topology = "ps", down = "compress"},
-  {topology = "hierarchical", inner = "allreduce"}, {topology = "hierarchical", inner = "allgather"},
-  {topology = "hierarchical", inner = "sharded"}}
+  {topology = "ps", downlink = "dense"}, {topology = "ps", downlink = "compress"},
+  {topology = "hierarchical", inter_node = "allreduce"}, {topology = "hierarchical", inter_node = "allgather"},
+  {topology = "hierarchical", inter_node = "sharded"}}
 
 local function setting(level, compress, way)
-  return {level = level, compress = compress, topology = way.topology, down = way.down, inner = way.inner}
+  return {level = level, compress = compress, topology = way.topology, downlink = way.downlink,
+    inter_node = way.inter_node}
 end
 
 --- Whether a setting is as the user has named some of it.
 local function allowed(s, only)
   if only.topology and s.topology ~= only.topology and s.compress ~= "none" then return false end
-  if only.down and s.down and s.down ~= only.down then return false end
-  return not (only.inner and s.inner and s.inner ~= only.inner)
+  if only.downlink and s.downlink and s.downlink ~= only.downlink then return false end
+  return not (only.inter_node and s.inter_node and s.inter_node ~= only.inter_node)
 end
 
---- All settings for compressors (in the order of what they lose) on a network: {level=, compress=, topology=, down=,
---- inner=}. only: {topology=, down=, inner=} that the user has named; dense gradients stay with what can add them.
+--- All settings for compressors (in the order of what they lose) on a network: {level=, compress=, topology=,
+--- downlink=, inter_node=}. only: {topology=, downlink=, inter_node=} that the user has named; dense gradients stay
+--- with what can add them.
 ---@param compressors string[]
 ---@param net table
----@param only {topology: string?, down: string?, inner: string?}?
+---@param only {topology: string?, downlink: string?, inter_node: string?}?
 function M.settings(compressors, net, only)
   local list, several = {}, net.hosts > 1 and net.ranks > net.hosts
   for level, compress in ipairs(compressors) do
     local codec = require("atomo.compress").compressor(compress)
     for _, way in ipairs(ways) do
       local s = setting(level, compress, way)
-      local sensible = (compress ~= "none" or way.topology == "allreduce" or way.inner == "allreduce")
+      local sensible = (compress ~= "none" or way.topology == "allreduce" or way.inter_node == "allreduce")
         and (several or way.topology ~= "hierarchical")
       if sensible and allowed(s, only or {}) and not rules.refusal(codec, s, net.ranks) then list[#list + 1] = s end
     end
@@ -124,10 +126,10 @@ function M.rival_wins(running, rival, running_seconds, rival_seconds)
   return rival_seconds < M.GAIN * running_seconds
 end
 
---- "sharded", "ps (down compress)", "hierarchical (inner sharded)"
+--- "sharded", "ps (downlink compress)", "hierarchical (inter_node sharded)"
 function M.topology_name(s)
-  return s.topology .. (s.down and s.topology == "ps" and (" (down %s)"):format(s.down) or "") ..
-    (s.inner and s.topology == "hierarchical" and (" (inner %s)"):format(s.inner) or "")
+  return s.topology .. (s.downlink and s.topology == "ps" and (" (downlink %s)"):format(s.downlink) or "") ..
+    (s.inter_node and s.topology == "hierarchical" and (" (inter_node %s)"):format(s.inter_node) or "")
 end
 
 function M.name(s) return ("%s over %s"):format(s.compress, M.topology_name(s)) end

@@ -14,15 +14,15 @@ local M = {KEPT = KEPT}
 local function clock(self, n)
   local t = self.times
   local last = function(list) return {unpack(list, #list - n + 1)} end
-  local steps, added, windows = swap.agree(self, last(t.step)), swap.agree(self, last(t.added), "min"),
-    swap.agree(self, last(t.window), "min")
+  local steps, added, windows = swap.reduce(self, last(t.step)), swap.reduce(self, last(t.added), "min"),
+    swap.reduce(self, last(t.window), "min")
   return swap.median(steps), swap.median(added), swap.median(windows)
 end
 
 --- Corrects the model by what was seen of the running setting.
 local function correct(self, row, added)
   local w, ms = self.works[self.setting.compress], self.exchange:stats().ms
-  local seen = swap.agree(self, {ms.encode / 1e3, ms.decode / 1e3})
+  local seen = swap.reduce(self, {ms.encode / 1e3, ms.decode / 1e3})
   local decode = 0
   if row.cost.encode > 0 then w.encode = w.encode * seen[1] / row.cost.encode end
   if row.cost.decode_all > 0 then
@@ -93,8 +93,8 @@ local function trial_step(self, seconds)
   t.count = t.count + 1
   self.pending = t.count % 2 == 1 and t.rival or t.running
   if t.count <= 2 * PAIRS then return end
-  local rival = swap.median(swap.agree(self, t.seconds.rival))
-  local running = swap.median(swap.agree(self, t.seconds.running))
+  local rival = swap.median(swap.reduce(self, t.seconds.rival))
+  local running = swap.median(swap.reduce(self, t.seconds.running))
   local won = choose.rival_wins(t.running, t.rival, running, rival)
   local winner = won and t.rival or t.running
   decide.tell(self, ("exchange: by the clock: %s %s a step, %s %s: %s stays"):format(choose.name(t.running),

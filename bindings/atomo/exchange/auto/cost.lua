@@ -14,11 +14,13 @@ local raise = require("atomo.ffi").raise
 local M = {}
 
 -- What the code does: see runtime/comm/ring_allreduce.c, exchange/bucket/ and exchange/topology/sharded.lua.
-local RING_MIN, BUCKET, BATCH, MOST, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 6, 3
+local RING_MIN, BUCKET, MESSAGE_BUCKET, MOST, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 6, 3
 
 local function rounds(ranks) return math.ceil(math.log(ranks) / math.log(2) - 1e-9) end
 local function buckets(bytes, p) return math.max(1, math.ceil(bytes / math.max(BUCKET, RING_MIN * (p or 1)))) end
-local function batches(w, most) return math.max(1, math.min(most or MOST, math.ceil((w.dense - w.small) / BATCH))) end
+local function message_buckets(w, most)
+  return math.max(1, math.min(most or MOST, math.ceil((w.dense - w.small) / MESSAGE_BUCKET)))
+end
 
 --- Latency and rate of the slowest hop.
 local function link(net)
@@ -76,34 +78,34 @@ function M.bcast(net, bytes, pieces, announced)
 end
 
 -- ---- topologies --------------------------------------------------------------------------------------------------
--- Each gives: early (s of transfer that can go on during backward, in `units` parts), late (s of transfer behind it),
+-- Each gives: early (s of transfer that can go on during backward, in `buckets` parts), late (s of transfer behind it),
 -- encode, decode (s of computing, counted in full though other threads may do it: they may have no core to themselves;
--- decode in decode_units parts, each as soon as its batch is there), bytes_in and bytes_out (of the busiest rank,
+-- decode in decode_buckets parts, each as soon as its bucket is there), bytes_in and bytes_out (of the busiest rank,
 -- besides the small tensors).
 
 local topologies = {}
 
---- Dense gradients in buckets; linear compressors in batches, encoded by the communication thread.
+--- Dense gradients in buckets; linear compressors in buckets of messages, encoded by the communication thread.
 function topologies.allreduce(net, w)
   local bytes, dense = 2 * (net.ranks - 1) / net.ranks * w.message, w.encode == 0
-  return {early = M.ring(net, w.message, not dense and batches(w) or nil) + w.encode,
-    units = dense and buckets(w.message + w.small, net.ranks) or batches(w),
+  return {early = M.ring(net, w.message, not dense and message_buckets(w) or nil) + w.encode,
+    buckets = dense and buckets(w.message + w.small, net.ranks) or message_buckets(w),
     late = 0, encode = 0, decode = w.decode, bytes_in = bytes, bytes_out = bytes}
 end
 
 function topologies.allgather(net, w)
-  local k, bytes = batches(w), (net.ranks - 1) * w.message
-  return {early = M.gather(net, w.message, k), units = k, late = 0, encode = w.encode, decode = net.ranks * w.decode,
-    decode_units = k, bytes_in = bytes, bytes_out = bytes}
+  local k, bytes = message_buckets(w), (net.ranks - 1) * w.message
+  return {early = M.gather(net, w.message, k), buckets = k, late = 0, encode = w.encode, decode = net.ranks * w.decode,
+    decode_buckets = k, bytes_in = bytes, bytes_out = bytes}
 end
 
 function topologies.ps(net, w, o)
-  local p, k = net.ranks, batches(w)
+  local p, k = net.ranks, message_buckets(w)
   local others = p - (net.hosts == 1 and 1 or per_host(net))
   local latency, rate = link(net)
   local up = k * (p - 1 + rounds(p)) * latency + others * w.message / rate
-  local r = {units = k, late = 0, bytes_in = (p - 1) * w.message}
-  if o.down == "compress" then
+  local r = {buckets = k, late = 0, bytes_in = (p - 1) * w.message}
+  if o.downlink == "compress" then
     r.early, r.encode, r.decode = up + M.bcast(net, w.message, k, true), 2 * w.encode, (p + 1) * w.decode
     r.bytes_out = (p - 1) * w.message
   else
@@ -115,33 +117,33 @@ end
 
 --- Both ways carry P / (2 (P - 1)) times the budget, where there is one.
 function topologies.sharded(net, w)
-  local p, k = net.ranks, batches(w, MOST_SHARDED)
+  local p, k = net.ranks, message_buckets(w, MOST_SHARDED)
   local part = w.scales == 1 and p > 2 and p / (2 * (p - 1)) or 1
   local bytes = 2 * (p - 1) / p * part * w.message
-  return {early = M.scatter(net, part * w.message, k) + M.gather(net, part * w.message / p, k), units = k, late = 0,
+  return {early = M.scatter(net, part * w.message, k) + M.gather(net, part * w.message / p, k), buckets = k, late = 0,
     encode = (1 + 1 / p) * w.encode, decode = 2 * part * w.decode, bytes_in = bytes, bytes_out = bytes}
 end
 
---- Dense in the memory of a host, `inner` between the hosts' leaders.
+--- Dense in the memory of a host, `inter_node` between the hosts' leaders.
 function topologies.hierarchical(net, w, o)
   local c, between = per_host(net), {ranks = net.hosts, hosts = net.hosts, latency = net.latency, rate = net.rate}
-  local r = topologies[o.inner](between, w, o)
+  local r = topologies[o.inter_node](between, w, o)
   r.copy, r.small_done = w.copy, true
   local leaders, node = r.early + r.late + M.ring(between, w.small), 0
   if c > 1 then node = rounds(c) * (buckets(w.dense) * net.memory_latency + w.dense / net.memory_rate) end
-  if o.inner == "allreduce" and w.encode == 0 then -- bucket by bucket, all of it
-    r.early, r.late, r.units = leaders + 2 * node, 0, buckets(w.dense)
+  if o.inter_node == "allreduce" and w.encode == 0 then -- bucket by bucket, all of it
+    r.early, r.late, r.buckets = leaders + 2 * node, 0, buckets(w.dense)
   else -- the leaders' exchange begins with the host's sums
-    r.early, r.late, r.units, r.decode_units = node, leaders + node, buckets(w.dense), nil
+    r.early, r.late, r.buckets, r.decode_buckets = node, leaders + node, buckets(w.dense), nil
   end
   return r
 end
 
---- Of T seconds in k equal units, those that `window` seconds of other work do not hide: the last unit begins when
+--- Of T seconds in k equal pieces, those that `window` seconds of other work do not hide: the last piece begins when
 -- that work ends.
-local function left_over(seconds, units, window)
-  if not units then return seconds end
-  return math.max(seconds / units, seconds - window)
+local function left_over(seconds, pieces, window)
+  if not pieces then return seconds end
+  return math.max(seconds / pieces, seconds - window)
 end
 
 local wanted = {"dense", "small", "message", "encode", "decode", "copy", "tensors", "scales", "backward"}
@@ -177,13 +179,13 @@ end
 --- wire (all seconds of transfer), decode_all (all of decoding), bytes_in, bytes_out (of the busiest rank)}.
 ---@param net table
 ---@param w table
----@param o {topology: string, down: string?, inner: string?}
+---@param o {topology: string, downlink: string?, inter_node: string?}
 function M.exchange(net, w, o)
   check(net, w, o)
   local r = topologies[o.topology](net, w, o)
   local early = r.early + (r.small_done and 0 or M.ring(net, w.small))
-  local wire, seen = early + r.late, left_over(early, r.units, w.backward) + r.late
-  local decode = left_over(r.decode, r.decode_units, seen)
+  local wire, seen = early + r.late, left_over(early, r.buckets, w.backward) + r.late
+  local decode = left_over(r.decode, r.decode_buckets, seen)
   local copied = o.compress == "none" and o.topology == "allreduce" and w.dense or w.small
   local copy = r.copy or w.copy * copied / math.max(w.dense, 1)
   local small = 2 * (net.ranks - 1) / net.ranks * w.small

@@ -13,10 +13,10 @@ local function measure(self, compressors)
   for _, name in ipairs(compressors) do
     if not self.works[name] then
       local w = timing.work(self.specs[name] or name, self.grads,
-        {min_size = self.exchange.settings.min_size, small = self.opts.small})
+        {min_size = self.exchange.settings.min_size, fuse_small = self.opts.fuse_small})
       local mine = {}
       for k, key in ipairs(figures) do mine[k] = w[key] end
-      for k, v in ipairs(swap.agree(self, mine)) do w[figures[k]] = v end
+      for k, v in ipairs(swap.reduce(self, mine)) do w[figures[k]] = v end
       self.works[name] = w
     end
   end
@@ -72,11 +72,11 @@ function M.begin(self)
   self.exchange.comm:check("exchange: gradients", #self.grads)
   self.net = M.probe(self)
   self.probed = self.net
-  self.window = self.opts.overlap == false and 0 or swap.agree(self, {self.pushed_at - self.first_at}, "min")[1]
-  self.base = swap.agree(self, {1.5 * (self.pushed_at - self.first_at)})[1]
+  self.window = self.opts.overlap == false and 0 or swap.reduce(self, {self.pushed_at - self.first_at}, "min")[1]
+  self.base = swap.reduce(self, {1.5 * (self.pushed_at - self.first_at)})[1]
   local rows, taken = M.decide(self)
   announce(self, "first choice, by prediction", rows, taken)
-  swap.take(self, taken)
+  swap.use(self, taken)
   self.aside = false
 end
 

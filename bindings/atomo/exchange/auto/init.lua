@@ -1,4 +1,4 @@
---- topology = "auto" and compress = "auto": an exchange that chooses what it does by the cost model, and holds the
+--- topology = "auto" and compress = "adaptive": an exchange that chooses what it does by the cost model, and holds the
 -- choice against the clock. It is an exchange whose route, compressor and plan are replaced between steps.
 --
 -- The first step's gradients tell what the compressors cost, probes what the network does (probe.lua); the choice is
@@ -25,23 +25,20 @@ local Chooser = sealed({}, "exchange: chooser")
 local Auto = setmetatable({__newindex = Exchange.__newindex}, {__index = Exchange})
 Auto.__index = Auto
 
---- Whether options ask for a measured choice: topology "auto", or the compressor "auto" without a budget.
+--- Whether options ask for a measured choice: topology "auto", or compress "adaptive".
 ---@return boolean wanted
 ---@return boolean free  the compressor, too, is to be chosen
 local function wanted(opts)
   local c = opts.compress
-  if type(c) == "table" and c.name == "auto" then
-    c = "auto"
-    for key in pairs(opts.compress) do if key ~= "name" then c = nil end end
-  end
-  return opts.topology == "auto" or c == "auto", c == "auto"
+  local adaptive = c == "adaptive" or type(c) == "table" and c.name == "adaptive"
+  return opts.topology == "auto" or adaptive, adaptive
 end
 
 --- Between steps: the setting that was decided on.
 local function switch(chooser)
   local setting = chooser.pending
   chooser.pending = false
-  swap.take(chooser, setting)
+  swap.use(chooser, setting)
   if not chooser.trial then swap.discard(chooser) end
 end
 
@@ -101,7 +98,8 @@ end
 --- What a checkpoint keeps of the choice, and how a run that continues gets it back: it stays with it.
 function Auto:choice()
   local s = self.chooser.pending or self.chooser.setting
-  return json.encode {compress = s.compress, topology = s.topology, down = s.down, inner = s.inner, level = s.level}
+  return json.encode {compress = s.compress, topology = s.topology, down = s.downlink,
+    inner = s.inter_node, level = s.level}
 end
 
 function Auto:restore(text)
@@ -114,8 +112,9 @@ function Auto:restore(text)
     raise(("exchange: the checkpoint was written with compress %s, this run asks for %s"):format(s.compress,
       chooser.compressors[1]))
   end
-  chooser.setting = s
-  self:replace(self:open(swap.options(chooser, s)))
+  chooser.setting = {compress = s.compress, topology = s.topology, downlink = s.down, inter_node = s.inner,
+    level = s.level}
+  self:replace(self:open(swap.options(chooser, chooser.setting)))
   swap.settle(chooser)
 end
 
@@ -136,9 +135,9 @@ local function new(opts, given)
     local net = given.network
     given = {network = function() return net end, works = given.works, now = given.now}
   end
-  local open_to_choice = {auto = true, standard = true}
-  local only = {topology = not open_to_choice[opts.topology] and opts.topology or nil, down = opts.down,
-    inner = not open_to_choice[opts.inner] and opts.inner or nil}
+  local open_to_choice = {auto = true, default = true}
+  local only = {topology = not open_to_choice[opts.topology] and opts.topology or nil,
+    downlink = opts.downlink, inter_node = not open_to_choice[opts.inter_node] and opts.inter_node or nil}
   local chooser = {exchange = false, opts = opts, only = only, free = free, compressors = names, specs = specs,
     network = given.network or probe.network, net = false, probed = false, probed_again = false,
     works = given.works or {}, now = given.now or C.atomo_time,

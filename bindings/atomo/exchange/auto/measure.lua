@@ -106,8 +106,8 @@ end
 
 --- How the gradients are split under a compressor.
 local function frame(codec, spec, grads, opts)
-  local small = opts.small or "auto"
-  local join = codec.name ~= "none" and (small == "compress" or small == "auto" and codec.name == "auto")
+  local fuse = opts.fuse_small or "auto"
+  local join = codec.name ~= "none" and (fuse == "compress" or fuse == "auto" and codec.name == "auto")
   local s = M.split(grads, opts.min_size or 1024, join)
   return s, {dense = s.dense, small = s.small, tensors = s.tensors, scales = scales(spec),
     copy = copying(grads), backward = 0, message = s.dense - s.small, encode = 0, decode = 0}
@@ -117,7 +117,7 @@ end
 --- gradients, encode and decode are 0. opts: as work's.
 ---@param spec string|table
 ---@param grads atomo.Tensor[]
----@param opts {min_size: number?, small: string?}?
+---@param opts {min_size: number?, fuse_small: string?}?
 ---@return table work
 function M.frame(spec, grads, opts)
   return T.outside_scope(function()
@@ -127,10 +127,11 @@ function M.frame(spec, grads, opts)
 end
 
 --- The work of exchanging grads under a compressor; backward is left to the caller. "none" sends all gradients as they
---- are. opts: min_size (1024) and small ("auto") as the exchange has them, steps (3: how often gradients are encoded).
+--- are. opts: min_size (1024) and fuse_small ("auto") as the exchange has them, steps (3: how often gradients are
+--- encoded).
 ---@param spec string|table
 ---@param grads atomo.Tensor[]  contiguous f32; unchanged
----@param opts {min_size: number?, small: string?, steps: integer?}?
+---@param opts {min_size: number?, fuse_small: string?, steps: integer?}?
 ---@return table work
 function M.work(spec, grads, opts)
   opts = opts or {}

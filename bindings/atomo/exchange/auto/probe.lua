@@ -10,7 +10,7 @@ local SMALL, FIRST, MOST = 16, 2 ^ 18, 2 ^ 23 -- bytes of the messages
 local LONG = 0.08 -- s that the rate's message should take
 
 --- The largest of v over the ranks; the same double on all.
-local function agree(comm, v, op)
+local function reduce(comm, v, op)
   local t = T.full({1}, v)
   comm:allreduce(t, op or "max")
   local result = t:item()
@@ -36,7 +36,7 @@ local function large(comm, bytes)
   shift(comm, out, input)
   local best = math.huge
   for _ = 1, 3 do
-    best = math.min(best, agree(comm, shift(comm, out, input)))
+    best = math.min(best, reduce(comm, shift(comm, out, input)))
     if best > 4 * LONG then break end
   end
   out:free()
@@ -53,7 +53,7 @@ local function latency(comm)
   out:free()
   input:free()
   table.sort(times)
-  return agree(comm, times[11])
+  return reduce(comm, times[11])
 end
 
 --- Latency (s) and rate (bytes/s) of a message to the next rank, all ranks at once. [collective]
@@ -75,11 +75,11 @@ end
 ---@param comm atomo.Comm
 function M.network(comm)
   local node = comm:split_shared()
-  local net = {ranks = comm.size, hosts = agree(comm, node.rank == 0 and 1 or 0, "sum")}
-  if agree(comm, node.size) > 1 then
+  local net = {ranks = comm.size, hosts = reduce(comm, node.rank == 0 and 1 or 0, "sum")}
+  if reduce(comm, node.size) > 1 then
     local a, rate = 0, math.huge
     if node.size > 1 then a, rate = M.hop(node) end
-    net.memory_latency, net.memory_rate = agree(comm, a), agree(comm, rate, "min")
+    net.memory_latency, net.memory_rate = reduce(comm, a), reduce(comm, rate, "min")
   end
   node:close()
   if net.hosts > 1 then net.latency, net.rate = M.hop(comm) end

@@ -7,7 +7,7 @@ local routes = require "atomo.exchange.route"
 local M = {}
 
 --- A list of numbers, the largest (or least) over the ranks each; the same doubles on all. [collective]
-function M.agree(self, list, op)
+function M.reduce(self, list, op)
   local t = T.outside_scope(T.zeros, #list)
   local p, result = t:data(), {}
   for i, v in ipairs(list) do p[i - 1] = v end
@@ -28,12 +28,12 @@ function M.options(self, setting)
   local o = {}
   for key, value in pairs(self.opts) do o[key] = value end
   o.compress, o.topology, o.check_after = self.specs[setting.compress] or setting.compress, setting.topology, nil
-  o.down, o.inner = setting.down, setting.inner
+  o.downlink, o.inter_node = setting.downlink, setting.inter_node
   return o
 end
 
 --- The exchange continues with a setting: what was put aside, or opened anew. Puts aside what it had.
-function M.take(self, setting)
+function M.use(self, setting)
   if choose.same(setting, self.setting) then return end
   local aside = self.aside
   local chosen = aside and choose.same(aside.setting, setting) and aside.chosen

@@ -10,33 +10,33 @@ local MIN_BYTES, MOST = 2 ^ 18, 6 -- of gradient in a bucket; buckets a step
 
 local Coded = Bucket.kind(Bucket)
 
---- Cuts messages into groups of neighbours, {first=, last=, tensors=, name=}, at most `most` of them. The list is in
--- backward's order, the last tensors first. A tensor's pieces are in one group.
+--- Cuts messages into ranges of neighbours, {first=, last=, tensors=, name=}, at most `most` of them. The list is in
+-- backward's order, the last tensors first. A tensor's pieces are in one range.
 ---@param list table[]  the plan's messages
 ---@param most integer?
-function Coded.groups(list, most)
-  local total, groups = 0, {}
+function Coded.cut(list, most)
+  local total, ranges = 0, {}
   for _, m in ipairs(list) do total = total + 4 * m.n end
-  local enough, group, before = math.max(MIN_BYTES, total / (most or MOST)), nil, nil
+  local enough, range, before = math.max(MIN_BYTES, total / (most or MOST)), nil, nil
   for k = #list, 1, -1 do
     local m = list[k]
-    if not group or group.bytes >= enough and before.index ~= m.index then
-      group = {tensors = {}, bytes = 0, last = k}
-      groups[#groups + 1] = group
+    if not range or range.bytes >= enough and before.index ~= m.index then
+      range = {tensors = {}, bytes = 0, last = k}
+      ranges[#ranges + 1] = range
       before = nil
     end
-    if not before or before.index ~= m.index then table.insert(group.tensors, 1, {index = m.index}) end
-    group.first, group.bytes, before = k, group.bytes + 4 * m.n, m
+    if not before or before.index ~= m.index then table.insert(range.tensors, 1, {index = m.index}) end
+    range.first, range.bytes, before = k, range.bytes + 4 * m.n, m
   end
-  for k, each in ipairs(groups) do each.name = ("messages %d of %d"):format(k, #groups) end
-  return groups
+  for k, each in ipairs(ranges) do each.name = ("messages %d of %d"):format(k, #ranges) end
+  return ranges
 end
 
---- The messages of a group that this rank averages; last < first: none.
-local function mine_of(plan, group)
-  if not plan.second then return group.first, group.last end -- averages are sent as they are
-  local first, last = group.first, group.first - 1
-  for k = group.first, group.last do
+--- The messages of a range that this rank averages; last < first: none.
+local function mine_of(plan, range)
+  if not plan.second then return range.first, range.last end -- averages are sent as they are
+  local first, last = range.first, range.first - 1
+  for k = range.first, range.last do
     if plan.owner(plan.messages[k]) == plan.comm.rank then
       if last < first then first = k end
       last = k
@@ -59,14 +59,14 @@ local function averages_of(plan, first, last)
 end
 
 --- The fields that both kinds have. to: the rank that each message is for; empty: every rank.
-function Coded.fields(plan, group)
-  local self = {plan = plan, name = group.name, tensors = group.tensors, first = group.first, last = group.last,
+function Coded.fields(plan, range)
+  local self = {plan = plan, name = range.name, tensors = range.tensors, first = range.first, last = range.last,
     to = {}, inbox = messages.inbox(plan.comm), answers = plan.back ~= false, answer_inbox = false, mine = 0,
     mine_last = 0, average = false, averages = {}}
-  for k = group.first, plan.owner and group.last or 0 do self.to[#self.to + 1] = plan.owner(plan.messages[k]) end
+  for k = range.first, plan.owner and range.last or 0 do self.to[#self.to + 1] = plan.owner(plan.messages[k]) end
   if self.answers then
     self.answer_inbox = plan.second and messages.inbox(plan.comm)
-    self.mine, self.mine_last = mine_of(plan, group)
+    self.mine, self.mine_last = mine_of(plan, range)
     self.average, self.averages = averages_of(plan, self.mine, self.mine_last)
   end
   return self

@@ -100,7 +100,7 @@ function Dense:spread(step) check(C.atomo_bucket_start(self.spread_h, nil, step.
 function Dense:spread_wait(step) program.wait(self.spread_h, step) end
 
 --- The gradients become the averages.
-function Dense:give(step)
+function Dense:write_back(step)
   local plan = self.plan
   if plan.scale ~= 1 then self.buffer:mul_(plan.scale) end
   for _, t in ipairs(self.tensors) do step.tensors[t.index]:copy_(plan.dense.slices[t.index]) end

@@ -1,6 +1,6 @@
 --- A bucket: neighbouring tensors that travel together. What all kinds have in common; a kind (dense, linear, native,
--- scripted) adds its own start, answer, wait and give. A bucket is part of a plan and never changes: what a step knows
--- of it is in the step.
+-- scripted) adds its own start, answer, wait and write_back. A bucket is part of a plan and never changes: what a step
+-- knows of it is in the step.
 local f = require "atomo.ffi"
 local program = require "atomo.exchange.program"
 local sealed = require "atomo.exchange.sealed"

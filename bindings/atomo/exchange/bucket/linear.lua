@@ -10,14 +10,14 @@ local const_tensors = ffi.typeof "const atomo_tensor *const *"
 
 local Linear = Bucket.kind(Bucket)
 
---- A bucket of messages group.first .. group.last.
-function Linear.new(plan, group)
+--- A bucket of messages range.first .. range.last.
+function Linear.new(plan, range)
   local out = ffi.new "atomo_sums *[1]"
-  check(C.atomo_sums_new(plan.compressor.h, plan.comm.h, group.first, #group.tensors, out))
+  check(C.atomo_sums_new(plan.compressor.h, plan.comm.h, range.first, #range.tensors, out))
   local sums = ffi.gc(out[0], C.atomo_sums_free)
-  return Bucket.new(Linear, {plan = plan, name = group.name, tensors = group.tensors, sums = sums,
-    h = program.bucket(group.name, {{"sums", plan.comm}}, {sums = sums}),
-    handles = ffi.new("atomo_tensor *[?]", #group.tensors)})
+  return Bucket.new(Linear, {plan = plan, name = range.name, tensors = range.tensors, sums = sums,
+    h = program.bucket(range.name, {{"sums", plan.comm}}, {sums = sums}),
+    handles = ffi.new("atomo_tensor *[?]", #range.tensors)})
 end
 
 --- void: in a step that is given up, zeros.
@@ -31,7 +31,7 @@ function Linear:start(step, void)
 end
 
 --- The gradients become the averages.
-function Linear:give(step)
+function Linear:write_back(step)
   local t = C.atomo_time()
   check(C.atomo_sums_give(self.sums, self.handles, 1 / self.plan.comm.size))
   step:lap("decode", t)

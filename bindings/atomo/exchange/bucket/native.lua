@@ -12,8 +12,8 @@ local tensors = ffi.typeof "const atomo_tensor *const *"
 
 local Native = Bucket.kind(Coded)
 
---- A parcel of messages first .. last, for (or from) `to` (a list; empty: all) of so many ranks.
-local function parcel(codec, first, last, to, count)
+--- The description of messages first .. last, for (or from) `to` (a list; empty: all) of so many ranks.
+local function messages(codec, first, last, to, count)
   local out, n = ffi.new "atomo_parcel *[1]", last - first + 1
   local ranks = #to > 0 and ffi.new("int32_t[?]", n, to) or nil
   check(C.atomo_parcel_new(codec.h, first, n, ranks, count, out))
@@ -28,9 +28,9 @@ local function list_of(n, list)
 end
 
 --- Gradients are left alone until finish(): what is decoded before has room of its own. Without overlap nothing is.
-local function room_for_decoded(plan, group)
+local function room_for_decoded(plan, range)
   local list = {}
-  for k = group.first, group.last do list[#list + 1] = T.empty(plan.messages[k].shape) end
+  for k = range.first, range.last do list[#list + 1] = T.empty(plan.messages[k].shape) end
   return list, list_of(#list, list)
 end
 
@@ -48,27 +48,27 @@ local function program_of(plan)
   return steps, plan.back and second_way or nil
 end
 
---- What is decoded at last: a parcel of the whole bucket, by the plan's results.
-local function result_of(plan, group)
+--- What is decoded at last: the whole bucket, by the plan's results.
+local function result_of(plan, range)
   local results, blocks = plan.results, {}
-  for k = group.first, results.block and group.last or 0 do
+  for k = range.first, results.block and range.last or 0 do
     blocks[#blocks + 1] = results.block(plan.messages[k])
   end
-  return parcel(results.codec, group.first, group.last, blocks, results.blocks)
+  return messages(results.codec, range.first, range.last, blocks, results.blocks)
 end
 
-function Native.new(plan, group)
-  local self, ranks, n = Coded.fields(plan, group), plan.comm.size, group.last - group.first + 1
+function Native.new(plan, range)
+  local self, ranks, n = Coded.fields(plan, range), plan.comm.size, range.last - range.first + 1
   self.handles, self.decoded = list_of(n), false
-  local fields = {up = parcel(plan.compressor, self.first, self.last, self.to, ranks), inbox = self.inbox.h}
+  local fields = {up = messages(plan.compressor, self.first, self.last, self.to, ranks), inbox = self.inbox.h}
   if self.answers then
-    fields.down = parcel(plan.second or plan.compressor, self.mine, self.mine_last, {}, ranks)
+    fields.down = messages(plan.second or plan.compressor, self.mine, self.mine_last, {}, ranks)
     fields.averages, fields.tensor = list_of(#self.averages, self.averages), self.average.h
     fields.answer = plan.second and self.answer_inbox.h or nil
   end
   if plan.results then
-    fields.result, fields.rank = result_of(plan, group), plan.results.rank
-    if plan.overlap then self.decoded, fields.decoded = room_for_decoded(plan, group) end
+    fields.result, fields.rank = result_of(plan, range), plan.results.rank
+    if plan.overlap then self.decoded, fields.decoded = room_for_decoded(plan, range) end
   else
     self.decoded = self.averages -- come as they are
   end
@@ -86,7 +86,7 @@ function Native:start(step, void)
 end
 
 --- The gradients become what was decoded.
-function Native:give(step)
+function Native:write_back(step)
   local t = C.atomo_time()
   for j, g in ipairs(step.of[self].grads) do
     if self.decoded then g:copy_(self.decoded[j]) else C.atomo_tensor_touch(g.h) end

@@ -11,8 +11,8 @@ local ffi, C, check = f.ffi, f.C, f.check
 
 local Scripted = Bucket.kind(Coded)
 
-function Scripted.new(plan, group)
-  local self, comm = Coded.fields(plan, group), plan.comm
+function Scripted.new(plan, range)
+  local self, comm = Coded.fields(plan, range), plan.comm
   self.lengths, self.lengths_back, self.sizes = {}, {}, ffi.new("double[?]", comm.size)
   self.h, self.back_h = program.bucket(self.name, {{plan.out, comm}}, {inbox = self.inbox.h}), false
   if plan.back then
@@ -101,7 +101,7 @@ end
 function Scripted:wait(step) program.wait(self.back_h or self.h, step) end
 
 --- The gradients become what has come, decoded here and now.
-function Scripted:give(step)
+function Scripted:write_back(step)
   local grads, results = step.of[self].grads, self.plan.results
   if not results then -- the averages came as they are
     for j, g in ipairs(grads) do g:copy_(self.averages[j]) end

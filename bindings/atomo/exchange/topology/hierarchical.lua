@@ -1,7 +1,7 @@
 --- Topology hierarchical: dense inside a node, where ranks share memory; any other topology between the nodes' leaders
--- (inner =, default allreduce for "none", else allgather); the result is broadcast inside. Only one rank a node uses
--- the network, and what it sends is compressed once a node, not once a rank. The communication thread adds up the node
--- while backward continues; where the leaders all-reduce dense sums, it does that and the broadcast too.
+-- (inter_node =, default allreduce for "none", else allgather); the result is broadcast inside. Only one rank a node
+-- uses the network, and what it sends is compressed once a node, not once a rank. The communication thread adds up the
+-- node while backward continues; where the leaders all-reduce dense sums, it does that and the broadcast too.
 local failure = require "atomo.exchange.failure"
 local T = require "atomo.tensor"
 local f = require "atomo.ffi"
@@ -14,10 +14,11 @@ function M.all_dense() return true end
 
 --- Why the leaders' topology cannot carry it. refusal(name, o): of a topology.
 function M.refuses(o, refusal)
-  if o.inner == "auto" then return end
+  if o.inter_node == "auto" then return end
   -- how many leaders there are is known when the communicators are (open)
-  local why = refusal(o.inner, {compressor = o.compressor, feedback = o.feedback, size = math.huge, down = o.down})
-  return why and ("with inner = %s: %s"):format(o.inner, why)
+  local why = refusal(o.inter_node, {compressor = o.compressor, feedback = o.feedback, size = math.huge,
+    downlink = o.downlink})
+  return why and ("with inter_node = %s: %s"):format(o.inter_node, why)
 end
 
 --- How many nodes there are; told by the leaders to their nodes' ranks. [collective]
@@ -29,11 +30,11 @@ end
 
 --- The leaders' own exchange.
 local function between(leaders, settings, exchange)
-  -- inner = "auto" is the standard one, not a measured choice: the leaders are not all ranks
+  -- inter_node = "auto" is the default one, not a measured choice: the leaders are not all ranks
   return exchange {comm = leaders, compress = settings.compress,
-    topology = settings.inner == "auto" and "standard" or settings.inner, down = settings.down,
+    topology = settings.inter_node == "auto" and "default" or settings.inter_node, downlink = settings.downlink,
     min_size = settings.min_size, seed = settings.seed, overlap = settings.overlap, nested = true,
-    small = settings.small}
+    fuse_small = settings.fuse_small}
 end
 
 --- The communicators and programs of a route; exchange(options) opens the leaders'. [collective]
@@ -47,12 +48,12 @@ function M.open(route, settings, compressor, exchange)
   if leads then C.atomo_comm_set_checked(leaders.h, 0) end
   local nodes = count_nodes(node, leads and leaders)
   route.comms = {comm, node, leaders}
-  if settings.inner == "ps" and nodes < 2 then
-    raise("exchange: hierarchical with inner = ps wants two nodes, all ranks are on one; inner can be allreduce, " ..
-      "allgather, sharded")
+  if settings.inter_node == "ps" and nodes < 2 then
+    raise("exchange: hierarchical with inter_node = ps wants two nodes, all ranks are on one; inter_node can be " ..
+      "allreduce, allgather, sharded")
   end
   local reduce, broadcast = {"reduce", node}, {"broadcast_tensor", node}
-  if compressor.name == "none" and (settings.inner == "auto" or settings.inner == "allreduce") then
+  if compressor.name == "none" and (settings.inter_node == "auto" or settings.inter_node == "allreduce") then
     route.dense_program = leads and {reduce, {"allreduce", leaders}, broadcast} or {reduce, broadcast}
     return
   end

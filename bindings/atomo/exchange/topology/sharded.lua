@@ -41,7 +41,7 @@ end
 --- Cuts neighbouring messages {index=, shape=, n=}, `total` entries together, into the parts of `ranks` owners: a row
 -- belongs to the owner in whose part its middle lies. Returns pieces in order, their owners ascending (from 1).
 ---@return table[] pieces
-function M.cut_group(list, total, ranks)
+function M.cut_bucket(list, total, ranks)
   local out, at = {}, 0
   for _, m in ipairs(list) do
     local rows, pieces = m.shape[1], {}
@@ -66,13 +66,13 @@ function M.cut_group(list, total, ranks)
   return out
 end
 
---- Replaces whole messages by pieces, group by group. In a group the messages ascend, as do the owners.
+--- Replaces whole messages by pieces, bucket by bucket. In a bucket the messages ascend, as do the owners.
 function M.cut(list, ranks)
-  local groups, pieces = Coded.groups(list, M.most), {}
-  for b = #groups, 1, -1 do -- ascending
-    local group, total = {unpack(list, groups[b].first, groups[b].last)}, 0
-    for _, m in ipairs(group) do total = total + m.n end
-    for _, p in ipairs(M.cut_group(group, total, ranks)) do pieces[#pieces + 1] = p end
+  local buckets, pieces = Coded.cut(list, M.most), {}
+  for b = #buckets, 1, -1 do -- ascending
+    local bucket, total = {unpack(list, buckets[b].first, buckets[b].last)}, 0
+    for _, m in ipairs(bucket) do total = total + m.n end
+    for _, p in ipairs(M.cut_bucket(bucket, total, ranks)) do pieces[#pieces + 1] = p end
   end
   return pieces
 end

@@ -18,12 +18,17 @@ local M = {}
 ---@field command string   without --log
 ---@field path string      its log, there when it is complete
 
+-- Values that have a new name, and their names in runs and logs of earlier versions.
+local CURRENT = {topology = {standard = "default"}, compress = {auto = "adaptive"}}
+local EARLIER = {topology = {default = "standard"}, compress = {adaptive = "auto"}}
+
 --- "svd:ratio=16,bits=8@sharded" -> "svd:ratio=16,bits=8", "sharded"
 ---@param item string
 ---@param topology string  where the item names none
 function M.split(item, topology)
   local spec, at = item:match "^(.-)@([%w_]+)$"
-  return spec or item, at or topology
+  spec, topology = spec or item, at or topology
+  return CURRENT.compress[spec] or spec, CURRENT.topology[topology] or topology
 end
 
 --- FNV-1a, 32 bits, in hexadecimal.
@@ -54,12 +59,15 @@ function M.run(opts, kind, item, lr, seed, epochs)
   if opts.data ~= "" then words[#words + 1] = "--data " .. process.word(opts.data) end
   if opts.train ~= "" then words[#words + 1] = opts.train end
   if kind == "clock" then words[#words + 1] = ("--stop-after %d --eval-every 0"):format(opts.clock_steps) end
+  local earlier = {"--compress", EARLIER.compress[spec] or words[2], "--topology",
+    EARLIER.topology[topology] or topology, unpack(words, 5)}
   local place, settings = kind == "clock" and opts.network or opts.here or opts.network, table.concat(words, " ")
   local run = {kind = kind, item = item, compress = spec, topology = topology, lr = lr, seed = seed, epochs = epochs,
     ranks = opts.ranks}
   run.command = ("%s %s %s %s"):format(place.prefix, process.word(opts.program), process.word(opts.script), settings)
-  run.name = ("%s_%s_lr%s_seed%d_%s"):format(kind, item:gsub("[^%w%.=@-]+", "_"), exact(lr), seed,
-    fingerprint(("%s, %d ranks: %s"):format(place.name, opts.ranks, settings)))
+  local earlier_item = item:gsub("^adaptive", "auto")
+  run.name = ("%s_%s_lr%s_seed%d_%s"):format(kind, earlier_item:gsub("[^%w%.=@-]+", "_"), exact(lr), seed,
+    fingerprint(("%s, %d ranks: %s"):format(place.name, opts.ranks, table.concat(earlier, " "))))
   run.base = opts.folder .. "/runs/" .. run.name
   run.path = run.base .. ".jsonl"
   return run
@@ -78,7 +86,10 @@ local function wrong_with(run, events, bad)
   if first.event ~= "run" or last.event ~= "end" then return "it is not complete" end
   for _, key in ipairs {"compress", "topology", "lr", "seed", "epochs"} do
     local found = (first.settings or {})[key]
-    if found ~= run[key] then return ("its %s is %s, expected %s"):format(key, tostring(found), tostring(run[key])) end
+    local earlier = EARLIER[key] and EARLIER[key][run[key]]
+    if found == nil or found ~= run[key] and found ~= earlier then
+      return ("its %s is %s, expected %s"):format(key, tostring(found), tostring(run[key]))
+    end
   end
   if first.ranks ~= run.ranks then
     return ("it has %s ranks, expected %d: --ranks must be what the command starts"):format(tostring(first.ranks),

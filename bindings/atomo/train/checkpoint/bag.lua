@@ -51,7 +51,7 @@ function Bag:put(room, state)
 end
 
 --- The state_dict of a room; empty where it holds nothing.
-function Bag:take(room)
+function Bag:section(room)
   local state, first = {}, room .. "/"
   for key, t in pairs(self.tensors) do
     if key:sub(1, #first) == first then state[key:sub(#first + 1)] = t end

@@ -51,7 +51,7 @@ end
 local function shared_model(run, alike)
   local instead = alike and {} or autograd.no_grad(averages, run)
   if round.is_open(run) then
-    for i, anchor in ipairs(run.outer.optimizer.params) do instead[run.optimizer.params[i]] = anchor end
+    for i, anchor in ipairs(run.local_sgd.optimizer.params) do instead[run.optimizer.params[i]] = anchor end
   end
   local state = {}
   for name, t in pairs(run.model:state_dict()) do state[name] = instead[t] or t end
@@ -86,8 +86,8 @@ function M.gather(run)
   local shared, own = {model = bags.new(), optimizer = bags.new(), state = bags.new()}, bags.new()
   local alike = same_buffers(run)
   shared.model:put("model", shared_model(run, alike))
-  if run.outer then
-    shared.optimizer:put("outer", named.state(run.outer.optimizer, run.names))
+  if run.local_sgd then
+    shared.optimizer:put("outer", named.state(run.local_sgd.optimizer, run.names))
     own:put("optimizer", named.state(run.optimizer, run.names))
     if round.is_open(run) then round.put(own, run) end
   else
@@ -115,7 +115,7 @@ function M.progress(run)
   end
   list.batches = bags.text(run.train_loader.steps or 0)
   list.exchanges, list.unit = bags.text(run.exchange.step), bags.text(run.runner.unit)
-  list.remembers = bags.text(run.outer ~= nil or next(run.exchange:state_dict()) ~= nil)
+  list.remembers = bags.text(run.local_sgd ~= nil or next(run.exchange:state_dict()) ~= nil)
   return list
 end
 
@@ -132,7 +132,7 @@ function M.read_progress(texts, where)
   return values
 end
 
-function M.take_progress(run, values)
+function M.restore_progress(run, values)
   for _, name in ipairs(plain) do
     if name ~= "accumulate" and name ~= "start_seed" and values[name] ~= nil then run[name] = values[name] end
   end
@@ -150,16 +150,16 @@ end
 ---@param say fun(text: string)
 function M.load_shared(run, open, where, say)
   local model, optimizer = open "model", open "optimizer"
-  local ok, why = pcall(run.model.load_state_dict, run.model, model:take "model")
+  local ok, why = pcall(run.model.load_state_dict, run.model, model:section "model")
   if not ok then raise(("checkpoint: %s/model.safetensors: %s"):format(where, tostring(why))) end
   local from = ("checkpoint: %s/optimizer.safetensors"):format(where)
-  local outer, plain_state = optimizer:take "outer", optimizer:take "optimizer"
-  if run.outer and outer.kind then
-    named.load(run.outer.optimizer, run.names, outer, from)
-  elseif not run.outer and plain_state.kind then
+  local outer, plain_state = optimizer:section "outer", optimizer:section "optimizer"
+  if run.local_sgd and outer.kind then
+    named.load(run.local_sgd.optimizer, run.names, outer, from)
+  elseif not run.local_sgd and plain_state.kind then
     named.load(run.optimizer, run.names, plain_state, from)
   else
-    say(run.outer and "the checkpoint is of a run without local steps: both optimizers begin anew" or
+    say(run.local_sgd and "the checkpoint is of a run without local steps: both optimizers begin anew" or
       "the checkpoint is of a run with local steps: the optimizer begins anew")
   end
   model:free()
@@ -171,7 +171,7 @@ end
 function M.load_user_state(run, shared, own, where, say)
   local of, there = names_by_parameter(run), {}
   for _, bag in ipairs {shared, own} do
-    for name in pairs(bag:take "has") do there[name] = bag end
+    for name in pairs(bag:section "has") do there[name] = bag end
   end
   for _, name in ipairs(sorted_names(there)) do
     if not (run.state and run.state[name]) then
@@ -181,7 +181,7 @@ function M.load_user_state(run, shared, own, where, say)
   end
   for _, name in ipairs(sorted_names(run.state or {})) do
     if there[name] then
-      run.state[name]:load_state_dict(there[name]:take("state " .. name), of)
+      run.state[name]:load_state_dict(there[name]:section("state " .. name), of)
     else
       say(("the state of '%s' begins anew: %s holds none"):format(name, where))
     end
@@ -189,7 +189,7 @@ function M.load_user_state(run, shared, own, where, say)
 end
 
 local function put_random_back(run, own, values)
-  local s = own:take "random"
+  local s = own:section "random"
   if values.start_seed ~= run.start_seed or not s.seed then return end -- another seed was asked for, and is named
   if s.seed ~= C.atomo_initial_seed() then T.manual_seed(s.seed) end
   C.atomo_random_set_draws(f.ffi.new("double[2]", {s.numbers, s.tensors}))
@@ -197,17 +197,17 @@ end
 
 --- Puts back what is this rank's own, of a run of as many ranks; remembers: whether the compressor's memory, too.
 ---@param own atomo.Bag
-function M.load_own(run, own, values, remembers, where)
-  if run.outer and own:take("optimizer").kind then
-    if next(own:take "round_sums") then round.take(own, run, "checkpoint: " .. where) end
-    named.load(run.optimizer, run.names, own:take "optimizer", "checkpoint: " .. where)
+function M.load_rank(run, own, values, remembers, where)
+  if run.local_sgd and own:section("optimizer").kind then
+    if next(own:section "round_sums") then round.restore(own, run, "checkpoint: " .. where) end
+    named.load(run.optimizer, run.names, own:section "optimizer", "checkpoint: " .. where)
   end
-  if remembers then run.exchange:load_state_dict(own:take "memory") end
-  local saved, mine = own:take "buffers", round.buffers(run)
+  if remembers then run.exchange:load_state_dict(own:section "memory") end
+  local saved, mine = own:section "buffers", round.buffers(run)
   for name, t in pairs(saved) do
     if mine[name] then mine[name]:copy_(t) end
   end
-  local counts = own:take "counts"
+  local counts = own:section "counts"
   run.local_in_row, run.bytes_out = counts.local_in_row or 0, counts.bytes_out or 0
   put_random_back(run, own, values)
 end

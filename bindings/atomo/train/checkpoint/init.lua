@@ -17,11 +17,11 @@ local raise = require("atomo.ffi").raise
 local M = {write = file.write, read = file.read}
 
 --- Compressor and topology; and with what else the compressor's memory was made for (its tensors go by their names).
-local function coder(run)
+local function compressor_text(run)
   local ex = run.exchange
   local text = ("%s, topology %s"):format(tostring(ex.compressor), ex.topology)
   local o = ex.settings
-  return text, ("%s, %s %s %s %s"):format(text, o.min_size, o.small, tostring(o.inner), tostring(o.down))
+  return text, ("%s, %s %s %s %s"):format(text, o.min_size, o.fuse_small, tostring(o.inter_node), tostring(o.downlink))
 end
 
 local function own_name(rank) return ("rank-%d"):format(rank) end
@@ -47,7 +47,7 @@ local function body_of(run, texts)
   for _, text in ipairs(texts) do
     for _, entry in ipairs(json.decode(text)) do files[#files + 1] = entry end
   end
-  local text, key = coder(run)
+  local text, key = compressor_text(run)
   return {step = run.step, epoch = run.place.epoch, ranks = run.comm.size, files = files,
     progress = contents.progress(run), identity = run.identity, coder = text, coder_key = key,
     choice = run.exchange.choice and run.exchange:choice() or nil}
@@ -89,7 +89,7 @@ end
 -- ---- before the training -----------------------------------------------------------------------------------------
 
 --- Refuses a file in the folder's place, but for an empty one (as mktemp leaves it), which is removed.
-local function make_room(dir)
+local function make_folder(dir)
   local kind = disk.kind(dir)
   if kind == "file" then
     local text, why = disk.get(dir)
@@ -116,7 +116,7 @@ end
 function M.probe(dir, comm)
   local function probe(rank) return ("%s/.probe-%d"):format(dir, rank) end
   local gone = {}
-  together.run(comm, function() if comm.rank == 0 then make_room(dir) end end)
+  together.run(comm, function() if comm.rank == 0 then make_folder(dir) end end)
   together.run(comm, function()
     local ok, why = pcall(disk.put, probe(comm.rank), "")
     if not ok then raise(("checkpoint: cannot write %s: %s"):format(dir, why:match "checkpoint: (.*)" or why)) end
@@ -195,7 +195,7 @@ local function anew_on_ranks(run, ranks, say)
 end
 
 local function anew_for_coder(run, saved, say)
-  local text = coder(run)
+  local text = compressor_text(run)
   say(saved ~= text and ("what %s remembered begins anew for %s"):format(saved, text) or
     ("what %s remembered begins anew: what it codes is not what it was"):format(saved))
 end
@@ -212,9 +212,9 @@ local function load_generation(found, run, say, compare)
   end)
   if differs then say("resumed with other settings than it was saved with: " .. differs) end
   if body.choice and run.exchange.restore then run.exchange:restore(body.choice) end
-  contents.take_progress(run, values)
+  contents.restore_progress(run, values)
   compare()
-  local _, key = coder(run)
+  local _, key = compressor_text(run)
   if not same_ranks then
     if values.remembers then anew_on_ranks(run, body.ranks, say) end
   elseif values.remembers and key ~= body.coder_key then
@@ -222,7 +222,7 @@ local function load_generation(found, run, say, compare)
   end
   together.run(comm, function()
     contents.load_user_state(run, open "state", own, folder, say)
-    if own then contents.load_own(run, own, values, key == body.coder_key, folder) end
+    if own then contents.load_rank(run, own, values, key == body.coder_key, folder) end
   end)
   if own then own:free() end
   return body.ranks, values
@@ -243,7 +243,7 @@ function M.load(path, run, say, compare)
   local found = find(path, run, say)
   if not found then return nil end
   if found.body then return found.folder, load_generation(found, run, say, compare) end
-  local ranks = legacy.load(found.file, run, function() return (coder(run)) end, {
+  local ranks = legacy.load(found.file, run, function() return (compressor_text(run)) end, {
     ranks = function(n) anew_on_ranks(run, n, say) end,
     coder = function(text) anew_for_coder(run, text, say) end,
   }, compare)

@@ -10,7 +10,7 @@ local raise = require("atomo.ffi").raise
 local M = {}
 
 --- {room = state_dict} of names "room.name"; other names raise.
-local function take(path, tensors, metadata, rooms)
+local function read_states(path, tensors, metadata, rooms)
   local states = {}
   for _, room in ipairs(rooms) do states[room] = {} end
   for name, t in pairs(tensors) do
@@ -28,21 +28,21 @@ local function take(path, tensors, metadata, rooms)
 end
 
 --- Puts back what is this rank's own, from the file `name`.
-local function take_own(name, run, step)
+local function restore_rank(name, run, step)
   local tensors, metadata = file.read(name)
   if tonumber(metadata.step) ~= step or tonumber(metadata.ranks) ~= run.comm.size then
     raise(("checkpoint: %s is of step %s of a run of %s ranks, the checkpoint of step %d of %d"):format(name,
       tostring(metadata.step), tostring(metadata.ranks), step, run.comm.size))
   end
-  local states = take(name, tensors, metadata, {"memory", "optimizer"})
+  local states = read_states(name, tensors, metadata, {"memory", "optimizer"})
   run.exchange:load_state_dict(states.memory)
-  if run.outer and states.optimizer.steps then run.optimizer:load_state_dict(states.optimizer) end
+  if run.local_sgd and states.optimizer.steps then run.optimizer:load_state_dict(states.optimizer) end
   for _, t in pairs(tensors) do t:free() end
 end
 
 --- The name of this rank's own file, nil where there is none. The oldest checkpoints do not say whether there were any:
 --- one rank's file, PATH.rankN, means that all had theirs. [collective]
-local function find_own(path, run, metadata)
+local function find_rank_file(path, run, metadata)
   local rank = run.comm.rank
   if metadata.ranks then
     local checksum = metadata["own.rank" .. rank]
@@ -54,7 +54,7 @@ local function find_own(path, run, metadata)
 end
 
 --- Puts back what is each rank's own, unless it was made for something else. [collective]
-local function load_own(path, run, step, metadata, made_for, say)
+local function load_rank(path, run, step, metadata, made_for, say)
   local ranks = tonumber(metadata.ranks)
   if ranks and ranks ~= run.comm.size then
     if metadata["own.rank0"] then say.ranks(ranks) end
@@ -63,11 +63,11 @@ local function load_own(path, run, step, metadata, made_for, say)
     if metadata["own.rank0"] then say.coder(metadata.coder) end
     return
   end
-  local name = find_own(path, run, metadata)
+  local name = find_rank_file(path, run, metadata)
   together.run(run.comm, function()
     if not name then return end
     if not disk.kind(name) then raise(("checkpoint: %s is missing, %s needs it"):format(name, path)) end
-    take_own(name, run, step)
+    restore_rank(name, run, step)
   end)
 end
 
@@ -80,10 +80,11 @@ end
 ---@param compare fun()
 function M.load(path, run, made_for, say, compare)
   local tensors, metadata = unpack(together.run(run.comm, function() return {file.read(path)} end))
-  local states = take(path, tensors, metadata, run.outer and {"model", "outer", "optimizer"} or {"model", "optimizer"})
+  local states = read_states(path, tensors, metadata,
+    run.local_sgd and {"model", "outer", "optimizer"} or {"model", "optimizer"})
   run.model:load_state_dict(states.model)
   if states.optimizer.steps then run.optimizer:load_state_dict(states.optimizer) end
-  if run.outer and states.outer.steps then run.outer.optimizer:load_state_dict(states.outer) end
+  if run.local_sgd and states.outer.steps then run.local_sgd.optimizer:load_state_dict(states.outer) end
   for _, t in pairs(tensors) do t:free() end
   local step, epoch = tonumber(metadata.step), tonumber(metadata.epoch)
   if not step or not epoch then raise(("checkpoint: %s lacks its step or epoch"):format(path)) end
@@ -92,7 +93,7 @@ function M.load(path, run, made_for, say, compare)
   run.runner.unit = tonumber(metadata.unit)
   run.step, run.place = step, {epoch = epoch, taken = 0}
   compare()
-  load_own(path, run, step, metadata, made_for(), say)
+  load_rank(path, run, step, metadata, made_for(), say)
   return tonumber(metadata.ranks)
 end
 

@@ -41,7 +41,7 @@ local function beginning(run)
 end
 
 --- Whether a round is under way.
-function M.is_open(run) return run.outer ~= nil and run.runner.in_round == true end
+function M.is_open(run) return run.local_sgd ~= nil and run.runner.in_round == true end
 
 ---@param bag atomo.Bag
 function M.put(bag, run)
@@ -63,13 +63,13 @@ end
 
 --- Goes on with the round: to be called when the model holds what the ranks agreed on last, and before this rank's
 --- buffers and optimizer are put back.
-function M.take(bag, run, where)
-  run.outer:anchor()
-  copy_into(M.buffers(run), bag:take "round_buffers")
-  named.load(run.optimizer, run.names, bag:take "round_optimizer", where)
+function M.restore(bag, run, where)
+  run.local_sgd:anchor()
+  copy_into(M.buffers(run), bag:section "round_buffers")
+  named.load(run.optimizer, run.names, bag:section "round_optimizer", where)
   run.runner:begin_round()
-  run.runner.round, run.runner.unit_before = bag:take "round_sums", bag:take("round_unit").before
-  copy_into(parameters(run), bag:take "round_parameters")
+  run.runner.round, run.runner.unit_before = bag:section "round_sums", bag:section("round_unit").before
+  copy_into(parameters(run), bag:section "round_parameters")
 end
 
 return M
