@@ -14,7 +14,7 @@ local function take(self, name, t)
   local learnt = tostring(name):match "^learnt%.(%d+)$"
   T.expect(t, what, learnt and "u8" or "f32")
   local i = tonumber(learnt or name)
-  if not i then raise(what .. " is no tensor's number") end
+  if not i then raise(what .. " is no tensor's number, expected 0, 1, 2, ... or learnt.0, learnt.1, ...") end
   local put = learnt and self.put_learnt or self.put_back
   if i == 0 or self.shapes[i] then return put(self, i, t) end
   self.pending[i] = self.pending[i] or {}

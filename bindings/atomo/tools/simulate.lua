@@ -117,7 +117,8 @@ function M.from_run(run, s)
   if name == "auto" then raise(("%s: compress auto, without a budget, may have been several"):format(where)) end
   local topology = run.settings.topology or "standard"
   if topology ~= "allgather" and topology ~= "standard" and topology ~= "sharded" then
-    raise(("%s: topology %s; what a message costs can be read off allgather and sharded"):format(where, topology))
+    raise(("%s: topology %s; expected allgather or sharded, whose logs show the cost of a message"):format(where,
+      topology))
   elseif run.ranks < 2 then
     raise(("%s: a run of one rank sends no messages"):format(where))
   end

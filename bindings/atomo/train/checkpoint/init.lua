@@ -125,8 +125,8 @@ function M.probe(dir, comm)
     if comm.rank > 0 then return end
     for rank = 0, comm.size - 1 do
       if not disk.kind(probe(rank)) then
-        raise(("checkpoint: what rank %d writes to %s is not there on rank 0: the folder must be one that all hosts " ..
-          "share"):format(rank, dir))
+        raise(("checkpoint: rank 0 does not see a file that rank %d wrote to %s: the folder must be one that all " ..
+          "hosts share"):format(rank, dir))
       end
       disk.remove(probe(rank))
     end
