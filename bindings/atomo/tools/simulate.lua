@@ -2,8 +2,8 @@
 -- scripts/simulate.lua prints. Everything that comes out of here but the figures themselves is a prediction.
 --
 -- Figures: {source=, base= (s of a step without exchange), backward= (s of it), works= {[compressor] = work}}; a work
--- is what cost.lua calls so, without backward. The batch of a rank stays what it was when they were measured, on any
--- number of ranks (weak scaling), and every host computes as fast as the one they were measured on.
+-- is that of cost.lua, without backward. The batch per rank is that of the measurement for any number of ranks (weak
+-- scaling), and every host computes as fast as the measured one.
 local choose = require "atomo.exchange.auto.choose"
 local files = require "atomo.core.files"
 local json = require "atomo.core.json"
@@ -12,7 +12,7 @@ local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- Of a link's bits, those that are payload of TCP in 1500-byte frames: 1448 of 1538 bytes.
+--- The fraction of a link's bits that is payload, for TCP in 1500-byte frames: 1448 of 1538 bytes.
 M.PAYLOAD = 1448 / 1538
 
 -- ---- reading -----------------------------------------------------------------------------------------------------

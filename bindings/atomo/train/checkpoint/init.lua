@@ -88,7 +88,7 @@ end
 
 -- ---- before the training -----------------------------------------------------------------------------------------
 
---- Refuses a file in the folder's place, but for an empty one (as mktemp leaves it), which is removed.
+--- Refuses a path that is a file. An empty file (as mktemp makes it) is removed instead.
 local function make_room(dir)
   local kind = disk.kind(dir)
   if kind == "file" then
@@ -108,8 +108,8 @@ local function make_room(dir)
   if not ok then raise(("checkpoint: cannot write %s: %s"):format(dir, why:match "checkpoint: (.*)" or why)) end
 end
 
---- Refuses a folder that save could not write to, or that is not the same on all hosts, before the training; takes away
---- what unfinished saves left. Returns what that was. [collective]
+--- Refuses, before the training, a folder that is not writable or not shared by all hosts. Removes the files of
+--- unfinished saves and returns their names. [collective]
 ---@param dir string
 ---@param comm table
 ---@return string[]
