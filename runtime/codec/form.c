@@ -146,8 +146,8 @@ int atomo__form_close(atomo__part *part, atomo__writer *w, atomo__coder *c)
         double sum;
         float largest;
         atomo__measure(part->residual, part->n, &sum, &part->variance, &largest);
-        ATOMO_REQUIRE(isfinite(sum), ATOMO_ENONFINITE, "%s: tensor %s: what error feedback holds back leaves the range",
-                      codec->name, part->name);
+        ATOMO_REQUIRE(isfinite(sum), ATOMO_ENONFINITE,
+                      "%s: tensor %s: the residual of error feedback leaves the f32 range", codec->name, part->name);
     }
     if (replaced) {
         put_floats(w, codec->sent, part->n);

@@ -76,13 +76,12 @@ int atomo_codec_set_learnt(atomo_codec *c, int tensor, const atomo_tensor *bytes
     const char *name = p ? p->name : "of the step";
     atomo__walk w = {.way = ATOMO__COUNT};
     walk(c, p, &w);
-    ATOMO_REQUIRE(
-        bytes->numel == (double)w.size, ATOMO_ESHAPE,
-        "%s: what was learnt of tensor %s: %.0f bytes came, %zu are expected: was it saved with other options?",
-        c->name, name, bytes->numel, w.size);
+    ATOMO_REQUIRE(bytes->numel == (double)w.size, ATOMO_ESHAPE,
+                  "%s: learnt state of tensor %s is %.0f bytes, expected %zu: was it saved with other options?",
+                  c->name, name, bytes->numel, w.size);
     w = (atomo__walk){.way = ATOMO__COPY_IN, .at = (uint8_t *)bytes->data};
     walk(c, p, &w);
-    ATOMO_REQUIRE(!w.bad, ATOMO_EFORMAT, "%s: what was learnt of tensor %s holds values that no step leaves", c->name,
-                  name);
+    ATOMO_REQUIRE(!w.bad, ATOMO_EFORMAT, "%s: learnt state of tensor %s holds impossible values: is it damaged?",
+                  c->name, name);
     return ATOMO_OK;
 }

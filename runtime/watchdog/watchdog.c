@@ -161,9 +161,8 @@ static void miss(const char *what)
     char text[2 * TEXT];
     snprintf(text, sizeof text,
              "\n---- %s: a rank has left the program ---------------------------------------\n%s"
-             "What to do: every rank must take part in a collective, and a message wants both its ranks: let no rank "
-             "end, or\n"
-             "skip a part of the script, that others go through.\n"
+             "What to do: every rank must take part in a collective, and a message needs its sender and its receiver.\n"
+             "No rank may end early, or skip a part of the script that other ranks run.\n"
              "------------------------------------------------------------------------------------------\n",
              atomo_mpi_label(), what);
     say(text);

@@ -53,7 +53,7 @@ end
 local function target(t, what)
   T.expect(t, what)
   if t.node and T.recording() then
-    raise(what .. " is the result of an operator, whose gradient would not know of the change; use its :detach()")
+    raise(what .. " is the result of an operator, and its gradient would miss the change; use its :detach()")
   end
   return t.h
 end

@@ -47,7 +47,9 @@ function M.check(comm, what, v)
   local list = {}
   if T.is_tensor(v) then list[1] = {"tensor", v}
   elseif type(v) == "table" then add(list, "", type(v.state_dict) == "function" and v:state_dict() or v)
-  else raise(("check_replicas: got a %s, expected a tensor, a table of them, or what has a state_dict"):format(type(v)))
+  else
+    raise(("check_replicas: got a %s, expected a tensor, a table of them, or an object with state_dict()"):format(
+      type(v)))
   end
   compare(comm, what, list)
 end

@@ -1,5 +1,5 @@
---- What a rank's next messages depend on beside gradients and keys: residuals of error feedback and PowerSGD's factors
--- (the memory), and what earlier steps have taught (prices, kept bases, auto's choices: learnt, as bytes).
+--- The state that a rank's next messages depend on, beside gradients and keys: the memory (residuals of error feedback,
+-- PowerSGD's factors) and the learnt state (prices, kept bases, auto's choices; as bytes).
 -- state_dict and load_state_dict of a compressor, for checkpoints: {["1"] = memory of tensor number 1, ["learnt.1"] =
 -- what was learnt of it, ["learnt.0"] = of the step, ...}; of one in Lua also ["lane1.learnt.1"] and so on.
 local f = require "atomo.ffi"
@@ -8,13 +8,13 @@ local C, check, raise = f.C, f.check, f.raise
 
 local M = {}
 
---- Takes one entry of a state: kept until its tensor is planned, where it is not yet.
+--- Loads one entry of a state; keeps it until its tensor is planned.
 local function load_one(self, name, t)
   local what = ("%s: load_state_dict: '%s'"):format(self.name, tostring(name))
   local learnt = tostring(name):match "^learnt%.(%d+)$"
   T.expect(t, what, learnt and "u8" or "f32")
   local i = tonumber(learnt or name)
-  if not i then raise(what .. " is no tensor's number") end
+  if not i then raise(what .. " is no tensor's number, expected 0, 1, 2, ... or learnt.0, learnt.1, ...") end
   local put = learnt and self.put_learnt or self.put_back
   if i == 0 or self.shapes[i] then return put(self, i, t) end
   self.pending[i] = self.pending[i] or {}

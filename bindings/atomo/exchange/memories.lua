@@ -21,8 +21,8 @@ local function key_of(plan, m)
   return ("/%s %s%s"):format(label, T.shape_text(m.shape), m.from and (", from row %d"):format(m.from) or "")
 end
 
---- What stands in the place of a tensor's name for a whole step: the set of its tensors. What was learnt holds for that
---- set alone.
+--- The key of a whole step, in place of a tensor's name: a checksum of its set of tensors. Learnt state is valid only
+--- for this set.
 local function key_of_step(plan)
   local joined = plan.joined and plan.tensors[1].crc or 0
   return ("/*step, crc %08x, %08x"):format(M.names_crc(plan:labels()), joined)
@@ -63,7 +63,7 @@ local function codec_name(name, way, numbers)
   if (room or "") == way then return rest or name end
 end
 
---- Whether an entry is of what was learnt, which another set of tensors begins anew.
+--- Whether an entry is learnt state, which is not carried over to another set of tensors.
 function M.is_learnt(name) return name:find "learnt[/.]" ~= nil end
 
 --- A codec's share of `remembered`, by the numbers of messages; what is of no message, or was learnt of another set of

@@ -44,7 +44,8 @@ function M.decode(step, codec, sources, first, last, into, block)
   step:lap("decode", t)
 end
 
---- Why averages cannot be encoded a second time with o.compressor, or nil. What it leaves out would be lost for good.
+--- Why averages cannot be encoded a second time with o.compressor, or nil. A biased one without
+--- error feedback would lose a part of the average for good.
 function M.refuses_again(o, what)
   if o.compressor.unbiased or o.feedback then return end
   return ("%s encodes the average a second time: that wants an unbiased compressor or ef=true, '%s' is biased"):format(

@@ -38,7 +38,7 @@ function M.order(buckets)
   check(C.atomo_bucket_order(list, #buckets))
 end
 
---- Waits for a bucket of C's; adds its times to the step's, notes what has failed.
+--- Waits for a C bucket; adds its times to the step's and notes its failure.
 function M.wait(h, step)
   local status, ms = C.atomo_bucket_wait(h, figures), step.ms
   local failed = figures[3]

@@ -185,7 +185,7 @@ end
 --- Puts back what state_dict gave; nothing is changed unless all of it fits.
 function Optimizer:load_state_dict(s)
   if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
-    raise "load_state_dict: expected what an optimizer's state_dict() gives: steps and lr are missing"
+    raise "load_state_dict: expected the result of an optimizer's state_dict(): steps and lr are missing"
   end
   number.expect_whole(s.steps, "load_state_dict: steps", 0)
   options.check(self.kind, "lr", s.lr)

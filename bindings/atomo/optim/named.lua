@@ -58,7 +58,7 @@ end
 
 local function check_made_for(optimizer, names, named, where)
   if type(named.kind) ~= "string" or type(named.parameters) ~= "string" then
-    raise(where .. " holds no optimizer's state")
+    raise(where .. " does not hold the state of an optimizer")
   elseif named.kind ~= optimizer.kind then
     raise(("%s holds the state of %s, this run's optimizer is %s"):format(where, named.kind, optimizer.kind))
   end
@@ -98,7 +98,7 @@ function M.load(optimizer, names, named, where)
     for _, key in ipairs {"lr", "ratio"} do
       local own, mine = named[key .. "/" .. name], g .. "." .. key
       if i > 1 and own ~= s[mine] then
-        raise(("%s: %s is in a group with parameters of another rate than it had"):format(where, name))
+        raise(("%s: %s has another saved learning rate than the others in its group"):format(where, name))
       end
       s[mine] = own
     end

@@ -114,7 +114,7 @@ local function limit_of_round(layers, r)
   return sum
 end
 
---- Measures the convolutions that a stopped profile of so many steps has seen, beside whole training steps.
+--- Measures the convolutions recorded by a stopped profile, beside whole training steps.
 ---@param profile table     of atomo.profile
 ---@param steps integer     training steps in it
 ---@param opts {rounds: integer, step: fun(): number}  step: runs some training steps, returns the seconds of one

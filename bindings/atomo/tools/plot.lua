@@ -113,7 +113,7 @@ local function draw_series(out, series, place, box)
   end
 end
 
---- Series without the points that a logarithmic axis cannot show, and without those that then have none.
+--- The series without points that a logarithmic axis cannot show; series left without points are removed.
 local function drawable(chart)
   local list = {}
   for _, s in ipairs(chart.series) do

@@ -2,8 +2,8 @@
 -- scripts/simulate.lua prints. Everything that comes out of here but the figures themselves is a prediction.
 --
 -- Figures: {source=, base= (s of a step without exchange), backward= (s of it), works= {[compressor] = work}}; a work
--- is what cost.lua calls so, without backward. The batch of a rank stays what it was when they were measured, on any
--- number of ranks (weak scaling), and every host computes as fast as the one they were measured on.
+-- is that of cost.lua, without backward. The batch per rank is that of the measurement for any number of ranks (weak
+-- scaling), and every host computes as fast as the measured one.
 local choose = require "atomo.exchange.auto.choose"
 local files = require "atomo.core.files"
 local json = require "atomo.core.json"
@@ -12,7 +12,7 @@ local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- Of a link's bits, those that are payload of TCP in 1500-byte frames: 1448 of 1538 bytes.
+--- The fraction of a link's bits that is payload, for TCP in 1500-byte frames: 1448 of 1538 bytes.
 M.PAYLOAD = 1448 / 1538
 
 -- ---- reading -----------------------------------------------------------------------------------------------------
@@ -118,7 +118,8 @@ function M.from_run(run, s)
   local topology = run.settings.topology or "default"
   if topology == "standard" then topology = "default" end -- in logs of earlier versions
   if topology ~= "allgather" and topology ~= "default" and topology ~= "sharded" then
-    raise(("%s: topology %s; what a message costs can be read off allgather and sharded"):format(where, topology))
+    raise(("%s: topology %s; expected allgather or sharded, whose logs show the cost of a message"):format(where,
+      topology))
   elseif run.ranks < 2 then
     raise(("%s: a run of one rank sends no messages"):format(where))
   end

@@ -3,7 +3,7 @@ local T = require "atomo.tensor"
 
 local M = {}
 
---- nil, or what is NaN or Inf in the first of these tensors that has such entries.
+--- A text on the first of these tensors that has NaN or Inf entries; nil if none has.
 ---@param what string          "gradient of"
 ---@param tensors table        by 1 .. n; false or nil: none
 ---@param n integer

@@ -55,8 +55,8 @@ local function handle_local(self, result, lr)
   end
 end
 
---- Whether a round of local steps ends with this step. The one that max_steps cuts short is ended after the run has
---- been saved, as it was in the run that was not stopped (cut).
+--- Whether a round of local steps ends with this step. A round that max_steps cuts short (cut) ends only after
+--- the run has been saved, so that the checkpoint equals that of a run that was not stopped.
 local function round_ends(self, batches)
   self.in_round = self.in_round + 1
   local ends, stops = self.in_round >= self.local_steps or batches.ended, self.step == self.max_steps
@@ -66,7 +66,7 @@ local function round_ends(self, batches)
   return ends
 end
 
---- Every so many steps; of local steps the next one that leaves the replicas equal.
+--- Checks the replicas every check_every steps; with local steps at the next step that leaves the replicas equal.
 local function check_if_due(self, equal)
   local every = self.check_every
   if not every then return end
@@ -132,7 +132,7 @@ local function end_cut_round(self)
   return result.sums
 end
 
---- The epoch's sums so far: where the run stands is part of what is saved.
+--- Adds the sums of the epoch so far to the run's position, which a checkpoint holds.
 local function add_sums(place, sums)
   if not sums then return end
   for _, name in ipairs {"loss", "count", "right", "judged"} do place[name] = place[name] + sums[name] end
@@ -169,7 +169,7 @@ local function test(self, info, ended)
   return before
 end
 
---- One epoch. What is saved behind it is what on_epoch leaves.
+--- Runs one epoch. The checkpoint after it holds the state that on_epoch leaves.
 local function run_epoch(self, epoch)
   if self.place.epoch ~= epoch - 1 or not self.place.loss then self.place = begin_epoch(epoch) end
   local ended = run_steps(self, epoch)
@@ -230,7 +230,7 @@ local function setup(o)
   return self
 end
 
---- Goes on from a checkpoint, or begins, as `resume` says.
+--- Resumes from a checkpoint or starts afresh, as `resume` says.
 local function resume(self)
   local from = saver.resume(self, function() replicas.compare(self, "train: after resuming", true) end)
   if not from then return end

@@ -1,10 +1,10 @@
---- Less often: every rank takes H local steps of its own optimizer; then the parameters' differences (where the round
--- began minus where it ended) go through the exchange like gradients, by any compressor and topology, and an outer SGD
--- with Nesterov momentum applies their average (DiLoCo [Douillard et al. 2023]; lr 1 without momentum is local SGD's
+--- Local SGD: every rank takes H steps of its own optimizer. Then the exchange averages the parameters' differences
+-- (start of the round minus its end) like gradients, by any compressor and topology, and an outer SGD with Nesterov
+-- momentum applies the average (DiLoCo [Douillard et al. 2023]; lr 1 without momentum is local SGD's
 -- plain averaging of parameters [Stich 2019]). Stages 4 to 9, once a round.
 --
--- The anchor is what the ranks agreed on last; after a round it takes the outer step, and the parameters become it: all
--- ranks hold the same bits. The inner optimizer's state stays each rank's own.
+-- The anchor holds the parameters at the start of the round, bit-identical on all ranks. After the round it takes the
+-- outer step and is copied to the parameters. The inner optimizer's state stays each rank's own.
 local autograd = require "atomo.autograd"
 local finite = require "atomo.train.finite"
 local optim = require "atomo.optim"
@@ -78,7 +78,7 @@ function LocalSgd:back()
   each(self, function(anchor, p) p:copy_(anchor) end)
 end
 
---- Anchor minus parameters, in the anchors' gradients; returns what is not finite in them on this rank.
+--- Writes anchor minus parameters to the anchors' gradients; returns a text on NaN or Inf in them on this rank, or nil.
 ---@return string?
 function LocalSgd:difference()
   local moved, n = self.moved, #self.optimizer.params

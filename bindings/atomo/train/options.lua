@@ -16,14 +16,14 @@ local raise = require("atomo.ffi").raise
 ---@field clip_value number?        holds its elements within +- this
 ---@field exchange atomo.Exchange?  default: dense over the world
 ---@field epochs integer?           default 1
----@field accumulate integer?       micro-batches of a step, default 1: the gradient of one batch so many times larger
----@field local_steps integer?      steps between exchanges of what the parameters have moved; default 0: every step
+---@field accumulate integer?       micro-batches of a step, default 1: the gradient of one batch N times larger
+---@field local_steps integer?      steps between exchanges of the parameters' differences; 0 (default): every step
 --- exchanges gradients. A round also ends with the epoch
 ---@field outer {lr: number?, momentum: number?}?  how local steps' averaged moves are applied: 0.7, 0.9 (local_sgd.lua)
----@field max_steps integer?        stops after so many steps
+---@field max_steps integer?        steps of the run; default: no limit
 ---@field eval_every integer?       epochs between evaluations; 0: never; default 1
 ---@field check_replicas boolean|integer|nil  assert that replicas are bit-equal (parameters and the optimizer's state)
---- every so many steps (true: 100) and after every epoch; default: after every epoch; false: never
+--- every N steps (true: 100) and after every epoch; default: after every epoch; false: never
 ---@field nonfinite string?         "abort" (default) or "skip" a step with a NaN or Inf
 ---@field save string?              folder of checkpoints: generations step-N, complete or absent; latest, best
 ---@field save_every integer|string|nil  steps between generations, or a time ("30s", "10m", "2h"); default: every

@@ -36,7 +36,7 @@ function Report:begin()
     threads = C.atomo_num_threads()}
 end
 
---- The run goes on from a checkpoint.
+--- The run resumes from a checkpoint.
 function Report:resumed(step, epoch, path)
   self:line(("going on after epoch %d, step %d of %s"):format(epoch, step, path))
   self.first = step

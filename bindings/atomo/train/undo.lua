@@ -1,4 +1,4 @@
---- What a training step changes beside gradients, kept so that the step can be given up without a trace (stages 3
+--- Copies of the state that a training step changes beside gradients, so that a dropped step leaves no trace (stages 3
 -- and 9): a model's buffers, which forward moves (running statistics), and for a round of local steps the optimizer's
 -- state.
 local T = require "atomo.tensor"
@@ -15,7 +15,7 @@ local function keep(self, t)
   if copy then copy:copy_(t) else self.copies[t] = T.outside_scope(t.clone, t) end
 end
 
---- Keeps tensors as they are now, in place of what was kept before.
+--- Copies the present values of tensors; replaces earlier copies.
 ---@param tensors atomo.Tensor[]
 function Undo:keep(tensors)
   self.tensors = tensors
@@ -43,7 +43,7 @@ local function restore_optimizer(self)
   end
 end
 
---- Puts back what was kept.
+--- Restores the copied values.
 function Undo:restore()
   for _, t in ipairs(self.tensors or {}) do t:copy_(self.copies[t]) end
   if self.optimizer then restore_optimizer(self) end

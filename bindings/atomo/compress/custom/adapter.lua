@@ -145,7 +145,7 @@ function Atoms:code(i, g)
   rows:narrow(1, 1, n):narrow(2, 1, 1):copy_(lambda)
   for k, width in ipairs(self.width[i]) do
     if not factors[k] or factors[k]:size(2) ~= width then
-      raise(("%s: decompose's factor %d is %s, it was %d wide when planned; widths may depend on the shape alone")
+      raise(("%s: decompose's factor %d is %s, it was %d wide when planned; widths may depend only on the shape")
         :format(self.name, k, factors[k] and T.shape_text(factors[k]) or "missing", width))
     end
     rows:narrow(1, 1, n):narrow(2, at, width):copy_(factors[k])

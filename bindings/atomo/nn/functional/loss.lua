@@ -170,7 +170,8 @@ local function repeated(name, opts, x)
   local skip = T.expect(x, "bce_with_logits: input", "f32"):dim() - w:dim()
   for i = 1, w:dim() do
     if skip < 0 or (w:size(i) ~= 1 and w:size(i) ~= x:size(skip + i)) then
-      f.raise(("%s is %s, input is %s: it does not repeat to that"):format(what, T.shape_text(w), T.shape_text(x)))
+      f.raise(("%s is %s, input is %s: expected a shape that broadcasts to it"):format(what, T.shape_text(w),
+        T.shape_text(x)))
     end
   end
   return T.empty(x:shape()):copy_(w)

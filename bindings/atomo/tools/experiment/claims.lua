@@ -37,8 +37,8 @@ local function fastest(rows, accuracy)
   return best, at
 end
 
---- One claim about speed. Best against best is what is judged; the paper's "up to" also leaves open which settings are
---- compared, so that the most favourable pair is named, too.
+--- One claim about speed. The verdict compares the best settings of both. The paper's "up to" does not say which
+--- settings it compares, so the text also names the most favourable pair.
 local function speed_claim(rows, rival, factor, reach)
   local text = ("spectral ATOMO up to %gx faster than %s"):format(factor, rival.title)
   local ours, theirs = family(rows, "svd"), family(rows, rival.name)

@@ -17,7 +17,7 @@ local M = {}
 ---@field bytes_step number bytes that rank 0 sends in a step
 ---@field dense_step number
 ---@field losses number[]   by step
----@field hidden number?    mean share of the exchange that nobody waited for
+---@field hidden number?    mean fraction of the exchange that the main thread did not wait for
 
 --- Median of a list, from its element number `first` (default 1) on; NaN of none.
 function M.median(list, first)

@@ -46,8 +46,8 @@ local function changes(subject)
   }
 end
 
---- Mean and variance at the second of two gradients, for every kind of change. Every draw is of a tensor number of its
---- own, so that the steps, and with them what is kept, are the same in all.
+--- Mean and variance at the second of two gradients, for every kind of change. Each draw has its own tensor
+--- number, so the steps and the kept state are the same in all draws.
 function M.after_change(subject, add)
   if not subject.c.unbiased then return end
   local mean, spread, count = {figure = 0}, {figure = 0}, math.ceil(subject.draws / 5)
@@ -74,8 +74,8 @@ end
 
 local function square(t) return t:norm_value(2) ^ 2 end
 
---- Error feedback over gradients of norm 1 that change: with d the least share of what is coded that a message takes
---- away in the mean, E||e||^2 stays below 4 / d^2. An unbiased compressor of relative variance w has d = 1 / (1 + w).
+--- Error feedback over gradients of norm 1 that change: a message removes at least the share d of the coded gradient
+--- in the mean, so E||e||^2 stays below 4 / d^2. An unbiased compressor of relative variance w has d = 1 / (1 + w).
 function M.bounded(subject, add)
   local c, plain, random = subject.make "feedback", subject.make "as is", subject.random()
   if not c then return end

@@ -127,7 +127,7 @@ function M.read_progress(texts, where)
     if key then values.place[key] = bags.value(text) else values[name] = bags.value(text) end
   end
   if not (values.step and values.place.epoch and values.place.taken and values.exchanges) then
-    raise(("checkpoint: %s lacks its place in the run"):format(where))
+    raise(("checkpoint: %s does not say its position in the run"):format(where))
   end
   return values
 end

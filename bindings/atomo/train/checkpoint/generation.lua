@@ -106,7 +106,7 @@ end
 
 -- ---- writing -----------------------------------------------------------------------------------------------------
 
---- Takes away what saves that did not end have left; returns what that was. On one rank.
+--- Removes the files of unfinished saves; returns their names. On one rank.
 ---@param dir string
 ---@return string[]
 function M.clean(dir)
@@ -138,7 +138,7 @@ function M.begin(dir, name)
   disk.make(path)
 end
 
---- The generation is written but for its manifest: writes it, and puts the generation in its place. On one rank.
+--- Writes the manifest, the last file of a generation, and moves the generation to its place. On one rank.
 function M.commit(dir, name, body)
   local path, sound = M.partial(dir, name), M.list(dir)
   for _, entry in ipairs(body.files) do

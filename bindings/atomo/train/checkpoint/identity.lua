@@ -1,5 +1,5 @@
---- What a generation was made by: settings, script, data, versions; compared when a run is resumed. What differs is
--- said by name: the run continues with other bits than the one that was not stopped.
+--- What a generation was made by: settings, script, data, versions; compared when a run is resumed. Differences are
+-- printed by name: the resumed run is then not bit-identical to a run that was not stopped.
 local same = require "atomo.comm.consistency"
 
 local M = {}

@@ -88,7 +88,7 @@ end
 
 -- ---- before the training -----------------------------------------------------------------------------------------
 
---- Refuses a file in the folder's place, but for an empty one (as mktemp leaves it), which is removed.
+--- Refuses a path that is a file. An empty file (as mktemp makes it) is removed instead.
 local function make_folder(dir)
   local kind = disk.kind(dir)
   if kind == "file" then
@@ -108,8 +108,8 @@ local function make_folder(dir)
   if not ok then raise(("checkpoint: cannot write %s: %s"):format(dir, why:match "checkpoint: (.*)" or why)) end
 end
 
---- Refuses a folder that save could not write to, or that is not the same on all hosts, before the training; takes away
---- what unfinished saves left. Returns what that was. [collective]
+--- Refuses, before the training, a folder that is not writable or not shared by all hosts. Removes the files of
+--- unfinished saves and returns their names. [collective]
 ---@param dir string
 ---@param comm table
 ---@return string[]
@@ -125,8 +125,8 @@ function M.probe(dir, comm)
     if comm.rank > 0 then return end
     for rank = 0, comm.size - 1 do
       if not disk.kind(probe(rank)) then
-        raise(("checkpoint: what rank %d writes to %s is not there on rank 0: the folder must be one that all hosts " ..
-          "share"):format(rank, dir))
+        raise(("checkpoint: rank 0 does not see a file that rank %d wrote to %s: the folder must be one that all " ..
+          "hosts share"):format(rank, dir))
       end
       disk.remove(probe(rank))
     end

@@ -16,7 +16,7 @@ local function read_states(path, tensors, metadata, rooms)
   for name, t in pairs(tensors) do
     local room, rest = name:match "^(%a+)%.(.+)$"
     if not states[room] then
-      raise(("checkpoint: %s holds '%s', which belongs nowhere in this run"):format(path, name))
+      raise(("checkpoint: %s holds '%s', which has no place in this run"):format(path, name))
     end
     states[room][rest] = t
   end
@@ -31,7 +31,7 @@ end
 local function restore_rank(name, run, step)
   local tensors, metadata = file.read(name)
   if tonumber(metadata.step) ~= step or tonumber(metadata.ranks) ~= run.comm.size then
-    raise(("checkpoint: %s is of step %s of a run of %s ranks, the checkpoint of step %d of %d"):format(name,
+    raise(("checkpoint: %s was written in step %s on %s ranks, expected step %d on %d ranks"):format(name,
       tostring(metadata.step), tostring(metadata.ranks), step, run.comm.size))
   end
   local states = read_states(name, tensors, metadata, {"memory", "optimizer"})

@@ -34,7 +34,7 @@ function M.read(folder)
   return body
 end
 
---- The entry of a file that was just written.
+--- The entry of a newly written file.
 function M.entry(folder, name, contents)
   local bytes, sum = disk.checksum(folder .. "/" .. name)
   return {name = name, bytes = bytes, crc32 = sum, contents = contents}
