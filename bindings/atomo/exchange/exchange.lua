@@ -186,6 +186,17 @@ function Exchange:drop()
   self.current = false
 end
 
+--- Why a bucket that has started failed on this rank, where the ranks are no longer at the same point; nil: none did.
+---@return string?
+function Exchange:why_parted()
+  local step = self.current
+  for k = 1, step and self.plan and step.at - 1 or 0 do
+    local bucket = self.plan.buckets[k]
+    local ok, why = pcall(bucket.wait, bucket, step)
+    if not ok then return tostring(why) end
+  end
+end
+
 --- Names of the gradients, for messages and overrides; before the first step. atomo.train gives the parameters' names.
 ---@param names string[]
 function Exchange:set_names(names)

@@ -152,6 +152,14 @@ local function reduce_sums(self, sums, bad, what)
   return {loss = p[0], right = p[1], n = p[2], count = p[5], judged = p[6], summed = p[7]}, p[3], p[4]
 end
 
+--- The same, while buckets of the exchange may be under way: where ranks stand in different operations, the first that
+--- met another is named.
+local function reduce_in_exchange(self, ...)
+  local ok, sums, bad = pcall(reduce_sums, self, ...)
+  if not ok then error(self.exchange:why_parted() or sums, 0) end
+  return sums, bad
+end
+
 --- The step's gradient was weighed as if `images` images counted as many as the first batch's; `sums` say how many did.
 local function correct(self, images, sums)
   if sums.summed > 0 or sums.count == 0 then return end
@@ -285,7 +293,7 @@ function Step:run(batches, lr, step, ends)
   local waiting = C.atomo_time()
   local why = what_is_bad(self, sums)
   result.bad_here = why ~= nil
-  result.sums, result.bad = reduce_sums(self, sums, result.bad_here, ("step %d, lr %.9g"):format(step, lr))
+  result.sums, result.bad = reduce_in_exchange(self, sums, result.bad_here, ("step %d, lr %.9g"):format(step, lr))
   waiting = 1e3 * (C.atomo_time() - waiting)                                  -- for the slowest rank
   batches.check_total(result.sums.n, sums.total, step)
   set_means(result, result.sums)
