@@ -88,7 +88,7 @@ local function make_copy(tree, prepare)
   assert(copied == 0, "mutate: the tree cannot be copied to " .. tree)
   if prepare then prepare(tree, rooms, files()) end
   local generator = os.execute "ninja --version > /dev/null 2>&1" == 0 and " -G Ninja" or ""
-  assert(run(tree, "cmake --preset release" .. generator, 120, tree .. "/build.log") and build(tree),
+  assert(run(tree, "cmake --preset release -DATOMO_WERROR=ON" .. generator, 120, tree .. "/build.log") and build(tree),
     "mutate: the copy cannot be built, see " .. tree .. "/build.log")
 end
 
