@@ -48,9 +48,8 @@ do
 end
 
 local rooms = {"runtime/sampling", "runtime/coding", "runtime/codec", "runtime/atoms", "runtime/compress",
-  "runtime/comm", "runtime/watchdog", "runtime/exchange", "bindings/atomo/autograd/init.lua",
-  "bindings/atomo/autograd/backward.lua", "bindings/atomo/autograd/context.lua", "bindings/atomo/autograd/views.lua",
-  "bindings/atomo/exchange", "bindings/atomo/compress", "bindings/atomo/train/init.lua"}
+  "runtime/comm", "runtime/watchdog", "runtime/exchange", "bindings/atomo/autograd", "bindings/atomo/exchange",
+  "bindings/atomo/compress", "bindings/atomo/train"}
 local root = lines_of(("cd %s/.. && pwd"):format(quote(here)))[1]
 local dir = opts.dir:find "^/" and opts.dir or root .. "/" .. opts.dir
 
@@ -89,7 +88,7 @@ local function make_copy(tree, prepare)
   assert(copied == 0, "mutate: the tree cannot be copied to " .. tree)
   if prepare then prepare(tree, rooms, files()) end
   local generator = os.execute "ninja --version > /dev/null 2>&1" == 0 and " -G Ninja" or ""
-  assert(run(tree, "cmake --preset release" .. generator, 120, tree .. "/build.log") and build(tree),
+  assert(run(tree, "cmake --preset release -DATOMO_WERROR=ON" .. generator, 120, tree .. "/build.log") and build(tree),
     "mutate: the copy cannot be built, see " .. tree .. "/build.log")
 end
 
@@ -101,15 +100,17 @@ end
 
 local function coverage_path(unit) return ("%s/coverage/%s"):format(dir, unit.name:gsub(" ", "_")) end
 
---- Measures every unit that has not been measured: first those that suggest themselves for some file.
+--- Measures every unit that has not been measured: fast ones first, and of these the ones near some file.
 local function cover()
-  local tree, all, near, far = dir .. "/tree-cover", files(), {}, {}
+  local tree, all, classes, near = dir .. "/tree-cover", files(), {{}, {}, {}, {}}, {}
   for _, unit in ipairs(test_units.list(root)) do
     local suits = false
     for _, file in ipairs(all) do suits = suits or test_units.near(file, unit) end
-    table.insert(suits and near or far, unit)
+    table.insert(classes[(suits and 1 or 2) + (unit.slow and 2 or 0)], unit)
   end
-  for _, unit in ipairs(far) do near[#near + 1] = unit end
+  for _, class in ipairs(classes) do
+    for _, unit in ipairs(class) do near[#near + 1] = unit end
+  end
   make_copy(tree, line_coverage.prepare)
   local code = {}
   for line in pairs(line_coverage.code_lines(tree)) do code[#code + 1] = line end
@@ -125,7 +126,7 @@ end
 -- ---- judging ------------------------------------------------------------------------------------------------------
 
 --- Time limit of a run whose units take this long, on a machine with other work.
-local function limit_of(seconds) return 60 + 5 * seconds end
+local function limit_of(seconds) return 30 + 4 * seconds end
 
 --- Runs units in the copy: whether they pass, the place of the first failure, its unit, and whether time ran out.
 local function passes(tree, units, seconds)

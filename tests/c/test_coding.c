@@ -100,6 +100,11 @@ static void splits(void)
     x[5] = 3e38f; /* squares leave the range of floats */
     CHECK_OK(atomo__spectrum_anchor(&s, x, N, 0.25f, &square));
     CHECK_NEAR(square, 9e76, 1e70);
+    for (int i = 0; i < N; i++) x[i] = i % 2 ? 3e-20f : -1e-20f; /* squares vanish */
+    atomo__split(x, N, 2e-20f, &count, &above, &below);
+    CHECK(count == N / 2);
+    CHECK_NEAR(above, 3e-20 * (N / 2), 1e-22);
+    CHECK_NEAR(below, 1e-20 * (N - N / 2), 1e-22);
 }
 
 /* The mean logarithm of what lies above a cut, in steps above it: of entries that are all 3, 1 + (3 - 1) * 2 steps. */

@@ -5,7 +5,7 @@ local test_units = require "support.test_units"
 local recorder = require "support.root" .. "tests/support/line_recorder.lua"
 local M = {}
 
-local LIMIT = 900 -- seconds; a unit that takes longer than that counts as failed
+local LIMIT = 300 -- seconds; a unit that takes longer than that counts as failed
 
 --- The functions of a Lua file whose head ends a line: {{line=, indent=}, ...}.
 local function headers_of(text)

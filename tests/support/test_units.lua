@@ -4,14 +4,15 @@ local M = {}
 
 local host = "build/atomo-lua test --no-keep-going "
 
---- All units of the tree at ROOT: {name=, kind=, file=, ranks=}.
+--- All units of the tree at ROOT: {name=, kind=, file=, ranks=, slow=}.
 function M.list(root)
   local list = {}
   local function add(kind, ranks, pattern)
     for _, file in ipairs(shell.lines_of(("cd %s && git ls-files '%s'"):format(shell.quote(root), pattern))) do
       local name = file:match "([^/]*)%.%a+$"
       if ranks then name = ("%s on %d"):format(name, ranks) end
-      list[#list + 1] = {name = name, kind = kind, file = file, ranks = ranks}
+      local slow = shell.read(root .. "/" .. file):find("\n%-%- test: slow\n") or ranks == 1 or ranks == 4
+      list[#list + 1] = {name = name, kind = kind, file = file, ranks = ranks, slow = slow and true}
     end
   end
   add("program", nil, "tests/c/test_*.c")

@@ -75,8 +75,8 @@ function Order:batches(m, budget)
   end)
   local batches, count, spent = {}, 0, 0
   for _, item in ipairs(list) do
-    if count > 0 and spent + item.seconds > budget then break end
-    if self.sound[item.unit] ~= false then
+    local fits = count == 0 or spent + item.seconds <= budget -- a cheaper one may follow
+    if fits and self.sound[item.unit] ~= false then
       local last = batches[#batches]
       local first = last and last.units[1]
       if first and first.kind ~= "program" and first.kind == item.unit.kind and first.ranks == item.unit.ranks and

@@ -156,6 +156,11 @@ describe("misuse", function()
       function() world:allgatherv(atomo.zeros(3, 4)) end)
     fails("9 dimensions", function() world:allgather(atomo.zeros(1, 1, 1, 1, 1, 1, 1, 1)) end)
     fails(("expected a list of %d tensors, one a rank, got 0"):format(n), function() world:alltoallv {} end)
+    local list = {}
+    for r = 1, n do list[r] = atomo.zeros(2, r == 1 and "f32" or "i32") end
+    if n > 1 then
+      fails("alltoallv: tensor 2 is i32, the first is f32", function() world:alltoallv(list) end)
+    end
     fails("check: x is a table", function() world:check("x", {}) end)
   end)
 end)

@@ -156,6 +156,10 @@ describe("the exchange refuses", function()
       local want = ("exchange: %s is %s, expected %s"):format(case[1], tostring(case[2]), case[3])
       assert.is_truthy(text:find(want, 1, true), text)
     end
+    for _, value in ipairs {0, 0.5, 1e6} do
+      assert.is_true(pcall(atomo.exchange, {stall_warn = value, stall_abort = value}))
+    end
+    assert.matches("stall_warn is soon, expected seconds", message(atomo.exchange, {stall_warn = "soon"}))
   end)
 
   it("gradients that are missing, doubled or of another shape", function()

@@ -219,6 +219,27 @@ describe("the training loop", function()
     end
   end)
 
+  it("decodes the steps of all ranks as each rank's messages one by one, votes included", function()
+    for _, text in ipairs {"svd:ratio=4", "signsgd:vote=true"} do
+      local c, counts, at = atomo.compressor(text, {seed = 5}), {}, 0
+      c:prepare(shapes, {"a", "b", "c", "d", "e"})
+      local bytes, accs, want = atomo.zeros(3 * c:wire_max() + 10, "u8"), {}, {}
+      for i, s in ipairs(shapes) do accs[i], want[i] = atomo.zeros(s), atomo.zeros(s) end
+      for rank = 0, 2 do
+        local free = bytes:narrow(1, at + 1, bytes:numel() - at)
+        local list = gradients(rank + 1)
+        counts[rank] = c:encode_step(list, {step = 1, rank = rank, out = free})
+        for i, m in ipairs(c:encode_all(list, {step = 1, rank = rank})) do c:decode_add(m, 0.25, want[i]) end
+        at = at + counts[rank]
+      end
+      c:decode_all(bytes, counts, 3, 0.25, accs)
+      for i, acc in ipairs(want) do
+        c:finish(acc, 0.25, i)
+        assert.equal(0, (acc - accs[i]):norm_value(2))
+      end
+    end
+  end)
+
   it("streams: any order, bytes on budget after the first steps, unbiased messages of the same kind", function()
     for _, text in ipairs {"entry:ratio=16", "svd:ratio=16", "entry:bytes=2000", "entry:atoms=5", "none"} do
       local c = atomo.compressor(text)

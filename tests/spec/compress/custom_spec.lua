@@ -140,6 +140,7 @@ end)
 describe("a declaration", function()
   local function same(g) return g end
   it("with a mistake is refused by name", function()
+    fails("basis: b: expected a table, got a string", atomo.basis, "b", "analyze")
     fails("basis: b: synthesize is missing", atomo.basis, "b", {analyze = same})
     fails("did you mean 'analyze'", atomo.basis, "b", {analyze = same, synthesize = same, analyse = same})
     fails("name is 3", atomo.basis, 3, {})
