@@ -152,8 +152,9 @@ describe("mpirun.sh", function()
     sleep = "exec $real_sleep ${1%.*}.0${1#*.}",
   }
 
-  --- mpirun.sh with a program called mpirun that does as the text says ($dir: a folder of its own).
-  local function with_mpirun(text)
+  --- mpirun.sh with a program called mpirun that does as the text says ($dir: a folder of its own); before: commands
+  --- that run first. What the text starts by itself, the guard may take for ranks.
+  local function with_mpirun(text, before)
     local folder = os.tmpname()
     os.remove(folder)
     assert(os.execute(("mkdir %s"):format(folder)) == 0)
@@ -164,7 +165,7 @@ describe("mpirun.sh", function()
       file:close()
     end
     local out, code = spawn.run(("sh -c 'export dir=%s real_ps=$(command -v ps) real_sleep=$(command -v sleep); " ..
-      "chmod +x $dir/*; PATH=$dir:$PATH exec %s -n 2 x'"):format(folder, script), {timeout = 60})
+      "chmod +x $dir/*; %s PATH=$dir:$PATH exec %s -n 2 x'"):format(folder, before or "", script), {timeout = 60})
     os.execute("rm -r " .. folder)
     return out, code
   end
@@ -180,7 +181,7 @@ describe("mpirun.sh", function()
   end)
 
   spec("lets an mpirun be that has no ranks yet, or works", function()
-    local out, code = with_mpirun "mkfifo $dir/pipe; touch $dir/child; exec cat $dir/pipe"
+    local out, code = with_mpirun(": >$dir/child; exec cat $dir/pipe", "mkfifo $dir/pipe;")
     assert.equal("", out)
     assert.equal(0, code)
     local busy = spawn.quote("local enough = os.getenv 'dir' .. '/enough' while not io.open(enough) do " ..
