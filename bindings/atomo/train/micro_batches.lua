@@ -72,9 +72,10 @@ function MicroBatches:next_one()
   return batch, self.ended or self.count == self.accumulate
 end
 
---- Raises where the ranks' images are not as many as this rank's batches said, by which it weighs its gradient.
-function MicroBatches.check_total(n, total, step)
-  if n ~= total and total < 2 ^ 24 then -- both are exact in f32 below
+--- Raises unless the ranks' images, n together, are as many as this rank's batches said, by which it weighs its
+--- gradient: `total` of a data set that is shared out, or `own` on each of `ranks` ranks of one that is not.
+function MicroBatches.check_total(n, own, total, ranks, step)
+  if n ~= total and not (own == total and n == ranks * own) and total < 2 ^ 24 then -- exact in f32 below that
     raise(("train: step %d: the ranks' batches have n = %d images together, this rank's say total = %d"):format(step, n,
       total))
   end

@@ -295,7 +295,7 @@ function Step:run(batches, lr, step, ends)
   result.bad_here = why ~= nil
   result.sums, result.bad = reduce_in_exchange(self, sums, result.bad_here, ("step %d, lr %.9g"):format(step, lr))
   waiting = 1e3 * (C.atomo_time() - waiting)                                  -- for the slowest rank
-  batches.check_total(result.sums.n, sums.total, step)
+  batches.check_total(result.sums.n, sums.n, sums.total, self.comm.size, step)
   set_means(result, result.sums)
   if result.bad > 0 then return give_up(self, result, finite.told(self.comm, why)) end
   why = self.exchange:average_or_why() or bad_average(self)                   -- 4 to 8
