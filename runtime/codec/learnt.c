@@ -20,7 +20,7 @@ void atomo__walk_doubles(atomo__walk *w, double *x, size_t n)
     for (size_t i = 0; w->way == ATOMO__COPY_IN && i < n; i++) w->bad |= isnan(x[i]);
 }
 
-void atomo__walk_part(atomo__walk *w, atomo__part *p)
+void atomo__walk_plan(atomo__walk *w, atomo__plan *p)
 {
     atomo__walk_doubles(w, &p->T, 1);
     atomo__walk_doubles(w, &p->anchored, 1);
@@ -30,12 +30,12 @@ void atomo__walk_part(atomo__walk *w, atomo__part *p)
     atomo__walk_doubles(w, &p->square, 1);
 }
 
-/* Of a part, or (NULL) of the codec. */
-static void walk(atomo_codec *c, atomo__part *p, atomo__walk *w)
+/* Of a plan, or (NULL) of the codec. */
+static void walk(atomo_codec *c, atomo__plan *p, atomo__walk *w)
 {
     if (!atomo__has_budget(c)) return; /* no budget: every step begins anew */
     if (p) {
-        atomo__walk_part(w, p);
+        atomo__walk_plan(w, p);
         if (p->atoms && p->atoms->learnt) p->atoms->learnt(p, w);
         return;
     }
@@ -46,9 +46,9 @@ static void walk(atomo_codec *c, atomo__part *p, atomo__walk *w)
     atomo__walk_doubles(w, &c->energy, 1);
 }
 
-static int part_of(const atomo_codec *c, int tensor, const char *what, atomo__part **p)
+static int plan_of(const atomo_codec *c, int tensor, const char *what, atomo__plan **p)
 {
-    *p = tensor == 0 ? NULL : atomo__part_of(c, tensor);
+    *p = tensor == 0 ? NULL : atomo__plan_of(c, tensor);
     ATOMO_REQUIRE(tensor == 0 || *p, ATOMO_EARG, "%s: %s of tensor %d: it is not planned", c->name, what, tensor);
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: %s: step %u has not been ended", c->name, what,
                   (unsigned)c->stream.step);
@@ -57,8 +57,8 @@ static int part_of(const atomo_codec *c, int tensor, const char *what, atomo__pa
 
 int atomo_codec_learnt(const atomo_codec *c, int tensor, atomo_tensor **out)
 {
-    atomo__part *p;
-    ATOMO_TRY(part_of(c, tensor, "learnt", &p));
+    atomo__plan *p;
+    ATOMO_TRY(plan_of(c, tensor, "learnt", &p));
     atomo__walk w = {.way = ATOMO__COUNT};
     walk((atomo_codec *)c, p, &w); /* changes nothing unless it copies in */
     const double n = (double)w.size;
@@ -70,8 +70,8 @@ int atomo_codec_learnt(const atomo_codec *c, int tensor, atomo_tensor **out)
 
 int atomo_codec_set_learnt(atomo_codec *c, int tensor, const atomo_tensor *bytes)
 {
-    atomo__part *p;
-    ATOMO_TRY(part_of(c, tensor, "set_learnt", &p));
+    atomo__plan *p;
+    ATOMO_TRY(plan_of(c, tensor, "set_learnt", &p));
     ATOMO_TRY(atomo__expect(bytes, ATOMO_U8, 1, "learnt"));
     const char *name = p ? p->name : "of the step";
     atomo__walk w = {.way = ATOMO__COUNT};

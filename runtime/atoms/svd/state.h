@@ -69,9 +69,9 @@ static inline int atomo__svd_bits(const svd_state *s, int64_t atom)
 }
 
 /* Variance counts weight^2 times in the budget: sizes are multiplied by it. */
-static inline double atomo__svd_weight(const atomo__part *part)
+static inline double atomo__svd_weight(const atomo__plan *plan)
 {
-    return part->weight > 0 ? part->weight : 1;
+    return plan->weight > 0 ? plan->weight : 1;
 }
 
 /* The matrix: g itself, or folded and scaled into m->matrix. */
@@ -82,9 +82,9 @@ void atomo__svd_project(const svd_state *s, const float *matrix, const float *sh
 double atomo__svd_usual_rounding(int64_t n, int bits);
 
 /* Stages of the descriptor (measure.c, message.c). */
-int atomo__svd_measure(atomo__part *part, const float *g, atomo__coder *c);
-void atomo__svd_price(atomo__part *part, double T);
-int atomo__svd_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
-int atomo__svd_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__coder *c);
+void atomo__svd_price(atomo__plan *plan, double T);
+int atomo__svd_encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w);
+int atomo__svd_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc);
 
 #endif
