@@ -120,10 +120,10 @@ static void guess(atomo__plan *plan, double bits)
 }
 
 /* All families of the tensor, exactly. */
-static int search(atomo__plan *plan, const float *g, atomo__coder *c)
+static int search(atomo__plan *plan, const float *g, atomo__context *c)
 {
     auto_state *s = plan->state;
-    atomo__coder own = *c;
+    atomo__context own = *c;
     own.next = false; /* others are measured in between */
     for (int i = 0; i < AUTO_SLOTS; i++) {
         atomo__plan *p = atomo__auto_plan(plan, (int)(first_of(i) - atomo__auto_families));
@@ -137,7 +137,7 @@ static int search(atomo__plan *plan, const float *g, atomo__coder *c)
     return ATOMO_OK;
 }
 
-static int measure(atomo__plan *plan, const float *g, atomo__coder *c)
+static int measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     auto_state *s = plan->state;
     const int slot = atomo__auto_families[plan->pick].slot;
@@ -183,7 +183,7 @@ static void price(atomo__plan *plan, double T)
     plan->priced_fixed = AUTO_TAG_BITS + p->priced_fixed - atomo__auto_saving(plan, p, p->segment.expected);
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     auto_state *s = plan->state;
     atomo__plan *p = hand_down(plan);
@@ -201,7 +201,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const auto_state *s = plan->state;
     const uint32_t tag = atomo__get(r, AUTO_TAG_BITS);

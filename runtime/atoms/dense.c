@@ -20,7 +20,7 @@ static int plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-static int measure(atomo__plan *plan, const float *g, atomo__coder *c)
+static int measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     (void)c;
     double *variance = plan->state;
@@ -32,7 +32,7 @@ static int measure(atomo__plan *plan, const float *g, atomo__coder *c)
     return ATOMO_OK;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     const int bits = (int)plan->option[BITS];
     const float scale = atomo__quant_scale(g, plan->n, bits);
@@ -50,7 +50,7 @@ ATOMO_CLONES static void add(const float *x, int64_t n, float scale, float *acc)
     for (int64_t i = 0; i < n; i++) acc[i] += scale * x[i];
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const float step = scale * atomo__get_f32(r);
     float *x = atomo__room(c);

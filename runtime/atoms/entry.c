@@ -9,7 +9,7 @@ enum { STEP, OPTIONS };
 
 static const struct atomo__option options[] = {ATOMO__STEP_OPTION, {0}};
 
-static int measure(atomo__plan *plan, const float *g, atomo__coder *c)
+static int measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     (void)c;
     return atomo__entries_measure(plan, g, false);
@@ -25,12 +25,12 @@ static void price(atomo__plan *plan, double T)
     atomo__entries_price(plan, T, plan->option[STEP]);
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     return atomo__entries_encode(plan, g, plan->option[STEP], atomo__room(c), c, w);
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     return atomo__entries_decode_add(plan->n, plan->option[STEP], r, atomo__room(c), scale, acc);
 }

@@ -94,7 +94,7 @@ static double growth(const atomo__plan *plan, const float *row)
     return all;
 }
 
-static int measure(atomo__plan *plan, const float *g, atomo__coder *c)
+static int measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     (void)c;
     const state *s = plan->state;
@@ -122,7 +122,7 @@ static double probability(const atomo__plan *plan, double value)
     return value <= 0 ? 0 : value >= t ? 1 : value / t;
 }
 
-static int write_atom(const atomo__plan *plan, const float *row, double p, uint32_t number, const atomo__coder *c,
+static int write_atom(const atomo__plan *plan, const float *row, double p, uint32_t number, const atomo__context *c,
                       atomo__writer *w)
 {
     const state *s = plan->state;
@@ -147,7 +147,7 @@ static int write_atom(const atomo__plan *plan, const float *row, double p, uint3
     return ATOMO_OK;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     const state *s = plan->state;
     const double *value = values_of(plan);
@@ -172,7 +172,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     state *s = plan->state;
     float *row = atomo__room(c);

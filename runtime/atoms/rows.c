@@ -36,7 +36,7 @@ static int plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-static int measure(atomo__plan *plan, const float *g, atomo__coder *c)
+static int measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     (void)c;
     const int64_t rows = rows_of(plan), cols = plan->n / rows;
@@ -83,7 +83,7 @@ static double probability(const atomo__plan *plan, double lambda)
     return lambda <= 0 ? 0 : lambda >= t ? 1 : lambda / t;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     const int64_t rows = rows_of(plan), cols = plan->n / rows;
     const int bits = (int)plan->option[BITS];
@@ -121,7 +121,7 @@ ATOMO_CLONES static void add_scaled(const float *x, int64_t n, float scale, floa
     for (int64_t i = 0; i < n; i++) acc[i] += x[i] * scale;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const int64_t rows = rows_of(plan), cols = plan->n / rows;
     uint32_t *index = atomo__room(c);

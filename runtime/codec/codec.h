@@ -71,7 +71,7 @@ typedef struct atomo__pending {
     atomo__plan plan; /* a copy: its state says which basis it is */
 } atomo__pending;
 
-struct atomo__coder {        /* what an encode or decode works with */
+struct atomo__context {      /* what an encode or decode works with */
     void *scratch;           /* taken with atomo__room */
     const void **held;       /* the state of the basis whose coefficients are in it; NULL: nobody asks */
     bool next;               /* of a measure: this tensor's encode comes next, so what is held will be found */
@@ -82,7 +82,7 @@ struct atomo__coder {        /* what an encode or decode works with */
 };
 
 /* The scratch; whatever it held is gone. */
-static inline void *atomo__room(const atomo__coder *c)
+static inline void *atomo__room(const atomo__context *c)
 {
     if (c->held) *c->held = NULL;
     return c->scratch;
@@ -156,7 +156,7 @@ static inline bool atomo__has_budget(const atomo_codec *c)
 }
 
 /* What an encode or decode of this plan works with: the codec's scratch, the plan's stream. */
-atomo__coder atomo__coder_of(const atomo__plan *p, uint32_t rank, uint32_t step);
+atomo__context atomo__context_of(const atomo__plan *p, uint32_t rank, uint32_t step);
 void atomo__stats_add(atomo_codec *c, const atomo__plan *p);
 atomo_codec *atomo__codec_hold(atomo_codec *c);                /* returns it; every hold wants an atomo_codec_free */
 atomo__plan *atomo__plan_of(const atomo_codec *c, int tensor); /* NULL where it is not planned */
@@ -197,15 +197,15 @@ int atomo__feedback_plan(atomo__plan *plan); /* the residual, zero */
 /* residual = kept + g; ENONFINITE where g or the sum is not finite. The residual is what is then encoded. */
 int atomo__feedback_take(atomo__plan *plan, const float *g);
 /* residual -= what the body just written decodes to. */
-int atomo__feedback_give(atomo__plan *plan, const uint8_t *body, size_t size, atomo__coder *c);
+int atomo__feedback_give(atomo__plan *plan, const uint8_t *body, size_t size, atomo__context *c);
 
 /* ---- what every body ends as (form.c): a factor under error feedback, floats where it would be as long ---- */
 size_t atomo__form_bytes(const atomo_codec *c);          /* of a body, beside what the compressor writes */
 int atomo__form_plan(atomo_codec *c, atomo__plan *plan); /* after the compressor's plan */
 /* Ends the body just written: the residual, the factor, the dense form. */
-int atomo__form_close(atomo__plan *plan, atomo__writer *w, atomo__coder *c);
+int atomo__form_close(atomo__plan *plan, atomo__writer *w, atomo__context *c);
 /* decode_add of a body as it came: factor and dense form included. */
-int atomo__form_decode(const atomo__plan *plan, atomo__reader *body, atomo__coder *c, float scale, float *acc);
+int atomo__form_decode(const atomo__plan *plan, atomo__reader *body, atomo__context *c, float scale, float *acc);
 
 /* Text of a non-finite gradient: names the tensor, the count and the first position. */
 int atomo__refuse_nonfinite(const atomo__plan *plan, const float *g);

@@ -11,9 +11,9 @@
 #include "coding/messages.h"
 #include "core/core.h"
 
-typedef struct atomo__plan atomo__plan;   /* codec.h */
-typedef struct atomo__coder atomo__coder; /* codec.h */
-typedef struct atomo__walk atomo__walk;   /* codec.h */
+typedef struct atomo__plan atomo__plan;       /* codec.h */
+typedef struct atomo__context atomo__context; /* codec.h */
+typedef struct atomo__walk atomo__walk;       /* codec.h */
 
 /* ---- options: a table per descriptor, read by Lua ---- */
 struct atomo__option {
@@ -30,16 +30,16 @@ struct atomo__stages {
     int (*start)(atomo__plan *plan); /* fills the zeroed state; NULL: it stays zero */
     void (*stop)(atomo__plan *plan); /* frees what start allocated, where start failed, too; NULL: nothing */
     /* of a budget: NULL, all four, for a compressor that has none */
-    int (*measure)(atomo__plan *plan, const float *g, atomo__coder *c); /* sets segment, fixed_bits, square */
+    int (*measure)(atomo__plan *plan, const float *g, atomo__context *c); /* sets segment, fixed_bits, square */
     /* makes exact around plan->T what measure only estimated; NULL: it was exact */
     int (*refine)(atomo__plan *plan, const float *g);
     void (*guess)(atomo__plan *plan, double bits); /* a first price, for a body of about `bits`; NULL: it is fixed */
     void (*price)(atomo__plan *plan, double T);    /* priced_unit, priced_fixed at T; NULL: those of measure */
     /* draws at plan->T and writes; sets expected, sent, variance. Without measure: refuses non-finite gradients. */
-    int (*encode)(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w);
+    int (*encode)(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
     /* acc += scale * ghat; EFORMAT (without a text) for what encode did not write */
-    int (*decode_add)(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc);
-    void (*settle)(atomo__coder *c, float *acc); /* adds to acc what decode_add left in c->pending; NULL: nothing */
+    int (*decode_add)(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc);
+    void (*settle)(atomo__context *c, float *acc); /* adds to acc what decode_add left in c->pending; NULL: nothing */
 };
 
 /* The plan becomes one of the families that it was measured for: number `pick` (NAN where there is none of that number
@@ -72,10 +72,11 @@ struct atomo__linear {
     const struct atomo__half *half; /* the last round's sums travel in 16 bits (half.h); NULL: in f32 */
     int64_t (*size)(const atomo__plan *plan, int round); /* floats */
     /* g's values for a round, out [size]; before: the first round's sums (its own to work in). ENONFINITE. */
-    int (*project)(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__coder *c, float *out);
+    int (*project)(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
+                   float *out);
     /* acc += scale * what the sums of the first and last round stand for (the same where there is one). */
     int (*expand)(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
-                  atomo__coder *c, float *acc);
+                  atomo__context *c, float *acc);
     /* The step holds, with these last sums: what the next one starts from; NULL: nothing. */
     void (*settle)(atomo__plan *plan, const float *last);
 };

@@ -13,14 +13,14 @@ static const double SETTLED = 0.03;
 /* Bits of an atom, for the first guess of a price where the budget is a number of atoms. */
 enum { GUESSED_BITS = 16 };
 
-atomo__coder atomo__coder_of(const atomo__plan *p, uint32_t rank, uint32_t step)
+atomo__context atomo__context_of(const atomo__plan *p, uint32_t rank, uint32_t step)
 {
     const atomo_codec *c = p->codec;
     const int sampling = c->atoms ? (int)c->option[ATOMO__SAMPLING] : ATOMO__BERNOULLI;
-    return (atomo__coder){.scratch = c->scratch,
-                          .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor},
-                          .fixed_count = sampling == ATOMO__SYSTEMATIC,
-                          .fixed_few = sampling != ATOMO__BERNOULLI};
+    return (atomo__context){.scratch = c->scratch,
+                            .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor},
+                            .fixed_count = sampling == ATOMO__SYSTEMATIC,
+                            .fixed_few = sampling != ATOMO__BERNOULLI};
 }
 
 /* What is encoded of a gradient: itself, or with error feedback what the residual has become. */
@@ -33,17 +33,17 @@ static const float *input_of(const atomo__plan *p, const atomo_tensor *grad)
 static int write_message(atomo__plan *p, const float *g, uint32_t rank, uint32_t step, const void **held, uint8_t *out,
                          double room, double *nbytes)
 {
-    atomo__coder coder = atomo__coder_of(p, rank, step);
-    coder.held = held;
+    atomo__context context = atomo__context_of(p, rank, step);
+    context.held = held;
     double need = (double)(p->body_max + ATOMO__FRAME_MAX);
     ATOMO_REQUIRE(room >= need, ATOMO_EARG, "encode: %.0f bytes are left in out, tensor %s may need %.0f", room,
                   p->name, need);
     atomo__writer w = {.data = out + ATOMO__FRAME_MAX, .capacity = p->body_max};
-    ATOMO_TRY(p->stages->encode(p, g, &coder, &w));
+    ATOMO_TRY(p->stages->encode(p, g, &context, &w));
     atomo__put_align(&w);
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
-    ATOMO_TRY(atomo__form_close(p, &w, &coder));
+    ATOMO_TRY(atomo__form_close(p, &w, &context));
     atomo__frame f = atomo__frame_of(p, rank, step);
     *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, w.size);
     return ATOMO_OK;
@@ -138,11 +138,11 @@ static int measure_all(atomo_codec *c, int count, atomo__plan **plan, const atom
     ATOMO_TRY(check_budget(c, count, plan, rank, step));
     double target = atomo__target_bits(c, entries);
     for (int i = 0; i < count; i++) {
-        atomo__coder coder = atomo__coder_of(plan[i], rank, step);
-        coder.held = held;
+        atomo__context context = atomo__context_of(plan[i], rank, step);
+        context.held = held;
         double share = target > 0 ? target * (double)plan[i]->n / entries : GUESSED_BITS * c->budget_atoms;
         atomo__stage_guess(plan[i], share);
-        ATOMO_TRY(plan[i]->stages->measure(plan[i], input_of(plan[i], grads[i]), &coder));
+        ATOMO_TRY(plan[i]->stages->measure(plan[i], input_of(plan[i], grads[i]), &context));
     }
     c->energy = 0;
     for (int i = 0; i < count; i++) c->energy += plan[i]->square / entries;
@@ -217,13 +217,13 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     const float *g = input_of(p, grad);
     const void *held = NULL;
     if (atomo__has_budget(c)) {
-        atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
-        coder.held = &held;
-        coder.next = true;
+        atomo__context context = atomo__context_of(p, c->stream.rank, c->stream.step);
+        context.held = &held;
+        context.next = true;
         double share =
             c->budget_atoms > 0 ? GUESSED_BITS * c->budget_atoms : c->stream.target * (double)p->n / c->entries;
         if (!(p->priced_unit > 0)) atomo__stage_guess(p, share);
-        ATOMO_TRY(p->stages->measure(p, g, &coder));
+        ATOMO_TRY(p->stages->measure(p, g, &context));
         atomo__price_set(c, p);
         ATOMO_TRY(atomo__stage_refine(p, g));
         atomo__price_set(c, p);
@@ -284,9 +284,9 @@ static int decode_one(atomo_codec *c, int tensor, double step, double rank, cons
     size_t length;
     atomo__frame got;
     ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
-    atomo__coder coder = atomo__coder_of(p, got.rank, got.step);
-    if (c->pending.tensor == p->tensor) coder.pending = &c->pending;
-    int rc = atomo__form_decode(p, &body, &coder, (float)scale, atomo__f32(acc));
+    atomo__context context = atomo__context_of(p, got.rank, got.step);
+    if (c->pending.tensor == p->tensor) context.pending = &c->pending;
+    int rc = atomo__form_decode(p, &body, &context, (float)scale, atomo__f32(acc));
     if (rc < 0 || !atomo__at_end(&body))
         return atomo__fail(ATOMO_EFORMAT,
                            "decode: message for tensor %s: its body of %zu bytes is malformed near byte %zu", p->name,
@@ -317,9 +317,9 @@ int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *a
     ATOMO_REQUIRE(isfinite(scale) && scale > 0, ATOMO_EARG, "finish: scale is %g, expected a number above 0", scale);
     ATOMO_TRY(find(c, tensor, acc, "finish: acc", &p));
     if (c->pending.tensor == tensor) {
-        atomo__coder coder = atomo__coder_of(p, 0, 0);
-        coder.pending = &c->pending;
-        if (c->pending.full) c->pending.plan.stages->settle(&coder, atomo__f32(acc));
+        atomo__context context = atomo__context_of(p, 0, 0);
+        context.pending = &c->pending;
+        if (c->pending.full) c->pending.plan.stages->settle(&context, atomo__f32(acc));
         c->pending.tensor = 0;
     }
     if (c->compressor->finish) c->compressor->finish(p, (float)scale, atomo__f32(acc));

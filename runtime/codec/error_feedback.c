@@ -37,7 +37,7 @@ int atomo__feedback_take(atomo__plan *plan, const float *g)
     return ATOMO_OK;
 }
 
-int atomo__feedback_give(atomo__plan *plan, const uint8_t *body, size_t size, atomo__coder *c)
+int atomo__feedback_give(atomo__plan *plan, const uint8_t *body, size_t size, atomo__context *c)
 {
     atomo__reader r = {.data = body, .size = size};
     int rc = plan->stages->decode_add(plan, &r, c, -1, plan->residual);

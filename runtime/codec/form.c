@@ -51,7 +51,7 @@ int atomo__form_plan(atomo_codec *c, atomo__plan *plan)
 }
 
 /* What the body just written decodes to, into the codec's room. */
-static int decode_own(atomo__plan *plan, const atomo__writer *w, atomo__coder *c)
+static int decode_own(atomo__plan *plan, const atomo__writer *w, atomo__context *c)
 {
     float *sent = plan->codec->sent;
     atomo__reader r = {.data = w->data, .size = w->size};
@@ -132,7 +132,7 @@ static void put_floats(atomo__writer *w, const float *x, int64_t n)
     memcpy(w->data, x, w->size);
 }
 
-int atomo__form_close(atomo__plan *plan, atomo__writer *w, atomo__coder *c)
+int atomo__form_close(atomo__plan *plan, atomo__writer *w, atomo__context *c)
 {
     const atomo_codec *codec = plan->codec;
     const bool fitted = codec->scaled && codec->feedback;
@@ -164,7 +164,7 @@ static bool is_dense(const atomo__plan *plan, size_t size)
     return !plan->elsewhere && size == dense_size(plan);
 }
 
-int atomo__form_decode(const atomo__plan *plan, atomo__reader *body, atomo__coder *c, float scale, float *acc)
+int atomo__form_decode(const atomo__plan *plan, atomo__reader *body, atomo__context *c, float scale, float *acc)
 {
     if (is_dense(plan, body->size)) {
         const uint8_t *in = atomo__get_raw(body, body->size);

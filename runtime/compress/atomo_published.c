@@ -78,7 +78,7 @@ static void account(atomo__plan *plan, const atomo__segment *g, double threshold
     plan->variance = variance;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     atomo__plan *inner = &((state *)plan->state)->inner;
     inner->codec = plan->codec;
@@ -90,7 +90,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     inner->T = sum / plan->option[ATOMS] / sqrt(inner->segment.unit);
     if (sum > 0) account(plan, &inner->segment, sum / plan->option[ATOMS]);
     const atomo__writer empty = *w;
-    atomo__coder again = *c;
+    atomo__context again = *c;
     for (int i = 0; i < MAX_DRAWS; i++) { /* draw again until something is drawn: a stream of its own for each */
         *w = empty;
         again.stream.seed[1] = c->stream.seed[1] ^ (uint32_t)i << 21;
@@ -102,7 +102,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
                        (int)MAX_DRAWS, plan->option[ATOMS]);
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const atomo__plan *inner = &((state *)plan->state)->inner;
     return inner->stages->decode_add(inner, r, c, scale, acc);

@@ -72,7 +72,7 @@ static void break_ties(const uint32_t *x, int n, const uint8_t *tie, const atomo
         if (up[k] && exponent[at[k]] < TOP) exponent[at[k]]++;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     double sum;
     float largest;
@@ -96,7 +96,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     uint8_t minus[ATOMO__CHUNK];

@@ -10,7 +10,7 @@ static int plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     (void)c;
     double sum;
@@ -26,7 +26,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     const uint8_t *in = atomo__get_raw(r, 4 * (size_t)plan->n);
@@ -40,7 +40,7 @@ static int64_t linear_size(const atomo__plan *plan, int round)
     return plan->n;
 }
 
-static int linear_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int linear_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                           float *out)
 {
     double sum;
@@ -55,7 +55,7 @@ static int linear_project(atomo__plan *plan, int round, const float *g, float *b
 }
 
 static int linear_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
-                         atomo__coder *c, float *acc)
+                         atomo__context *c, float *acc)
 {
     (void)first, (void)ranks, (void)c;
     for (int64_t i = 0; i < plan->n; i++) acc[i] += scale * last[i];

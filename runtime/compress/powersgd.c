@@ -91,7 +91,7 @@ static void orthonormalise(float *p, int r, int64_t n)
 }
 
 /* The Q to start from: the last one with rows of unit length, random rows where there is none. */
-static void prepare(const atomo__plan *plan, const atomo__coder *c)
+static void prepare(const atomo__plan *plan, const atomo__context *c)
 {
     state *s = plan->state;
     atomo_stream random = c->stream;
@@ -125,7 +125,7 @@ static void right_factor(const state *s, const float *m, const float *p, float *
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->rank, cols, rows, 1, p, rows, m, cols, 0, q, cols);
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     state *s = plan->state;
     const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
@@ -154,7 +154,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const state *s = plan->state;
     const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
@@ -190,7 +190,7 @@ static int64_t linear_size(const atomo__plan *plan, int round)
     return s->rank * (round == 0 ? s->fold.rows : s->fold.cols);
 }
 
-static int linear_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int linear_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                           float *out)
 {
     state *s = plan->state;
@@ -214,7 +214,7 @@ static int linear_project(atomo__plan *plan, int round, const float *g, float *b
 }
 
 static int linear_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
-                         atomo__coder *c, float *acc)
+                         atomo__context *c, float *acc)
 {
     const state *s = plan->state;
     const int64_t left = linear_size(plan, 0);

@@ -46,7 +46,7 @@ static float scale_of(double square, float largest, int norm)
     return ATOMO_MAX(scale, largest);
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     const int bits = (int)plan->option[BITS], norm = (int)plan->option[NORM];
     const int64_t d = bucket_of(plan), blocks = (d + 15) / 16;
@@ -66,7 +66,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     const int64_t d = bucket_of(plan);

@@ -38,7 +38,7 @@ static int plan(atomo__plan *plan)
 }
 
 /* k of n evenly [Floyd's algorithm, Bentley 1987], as bits; a 64-bit word a draw, uneven by n/2^64 at most. */
-static const uint64_t *draw(const atomo__plan *plan, const atomo__coder *c, int64_t k)
+static const uint64_t *draw(const atomo__plan *plan, const atomo__context *c, int64_t k)
 {
     enum { DRAWS = 128 };
     uint64_t *bit = atomo__room(c), word[DRAWS];
@@ -57,7 +57,7 @@ static const uint64_t *draw(const atomo__plan *plan, const atomo__coder *c, int6
 }
 
 /* The k drawn entries of g as floats at out, which needs no alignment; what they say of the gradient. */
-static void take(atomo__plan *plan, const float *g, const atomo__coder *c, int64_t k, uint8_t *out)
+static void take(atomo__plan *plan, const float *g, const atomo__context *c, int64_t k, uint8_t *out)
 {
     double kept = 0, n = (double)plan->n;
     const uint64_t *bit = draw(plan, c, k);
@@ -81,7 +81,7 @@ static int in_range(const atomo__plan *plan, float largest)
     return ATOMO_OK;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     const int64_t k = count_of(plan);
     double sum;
@@ -93,7 +93,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const int64_t k = count_of(plan);
     const double factor = plan->codec->feedback ? 1 : (double)plan->n / (double)k;
@@ -119,7 +119,7 @@ static int64_t linear_size(const atomo__plan *plan, int round)
     return count_of(plan);
 }
 
-static int linear_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int linear_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                           float *out)
 {
     double sum;
@@ -132,7 +132,7 @@ static int linear_project(atomo__plan *plan, int round, const float *g, float *b
 }
 
 static int linear_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
-                         atomo__coder *c, float *acc)
+                         atomo__context *c, float *acc)
 {
     const int64_t k = count_of(plan);
     const double factor = (double)scale * (plan->codec->feedback ? 1 : (double)plan->n / (double)k);

@@ -38,7 +38,7 @@ ATOMO_CLONES static void add_signs(const uint8_t *restrict code, int n, float si
     for (int i = 0; i < n; i++) acc[i] += code[i] ? -size : size;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     const double n = (double)plan->n;
     const uint8_t zero = (c->stream.step + c->stream.rank) & 1;
@@ -60,7 +60,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     const float size = atomo__get_raw_f32(r);

@@ -49,7 +49,7 @@ static double lost(const float *g, int64_t n, float cut)
     return sum;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     double sum;
     float scale;
@@ -66,7 +66,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     const bool elias = (int)plan->option[CODING] == CODING_ELIAS;

@@ -30,7 +30,7 @@ static int plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     uint32_t *histogram = atomo__room(c), *index = histogram + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
     double sum;
@@ -44,7 +44,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     uint32_t *index = (uint32_t *)atomo__room(c) + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
     int64_t m = atomo__read_indices(r, plan->n, false, index);

@@ -129,9 +129,9 @@ int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step
     return ATOMO_OK;
 }
 
-static atomo__coder coder_of(const atomo_sums *l, const atomo__plan *p)
+static atomo__context context_of(const atomo_sums *l, const atomo__plan *p)
 {
-    atomo__coder c = atomo__coder_of(p, (uint32_t)l->comm->rank, l->step);
+    atomo__context c = atomo__context_of(p, (uint32_t)l->comm->rank, l->step);
     c.scratch = l->scratch;
     return c;
 }
@@ -146,7 +146,7 @@ static const float *input_of(const atomo_sums *l, int k)
 static int project(atomo_sums *l, int k, int round, float *before, float *own)
 {
     atomo__plan *p = plan_of(l, k);
-    atomo__coder c = coder_of(l, p);
+    atomo__context c = context_of(l, p);
     if (round == 0) atomo__plan_open(p);
     if (round == 0 && p->residual) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(&l->grad[k])));
     ATOMO_TRY(l->how->project(p, round, input_of(l, k), before, l->comm->size, &c, own));
@@ -184,7 +184,7 @@ static int add_up(atomo_sums *l, int round)
             ATOMO_TRY(atomo__allreduce(l->comm, l->sums[round] + at, n, MPI_FLOAT, largest ? MPI_MAX : MPI_SUM));
             continue;
         }
-        atomo__rounding how = {l->how->half, !atomo__half_biased(l->codec->option), coder_of(l, plan_of(l, 0)).stream,
+        atomo__rounding how = {l->how->half, !atomo__half_biased(l->codec->option), context_of(l, plan_of(l, 0)).stream,
                                at, l->error ? l->error + at : NULL};
         how.stream.purpose = ATOMO_RNG_SAMPLE;
         ATOMO_TRY(atomo__allreduce_half(l->comm, l->sums[round] + at, n, &how));
@@ -201,7 +201,7 @@ static int hold_back(atomo_sums *l)
     const float *first = l->sums[0], *error = l->error;
     for (int k = 0; k < l->count; k++) {
         atomo__plan *p = plan_of(l, k);
-        atomo__coder c = coder_of(l, p);
+        atomo__context c = context_of(l, p);
         if (!l->bad[k]) memset(p->residual, 0, sizeof(float) * (size_t)p->n);
         ATOMO_TRY(l->how->expand(p, first, error, l->comm->size, 1, &c, p->residual));
         first += l->how->size(p, 0);
@@ -243,7 +243,7 @@ int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale)
     ATOMO_TRY(atomo__sums_failed(l));
     for (int k = 0; k < l->count; k++) {
         atomo__plan *p = plan_of(l, k);
-        atomo__coder c = atomo__coder_of(p, (uint32_t)l->comm->rank, l->step);
+        atomo__context c = atomo__context_of(p, (uint32_t)l->comm->rank, l->step);
         ATOMO_REQUIRE(grads[k]->numel == (double)p->n, ATOMO_ESHAPE, "%s: tensor %s was planned, %s came",
                       l->codec->name, p->name, atomo__shape_text(grads[k]));
         float *acc = atomo__f32(grads[k]);

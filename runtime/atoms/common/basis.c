@@ -18,7 +18,7 @@ typedef struct {
     float *work, *x;
 } room;
 
-static room room_of(const atomo__plan *plan, const atomo__coder *c)
+static room room_of(const atomo__plan *plan, const atomo__context *c)
 {
     float *work = c->scratch;
     return (room){(uint32_t *)(void *)work, work, work + plan->n + PAD};
@@ -55,7 +55,7 @@ void atomo__basis_runs(const atomo__plan *plan, float *x, bool inverse, atomo__r
     }
 }
 
-static float *transformed(const atomo__plan *plan, const float *g, const atomo__coder *c)
+static float *transformed(const atomo__plan *plan, const float *g, const atomo__context *c)
 {
     const room m = room_of(plan, c);
     memcpy(m.x, g, sizeof(float) * (size_t)plan->n);
@@ -74,7 +74,7 @@ static int refuse(const atomo__plan *plan, const float *g)
                        plan->codec->name, plan->name, (double)largest);
 }
 
-int atomo__basis_measure(atomo__plan *plan, const float *g, atomo__coder *c)
+int atomo__basis_measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     const bool stays = c->next && c->held;
     const int rc = atomo__entries_measure(plan, transformed(plan, g, c), !stays);
@@ -85,7 +85,7 @@ int atomo__basis_refine(atomo__plan *plan, const float *g)
 {
     const atomo__spectrum *s = plan->state;
     if (!s->open) return ATOMO_OK;
-    const atomo__coder c = {.scratch = plan->codec->scratch};
+    const atomo__context c = {.scratch = plan->codec->scratch};
     const int rc = atomo__entries_refine(plan, room_of(plan, &c).x);
     return rc < 0 || plan->square > LARGEST ? refuse(plan, g) : ATOMO_OK;
 }
@@ -95,7 +95,7 @@ void atomo__basis_price(atomo__plan *plan, double T)
     atomo__entries_price(plan, T, plan->option[0]);
 }
 
-int atomo__basis_encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+int atomo__basis_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     const room m = room_of(plan, c);
     const float *x = c->held && *c->held == plan->state ? m.x : transformed(plan, g, c);
@@ -113,7 +113,7 @@ static void give(const atomo__plan *plan, const room *m, float *acc)
     add(m->x, plan->n, acc);
 }
 
-void atomo__basis_settle(atomo__coder *c, float *acc)
+void atomo__basis_settle(atomo__context *c, float *acc)
 {
     if (!c->pending || !c->pending->full) return;
     const room m = room_of(&c->pending->plan, c);
@@ -121,7 +121,7 @@ void atomo__basis_settle(atomo__coder *c, float *acc)
     c->pending->full = false;
 }
 
-int atomo__basis_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+int atomo__basis_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const room m = room_of(plan, c);
     const bool more = c->pending && c->pending->full && c->pending->plan.state == plan->state;

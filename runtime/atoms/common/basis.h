@@ -7,12 +7,12 @@
 /* An atom set that has `transform` takes these; its state starts with the spectrum, its options with step. */
 int atomo__basis_plan(atomo__plan *plan, size_t state_size); /* state_size: of its own, beyond the spectrum */
 void *atomo__basis_state(const atomo__plan *plan);
-int atomo__basis_measure(atomo__plan *plan, const float *g, atomo__coder *c);
+int atomo__basis_measure(atomo__plan *plan, const float *g, atomo__context *c);
 int atomo__basis_refine(atomo__plan *plan, const float *g);
 void atomo__basis_price(atomo__plan *plan, double T);
-int atomo__basis_encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w);
-int atomo__basis_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc);
-void atomo__basis_settle(atomo__coder *c, float *acc); /* transforms what is pending, and adds it to acc */
+int atomo__basis_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
+int atomo__basis_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc);
+void atomo__basis_settle(atomo__context *c, float *acc); /* transforms what is pending, and adds it to acc */
 #define ATOMO__BASIS_STAGES                                                                                            \
     .measure = atomo__basis_measure, .refine = atomo__basis_refine, .guess = atomo__entries_guess,                     \
     .price = atomo__basis_price, .encode = atomo__basis_encode, .decode_add = atomo__basis_decode_add,                 \

@@ -211,7 +211,7 @@ static float tau_of(const atomo__plan *plan)
     return plan->T > 0 ? ATOMO_MIN(atomo__cut_of(tau), FLT_MAX) : 0; /* a larger one could not be sent */
 }
 
-int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32_t *index, const atomo__coder *c,
+int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32_t *index, const atomo__context *c,
                           atomo__writer *w)
 {
     const float tau = tau_of(plan);

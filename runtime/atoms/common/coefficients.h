@@ -17,7 +17,7 @@ int atomo__entries_measure(atomo__plan *plan, const float *x, bool all); /* ENON
 int atomo__entries_refine(atomo__plan *plan, const float *x); /* exact at plan->T; ENONFINITE without a text */
 void atomo__entries_guess(atomo__plan *plan, double bits);
 void atomo__entries_price(atomo__plan *plan, double T, double step);
-int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32_t *index, const atomo__coder *c,
+int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32_t *index, const atomo__context *c,
                           atomo__writer *w);
 int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc);
 

@@ -224,7 +224,7 @@ static double strange_share(const svd_state *s)
     return all > 0 ? strange / all : 0;
 }
 
-static uint32_t age_of(const atomo__plan *plan, const atomo__coder *c)
+static uint32_t age_of(const atomo__plan *plan, const atomo__context *c)
 {
     return 1 + c->stream.step / (uint32_t)plan->option[SVD_EVERY];
 }
@@ -241,7 +241,7 @@ static void present(atomo__plan *plan)
     plan->fixed_bits = ATOMO__SVD_FIXED_BITS;
 }
 
-int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__coder *c)
+int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     svd_state *s = plan->state;
     ATOMO_TRY(take_scale(plan, g));
@@ -272,7 +272,7 @@ void atomo__svd_price(atomo__plan *plan, double T)
 
 /* ---- for auto (atoms/svd.h) ---- */
 
-int atomo__svd_search(atomo__plan *plan, const float *g, atomo__coder *c)
+int atomo__svd_search(atomo__plan *plan, const float *g, atomo__context *c)
 {
     svd_state *s = plan->state;
     const svd_scratch m = atomo__svd_scratch_of(s, c);

@@ -26,7 +26,7 @@ typedef struct {
 
 /* Writes a block. Returns E of the squared rounding errors of those with p = 1, where lambda did not tell. */
 static double write_block(const atomo__plan *plan, const float *matrix, const svd_scratch *m, const block *drawn,
-                          const atomo__coder *c, atomo__writer *w)
+                          const atomo__context *c, atomo__writer *w)
 {
     const svd_state *s = plan->state;
     atomo_stream short_stream = c->stream, long_stream = c->stream;
@@ -59,7 +59,7 @@ static double share_of(const svd_state *s, int64_t i, int bits)
     return (1 + atomo__svd_usual_rounding(s->l, bits)) * (1 + atomo__svd_usual_rounding(s->k, bits));
 }
 
-int atomo__svd_encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+int atomo__svd_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     svd_state *s = plan->state;
     const svd_scratch m = atomo__svd_scratch_of(s, c);
@@ -95,7 +95,7 @@ int atomo__svd_encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo_
     return ATOMO_OK;
 }
 
-int atomo__svd_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+int atomo__svd_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const svd_state *s = plan->state;
     const svd_scratch m = atomo__svd_scratch_of(s, c);

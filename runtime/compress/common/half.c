@@ -21,7 +21,7 @@ bool atomo__half_biased(const double *option)
     return (int)option[ROUND] == NEAREST;
 }
 
-static int encode(atomo__plan *plan, const float *g, int exponent, atomo__half_round_fn *round, atomo__coder *c,
+static int encode(atomo__plan *plan, const float *g, int exponent, atomo__half_round_fn *round, atomo__context *c,
                   atomo__writer *w)
 {
     const float up1 = ldexpf(1, exponent / 2), up2 = ldexpf(1, exponent - exponent / 2);
@@ -70,7 +70,7 @@ int atomo__bf16_plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-int atomo__bf16_encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+int atomo__bf16_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     double sum;
     float largest;
@@ -78,7 +78,7 @@ int atomo__bf16_encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo
     return encode(plan, g, 0, atomo__bf16_format.round[!atomo__half_biased(plan->option)], c, w);
 }
 
-int atomo__bf16_decode(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+int atomo__bf16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     return decode(plan, 0, ATOMO__TOP_BF16 + 1, atomo__bf16_format.add, r, scale, acc);
@@ -90,7 +90,7 @@ int atomo__fp16_plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-int atomo__fp16_encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo__writer *w)
+int atomo__fp16_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     double sum;
     float largest;
@@ -103,7 +103,7 @@ int atomo__fp16_encode(atomo__plan *plan, const float *g, atomo__coder *c, atomo
     return encode(plan, g, TOP_EXPONENT - e, atomo__fp16_format.round[!atomo__half_biased(plan->option)], c, w);
 }
 
-int atomo__fp16_decode(const atomo__plan *plan, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+int atomo__fp16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     uint16_t exponent = 0;
@@ -131,7 +131,7 @@ static int64_t bf16_size(const atomo__plan *plan, int round)
 }
 
 /* out = g times 2^exponent; the variance is that of rounding this rank's own entries. */
-static void scale_up(atomo__plan *plan, const float *g, int exponent, const atomo__half *format, atomo__coder *c,
+static void scale_up(atomo__plan *plan, const float *g, int exponent, const atomo__half *format, atomo__context *c,
                      float *out)
 {
     const float up1 = ldexpf(1, exponent / 2), up2 = ldexpf(1, exponent - exponent / 2);
@@ -149,7 +149,7 @@ static void scale_up(atomo__plan *plan, const float *g, int exponent, const atom
     plan->expected = plan->sent = (double)plan->n;
 }
 
-static int bf16_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int bf16_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                         float *out)
 {
     double sum;
@@ -161,7 +161,7 @@ static int bf16_project(atomo__plan *plan, int round, const float *g, float *bef
 }
 
 static int bf16_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
-                       atomo__coder *c, float *acc)
+                       atomo__context *c, float *acc)
 {
     (void)first, (void)ranks, (void)c;
     for (int64_t i = 0; i < plan->n; i++) acc[i] += scale * last[i];
@@ -177,7 +177,7 @@ static int sum_exponent(float largest, int ranks)
     return largest > 0 ? TOP_EXPONENT - e - more : 0;
 }
 
-static int fp16_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int fp16_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                         float *out)
 {
     double sum;
@@ -187,7 +187,7 @@ static int fp16_project(atomo__plan *plan, int round, const float *g, float *bef
 }
 
 static int fp16_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
-                       atomo__coder *c, float *acc)
+                       atomo__context *c, float *acc)
 {
     const int e = sum_exponent(*first, ranks);
     const float down1 = ldexpf(1, -e / 2), down2 = ldexpf(scale, -(e + -e / 2));
