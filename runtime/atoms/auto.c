@@ -215,19 +215,19 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
 }
 
 /* The choice, when it is made again, and what its families have learnt. */
-static void learnt(atomo__plan *plan, atomo__walk *w)
+static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
 {
     auto_state *s = plan->state;
     int32_t pick = plan->pick;
-    atomo__walk_bytes(w, &pick, sizeof pick);
-    w->bad |= pick < 0 || pick >= AUTO_FAMILIES || !s->there[atomo__auto_families[pick].slot];
-    if (!w->bad) plan->pick = pick;
-    atomo__cadence_learnt(&s->cadence, w);
+    atomo__learnt_bytes(copy, &pick, sizeof pick);
+    copy->bad |= pick < 0 || pick >= AUTO_FAMILIES || !s->there[atomo__auto_families[pick].slot];
+    if (!copy->bad) plan->pick = pick;
+    atomo__cadence_learnt(&s->cadence, copy);
     for (int i = 0; i < AUTO_SLOTS; i++) {
         if (!s->there[i]) continue;
         atomo__plan *p = atomo__auto_plan(plan, (int)(first_of(i) - atomo__auto_families));
-        atomo__walk_plan(w, p);
-        if (p->atoms->learnt) p->atoms->learnt(p, w);
+        atomo__learnt_plan(copy, p);
+        if (p->atoms->learnt) p->atoms->learnt(p, copy);
     }
 }
 

@@ -136,26 +136,26 @@ double atomo__svd_usual_rounding(int64_t n, int bits)
 }
 
 /* A kept basis; of the last search the widths, and the sizes that they were chosen for. */
-static void learnt(atomo__plan *plan, atomo__walk *w)
+static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
 {
     svd_state *s = plan->state;
     const size_t k = (size_t)s->k;
     const bool keeps = plan->option[SVD_EVERY] > 1;
     if (keeps) {
-        atomo__walk_bytes(w, &s->kept_for, sizeof s->kept_for);
-        atomo__walk_bytes(w, s->basis, sizeof(float) * k * k);
+        atomo__learnt_bytes(copy, &s->kept_for, sizeof s->kept_for);
+        atomo__learnt_bytes(copy, s->basis, sizeof(float) * k * k);
     }
     if (s->mixed) {
-        atomo__walk_doubles(w, s->swell, k);
-        atomo__walk_bytes(w, s->width, k);
-        atomo__walk_doubles(w, s->table + SVD_WIDTHS * k, k);
-        atomo__walk_doubles(w, &s->searched_norm, 1);
-        atomo__walk_doubles(w, &s->norm, 1);
-        atomo__walk_doubles(w, &s->strange, 1);
+        atomo__learnt_doubles(copy, s->swell, k);
+        atomo__learnt_bytes(copy, s->width, k);
+        atomo__learnt_doubles(copy, s->table + SVD_WIDTHS * k, k);
+        atomo__learnt_doubles(copy, &s->searched_norm, 1);
+        atomo__learnt_doubles(copy, &s->norm, 1);
+        atomo__learnt_doubles(copy, &s->strange, 1);
     }
-    if (w->way != ATOMO__COPY_IN) return;
-    for (size_t i = 0; keeps && i < k * k; i++) w->bad |= !isfinite(s->basis[i]);
-    for (size_t i = 0; s->mixed && i < k; i++) w->bad |= s->width[i] >= SVD_WIDTHS;
+    if (copy->way != ATOMO__COPY_IN) return;
+    for (size_t i = 0; keeps && i < k * k; i++) copy->bad |= !isfinite(s->basis[i]);
+    for (size_t i = 0; s->mixed && i < k; i++) copy->bad |= s->width[i] >= SVD_WIDTHS;
 }
 
 const struct atomo_atoms atomo_atoms_svd = {

@@ -91,15 +91,15 @@ static inline void *atomo__room(const atomo__context *c)
 /* ---- what is learnt from earlier steps, as bytes (learnt.c) ---- */
 /* Goes over what of a plan or a codec outlives a step, always the same stretches in the same order: to count their
  * bytes, to copy them out, or to copy bytes in. */
-struct atomo__walk {
+struct atomo__learnt_copy {
     enum { ATOMO__COUNT, ATOMO__COPY_OUT, ATOMO__COPY_IN } way;
     uint8_t *at; /* NULL where it counts */
     size_t size; /* gone over so far */
     bool bad;    /* of bytes copied in: values that no step could have left */
 };
-void atomo__walk_bytes(atomo__walk *w, void *data, size_t n);
-void atomo__walk_doubles(atomo__walk *w, double *x, size_t n); /* NaN is bad */
-void atomo__walk_plan(atomo__walk *w, atomo__plan *plan);      /* what any plan has: prices and the like */
+void atomo__learnt_bytes(atomo__learnt_copy *copy, void *data, size_t n);
+void atomo__learnt_doubles(atomo__learnt_copy *copy, double *x, size_t n); /* NaN is bad */
+void atomo__learnt_plan(atomo__learnt_copy *copy, atomo__plan *plan);      /* what any plan has: prices and the like */
 
 /* Where a compressor takes atoms, its options begin with these. */
 enum { ATOMO__BUDGET_ATOMS, ATOMO__BUDGET_RATIO, ATOMO__BUDGET_BYTES, ATOMO__SAMPLING };

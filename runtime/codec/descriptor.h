@@ -11,9 +11,9 @@
 #include "coding/messages.h"
 #include "core/core.h"
 
-typedef struct atomo__plan atomo__plan;       /* codec.h */
-typedef struct atomo__context atomo__context; /* codec.h */
-typedef struct atomo__walk atomo__walk;       /* codec.h */
+typedef struct atomo__plan atomo__plan;               /* codec.h */
+typedef struct atomo__context atomo__context;         /* codec.h */
+typedef struct atomo__learnt_copy atomo__learnt_copy; /* codec.h */
 
 /* ---- options: a table per descriptor, read by Lua ---- */
 struct atomo__option {
@@ -55,9 +55,9 @@ struct atomo_atoms {
     struct atomo__stages stages;
     /* of a fixed basis (atoms/common/basis.h): x [n] in place, orthonormal; work [n + 2] */
     void (*transform)(const atomo__plan *plan, float *x, bool inverse, float *work);
-    atomo__choose_fn *choose;                          /* of one of several sets (auto), with family; NULL: none */
-    const char *(*family)(const atomo__plan *plan);    /* the text of what was chosen */
-    void (*learnt)(atomo__plan *plan, atomo__walk *w); /* what of the state outlives a step; NULL: nothing */
+    atomo__choose_fn *choose;                       /* of one of several sets (auto), with family; NULL: none */
+    const char *(*family)(const atomo__plan *plan); /* the text of what was chosen */
+    void (*learnt)(atomo__plan *plan, atomo__learnt_copy *copy); /* what of the state outlives a step; NULL: nothing */
     bool hidden; /* no compressor of its own: a family of auto, and what `overrides` calls none */
 };
 
