@@ -193,7 +193,7 @@ ATOMO_API int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, in
                              atomo_sums **out); /* EARG: not linear, not planned [local] */
 ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; gone when its bucket is */
 /* grads become scale times the sum over the ranks; after its bucket has come, unless that has failed. [local] */
-ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale);
+ATOMO_API int atomo_sums_write_back(atomo_sums *l, atomo_tensor *const *grads, double scale);
 
 /* Messages of tensors first .. first + count - 1 of a codec (count may be 0), which a bucket codes and sends one way.
  * to [count]: the rank (of `ranks`) that each message is for, or where they are only decoded the block (of `ranks`)

@@ -195,9 +195,9 @@ void atomo__undo(atomo_codec *c);
 extern const struct atomo__option atomo__feedback_option;
 int atomo__feedback_plan(atomo__plan *plan); /* the residual, zero */
 /* residual = kept + g; ENONFINITE where g or the sum is not finite. The residual is what is then encoded. */
-int atomo__feedback_take(atomo__plan *plan, const float *g);
+int atomo__feedback_add(atomo__plan *plan, const float *g);
 /* residual -= what the body just written decodes to. */
-int atomo__feedback_give(atomo__plan *plan, const uint8_t *body, size_t size, atomo__context *c);
+int atomo__feedback_subtract(atomo__plan *plan, const uint8_t *body, size_t size, atomo__context *c);
 
 /* ---- what every body ends as (form.c): a factor under error feedback, floats where it would be as long ---- */
 size_t atomo__form_bytes(const atomo_codec *c);          /* of a body, beside what the compressor writes */

@@ -155,7 +155,7 @@ static int encode_all(atomo_codec *c, int count, const atomo_tensor *const *grad
     const void *held = NULL;
     for (int i = 0; i < count; i++) {
         atomo__plan_open(c->order[i]);
-        if (c->feedback) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
+        if (c->feedback) ATOMO_TRY(atomo__feedback_add(c->order[i], atomo__f32(grads[i])));
     }
     if (atomo__has_budget(c)) ATOMO_TRY(measure_all(c, count, c->order, grads, rank, step, &held));
     memset(&c->stats, 0, sizeof c->stats);
@@ -213,7 +213,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
     ATOMO_TRY(find(c, tensor, grad, "push", &p));
     atomo__plan_open(p);
-    if (c->feedback) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(grad)));
+    if (c->feedback) ATOMO_TRY(atomo__feedback_add(p, atomo__f32(grad)));
     const float *g = input_of(p, grad);
     const void *held = NULL;
     if (atomo__has_budget(c)) {

@@ -23,7 +23,7 @@ ATOMO_CLONES static void add(float *restrict sum, const float *restrict e, const
     for (int64_t i = 0; i < n; i++) sum[i] = e[i] + g[i];
 }
 
-int atomo__feedback_take(atomo__plan *plan, const float *g)
+int atomo__feedback_add(atomo__plan *plan, const float *g)
 {
     double sum, square;
     float largest, held;
@@ -37,7 +37,7 @@ int atomo__feedback_take(atomo__plan *plan, const float *g)
     return ATOMO_OK;
 }
 
-int atomo__feedback_give(atomo__plan *plan, const uint8_t *body, size_t size, atomo__context *c)
+int atomo__feedback_subtract(atomo__plan *plan, const uint8_t *body, size_t size, atomo__context *c)
 {
     atomo__reader r = {.data = body, .size = size};
     int rc = plan->stages->decode_add(plan, &r, c, -1, plan->residual);

@@ -138,7 +138,7 @@ int atomo__form_close(atomo__plan *plan, atomo__writer *w, atomo__context *c)
     const bool fitted = codec->scaled && codec->feedback;
     const bool replaced = w->size + atomo__form_bytes(codec) >= dense_size(plan) && decodes_its_own(plan);
     uint16_t half = half_of(1);
-    if (codec->feedback && !fitted) ATOMO_TRY(atomo__feedback_give(plan, w->data, w->size, c));
+    if (codec->feedback && !fitted) ATOMO_TRY(atomo__feedback_subtract(plan, w->data, w->size, c));
     if (fitted || replaced) ATOMO_TRY(decode_own(plan, w, c));
     if (fitted) {
         half = half_of(best_factor(codec->sent, plan->residual, plan->n));

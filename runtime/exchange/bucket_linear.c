@@ -148,7 +148,7 @@ static int project(atomo_sums *l, int k, int round, float *before, float *own)
     atomo__plan *p = plan_of(l, k);
     atomo__context c = context_of(l, p);
     if (round == 0) atomo__plan_open(p);
-    if (round == 0 && p->residual) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(&l->grad[k])));
+    if (round == 0 && p->residual) ATOMO_TRY(atomo__feedback_add(p, atomo__f32(&l->grad[k])));
     ATOMO_TRY(l->how->project(p, round, input_of(l, k), before, l->comm->size, &c, own));
     if (round < l->how->rounds - 1 || !p->residual || l->how->half) return ATOMO_OK;
     return l->how->expand(p, round ? before : own, own, 1, -1, &c, p->residual); /* what these values stand for */
@@ -236,7 +236,7 @@ int atomo__sums_failed(const atomo_sums *l)
     return l->failed ? atomo__fail(l->failed, "%s", l->why) : ATOMO_OK;
 }
 
-int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale)
+int atomo_sums_write_back(atomo_sums *l, atomo_tensor *const *grads, double scale)
 {
     const int last = l->how->rounds - 1;
     const float *first = l->sums[0], *sums = l->sums[last];
