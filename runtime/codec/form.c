@@ -118,7 +118,7 @@ static double best_factor(const float *sent, const float *x, int64_t n)
 }
 
 /* sent *= factor; e -= sent. */
-ATOMO_CLONES static void take_off(float *restrict sent, float factor, float *restrict e, int64_t n)
+ATOMO_CLONES static void subtract(float *restrict sent, float factor, float *restrict e, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         sent[i] *= factor;
@@ -142,7 +142,7 @@ int atomo__form_close(atomo__plan *plan, atomo__writer *w, atomo__context *c)
     if (fitted || replaced) ATOMO_TRY(decode_own(plan, w, c));
     if (fitted) {
         half = half_of(best_factor(codec->sent, plan->residual, plan->n));
-        take_off(codec->sent, factor_of(half), plan->residual, plan->n);
+        subtract(codec->sent, factor_of(half), plan->residual, plan->n);
         double sum;
         float largest;
         atomo__measure(plan->residual, plan->n, &sum, &plan->variance, &largest);

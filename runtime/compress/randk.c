@@ -57,7 +57,7 @@ static const uint64_t *draw(const atomo__plan *plan, const atomo__context *c, in
 }
 
 /* The k drawn entries of g as floats at out, which needs no alignment; what they say of the gradient. */
-static void take(atomo__plan *plan, const float *g, const atomo__context *c, int64_t k, uint8_t *out)
+static void gather(atomo__plan *plan, const float *g, const atomo__context *c, int64_t k, uint8_t *out)
 {
     double kept = 0, n = (double)plan->n;
     const uint64_t *bit = draw(plan, c, k);
@@ -89,7 +89,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
     ATOMO_TRY(in_range(plan, largest));
     uint8_t *out = atomo__put_raw(w, 4 * (size_t)k);
-    if (out) take(plan, g, c, k, out);
+    if (out) gather(plan, g, c, k, out);
     return ATOMO_OK;
 }
 
@@ -127,7 +127,7 @@ static int linear_project(atomo__plan *plan, int round, const float *g, float *b
     (void)round, (void)before, (void)ranks;
     ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
     ATOMO_TRY(in_range(plan, largest));
-    take(plan, g, c, count_of(plan), (uint8_t *)out);
+    gather(plan, g, c, count_of(plan), (uint8_t *)out);
     return ATOMO_OK;
 }
 

@@ -107,7 +107,7 @@ ATOMO_CLONES static void add(const float *x, int64_t n, float *acc)
     for (int64_t i = 0; i < n; i++) acc[i] += x[i];
 }
 
-static void give(const atomo__plan *plan, const room *m, float *acc)
+static void add_inverse(const atomo__plan *plan, const room *m, float *acc)
 {
     plan->atoms->transform(plan, m->x, true, m->work);
     add(m->x, plan->n, acc);
@@ -117,7 +117,7 @@ void atomo__basis_settle(atomo__context *c, float *acc)
 {
     if (!c->pending || !c->pending->full) return;
     const room m = room_of(&c->pending->plan, c);
-    give(&c->pending->plan, &m, acc);
+    add_inverse(&c->pending->plan, &m, acc);
     c->pending->full = false;
 }
 
@@ -134,7 +134,7 @@ int atomo__basis_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__co
         c->pending->plan = *plan;
         c->pending->full = true;
     } else {
-        give(plan, &m, acc);
+        add_inverse(plan, &m, acc);
     }
     return ATOMO_OK;
 }

@@ -60,7 +60,7 @@ static int decompose(atomo__plan *plan, const float *matrix, const svd_scratch *
 }
 
 /* ||g||^2, and the power of two that brings g near 1, which the message carries. */
-static int take_scale(atomo__plan *plan, const float *g)
+static int measure_scale(atomo__plan *plan, const float *g)
 {
     svd_state *s = plan->state;
     double sum;
@@ -244,7 +244,7 @@ static void present(atomo__plan *plan)
 int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     svd_state *s = plan->state;
-    ATOMO_TRY(take_scale(plan, g));
+    ATOMO_TRY(measure_scale(plan, g));
     const uint32_t want = age_of(plan, c);
     const svd_scratch m = atomo__svd_scratch_of(s, c);
     if (plan->option[SVD_EVERY] > 1 && s->kept_for == want) {
@@ -276,7 +276,7 @@ int atomo__svd_search(atomo__plan *plan, const float *g, atomo__context *c)
 {
     svd_state *s = plan->state;
     const svd_scratch m = atomo__svd_scratch_of(s, c);
-    ATOMO_TRY(take_scale(plan, g));
+    ATOMO_TRY(measure_scale(plan, g));
     const float *matrix = atomo__svd_matrix(s, g, &m), *basis = s->basis;
     s->kept_for = 0;
     ATOMO_TRY(decompose(plan, matrix, &m));
