@@ -75,7 +75,7 @@ typedef unsigned int uint32_t;
 
 /* ---- core: versions, statuses, memory, clock, random numbers ----------------------------------------------------- */
 
-enum { ATOMO_ABI = 6, ATOMO_MAX_DIM = 8 };
+enum { ATOMO_ABI = 7, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
 /* name, value, what it means */

@@ -177,7 +177,7 @@ typedef struct atomo_inbox {
 ATOMO_API int atomo_inbox_new(int ranks, atomo_inbox **out);
 ATOMO_API void atomo_inbox_free(atomo_inbox *b); /* NULL is fine; gone when no job needs it any more */
 
-/* ---- stages 7 and 8, the exchange: sums, parcels, buckets -------------------------------------------------------- */
+/* ---- stages 7 and 8, the exchange: sums, messages, buckets ------------------------------------------------------- */
 
 /* The messages of this tensor that decode_add takes next, up to atomo_codec_finish, are added up as coefficients where
  * they are in one fixed basis, so that they are transformed once and not one by one; acc is complete after finish.
@@ -193,15 +193,15 @@ ATOMO_API int atomo_sums_new(atomo_codec *codec, atomo_comm *comm, int first, in
                              atomo_sums **out); /* EARG: not linear, not planned [local] */
 ATOMO_API void atomo_sums_free(atomo_sums *l);  /* NULL is fine; gone when its bucket is */
 /* grads become scale times the sum over the ranks; after its bucket has come, unless that has failed. [local] */
-ATOMO_API int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale);
+ATOMO_API int atomo_sums_write_back(atomo_sums *l, atomo_tensor *const *grads, double scale);
 
-/* Parcels: messages of tensors first .. first + count - 1 of a codec (count may be 0), which a bucket codes and sends
- * one way. to [count]: the rank (of `ranks`) that each message is for, or of a parcel that is only decoded the block
- * (of `ranks`) that it is in, ascending; NULL: all are for everyone, or in every block. [local] EARG: not planned. */
-typedef struct atomo_parcel atomo_parcel;
-ATOMO_API int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks,
-                               atomo_parcel **out);
-ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; gone when its bucket is */
+/* Messages of tensors first .. first + count - 1 of a codec (count may be 0), which a bucket codes and sends one way.
+ * to [count]: the rank (of `ranks`) that each message is for, or where they are only decoded the block (of `ranks`)
+ * that it is in, ascending; NULL: all are for everyone, or in every block. [local] EARG: not planned. */
+typedef struct atomo_messages atomo_messages;
+ATOMO_API int atomo_messages_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks,
+                                 atomo_messages **out);
+ATOMO_API void atomo_messages_free(atomo_messages *m); /* NULL is fine; gone when its bucket is */
 
 /* Buckets: tensors that travel together, and the program of operations that carries them. A program is made once, when
  * the bucket is planned; a step starts it by one call and waits for it, while two threads work: one communicates, the
@@ -217,7 +217,7 @@ ATOMO_API void atomo_parcel_free(atomo_parcel *b); /* NULL is fine; gone when it
  *                block's own rank, and averaged
  * On the communication thread, on a communicator:
  *   ALLGATHER, ALLTOALL, BROADCAST (rank 0's): up's bytes into the inbox; of the second way down's into the answer;
- *                without parcels, the bytes that atomo_bucket_send was given
+ *                without messages, the bytes that atomo_bucket_send was given
  *   REDUCE (to rank 0), ALLREDUCE (by grains), BROADCAST_TENSOR (rank 0's): the tensor, f32
  *   SUMS         sums of a linear compressor's gradients */
 enum {
@@ -245,7 +245,7 @@ typedef struct atomo_bucket_plan {
     atomo_tensor *tensor;
     const double *grains; /* [grain_count] elements of each; copied. NULL: the order of adding is MPI's */
     int grain_count;
-    atomo_parcel *up, *down, *result;
+    atomo_messages *up, *down, *result;
     atomo_inbox *inbox, *answer;
     atomo_tensor *const *averages;
     atomo_tensor *const *decoded; /* NULL: the step's gradients */
@@ -263,7 +263,7 @@ ATOMO_API int atomo_bucket_order(atomo_bucket *const *list, int count);
  * bucket of a step that is given up, which goes out empty, or that has no gradients of its own. Any other operation on
  * a communicator first waits for all that was started, so the two threads are never in MPI at once. [local] */
 ATOMO_API int atomo_bucket_start(atomo_bucket *b, const atomo_tensor *const *grads, double step);
-/* The same of a bucket without parcels: its bytes lie in `send` (NULL if there are none) from byte `at` on; sizes: how
+/* The same of a bucket without messages: its bytes lie in `send` (NULL if there are none) from byte `at` on; sizes: how
  * many, [ranks] of them for ALLTOALL. */
 ATOMO_API int atomo_bucket_send(atomo_bucket *b, const atomo_tensor *send, double at, const double *sizes);
 /* Waits until all that was started of the bucket is over. out [4]: seconds of encoding, of decoding, seconds waited but

@@ -37,99 +37,99 @@ static const struct auto_family *first_of(int slot)
     return f;
 }
 
-/* A slot's part: the tensor, with the options of its first family. keep: the value of svd's every. */
-static atomo__part slot_part(const atomo__part *part, int slot, double *option)
+/* A slot's plan: the tensor, with the options of its first family. keep: the value of svd's every. */
+static atomo__plan slot_plan(const atomo__plan *plan, int slot, double *option)
 {
-    atomo__part p = {.codec = part->codec, .tensor = part->tensor, .ndim = part->ndim, .n = part->n};
+    atomo__plan p = {.codec = plan->codec, .tensor = plan->tensor, .ndim = plan->ndim, .n = plan->n};
     const struct auto_family *f = first_of(slot);
-    memcpy(p.name, part->name, sizeof p.name);
-    memcpy(p.shape, part->shape, sizeof p.shape);
+    memcpy(p.name, plan->name, sizeof p.name);
+    memcpy(p.shape, plan->shape, sizeof p.shape);
     memcpy(option, f->option, sizeof f->option);
-    if (slot == AUTO_SVD) option[2] = part->option[AUTO_KEEP];
-    p.custom_rows = part->custom_rows;
+    if (slot == AUTO_SVD) option[2] = plan->option[AUTO_KEEP];
+    p.custom_rows = plan->custom_rows;
     p.atoms = f->atoms;
     p.stages = &f->atoms->stages;
-    p.weight = part->option[AUTO_PREFER] != 0 ? sqrt(f->harm) : 1;
+    p.weight = plan->option[AUTO_PREFER] != 0 ? sqrt(f->harm) : 1;
     p.option = option;
     return p;
 }
 
-static int64_t short_side(const atomo__part *part)
+static int64_t short_side(const atomo__plan *plan)
 {
-    int64_t rows = part->custom_rows ? part->custom_rows : part->ndim > 1 ? (int64_t)part->shape[0] : 1;
-    return ATOMO_MIN(rows, part->n / rows);
+    int64_t rows = plan->custom_rows ? plan->custom_rows : plan->ndim > 1 ? (int64_t)plan->shape[0] : 1;
+    return ATOMO_MIN(rows, plan->n / rows);
 }
 
 /* An eigendecomposition of thousands would take seconds, so then there is no spectral family; and where there are no
  * taps, they would be entries again. */
-static bool is_there(const atomo__part *part, int slot)
+static bool is_there(const atomo__plan *plan, int slot)
 {
-    if (slot == AUTO_TAPS) return part->ndim == 4 && part->shape[1] * part->shape[2] > 1;
-    return slot != AUTO_SVD || short_side(part) <= MAX_SHORT_SIDE;
+    if (slot == AUTO_TAPS) return plan->ndim == 4 && plan->shape[1] * plan->shape[2] > 1;
+    return slot != AUTO_SVD || short_side(plan) <= MAX_SHORT_SIDE;
 }
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    part->state_size = atomo__round_up(sizeof(auto_state));
+    plan->state_size = atomo__round_up(sizeof(auto_state));
     for (int i = 0; i < AUTO_SLOTS; i++) {
         double option[3];
-        atomo__part p = slot_part(part, i, option);
-        if (!is_there(part, i)) continue;
+        atomo__plan p = slot_plan(plan, i, option);
+        if (!is_there(plan, i)) continue;
         ATOMO_TRY(p.stages->plan(&p));
-        part->body_max = ATOMO_MAX(part->body_max, p.body_max + 1);
-        part->scratch = ATOMO_MAX(part->scratch, p.scratch);
-        part->state_size += atomo__round_up(p.state_size);
+        plan->body_max = ATOMO_MAX(plan->body_max, p.body_max + 1);
+        plan->scratch = ATOMO_MAX(plan->scratch, p.scratch);
+        plan->state_size += atomo__round_up(p.state_size);
     }
     return ATOMO_OK;
 }
 
-static int start(atomo__part *part)
+static int start(atomo__plan *plan)
 {
-    auto_state *s = part->state;
-    char *room = (char *)part->state + atomo__round_up(sizeof(auto_state));
+    auto_state *s = plan->state;
+    char *room = (char *)plan->state + atomo__round_up(sizeof(auto_state));
     for (int i = 0; i < AUTO_FAMILIES; i++)
         memcpy(s->option[i], atomo__auto_families[i].option, sizeof atomo__auto_families[i].option);
     for (int i = 0; i < AUTO_SLOTS; i++) {
-        atomo__part *p = &s->part[i];
-        if (!(s->there[i] = is_there(part, i))) continue;
-        *p = slot_part(part, i, s->option[first_of(i) - atomo__auto_families]);
+        atomo__plan *p = &s->plan[i];
+        if (!(s->there[i] = is_there(plan, i))) continue;
+        *p = slot_plan(plan, i, s->option[first_of(i) - atomo__auto_families]);
         ATOMO_TRY(p->stages->plan(p));
         p->state = room;
         room += atomo__round_up(p->state_size);
         if (p->stages->start) ATOMO_TRY(p->stages->start(p));
     }
-    part->pick = 0;
-    s->cadence = atomo__cadence_of(part->n, short_side(part), (int64_t)part->option[AUTO_EVERY]);
+    plan->pick = 0;
+    s->cadence = atomo__cadence_of(plan->n, short_side(plan), (int64_t)plan->option[AUTO_EVERY]);
     return ATOMO_OK;
 }
 
-static void stop(atomo__part *part)
+static void stop(atomo__plan *plan)
 {
-    auto_state *s = part->state;
+    auto_state *s = plan->state;
     for (int i = 0; i < AUTO_SLOTS; i++)
-        if (s->part[i].state) atomo__stage_stop(&s->part[i]);
+        if (s->plan[i].state) atomo__stage_stop(&s->plan[i]);
 }
 
-static void guess(atomo__part *part, double bits)
+static void guess(atomo__plan *plan, double bits)
 {
     for (int i = 0; i < AUTO_SLOTS; i++) {
-        const auto_state *s = part->state;
-        atomo__part *p = atomo__auto_part(part, (int)(first_of(i) - atomo__auto_families));
+        const auto_state *s = plan->state;
+        atomo__plan *p = atomo__auto_plan(plan, (int)(first_of(i) - atomo__auto_families));
         if (s->there[i]) atomo__stage_guess(p, bits);
     }
 }
 
 /* All families of the tensor, exactly. */
-static int search(atomo__part *part, const float *g, atomo__coder *c)
+static int search(atomo__plan *plan, const float *g, atomo__context *c)
 {
-    auto_state *s = part->state;
-    atomo__coder own = *c;
+    auto_state *s = plan->state;
+    atomo__context own = *c;
     own.next = false; /* others are measured in between */
     for (int i = 0; i < AUTO_SLOTS; i++) {
-        atomo__part *p = atomo__auto_part(part, (int)(first_of(i) - atomo__auto_families));
+        atomo__plan *p = atomo__auto_plan(plan, (int)(first_of(i) - atomo__auto_families));
         if (!(s->measured[i] = s->there[i])) continue;
         if (i == AUTO_ENTRY) {
-            if (atomo__entries_measure(p, g, true) < 0) return atomo__refuse_nonfinite(part, g);
+            if (atomo__entries_measure(p, g, true) < 0) return atomo__refuse_nonfinite(plan, g);
         } else {
             ATOMO_TRY((i == AUTO_SVD ? atomo__svd_search : p->stages->measure)(p, g, &own));
         }
@@ -137,97 +137,97 @@ static int search(atomo__part *part, const float *g, atomo__coder *c)
     return ATOMO_OK;
 }
 
-static int measure(atomo__part *part, const float *g, atomo__coder *c)
+static int measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
-    auto_state *s = part->state;
-    const int slot = atomo__auto_families[part->pick].slot;
-    part->settled = false;
-    part->searched = atomo__cadence_due(&s->cadence);
-    if (part->searched) {
-        ATOMO_TRY(search(part, g, c));
+    auto_state *s = plan->state;
+    const int slot = atomo__auto_families[plan->pick].slot;
+    plan->settled = false;
+    plan->searched = atomo__cadence_due(&s->cadence);
+    if (plan->searched) {
+        ATOMO_TRY(search(plan, g, c));
     } else {
         for (int i = 0; i < AUTO_SLOTS; i++) s->measured[i] = i == slot;
-        atomo__part *p = atomo__auto_part(part, part->pick);
+        atomo__plan *p = atomo__auto_plan(plan, plan->pick);
         ATOMO_TRY(p->stages->measure(p, g, c));
-        part->searched = slot == AUTO_SVD && atomo__svd_strange(p) > CHANGED && atomo__cadence_early(&s->cadence);
-        if (part->searched) ATOMO_TRY(search(part, g, c));
+        plan->searched = slot == AUTO_SVD && atomo__svd_strange(p) > CHANGED && atomo__cadence_early(&s->cadence);
+        if (plan->searched) ATOMO_TRY(search(plan, g, c));
     }
-    atomo__auto_present(part, part->pick);
+    atomo__auto_present(plan, plan->pick);
     return ATOMO_OK;
 }
 
-/* The chosen family takes over what the budget made of the part. */
-static atomo__part *hand_down(atomo__part *part)
+/* The chosen family takes over what the budget made of the plan. */
+static atomo__plan *hand_down(atomo__plan *plan)
 {
-    atomo__part *p = atomo__auto_part(part, part->pick);
-    p->segment = part->segment;
-    p->fixed_bits = part->fixed_bits - AUTO_TAG_BITS;
-    p->T = part->T;
+    atomo__plan *p = atomo__auto_plan(plan, plan->pick);
+    p->segment = plan->segment;
+    p->fixed_bits = plan->fixed_bits - AUTO_TAG_BITS;
+    p->T = plan->T;
     return p;
 }
 
-static int refine(atomo__part *part, const float *g)
+static int refine(atomo__plan *plan, const float *g)
 {
-    atomo__part *p = hand_down(part);
-    part->settled = true;
+    atomo__plan *p = hand_down(plan);
+    plan->settled = true;
     ATOMO_TRY(atomo__stage_refine(p, g));
-    part->square = p->square;
+    plan->square = p->square;
     return ATOMO_OK;
 }
 
-static void price(atomo__part *part, double T)
+static void price(atomo__plan *plan, double T)
 {
-    atomo__part *p = hand_down(part);
+    atomo__plan *p = hand_down(plan);
     atomo__stage_price(p, T);
-    part->priced_unit = p->priced_unit;
-    part->priced_fixed = AUTO_TAG_BITS + p->priced_fixed - atomo__auto_saving(part, p, p->segment.expected);
+    plan->priced_unit = p->priced_unit;
+    plan->priced_fixed = AUTO_TAG_BITS + p->priced_fixed - atomo__auto_saving(plan, p, p->segment.expected);
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    auto_state *s = part->state;
-    atomo__part *p = hand_down(part);
+    auto_state *s = plan->state;
+    atomo__plan *p = hand_down(plan);
     const atomo__writer before = *w;
-    atomo__put(w, (uint32_t)part->pick + 1, AUTO_TAG_BITS);
+    atomo__put(w, (uint32_t)plan->pick + 1, AUTO_TAG_BITS);
     ATOMO_TRY(p->stages->encode(p, g, c, w));
     if (p->sent == 0) {
         *w = before;
         atomo__put(w, 0, AUTO_TAG_BITS);
     }
-    part->expected = p->expected;
-    part->sent = p->sent;
-    part->variance = p->variance;
-    atomo__cadence_step(&s->cadence, atomo__auto_families[part->pick].atoms->name, part->T / sqrt(part->square));
+    plan->expected = p->expected;
+    plan->sent = p->sent;
+    plan->variance = p->variance;
+    atomo__cadence_step(&s->cadence, atomo__auto_families[plan->pick].atoms->name, plan->T / sqrt(plan->square));
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    const auto_state *s = part->state;
+    const auto_state *s = plan->state;
     const uint32_t tag = atomo__get(r, AUTO_TAG_BITS);
     if (r->bad || tag > AUTO_FAMILIES) return ATOMO_EFORMAT;
     if (tag == 0) return ATOMO_OK;
     if (!s->there[atomo__auto_families[tag - 1].slot]) return ATOMO_EFORMAT;
-    atomo__part p = s->part[atomo__auto_families[tag - 1].slot];
+    atomo__plan p = s->plan[atomo__auto_families[tag - 1].slot];
     p.option = s->option[tag - 1];
     if (!p.atoms->transform) atomo__basis_settle(c, acc); /* it uses the scratch for something else */
     return p.stages->decode_add(&p, r, c, scale, acc);
 }
 
 /* The choice, when it is made again, and what its families have learnt. */
-static void learnt(atomo__part *part, atomo__walk *w)
+static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
 {
-    auto_state *s = part->state;
-    int32_t pick = part->pick;
-    atomo__walk_bytes(w, &pick, sizeof pick);
-    w->bad |= pick < 0 || pick >= AUTO_FAMILIES || !s->there[atomo__auto_families[pick].slot];
-    if (!w->bad) part->pick = pick;
-    atomo__cadence_learnt(&s->cadence, w);
+    auto_state *s = plan->state;
+    int32_t pick = plan->pick;
+    atomo__learnt_bytes(copy, &pick, sizeof pick);
+    copy->bad |= pick < 0 || pick >= AUTO_FAMILIES || !s->there[atomo__auto_families[pick].slot];
+    if (!copy->bad) plan->pick = pick;
+    atomo__cadence_learnt(&s->cadence, copy);
     for (int i = 0; i < AUTO_SLOTS; i++) {
         if (!s->there[i]) continue;
-        atomo__part *p = atomo__auto_part(part, (int)(first_of(i) - atomo__auto_families));
-        atomo__walk_part(w, p);
-        if (p->atoms->learnt) p->atoms->learnt(p, w);
+        atomo__plan *p = atomo__auto_plan(plan, (int)(first_of(i) - atomo__auto_families));
+        atomo__learnt_plan(copy, p);
+        if (p->atoms->learnt) p->atoms->learnt(p, copy);
     }
 }
 

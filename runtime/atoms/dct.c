@@ -13,13 +13,13 @@ static const struct atomo__option options[] = {
     {"chunk", ATOMO_OPTION_INT, 0, 0, 4096, NULL, "side of the squares that are transformed; 0: the flattened tensor"},
     {0}};
 
-static int start(atomo__part *part)
+static int start(atomo__plan *plan)
 {
-    const int64_t side = (int64_t)part->option[CHUNK], whole = part->n;
-    const int64_t rows = side > 0 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
+    const int64_t side = (int64_t)plan->option[CHUNK], whole = plan->n;
+    const int64_t rows = side > 0 && plan->ndim > 1 ? (int64_t)plan->shape[0] : 1;
     const int64_t chunk[2] = {side > 0 ? side : whole, side > 0 ? side : whole};
-    return atomo__separable_plan(atomo__basis_state(part), ATOMO__DCT, rows, part->n / rows, chunk,
-                                 part->codec->scratch, "dct");
+    return atomo__separable_plan(atomo__basis_state(plan), ATOMO__DCT, rows, plan->n / rows, chunk,
+                                 plan->codec->scratch, "dct");
 }
 
 const struct atomo_atoms atomo_atoms_dct = {

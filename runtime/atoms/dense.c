@@ -12,36 +12,36 @@ enum { BITS };
 static const struct atomo__option options[] = {
     {"bits", ATOMO_OPTION_INT, 8, 2, 32, "32|16|8|6|4|3|2", "bits of an entry, stochastically rounded"}, {0}};
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    part->scratch = sizeof(float) * (size_t)part->n;
-    part->state_size = sizeof(double);
-    part->body_max = 8 + ((size_t)part->n * (size_t)part->option[BITS] + 7) / 8;
+    plan->scratch = sizeof(float) * (size_t)plan->n;
+    plan->state_size = sizeof(double);
+    plan->body_max = 8 + ((size_t)plan->n * (size_t)plan->option[BITS] + 7) / 8;
     return ATOMO_OK;
 }
 
-static int measure(atomo__part *part, const float *g, atomo__coder *c)
+static int measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     (void)c;
-    double *variance = part->state;
-    atomo__quant_variance(g, part->n, (int)part->option[BITS], &part->square, variance);
-    if (!isfinite(part->square)) return atomo__refuse_nonfinite(part, g);
-    part->segment = (atomo__segment){.unit = 1};
-    part->fixed_bits = 32 + part->option[BITS] * (double)part->n;
-    part->variance = *variance;
+    double *variance = plan->state;
+    atomo__quant_variance(g, plan->n, (int)plan->option[BITS], &plan->square, variance);
+    if (!isfinite(plan->square)) return atomo__refuse_nonfinite(plan, g);
+    plan->segment = (atomo__segment){.unit = 1};
+    plan->fixed_bits = 32 + plan->option[BITS] * (double)plan->n;
+    plan->variance = *variance;
     return ATOMO_OK;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    const int bits = (int)part->option[BITS];
-    const float scale = atomo__quant_scale(g, part->n, bits);
+    const int bits = (int)plan->option[BITS];
+    const float scale = atomo__quant_scale(g, plan->n, bits);
     atomo_stream stream = c->stream;
     stream.purpose = ATOMO_RNG_QUANT;
     atomo__put_f32(w, scale);
-    atomo__quant_write(w, g, part->n, bits, scale, &stream, 0, atomo__room(c));
-    part->expected = part->sent = (double)part->n;
-    part->variance = *(const double *)part->state;
+    atomo__quant_write(w, g, plan->n, bits, scale, &stream, 0, atomo__room(c));
+    plan->expected = plan->sent = (double)plan->n;
+    plan->variance = *(const double *)plan->state;
     return ATOMO_OK;
 }
 
@@ -50,13 +50,13 @@ ATOMO_CLONES static void add(const float *x, int64_t n, float scale, float *acc)
     for (int64_t i = 0; i < n; i++) acc[i] += scale * x[i];
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const float step = scale * atomo__get_f32(r);
     float *x = atomo__room(c);
-    atomo__quant_read(r, x, part->n, (int)part->option[BITS]);
+    atomo__quant_read(r, x, plan->n, (int)plan->option[BITS]);
     if (r->bad || !isfinite(step)) return ATOMO_EFORMAT;
-    add(x, part->n, step, acc);
+    add(x, plan->n, step, acc);
     return ATOMO_OK;
 }
 

@@ -9,30 +9,30 @@ enum { STEP, OPTIONS };
 
 static const struct atomo__option options[] = {ATOMO__STEP_OPTION, {0}};
 
-static int measure(atomo__part *part, const float *g, atomo__coder *c)
+static int measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     (void)c;
-    return atomo__entries_measure(part, g, false);
+    return atomo__entries_measure(plan, g, false);
 }
 
-static int refine(atomo__part *part, const float *g)
+static int refine(atomo__plan *plan, const float *g)
 {
-    return atomo__entries_refine(part, g) < 0 ? atomo__refuse_nonfinite(part, g) : ATOMO_OK;
+    return atomo__entries_refine(plan, g) < 0 ? atomo__refuse_nonfinite(plan, g) : ATOMO_OK;
 }
 
-static void price(atomo__part *part, double T)
+static void price(atomo__plan *plan, double T)
 {
-    atomo__entries_price(part, T, part->option[STEP]);
+    atomo__entries_price(plan, T, plan->option[STEP]);
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    return atomo__entries_encode(part, g, part->option[STEP], atomo__room(c), c, w);
+    return atomo__entries_encode(plan, g, plan->option[STEP], atomo__room(c), c, w);
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    return atomo__entries_decode_add(part->n, part->option[STEP], r, atomo__room(c), scale, acc);
+    return atomo__entries_decode_add(plan->n, plan->option[STEP], r, atomo__room(c), scale, acc);
 }
 
 const struct atomo_atoms atomo_atoms_entry = {

@@ -16,27 +16,27 @@ static const struct atomo__option options[] = {
      "with dims=1: rows of the matrix out x the rest that are transformed together; 0: all"},
     {0}};
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    ATOMO_REQUIRE(part->option[DIMS] < 2 || part->option[ROWS] == 0, ATOMO_EARG,
-                  "fourier: rows=%g goes with dims=1, dims is 2", part->option[ROWS]);
-    return atomo__separable_size(part);
+    ATOMO_REQUIRE(plan->option[DIMS] < 2 || plan->option[ROWS] == 0, ATOMO_EARG,
+                  "fourier: rows=%g goes with dims=1, dims is 2", plan->option[ROWS]);
+    return atomo__separable_size(plan);
 }
 
 /* Entries that are transformed together along a row: `rows` rows of the matrix. */
-static int64_t stretch_of(const atomo__part *part)
+static int64_t stretch_of(const atomo__plan *plan)
 {
-    const int64_t rows = part->ndim > 1 ? (int64_t)part->shape[0] : 1;
-    const double stretch = part->option[ROWS] * (double)(part->n / rows);
-    return part->option[ROWS] > 0 && stretch < (double)part->n ? (int64_t)stretch : part->n;
+    const int64_t rows = plan->ndim > 1 ? (int64_t)plan->shape[0] : 1;
+    const double stretch = plan->option[ROWS] * (double)(plan->n / rows);
+    return plan->option[ROWS] > 0 && stretch < (double)plan->n ? (int64_t)stretch : plan->n;
 }
 
-static int start(atomo__part *part)
+static int start(atomo__plan *plan)
 {
-    const int64_t rows = part->option[DIMS] > 1 && part->ndim > 1 ? (int64_t)part->shape[0] : 1;
-    const int64_t chunk[2] = {stretch_of(part), part->n};
-    return atomo__separable_plan(atomo__basis_state(part), ATOMO__FOURIER, rows, part->n / rows, chunk,
-                                 part->codec->scratch, "fourier");
+    const int64_t rows = plan->option[DIMS] > 1 && plan->ndim > 1 ? (int64_t)plan->shape[0] : 1;
+    const int64_t chunk[2] = {stretch_of(plan), plan->n};
+    return atomo__separable_plan(atomo__basis_state(plan), ATOMO__FOURIER, rows, plan->n / rows, chunk,
+                                 plan->codec->scratch, "fourier");
 }
 
 const struct atomo_atoms atomo_atoms_fourier = {

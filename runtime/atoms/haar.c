@@ -8,9 +8,9 @@
 
 static const struct atomo__option options[] = {ATOMO__STEP_OPTION, {0}};
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    return atomo__basis_plan(part, 0);
+    return atomo__basis_plan(plan, 0);
 }
 
 ATOMO_CLONES static void level(float *x, int64_t n, int64_t apart)
@@ -32,10 +32,10 @@ static void run(float *x, int64_t size, bool inverse)
     }
 }
 
-static void transform(const atomo__part *part, float *x, bool inverse, float *work)
+static void transform(const atomo__plan *plan, float *x, bool inverse, float *work)
 {
     (void)work;
-    atomo__basis_runs(part, x, inverse, run);
+    atomo__basis_runs(plan, x, inverse, run);
 }
 
 const struct atomo_atoms atomo_atoms_haar = {

@@ -12,9 +12,9 @@ enum { SMALL = 4096 };
 
 static const struct atomo__option options[] = {ATOMO__STEP_OPTION, {0}};
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    return atomo__basis_plan(part, 0);
+    return atomo__basis_plan(plan, 0);
 }
 
 ATOMO_CLONES static void butterfly(float *restrict a, float *restrict b, int64_t n)
@@ -45,10 +45,10 @@ static void run(float *x, int64_t size, bool inverse)
     multiply(x, size, (float)sqrt(1 / (double)size));
 }
 
-static void transform(const atomo__part *part, float *x, bool inverse, float *work)
+static void transform(const atomo__plan *plan, float *x, bool inverse, float *work)
 {
     (void)work;
-    atomo__basis_runs(part, x, inverse, run);
+    atomo__basis_runs(plan, x, inverse, run);
 }
 
 const struct atomo_atoms atomo_atoms_hadamard = {

@@ -14,7 +14,7 @@
 #include <math.h>
 
 enum { BITS, OPTIONS };
-enum { MAX_FACTORS = sizeof((atomo__part *)0)->factor_width / sizeof(int64_t) };
+enum { MAX_FACTORS = sizeof((atomo__plan *)0)->factor_width / sizeof(int64_t) };
 
 static const struct atomo__option options[] = {
     {"bits", ATOMO_OPTION_INT, 32, 2, 32, "32|16|8|6|4|3|2",
@@ -28,30 +28,30 @@ typedef struct {
     /* after the struct: values [atoms] doubles */
 } state;
 
-static double *values_of(const atomo__part *part)
+static double *values_of(const atomo__plan *plan)
 {
-    return (double *)((char *)part->state + atomo__round_up(sizeof(state)));
+    return (double *)((char *)plan->state + atomo__round_up(sizeof(state)));
 }
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    ATOMO_REQUIRE(part->ndim == 2 && part->shape[0] < 0x1p31 && part->shape[1] >= 2 && part->shape[1] < 0x1p31,
-                  ATOMO_ESHAPE, "%s: tensor %s: expected [atoms, 1 + width of the factors]", part->codec->name,
-                  part->name);
-    part->elsewhere = true;
-    part->factors = 1;
-    part->factor_width[0] = (int64_t)part->shape[1] - 1;
-    size_t atoms = (size_t)part->shape[0], width = (size_t)part->shape[1] - 1;
-    part->scratch = sizeof(float) * width;
-    part->state_size = atomo__round_up(sizeof(state)) + sizeof(double) * atoms;
-    part->body_max = 16 + atoms * (4 + (width * (size_t)part->option[BITS] + 7) / 8);
+    ATOMO_REQUIRE(plan->ndim == 2 && plan->shape[0] < 0x1p31 && plan->shape[1] >= 2 && plan->shape[1] < 0x1p31,
+                  ATOMO_ESHAPE, "%s: tensor %s: expected [atoms, 1 + width of the factors]", plan->codec->name,
+                  plan->name);
+    plan->elsewhere = true;
+    plan->factors = 1;
+    plan->factor_width[0] = (int64_t)plan->shape[1] - 1;
+    size_t atoms = (size_t)plan->shape[0], width = (size_t)plan->shape[1] - 1;
+    plan->scratch = sizeof(float) * width;
+    plan->state_size = atomo__round_up(sizeof(state)) + sizeof(double) * atoms;
+    plan->body_max = 16 + atoms * (4 + (width * (size_t)plan->option[BITS] + 7) / 8);
     return ATOMO_OK;
 }
 
-static int start(atomo__part *part)
+static int start(atomo__plan *plan)
 {
-    *(state *)part->state =
-        (state){.atoms = (int64_t)part->shape[0], .columns = (int64_t)part->shape[1], .bits = (int)part->option[BITS]};
+    *(state *)plan->state =
+        (state){.atoms = (int64_t)plan->shape[0], .columns = (int64_t)plan->shape[1], .bits = (int)plan->option[BITS]};
     return ATOMO_OK;
 }
 
@@ -71,7 +71,7 @@ int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors,
         shape[1] += width[k];
     }
     ATOMO_TRY(atomo_codec_plan(c, tensor, 2, shape, 0, name));
-    atomo__part *p = atomo__part_of(c, tensor);
+    atomo__plan *p = atomo__plan_of(c, tensor);
     p->factors = factors;
     for (int k = 0; k < factors; k++) p->factor_width[k] = (int64_t)width[k];
     p->hash ^= atomo__crc32(0, p->factor_width, sizeof p->factor_width) & 0xFFFF;
@@ -81,100 +81,100 @@ int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors,
 }
 
 /* E||rounded factor||^2 / ||factor||^2, over all factors of a row. */
-static double growth(const atomo__part *part, const float *row)
+static double growth(const atomo__plan *plan, const float *row)
 {
-    const state *s = part->state;
+    const state *s = plan->state;
     double all = 1;
     if (s->bits == 32) return all;
-    for (int k = 0; k < part->factors; row += part->factor_width[k++]) {
+    for (int k = 0; k < plan->factors; row += plan->factor_width[k++]) {
         double square, noise;
-        atomo__quant_variance(row, part->factor_width[k], s->bits, &square, &noise);
+        atomo__quant_variance(row, plan->factor_width[k], s->bits, &square, &noise);
         if (square > 0) all *= 1 + noise / square;
     }
     return all;
 }
 
-static int measure(atomo__part *part, const float *g, atomo__coder *c)
+static int measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     (void)c;
-    const state *s = part->state;
-    double *value = values_of(part);
-    part->square = 0;
+    const state *s = plan->state;
+    double *value = values_of(plan);
+    plan->square = 0;
     for (int64_t i = 0; i < s->atoms; i++) {
         const float *row = g + i * s->columns;
         double sum, square;
         float most;
         atomo__measure(row, s->columns, &sum, &square, &most);
         ATOMO_REQUIRE(isfinite(sum), ATOMO_ENONFINITE, "%s: atom %.0f of tensor %s: lambda or a factor is NaN or Inf",
-                      part->codec->name, (double)i + 1, part->name);
-        part->square += (double)row[0] * (double)row[0];
-        value[i] = fabs((double)row[0]) * sqrt(growth(part, row + 1));
+                      plan->codec->name, (double)i + 1, plan->name);
+        plan->square += (double)row[0] * (double)row[0];
+        value[i] = fabs((double)row[0]) * sqrt(growth(plan, row + 1));
     }
-    part->segment = (atomo__segment){.f64 = value, .n = s->atoms, .unit = 32.0 + s->bits * (double)(s->columns - 1)};
-    part->fixed_bits = 16; /* the count, the last byte's padding */
+    plan->segment = (atomo__segment){.f64 = value, .n = s->atoms, .unit = 32.0 + s->bits * (double)(s->columns - 1)};
+    plan->fixed_bits = 16; /* the count, the last byte's padding */
     return ATOMO_OK;
 }
 
-/* Keep-probability of an atom at the part's T. */
-static double probability(const atomo__part *part, double value)
+/* Keep-probability of an atom at the plan's T. */
+static double probability(const atomo__plan *plan, double value)
 {
-    double t = part->T * sqrt(part->segment.unit);
+    double t = plan->T * sqrt(plan->segment.unit);
     return value <= 0 ? 0 : value >= t ? 1 : value / t;
 }
 
-static int write_atom(const atomo__part *part, const float *row, double p, uint32_t number, const atomo__coder *c,
+static int write_atom(const atomo__plan *plan, const float *row, double p, uint32_t number, const atomo__context *c,
                       atomo__writer *w)
 {
-    const state *s = part->state;
+    const state *s = plan->state;
     static const uint32_t purpose[MAX_FACTORS] = {ATOMO_RNG_QUANT_U, ATOMO_RNG_QUANT_V, ATOMO_RNG_QUANT};
     float scale[MAX_FACTORS];
     double weight = (double)row[0] / p;
     const float *factor = row + 1;
-    for (int k = 0; k < part->factors; factor += part->factor_width[k++]) {
-        scale[k] = atomo__quant_scale(factor, part->factor_width[k], s->bits);
+    for (int k = 0; k < plan->factors; factor += plan->factor_width[k++]) {
+        scale[k] = atomo__quant_scale(factor, plan->factor_width[k], s->bits);
         weight *= (double)scale[k];
     }
     ATOMO_REQUIRE(fabs(weight) <= FLT_MAX, ATOMO_ENONFINITE,
-                  "%s: tensor %s: lambda over its probability, %g, leaves the range of f32", part->codec->name,
-                  part->name, weight);
+                  "%s: tensor %s: lambda over its probability, %g, leaves the range of f32", plan->codec->name,
+                  plan->name, weight);
     atomo__put_f32(w, (float)weight);
     factor = row + 1;
-    for (int k = 0; k < part->factors; factor += part->factor_width[k++]) {
+    for (int k = 0; k < plan->factors; factor += plan->factor_width[k++]) {
         atomo_stream stream = c->stream;
         stream.purpose = purpose[k];
-        atomo__quant_write(w, factor, part->factor_width[k], s->bits, scale[k], &stream, number, atomo__room(c));
+        atomo__quant_write(w, factor, plan->factor_width[k], s->bits, scale[k], &stream, number, atomo__room(c));
     }
     return ATOMO_OK;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    const state *s = part->state;
-    const double *value = values_of(part);
+    const state *s = plan->state;
+    const double *value = values_of(plan);
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few), again = draw;
     double noisy = 0;
     uint32_t sent = 0;
     for (int64_t i = 0; i < s->atoms; i++) {
-        double p = probability(part, value[i]);
+        double p = probability(plan, value[i]);
         if (p > 0) noisy += value[i] * value[i] / p;
         sent += p > 0 && atomo__draw_next(&draw, (uint32_t)i, p);
     }
-    part->expected = part->segment.expected;
-    part->sent = (double)sent;
-    part->variance = ATOMO_MAX(0, noisy - part->square);
+    plan->expected = plan->segment.expected;
+    plan->sent = (double)sent;
+    plan->variance = ATOMO_MAX(0, noisy - plan->square);
     atomo__put_varint(w, sent);
     uint32_t number = 0;
     for (int64_t i = 0; i < s->atoms; i++) {
-        double p = probability(part, value[i]);
+        double p = probability(plan, value[i]);
         if (p > 0 && atomo__draw_next(&again, (uint32_t)i, p))
-            ATOMO_TRY(write_atom(part, g + i * s->columns, p, number++, c, w));
+            ATOMO_TRY(write_atom(plan, g + i * s->columns, p, number++, c, w));
     }
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    state *s = part->state;
+    state *s = plan->state;
     float *row = atomo__room(c);
     uint32_t atoms = atomo__get_varint(r);
     s->taken = 0;
@@ -195,7 +195,7 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
 
 double atomo_codec_taken(const atomo_codec *c, int tensor)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     return p && p->atoms && p->atoms->stages.plan == plan ? (double)((const state *)p->state)->taken : 0;
 }
 

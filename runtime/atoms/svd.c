@@ -31,24 +31,24 @@ static const struct atomo__option options[] = {
      "steps that a basis is kept; any basis is exactly unbiased, an old one has more variance"},
     {0}};
 
-static atomo__fold fold_of(const atomo__part *part)
+static atomo__fold fold_of(const atomo__plan *plan)
 {
     double rest = 1;
-    for (int i = 1; i < part->ndim; i++) rest *= part->shape[i];
-    if (part->custom_rows) return (atomo__fold){.rows = part->custom_rows, .cols = part->n / part->custom_rows};
-    if ((int)part->option[SVD_FOLD] == FOLD_PAPER && part->ndim == 4) {
-        int64_t out = (int64_t)part->shape[0], in = (int64_t)part->shape[3];
-        int64_t taps = (int64_t)(part->shape[1] * part->shape[2]);
+    for (int i = 1; i < plan->ndim; i++) rest *= plan->shape[i];
+    if (plan->custom_rows) return (atomo__fold){.rows = plan->custom_rows, .cols = plan->n / plan->custom_rows};
+    if ((int)plan->option[SVD_FOLD] == FOLD_PAPER && plan->ndim == 4) {
+        int64_t out = (int64_t)plan->shape[0], in = (int64_t)plan->shape[3];
+        int64_t taps = (int64_t)(plan->shape[1] * plan->shape[2]);
         return (atomo__fold){.rows = (out * in + 1) / 2, .cols = 2 * taps, .out = out, .taps = taps, .in = in};
     }
-    if (part->ndim < 2) return (atomo__fold){.rows = 1, .cols = part->n};
-    return (atomo__fold){.rows = (int64_t)part->shape[0], .cols = (int64_t)rest};
+    if (plan->ndim < 2) return (atomo__fold){.rows = 1, .cols = plan->n};
+    return (atomo__fold){.rows = (int64_t)plan->shape[0], .cols = (int64_t)rest};
 }
 
 /* What a state says of its tensor, without the arrays. */
-static svd_state shape_of(const atomo__part *part)
+static svd_state shape_of(const atomo__plan *plan)
 {
-    svd_state s = {.fold = fold_of(part), .bits = (int)part->option[SVD_BITS]};
+    svd_state s = {.fold = fold_of(plan), .bits = (int)plan->option[SVD_BITS]};
     s.tall = s.fold.rows > s.fold.cols;
     s.k = ATOMO_MIN(s.fold.rows, s.fold.cols);
     s.l = ATOMO_MAX(s.fold.rows, s.fold.cols);
@@ -91,24 +91,24 @@ size_t atomo__svd_scratch(const svd_state *s, void *block, svd_scratch *m)
     return ATOMO_MAX(c.size, ATOMO_MAX(decompose.size, project.size));
 }
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    svd_state s = shape_of(part);
+    svd_state s = shape_of(plan);
     svd_scratch m;
     ATOMO_REQUIRE(s.l < INT32_MAX && s.k <= MOST_ATOMS, ATOMO_ELIMIT,
                   "svd: tensor %s folds to %.0f x %.0f; at most %d on the short side and 2^31-1 on the long one",
-                  part->name, (double)s.fold.rows, (double)s.fold.cols, (int)MOST_ATOMS);
+                  plan->name, (double)s.fold.rows, (double)s.fold.cols, (int)MOST_ATOMS);
     const size_t atoms = (size_t)s.k, bits = (size_t)(s.mixed ? atomo__svd_widths[0] : s.bits);
-    part->scratch = atomo__svd_scratch(&s, NULL, &m);
-    part->state_size = carve_state(&s, NULL);
-    part->body_max = 16 + atoms * (4 + s.mixed + ((size_t)(s.k + s.l) * bits + 7) / 8);
+    plan->scratch = atomo__svd_scratch(&s, NULL, &m);
+    plan->state_size = carve_state(&s, NULL);
+    plan->body_max = 16 + atoms * (4 + s.mixed + ((size_t)(s.k + s.l) * bits + 7) / 8);
     return ATOMO_OK;
 }
 
-static int start(atomo__part *part)
+static int start(atomo__plan *plan)
 {
-    svd_state *s = part->state;
-    *s = shape_of(part);
+    svd_state *s = plan->state;
+    *s = shape_of(plan);
     carve_state(s, s);
     if (s->mixed) memset(s->width, SVD_USUAL, (size_t)s->k);
     return ATOMO_OK;
@@ -136,26 +136,26 @@ double atomo__svd_usual_rounding(int64_t n, int bits)
 }
 
 /* A kept basis; of the last search the widths, and the sizes that they were chosen for. */
-static void learnt(atomo__part *part, atomo__walk *w)
+static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
 {
-    svd_state *s = part->state;
+    svd_state *s = plan->state;
     const size_t k = (size_t)s->k;
-    const bool keeps = part->option[SVD_EVERY] > 1;
+    const bool keeps = plan->option[SVD_EVERY] > 1;
     if (keeps) {
-        atomo__walk_bytes(w, &s->kept_for, sizeof s->kept_for);
-        atomo__walk_bytes(w, s->basis, sizeof(float) * k * k);
+        atomo__learnt_bytes(copy, &s->kept_for, sizeof s->kept_for);
+        atomo__learnt_bytes(copy, s->basis, sizeof(float) * k * k);
     }
     if (s->mixed) {
-        atomo__walk_doubles(w, s->swell, k);
-        atomo__walk_bytes(w, s->width, k);
-        atomo__walk_doubles(w, s->table + SVD_WIDTHS * k, k);
-        atomo__walk_doubles(w, &s->searched_norm, 1);
-        atomo__walk_doubles(w, &s->norm, 1);
-        atomo__walk_doubles(w, &s->strange, 1);
+        atomo__learnt_doubles(copy, s->swell, k);
+        atomo__learnt_bytes(copy, s->width, k);
+        atomo__learnt_doubles(copy, s->table + SVD_WIDTHS * k, k);
+        atomo__learnt_doubles(copy, &s->searched_norm, 1);
+        atomo__learnt_doubles(copy, &s->norm, 1);
+        atomo__learnt_doubles(copy, &s->strange, 1);
     }
-    if (w->way != ATOMO__COPY_IN) return;
-    for (size_t i = 0; keeps && i < k * k; i++) w->bad |= !isfinite(s->basis[i]);
-    for (size_t i = 0; s->mixed && i < k; i++) w->bad |= s->width[i] >= SVD_WIDTHS;
+    if (copy->way != ATOMO__COPY_IN) return;
+    for (size_t i = 0; keeps && i < k * k; i++) copy->bad |= !isfinite(s->basis[i]);
+    for (size_t i = 0; s->mixed && i < k; i++) copy->bad |= s->width[i] >= SVD_WIDTHS;
 }
 
 const struct atomo_atoms atomo_atoms_svd = {

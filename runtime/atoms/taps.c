@@ -22,9 +22,9 @@ typedef struct {
     axis row, column; /* over kw, over kh */
 } kernel;
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    return atomo__basis_plan(part, sizeof(kernel));
+    return atomo__basis_plan(plan, sizeof(kernel));
 }
 
 /* The DCT-II of `taps` points, orthonormal, and its transpose. */
@@ -44,18 +44,18 @@ static int make_axis(axis *a, double blocks, double taps, double inner)
     return ATOMO_OK;
 }
 
-static int start(atomo__part *part)
+static int start(atomo__plan *plan)
 {
-    kernel *k = atomo__basis_state(part);
-    if (part->ndim != 4) return ATOMO_OK;
-    const double *s = part->shape;
+    kernel *k = atomo__basis_state(plan);
+    if (plan->ndim != 4) return ATOMO_OK;
+    const double *s = plan->shape;
     ATOMO_TRY(make_axis(&k->row, s[0] * s[1], s[2], s[3]));
     return make_axis(&k->column, s[0], s[1], s[2] * s[3]);
 }
 
-static void stop(atomo__part *part)
+static void stop(atomo__plan *plan)
 {
-    kernel *k = atomo__basis_state(part);
+    kernel *k = atomo__basis_state(plan);
     atomo__free(k->row.forward);
     atomo__free(k->row.backward);
     atomo__free(k->column.forward);
@@ -99,10 +99,10 @@ static void run(const axis *a, float *x, bool inverse, float *work)
 }
 
 /* Output channel by output channel, both axes, while it is in the cache. */
-static void transform(const atomo__part *part, float *x, bool inverse, float *work)
+static void transform(const atomo__plan *plan, float *x, bool inverse, float *work)
 {
-    const kernel *k = atomo__basis_state(part);
-    const int64_t size = k->column.blocks ? part->n / k->column.blocks : 0;
+    const kernel *k = atomo__basis_state(plan);
+    const int64_t size = k->column.blocks ? plan->n / k->column.blocks : 0;
     const int64_t rows = size ? k->row.blocks / k->column.blocks : 0;
     for (int64_t o = 0; o < k->column.blocks; o++, x += size) {
         if (inverse && k->column.taps > 1) run(&k->column, x, inverse, work);

@@ -62,29 +62,29 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
 
 /* ---- stages that may be absent ---- */
 
-void atomo__stage_stop(atomo__part *part)
+void atomo__stage_stop(atomo__plan *plan)
 {
-    if (part->stages->stop) part->stages->stop(part);
+    if (plan->stages->stop) plan->stages->stop(plan);
 }
 
-int atomo__stage_refine(atomo__part *part, const float *g)
+int atomo__stage_refine(atomo__plan *plan, const float *g)
 {
-    return part->stages->refine ? part->stages->refine(part, g) : ATOMO_OK;
+    return plan->stages->refine ? plan->stages->refine(plan, g) : ATOMO_OK;
 }
 
-void atomo__stage_guess(atomo__part *part, double bits)
+void atomo__stage_guess(atomo__plan *plan, double bits)
 {
-    if (part->stages->guess) part->stages->guess(part, bits);
+    if (plan->stages->guess) plan->stages->guess(plan, bits);
 }
 
-void atomo__stage_price(atomo__part *part, double T)
+void atomo__stage_price(atomo__plan *plan, double T)
 {
-    part->priced_unit = part->segment.unit;
-    part->priced_fixed = part->fixed_bits;
-    if (part->stages->price) part->stages->price(part, T);
+    plan->priced_unit = plan->segment.unit;
+    plan->priced_fixed = plan->fixed_bits;
+    if (plan->stages->price) plan->stages->price(plan, T);
 }
 
-void atomo__part_free(atomo__part *p)
+void atomo__plan_free(atomo__plan *p)
 {
     if (!p) return;
     if (p->state) atomo__stage_stop(p);
@@ -104,7 +104,7 @@ atomo_codec *atomo__codec_hold(atomo_codec *c)
 void atomo_codec_free(atomo_codec *c)
 {
     if (!c || --c->refs > 0) return;
-    for (int i = 0; i < c->parts; i++) atomo__part_free(c->part[i]);
+    for (int i = 0; i < c->plans; i++) atomo__plan_free(c->plan[i]);
     atomo__free(c->segment);
     atomo__free(c->scratch);
     atomo__free(c->own_name);
@@ -112,17 +112,17 @@ void atomo_codec_free(atomo_codec *c)
     atomo__free(c);
 }
 
-atomo__part *atomo__part_of(const atomo_codec *c, int tensor)
+atomo__plan *atomo__plan_of(const atomo_codec *c, int tensor)
 {
-    return tensor >= 1 && tensor <= c->parts ? c->part[tensor - 1] : NULL;
+    return tensor >= 1 && tensor <= c->plans ? c->plan[tensor - 1] : NULL;
 }
 
 double atomo_codec_wire_max(const atomo_codec *c, int tensor)
 {
     double bytes = 0;
-    for (int i = 1; i <= c->parts; i++)
-        if (c->part[i - 1] && (tensor == 0 || tensor == i))
-            bytes += (double)(c->part[i - 1]->body_max + ATOMO__FRAME_MAX);
+    for (int i = 1; i <= c->plans; i++)
+        if (c->plan[i - 1] && (tensor == 0 || tensor == i))
+            bytes += (double)(c->plan[i - 1]->body_max + ATOMO__FRAME_MAX);
     return bytes;
 }
 
@@ -134,8 +134,8 @@ int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double by
                   "%s: budget atoms=%g, ratio=%g, bytes=%g: expected one above 0 and the others 0", c->name, atoms,
                   ratio, bytes);
     bool chooses = c->atoms && c->atoms->choose;
-    for (int i = 0; i < c->parts; i++) {
-        const atomo__part *p = c->part[i];
+    for (int i = 0; i < c->plans; i++) {
+        const atomo__plan *p = c->plan[i];
         chooses = chooses || (p && p->atoms && p->atoms->choose);
     }
     ATOMO_REQUIRE(!(chooses && atoms > 0), ATOMO_EARG,
@@ -156,25 +156,25 @@ int atomo_codec_reserve(atomo_codec *c, double entries, double bytes)
     return ATOMO_OK;
 }
 
-int atomo__refuse_nonfinite(const atomo__part *part, const float *g)
+int atomo__refuse_nonfinite(const atomo__plan *plan, const float *g)
 {
     int64_t bad = 0, first = 0;
-    for (int64_t i = 0; i < part->n; i++)
+    for (int64_t i = 0; i < plan->n; i++)
         if (!isfinite(g[i]) && bad++ == 0) first = i;
     return atomo__fail(ATOMO_ENONFINITE,
                        "%s: gradient of tensor %s: %.0f entries are NaN or Inf, the first is number %.0f",
-                       part->codec->name, part->name, (double)bad, (double)first + 1);
+                       plan->codec->name, plan->name, (double)bad, (double)first + 1);
 }
 
 const char *atomo_codec_family(const atomo_codec *c, int tensor)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     return p && p->atoms && p->atoms->family ? p->atoms->family(p) : "";
 }
 
 void atomo_codec_get_stats(const atomo_codec *c, int tensor, atomo_codec_stats *out)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     if (tensor == 0)
         *out = c->stats;
     else if (p)

@@ -11,9 +11,9 @@
 #include "coding/messages.h"
 #include "core/core.h"
 
-typedef struct atomo__part atomo__part;   /* codec.h */
-typedef struct atomo__coder atomo__coder; /* codec.h */
-typedef struct atomo__walk atomo__walk;   /* codec.h */
+typedef struct atomo__plan atomo__plan;               /* codec.h */
+typedef struct atomo__context atomo__context;         /* codec.h */
+typedef struct atomo__learnt_copy atomo__learnt_copy; /* codec.h */
 
 /* ---- options: a table per descriptor, read by Lua ---- */
 struct atomo__option {
@@ -26,27 +26,27 @@ struct atomo__option {
 
 /* ---- stages ---- */
 struct atomo__stages {
-    int (*plan)(atomo__part *part);  /* sets body_max, scratch and state_size */
-    int (*start)(atomo__part *part); /* fills the zeroed state; NULL: it stays zero */
-    void (*stop)(atomo__part *part); /* frees what start allocated, where start failed, too; NULL: nothing */
+    int (*plan)(atomo__plan *plan);  /* sets body_max, scratch and state_size */
+    int (*start)(atomo__plan *plan); /* fills the zeroed state; NULL: it stays zero */
+    void (*stop)(atomo__plan *plan); /* frees what start allocated, where start failed, too; NULL: nothing */
     /* of a budget: NULL, all four, for a compressor that has none */
-    int (*measure)(atomo__part *part, const float *g, atomo__coder *c); /* sets segment, fixed_bits, square */
-    /* makes exact around part->T what measure only estimated; NULL: it was exact */
-    int (*refine)(atomo__part *part, const float *g);
-    void (*guess)(atomo__part *part, double bits); /* a first price, for a body of about `bits`; NULL: it is fixed */
-    void (*price)(atomo__part *part, double T);    /* priced_unit, priced_fixed at T; NULL: those of measure */
-    /* draws at part->T and writes; sets expected, sent, variance. Without measure: refuses non-finite gradients. */
-    int (*encode)(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
+    int (*measure)(atomo__plan *plan, const float *g, atomo__context *c); /* sets segment, fixed_bits, square */
+    /* makes exact around plan->T what measure only estimated; NULL: it was exact */
+    int (*refine)(atomo__plan *plan, const float *g);
+    void (*guess)(atomo__plan *plan, double bits); /* a first price, for a body of about `bits`; NULL: it is fixed */
+    void (*price)(atomo__plan *plan, double T);    /* priced_unit, priced_fixed at T; NULL: those of measure */
+    /* draws at plan->T and writes; sets expected, sent, variance. Without measure: refuses non-finite gradients. */
+    int (*encode)(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
     /* acc += scale * ghat; EFORMAT (without a text) for what encode did not write */
-    int (*decode_add)(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
-    void (*settle)(atomo__coder *c, float *acc); /* adds to acc what decode_add left in c->pending; NULL: nothing */
+    int (*decode_add)(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc);
+    void (*settle)(atomo__context *c, float *acc); /* adds to acc what decode_add left in c->pending; NULL: nothing */
 };
 
-/* The part becomes one of the families that it was measured for: number `pick` (NAN where there is none of that number
- * or it was not measured), or with ATOMO__BEST the one of least variance + T^2 bits. Sets part->pick; returns the
+/* The plan becomes one of the families that it was measured for: number `pick` (NAN where there is none of that number
+ * or it was not measured), or with ATOMO__BEST the one of least variance + T^2 bits. Sets plan->pick; returns the
  * variance. (auto may count other things with the variance.) */
 enum { ATOMO__BEST = -1, ATOMO__MAX_FAMILIES = 16 };
-typedef double atomo__choose_fn(atomo__part *part, double T, int pick);
+typedef double atomo__choose_fn(atomo__plan *plan, double T, int pick);
 
 /* ---- atom sets: runtime/atoms/NAME.c, `const struct atomo_atoms atomo_atoms_NAME` ---- */
 struct atomo_atoms {
@@ -54,10 +54,10 @@ struct atomo_atoms {
     const struct atomo__option *options; /* ends with a NULL key */
     struct atomo__stages stages;
     /* of a fixed basis (atoms/common/basis.h): x [n] in place, orthonormal; work [n + 2] */
-    void (*transform)(const atomo__part *part, float *x, bool inverse, float *work);
-    atomo__choose_fn *choose;                          /* of one of several sets (auto), with family; NULL: none */
-    const char *(*family)(const atomo__part *part);    /* the text of what was chosen */
-    void (*learnt)(atomo__part *part, atomo__walk *w); /* what of the state outlives a step; NULL: nothing */
+    void (*transform)(const atomo__plan *plan, float *x, bool inverse, float *work);
+    atomo__choose_fn *choose;                       /* of one of several sets (auto), with family; NULL: none */
+    const char *(*family)(const atomo__plan *plan); /* the text of what was chosen */
+    void (*learnt)(atomo__plan *plan, atomo__learnt_copy *copy); /* what of the state outlives a step; NULL: nothing */
     bool hidden; /* no compressor of its own: a family of auto, and what `overrides` calls none */
 };
 
@@ -70,14 +70,15 @@ struct atomo__linear {
     int rounds;                     /* all-reduces, 1 or 2; the second's values depend on the first's sums */
     bool largest;                   /* of two rounds the first wants the largest of the ranks' values, not their sum */
     const struct atomo__half *half; /* the last round's sums travel in 16 bits (half.h); NULL: in f32 */
-    int64_t (*size)(const atomo__part *part, int round); /* floats */
+    int64_t (*size)(const atomo__plan *plan, int round); /* floats */
     /* g's values for a round, out [size]; before: the first round's sums (its own to work in). ENONFINITE. */
-    int (*project)(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c, float *out);
+    int (*project)(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
+                   float *out);
     /* acc += scale * what the sums of the first and last round stand for (the same where there is one). */
-    int (*expand)(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
-                  atomo__coder *c, float *acc);
+    int (*expand)(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
+                  atomo__context *c, float *acc);
     /* The step holds, with these last sums: what the next one starts from; NULL: nothing. */
-    void (*settle)(atomo__part *part, const float *last);
+    void (*settle)(atomo__plan *plan, const float *last);
 };
 
 struct atomo_compressor {
@@ -90,9 +91,9 @@ struct atomo_compressor {
     bool takes_atoms; /* its options are followed by those of an atom set, whose name it goes by */
     bool (*biased)(const double *option); /* true for options with which an unbiased one is not; NULL: never */
     /* turns the sum of all ranks' messages, each times scale, into the update; NULL: it is the update */
-    void (*finish)(const atomo__part *part, float scale, float *acc);
+    void (*finish)(const atomo__plan *plan, float scale, float *acc);
     /* what the next step of a tensor depends on, [n]: goes into checkpoints; NULL: nothing */
-    float *(*memory)(const atomo__part *part, int64_t *n);
+    float *(*memory)(const atomo__plan *plan, int64_t *n);
     const struct atomo__linear *linear; /* NULL: messages cannot be added */
 };
 

@@ -13,43 +13,43 @@ static const double SETTLED = 0.03;
 /* Bits of an atom, for the first guess of a price where the budget is a number of atoms. */
 enum { GUESSED_BITS = 16 };
 
-atomo__coder atomo__coder_of(const atomo__part *p, uint32_t rank, uint32_t step)
+atomo__context atomo__context_of(const atomo__plan *p, uint32_t rank, uint32_t step)
 {
     const atomo_codec *c = p->codec;
     const int sampling = c->atoms ? (int)c->option[ATOMO__SAMPLING] : ATOMO__BERNOULLI;
-    return (atomo__coder){.scratch = c->scratch,
-                          .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor},
-                          .fixed_count = sampling == ATOMO__SYSTEMATIC,
-                          .fixed_few = sampling != ATOMO__BERNOULLI};
+    return (atomo__context){.scratch = c->scratch,
+                            .stream = {{c->seed[0], c->seed[1]}, ATOMO_RNG_SAMPLE, rank, step, (uint32_t)p->tensor},
+                            .fixed_count = sampling == ATOMO__SYSTEMATIC,
+                            .fixed_few = sampling != ATOMO__BERNOULLI};
 }
 
 /* What is encoded of a gradient: itself, or with error feedback what the residual has become. */
-static const float *input_of(const atomo__part *p, const atomo_tensor *grad)
+static const float *input_of(const atomo__plan *p, const atomo_tensor *grad)
 {
     return p->residual ? p->residual : atomo__f32(grad);
 }
 
 /* Draws, writes and frames one tensor whose T is set. */
-static int write_message(atomo__part *p, const float *g, uint32_t rank, uint32_t step, const void **held, uint8_t *out,
+static int write_message(atomo__plan *p, const float *g, uint32_t rank, uint32_t step, const void **held, uint8_t *out,
                          double room, double *nbytes)
 {
-    atomo__coder coder = atomo__coder_of(p, rank, step);
-    coder.held = held;
+    atomo__context context = atomo__context_of(p, rank, step);
+    context.held = held;
     double need = (double)(p->body_max + ATOMO__FRAME_MAX);
     ATOMO_REQUIRE(room >= need, ATOMO_EARG, "encode: %.0f bytes are left in out, tensor %s may need %.0f", room,
                   p->name, need);
     atomo__writer w = {.data = out + ATOMO__FRAME_MAX, .capacity = p->body_max};
-    ATOMO_TRY(p->stages->encode(p, g, &coder, &w));
+    ATOMO_TRY(p->stages->encode(p, g, &context, &w));
     atomo__put_align(&w);
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
-    ATOMO_TRY(atomo__form_close(p, &w, &coder));
+    ATOMO_TRY(atomo__form_close(p, &w, &context));
     atomo__frame f = atomo__frame_of(p, rank, step);
     *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, w.size);
     return ATOMO_OK;
 }
 
-void atomo__stats_add(atomo_codec *c, const atomo__part *p)
+void atomo__stats_add(atomo_codec *c, const atomo__plan *p)
 {
     c->stats.nbytes += p->nbytes;
     c->stats.atoms_expected += p->expected;
@@ -68,42 +68,42 @@ static int key_check(const atomo_codec *c, double step, double rank)
     return ATOMO_OK;
 }
 
-/* The part of tensor number `tensor`, whose shape g must have. */
-static int find(const atomo_codec *c, int tensor, const atomo_tensor *g, const char *what, atomo__part **out)
+/* The plan of tensor number `tensor`, whose shape g must have. */
+static int find(const atomo_codec *c, int tensor, const atomo_tensor *g, const char *what, atomo__plan **out)
 {
-    *out = atomo__part_of(c, tensor);
+    *out = atomo__plan_of(c, tensor);
     ATOMO_REQUIRE(*out, ATOMO_EARG, "%s: %s: tensor number %d is not planned (1 to %d are)", c->name, what, tensor,
-                  c->parts);
+                  c->plans);
     ATOMO_TRY(atomo__expect(g, ATOMO_F32, -1, what));
     ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, g->ndim, g->shape), ATOMO_ESHAPE,
                   "%s: %s: tensor %s was planned, %s came", c->name, what, (*out)->name, atomo__shape_text(g));
     return ATOMO_OK;
 }
 
-static void solve_once(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target)
+static void solve_once(atomo_codec *c, int count, atomo__plan **plan, uint32_t rank, uint32_t step, double target)
 {
     if (target > 0) {
-        atomo__solve_shared(c, count, part, rank, step, target);
+        atomo__solve_shared(c, count, plan, rank, step, target);
         return;
     }
-    for (int i = 0; i < count; i++) atomo__solve_atoms(c, part[i]);
+    for (int i = 0; i < count; i++) atomo__solve_atoms(c, plan[i]);
 }
 
 /* The T that the budget calls for; where measuring only took estimates, by going back to the gradients at the T found,
  * until it settles. */
-static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
+static int solve(atomo_codec *c, int count, atomo__plan **plan, const atomo_tensor *const *grads, uint32_t rank,
                  uint32_t step, double target)
 {
-    solve_once(c, count, part, rank, step, target);
+    solve_once(c, count, plan, rank, step, target);
     for (int round = 0; round < REFINES; round++) {
         double moved = 0;
         for (int i = 0; i < count; i++) {
-            ATOMO_TRY(atomo__stage_refine(part[i], input_of(part[i], grads[i])));
-            part[i]->anchored = part[i]->T * sqrt(part[i]->segment.unit);
+            ATOMO_TRY(atomo__stage_refine(plan[i], input_of(plan[i], grads[i])));
+            plan[i]->anchored = plan[i]->T * sqrt(plan[i]->segment.unit);
         }
-        solve_once(c, count, part, rank, step, target);
+        solve_once(c, count, plan, rank, step, target);
         for (int i = 0; i < count; i++) {
-            double before = part[i]->anchored, tau = part[i]->T * sqrt(part[i]->segment.unit);
+            double before = plan[i]->anchored, tau = plan[i]->T * sqrt(plan[i]->segment.unit);
             moved = ATOMO_MAX(moved, tau == before ? 0 : fabs(log(tau / before)));
         }
         if (moved < SETTLED) break;
@@ -113,14 +113,14 @@ static int solve(atomo_codec *c, int count, atomo__part **part, const atomo_tens
 
 /* A budget in bytes that empty messages would break is refused. (One by ratio is of a whole step, with tensors that may
  * be small: there the least that lets every atom be sent is taken, a tenth more than empty messages.) */
-static int check_budget(const atomo_codec *c, int count, atomo__part *const *part, uint32_t rank, uint32_t step)
+static int check_budget(const atomo_codec *c, int count, atomo__plan *const *plan, uint32_t rank, uint32_t step)
 {
     if (!(c->budget_bytes > 0)) return ATOMO_OK;
     double least = c->other_bytes;
     int messages = 0;
     for (int i = 0; i < count; i++) {
-        if (!part[i]) continue;
-        const atomo__frame f = atomo__frame_of(part[i], rank, step);
+        if (!plan[i]) continue;
+        const atomo__frame f = atomo__frame_of(plan[i], rank, step);
         least += atomo__frame_bits(&f, 8) / 8 + 1;
         messages++;
     }
@@ -130,23 +130,23 @@ static int check_budget(const atomo_codec *c, int count, atomo__part *const *par
     return ATOMO_OK;
 }
 
-static int measure_all(atomo_codec *c, int count, atomo__part **part, const atomo_tensor *const *grads, uint32_t rank,
+static int measure_all(atomo_codec *c, int count, atomo__plan **plan, const atomo_tensor *const *grads, uint32_t rank,
                        uint32_t step, const void **held)
 {
     double entries = 0;
-    for (int i = 0; i < count; i++) entries += (double)part[i]->n;
-    ATOMO_TRY(check_budget(c, count, part, rank, step));
+    for (int i = 0; i < count; i++) entries += (double)plan[i]->n;
+    ATOMO_TRY(check_budget(c, count, plan, rank, step));
     double target = atomo__target_bits(c, entries);
     for (int i = 0; i < count; i++) {
-        atomo__coder coder = atomo__coder_of(part[i], rank, step);
-        coder.held = held;
-        double share = target > 0 ? target * (double)part[i]->n / entries : GUESSED_BITS * c->budget_atoms;
-        atomo__stage_guess(part[i], share);
-        ATOMO_TRY(part[i]->stages->measure(part[i], input_of(part[i], grads[i]), &coder));
+        atomo__context context = atomo__context_of(plan[i], rank, step);
+        context.held = held;
+        double share = target > 0 ? target * (double)plan[i]->n / entries : GUESSED_BITS * c->budget_atoms;
+        atomo__stage_guess(plan[i], share);
+        ATOMO_TRY(plan[i]->stages->measure(plan[i], input_of(plan[i], grads[i]), &context));
     }
     c->energy = 0;
-    for (int i = 0; i < count; i++) c->energy += part[i]->square / entries;
-    return solve(c, count, part, grads, rank, step, target);
+    for (int i = 0; i < count; i++) c->energy += plan[i]->square / entries;
+    return solve(c, count, plan, grads, rank, step, target);
 }
 
 static int encode_all(atomo_codec *c, int count, const atomo_tensor *const *grads, uint32_t step, uint32_t rank,
@@ -154,8 +154,8 @@ static int encode_all(atomo_codec *c, int count, const atomo_tensor *const *grad
 {
     const void *held = NULL;
     for (int i = 0; i < count; i++) {
-        atomo__part_open(c->order[i]);
-        if (c->feedback) ATOMO_TRY(atomo__feedback_take(c->order[i], atomo__f32(grads[i])));
+        atomo__plan_open(c->order[i]);
+        if (c->feedback) ATOMO_TRY(atomo__feedback_add(c->order[i], atomo__f32(grads[i])));
     }
     if (atomo__has_budget(c)) ATOMO_TRY(measure_all(c, count, c->order, grads, rank, step, &held));
     memset(&c->stats, 0, sizeof c->stats);
@@ -175,10 +175,10 @@ int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const 
     ATOMO_TRY(key_check(c, step, rank));
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: encode: the streamed step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
-    ATOMO_REQUIRE(count >= 0 && count <= c->parts, ATOMO_EARG, "%s: encode: %d tensors, %d are planned", c->name, count,
-                  c->parts);
+    ATOMO_REQUIRE(count >= 0 && count <= c->plans, ATOMO_EARG, "%s: encode: %d tensors, %d are planned", c->name, count,
+                  c->plans);
     for (int i = 0; i < count; i++) {
-        atomo__part *p;
+        atomo__plan *p;
         ATOMO_TRY(find(c, tensors[i], grads[i], "encode", &p));
         c->order[i] = p;
     }
@@ -196,7 +196,7 @@ int atomo_codec_begin(atomo_codec *c, double step, double rank)
     ATOMO_TRY(key_check(c, step, rank));
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: begin_step: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
-    if (atomo__has_budget(c)) ATOMO_TRY(check_budget(c, c->parts, c->part, (uint32_t)rank, (uint32_t)step));
+    if (atomo__has_budget(c)) ATOMO_TRY(check_budget(c, c->plans, c->plan, (uint32_t)rank, (uint32_t)step));
     atomo__undo_note(c);
     c->stream.open = true;
     c->stream.step = (uint32_t)step;
@@ -209,21 +209,21 @@ int atomo_codec_begin(atomo_codec *c, double step, double rank)
 int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8_t *out, double capacity,
                      double *nbytes)
 {
-    atomo__part *p;
+    atomo__plan *p;
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
     ATOMO_TRY(find(c, tensor, grad, "push", &p));
-    atomo__part_open(p);
-    if (c->feedback) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(grad)));
+    atomo__plan_open(p);
+    if (c->feedback) ATOMO_TRY(atomo__feedback_add(p, atomo__f32(grad)));
     const float *g = input_of(p, grad);
     const void *held = NULL;
     if (atomo__has_budget(c)) {
-        atomo__coder coder = atomo__coder_of(p, c->stream.rank, c->stream.step);
-        coder.held = &held;
-        coder.next = true;
+        atomo__context context = atomo__context_of(p, c->stream.rank, c->stream.step);
+        context.held = &held;
+        context.next = true;
         double share =
             c->budget_atoms > 0 ? GUESSED_BITS * c->budget_atoms : c->stream.target * (double)p->n / c->entries;
         if (!(p->priced_unit > 0)) atomo__stage_guess(p, share);
-        ATOMO_TRY(p->stages->measure(p, g, &coder));
+        ATOMO_TRY(p->stages->measure(p, g, &context));
         atomo__price_set(c, p);
         ATOMO_TRY(atomo__stage_refine(p, g));
         atomo__price_set(c, p);
@@ -257,8 +257,8 @@ int atomo_codec_restart(atomo_codec *c)
     ATOMO_REQUIRE(!c->stream.open, ATOMO_EARG, "%s: restart: step %u has not been ended", c->name,
                   (unsigned)c->stream.step);
     c->stream.T = c->stream.owed = c->stream.aimed = c->stream.real = c->energy = 0;
-    for (int i = 0; i < c->parts; i++) {
-        atomo__part *p = c->part[i];
+    for (int i = 0; i < c->plans; i++) {
+        atomo__plan *p = c->plan[i];
         if (!p) continue;
         p->T = p->anchored = p->priced_unit = p->priced_fixed = p->planned = 0;
         if (c->compressor->memory) continue;
@@ -276,7 +276,7 @@ static int decode_one(atomo_codec *c, int tensor, double step, double rank, cons
     if (tensor == 0) ATOMO_TRY(tensor = atomo_codec_tensor_of(bytes, size));
     ATOMO_REQUIRE(size >= 0, ATOMO_EARG, "decode: size is %g", size);
     ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "decode: scale is %g", scale);
-    atomo__part *p;
+    atomo__plan *p;
     ATOMO_TRY(find(c, tensor, acc, "decode: acc", &p));
     atomo__frame want =
         atomo__frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
@@ -284,9 +284,9 @@ static int decode_one(atomo_codec *c, int tensor, double step, double rank, cons
     size_t length;
     atomo__frame got;
     ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
-    atomo__coder coder = atomo__coder_of(p, got.rank, got.step);
-    if (c->pending.tensor == p->tensor) coder.pending = &c->pending;
-    int rc = atomo__form_decode(p, &body, &coder, (float)scale, atomo__f32(acc));
+    atomo__context context = atomo__context_of(p, got.rank, got.step);
+    if (c->pending.tensor == p->tensor) context.pending = &c->pending;
+    int rc = atomo__form_decode(p, &body, &context, (float)scale, atomo__f32(acc));
     if (rc < 0 || !atomo__at_end(&body))
         return atomo__fail(ATOMO_EFORMAT,
                            "decode: message for tensor %s: its body of %zu bytes is malformed near byte %zu", p->name,
@@ -305,7 +305,7 @@ int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank,
 
 int atomo_codec_sum(atomo_codec *c, int tensor)
 {
-    ATOMO_REQUIRE(atomo__part_of(c, tensor), ATOMO_EARG, "%s: sum: tensor %d is not planned", c->name, tensor);
+    ATOMO_REQUIRE(atomo__plan_of(c, tensor), ATOMO_EARG, "%s: sum: tensor %d is not planned", c->name, tensor);
     c->pending.tensor = tensor;
     c->pending.full = false;
     return ATOMO_OK;
@@ -313,13 +313,13 @@ int atomo_codec_sum(atomo_codec *c, int tensor)
 
 int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc)
 {
-    atomo__part *p;
+    atomo__plan *p;
     ATOMO_REQUIRE(isfinite(scale) && scale > 0, ATOMO_EARG, "finish: scale is %g, expected a number above 0", scale);
     ATOMO_TRY(find(c, tensor, acc, "finish: acc", &p));
     if (c->pending.tensor == tensor) {
-        atomo__coder coder = atomo__coder_of(p, 0, 0);
-        coder.pending = &c->pending;
-        if (c->pending.full) c->pending.part.stages->settle(&coder, atomo__f32(acc));
+        atomo__context context = atomo__context_of(p, 0, 0);
+        context.pending = &c->pending;
+        if (c->pending.full) c->pending.plan.stages->settle(&context, atomo__f32(acc));
         c->pending.tensor = 0;
     }
     if (c->compressor->finish) c->compressor->finish(p, (float)scale, atomo__f32(acc));

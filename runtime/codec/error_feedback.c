@@ -12,10 +12,10 @@
 const struct atomo__option atomo__feedback_option = {
     "ef", ATOMO_OPTION_BOOL, 0, 0, 1, NULL, "error feedback: what is not sent is added to the next gradient"};
 
-int atomo__feedback_plan(atomo__part *part)
+int atomo__feedback_plan(atomo__plan *plan)
 {
-    ATOMO_TRY(atomo__calloc((void **)&part->kept, sizeof(float) * (size_t)part->n));
-    return atomo__calloc((void **)&part->residual, sizeof(float) * (size_t)part->n);
+    ATOMO_TRY(atomo__calloc((void **)&plan->kept, sizeof(float) * (size_t)plan->n));
+    return atomo__calloc((void **)&plan->residual, sizeof(float) * (size_t)plan->n);
 }
 
 ATOMO_CLONES static void add(float *restrict sum, const float *restrict e, const float *restrict g, int64_t n)
@@ -23,26 +23,26 @@ ATOMO_CLONES static void add(float *restrict sum, const float *restrict e, const
     for (int64_t i = 0; i < n; i++) sum[i] = e[i] + g[i];
 }
 
-int atomo__feedback_take(atomo__part *part, const float *g)
+int atomo__feedback_add(atomo__plan *plan, const float *g)
 {
     double sum, square;
     float largest, held;
-    atomo__measure(g, part->n, &sum, &square, &largest);
-    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
-    atomo__measure(part->kept, part->n, &sum, &square, &held);
+    atomo__measure(g, plan->n, &sum, &square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(plan, g);
+    atomo__measure(plan->kept, plan->n, &sum, &square, &held);
     ATOMO_REQUIRE(isfinite(largest + held), ATOMO_ENONFINITE,
                   "%s: gradient of tensor %s: %g and what error feedback holds back, %g, leave the range",
-                  part->codec->name, part->name, (double)largest, (double)held);
-    add(part->residual, part->kept, g, part->n);
+                  plan->codec->name, plan->name, (double)largest, (double)held);
+    add(plan->residual, plan->kept, g, plan->n);
     return ATOMO_OK;
 }
 
-int atomo__feedback_give(atomo__part *part, const uint8_t *body, size_t size, atomo__coder *c)
+int atomo__feedback_subtract(atomo__plan *plan, const uint8_t *body, size_t size, atomo__context *c)
 {
     atomo__reader r = {.data = body, .size = size};
-    int rc = part->stages->decode_add(part, &r, c, -1, part->residual);
+    int rc = plan->stages->decode_add(plan, &r, c, -1, plan->residual);
     ATOMO_REQUIRE(rc == 0 && atomo__at_end(&r), ATOMO_EINTERNAL, "%s: tensor %s: its own message does not decode",
-                  part->codec->name, part->name);
+                  plan->codec->name, plan->name);
     return ATOMO_OK;
 }
 
@@ -54,7 +54,7 @@ int atomo_codec_is_unbiased(const atomo_codec *c)
 
 int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     ATOMO_REQUIRE(p && p->residual, ATOMO_EARG, "%s: residual of tensor %d: %s", c->name, tensor,
                   p ? "there is none without ef=true" : "it is not planned");
     ATOMO_TRY(atomo__output(out, ATOMO_F32, p->ndim, p->shape, "residual"));
@@ -68,7 +68,7 @@ typedef struct {
     int64_t n[2];
 } stretches;
 
-static stretches memory_of(const atomo__part *p)
+static stretches memory_of(const atomo__plan *p)
 {
     const struct atomo_compressor *k = p->codec->compressor;
     stretches m = {{p->kept, NULL}, {p->kept ? p->n : 0, 0}};
@@ -78,7 +78,7 @@ static stretches memory_of(const atomo__part *p)
 
 int atomo_codec_memory(const atomo_codec *c, int tensor, atomo_tensor **out)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     ATOMO_REQUIRE(p, ATOMO_EARG, "%s: memory of tensor %d: it is not planned", c->name, tensor);
     const stretches m = memory_of(p);
     const double n = (double)(m.n[0] + m.n[1]);
@@ -90,7 +90,7 @@ int atomo_codec_memory(const atomo_codec *c, int tensor, atomo_tensor **out)
 
 int atomo_codec_set_memory(atomo_codec *c, int tensor, const atomo_tensor *memory)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     ATOMO_REQUIRE(p, ATOMO_EARG, "%s: memory of tensor %d: it is not planned", c->name, tensor);
     ATOMO_TRY(atomo__expect(memory, ATOMO_F32, 1, "memory"));
     const stretches m = memory_of(p);

@@ -20,9 +20,9 @@
 
 enum { FACTOR_BYTES = 2 };
 
-static size_t dense_size(const atomo__part *part)
+static size_t dense_size(const atomo__plan *plan)
 {
-    return 4 * (size_t)part->n;
+    return 4 * (size_t)plan->n;
 }
 
 size_t atomo__form_bytes(const atomo_codec *c)
@@ -31,34 +31,34 @@ size_t atomo__form_bytes(const atomo_codec *c)
 }
 
 /* Messages may have to be replaced, or a factor found: the codec needs room for what they decode to. */
-static bool decodes_its_own(const atomo__part *part)
+static bool decodes_its_own(const atomo__plan *plan)
 {
-    const atomo_codec *c = part->codec;
-    const bool long_body = part->body_max >= dense_size(part) && !c->compressor->dense;
-    return !part->elsewhere && (long_body || (c->scaled && c->feedback));
+    const atomo_codec *c = plan->codec;
+    const bool long_body = plan->body_max >= dense_size(plan) && !c->compressor->dense;
+    return !plan->elsewhere && (long_body || (c->scaled && c->feedback));
 }
 
-int atomo__form_plan(atomo_codec *c, atomo__part *part)
+int atomo__form_plan(atomo_codec *c, atomo__plan *plan)
 {
-    part->body_max += atomo__form_bytes(c);
-    if (!decodes_its_own(part) || part->n <= c->sent_room) return ATOMO_OK;
+    plan->body_max += atomo__form_bytes(c);
+    if (!decodes_its_own(plan) || plan->n <= c->sent_room) return ATOMO_OK;
     void *sent;
-    ATOMO_TRY(atomo__alloc(&sent, sizeof(float) * (size_t)part->n));
+    ATOMO_TRY(atomo__alloc(&sent, sizeof(float) * (size_t)plan->n));
     atomo__free(c->sent);
     c->sent = sent;
-    c->sent_room = part->n;
+    c->sent_room = plan->n;
     return ATOMO_OK;
 }
 
 /* What the body just written decodes to, into the codec's room. */
-static int decode_own(atomo__part *part, const atomo__writer *w, atomo__coder *c)
+static int decode_own(atomo__plan *plan, const atomo__writer *w, atomo__context *c)
 {
-    float *sent = part->codec->sent;
+    float *sent = plan->codec->sent;
     atomo__reader r = {.data = w->data, .size = w->size};
-    memset(sent, 0, sizeof(float) * (size_t)part->n);
-    int rc = part->stages->decode_add(part, &r, c, 1, sent);
+    memset(sent, 0, sizeof(float) * (size_t)plan->n);
+    int rc = plan->stages->decode_add(plan, &r, c, 1, sent);
     ATOMO_REQUIRE(rc == 0 && atomo__at_end(&r), ATOMO_EINTERNAL, "%s: tensor %s: its own message does not decode",
-                  part->codec->name, part->name);
+                  plan->codec->name, plan->name);
     return ATOMO_OK;
 }
 
@@ -118,7 +118,7 @@ static double best_factor(const float *sent, const float *x, int64_t n)
 }
 
 /* sent *= factor; e -= sent. */
-ATOMO_CLONES static void take_off(float *restrict sent, float factor, float *restrict e, int64_t n)
+ATOMO_CLONES static void subtract(float *restrict sent, float factor, float *restrict e, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         sent[i] *= factor;
@@ -132,25 +132,25 @@ static void put_floats(atomo__writer *w, const float *x, int64_t n)
     memcpy(w->data, x, w->size);
 }
 
-int atomo__form_close(atomo__part *part, atomo__writer *w, atomo__coder *c)
+int atomo__form_close(atomo__plan *plan, atomo__writer *w, atomo__context *c)
 {
-    const atomo_codec *codec = part->codec;
+    const atomo_codec *codec = plan->codec;
     const bool fitted = codec->scaled && codec->feedback;
-    const bool replaced = w->size + atomo__form_bytes(codec) >= dense_size(part) && decodes_its_own(part);
+    const bool replaced = w->size + atomo__form_bytes(codec) >= dense_size(plan) && decodes_its_own(plan);
     uint16_t half = half_of(1);
-    if (codec->feedback && !fitted) ATOMO_TRY(atomo__feedback_give(part, w->data, w->size, c));
-    if (fitted || replaced) ATOMO_TRY(decode_own(part, w, c));
+    if (codec->feedback && !fitted) ATOMO_TRY(atomo__feedback_subtract(plan, w->data, w->size, c));
+    if (fitted || replaced) ATOMO_TRY(decode_own(plan, w, c));
     if (fitted) {
-        half = half_of(best_factor(codec->sent, part->residual, part->n));
-        take_off(codec->sent, factor_of(half), part->residual, part->n);
+        half = half_of(best_factor(codec->sent, plan->residual, plan->n));
+        subtract(codec->sent, factor_of(half), plan->residual, plan->n);
         double sum;
         float largest;
-        atomo__measure(part->residual, part->n, &sum, &part->variance, &largest);
+        atomo__measure(plan->residual, plan->n, &sum, &plan->variance, &largest);
         ATOMO_REQUIRE(isfinite(sum), ATOMO_ENONFINITE,
-                      "%s: tensor %s: the residual of error feedback leaves the f32 range", codec->name, part->name);
+                      "%s: tensor %s: the residual of error feedback leaves the f32 range", codec->name, plan->name);
     }
     if (replaced) {
-        put_floats(w, codec->sent, part->n);
+        put_floats(w, codec->sent, plan->n);
     } else if (codec->scaled) {
         memcpy(w->data + w->size, &half, FACTOR_BYTES);
         w->size += FACTOR_BYTES;
@@ -159,18 +159,18 @@ int atomo__form_close(atomo__part *part, atomo__writer *w, atomo__coder *c)
 }
 
 /* A body of 4 n bytes is the dense form, whatever the compressor. */
-static bool is_dense(const atomo__part *part, size_t size)
+static bool is_dense(const atomo__plan *plan, size_t size)
 {
-    return !part->elsewhere && size == dense_size(part);
+    return !plan->elsewhere && size == dense_size(plan);
 }
 
-int atomo__form_decode(const atomo__part *part, atomo__reader *body, atomo__coder *c, float scale, float *acc)
+int atomo__form_decode(const atomo__plan *plan, atomo__reader *body, atomo__context *c, float scale, float *acc)
 {
-    if (is_dense(part, body->size)) {
+    if (is_dense(plan, body->size)) {
         const uint8_t *in = atomo__get_raw(body, body->size);
-        return in && atomo__add_floats(in, part->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
+        return in && atomo__add_floats(in, plan->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
     }
-    if (part->codec->scaled) {
+    if (plan->codec->scaled) {
         uint16_t half;
         if (body->size < FACTOR_BYTES) return ATOMO_EFORMAT;
         body->size -= FACTOR_BYTES;
@@ -179,24 +179,24 @@ int atomo__form_decode(const atomo__part *part, atomo__reader *body, atomo__code
         if (!(factor >= 0) || !isfinite(factor * scale)) return ATOMO_EFORMAT;
         scale *= factor;
     }
-    return part->stages->decode_add(part, body, c, scale, acc);
+    return plan->stages->decode_add(plan, body, c, scale, acc);
 }
 
 int atomo_codec_carry_factor(atomo_codec *c)
 {
-    ATOMO_REQUIRE(c->parts == 0, ATOMO_EARG, "%s: carry_factor: tensors are planned already", c->name);
+    ATOMO_REQUIRE(c->plans == 0, ATOMO_EARG, "%s: carry_factor: tensors are planned already", c->name);
     c->scaled = true;
     return ATOMO_OK;
 }
 
 /* Where the body of the message at bytes is, checked. */
-static int open_body(const atomo_codec *c, int tensor, const uint8_t *bytes, double size, atomo__part **part,
+static int open_body(const atomo_codec *c, int tensor, const uint8_t *bytes, double size, atomo__plan **plan,
                      atomo__reader *body, size_t *length)
 {
-    *part = atomo__part_of(c, tensor);
-    ATOMO_REQUIRE(*part, ATOMO_EARG, "%s: tensor number %d is not planned", c->name, tensor);
-    atomo__frame want = atomo__frame_of(*part, UINT32_MAX, UINT32_MAX), got;
-    return atomo__frame_open(&want, (*part)->name, bytes, (size_t)size, body, length, &got);
+    *plan = atomo__plan_of(c, tensor);
+    ATOMO_REQUIRE(*plan, ATOMO_EARG, "%s: tensor number %d is not planned", c->name, tensor);
+    atomo__frame want = atomo__frame_of(*plan, UINT32_MAX, UINT32_MAX), got;
+    return atomo__frame_open(&want, (*plan)->name, bytes, (size_t)size, body, length, &got);
 }
 
 double atomo_codec_best_factor(const atomo_tensor *sent, const atomo_tensor *x)
@@ -206,7 +206,7 @@ double atomo_codec_best_factor(const atomo_tensor *sent, const atomo_tensor *x)
 
 int atomo_codec_set_factor(atomo_codec *c, int tensor, uint8_t *bytes, double size, double factor, double *kept)
 {
-    atomo__part *p;
+    atomo__plan *p;
     atomo__reader body;
     size_t length;
     ATOMO_REQUIRE(c->scaled && isfinite(factor), ATOMO_EARG, "%s: set_factor: %g", c->name, factor);
@@ -232,7 +232,7 @@ int atomo_codec_set_factor(atomo_codec *c, int tensor, uint8_t *bytes, double si
 int atomo_codec_dense(const atomo_codec *c, int tensor, double step, double rank, const atomo_tensor *values,
                       uint8_t *out, double capacity, double *nbytes)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     ATOMO_REQUIRE(p, ATOMO_EARG, "%s: tensor number %d is not planned", c->name, tensor);
     ATOMO_TRY(atomo__expect(values, ATOMO_F32, -1, "dense form"));
     ATOMO_REQUIRE(values->numel == (double)p->n && capacity >= (double)(dense_size(p) + ATOMO__FRAME_MAX), ATOMO_EARG,
@@ -245,7 +245,7 @@ int atomo_codec_dense(const atomo_codec *c, int tensor, double step, double rank
 
 double atomo_codec_dense_max(const atomo_codec *c, int tensor, double step, double rank)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     if (!p) return 0;
     const atomo__frame f = atomo__frame_of(p, (uint32_t)rank, (uint32_t)step);
     return (double)dense_size(p) + atomo__frame_bits(&f, 8 * (double)dense_size(p)) / 8;
@@ -254,7 +254,7 @@ double atomo_codec_dense_max(const atomo_codec *c, int tensor, double step, doub
 int atomo_codec_dense_add(const atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
                           double scale, atomo_tensor *acc, double *used)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     ATOMO_REQUIRE(p, ATOMO_EARG, "%s: tensor number %d is not planned", c->name, tensor);
     ATOMO_TRY(atomo__expect(acc, ATOMO_F32, -1, "decode: acc"));
     ATOMO_REQUIRE(acc->numel == (double)p->n, ATOMO_ESHAPE, "%s: tensor %s has %.0f entries, acc %s", c->name, p->name,

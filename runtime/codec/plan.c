@@ -9,25 +9,25 @@ enum { MAX_TENSORS = 1 << 20 };
 /* Room for tensor numbers up to `want`: one block holds the three arrays. */
 static int grow(atomo_codec *c, int want)
 {
-    if (want > c->part_room) {
-        size_t size = (size_t)ATOMO_MAX(want, 2 * c->part_room);
+    if (want > c->plan_room) {
+        size_t size = (size_t)ATOMO_MAX(want, 2 * c->plan_room);
         atomo__segment *segment;
-        ATOMO_TRY(atomo__calloc((void **)&segment, (sizeof *segment + 2 * sizeof(atomo__part *)) * size));
-        atomo__part **part = (atomo__part **)(segment + size);
-        if (c->parts) memcpy(part, c->part, sizeof *part * (size_t)c->parts);
+        ATOMO_TRY(atomo__calloc((void **)&segment, (sizeof *segment + 2 * sizeof(atomo__plan *)) * size));
+        atomo__plan **plan = (atomo__plan **)(segment + size);
+        if (c->plans) memcpy(plan, c->plan, sizeof *plan * (size_t)c->plans);
         atomo__free(c->segment);
         c->segment = segment;
-        c->part = part;
-        c->order = part + size;
-        c->part_room = (int)size;
+        c->plan = plan;
+        c->order = plan + size;
+        c->plan_room = (int)size;
     }
-    c->parts = ATOMO_MAX(c->parts, want);
+    c->plans = ATOMO_MAX(c->plans, want);
     return ATOMO_OK;
 }
 
 /* 16 bits over what the meaning of a body depends on: the name, the options but the budget's, the shape, the fold, the
  * way. */
-static uint32_t hash_of(const atomo__part *p)
+static uint32_t hash_of(const atomo__plan *p)
 {
     const atomo_codec *c = p->codec;
     int first = c->atoms ? c->own_options : 0;
@@ -45,7 +45,7 @@ static uint32_t hash_of(const atomo__part *p)
     return (h ^ h >> 16) & 0xFFFF;
 }
 
-static int describe(atomo__part *p, const char *name, double custom_rows)
+static int describe(atomo__plan *p, const char *name, double custom_rows)
 {
     p->n = 1;
     for (int i = 0; i < p->ndim; i++) {
@@ -76,10 +76,10 @@ typedef struct {
     double option[ATOMO__MAX_OPTIONS];
 } replacement;
 
-static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name,
-                    const replacement *as, atomo__part **out)
+static int plan_new(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name,
+                    const replacement *as, atomo__plan **out)
 {
-    atomo__part *p;
+    atomo__plan *p;
     ATOMO_TRY(atomo__calloc((void **)&p, sizeof *p));
     p->codec = c;
     p->atoms = c->atoms;
@@ -111,7 +111,7 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     }
     if (rc == 0 && p->stages->start) rc = p->stages->start(p);
     if (rc < 0) {
-        atomo__part_free(p);
+        atomo__plan_free(p);
         return rc;
     }
     p->hash = hash_of(p);
@@ -119,8 +119,8 @@ static int part_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     return ATOMO_OK;
 }
 
-static int plan_part(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name,
-                     const replacement *as)
+static int plan_tensor(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name,
+                       const replacement *as)
 {
     ATOMO_REQUIRE(tensor >= 1 && tensor <= MAX_TENSORS, ATOMO_EARG, "%s: tensor number %d, expected 1 to %d", c->name,
                   tensor, MAX_TENSORS);
@@ -128,23 +128,23 @@ static int plan_part(atomo_codec *c, int tensor, int ndim, const double *shape, 
                   "%s: plan: tensor %d while an exchange codes with it; finish() the step first", c->name, tensor);
     ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE,
                   "%s: tensor %d has %d dimensions, at most %d are possible", c->name, tensor, ndim, ATOMO_MAX_DIM);
-    atomo__part *p;
-    ATOMO_TRY(part_new(c, tensor, ndim, shape, custom_rows, name, as, &p));
+    atomo__plan *p;
+    ATOMO_TRY(plan_new(c, tensor, ndim, shape, custom_rows, name, as, &p));
     int rc = grow(c, tensor);
     if (rc < 0) {
-        atomo__part_free(p);
+        atomo__plan_free(p);
         return rc;
     }
-    if (c->part[tensor - 1]) c->entries -= (double)c->part[tensor - 1]->n;
-    atomo__part_free(c->part[tensor - 1]);
-    c->part[tensor - 1] = p;
+    if (c->plan[tensor - 1]) c->entries -= (double)c->plan[tensor - 1]->n;
+    atomo__plan_free(c->plan[tensor - 1]);
+    c->plan[tensor - 1] = p;
     c->entries += (double)p->n;
     return ATOMO_OK;
 }
 
 int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name)
 {
-    return plan_part(c, tensor, ndim, shape, custom_rows, name, &(replacement){.atoms = NULL});
+    return plan_tensor(c, tensor, ndim, shape, custom_rows, name, &(replacement){.atoms = NULL});
 }
 
 /* The atom set called `name` with option values in the order of its compressor's table. */
@@ -179,11 +179,11 @@ int atomo_codec_plan_as(atomo_codec *c, int tensor, int ndim, const double *shap
     ATOMO_TRY(find_replacement(c, atoms, count, values, &as));
     ATOMO_REQUIRE(!as.atoms->choose || c->budget_atoms == 0, ATOMO_EARG,
                   "%s: %s shares bytes, not atoms: give ratio or bytes", c->name, atoms);
-    return plan_part(c, tensor, ndim, shape, custom_rows, label, &as);
+    return plan_tensor(c, tensor, ndim, shape, custom_rows, label, &as);
 }
 
 int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape)
 {
-    const atomo__part *p = atomo__part_of(c, tensor);
+    const atomo__plan *p = atomo__plan_of(c, tensor);
     return p && p->ndim == ndim && (ndim == 0 || memcmp(p->shape, shape, sizeof(double) * (size_t)ndim) == 0);
 }

@@ -4,7 +4,7 @@
 
 int atomo_codec_rename(atomo_codec *c, const char *name)
 {
-    ATOMO_REQUIRE(c->parts == 0, ATOMO_EARG, "%s: rename: tensors are planned already", c->name);
+    ATOMO_REQUIRE(c->plans == 0, ATOMO_EARG, "%s: rename: tensors are planned already", c->name);
     void *own;
     ATOMO_TRY(atomo__alloc(&own, strlen(name) + 1));
     atomo__free(c->own_name);

@@ -28,7 +28,7 @@ static const double NOTHING_SENT = 1e150;
  */
 static const double FINE = 1e-3;
 
-atomo__frame atomo__frame_of(const atomo__part *p, uint32_t rank, uint32_t step)
+atomo__frame atomo__frame_of(const atomo__plan *p, uint32_t rank, uint32_t step)
 {
     return (atomo__frame){
         .codec = p->codec->id, .tensor = (uint32_t)p->tensor, .rank = rank, .step = step, .hash = p->hash};
@@ -44,14 +44,14 @@ double atomo__target_bits(const atomo_codec *c, double entries)
 }
 
 /* What a message takes beyond its priced atoms. */
-double atomo__overhead(const atomo__part *p, uint32_t rank, uint32_t step, double body_bits)
+double atomo__overhead(const atomo__plan *p, uint32_t rank, uint32_t step, double body_bits)
 {
     atomo__frame f = atomo__frame_of(p, rank, step);
     return atomo__frame_bits(&f, body_bits) + p->fixed_bits + 8 * (double)atomo__form_bytes(p->codec);
 }
 
 /* The paper's budget: s expected atoms in each tensor. */
-void atomo__solve_atoms(const atomo_codec *c, atomo__part *p)
+void atomo__solve_atoms(const atomo_codec *c, atomo__plan *p)
 {
     double unit = p->segment.unit;
     p->T = atomo__budget_solve(&p->segment, 1, c->budget_atoms * unit, 0);
@@ -59,7 +59,7 @@ void atomo__solve_atoms(const atomo_codec *c, atomo__part *p)
 
 typedef struct {
     atomo_codec *codec;
-    atomo__part **part;
+    atomo__plan **plan;
     int count;
     uint32_t rank, step;
     double target;
@@ -74,7 +74,7 @@ static double length_at(budget *b, double T)
     double length = 0;
     b->fixed_prices = true;
     for (int i = 0; i < b->count; i++) {
-        atomo__part *p = b->part[i];
+        atomo__plan *p = b->plan[i];
         p->T = T;
         if (b->choosing && p->atoms->choose) p->atoms->choose(p, T, b->pick);
         atomo__budget_evaluate(&p->segment, T);
@@ -91,8 +91,8 @@ static double solve_tangent(budget *b)
 {
     double fixed = 0;
     for (int i = 0; i < b->count; i++) {
-        fixed += atomo__overhead(b->part[i], b->rank, b->step, b->target / b->count);
-        b->codec->segment[i] = b->part[i]->segment;
+        fixed += atomo__overhead(b->plan[i], b->rank, b->step, b->target / b->count);
+        b->codec->segment[i] = b->plan[i]->segment;
     }
     return atomo__budget_solve(b->codec->segment, b->count, ATOMO_MAX(b->target - fixed, LEAST_SHARE * b->target), 0);
 }
@@ -124,8 +124,8 @@ static double energy_of(const budget *b)
 {
     double square = 0, entries = 0;
     for (int i = 0; i < b->count; i++) {
-        square += b->part[i]->square;
-        entries += (double)b->part[i]->n;
+        square += b->plan[i]->square;
+        entries += (double)b->plan[i]->n;
     }
     return square / entries;
 }
@@ -135,10 +135,10 @@ static double meet_side(budget *b, int side, double T)
 {
     double variance = 0;
     for (int i = 0; i < b->count; i++)
-        if (b->part[i]->atoms->choose) b->part[i]->atoms->choose(b->part[i], T, b->part[i]->side[side]);
+        if (b->plan[i]->atoms->choose) b->plan[i]->atoms->choose(b->plan[i], T, b->plan[i]->side[side]);
     meet_length(b, T);
     for (int i = 0; i < b->count; i++) {
-        atomo__part *p = b->part[i];
+        atomo__plan *p = b->plan[i];
         if (p->atoms->choose) variance += p->atoms->choose(p, p->T, p->pick);
     }
     return variance;
@@ -147,7 +147,7 @@ static double meet_side(budget *b, int side, double T)
 /* The best family of one tensor that has the budget to itself: each is tried. */
 static void choose_alone(budget *b, double T)
 {
-    atomo__part *p = b->part[0];
+    atomo__plan *p = b->plan[0];
     double least = INFINITY, best_T = T, variance;
     int best = p->pick;
     for (int pick = 0; pick < ATOMO__MAX_FAMILIES; pick++) {
@@ -169,7 +169,7 @@ static void choose_alone(budget *b, double T)
 }
 
 /* At T itself the best family may be one that would lower T, at which it is not the best any more. */
-void atomo__choose_again(atomo_codec *c, atomo__part *p, uint32_t rank, uint32_t step, double T)
+void atomo__choose_again(atomo_codec *c, atomo__plan *p, uint32_t rank, uint32_t step, double T)
 {
     budget b = {c, &p, 1, rank, step, 0, true, true, p->pick};
     if (isnan(p->atoms->choose(p, T, p->pick))) b.pick = ATOMO__BEST;
@@ -185,8 +185,8 @@ void atomo__choose_again(atomo_codec *c, atomo__part *p, uint32_t rank, uint32_t
  * less variance is taken. */
 static void choose_families(budget *b)
 {
-    double energy = 0, last = b->part[0]->T;
-    for (int i = 0; i < b->count; i++) energy += b->part[i]->square;
+    double energy = 0, last = b->plan[0]->T;
+    for (int i = 0; i < b->count; i++) energy += b->plan[i]->square;
     double T = last > 0 && isfinite(last) ? last : energy > 0 ? sqrt(energy / b->target) : 1;
     b->choosing = true;
     const bool all = length_at(b, 0) <= b->target;
@@ -195,10 +195,10 @@ static void choose_families(budget *b)
     b->choosing = false;
     if (all || b->count == 1) return;
     bool jump = false;
-    T = b->part[0]->T;
+    T = b->plan[0]->T;
     for (int side = 0; side < 2; side++)
         for (int i = 0; i < b->count; i++) {
-            atomo__part *p = b->part[i];
+            atomo__plan *p = b->plan[i];
             if (!p->atoms->choose) continue;
             p->atoms->choose(p, side ? T * BESIDE : T / BESIDE, ATOMO__BEST);
             p->side[side] = p->pick;
@@ -211,32 +211,32 @@ static void choose_families(budget *b)
 
 /* One T for all tensors. Where prices depend on what is drawn, twice: under the guessed prices, then under those at the
  * solution (they only share the budget out among tensors; the length is met each time). */
-void atomo__solve_shared(atomo_codec *c, int count, atomo__part **part, uint32_t rank, uint32_t step, double target)
+void atomo__solve_shared(atomo_codec *c, int count, atomo__plan **plan, uint32_t rank, uint32_t step, double target)
 {
     double frames = 0;
     for (int i = 0; i < count; i++)
-        frames += atomo__overhead(part[i], rank, step, target / count) - part[i]->fixed_bits;
-    budget b = {c, part, count, rank, step, ATOMO_MAX(target, frames + target / 2), true, false, ATOMO__BEST};
-    const double last = part[0]->T;
+        frames += atomo__overhead(plan[i], rank, step, target / count) - plan[i]->fixed_bits;
+    budget b = {c, plan, count, rank, step, ATOMO_MAX(target, frames + target / 2), true, false, ATOMO__BEST};
+    const double last = plan[0]->T;
     b.target = ATOMO_MAX(b.target, OVER_EMPTY * length_at(&b, NOTHING_SENT));
-    part[0]->T = last;
+    plan[0]->T = last;
     bool open = false; /* some may still choose */
-    for (int i = 0; i < count; i++) open = open || (part[i]->atoms && part[i]->atoms->choose && !part[i]->settled);
+    for (int i = 0; i < count; i++) open = open || (plan[i]->atoms && plan[i]->atoms->choose && !plan[i]->settled);
     if (open) choose_families(&b);
     double T = solve_tangent(&b), length = length_at(&b, T);
     if (b.fixed_prices) return;
     if (T == 0 && length <= b.target) return;
     if (T == 0) { /* everything would fit but for its exact values */
-        for (int i = 0; i < count; i++) part[i]->segment.unit = ATOMO_MAX(part[i]->segment.unit, 32);
+        for (int i = 0; i < count; i++) plan[i]->segment.unit = ATOMO_MAX(plan[i]->segment.unit, 32);
         T = solve_tangent(&b);
         if (T == 0) T = FINE * sqrt(energy_of(&b));
     }
     meet_length(&b, T);
     if (count == 1) return;
-    T = part[0]->T;
+    T = plan[0]->T;
     for (int i = 0; i < count; i++) {
-        part[i]->segment.unit = part[i]->priced_unit;
-        part[i]->fixed_bits = part[i]->priced_fixed;
+        plan[i]->segment.unit = plan[i]->priced_unit;
+        plan[i]->fixed_bits = plan[i]->priced_fixed;
     }
     meet_length(&b, T);
 }

@@ -2,12 +2,12 @@
  * path.
  *
  * One price T serves all tensors of a step, and is not known before the last of them. The last step says what T it
- * called for and what share of the bits each tensor took there: its plan. As tensors arrive, this step's drift from the
- * plan is learnt from their own coefficients (a gradient 1000 times larger is so for all of them), and T moves along.
- * What remains of the budget is shared out in the plan's proportions; a tensor whose message at T would leave a band
+ * called for and what share of the bits each tensor took there: its planned bits. As tensors arrive, this step's drift
+ * from them is learnt from their own coefficients (a gradient 1000 times larger is so for all of them), and T moves
+ * along. What remains of the budget is shared out in proportion to them; a tensor whose message at T would leave a band
  * around its quota has a T of its own, at the band's edge. The band closes towards the last tensor: so a step keeps to
  * its budget whatever came before, in expectation, and is unbiased for any T. A step that says nothing (a rank without
- * images: zeros) leaves the plan as it is.
+ * images: zeros) leaves the planned bits as they are.
  */
 #include "codec/codec.h"
 #include <math.h>
@@ -23,7 +23,7 @@ static const double REAL = 0.25, REAL_LEAST = 0.8, REAL_MOST = 1.25;
 /* What steps leave over, where later tensors cannot take what earlier ones did not, is made up for slowly: OWED of a
  * step's, of which at most ONCE counts, and MADE_UP of the budget at most. */
 static const double OWED = 0.05, ONCE = 0.1, MADE_UP = 0.06;
-/* A tensor's least quota, of its plan, where those before it took everything. */
+/* A tensor's least quota, of its planned bits, where those before it took everything. */
 static const double LEAST_QUOTA = 0.05;
 /* How far T may be moved for what the tensors before took too much or too little, as a factor either way. */
 static const double MOST_BEHIND = 4;
@@ -31,7 +31,7 @@ static const double MOST_BEHIND = 4;
 static const double LEAST_REST = 0.1;
 /* Bounds of log(T called for / T): e^40 is 2e17, more than gradients grow by from one step to the next. */
 static const double MOST_DRIFT = 40;
-/* Of the plan: what keeps a quotient of rounding errors away from 0 behind the last tensor. */
+/* Of the planned bits: what keeps a quotient of rounding errors away from 0 behind the last tensor. */
 static const double NOTHING_LEFT = 1e-9;
 
 static double limit(double x, double low, double high)
@@ -39,8 +39,8 @@ static double limit(double x, double low, double high)
     return ATOMO_MAX(low, ATOMO_MIN(high, x));
 }
 
-/* A tensor's bits by the plan, of which the sum is all there is. */
-static double planned(const atomo_codec *c, const atomo__part *p)
+/* A tensor's planned bits, of which the sum is all there is. */
+static double planned(const atomo_codec *c, const atomo__plan *p)
 {
     return p->planned > 0 ? p->planned : c->stream.target * (double)p->n / c->entries;
 }
@@ -52,25 +52,25 @@ void atomo__price_begin(atomo_codec *c)
     /* another budget: what is not saturated costs as 1/T */
     if (target > 0 && s->aimed > 0 && s->T > 0) s->T *= s->aimed / target;
     s->target = s->aimed = target;
-    s->sent = s->modelled = s->drift = s->weight = s->plan = 0;
+    s->sent = s->modelled = s->drift = s->weight = s->planned = 0;
     if (!(target > 0)) return;
-    for (int i = 0; i < c->parts; i++)
-        if (c->part[i]) s->plan += planned(c, c->part[i]);
-    s->plan_left = s->plan;
+    for (int i = 0; i < c->plans; i++)
+        if (c->plan[i]) s->planned += planned(c, c->plan[i]);
+    s->planned_left = s->planned;
     s->left = target * (1 + s->owed);
-    s->scale = s->left / s->plan;
+    s->scale = s->left / s->planned;
     if (!(s->real > 0)) s->real = 1;
 }
 
-/* Bits of the message at the part's T, by the model. */
-static double length_of(const atomo_codec *c, atomo__part *p, double bits)
+/* Bits of the message at the plan's T, by the model. */
+static double length_of(const atomo_codec *c, atomo__plan *p, double bits)
 {
     atomo__stage_price(p, p->T);
     return atomo__overhead(p, c->stream.rank, c->stream.step, bits) - p->fixed_bits + p->priced_fixed +
            p->priced_unit * p->segment.expected;
 }
 
-static void set_price(atomo_codec *c, atomo__part *p, double T)
+static void set_price(atomo_codec *c, atomo__plan *p, double T)
 {
     p->T = T;
     if (p->searched && !p->settled)
@@ -80,19 +80,19 @@ static void set_price(atomo_codec *c, atomo__part *p, double T)
     atomo__budget_evaluate(&p->segment, T);
 }
 
-void atomo__price_set(atomo_codec *c, atomo__part *p)
+void atomo__price_set(atomo_codec *c, atomo__plan *p)
 {
     const struct atomo__price *s = &c->stream;
     if (c->budget_atoms > 0) {
         atomo__solve_atoms(c, p);
         return;
     }
-    const double plan = planned(c, p), share = ATOMO_MIN(1, plan / s->plan_left);
-    const double quota = ATOMO_MAX(s->left * share, LEAST_QUOTA * plan * s->scale) / s->real;
+    const double bits = planned(c, p), share = ATOMO_MIN(1, bits / s->planned_left);
+    const double quota = ATOMO_MAX(s->left * share, LEAST_QUOTA * bits * s->scale) / s->real;
     if (s->T > 0) {
-        const double behind = limit(s->plan_left * s->scale / ATOMO_MAX(s->left, 1), 1 / MOST_BEHIND, MOST_BEHIND);
+        const double behind = limit(s->planned_left * s->scale / ATOMO_MAX(s->left, 1), 1 / MOST_BEHIND, MOST_BEHIND);
         const double most = quota * (1 + OVER * (1 - share)), least = quota * (1 - UNDER * (1 - share));
-        set_price(c, p, s->T * exp(s->drift / (s->weight + PRIOR * s->plan)) * behind);
+        set_price(c, p, s->T * exp(s->drift / (s->weight + PRIOR * s->planned)) * behind);
         const double length = length_of(c, p, quota);
         if (length >= least && length <= most) return;
         atomo__solve_shared(c, 1, &p, s->rank, s->step, length > most ? most : least);
@@ -101,21 +101,21 @@ void atomo__price_set(atomo_codec *c, atomo__part *p)
     }
 }
 
-void atomo__price_note(atomo_codec *c, atomo__part *p)
+void atomo__price_note(atomo_codec *c, atomo__plan *p)
 {
     struct atomo__price *s = &c->stream;
     if (c->budget_atoms > 0) return;
-    const double plan = planned(c, p), wanted = plan * s->scale / s->real, length = length_of(c, p, wanted);
+    const double bits = planned(c, p), wanted = bits * s->scale / s->real, length = length_of(c, p, wanted);
     const double rest = p->priced_unit * (p->segment.expected - p->segment.kept); /* goes as 1/T */
     p->noted = true;
-    p->plan_fixed = length - (p->segment.cost ? p->segment.kept_cost + rest : p->priced_unit * p->segment.expected);
+    p->noted_fixed = length - (p->segment.cost ? p->segment.kept_cost + rest : p->priced_unit * p->segment.expected);
     s->modelled += length;
-    s->plan_left = ATOMO_MAX(s->plan_left - plan, NOTHING_LEFT * s->plan);
+    s->planned_left = ATOMO_MAX(s->planned_left - bits, NOTHING_LEFT * s->planned);
     if (!(s->T > 0 && p->T > 0 && isfinite(p->T) && rest > 0)) return;
     const double called_for =
-        p->T * rest / ATOMO_MAX(wanted - length + rest, LEAST_REST * wanted); /* T of the plan's bits */
-    s->drift += plan * limit(log(called_for / s->T), -MOST_DRIFT, MOST_DRIFT);
-    s->weight += plan;
+        p->T * rest / ATOMO_MAX(wanted - length + rest, LEAST_REST * wanted); /* T of the planned bits */
+    s->drift += bits * limit(log(called_for / s->T), -MOST_DRIFT, MOST_DRIFT);
+    s->weight += bits;
 }
 
 void atomo__price_sent(atomo_codec *c, double bits)
@@ -127,8 +127,8 @@ void atomo__price_sent(atomo_codec *c, double bits)
 double atomo__entries_that_came(const atomo_codec *c)
 {
     double entries = 0;
-    for (int i = 0; i < c->parts; i++)
-        if (c->part[i] && c->part[i]->noted) entries += (double)c->part[i]->n;
+    for (int i = 0; i < c->plans; i++)
+        if (c->plan[i] && c->plan[i]->noted) entries += (double)c->plan[i]->n;
     return entries;
 }
 
@@ -145,12 +145,12 @@ static double called_for(atomo_codec *c, double target)
 {
     int n = 0;
     double bits = target / c->stream.real;
-    for (int i = 0; i < c->parts; i++) {
-        const atomo__part *p = c->part[i];
+    for (int i = 0; i < c->plans; i++) {
+        const atomo__plan *p = c->plan[i];
         if (!p || !p->noted) continue;
         c->segment[n] = p->segment;
         if (!p->segment.cost) c->segment[n].unit = p->priced_unit;
-        bits -= p->plan_fixed;
+        bits -= p->noted_fixed;
         n++;
     }
     return atomo__budget_solve(c->segment, n, ATOMO_MAX(bits, LEAST_REST * target), 0);
@@ -160,12 +160,12 @@ static double called_for(atomo_codec *c, double target)
 static void plan_at(atomo_codec *c, double T)
 {
     int n = 0;
-    for (int i = 0; i < c->parts; i++) {
-        atomo__part *p = c->part[i];
+    for (int i = 0; i < c->plans; i++) {
+        atomo__plan *p = c->plan[i];
         if (!p || !p->noted) continue;
         atomo__segment *g = &c->segment[n++];
         atomo__budget_evaluate(g, T);
-        p->planned = p->plan_fixed + (g->cost ? g->kept_cost + g->rest_sum / T : g->unit * g->expected);
+        p->planned = p->noted_fixed + (g->cost ? g->kept_cost + g->rest_sum / T : g->unit * g->expected);
     }
 }
 
@@ -180,6 +180,6 @@ void atomo__price_end(atomo_codec *c)
         s->real += REAL * (limit(s->sent / s->modelled, REAL_LEAST, REAL_MOST) - s->real);
         plan_at(c, T);
     }
-    for (int i = 0; i < c->parts; i++)
-        if (c->part[i]) c->part[i]->noted = false;
+    for (int i = 0; i < c->plans; i++)
+        if (c->plan[i]) c->plan[i]->noted = false;
 }

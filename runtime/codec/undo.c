@@ -1,24 +1,24 @@
 /* undo.c - a step that is given up leaves no trace; stages 4 to 6 of the path.
  *
  * A step changes what compressors remember: residuals, PowerSGD's factors, kept bases, prices, cadences. All of that is
- * a part with its state, and a few numbers of the codec. The step works in place; a copy of both is taken when it first
- * touches a part, and the residual, which is as large as the gradient, is not copied: a step reads `kept` and writes
- * `residual`, and commit swaps the two. Memory for the copies is planned with the part, so nothing is allocated here.
+ * a plan with its state, and a few numbers of the codec. The step works in place; a copy of both is taken when it first
+ * touches a plan, and the residual, which is as large as the gradient, is not copied: a step reads `kept` and writes
+ * `residual`, and commit swaps the two. Memory for the copies is planned with the plan, so nothing is allocated here.
  */
 #include "codec/codec.h"
 #include "core/carve.h"
 
-static char *state_before(const atomo__part *p)
+static char *state_before(const atomo__plan *p)
 {
     return (char *)p->before + atomo__round_up(sizeof *p);
 }
 
-size_t atomo__undo_size(const atomo__part *p)
+size_t atomo__undo_size(const atomo__plan *p)
 {
     return atomo__round_up(sizeof *p) + p->state_size;
 }
 
-void atomo__part_open(atomo__part *p)
+void atomo__plan_open(atomo__plan *p)
 {
     if (p->open) return;
     memcpy(p->before, p, sizeof *p);
@@ -35,8 +35,8 @@ void atomo__undo_note(atomo_codec *c)
 
 void atomo__undo_commit(atomo_codec *c)
 {
-    for (int i = 0; i < c->parts; i++) {
-        atomo__part *p = c->part[i];
+    for (int i = 0; i < c->plans; i++) {
+        atomo__plan *p = c->plan[i];
         if (!p || !p->open) continue;
         float *sent = p->kept;
         p->kept = p->residual;
@@ -47,8 +47,8 @@ void atomo__undo_commit(atomo_codec *c)
 
 void atomo__undo(atomo_codec *c)
 {
-    for (int i = 0; i < c->parts; i++) {
-        atomo__part *p = c->part[i];
+    for (int i = 0; i < c->plans; i++) {
+        atomo__plan *p = c->plan[i];
         if (!p || !p->open) continue;
         memcpy(p, p->before, sizeof *p); /* not open */
         if (p->state_size) memcpy(p->state, state_before(p), p->state_size);

@@ -23,11 +23,11 @@ static const struct atomo__option options[] = {{"atoms", ATOMO_OPTION_FLOAT, 3, 
 
 /* The tensor as "svd:bits=32,fold=paper" sees it. */
 typedef struct {
-    atomo__part inner;
+    atomo__plan inner;
     double option[ATOMO__MAX_OPTIONS];
 } state;
 
-static atomo__part inner_of(const atomo__part *part, double *option)
+static atomo__plan inner_of(const atomo__plan *plan, double *option)
 {
     const struct atomo__option *o = atomo_atoms_svd.options;
     for (int i = 0; o[i].key; i++) {
@@ -35,76 +35,76 @@ static atomo__part inner_of(const atomo__part *part, double *option)
         if (strcmp(o[i].key, "bits") == 0) option[i] = 32;
         if (strcmp(o[i].key, "fold") == 0) option[i] = 1; /* paper */
     }
-    atomo__part inner = *part;
+    atomo__plan inner = *plan;
     inner.stages = &atomo_atoms_svd.stages;
     inner.option = option;
     inner.custom_rows = 0;
     return inner;
 }
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
     double option[ATOMO__MAX_OPTIONS];
-    atomo__part inner = inner_of(part, option);
+    atomo__plan inner = inner_of(plan, option);
     ATOMO_TRY(inner.stages->plan(&inner));
-    part->body_max = inner.body_max;
-    part->scratch = inner.scratch;
-    part->state_size = atomo__round_up(sizeof(state)) + inner.state_size;
+    plan->body_max = inner.body_max;
+    plan->scratch = inner.scratch;
+    plan->state_size = atomo__round_up(sizeof(state)) + inner.state_size;
     return ATOMO_OK;
 }
 
-static int start(atomo__part *part)
+static int start(atomo__plan *plan)
 {
-    state *s = part->state;
-    s->inner = inner_of(part, s->option);
-    s->inner.state = (char *)part->state + atomo__round_up(sizeof(state));
+    state *s = plan->state;
+    s->inner = inner_of(plan, s->option);
+    s->inner.state = (char *)plan->state + atomo__round_up(sizeof(state));
     return s->inner.stages->start(&s->inner);
 }
 
 /* p of every atom by the threshold sum/s; the exact second moment, with the redrawing in it. */
-static void account(atomo__part *part, const atomo__segment *g, double threshold)
+static void account(atomo__plan *plan, const atomo__segment *g, double threshold)
 {
     double empty = 1, variance = 0;
-    part->expected = 0;
+    plan->expected = 0;
     for (int64_t i = 0; i < g->n; i++) {
         double p = ATOMO_MIN(1, fabs(g->f64[i]) / threshold);
-        part->expected += p;
+        plan->expected += p;
         empty *= 1 - p;
     }
     for (int64_t i = 0; i < g->n; i++) {
         double p = ATOMO_MIN(1, fabs(g->f64[i]) / threshold), q = p / (1 - empty), over = 1 / p - 1;
         if (p > 0) variance += g->f64[i] * g->f64[i] * (q * over * over + 1 - q);
     }
-    part->variance = variance;
+    plan->variance = variance;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    atomo__part *inner = &((state *)part->state)->inner;
-    inner->codec = part->codec;
+    atomo__plan *inner = &((state *)plan->state)->inner;
+    inner->codec = plan->codec;
     ATOMO_TRY(inner->stages->measure(inner, g, c));
     double sum = 0;
     for (int64_t i = 0; i < inner->segment.n; i++) sum += fabs(inner->segment.f64[i]);
-    part->square = inner->square;
-    part->expected = part->variance = 0;
-    inner->T = sum / part->option[ATOMS] / sqrt(inner->segment.unit);
-    if (sum > 0) account(part, &inner->segment, sum / part->option[ATOMS]);
+    plan->square = inner->square;
+    plan->expected = plan->variance = 0;
+    inner->T = sum / plan->option[ATOMS] / sqrt(inner->segment.unit);
+    if (sum > 0) account(plan, &inner->segment, sum / plan->option[ATOMS]);
     const atomo__writer empty = *w;
-    atomo__coder again = *c;
+    atomo__context again = *c;
     for (int i = 0; i < MAX_DRAWS; i++) { /* draw again until something is drawn: a stream of its own for each */
         *w = empty;
         again.stream.seed[1] = c->stream.seed[1] ^ (uint32_t)i << 21;
         ATOMO_TRY(inner->stages->encode(inner, g, &again, w));
-        part->sent = inner->sent;
+        plan->sent = inner->sent;
         if (inner->sent > 0 || !(sum > 0)) return ATOMO_OK;
     }
-    return atomo__fail(ATOMO_ENUMERIC, "atomo-published: tensor %s: %d draws with atoms=%g were empty", part->name,
-                       (int)MAX_DRAWS, part->option[ATOMS]);
+    return atomo__fail(ATOMO_ENUMERIC, "atomo-published: tensor %s: %d draws with atoms=%g were empty", plan->name,
+                       (int)MAX_DRAWS, plan->option[ATOMS]);
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    const atomo__part *inner = &((state *)part->state)->inner;
+    const atomo__plan *inner = &((state *)plan->state)->inner;
     return inner->stages->decode_add(inner, r, c, scale, acc);
 }
 

@@ -18,10 +18,10 @@ static size_t chunk_bytes(int n)
     return (size_t)n + atomo__packed_size(n, 1);
 }
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    part->body_max =
-        (size_t)(part->n / ATOMO__CHUNK) * chunk_bytes(ATOMO__CHUNK) + chunk_bytes((int)(part->n % ATOMO__CHUNK));
+    plan->body_max =
+        (size_t)(plan->n / ATOMO__CHUNK) * chunk_bytes(ATOMO__CHUNK) + chunk_bytes((int)(plan->n % ATOMO__CHUNK));
     return ATOMO_OK;
 }
 
@@ -72,7 +72,7 @@ static void break_ties(const uint32_t *x, int n, const uint8_t *tie, const atomo
         if (up[k] && exponent[at[k]] < TOP) exponent[at[k]]++;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     double sum;
     float largest;
@@ -80,28 +80,28 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     uint8_t minus[ATOMO__CHUNK], tie[ATOMO__CHUNK];
     atomo_stream s = c->stream;
     s.purpose = ATOMO_RNG_SAMPLE;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    part->variance = 0;
-    part->expected = part->sent = (double)part->n;
-    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
-        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+    plan->variance = 0;
+    plan->expected = plan->sent = (double)plan->n;
+    for (int64_t at = 0; at < plan->n; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, plan->n - at);
         uint8_t *out = atomo__put_raw(w, chunk_bytes(len));
         if (!out) return ATOMO_OK;
         memcpy(x, g + at, 4 * (size_t)len);
         atomo__random_words(&s, (uint32_t)(at / 16), (uint32_t)(len + 15) / 16, random);
-        part->variance += round_chunk(x, len, (const uint8_t *)random, out, minus, tie);
+        plan->variance += round_chunk(x, len, (const uint8_t *)random, out, minus, tie);
         break_ties(x, len, tie, &s, (uint32_t)at, out);
         atomo__pack(minus, len, 1, out + len);
     }
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     uint8_t minus[ATOMO__CHUNK];
-    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
-        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+    for (int64_t at = 0; at < plan->n; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, plan->n - at);
         const uint8_t *in = atomo__get_raw(r, chunk_bytes(len));
         if (!in || !atomo__unpack(in + len, len, 1, minus) || memchr(in, 255, (size_t)len)) return ATOMO_EFORMAT;
         add_chunk(in, minus, len, scale, acc + at);

@@ -4,61 +4,61 @@
 
 static const struct atomo__option options[] = {{0}};
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    part->body_max = 4 * (size_t)part->n;
+    plan->body_max = 4 * (size_t)plan->n;
     return ATOMO_OK;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     (void)c;
     double sum;
     float largest;
-    atomo__measure(g, part->n, &sum, &part->square, &largest);
-    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
-    size_t bytes = 4 * (size_t)part->n;
+    atomo__measure(g, plan->n, &sum, &plan->square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(plan, g);
+    size_t bytes = 4 * (size_t)plan->n;
     ATOMO_REQUIRE(w->capacity >= bytes, ATOMO_EINTERNAL, "none: %zu bytes planned, %zu needed", w->capacity, bytes);
     memcpy(w->data, g, bytes);
     w->size = bytes;
-    part->expected = part->sent = (double)part->n;
-    part->variance = 0;
+    plan->expected = plan->sent = (double)plan->n;
+    plan->variance = 0;
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
-    const uint8_t *in = atomo__get_raw(r, 4 * (size_t)part->n);
-    return in && atomo__add_floats(in, part->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
+    const uint8_t *in = atomo__get_raw(r, 4 * (size_t)plan->n);
+    return in && atomo__add_floats(in, plan->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
 }
 
 /* As sums: the entries. */
-static int64_t linear_size(const atomo__part *part, int round)
+static int64_t linear_size(const atomo__plan *plan, int round)
 {
     (void)round;
-    return part->n;
+    return plan->n;
 }
 
-static int linear_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int linear_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                           float *out)
 {
     double sum;
     float largest;
     (void)round, (void)before, (void)ranks, (void)c;
-    atomo__measure(g, part->n, &sum, &part->square, &largest);
-    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
-    memcpy(out, g, sizeof(float) * (size_t)part->n);
-    part->expected = part->sent = (double)part->n;
-    part->variance = 0;
+    atomo__measure(g, plan->n, &sum, &plan->square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(plan, g);
+    memcpy(out, g, sizeof(float) * (size_t)plan->n);
+    plan->expected = plan->sent = (double)plan->n;
+    plan->variance = 0;
     return ATOMO_OK;
 }
 
-static int linear_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
-                         atomo__coder *c, float *acc)
+static int linear_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
+                         atomo__context *c, float *acc)
 {
     (void)first, (void)ranks, (void)c;
-    for (int64_t i = 0; i < part->n; i++) acc[i] += scale * last[i];
+    for (int64_t i = 0; i < plan->n; i++) acc[i] += scale * last[i];
     return ATOMO_OK;
 }
 

@@ -31,35 +31,35 @@ typedef struct {
     float q[]; /* [rank, cols]: row j is column j of Q */
 } state;
 
-static atomo__fold fold_of(const atomo__part *part)
+static atomo__fold fold_of(const atomo__plan *plan)
 {
-    int64_t rows = part->ndim < 2 ? 1 : (int64_t)part->shape[0];
-    return (atomo__fold){.rows = rows, .cols = part->n / rows};
+    int64_t rows = plan->ndim < 2 ? 1 : (int64_t)plan->shape[0];
+    return (atomo__fold){.rows = rows, .cols = plan->n / rows};
 }
 
-static int rank_of(const atomo__part *part, const atomo__fold *f)
+static int rank_of(const atomo__plan *plan, const atomo__fold *f)
 {
-    return (int)ATOMO_MIN((int64_t)part->option[RANK], ATOMO_MIN(f->rows, f->cols));
+    return (int)ATOMO_MIN((int64_t)plan->option[RANK], ATOMO_MIN(f->rows, f->cols));
 }
 
 /* Scratch: P [rank, rows], then M scaled [rows, cols] or Q and the tile [rank, cols] [64, cols]. */
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    const atomo__fold f = fold_of(part);
-    const size_t r = (size_t)rank_of(part, &f), rows = (size_t)f.rows, cols = (size_t)f.cols;
+    const atomo__fold f = fold_of(plan);
+    const size_t r = (size_t)rank_of(plan, &f), rows = (size_t)f.rows, cols = (size_t)f.cols;
     ATOMO_REQUIRE(f.rows < INT32_MAX && f.cols < INT32_MAX, ATOMO_ELIMIT, "powersgd: tensor %s folds to %.0f x %.0f",
-                  part->name, (double)f.rows, (double)f.cols);
-    part->scratch = sizeof(float) * (r * rows + ATOMO_MAX(rows, r + 64) * cols);
-    part->state_size = sizeof(state) + sizeof(float) * r * cols;
-    part->body_max = 2 + 4 * r * (rows + cols);
+                  plan->name, (double)f.rows, (double)f.cols);
+    plan->scratch = sizeof(float) * (r * rows + ATOMO_MAX(rows, r + 64) * cols);
+    plan->state_size = sizeof(state) + sizeof(float) * r * cols;
+    plan->body_max = 2 + 4 * r * (rows + cols);
     return ATOMO_OK;
 }
 
-static int start(atomo__part *part)
+static int start(atomo__plan *plan)
 {
-    state *s = part->state;
-    s->fold = fold_of(part);
-    s->rank = rank_of(part, &s->fold);
+    state *s = plan->state;
+    s->fold = fold_of(plan);
+    s->rank = rank_of(plan, &s->fold);
     return ATOMO_OK;
 }
 
@@ -91,11 +91,11 @@ static void orthonormalise(float *p, int r, int64_t n)
 }
 
 /* The Q to start from: the last one with rows of unit length, random rows where there is none. */
-static void prepare(const atomo__part *part, const atomo__coder *c)
+static void prepare(const atomo__plan *plan, const atomo__context *c)
 {
-    state *s = part->state;
+    state *s = plan->state;
     atomo_stream random = c->stream;
-    const bool warm = part->option[WARM] != 0;
+    const bool warm = plan->option[WARM] != 0;
     random.purpose = SEED_PURPOSE;
     random.rank = 0;
     if (warm) random.step = 0;
@@ -125,26 +125,26 @@ static void right_factor(const state *s, const float *m, const float *p, float *
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->rank, cols, rows, 1, p, rows, m, cols, 0, q, cols);
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    state *s = part->state;
+    state *s = plan->state;
     const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
     float *p = atomo__room(c), *scaled = p + left, largest;
     double sum;
     int e = 0;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    ATOMO_REQUIRE(part->square <= 0x1p252, ATOMO_ENONFINITE,
-                  "powersgd: gradient of tensor %s: its norm is %g; its approximation may leave the range", part->name,
-                  sqrt(part->square));
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+    ATOMO_REQUIRE(plan->square <= 0x1p252, ATOMO_ENONFINITE,
+                  "powersgd: gradient of tensor %s: its norm is %g; its approximation may leave the range", plan->name,
+                  sqrt(plan->square));
     if (largest > 0) frexpf(largest, &e);
     const int exponent = e > 30 || e < -30 ? -e : 0; /* squares must stay in range */
     if (exponent) atomo__fold_gather(&s->fold, g, exponent, scaled);
-    prepare(part, c);
+    prepare(plan, c);
     product(s, exponent ? scaled : g, p);
     orthonormalise(p, s->rank, s->fold.rows);
     right_factor(s, exponent ? scaled : g, p, s->q);
-    part->variance = ATOMO_MAX(0, part->square - ldexp(dot(s->q, s->q, (int64_t)right), -2 * exponent));
-    part->expected = part->sent = s->rank;
+    plan->variance = ATOMO_MAX(0, plan->square - ldexp(dot(s->q, s->q, (int64_t)right), -2 * exponent));
+    plan->expected = plan->sent = s->rank;
     const uint16_t code = (uint16_t)(exponent + BIAS);
     uint8_t *out = atomo__put_raw(w, 2 + 4 * (left + right));
     if (!out) return ATOMO_OK;
@@ -154,9 +154,9 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    const state *s = part->state;
+    const state *s = plan->state;
     const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
     float *p = atomo__room(c), *q = p + left;
     const uint8_t *in = atomo__get_raw(r, 2 + 4 * (left + right));
@@ -177,47 +177,47 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
 }
 
 /* Q, where the next step starts. */
-static float *memory(const atomo__part *part, int64_t *n)
+static float *memory(const atomo__plan *plan, int64_t *n)
 {
-    state *s = part->state;
-    *n = part->option[WARM] != 0 ? s->rank * s->fold.cols : 0;
+    state *s = plan->state;
+    *n = plan->option[WARM] != 0 ? s->rank * s->fold.cols : 0;
     return s->q;
 }
 
-static int64_t linear_size(const atomo__part *part, int round)
+static int64_t linear_size(const atomo__plan *plan, int round)
 {
-    const state *s = part->state;
+    const state *s = plan->state;
     return s->rank * (round == 0 ? s->fold.rows : s->fold.cols);
 }
 
-static int linear_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int linear_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                           float *out)
 {
-    state *s = part->state;
+    state *s = plan->state;
     double sum, square;
     float largest;
     (void)ranks;
     if (round == 0) {
-        ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-        prepare(part, c);
+        ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+        prepare(plan, c);
         product(s, g, out);
         return ATOMO_OK;
     }
-    atomo__measure(before, linear_size(part, 0), &sum, &square, &largest);
+    atomo__measure(before, linear_size(plan, 0), &sum, &square, &largest);
     ATOMO_REQUIRE(isfinite(sum), ATOMO_ENUMERIC, "powersgd: tensor %s: the ranks' gradients leave the range of f32",
-                  part->name);
+                  plan->name);
     orthonormalise(before, s->rank, s->fold.rows);
     right_factor(s, g, before, out);
-    part->variance = ATOMO_MAX(0, part->square - dot(out, out, linear_size(part, 1)));
-    part->expected = part->sent = s->rank;
+    plan->variance = ATOMO_MAX(0, plan->square - dot(out, out, linear_size(plan, 1)));
+    plan->expected = plan->sent = s->rank;
     return ATOMO_OK;
 }
 
-static int linear_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
-                         atomo__coder *c, float *acc)
+static int linear_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
+                         atomo__context *c, float *acc)
 {
-    const state *s = part->state;
-    const int64_t left = linear_size(part, 0);
+    const state *s = plan->state;
+    const int64_t left = linear_size(plan, 0);
     float *p = atomo__room(c);
     (void)ranks;
     for (int64_t i = 0; i < left; i++) p[i] = first[i] * scale;
@@ -226,10 +226,10 @@ static int linear_expand(const atomo__part *part, const float *first, const floa
 }
 
 /* The next step starts from the ranks' common Q, the same bits on all of them. */
-static void linear_settle(atomo__part *part, const float *last)
+static void linear_settle(atomo__plan *plan, const float *last)
 {
-    state *s = part->state;
-    memcpy(s->q, last, sizeof(float) * (size_t)linear_size(part, 1));
+    state *s = plan->state;
+    memcpy(s->q, last, sizeof(float) * (size_t)linear_size(plan, 1));
 }
 
 static const struct atomo__linear linear = {

@@ -23,19 +23,19 @@ static const struct atomo__option options[] = {
     {"coding", ATOMO_OPTION_ENUM, CODING_PACKED, 0, 1, "packed|elias", "fixed-width codes, or gaps in Elias codes"},
     {0}};
 
-static int64_t bucket_of(const atomo__part *part)
+static int64_t bucket_of(const atomo__plan *plan)
 {
-    int64_t bucket = (int64_t)part->option[BUCKET];
-    return bucket == 0 || bucket > part->n ? part->n : bucket;
+    int64_t bucket = (int64_t)plan->option[BUCKET];
+    return bucket == 0 || bucket > plan->n ? plan->n : bucket;
 }
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    const int bits = (int)part->option[BITS];
-    const int64_t d = bucket_of(part), rest = part->n % d;
-    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
+    const int bits = (int)plan->option[BITS];
+    const int64_t d = bucket_of(plan), rest = plan->n % d;
+    const bool elias = (int)plan->option[CODING] == CODING_ELIAS;
     size_t (*bytes)(int64_t, int) = elias ? atomo__levels_bytes_elias : atomo__levels_bytes;
-    part->body_max = (size_t)(part->n / d) * bytes(d, bits) + (rest ? bytes(rest, bits) : 0);
+    plan->body_max = (size_t)(plan->n / d) * bytes(d, bits) + (rest ? bytes(rest, bits) : 0);
     return ATOMO_OK;
 }
 
@@ -46,33 +46,33 @@ static float scale_of(double square, float largest, int norm)
     return ATOMO_MAX(scale, largest);
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    const int bits = (int)part->option[BITS], norm = (int)part->option[NORM];
-    const int64_t d = bucket_of(part), blocks = (d + 15) / 16;
-    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
-    part->square = part->variance = 0;
-    for (int64_t b = 0; b * d < part->n; b++) {
-        const int64_t at = b * d, len = ATOMO_MIN(d, part->n - at);
+    const int bits = (int)plan->option[BITS], norm = (int)plan->option[NORM];
+    const int64_t d = bucket_of(plan), blocks = (d + 15) / 16;
+    const bool elias = (int)plan->option[CODING] == CODING_ELIAS;
+    plan->square = plan->variance = 0;
+    for (int64_t b = 0; b * d < plan->n; b++) {
+        const int64_t at = b * d, len = ATOMO_MIN(d, plan->n - at);
         double sum, square;
         float largest;
         atomo__measure(g + at, len, &sum, &square, &largest);
-        if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
-        part->square += square;
-        part->variance += (elias ? atomo__levels_write_elias : atomo__levels_write)(
+        if (!isfinite(sum)) return atomo__refuse_nonfinite(plan, g);
+        plan->square += square;
+        plan->variance += (elias ? atomo__levels_write_elias : atomo__levels_write)(
             w, g + at, len, scale_of(square, largest, norm), bits, &c->stream, (uint32_t)(b * blocks), (uint32_t)at);
     }
-    part->expected = part->sent = (double)part->n;
+    plan->expected = plan->sent = (double)plan->n;
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
-    const int64_t d = bucket_of(part);
-    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
-    for (int64_t at = 0; at < part->n && !r->bad; at += d)
-        (elias ? atomo__levels_read_elias : atomo__levels_read)(r, ATOMO_MIN(d, part->n - at), (int)part->option[BITS],
+    const int64_t d = bucket_of(plan);
+    const bool elias = (int)plan->option[CODING] == CODING_ELIAS;
+    for (int64_t at = 0; at < plan->n && !r->bad; at += d)
+        (elias ? atomo__levels_read_elias : atomo__levels_read)(r, ATOMO_MIN(d, plan->n - at), (int)plan->option[BITS],
                                                                 scale, acc + at);
     return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
 }

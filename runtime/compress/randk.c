@@ -17,38 +17,38 @@ static const struct atomo__option options[] = {
     {"k", ATOMO_OPTION_INT, NAN, 1, 1e9, NULL, "entries sent of a tensor"},
     {0}};
 
-static int64_t count_of(const atomo__part *part)
+static int64_t count_of(const atomo__plan *plan)
 {
-    const double k = part->option[COUNT], ratio = isnan(part->option[RATIO]) ? 16 : part->option[RATIO];
-    return isnan(k) ? atomo__select_count(part->n, ratio, false) : (int64_t)ATOMO_MIN(k, (double)part->n);
+    const double k = plan->option[COUNT], ratio = isnan(plan->option[RATIO]) ? 16 : plan->option[RATIO];
+    return isnan(k) ? atomo__select_count(plan->n, ratio, false) : (int64_t)ATOMO_MIN(k, (double)plan->n);
 }
 
-static size_t bitmap_words(const atomo__part *part)
+static size_t bitmap_words(const atomo__plan *plan)
 {
-    return ((size_t)part->n + 63) / 64;
+    return ((size_t)plan->n + 63) / 64;
 }
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    ATOMO_REQUIRE(isnan(part->option[RATIO]) || isnan(part->option[COUNT]), ATOMO_EARG,
-                  "randk: give one of ratio (%g) and k (%g)", part->option[RATIO], part->option[COUNT]);
-    part->body_max = 4 * (size_t)count_of(part);
-    part->scratch = 8 * bitmap_words(part);
+    ATOMO_REQUIRE(isnan(plan->option[RATIO]) || isnan(plan->option[COUNT]), ATOMO_EARG,
+                  "randk: give one of ratio (%g) and k (%g)", plan->option[RATIO], plan->option[COUNT]);
+    plan->body_max = 4 * (size_t)count_of(plan);
+    plan->scratch = 8 * bitmap_words(plan);
     return ATOMO_OK;
 }
 
 /* k of n evenly [Floyd's algorithm, Bentley 1987], as bits; a 64-bit word a draw, uneven by n/2^64 at most. */
-static const uint64_t *draw(const atomo__part *part, const atomo__coder *c, int64_t k)
+static const uint64_t *draw(const atomo__plan *plan, const atomo__context *c, int64_t k)
 {
     enum { DRAWS = 128 };
     uint64_t *bit = atomo__room(c), word[DRAWS];
     atomo_stream s = c->stream;
     s.rank = 0;
     s.purpose = ATOMO_RNG_SAMPLE;
-    memset(bit, 0, 8 * bitmap_words(part));
+    memset(bit, 0, 8 * bitmap_words(plan));
     for (int64_t i = 0; i < k; i++) {
         if (i % DRAWS == 0) atomo__random_words(&s, (uint32_t)(i / 2), DRAWS / 2, (uint32_t *)word);
-        uint64_t top = (uint64_t)(part->n - k + i); /* a draw out of 0 .. top */
+        uint64_t top = (uint64_t)(plan->n - k + i); /* a draw out of 0 .. top */
         uint64_t at = (uint64_t)(((unsigned __int128)word[i % DRAWS] * (top + 1)) >> 64);
         if (bit[at / 64] >> (at % 64) & 1) at = top;
         bit[at / 64] |= (uint64_t)1 << (at % 64);
@@ -57,50 +57,50 @@ static const uint64_t *draw(const atomo__part *part, const atomo__coder *c, int6
 }
 
 /* The k drawn entries of g as floats at out, which needs no alignment; what they say of the gradient. */
-static void take(atomo__part *part, const float *g, const atomo__coder *c, int64_t k, uint8_t *out)
+static void gather(atomo__plan *plan, const float *g, const atomo__context *c, int64_t k, uint8_t *out)
 {
-    double kept = 0, n = (double)part->n;
-    const uint64_t *bit = draw(part, c, k);
-    for (size_t b = 0; b < bitmap_words(part); b++)
+    double kept = 0, n = (double)plan->n;
+    const uint64_t *bit = draw(plan, c, k);
+    for (size_t b = 0; b < bitmap_words(plan); b++)
         for (uint64_t left = bit[b]; left; left &= left - 1, out += 4) {
             const float *x = g + 64 * b + (size_t)__builtin_ctzll(left);
             kept += (double)*x * (double)*x;
             memcpy(out, x, 4);
         }
-    part->expected = part->sent = (double)k;
-    part->variance = part->codec->feedback ? ATOMO_MAX(0, part->square - kept) : (n / (double)k - 1) * part->square;
+    plan->expected = plan->sent = (double)k;
+    plan->variance = plan->codec->feedback ? ATOMO_MAX(0, plan->square - kept) : (n / (double)k - 1) * plan->square;
 }
 
 /* Drawn entries go times n / k. */
-static int in_range(const atomo__part *part, float largest)
+static int in_range(const atomo__plan *plan, float largest)
 {
-    const double most = (double)largest * (double)part->n / (double)count_of(part);
-    ATOMO_REQUIRE(part->codec->feedback || most <= FLT_MAX, ATOMO_ENONFINITE,
-                  "randk: gradient of tensor %s: entries up to %g, times n/k %g, leave the range of f32", part->name,
+    const double most = (double)largest * (double)plan->n / (double)count_of(plan);
+    ATOMO_REQUIRE(plan->codec->feedback || most <= FLT_MAX, ATOMO_ENONFINITE,
+                  "randk: gradient of tensor %s: entries up to %g, times n/k %g, leave the range of f32", plan->name,
                   (double)largest, most);
     return ATOMO_OK;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    const int64_t k = count_of(part);
+    const int64_t k = count_of(plan);
     double sum;
     float largest;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    ATOMO_TRY(in_range(part, largest));
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+    ATOMO_TRY(in_range(plan, largest));
     uint8_t *out = atomo__put_raw(w, 4 * (size_t)k);
-    if (out) take(part, g, c, k, out);
+    if (out) gather(plan, g, c, k, out);
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    const int64_t k = count_of(part);
-    const double factor = part->codec->feedback ? 1 : (double)part->n / (double)k;
+    const int64_t k = count_of(plan);
+    const double factor = plan->codec->feedback ? 1 : (double)plan->n / (double)k;
     const uint8_t *in = atomo__get_raw(r, 4 * (size_t)k);
     if (!in) return ATOMO_EFORMAT;
-    const uint64_t *bit = draw(part, c, k);
-    for (size_t b = 0; b < bitmap_words(part); b++)
+    const uint64_t *bit = draw(plan, c, k);
+    for (size_t b = 0; b < bitmap_words(plan); b++)
         for (uint64_t left = bit[b]; left; left &= left - 1, in += 4) {
             float x;
             memcpy(&x, in, 4);
@@ -113,32 +113,32 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
 }
 
 /* As sums: the k values, at the same places on every rank. */
-static int64_t linear_size(const atomo__part *part, int round)
+static int64_t linear_size(const atomo__plan *plan, int round)
 {
     (void)round;
-    return count_of(part);
+    return count_of(plan);
 }
 
-static int linear_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int linear_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                           float *out)
 {
     double sum;
     float largest;
     (void)round, (void)before, (void)ranks;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    ATOMO_TRY(in_range(part, largest));
-    take(part, g, c, count_of(part), (uint8_t *)out);
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+    ATOMO_TRY(in_range(plan, largest));
+    gather(plan, g, c, count_of(plan), (uint8_t *)out);
     return ATOMO_OK;
 }
 
-static int linear_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
-                         atomo__coder *c, float *acc)
+static int linear_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
+                         atomo__context *c, float *acc)
 {
-    const int64_t k = count_of(part);
-    const double factor = (double)scale * (part->codec->feedback ? 1 : (double)part->n / (double)k);
-    const uint64_t *bit = draw(part, c, k);
+    const int64_t k = count_of(plan);
+    const double factor = (double)scale * (plan->codec->feedback ? 1 : (double)plan->n / (double)k);
+    const uint64_t *bit = draw(plan, c, k);
     (void)first, (void)ranks;
-    for (size_t b = 0; b < bitmap_words(part); b++)
+    for (size_t b = 0; b < bitmap_words(plan); b++)
         for (uint64_t left = bit[b]; left; left &= left - 1, last++)
             acc[64 * b + (size_t)__builtin_ctzll(left)] +=
                 (float)ATOMO_MAX(-(double)FLT_MAX, ATOMO_MIN((double)FLT_MAX, factor * (double)*last));

@@ -18,12 +18,12 @@ enum { VOTE };
 static const struct atomo__option options[] = {
     {"vote", ATOMO_OPTION_BOOL, 0, 0, 1, NULL, "majority vote over the ranks: the update is +1, -1 or 0 (a tie)"}, {0}};
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    ATOMO_REQUIRE(part->option[VOTE] == 0 || !part->codec->feedback, ATOMO_EARG,
+    ATOMO_REQUIRE(plan->option[VOTE] == 0 || !plan->codec->feedback, ATOMO_EARG,
                   "signsgd: vote=true sends no sizes, so that ef=true has nothing to subtract; give one of them");
-    part->body_max = 4 + (size_t)(part->n / ATOMO__CHUNK) * (ATOMO__CHUNK / 8) +
-                     atomo__packed_size((int)(part->n % ATOMO__CHUNK), 1);
+    plan->body_max = 4 + (size_t)(plan->n / ATOMO__CHUNK) * (ATOMO__CHUNK / 8) +
+                     atomo__packed_size((int)(plan->n % ATOMO__CHUNK), 1);
     return ATOMO_OK;
 }
 
@@ -38,21 +38,21 @@ ATOMO_CLONES static void add_signs(const uint8_t *restrict code, int n, float si
     for (int i = 0; i < n; i++) acc[i] += code[i] ? -size : size;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    const double n = (double)part->n;
+    const double n = (double)plan->n;
     const uint8_t zero = (c->stream.step + c->stream.rank) & 1;
     double sum;
     float largest;
     uint8_t code[ATOMO__CHUNK];
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    double size = !(sum > 0) ? 0 : part->option[VOTE] != 0 ? 1 : sum / n;
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+    double size = !(sum > 0) ? 0 : plan->option[VOTE] != 0 ? 1 : sum / n;
     if (size > 0 && (float)size == 0) size = 0x1p-149;
-    part->variance = ATOMO_MAX(0, part->square - 2 * size * sum + n * size * size);
-    part->expected = part->sent = n;
+    plan->variance = ATOMO_MAX(0, plan->square - 2 * size * sum + n * size * size);
+    plan->expected = plan->sent = n;
     atomo__put_raw_f32(w, (float)size);
-    for (int64_t at = 0; at < part->n && size > 0; at += ATOMO__CHUNK) {
-        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+    for (int64_t at = 0; at < plan->n && size > 0; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, plan->n - at);
         uint8_t *out = atomo__put_raw(w, atomo__packed_size(len, 1));
         signs_of(g + at, len, zero, code);
         if (out) atomo__pack(code, len, 1, out);
@@ -60,14 +60,14 @@ static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__wri
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     const float size = atomo__get_raw_f32(r);
     uint8_t code[ATOMO__CHUNK];
-    if (!(size >= 0) || !isfinite(size) || (part->option[VOTE] != 0 && size != 0 && size != 1)) return ATOMO_EFORMAT;
-    for (int64_t at = 0; at < part->n && size > 0; at += ATOMO__CHUNK) {
-        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+    if (!(size >= 0) || !isfinite(size) || (plan->option[VOTE] != 0 && size != 0 && size != 1)) return ATOMO_EFORMAT;
+    for (int64_t at = 0; at < plan->n && size > 0; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, plan->n - at);
         const uint8_t *in = atomo__get_raw(r, atomo__packed_size(len, 1));
         if (!in || !atomo__unpack(in, len, 1, code)) return ATOMO_EFORMAT;
         add_signs(code, len, scale * size, acc + at);
@@ -76,11 +76,11 @@ static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c
 }
 
 /* acc counts votes in units of scale; half a vote is the rounding that a tie may carry. */
-static void finish(const atomo__part *part, float scale, float *acc)
+static void finish(const atomo__plan *plan, float scale, float *acc)
 {
-    if (part->option[VOTE] == 0) return;
+    if (plan->option[VOTE] == 0) return;
     const float tie = 0.5f * scale;
-    for (int64_t i = 0; i < part->n; i++) acc[i] = acc[i] > tie ? 1.0f : acc[i] < -tie ? -1.0f : 0.0f;
+    for (int64_t i = 0; i < plan->n; i++) acc[i] = acc[i] > tie ? 1.0f : acc[i] < -tie ? -1.0f : 0.0f;
 }
 
 const struct atomo_compressor atomo_compressor_signsgd = {

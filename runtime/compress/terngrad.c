@@ -24,18 +24,18 @@ static bool biased(const double *option)
     return option[CLIP] > 0;
 }
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
-    part->body_max = (elias ? atomo__levels_bytes_elias : atomo__levels_bytes)(part->n, BITS);
+    const bool elias = (int)plan->option[CODING] == CODING_ELIAS;
+    plan->body_max = (elias ? atomo__levels_bytes_elias : atomo__levels_bytes)(plan->n, BITS);
     return ATOMO_OK;
 }
 
-static double deviation(const atomo__part *part, const float *g)
+static double deviation(const atomo__plan *plan, const float *g)
 {
-    double sum = 0, n = (double)part->n;
-    for (int64_t i = 0; i < part->n; i++) sum += (double)g[i];
-    return sqrt(ATOMO_MAX(0, part->square / n - sum / n * (sum / n)));
+    double sum = 0, n = (double)plan->n;
+    for (int64_t i = 0; i < plan->n; i++) sum += (double)g[i];
+    return sqrt(ATOMO_MAX(0, plan->square / n - sum / n * (sum / n)));
 }
 
 /* sum of (|x| - cut)^2 over what is above the cut. */
@@ -49,28 +49,28 @@ static double lost(const float *g, int64_t n, float cut)
     return sum;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     double sum;
     float scale;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &scale));
-    double bias = 0, cut = part->option[CLIP] > 0 ? part->option[CLIP] * deviation(part, g) : 0;
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &scale));
+    double bias = 0, cut = plan->option[CLIP] > 0 ? plan->option[CLIP] * deviation(plan, g) : 0;
     if (cut > 0 && cut < (double)scale) { /* rounding to levels stops at the top one, which is the cut */
         scale = (float)cut;
-        bias = lost(g, part->n, scale);
+        bias = lost(g, plan->n, scale);
     }
-    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
-    part->variance =
-        bias + (elias ? atomo__levels_write_elias : atomo__levels_write)(w, g, part->n, scale, BITS, &c->stream, 0, 0);
-    part->expected = part->sent = (double)part->n;
+    const bool elias = (int)plan->option[CODING] == CODING_ELIAS;
+    plan->variance =
+        bias + (elias ? atomo__levels_write_elias : atomo__levels_write)(w, g, plan->n, scale, BITS, &c->stream, 0, 0);
+    plan->expected = plan->sent = (double)plan->n;
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
-    const bool elias = (int)part->option[CODING] == CODING_ELIAS;
-    (elias ? atomo__levels_read_elias : atomo__levels_read)(r, part->n, BITS, scale, acc);
+    const bool elias = (int)plan->option[CODING] == CODING_ELIAS;
+    (elias ? atomo__levels_read_elias : atomo__levels_read)(r, plan->n, BITS, scale, acc);
     return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
 }
 

@@ -15,40 +15,40 @@ static const struct atomo__option options[] = {
     {"k", ATOMO_OPTION_INT, NAN, 1, 1e9, NULL, "entries sent of a tensor"},
     {0}};
 
-static int64_t count_of(const atomo__part *part)
+static int64_t count_of(const atomo__plan *plan)
 {
-    const double k = part->option[COUNT], ratio = isnan(part->option[RATIO]) ? 16 : part->option[RATIO];
-    return isnan(k) ? atomo__select_count(part->n, ratio, true) : (int64_t)ATOMO_MIN(k, (double)part->n);
+    const double k = plan->option[COUNT], ratio = isnan(plan->option[RATIO]) ? 16 : plan->option[RATIO];
+    return isnan(k) ? atomo__select_count(plan->n, ratio, true) : (int64_t)ATOMO_MIN(k, (double)plan->n);
 }
 
-static int plan(atomo__part *part)
+static int plan(atomo__plan *plan)
 {
-    ATOMO_REQUIRE(isnan(part->option[RATIO]) || isnan(part->option[COUNT]), ATOMO_EARG,
-                  "topk: give one of ratio (%g) and k (%g)", part->option[RATIO], part->option[COUNT]);
-    part->body_max = (size_t)part->n / 8 + 4 * (size_t)count_of(part) + 32;
-    part->scratch = ATOMO__SELECT_SCRATCH + sizeof(uint32_t) * (size_t)part->n;
+    ATOMO_REQUIRE(isnan(plan->option[RATIO]) || isnan(plan->option[COUNT]), ATOMO_EARG,
+                  "topk: give one of ratio (%g) and k (%g)", plan->option[RATIO], plan->option[COUNT]);
+    plan->body_max = (size_t)plan->n / 8 + 4 * (size_t)count_of(plan) + 32;
+    plan->scratch = ATOMO__SELECT_SCRATCH + sizeof(uint32_t) * (size_t)plan->n;
     return ATOMO_OK;
 }
 
-static int encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     uint32_t *histogram = atomo__room(c), *index = histogram + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
     double sum;
     float largest;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    int64_t m = atomo__select_largest(g, part->n, count_of(part), histogram, index);
-    atomo__write_indices(w, index, m, part->n, false);
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+    int64_t m = atomo__select_largest(g, plan->n, count_of(plan), histogram, index);
+    atomo__write_indices(w, index, m, plan->n, false);
     for (int64_t i = 0; i < m; i++) atomo__put_f32(w, g[index[i]]);
-    part->expected = part->sent = (double)m;
-    part->variance = m == part->n ? 0 : ATOMO_MAX(0, part->square - atomo__sum_square_at(g, index, m));
+    plan->expected = plan->sent = (double)m;
+    plan->variance = m == plan->n ? 0 : ATOMO_MAX(0, plan->square - atomo__sum_square_at(g, index, m));
     return ATOMO_OK;
 }
 
-static int decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     uint32_t *index = (uint32_t *)atomo__room(c) + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
-    int64_t m = atomo__read_indices(r, part->n, false, index);
-    if (m < 0 || m > count_of(part)) return ATOMO_EFORMAT;
+    int64_t m = atomo__read_indices(r, plan->n, false, index);
+    if (m < 0 || m > count_of(plan)) return ATOMO_EFORMAT;
     for (int64_t i = 0; i < m; i++) {
         float x = atomo__get_f32(r);
         if (r->bad || !isfinite(x)) return ATOMO_EFORMAT;

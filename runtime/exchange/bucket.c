@@ -21,9 +21,9 @@ void atomo_bucket_free(atomo_bucket *b)
         for (int k = 0; k < b->count; k++) atomo__comm_drop(b->program[k].comm);
         atomo__tensor_drop(&b->tensor);
         atomo__tensor_drop(&b->send);
-        atomo_parcel_free(b->up);
-        atomo_parcel_free(b->down);
-        atomo_parcel_free(b->result);
+        atomo_messages_free(b->up);
+        atomo_messages_free(b->down);
+        atomo_messages_free(b->result);
         atomo_inbox_free(b->inbox);
         atomo_inbox_free(b->answer);
         atomo_sums_free(b->sums);
@@ -37,9 +37,9 @@ void atomo_bucket_free(atomo_bucket *b)
 /* b becomes a holder of all that the plan names. */
 static int hold_all(atomo_bucket *b, const atomo_bucket_plan *p)
 {
-    if (p->up) b->up = atomo__parcel_hold(p->up);
-    if (p->down) b->down = atomo__parcel_hold(p->down);
-    if (p->result) b->result = atomo__parcel_hold(p->result);
+    if (p->up) b->up = atomo__messages_hold(p->up);
+    if (p->down) b->down = atomo__messages_hold(p->down);
+    if (p->result) b->result = atomo__messages_hold(p->result);
     if (p->inbox) b->inbox = atomo__inbox_hold(p->inbox);
     if (p->answer) b->answer = atomo__inbox_hold(p->answer);
     if (p->sums) b->sums = atomo__sums_hold(p->sums);
@@ -53,8 +53,9 @@ static int hold_all(atomo_bucket *b, const atomo_bucket_plan *p)
         memcpy(b->grains, p->grains, sizeof *b->grains * (size_t)p->grain_count);
         b->grain_count = p->grain_count;
     }
-    if (b->down && p->averages) ATOMO_TRY(atomo__parcel_set(b->down, (const atomo_tensor *const *)p->averages, true));
-    if (b->result && p->decoded) ATOMO_TRY(atomo__parcel_set(b->result, (const atomo_tensor *const *)p->decoded, true));
+    if (b->down && p->averages) ATOMO_TRY(atomo__messages_set(b->down, (const atomo_tensor *const *)p->averages, true));
+    if (b->result && p->decoded)
+        ATOMO_TRY(atomo__messages_set(b->result, (const atomo_tensor *const *)p->decoded, true));
     return ATOMO_OK;
 }
 
@@ -70,8 +71,8 @@ static int add_operation(atomo_bucket *b, const atomo_bucket_plan *p, int k)
     o->back = k >= p->second_way;
     ATOMO_REQUIRE(kind->check(b, o), ATOMO_EARG, "bucket %s: operation %d of its program lacks what it works on",
                   p->name, k + 1);
-    if (o->what == ATOMO_OP_ENCODE) return atomo__parcel_reserve(b->up);
-    return o->what == ATOMO_OP_ENCODE_AGAIN ? atomo__parcel_reserve(b->down) : ATOMO_OK;
+    if (o->what == ATOMO_OP_ENCODE) return atomo__messages_reserve(b->up);
+    return o->what == ATOMO_OP_ENCODE_AGAIN ? atomo__messages_reserve(b->down) : ATOMO_OK;
 }
 
 static int fill(atomo_bucket *b, const atomo_bucket_plan *p)
@@ -126,9 +127,9 @@ static void busy(const atomo_bucket *b, int first, int end, int n)
 {
     for (int k = first; k < end; k++) {
         const int what = b->program[k].what;
-        if (what == ATOMO_OP_ENCODE || what == ATOMO_OP_AVERAGE) atomo__parcel_busy(b->up, n);
-        if (what == ATOMO_OP_ENCODE_AGAIN) atomo__parcel_busy(b->down, n);
-        if (what == ATOMO_OP_DECODE) atomo__parcel_busy(b->result, n);
+        if (what == ATOMO_OP_ENCODE || what == ATOMO_OP_AVERAGE) atomo__messages_busy(b->up, n);
+        if (what == ATOMO_OP_ENCODE_AGAIN) atomo__messages_busy(b->down, n);
+        if (what == ATOMO_OP_DECODE) atomo__messages_busy(b->result, n);
         if (what == ATOMO_OP_SUMS) atomo__sums_busy(b->sums, n);
     }
 }
@@ -162,12 +163,12 @@ static int set_gradients(atomo_bucket *b, const atomo_tensor *const *grads, doub
     b->step = step;
     if (b->sums) ATOMO_TRY(atomo__sums_set(b->sums, grads, step));
     if (b->up) {
-        atomo__parcel_begin(b->up);
-        ATOMO_TRY(atomo__parcel_set(b->up, grads, false));
+        atomo__messages_begin(b->up);
+        ATOMO_TRY(atomo__messages_set(b->up, grads, false));
     }
-    if (b->down) atomo__parcel_begin(b->down);
-    if (b->result) atomo__parcel_begin(b->result);
-    return b->result && b->into_gradients ? atomo__parcel_set(b->result, grads, false) : ATOMO_OK;
+    if (b->down) atomo__messages_begin(b->down);
+    if (b->result) atomo__messages_begin(b->result);
+    return b->result && b->into_gradients ? atomo__messages_set(b->result, grads, false) : ATOMO_OK;
 }
 
 static int go(atomo_bucket *b)
@@ -205,12 +206,12 @@ int atomo_bucket_send(atomo_bucket *b, const atomo_tensor *send, double at, cons
 /* Adds the seconds of coding to out; the failure that is the most of a cause. */
 static int failure_of(const atomo_bucket *b, double *out)
 {
-    const atomo_parcel *cause = NULL, *parcels[] = {b->result, b->down, b->up};
+    const atomo_messages *cause = NULL, *messages[] = {b->result, b->down, b->up};
     for (int k = 0; k < 3; k++)
-        if (parcels[k] && atomo__parcel_result(parcels[k], out) < 0) cause = parcels[k];
+        if (messages[k] && atomo__messages_result(messages[k], out) < 0) cause = messages[k];
     const int status = b->sums ? atomo__sums_failed(b->sums) : ATOMO_OK;
     if (status < 0 || cause) out[3] = status < 0 || cause == b->up ? ENCODING : DECODING;
-    return cause ? atomo__parcel_result(cause, (double[2]){0}) : status;
+    return cause ? atomo__messages_result(cause, (double[2]){0}) : status;
 }
 
 int atomo_bucket_wait(atomo_bucket *b, double *out)

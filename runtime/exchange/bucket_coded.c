@@ -1,12 +1,11 @@
-/* bucket_coded.c - parcels: the messages of neighbouring tensors, coded by the coding thread (engine.c) and sent as
- * one.
+/* bucket_coded.c - messages of neighbouring tensors, coded by the coding thread (engine.c) and sent as one.
  *
- * A parcel is encoded by its codec's streaming form when its gradients are there, and sent as soon as it is coded, the
- * main thread going on. An answer is a parcel too: what came from the ranks is averaged and encoded again; so is what
- * is only decoded. One thread codes for all, in the order in which buckets were started, so the bits do not depend on
- * how coding and travel overlap; it decodes for this rank alone in between, which no message depends on. A gradient
- * that cannot be encoded (NaN) leaves its parcel empty, so that the ranks still meet; atomo_bucket_wait says why. Path:
- * stages 6 and 8.
+ * Messages are encoded by their codec's streaming form when their gradients are there, and sent as soon as they are
+ * coded, the main thread going on. An answer is messages too: what came from the ranks is averaged and encoded again;
+ * so is what is only decoded. One thread codes for all, in the order in which buckets were started, so the bits do not
+ * depend on how coding and travel overlap; it decodes for this rank alone in between, which no message depends on.
+ * Where a gradient cannot be encoded (NaN), all messages are left empty, so that the ranks still meet;
+ * atomo_bucket_wait says why. Path: stages 6 and 8.
  */
 #include "codec/codec.h"
 #include "exchange/engine.h"
@@ -14,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-struct atomo_parcel {
+struct atomo_messages {
     _Atomic int holders;
     atomo_codec *codec;
     int first, count, ranks;
@@ -28,81 +27,81 @@ struct atomo_parcel {
     char why[512];
 };
 
-atomo_parcel *atomo__parcel_hold(atomo_parcel *b)
+atomo_messages *atomo__messages_hold(atomo_messages *m)
 {
-    b->holders++;
-    return b;
+    m->holders++;
+    return m;
 }
 
-static void drop_tensors(atomo_parcel *b)
+static void drop_tensors(atomo_messages *m)
 {
-    for (int k = 0; b->tensor && k < b->count; k++) atomo__tensor_drop(&b->tensor[k]);
-    b->filled = false;
+    for (int k = 0; m->tensor && k < m->count; k++) atomo__tensor_drop(&m->tensor[k]);
+    m->filled = false;
 }
 
-void atomo_parcel_free(atomo_parcel *b)
+void atomo_messages_free(atomo_messages *m)
 {
-    if (!b || --b->holders > 0) return;
-    drop_tensors(b);
-    atomo_codec_free(b->codec);
-    atomo__free(b->out);
-    atomo__free(b->tensor);
-    atomo__free(b->sizes);
-    atomo__free(b->to);
-    atomo__free(b);
+    if (!m || --m->holders > 0) return;
+    drop_tensors(m);
+    atomo_codec_free(m->codec);
+    atomo__free(m->out);
+    atomo__free(m->tensor);
+    atomo__free(m->sizes);
+    atomo__free(m->to);
+    atomo__free(m);
 }
 
-static int reserve(atomo_parcel *b, const int32_t *to)
+static int reserve(atomo_messages *m, const int32_t *to)
 {
-    for (int k = 0; k < b->count; k++) b->room += atomo_codec_wire_max(b->codec, b->first + k);
-    ATOMO_TRY(atomo__calloc((void **)&b->tensor, sizeof *b->tensor * (size_t)(b->count + 1)));
-    ATOMO_TRY(atomo__calloc((void **)&b->sizes, sizeof *b->sizes * (size_t)b->ranks));
-    if (!to || b->count == 0) return ATOMO_OK;
-    ATOMO_TRY(atomo__alloc((void **)&b->to, sizeof *to * (size_t)b->count));
-    memcpy(b->to, to, sizeof *to * (size_t)b->count);
+    for (int k = 0; k < m->count; k++) m->room += atomo_codec_wire_max(m->codec, m->first + k);
+    ATOMO_TRY(atomo__calloc((void **)&m->tensor, sizeof *m->tensor * (size_t)(m->count + 1)));
+    ATOMO_TRY(atomo__calloc((void **)&m->sizes, sizeof *m->sizes * (size_t)m->ranks));
+    if (!to || m->count == 0) return ATOMO_OK;
+    ATOMO_TRY(atomo__alloc((void **)&m->to, sizeof *to * (size_t)m->count));
+    memcpy(m->to, to, sizeof *to * (size_t)m->count);
     return ATOMO_OK;
 }
 
-int atomo_parcel_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks, atomo_parcel **out)
+int atomo_messages_new(atomo_codec *codec, int first, int count, const int32_t *to, int ranks, atomo_messages **out)
 {
     *out = NULL;
     ATOMO_REQUIRE(codec && first >= 1 && count >= 0 && ranks >= 1, ATOMO_EARG,
-                  "parcel: %d tensors from number %d on, for %d ranks", count, first, ranks);
+                  "messages: %d tensors from number %d on, for %d ranks", count, first, ranks);
     for (int k = 0; k < count; k++)
         ATOMO_REQUIRE(atomo_codec_wire_max(codec, first + k) > 0 && (!to || (to[k] >= 0 && to[k] < ranks)), ATOMO_EARG,
-                      "parcel: tensor %d is not planned, or is for a rank outside 0 to %d", first + k, ranks - 1);
-    atomo_parcel *b;
-    ATOMO_TRY(atomo__calloc((void **)&b, sizeof *b));
-    b->holders = 1;
-    b->codec = atomo__codec_hold(codec);
-    b->first = first;
-    b->count = count;
-    b->ranks = ranks;
-    const int status = reserve(b, to);
+                      "messages: tensor %d is not planned, or is for a rank outside 0 to %d", first + k, ranks - 1);
+    atomo_messages *m;
+    ATOMO_TRY(atomo__calloc((void **)&m, sizeof *m));
+    m->holders = 1;
+    m->codec = atomo__codec_hold(codec);
+    m->first = first;
+    m->count = count;
+    m->ranks = ranks;
+    const int status = reserve(m, to);
     if (status < 0) {
-        atomo_parcel_free(b);
+        atomo_messages_free(m);
         return status;
     }
-    *out = b;
+    *out = m;
     return ATOMO_OK;
 }
 
 /* ---- on the coding thread --------------------------------------------------------------------------------------- */
 
-static void empty(atomo_parcel *b)
+static void empty(atomo_messages *m)
 {
-    b->total = 0;
-    memset(b->sizes, 0, sizeof *b->sizes * (size_t)b->ranks);
+    m->total = 0;
+    memset(m->sizes, 0, sizeof *m->sizes * (size_t)m->ranks);
 }
 
-static int encode(atomo_parcel *b)
+static int encode(atomo_messages *m)
 {
-    for (int k = 0; k < b->count; k++) {
+    for (int k = 0; k < m->count; k++) {
         double n;
         ATOMO_TRY(
-            atomo_codec_push(b->codec, b->first + k, &b->tensor[k], b->out + (size_t)b->total, b->room - b->total, &n));
-        b->total += n;
-        b->sizes[b->to ? b->to[k] : 0] += n;
+            atomo_codec_push(m->codec, m->first + k, &m->tensor[k], m->out + (size_t)m->total, m->room - m->total, &n));
+        m->total += n;
+        m->sizes[m->to ? m->to[k] : 0] += n;
     }
     return ATOMO_OK;
 }
@@ -134,111 +133,111 @@ static int average_one(const blocks *from, int tensor, int first, int count, ato
     return atomo_codec_finish(from->codec, tensor, scale, acc);
 }
 
-static int average_all(atomo_parcel *b, const blocks *from, const atomo_inbox *inbox)
+static int average_all(atomo_messages *m, const blocks *from, const atomo_inbox *inbox)
 {
     const uint8_t *start = inbox->slot[0] ? inbox->slot[0]->data : NULL;
     for (int r = 0; r < from->count; start += (size_t)from->left[r++]) {
         from->at[r] = start;
         from->left[r] = inbox->counts[r];
     }
-    for (int k = 0; k < b->count; k++)
-        ATOMO_TRY(average_one(from, b->first + k, b->to ? b->to[k] : 0, b->to ? 1 : from->count, &b->tensor[k]));
+    for (int k = 0; k < m->count; k++)
+        ATOMO_TRY(average_one(from, m->first + k, m->to ? m->to[k] : 0, m->to ? 1 : from->count, &m->tensor[k]));
     for (int r = 0; r < from->count; r++)
         ATOMO_REQUIRE(from->left[r] == 0, ATOMO_EFORMAT, "exchange: %.0f bytes follow the last message of block %d",
                       from->left[r], r + 1);
     return ATOMO_OK;
 }
 
-static int average(atomo_parcel *b, blocks *from, const atomo_inbox *inbox)
+static int average(atomo_messages *m, blocks *from, const atomo_inbox *inbox)
 {
     void *p;
     ATOMO_TRY(atomo__alloc(&p, (size_t)from->count * (sizeof(double) + sizeof(uint8_t *))));
     from->left = p;
     from->at = (const uint8_t **)(void *)(from->left + from->count);
-    const int status = average_all(b, from, inbox);
+    const int status = average_all(m, from, inbox);
     atomo__free(p);
     return status;
 }
 
-static void note_failure(atomo_parcel *b, int status)
+static void note_failure(atomo_messages *m, int status)
 {
     if (status >= 0) return;
-    b->failed = status;
-    snprintf(b->why, sizeof b->why, "%s", atomo_last_error());
-    empty(b);
+    m->failed = status;
+    snprintf(m->why, sizeof m->why, "%s", atomo_last_error());
+    empty(m);
 }
 
-void atomo__parcel_encode(atomo_parcel *b)
+void atomo__messages_encode(atomo_messages *m)
 {
     const double from = atomo_time();
-    if (!b->failed && (b->filled || b->count == 0)) note_failure(b, encode(b));
-    b->seconds[0] += atomo_time() - from;
+    if (!m->failed && (m->filled || m->count == 0)) note_failure(m, encode(m));
+    m->seconds[0] += atomo_time() - from;
 }
 
-void atomo__parcel_average(atomo_parcel *b, const atomo_parcel *from, const atomo_inbox *inbox, double step,
-                           double rank)
+void atomo__messages_average(atomo_messages *m, const atomo_messages *from, const atomo_inbox *inbox, double step,
+                             double rank)
 {
     const double begin = atomo_time();
-    blocks sources = {.codec = from->codec, .step = step, .rank = rank, .count = b->ranks};
-    if (b->filled || b->count == 0) note_failure(b, average(b, &sources, inbox));
-    b->seconds[1] += atomo_time() - begin;
+    blocks sources = {.codec = from->codec, .step = step, .rank = rank, .count = m->ranks};
+    if (m->filled || m->count == 0) note_failure(m, average(m, &sources, inbox));
+    m->seconds[1] += atomo_time() - begin;
 }
 
 /* ---- before and after ------------------------------------------------------------------------------------------- */
 
-int atomo__parcel_reserve(atomo_parcel *b)
+int atomo__messages_reserve(atomo_messages *m)
 {
-    return b->out ? ATOMO_OK : atomo__alloc((void **)&b->out, (size_t)b->room + 1);
+    return m->out ? ATOMO_OK : atomo__alloc((void **)&m->out, (size_t)m->room + 1);
 }
 
-int atomo__parcel_count(const atomo_parcel *b)
+int atomo__messages_count(const atomo_messages *m)
 {
-    return b->count;
+    return m->count;
 }
 
-int atomo__parcel_ranks(const atomo_parcel *b)
+int atomo__messages_ranks(const atomo_messages *m)
 {
-    return b->ranks;
+    return m->ranks;
 }
 
-void atomo__parcel_begin(atomo_parcel *b)
+void atomo__messages_begin(atomo_messages *m)
 {
-    empty(b);
-    b->failed = 0;
-    b->seconds[0] = b->seconds[1] = 0;
+    empty(m);
+    m->failed = 0;
+    m->seconds[0] = m->seconds[1] = 0;
 }
 
-int atomo__parcel_set(atomo_parcel *b, const atomo_tensor *const *tensors, bool for_good)
+int atomo__messages_set(atomo_messages *m, const atomo_tensor *const *tensors, bool for_good)
 {
-    for (int k = 0; k < b->count && tensors; k++)
+    for (int k = 0; k < m->count && tensors; k++)
         ATOMO_TRY(atomo__expect(tensors[k], ATOMO_F32, -1, "exchange: gradient"));
-    drop_tensors(b);
-    for (int k = 0; k < b->count && tensors; k++) atomo__tensor_hold(&b->tensor[k], tensors[k]);
-    b->filled = tensors != NULL;
-    b->for_good = for_good;
+    drop_tensors(m);
+    for (int k = 0; k < m->count && tensors; k++) atomo__tensor_hold(&m->tensor[k], tensors[k]);
+    m->filled = tensors != NULL;
+    m->for_good = for_good;
     return ATOMO_OK;
 }
 
-void atomo__parcel_let_go(atomo_parcel *b)
+void atomo__messages_let_go(atomo_messages *m)
 {
-    if (!b->for_good) drop_tensors(b);
+    if (!m->for_good) drop_tensors(m);
 }
 
-void atomo__parcel_busy(atomo_parcel *b, int n)
+void atomo__messages_busy(atomo_messages *m, int n)
 {
-    b->codec->busy += n;
+    m->codec->busy += n;
 }
 
-const uint8_t *atomo__parcel_bytes(const atomo_parcel *b, double *total, const double **sizes)
+const uint8_t *atomo__messages_bytes(const atomo_messages *m, double *total, const double **sizes)
 {
-    *total = b->total;
-    *sizes = b->sizes;
-    return b->out;
+    *total = m->total;
+    *sizes = m->sizes;
+    return m->out;
 }
 
-int atomo__parcel_result(const atomo_parcel *b, double *seconds)
+int atomo__messages_result(const atomo_messages *m, double *seconds)
 {
-    seconds[0] += b->seconds[0];
-    seconds[1] += b->seconds[1];
-    return b->failed ? atomo__fail(b->failed, "%s", b->why) : ATOMO_OK;
+    seconds[0] += m->seconds[0];
+    seconds[1] += m->seconds[1];
+    return m->failed ? atomo__fail(m->failed, "%s", m->why) : ATOMO_OK;
 }

@@ -32,9 +32,9 @@ struct atomo_sums {
     char why[512];
 };
 
-static atomo__part *part_of(const atomo_sums *l, int k)
+static atomo__plan *plan_of(const atomo_sums *l, int k)
 {
-    return atomo__part_of(l->codec, l->first + k);
+    return atomo__plan_of(l->codec, l->first + k);
 }
 
 int atomo_codec_is_linear(const atomo_codec *c)
@@ -67,12 +67,12 @@ void atomo_sums_free(atomo_sums *l)
     atomo__free(l);
 }
 
-/* Buffers for the sizes of all rounds, and the largest part's scratch. */
+/* Buffers for the sizes of all rounds, and the largest plan's scratch. */
 static int reserve(atomo_sums *l)
 {
     size_t scratch = 0;
     for (int k = 0; k < l->count; k++) {
-        const atomo__part *p = part_of(l, k);
+        const atomo__plan *p = plan_of(l, k);
         ATOMO_REQUIRE(p, ATOMO_EARG, "%s: linear: tensor %d is not planned", l->codec->name, l->first + k);
         scratch = ATOMO_MAX(scratch, p->scratch);
         for (int r = 0; r < l->how->rounds; r++) l->size[r] += l->how->size(p, r);
@@ -114,7 +114,7 @@ int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step
 {
     drop_grads(l);
     for (int k = 0; k < l->count; k++) {
-        const atomo__part *p = part_of(l, k);
+        const atomo__plan *p = plan_of(l, k);
         l->bad[k] = !grads;
         if (!grads) continue;
         ATOMO_TRY(atomo__expect(grads[k], ATOMO_F32, -1, "linear: gradient"));
@@ -129,26 +129,26 @@ int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step
     return ATOMO_OK;
 }
 
-static atomo__coder coder_of(const atomo_sums *l, const atomo__part *p)
+static atomo__context context_of(const atomo_sums *l, const atomo__plan *p)
 {
-    atomo__coder c = atomo__coder_of(p, (uint32_t)l->comm->rank, l->step);
+    atomo__context c = atomo__context_of(p, (uint32_t)l->comm->rank, l->step);
     c.scratch = l->scratch;
     return c;
 }
 
 static const float *input_of(const atomo_sums *l, int k)
 {
-    const atomo__part *p = part_of(l, k);
+    const atomo__plan *p = plan_of(l, k);
     return p->residual ? p->residual : atomo__f32(&l->grad[k]);
 }
 
 /* Tensor k's values of a round. before, own: its places in the buffers. */
 static int project(atomo_sums *l, int k, int round, float *before, float *own)
 {
-    atomo__part *p = part_of(l, k);
-    atomo__coder c = coder_of(l, p);
-    if (round == 0) atomo__part_open(p);
-    if (round == 0 && p->residual) ATOMO_TRY(atomo__feedback_take(p, atomo__f32(&l->grad[k])));
+    atomo__plan *p = plan_of(l, k);
+    atomo__context c = context_of(l, p);
+    if (round == 0) atomo__plan_open(p);
+    if (round == 0 && p->residual) ATOMO_TRY(atomo__feedback_add(p, atomo__f32(&l->grad[k])));
     ATOMO_TRY(l->how->project(p, round, input_of(l, k), before, l->comm->size, &c, own));
     if (round < l->how->rounds - 1 || !p->residual || l->how->half) return ATOMO_OK;
     return l->how->expand(p, round ? before : own, own, 1, -1, &c, p->residual); /* what these values stand for */
@@ -158,7 +158,7 @@ static void project_all(atomo_sums *l, int round)
 {
     float *own = l->sums[round], *before = l->sums[0];
     for (int k = 0; k < l->count; k++) {
-        const atomo__part *p = part_of(l, k);
+        const atomo__plan *p = plan_of(l, k);
         const int64_t n = l->how->size(p, round);
         const int status = l->bad[k] ? ATOMO_OK : project(l, k, round, before, own);
         if (status < 0 && !l->failed) {
@@ -184,7 +184,7 @@ static int add_up(atomo_sums *l, int round)
             ATOMO_TRY(atomo__allreduce(l->comm, l->sums[round] + at, n, MPI_FLOAT, largest ? MPI_MAX : MPI_SUM));
             continue;
         }
-        atomo__rounding how = {l->how->half, !atomo__half_biased(l->codec->option), coder_of(l, part_of(l, 0)).stream,
+        atomo__rounding how = {l->how->half, !atomo__half_biased(l->codec->option), context_of(l, plan_of(l, 0)).stream,
                                at, l->error ? l->error + at : NULL};
         how.stream.purpose = ATOMO_RNG_SAMPLE;
         ATOMO_TRY(atomo__allreduce_half(l->comm, l->sums[round] + at, n, &how));
@@ -200,8 +200,8 @@ static int hold_back(atomo_sums *l)
     const int last = l->how->rounds - 1;
     const float *first = l->sums[0], *error = l->error;
     for (int k = 0; k < l->count; k++) {
-        atomo__part *p = part_of(l, k);
-        atomo__coder c = coder_of(l, p);
+        atomo__plan *p = plan_of(l, k);
+        atomo__context c = context_of(l, p);
         if (!l->bad[k]) memset(p->residual, 0, sizeof(float) * (size_t)p->n);
         ATOMO_TRY(l->how->expand(p, first, error, l->comm->size, 1, &c, p->residual));
         first += l->how->size(p, 0);
@@ -236,14 +236,14 @@ int atomo__sums_failed(const atomo_sums *l)
     return l->failed ? atomo__fail(l->failed, "%s", l->why) : ATOMO_OK;
 }
 
-int atomo_sums_give(atomo_sums *l, atomo_tensor *const *grads, double scale)
+int atomo_sums_write_back(atomo_sums *l, atomo_tensor *const *grads, double scale)
 {
     const int last = l->how->rounds - 1;
     const float *first = l->sums[0], *sums = l->sums[last];
     ATOMO_TRY(atomo__sums_failed(l));
     for (int k = 0; k < l->count; k++) {
-        atomo__part *p = part_of(l, k);
-        atomo__coder c = atomo__coder_of(p, (uint32_t)l->comm->rank, l->step);
+        atomo__plan *p = plan_of(l, k);
+        atomo__context c = atomo__context_of(p, (uint32_t)l->comm->rank, l->step);
         ATOMO_REQUIRE(grads[k]->numel == (double)p->n, ATOMO_ESHAPE, "%s: tensor %s was planned, %s came",
                       l->codec->name, p->name, atomo__shape_text(grads[k]));
         float *acc = atomo__f32(grads[k]);

@@ -1,7 +1,7 @@
 /* engine.h - buckets (bucket.c), their operations (operations.c, bucket_coded.c, bucket_linear.c) and the two threads
  * that carry them out (engine.c). Private.
  *
- * A bucket holds everything that its operations touch: tensors by their storages, parcels, sums, inboxes and
+ * A bucket holds everything that its operations touch: tensors by their storages, messages, sums, inboxes and
  * communicators by their counts of holders; and the lists of the threads hold buckets. So whatever a script frees,
  * drops or closes in the meantime, and in whatever order, the threads never meet memory that is gone. */
 #ifndef ATOMO_ENGINE_H
@@ -29,7 +29,7 @@ struct atomo_bucket {
     atomo_tensor tensor; /* held */
     double *grains;
     int grain_count;
-    atomo_parcel *up, *down, *result; /* held, as all below */
+    atomo_messages *up, *down, *result; /* held, as all below */
     atomo_inbox *inbox, *answer;
     atomo_sums *sums;
     double rank;
@@ -56,31 +56,31 @@ int atomo__engine_wait_for(atomo_bucket *b, double *seconds);
 
 /* Counts of holders: each returns what it holds; atomo_comm_drop, atomo_sums_free, ... let go of it. */
 atomo_inbox *atomo__inbox_hold(atomo_inbox *b);
-atomo_parcel *atomo__parcel_hold(atomo_parcel *b);
+atomo_messages *atomo__messages_hold(atomo_messages *m);
 atomo_sums *atomo__sums_hold(atomo_sums *l);
 atomo_bucket *atomo__bucket_hold(atomo_bucket *b);
 
-/* ---- parcels (bucket_coded.c) ---- */
-int atomo__parcel_reserve(atomo_parcel *p); /* makes room for messages: it will be encoded */
-int atomo__parcel_count(const atomo_parcel *p);
-int atomo__parcel_ranks(const atomo_parcel *p);
+/* ---- coded messages (bucket_coded.c) ---- */
+int atomo__messages_reserve(atomo_messages *m); /* makes room for messages: it will be encoded */
+int atomo__messages_count(const atomo_messages *m);
+int atomo__messages_ranks(const atomo_messages *m);
 /* Tensors [count] of this step, or for good: what is encoded, or becomes the averages; EARG: not f32. NULL: none. */
-int atomo__parcel_set(atomo_parcel *p, const atomo_tensor *const *tensors, bool for_good);
-void atomo__parcel_begin(atomo_parcel *p);       /* a step's coding begins: nothing is in it, nothing has failed */
-void atomo__parcel_busy(atomo_parcel *p, int n); /* its codec is in use (1), is not any more (-1) */
+int atomo__messages_set(atomo_messages *m, const atomo_tensor *const *tensors, bool for_good);
+void atomo__messages_begin(atomo_messages *m);       /* a step's coding begins: nothing is in it, nothing has failed */
+void atomo__messages_busy(atomo_messages *m, int n); /* its codec is in use (1), is not any more (-1) */
 /* The operations; never fail: the ranks must meet. */
-void atomo__parcel_encode(atomo_parcel *p);
-void atomo__parcel_average(atomo_parcel *p, const atomo_parcel *from, const atomo_inbox *inbox, double step,
-                           double rank);
-void atomo__parcel_let_go(atomo_parcel *p); /* of this step's tensors */
+void atomo__messages_encode(atomo_messages *m);
+void atomo__messages_average(atomo_messages *m, const atomo_messages *from, const atomo_inbox *inbox, double step,
+                             double rank);
+void atomo__messages_let_go(atomo_messages *m); /* of this step's tensors */
 /* What it holds now, for this rank or all; sizes [ranks]. */
-const uint8_t *atomo__parcel_bytes(const atomo_parcel *p, double *total, const double **sizes);
-int atomo__parcel_result(const atomo_parcel *p, double *seconds); /* adds encoding's and decoding's [2] */
+const uint8_t *atomo__messages_bytes(const atomo_messages *m, double *total, const double **sizes);
+int atomo__messages_result(const atomo_messages *m, double *seconds); /* adds encoding's and decoding's [2] */
 
 /* ---- sums of compressed gradients (bucket_linear.c) ---- */
 int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step); /* what the next run adds up */
 int atomo__sums_run(atomo_sums *l);                                                /* [collective] */
-void atomo__sums_busy(atomo_sums *l, int n);                                       /* as of a parcel */
+void atomo__sums_busy(atomo_sums *l, int n);                                       /* as of messages */
 int atomo__sums_failed(const atomo_sums *l); /* what was wrong with a gradient, which counted as zeros */
 
 #endif

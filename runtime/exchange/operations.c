@@ -29,7 +29,7 @@ static int run_sums(atomo_bucket *b, const atomo__operation *o)
     return status;
 }
 
-/* What an operation sends: bytes of a parcel, or those that the caller has encoded. */
+/* What an operation sends: bytes of messages, or those that the caller has encoded. */
 typedef struct cargo {
     const void *bytes;
     double total;
@@ -39,10 +39,10 @@ typedef struct cargo {
 
 static cargo cargo_of(const atomo_bucket *b, const atomo__operation *o)
 {
-    const atomo_parcel *p = o->back ? b->down : b->up;
+    const atomo_messages *p = o->back ? b->down : b->up;
     cargo c = {NULL, 0, NULL, o->back ? b->answer : b->inbox};
     if (p) {
-        c.bytes = atomo__parcel_bytes(p, &c.total, &c.sizes);
+        c.bytes = atomo__messages_bytes(p, &c.total, &c.sizes);
         return c;
     }
     c.bytes = b->send.storage ? (const char *)b->send.data + (size_t)b->at : NULL;
@@ -74,34 +74,34 @@ static int run_broadcast(atomo_bucket *b, const atomo__operation *o)
 static int run_encode(atomo_bucket *b, const atomo__operation *o)
 {
     (void)o;
-    atomo__parcel_encode(b->up);
-    atomo__parcel_let_go(b->up);
-    atomo__parcel_busy(b->up, -1);
+    atomo__messages_encode(b->up);
+    atomo__messages_let_go(b->up);
+    atomo__messages_busy(b->up, -1);
     return ATOMO_OK;
 }
 
 static int run_average(atomo_bucket *b, const atomo__operation *o)
 {
     (void)o;
-    atomo__parcel_average(b->down, b->up, b->inbox, b->step, -1);
-    atomo__parcel_busy(b->up, -1);
+    atomo__messages_average(b->down, b->up, b->inbox, b->step, -1);
+    atomo__messages_busy(b->up, -1);
     return ATOMO_OK;
 }
 
 static int run_encode_again(atomo_bucket *b, const atomo__operation *o)
 {
     (void)o;
-    atomo__parcel_encode(b->down);
-    atomo__parcel_busy(b->down, -1);
+    atomo__messages_encode(b->down);
+    atomo__messages_busy(b->down, -1);
     return ATOMO_OK;
 }
 
 static int run_decode(atomo_bucket *b, const atomo__operation *o)
 {
     (void)o;
-    atomo__parcel_average(b->result, b->result, b->answer ? b->answer : b->inbox, b->step, b->rank);
-    atomo__parcel_let_go(b->result);
-    atomo__parcel_busy(b->result, -1);
+    atomo__messages_average(b->result, b->result, b->answer ? b->answer : b->inbox, b->step, b->rank);
+    atomo__messages_let_go(b->result);
+    atomo__messages_busy(b->result, -1);
     return ATOMO_OK;
 }
 
@@ -121,9 +121,9 @@ static bool needs_sums(const atomo_bucket *b, const atomo__operation *o)
 
 static bool needs_inbox(const atomo_bucket *b, const atomo__operation *o)
 {
-    const atomo_parcel *p = o->back ? b->down : b->up;
+    const atomo_messages *p = o->back ? b->down : b->up;
     return (o->back ? b->answer : b->inbox) != NULL &&
-           (b->up ? p && atomo__parcel_ranks(p) == o->comm->size : !o->back);
+           (b->up ? p && atomo__messages_ranks(p) == o->comm->size : !o->back);
 }
 
 static bool needs_up(const atomo_bucket *b, const atomo__operation *o)
@@ -142,7 +142,7 @@ static bool needs_result(const atomo_bucket *b, const atomo__operation *o)
 {
     (void)o;
     return b->result && (b->answer || b->inbox) &&
-           (!b->into_gradients || (b->up && atomo__parcel_count(b->up) == atomo__parcel_count(b->result)));
+           (!b->into_gradients || (b->up && atomo__messages_count(b->up) == atomo__messages_count(b->result)));
 }
 
 static const atomo__operation_kind kinds[ATOMO_OPS] = {

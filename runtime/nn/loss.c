@@ -81,7 +81,7 @@ static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor 
 }
 
 /* Row i's loss: to its own place, or added up. */
-static void take(const batch *b, int64_t i, double loss, double *total)
+static void add_loss(const batch *b, int64_t i, double loss, double *total)
 {
     if (b->each)
         b->each[i] = (float)loss;
@@ -169,7 +169,7 @@ int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, 
             one = weighted_row(xi, b.c, b.label[i], b.weight, smooth, scale, row);
         else
             one = cross_entropy_row(xi, b.c, b.label[i], smooth, scale, row);
-        take(&b, i, one, &total);
+        add_loss(&b, i, one, &total);
     }
     if (!b.each) *atomo__f32(*loss) = (float)(total * b.scale);
     atomo_tensor_free(own);
@@ -191,7 +191,7 @@ int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_
         const int32_t y = b.label[i];
         const bool counts = y != b.ignore;
         const double w = !counts ? 0 : b.weight ? (double)b.weight[y] : 1;
-        take(&b, i, counts ? -w * (double)x[i * b.c + y] : 0, &total);
+        add_loss(&b, i, counts ? -w * (double)x[i * b.c + y] : 0, &total);
         if (counts) g[i * b.c + y] = (float)(-w * b.scale);
     }
     if (!b.each) *atomo__f32(*loss) = (float)(total * b.scale);

@@ -36,10 +36,10 @@ static inline uint8_t i32_to_u8(int32_t v)
         for (int64_t j = 0; j < p.n; j++) d_[j * sd] = (D)how(s_[j * ss]);                                             \
     } while (0)
 
-static void copy_piece(const atomo_walk *w, int64_t i, const atomo_tensor *dst, const atomo_tensor *src)
+static void copy_piece(const atomo__iterator *it, int64_t i, const atomo_tensor *dst, const atomo_tensor *src)
 {
-    const atomo_piece p = atomo__piece(w, i);
-    const int64_t sd = w->stride[0][w->ndim - 1], ss = w->stride[1][w->ndim - 1];
+    const atomo_piece p = atomo__piece(it, i);
+    const int64_t sd = it->stride[0][it->ndim - 1], ss = it->stride[1][it->ndim - 1];
     switch (dst->dtype * 3 + src->dtype) {
     case ATOMO_F32 * 3 + ATOMO_F32:
         CONVERT(float, float, AS_IS);
@@ -84,9 +84,9 @@ int atomo_copy(atomo_tensor *dst, const atomo_tensor *src)
     ATOMO_TRY(atomo__target(dst, "copy"));
     ATOMO_TRY(atomo__operand(dst, src, &from, &hold));
     const atomo_tensor *const t[2] = {dst, from};
-    atomo_walk w;
-    atomo__walk_init(&w, ndim, shape, 2, t);
-    ATOMO_FOR(i, atomo__pieces(&w), 1, w.rows > 1 && atomo__walk_is_wide(&w), copy_piece(&w, i, dst, from));
+    atomo__iterator it;
+    atomo__iterator_init(&it, ndim, shape, 2, t);
+    ATOMO_FOR(i, atomo__pieces(&it), 1, it.rows > 1 && atomo__iterator_is_wide(&it), copy_piece(&it, i, dst, from));
     atomo_tensor_free(hold);
     return ATOMO_OK;
 }
@@ -100,11 +100,11 @@ ATOMO_CLONES static void axpy_row(float *y, int64_t sy, float alpha, const float
     }
 }
 
-static void axpy_piece(const atomo_walk *w, int64_t i, const atomo_tensor *y, float alpha, const atomo_tensor *x)
+static void axpy_piece(const atomo__iterator *it, int64_t i, const atomo_tensor *y, float alpha, const atomo_tensor *x)
 {
-    const atomo_piece p = atomo__piece(w, i);
-    axpy_row(atomo__f32(y) + p.at[0], w->stride[0][w->ndim - 1], alpha, atomo__f32(x) + p.at[1],
-             w->stride[1][w->ndim - 1], p.n);
+    const atomo_piece p = atomo__piece(it, i);
+    axpy_row(atomo__f32(y) + p.at[0], it->stride[0][it->ndim - 1], alpha, atomo__f32(x) + p.at[1],
+             it->stride[1][it->ndim - 1], p.n);
 }
 
 int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x)
@@ -122,9 +122,9 @@ int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x)
     ATOMO_TRY(atomo__target(y, "axpy"));
     ATOMO_TRY(atomo__operand(y, x, &from, &hold));
     const atomo_tensor *const t[2] = {y, from};
-    atomo_walk w;
-    atomo__walk_init(&w, ndim, shape, 2, t);
-    ATOMO_FOR(i, atomo__pieces(&w), 1, atomo__walk_is_wide(&w), axpy_piece(&w, i, y, (float)alpha, from));
+    atomo__iterator it;
+    atomo__iterator_init(&it, ndim, shape, 2, t);
+    ATOMO_FOR(i, atomo__pieces(&it), 1, atomo__iterator_is_wide(&it), axpy_piece(&it, i, y, (float)alpha, from));
     atomo_tensor_free(hold);
     return ATOMO_OK;
 }

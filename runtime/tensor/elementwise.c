@@ -65,11 +65,11 @@ static const struct {
 #undef ROW
 };
 
-static void binary_piece(int op, const atomo_walk *w, int64_t i, const atomo_tensor *a, const atomo_tensor *b,
+static void binary_piece(int op, const atomo__iterator *it, int64_t i, const atomo_tensor *a, const atomo_tensor *b,
                          const atomo_tensor *o)
 {
-    const atomo_piece p = atomo__piece(w, i);
-    const int64_t sa = w->stride[0][w->ndim - 1], sb = w->stride[1][w->ndim - 1];
+    const atomo_piece p = atomo__piece(it, i);
+    const int64_t sa = it->stride[0][it->ndim - 1], sb = it->stride[1][it->ndim - 1];
     if (a->dtype == ATOMO_F32)
         binaries[op].f32(atomo__f32(a) + p.at[0], sa, atomo__f32(b) + p.at[1], sb, atomo__f32(o) + p.out, p.n);
     else if (binaries[op].i32)
@@ -94,9 +94,9 @@ int atomo_binary(int op, const atomo_tensor *a, const atomo_tensor *b, atomo_ten
     ATOMO_TRY(atomo__broadcast_shape(a, b, name, &ndim, shape));
     ATOMO_TRY(atomo__make(&made, out, !f32 && binaries[op].i32 ? ATOMO_I32 : ATOMO_F32, ndim, shape, name));
     const atomo_tensor *const t[2] = {a, b};
-    atomo_walk w;
-    atomo__walk_init(&w, ndim, shape, 2, t);
-    ATOMO_FOR(i, atomo__pieces(&w), 1, atomo__walk_is_wide(&w), binary_piece(op, &w, i, a, b, *out));
+    atomo__iterator it;
+    atomo__iterator_init(&it, ndim, shape, 2, t);
+    ATOMO_FOR(i, atomo__pieces(&it), 1, atomo__iterator_is_wide(&it), binary_piece(op, &it, i, a, b, *out));
     return atomo__made(&made, ATOMO_OK);
 }
 
@@ -170,10 +170,10 @@ atomo__unary_row *atomo__unary_of(int op)
     return unaries[op].row;
 }
 
-static void unary_piece(int op, const atomo_walk *w, int64_t i, const atomo_tensor *a, const atomo_tensor *o)
+static void unary_piece(int op, const atomo__iterator *it, int64_t i, const atomo_tensor *a, const atomo_tensor *o)
 {
-    const atomo_piece p = atomo__piece(w, i);
-    unaries[op].row(atomo__f32(a) + p.at[0], w->stride[0][w->ndim - 1], atomo__f32(o) + p.out, p.n);
+    const atomo_piece p = atomo__piece(it, i);
+    unaries[op].row(atomo__f32(a) + p.at[0], it->stride[0][it->ndim - 1], atomo__f32(o) + p.out, p.n);
 }
 
 int atomo_unary(int op, const atomo_tensor *a, atomo_tensor **out)
@@ -184,9 +184,9 @@ int atomo_unary(int op, const atomo_tensor *a, atomo_tensor **out)
     ATOMO_REQUIRE(a->dtype == ATOMO_F32, ATOMO_EDTYPE, "%s: tensor is %s, expected f32", unaries[op].name,
                   atomo__dtype_name(a->dtype));
     ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, a->ndim, a->shape, unaries[op].name));
-    atomo_walk w;
-    atomo__walk_init(&w, a->ndim, a->shape, 1, &a);
-    ATOMO_FOR(i, atomo__pieces(&w), 1, atomo__walk_is_wide(&w), unary_piece(op, &w, i, a, *out));
+    atomo__iterator it;
+    atomo__iterator_init(&it, a->ndim, a->shape, 1, &a);
+    ATOMO_FOR(i, atomo__pieces(&it), 1, atomo__iterator_is_wide(&it), unary_piece(op, &it, i, a, *out));
     return atomo__made(&made, ATOMO_OK);
 }
 

@@ -15,10 +15,11 @@ int atomo__broadcast_shape(const atomo_tensor *a, const atomo_tensor *b, const c
     return ATOMO_OK;
 }
 
-void atomo__walk_init(atomo_walk *w, int ndim, const double *shape, int operands, const atomo_tensor *const *t)
+void atomo__iterator_init(atomo__iterator *it, int ndim, const double *shape, int operands,
+                          const atomo_tensor *const *t)
 {
-    w->operands = operands;
-    w->ndim = 0;
+    it->operands = operands;
+    it->ndim = 0;
     for (int i = 0; i < ndim; i++) {
         int64_t size = (int64_t)shape[i], stride[3] = {0, 0, 0};
         if (size == 1) continue;
@@ -26,50 +27,50 @@ void atomo__walk_init(atomo_walk *w, int ndim, const double *shape, int operands
             int j = i - (ndim - t[k]->ndim);
             stride[k] = j < 0 || t[k]->shape[j] == 1 ? 0 : (int64_t)t[k]->stride[j];
         }
-        bool merge = w->ndim > 0;
-        for (int k = 0; merge && k < operands; k++) merge = w->stride[k][w->ndim - 1] == stride[k] * size;
-        int d = merge ? w->ndim - 1 : w->ndim++;
-        w->shape[d] = merge ? w->shape[d] * size : size;
-        for (int k = 0; k < operands; k++) w->stride[k][d] = stride[k];
+        bool merge = it->ndim > 0;
+        for (int k = 0; merge && k < operands; k++) merge = it->stride[k][it->ndim - 1] == stride[k] * size;
+        int d = merge ? it->ndim - 1 : it->ndim++;
+        it->shape[d] = merge ? it->shape[d] * size : size;
+        for (int k = 0; k < operands; k++) it->stride[k][d] = stride[k];
     }
-    if (w->ndim == 0) { /* a single element */
-        w->ndim = 1;
-        w->shape[0] = 1;
-        for (int k = 0; k < operands; k++) w->stride[k][0] = 0;
+    if (it->ndim == 0) { /* a single element */
+        it->ndim = 1;
+        it->shape[0] = 1;
+        for (int k = 0; k < operands; k++) it->stride[k][0] = 0;
     }
-    w->row = w->shape[w->ndim - 1];
-    w->rows = 1;
-    for (int d = 0; d < w->ndim - 1; d++) w->rows *= w->shape[d];
+    it->row = it->shape[it->ndim - 1];
+    it->rows = 1;
+    for (int d = 0; d < it->ndim - 1; d++) it->rows *= it->shape[d];
     for (int i = 0; i < ndim; i++)
-        if (shape[i] == 0) w->rows = 0;
+        if (shape[i] == 0) it->rows = 0;
 }
 
-void atomo__walk_row(const atomo_walk *w, int64_t r, int64_t offset[3])
+void atomo__iterator_row(const atomo__iterator *it, int64_t r, int64_t offset[3])
 {
     offset[0] = offset[1] = offset[2] = 0;
-    for (int d = w->ndim - 2; d >= 0; d--) {
-        int64_t i = r % w->shape[d];
-        r /= w->shape[d];
-        for (int k = 0; k < w->operands; k++) offset[k] += i * w->stride[k][d];
+    for (int d = it->ndim - 2; d >= 0; d--) {
+        int64_t i = r % it->shape[d];
+        r /= it->shape[d];
+        for (int k = 0; k < it->operands; k++) offset[k] += i * it->stride[k][d];
     }
 }
 
 enum { PIECE = 1 << 14 };
 
-int64_t atomo__pieces(const atomo_walk *w)
+int64_t atomo__pieces(const atomo__iterator *it)
 {
-    return w->rows == 1 ? (w->row + PIECE - 1) / PIECE : w->rows;
+    return it->rows == 1 ? (it->row + PIECE - 1) / PIECE : it->rows;
 }
 
-atomo_piece atomo__piece(const atomo_walk *w, int64_t i)
+atomo_piece atomo__piece(const atomo__iterator *it, int64_t i)
 {
-    atomo_piece p = {.out = i * w->row, .n = w->row};
-    if (w->rows > 1) {
-        atomo__walk_row(w, i, p.at);
+    atomo_piece p = {.out = i * it->row, .n = it->row};
+    if (it->rows > 1) {
+        atomo__iterator_row(it, i, p.at);
         return p;
     }
     p.out = i * PIECE;
-    p.n = ATOMO_MIN(PIECE, w->row - p.out);
-    for (int k = 0; k < w->operands; k++) p.at[k] = p.out * w->stride[k][w->ndim - 1];
+    p.n = ATOMO_MIN(PIECE, it->row - p.out);
+    for (int k = 0; k < it->operands; k++) p.at[k] = p.out * it->stride[k][it->ndim - 1];
     return p;
 }

@@ -5,28 +5,29 @@
 
 #include "tensor/tensor.h"
 
-typedef struct atomo_walk {
+typedef struct atomo__iterator {
     int operands, ndim;
     int64_t shape[ATOMO_MAX_DIM], stride[3][ATOMO_MAX_DIM]; /* strides in elements, 0 where broadcast */
     int64_t row, rows;                                      /* length of a row, number of rows */
-} atomo_walk;
+} atomo__iterator;
 
 /* The shape that a and b broadcast to (NumPy's rule); ESHAPE names both. */
 int atomo__broadcast_shape(const atomo_tensor *a, const atomo_tensor *b, const char *what, int *ndim, double *shape);
-/* Walk of t[0..operands-1], each broadcast to ndim/shape (which they must fit). */
-void atomo__walk_init(atomo_walk *w, int ndim, const double *shape, int operands, const atomo_tensor *const *t);
+/* Iterator over t[0..operands-1], each broadcast to ndim/shape (which they must fit). */
+void atomo__iterator_init(atomo__iterator *it, int ndim, const double *shape, int operands,
+                          const atomo_tensor *const *t);
 /* Element offsets of row r for each operand. */
-void atomo__walk_row(const atomo_walk *w, int64_t r, int64_t offset[3]);
+void atomo__iterator_row(const atomo__iterator *it, int64_t r, int64_t offset[3]);
 
-/* What a thread takes of a walk at a time: a row or, where all is one row, a stretch of it. */
+/* What a thread takes of an iterator at a time: a row or, where all is one row, a stretch of it. */
 typedef struct atomo_piece {
     int64_t at[3], out, n; /* elements from each operand's first, from a contiguous result's first; their number */
 } atomo_piece;
-int64_t atomo__pieces(const atomo_walk *w); /* their number */
-atomo_piece atomo__piece(const atomo_walk *w, int64_t i);
-static inline bool atomo__walk_is_wide(const atomo_walk *w) /* enough for several threads */
+int64_t atomo__pieces(const atomo__iterator *it); /* their number */
+atomo_piece atomo__piece(const atomo__iterator *it, int64_t i);
+static inline bool atomo__iterator_is_wide(const atomo__iterator *it) /* enough for several threads */
 {
-    return w->rows * w->row > ATOMO_PARALLEL_MIN;
+    return it->rows * it->row > ATOMO_PARALLEL_MIN;
 }
 
 /* The row kernels of elementwise.c: o[i] = op(a[i sa], b[i sb]); o is contiguous and none of the others. */

@@ -112,19 +112,19 @@ ATOMO_CLONES static int64_t nonfinite_run(const float *a, int64_t stride, int64_
     return count;
 }
 
-static void count_piece(const atomo_walk *w, int64_t i, const float *x, int64_t *total)
+static void count_piece(const atomo__iterator *it, int64_t i, const float *x, int64_t *total)
 {
-    const atomo_piece p = atomo__piece(w, i);
-    const int64_t bad = nonfinite_run(x + p.at[0], w->stride[0][w->ndim - 1], p.n);
+    const atomo_piece p = atomo__piece(it, i);
+    const int64_t bad = nonfinite_run(x + p.at[0], it->stride[0][it->ndim - 1], p.n);
     if (bad) __atomic_fetch_add(total, bad, __ATOMIC_RELAXED);
 }
 
 /* Flat index of the first NaN or Inf. */
-static int64_t first_nonfinite(const atomo_walk *w, const float *x)
+static int64_t first_nonfinite(const atomo__iterator *it, const float *x)
 {
-    const int64_t stride = w->stride[0][w->ndim - 1];
-    for (int64_t i = 0; i < atomo__pieces(w); i++) {
-        const atomo_piece p = atomo__piece(w, i);
+    const int64_t stride = it->stride[0][it->ndim - 1];
+    for (int64_t i = 0; i < atomo__pieces(it); i++) {
+        const atomo_piece p = atomo__piece(it, i);
         for (int64_t k = 0; k < p.n; k++)
             if (!isfinite(x[p.at[0] + k * stride])) return p.out + k;
     }
@@ -134,13 +134,13 @@ static int64_t first_nonfinite(const atomo_walk *w, const float *x)
 int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first)
 {
     int64_t bad = 0;
-    atomo_walk w;
+    atomo__iterator it;
     *first = -1;
     if (a->dtype == ATOMO_F32) {
         const float *x = atomo__f32(a);
-        atomo__walk_init(&w, a->ndim, a->shape, 1, &a);
-        ATOMO_FOR(i, atomo__pieces(&w), 1, atomo__walk_is_wide(&w), count_piece(&w, i, x, &bad));
-        if (bad) *first = (double)first_nonfinite(&w, x);
+        atomo__iterator_init(&it, a->ndim, a->shape, 1, &a);
+        ATOMO_FOR(i, atomo__pieces(&it), 1, atomo__iterator_is_wide(&it), count_piece(&it, i, x, &bad));
+        if (bad) *first = (double)first_nonfinite(&it, x);
     }
     *count = (double)bad;
     return ATOMO_OK;

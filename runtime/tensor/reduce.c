@@ -157,19 +157,19 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
 static void sum_down(const atomo_tensor *c, const atomo_tensor *out, double *acc)
 {
     const atomo_tensor *const t[2] = {c, out};
-    atomo_walk w;
-    atomo__walk_init(&w, c->ndim, c->shape, 2, t);
-    const int64_t so = w.stride[1][w.ndim - 1];
-    for (int64_t r = 0; r < w.rows; r++) {
+    atomo__iterator it;
+    atomo__iterator_init(&it, c->ndim, c->shape, 2, t);
+    const int64_t so = it.stride[1][it.ndim - 1];
+    for (int64_t r = 0; r < it.rows; r++) {
         int64_t at[3];
-        atomo__walk_row(&w, r, at);
+        atomo__iterator_row(&it, r, at);
         const float *x = atomo__f32(c) + at[0];
         if (so == 0)
-            acc[at[1]] += sum_run(x, w.row);
+            acc[at[1]] += sum_run(x, it.row);
         else if (so == 1)
-            add_row(acc + at[1], x, w.row);
+            add_row(acc + at[1], x, it.row);
         else
-            for (int64_t i = 0; i < w.row; i++) acc[at[1] + i * so] += (double)x[i];
+            for (int64_t i = 0; i < it.row; i++) acc[at[1] + i * so] += (double)x[i];
     }
     for (int64_t i = 0; i < atomo__numel(out); i++) atomo__f32(out)[i] = (float)acc[i];
 }

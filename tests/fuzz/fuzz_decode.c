@@ -99,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     size_t size = n - 2;
     if (!message) return 0;
     if (framed) {
-        const atomo__part *p = atomo__part_of(c, s + 1);
+        const atomo__plan *p = atomo__plan_of(c, s + 1);
         atomo__frame f = {.codec = c->id, .tensor = (uint32_t)s + 1, .rank = 3, .step = 7, .hash = p->hash};
         memcpy(message + ATOMO__FRAME_MAX, data, size);
         size = atomo__frame_close(&f, message, size);

@@ -25,39 +25,39 @@ const struct auto_family atomo__auto_families[AUTO_FAMILIES] = {
     {"dense:bits=2", &atomo_atoms_dense, AUTO_DENSE + 2, {2}, 1},
 };
 
-atomo__part *atomo__auto_part(const atomo__part *part, int pick)
+atomo__plan *atomo__auto_plan(const atomo__plan *plan, int pick)
 {
-    auto_state *s = part->state;
-    atomo__part *p = &s->part[atomo__auto_families[pick].slot];
+    auto_state *s = plan->state;
+    atomo__plan *p = &s->plan[atomo__auto_families[pick].slot];
     p->option = s->option[pick];
     return p;
 }
 
-const char *atomo__auto_family(const atomo__part *part)
+const char *atomo__auto_family(const atomo__plan *plan)
 {
-    return atomo__auto_families[part->pick].name;
+    return atomo__auto_families[plan->pick].name;
 }
 
-double atomo__auto_saving(const atomo__part *part, const atomo__part *p, double expected)
+double atomo__auto_saving(const atomo__plan *plan, const atomo__plan *p, double expected)
 {
-    const int sampling = (int)part->codec->option[ATOMO__SAMPLING];
+    const int sampling = (int)plan->codec->option[ATOMO__SAMPLING];
     const bool few = p->atoms == &atomo_atoms_svd; /* long atoms, drawn with one random number unless told otherwise */
     const bool systematic = sampling == ATOMO__SYSTEMATIC || (few && sampling == ATOMO__SAMPLING_AUTO);
     const double none = systematic ? ATOMO_MAX(0, 1 - expected) : exp(-expected);
     return p->atoms == &atomo_atoms_dense ? 0 : none * (few ? ATOMO__SVD_FIXED_BITS : ATOMO__ENTRIES_HEADER_BITS);
 }
 
-void atomo__auto_present(atomo__part *part, int pick)
+void atomo__auto_present(atomo__plan *plan, int pick)
 {
-    const atomo__part *p = atomo__auto_part(part, pick);
-    part->pick = pick;
-    part->segment = p->segment;
-    part->fixed_bits = AUTO_TAG_BITS + p->fixed_bits;
-    part->square = p->square;
+    const atomo__plan *p = atomo__auto_plan(plan, pick);
+    plan->pick = pick;
+    plan->segment = p->segment;
+    plan->fixed_bits = AUTO_TAG_BITS + p->fixed_bits;
+    plan->square = p->square;
 }
 
 /* E||ghat - g||^2 of a measured family at T. */
-static double variance_at(const atomo__part *p, double T)
+static double variance_at(const atomo__plan *p, double T)
 {
     const atomo__segment *s = &p->segment;
     if (p->atoms == &atomo_atoms_dense) return *(const double *)p->state;
@@ -72,7 +72,7 @@ static double variance_at(const atomo__part *p, double T)
 }
 
 /* Bits of the message of a measured family at T, under the prices that go with what it draws there. */
-static double bits_at(const atomo__part *part, atomo__part *p, double T)
+static double bits_at(const atomo__plan *plan, atomo__plan *p, double T)
 {
     if (p->atoms == &atomo_atoms_svd) atomo__svd_choose(p, T);
     for (int round = 0; round < PRICE_ROUNDS; round++) {
@@ -83,45 +83,45 @@ static double bits_at(const atomo__part *part, atomo__part *p, double T)
         p->fixed_bits = p->priced_fixed;
     }
     return AUTO_TAG_BITS + p->priced_fixed + p->priced_unit * p->segment.expected -
-           atomo__auto_saving(part, p, p->segment.expected);
+           atomo__auto_saving(plan, p, p->segment.expected);
 }
 
 /* A relative variance v of the whole gradient costs a run at most a factor of 1 + v in steps, so time trades against it
  * as the share of a step. */
-static double harm_of(const atomo__part *part, int pick, double variance)
+static double harm_of(const atomo__plan *plan, int pick, double variance)
 {
-    const auto_state *s = part->state;
+    const auto_state *s = plan->state;
     const struct auto_family *f = &atomo__auto_families[pick];
-    const double energy = part->codec->energy > 0 ? part->codec->energy : s->part[f->slot].square / (double)part->n;
+    const double energy = plan->codec->energy > 0 ? plan->codec->energy : s->plan[f->slot].square / (double)plan->n;
     return f->harm * variance + atomo__cadence_cost(&s->cadence, f->atoms->name) / NS_AN_ENTRY * energy;
 }
 
 /* V + T^2 B of a family (its harm for V where accuracy is preferred), V or the harm alone into *harm; leaves its
  * segment at T. */
-static double lagrangian(const atomo__part *part, int pick, double T, double *harm)
+static double lagrangian(const atomo__plan *plan, int pick, double T, double *harm)
 {
-    atomo__part *p = atomo__auto_part(part, pick);
-    const double bits = bits_at(part, p, T), variance = variance_at(p, T);
-    *harm = part->option[AUTO_PREFER] != 0 ? harm_of(part, pick, variance) : variance;
+    atomo__plan *p = atomo__auto_plan(plan, pick);
+    const double bits = bits_at(plan, p, T), variance = variance_at(p, T);
+    *harm = plan->option[AUTO_PREFER] != 0 ? harm_of(plan, pick, variance) : variance;
     return *harm + T * T * bits;
 }
 
-double atomo__auto_choose(atomo__part *part, double T, int pick)
+double atomo__auto_choose(atomo__plan *plan, double T, int pick)
 {
-    const auto_state *s = part->state;
+    const auto_state *s = plan->state;
     double harm, least = INFINITY, cost;
-    if (part->settled) pick = part->pick;
+    if (plan->settled) pick = plan->pick;
     if (pick >= AUTO_FAMILIES || (pick >= 0 && !s->measured[atomo__auto_families[pick].slot])) return NAN;
     for (int i = 0; pick == ATOMO__BEST && i < AUTO_FAMILIES; i++) {
         if (!s->measured[atomo__auto_families[i].slot]) continue;
-        cost = lagrangian(part, i, T, &harm);
+        cost = lagrangian(plan, i, T, &harm);
         if (cost < least) {
             least = cost;
-            part->pick = i;
+            plan->pick = i;
         }
     }
-    if (pick == ATOMO__BEST) pick = part->pick;
-    lagrangian(part, pick, T, &harm);
-    atomo__auto_present(part, pick);
+    if (pick == ATOMO__BEST) pick = plan->pick;
+    lagrangian(plan, pick, T, &harm);
+    atomo__auto_present(plan, pick);
     return harm;
 }

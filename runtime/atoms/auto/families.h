@@ -23,20 +23,20 @@ extern const struct auto_family atomo__auto_families[AUTO_FAMILIES];
 _Static_assert(AUTO_FAMILIES < 1 << AUTO_TAG_BITS, "a tag holds every family, and 0");
 
 typedef struct {
-    atomo__part part[AUTO_SLOTS];
+    atomo__plan plan[AUTO_SLOTS];
     double option[AUTO_FAMILIES][3];
     bool there[AUTO_SLOTS], measured[AUTO_SLOTS];
     atomo__cadence cadence;
     /* after the struct: the states of the slots */
 } auto_state;
 
-/* The part of a family, with its options. */
-atomo__part *atomo__auto_part(const atomo__part *part, int pick);
+/* The plan of a family, with its options. */
+atomo__plan *atomo__auto_plan(const atomo__plan *plan, int pick);
 /* Bits that a message of `expected` atoms of p saves on the average, because one of none is its tag alone. */
-double atomo__auto_saving(const atomo__part *part, const atomo__part *p, double expected);
-/* The part shows the budget what its chosen family does. */
-void atomo__auto_present(atomo__part *part, int pick);
+double atomo__auto_saving(const atomo__plan *plan, const atomo__plan *p, double expected);
+/* The plan shows the budget what its chosen family does. */
+void atomo__auto_present(atomo__plan *plan, int pick);
 atomo__choose_fn atomo__auto_choose;
-const char *atomo__auto_family(const atomo__part *part);
+const char *atomo__auto_family(const atomo__plan *plan);
 
 #endif

@@ -88,14 +88,14 @@ void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level)
     }
 }
 
-void atomo__cadence_learnt(atomo__cadence *c, atomo__walk *w)
+void atomo__cadence_learnt(atomo__cadence *c, atomo__learnt_copy *copy)
 {
     double steps[4] = {(double)c->since, (double)c->gap, (double)c->soonest, c->searches};
-    atomo__walk_doubles(w, steps, 4);
-    atomo__walk_doubles(w, &c->level, 1);
-    if (w->way != ATOMO__COPY_IN) return;
-    for (int i = 0; i < 4; i++) w->bad |= !(steps[i] >= 0 && steps[i] < 0x1p31);
-    if (w->bad) return;
+    atomo__learnt_doubles(copy, steps, 4);
+    atomo__learnt_doubles(copy, &c->level, 1);
+    if (copy->way != ATOMO__COPY_IN) return;
+    for (int i = 0; i < 4; i++) copy->bad |= !(steps[i] >= 0 && steps[i] < 0x1p31);
+    if (copy->bad) return;
     c->since = (int64_t)steps[0];
     c->gap = (int64_t)steps[1];
     c->soonest = (int64_t)steps[2];

@@ -27,6 +27,6 @@ int atomo__cadence_early(atomo__cadence *c);
 /* After encoding with the atoms of that name, at T/||g||. */
 void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level);
 /* What outlives a step: all but what the tensor and the options say. */
-void atomo__cadence_learnt(atomo__cadence *c, atomo__walk *w);
+void atomo__cadence_learnt(atomo__cadence *c, atomo__learnt_copy *copy);
 
 #endif

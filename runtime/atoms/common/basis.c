@@ -18,10 +18,10 @@ typedef struct {
     float *work, *x;
 } room;
 
-static room room_of(const atomo__part *part, const atomo__coder *c)
+static room room_of(const atomo__plan *plan, const atomo__context *c)
 {
     float *work = c->scratch;
-    return (room){(uint32_t *)(void *)work, work, work + part->n + PAD};
+    return (room){(uint32_t *)(void *)work, work, work + plan->n + PAD};
 }
 
 static size_t own_offset(void)
@@ -29,25 +29,25 @@ static size_t own_offset(void)
     return atomo__round_up(sizeof(atomo__spectrum));
 }
 
-int atomo__basis_plan(atomo__part *part, size_t state_size)
+int atomo__basis_plan(atomo__plan *plan, size_t state_size)
 {
-    ATOMO_TRY(atomo__entries_plan(part));
-    ATOMO_REQUIRE(part->n <= INT32_MAX / 2, ATOMO_ELIMIT,
-                  "%s: tensor %s has %.0f entries, at most 2^30 can be transformed", part->atoms->name, part->name,
-                  (double)part->n);
-    part->scratch += sizeof(float) * (size_t)(part->n + PAD);
-    part->state_size = own_offset() + state_size;
+    ATOMO_TRY(atomo__entries_plan(plan));
+    ATOMO_REQUIRE(plan->n <= INT32_MAX / 2, ATOMO_ELIMIT,
+                  "%s: tensor %s has %.0f entries, at most 2^30 can be transformed", plan->atoms->name, plan->name,
+                  (double)plan->n);
+    plan->scratch += sizeof(float) * (size_t)(plan->n + PAD);
+    plan->state_size = own_offset() + state_size;
     return ATOMO_OK;
 }
 
-void *atomo__basis_state(const atomo__part *part)
+void *atomo__basis_state(const atomo__plan *plan)
 {
-    return (char *)part->state + own_offset();
+    return (char *)plan->state + own_offset();
 }
 
-void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__run_fn *run)
+void atomo__basis_runs(const atomo__plan *plan, float *x, bool inverse, atomo__run_fn *run)
 {
-    for (int64_t left = part->n; left > 0;) {
+    for (int64_t left = plan->n; left > 0;) {
         const int64_t size = (int64_t)1 << (63 - __builtin_clzll((uint64_t)left));
         run(x, size, inverse);
         x += size;
@@ -55,51 +55,51 @@ void atomo__basis_runs(const atomo__part *part, float *x, bool inverse, atomo__r
     }
 }
 
-static float *transformed(const atomo__part *part, const float *g, const atomo__coder *c)
+static float *transformed(const atomo__plan *plan, const float *g, const atomo__context *c)
 {
-    const room m = room_of(part, c);
-    memcpy(m.x, g, sizeof(float) * (size_t)part->n);
-    part->atoms->transform(part, m.x, false, m.work);
-    if (c->held) *c->held = part->state;
+    const room m = room_of(plan, c);
+    memcpy(m.x, g, sizeof(float) * (size_t)plan->n);
+    plan->atoms->transform(plan, m.x, false, m.work);
+    if (c->held) *c->held = plan->state;
     return m.x;
 }
 
-static int refuse(const atomo__part *part, const float *g)
+static int refuse(const atomo__plan *plan, const float *g)
 {
     double sum, square;
     float largest;
-    atomo__measure(g, part->n, &sum, &square, &largest);
-    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+    atomo__measure(g, plan->n, &sum, &square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(plan, g);
     return atomo__fail(ATOMO_ENONFINITE, "%s: gradient of tensor %s: entries up to %g may overflow in the transform",
-                       part->codec->name, part->name, (double)largest);
+                       plan->codec->name, plan->name, (double)largest);
 }
 
-int atomo__basis_measure(atomo__part *part, const float *g, atomo__coder *c)
+int atomo__basis_measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
     const bool stays = c->next && c->held;
-    const int rc = atomo__entries_measure(part, transformed(part, g, c), !stays);
-    return rc < 0 || (!stays && part->square > LARGEST) ? refuse(part, g) : ATOMO_OK;
+    const int rc = atomo__entries_measure(plan, transformed(plan, g, c), !stays);
+    return rc < 0 || (!stays && plan->square > LARGEST) ? refuse(plan, g) : ATOMO_OK;
 }
 
-int atomo__basis_refine(atomo__part *part, const float *g)
+int atomo__basis_refine(atomo__plan *plan, const float *g)
 {
-    const atomo__spectrum *s = part->state;
+    const atomo__spectrum *s = plan->state;
     if (!s->open) return ATOMO_OK;
-    const atomo__coder c = {.scratch = part->codec->scratch};
-    const int rc = atomo__entries_refine(part, room_of(part, &c).x);
-    return rc < 0 || part->square > LARGEST ? refuse(part, g) : ATOMO_OK;
+    const atomo__context c = {.scratch = plan->codec->scratch};
+    const int rc = atomo__entries_refine(plan, room_of(plan, &c).x);
+    return rc < 0 || plan->square > LARGEST ? refuse(plan, g) : ATOMO_OK;
 }
 
-void atomo__basis_price(atomo__part *part, double T)
+void atomo__basis_price(atomo__plan *plan, double T)
 {
-    atomo__entries_price(part, T, part->option[0]);
+    atomo__entries_price(plan, T, plan->option[0]);
 }
 
-int atomo__basis_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+int atomo__basis_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    const room m = room_of(part, c);
-    const float *x = c->held && *c->held == part->state ? m.x : transformed(part, g, c);
-    return atomo__entries_encode(part, x, part->option[0], m.index, c, w);
+    const room m = room_of(plan, c);
+    const float *x = c->held && *c->held == plan->state ? m.x : transformed(plan, g, c);
+    return atomo__entries_encode(plan, x, plan->option[0], m.index, c, w);
 }
 
 ATOMO_CLONES static void add(const float *x, int64_t n, float *acc)
@@ -107,46 +107,46 @@ ATOMO_CLONES static void add(const float *x, int64_t n, float *acc)
     for (int64_t i = 0; i < n; i++) acc[i] += x[i];
 }
 
-static void give(const atomo__part *part, const room *m, float *acc)
+static void add_inverse(const atomo__plan *plan, const room *m, float *acc)
 {
-    part->atoms->transform(part, m->x, true, m->work);
-    add(m->x, part->n, acc);
+    plan->atoms->transform(plan, m->x, true, m->work);
+    add(m->x, plan->n, acc);
 }
 
-void atomo__basis_settle(atomo__coder *c, float *acc)
+void atomo__basis_settle(atomo__context *c, float *acc)
 {
     if (!c->pending || !c->pending->full) return;
-    const room m = room_of(&c->pending->part, c);
-    give(&c->pending->part, &m, acc);
+    const room m = room_of(&c->pending->plan, c);
+    add_inverse(&c->pending->plan, &m, acc);
     c->pending->full = false;
 }
 
-int atomo__basis_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+int atomo__basis_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    const room m = room_of(part, c);
-    const bool more = c->pending && c->pending->full && c->pending->part.state == part->state;
+    const room m = room_of(plan, c);
+    const bool more = c->pending && c->pending->full && c->pending->plan.state == plan->state;
     if (!more) {
         atomo__basis_settle(c, acc);
-        memset(m.x, 0, sizeof(float) * (size_t)part->n);
+        memset(m.x, 0, sizeof(float) * (size_t)plan->n);
     }
-    ATOMO_TRY(atomo__entries_decode_add(part->n, part->option[0], r, m.index, scale, m.x));
+    ATOMO_TRY(atomo__entries_decode_add(plan->n, plan->option[0], r, m.index, scale, m.x));
     if (c->pending) {
-        c->pending->part = *part;
+        c->pending->plan = *plan;
         c->pending->full = true;
     } else {
-        give(part, &m, acc);
+        add_inverse(plan, &m, acc);
     }
     return ATOMO_OK;
 }
 
 int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tensor *x, int inverse)
 {
-    const atomo__part *part = atomo__part_of(c, tensor);
-    ATOMO_REQUIRE(part && part->atoms && part->atoms->transform, ATOMO_EARG,
+    const atomo__plan *plan = atomo__plan_of(c, tensor);
+    ATOMO_REQUIRE(plan && plan->atoms && plan->atoms->transform, ATOMO_EARG,
                   "%s: transform: tensor %d is not planned, or there is no fixed basis", c->name, tensor);
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "transform: x"));
     ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, x->ndim, x->shape), ATOMO_ESHAPE,
-                  "%s: transform: tensor %s was planned, %s came", c->name, part->name, atomo__shape_text(x));
-    part->atoms->transform(part, atomo__f32(x), inverse != 0, c->scratch);
+                  "%s: transform: tensor %s was planned, %s came", c->name, plan->name, atomo__shape_text(x));
+    plan->atoms->transform(plan, atomo__f32(x), inverse != 0, c->scratch);
     return ATOMO_OK;
 }

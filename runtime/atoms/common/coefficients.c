@@ -26,58 +26,58 @@ static const double MOST_STEPS = 1e9, MOST_LOG = 20;
 static const double LARGEST_ROUNDED = 0x1p127;
 enum { CHUNK = 1024 };
 
-static atomo__spectrum *spectrum_of(const atomo__part *part)
+static atomo__spectrum *spectrum_of(const atomo__plan *plan)
 {
-    return part->state;
+    return plan->state;
 }
 
-int atomo__entries_plan(atomo__part *part)
+int atomo__entries_plan(atomo__plan *plan)
 {
-    const char *name = part->codec->name;
-    ATOMO_REQUIRE(part->n < (int64_t)1 << 31, ATOMO_ELIMIT,
-                  "%s: tensor %s has %.0f entries, at most 2^31-1 can be coded", name, part->name, (double)part->n);
+    const char *name = plan->codec->name;
+    ATOMO_REQUIRE(plan->n < (int64_t)1 << 31, ATOMO_ELIMIT,
+                  "%s: tensor %s has %.0f entries, at most 2^31-1 can be coded", name, plan->name, (double)plan->n);
     /* two index lists of at most n + 48 bits, signs, and 4 bytes a value */
-    part->body_max = (size_t)part->n / 8 * 3 + 4 * (size_t)part->n + 64;
-    part->scratch = sizeof(uint32_t) * (size_t)ATOMO_MAX(part->n, 1);
-    part->state_size = sizeof(atomo__spectrum);
+    plan->body_max = (size_t)plan->n / 8 * 3 + 4 * (size_t)plan->n + 64;
+    plan->scratch = sizeof(uint32_t) * (size_t)ATOMO_MAX(plan->n, 1);
+    plan->state_size = sizeof(atomo__spectrum);
     return ATOMO_OK;
 }
 
-int atomo__entries_measure(atomo__part *part, const float *x, bool all)
+int atomo__entries_measure(atomo__plan *plan, const float *x, bool all)
 {
-    atomo__spectrum *s = spectrum_of(part);
-    atomo__spectrum_of(s, x, part->n, all);
+    atomo__spectrum *s = spectrum_of(plan);
+    atomo__spectrum_of(s, x, plan->n, all);
     s->open = !all;
-    part->segment = (atomo__segment){.spectrum = s, .n = part->n, .unit = part->priced_unit};
-    part->fixed_bits = part->priced_fixed;
-    part->square = s->total * s->total / (double)part->n; /* a first guess, where it is not counted */
-    return all ? atomo__spectrum_anchor(s, x, part->n, INFINITY, &part->square) : ATOMO_OK;
+    plan->segment = (atomo__segment){.spectrum = s, .n = plan->n, .unit = plan->priced_unit};
+    plan->fixed_bits = plan->priced_fixed;
+    plan->square = s->total * s->total / (double)plan->n; /* a first guess, where it is not counted */
+    return all ? atomo__spectrum_anchor(s, x, plan->n, INFINITY, &plan->square) : ATOMO_OK;
 }
 
-int atomo__entries_refine(atomo__part *part, const float *x)
+int atomo__entries_refine(atomo__plan *plan, const float *x)
 {
-    const float cut = atomo__cut_of(part->T * sqrt(part->segment.unit));
-    return atomo__spectrum_anchor(spectrum_of(part), x, part->n, cut, &part->square);
+    const float cut = atomo__cut_of(plan->T * sqrt(plan->segment.unit));
+    return atomo__spectrum_anchor(spectrum_of(plan), x, plan->n, cut, &plan->square);
 }
 
 /* The tangent of the message's length at `rest` drawn and `kept` saturated atoms. */
-static void tangent(atomo__part *part, double rest, double kept, double value_bits)
+static void tangent(atomo__plan *plan, double rest, double kept, double value_bits)
 {
-    double n = (double)part->n;
+    double n = (double)plan->n;
     double bits =
         ATOMO__ENTRIES_HEADER_BITS + atomo__index_bits(rest, n) + rest + atomo__index_bits(kept, n) + kept * value_bits;
-    part->priced_unit = 1 + atomo__index_price(ATOMO_MAX(rest, 1), n);
-    part->priced_fixed = bits - part->priced_unit * (rest + kept);
+    plan->priced_unit = 1 + atomo__index_price(ATOMO_MAX(rest, 1), n);
+    plan->priced_fixed = bits - plan->priced_unit * (rest + kept);
 }
 
-void atomo__entries_guess(atomo__part *part, double bits)
+void atomo__entries_guess(atomo__plan *plan, double bits)
 {
-    double n = (double)part->n, s = ATOMO_MIN(bits / 8, n / 2);
+    double n = (double)plan->n, s = ATOMO_MIN(bits / 8, n / 2);
     for (int i = 0; i < GUESSES; i++) { /* as many atoms as fit, a sign each */
         double each = (atomo__index_bits(s, n) + (1 + GUESSED_KEPT * GUESSED_VALUE_BITS) * s) / ATOMO_MAX(s, NO_ATOMS);
         s = ATOMO_MIN(ATOMO_MAX(bits - ATOMO__ENTRIES_HEADER_BITS, bits / 8) / each, n / 2);
     }
-    tangent(part, (1 - GUESSED_KEPT) * s, GUESSED_KEPT * s, GUESSED_VALUE_BITS);
+    tangent(plan, (1 - GUESSED_KEPT) * s, GUESSED_KEPT * s, GUESSED_VALUE_BITS);
 }
 
 /* Exp-Golomb order that suits values whose mean of log2(1 + value) is this. */
@@ -86,9 +86,9 @@ static int order_of(double mean_log)
     return ATOMO_MAX(0, ATOMO_MIN((int)(mean_log + 0.5), (1 << ORDER_BITS) - 1));
 }
 
-void atomo__entries_price(atomo__part *part, double T, double step)
+void atomo__entries_price(atomo__plan *plan, double T, double step)
 {
-    const atomo__segment *s = &part->segment;
+    const atomo__segment *s = &plan->segment;
     double tau = T * sqrt(s->unit), value = 32;
     if (step > 0 && tau > 0 && s->kept > 0) { /* 1 + 2 floor(log2(1 + j / 2^k)) + k bits, and the sign */
         int k = order_of(atomo__spectrum_log2(s->spectrum, tau, tau, 1 / (step * tau), false));
@@ -96,10 +96,10 @@ void atomo__entries_price(atomo__part *part, double T, double step)
         value = 2 + k + 2 * atomo__spectrum_log2(s->spectrum, tau, tau * (1 - step / 2), scale, true);
         value = ATOMO_MIN(value, MOST_VALUE_BITS);
     }
-    tangent(part, s->expected - s->kept, s->kept, value);
+    tangent(plan, s->expected - s->kept, s->kept, value);
     if (!(tau > 0) && s->kept > 0) { /* all of it, exactly */
-        part->priced_fixed += (part->priced_unit - 32) * s->kept;
-        part->priced_unit = 32;
+        plan->priced_fixed += (plan->priced_unit - 32) * s->kept;
+        plan->priced_unit = 32;
     }
 }
 
@@ -205,32 +205,32 @@ static void write_steps(atomo__writer *w, const float *x, const uint32_t *kept, 
 }
 
 /* tau as the float that the sampler, the message and the closed form share. */
-static float tau_of(const atomo__part *part)
+static float tau_of(const atomo__plan *plan)
 {
-    const double tau = part->T * sqrt(part->segment.unit);
-    return part->T > 0 ? ATOMO_MIN(atomo__cut_of(tau), FLT_MAX) : 0; /* a larger one could not be sent */
+    const double tau = plan->T * sqrt(plan->segment.unit);
+    return plan->T > 0 ? ATOMO_MIN(atomo__cut_of(tau), FLT_MAX) : 0; /* a larger one could not be sent */
 }
 
-int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32_t *index, const atomo__coder *c,
+int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32_t *index, const atomo__context *c,
                           atomo__writer *w)
 {
-    const float tau = tau_of(part);
+    const float tau = tau_of(plan);
     atomo__drawn d;
-    atomo__sample_entries(x, part->n, tau, &c->stream, c->fixed_count, step, index, &d);
-    const uint32_t *kept = index + part->n - d.kept;
+    atomo__sample_entries(x, plan->n, tau, &c->stream, c->fixed_count, step, index, &d);
+    const uint32_t *kept = index + plan->n - d.kept;
     const double size = step * (double)tau, mean_log = d.kept > 0 ? d.saturated.logs / (double)d.kept : 0;
     /* where one is a billion times tau, or may be rounded up out of range, or where steps would take more bits, all are
      * sent as they are */
     const bool near = (double)tau * (1 + step * (d.saturated.most + 1)) < LARGEST_ROUNDED;
     const bool steps = step > 0 && tau > 0 && d.saturated.most < MOST_STEPS && mean_log < MOST_LOG && near &&
                        steps_fit(x, kept, d.kept, (double)tau, step, order_of(mean_log), d.saturated.most);
-    part->sent = (double)(d.drawn + d.kept);
-    part->expected = (double)d.kept + (tau > 0 ? d.below / (double)tau : 0);
-    part->variance = d.noise + (steps ? size * size * d.saturated.rounding : 0);
+    plan->sent = (double)(d.drawn + d.kept);
+    plan->expected = (double)d.kept + (tau > 0 ? d.below / (double)tau : 0);
+    plan->variance = d.noise + (steps ? size * size * d.saturated.rounding : 0);
     atomo__put(w, steps ? VALUES_STEPS : VALUES_F32, 1);
     atomo__put_f32(w, tau);
-    atomo__write_indices(w, index, d.drawn, part->n, true);
-    atomo__write_indices(w, kept, d.kept, part->n, false);
+    atomo__write_indices(w, index, d.drawn, plan->n, true);
+    atomo__write_indices(w, kept, d.kept, plan->n, false);
     if (d.kept == 0) return ATOMO_OK;
     if (steps) {
         write_steps(w, x, kept, d.kept, (double)tau, step, mean_log, c->stream);

@@ -12,12 +12,12 @@
             "precision of coefficients above tau, in units of tau (stochastically rounded, unbiased); 0: exact f32"    \
     }
 enum { ATOMO__ENTRIES_HEADER_BITS = 1 + 32 + 2 * 8 + 14 }; /* form, tau, counts, list headers */
-int atomo__entries_plan(atomo__part *part);
-int atomo__entries_measure(atomo__part *part, const float *x, bool all); /* ENONFINITE without a text, where all */
-int atomo__entries_refine(atomo__part *part, const float *x); /* exact at part->T; ENONFINITE without a text */
-void atomo__entries_guess(atomo__part *part, double bits);
-void atomo__entries_price(atomo__part *part, double T, double step);
-int atomo__entries_encode(atomo__part *part, const float *x, double step, uint32_t *index, const atomo__coder *c,
+int atomo__entries_plan(atomo__plan *plan);
+int atomo__entries_measure(atomo__plan *plan, const float *x, bool all); /* ENONFINITE without a text, where all */
+int atomo__entries_refine(atomo__plan *plan, const float *x); /* exact at plan->T; ENONFINITE without a text */
+void atomo__entries_guess(atomo__plan *plan, double bits);
+void atomo__entries_price(atomo__plan *plan, double T, double step);
+int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32_t *index, const atomo__context *c,
                           atomo__writer *w);
 int atomo__entries_decode_add(int64_t n, double step, atomo__reader *r, uint32_t *index, float scale, float *acc);
 

@@ -29,8 +29,8 @@ int atomo__separable_plan(atomo__separable *s, int kind, int64_t rows, int64_t c
 void atomo__separable_free(atomo__separable *s);
 void atomo__separable_run(const atomo__separable *s, float *x, bool inverse, float *work);
 /* Stages of an atom set whose own state is a separable: plan, stop, transform. */
-int atomo__separable_size(atomo__part *part);
-void atomo__separable_stop(atomo__part *part);
-void atomo__separable_transform(const atomo__part *part, float *x, bool inverse, float *work);
+int atomo__separable_size(atomo__plan *plan);
+void atomo__separable_stop(atomo__plan *plan);
+void atomo__separable_transform(const atomo__plan *plan, float *x, bool inverse, float *work);
 
 #endif

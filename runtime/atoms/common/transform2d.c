@@ -77,17 +77,17 @@ void atomo__separable_run(const atomo__separable *s, float *x, bool inverse, flo
     if (s->rows > 1 && !inverse) run_columns(s, x, inverse, work);
 }
 
-int atomo__separable_size(atomo__part *part)
+int atomo__separable_size(atomo__plan *plan)
 {
-    return atomo__basis_plan(part, sizeof(atomo__separable));
+    return atomo__basis_plan(plan, sizeof(atomo__separable));
 }
 
-void atomo__separable_stop(atomo__part *part)
+void atomo__separable_stop(atomo__plan *plan)
 {
-    atomo__separable_free(atomo__basis_state(part));
+    atomo__separable_free(atomo__basis_state(plan));
 }
 
-void atomo__separable_transform(const atomo__part *part, float *x, bool inverse, float *work)
+void atomo__separable_transform(const atomo__plan *plan, float *x, bool inverse, float *work)
 {
-    atomo__separable_run(atomo__basis_state(part), x, inverse, work);
+    atomo__separable_run(atomo__basis_state(plan), x, inverse, work);
 }

@@ -34,9 +34,9 @@ static void gram_of(const svd_state *s, const float *matrix, float *gram)
 }
 
 /* The eigenvectors of the Gram matrix into basis, as rows; m->values has its eigenvalues. */
-static int decompose(atomo__part *part, const float *matrix, const svd_scratch *m)
+static int decompose(atomo__plan *plan, const float *matrix, const svd_scratch *m)
 {
-    svd_state *s = part->state;
+    svd_state *s = plan->state;
     const int k = (int)s->k;
     if (k == 1) {
         s->basis[0] = 1;
@@ -47,44 +47,44 @@ static int decompose(atomo__part *part, const float *matrix, const svd_scratch *
     lapack_int info = LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, 'V', 'L', k, s->basis, k, m->values, m->work, m->lwork,
                                           m->iwork, m->liwork);
     ATOMO_REQUIRE(info == 0, ATOMO_ENUMERIC,
-                  "svd: LAPACK did not converge on tensor %s, folded to %.0f x %.0f (info %d)", part->name,
+                  "svd: LAPACK did not converge on tensor %s, folded to %.0f x %.0f (info %d)", plan->name,
                   (double)s->fold.rows, (double)s->fold.cols, (int)info);
     for (int i = 0; i < k; i++) { /* never trust info: every w must be finite and of unit length */
         double sum, square;
         float most;
         atomo__measure(s->basis + (size_t)i * (size_t)k, k, &sum, &square, &most);
         ATOMO_REQUIRE(fabs(square - 1) < UNIT_ERROR, ATOMO_ENUMERIC, "svd: eigenvector %d of tensor %s has length %g",
-                      i + 1, part->name, sqrt(square));
+                      i + 1, plan->name, sqrt(square));
     }
     return ATOMO_OK;
 }
 
 /* ||g||^2, and the power of two that brings g near 1, which the message carries. */
-static int take_scale(atomo__part *part, const float *g)
+static int measure_scale(atomo__plan *plan, const float *g)
 {
-    svd_state *s = part->state;
+    svd_state *s = plan->state;
     double sum;
     float largest;
     int e = 0;
-    atomo__measure(g, part->n, &sum, &part->square, &largest);
-    if (!isfinite(sum)) return atomo__refuse_nonfinite(part, g);
+    atomo__measure(g, plan->n, &sum, &plan->square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(plan, g);
     ATOMO_REQUIRE(largest <= LARGEST, ATOMO_ENONFINITE,
                   "%s: gradient of tensor %s: entries up to %g; rank-one terms of more than 2^100 may leave the range",
-                  part->codec->name, part->name, (double)largest);
+                  plan->codec->name, plan->name, (double)largest);
     if (largest > 0) frexpf(largest, &e);
     s->exponent = e > NEAR_ONE || e < -NEAR_ONE ? -e : 0;
-    s->norm = sqrt(part->square);
+    s->norm = sqrt(plan->square);
     return ATOMO_OK;
 }
 
 /* lambda_i with the share of rounding to `bits`, of one atom: its short factor and its projection. */
-static double weigh(const atomo__part *part, const float *shorts, const float *longs, int bits)
+static double weigh(const atomo__plan *plan, const float *shorts, const float *longs, int bits)
 {
-    const svd_state *s = part->state;
+    const svd_state *s = plan->state;
     double square, unit, ev, ew;
     atomo__quant_variance(longs, s->l, bits, &square, &ev);
     atomo__quant_variance(shorts, s->k, bits, &unit, &ew);
-    return atomo__svd_weight(part) * ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
+    return atomo__svd_weight(plan) * ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
 }
 
 static bool is_familiar(const svd_state *s, int64_t i, double size)
@@ -94,46 +94,46 @@ static bool is_familiar(const svd_state *s, int64_t i, double size)
 }
 
 /* lambda of atoms first .. first + count - 1. */
-static void measure_exactly(const atomo__part *part, const float *matrix, int64_t first, int count,
+static void measure_exactly(const atomo__plan *plan, const float *matrix, int64_t first, int count,
                             const svd_scratch *m)
 {
-    const svd_state *s = part->state;
+    const svd_state *s = plan->state;
     const float *basis = s->basis + first * s->k;
     atomo__svd_project(s, matrix, basis, count, m->longs);
     for (int j = 0; j < count; j++) {
         const float *shorts = basis + j * s->k, *longs = m->longs + j * s->l;
         const int64_t i = first + j;
-        const double plain = s->mixed ? weigh(part, shorts, longs, 32) : 0;
-        s->lambda[i] = weigh(part, shorts, longs, atomo__svd_bits(s, i));
+        const double plain = s->mixed ? weigh(plan, shorts, longs, 32) : 0;
+        s->lambda[i] = weigh(plan, shorts, longs, atomo__svd_bits(s, i));
         if (s->mixed) s->swell[i] = plain > 0 ? s->lambda[i] / plain : 1;
     }
 }
 
 /* lambda of all atoms, exactly. */
-static void measure_all(const atomo__part *part, const float *matrix, const svd_scratch *m)
+static void measure_all(const atomo__plan *plan, const float *matrix, const svd_scratch *m)
 {
-    const svd_state *s = part->state;
+    const svd_state *s = plan->state;
     for (int64_t i = 0; i < s->k; i += SVD_BLOCK) {
         int count = (int)ATOMO_MIN((int64_t)SVD_BLOCK, s->k - i);
-        measure_exactly(part, matrix, i, count, m);
+        measure_exactly(plan, matrix, i, count, m);
     }
 }
 
 /* Whether lambda of atom i must be measured: it is lost in squares (`least` and below), or the last search does not
  * tell what its rounding adds. */
-static bool is_uncertain(const atomo__part *part, int64_t i, double lambda, double least)
+static bool is_uncertain(const atomo__plan *plan, int64_t i, double lambda, double least)
 {
-    const svd_state *s = part->state;
+    const svd_state *s = plan->state;
     if (lambda <= least) return true;
     if (!s->mixed) return false;
     return atomo__svd_bits(s, i) <= FEW_BITS ||
-           !is_familiar(s, i, ldexp(lambda * atomo__svd_weight(part), -s->exponent));
+           !is_familiar(s, i, ldexp(lambda * atomo__svd_weight(plan), -s->exponent));
 }
 
 /* lambda from `squares` [k], w^T (G G^T) w, which may lie where projections go; uncertain ones are measured. */
-static void estimate(const atomo__part *part, const float *matrix, const float *squares, const svd_scratch *m)
+static void estimate(const atomo__plan *plan, const float *matrix, const float *squares, const svd_scratch *m)
 {
-    const svd_state *s = part->state;
+    const svd_state *s = plan->state;
     double *lambda = s->lambda, most = 0;
     const double usual =
         s->mixed
@@ -146,15 +146,15 @@ static void estimate(const atomo__part *part, const float *matrix, const float *
     const double least = LOST_IN_SQUARES * most;
     for (int64_t i = 0; i < s->k;) {
         int small = 0;
-        while (small < SVD_BLOCK && i + small < s->k && is_uncertain(part, i + small, lambda[i + small], least))
+        while (small < SVD_BLOCK && i + small < s->k && is_uncertain(plan, i + small, lambda[i + small], least))
             small++;
         if (small > 0) {
-            measure_exactly(part, matrix, i, small, m);
+            measure_exactly(plan, matrix, i, small, m);
             i += small;
             continue;
         }
         const double noise = s->mixed ? s->swell[i] : usual;
-        lambda[i] = ldexp(lambda[i] * noise * atomo__svd_weight(part), -s->exponent);
+        lambda[i] = ldexp(lambda[i] * noise * atomo__svd_weight(plan), -s->exponent);
         i++;
     }
 }
@@ -181,34 +181,34 @@ static bool bits_hardly_weigh(const svd_state *s)
 
 /* lambda of this gradient along an earlier step's basis. Nothing of that step's lambda is carried over: what was not
  * there then may be all that there is now. */
-static void measure_kept(atomo__part *part, const float *g, const svd_scratch *m)
+static void measure_kept(atomo__plan *plan, const float *g, const svd_scratch *m)
 {
-    svd_state *s = part->state;
+    svd_state *s = plan->state;
     const float *matrix = atomo__svd_matrix(s, g, m);
     s->searched = false;
     s->rough = s->k > 1 && bits_hardly_weigh(s);
     if (!s->rough) {
-        measure_all(part, matrix, m);
+        measure_all(plan, matrix, m);
         return;
     }
     squares_along(s, matrix, m);
-    estimate(part, matrix, m->squares, m);
+    estimate(plan, matrix, m->squares, m);
 }
 
 /* A fresh basis and its lambda: exact, or without making all the long factors, which costs twice the Gram matrix: with
  * 8 and 16 bits, and with mixed bits, where the last search has measured the rounding. */
-static int refresh(atomo__part *part, const float *g, const svd_scratch *m)
+static int refresh(atomo__plan *plan, const float *g, const svd_scratch *m)
 {
-    svd_state *s = part->state;
+    svd_state *s = plan->state;
     const float *matrix = atomo__svd_matrix(s, g, m);
     s->kept_for = 0;
     s->searched = false;
-    ATOMO_TRY(decompose(part, matrix, m));
+    ATOMO_TRY(decompose(plan, matrix, m));
     s->rough = s->k > 1 && (bits_hardly_weigh(s) || s->mixed);
     if (s->rough)
-        estimate(part, matrix, m->values, m);
+        estimate(plan, matrix, m->values, m);
     else
-        measure_all(part, matrix, m);
+        measure_all(plan, matrix, m);
     return ATOMO_OK;
 }
 
@@ -224,82 +224,82 @@ static double strange_share(const svd_state *s)
     return all > 0 ? strange / all : 0;
 }
 
-static uint32_t age_of(const atomo__part *part, const atomo__coder *c)
+static uint32_t age_of(const atomo__plan *plan, const atomo__context *c)
 {
-    return 1 + c->stream.step / (uint32_t)part->option[SVD_EVERY];
+    return 1 + c->stream.step / (uint32_t)plan->option[SVD_EVERY];
 }
 
 /* Shows the budget lambda and what each atom costs. */
-static void present(atomo__part *part)
+static void present(atomo__plan *plan)
 {
-    const svd_state *s = part->state;
-    part->segment = (atomo__segment){.f64 = s->lambda,
+    const svd_state *s = plan->state;
+    plan->segment = (atomo__segment){.f64 = s->lambda,
                                      .cost = s->cost,
                                      .n = s->k,
                                      .unit = price_of(s, s->mixed ? atomo__svd_widths[SVD_USUAL] : s->bits)};
     for (int64_t i = 0; s->cost && i < s->k; i++) s->cost[i] = price_of(s, atomo__svd_bits(s, i));
-    part->fixed_bits = ATOMO__SVD_FIXED_BITS;
+    plan->fixed_bits = ATOMO__SVD_FIXED_BITS;
 }
 
-int atomo__svd_measure(atomo__part *part, const float *g, atomo__coder *c)
+int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__context *c)
 {
-    svd_state *s = part->state;
-    ATOMO_TRY(take_scale(part, g));
-    const uint32_t want = age_of(part, c);
+    svd_state *s = plan->state;
+    ATOMO_TRY(measure_scale(plan, g));
+    const uint32_t want = age_of(plan, c);
     const svd_scratch m = atomo__svd_scratch_of(s, c);
-    if (part->option[SVD_EVERY] > 1 && s->kept_for == want) {
-        measure_kept(part, g, &m);
+    if (plan->option[SVD_EVERY] > 1 && s->kept_for == want) {
+        measure_kept(plan, g, &m);
     } else {
-        ATOMO_TRY(refresh(part, g, &m));
+        ATOMO_TRY(refresh(plan, g, &m));
         s->kept_for = want;
     }
     if (s->mixed) s->strange = strange_share(s);
-    present(part);
+    present(plan);
     return ATOMO_OK;
 }
 
 /* Atoms differ in price: the unit is that of those which are not certain, the rest is fixed. */
-void atomo__svd_price(atomo__part *part, double T)
+void atomo__svd_price(atomo__plan *plan, double T)
 {
-    const atomo__segment *g = &part->segment;
+    const atomo__segment *g = &plan->segment;
     const double free_atoms = g->expected - g->kept, spent = T > 0 ? g->rest_sum / T : 0;
-    part->priced_unit = g->unit;
-    part->priced_fixed = ATOMO__SVD_FIXED_BITS;
+    plan->priced_unit = g->unit;
+    plan->priced_fixed = ATOMO__SVD_FIXED_BITS;
     if (!g->cost) return;
-    if (free_atoms > 0) part->priced_unit = spent / free_atoms;
-    part->priced_fixed += g->kept_cost + spent - part->priced_unit * g->expected;
+    if (free_atoms > 0) plan->priced_unit = spent / free_atoms;
+    plan->priced_fixed += g->kept_cost + spent - plan->priced_unit * g->expected;
 }
 
 /* ---- for auto (atoms/svd.h) ---- */
 
-int atomo__svd_search(atomo__part *part, const float *g, atomo__coder *c)
+int atomo__svd_search(atomo__plan *plan, const float *g, atomo__context *c)
 {
-    svd_state *s = part->state;
+    svd_state *s = plan->state;
     const svd_scratch m = atomo__svd_scratch_of(s, c);
-    ATOMO_TRY(take_scale(part, g));
+    ATOMO_TRY(measure_scale(plan, g));
     const float *matrix = atomo__svd_matrix(s, g, &m), *basis = s->basis;
     s->kept_for = 0;
-    ATOMO_TRY(decompose(part, matrix, &m));
+    ATOMO_TRY(decompose(plan, matrix, &m));
     for (int64_t i = 0; i < s->k; i++) {
         const int j = (int)(i % SVD_BLOCK);
         if (j == 0)
             atomo__svd_project(s, matrix, basis + i * s->k, (int)ATOMO_MIN((int64_t)SVD_BLOCK, s->k - i), m.longs);
         for (int b = 0; b < SVD_WIDTHS; b++)
-            s->table[b * s->k + i] = weigh(part, basis + i * s->k, m.longs + j * s->l, atomo__svd_widths[b]);
-        s->table[SVD_WIDTHS * s->k + i] = weigh(part, basis + i * s->k, m.longs + j * s->l, 32);
+            s->table[b * s->k + i] = weigh(plan, basis + i * s->k, m.longs + j * s->l, atomo__svd_widths[b]);
+        s->table[SVD_WIDTHS * s->k + i] = weigh(plan, basis + i * s->k, m.longs + j * s->l, 32);
     }
     s->rough = false;
     s->searched = true;
     s->searched_norm = s->norm;
     s->strange = 0;
-    s->kept_for = age_of(part, c);
-    atomo__svd_choose(part, 0);
+    s->kept_for = age_of(plan, c);
+    atomo__svd_choose(plan, 0);
     return ATOMO_OK;
 }
 
-double atomo__svd_strange(const atomo__part *part)
+double atomo__svd_strange(const atomo__plan *plan)
 {
-    return ((const svd_state *)part->state)->strange;
+    return ((const svd_state *)plan->state)->strange;
 }
 
 /* What an atom of size v (rounding included) in `bits` adds to variance + T^2 bits: with price c and p = min(1, v / (T
@@ -311,9 +311,9 @@ static double cost_at(const svd_state *s, double T, double v, int bits)
     return v < t ? 2 * v * t : v * v + t * t;
 }
 
-void atomo__svd_choose(atomo__part *part, double T)
+void atomo__svd_choose(atomo__plan *plan, double T)
 {
-    const svd_state *s = part->state;
+    const svd_state *s = plan->state;
     for (int64_t i = 0; s->searched && i < s->k; i++) {
         double least = INFINITY;
         for (int b = 0; b < SVD_WIDTHS; b++) {
@@ -326,5 +326,5 @@ void atomo__svd_choose(atomo__part *part, double T)
         const double plain = s->table[SVD_WIDTHS * s->k + i];
         s->swell[i] = plain > 0 ? s->lambda[i] / plain : 1;
     }
-    present(part);
+    present(plan);
 }

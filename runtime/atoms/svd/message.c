@@ -8,11 +8,11 @@
  * at 2^-149 and 2^128. */
 enum { MOST_EXPONENT = 150 };
 
-/* Keep-probability of atom i at the part's T. */
-static double probability(const atomo__part *part, int64_t i)
+/* Keep-probability of atom i at the plan's T. */
+static double probability(const atomo__plan *plan, int64_t i)
 {
-    const double lambda = part->segment.f64[i];
-    double t = part->T * sqrt(part->segment.cost ? part->segment.cost[i] : part->segment.unit);
+    const double lambda = plan->segment.f64[i];
+    double t = plan->T * sqrt(plan->segment.cost ? plan->segment.cost[i] : plan->segment.unit);
     return lambda <= 0 ? 0 : lambda >= t ? 1 : lambda / t;
 }
 
@@ -25,10 +25,10 @@ typedef struct {
 } block;
 
 /* Writes a block. Returns E of the squared rounding errors of those with p = 1, where lambda did not tell. */
-static double write_block(const atomo__part *part, const float *matrix, const svd_scratch *m, const block *drawn,
-                          const atomo__coder *c, atomo__writer *w)
+static double write_block(const atomo__plan *plan, const float *matrix, const svd_scratch *m, const block *drawn,
+                          const atomo__context *c, atomo__writer *w)
 {
-    const svd_state *s = part->state;
+    const svd_state *s = plan->state;
     atomo_stream short_stream = c->stream, long_stream = c->stream;
     short_stream.purpose = ATOMO_RNG_QUANT_U;
     long_stream.purpose = ATOMO_RNG_QUANT_V;
@@ -59,45 +59,45 @@ static double share_of(const svd_state *s, int64_t i, int bits)
     return (1 + atomo__svd_usual_rounding(s->l, bits)) * (1 + atomo__svd_usual_rounding(s->k, bits));
 }
 
-int atomo__svd_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+int atomo__svd_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    svd_state *s = part->state;
+    svd_state *s = plan->state;
     const svd_scratch m = atomo__svd_scratch_of(s, c);
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few), again = draw;
     double noisy = 0, sent = 0;
     for (int64_t i = 0; i < s->k; i++) {
         const int bits = atomo__svd_bits(s, i);
-        const double pi = probability(part, i), size = s->lambda[i] / atomo__svd_weight(part), square = size * size;
+        const double pi = probability(plan, i), size = s->lambda[i] / atomo__svd_weight(plan), square = size * size;
         const double share = share_of(s, i, bits);
         if (pi > 0 && !(s->rough && pi >= 1)) noisy += square / pi - (s->rough ? square / share : 0);
         sent += pi > 0 && atomo__draw_next(&draw, (uint32_t)i, pi);
     }
-    part->expected = part->segment.expected;
-    part->sent = sent;
+    plan->expected = plan->segment.expected;
+    plan->sent = sent;
     atomo__put_varint(w, (uint32_t)sent);
     atomo__put(w, (uint32_t)(s->exponent + SVD_EXPONENT_BIAS), SVD_EXPONENT_BITS);
     const float *matrix = sent > 0 ? atomo__svd_matrix(s, g, &m) : NULL;
     block drawn = {.count = 0};
     for (int64_t i = 0; i < s->k; i++) {
-        const double pi = probability(part, i);
+        const double pi = probability(plan, i);
         if (!(pi > 0 && atomo__draw_next(&again, (uint32_t)i, pi))) continue;
         memcpy(m.shorts + drawn.count * s->k, s->basis + i * s->k, sizeof(float) * (size_t)s->k);
         drawn.p[drawn.count] = pi;
         drawn.atom[drawn.count++] = i;
         if (drawn.count == SVD_BLOCK) {
-            noisy += write_block(part, matrix, &m, &drawn, c, w);
+            noisy += write_block(plan, matrix, &m, &drawn, c, w);
             drawn.first += SVD_BLOCK;
             drawn.count = 0;
         }
     }
-    if (drawn.count) noisy += write_block(part, matrix, &m, &drawn, c, w);
-    part->variance = ATOMO_MAX(0, noisy - (s->rough ? 0 : part->square));
+    if (drawn.count) noisy += write_block(plan, matrix, &m, &drawn, c, w);
+    plan->variance = ATOMO_MAX(0, noisy - (s->rough ? 0 : plan->square));
     return ATOMO_OK;
 }
 
-int atomo__svd_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+int atomo__svd_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    const svd_state *s = part->state;
+    const svd_state *s = plan->state;
     const svd_scratch m = atomo__svd_scratch_of(s, c);
     uint32_t atoms = atomo__get_varint(r);
     int exponent = SVD_EXPONENT_BIAS - (int)atomo__get(r, SVD_EXPONENT_BITS);

@@ -56,7 +56,7 @@ typedef struct svd_scratch {
 /* Places of the scratch in `block`; of NULL the size alone. */
 size_t atomo__svd_scratch(const svd_state *s, void *block, svd_scratch *m);
 
-static inline svd_scratch atomo__svd_scratch_of(const svd_state *s, const atomo__coder *c)
+static inline svd_scratch atomo__svd_scratch_of(const svd_state *s, const atomo__context *c)
 {
     svd_scratch m;
     atomo__svd_scratch(s, atomo__room(c), &m);
@@ -69,9 +69,9 @@ static inline int atomo__svd_bits(const svd_state *s, int64_t atom)
 }
 
 /* Variance counts weight^2 times in the budget: sizes are multiplied by it. */
-static inline double atomo__svd_weight(const atomo__part *part)
+static inline double atomo__svd_weight(const atomo__plan *plan)
 {
-    return part->weight > 0 ? part->weight : 1;
+    return plan->weight > 0 ? plan->weight : 1;
 }
 
 /* The matrix: g itself, or folded and scaled into m->matrix. */
@@ -82,9 +82,9 @@ void atomo__svd_project(const svd_state *s, const float *matrix, const float *sh
 double atomo__svd_usual_rounding(int64_t n, int bits);
 
 /* Stages of the descriptor (measure.c, message.c). */
-int atomo__svd_measure(atomo__part *part, const float *g, atomo__coder *c);
-void atomo__svd_price(atomo__part *part, double T);
-int atomo__svd_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
-int atomo__svd_decode_add(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__context *c);
+void atomo__svd_price(atomo__plan *plan, double T);
+int atomo__svd_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
+int atomo__svd_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc);
 
 #endif

@@ -21,7 +21,7 @@ bool atomo__half_biased(const double *option)
     return (int)option[ROUND] == NEAREST;
 }
 
-static int encode(atomo__part *part, const float *g, int exponent, atomo__half_round_fn *round, atomo__coder *c,
+static int encode(atomo__plan *plan, const float *g, int exponent, atomo__half_round_fn *round, atomo__context *c,
                   atomo__writer *w)
 {
     const float up1 = ldexpf(1, exponent / 2), up2 = ldexpf(1, exponent - exponent / 2);
@@ -30,29 +30,29 @@ static int encode(atomo__part *part, const float *g, int exponent, atomo__half_r
     atomo_stream s = c->stream;
     double noise = 0;
     s.purpose = ATOMO_RNG_SAMPLE;
-    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
-        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+    for (int64_t at = 0; at < plan->n; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, plan->n - at);
         uint8_t *out = atomo__put_raw(w, 2 * (size_t)len);
         if (!out) return ATOMO_OK;
-        if ((int)part->option[ROUND] == STOCHASTIC)
+        if ((int)plan->option[ROUND] == STOCHASTIC)
             atomo__random_words(&s, (uint32_t)(at / 4), (uint32_t)(len + 3) / 4, random);
         noise += round(g + at, len, up1, up2, random, code);
         for (int i = 0; exponent == LAST && i < len; i++)
             if ((code[i] & 0x7FFF) > TOP_FP16) code[i] = (uint16_t)((code[i] & 0x8000) | TOP_FP16);
         memcpy(out, code, 2 * (size_t)len);
     }
-    part->variance = ldexp(noise, -2 * exponent);
-    part->expected = part->sent = (double)part->n;
+    plan->variance = ldexp(noise, -2 * exponent);
+    plan->expected = plan->sent = (double)plan->n;
     return ATOMO_OK;
 }
 
-static int decode(const atomo__part *part, int exponent, uint16_t limit, atomo__half_add_fn *add, atomo__reader *r,
+static int decode(const atomo__plan *plan, int exponent, uint16_t limit, atomo__half_add_fn *add, atomo__reader *r,
                   float scale, float *acc)
 {
     const float down1 = ldexpf(1, -exponent / 2), down2 = ldexpf(scale, -(exponent + -exponent / 2));
     uint16_t code[ATOMO__CHUNK];
-    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
-        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+    for (int64_t at = 0; at < plan->n; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, plan->n - at);
         const uint8_t *in = atomo__get_raw(r, 2 * (size_t)len);
         if (!in) return ATOMO_EFORMAT;
         memcpy(code, in, 2 * (size_t)len);
@@ -64,107 +64,107 @@ static int decode(const atomo__part *part, int exponent, uint16_t limit, atomo__
     return ATOMO_OK;
 }
 
-int atomo__bf16_plan(atomo__part *part)
+int atomo__bf16_plan(atomo__plan *plan)
 {
-    part->body_max = 2 * (size_t)part->n;
+    plan->body_max = 2 * (size_t)plan->n;
     return ATOMO_OK;
 }
 
-int atomo__bf16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+int atomo__bf16_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     double sum;
     float largest;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    return encode(part, g, 0, atomo__bf16_format.round[!atomo__half_biased(part->option)], c, w);
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+    return encode(plan, g, 0, atomo__bf16_format.round[!atomo__half_biased(plan->option)], c, w);
 }
 
-int atomo__bf16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+int atomo__bf16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
-    return decode(part, 0, ATOMO__TOP_BF16 + 1, atomo__bf16_format.add, r, scale, acc);
+    return decode(plan, 0, ATOMO__TOP_BF16 + 1, atomo__bf16_format.add, r, scale, acc);
 }
 
-int atomo__fp16_plan(atomo__part *part)
+int atomo__fp16_plan(atomo__plan *plan)
 {
-    part->body_max = 2 + 2 * (size_t)part->n;
+    plan->body_max = 2 + 2 * (size_t)plan->n;
     return ATOMO_OK;
 }
 
-int atomo__fp16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w)
+int atomo__fp16_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     double sum;
     float largest;
     int e = TOP_EXPONENT;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
     if (largest > 0) frexpf(largest, &e);
     const uint16_t exponent = (uint16_t)(TOP_EXPONENT - e + BIAS);
     uint8_t *out = atomo__put_raw(w, 2);
     if (out) memcpy(out, &exponent, 2);
-    return encode(part, g, TOP_EXPONENT - e, atomo__fp16_format.round[!atomo__half_biased(part->option)], c, w);
+    return encode(plan, g, TOP_EXPONENT - e, atomo__fp16_format.round[!atomo__half_biased(plan->option)], c, w);
 }
 
-int atomo__fp16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc)
+int atomo__fp16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
     uint16_t exponent = 0;
     const uint8_t *in = atomo__get_raw(r, 2);
     if (in) memcpy(&exponent, in, 2);
     if (!in || exponent < BIAS - 113 || exponent > BIAS + 163) return ATOMO_EFORMAT;
-    return decode(part, (int)exponent - BIAS, ATOMO__INF_FP16, atomo__fp16_format.add, r, scale, acc);
+    return decode(plan, (int)exponent - BIAS, ATOMO__INF_FP16, atomo__fp16_format.add, r, scale, acc);
 }
 
 /* ---- as sums (exchange/bucket_linear.c) ---- */
 
-static int64_t one_or_all(const atomo__part *part, int round, int rounds)
+static int64_t one_or_all(const atomo__plan *plan, int round, int rounds)
 {
-    return round == rounds - 1 ? part->n : 1;
+    return round == rounds - 1 ? plan->n : 1;
 }
 
-static int64_t fp16_size(const atomo__part *part, int round)
+static int64_t fp16_size(const atomo__plan *plan, int round)
 {
-    return one_or_all(part, round, 2);
+    return one_or_all(plan, round, 2);
 }
 
-static int64_t bf16_size(const atomo__part *part, int round)
+static int64_t bf16_size(const atomo__plan *plan, int round)
 {
-    return one_or_all(part, round, 1);
+    return one_or_all(plan, round, 1);
 }
 
 /* out = g times 2^exponent; the variance is that of rounding this rank's own entries. */
-static void scale_up(atomo__part *part, const float *g, int exponent, const atomo__half *format, atomo__coder *c,
+static void scale_up(atomo__plan *plan, const float *g, int exponent, const atomo__half *format, atomo__context *c,
                      float *out)
 {
     const float up1 = ldexpf(1, exponent / 2), up2 = ldexpf(1, exponent - exponent / 2);
-    const bool stochastic = !atomo__half_biased(part->option);
+    const bool stochastic = !atomo__half_biased(plan->option);
     uint32_t random[ATOMO__CHUNK] = {0};
     uint16_t code[ATOMO__CHUNK];
     double noise = 0;
     (void)c;
-    for (int64_t at = 0; at < part->n; at += ATOMO__CHUNK) {
-        const int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, part->n - at);
+    for (int64_t at = 0; at < plan->n; at += ATOMO__CHUNK) {
+        const int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, plan->n - at);
         noise += format->round[stochastic](g + at, len, up1, up2, random, code);
         for (int i = 0; i < len; i++) out[at + i] = g[at + i] * up1 * up2;
     }
-    part->variance = ldexp(noise, -2 * exponent);
-    part->expected = part->sent = (double)part->n;
+    plan->variance = ldexp(noise, -2 * exponent);
+    plan->expected = plan->sent = (double)plan->n;
 }
 
-static int bf16_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int bf16_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                         float *out)
 {
     double sum;
     float largest;
     (void)round, (void)before, (void)ranks;
-    ATOMO_TRY(atomo__gradient_size(part, g, &sum, &largest));
-    scale_up(part, g, 0, &atomo__bf16_format, c, out);
+    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+    scale_up(plan, g, 0, &atomo__bf16_format, c, out);
     return ATOMO_OK;
 }
 
-static int bf16_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
-                       atomo__coder *c, float *acc)
+static int bf16_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
+                       atomo__context *c, float *acc)
 {
     (void)first, (void)ranks, (void)c;
-    for (int64_t i = 0; i < part->n; i++) acc[i] += scale * last[i];
+    for (int64_t i = 0; i < plan->n; i++) acc[i] += scale * last[i];
     return ATOMO_OK;
 }
 
@@ -177,22 +177,22 @@ static int sum_exponent(float largest, int ranks)
     return largest > 0 ? TOP_EXPONENT - e - more : 0;
 }
 
-static int fp16_project(atomo__part *part, int round, const float *g, float *before, int ranks, atomo__coder *c,
+static int fp16_project(atomo__plan *plan, int round, const float *g, float *before, int ranks, atomo__context *c,
                         float *out)
 {
     double sum;
-    if (round == 0) return atomo__gradient_size(part, g, &sum, out);
-    scale_up(part, g, sum_exponent(*before, ranks), &atomo__fp16_format, c, out);
+    if (round == 0) return atomo__gradient_size(plan, g, &sum, out);
+    scale_up(plan, g, sum_exponent(*before, ranks), &atomo__fp16_format, c, out);
     return ATOMO_OK;
 }
 
-static int fp16_expand(const atomo__part *part, const float *first, const float *last, int ranks, float scale,
-                       atomo__coder *c, float *acc)
+static int fp16_expand(const atomo__plan *plan, const float *first, const float *last, int ranks, float scale,
+                       atomo__context *c, float *acc)
 {
     const int e = sum_exponent(*first, ranks);
     const float down1 = ldexpf(1, -e / 2), down2 = ldexpf(scale, -(e + -e / 2));
     (void)c;
-    for (int64_t i = 0; i < part->n; i++) acc[i] += last[i] * down1 * down2;
+    for (int64_t i = 0; i < plan->n; i++) acc[i] += last[i] * down1 * down2;
     return ATOMO_OK;
 }
 

@@ -10,11 +10,11 @@ bool atomo__half_biased(const double *option);
 
 extern const struct atomo__linear atomo__fp16_linear, atomo__bf16_linear;
 
-int atomo__fp16_plan(atomo__part *part);
-int atomo__fp16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
-int atomo__fp16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
-int atomo__bf16_plan(atomo__part *part);
-int atomo__bf16_encode(atomo__part *part, const float *g, atomo__coder *c, atomo__writer *w);
-int atomo__bf16_decode(const atomo__part *part, atomo__reader *r, atomo__coder *c, float scale, float *acc);
+int atomo__fp16_plan(atomo__plan *plan);
+int atomo__fp16_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
+int atomo__fp16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc);
+int atomo__bf16_plan(atomo__plan *plan);
+int atomo__bf16_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
+int atomo__bf16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc);
 
 #endif

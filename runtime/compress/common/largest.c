@@ -65,8 +65,8 @@ double atomo__sum_square_at(const float *x, const uint32_t *index, int64_t m)
     return sum;
 }
 
-int atomo__gradient_size(atomo__part *part, const float *g, double *sum, float *largest)
+int atomo__gradient_size(atomo__plan *plan, const float *g, double *sum, float *largest)
 {
-    atomo__measure(g, part->n, sum, &part->square, largest);
-    return isfinite(*sum) ? ATOMO_OK : atomo__refuse_nonfinite(part, g);
+    atomo__measure(g, plan->n, sum, &plan->square, largest);
+    return isfinite(*sum) ? ATOMO_OK : atomo__refuse_nonfinite(plan, g);
 }

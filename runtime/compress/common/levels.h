@@ -59,7 +59,7 @@ int64_t atomo__select_count(int64_t n, double ratio, bool indices);
 /* sum x_i^2 over the entries listed. */
 double atomo__sum_square_at(const float *x, const uint32_t *index, int64_t m);
 
-/* sum |g|, max |g| and part->square of a gradient; ENONFINITE where an entry is NaN or Inf. */
-int atomo__gradient_size(atomo__part *part, const float *g, double *sum, float *largest);
+/* sum |g|, max |g| and plan->square of a gradient; ENONFINITE where an entry is NaN or Inf. */
+int atomo__gradient_size(atomo__plan *plan, const float *g, double *sum, float *largest);
 
 #endif

@@ -33,7 +33,7 @@ end
 --- The gradients become the averages.
 function Linear:write_back(step)
   local t = C.atomo_time()
-  check(C.atomo_sums_give(self.sums, self.handles, 1 / self.plan.comm.size))
+  check(C.atomo_sums_write_back(self.sums, self.handles, 1 / self.plan.comm.size))
   step:lap("decode", t)
 end
 

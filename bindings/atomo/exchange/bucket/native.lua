@@ -14,10 +14,10 @@ local Native = Bucket.kind(Coded)
 
 --- The description of messages first .. last, for (or from) `to` (a list; empty: all) of so many ranks.
 local function messages(codec, first, last, to, count)
-  local out, n = ffi.new "atomo_parcel *[1]", last - first + 1
+  local out, n = ffi.new "atomo_messages *[1]", last - first + 1
   local ranks = #to > 0 and ffi.new("int32_t[?]", n, to) or nil
-  check(C.atomo_parcel_new(codec.h, first, n, ranks, count, out))
-  return ffi.gc(out[0], C.atomo_parcel_free)
+  check(C.atomo_messages_new(codec.h, first, n, ranks, count, out))
+  return ffi.gc(out[0], C.atomo_messages_free)
 end
 
 --- Room for C's view of these tensors.
