@@ -34,7 +34,7 @@ local C, raise = f.C, f.raise
 ---@field closed string|false   why nothing can be exchanged any more: the ranks may not be at the same point
 ---@field apart table           where gradients lie, to see that no two share memory (pushed.lua)
 ---@field verdict table         where ranks compare whether the step has failed
----@field notify function|false one that chooses (auto/) tells by it what it does
+---@field notify function|false tells of a choice (auto/) and of memories that begin anew; false: on standard output
 ---@field chooser table|false   auto/
 local Exchange = sealed({}, "exchange")
 
@@ -97,6 +97,7 @@ local function plan(self)
   if self.route.topology.tries_sizes and self.compressor.name == "none" then
     self.trials = T.outside_scope(adapt.plan, self.plan)
   end
+  memories.hand_over(self)
   memories.put_back(self)
   if self.epoch then self:set_epoch(self.epoch) end
   self.current:follow(self.plan)

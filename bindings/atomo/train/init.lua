@@ -221,11 +221,9 @@ local function setup(o)
     accumulate = self.accumulate, local_sgd = self.local_sgd, names = self.names}
   self.report = new_report {comm = self.comm, log = o.log, quiet = o.quiet, settings = o.settings,
     epochs = self.epochs, steps = math.ceil(self.train_loader.steps / self.accumulate), max_steps = self.max_steps}
-  if self.exchange.notify then -- one that chooses tells why
-    self.exchange.notify = function(text, event)
-      self.report:line(text)
-      self.report:write(event)
-    end
+  self.exchange.notify = function(text, event)
+    self.report:line(text)
+    if event then self.report:write(event) end
   end
   return self
 end
