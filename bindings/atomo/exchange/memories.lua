@@ -130,8 +130,9 @@ function M.hand_over(ex)
   ex.remembered = next(remembered) and remembered or false
   local labels = begun_anew(plan, keys, of_key)
   if #labels > 0 and ex.comm.rank == 0 then
-    (ex.notify or files.say)(("exchange: step %d: what compressors remembered of %s begins anew: it travels in other " ..
-      "pieces than before"):format(ex.step, table.concat(labels, ", ")))
+    local tell = ex.notify or files.say
+    tell(("exchange: step %d: what compressors remembered of %s begins anew: it travels in other pieces than before")
+      :format(ex.step, table.concat(labels, ", ")))
   end
 end
 

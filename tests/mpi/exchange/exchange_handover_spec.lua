@@ -1,6 +1,6 @@
--- The memory of averages that are encoded a second time lies with the rank that owns the tensor, and nowhere else. Where
--- a change of the set of tensors gives a tensor another owner, its memory goes along with the same bits. A memory whose
--- tensor is cut at other rows begins anew, and rank 0 says so. Runs on 1 to 4 ranks.
+-- The memory of averages that are encoded a second time lies with the rank that owns the tensor, and nowhere else. A
+-- new set of tensors gives a tensor another owner: its memory goes along with the same bits. A memory whose tensor is
+-- cut at other rows begins anew, and rank 0 says so. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local matrix = require "support.exchange_matrix"
 local world = atomo.mpi.world
@@ -80,7 +80,8 @@ local function owners(ex)
   local list = {}
   for _, m in ipairs(ex.plan.messages) do
     local from = m.from and (", from row %d"):format(m.from) or ""
-    list[("again/%s [%s]%s"):format(ex.plan.tensors[m.index].label, table.concat(m.shape, ","), from)] = ex.plan.owner(m)
+    local label = ex.plan.tensors[m.index].label
+    list[("again/%s [%s]%s"):format(label, table.concat(m.shape, ","), from)] = ex.plan.owner(m)
   end
   return list
 end
