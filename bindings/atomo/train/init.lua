@@ -109,7 +109,7 @@ local function run_step(self, batches, epoch)
   ms.step = 1e3 * (C.atomo_time() - start) + waited
   local info = {
     step = self.step, epoch = epoch, loss = result.loss, accuracy = result.accuracy, lr = lr, ms = ms,
-    count = result.count, judged = result.judged,
+    count = result.count, judged = result.judged, of_all = result.sums ~= nil,
     images = result.images, images_per_s = result.images / (ms.step / 1e3), bytes_out = result.stats.bytes_out,
     bytes_in = result.stats.bytes_in, dense_bytes = result.stats.dense_bytes, variance = result.stats.variance,
     hidden = result.stats.hidden,

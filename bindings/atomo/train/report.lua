@@ -62,18 +62,33 @@ local function time_split(sums)
     {"update", sums.update or 0}}, sums.step)
 end
 
+--- Adds what a step's means weigh. A local step says this rank's own, of the round under way; the round's end says them
+--- again, with those of the other ranks.
+local function add_means(sums, info)
+  local to = info.of_all and sums or sums.open
+  if info.of_all then sums.open = {loss = 0, count = 0, right = 0, judged = 0} end
+  if info.count > 0 then to.loss, to.count = to.loss + info.loss * info.count, to.count + info.count end
+  to.right, to.judged = to.right + info.accuracy * info.judged, to.judged + info.judged
+end
+
+--- Loss and accuracy since the last line.
+function Report:means()
+  local sums, open = self.sums, self.sums.open
+  return (sums.loss + open.loss) / (sums.count + open.count),
+    (sums.right + open.right) / math.max(sums.judged + open.judged, 1)
+end
+
 function Report:step(info)
   self:write {event = "step", step = info.step, epoch = info.epoch, loss = info.loss, accuracy = info.accuracy,
     lr = info.lr, images_per_s = info.images_per_s, bytes_out = info.bytes_out, bytes_in = info.bytes_in,
     dense_bytes = info.dense_bytes, variance = info.variance, hidden = info.hidden, ms = info.ms}
   if not self.main then return end
   local sums = self.sums or {step = 0, images = 0, loss = 0, count = 0, right = 0, judged = 0, n = 0, bytes = 0,
-    dense = 0}
+    dense = 0, open = {loss = 0, count = 0, right = 0, judged = 0}}
   self.sums = sums
   for name, ms in pairs(info.ms) do sums[name] = (sums[name] or 0) + ms end
   sums.images, sums.n = sums.images + info.images, sums.n + 1
-  if info.count > 0 then sums.loss, sums.count = sums.loss + info.loss * info.count, sums.count + info.count end
-  sums.right, sums.judged = sums.right + info.accuracy * info.judged, sums.judged + info.judged
+  add_means(sums, info)
   sums.bytes, sums.dense = sums.bytes + info.bytes_out, sums.dense + info.dense_bytes
   self.all_images = (self.all_images or 0) + info.images
   self.all_ms = (self.all_ms or 0) + info.ms.step
@@ -84,9 +99,10 @@ function Report:step(info)
   end
   if not self.progress then return end
   self.progress:update(info.step, function()
+    local loss, accuracy = self:means()
     self.sums = nil -- the next line begins afresh
     return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s  lr %.4f  [%s]"):format(
-      info.epoch, self.epochs, sums.loss / sums.count, 100 * sums.right / math.max(sums.judged, 1),
+      info.epoch, self.epochs, loss, 100 * accuracy,
       sums.images / (sums.step / 1e3), self:sent(sums.bytes / sums.n, sums.dense / sums.n), info.lr, time_split(sums))
   end)
 end
