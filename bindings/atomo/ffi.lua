@@ -1,11 +1,11 @@
---- The one door to C: loads the cdef and the library, and turns a negative status into a Lua error.
--- Only Lua raises (a Lua error inside C that was called through the FFI would crash compiled code).
+--- Loads the cdef and libatomo, and turns a negative status of a C function into a Lua error.
+-- Only Lua raises: an error thrown inside a C function that the FFI has called would crash compiled code.
 local ffi = require "ffi"
 
 local M = {ffi = ffi}
 
---- Libatomo is in the process already (the host program), named by ATOMO_LIBRARY, beside the modules, or on the
---- loader's path (a stock luajit).
+--- Returns libatomo as an FFI namespace. In build/atomo-lua it is part of the program. In a stock luajit it is looked
+--- for in ATOMO_LIBRARY, where cmake --install has put it, in the build tree and on the loader's path.
 local function load_library()
   if pcall(function() return ffi.C.atomo_abi end) then return ffi.C end
   local here = debug.getinfo(1, "S").source:match("^@(.*)/atomo/ffi%.lua$") or "."
@@ -34,7 +34,7 @@ if C.atomo_abi() ~= C.ATOMO_ABI then
     C.atomo_abi(), C.ATOMO_ABI), 0)
 end
 
---- The directory that holds the package atomo: frames in it are ours, errors are raised at the first that is not.
+--- Directory of this package, as debug.getinfo prints it. Stack frames in it belong to the library.
 local own_dir = debug.getinfo(1, "S").source:match("^@(.*/)ffi%.lua$") or "@?"
 
 --- Level (for error) of the first stack frame outside this package, so that misuse is reported at the caller's line.
@@ -48,13 +48,14 @@ local function caller_level()
   end
 end
 
---- What was going on, for error texts: nn.module says in which layer. "" or " [...]".
+--- Text that raise and check append to an error, "" or " [...]". nn.module replaces this function: its text names the
+--- layer whose forward is running.
 function M.context() return "" end
 
 --- Raises text at the line of the user's code that led here.
 function M.raise(text) error(text .. M.context(), caller_level()) end
 
---- The words for a negative status that was just returned.
+--- Returns C's error text and the status's name. Call it directly after the C function that returned `status` < 0.
 function M.text_of(status)
   return ("%s (%s)"):format(ffi.string(C.atomo_last_error()), ffi.string(C.atomo_status_name(status)))
 end
@@ -67,10 +68,9 @@ end
 
 local MINUS_ZERO = -1 / math.huge -- x + MINUS_ZERO is x, for every x
 
---- The number that C has put in place i (0-based; 0 unless given) of a buffer, or in field i of a struct. Numbers that
--- C writes into a buffer that is used again are read through this: LuaJIT moves a plain load into the comparison or
--- the sum that uses its value, past the C calls in between, and then finds what the next call has put there
--- (`f(a) <= f(b)` compares f(b) with itself). An addition takes place where it stands.
+--- Returns element i (0-based, default 0) of a buffer that C wrote, or field i of a struct. Use it for every buffer
+-- that is reused: LuaJIT delays a plain load until its value is needed, past later C calls, which overwrite the buffer
+-- (`f(a) <= f(b)` would compare f(b) with itself). LuaJIT does not delay the addition below.
 function M.number(buffer, i) return buffer[i or 0] + MINUS_ZERO end
 
 return M

@@ -3,7 +3,7 @@
 require "atomo.core.names"
 local atomo = {}
 
--- Names of a topic file that are atomo's own.
+-- Names of these modules that are also fields of atomo: loaded at once.
 for topic, names in pairs {
   tensor = "Tensor tensor empty zeros ones full arange randn rand manual_seed empty_like zeros_like is_tensor " ..
     "scope mem set_num_threads num_threads find_nonfinite",
@@ -17,7 +17,8 @@ for topic, names in pairs {
   for name in names:gmatch "%S+" do atomo[name] = module[name] end
 end
 
--- Topics that are a name of their own (atomo.nn) or one name out of a file (atomo.compressor): loaded on first use.
+-- Loaded on first use. lazy: the field is the whole module (atomo.nn). lazy_names: the field is the module's field of
+-- the same name (atomo.compressor).
 local lazy = {
   nn = "atomo.nn", F = "atomo.nn.functional", mpi = "atomo.comm.mpi", data = "atomo.data", optim = "atomo.optim",
   schedule = "atomo.optim.schedule", cli = "atomo.tools.cli", log = "atomo.core.log", text = "atomo.data.text",
@@ -31,7 +32,7 @@ local lazy_names = {
   elementwise = "atomo.autograd.elementwise",
 }
 
---- Names of atomo's own differentiable operators, those of layers included.
+--- Names of the built-in differentiable operators, those of layers included.
 ---@return string[]
 function atomo.operators()
   require "atomo.nn" -- loads the rest

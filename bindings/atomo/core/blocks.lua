@@ -1,7 +1,7 @@
---- Blocks: state that holds while a function runs (no_grad, enable_grad, scope, a running backward), and coroutines.
--- A block's state is its coroutine's. A coroutine that yields inside a block leaves the state of whoever resumed it as
--- that was, and finds its own again when it is resumed; outside its own blocks it sees the resumer's. For that
--- coroutine.resume and coroutine.wrap are replaced by functions that switch the states over.
+--- Blocks: state that holds while a function runs (no_grad, enable_grad, scope, a running backward). Each coroutine has
+-- its own blocks. When it yields inside a block, the state of the coroutine that resumed it is restored; when it is
+-- resumed, its own state is. Outside its own blocks it sees the state of its resumer. To switch the states, this file
+-- replaces coroutine.resume and coroutine.wrap.
 local M = {}
 
 local states = {}
@@ -10,10 +10,11 @@ local suspended = setmetatable({}, {__mode = "k"}) -- coroutine -> its open bloc
 ---@class atomo.BlockState
 ---@field value any          what holds now
 ---@field blocks integer     open blocks of the running coroutine
----@field floor integer      0 inside a coroutine, -1 outside: its outermost block ends where blocks is that
+---@field floor integer      value of `blocks` at which the outermost block ends: 0 in a coroutine, -1 (never) outside
 ---@field outer any          the resumer's value
 
---- A state that holds `value` outside all blocks. suspend(value, blocks): called when a coroutine yields inside some.
+--- Makes a state that is `value` outside all blocks. suspend(value, blocks), if given, is called when a coroutine
+--- yields inside `blocks` open blocks.
 ---@return atomo.BlockState
 function M.state(value, suspend)
   local s = {value = value, blocks = 0, floor = -1, outer = nil, suspend = suspend}
@@ -21,7 +22,7 @@ function M.state(value, suspend)
   return s
 end
 
---- Opens a block; returns what leave() wants.
+--- Opens a block in which the state is `value`; returns the value before it, to be passed to leave().
 function M.enter(s, value)
   local saved = s.value
   s.value, s.blocks = value, s.blocks + 1
@@ -39,12 +40,12 @@ local function finish(s, saved, ok, ...)
   return ...
 end
 
---- Runs fn in a block, which ends with it, by an error too.
+--- Runs fn(...) in a block that also ends when fn raises; returns fn's results.
 function M.run(s, value, fn, ...) return finish(s, M.enter(s, value), pcall(fn, ...)) end
 
 -- ---- coroutines ----------------------------------------------------------------------------------------------------
 
---- The running coroutine's states, to be put back.
+--- Installs the states of co, which is about to run; returns those of the running coroutine, for switch_out.
 local function switch_in(co)
   local own, here = suspended[co], {}
   for i, s in ipairs(states) do

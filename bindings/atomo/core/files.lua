@@ -1,6 +1,6 @@
---- Every text that the program writes goes through here: logs, tables, drawings, standard output. A write is whole or
---- raises, naming the path and why. Lua's own file:write does not: compiled by LuaJIT, one that fails (a full disk) is
---- done again by the interpreter, which finds nothing left to write and succeeds (runtime/io/output.c). Stage 10.
+--- Text output: logs, tables, SVG files, standard output (stage 10). A write is complete or raises the path and reason.
+--- Lua's file:write is not used, because LuaJIT can hide its failure: a compiled write that fails (disk full) is
+--- repeated by the interpreter, which finds an empty buffer and succeeds (runtime/io/output.c).
 local f = require "atomo.ffi"
 local C, ffi, raise = f.C, f.ffi, f.raise
 
@@ -11,14 +11,14 @@ local M = {}
 local File = {}
 File.__index = File
 
---- Raises who: C's text.
+--- Raises "WHO: " and C's error text for a negative status.
 local function checked(who, status)
   if status < 0 then raise(("%s: %s"):format(who, ffi.string(C.atomo_last_error()))) end
   return status
 end
 
---- A file to append to, or, unless `append`, to begin anew; who: begins the texts of errors.
----@param who string
+--- Opens a file to append to (append = true) or to overwrite.
+---@param who string  first words of error texts
 ---@param path string
 ---@param append boolean
 ---@return atomo.File
@@ -27,7 +27,7 @@ function M.open(who, path, append)
   return setmetatable({who = who, path = path, fd = fd}, File)
 end
 
---- The text is in the file when this returns.
+--- Writes text at once: it is in the file when this returns.
 ---@param text string
 function File:write(text)
   if not self.fd then raise(("%s: %s is closed"):format(self.who, self.path)) end
@@ -40,7 +40,7 @@ function File:close()
   if fd then checked(self.who, C.atomo_output_close(fd, self.path)) end
 end
 
---- Replaces a file by text: whole, or as it was before.
+--- Replaces the contents of a file by text. If this fails, the old file stays.
 ---@param who string
 ---@param path string
 ---@param text string
@@ -54,7 +54,7 @@ function M.put(text) checked("standard output", C.atomo_output_print(text, #text
 ---@param text string
 function M.say(text) M.put(text .. "\n") end
 
---- Standard output as what log.progress draws on.
+--- Standard output as the stream of a progress line.
 M.stdout = {write = function(_, text) M.put(text) end}
 
 return M

@@ -1,4 +1,4 @@
---- JSON for logs: an encoder that never loses a digit and never fails on NaN, and a strict decoder. One line a value.
+--- JSON for logs, one line per value. The encoder keeps all digits and writes NaN as null; the decoder is strict.
 local M = {}
 
 --- Stands for null inside decoded arrays (in objects a null is an absent key).
@@ -13,7 +13,7 @@ function M.array(t) return setmetatable(t, array_mark) end
 local escapes = {['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\b"] = "\\b",
   ["\f"] = "\\f"}
 
---- Length of the UTF-8 sequence at byte i of s, nil where it is not one.
+--- Length in bytes of the UTF-8 sequence at byte i of s, nil if it is invalid.
 local function sequence(s, i)
   local a, b = s:byte(i, i + 1)
   if a < 0x80 then return 1 end
@@ -28,7 +28,7 @@ local function sequence(s, i)
   return not bad and n or nil
 end
 
---- The first byte of s that is not part of a UTF-8 sequence, nil where all are.
+--- Index of the first byte of s that is not valid UTF-8, nil if s is valid.
 local function not_utf8(s)
   local i = s:find "[\128-\255]"
   while i do
@@ -42,7 +42,7 @@ end
 --- Is s valid UTF-8?
 function M.is_utf8(s) return not_utf8(s) == nil end
 
---- Bytes that are no UTF-8 become U+FFFD: a log must stay readable by every JSON reader.
+--- Replaces invalid UTF-8 by U+FFFD, so that every JSON reader can read the log.
 local function clean(s)
   local parts, i, from = {}, 1, 1
   while i <= #s do
@@ -69,7 +69,7 @@ local function encode_number(v)
   return ("%.17g"):format(v)
 end
 
---- Keys that come first, in this order; the others follow by name.
+--- These keys come first, in this order; the others follow in alphabetical order.
 local first_keys = {event = 1, step = 2, epoch = 3, time = 4}
 
 local function key_order(a, b)
@@ -118,8 +118,8 @@ function encode(v, path, depth)
   error(("json: %s is a %s, expected a number, text, boolean or table"):format(path, kind), 0)
 end
 
---- One line of JSON. Whole numbers without a point, others with 17 digits; NaN and Inf as null; keys event, step,
---- epoch, time first, then by name.
+--- Returns v as one line of JSON. Integers have no decimal point, other numbers 17 digits, NaN and Inf become null. The
+--- keys event, step, epoch, time come first. Raises for functions and other types that JSON does not have.
 ---@return string
 function M.encode(v) return encode(v, "value", 0) end
 
@@ -246,7 +246,7 @@ end
 
 local plain = {}
 
---- Is t an array as the decoder makes them?
+--- Is t marked as an array, by the decoder or by M.array?
 function M.is_array(t) return getmetatable(t) == array_mark end
 
 --- The value of a JSON text (strict: UTF-8, no key twice, at most 64 levels, numbers that a double holds), in linear

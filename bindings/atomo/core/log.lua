@@ -1,5 +1,5 @@
---- What a run says: the JSONL log, the progress line, the closing tables. Stage 10 of the path.
--- A log is one JSON object a line, appended and written at once (files.lua), so that a killed run loses nothing.
+--- Output of a run (stage 10): the JSONL log, the progress line, tables and numbers for people.
+-- A log has one JSON object per line, written without a buffer (files.lua): a killed run loses no complete line.
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
 local json = require "atomo.core.json"
@@ -14,7 +14,7 @@ local M = {encode = json.encode, decode = json.decode, null = json.null, array =
 local Log = {}
 Log.__index = Log
 
---- Whether the file ends in the middle of a line (its writer was killed).
+--- Does the file end without a newline (the run that wrote it was killed)?
 local function ends_cut(path)
   local file = io.open(path, "rb")
   if not file then return false end
@@ -24,7 +24,7 @@ local function ends_cut(path)
   return last ~= nil and last ~= false and last ~= "\n"
 end
 
---- Opens a log for appending; a path of nil gives a log that writes nothing (ranks other than 0).
+--- Opens a log for appending. With path nil it writes nothing, which ranks other than 0 use.
 ---@param path string?
 ---@return atomo.Log
 function M.open(path)
@@ -38,7 +38,7 @@ function M.open(path)
   return setmetatable({path = path, file = file}, Log)
 end
 
---- Appends one object as a line, which is in the file when this returns; raises with the path where it is not.
+--- Appends one object as a line. The line is in the file when this returns; otherwise this raises the path and reason.
 ---@param event table
 function Log:write(event)
   if type(event) ~= "table" then raise(("log: write got a %s, expected a table"):format(type(event))) end
@@ -54,8 +54,10 @@ function Log:close()
   if file then file:close() end
 end
 
---- All events of a log, and what could not be read: a list of {line=, message=} (a killed run may leave a cut line).
+--- Reads a log. A line that is no JSON (a killed run may leave a partial one) does not stop the reading.
 ---@param path string
+---@return table[] events
+---@return {line: integer, message: string}[] bad  the lines that could not be read
 function M.read(path)
   local file, why = io.open(path, "rb")
   if not file then raise(("log: cannot read %s"):format(why)) end
@@ -108,10 +110,9 @@ end
 
 local function characters(text) return #text:gsub("[\128-\191]", "") end
 
---- Whole percentages of `whole` that add up to 100: "forward 57%, other 3%". parts: {name, amount}; an amount below
---- half a percent, and what the parts leave of the whole, count as other. Where the parts exceed the whole, they are
---- taken as shares of their sum.
----@param parts {[1]: string, [2]: number}[]
+--- Returns integer percentages of `whole` that add up to 100: "forward 57% other 43%". Amounts below half a percent,
+--- and the rest of `whole`, are counted as other. If the parts exceed `whole`, percentages are of their sum.
+---@param parts {[1]: string, [2]: number}[]  name, amount
 ---@param whole number
 ---@return string
 function M.shares(parts, whole)
@@ -133,7 +134,7 @@ function M.shares(parts, whole)
   return table.concat(texts, " ")
 end
 
---- Names and values in two columns, values to the left.
+--- Returns lines with names and values in two left-aligned columns.
 ---@param rows string[][]
 function M.pairs(rows)
   local width, lines = 0, {}
@@ -146,13 +147,13 @@ end
 
 -- ---- the terminal ------------------------------------------------------------------------------------------------
 
---- Columns of the terminal that stdout is, 0 where it is none or cannot redraw a line (TERM=dumb).
+--- Columns of the terminal on stdout, 0 if stdout is not a terminal or cannot redraw a line (TERM=dumb).
 function M.width()
   if os.getenv "TERM" == "dumb" then return 0 end
   return C.atomo_terminal_width(1)
 end
 
---- Text in bold on a terminal; as it is elsewhere, or where NO_COLOR is set.
+--- Returns text in bold if stdout is a terminal and NO_COLOR is unset, else unchanged.
 function M.bold(text)
   local no = os.getenv "NO_COLOR"
   if (no and no ~= "") or M.width() == 0 then return text end
@@ -163,7 +164,7 @@ local function is_number(cell)
   return type(cell) == "number" or (type(cell) == "string" and cell:find "^[+-]?%d" ~= nil)
 end
 
---- A table in aligned columns: the first row is the header, columns whose cells all begin with a digit go to the right.
+--- Returns a table in aligned columns. The first row is the header; a column of numbers is right-aligned.
 ---@param rows (string|number)[][]
 ---@return string
 function M.table(rows)

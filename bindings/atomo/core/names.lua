@@ -1,5 +1,5 @@
---- Names under which modules were required before they stood in rooms: scripts outside this tree keep working.
--- `require "atomo.safetensors"` gives what `require "atomo.tensor.safetensors"` gives. A module is loaded on first use.
+--- Former module names, from before modules were moved into folders, so that existing scripts keep working.
+-- `require "atomo.safetensors"` returns the module atomo.tensor.safetensors, loaded on first use.
 local rooms = {
   core = "json log suggest version number files blocks progress",
   tensor = "linalg safetensors check_options",

@@ -1,6 +1,6 @@
---- Numbers that users hand over: the one place where they become sizes, indices, counts and elements of tensors.
--- The FFI truncates 2.5, wraps 300 and makes -2^31 of NaN without a word where C wants an integer; what comes from a
--- script passes here first. int64_t and uint64_t (2LL, 2ULL) are taken where a double holds their value.
+--- Checks numbers that a script passes: sizes, indices, counts and elements of tensors.
+-- The FFI converts to integers silently: 2.5 is truncated, 300 wraps in a uint8_t, NaN becomes -2^31. So a script's
+-- number is checked here before C gets it. int64_t and uint64_t (2LL, 2ULL) are accepted if a double holds the value.
 local ffi = require "ffi"
 local raise = require("atomo.ffi").raise
 
@@ -8,7 +8,7 @@ local M = {}
 
 local int64, uint64 = ffi.typeof "int64_t", ffi.typeof "uint64_t"
 
---- The number that v is; nil where v is none, or an integer that no double holds.
+--- Returns v as a Lua number; nil if v is no number, or a 64-bit integer that a double cannot hold.
 ---@return number?
 local function of(v)
   if type(v) == "number" then return v end
@@ -21,7 +21,7 @@ local function of(v)
 end
 M.of = of
 
---- The whole number that v is, from `least` to `most` (2^53); nil where v is none.
+--- Returns v as a Lua number if it is a whole number from `least` (default -2^53) to `most` (2^53), else nil.
 ---@return integer?
 function M.whole(v, least, most)
   local n = of(v)
@@ -29,7 +29,7 @@ function M.whole(v, least, most)
   return nil
 end
 
---- How errors name what came.
+--- Describes v for error texts: "2.5", "'x', a string", "a table", "missing".
 function M.text(v)
   local kind = type(v)
   if v == nil then return "missing" end
@@ -51,16 +51,16 @@ function M.expect_whole(v, what, least, most)
   raise(("%s is %s, expected a whole number%s"):format(what, M.text(v), range))
 end
 
---- The number that v is; raises "WHAT is 'x', a string, expected a number". The FFI makes 1 of true.
+--- Returns v as a Lua number; raises "WHAT is 'x', a string, expected a number". (The FFI would convert true to 1.)
 ---@return number
 function M.expect(v, what)
   return of(v) or raise(("%s is %s, expected a number"):format(what, M.text(v)))
 end
 
 local limits = {i32 = {-2 ^ 31, 2 ^ 31 - 1}, u8 = {0, 255}}
-local f32_end = 2 ^ 128 - 2 ^ 103 -- the first that rounds to Inf
+local f32_end = 2 ^ 128 - 2 ^ 103 -- the smallest number that rounds to Inf in f32
 
---- v as an element of that dtype; raises where it does not fit: "WHAT: 300 does not fit u8".
+--- Returns v as an element of a tensor of that dtype; raises if it does not fit: "WHAT: 300 does not fit u8".
 ---@return number
 function M.element(v, dtype, what)
   local n = of(v)

@@ -1,5 +1,5 @@
---- The progress line: on a terminal one line redrawn at most 4 times a second, elsewhere a plain line every N steps or
---- 10 seconds. Stage 10 of the path.
+--- The progress line (stage 10). On a terminal one line is redrawn, at most 4 times a second. Elsewhere a plain line is
+--- printed every N steps or every 10 seconds.
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
 
@@ -17,7 +17,7 @@ return function(log)
     end
   end
 
-  --- "epoch 3/15  120/391  ETA 2m04s": what stands before the caller's text.
+  --- Returns the part before the caller's text: "epoch 3/15  120/391  ETA 2m04s".
   local function head(self, i, now)
     local parts = {self.label}
     parts[#parts + 1] = self.total and ("%d/%d"):format(i, self.total) or tostring(i)
@@ -35,7 +35,8 @@ return function(log)
     return i % self.every == 0 or now - self.shown_at >= self.seconds
   end
 
-  --- Step i is done. text (or a function that makes it, called only when something is shown) follows the counter.
+  --- Reports that step i is done. text follows the counter; if it is a function, it is called only when a line is
+  --- shown.
   ---@param i integer
   ---@param text string|fun():string|nil
   function Progress:update(i, text)
@@ -63,7 +64,9 @@ return function(log)
     self.drawn = 0
   end
 
-  --- log.progress{total=, label="epoch 1/15", every=50, seconds=10, first=0}: first is the step begun at.
+  --- Makes a progress line: log.progress{total=, label="epoch 1/15", every=50, seconds=10, first=0}. total: steps in
+  --- all (nil: unknown, no ETA); first: steps done before the start (of a resumed epoch); every, seconds: without a
+  --- terminal.
   ---@param o table
   ---@return atomo.Progress
   return function(o)

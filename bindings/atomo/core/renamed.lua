@@ -1,14 +1,14 @@
---- Options that have a new name: the old one means the same for one version, and rank 0 says so once.
+--- Renamed options: the old name works for one more version, and rank 0 prints one notice for it.
 local M = {}
 
---- This process's rank as its launcher tells it, without starting MPI; 0 without a launcher.
+--- Returns this process's rank from its launcher's environment, without starting MPI; 0 without a launcher.
 function M.rank()
   return tonumber(os.getenv "OMPI_COMM_WORLD_RANK" or os.getenv "PMIX_RANK" or os.getenv "PMI_RANK") or 0
 end
 
 local said = {} -- old name -> true
 
---- Says on stderr what replaces an old name: one line, once a name, rank 0 only.
+--- Prints on stderr what replaces an old name: one line, once per name, on rank 0 only.
 ---@param who string  whose option it is
 function M.notice(who, old, new)
   local text = ("%s: %s is deprecated, use %s\n"):format(who, old, new)
@@ -16,11 +16,10 @@ function M.notice(who, old, new)
   said[text] = true
 end
 
---- A copy of a table of options under their new names and values; raises where an option has both names. options: a
---- list of {name=, was=, was_value=}: the old name, and a function that gives the new value of an old one, or nil.
+--- Returns a copy of `given` with old names and values replaced; raises if an option is given under both names.
 ---@param who string
 ---@param given table
----@param options table[]
+---@param options table[]  {name=, was=, was_value=}: was: the old name; was_value(v): the new value of v, or nil
 ---@param raise fun(text: string)
 function M.options(who, given, options, raise)
   local current = {}

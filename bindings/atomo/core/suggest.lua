@@ -1,6 +1,6 @@
---- The nearest word to a misspelt one, for messages: "unknown option --bacth, did you mean --batch?".
+--- Finds the word nearest to a misspelt one, for messages: "unknown option --bacth, did you mean --batch?".
 
---- Edits (insert, delete, change, swap of neighbours) between two words.
+--- Number of edits (insert, delete, change, swap of neighbours) that turn one word into the other.
 local function distance(a, b)
   local before, last = {}, {}
   for j = 0, #b do last[j] = j end
@@ -18,7 +18,8 @@ local function distance(a, b)
   return last[#b]
 end
 
---- The entry of list nearest to a misspelt word, nil where none is near.
+--- Returns the entry of list nearest to a misspelt word, ignoring case; nil if it takes more than a third of the word's
+--- length in edits.
 ---@param word string
 ---@param list string[]
 ---@return string?

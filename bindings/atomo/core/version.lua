@@ -1,4 +1,5 @@
---- Versions of everything that decides a run's bits and speed: one line for people, a table for logs.
+--- Versions of the libraries, compiler and CPU that determine a run's bits and speed: a line for people, a table for
+--- logs.
 local f = require "atomo.ffi"
 local ffi, C = f.ffi, f.C
 
