@@ -1,4 +1,4 @@
---- Tables of options: a name that is not known is refused, with the nearest one that is.
+--- Checks tables of options: an unknown name raises, with the nearest known one.
 local raise = require("atomo.ffi").raise
 local is_tensor = require("atomo.tensor").is_tensor
 local number = require "atomo.core.number"
@@ -6,10 +6,10 @@ local suggest = require "atomo.core.suggest"
 
 local M = {}
 
---- Raises for an option that there is not.
----@param who string  whose option: "conv2d"
+--- Raises that option `name` is unknown, with the known ones and the nearest.
+---@param who string  the function that takes the options: "conv2d"
 ---@param name any
----@param names string[]  that there are
+---@param names string[]  the known options; sorted in place
 function M.unknown(who, name, names)
   table.sort(names)
   local near = suggest(tostring(name), names)
@@ -17,7 +17,7 @@ function M.unknown(who, name, names)
     #names > 0 and table.concat(names, ", ") or "none", near and (" (did you mean '%s'?)"):format(near) or ""))
 end
 
--- ---- what an option may be: a rule gives what was expected where a value is not it --------------------------------
+-- ---- rules: rule(value) returns nil, or the text of what was expected if the value is refused ----------------------
 
 function M.flag(v) return type(v) ~= "boolean" and "true or false" or nil end
 
@@ -31,7 +31,7 @@ function M.number(least, most)
   end
 end
 
---- A whole number from least on, int64_t taken.
+--- A whole number >= least (default: any); int64_t is accepted.
 function M.whole(least)
   local text = least and ("a whole number >= %d"):format(least) or "a whole number"
   return function(v) return not number.whole(v, least) and text or nil end
@@ -64,8 +64,8 @@ local function names_of(...)
   return names
 end
 
---- Raises unless opts is a table whose keys are all in one of the tables that follow, and values keep the rules there
---- (true: the value is checked where it is used).
+--- Raises unless opts is a table of known options with accepted values. The tables that follow map an option's name to
+--- its rule, or to true if the value is checked elsewhere.
 function M.check(who, opts, ...)
   if type(opts) ~= "table" then raise(("%s: options are a %s, expected a table"):format(who, type(opts))) end
   for name, v in pairs(opts) do
@@ -81,7 +81,7 @@ function M.check(who, opts, ...)
   end
 end
 
---- Raises for an argument beyond those that a function has: it would do nothing.
+--- Raises if an argument follows those that the function takes: it would be ignored silently.
 function M.none(who, ...)
   if select("#", ...) > 0 and (...) ~= nil then
     raise(("%s: got a %s, it takes no options"):format(who, type((...))))

@@ -1,5 +1,5 @@
---- The Tensor class: a table whose `h` is the C handle (autograd keeps requires_grad, grad, node beside it), who owns
--- its native memory, and when that is given back: by :free(), at the end of an atomo.scope, or by the collector.
+--- The Tensor class: a table whose field `h` is the C handle; autograd keeps requires_grad, grad and node beside it.
+-- Native memory is released by :free(), at the end of an atomo.scope, or by the garbage collector.
 local f = require "atomo.ffi"
 local blocks = require "atomo.core.blocks"
 local ffi, C, raise, number = f.ffi, f.C, f.raise, f.number
@@ -27,11 +27,11 @@ local Freed = {
 }
 
 local scope           -- value: the innermost atomo.scope's list of tensors, or nil
-local wraps = 0       -- since the last poll of native memory
-local soft_limit = 1e9 -- bytes alive above which the Lua collector is asked to find dead tensors
+local wraps = 0       -- tensors made outside any scope since poll_memory last ran
+local soft_limit = 1e9 -- bytes of live native memory above which poll_memory runs a full garbage collection
 local mem = ffi.new "atomo_mem"
 
---- LuaJIT's collector sees none of a tensor's native bytes: collect when they pass a limit.
+--- Runs a garbage collection when native memory exceeds soft_limit: LuaJIT's collector does not count native bytes.
 local function poll_memory()
   wraps = 0
   C.atomo_mem_stats(mem)
@@ -42,13 +42,13 @@ local function poll_memory()
   end
 end
 
---- The collector frees t's native memory when it finds t dead.
+--- Lets the garbage collector free t's native memory.
 local function guard(t)
   ffi.gc(t.h, C.atomo_tensor_free)
   t.guarded = true
 end
 
---- What a coroutine's open scopes hold is the collector's while it is suspended: it may never be resumed.
+-- A suspended coroutine may never be resumed, so the tensors of its open scopes are guarded when it yields.
 scope = blocks.state(nil, function(list, open)
   while list and open > 0 do
     for i = (list.guarded or 0) + 1, #list do
@@ -62,8 +62,8 @@ local function free_handle(t)
   C.atomo_tensor_free(t.guarded and ffi.gc(t.h, nil) or t.h)
 end
 
---- Owns a new handle. Inside atomo.scope the tensor is freed when the scope ends: the scope holds it until then, so the
---- collector need not know of it, which costs more than the tensor.
+--- Makes a tensor that owns a new handle. Inside atomo.scope, the scope frees it at its end and no finalizer is set: an
+--- ffi.gc call costs more than the table.
 function T.wrap(h)
   local t = setmetatable({h = h}, Tensor)
   local list = scope.value
@@ -79,7 +79,8 @@ end
 
 local slots, depth = {}, 0
 for i = 1, 16 do slots[i] = slot_type() end
---- A cleared `atomo_tensor *[1]` to pass as `out` (16 in turn: take what C put there before using many more).
+--- Returns a cleared `atomo_tensor *[1]` to pass to C as `out`. 16 of them are reused in turn: read the result before
+--- 16 further calls.
 function T.out()
   depth = depth % 16 + 1
   local s = slots[depth]
@@ -97,13 +98,13 @@ function Tensor:free()
 end
 Freed.free = function() end
 
---- Saves the tensor from the end of the enclosing atomo.scope.
+--- Keeps the tensor alive past the end of the innermost atomo.scope; returns it.
 function Tensor:keep()
   self.kept = true
   return self
 end
 
---- Sets a mark on the tensors among the values: a scope's results.
+--- Sets field `passed` of the tensors among a scope's results.
 local function mark_passed(mark, ...)
   for i = 1, select("#", ...) do
     local v = select(i, ...)
@@ -138,14 +139,15 @@ local function finish(saved, mine, ok, ...)
   return leave(saved, mine, ...)
 end
 
---- Runs fn and frees every tensor made inside, but for those it returns and those that were :keep()t.
--- The training loop runs each step in one: native memory is reused at once, whatever the collector does.
+--- Runs fn(...) and frees every tensor made inside, except those it returns and those kept by :keep(). Returns fn's
+-- results. The training loop runs each step in a scope, so that native memory is reused without waiting for the
+-- garbage collector.
 function T.scope(fn, ...)
   local mine = {outer = scope.value}
   return finish(blocks.enter(scope, mine), mine, pcall(fn, ...))
 end
 
---- Runs fn outside any scope: what it makes lives until collected (parameters, optimizer state, caches).
+--- Runs fn(...) outside all scopes: its tensors live until they are collected (parameters, optimizer state, caches).
 function T.outside_scope(fn, ...) return blocks.run(scope, nil, fn, ...) end
 
 function T.is_tensor(v) return type(v) == "table" and getmetatable(v) == Tensor end

@@ -1,11 +1,11 @@
---- Changing tensors in place, converting, copying. Names end in _ where the tensor itself changes, as in PyTorch.
+--- Fills, copies and conversions. As in PyTorch, a method whose name ends in _ changes the tensor itself.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
 local number = require "atomo.core.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local Tensor, wrap, out = T.Tensor, T.wrap, T.out
 
---- Raises where a change in place would break the graph that backward needs.
+--- Raises if t requires a gradient and operations are being recorded: backward could not follow the change.
 local function changing(t, what)
   if t.requires_grad and T.recording() then
     raise(what .. ": a tensor that requires a gradient cannot be changed in place while recording; use atomo.no_grad")
@@ -13,7 +13,7 @@ local function changing(t, what)
   C.atomo_tensor_touch(t.h)
 end
 T.changing = changing
-T.recording = function() return false end -- autograd replaces it
+T.recording = function() return false end -- are operations recorded? autograd replaces this function
 
 function Tensor:fill_(v)
   local value = number.element(v, self:dtype(), "fill_")
@@ -23,7 +23,7 @@ function Tensor:fill_(v)
 end
 function Tensor:zero_() return self:fill_(0) end
 
---- Copies u (broadcast, converted) into this tensor.
+--- Copies tensor u into this one; u is broadcast and converted to this tensor's dtype. A number fills the tensor.
 function Tensor:copy_(u)
   if type(u) == "number" or type(u) == "cdata" then return self:fill_(u) end
   T.expect(u, "copy_: source")
@@ -41,7 +41,7 @@ function Tensor:axpy_(alpha, x)
   return self
 end
 
---- Torch adds a number times a tensor by add(number, tensor), PyTorch by add(tensor, alpha).
+--- Raises for a third operand: add(number, tensor) of Torch and add(tensor, alpha) of PyTorch are not supported.
 function T.no_third(name)
   raise(("%s: got a third operand, expected one or two; a + s * b is t:axpy_(s, b), or a + b * s"):format(name))
 end
@@ -72,7 +72,7 @@ in_place("minimum_", C.ATOMO_MINIMUM)
 
 local largest = 3.4028234663852886e38
 
---- Uniform on [lo, hi), 0 and 1 unless given.
+--- Fills with uniform random numbers in [lo, hi), default [0, 1).
 function Tensor:uniform_(lo, hi)
   lo, hi = lo == nil and 0 or number.expect(lo, "uniform_: lo"), hi == nil and 1 or number.expect(hi, "uniform_: hi")
   if not (lo <= hi and lo >= -largest and hi <= largest and hi - lo <= largest) then
@@ -83,7 +83,7 @@ function Tensor:uniform_(lo, hi)
   return self
 end
 
---- Normal, mean 0 and standard deviation 1 unless given.
+--- Fills with normal random numbers, by default of mean 0 and standard deviation 1.
 function Tensor:normal_(mean, std)
   mean = mean == nil and 0 or number.expect(mean, "normal_: mean")
   std = std == nil and 1 or number.expect(std, "normal_: std")
@@ -95,7 +95,7 @@ function Tensor:normal_(mean, std)
   return self
 end
 
---- The same elements as another dtype; itself where it already is (unless `always`).
+--- Returns the elements converted to dtype ("f32", "i32", "u8"); self if it already has that dtype and not `always`.
 function Tensor:to(dtype, always)
   local d = T.dtype_of(dtype, "to")
   if d == self.h.dtype and not always then return self end
@@ -123,7 +123,7 @@ end
 
 local crc = ffi.new "double[1]"
 
---- CRC-32 of t's entries in their order; a strided tensor has that of its contiguous copy.
+--- CRC-32 of t's elements in row-major order, whatever its strides.
 ---@return number
 function T.crc(t)
   local whole = t:is_contiguous() and t or t:detach():contiguous()
@@ -135,9 +135,9 @@ end
 local list_type, most = ffi.typeof "const atomo_tensor *[?]", 16
 local handles, which = list_type(most), ffi.new "int[1]"
 
---- The number of the first tensor of a list that has a NaN or Inf entry; nil where none has.
----@param list atomo.Tensor[]  with n: an entry may be false, no tensor
----@param n integer?           its length
+--- Returns the index of the first tensor in list with a NaN or Inf element; nil if all are finite.
+---@param list atomo.Tensor[]  with n given, an entry may be false (skipped)
+---@param n integer?           length of list
 ---@return integer?
 function T.find_nonfinite(list, n)
   local holes = n ~= nil

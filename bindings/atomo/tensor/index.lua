@@ -1,13 +1,13 @@
---- Refuses fields of a tensor that would do nothing: t[1], t[mask] = v, t.requires_gard = true, t.shape = {...}.
--- Elements are not fields. A field with the name of a method, or nearly that of a field which is read, is a mistake.
--- Other names are the user's.
+--- Refuses field accesses that would silently do nothing: t[1], t[mask] = v, t.requires_gard = true, t.shape = {...}.
+-- Elements are not fields. Assigning to the name of a method, or to a misspelt field of the library, raises. Any other
+-- string key is free for the user.
 local T = require "atomo.tensor.core"
 local suggest = require "atomo.core.suggest"
 local raise = require("atomo.ffi").raise
 local Tensor = T.Tensor
 
 local public = {"requires_grad", "grad"}
--- What the library keeps beside them, set in every step: looked up first.
+-- Fields that the library sets in every step; this test comes first because it is fast.
 local known = {h = true, node = true, requires_grad = true, grad = true, base = true, kept = true, passed = true,
   guarded = true, shared = true, refs = true, version = true, is_parameter = true}
 
@@ -33,7 +33,7 @@ function Tensor.__newindex(t, key, value)
   rawset(t, key, value)
 end
 
--- Looked at where a tensor has neither a field nor a method of that name.
+-- Called for a name that is neither a field nor a method.
 setmetatable(Tensor, {__index = function(_, key)
   if is_index(key) then
     raise(element(key) .. ": a tensor has no such index; use t:get(i, j, ...) for a number, t:select(dim, i) or " ..

@@ -6,7 +6,7 @@ local T = require "atomo.tensor.core"
 local number = require "atomo.core.number"
 for _, part in ipairs {"make", "inspect", "fill", "print", "index"} do require("atomo.tensor." .. part) end
 
---- Threads of every kernel of this process.
+--- Sets the number of OpenMP threads that the kernels of this process use.
 function T.set_num_threads(n)
   f.check(f.C.atomo_set_num_threads(number.expect_whole(n, "set_num_threads: number", 1, 2 ^ 31 - 1)))
 end

@@ -1,4 +1,4 @@
---- Looking at tensors: shapes, elements, pointers.
+--- Reading tensors: shapes, elements, pointers.
 -- Indices and dimensions are 1-based, negative dimensions count from the end.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
@@ -18,7 +18,7 @@ function Tensor:shape()
   return s
 end
 
---- 0-based dimension of a 1-based (or negative) one.
+--- Converts a dimension from 1-based (or negative) to 0-based; raises if t has no such dimension.
 local function dimension(t, d, what)
   local n = t.h.ndim
   local i = number.whole(d, -n, n)
@@ -47,8 +47,8 @@ local function pointer(t) return ffi.cast(pointer_types[t:dtype()], t.h.data) en
 
 local words = ffi.typeof "const uint32_t *"
 
---- Element number `at` (0-based, in memory) of t. LuaJIT keeps its other types in NaNs: one that came from outside (a
---- file, memory that nobody has written to) may be read as nil or a string, so it becomes the NaN of arithmetic here.
+--- Returns element `at` of t (0-based offset in memory). LuaJIT represents its other types as NaNs, so a foreign NaN
+--- (from a file or uninitialised memory) could be read as nil or a string: it is replaced by the usual NaN.
 function T.element(t, at)
   if t.h.dtype == C.ATOMO_F32 then
     local bits = ffi.cast(words, t.h.data)[at]
@@ -58,8 +58,8 @@ function T.element(t, at)
 end
 local element = T.element
 
---- Pointer to the elements (float *, int32_t *, uint8_t *), 0-based, for tight loops. The tensor must be contiguous
---- and must outlive the pointer.
+--- Returns a 0-based pointer to the elements (float *, int32_t *, uint8_t *), for tight loops. Raises unless the tensor
+--- is contiguous. The tensor must outlive the pointer.
 function Tensor:data()
   if not self:is_contiguous() then
     raise(("data: tensor %s is not contiguous, call :contiguous() first"):format(shape_text(self)))
@@ -90,7 +90,7 @@ function Tensor:get(...)
   return element(self, at)
 end
 
---- t:set(i, j, value)
+--- Sets one element: t:set(i, j, value). Indices are 1-based; raises if the value does not fit the dtype.
 function Tensor:set(...)
   local n = select("#", ...)
   local value = number.element((select(n, ...)), self:dtype(), "set: value")
@@ -101,7 +101,7 @@ function Tensor:set(...)
   return self
 end
 
---- The value of a tensor with one element.
+--- Returns the element of a tensor with exactly one, as a number; raises for any other size.
 function Tensor:item()
   if self.h.numel ~= 1 then
     raise(("item: tensor %s has %d elements, expected 1"):format(shape_text(self), self.h.numel))
@@ -124,7 +124,7 @@ function Tensor:totable()
   return level(1)
 end
 
---- The elements' bytes as a Lua string (row-major).
+--- Returns the elements' bytes in row-major order as a Lua string.
 function Tensor:bytes()
   local c = self:is_contiguous() and self or self:detach():contiguous()
   return ffi.string(c.h.data, c.h.numel * (c:dtype() == "u8" and 1 or 4))

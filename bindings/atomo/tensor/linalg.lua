@@ -1,4 +1,4 @@
---- Decompositions and transforms (LAPACKE, FFTW), outside the graph: svd, eigh, qr, rfft, irfft.
+--- Matrix decompositions (LAPACKE) and Fourier transforms (FFTW) of f32 tensors. They have no gradient.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
@@ -28,15 +28,15 @@ function M.qr(a)
   return wrap(q[0]), wrap(r[0])
 end
 
---- Real FFT over the last dimension: [..., n] -> [..., n/2+1, 2], (re, im) pairs, unnormalised.
+--- Real FFT over the last dimension: [..., n] -> [..., floor(n/2)+1, 2], (re, im) pairs, unnormalised.
 function M.rfft(t)
   local o = out()
   check(C.atomo_rfft(T.expect(t, "rfft: t").h, o))
   return wrap(o[0])
 end
 
---- Inverse of rfft for a signal of n: [..., n/2+1, 2] -> [..., n].
----@param n integer?  2 * (size - 1) unless given
+--- Inverse of rfft: [..., floor(n/2)+1, 2] -> [..., n].
+---@param n integer?  length of the signal, default 2 * (size - 1)
 function M.irfft(t, n)
   local o = out()
   T.expect(t, "irfft: t")

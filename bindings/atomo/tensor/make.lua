@@ -8,7 +8,7 @@ local is_tensor, wrap, out, dtypes = T.is_tensor, T.wrap, T.out, T.dtypes
 
 local dims8 = ffi.typeof "double[8]"
 
---- name: a dtype's, or a table whose only option is dtype.
+--- Returns C's number of a dtype. name: "f32", "i32", "u8", nil (f32), or {dtype = name}; anything else raises.
 function T.dtype_of(name, what)
   if type(name) == "table" then
     for key in pairs(name) do
@@ -23,7 +23,7 @@ function T.dtype_of(name, what)
   return d
 end
 
---- Reads (3, 4), (3, 4, "i32"), ({3, 4}) or ({3, 4}, "i32") into a C shape.
+--- Reads (3, 4), (3, 4, "i32"), ({3, 4}) or ({3, 4}, "i32"); returns a C array of sizes, their number, C's dtype.
 local function shape_of(what, ...)
   local first = ...
   local sizes, dtype
@@ -48,7 +48,7 @@ end
 function T.create(shape, ndim, dtype)
   local o = out()
   local status = C.atomo_tensor_new(dtype, ndim, shape, o)
-  if status == -4 then -- ENOMEM: dead tensors may hold what is wanted
+  if status == -4 then -- ATOMO_ENOMEM: collect unreachable tensors and try again
     collectgarbage()
     C.atomo_mem_trim()
     status = C.atomo_tensor_new(dtype, ndim, shape, o)
@@ -70,7 +70,7 @@ function T.full(shape, value, dtype)
   return T.create(shape_of("full", shape, dtype)):fill_(value)
 end
 
---- 0, 1, ..., n-1, or from start to below stop by step, as Python's range.
+--- arange(n): 0, 1, ..., n-1. arange(start, stop, step): from start to below stop, as in PyTorch. Always f32.
 function T.arange(start, stop, step)
   if stop == nil then start, stop = 0, start end
   if step == nil then step = 1 end
@@ -101,7 +101,7 @@ function T.randn(...)
   return t
 end
 
---- Restarts every random stream of this process: rand, randn, initialisation, math.random.
+--- Seeds every random stream of this process: rand, randn, initialisation, math.random. seed: 0 to 2^53.
 function T.manual_seed(seed)
   local n = number.whole(seed, 0)
   if not n then raise(("manual_seed: seed is %s, expected a whole number from 0 to 2^53"):format(tostring(seed))) end
@@ -129,7 +129,8 @@ local function fill_nested(v, shape, level, p, at, dtype)
   return at
 end
 
---- From a (nested) table of numbers, a number, or another tensor (a copy): atomo.tensor({{1,2},{3,4}}, "i32").
+--- Makes a tensor from a (nested) table of numbers, a number (a scalar), or a tensor (a copy). dtype: f32 by default.
+--- atomo.tensor({{1,2},{3,4}}, "i32")
 function T.tensor(value, dtype)
   if is_tensor(value) then
     return value:to(T.dtype_names[T.dtype_of(dtype or value:dtype(), "tensor")], true)

@@ -1,15 +1,15 @@
---- Named tensors out of a file, for its readers (safetensors, npz): which of them are wanted, and what becomes of those
--- that no tensor can hold.
+--- Shared by the readers of files with named tensors (safetensors, npz): option `only`, and entries that cannot become
+-- a tensor here.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 
 local M = {}
 
---- An error about a file; who begins its text: "npz".
+--- Raises an error about a file. who: the format, first word of the text ("npz").
 function M.refuse(who, path, text, ...) f.raise(("%s: %s: " .. text):format(who, path, ...)) end
 local refuse = M.refuse
 
---- opts.only as a set of names, each of them in the file; nil: all.
+--- Returns opts.only as a set of names, nil for all. Raises for a name that the file does not have.
 local function wanted(who, path, entries, opts)
   if opts ~= nil and type(opts) ~= "table" then
     f.raise(("%s: options are a %s, expected a table"):format(who, type(opts)))
@@ -30,15 +30,16 @@ local function wanted(who, path, entries, opts)
   return set
 end
 
---- Tensors by name, and why others are none. read(entry) gives a tensor, or nil and the reason. Asking the first table
---- for such a name is an error, as are a file that holds nothing else and such a name in opts.only.
+--- Reads the wanted entries. read(entry) returns a tensor, or nil and the reason why it cannot be one. Such an entry is
+--- listed in `unread`; indexing `tensors` with its name raises the reason. Raises if opts.only names one, or if no
+--- entry of the file can be read.
 ---@param who string
 ---@param path string
 ---@param entries {name: string}[]
 ---@param opts {only: string[]|string}?
 ---@param read fun(entry: table): atomo.Tensor?, string?
 ---@return table<string, atomo.Tensor> tensors
----@return table<string, string> unread
+---@return table<string, string> unread  name -> reason
 function M.read(who, path, entries, opts, read)
   local only = wanted(who, path, entries, opts)
   return T.outside_scope(function()

@@ -1,12 +1,12 @@
---- NumPy files: atomo.from_npy(path), atomo.from_npz(path), t:save_npy(path). Floats become f32, booleans
--- u8, integers but u8 i32; a value that does not fit is refused.
+--- NumPy files: atomo.from_npy(path), atomo.from_npz(path), t:save_npy(path). Floats become f32, booleans and u8
+-- become u8, other integers i32; a value that does not fit is refused.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local named = require "atomo.tensor.named_tensors"
 local ffi, C = f.ffi, f.C
 
 local M = {}
-local EDTYPE, ELIMIT = -3, -9 -- of atomo.h: no tensor holds such elements; a value does not fit
+local EDTYPE, ELIMIT = -3, -9 -- status codes of atomo.h: no such dtype here; a value does not fit
 
 local function path_of(path, what)
   if type(path) ~= "string" then
@@ -15,7 +15,7 @@ local function path_of(path, what)
   return path
 end
 
---- Reads a .npy file (versions 1 to 3, C or Fortran order).
+--- Reads a .npy file (versions 1 to 3, C or Fortran order). Raises for a broken file and for values that do not fit.
 ---@param path string
 ---@return atomo.Tensor
 function M.from_npy(path)
@@ -24,7 +24,7 @@ function M.from_npy(path)
   return T.wrap(out[0])
 end
 
---- The members of an open archive: {name = without .npy, index =}.
+--- Lists the members of an open archive: {name = file name without .npy, index =}.
 local function members_of(z, path)
   local entries, known = {}, {}
   for i = 0, C.atomo_npz_count(z) - 1 do
@@ -37,7 +37,7 @@ local function members_of(z, path)
   return entries
 end
 
---- The tensor of a member, or nil and why it is none here.
+--- Returns the tensor of a member, or nil and the reason why it cannot be one.
 local function read_member(z, path, e)
   local out = T.out()
   local status = C.atomo_npz_read(z, e.index, out)
@@ -50,13 +50,13 @@ local function read_member(z, path, e)
   return T.wrap(out[0])
 end
 
---- Reads the arrays of a .npz file by name: {name = tensor}. A member that no tensor can hold (complex numbers, texts,
---- an i8 beyond i32, ...) is left out: the second result says why by its name, as does the error of asking the first
---- for it. A file that holds nothing else is refused, as is such a member that opts.only names.
+--- Reads the arrays of a .npz file: {name = tensor}. An array that cannot be a tensor (complex numbers, text, 64-bit
+--- integers beyond i32, ...) is left out: `unread` has the reason, and indexing `tensors` with its name raises it.
+--- Raises if opts.only names such an array, or if no array can be read.
 ---@param path string
 ---@param opts {only: string[]|string}?   only these arrays are read
 ---@return table<string, atomo.Tensor> tensors
----@return table<string, string> unread
+---@return table<string, string> unread  name -> reason
 function M.from_npz(path, opts)
   local out = ffi.new "atomo_npz *[1]"
   f.check(C.atomo_npz_open(path_of(path, "from_npz"), out))
@@ -68,7 +68,7 @@ function M.from_npz(path, opts)
   return tensors, unread
 end
 
---- Writes the tensor as .npy, by way of a temporary file, so that path has either the old file or the whole new one.
+--- Writes the tensor as .npy to a temporary file that then replaces `path`, so that `path` never has a partial file.
 ---@param path string
 ---@return atomo.Tensor self
 function T.Tensor:save_npy(path)

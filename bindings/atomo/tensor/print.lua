@@ -1,4 +1,4 @@
---- tostring(tensor), in the manner of Torch: the last two dimensions as matrices, then dtype and shape.
+--- tostring(tensor), as in Torch: the last two dimensions as matrices, then dtype and shape.
 local T = require "atomo.tensor.core"
 require "atomo.tensor.inspect"
 local Tensor, element = T.Tensor, T.element
@@ -21,7 +21,7 @@ end
 
 local MAX_ROWS, MAX_COLS = 20, 12
 
---- Lines of the last two dimensions, columns aligned, long ones cut with "...".
+--- Appends the lines of one matrix, columns aligned; "..." stands for rows and columns beyond the limits.
 local function print_matrix(t, at, rows, cols, fmt, lines)
   local width, cells = 0, {}
   for r = 1, math.min(rows, MAX_ROWS) do

@@ -1,7 +1,7 @@
 --- The safetensors format: named tensors and text metadata in one file that other programs read.
--- Layout: u64 length of the header, the header (JSON, padded with spaces so that data starts at a multiple of 64), the
--- tensors' bytes without gaps. Files are written whole or not at all. What breaks the format's rules is refused; what
--- is well-formed but fits no f32, i32 or u8 is named.
+-- Layout: length of the header (u64), the header (JSON, padded with spaces so that data starts at a multiple of 64),
+-- the tensors' bytes without gaps. Files are written completely or not at all. A file that breaks the format's rules
+-- raises; a valid tensor that does not fit f32, i32 or u8 is reported.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local json = require "atomo.core.json"
@@ -10,7 +10,7 @@ local named = require "atomo.tensor.named_tensors"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
-local ELIMIT = -9 -- of atomo.h: a value does not fit
+local ELIMIT = -9 -- status code of atomo.h: a value does not fit
 
 local names = {f32 = "F32", i32 = "I32", u8 = "U8"}
 
@@ -30,7 +30,8 @@ local function check_text(v, what)
   if not json.is_utf8(v) then raise(("safetensors: %s is no UTF-8: %q"):format(what, v)) end
 end
 
---- The names of the tensors as they follow each other: the wider elements first, so that each is aligned, then by name.
+--- Returns the tensors' names in the order of the file: 4-byte elements before u8, so that all are aligned, then by
+--- name.
 local function write_order(tensors)
   local order = {}
   for name, t in pairs(tensors) do
@@ -47,7 +48,7 @@ local function write_order(tensors)
   return order
 end
 
---- Writes tensors by name; metadata is a table of strings.
+--- Writes named tensors, f32, i32 or u8. metadata: text by key.
 ---@param path string
 ---@param tensors table<string, atomo.Tensor>
 ---@param metadata table<string, string>?
@@ -78,7 +79,7 @@ end
 
 -- ---- reading -----------------------------------------------------------------------------------------------------
 
---- The tensor of an entry, or nil and why it is none here.
+--- Returns the tensor of an entry, or nil and the reason why it cannot be one.
 local function read_tensor(path, start, e)
   if e.why then return nil, e.why end
   local raw, made, dims = T.out(), T.out(), ffi.new "double[8]"
@@ -94,15 +95,15 @@ local function read_tensor(path, start, e)
   return T.wrap(made[0])
 end
 
---- Tensors of a file by name, and its metadata. Floats of other widths become f32, other integers i32, booleans u8,
---- where the values fit. A tensor that cannot be one here (complex, an I64 beyond i32, ...) is left out: the third
---- result says why by its name, as does the error of asking the first for it. A file that holds nothing else is
---- refused, as is such a tensor that opts.only names.
+--- Reads the tensors of a file by name, and its metadata. Floats of other widths become f32, other integers i32,
+--- booleans u8. A tensor whose values do not fit (an I64 beyond i32) or that is complex is left out: `unread` has the
+--- reason, and indexing `tensors` with its name raises it. Raises if opts.only names such a tensor, or if no tensor can
+--- be read.
 ---@param path string
 ---@param opts {only: string[]|string}?   only these tensors are read
 ---@return table<string, atomo.Tensor> tensors
 ---@return table<string, string> metadata
----@return table<string, string> unread
+---@return table<string, string> unread  name -> reason
 function M.load(path, opts)
   if type(path) ~= "string" then raise(("safetensors: path is a %s, expected a string"):format(type(path))) end
   local entries, metadata, start = header_of.read(path)

@@ -1,13 +1,13 @@
---- The header of a safetensors file, checked case by case against the format's rules (huggingface/safetensors).
+--- Reads and checks the header of a safetensors file (format: huggingface/safetensors).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local json = require "atomo.core.json"
 local number = require "atomo.core.number"
 local C, raise = f.C, f.raise
 
-local M = {most = 100000000} -- bytes of a header
+local M = {most = 100000000} -- the longest header that the format allows, in bytes
 
--- dtype -> bits of an element, its kind in C (nil: it is not read)
+-- dtype -> bits per element, element type in C (nil: the dtype is valid but not supported)
 local kinds = {
   F32 = {32, C.ATOMO_F32}, I32 = {32, C.ATOMO_I32}, U8 = {8, C.ATOMO_U8}, F16 = {16, C.ATOMO_RAW_F16},
   BF16 = {16, C.ATOMO_RAW_BF16}, F64 = {64, C.ATOMO_RAW_F64}, I64 = {64, C.ATOMO_RAW_I64},
@@ -21,7 +21,7 @@ local kinds = {
 function M.refuse(path, text, ...) raise(("safetensors: %s: " .. text):format(path, ...)) end
 local refuse = M.refuse
 
---- The header's text, where the data begins, the file's size.
+--- Returns the header's text, the offset of the data and the file's size, in bytes.
 local function read_text(path)
   local file, why = io.open(path, "rb")
   if not file then raise("safetensors: " .. why) end
@@ -44,7 +44,7 @@ local function read_text(path)
   return text, 8 + n, size
 end
 
---- entry[key], which must be an array of whole numbers.
+--- Returns entry[key]; raises unless it is an array of whole numbers >= 0. what: description for the error text.
 local function counts(path, name, entry, key, what)
   local v = entry[key]
   if type(v) ~= "table" or not json.is_array(v) then refuse(path, "'%s' has no %s: %s", name, key, what) end
@@ -54,7 +54,7 @@ local function counts(path, name, entry, key, what)
   return v
 end
 
---- Checks one tensor's entry; one that is well-formed, but no tensor here, has a `why`.
+--- Checks one tensor's entry. An entry that is valid but cannot be read gets the field `why`, the reason.
 local function read_entry(path, name, entry)
   if type(entry) ~= "table" or entry == json.null or json.is_array(entry) then
     refuse(path, "'%s' is %s, expected an object", name,
@@ -103,8 +103,8 @@ local function by_offset(a, b)
   return a.name < b.name
 end
 
---- Entries {name=, dtype=, kind=, shape=, from=, to=, why=} in the order of their bytes, which lie one behind the other
---- up to the file's end; the metadata; where the data begins.
+--- Returns the entries {name=, dtype=, kind=, shape=, from=, to=, why=} in the order of their data, the metadata, and
+--- the offset of the data. Raises unless the tensors fill the file from there to its end without gaps.
 function M.read(path)
   local text, start, size = read_text(path)
   if text:byte(1) ~= 123 then refuse(path, "the header is no JSON object: it begins with '%s'", text:sub(1, 10)) end
