@@ -1,5 +1,5 @@
---- The backward pass: walks the nodes in reverse order of creation and hands their gradients on. All that it knows
--- while it runs is in one table, the run: an error leaves nothing behind.
+--- The backward pass: visits the nodes in reverse order of creation and passes gradients to their inputs. All state of
+-- one pass is in one table, the run, which an error discards.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
@@ -12,31 +12,31 @@ local M = {}
 
 local running = blocks.state(nil) -- value: the innermost run
 
--- A gradient in flight is a tensor of the tape's own: it counts the slots that hold it (refs), and is freed when the
--- last lets go. What a user's function gives or gets is never that tensor but another one over the same storage, which
--- is then `shared`: a user may see its elements, and they are not written to. (The storage's count of references alone
--- would not do: when a user's tensor is collected is chance, and bits must not be.)
+-- A pending gradient is a tensor owned by the tape. `refs` counts the slots that hold it; it is freed at 0. A user's
+-- function never gets or returns this tensor, but another one over the same storage. The pending gradient is then
+-- marked `shared` and never written again, because the user may still read it. (Testing the storage's reference count
+-- instead would depend on when the garbage collector runs, and so would the order of rounding.)
 
 local function tape_owns(g)
   return g.refs == 1 and not g.shared and C.atomo_tensor_is_sole(g.h) == 1 and g:is_contiguous()
 end
 
---- A gradient of the tape's own over the storage of a user's tensor.
+--- Makes a pending gradient over the storage of a user's tensor.
 local function from_user(t)
   local g = t:detach()
   g.shared, g.version = true, C.atomo_tensor_version(t.h)
   return g
 end
 
---- A tensor for the user with the elements of a gradient: over its storage where nobody else has that, since the user
---- may write to it.
+--- Makes a tensor for the user from a pending gradient, without a copy if the tape alone holds the storage (the user
+--- may write to it), else a copy.
 local function to_user(g)
   if not tape_owns(g) then return g:detach():clone() end
   g.shared = true
   return g:detach()
 end
 
---- Raises where a user's tensor was changed after its backward had returned it.
+--- Raises if a tensor that a user's backward returned was changed afterwards.
 local function check_unchanged(g)
   if g.version and C.atomo_tensor_version(g.h) ~= g.version then
     raise(("backward: a gradient %s was changed in place while it was passed on; return a :clone() of what is changed")
@@ -44,7 +44,7 @@ local function check_unchanged(g)
   end
 end
 
---- Marks what a built-in operator made of a shared gradient without a copy.
+--- Marks those gradients as shared that a built-in operator returned as views of a shared gradient.
 local function mark_shared(gradients, count, given, outputs)
   for k = 1, outputs do
     local gy = given[k]
@@ -83,7 +83,7 @@ end
 
 -- ---- leaves ------------------------------------------------------------------------------------------------------
 
---- Notes what the leaf's .grad was before this run, for undo(); returns it: "absent", "zero" or "sum".
+--- Records the leaf's .grad before this run for undo(), once; returns the record: "absent", "zero" or "sum" (nonzero).
 local function touch(run, leaf)
   local was = run.touched[leaf]
   if not was then
@@ -94,7 +94,7 @@ local function touch(run, leaf)
   return was
 end
 
---- A run that failed leaves every .grad as it was, but for what on_ready has had already.
+--- Restores every .grad after a failed run, except of leaves that were already passed to on_ready.
 local function undo(run)
   for leaf, was in pairs(run.touched) do
     if was == "absent" then
@@ -105,7 +105,7 @@ local function undo(run)
   end
 end
 
---- Adds g to the leaf's .grad, or makes it that.
+--- Adds g to the leaf's .grad; makes a .grad if there is none.
 local function add_to_leaf(leaf, g)
   local had = leaf_grad.of(leaf, "backward")
   if had then
@@ -115,9 +115,10 @@ local function add_to_leaf(leaf, g)
   end
 end
 
---- A sum that holds something already can't be undone: what comes to it waits for the end of the run.
+--- Adds g to the leaf's .grad, now or at the end of the run. An addition to a nonzero .grad cannot be undone, so it is
+--- deferred until nothing can fail any more (not in a nested run, nor with on_ready).
 local function give_leaf(run, leaf, g)
-  if g == leaf.grad then return end -- written there by the operator
+  if g == leaf.grad then return end -- the operator wrote into .grad (grad_out)
   g.refs = (g.refs or 0) + 1
   if touch(run, leaf) == "sum" and run.defers then
     if not tape_owns(g) then
@@ -144,14 +145,14 @@ end
 
 -- ---- what a built-in operator's backward may do to gradients -----------------------------------------------------
 
---- The .grad buffer of argument i where it is a leaf's and known to be zero: backward may write its gradient there and
---- return it, which saves a pass. nil otherwise.
+--- Returns the .grad of argument i if the argument is a leaf and its .grad is known to be zero, else nil. The
+--- operator's backward may write its gradient there and return it, which saves one pass over memory.
 function methods.grad_out(ctx, i)
   local leaf, slot = ctx.edges[2 * i - 1], ctx.edges[2 * i]
   local g = leaf and slot == 0 and leaf_grad.of(leaf, ctx.op.name)
   if not (g and leaf_grad.is_zero(g) and g:is_contiguous()) then return nil end
   local run, storage = running.value, g.h.storage
-  for k = 1, ctx.saved_count do -- what backward reads isn't what it writes
+  for k = 1, ctx.saved_count do -- a saved tensor, which backward reads, must not share the buffer
     local t = ctx.saved_tensors[k]
     if t and t.h.storage == storage then return nil end
   end
@@ -160,11 +161,11 @@ function methods.grad_out(ctx, i)
   return g
 end
 
---- May backward write into gy, the gradient that it was given, and return it as a gradient of its own?
+--- May the operator's backward overwrite gy, the gradient that it received, and return it?
 function methods.may_overwrite(_, gy) return gy.refs ~= nil and tape_owns(gy) end
 
---- The sum of the gradients that other uses of argument i have passed on already: backward may add its own to it, in
---- place, and return it. nil where there is none, or it may not be written to.
+--- Returns the sum of the gradients that other uses of argument i have passed so far; nil if there is none or it is
+--- shared. The operator's backward may add its gradient in place and return the sum.
 function methods.gradient_so_far(ctx, i)
   local from, slot = ctx.edges[2 * i - 1], ctx.edges[2 * i]
   local run = running.value
@@ -179,7 +180,7 @@ end
 
 local function newer(a, b) return a.sequence > b.sequence end
 
---- Nodes that lead to root, newest first, and how many uses of each leaf they hold.
+--- Returns the nodes that root depends on, newest first, and a table leaf -> number of its uses in them.
 local function collect(root)
   local nodes, uses, met, stack, depth = {}, {}, {[root] = true}, {root}, 1
   local last, in_order = math.huge, true
@@ -206,7 +207,7 @@ local function collect(root)
       end
     end
   end
-  if not in_order then table.sort(nodes, newer) end -- a chain comes in order
+  if not in_order then table.sort(nodes, newer) end -- a graph without branches is already sorted
   return nodes, uses
 end
 
@@ -222,7 +223,7 @@ local function check_gradient(op, i, arg, g)
   end
 end
 
---- Raises for a gradient of an argument that there is not.
+--- Raises if backward returned more gradients than forward has arguments.
 local function check_count(op, gradients, count)
   for i = count + 1, table.maxn(gradients) do
     if gradients[i] ~= nil then
@@ -231,7 +232,7 @@ local function check_count(op, gradients, count)
   end
 end
 
---- Gradients as a user-defined operator gets them.
+--- Returns pending gradients as tensors for a user-defined operator.
 local function shared(pending, count)
   local list = {}
   for k = 1, count do list[k] = pending[k] and to_user(pending[k]) or nil end
@@ -251,7 +252,7 @@ local function gradients_of(node, pending)
   return gradients
 end
 
---- Passes one node backwards: hands the gradients of its inputs on.
+--- Runs one node's backward and passes the gradients to the nodes and leaves of its arguments.
 local function pass(run, node, pending)
   local op, ctx = node.op, node.ctx
   run.added_to = nil
@@ -259,7 +260,7 @@ local function pass(run, node, pending)
   if gradients and not op.trusted then check_count(op, gradients, ctx.count) end
   if gradients and op.trusted then mark_shared(gradients, ctx.count, pending, node.outputs) end
   local added_to = run.added_to
-  -- Every use of a leaf counts down, whether a gradient came or not.
+  -- A use of a leaf is counted even if backward returned no gradient for it.
   for i = 1, ctx.count do
     local from, g = ctx.edges[2 * i - 1], gradients and gradients[i]
     if from then
@@ -300,7 +301,7 @@ local function pass_all(run, nodes, retain_graph)
   add_deferred(run)
 end
 
---- After a run: hands what it touched on to the run around it, or undoes it.
+--- Ends a run: undoes it and raises if it failed. A run nested in another leaves undoing to that one.
 local function finish(run, outer, saved, ok, ...)
   blocks.leave(running, saved)
   if not ok then
@@ -312,7 +313,7 @@ local function finish(run, outer, saved, ok, ...)
   end
 end
 
---- Walks back from result `slot` of root with its gradient, one of the tape's own.
+--- Runs the pass from result number `slot` of node root. gradient: a pending gradient.
 ---@param opts {retain_graph: boolean?, on_ready: function?}
 function M.run(root, slot, gradient, opts)
   local nodes, uses = collect(root)
@@ -324,7 +325,7 @@ function M.run(root, slot, gradient, opts)
   finish(run, outer, blocks.enter(running, run), pcall(pass_all, run, nodes, opts.retain_graph))
 end
 
---- The same where the tensor that backward starts from is a leaf.
+--- The pass from a leaf: adds the gradient to its .grad.
 function M.leaf(leaf, gradient, on_ready)
   add_to_leaf(leaf, gradient)
   gradient:free()

@@ -1,19 +1,20 @@
---- What an operator's forward leaves for its backward. Every tensor in it has a version: a change in place between the
--- two is an error when backward reads that tensor, never a wrong gradient.
+--- The context of an operator's call: what forward keeps for backward. It records the version of each tensor. If a
+-- tensor was changed in place after forward, backward raises when it reads it, and never computes a wrong gradient.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local C, raise = f.C, f.raise
 local is_tensor = T.is_tensor
 
--- The hot path of a step compiles: what every operator uses are plain fields, set by new(). Any other field goes
--- through __newindex into `kept`, and comes back through __index.
+-- So that the JIT compiles the usual case, fields that all operators use are plain fields, set by new(). Other fields
+-- are stored by __newindex in `kept` and read by __index.
 
----@class atomo.Context   fields may be set on it
----@field inputs table    the arguments. Their values may have changed since: use them for their shapes only
+---@class atomo.Context   an operator may set fields of its own
+---@field inputs table    the arguments of forward. Use only their shapes: values may have changed since forward
+---@field args table      the same; reading it raises if a value has changed since forward (user-defined operators only)
 local Context = {}
 local methods = {}
 
---- {...} that compiles, for up to 6 values.
+--- Returns {...}, in a form that the JIT compiles for up to 6 values.
 local function pack(...)
   if select("#", ...) > 6 then return {...} end
   local a, b, c, d, e, g = ...
@@ -36,7 +37,7 @@ end
 
 -- ---- tensors that are saved --------------------------------------------------------------------------------------
 
---- Saves tensors for backward.
+--- Saves tensors (or nil) for backward, which gets them by ctx:saved(). Call it once.
 function methods.save(ctx, ...)
   local saved, count, versions = pack(...), select("#", ...), {0, 0, 0, 0, 0, 0}
   for i = 1, count do
@@ -57,7 +58,7 @@ end
 
 -- ---- fields ------------------------------------------------------------------------------------------------------
 
---- The tensors of a plain table and of the tables in it, with their versions: list[1], list[2] are one tensor's.
+--- Appends the tensors found in value (a tensor, or nested tables) to list, each followed by its version.
 local function tensors_in(value, list, met)
   if is_tensor(value) then
     list[#list + 1] = value
@@ -75,7 +76,7 @@ local function check_field(ctx, key, list)
   end
 end
 
---- Of a user-defined operator, when its forward is through: the versions of what its fields and arguments hold.
+--- Called after the forward of a user-defined operator: records the versions of tensors in its fields and arguments.
 function methods.close(ctx)
   local kept = rawget(ctx, "kept")
   if kept then
@@ -86,7 +87,7 @@ function methods.close(ctx)
   rawset(ctx, "input_versions", tensors_in(ctx.inputs, {}, {}))
 end
 
---- The arguments: in backward their values are those of the forward.
+--- Returns the arguments of forward; raises if the value of one has changed since.
 local function arguments(ctx)
   local versions = rawget(ctx, "input_versions")
   if versions then
@@ -120,13 +121,13 @@ function Context.__newindex(ctx, key, value)
     rawset(ctx, "kept", kept)
   end
   kept[key] = value
-  local versions = rawget(ctx, "kept_versions") -- backward is free to change what it keeps
+  local versions = rawget(ctx, "kept_versions") -- set: forward has ended, backward assigns this field
   if versions then versions[key] = tensors_in(value, {}, {}) end
 end
 
 -- ---- gradients ---------------------------------------------------------------------------------------------------
 
---- Does argument i need a gradient? Where nothing is recorded, none does.
+--- Does argument i need a gradient? False for all if the call is not recorded.
 function methods.needs(ctx, i)
   local edges = ctx.edges
   return edges and edges[2 * i - 1] and true or false
@@ -134,9 +135,9 @@ end
 
 local M = {methods = methods, pack = pack, unpack_few = unpack_few}
 
---- The context of one call. edges[2 i - 1]: the node or the leaf that argument i came from, or false where it needs no
---- gradient; edges[2 i]: which of the node's results it was, 0 for a leaf. They are those of the call: whatever is done
---- to the arguments later, backward follows them.
+--- Makes the context of one call. edges[2 i - 1]: the node that made argument i, the argument itself if it is a leaf,
+--- false if it needs no gradient. edges[2 i]: the number of that node's result, 0 for a leaf. Edges are fixed at the
+--- call: later changes of the arguments do not affect them.
 function M.new(op, ...)
   return setmetatable({op = op, inputs = pack(...), count = select("#", ...), edges = false,
     saved_tensors = false, saved_versions = false, saved_count = 0}, Context)

@@ -1,8 +1,7 @@
---- atomo.elementwise: an operator of one's own out of elementwise operations, compiled to one vectorised pass, its
--- gradient worked out from the expression.
+--- atomo.elementwise: compiles a user-defined elementwise expression to one vectorised pass, and derives its gradient.
 --   local hard_swish = atomo.elementwise("hard_swish", function(x) return x * (x + 3):clamp(0, 6) / 6 end)
--- The function is called once, with symbols that take the operations of tensors; what it returns becomes a program for
--- atomo_fused. Symbols that are equal are one node; the gradient by each input is a program of its own.
+-- The function is called once, with symbols in place of tensors; the expression that it returns becomes a program for
+-- atomo_fused. Equal subexpressions are one node. The gradient with respect to each input is a second program.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
@@ -10,7 +9,7 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local Symbol = {}
 
--- name -> operation of C; methods of symbols as of tensors
+-- method name -> operation code of C
 local unaries, binaries = {}, {}
 for name in ("neg abs exp log sqrt square reciprocal sign floor tanh sigmoid relu sin cos"):gmatch "%S+" do
   unaries[name] = C["ATOMO_" .. name:upper()]
@@ -23,7 +22,8 @@ end
 
 local function is_symbol(v) return getmetatable(v) == Symbol end
 
---- The node of that operation, made once: op is the name of one, "input" (a: its number) or "constant" (a: its value).
+--- Returns the node of an operation on a and b, always the same one for the same operands. op: an operation's name,
+--- "input" (a: its number) or "constant" (a: its value).
 local function node(graph, op, a, b)
   local key = ("%s %s %s"):format(op, is_symbol(a) and "n" .. a.id or ("%.17g"):format(a or 0),
     b and "n" .. b.id or "")
@@ -38,14 +38,14 @@ end
 
 local function constant(graph, v) return node(graph, "constant", v) end
 
---- v as a symbol of the graph.
+--- Converts v, a number or a symbol, to a symbol of the graph. what: its name in error texts.
 local function symbol(graph, v, what)
   if type(v) == "number" then return constant(graph, v) end
   if not is_symbol(v) then raise(("elementwise: %s is a %s, expected an input or a number"):format(what, type(v))) end
   return v
 end
 
---- The nodes that s is made of.
+--- Returns the operands of node s.
 local function operands(s)
   if s.b then return {s.a, s.b} end
   return {is_symbol(s.a) and s.a or nil}
@@ -57,7 +57,7 @@ local function combine(op, a, b)
   local graph = is_symbol(a) and a.graph or b.graph
   a, b = symbol(graph, a, op .. ": operand 1"), symbol(graph, b, op .. ": operand 2")
   if op == "mul" and (is_number(a, 1) or is_number(b, 1)) then return is_number(a, 1) and b or a end
-  if (op == "add" or op == "mul") and a.op == "constant" then a, b = b, a end -- a constant on the right costs nothing
+  if (op == "add" or op == "mul") and a.op == "constant" then a, b = b, a end -- a right constant needs no register
   return node(graph, op, a, b)
 end
 
@@ -68,7 +68,8 @@ end
 for op in pairs(binaries) do
   methods[op] = function(x, y) return combine(op, x, y) end
 end
--- What only slopes and clamp are made of: g where a condition holds or fails, a bound that passes equals on.
+-- Internal operations for gradients and clamp. where / unless: g if the condition is true / false, else 0. at_least,
+-- at_most: maximum, minimum whose gradient goes to the first operand if both are equal.
 binaries.where, binaries.unless = C.ATOMO_WHERE, C.ATOMO_UNLESS
 binaries.at_least, binaries.at_most = C.ATOMO_MAXIMUM, C.ATOMO_MINIMUM
 local function where(g, condition) return combine("where", g, condition) end
@@ -89,10 +90,11 @@ function Symbol.__unm(x) return node(x.graph, "neg", x) end
 
 -- ---- its gradient ------------------------------------------------------------------------------------------------
 
---- g, half of it where a and b are equal.
+--- Returns g, halved where a equals b.
 local function shared(g, a, b) return g * (1 - a:eq(b) * 0.5) end
 
--- op -> what a node's gradient g gives to its operands; y is the node. As of tensors (ops/*.lua), at the edges too.
+-- op -> function(g, a, b, y) that returns the gradients of operands a and b of node y, whose gradient is g. The
+-- formulas are those of the tensor operators (ops/*.lua), with the same values at 0, NaN and equal operands.
 local slopes = {
   neg = function(g) return -g end,
   abs = function(g, x) return g * x:sign() end,
@@ -118,16 +120,16 @@ local slopes = {
   minimum = function(g, a, b) return unless(shared(g, a, b), a:gt(b)), unless(shared(g, a, b), b:gt(a)) end,
   at_least = function(g, a, b) return where(g, a:ge(b)), where(g, a:lt(b)) end,
   at_most = function(g, a, b) return where(g, a:le(b)), where(g, a:gt(b)) end,
-} -- of the others (comparisons, sign, floor): 0
+} -- operations not listed (comparisons, sign, floor) have gradient 0
 
---- The gradient of root by input number k, given that of root.
+--- Returns the expression for the gradient with respect to input k. seed: the symbol of root's gradient.
 local function gradient(graph, root, seed, k)
   local nodes, sums = {}, {[root] = seed}
   for _, s in pairs(graph) do
     if is_symbol(s) and s.id <= root.id then nodes[s.id] = s end
   end
   local result
-  for id = root.id, 1, -1 do -- operands are made before what is made of them
+  for id = root.id, 1, -1 do -- a node's id is larger than those of its operands
     local y = nodes[id]
     local g = y and sums[y]
     if g and y.op == "input" and y.a == k then result = g end
@@ -146,7 +148,7 @@ end
 
 -- ---- the program -------------------------------------------------------------------------------------------------
 
---- What root needs, in order of making, and after which of them each is used last.
+--- Returns the nodes that root depends on in order of evaluation, and per operand the index of the last node using it.
 local function schedule(root)
   local wanted, order, last = {}, {}, {}
   local function visit(s)
@@ -162,7 +164,7 @@ local function schedule(root)
   return order, last
 end
 
---- root as steps of atomo_fused: {step =, count =, registers =}.
+--- Compiles root to a program of atomo_fused: {step =, count =, registers =}.
 local function compile(name, root, inputs)
   if root.op == "input" then root = node(root.graph, "mul", root, constant(root.graph, 1)) end
   local order, last = schedule(root)
@@ -174,7 +176,7 @@ local function compile(name, root, inputs)
     return registers - 1
   end
   for i, s in ipairs(order) do
-    -- A constant on the right needs no register; where it is used otherwise it is filled when first met.
+    -- A constant that is only used as a right operand needs no register; any other is stored in one when first used.
     local direct = s.b and s.b.op == "constant"
     if s.op ~= "constant" or s == root or not s.only_right then
       local step = steps[count]
@@ -206,7 +208,7 @@ local function compile(name, root, inputs)
   return {step = steps, count = count, registers = math.max(registers, 1), inputs = inputs}
 end
 
---- Marks the constants that are right operands only.
+--- Sets only_right on constants that are used as right operands only.
 local function mark(root)
   local order = schedule(root)
   for _, s in ipairs(order) do s.only_right = s.op == "constant" end
@@ -224,9 +226,9 @@ local function run(program, tensors)
   return T.wrap(o[0])
 end
 
---- An operator over tensors of one shape out of fn's expression of its arguments: + - * / ^, unary minus, and the
---- methods abs exp log sqrt square reciprocal sign floor tanh sigmoid relu sin cos pow clamp maximum minimum eq ne lt
---- le gt ge, all as of tensors. With gradients; one pass, vectorised and threaded.
+--- Makes a differentiable operator on f32 tensors of equal shape from fn's expression: one vectorised, threaded pass.
+--- fn may use + - * / ^, unary minus, and the tensor methods abs exp log sqrt square reciprocal sign floor tanh sigmoid
+--- relu sin cos pow clamp maximum minimum eq ne lt le gt ge. Raises for any other method.
 ---@param name string
 ---@param fn fun(x: any, ...): any
 local function elementwise(name, fn)

@@ -1,4 +1,4 @@
---- atomo.gradcheck: an operator's backward against finite differences.
+--- atomo.gradcheck: compares an operator's backward with finite differences.
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local O = require "atomo.tensor.check_options"
@@ -7,7 +7,7 @@ local C = f.C
 
 local M = {}
 
---- Weights from 0.5 to 1.5 for results like y: the same in every run, from no random stream.
+--- Returns weights from 0.5 to 1.5 in the shape of y, the same in every run (no random stream is used).
 local function weights_like(y)
   local w = T.empty(y:shape())
   local p = w:data()
@@ -15,7 +15,7 @@ local function weights_like(y)
   return w
 end
 
---- sum(y * r) over the results, in double: the scalar whose derivative is compared.
+--- Returns the scalar whose derivatives are compared, sum(y * weight) over all results in double, and the results.
 local function projection(fn, inputs, weights)
   local results = {fn(unpack(inputs))}
   local total = 0
@@ -26,7 +26,7 @@ local function projection(fn, inputs, weights)
   return total, results
 end
 
---- The gradients that backward gives the inputs.
+--- Returns the inputs' gradients by backward.
 local function analytic_of(fn, inputs, weights)
   local _, results = projection(fn, inputs, weights)
   for i, y in ipairs(results) do
@@ -37,7 +37,8 @@ local function analytic_of(fn, inputs, weights)
   return gradients
 end
 
---- The derivative by element k of input t, of 4th order, central; at(step) is the projection with the element moved.
+--- Returns the derivative by one element, a central difference of 4th order. at(step): the projection with the element
+--- moved by `step` steps, and the distance moved.
 local function numeric_of(at)
   local f1, d1 = at(1)
   local f2, d2 = at(-1)
@@ -47,7 +48,7 @@ local function numeric_of(at)
   return (4 * near - far) / 3
 end
 
---- The largest error of input t's gradient, relative to its largest derivative. p[k] is as it was when it returns.
+--- Returns the largest error of input t's gradient, relative to its largest derivative. Elements are restored.
 local function worst_of(t, gradient, eps, project)
   local p, scale, worst = t:data(), 1e-6, 0
   local got = gradient and gradient:data()
@@ -57,7 +58,7 @@ local function worst_of(t, gradient, eps, project)
     local ok, numeric = pcall(numeric_of, function(step)
       p[k] = x + step * h
       C.atomo_tensor_touch(t.h)
-      local exact = p[k] - x -- what f32 really moved by
+      local exact = p[k] - x -- the distance moved after rounding to f32
       return project(), exact
     end)
     p[k] = x
@@ -86,9 +87,9 @@ local function compare(fn, inputs, eps)
 end
 
 --- Compares backward with finite differences (4th order, central) at every element of every input.
--- The operators compute in f32, so the step is wide (eps, relative to the element) and the error is relative to the
--- input's largest derivative. Choose inputs away from kinks by more than 2 eps. The inputs are as they were afterwards:
--- their values, whether they require a gradient, and .grad.
+-- Operators compute in f32, so the step is wide (eps, relative to the element) and the error is relative to the input's
+-- largest derivative. Choose inputs further than 2 eps from points without a derivative. The inputs' values, .grad and
+-- requires_grad are restored.
 ---@param fn function   of the inputs; may return several tensors
 ---@param inputs atomo.Tensor[]
 ---@param opts {eps: number?, tolerance: number?}?

@@ -1,6 +1,6 @@
---- .grad of a parameter: what it may hold, and whether it is known to be zero. What .grad says is what backward adds to
--- and what the optimizer uses: nothing else keeps a gradient. "Zero" is a fact about the storage (its version when it
--- was zeroed), which any later change ends, through whichever tensor it is made (stages 3 and 9).
+--- The field .grad of a parameter: checks, and whether it is known to be zero (stages 3 and 9). It is the only place
+-- where a gradient is kept: backward adds to it, the optimizer reads it. A storage is known to be zero if its version
+-- is still the one at which it was zeroed; any change through any tensor over it raises the version.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local C, check, raise = f.C, f.check, f.raise
@@ -15,10 +15,10 @@ local function fits(g, p)
   return true
 end
 
---- The .grad of parameter p, or nil; raises where it is no gradient of p.
+--- Returns p.grad, or nil; raises if it is not an f32 tensor of p's shape.
 ---@param p atomo.Tensor
----@param who string  the function that asks
----@param name string?  of the parameter
+---@param who string  the calling function, for the error text
+---@param name string?  the parameter's name, for the error text
 function M.of(p, who, name)
   local g = p.grad
   if g == nil then return nil end
@@ -30,7 +30,7 @@ end
 --- Is g known to be all zeros?
 function M.is_zero(g) return C.atomo_tensor_is_zero(g.h) == 1 end
 
---- Makes g, contiguous, all zeros, unless it is known to be.
+--- Sets g, which is contiguous, to zero, unless it is known to be.
 local function zero(g)
   if C.atomo_tensor_is_zero(g.h) == 1 then return end
   C.atomo_tensor_touch(g.h)
@@ -40,7 +40,7 @@ end
 
 local function zeros_of(p) return T.empty(p:shape()) end
 
---- Gives p a gradient of zeros where it has none; returns its gradient.
+--- Returns p.grad; if it is nil, a tensor of zeros is stored there first.
 function M.ensure(p)
   if p.grad == nil then
     p.grad = T.outside_scope(zeros_of, p)
@@ -49,7 +49,7 @@ function M.ensure(p)
   return p.grad
 end
 
---- p's gradient, contiguous; zeros where there is none.
+--- Returns p.grad after making it contiguous, zeros if it was nil.
 function M.dense(p)
   local g = M.ensure(p)
   if g:is_contiguous() then return g end
@@ -57,7 +57,7 @@ function M.dense(p)
   return p.grad
 end
 
---- Makes p's gradient all zeros; nil stays nil.
+--- Sets p.grad to zero; nil stays nil. who: the calling function, for the error text.
 function M.zero(p, who)
   if M.of(p, who) then zero(M.dense(p)) end
 end

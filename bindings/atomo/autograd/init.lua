@@ -1,8 +1,8 @@
 --- Reverse-mode differentiation: a tape in Lua over C kernels.
--- An operator is one `func{name=, forward=, backward=}`. Calling it records a node {op, ctx} when some input requires a
--- gradient; loss:backward() walks the nodes in reverse order of creation. A gradient is freed as soon as it has been
--- passed on, and a parameter is reported ready when the last use of it has been passed (step.lua hands it to the
--- exchange then).
+-- An operator is one `func{name=, forward=, backward=}`. Calling it records a node {op, ctx} if some input requires a
+-- gradient; loss:backward() visits the nodes in reverse order of creation. A gradient is freed as soon as it has been
+-- passed on. A parameter's gradient is ready when backward has passed its last use; step.lua then pushes it to the
+-- exchange.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
@@ -18,24 +18,26 @@ local Tensor, is_tensor = T.Tensor, T.is_tensor
 local M = {}
 
 local recording = blocks.state(true)
-local sequence = 0 -- nodes made so far: creation order is a topological order
+local sequence = 0 -- number of nodes made so far; creation order is a topological order
 
 T.recording = function() return recording.value end
 
---- Has see(pass, op, ctx, seconds, ...) called after every forward ("forward", with its results) and backward
--- ("backward", with the gradients) of a recorded operator; nil ends it. See atomo.profile.
+--- Sets a function that is called after each forward and backward of a recorded operator; nil removes it. It is called
+-- as see("forward", op, ctx, seconds, results...) and see("backward", op, ctx, seconds, gradients...). For
+-- atomo.profile.
 function M.observe(see) backward.observer = see end
 
--- The hot path of a step compiles (tests/spec/autograd/autograd_speed_spec.lua): no closures made, no pairs, unpack or
--- {...} for the usual number of arguments.
+-- The JIT compiles recording and backward (tests/spec/autograd/autograd_speed_spec.lua): they create no closures and
+-- use no pairs, unpack or {...} for the usual number of arguments.
 
---- Runs fn without recording; returns what it returns.
+--- Runs fn(...) without recording; returns its results.
 function M.no_grad(fn, ...) return blocks.run(recording, false, fn, ...) end
 
---- Runs fn recording, as it is by default: inside a backward or a no_grad.
+--- Runs fn(...) with recording, which is on by default and off inside no_grad and backward; returns its results.
 function M.enable_grad(fn, ...) return blocks.run(recording, true, fn, ...) end
 
---- Marks t (or a copy of a table of numbers) as a parameter: backward fills t.grad. A parameter survives scopes.
+--- Makes t a parameter and returns it: backward fills t.grad. A table of numbers becomes a new tensor. A parameter is
+--- not freed at the end of an atomo.scope. Raises unless t is f32 and no operator's result.
 function M.param(t)
   if not is_tensor(t) then t = T.outside_scope(T.tensor, t) end
   if t.node then raise "param: the tensor is the result of an operator; use t:detach()" end
@@ -44,8 +46,8 @@ function M.param(t)
   return t:keep()
 end
 
---- Whether this leaf requires a gradient (default true). A parameter that does not is frozen: it gets no gradient and
---- no step; it stays a parameter.
+--- Sets whether this leaf requires a gradient (default true). With false a parameter is frozen: it stays a parameter,
+--- but backward and the optimizer skip it.
 ---@param on boolean?
 function Tensor:requires_grad_(on)
   if on ~= nil and type(on) ~= "boolean" then
@@ -64,7 +66,7 @@ end
 
 local function refresh(t) return M.enable_grad(views.refresh, t, M.view_of) end
 
---- Brings t's node up to date where t is a view whose base was changed in place; returns whether it needs a gradient.
+--- Does t need a gradient? First updates the node of a view whose base was changed in place.
 function M.tracked(t)
   if t.base and views.is_stale(t) then T.outside_scope(refresh, t) end
   return t.requires_grad
@@ -80,7 +82,7 @@ local function any_tracked(...)
   return any
 end
 
---- Where the arguments came from: see context.new.
+--- Returns the edges of a call: see context.new.
 local function edges_of(inputs, count)
   local edges = {false, 0, false, 0, false, 0}
   for i = 1, count do
@@ -111,7 +113,8 @@ end
 
 local function observed(ctx, ...) return seen(ctx, C.atomo_time(), ctx.op.forward(ctx, ...)) end
 
---- A user's results as the tape's: tensors of its own over the same storage, which know whose memory they share.
+--- Replaces the results of a user's forward by new tensors over the same storage; those that share an argument's
+--- storage are linked to it as views.
 local function own_results(ctx, y, ...)
   if is_tensor(y) then
     local own = y:detach()
@@ -125,7 +128,7 @@ local function own_results(ctx, y, ...)
   return y, own_results(ctx, ...)
 end
 
---- What a user's forward gave, where it left the arguments that require a gradient as they were.
+--- Returns the results of a user's forward; raises if it changed an argument that requires a gradient.
 local function after_user(ctx, before, ...)
   for i = 1, ctx.count do
     if before[i] and C.atomo_tensor_version(ctx.inputs[i].h) ~= before[i] then
@@ -143,7 +146,7 @@ local function forward_of_user(ctx, ...)
   return after_user(ctx, before, (backward.observer and observed or ctx.op.forward)(ctx, ...))
 end
 
---- The result of a view's operator, which may have had to copy.
+--- Links result y of a view operator to its base x, unless the operator had to copy.
 local function linked(x, link, y)
   if y.h.storage == x.h.storage then views.link(y, x, link) end
   return y
@@ -172,11 +175,11 @@ local function operator(def, trusted)
   return op, function(...) return call(op, ...) end
 end
 
---- A differentiable operator.
+--- Makes a differentiable operator, a function of forward's arguments.
 -- forward(ctx, ...) computes the result(s) from tensors and plain values; nothing is recorded inside.
--- backward(ctx, gy, ...) gets the gradient of each result (nil for one that was not used) and returns one gradient per
--- argument of forward, nil for what needs none. Gradients have their argument's shape. What backward needs is kept by
--- ctx:save(...) or in fields of ctx: a change in place in between is an error then.
+-- backward(ctx, gy, ...) gets the gradient of each result (nil if the result was not used) and returns one gradient per
+-- argument of forward, each in its argument's shape, or nil if the argument needs none. Keep what backward needs by
+-- ctx:save(...) or in fields of ctx; if it is changed in place before backward, backward raises.
 ---@param def {name: string, forward: function, backward: function}
 function M.func(def)
   O.check("func", def, {name = true, forward = true, backward = true})
@@ -184,17 +187,18 @@ function M.func(def)
   return result
 end
 
---- A func of atomo's own: it keeps tensors by ctx:save() only, and its backward returns gradients that it made or was
---- given. def.is_view: forward returns a view of its first argument. def.runs_user_code: forward calls a user's
---- function and returns what that returns.
+--- Makes a built-in operator. It must keep tensors by ctx:save() only, and its backward must return tensors that it
+--- made or received. def.is_view: forward returns a view of its first argument. def.runs_user_code: forward calls a
+--- user's function and returns its results.
 function M.builtin(def)
   local op, result = operator(def, true)
   return result, op
 end
 
-local operators = {} -- in the order of loading
+local operators = {} -- built-in operators in the order of loading
 
---- A builtin that is one of M.operators(), all of which have a gradcheck (tests/spec/autograd/operators_spec.lua).
+--- Makes a built-in operator and lists it in M.operators(); each has a gradcheck in
+--- tests/spec/autograd/operators_spec.lua.
 function M.operator(def)
   local result, op = M.builtin(def)
   operators[#operators + 1] = op
@@ -202,7 +206,7 @@ function M.operator(def)
   return result
 end
 
---- Names of the builtin operators that are loaded, one entry each. A name may come twice: add by a tensor, by a number.
+--- Names of the built-in operators that are loaded. A name may occur twice: add of a tensor, add of a number.
 ---@return string[]
 function M.operators()
   local names = {}
@@ -212,7 +216,7 @@ end
 
 -- ---- backward ----------------------------------------------------------------------------------------------------
 
---- The gradient that backward starts from, as one of the tape's own.
+--- Returns the pending gradient that backward starts from.
 local function gradient_of(t, gradient)
   if gradient == nil then
     if t.h.numel ~= 1 then
@@ -229,11 +233,11 @@ end
 
 local backward_options = {on_ready = true, retain_graph = O.flag}
 
---- Fills .grad of every parameter that this tensor depends on (added to what is there). Where it fails, every .grad is
---- as it was before, but for parameters that on_ready was called for.
----@param gradient atomo.Tensor?  of this tensor; may be left out for a scalar
----@param opts {retain_graph: boolean?, on_ready: (fun(leaf: atomo.Tensor))?}?  on_ready: called when the last use of a
---- parameter has been passed
+--- Adds this tensor's gradients to the .grad of every parameter that it depends on. If backward raises, every .grad is
+--- restored, except of parameters that on_ready was called for.
+---@param gradient atomo.Tensor?  of this tensor, in its shape; default 1 for a tensor with one element
+---@param opts {retain_graph: boolean?, on_ready: (fun(leaf: atomo.Tensor))?}?  on_ready is called with a parameter as
+--- soon as its .grad is complete; retain_graph allows a second backward through the same graph
 function Tensor:backward(gradient, opts)
   opts = opts == nil and {} or opts
   O.check("backward", opts, backward_options)

@@ -1,6 +1,6 @@
---- Views and in-place changes that are recorded. A view knows its base, the tensor that owns the graph of their shared
--- elements. A recorded change in place gives the base a new node; its views find out by `rebased`, a counter, and take
--- a node of their own from the base's when they are next used.
+--- Views and recorded in-place changes. A view has a `base`, the tensor whose node stands for their shared elements. A
+-- recorded in-place change gives the base a new node and increments its counter `rebased`. A view whose `seen` differs
+-- from it is stale: it gets a new node, derived from the base's, when it is next used.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local ffi, raise = f.ffi, f.raise
@@ -9,8 +9,8 @@ local M = {}
 
 local floats = ffi.typeof "float *"
 
---- Says that y shows elements of x. link: "view" where the tape knows how, "no_grad" where nothing was recorded,
---- "operator" where a user-defined operator made it.
+--- Makes y a view of x. link: "view" if a view operator made y while recording, "no_grad" if nothing was recorded,
+--- "operator" if a user-defined operator made it. Only "view" can be updated by refresh.
 function M.link(y, x, link)
   local base = x.base
   y.base, y.seen = base or x, rawget(base or x, "rebased")
@@ -18,7 +18,8 @@ function M.link(y, x, link)
   return y
 end
 
---- Where y's elements lie in base's: what a view of a gradient of base is made from.
+--- Returns the layout of base and of its view y in memory (start, extent, offset in elements), from which the same view
+--- of a gradient of base is made.
 function M.layout(base, y)
   local b, v = base.h, y.h
   local first, last = 0, 0
@@ -30,7 +31,7 @@ function M.layout(base, y)
     offset = tonumber(ffi.cast(floats, v.data) - ffi.cast(floats, b.data))}
 end
 
---- Has the base of view y been changed in place, recorded, since y was made or last used?
+--- Has a recorded in-place change of y's base happened since y was made or last used?
 function M.is_stale(y) return rawget(y.base, "rebased") ~= y.seen end
 
 local reasons = {
@@ -39,7 +40,7 @@ local reasons = {
   param = "a parameter that is a view",
 }
 
---- Gives a stale view the node that it has now: that of what it shows of its base. view(base, layout) is the operator.
+--- Updates the node of a stale view y by applying the operator view(base, layout). Raises if y cannot be updated.
 function M.refresh(y, view)
   local why = y.requires_grad and not y.node and reasons.param or reasons[y.link]
   if why then

@@ -1,5 +1,5 @@
---- Arithmetic with broadcasting, + - * / ^, elementwise extremes, comparisons.
--- The backward of broadcasting sums back to the operand's shape.
+--- Arithmetic (+ - * / ^), elementwise maximum and minimum, comparisons, all with broadcasting.
+-- Backward sums the gradient over broadcast dimensions.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
@@ -50,7 +50,7 @@ local tensor_div = func {
     local a, b = ctx:saved()
     local ga = binary(C.ATOMO_DIV, g, b)
     local gb
-    if ctx:needs(2) then -- -g a / b / b: a / b first, which neither g / b nor b^2 may overflow before
+    if ctx:needs(2) then -- -g (a / b) / b, in this order: g / b or b^2 could overflow
       local q = binary(C.ATOMO_MUL, binary(C.ATOMO_DIV, binary(C.ATOMO_DIV, a, b), b), g)
       gb = sum_to(scalar(C.ATOMO_MUL, q, -1), b)
     end
@@ -58,13 +58,13 @@ local tensor_div = func {
   end,
 }
 
---- g, half of it where the operands are equal.
+--- Returns g, halved where the operands are equal.
 local function shared(g, equal)
   return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_SUB, scalar(C.ATOMO_MUL, equal, 0.5), 1, true))
 end
 
---- Elementwise larger (or smaller). What loses gets no gradient; equals get half each, of a NaN both get all, as in
---- PyTorch.
+--- Makes the elementwise maximum or minimum. The operand that is not taken gets no gradient; equal operands get half
+--- each; if one is NaN, both get all of it. All as in PyTorch.
 local function extremum(name, op, loses)
   return func {
     name = name,
@@ -83,7 +83,7 @@ end
 local tensor_max = extremum("maximum", C.ATOMO_MAXIMUM, C.ATOMO_LT)
 local tensor_min = extremum("minimum", C.ATOMO_MINIMUM, C.ATOMO_GT)
 
---- a ^ b; where b is 0 the slope by a is 0, where a is 0 and b is not below it that by b is, as in PyTorch.
+--- a ^ b. The derivative by a is 0 if b = 0, the derivative by b is 0 if a = 0 and b >= 0, as in PyTorch.
 local tensor_pow = func {
   name = "pow",
   forward = function(ctx, a, b)
@@ -106,8 +106,8 @@ local tensor_pow = func {
   end,
 }
 
---- op(a, s) or op(s, a) with a number s; slope(g, a, s, reverse) gives the gradient, reads(reverse) tells whether from
---- a's values (always, where it is absent).
+--- Makes op(a, s), or op(s, a) if `reverse`, with a number s. slope(g, a, s, reverse) returns the gradient of a;
+--- reads(reverse): does it use a's values (default: yes)?
 local function scalar_op(name, op, slope, reads)
   return func {
     name = name,

@@ -8,7 +8,7 @@ local C, check = f.C, f.check
 local Tensor, wrap, out = T.Tensor, T.wrap, T.out
 local unary, binary, scalar = K.unary, K.binary, K.scalar
 
---- slope(g, t) gives the gradient from what is kept: the "input" or the "result", or nothing.
+--- Makes an elementwise function. keep: "input", "result" or nil, the tensor t that slope(g, t) needs for the gradient.
 local function elementwise(name, op, keep, slope)
   Tensor[name] = func {
     name = name,
@@ -16,7 +16,7 @@ local function elementwise(name, op, keep, slope)
       T.expect(x, name .. ": tensor")
       local y = unary(op, x)
       if keep == "input" then ctx:save(x) end
-      if keep == "result" then ctx:save(y:detach()) end -- an alias: keeping y itself would make a cycle
+      if keep == "result" then ctx:save(y:detach()) end -- a view, since keeping y itself would make a cycle
       return y
     end,
     backward = function(ctx, g) return slope(g, (ctx:saved())) end,
@@ -44,12 +44,12 @@ elementwise("sigmoid", C.ATOMO_SIGMOID, "result", function(g, y)
   return times(times(g, y), scalar(C.ATOMO_SUB, y, 1, true))
 end)
 elementwise("relu", C.ATOMO_RELU, "result", function(g, y)
-  return binary(C.ATOMO_UNLESS, g, scalar(C.ATOMO_LE, y, 0)) -- of NaN all, as in PyTorch
+  return binary(C.ATOMO_UNLESS, g, scalar(C.ATOMO_LE, y, 0)) -- the gradient passes where y is NaN, as in PyTorch
 end)
 elementwise("sign", C.ATOMO_SIGN, nil, T.zeros_like)
 elementwise("floor", C.ATOMO_FLOOR, nil, T.zeros_like)
 
---- The bounds of a clamp as numbers.
+--- Returns the bounds of a clamp as numbers, -Inf and Inf for nil.
 local function bounds(who, lo, hi)
   return lo == nil and -math.huge or number.expect(lo, who .. ": lower bound"),
     hi == nil and math.huge or number.expect(hi, who .. ": upper bound")

@@ -1,6 +1,6 @@
---- Changes in place, recorded. Every method of tensors whose name ends in "_" goes through one guard: where the tape
--- records and the target or an operand requires a gradient, a method with a rule below is recorded, any other refused.
--- The rule is the operator that computes the same anew; the target takes its values and its node.
+--- In-place methods and autograd. Every tensor method whose name ends in "_" is replaced by a guarded one. While
+-- recording, if the target or an operand requires a gradient, the guard records a method that has a rule below and
+-- refuses any other. A rule is the out-of-place operator with the same result: the target takes its values and node.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
@@ -12,28 +12,28 @@ local Tensor, is_tensor, tracked = T.Tensor, T.is_tensor, autograd.tracked
 
 -- ---- views and their bases -----------------------------------------------------------------------------------------
 
---- Memory laid out as base's, filled with zeros; seen as base and as the view.
+--- Allocates zeros with the layout of a base; returns two tensors over them, shaped as the base and as the view.
 local function laid_out(layout)
   local buffer, b, v = T.zeros(layout.extent), layout.base.h, layout.view.h
   return K.make_view(buffer, b.shape, b.stride, layout.start, b.ndim),
     K.make_view(buffer, v.shape, v.stride, layout.start + layout.offset, v.ndim)
 end
 
---- A view of a base that has been changed in place since the view was made.
+--- The node of a view whose base was changed in place after the view was made: base -> view.
 autograd.view_of = autograd.operator {
   name = "view_of",
   forward = function(ctx, base, layout) return layout.view:detach() end,
   backward = function(ctx, g)
     local base, part = laid_out(ctx.inputs[2])
     local h, shape = part.h, {}
-    for d = 1, h.ndim do shape[d] = h.stride[d - 1] == 0 and 1 or h.shape[d - 1] end -- what expand repeats
+    for d = 1, h.ndim do shape[d] = h.stride[d - 1] == 0 and 1 or h.shape[d - 1] end -- stride 0: made by expand
     part = K.make_view(part, K.dims(shape), h.stride, 0, h.ndim)
     check(C.atomo_copy(part.h, K.sum_to(g, part).h))
     return base:contiguous()
   end,
 }
 
---- A base after a view of it took the values of part.
+--- The node of a base after one of its views was changed in place: (base, new values of the view) -> base.
 local overlay = autograd.operator {
   name = "overlay",
   forward = function(ctx, base, part, layout) return layout.base:detach() end,
@@ -66,7 +66,7 @@ local copied = autograd.operator {
   backward = function(ctx, g) return nil, ctx:needs(2) and K.sum_to(g, ctx.inputs[2]) or nil end,
 }
 
--- name -> {operator, false where it reads the target's values in forward only}
+-- name -> {operator, does its backward read the target's values?}
 local rules = {
   fill_ = {filled, false},
   zero_ = {function(t) return filled(t, 0) end, false},
@@ -84,7 +84,7 @@ end
 
 -- ---- the guard ---------------------------------------------------------------------------------------------------
 
---- Raises where the graph could not follow a change of t.
+--- Raises if a change of t cannot be recorded.
 local function check_target(name, t)
   local root = t.base or t
   if (root.requires_grad or root.is_parameter) and not root.node then
@@ -101,7 +101,7 @@ local function check_target(name, t)
   end
 end
 
---- t as it is now, for a node's edge: its values too where they are read later.
+--- Returns a tensor with t's present node and, if with_values, a copy of its present values.
 local function as_it_is(t, with_values)
   local old = t:detach()
   if with_values then old = old:clone() end
@@ -109,13 +109,13 @@ local function as_it_is(t, with_values)
   return old
 end
 
---- An operand that shares t's memory changes with it: as it is now.
+--- Returns operand a; a copy if it shares the memory of the target t, which is about to change.
 local function operand(t, a)
   if is_tensor(a) and a.h.storage == t.h.storage then return as_it_is(a, true) end
   return a
 end
 
---- Gives t, or the base that it shows, the node of its new values y.
+--- Gives t the node of its new values y. If t is a view, its base gets a node too, and all its views become stale.
 local function adopt_node(t, y)
   local base = t.base
   if not base then
@@ -146,7 +146,7 @@ local function needs_tape(v)
   return tracked(v) or v.base and v.base.requires_grad or false
 end
 
---- In place through the tape where that must know.
+--- Returns the method `raw` with the guard described above.
 local function guarded(name, raw)
   local rule = rules[name]
   return function(t, a, b, c)
@@ -161,19 +161,19 @@ local function guarded(name, raw)
   end
 end
 
---- One element, as the view of it.
+--- t:set(...) with the guard: an element is changed as a view of the tensor.
 local function guarded_set(raw)
   return function(t, ...)
     if not (T.recording() and needs_tape(t)) then return raw(t, ...) end
     local n, one = select("#", ...), t
-    if n ~= t:dim() + 1 or type((select(n, ...))) ~= "number" then return raw(t, ...) end -- which says what is wrong
+    if n ~= t:dim() + 1 or type((select(n, ...))) ~= "number" then return raw(t, ...) end -- raises
     for i = 1, n - 1 do one = one:select(1, (select(i, ...))) end
     one:fill_((select(n, ...)))
     return t
   end
 end
 
-local flags = {requires_grad_ = true} -- these change no element
+local flags = {requires_grad_ = true} -- names that end in "_" but change no element
 
 local function is_in_place(name, value)
   return type(name) == "string" and name:match "^[^_].*[^_]_$" and type(value) == "function" and not flags[name]
@@ -186,7 +186,7 @@ end
 for _, name in ipairs(names) do Tensor[name] = guarded(name, Tensor[name]) end
 Tensor.set = guarded_set(Tensor.set)
 
--- Methods that are added later go through the same guard.
+-- A method that is added later is guarded too.
 getmetatable(Tensor).__newindex = function(class, name, value)
   rawset(class, name, is_in_place(name, value) and guarded(name, value) or value)
 end

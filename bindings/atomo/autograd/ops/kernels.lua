@@ -1,4 +1,4 @@
---- The raw kernels that operators and their backward passes are made of: no recording, results owned by the caller.
+--- Wrappers of C kernels for operators and their backward. Nothing is recorded; the caller owns the results.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local ffi, C, check = f.ffi, f.C, f.check
@@ -24,7 +24,7 @@ function K.scalar(op, a, s, reverse)
   return wrap(o[0])
 end
 
---- g summed over what broadcasting had repeated; g itself where shapes agree.
+--- Returns g summed over the dimensions that broadcasting repeated, in like's shape; g itself if shapes agree.
 function K.sum_to(g, like)
   local same = g.h.ndim == like.h.ndim
   for d = 0, like.h.ndim - 1 do same = same and g.h.shape[d] == like.h.shape[d] end
@@ -34,7 +34,7 @@ function K.sum_to(g, like)
   return wrap(o[0])
 end
 
---- a * b summed to like's shape; the product is freed.
+--- Returns a * b summed to like's shape; frees the full product.
 function K.mul_to(a, b, like)
   local p = K.binary(C.ATOMO_MUL, a, b)
   local s = K.sum_to(p, like)
@@ -44,29 +44,29 @@ end
 
 local doubles8 = ffi.typeof "double[8]"
 
---- Room for the sizes or strides of n dimensions (8 unless given): what is written beyond it would be other memory.
+--- Returns a C array for the sizes or strides of up to 8 dimensions; raises if n > 8.
 local function dims8(n)
   if n and n > 8 then f.raise(("tensor: %d dimensions, at most 8"):format(n)) end
   return doubles8()
 end
 K.dims8 = dims8
 
---- Sizes as C takes them.
+--- Converts a table of sizes to a C array.
 function K.dims(sizes)
   local c = dims8()
   for i = 1, #sizes do c[i - 1] = sizes[i] end
   return c
 end
 
---- A view of t's storage; stride and offset (from t's first element) in elements.
+--- Makes a view of t's storage with n dimensions. stride and offset (from t's first element) are in elements.
 function K.make_view(t, shape, stride, offset, n)
   local o = out()
   check(C.atomo_tensor_view(t.h, n, shape, stride, offset, o))
   return wrap(o[0])
 end
 
---- Strides with which the elements of t are seen in other sizes; false where only a copy can be. Dimensions that lie in
---- memory as one are taken together, and as many of the new sizes as fill them are laid over them.
+--- Fills stride with the strides that view t's elements in other sizes; returns false if only a copy has these sizes.
+--- Dimensions that are contiguous in memory are merged, and each merged block is split into the new sizes that fill it.
 local function strides_over(t, sizes, stride)
   local h, n = t.h, #sizes
   local d = h.ndim - 1
@@ -90,7 +90,7 @@ local function strides_over(t, sizes, stride)
   return true
 end
 
---- A view of the elements of t with other sizes, as many; nil where their strides allow none.
+--- Returns a view of t with other sizes of the same product; nil if t's strides do not allow one.
 function K.view_as(t, sizes)
   local shape, stride, s = dims8(#sizes), dims8(), 1
   for i = #sizes, 1, -1 do
@@ -101,7 +101,7 @@ function K.view_as(t, sizes)
   return K.make_view(t, shape, stride, 0, #sizes)
 end
 
---- length elements of dimension d (0-based) from start; drop leaves the dimension out.
+--- Returns a view of `length` elements of dimension d from start (both 0-based). drop: without the dimension.
 function K.narrow_view(t, d, start, length, drop)
   local h, shape, stride, n = t.h, dims8(), dims8(), 0
   for i = 0, h.ndim - 1 do
@@ -119,7 +119,7 @@ function K.product(a, b)
   return wrap(o[0])
 end
 
---- Last two dimensions swapped, as a view.
+--- Returns a view with the last two dimensions swapped.
 function K.flipped(t)
   local h, shape, stride = t.h, dims8(), dims8()
   for d = 0, h.ndim - 1 do shape[d], stride[d] = h.shape[d], h.stride[d] end

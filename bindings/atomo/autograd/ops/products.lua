@@ -17,8 +17,8 @@ local matmul = func {
   end,
 }
 
---- Matrix product: [m,k] x [k,n]; a vector is a row on the left, a column on the right; equal leading dimensions are
---- batches.
+--- Matrix product [m,k] x [k,n] -> [m,n]. A vector is a row on the left, a column on the right. Equal leading
+--- dimensions are a batch of products.
 function Tensor:matmul(u)
   T.expect(u, "matmul: operand")
   local a, b = self, u

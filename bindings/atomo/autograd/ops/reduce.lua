@@ -8,7 +8,7 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local Tensor, wrap, out, dimension = T.Tensor, T.wrap, T.out, T.dimension
 local unary, binary, scalar, view_as = K.unary, K.binary, K.scalar, K.view_as
 
---- Raises for a keepdim that is no flag: sum(1, 2) wants two dimensions summed in other libraries.
+--- Raises unless keepdim is nil or a boolean: in other libraries sum(1, 2) sums over two dimensions.
 local function check_flag(who, keepdim)
   if keepdim ~= nil and type(keepdim) ~= "boolean" then
     raise(("%s: keepdim is %s, expected true or false (one dimension at a time)"):format(who, number.text(keepdim)))
@@ -21,7 +21,7 @@ local function reduce(op, t, d, keepdim)
   return wrap(o[0])
 end
 
---- g (reduced over d, kept or not) seen as broadcastable to t.
+--- Returns g, reduced over dimension d, as a view with size 1 there, so that it broadcasts to t.
 local function keep_dims(g, t, d)
   local sizes = t:shape()
   if d < 0 then
@@ -29,7 +29,7 @@ local function keep_dims(g, t, d)
   else
     sizes[d + 1] = 1
   end
-  return view_as(g, sizes) -- sizes of 1 are always a view
+  return view_as(g, sizes) -- never nil: any strides allow a dimension of size 1
 end
 
 local function summing(name, op)
@@ -52,14 +52,14 @@ end
 summing("sum", C.ATOMO_SUM)
 summing("mean", C.ATOMO_MEAN)
 
---- A number as an f32 scalar: Inf where it is too large, unlike T.full.
+--- Returns a number as an f32 scalar tensor. Unlike T.full, it makes Inf of a number beyond f32.
 local function rounded(v)
   local t = T.empty {}
   t:data()[0] = v
   return t
 end
 
---- The gradient of the extreme of all elements: shared evenly by those that are equal to it, as in PyTorch.
+--- The gradient of the maximum or minimum of all elements: elements equal to it share it evenly, as in PyTorch.
 local function to_equals(g, t, value)
   local equal = value == value and scalar(C.ATOMO_EQ, t, value) or binary(C.ATOMO_NE, t, t)
   local share = g:item() / equal:dot_value(equal)
@@ -90,7 +90,8 @@ local function extreme(name, op, arg_op)
       return gt
     end,
   }
-  --- Without dim the extreme as a scalar; with dim values and 1-based indices.
+  --- Without dim: the maximum (minimum) of all elements, a scalar. With dim: values and 1-based indices (i32) along
+  --- dim.
   Tensor[name] = function(self, dim, keepdim)
     check_flag(name, keepdim)
     local values, index = apply(self, dim and dimension(self, dim, name) or -1, keepdim)
@@ -107,13 +108,13 @@ extreme("min", C.ATOMO_MIN_OF, C.ATOMO_ARGMIN)
 
 local result = ffi.new "double[1]"
 
---- Inner product as a Lua number, accumulated in double; outside the graph.
+--- Inner product as a Lua number, accumulated in double; not recorded.
 function Tensor:dot_value(u)
   check(C.atomo_dot(self.h, T.expect(u, "dot: operand").h, result))
   return f.number(result)
 end
 
---- Norm as a Lua number, accumulated in double; outside the graph. p: 2 (default), 1, any above 0, or math.huge.
+--- p-norm of all elements as a Lua number, accumulated in double; not recorded. p > 0, default 2, math.huge allowed.
 function Tensor:norm_value(p)
   check(C.atomo_norm(self.h, p == nil and 2 or number.expect(p, "norm_value: p"), result))
   return f.number(result)
@@ -133,7 +134,7 @@ Tensor.dot = func {
   end,
 }
 
---- t / n for an n that no f32 may be: t is scaled by a power of two first, which is exact.
+--- Returns t / n for an n that may be outside f32's range: t is first scaled by a power of two, which is exact.
 local function over(t, n)
   local _, e = math.frexp(n)
   local scale = n < math.huge and 2 ^ math.max(-126, math.min(126, -e)) or 1
@@ -157,13 +158,13 @@ local norm = func {
     end
     local ratio = over(t, n)
     if p == 2 then return scalar(C.ATOMO_MUL, ratio, s) end
-    local power = scalar(C.ATOMO_POW, unary(C.ATOMO_ABS, ratio), p - 1) -- Inf at 0 where p < 1: the slope there is 0
+    local power = scalar(C.ATOMO_POW, unary(C.ATOMO_ABS, ratio), p - 1) -- Inf at 0 if p < 1: the gradient there is 0
     local slope = scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, power, unary(C.ATOMO_SIGN, t)), s)
     return binary(C.ATOMO_UNLESS, slope, scalar(C.ATOMO_EQ, t, 0))
   end,
 }
 
---- p-norm of all elements (p = 2 unless given), a scalar tensor.
+--- p-norm of all elements (default p = 2), a scalar tensor with a gradient.
 function Tensor:norm(p, dim)
   if dim ~= nil then raise "norm: takes no dimension, it is of all elements; t:square():sum(dim):sqrt() is by one" end
   return norm(self, p ~= nil and number.expect(p, "norm: p") or nil)

@@ -11,7 +11,7 @@ local narrow_view = K.narrow_view
 
 local M = {}
 
---- Sizes from (2, 3), ({2, 3}); one -1 is worked out.
+--- Reads sizes given as (2, 3) or ({2, 3}) for a view of t; one of them may be -1 and is inferred.
 local function sizes_for(t, what, ...)
   local sizes = type((...)) == "table" and {unpack((...))} or {...}
   local known, unknown = 1, nil
@@ -38,7 +38,7 @@ local function sizes_for(t, what, ...)
   return sizes
 end
 
---- As a view where strides allow one, else of a copy.
+--- Returns t in other sizes: a view if its strides allow one, else a copy.
 local function seen_as(t, sizes) return view_as(t, sizes) or view_as(t:contiguous(), sizes) end
 
 local reshape = func {
@@ -61,10 +61,10 @@ function Tensor:view(...)
   return reshape(self, sizes)
 end
 
---- As view, copying where it must.
+--- Like view, but copies if t's strides allow no view.
 function Tensor:reshape(...) return reshape(self, sizes_for(self, "reshape", ...)) end
 
---- All elements in one dimension.
+--- Returns all elements in one dimension, a view if possible.
 function Tensor:flatten(first)
   if first ~= nil then raise "flatten: takes no dimension, it joins all; nn.Flatten(first, last) joins some" end
   return self:reshape(-1)
@@ -80,7 +80,7 @@ Tensor.clone = func {
   backward = function(ctx, g) return g end,
 }
 
---- Itself where it is contiguous already, else a copy that is.
+--- Returns self if it is contiguous, else a contiguous copy.
 function Tensor:contiguous()
   if self:is_contiguous() then return self end
   return self:clone()
@@ -144,7 +144,7 @@ local narrow = func {
   end,
 }
 
---- A view of length elements of dimension dim from start (1-based).
+--- Returns a view of `length` elements of dimension dim from start (1-based).
 function Tensor:narrow(dim, start, length)
   local d = dimension(self, dim, "narrow")
   local size = self.h.shape[d]
@@ -156,7 +156,7 @@ function Tensor:narrow(dim, start, length)
   return narrow(self, d, from - 1, count, false)
 end
 
---- The i-th slice along dim, one dimension less.
+--- Returns a view of slice i (1-based) along dim, with one dimension less.
 function Tensor:select(dim, i)
   local d = dimension(self, dim, "select")
   local at = number.whole(i, 1, self.h.shape[d])
@@ -166,7 +166,7 @@ function Tensor:select(dim, i)
   return narrow(self, d, at - 1, 1, true)
 end
 
---- Without dimensions of size 1 (or without dimension dim, which must have size 1).
+--- Returns a view without dimensions of size 1, or without dimension dim, which must have size 1.
 function Tensor:squeeze(dim)
   local sizes = {}
   local only = dim and dimension(self, dim, "squeeze")
@@ -177,7 +177,7 @@ function Tensor:squeeze(dim)
   return reshape(self, sizes)
 end
 
---- With a dimension of size 1 put in at dim.
+--- Returns a view with a dimension of size 1 inserted at dim.
 function Tensor:unsqueeze(dim)
   local sizes = self:shape()
   local at = number.whole(dim, -#sizes - 1, #sizes + 1)
@@ -186,7 +186,7 @@ function Tensor:unsqueeze(dim)
   return reshape(self, sizes)
 end
 
---- Repeated along dimensions of size 1, as broadcasting does, as a view.
+--- Returns a view repeated along dimensions of size 1, as in broadcasting.
 Tensor.expand = func {
   name = "expand", is_view = true,
   forward = function(ctx, t, ...)
@@ -207,7 +207,7 @@ Tensor.expand = func {
   backward = function(ctx, g) return sum_to(g, ctx.inputs[1]) end,
 }
 
---- Slices of dimension dim by a tensor or table of 1-based indices.
+--- Copies slices of dimension dim, selected by an i32 tensor or table of 1-based indices.
 local index_select = func {
   name = "index_select",
   forward = function(ctx, t, d, index)
@@ -261,15 +261,15 @@ local cat = func {
   end,
 }
 
-local MOST = 250 -- tensors joined at once
+local MOST = 250 -- tensors that one call of the operator joins
 
---- Tensors joined along dim.
+--- Returns a copy of the tensors joined along dim (default 1).
 ---@param list atomo.Tensor[]
 function M.cat(list, dim)
   if type(list) ~= "table" or #list == 0 then raise "cat: expected a table of at least one tensor" end
   for i, t in ipairs(list) do T.expect(t, ("cat: tensor %d"):format(i)) end
   local d = dimension(list[1], dim or 1, "cat")
-  while #list > MOST do -- an operator takes no more arguments than a Lua call: join groups, then those
+  while #list > MOST do -- a Lua call has at most about 250 arguments: join groups first, then their results
     local groups = {}
     for i = 1, #list, MOST do groups[#groups + 1] = cat(d, unpack(list, i, math.min(i + MOST - 1, #list))) end
     list = groups
@@ -277,7 +277,7 @@ function M.cat(list, dim)
   return cat(d, unpack(list))
 end
 
---- Tensors of one shape along a new dimension, the first unless given.
+--- Returns tensors of equal shape joined along a new dimension (default 1).
 ---@param list atomo.Tensor[]
 ---@param dim integer?
 function M.stack(list, dim)
