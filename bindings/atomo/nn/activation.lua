@@ -1,4 +1,4 @@
---- Layers without parameters that act on each element (or, Softmax, along one dimension), and Dropout.
+--- Layers without parameters: elementwise activations, Softmax and LogSoftmax along one dimension, Dropout.
 local f = require "atomo.ffi"
 local F = require "atomo.nn.functional"
 local number = require "atomo.core.number"
@@ -8,7 +8,7 @@ local Module = require("atomo.nn.module").Module
 
 local M = {}
 
---- A layer that is one function of its input.
+--- Makes a layer class without options, whose forward is fn.
 local function layer(name, fn)
   local class = Module:extend(name)
   function class:init(...) O.none(name, ...) end

@@ -11,21 +11,22 @@ local Linear = require("atomo.nn.linear").Linear
 local Module = require("atomo.nn.module").Module
 
 ---@class atomo.MultiheadAttention: atomo.Module
----@field in_proj_weight atomo.Tensor? [3 embed_dim, embed_dim]: query, key, value; with kdim or vdim instead
+---@field in_proj_weight atomo.Tensor? [3 embed_dim, embed_dim]: query, key, value. With kdim or vdim, instead:
 ---@field q_proj_weight atomo.Tensor?  [embed_dim, embed_dim]
 ---@field k_proj_weight atomo.Tensor?  [embed_dim, kdim]
 ---@field v_proj_weight atomo.Tensor?  [embed_dim, vdim]
 ---@field in_proj_bias atomo.Tensor?   [3 embed_dim]
 local MultiheadAttention = Module:extend "MultiheadAttention"
 
-local parts = {"q_proj_weight", "k_proj_weight", "v_proj_weight"} -- where key or value have another width
+local parts = {"q_proj_weight", "k_proj_weight", "v_proj_weight"} -- used if kdim or vdim differs from embed_dim
 local no_masks, mask_names = {}, {attn_mask = true, key_padding_mask = true}
 local known = {dropout = O.number(0, 1), bias = O.flag, batch_first = O.flag, causal = O.flag, kdim = true,
   vdim = true}
 
 --- nn.MultiheadAttention(embed_dim, num_heads, {dropout=0, bias=true, batch_first=false, causal=false, kdim=embed_dim,
 --- vdim=embed_dim}). Sequences are [T, N, embed_dim], or with batch_first [N, T, embed_dim]; keys and values have kdim
---- and vdim channels. causal: position t sees 1 to t. Memory grows with T, not T x T: there are no weights to return.
+--- and vdim channels. causal: position t attends to 1 to t. Memory grows with T, not T x T, so attention weights are
+--- not returned.
 function MultiheadAttention:init(embed_dim, num_heads, opts)
   opts = opts == nil and {} or opts
   window.check_options("MultiheadAttention", opts, known)
@@ -54,7 +55,7 @@ function MultiheadAttention:init(embed_dim, num_heads, opts)
   if self.out_proj.bias then self.out_proj.bias:detach():zero_() end
 end
 
---- Part i (1 query, 2 key, 3 value) of the input projection of x.
+--- Returns the input projection of x to the query (i = 1), key (2) or value (3).
 local function project(self, x, i)
   local e, b, w = self.embed_dim, self.in_proj_bias, self[parts[i]]
   w = w or self.in_proj_weight:narrow(1, (i - 1) * e + 1, e)
@@ -69,9 +70,9 @@ local function expect(self, t, name, width)
   end
 end
 
---- Self-attention of query, or attention of query to key and value; key is query, value is key where nil. masks:
---- attn_mask [T, S] or [N, T, S] and key_padding_mask [N, S], u8 (1 hides a key) or f32 (added to the scores), as
---- PyTorch's.
+--- Attention of query to key and value, returned in query's shape. Without value, key is also the value; without both,
+--- self-attention. masks, as in PyTorch: attn_mask [T, S] or [N, T, S] and key_padding_mask [N, S], u8 (1 hides a key)
+--- or f32 (added to the scores).
 ---@param masks {attn_mask: atomo.Tensor?, key_padding_mask: atomo.Tensor?}?
 function MultiheadAttention:forward(query, key, value, masks)
   masks = masks or no_masks

@@ -1,5 +1,5 @@
---- nn.Checkpoint: trades time for memory [Chen et al. 2016]. What the body computes on its way is thrown away and
--- worked out again in the backward, with the same dropout masks; running statistics move once.
+--- nn.Checkpoint: trades time for memory [Chen et al. 2016]. Intermediate results of the body are freed after forward
+-- and computed again in backward, with the same dropout masks. Running statistics are updated once.
 local T = require "atomo.tensor"
 local F = require "atomo.nn.functional"
 local autograd = require "atomo.autograd"
@@ -7,7 +7,7 @@ local base = require "atomo.nn.module"
 local raise = require("atomo.ffi").raise
 local Module, is_module = base.Module, base.is_module
 
---- The arguments of body as leaves of a graph of their own.
+--- Returns the arguments of body, tensors as leaves of a separate graph.
 local function leaves_of(ctx, count)
   local leaves = {}
   for i = 1, count do
@@ -22,7 +22,7 @@ local function leaves_of(ctx, count)
   return leaves
 end
 
---- What body's forward depends on beside its arguments, dropout's masks and its parameters: modes and buffers.
+--- Returns the modes and copies of the buffers of body's modules, on which its forward depends.
 local function surroundings(body)
   local modes, buffers = {}, {}
   for i, entry in ipairs(body:named_modules()) do modes[i] = {entry[2], entry[2].training} end
@@ -35,7 +35,7 @@ local function put(around)
   for _, b in ipairs(around.buffers) do b[1]:copy_(b[2]) end
 end
 
---- Runs fn as if it were in the forward's surroundings, and puts back what holds now, after an error too.
+--- Runs fn with the modes, buffers and dropout masks that forward had; restores the present ones, also after an error.
 local function as_in_forward(body, around, fn, ...)
   local now, masks = surroundings(body), F.put_dropout_state(around.masks)
   put(around)
@@ -45,8 +45,8 @@ local function as_in_forward(body, around, fn, ...)
   if not ok then error(text, 0) end
 end
 
--- (body, number of arguments, arguments, body's parameters): the parameters are arguments, so that each is reported as
--- ready when this node has been passed; their gradients are added where they belong on the way.
+-- Arguments: body, number of its arguments, its arguments, its parameters. The parameters are listed so that on_ready
+-- is called for each after this node; the inner backward adds their gradients to .grad.
 local checkpoint = autograd.operator {
   name = "checkpoint", runs_user_code = true,
   forward = function(ctx, body, count, ...)
@@ -57,7 +57,7 @@ local checkpoint = autograd.operator {
   end,
   backward = function(ctx, gy)
     local body, count = ctx.inputs[1], ctx.inputs[2]
-    ctx:saved() -- raises where an argument or a parameter was changed since
+    ctx:saved() -- raises if an argument or a parameter was changed since forward
     local leaves = leaves_of(ctx, count)
     as_in_forward(body, ctx.around, T.scope, function()
       local y = autograd.enable_grad(body.forward, body, unpack(leaves, 1, count))
@@ -75,7 +75,7 @@ local checkpoint = autograd.operator {
 ---@class atomo.Checkpoint: atomo.Module
 local Checkpoint = Module:extend "Checkpoint"
 
---- nn.Checkpoint(body): body, a module that gives one tensor.
+--- nn.Checkpoint(body). body: a module whose forward returns one tensor.
 function Checkpoint:init(body)
   if not is_module(body) then raise(("Checkpoint: body is a %s, expected a module"):format(type(body))) end
   self.body = body

@@ -1,4 +1,4 @@
---- Sequential, Residual and Concat: modules made of modules.
+--- Containers of modules: Sequential, Residual and Concat.
 local f = require "atomo.ffi"
 local ops = require "atomo.autograd.ops"
 local base = require "atomo.nn.module"
@@ -15,7 +15,8 @@ local function check_entry(who, i, layer)
   end
 end
 
---- nn.Sequential{a, b, c} or nn.Sequential(a, b, c): each a module or a function of a tensor.
+--- nn.Sequential{a, b, c} or nn.Sequential(a, b, c): applies the entries in turn, each a module or a function of a
+--- tensor.
 function Sequential:init(...)
   local layers = ...
   if is_module(layers) or type(layers) ~= "table" then layers = {...} end
@@ -27,7 +28,7 @@ function Sequential:init(...)
   for i = 1, largest do self:add(layers[i]) end
 end
 
---- Appends a layer.
+--- Appends a layer; returns self.
 function Sequential:add(layer)
   check_entry("Sequential", #self + 1, layer)
   self[#self + 1] = layer
@@ -44,7 +45,7 @@ M.Sequential = Sequential
 ---@class atomo.Residual: atomo.Module
 local Residual = Module:extend "Residual"
 
---- body(x) + shortcut(x); the shortcut is the identity unless given.
+--- nn.Residual(body, shortcut): body(x) + shortcut(x). Default shortcut: the identity.
 function Residual:init(body, shortcut)
   check_entry("Residual", 1, body)
   if shortcut ~= nil then check_entry("Residual", 2, shortcut) end
@@ -61,8 +62,8 @@ M.Residual = Residual
 ---@class atomo.Concat: atomo.Module
 local Concat = Module:extend "Concat"
 
---- nn.Concat{a, b, ...}: each applied to the same input, the results joined along the last dimension (channels). A
---- function entry such as `function(x) return x end` passes the input itself on, as DenseNet does.
+--- nn.Concat{a, b, ...}: applies all entries to the same input and joins the results along the last dimension
+--- (channels). An entry `function(x) return x end` adds the input itself, as in DenseNet.
 function Concat:init(...)
   local layers = ...
   if is_module(layers) or type(layers) ~= "table" then layers = {...} end

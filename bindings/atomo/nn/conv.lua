@@ -18,16 +18,17 @@ local Conv2d = Module:extend "Conv2d"
 local named = {in_channels = true, out_channels = true, kernel_size = true}
 local extra = {bias = O.flag, padding_mode = true, init = true}
 
--- What stands at place i (from 0, negative or beyond the end in the padding) of n: an index from 0.
+-- padding_mode -> function(i, n) that returns the 0-based index of the element at padded position i (< 0 or >= n in the
+-- padding) of a dimension of size n.
 local beyond = {
   reflect = function(i, n) return n - 1 - math.abs(n - 1 - math.abs(i)) end,
   replicate = function(i, n) return math.max(0, math.min(n - 1, i)) end,
   circular = function(i, n) return i % n end,
 }
 local reach = {reflect = function(n) return n - 1 end, replicate = function() return math.huge end,
-  circular = function(n) return n end} -- the most that can be padded to n
+  circular = function(n) return n end} -- the largest padding for a dimension of size n
 
---- x with `before` and `after` rows (dim 2) or columns (dim 3) more, by mode.
+--- Returns x padded by `before` and `after` rows (dim 2) or columns (dim 3) in a padding mode.
 local function padded(x, dim, before, after, mode)
   local n = x:size(dim)
   if math.max(before, after) > reach[mode](n) or n == 0 then
@@ -49,7 +50,8 @@ local function read_mode(self, opts)
   self.padding_mode = mode
 end
 
---- The parameters, by opts.init or as PyTorch's: kaiming_uniform_ with a = sqrt(5), the bias on +-1/sqrt(fan_in).
+--- Makes weight and bias. Initial values are by opts.init, or as in PyTorch: kaiming_uniform_ with a = sqrt(5), the
+--- bias uniform in +-1/sqrt(fan_in).
 local function start(self, shape, opts)
   local own = opts.init
   if own ~= nil and type(own) ~= "function" then
@@ -63,8 +65,8 @@ end
 
 --- nn.Conv2d(in, out, kernel, {stride=1, padding=0, dilation=1, groups=1, bias=true, padding_mode="zeros"}), or one
 -- table with in_channels, out_channels, kernel_size and the same options. padding: a size, {height, width}, "valid" or
--- "same"; padding_mode: zeros, reflect, replicate or circular. init: a function(weight, bias or nil) that fills both in
--- the place of PyTorch's initial values (nothing is drawn for those then).
+--- "same"; padding_mode: zeros, reflect, replicate or circular. init: a function(weight, bias or nil) that sets the
+--- initial values; the random stream is then not used for PyTorch's.
 function Conv2d:init(in_channels, out_channels, kernel, opts)
   if type(in_channels) == "table" then
     local all = in_channels
@@ -86,7 +88,7 @@ function Conv2d:init(in_channels, out_channels, kernel, opts)
   if in_channels % groups ~= 0 or out_channels % groups ~= 0 then
     raise(("Conv2d: %d groups do not divide %d input and %d output channels"):format(groups, in_channels, out_channels))
   end
-  if self.padding_mode ~= "zeros" then -- the padding becomes part of the input
+  if self.padding_mode ~= "zeros" then -- forward pads the input, the convolution itself has no padding
     self.padding = {}
     for i = 0, 1 do
       local after, less = self.window.padding[i], self.skip and self.skip[i + 1] or 0

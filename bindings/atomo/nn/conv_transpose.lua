@@ -13,7 +13,7 @@ local Module = require("atomo.nn.module").Module
 local ConvTranspose2d = Module:extend "ConvTranspose2d"
 
 --- nn.ConvTranspose2d(in, out, kernel, {stride=1, padding=0, output_padding=0, dilation=1, groups=1, bias=true});
---- weight and bias start uniform on +-1/sqrt(kh kw out/groups), as PyTorch's.
+--- Initial weight and bias are uniform in +-1/sqrt(kh kw out/groups), as in PyTorch.
 function ConvTranspose2d:init(in_channels, out_channels, kernel, opts)
   opts = opts == nil and {} or opts
   in_channels = check.count("ConvTranspose2d", "in_channels", in_channels)

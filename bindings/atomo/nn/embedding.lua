@@ -6,11 +6,11 @@ local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 
 ---@class atomo.Embedding: atomo.Module
----@field weight atomo.Tensor [num_embeddings, embedding_dim], starts as a standard normal
+---@field weight atomo.Tensor [num_embeddings, embedding_dim], initially standard normal
 local Embedding = Module:extend "Embedding"
 
---- nn.Embedding(num_embeddings, embedding_dim, {padding_idx=nil}): index i32 [...] from 0 -> [..., embedding_dim]. The
---- row padding_idx (below 0: from the end) starts at zero and gets no gradient.
+--- nn.Embedding(num_embeddings, embedding_dim, {padding_idx=nil}): i32 [...] of 0-based indices -> [...,
+--- embedding_dim]. Row padding_idx (negative: from the end) is initially zero and gets no gradient.
 function Embedding:init(num_embeddings, embedding_dim, opts)
   opts = opts == nil and {} or opts
   window.check_options("Embedding", opts, {padding_idx = true})

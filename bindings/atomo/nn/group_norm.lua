@@ -9,12 +9,12 @@ local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 
 ---@class atomo.LayerNorm: atomo.Module
----@field weight atomo.Tensor?  [normalized_shape], starts at 1
----@field bias atomo.Tensor?    [normalized_shape], starts at 0
+---@field weight atomo.Tensor?  [normalized_shape], initially 1; nil without elementwise_affine
+---@field bias atomo.Tensor?    [normalized_shape], initially 0
 local LayerNorm = Module:extend "LayerNorm"
 
---- nn.LayerNorm(normalized_shape, {eps=1e-5, elementwise_affine=true}); the shape of the last dimensions, or the last
---- one's size.
+--- nn.LayerNorm(normalized_shape, {eps=1e-5, elementwise_affine=true}). normalized_shape: the sizes of the last
+--- dimensions, or one size.
 function LayerNorm:init(normalized_shape, opts)
   opts = opts == nil and {} or opts
   window.check_options("LayerNorm", opts, {eps = O.number(0, 1), elementwise_affine = O.flag})
@@ -37,11 +37,11 @@ function LayerNorm:describe()
 end
 
 ---@class atomo.GroupNorm: atomo.Module
----@field weight atomo.Tensor?  [channels], starts at 1; nil without affine
----@field bias atomo.Tensor?    [channels], starts at 0
+---@field weight atomo.Tensor?  [channels], initially 1; nil without affine
+---@field bias atomo.Tensor?    [channels], initially 0
 local GroupNorm = Module:extend "GroupNorm"
 
---- nn.GroupNorm(num_groups, num_channels, {eps=1e-5, affine=true}) of [N, ..., channels].
+--- nn.GroupNorm(num_groups, num_channels, {eps=1e-5, affine=true}), for inputs [N, ..., channels].
 function GroupNorm:init(num_groups, num_channels, opts)
   opts = opts == nil and {} or opts
   window.check_options("GroupNorm", opts, {eps = O.number(0, 1), affine = O.flag})

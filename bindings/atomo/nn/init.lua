@@ -1,4 +1,4 @@
---- atomo.nn: layers. Names and defaults are PyTorch's; a file or a small group of layers each, gathered here.
+--- atomo.nn: layers with PyTorch's names and defaults, gathered from the files of this folder.
 local f = require "atomo.ffi"
 local base = require "atomo.nn.module"
 
@@ -9,15 +9,15 @@ for _, name in ipairs {"container", "conv", "conv_transpose", "linear", "norm", 
   for class_name, class in pairs(require("atomo.nn." .. name)) do nn[class_name] = class end
 end
 
---- What computes convolutions: "auto" (Winograd where it pays, else direct), "direct", "winograd" (wherever possible),
--- "onednn" or "gemm" (im2col). The environment's ATOMO_CONV chooses at start.
+--- Returns the convolution engine: "auto" (Winograd if it is faster, else direct), "direct", "winograd" (wherever it
+-- applies), "onednn" or "gemm" (im2col). The environment variable ATOMO_CONV sets it at start.
 function nn.conv_engine()
   local name = f.ffi.string(f.C.atomo_conv_engine())
-  if name == "" then f.check(f.C.atomo_conv_set_engine(os.getenv "ATOMO_CONV")) end -- raises: it names no engine
+  if name == "" then f.check(f.C.atomo_conv_set_engine(os.getenv "ATOMO_CONV")) end -- raises: unknown engine
   return name
 end
 
---- Changes it; all but "onednn" are in every build.
+--- Sets the convolution engine. All except "onednn" are in every build; raises for an engine that is not.
 function nn.set_conv_engine(name) f.check(f.C.atomo_conv_set_engine(tostring(name))) end
 
 return nn

@@ -1,5 +1,5 @@
---- nn.init: initial values, with torch.nn.init's names and formulas, drawn from the seeded stream of atomo.manual_seed:
--- same seed, same weights. All change their tensor in place, outside the graph, and return it.
+--- nn.init: initial values, with the names and formulas of torch.nn.init. Random values come from the stream that
+-- atomo.manual_seed seeds. All functions change their tensor in place, without recording, and return it.
 -- Fans of a weight [out, kh, kw, in/groups] or [out, in]: fan_in = kh kw in/groups, fan_out = out kh kw.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
@@ -35,12 +35,12 @@ end
 
 -- ---- plain values and distributions ------------------------------------------------------------------------------
 
---- Uniform on [lo, hi), 0 and 1 unless given.
+--- Uniform in [lo, hi), default [0, 1).
 function M.uniform_(t, lo, hi)
   return fill("uniform_", "uniform_", t, number("uniform_", "lo", lo, 0), number("uniform_", "hi", hi, 1))
 end
 
---- Normal, mean 0 and standard deviation 1 unless given.
+--- Normal, by default with mean 0 and standard deviation 1.
 function M.normal_(t, mean, std)
   return fill("normal_", "normal_", t, number("normal_", "mean", mean, 0), number("normal_", "std", std, 1))
 end
@@ -52,7 +52,7 @@ function M.ones_(t) return fill("ones_", "fill_", t, 1) end
 ffi.cdef "double erf(double);"
 local erf = ffi.C.erf
 
---- x with erf(x) = y: Winitzki's approximation, then Newton's steps.
+--- Inverse of erf: Winitzki's approximation, refined by Newton's method.
 local function erfinv(y)
   local a, l = 0.147, math.log(1 - y * y)
   local h = 2 / (math.pi * a) + l / 2
@@ -62,8 +62,8 @@ local function erfinv(y)
   return x
 end
 
---- Normal, but within [lo, hi] (-2 and 2 unless given: values, not multiples of std): by the inverse of the
---- distribution function.
+--- Normal, truncated to [lo, hi] (default -2 and 2; values, not multiples of std), by inverting the distribution
+--- function. Raises unless std > 0 and the mean is within 2 std of the interval.
 function M.trunc_normal_(t, mean, std, lo, hi)
   local who = "trunc_normal_"
   mean, std = number(who, "mean", mean, 0), number(who, "std", std, 1)
@@ -84,8 +84,8 @@ end
 
 local gains = {linear = 1, conv2d = 1, sigmoid = 1, tanh = 5 / 3, selu = 3 / 4, relu = math.sqrt(2)}
 
---- What keeps the variance through a nonlinearity: linear, conv2d, sigmoid, tanh, selu, relu, or leaky_relu, whose
---- negative slope is `param` (0.01).
+--- Returns the gain that preserves variance through a nonlinearity: linear, conv2d, sigmoid, tanh, selu, relu, or
+--- leaky_relu with negative slope `param` (default 0.01).
 ---@param nonlinearity string
 ---@param param number?
 function M.calculate_gain(nonlinearity, param)
@@ -98,14 +98,14 @@ end
 
 --- Glorot & Bengio 2010: uniform with variance gain^2 2 / (fan_in + fan_out).
 ---@param w atomo.Tensor
----@param gain number?  1
+---@param gain number?  default 1
 function M.xavier_uniform_(w, gain)
   local fan_in, fan_out = fans("xavier_uniform_", w)
   local bound = number("xavier_uniform_", "gain", gain, 1) * math.sqrt(6 / (fan_in + fan_out))
   return M.uniform_(w, -bound, bound)
 end
 
---- The same, normal.
+--- As xavier_uniform_, with the normal distribution.
 function M.xavier_normal_(w, gain)
   local fan_in, fan_out = fans("xavier_normal_", w)
   return M.normal_(w, 0, number("xavier_normal_", "gain", gain, 1) * math.sqrt(2 / (fan_in + fan_out)))
@@ -113,7 +113,7 @@ end
 
 local kaiming = {a = true, mode = true, nonlinearity = true}
 
---- gain^2 / fan of checked options.
+--- Checks opts; returns the variance gain^2 / fan.
 local function kaiming_variance(who, w, opts)
   opts = opts == nil and {} or opts
   check_options("init." .. who, opts, kaiming)
@@ -123,7 +123,7 @@ local function kaiming_variance(who, w, opts)
     raise(("init.%s: mode is '%s', expected fan_in or fan_out"):format(who, tostring(mode)))
   end
   local fan, kind = mode == "fan_in" and fan_in or fan_out, opts.nonlinearity or "leaky_relu"
-  if kind == "relu" then return 2 / fan end -- without the rounding of sqrt(2)^2
+  if kind == "relu" then return 2 / fan end -- exact, unlike sqrt(2)^2 / fan
   return M.calculate_gain(kind, number(who, "a", opts.a, 0)) ^ 2 / fan
 end
 
@@ -136,11 +136,11 @@ function M.kaiming_uniform_(w, opts)
   return M.uniform_(w, -bound, bound)
 end
 
---- The same, normal.
+--- As kaiming_uniform_, with the normal distribution.
 function M.kaiming_normal_(w, opts) return M.normal_(w, 0, math.sqrt(kaiming_variance("kaiming_normal_", w, opts))) end
 
---- Saxe et al. 2014: w, as a matrix out x the rest, gets orthonormal rows or (where it has more rows) columns, times
---- gain (1).
+--- Saxe et al. 2014: w as a matrix [out, rest] gets orthonormal rows, or columns if it has more rows than columns,
+--- times gain (default 1).
 function M.orthogonal_(w, gain)
   fans("orthogonal_", w)
   gain = number("orthogonal_", "gain", gain, 1)
@@ -150,7 +150,7 @@ function M.orthogonal_(w, gain)
   local long, short = math.max(rows, columns), math.min(rows, columns)
   local q, r = linalg.qr(T.empty {long, short}:normal_())
   local sign = T.empty {1, short}
-  for j = 1, short do sign:set(1, j, r:get(j, j) < 0 and -gain or gain) end -- of R's diagonal: then Q is uniform
+  for j = 1, short do sign:set(1, j, r:get(j, j) < 0 and -gain or gain) end -- with R's signs, Q is Haar-distributed
   q:mul_(sign)
   if rows < columns then q = q:t():contiguous() end
   return autograd.no_grad(w.copy_, w, q:view(w:shape()))

@@ -1,4 +1,4 @@
---- nn.Linear: y = x weight^T + bias, and nn.Flatten before it.
+--- nn.Linear and nn.Flatten.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.nn.functional"
@@ -15,7 +15,8 @@ local raise = f.raise
 ---@field bias atomo.Tensor?  [out]
 local Linear = Module:extend "Linear"
 
---- nn.Linear(in, out, {bias=true}); weight and bias start uniform on +-1/sqrt(in), as PyTorch's.
+--- nn.Linear(in, out, {bias=true}): y [..., out] = x [..., in] weight^T + bias. Initial weight and bias are uniform in
+--- +-1/sqrt(in), as in PyTorch.
 function Linear:init(in_features, out_features, opts)
   opts = opts == nil and {} or opts
   window.check_options("Linear", opts, {bias = O.flag})
@@ -34,8 +35,8 @@ function Linear:describe()
     self.bias and "True" or "False")
 end
 
---- nn.Flatten(start_dim = 2, end_dim = -1): these dimensions (from 1, or from the end) as one; [N, ...] -> [N, product
---- of the rest]. Images flatten as (h, w, c).
+--- nn.Flatten(start_dim = 2, end_dim = -1): joins these dimensions (1-based, negative from the end) to one: [N, ...] ->
+--- [N, product of the others]. Images [N,H,W,C] flatten in the order h, w, c.
 local Flatten = Module:extend "Flatten"
 
 function Flatten:init(start_dim, end_dim)

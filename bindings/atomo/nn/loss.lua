@@ -4,7 +4,7 @@ local Module = require("atomo.nn.module").Module
 
 local M = {}
 
---- fn: the name of the function in F, whose options are checked here, so that an error stands where the layer is made.
+--- Makes the layer of loss F[fn]. Options are checked when the layer is made, so that an error names that line.
 local function loss(name, fn)
   local class = Module:extend(name)
   function class:init(opts)

@@ -1,11 +1,11 @@
---- nn.Module: a part of a network with parameters, buffers and submodules.
+--- nn.Module: the base class of layers and networks, with parameters, buffers and submodules.
 --   local Net = nn.Module:extend "Net"
 --   function Net:init(opts) self.fc = nn.Linear(opts.inputs, 10) end
 --   function Net:forward(x) return self.fc(x) end
 --   local net = Net{inputs = 4};  net(x);  net:parameters()
--- Whatever is assigned to a field is registered, in the order of first assignment: modules, parameters (atomo.param),
--- and what plain tables hold of them, at any depth. Names in state_dict are PyTorch's: "conv1.weight", list and
--- Sequential entries count from 0 ("blocks.0.weight"); keys of a table come sorted ("heads.left.weight").
+-- Modules and parameters (atomo.param) that are assigned to fields, also inside plain tables at any depth, are
+-- registered in the order of first assignment. Names in state_dict are as in PyTorch: "conv1.weight"; list and
+-- Sequential entries count from 0 ("blocks.0.weight"). The keys of a table are sorted ("heads.left.weight").
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local state = require "atomo.nn.state"
@@ -22,7 +22,7 @@ local function is_module(v)
   return type(v) == "table" and type(getmetatable(v)) == "table" and rawget(getmetatable(v), "is_module_class") == true
 end
 
-local active, depth = {}, 0 -- modules being called, outermost first; an error leaves entries behind
+local active, depth = {}, 0 -- modules being called, outermost first; an error leaves stale entries
 
 local function left(...)
   depth = math.max(depth - 1, 0)
@@ -56,7 +56,7 @@ local function construct(class, ...)
   return self
 end
 
---- A new class that inherits from this one; calling the class makes an instance and runs its init(...).
+--- Returns a class that inherits from this one. Calling the class makes an instance and runs its init(...).
 ---@param name string
 function Module:extend(name)
   if type(name) ~= "string" then raise(("Module:extend: name is a %s, expected a string"):format(type(name))) end
@@ -68,21 +68,21 @@ end
 
 function Module:forward() raise(self.class_name .. ": forward is not defined") end
 
---- A tensor that belongs to the state but gets no gradient (running statistics).
+--- Registers a tensor that is saved and loaded with the state but gets no gradient (running statistics).
 function Module:register_buffer(name, t)
   T.expect(t, ("%s: register_buffer: '%s'"):format(self.class_name, tostring(name)))
   self[name] = t:keep()
   self._buffers[name] = true
 end
 
--- ---- walking ---------------------------------------------------------------------------------------------------
+-- ---- visiting modules and tensors ------------------------------------------------------------------------------
 
-local function before(a, b) -- numbers, then texts
+local function before(a, b) -- order of keys: numbers before strings
   if type(a) ~= type(b) then return type(a) == "number" end
   return a < b
 end
 
---- Keys of a plain table that hold tables, sorted.
+--- Returns the sorted keys of a plain table whose values are tables.
 local function keys_of(t, name)
   local keys = {}
   for key, value in pairs(t) do
@@ -101,8 +101,8 @@ end
 
 local function name_of(key) return type(key) == "number" and ("%d"):format(key - 1) or key end
 
---- Calls visit(name, value) for a module or tensor, or for those that a plain table holds; objects of other classes are
---- not looked into. `open`: the tables on the way here.
+--- Calls visit(name, value) for a module or tensor, or for each one in a plain table. Objects of other classes are
+--- skipped. open: the tables that contain this one (a table may contain itself).
 local function each_within(name, value, visit, open)
   if is_module(value) or is_tensor(value) then return visit(name, value) end
   if type(value) ~= "table" or getmetatable(value) ~= nil or open[value] then return end
@@ -111,7 +111,7 @@ local function each_within(name, value, visit, open)
   open[value] = nil
 end
 
---- Calls visit(name, value) for the modules and tensors of the fields, in order.
+--- Calls visit(name, value) for the modules and tensors in self's fields, in order of assignment.
 local function each_field(self, visit)
   for _, key in ipairs(self._order) do
     local value = rawget(self, key)
@@ -130,14 +130,14 @@ local function visit_modules(self, prefix, seen, visit)
   end)
 end
 
---- {name, module} of this module ("") and everything below, in order.
+--- Returns a list of {name, module}: this module (name "") and all submodules, each once.
 function Module:named_modules()
   local list = {}
   visit_modules(self, "", {}, function(name, m) list[#list + 1] = {name, m} end)
   return list
 end
 
---- {name, submodule} one level down.
+--- Returns a list of {name, module}: the direct submodules.
 function Module:named_children()
   local list = {}
   each_field(self, function(name, value)
@@ -146,11 +146,11 @@ function Module:named_children()
   return list
 end
 
---- A parameter is one for good, frozen or not; a leaf that was told to require a gradient serves as one.
+--- Is t a parameter: made by atomo.param (frozen or not), or a leaf that requires a gradient?
 local function is_parameter(t) return not t.node and (t.is_parameter or t.requires_grad) or false end
 
---- Calls visit(full name, tensor, is_buffer) for all parameters and buffers, shared ones under each name; a module's
---- own come before those of the modules in it. `open`: the modules on the way here.
+--- Calls visit(full name, tensor, is_buffer) for all parameters and buffers, those of a module before those of its
+--- submodules. A shared tensor is visited under each of its names. open: the modules that contain this one.
 local function each_state(self, visit, prefix, open)
   prefix, open = prefix or "", open or {}
   if open[self] then return end
@@ -165,7 +165,7 @@ local function each_state(self, visit, prefix, open)
   open[self] = nil
 end
 
---- A list of {name, tensor}: the parameters, or the buffers, each once.
+--- Returns a list of {name, tensor}, each tensor once: the buffers if `buffers`, else the parameters.
 local function named_state(self, buffers)
   local list, seen = {}, {}
   each_state(self, function(name, t, buffer)
@@ -182,26 +182,26 @@ local function tensors_of(list)
   return list
 end
 
---- A list of {name, parameter}, each parameter once.
+--- Returns a list of {name, parameter}, each parameter once.
 function Module:named_parameters() return named_state(self, false) end
 
 ---@return atomo.Tensor[]
 function Module:parameters() return tensors_of(named_state(self, false)) end
 
---- A list of {name, tensor}.
+--- Returns a list of {name, buffer}, each buffer once.
 function Module:named_buffers() return named_state(self, true) end
 
 ---@return atomo.Tensor[]
 function Module:buffers() return tensors_of(named_state(self, true)) end
 
---- Number of values of all parameters, frozen ones too.
+--- Number of elements of all parameters, frozen ones included.
 function Module:num_parameters()
   local n = 0
   for _, p in ipairs(self:parameters()) do n = n + p:numel() end
   return n
 end
 
---- Calls fn(module) for everything below and then for this module, as PyTorch does: to initialise a network, say.
+--- Calls fn(module) for all submodules and then for this module, as in PyTorch (to initialise a network); returns self.
 function Module:apply(fn)
   local list = self:named_modules()
   for i = #list, 1, -1 do fn(list[i][2]) end
@@ -219,8 +219,9 @@ local function set_mode(self, on, seen)
   end)
 end
 
---- Training mode (or, with false, evaluation) for this module and all below: dropout and batch norm ask for it. A class
---- with a train of its own is asked itself; what is frozen stays in evaluation mode.
+--- Sets training mode (or with false evaluation mode) of this module and all submodules; dropout and batch norm depend
+--- on it. A submodule whose class overrides train gets a call of that. Frozen modules stay in evaluation mode. Returns
+--- self.
 ---@param on boolean?
 function Module:train(on)
   if on ~= nil and type(on) ~= "boolean" then
@@ -231,8 +232,8 @@ function Module:train(on)
 end
 function Module:eval() return self:train(false) end
 
---- The modes that a training loop begins with: each module's own, as the user set it. A network that is in evaluation
---- mode as a whole trains, and a class with a train of its own is asked.
+--- Sets the modes at the start of a training loop. If this module is in evaluation mode, all switch to training mode.
+--- Otherwise each keeps its mode as the user set it, and train() of classes that override it is called. Returns self.
 function Module:begin_training()
   if not self.training then return self:train() end
   for _, entry in ipairs(self:named_modules()) do
@@ -242,7 +243,7 @@ function Module:begin_training()
   return self
 end
 
---- Runs fn(...) in evaluation mode; returns what it returns. Every module gets its own mode back, after an error too.
+--- Runs fn(...) with all modules in evaluation mode; returns fn's results. Restores each mode, also after an error.
 function Module:evaluating(fn, ...)
   local modes = {}
   for i, entry in ipairs(self:named_modules()) do modes[i] = {entry[2], entry[2].training} end
@@ -255,8 +256,8 @@ function Module:evaluating(fn, ...)
   return finish(pcall(fn, ...))
 end
 
---- Whether the parameters of this module and all below train (default true), as setting requires_grad of each. One that
---- does not stays a parameter: it is saved and loaded, and gradients pass through; it gets none, no step, no decay.
+--- Sets requires_grad of all parameters of this module and its submodules (default true); returns self. With false they
+--- are still saved and loaded and gradients pass through them, but they get no gradient, update or weight decay.
 ---@param on boolean?
 function Module:requires_grad_(on)
   for _, p in ipairs(self:parameters()) do p:requires_grad_(on) end
@@ -274,14 +275,14 @@ local function set_frozen(self, on)
   return self:requires_grad_(not on)
 end
 
---- Nothing in this module and below changes from now on: no parameter trains, and it stays in evaluation mode, so that
---- running statistics stand still and dropout rests, whatever train() is called above.
+--- Freezes this module and its submodules: no parameter is trained, and they stay in evaluation mode (running
+--- statistics fixed, dropout off) even if train() is called on a module that contains them. Returns self.
 function Module:freeze(part)
   if part ~= nil then raise "freeze: takes no argument; model.layer:freeze() is of the part" end
   return set_frozen(self, true)
 end
 
---- Ends freeze(): all parameters train, and the mode is what it was.
+--- Undoes freeze(): all parameters are trained, and each module gets its mode before freeze() back. Returns self.
 function Module:unfreeze(part)
   if part ~= nil then raise "unfreeze: takes no argument; model.layer:unfreeze() is of the part" end
   return set_frozen(self, false)
@@ -294,7 +295,7 @@ end
 
 -- ---- state -----------------------------------------------------------------------------------------------------
 
---- name -> tensor of all parameters and buffers (the tensors themselves, not copies).
+--- Returns all parameters and buffers by name: the tensors themselves, not copies.
 ---@return table<string, atomo.Tensor>
 function Module:state_dict()
   local all = {}
@@ -302,9 +303,10 @@ function Module:state_dict()
   return all
 end
 
---- Copies the values in: of every name, or with strict = false of those that are on both sides. Nothing is changed
---- unless all that is copied fits; the error lists what does not. Of weights that are shared, one copy will do. Returns
---- itself, or with strict = false {missing = names, unexpected = names}.
+--- Copies values into the parameters and buffers. By default the names must agree; with strict = false, names on one
+--- side only are skipped. If a name or shape does not fit, raises a list of all problems and changes nothing. For a
+--- shared tensor, a value under one of its names is enough. Returns self, or with strict = false {missing =, unexpected
+--- =}.
 ---@param values table<string, atomo.Tensor>
 ---@param opts {strict: boolean?}?
 function Module:load_state_dict(values, opts)
@@ -312,9 +314,9 @@ function Module:load_state_dict(values, opts)
   return left_out or self
 end
 
--- ---- where in the network an error happened ------------------------------------------------------------------------
+-- ---- the place of an error in the network --------------------------------------------------------------------------
 
---- Under which name parent holds child: "conv1", "layer 3" for a place in a list; nil where it does not.
+--- Returns the name of child in parent: "conv1", or "layer 3" for an entry of a list; nil if it is not in parent.
 local function name_in(parent, child)
   local found
   each_field(parent, function(name, value)
@@ -327,7 +329,8 @@ local function name_in(parent, child)
   return found
 end
 
---- " [in Net > fc2: Linear]", from the modules that hold each other; what an earlier error left behind does not.
+--- Returns " [in Net > fc2: Linear]" for an error text: the modules being called. Stale entries, left by an earlier
+--- error, are recognised because they do not contain the next one.
 function f.context()
   local path, i = {}, depth
   if i == 0 then return "" end
@@ -345,10 +348,10 @@ end
 
 -- ---- printing --------------------------------------------------------------------------------------------------
 
---- What stands between the brackets of a layer without submodules; layers override it.
+--- Returns the text between the brackets of a printed layer without submodules. Layers override it.
 function Module:describe() return "" end
 
---- As PyTorch prints modules.
+--- Returns the text that tostring prints, in PyTorch's form.
 function Module:text(indent)
   indent = indent or ""
   local children = self:named_children()

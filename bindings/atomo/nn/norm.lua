@@ -1,4 +1,4 @@
---- nn.BatchNorm2d: batch normalisation, with ReLU and a residual addition in the same pass where wanted. BatchNorm1d.
+--- nn.BatchNorm2d and nn.BatchNorm1d: batch normalisation, optionally with residual addition and ReLU in the same pass.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.nn.functional"
@@ -9,19 +9,19 @@ local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 
 ---@class atomo.BatchNorm2d: atomo.Module
----@field weight atomo.Tensor?              [channels], starts at 1; nil without affine
----@field bias atomo.Tensor?                [channels], starts at 0
----@field running_mean atomo.Tensor?        buffer, starts at 0; nil without track_running_stats
----@field running_var atomo.Tensor?         buffer, starts at 1
----@field num_batches_tracked atomo.Tensor? buffer, a scalar; of cumulative averages only
+---@field weight atomo.Tensor?              [channels], initially 1; nil without affine
+---@field bias atomo.Tensor?                [channels], initially 0; nil without affine
+---@field running_mean atomo.Tensor?        buffer [channels], initially 0; nil without track_running_stats
+---@field running_var atomo.Tensor?         buffer [channels], initially 1; nil without track_running_stats
+---@field num_batches_tracked atomo.Tensor? buffer, a scalar; only with momentum = false
 local BatchNorm2d = Module:extend "BatchNorm2d"
 
 local defaults = {eps = 1e-5, momentum = 0.1, affine = true, track_running_stats = true, relu = false}
 local rules = {eps = O.number(0, 1), momentum = true, affine = O.flag, track_running_stats = O.flag, relu = O.flag}
 
 --- nn.BatchNorm2d(channels, {eps=1e-5, momentum=0.1, affine=true, track_running_stats=true, relu=false}); momentum =
---- false is PyTorch's None: running statistics are the plain averages over all batches so far. bn(x, residual) is
---- bn(x) + residual; with relu, relu of it.
+--- false is PyTorch's None: running statistics are the averages over all batches so far. bn(x, residual) is
+--- bn(x) + residual, or with relu = true the ReLU of the sum.
 function BatchNorm2d:init(num_features, opts)
   local name = self.class_name
   opts = opts == nil and {} or opts
@@ -48,7 +48,8 @@ function BatchNorm2d:init(num_features, opts)
   end
 end
 
---- The options of a layer that counts its batches, or keeps no statistics and so takes every batch's own.
+--- Returns options of F.batch_norm for a layer with momentum = false, or without running statistics (which always uses
+--- those of the batch).
 local function options(self)
   local o = {training = true, eps = self.eps, relu = self.relu}
   if self.track_running_stats then
@@ -58,7 +59,8 @@ local function options(self)
   return o
 end
 
---- Mostly the module itself is the options table: training, momentum, eps, relu and the running statistics are fields.
+--- In the usual case the module itself is the options table: training, momentum, eps, relu and the running statistics
+--- are its fields.
 function BatchNorm2d:forward(x, residual)
   local o = self
   if not self.track_running_stats or (self.training and not self.momentum) then o = options(self) end
@@ -71,7 +73,7 @@ function BatchNorm2d:describe()
     self.track_running_stats and "" or ", track_running_stats=False", self.relu and ", relu=True" or "")
 end
 
---- nn.BatchNorm1d(channels, options as BatchNorm2d's) of [N, channels] or [N, L, channels].
+--- nn.BatchNorm1d(channels, options of BatchNorm2d), for inputs [N, channels] or [N, L, channels].
 local BatchNorm1d = BatchNorm2d:extend "BatchNorm1d"
 
 function BatchNorm1d:forward(x, residual)

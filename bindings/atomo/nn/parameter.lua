@@ -1,10 +1,10 @@
---- The parameters of layers, and how those of Linear, Conv2d and the recurrent layers begin. (nn.init is public.)
+--- Makes the parameters of layers with their initial values. (The public functions for users are in nn.init.)
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 
 local M = {}
 
---- A parameter of that shape; `fill` gets the tensor.
+--- Makes a parameter of that shape; fill(tensor) sets its initial value.
 ---@param shape number[]
 ---@param fill fun(t: atomo.Tensor)
 function M.new(shape, fill)
@@ -13,7 +13,8 @@ function M.new(shape, fill)
   return autograd.param(t)
 end
 
---- Uniform on +-1/sqrt(fan): what PyTorch's kaiming_uniform_(w, a = sqrt(5)) comes to, and its start of biases.
+--- Returns a fill function: uniform in +-1/sqrt(fan). PyTorch's kaiming_uniform_(w, a = sqrt(5)) and its initial biases
+--- have this distribution.
 function M.uniform(fan)
   local bound = 1 / math.sqrt(fan)
   return function(t) t:uniform_(-bound, bound) end

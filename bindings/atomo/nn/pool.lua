@@ -4,9 +4,9 @@ local O = require "atomo.tensor.check_options"
 local window = require "atomo.nn.functional.window"
 local Module = require("atomo.nn.module").Module
 
---- MaxPool2d(kernel, {stride=kernel, padding=0, dilation=1, ceil_mode=false, return_indices=false}) and
---- AvgPool2d(kernel, {stride=kernel, padding=0, ceil_mode=false, count_include_pad=true, divisor_override=nil}): as
---- F.max_pool2d and F.avg_pool2d. Sizes are numbers or {height, width}.
+--- Makes MaxPool2d(kernel, {stride=kernel, padding=0, dilation=1, ceil_mode=false, return_indices=false}) and
+--- AvgPool2d(kernel, {stride=kernel, padding=0, ceil_mode=false, count_include_pad=true, divisor_override=nil}).
+--- F.max_pool2d and F.avg_pool2d describe the options. Sizes are numbers or {height, width}.
 local function pool(name, layer, op)
   local class = Module:extend(name)
   function class:init(kernel, opts)

@@ -19,12 +19,12 @@ local function backwards(steps)
   return index
 end
 
---- The class of a cell: gates, operator of one layer, and how many states it carries (h, or h and c).
+--- Makes the class of a stack. gates: 4 or 3; op: operator of one layer; states: 2 (h and c) or 1 (h).
 local function stack(name, gates, op, states)
   local class = Module:extend(name)
 
-  --- (input_size, hidden_size, {num_layers=1, bias=true, batch_first=false, dropout=0, bidirectional=false}); all
-  --- starts uniform on +-1/sqrt(hidden_size). Dropout acts between layers.
+  --- (input_size, hidden_size, {num_layers=1, bias=true, batch_first=false, dropout=0, bidirectional=false}). Initial
+  --- weights and biases are uniform in +-1/sqrt(hidden_size). Dropout is applied between layers.
   function class:init(input_size, hidden_size, opts)
     opts = opts == nil and {} or opts
     window.check_options(name, opts, known)
@@ -55,7 +55,7 @@ local function stack(name, gates, op, states)
     end
   end
 
-  --- Part i of a state [num_layers * directions, N, hidden_size], zeros where none was given.
+  --- Returns part i of a given state [num_layers * directions, N, hidden_size]; zeros for nil.
   local function state_of(self, given, what, i, n)
     if not given then return T.zeros(n, self.hidden_size) end
     T.expect(given, ("%s: %s"):format(name, what), "f32")
@@ -66,7 +66,7 @@ local function stack(name, gates, op, states)
     return given:select(1, i)
   end
 
-  --- Layer l in one direction: y [T, N, hidden_size] and, appended to `last`, its last states.
+  --- Runs layer l in one direction; returns y [T, N, hidden_size] and appends the last states to `last`.
   local function direction(self, x, l, d, h0, c0, last)
     local i, at = l * #self.suffixes + d, l .. self.suffixes[d]
     local y, c = op(x, self["weight_ih_l" .. at], self["weight_hh_l" .. at], self["bias_ih_l" .. at],
@@ -76,9 +76,10 @@ local function stack(name, gates, op, states)
     return y
   end
 
-  --- x [T, N, input_size] (batch_first: [N, T, input_size]) and the states to begin with, [num_layers, N, hidden_size]
-  --- (default: zeros) -> y [T, N, hidden_size] and the last states. Bidirectional: states [2 num_layers, ...], each
-  --- layer's forward one first, and y [T, N, 2 hidden_size].
+  --- x [T, N, input_size] (batch_first: [N, T, input_size]), initial states [num_layers, N, hidden_size] (default
+  --- zeros)
+  --- -> y [T, N, hidden_size], last states. Bidirectional: states [2 num_layers, ...], forward before backward in each
+  --- layer, and y [T, N, 2 hidden_size].
   function class:forward(x, h0, c0)
     T.expect(x, name .. ": input", "f32")
     if x:dim() ~= 3 or x:size(3) ~= self.input_size then

@@ -1,4 +1,4 @@
---- Loading a module's state: names and shapes are compared first, then values are copied, all or none.
+--- Loads a module's state. Names and shapes are compared first, then all values are copied, or none.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
@@ -7,7 +7,7 @@ local raise = f.raise
 
 local M = {}
 
---- The state's tensors, each once, with the names that it has: {{tensor=, names=}, ...}.
+--- Returns the state's tensors, each once with all its names: {{tensor=, names=}, ...}.
 local function slots_of(each)
   local list, of = {}, {}
   each(function(name, t)
@@ -27,8 +27,8 @@ local function problem_of(name, given, t)
   end
 end
 
---- Finds each slot's source among values. Returns names that are missing, shapes that are wrong, names that are known,
---- and shared tensors with two values.
+--- Finds the value of each slot. Returns lists of missing names, of texts about wrong shapes, a set of the known names,
+--- and a list of shared tensors that have two different values.
 local function match(slots, values)
   local missing, wrong, known, differ = {}, {}, {}, {}
   for _, slot in ipairs(slots) do
@@ -61,10 +61,9 @@ local function unknown(values, known)
   return list
 end
 
---- who: the class; each(visit): calls visit(name, tensor) for its state; opts: {strict = true}. Returns {missing=,
---- unexpected=} where strict is false.
----@param who string
----@param each fun(visit: fun(name: string, t: atomo.Tensor))
+--- See Module:load_state_dict. Returns {missing=, unexpected=} if opts.strict is false, else nil.
+---@param who string  the module's class
+---@param each fun(visit: fun(name: string, t: atomo.Tensor))  visits the module's state
 ---@param values table<string, atomo.Tensor>
 ---@param opts {strict: boolean?}?
 function M.load(who, each, values, opts)

@@ -1,4 +1,4 @@
---- Elementwise activations over one pair of kernels each: leaky_relu, gelu, silu, tanh, sigmoid.
+--- Elementwise activations, each with a forward and a backward kernel: leaky_relu, gelu, silu, tanh, sigmoid.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local S = require "atomo.nn.functional.support"
@@ -8,7 +8,7 @@ local wrap, out, dense = T.wrap, T.out, S.dense
 
 local F = {}
 
---- keep: what the slope is worked out from, "input" or "result".
+--- Makes an activation. keep: the tensor that backward needs, "input" or "result".
 local function activation(name, kind, keep)
   return func {
     name = name,
@@ -30,7 +30,7 @@ end
 
 local leaky_relu = activation("leaky_relu", C.ATOMO_LEAKY_RELU, "input")
 
---- x where positive, else negative_slope (0.01) * x.
+--- x if x > 0, else negative_slope (default 0.01) * x.
 function F.leaky_relu(x, negative_slope)
   if negative_slope ~= nil and type(negative_slope) ~= "number" then
     raise(("leaky_relu: negative_slope is a %s, expected a number"):format(type(negative_slope)))
@@ -41,7 +41,7 @@ end
 local gelu = activation("gelu", C.ATOMO_GELU, "input")
 local gelu_tanh = activation("gelu", C.ATOMO_GELU_TANH, "input")
 
---- x Phi(x); approximate = "tanh" for the usual approximation.
+--- x Phi(x), Phi the normal distribution function; approximate = "tanh": PyTorch's approximation by tanh.
 ---@param x atomo.Tensor
 ---@param approximate "none"|"tanh"|nil
 function F.gelu(x, approximate)

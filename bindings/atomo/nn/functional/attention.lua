@@ -1,4 +1,4 @@
---- attention: softmax(q k^T / sqrt(d)) v of several heads, blocked: T x T is never stored.
+--- Attention: softmax(q k^T / sqrt(d)) v of several heads, computed in blocks; the T x T scores are never stored.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local K = require "atomo.autograd.ops.kernels"
@@ -12,14 +12,14 @@ local wrap, out = T.wrap, T.out
 
 local F = {}
 
---- t, or a contiguous copy where its rows are not dense.
+--- Returns t, or a contiguous copy if t's rows are not contiguous.
 local function rows(t, what)
   T.expect(t, what, "f32")
   if t:dim() == 3 and (t.h.stride[2] == 1 or t.h.shape[2] == 1) then return t end
   return t:contiguous()
 end
 
---- query, key and value: three tensors, or the thirds of one (packed, when k is nil).
+--- Returns query, key and value: the three arguments, or with k = nil the three thirds of q's channels.
 local function thirds(q, k, v)
   if k then return q, k, v end
   local width = q.h.shape[2] / 3
@@ -49,7 +49,7 @@ local attention = func {
   end,
 }
 
---- A mask as the f32 that is added to the scores: of a u8 mask every element but 0 hides its key.
+--- Returns a mask as f32, to be added to the scores. In a u8 mask, every nonzero element hides its key.
 local function additive(mask, what)
   T.expect(mask, what)
   if mask.requires_grad then raise(what .. " requires a gradient, a mask is a constant") end
@@ -63,7 +63,8 @@ local function additive(mask, what)
   return hidden
 end
 
---- key_mask [N, S] and mask [T, S] or [N, T, S] as one mask [N, T, S]; what is repeated takes no memory.
+--- Returns the sum of key_mask [N, S] and mask [T, S] or [N, T, S], expanded to [N, T, S] (with stride 0 where it
+--- repeats).
 local function joined_mask(mask, key_mask, n, t, s)
   local function wide(m, what, sizes)
     for i = 1, 3 do
@@ -96,7 +97,7 @@ end
 
 local known = {heads = O.whole(1), causal = O.flag, dropout = O.number(0, 1), mask = true, key_mask = true}
 
---- attention(q, k, v, ...) with the options' values; q may be packed (k is nil then).
+--- Calls the operator with the options' values. With k = nil, q has query, key and value side by side.
 local function attend(q, k, v, opts)
   opts = opts == nil and {} or opts
   window.check_options("attention", opts, known)
@@ -108,10 +109,10 @@ local function attend(q, k, v, opts)
   return attention(q, k, v, heads, causal, p, mask)
 end
 
---- y [N,T,C] from q [N,T,C], k and v [N,S,C]; head i is columns i C/heads + 1 ... of each.
--- opts: heads = 1, causal = false (position t sees 1 to t), dropout = 0 (of the probabilities), mask [T,S] or [N,T,S]
--- and key_mask [N,S] (for padded sequences): f32, added to the scores (-math.huge hides a key), or u8, of which 1
--- hides a key. A query that sees no key gets 0.
+--- Attention of q [N,T,C] to k and v [N,S,C]; returns [N,T,C]. Head i (from 0) has channels i C/heads + 1 to (i + 1)
+-- C/heads. opts: heads = 1, causal = false (position t attends to 1 to t), dropout = 0 (of the probabilities), mask
+-- [T,S] or [N,T,S], and key_mask [N,S] for padded sequences. Masks are f32, added to the scores (-math.huge hides a
+-- key), or u8 (1 hides a key). The result of a query whose keys are all hidden is 0.
 ---@param q atomo.Tensor
 ---@param k atomo.Tensor
 ---@param v atomo.Tensor
@@ -120,7 +121,7 @@ function F.scaled_dot_product_attention(q, k, v, opts)
   return attend(rows(q, "attention: query"), rows(k, "attention: key"), rows(v, "attention: value"), opts)
 end
 
---- The same of one tensor [N,T,3C] that holds query, key and value side by side: no copies.
+--- Self-attention of one tensor [N,T,3C] that has query, key and value side by side, without a copy; returns [N,T,C].
 ---@param qkv atomo.Tensor
 ---@param opts table?  as above
 function F.self_attention(qkv, opts)

@@ -4,14 +4,14 @@ local number = require "atomo.core.number"
 
 local M = {}
 
---- v, a whole number of at least `least` (1).
+--- Returns v, a whole number >= least (default 1); raises otherwise.
 function M.count(layer, name, v, least)
   local n = number.whole(v, least or 1)
   if not n then raise(("%s: %s is %s, expected a whole number >= %d"):format(layer, name, tostring(v), least or 1)) end
   return n
 end
 
---- v, a number from 0 to `most`.
+--- Returns v, a number from 0 to `most`; raises otherwise.
 function M.within(layer, name, v, most)
   if type(v) ~= "number" or not (v >= 0 and v <= most) then
     raise(("%s: %s is %s, expected 0 to %g"):format(layer, name, tostring(v), most))

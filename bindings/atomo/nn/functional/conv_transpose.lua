@@ -1,4 +1,4 @@
---- conv_transpose2d: the adjoint of conv2d, through the same engines: its forward is their backward to the data.
+--- conv_transpose2d, the adjoint of conv2d: its forward is conv2d's backward with respect to the data.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local K = require "atomo.autograd.ops.kernels"
@@ -15,7 +15,7 @@ local conv_transpose2d = func {
   forward = function(ctx, x, w, b, win, sizes)
     local y, o = T.empty(sizes), out()
     o[0] = y.h
-    check(C.atomo_conv2d_backward_data(y.h, w.h, x.h, win, 0, o)) -- of its first argument only the shape is read
+    check(C.atomo_conv2d_backward_data(y.h, w.h, x.h, win, 0, o)) -- reads only the shape of y
     if b then y:add_(b) end
     ctx:save(x, w)
     return y
@@ -41,7 +41,7 @@ local conv_transpose2d = func {
 local names = {stride = true, padding = true, dilation = true, groups = true}
 local extra = {output_padding = true}
 
---- The window and the output padding {h, w} of checked options.
+--- Checks opts; returns the window and the output padding {h, w}. more: rules of further options.
 function F.transpose_window(layer, opts, more)
   opts = opts == nil and {} or opts
   window.check_options(layer, opts, names, extra, more or {})
@@ -56,7 +56,7 @@ function F.transpose_window(layer, opts, more)
   return win, {ph, pw}
 end
 
---- With a window and an output padding from F.transpose_window; what nn.ConvTranspose2d calls.
+--- conv_transpose2d with the results of F.transpose_window; for nn.ConvTranspose2d.
 function F.conv_transpose2d_with(x, w, b, win, output_padding)
   x, w = dense(x, "conv_transpose2d: input"), dense(w, "conv_transpose2d: weight")
   if x:dim() ~= 4 or w:dim() ~= 4 or x:size(4) ~= w:size(1) then
@@ -79,8 +79,8 @@ function F.conv_transpose2d_with(x, w, b, win, output_padding)
   return conv_transpose2d(x, w, b, win, sizes)
 end
 
---- Transposed convolution of x [N,H,W,in] with w [in, kh, kw, out/groups] and bias b [out] (or nil):
--- OH = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
+--- Transposed convolution of x [N,H,W,in] with w [in, kh, kw, out/groups] and bias b [out] (or nil) -> [N,OH,OW,out],
+-- OH = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1, OW likewise.
 ---@param opts {stride: any, padding: any, output_padding: any, dilation: any, groups: integer?}?
 function F.conv_transpose2d(x, w, b, opts)
   return F.conv_transpose2d_with(x, w, b, F.transpose_window("conv_transpose2d", opts))

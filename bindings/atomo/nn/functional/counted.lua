@@ -1,17 +1,17 @@
---- How many a loss counts: what its mean divides by (labels that are not ignored, their classes' weights, elements).
--- Means of several batches are put together by it, over micro-batches, ranks and epochs (stage 3).
---   loss.count    of a loss that is reduced; loss.summed: with reduction = "sum"
+--- The count of a loss: the number that its mean divides by (labels that are not ignored, or the sum of their classes'
+-- weights, or elements). It weighs the means of micro-batches, ranks and epochs when they are averaged (stage 3).
+--   loss.count    set on a loss with reduction "mean" or "sum"; loss.summed: true for "sum"
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local C = f.C
 
 local M = {}
 
--- The means that a loss function has called since `begin`: one that it changes further (adds a penalty, scales) keeps
--- that one's count.
+-- Mean losses of atomo.F that the user's loss function has called in `measure`. calls: 0, 1, or 2 for several with
+-- different counts. With 1, its count also holds for a result derived from it (scaled, or with a penalty added).
 local tally = {calls = 0, count = 0, ignore_index = nil}
 
---- Says of a loss how many it counts; returns it.
+--- Sets the count of a loss; returns the loss.
 ---@param loss atomo.Tensor
 ---@param reduction integer
 ---@param count number
@@ -27,7 +27,7 @@ function M.note(loss, reduction, count, ignore_index)
   return loss
 end
 
---- F.accuracy's options that leave out the labels which the last loss has ignored.
+--- Returns options for F.accuracy with the last loss's ignore_index; nil if that is the default.
 ---@return {ignore_index: integer}?
 function M.ignored()
   local ignore = tally.ignore_index
@@ -41,18 +41,18 @@ local function check_count(count)
   return count
 end
 
---- The loss of a batch as a training loop needs it. loss(logits, labels) returns a scalar and, if it likes, the number
---- that its mean counts; else it is that of the loss in atomo.F that it called, else the batch's images. accuracy
---- returns a fraction and, likewise, of how many.
+--- Computes a batch's loss and accuracy for a training loop. loss(logits, labels) returns a scalar and optionally its
+--- count; the default is the count of the loss of atomo.F that it called, else the batch size. accuracy(logits, labels)
+--- returns a fraction and optionally the number of rows judged.
 ---@param loss function
 ---@param accuracy function|false
 ---@param logits atomo.Tensor
 ---@param batch table
 ---@return atomo.Tensor loss
 ---@return number count
----@return boolean summed  the loss is a sum, no mean
----@return number right    fraction
----@return number judged   of how many
+---@return boolean summed  the loss is a sum, not a mean
+---@return number right    fraction of the rows judged, 0 without accuracy
+---@return number judged   number of rows judged
 function M.measure(loss, accuracy, logits, batch)
   tally.calls, tally.count, tally.ignore_index = 0, 0, nil
   local value, count = loss(logits, batch.y)

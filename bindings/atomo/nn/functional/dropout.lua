@@ -10,7 +10,7 @@ local F = {}
 
 local draw = {rank = 0, step = 0, calls = 0, seedings = -1, seed = nil}
 
---- What a call of manual_seed begins anew, with the same seed too.
+--- Resets the mask counter after a call of manual_seed, even with the same seed.
 local function restart_if_seeded()
   local seedings = C.atomo_seedings()
   if draw.seedings ~= seedings then
@@ -18,9 +18,9 @@ local function restart_if_seeded()
   end
 end
 
---- Names the masks that follow: a mask depends on (seed, rank, step, number of the call since this one) only. The
--- training loop says it before every step, so that a resumed run draws the same masks and ranks draw different ones.
--- Returns what the names were before; F.dropout_stream(rank, step, calls) goes back to them.
+--- Sets rank and step for the masks that follow. A mask depends only on (seed, rank, step, number of masks drawn since
+-- this call). The training loop calls this before every step, so that a resumed run draws the same masks and ranks draw
+-- different ones. Returns the former rank, step, calls; pass them to this function to restore them.
 function F.dropout_stream(rank, step, calls)
   restart_if_seeded()
   local r, s, c = draw.rank, draw.step, draw.calls
@@ -28,8 +28,8 @@ function F.dropout_stream(rank, step, calls)
   return r, s, c
 end
 
---- The names of the masks that follow, with the seed: F.put_dropout_state draws the same again, whatever seed has been
---- set since, and returns what goes back.
+--- Returns the state of the mask stream, including the seed. F.put_dropout_state(state) restores it, whatever seed has
+--- been set since, and returns the state before.
 function F.dropout_state()
   restart_if_seeded()
   return {rank = draw.rank, step = draw.step, calls = draw.calls, seedings = draw.seedings, seed = draw.seed}
@@ -42,7 +42,7 @@ function F.put_dropout_state(state)
   return now
 end
 
---- The stream of the next mask.
+--- Returns the random stream of the next mask, and counts it as drawn.
 function F.next_dropout_stream()
   restart_if_seeded()
   local seed = draw.seed
@@ -68,7 +68,7 @@ local dropout = func {
   end,
 }
 
---- p as a probability of dropping, 0 <= p <= 1.
+--- Returns p; raises unless 0 <= p <= 1. layer: first word of the error text.
 function F.check_dropout(layer, p)
   if type(p) ~= "number" or not (p >= 0 and p <= 1) then
     raise(("%s: p is %s, expected 0 <= p <= 1"):format(layer, tostring(p)))
@@ -76,7 +76,8 @@ function F.check_dropout(layer, p)
   return p
 end
 
---- Zeroes each element with probability p (0.5) and scales the rest by 1/(1-p). training (default true): false gives x.
+--- Zeroes each element with probability p (default 0.5) and scales the rest by 1/(1-p). With training = false it
+--- returns x.
 ---@param x atomo.Tensor
 ---@param p number?
 ---@param training boolean?

@@ -26,7 +26,7 @@ local embedding = func {
   end,
 }
 
---- [..., D]: rows of weight [V, D] at index i32 [...], from 0 (as labels). padding_idx: a row that gets no gradient.
+--- Looks up rows of weight [V, D] at index, i32 [...] from 0 -> [..., D]. Row padding_idx gets no gradient.
 ---@param index atomo.Tensor
 ---@param weight atomo.Tensor
 ---@param padding_idx integer?

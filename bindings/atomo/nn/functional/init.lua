@@ -1,6 +1,6 @@
---- atomo.F: the layers as functions, each one operator with a gradient over a pair of C kernels (stage 3).
--- Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups], linear weights [out, in], labels i32 from 0.
--- Options are PyTorch's names; a size may be a number or {height, width}.
+--- atomo.F: the layers as functions (stage 3). Each is a differentiable operator with a forward and a backward C
+-- kernel. Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups], linear weights [out, in], labels i32 from
+-- 0. Options have PyTorch's names; a size is a number or {height, width}.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local func = require("atomo.autograd").operator
@@ -48,8 +48,8 @@ local conv2d = func {
   end,
 }
 
---- 2-D convolution of x [N,H,W,in] with w [out, kh, kw, in/groups] and bias b [out] (or nil). padding: a size, "valid"
---- (0), or "same" (stride 1; of an odd total the larger half comes after).
+--- 2-D convolution of x [N,H,W,in] with w [out, kh, kw, in/groups] and bias b [out] (or nil) -> [N,OH,OW,out].
+--- padding: a size, "valid" (0), or "same" (for stride 1; if the total is odd, one more after than before).
 ---@param x atomo.Tensor
 ---@param w atomo.Tensor
 ---@param b atomo.Tensor?
@@ -83,7 +83,7 @@ local linear = func {
   end,
 }
 
---- y [..., out] = x [..., in] w^T + b; w [out, in], b [out] or nil.
+--- y [..., out] = x [..., in] w^T + b, with w [out, in] and b [out] or nil.
 ---@param x atomo.Tensor
 ---@param w atomo.Tensor
 ---@param b atomo.Tensor?
@@ -123,7 +123,7 @@ local batch_norm = func {
     local gr, res
     if y then
       res = out()
-      if ctx:may_overwrite(gy) then -- g in place of gy: no more memory to go through
+      if ctx:may_overwrite(gy) then -- write into gy's buffer instead of a new one
         res[0], gr = gy.h, gy
       end
     elseif ctx:needs(4) then
@@ -139,9 +139,10 @@ local batch_norm = func {
 local batch_norm_options = {training = O.flag, running_mean = O.tensor, running_var = O.tensor,
   momentum = O.number(0, 1), eps = O.number(0), relu = O.flag, residual = O.tensor}
 
---- Batch normalisation over all but the last dimension: relu(weight (x - mean) / sqrt(var + eps) + bias + residual).
--- weight and bias [C]: 1 and 0 where nil. opts: training (use and update batch statistics), running_mean, running_var,
--- momentum = 0.1, eps = 1e-5, relu = false and residual. Running variance is the unbiased one, as in PyTorch.
+--- Batch normalisation over all dimensions except the last: weight (x - mean) / sqrt(var + eps) + bias, then + residual
+-- and ReLU if given. weight and bias [C], default 1 and 0. opts: training (use batch statistics and update the running
+-- ones), running_mean, running_var, momentum = 0.1, eps = 1e-5, relu = false, residual. The running variance is
+-- unbiased, as in PyTorch.
 ---@param x atomo.Tensor
 ---@param weight atomo.Tensor?
 ---@param bias atomo.Tensor?
@@ -151,7 +152,7 @@ function F.batch_norm(x, weight, bias, opts)
   return F.batch_norm_with(x, weight, bias, opts.residual, opts)
 end
 
---- What nn.BatchNorm2d calls: the options table is its own, the residual an argument.
+--- batch_norm without checks of opts, and with the residual as an argument; for nn.BatchNorm2d.
 function F.batch_norm_with(x, weight, bias, residual, opts)
   if not (weight and bias) then
     T.expect(x, "batch_norm: input", "f32")
@@ -180,7 +181,7 @@ F.relu = func {
 
 -- ---- pooling ---------------------------------------------------------------------------------------------------
 
---- By a pair of kernels of C; include (padding) and divisor are avg_pool2d's.
+--- Makes a pooling operator from C's forward and backward. include (count_include_pad) and divisor: of avg_pool2d only.
 local function pool(name, forward, backward)
   return func {
     name = name,
@@ -205,9 +206,9 @@ local avg_pool2d = pool("avg_pool2d",
   function(x, win, o, include, divisor) return C.atomo_avg_pool2d(x, win, include, divisor, o) end,
   function(x, gy, win, o, include, divisor) return C.atomo_avg_pool2d_backward(x, gy, win, include, divisor, o) end)
 
---- Largest of each window of x [N,H,W,C]; F.max_pool2d(x, 2), F.max_pool2d(x, {3, 2}, {stride=2, padding=1}). opts:
--- stride (the kernel's size), padding, dilation, ceil_mode = false (windows that fit in part count), return_indices =
--- false: a second result, i32 like the first: where in the image each is, y W + x from 0.
+--- Maximum of each window of x [N,H,W,C]: F.max_pool2d(x, 2), F.max_pool2d(x, {3, 2}, {stride=2, padding=1}). opts:
+-- stride (default: the kernel's size), padding, dilation, ceil_mode = false (true: also windows that fit only partly),
+-- return_indices = false (true: a second result, i32, the position y W + x in the image, from 0).
 ---@param opts {stride: any, padding: any, dilation: any, ceil_mode: boolean?, return_indices: boolean?}?
 function F.max_pool2d(x, kernel, opts)
   local win = window.pooling("max_pool2d", kernel, opts)
@@ -218,8 +219,8 @@ function F.max_pool2d(x, kernel, opts)
   return y, wrap(o[0])
 end
 
---- Mean of each window. opts: stride, padding and ceil_mode as F.max_pool2d's; count_include_pad = true: padding counts
--- as zeros; divisor_override: what the sums are divided by instead.
+--- Mean of each window. opts: stride, padding, ceil_mode as in F.max_pool2d; count_include_pad = true (the mean counts
+-- padding as zeros); divisor_override (divides the sums in place of the number of elements).
 ---@param opts {stride: any, padding: any, ceil_mode: boolean?, count_include_pad: boolean?, divisor_override: any}?
 function F.avg_pool2d(x, kernel, opts)
   local include = not opts or opts.count_include_pad ~= false
@@ -227,7 +228,7 @@ function F.avg_pool2d(x, kernel, opts)
     opts and opts.divisor_override or 0)
 end
 
---- [N,H,W,C] -> [N,C], the mean over all positions.
+--- Mean over all positions: [N,H,W,C] -> [N,C].
 F.global_avg_pool = func {
   name = "global_avg_pool",
   forward = function(ctx, x)
@@ -261,13 +262,13 @@ local adaptive_avg_pool2d = func {
   end,
 }
 
---- [N,H,W,C] -> [N,h,w,C], size = h (= w) or {h, w}: means over windows that differ by at most one in size.
+--- Means over h x w windows of nearly equal size, as in PyTorch: [N,H,W,C] -> [N,h,w,C]. size: h (= w) or {h, w}.
 function F.adaptive_avg_pool2d(x, size)
   local h, w = window.pair("adaptive_avg_pool2d", "output_size", size, nil, 1)
   return adaptive_avg_pool2d(x, h, w)
 end
 
--- ---- what has a file of its own ----------------------------------------------------------------------------------
+-- ---- the other files of this folder ------------------------------------------------------------------------------
 
 for _, part in ipairs {"activation", "attention", "conv_transpose", "dropout", "embedding", "loss", "normalize",
   "softmax"} do

@@ -1,5 +1,5 @@
---- Losses and scores: cross_entropy, nll_loss, mse_loss, binary_cross_entropy_with_logits, accuracy. PyTorch's formulas
--- and option names. Labels are i32 class ids from 0; logits have the classes in their last dimension.
+--- Losses, and accuracy, with PyTorch's formulas and option names. Labels are i32 class ids from 0; logits have the
+-- classes in their last dimension.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local counted = require "atomo.nn.functional.counted"
@@ -13,10 +13,10 @@ local wrap, out = T.wrap, T.out
 
 local F = {}
 
---- A gradient that the forward made, times that of the loss: a scalar, or one a row.
+--- Returns grad, computed in forward, times the loss's gradient gy: a scalar, or one per row.
 local function times(grad, gy)
   if gy:dim() > 0 then return grad * (gy:dim() < grad:dim() and gy:unsqueeze(-1) or gy) end
-  local g = grad:clone() -- a graph that is kept may ask again
+  local g = grad:clone() -- with retain_graph, backward may run again and needs grad unchanged
   local scale = gy:item()
   if scale ~= 1 then g:mul_(scale) end
   return g
@@ -24,7 +24,7 @@ end
 
 local function scaled(ctx, gy) return times(ctx:saved(), gy) end
 
---- The weights of the classes: an f32 tensor that is a constant, or nil.
+--- Returns opts.weight, the weights of the classes, detached; nil if absent.
 local function class_weight(name, opts)
   local weight = opts.weight
   if weight == nil then return nil end
@@ -48,7 +48,8 @@ local cross_entropy = func {
   backward = scaled,
 }
 
---- Of class probabilities: -sum_k w_k t_k log softmax(logits)_k with t smoothed; the mean is over the rows.
+--- Cross entropy with class probabilities t: -sum_k w_k t_k log softmax(logits)_k per row, t smoothed by
+--- label_smoothing.
 local function soft_cross_entropy(logits, target, opts)
   if T.shape_text(logits) ~= T.shape_text(target) or logits:dim() == 0 then
     f.raise(("cross_entropy: labels is f32, expected i32: class ids, or of class probabilities the logits' shape " ..
@@ -81,16 +82,16 @@ local label_options = {ignore_index = O.whole(), reduction = is_reduction, weigh
 local smoothing = {label_smoothing = O.number(0, 1)}
 local number = ffi.new "double[1]"
 
---- Says of a loss over labels how many of them it counts.
+--- Sets the count of a loss over labels (counted.lua); returns the loss.
 local function over_labels(loss, labels, weight, ignore, reduction)
   check(C.atomo_count_labels(labels.h, S.handle(weight), ignore, number))
   return counted.note(loss, reduction, f.number(number), ignore)
 end
 
---- Mean over the rows of -log softmax(logits [..., classes])[label]; labels i32 [...], class ids from 0 (as in PyTorch
--- and in the data files), or class probabilities, f32 like logits. opts: label_smoothing = 0, ignore_index = -100,
--- weight [classes] (the mean is then over the labels' weights), reduction = "mean", "sum" or "none" (a loss for each).
--- The loss's field count says what the mean divides by; where that is 0 (all labels ignored) the loss is 0.
+--- Mean over the rows of -log softmax(logits [..., classes])[label]. labels: i32 [...], class ids from 0 (as in PyTorch
+-- and in the data files), or class probabilities, f32 in the shape of logits. opts: label_smoothing (0), ignore_index
+-- (default -100), weight [classes] (the mean is then weighted), reduction = "mean", "sum" or "none" (one loss per row).
+-- The loss's field `count` is the divisor of the mean; if it is 0 (all labels ignored), the loss is 0.
 ---@param logits atomo.Tensor
 ---@param labels atomo.Tensor
 ---@param opts {label_smoothing: number?, ignore_index: integer?, weight: atomo.Tensor?, reduction: string?}?
@@ -119,7 +120,8 @@ local nll = func {
   backward = scaled,
 }
 
---- Mean of -logp[label] of log-probabilities [..., classes]. opts: ignore_index = -100, weight, reduction.
+--- Mean over the rows of -logp[label], logp [..., classes] log-probabilities. opts: ignore_index = -100, weight
+--- [classes], reduction.
 function F.nll_loss(logp, labels, opts)
   opts = opts or plain
   check_options("nll_loss", opts, label_options)
@@ -131,7 +133,7 @@ end
 
 local pair_options, bce_options = {reduction = is_reduction}, {weight = O.tensor, pos_weight = O.tensor}
 
---- A loss between two tensors of one shape.
+--- Makes a loss between two f32 tensors of equal shape.
 local function pair_loss(name, kind)
   return func {
     name = name,
@@ -160,7 +162,7 @@ function F.mse_loss(x, target, opts)
   return counted.note(mse(x, target, reduction), reduction, x:numel())
 end
 
---- opts[name], a constant, repeated to x's shape; nil where there is none.
+--- Returns opts[name], detached and broadcast to x's shape; nil if absent.
 local function repeated(name, opts, x)
   local w = opts[name]
   if w == nil then return nil end
@@ -177,8 +179,8 @@ local function repeated(name, opts, x)
   return T.empty(x:shape()):copy_(w)
 end
 
---- Mean of -t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid; safe for large logits. opts: weight (of the elements)
---- and pos_weight (of their first term), tensors that repeat to x's shape, as [classes] does; reduction.
+--- Mean of -t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid, without overflow for large x. opts: weight (of an
+--- element) and pos_weight (of its first term), tensors that broadcast to x's shape, such as [classes]; reduction.
 ---@param opts {weight: atomo.Tensor?, pos_weight: atomo.Tensor?, reduction: string?}?
 function F.binary_cross_entropy_with_logits(x, target, opts)
   opts = opts or plain
@@ -191,8 +193,8 @@ F.bce_with_logits = F.binary_cross_entropy_with_logits
 
 local count, accuracy_options = ffi.new "double[2]", {ignore_index = O.whole()}
 
---- Fraction of rows whose largest logit is at the label, of those whose label is not ignored (ignore_index = -100); and
---- how many those are.
+--- Returns the fraction of rows whose largest logit is at the label, and the number of rows judged. Rows whose label is
+--- ignore_index (default -100) are not judged.
 function F.accuracy(logits, labels, opts)
   check_options("accuracy", opts or plain, accuracy_options)
   T.expect(logits, "accuracy: logits", "f32")
@@ -203,7 +205,7 @@ function F.accuracy(logits, labels, opts)
   return judged > 0 and right / judged or 0, judged
 end
 
---- Raises unless opts can be options of a loss, by its function's name: the layers ask when they are made.
+--- Raises unless opts are options of the loss function F[name]. The loss layers call this when they are made.
 local rules = {cross_entropy = {label_options, smoothing}, nll_loss = {label_options}, mse_loss = {pair_options},
   bce_with_logits = {pair_options, bce_options}}
 function F.check_loss(layer, name, opts) check_options(layer, opts, unpack(rules[name])) end

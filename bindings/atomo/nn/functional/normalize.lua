@@ -41,8 +41,8 @@ local layer_norm = func {
   end,
 }
 
---- (x - mean) / sqrt(var + eps) * weight + bias over the last dimensions: those of normalized_shape (a number or a
---- list). weight and bias have that shape, or are both nil. eps = 1e-5.
+--- (x - mean) / sqrt(var + eps) * weight + bias, with mean and var over the last dimensions, whose sizes are
+--- normalized_shape (a number or a list). weight and bias have that shape, or both are nil. Default eps: 1e-5.
 ---@param x atomo.Tensor
 ---@param normalized_shape integer|integer[]
 ---@param weight atomo.Tensor?
@@ -81,8 +81,8 @@ local group_norm = func {
   end,
 }
 
---- Of x [N, ..., C]: each image's channels in num_groups groups, normalised over positions and channels of a group,
---- times weight [C] plus bias [C] (1 and 0 where nil). eps = 1e-5.
+--- Group normalisation of x [N, ..., C]: each image is normalised over the positions and channels of each of num_groups
+--- groups, then multiplied by weight [C] (default 1), plus bias [C] (default 0). Default eps: 1e-5.
 function F.group_norm(x, num_groups, weight, bias, eps)
   num_groups = number.expect_whole(num_groups, "group_norm: num_groups", 1, 2 ^ 31 - 1)
   T.expect(x, "group_norm: input", "f32")

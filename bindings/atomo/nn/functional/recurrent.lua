@@ -1,4 +1,4 @@
---- lstm and gru: one layer over a whole sequence, time first. nn.LSTM and nn.GRU stack them.
+--- lstm and gru: one layer over a whole sequence, with time as the first dimension. nn.LSTM and nn.GRU stack them.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local S = require "atomo.nn.functional.support"
@@ -6,7 +6,8 @@ local func = require("atomo.autograd").operator
 local C, check = f.C, f.check
 local wrap, out, dense, handle = T.wrap, T.out, S.dense, S.handle
 
---- (xg [T,N,gates H], w_hh, b_hh, h0 [N,H], c0) -> y [T,N,H], the last c [N,H] (LSTM).
+--- Makes the operator (xg, w_hh, b_hh, h0, c0) -> y, c. xg [T,N,gates * H]: the input already multiplied by w_ih; h0,
+--- c0 [N,H]; y [T,N,H]; c [N,H]: the last cell state (LSTM only).
 local function recurrent(name, kind, has_c)
   return func {
     name = name,
@@ -39,15 +40,15 @@ end
 local lstm = recurrent("lstm", C.ATOMO_LSTM, true)
 local gru = recurrent("gru", C.ATOMO_GRU, false)
 
---- The two as functions of x, given the operator y = x w^T + b.
+--- Returns lstm and gru. linear: the operator y = x w^T + b of atomo.F.
 return function(linear)
   local F = {}
 
-  --- x [T,N,in], weights as PyTorch's: w_ih [4H,in], w_hh [4H,H], b_ih and b_hh [4H] (or nil), h0 and c0 [N,H].
-  -- Returns y [T,N,H] and the last c [N,H]; the last h is y:select(1, T).
+  --- x [T,N,in], weights as in PyTorch: w_ih [4H,in], w_hh [4H,H], b_ih and b_hh [4H] (or nil), h0 and c0 [N,H].
+  -- Returns y [T,N,H] and the last cell state c [N,H]; the last h is y:select(1, T).
   function F.lstm(x, w_ih, w_hh, b_ih, b_hh, h0, c0) return lstm(linear(x, w_ih, b_ih), w_hh, b_hh, h0, c0) end
 
-  --- The same with 3H rows of weights and no c.
+  --- As lstm, with 3H rows of weights and without c.
   function F.gru(x, w_ih, w_hh, b_ih, b_hh, h0) return gru(linear(x, w_ih, b_ih), w_hh, b_hh, h0) end
 
   return F

@@ -30,7 +30,7 @@ local function softmax(name, log)
   end
 end
 
---- Over dimension dim (the last).
+--- F.softmax(x, dim), F.log_softmax(x, dim): over dimension dim, default the last.
 F.softmax = softmax("softmax", 0)
 F.log_softmax = softmax("log_softmax", 1)
 

@@ -1,4 +1,4 @@
---- What the operators of atomo.F share: contiguous inputs, output slots, options of losses.
+--- Shared by the operators of atomo.F: contiguous inputs, output slots, options of losses.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
@@ -7,16 +7,17 @@ local wrap, out = T.wrap, T.out
 
 local S = {}
 
---- t, or a contiguous copy of it; raises unless it is an f32 tensor.
+--- Returns t if it is contiguous, else a contiguous copy; raises unless t is an f32 tensor.
 function S.dense(t, what)
   if C.atomo_tensor_is_contiguous(T.expect(t, what, "f32").h) == 1 then return t end
   return t:contiguous()
 end
 
---- The C handle of t, nil for nil.
+--- Returns t's C handle, nil for nil.
 function S.handle(t) return t and t.h or nil end
 
---- An output slot for the gradient of argument i: the parameter's own .grad buffer where that may be written to.
+--- Returns an output slot for the gradient of argument i, and the parameter's .grad if the slot holds it, to be written
+--- directly; S.taken(slot, grad) returns the tensor that C wrote.
 function S.gradient_slot(ctx, i)
   local own, o = ctx:grad_out(i), out()
   if own then o[0] = own.h end
@@ -27,7 +28,7 @@ function S.taken(o, own) return own or wrap(o[0]) end
 
 local constants = {}
 
---- weight and bias [channels] of a norm; where one is missing, a constant 1 or 0 that costs nothing to make again.
+--- Returns weight and bias [channels] of a norm; a missing one is a cached constant 1 or 0.
 function S.affine(weight, bias, channels)
   if weight and bias then return weight, bias end
   local c = constants[channels]
@@ -38,13 +39,13 @@ function S.affine(weight, bias, channels)
   return weight or c.one, bias or c.zero
 end
 
---- Contiguous i32 labels or indices.
+--- Returns t contiguous; raises unless it is an i32 tensor (labels or indices).
 function S.indices(t, what)
   T.expect(t, what, "i32")
   return t:is_contiguous() and t or t:contiguous()
 end
 
---- A number of opts, its default where it is absent.
+--- Returns opts[name], a number; the default if absent.
 function S.number(layer, opts, name, default)
   local v = opts[name]
   if v == nil then v = default end
@@ -54,7 +55,7 @@ function S.number(layer, opts, name, default)
   return v
 end
 
---- A whole number of opts, its default where it is absent.
+--- Returns opts[name], a whole number >= least; the default if absent.
 function S.whole(layer, opts, name, default, least)
   local v = opts[name]
   if v == nil then return default end
@@ -63,7 +64,7 @@ end
 
 local reductions = {mean = C.ATOMO_REDUCE_MEAN, sum = C.ATOMO_REDUCE_SUM, none = C.ATOMO_REDUCE_NONE}
 
---- "mean" (the default), "sum" or "none" as C's number.
+--- Returns C's number of opts.reduction: "mean" (default), "sum" or "none".
 function S.reduction(layer, opts)
   local r = reductions[opts.reduction or "mean"]
   if not r then raise(("%s: reduction is '%s', expected mean, sum or none"):format(layer, tostring(opts.reduction))) end

@@ -1,4 +1,4 @@
---- Kernel, stride, padding, dilation and groups as the C struct atomo_window, checked.
+--- Checks kernel, stride, padding, dilation and groups, and stores them in the C struct atomo_window.
 local f = require "atomo.ffi"
 local number = require "atomo.core.number"
 local ffi, raise = f.ffi, f.raise
@@ -9,7 +9,7 @@ local known = {stride = true, padding = true, dilation = true, groups = true}
 
 local function whole(v, least) return number.whole(v, least, 2 ^ 24 - 1) end
 
---- height, width of v: a number or {height, width}.
+--- Returns height, width of v: a number or {height, width}. Raises unless both are whole numbers >= least.
 local function pair(layer, name, v, default, least)
   if v == nil then v = default end
   local h, w = v, v
@@ -25,14 +25,14 @@ M.pair = pair
 
 M.check_options = require("atomo.tensor.check_options").check
 
---- Windows of a kernel of `size` that keep the size at stride 1: padding on both sides, and 1 where that is one more
---- than PyTorch has before the first element (an even reach): so many results are to be left out there.
+--- Padding "same" of a kernel of `size`. Returns the padding for both sides, and the number of first results to leave
+--- out: 1 if the total padding is odd, since PyTorch then pads one element less before than after.
 local function same(size, dilation)
   local reach = dilation * (size - 1)
   return math.ceil(reach / 2), reach % 2
 end
 
---- Padding by name into w; returns how many rows and columns of the result to leave out in front, where any.
+--- Sets w's padding by name. Returns {rows, columns} to leave out at the start of the result, nil for none.
 local function named_padding(layer, w, name, size)
   if name == "valid" then return nil end
   if name ~= "same" then
@@ -66,9 +66,9 @@ end
 
 local plain = fill("conv2d", {})
 
---- Of a convolution; opts may be a window already, or nil. `extra` are further names that opts may have. With `size`,
---- {height, width} of the kernel, padding may be "same" or "valid"; the second result is then {rows, columns} of the
---- result to leave out in front, or nil.
+--- Returns the window of a convolution. opts: options, nil, or a window, which is returned. extra: rules of further
+--- options. With `size`, the kernel's {height, width}, padding may be "same" or "valid"; the second result is then
+--- {rows, columns} to leave out at the start of the convolution's result, or nil.
 function M.of(layer, opts, extra, size)
   if opts == nil then return plain end
   if ffi.istype(ctype, opts) then return opts end
@@ -76,7 +76,7 @@ function M.of(layer, opts, extra, size)
   return fill(layer, opts, nil, size)
 end
 
---- y [N,H,W,C] without the rows and columns in front that M.of said to leave out.
+--- Returns y [N,H,W,C] without the first rows and columns that M.of said to leave out.
 function M.without(y, skip)
   if not skip then return y end
   return y:narrow(2, 1 + skip[1], y:size(2) - skip[1]):narrow(3, 1 + skip[2], y:size(3) - skip[2])
@@ -101,8 +101,8 @@ local function check_pooling(layer, opts)
   end
 end
 
---- Of max_pool2d or avg_pool2d, all their options checked; the stride is the kernel unless given. kernel may be a
---- window already.
+--- Returns the window of max_pool2d or avg_pool2d, after checking opts. Default stride: the kernel's size. If kernel is
+--- a window, it is returned.
 function M.pooling(layer, kernel, opts)
   if ffi.istype(ctype, kernel) then return kernel end
   opts = opts == nil and {} or opts
