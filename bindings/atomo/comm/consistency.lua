@@ -1,5 +1,5 @@
---- Do all ranks run the same thing? Settings, scripts and libraries are compared over the ranks before anything depends
--- on them; what differs is named, with both values (stage 7 of the path).
+--- Compares settings, scripts and library versions over the ranks before a run; an error names the first difference
+-- with both values (stage 7).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local version = require "atomo.core.version"
@@ -15,13 +15,13 @@ function M.text(v)
   return table.concat(parts, " ")
 end
 
---- Raises on every rank, naming the first that differs, unless all ranks bring the same items {{name, value}, ...}
---- (numbers, strings, booleans, lists of them; nil counts). One small message a rank where they agree. [collective]
+--- Raises on every rank, naming the first item that differs, unless all ranks have the same items. A value is a number,
+--- string, boolean, nil, or a list of these. If all agree, each rank sends one small message. [collective]
 ---@param comm table
----@param what string  whose items they are: "train"
----@param items table[]
----@param kind string?  what an item is, "a setting"
----@param remedy string?  the end of the message
+---@param what string  who compares: "train"
+---@param items table[]  {{name, value}, ...}
+---@param kind string?  word for an item, default "a setting"
+---@param remedy string?  end of the error text
 function M.check(comm, what, items, kind, remedy)
   what = ("%s: %s"):format(what, kind or "a setting")
   local lines = {}
@@ -29,15 +29,15 @@ function M.check(comm, what, items, kind, remedy)
   local whole = table.concat(lines, "\n")
   local ok, text = pcall(comm.check, comm, what, whole)
   if ok then return end
-  if not text:find("differs: rank", 1, true) then error(text, 0) end -- not all ranks are here
-  local most = comm:allreduce(T.full({1}, #lines), "max"):item() -- all ranks know of a difference
+  if not text:find("differs: rank", 1, true) then error(text, 0) end -- another error: ranks may be missing
+  local most = comm:allreduce(T.full({1}, #lines), "max"):item() -- every rank got the error, so all come here
   for i = 1, most do
     ok, text = pcall(comm.check, comm, what, lines[i] or "nothing")
     if not ok then error(text .. (remedy or ""), 0) end
   end
 end
 
---- Name and checksum of the script that runs; "none" at the prompt and under -e.
+--- Returns name, length and checksum of the running script; "none" at the prompt and with -e.
 function M.script()
   local path = type(arg) == "table" and arg[0]
   local file = path and io.open(path, "rb")
@@ -47,7 +47,7 @@ function M.script()
   return ("%s, %d bytes, crc %08x"):format(path:match "[^/]*$", #text, C.atomo_crc32(text, #text))
 end
 
---- Items for check: the program's versions and the script. CPU and compiler may differ; results do not depend on them.
+--- Items for check: library versions and the script. CPU and compiler may differ: results do not depend on them.
 function M.program()
   local v = version.versions()
   return {{"version of atomo", v.atomo}, {"version of LuaJIT", v.luajit}, {"version of MPI", v.mpi},
@@ -62,8 +62,8 @@ local function sorted_keys(t)
   return keys
 end
 
---- Items that tell one data set from another: sizes, and a checksum of up to 64 of its rows, spread evenly.
----@param tensors table[]  {name, tensor} of tensors whose first dimension counts rows
+--- Items that identify a data set: dtypes, shapes, and a checksum of up to 64 evenly spaced rows.
+---@param tensors table[]  {name, tensor}; rows are counted by the first dimension
 function M.data(tensors)
   local items = {}
   for i, entry in ipairs(tensors) do
@@ -78,7 +78,8 @@ function M.data(tensors)
   return items
 end
 
---- Items of a table with text keys: numbers, texts, booleans and lists of them; other values and `skip` are left out.
+--- Items of a table with string keys. Values that are not a number, string, boolean or list, and keys in `skip`, are
+--- left out.
 function M.items(t, skip)
   local items = {}
   for _, key in ipairs(sorted_keys(t)) do
@@ -90,11 +91,11 @@ function M.items(t, skip)
   return items
 end
 
---- Settings that may differ between ranks: names of files, which hosts may have elsewhere, and threads.
+--- Settings that may differ between ranks: file names and the number of threads.
 local own = {log = true, save = true, resume = true, data = true, text = true, threads = true, flight = true}
 
---- Which data a loader shares out over the ranks: they must all have the same. One that shares nothing out (size 1) may
---- have data of its own.
+--- Items for check: the data of a loader that distributes it over the ranks. A loader of size 1 distributes nothing,
+--- and its data may differ between ranks.
 local function data_items(loader)
   if not loader or type(loader.identity) ~= "function" or (loader.size or 1) == 1 then return {} end
   return loader:identity()
@@ -104,14 +105,14 @@ local function add(items, prefix, more)
   for _, item in ipairs(more) do items[#items + 1] = {prefix .. item[1], item[2]} end
 end
 
---- Names of the parameters, where the model knows them.
+--- Returns parameter -> name, empty if the model has no named_parameters.
 local function names_of(model)
   local names = {}
   for _, entry in ipairs(model.named_parameters and model:named_parameters() or {}) do names[entry[2]] = entry[1] end
   return names
 end
 
---- Items for check: what atomo.train is about to do, of its `self`.
+--- Items for check: all settings of an atomo.train run.
 function M.training(self)
   local items, names = M.program(), names_of(self.model)
   add(items, "", {{"epochs", self.epochs}, {"max_steps", self.max_steps}, {"eval_every", self.eval_every},

@@ -7,10 +7,10 @@ local number = require "atomo.core.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Comm
----@field rank integer       this process, from 0
+---@field rank integer       rank of this process, from 0
 ---@field size integer       number of ranks
----@field local_rank integer among the ranks on this host
----@field local_size integer
+---@field local_rank integer rank among those on this host, from 0
+---@field local_size integer number of ranks on this host
 ---@field hostname string
 local Comm = {}
 local mpi = {Comm = Comm}
@@ -21,7 +21,7 @@ local reductions = {
 
 -- ---- arguments ---------------------------------------------------------------------------------------------------
 
--- A closed communicator raises on any use but for its plain fields.
+-- A closed communicator raises on any use except reading its plain fields.
 function Comm.__index(self, key)
   local v = Comm[key]
   if v ~= nil then return v end
@@ -48,8 +48,8 @@ local function reduction(name, what)
   return op
 end
 
---- The handle of a tensor that takes what other ranks sent. An operator's result is refused while recording: its
---- gradient would be that of the values before.
+--- Returns the handle of a tensor that will be overwritten by received values. Raises for an operator's result while
+--- recording: backward would not know of the change.
 local function target(t, what)
   T.expect(t, what)
   if t.node and T.recording() then
@@ -72,7 +72,7 @@ end
 
 function Comm:barrier() check(C.atomo_comm_barrier(self.h)) end
 
---- Rank root's values on every rank, in place; returns t.
+--- Broadcast: copies rank root's values into t on every rank; returns t.
 ---@param t atomo.Tensor
 ---@param root integer? default 0
 function Comm:bcast(t, root)
@@ -80,7 +80,7 @@ function Comm:bcast(t, root)
   return t
 end
 
---- The reduction over all ranks on every rank, in place; returns t.
+--- Replaces t by the reduction over all ranks, on every rank; returns t.
 ---@param t atomo.Tensor
 ---@param op "sum"|"max"|"min"|"prod"|nil default sum
 function Comm:allreduce(t, op)
@@ -88,21 +88,21 @@ function Comm:allreduce(t, op)
   return t
 end
 
---- As allreduce, but only rank root's t changes; returns t.
+--- Like allreduce, but only rank root's t changes; returns t.
 function Comm:reduce(t, op, root)
   check(C.atomo_comm_reduce(self.h, target(t, "reduce: tensor"), reduction(op, "reduce"),
     integer(root, 0, "reduce: root")))
   return t
 end
 
---- At rank root a tensor [size, ...], elsewhere nil.
+--- Returns on rank root a tensor [size, ...] whose element r is rank r's t; nil on other ranks.
 function Comm:gather(t, root)
   local out = T.out()
   check(C.atomo_comm_gather(self.h, tensor(t, "gather: tensor"), integer(root, 0, "gather: root"), out))
   if out[0] ~= nil then return T.wrap(out[0]) end
 end
 
---- A tensor [size, ...]: element r is rank r's t, of the same shape on all ranks.
+--- Returns a tensor [size, ...]: element r (from 0) is rank r's t. t has the same shape on all ranks.
 function Comm:allgather(t)
   local out = T.out()
   check(C.atomo_comm_allgather(self.h, tensor(t, "allgather: tensor"), out))
@@ -123,7 +123,7 @@ local function wrap_list(handles, n)
   return list
 end
 
---- The 1-D tensors (or strings) of all ranks, in a list by rank; their lengths may differ, and be 0.
+--- Returns a list of the 1-D tensors (or strings) of all ranks: list[r + 1] is rank r's. Lengths may differ and be 0.
 ---@param t atomo.Tensor|string
 ---@return table
 function Comm:allgatherv(t)
@@ -137,7 +137,7 @@ function Comm:allgatherv(t)
   return list
 end
 
---- list[r + 1] goes to rank r; returns the list of what came, by rank, as 1-D tensors. One element type everywhere.
+--- Sends list[r + 1] to rank r; returns a list of 1-D tensors, element r + 1 received from rank r. All have one dtype.
 ---@param list atomo.Tensor[]
 function Comm:alltoallv(list)
   if type(list) ~= "table" or #list ~= self.size then
@@ -151,8 +151,8 @@ function Comm:alltoallv(list)
   return wrap_list(recv, self.size)
 end
 
---- Raises on every rank, naming two of them and their values, unless value (a number or a string) is the same on all.
----@param name string what it is: "learning rate"
+--- Raises on every rank unless value is the same on all; the error names two ranks and their values.
+---@param name string name of the value in the error: "learning rate"
 ---@param value number|string
 function Comm:check(name, value)
   if type(value) == "number" then
@@ -163,7 +163,7 @@ function Comm:check(name, value)
   check(C.atomo_comm_check(self.h, tostring(name), value))
 end
 
---- What the next operations are for ("step 12, conv1"): compared over ranks, and named in errors.
+--- Labels the next operations ("step 12, conv1"). The label is compared over the ranks and shown in errors.
 function Comm:tag(text) C.atomo_comm_set_tag(self.h, tostring(text)) end
 
 --- Bytes sent and received so far (the convention is at atomo_comm_bytes in atomo.h).
@@ -183,20 +183,21 @@ Request.__index = Request
 
 local request_slot = ffi.typeof "atomo_request *[1]"
 
--- Freeing never calls MPI: an unfinished request is kept by C, with its tensor's bytes, until MPI is through.
+-- The finalizer never calls MPI: C keeps an unfinished request and its tensor's memory until MPI has completed it.
 local function wrap_request(s, t)
   return setmetatable({h = ffi.gc(s[0], C.atomo_request_free), tensor = t}, Request)
 end
 
---- Blocks until the operation is over; returns its tensor.
+--- Blocks until the operation is complete; returns its tensor.
 function Request:wait()
   check(C.atomo_request_wait(self.h))
   return self.tensor
 end
 
---- True when the operation is over; drives it on.
+--- Is the operation complete? Also lets MPI make progress.
 function Request:test() return check(C.atomo_request_test(self.h)) == 1 end
 
+--- Sends t to rank dst; blocks until t may be changed.
 ---@param t atomo.Tensor
 ---@param dst integer
 ---@param tag integer? default 0
@@ -205,14 +206,14 @@ function Comm:send(t, dst, tag)
     integer(tag, 0, "send: tag")))
 end
 
---- Receives into t, which must have the size of what was sent; returns t.
+--- Receives into t from rank src; blocks until it is complete and returns t. t must have the size of the tensor sent.
 function Comm:recv(t, src, tag)
   check(C.atomo_comm_recv(self.h, target(t, "recv: tensor"), integer(src, nil, "recv: source"),
     integer(tag, 0, "recv: tag")))
   return t
 end
 
---- The tensor must not be changed (irecv: not used) until the request is over.
+--- Starts to send t. Until the request is complete, t must not be changed (for irecv: not used).
 ---@return atomo.Request
 function Comm:isend(t, dst, tag)
   local s = request_slot()
@@ -252,7 +253,8 @@ end
 
 -- ---- communicators -----------------------------------------------------------------------------------------------
 
---- Ranks of one color form a communicator, ordered by key (default: the rank). Color nil or -1: takes no part, nil.
+--- Returns a communicator of the ranks that pass the same color, ordered by key (default: the rank). With color nil or
+--- -1 the rank takes no part and gets nil. [collective]
 ---@param color integer?
 ---@param key integer?
 ---@return atomo.Comm?
@@ -262,20 +264,20 @@ function Comm:split(color, key)
   return wrap_comm(s[0])
 end
 
---- The ranks that share this host's memory.
+--- Returns a communicator of the ranks on this host. [collective]
 function Comm:split_shared()
   local s = slot()
   check(C.atomo_comm_split_shared(self.h, s))
   return wrap_comm(s[0])
 end
 
---- Collective. A communicator that is dropped without it stays open until the program ends.
+--- Closes the communicator. One that is never closed stays open until the program ends. [collective]
 function Comm:close()
   check(C.atomo_comm_close(self.h))
   self.h = nil
 end
 
---- True where mpirun (or srun) started several ranks.
+--- Did mpirun (or srun) start several ranks?
 function mpi.launched() return C.atomo_mpi_launched() == 1 end
 
 return setmetatable(mpi, {__index = function(self, name)

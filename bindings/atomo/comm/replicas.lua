@@ -1,6 +1,6 @@
---- What all ranks of a run must hold alike: parameters (in the optimizer or not, frozen or not), buffers, the
--- optimizer's state. Rank 0's parameters and buffers are broadcast at the start; after that, and after every load,
--- checksums are compared; what differs is named with the rank, and what to do (stages 3 to 9).
+--- Keeps replicas equal: parameters (in the optimizer or not, frozen or not), buffers, the optimizer's state. Rank 0's
+-- parameters and buffers are broadcast at the start. Then, and after every load, checksums are compared; an error names
+-- what differs, on which rank, and what to do (stages 3 to 9).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local same = require "atomo.comm.consistency"
@@ -17,7 +17,8 @@ end
 
 local function by_name(a, b) return a[1] < b[1] end
 
---- Appends {name, value} of a state_dict, or of any table of tensors and numbers: numbers first, then tensors, by name.
+--- Appends {prefix .. name, value} for the entries of a state_dict or any table of tensors and numbers: first numbers,
+--- then tensors, each sorted by name.
 local function add(list, prefix, state)
   local numbers, tensors = {}, {}
   for name, v in pairs(state) do
@@ -30,7 +31,7 @@ local function add(list, prefix, state)
   end
 end
 
---- Raises on every rank, naming the first that differs, unless all ranks hold the same {{name, tensor or number}, ...}.
+--- Raises on every rank, naming the first difference, unless list, {{name, tensor or number}, ...}, is equal on all.
 --- [collective]
 local function compare(comm, what, list)
   local items = {}
@@ -38,11 +39,10 @@ local function compare(comm, what, list)
   same.check(comm, what, items, "a value", REMEDY)
 end
 
---- The same of a tensor, a table of tensors and numbers by name, or what has a state_dict (a model, an optimizer, an
---- average of weights). [collective]
+--- Raises on every rank, naming the first difference, unless v is equal on all ranks. [collective]
 ---@param comm table
----@param what string
----@param v any
+---@param what string  first words of the error
+---@param v any  a tensor, a table of tensors and numbers by name, or an object with state_dict() (a model, an EMA, ...)
 function M.check(comm, what, v)
   local list = {}
   if T.is_tensor(v) then list[1] = {"tensor", v}
@@ -54,7 +54,7 @@ function M.check(comm, what, v)
   compare(comm, what, list)
 end
 
---- Parameters of a run by name: the model's, then what the optimizer has besides.
+--- Returns {name, tensor} of the model's parameters, then of those that only the optimizer has.
 local function parameters(run)
   local list, seen = {}, {}
   for _, entry in ipairs(run.model.named_parameters and run.model:named_parameters() or {}) do
@@ -70,7 +70,7 @@ local function buffers(run)
   return run.model.named_buffers and run.model:named_buffers() or {}
 end
 
---- The optimizer's state; with local steps the outer one's: the inner one's is each rank's own.
+--- Appends the optimizer's state. With local SGD it is that of the outer optimizer: inner ones differ between ranks.
 local function add_optimizer(list, run)
   if run.local_sgd then add(list, "outer ", run.local_sgd.optimizer:state_dict())
   else add(list, "optimizer ", run.optimizer:state_dict()) end
@@ -83,8 +83,8 @@ local function send(comm, t)
   t:detach():copy_(dense)
 end
 
---- All replicas start from rank 0's parameters and buffers, whatever seeds the scripts used; the optimizer's state, and
---- the number of the exchange's step, must be alike. [collective]
+--- Broadcasts rank 0's parameters and buffers, so that replicas start equal whatever seeds the scripts used. Raises if
+--- the optimizer's state or the exchange's step number differs. [collective]
 ---@param run {model: table, optimizer: atomo.Optimizer, local_sgd: atomo.LocalSgd?, exchange: atomo.Exchange,
 --- comm: table}
 function M.start(run)
@@ -95,8 +95,8 @@ function M.start(run)
   compare(run.comm, "train: at the start", list)
 end
 
---- Compares what replicas hold between steps: parameters and optimizer. With `all`, after a load, buffers too, which
---- batch norm moves on each rank by its own images. [collective]
+--- Raises unless parameters and optimizer state are equal on all ranks. With `all`, buffers too: only after a load,
+--- since in training batch norm updates them by each rank's own images. [collective]
 function M.compare(run, what, all)
   local list = parameters(run)
   if all then

@@ -1,4 +1,4 @@
---- Data sets: CIFAR-10, CIFAR-100 and MNIST from their files, and the built-in synthetic set. Stage 1 of the path.
+--- Data sets (stage 1): CIFAR-10, CIFAR-100 and MNIST from their files, and the built-in synthetic set.
 -- A data set is {name=, train=set, test=set, classes=, names=, shape={h,w,c}, mean=, std=}; a set is
 -- {images = u8 [n,h,w,c], labels = i32 [n] from 0, n=, classes=}. atomo.data.loader (loader.lua) makes its batches.
 local f = require "atomo.ffi"
@@ -14,7 +14,7 @@ local function exists(path)
   return file ~= nil
 end
 
---- A set out of tensors of the user's own: images u8 [n,h,w,c], labels i32 [n] with 0 <= label < classes.
+--- Makes a set from tensors: images u8 [n,h,w,c], labels i32 [n] with 0 <= label < classes. Raises if they do not fit.
 ---@param images atomo.Tensor
 ---@param labels atomo.Tensor
 ---@param classes integer?  default: one more than the largest label
@@ -36,7 +36,7 @@ function M.set(images, labels, classes)
   return {images = images, labels = labels, n = n, classes = classes or most + 1}
 end
 
---- Mean and standard deviation of each channel of u8 images, as fractions of 255.
+--- Returns mean and standard deviation of each channel of u8 images, divided by 255.
 ---@return number[] mean
 ---@return number[] std
 function M.channel_stats(images)
@@ -68,7 +68,7 @@ local function count_option(options, key, default)
   return number.of(v)
 end
 
---- The built-in set: procedural 32x32x3 pictures of ten classes, the same bits for the same seed on every machine.
+--- Makes the built-in set: generated 32x32x3 images of ten classes. The same seed gives the same bits on every machine.
 ---@param options table?  train=5000, test=1000 (numbers of images), seed=0
 function M.synthetic(options)
   options = options or {}
@@ -99,7 +99,7 @@ local function read_cifar(paths, kind)
   end)
 end
 
---- Lines of an optional text file; nil where it is absent or has another number of them.
+--- Returns the lines of a text file; nil if it is absent or does not have `count` lines.
 local function read_names(path, count)
   local file = io.open(path)
   if not file then return nil end
@@ -127,7 +127,7 @@ end
 local cifar10_names = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}
 local cifar_url = "https://www.cs.toronto.edu/~kriz/"
 
---- data_batch_1.bin, data_batch_2.bin, ... as many as there are, without a gap.
+--- Returns the paths data_batch_1.bin, data_batch_2.bin, ...; raises if a number is missing.
 local function cifar10_train_files(dir)
   local paths, last = {}, 0
   for i = 1, 99 do
@@ -145,7 +145,7 @@ local function cifar10_train_files(dir)
   return paths
 end
 
---- CIFAR-10, binary form: data_batch_*.bin and test_batch.bin, each any number of whole records.
+--- Reads CIFAR-10, binary version: data_batch_*.bin and test_batch.bin, each with any number of complete records.
 ---@param dir string
 ---@param options table?  only = "train" or "test"
 function M.cifar10(dir, options)
@@ -161,7 +161,7 @@ function M.cifar10(dir, options)
   return d
 end
 
---- CIFAR-100, binary form: train.bin and test.bin. Labels are the fine ones; set.coarse has the others.
+--- Reads CIFAR-100, binary version: train.bin and test.bin. set.labels are the fine labels, set.coarse the coarse ones.
 ---@param dir string
 ---@param options table?  only = "train" or "test"
 function M.cifar100(dir, options)
@@ -218,7 +218,7 @@ local function mnist_set(dir, stem)
   end)
 end
 
---- MNIST and sets of its form (Fashion-MNIST, ...): IDX files, raw or .gz.
+--- Reads MNIST, or a set in its format (Fashion-MNIST, ...): IDX files, raw or .gz.
 ---@param dir string
 ---@param options table?  only = "train" or "test"
 function M.mnist(dir, options)
@@ -234,9 +234,9 @@ function M.mnist(dir, options)
   return d
 end
 
--- ---- any of them -------------------------------------------------------------------------------------------------
+-- ---- recognising a set -------------------------------------------------------------------------------------------
 
---- How a folder is recognised: any of these files in it.
+--- A folder with any of these files holds a set of that kind.
 local kinds = {
   {read = "cifar10", files = {"data_batch_1.bin", "test_batch.bin"}},
   {read = "cifar100", files = {"train.bin", "test.bin"}},
@@ -245,7 +245,7 @@ local kinds = {
 }
 local inner_folders = {"", "/cifar-10-batches-bin", "/cifar-100-binary", "/MNIST/raw"}
 
---- The data set in a folder, recognised by its files; without a folder (or with "synthetic") the synthetic set.
+--- Reads the data set in a folder, recognised by its files. Without a folder, or with "synthetic": the synthetic set.
 ---@param dir string?
 ---@param options table?  only = "train" or "test" for files; train=, test=, seed= for the synthetic set
 function M.open(dir, options)

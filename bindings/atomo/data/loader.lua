@@ -1,5 +1,5 @@
---- Batches of a set, sharded over ranks, augmented, normalised; the next one is made on a background thread. Stage 2.
--- The order and the crops depend on (seed, epoch, image) alone: ranks and threads change nothing but who sees what.
+--- Batches of a set, sharded over ranks, augmented and normalised (stage 2). A background thread makes the next batch.
+-- Order and augmentation depend only on (seed, epoch, image), not on the number of ranks or threads.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
@@ -8,10 +8,10 @@ local same = require "atomo.comm.consistency"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Loader
----@field steps integer   steps of an epoch, the same on every rank
----@field batch integer   images a rank and step
+---@field steps integer   steps per epoch, the same on every rank
+---@field batch integer   images per rank and step
 ---@field seed integer
-local Loader = {seeks = true} -- epoch() takes a step to begin with
+local Loader = {seeks = true} -- seeks: epoch() accepts a first step
 Loader.__index = Loader
 
 local known = {
@@ -70,8 +70,8 @@ local function options_of(o)
   return c
 end
 
---- loader{set=, batch=64, rank=0, size=1, seed=0, shuffle=true, augment={crop=4, flip=true} or false, mean=, std=,
---- drop_last=false, background=true}
+--- Makes a loader: loader{set=, batch=64, rank=0, size=1, seed=0, shuffle=true, augment={crop=4, flip=true} or false,
+--- mean=, std=, drop_last=false, background=true}. mean and std: one number per channel, of pixels divided by 255.
 ---@return atomo.Loader
 local function new(_, o)
   if type(o) ~= "table" then raise(("loader: got a %s, expected a table of options"):format(type(o))) end
@@ -84,7 +84,7 @@ local function new(_, o)
   }, Loader)
 end
 
---- Items for same.check: what ranks that share a set out must have alike.
+--- Items for consistency.check: what must be equal on ranks that share a set.
 function Loader:identity()
   local o = self.given
   local items = same.data {{"images", o.set.images}, {"labels", o.set.labels}}
@@ -98,7 +98,7 @@ local function handle_of(self)
   return rawget(self, "h") or raise "loader: used after :close()"
 end
 
---- The Lua tensors of a buffer with n images: made once for each n, then reused.
+--- Returns the tensors over buffer `slot` for n images; they are made once per n and reused.
 local function views_of(self, slot, n)
   local pair = self.views[slot + 1][n]
   if not pair then
@@ -112,11 +112,11 @@ local function views_of(self, slot, n)
   return pair
 end
 
---- for batch in loader:epoch(e) do batch.x, batch.y, ... end
--- x f32 [n,h,w,c] and y i32 [n] are valid until the next batch. n: images here (0 in a last step that has fewer images
--- than ranks), total: images over all ranks, index: 1-based step, steps: of how many.
----@param epoch integer   0 or more: decides order and augmentation
----@param first integer?  the step to begin with (default 1), to go on where a run was stopped
+--- Iterates over an epoch's batches: for batch in loader:epoch(e) do batch.x, batch.y, ... end
+-- x f32 [n,h,w,c] and y i32 [n] are valid until the next batch. n: images on this rank (0 if the last step has fewer
+-- images than ranks), total: images on all ranks, index: 1-based step, steps: steps of the epoch.
+---@param epoch integer   >= 0; determines order and augmentation
+---@param first integer?  first step (default 1), to resume a run
 function Loader:epoch(epoch, first)
   check(C.atomo_loader_begin(handle_of(self), epoch, (first or 1) - 1))
   self.epochs_begun = self.epochs_begun + 1
@@ -132,7 +132,8 @@ function Loader:epoch(epoch, first)
   end
 end
 
---- Stops the thread and gives the memory back (tensors of the last batch stay valid); may be called at any time, twice.
+--- Stops the thread and frees the memory; tensors of the last batch stay valid. May be called at any time and
+--- repeatedly.
 function Loader:close()
   local h = rawget(self, "h")
   if h then

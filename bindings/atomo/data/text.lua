@@ -1,4 +1,4 @@
---- Text for language models: a file as character ids, and batches of it sharded over ranks. Stages 1 and 2 of the path.
+--- Text for language models (stages 1 and 2): a file as byte ids, and batches of it sharded over ranks.
 --   local text = atomo.text.open "book.txt"
 --   local loader = atomo.text.loader {tokens = text.train, batch = 16, length = 128, rank = 0, size = 1, seed = 0}
 local f = require "atomo.ffi"
@@ -11,9 +11,9 @@ local ffi, C, raise = f.ffi, f.C, f.raise
 local M = {}
 
 ---@class atomo.Text
----@field train atomo.Tensor  i32 [n], ids from 0
+---@field train atomo.Tensor  i32 [n], ids from 0 to vocab - 1
 ---@field test atomo.Tensor   i32 [m], the last part of the text
----@field vocab integer       number of different bytes
+---@field vocab integer       number of different bytes in the text
 local Text = {}
 Text.__index = Text
 
@@ -33,14 +33,14 @@ local function from_bytes(bytes, name, test_share)
   return self
 end
 
-local MOST = 2 ^ 31 - 2 ^ 16 -- bytes of a string
+local MOST = 2 ^ 31 - 2 ^ 16 -- the longest text in bytes: a LuaJIT string has less than 2^31
 
---- All bytes of a file or a pipe. A regular file must have as many as its end says, once they are read.
+--- Returns all bytes of a file or pipe. Raises if a regular file's size has changed when it has been read.
 local function read_all(path)
   local file, problem = io.open(path, "rb")
   if not file then raise(("text: %s"):format(problem)) end
   local size = file:seek "end"
-  if size and file:seek "set" and size > MOST and size < 2 ^ 62 then -- a folder's end is 2^63 - 1
+  if size and file:seek "set" and size > MOST and size < 2 ^ 62 then -- seek on a folder gives 2^63 - 1
     file:close()
     raise(("text: %s has %.0f bytes, expected at most %.0f"):format(path, size, MOST))
   end
@@ -48,7 +48,7 @@ local function read_all(path)
   local now = size and file:seek "end"
   file:close()
   if not bytes then raise(("text: %s: %s"):format(path, why)) end
-  if size and size > 0 and now ~= #bytes then -- no size is known of files in /proc
+  if size and size > 0 and now ~= #bytes then -- files in /proc report size 0
     raise(("text: %s has %.0f bytes, %d of them were read: it changed meanwhile"):format(path, now, #bytes))
   end
   return bytes
@@ -63,9 +63,9 @@ local function split(bytes, name, test_share)
   return from_bytes(bytes, name, share)
 end
 
---- The text of a file, byte for byte, the last `test_share` (0.1) of it kept for testing.
+--- Reads the text of a file. One id stands for one byte.
 ---@param path string
----@param test_share number?
+---@param test_share number?  fraction at the end that becomes the test text, default 0.1
 ---@return atomo.Text
 function M.open(path, test_share)
   if type(path) ~= "string" then raise(("text: path is a %s, expected a string"):format(type(path))) end
@@ -74,13 +74,13 @@ function M.open(path, test_share)
   return split(bytes, path, test_share)
 end
 
---- The text of a string.
+--- As M.open, for a string.
 function M.of(bytes, test_share)
   if type(bytes) ~= "string" then raise(("text: got a %s, expected a string"):format(type(bytes))) end
   return split(bytes, "text", test_share)
 end
 
---- Ids i32 [n] of a string, whose bytes must all occur in the text.
+--- Returns the ids of a string, i32 [n]; raises for a byte that does not occur in the text.
 function Text:encode(bytes)
   local t = T.outside_scope(T.empty, #bytes, "i32")
   local p = t:data()
@@ -92,16 +92,16 @@ function Text:encode(bytes)
   return t
 end
 
---- The string of ids (a tensor or a list).
+--- Returns the string of ids, a tensor or a list.
 function Text:decode(ids)
   local parts = {}
   for i, id in ipairs(T.is_tensor(ids) and ids:totable() or ids) do parts[i] = self.chars[id + 1] end
   return table.concat(parts)
 end
 
----@class atomo.TextLoader   what atomo.train takes as data: batch.x and batch.y i32 [n, length], y one character later
+---@class atomo.TextLoader   data for atomo.train: batch.x and batch.y i32 [n, length], y one character later than x
 ---@field steps integer
-local Loader = {seeks = true} -- epoch() takes a step to begin with
+local Loader = {seeks = true} -- seeks: epoch() accepts a first step
 Loader.__index = Loader
 
 local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = O.flag}
@@ -112,8 +112,9 @@ local function whole(o, name, default, least)
   return number.expect_whole(v, "text.loader: " .. name, least, name == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
 end
 
---- text.loader {tokens=, batch=16, length=128, rank=0, size=1, seed=0, shuffle=true}: windows of `length` characters,
---- each once an epoch over all ranks, in an order that depends on (seed, epoch) alone.
+--- Makes a loader: text.loader {tokens=, batch=16, length=128, rank=0, size=1, seed=0, shuffle=true}. The text is cut
+--- into windows of `length` characters. Each window occurs once per epoch, on one rank, in an order that depends only
+--- on (seed, epoch).
 function M.loader(o)
   if type(o) ~= "table" then raise(("text.loader: got a %s, expected a table of options"):format(type(o))) end
   O.check("text.loader", o, known)
@@ -133,14 +134,14 @@ function M.loader(o)
   return self
 end
 
---- As the image loader's.
+--- Items for consistency.check, as of the image loader.
 function Loader:identity()
   local items = same.data {{"tokens", self.tokens}}
   items[2] = {"shuffle", self.shuffle}
   return items
 end
 
---- The windows' order in an epoch: Fisher and Yates over a counter-based stream.
+--- Returns the order of the windows in an epoch: a Fisher-Yates shuffle with a counter-based random stream.
 local function order_of(self, epoch)
   local order = {}
   for i = 1, self.windows do order[i] = i - 1 end
@@ -156,7 +157,7 @@ local function order_of(self, epoch)
   return order
 end
 
---- Buffers x and y for n windows: made once for each n, then reused.
+--- Returns the buffers x and y for n windows; they are made once per n and reused.
 local function buffers_of(self, n)
   local pair = self.buffers[n]
   if not pair then
@@ -179,10 +180,10 @@ local function fill(self, batch, order, first)
   batch.x, batch.y = pair.x, pair.y
 end
 
---- for batch in loader:epoch(e) do batch.x, batch.y, batch.n, batch.total, batch.index, batch.steps end
---- A last step with fewer windows shares them out; a rank may have n = 0.
----@param epoch integer
----@param first integer?  the step to begin with
+--- Iterates over an epoch's batches, with the fields of the image loader's batches: for batch in loader:epoch(e) do ...
+--- end If the last step has fewer windows than ranks, some ranks have n = 0.
+---@param epoch integer   >= 0; determines the order
+---@param first integer?  first step (default 1), to resume a run
 function Loader:epoch(epoch, first)
   local order, step, batch = order_of(self, epoch), (first or 1) - 1, self.current
   return function()
@@ -198,7 +199,7 @@ function Loader:epoch(epoch, first)
   end
 end
 
---- As the image loader's: nothing is held but the buffers.
+--- Frees the buffers.
 function Loader:close() self.buffers = {} end
 
 return M

@@ -1,9 +1,8 @@
---- The Lua part of the host program: loaded by atomo-lua before anything else.
--- math.random from the runtime's generator, a print that is checked, the guard of fork under MPI, -j and -O, and
--- `atomo-lua test`.
+--- The Lua part of the program atomo-lua, loaded before anything else: math.random from the runtime's generator, a
+-- print that reports failed writes, a guard against fork under MPI, options -j and -O, and `atomo-lua test`.
 local ffi = require "ffi"
 
--- Names of our own, so that the bindings' cdef may declare the same functions again.
+-- The functions have other names here, so that the bindings' cdef can declare them under their own.
 ffi.cdef [[
 double atomo_host_random(void) __asm__("atomo_random_double");
 void atomo_host_seed(double seed) __asm__("atomo_manual_seed");
@@ -22,7 +21,7 @@ require "atomo.core.names"
 local floor = math.floor
 -- luacheck: push ignore 122
 
---- As Lua's: () in [0, 1), (m) in 1..m, (m, n) in m..n. From the stream that atomo.manual_seed restarts.
+--- As Lua's math.random: () in [0, 1), (m) in 1..m, (m, n) in m..n. atomo.manual_seed seeds its stream.
 function math.random(m, n)
   local r = C.atomo_host_random()
   if m == nil then return r end
@@ -35,7 +34,7 @@ function math.random(m, n)
   return floor(m) + floor(r * (floor(n) - floor(m) + 1))
 end
 
---- Any number is a seed; whole ones from 0 to 2^53 are the same as atomo.manual_seed's.
+--- Accepts any number. A whole number from 0 to 2^53 gives the same stream as atomo.manual_seed.
 function math.randomseed(seed)
   seed = tonumber(seed)
   if not seed or seed ~= seed then error("math.randomseed: the seed must be a number", 2) end
@@ -47,9 +46,9 @@ function math.randomseed(seed)
 end
 -- luacheck: pop
 
--- ---- print: an error where the text cannot be written ------------------------------------------------------------
+-- ---- print that reports failed writes ----------------------------------------------------------------------------
 
---- As Lua's, but a text that standard output does not take (a full disk) raises.
+--- As Lua's print, but raises if standard output cannot be written (disk full).
 function print(...) -- luacheck: ignore 121
   local parts = {...}
   for i = 1, select("#", ...) do parts[i] = tostring(parts[i]) end
@@ -59,7 +58,8 @@ end
 
 -- ---- no fork under MPI --------------------------------------------------------------------------------------------
 
---- A forked child of a rank may hang or corrupt the network's memory: refused while several ranks run.
+--- Replaces a function that forks by one that raises while several ranks run: a forked child may hang, or corrupt
+--- memory that the network card uses.
 local function guard(module, name)
   local original = module[name]
   module[name] = function(...)
@@ -75,11 +75,11 @@ guard(os, "execute")
 
 -- ---- -j and -O, as in luajit --------------------------------------------------------------------------------------
 
--- A training script compiles more than LuaJIT's default of 512 KB of machine code; when that is full, LuaJIT throws
--- away all compiled code and begins again (three times in 100 steps of bench_step's resnet20). -O overrides these.
+-- A training script needs more than LuaJIT's default of 512 KB of machine code. When that is full, LuaJIT discards all
+-- compiled code and starts again (three times in 100 steps of bench_step's resnet20). -O overrides these limits.
 require("jit.opt").start("maxmcode=8192", "maxtrace=8000")
 
---- -joff, -jon, -jflush, or -jNAME[=a,b]: the module jit.NAME.
+--- Runs option -j: -joff, -jon, -jflush, or -jNAME[=a,b], which starts the module jit.NAME with arguments a, b.
 function host.jit_command(text)
   local name, options = text:match("^([^=]+)=?(.*)$")
   if not name then error("-j: a name must follow: -joff, -jv, -jdump", 0) end
@@ -91,7 +91,7 @@ function host.jit_command(text)
   module.start(unpack(args))
 end
 
---- -O, -O2, -O-fold,+cse, -Ohotloop=10.
+--- Runs option -O: -O, -O2, -O-fold,+cse, -Ohotloop=10.
 function host.jit_options(text)
   local args = {}
   for a in text:gmatch("[^,]+") do args[#args + 1] = a end
@@ -100,14 +100,14 @@ end
 
 -- ---- atomo-lua test -----------------------------------------------------------------------------------------------
 
---- 1 on every rank where any rank says failed, else 0.
+--- Returns on every rank whether any rank failed. [collective]
 local function any_rank(failed)
   if C.atomo_host_mpi_launched() == 0 then return failed end
   local world, T = require("atomo.comm.mpi").world, require "atomo.tensor"
   return world:allreduce(T.tensor({failed and 1 or 0}), "max"):item() > 0
 end
 
---- Hands `--slowest N` on to the output handler.
+--- Replaces `--slowest N` in arg by busted's option for the output handler.
 local function slowest_option()
   for i = 1, #arg do
     if arg[i] == "--slowest" then
@@ -121,8 +121,7 @@ local function slowest_option()
   end
 end
 
---- Runs busted over the specs that the arguments name, in this process. Exit code 1 on every rank where a spec fails
--- on any.
+--- Runs busted in this process on the specs that the arguments name. If a spec fails on any rank, all exit with code 1.
 function host.test()
   local ok, runner = pcall(require, "busted.runner")
   if not ok then
@@ -130,16 +129,17 @@ function host.test()
   end
   slowest_option()
   require "atomo.host.test_paths"(arg)
-  -- One copy of every module for all spec files: busted would reload what a file loads, the class of tensors included.
+  -- All spec files share one copy of each module. Otherwise busted would load them again for each file, and a tensor of
+  -- one copy is none for the other.
   table.insert(arg, 1, "--no-auto-insulate")
-  local function run() -- called from a file, busted raises nil on failure; else it would end the process
+  local function run() -- called from a file, busted raises nil on failure instead of ending the process
     runner {standalone = false, output = "atomo.host.test_handler"}
     return true
   end
   local passed, message = pcall(run)
   if not passed and message ~= nil then io.stderr:write(tostring(message), "\n") end
   if any_rank(not passed) then
-    C.atomo_host_mpi_finalize() -- all ranks are here: no need to abort the job
+    C.atomo_host_mpi_finalize() -- all ranks get here, so MPI can end without aborting the job
     os.exit(1)
   end
 end

@@ -1,7 +1,6 @@
---- busted's output for `atomo-lua test`: a dot a spec, every failure in full, and a closing line
--- `N passed, N failed` (`, N skipped`). Under mpirun rank 0 prints for all: a spec passes where it passes on every
--- rank, and each failure says on which rank it happened. `--slowest N` also lists the N specs and the N files that take
--- longest, with their seconds.
+--- busted's output handler for `atomo-lua test`: one dot per spec, every failure in full, and a last line
+-- `N passed, N failed` (`, N skipped`). Under mpirun rank 0 prints for all ranks: a spec passes if it passes on every
+-- rank, and each failure names its rank. `--slowest N` also lists the N slowest specs and files, with seconds.
 local ffi = require "ffi"
 ffi.cdef [[int atomo_handler_mpi_launched(void) __asm__("atomo_mpi_launched");]]
 local launched = ffi.C.atomo_handler_mpi_launched() == 1
@@ -10,7 +9,7 @@ local world = launched and require("atomo.comm.mpi").world
 local marks = {success = ".", pending = "s", failure = "F", error = "E"}
 local width = 100
 
---- The text of one failure: where, what, why, and where from.
+--- Returns the text of one failure: place, name, message, traceback.
 local function describe(item)
   local where = item.element.trace or {}
   local message = item.message
@@ -23,7 +22,7 @@ local function describe(item)
   return traceback and text .. traceback or text
 end
 
---- Items as "name\0text\1name\0text\1", for other ranks.
+--- Packs items as "name\0text\1name\0text\1", to be sent to rank 0.
 local function pack(items)
   local parts = {}
   for _, item in ipairs(items) do parts[#parts + 1] = item.name .. "\0" .. describe(item) .. "\1" end
@@ -35,7 +34,7 @@ local function print_failures(texts)
   for r, text in ipairs(texts) do
     for name, body in text:gmatch("(%Z*)%z([^\1]*)\1") do
       io.write(launched and ("\nFAILED on rank %d: "):format(r - 1) or "\nFAILED: ", body, "\n")
-      local key = name ~= "" and name or body -- what is wrong with no spec in particular has no name
+      local key = name ~= "" and name or body -- an error outside any spec has no name
       if not failed[key] then count = count + 1 end
       failed[key] = true
     end
@@ -57,7 +56,7 @@ return function(options)
   local quiet = launched and world.rank > 0
   local column = 0
   local slowest = tonumber(options.arguments and options.arguments[1]) or 0
-  local specs, files = {}, {} -- {seconds =, name =} of each, where `slowest` asks for them
+  local specs, files = {}, {} -- {seconds =, name =} of each; only with `slowest`
 
   local function mark(status)
     if quiet or options.deferPrint then return end

@@ -1,10 +1,10 @@
---- Paths that `atomo-lua test` is given: the folder `tests` above them goes on the module path (`require
--- "support.NAME"`), and a spec that is named without its folder is looked for in the folders beside it.
+--- Paths given to `atomo-lua test`. The folder `tests` that contains them is added to package.path (`require
+-- "support.NAME"`). A spec named without its folder is searched in the folders beside it.
 local ffi = require "ffi"
 ffi.cdef [[char *atomo_host_realpath(const char *path, char *out) __asm__("realpath");]]
 
 local PATH_MAX = 4096
-local RENAMED = {peers = "baselines"} -- first word of a spec's name before -> now
+local RENAMED = {peers = "baselines"} -- first word of a spec's old name -> of its new name
 
 local function exists(path)
   local file = io.open(path)
@@ -12,14 +12,14 @@ local function exists(path)
   return file ~= nil
 end
 
---- The path of the folder `tests` that holds this file or folder, with its last slash, or nil.
+--- Returns the path of the folder `tests` that contains this file or folder, with a final slash; nil if there is none.
 local function tests_folder(path)
   local out = ffi.new("char[?]", PATH_MAX)
   local function above(name) return (name .. "/"):match "^(.*%f[^/%z]tests/)" end
   return above(path) or ffi.C.atomo_host_realpath(path, out) ~= nil and above(ffi.string(out)) or nil
 end
 
---- FOLDER/*/NAME_spec.lua for FOLDER/NAME_spec.lua, or nil where there is none.
+--- For FOLDER/NAME_spec.lua returns FOLDER/*/NAME_spec.lua; nil if there is no such file.
 local function in_a_folder(path)
   local folder, first, more = path:match "^(.-)([^/_]+)([^/]*_spec%.lua)$"
   if not folder then return nil end
@@ -32,7 +32,7 @@ local function in_a_folder(path)
   end
 end
 
---- Puts the folders on the module path, and full paths in the place of short ones in the list of arguments.
+--- Extends package.path, and replaces short paths in the list of arguments by full ones.
 return function(arguments)
   local rank = os.getenv "OMPI_COMM_WORLD_RANK" or "0"
   for i, path in ipairs(arguments) do

@@ -1,5 +1,5 @@
---- Gradient clipping, as torch.nn.utils.clip_grad_norm_ and clip_grad_value_. Norms are double sums in a fixed order:
--- the same bits on every rank. atomo.train does it after the exchange: clip_norm=, clip_value=.
+--- Gradient clipping, as torch.nn.utils.clip_grad_norm_ and clip_grad_value_. Norms are summed in double in a fixed
+-- order, so all ranks get the same bits. atomo.train clips after the exchange: clip_norm=, clip_value=.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local gradient = require "atomo.autograd.gradient"
@@ -27,7 +27,8 @@ local function gradients(who, params)
   return list
 end
 
---- The p-norm of all gradients where the sum of p-th powers leaves the doubles: of their ratios to the largest.
+--- Returns the p-norm of all gradients if the sum of p-th powers overflows or underflows a double: all norms are
+--- divided by the largest first.
 local function scaled_norm(params, p)
   local largest, total = M.grad_norm(params, math.huge), 0
   if largest == 0 or largest == math.huge then return largest end
@@ -35,7 +36,7 @@ local function scaled_norm(params, p)
   return largest * total ^ (1 / p)
 end
 
---- Norm of all gradients together (p = norm_type, 2 unless given; math.huge: the largest).
+--- Returns the norm of all gradients as one vector. norm_type: p > 0, default 2; math.huge: the largest magnitude.
 ---@param params atomo.Tensor[]
 ---@param norm_type number?
 function M.grad_norm(params, norm_type)
@@ -49,7 +50,7 @@ function M.grad_norm(params, norm_type)
   return total ^ (1 / p)
 end
 
---- Scales the gradients so that their norm together is at most max_norm; returns the norm before.
+--- Scales the gradients so that the norm of all of them as one vector is at most max_norm; returns the norm before.
 ---@param params atomo.Tensor[]
 ---@param max_norm number
 ---@param norm_type number?
@@ -63,7 +64,7 @@ function M.clip_grad_norm(params, max_norm, norm_type)
   return total
 end
 
---- Holds every element of the gradients within +-value.
+--- Clamps every element of the gradients to [-value, value].
 function M.clip_grad_value(params, value)
   positive("clip_grad_value", "value", value)
   for _, g in ipairs(gradients("clip_grad_value", params)) do g:clamp_(-value, value) end

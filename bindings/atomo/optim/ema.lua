@@ -15,7 +15,7 @@ local raise = f.raise
 local EMA = {}
 EMA.__index = EMA
 
---- {params=, decay=0.999}; it begins with a copy of the weights.
+--- atomo.optim.ema {params=, decay=0.999}. The averages start as copies of the weights.
 ---@param opts {params: atomo.Tensor[], decay: number?}
 local function new(opts)
   if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
@@ -38,7 +38,7 @@ local function new(opts)
   return self
 end
 
---- Takes the weights as they are now into the average.
+--- Updates the averages with the present weights.
 function EMA:update()
   self.updates = self.updates + 1
   autograd.no_grad(function()
@@ -46,7 +46,7 @@ function EMA:update()
   end)
 end
 
---- Exchanges weights and averages; a second call puts them back.
+--- Swaps the values of weights and averages; a second call swaps them back.
 function EMA:swap()
   autograd.no_grad(T.scope, function()
     for i, a in ipairs(self.averages) do
@@ -57,7 +57,8 @@ function EMA:swap()
   end)
 end
 
---- Runs fn with the averages in the place of the weights; returns what it returns.
+--- Runs fn(...) with the averages in place of the weights; returns fn's results. The weights are restored, also after
+--- an error.
 function EMA:with(fn, ...)
   self:swap()
   local function finish(ok, ...)
@@ -68,11 +69,11 @@ function EMA:with(fn, ...)
   return finish(pcall(fn, ...))
 end
 
---- What a parameter's average is called: its name, where it is known, else its number.
+--- Returns the key of average i in a state: the parameter's name if it is known, else its number.
 local function key_of(self, i, names) return names and names[self.params[i]] or tostring(i) end
 
---- {updates=, ["1"]=tensor, ...}; with names (by parameter, as a checkpoint gives them) under these.
----@param names table<atomo.Tensor, string>?
+--- Returns the state: {updates=, ["1"]=tensor, ...}, with the parameters' names as keys if they are given.
+---@param names table<atomo.Tensor, string>?  parameter -> name, from a checkpoint
 function EMA:state_dict(names)
   local s = {updates = self.updates}
   for i, a in ipairs(self.averages) do s[key_of(self, i, names)] = a end

@@ -1,5 +1,5 @@
---- A group of an optimizer: parameters with options of their own, and their state. State lies in one block a name (what
--- checkpoints hold), cut into a view for each parameter, 64-byte aligned.
+--- A group of an optimizer: parameters with common options, and their state. Each state (velocity, first moment, ...)
+-- is one tensor, the block, which checkpoints save; each parameter has a 64-byte aligned view of it.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local check_options = require "atomo.tensor.check_options"
@@ -7,19 +7,19 @@ local gradient = require "atomo.autograd.gradient"
 local options = require "atomo.optim.options"
 local raise = f.raise
 
-local ALIGN = 16 -- floats
+local ALIGN = 16 -- alignment of a parameter's state, in floats
 
 ---@class atomo.Group
 ---@field params atomo.Tensor[]
----@field lr number        rate of the coming step
----@field taken number[]   steps that each parameter has taken: one that is frozen or has no gradient takes none
----@field ratio number|false  group.lr / optimizer.lr, which a schedule keeps; false: the rate does not follow
----@field values table     of the options as the last step used them: what differs was set since
----@field state table<string, atomo.Tensor>  blocks by name
+---@field lr number        learning rate of the next step
+---@field taken number[]   steps taken by each parameter; frozen ones and ones without gradient take none
+---@field ratio number|false  group.lr / optimizer.lr, kept when the optimizer's rate changes; false: lr does not follow
+---@field values table     options used by the last step; an option that differs was set by the user since
+---@field state table<string, atomo.Tensor>  blocks by name: "velocity", "first", ...
 local Group = {}
 Group.__index = Group
 
---- An option that there is not would do nothing.
+--- Raises for an unknown option, which would be ignored silently.
 function Group:__newindex(name) check_options.unknown(self.kind .. ": group", name, options.names(self.kind)) end
 
 local function check_parameter(kind, i, p, seen)
@@ -29,7 +29,10 @@ local function check_parameter(kind, i, p, seen)
   seen[p] = true
 end
 
---- kind: of the optimizer; list: {params=, lr=, ...}; defaults: options of the optimizer; seen: its parameters so far.
+---@param kind string         "sgd", "adam", ...
+---@param list table          {params=, lr=, ...}
+---@param defaults table      options of the optimizer
+---@param seen table          set of the optimizer's parameters so far; this group's are added
 ---@return atomo.Group
 local function new(kind, list, defaults, seen)
   if type(list) ~= "table" or type(list.params) ~= "table" or #list.params == 0 then
@@ -54,21 +57,21 @@ local function new(kind, list, defaults, seen)
   return setmetatable(self, Group)
 end
 
---- The options that the coming step uses, by name.
+--- Returns the options that the next step uses, by name.
 function Group:options()
   local o = {}
   for _, name in ipairs(self.names) do o[name] = self[name] end
   return o
 end
 
---- Takes note of the values as they are, which must be values of their options.
+--- Checks the present options and records them in self.values.
 local function check_values(self)
   local o = self:options()
   options.check_all(self.kind, o)
   for _, name in ipairs(self.names) do self.values[name] = o[name] end
 end
 
---- Whether group.lr was assigned to since the last step.
+--- Was group.lr assigned since the last step?
 function Group:is_set() return self.lr ~= self.values.lr end
 
 local function resolve(self, set, common)
@@ -76,11 +79,11 @@ local function resolve(self, set, common)
   return self.ratio and common * self.ratio or self.lr, self.ratio
 end
 
---- The rate of the coming step, where the optimizer's is `common`: what was assigned to group.lr since the last step,
---- else what follows from the optimizer's; and its ratio to `common`.
+--- Returns the learning rate of the next step and its ratio to `common`, the optimizer's rate. If group.lr was assigned
+--- since the last step, that value; else common * ratio.
 function Group:rate_at(common) return resolve(self, self:is_set(), common) end
 
---- The same, of a step that is being taken: what was assigned holds from now on.
+--- Returns the learning rate of the step that begins now, and records it and all options set since the last step.
 function Group:rate(common)
   local names, values = self.names, self.values
   local set = self:is_set()
@@ -92,7 +95,7 @@ function Group:rate(common)
   return lr
 end
 
---- The gradient that the step uses for parameter i, contiguous; nil: the parameter and its state stay as they are.
+--- Returns the contiguous gradient of parameter i; nil if the step skips it (frozen, or .grad is nil).
 function Group:gradient(i)
   local p = self.params[i]
   local g = p.grad
@@ -113,7 +116,7 @@ local function make_block(self, name)
   self.state[name], self.views[name] = block, views
 end
 
---- The views of state `name`, one a parameter; made of zeros on first use.
+--- Returns the views of state `name`, one per parameter; zeros are allocated on first use.
 ---@return atomo.Tensor[]
 function Group:state_of(name)
   if not self.views[name] then T.outside_scope(make_block, self, name) end

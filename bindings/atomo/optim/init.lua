@@ -1,9 +1,10 @@
---- Optimizers: sgd, adam, adamw, lars, lamb (options, groups, steps, clipping, averages of weights are in optim/).
+--- Optimizers: sgd, adam, adamw, lars, lamb. Options, groups, update formulas, clipping and weight averages are in the
+-- other files of this folder.
 -- Every constructor takes {params=, lr=, ...}; params is a list of parameters, or a list of groups
 -- {params={...}, weight_decay=0, ...} whose options override the common ones. PyTorch's names, defaults and formulas.
 --
--- A step uses what the parameter's .grad says (stage 9). A parameter without a gradient, or frozen (requires_grad =
--- false), is left alone with its state: no decay, no momentum, no step counted.
+-- A step uses the parameters' .grad (stage 9). It skips a parameter without a gradient or frozen (requires_grad =
+-- false) and its state: no weight decay, no momentum, no step counted.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local check_options = require "atomo.tensor.check_options"
@@ -17,16 +18,16 @@ local raise = f.raise
 local M = {}
 
 ---@class atomo.Optimizer
----@field lr number      of the coming step; groups follow it in the ratio that they were given
+---@field lr number      learning rate of the next step; a group's rate is lr times its ratio
 ---@field groups atomo.Group[]
----@field steps integer  taken so far
----@field params atomo.Tensor[]  of all groups
+---@field steps integer  number of steps taken
+---@field params atomo.Tensor[]  parameters of all groups, in order
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
 local fields = {"lr", "groups", "steps", "params"}
 
---- An option set here would do nothing: it is a group's; so would a field of nearly the name of one that is read.
+--- Raises for assignments that would be ignored silently: an option (options belong to groups), or a misspelt field.
 function Optimizer:__newindex(key, value)
   if options.is_option(key) then
     raise(("%s: optimizer.%s is no field: set it of a group, optimizer.groups[i].%s"):format(self.kind, key, key))
@@ -34,7 +35,7 @@ function Optimizer:__newindex(key, value)
   local method = type(Optimizer[key]) == "function"
   local near = not method and type(key) == "string" and suggest(key, fields)
   if near then raise(("%s: optimizer.%s is no field (did you mean '%s'?)"):format(self.kind, tostring(key), near)) end
-  if method and type(value) ~= "function" then -- another function takes the method's place
+  if method and type(value) ~= "function" then -- a function may replace a method
     raise(("%s: optimizer.%s is no field, but a method"):format(self.kind, key))
   end
   rawset(self, key, value)
@@ -54,7 +55,7 @@ local function new(kind, opts, more)
   return setmetatable({kind = kind, lr = defaults.lr, groups = groups, steps = 0, params = params}, Optimizer)
 end
 
---- One step of a parameter that is not contiguous: of a copy, which is copied back.
+--- Updates a parameter that is not contiguous: updates a copy, then copies it back.
 local function step_strided(update, group, i, p, g, lr, t)
   local dense = p:detach():contiguous()
   update(group, i, dense, g, lr, t)
@@ -62,7 +63,7 @@ local function step_strided(update, group, i, p, g, lr, t)
   dense:free()
 end
 
---- Applies the gradients in .grad to the parameters.
+--- Updates all parameters by the gradients in .grad.
 function Optimizer:step(closure)
   if closure ~= nil then raise(self.kind .. ": step takes no closure: compute the gradients before it") end
   local update = steps.update[self.kind]
@@ -82,8 +83,8 @@ function Optimizer:step(closure)
   end
 end
 
---- Sets all gradients to zero; one that is nil stays nil. With {set_to_none = true}, as in PyTorch: to nil, so that
---- what backward does not reach takes no step.
+--- Sets all gradients to zero; nil stays nil. With {set_to_none = true} it sets them to nil, as in PyTorch, so that the
+--- next step skips parameters that backward does not reach.
 ---@param opts {set_to_none: boolean?}?
 function Optimizer:zero_grad(opts)
   if opts ~= nil then check_options.check(self.kind .. ": zero_grad", opts, {set_to_none = check_options.flag}) end
@@ -93,7 +94,7 @@ function Optimizer:zero_grad(opts)
   end
 end
 
---- The parameters that train now, in the order of params: those that are not frozen.
+--- Returns the parameters that are not frozen, in the order of params.
 ---@return atomo.Tensor[]
 function Optimizer:trained()
   local list = {}
@@ -105,15 +106,16 @@ end
 
 -- ---- state -------------------------------------------------------------------------------------------------------
 
---- The steps of a group's parameters as a tensor, nil where all have taken `steps`.
+--- Returns the steps taken by a group's parameters as an i32 tensor; nil if all have taken steps_of_all.
 local function taken_of(group, steps_of_all)
   local differ = false
   for _, t in ipairs(group.taken) do differ = differ or t ~= steps_of_all end
   return differ and T.tensor(group.taken, "i32") or nil
 end
 
---- What a checkpoint needs: {steps=, lr=, ["1.velocity"]=tensor, ...}; of group 1, ["1.taken"] where a parameter has
---- taken fewer steps than the optimizer, ["1.lr"] and ["1.ratio"] where its rate was set after it was made.
+--- Returns the state for a checkpoint: {steps=, lr=, ["1.velocity"]=tensor, ...}. For group 1, ["1.taken"] is present
+--- if a parameter has taken fewer steps than the optimizer, ["1.lr"] and ["1.ratio"] if its rate was set after its
+--- creation.
 function Optimizer:state_dict()
   local s = {steps = self.steps, lr = self.lr}
   for i, group in ipairs(self.groups) do
@@ -125,7 +127,7 @@ function Optimizer:state_dict()
   return s
 end
 
---- What is wrong with entry `key` of a state: a text, or nil.
+--- Returns a text that says what is wrong with entry `key` of a state, nil if it fits.
 local function problem_of(self, key, value, steps_of_all)
   local i, name = key:match "^(%d+)%.(%a+)$"
   local group = self.groups[tonumber(i)]
@@ -151,7 +153,7 @@ local function problem_of(self, key, value, steps_of_all)
   end
 end
 
---- Raises for state that a parameter which has taken steps would lack.
+--- Raises if a parameter has taken steps according to s, but s lacks its state.
 local function check_complete(self, s)
   for i, group in ipairs(self.groups) do
     local taken = s[i .. ".taken"]
@@ -182,7 +184,7 @@ local function load_group(group, i, s)
   group.values.lr = group.lr
 end
 
---- Puts back what state_dict gave; nothing is changed unless all of it fits.
+--- Restores a result of state_dict. Raises if an entry does not fit, and then changes nothing.
 function Optimizer:load_state_dict(s)
   if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
     raise "load_state_dict: expected the result of an optimizer's state_dict(): steps and lr are missing"
@@ -198,17 +200,17 @@ function Optimizer:load_state_dict(s)
   self.steps, self.lr = s.steps, s.lr
 end
 
---- lr, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false
+--- Options: lr, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false
 function M.sgd(opts, ...) return new("sgd", opts, ...) end
---- lr = 1e-3, betas = {0.9, 0.999} (or beta1, beta2), eps = 1e-8, weight_decay = 0 (added to the gradient), amsgrad =
---- false (divide by the largest second moment so far)
+--- Options: lr = 1e-3, betas = {0.9, 0.999} (or beta1, beta2), eps = 1e-8, weight_decay = 0 (added to the gradient),
+--- amsgrad = false (true: divide by the largest second moment so far)
 function M.adam(opts, ...) return new("adam", opts, ...) end
---- as adam, weight_decay = 0.01 decoupled from the gradient [Loshchilov and Hutter 2019]
+--- Options as adam; weight_decay = 0.01, decoupled from the gradient [Loshchilov and Hutter 2019]
 function M.adamw(opts, ...) return new("adamw", opts, ...) end
---- lr, momentum = 0.9, weight_decay = 0, trust = 0.001
+--- Options: lr, momentum = 0.9, weight_decay = 0, trust = 0.001 [You, Gitman, Ginsburg 2017]
 function M.lars(opts, ...) return new("lars", opts, ...) end
---- lr, betas = {0.9, 0.999}, eps = 1e-6, weight_decay = 0 (decoupled): Adam's direction with the length of the
---- weights, a tensor each [You et al. 2020]
+--- Options: lr, betas = {0.9, 0.999}, eps = 1e-6, weight_decay = 0 (decoupled). Each tensor's update has Adam's
+--- direction and a length proportional to the norm of its weights [You et al. 2020]
 function M.lamb(opts, ...) return new("lamb", opts, ...) end
 
 for _, part in ipairs {"clip", "ema", "groups"} do

@@ -1,14 +1,14 @@
---- An optimizer's state by the names of its parameters, for checkpoints: the order of groups and parameters may be
--- another when it is loaded. {kind=, steps=, lr=, parameters = names, ["velocity/NAME"] = tensor, ["taken/NAME"] =
--- steps, where they are not the optimizer's, ["lr/NAME"], ["ratio/NAME"] = of a rate that was set later, ["set/NAME"] =
--- one that was set since the last step}.
+--- An optimizer's state by parameter name, for checkpoints. It can be loaded with groups and parameters in another
+-- order. {kind=, steps=, lr=, parameters = names, ["velocity/NAME"] = tensor}, and for some parameters: ["taken/NAME"],
+-- steps taken if fewer than the optimizer's; ["lr/NAME"], ["ratio/NAME"], if the group's rate was set after its
+-- creation; ["set/NAME"], a rate that was set after the last step.
 local T = require "atomo.tensor"
 local updates = require "atomo.optim.update"
 local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- fn(group, its number, parameter's place in it, name)
+--- Calls fn(group, number of the group, index of the parameter in it, parameter's name) for all parameters.
 local function each(optimizer, names, fn)
   local k = 0
   for g, group in ipairs(optimizer.groups) do
@@ -19,8 +19,9 @@ local function each(optimizer, names, fn)
   end
 end
 
+--- Returns the state of an optimizer in the form above.
 ---@param optimizer atomo.Optimizer
----@param names string[]?   of optimizer.params; nil: their numbers
+---@param names string[]?   names of optimizer.params; nil: numbers are used as names
 ---@return table
 function M.state(optimizer, names)
   local list, named = {}, {kind = optimizer.kind, steps = optimizer.steps, lr = optimizer.lr}
@@ -46,7 +47,7 @@ local function lines(text)
   return set
 end
 
---- Names of a that b lacks.
+--- Returns the names in set a that are not in b, joined by commas; nil if there are none.
 local function lacking(a, b)
   local list = {}
   for name in pairs(a) do
@@ -70,7 +71,7 @@ local function check_made_for(optimizer, names, named, where)
     missing and other and "; " or "", other and "this optimizer has no " .. other or ""))
 end
 
---- One block of a group's state out of its parameters' tensors.
+--- Copies the saved state `key` of parameter i into the group's block s[key].
 local function fill(s, named, group, key, i, name, where)
   local t = named[key:match "%a+$" .. "/" .. name]
   if not t then return end
@@ -83,7 +84,8 @@ local function fill(s, named, group, key, i, name, where)
   s[key]:narrow(1, group.offset[i] + 1, n):copy_(t:view(n))
 end
 
---- Puts back what M.state gave; where: begins the words of errors. Nothing changes unless all of it fits.
+--- Restores a result of M.state. Raises if an entry does not fit, and then changes nothing. where: first words of error
+--- texts.
 ---@param optimizer atomo.Optimizer
 ---@param names string[]?
 ---@param named table

@@ -1,4 +1,4 @@
---- Options of the optimizers: names, defaults, bounds, and how a group's are read. PyTorch's names and defaults.
+--- Options of the optimizers: names, defaults and bounds (names and defaults are PyTorch's), and reading a group's.
 local raise = require("atomo.ffi").raise
 local check_options = require "atomo.tensor.check_options"
 
@@ -15,7 +15,7 @@ M.kinds = {
   lamb = {beta1 = {0.9, 0}, beta2 = {0.999, 0}, eps = {1e-6, 0}},
 }
 
---- Names of the options of a kind, sorted; `params` is one, and `betas` where it stands for beta1 and beta2.
+--- Returns the sorted names of the options of a kind, including `params`, and `betas` if it has beta1 and beta2.
 ---@return string[]
 function M.names(kind)
   local names = {"params", M.kinds[kind].beta1 and "betas" or nil}
@@ -27,7 +27,7 @@ function M.names(kind)
   return names
 end
 
---- Is it an option of some optimizer?
+--- Is `name` an option of any optimizer?
 function M.is_option(name)
   if common[name] or name == "betas" then return true end
   for _, rules in pairs(M.kinds) do
@@ -36,7 +36,7 @@ function M.is_option(name)
   return false
 end
 
---- Raises unless v is a value of option `name`, which errors call `key` where it is given.
+--- Raises unless v is a valid value of option `name`. key: the option's name in the error text, if different.
 function M.check(kind, name, v, key)
   local rule = M.kinds[kind][name] or common[name]
   local least = rule[2]
@@ -58,7 +58,7 @@ local function option(kind, name, rule, opts, defaults)
   return v
 end
 
---- opts with PyTorch's betas = {beta1, beta2} as the two.
+--- Returns opts with betas = {beta1, beta2} replaced by beta1 and beta2.
 local function without_betas(kind, opts)
   local betas = opts.betas
   if betas == nil or not M.kinds[kind].beta1 then return opts end
@@ -71,7 +71,7 @@ local function without_betas(kind, opts)
   return plain
 end
 
---- Raises for values that do not go together.
+--- Raises for values that exclude each other.
 local function check_together(kind, o)
   if kind == "sgd" and o.nesterov and (o.momentum == 0 or o.dampening ~= 0) then
     raise "sgd: nesterov needs momentum > 0 and dampening 0"
@@ -81,17 +81,17 @@ local function check_together(kind, o)
   end
 end
 
---- Raises unless each of a group's options has a value that it can have, together with the others.
+--- Raises unless all options of a group have valid values that can be combined.
 function M.check_all(kind, o)
   for name in pairs(common) do M.check(kind, name, o[name]) end
   for name in pairs(M.kinds[kind]) do M.check(kind, name, o[name]) end
   check_together(kind, o)
 end
 
---- A group's options, each checked; unknown names are refused.
+--- Returns a group's options after checking names and values.
 ---@param kind string
 ---@param opts table
----@param defaults table  of the optimizer
+---@param defaults table  options of the optimizer
 function M.read(kind, opts, defaults)
   local o = {}
   opts = without_betas(kind, opts)

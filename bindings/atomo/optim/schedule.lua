@@ -1,4 +1,4 @@
---- Learning-rate schedules: functions of the step (0-based) that return the rate. Any function(step) serves as one.
+--- Learning-rate schedules: functions of the 0-based step that return the rate. Any function(step) can be used as one.
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local raise = require("atomo.ffi").raise
@@ -24,7 +24,7 @@ local rules = {
     anneal = O.one_of("cos", "linear")},
 }
 
---- The options, checked, an int64_t as a number.
+--- Returns the options after checking them, int64_t converted to numbers.
 local function read(name, opts)
   O.check("schedule." .. name, opts, rules[name])
   local plain = {}
@@ -40,7 +40,7 @@ local function need(name, opts, key, least)
   return v
 end
 
---- Linear from 0 over the first `steps` steps (step 0 gets lr / steps), then `after` (a schedule).
+--- Multiplies schedule `after` by (step + 1) / steps in the first `steps` steps.
 ---@param opts {steps: integer, after: fun(step: integer): number}
 function M.warmup(opts)
   opts = read("warmup", opts)
@@ -64,7 +64,7 @@ function M.constant(opts)
   return with_warmup(opts, function() return lr end)
 end
 
---- Half a cosine from lr to min over `steps` steps.
+--- Half a cosine from lr to min (default 0) over `steps` steps.
 ---@param opts {lr: number, steps: integer, min: number?, warmup: integer?}
 function M.cosine(opts)
   opts = read("cosine", opts)
@@ -75,7 +75,7 @@ function M.cosine(opts)
   end)
 end
 
---- lr * gamma^(number of whole periods of `every` steps).
+--- lr * gamma^floor(step / every).
 ---@param opts {lr: number, every: integer, gamma: number?, warmup: integer?}
 function M.step(opts)
   opts = read("step", opts)
@@ -98,8 +98,8 @@ function M.multistep(opts)
   end)
 end
 
---- One cycle [Smith & Topin 2018], as torch.optim.lr_scheduler.OneCycleLR: from lr / div up to lr over the first `rise`
---- of the steps, then down to lr / div / final_div; along cosines, or straight with anneal = "linear".
+--- One cycle [Smith & Topin 2018], as torch.optim.lr_scheduler.OneCycleLR: rises from lr / div to lr in the first
+--- fraction `rise` of the steps, then falls to lr / div / final_div; along cosines, or linearly with anneal = "linear".
 ---@param opts {lr: number, steps: integer, rise: number?, div: number?, final_div: number?, anneal: string?}
 function M.one_cycle(opts)
   opts = read("one_cycle", opts)

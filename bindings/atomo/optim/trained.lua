@@ -1,25 +1,24 @@
---- Which of an optimizer's parameters train: those that are not frozen (requires_grad). They are the gradients that the
--- exchange is given, numbered in the optimizer's order; a frozen one is not sent. The set may change between steps, on
--- all ranks alike, and the exchange plans anew (stages 3 to 8).
+--- The parameters of an optimizer that are trained, that is, not frozen (requires_grad). Their gradients, numbered in
+-- the optimizer's order, are those of the exchange; frozen ones are not sent. Parameters may be frozen between steps,
+-- the same on all ranks; the exchange then makes a new plan (stages 3 to 8).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 
 ---@class atomo.Trained
 ---@field list atomo.Tensor[]
----@field index table<atomo.Tensor, integer>  place in the list
----@field labels string[]        their names, for messages
+---@field index table<atomo.Tensor, integer>  parameter -> its index in list
+---@field labels string[]        names of the parameters in list, for error texts
 local Trained = {}
 Trained.__index = Trained
 
---- exchange: nil where no gradients are exchanged; names: of the parameters in the optimizer's order, or nil.
----@param params atomo.Tensor[]
----@param exchange atomo.Exchange?
----@param names string[]?
+---@param params atomo.Tensor[]     all parameters of the optimizer
+---@param exchange atomo.Exchange?  nil if no gradients are exchanged
+---@param names string[]?           names of params
 local function new(params, exchange, names)
   return setmetatable({params = params, exchange = exchange, names = names, list = {}, index = {}}, Trained)
 end
 
---- Name, and shape, of each that trains; names of those that do not.
+--- Returns names and shapes of the trained parameters, and names of the frozen ones.
 local function describe(self)
   local names, shapes, frozen = {}, {}, {}
   for i, p in ipairs(self.params) do
@@ -33,8 +32,9 @@ local function describe(self)
   return names, shapes, frozen
 end
 
---- Raises on every rank unless all freeze the same. The name of the operation says what this rank does: ranks that do
---- not think of a change are elsewhere by now. [collective]
+--- Raises on every rank unless all freeze the same parameters. A rank without a change does not call this: it is then
+--- in another operation, and the error shows this operation's name, so the name says what this rank freezes.
+--- [collective]
 local function check_same(self, step, frozen)
   local all = table.concat(frozen, ", ")
   self.exchange.comm:check("freezes " .. (#frozen > 0 and all or "nothing"), ("step %d, frozen: %s"):format(step, all))
@@ -48,7 +48,7 @@ local function equal(a, b)
   return true
 end
 
---- The exchange begins with the gradients that there are now.
+--- Makes the exchange plan again for the present gradients, if it has a plan for others.
 local function replan(self, names, shapes, first)
   local exchange = self.exchange
   if exchange.plan and not (first and equal(exchange.plan.shapes, shapes)) then exchange:replan() end
@@ -69,7 +69,7 @@ local function renumber(self, step)
   replan(self, names, shapes, first)
 end
 
---- Brings list and index up to date; before every step.
+--- Updates list and index; called before every step. Raises if no parameter is trained.
 function Trained:update(step)
   local params, list, n, changed = self.params, self.list, 0, false
   for i = 1, #params do

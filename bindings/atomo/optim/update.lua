@@ -1,5 +1,5 @@
---- The step of one parameter by each optimizer (stage 9): PyTorch's formulas, in one pass in C.
--- update.KIND(group, i, p, g, lr, t): p the parameter, g its gradient (both contiguous), t the number of its steps.
+--- The update of one parameter by each optimizer (stage 9), with PyTorch's formulas, in one pass in C.
+-- update.KIND(group, i, p, g, lr, t): p the parameter, g its gradient (both contiguous), t its step number, from 1.
 local f = require "atomo.ffi"
 local C, check = f.C, f.check
 
@@ -20,8 +20,8 @@ end
 function update.adam(group, i, p, g, lr, t) adam(group, i, p, g, lr, t, 0) end
 function update.adamw(group, i, p, g, lr, t) adam(group, i, p, g, lr, t, 1) end
 
---- Layer-wise rate [You, Gitman, Ginsburg 2017]: trust * |w| / (|g| + weight_decay * |w|) for tensors of two or more
---- dimensions, 1 for biases and norms; the velocity takes the scaled gradient.
+--- Layer-wise rate [You, Gitman, Ginsburg 2017]: lr is multiplied by trust * |w| / (|g| + weight_decay * |w|) for
+--- tensors of two or more dimensions, by 1 for biases and norms. The velocity accumulates the scaled gradient.
 function update.lars(group, i, p, g, lr, t)
   local scale = 1
   if p:dim() >= 2 then
@@ -37,7 +37,7 @@ function update.lamb(group, i, p, g, lr, t)
     group.beta2, group.eps, group.weight_decay, t))
 end
 
---- State that each kind keeps of a parameter, after its first step: name -> whether these options want it.
+--- State that each kind keeps per parameter after its first step: name -> function(options) -> is it kept?
 local always, momentum = function() return true end, function(o) return o.momentum > 0 end
 local moments = {first = always, second = always, largest = function(o) return o.amsgrad end}
 local state = {sgd = {velocity = momentum}, lars = {velocity = always}, adam = moments, adamw = moments,
