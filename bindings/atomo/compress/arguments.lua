@@ -1,20 +1,20 @@
---- What users hand to a compressor, checked: tensor numbers, lists, keys of the streams, stretches of bytes.
--- Compressors in C (init.lua, streaming.lua) and in Lua (compress/custom/init.lua) ask here, so that both say the same.
+--- Checks arguments of compressor methods: tensor numbers, lists, keys of the random streams, ranges of bytes. Native
+-- (init.lua, streaming.lua) and scripted compressors (custom/init.lua) share them, so that their errors are the same.
 local T = require "atomo.tensor"
 local raise = require("atomo.ffi").raise
 local number = require "atomo.core.number"
 
 local M = {}
 
---- i, which must be a tensor's number.
+--- Returns i; raises unless it is a tensor number, 1 or more.
 function M.tensor_number(name, i)
   local n = number.whole(i, 1, 2 ^ 31 - 1)
   if not n then raise(("%s: tensor is %s, expected a number 1, 2, ..."):format(name, tostring(i))) end
   return n
 end
 
---- Plans every tensor of a step by plan(self, i, shape, name). With more {step_bytes=, dense_bytes=} it returns what
---- the step holds beside them: entries and bytes.
+--- Calls plan(self, i, shape, name) for every tensor of a step. more: see Compressor:prepare; if given, returns the
+--- number of the step's gradient entries that are not in `shapes`, and more.dense_bytes.
 function M.plan_all(self, shapes, names, more, plan)
   if type(shapes) ~= "table" then
     raise(("%s: prepare: shapes is a %s, expected a list"):format(self.name, type(shapes)))
@@ -29,7 +29,7 @@ function M.plan_all(self, shapes, names, more, plan)
   if more then return math.max(0, more.step_bytes / 4 - entries), more.dense_bytes end
 end
 
---- Step, rank and tensor out of an encode's options.
+--- Returns step, rank and tensor number of an encode's options (defaults 0, 0, 1).
 function M.keys(opts, fn, name)
   opts = opts or {}
   for key, value in pairs(opts) do
@@ -42,7 +42,7 @@ function M.keys(opts, fn, name)
   return number.of(opts.step or 0), number.of(opts.rank or 0), number.of(opts.tensor or 1)
 end
 
---- The numbers 1 .. #list of a list of gradients.
+--- Returns the tensor numbers {1, ..., #list} of a list of gradients; raises unless all are f32 tensors.
 function M.gradient_list(name, fn, list)
   if type(list) ~= "table" or T.is_tensor(list) then raise(("%s: %s: expected a list of tensors"):format(name, fn)) end
   local ids = {}
@@ -53,7 +53,7 @@ function M.gradient_list(name, fn, list)
   return ids
 end
 
---- The gradients of a whole step must be as many as were prepared, and out a u8 tensor: out.
+--- Returns opts.out, a u8 tensor; raises unless there are as many gradients as were prepared.
 function M.step_of(self, grads, opts)
   if not self.prepared or #grads ~= self.prepared then
     raise(("%s: encode_step: %d gradients, %s were prepared"):format(self.name, #grads,
@@ -62,7 +62,7 @@ function M.step_of(self, grads, opts)
   return T.expect(opts.out, self.name .. ": encode_step: out", "u8")
 end
 
---- bytes must be a u8 tensor that has offset .. offset + nbytes.
+--- Raises unless `bytes` is a u8 tensor of at least offset + nbytes elements.
 function M.stretch(name, bytes, offset, nbytes)
   T.expect(bytes, name .. ": decode_step: bytes", "u8")
   if not (offset >= 0 and nbytes >= 0 and offset + nbytes <= bytes.h.numel) then
@@ -70,7 +70,7 @@ function M.stretch(name, bytes, offset, nbytes)
   end
 end
 
---- scale must be a number, acc an f32 tensor: acc.
+--- Returns acc; raises unless scale is a number and acc an f32 tensor.
 function M.accumulator(name, scale, acc)
   if type(scale) ~= "number" then
     raise(("%s: decode_add: scale is a %s, expected a number"):format(name, type(scale)))

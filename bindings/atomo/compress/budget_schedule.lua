@@ -1,7 +1,7 @@
---- Budgets that change over a run: budget = function(step, epoch, stats) ... end in a compressor's table (stage 5 of
--- the path). It is called before every step is encoded and returns a ratio, or {ratio=}, {bytes=} or {atoms=}; stats
--- are the last step's (c:stats(); zeros before the first). Each rank asks for itself: a message does not depend on what
--- budget others have.
+--- Budgets that change over a run (stage 5): budget = function(step, epoch, stats) ... end in a compressor's table. It
+-- is called before each step is encoded and returns a ratio, or {ratio=}, {bytes=} or {atoms=}. stats: c:stats() of the
+-- last step, zeros before the first. Every rank calls its own function; budgets may differ, since a message can be
+-- decoded without its sender's budget.
 local f = require "atomo.ffi"
 local raise = f.raise
 
@@ -9,7 +9,7 @@ local M = {}
 
 local names = {"atoms", "bytes", "ratio"}
 
---- What the function returned, as a table with one budget; raises what is wrong with it.
+--- Returns the function's result as a table with one budget; raises if it is not valid.
 local function checked(self, step, epoch, budget)
   local function wrong(what)
     raise(("%s: budget(step = %g, epoch = %g) returned %s; expected a ratio above 0, or one of {ratio=}, {bytes=}, " ..
@@ -30,7 +30,8 @@ local function checked(self, step, epoch, budget)
   return budget
 end
 
---- Sets the budget of a step that is about to be encoded: of one in bytes the compressor's share.
+--- Sets the budget of the step that is about to be encoded, multiplied by the compressor's share if it is in bytes (a
+--- ratio is divided by it).
 function M.apply(self, step)
   local fn = self.schedule
   if not fn then return end

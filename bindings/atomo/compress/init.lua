@@ -1,6 +1,6 @@
---- Compressors: a gradient in, a message out, an unbiased estimate of the gradient back (stages 4 to 6 and 8).
--- atomo.compressor, atomo.compressors, atomo.probabilities. The work is in C (runtime/codec, atoms, compress); a codec
--- plans each tensor once and allocates nothing afterwards.
+--- Compressors encode a gradient to a message and decode it to an estimate of the gradient (stages 4 to 6 and 8).
+-- atomo.compressor, atomo.compressors, atomo.probabilities. The codecs are in C (runtime/codec, atoms, compress); a
+-- codec plans each tensor once and allocates nothing afterwards.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
@@ -19,12 +19,12 @@ local doubles = ffi.typeof "double[?]"
 ---@class atomo.Compressor
 ---@field name string
 ---@field unbiased boolean
----@field linear boolean  its messages can be added on the way: topology allreduce carries it
+---@field linear boolean  messages can be added before decoding, so topology allreduce can be used
 local Compressor = {}
 Compressor.__index = Compressor
 Compressor.__tostring = function(self) return self.text end
 
---- What keys the random streams, {seed=, way=}; a way by its name is a seed space of its own.
+--- Way of a message, part of the random stream's key: "up", from a rank; "down", an average that is encoded again.
 local ways = {up = C.ATOMO_WAY_UP, down = C.ATOMO_WAY_DOWN}
 
 local function key_of(opts)
@@ -34,7 +34,7 @@ local function key_of(opts)
   return {seed = seed, way = ways[way]}
 end
 
---- A compressor over the C codec `name` with option values.
+--- Opens the C codec `name`; returns a compressor. values: option values in C's order; key: {seed=, way=}.
 local function open(name, values, key, fields)
   local out = ffi.new "atomo_codec *[1]"
   check(C.atomo_codec_new(name, #values, doubles(math.max(#values, 1), values), key.seed, key.way, out))
@@ -45,19 +45,19 @@ local function open(name, values, key, fields)
   return setmetatable(self, Compressor)
 end
 
---- What a compressor written in Lua codes with: the C codec `name` ("entry", "_list"), which goes by `label`.
+--- Opens the C codec of a scripted compressor's lane: "entry" or "_list". label: the name in its messages and errors.
 function Compressor.inner(name, values, key, label)
   local self = open(name, values, key, {name = label, text = label})
   check(C.atomo_codec_rename(self.h, self.text)) -- the string lives as long as self
   return self
 end
 
---- A compressor from its text or table: "svd:ratio=16,bits=8", "entry:atoms=100", {name = "svd", fold = function(shape)
---- return rows end}. In a table, budget = function(step, epoch, stats) ... end is a schedule (budget_schedule.lua), and
---- overrides = {{pattern, other}, ...} codes tensors of such names otherwise (overrides.lua). opts.seed keys the random
---- streams (default 0), as does opts.way ("up", or "down" for averages that are encoded again: their draws must not be
---- those of the messages that were averaged); opts.share is the part of a budget in bytes that it may spend;
---- opts.standard = {option = value} holds where the compressor has the option and it is not given.
+--- Makes a compressor from a text or table: "svd:ratio=16,bits=8", "entry:atoms=100", {name = "svd", fold =
+--- function(shape) return rows end}. In a table, budget = function(step, epoch, stats) ... end is a schedule
+--- (budget_schedule.lua), and overrides = {{pattern, other}, ...} encodes tensors of matching names differently
+--- (overrides.lua). opts.seed (default 0) and opts.way ("up"; "down" for averages that are encoded again, so that their
+--- draws are independent of the averaged messages) key the random streams. opts.share: the fraction of a budget in
+--- bytes that it may spend. opts.standard = {option = value}: other defaults, for options that the compressor has.
 ---@param text string|table
 ---@param opts table?
 ---@return atomo.Compressor
@@ -83,15 +83,15 @@ local function compressor(text, opts)
   return self
 end
 
---- All compressors, a table each {name=, summary=, source=, unbiased=, linear=, options=}; tostring(list[i]) is one
---- line.
+--- Returns a list of all compressors, {name=, summary=, source=, unbiased=, linear=, options=} each; tostring(list[i])
+--- gives one line.
 local function compressors()
   local list, line = {}, {__tostring = function(e) return ("%-10s %s"):format(e.name, e.summary) end}
   for i, entry in ipairs(spec.known()) do list[i] = setmetatable(entry, line) end
   return list
 end
 
---- Room for n tensors in the arrays that C takes.
+--- Makes the arrays that are passed to C large enough for n tensors.
 local function reserve(self, n)
   if n <= (self.room or 0) then return end
   self.room = math.max(n, 2 * (self.room or 0))
@@ -102,7 +102,7 @@ end
 
 local shape_buffer = doubles(C.ATOMO_MAX_DIM)
 
---- Plans tensor number i for a shape (a table); nothing to do where it is planned so already.
+--- Plans tensor number i for a shape (a table), unless it is planned for it already. name: for errors and overrides.
 local function plan(self, i, shape, name)
   arguments.tensor_number(self.name, i)
   if #shape > C.ATOMO_MAX_DIM then raise(("%s: tensor %d has %d dimensions"):format(self.name, i, #shape)) end
@@ -130,49 +130,47 @@ end
 
 Compressor.plan = plan
 
---- Tensor i was planned elsewhere, for tensors of this shape.
+--- Records that tensor i has been planned for this shape.
 function Compressor:planned(i, shape)
   self.shapes[i] = shape
   self.count = math.max(self.count, i)
   state.planned(self, i)
 end
 
---- Tensors 1..n are planned and come together from now on, in encode_step.
+--- Records that encode_step will get tensors 1..n, which have been planned.
 function Compressor:prepare_planned(n)
   reserve(self, n)
   for i = 1, n do self.ids[i - 1] = i end
   self.prepared = n
 end
 
---- g as C takes it: a view is copied.
+--- Returns g, or a copy if it is not contiguous.
 local function contiguous(g) return g:is_contiguous() and g or g:contiguous() end
 
---- The epoch that a budget's schedule is told.
+--- Sets the epoch that is passed to a budget schedule.
 function Compressor:set_epoch(epoch) self.epoch = epoch end
 
---- What a tensor called name is coded with by an override: "none", the name of a set of atoms; nil: there is none.
+--- Returns what an override encodes a tensor called `name` with: "none" or an atom set's name; nil without an override.
 function Compressor:override_of(name)
   local other = overrides.find(self.overrides, name)
   return other and other.atoms
 end
 
---- Plans tensors 1..n at once. shapes: tables; names: for error messages and overrides. With more {step_bytes=,
---- dense_bytes=}: the whole step has step_bytes of gradients, of which dense_bytes travel otherwise; ratio= and bytes=
---- then hold for all.
----@param shapes table
----@param names string[]?
----@param more table?
+--- Plans tensors 1..n for encode_step or push. With `more`, a budget in ratio= or bytes= is for the whole step.
+---@param shapes table     list of shapes
+---@param names string[]?  for errors and overrides
+---@param more table?      step_bytes: bytes of all gradients of the step; dense_bytes: of those sent uncompressed
 function Compressor:prepare(shapes, names, more)
   local entries, bytes = arguments.plan_all(self, shapes, names, more, plan)
   if more then check(C.atomo_codec_reserve(self.h, entries, bytes)) end
   self:prepare_planned(#shapes)
 end
 
---- Bytes that all planned tensors' messages take at most.
+--- Returns the largest total length, in bytes, of the messages of all planned tensors.
 function Compressor:wire_max() return C.atomo_codec_wire_max(self.h, 0) end
 
 local budget_names = {"atoms", "ratio", "bytes"}
---- Another budget from the next encode on: c:set_budget{ratio = 32}.
+--- Changes the budget from the next encode on: c:set_budget{ratio = 32}.
 function Compressor:set_budget(budget)
   for key, value in pairs(budget) do
     if key ~= "atoms" and key ~= "ratio" and key ~= "bytes" then
@@ -185,7 +183,7 @@ function Compressor:set_budget(budget)
   check(C.atomo_codec_set_budget(self.h, budget.atoms or 0, budget.ratio or 0, budget.bytes or 0))
 end
 
---- Encodes a list whose tensors are planned as ids[1..n]; returns the messages.
+--- Encodes list[j] as tensor number ids[j], which must be planned; returns the messages.
 local function encode_list(self, list, ids, step, rank)
   reserve(self, #list)
   local most = 0
@@ -208,7 +206,7 @@ local function encode_list(self, list, ids, step, rank)
   return messages
 end
 
---- One gradient as a message. The draws are keyed by (seed, step, rank, tensor): the same key gives the same bytes.
+--- Encodes one gradient to a message. Draws are keyed by (seed, step, rank, tensor): the same key gives the same bytes.
 ---@param g atomo.Tensor
 ---@param opts {step: integer?, tensor: integer?, rank: integer?}?
 ---@return atomo.Message
@@ -220,7 +218,7 @@ function Compressor:encode(g, opts)
   return encode_list(self, {g}, {i}, step, rank)[1]
 end
 
---- All gradients of a step under one budget and one mu, computed exactly; tensor i is list[i].
+--- Encodes all gradients of a step under one budget; tensor i is list[i]. The price mu is exact for these gradients.
 ---@param list atomo.Tensor[]
 ---@param opts {step: integer?, rank: integer?}?
 ---@return atomo.Message[]
@@ -235,7 +233,7 @@ function Compressor:encode_all(list, opts)
   return encode_list(self, grads, ids, step, rank)
 end
 
---- The gradient's estimate that a message holds, as a new tensor.
+--- Decodes a message to a new tensor, the estimate of the gradient.
 function Compressor:decode(msg)
   local data, size = message.bytes_of(self.name, msg, "decode")
   local i = check(C.atomo_codec_tensor_of(data, size))
@@ -247,19 +245,19 @@ function Compressor:decode(msg)
   return out
 end
 
---- acc += scale * (what the message holds), without a dense copy.
+--- Adds scale times the decoded message to acc, without a dense copy. Raises for a damaged message.
 function Compressor:decode_add(msg, scale, acc)
   local data, size = message.bytes_of(self.name, msg, "decode_add")
   arguments.accumulator(self.name, scale, acc)
   check(C.atomo_codec_length_of(data, size, self.used))
-  message.whole(self.name, "decode_add", math.min(self.used[0], size), size) -- before anything is added
+  message.whole(self.name, "decode_add", math.min(self.used[0], size), size) -- raises before acc is changed
   check(C.atomo_codec_decode_add(self.h, 0, -1, -1, data, size, scale, acc.h, self.used))
   C.atomo_tensor_touch(acc.h)
   return acc
 end
 
---- Makes an average of messages the update; to be called on acc = scale * (the sum of all ranks' messages of tensor i).
---- Changes acc for compressors that vote (signsgd:vote=true) only.
+--- Converts acc = scale * (sum of all ranks' decoded messages of tensor i) to the update, in place. It changes acc only
+--- for compressors that vote (signsgd:vote=true).
 function Compressor:finish(acc, scale, i)
   T.expect(acc, self.name .. ": finish: acc", "f32")
   arguments.tensor_number(self.name, i or 1)
@@ -268,7 +266,8 @@ function Compressor:finish(acc, scale, i)
   return acc
 end
 
---- What error feedback (ef=true) holds back of tensor i: all gradients added up are what was sent and this.
+--- Returns the residual of error feedback (ef=true) of tensor i: the sum of all gradients minus the sum of all that was
+--- sent.
 function Compressor:residual(i)
   local out = T.out()
   arguments.tensor_number(self.name, i or 1)
@@ -276,9 +275,9 @@ function Compressor:residual(i)
   return T.wrap(out[0])
 end
 
---- Of the last encode, encode_all, encode_step or streamed step (or of tensor i alone): bytes, atoms expected and sent,
---- and variance, the closed form E||ghat - g||^2 with quantisation included; square is ||g||^2. Of a tensor that `auto`
---- has encoded, also family: "svd:bits=4".
+--- Returns statistics of the last encode, encode_all, encode_step or streamed step, or of tensor i alone: nbytes,
+--- atoms_expected, atoms_sent, variance (the closed form E||ghat - g||^2, with quantisation), square (||g||^2). For a
+--- tensor encoded by `auto` also family ("svd:bits=4").
 function Compressor:stats(i)
   local s = self.numbers
   if i ~= nil then arguments.tensor_number(self.name, i) end

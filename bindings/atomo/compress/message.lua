@@ -1,4 +1,4 @@
---- Messages: what encode makes and decode takes (stage 6 of the path), as bytes in memory of their own.
+--- Messages (stage 6): results of encode, arguments of decode. A message owns its bytes.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local ffi, raise = f.ffi, f.raise
@@ -7,23 +7,24 @@ local const_bytes = ffi.typeof "const uint8_t *"
 local M = {}
 
 ---@class atomo.Message
----@field nbytes integer
----@field tensor integer
+---@field nbytes integer  length
+---@field tensor integer  number of the tensor
 local Message = {}
 Message.__index = Message
 Message.__tostring = function(self) return ("message of %d bytes for tensor %d"):format(self.nbytes, self.tensor) end
 
---- The message as a Lua string, as it goes on the wire.
+--- Returns the bytes that are sent, as a Lua string.
 function Message:bytes() return ffi.string(self.data, self.nbytes) end
 
---- A message for tensor i: a copy of n bytes at data (a pointer, or a string).
+--- Makes a message for tensor i by copying n bytes from data, a pointer or a string.
 function M.new(i, data, n)
   local own = ffi.new("uint8_t[?]", math.max(n, 1))
   ffi.copy(own, data, n)
   return setmetatable({nbytes = n, tensor = i, data = own}, Message)
 end
 
---- Pointer and length of a message, a Lua string or a u8 tensor. name, what: of the compressor and its method.
+--- Returns pointer and length of msg: a message, a Lua string or a contiguous u8 tensor; raises for anything else.
+--- name, what: the compressor and its method, for the error text.
 function M.bytes_of(name, msg, what)
   if type(msg) == "string" then return ffi.cast(const_bytes, msg), #msg end
   if getmetatable(msg) == Message then return ffi.cast(const_bytes, msg.data), msg.nbytes end
@@ -34,7 +35,7 @@ function M.bytes_of(name, msg, what)
     msg == nil and "missing" or "a " .. type(msg)))
 end
 
---- Raises unless the message took all of its `size` bytes.
+--- Raises if bytes follow the message: it used `used` of `size` bytes.
 function M.whole(name, what, used, size)
   if used ~= size then
     raise(("%s: %s: %d bytes follow the message of %d bytes"):format(name, what, size - used, used))

@@ -1,6 +1,6 @@
---- Overrides: tensors that are coded otherwise than the rest, by patterns of their names, under the step's one budget
--- (stage 4 of the path). {name = "svd", ratio = 64, overrides = {{"^fc", "none"}, {"conv1", {bits = 8}}}}, or as
--- text "svd:ratio=64;^fc=none;conv1=bits=8". The first pattern that a name has decides.
+--- Overrides (stage 4): tensors whose names match a Lua pattern are encoded differently, under the same budget of the
+-- step. {name = "svd", ratio = 64, overrides = {{"^fc", "none"}, {"conv1", {bits = 8}}}}, or as text
+-- "svd:ratio=64;^fc=none;conv1=bits=8". The first pattern that matches decides.
 local f = require "atomo.ffi"
 local raise = f.raise
 
@@ -8,7 +8,7 @@ local M = {}
 
 local shared = {atoms = true, ratio = true, bytes = true, sampling = true, ef = true, budget = true, overrides = true}
 
---- "bits=8,fold=paper" as options of the compressor itself; else the text of another one.
+--- Parses an override's text: "bits=8,fold=paper" gives a table of options; any other text, a compressor, is returned.
 local function of_text(text)
   if not text:match "^%s*[%w_]+%s*=" then return text end
   local options = {}
@@ -20,7 +20,7 @@ local function of_text(text)
   return options
 end
 
---- "pattern=override" pieces of a compressor's text.
+--- Parses the pieces "pattern=override", separated by ";", of a compressor's text.
 function M.parse(pieces)
   local list = {}
   for piece in pieces:gmatch "[^;]+" do
@@ -41,7 +41,8 @@ local function check_pattern(pattern, i)
   if not ok then raise(("%s'%s': %s"):format(what, pattern, tostring(problem):gsub("^.-:%d+: ", ""))) end
 end
 
---- One override, checked: {pattern=, atoms= (or "none"), values=, text=}. base: the compressor's entry and its spec.
+--- Checks one override; returns {pattern=, atoms= (or "none"), values=, text=}. base, spec: the compressor's entry and
+--- table.
 local function read_one(item, i, base, spec, read, text_of)
   if type(item) ~= "table" or #item ~= 2 then
     raise(("overrides: number %d is %s, expected {pattern, override}"):format(i,
@@ -90,14 +91,14 @@ function M.read(list, base, spec, read, text_of)
   return #checked > 0 and checked or nil
 end
 
---- The override of a tensor called name, or nil.
+--- Returns the override for a tensor called `name`, or nil.
 function M.find(list, name)
   for _, o in ipairs(name and list or {}) do
     if name:find(o.pattern) then return o end
   end
 end
 
---- "; pattern=text" for each.
+--- Returns ";pattern=text" for each override, the end of the compressor's canonical text.
 function M.text(list)
   local parts = {}
   for _, o in ipairs(list or {}) do parts[#parts + 1] = (";%s=%s"):format(o.pattern, o.text) end

@@ -1,4 +1,4 @@
---- atomo.probabilities: Algorithm 1 of the ATOMO paper, over tensors and tables (stage 5; runtime/sampling/budget.c).
+--- atomo.probabilities: Algorithm 1 of the ATOMO paper, for tensors and tables (stage 5; runtime/sampling/budget.c).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
@@ -10,8 +10,8 @@ local function contiguous(t, what)
   return t:is_contiguous() and t or t:contiguous()
 end
 
---- Algorithm 1: keep-probabilities p = min(1, |lambda|/tau) with sum p = s; with cost, sum cost*p = s.
---- Takes a tensor or a table of numbers and gives back the same kind.
+--- Algorithm 1: returns keep-probabilities p_i = min(1, |lambda_i| / tau) with sum p_i = s. With cost, p_i = min(1,
+--- |lambda_i| / sqrt(mu cost_i)) with sum cost_i p_i = s. The result is a tensor or table like lambda.
 ---@param lambda atomo.Tensor|number[]
 ---@param s number
 ---@param cost atomo.Tensor|number[]|nil

@@ -1,5 +1,5 @@
---- A compressor's text: "svd:ratio=16,bits=8,fold=paper" or {name = "svd", ratio = 16, ...}, checked against the option
--- tables that the compressors carry in C. Nothing here knows any compressor by name.
+--- Reads a compressor's text, "svd:ratio=16,bits=8,fold=paper", or table, {name = "svd", ratio = 16, ...}, and checks
+-- it against the option tables of the codecs in C. No compressor's name is known here.
 local f = require "atomo.ffi"
 local suggest = require "atomo.core.suggest"
 local overrides = require "atomo.compress.overrides"
@@ -29,7 +29,7 @@ local function read_options(i, count)
 end
 
 local known
---- {{name=, summary=, source=, unbiased=, options={...}}, ...}, also by name.
+--- Returns all compressors, {{name=, summary=, source=, unbiased=, options={...}}, ...}; also indexed by name.
 function M.known()
   if known then return known end
   known = {}
@@ -39,14 +39,14 @@ function M.known()
     local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary),
       source = ffi.string(about.source), unbiased = about.unbiased ~= 0,
       linear = about.linear ~= 0, options = read_options(i, about.options)}
-    if entry.name:sub(1, 1) ~= "_" then known[#known + 1] = entry end -- _list: only for those written in Lua
+    if entry.name:sub(1, 1) ~= "_" then known[#known + 1] = entry end -- _list is only used by scripted compressors
     known[entry.name] = entry
   end
   return known
 end
 
---- Adds a compressor written in Lua: an entry as known() has them, with make(text, values, key). A second one of its
---- name takes the place of the first; one that is built in stays.
+--- Adds a scripted compressor: an entry in the form of known(), with make(text, values, key). It replaces a scripted
+--- one of the same name; raises if a built-in one has that name.
 function M.register(entry)
   local list = M.known()
   local old = list[entry.name]
@@ -57,7 +57,7 @@ function M.register(entry)
   list[#list + 1], list[entry.name] = entry, entry
 end
 
---- ", did you mean 'rank'?" where a name is near, else "".
+--- Returns ", did you mean 'rank'?" if one of names is similar to word, else "".
 function M.suggest(word, names)
   local near = suggest(word, names)
   return near and (", did you mean '%s'?"):format(near) or ""
@@ -69,7 +69,7 @@ local function names_of(list, key)
   return names
 end
 
---- The number that C takes for an option's value.
+--- Converts an option's value to the number that C expects; raises if it is not valid.
 local function convert(name, option, value)
   local what = ("%s: %s is %s, expected "):format(name, option.key, type(value) == "string" and ("'%s'"):format(value)
     or tostring(value))
@@ -96,7 +96,7 @@ local function convert(name, option, value)
   return number
 end
 
---- "name:key=value,key=value;pattern=override" as a table {name=, key=value, ..., overrides=}.
+--- Parses "name:key=value,key=value;pattern=override" to {name=, key=value, ..., overrides=}.
 local function parse_text(text)
   local pieces
   text, pieces = text:match "^([^;]*);?(.*)$"
@@ -119,8 +119,8 @@ end
 local budgets = {"atoms", "ratio", "bytes", "budget"}
 local presets = {}
 
---- A compressor's table under a name of its own, for --load and --compress: atomo.preset("decay", {name = "svd",
---- budget = function(step, epoch, stats) ... end}). "decay:bits=4" changes options of it, "decay:ratio=8" its budget.
+--- Gives a compressor's table a name, for --load and --compress: atomo.preset("decay", {name = "svd", budget =
+--- function(step, epoch, stats) ... end}). "decay:bits=4" changes an option, "decay:ratio=8" the budget.
 ---@param name string
 ---@param spec table
 function M.preset(name, spec)
@@ -135,7 +135,7 @@ function M.preset(name, spec)
   presets[name] = spec
 end
 
---- The spec with the preset that it names filled in.
+--- Returns spec; if its name is a preset's, the preset's table with spec's options set.
 local function expand(spec)
   local preset = presets[spec.name]
   if not preset then return spec end
@@ -147,7 +147,7 @@ local function expand(spec)
   return full
 end
 
---- A budget that is a function: of compressors that have one to set.
+--- Returns spec.budget; raises unless it is a function and the compressor has a budget option.
 local function check_schedule(entry, spec)
   local fn = spec.budget
   if fn == nil then return end
@@ -162,8 +162,8 @@ local function check_schedule(entry, spec)
   return fn
 end
 
---- Reads a spec. Returns the compressor's entry, its option values (1-based, NaN where not given), fold's function, and
---- {budget = a schedule's function, overrides = a checked list}.
+--- Reads a text or table. Returns the compressor's entry, its option values (1-based, NaN if not given), the function
+--- given as fold, and {budget = the schedule, overrides = the checked list}.
 function M.read(spec)
   if type(spec) == "string" then
     spec = parse_text(spec)
@@ -197,8 +197,8 @@ function M.read(spec)
     overrides = spec.overrides and overrides.read(spec.overrides, entry, spec, M.read, M.text)}
 end
 
---- Changes option values to `share` times their budget, where that is one in bytes: bytes, or a ratio (16 where no
---- budget is given). Budgets in atoms or entries stay.
+--- Multiplies the budget in option values by `share` if it is in bytes or a ratio (default 16). Budgets in atoms or
+--- entries are not changed.
 function M.cut_budget(entry, values, share)
   local options = entry.options
   local function given(key)
@@ -212,14 +212,14 @@ function M.cut_budget(entry, values, share)
   end
 end
 
---- Sets an option that the compressor has and that was not given.
+--- Sets option `key` if the compressor has it and it was not given.
 function M.put_default(entry, values, key, value)
   local option = entry.options[key]
   local at = option and option.index + 1
   if option and values[at] ~= values[at] then values[at] = convert(entry.name, option, value) end
 end
 
---- The canonical text of option values: those that differ from the standard, in the table's order.
+--- Returns a compressor's canonical text: options that differ from their defaults, in the order of its option table.
 function M.text(entry, values, fold, more)
   local parts = {}
   if more and more.budget then parts[1] = "budget=function" end

@@ -1,14 +1,14 @@
---- The state that a rank's next messages depend on, beside gradients and keys: the memory (residuals of error feedback,
--- PowerSGD's factors) and the learnt state (prices, kept bases, auto's choices; as bytes).
--- state_dict and load_state_dict of a compressor, for checkpoints: {["1"] = memory of tensor number 1, ["learnt.1"] =
--- what was learnt of it, ["learnt.0"] = of the step, ...}; of one in Lua also ["lane1.learnt.1"] and so on.
+--- state_dict and load_state_dict of compressors, for checkpoints. The state has two parts: the memory (f32: residuals
+-- of error feedback, PowerSGD's factors) and the learnt state (bytes: prices, kept bases, auto's choices). Form: {["1"]
+-- = memory of tensor 1, ["learnt.1"] = learnt state of tensor 1, ["learnt.0"] = learnt state of the step, ...}; a
+-- scripted compressor also has ["lane1.learnt.1"] and so on, the states of its lanes.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local C, check, raise = f.C, f.check, f.raise
 
 local M = {}
 
---- Loads one entry of a state; keeps it until its tensor is planned.
+--- Loads one entry of a state, at once if its tensor is planned, else when it is (M.planned).
 local function load_one(self, name, t)
   local what = ("%s: load_state_dict: '%s'"):format(self.name, tostring(name))
   local learnt = tostring(name):match "^learnt%.(%d+)$"
@@ -21,7 +21,7 @@ local function load_one(self, name, t)
   table.insert(self.pending[i], {put = put, tensor = T.outside_scope(t.clone, t)})
 end
 
---- Tensor i has been planned: it gets what was loaded for it before.
+--- Called when tensor i has been planned: restores the state that was loaded for it before.
 function M.planned(self, i)
   local waiting = self.pending and self.pending[i]
   if not waiting then return end
@@ -48,7 +48,7 @@ local function add(state, name, fn, h, i)
   if t:numel() > 0 then state[name:format(i)] = t end
 end
 
---- Empty for compressors whose steps do not depend on earlier ones.
+--- Returns the state; empty for compressors whose steps do not depend on earlier ones.
 ---@return table<string, atomo.Tensor>
 function M.builtin:state_dict()
   local state = {}
@@ -60,7 +60,8 @@ function M.builtin:state_dict()
   return state
 end
 
---- Forgets what was learnt; what follows has the bits of a compressor made anew with the memory of this one.
+--- Resets the learnt state and keeps the memory: the next messages are bit-identical to those of a new compressor with
+--- this memory.
 function M.builtin:restart() check(C.atomo_codec_restart(self.h)) end
 
 -- ---- compressors in Lua ------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
---- Methods of a compressor for the training loop: whole steps into and out of one u8 buffer, nothing allocated; and the
--- streaming form, tensor by tensor. Call prepare first.
+--- Compressor methods for the training loop, without allocation: whole steps in one u8 buffer, and the streaming form,
+-- one tensor at a time. Call prepare first.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local arguments = require "atomo.compress.arguments"
@@ -10,7 +10,8 @@ local u8_pointer = ffi.typeof "uint8_t *"
 local const_bytes = ffi.typeof "const uint8_t *"
 local M = {}
 
---- For the training loop, after prepare: all gradients back to back into out, under one exact mu. Returns the bytes.
+--- Encodes all gradients of a step, their messages one behind the other in out; returns their length in bytes. The
+--- price mu is exact for these gradients.
 ---@param grads atomo.Tensor[]
 ---@param opts {step: integer, rank: integer, out: atomo.Tensor}
 ---@return integer nbytes
@@ -26,8 +27,9 @@ function M:encode_step(grads, opts)
   return total
 end
 
---- Adds scale times a rank's whole step, as encode_step wrote it (bytes offset .. offset + nbytes - 1 of a u8 tensor),
---- to the accumulators. Each message must be for its tensor and for the step (default: the last encode_step's).
+--- Decodes one rank's step, written by encode_step in elements offset .. offset + nbytes - 1 (0-based) of a u8 tensor,
+--- and adds scale times gradient i to accs[i]. Raises unless the messages are for tensors 1, 2, ... and for `step`
+--- (default: the step of the last encode_step).
 function M:decode_step(bytes, offset, nbytes, scale, accs, step)
   arguments.stretch(self.name, bytes, offset, nbytes)
   local data, left = ffi.cast(const_bytes, bytes.h.data) + offset, nbytes
@@ -58,14 +60,14 @@ function M:decode_all(bytes, counts, ranks, scale, accs)
   self:finish_step(accs, scale)
 end
 
---- The streaming form: begin_step, push each gradient when it is ready, end_step. The mu is the one that the last
---- step's coefficients call for, steered to keep the bytes on budget.
+--- Begins a streamed step: begin_step, push each gradient when it is ready, end_step. The price mu comes from the last
+--- step's coefficients and is corrected so that the bytes stay on budget.
 function M:begin_step(step, rank)
   schedule.apply(self, step)
   check(C.atomo_codec_begin(self.h, step, rank or 0))
 end
 
---- Writes tensor i's message into out (u8) at offset; returns its length.
+--- Writes tensor i's message to out (u8) at offset (0-based); returns its length in bytes.
 function M:push(i, g, out, offset)
   T.expect(out, self.name .. ": push: out", "u8")
   if not (offset >= 0 and offset <= out.h.numel) then
@@ -77,12 +79,12 @@ end
 
 function M:end_step() check(C.atomo_codec_end(self.h)) end
 
---- In place of end_step: the step is given up, and leaves no trace.
+--- Call it in place of end_step to give up the step: the compressor's state is as before begin_step.
 function M:undo_step() check(C.atomo_codec_undo(self.h)) end
 
---- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes,
---- rank=whose (nil: anyone's)}, as push wrote them in that step; then makes it the update. The sources move on behind
---- them.
+--- Adds scale times the next message of each source to acc and calls finish; all must be for tensor i and this step, as
+--- push wrote them. sources: {data=pointer, left=bytes, rank=sender (nil: any)}; data and left are advanced past the
+--- message.
 function M:decode_tensor(i, step, sources, scale, acc)
   if #sources > 1 then check(C.atomo_codec_sum(self.h, i)) end
   for _, s in ipairs(sources) do

@@ -1,9 +1,9 @@
---- How a compressor written in Lua meets C (stages 4 and 8 of the path): a lane turns gradient i into a tensor that a C
--- codec codes, and what that decodes back into a gradient. C never calls Lua: Lua analyses before, synthesises after.
+--- Lanes: the adapters between scripted compressors and C codecs (stages 4 and 8). A lane transforms gradient i to a
+-- tensor, which its C codec encodes, and transforms the decoded tensor back to a gradient. C never calls Lua.
 --   lane:plan(i, shape, name)   lane:code(i, g) -> tensor
 --   lane:open(i)   lane:add_message(i, step, data, size, scale, acc, rank) -> bytes used, all   lane:close(i, acc)
--- all: true where the message is the whole gradient in dense form, so that no other lane has one.
--- Between open and close any number of messages is taken; acc is complete after close.
+-- all: true if the message is the complete gradient in dense form; the other lanes then have no message.
+-- Any number of messages may be added between open and close; acc is complete after close.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 require "atomo.autograd.ops"
@@ -11,7 +11,8 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
 
---- A tensor to find out with, when planning, what shapes a user's function gives back: fixed, and in general position.
+--- Returns a fixed tensor without special structure. A lane plans by the shapes that the user's functions return for
+--- it.
 local function probe(shape)
   local g = T.empty(shape)
   local p = g:data()
@@ -19,7 +20,8 @@ local function probe(shape)
   return g
 end
 
---- What a user's function gave: a contiguous f32 tensor, all finite, of `numel` elements (or any number).
+--- Returns a user function's result, made contiguous; raises unless it is an f32 tensor without NaN or Inf, with
+--- `numel` elements if given. what: its name in error texts.
 local function result(lane, what, t, numel)
   T.expect(t, ("%s: %s"):format(lane.name, what), "f32")
   if numel and t:numel() ~= numel then
@@ -41,7 +43,8 @@ end
 local Basis = {}
 Basis.__index = Basis
 
---- Coefficients in an orthonormal basis, coded as entries. They are summed over ranks and synthesised once.
+--- Makes a lane for coefficients in an orthonormal basis, encoded as entries. Decoding sums the ranks' coefficients and
+--- synthesises once.
 function M.basis(codec, name, options, analyze, synthesize)
   return setmetatable({codec = codec, name = name, options = options, analyze = analyze, synthesize = synthesize,
     shape = {}, form = {}, sum = {}}, Basis)
@@ -58,7 +61,7 @@ function Basis:plan(i, shape, name)
   self.sum[i] = T.outside_scope(T.zeros, shape)
 end
 
---- What the functions make of fixed numbers: must be the same on every rank (consistency.lua). [collective]
+--- Returns the functions' results for fixed numbers, which must be equal on every rank (consistency.lua). [collective]
 function Basis:samples(i)
   local fixed = probe(self.shape[i])
   return {result(self, "analyze's result", self.analyze(fixed, self.options)),
@@ -88,13 +91,14 @@ local Atoms = {}
 Atoms.__index = Atoms
 Atoms.decomposes = true
 
---- Coefficients and factors of atoms, drawn and coded as rows (runtime/atoms/list.c), a set for every message.
+--- Makes a lane for atoms: coefficients and factors are sampled and encoded as rows (runtime/atoms/list.c). Each
+--- message is reconstructed on its own.
 function M.atoms(codec, name, options, decompose, reconstruct)
   return setmetatable({codec = codec, name = name, options = options, decompose = decompose,
     reconstruct = reconstruct, shape = {}, width = {}, rows = {}, drawn = {}}, Atoms)
 end
 
---- lambda [n, 1] and a list of factors [n, d], from what decompose returned.
+--- Calls decompose; returns lambda [n, 1] and a list of factors [n, d].
 local function decomposed(self, g)
   local lambda, factors = self.decompose(g, self.options)
   lambda = result(self, "decompose's lambda", lambda)
@@ -155,7 +159,7 @@ function Atoms:code(i, g)
 end
 
 function Atoms:samples(i, comm)
-  local lambda, factors = decomposed(self, probe(self.shape[i])) -- only such factors need mean anything to reconstruct
+  local lambda, factors = decomposed(self, probe(self.shape[i])) -- reconstruct may require factors made by decompose
   lambda = comm:bcast(lambda:clone(), 0):view(-1)
   for k, factor in ipairs(factors) do factors[k] = comm:bcast(factor:clone(), 0) end
   local g = self.reconstruct(lambda, self.single and factors[1] or factors, self.shape[i], self.options)

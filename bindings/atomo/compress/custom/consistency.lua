@@ -1,13 +1,12 @@
---- Do all ranks mean the same by a compressor written in Lua? Its functions may see what differs between ranks (a
--- random draw, the rank itself), and every rank would then make another sum of the same messages. So before the first
--- message each rank synthesises from the same fixed numbers and reconstructs from rank 0's atoms of them, and what
--- comes out is compared (stage 7).
+--- Checks that the functions of a scripted compressor give the same results on all ranks (stage 7). If they depended on
+-- the rank or a random draw, ranks would decode different sums from the same messages. Before the first message, each
+-- rank synthesises from the same fixed numbers and reconstructs from rank 0's atoms; the results are compared.
 local T = require "atomo.tensor"
 local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- Three numbers that stand for a tensor: along two fixed directions, and its length.
+--- Writes three numbers that represent t: its projections on two fixed vectors, and its norm.
 local function look(t, into)
   local p, n, along, across = t:contiguous():data(), t:numel(), 0, 0
   for i = 0, n - 1 do
@@ -17,8 +16,8 @@ local function look(t, into)
   into[#into + 1], into[#into + 2], into[#into + 3] = along, across, t:norm_value(2)
 end
 
---- Raises on every rank, naming the tensor, unless a compressor's lanes make the same of fixed numbers on all ranks (to
---- a thousandth: processors may round otherwise). Every tensor must be planned. [collective]
+--- Raises on every rank, naming the tensor, unless the lanes' results agree on all ranks within a relative tolerance of
+--- 1/1000 (CPU types round differently). Every tensor must be planned. [collective]
 function M.check(self, comm)
   if comm.size == 1 then return end
   local mine = {}
@@ -34,7 +33,7 @@ function M.check(self, comm)
   local a, b, each = most:data(), least:data(), #mine / #self.shapes
   for k = 0, #mine - 1 do
     local size = math.max(math.abs(a[k]), math.abs(b[k]))
-    local length = math.max(a[k - k % 3 + 2], 1e-30) -- what a projection is small against
+    local length = math.max(a[k - k % 3 + 2], 1e-30) -- the tensor's norm, to which differences are relative
     if a[k] - b[k] > 1e-3 * math.max(size, length) then
       local i = math.floor(k / each) + 1
       raise(("%s: tensor %s: the ranks' functions make different gradients of the same numbers (%.6g on one rank, " ..

@@ -1,12 +1,13 @@
---- atomo.basis and atomo.decomposition: compressors written in Lua, declared by two functions (stage 4 of the path).
--- docs/compressors.md shows how to write one, and how to prove it.
+--- atomo.basis and atomo.decomposition: declare a compressor by two Lua functions (stage 4). docs/compressors.md shows
+-- how to write and verify one.
 local f = require "atomo.ffi"
 local spec = require "atomo.compress.spec"
 local lanes = require "atomo.compress.custom.adapter"
 local custom = require "atomo.compress.custom"
 local raise = f.raise
 
---- Options of the C codec `of`, those of `more` behind them, then the user's: each knows whose value it is.
+--- Returns the options of a scripted compressor: those of the C codec `of`, those of codec _list named in `more`, ef,
+--- then the user's. An option's field `owner` is "entry", "_list", "ef" or "user".
 local function option_list(of, more, standards, user)
   local list = {}
   local function add(option, owner)
@@ -17,7 +18,7 @@ local function option_list(of, more, standards, user)
     list[#list + 1], list[copy.key] = copy, copy
   end
   for _, option in ipairs(spec.known()[of].options) do
-    if option.key ~= "ef" then add(option, of) end -- held back here, as a gradient, not as coefficients
+    if option.key ~= "ef" then add(option, of) end -- error feedback works on the gradient, not on coefficients
   end
   for _, key in ipairs(more or {}) do add(spec.known()._list.options[key], "_list") end
   add({key = "ef", kind = "bool", standard = 0, help = "error feedback: adds what was not sent to the next gradient"},
@@ -32,14 +33,15 @@ local function option_list(of, more, standards, user)
   return list
 end
 
---- Option values of a C codec in its order, NaN (the standard) but for those given by name.
+--- Returns the option values of a C codec in its order: given[key], or NaN (C's default).
 local function values_of(codec, given)
   local values = {}
   for j, option in ipairs(spec.known()[codec].options) do values[j] = given[option.key] or 0 / 0 end
   return values
 end
 
---- Splits values by owner: an array for each C codec, and the user's by name; and the label that a message goes by.
+--- Splits option values by owner: an array for each C codec, the user's by name. Also returns the label: the
+--- compressor's name and the user's options. Messages hold a hash of it, so other options' messages are refused.
 local function split(entry, values)
   local parts, label = {entry = values_of("entry", {}), _list = values_of("_list", {}), user = {}}, entry.name
   for j, option in ipairs(entry.options) do
@@ -86,7 +88,7 @@ local function check_table(what, name, t, wanted, optional)
   end
 end
 
---- inner, given when a compressor is made: opens the C codec under a lane (Compressor.inner).
+--- Registers a scripted compressor. Its make() receives `inner` (Compressor.inner), which opens a lane's C codec.
 local function register(name, t, options, make_lanes)
   local entry = {name = name, summary = t.summary or "written in Lua", source = t.source or "Lua", unbiased = true,
     options = options}
@@ -97,9 +99,9 @@ local function register(name, t, options, make_lanes)
   spec.register(entry)
 end
 
---- A fixed orthonormal basis: analyze(g, options) gives as many coefficients as g has entries, synthesize(c, shape,
---- options) the tensor that they make. Usable from now on as atomo.compressor "name:ratio=32", with entry's options.
---- Also: options = {key = default}, summary, source.
+--- Declares a compressor by a fixed orthonormal basis; use it as atomo.compressor "name:ratio=32", with entry's
+--- options. analyze(g, options) returns as many coefficients as g has elements; synthesize(c, shape, options) returns
+--- the tensor of that shape with coefficients c. options = {key = default} are passed to both functions.
 ---@param name string
 ---@param t {analyze: function, synthesize: function, options: table?, summary: string?, source: string?}
 local function basis(name, t)
@@ -111,11 +113,11 @@ end
 
 local function itself(g) return g end
 
---- Atoms that depend on the gradient: decompose(g, options) gives lambda [n] and factors, a tensor [n, d] or a list of
---- up to three, such that g = sum_i lambda_i atom(row i of the factors); reconstruct(lambda, factors, shape, options)
---- makes that sum of any number of atoms. n and d may depend on the shape alone. bits = 8 sends factors in 8 bits: then
---- atoms must be linear in each factor. rest = true: decompose gives the part of g to be sent for sure, and what that
---- leaves is sampled by entries.
+--- Declares a compressor by atoms that depend on the gradient. decompose(g, options) returns lambda [n] and factors, a
+--- tensor [n, d] or a list of up to three, such that g = sum_i lambda_i atom(row i of the factors). reconstruct(lambda,
+--- factors, shape, options) returns this sum for any number of atoms. n and d may depend only on the shape. bits = 8
+--- sends factors in 8 bits; atoms must then be linear in each factor. rest = true: what decompose returns is always
+--- sent, and the rest of g is sampled by entries.
 ---@param name string
 ---@param t {decompose: function, reconstruct: function, bits: integer?, rest: boolean?, options: table?}
 local function decomposition(name, t)

@@ -1,5 +1,4 @@
---- How compressors written in Lua decode (stage 8 of the path): every lane is opened, takes any number of messages, and
--- is closed; methods of init.lua's class.
+--- Decoding methods of scripted compressors (stage 8): each lane is opened, gets any number of messages, and is closed.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local arguments = require "atomo.compress.arguments"
@@ -8,8 +7,8 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
 
---- accs[j] += scale times what the messages of tensor ids[j] (nil: j) hold that each(read) finds; read(lane, j, step,
---- data, size) gives their length.
+--- Adds scale times the decoded messages of tensor ids[j] (default j) to accs[j]. each(read) calls read(lane, j, step,
+--- data, size, rank) for every message; read decodes it and returns its length in bytes.
 local function decode(self, ids, accs, scale, each)
   T.scope(function()
     for j = 1, #accs do
@@ -25,7 +24,7 @@ local function decode(self, ids, accs, scale, each)
   end)
 end
 
---- Decodes one message into acc.
+--- Decodes one message; returns acc plus scale times its gradient. Default acc: zeros.
 local function decode_one(self, what, msg, scale, acc)
   local data, size = message.bytes_of(self.name, msg, what)
   local i = check(C.atomo_codec_tensor_of(data, size))
@@ -38,7 +37,7 @@ local function decode_one(self, what, msg, scale, acc)
     raise(("%s: %s: acc is %s, the message's tensor %d is %s"):format(self.name, what, T.shape_text(acc), i,
       T.shape_text(shape)))
   end
-  local sum = T.zeros(shape) -- acc stays as it is where a message is refused
+  local sum = T.zeros(shape) -- so that acc is unchanged if the message is refused
   local used = 0
   decode(self, {i}, {sum}, scale, function(read)
     for _, lane in ipairs(self.lanes) do
@@ -59,7 +58,7 @@ function M:decode_add(msg, scale, acc)
   return decode_one(self, "decode_add", msg, scale, arguments.accumulator(self.name, scale, acc))
 end
 
---- Takes one rank's step, as encode_step wrote it.
+--- Reads the messages of one rank's step, in the order of encode_step.
 local function read_step(self, read, count, data, nbytes, step)
   local left, complete = nbytes, {}
   for _, lane in ipairs(self.lanes) do
@@ -92,8 +91,8 @@ function M:decode_all(bytes, counts, ranks, scale, accs)
   end)
 end
 
---- acc += scale times the messages for tensor i that come next in each of the sources {data=pointer, left=bytes,
---- rank=whose (nil: anyone's)}, as push wrote them in that step. The sources move on behind them.
+--- Adds scale times the next message of each source to acc; all must be for tensor i and this step, as push wrote them.
+--- sources: {data=pointer, left=bytes, rank=sender (nil: any)}; data and left are advanced past the message.
 function M:decode_tensor(i, step, sources, scale, acc)
   decode(self, {i}, {acc}, scale, function(read)
     for _, s in ipairs(sources) do

@@ -1,5 +1,5 @@
---- The class of compressors written in Lua (stages 4 and 8 of the path): the methods of a built-in one over one or two
--- lanes (adapter.lua). Budgets, sampling, coding and closed forms are C's. declare.lua makes them.
+--- The class of scripted compressors (stages 4 and 8), with the methods of a native one. It has one or two lanes
+-- (adapter.lua), whose C codecs do budgets, sampling, coding and closed-form variance. declare.lua makes instances.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local arguments = require "atomo.compress.arguments"
@@ -10,8 +10,9 @@ local consistency = require "atomo.compress.custom.consistency"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.CustomCompressor: atomo.Compressor
----@field held table      what error feedback holds back, by tensor; sent: what this step makes of it, where changed
----@field lanes table[]  one; or two: the head, sent for sure, and the rest of the gradient, sampled by entries
+---@field held table      residuals of error feedback by tensor number, before this step
+---@field sent table      the residuals after this step; valid for tensors in `changed`
+---@field lanes table[]   one; or two: the head, which is always sent, and the rest of the gradient, sampled by entries
 local Custom = {}
 Custom.__index = Custom
 Custom.__tostring = function(self) return self.text end
@@ -70,8 +71,7 @@ local function check_gradient(self, g, i)
   return g:is_contiguous() and g or g:contiguous()
 end
 
---- What the head leaves: g less what every receiver will make of the head's message, so that any rounding in it is
---- made up for by the rest.
+--- Returns for each gradient g minus the decoded message of the head, so that the rest includes the head's rounding.
 local function remainders(head, grads, ids, at)
   local rest = {}
   for j, g in ipairs(grads) do
@@ -82,7 +82,7 @@ local function remainders(head, grads, ids, at)
   return rest
 end
 
---- What a receiver makes of message j of every lane, factor 1: lanes' decoded sum.
+--- Returns the gradient that a receiver decodes from message j of all lanes, with factor 1.
 local function decoded(self, g, i, j, found)
   local sent = T.zeros(g:shape())
   for k, lane in ipairs(self.lanes) do
@@ -94,9 +94,9 @@ local function decoded(self, g, i, j, found)
   return sent
 end
 
---- Error feedback (runtime/codec/form.c): the factor that is best for what was drawn goes into every lane's message,
---- and what a receiver makes of them is taken off what is held back, once the step is over: until then self.held is as
---- it was before. Returns that.
+--- Error feedback (runtime/codec/form.c): stores the factor that is best for this draw in every lane's message, and the
+--- new residual in self.sent[i]; self.held[i] keeps the old one until the step is over. Returns the gradient that a
+--- receiver decodes.
 local function hold_back(self, g, i, j, found, sent)
   local factor = C.atomo_codec_best_factor(sent.h, g.h)
   for k, lane in ipairs(self.lanes) do
@@ -110,17 +110,17 @@ local function hold_back(self, g, i, j, found, sent)
   return sent
 end
 
---- What is held back becomes what this step has made of it.
+--- Ends a step of error feedback: the new residuals replace the old ones.
 local function keep(self)
   for i in pairs(self.changed) do
     self.held[i], self.sent[i], self.changed[i] = self.sent[i], self.held[i], nil
   end
 end
 
---- Message j as one dense one, a string, where its lanes take as many bytes or more; else nil.
+--- Returns message j in dense form, a string, if that is not longer than the lanes' messages; else nil.
 local function dense_form(self, g, i, j, found, sent, key)
   local head, bytes = self.lanes[1], 0
-  if not head.decomposes then return nil end -- a basis's codec does so itself
+  if not head.decomposes then return nil end -- the C codec of a basis chooses the dense form itself
   for k = 1, #self.lanes do
     local _, size = found[k](j)
     bytes = bytes + size
@@ -134,9 +134,9 @@ local function dense_form(self, g, i, j, found, sent, key)
   return ffi.string(room.h.data, self.kept[0])
 end
 
---- Codes gradients lane by lane. write(codec, tensors) lets the codec write its messages and returns a function j ->
---- pointer and length of message j, and the bytes of all. Returns those that are to be sent in dense form, {[j] =
---- string}; key: {step=, rank=}.
+--- Encodes gradients lane by lane. write(codec, tensors) makes the codec write its messages; it returns a function j ->
+--- pointer and length of message j, and the bytes of all. Returns the messages to be sent in dense form, {[j] =
+--- string}. key: {step=, rank=}.
 local function encode_lanes(self, grads, ids, key, write)
   local dense = {}
   T.scope(function()
@@ -171,7 +171,7 @@ local function encode_lanes(self, grads, ids, key, write)
   return dense
 end
 
---- Messages of the lanes, each tensor's joined into one.
+--- Encodes gradients; returns their messages. The messages of a tensor's lanes are joined to one.
 local function encode_list(self, grads, ids, key, encode)
   local parts = {}
   for j, g in ipairs(grads) do plan(self, ids[j], g:shape(), nil) parts[j] = {} end
@@ -210,7 +210,8 @@ function Custom:encode_all(list, opts)
   end)
 end
 
---- The pieces of a step, lane by lane, with dense forms in the place of what they stand for; its bytes.
+--- Writes the messages of a step to out, lane by lane, dense forms in place of the messages that they replace; returns
+--- the bytes written.
 local function pack(out, lanes, count, dense)
   local pieces = {}
   for k, found in ipairs(lanes) do
@@ -277,7 +278,7 @@ function Custom:undo_step()
   self.streaming = false
 end
 
---- What error feedback (ef=true) holds back of tensor i.
+--- Returns a copy of the residual of error feedback (ef=true) of tensor i (default 1).
 function Custom:residual(i)
   local held = self.held[i or 1]
   if not held then raise(("%s: residual of tensor %d: there is none"):format(self.name, i or 1)) end
@@ -302,13 +303,13 @@ function Custom:stats(i)
   return s
 end
 
---- Raises unless every rank's functions make the same of the same numbers. [collective]
+--- Raises unless the functions give the same results on all ranks (consistency.lua). [collective]
 function Custom:check_ranks(comm) consistency.check(self, comm) end
 
 for name, method in pairs(require "atomo.compress.custom.decode") do Custom[name] = method end
 for name, method in pairs(state.custom) do Custom[name] = method end
 
---- A compressor over lanes; fields: name, text, seed, ef.
+--- Makes a compressor over a list of lanes. fields: name, text, seed, ef.
 local function new(fields, list)
   local self = setmetatable({shapes = {}, names = {}, other = {entries = 0, bytes = 0}, lanes = list, held = {},
     sent = {}, changed = {}, error = {}, saved = {}, kept = ffi.new "double[1]", codec = list[#list].codec}, Custom)
