@@ -1,5 +1,4 @@
---- What an exchange refuses: gradients that do not fit its plan, steps that have failed, ranks that run another program
---- or other settings.
+--- Checks of an exchange: gradients fit its plan, the step has not failed, all ranks run the same program and settings.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
@@ -9,7 +8,7 @@ local C, check, raise = f.C, f.check, f.raise
 
 local M = {}
 
---- Refuses to continue where a step has failed.
+--- Raises if the exchange is closed or its step has failed.
 function M.sound(ex)
   if ex.closed then raise(("exchange: closed, since step %d failed: %s"):format(ex.step, ex.closed)) end
   if ex.current and ex.current.failed then
@@ -17,7 +16,8 @@ function M.sound(ex)
   end
 end
 
---- Refuses a gradient that is none, was pushed before, or is not as in the first step.
+--- Raises unless grad is a contiguous f32 tensor with the shape that gradient i had in the first step, and was not
+--- pushed in this step before.
 function M.gradient(ex, i, grad)
   M.sound(ex)
   T.expect(grad, ("exchange: gradient %s"):format(tostring(i)), "f32")
@@ -37,7 +37,7 @@ function M.gradient(ex, i, grad)
   end
 end
 
---- Refuses a step that has been averaged, lacks gradients, or whose gradients were changed after push.
+--- Raises if the step has been averaged, lacks gradients, or a gradient was changed after push.
 function M.pushed(ex)
   local step, plan = ex.current, ex.plan
   if step.averaged then
@@ -55,7 +55,7 @@ function M.pushed(ex)
   pushed.check(ex.apart, step.versions, step.given, ex.names)
 end
 
---- Refuses a first step that differs between the ranks: another number of gradients, other shapes. [collective]
+--- Raises on every rank unless number and shapes of gradients of the first step are equal on all ranks. [collective]
 function M.agreement(ex)
   local given = ex.current.given
   local items = {{"number of gradients", #given}}
@@ -63,8 +63,8 @@ function M.agreement(ex)
   same.check(ex.comm, "exchange", items)
 end
 
---- Refuses ranks that run other programs or settings, and has the watchdog look after the others. An exchange inside
---- another one (nested) leaves both to that. [collective]
+--- Raises on every rank unless all run the same program and settings; then starts the watchdog. Not called for the
+--- leaders' exchange inside a hierarchical one (nested). [collective]
 function M.ranks(ex)
   local items, settings = same.program(), ex.settings
   items[#items + 1] = {"compressor", tostring(ex.compressor)}

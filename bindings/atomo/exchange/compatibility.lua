@@ -1,5 +1,5 @@
---- What can work together: compressor, topology and options of an exchange, checked when it is made, on every rank
--- alike and before anything is sent. A topology says why it cannot carry something (its `refuses`); here is what can.
+--- Checks that compressor, topology and options of an exchange can be combined, when it is made and before anything is
+-- sent. A topology's function `refuses` returns why it cannot be used; the error lists the topologies that can.
 local raise = require("atomo.ffi").raise
 
 local M = {}
@@ -7,11 +7,11 @@ local M = {}
 local topologies = {"allreduce", "allgather", "ps", "sharded", "hierarchical"}
 M.topologies = topologies
 
---- The table of a topology.
+--- Returns a topology's table.
 function M.topology(name) return require("atomo.exchange.topology." .. name) end
 
---- Why topology `name` cannot do what o asks for: {compressor=, feedback=, size=, downlink=, inter_node=};
---- nil where it can.
+--- Returns why topology `name` cannot be used with o: {compressor=, feedback=, size=, downlink=, inter_node=}; nil if
+--- it can.
 local function reason(name, o)
   local refuses = M.topology(name).refuses
   return refuses and refuses(o, reason)
@@ -22,7 +22,8 @@ local function refusal(name, o)
   if why then return ("topology %s %s"):format(name, why) end
 end
 
---- Why a compressor cannot go as a setting {topology=, downlink=, inter_node=} says on `size` ranks; nil where it can.
+--- Returns why a compressor cannot be used with a setting {topology=, downlink=, inter_node=} on `size` ranks; nil if
+--- it can.
 function M.refusal(compressor, setting, size)
   return refusal(setting.topology, {compressor = compressor, feedback = M.feeds_back(compressor), size = size,
     downlink = setting.downlink or "dense", inter_node = setting.inter_node or "auto"})
@@ -31,7 +32,7 @@ end
 local function those_that_can(o)
   local list = {}
   for _, name in ipairs(topologies) do
-    -- options of one topology mean nothing to the others
+    -- with default options, since those given are for one topology only
     local plain = {compressor = o.compressor, feedback = o.feedback, size = o.size, downlink = "dense",
       inter_node = "auto"}
     if not refusal(name, plain) then list[#list + 1] = name end
@@ -39,12 +40,12 @@ local function those_that_can(o)
   return table.concat(list, ", ")
 end
 
---- True where error feedback keeps what the compressor leaves out.
+--- Does the compressor have error feedback (ef=true)?
 function M.feeds_back(compressor)
   return compressor.ef == true or tostring(compressor):find "[:,]ef=true" ~= nil
 end
 
---- Raises where the settings of an exchange over `size` ranks cannot work, with the topologies that can.
+--- Raises if the settings of an exchange over `size` ranks cannot be combined; the error lists topologies that can.
 function M.check(settings, topology, compressor, size)
   local downlink, inter_node = settings.downlink, settings.inter_node
   local o = {compressor = compressor, feedback = M.feeds_back(compressor), size = size, downlink = downlink,

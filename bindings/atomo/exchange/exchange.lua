@@ -1,7 +1,7 @@
---- An exchange: every rank's gradients in, their average out, the same bits on all ranks (stages 4 to 8). push(i, grad)
--- takes gradient i as it becomes ready, finish() completes the step. It owns a Plan (which tensors travel in which
--- bucket; made at the first step, never changed) and one Step (made at the first push, dropped at the end; all that a
--- step changes is in it). The route (route.lua) is what is open before the first gradient is known.
+--- An exchange averages gradients over the ranks; results are bit-identical on all ranks (stages 4 to 8). push(i, grad)
+-- accepts gradient i when it is ready, finish() completes the step. An exchange has a Plan (which tensors are sent in
+-- which bucket; made at the first step, never changed) and one Step (made at the first push, dropped at the end, with
+-- all state of the step). Its route (route.lua) is opened before the first gradient is known.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local Plan = require "atomo.exchange.plan"
@@ -19,29 +19,30 @@ local C, raise = f.C, f.raise
 
 ---@class atomo.Exchange
 ---@field comm table            communicator
----@field settings table        the options' values (options.lua)
----@field compressor table      atomo.compressor
----@field topology string
+---@field settings table        values of the options (options.lua)
+---@field compressor table      atomo.Compressor
+---@field topology string       name of the topology
 ---@field route table           route.lua
 ---@field plan table|false      plan.lua; false before the first step
----@field trials table|false    sizes of dense buckets that are still to be tried (auto/bucket_size.lua)
----@field step integer          number of the coming step, or of the one under way; keys the random streams
----@field current table|false   the step under way (step.lua); false between two steps
----@field last table            the figures of the last step that travelled
----@field names table|false     of the gradients
----@field epoch integer|false
----@field remembered table|false what compressors get when the first step is planned (memories.lua)
----@field closed string|false   why nothing can be exchanged any more: the ranks may not be at the same point
----@field apart table           where gradients lie, to see that no two share memory (pushed.lua)
----@field verdict table         where ranks compare whether the step has failed
----@field notify function|false tells of a choice (auto/) and of memories that begin anew; false: on standard output
----@field chooser table|false   auto/
+---@field trials table|false    sizes of dense buckets still to be tried (auto/bucket_size.lua)
+---@field step integer          number of the next or current step, from 0; keys the random streams
+---@field current table|false   the current step (step.lua); false between two steps
+---@field last table            figures of the last step that was averaged (Step:figures)
+---@field names table|false     names of the gradients
+---@field epoch integer|false   epoch passed to budget schedules
+---@field remembered table|false compressor state to be restored when the first step is planned (memories.lua)
+---@field closed string|false   why nothing can be exchanged any more: ranks may be at different operations
+---@field apart table           addresses of the gradients, to check that no two share memory (pushed.lua)
+---@field verdict table         tensor [1], in which ranks compare whether the step has failed
+---@field notify function|false gets texts about choices (auto/) and memories that begin anew; false: standard output
+---@field chooser table|false   state of auto/; false in an exchange with a fixed setting
 local Exchange = sealed({}, "exchange")
 
---- What a change of settings replaces.
+--- Fields that Exchange:replace replaces.
 local replaced = {"settings", "topology", "compressor", "route", "plan", "trials", "remembered"}
 
---- An exchange with these options, all given. class: Exchange, or one that says more. [collective]
+--- Opens an exchange. opts: as of atomo.exchange, with present names; class: Exchange (default) or a subclass.
+--- [collective]
 function Exchange.new(opts, class)
   local self = routes.choose(opts)
   self.plan, self.trials, self.remembered = false, false, false
@@ -55,7 +56,8 @@ function Exchange.new(opts, class)
   return self
 end
 
---- Runs fn(self, ...), which travels; where it raises, the ranks may not be at the same point, so that is the end.
+--- Runs fn(self, ...), which communicates. If it raises, ranks may be at different operations, so the exchange is
+--- closed.
 local function travel(self, fn, ...)
   local ok, why = pcall(fn, self, ...)
   if ok then return end
@@ -63,7 +65,7 @@ local function travel(self, fn, ...)
   error(why, 0)
 end
 
---- The step under way; begins it.
+--- Returns the current step; begins one if there is none.
 local function current(self)
   if not self.current then
     self.current = Step.new(self.step)
@@ -72,15 +74,15 @@ local function current(self)
   return self.current
 end
 
---- Gradient i goes into its bucket, and what is full goes out.
+--- Adds gradient i to its bucket and starts full buckets.
 local function send(self, i, grad)
   self.plan.bucket_of[i]:add(self.current, i, grad)
   scheduler.advance(self.current)
 end
 
---- Gradient i (1-based) of this step is ready. It must stay unchanged until finish(), which overwrites it.
----@param i integer
----@param grad atomo.Tensor  f32, contiguous
+--- Adds gradient i of this step, which is ready. It must not change until finish(), which writes the average into it.
+---@param i integer          number of the gradient, from 1
+---@param grad atomo.Tensor  f32, contiguous; all steps have the same shape
 function Exchange:push(i, grad)
   check.gradient(self, i, grad)
   local step = current(self)
@@ -89,7 +91,7 @@ function Exchange:push(i, grad)
   if self.plan and self.plan.overlap then travel(self, send, i, grad) end
 end
 
---- The first step is there: plans.
+--- Makes the plan when all gradients of the first step have been pushed. [collective]
 local function plan(self)
   check.agreement(self)
   self.plan = T.outside_scope(Plan.new, {comm = self.comm, settings = self.settings, compressor = self.compressor,
@@ -103,7 +105,7 @@ local function plan(self)
   self.current:follow(self.plan)
 end
 
---- Everything travels and comes back.
+--- Exchanges all buckets and writes the averages into the gradients. all_at_once: no bucket has been started yet.
 local function exchange_all(self, all_at_once)
   local step, given = self.current, self.current.given
   step:mark(self.route.comms)
@@ -114,17 +116,17 @@ local function exchange_all(self, all_at_once)
   if step.broken then return end
   for _, bucket in ipairs(self.plan.buckets) do bucket:write_back(step) end
   fuse_small.write_back(step)
-  for _, g in ipairs(given) do C.atomo_tensor_touch(g.h) end -- whatever wrote into them
+  for _, g in ipairs(given) do C.atomo_tensor_touch(g.h) end -- their values have changed
 end
 
---- Whether this step has failed on any rank. Dense exchanges neither encode nor decode: they have nothing to agree on.
+--- Sets step.failed if the step has failed on any rank. A dense exchange does not encode, so it has nothing to compare.
 local function share_failure(self)
   if self.compressor.name ~= "none" then
     self.current.failed = failure.share(self.comm, self.current, self.verdict)
   end
 end
 
---- As average; where the step has failed, on all ranks alike, returns why.
+--- Like average, but returns the reason if the step has failed (on any rank, so on all) instead of raising it.
 ---@return string?
 function Exchange:average_or_why()
   check.sound(self)
@@ -138,14 +140,14 @@ function Exchange:average_or_why()
   return step.failed or nil
 end
 
---- The first half of finish: every pushed gradient now holds the average over all ranks. The step can still be given
---- up; commit() ends it. [collective]
+--- The first half of finish: writes the average over all ranks into every pushed gradient. The step must then be ended
+--- by commit() or drop(). [collective]
 function Exchange:average()
   local why = self:average_or_why()
   if why then raise(("exchange: step %d: %s"):format(self.step, why)) end
 end
 
---- The second half: what compressors remember of the step holds from now on. [collective]
+--- The second half of finish: ends the step and keeps what compressors have learnt in it. [collective]
 function Exchange:commit()
   local step = self.current
   if not (step and step.averaged) then
@@ -158,14 +160,14 @@ function Exchange:commit()
   self.step = self.step + 1
 end
 
---- Completes the step: every pushed gradient now holds the average over all ranks. Where a rank has failed, all raise
---- its words; drop() then gives the step up. [collective]
+--- Completes the step: writes the average over all ranks into every pushed gradient. If a rank has failed, all ranks
+--- raise its error; drop() then gives the step up. [collective]
 function Exchange:finish()
   self:average()
   self:commit()
 end
 
---- Starts what other ranks may have started, so that all meet.
+--- Starts the remaining buckets, which other ranks may have started, so that all ranks do the same operations.
 local function meet(self)
   local step = self.current
   failure.note(step, failure.GIVEN_UP, "it was given up")
@@ -173,7 +175,8 @@ local function meet(self)
   scheduler.settle(step)
 end
 
---- Gives this step up, on all ranks alike, in the middle or after finish has failed: it leaves no trace. [collective]
+--- Gives the step up, before finish or after it has failed: the state of exchange and compressors is as before the
+--- step. Must be called on all ranks. [collective]
 function Exchange:drop()
   if self.closed then check.sound(self) end
   local step, between = current(self), self.route.between
@@ -187,7 +190,8 @@ function Exchange:drop()
   self.current = false
 end
 
---- Why a bucket that has started failed on this rank, where the ranks are no longer at the same point; nil: none did.
+--- Returns the error of the first started bucket that failed on this rank; nil if none did. Used after another error,
+--- when ranks may be at different operations.
 ---@return string?
 function Exchange:why_parted()
   local step = self.current
@@ -198,7 +202,8 @@ function Exchange:why_parted()
   end
 end
 
---- Names of the gradients, for messages and overrides; before the first step. atomo.train gives the parameters' names.
+--- Sets the names of the gradients, for error texts and overrides. Call it before the first step; atomo.train passes
+--- the parameters' names.
 ---@param names string[]
 function Exchange:set_names(names)
   if self.plan then raise("exchange: set_names: the first step has been taken") end
@@ -206,27 +211,27 @@ function Exchange:set_names(names)
   if self.route.between then self.route.between:set_names(names) end
 end
 
---- All compressors of this exchange, and the leaders' exchange: fn(compressor) for each.
+--- Calls fn for each compressor of this exchange, and for the leaders' exchange.
 local function each(self, fn)
   fn(self.compressor)
   if self.plan and self.plan.second then fn(self.plan.second) end
   if self.route.between then fn(self.route.between) end
 end
 
---- The epoch that is told to a compressor whose budget is a function.
+--- Sets the epoch that is passed to budget schedules.
 function Exchange:set_epoch(epoch)
   self.epoch = epoch
   each(self, function(compressor) compressor:set_epoch(epoch) end)
 end
 
---- Continues as after so many steps (a run that is resumed): random streams are keyed by them.
+--- Sets the number of the next step, which keys the random streams, to resume a run.
 function Exchange:set_step(step)
   self.step = step
   if self.route.between then self.route.between:set_step(step) end
 end
 
---- Continues with other settings from the next step on: chosen, as routes.choose gives it, and opened, or what an
---- earlier call returned. Returns what was replaced.
+--- Changes the settings from the next step on. chosen: a result of Exchange:open or of an earlier replace. Returns the
+--- former settings.
 function Exchange:replace(chosen)
   local before = {}
   for _, key in ipairs(replaced) do before[key], self[key] = self[key], chosen[key] or false end
@@ -236,15 +241,15 @@ function Exchange:replace(chosen)
   return before
 end
 
---- Settings, opened, to continue with. [collective]
+--- Opens settings, to be passed to replace. [collective]
 function Exchange:open(opts)
   local chosen = routes.choose(opts)
   routes.open(chosen, Exchange.new)
   return chosen
 end
 
---- The next step may bring other gradients (parameters were frozen, or train again), and names of them. Between two
---- steps. [collective]
+--- Allows other gradients from the next step on (parameters were frozen or unfrozen), and new names. Memories of
+--- compressors are kept, learnt state is not. Raises if a step has begun. [collective]
 function Exchange:replan()
   if self.current then raise(("exchange: replan: step %d has begun"):format(self.step)) end
   if not self.plan then return end
@@ -258,24 +263,24 @@ function Exchange:replan()
   memories.load(self, carried)
 end
 
---- What this rank's next steps depend on beside gradients: the memory of its compressors (error feedback, PowerSGD's
---- factors) and what they have learnt (prices, kept bases), for checkpoints. Tensors by name.
+--- Returns this rank's state for a checkpoint, tensors by name: memories of compressors (error feedback, PowerSGD's
+--- factors) and learnt state (prices, kept bases).
 ---@return table<string, atomo.Tensor>
 function Exchange:state_dict() return memories.of(self) end
 
---- Puts back what state_dict gave, also before the first step.
+--- Restores a result of state_dict; may be called before the first step.
 function Exchange:load_state_dict(state) memories.load(self, state) end
 
---- Milliseconds of encoding on this thread, in the step under way.
+--- Milliseconds of encoding on the main thread in the current step.
 function Exchange:encoding() return self.current and self.current.ms.encode or 0 end
 
---- Seconds that encoding, and the coding thread's decoding, have taken in this step so far, on whichever thread.
+--- Seconds of encoding, and of decoding on the coding thread, in the current step so far.
 function Exchange:coding() return self.current and self.current:coding() or 0 end
 
---- Of the last step: bytes that this rank handed to and took from MPI, what fp32 would be, the compressor's variance,
---- milliseconds by stage (exchange: what this rank waited; encode, decode: on whichever thread, so that they may have
---- gone on beside backward), hidden: the fraction of min(backward, the communication thread's work) for which nobody
---- waited (with overlap).
+--- Returns figures of the last step: bytes_out, bytes_in (passed to and received from MPI by this rank), dense_bytes
+--- (of its gradients in f32), variance (of the compressor), ms (milliseconds by stage; exchange: that the main thread
+--- waited; encode, decode: on any thread, possibly overlapping with backward), hidden (overlap: the fraction of
+--- min(backward, communication thread's work) for which the main thread did not wait; nil without overlap).
 function Exchange:stats()
   local last, ms, p = self.last, self.last.ms, self.plan
   local coded = p and #p.messages > 0
@@ -284,8 +289,8 @@ function Exchange:stats()
     ms = {encode = ms.encode, exchange = ms.exchange, decode = ms.decode}}
 end
 
---- Raises on every rank, naming what differs, unless all ranks hold the same bits of v: a tensor, a table of tensors by
---- name, or what has a state_dict (a model, an optimizer, an average of weights). [collective]
+--- Raises on every rank, naming the first difference, unless v is bit-identical on all ranks. v: a tensor, a table of
+--- tensors by name, or an object with state_dict() (a model, an optimizer, an EMA). [collective]
 function Exchange:check_replicas(v, what)
   require("atomo.comm.replicas").check(self.comm, ("replicas of %s after step %d"):format(what or "this", self.step), v)
 end

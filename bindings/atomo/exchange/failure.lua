@@ -1,20 +1,20 @@
---- What goes wrong in a step, and how all ranks learn of it. A rank that cannot encode or decode continues with empty
--- messages, so that the ranks still meet; it notes why, and when everything has travelled the ranks agree: where one
--- has failed, or has given the step up, all of them raise, with the words of the rank that was the cause. The step can
--- then be given up by drop(). Dense exchanges, which neither encode nor decode, have nothing to agree on.
+--- Failures in a step, and how all ranks learn of them. A rank that cannot encode or decode notes the error and
+-- continues with empty messages, so that all ranks still do the same operations. At the end of the step the ranks
+-- compare: if one has failed or given the step up, all raise the error of the rank that was the cause, and the step is
+-- given up by drop(). Dense exchanges do not encode or decode and have nothing to compare.
 local M = {}
 
--- What ranks compare; where they differ the largest is the cause. A rank that decodes the empty message of another one
--- fails too, but only because of that one. The first two are C's (atomo_bucket_wait).
+-- Kinds of failure; of several ranks' kinds the largest is the cause. A rank that decodes another one's empty message
+-- fails too, but as a consequence. C has the first two numbers, too (atomo_bucket_wait).
 M.DECODING, M.ENCODING, M.GIVEN_UP = 1, 2, 3
 
---- The first failure of a kind in this step; one that is more of a cause goes before.
+--- Notes a failure on this rank. Of several in a step, the first one of the largest kind is kept.
 function M.note(step, kind, text)
   local known = step.broken
   if not known or kind > known.kind then step.broken = {kind = kind, text = tostring(text)} end
 end
 
---- The words of the ranks that were the cause.
+--- Returns the ranks with a failure of that kind, and the text of the first one. [collective]
 local function cause(comm, mine, kind)
   local texts = comm:allgatherv(mine and mine.kind == kind and mine.text or "")
   local ranks, first = {}, nil
@@ -27,8 +27,8 @@ local function cause(comm, mine, kind)
   return ("rank%s %s: %s"):format(#ranks > 1 and "s" or "", table.concat(ranks, ", "), first)
 end
 
---- After everything has travelled: false, or on all ranks why the step has failed. verdict: a tensor of one number.
---- [collective]
+--- Compares failures at the end of a step. Returns false, or on all ranks the reason why the step has failed. verdict:
+--- an f32 tensor [1]. [collective]
 ---@return string|false
 function M.share(comm, step, verdict)
   local kind = step.broken and step.broken.kind or 0

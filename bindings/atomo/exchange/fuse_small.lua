@@ -1,16 +1,16 @@
---- Small tensors joined into one (fuse_small = "compress"): biases, norms and what is below min_size are copied back to
--- back into a flat tensor, which is tensor 1 of the plan and coded within the step's budget. One frame serves all, and
--- none of them is too short for its coder. Without it the plan has every gradient under its own number. An override of
--- the compressor ("^fc" -> none) goes before both: such a tensor travels by itself, or dense.
+--- fuse_small = "compress" joins small tensors: biases, norms and tensors below min_size are copied one behind the
+-- other into a flat tensor, which is tensor 1 of the plan and is encoded under the step's budget, as one message.
+-- Otherwise every gradient keeps its own number in the plan. A tensor with an override of the compressor ("^fc" ->
+-- none) is never joined.
 local memories = require "atomo.exchange.memories"
 local T = require "atomo.tensor"
 
 local M = {}
 
---- An empty tensor is small too: no compressor takes one.
+--- Is a tensor of that shape and n elements small? An empty one is, since no compressor accepts it.
 local function is_small(shape, n, min_size) return #shape < 2 or n < min_size or n == 0 end
 
---- The small ones of these gradients: their numbers, and how many entries they have together.
+--- Returns the numbers of the small gradients, and the sum of their elements.
 local function small_ones(grads, names, compressor, min_size)
   local small, total = {}, 0
   for i, g in ipairs(grads) do
@@ -21,11 +21,11 @@ local function small_ones(grads, names, compressor, min_size)
   return small, total
 end
 
---- Fixes the plan's numbers. Returns tensors {label=, shape=, n=, members= (the user's numbers)}, the
---- joined one with crc= (of its members' names); places by the user's
---- number, {index = the tensor's, slice = where the gradient goes in it, or false}; and the joined tensor, or false.
----@param names string[]  of the gradients
----@param joins boolean
+--- Numbers the tensors of a plan. Returns: the tensors, {label=, shape=, n=, members= (numbers of the gradients)}, the
+--- joined one with crc= (of its members' names); the places by gradient number, {index = the tensor's number, slice =
+--- the gradient's view of the joined tensor, or false}; and the joined tensor, or false.
+---@param names string[]  names of the gradients
+---@param joins boolean   join small tensors?
 function M.plan(grads, names, compressor, min_size, joins)
   local tensors, places, joined = {}, {}, false
   local small, total = {}, 0
@@ -51,7 +51,7 @@ function M.plan(grads, names, compressor, min_size, joins)
   return tensors, places, joined
 end
 
---- Whether tensor t of the plan, the joined one or another, travels as a message.
+--- Is tensor t of the plan sent as a message (and not in a dense bucket)?
 function M.is_message(t, is_joined, compressor, min_size)
   if is_joined then return true end
   local other = compressor:override_of(t.label)
@@ -59,7 +59,7 @@ function M.is_message(t, is_joined, compressor, min_size)
   return not is_small(t.shape, t.n, min_size)
 end
 
---- Writes the average of the small ones back.
+--- Writes the averages of the joined tensor into the small gradients.
 function M.write_back(step)
   for i, place in ipairs(step.plan.places) do
     if place.slice then step.given[i]:copy_(place.slice) end

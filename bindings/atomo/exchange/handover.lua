@@ -1,11 +1,12 @@
---- The memories of averages that are encoded a second time: each lies with the rank that owns the message, and with no
--- other. A plan of another set of tensors has other owners. All ranks then tell which memories they hold, and what has
--- another owner goes from its holder to that one, in the order of the names, which all ranks know.
+--- Memories of averages that are encoded again. Only the rank that owns a message has its memory. A plan for another
+-- set of tensors has other owners: then all ranks announce the memories that they have, and each is sent to its new
+-- owner, in the order of their names, which all ranks know.
 local T = require "atomo.tensor"
 
 local M = {}
 
---- The holders of each memory, ascending, and how many numbers it has: {[name] = {numel=, rank, ...}}. [collective]
+--- Returns the ranks that have each memory, ascending, and its number of elements: {[name] = {numel=, rank, ...}}.
+--- [collective]
 local function holders(comm, held)
   local parts, all = {}, {}
   for name, memory in pairs(held) do parts[#parts + 1] = ("%s%s%d%s"):format(name, "\0", memory:numel(), "\0") end
@@ -18,8 +19,8 @@ local function holders(comm, held)
   return all
 end
 
---- The rank that the owner's memory comes from: the owner itself where it holds one (earlier checkpoints have it on all
---- ranks), else the only holder.
+--- Returns the rank from which the owner gets its memory: itself if it has one (in earlier checkpoints all ranks have
+--- it), else the only rank that has; nil if several have.
 local function source(found, owner)
   for _, rank in ipairs(found) do
     if rank == owner then return rank end
@@ -27,11 +28,10 @@ local function source(found, owner)
   return #found == 1 and found[1] or nil
 end
 
---- Brings the memories that this rank holds, by name, to their owners; `held` is changed. owner_of(name): a rank, or
---- nil where the present plan has no such message. Returns the names of all that nobody holds any more. [collective]
+--- Sends memories to their owners. owner_of(name): a rank, or nil if the present plan has no such message. [collective]
 ---@param comm table
----@param held table<string, atomo.Tensor>
----@return string[]
+---@param held table<string, atomo.Tensor>  memories of this rank by name; changed
+---@return string[] lost  names of memories that no rank has any more
 function M.run(comm, held, owner_of)
   local all, names, lost = holders(comm, held), {}, {}
   for name in pairs(all) do names[#names + 1] = name end

@@ -1,9 +1,9 @@
---- What the compressors of an exchange remember (error feedback, PowerSGD's factors) and have learnt (prices, kept
--- bases), by the tensor that it belongs to: "/NAME [shape]", "again/NAME [shape]" of the second way, "between./NAME
--- [shape]" of the leaders' exchange; ".learnt/NAME [shape]" and so on of what was learnt, "/*step" of a whole step. It
--- finds its tensor where the set of tensors is another than when it was saved (parameters were frozen, or train again).
--- Earlier checkpoints have the numbers of messages: "1", "again.1", "between.1". The second way's memory of a message
--- lies with the rank that owns it (handover.lua).
+--- State of an exchange's compressors for checkpoints: memories (error feedback, PowerSGD's factors) and learnt state
+-- (prices, kept bases). Keys of memories are "/NAME [shape]"; "again/NAME [shape]" for averages that are encoded again
+-- (the second way), which only the message's owner has (handover.lua); "between./NAME [shape]" for the leaders'
+-- exchange. Keys of learnt state are ".learnt/NAME [shape]" and so on, "/*step" for that of a whole step. Keys have
+-- names, so that a tensor gets its memory if the set of tensors has changed (parameters were frozen or unfrozen). Keys
+-- in earlier checkpoints have numbers of messages: "1", "again.1", "between.1".
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local files = require "atomo.core.files"
@@ -11,31 +11,30 @@ local handover = require "atomo.exchange.handover"
 
 local M = {}
 
---- Checksum of names.
+--- Returns a checksum of a list of names.
 function M.names_crc(names)
   local text = table.concat(names, "\n")
   return f.C.atomo_crc32(text, #text)
 end
 
---- Message m by its tensor's name (small ones that are joined: by all their names) and, of a piece, its rows.
+--- Returns the key of message m: its tensor's name (for joined small ones a checksum of their names), its shape and,
+--- for a piece, its first row.
 local function key_of(plan, m)
   local t = plan.tensors[m.index]
   local label = t.crc and ("%s, crc %08x"):format(t.label, t.crc) or t.label
   return ("/%s %s%s"):format(label, T.shape_text(m.shape), m.from and (", from row %d"):format(m.from) or "")
 end
 
---- The key of a whole step, in place of a tensor's name: a checksum of its set of tensors. Learnt state is valid only
---- for this set.
+--- Returns the key of the step's learnt state, a checksum of the set of tensors: it is valid for this set only.
 local function key_of_step(plan)
   local joined = plan.joined and plan.tensors[1].crc or 0
   return ("/*step, crc %08x, %08x"):format(M.names_crc(plan:labels()), joined)
 end
 
---- Whether an entry is learnt state, which is not carried over to another set of tensors. A tensor's name, which comes
---- after the "/", does not count.
+--- Is an entry learnt state (by the part of its key before "/", since a tensor's name may contain "learnt")?
 function M.is_learnt(name) return name:match("^[^/]*"):find("learnt", 1, true) ~= nil end
 
---- Whether this rank holds message m's entry of a way's codec: of the second way, the owner alone has a memory.
+--- Does this rank have entry `name` of message m? Only the owner has memories of the second way ("again").
 local function is_held(plan, way, m, name)
   return way ~= "again" or not m or M.is_learnt(name) or plan.owner(m) == plan.comm.rank
 end
@@ -49,7 +48,7 @@ local function add(plan, state, way, codec)
   end
 end
 
---- All that is remembered, by name; before the first step what is to be put back then.
+--- Returns the state of all compressors by key. Before the first step it is the state that will be restored then.
 ---@return table<string, atomo.Tensor>
 function M.of(ex)
   local state, plan, between = {}, ex.plan, ex.route.between
@@ -62,7 +61,8 @@ function M.of(ex)
   return state
 end
 
---- What a name says of a way: the name that the way's codec has for it, or nil. numbers: of messages, by key.
+--- Converts a key to the name in the state_dict of way's compressor; nil if the key is of another way or of no message.
+--- numbers: key -> number of the message.
 local function codec_name(name, way, numbers)
   if name:find("/", 1, true) then
     if name:sub(1, #way) ~= way then return end
@@ -75,8 +75,8 @@ local function codec_name(name, way, numbers)
   if (room or "") == way then return rest or name end
 end
 
---- A codec's share of `remembered`, by the numbers of messages; what is of no message, or was learnt of another set of
---- tensors, is left out.
+--- Returns the state_dict of way's compressor out of `remembered`, without entries of no message and without learnt
+--- state of another set of tensors.
 local function pick(plan, remembered, way)
   local state, numbers, of_this_set = {}, {[key_of_step(plan)] = "0"}, false
   for k, m in ipairs(plan.messages) do numbers[key_of(plan, m)] = ("%d"):format(k) end
@@ -94,7 +94,7 @@ local function pick(plan, remembered, way)
   return state
 end
 
---- The tensors of this plan that these memories were of, though of none of its messages, in order.
+--- Returns the sorted labels of tensors that have a memory in `keys`, but of another piece than this plan's messages.
 local function begun_anew(plan, keys, of_key)
   local labels, seen = {}, {}
   for key in pairs(keys) do
@@ -109,8 +109,8 @@ local function begun_anew(plan, keys, of_key)
   return labels
 end
 
---- Brings what is to be put back to the ranks that own it in this plan; rank 0 says which tensors begin anew, since
---- their pieces are others. [collective]
+--- Sends memories that are to be restored to their owners in this plan (handover.lua). Rank 0 reports tensors whose
+--- memories are lost because they are now cut into other pieces. [collective]
 function M.hand_over(ex)
   local plan, remembered, of_key, keys, held = ex.plan, ex.remembered or {}, {}, {}, {}
   for _, m in ipairs(plan.messages) do of_key[key_of(plan, m)] = m end
@@ -136,7 +136,7 @@ function M.hand_over(ex)
   end
 end
 
---- Puts back what was loaded or carried over; after the plan is made.
+--- Restores the state that was loaded or kept by replan; called after the plan is made.
 function M.put_back(ex)
   local remembered, plan = ex.remembered, ex.plan
   if not remembered then return end
@@ -145,7 +145,7 @@ function M.put_back(ex)
   ex.remembered = false
 end
 
---- Takes what M.of gave, now or when the first step is planned.
+--- Loads a result of M.of, at once if there is a plan, else when it is made.
 function M.load(ex, state)
   local own, between = {}, {}
   for name, memory in pairs(state) do

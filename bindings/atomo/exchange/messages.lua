@@ -1,5 +1,5 @@
---- Messages: the part of a step that travels compressed. What the kinds of buckets and the topologies share: the
--- compressors of both ways, receiving buffers, decoding.
+--- Messages in an exchange, shared by the kinds of buckets and the topologies: compressors of both ways, receive
+-- buffers, decoding.
 local f = require "atomo.ffi"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
@@ -7,8 +7,9 @@ local const_bytes = ffi.typeof "const uint8_t *"
 
 local M = {}
 
---- An empty buffer for what comes from other ranks. C receives into slot[0] and may replace it; counts[r] bytes are
--- rank r's, which sources[r + 1] walks over. slot and counts live as long as h.
+--- Makes an inbox: a buffer for other ranks' messages. C receives into the tensor slot[0] and may replace it by a
+-- larger one; counts[r] bytes are rank r's; sources[r + 1] is the reading position in them. slot and counts belong to
+-- h.
 function M.inbox(comm)
   local out = ffi.new "atomo_inbox *[1]"
   check(C.atomo_inbox_new(comm.size, out))
@@ -18,8 +19,8 @@ function M.inbox(comm)
   return inbox
 end
 
---- The sources of an inbox that was just filled, one a rank (the first `blocks` of them; default all). Their messages
---- must be `rank`'s; default: each rank's own.
+--- Sets the sources of an inbox that was just filled to their beginnings; returns them. blocks: number of sources,
+--- default one per rank; rank: the sender of all messages, default source r + 1 has rank r's.
 function M.open(inbox, blocks, rank)
   local at = ffi.cast(const_bytes, inbox.slot[0].data)
   for r = 1, blocks or #inbox.sources do
@@ -30,8 +31,8 @@ function M.open(inbox, blocks, rank)
   return inbox.sources
 end
 
---- Tensors become the averages of what the sources hold, by this codec (of their way), for messages first .. last,
---- into[1] the first's; with block, message m is in source block(m), counted from 0, alone.
+--- Decodes messages first .. last from the sources and writes their averages to into[1], into[2], ... With block,
+--- message m is only in source block(m) (from 0), and is not averaged. Raises if bytes are left over.
 function M.decode(step, codec, sources, first, last, into, block)
   local t = C.atomo_time()
   for k = first, last do
@@ -44,17 +45,17 @@ function M.decode(step, codec, sources, first, last, into, block)
   step:lap("decode", t)
 end
 
---- Why averages cannot be encoded a second time with o.compressor, or nil. A biased one without
---- error feedback would lose a part of the average for good.
+--- Returns why averages cannot be encoded again with o.compressor, nil if they can. A biased compressor without error
+--- feedback would lose a part of the average for good.
 function M.refuses_again(o, what)
   if o.compressor.unbiased or o.feedback then return end
   return ("%s encodes the average a second time: that wants an unbiased compressor or ef=true, '%s' is biased"):format(
     what, tostring(o.compressor))
 end
 
---- A compressor for one way, each with draws of its own: "up", the ranks' gradients, or "down", averages that are
---- encoded a second time; its budget in bytes is cut to `share`. What is averaged here trains a network, so auto
---- prefers accuracy unless told otherwise.
+--- Makes the compressor of one way: "up" for the ranks' gradients, "down" for averages that are encoded again; each has
+--- its own random streams. settings.share: factor for a budget in bytes. Option prefer, of the compressor
+--- auto, is "accuracy" here unless it is given: the averages train a network.
 ---@param settings {compress: string|table, seed: integer?, share: number?}
 function M.compressor(settings, way)
   return require("atomo.compress").compressor(settings.compress,

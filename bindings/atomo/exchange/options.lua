@@ -1,5 +1,5 @@
---- The options of atomo.exchange: what each may be, and its standard value. One table; exchange.lua takes its values
--- from here, and a wrong one is refused with its name, what came and what was expected.
+--- The options of atomo.exchange in one table: names, defaults and tests. A wrong value raises its name, the value and
+-- what was expected.
 local raise = require("atomo.ffi").raise
 local renamed = require "atomo.core.renamed"
 local suggest = require "atomo.core.suggest"
@@ -8,7 +8,7 @@ local rules = require "atomo.exchange.compatibility"
 local function is_boolean(v) return type(v) == "boolean" end
 local function is_seconds(v) return type(v) == "number" and v >= 0 and v < math.huge end
 
---- Whether a value is one of these words; and the words, for messages.
+--- Returns a test for these words, and a text that lists them.
 local function one_of(...)
   local words, known = {...}, {}
   for _, word in ipairs(words) do known[word] = true end
@@ -16,7 +16,7 @@ local function one_of(...)
   return function(v) return known[v] == true end, ("%s or %s"):format(table.concat(words, ", "), last)
 end
 
----@param standard any  nil: none
+---@param standard any  default, nil for none
 ---@param is (fun(v: any): boolean)?
 ---@param expected string?
 ---@param old {was: string?, was_value: (fun(v: any): any)?}?  old name, new value of an old one (core/renamed.lua)
@@ -29,27 +29,27 @@ local topologies = {unpack(rules.topologies)}
 topologies[#topologies + 1], topologies[#topologies + 2] = "default", "auto"
 local is_topology, topologies_text = one_of(unpack(topologies))
 
---- The name of a compressor's spec that is a name without options, else nil.
+--- Returns the name in a compressor's text or table if it has no options, else nil.
 local function bare_name(spec)
   if type(spec) ~= "table" then return spec end
   for key in pairs(spec) do if key ~= "name" then return nil end end
   return spec.name
 end
 
---- Not adaptive with options: what it chooses from is fixed.
+--- Is v a valid value of compress? `adaptive` has no options.
 local function is_compress(v)
   local name = type(v) == "table" and v.name or type(v) == "string" and v:match "^%s*(%a+)%s*[:;]"
   return name ~= "adaptive" or bare_name(v) == "adaptive"
 end
 
---- Earlier versions chose a compressor by measured times where auto had no budget.
+--- New value of an old one: in earlier versions `auto` without options meant what `adaptive` means now.
 local function adaptive(v) return bare_name(v) == "auto" and "adaptive" or nil end
 
 local is_downlink, downlinks = one_of("dense", "compress")
 local is_inter_node, inter_nodes = one_of("auto", "allreduce", "allgather", "ps", "sharded")
 local is_fuse_small, fuse_smalls = one_of("auto", "dense", "compress")
 
--- An option without a test is tested where it is used: a communicator, a compressor's spec.
+-- An option without a test here is checked where it is used (communicator, compressor).
 local list = {
   option("comm"),
   option("compress", "none", is_compress, "adaptive without options, or a compressor",
@@ -75,7 +75,7 @@ local names, old_names, by_name = {}, {}, {nested = option("nested", false)} -- 
 for i, o in ipairs(list) do names[i], by_name[o.name] = o.name, o end
 for _, o in ipairs(list) do if o.was then old_names[o.was] = o.name end end
 
---- The option whose name, or old name, is nearest to a word, or nil.
+--- Returns the option whose present or old name is nearest to a word, nil if none is near.
 local function near_name(word)
   local all = {unpack(names)}
   for old in pairs(old_names) do all[#all + 1] = old end
@@ -86,9 +86,8 @@ end
 
 local M = {list = list}
 
---- A copy of the options under the names and values of this version. Refuses options that there are not, and values
---- that they cannot have.
----@param given table  as the user gave them: old names too
+--- Returns a copy of the options with old names and values replaced. Raises for unknown options and wrong values.
+---@param given table  the user's options, possibly with old names
 ---@return table opts
 function M.current(given)
   local opts = renamed.options("exchange", given, list, raise)
@@ -105,7 +104,7 @@ function M.current(given)
   return opts
 end
 
---- The options' values, or the standard ones, as a table of settings; given: the options themselves.
+--- Returns all options with their values or defaults as a table of settings, which also has opts as field `given`.
 function M.read(opts)
   local settings = {given = opts}
   for name, o in pairs(by_name) do

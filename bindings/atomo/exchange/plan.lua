@@ -1,6 +1,6 @@
---- The plan of an exchange: which tensors travel as compressed messages and which in dense buckets (small ones, and
--- those with fewer than two dimensions: biases, norms), which travel together, in which order, and by which operations.
--- Made at the first step; it never changes. Other gradients want another plan.
+--- The plan of an exchange: which tensors are sent as messages and which in dense buckets (small ones, and those with
+-- fewer than two dimensions: biases, norms), in which buckets, in which order, and by which operations. It is made at
+-- the first step and never changes; other gradients need another plan.
 local T = require "atomo.tensor"
 local Coded = require "atomo.exchange.bucket.compressed"
 local Dense = require "atomo.exchange.bucket.dense"
@@ -15,30 +15,30 @@ local sealed = require "atomo.exchange.sealed"
 
 ---@class atomo.exchange.Plan
 ---@field comm table            communicator
----@field comms table[]         communicators whose bytes count
+---@field comms table[]         communicators whose bytes are counted
 ---@field overlap boolean
----@field shapes string[]       of the gradients, by the user's number
----@field dense_bytes number    what they are in fp32
----@field tensors table[]       {label=, shape=, n=, members=}, by the plan's number (fuse_small.lua)
----@field places table[]        by the user's number, where a gradient goes
----@field joined table|false    the tensor of the small ones
----@field messages table[]      {index=, shape=, n=}; of a piece also owner, from, rows; k is the codec's tensor k
----@field dense table           where dense tensors lie (bucket/dense.lua)
----@field compressor table
+---@field shapes string[]       shapes of the gradients, by gradient number
+---@field dense_bytes number    bytes of all gradients in f32
+---@field tensors table[]       {label=, shape=, n=, members=} (fuse_small.lua)
+---@field places table[]        by gradient number: the tensor that has it, and its slice (fuse_small.lua)
+---@field joined table|false    the tensor of the joined small gradients
+---@field messages table[]      {index= (in tensors), shape=, n=}, a piece also owner, from, rows; k: codec's tensor k
+---@field dense table           layout of dense tensors (bucket/dense.lua)
+---@field compressor table      the compressor of gradients
 ---@field second table|false    the compressor of averages that are encoded again
 ---@field owner function|false  (message) -> the rank that averages it
----@field program string[]|false the operations that carry messages, as the topology says
+---@field program string[]|false the topology's operations on a bucket of messages
 ---@field out string|false      the operation that sends messages
 ---@field back string|false     the operation that sends averages back
----@field averages_here boolean this rank averages what has come
----@field results table|false   how averages come out of what travels last: {codec=, from= "inbox" or "answer", block=,
----                             blocks=, rank=}; false: they come as they are
----@field scale number          of what dense buckets sum up
+---@field averages_here boolean does this rank average messages that it receives?
+---@field results table|false   how the last messages are decoded: {codec=, from= "inbox" or "answer", block=, blocks=,
+---                             rank= sender, -1: any}; false: averages arrive dense
+---@field scale number          factor for the sums of dense buckets
 ---@field buckets table[]       in the order in which they start
----@field bucket_of table       by the user's number
+---@field bucket_of table       bucket by gradient number
 local Plan = sealed({}, "exchange: plan")
 
---- How messages travel by the topology's program; returns where each operation is in it.
+--- Sets the fields that follow from the topology's program; returns operation -> its index in it.
 local function ways(self, operations)
   local at = {}
   for k, operation in ipairs(operations) do at[operation] = k end
@@ -49,14 +49,14 @@ local function ways(self, operations)
   end
   if not at.decode then return at end
   local answers = at.average ~= nil
-  local one = self.back == "broadcast" -- block: the root's; else one a rank
+  local one = self.back == "broadcast" -- one block, from the root; otherwise one per rank
   self.results = {codec = self.compressor, from = answers and "answer" or "inbox",
     block = answers and self.owner or nil, blocks = one and 1 or self.comm.size,
     rank = answers and self.comm.size or -1}
   return at
 end
 
---- The tensors that are messages, and the numbers of the others, the last first.
+--- Returns the messages, and the numbers of the dense tensors in descending order.
 local function split(self, min_size)
   local all_dense, list, dense = self.topology.all_dense, {}, {}
   all_dense = all_dense and all_dense(self.compressor)
@@ -70,22 +70,22 @@ local function split(self, min_size)
   return list, dense
 end
 
---- Plans a codec for the messages; its budget in bytes or as a ratio is that of the whole step.
+--- Plans the messages in a codec. A budget in bytes or as a ratio is for the whole step.
 local function prepare(self, codec)
   local shapes, names = {}, {}
   for k, m in ipairs(self.messages) do shapes[k], names[k] = m.shape, self.tensors[m.index].label end
   codec:prepare(shapes, names, {step_bytes = self.dense_bytes, dense_bytes = self.dense.bytes})
-  if codec.check_ranks then codec:check_ranks(self.comm) end -- written in Lua
+  if codec.check_ranks then codec:check_ranks(self.comm) end -- a scripted one
 end
 
---- The compressor of averages that are encoded again.
+--- Makes the compressor of averages that are encoded again.
 local function plan_second(self, settings)
   self.second = messages.compressor(settings, "down")
   prepare(self, self.second)
   if self.results then self.results.codec = self.second end
 end
 
---- The buckets of messages.
+--- Makes the buckets of messages.
 local function coded_buckets(self, settings)
   local topology, list = self.topology, {}
   if topology.cut then self.messages = topology.cut(self.messages, self.comm.size) end
@@ -100,7 +100,7 @@ local function coded_buckets(self, settings)
   return list
 end
 
---- Sets the buckets, in the order in which they start, and what follows from them.
+--- Sets the buckets, sorted in the order in which they start, and bucket_of; tells C the order.
 local function set_buckets(self, list)
   self.buckets, self.bucket_of = scheduler.sort(list), {}
   program.order(self.buckets)
@@ -111,14 +111,14 @@ local function set_buckets(self, list)
   end
 end
 
---- The names of gradients, for messages and overrides.
+--- Returns the names of gradients, "gradient 1", ... by default.
 local function names_of(grads, names)
   local list = {}
   for i in ipairs(grads) do list[i] = names and names[i] or ("gradient %d"):format(i) end
   return list
 end
 
---- Plans the exchange of these gradients.
+--- Makes the plan for these gradients. [collective]
 ---@param o {comm: table, settings: table, compressor: table, route: table, names: table|false}
 ---@param grads atomo.Tensor[]
 function Plan.new(o, grads)
@@ -145,7 +145,7 @@ function Plan.new(o, grads)
   return self
 end
 
---- The same plan with dense buckets of at most `bytes`.
+--- Returns a copy of the plan with dense buckets of at most `bytes`.
 function Plan:with_buckets(bytes)
   local other = {}
   for key, value in pairs(self) do other[key] = value end
@@ -154,7 +154,7 @@ function Plan:with_buckets(bytes)
   return other
 end
 
---- The labels of the tensors, by the plan's number.
+--- Returns the labels of the plan's tensors.
 function Plan:labels()
   local list = {}
   for k, t in ipairs(self.tensors) do list[k] = t.label end

@@ -1,10 +1,10 @@
---- Programs of buckets: what C does for a bucket in a step, handed over once, when the bucket is planned
--- (runtime/atomo.h, atomo_bucket_plan). A step then starts a bucket by one call and waits for it by another.
+--- Programs of buckets: the operations that C runs for a bucket in every step. C gets a program once, when the bucket
+-- is planned (atomo_bucket_plan in runtime/atomo.h). A step starts a bucket by one call and waits for it by another.
 local f = require "atomo.ffi"
 local failure = require "atomo.exchange.failure"
 local ffi, C, check = f.ffi, f.C, f.check
 
-local figures = ffi.new "double[4]" -- seconds of encoding, of decoding, waited; what has failed
+local figures = ffi.new "double[4]" -- seconds of encoding, decoding, waiting; kind of failure (failure.lua), or 0
 
 local operations = {encode = C.ATOMO_OP_ENCODE, average = C.ATOMO_OP_AVERAGE, encode_again = C.ATOMO_OP_ENCODE_AGAIN,
   decode = C.ATOMO_OP_DECODE, allgather = C.ATOMO_OP_ALLGATHER, alltoall = C.ATOMO_OP_ALLTOALL,
@@ -13,12 +13,11 @@ local operations = {encode = C.ATOMO_OP_ENCODE, average = C.ATOMO_OP_AVERAGE, en
 
 local M = {}
 
---- A bucket of C's. program: {{operation, communicator or nil}, ...}; second_way: index of the first operation of the
---- way back, nil for none; fields: others of atomo_bucket_plan by name.
+--- Makes a C bucket.
 ---@param name string
----@param program table[]
----@param fields table
----@param second_way integer?
+---@param program table[]       {{operation, communicator or nil}, ...}
+---@param fields table          further fields of atomo_bucket_plan by name
+---@param second_way integer?   index of the first operation of the way back, nil for none
 function M.bucket(name, program, fields, second_way)
   local plan, out = ffi.new "atomo_bucket_plan", ffi.new "atomo_bucket *[1]"
   plan.name, plan.operations, plan.second_way = name, #program, second_way and second_way - 1 or #program

@@ -1,6 +1,6 @@
---- Gradients between push and finish. The exchange reads each one at some time in between and writes the average into
--- it at the end, so it must not change meanwhile, and no two may share memory: otherwise the averages would depend on
--- which thread came first.
+--- Checks gradients between push and finish. The exchange reads a gradient at any time in between, and writes the
+-- average into it at the end. So it must not change meanwhile, and no two may share memory: averages would depend on
+-- the timing of threads.
 local f = require "atomo.ffi"
 local C, raise = f.C, f.raise
 
@@ -12,7 +12,7 @@ function M.new()
   return {address = address, lower = lower, order = {}, apart = false}
 end
 
---- Notes gradient i as it is pushed; versions: those of this step's gradients.
+--- Records address and version of gradient i when it is pushed. versions: table of this step's versions.
 function M.note(pushed, versions, i, grad)
   local address = tonumber(f.ffi.cast("uintptr_t", grad:data()))
   versions[i] = C.atomo_tensor_version(grad.h)
@@ -21,7 +21,7 @@ end
 
 local function label(names, i) return names and names[i] and ("%d (%s)"):format(i, names[i]) or tostring(i) end
 
---- Sorted by address, each must end before the next one begins.
+--- Raises if two gradients share memory: sorted by address, each must end before the next one begins.
 local function check_apart(pushed, grads, names)
   local order, address = pushed.order, pushed.address
   for k = #order, 1, -1 do order[k] = nil end
@@ -39,7 +39,7 @@ local function check_apart(pushed, grads, names)
   pushed.apart = true
 end
 
---- Refuses gradients that were changed since their push, and those that share memory.
+--- Raises for gradients that were changed since their push, and for those that share memory.
 ---@param versions number[]
 ---@param grads atomo.Tensor[]
 ---@param names string[]|false

@@ -1,18 +1,19 @@
---- A route: what an exchange opens for its settings before it knows any gradient: the compressor, the topology's table,
---- communicators and, in a hierarchical one, the leaders' exchange. It can be replaced between two steps.
+--- The route: what an exchange opens before it knows any gradient: the topology's table, communicators and, for
+--- hierarchical, the leaders' exchange. It can be replaced between two steps.
 local messages = require "atomo.exchange.messages"
 local options = require "atomo.exchange.options"
 local rules = require "atomo.exchange.compatibility"
 
 local M = {}
 
---- The topology that a name means for a compressor.
+--- Returns the topology for option topology: "default" and nil depend on the compressor.
 local function topology_for(name, compressor)
   if name and name ~= "default" and name ~= "auto" then return name end
   return compressor.name == "none" and "allreduce" or "allgather"
 end
 
---- What the options mean: {comm=, settings=, topology=, compressor=, route=}. Refuses what cannot work together.
+--- Interprets the options; returns {comm=, settings=, topology=, compressor=, route=}. Raises if they cannot be
+--- combined.
 function M.choose(opts)
   local settings, comm = options.read(opts), opts.comm or require("atomo.comm.mpi").world
   settings.overlap = settings.overlap and comm.size > 1
@@ -28,7 +29,7 @@ function M.choose(opts)
   return {comm = comm, settings = settings, topology = name, compressor = compressor, route = route}
 end
 
---- Makes the topology's communicators, and the leaders' exchange by exchange(options). [collective]
+--- Makes the topology's communicators, and for hierarchical the leaders' exchange, by exchange(options). [collective]
 function M.open(chosen, exchange)
   local route = chosen.route
   if route.topology.open then route.topology.open(route, chosen.settings, chosen.compressor, exchange) end

@@ -1,6 +1,6 @@
---- The order in which a step's buckets start. All ranks must start the same buckets in the same order, but their
--- gradients may come in different ones (a rank without images pushes zeros): so a full bucket waits for those before
--- it. The order is backward's, the last tensor first. C puts each second way behind the next bucket's first.
+--- The order in which a step's buckets start: that of backward, the last tensor first. All ranks must start buckets in
+-- the same order, but gradients may become ready in another one (a rank without images pushes zeros), so a full bucket
+-- waits for those before it. C runs the way back of a bucket after the first operations of the next one.
 local M = {}
 
 --- Orders the buckets by the tensor that completes them.
@@ -15,19 +15,19 @@ local function start(step, bucket, void)
   step.at = step.at + 1
 end
 
---- Starts full buckets that have nothing before them.
+--- Starts full buckets up to the first one that is not full.
 function M.advance(step)
   local buckets = step.plan.buckets
   while buckets[step.at] and step.missing[buckets[step.at]] == 0 do start(step, buckets[step.at]) end
 end
 
---- Starts the rest of a step that is given up, empty: other ranks may have started it.
+--- Starts the remaining buckets of a step that is given up, with empty messages: other ranks may have started them.
 function M.start_remaining(step)
   local buckets = step.plan.buckets
   while buckets[step.at] do start(step, buckets[step.at], true) end
 end
 
---- When all are started: answers of compressors in Lua, and the end of every bucket.
+--- Called when all buckets have started: sends answers of scripted compressors and waits for every bucket.
 function M.settle(step)
   for _, bucket in ipairs(step.plan.buckets) do bucket:answer(step) end
   for _, bucket in ipairs(step.plan.buckets) do bucket:wait(step) end

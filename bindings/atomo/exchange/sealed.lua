@@ -1,10 +1,10 @@
---- Objects whose fields are all made by their constructor: a field that is set later and was not made is refused. An
--- absent value is false, so that its field exists.
+--- Classes whose objects get all fields in their constructor: assigning a new field later raises. An absent value is
+-- stored as false, so that its field exists.
 local raise = require("atomo.ffi").raise
 
---- Seals a class: its objects take no new fields once they have it as their metatable.
+--- Seals a class: an object accepts no new fields once the class is its metatable.
 ---@param class table
----@param name string  for messages
+---@param name string  for error texts
 ---@return table class
 return function(class, name)
   class.__index = class.__index or class

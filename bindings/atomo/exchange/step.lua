@@ -1,32 +1,32 @@
---- One step of an exchange: all that the step changes, in one object. The first push makes it, commit or drop ends it;
--- nothing else remembers a step that was dropped. What compressors learnt in it is kept by commit and undone by drop.
+--- One step of an exchange: all state that the step changes is in this object. The first push makes it, commit or drop
+-- ends it. commit keeps what compressors learnt in the step, drop undoes it.
 local f = require "atomo.ffi"
 local failure = require "atomo.exchange.failure"
 local sealed = require "atomo.exchange.sealed"
 local C = f.C
 
-local seconds = f.ffi.new "double[3]" -- worked by the communication thread, waited for, worked by the coding thread
+local seconds = f.ffi.new "double[3]" -- work of the communication thread, waiting for it, work of the coding thread
 
 ---@class atomo.exchange.Step
 ---@field number integer       keys the random streams
----@field given table          gradients by the user's number
----@field versions table       theirs, when they were pushed (pushed.lua)
----@field count integer        how many have been pushed
----@field tensors table        gradients by the plan's number (fuse_small.lua)
----@field missing table        by bucket: gradients that have not come
----@field at integer           the next entry of the plan's order to start
----@field of table             by bucket: what this step keeps of it
----@field ms table             milliseconds by stage; exchange: waited by this thread
----@field span number          seconds of backward so far, from the first push, without encoding on this thread
----@field first table|false    the counters before the step's first message
----@field begun boolean        the compressors' step has begun
----@field refused boolean      a compressor would not begin it, for its budget: this rank sends empty messages
----@field broken table|false   what went wrong on this rank (failure.lua)
----@field failed string|false  why the step has failed, on all ranks alike: it is to be dropped
----@field averaged boolean     the gradients are the averages: commit may follow
+---@field given table          gradients by gradient number
+---@field versions table       their versions when they were pushed (pushed.lua)
+---@field count integer        number of gradients pushed
+---@field tensors table        gradients by number of the plan's tensor (fuse_small.lua)
+---@field missing table        bucket -> number of its gradients not yet pushed
+---@field at integer           index of the next bucket to start
+---@field of table             bucket -> its state in this step
+---@field ms table             milliseconds by stage; exchange: that the main thread waited
+---@field span number          seconds from the first push to the last one, without encoding on the main thread
+---@field first table|false    counters before the step's first message
+---@field begun boolean        has begin_step of the compressors been called?
+---@field refused boolean      did a compressor refuse its budget? This rank then sends empty messages
+---@field broken table|false   failure on this rank (failure.lua)
+---@field failed string|false  why the step has failed, the same on all ranks; it must be dropped
+---@field averaged boolean     do the gradients have the averages, so that commit may follow?
 local Step = sealed({}, "exchange: step")
 
---- Number `number` of an exchange begins.
+--- Begins step number `number` of an exchange.
 function Step.new(number)
   return setmetatable({number = number, given = {}, versions = {}, count = 0, tensors = {}, missing = {}, at = 1,
     of = {}, ms = {encode = 0, exchange = 0, decode = 0}, began = C.atomo_time(), span = 0, first = false, plan = false,
@@ -34,13 +34,13 @@ function Step.new(number)
     averaged = false}, Step)
 end
 
---- The plan that the step follows.
+--- Sets the plan of the step.
 function Step:follow(plan)
   self.plan = plan
   for _, bucket in ipairs(plan.buckets) do self.missing[bucket], self.of[bucket] = bucket.count, {} end
 end
 
---- Gradient i has come.
+--- Adds gradient i.
 function Step:add(i, grad)
   self.span = C.atomo_time() - self.began - 1e-3 * self.ms.encode
   self.given[i], self.count = grad, self.count + 1
@@ -53,7 +53,7 @@ function Step:lap(stage, from)
   return now
 end
 
---- Bytes out and in so far, over these communicators.
+--- Returns the bytes sent and received so far on these communicators.
 local function moved(comms)
   local out, input = 0, 0
   for _, comm in pairs(comms) do
@@ -63,7 +63,7 @@ local function moved(comms)
   return out, input
 end
 
---- Notes the counters before the step's first message, so that what is sent during backward is counted.
+--- Records the counters before the step's first message, so that bytes sent during backward are counted.
 function Step:mark(comms)
   if self.first then return end
   local out, input = moved(comms)
@@ -71,7 +71,7 @@ function Step:mark(comms)
   self.first = {out = out, input = input, worked = seconds[0], waited = seconds[1], coded = seconds[2]}
 end
 
---- Begins a compressor's step; a budget that it refuses is a failure of the step, which all ranks hear of.
+--- Begins a compressor's step. If it refuses its budget, this is noted as a failure of the step, which all ranks raise.
 local function begin(self, compressor, rank)
   local ok, why = pcall(compressor.begin_step, compressor, self.number, rank)
   if ok then return end
@@ -79,8 +79,8 @@ local function begin(self, compressor, rank)
   failure.note(self, failure.ENCODING, why)
 end
 
---- Begins the compressors' step: the second one encodes averages with the streams of rank `size`. False where one
---- refuses: buckets then start empty.
+--- Begins the compressors' step, once. The compressor of averages uses the random stream of rank `size`, which no rank
+--- has. Returns false if a compressor refused its budget: buckets must then start with empty messages.
 function Step:begin()
   if not self.begun then
     local plan = self.plan
@@ -91,7 +91,7 @@ function Step:begin()
   return not self.refused
 end
 
---- The end of the compressors' step: "end_step" keeps what they learnt, "undo_step" does not.
+--- Ends the compressors' step: method "end_step" keeps what they learnt, "undo_step" does not.
 function Step:close(method)
   if not self.begun then return end
   local plan = self.plan
@@ -99,8 +99,8 @@ function Step:close(method)
   if plan.second then plan.second[method](plan.second) end
 end
 
---- Overlap: the fraction of min(backward, communication) for which nobody waited, nil if there was neither; and the
---- seconds waited.
+--- Returns the overlap, the fraction of min(backward, communication) for which the main thread did not wait (nil
+--- without overlap or communication), and the seconds that it waited.
 local function overlap_of(self)
   local from = self.first
   C.atomo_engine_seconds(seconds)
@@ -110,7 +110,7 @@ local function overlap_of(self)
   return math.max(0, math.min(1, (worked - waited) / shorter)), waited
 end
 
---- The figures of a step that has travelled.
+--- Returns the figures of a step that has been exchanged.
 ---@return {bytes_out: number, bytes_in: number, hidden: number?, waited: number, ms: table, variance: number|false}
 function Step:figures(comms)
   local out, input = moved(comms)
@@ -119,7 +119,7 @@ function Step:figures(comms)
     ms = self.ms, variance = self.variance}
 end
 
---- Seconds of encoding, and of the coding thread's decoding, so far, on whichever thread.
+--- Seconds of encoding on any thread, and of decoding on the coding thread, so far.
 function Step:coding()
   C.atomo_engine_seconds(seconds)
   return self.ms.encode / 1e3 + (self.first and seconds[2] - self.first.coded or 0)

@@ -1,16 +1,16 @@
---- How much travels at once: the size of dense buckets, chosen by the clock. Small buckets start early, large ones save
--- latency. In a run's first steps each size of a short list is used for a few steps; then all ranks take the one for
--- which they waited least, for good. The bits do not depend on it (bucket/dense.lua), so neither does a run's result.
+--- Chooses the size of dense buckets by measured waiting times. Small buckets start early, large ones save latency. In
+-- a run's first steps each size of a short list is tried for a few steps; then all ranks keep the one for which they
+-- waited least. Results are bit-identical for all sizes (bucket/dense.lua).
 local T = require "atomo.tensor"
 
-local SIZES = {4 * 2 ^ 20, 2 ^ 20, 16 * 2 ^ 20, math.huge} -- bytes; the first is the standard
-local STEPS = 4 -- of a trial; the first of them does not count
-local GAIN = 0.95 -- another size than the standard must wait at most so much of what that does
+local SIZES = {4 * 2 ^ 20, 2 ^ 20, 16 * 2 ^ 20, math.huge} -- bytes; the first is the default
+local STEPS = 4 -- steps per size; the first is not counted
+local GAIN = 0.95 -- another size is chosen if its waiting time is less than this fraction of the default's
 
 local M = {}
 
---- The trials of a plan whose buckets are all dense: {list = {{plan=, waits=}, ...}, now=, steps=}, or false where
---- there is nothing to choose.
+--- Returns the trials of a plan with dense buckets only: {list = {{plan=, waits=}, ...}, now=, steps=}; false if all
+--- sizes give the same buckets or nothing overlaps.
 function M.plan(plan)
   local list, seen = {}, {}
   for k, bytes in ipairs(SIZES) do
@@ -28,7 +28,7 @@ local function median(list)
   return list[math.ceil(#list / 2)]
 end
 
---- The plan that all ranks together waited least for. [collective]
+--- Returns the plan with the smallest median waiting time, summed over the ranks. [collective]
 local function choose(comm, list)
   local waits = T.zeros(#list)
   local p = waits:data()
@@ -41,8 +41,8 @@ local function choose(comm, list)
   return list[best].plan
 end
 
---- A step is over, for which this rank waited so many seconds: returns the next step's plan, and the trials, false when
---- they are over. [collective]
+--- Called after a step. waited: seconds that this rank waited in it. Returns the next step's plan and the trials, false
+--- when they are complete. [collective]
 function M.step(trials, plan, waited)
   trials.steps = trials.steps + 1
   if trials.steps > 1 then table.insert(trials.list[trials.now].waits, waited) end

@@ -1,23 +1,21 @@
---- The choice of topology and compressor from the cost model's predictions: which settings there are, what each is
--- predicted to take, which is taken and why. Pure: the same figures give the same choice, so ranks that have agreed on
--- the figures choose alike.
+--- Chooses topology and compressor by the cost model: the possible settings, a prediction for each, the choice and its
+-- reasons. All functions are pure: ranks that have the same figures make the same choice.
 local cost = require "atomo.exchange.auto.cost"
 local log = require "atomo.core.log"
 local rules = require "atomo.exchange.compatibility"
 
 local M = {}
 
--- Margins, all as factors or shares of a step's time.
-M.SWITCH = 1.05   -- a prediction must be this much better before a running choice is left
-M.WRONG = 0.10    -- a prediction that is off by more than this share of the step is corrected
-M.TRIFLE = 0.03   -- dense exchange that adds less than this is not worth compressing
-M.GAIN = 0.97     -- by the clock, lossy steps must be as short as this share of the dense ones to be kept
+-- Margins, as factors or fractions of a step's time.
+M.SWITCH = 1.05   -- the running setting is left if its predicted step is longer than this factor times the best one's
+M.WRONG = 0.10    -- the model is corrected if the exchange's prediction is wrong by more than this fraction of the step
+M.TRIFLE = 0.03   -- if dense exchange adds less than this fraction, compressors are not considered
+M.GAIN = 0.97     -- measured steps of the more lossy setting must be shorter than this fraction of the other's
 
---- Settings that give up accuracy come behind those that do not: one is taken only where the steps of those before it
---- are longer than SLACK times the shortest.
+--- The least lossy setting is chosen whose step is at most SLACK times the shortest one.
 M.SLACK = 1.10
 
---- What `--compress adaptive` chooses from, in the order of what they lose; unbiased ones only.
+--- Compressors from which `--compress adaptive` chooses, the least lossy first; all are unbiased.
 M.compressors = {"none", "bf16:round=stochastic", "auto:ratio=16", "taps:ratio=16", "auto:ratio=64",
   "taps:ratio=64"}
 
@@ -32,19 +30,18 @@ local function setting(level, compress, way)
     inter_node = way.inter_node}
 end
 
---- Whether a setting is as the user has named some of it.
+--- Does a setting agree with the options that the user has given?
 local function allowed(s, only)
   if only.topology and s.topology ~= only.topology and s.compress ~= "none" then return false end
   if only.downlink and s.downlink and s.downlink ~= only.downlink then return false end
   return not (only.inter_node and s.inter_node and s.inter_node ~= only.inter_node)
 end
 
---- All settings for compressors (in the order of what they lose) on a network: {level=, compress=, topology=,
---- downlink=, inter_node=}. only: {topology=, downlink=, inter_node=} that the user has named; dense gradients stay
---- with what can add them.
----@param compressors string[]
+--- Returns all settings on a network: {level=, compress=, topology=, downlink=, inter_node=}. Dense gradients only use
+--- topologies that add them on the way.
+---@param compressors string[]  the least lossy first; a setting's level is the compressor's index
 ---@param net table
----@param only {topology: string?, downlink: string?, inter_node: string?}?
+---@param only {topology: string?, downlink: string?, inter_node: string?}?  options that the user has given
 function M.settings(compressors, net, only)
   local list, several = {}, net.hosts > 1 and net.ranks > net.hosts
   for level, compress in ipairs(compressors) do
@@ -59,11 +56,10 @@ function M.settings(compressors, net, only)
   return list
 end
 
---- The settings with what the model predicts: each gets cost (as cost.exchange gives it) and step = base + what the
---- exchange adds, in seconds. works: by compressor.
+--- Returns the settings with predictions: cost (result of cost.exchange) and step = base + the exchange's seconds.
 ---@param settings table[]
 ---@param net table
----@param works table<string, table>
+---@param works table<string, table>  compressor -> its work (cost.lua)
 ---@param base number  seconds of a step without exchange
 function M.predict(settings, net, works, base)
   local rows = {}
@@ -76,8 +72,8 @@ function M.predict(settings, net, works, base)
   return rows
 end
 
---- The row to take: of the least lossy compressor that is within SLACK of the fastest, its fastest topology; and the
---- fastest of all.
+--- Returns the chosen row: the least lossy compressor with a step of at most SLACK times the shortest, by its fastest
+--- topology; and the fastest row.
 function M.pick(rows)
   local fastest, taken = rows[1], nil
   for _, row in ipairs(rows) do if row.step < fastest.step then fastest = row end end
@@ -90,7 +86,7 @@ function M.pick(rows)
   return taken, fastest
 end
 
---- The fastest row of a compressor.
+--- Returns the fastest row of a compressor.
 function M.best_of(rows, compress)
   local best
   for _, row in ipairs(rows) do
@@ -99,28 +95,26 @@ function M.best_of(rows, compress)
   return best
 end
 
---- Whether a running choice should be left for `taken`, by prediction: for less loss, or for clearly shorter steps.
+--- Should the running setting be left for `taken`, by prediction: because it is less lossy or clearly faster?
 function M.better(taken, running)
   return not M.same(taken, running) and
     (taken.level < running.level or running.step > M.SWITCH * taken.step)
 end
 
---- How many times slower than thought the network is where the exchange of `row` was seen to take `seconds` of
---- transfer.
+--- Returns how many times slower the network is than in the model, if `row` took `seconds` of visible transfer.
 function M.slowdown(row, seconds)
   if row.cost.wire <= 0 then return 1 end
   return math.min(20, math.max(0.05, (seconds + row.cost.hidden) / row.cost.wire))
 end
 
---- The network, `k` times slower.
+--- Returns a copy of the network with k times the latency and 1/k of the rate.
 function M.slower(net, k)
   return {ranks = net.ranks, hosts = net.hosts, checked = net.checked, latency = net.latency and net.latency * k,
     rate = net.rate and net.rate / k, memory_latency = net.memory_latency and net.memory_latency * k,
     memory_rate = net.memory_rate and net.memory_rate / k}
 end
 
---- After a trial by the clock: whether the rival takes the running setting's place. Where the rival loses less, the
---- running one must be clearly faster to stay; else the rival must be.
+--- Does the rival replace the running setting after a trial? The more lossy one of the two must be clearly faster.
 function M.rival_wins(running, rival, running_seconds, rival_seconds)
   if rival.level < running.level then return running_seconds > M.GAIN * rival_seconds end
   return rival_seconds < M.GAIN * running_seconds
@@ -148,8 +142,8 @@ function M.network_text(net)
   return table.concat(parts, "; ")
 end
 
---- The reasons as a table: the best topology of every compressor, and all of the taken one's.
----@param rows table[]  of predict
+--- Returns the reasons as a table: the best topology of every compressor, and all topologies of the chosen one.
+---@param rows table[]  result of predict
 ---@param taken table
 function M.reasons(rows, taken)
   local out = {{"", "compressor", "topology", "encode", "transfer", "hidden", "decode", "bytes in", "step"}}

@@ -1,16 +1,19 @@
---- An exchange that chooses (init.lua) against the clock: what a step takes and exchange adds to it, the check of the
--- prediction, trials of other settings.
+--- Measured times of an exchange that chooses its setting (init.lua): compares them with the prediction, corrects the
+-- model, and tries other settings.
 local decide = require "atomo.exchange.auto.decide"
 local choose = require "atomo.exchange.auto.choose"
 local log = require "atomo.core.log"
 local swap = require "atomo.exchange.auto.swap"
 
-local WARM, PAIRS, KEPT = 4, 4, 9 -- steps; steps each of a trial; steps whose times are kept
+-- WARM: steps before the first refinement; PAIRS: measured steps of each setting in a trial; KEPT: steps whose times
+-- are kept
+local WARM, PAIRS, KEPT = 4, 4, 9
 
 local M = {KEPT = KEPT}
 
---- Medians over the last n steps, agreed: of a step, of what exchange added (where it was least: the slowest rank waits
---- for nobody), and the time in which it can hide. [collective]
+--- Returns medians over the last n steps, equal on all ranks: seconds of a step, seconds that the exchange added (the
+--- least over the ranks: the slowest rank waits for nobody), and seconds in which the exchange can overlap.
+--- [collective]
 local function clock(self, n)
   local t = self.times
   local last = function(list) return {unpack(list, #list - n + 1)} end
@@ -19,7 +22,7 @@ local function clock(self, n)
   return swap.median(steps), swap.median(added), swap.median(windows)
 end
 
---- Corrects the model by what was seen of the running setting.
+--- Corrects the model's work and network by the measured times of the running setting. added: measured seconds.
 local function correct(self, row, added)
   local w, ms = self.works[self.setting.compress], self.exchange:stats().ms
   local seen = swap.reduce(self, {ms.encode / 1e3, ms.decode / 1e3})
@@ -33,8 +36,9 @@ local function correct(self, row, added)
   self.net = choose.slower(self.net, slower)
 end
 
---- The dense setting, where steps with it might be as short as the present ones: not where a network half as quick
---- again as it was measured at first, is measured now, or was seen to be since, could not do it. [collective]
+--- Returns the best dense setting if its steps might be as short as the present ones, else nil. It is ruled out if its
+--- predicted step is longer even on a network 1.5 times as fast as each of: the first measurement, a new one, the
+--- corrected model. [collective]
 local function dense_rival(self, rows)
   local dense, quick = choose.best_of(rows, "none"), nil
   self.probed_again = self.probed_again or decide.probe(self)
@@ -48,8 +52,8 @@ local function dense_rival(self, rows)
     {why = "kept", choice = choose.name(self.setting), measured = self.seconds})
 end
 
---- What is still to be tried beside the running setting: what the model now prefers, and dense for compressors that it
---- has chosen. Each once.
+--- Returns the next setting to be tried, and the running one; nothing if all were tried. Candidates are the one that
+--- the model now prefers, and dense if a compressor was chosen; each is tried once.
 local function next_rival(self)
   local rows, taken = decide.decide(self)
   local running = decide.row_of(rows, self.setting)
@@ -60,7 +64,7 @@ local function next_rival(self)
   if rival and not self.tried[choose.name(rival)] then return rival, running end
 end
 
---- Begins the next trial, or leaves it at what runs.
+--- Begins the next trial; without one, the running setting is kept for good.
 local function go_on(self)
   local rival, running = next_rival(self)
   if not rival then return swap.settle(self) end
@@ -69,7 +73,8 @@ local function go_on(self)
   self.pending = rival
 end
 
---- check_after steps are over: is the exchange what was predicted?
+--- Called after check_after steps: compares measured and predicted exchange, corrects the model if it is wrong, begins
+--- the trials.
 local function check(self)
   local step, added, window = clock(self, KEPT)
   self.base, self.window = math.max(step - added, 0.1 * step), self.opts.overlap == false and 0 or window
@@ -86,7 +91,7 @@ local function check(self)
   go_on(self)
 end
 
---- A step of the trial is over: rival (warms up), rival, running, rival, running, ...
+--- Called after each step of a trial. Steps alternate: rival (warms up), rival, running, rival, running, ...
 local function trial_step(self, seconds)
   local t = self.trial
   if t.count > 0 then table.insert(t.count % 2 == 1 and t.seconds.rival or t.seconds.running, seconds) end
@@ -104,11 +109,11 @@ local function trial_step(self, seconds)
   self.trial, self.tested, self.pending, self.seconds = false, true, winner, won and rival or running
 end
 
---- After every step, between its end and the next one's first gradient.
+--- Called after every step, before the next one's first gradient. seconds: of the step.
 function M.look(self, seconds)
   if self.trial then
     trial_step(self, seconds)
-  elseif self.tested then -- the winner is at work again
+  elseif self.tested then -- one step with the winner has passed since the trial
     self.tested = false
     go_on(self)
   elseif self.steps == WARM then

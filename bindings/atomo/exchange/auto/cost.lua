@@ -1,19 +1,21 @@
---- What a step's exchange costs, by a stated model (docs/exchange_model.md): seconds, and bytes a rank, of a topology
--- from the network and the work. Pure functions: `auto` decides with them, scripts/simulate.lua carries them to other
+--- Cost model of a step's exchange (docs/exchange_model.md): predicts seconds and bytes per rank of a topology from the
+-- network and the work. Pure functions: topology = "auto" chooses by them, scripts/simulate.lua applies them to other
 -- clusters. Latency and rate are as in Hockney's model: a message of n bytes takes latency + n / rate.
 --
--- A network: ranks, hosts, latency (s), rate (bytes/s of a host's link, each way), and where hosts hold several ranks
---   memory_latency, memory_rate (between ranks of one host), checked (true: collectives first compare what the ranks
---   are about to do, 48 bytes from each to each).
--- A work: dense (bytes of all gradients), small (those that travel dense whatever the compressor), message (bytes of
---   one rank's messages), encode (s), decode (s for one rank's messages), copy (s to copy all gradients into dense
---   buckets and back), tensors (that travel as messages), scales (1: the compressor has a budget in bytes, which
---   sharded shares out over its two ways; 0), backward (s in which exchange can hide; 0 without overlap).
+-- A network: ranks, hosts, latency (s), rate (bytes/s of a host's link, each way); if hosts have several ranks also
+--   memory_latency, memory_rate (between ranks of one host); checked (true: every rank first sends each other one a
+--   48-byte fingerprint of the collective).
+-- A work: dense (bytes of all gradients), small (bytes of those that are never compressed), message (bytes of one
+-- rank's
+--   messages), encode (s), decode (s for one rank's messages), copy (s to copy all gradients into dense buckets and
+--   back), tensors (number sent as messages), scales (1: the compressor has a budget in bytes, which sharded divides
+--   between its two ways; else 0), backward (s with which the exchange can overlap; 0 without overlap).
 local raise = require("atomo.ffi").raise
 
 local M = {}
 
--- What the code does: see runtime/comm/ring_allreduce.c, exchange/bucket/ and exchange/topology/sharded.lua.
+-- Constants of the implementation: bytes of the smallest ring step (runtime/comm/ring_allreduce.c), of a dense bucket
+-- and of a bucket of messages, largest numbers of the latter (exchange/bucket/, exchange/topology/sharded.lua).
 local RING_MIN, BUCKET, MESSAGE_BUCKET, MOST, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 6, 3
 
 local function rounds(ranks) return math.ceil(math.log(ranks) / math.log(2) - 1e-9) end
@@ -22,7 +24,7 @@ local function message_buckets(w, most)
   return math.max(1, math.min(most or MOST, math.ceil((w.dense - w.small) / MESSAGE_BUCKET)))
 end
 
---- Latency and rate of the slowest hop.
+--- Returns latency and rate of the slowest hop.
 local function link(net)
   if net.hosts == 1 and net.memory_rate then return net.memory_latency, net.memory_rate end
   return net.latency, net.rate
@@ -30,20 +32,20 @@ end
 
 local function per_host(net) return math.ceil(net.ranks / net.hosts) end
 
--- ---- patterns ----------------------------------------------------------------------------------------------------
+-- ---- collectives -------------------------------------------------------------------------------------------------
 
---- Seconds in which ranks compare what they are about to do; always where lengths are announced.
+--- Seconds in which ranks compare fingerprints. always: also on an unchecked network (lengths are announced the same
+--- way).
 local function comparing(net, always)
   if not (net.checked or always) then return 0 end
   local latency = link(net)
   return rounds(net.ranks) * latency
 end
 
---- Seconds of a dense all-reduce: a ring, 2 (P-1)/P n bytes over every link; small ones by recursive doubling. In
---- `pieces`; default: buckets.
+--- Seconds of a dense all-reduce: a ring with 2 (P-1)/P n bytes on every link, or recursive doubling if it is small.
 ---@param net table
 ---@param bytes number
----@param pieces integer?
+---@param pieces integer?  number of separate all-reduces, default the number of dense buckets
 function M.ring(net, bytes, pieces)
   local p, latency, rate = net.ranks, link(net)
   if p == 1 or bytes == 0 then return 0 end
@@ -53,15 +55,15 @@ function M.ring(net, bytes, pieces)
   return compared + 2 * (p - 1) * (n * latency + bytes / p / rate)
 end
 
---- Seconds until every rank has every rank's `bytes`, in `pieces`; each is announced to all first.
+--- Seconds of an all-gather of `bytes` per rank in `pieces` parts; the length of each part is announced first.
 function M.gather(net, bytes, pieces)
   local p, latency, rate = net.ranks, link(net)
   if p == 1 then return 0 end
   return pieces * (p - 1 + rounds(p)) * latency + (p - 1) * bytes / rate
 end
 
---- Seconds until every rank's `bytes` are with their owners, an equal part each, in `pieces`: a link takes in what the
--- other hosts have for the ranks of its host.
+--- Seconds of an all-to-all: every rank sends an equal part of its `bytes` to each owner, in `pieces` parts. A host's
+-- link receives what the other hosts send to all of its ranks.
 function M.scatter(net, bytes, pieces)
   local p, c, latency, rate = net.ranks, per_host(net), link(net)
   if p == 1 then return 0 end
@@ -69,8 +71,8 @@ function M.scatter(net, bytes, pieces)
   return pieces * (p - 1 + rounds(p)) * latency + (p - c) * c / p * bytes / rate
 end
 
---- Seconds of rank 0's `bytes` to all, in `pieces`: pipelined, so that each link carries them once. announced: their
---- length is told first.
+--- Seconds of a broadcast of rank 0's `bytes` in `pieces` parts, pipelined, so that each link carries them once.
+--- announced: the length is sent first.
 function M.bcast(net, bytes, pieces, announced)
   local latency, rate = link(net)
   if net.ranks == 1 then return 0 end
@@ -78,10 +80,10 @@ function M.bcast(net, bytes, pieces, announced)
 end
 
 -- ---- topologies --------------------------------------------------------------------------------------------------
--- Each gives: early (s of transfer that can go on during backward, in `buckets` parts), late (s of transfer behind it),
--- encode, decode (s of computing, counted in full though other threads may do it: they may have no core to themselves;
--- decode in decode_buckets parts, each as soon as its bucket is there), bytes_in and bytes_out (of the busiest rank,
--- besides the small tensors).
+-- Each returns: early (s of transfer that can overlap with backward, in `buckets` parts), late (s of transfer after
+-- backward), encode, decode (s of computing, counted in full even if other threads do it, since they may have no core
+-- of their own; decode is in decode_buckets parts, each when its bucket has arrived), bytes_in and bytes_out (of the
+-- busiest rank, without the small tensors).
 
 local topologies = {}
 
@@ -115,7 +117,7 @@ function topologies.ps(net, w, o)
   return r
 end
 
---- Both ways carry P / (2 (P - 1)) times the budget, where there is one.
+--- Each way carries P / (2 (P - 1)) times the budget, if the compressor has one in bytes.
 function topologies.sharded(net, w)
   local p, k = net.ranks, message_buckets(w, MOST_SHARDED)
   local part = w.scales == 1 and p > 2 and p / (2 * (p - 1)) or 1
@@ -124,23 +126,23 @@ function topologies.sharded(net, w)
     encode = (1 + 1 / p) * w.encode, decode = 2 * part * w.decode, bytes_in = bytes, bytes_out = bytes}
 end
 
---- Dense in the memory of a host, `inter_node` between the hosts' leaders.
+--- Dense sums within each host, topology `inter_node` between the hosts' leaders.
 function topologies.hierarchical(net, w, o)
   local c, between = per_host(net), {ranks = net.hosts, hosts = net.hosts, latency = net.latency, rate = net.rate}
   local r = topologies[o.inter_node](between, w, o)
   r.copy, r.small_done = w.copy, true
   local leaders, node = r.early + r.late + M.ring(between, w.small), 0
   if c > 1 then node = rounds(c) * (buckets(w.dense) * net.memory_latency + w.dense / net.memory_rate) end
-  if o.inter_node == "allreduce" and w.encode == 0 then -- bucket by bucket, all of it
+  if o.inter_node == "allreduce" and w.encode == 0 then -- all operations run bucket by bucket during backward
     r.early, r.late, r.buckets = leaders + 2 * node, 0, buckets(w.dense)
-  else -- the leaders' exchange begins with the host's sums
+  else -- the leaders' exchange begins when the host's sums are complete
     r.early, r.late, r.buckets, r.decode_buckets = node, leaders + node, buckets(w.dense), nil
   end
   return r
 end
 
---- Of T seconds in k equal pieces, those that `window` seconds of other work do not hide: the last piece begins when
--- that work ends.
+--- Returns the part of `seconds`, in equal `pieces`, that does not overlap with `window` seconds of other work. The
+-- last piece begins when that work ends, so it never overlaps.
 local function left_over(seconds, pieces, window)
   if not pieces then return seconds end
   return math.max(seconds / pieces, seconds - window)
@@ -175,8 +177,9 @@ local function check(net, w, o)
   end
 end
 
---- What exchange adds to a step: {seconds, of which encode, copy, decode and transfer are seen (the rest is hidden),
---- wire (all seconds of transfer), decode_all (all of decoding), bytes_in, bytes_out (of the busiest rank)}.
+--- Predicts what the exchange adds to a step. Returns {seconds = encode + copy + decode + transfer, of which each is
+--- what does not overlap; wire (all seconds of transfer), hidden (those that overlap), decode_all (all seconds of
+--- decoding), bytes_in, bytes_out (of the busiest rank)}.
 ---@param net table
 ---@param w table
 ---@param o {topology: string, downlink: string?, inter_node: string?}

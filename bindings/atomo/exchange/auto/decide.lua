@@ -1,4 +1,5 @@
---- What an exchange that chooses (init.lua) decides by prediction: at the first step, and with a step's real times.
+--- Decisions by prediction of an exchange that chooses its setting (init.lua): at the first step, and again with
+--- measured step times.
 local choose = require "atomo.exchange.auto.choose"
 local log = require "atomo.core.log"
 local swap = require "atomo.exchange.auto.swap"
@@ -7,7 +8,7 @@ local M = {}
 
 local figures = {"message", "encode", "decode", "copy"}
 
---- Measures the compressors not measured yet, on the gradients of the last step. [collective]
+--- Measures, on the last step's gradients, the compressors that were not measured before. [collective]
 local function measure(self, compressors)
   local timing = require "atomo.exchange.auto.measure"
   for _, name in ipairs(compressors) do
@@ -23,7 +24,8 @@ local function measure(self, compressors)
   collectgarbage()
 end
 
---- Predictions for all settings, and the taken one. Compressors are not measured where dense runs and costs a trifle.
+--- Returns the predictions for all settings, and the chosen one. Compressors are not measured while the exchange is
+--- dense and adds less than choose.TRIFLE.
 function M.decide(self)
   local function predict(compressors)
     measure(self, compressors)
@@ -58,14 +60,14 @@ local function announce(self, why, rows, taken)
     predicted_exchange = taken.cost.seconds, network = self.net})
 end
 
---- The network as it is now. [collective]
+--- Measures the network. [collective]
 function M.probe(self)
   local net = self.network(self.exchange.comm)
   net.checked = self.opts.checked ~= false
   return net
 end
 
---- The first step: its gradients are there, nothing was sent. [collective]
+--- Makes the first choice, when the first step's gradients are complete and before anything is sent. [collective]
 function M.begin(self)
   local step = self.exchange.current
   for i = 1, step.count do self.grads[i] = step.given[i] end
@@ -80,7 +82,7 @@ function M.begin(self)
   self.aside = false
 end
 
---- Predicts again with a step's times as they are.
+--- Chooses again with measured seconds of a step, of the exchange in it, and of the window for overlap.
 function M.refine(self, step, added, window)
   self.base = math.max(step - added, 0.1 * step)
   self.window = self.opts.overlap == false and 0 or window

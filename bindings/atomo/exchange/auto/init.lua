@@ -1,11 +1,10 @@
---- topology = "auto" and compress = "adaptive": an exchange that chooses what it does by the cost model, and holds the
--- choice against the clock. It is an exchange whose route, compressor and plan are replaced between steps.
---
--- The first step's gradients tell what the compressors cost, probes what the network does (probe.lua); the choice is
--- made (decide.lua), made again when a few steps have told how long backward and the rest of a step take, and checked
--- after check_after steps (clock.lua): where what the exchange adds was not as predicted, the model is corrected and
--- asked again, and a setting that then looks better is tried, turn and turn about. So is dense where a compressor was
--- chosen: it stays only where its steps are shorter. All figures are agreed by all ranks before they decide.
+--- topology = "auto" and compress = "adaptive": an exchange that chooses its setting (topology, compressor) by the cost
+-- model and checks the choice by measured times. Route, compressor and plan are replaced between steps.  At the first
+-- step it measures the compressors on the gradients and the network by probes (probe.lua), and chooses (decide.lua). It
+-- chooses again after a few steps, when the times of backward and of a step are known. After check_after steps
+-- (clock.lua) it compares the exchange with the prediction and corrects the model if that was wrong. A setting that the
+-- model then prefers is tried in alternating steps. If a compressor was chosen, dense is tried too, and the compressor
+-- is kept only if its steps are shorter. Ranks agree on all figures before they decide.
 local f = require "atomo.ffi"
 local Exchange = require "atomo.exchange.exchange"
 local choose = require "atomo.exchange.auto.choose"
@@ -21,20 +20,20 @@ local C, raise = f.C, f.raise
 local Chooser = sealed({}, "exchange: chooser")
 
 ---@class atomo.AutoExchange: atomo.Exchange
----@field chooser table  what it knows and has decided
+---@field chooser table  measurements, and the setting chosen
 local Auto = setmetatable({__newindex = Exchange.__newindex}, {__index = Exchange})
 Auto.__index = Auto
 
---- Whether options ask for a measured choice: topology "auto", or compress "adaptive".
+--- Do the options ask for a measured choice: topology "auto" or compress "adaptive"?
 ---@return boolean wanted
----@return boolean free  the compressor, too, is to be chosen
+---@return boolean free  the compressor is chosen too
 local function wanted(opts)
   local c = opts.compress
   local adaptive = c == "adaptive" or type(c) == "table" and c.name == "adaptive"
   return opts.topology == "auto" or adaptive, adaptive
 end
 
---- Between steps: the setting that was decided on.
+--- Called between steps: changes to the setting that was decided on.
 local function switch(chooser)
   local setting = chooser.pending
   chooser.pending = false
@@ -42,7 +41,7 @@ local function switch(chooser)
   if not chooser.trial then swap.discard(chooser) end
 end
 
---- As any exchange's push and finish; until the choice is settled with a look at the clock.
+--- As Exchange:push; records the times of the first and last gradient until the choice is final.
 function Auto:push(i, grad)
   local chooser = self.chooser
   if chooser.settled then return Exchange.push(self, i, grad) end
@@ -58,7 +57,7 @@ function Auto:average_or_why()
   local chooser = self.chooser
   if not chooser.settled then
     if chooser.steps == 0 then decide.begin(chooser) end
-    chooser.coded = self:coding() -- while gradients came
+    chooser.coded = self:coding() -- seconds of encoding and decoding until the last gradient
   end
   return Exchange.average_or_why(self)
 end
@@ -79,7 +78,7 @@ function Auto:commit()
   chooser.ended = chooser.now()
 end
 
---- As any exchange's; what is put aside begins anew, too.
+--- As Exchange:replan; also for the setting that is set aside during a trial.
 function Auto:replan()
   Exchange.replan(self)
   local aside = self.chooser.aside
@@ -89,13 +88,13 @@ function Auto:replan()
   aside.chosen = self:replace(mine)
 end
 
---- A step that is given up does not count, nor does its time.
+--- As Exchange:drop; the step and its time are not counted.
 function Auto:drop()
   Exchange.drop(self)
   self.chooser.ended = self.chooser.now()
 end
 
---- What a checkpoint keeps of the choice, and how a run that continues gets it back: it stays with it.
+--- Returns the choice as text for a checkpoint. A resumed run restores it and does not choose again.
 function Auto:choice()
   local s = self.chooser.pending or self.chooser.setting
   return json.encode {compress = s.compress, topology = s.topology, down = s.downlink,
@@ -118,10 +117,10 @@ function Auto:restore(text)
   swap.settle(chooser)
 end
 
---- An exchange that chooses. opts as atomo.exchange takes them; given (by tests): network and works (by compressor),
---- in place of what is measured (network: a table, or a function that makes one), and now, a clock. [collective]
----@param opts table
----@param given {network: table|(fun(): table)?, works: table?, now: (fun(): number)?}?
+--- Opens an exchange that chooses its setting. [collective]
+---@param opts table  options of atomo.exchange
+---@param given {network: table|(fun(): table)?, works: table?, now: (fun(): number)?}?  for tests, in place of
+--- measurements: the network or a function that returns it, compressor -> work, and a clock
 local function new(opts, given)
   local _, free = wanted(opts)
   given = given or {}
@@ -144,7 +143,7 @@ local function new(opts, given)
     grads = {}, steps = 0, check_after = opts.check_after or 50, pending = false, aside = false, trial = false,
     tested = false, tried = {}, settled = false, seconds = 0, first_at = 0, pushed_at = 0, ended = 0, window = 0,
     coded = 0, base = 0, times = {step = {}, added = {}, window = {}}}
-  -- Until the first gradients are there: what is to be sent, in the way that any compressor can go.
+  -- The setting until the first gradients are complete: a topology that every compressor can use.
   local name = names[1]
   chooser.setting = {level = 1, compress = name, topology = name == "none" and "allreduce" or "allgather"}
   local self = Exchange.new(swap.options(chooser, chooser.setting), Auto)

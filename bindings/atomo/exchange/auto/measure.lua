@@ -1,16 +1,16 @@
---- Measures what a compressor does with this model's gradients: bytes, and seconds to encode and decode a step, in the
--- streaming form that the exchange uses. No MPI: the figures are this rank's, as the cost model (cost.lua) takes them.
+--- Measures a compressor on this model's gradients: bytes, and seconds to encode and decode a step, in the streaming
+-- form that the exchange uses. It does not communicate: the figures, for the cost model (cost.lua), are this rank's.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local messages = require "atomo.exchange.messages"
 local C, ffi = f.C, f.ffi
 
 local const_bytes = ffi.typeof "const uint8_t *"
-local STEPS = 3 -- unless said: the first plans and warms up, the least of the others counts
+local STEPS = 3 -- default number of steps; the first plans and warms up, the minimum of the others is used
 
 local M = {}
 
---- Tensors back to back in a flat one.
+--- Copies tensors one behind the other into a flat one of `total` elements.
 local function joined(list, total)
   local buffer, at = T.empty {total}, 1
   for _, g in ipairs(list) do
@@ -20,8 +20,8 @@ local function joined(list, total)
   return buffer
 end
 
---- The tensors that travel as messages (two dimensions or more, min_size elements; the others join into one where
---- `join` says so), with totals: {list=, dense=, small=, tensors=}.
+--- Selects the tensors that are sent as messages: those with two or more dimensions and at least min_size elements, and
+--- with `join` one tensor of all others. Returns {list=, dense=, small=, tensors=}, totals as in cost.lua.
 ---@param grads atomo.Tensor[]
 ---@param min_size number
 ---@param join boolean?
@@ -45,8 +45,8 @@ function M.split(grads, min_size, join)
   return s
 end
 
---- Seconds to copy all gradients into one buffer and out of it again. The gradients, which are on their way, stay as
--- they are.
+--- Returns the seconds to copy all gradients into one buffer and back. The gradients themselves are not written, since
+-- the exchange may be reading them.
 local function copying(grads)
   local n, best = 0, math.huge
   for _, g in ipairs(grads) do n = math.max(n, g:numel()) end
@@ -65,7 +65,7 @@ local function copying(grads)
   return best
 end
 
---- One step of the streaming form. Returns bytes, seconds of encoding, seconds of decoding.
+--- Encodes and decodes one step in the streaming form. Returns bytes, seconds of encoding, seconds of decoding.
 local function step(codec, s, k, send, sink)
   local t, n = C.atomo_time(), 0
   codec:begin_step(k, 0)
@@ -92,7 +92,7 @@ local function coded(codec, s, steps)
   return r
 end
 
---- 1 where the compressor has a budget in bytes, so that sharded can share it out; else 0.
+--- Returns 1 if the compressor has a budget in bytes, which sharded divides between its two ways; else 0.
 local function scales(spec)
   local read = require("atomo.compress").spec
   local entry, values = read.read(spec)
@@ -104,7 +104,7 @@ local function scales(spec)
   return 0
 end
 
---- How the gradients are split under a compressor.
+--- Returns the split of the gradients under a compressor, see M.split.
 local function frame(codec, spec, grads, opts)
   local fuse = opts.fuse_small or "auto"
   local join = codec.name ~= "none" and (fuse == "compress" or fuse == "auto" and codec.name == "auto")
@@ -113,8 +113,8 @@ local function frame(codec, spec, grads, opts)
     copy = copying(grads), backward = 0, message = s.dense - s.small, encode = 0, decode = 0}
 end
 
---- The work (cost.lua) of exchanging grads under a compressor, but for what it makes of them: message is that of dense
---- gradients, encode and decode are 0. opts: as work's.
+--- Returns the work (cost.lua) of exchanging grads without measuring the compressor: message is the size of dense
+--- gradients, encode and decode are 0. opts: as of M.work.
 ---@param spec string|table
 ---@param grads atomo.Tensor[]
 ---@param opts {min_size: number?, fuse_small: string?}?
@@ -126,9 +126,8 @@ function M.frame(spec, grads, opts)
   end)
 end
 
---- The work of exchanging grads under a compressor; backward is left to the caller. "none" sends all gradients as they
---- are. opts: min_size (1024) and fuse_small ("auto") as the exchange has them, steps (3: how often gradients are
---- encoded).
+--- Returns the measured work of exchanging grads under a compressor, without `backward`, which the caller sets. opts:
+--- min_size (default 1024) and fuse_small ("auto") as of the exchange; steps (3), how often gradients are encoded.
 ---@param spec string|table
 ---@param grads atomo.Tensor[]  contiguous f32; unchanged
 ---@param opts {min_size: number?, fuse_small: string?, steps: integer?}?

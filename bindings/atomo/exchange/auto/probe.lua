@@ -1,15 +1,15 @@
---- Measures the network that a communicator runs on: latency and rate between hosts and inside one, as the cost
--- model (cost.lua) wants them. Every rank sends to the next and receives from the one before, all at once, as the ring
--- and the gathers do: what the slowest hop takes counts. All ranks end with the same figures.
+--- Measures latency and rate of a communicator's network, between hosts and within one, for the cost model (cost.lua).
+-- All ranks at once send to the next rank and receive from the previous one, as in a ring all-reduce; the slowest hop
+-- determines the figures, which are the same on all ranks.
 local T = require "atomo.tensor"
 local C = require("atomo.ffi").C
 
 local M = {}
 
-local SMALL, FIRST, MOST = 16, 2 ^ 18, 2 ^ 23 -- bytes of the messages
-local LONG = 0.08 -- s that the rate's message should take
+local SMALL, FIRST, MOST = 16, 2 ^ 18, 2 ^ 23 -- bytes: message for latency, first and largest message for rate
+local LONG = 0.08 -- seconds that the message for rate should take
 
---- The largest of v over the ranks; the same double on all.
+--- Returns the reduction of v over the ranks (default max), the same double on all.
 local function reduce(comm, v, op)
   local t = T.full({1}, v)
   comm:allreduce(t, op or "max")
@@ -18,7 +18,7 @@ local function reduce(comm, v, op)
   return result
 end
 
---- Seconds in which every rank sends `out` to the next.
+--- Returns the seconds in which every rank sends `out` to the next.
 local function shift(comm, out, input)
   local from = C.atomo_time()
   local received = comm:irecv(input, (comm.rank + comm.size - 1) % comm.size)
@@ -28,8 +28,8 @@ local function shift(comm, out, input)
   return C.atomo_time() - from
 end
 
---- Seconds of a message of so many bytes: the best of three (one, where it takes long) behind a first one, which
---- empties what a shaper has saved up.
+--- Returns the seconds of a message of `bytes` bytes: the least of three, or one if it takes long. A first message, not
+--- counted, uses up the burst allowance of a traffic shaper.
 local function large(comm, bytes)
   local out, input = T.zeros(bytes / 4), T.empty {bytes / 4}
   comm:barrier()
@@ -44,7 +44,7 @@ local function large(comm, bytes)
   return best
 end
 
---- Seconds of a small message: the median of 21, of the slowest rank.
+--- Returns the seconds of a small message: the median of 21, on the slowest rank.
 local function latency(comm)
   local out, input, times = T.zeros(SMALL / 4), T.empty {SMALL / 4}, {}
   comm:barrier()
@@ -56,7 +56,7 @@ local function latency(comm)
   return reduce(comm, times[11])
 end
 
---- Latency (s) and rate (bytes/s) of a message to the next rank, all ranks at once. [collective]
+--- Measures latency (s) and rate (bytes/s) of a message to the next rank, all ranks at once. [collective]
 ---@param comm atomo.Comm  two ranks or more
 ---@return number latency
 ---@return number rate
@@ -70,8 +70,8 @@ function M.hop(comm)
   return a, bytes / math.max(seconds - a, 1e-9)
 end
 
---- The network of a communicator, as cost.lua takes it: {ranks, hosts, latency, rate, memory_latency, memory_rate}; the
---- same on all ranks. [collective]
+--- Measures the network of a communicator, in the form of cost.lua: {ranks, hosts, latency, rate, memory_latency,
+--- memory_rate}; the same on all ranks. [collective]
 ---@param comm atomo.Comm
 function M.network(comm)
   local node = comm:split_shared()

@@ -1,12 +1,13 @@
---- What an exchange that chooses (init.lua) works with: opened for a setting, replaced, put aside during a trial,
--- closed. And how the ranks agree on figures.
+--- Replaces the setting of an exchange that chooses (init.lua): opens it, sets the former one aside during a trial,
+-- closes it. Also the reduction by which ranks agree on figures.
 local T = require "atomo.tensor"
 local choose = require "atomo.exchange.auto.choose"
 local routes = require "atomo.exchange.route"
 
 local M = {}
 
---- A list of numbers, the largest (or least) over the ranks each; the same doubles on all. [collective]
+--- Returns a list with the largest (op "min": least) value over the ranks of each number, the same doubles on all
+--- ranks. [collective]
 function M.reduce(self, list, op)
   local t = T.outside_scope(T.zeros, #list)
   local p, result = t:data(), {}
@@ -23,7 +24,7 @@ function M.median(list)
   return sorted[math.ceil(#sorted / 2)]
 end
 
---- The user's options with those of a setting.
+--- Returns the user's options with those of a setting in place.
 function M.options(self, setting)
   local o = {}
   for key, value in pairs(self.opts) do o[key] = value end
@@ -32,7 +33,7 @@ function M.options(self, setting)
   return o
 end
 
---- The exchange continues with a setting: what was put aside, or opened anew. Puts aside what it had.
+--- Changes the exchange to a setting, which is the one set aside or is opened; sets the present one aside.
 function M.use(self, setting)
   if choose.same(setting, self.setting) then return end
   local aside = self.aside
@@ -45,18 +46,18 @@ function M.use(self, setting)
   self.setting = setting
 end
 
---- Ends what was put aside.
+--- Closes the setting that was set aside.
 function M.discard(self)
   if self.aside then routes.close(self.aside.chosen.route) end
   self.aside = false
 end
 
---- Nothing will be tried any more.
+--- Makes the choice final: no more trials.
 function M.settle(self)
   self.settled = true
   M.discard(self)
   self.grads, self.works = {}, {}
-  collectgarbage() -- the native memory of what was put aside
+  collectgarbage() -- frees the native memory of the setting that was set aside
 end
 
 return M

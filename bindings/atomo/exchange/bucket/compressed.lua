@@ -1,19 +1,19 @@
---- Buckets of messages: encoded by the compressor's streaming form when the last gradient is there, sent as the
--- topology's program says. If averages are sent back, the answer to a bucket follows behind the next one. What a bucket
--- ends with, every rank's messages or the owners' answers, is decoded when it has come. Here is what the two kinds
--- share: compressors in C do all that on the coding thread (native.lua), those in Lua on this one (scripted.lua).
+--- Buckets of messages: encoded by the compressor's streaming form when the bucket is full, sent by the topology's
+-- program. If averages are sent back, a bucket's answer is sent after the next bucket's messages. What arrives last,
+-- every rank's messages or the owners' answers, is decoded. This file has what both kinds share: native compressors
+-- encode and decode on the coding thread (native.lua), scripted ones on the main thread (scripted.lua).
 local T = require "atomo.tensor"
 local Bucket = require "atomo.exchange.bucket"
 local messages = require "atomo.exchange.messages"
 
-local MIN_BYTES, MOST = 2 ^ 18, 6 -- of gradient in a bucket; buckets a step
+local MIN_BYTES, MOST = 2 ^ 18, 6 -- least bytes of gradients in a bucket; largest number of buckets
 
 local Coded = Bucket.kind(Bucket)
 
---- Cuts messages into ranges of neighbours, {first=, last=, tensors=, name=}, at most `most` of them. The list is in
--- backward's order, the last tensors first. A tensor's pieces are in one range.
+--- Divides messages into ranges of neighbours, {first=, last=, tensors=, name=}. The result is in backward's order, the
+-- last tensors first. All pieces of a tensor are in one range.
 ---@param list table[]  the plan's messages
----@param most integer?
+---@param most integer?  largest number of ranges, about; default 6
 function Coded.cut(list, most)
   local total, ranges = 0, {}
   for _, m in ipairs(list) do total = total + 4 * m.n end
@@ -32,9 +32,9 @@ function Coded.cut(list, most)
   return ranges
 end
 
---- The messages of a range that this rank averages; last < first: none.
+--- Returns first and last of the range's messages that this rank averages; last < first means none.
 local function mine_of(plan, range)
-  if not plan.second then return range.first, range.last end -- averages are sent as they are
+  if not plan.second then return range.first, range.last end -- averages are sent dense
   local first, last = range.first, range.first - 1
   for k = range.first, range.last do
     if plan.owner(plan.messages[k]) == plan.comm.rank then
@@ -45,7 +45,7 @@ local function mine_of(plan, range)
   return first, last
 end
 
---- Room for the averages of messages first .. last, back to back; and views of it by message.
+--- Allocates one flat tensor for the averages of messages first .. last; returns it and its views, one per message.
 local function averages_of(plan, first, last)
   local total, at, views = 0, 1, {}
   for k = first, last do total = total + plan.messages[k].n end
@@ -58,7 +58,7 @@ local function averages_of(plan, first, last)
   return flat, views
 end
 
---- The fields that both kinds have. to: the rank that each message is for; empty: every rank.
+--- Returns the fields that both kinds have. `to` lists the rank that each message is sent to; empty: all to every rank.
 function Coded.fields(plan, range)
   local self = {plan = plan, name = range.name, tensors = range.tensors, first = range.first, last = range.last,
     to = {}, inbox = messages.inbox(plan.comm), answers = plan.back ~= false, answer_inbox = false, mine = 0,
@@ -72,7 +72,7 @@ function Coded.fields(plan, range)
   return self
 end
 
---- The gradients of this step, by message.
+--- Returns this step's gradients, one per message of the bucket.
 function Coded:gradients(step)
   local grads = {}
   for k = self.first, self.last do grads[#grads + 1] = self:tensor(step, self.plan.messages[k]) end

@@ -1,21 +1,20 @@
---- Dense buckets: tensors copied back to back, summed over the ranks, averaged and copied back. Tensors enter in the
--- order in which backward produces them (the last first); with overlap the communication thread
--- (runtime/exchange/engine.c) has the early buckets on their way while backward continues. The same bits without.
---
--- The order in which an element is summed depends on its grain (neighbouring tensors of a megabyte or more, always the
--- same), not on its bucket: so a bucket may be any number of grains, and auto/bucket_size.lua may choose it.
+--- Dense buckets: tensors are copied one behind the other, summed over the ranks, averaged and copied back. Tensors are
+-- in the order in which backward produces them (the last first). With overlap, the communication thread
+-- (runtime/exchange/engine.c) sends the first buckets while backward continues; results are bit-identical without.  The
+-- order in which an element's summands are added depends only on its grain: neighbouring tensors of together a megabyte
+-- or more, always the same ones. A bucket is any number of grains, so bucket_size.lua may choose its size.
 local T = require "atomo.tensor"
 local f = require "atomo.ffi"
 local Bucket = require "atomo.exchange.bucket"
 local program = require "atomo.exchange.program"
 local C, check = f.C, f.check
 
-local GRAIN, GRAIN_A_RANK = 2 ^ 20, 2 ^ 15 -- bytes; what a ring wants (runtime/comm/ring_allreduce.c)
-local BUCKET = 4 * 2 ^ 20 -- bytes
+local GRAIN, GRAIN_A_RANK = 2 ^ 20, 2 ^ 15 -- least bytes of a grain, and per rank (runtime/comm/ring_allreduce.c)
+local BUCKET = 4 * 2 ^ 20 -- default bytes of a bucket
 
 local Dense = Bucket.kind(Bucket)
 
---- Neighbouring tensors of at least `least` bytes together; a rest that is less goes to the last grain.
+--- Groups neighbouring tensors to grains of at least `least` bytes; a smaller rest is added to the last grain.
 local function grains_of(indices, tensors, least)
   local grains, grain, n = {}, nil, 0
   for _, i in ipairs(indices) do n = n + tensors[i].n end
@@ -31,8 +30,8 @@ local function grains_of(indices, tensors, least)
   return grains
 end
 
---- Where dense tensors lie: one buffer, cut into grains.
----@param indices integer[]  the plan's tensors, in the order in which they become ready
+--- Lays dense tensors out in one buffer, divided into grains. slices: a tensor's view of the buffer, by its index.
+---@param indices integer[]  indices of dense tensors in the plan, in the order in which they become ready
 ---@param ranks integer
 ---@return {buffer: table|false, grains: table[], slices: table, bytes: number}
 function Dense.layout(indices, tensors, ranks)
@@ -53,7 +52,7 @@ function Dense.layout(indices, tensors, ranks)
   return layout
 end
 
---- Grains first .. last, number `number` of `count` buckets.
+--- Makes the bucket of grains first .. last, number `number` of `count`.
 local function bucket_of(plan, first, last, number, count)
   local layout, sizes, tensors, n = plan.dense, f.ffi.new("double[?]", last - first + 1), {}, 0
   for k = first, last do
@@ -69,8 +68,8 @@ local function bucket_of(plan, first, last, number, count)
     spread_h = plan.spread_program and program.bucket(name, plan.spread_program, {tensor = buffer.h})})
 end
 
---- The buckets of at most `bytes` (one grain at least), in backward's order.
----@param bytes number?
+--- Returns the buckets in backward's order, each of at most `bytes` or one grain.
+---@param bytes number?  default 4 MiB
 function Dense.buckets(plan, bytes)
   local cuts, list, first, n, grains = {}, {}, 1, 0, plan.dense.grains
   for k, grain in ipairs(grains) do
@@ -91,15 +90,15 @@ function Dense:add(step, i, grad)
   self.plan.dense.slices[index]:copy_(grad)
 end
 
---- The full bucket goes out.
+--- Starts the bucket, which is full.
 function Dense:start(step) self:go(step) end
 
---- What the leaders' exchange has put into the bucket goes to this node's ranks.
+--- Broadcasts the bucket, which has the result of the leaders' exchange, to this node's ranks.
 function Dense:spread(step) check(C.atomo_bucket_start(self.spread_h, nil, step.number)) end
 
 function Dense:spread_wait(step) program.wait(self.spread_h, step) end
 
---- The gradients become the averages.
+--- Writes the averages into the gradients.
 function Dense:write_back(step)
   local plan = self.plan
   if plan.scale ~= 1 then self.buffer:mul_(plan.scale) end

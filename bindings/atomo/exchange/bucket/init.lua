@@ -1,6 +1,6 @@
---- A bucket: neighbouring tensors that travel together. What all kinds have in common; a kind (dense, linear, native,
--- scripted) adds its own start, answer, wait and write_back. A bucket is part of a plan and never changes: what a step
--- knows of it is in the step.
+--- A bucket: neighbouring tensors that are sent together. This is the base class; each kind (dense, linear, native,
+-- scripted) adds its own start, answer, wait and write_back. A bucket is part of a plan and never changes: its state in
+-- a step is in the Step.
 local f = require "atomo.ffi"
 local program = require "atomo.exchange.program"
 local sealed = require "atomo.exchange.sealed"
@@ -9,15 +9,15 @@ local T = require "atomo.tensor"
 ---@class atomo.exchange.Bucket
 ---@field plan table       the plan that it belongs to
 ---@field name string      "messages 2 of 5"
----@field tensors table[]  {index = number in the plan, ...}, ascending
----@field count integer    gradients of the user that it waits for
----@field closing integer  number of the tensor that completes it: the last one that backward produces
----@field h cdata          C's: what it does in a step (program.lua)
+---@field tensors table[]  {index = index in plan.tensors, ...}, ascending
+---@field count integer    number of the user's gradients that it waits for
+---@field closing integer  index of the tensor that completes it: the last one that backward produces
+---@field h cdata          C's bucket, which has its program (program.lua)
 local Bucket = sealed({}, "exchange: bucket")
 
---- Fields are those of `fields`. Tensors that are joined out of small ones count as those.
+--- Makes a bucket out of the table `fields`; sets closing and count.
 ---@param class table   a kind
----@param fields table  plan, name, tensors and the kind's own
+---@param fields table  plan, name, tensors and the kind's own fields
 function Bucket.new(class, fields)
   local self = fields
   self.closing, self.count = math.huge, 0
@@ -28,14 +28,14 @@ function Bucket.new(class, fields)
   return setmetatable(self, class)
 end
 
---- A kind: a class that is a Bucket where it says nothing else.
+--- Makes a kind: a class that inherits from parent.
 function Bucket.kind(parent)
   local class = setmetatable({__newindex = parent.__newindex}, {__index = parent})
   class.__index = class
   return class
 end
 
---- Gradient i of the user has come.
+--- Records that the user's gradient i was pushed; a small one is copied into the joined tensor.
 function Bucket:add(step, i, grad)
   local place = self.plan.places[i]
   if place.slice then
@@ -46,19 +46,19 @@ function Bucket:add(step, i, grad)
   step.missing[self] = step.missing[self] - 1
 end
 
---- Starts it in this step, with these gradients of C's; nil: with none. Waits where nothing overlaps.
+--- Starts the bucket in this step; without overlap also waits for it. grads: C array of gradients, nil for none.
 function Bucket:go(step, grads)
   f.check(f.C.atomo_bucket_start(self.h, grads, step.number))
   if not self.plan.overlap then self:wait(step) end
 end
 
---- Waits until it has come.
+--- Waits until the bucket is complete.
 function Bucket:wait(step) program.wait(self.h, step) end
 
---- What a kind does when all gradients have come.
+--- Called when all buckets have started. A kind that sends averages back overrides it.
 function Bucket.answer() end
 
---- Tensor t of this step: the gradient, or of a piece (rows from .. from + rows - 1) a view of it, which is kept.
+--- Returns the gradient of message t in this step; for a piece, a cached view of its rows from .. from + rows - 1.
 function Bucket:tensor(step, t)
   local g = step.tensors[t.index]
   if not t.from then return g end

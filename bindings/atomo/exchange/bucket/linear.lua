@@ -1,6 +1,6 @@
---- Buckets of a linear compressor: its messages are added up on the way (runtime/exchange/bucket_linear.c). The
--- communication thread encodes too, between the all-reduces; without overlap as well, and is waited for at once: the
--- same work on the same thread, so the same bits.
+--- Buckets of a linear compressor, whose messages are added by an all-reduce (runtime/exchange/bucket_linear.c). The
+-- communication thread encodes, too. Without overlap it does the same work and the main thread waits for each bucket,
+-- so that results are bit-identical.
 local f = require "atomo.ffi"
 local Bucket = require "atomo.exchange.bucket"
 local program = require "atomo.exchange.program"
@@ -10,7 +10,7 @@ local const_tensors = ffi.typeof "const atomo_tensor *const *"
 
 local Linear = Bucket.kind(Bucket)
 
---- A bucket of messages range.first .. range.last.
+--- Makes the bucket of messages range.first .. range.last.
 function Linear.new(plan, range)
   local out = ffi.new "atomo_sums *[1]"
   check(C.atomo_sums_new(plan.compressor.h, plan.comm.h, range.first, #range.tensors, out))
@@ -20,7 +20,7 @@ function Linear.new(plan, range)
     handles = ffi.new("atomo_tensor *[?]", #range.tensors)})
 end
 
---- void: in a step that is given up, zeros.
+--- Starts the bucket; void: with zeros, in a step that is given up.
 function Linear:start(step, void)
   void = not step:begin() or void
   for j, t in ipairs(self.tensors) do
@@ -30,7 +30,7 @@ function Linear:start(step, void)
   self:go(step, not void and ffi.cast(const_tensors, self.handles) or nil)
 end
 
---- The gradients become the averages.
+--- Writes the averages into the gradients.
 function Linear:write_back(step)
   local t = C.atomo_time()
   check(C.atomo_sums_write_back(self.sums, self.handles, 1 / self.plan.comm.size))

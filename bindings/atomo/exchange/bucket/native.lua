@@ -1,6 +1,6 @@
---- A bucket of messages of a compressor written in C. The coding thread encodes it, and the communication thread sends
--- it at once. The answer and the last decoding follow by the bucket's program (runtime/exchange/bucket.c). This thread
--- only starts it. Without overlap the same threads do the same work, and this one waits for it.
+--- A bucket of messages of a native compressor. The main thread only starts it: the coding thread encodes it, the
+-- communication thread sends it, and the rest of its program follows (runtime/exchange/bucket.c). Without overlap the
+-- same threads do the same work, and the main thread waits.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local Bucket = require "atomo.exchange.bucket"
@@ -12,7 +12,8 @@ local tensors = ffi.typeof "const atomo_tensor *const *"
 
 local Native = Bucket.kind(Coded)
 
---- The description of messages first .. last, for (or from) `to` (a list; empty: all) of so many ranks.
+--- Makes C's description of messages first .. last. to: list of the rank that each is sent to (or the block that each
+--- is in), empty for all; count: number of ranks (or blocks).
 local function messages(codec, first, last, to, count)
   local out, n = ffi.new "atomo_messages *[1]", last - first + 1
   local ranks = #to > 0 and ffi.new("int32_t[?]", n, to) or nil
@@ -20,21 +21,23 @@ local function messages(codec, first, last, to, count)
   return ffi.gc(out[0], C.atomo_messages_free)
 end
 
---- Room for C's view of these tensors.
+--- Returns a C array for n tensor handles, filled from list if given.
 local function list_of(n, list)
   local handles = ffi.new("atomo_tensor *[?]", math.max(n, 1))
   for j, t in ipairs(list or {}) do handles[j - 1] = t.h end
   return handles
 end
 
---- Gradients are left alone until finish(): what is decoded before has room of its own. Without overlap nothing is.
+--- Allocates tensors for decoded averages. With overlap, buckets are decoded before finish(), and gradients must not
+--- change until then.
 local function room_for_decoded(plan, range)
   local list = {}
   for k = range.first, range.last do list[#list + 1] = T.empty(plan.messages[k].shape) end
   return list, list_of(#list, list)
 end
 
---- What C does for the bucket: the topology's program, but for what only other ranks do; the index of the way back.
+--- Returns C's program for the bucket: the topology's operations without those that only other ranks do; and the index
+--- of the first operation of the way back, nil if there is none.
 local function program_of(plan)
   local steps, second_way = {}, nil
   for _, operation in ipairs(plan.program) do
@@ -48,7 +51,7 @@ local function program_of(plan)
   return steps, plan.back and second_way or nil
 end
 
---- What is decoded at last: the whole bucket, by the plan's results.
+--- Returns C's description of the messages that are decoded last, as plan.results says.
 local function result_of(plan, range)
   local results, blocks = plan.results, {}
   for k = range.first, results.block and range.last or 0 do
@@ -70,14 +73,14 @@ function Native.new(plan, range)
     fields.result, fields.rank = result_of(plan, range), plan.results.rank
     if plan.overlap then self.decoded, fields.decoded = room_for_decoded(plan, range) end
   else
-    self.decoded = self.averages -- come as they are
+    self.decoded = self.averages -- averages arrive dense
   end
   local steps, second_way = program_of(plan)
   self.h = program.bucket(self.name, steps, fields, second_way)
   return Bucket.new(Native, self)
 end
 
---- void: empty, in a step that is given up.
+--- Starts the bucket; void: with empty messages, in a step that is given up.
 function Native:start(step, void)
   void = not step:begin() or void
   if void then return self:go(step) end
@@ -85,7 +88,7 @@ function Native:start(step, void)
   self:go(step, ffi.cast(tensors, self.handles))
 end
 
---- The gradients become what was decoded.
+--- Writes the decoded averages into the gradients.
 function Native:write_back(step)
   local t = C.atomo_time()
   for j, g in ipairs(step.of[self].grads) do

@@ -1,5 +1,5 @@
---- A bucket of messages of a compressor written in Lua, encoded on this thread: as its gradients arrive, and for the
--- answer at the end of the step. The communication thread sends it.
+--- A bucket of messages of a scripted compressor. The main thread encodes gradients when the bucket is full, and
+-- averages at the end of the step; the communication thread sends.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local Bucket = require "atomo.exchange.bucket"
@@ -22,13 +22,13 @@ function Scripted.new(plan, range)
   return Bucket.new(Scripted, self)
 end
 
---- The buffers that a step's messages are written into: of all ways out, and back.
+--- Allocates the buffers for all messages of a step: of gradients, and of averages that are sent back.
 function Scripted.buffers(compressor, second)
   return T.empty({compressor:wire_max()}, "u8"), second and T.empty({second:wire_max()}, "u8")
 end
 
---- Gradients of messages first .. last behind what is in `out` from `from` on, their lengths into `lengths`; returns
---- where it ends. One that cannot be encoded (NaN) leaves all of them empty.
+--- Encodes grads as messages first, first + 1, ... into `out` from byte `from` on; fills `lengths`, returns the end. If
+--- one cannot be encoded (NaN), notes the failure and makes all of them empty.
 local function encode(step, codec, first, grads, out, from, lengths)
   local t, at = C.atomo_time(), from
   for j, g in ipairs(grads) do
@@ -45,20 +45,21 @@ local function encode(step, codec, first, grads, out, from, lengths)
   return at
 end
 
---- Decodes messages first .. last; a failure is noted, and what they become is then not to be used.
+--- messages.decode with its arguments; notes a failure and returns false, and the decoded tensors must not be used
+--- then.
 local function decode(step, ...)
   local ok, why = pcall(messages.decode, step, ...)
   if not ok then failure.note(step, failure.DECODING, why) end
   return ok
 end
 
---- Sends what is in `buffer` from byte `from` to `to`, by C's bucket h; sizes: for each rank, or one number.
+--- Sends bytes `from` up to `to` of `buffer` by C's bucket h. sizes: bytes for each rank, or one number for all.
 local function send(self, step, h, buffer, from, to, sizes)
   check(C.atomo_bucket_send(h, to > from and buffer.h or nil, from, sizes))
   if not self.plan.overlap then program.wait(h, step) end
 end
 
---- The bytes for each rank, or for all.
+--- Returns the bytes for each rank if messages have owners, else `total` for all.
 local function sizes_of(self, total)
   local sizes = self.sizes
   sizes[0] = total
@@ -79,7 +80,7 @@ function Scripted:start(step, void)
   send(self, step, self.h, plan.buffer, from, step.sent, sizes_of(self, step.sent - from))
 end
 
---- Averages what has come for this rank, encodes it if that is due, and sends it back.
+--- Decodes and averages the messages that this rank owns and sends the averages back, encoded if plan.second is set.
 function Scripted:answer(step)
   if not self.answers then return end
   program.wait(self.h, step)
@@ -100,10 +101,10 @@ end
 
 function Scripted:wait(step) program.wait(self.back_h or self.h, step) end
 
---- The gradients become what has come, decoded here and now.
+--- Writes the averages into the gradients, decoding them if they arrive as messages.
 function Scripted:write_back(step)
   local grads, results = step.of[self].grads, self.plan.results
-  if not results then -- the averages came as they are
+  if not results then -- averages arrive dense
     for j, g in ipairs(grads) do g:copy_(self.averages[j]) end
     return
   end

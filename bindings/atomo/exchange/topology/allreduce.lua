@@ -1,10 +1,10 @@
---- Topology allreduce: gradients added up on the way. Dense ("none"): in buckets, the baseline. Compressed: by linear
--- compressors, whose messages add up before they are decoded (fp16 and bf16, rounded wherever a sum is sent on; randk
--- at places that all ranks share; powersgd as in its paper, two all-reduces a step). A rank receives 2 (P - 1)/P of one
--- message, whatever P.
-local M = {tries_sizes = true} -- of dense buckets (auto/bucket_size.lua)
+--- Topology allreduce: gradients or messages are added by an all-reduce. With "none", dense gradients in buckets, the
+-- usual baseline. With linear compressors, messages are added before decoding: fp16 and bf16 (partial sums are
+-- rounded), randk (all ranks send the same positions), powersgd (as in its paper, two all-reduces per step). A rank
+-- receives 2 (P - 1)/P times one message.
+local M = {tries_sizes = true} -- several sizes of dense buckets are tried (auto/bucket_size.lua)
 
---- Only what adds up on the way.
+--- Refuses compressors that are not linear.
 function M.refuses(o)
   if o.compressor.linear then return end
   local names = {}
@@ -15,7 +15,7 @@ function M.refuses(o)
     table.concat(names, ", "))
 end
 
---- Whether nothing is compressed: every tensor travels in dense buckets.
+--- Are all tensors sent in dense buckets?
 function M.all_dense(compressor) return compressor.name == "none" end
 
 function M.program() return {"encode", "allreduce", "decode"} end

@@ -1,8 +1,8 @@
---- Topology ps, the ATOMO paper's parameter server (a star): every rank's messages to rank 0, which averages them; the
--- average goes back down dense (downlink = "dense"), or encoded again (downlink = "compress"), where rank 0 too takes
--- what it sent, so that all replicas hold the same bits. Encoding again is unbiased: E[Q'(avg Q(g))] = avg g.
--- Messages travel up in buckets while backward continues, and rank 0's answers come down behind the next bucket.
--- Rank 0's link carries 2 (P - 1) messages, the others' two.
+--- Topology ps, the ATOMO paper's parameter server (a star): every rank sends its messages to rank 0, which averages
+-- them and sends the averages back, dense (downlink = "dense") or encoded again (downlink = "compress"). In the second
+-- case rank 0, too, uses the decoded averages, so that replicas are bit-identical. Encoding again keeps the result
+-- unbiased: E[Q'(avg Q(g))] = avg g. Buckets are sent while backward continues, rank 0's answer to a bucket after the
+-- next bucket. Rank 0's link carries 2 (P - 1) messages per step, the others' links two.
 local messages = require "atomo.exchange.messages"
 
 local M = {}

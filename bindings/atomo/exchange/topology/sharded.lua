@@ -1,29 +1,29 @@
---- Topology sharded: every rank owns an equal part of every bucket; tensors are cut between rows where a part ends.
--- While backward continues every rank's messages go to the owners (all-to-all); an owner averages its part and encodes
--- the average again with a random stream of its own, and these are all-gathered, behind the next bucket's messages.
--- Both drawings are unbiased, so the result is; its variance is the mean's (1/P of one rank's) plus the second draw's.
---
--- Traffic does not grow with the number of ranks P: a rank receives (P - 1)/P of a step's messages on each of the two
--- ways, so both ways are encoded with P / (2 (P - 1)) times the budget given (ratio=, bytes=), and what a rank receives
--- a step is the budget, for any P. Compressors without such a budget (qsgd, ...) receive 2 (P - 1)/P messages.
+--- Topology sharded: every rank owns an equal part of every bucket; tensors are cut between rows at the end of a part.
+-- While backward continues, every rank sends its messages to the owners (all-to-all). An owner averages its part and
+-- encodes the average again with a separate random stream; these messages are all-gathered after the next bucket's
+-- messages. Both draws are unbiased, so the result is; its variance is that of the mean (1/P of one rank's) plus that
+-- of the second draw.  Traffic does not grow with the number of ranks P. A rank receives (P - 1)/P of a step's messages
+-- on each of the two ways. Both ways are encoded with P / (2 (P - 1)) times the budget given (ratio=, bytes=), so that
+-- a rank receives the budget per step, for any P. With compressors without such a budget (qsgd, ...) it receives 2 (P -
+-- 1)/P messages.
 local Coded = require "atomo.exchange.bucket.compressed"
 local messages = require "atomo.exchange.messages"
 
-local MIN_PIECE = 2048 -- elements of a piece; less goes to the neighbouring owner
+local MIN_PIECE = 2048 -- least elements of a piece; a smaller one is joined to its neighbour
 
-local M = {most = 3} -- buckets of messages a step: each is cut up to P - 1 times
+local M = {most = 3} -- buckets of messages per step; few, since each is cut up to P - 1 times
 
 function M.refuses(o) return messages.refuses_again(o, "") end
 
---- Both ways are encoded with a share of the budget: 1 for two ranks, and one rank receives nothing.
+--- Returns the factor for the budget of both ways; nil (1) for two ranks or one.
 function M.share(ranks) return ranks > 2 and ranks / (2 * (ranks - 1)) or nil end
 
---- A message's owner averages it.
+--- Returns the rank that averages message m (m.owner counts from 1).
 function M.owner(m) return m.owner - 1 end
 
 function M.program() return {"encode", "alltoall", "average", "encode_again", "allgather", "decode"} end
 
---- Joins pieces of one tensor that are too small to their neighbours.
+--- Joins pieces that are too small to a neighbour of the same tensor.
 local function join_small(pieces)
   local out = {}
   for _, p in ipairs(pieces) do
@@ -38,8 +38,8 @@ local function join_small(pieces)
   return out
 end
 
---- Cuts neighbouring messages {index=, shape=, n=}, `total` entries together, into the parts of `ranks` owners: a row
--- belongs to the owner in whose part its middle lies. Returns pieces in order, their owners ascending (from 1).
+--- Cuts neighbouring messages {index=, shape=, n=}, of `total` elements together, into equal parts for `ranks` owners.
+-- A row belongs to the owner whose part contains its middle. Returns the pieces in order; owners, from 1, ascend.
 ---@return table[] pieces
 function M.cut_bucket(list, total, ranks)
   local out, at = {}, 0
@@ -58,7 +58,7 @@ function M.cut_bucket(list, total, ranks)
     pieces = join_small(pieces)
     for _, p in ipairs(pieces) do
       p.shape = {p.rows, unpack(m.shape, 2)}
-      if #pieces == 1 then p.from = nil end -- whole
+      if #pieces == 1 then p.from = nil end -- the tensor is not cut
       out[#out + 1] = p
     end
   end
@@ -66,10 +66,10 @@ function M.cut_bucket(list, total, ranks)
   return out
 end
 
---- Replaces whole messages by pieces, bucket by bucket. In a bucket the messages ascend, as do the owners.
+--- Replaces messages by their pieces, bucket by bucket. Within a bucket, messages and owners ascend.
 function M.cut(list, ranks)
   local buckets, pieces = Coded.cut(list, M.most), {}
-  for b = #buckets, 1, -1 do -- ascending
+  for b = #buckets, 1, -1 do -- Coded.cut returns the last tensors first
     local bucket, total = {unpack(list, buckets[b].first, buckets[b].last)}, 0
     for _, m in ipairs(bucket) do total = total + m.n end
     for _, p in ipairs(M.cut_bucket(bucket, total, ranks)) do pieces[#pieces + 1] = p end
