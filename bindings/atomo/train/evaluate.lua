@@ -1,11 +1,11 @@
---- Loss and accuracy over a whole set, all ranks together.
+--- Evaluates loss and accuracy on a complete set, distributed over the ranks.
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local counted = require "atomo.nn.functional.counted"
 
 local M = {}
 
---- Running statistics differ between ranks (each sees its own images): replace them by their average.
+--- Replaces the model's buffers (running statistics, which differ between ranks) by their averages. [collective]
 function M.average_buffers(self)
   if self.comm.size == 1 then return end
   for _, b in ipairs(self.buffers) do
@@ -16,7 +16,7 @@ function M.average_buffers(self)
   end
 end
 
---- Sums over this rank's part of a loader's set: the loss over what it counts, right answers over how many are judged.
+--- Returns sums over this rank's part of a loader's set: loss, count, right answers, number judged.
 local function sums_over(self, loader)
   local loss, count, right, judged = 0, 0, 0, 0
   for batch in loader:epoch(0) do
@@ -32,7 +32,7 @@ local function sums_over(self, loader)
   return loss, count, right, judged
 end
 
---- Runs fn with the model in evaluation mode; its modules have their own modes back afterwards.
+--- Runs fn with the model in evaluation mode; restores the modes of its modules.
 local function evaluating(model, fn, ...)
   if model.evaluating then return model:evaluating(fn, ...) end
   model:eval()
@@ -41,7 +41,7 @@ local function evaluating(model, fn, ...)
   return a, b, c, d
 end
 
---- Loss and accuracy over a loader's whole set, all ranks together. [collective]
+--- Returns loss and accuracy over a loader's complete set. First averages the model's buffers. [collective]
 function M.evaluate(self, loader)
   M.average_buffers(self)
   local sums = T.zeros(4)

@@ -1,13 +1,13 @@
---- Where numbers stop being finite: looked for at every stage of a step where they can (stages 3, 8 and 9), and named.
+--- Finds NaN and Inf at the stages of a step where they can first appear (stages 3, 8 and 9), and describes them.
 local T = require "atomo.tensor"
 
 local M = {}
 
---- A text on the first of these tensors that has NaN or Inf entries; nil if none has.
----@param what string          "gradient of"
----@param tensors table        by 1 .. n; false or nil: none
+--- Returns a text about the first tensor with NaN or Inf entries; nil if all are finite.
+---@param what string          first words of the text, "gradient of"
+---@param tensors table        tensors 1 .. n; false or nil is skipped
 ---@param n integer
----@param names string[]|nil
+---@param names string[]|nil   names of the tensors
 ---@return string?
 function M.look(what, tensors, n, names)
   local i = T.find_nonfinite(tensors, n)
@@ -17,7 +17,7 @@ function M.look(what, tensors, n, names)
     names and names[i] or "number " .. i, bad, tensors[i]:numel(), first)
 end
 
---- A loss, of micro-batch k of a step.
+--- Returns a text about the loss of micro-batch k if it is NaN or Inf, else nil.
 ---@return string?
 function M.loss(value, k)
   if value ~= value or math.abs(value) == math.huge then
@@ -25,7 +25,8 @@ function M.loss(value, k)
   end
 end
 
---- On all ranks, the first rank's words: "rank 1: gradient of fc.weight: ..."; each gives its own, or nil. [collective]
+--- Returns on all ranks the text of the first rank that has one: "rank 1: gradient of fc.weight: ...". why: this rank's
+--- text or nil. [collective]
 ---@return string
 function M.told(comm, why)
   for r, text in ipairs(comm:allgatherv(why or "")) do

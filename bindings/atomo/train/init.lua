@@ -1,4 +1,4 @@
---- The training loop: epochs of steps (step.lua), evaluation, logs, checks; open to hooks. Stages 2 to 10.
+--- atomo.train, the training loop (stages 2 to 10): epochs of steps (step.lua), evaluation, logs, checks, hooks.
 local f = require "atomo.ffi"
 local F = require "atomo.nn.functional"
 local evaluation = require "atomo.train.evaluate"
@@ -15,7 +15,7 @@ local new_report = require "atomo.train.report"
 local new_undo = require "atomo.train.undo"
 local C, raise = f.C, f.raise
 
-local MAX_SKIPS = 10 -- steps in a row that "skip" may leave out before it gives up
+local MAX_SKIPS = 10 -- with nonfinite = "skip", the run ends after this many skipped steps in a row
 
 local function check_replicas(self)
   replicas.compare(self, ("replicas after step %d"):format(self.step))
@@ -23,8 +23,8 @@ end
 
 local ADVICE = "Lower the learning rate, or train with nonfinite = 'skip'"
 
---- A step that all ranks gave up, for NaN or Inf somewhere (result.why): skipped, or the end of the run, by policy.
---- What else kept a rank from encoding is the end in any case.
+--- Handles a step that all ranks gave up. For NaN or Inf (result.why) the step is skipped or the run ends, by option
+--- nonfinite. For any other reason why a rank could not encode, the run ends.
 local function handle_bad(self, result, lr)
   self.skipped = self.skipped + 1
   self.skips_in_row = self.skips_in_row + 1
@@ -40,8 +40,8 @@ local function handle_bad(self, result, lr)
   self.report:line(what .. ": skipped")
 end
 
---- A local step with NaN or Inf is this rank's own matter, until too many steps in a row are left out: its own, and the
---- rounds that all ranks gave up before.
+--- Handles a local step: one with NaN or Inf is skipped on this rank only. Raises if too many in a row were skipped, of
+--- this rank's steps and of rounds that all ranks gave up.
 local function handle_local(self, result, lr)
   self.local_in_row = result.bad_here and self.local_in_row + 1 or 0
   if result.bad_here and (self.nonfinite == "abort" or self.skips_in_row + self.local_in_row >= MAX_SKIPS) then
@@ -55,8 +55,8 @@ local function handle_local(self, result, lr)
   end
 end
 
---- Whether a round of local steps ends with this step. A round that max_steps cuts short (cut) ends only after
---- the run has been saved, so that the checkpoint equals that of a run that was not stopped.
+--- Does a round of local SGD end with this step? A round that max_steps cuts short (self.cut) ends only after the run
+--- has been saved, so that the checkpoint equals that of an uninterrupted run.
 local function round_ends(self, batches)
   self.in_round = self.in_round + 1
   local ends, stops = self.in_round >= self.local_steps or batches.ended, self.step == self.max_steps
@@ -66,7 +66,7 @@ local function round_ends(self, batches)
   return ends
 end
 
---- Checks the replicas every check_every steps; with local steps at the next step that leaves the replicas equal.
+--- Compares the replicas every check_every steps; with local SGD at the next step after which they are equal.
 local function check_if_due(self, equal)
   local every = self.check_every
   if not every then return end
@@ -77,7 +77,7 @@ local function check_if_due(self, equal)
   end
 end
 
---- The rate of the coming step.
+--- Returns the learning rate of the current step.
 local function rate(self)
   if not self.schedule then return self.optimizer.lr end
   local lr = self.schedule(self.step - 1)
@@ -87,7 +87,7 @@ local function rate(self)
   return lr
 end
 
---- One step; returns its sums over the ranks {loss, count, right, judged}, nil where there are none.
+--- Runs one step; returns its sums over the ranks {loss, count, right, judged}, nil for a local or skipped step.
 local function run_step(self, batches, epoch)
   local start = C.atomo_time()
   local lr = rate(self)
@@ -123,7 +123,7 @@ end
 
 local function is_through(self) return self.max_steps ~= nil and self.step >= self.max_steps end
 
---- Ends the round that max_steps has cut short; returns its sums.
+--- Ends a round that max_steps has cut short; returns its sums over the ranks.
 local function end_cut_round(self)
   local result = self.runner:finish_round(self.cut.result, self.step)
   self.skipped, self.in_round = self.skipped + (result.skipped or 0), 0
@@ -132,7 +132,7 @@ local function end_cut_round(self)
   return result.sums
 end
 
---- Adds the sums of the epoch so far to the run's position, which a checkpoint holds.
+--- Adds a step's sums to those of the epoch in the run's position, which a checkpoint saves.
 local function add_sums(place, sums)
   if not sums then return end
   for _, name in ipairs {"loss", "count", "right", "judged"} do place[name] = place[name] + sums[name] end
@@ -140,7 +140,7 @@ end
 
 local function begin_epoch(epoch) return {epoch = epoch - 1, taken = 0, loss = 0, count = 0, right = 0, judged = 0} end
 
---- The steps of an epoch, or what max_steps leaves of them; whether it was the epoch's last that ended.
+--- Runs the steps of an epoch, up to max_steps; returns whether the epoch is complete.
 local function run_steps(self, epoch)
   local place = self.place
   local batches = new_batches(self.train_loader, epoch, self.accumulate, place.taken)
@@ -157,7 +157,8 @@ local function run_steps(self, epoch)
   return batches.ended == true
 end
 
---- Test results into info. A test that only comes because the run stops leaves no trace in what is saved afterwards.
+--- Adds test results to info, if a test is due or the run stops. A test that is only done because the run stops must
+--- not change the state that is saved afterwards: then buffers are restored, and the copies are returned.
 local function test(self, info, ended)
   if not (self.test_loader and self.eval_every > 0) then return end
   local due = info.epoch % self.eval_every == 0 or info.epoch == self.epochs
@@ -169,7 +170,7 @@ local function test(self, info, ended)
   return before
 end
 
---- Runs one epoch. The checkpoint after it holds the state that on_epoch leaves.
+--- Runs one epoch. The checkpoint after it has the state after on_epoch.
 local function run_epoch(self, epoch)
   if self.place.epoch ~= epoch - 1 or not self.place.loss then self.place = begin_epoch(epoch) end
   local ended = run_steps(self, epoch)
@@ -186,7 +187,7 @@ local function run_epoch(self, epoch)
   return info
 end
 
---- Names of the optimizer's parameters, in its order; nil where the model does not know them all.
+--- Returns the names of the optimizer's parameters, in its order; nil if the model does not name all of them.
 local function names_of(self)
   local name_of, names = {}, {}
   for _, entry in ipairs(self.model.named_parameters and self.model:named_parameters() or {}) do
@@ -228,7 +229,7 @@ local function setup(o)
   return self
 end
 
---- Resumes from a checkpoint or starts afresh, as `resume` says.
+--- Resumes from a checkpoint if option resume finds one. [collective]
 local function resume(self)
   local from = saver.resume(self, function() replicas.compare(self, "train: after resuming", true) end)
   if not from then return end
@@ -238,7 +239,8 @@ local function resume(self)
   if self.saver then self.saver:resumed(from) end
 end
 
---- Trains; returns {step, epoch, loss, accuracy, test_loss, test_accuracy, seconds, bytes_out} of the end. [collective]
+--- Trains a model; returns {step, epoch, loss, accuracy, test_loss, test_accuracy, seconds, bytes_out} at the end.
+--- Raises on every rank for options that differ between ranks. [collective]
 ---@param o atomo.TrainOptions
 local function train(o)
   options.check(o)

@@ -1,10 +1,9 @@
---- Local SGD: every rank takes H steps of its own optimizer. Then the exchange averages the parameters' differences
--- (start of the round minus its end) like gradients, by any compressor and topology, and an outer SGD with Nesterov
--- momentum applies the average (DiLoCo [Douillard et al. 2023]; lr 1 without momentum is local SGD's
--- plain averaging of parameters [Stich 2019]). Stages 4 to 9, once a round.
---
--- The anchor holds the parameters at the start of the round, bit-identical on all ranks. After the round it takes the
--- outer step and is copied to the parameters. The inner optimizer's state stays each rank's own.
+--- Local SGD: in a round every rank takes H steps with its own (inner) optimizer. Then the exchange averages the
+-- changes of the parameters (start of the round minus its end) like gradients, by any compressor and topology, and an
+-- outer SGD with Nesterov momentum applies the average (DiLoCo [Douillard et al. 2023]; lr 1 without momentum is the
+-- plain averaging of parameters [Stich 2019]). Stages 4 to 9 run once per round.  The anchors are copies of the
+-- parameters at the start of the round, bit-identical on all ranks. At its end the outer optimizer updates them, and
+-- they are copied to the parameters. The inner optimizers' states differ between ranks.
 local autograd = require "atomo.autograd"
 local finite = require "atomo.train.finite"
 local optim = require "atomo.optim"
@@ -14,8 +13,8 @@ local new_trained = require "atomo.optim.trained"
 local raise = require("atomo.ffi").raise
 
 ---@class atomo.LocalSgd
----@field optimizer atomo.Optimizer  of the anchors: its state is what a checkpoint needs
----@field dense_bytes number         of one exchange in fp32
+---@field optimizer atomo.Optimizer  the outer optimizer, of the anchors; a checkpoint saves its state
+---@field dense_bytes number         bytes of all parameters in f32
 local LocalSgd = {}
 LocalSgd.__index = LocalSgd
 
@@ -30,11 +29,10 @@ local function option(opts, name)
   return v
 end
 
---- inner: the optimizer of the local steps; opts: lr = 0.7, momentum = 0.9 (Nesterov's; DiLoCo's values).
----@param inner atomo.Optimizer
+---@param inner atomo.Optimizer  optimizer of the local steps
 ---@param exchange atomo.Exchange
----@param opts {lr: number?, momentum: number?}?
----@param names string[]?  of inner.params
+---@param opts {lr: number?, momentum: number?}?  of the outer SGD; defaults 0.7, 0.9 (DiLoCo's)
+---@param names string[]?  names of inner.params
 local function new(inner, exchange, opts, names)
   opts = opts or {}
   for key in pairs(opts) do
@@ -61,24 +59,25 @@ local function new(inner, exchange, opts, names)
   end)
 end
 
---- fn(anchor, parameter) for every parameter, unrecorded.
+--- Calls fn(anchor, parameter) for every parameter, without recording.
 local function each(self, fn)
   autograd.no_grad(function()
     for i, anchor in ipairs(self.optimizer.params) do fn(anchor, self.inner.params[i]) end
   end)
 end
 
---- The parameters as they are now become the anchor: the start of a run, alike on all ranks.
+--- Copies the parameters to the anchors, at the start of a run, when they are equal on all ranks.
 function LocalSgd:anchor()
   each(self, function(anchor, p) anchor:copy_(p) end)
 end
 
---- Gives a round up: the parameters go back to the anchor.
+--- Copies the anchors to the parameters, at the end of a round or to give it up.
 function LocalSgd:back()
   each(self, function(anchor, p) p:copy_(anchor) end)
 end
 
---- Writes anchor minus parameters to the anchors' gradients; returns a text on NaN or Inf in them on this rank, or nil.
+--- Writes anchor minus parameter to the anchors' gradients; returns a text if they have NaN or Inf on this rank, else
+--- nil.
 ---@return string?
 function LocalSgd:difference()
   local moved, n = self.moved, #self.optimizer.params
@@ -87,9 +86,9 @@ function LocalSgd:difference()
   return finite.look("parameter", moved, n, self.names)
 end
 
---- Ends a round, after difference(): averages the differences over the ranks, steps the anchor, and puts the parameters
---- there. A parameter that was frozen, or trains again, within the round takes part in it. Where the ranks cannot
---- exchange them, or the averages are not finite, the anchors stay as they are: returns why, on all ranks. [collective]
+--- Ends a round, after difference(): averages the differences over the ranks, updates the anchors, and copies them to
+--- the parameters. Parameters that were frozen or unfrozen within the round are included. If the exchange fails or an
+--- average is not finite, the anchors are not changed, and the reason is returned on all ranks. [collective]
 ---@return string?
 function LocalSgd:step(step)
   each(self, function(anchor, p) anchor.requires_grad = anchor.requires_grad or p.requires_grad end)

@@ -1,4 +1,4 @@
---- Hands an epoch's batches to its steps: `accumulate` micro-batches to a step, fewer to the epoch's last (stage 2).
+--- Distributes an epoch's batches over its steps: `accumulate` micro-batches per step, fewer in the last one (stage 2).
 --   local batches = new_batches(loader, epoch, accumulate)
 --   while batches:more() do ... local batch, last = batches:next_one() ... end
 local f = require "atomo.ffi"
@@ -8,7 +8,7 @@ local C, raise = f.C, f.raise
 
 ---@class atomo.MicroBatches
 ---@field ms number   milliseconds that this step has waited for data
----@field ended boolean  the step that took the last batch is the epoch's last
+---@field ended boolean  has the last batch of the epoch been taken?
 local MicroBatches = {}
 MicroBatches.__index = MicroBatches
 
@@ -20,11 +20,11 @@ local function fetch(self)
   return batch
 end
 
----@param loader table         with .steps and :epoch(e)
+---@param loader table         with field steps and method epoch(e)
 ---@param epoch integer
----@param accumulate integer   micro-batches of a step
----@param taken integer?        batches of the epoch that have been trained on: it begins behind them. A loader that
---- seeks (loader.seeks) is asked to; of another one they are read again, and left out
+---@param accumulate integer   micro-batches per step
+---@param taken integer?        number of batches of the epoch to leave out, when a run is resumed. A loader with field
+--- `seeks` starts after them; from any other loader they are read and discarded
 local function new(loader, epoch, accumulate, taken)
   taken = taken or 0
   local self = setmetatable({ms = 0, taken = taken, count = 0, steps = loader.steps, accumulate = accumulate},
@@ -42,14 +42,14 @@ local function new(loader, epoch, accumulate, taken)
   return self
 end
 
---- Whether there is another step; waits for its first batch.
+--- Is there another step in the epoch? Waits for its first batch.
 function MicroBatches:more()
   self.ms, self.count = 0, 0
   self.first = fetch(self)
   return self.first ~= nil
 end
 
---- Raises unless a user's loader gave a batch as ours do.
+--- Raises unless a batch of a user's loader has the form of atomo.data's.
 local function check_batch(batch)
   if type(batch) ~= "table" or T.is_tensor(batch) then
     raise(("train: a batch of the data is a %s, expected a table {x=, y=, n=, total=}"):format(
@@ -59,7 +59,7 @@ local function check_batch(batch)
   number.expect_whole(batch.total, "train: total (images of all ranks) of a batch of the data", n)
 end
 
---- The step's next micro-batch, valid until the next one, and whether it is the step's last.
+--- Returns the step's next micro-batch, valid until the next call, and whether it is the step's last.
 function MicroBatches:next_one()
   local batch = self.first or fetch(self)
   self.first = nil
@@ -72,10 +72,11 @@ function MicroBatches:next_one()
   return batch, self.ended or self.count == self.accumulate
 end
 
---- Raises unless the ranks' images, n together, are as many as this rank's batches said, by which it weighs its
---- gradient: `total` of a data set that is shared out, or `own` on each of `ranks` ranks of one that is not.
+--- Raises unless n, the images of all ranks in a step, agrees with the `total` of this rank's batches, by which
+--- gradients are weighed. own: this rank's images. If the data are not distributed, total = own on each rank, and n =
+--- ranks * own.
 function MicroBatches.check_total(n, own, total, ranks, step)
-  if n ~= total and not (own == total and n == ranks * own) and total < 2 ^ 24 then -- exact in f32 below that
+  if n ~= total and not (own == total and n == ranks * own) and total < 2 ^ 24 then -- larger n are rounded in f32
     raise(("train: step %d: the ranks' batches have n = %d images together, this rank's say total = %d"):format(step, n,
       total))
   end

@@ -1,4 +1,4 @@
---- atomo.train's options: what they are, and what is refused.
+--- The options of atomo.train, and their checks.
 local number = require "atomo.core.number"
 local saver = require "atomo.train.checkpoint.saver"
 local raise = require("atomo.ffi").raise
@@ -7,34 +7,35 @@ local raise = require("atomo.ffi").raise
 ---@field model table              called with a batch of images, returns logits
 ---@field data table               a loader, or {train = loader, test = loader?}
 ---@field optimizer atomo.Optimizer
----@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor, number?)?   default: cross-entropy. A
---- mean and how many it counts, by which it is weighed (default: what atomo.F's loss counts, else images)
----@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number, number?)|false|nil  fraction of right
---- answers, and of how many; default: of the labels that the loss does not ignore
----@field schedule (fun(step: integer): number)?   default: the optimizer's lr
+---@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor, number?)?   returns a mean, and the count
+--- by which it is weighed (default: the count of the loss of atomo.F that it calls, else images); default:
+--- cross-entropy
+---@field accuracy (fun(logits: atomo.Tensor, labels: atomo.Tensor): number, number?)|false|nil  returns the fraction of
+--- right answers, and the number judged; default: over the labels that the loss does not ignore; false: none
+---@field schedule (fun(step: integer): number)?   learning rate by 0-based step; default: the optimizer's lr
 ---@field clip_norm number?         scales the averaged gradient to at most this norm
----@field clip_value number?        holds its elements within +- this
+---@field clip_value number?        clamps its elements to [-clip_value, clip_value]
 ---@field exchange atomo.Exchange?  default: dense over the world
 ---@field epochs integer?           default 1
----@field accumulate integer?       micro-batches of a step, default 1: the gradient of one batch N times larger
----@field local_steps integer?      steps between exchanges of the parameters' differences; 0 (default): every step
---- exchanges gradients. A round also ends with the epoch
----@field outer {lr: number?, momentum: number?}?  how local steps' averaged moves are applied: 0.7, 0.9 (local_sgd.lua)
----@field max_steps integer?        steps of the run; default: no limit
+---@field accumulate integer?       micro-batches per step (default 1), whose gradients are added up
+---@field local_steps integer?      local SGD: steps per round (local_sgd.lua); 0 (default): every step exchanges
+--- gradients. A round also ends with the epoch
+---@field outer {lr: number?, momentum: number?}?  of local SGD's outer optimizer; defaults 0.7, 0.9 (local_sgd.lua)
+---@field max_steps integer?        the run ends after this step; default: no limit
 ---@field eval_every integer?       epochs between evaluations; 0: never; default 1
----@field check_replicas boolean|integer|nil  assert that replicas are bit-equal (parameters and the optimizer's state)
---- every N steps (true: 100) and after every epoch; default: after every epoch; false: never
+---@field check_replicas boolean|integer|nil  compares replicas (parameters and the optimizer's state) every N steps
+--- (true: 100) and after every epoch, and raises if they differ; default: after every epoch; false: never
 ---@field nonfinite string?         "abort" (default) or "skip" a step with a NaN or Inf
 ---@field save string?              folder of checkpoints: generations step-N, complete or absent; latest, best
 ---@field save_every integer|string|nil  steps between generations, or a time ("30s", "10m", "2h"); default: every
 --- epoch. One is also written at the run's end, and when a test result is the best so far
----@field keep integer?             newest generations that stay, besides latest and best; 0: all; default 3
+---@field keep integer?             number of newest generations kept, besides latest and best; 0: all; default 3
 ---@field resume string?            folder (its newest generation), generation, file of an earlier version, or "auto":
---- the newest of `save`, else a fresh start. The same bits as a run that was not stopped
----@field state table<string, table>?  the user's objects by name, {state_dict, load_state_dict}: saved and put back
+--- the newest of `save`, else a new run. A resumed run is bit-identical to an uninterrupted one
+---@field state table<string, table>?  the user's objects by name, with state_dict and load_state_dict: saved, restored
 ---@field log string?               JSONL file, appended by rank 0
 ---@field quiet boolean?            no progress lines
----@field settings table?           written into the log's first line
+---@field settings table?           written to the first line of the log
 ---@field on_step (fun(info: table))?   after every step, on every rank
 ---@field on_epoch (fun(info: table))?  after every epoch, on every rank
 local known = {
@@ -57,7 +58,7 @@ local function check_kind(o, name, kind, expected)
   end
 end
 
---- A function, or what can be called as one: a module that is a loss.
+--- Raises unless o[name] is nil, a function or a callable table (a loss layer).
 local function check_callable(o, name)
   local v = o[name]
   local meta = type(v) == "table" and getmetatable(v)
@@ -66,7 +67,7 @@ local function check_callable(o, name)
   end
 end
 
---- A loader has :epoch(e), and one of training data .steps.
+--- Raises unless loader has a method epoch(e) and, for training data, a field steps.
 local function check_loader(name, loader)
   if type(loader) ~= "table" or type(loader.epoch) ~= "function" then
     raise(("train: %s is %s, expected a loader: {steps = batches of an epoch, epoch = function}"):format(name,
@@ -90,7 +91,7 @@ local function check_limit(o, name)
   end
 end
 
---- The user's objects whose state is saved.
+--- Checks option state, the user's objects.
 local function check_state(state)
   if type(state) ~= "table" then raise(("train: state is a %s, expected {name = object}"):format(type(state))) end
   for name, object in pairs(state) do

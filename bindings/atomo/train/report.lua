@@ -1,4 +1,4 @@
---- What a run says of itself, on rank 0: progress lines, the JSONL log (docs/guide.md), the closing table. Stage 10.
+--- Output of a run on rank 0 (stage 10): progress lines, the JSONL log (docs/guide.md), the closing table.
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
 local log = require "atomo.core.log"
@@ -9,7 +9,7 @@ local ffi, C = f.ffi, f.C
 local Report = {}
 Report.__index = Report
 
---- opts: comm, log (path), quiet, settings, epochs, steps (of an epoch), max_steps
+--- opts: comm, log (path), quiet, settings, epochs, steps (per epoch), max_steps
 local function new(opts)
   local self = setmetatable({}, Report)
   for key, value in pairs(opts) do self[key] = value end
@@ -36,22 +36,22 @@ function Report:begin()
     threads = C.atomo_num_threads()}
 end
 
---- The run resumes from a checkpoint.
+--- Reports that the run resumes from a checkpoint.
 function Report:resumed(step, epoch, path)
   self:line(("going on after epoch %d, step %d of %s"):format(epoch, step, path))
   self.first = step
   if self.progress then self.progress.first = step end
 end
 
---- Prints a line that stays, on rank 0.
+--- Prints a line on rank 0, above the progress line.
 function Report:line(text)
   if self.progress then self.progress:line(text)
   elseif self.main and not self.quiet then files.say(text) end
 end
 
---- Where the main thread's time went: "forward 31% backward 55% ..., other 2%", in all 100 %. sums: milliseconds by
---- stage, and of whole steps. Encoding and decoding count only as far as the main thread took part or waited; what the
---- other threads did behind backward is not the step's time.
+--- Returns how the main thread's time was spent: "forward 31% backward 55% ... other 2%", in total 100 %. sums:
+--- milliseconds by stage, and of complete steps. Encoding and decoding count only as far as the main thread did or
+--- awaited them; work of other threads that overlaps with backward takes no time of the step.
 local function time_split(sums)
   local busy = 0
   for _, name in ipairs {"data", "forward", "backward", "exchange", "update"} do busy = busy + (sums[name] or 0) end
@@ -62,8 +62,8 @@ local function time_split(sums)
     {"update", sums.update or 0}}, sums.step)
 end
 
---- Adds what a step's means weigh. A local step says this rank's own, of the round under way; the round's end says them
---- again, with those of the other ranks.
+--- Adds a step's loss and accuracy, weighed by their counts. Those of a local step are this rank's only and are kept in
+--- sums.open; at the end of the round they are replaced by the sums over all ranks.
 local function add_means(sums, info)
   local to = info.of_all and sums or sums.open
   if info.of_all then sums.open = {loss = 0, count = 0, right = 0, judged = 0} end
@@ -71,7 +71,7 @@ local function add_means(sums, info)
   to.right, to.judged = to.right + info.accuracy * info.judged, to.judged + info.judged
 end
 
---- Loss and accuracy since the last line.
+--- Returns loss and accuracy since the last progress line.
 function Report:means()
   local sums, open = self.sums, self.sums.open
   return (sums.loss + open.loss) / (sums.count + open.count),
@@ -100,14 +100,14 @@ function Report:step(info)
   if not self.progress then return end
   self.progress:update(info.step, function()
     local loss, accuracy = self:means()
-    self.sums = nil -- the next line begins afresh
+    self.sums = nil -- the next line has sums of its own
     return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s  lr %.4f  [%s]"):format(
       info.epoch, self.epochs, loss, 100 * accuracy,
       sums.images / (sums.step / 1e3), self:sent(sums.bytes / sums.n, sums.dense / sums.n), info.lr, time_split(sums))
   end)
 end
 
---- "68.7 kB/step (15.8x less than dense)"; bytes and dense: of a rank and step.
+--- Returns "68.7 kB/step (15.8x less than dense)". bytes and dense: bytes per rank and step.
 function Report:sent(bytes, dense)
   if self.comm.size == 1 then return "nothing sent (1 rank)" end
   if bytes == 0 then return "nothing sent" end
@@ -131,7 +131,7 @@ function Report:finish(info)
   if self.file then self.file:close() end
   if not self.progress then return end
   self.progress:finish()
-  local steps = math.max(info.step - (self.first or 0) - info.skipped, 1) -- of this run
+  local steps = math.max(info.step - (self.first or 0) - info.skipped, 1) -- without those before it was resumed
   local mem = ffi.new "atomo_mem"
   C.atomo_mem_stats(mem)
   local rows = {

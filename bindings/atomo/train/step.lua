@@ -1,8 +1,8 @@
 --- One training step: the path of a gradient from batch to parameters (stages 3 to 9).
--- This file reads like the table in README's tour: forward and loss, backward with each gradient handed on as it
--- becomes ready, exchange, update. With local steps (local_sgd.lua) the update comes at once, and every H-th step ends
--- with the exchange of what the parameters have moved. Where a number is not finite, at any stage before the update,
--- all ranks give the step up, and it leaves no trace (undo.lua, the exchange's drop).
+-- It follows the table in README's tour: forward and loss, backward, which passes each gradient to the exchange when it
+-- is ready, exchange, update. With local SGD (local_sgd.lua) each step updates at once, and every H-th step ends with
+-- the exchange of the parameters' changes. If a number is not finite before the update, all ranks give the step up and
+-- the state before it is restored (undo.lua, Exchange:drop).
 local T = require "atomo.tensor"
 local F = require "atomo.nn.functional"
 local clip = require "atomo.optim.clip"
@@ -17,8 +17,8 @@ local C = require("atomo.ffi").C
 local Step = {}
 Step.__index = Step
 
--- Sums over the images of a micro-batch, a step or a round: of the loss over the `count` that it counts, of right
--- answers over the `judged`, of images; steps skipped, and whether the loss is a sum itself.
+-- Sums over a micro-batch, a step or a round: loss (times its count), right answers, n images on this rank, the loss's
+-- count, answers judged, total images, steps skipped; summed is 1 if the loss is a sum.
 local added_up = {"loss", "right", "n", "count", "judged", "total", "skipped", "summed"}
 
 local function sums_of_nothing()
@@ -26,13 +26,13 @@ local function sums_of_nothing()
 end
 
 --- opts: model, loss (logits, labels) -> scalar, optimizer, exchange, comm, accuracy (logits, labels) -> fraction,
---- accumulate (micro-batches a step), local_sgd (atomo.LocalSgd) or nil, names (of the optimizer's parameters) or
---- nil.
+--- accumulate (micro-batches per step), local_sgd (atomo.LocalSgd or nil), names (of the optimizer's parameters, or
+--- nil).
 local function new(opts)
   local self = setmetatable({}, Step)
   for key, value in pairs(opts) do self[key] = value end
   self.trained = new_trained(self.optimizer.params, not self.local_sgd and self.exchange or nil, self.names)
-  self.shared = T.outside_scope(T.zeros, 8) -- what reduce_sums adds up
+  self.shared = T.outside_scope(T.zeros, 8) -- the numbers that reduce_sums adds over the ranks
   self.round = sums_of_nothing()
   self.before, self.grads = new_undo(), {}
   self.on_ready = function(p)
@@ -45,14 +45,15 @@ local function new(opts)
   return self
 end
 
---- Sums over all ranks, in place, in one small all-reduce.
+--- Adds self.shared over all ranks. what: label of the operation in errors. [collective]
 local function sum_over_ranks(self, what)
   C.atomo_flight_note(what)
   self.comm:allreduce(self.shared, "sum")
 end
 
---- How many the loss counts in an image (characters of a sequence): of the first micro-batch of all ranks that counts
---- any. Gradients are weighed by it before the step's own count is known. [collective, the first time]
+--- Sets self.unit, the loss's count per image (for text, characters per sequence), from the first micro-batch of all
+--- ranks whose count is not 0. Gradients are weighed by it until the step's count is known. [collective until it is
+--- set]
 local function find_unit(self, count, images)
   if self.unit then return end
   self.shared:zero_()
@@ -62,8 +63,8 @@ local function find_unit(self, count, images)
   if p[0] > 0 then self.unit = p[0] / p[1] end
 end
 
---- Stage 3 of one micro-batch, whose loss is weighed by what it counts: as a share of `images` images over all ranks,
---- or in full where it is a sum. Adds to the step's sums.
+--- Forward and backward of one micro-batch (stage 3). Its loss is multiplied by its share of the count that `images`
+--- images on all ranks are expected to have; a summed loss is not. Adds to the step's sums.
 local function forward_backward(self, batch, images, on_ready, sums, ms)
   if batch.n == 0 then -- the epoch's last batch may leave a rank without images: its gradient is zero
     find_unit(self, 0, 0)
@@ -79,7 +80,7 @@ local function forward_backward(self, batch, images, on_ready, sums, ms)
     sums.own_loss, sums.summed = value, summed and 1 or 0
     sums.right, sums.judged = sums.right + right * judged, sums.judged + judged
     find_unit(self, count, batch.n)
-    if count == 0 then return end -- of nothing: its gradient is zero
+    if count == 0 then return end -- a mean over nothing: its gradient is zero
     sums.loss, sums.count = sums.loss + (summed and value or value * count), sums.count + count
     local ranks = self.local_sgd and 1 or self.comm.size
     local share = summed and ranks or count * ranks / (self.unit * images)
@@ -96,12 +97,12 @@ local function scale_gradients(self, factor)
   end
 end
 
---- Stage 3 of a step: the gradients of its micro-batches, added up. The exchange averages over ranks, the loss over
---- what it counts in this rank's batch (images, characters, labels that are not ignored): each loss is weighed by its
---- share of the step's, over all ranks (with local steps: over this rank's). How many images a step has is known with
---- the last micro-batch: what came before is weighed as if all were like the first, and put right then. How many were
---- counted is known when the ranks have agreed: `correct` puts that right. Returns sums over this rank's images, and
---- the step's images over all ranks.
+--- Adds up the gradients of a step's micro-batches (stage 3); returns its sums on this rank. The step's gradient is
+--- that of the mean over all that the loss counts on all ranks (images, characters, labels that are not ignored). The
+--- exchange averages over ranks and a loss over its own micro-batch, so each loss is multiplied by its share of the
+--- step's count. With local SGD the step's count is this rank's. The number of images is known at the last micro-batch:
+--- earlier ones are weighed as if all had the size of the first, and rescaled then. The count is known after
+--- reduce_sums: see correct.
 local function gradients(self, batches, step, ms)
   local sums = sums_of_nothing()
   local k, first, whole = 0, nil, 0
@@ -121,7 +122,7 @@ local function gradients(self, batches, step, ms)
   return sums
 end
 
---- Buffers of the model and their names as they are before forward moves them.
+--- Copies the model's buffers before forward updates them.
 local function keep_buffers(self)
   local names, buffers = {}, {}
   for i, entry in ipairs(self.model.named_buffers and self.model:named_buffers() or {}) do
@@ -131,8 +132,8 @@ local function keep_buffers(self)
   self.before:keep(buffers)
 end
 
---- What of this rank's forward and backward is not finite: the loss of a micro-batch, a buffer, a gradient; or nil.
---- With parameters that are not finite no step can be right: those are named first.
+--- Returns a text about NaN or Inf in this rank's forward and backward (loss of a micro-batch, buffer, gradient), or
+--- nil. If a parameter is not finite, that is the cause and is reported instead.
 local function what_is_bad(self, sums)
   local grads, list = self.grads, self.trained.list
   for i = 1, #list do grads[i] = list[i].grad or false end
@@ -141,9 +142,9 @@ local function what_is_bad(self, sums)
   return why and (finite.look("parameter", list, #list, self.trained.labels) or why)
 end
 
---- What all ranks must know before they go on, in one small all-reduce: sums over all ranks of loss, right and what
---- they count, the ranks that are bad, the steps that were skipped. Ranks that are at another step, or at another
---- learning rate, are found here.
+--- Adds over all ranks, in one small all-reduce: the step's sums, the number of ranks with NaN or Inf, the steps
+--- skipped. Returns these. `what` has step and learning rate: the all-reduce raises if they differ between ranks.
+--- [collective]
 local function reduce_sums(self, sums, bad, what)
   local p = self.shared:data()
   p[0], p[1], p[2], p[3], p[4] = bad and 0 or sums.loss, sums.right, sums.n, bad and 1 or 0, sums.skipped
@@ -152,27 +153,27 @@ local function reduce_sums(self, sums, bad, what)
   return {loss = p[0], right = p[1], n = p[2], count = p[5], judged = p[6], summed = p[7]}, p[3], p[4]
 end
 
---- The same, while buckets of the exchange may be under way: where ranks stand in different operations, the first that
---- met another is named.
+--- reduce_sums while buckets may be in exchange. If ranks are at different operations, raises the error of the first
+--- bucket that met another operation.
 local function reduce_in_exchange(self, ...)
   local ok, sums, bad = pcall(reduce_sums, self, ...)
   if not ok then error(self.exchange:why_parted() or sums, 0) end
   return sums, bad
 end
 
---- The step's gradient was weighed as if `images` images counted as many as the first batch's; `sums` say how many did.
+--- Rescales the gradients from the expected count of `images` images to the true one, sums.count.
 local function correct(self, images, sums)
   if sums.summed > 0 or sums.count == 0 then return end
   scale_gradients(self, self.unit * images / sums.count)
 end
 
---- Means of sums; 0 / 0 where nothing was counted.
+--- Sets a result's means from sums; the loss is NaN if nothing was counted.
 local function set_means(result, sums)
   result.loss, result.accuracy = sums.loss / sums.count, sums.right / math.max(sums.judged, 1)
   result.count, result.judged = sums.count, sums.judged
 end
 
---- Stage 9.
+--- Clips the gradients and runs the optimizer (stage 9).
 local function update(self, lr, ms)
   local t0 = C.atomo_time()
   self.optimizer.lr = lr
@@ -182,7 +183,7 @@ local function update(self, lr, ms)
   ms.update = 1e3 * (C.atomo_time() - t0)
 end
 
---- After an exchange that this rank waited `waiting` ms for.
+--- Adds the exchange's figures to a result. waiting: milliseconds that this rank waited before it.
 local function set_stats(self, result, waiting)
   local stats = self.exchange:stats()
   for name, value in pairs(stats.ms) do result.ms[name] = value end
@@ -190,14 +191,14 @@ local function set_stats(self, result, waiting)
   result.stats = stats
 end
 
---- Forgets what the round has counted; returns it.
+--- Returns the sums of the round and resets them.
 local function end_round(self)
   local round = self.round
   self.round = sums_of_nothing()
   return round
 end
 
---- A round of local steps begins: how all is now, should it be given up.
+--- Begins a round of local SGD: copies the state that is restored if the round is given up.
 function Step:begin_round()
   self.in_round = true
   self.unit_before = self.unit
@@ -206,7 +207,7 @@ function Step:begin_round()
   self.before_round:keep_optimizer(self.optimizer)
 end
 
---- All ranks give the round up.
+--- Gives a round up, on all ranks: restores the state at its beginning.
 local function give_round_up(self, result, why)
   result.why, result.bad = why, math.max(result.bad, 1)
   self.local_sgd:back()
@@ -215,8 +216,8 @@ local function give_round_up(self, result, why)
   return result
 end
 
---- The rest of a local step: this rank's update, and where the round ends the exchange. NaN or Inf: the step is left
---- out; where the parameters themselves are no longer finite, all ranks give the round up.
+--- Ends a local step: this rank's update, and the exchange if the round ends. With NaN or Inf the step is skipped; if
+--- the parameters are not finite at the end of a round, all ranks give the round up.
 local function go_on_locally(self, result, sums, lr, step, ends)
   local round, ms = self.round, result.ms
   result.lr = lr
@@ -227,7 +228,7 @@ local function go_on_locally(self, result, sums, lr, step, ends)
     round.skipped = round.skipped + 1
   else
     correct(self, sums.weighed, sums)
-    for _, p in ipairs(self.trained.list) do gradient.ensure(p) end -- a missing one is zero, as in an exchange
+    for _, p in ipairs(self.trained.list) do gradient.ensure(p) end -- a missing gradient is zero, as in an exchange
     if sums.n > 0 then update(self, lr, ms) end                               -- 9
     for _, name in ipairs(added_up) do round[name] = round[name] + sums[name] end
   end
@@ -236,8 +237,7 @@ local function go_on_locally(self, result, sums, lr, step, ends)
   return ends and self:finish_round(result, step) or result
 end
 
---- The rest of the step that ends a round: the exchange of what the parameters have moved. result: the local step's.
---- [collective]
+--- Ends a round: exchanges the parameters' changes. result: of its last local step. [collective]
 function Step:finish_round(result, step)
   local round = end_round(self)
   self.in_round = false
@@ -254,14 +254,14 @@ function Step:finish_round(result, step)
   return result
 end
 
---- After the exchange: the averages, the same on all ranks.
+--- Returns a text about NaN or Inf in the averaged gradients, the same on all ranks, or nil.
 local function bad_average(self)
   local grads, list = self.grads, self.trained.list
   for i = 1, #list do grads[i] = list[i].grad or false end
   return finite.look("the ranks' average of the gradient of", grads, #list, self.trained.labels)
 end
 
---- All ranks give the step up: it leaves no trace.
+--- Gives the step up, on all ranks: restores the state before it.
 local function give_up(self, result, why)
   result.why, result.bad = why, math.max(result.bad, 1)
   self.exchange:drop()
@@ -270,11 +270,11 @@ local function give_up(self, result, why)
   return result
 end
 
---- Trains on the next micro-batches as step number `step`; ends(): whether a round of local steps ends here.
---- Returns {loss, accuracy (of all ranks), count, judged (how many they are means over), sums ({loss, right, n, count,
---- judged} over all ranks), images, bad (ranks with NaN or Inf), bad_here, why, fatal (what the update left that is not
---- finite: it cannot be taken back), ms, stats}. Of a local step without exchange loss and accuracy are this rank's
---- own, and there are no sums.
+--- Trains on the next micro-batches as step number `step`. ends(): does a round of local SGD end here? [collective]
+--- Returns {loss, accuracy (of all ranks), count, judged (divisors of these means), sums ({loss, right, n, count,
+--- judged} over all ranks), images, bad (number of ranks with NaN or Inf), bad_here, why (the step was given up), fatal
+--- (text about NaN or Inf after the update, which cannot be undone), ms, stats}. For a local step without exchange,
+--- loss and accuracy are this rank's, and sums is nil.
 function Step:run(batches, lr, step, ends)
   local ms = {forward = 0, backward = 0}
   self.handed = {}
@@ -286,10 +286,10 @@ function Step:run(batches, lr, step, ends)
   local sums = gradients(self, batches, step, ms)                             -- 3
   local result = {ms = ms, own_loss = sums.own_loss, images = sums.total}
   if self.local_sgd then return go_on_locally(self, result, sums, lr, step, ends()) end
-  for i, p in ipairs(self.trained.list) do                                    -- parameters that backward did not reach
+  for i, p in ipairs(self.trained.list) do                                    -- push those that backward did not reach
     if not self.handed[i] then self.exchange:push(i, gradient.dense(p)) end
   end
-  ms.backward = math.max(0, ms.backward - self.exchange:encoding())           -- encoding went on in between
+  ms.backward = math.max(0, ms.backward - self.exchange:encoding())           -- without encoding on this thread
   local waiting = C.atomo_time()
   local why = what_is_bad(self, sums)
   result.bad_here = why ~= nil

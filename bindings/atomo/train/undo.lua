@@ -1,6 +1,5 @@
---- Copies of the state that a training step changes beside gradients, so that a dropped step leaves no trace (stages 3
--- and 9): a model's buffers, which forward moves (running statistics), and for a round of local steps the optimizer's
--- state.
+--- Copies the state that a training step changes besides gradients, so that a step can be given up (stages 3 and 9): a
+-- model's buffers, which forward updates (running statistics), and for a round of local SGD the optimizer's state.
 local T = require "atomo.tensor"
 
 ---@class atomo.Undo
@@ -9,7 +8,7 @@ Undo.__index = Undo
 
 local function new() return setmetatable({copies = setmetatable({}, {__mode = "k"})}, Undo) end
 
---- Keeps a tensor as it is now.
+--- Copies a tensor.
 local function keep(self, t)
   local copy = self.copies[t]
   if copy then copy:copy_(t) else self.copies[t] = T.outside_scope(t.clone, t) end
@@ -22,7 +21,7 @@ function Undo:keep(tensors)
   for _, t in ipairs(tensors) do keep(self, t) end
 end
 
---- Keeps an optimizer's state: blocks, and the steps taken.
+--- Copies an optimizer's state: its blocks and the steps taken.
 ---@param optimizer atomo.Optimizer
 function Undo:keep_optimizer(optimizer)
   self.optimizer, self.steps, self.taken = optimizer, optimizer.steps, {}
@@ -37,7 +36,7 @@ local function restore_optimizer(self)
   for g, group in ipairs(self.optimizer.groups) do
     for i, taken in ipairs(self.taken[g]) do group.taken[i] = taken end
     for _, block in pairs(group.state) do
-      local copy = self.copies[block] -- none of a block that was made since
+      local copy = self.copies[block] -- nil for a block that was made since
       if copy then block:copy_(copy) else block:zero_() end
     end
   end

@@ -1,12 +1,12 @@
---- What goes into one file of a checkpoint: state_dicts by the room that they belong to. Tensors are called
--- "ROOM/NAME"; numbers, texts and booleans are metadata of the same names, as texts that say their type.
+--- The contents of one file of a checkpoint: state_dicts of several sections ("model", "optimizer", ...). Tensors are
+-- named "SECTION/NAME"; numbers, strings and booleans are metadata with such names, stored as text with their type.
 local file = require "atomo.train.checkpoint.file"
 local T = require "atomo.tensor"
 local raise = require("atomo.ffi").raise
 
 ---@class atomo.Bag
 ---@field tensors table<string, atomo.Tensor>
----@field values table<string, string>
+---@field values table<string, string>  results of M.text
 local Bag = {}
 Bag.__index = Bag
 
@@ -21,13 +21,13 @@ local coders = {
   string = function(v) return "s:" .. v end,
 }
 
---- A number, text or boolean as text; nil for what is none.
+--- Encodes a number, string or boolean as text; nil for other values.
 function M.text(v)
   local coder = coders[type(v)]
   return coder and coder(v)
 end
 
---- The value that M.text made a text of; a text that it did not make is nil.
+--- Decodes a result of M.text; nil for other texts.
 function M.value(text)
   local kind, rest = text:match "^([nbs]):(.*)$"
   if kind == "n" then return tonumber(rest) end
@@ -35,8 +35,8 @@ function M.value(text)
   return kind and rest
 end
 
---- A state_dict, under room.
----@param room string
+--- Adds a state_dict as a section; raises for values that are no tensor, number, string or boolean.
+---@param room string  name of the section
 ---@param state table
 function Bag:put(room, state)
   for name, v in pairs(state) do
@@ -50,7 +50,7 @@ function Bag:put(room, state)
   end
 end
 
---- The state_dict of a room; empty where it holds nothing.
+--- Returns the state_dict of a section; empty if it has none.
 function Bag:section(room)
   local state, first = {}, room .. "/"
   for key, t in pairs(self.tensors) do
@@ -64,7 +64,7 @@ end
 
 function Bag:is_empty() return not next(self.tensors) and not next(self.values) end
 
---- What tells two bags apart.
+--- Returns a checksum of the contents.
 function Bag:digest() return file.digest(self.tensors, self.values) end
 
 --- Writes the bag; returns the checksum of its contents.
@@ -74,7 +74,7 @@ function Bag:write(path)
   return file.write(path, self.tensors, metadata)
 end
 
---- Reads one; also returns the checksum of its contents.
+--- Reads a bag from a file.
 ---@return atomo.Bag
 ---@return string checksum
 function M.read(path)

@@ -1,5 +1,5 @@
---- What a generation holds of a run: files that all ranks share (model, optimizer, the user's state), one of each rank
--- (what its compressor remembers, random streams, what differs between ranks), and the run's place in the manifest.
+--- The contents of a generation: files shared by all ranks (model, optimizer, the user's state), one file per rank
+-- (compressor state, random streams, whatever differs between ranks), and the run's position, in the manifest.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
@@ -18,14 +18,14 @@ local function sorted_names(t)
   return list
 end
 
---- Names of parameters by parameter, for states that are kept by them.
+--- Returns parameter -> name, for state_dicts whose keys are parameter names.
 local function names_by_parameter(run)
   local of = {}
   for i, name in ipairs(run.names or {}) do of[run.optimizer.params[i]] = name end
   return of
 end
 
---- Averages over the ranks of the buffers of floats, by buffer: what evaluation and other programs use. [collective]
+--- Returns buffer -> its average over the ranks, for f32 buffers; evaluation and other programs use it. [collective]
 local function averages(run)
   local average = {}
   for _, b in ipairs(run.comm.size > 1 and run.buffers or {}) do
@@ -38,15 +38,15 @@ local function averages(run)
   return average
 end
 
---- Whether all ranks have the same buffers, as where normalisation is frozen: they are saved as they are, since the
---- average of equal numbers is rounded. [collective]
+--- Are the buffers equal on all ranks (normalisation is frozen)? Then they are saved unchanged, since an average would
+--- be rounded. [collective]
 local function same_buffers(run)
   local bag = bags.new()
   bag:put("buffers", round.buffers(run))
   return together.equal(run.comm, bag:digest())
 end
 
---- The model as all ranks have it: within a round of local steps with the parameters that they agreed on last.
+--- Returns the model's state common to all ranks: within a round of local SGD, with the parameters at its beginning.
 --- [collective]
 local function shared_model(run, alike)
   local instead = alike and {} or autograd.no_grad(averages, run)
@@ -58,7 +58,8 @@ local function shared_model(run, alike)
   return state
 end
 
---- The user's objects: those whose states are alike on all ranks are shared, the others each rank's own. [collective]
+--- Adds the states of the user's objects: to the shared file if equal on all ranks, else to each rank's own.
+--- [collective]
 local function put_user_state(run, shared, own)
   local of = names_by_parameter(run)
   for _, name in ipairs(sorted_names(run.state or {})) do
@@ -77,11 +78,10 @@ local function random_state()
   return {seed = C.atomo_initial_seed(), numbers = f.number(draws, 0), tensors = f.number(draws, 1)}
 end
 
---- Everything of a run, as it is between two steps: {name = bag} of the files that rank 0 writes, and this rank's bag.
---- [collective]
----@param run table  atomo.train's
----@return table<string, atomo.Bag> shared
----@return atomo.Bag own
+--- Gathers the complete state of a run between two steps. [collective]
+---@param run table  state of atomo.train
+---@return table<string, atomo.Bag> shared  files that all ranks share, by name
+---@return atomo.Bag own  this rank's file
 function M.gather(run)
   local shared, own = {model = bags.new(), optimizer = bags.new(), state = bags.new()}, bags.new()
   local alike = same_buffers(run)
@@ -97,16 +97,16 @@ function M.gather(run)
   own:put("memory", run.exchange:state_dict())
   own:put("random", random_state())
   own:put("counts", {local_in_row = run.local_in_row, bytes_out = run.bytes_out})
-  -- a round that is open puts the model's buffers back to its beginning: those of now are read after it
+  -- in an open round, round.put restores the buffers of its beginning for a moment, so the present ones are read last
   if not alike or round.is_open(run) then own:put("buffers", round.buffers(run)) end
   return shared, own
 end
 
--- ---- the place in the run -----------------------------------------------------------------------------------------
+-- ---- the position in the run --------------------------------------------------------------------------------------
 
 local plain = {"step", "skipped", "skips_in_row", "in_round", "check_due", "accumulate", "start_seed"}
 
---- The run's numbers that all ranks share, as texts by name.
+--- Returns the run's position and counters, equal on all ranks, as texts by name.
 function M.progress(run)
   local place, list = run.place, {}
   for _, name in ipairs(plain) do list[name] = bags.text(run[name]) end
@@ -119,7 +119,8 @@ function M.progress(run)
   return list
 end
 
---- The same as values: what M.progress gave, read from a manifest; the place's as a table.
+--- Decodes a result of M.progress from a manifest; returns values by name, `place` as a table. Raises if it is
+--- incomplete.
 function M.read_progress(texts, where)
   local values = {place = {}}
   for name, text in pairs(type(texts) == "table" and texts or {}) do
@@ -143,11 +144,11 @@ end
 
 -- ---- loading -----------------------------------------------------------------------------------------------------
 
---- Puts back what all ranks share; says of what begins anew. open(name): the bag of a file. [local]
+--- Restores the state that all ranks share. [local]
 ---@param run table
----@param open fun(name: string): atomo.Bag
+---@param open fun(name: string): atomo.Bag  reads a file of the generation
 ---@param where string   the generation, for errors
----@param say fun(text: string)
+---@param say fun(text: string)  gets lines about state that cannot be restored and is reset
 function M.load_shared(run, open, where, say)
   local model, optimizer = open "model", open "optimizer"
   local ok, why = pcall(run.model.load_state_dict, run.model, model:section "model")
@@ -166,8 +167,8 @@ function M.load_shared(run, open, where, say)
   optimizer:free()
 end
 
---- The user's objects: from the shared file, or this rank's own (nil: of other ranks).
----@param own atomo.Bag?
+--- Restores the user's objects from the shared file or this rank's own.
+---@param own atomo.Bag?  nil if the number of ranks has changed
 function M.load_user_state(run, shared, own, where, say)
   local of, there = names_by_parameter(run), {}
   for _, bag in ipairs {shared, own} do
@@ -190,13 +191,14 @@ end
 
 local function put_random_back(run, own, values)
   local s = own:section "random"
-  if values.start_seed ~= run.start_seed or not s.seed then return end -- another seed was asked for, and is named
+  if values.start_seed ~= run.start_seed or not s.seed then return end -- a new seed was given; differences name it
   if s.seed ~= C.atomo_initial_seed() then T.manual_seed(s.seed) end
   C.atomo_random_set_draws(f.ffi.new("double[2]", {s.numbers, s.tensors}))
 end
 
---- Puts back what is this rank's own, of a run of as many ranks; remembers: whether the compressor's memory, too.
+--- Restores this rank's own state, saved by a run with as many ranks.
 ---@param own atomo.Bag
+---@param remembers boolean  restore compressor state, too?
 function M.load_rank(run, own, values, remembers, where)
   if run.local_sgd and own:section("optimizer").kind then
     if next(own:section "round_sums") then round.restore(own, run, "checkpoint: " .. where) end

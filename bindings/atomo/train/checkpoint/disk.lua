@@ -1,5 +1,4 @@
---- Every change that a checkpoint makes on the disk goes through here, one function a kind of change. Errors name the
--- path and why.
+--- Disk operations of checkpoints, one function per kind of change. Errors name the path and the reason.
 local f = require "atomo.ffi"
 local safetensors = require "atomo.tensor.safetensors"
 local ffi, C, raise = f.ffi, f.C, f.raise
@@ -13,14 +12,14 @@ end
 
 local kinds = {[0] = nil, "file", "folder", "other"}
 
---- "file", "folder", "other"; nil where there is nothing.
+--- Returns "file", "folder" or "other"; nil if nothing has this path.
 ---@param path string
 function M.kind(path) return kinds[checked(C.atomo_path_kind(path))] end
 
---- Makes a folder, whose parent must be there; one that is there is left as it is.
+--- Makes a folder if it does not exist; its parent must exist.
 function M.make(path) checked(C.atomo_folder_make(path)) end
 
---- The names in a folder, sorted.
+--- Returns the sorted names of a folder's entries.
 ---@return string[]
 function M.names(path)
   local need, room = ffi.new "double[1]", 4096
@@ -40,19 +39,19 @@ end
 
 function M.rename(from, to) checked(C.atomo_path_rename(from, to)) end
 
---- A file, or an empty folder; nothing where there is none.
+--- Removes a file or an empty folder, if it exists.
 function M.remove(path) checked(C.atomo_path_remove(path)) end
 
---- What a folder holds is on the disk.
+--- Flushes a folder to disk.
 function M.sync(path) checked(C.atomo_folder_sync(path)) end
 
---- A small text file, replaced whole and on the disk when this returns.
+--- Replaces a text file; it is complete and on the disk when this returns.
 function M.put(path, text) checked(C.atomo_output_save(path, text, #text)) end
 
---- A file of tensors, as M.put.
+--- Replaces a file of tensors, like M.put.
 function M.write(path, tensors, metadata) safetensors.save(path, tensors, metadata) end
 
---- The text of a file; nil and why.
+--- Returns the text of a file; nil and the reason if it cannot be read.
 function M.get(path)
   local file, why = io.open(path, "rb")
   if not file then return nil, why end
@@ -61,7 +60,7 @@ function M.get(path)
   return text, problem
 end
 
---- Bytes of a file, and their CRC-32 as eight hexadecimal digits.
+--- Returns the length of a file in bytes, and its CRC-32 as eight hexadecimal digits.
 ---@return number size
 ---@return string crc
 function M.checksum(path)
@@ -70,7 +69,7 @@ function M.checksum(path)
   return f.number(size), ("%08x"):format(f.number(crc))
 end
 
---- A folder of files.
+--- Removes a folder and the files in it.
 function M.remove_folder(path)
   for _, name in ipairs(M.names(path)) do M.remove(path .. "/" .. name) end
   M.remove(path)

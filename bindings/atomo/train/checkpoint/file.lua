@@ -1,4 +1,4 @@
---- One file of a checkpoint: tensors by name and texts, in safetensors' format, with a checksum of all that it says.
+--- One file of a checkpoint: named tensors and texts in safetensors format, with a checksum of its contents.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local disk = require "atomo.train.checkpoint.disk"
@@ -7,7 +7,7 @@ local C, check, raise = f.C, f.check, f.raise
 
 local M = {FORMAT = "atomo-checkpoint-2"}
 
---- CRC-32 of all names, types, shapes, bytes and metadata, as text.
+--- Returns the CRC-32 of all names, dtypes, shapes, bytes and metadata, as text.
 ---@param tensors table<string, atomo.Tensor>
 ---@param metadata table<string, string>
 function M.digest(tensors, metadata)
@@ -25,7 +25,7 @@ function M.digest(tensors, metadata)
   return ("%08x"):format(C.atomo_crc32(text, #text))
 end
 
---- Writes one file; metadata gets the format's name and the checksum.
+--- Writes a file; adds the format's name and the checksum to metadata.
 ---@param path string
 ---@param tensors table<string, atomo.Tensor>
 ---@param metadata table<string, string>
@@ -37,7 +37,7 @@ function M.write(path, tensors, metadata)
   return metadata.checksum
 end
 
---- Reads one; what is of another format, or was changed since it was written, is refused.
+--- Reads a file; raises if its format or its checksum is wrong.
 ---@param path string
 ---@return table<string, atomo.Tensor> tensors
 ---@return table<string, string> metadata

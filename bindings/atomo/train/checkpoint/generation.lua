@@ -1,6 +1,6 @@
---- Generations: folders DIR/step-N, each complete or absent. One is written as DIR/step-N.partial and renamed when all
--- that it holds is on the disk; DIR/latest and DIR/best are text files that name one. A later generation has a larger
--- serial number, whatever its step: a run may have been resumed from an earlier one.
+--- Generations: folders DIR/step-N, each complete or absent. A generation is written as DIR/step-N.partial and renamed
+-- when all files are on the disk. DIR/latest and DIR/best are text files that name one. A later generation has a larger
+-- serial number, but not always a larger step: a run may be resumed from an earlier one.
 local disk = require "atomo.train.checkpoint.disk"
 local json = require "atomo.core.json"
 local manifest = require "atomo.train.checkpoint.manifest"
@@ -14,18 +14,17 @@ local PARTIAL, REPLACED, REMOVED = ".partial", ".replaced", ".removed"
 
 function M.name_of(step) return ("step-%d"):format(step) end
 
---- Folder and name of "DIR/step-N"; nil where the path is of another kind.
+--- Splits "DIR/step-N" into folder and name; nil for other paths.
 function M.split(path)
   local dir, name = path:gsub("/+$", ""):match "^(.-)/*([^/]+)$"
   if not name or not name:match(PATTERN) then return end
   return dir ~= "" and dir or path:sub(1, 1) == "/" and "/" or ".", name
 end
 
---- Generations of a folder by serial number, the newest first: {name=, body=}; and those without a sound manifest:
---- {name=, why=}.
+--- Lists the generations of a folder.
 ---@param dir string
----@return table[] sound
----@return table[] others
+---@return table[] sound   {name=, body= manifest}, the largest serial number first
+---@return table[] others  {name=, why=}: those without a valid manifest
 function M.list(dir)
   local sound, others = {}, {}
   for _, name in ipairs(disk.kind(dir) == "folder" and disk.names(dir) or {}) do
@@ -39,13 +38,13 @@ function M.list(dir)
   return sound, others
 end
 
---- What the file `pointer` of a folder names ("latest", "best"), or nil.
+--- Returns the generation that file `pointer` ("latest" or "best") of a folder names, or nil.
 function M.pointed(dir, pointer)
   local text = disk.kind(dir .. "/" .. pointer) == "file" and disk.get(dir .. "/" .. pointer)
   return text and text:match "^(step%-%d+)%s"
 end
 
---- The figure of the generation that `best` names, the larger the better; nil where there is none.
+--- Returns the test result recorded in `best`, as a number of which larger is better; nil if there is none.
 function M.best(dir)
   local name = M.pointed(dir, "best")
   if not name or disk.kind(dir .. "/" .. name) ~= "folder" then return end
@@ -54,12 +53,13 @@ function M.best(dir)
   return value and (kind == "loss" and -value or value)
 end
 
---- Makes `pointer` name a generation; more: what follows the name.
+--- Makes `pointer` name a generation. more: text after the name.
 function M.point(dir, pointer, name, more)
   disk.put(dir .. "/" .. pointer, ("%s%s\n"):format(name, more and " " .. more or ""))
 end
 
---- The manifest of DIR/name, whose files have been checked, by all ranks in turn; nil and why. [collective]
+--- Reads the manifest of DIR/name and checks all its files, which the ranks share. Returns the manifest, or nil and the
+--- reason. [collective]
 ---@param comm table
 ---@param dir string
 ---@param name string
@@ -78,13 +78,12 @@ function M.inspect(comm, dir, name)
   return body
 end
 
---- The newest complete generation of a folder: its name and manifest, nil where there is none; and a line for each that
---- was passed over. [collective]
+--- Finds the newest complete generation of a folder. [collective]
 ---@param comm table
 ---@param dir string
----@return string? name
----@return table? body
----@return string[] passed
+---@return string? name   nil if there is none
+---@return table? body    its manifest
+---@return string[] passed  a line for each newer one that is not complete
 function M.newest(comm, dir)
   local texts = together.run(comm, function()
     if comm.rank > 0 then return "{}" end
@@ -106,7 +105,7 @@ end
 
 -- ---- writing -----------------------------------------------------------------------------------------------------
 
---- Removes the files of unfinished saves; returns their names. On one rank.
+--- Removes files of unfinished saves; returns their names. Call it on one rank.
 ---@param dir string
 ---@return string[]
 function M.clean(dir)
@@ -115,7 +114,7 @@ function M.clean(dir)
     local whole, suffix = name:match "^(step%-%d+)(%.%a+)$"
     local path = dir .. "/" .. name
     if suffix == REPLACED and not disk.kind(dir .. "/" .. whole) then
-      disk.rename(path, dir .. "/" .. whole) -- its successor did not come to be
+      disk.rename(path, dir .. "/" .. whole) -- the generation that was to replace it was not completed
       gone[#gone + 1] = name .. " (back in place)"
     elseif suffix == PARTIAL or suffix == REPLACED or suffix == REMOVED then
       disk.remove_folder(path)
@@ -128,17 +127,17 @@ function M.clean(dir)
   return gone
 end
 
---- The folder in which generation `name` is written.
+--- Returns the folder in which generation `name` is written.
 function M.partial(dir, name) return dir .. "/" .. name .. PARTIAL end
 
---- An empty folder for it. On one rank.
+--- Makes this folder, empty. Call it on one rank.
 function M.begin(dir, name)
   local path = M.partial(dir, name)
   if disk.kind(path) == "folder" then disk.remove_folder(path) end
   disk.make(path)
 end
 
---- Writes the manifest, the last file of a generation, and moves the generation to its place. On one rank.
+--- Writes the manifest, the last file of a generation, and renames the folder to DIR/name. Call it on one rank.
 function M.commit(dir, name, body)
   local path, sound = M.partial(dir, name), M.list(dir)
   for _, entry in ipairs(body.files) do
@@ -159,13 +158,13 @@ function M.commit(dir, name, body)
   if there then disk.remove_folder(whole .. REPLACED) end
 end
 
---- Removes all but the `keep` newest generations; those that latest and best name stay. On one rank.
+--- Removes all generations except the `keep` newest and those that latest and best name. Call it on one rank.
 function M.prune(dir, keep)
   local latest, best = M.pointed(dir, "latest"), M.pointed(dir, "best")
   for i, each in ipairs((M.list(dir))) do
     if i > keep and each.name ~= latest and each.name ~= best then
       local path = dir .. "/" .. each.name
-      disk.rename(path, path .. REMOVED) -- never half removed under its own name
+      disk.rename(path, path .. REMOVED) -- so that no partly removed folder has a generation's name
       disk.remove_folder(path .. REMOVED)
     end
   end

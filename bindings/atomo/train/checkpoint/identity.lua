@@ -1,14 +1,14 @@
---- What a generation was made by: settings, script, data, versions; compared when a run is resumed. Differences are
--- printed by name: the resumed run is then not bit-identical to a run that was not stopped.
+--- The settings, script, data and versions of the run that saved a generation. They are compared when a run is resumed,
+-- and differences are printed: the resumed run is then not bit-identical to an uninterrupted one.
 local same = require "atomo.comm.consistency"
 
 local M = {}
 
---- Differences that do not change what the remaining steps compute.
+--- Settings that do not affect the results of later steps, so that they are not compared.
 local harmless = {saves = true, resumes = true, max_steps = true, check_replicas = true, save_every = true, keep = true,
   stop_after = true, overlap = true, quiet = true, profile = true, stall_warn = true, stall_abort = true}
 
---- Name -> text of a run; items: what same.training says of it, before the first step.
+--- Returns the identity of a run, name -> text. items: consistency.training(run), before the first step.
 function M.of(run, items)
   local list, frozen = {}, {}
   for _, item in ipairs(items) do
@@ -25,10 +25,10 @@ function M.of(run, items)
   return list
 end
 
---- "lr 0.1 -> 0.05, ..." of what differs between what was saved and this run; nil where nothing does.
+--- Returns the differences between the saved run and this one, "lr 0.1 -> 0.05, ..."; nil if there are none.
 ---@param saved table<string, string>
 ---@param now table<string, string>
----@param skip table<string, boolean>   what is said elsewhere
+---@param skip table<string, boolean>   names that are not compared here
 function M.differences(saved, now, skip)
   local names, lines = {}, {}
   for name in pairs(saved) do names[#names + 1] = name end

@@ -1,7 +1,7 @@
---- Checkpoints: all that a run needs to continue with the bits of the run that was not stopped, in generations
--- DIR/step-N that are each complete or absent (generation.lua), with a manifest of every file. The ranks write their
--- files side by side; one of them puts the whole in place when all have. Errors on any rank are raised on all, in the
--- same words; earlier generations stay as they are.
+--- Checkpoints: a resumed run is bit-identical to an uninterrupted one. A checkpoint is a generation, a folder
+-- DIR/step-N that is complete or absent (generation.lua), with a manifest of its files. Ranks write their files in
+-- parallel; when all have, one rank renames the folder. An error on any rank is raised on all with the same text;
+-- earlier generations are not changed.
 local bags = require "atomo.train.checkpoint.bag"
 local contents = require "atomo.train.checkpoint.contents"
 local disk = require "atomo.train.checkpoint.disk"
@@ -16,7 +16,7 @@ local raise = require("atomo.ffi").raise
 
 local M = {write = file.write, read = file.read}
 
---- Compressor and topology; and with what else the compressor's memory was made for (its tensors go by their names).
+--- Returns two texts: compressor and topology; and these with all other options on which compressor state depends.
 local function compressor_text(run)
   local ex = run.exchange
   local text = ("%s, topology %s"):format(tostring(ex.compressor), ex.topology)
@@ -26,13 +26,13 @@ end
 
 local function own_name(rank) return ("rank-%d"):format(rank) end
 
---- Writes a bag into a generation's folder; its entry in the manifest.
+--- Writes a bag into a generation's folder; returns its entry for the manifest.
 local function write(folder, name, bag)
   name = name .. ".safetensors"
   return manifest.entry(folder, name, bag:write(folder .. "/" .. name))
 end
 
---- This rank's part of the files; their entries, as text.
+--- Writes this rank's share of the files; returns their entries as text.
 local function write_files(folder, comm, shared, own)
   local list = {}
   for _, name in ipairs(comm.rank == 0 and {"model", "optimizer", "state"} or {}) do
@@ -53,10 +53,10 @@ local function body_of(run, texts)
     choice = run.exchange.choice and run.exchange:choice() or nil}
 end
 
---- Writes where the run stands as generation DIR/step-N, N its step, and makes `latest` name it. [collective]
+--- Saves a run as generation DIR/step-N, N its step, and makes `latest` name it. [collective]
 ---@param dir string
----@param run table   atomo.train's
----@return string name
+---@param run table   state of atomo.train
+---@return string name  "step-N"
 function M.save(dir, run)
   local comm, name = run.comm, generation.name_of(run.step)
   local folder = generation.partial(dir, name)
@@ -72,14 +72,14 @@ function M.save(dir, run)
   return name
 end
 
---- Makes `best` name a generation, whose figure is `text`. [collective]
+--- Makes `best` name a generation with test result `text`. [collective]
 function M.point_best(dir, comm, name, text)
   together.run(comm, function()
     if comm.rank == 0 then generation.point(dir, "best", name, text) end
   end)
 end
 
---- Leaves the newest `keep` generations, and those that latest and best name. [collective]
+--- Removes all generations except the `keep` newest and those that latest and best name. [collective]
 function M.prune(dir, comm, keep)
   together.run(comm, function()
     if comm.rank == 0 then generation.prune(dir, keep) end
@@ -88,7 +88,7 @@ end
 
 -- ---- before the training -----------------------------------------------------------------------------------------
 
---- Refuses a path that is a file. An empty file (as mktemp makes it) is removed instead.
+--- Makes the folder DIR. Raises if the path is a file, unless it is empty (made by mktemp): then it is removed first.
 local function make_folder(dir)
   local kind = disk.kind(dir)
   if kind == "file" then
@@ -108,8 +108,8 @@ local function make_folder(dir)
   if not ok then raise(("checkpoint: cannot write %s: %s"):format(dir, why:match "checkpoint: (.*)" or why)) end
 end
 
---- Refuses, before the training, a folder that is not writable or not shared by all hosts. Removes the files of
---- unfinished saves and returns their names. [collective]
+--- Raises, before training, if the folder is not writable or not shared by all hosts. Removes files of unfinished saves
+--- and returns their names. [collective]
 ---@param dir string
 ---@param comm table
 ---@return string[]
@@ -137,7 +137,8 @@ end
 
 -- ---- loading -----------------------------------------------------------------------------------------------------
 
---- What `resume` means: {dir=, name=} of one generation, {dir=} of the newest, {file=}. [local]
+--- Interprets option resume: {dir=, name=} for one generation, {dir=} for the newest, {file=} for a file of an earlier
+--- version. [local]
 local function meaning(path, save)
   if path == "auto" then
     if not save then raise "checkpoint: resume = 'auto' wants save, the folder whose latest generation it means" end
@@ -154,7 +155,7 @@ local function meaning(path, save)
   return name and {dir = dir, name = name} or {dir = path}
 end
 
---- Manifest and folder of the generation to resume from; nil: "auto" found none. [collective]
+--- Finds the generation to resume from: its manifest and folder, nil if "auto" found none. [collective]
 local function find(path, run, say)
   local comm = run.comm
   local m = together.run(comm, function() return meaning(path, run.save) end)
@@ -174,7 +175,7 @@ local function find(path, run, say)
   say(("nothing to resume in %s: a fresh start"):format(m.dir))
 end
 
---- What opens the files that a manifest names.
+--- Returns a function that reads a file of a manifest by name, as a bag.
 local function opener(body, folder)
   local entries = {}
   for _, entry in ipairs(body.files) do entries[entry.name] = entry end
@@ -200,7 +201,7 @@ local function anew_for_coder(run, saved, say)
     ("what %s remembered begins anew: what it codes is not what it was"):format(saved))
 end
 
---- A generation into the run. [collective]
+--- Loads a generation into the run. [collective]
 local function load_generation(found, run, say, compare)
   local comm, body, folder = run.comm, found.body, found.folder
   local open, values = opener(body, folder), contents.read_progress(body.progress, folder)
@@ -228,17 +229,14 @@ local function load_generation(found, run, say, compare)
   return body.ranks, values
 end
 
---- Puts a checkpoint back into a run: sets its step and place; say(text): what begins anew, or differs; compare(): when
---- what all ranks share has been loaded. Returns what it was loaded from (nil: "auto" found nothing), the number of
---- ranks that it was saved by (nil: not known), and what the manifest says of its place (nil: an earlier version's).
---- [collective]
+--- Loads a checkpoint into a run, including its step and position. [collective]
 ---@param path string   DIR, DIR/step-N, DIR/latest, DIR/best, "auto", or a file of an earlier version
 ---@param run table
----@param say fun(text: string)
----@param compare fun()
----@return string?
----@return integer?
----@return table?
+---@param say fun(text: string)  gets lines about state that is reset, and about different settings
+---@param compare fun()          called when the state that all ranks share has been loaded
+---@return string? from    what was loaded; nil: "auto" found nothing
+---@return integer? ranks  number of ranks of the run that saved it, nil if unknown
+---@return table? values   its position in the manifest; nil for a file of an earlier version
 function M.load(path, run, say, compare)
   local found = find(path, run, say)
   if not found then return nil end

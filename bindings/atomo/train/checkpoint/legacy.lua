@@ -1,6 +1,6 @@
---- Reads checkpoints of earlier versions: one file PATH with parameters, buffers, optimizer and place ("model.*",
--- "optimizer.*", "outer.*"), and beside it PATH.rankN-CHECKSUM (before that PATH.rankN) with what is a rank's own.
--- They are of whole epochs. Nothing writes them any more.
+--- Reads checkpoints of earlier versions: one file PATH with parameters, buffers, optimizer and position ("model.*",
+-- "optimizer.*", "outer.*"), and files PATH.rankN-CHECKSUM (still earlier PATH.rankN) with the state of each rank. They
+-- were written after complete epochs. This version does not write them.
 local T = require "atomo.tensor"
 local disk = require "atomo.train.checkpoint.disk"
 local file = require "atomo.train.checkpoint.file"
@@ -9,7 +9,7 @@ local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- {room = state_dict} of names "room.name"; other names raise.
+--- Sorts entries named "SECTION.NAME" into {SECTION = state_dict}; raises for other names. rooms: the known sections.
 local function read_states(path, tensors, metadata, rooms)
   local states = {}
   for _, room in ipairs(rooms) do states[room] = {} end
@@ -27,7 +27,7 @@ local function read_states(path, tensors, metadata, rooms)
   return states
 end
 
---- Puts back what is this rank's own, from the file `name`.
+--- Restores this rank's own state from file `name`.
 local function restore_rank(name, run, step)
   local tensors, metadata = file.read(name)
   if tonumber(metadata.step) ~= step or tonumber(metadata.ranks) ~= run.comm.size then
@@ -40,8 +40,8 @@ local function restore_rank(name, run, step)
   for _, t in pairs(tensors) do t:free() end
 end
 
---- The name of this rank's own file, nil where there is none. The oldest checkpoints do not say whether there were any:
---- one rank's file, PATH.rankN, means that all had theirs. [collective]
+--- Returns the name of this rank's own file, nil if there is none. The oldest checkpoints do not record whether there
+--- are such files: if any rank finds PATH.rankN, all ranks need theirs. [collective]
 local function find_rank_file(path, run, metadata)
   local rank = run.comm.rank
   if metadata.ranks then
@@ -53,7 +53,7 @@ local function find_rank_file(path, run, metadata)
   return any and name or nil
 end
 
---- Puts back what is each rank's own, unless it was made for something else. [collective]
+--- Restores each rank's own state, unless number of ranks, compressor or topology have changed. [collective]
 local function load_rank(path, run, step, metadata, made_for, say)
   local ranks = tonumber(metadata.ranks)
   if ranks and ranks ~= run.comm.size then
@@ -71,13 +71,13 @@ local function load_rank(path, run, step, metadata, made_for, say)
   end)
 end
 
---- Puts model, optimizer and memory back; sets run.step and run.place; compare(): when what all ranks share is there.
---- Returns the number of ranks that it was saved by (nil: unknown). [collective]
+--- Restores model, optimizer and compressor memories; sets run.step and run.place. Returns the number of ranks of the
+--- run that saved it, nil if unknown. [collective]
 ---@param path string
 ---@param run table
 ---@param made_for string   the exchange's compressor and topology
----@param say {ranks: fun(n: integer), coder: fun(text: string)}   of what begins anew
----@param compare fun()
+---@param say {ranks: fun(n: integer), coder: fun(text: string)}   report state that is reset
+---@param compare fun()     called when the state that all ranks share has been loaded
 function M.load(path, run, made_for, say, compare)
   local tensors, metadata = unpack(together.run(run.comm, function() return {file.read(path)} end))
   local states = read_states(path, tensors, metadata,

@@ -1,5 +1,5 @@
---- The manifest of a generation: what it is of, and every file with size and checksums. A text file of one JSON object
--- {"checksum": CRC-32 of the text behind "manifest":, "manifest": {...}}, written last.
+--- The manifest of a generation: the run's identity and position, and size and checksums of every file. It is written
+-- last, as a text file with one JSON object {"checksum": CRC-32 of the text after "manifest":, "manifest": {...}}.
 local f = require "atomo.ffi"
 local disk = require "atomo.train.checkpoint.disk"
 local json = require "atomo.core.json"
@@ -10,14 +10,14 @@ local M = {NAME = "manifest", FORMAT = "atomo-generation-1"}
 local function crc(text) return ("%08x"):format(C.atomo_crc32(text, #text)) end
 
 ---@param folder string
----@param body table   files = {{name=, bytes=, crc32=, contents=}, ...} and what else is to be known
+---@param body table   files = {{name=, bytes=, crc32=, contents=}, ...} and further fields
 function M.write(folder, body)
   body.format = M.FORMAT
   local text = json.encode(body)
   disk.put(folder .. "/" .. M.NAME, ('{"checksum":"%s","manifest":%s}\n'):format(crc(text), text))
 end
 
---- The manifest of a folder; nil and why there is none.
+--- Reads the manifest of a folder; returns nil and the reason if it is missing or damaged.
 ---@param folder string
 ---@return table? body
 ---@return string? why
@@ -34,13 +34,13 @@ function M.read(folder)
   return body
 end
 
---- The entry of a newly written file.
+--- Returns the entry of a newly written file. contents: checksum of its contents (file.digest).
 function M.entry(folder, name, contents)
   local bytes, sum = disk.checksum(folder .. "/" .. name)
   return {name = name, bytes = bytes, crc32 = sum, contents = contents}
 end
 
---- What is wrong with a file that a manifest names, or nil.
+--- Returns what is wrong with a file that a manifest names, nil if nothing is.
 ---@param folder string
 ---@param entry {name: string, bytes: number, crc32: string}
 ---@return string?

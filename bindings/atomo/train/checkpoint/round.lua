@@ -1,5 +1,5 @@
---- A round of local steps under way (train/local_sgd.lua, step.lua), as each rank has it: its parameters, what its
--- steps have counted, and what the round began with, should it be given up.
+--- The state of an open round of local SGD (train/local_sgd.lua, step.lua) on each rank: its parameters, the sums of
+-- its steps, and the state at the beginning of the round, which is restored if the round is given up.
 local autograd = require "atomo.autograd"
 local named = require "atomo.optim.named"
 local new_undo = require "atomo.train.undo"
@@ -14,21 +14,21 @@ local function copy_of(state)
   return copy
 end
 
---- The buffers by name. The tensors themselves.
+--- Returns the buffers by name (the tensors themselves).
 function M.buffers(run)
   local state = {}
   for _, entry in ipairs(run.model.named_buffers and run.model:named_buffers() or {}) do state[entry[1]] = entry[2] end
   return state
 end
 
---- This rank's parameters by name: those that its optimizer steps. The tensors themselves.
+--- Returns the optimizer's parameters by name (the tensors themselves).
 local function parameters(run)
   local state = {}
   for i, p in ipairs(run.optimizer.params) do state[run.names and run.names[i] or ("parameter %d"):format(i)] = p end
   return state
 end
 
---- Buffers and optimizer as they were when the round began.
+--- Returns copies of the buffers and of the optimizer's state at the beginning of the round.
 local function beginning(run)
   local now = new_undo()
   now:keep(buffers_of(run))
@@ -40,7 +40,7 @@ local function beginning(run)
   return buffers, optimizer
 end
 
---- Whether a round is under way.
+--- Is a round open?
 function M.is_open(run) return run.local_sgd ~= nil and run.runner.in_round == true end
 
 ---@param bag atomo.Bag
@@ -61,8 +61,8 @@ local function copy_into(mine, saved)
   end)
 end
 
---- Goes on with the round: to be called when the model holds what the ranks agreed on last, and before this rank's
---- buffers and optimizer are put back.
+--- Resumes an open round. Call it when the model has the parameters of the round's beginning, and before this rank's
+--- buffers and optimizer are restored.
 function M.restore(bag, run, where)
   run.local_sgd:anchor()
   copy_into(M.buffers(run), bag:section "round_buffers")

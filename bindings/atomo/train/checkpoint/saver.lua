@@ -1,5 +1,5 @@
---- When a run saves, and what it keeps: after every epoch, or every so many steps or minutes; at the run's end; when a
--- test result is the best so far. And where a run that is resumed stands.
+--- Saves a run after every epoch, or every N steps or minutes; at its end; and when a test result is the best so far.
+-- Removes old generations. Also resumes a run.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local checkpoint = require "atomo.train.checkpoint"
@@ -16,7 +16,8 @@ local M = {}
 
 local seconds_in = {s = 1, m = 60, h = 3600}
 
---- {steps=} or {seconds=} of save_every: a number of steps, or a text: "500", "30s", "10m", "2h".
+--- Parses option save_every, a number of steps or a text "500", "30s", "10m", "2h", to {steps=} or {seconds=}; {} for
+--- nil.
 ---@param v integer|string|nil
 function M.interval(v)
   if v == nil then return {} end
@@ -29,7 +30,7 @@ function M.interval(v)
   return {seconds = amount * seconds_in[unit]}
 end
 
---- run: atomo.train's, with save, save_every, keep. Tries the folder. [collective]
+--- Makes a saver; checks the folder. run: state of atomo.train, with save, save_every, keep. [collective]
 ---@return atomo.Saver
 function M.new(run)
   local self = setmetatable({run = run, dir = run.save, every = M.interval(run.save_every), keep = run.keep or 3},
@@ -43,7 +44,7 @@ function M.new(run)
   return self
 end
 
---- Whether a time is up, by rank 0's clock. [collective]
+--- Is the next save due, by rank 0's clock? [collective]
 local function time_is_up(self)
   local p = self.vote:data()
   p[0] = C.atomo_time() - self.since >= self.every.seconds and 1 or 0
@@ -60,14 +61,14 @@ local function save(self)
   checkpoint.prune(self.dir, run.comm, self.keep)
 end
 
---- After a step within an epoch. [collective]
+--- Called after a step within an epoch; saves if it is due. [collective]
 function Saver:after_step()
   local every = self.every
   local due = every.steps and self.run.step % every.steps == 0 or every.seconds and time_is_up(self)
   if due then save(self) end
 end
 
---- Takes note of a test result; whether it is the best so far.
+--- Records a test result; returns whether it is the best so far.
 local function is_best(self, info)
   local value = info.test_accuracy or info.test_loss and -info.test_loss
   if not value or value ~= value or self.best and value <= self.best then return false end
@@ -77,7 +78,8 @@ local function is_best(self, info)
   return true
 end
 
---- After an epoch, or where the run stops within one (which has been saved). [collective]
+--- Called after an epoch, or when the run stops within one (which has then been saved); saves if it is due.
+--- [collective]
 function Saver:after_epoch(info, last)
   local best, every, step = is_best(self, info), self.every, self.run.step
   local due = not (every.steps or every.seconds) or every.steps and step % every.steps == 0 or
@@ -89,10 +91,10 @@ function Saver:after_epoch(info, last)
   end
 end
 
---- The run stops within an epoch. [collective]
+--- Called when the run stops within an epoch; saves. [collective]
 function Saver:stop() save(self) end
 
---- The run was resumed from a generation.
+--- Called when the run was resumed from a generation.
 function Saver:resumed(from)
   local run = self.run
   local dir, name = generation.split(from)
@@ -101,10 +103,11 @@ function Saver:resumed(from)
   self.best = generation.best(dir)
 end
 
--- ---- where a resumed run stands ----------------------------------------------------------------------------------
+-- ---- the position of a resumed run -------------------------------------------------------------------------------
 
---- On another number of ranks, or with other batches, an epoch has another number of steps: the step counter, and with
---- it the schedule, goes by the samples seen. values: what the manifest says of the place, or nil.
+--- Converts step and position if an epoch now has another number of steps (other number of ranks, other batch size): by
+--- the number of samples seen, which the schedule then follows. Returns a text about it, or nil. values: the position
+--- in the manifest, or nil.
 local function find_place(run, ranks, values)
   local place, batches = run.place, run.train_loader.steps
   local a_step = math.ceil(batches / run.accumulate)
@@ -123,10 +126,10 @@ local function find_place(run, ranks, values)
     values and values.accumulate or run.accumulate, batches, run.accumulate, there, run.step)
 end
 
---- Goes on from run.resume: run.step and run.place say where. Returns what it was resumed from; nil: a fresh start.
---- [collective]
+--- Resumes from run.resume; sets run.step and run.place. Returns what it resumed from; nil means that "auto" found
+--- nothing. [collective]
 ---@param run table
----@param compare fun()
+---@param compare fun()  called when the state that all ranks share has been loaded
 function M.resume(run, compare)
   local function say(text) run.report:line(text) end
   local from, ranks, values = checkpoint.load(run.resume, run, say, compare)

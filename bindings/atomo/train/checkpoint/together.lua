@@ -1,13 +1,13 @@
---- Errors that all ranks must share.
+--- Runs functions on all ranks and raises an error of any rank on all.
 local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- What an error says, without the place in the source that Lua puts before it.
+--- Returns an error's text without Lua's source position.
 local function plain(text) return (tostring(text):gsub("^[^\n]-checkpoint: ", "")) end
 
---- fn() on every rank; what it returns on this one. Where it fails on any rank, the first one's words are raised on
---- all, after undo(), which may fail unheard, on every rank. [collective]
+--- Runs fn() on every rank; returns its result. If it raises on any rank, runs undo() on every rank, ignoring its
+--- errors, then raises the text of the first rank that failed on all. [collective]
 ---@param comm table
 ---@param fn fun(): any
 ---@param undo fun()?
@@ -22,10 +22,10 @@ function M.run(comm, fn, undo)
   return result
 end
 
---- The text that rank 0 brings. [collective]
+--- Returns rank 0's text on all ranks. [collective]
 function M.from_first(comm, text) return comm:allgatherv(comm.rank == 0 and text or "")[1] end
 
---- Whether all ranks bring the same text. [collective]
+--- Is the text equal on all ranks? [collective]
 function M.equal(comm, text)
   local all = comm:allgatherv(text)
   for _, other in ipairs(all) do
