@@ -1,9 +1,9 @@
---- Command lines of scripts, declared as a table: checked values, --help, suggestions for misspelt options.
--- Accepts --batch 64, --batch=64, Torch's -batch 64, camelCase (-weightDecay is --weight-decay), --flag and --no-flag.
--- An option is {name, type, default, help, ...}: type int, number, string, flag, choice or list; fields: unit, min,
--- max, above (exclusive minimum), choices (a list), of (what a list holds: int, number, string), repeated (collects
--- a list), required, alias (other names, a list), was (the name in earlier versions: given, it is announced as
--- deprecated; the value's key stays that name, and so do logs), was_value (old value -> new one).
+--- Parses command lines of scripts by a declaration: checked values, --help, suggestions for misspelt options. Accepts
+-- --batch 64, --batch=64, Torch's -batch 64, camelCase (-weightDecay is --weight-decay), --flag and --no-flag. An
+-- option is {name, type, default, help, ...}: type int, number, string, flag, choice or list; fields: unit, min, max,
+-- above (exclusive minimum), choices (a list), of (type of a list's items: int, number, string), repeated (collects a
+-- list), required, alias (a list of other names), was (the deprecated name: its use prints a notice; the value's key,
+-- also in logs, is this name), was_value (old value -> new one).
 local renamed = require "atomo.core.renamed"
 local suggest = require "atomo.core.suggest"
 local shown_help = require "atomo.tools.cli_help"
@@ -67,7 +67,7 @@ end
 
 local function key_of(o) return ((o.was or o[1]):gsub("-", "_")) end
 
---- name -> option; raises for a declaration that makes no sense (a bug of the script).
+--- Returns name -> option, and a list of names; raises for an invalid declaration (a bug of the script).
 local function index_options(spec)
   local by_name, names = {}, {}
   for _, o in ipairs(spec.options or {}) do
@@ -91,9 +91,10 @@ end
 
 -- ---- reading -----------------------------------------------------------------------------------------------------
 
-local specs = setmetatable({}, {__mode = "k"}) -- the declaration and the given names of a result
+local specs = setmetatable({}, {__mode = "k"}) -- result of parse -> its declaration and the names given
 
---- One argument that begins with a dash: the option, its text after "=", and false for --no-; or nil and why.
+--- Splits an argument that begins with a dash: returns the option, the text after "=" (or nil), and false for --no-; or
+--- nil and an error text.
 local function split_option(who, argument, by_name, names)
   local name, text = argument:match "^%-%-?([^=]+)=(.*)$"
   name = name or argument:match "^%-%-?(.+)$"
@@ -107,12 +108,13 @@ local function split_option(who, argument, by_name, names)
   o = positive and by_name[positive]
   if o and o[2] == "flag" then return o, text, false end
   local near = suggest(wanted, names)
-  near = near and by_name[near] and by_name[near][1] or near -- not the old name
+  near = near and by_name[near] and by_name[near][1] or near -- suggest the present name, not the old one
   return nil, ("unknown option %s%s"):format(argument:match "^[^=]+", near and ", did you mean --" .. near .. "?"
     or "; --help lists them")
 end
 
---- The value of option o: what stands after "=", or the next argument; and the index of the last one used.
+--- Returns the value of option o, from the text after "=" or the next argument, and the index of the last argument
+--- used; or nil, nil and an error text.
 local function read_value(who, o, text, positive, args, i)
   if o[2] == "flag" and not text then return positive, i end
   if not positive then return nil, nil, ("--no-%s takes no value, found '%s'"):format(o[1], text) end
@@ -165,7 +167,7 @@ local function read_positional(spec, found, opts)
   end
 end
 
---- Reads args by spec: the values, or nil, a message and an exit code (0 for --help, 2 for misuse).
+--- Parses args; returns the values, or nil, a text and an exit code (0 for --help, 2 for an error).
 ---@param spec table
 ---@param args string[]
 function M.read(spec, args)
@@ -203,15 +205,15 @@ function M.read(spec, args)
   return opts
 end
 
---- Lets rank 0 print before this rank's exit ends the whole job.
+--- Waits until rank 0 has printed: when this rank exits, mpirun ends the job.
 local function wait_for_rank0()
   local ffi = require "ffi"
   pcall(ffi.cdef, "int usleep(unsigned int)")
   ffi.C.usleep(500000)
 end
 
---- The values of the script's options, keyed with underscores (opts.weight_decay). --help prints and exits 0; misuse
---- prints a message on stderr (rank 0 only) and exits 2.
+--- Returns the values of the script's options, with underscores in their keys (opts.weight_decay). --help prints a text
+--- and exits with code 0; an error prints a message on stderr (rank 0 only) and exits with code 2.
 ---@param spec table     {name=, about=, examples={...}, options={...}, positional={...}}
 ---@param args string[]? default: the script's arguments
 function M.parse(spec, args)
@@ -231,7 +233,7 @@ end
 
 -- ---- showing -----------------------------------------------------------------------------------------------------
 
---- True where the option was on the command line, rather than at its default.
+--- Was the option given on the command line?
 function M.given(opts, name)
   return specs[opts] ~= nil and specs[opts].given[(name:gsub("-", "_"))] == true
 end
@@ -240,7 +242,7 @@ local function quoted(text)
   return text:match "^[%w%._/:=,%%%+@%-]+$" and text or "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
---- The settings in effect, as options that can be pasted back, in lines of at most 100 columns.
+--- Returns all settings in effect as a command line, in lines of at most 100 columns.
 ---@return string
 function M.echo(opts)
   local entry = specs[opts] or error("cli.echo: these are no options of cli.parse", 2)

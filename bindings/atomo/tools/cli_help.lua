@@ -1,6 +1,6 @@
---- The text of a script's --help, from the declaration that cli.parse takes.
+--- Makes the text of --help from the declaration of cli.parse.
 
---- A value as it would be typed.
+--- Returns a value as it is typed on a command line.
 local function shown(v)
   if type(v) == "table" then
     local parts = {}
@@ -10,7 +10,7 @@ local function shown(v)
   return type(v) == "number" and ("%.14g"):format(v) or tostring(v)
 end
 
---- Words of text in lines of at most width, each after the first indented.
+--- Wraps text to lines of at most `width` columns; all except the first are indented.
 local function wrap(text, width, indent)
   local lines, line = {}, ""
   for word in text:gmatch "%S+" do
@@ -47,7 +47,7 @@ local function option_help(o)
   return (o[4] or "") .. (#notes > 0 and " (" .. table.concat(notes, "; ") .. ")" or "")
 end
 
---- The text of --help.
+--- Returns the text of --help.
 local function help(spec)
   local usage = "usage: " .. (spec.usage or "atomo-lua " .. (spec.name or "script.lua")) .. " [options]"
   for _, p in ipairs(spec.positional or {}) do

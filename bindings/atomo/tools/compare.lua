@@ -1,4 +1,4 @@
---- Compressors side by side on the same gradients: bytes, error, time (stages 4 to 8 of the path), for
+--- Compares compressors on the same gradients by bytes, error and time (stages 4 to 8), for
 -- scripts/compare_compressors.lua and scripts/bench_codec.lua.
 local C = require("atomo.ffi").C
 local T = require "atomo.tensor"
@@ -7,10 +7,10 @@ local median = require("atomo.tools.gradients").median
 
 local M = {}
 
---- Specs with every ratio put into those that take one and name no budget of their own.
+--- Combines each compressor that has option ratio and no budget with every ratio; others are unchanged.
 ---@param specs string[]
 ---@param ratios number[]
----@return {text: string, name: string, ratio: number?}[]  name: without the ratio
+---@return {text: string, name: string, ratio: number?}[]  name: the text without the ratio
 function M.expand(specs, ratios)
   local list = {}
   for _, text in ipairs(specs) do
@@ -29,7 +29,7 @@ function M.expand(specs, ratios)
   return list
 end
 
---- ||a - b||^2 over lists of tensors.
+--- Returns ||a - b||^2 of two lists of tensors.
 local function distance(a, b)
   local sum = 0
   for i, t in ipairs(a) do
@@ -41,16 +41,17 @@ end
 ---@class atomo.Comparison
 ---@field compressor string
 ---@field unbiased boolean
----@field bytes number          a step's messages, mean
----@field ratio number          dense bytes over those
----@field predicted number      E||ghat - g||^2 / ||g||^2, as the compressor states it, mean
----@field measured number       the same, by decoding; measured_error: its standard error
----@field encode_ms number      medians
----@field decode_ms number
----@field encode_gb_s number    gradient over time
----@field decode_gb_s number
+---@field bytes number          bytes of a step's messages, mean
+---@field ratio number          dense bytes / bytes
+---@field predicted number      E||ghat - g||^2 / ||g||^2 by the compressor's closed form, mean
+---@field measured number       the same, measured by decoding; measured_error: its standard error
+---@field encode_ms number      milliseconds to encode a step, median
+---@field decode_ms number      milliseconds to decode a step, median
+---@field encode_gb_s number    gigabytes of gradients encoded per second
+---@field decode_gb_s number    gigabytes of gradients decoded per second
 
---- Encodes a step into out: all tensors under one budget, or one after the other as training does; the length.
+--- Encodes a step into out, all tensors under one budget or, if streamed, one at a time as in training; returns the
+--- length.
 local function encode_all(c, grads, step, out, streamed)
   if not streamed then return c:encode_step(grads, {step = step, out = out}) end
   local n = 0
@@ -60,12 +61,12 @@ local function encode_all(c, grads, step, out, streamed)
   return n
 end
 
---- Runs a compressor over a step of gradients `draws` times (and once more, to warm up).
+--- Measures a compressor on a step of gradients, `draws` times after one time to warm up.
 ---@param text string|table
 ---@param grads atomo.Tensor[]
 ---@param names string[]
 ---@param draws integer
----@param streamed boolean?  tensor by tensor, at the price of the step before
+---@param streamed boolean?  one tensor at a time, at the price of the previous step
 ---@return atomo.Comparison
 function M.measure(text, grads, names, draws, streamed)
   local c = compress.compressor(text, {seed = 1})
@@ -98,8 +99,8 @@ function M.measure(text, grads, names, draws, streamed)
     decode_gb_s = dense / t_decode / 1e9, draws = draws}
 end
 
---- A chart of measured error against bytes, a line a compressor.
----@param results atomo.Comparison[]  each with name (of its line)
+--- Returns a chart of measured error against bytes, with one line per compressor.
+---@param results atomo.Comparison[]  each with field name, of its line
 ---@param title string
 function M.chart(results, title)
   local series, by_name = {}, {}

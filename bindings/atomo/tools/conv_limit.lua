@@ -1,10 +1,10 @@
---- The limit of a training step: oneDNN's own best time for each of its convolutions (scripts/bench_nn.lua --limit).
+--- Lower limit of a training step's convolutions: oneDNN's best time for each of them (scripts/bench_nn.lua --limit).
 --   local limit = require("atomo.tools.conv_limit").measure(profile, steps, {rounds = 5, step = seconds_of_a_step})
 --   print(limit:text())
--- Each layer's forward and both backward passes run direct and by oneDNN's Winograd, in the blocked layouts that oneDNN
--- chooses, no reorder counted; the faster one is the limit. What this runtime needs for the same is timed in between.
--- A machine's speed drifts, so everything is measured in rounds: training steps, then all convolutions. The share of
--- the limit is the median of the rounds' own shares, each of times that were taken side by side.
+-- Each layer's forward and both backward passes run by oneDNN's direct and Winograd algorithms, in the blocked layouts
+-- that oneDNN chooses, without counting reorders; the faster one is the limit. This runtime's convolutions are timed,
+-- too. A machine's speed drifts, so measurements are in rounds: training steps, then all convolutions. The share of the
+-- limit is computed in each round, from times that were measured together; the result is the median.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local ffi, C, check = f.ffi, f.C, f.check
@@ -15,7 +15,7 @@ Limit.__index = Limit
 local algorithms = {"direct", "winograd"}
 local passes = {"forward", "data", "weights"}
 local PASS_NUMBER = {forward = 0, data = 1, weights = 2}
-local RUNS = 2 -- of each algorithm in a round, after one that is not counted; the faster one stands
+local RUNS = 2 -- runs of each algorithm in a round, after one to warm up; the fastest is used
 
 local function median(list)
   local sorted = {unpack(list)}
@@ -25,7 +25,7 @@ end
 
 local library -- scripts/bench/conv_limit.c, beside libatomo; false: this build has none
 
---- The benchmark's library; nil where the build has no oneDNN.
+--- Returns the benchmark's library; nil if the build has no oneDNN.
 local function load_library()
   if library ~= nil then return library or nil end
   local here = debug.getinfo(1, "S").source:match "^@(.*)/atomo/tools/conv_limit%.lua$" or "."
@@ -40,7 +40,7 @@ local function load_library()
   return library or nil
 end
 
---- Seconds of oneDNN for one pass of a layer {x=, w=, gy=, window=}; nil where it has no such primitive.
+--- Returns oneDNN's seconds for one pass of a layer {x=, w=, gy=, window=}; nil if it has no such primitive.
 local function time_onednn(layer, pass, algorithm)
   local seconds = ffi.new("double[?]", RUNS)
   local rc = load_library().atomo_bench_convolution(layer.x.h.shape, layer.w.h.shape, layer.gy.h.shape, layer.window,
@@ -53,7 +53,7 @@ local function time_onednn(layer, pass, algorithm)
   return best
 end
 
---- The same through this runtime's engines.
+--- The same passes by this runtime.
 local own = {
   forward = function(l, out) return C.atomo_conv2d(l.x.h, l.w.h, nil, l.window, out) end,
   data = function(l, out) return C.atomo_conv2d_backward_data(l.x.h, l.w.h, l.gy.h, l.window, 0, out) end,
@@ -89,7 +89,8 @@ local function run_round(layer)
   end)
 end
 
---- Medians of the rounds, and which of oneDNN's algorithms wins: times[pass] = {direct, winograd, own, winner, best}.
+--- Sets layer.times[pass] = {direct, winograd, own, winner, best}: medians of the rounds, and oneDNN's faster
+--- algorithm.
 local function conclude(layer)
   layer.times = {}
   for pass, lists in pairs(layer.passes) do
@@ -102,7 +103,7 @@ local function conclude(layer)
   end
 end
 
---- What oneDNN's best algorithms took in round r, for a whole step.
+--- Returns the seconds of oneDNN's best algorithms in round r, for all convolutions of a step.
 local function limit_of_round(layers, r)
   local sum = 0
   for _, layer in ipairs(layers) do
@@ -114,9 +115,9 @@ local function limit_of_round(layers, r)
   return sum
 end
 
---- Measures the convolutions recorded by a stopped profile, beside whole training steps.
----@param profile table     of atomo.profile
----@param steps integer     training steps in it
+--- Measures the convolutions recorded by a stopped profile, together with training steps.
+---@param profile table     result of atomo.profile
+---@param steps integer     number of training steps in it
 ---@param opts {rounds: integer, step: fun(): number}  step: runs some training steps, returns the seconds of one
 local function measure(profile, steps, opts)
   if not load_library() then f.raise "conv_limit: this build has no oneDNN (apt install libdnnl-dev, then build)" end
@@ -148,7 +149,7 @@ end
 
 local function number(seconds) return seconds and ("%8.2f"):format(1e3 * seconds) or ("%8s"):format "none" end
 
---- A line for every layer and pass, then the sums: medians of the rounds.
+--- Returns a table with a line for every layer and pass, and the sums; all are medians over the rounds.
 function Limit:text()
   local lines = {("%-52s %5s %-8s %8s %8s %8s %6s"):format("convolution, ms a call", "calls", "pass", "direct",
     "winograd", "own", "share")}

@@ -1,5 +1,5 @@
---- Gradients to measure compressors on: from a folder, from a model's first batch, or made up (stage 3 of the path, for
--- benches and comparisons). Only tensors of two dimensions and more: what is compressed in training.
+--- Gradients on which compressors are measured: from a folder, from a model, or generated. Only tensors with two or
+-- more dimensions, since training compresses only those.
 local raise = require("atomo.ffi").raise
 local T = require "atomo.tensor"
 local io_ = require "atomo.tensor.npy"
@@ -9,7 +9,7 @@ local optim = require "atomo.optim"
 
 local M = {}
 
---- Of a folder of .npy files, one a tensor. Returns tensors and names.
+--- Reads the .npy files of a folder. Returns tensors and names.
 ---@param folder string
 ---@return atomo.Tensor[], string[]
 function M.folder(folder)
@@ -25,7 +25,8 @@ function M.folder(folder)
   return list, names
 end
 
---- ResNet-20's convolutions, low rank plus heavy-tailed noise.
+--- Generates tensors in the shapes of ResNet-20's convolutions: low rank plus heavy-tailed noise. Returns tensors,
+--- names.
 ---@return atomo.Tensor[], string[]
 function M.made_up()
   local list, names = {}, {}
@@ -48,7 +49,7 @@ end
 
 local files = {resnet20 = "resnet", resnet18 = "resnet", vgg11 = "vgg", lenet = "lenet", mlp = "mlp"}
 
---- Of a network of models/ after `steps` steps of SGD on the synthetic set.
+--- Returns the gradients, and their names, of a network of models/ after `steps` steps of SGD on the synthetic set.
 ---@param name string
 ---@param steps integer
 ---@return atomo.Tensor[], string[]
@@ -75,7 +76,7 @@ function M.model(name, steps)
   return list, names
 end
 
---- The middle of a list of numbers, which it sorts.
+--- Returns the median of a list of numbers, which it sorts.
 function M.median(times)
   table.sort(times)
   return times[math.ceil(#times / 2)]

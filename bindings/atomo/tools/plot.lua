@@ -1,5 +1,5 @@
---- A line chart as SVG: labelled axes (logarithmic where asked), a legend, colours that the colour-blind tell apart and
--- a marker a series. For reports and comparisons (stage 10 of the path).
+--- Line charts as SVG: labelled axes, linear or logarithmic, a legend, colours that colour-blind people can
+-- distinguish, and one marker per series (stage 10).
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
 local raise = f.raise
@@ -18,12 +18,12 @@ local function tick_text(v)
   if a >= 1e9 then return ("%g G"):format(v / 1e9) end
   if a >= 1e6 then return ("%g M"):format(v / 1e6) end
   if a >= 1e3 then return ("%g k"):format(v / 1e3) end
-  if a == 0 then return "0" end -- not "-0"
+  if a == 0 then return "0" end -- v may be -0
   if a < 1e-3 then return (("%.0e"):format(v):gsub("e%-0", "e-")) end
   return ("%g"):format(v)
 end
 
---- Least and largest of a coordinate over all series, a little widened.
+--- Returns the least and largest value of coordinate k over all series, slightly extended. Logarithms on a log axis.
 local function range_of(axis, series, k)
   local low, high = math.huge, -math.huge
   for _, s in ipairs(series) do
@@ -38,7 +38,7 @@ local function range_of(axis, series, k)
   return low - room, high + room
 end
 
---- Values at which an axis from low to high (logarithms, where it is so) has ticks: {value, labelled}.
+--- Returns the ticks of an axis from low to high (logarithms on a log axis): {value, is it labelled?}.
 local function ticks_of(axis, low, high)
   local list = {}
   if axis.log then
@@ -60,9 +60,9 @@ local function ticks_of(axis, low, high)
   return list
 end
 
---- Marker number k at (x, y).
+--- Returns marker number k at (x, y).
 local function marker(k, x, y, colour)
-  local shape = (k - 1 + math.floor((k - 1) / #colours)) % 4 -- another one where the colours come round again
+  local shape = (k - 1 + math.floor((k - 1) / #colours)) % 4 -- a new combination when the colours repeat
   if shape == 0 then return ('<circle cx="%.1f" cy="%.1f" r="4.2" fill="%s"/>'):format(x, y, colour) end
   local points = shape == 1 and {-4, -4, 4, -4, 4, 4, -4, 4} or shape == 2 and {0, -5, 5, 4, -5, 4}
     or {0, -5.5, 5.5, 0, 0, 5.5, -5.5, 0}
@@ -75,7 +75,7 @@ local function text_at(x, y, text, more)
   return ('<text x="%.1f" y="%.1f" %s>%s</text>'):format(x, y, more or "", escape(text))
 end
 
---- Grid, ticks and labels of both axes.
+--- Draws grid, ticks and labels of both axes.
 local function draw_axes(out, chart, box, place)
   for _, t in ipairs(ticks_of(chart.x, box.x0, box.x1)) do
     local x = place.x(t[1])
@@ -113,7 +113,7 @@ local function draw_series(out, series, place, box)
   end
 end
 
---- The series without points that a logarithmic axis cannot show; series left without points are removed.
+--- Returns the series without points that a logarithmic axis cannot show, and without series that then have none.
 local function drawable(chart)
   local list = {}
   for _, s in ipairs(chart.series) do
@@ -136,14 +136,14 @@ end
 ---@field width integer?
 ---@field height integer?
 
---- The chart as the text of an SVG file.
+--- Returns the chart as the text of an SVG file.
 ---@param chart atomo.Chart
 ---@return string
 function M.svg(chart)
   if type(chart) ~= "table" or type(chart.series) ~= "table" then raise "plot: expected {x=, y=, series={...}}" end
   local series = drawable(chart)
   local legend = LEGEND
-  for _, s in ipairs(series) do legend = math.max(legend, 66 + 7 * #s.name) end -- 7: of a letter, at least
+  for _, s in ipairs(series) do legend = math.max(legend, 66 + 7 * #s.name) end -- about 7 pixels per letter
   local width = (chart.width or 900) + legend - LEGEND
   local height = math.max(chart.height or 520, TOP + BOTTOM + 20 * #series)
   local box = {left = LEFT, top = TOP, right = width - RIGHT - legend, bottom = height - BOTTOM}
@@ -169,9 +169,9 @@ function M.svg(chart)
   return table.concat(out, "\n")
 end
 
---- Writes path.svg, and path.png where rsvg-convert or ImageMagick's convert is installed and MPI does not run (no
---- process may be started from a rank). Returns what was written.
----@param path string  without its ending
+--- Writes path.svg; also path.png if rsvg-convert or ImageMagick's convert is installed and MPI does not run (a rank
+--- must not start processes). Returns the paths written.
+---@param path string  path without extension
 ---@param chart atomo.Chart
 ---@return string[]
 function M.save(path, chart)

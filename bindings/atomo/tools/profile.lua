@@ -1,8 +1,8 @@
---- atomo.profile: where a training step's time goes, by operator and shape, forward and backward.
+--- atomo.profile: time of a training step by operator and shape, forward and backward.
 --   local profile = atomo.profile.start();  ... steps ...;  print(profile:stop():text())
--- Work is counted in multiplications and additions of the direct algorithm (conv2d, linear), else in bytes, every
--- operand and result once; the share is that of the limit measured here, one large sgemm or copy on the same threads.
--- Winograd's convolutions pass 100 %: they compute the same with fewer multiplications.
+-- Work is counted in multiplications and additions of the direct algorithm (conv2d, linear), otherwise in bytes of all
+-- operands and results. The share compares work per second with a limit measured here: one large sgemm, or a copy, with
+-- the same threads. Winograd convolutions can exceed 100 %, since they need fewer multiplications.
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local f = require "atomo.ffi"
@@ -13,14 +13,15 @@ Profile.__index = Profile
 
 local function numel(t) return T.is_tensor(t) and t.h.numel or 0 end
 
---- Multiplications and additions of the forward (0: not of that kind). A weight [out, ...] meets each result once.
+--- Returns the multiplications and additions of forward, 0 for operators other than conv2d and linear. Each element of
+--- the result takes one per element of a filter of the weight [out, ...].
 local function flops(op, ctx, result)
   if op.name ~= "conv2d" and op.name ~= "linear" then return 0 end
   local w = ctx.inputs[2]
   return 2 * result * w.h.numel / w.h.shape[0]
 end
 
---- "conv2d [128,32,32,16] [32,3,3,16] s2 p1": operator, shapes, stride and padding where there are any.
+--- Returns the key of a call, "conv2d [128,32,32,16] [32,3,3,16] s2 p1": operator, shapes, stride, padding.
 local function key_of(op, ctx)
   local parts = {op.name}
   for i = 1, 2 do
@@ -36,7 +37,7 @@ local function key_of(op, ctx)
   return table.concat(parts, " ")
 end
 
---- What atomo.conv_limit needs to run a convolution again.
+--- Returns what tools/conv_limit.lua needs to run a convolution again.
 local function conv_of(ctx, y)
   return {x = ctx.inputs[1]:shape(), w = ctx.inputs[2]:shape(), y = y:shape(), window = ctx.inputs[4],
     needs_data = ctx:needs(1)}
@@ -71,9 +72,9 @@ function Profile:see(pass, op, ctx, seconds, ...)
   end
 end
 
-local running -- the profile that counts
+local running -- the profile that is recording, or nil
 
---- Starts counting. One profile counts at a time: one that runs (an error came before its stop) ends here.
+--- Starts a profile. Only one records at a time: one that is still running (after an error) is stopped.
 local function start()
   if running then running:stop() end
   local self = setmetatable({rows = {}, order = {}, begin = C.atomo_time()}, Profile)
@@ -82,7 +83,7 @@ local function start()
   return self
 end
 
---- Ends counting; of a profile that has ended: nothing.
+--- Stops the profile, if it is running; returns it.
 function Profile:stop()
   if running ~= self then return self end
   running = nil
@@ -101,7 +102,8 @@ local function best_of(n, fn)
   return best
 end
 
---- FLOP/s of one sgemm of 1024 x 256 x 256 a thread, bytes/s (read and written) of a copy of 64 MB.
+--- Measures the limits: FLOP/s of an sgemm with 1024 x 256 x 256 per thread, bytes/s (read and written) of a 64 MB
+--- copy.
 local function limits()
   return T.scope(function()
     local rows = 1024 * C.atomo_num_threads()
@@ -121,8 +123,8 @@ local function cell(sum, steps, flop_limit, byte_limit)
   return ("%8.2f ms %6.0f %-7s %3.0f%%"):format(1e3 * sum.seconds / steps, rate / 1e9, unit, 100 * rate / limit)
 end
 
---- A table, the slowest first.
----@param steps integer?  training steps in it; times are a step's
+--- Returns a table of operators, the slowest first.
+---@param steps integer?  number of training steps profiled (default 1); times are per step
 function Profile:text(steps)
   steps = steps or 1
   local flop_limit, byte_limit = limits()
@@ -146,8 +148,9 @@ function Profile:text(steps)
   return table.concat(lines, "\n")
 end
 
---- An on_step hook of atomo.train: profiles up to 10 steps after the first two, then says the table and stops.
----@param total integer              steps that the run will have
+--- Returns an on_step hook for atomo.train that profiles up to 10 steps after the first two, then passes the table to
+--- say.
+---@param total integer              number of steps of the run; raises if below 3
 ---@param say fun(text: string)
 local function hook(total, say)
   local steps, seen, profile = math.min(10, total - 2), 0, nil

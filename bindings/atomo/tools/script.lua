@@ -1,5 +1,5 @@
---- What the training scripts (scripts/train_*.lua) share: their common options, the threads of a rank, the exchange,
--- and the arguments of atomo.train that these say.
+--- Shared by the training scripts (scripts/train_*.lua): common options, threads of a rank, the exchange, and the
+-- arguments of atomo.train that follow from these options.
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
 local mpi = require "atomo.comm.mpi"
@@ -10,10 +10,9 @@ local M = {}
 
 local topologies = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical", "default"}
 
---- own, a script's options as cli.parse takes them, and those that all training scripts have. Defaults that differ:
---- compress, eval_every; unit: what a batch consists of.
+--- Returns a script's own options followed by those of all training scripts, for cli.parse.
 ---@param own table[]
----@param d {compress: string, eval_every: integer, unit: string}
+---@param d {compress: string, eval_every: integer, unit: string}  this script's defaults; unit: what a batch has
 function M.options(own, d)
   local all = {}
   for _, option in ipairs(own) do all[#all + 1] = option end
@@ -67,9 +66,8 @@ function M.options(own, d)
   return all
 end
 
---- Threads of this rank: wanted, or where that is 0 this host's cores shared by its ranks, no more than this rank is
---- bound to. Returns how many.
----@param wanted integer
+--- Sets this rank's number of threads; returns it.
+---@param wanted integer  0: this host's cores / its ranks, at most the cores that this rank is bound to
 function M.set_threads(wanted)
   local C, world = f.C, mpi.world
   local ranks, bound, cores = world.local_size, C.atomo_num_cores(), C.atomo_num_host_cores()
@@ -82,12 +80,12 @@ function M.set_threads(wanted)
   return threads
 end
 
---- Says something once.
+--- Prints a formatted line on rank 0.
 function M.say(...)
   if mpi.world.rank == 0 then files.say(string.format(...)) end
 end
 
---- Sets threads and seed, runs the files of --load; returns the threads of a rank.
+--- Sets threads and seed, runs the files of --load; returns the number of threads.
 function M.begin(opts)
   local threads = M.set_threads(opts.threads)
   for _, file in ipairs(opts.load) do dofile(file) end
@@ -95,7 +93,7 @@ function M.begin(opts)
   return threads
 end
 
---- The exchange, and what to say of it: "compressor ..., topology ...".
+--- Opens the exchange; also returns a text about it, "compressor ..., topology ...".
 function M.exchange(opts)
   local exchange = require("atomo.exchange").exchange {compress = opts.compress, topology = opts.topology,
     overlap = opts.overlap, downlink = cli.given(opts, "down") and opts.down or nil, inter_node = opts.inner,
@@ -108,15 +106,15 @@ end
 
 local function given(text) return text ~= "" and text or nil end
 
---- Steps of the whole run, and of what is run of it.
----@param epoch_steps integer  micro-batches of an epoch
+--- Returns the steps of the schedule, and the number after which the run stops.
+---@param epoch_steps integer  micro-batches per epoch
 function M.steps(opts, epoch_steps)
   local total = math.ceil(epoch_steps / opts.accumulate) * opts.epochs
   if opts.max_steps > 0 then total = math.min(total, opts.max_steps) end
   return total, opts.stop_after > 0 and math.min(total, opts.stop_after) or total
 end
 
---- atomo.train's arguments: t, and what the common options say. `last`: steps to be run.
+--- Adds arguments of atomo.train that follow from the common options to t. last: the step after which the run stops.
 function M.arguments(opts, last, t)
   t.accumulate, t.local_steps = opts.accumulate, opts.local_steps
   t.outer = opts.local_steps > 0 and {lr = opts.outer_lr, momentum = opts.outer_momentum} or nil

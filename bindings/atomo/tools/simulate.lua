@@ -1,9 +1,9 @@
---- Measured times and bytes carried to other clusters by the cost model of exchange/auto/cost.lua: what
--- scripts/simulate.lua prints. Everything that comes out of here but the figures themselves is a prediction.
+--- Predicts steps on other clusters from measured times and bytes, by the cost model of exchange/auto/cost.lua; for
+-- scripts/simulate.lua. All results are predictions, except the figures themselves.
 --
--- Figures: {source=, base= (s of a step without exchange), backward= (s of it), works= {[compressor] = work}}; a work
--- is that of cost.lua, without backward. The batch per rank is that of the measurement for any number of ranks (weak
--- scaling), and every host computes as fast as the measured one.
+-- Figures: {source=, base= (s of a step without exchange), backward= (s of backward in it), works= {[compressor] =
+-- work}}; a work is that of cost.lua, without backward. Assumed: each rank has the batch of the measurement (weak
+-- scaling), and every host is as fast as the measured one.
 local choose = require "atomo.exchange.auto.choose"
 local files = require "atomo.core.files"
 local json = require "atomo.core.json"
@@ -19,7 +19,7 @@ M.PAYLOAD = 1448 / 1538
 
 local units = {bit = 1, kbit = 1e3, mbit = 1e6, gbit = 1e9}
 
---- "100mbit" -> 1e8 bits a second.
+--- Parses "100mbit" to 1e8 bits per second.
 ---@param text string
 ---@return number
 function M.rate(text)
@@ -57,7 +57,7 @@ end
 
 local SKIP = 2 -- steps at the start of a run, which plan and warm up
 
---- Median milliseconds by stage, bytes and settings of each run in a log; the first two steps are left out.
+--- Returns median milliseconds by stage, bytes and settings of each run in a log, without the first two steps.
 ---@param path string
 ---@return table[]
 function M.runs(path)
@@ -89,16 +89,17 @@ function M.runs(path)
   return runs
 end
 
---- How many encodings and decodings of one rank's messages a topology makes on a rank, and how often they leave it.
--- scales: as in a work.
+--- Returns for a topology: how many times a rank encodes, decodes and sends one rank's messages per step. scales: see
+-- cost.lua.
 local function multiples(topology, ranks, scales)
   if topology ~= "sharded" then return 1, ranks, ranks - 1 end
   local part = scales == 1 and ranks > 2 and ranks / (2 * (ranks - 1)) or 1
   return 1 + 1 / ranks, 2 * part, 2 * (ranks - 1) / ranks * part
 end
 
---- Figures from a run: s is a work of the model's gradients (timing.work: dense, small, tensors, scales, copy). A run
---- with a compressor gives its work, too; its topology must be allgather, default or sharded.
+--- Returns figures from a run, with the work of its compressor, if any. s: a work of the model's gradients
+--- (measure.lua: dense, small, tensors, scales, copy). The topology of a run with a compressor must be allgather,
+--- default or sharded.
 function M.from_run(run, s)
   local where = ("simulate: %s"):format(run.path)
   if run.seen <= SKIP then raise(("%s: %d steps, at least %d are needed"):format(where, run.seen, SKIP + 1)) end
@@ -129,7 +130,7 @@ function M.from_run(run, s)
   return figures
 end
 
---- Adds b's works to a, whose times stay.
+--- Adds the works of figures b to a, and returns a; its times are not changed. a may be nil.
 function M.merge(a, b)
   if not a then return b end
   a.source = a.source .. ", " .. b.source
@@ -139,7 +140,7 @@ end
 
 local wanted = {"dense", "small", "message", "encode", "decode", "copy", "tensors", "scales"}
 
---- Figures from a JSON file, as save writes them.
+--- Reads figures from a JSON file written by M.save.
 function M.load(path)
   local file, why = io.open(path, "rb")
   if not file then raise(("simulate: cannot read %s"):format(why)) end
@@ -171,7 +172,8 @@ function M.save(path, figures) files.save("simulate", path, json.encode(figures)
 
 -- ---- predicting --------------------------------------------------------------------------------------------------
 
---- A network of hosts with links of `bits` a second. o: latency (s), per_host, memory_rate (bytes/s).
+--- Returns a network (cost.lua) of hosts with links of `bits` per second. o: latency (s), per_host (ranks per host),
+--- memory_rate (bytes/s).
 function M.network(ranks, bits, o)
   if ranks < 2 then raise(("simulate: the number of ranks is %d, expected 2 or more"):format(ranks)) end
   local per_host = math.min(o.per_host or 1, ranks)
@@ -179,7 +181,7 @@ function M.network(ranks, bits, o)
     memory_latency = 5e-6, memory_rate = o.memory_rate or 4e9, checked = true}
 end
 
---- Compressors in the order of what they are taken to lose: the more bytes, the less.
+--- Returns the compressors, the least lossy first; more bytes are assumed to mean less loss.
 function M.compressors(figures)
   local names, bytes = {}, {}
   for name, w in pairs(figures.works) do names[#names + 1], bytes[name] = name, w.message + w.small end
@@ -191,11 +193,11 @@ function M.compressors(figures)
   return names
 end
 
---- The prediction for one cluster: {rows= (every setting, as choose.predict gives them), taken=, fastest=, dense=,
---- gain= (dense step / taken step)}. scale: how many times slower hosts compute than where figures were measured.
+--- Predicts one cluster: {rows= (all settings, from choose.predict), taken=, fastest=, dense=, gain= (dense step /
+--- taken step)}.
 ---@param figures table
 ---@param net table
----@param scale number?
+---@param scale number?  how many times slower than the measured host each host computes, default 1
 function M.predict(figures, net, scale)
   scale = scale or 1
   local names, works = M.compressors(figures), {}

@@ -1,6 +1,6 @@
---- simulate.lua --check: trains on netlab's hosts, and prints what the model predicted beside what was measured.
--- The hosts share this machine's cores, so that computing takes ranks * threads / cores times as long as alone; that is
--- part of the prediction. Runs that the log file holds already are not run again.
+--- simulate.lua --check: trains on netlab's hosts and prints predictions beside measurements. The hosts share this
+-- machine's cores, so computing is predicted to take ranks * threads / cores times as long. Runs that are in the log
+-- file already are not repeated.
 local simulate = require "atomo.tools.simulate"
 local cost = require "atomo.exchange.auto.cost"
 local log = require "atomo.core.log"
@@ -8,7 +8,7 @@ local C = require("atomo.ffi").C
 
 local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
---- Path of this program, and of the scripts' folder.
+--- Returns the paths of this program and of the folder scripts.
 local function paths()
   local pipe = io.popen "readlink /proc/$PPID/exe"
   local exe = pipe:read "*l"
@@ -16,7 +16,7 @@ local function paths()
   return exe, (arg[0]:match "^(.*)/[^/]*$" or ".")
 end
 
---- The check's run in the log file, or nil.
+--- Returns the run with this key from the log file, or nil.
 local function done_already(path, key)
   local file = io.open(path, "rb")
   if not file then return nil end
@@ -26,7 +26,7 @@ local function done_already(path, key)
   end
 end
 
---- Trains on netlab; returns the run's times, or nil and why.
+--- Trains on netlab; returns the run's times, or nil and an error text.
 local function train(case, opts, figures)
   local exe, scripts = paths()
   local name = os.tmpname()
@@ -48,7 +48,7 @@ local function train(case, opts, figures)
   return run
 end
 
---- One case: measured (or read) and predicted seconds.
+--- Measures one case, or reads it from the log file.
 local function measure(case, opts, figures)
   local key = ("%s, %d ranks, %s, %s over %s, %d steps"):format(figures.source, case.ranks, opts.check_rate,
     case.compress, case.topology, opts.check_steps)
@@ -65,7 +65,7 @@ local function measure(case, opts, figures)
   return e
 end
 
---- What the model says of a case: step and exchange, seconds.
+--- Returns the model's seconds for a case: of a step, and of its exchange.
 local function predict(case, opts, figures, hardware)
   local scale = math.max(1, case.ranks * figures.threads / C.atomo_num_host_cores())
   local w = {}
@@ -92,8 +92,8 @@ local function cases(opts, figures, fail)
   return list
 end
 
----@param figures table   of --model: with model, batch and threads
----@param opts table      the script's options
+---@param figures table   figures measured with --model, which have fields model, batch and threads
+---@param opts table      options of the script
 ---@param hardware table  {latency=}
 ---@param fail fun(text: string)
 return function(figures, opts, hardware, fail)

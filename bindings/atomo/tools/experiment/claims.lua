@@ -1,10 +1,10 @@
---- What the results say of the claims of the ATOMO paper [Wang et al., NeurIPS 2018, section 5]: spectral ATOMO up to
+--- Compares results with the claims of the ATOMO paper [Wang et al., NeurIPS 2018, section 5]: spectral ATOMO is up to
 -- twice as fast as QSGD and three times as fast as TernGrad, with a negligible loss of accuracy.
 local curve = require "atomo.tools.experiment.curve"
 
 local M = {}
 
---- Whether a compressor is of the family: its name is that before the colon.
+--- Returns the rows of a family: those whose compressor has this name before the colon.
 local function family(rows, name)
   local list = {}
   for _, r in ipairs(rows) do
@@ -13,9 +13,9 @@ local function family(rows, name)
   return list
 end
 
---- Median over seeds of the seconds to an accuracy (infinite where half of them or more do not get there), and how many
---- get there.
----@param row {curves: atomo.Curve[]}
+--- Returns the median over seeds of the seconds to an accuracy (infinite if half of the seeds or more do not reach it),
+--- and the number of seeds that reach it.
+---@param row {curves: atomo.Curve[]}  a curve per seed
 ---@param what string?  "seconds" (default) or "bytes"
 function M.time_to(row, accuracy, what)
   local list, reached = {}, 0
@@ -27,7 +27,7 @@ function M.time_to(row, accuracy, what)
   return #list > 0 and curve.median(list) or math.huge, reached
 end
 
---- The row of a family that is first at an accuracy, and when; nil where none gets there.
+--- Returns the row that reaches an accuracy first, and its seconds; nil if none reaches it.
 local function fastest(rows, accuracy)
   local best, at = nil, math.huge
   for _, r in ipairs(rows) do
@@ -37,8 +37,8 @@ local function fastest(rows, accuracy)
   return best, at
 end
 
---- One claim about speed. The verdict compares the best settings of both. The paper's "up to" does not say which
---- settings it compares, so the text also names the most favourable pair.
+--- Judges one claim about speed. The verdict compares the best settings of both compressors. The paper's "up to" does
+--- not say which settings it compares, so the text also names the most favourable pair.
 local function speed_claim(rows, rival, factor, reach)
   local text = ("spectral ATOMO up to %gx faster than %s"):format(factor, rival.title)
   local ours, theirs = family(rows, "svd"), family(rows, rival.name)
@@ -71,7 +71,7 @@ local function speed_claim(rows, rival, factor, reach)
   local function say(p)
     return ("%.2fx to %g %% (%s against %s)"):format(p.ratio, 100 * p.accuracy, p.ours.compress, p.theirs.compress)
   end
-  local enough = factor * (1 - 1e-9) -- sums of times are rounded
+  local enough = factor * (1 - 1e-9) -- tolerance for rounding in sums of times
   local why = "best against best: " .. say(best)
   if most.ratio > best.ratio * 1.0001 then why = why .. "; the most favourable pair: " .. say(most) end
   local verdict = best.ratio >= enough and "holds" or most.ratio >= enough and "holds for chosen pairs only" or
@@ -110,10 +110,10 @@ local function loss_claim(rows, negligible)
     or "does not hold", why = why}
 end
 
---- The claims, judged: a list of {claim=, verdict=, why=}.
+--- Judges all claims; returns a list of {claim=, verdict=, why=}.
 ---@param rows {compress: string, curves: atomo.Curve[]}[]
 ---@param reach number[]     accuracies to compare at
----@param negligible number  loss of accuracy, a fraction
+---@param negligible number  largest loss of accuracy that counts as negligible, a fraction
 function M.judge(rows, reach, negligible)
   return {speed_claim(rows, {name = "qsgd", title = "QSGD"}, 2, reach),
     speed_claim(rows, {name = "terngrad", title = "TernGrad"}, 3, reach), loss_claim(rows, negligible)}

@@ -1,25 +1,25 @@
---- Logs of runs as curves: test accuracy against training time and bytes. Time is the sum of the steps' own times
--- (data, forward, backward, exchange, update): evaluation measures the training and is no part of it.
+--- Converts logs of runs to curves: test accuracy against training time and bytes. Time is the sum of the steps' times
+-- (data, forward, backward, exchange, update), without evaluation.
 local M = {}
 
 ---@class atomo.CurvePoint
 ---@field epoch integer
 ---@field step integer
 ---@field seconds number
----@field bytes number      sent by rank 0
----@field accuracy number   of the test set, a fraction
+---@field bytes number      sent by rank 0 so far
+---@field accuracy number   test accuracy, a fraction
 
 ---@class atomo.Curve
 ---@field points atomo.CurvePoint[]
----@field final number?     test accuracy of the end
+---@field final number?     test accuracy at the end
 ---@field steps integer
----@field step_ms number    median of a step
----@field bytes_step number bytes that rank 0 sends in a step
----@field dense_step number
----@field losses number[]   by step
+---@field step_ms number    milliseconds of a step, median
+---@field bytes_step number bytes that rank 0 sends per step
+---@field dense_step number the same for dense gradients
+---@field losses number[]   training loss by step
 ---@field hidden number?    mean fraction of the exchange that the main thread did not wait for
 
---- Median of a list, from its element number `first` (default 1) on; NaN of none.
+--- Returns the median of elements `first` (default 1) to the last; NaN if there are none.
 function M.median(list, first)
   local copy = {}
   for i = first or 1, #list do copy[#copy + 1] = list[i] end
@@ -35,7 +35,7 @@ function M.mean(list)
   return sum / #list
 end
 
---- Standard error of the mean; nil of fewer than two.
+--- Returns the standard error of the mean; nil for fewer than two elements.
 function M.standard_error(list)
   if #list < 2 then return nil end
   local mean, sum = M.mean(list), 0
@@ -43,7 +43,7 @@ function M.standard_error(list)
   return math.sqrt(sum / (#list - 1) / #list)
 end
 
---- The curve of one log's events.
+--- Returns the curve of a log's events.
 ---@param events table[]
 ---@return atomo.Curve
 function M.read(events)
@@ -68,7 +68,7 @@ function M.read(events)
   return c
 end
 
---- Median milliseconds of a step without the first `warm` (buffers are made and the order of tensors is learnt there).
+--- Returns the median milliseconds of a step, without the first `warm` steps, in which buffers are allocated.
 function M.steady_ms(events, warm)
   local times = {}
   for _, e in ipairs(events) do
@@ -77,10 +77,10 @@ function M.steady_ms(events, warm)
   return M.median(times, warm + 1)
 end
 
---- Sets the curve's clock by steps of step_ms each, measured elsewhere. The runs must be the same: raises at the first
---- step whose loss has other bits.
+--- Sets the curve's seconds as if each step took step_ms, which was measured in another run of the same settings.
+--- Raises if the losses of the two runs are not bit-identical.
 ---@param curve atomo.Curve
----@param timed atomo.Curve    of the run that was timed
+---@param timed atomo.Curve    of the run in which step_ms was measured
 ---@param step_ms number
 function M.set_clock(curve, timed, step_ms)
   for k, loss in ipairs(timed.losses) do
@@ -93,14 +93,14 @@ function M.set_clock(curve, timed, step_ms)
   curve.step_ms = step_ms
 end
 
---- The first evaluation at or above an accuracy; nil where there is none.
+--- Returns the first point at or above an accuracy; nil if there is none.
 function M.reach(curve, accuracy)
   for _, p in ipairs(curve.points) do
     if p.accuracy >= accuracy then return p end
   end
 end
 
---- Over runs that differ in their seed: the mean of each epoch's point.
+--- Averages the points of each epoch over runs with different seeds.
 ---@param curves atomo.Curve[]
 ---@return atomo.CurvePoint[]
 function M.average(curves)

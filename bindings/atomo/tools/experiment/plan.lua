@@ -1,5 +1,5 @@
---- The runs of an experiment: which there are, the command of each, where its log is, whether it is done. A run's name
--- holds a fingerprint of its settings and network, so that a log counts as done only where all of them are the same.
+--- The runs of an experiment: the command of each, its log, and whether it is done. A run's name has a hash of its
+-- settings and network, so that a log is used again only if all of them are the same.
 local bit = require "bit"
 local files = require "atomo.core.files"
 local log = require "atomo.core.log"
@@ -8,15 +8,15 @@ local process = require "atomo.tools.experiment.process"
 local M = {}
 
 ---@class atomo.ExperimentRun
----@field kind string      "train": from the first step to the last; "clock": a few steps, for their time
----@field compress string  as in --compress of train_cifar.lua
+---@field kind string      "train": the whole run; "clock": a few steps, to measure their time
+---@field compress string  option --compress of train_cifar.lua
 ---@field topology string
 ---@field lr number
 ---@field seed integer
 ---@field epochs integer
----@field name string      of its files, in folder/runs
----@field command string   without --log
----@field path string      its log, there when it is complete
+---@field name string      name of its files, in folder/runs
+---@field command string   command line without --log
+---@field path string      path of its log, which exists when it is complete
 
 -- Values that have a new name, and their names in runs and logs of earlier versions.
 local CURRENT = {topology = {standard = "default"}, compress = {auto = "adaptive"}}
@@ -24,14 +24,14 @@ local EARLIER = {topology = {default = "standard"}, compress = {adaptive = "auto
 
 --- "svd:ratio=16,bits=8@sharded" -> "svd:ratio=16,bits=8", "sharded"
 ---@param item string
----@param topology string  where the item names none
+---@param topology string  used if the item has none
 function M.split(item, topology)
   local spec, at = item:match "^(.-)@([%w_]+)$"
   spec, topology = spec or item, at or topology
   return CURRENT.compress[spec] or spec, CURRENT.topology[topology] or topology
 end
 
---- FNV-1a, 32 bits, in hexadecimal.
+--- Returns the 32-bit FNV-1a hash in hexadecimal.
 local function fingerprint(text)
   local h = 2166136261
   for i = 1, #text do
@@ -41,15 +41,15 @@ local function fingerprint(text)
   return ("%08x"):format(h)
 end
 
---- The shortest text that reads back as v.
+--- Returns a number as text with as many digits as are needed to read it back exactly.
 local function exact(v)
   local short = ("%.14g"):format(v)
   return tonumber(short) == v and short or ("%.17g"):format(v)
 end
 
---- opts: folder; program and script, the start of the command; network and here, {prefix of the command, name}: where
---- times count, and where only bits and accuracies do (here = nil: on the network, too); ranks, epochs, batch, model,
---- data, threads, train (further options, text), clock_steps.
+--- Makes a run. opts: folder; program and script, the start of the command; network and here, {prefix of the command,
+--- name}: where runs that measure times are started, and where all others are (here = nil: on the network, too); ranks,
+--- epochs, batch, model, data, threads, train (further options, text), clock_steps.
 ---@return atomo.ExperimentRun
 function M.run(opts, kind, item, lr, seed, epochs)
   local spec, topology = M.split(item, opts.topology)
@@ -79,7 +79,7 @@ local function exists(path)
   return file ~= nil
 end
 
---- Why a log is not that of the run, whole; nil where it is.
+--- Returns why a log is not a complete log of the run; nil if it is.
 local function wrong_with(run, events, bad)
   local first, last = events[1] or {}, events[#events] or {}
   if #bad > 0 then return "it is damaged: " .. bad[1].message end
@@ -97,7 +97,7 @@ local function wrong_with(run, events, bad)
   end
 end
 
---- What is known of a run: "done" and its events, "failed" and why, or "open".
+--- Returns the state of a run: "done" and its events, "failed" and why, or "open".
 ---@param run atomo.ExperimentRun
 function M.state(run)
   if exists(run.path) then
@@ -113,8 +113,8 @@ function M.state(run)
   return "failed", why
 end
 
---- The line of a failed run's output that says most: the first of the framed last word, else the last that says error,
---- else the last.
+--- Returns the most informative line of a failed run's output: the first one in the frame "stopped by an error", else
+--- the first that begins with the name of a program, else the last.
 ---@param text string
 function M.last_words(text)
   local frame, named, last
@@ -137,9 +137,9 @@ end
 
 local function write_file(path, text) files.save("experiment", path, text) end
 
---- Carries a run out: its log appears under its name only when it is complete. Returns true, or false and why.
+--- Executes a run. Its log gets its name only when it is complete. Returns true, or false and why.
 ---@param run atomo.ExperimentRun
----@param limit number?  seconds
+---@param limit number?  seconds after which the run is ended; default: no limit
 function M.carry_out(run, limit)
   local part, out = run.base .. ".part", run.base .. ".out"
   os.remove(part)

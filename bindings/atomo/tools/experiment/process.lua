@@ -1,5 +1,5 @@
---- Child processes of a driver script: started by a shell, output into a file, ended with the driver. The driver must
--- not run under mpirun (no process may be started from a rank); it starts mpirun itself. Beside the path.
+--- Child processes of a driver script: started by a shell, with output to a file, and ended with the driver. The driver
+-- must not run under mpirun (a rank must not start processes); it starts mpirun itself.
 local f = require "atomo.ffi"
 local ffi, C = f.ffi, f.C
 
@@ -13,14 +13,14 @@ local SIGTERM, SIGKILL, GRACE = 15, 9, 15 -- seconds of grace between the two si
 
 function M.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
---- A word of a command line as one would type it.
+--- Returns a word of a command line, quoted if necessary.
 function M.word(text)
   text = tostring(text)
   return text:find "^[%w%._/:=,%%%+@%-]+$" and text or M.quote(text)
 end
 
---- The exit code once the process is over (128 + signal where one ended it), nil after `seconds`. Interpreted, so that
---- a signal to the driver is heard here: its handler's hook does not reach compiled code.
+--- Waits for the process; returns its exit code (128 + signal if a signal ended it), nil after `seconds`. It is not
+--- compiled by the JIT, because the hook that handles a signal to the driver does not run in compiled code.
 local function wait(seconds)
   local from, nap, code = C.atomo_time(), 2000, ffi.new "int[1]"
   while true do
@@ -39,12 +39,12 @@ local function stop()
   wait(GRACE)
 end
 
---- Runs a shell command with output and errors in the file `out` (appended), and waits for it. Returns its exit code,
---- or nil where it was ended after `seconds`. A signal to the driver ends the command first (by SIGTERM: mpirun and
---- netlab.sh take their ranks and networks along); runtime/core/child.c sees to it.
----@param command string   one command, not a list: it takes the shell's place
+--- Runs a shell command, appends its output and errors to the file `out`, and waits. Returns the exit code, nil if it
+--- was ended after `seconds`. A signal to the driver first ends the command by SIGTERM (runtime/core/child.c), so that
+--- mpirun and netlab.sh end their ranks and networks.
+---@param command string   one command, not a list: it replaces the shell
 ---@param out string
----@param seconds number?  no limit without
+---@param seconds number?  default: no limit
 ---@return integer?
 function M.run(command, out, seconds)
   if C.atomo_mpi_started() == 1 then f.raise "process: cannot start one once MPI runs" end

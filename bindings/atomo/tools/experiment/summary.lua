@@ -1,4 +1,4 @@
---- The results of an experiment as rows (one a compressor), tables for people, JSON and charts.
+--- Results of an experiment as tables, JSON and charts, with one row per compressor.
 local log = require "atomo.core.log"
 local curve = require "atomo.tools.experiment.curve"
 local claims = require "atomo.tools.experiment.claims"
@@ -7,7 +7,7 @@ local M = {}
 
 local function percent(v) return ("%.2f %%"):format(100 * v) end
 
---- Mean and standard error of the final accuracies, and how many seeds they are of.
+--- Returns mean and standard error of the final accuracies over seeds, as text.
 local function final_text(row)
   local list = {}
   for _, c in ipairs(row.curves) do list[#list + 1] = c.final end
@@ -29,7 +29,7 @@ local function reach_text(row, accuracy)
   return log.duration(t) .. (reached < #row.curves and (" (%d of %d)"):format(reached, #row.curves) or "")
 end
 
---- The main table: a row a compressor. A failed one says why.
+--- Returns the main table, a row per compressor, and a note for every failed run.
 ---@param rows table[]
 ---@param reach number[]
 ---@return string
@@ -63,11 +63,11 @@ function M.table(rows, reach)
   return table.concat({log.table(lines), unpack(notes)}, "\n")
 end
 
---- The speed-up table: at one accuracy, every compressor (rows) against some (columns): their seconds over its own.
+--- Returns the table of speed-ups at one accuracy: seconds of some compressors (columns) / seconds of each (rows).
 ---@param rows table[]
 ---@param accuracy number
----@param against string[]  families, by the name before the colon
----@return string?  nil where nothing can be compared
+---@param against string[]  names before the colon of the compressors in the columns
+---@return string?  nil if nothing can be compared
 function M.speedups(rows, accuracy, against)
   local columns = {}
   for _, family in ipairs(against) do
@@ -91,10 +91,10 @@ function M.speedups(rows, accuracy, against)
   return log.table(lines)
 end
 
---- The accuracies of the search for learning rates: a row a compressor, a column a rate.
+--- Returns the table of final accuracies in the search for learning rates: a row per compressor, a column per rate.
 ---@param rows {item: string, search: table<number, number>?, lr: number?}[]
 ---@param rates number[]
----@return string?  nil where there was no search
+---@return string?  nil if there was no search
 function M.search(rows, rates)
   if #rates < 2 then return nil end
   local lines = {{"final test accuracy, lr"}}
@@ -119,7 +119,7 @@ function M.claims_text(judged)
   return table.concat(lines, "\n")
 end
 
---- The two charts: {accuracy_time = chart, accuracy_bytes = chart}.
+--- Returns two charts: {accuracy_time = chart, accuracy_bytes = chart}.
 ---@param rows table[]
 ---@param title string
 function M.charts(rows, title)
@@ -140,7 +140,7 @@ function M.charts(rows, title)
   }
 end
 
---- A row as JSON has it: numbers, no text for people.
+--- Returns a row for JSON, with plain numbers.
 ---@param row table
 ---@param reach number[]
 function M.plain(row, reach)

@@ -1,5 +1,5 @@
---- Checks over gradients that change: what a compressor keeps from an earlier one (bases, choices, prices, residuals)
--- must be right for what comes next. Each takes the subject (tools/verify/init.lua) and gives rows.
+--- Checks with gradients that change: what a compressor keeps from earlier gradients (bases, choices, prices,
+-- residuals) must not make later messages wrong. Each check gets the subject (init.lua) and adds rows.
 local T = require "atomo.tensor"
 local draws = require "atomo.tools.verify.draws"
 
@@ -12,7 +12,7 @@ local function noise(g, random)
   return t
 end
 
---- g where keep(i) is true (i from 0, of n), 0 elsewhere.
+--- Returns g with element i (from 0) set to 0 unless keep(i, n).
 local function part_of(g, keep)
   local t = g:clone()
   local p, n = t:data(), t:numel()
@@ -20,7 +20,7 @@ local function part_of(g, keep)
   return t
 end
 
---- A matrix of rank 1 in g's shape, from the outer product of two vectors.
+--- Returns a random matrix of rank 1 in g's shape.
 local function rank_one(g, random)
   local rows = g:size(1)
   local t, left = T.empty(g:shape()), {}
@@ -33,7 +33,7 @@ local function rank_one(g, random)
   return t
 end
 
---- {name, the gradient before, the gradient that is looked at}
+--- Returns a list of {name, earlier gradient, later gradient, which is checked}.
 local function changes(subject)
   local g, random = subject.g, subject.random()
   local one, two = rank_one(g, random), rank_one(g, random)
@@ -46,8 +46,8 @@ local function changes(subject)
   }
 end
 
---- Mean and variance at the second of two gradients, for every kind of change. Each draw has its own tensor
---- number, so the steps and the kept state are the same in all draws.
+--- Checks mean and variance of the later gradient for every kind of change. Each draw has its own tensor number, so
+--- that steps and kept state are the same in all draws.
 function M.after_change(subject, add)
   if not subject.c.unbiased then return end
   local mean, spread, count = {figure = 0}, {figure = 0}, math.ceil(subject.draws / 5)
@@ -74,8 +74,9 @@ end
 
 local function square(t) return t:norm_value(2) ^ 2 end
 
---- Error feedback over gradients of norm 1 that change: a message removes at least the share d of the coded gradient
---- in the mean, so E||e||^2 stays below 4 / d^2. An unbiased compressor of relative variance w has d = 1 / (1 + w).
+--- Checks that the residual e of error feedback stays bounded for changing gradients of norm 1. A message removes on
+--- average at least the fraction d of the encoded gradient, so E||e||^2 < 4 / d^2. For an unbiased compressor of
+--- relative variance w, d = 1 / (1 + w).
 function M.bounded(subject, add)
   local c, plain, random = subject.make "feedback", subject.make "as is", subject.random()
   if not c then return end

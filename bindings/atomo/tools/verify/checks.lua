@@ -1,5 +1,5 @@
---- Checks of a compressor, all but those of its mean and variance: sizes, keys, linearity, refusals, odd inputs. Each
--- takes the subject (tools/verify/init.lua) and gives {check=, figure=, bound=, pass=, note=}.
+--- Checks of a compressor except mean and variance: sizes, keys, linearity, damaged messages, unusual inputs. Each gets
+-- the subject (init.lua) and returns {check=, figure=, bound=, pass=, note=}.
 local T = require "atomo.tensor"
 local draws = require "atomo.tools.verify.draws"
 
@@ -9,10 +9,10 @@ local function row(check, figure, bound, note)
   return {check = check, figure = figure, bound = bound, pass = figure <= bound, note = note}
 end
 
---- Largest difference between tensors over the largest entry of b.
+--- Returns the largest difference between a and b, divided by the largest entry of b.
 local function distance(a, b) return (a - b):norm_value(math.huge) / math.max(b:norm_value(math.huge), 1e-30) end
 
---- A budget that holds everything, at full precision, must give the gradient back.
+--- Checks that a sufficient budget with full precision reproduces the gradient.
 function M.full_budget(subject)
   local c = subject.make "exact"
   if not c then return nil end
@@ -21,11 +21,12 @@ function M.full_budget(subject)
   return row("full budget reproduces g", worst, 2e-5, "largest error over largest entry")
 end
 
---- Orthonormal atoms: the squared coefficients sum to ||g||^2, for the gradient, noise, and single and paired entries.
+--- Checks that atoms are orthonormal: squared coefficients sum to ||g||^2, for the gradient, noise, and gradients with
+--- one or two nonzero entries.
 function M.parseval(subject)
   local g, worst = subject.g, 0
   local function look(x)
-    local c = subject.make "as is" -- a new one: error feedback remembers
+    local c = subject.make "as is" -- a new one, without a residual of error feedback
     c:encode(x, {step = 1})
     local square = x:norm_value(2) ^ 2
     worst = math.max(worst, math.abs(c:stats().square / square - 1))
@@ -47,7 +48,7 @@ function M.parseval(subject)
   return row("Parseval: atoms are orthonormal", worst, 5e-6, "relative error of ||g||^2, worst of 37 gradients")
 end
 
---- Keys: equal ones give equal bytes, whichever object encodes.
+--- Checks that equal keys give equal bytes in two compressor objects.
 function M.same_key(subject)
   local different = 0
   for step = 1, 3 do
@@ -58,14 +59,14 @@ function M.same_key(subject)
   return row("same key, same bytes", different, 0, "of 3 keys")
 end
 
---- No message is longer than what the plan reserved.
+--- Checks that no message is longer than planned.
 function M.planned_size(subject)
   local c, most = subject.make "as is", 0
   for step = 1, 100 do most = math.max(most, c:encode(subject.g, {step = step}).nbytes) end
   return row("message no longer than planned", most, c:wire_max(), "bytes, longest of 100")
 end
 
---- acc + scale * ghat.
+--- Checks that decode_add returns acc + scale * ghat.
 function M.linear(subject)
   local c, g = subject.make "as is", subject.g
   local m = c:encode(g, {step = 5})
@@ -82,7 +83,8 @@ end
 
 local function refused(c, bytes, acc) return not pcall(c.decode_add, c, bytes, 1, acc) end
 
---- Truncated at every byte, extended, every bit flipped: refused, and the accumulator is as before.
+--- Checks that messages truncated at every byte, extended, or with any bit flipped are refused, and that the
+--- accumulator is then unchanged.
 function M.refusals(subject)
   local c, g = subject.make "as is", subject.small
   local bytes = c:encode(g, {step = 3}):bytes()
@@ -104,8 +106,8 @@ end
 
 local function filled(shape, v) return T.full(shape, v) end
 
---- Gradients that are special in one way each: {name, tensor}. The huge one's squares overflow; what 1/p makes of it
---- does not.
+--- Returns unusual gradients, {name, tensor}. The squares of the huge one overflow f32; its entries divided by p do
+--- not.
 local function odd_inputs(subject)
   local shape, random = subject.small:shape(), subject.random()
   local function noise(s, size)
@@ -122,7 +124,7 @@ local function odd_inputs(subject)
   }
 end
 
---- Every one is encoded and decoded to finite numbers, with a finite closed form; zero gives zero.
+--- Checks that unusual gradients are encoded and decoded to finite numbers with a finite closed form, and zero to zero.
 function M.inputs(subject)
   local wrong, first = 0, nil
   for k, item in ipairs(odd_inputs(subject)) do
@@ -141,7 +143,7 @@ function M.inputs(subject)
   return row("zero, odd, huge, tiny ... inputs", wrong, 0, first or "wrong, of 9")
 end
 
---- NaN and Inf are refused with a text that says so, and the compressor is none the worse.
+--- Checks that NaN and Inf are refused with a text that names them, and that the compressor works afterwards.
 function M.nonfinite(subject)
   local taken, note = 0, "taken, of 3"
   for _, bad in ipairs {0 / 0, math.huge, -math.huge} do
@@ -157,7 +159,7 @@ function M.nonfinite(subject)
   return row("NaN, Inf refused by name", taken, 0, note)
 end
 
---- What biased compressors promise: the error that they state is the error they make.
+--- Checks that the squared error stated by a biased compressor is the measured one.
 function M.stated_error(subject)
   local c
   local drawn = draws.draw(function(step)
@@ -170,7 +172,7 @@ function M.stated_error(subject)
       v.closed_form / drawn.energy))
 end
 
---- Error feedback: what was sent and what is held back sum to the gradients, so that nothing is lost.
+--- Checks error feedback: the sum of all that was sent and the residual equals the sum of all gradients.
 function M.feedback(subject)
   local c, g = subject.make "feedback", subject.g
   if not c then return nil end

@@ -1,14 +1,15 @@
---- Statistics that prove an unbiased compressor right, or catch a wrong one: checks over draws.
--- A sampler is any function (k, g) -> ghat (a tensor of g's shape, the k-th independent draw).
+--- Statistical tests of a compressor over independent draws. A sampler is any function (k, g) -> ghat, the k-th draw, a
+-- tensor of g's shape.
 local T = require "atomo.tensor"
 
 local M = {}
 
---- z that a standard normal passes with probability below alpha, both sides, over `count` looks: P(|z| > b) is at most
---- exp(-b^2/2).
+--- Returns a bound that the largest of `count` standard normals exceeds in magnitude with probability below alpha,
+--- since P(|z| > b) <= exp(-b^2/2).
 local function bound(alpha, count) return math.sqrt(2 * math.log(count / alpha)) end
 
---- Directions to look along: g itself (scale errors), its signs (rounding errors), and random signs.
+--- Returns the directions on which errors are projected: g itself (finds errors of scale), its signs (errors of
+--- rounding), and random signs.
 local function directions(g, count, seed)
   local list = {g:clone(), T.empty(g:shape())}
   local p, q = g:contiguous():data(), list[2]:data()
@@ -17,7 +18,7 @@ local function directions(g, count, seed)
   for j = 3, count do
     local d = T.empty(g:shape())
     local r = d:data()
-    for i = 0, g:numel() - 1 do -- a small generator of its own: the test must not share the compressor's streams
+    for i = 0, g:numel() - 1 do -- a separate generator, independent of the compressor's random streams
       state = (state * 16807) % 2147483647
       r[i] = state % 65536 < 32768 and -1 or 1
     end
@@ -43,13 +44,13 @@ local function dot(a, b, n)
   return s
 end
 
---- Draws N times and looks along `looks` directions. Returns moments of <ghat - g, direction>, and of ||ghat - g||^2;
---- stated: the mean of what stated() says after each draw (a compressor may choose anew from step to step).
+--- Draws `draws` times. Returns moments of <ghat - g, direction> for each direction, moments of ||ghat - g||^2, and the
+--- mean of stated().
 ---@param sample fun(k: integer, g: atomo.Tensor): atomo.Tensor
 ---@param g atomo.Tensor
 ---@param draws integer
----@param looks integer?
----@param stated (fun(): number)?
+---@param looks integer?  number of directions, default 16
+---@param stated (fun(): number)?  closed form of the last draw, which may change if a compressor chooses in each step
 function M.draw(sample, g, draws, looks, stated)
   g = g:contiguous()
   local n, list, along, square = g:numel(), directions(g, looks or 16), {}, moments()
@@ -71,8 +72,9 @@ function M.draw(sample, g, draws, looks, stated)
     stated = stated and sum / draws}
 end
 
---- Is the mean of the draws g? figure: the worst |mean - g| in standard errors over the directions; a right sampler
---- passes bound with probability at most alpha (default 1e-6). A rounding error of 1e-6 ||g|| is allowed.
+--- Tests whether the mean of the draws is g. figure: the largest |mean - g| over the directions, in standard errors. A
+--- correct sampler exceeds `bound` with probability at most alpha (default 1e-6). A rounding error of 1e-6 ||g|| is
+--- allowed.
 function M.unbiased(drawn, alpha)
   alpha = alpha or 1e-6
   local worst, norm = 0, math.sqrt(drawn.energy)
@@ -85,8 +87,9 @@ function M.unbiased(drawn, alpha)
   return {check = "unbiased", figure = worst, bound = most, pass = worst <= most, alpha = alpha, draws = drawn.draws}
 end
 
---- Is E||ghat - g||^2 the closed form? figure: their distance in standard errors, less 1 % of the form (its own
---- accuracy; or the share `accuracy`, with a millionth of ||g||^2 for rounding); alpha as above.
+--- Tests whether E||ghat - g||^2 is the closed form. figure: their distance in standard errors, after subtracting 1 %
+--- of the closed form, which is its accuracy (or the fraction `accuracy`, plus 1e-6 ||g||^2 for rounding). alpha: as
+--- above.
 function M.variance(drawn, closed_form, alpha, accuracy)
   alpha = alpha or 1e-6
   local m = drawn.square
@@ -97,9 +100,9 @@ function M.variance(drawn, closed_form, alpha, accuracy)
     closed_form = closed_form, alpha = alpha, draws = drawn.draws}
 end
 
---- Is every entry's mean the gradient's? For draws where only rounding is random: bounded noise of about one size, so
---- that each entry's mean is near normal. Errors too small for a direction over all entries show here. A standard error
---- below 0.3 of the typical one counts as that, which covers rare roundings.
+--- Tests whether the mean of every entry is that of the gradient, for draws in which only rounding is random. Noise is
+--- then bounded and similar in all entries, so that each mean is nearly normal. This finds errors that are too small in
+--- projections. Standard errors are taken as at least 0.3 of the typical one, for entries that are rarely rounded.
 function M.each_entry(sample, g, draws, alpha)
   alpha = alpha or 1e-6
   g = g:contiguous()
@@ -126,14 +129,14 @@ function M.each_entry(sample, g, draws, alpha)
   return {check = "rounding", figure = worst, bound = most, pass = worst <= most, alpha = alpha, draws = draws}
 end
 
---- The sampler of a compressor over one gradient; the key is the step.
+--- Returns the sampler of a compressor on one gradient; draw k is step k.
 function M.sampler(c, g)
   return function(k) return c:decode(c:encode(g, {step = k})) end
 end
 
---- The sampler of a gradient's whole way where averages are encoded again: two ranks' messages, averaged, encoded by
---- the second way's compressor, decoded. make(variant, way) makes the compressors. Its gradient is both ranks' mean g:
---- one has 3 g, the other -g.
+--- Returns the sampler of both ways, for topologies that encode averages again: two ranks' messages are decoded,
+--- averaged, encoded by the second way's compressor and decoded. make(variant, way) makes the compressors. The ranks
+--- have gradients 3 g and -g, whose mean is g.
 function M.whole_way(make)
   local up, down = make("as is", "up"), make("as is", "down")
   return function(k, g)

@@ -1,5 +1,5 @@
---- atomo.verify: is a compressor what it says? Unbiased, of the variance that it states, safe to decode (stages 4 to 8
--- of the path). For built-in compressors and for one's own; scripts/verify.lua prints the report.
+--- atomo.verify: tests whether a compressor is unbiased, has the variance that it states, and decodes safely (stages 4
+-- to 8). For built-in and user-defined compressors; scripts/verify.lua prints the report.
 local raise = require("atomo.ffi").raise
 local T = require "atomo.tensor"
 local draws = require "atomo.tools.verify.draws"
@@ -10,13 +10,13 @@ local ranks = require "atomo.tools.verify.ranks"
 ---@class atomo.VerifyRow
 ---@field check string
 ---@field figure number
----@field bound number    the most that figure may be
+---@field bound number    the largest value of figure that passes
 ---@field pass boolean
 ---@field note string?
 
 ---@class atomo.VerifyReport
 ---@field spec string
----@field pass boolean    every row passed
+---@field pass boolean    have all rows passed?
 ---@field rows atomo.VerifyRow[]
 local Report = {}
 Report.__index = Report
@@ -39,7 +39,7 @@ function Report:failures()
   return list
 end
 
---- A generator of its own: the test must not share the compressor's streams, nor move the script's.
+--- Returns a separate random generator, independent of the compressor's and the script's random streams.
 local function generator(seed)
   local state = seed % 2147483646 + 1
   return function()
@@ -48,7 +48,7 @@ local function generator(seed)
   end
 end
 
---- A gradient as they come: entries of very different sizes, and one strong direction.
+--- Makes a typical gradient: entries of very different sizes, and one strong direction.
 local function gradient(shape, random)
   local g = T.empty(shape)
   local p, n, across = g:data(), g:numel(), shape[#shape]
@@ -59,8 +59,8 @@ local function gradient(shape, random)
   return g
 end
 
---- The options of a compressor's text with others put in: "exact" (everything fits and nothing is rounded), "full"
---- (everything fits), "feedback". nil where it has no such form.
+--- Returns a compressor's options, changed: "full" (the budget is sufficient for all atoms), "exact" (also without
+--- rounding), "feedback" (with ef=true); nil if the compressor does not have such options.
 local function variant(spec, kind)
   local module = require "atomo.compress"
   local entry, values, fold = module.spec.read(spec)
@@ -87,8 +87,8 @@ local function variant(spec, kind)
   return changed
 end
 
---- What the checks work on. spec may be a function (variant, seed, way) -> compressor or nil, for one of no registered
---- name.
+--- Returns the subject of the checks: gradients and a function make(variant, way) that makes compressors. spec: as of
+--- verify.
 local function subject_of(spec, opts)
   local compressor = require("atomo.compress").compressor
   local shape, seed = opts.shape or {24, 3, 3, 8}, opts.seed or 1
@@ -117,7 +117,7 @@ local function check_options(opts)
   if opts.draws and opts.draws < 100 then raise(("verify: draws is %g, expected 100 or more"):format(opts.draws)) end
 end
 
---- Rows about the random draws: the mean, entry by entry where only rounding is random, and the variance.
+--- Adds the rows about random draws: mean, mean of every entry if only rounding is random, variance.
 local function statistics(subject, add)
   local c, g = subject.c, subject.g
   local drawn = draws.draw(draws.sampler(c, g), g, subject.draws, nil, function() return c:stats().variance end)
@@ -141,12 +141,12 @@ local function statistics(subject, add)
   add(v)
 end
 
---- Under mpirun every rank must call it: messages are compared over the ranks.
---- Checks a compressor: a report, whose tostring is a table of (check, figure, bound, pass). False alarms: 1e-6 for
---- each statistical row, none for the others. spec: as for atomo.compressor; or a function (variant, seed, way)
---- that gives an object with its methods, where way is "up", or "down" for what encodes averages again, and variant is
---- "as is", "full" (a budget that holds everything), "exact" (the same, and nothing rounded) or "feedback" (with ef),
---- and nil for what there is not.
+--- Checks a compressor; returns a report, which tostring prints as a table of (check, figure, bound, pass). A
+--- statistical row fails for a correct compressor with probability 1e-6, other rows never. Under mpirun every rank must
+--- call it: messages are compared over the ranks. spec: as for atomo.compressor; or a function (variant, seed, way)
+--- that returns an object with a compressor's methods. way: "up", or "down" for averages that are encoded again.
+--- variant: "as is", "full" (budget sufficient for all atoms), "exact" (also without rounding) or "feedback" (with ef);
+--- return nil for a variant that does not exist.
 ---@param spec string|table|fun(variant: string, seed: integer, way: string): atomo.Compressor?
 ---@param opts {shape: integer[]?, draws: integer?, seed: integer?}?
 ---@return atomo.VerifyReport

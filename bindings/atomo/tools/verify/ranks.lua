@@ -1,5 +1,5 @@
---- Under mpirun: do all ranks code and decode alike? A basis or a reconstruct that depends on the rank gives every rank
--- another sum, without a word (stages 4 to 8 of the path). [collective]
+--- Checks under mpirun that all ranks encode and decode alike (stages 4 to 8). With a basis or a function reconstruct
+-- that depends on the rank, ranks would silently get different sums. [collective]
 local T = require "atomo.tensor"
 local f = require "atomo.ffi"
 local ffi, C = f.ffi, f.C
@@ -10,7 +10,7 @@ local KEYS = 8
 
 local function checksum(text) return C.atomo_crc32(text, #text) end
 
---- How many ranks bring another text than rank 0.
+--- Returns the number of ranks whose text differs from rank 0's. [collective]
 local function others(comm, text)
   local sum = checksum(text)
   local all = comm:allgather(T.tensor({math.floor(sum / 65536), sum % 65536, #text % 2 ^ 24}, "f32")):view(-1)
@@ -21,7 +21,7 @@ local function others(comm, text)
   return different
 end
 
---- Rank 0's text, on every rank.
+--- Returns rank 0's text on every rank. [collective]
 local function of_first(comm, text)
   local size = comm:bcast(T.tensor({#text}, "i32"), 0):item()
   local bytes = T.zeros({size}, "u8")
@@ -29,7 +29,8 @@ local function of_first(comm, text)
   return ffi.string(comm:bcast(bytes, 0).h.data, size)
 end
 
---- The same gradient and key must give every rank the same bytes, and rank 0's bytes decode to the same everywhere.
+--- Checks that the same gradient and key give the same bytes on every rank, and that rank 0's bytes decode to the same
+--- gradient on every rank. [collective]
 function M.alike(subject, add)
   local mpi = require "atomo.comm.mpi"
   if not mpi.launched() or mpi.world.size == 1 then return end
@@ -37,7 +38,7 @@ function M.alike(subject, add)
   local coded, decoded = 0, 0
   for step = 1, KEYS do -- a message may be empty
     local bytes = c:encode(subject.g, {step = step, rank = 0}):bytes()
-    coded = math.max(coded, others(comm, bytes:sub(1, -5))) -- with its own checksum behind every text has the same one
+    coded = math.max(coded, others(comm, bytes:sub(1, -5))) -- without its CRC, as text + CRC have a fixed CRC
     local ok, ghat = pcall(c.decode, c, of_first(comm, bytes))
     local text = ok and ffi.string(ghat:contiguous().h.data, 4 * ghat:numel()) or "refused"
     decoded = math.max(decoded, others(comm, text))

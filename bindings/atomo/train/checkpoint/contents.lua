@@ -97,7 +97,7 @@ function M.gather(run)
   own:put("memory", run.exchange:state_dict())
   own:put("random", random_state())
   own:put("counts", {local_in_row = run.local_in_row, bytes_out = run.bytes_out})
-  -- in an open round, round.put restores the buffers of its beginning for a moment, so the present ones are read last
+  -- also in an open round: loading it restores the buffers of its beginning (round.restore), then these
   if not alike or round.is_open(run) then own:put("buffers", round.buffers(run)) end
   return shared, own
 end
