@@ -5,7 +5,7 @@ local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 
 local M = {}
 
---- The recorded curves: minutes of training -> test accuracy in percent.
+--- Reads the recorded curves: minutes of training, test accuracy in percent.
 local function curves(text)
   local section = assert(text:match "\n## Time to 60 %%.-\n## ", "docs/results.md: no section 'Time to 60 %'")
   local steps = tonumber(section:match "%((%d+) steps each%)")
@@ -21,7 +21,7 @@ local function curves(text)
   return series
 end
 
---- The picture as the text of an SVG file, from the text of docs/results.md.
+--- Returns the picture as the text of an SVG file. text: that of docs/results.md.
 function M.svg(text)
   return plot.svg {title = "VGG-11 on CIFAR-10, four hosts, links of 100 Mbit/s", width = 860, height = 300,
     x = {label = "minutes of training"}, y = {label = "test accuracy, %"}, series = curves(text)}

@@ -1,4 +1,4 @@
---- AlexNet for 32x32 images [Krizhevsky et al. 2012], in the usual CIFAR form: five convolutions, one linear layer.
+--- AlexNet for 32x32 images [Krizhevsky et al. 2012], in the form usual for CIFAR: five convolutions, one linear layer.
 --   require("models.alexnet").alexnet{classes = 10}
 local nn = require("atomo").nn
 local conv = require "models.conv"

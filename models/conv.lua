@@ -1,5 +1,6 @@
---- The convolutions of these networks: nn.Conv2d that begins as He et al. 2015 say for ReLU, and torchvision's ResNets
--- and VGGs do: normal with variance 2 / fan_out, the bias zero. (nn.Conv2d by itself begins as PyTorch's.)
+--- The convolutions of these networks: nn.Conv2d with the initial values of He et al. 2015 for ReLU, as in
+-- torchvision's ResNets and VGGs: normal with variance 2 / fan_out, bias zero. (nn.Conv2d alone has the initial values
+-- of PyTorch.)
 local nn = require("atomo").nn
 
 local function he(weight, bias)
@@ -7,7 +8,7 @@ local function he(weight, bias)
   if bias then nn.init.zeros_(bias) end
 end
 
---- conv(in, out, kernel, opts): as nn.Conv2d's.
+--- conv(in, out, kernel, opts): arguments of nn.Conv2d.
 return function(in_channels, out_channels, kernel, opts)
   local o = {init = he}
   for name, value in pairs(opts or {}) do o[name] = value end

@@ -1,12 +1,12 @@
---- DenseNets with bottlenecks and compression ("BC") for 32x32 images [Huang et al. 2017]: every layer sees the
--- channels of all layers before it in its block.
+--- DenseNets with bottlenecks and compression ("BC") for 32x32 images [Huang et al. 2017]: the input of every layer is
+-- the output of all layers before it in its block.
 --   require("models.densenet").densenet100_12{classes = 10}        -- depth 100, growth 12
 local nn = require("atomo").nn
 local conv = require "models.conv"
 
 local function identity(x) return x end
 
---- 1x1 to 4 growth channels, 3x3 to growth channels, joined to the input.
+--- A layer: 1x1 convolution to 4 * growth channels, 3x3 to growth channels, joined to the input.
 local function layer(channels, growth, dropout)
   return nn.Concat {identity, nn.Sequential {
     nn.BatchNorm2d(channels, {relu = true}), conv(channels, 4 * growth, 1, {bias = false}),
@@ -15,7 +15,7 @@ local function layer(channels, growth, dropout)
   }}
 end
 
---- depth = 6 n + 4: three blocks of n layers; between blocks half the channels and a quarter of the positions remain.
+--- depth = 6 n + 4: three blocks of n layers. Between blocks the channels are halved, and height and width, too.
 local function densenet(depth, growth, opts)
   opts = opts or {}
   local channels = 2 * growth

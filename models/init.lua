@@ -1,13 +1,13 @@
---- Models by name, as scripts take them: a network of this folder ("resnet20", in the file of the name without its
---- numbers) or a Lua file of the user's own.
+--- Opens models by name for scripts: a network of this folder ("resnet20" is in resnet.lua: the name without its
+--- numbers) or a user's Lua file.
 local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- The files of this folder: for lists and suggestions; a file that is not listed can be named all the same.
+--- Files of this folder, for lists and suggestions. A file that is not listed can be opened, too.
 M.files = {"alexnet", "densenet", "lenet", "mlp", "mobilenet", "resnet", "vgg", "wide_resnet"}
 
---- All names, sorted: {"lenet", "mlp", "resnet110", ...}.
+--- Returns all names, sorted: {"lenet", "mlp", "resnet110", ...}.
 function M.names()
   local names = {}
   for _, file in ipairs(M.files) do
@@ -26,7 +26,7 @@ local function checked(model, from)
   return model
 end
 
---- A file that returns a constructor: function(opts) return module end.
+--- Runs a file that returns a constructor, function(opts) return module end; returns the module.
 local function from_file(path, opts)
   local chunk, problem = loadfile(path)
   if not chunk then raise(("model: %s"):format(problem)) end
@@ -38,7 +38,8 @@ local function from_file(path, opts)
   return checked(make(opts), path)
 end
 
---- The model of that name, or of that file (*.lua), with opts: {classes = 10}.
+--- Makes the model of that name or file (*.lua). opts: passed to its constructor, {classes = 10}. Raises for unknown
+--- names.
 ---@param name string
 ---@param opts table?
 function M.open(name, opts)

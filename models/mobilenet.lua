@@ -1,12 +1,12 @@
---- MobileNet for 32x32 images [Howard et al. 2017]: a convolution over each channel by itself (3x3, depthwise), then
--- one over the channels (1x1), in turn.
+--- MobileNet for 32x32 images [Howard et al. 2017]: pairs of a depthwise convolution (3x3, each channel separately) and
+-- a 1x1 convolution.
 --   require("models.mobilenet").mobilenet{classes = 10}
 local nn = require("atomo").nn
 local conv = require "models.conv"
 
 local M = {}
 
--- output channels of the pairs, and those that halve the image
+-- plan: output channels of the pairs; halves: pairs that halve height and width
 local plan = {64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024}
 local halves = {[2] = true, [4] = true, [6] = true, [12] = true}
 

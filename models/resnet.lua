@@ -1,11 +1,11 @@
---- ResNets for 32x32 images [He et al. 2016], blocks with a 1x1 convolution where the shape changes.
+--- ResNets for 32x32 images [He et al. 2016]; the shortcut has a 1x1 convolution if the shape changes.
 --   require("models.resnet").resnet18{classes = 10}
 -- resnet20, 32, 44, 56, 110: three stages of 16, 32, 64 channels. resnet18, 34, 50, 101, 152: four stages of 64 to 512
--- with a CIFAR stem; from 50 on of bottleneck blocks, four times as many channels at their ends.
+-- with a CIFAR stem; from 50 on with bottleneck blocks, whose outputs have four times as many channels.
 local nn = require("atomo").nn
 local conv = require "models.conv"
 
---- A 1x1 convolution where the block changes the shape; nil where x itself can be added.
+--- Returns a 1x1 convolution if the block changes the shape, else nil (x itself is added).
 local function shortcut(cin, cout, stride)
   if stride == 1 and cin == cout then return nil end
   return nn.Sequential {conv(cin, cout, 1, {stride = stride, bias = false}), nn.BatchNorm2d(cout)}
@@ -46,7 +46,8 @@ end
 
 local ResNet = nn.Module:extend "ResNet"
 
---- stages: a list of {channels, blocks}, of the class Unit; every stage but the first starts with stride 2.
+--- stages: a list of {channels, number of blocks}; Unit: class of the blocks. Every stage except the first starts with
+--- stride 2.
 function ResNet:init(stem, stages, Unit, opts)
   local channels = stem
   self.conv1 = conv(opts.channels or 3, channels, 3, {padding = 1, bias = false})
@@ -78,7 +79,7 @@ for _, depth in ipairs {20, 32, 44, 56, 110} do
   M["resnet" .. depth] = function(opts) return ResNet(16, {{16, n}, {32, n}, {64, n}}, Block, opts or {}) end
 end
 
---- Blocks of the four stages.
+--- Number of blocks in each of the four stages.
 local plans = {
   resnet18 = {2, 2, 2, 2}, resnet34 = {3, 4, 6, 3},
   resnet50 = {3, 4, 6, 3}, resnet101 = {3, 4, 23, 3}, resnet152 = {3, 8, 36, 3},

@@ -1,4 +1,4 @@
---- A character-level transformer in the manner of GPT-2: pre-norm blocks, causal attention, GELU.
+--- A character-level transformer as GPT-2: pre-norm blocks, causal attention, GELU.
 --   require("models.transformer").transformer{vocab = 96, width = 128, layers = 4, heads = 4, length = 128}
 -- Input i32 [N, T] with T <= length; logits [N, T, vocab] for the next character.
 local atomo = require "atomo"
@@ -34,7 +34,7 @@ function Transformer:init(o)
   end
   self.norm = nn.LayerNorm(width)
   self.head = nn.Linear(width, o.vocab, {bias = false})
-  atomo.no_grad(function() -- small, as GPT-2's: the first loss is log(vocab)
+  atomo.no_grad(function() -- small initial values, as in GPT-2, so that the first loss is about log(vocab)
     for _, p in ipairs {self.tokens.weight, self.positions.weight, self.head.weight} do p:normal_(0, 0.02) end
   end)
 end

@@ -1,6 +1,6 @@
 #!/usr/bin/env atomo-lua
---- Compressors on real or made-up gradients: bytes, relative variance, time to encode and decode a whole step.
--- A line per compressor that ends in the gradient encoded a second, and one for Algorithm 1 by itself.
+--- Measures compressors on real or generated gradients: bytes, relative variance, time to encode and decode a step.
+-- Prints a line per compressor, at whose end is the gradient encoded per second, and one for Algorithm 1 alone.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local compare = require "atomo.tools.compare"
@@ -54,7 +54,7 @@ for _, item in ipairs(compare.expand(specs, opts.ratio)) do
   print(row:format(item.text, r.bytes, r.ratio, r.predicted, r.encode_ms, r.decode_gb_s, r.encode_gb_s))
 end
 
---- Median time of fn in ms.
+--- Returns the median time of fn in milliseconds.
 local function time(fn)
   local times = {}
   for i = 1, opts["repeat"] + 1 do
@@ -62,7 +62,7 @@ local function time(fn)
     atomo.scope(fn)
     times[i] = (C.atomo_time() - start) * 1e3
   end
-  table.remove(times, 1) -- it touched the memory first
+  table.remove(times, 1) -- the first run includes page faults
   return gradients.median(times)
 end
 

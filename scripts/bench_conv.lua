@@ -1,5 +1,5 @@
---- What Winograd's convolution costs in accuracy: for every layer of a network that can use it, the difference from the
--- direct engine in forward, data gradient and weight gradient, beside that between two direct engines.
+--- Measures the error of Winograd convolution: for every layer of a network that can use it, the difference from the
+-- direct engine in forward, data gradient and weight gradient, beside that between im2col and the direct engine.
 local atomo = require "atomo"
 local autograd = require "atomo.autograd"
 local models = require "models"
@@ -22,7 +22,8 @@ local opts = atomo.cli.parse {
   },
 }
 
---- The different convolutions of a network that Winograd can do, in order: {x shape, w shape, window, count}.
+--- Returns the distinct convolutions of a network that Winograd can compute, in order: {x shape, w shape, window,
+--- count}.
 local function layers_of(net, x)
   local list, known = {}, {}
   autograd.observe(function(pass, op, ctx)
@@ -42,7 +43,7 @@ local function layers_of(net, x)
   return list
 end
 
---- Forward, data gradient and weight gradient by that engine, of the same numbers each time.
+--- Returns forward, data gradient and weight gradient by an engine, always for the same numbers.
 local function results(engine, layer, k)
   nn.set_conv_engine(engine)
   atomo.manual_seed(opts.seed + k)
@@ -68,7 +69,7 @@ if #layers == 0 then
   return
 end
 
-local direct_engine = pcall(nn.set_conv_engine, "onednn") and "onednn" or "direct" -- "direct" may take im2col itself
+local direct_engine = pcall(nn.set_conv_engine, "onednn") and "onednn" or "direct" -- "direct" may use im2col internally
 local passes = {"forward", "data gradient", "weight gradient"}
 local row = "%-26s %2dx  %-15s winograd: largest %.1e norm %.1e   im2col: largest %.1e norm %.1e"
 local worst, worst_gemm = {0, 0}, {0, 0}

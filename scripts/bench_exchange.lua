@@ -1,7 +1,7 @@
 #!/usr/bin/env atomo-lua
---- The exchange by itself, on the network that it runs on: gradients of 1 KB to 64 MB through each topology and
--- compressor. Prints time, bytes a rank, and the share of the link's rate that these bytes reach; JSON and a chart.
--- With --json a bench that was stopped goes on where it was.
+--- Measures the exchange alone, on the network that it runs on: gradients of 1 KB to 64 MB by each topology and
+-- compressor. Prints time, bytes per rank, and the share of the link's rate that they reach; also JSON and a chart.
+-- With --json, a bench that was stopped resumes.
 local atomo = require "atomo"
 local topologies = require("atomo.exchange").topologies
 local C = require("atomo.ffi").C
@@ -47,11 +47,11 @@ local function parse_size(text)
   return bytes
 end
 
---- Bytes a second from rank 0 to the last rank: the better of two messages that take a while.
+--- Returns bytes per second from rank 0 to the last rank: the faster of two messages that take 0.3 s or more.
 local function link_rate()
   if world.size == 1 then return nil end
   local best, n, took = 0, 2 ^ 18, atomo.zeros(1)
-  repeat -- larger until it takes 0.3 s
+  repeat -- larger messages until one takes 0.3 s
     n = n * 4
     local t = atomo.zeros(n / 4)
     world:barrier()
@@ -71,7 +71,7 @@ local function link_rate()
   return best
 end
 
---- Layers of at most 2.25 MB, 4 bytes an entry: low rank and noise, as gradients are.
+--- Makes gradients of `bytes` bytes in all, in layers of at most 2.25 MB: low rank plus noise.
 local function gradients(bytes)
   local list, left = {}, math.floor(bytes / 4)
   atomo.manual_seed(world.rank + 1)
@@ -92,9 +92,9 @@ local function median(times)
   return times[math.ceil(#times / 2)]
 end
 
---- One case: median seconds of the slowest rank, bytes out and in of the busiest rank.
+--- Measures one case: median seconds on the slowest rank, bytes sent and received by the busiest rank.
 local function measure(topology, compress, bytes)
-  local down = topology == "ps" and opts.down or nil -- no other has a way down
+  local down = topology == "ps" and opts.down or nil -- other topologies do not have this option
   local made, ex = pcall(atomo.exchange, {topology = topology, compress = compress, downlink = down, min_size = 128})
   if not made then return nil, tostring(ex):gsub("^.-exchange: ", "") end
   local source, work, times, began = gradients(bytes), {}, {}, nil
@@ -121,12 +121,12 @@ local function measure(topology, compress, bytes)
   return result
 end
 
---- What tells one case from another, in the log too.
+--- Returns the key of a case, also of one in the log.
 local function key_of(e)
   return table.concat({e.topology, e.compress, e.dense_bytes, e.ranks, e.down, e.threads}, " ")
 end
 
---- The cases that the log has, by key: rank 0's view.
+--- Returns the cases in the log by key, on rank 0; an empty table on other ranks.
 local function earlier_cases(rate)
   local cases = {}
   local file = world.rank == 0 and opts.json ~= "" and io.open(opts.json, "rb")
@@ -145,7 +145,7 @@ local function earlier_cases(rate)
   return cases
 end
 
---- Rank 0's answer, on all ranks. [collective]
+--- Returns rank 0's value of `yes` on all ranks. [collective]
 local answer = atomo.zeros(1)
 local function agreed(yes)
   answer:fill_(yes and 1 or 0)
@@ -176,7 +176,7 @@ end
 
 local results, refused, notes = {}, {}, {}
 
---- Says why a case, and with it every larger one of its topology and compressor, has no row.
+--- Notes why a case is left out; larger cases of its topology and compressor are left out, too.
 local function leave_out(topology, compress, why)
   local name = topology .. " with " .. compress
   refused[name] = true
@@ -219,7 +219,7 @@ local function run_all(rate)
   file:close()
 end
 
--- ---- telling ------------------------------------------------------------------------------------------------------
+-- ---- output -------------------------------------------------------------------------------------------------------
 
 local function table_text()
   local rows = {{"topology", "compressor", "gradient", "step", "bytes out", "bytes in", "of the link"}}

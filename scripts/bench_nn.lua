@@ -1,11 +1,11 @@
---- Times whole training steps (forward, backward, SGD with momentum and weight decay) of the built-in networks on
--- random images. One line a network; the time of a step is the median.
+--- Times training steps (forward, backward, SGD with momentum and weight decay) of the built-in networks on random
+-- images. Prints one line per network; the time of a step is the median.
 local atomo = require "atomo"
 local cli = atomo.cli
 local C = require("atomo.ffi").C
 local nn, F = atomo.nn, atomo.F
 
--- name -> file in models/, usual batch; in the order of --model all
+-- {name, module in models/, usual batch}, in the order of --model all
 local networks = {
   {"lenet", "models.lenet", 128}, {"resnet20", "models.resnet", 128}, {"resnet18", "models.resnet", 64},
   {"vgg11", "models.vgg", 128}, {"mlp", "models.mlp", 128},
@@ -42,7 +42,7 @@ local function median(list)
   return list[math.floor(#list / 2) + 1]
 end
 
---- Milliseconds of forward, backward and update of one step.
+--- Runs one step; returns the milliseconds of forward, backward and update.
 local function step(net, optimizer, x, labels)
   return atomo.scope(function()
     local t0 = C.atomo_time()
@@ -56,7 +56,7 @@ local function step(net, optimizer, x, labels)
   end)
 end
 
---- The network, its optimizer and a batch of random images; go() is one step.
+--- Makes a network, its optimizer and a batch of random images; returns a function that runs one step.
 local function set_up(name, file, batch)
   atomo.manual_seed(0)
   local net = require(file)[name] {classes = 10}
@@ -79,7 +79,7 @@ local function add_steps(times, n, go)
   return median(mine)
 end
 
---- Microseconds that the tape takes for an operator forward and backward, kernels of 8 elements included.
+--- Returns the microseconds of an operator on 8 elements, forward and backward, which is mostly the tape's overhead.
 local function overhead()
   local operators, runs = 50, {}
   local x = atomo.param(atomo.randn(2, 4))
@@ -91,7 +91,7 @@ local function overhead()
   for i = 1, 800 do
     local start = C.atomo_time()
     atomo.scope(chain)
-    if i > 400 then runs[i - 400] = 1e6 * (C.atomo_time() - start) / operators end -- before that the JIT compiles
+    if i > 400 then runs[i - 400] = 1e6 * (C.atomo_time() - start) / operators end -- the first 400 runs warm up the JIT
   end
   return median(runs)
 end

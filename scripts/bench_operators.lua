@@ -1,5 +1,5 @@
---- User-defined operators, in plain Lua (atomo.func over t:data()) and out of an expression (atomo.elementwise), beside
--- the built-in ones, and how many of those there are.
+--- Times user-defined operators, in plain Lua (atomo.func over t:data()) and compiled from an expression
+-- (atomo.elementwise), beside the built-in ones; also counts the built-in operators.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local F = atomo.F
@@ -19,7 +19,7 @@ local opts = atomo.cli.parse {
   },
 }
 
---- An elementwise operator in Lua: value(x) and slope(x) are inlined into its loops, as if written there.
+--- Makes an elementwise operator in plain Lua. value, slope: Lua expressions of v, inserted into its loops.
 local function own(name, value, slope)
   local text = ([[
     local atomo, min, max = require "atomo", math.min, math.max
@@ -50,12 +50,12 @@ local function own(name, value, slope)
   return assert(loadstring(text, "=own " .. name))()
 end
 
--- Slopes without branches: one on the sign of random numbers is mispredicted every other time, 10 ns each; min and max
--- compile to an instruction.
+-- Slopes have no branches: a branch on the sign of random numbers is mispredicted half of the time, at 10 ns each. min
+-- and max compile to one instruction.
 local function step(v) return ("min(max((%s) * 1e300, 0), 1)"):format(v) end
 
--- In plain Lua (value, slope), out of built-in operations, and the expression where it differs from those: a symbol has
--- no leaky_relu.
+-- {name, value, slope (for plain Lua), function of built-in operations, expression for atomo.elementwise if different:
+-- there is no leaky_relu for symbols}
 local operators = {
   {"square", "v * v", "2 * v", function(x) return x:square() end},
   {"clamp", "min(max(v, -1), 1)", step "v + 1" .. " * " .. step "1 - v", function(x) return x:clamp(-1, 1) end},
@@ -66,7 +66,7 @@ local operators = {
     function(x) return x * (x + 3):clamp(0, 6) / 6 end},
 }
 
---- Least microseconds of each of the functions, run in turn.
+--- Returns the least microseconds of each function; they run in turn.
 local function race(fns)
   local best = {}
   for _ = 1, opts["repeat"] do

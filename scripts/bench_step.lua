@@ -1,6 +1,6 @@
 #!/usr/bin/env atomo-lua
---- What the exchange adds to a training step, in one job: steps without exchange, steps with it and MPI's bare
--- all-reduce of the same bytes take turns, so that all three see the same machine.
+--- Measures what the exchange adds to a training step, in one job. Steps without exchange, steps with it, and a plain
+-- MPI all-reduce of the same bytes alternate, so that all three run under the same conditions.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local check = require("atomo.ffi").check
@@ -40,7 +40,7 @@ local function median(list)
   return sorted[math.ceil(#sorted / 2)]
 end
 
---- A network, its optimizer and a batch of random images: {parameters, step(exchange or nil)}.
+--- Makes a network, its optimizer and a batch of random images; returns the parameters and step(exchange or nil).
 local function set_up()
   atomo.manual_seed(0)
   local net = require("models").open(opts.model, {classes = 10})
@@ -61,7 +61,7 @@ local function set_up()
 end
 
 local slowest = atomo.zeros(1)
---- Milliseconds of go(), which all ranks begin together, on the slowest of them. [collective]
+--- Returns the milliseconds of go() on the slowest rank; all ranks begin together. [collective]
 local function time(go)
   world:barrier()
   local from = C.atomo_time()
@@ -70,7 +70,7 @@ local function time(go)
   return world:allreduce(slowest, "max"):item()
 end
 
---- Milliseconds of the three kinds of one compressor: {without=, with=, allreduce=}, lists.
+--- Measures one compressor; returns lists of milliseconds {without=, with=, allreduce=}.
 local function measure(params, step, compress)
   local entries = 0
   for _, p in ipairs(params) do entries = entries + p:numel() end

@@ -1,7 +1,8 @@
---- check_house.lua - the tree's own rules: layers that only look down, names that lead somewhere, help texts that say
--- what they turn off. Needs nothing but Lua 5.1 and `find`.
+--- check_house.lua - checks rules of this source tree: a layer only uses layers below it, file names in comments and
+-- documents exist, a --no-x option's help says what it turns off. Needs only Lua 5.1 and `find`.
 --   luajit scripts/check_house.lua            or build/atomo-lua scripts/check_house.lua
--- Ends with "N faults" and exit code 1 where there is any. What it lists beside faults is for the reader of a change.
+-- Ends with "N faults", and exit code 1 if there is any. It also lists long files and words to avoid, which are no
+-- faults.
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = here .. "/?.lua;" .. package.path
 local layers, references, taste = require "house.layers", require "house.references", require "house.taste"
@@ -30,7 +31,7 @@ do
   end
 end
 
---- path -> text of every file that the rules are about.
+--- Returns path -> text of every file that is checked, and the sorted paths.
 local function read_tree(root)
   local tree, paths = {}, {}
   local quoted = "'" .. root:gsub("'", "'\\''") .. "'"

@@ -1,5 +1,5 @@
 #!/usr/bin/env atomo-lua
---- Compressors side by side on a step of gradients: bytes, error (stated and measured), time; a table, JSON, a chart.
+--- Compares compressors on a step of gradients: bytes, error (stated and measured), time; as a table, JSON and a chart.
 local atomo = require "atomo"
 local compare = require "atomo.tools.compare"
 local gradients = require "atomo.tools.gradients"
@@ -31,7 +31,7 @@ local opts = atomo.cli.parse {
   },
 }
 
---- Every compressor there is, and the variants of svd that are worth a line.
+--- Returns every compressor, and the most useful variants of svd.
 local function all_compressors()
   local list = {}
   for _, c in ipairs(atomo.compressors()) do

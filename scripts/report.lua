@@ -1,4 +1,4 @@
---- Reads the JSONL logs of training runs and prints them side by side, a row a run.
+--- Reads the JSONL logs of training runs and prints a table with one row per run.
 -- build/atomo-lua scripts/report.lua none.jsonl svd.jsonl entry.jsonl
 local atomo = require "atomo"
 local cli, log = atomo.cli, atomo.log
@@ -27,7 +27,7 @@ if #paths == 0 then
   os.exit(2)
 end
 
---- The runs of one log: a log is appended to, and each run begins with an event "run".
+--- Returns the runs of a log. Runs are appended to a log; each begins with an event "run".
 local function runs_of(path)
   local events, bad = log.read(path)
   for _, b in ipairs(bad) do io.stderr:write(("warning: %s\n"):format(b.message)) end
@@ -53,7 +53,7 @@ end
 
 local function percent(v) return v and ("%.2f %%"):format(100 * v) or "-" end
 
---- "epoch 7, 1m02s": when the test accuracy was first reached.
+--- Returns when the test accuracy --reach was first reached: "epoch 7, 1m02s".
 local function reached(run)
   for _, e in ipairs(run.epochs) do
     if e.test_accuracy and e.test_accuracy >= opts.reach then
@@ -71,7 +71,7 @@ local function best(run)
   return most
 end
 
---- Losses over steps as at most 200 points, each the mean of the steps that it stands for (a loss of NaN is left out).
+--- Returns losses over steps as at most 200 points, each the mean over equally many steps, without NaN.
 local function thinned(losses)
   local points, every = {}, math.ceil(#losses / 200)
   for first = 1, #losses, every do
@@ -85,7 +85,7 @@ local function thinned(losses)
   return points
 end
 
---- Training loss, and where a run evaluates its test loss, of every run.
+--- Returns a chart of every run's training loss, and test loss if it was evaluated.
 local function chart_of(runs)
   local series = {}
   for _, run in ipairs(runs) do

@@ -1,7 +1,7 @@
 #!/usr/bin/env atomo-lua
---- Carries measured times and bytes to clusters of 2 to 4096 ranks and links of 1 Mbit/s to 100 Gbit/s, by the cost
--- model of docs/exchange_model.md: does compression pay there, with which setting, and by how much? All it says is a
--- prediction; --check holds the model against scripts/netlab.sh.
+--- Predicts steps on clusters of 2 to 4096 ranks with links of 1 Mbit/s to 100 Gbit/s from measured times and bytes, by
+-- the cost model of docs/exchange_model.md: does compression pay there, with which setting, and by how much? --check
+-- compares predictions with measurements on scripts/netlab.sh.
 local atomo = require "atomo"
 local files = require "atomo.core.files"
 local simulate = require "atomo.tools.simulate"
@@ -61,9 +61,10 @@ local function exists(path)
   return file ~= nil
 end
 
-local STEPS = 8 -- of which the shortest counts: what else the machine does only adds to it
+local STEPS = 8 -- steps measured; the shortest is used, since other processes only add to a step's time
 
---- A network with the gradients of its last step, and the least seconds of a step and of backward.
+--- Trains a network for STEPS steps; returns the last step's gradients, and the least seconds of a step and of
+--- backward.
 local function train_a_little(name)
   local F, T = atomo.F, require "atomo.tensor"
   atomo.manual_seed(1)
@@ -88,7 +89,7 @@ local function train_a_little(name)
   return grads, base, backward
 end
 
---- Measures what `figures` lacks. The file is rewritten after each compressor, so that nothing is measured twice.
+--- Measures the figures that are missing. The file is rewritten after each compressor, so that a stopped run resumes.
 local function measure(figures)
   local timing = require "atomo.exchange.auto.measure"
   local key = ("%s, batch %d, %d threads"):format(opts.model, opts.batch, opts.threads)
@@ -154,7 +155,7 @@ local function print_figures(figures)
   print(log.table(rows))
 end
 
---- The table over ranks and links: how many times faster than dense, and the setting by a letter.
+--- Prints the table over ranks and links: how many times as fast as dense, and a letter for the setting.
 local function print_grid(figures, clusters)
   local letters, legend, rows = {}, {}, {{"link"}}
   for _, n in ipairs(opts.ranks) do table.insert(rows[1], ("%d ranks"):format(n)) end

@@ -1,7 +1,7 @@
 #!/usr/bin/env atomo-lua
---- Compressors on one network, model, data and seed set: test accuracy against time and against bytes, time to named
--- accuracies, speed-ups, and what they say of the ATOMO paper's claims. Each run is a job of its own, so that this
--- script, started again, goes on where it was stopped.
+--- Compares compressors by training: test accuracy against time and bytes, time to given accuracies, speed-ups, and a
+-- comparison with the ATOMO paper's claims. Each run is a separate job with its own log, so that this script resumes
+-- when it is started again.
 local atomo = require "atomo"
 local files = require "atomo.core.files"
 local plan = require "atomo.tools.experiment.plan"
@@ -62,7 +62,7 @@ end
 local default_compressors = "none svd:ratio=16,bits=8 svd:ratio=64,bits=4 svd:ratio=256,bits=4 entry:ratio=64 " ..
   "taps:ratio=64 qsgd:bits=8 qsgd:bits=4 qsgd:bits=2 terngrad"
 
---- What plan.run wants to know; refuses options that do not go together.
+--- Returns the settings for plan.run; refuses options that exclude each other.
 local function settings()
   if require("atomo.ffi").C.atomo_mpi_launched() == 1 then
     refuse("start it without mpirun: it starts mpirun itself, once a run")
@@ -97,12 +97,12 @@ local function compressors()
   return list
 end
 
--- ---- carrying out -------------------------------------------------------------------------------------------------
+-- ---- running ------------------------------------------------------------------------------------------------------
 
 local common = settings()
-local done = {} -- events of complete logs, by path
+local done = {} -- path of a complete log -> its events
 
---- The events of a run, carried out first where that is still to do; nil and why where it failed.
+--- Returns the events of a run, after executing it if necessary; nil and the reason if it failed.
 local function obtain(run, note)
   if done[run.path] then return done[run.path] end
   local state, what = plan.state(run)
@@ -121,7 +121,7 @@ local function obtain(run, note)
   return nil, state == "failed" and what or nil
 end
 
---- The learning rate of a row: the best of the search, which is left out where there is no choice.
+--- Returns the learning rate of a row: the best one in a search, which is skipped if only one is given.
 local function choose_lr(row)
   if #opts.lr == 1 then return opts.lr[1] end
   local best
@@ -138,7 +138,8 @@ local function choose_lr(row)
   return best
 end
 
---- The time of a step on the network, from a run of its own.
+--- Measures the time of a step on the network by a separate run, and sets the curve's clock; returns an error text or
+--- nil.
 local function clock(row, seed, c)
   local run = plan.run(common, "clock", row.item, row.lr, opts.seeds[1], opts.epochs)
   local events, why = obtain(run, ("%d steps on the network"):format(opts.time_steps))
@@ -149,7 +150,7 @@ local function clock(row, seed, c)
   return not ok and problem or nil
 end
 
---- Adds one seed's curve to a row, or why there is none.
+--- Adds one seed's curve to a row, or a failure.
 local function add_seed(row, seed)
   local run = plan.run(common, "train", row.item, row.lr, seed, opts.epochs)
   local events, why = obtain(run, ("%d epochs"):format(opts.epochs))
@@ -163,7 +164,7 @@ local function add_seed(row, seed)
   end
 end
 
--- ---- telling ------------------------------------------------------------------------------------------------------
+-- ---- output -------------------------------------------------------------------------------------------------------
 
 local function describe()
   print(("%s on %s, %d ranks, batch %d a rank, %s"):format(opts.model, opts.data == "" and "the synthetic set" or
@@ -217,7 +218,7 @@ for k, item in ipairs(compressors()) do
   rows[k] = {item = item, compress = spec, topology = topology, curves = {}, failures = {}, wanted = #opts.seeds}
 end
 for _, row in ipairs(rows) do row.lr = choose_lr(row) end
-for _, seed in ipairs(opts.seeds) do -- seeds outside, so that a stopped experiment has something of every compressor
+for _, seed in ipairs(opts.seeds) do -- outer loop, so that a stopped experiment has results of every compressor
   for _, row in ipairs(rows) do
     if row.lr then add_seed(row, seed) end
   end

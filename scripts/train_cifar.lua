@@ -1,5 +1,5 @@
---- Trains a network on CIFAR (or the built-in synthetic set) over MPI ranks, gradients compressed with ATOMO.
--- The main job: mpirun -n 2 build/atomo-lua scripts/train_cifar.lua
+--- Trains a network on CIFAR (or the built-in synthetic set) over MPI ranks, with gradients compressed by ATOMO.
+--   mpirun -n 2 build/atomo-lua scripts/train_cifar.lua
 local atomo = require "atomo"
 local cli = atomo.cli
 local script = require "atomo.tools.script"

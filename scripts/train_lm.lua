@@ -1,4 +1,4 @@
---- Trains a character-level language model on a text over MPI ranks, gradients compressed, and writes a sample.
+--- Trains a character-level language model on a text over MPI ranks, with compressed gradients, and prints a sample.
 --   mpirun -n 2 build/atomo-lua scripts/train_lm.lua --text book.txt
 local atomo = require "atomo"
 local cli = atomo.cli
@@ -36,7 +36,7 @@ local opts = cli.parse {
 
 local world, say = atomo.mpi.world, script.say
 
---- Characters drawn from the model one after the other, each from its distribution given what stands before.
+--- Samples `count` characters from the model, each from its distribution given the characters before it.
 local function write_sample(model, text, count)
   local ids = {text.id[("\n"):byte()] or 0}
   model:eval()

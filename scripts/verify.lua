@@ -1,6 +1,6 @@
 #!/usr/bin/env atomo-lua
---- Checks compressors by test, user-defined ones too: a table of check, figure, bound, pass or fail. Exit code 1 if one
--- fails.
+--- Checks compressors, also user-defined ones (atomo.verify); prints a table of check, figure, bound, pass or fail.
+-- Exit code 1 if one fails.
 local atomo = require "atomo"
 
 local opts = atomo.cli.parse {

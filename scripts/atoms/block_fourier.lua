@@ -1,13 +1,14 @@
---- Fourier over each kernel of a convolution, as a basis of one's own: block-diagonal, a block a kernel. A weight is
--- [out, kh, kw, in]; tensors of other dimensions have kernels of one tap, and stay entries.
+--- Example of a user-defined basis: a Fourier transform of each convolution kernel. A weight is [out, kh, kw, in];
+-- tensors with other numbers of dimensions are not transformed.
 local atomo = require "atomo"
 
---- The real orthonormal Fourier basis of n points, a row a wave: the mean, then cosine and sine of each frequency.
+--- Returns the real orthonormal Fourier basis of n points; its rows are the mean, then cosine and sine of each
+--- frequency.
 local function waves(n)
   local f = atomo.empty(n, n)
   for k = 0, n - 1 do
     local w = 2 * math.pi * math.ceil(k / 2) / n
-    local size = math.sqrt((k == 0 or (k == n - 1 and n % 2 == 0)) and 1 / n or 2 / n) -- the mean, and Nyquist
+    local size = math.sqrt((k == 0 or (k == n - 1 and n % 2 == 0)) and 1 / n or 2 / n) -- 1/n: mean, Nyquist frequency
     for x = 0, n - 1 do
       f:set(k + 1, x + 1, size * ((k == 0 or k % 2 == 1) and math.cos(w * x) or math.sin(w * x)))
     end
@@ -15,7 +16,7 @@ local function waves(n)
   return f
 end
 
---- out, taps, in of a shape, and the waves of its kernels [taps, taps].
+--- Returns out, taps (kh * kw), in of a shape, and the basis of its kernels [taps, taps].
 local function kernels(shape)
   if #shape ~= 4 then return 1, 1, nil, atomo.ones(1, 1) end
   local kh, kw = shape[2], shape[3]

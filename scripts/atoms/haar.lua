@@ -1,9 +1,10 @@
---- Haar wavelets over the flattened tensor, as a basis of one's own: atomo-lua ... --load scripts/atoms/haar.lua
--- --compress haar_lua:ratio=32. Orthonormal for every length: of an odd one the last entry waits for the next level.
+--- Example of a user-defined basis: Haar wavelets of the flattened tensor. Use: atomo-lua ... --load
+-- scripts/atoms/haar.lua --compress haar_lua:ratio=32. Orthonormal for every length: if a level's length is odd, its
+-- last entry is passed unchanged to the next level.
 local atomo = require "atomo"
 local r = math.sqrt(0.5)
 
-local function down(s, c, n) -- sums of pairs go on, differences stay
+local function down(s, c, n) -- sums of pairs are the input of the next level, differences are coefficients
   while n > 1 do
     local half, odd = math.floor(n / 2), n % 2
     for i = 0, half - 1 do

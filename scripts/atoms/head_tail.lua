@@ -1,6 +1,6 @@
---- Spectral head, entry tail: the top `rank` singular directions of the gradient, seen as out x rest, are sent for sure
--- in 8 bits; what they leave (their rounding included) is sampled by entries. Exactly unbiased, whatever the head is:
--- E[head + sampled rest] = head + (g - head).
+--- Example of a user-defined decomposition with a sampled rest: the largest `rank` singular directions of the gradient
+-- (as a matrix out x rest) are always sent, in 8 bits; the difference to the gradient, including their rounding, is
+-- sampled by entries. Unbiased for any head: E[head + sampled rest] = head + (g - head).
 local atomo = require "atomo"
 
 atomo.decomposition("head_tail", {

@@ -1,9 +1,8 @@
---- Layers: which file uses which, and that an arrow points only to a layer above it in the tables below. Lua's requires
--- count wherever they stand, inside functions too; C's includes, and the use of names that another file defines.
+--- Checks layers: a file may only use files of its own layer and of layers that precede it in the tables below. In Lua
+-- a use is a require, also inside a function; in C an include, or a name that another file defines.
 local M = {}
 
--- From the bottom up: a file may use its own layer and those before it. A folder inside of a layer is of that layer
--- unless it has a row of its own.
+-- The lowest layer is first. A folder inside a layer belongs to it unless it has a row of its own.
 local C_LAYERS = {
   "runtime/atomo.h", "runtime/atomo_bindings.h", "runtime/core", "runtime/tensor", "runtime/nn", "runtime/optim",
   "runtime/io", "runtime/sampling", "runtime/coding", "runtime/data", "runtime/comm", "runtime/codec",
@@ -17,7 +16,7 @@ local LUA_LAYERS = {
   "bindings/atomo/tools", "bindings/atomo/host", "bindings/atomo/init.lua",
 }
 
---- Number and name of a path's layer: the longest row that it lies in; nil outside of all.
+--- Returns number and name of a path's layer, the longest row that is a prefix of it; nil if there is none.
 local function layer_of(path, rows)
   local best, number
   for i, row in ipairs(rows) do
@@ -33,7 +32,7 @@ local function line_of(text, at)
   return lines + 1
 end
 
---- A graph {arrows = {{from=, to=, line=, what=}}, files =, rows =} without double arrows.
+--- Makes a graph {arrows = {{from=, to=, line=, what=}}, files =, rows =}; repeated arrows are added once.
 local function new_graph(name, rows)
   local graph, seen = {name = name, rows = rows, arrows = {}, files = 0}, {}
   function graph.add(from, to, line, what)
@@ -46,7 +45,7 @@ end
 
 -- ---- C ------------------------------------------------------------------------------------------------------------
 
---- The text with comments and strings blanked, lines kept.
+--- Returns C source with comments and strings replaced by spaces; line numbers stay the same.
 local function bare_c(text)
   local out, at = {}, 1
   local function blank(s) return (s:gsub("[^\n]", " ")) end
@@ -76,12 +75,12 @@ local function bare_c(text)
   return table.concat(out)
 end
 
---- Names that the file defines: functions and objects with external linkage, at the beginning of a line.
+--- Calls add(name) for functions and objects with external linkage that a C file defines at the beginning of a line.
 local function definitions(bare, add)
   for head in ("\n" .. bare):gmatch "\n(%a[^;{}=#]*)[{=]" do
     if not head:find "^static%s" and not head:find "^typedef%s" and not head:find "^extern%s" then
       local name = head:match "^[^(]*(atomo_[%w_]+)%s*%(" or head:gsub("%b[]", ""):match "[%w_]%s+%*?(atomo_[%w_]+)%s*$"
-      if name and not head:find("^%a+%s+" .. name .. "%s*$") then add(name) end -- but for `struct atomo_x {`
+      if name and not head:find("^%a+%s+" .. name .. "%s*$") then add(name) end -- not `struct atomo_x {`
     end
   end
 end
@@ -104,7 +103,7 @@ function M.of_c(tree, paths)
           graph.add(path, "runtime/" .. name, line_of(tree[path], at), 'includes "' .. name .. '"')
         end
       end
-      if not path:find "^runtime/atomo[%w_]*%.h$" then -- the contract names everything
+      if not path:find "^runtime/atomo[%w_]*%.h$" then -- the public headers declare names of all layers
         for at, name in bare[path]:gmatch "()(atomo_[%w_]+)" do
           if owner[name] then graph.add(path, owner[name], line_of(bare[path], at), "uses " .. name) end
         end
@@ -122,11 +121,12 @@ local function module_path(tree, name)
   if tree[path .. "/init.lua"] then return path .. "/init.lua" end
 end
 
---- A line without its comment. A "--" inside of a string is taken for one, which hides nothing that is required.
+--- Returns a line without its comment. "--" in a string is taken for a comment, too; no require follows one in this
+--- tree.
 local function uncommented(line) return (line:gsub("%-%-.*", "")) end
 
---- The modules of require("atomo.folder." .. variable): those of the list that a `for` of this file takes the variable
--- from, else all of the folder.
+--- Returns the modules of require("atomo.folder." .. variable): those of the list over which a `for` of this file runs,
+-- else all modules of the folder.
 local function made_names(tree, paths, path, prefix, variable)
   local list = {}
   local names = tree[path]:match("for [%w_]+, " .. variable:gsub("%p", "%%%0") .. " in ipairs (%b{})")
@@ -156,7 +156,7 @@ function M.of_lua(tree, paths)
         for prefix, variable in line:gmatch "require%s*%(?%s*[\"'](atomo[%w_.]*%.)[\"']%s*%.%.%s*([%w_.]+)" do
           for _, to in ipairs(made_names(tree, paths, path, prefix, variable)) do graph.add(path, to, number, what) end
         end
-        -- names in a table of modules (init.lua), or required, also as `require(x and "atomo.a" or "atomo.b")`
+        -- module names in a table (init.lua) or in a require, also `require(x and "atomo.a" or "atomo.b")`
         local required = line:find "%f[%w]require%f[%W]"
         for name in line:gmatch "[\"'](atomo[%w_.]*)[\"']" do
           if required or path == "bindings/atomo/init.lua" then
@@ -174,14 +174,14 @@ function M.of_lua(tree, paths)
   return graph
 end
 
--- ---- what must hold -----------------------------------------------------------------------------------------------
+-- ---- checks -------------------------------------------------------------------------------------------------------
 
 local function up(a, rows)
   local from, to = layer_of(a.from, rows), layer_of(a.to, rows)
   return from and to and to > from
 end
 
---- Circles as lists of files: the strongly connected parts of more than one file (Tarjan).
+--- Returns circles as lists of files: strongly connected components of more than one file (Tarjan's algorithm).
 local function circles(arrows)
   local next_of, index, low, on, stack, found, count = {}, {}, {}, {}, {}, {}, 0
   for _, a in ipairs(arrows) do
@@ -216,7 +216,7 @@ local function circles(arrows)
   return found
 end
 
---- Of C only includes go round: two files of one layer may call each other.
+--- Returns the circles of a graph. In C only includes are considered: two files of one layer may call each other.
 local function circles_of(graph)
   local list = {}
   for _, a in ipairs(graph.arrows) do

@@ -1,15 +1,15 @@
---- References: a file, a document or a heading that comments, documents and specs speak of is in the tree.
+--- Checks references: files, documents and headings named in comments, documents and specs must exist.
 local M = {}
 
 local FOLDERS = {runtime = true, bindings = true, scripts = true, models = true, tests = true, docs = true,
   cmake = true, packaging = true, examples = true}
 local ENDINGS = {c = true, h = true, lua = true, md = true, sh = true, py = true, cmake = true, svg = true, supp = true}
--- Documents that are known by a word. None of them may be one that the reader cannot open.
+-- Words that name documents; a document named by them must exist.
 local DOCUMENTS = {"DESIGN"}
--- Headers of other programs, and names that examples give to a user's own file.
+-- Headers of other programs, and names of users' files in examples.
 local FOREIGN = {["mpi.h"] = true, ["my.lua"] = true, ["script.lua"] = true, ["stdlib.h"] = true, ["math.h"] = true}
 
---- Calls see(text, line) for each line of the comments of a C or Lua file, of the whole of a document.
+--- Calls see(text, line) for each line of a C or Lua file's comments, or of a document.
 local function prose(path, text, see)
   local number, inside = 0, false
   for line in (text .. "\n"):gmatch "(.-)\n" do
@@ -39,7 +39,7 @@ local function prose(path, text, see)
 end
 M.prose = prose
 
---- Headings as the names of their anchors.
+--- Returns the set of anchors of a document's headings.
 local function anchors_of(text)
   local anchors = {}
   for heading in ("\n" .. text):gmatch "\n#+%s+([^\n]*)" do
@@ -71,8 +71,7 @@ local function check_links(tree, path, text, fault)
   end)
 end
 
---- Is there such a file: below the root, or as sources speak of each other, below a folder that `path` lies in, below
---- runtime and bindings?
+--- Does file `name` exist: relative to the root, to a folder that contains `path`, to runtime or to bindings?
 local function found(tree, path, name)
   local folder = path
   repeat
@@ -91,7 +90,7 @@ local function check_names(tree, bases, path, text, fault)
       local follows = (" " .. line .. " "):sub(after, after)
       local top = name:match "^([%w_]+)/"
       local open = before == "<" or follows == "*" or follows == "{" or name:find "%u%u" or name:find "%.%."
-      -- open: NAME.c, x_*.c stand for any
+      -- open: a placeholder for several files, such as NAME.c or x_*.c
       if ENDINGS[ending] and not open and not FOREIGN[name] then
         local kind = (ending == "h" or ending == "c") and "c" or ending
         local must = FOLDERS[top] or top and source == kind
@@ -117,7 +116,7 @@ function M.check(tree, paths, fault)
   for _, path in ipairs(paths) do
     local ending = path:match "%.(%a+)$"
     if path:find "%.md$" then check_links(tree, path, tree[path], fault) end
-    -- CHANGELOG.md is history: what it names may be gone
+    -- CHANGELOG.md may name files that no longer exist
     if (ENDINGS[ending] or path:find "CMakeLists.txt$") and path ~= "CHANGELOG.md" then
       check_names(tree, bases, path, tree[path], fault)
     end

@@ -1,9 +1,8 @@
---- Taste: help texts that say what they do (a fault where not), and what a reader of a change may want to look at: long
--- files, words that were given up, long lines of prose.
+--- Checks help texts (faults), and lists long files, words to avoid and long lines of prose (no faults).
 local prose = require("house.references").prose
 local M = {}
 
---- Declarations of options as atomo.cli.parse takes them: {"name", "flag", true, "help"}, choices = {...}.
+--- Checks declarations of options for atomo.cli.parse: {"name", "flag", true, "help"}, choices = {...}.
 function M.check_help(tree, paths, fault)
   for _, path in ipairs(paths) do
     if path:find "^scripts/[^/]*%.lua$" or path:find "^bindings/atomo/tools/.*%.lua$" then
@@ -27,7 +26,7 @@ end
 local LIMITS = {{"^runtime/atomo[%w_]*%.h$", 600}, {"^runtime/.*%.h$", 250}, {"^runtime/.*%.c$", 330},
   {"^bindings/.*%.lua$", 300}, {"^scripts/.*%.lua$", 300}, {"^models/.*%.lua$", 300}}
 
--- Words that another word has replaced (one word for one thing), and turns of phrase that a stranger reads twice.
+-- Words that have been replaced by another word (one word for one thing), and phrases that are hard to read.
 local WORDS = {"parcel", "beacon", "agree%.c", "outer", "peers", "ones?'s own", "so many", "goes on", "but for",
   "the same bits", "where there is none", "those that", "what is", "what a"}
 
