@@ -136,7 +136,7 @@ local function get_figures()
   local figures = exists(opts.figures) and simulate.load(opts.figures) or nil
   if opts.model then return measure(figures) end
   if figures then return figures end
-  fail(opts.figures and opts.figures .. " is not there; --model measures" or
+  fail(opts.figures and opts.figures .. " does not exist; --model measures figures" or
     "no figures: --model, --log or --figures says where they come from")
 end
 

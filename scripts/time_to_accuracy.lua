@@ -72,7 +72,7 @@ local function settings()
     refuse("--time-steps is %d, expected more than --warm, which is %d", opts.time_steps, opts.warm)
   end
   if opts.time_steps > 0 and opts.net == "none" and opts.launch == "" then
-    refuse("--time-steps wants a network to take the time on: --net or --launch")
+    refuse("--time-steps needs a network to measure on: --net or --launch")
   end
   local scripts, program = arg[0]:match "^(.*)/[^/]*$" or ".", 0
   while arg[program - 1] do program = program - 1 end

@@ -141,7 +141,7 @@ end
 ---@param list atomo.Tensor[]
 function Comm:alltoallv(list)
   if type(list) ~= "table" or #list ~= self.size then
-    raise(("alltoallv: expected a list of %d tensors, one a rank, got %s"):format(self.size,
+    raise(("alltoallv: expected a list of %d tensors, one per rank, got %s"):format(self.size,
       type(list) == "table" and #list or type(list)))
   end
   local send = ffi.new("const atomo_tensor *[?]", self.size)

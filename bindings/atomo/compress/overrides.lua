@@ -66,7 +66,7 @@ local function read_one(item, i, base, spec, read, text_of)
   local entry, values, fold = read(what)
   if fold then raise(("overrides: for '%s': fold cannot be a function here"):format(pattern)) end
   if not (entry.options.atoms and entry.options.ratio) or entry.make then
-    raise(("overrides: for '%s': '%s' is no set of atoms (entry, svd, fourier, ...) nor none"):format(pattern,
+    raise(("overrides: for '%s': '%s' is neither a set of atoms (entry, svd, fourier, ...) nor none"):format(pattern,
       entry.name))
   end
   for j, option in ipairs(entry.options) do

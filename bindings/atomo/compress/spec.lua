@@ -176,7 +176,7 @@ function M.read(spec)
   local entry = type(spec.name) == "string" and spec.name:sub(1, 1) ~= "_" and list[spec.name]
   if not entry then
     local name, names = tostring(spec.name), names_of(list, "name")
-    raise(("compressor: there is none called '%s'%s; there are %s"):format(name, M.suggest(name, names),
+    raise(("compressor: unknown compressor '%s'%s; compressors are %s"):format(name, M.suggest(name, names),
       table.concat(names, ", ")))
   end
   local values, fold = {}, nil

@@ -86,7 +86,7 @@ local function encode_table(t, path, depth)
   if n > 0 or getmetatable(t) == array_mark then
     for key in pairs(t) do
       if type(key) ~= "number" or key % 1 ~= 0 or key < 1 or key > n then
-        error(("json: %s is an array of %d with the key %s besides"):format(path, n, tostring(key)), 0)
+        error(("json: %s is an array of %d entries that also has the key %s"):format(path, n, tostring(key)), 0)
       end
     end
     for i = 1, n do parts[i] = encode(t[i], path .. "[" .. i .. "]", depth + 1) end

@@ -56,12 +56,11 @@ function M.check(settings, topology, compressor, size)
       o.size == 1 and "" or "s", those_that_can(o)))
   end
   if downlink ~= "dense" and topology ~= "ps" and inter_node ~= "ps" then
-    raise(("exchange: downlink = %s is the way back from a parameter server: it wants topology ps, or hierarchical " ..
-      "with inter_node = ps; the topology is %s"):format(downlink, topology))
+    raise(("exchange: downlink = %s is only for topology ps, or hierarchical with inter_node = ps; " ..
+      "the topology is %s"):format(downlink, topology))
   end
   if inter_node ~= "auto" and topology ~= "hierarchical" then
-    raise(("exchange: inter_node = %s is the topology between the nodes of a hierarchical one; the topology is " ..
-      "%s"):format(inter_node, topology))
+    raise(("exchange: inter_node = %s is only for topology hierarchical; the topology is %s"):format(inter_node, topology))
   end
 end
 

@@ -131,7 +131,7 @@ function M.hand_over(ex)
   local labels = begun_anew(plan, keys, of_key)
   if #labels > 0 and ex.comm.rank == 0 then
     local tell = ex.notify or files.say
-    tell(("exchange: step %d: what compressors remembered of %s begins anew: it travels in other pieces than before")
+    tell(("exchange: step %d: the compressors' memory of %s is reset: it is now sent in other pieces")
       :format(ex.step, table.concat(labels, ", ")))
   end
 end

@@ -32,7 +32,7 @@ local reach = {reflect = function(n) return n - 1 end, replicate = function() re
 local function padded(x, dim, before, after, mode)
   local n = x:size(dim)
   if math.max(before, after) > reach[mode](n) or n == 0 then
-    raise(("Conv2d: input is %s, padding %d in mode %s wants at least %d in dimension %d"):format(T.shape_text(x),
+    raise(("Conv2d: input is %s, padding %d in mode %s needs at least %d in dimension %d"):format(T.shape_text(x),
       math.max(before, after), mode, mode == "reflect" and after + 1 or math.max(after, 1), dim))
   end
   if before + after == 0 then return x end

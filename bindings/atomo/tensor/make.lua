@@ -13,7 +13,7 @@ function T.dtype_of(name, what)
   if type(name) == "table" then
     for key in pairs(name) do
       if key ~= "dtype" then
-        raise(("%s: option '%s' is none, expected dtype; atomo.param(t) makes a parameter"):format(what, tostring(key)))
+        raise(("%s: unknown option '%s', expected dtype; atomo.param(t) makes a parameter"):format(what, tostring(key)))
       end
     end
     name = name.dtype

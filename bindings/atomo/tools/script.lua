@@ -44,7 +44,7 @@ function M.options(own, d)
       "name one", metavar = "DIR"},
     {"save-every", "string", "", "steps between checkpoints, or a time: 30s, 10m, 2h; none: every epoch. Also at " ..
       "the end of the run, and when a test result is the best so far", metavar = "N|TIME"},
-    {"keep", "int", 3, "newest checkpoints that stay, besides latest and best; 0: all", min = 0},
+    {"keep", "int", 3, "newest checkpoints to keep, besides latest and best; 0: all", min = 0},
     {"resume", "string", "", "DIR: its newest checkpoint; DIR/step-N: that one; auto: the newest of --save, else a " ..
       "fresh start. The run ends bit-identical to one that was not stopped", metavar = "DIR|auto"},
     {"log", "string", "", "JSONL file: one line per run, step and epoch is appended"},

@@ -97,7 +97,7 @@ end
 ---@param hardware table  {latency=}
 ---@param fail fun(text: string)
 return function(figures, opts, hardware, fail)
-  if not figures.model then fail "--check wants figures that --model has measured" end
+  if not figures.model then fail "--check needs figures measured with --model" end
   local rows, worst = {{"hosts", "compressor", "topology", "step predicted", "measured", "error", "exchange predicted",
     "measured"}}, 0
   for _, case in ipairs(cases(opts, figures, fail)) do

@@ -38,7 +38,7 @@ end
 
 --- Reports that the run resumes from a checkpoint.
 function Report:resumed(step, epoch, path)
-  self:line(("going on after epoch %d, step %d of %s"):format(epoch, step, path))
+  self:line(("resuming after epoch %d, step %d, from %s"):format(epoch, step, path))
   self.first = step
   if self.progress then self.progress.first = step end
 end

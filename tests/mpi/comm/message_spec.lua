@@ -155,7 +155,7 @@ describe("misuse", function()
     fails("allgatherv: tensor has shape [3,4], expected 1 dimension",
       function() world:allgatherv(atomo.zeros(3, 4)) end)
     fails("9 dimensions", function() world:allgather(atomo.zeros(1, 1, 1, 1, 1, 1, 1, 1)) end)
-    fails(("expected a list of %d tensors, one a rank, got 0"):format(n), function() world:alltoallv {} end)
+    fails(("expected a list of %d tensors, one per rank, got 0"):format(n), function() world:alltoallv {} end)
     local list = {}
     for r = 1, n do list[r] = atomo.zeros(2, r == 1 and "f32" or "i32") end
     if n > 1 then

@@ -285,7 +285,7 @@ describe("what makes no sense", function()
   it("is refused by name", function()
     refused("check_after is 3", atomo.exchange, {topology = "auto", check_after = 3})
     refused("topology is ring, expected allreduce", atomo.exchange, {compress = "adaptive", topology = "ring"})
-    refused("none called 'svt'", atomo.exchange, {compress = "svt", topology = "auto"})
+    refused("unknown compressor 'svt'", atomo.exchange, {compress = "svt", topology = "auto"})
     local ex = atomo.exchange {compress = "entry:ratio=4", topology = "auto"}
     refused("is no choice that a checkpoint holds", ex.restore, ex, "{}")
     refused("this run asks for entry:ratio=4", ex.restore, ex, '{"compress":"none","topology":"allreduce"}')

@@ -182,8 +182,7 @@ describe("the memory of averages that are encoded again", function()
     assert.is_true(lost or world.size < 2, "the cut is the same: this shows nothing")
     assert.equal(lost and world.rank == 0 and 1 or 0, #said)
     if said[1] then
-      assert.equal("exchange: step 3: what compressors remembered of e begins anew: it travels in other pieces than " ..
-        "before", said[1])
+      assert.equal("exchange: step 3: the compressors' memory of e is reset: it is now sent in other pieces", said[1])
     end
     changed(ex, 4, set)
     for name, memory in pairs(lies_with_owners(ex, "with a again")) do

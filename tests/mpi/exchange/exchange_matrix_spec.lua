@@ -158,9 +158,9 @@ describe("an exchange refuses", function()
   end
 
   it("options that mean nothing to its topology", function()
-    assert.matches("downlink = compress is the way back from a parameter server.*the topology is allgather",
+    assert.matches("downlink = compress is only for topology ps, or hierarchical.*the topology is allgather",
       refusal {topology = "allgather", compress = "entry", downlink = "compress"})
-    assert.matches("inter_node = ps is the topology between the nodes.*the topology is sharded",
+    assert.matches("inter_node = ps is only for topology hierarchical; the topology is sharded",
       refusal {topology = "sharded", compress = "entry", inter_node = "ps"})
   end)
 

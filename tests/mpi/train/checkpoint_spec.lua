@@ -191,7 +191,7 @@ describe("the folder of checkpoints", function()
   it("that holds nothing to resume is a fresh start for auto, and refused by name", function()
     local path = checkpoints.path()
     assert_same(train {epochs = 1}, (train {epochs = 1, save = path, resume = "auto"}))
-    refused("wants save, the folder", {epochs = 1, resume = "auto"})
+    refused("needs save, the folder", {epochs = 1, resume = "auto"})
     refused("is not there: expected a folder of generations", {epochs = 1, resume = path .. ".none"})
     train {epochs = 1, max_steps = 0, save = path .. ".empty"} -- makes the folder
     refused("%.empty holds no complete generation", {epochs = 1, resume = path .. ".empty"})

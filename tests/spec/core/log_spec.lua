@@ -41,7 +41,7 @@ describe("json", function()
 
   it("refuses what has no JSON form, naming it", function()
     assert.error_matches(function() log.encode {a = {b = print}} end, "value%.a%.b is a function")
-    assert.error_matches(function() log.encode {1, 2, x = 3} end, "array of 2 with the key x besides")
+    assert.error_matches(function() log.encode {1, 2, x = 3} end, "array of 2 entries that also has the key x")
     local loop = {}
     loop.self = loop
     assert.error_matches(function() log.encode(loop) end, "contains itself")

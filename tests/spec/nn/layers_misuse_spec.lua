@@ -96,7 +96,7 @@ describe("misuse of", function()
       {padding = "same"})
     fails("Conv2d: padding_mode is 'mirror', expected zeros, reflect, replicate or circular", nn.Conv2d, 3, 4, 3,
       {padding_mode = "mirror"})
-    fails("Conv2d: input is [1,2,4,3], padding 2 in mode reflect wants at least 3 in dimension 2",
+    fails("Conv2d: input is [1,2,4,3], padding 2 in mode reflect needs at least 3 in dimension 2",
       nn.Conv2d(3, 4, 3, {padding = 2, padding_mode = "reflect"}), zeros(1, 2, 4, 3))
     fails("Conv2d: input is [2,4,3], expected [N,H,W,C]", nn.Conv2d(3, 4, 3, {padding_mode = "circular"}),
       zeros(2, 4, 3))

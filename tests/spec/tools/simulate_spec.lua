@@ -262,7 +262,7 @@ describe("simulate.lua", function()
 
   local refusals = {
     {"", "no figures: --model, --log or --figures"},
-    {"--figures /no/such.json", "is not there"},
+    {"--figures /no/such.json", "does not exist; --model measures"},
     {"--figures F --rates fast", "the rate is 'fast'"},
     {"--figures F --cluster 64", "the cluster is '64'"},
     {"--figures F --ranks 2,x", "--ranks is '2,x'"},

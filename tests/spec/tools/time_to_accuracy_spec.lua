@@ -80,7 +80,7 @@ describe("time_to_accuracy.lua", function()
   it("goes on after a run that fails, lasts too long or writes no log, and says so by its exit code", function()
     local out, code = spawn.run(driver("c", "--ranks 1 --compress 'nonesuch none' --lr 0.01" .. short), {timeout = 60})
     assert.equal(1, code, out)
-    assert.matches("FAILED: exit code %d+: .*none called 'nonesuch'", out)
+    assert.matches("FAILED: exit code %d+: .*unknown compressor 'nonesuch'", out)
     assert.matches("nonesuch +0.01 +0/1 +failed", out)
     assert.equal(1, results("c").results[2].seeds_done)
     out, code = spawn.run(driver("c", ("--compress none --limit 0.3 --launch 'sh %s'"):format(
@@ -108,7 +108,7 @@ describe("time_to_accuracy.lua", function()
 
   it("refuses what does not go together, with exit code 2", function()
     for args, text in pairs {["--net 1gbit --launch x"] = "one of --launch and --net",
-      ["--time-steps 5"] = "wants a network", ["--net 1gbit --time-steps 2"] = "more than --warm",
+      ["--time-steps 5"] = "needs a network", ["--net 1gbit --time-steps 2"] = "more than --warm",
       ["--lr 0"] = "--lr is '0'", ["--reach 2"] = "--reach is '2'"} do
       local out, code = spawn.run(driver("e", args))
       assert.equal(2, code, out)

@@ -26,7 +26,7 @@ describe("a save", function()
   local function check_left(what)
     local out, code = run "auto"
     assert.equal(0, code, what .. "\n" .. out)
-    assert.matches("going on after epoch 0, step [36] of ", out, what)
+    assert.matches("resuming after epoch 0, step [36], from ", out, what)
     for rank = 0, 1 do
       assert.truthy(out:find(("END rank %d step 14 %s"):format(rank, digest), 1, true), what .. "\n" .. out)
     end

@@ -53,7 +53,7 @@ describe("a checkpoint", function()
       assert.is_true(tonumber(out:match "lr ([%d.]+)\n") > 0) -- of the last step, which is not behind the end
       assert.matches(("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(from, to,
         2 * 64 / 4 / from, 2 * steps), out)
-      assert.matches(("what each of %d ranks remembered .* begins anew on %d"):format(from, to), out)
+      assert.matches(("the state of each of %d ranks .* is reset on %d"):format(from, to), out)
     end)
   end
 
@@ -71,20 +71,20 @@ describe("a checkpoint", function()
     end)
   end
 
-  it("of another compressor says that its memory begins anew", function()
+  it("of another compressor says that its memory is reset", function()
     local out, code = run(2, 2)
     assert.equal(0, code, out)
     out, code = run(2, 3, "resume", "topk:k=60,ef=true")
     assert.equal(0, code, out)
-    assert.matches("what topk:k=50,ef=true[^\n]* remembered begins anew for topk:k=60", out)
+    assert.matches("the memory of topk:k=50,ef=true[^\n]* is reset for topk:k=60", out)
   end)
 
-  it("of an exchange that coded other tensors says that its memory begins anew", function()
+  it("of an exchange that coded other tensors says that its memory is reset", function()
     local out, code = run(2, 2)
     assert.equal(0, code, out)
     out, code = run(2, 3, "resume", nil, nil, 100000) -- every tensor is small, and travels dense
     assert.equal(0, code, out)
-    assert.matches("remembered begins anew: what it codes is not what it was", out)
+    assert.matches("is reset: other options now decide what it encodes", out)
   end)
 
   it("is refused where a rank's file is missing, and all ranks end", function()

@@ -132,7 +132,7 @@ describe("train_cifar.lua", function()
     {"--topology ring", 2, "one of auto, allreduce, allgather"},
     {"--model resnet2", 1, "did you mean 'resnet20'"},
     {"--compress svd:rnak=3", 1, "unknown option 'rnak'"},
-    {"--compress sdv", 1, "none called 'sdv'"},
+    {"--compress sdv", 1, "unknown compressor 'sdv'"},
     {"--compress svd:ratio=0", 1, "ratio is '0'"},
     {"--compress entry:ratio=-2", 1, "ratio is '-2'"},
     {"--compress entry:ratio=nan", 1, "ratio is 'nan'"},

@@ -281,7 +281,7 @@ end
 --- Returns a copy of the residual of error feedback (ef=true) of tensor i (default 1).
 function Custom:residual(i)
   local held = self.held[i or 1]
-  if not held then raise(("%s: residual of tensor %d: there is none"):format(self.name, i or 1)) end
+  if not held then raise(("%s: residual: tensor %d has none"):format(self.name, i or 1)) end
   return held:clone()
 end
 

@@ -102,7 +102,7 @@ local function trial_step(self, seconds)
   local running = swap.median(swap.reduce(self, t.seconds.running))
   local won = choose.rival_wins(t.running, t.rival, running, rival)
   local winner = won and t.rival or t.running
-  decide.tell(self, ("exchange: by the clock: %s %s a step, %s %s: %s stays"):format(choose.name(t.running),
+  decide.tell(self, ("exchange: measured: %s %s per step, %s %s: %s is kept"):format(choose.name(t.running),
     log.duration(running), choose.name(t.rival), log.duration(rival), choose.name(winner)),
     {why = "tried", choice = choose.name(winner), measured = won and rival or running,
       measured_other = won and running or rival})

@@ -102,7 +102,7 @@ function M.bounded(subject, add)
   end
   local figure, bound = math.sqrt(sum / steps), d > 0 and 2 / d or 0
   add {check = "residual bounded", figure = figure, bound = bound, pass = figure <= bound,
-    note = ("root mean square held back over %d changing gradients of norm 1; 2 / d"):format(steps)}
+    note = ("root mean square of the residual over %d changing gradients of norm 1; 2 / d"):format(steps)}
 end
 
 return M

@@ -160,8 +160,8 @@ function M.load_shared(run, open, where, say)
   elseif not run.local_sgd and plain_state.kind then
     named.load(run.optimizer, run.names, plain_state, from)
   else
-    say(run.local_sgd and "the checkpoint is of a run without local steps: both optimizers begin anew" or
-      "the checkpoint is of a run with local steps: the optimizer begins anew")
+    say(run.local_sgd and "the checkpoint is of a run without local steps: both optimizers are reset" or
+      "the checkpoint is of a run with local steps: the optimizer is reset")
   end
   model:free()
   optimizer:free()
@@ -184,7 +184,7 @@ function M.load_user_state(run, shared, own, where, say)
     if there[name] then
       run.state[name]:load_state_dict(there[name]:section("state " .. name), of)
     else
-      say(("the state of '%s' begins anew: %s holds none"):format(name, where))
+      say(("the state of '%s' is not restored: %s has none"):format(name, where))
     end
   end
 end

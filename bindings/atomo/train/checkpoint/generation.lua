@@ -90,7 +90,7 @@ function M.newest(comm, dir)
     local sound, others = M.list(dir)
     local found = {names = {}, passed = {}}
     for i, each in ipairs(sound) do found.names[i] = each.name end
-    for i, each in ipairs(others) do found.passed[i] = ("%s/%s is passed over: %s"):format(dir, each.name, each.why) end
+    for i, each in ipairs(others) do found.passed[i] = ("%s/%s is skipped: %s"):format(dir, each.name, each.why) end
     return json.encode(found)
   end)
   local found = json.decode(together.from_first(comm, texts))
@@ -98,7 +98,7 @@ function M.newest(comm, dir)
   for _, name in ipairs(found.names or {}) do
     local body, why = M.inspect(comm, dir, name)
     if body then return name, body, passed end
-    passed[#passed + 1] = ("%s/%s is passed over: %s"):format(dir, name, why)
+    passed[#passed + 1] = ("%s/%s is skipped: %s"):format(dir, name, why)
   end
   return nil, nil, passed
 end

@@ -141,7 +141,7 @@ end
 --- version. [local]
 local function meaning(path, save)
   if path == "auto" then
-    if not save then raise "checkpoint: resume = 'auto' wants save, the folder whose latest generation it means" end
+    if not save then raise "checkpoint: resume = 'auto' needs save, the folder whose newest generation it resumes" end
     return {dir = save}
   end
   local kind, dir, name = disk.kind(path), generation.split(path)
@@ -192,13 +192,13 @@ local function opener(body, folder)
 end
 
 local function anew_on_ranks(run, ranks, say)
-  say(("what each of %d ranks remembered (compressor, local optimizer) begins anew on %d"):format(ranks, run.comm.size))
+  say(("the state of each of %d ranks (compressor, local optimizer) is reset on %d ranks"):format(ranks, run.comm.size))
 end
 
 local function anew_for_coder(run, saved, say)
   local text = compressor_text(run)
-  say(saved ~= text and ("what %s remembered begins anew for %s"):format(saved, text) or
-    ("what %s remembered begins anew: what it codes is not what it was"):format(saved))
+  say(saved ~= text and ("the memory of %s is reset for %s"):format(saved, text) or
+    ("the memory of %s is reset: other options now decide what it encodes"):format(saved))
 end
 
 --- Loads a generation into the run. [collective]
