@@ -140,4 +140,21 @@ function spawn.have(program)
   return found ~= ""
 end
 
+--- Returns spec(name, fn, needs_mpirun), which declares a spec that starts processes. It is pending if processes cannot
+--- be started from here, or if it needs mpirun and there is none.
+---@param it function       busted's it and pending, which only spec files see
+---@param pending function
+---@param all_need_mpirun boolean?
+function spawn.specs(it, pending, all_need_mpirun)
+  local possible, why = spawn.possible()
+  local mpirun = possible and spawn.have "mpirun"
+  return function(name, fn, needs_mpirun)
+    it(name, function()
+      if not possible then return pending(why) end
+      if (all_need_mpirun or needs_mpirun) and not mpirun then return pending "mpirun is missing" end
+      fn()
+    end)
+  end
+end
+
 return spawn

@@ -1,6 +1,7 @@
 -- .grad says what the step uses: written by hand in every way, cleared, replaced, before and after an optimizer took
 -- the parameter; parameters keep their storage, so no alias goes stale.
 local atomo = require "atomo"
+local fails = require "support.fails"
 local nn, F = atomo.nn, atomo.F
 
 local kinds = {"sgd", "adam", "adamw", "lars", "lamb"}
@@ -9,12 +10,6 @@ local function optimizer_of(kind, params, more)
   local o = {params = params, lr = 0.5}
   for key, value in pairs(more or {}) do o[key] = value end
   return atomo.optim[kind](o)
-end
-
-local function fails(text, fn, ...)
-  local ok, message = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.truthy(tostring(message):find(text, 1, true), ("'%s' is not in: %s"):format(text, tostring(message)))
 end
 
 --- 2 * w for each of w's elements; "linear" writes into .grad itself, the product is copied there.

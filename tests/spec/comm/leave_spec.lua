@@ -4,8 +4,6 @@
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"
-local possible, why = spawn.possible()
-local mpirun = possible and spawn.have "mpirun"
 local job = root .. "tests/support/leave_job.lua"
 
 --- The job on so many ranks ends with this code and text.
@@ -15,13 +13,7 @@ local function ends(ranks, arguments, code, text)
   if text == "" then assert.equal("", out) else assert(out:find(text, 1, true), out) end
 end
 
-local function spec(name, fn)
-  it(name, function()
-    if not possible then return pending(why) end
-    if not mpirun then return pending "mpirun is missing" end
-    fn()
-  end)
-end
+local spec = spawn.specs(it, pending, true)
 
 describe("a step left in the middle", function()
   for _, ranks in ipairs {1, 2} do

@@ -2,16 +2,8 @@
 -- exchange; and what must not be taken for that. A script on standard input is every rank's.
 -- test: slow
 local spawn = require "support.spawn"
-local possible, why = spawn.possible()
-local mpirun = possible and spawn.have "mpirun"
 
-local function spec(name, fn)
-  it(name, function()
-    if not possible then return pending(why) end
-    if not mpirun then return pending "mpirun is missing" end
-    fn()
-  end)
-end
+local spec = spawn.specs(it, pending, true)
 
 local function has(text, want) assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text)) end
 

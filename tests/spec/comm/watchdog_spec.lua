@@ -5,16 +5,8 @@
 local root = require "support.root"
 local spawn = require "support.spawn"
 local json = require "atomo.core.json"
-local possible, why = spawn.possible()
-local mpirun = possible and spawn.have "mpirun"
 
-local function spec(name, fn)
-  it(name, function()
-    if not possible then return pending(why) end
-    if not mpirun then return pending "mpirun is missing" end
-    fn()
-  end)
-end
+local spec = spawn.specs(it, pending, true)
 
 local function has(text, want)
   assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text))

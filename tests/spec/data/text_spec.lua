@@ -1,22 +1,8 @@
 -- Text as data: ids, windows, sharding over ranks; a short training with scripts/train_lm.lua's parts.
 local atomo = require "atomo"
+local fails = require "support.fails"
+local with_file = require "support.with_file"
 local text = atomo.text
-
-local function fails(expected, fn, ...)
-  local ok, message = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.truthy(tostring(message):find(expected, 1, true), ("'%s' is not in: %s"):format(expected, tostring(message)))
-end
-
-local function with_file(bytes, fn)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "wb"))
-  file:write(bytes)
-  file:close()
-  local ok, problem = pcall(fn, path)
-  os.remove(path)
-  if not ok then error(problem, 0) end
-end
 
 describe("text", function()
   it("becomes ids and back, split at its end", function()

@@ -2,16 +2,8 @@
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"
-local possible, why = spawn.possible()
-local mpirun = possible and spawn.have "mpirun"
 
-local function spec(name, fn, needs_mpirun)
-  it(name, function()
-    if not possible then return pending(why) end
-    if needs_mpirun and not mpirun then return pending "mpirun is missing" end
-    fn()
-  end)
-end
+local spec = spawn.specs(it, pending)
 
 local function has(text, want)
   assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text))

@@ -1,12 +1,7 @@
 -- The host program: options, exit codes, arg, the prompt, module paths, math.random.
 local spawn = require "support.spawn"
-local possible, why = spawn.possible()
 
-local function spec(name, fn)
-  it(name, function()
-    if not possible then pending(why) else fn() end
-  end)
-end
+local spec = spawn.specs(it, pending)
 
 local function has(text, want)
   assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text))

@@ -4,19 +4,11 @@
 require "atomo"
 local root = require "support.root"
 local spawn = require "support.spawn"
-local possible, why = spawn.possible()
-local mpirun = possible and spawn.have "mpirun"
 local job = root .. "tests/support/signal_job.lua"
 local SECONDS = 2 -- at most, on an idle machine
 local CODES = {TERM = 143, INT = 130}
 
-local function spec(name, fn, needs_mpirun)
-  it(name, function()
-    if not possible then return pending(why) end
-    if needs_mpirun and not mpirun then return pending "mpirun is missing" end
-    fn()
-  end)
-end
+local spec = spawn.specs(it, pending)
 
 --- The job, sent the signals when it has begun, ends with this code in time; its output.
 local function ends(command, up, signals, code, apart)

@@ -1,14 +1,9 @@
 -- nn.init against PyTorch's formulas, by moments and bounds of many values; the layers' own initial values; that the
 -- networks of models/ begin as they say.
 local atomo = require "atomo"
+local fails = require "support.fails"
 local nn = atomo.nn
 local init = nn.init
-
-local function fails(text, fn, ...)
-  local ok, message = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.truthy(tostring(message):find(text, 1, true), ("'%s' is not in: %s"):format(text, tostring(message)))
-end
 
 local function std(t) return t:detach():square():mean():item() ^ 0.5 end
 

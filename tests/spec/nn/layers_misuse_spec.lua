@@ -1,13 +1,7 @@
 -- What the layers say when they are misused, what they do with empty batches, and their initial values and defaults.
 local atomo = require "atomo"
+local fails = require "support.fails"
 local nn, F = atomo.nn, atomo.F
-
---- The error of fn(...) must contain the text.
-local function fails(text, fn, ...)
-  local ok, message = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.truthy(tostring(message):find(text, 1, true), ("'%s' is not in: %s"):format(text, tostring(message)))
-end
 
 local zeros = atomo.zeros
 local function labels(...) return atomo.tensor({...}, "i32") end

@@ -1,21 +1,9 @@
 -- Registration of whatever a field can hold, and loading: nested tables, later and removed fields, shared and tied
 -- tensors, partial loads, restarted dropout.
 local atomo = require "atomo"
+local fails = require "support.fails"
+local names = require "support.module_names"
 local nn, F = atomo.nn, atomo.F
-
-local function fails(texts, fn, ...)
-  local ok, message = pcall(fn, ...)
-  assert.is_false(ok)
-  for _, text in ipairs(type(texts) == "table" and texts or {texts}) do
-    assert.truthy(tostring(message):find(text, 1, true), ("'%s' is not in: %s"):format(text, tostring(message)))
-  end
-end
-
-local function names(list)
-  local t = {}
-  for i, entry in ipairs(list) do t[i] = entry[1] end
-  return table.concat(t, " ")
-end
 
 local function linear() return nn.Linear(1, 1, {bias = false}) end
 local function param() return atomo.param {1} end

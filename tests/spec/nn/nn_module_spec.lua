@@ -1,21 +1,8 @@
 -- nn.Module, the layers as modules, the models: registration, state, modes, initial values, parameter counts.
 local atomo = require "atomo"
+local fails = require "support.fails"
+local names = require "support.module_names"
 local nn, F = atomo.nn, atomo.F
-
---- The error of fn(...) must contain every text.
-local function fails(texts, fn, ...)
-  local ok, message = pcall(fn, ...)
-  assert.is_false(ok)
-  for _, text in ipairs(type(texts) == "table" and texts or {texts}) do
-    assert.truthy(tostring(message):find(text, 1, true), ("'%s' is not in: %s"):format(text, tostring(message)))
-  end
-end
-
-local function names(list)
-  local t = {}
-  for i, entry in ipairs(list) do t[i] = entry[1] end
-  return table.concat(t, " ")
-end
 
 local Net = nn.Module:extend "Net"
 function Net:init()

@@ -1,17 +1,8 @@
 -- .npy files of every dtype, byte order and layout that numpy writes (tests/golden/make_npy.py): read where the values
 -- fit, refused by name or by value otherwise.
 local atomo = require "atomo"
+local with_file = require "support.with_file"
 local golden = require "support.root" .. "tests/golden/"
-
-local function with_file(bytes, fn)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "wb"))
-  file:write(bytes)
-  file:close()
-  local ok, problem = pcall(fn, path)
-  os.remove(path)
-  if not ok then error(problem, 0) end
-end
 
 local function npy(dict, data, version)
   dict = dict .. "\n"

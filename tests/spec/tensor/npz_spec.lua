@@ -1,5 +1,6 @@
 -- .npz files: those that numpy writes (tests/golden/make_npz.py), and archives made here, sound and damaged.
 local atomo = require "atomo"
+local with_file = require "support.with_file"
 local bit = require "bit"
 local golden = require "support.root" .. "tests/golden/"
 
@@ -7,16 +8,6 @@ local function little(n, bytes)
   local out = {}
   for i = 1, bytes do out[i], n = string.char(n % 256), math.floor(n / 256) end
   return table.concat(out)
-end
-
-local function with_file(bytes, fn)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "wb"))
-  file:write(bytes)
-  file:close()
-  local ok, problem = pcall(fn, path)
-  os.remove(path)
-  if not ok then error(problem, 0) end
 end
 
 local function read_golden(name)

@@ -2,21 +2,12 @@
 local atomo = require "atomo"
 local json = require "atomo.core.json"
 local safetensors = require "atomo.tensor.safetensors"
+local with_file = require "support.with_file"
 
 local function u64(n)
   local bytes = {}
   for i = 1, 8 do bytes[i], n = string.char(n % 256), math.floor(n / 256) end
   return table.concat(bytes)
-end
-
-local function with_file(bytes, fn)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "wb"))
-  file:write(bytes)
-  file:close()
-  local ok, problem = pcall(fn, path)
-  os.remove(path)
-  if not ok then error(problem, 0) end
 end
 
 local function file_of(header, data) return u64(#header) .. header .. (data or "") end

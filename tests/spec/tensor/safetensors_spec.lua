@@ -1,18 +1,9 @@
 -- safetensors: round trips, types of other programs, and the files that the format's rules refuse.
 local atomo = require "atomo"
 local safetensors = require "atomo.tensor.safetensors"
+local with_file = require "support.with_file"
 
 local function u64(n) return string.char(n % 256, math.floor(n / 256) % 256) .. ("\0"):rep(6) end
-
-local function with_file(bytes, fn)
-  local path = os.tmpname()
-  local file = assert(io.open(path, "wb"))
-  file:write(bytes)
-  file:close()
-  local ok, problem = pcall(fn, path)
-  os.remove(path)
-  if not ok then error(problem, 0) end
-end
 
 local function file_of(header, data) return u64(#header) .. header .. (data or "") end
 

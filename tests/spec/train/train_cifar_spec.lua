@@ -4,6 +4,7 @@
 local root = require "support.root"
 local checkpoints = require "support.checkpoints"
 local spawn = require "support.spawn"
+local with_file = require "support.with_file"
 local log = require("atomo").log
 local script = root .. "scripts/train_cifar.lua "
 
@@ -18,19 +19,6 @@ end
 
 local function has(text, what)
   assert(text:find(what, 1, true), ("expected %q in:\n%s"):format(what, text))
-end
-
---- A script or data file with that text; removed when fn is through.
-local function with_file(text, ending, fn)
-  local path = os.tmpname()
-  local name = path .. ending
-  local file = assert(io.open(name, "wb"))
-  file:write(text)
-  file:close()
-  local ok, problem = pcall(fn, name)
-  os.remove(path)
-  os.remove(name)
-  if not ok then error(problem, 0) end
 end
 
 describe("train_cifar.lua", function()
