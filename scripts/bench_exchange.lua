@@ -4,6 +4,7 @@
 -- With --json, a bench that was stopped resumes.
 local atomo = require "atomo"
 local topologies = require("atomo.exchange").topologies
+local renamed = require("atomo.core.renamed").exchange
 local C = require("atomo.ffi").C
 local log = atomo.log
 
@@ -28,7 +29,7 @@ local opts = atomo.cli.parse {
       "expected to take longer", above = 0, unit = "s"},
     {"total", "number", 600, "begin no further case after X seconds", above = 0, unit = "s"},
     {"downlink", "choice", "dense", "with topology ps: how rank 0 sends the average back",
-      choices = {"dense", "compress"}, was = "down"},
+      choices = {"dense", "compress"}, was = renamed.downlink.was},
     {"threads", "int", 1, "threads of each rank", min = 1},
     {"json", "string", "", "append one JSON object per case to this file; cases in it are not repeated"},
     {"plot", "string", "", "draw time against size as FILE.svg", metavar = "FILE"},

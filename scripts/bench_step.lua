@@ -4,6 +4,7 @@
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local check = require("atomo.ffi").check
+local renamed = require("atomo.core.renamed").exchange
 local F, log = atomo.F, atomo.log
 
 local opts = atomo.cli.parse {
@@ -21,7 +22,7 @@ local opts = atomo.cli.parse {
     {"batch", "int", 128, "images per rank and step", min = 1, unit = "images"},
     {"threads", "int", 1, "threads of each rank", min = 1},
     {"compress", "string", "none", "compressors, separated by spaces"},
-    {"topology", "string", "default", "topology of the exchange", was_value = {standard = "default"}},
+    {"topology", "string", "default", "topology of the exchange", was_value = renamed.topology.values},
     {"steps", "int", 15, "timed steps of each kind, after three warm-up steps", min = 1},
     {"checked", "choice", "true", "compare what the ranks are about to do before each collective",
       choices = {"true", "false"}},

@@ -4,6 +4,7 @@
 -- when it is started again.
 local atomo = require "atomo"
 local files = require "atomo.core.files"
+local renamed = require("atomo.core.renamed").exchange
 local plan = require "atomo.tools.experiment.plan"
 local curve = require "atomo.tools.experiment.curve"
 local claims = require "atomo.tools.experiment.claims"
@@ -43,7 +44,8 @@ local opts = atomo.cli.parse {
     {"search-epochs", "int", 0, "epochs of the runs that choose the learning rate, with the first seed; 0: as --epochs",
       min = 0, unit = "epochs"},
     {"seeds", "list", {0}, "seeds; times are medians over them, accuracies means", of = "int", min = 0},
-    {"topology", "string", "default", "topology of the compressors that name none", was_value = {standard = "default"}},
+    {"topology", "string", "default", "topology of the compressors that name none",
+      was_value = renamed.topology.values},
     {"threads", "int", 1, "threads of each rank", min = 1},
     {"train", "string", "", "more options of train_cifar.lua: --train='--warmup 20 --no-augment'",
       metavar = "OPTIONS"},

@@ -1,5 +1,5 @@
---- with_file(bytes, fn), with_file(bytes, ending, fn): calls fn(path) for a temporary file that has these bytes and whose
---- name ends in `ending`; removes the file afterwards, also if fn raises.
+--- with_file(bytes, fn), with_file(bytes, ending, fn): calls fn(path) for a temporary file with these bytes, whose name
+--- ends in `ending`; removes the file afterwards, also if fn raises.
 ---@param bytes string
 ---@param ending string|fun(path: string)
 ---@param fn fun(path: string)?

@@ -1,10 +1,17 @@
 --- Renamed options: the old name works for one more version, and rank 0 prints one notice for it.
+local launcher = require "atomo.core.launcher"
 local M = {}
 
---- Returns this process's rank from its launcher's environment, without starting MPI; 0 without a launcher.
-function M.rank()
-  return tonumber(os.getenv "OMPI_COMM_WORLD_RANK" or os.getenv "PMIX_RANK" or os.getenv "PMI_RANK") or 0
-end
+--- Options of atomo.exchange, and of scripts (there "inter-node"), with old names or values: present name -> {was= the
+--- old name} or {values= {old value = new value}}.
+M.exchange = {
+  compress = {values = {auto = "adaptive"}},
+  topology = {values = {standard = "default"}},
+  downlink = {was = "down"},
+  inter_node = {was = "inner"},
+  fuse_small = {was = "small"},
+  flight_prefix = {was = "flight"},
+}
 
 local said = {} -- old name -> true
 
@@ -12,7 +19,7 @@ local said = {} -- old name -> true
 ---@param who string  whose option it is
 function M.notice(who, old, new)
   local text = ("%s: %s is deprecated, use %s\n"):format(who, old, new)
-  if not said[text] and M.rank() == 0 then io.stderr:write(text) end
+  if not said[text] and launcher.rank() == 0 then io.stderr:write(text) end
   said[text] = true
 end
 

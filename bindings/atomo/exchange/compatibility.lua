@@ -60,7 +60,8 @@ function M.check(settings, topology, compressor, size)
       "the topology is %s"):format(downlink, topology))
   end
   if inter_node ~= "auto" and topology ~= "hierarchical" then
-    raise(("exchange: inter_node = %s is only for topology hierarchical; the topology is %s"):format(inter_node, topology))
+    raise(("exchange: inter_node = %s is only for topology hierarchical; the topology is %s"):format(inter_node,
+      topology))
   end
 end
 

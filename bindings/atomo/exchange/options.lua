@@ -19,10 +19,11 @@ end
 ---@param standard any  default, nil for none
 ---@param is (fun(v: any): boolean)?
 ---@param expected string?
----@param old {was: string?, was_value: (fun(v: any): any)?}?  old name, new value of an old one (core/renamed.lua)
-local function option(name, standard, is, expected, old)
-  return {name = name, standard = standard, is = is, expected = expected, was = old and old.was,
-    was_value = old and old.was_value}
+---@param value_of (fun(v: any): any)?  the value in which an old one is recognised, default v itself
+local function option(name, standard, is, expected, value_of)
+  local old = renamed.exchange[name] or {}
+  return {name = name, standard = standard, is = is, expected = expected, was = old.was,
+    was_value = old.values and function(v) return old.values[value_of and value_of(v) or v] end}
 end
 
 local topologies = {unpack(rules.topologies)}
@@ -42,9 +43,6 @@ local function is_compress(v)
   return name ~= "adaptive" or bare_name(v) == "adaptive"
 end
 
---- New value of an old one: in earlier versions `auto` without options meant what `adaptive` means now.
-local function adaptive(v) return bare_name(v) == "auto" and "adaptive" or nil end
-
 local is_downlink, downlinks = one_of("dense", "compress")
 local is_inter_node, inter_nodes = one_of("auto", "allreduce", "allgather", "ps", "sharded")
 local is_fuse_small, fuse_smalls = one_of("auto", "dense", "compress")
@@ -52,22 +50,19 @@ local is_fuse_small, fuse_smalls = one_of("auto", "dense", "compress")
 -- An option without a test here is checked where it is used (communicator, compressor).
 local list = {
   option("comm"),
-  option("compress", "none", is_compress, "adaptive without options, or a compressor",
-    {was_value = adaptive}),
-  option("topology", nil, is_topology, topologies_text,
-    {was_value = function(v) return v == "standard" and "default" or nil end}),
+  option("compress", "none", is_compress, "adaptive without options, or a compressor", bare_name),
+  option("topology", nil, is_topology, topologies_text),
   option("overlap", true, is_boolean, "true or false"),
   option("min_size", 1024, function(v) return type(v) == "number" and v >= 0 end, "a number of elements >= 0"),
   option("seed", 0),
-  option("downlink", "dense", is_downlink, downlinks, {was = "down"}),
-  option("inter_node", "auto", is_inter_node, inter_nodes, {was = "inner"}),
-  option("fuse_small", "auto", is_fuse_small, fuse_smalls, {was = "small"}),
+  option("downlink", "dense", is_downlink, downlinks),
+  option("inter_node", "auto", is_inter_node, inter_nodes),
+  option("fuse_small", "auto", is_fuse_small, fuse_smalls),
   option("check_after", nil, function(v) return type(v) == "number" and v % 1 == 0 and v >= 10 end,
     "a whole number of steps, 10 or more"),
   option("stall_warn", 60, is_seconds, "seconds, or 0 for never"),
   option("stall_abort", 600, is_seconds, "seconds, or 0 for never"),
-  option("flight_prefix", "flight", function(v) return type(v) == "string" and v ~= "" end, "the beginning of a path",
-    {was = "flight"}),
+  option("flight_prefix", "flight", function(v) return type(v) == "string" and v ~= "" end, "the beginning of a path"),
   option("checked", true, is_boolean, "true or false"),
 }
 

@@ -34,11 +34,11 @@ end
 
 --- Extends package.path, and replaces short paths in the list of arguments by full ones.
 return function(arguments)
-  local rank = os.getenv "OMPI_COMM_WORLD_RANK" or "0"
+  local rank = require("atomo.core.launcher").rank()
   for i, path in ipairs(arguments) do
     local found = not exists(path) and in_a_folder(path)
     if found then
-      if rank == "0" then io.stderr:write(("atomo-lua test: %s is now %s\n"):format(path, found)) end
+      if rank == 0 then io.stderr:write(("atomo-lua test: %s is now %s\n"):format(path, found)) end
       path, arguments[i] = found, found
     end
     local folder = tests_folder(path)

@@ -4,6 +4,7 @@
 -- above (exclusive minimum), choices (a list), of (type of a list's items: int, number, string), repeated (collects a
 -- list), required, alias (a list of other names), was (the deprecated name: its use prints a notice; the value's key,
 -- also in logs, is this name), was_value (old value -> new one).
+local launcher = require "atomo.core.launcher"
 local renamed = require "atomo.core.renamed"
 local suggest = require "atomo.core.suggest"
 local shown_help = require "atomo.tools.cli_help"
@@ -219,7 +220,7 @@ end
 function M.parse(spec, args)
   local opts, text, code = M.read(spec, args or arg or {})
   if opts then return opts end
-  if renamed.rank() == 0 then
+  if launcher.rank() == 0 then
     if code == 0 then
       require("atomo.core.files").say(text)
     else

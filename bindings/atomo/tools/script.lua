@@ -5,6 +5,7 @@ local files = require "atomo.core.files"
 local mpi = require "atomo.comm.mpi"
 local cli = require "atomo.tools.cli"
 local T = require "atomo.tensor"
+local renamed = require("atomo.core.renamed").exchange
 
 local M = {}
 
@@ -18,18 +19,19 @@ function M.options(own, d)
   for _, option in ipairs(own) do all[#all + 1] = option end
   for _, option in ipairs {
     {"compress", "string", d.compress, "compressor of the gradients; none: send them dense; adaptive: choose " ..
-      "by measured times", was_value = {auto = "adaptive"}},
+      "by measured times", was_value = renamed.compress.values},
     {"load", "string", nil, "Lua file that declares compressors (scripts/atoms has examples); runs " ..
       "first", repeated = true,
       metavar = "FILE"},
     {"topology", "choice", "default", "who sends what to whom; default: allreduce for dense gradients, allgather " ..
-      "for messages; auto: choose by measured times", choices = topologies, was_value = {standard = "default"}},
+      "for messages; auto: choose by measured times", choices = topologies, was_value = renamed.topology.values},
     {"downlink", "choice", "dense", "with --topology ps: how rank 0 sends the average " ..
-      "back", choices = {"dense", "compress"}, was = "down"},
+      "back", choices = {"dense", "compress"}, was = renamed.downlink.was},
     {"inter-node", "choice", "auto", "with --topology hierarchical: topology between hosts",
-      choices = {"auto", "allreduce", "allgather", "ps", "sharded"}, was = "inner"},
+      choices = {"auto", "allreduce", "allgather", "ps", "sharded"}, was = renamed.inter_node.was},
     {"fuse-small", "choice", "auto", "biases, norms and small tensors: send them dense, or compress them together; " ..
-      "auto: compress with the compressor auto, else dense", choices = {"auto", "dense", "compress"}, was = "small"},
+      "auto: compress with the compressor auto, else dense", choices = {"auto", "dense", "compress"},
+      was = renamed.fuse_small.was},
     {"accumulate", "int", 1, ("add up the gradients of N micro-batches of --batch %s, then " ..
       "exchange"):format(d.unit), min = 1},
     {"local-steps", "int", 0, "average the parameters' change every N steps (DiLoCo); 0: average gradients every step",
@@ -59,7 +61,7 @@ function M.options(own, d)
       min = 0, unit = "seconds"},
     {"stall-abort", "number", 600, "end the job after X seconds without progress; 0: never", min = 0, unit = "seconds"},
     {"flight-prefix", "string", "flight", "when --stall-abort ends the job, write each rank's last operations to " ..
-      "TEXT-rankN.jsonl", was = "flight"},
+      "TEXT-rankN.jsonl", was = renamed.flight_prefix.was},
     {"nonfinite", "choice", "abort", "what to do about NaN or Inf in loss or gradient: end the job, or leave out " ..
       "the step", choices = {"abort", "skip"}},
   } do all[#all + 1] = option end

@@ -8,6 +8,7 @@ local choose = require "atomo.exchange.auto.choose"
 local files = require "atomo.core.files"
 local json = require "atomo.core.json"
 local log = require "atomo.core.log"
+local renamed = require("atomo.core.renamed").exchange
 local raise = require("atomo.ffi").raise
 
 local M = {}
@@ -117,7 +118,7 @@ function M.from_run(run, s)
   if name == "none" then return figures end
   if name == "auto" or name == "adaptive" then raise(("%s: compress adaptive may have been several"):format(where)) end
   local topology = run.settings.topology or "default"
-  if topology == "standard" then topology = "default" end -- in logs of earlier versions
+  topology = renamed.topology.values[topology] or topology -- logs of earlier versions have the old value
   if topology ~= "allgather" and topology ~= "default" and topology ~= "sharded" then
     raise(("%s: topology %s; expected allgather or sharded, whose logs show the cost of a message"):format(where,
       topology))

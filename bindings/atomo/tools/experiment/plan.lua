@@ -2,6 +2,7 @@
 -- settings and network, so that a log is used again only if all of them are the same.
 local bit = require "bit"
 local files = require "atomo.core.files"
+local renamed = require("atomo.core.renamed").exchange
 local log = require "atomo.core.log"
 local process = require "atomo.tools.experiment.process"
 
@@ -18,9 +19,13 @@ local M = {}
 ---@field command string   command line without --log
 ---@field path string      path of its log, which exists when it is complete
 
--- Values that have a new name, and their names in runs and logs of earlier versions.
-local CURRENT = {topology = {standard = "default"}, compress = {auto = "adaptive"}}
-local EARLIER = {topology = {default = "standard"}, compress = {adaptive = "auto"}}
+-- Renamed values, old -> new and new -> old: the names of runs keep the old ones, so that runs of earlier versions are
+-- found.
+local CURRENT, EARLIER = {}, {topology = {}, compress = {}}
+for option, earlier in pairs(EARLIER) do
+  CURRENT[option] = renamed[option].values
+  for old, new in pairs(CURRENT[option]) do earlier[new] = old end
+end
 
 --- "svd:ratio=16,bits=8@sharded" -> "svd:ratio=16,bits=8", "sharded"
 ---@param item string
