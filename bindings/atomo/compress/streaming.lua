@@ -50,16 +50,6 @@ function M:finish_step(accs, scale)
   end
 end
 
---- Adds scale times every rank's whole step: rank r's counts[r] bytes follow each other in `bytes`, r = 0 .. ranks - 1.
-function M:decode_all(bytes, counts, ranks, scale, accs)
-  local offset = 0
-  for r = 0, ranks - 1 do
-    self:decode_step(bytes, offset, counts[r], scale, accs)
-    offset = offset + counts[r]
-  end
-  self:finish_step(accs, scale)
-end
-
 --- Begins a streamed step: begin_step, push each gradient when it is ready, end_step. The price mu comes from the last
 --- step's coefficients and is corrected so that the bytes stay on budget.
 function M:begin_step(step, rank)

@@ -80,17 +80,6 @@ function M:decode_step(bytes, offset, nbytes, scale, accs, step)
   end)
 end
 
---- Sums the coefficients over all ranks, then synthesises once.
-function M:decode_all(bytes, counts, ranks, scale, accs)
-  local data = ffi.cast("const uint8_t *", T.expect(bytes, self.name .. ": decode_all: bytes", "u8").h.data)
-  decode(self, nil, accs, scale, function(read)
-    for r = 0, ranks - 1 do
-      read_step(self, read, #accs, data, counts[r], self.at_step or -1)
-      data = data + counts[r]
-    end
-  end)
-end
-
 --- Adds scale times the next message of each source to acc; all must be for tensor i and this step, as push wrote them.
 --- sources: {data=pointer, left=bytes, rank=sender (nil: any)}; data and left are advanced past the message.
 function M:decode_tensor(i, step, sources, scale, acc)
