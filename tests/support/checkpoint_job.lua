@@ -1,9 +1,8 @@
---- A short training run that saves in mid-epoch, in which something happens to the n-th change that a rank makes on the
--- disk. checkpoint_faults_spec.lua says what must be left.
+--- A short training run that saves within an epoch, with a fault at the N-th change that rank RANK makes on the disk.
+-- For checkpoint_faults_spec.lua.
 --   atomo-lua tests/support/checkpoint_job.lua DIR RESUME FAULT RANK N
--- FAULT: none; kill or term (the signal comes before the change), cut (killed in its midst: half the file is there),
--- full (the disk takes no more); N: of which change. RESUME: "", or what atomo.train takes. Prints a digest of the
--- parameters at the end.
+-- FAULT: none; kill or term (a signal before the change), cut (killed during it: half of the file is written), full
+-- (the disk is full). RESUME: "" or the option of atomo.train. Prints a digest of the parameters at the end.
 local dir, from, fault, at_rank, at = arg[1], arg[2], arg[3], tonumber(arg[4]), tonumber(arg[5])
 local ffi = require "ffi"
 local atomo = require "atomo"
@@ -17,7 +16,7 @@ int setrlimit(int, const atomo_test_limit *); void *signal(int, void *);
 
 local changes, armed = 0, false
 
---- No file may grow: what a full disk does to every write, without a disk.
+--- Sets the limit of file sizes to 0, so that every write fails as on a full disk.
 local function fill_disk()
   ffi.C.signal(25, ffi.cast("void *", 1)) -- SIGXFSZ is ignored: the write fails with EFBIG
   ffi.C.setrlimit(1, ffi.new("atomo_test_limit", {0, -1})) -- RLIMIT_FSIZE
@@ -55,7 +54,7 @@ atomo.train {model = model, epochs = 2, eval_every = 0, save = dir, save_every =
   exchange = atomo.exchange {compress = "svd:ratio=4,bits=8,every=4,ef=true", min_size = 50},
   on_step = function(info)
     steps = info.step
-    armed = fault ~= "none" and steps == 6 -- the second generation
+    armed = fault ~= "none" and steps == 6 -- the fault comes in the second generation
   end}
 local parts = {}
 for _, entry in ipairs(model:named_parameters()) do parts[#parts + 1] = entry[2]:bytes() end

@@ -1,4 +1,4 @@
---- Folders of checkpoints, for specs on one rank or several.
+--- Helpers for specs of checkpoints, on one or several ranks.
 local atomo = require "atomo"
 local disk = require "atomo.train.checkpoint.disk"
 local world = atomo.mpi.world
@@ -7,7 +7,7 @@ local M = {}
 
 local count, made = 0, {}
 
---- A name for a folder (or file), the same on all ranks; nothing has it yet. [collective]
+--- Returns a new path for a folder or file, the same on all ranks. [collective]
 function M.path()
   local name = os.tmpname()
   os.remove(name)
@@ -24,7 +24,7 @@ local function remove(path)
   disk.remove(path)
 end
 
---- Removes a file or folder with all that it holds, and what begins with its name and a dot. [collective]
+--- Removes a file, or a folder with its contents, and all paths that begin with its name and a dot. [collective]
 function M.remove(path)
   world:barrier()
   if world.rank == 0 then
@@ -36,10 +36,10 @@ function M.remove(path)
   world:barrier()
 end
 
---- What this rank alone has made.
+--- The same for paths that only this rank has made. [local]
 M.remove_own = remove
 
---- Removes all that path() has named. [collective]
+--- Removes all paths returned by path(). [collective]
 function M.remove_all()
   for _, path in ipairs(made) do M.remove(path) end
   made = {}
@@ -52,12 +52,12 @@ function M.bytes(path)
   return bytes
 end
 
---- The generation that a folder's `latest` (or `best`) names.
+--- Returns the generation that a folder's `latest` (or `best`) names.
 function M.named(dir, pointer)
   return dir .. "/" .. M.bytes(dir .. "/" .. (pointer or "latest")):match "^%S+"
 end
 
---- Names of the generations in a folder.
+--- Returns the names of the generations in a folder.
 function M.generations(dir)
   local list = {}
   for _, name in ipairs(disk.names(dir)) do
@@ -66,7 +66,7 @@ function M.generations(dir)
   return list
 end
 
---- Bytes by name of the files of tensors of a generation.
+--- Returns file name -> bytes of a generation's files of tensors.
 function M.files(generation)
   local files = {}
   for _, name in ipairs(disk.names(generation)) do
@@ -75,7 +75,7 @@ function M.files(generation)
   return files
 end
 
---- fn() while the file has other bytes (nil: is missing). [collective]
+--- Runs fn() while the file has these bytes (nil: is missing); restores it afterwards. [collective]
 function M.with_bytes(name, bytes, fn)
   local before = M.bytes(name)
   world:barrier()

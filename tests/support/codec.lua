@@ -1,12 +1,12 @@
---- What specs of compressors share.
+--- Helpers for specs of compressors.
 local assert = require "luassert"
 local atomo = require "atomo"
 local verify = require "atomo.tools.verify"
 
 local M = {}
 
---- A gradient-like tensor: a few strong directions over noise. Its sizes fall by exp(-rate) from the largest, in
---- scattered places.
+--- Makes a tensor like a gradient: entries of random sign whose magnitudes fall exponentially with `rate`, in random
+--- positions.
 function M.decaying(rate, ...)
   local g = atomo.randn(...)
   local p, n = g:data(), g:numel()
@@ -17,14 +17,15 @@ end
 --- ||t||^2
 function M.square(t) return t:norm_value(2) ^ 2 end
 
---- fn(...) must raise an error that has `text` in it.
+--- Asserts that fn(...) raises an error that contains `text`.
 function M.fails(text, fn, ...)
   local ok, message = pcall(fn, ...)
   assert.is_false(ok, ("no error, expected %q"):format(text))
   assert.truthy(tostring(message):find(text, 1, true), ("expected %q in: %s"):format(text, tostring(message)))
 end
 
---- `count` draws of c for g (false-alarm rate 1e-6 a check): the mean must be g and the variance what c states.
+--- Asserts by `count` draws that c's messages of g have mean g and the stated variance (false-alarm rate 1e-6 per
+--- check).
 function M.unbiased(c, g, count)
   local drawn = verify.draw(verify.sampler(c, g), g, count)
   local u, v = verify.unbiased(drawn), verify.variance(drawn, c:stats().variance)
@@ -34,7 +35,7 @@ function M.unbiased(c, g, count)
   assert.is_true(c.unbiased)
 end
 
---- decode_add must be linear in scale and add.
+--- Asserts that decode_add adds, and is linear in scale.
 function M.linear(c, g)
   local m = c:encode(g, {step = 9})
   local ghat, acc = c:decode(m:bytes()), atomo.ones(g:shape())
@@ -43,7 +44,7 @@ function M.linear(c, g)
   assert.is_true((acc - want):norm_value(math.huge) <= 1e-5 * (1 + ghat:norm_value(math.huge)))
 end
 
---- A message of c for g must be refused cut off anywhere, with a byte behind it, and with any one bit flipped.
+--- Asserts that a message of g is refused if it is truncated anywhere, has a further byte, or any bit is flipped.
 function M.refuses_damage(c, g)
   local bytes, acc = c:encode(g, {step = 3}):bytes(), atomo.zeros(g:shape())
   for n = 0, #bytes - 1 do assert.is_false((pcall(c.decode_add, c, bytes:sub(1, n), 1, acc)), n) end

@@ -1,17 +1,17 @@
---- Checks the shell commands of the documents against the tree, without running them: programs and files are there,
--- options are known to the program's own --help, values are taken, compressors can be made.
+--- Checks shell commands in the documents without running them: programs and files exist, options are in the program's
+-- --help, values are valid, compressors can be made.
 local programs = require "support.programs"
 
 local M = {programs = programs}
 
--- Programs of the system: what the documents say of them is not checked here.
+-- System programs, whose arguments are not checked.
 local of_the_system = {}
 for name in ("cd cp export git xargs cat grep apt-get docker luajit cc ldconfig module source ./encode " ..
   "dot /usr/bin/python3"):gmatch "%S+" do
   of_the_system[name] = true
 end
 
--- srun's options cannot be asked for where there is no Slurm.
+-- Options of srun, for machines without Slurm.
 local srun = {["--mpi"] = true, ["--cpus-per-task"] = true, ["--kill-on-bad-exit"] = true, ["-n"] = true}
 
 local function rest(words, from)
@@ -20,7 +20,7 @@ local function rest(words, from)
   return list
 end
 
---- Compressors named by --compress, and the files of --load, where all of these are in the tree.
+--- Returns the compressors named by --compress and the files of --load; nil if one of the files is not in the tree.
 local function compressors(arguments)
   local specs, loads = {}, {}
   for i, word in ipairs(arguments) do
@@ -65,8 +65,8 @@ end
 
 local check
 
---- The options before the word that `stops`, each known to the program; returns the words from there on. A word that
--- begins with no dash is an option's value.
+--- Checks the options up to the word for which `stops` is true; returns the words from there on. A word without a
+-- leading dash is an option's value.
 local function take_options(program, words, from, known, stops, fault)
   local i = from
   while i <= #words and not stops(words[i]) do
@@ -119,7 +119,7 @@ local function check_cmake(words, fault)
   end
 end
 
---- fault(text) is called for each thing that is wrong with the command.
+--- Checks a command; calls fault(text) for each error.
 ---@param words string[]
 ---@param fault fun(text: string)
 function M.check(words, fault)

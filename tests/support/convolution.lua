@@ -1,12 +1,12 @@
--- What the specs of convolution engines share: one case, {x = shape, w = shape, padding =, bias = boolean}, through an
--- engine, forward and backward, and what must hold of it.
+--- Runs one case, {x = shape, w = shape, padding =, bias = boolean}, forward and backward by a convolution engine, and
+-- checks it. For the specs of convolution engines.
 local assert = require "luassert"
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 
 local convolution = {}
 
---- The output, the gradients of weights, images and bias, on so many threads (default 1).
+--- Returns the output and the gradients of weights, images and bias, computed with `threads` threads (default 1).
 function convolution.results(engine, c, threads)
   assert.equal(0, C.atomo_conv_set_engine(engine))
   atomo.set_num_threads(threads or 1)
@@ -18,7 +18,7 @@ function convolution.results(engine, c, threads)
   return {y:detach(), w.grad, x.grad, b and b.grad}
 end
 
---- Every result is im2col's, to `bound` times its largest element.
+--- Asserts that every result agrees with im2col's within `bound` times its largest element.
 function convolution.agrees(engine, c, bound)
   local want, got = convolution.results("gemm", c), convolution.results(engine, c)
   for k = 1, c.bias and 4 or 3 do
@@ -27,7 +27,7 @@ function convolution.agrees(engine, c, bound)
   end
 end
 
---- The first `count` results have the same bits on 1, 2 and 3 threads.
+--- Asserts that the first `count` results are bit-identical with 1, 2 and 3 threads.
 function convolution.same_on_threads(engine, c, count)
   local one, two, three = convolution.results(engine, c, 1), convolution.results(engine, c, 2),
     convolution.results(engine, c, 3)
@@ -38,7 +38,7 @@ end
 
 local threads = atomo.num_threads()
 
---- For a describe's teardown.
+--- Restores the engine; for teardown.
 function convolution.put_back()
   atomo.set_num_threads(threads)
   assert.equal(0, C.atomo_conv_set_engine "auto")

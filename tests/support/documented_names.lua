@@ -1,5 +1,5 @@
---- The program's names that documents use in code spans: atomo.x.y, nn.X, F.x, methods of things that have a usual
--- letter, functions and constants of the C side.
+--- Checks names in the documents' code spans: atomo.x.y, nn.X, F.x, methods of objects that documents call by a usual
+-- letter, C functions and constants.
 local spawn = require "support.spawn"
 local atomo = require "atomo"
 
@@ -7,7 +7,7 @@ local M = {}
 
 local samples
 
---- One of each kind that documents call by a letter or a word.
+--- Returns an object of each kind by the letter or word that documents use for it.
 local function made()
   if samples then return samples end
   local layer = atomo.nn.Linear(2, 2)
@@ -29,7 +29,7 @@ end
 
 local sources
 
---- Does a C source, a header or a CMake file of the tree have this word?
+--- Does a C source, header or CMake file of the tree contain this word?
 local function in_sources(word)
   if not sources then
     local p = io.popen(("cd %s && cat $(find runtime cmake bindings scripts -name '*.[ch]' -o -name '*.lua' -o " ..
@@ -40,7 +40,7 @@ local function in_sources(word)
   return sources:find("%f[%w_]" .. word .. "%f[^%w_]") ~= nil
 end
 
---- fault(text) for each name in a code span that the program does not have.
+--- Calls fault(text) for each name in a code span that does not exist.
 function M.check(span, fault)
   local padded = " " .. span
   for top, path in padded:gmatch "[^%w_%.:/\"'-]([%w]+)(%.[%a][%w_%.]*)" do

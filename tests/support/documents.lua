@@ -1,5 +1,5 @@
---- What a page of README and docs/ says is held against the tree: every block in a fence of a known language, commands,
--- links, file names, options and names of the program. Faults come back as "page:line: what".
+--- Checks README and the pages of docs/ against the tree: languages of code blocks, commands, links, file names,
+-- options and names of the program. Faults are returned as "page:line: what".
 local spawn = require "support.spawn"
 local markdown = require "support.markdown"
 local command_lines = require "support.command_lines"
@@ -8,16 +8,16 @@ local programs = command_lines.programs
 
 local M = {programs = programs, markdown = markdown}
 
--- lua: run, all blocks of a page as one program. sh: commands, checked. text: a file's content, a program's output.
+-- lua: all blocks of a page are run as one program. sh: commands are checked. text: contents of a file, or output.
 local languages = {lua = true, sh = true, text = true}
 
--- Files of the reader's, which no tree holds.
+-- Names of readers' own files, which do not exist in the tree.
 local of_the_reader = {}
 for name in ("my.lua late.lua script.lua my_model.lua kernel_svd.lua compare.svg x.c"):gmatch "%S+" do
   of_the_reader[name] = true
 end
 
--- Options of other programs, which documents name.
+-- Options of other programs that documents mention.
 local of_others = {}
 for option in ("--shm-size --prefix --preset --fresh --build --only-matching --mpi --kill-on-bad-exit --nodes " ..
   "--ntasks-per-node --cpus-per-task --time --lua --cflags --libs --variable --oversubscribe --mca " ..
@@ -32,7 +32,7 @@ local function read(path)
   return text
 end
 
---- README and the pages of docs/: their paths from the root.
+--- Returns the paths of README and of the pages of docs/, relative to the root.
 function M.pages()
   local list = {}
   for path in pairs(programs.files()) do
@@ -94,7 +94,7 @@ local endings = {lua = true, c = true, h = true, md = true, sh = true, svg = tru
 local folders = {runtime = true, bindings = true, scripts = true, models = true, tests = true, docs = true,
   cmake = true}
 
---- Is there a file or folder of this name (NAME and * stand for anything), or one whose path ends so?
+--- Does a file or folder have this name, or a path that ends in it (NAME and * match anything)?
 local function in_tree(name)
   local pattern = name:gsub("/$", ""):gsub("%p", "%%%0"):gsub("NAME", "[^/]+"):gsub("%%%*", "[^/]*")
   for path in pairs(programs.files()) do
@@ -151,7 +151,7 @@ function M.faults(path, text, excused)
   return faults
 end
 
---- The Lua of a page as one program, whose lines have the page's numbers; nil where there is none.
+--- Returns the Lua blocks of a page as one program with the page's line numbers; nil if it has none.
 function M.program(text)
   local page, lines, count = markdown.parse(text), {}, 0
   for _, block in ipairs(page.blocks) do
@@ -164,7 +164,7 @@ function M.program(text)
   return count > 0 and table.concat(lines, "\n") or nil
 end
 
--- Runs the page: no processes, small data sets, files in the folder that it was started in.
+-- The program that runs a page, without starting processes, with small data sets, and files in the current folder.
 local driver = [[
 os.execute, io.popen = nil, nil
 local atomo = require "atomo"
@@ -178,8 +178,8 @@ function atomo.data.open(path) return path and open(path) or atomo.data.syntheti
 assert(loadstring(%s, %s))()
 ]]
 
---- Runs the Lua of a page in a process and a folder of its own, which holds `files` (name -> content); nil, or what it
--- says. The page's own numbers of lines are in it.
+--- Runs the Lua of a page in a separate process and in a new folder with `files` (name -> contents). Returns nil, or
+-- the error with the page's line numbers.
 function M.run(path, text, files)
   local program = M.program(text)
   if not program then return nil end

@@ -1,5 +1,5 @@
---- The layers of atomo.nn over the cases of tests/golden/edges.lua: {case, function that makes the layer of the case's
--- inputs, inputs = how many of them the layer takes (1)}. Gradients are compared for those.
+--- Layers of atomo.nn for the cases of tests/golden/edges.lua: {case, function(inputs) that makes the layer, inputs =
+-- number of inputs of the layer (default 1), whose gradients are compared}.
 local atomo = require "atomo"
 local nn = atomo.nn
 
@@ -15,7 +15,7 @@ end
 
 local function plain(class) return function() return nn[class]() end end
 
---- A loss beside its case: the layer of logits alone.
+--- Makes a layer of the logits alone from a loss layer.
 local function loss_of(make)
   return function(_, target)
     local loss = make()

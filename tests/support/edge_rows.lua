@@ -1,5 +1,5 @@
---- How atomo calls what the cases of tests/golden/edges.lua name, and how close it comes. A case's row is the one of
--- its name or of the longest part of it before a "/".
+--- Functions of atomo for the cases of tests/golden/edges.lua, with tolerances. A case's row has its name, or the
+-- longest part of its name before a "/".
 local atomo = require "atomo"
 local F, nn = atomo.F, atomo.nn
 
@@ -7,7 +7,8 @@ local M = {}
 
 local rows = {}
 
---- fn(...) on the case's inputs; ulp: tolerance of results and gradients, abs: of numbers, absolute.
+--- Adds a row: fn(...) is called with the case's inputs; ulp: tolerance of results and gradients; abs: absolute
+--- tolerance.
 local function row(names, fn, ulp, abs, opts)
   for name in names:gmatch "[^,]+" do
     local entry = {fn = fn, ulp = ulp or 0, abs = abs or 0}
@@ -16,7 +17,7 @@ local function row(names, fn, ulp, abs, opts)
   end
 end
 
---- The row of a case's name.
+--- Returns the row for a case's name.
 function M.of(name)
   while name do
     if rows[name] then return rows[name] end

@@ -1,12 +1,13 @@
---- The cases of tests/golden/edges.lua as tensors, and how results are compared with them: NaN and Inf exactly, numbers
--- within a number of ulp (units in the last place of f32, of the subnormal numbers at least) or an absolute bound.
+--- The cases of tests/golden/edges.lua as tensors, and the comparison of results with them: NaN and Inf exactly, other
+-- numbers within a number of ulp (units in the last place of f32, at least those of subnormal numbers) or an absolute
+-- bound.
 local atomo = require "atomo"
 
 local M = {}
 
 local special = {inf = math.huge, ["-inf"] = -math.huge, nan = 0 / 0}
 
---- {shape =, data = "1 inf nan", dtype =} as a tensor.
+--- Converts {shape =, data = "1 inf nan", dtype =} to a tensor.
 local function read(g)
   local t = atomo.empty(g.shape, g.dtype)
   local p, i = t:data(), 0
@@ -18,7 +19,7 @@ local function read(g)
   return t
 end
 
---- Every case: {name =, inputs =, result =, gradients = (false where an input has none)}.
+--- Returns all cases: {name =, inputs =, result =, gradients = (false for an input without)}.
 function M.cases()
   local list = {}
   for i, c in ipairs(dofile "tests/golden/edges.lua") do
@@ -33,7 +34,7 @@ function M.cases()
   return list
 end
 
---- 1, 1.5, 2, 2.5, 3, 1, ... : the gradient that backward begins with.
+--- Returns the gradient from which backward starts: 1, 1.5, 2, 2.5, 3, 1, ... in the shape of t.
 function M.seed(t)
   local g = atomo.empty(t:shape())
   local p = g:data()
@@ -41,7 +42,7 @@ function M.seed(t)
   return g
 end
 
---- The result of fn and the gradients by the f32 inputs (leaves that fn sees through `look`, itself if absent).
+--- Returns the result of fn and the gradients of the f32 inputs. look: applied to the leaves before fn gets them.
 function M.run(fn, inputs, backward, look)
   local leaves, seen = {}, {}
   for i, x in ipairs(inputs) do
@@ -64,7 +65,7 @@ local function ulp_of(v)
   return 2 ^ math.max(e - 24, -149)
 end
 
---- How far a is from b in ulp of b; 0 within `abs`, Inf where only one is a number (or an infinity of that sign).
+--- Returns |a - b| in ulp of b; 0 if it is at most `abs`; Inf if only one of them is NaN or the same infinity.
 local function apart(a, b, abs)
   if a ~= a or b ~= b then return (a ~= a) == (b ~= b) and 0 or math.huge end
   if a == b or math.abs(a - b) <= abs then return 0 end
@@ -72,7 +73,7 @@ local function apart(a, b, abs)
   return math.abs(a - b) / ulp_of(b)
 end
 
---- nil where got is want, else a text that names the first element that is not.
+--- Returns nil if got agrees with want, else a text about the first element that does not.
 function M.difference(got, want, ulp, abs)
   local a, b = got:shape(), want:shape()
   if got:dtype() ~= want:dtype() or table.concat(a, ",") ~= table.concat(b, ",") then

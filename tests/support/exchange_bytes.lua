@@ -1,5 +1,5 @@
---- What bytes_spec.lua starts on several ranks: exchanges of made-up gradients; every rank prints what it counted as
--- received. Arguments: steps, topology, compressor, way down of a ps.
+--- Job for bytes_spec.lua: exchanges generated gradients; every rank prints the bytes that it counted as received.
+-- Arguments: steps, topology, compressor, downlink.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local steps, topology, compress, down = tonumber(arg[1]), arg[2], arg[3], arg[4]

@@ -1,5 +1,5 @@
--- Every way of exchanging gradients, for specs that hold of all of them: the topologies, the compressors that there
--- are, and which of them go together, in words of these specs' own.
+-- All combinations of topology and compressor, for specs that apply to all of them, and which can be combined, written
+-- independently of the library's rules.
 local atomo = require "atomo"
 local hosts_of_two = require "support.hosts"
 local world = atomo.mpi.world
@@ -14,7 +14,7 @@ M.topologies = {
   {topology = "hierarchical", comm = hosts_of_two, inter_node = "ps", downlink = "compress"},
 }
 
---- All compressors by name, those that specs have declared left out, and these texts.
+--- Returns all built-in compressors, and the texts in `more`.
 function M.compressors(more)
   local list = {}
   for _, entry in ipairs(atomo.compressors()) do
@@ -31,7 +31,7 @@ function M.name(o, compress)
     o.inter_node and " over " .. o.inter_node or "")
 end
 
---- ok, and an exchange or the refusal.
+--- Returns true and an exchange, or false and the error.
 function M.exchange(o, options)
   local all = {}
   for key, value in pairs(options) do all[key] = value end
@@ -39,7 +39,7 @@ function M.exchange(o, options)
   return pcall(atomo.exchange, all)
 end
 
---- What the rules say of a pair, and why not.
+--- Can topology options and a compressor be combined? If not, also returns a part of the expected error.
 function M.possible(o, compress)
   local c = atomo.compressor(compress)
   if o.topology == "ps" and world.size == 1 then return false, "wants a server" end

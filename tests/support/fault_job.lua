@@ -1,10 +1,11 @@
---- A job to hurt: trains a small net for ever over all ranks, with a checkpoint after every (short) epoch.
+--- A job for fault injection: trains a small net without end over all ranks, with a checkpoint after every (short)
+--- epoch.
 --   mpirun -n 4 atomo-lua tests/support/fault_job.lua CHECKPOINT
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 
 local exchange = atomo.exchange {compress = "entry:ratio=4", min_size = 50, stall_warn = 1, stall_abort = 3}
-if world.rank == 0 then assert(io.open(arg[1] .. ".up", "w")):close() end -- all ranks are through MPI's start
+if world.rank == 0 then assert(io.open(arg[1] .. ".up", "w")):close() end -- MPI has started on all ranks
 
 atomo.manual_seed(1)
 local data = atomo.data.synthetic {train = 64, test = 8}

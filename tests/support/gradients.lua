@@ -1,5 +1,5 @@
---- A small case of every differentiable operator and of every layer, for specs that go through all of them
--- (operators_spec.lua, out_of_memory_spec.lua). A new operator or layer wants an entry here: the specs say so.
+--- A small case of every differentiable operator and layer, for specs that test all of them (operators_spec.lua,
+-- out_of_memory_spec.lua). A new operator or layer needs an entry here; otherwise the specs fail.
 local atomo = require "atomo"
 local nn, F = atomo.nn, atomo.F
 local randn = atomo.randn
@@ -8,7 +8,7 @@ local M = {}
 
 local function positive(...) return atomo.rand(...):add_(0.5) end
 
---- Distinct values 0.3 apart: no kink of ReLU or max lies within the reach of finite differences.
+--- Makes distinct values at least 0.3 apart, so that finite differences do not cross a kink of ReLU or max.
 local function spread(...)
   local t = atomo.empty(...)
   local p, n = t:data(), t:numel()
@@ -112,7 +112,7 @@ local function image() return randn(2, 4, 4, 2) end
 local function rows() return randn(5, 2) end
 local function sequence() return randn(3, 2, 4) end
 
---- A loss of a linear layer's results.
+--- Makes a loss of a linear layer's results.
 local function loss_of(loss, target)
   return function()
     local sum = nn.Sequential {nn.Linear(2, 3), function(x) return loss(x, target()) end}
@@ -120,7 +120,7 @@ local function loss_of(loss, target)
   end
 end
 
---- name in atomo.nn -> function that gives the layer, its input and options of gradcheck
+--- name in atomo.nn -> function that returns the layer, its input and options of gradcheck
 M.layers = {
   Conv2d = function() return nn.Conv2d(2, 2, 3, {padding = 1}), image() end,
   ConvTranspose2d = function() return nn.ConvTranspose2d(2, 3, 2, {stride = 2}), image() end,
@@ -171,7 +171,7 @@ M.layers = {
   Checkpoint = function() return nn.Checkpoint(nn.Sequential {nn.Linear(2, 3), nn.Tanh()}), rows() end,
 }
 
---- Every case: see(name, function of tensors, function that makes {inputs, options}).
+--- Calls see(name, function of tensors, function that makes {inputs, options}) for every case.
 function M.each(see)
   for _, c in ipairs(M.operators) do
     see(c[1], c[2], function() return {c[3]()}, c[4] end)

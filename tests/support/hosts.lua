@@ -1,4 +1,5 @@
---- A world that looks like hosts of two ranks each (the last may have one), for specs of hierarchical exchanges.
+--- A communicator of all ranks that appears to consist of hosts with two ranks each (the last may have one), for specs
+--- of topology hierarchical.
 local world = require("atomo").mpi.world
 
 return setmetatable({split_shared = function()

@@ -1,17 +1,17 @@
---- A job that leaves things in the middle: steps of an exchange, messages, batches. leave_spec.lua says how it ends.
+--- A job that abandons unfinished work: steps of an exchange, messages, batches. For leave_spec.lua.
 --   atomo-lua tests/support/leave_job.lua HOW [COMPRESS TOPOLOGY DOWN]
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local how = arg[1]
 
---- Memory that was freed is used again, so that what still points there would be seen.
+--- Reuses freed memory, so that a stale pointer to it would change results.
 local function reuse()
   collectgarbage()
   collectgarbage()
   for _ = 1, 40 do atomo.full({120, 200}, 7):free() end
 end
 
---- An exchange with three of four gradients of its second step under way.
+--- Returns an exchange in its second step, with three of four gradients pushed.
 local function begun(o)
   local ex = atomo.exchange {compress = o[1], topology = o[2], downlink = o[3], min_size = 0, seed = 1}
   local grads = {}
@@ -24,7 +24,7 @@ local function begun(o)
   return ex, grads
 end
 
---- What a script may do with it before it goes on.
+--- Ways in which a script may abandon the step.
 local leave = {
   drop = function() end,
   free = function(_, grads) for i = 2, 4 do grads[i]:free() end end,
@@ -45,7 +45,7 @@ local leave = {
   end,
   plan = function(ex)
     if not ex.compressor.h then return end
-    local ok, text = pcall(ex.compressor.plan, ex.compressor, 1, {5, 5}) -- under way or not, nobody's memory goes
+    local ok, text = pcall(ex.compressor.plan, ex.compressor, 1, {5, 5}) -- must not free memory that a job uses
     assert(ok or text:find "while an exchange codes with it", text)
   end,
 }
@@ -54,7 +54,7 @@ local configurations = {{"none", "allreduce"}, {"svd:ratio=4", "allgather"}, {"e
   {"fourier:ratio=8", "ps", "compress"}, {"entry:ratio=8", "ps"}, {"powersgd:rank=2", "allreduce"},
   {"fp16", "allreduce"}, {"none", "hierarchical"}}
 
---- Requests whose tensors, handles and communicator are gone before they are over.
+--- Drops the tensors, handles and communicator of unfinished requests.
 local function requests()
   local other, size = (world.rank + 1) % world.size, 50000
   local part = world:split(0)
@@ -66,7 +66,7 @@ local function requests()
       local t = atomo.ones(size)
       comm:ibcast(t, 0)
       t:free()
-      comm:irecv(atomo.zeros(10), other, 31) -- which nobody sends
+      comm:irecv(atomo.zeros(10), other, 31) -- never sent
     end
   end
   part:close()
@@ -75,7 +75,7 @@ local function requests()
   reuse()
 end
 
---- A loader that makes the next batch while its data set, and then itself, go.
+--- Drops a loader's data set, and then the loader, while it makes the next batch.
 local function loader()
   for round = 1, 3 do
     local data = atomo.data.synthetic {train = 400, test = 4}

@@ -1,5 +1,4 @@
---- Line coverage, one test unit at a time: which lines of the rooms a unit runs, in C (gcov), and which
--- functions in Lua.
+--- Measures coverage of one test unit at a time: which lines of C (by gcov) and which functions of Lua it runs.
 local shell = require "support.shell"
 local test_units = require "support.test_units"
 local recorder = require "support.root" .. "tests/support/line_recorder.lua"
@@ -7,7 +6,7 @@ local M = {}
 
 local LIMIT = 300 -- seconds; a unit that takes longer than that counts as failed
 
---- The functions of a Lua file whose head ends a line: {{line=, indent=}, ...}.
+--- Returns the functions of a Lua file whose heads end a line: {{line=, indent=}, ...}.
 local function headers_of(text)
   local list, number = {}, 0
   for line in text:gmatch "([^\n]*)\n" do
@@ -27,8 +26,8 @@ local function replace_line(text, number, change)
   end))
 end
 
---- The line whose run says whether line NUMBER of a file runs: in Lua the head of its function, or 0 for the file's own
--- code; in C the line itself, or the last one before it that holds code (a set of "file:line").
+--- Returns the line that decides whether line NUMBER of a file has run: in Lua the head of its function, 0 for code
+-- outside functions; in C the line itself, or the last line before it with code. code: set of "file:line".
 function M.line_of(file, text, number, code)
   local found = file:find "%.lua$" and 0 or number
   if found == 0 then
@@ -46,7 +45,7 @@ function M.line_of(file, text, number, code)
   return file .. ":" .. found
 end
 
---- Makes the copy of the sources at TREE record what is run, before it is configured.
+--- Changes the copy of the sources at TREE, before it is configured, so that it records what runs.
 function M.prepare(tree, rooms, files)
   local folders = {}
   for _, room in ipairs(rooms) do
@@ -59,13 +58,13 @@ file(GLOB_RECURSE covered %s)
 set_source_files_properties(${covered} PROPERTIES COMPILE_OPTIONS --coverage)
 target_link_options(atomo PRIVATE --coverage)
 ]]):format(table.concat(folders, " ")))
-  -- A child of a test that ends by _exit runs no exit handlers: it writes what gcov counted by itself.
+  -- A test's child that ends by _exit runs no exit handlers, so it writes gcov's counts itself.
   shell.write(tree .. "/gcov_exit.h", "#include <unistd.h>\nextern void __gcov_dump(void);\n" ..
     "#define _exit(code) do { int code_ = (code); __gcov_dump(); _exit(code_); } while (0)\n")
   local tests = tree .. "/tests/CMakeLists.txt"
   shell.write(tests, ("link_libraries(--coverage)\nadd_compile_options(-include %s/gcov_exit.h)\n"):format(tree) ..
     shell.read(tests))
-  -- So does a process that the watchdog ends.
+  -- The same for a process that the watchdog ends.
   local watchdog = tree .. "/runtime/watchdog/watchdog.c"
   shell.write(watchdog, (shell.read(watchdog):gsub("\n    (atomo_mpi_abort%(code%);)",
     "\n    { extern void __gcov_dump(void); __gcov_dump(); } %1")))
@@ -83,7 +82,7 @@ target_link_options(atomo PRIVATE --coverage)
   end
 end
 
---- Adds the lines that gcov's report names to the set `lines` ("file:line" -> true).
+--- Adds the lines with a count in gcov's report to the set `lines` ("file:line" -> true).
 local function add_counted(report, tree, lines)
   local file
   for line in report:gmatch "[^\n]+" do
@@ -98,7 +97,7 @@ local function add_counted(report, tree, lines)
   end
 end
 
---- Runs one unit in the recording tree, and writes PATH: its result, its seconds, and every line that it ran.
+--- Runs one unit in the recording tree; writes its result, its seconds and every line that it ran to PATH.
 function M.measure(tree, unit, path)
   os.execute(("rm -f %s; find %s -name '*.gcda' -delete"):format(shell.quote(tree .. "/lines"),
     shell.quote(tree .. "/build")))
@@ -113,7 +112,7 @@ function M.measure(tree, unit, path)
   shell.write(path, ("%s %.1f\n%s\n"):format(passed and "passed" or "failed", seconds, table.concat(sorted, "\n")))
 end
 
---- The lines of C that hold code ("file:line" -> true).
+--- Returns the lines of C with code ("file:line" -> true).
 function M.code_lines(tree)
   local lines = {}
   shell.run(tree .. "/build", "sh -c 'find . -name \"*.gcno\" | sed s/gcno$/gcda/ | xargs gcov -t 2> /dev/null'", LIMIT,
@@ -122,7 +121,7 @@ function M.code_lines(tree)
   return lines
 end
 
---- What `measure` wrote: {passed=, seconds=, lines={"file:line" = true}}, or nil if the unit has not been measured.
+--- Reads a file of `measure`: {passed=, seconds=, lines={"file:line" = true}}, or nil if the unit was not measured.
 function M.load(path)
   local text = shell.read(path)
   if not text then return nil end

@@ -1,5 +1,5 @@
 --- Records which functions of instrumented Lua files run: RECORDER(OUT) makes debug.runs(NAME), which appends a name to
--- OUT once a process. A field of `debug`, since busted takes new globals away.
+-- OUT, once per process. It is a field of `debug` because busted removes new globals.
 return function(out)
   if debug.runs then return end -- luacheck: ignore 143
   local file, seen = assert(io.open(out, "a")), {}

@@ -1,10 +1,10 @@
--- Does fn leave native memory behind? What garbage the collector has not found yet is chance, so a loss must be one a
--- call: more than what many calls leave by themselves.
+-- Detects native memory that fn does not free. Blocks that the garbage collector has not found yet vary by chance, so a
+-- leak is reported only if there is at least one block per call over many calls.
 local atomo = require "atomo"
 
 local CALLS = 50
 
---- Native blocks alive when the collector finds no more.
+--- Returns the number of live native blocks after the garbage collector finds no more.
 local function live()
   local before
   repeat
@@ -15,7 +15,7 @@ local function live()
   return before
 end
 
---- Blocks that a call of fn leaves behind, 0 where there are fewer than one a call.
+--- Returns the number of blocks that a call of fn does not free, 0 if there is less than one per call.
 return function(fn)
   fn()
   local before = live()

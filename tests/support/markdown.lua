@@ -1,4 +1,4 @@
---- Reads a Markdown page as the specs of the documents need it: code blocks, code spans, links, headings.
+--- Parses a Markdown page for the specs of the documents: code blocks, code spans, links, headings.
 
 local M = {}
 
@@ -8,7 +8,7 @@ local M = {}
 ---@field line integer      line of the opening fence
 ---@field lines string[]
 
---- GitHub's anchor of a heading.
+--- Returns GitHub's anchor of a heading.
 function M.anchor(heading)
   local text = heading:gsub("%[([^%]]*)%]%([^)]*%)", "%1"):gsub("`", ""):lower()
   return (text:gsub("[^%w%s_\128-\255-]", ""):gsub("%s", "-"))
@@ -16,8 +16,8 @@ end
 
 local function blank(line) return not line:find "%S" end
 
---- The page's parts: blocks, prose (one string; the lines of blocks are empty), anchors, and indented (lines of code
---- that stand in no fence).
+--- Returns the page's parts: blocks, prose (one string, in which lines of blocks are empty), anchors, and indented
+--- (lines of code outside fences).
 ---@param text string
 function M.parse(text)
   local page = {blocks = {}, anchors = {}, indented = {}}
@@ -43,12 +43,12 @@ function M.parse(text)
     end
     before = line
   end
-  page.open = open -- a fence that nobody closes
+  page.open = open -- a fence that is not closed, or nil
   page.prose = table.concat(prose, "\n")
   return page
 end
 
---- Calls take(line number, match) for each match of a pattern with one capture in the text.
+--- Calls take(line number, capture) for each match of a pattern with one capture.
 function M.each(text, pattern, take)
   local at, number, counted = 1, 1, 1
   while true do
@@ -61,15 +61,16 @@ function M.each(text, pattern, take)
   end
 end
 
---- Code spans of the prose.
+--- Calls take(line number, text) for each code span of the prose.
 function M.spans(page, take) M.each(page.prose, "`([^`]+)`", take) end
 
---- Targets of links and pictures.
+--- Calls take(line number, target) for each link and picture.
 function M.links(page, take)
   M.each(page.prose:gsub("`[^`\n]*`", function(span) return ("x"):rep(#span) end), "%]%(([^)%s]+)%)", take)
 end
 
---- The commands of a shell block: {line=, words=}, cut at new lines, ;, &&, || and |, without comments and quotes.
+--- Returns the commands of a shell block: {line=, words=}, split at new lines, ;, &&, || and |, without comments and
+--- quotes.
 ---@param block markdown.Block
 function M.commands(block)
   local commands, words, word, line = {}, {}, nil, block.line

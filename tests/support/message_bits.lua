@@ -1,22 +1,22 @@
---- Messages of fixed gradients with fixed seeds, as checksums: what message_bits_spec.lua compares with
--- tests/golden/message_bits.lua, and tests/golden/make_message_bits.lua writes there.
+--- Checksums of messages of fixed gradients with fixed seeds. message_bits_spec.lua compares them with
+-- tests/golden/message_bits.lua, which tests/golden/make_message_bits.lua writes.
 --
--- A linear congruence of whole numbers makes the gradients, so they have the same bits on every machine. A case is a
--- compressor's text, or a name with a table. It encodes two steps of all tensors under one budget, then four streamed
--- steps from the last tensor to the first, whose gradients grow and shrink. Everything is decoded.
+-- Gradients come from a linear congruential generator in whole numbers, so they are bit-identical on every machine. A
+-- case is a compressor's text, or a name with a table. It encodes two steps of all tensors under one budget, then four
+-- streamed steps from the last tensor to the first, with gradients that grow and shrink. All messages are decoded.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local ffi, C = f.ffi, f.C
 
 local M = {}
 
-local SHAPES = {{8, 3, 3, 6}, {33}, {24, 20}, {12, 5, 5, 4}, {96, 100}} -- the last: sizes are probed, not counted
+local SHAPES = {{8, 3, 3, 6}, {33}, {24, 20}, {12, 5, 5, 4}, {96, 100}} -- the last is large enough for probing of sizes
 local NAMES = {"conv1.weight", "conv1.bias", "fc.weight", "conv2.weight", "embedding"}
-local SCALES = {1, 1, 1 / 8, 64} -- of the streamed steps
+local SCALES = {1, 1, 1 / 8, 64} -- factors of the gradients in the streamed steps
 local SEED, RANK = 20181203, 3
 
---- Cubes of numbers in [-0.5, 0.5): heavy tails. The fourth tensor has stretches of zeros, the last is a product of two
---- vectors under the noise, so that spectral atoms suit it.
+--- Makes gradients with heavy tails: cubes of numbers in [-0.5, 0.5). The fourth tensor has ranges of zeros; the last
+--- is the product of two vectors plus noise, so that spectral atoms suit it.
 local function gradients(step, scale)
   local list, x = {}, (step * 7919 + 17) % 65537
   local function draw()
@@ -42,7 +42,7 @@ local function gradients(step, scale)
   return list
 end
 
---- crc, and n bytes at data after it.
+--- Returns the checksum continued over n bytes at data.
 local function checksum(crc, data, n)
   local whole = ffi.new("uint32_t[2]", crc, C.atomo_crc32(data, n))
   return C.atomo_crc32(whole, 8)
@@ -59,10 +59,10 @@ local function zeros()
   return list
 end
 
---- A message ends with its own CRC-32, behind which a CRC-32 is the same for all messages: those 4 bytes are left out.
+--- Returns the checksum of a message without its last 4 bytes, its own CRC-32: with them it would be a constant.
 local function of_message(crc, data, n) return checksum(crc, data, n - 4) end
 
---- Length and checksum of the messages of two steps, checksum of what they decode to.
+--- Returns length and checksum of the messages of two steps, and the checksum of the decoded gradients.
 local function exact(what)
   local c, sent, read, size = atomo.compressor(what, {seed = SEED}), 0, 0, 0
   c:prepare(SHAPES, NAMES)
@@ -78,7 +78,7 @@ local function exact(what)
   return size, sent, read
 end
 
---- The same of the streamed steps; each message is decoded as of two ranks.
+--- The same for the streamed steps; each message is decoded twice, as if from two ranks.
 local function streamed(what)
   local c, sent, read, size = atomo.compressor(what, {seed = SEED}), 0, 0, 0
   c:prepare(SHAPES, NAMES)
@@ -97,14 +97,14 @@ local function streamed(what)
   return size, sent, read
 end
 
---- "bytes checksum checksum" of the exact form, a slash, the same of the streamed one.
+--- Returns "bytes checksum checksum / bytes checksum checksum": of the exact form, of the streamed form.
 function M.of(what)
   local a, b, c = exact(what)
   local d, e, g = streamed(what)
   return ("%d %08x %08x / %d %08x %08x"):format(a, b, c, d, e, g)
 end
 
--- Compressors written in Lua, for what carries them: the sets entry and _list.
+-- Scripted compressors, which test the codecs entry and _list in their lanes.
 atomo.basis("doubled", {
   summary = "twice the entries",
   analyze = function(g) return g:reshape(-1) * 2 end,
@@ -130,7 +130,7 @@ atomo.decomposition("rows_by_largest", {
 
 local function overridden(name, with) return {name = name, ratio = 12, overrides = with} end
 
---- Bits that are the same on every CPU: C without BLAS and FFTW.
+--- Cases whose bits are the same on every CPU: C without BLAS and FFTW.
 M.portable = {
   "entry", "entry:ratio=4", "entry:ratio=64", "entry:ratio=16,step=0", "entry:ratio=2,step=1", "entry:atoms=20",
   "entry:bytes=3000", "entry:ratio=16,sampling=systematic", "entry:ratio=16,ef=true",
@@ -147,7 +147,7 @@ M.portable = {
   {"entry with overrides", overridden("entry", {{"fc", "rows:bits=4"}, {"bias$", "none"}, {"conv", "taps:step=1"}})},
 }
 
---- Bits of BLAS, LAPACK and FFTW too: those of M.machine() alone.
+--- Cases whose bits depend on BLAS, LAPACK and FFTW: valid for the same M.machine() only.
 M.local_ones = {
   "svd", "svd:ratio=2,bits=32", "svd:ratio=8,bits=16", "svd:ratio=8,bits=6", "svd:ratio=8,bits=4",
   "svd:ratio=8,bits=3", "svd:ratio=4,bits=2", "svd:atoms=2", "svd:bytes=4000", "svd:ratio=8,every=3",
@@ -162,13 +162,13 @@ M.local_ones = {
   {"svd with overrides", overridden("svd", {{"fc", {bits = 4}}, {"bias$", "none"}, {"conv", "fourier"}})},
 }
 
---- What the bits of local_ones depend on.
+--- Returns a text of CPU and libraries on which the bits of local_ones depend.
 function M.machine()
   local v = require("atomo.core.version").versions()
   return ("%s, %s, %s"):format(v.blas:match "^%S+ %S+" or v.blas, v.cpu, v.fftw)
 end
 
---- A case's name, and what compressor it is of.
+--- Returns a case's name and its compressor.
 function M.case(item)
   if type(item) == "table" then return item[1], item[2] end
   return item, item

@@ -1,10 +1,10 @@
--- What modes_spec.lua runs in each of LuaJIT's modes: the tape, built-in and own operators, compressors, the exchange
--- of one rank, on small tensors. Prints a line for every part with a hash of all bits that it made.
+-- Job that modes_spec.lua runs in each of LuaJIT's modes: the tape, built-in and user-defined operators, compressors,
+-- an exchange of one rank, on small tensors. Prints a line for every part with a hash of all its results.
 local atomo = require "atomo"
 local bit = require "bit"
 local nn, F = atomo.nn, atomo.F
 
---- FNV-1a of the bytes of tensors and strings.
+--- Returns the FNV-1a hash of the bytes of tensors and strings.
 local function hash(...)
   local h = 0x811C9DC5
   for i = 1, select("#", ...) do

@@ -1,5 +1,5 @@
---- Mutants: one-line faults for tests/mutate.lua to plant. Each is {file=, line=, kind=, before=, after=}; a file's are
--- in the order of its lines, so a list of files has the same mutants everywhere.
+--- Mutants: one-line faults that tests/mutate.lua plants. Each is {file=, line=, kind=, before=, after=}, in the order
+-- of a file's lines, so that a list of files gives the same mutants everywhere.
 local M = {}
 
 local languages = {
@@ -8,7 +8,8 @@ local languages = {
     logic = {{" and ", " or "}, {" or ", " and "}}},
 }
 
---- The text with all that is no code (comments, what strings hold, preprocessor lines) as spaces: positions stay.
+--- Returns the text with comments, contents of strings and preprocessor lines replaced by spaces; positions stay the
+--- same.
 local function code_of(text, lang)
   local out, at = {}, 1
   local function blank(from, to) out[#out + 1] = text:sub(from, to):gsub("[^\n]", " ") end
@@ -48,13 +49,13 @@ local operators = {
   {" ()< ", "<="}, {" ()<= ", "<"}, {" ()> ", ">="}, {" ()>= ", ">"},
 }
 
--- What begins a line of C that is more than a statement.
+-- First words of C lines that are more than one statement.
 local kept = {}
 for word in ("return const static double float int bool void size_t if for else while do case"):gmatch "%w+" do
   kept[word] = true
 end
 
---- Calls add(kind, from, to, new) for every fault that this line of code may have: bytes from .. to become new.
+--- Calls add(kind, from, to, new) for every possible fault of a line: bytes from .. to are replaced by new.
 local function faults(code, lang, add)
   for _, o in ipairs(operators) do
     for at in code:gmatch(o[1]) do
@@ -96,7 +97,7 @@ local function faults(code, lang, add)
   end
 end
 
---- The mutants of a file's text.
+--- Returns the mutants of a file's text.
 ---@param file string  its name, which says the language
 ---@param text string
 ---@return table[]
@@ -114,7 +115,7 @@ function M.of(file, text)
   return list
 end
 
---- The text with the mutant in it.
+--- Returns the text with the mutant.
 function M.plant(text, mutant)
   local number, out = 0, {}
   for line in text:gmatch "([^\n]*)\n" do
@@ -128,7 +129,7 @@ function M.plant(text, mutant)
   return table.concat(out, "\n") .. "\n"
 end
 
---- Shuffles a list, the same way for the same seed everywhere.
+--- Shuffles a list; the same seed gives the same order on every machine.
 function M.shuffle(list, seed)
   local state = seed % 2147483646 + 1
   local function draw(n) -- the minimal standard generator: exact in doubles

@@ -1,11 +1,11 @@
---- Sweeps of failing allocations, for the specs that run out of memory on purpose.
+--- Runs functions with failing allocations, for the out-of-memory specs.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 
 local M = {}
 
---- Blocks of native memory that live once nothing more is collected: finalizers run a round later, and may let go of
---- others.
+--- Returns the number of live native blocks when further garbage collections free none (a finalizer may make others
+--- free).
 local function live()
   local before, now
   repeat
@@ -16,9 +16,9 @@ local function live()
   return now
 end
 
---- Runs fn with its n-th allocation failing for n = 1, 2, ... until none is left to fail; returns how often fn failed.
---- before (may be nil) is called ahead of each run.
--- (A tensor made from Lua is tried again after a collection: such a failure goes unseen, as it should.)
+--- Runs fn with its n-th allocation failing, for n = 1, 2, ... until fn has no n-th one; returns how often fn failed.
+--- before (may be nil) is called before each run.
+--- (Making a tensor in Lua is retried after a garbage collection, so these failures are not seen.)
 function M.sweep(fn, before)
   local failures = 0
   for n = 1, 500 do
@@ -38,8 +38,8 @@ end
 
 local function alone(left) return left, left end
 
---- As sweep; raises where a block is left behind. What the program still held from before (values of a compiled trace)
---- may go meanwhile: then the sweep is run again. over_ranks(left) gives the least and the most of all ranks' numbers.
+--- As sweep, but raises if a block is not freed. If blocks from before are freed meanwhile (values held by a compiled
+--- trace), the sweep is repeated. over_ranks(left) returns the least and largest of all ranks' numbers.
 function M.clean_sweep(fn, before, over_ranks)
   for _ = 1, 5 do
     local blocks = live()

@@ -1,16 +1,16 @@
---- Runs the shell commands of a page as its reader would, in a folder whose entries link to the tree's, and compares
--- the output with the text blocks that follow. A Lua block that begins with "-- name.lua" is saved under that name.
+--- Runs the shell commands of a page in a folder with links to the tree, and compares their output with the text blocks
+-- that follow. A Lua block that begins with "-- name.lua" is saved under that name.
 local spawn = require "support.spawn"
 local markdown = require "support.markdown"
 
 local M = {}
 
---- A line without its numbers and its spacing.
+--- Returns a line without numbers and spacing.
 local function skeleton(line)
   return (line:gsub("%d[%d%.]*", "#"):gsub("%s+", " "):gsub("^ ", ""):gsub(" $", ""))
 end
 
---- Lines of the text that the output does not have; "..." stands for any lines, or for the rest of one.
+--- Returns the lines of the text that are not in the output. "..." matches any lines, or the rest of a line.
 ---@param lines string[]
 ---@param output string
 function M.missing(lines, output)
@@ -33,7 +33,7 @@ local function write(path, lines)
   file:close()
 end
 
---- Runs the page; returns faults ("page:line: what"), and the lines of blocks that ended with 77: not possible here.
+--- Runs the page; returns faults ("page:line: what"), and the lines of blocks with exit code 77 (not possible here).
 ---@param path string
 ---@param text string
 function M.run(path, text)

@@ -1,5 +1,5 @@
---- What the programs of the tree say of themselves: the options in their --help, and whether a command line is one that
--- they take. For the specs of the documents.
+--- Queries programs of the tree for the specs of the documents: the options in their --help, and whether they accept a
+-- command line.
 local spawn = require "support.spawn"
 local root = require "support.root" .. "."
 
@@ -12,7 +12,7 @@ local function lines_of(command)
   return list
 end
 
---- All files of the tree but those that are built: path from the root -> true.
+--- Returns the set of all files of the tree except built ones, as paths relative to the root.
 function M.files()
   if M.known_files then return M.known_files end
   M.known_files = {}
@@ -23,7 +23,7 @@ end
 
 local helps = {}
 
---- The text of a program's --help; program: "scripts/NAME.lua", "scripts/NAME.sh", "atomo-lua" or "mpirun".
+--- Returns the text of a program's --help. program: "scripts/NAME.lua", "scripts/NAME.sh", "atomo-lua" or "mpirun".
 function M.help(program)
   if helps[program] then return helps[program] end
   local path = spawn.quote(root .. "/" .. program)
@@ -47,7 +47,7 @@ function M.has_option(program, option)
   return text:find("--no-" .. option:match "^%-*(.*)$", 1, true) ~= nil
 end
 
---- The programs whose options the documents may name.
+--- Returns the programs whose options documents may name.
 function M.all()
   local list = {"atomo-lua", "mpirun", "tests/kill_series.sh", "tests/mutate.lua"}
   for path in pairs(M.files()) do
@@ -66,15 +66,15 @@ local function quoted(words)
   return table.concat(list, " ")
 end
 
---- nil if a Lua script takes all these arguments (names, values, choices), else its error. A script reads --help at the
---- end only after everything before it was right.
+--- Returns nil if a Lua script accepts these arguments (names, values, choices), else its error. The script is started
+--- with --help at the end, which it handles only if all arguments before are valid.
 function M.refuses(script, arguments)
   local out, code = spawn.run(("%s %s %s --help"):format(spawn.quote(spawn.exe), spawn.quote(root .. "/" .. script),
     quoted(arguments)))
   if code ~= 0 then return out:match "^[^\n]*" end
 end
 
---- Whether compressors can be made, after these files were loaded: nil, or what the first one's error says.
+--- Returns nil if all compressors can be made after these files were loaded, else the first error.
 function M.no_compressor(specs, loads)
   local text = {"local atomo = require 'atomo' "}
   for _, file in ipairs(loads) do text[#text + 1] = ("dofile %q "):format(root .. "/" .. file) end

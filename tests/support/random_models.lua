@@ -1,5 +1,5 @@
---- Small networks for random training scripts (random_training.lua), by kind; each with the input that it takes. All
--- have 5 classes but "tied", which has as many as words.
+--- Small networks for random training scripts (random_training.lua), by kind, each with its input. All have 5 classes
+-- except "tied", which has as many classes as words.
 local atomo = require "atomo"
 local nn, F = atomo.nn, atomo.F
 
@@ -12,7 +12,7 @@ local function momentum(s)
   return 0.1
 end
 
---- Embedding whose weight is the output layer's, too.
+--- An embedding that shares its weight with the output layer.
 local Tied = nn.Module:extend "Tied"
 function Tied:init(s)
   self.words, self.norm = nn.Embedding(WORDS, s.width), nn.LayerNorm(s.width)
@@ -24,7 +24,7 @@ function Tied:forward(x)
   return h:matmul(self.words.weight:t()) + h:matmul(self.again:t()):matmul(self.words.weight:t()) * 0.5
 end
 
---- Modules and a parameter in nested tables; of the branches a batch uses one, so that ranks use different parameters.
+--- Modules and a parameter in nested tables. A batch uses one of the branches, so that ranks use different parameters.
 local Nested = nn.Module:extend "Nested"
 function Nested:init(s)
   self.first = nn.Linear(INPUTS, s.width)
@@ -66,10 +66,10 @@ local kinds = {
 
 local M = {}
 
---- The network of settings {kind=, width=, dropout=, cumulative=}.
+--- Makes the network of settings {kind=, width=, dropout=, cumulative=}.
 function M.build(s) return kinds[s.kind][2](s) end
 
---- n images and labels for it, drawn from atomo's generator.
+--- Returns n random inputs and labels for it, drawn from atomo's generator.
 function M.batch(s, n)
   local kind = kinds[s.kind]
   return kind[1](n), (atomo.rand(n) * (kind[3] or CLASSES)):to "i32"

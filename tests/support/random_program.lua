@@ -1,13 +1,13 @@
--- Random programs for the tape, run side by side on tensors and on the reference of scalar_graph.lua: operators with
--- broadcasting, views, changes in place (recorded, under no_grad, through detached aliases), shared parameters,
--- user-defined operators that return what they should not be punished for, errors in forward and backward, coroutines
--- that hold no_grad or a scope open, kept graphs and repeated backward.
+-- Random programs for the tape, run both on tensors and on the reference scalar_graph.lua: operators with broadcasting,
+-- views, in-place changes (recorded, under no_grad, through detached aliases), shared parameters, user-defined
+-- operators that return gradients owned by others, errors in forward and backward, coroutines that leave no_grad or a
+-- scope open, retained graphs and repeated backward.
 local atomo = require "atomo"
 local R = require "support.scalar_graph"
 
 local M = {}
 
---- A generator of its own, so that a program depends on its seed only.
+--- Returns a separate random generator, so that a program depends only on its seed.
 local function generator(seed)
   local state = (seed * 7919 + 12345) % 2147483647
   return function(n)
@@ -38,7 +38,7 @@ local binaries = {
   {function(a, b) return a * b end, mul, function(a, b) return (b and "a" or "") .. (a and "b" or "") end},
 }
 
--- User-defined operators. Each is right, and returns gradients that are not its own to give away.
+-- User-defined operators. Their gradients are correct, but are tensors that others hold, too.
 local kept_list = {} -- what their backward has returned in this program, with its elements then
 local function kept(t)
   kept_list[#kept_list + 1] = {t, t:contiguous():bytes()}
@@ -105,7 +105,7 @@ function Program:add(t, r, more)
   return pair
 end
 
---- A tensor that suits(pair), the first parameter at the latest where that does.
+--- Returns a random tensor for which suits(pair) is true; after some tries the first parameter, if it suits.
 function Program:pick(suits)
   for _ = 1, 20 do
     local pair = self.pairs[self.random(#self.pairs)]
@@ -114,7 +114,7 @@ function Program:pick(suits)
   return (not suits or suits(self.pairs[1])) and self.pairs[1] or nil
 end
 
---- Notes what an operator that is recorded reads in backward.
+--- Records which tensors the backward of a recorded operator reads.
 function Program:note(t, reads, a, b, y)
   if not t.requires_grad then return end
   local by_name = {a = a, b = b, y = y}
@@ -124,7 +124,7 @@ function Program:note(t, reads, a, b, y)
   end
 end
 
---- Has anything changed that some operator's backward reads?
+--- Has a tensor changed that the backward of an operator reads?
 function Program:has_conflict()
   for _, read in ipairs(self.reads) do
     if read.storage.changes ~= read.changes then return true end
@@ -132,7 +132,7 @@ function Program:has_conflict()
   return false
 end
 
---- The shape that a and b broadcast to, or nil.
+--- Returns the shape to which a and b broadcast, or nil.
 local function joined(a, b)
   local shape, n = {}, math.max(#a, #b)
   for i = 1, n do
@@ -157,7 +157,7 @@ function steps.unary(self)
   self:add(t, r)
 end
 
---- What a pair gives a gradient to, as the tape sees it when an operator is called.
+--- Does the tape record an operator on this tensor?
 local function needs(pair) return (pair.t + 0).requires_grad end
 
 function steps.binary(self)
@@ -222,7 +222,7 @@ function steps.change(self)
   R.assign(p.r, r)
 end
 
---- What must not be recorded: parameters, and views of them.
+--- In-place changes that must be refused while recording: of parameters and views of them.
 function steps.refused(self)
   local p = self:pick(function(pair) return pair.leaf and not pair.expanded end)
   local ok, text = pcall(p.t.add_, p.t, 1)
@@ -243,7 +243,7 @@ function steps.constant(self)
     R.constant(p.r.shape, R.values(R.map(function(x) return x * 2 end, p.r))))
 end
 
---- A detached alias: its values are the same, and a change through it is one of which the graph knows nothing.
+--- Adds a detached alias: it has the same values, and the graph does not see changes through it.
 function steps.detached(self)
   local p = self:pick(function(pair) return not pair.expanded end)
   local alias = p.t:detach()
@@ -251,7 +251,7 @@ function steps.detached(self)
   R.assign_silently(p.r, R.map(function(x) return x * 0.75, 0 end, p.r))
 end
 
---- Copies of a detached alias are constants.
+--- Adds a copy of a detached alias, which is a constant.
 function steps.alias(self)
   local p = self:pick()
   self:add(p.t:detach():clone(), R.constant(p.r.shape, R.values(p.r)))
@@ -263,7 +263,7 @@ function steps.error(self)
   pcall(atomo.scope, function() return p.t:tanh():matmul(5) end)
 end
 
---- A coroutine that stays inside no_grad, or a scope, for some steps or for ever.
+--- Starts a coroutine that yields inside no_grad or a scope, for some steps or for ever.
 function steps.coroutine(self)
   local co = coroutine.wrap(function()
     local enter = self.random(2) == 1 and atomo.no_grad or atomo.scope
@@ -285,7 +285,7 @@ end
 
 -- ---- backward ------------------------------------------------------------------------------------------------------
 
---- Adds the reference's gradients to the leaves' own sums.
+--- Adds the reference's gradients to the expected sums of the leaves.
 local function reference_backward(self, root)
   local slope = R.slopes(root)
   for _, leaf in ipairs(self.leaves) do
@@ -307,7 +307,8 @@ local function check_gradients(self, what)
   end
 end
 
---- The sum of some tensors, backward, compared. Returns "compared", "conflict" or "constant".
+--- Runs backward from the sum of some tensors and compares gradients. Returns "compared", "conflict" (a needed tensor
+--- had changed) or "constant".
 local function backward(self, count)
   local tensors, references, weights = {}, {}, {}
   for k = 1, count do
@@ -323,7 +324,7 @@ local function backward(self, count)
   if not loss.requires_grad then return "constant" end
   local root = R.total(references, weights)
   for i = 1, self.random(2) do
-    if self.random(4) == 1 then -- first a backward that fails, half the time after some have been passed
+    if self.random(4) == 1 then -- first a backward that fails, in half of the cases after some nodes
       local late = self.random(2) == 1 and fragile(self.leaves[1].t * 1):sum() or nil
       local failing = late and late + loss:detach() or loss
       fails = true
@@ -350,7 +351,7 @@ local names = {"unary", "unary", "binary", "binary", "binary", "user", "user", "
   "change", "change", "refused", "no_grad", "constant", "detached", "alias", "error", "coroutine", "resume"}
 local calm = {no_grad = true, detached = true}
 
---- Runs the program of that seed; raises where the tape and the reference differ. counts: outcome -> how often.
+--- Runs the program of a seed; raises if the tape and the reference differ. counts: outcome -> how often.
 function M.run(seed, counts)
   kept_list = {}
   local self = setmetatable({pairs = {}, reads = {}, leaves = {}, open = {}, random = generator(seed)}, Program)
@@ -368,7 +369,7 @@ function M.run(seed, counts)
     self:add(t, r, {leaf = true})
   end
   for _, shape in ipairs {{2, 3}, {3, 2}} do self:add(tensor(shape)) end
-  local silent = self.random(3) == 1 -- changes that the graph does not see: in a third of the programs
+  local silent = self.random(3) == 1 -- a third of the programs have changes that the graph does not see
   for _ = 1, 8 + self.random(12) do
     local name = names[self.random(#names)]
     if silent or not calm[name] then steps[name](self) end

@@ -1,6 +1,6 @@
 --- Random training scripts, drawn from a seed: models, frozen parameters, groups, optimizers, micro-batches, steps that
 -- are given up, clipping, ranks without data, local SGD, topologies, compressors, checkpoints. A script is plain data;
--- random_training_run.lua runs it, tests/mpi/train/random_training_spec.lua says what must hold.
+-- random_training_run.lua runs it, tests/mpi/train/random_training_spec.lua checks the results.
 local atomo = require "atomo"
 local root = require "support.root"
 local matrix = require "support.exchange_matrix"
@@ -15,8 +15,8 @@ atomo.basis("random-reversed", {
 
 local M = {MAX_RANKS = 4}
 
---- A generator of its own, so that a script depends on its seed only. random(n): 1 .. n; random:of(list): an element;
---- random:odds(k): true in one of k draws.
+--- A separate random generator, so that a script depends only on its seed. random(n): 1 .. n; random:of(list): an
+--- element; random:odds(k): true with probability 1 / k.
 local Random = {}
 Random.__index = Random
 Random.__call = function(self, n)
@@ -105,7 +105,7 @@ local function optimizer(r)
   return o
 end
 
---- Images of one micro-batch, a rank each; none everywhere is no batch.
+--- Returns the number of images of a micro-batch on each rank; at least one rank has some.
 local function images(r)
   local n, total = {}, 0
   for rank = 1, M.MAX_RANKS do n[rank] = r:odds(6) and 0 or 1 + r(3) end
@@ -120,7 +120,7 @@ local function micro_batches(r, count)
   return list
 end
 
---- Steps of one epoch: each with its micro-batches, what happens before it, and steps that are given up before it.
+--- Returns the steps of an epoch: each with its micro-batches, events before it, and steps given up before it.
 local function epoch(r, s)
   local steps, ways = {}, s.driver == "train" and {"loss", "gradient"} or {"pushed", "in part", "averaged", "nan"}
   for k = 1, 2 + r(4) do
@@ -128,11 +128,11 @@ local function epoch(r, s)
     for i = 1, r:odds(4) and r(2) or 0 do
       local lost = {micro = micro_batches(r, s.accumulate), way = r:of(ways), rank = r(12) % world.size,
         at = r(s.accumulate)}
-      lost.micro[lost.at].n[lost.rank + 1], lost.micro[lost.at].ignored = 2, nil -- it has what goes wrong
+      lost.micro[lost.at].n[lost.rank + 1], lost.micro[lost.at].ignored = 2, nil -- this rank needs images to fail on
       step.lost[i] = lost
     end
     if r:odds(5) then step.freeze = {on = not r:odds(3), module = r(6), whole = r:odds(2)} end
-    if r:odds(6) then step.scale = r:of {0, 1e-4, 100} end -- of the loss
+    if r:odds(6) then step.scale = r:of {0, 1e-4, 100} end -- factor of the loss
     if r:odds(12) then step.group_lr = r:of {0, 0.005, 0.02} end
     if s.driver == "loop" and r:odds(8) then step.optimizer = optimizer(r) end
     steps[k] = step
@@ -143,7 +143,7 @@ local function epoch(r, s)
   return steps
 end
 
---- The script of a seed: the same on every number of ranks, except a topology that cannot be there.
+--- Returns the script of a seed, the same for every number of ranks, except if a topology needs more ranks.
 function M.draw(seed)
   local r = M.generator(seed)
   local s = {seed = seed, driver = r:of {"train", "train", "loop"},
@@ -175,7 +175,7 @@ local function text_of(v)
   return "{" .. table.concat(parts, " ") .. "}"
 end
 
---- The settings of a script, to replay it: everything but its steps; those with `whole`.
+--- Returns the settings of a script as text, to replay it; with `whole` also its steps.
 function M.text(s, whole)
   local head = {}
   for key, value in pairs(s) do

@@ -1,5 +1,5 @@
---- The loops that a random training script is run by (random_training_run.lua): atomo.train's, and one as a user writes
--- it around backward, exchange and optimizer.
+--- The loops that run a random training script (random_training_run.lua): atomo.train, and a user's loop of backward,
+-- exchange and optimizer.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 
@@ -7,7 +7,8 @@ local M = {}
 
 -- ---- atomo.train -------------------------------------------------------------------------------------------------
 
---- Micro-batches of the epochs, in order: {batch, batch, ...} an epoch. Made before the model, whose seed comes last.
+--- Returns the micro-batches of each epoch in order: {{batch, batch, ...}, ...}. They are made before the model, which
+--- is seeded last.
 local function all_batches(run, epochs)
   local all = {}
   for e, steps in ipairs(epochs) do
@@ -30,11 +31,11 @@ local function all_batches(run, epochs)
   return all
 end
 
---- A loader of such batches. Between two steps the run does what its script says, and looks at what a step that was
---- given up has left.
+--- Makes a loader of these batches. Between two steps it runs the script's events, and checks the state after a step
+--- that was given up.
 local function make_loader(run, all)
   local s, loader = run.script, {batch = 4, size = world.size}
-  local before, in_round -- the state before a step that is given up; local steps of this round so far
+  local before, in_round -- the state before a step that is given up; number of local steps in this round
   local function look(lost)
     local ended = s.local_steps and in_round % s.local_steps == 0
     local whole = not s.local_steps or lost.rank == world.rank and not ended
@@ -83,7 +84,7 @@ local function train(run, epochs, more)
   atomo.train(options)
 end
 
---- atomo.train runs the script: first the run before it, if there is one.
+--- Runs the script by atomo.train, after an earlier run of the same objects if it has one.
 function M.train(run)
   local s, how = run.script, run.how
   local before, batches = s.before and all_batches(run, s.before), all_batches(run, s.epochs)
@@ -92,7 +93,7 @@ function M.train(run)
     run:make_optimizer(s.before.optimizer)
     train(run, s.before, {batches = before, first = 1})
   end
-  if how.resume then -- the script does to the model what it did before
+  if how.resume then -- events before the resumed step are repeated
     for _, epochs in ipairs {s.before or {}, {unpack(s.epochs, 1, s.stop)}} do
       for _, steps in ipairs(epochs) do
         for _, step in ipairs(steps) do run:before_step(step, true) end
@@ -107,7 +108,7 @@ end
 
 -- ---- a loop as users write it ------------------------------------------------------------------------------------
 
---- The parameters that train, in the optimizer's order, told to the exchange where they are others than before.
+--- Returns the parameters that are not frozen, in the optimizer's order; replans the exchange if they have changed.
 local function trained(run)
   local list, names, name_of = run.optimizer:trained(), {}, {}
   for _, entry in ipairs(run.model:named_parameters()) do name_of[entry[2]] = entry[1] end
@@ -123,8 +124,8 @@ local function trained(run)
   return list, index
 end
 
---- Gradients of a step's micro-batches, from number `least` on; each is pushed as it becomes ready, or all at the end.
---- lost: of a step that is given up, how.
+--- Computes the gradients of a step's micro-batches, from number `least` on; pushes each when it is ready, or all at
+--- the end. lost: how the step is given up, or nil.
 local function gradients(run, batches, list, index, least, lost)
   local s, pushed = run.script, {}
   local function push(p)
@@ -149,7 +150,7 @@ local function gradients(run, batches, list, index, least, lost)
   for i = #list, 1, -1 do if not pushed[i] then push(list[i]) end end
 end
 
---- A step that is given up, in its way. [collective]
+--- Runs a step that is given up. [collective]
 local function lose(run, lost, batches)
   local list, index = trained(run)
   local buffers = {}
@@ -158,7 +159,7 @@ local function lose(run, lost, batches)
   gradients(run, batches, list, index, lost.way == "in part" and 1 + (world.rank + lost.rank) % (#list + 1) or 1,
     lost)
   if lost.way == "averaged" then run.exchange:average() end
-  if lost.way == "nan" then pcall(run.exchange.average, run.exchange) end -- which may refuse it
+  if lost.way == "nan" then pcall(run.exchange.average, run.exchange) end -- may raise
   run.exchange:drop()
   for i, b in ipairs(run.model:buffers()) do b:copy_(buffers[i]) end
   local what = run.difference(before, run:state())
@@ -179,7 +180,7 @@ local function take(run, batches)
   local list, index = trained(run)
   local dense = run.exchange.compressor.name == "none" and {}
   gradients(run, batches, list, index, dense and #list + 1 or 1)
-  if dense then -- gradients are kept before they travel
+  if dense then -- copies of the gradients before the exchange
     for i, p in ipairs(list) do dense[i] = (p.grad or atomo.zeros(p:shape())):clone() end
     for i = #list, 1, -1 do
       list[i].grad = list[i].grad or atomo.zeros(list[i]:shape()):keep()
@@ -201,7 +202,7 @@ local function copies(state)
   return copy
 end
 
---- What a user saves after a step, and puts back.
+--- Returns what a user saves after a step to resume.
 local function save(run)
   run.saved = {model = copies(run.model:state_dict()), optimizer = copies(run.optimizer:state_dict()),
     exchange = copies(run.exchange:state_dict()), step = run.exchange.step}
@@ -232,7 +233,7 @@ function M.loop(run)
   end
   run:build()
   run:make_optimizer(s.optimizer)
-  local stop = 1 + s.seed % (#steps - 1) -- the step after which it is saved
+  local stop = 1 + s.seed % (#steps - 1) -- the state is saved after this step
   for k, batches in ipairs(steps) do
     local replayed = how.resume and k <= stop
     run:before_step(batches.step, replayed)

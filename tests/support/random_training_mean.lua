@@ -1,20 +1,23 @@
---- The exchange of a random training script on fixed gradients of its network's shapes, again and again: the mean of
--- its results is the mean of the ranks' gradients. Exact for "none", to rounding; for unbiased compressors by a test.
+--- Repeats the exchange of a random training script on fixed gradients in its network's shapes, and checks that the
+-- mean of the results is the mean of the ranks' gradients: to rounding for "none", by a statistical test for unbiased
+-- compressors.
 local atomo = require "atomo"
 local Run = require "support.random_training_run"
 local world = atomo.mpi.world
 
 local M = {}
 
---- Draws of the first look, and of the one that must confirm it. Where sums are normal, |t| > 6 has a chance of 3e-7
---- with 47 degrees of freedom, and of 5e-9 with 383. Messages of few atoms have skew sums, so the first look errs more
---- often; a tensor of which less than LEAST draws have anything is left to other specs. A false alarm takes both looks:
---- for 10 tensors and 2 directions 1e-7 a script, at the rate of the second alone. Ratios above 4 are taken as 4.
+--- Number of draws in the first test, and in the second one that must confirm it. If sums are normal, |t| > 6 has
+--- probability 3e-7 with 47 degrees of freedom, 5e-9 with 383. Sums of few atoms are skew, so the first test gives more
+--- false alarms. A tensor with fewer than LEAST nonempty draws is not tested here. A false alarm needs both tests: for
+--- 10 tensors and 2 directions its probability is 1e-7 per script, by the second test alone. Ratios above 4 are reduced
+--- to 4.
 local FIRST, SECOND, LIMIT, LEAST = 48, 384, 6, 40
 
 local function inner(a, b) return a:view(-1):dot(b:view(-1)):item() end
 
---- Gradients with a mean and heavy tails, each rank's own; their average; directions to look along, two a tensor.
+--- Returns this rank's gradients (a common mean plus heavy tails), their average over the ranks, and two directions per
+--- tensor for projections.
 function M.gradients(shapes, seed)
   local grads, averages, directions = {}, {}, {}
   for i, shape in ipairs(shapes) do
@@ -28,7 +31,7 @@ function M.gradients(shapes, seed)
   return grads, averages, directions
 end
 
---- The largest |mean error| in standard errors along the directions, over `draws` steps.
+--- Returns the largest |mean error| along the directions, in standard errors, over `draws` steps.
 local function worst_score(ex, draws, grads, averages, directions)
   local work, sums, worst = {}, {}, 0
   for i, g in ipairs(grads) do work[i], sums[i] = g:clone(), {{0, 0}, {0, 0}, some = 0} end
@@ -57,7 +60,7 @@ local function worst_score(ex, draws, grads, averages, directions)
   return worst
 end
 
---- What is wrong, or nil. [collective]
+--- Returns a text about a bias, or nil. [collective]
 function M.fault(script)
   local exchange = {}
   for key, value in pairs(script.exchange) do exchange[key] = value end

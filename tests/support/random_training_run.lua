@@ -1,6 +1,6 @@
---- One run of a random training script (random_training.lua): model, optimizer, exchange and batches made from it, and
--- what the run goes through: a digest after every step, what given-up steps changed, bytes. Faults are gathered and not
--- raised, so that no rank waits for another. random_training_loops.lua has the loops.
+--- One run of a random training script (random_training.lua): makes model, optimizer, exchange and batches, and records
+-- a digest after every step, changes by given-up steps, and bytes. Faults are collected instead of raised, so that no
+-- rank waits for another. random_training_loops.lua has the loops.
 local atomo = require "atomo"
 local models = require "support.random_models"
 local hosts_of_two = require "support.hosts"
@@ -21,7 +21,7 @@ end
 
 function Run:fault(text, ...) self.faults[#self.faults + 1] = text:format(...) end
 
--- ---- what is made from the script --------------------------------------------------------------------------------
+-- ---- objects -----------------------------------------------------------------------------------------------------
 
 function Run:make_optimizer(o)
   local options = {lr = o.lr, weight_decay = o.weight_decay, momentum = o.momentum, nesterov = o.nesterov,
@@ -37,7 +37,7 @@ function Run:make_optimizer(o)
   self.optimizer = atomo.optim[o.kind](options)
 end
 
---- Freezes or unfreezes a leaf module, unless nothing would be left to train.
+--- Freezes or unfreezes a leaf module, unless all parameters would then be frozen.
 local function freeze(self, event)
   local modules, left = {}, 0
   for _, entry in ipairs(self.model:named_modules()) do
@@ -71,7 +71,8 @@ function Run:build()
   self.exchange = atomo.exchange(options)
 end
 
---- What the script does before a good step; of steps that were taken before a resume only what no file keeps.
+--- Runs the script's events before a step. replayed: the step was taken before a resume; only events whose effects are
+--- not saved are repeated.
 function Run:before_step(step, replayed)
   if step.freeze then freeze(self, step.freeze) end
   if step.optimizer then self:make_optimizer(step.optimizer) end
@@ -82,7 +83,7 @@ end
 
 -- ---- batches and losses ------------------------------------------------------------------------------------------
 
---- This rank's part of a micro-batch.
+--- Returns this rank's part of a micro-batch.
 function Run:batch(micro)
   local n, total = micro.n[world.rank + 1], 0
   for rank = 1, world.size do total = total + micro.n[rank] end
@@ -98,8 +99,7 @@ end
 local nan_gradient = atomo.func {name = "nan_gradient", forward = function(_, x) return x * 1 end,
   backward = function(_, g) return g * (0 / 0) end}
 
---- The loss of a batch that is lost in this way {way=, rank=}, or of a good one (nil), and how many it counts. Losses
---- are multiplied by what the step says.
+--- Returns the loss of a batch and its count. lost: {way=, rank=} of a step that is given up, or nil; scale: factor.
 function Run:loss(logits, labels, lost, scale)
   local loss = atomo.F.cross_entropy(logits, labels)
   local count = loss.count
@@ -109,13 +109,13 @@ function Run:loss(logits, labels, lost, scale)
   return loss + nan_gradient(self.optimizer:trained()[1]:sum()) * 0, count
 end
 
--- ---- what is compared --------------------------------------------------------------------------------------------
+-- ---- comparisons -------------------------------------------------------------------------------------------------
 
 local function put(all, prefix, state)
   for name, v in pairs(state) do all[prefix .. name] = type(v) == "number" and ("%.17g"):format(v) or v:bytes() end
 end
 
---- All that later steps depend on, name -> bytes.
+--- Returns the state on which later steps depend, name -> bytes.
 function Run:state()
   local all = {}
   put(all, "model.", self.model:state_dict())
@@ -124,7 +124,7 @@ function Run:state()
   return all
 end
 
---- Names of what differs between two states, or nil; what only one of them has counts where `complete`.
+--- Returns the names of entries that differ between two states, or nil. complete: entries in one state only count, too.
 function Run.difference(a, b, complete)
   local list, seen = {}, {}
   for _, state in ipairs {a, b} do
@@ -146,7 +146,7 @@ function Run:digest()
   return table.concat(parts, ", ")
 end
 
---- A good step is over: its bits; where the ranks must be equal now, they are compared. [collective where equal]
+--- Records the digest of a step that was not given up. equal: compares the ranks' states. [collective if equal]
 function Run:note_step(equal)
   local mine = self:digest()
   self.trace[#self.trace + 1] = mine
@@ -159,10 +159,10 @@ function Run:note_step(equal)
   end
 end
 
---- An exchange handed `out` bytes to MPI on this rank.
+--- Adds the bytes that an exchange passed to MPI on this rank.
 function Run:note_bytes(out) self.bytes, self.exchanged = self.bytes + out, self.exchanged + 1 end
 
---- All ranks' bytes, against what dense gradients take by the same topology, and frames. [collective]
+--- Checks that all ranks' bytes are at most those of dense gradients by the same topology, plus frames. [collective]
 function Run:check_bytes()
   local P, dense = world.size, 0
   for _, p in ipairs(self.model:parameters()) do dense = dense + 4 * p:numel() end

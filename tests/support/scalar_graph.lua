@@ -1,11 +1,11 @@
--- A reference for the tape: tensors whose elements are nodes of a graph of scalars, in double precision. A view is a
--- list of places in a storage, and a change in place puts other nodes there: what views, aliases and overlaps mean
--- follows from that, without versions, bases or rules.
+-- A reference implementation of autograd: the elements of a tensor are nodes of a graph of scalars, in double
+-- precision. A view is a list of positions in a storage; an in-place change stores other nodes there. Views, aliases
+-- and overlaps are then correct without versions, bases or rules.
 local M = {}
 
 local count = 0
 
---- A scalar that depends on a (with slope da) and on b.
+--- Makes a scalar that depends on a (with derivative da) and on b (with db).
 local function scalar(value, a, da, b, db)
   count = count + 1
   return {value = value, a = a, da = da, b = b, db = db, id = count}
@@ -18,7 +18,7 @@ local function product(shape)
 end
 M.product = product
 
---- A tensor with a storage of its own.
+--- Makes a tensor with a new storage.
 local function fresh(shape, nodes)
   local places = {}
   for i = 1, #nodes do places[i] = i end
@@ -31,7 +31,7 @@ function M.constant(shape, values)
   return fresh(shape, nodes)
 end
 
---- The same elements, in other places or another shape; detached: without what they depend on.
+--- Makes a view: the elements at positions pick, in another shape. detached: without their dependencies.
 function M.view(t, shape, pick, detached)
   local places = {}
   for i = 1, product(shape) do places[i] = t.places[pick and pick(i) or i] end
@@ -44,7 +44,7 @@ local function read(t, i)
   return node
 end
 
---- For every element of `shape`, which element of t broadcasts to it.
+--- Returns for every element of `shape` the element of t that is broadcast to it.
 local function spread(t, shape)
   local map, skip = {}, #shape - #t.shape
   for i = 1, product(shape) do
@@ -61,8 +61,8 @@ local function spread(t, shape)
   return map
 end
 
---- fn(a, b) gives value, slope by a, slope by b. b: a tensor, a number or nil. Returns a new tensor of a's shape, or of
---- the one that is given.
+--- Applies fn(a, b), which returns the value and the derivatives by a and b. b: a tensor, a number or nil. Returns a
+--- new tensor in `shape`, default a's.
 function M.map(fn, a, b, shape)
   shape = shape or a.shape
   local from_a, from_b = spread(a, shape), type(b) == "table" and spread(b, shape)
@@ -75,7 +75,7 @@ function M.map(fn, a, b, shape)
   return fresh(shape, nodes)
 end
 
---- Puts the elements of u in t's places.
+--- Stores the elements of u in t, as a recorded in-place change.
 function M.assign(t, u)
   local from = spread(u, t.shape)
   local nodes = {}
@@ -84,7 +84,7 @@ function M.assign(t, u)
   t.storage.changes = t.storage.changes + 1
 end
 
---- The same without the graph's knowing: values change, what they depend on does not.
+--- Changes t's values without recording: their dependencies stay the same.
 function M.assign_silently(t, u)
   local from = spread(u, t.shape)
   local values = {}
@@ -101,7 +101,7 @@ function M.values(t)
   return v
 end
 
---- The sum of the elements of several tensors, each times its weight, as one scalar.
+--- Returns the weighted sum of the elements of several tensors as one scalar.
 function M.total(tensors, weights)
   local sum = scalar(0)
   for k, t in ipairs(tensors) do
@@ -113,7 +113,7 @@ function M.total(tensors, weights)
   return sum
 end
 
---- node -> derivative of root by it.
+--- Returns node -> derivative of root with respect to it.
 function M.slopes(root)
   local nodes, met, stack = {}, {[root] = true}, {root}
   while #stack > 0 do

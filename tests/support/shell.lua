@@ -4,7 +4,7 @@ local M = {}
 
 function M.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
---- The file's bytes, or nil if it cannot be read.
+--- Returns a file's bytes, or nil if it cannot be read.
 function M.read(path)
   local file = io.open(path, "rb")
   local text = file and file:read "*a"

@@ -1,10 +1,10 @@
---- Does one thing for ever, so that a signal can come in the midst of it. signals_spec.lua says how it must end.
+--- Repeats one operation without end, so that a signal interrupts it. For signals_spec.lua.
 --   atomo-lua tests/support/signal_job.lua WHAT UP    (the file UP is made when it has begun)
 local what, up = arg[1], arg[2]
 local ffi = require "ffi"
 local turns = 0
 
-local function begun() -- not at the first turn: what LuaJIT compiles is compiled by then
+local function begun() -- makes UP after some turns, when LuaJIT has compiled the loop
   turns = turns + 1
   if turns == 300 then assert(io.open(up, "w")):close() end
 end
@@ -49,7 +49,7 @@ function jobs.coroutine()
   end
 end
 
---- The library's own pcalls: scopes, no_grad, backward.
+--- Trains: scopes, no_grad and backward call pcall.
 function jobs.train()
   local atomo = require "atomo"
   local w = atomo.randn(20, 20)
@@ -81,10 +81,10 @@ function jobs.save()
   end
 end
 
---- The prompt, once it has begun, waits for a line.
+--- Makes UP; then the prompt waits for a line.
 function jobs.prompt() for _ = 1, 300 do begun() end end
 
---- Through with the script, and with MPI's end to wait in: rank 0 is elsewhere.
+--- Ends the script, so that this rank waits in MPI's finalization for rank 0, which does not get there.
 function jobs.finalize()
   local world = require "atomo".mpi.world
   if world.rank > 0 then
@@ -94,7 +94,7 @@ function jobs.finalize()
   while true do ffi.C.usleep(100000) end
 end
 
---- In an operation of MPI that does not end.
+--- Waits in an MPI operation that does not end.
 function jobs.wait()
   local atomo = require "atomo"
   local world = atomo.mpi.world

@@ -1,4 +1,4 @@
---- Runs the program under test, and mpirun, as processes of their own with a clean environment and a time limit.
+--- Runs the program under test, and mpirun, as separate processes with a clean environment and a time limit.
 local ffi = require "ffi"
 ffi.cdef [[
 long atomo_test_readlink(const char *path, char *buf, size_t n) __asm__("readlink");
@@ -13,38 +13,38 @@ local buf = ffi.new("char[4096]")
 local n = ffi.C.atomo_test_readlink("/proc/self/exe", buf, 4095)
 local exe = n > 0 and ffi.string(buf, n) or "atomo-lua"
 
---- Path of the running executable, or nil where that is not atomo-lua (a stock luajit).
+--- Path of the running executable; false if it is not atomo-lua (a stock luajit).
 spawn.exe = exe:match("atomo%-lua$") and exe
 
---- Built with AddressSanitizer: no other program can load the library.
+--- Is the program built with AddressSanitizer? Then no other program can load the library.
 spawn.sanitized = pcall(function()
   ffi.cdef "void __asan_init(void);"
   return ffi.C.__asan_init
 end)
 
---- Number of this process: for names that other runs of the tests must not share.
+--- Returns the number of this process, for names that are unique to this run of the tests.
 function spawn.pid() return ffi.C.atomo_test_getpid() end
 
 function spawn.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
-local PATIENCE = 6 -- limits are for what hangs: on a busy machine a job takes several times as long
+local PATIENCE = 6 -- factor for time limits: on a busy machine a job takes several times as long
 
---- How many times as long as on an idle machine things take now, 1 or more: a piece of work by the clock on the wall,
---- in units of its own CPU time. For limits that a test waits for.
+--- Returns how many times slower than an idle machine this one is now, at least 1: wall-clock time of some work divided
+--- by its CPU time. For time limits of a test.
 function spawn.slowdown()
   local from, cpu = now(), os.clock()
   repeat until os.clock() - cpu > 0.1
   return math.max(1, (now() - from) / 0.1)
 end
 
---- The same times 4, since it changes: for assertions about time.
+--- Returns 4 times spawn.slowdown(), since the load changes; for assertions about time.
 function spawn.patience() return 4 * spawn.slowdown() end
 
---- Whether what took so many seconds would have taken no more than `limit` on an idle machine.
+--- Would something that took `seconds` have taken at most `limit` seconds on an idle machine?
 function spawn.in_time(seconds, limit) return seconds <= limit or seconds <= limit * spawn.patience() end
 
---- Runs a shell command: its output (stdout and stderr), exit code and seconds. 124 or 137: it did not end, in several
---- times opts.timeout (20 seconds).
+--- Runs a shell command; returns its output (stdout and stderr), exit code and seconds. Code 124 or 137: it was ended
+--- after PATIENCE times opts.timeout (default 20 seconds).
 ---@param command string
 ---@param opts {timeout: number?, stdin: string?, env: string?}?
 function spawn.run(command, opts)
@@ -63,12 +63,12 @@ function spawn.run(command, opts)
   local p = assert(io.popen(line))
   local text = p:read "*a"
   p:close()
-  -- What a process that outlives the command still writes comes behind the code.
+  -- Output of a process that outlives the command follows the exit code.
   local out, code, late = text:match("^(.*)<(%d+)>\n(.*)$")
   return (out or text) .. (late or ""), tonumber(code), now() - from
 end
 
---- atomo-lua with arguments (quoted here when given as a list).
+--- Runs atomo-lua with arguments: a text, or a list that is quoted here. Results as of spawn.run.
 function spawn.host(args, opts)
   if type(args) == "table" then
     local quoted = {}
@@ -78,14 +78,14 @@ function spawn.host(args, opts)
   return spawn.run(spawn.quote(spawn.exe) .. " " .. args, opts)
 end
 
---- atomo-lua with arguments on `ranks` ranks.
+--- Runs atomo-lua with arguments on `ranks` ranks.
 function spawn.ranks(ranks, args, opts)
   opts = opts or {}
   opts.timeout = opts.timeout or 40 -- seconds on an idle machine, as everywhere
   return spawn.run(("mpirun --oversubscribe -n %d %s %s"):format(ranks, spawn.quote(spawn.exe), args), opts)
 end
 
---- Waits for an event: until done() says so, which must be soon; whether it did.
+--- Waits until done() is true, for a limited time; returns whether it became true.
 function spawn.await(done)
   local from = now()
   while not done() do
@@ -95,8 +95,8 @@ function spawn.await(done)
   return true
 end
 
---- Starts a command, waits until the file `up` is there and sends these signals (to the process whose number the file
--- holds, else to the command), `apart` seconds between two; output, exit code, and the seconds that the end took.
+--- Starts a command, waits until the file `up` exists, and sends the signals, `apart` seconds apart, to the process
+-- whose number is in the file, else to the command. Returns output, exit code, and the seconds from signal to end.
 function spawn.signalled(command, up, signals, apart)
   local kills = {}
   for _, name in ipairs(signals) do kills[#kills + 1] = ("kill -%s ${at:-$pid} 2>&1"):format(name) end
@@ -113,7 +113,7 @@ function spawn.signalled(command, up, signals, apart)
   return text or out, code, took and tonumber(took) / 1000 or math.huge
 end
 
---- A temporary Lua file with that text; removed by the function that comes back second.
+--- Makes a temporary Lua file with that text; returns its path and a function that removes it.
 function spawn.file(text)
   local name = os.tmpname()
   local path = name .. "_spec.lua"
@@ -126,7 +126,7 @@ function spawn.file(text)
   end
 end
 
---- False and a reason where processes cannot be started from here.
+--- Can processes be started from here? If not, returns false and the reason.
 function spawn.possible()
   if not spawn.exe then return false, "not run by atomo-lua" end
   if os.getenv "OMPI_COMM_WORLD_SIZE" then return false, "run under mpirun" end

@@ -1,10 +1,10 @@
---- Test units: what tests/mutate.lua runs and stops singly. One is a C program, a spec file, or a spec file on N ranks.
+--- Test units of tests/mutate.lua: a C program, a spec file, or a spec file on N ranks.
 local shell = require "support.shell"
 local M = {}
 
 local host = "build/atomo-lua test --no-keep-going "
 
---- All units of the tree at ROOT: {name=, kind=, file=, ranks=, slow=}.
+--- Returns all units of the tree at ROOT: {name=, kind=, file=, ranks=, slow=}.
 function M.list(root)
   local list = {}
   local function add(kind, ranks, pattern)
@@ -21,7 +21,7 @@ function M.list(root)
   return list
 end
 
---- The command that runs units of one kind (and one number of ranks) in one process, up to the first failure.
+--- Returns the command that runs units of one kind (and number of ranks) in one process, up to the first failure.
 function M.command(units)
   local files = {}
   for i, unit in ipairs(units) do files[i] = unit.file end
@@ -34,7 +34,7 @@ function M.command(units)
   return ("sh scripts/mpirun.sh -n %d %s"):format(first.ranks, host .. table.concat(files, " "))
 end
 
--- The units likeliest to notice a fault in a file, before anything is known: patterns of files and of units' names, the
+-- Units that are likely to detect a fault in a file, if nothing else is known: patterns of files and of unit names, the
 -- likeliest and cheapest first.
 local between = {"^test_flight", "^message.* on 3", "^collective.* on 3", "^exchange_engine.* on 3",
   "^exchange_matrix.* on 3", "^agree.* on 2", "^desync.* on 2", "on [23]$", "^watchdog", "^leave", "^left_alone"}
@@ -53,7 +53,7 @@ local near = {
     "checkpoint"}},
 }
 
---- The place of a unit among those whose names suggest that they test this file, or nil.
+--- Returns the rank of a unit among those whose names suggest that they test this file, or nil.
 function M.near(file, unit)
   for _, room in ipairs(near) do
     if file:find(room[1]) then
@@ -65,7 +65,7 @@ function M.near(file, unit)
   end
 end
 
---- Units whose coverage cannot be measured: what lets allocations fail lets gcov's fail too.
+--- Units whose coverage cannot be measured, because they make allocations fail, gcov's included.
 M.blind = {test_alloc_failure = "^runtime/"}
 
 return M

@@ -1,24 +1,23 @@
---- Which test units meet a mutant, and in which order: those that run its line, by seconds for each expected kill.
+--- Orders the test units for a mutant: those that run its line, by expected seconds per kill.
 local shell = require "support.shell"
 local test_units = require "support.test_units"
 local line_coverage = require "support.line_coverage"
 
-local UNKNOWN = {program = 1, spec = 20, mpi = 15} -- seconds that a unit without coverage is taken to need
-local PATIENT = 200 -- seconds that a unit without a fault is taken to need at most
+local UNKNOWN = {program = 1, spec = 20, mpi = 15} -- assumed seconds of a unit without coverage
+local PATIENT = 200 -- assumed largest seconds of a unit without a fault
 local BATCH = 10 -- seconds of units that one process runs
-local NEAR, FURTHER, FAR = 0.4, 0.8, 0.02 -- share of mutants that the likeliest unit, the next, a far one kills
+local NEAR, FURTHER, FAR = 0.4, 0.8, 0.02 -- fraction of mutants killed by the likeliest unit, the next ones, other ones
 
 local Order = {}
 Order.__index = Order
 
---- Makes the order of the units in ROOT. DIR holds coverage and verdicts; try(units, seconds) runs units without a
--- fault.
+--- Makes the order of the units in ROOT. DIR has coverage and verdicts; try(units, seconds) runs units without a fault.
 local function new(root, dir, try)
   local units = test_units.list(root)
   return setmetatable({root = root, dir = dir, try = try, units = units, covered = {}, sound = {}}, Order)
 end
 
---- Reads the coverage and the verdicts that came since.
+--- Reads coverage and verdicts that were added since the last call.
 function Order:refresh()
   for _, unit in ipairs(self.units) do
     if not self.covered[unit] then
@@ -40,8 +39,8 @@ function Order:refresh()
   end
 end
 
---- Whether a unit's failure (at its time limit if `slow`) is the mutant's doing: it passes without a fault. The
--- copy must be without one now. A unit that fails is left out from then on.
+--- Is a unit's failure (at its time limit if `slow`) caused by the mutant: does it pass without one? The copy must have
+-- no mutant now. A unit that fails is left out from then on.
 function Order:is_sound(unit, slow)
   local covered = self.covered[unit]
   if not slow and (covered and covered.passed or self.sound[unit]) then return true end
@@ -51,8 +50,8 @@ function Order:is_sound(unit, slow)
   return self.sound[unit]
 end
 
---- The units for a mutant within a budget in seconds, in batches for one process each: {{units=, seconds=}, ...}, the
--- number of units in them, and the number of units that run the mutant's line or may run it.
+--- Returns the units for a mutant within a budget in seconds, in batches for one process each: {{units=, seconds=},
+-- ...}; the number of units in them; and the number of units that run, or may run, the mutant's line.
 function Order:batches(m, budget)
   local text = shell.read(self.root .. "/" .. m.file)
   local line, list = line_coverage.line_of(m.file, text, m.line, self.code), {}
@@ -75,7 +74,7 @@ function Order:batches(m, budget)
   end)
   local batches, count, spent = {}, 0, 0
   for _, item in ipairs(list) do
-    local fits = count == 0 or spent + item.seconds <= budget -- a cheaper one may follow
+    local fits = count == 0 or spent + item.seconds <= budget -- if not, a cheaper one may follow
     if fits and self.sound[item.unit] ~= false then
       local last = batches[#batches]
       local first = last and last.units[1]
