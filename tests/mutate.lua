@@ -1,13 +1,13 @@
---- mutate.lua - do the tests notice? Plants one-line faults (tests/support/mutants.lua), one after the other, in a copy
--- of the tree, and runs test units (tests/support/test_units.lua) until one fails. A mutant that no test notices
--- survives: a hole in the tests, or a line that does not matter.
+--- mutate.lua - mutation testing: plants one-line faults (tests/support/mutants.lua), one at a time, in a copy of the
+-- tree, and runs test units (tests/support/test_units.lua) until one fails. A mutant that no test detects survives: a
+-- test is missing, or the line does not matter.
 --   build/atomo-lua tests/mutate.lua --cover                        which lines each unit runs (once a tree)
 --   build/atomo-lua tests/mutate.lua --seed 1 --count 200 --jobs 2
--- With coverage a mutant meets only the units that run its line, the likeliest and cheapest first: those that killed
--- other mutants of its file. A line that no unit runs survives at once. Coverage may still be under way: a unit that it
--- has not reached is tried last.
--- A fault that does not compile, or compiles to the same program, is not counted: the next one takes its place. What
--- was judged stays judged: the same command continues where it was stopped, as long as the tree is the same.
+-- With coverage, only the units that run a mutant's line are tried, the likeliest and cheapest first: those that killed
+-- other mutants of its file. A mutant in a line that no unit runs survives at once. Units whose coverage has not been
+-- measured yet are tried last.
+-- A fault that does not compile, or compiles to the same program, is not counted and is replaced by the next one.
+-- Verdicts are kept: the same command resumes where it was stopped, unless the tree has changed.
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
 package.path = here .. "/?.lua;" .. package.path
 local mutants = require "support.mutants"
@@ -73,14 +73,14 @@ local function all_mutants()
   return mutants.shuffle(list, opts.seed)
 end
 
---- Builds a copy, or one target of it. ccache sees the same paths in every copy.
+--- Builds a copy, or one target of it. Paths are the same for ccache in every copy.
 local function build(tree, target)
   return (run(tree, ("env CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=%s cmake --build build -j 2 --target %s"):format(
     quote(tree), target or "all"), 900, tree .. "/build.log"))
 end
 
---- A copy of the tree as it is, changed by `prepare` and built: by Ninja where there is one, which looks for what
--- changed in a tenth of make's time. Of a copy that is there only what differs is made again.
+--- Makes a copy of the tree, changes it by `prepare` and builds it, by Ninja if available, which finds changes in a
+-- tenth of make's time. An existing copy is only updated.
 local function make_copy(tree, prepare)
   local copied = os.execute(("mkdir -p %s && cd %s && git ls-files -z | xargs -0 sh -c 'for file; do " ..
     "cmp -s \"$file\" \"$0/$file\" || cp --parents -t \"$0\" \"$file\" || exit 1; done' %s"):format(
@@ -100,7 +100,7 @@ end
 
 local function coverage_path(unit) return ("%s/coverage/%s"):format(dir, unit.name:gsub(" ", "_")) end
 
---- Measures every unit that has not been measured: fast ones first, and of these the ones near some file.
+--- Measures every unit that has not been measured: fast ones first, and among these the likeliest for some file.
 local function cover()
   local tree, all, classes, near = dir .. "/tree-cover", files(), {{}, {}, {}, {}}, {}
   for _, unit in ipairs(test_units.list(root)) do
@@ -125,10 +125,10 @@ end
 
 -- ---- judging ------------------------------------------------------------------------------------------------------
 
---- Time limit of a run whose units take this long, on a machine with other work.
+--- Returns the time limit of a run whose units take `seconds` on an idle machine.
 local function limit_of(seconds) return 30 + 4 * seconds end
 
---- Runs units in the copy: whether they pass, the place of the first failure, its unit, and whether time ran out.
+--- Runs units in the copy; returns whether they pass, the place of the first failure, its unit, whether time ran out.
 local function passes(tree, units, seconds)
   local log = tree .. "/test.log"
   if units[1].kind == "program" then build(tree, units[1].name) end
@@ -141,8 +141,8 @@ local function passes(tree, units, seconds)
   return false, units[#units].name, units[#units], slow
 end
 
---- Runs the units that meet a mutant, which is planted and built: "killed" or "survived", by what, the unit, and
--- whether time ran out.
+--- Runs the units of a mutant that is planted and built; returns "killed" or "survived", by what, the unit, and whether
+-- time ran out.
 local function meet(tree, m, order)
   local batches, tried, all = order:batches(m, opts.budget)
   for _, batch in ipairs(batches) do
@@ -152,7 +152,8 @@ local function meet(tree, m, order)
   return "survived", ("%d of %d units"):format(tried, all)
 end
 
---- "killed", "survived", "refused" (by the compiler) or "same" (as without the fault); by what.
+--- Judges a mutant; returns "killed", "survived", "refused" (by the compiler) or "same" (program as without it); by
+--- what.
 local function judge(tree, m, pristine, order)
   local path, text = tree .. "/" .. m.file, read(root .. "/" .. m.file)
   if select(3, order:batches(m, opts.budget)) == 0 then return "survived", "not executed" end
@@ -179,14 +180,14 @@ local function verdict(k)
   return text and text:match "^%a+", text
 end
 
---- Judged for good: what survived a part of its units is judged again under a larger budget.
+--- Is a verdict final? A mutant that survived only some of its units is judged again under a larger budget.
 local function settled(k)
   local said, text = verdict(k)
   local budget = text and tonumber(text:match "budget (%S+)")
   return said and (said ~= "survived" or not budget or budget >= opts.budget)
 end
 
---- Judges the first mutant that nobody has judged or claimed, until enough before it are counted.
+--- Judges the mutants that no worker has judged or claimed, in order, until enough are counted.
 local function work(list, tree)
   make_copy(tree)
   local order = unit_order.new(root, dir, function(units, seconds)
@@ -223,7 +224,7 @@ local function report(list)
     count.killed, count.survived, opts.seed, count.refused, count.same))
 end
 
---- The verdicts in DIR are of this tree and these options; others are not mixed with them.
+--- Are the verdicts in DIR of this tree and these options?
 local function same_tree()
   local what = (lines_of(("cd %s && git ls-files -z | xargs -0 cat | cksum"):format(quote(root)))[1])
   what = table.concat({opts.seed, opts.only, what}, " ") .. "\n"

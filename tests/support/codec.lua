@@ -5,8 +5,7 @@ local verify = require "atomo.tools.verify"
 
 local M = {}
 
---- Makes a tensor like a gradient: entries of random sign whose magnitudes fall exponentially with `rate`, in random
---- positions.
+--- Makes a tensor like a gradient: normal entries times factors that fall from 1 to exp(-rate), in scattered positions.
 function M.decaying(rate, ...)
   local g = atomo.randn(...)
   local p, n = g:data(), g:numel()

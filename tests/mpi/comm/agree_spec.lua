@@ -1,9 +1,9 @@
--- Do all ranks stand in the same operation? Disagreements are errors on every rank, naming both sides.
+-- Fingerprints: if ranks are in different operations, every rank raises an error that names both.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local n, me = world.size, world.rank
 
---- fn must fail on this rank with a text that has all the others.
+--- Asserts that fn raises on this rank, with an error that contains all given texts.
 local function disagree(fn, ...)
   local ok, message = pcall(fn)
   assert(not ok, "no error")
@@ -55,7 +55,7 @@ describe("fingerprints", function()
     end, "rank 0 is in allgatherv", "rank 1 is in alltoallv")
   end)
 
-  --- Each case on a communicator that nobody has asked to be checked.
+  --- Each case uses a communicator for which checks were not requested.
   for _, case in ipairs {
     {"another count", function(c, odd) c:allreduce(atomo.ones(odd and 3 or 4)) end, "allreduce", "4 elements",
       "3 elements"},

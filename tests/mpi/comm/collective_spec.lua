@@ -1,9 +1,9 @@
--- Collectives over tensors, at any number of ranks: closed forms in the rank r and the size n.
+-- Collectives over tensors for any number of ranks, compared with closed forms in the rank r and the size n.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local n, me = world.size, world.rank
 
---- A tensor whose element i (from 0) is fn(i), of that dtype.
+--- Makes a tensor of that dtype whose element i (from 0) is fn(i).
 local function make(count, fn, dtype)
   local t = atomo.zeros({count}, dtype or "f32")
   local p = t:data()

@@ -1,11 +1,12 @@
--- What ranks can disagree about: each is named on every rank, at the start, within the step, or at the next check of
--- replicas, and none hangs. (A killed rank, another script, an early end: tests/spec/comm/watchdog_spec.lua.)
+-- Ranks that disagree in settings, data or operations: every rank raises an error that names the difference, at the
+-- start, within the step, or at the next check of replicas, and none hangs. (A killed rank, another script, an early
+-- end: tests/spec/comm/watchdog_spec.lua.)
 local atomo = require "atomo"
 local version = require "atomo.core.version"
 local nn, world = atomo.nn, atomo.mpi.world
-local odd = world.rank == world.size - 1 -- the rank that is otherwise
+local odd = world.rank == world.size - 1 -- is this the rank that differs from the others?
 
---- fn(odd) must fail on all ranks, with a text that has all the others.
+--- Asserts that fn(odd) raises on all ranks, with an error that contains all given texts.
 local function named(what, fn, ...)
   local texts = {...}
   it(what, function()
@@ -67,7 +68,7 @@ describe("the first step names", function()
     "rank 0 has 'number of gradients = 2', " .. last .. "number of gradients = 1'")
 end)
 
---- Training that all ranks agree on, but for what `change(o, make)` does.
+--- Trains with the same settings on all ranks, except for what `change(o, make)` changes.
 local function train(change)
   atomo.manual_seed(4)
   local data = atomo.data.synthetic {train = 24, test = 4}

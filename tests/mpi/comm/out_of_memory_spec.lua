@@ -1,6 +1,6 @@
--- Running out of memory inside an operation on a communicator: its 1st, 2nd, 3rd ... allocation fails, on every rank
--- alike. Each failure is an error that says so, nothing is left behind, and the communicator goes on working.
--- (Where one rank alone fails, its error ends the job: tests/spec/host/host_faults_spec.lua.)
+-- Out of memory in an operation on a communicator: its 1st, 2nd, 3rd ... allocation fails, on every rank. Each failure
+-- raises an error that says so, no memory is lost, and the communicator keeps working. (If only one rank fails, its
+-- error ends the job: tests/spec/host/host_faults_spec.lua.)
 local atomo = require "atomo"
 local memory = require "support.out_of_memory"
 local world = atomo.mpi.world

@@ -1,5 +1,5 @@
--- Replicas that start or go on apart: whatever all ranks must hold alike is broadcast at the start, or compared at the
--- start, after a load and by check_replicas, and named where it differs.
+-- Replicas that differ: state that must be equal on all ranks is broadcast at the start, or compared at the start,
+-- after a load and by check_replicas; an error names what differs.
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 local odd = world.rank == world.size - 1

@@ -1,4 +1,4 @@
--- Compressors written in Lua in the exchange: all ranks hold the same bits, and the average is near the dense one.
+-- Scripted compressors in an exchange: averages are bit-identical on all ranks and close to the dense one.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local root = require "support.root"

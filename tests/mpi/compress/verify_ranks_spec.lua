@@ -1,5 +1,5 @@
--- A compressor in Lua must mean the same on every rank: atomo.verify compares messages and what they decode to over the
--- ranks, and an exchange refuses functions that depend on the rank before the first step.
+-- The functions of a scripted compressor must not depend on the rank: atomo.verify compares messages and decoded
+-- gradients over the ranks, and an exchange refuses such functions before the first step.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 

@@ -1,5 +1,6 @@
--- Means are put together by what they count: the gradient and the loss of k micro-batches on P ranks are those of one
--- big batch, with ignored labels, weighted classes, sums, losses of a script, and micro-batches in which none counts.
+-- Means are averaged by their counts: gradient and loss of k micro-batches on P ranks equal those of one large batch,
+-- with ignored labels, weighted classes, summed losses, user-defined losses, and micro-batches in which no label
+-- counts.
 local atomo = require "atomo"
 local F, nn, world = atomo.F, atomo.nn, atomo.mpi.world
 

@@ -1,5 +1,5 @@
--- Edges that every topology must bear: no atoms drawn on one, some or all ranks; NaN or Inf on one, some or all ranks
--- in a step that is skipped.
+-- Edge cases for every topology: no atoms drawn on one, some or all ranks; NaN or Inf on one, some or all ranks, in a
+-- step that is skipped.
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 local joined = require "support.parameters"

@@ -1,5 +1,5 @@
--- Gradients without entries, alone and among others, pass every topology as they are: no compressor is asked to take
--- one, and no bucket is missing. Runs on 1 to 4 ranks.
+-- Gradients without elements, alone and among others, can be exchanged by every topology: they are not passed to a
+-- compressor, and every bucket completes. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 

@@ -1,6 +1,6 @@
--- topology = "auto" and compress = "adaptive": all ranks measure, choose, check and change alike, replicas hold the
--- same bits through every change, and a made-up slow network is compressed for. Nothing here depends on the clock:
--- who wins a trial is not asserted, that all ranks agree on it is.
+-- topology = "auto" and compress = "adaptive": all ranks measure, choose, check and change together, replicas stay
+-- bit-identical through every change, and a compressor is chosen on a simulated slow network. Nothing here depends on
+-- measured times: the winner of a trial is not asserted, only that all ranks agree on it.
 local atomo = require "atomo"
 local auto = require "atomo.exchange.auto"
 local choose = require "atomo.exchange.auto.choose"

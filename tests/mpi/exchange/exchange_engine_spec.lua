@@ -1,5 +1,5 @@
--- The dense path: the ring all-reduce at every edge of its chunks and segments, and the communication thread that runs
--- it while the main thread goes on.
+-- The dense path: the ring all-reduce at the boundaries of its chunks and segments, and the communication thread, which
+-- runs it while the main thread continues.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local messages = require "atomo.exchange.messages"

@@ -1,4 +1,4 @@
--- An exchange that nobody holds any more gives back all its native memory, whatever travelled in it.
+-- An exchange that is no longer referenced frees all its native memory, with every topology and compressor.
 local atomo = require "atomo"
 local left_behind = require "support.live_blocks"
 local world = atomo.mpi.world

@@ -1,6 +1,6 @@
--- The memory of averages that are encoded a second time lies with the rank that owns the tensor, and nowhere else. A
--- new set of tensors gives a tensor another owner: its memory goes along with the same bits. A memory whose tensor is
--- cut at other rows begins anew, and rank 0 says so. Runs on 1 to 4 ranks.
+-- Memories of averages that are encoded again are held only by the rank that owns the tensor. If a new set of tensors
+-- changes the owner, the memory is sent to it, bit-identical. If the tensor is cut at other rows, its memory is reset,
+-- and rank 0 reports it. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local matrix = require "support.exchange_matrix"
 local world = atomo.mpi.world

@@ -1,6 +1,6 @@
--- Every topology with every compressor that there is: replicas hold the same bits, with overlap and without; what is
--- unbiased stays so on its way; what cannot work together is refused on every rank, naming what can. Runs on 1 to 4
--- ranks, and on 7, where tensors are fewer than ranks and parts are empty.
+-- Every topology with every compressor: replicas are bit-identical, with overlap and without; unbiased compressors give
+-- unbiased averages; combinations that cannot work are refused on every rank, with those that can. Runs on 1 to 4
+-- ranks, and on 7, more than there are tensors, so that parts are empty.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local world = atomo.mpi.world

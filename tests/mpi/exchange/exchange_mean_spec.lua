@@ -1,6 +1,6 @@
--- The whole way of a gradient: the mean of what an exchange gives is the mean of the ranks' gradients, in every
--- topology with every unbiased compressor, also where averages are encoded a second time; and with error feedback
--- what was applied and what is held back, on both ways, is what came. Runs on 1 to 4 ranks.
+-- The mean of an exchange's results is the mean of the ranks' gradients, in every topology with every unbiased
+-- compressor, also if averages are encoded again. With error feedback, the sum of all results and of the residuals of
+-- both ways equals the sum of the gradients. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local matrix = require "support.exchange_matrix"

@@ -1,6 +1,6 @@
--- What an exchange remembers of its tensors goes by their names: it survives a change of the set of tensors (parameters
--- are frozen, or train again), is put back to its tensor in another set than it was saved in, and is there before the
--- first step, too. On both ways of a topology, and in the leaders' exchange. Runs on 1 to 4 ranks.
+-- The memories of an exchange are identified by tensor names: they are kept when the set of tensors changes (parameters
+-- are frozen or unfrozen), restored into another set than they were saved from, and available before the first step.
+-- For both ways of a topology and for the leaders' exchange. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local matrix = require "support.exchange_matrix"

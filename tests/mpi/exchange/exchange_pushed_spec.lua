@@ -1,6 +1,6 @@
--- Between push and finish a gradient belongs to the exchange: one that changes, and two that share memory, are
--- refused by name, with overlap as without, in the first step as in later ones; the step can then be given up, and the
--- next one has the bits of a run that never saw it. Runs on 1 to 4 ranks.
+-- Between push and finish a gradient belongs to the exchange: if it changes, or two share memory, an error names them,
+-- with and without overlap, in the first and in later steps. The step can then be given up, and the next one is
+-- bit-identical to that of a run without it. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 

@@ -1,5 +1,5 @@
--- The exchange and the training loop over any number of ranks: dense equals one rank with the whole batch, replicas
--- hold the same bits for every compressor, uneven last batches, non-finite steps, refusals.
+-- The exchange and the training loop on any number of ranks: dense training equals that of one rank with the whole
+-- batch; replicas are bit-identical for every compressor; uneven last batches, non-finite steps, refusals.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local joined = require "support.parameters"

@@ -1,6 +1,5 @@
--- What an exchange says in state_dict between two steps is all that its next steps depend on: one made anew that loads
--- it continues with the same bits, for every topology and compressor, with overlap and
--- without. Gradients change from step to step, in size and in kind.
+-- The state_dict of an exchange is complete: a new exchange that loads it continues bit-identically, for every topology
+-- and compressor, with and without overlap. Gradients change in size and kind from step to step.
 local atomo = require "atomo"
 local root = require "support.root"
 local matrix = require "support.exchange_matrix"

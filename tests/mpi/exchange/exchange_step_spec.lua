@@ -1,5 +1,5 @@
--- What an exchange is made of: its fields are all there when it is made, what a step changes is in one object that ends
--- with the step, and the plan of the first step stays. Runs on 1 to 4 ranks.
+-- Structure of an exchange: all fields exist when it is made, the state of a step is in one object that is dropped with
+-- the step, and the plan of the first step is kept. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 

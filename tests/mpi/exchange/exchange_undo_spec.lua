@@ -1,6 +1,6 @@
--- A step that is given up leaves no trace: with it and without it later steps have the same bits, and what compressors
--- remember is the same, for every compressor, topology and way of giving up, with overlap (the run with the step) as
--- without (the run that never saw it). And what goes wrong in a step is told to all ranks. Runs on 1 to 4 ranks.
+-- A step that is given up has no effect: later steps and the compressors' memories are bit-identical to those of a run
+-- without it, for every compressor, topology and way of giving up. The run with the step has overlap, the other has
+-- not. Also, a failure in a step is raised on all ranks. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local matrix = require "support.exchange_matrix"

@@ -1,5 +1,5 @@
--- Small tensors joined into one message of the step's budget (fuse_small = "compress"), and overrides in an exchange:
--- the same average on all ranks, the budget kept, nothing lost.
+-- fuse_small = "compress" (small tensors joined into one message) and overrides in an exchange: averages are equal on
+-- all ranks, the budget is kept, no gradient is lost.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 

@@ -1,5 +1,5 @@
--- A budget that a compressor refuses in mid-run: every rank raises, whichever rank's budget it is; the step is given up
--- and leaves no trace; a later step works, and so does a later training run. Runs on 1 to 4 ranks.
+-- A compressor refuses a budget during a run: every rank raises, whichever rank's budget it is; the step is given up
+-- without effect; later steps and training runs work. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local matrix = require "support.exchange_matrix"
 local nn, world = atomo.nn, atomo.mpi.world

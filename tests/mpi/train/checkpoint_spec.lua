@@ -1,5 +1,5 @@
--- Checkpoints as files: generations are whole, kept and pruned, named by latest and best; what is damaged, missing or
--- of something else is refused on all ranks in the same words; files of earlier versions are read.
+-- Files of checkpoints: generations are complete, kept and pruned, named by latest and best; damaged, missing or
+-- foreign files are refused on all ranks with the same text; files of earlier versions can be read.
 local atomo = require "atomo"
 local checkpoints = require "support.checkpoints"
 local file = require "atomo.train.checkpoint"

@@ -1,5 +1,5 @@
--- Freezing across ranks: what is frozen is not sent, the exchange plans anew when the set changes in mid-run, replicas
--- stay equal, and ranks that freeze different parameters are named.
+-- Freezing on several ranks: frozen parameters are not sent, the exchange makes a new plan when the set changes,
+-- replicas stay equal, and an error names ranks that freeze different parameters.
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 

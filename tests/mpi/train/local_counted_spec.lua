@@ -1,6 +1,6 @@
--- Local steps weigh by what the loss counts: a step without exchange says the mean over this rank's counted labels, a
--- round's end the mean over all ranks and steps of the round, an epoch over all. So do the log and the progress line.
--- Rates of 0 leave the parameters as they are, so that every mean is known.
+-- Local SGD weighs losses by their counts: a step without exchange reports the mean over this rank's counted labels,
+-- the end of a round the mean over all ranks and steps of the round, an epoch the mean over all; log and progress line,
+-- too. The learning rate is 0, so that every mean is known.
 local atomo = require "atomo"
 local log = atomo.log
 local F, nn, world = atomo.F, atomo.nn, atomo.mpi.world

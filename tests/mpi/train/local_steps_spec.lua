@@ -1,5 +1,5 @@
--- Less often: gradient accumulation is the larger batch; local steps with an outer optimizer keep replicas equal, are
--- what they claim to be at H = 1, account for their bytes, and go on from a checkpoint with the same bits.
+-- Gradient accumulation equals a larger batch. Local SGD keeps replicas equal, equals the averaging of parameters at
+-- H = 1, counts its bytes, and resumes bit-identically from a checkpoint.
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 local joined = require "support.parameters"

@@ -1,9 +1,9 @@
--- Random training scripts: whatever is trained by whatever way, replicas hold the same bits after every step; overlap,
--- a second run and a resume change no bit; steps that are given up leave no trace; the exchange's mean is the
--- gradients'; and no more is sent than dense gradients would be. Runs on 1 to 4 ranks.
+-- Random training scripts: replicas are bit-identical after every step; overlap, a second run and a resume change no
+-- bit; steps that are given up have no effect; the exchange is unbiased; and no more bytes are sent than for dense
+-- gradients. Runs on 1 to 4 ranks.
 --   ATOMO_RANDOM_SEED=N          the first seed (1)      ATOMO_RANDOM_SCRIPTS=N   how many (24)
--- A failure says the seed and the settings: with ATOMO_RANDOM_SEED=seed ATOMO_RANDOM_SCRIPTS=1, on as many ranks, it
--- runs alone.
+-- A failure prints the seed and the settings; ATOMO_RANDOM_SEED=seed ATOMO_RANDOM_SCRIPTS=1 on as many ranks repeats
+-- it.
 local atomo = require "atomo"
 local scripts = require "support.random_training"
 local Run = require "support.random_training_run"

@@ -1,6 +1,6 @@
--- A run that is stopped within an epoch, saved and resumed ends with the bits of the run that was neither stopped nor
--- saved: weights, running statistics, losses of every step, the optimizer. Topologies by compressors, with overlap and
--- without in turns; and what else a run has state in.
+-- A run that is stopped within an epoch, saved and resumed is bit-identical to an uninterrupted one: weights, running
+-- statistics, losses of every step, optimizer. For topologies with compressors, alternately with and without overlap,
+-- and for everything else in which a run has state.
 local atomo = require "atomo"
 local checkpoints = require "support.checkpoints"
 local matrix = require "support.exchange_matrix"

@@ -1,6 +1,6 @@
--- A training step that is skipped leaves no trace: parameters, buffers (running statistics), the optimizer's state and
--- what compressors remember are, bit by bit, those of a run that never saw its batch; with overlap as without. So does
--- a round of local steps that is given up. And what was not finite is named: stage, tensor, rank.
+-- A skipped training step has no effect: parameters, buffers (running statistics), optimizer state and compressor
+-- memories are bit-identical to those of a run without its batch, with and without overlap. The same holds for a round
+-- of local SGD that is given up. The error names stage, tensor and rank of what was not finite.
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 

@@ -1,5 +1,5 @@
--- What train_lm.lua says of a text: its test loss is the mean over all characters that are predicted, whatever the
--- batch, the ranks and the last batch's size. Bits a character follow from it.
+-- The test loss of train_lm.lua is the mean over all predicted characters, whatever the batch size, the number of ranks
+-- and the last batch's size. Bits per character follow from it.
 local atomo = require "atomo"
 local F, nn, world = atomo.F, atomo.nn, atomo.mpi.world
 

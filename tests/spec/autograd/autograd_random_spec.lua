@@ -1,6 +1,6 @@
--- Random programs: the tape's gradients are those of an independent reference, or the tape says what was changed in
--- place and the reference agrees that something was. ATOMO_RANDOM_PROGRAMS: how many (2000), ATOMO_RANDOM_SEED: of the
--- first (1).
+-- Random programs: the tape's gradients equal those of an independent reference, or the tape raises that a tensor was
+-- changed in place and the reference confirms it. ATOMO_RANDOM_PROGRAMS: number of programs (2000), ATOMO_RANDOM_SEED:
+-- seed of the first (1).
 -- test: slow
 local atomo = require "atomo"
 local programs = require "support.random_program"

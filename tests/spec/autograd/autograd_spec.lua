@@ -1,4 +1,4 @@
--- Autograd: every operator against finite differences on odd shapes, the engine's rules, a user's own operator.
+-- Autograd: every operator against finite differences on odd shapes, rules of backward, a user-defined operator.
 local atomo = require "atomo"
 
 local r = atomo.randn

@@ -1,5 +1,5 @@
--- The tape's hot path compiles: traces start in bindings/atomo/autograd, and after a while nothing is compiled anew.
--- (What an operator costs in microseconds is for scripts/bench_nn.lua to print; nothing here reads a clock.)
+-- The JIT compiles the tape: traces start in bindings/atomo/autograd, and after some rounds nothing new is compiled.
+-- (scripts/bench_nn.lua prints the microseconds per operator; no time is measured here.)
 local atomo = require "atomo"
 local jit = require "jit"
 local jutil = require "jit.util"

@@ -1,5 +1,5 @@
--- State that belongs to a call ends with it: on errors in forward, backward, hooks and scopes, and in coroutines that
--- yield inside no_grad, a scope or a backward, and may never be resumed.
+-- The state of a call (no_grad, scope, backward) is restored after errors in forward, backward, hooks and scopes, and
+-- when coroutines yield inside it, which may never be resumed.
 local atomo = require "atomo"
 local autograd = require "atomo.autograd"
 local T = require "atomo.tensor"

@@ -1,5 +1,5 @@
--- Who owns a gradient: backward frees and writes to tensors of the tape's own only. What a user's backward returns or
--- is given, and the gradient that backward starts from, stay as they are, whatever the operator does with them.
+-- Ownership of gradients: backward only frees and writes tensors owned by the tape. Tensors that a user's backward
+-- returns or receives, and the gradient from which backward starts, are never changed.
 local atomo = require "atomo"
 local F = atomo.F
 local left_behind = require "support.live_blocks"

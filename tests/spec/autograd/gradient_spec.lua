@@ -1,5 +1,5 @@
--- .grad says what the step uses: written by hand in every way, cleared, replaced, before and after an optimizer took
--- the parameter; parameters keep their storage, so no alias goes stale.
+-- A step uses .grad as it is: written by hand in every way, cleared, replaced, before and after the optimizer was made.
+-- Parameters keep their storage, so that aliases stay valid.
 local atomo = require "atomo"
 local fails = require "support.fails"
 local nn, F = atomo.nn, atomo.F

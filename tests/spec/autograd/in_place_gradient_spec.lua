@@ -1,5 +1,5 @@
--- Changes in place: every method of tensors whose name ends in "_" is recorded, or refused where a gradient would be
--- lost. The names come from the class, so that one that is added without a case here fails.
+-- In-place changes: every tensor method whose name ends in "_" is recorded, or refused if a gradient would be lost. The
+-- names come from the class, so that a new method without a case here fails.
 local atomo = require "atomo"
 local rules, flags = require("atomo.autograd.ops.in_place").rules, require("atomo.autograd.ops.in_place").flags
 

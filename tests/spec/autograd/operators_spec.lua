@@ -1,5 +1,5 @@
--- Every differentiable operator and every layer passes gradcheck: the list is taken from the library itself, so one
--- that is added without a case in tests/support/gradients.lua fails here, and the numbers that docs state are true.
+-- Every differentiable operator and layer passes gradcheck. The list comes from the library, so that a new one without
+-- a case in tests/support/gradients.lua fails. The numbers of operators in the documents are checked, too.
 local atomo = require "atomo"
 local autograd = require "atomo.autograd"
 local gradients = require "support.gradients"

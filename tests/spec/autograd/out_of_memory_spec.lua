@@ -1,5 +1,5 @@
--- Running out of memory: every operator and layer, forward and backward, with its 1st, 2nd, 3rd ... allocation failing.
--- Each failure is a Lua error that says so; once Lua's values are collected no block is left behind.
+-- Out of memory: every operator and layer, forward and backward, with its 1st, 2nd, 3rd ... allocation failing. Each
+-- failure raises an error that says so, and after a garbage collection no block is left.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local memory = require "support.out_of_memory"

@@ -1,5 +1,5 @@
--- The operator of one's own that docs/guide.md shows, read from there: its gradcheck, its values, and that its loops
--- are compiled.
+-- The user-defined operator in docs/guide.md, read from there: its gradcheck, its values, and that its loops are
+-- compiled.
 local atomo = require "atomo"
 local jit = require "jit"
 local jutil = require "jit.util"

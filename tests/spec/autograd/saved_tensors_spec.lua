@@ -1,6 +1,6 @@
--- What an operator keeps for its backward has a version: every tensor that a user can reach (inputs, results, their
--- aliases, a layer's parameters and buffers, what a user-defined operator puts into ctx) is changed between forward and
--- backward, and backward gives the gradients of the unchanged ones or says what was changed.
+-- Tensors saved for backward have versions. Every tensor that a user can access (inputs, results, aliases, a layer's
+-- parameters and buffers, fields of ctx) is changed between forward and backward; backward then returns the gradients
+-- for the unchanged values, or raises what was changed.
 local atomo = require "atomo"
 local autograd = require "atomo.autograd"
 local gradients = require "support.gradients"

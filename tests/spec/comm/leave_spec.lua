@@ -1,6 +1,6 @@
--- What is left in the middle: a script that ends, raises, drops, frees or closes while messages, gradients or batches
--- are under way never crashes. Everything posted holds what it needs (runtime/exchange/engine.h), and the end waits for
--- it.
+-- Unfinished work: a script that ends, raises, drops, frees or closes while messages, gradients or batches are in
+-- progress never crashes. Every job holds what it needs (runtime/exchange/engine.h), and the end of the program waits
+-- for it.
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"

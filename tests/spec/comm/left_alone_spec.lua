@@ -1,5 +1,5 @@
--- A rank that is through while another one waits for it is named within seconds, in every operation and without an
--- exchange; and what must not be taken for that. A script on standard input is every rank's.
+-- A rank that has ended while another one waits for it is named within seconds, in every operation, also without an
+-- exchange; and similar cases that are no error. All ranks run a script given on standard input.
 -- test: slow
 local spawn = require "support.spawn"
 
@@ -7,7 +7,7 @@ local spec = spawn.specs(it, pending, true)
 
 local function has(text, want) assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text)) end
 
---- The script on so many ranks; output and exit code.
+--- Runs the script on `ranks` ranks; returns output and exit code.
 local function run(ranks, script)
   local path, remove = spawn.file("local atomo = require 'atomo' local world = atomo.mpi.world\n" .. script)
   local out, code = spawn.ranks(ranks, path, {timeout = 120})

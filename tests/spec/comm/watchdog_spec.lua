@@ -1,6 +1,6 @@
--- The watchdog: a rank that keeps the others waiting is named, every rank that answers leaves its flight recorder, the
--- job ends; and what must not end it. Faults that need a job of their own: a killed rank, another script, a rank that
--- leaves early. (What ranks can disagree about without dying is in tests/mpi/comm/desync_spec.lua.)
+-- The watchdog: a rank that keeps the others waiting is named, every rank that answers writes its flight recorder, and
+-- the job ends; and cases in which it must not end. Here are faults that need a separate job: a killed rank, another
+-- script, a rank that ends early. (Other disagreements between ranks are in tests/mpi/comm/desync_spec.lua.)
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"

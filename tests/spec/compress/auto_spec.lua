@@ -1,5 +1,6 @@
--- auto: the family of least variance for its bytes, tensor by tensor, never worse than one family for all; its budget,
--- its cadence, its messages. Exact forms throughout; the one statistical test is verify's (false alarm 1e-6).
+-- Compressor auto: chooses the family with the least variance for its bytes for each tensor, and is never worse than
+-- one family for all; its budget, how often it chooses, its messages. Closed forms are compared; the only statistical
+-- test is that of verify (false-alarm rate 1e-6).
 local atomo = require "atomo"
 local gradients = require "atomo.tools.gradients"
 

@@ -1,5 +1,5 @@
--- What can come to a compressor that should not, or that is easily forgotten, for every compressor there is: each ends
--- in a right answer or in an error that says what was wrong; nothing hangs, and nothing is added to an average halfway.
+-- Bad and unusual inputs to every compressor: each gives a correct result or an error that says what was wrong; nothing
+-- hangs, and no message is partly added to an average.
 local ffi = require "ffi"
 local atomo = require "atomo"
 

@@ -1,5 +1,5 @@
--- What encoding must leave alone (the random numbers of others, the gradient, memory beside the accumulator), and what
--- must not hang together: draws of other keys, tensors of one shape.
+-- Encoding must not change other random streams, the gradient, or memory beside the accumulator; draws with different
+-- keys, and of tensors with equal shapes, must be independent.
 local atomo = require "atomo"
 
 local sampled = {"entry:ratio=8", "hadamard:ratio=8", "qsgd", "qsgd:bits=2,coding=elias", "terngrad", "natural",

@@ -1,5 +1,5 @@
--- What is listed works: every compressor with its defaults, every option at its bounds and with each of its choices;
--- and no option does nothing.
+-- Every compressor works with its defaults, every option at its bounds and with each of its choices; and every option
+-- has an effect.
 local atomo = require "atomo"
 
 local STEPS = 5

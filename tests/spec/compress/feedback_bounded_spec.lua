@@ -1,7 +1,7 @@
--- Error feedback with every compressor: what is held back stays bounded, over gradients that change, and training comes
--- to the dense result. The bound: with 1 - d the share of a gradient that a message leaves, at most, residuals of
--- gradients of norm 1 stay below 2 / d (Karimireddy et al. 2019, lemma 3); d = 1 / (1 + w) for an unbiased compressor
--- of relative variance w, which is asked of the same compressor without ef, on what is coded with it.
+-- Error feedback with every compressor: the residual stays bounded for changing gradients, and training reaches the
+-- dense result. The bound: if a message leaves at most the fraction 1 - d of a gradient, residuals of gradients of norm
+-- 1 stay below 2 / d (Karimireddy et al. 2019, lemma 3); d = 1 / (1 + w) for an unbiased compressor of relative
+-- variance w, which is measured by the same compressor without ef on the same gradients.
 -- test: slow
 local atomo = require "atomo"
 local root = require "support.root"

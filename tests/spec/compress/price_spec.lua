@@ -1,13 +1,13 @@
--- The streaming form keeps to a step's budget whatever came before: zeros, gradients 1000 times larger or smaller, a
--- rank without images, a layer that dies or comes back, sparse ones and dense ones. Deterministic seeds; what the draws
--- themselves scatter is below 2 % for these budgets (spectral atoms, of which few are sent, below 12 %).
+-- The streaming form meets a step's budget whatever came before: zeros, gradients 1000 times larger or smaller, a rank
+-- without images, a layer whose gradient vanishes or returns, sparse and dense gradients. Seeds are fixed; the random
+-- variation of the bytes is below 2 % for these budgets (below 12 % for spectral atoms, of which few are sent).
 local atomo = require "atomo"
 local T = require "atomo.tensor"
 
 local shapes = {{64, 3, 3, 32}, {128, 64}, {10, 128}, {64, 3, 3, 64}, {16, 3, 3, 3}}
 
---- step(size, sparse) -> bytes over budget of the next step; size: of all gradients, or by tensor; with sparse only
---- every so-manieth entry is not 0.
+--- Returns step(size, sparse) -> bytes / budget of the next step. size: factor of all gradients, or one per tensor;
+--- sparse: only every sparse-th entry is nonzero.
 local function stream(spec)
   local c, total, k = atomo.compressor(spec), 0, 0
   for _, s in ipairs(shapes) do total = total + 4 * atomo.zeros(s):numel() end

@@ -1,5 +1,5 @@
--- An argument that PyTorch's or Torch's function of that name has, and this one has not, is refused: left out without
--- a word it would give another number. So is a value of the wrong kind where the FFI would turn it into a number.
+-- An argument that exists in PyTorch or Torch but not here is refused, since ignoring it would give another result. A
+-- value of the wrong type is refused, too, if the FFI would convert it to a number.
 local atomo = require "atomo"
 local nn, optim = atomo.nn, atomo.optim
 

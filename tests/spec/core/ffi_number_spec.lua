@@ -1,6 +1,5 @@
--- Numbers that C has written reach Lua as they are. LuaJIT moves a plain load of a buffer past the C calls that follow,
--- into the comparison or the sum that uses its value, and reads there what the last call has left (f.number prevents
--- it); and it keeps its other types in the bits of NaNs. Every loop here is long enough to be compiled.
+-- Lua reads the numbers that C wrote. LuaJIT may delay a plain load of a buffer past later C calls, which overwrite it
+-- (f.number prevents this); and it represents its other types as NaNs. Every loop here is long enough to be compiled.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 

@@ -1,4 +1,4 @@
--- Modules answer to the names under which they were required before they stood in rooms, and are the same ones.
+-- Modules can be required under the names that they had before they were moved into folders, and are the same objects.
 local rooms = require "atomo.core.names"
 
 describe("the names of modules", function()

@@ -1,6 +1,5 @@
--- Every option that there is does what it says or is refused. The names come from the program itself (what it lists
--- where it does not know one): an option without a line here fails. Each line is a value that must change the result,
--- and what it must be told of.
+-- Every option has an effect or is refused. The names come from the program's own errors about unknown options, so that
+-- an option without a line here fails. Each line has a value that must change the result.
 local atomo = require "atomo"
 local nn, F, optim, schedule = atomo.nn, atomo.F, atomo.optim, atomo.schedule
 

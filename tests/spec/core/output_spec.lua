@@ -1,5 +1,5 @@
--- Writes that fail end the program with an error, compiled or not: logs, progress lines, tables, print, drawings. What
--- runs out of room is a file system of 64 kB where one may be mounted, else a limit on the size of files, or /dev/full.
+-- A failed write ends the program with an error, in compiled code, too: logs, progress lines, tables, print, charts.
+-- Writes fail on a file system of 64 kB if one can be mounted, else by a limit on the size of files, or on /dev/full.
 -- test: slow
 local spawn = require "support.spawn"
 

@@ -1,4 +1,4 @@
--- `--compress adaptive` on a network that one can touch: links so slow that dense gradients would take four seconds a
+-- `--compress adaptive` on a network of namespaces, with links so slow that dense gradients would take four seconds per
 -- step.
 -- Skipped where the machine does not allow networks (exit code 77).
 -- test: slow

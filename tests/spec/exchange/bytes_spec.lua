@@ -1,4 +1,4 @@
--- The bytes that the log states, against a second witness: Open MPI's own monitoring of what it sent.
+-- The bytes in the log, compared with those that Open MPI's own monitoring counts.
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"

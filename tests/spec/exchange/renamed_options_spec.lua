@@ -1,5 +1,5 @@
--- Options that have a new name: the old one gives the same setting and one line of notice, both at once are refused,
--- help and suggestions know the new one. The cases are the declarations themselves.
+-- Renamed options: the old name gives the same setting and one line of notice, both names at once are refused, help and
+-- suggestions have the new name. The cases come from the declarations.
 local atomo = require "atomo"
 local cli = require "atomo.tools.cli"
 local options = require "atomo.exchange.options"

@@ -1,5 +1,5 @@
--- Signals end a program, always: 143 for SIGTERM and 130 for SIGINT, within two seconds of its own time, whatever it is
--- doing, and whatever catches errors. (What the words say, and the prompt's Ctrl-C, are in host_faults_spec.lua.)
+-- A signal always ends a program, with code 143 for SIGTERM and 130 for SIGINT, within two seconds, whatever it is
+-- doing and even if errors are caught. (Messages, and Ctrl-C at the prompt, are in host_faults_spec.lua.)
 -- test: slow
 require "atomo"
 local root = require "support.root"
@@ -10,7 +10,7 @@ local CODES = {TERM = 143, INT = 130}
 
 local spec = spawn.specs(it, pending)
 
---- The job, sent the signals when it has begun, ends with this code in time; its output.
+--- Sends the signals to the job when it has begun; asserts that it ends with this code in time; returns its output.
 local function ends(command, up, signals, code, apart)
   local out, got, seconds = spawn.signalled(command, up, signals, apart)
   assert(got == code, ("%s, %s: exit code %s, expected %d:\n%s"):format(command, table.concat(signals, " "), got, code,

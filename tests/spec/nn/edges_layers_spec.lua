@@ -1,5 +1,5 @@
--- Layers and fused operators over the golden cases of edges_golden_spec, and every name that numbers go through: one
--- that has no case fails here, by its name.
+-- Layers and fused operators with the golden cases of edges_golden_spec. Every function on numbers needs a case; one
+-- without fails here by its name.
 local atomo = require "atomo"
 local edges = require "support.edges"
 local rows = require "support.edge_rows"

@@ -1,5 +1,5 @@
--- nn.init against PyTorch's formulas, by moments and bounds of many values; the layers' own initial values; that the
--- networks of models/ begin as they say.
+-- nn.init against PyTorch's formulas, by moments and bounds of many values; the initial values of layers, and of the
+-- networks in models/.
 local atomo = require "atomo"
 local fails = require "support.fails"
 local nn = atomo.nn

@@ -1,4 +1,4 @@
--- What the layers say when they are misused, what they do with empty batches, and their initial values and defaults.
+-- Errors of layers that are misused, empty batches, initial values and defaults.
 local atomo = require "atomo"
 local fails = require "support.fails"
 local nn, F = atomo.nn, atomo.F

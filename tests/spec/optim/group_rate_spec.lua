@@ -1,5 +1,5 @@
--- The rate of a group: what the user sets is what the step uses, set before or after, under a schedule, under a common
--- rate of 0, and across checkpoints.
+-- The learning rate of a group: the step uses what the user sets, before or after a common rate, with a schedule, with
+-- a common rate of 0, and after loading a checkpoint.
 local atomo = require "atomo"
 
 local function two(lr, first, second)

@@ -1,4 +1,4 @@
--- State that no optimizer can have had is refused before anything changes; norms survive high powers.
+-- State that no optimizer can have is refused before anything changes; norms of high order do not overflow.
 local atomo = require "atomo"
 local optim = atomo.optim
 local inf, nan = math.huge, 0 / 0

@@ -1,5 +1,6 @@
--- In-place operators whose operand views the same storage give what they give with the operand's clone; a target whose
--- elements share memory is refused. The names are those of the class, so that a new one cannot be forgotten.
+-- In-place operators whose operand shares the target's storage give the same result as with a copy of the operand; a
+-- target whose elements share memory is refused. The names come from the class, so that a new operator without a case
+-- fails.
 local atomo = require "atomo"
 local flags = require("atomo.autograd.ops.in_place").flags -- which change no element
 local Tensor = getmetatable(atomo.zeros(1)).__index

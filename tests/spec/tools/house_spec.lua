@@ -1,5 +1,5 @@
--- scripts/check_house.lua finds what is planted: looks upwards, circles, names that lead nowhere, help texts that do
--- not say what they turn off. And it finds nothing in a tree without.
+-- scripts/check_house.lua finds planted faults: uses of higher layers, circles, names of missing files, help texts that
+-- do not say what they turn off. In a tree without faults it finds none.
 local scripts = require "support.root" .. "scripts/"
 package.path = scripts .. "?.lua;" .. package.path
 local layers, references, taste = require "house.layers", require "house.references", require "house.taste"

@@ -1,4 +1,4 @@
--- What tests/mutate.lua plants: faults in code only, the same for the same seed.
+-- The faults that tests/mutate.lua plants are in code only, and the same for the same seed.
 local mutants = require "support.mutants"
 
 local function lines_after(file, text)

@@ -1,5 +1,5 @@
--- atomo.verify passes what is right and finds what is wrong: every error planted here must be caught, and by the row
--- that is meant for it. False-alarm rate: 1e-6 a statistical row; seeds are fixed.
+-- atomo.verify passes correct compressors and fails wrong ones: every error planted here must be found, by the row that
+-- is meant for it. False-alarm rate: 1e-6 per statistical row; seeds are fixed.
 -- test: slow
 local atomo = require "atomo"
 

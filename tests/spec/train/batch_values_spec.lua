@@ -1,5 +1,5 @@
--- What a user's loader, schedule and loss hand to training is checked where it comes in: counts of images that do not
--- add up weigh gradients wrongly, and a rate that is none would leave the last one in place.
+-- Results of a user's loader, schedule and loss are checked: inconsistent numbers of images would weigh gradients
+-- wrongly, and a schedule's result that is no number would leave the previous rate in use.
 local atomo = require "atomo"
 local F, nn, world = atomo.F, atomo.nn, atomo.mpi.world
 

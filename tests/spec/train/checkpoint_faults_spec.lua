@@ -1,6 +1,5 @@
--- What a fault in the midst of a save leaves: a job killed at any of the changes that a save makes on the disk, or
--- whose disk is full then, leaves the generation before it, or the new one, whole; a run that is resumed ends with the
--- bits of the run that was not stopped.
+-- Faults during a save: a job that is killed at any change that a save makes on the disk, or whose disk is then full,
+-- leaves a complete generation, the previous or the new one. A resumed run is bit-identical to an uninterrupted one.
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"

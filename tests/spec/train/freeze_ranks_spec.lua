@@ -1,5 +1,5 @@
--- Ranks that freeze different parameters while the exchange runs behind backward: every rank's error names the
--- parameter, and in which operation the others stand. A job of its own, because its ranks cannot go on together.
+-- Ranks that freeze different parameters while the exchange overlaps with backward: every rank's error names the
+-- parameter and the operation of the other ranks. It is a separate job, because its ranks cannot continue together.
 -- test: slow
 local spawn = require "support.spawn"
 

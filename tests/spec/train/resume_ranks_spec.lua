@@ -1,5 +1,5 @@
--- A run that is resumed on another number of ranks: its place and its schedule go by the images seen, what a rank
--- remembered begins anew and is said.
+-- A run that is resumed on another number of ranks: position and schedule follow the number of images seen; the state
+-- of ranks is reset, with a notice.
 -- test: slow
 local spawn = require "support.spawn"
 local checkpoints = require "support.checkpoints"
