@@ -1,5 +1,5 @@
 #!/bin/sh
-# coverage.sh - builds the preset coverage, runs tests under it, and prints the share of lines of runtime/ that ran.
+# coverage.sh - builds the preset coverage, runs tests with it, and prints the fraction of lines of runtime/ that ran.
 set -eu
 
 usage() {
@@ -29,7 +29,7 @@ find CMakeFiles/atomo_objects.dir/runtime -name '*.gcda' -exec gcov -n {} + 2>/d
   /^File / { at = index($0, "/runtime/"); name = at ? substr($0, at + 1, length($0) - at - 1) : "" }
   /^Lines executed:/ && name != "" {
     split($2, part, "[:%]")
-    if (seen[name]++) next # a header that another file includes too
+    if (seen[name]++) next # a header that was counted with another file
     lines += $4; ran += part[2] * $4 / 100
     printf "%6.2f %% of %5d  %s\n", part[2], $4, name | "sort -n"
   }

@@ -1,5 +1,5 @@
-# lib.sh - what quickstart.sh, test.sh and mpirun.sh share: messages, packages, building, MPI settings. POSIX sh, sourced.
-# The script that sources it has set `root` (the repository's folder) and `set -eu`.
+# lib.sh - shared by quickstart.sh, test.sh and mpirun.sh: messages, packages, building, MPI settings. POSIX sh.
+# A script that sources it must first set `root` (the repository's folder) and `set -eu`.
 
 say() { printf '== %s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
@@ -10,9 +10,9 @@ now() { date +%s; }
 cores() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1; }
 
 # ---- packages -------------------------------------------------------------------------------------------------------
-# One row a package: set | probe | Debian | Fedora | Homebrew | Spack.
-# set: build (needed), extra (better with it), test (scripts/test.sh needs it), testextra (more is tested with it).
-# probe (used where there is no apt): a command, pc:MODULE (pkg-config), or h:HEADER, each must be found.
+# One row per package: set | probe | Debian | Fedora | Homebrew | Spack.
+# set: build (required), extra (recommended), test (required by scripts/test.sh), testextra (for further tests).
+# probe (used without apt): commands, pc:MODULE (pkg-config) or h:HEADER; all must be found.
 package_table() {
   cat <<'TABLE'
 build|cc|gcc libc6-dev|gcc glibc-devel|gcc|gcc
@@ -36,14 +36,14 @@ testextra|clang-format|clang-format|clang-tools-extra|clang-format|llvm
 TABLE
 }
 
-# The Debian packages of these sets.
+# Prints the Debian packages of these sets.
 debian_packages() {
   package_table | while IFS='|' read -r set probe debian _; do
     case " $* " in *" $set "*) echo "$debian" ;; esac
   done
 }
 
-# Is there what the probe of a row asks for?
+# Is everything in a row's probe found?
 probe_found() {
   for p in $1; do
     case $p in
@@ -60,7 +60,7 @@ header_found() {
   printf '#include <stdio.h>\n#include <%s>\n' "$1" | ${CC:-cc} -E -I/usr/include/openblas -I/usr/include/lapacke $flags - >/dev/null 2>&1
 }
 
-# The Debian packages of these sets that are not installed, on one line.
+# Prints the Debian packages of these sets that are not installed, on one line.
 missing_debian() {
   for p in $(debian_packages "$@"); do
     dpkg_installed "$p" || printf '%s ' "$p"
@@ -82,7 +82,7 @@ as_root() {
 
 apt_has() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
 
-# ensure_packages NEEDED OPTIONAL: installs what is missing of the sets (each a quoted list), in one apt call.
+# ensure_packages NEEDED OPTIONAL: installs missing packages of these sets (each a quoted list) by one apt call.
 ensure_packages() {
   if ! have apt-get || ! have dpkg-query; then ensure_without_apt "$1"; return; fi
   # shellcheck disable=SC2086
@@ -92,7 +92,7 @@ ensure_packages() {
   if [ -z "$apt_wanted$apt_extra" ]; then say "packages: all installed"; return; fi
   say "packages: installing $apt_wanted$apt_extra"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || say "apt-get update failed, trying with the lists that are there"
-  for p in $apt_extra; do # a distribution may lack these; the build works without
+  for p in $apt_extra; do # some distributions do not have these; they are optional
     if apt_has "$p"; then apt_wanted="$apt_wanted$p "; else say "$p is not in this distribution's lists: going on without"; fi
   done
   [ -n "$apt_wanted" ] || return 0
@@ -105,7 +105,7 @@ ensure_packages() {
 
 apt_log() { mkdir -p "$root/build"; echo "$root/build/apt.log"; }
 
-# Without apt: goes on when every probe is found, else names the packages elsewhere and stops.
+# Without apt: continues if all probes are found, else prints the names of the packages in other systems and stops.
 ensure_without_apt() {
   lacking=$(package_table | while IFS='|' read -r set probe debian fedora brew spack; do
     case " $1 " in *" $set "*) probe_found "$probe" || echo "$set|$probe|$debian|$fedora|$brew|$spack" ;; esac
@@ -126,8 +126,8 @@ ensure_without_apt() {
 }
 
 # ---- building -------------------------------------------------------------------------------------------------------
-# build_preset PRESET DIR [TARGET] [cmake options...]: configures and builds; incremental, and starts afresh where the
-# tree was moved. Shows CMake's output only when it fails.
+# build_preset PRESET DIR [TARGET] [cmake options...]: configures and builds incrementally, or completely if the tree was
+# moved. Prints CMake's output only if it fails.
 build_preset() {
   preset=$1 dir=$2 target=$3; shift 3
   mkdir -p "$root/$dir"
@@ -143,24 +143,24 @@ build_preset() {
 }
 
 # ---- MPI ------------------------------------------------------------------------------------------------------------
-# Settings that Open MPI takes from the environment, so that the command stays `mpirun -n N program`.
+# Sets environment variables of Open MPI, so that the command stays `mpirun -n N program`.
 # mpi_settings RANKS
 mpi_settings() {
   if [ "$(id -u)" = 0 ]; then # mpirun refuses to run as root otherwise
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   fi
-  if [ "$1" -gt "$(mpi_slots)" ]; then # more ranks than cores: allowed, and waiting ranks give way
+  if [ "$1" -gt "$(mpi_slots)" ]; then # allow more ranks than cores; waiting ranks yield
     export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
   fi
-  if in_container && ! may_trace; then # one rank may not read another's memory: copy through shared memory
+  if in_container && ! may_trace; then # a rank cannot read another's memory: copy through shared memory
     export OMPI_MCA_btl_vader_single_copy_mechanism=none
   fi
-  if ! grep -q -w -F -e "$(uname -n)" /etc/hosts 2>/dev/null; then # mpirun asks for its own name: do not wait for a deaf DNS
+  if ! grep -q -w -F -e "$(uname -n)" /etc/hosts 2>/dev/null; then # mpirun looks up its host name: do not wait for the DNS
     export RES_OPTIONS="timeout:1 attempts:1"
   fi
 }
 
-# Open MPI's slots: cores, not hardware threads.
+# Prints Open MPI's number of slots: cores, not hardware threads.
 mpi_slots() {
   physical=$(lscpu -p=Core,Socket 2>/dev/null | grep -v '^#' | sort -u | wc -l)
   logical=$(cores)
@@ -171,7 +171,7 @@ in_container() {
   [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}" ] || [ -n "${KUBERNETES_SERVICE_HOST:-}" ]
 }
 
-# CAP_SYS_PTRACE (bit 19) among the effective capabilities.
+# Is CAP_SYS_PTRACE (bit 19) an effective capability?
 may_trace() {
   case $(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status 2>/dev/null) in
   *[89a-f]????) return 0 ;;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # mpirun.sh -n RANKS ... - mpirun with the settings that this machine needs: as root, in a container, with fewer cores
-# than ranks. They are environment variables of Open MPI; printed with MPIRUN_VERBOSE=1. And with a guard: an mpirun that
-# outlives its ranks is ended.
+# than ranks. They are environment variables of Open MPI; MPIRUN_VERBOSE=1 prints them. A guard ends an mpirun that hangs
+# after its ranks have ended.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
@@ -16,9 +16,9 @@ have mpirun || die "mpirun is missing: sh scripts/quickstart.sh installs it"
 mpi_settings "$ranks"
 if [ -n "${MPIRUN_VERBOSE:-}" ]; then env | grep '^OMPI_' >&2 || true; fi
 
-# A rank that is killed while MPI starts leaves Open MPI 4.1's mpirun waiting for ever, now and then, with every rank
-# gone. So: where process $1 has had children, has none left, and for PATIENCE seconds does nothing but sleep, it is
-# ended. One that is only slow, on a busy machine, uses the CPU or waits for it.
+# If a rank is killed while MPI starts, Open MPI 4.1's mpirun sometimes waits for ever, although all ranks have ended. So
+# the guard kills process $1 if it has had children, has none any more, and only sleeps for PATIENCE seconds. An mpirun
+# that is only slow, on a busy machine, uses the CPU or waits for it.
 PATIENCE=3
 guard() { # PID
   had=no idle=0 before=
@@ -38,8 +38,8 @@ guard() { # PID
   done
 }
 
-# What a process does: parent (it has children that live), "sleeps TIME" (and has used the CPU for TIME), runs; fails
-# where it is gone.
+# Prints the state of a process: parent (it has live children), "sleeps TIME" (TIME: CPU time used so far), or runs. Fails
+# if the process has ended.
 state_of() { # PID
   ps -A -o pid= -o ppid= -o stat= -o time= | awk -v pid="$1" '
     $3 ~ /^Z/ { next }
@@ -48,6 +48,6 @@ state_of() { # PID
     END { print (parent ? "parent" : text); exit !there }'
 }
 
-# mpirun takes this process's place, so that signals and standard input are its own; the guard is no child of it.
+# mpirun replaces this process, so that it gets signals and standard input; the guard is not its child.
 (guard $$ >/dev/null </dev/null &)
 exec mpirun "$@"

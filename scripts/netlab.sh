@@ -1,7 +1,7 @@
 #!/bin/sh
-# netlab.sh - a network on one machine: N hosts (network namespaces) on one switch (a bridge), every link shaped to RATE by
-# a token bucket on both ends, and mpirun with one rank a host over it. What compressed gradients gain shows on such links.
-# Nothing of it touches the machine's own network: the switch is a namespace too. Needs root.
+# netlab.sh - a network on one machine: N hosts (network namespaces) on a switch (a bridge), with every link limited to
+# RATE by a token bucket on both ends, and mpirun with one rank per host. It shows the effect of compression on slow
+# links. The switch is in a namespace, too, so that the machine's own network is not changed. Needs root.
 set -eu
 
 usage() {
@@ -33,7 +33,7 @@ cannot() { printf 'netlab: skipped: %s\n' "$*" >&2; exit 77; }
 is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; }
 space() { echo "atomo-$name-$1"; } # the namespace of host 1, 2, ... or of the switch
 
-# Bits a second of a rate such as 100mbit, on stdout.
+# Prints the bits per second of a rate such as 100mbit.
 bits() {
   printf '%s\n' "$1" | awk '
     match($0, /^[0-9]+(\.[0-9]+)?/) { n = substr($0, 1, RLENGTH); unit = tolower(substr($0, RLENGTH + 1)) }
@@ -42,7 +42,7 @@ bits() {
 }
 
 # ---- up and down ----------------------------------------------------------------------------------------------------
-# A bucket of a millisecond, at least 128 kB: what one segment of the offloading stack needs.
+# The bucket holds a millisecond's bytes, at least 128 kB: one segment with segmentation offload.
 shape() { # NAMESPACE DEVICE
   [ "$rate" != none ] || return 0
   burst=$((rate_bits / 8000))
@@ -86,7 +86,7 @@ down() {
   done
 }
 
-# Networks whose `run` was killed before it could clean up: their names carry its process number.
+# Removes networks whose `run` was killed before it cleaned up; their names have its process number.
 sweep() {
   for pid in $(ip netns list | sed -n 's/^atomo-run\([0-9]*\)-switch.*/\1/p'); do
     kill -0 "$pid" 2>/dev/null || (name=run$pid; down)
@@ -94,16 +94,15 @@ sweep() {
 }
 
 # ---- running --------------------------------------------------------------------------------------------------------
-# Enters a host: its network, and its name, which mpirun tells hosts apart by.
+# Runs a command on a host: in its network, and with its host name, by which mpirun distinguishes hosts.
 on_host() { # HOST COMMAND...
   number=${1#h}; shift
   # shellcheck disable=SC2016
   exec ip netns exec "$(space "$number")" unshare --uts sh -c 'hostname "$0" && exec "$@"' "h$number" "$@"
 }
 
-# Open MPI: daemons start through this script, traffic stays on the shaped links, waiting ranks give way (the hosts
-# share this machine's cores), mpirun notices a cut cable after some seconds (keepalive), one thread a rank unless the
-# caller says otherwise.
+# Settings of Open MPI: daemons are started by this script, traffic uses the shaped links only, waiting ranks yield (hosts
+# share this machine's cores), mpirun detects a cut cable after some seconds (keepalive), one thread per rank by default.
 launch() { # COMMAND...
   list='' k=1
   while [ "$k" -le "$hosts" ]; do list="$list${list:+,}h$k:$per_host"; k=$((k + 1)); done
@@ -128,7 +127,7 @@ count_hosts() {
 verb=${1:-}
 [ $# = 0 ] || shift
 case $verb in
-agent) # what mpirun calls instead of ssh: agent NAME HOST COMMAND...
+agent) # called by mpirun instead of ssh: agent NAME HOST COMMAND...
   name=$1 host=$2; shift 2
   on_host "$host" sh -c "$*" ;;
 run | up | exec | on | down) ;;
@@ -172,6 +171,6 @@ run)
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
   up
-  launch "$@" & # in the background, so that a signal is heard at once
+  launch "$@" & # in the background, so that the shell handles a signal at once
   wait $! ;;
 esac

@@ -1,10 +1,10 @@
 #!/bin/sh
-# quickstart.sh - from a fresh machine to a trained network: installs the packages that are missing (apt; elsewhere it names
-# them), builds, and runs the main job on two ranks with the built-in data set. Safe to run again: what is done is not redone.
+# quickstart.sh - from a new machine to a trained network: installs missing packages (by apt; elsewhere it prints their
+# names), builds, and trains on two ranks with the built-in data set. It can be repeated; finished steps are skipped.
 set -eu
 
 ranks=2
-job="scripts/train_cifar.lua --model resnet20 --epochs 4" # the built-in synthetic set; compressed, as is its default
+job="scripts/train_cifar.lua --model resnet20 --epochs 4" # on the built-in synthetic set, with the default compressor
 
 usage() {
   cat <<USAGE

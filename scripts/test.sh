@@ -1,7 +1,7 @@
 #!/bin/sh
-# test.sh - builds and runs every test, and ends with the line "N passed, N failed" (exit code 1 when anything failed).
-# Installs the packages that it needs where there is apt. Each suite runs under a time limit; a suite that crashes, hangs or
-# ends without its closing line counts as one failure. Logs: build/test-logs/.
+# test.sh - builds and runs all tests, and ends with the line "N passed, N failed" (exit code 1 if any failed). Installs
+# the packages that it needs by apt, if available. Each suite has a time limit; a suite that crashes, hangs or ends
+# without its closing line counts as one failure. Logs: build/test-logs/.
 set -eu
 
 all_steps="lint build unit specs mpi install gemm sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
@@ -46,7 +46,7 @@ passed=0 failed=0 skipped=0 summary=''
 step_passed=0 step_failed=0 step_skipped=0
 
 # ---- running and counting -------------------------------------------------------------------------------------------
-# The closing lines of a log, added up: "N passed, N failed[, N skipped]" (ours) or busted's "N successes / N failures / ...".
+# Adds up the closing lines of a log: "N passed, N failed[, N skipped]" or busted's "N successes / N failures / ...".
 count_log() {
   sed 's/\r$//; s/\x1b\[[0-9;]*m//g' "$1" | awk '
     /^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; if ($6 ~ /^skipped/) s += $5; seen = 1 }
@@ -54,9 +54,9 @@ count_log() {
     END { print p + 0, f + 0, s + 0, seen + 0 }'
 }
 
-# suite LABEL SECONDS COMMAND...: one program under a time limit. It must print a closing line.
+# suite LABEL SECONDS COMMAND...: runs one program with a time limit. It must print a closing line.
 suite() { run_suite counted "$@"; }
-# check LABEL SECONDS COMMAND...: a command whose exit status is the result: one test.
+# check LABEL SECONDS COMMAND...: runs a command as one test, whose result is its exit status.
 check() { run_suite single "$@"; }
 
 run_suite() {
@@ -85,8 +85,8 @@ run_suite() {
   fi
 }
 
-# pool SUITE NAME...: runs `SUITE NAME` for every name, in that order, as many at a time as there are cores. A name whose
-# worker ends before it has counted is one failure.
+# pool SUITE NAME...: runs `SUITE NAME` for every name, in this order, one per core at a time. If a worker ends without a
+# result, its name counts as one failure.
 pool() {
   taken=$logs/pool.$$
   pool_suite=$1; shift
@@ -111,10 +111,10 @@ pool() {
   rm -rf "$taken"
 }
 
-# The folder of a name in $taken: a name may hold slashes.
+# Prints the folder of a name in $taken: a name may have slashes.
 place_of() { printf '%s' "$1" | tr / .; }
 
-# One process of the pool: takes the names that no other has taken. The lines of one name are printed together.
+# One process of the pool: runs names that no other process has taken. The lines of one name are printed together.
 worker() {
   trap 'stop_suite; exit 143' TERM
   while read -r name; do
@@ -130,7 +130,7 @@ worker() {
 running='' workers=''
 stop_suite() { [ -z "$running" ] || kill "$running" 2>/dev/null || true; }
 
-# Ends what runs, then this script: background processes do not hear the interrupt key.
+# Ends the running processes, then this script: background processes do not get the interrupt key's signal.
 stop() { # EXIT CODE
   stop_suite
   for w in $workers; do kill "$w" 2>/dev/null || true; done
@@ -139,7 +139,7 @@ stop() { # EXIT CODE
 trap 'stop 130' INT
 trap 'stop 143' TERM
 
-# skip LABEL WHY: says that something could not be tested here.
+# skip LABEL WHY: reports that something could not be tested here.
 skip() {
   step_skipped=$((step_skipped + 1))
   printf '  %-34s skipped: %s\n' "$1" "$2"
@@ -170,7 +170,7 @@ run_step() {
 }
 
 # ---- steps ----------------------------------------------------------------------------------------------------------
-# Configures and builds once; counts as a test only where it fails (the step `build` counts it always).
+# Configures and builds once. Counts as a test only if it fails (in the step `build` always).
 check_built() {
   case " $built " in *" $2 "*) return 0 ;; *" !$2 "*) return 1 ;; esac
   if build_preset "$1" "$2" all -DATOMO_WERROR=ON; then built="$built $2"; else
@@ -186,7 +186,7 @@ step_build() {
 
 step_lint() {
   if have luacheck; then check luacheck 120 luacheck -q --no-color .; else skip luacheck "not installed"; fi
-  # Another major version of clang-format lays out some lines differently.
+  # Other major versions of clang-format format some lines differently.
   case $(clang-format --version 2>/dev/null) in
   *"version 14."*) check clang-format 120 sh -c 'find runtime scripts tests -name "*.[ch]" -exec clang-format --dry-run -Werror {} +' ;;
   *) skip clang-format "clang-format 14 is not installed" ;;
@@ -201,7 +201,7 @@ step_lint() {
   done
 }
 
-# The C programs. Under the sanitizers leaks count too, where this machine lets LeakSanitizer look (it traces itself).
+# The C tests. With sanitizers, leaks are failures, too, if LeakSanitizer can run here (it needs ptrace).
 step_unit() {
   check_built release build || return 0
   for program in "$root/$1"/tests/test_*; do
@@ -212,7 +212,7 @@ step_unit() {
   check "$1 example of atomo.h" 120 env ASAN_OPTIONS=detect_leaks=0 sh scripts/mpirun.sh -n 2 "$root/$1/tests/example"
 }
 
-# Every spec file in a process of its own. Those that say "-- test: slow" come first, so that none is waited for at the end.
+# Every spec file in a separate process. Those marked "-- test: slow" run first, so that none is alone at the end.
 step_specs() {
   check_built release build || return 0
   if ! has_specs tests/spec; then skip "$1 specs" "there are none"; return 0; fi
@@ -220,7 +220,7 @@ step_specs() {
   spec_pool "$1" $(spec_files "*/*")
 }
 
-# spec_pool BUILD FILE...: threads that wait must not spin, and no file needs more than two: files share the cores.
+# spec_pool BUILD FILE...: files share the cores, so waiting threads must not spin, and each file gets two threads.
 spec_pool() {
   tree=$1; shift
   export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2
@@ -228,7 +228,7 @@ spec_pool() {
   unset OMP_WAIT_POLICY OMP_NUM_THREADS
 }
 
-FAST_CPU=8 # CPU seconds of a file that does not say "-- test: slow", more than any takes
+FAST_CPU=8 # limit of CPU seconds for a file without "-- test: slow"
 
 spec_suite() { # FILE
   cpu_seconds; before=$cpu
@@ -239,13 +239,13 @@ spec_suite() { # FILE
   fi
 }
 
-# cpu: whole seconds of CPU time of this worker's programs that have ended. (In $(...) it would be another process's.)
+# Sets cpu: whole CPU seconds of this worker's ended programs. (In $(...) they would be those of a subshell.)
 cpu_seconds() {
   times >"$taken/times.$number"
   cpu=$(awk -F '[ms ]+' 'NR == 2 { printf "%d\n", $1 * 60 + $2 + $3 * 60 + $4 }' "$taken/times.$number")
 }
 
-# The spec files whose paths below tests/spec match, slow ones first.
+# Prints the spec files whose paths below tests/spec match, slow ones first.
 spec_files() { # PATTERN
   (cd "$root/tests/spec" && {
     grep -l '^-- test: slow$' $1_spec.lua || true
@@ -256,16 +256,16 @@ spec_files() { # PATTERN
 step_mpi() {
   check_built release build || return 0
   if ! has_specs tests/mpi; then skip "$1 mpi specs" "there are none"; return 0; fi
-  for ranks in 1 2 3 4; do # threads that wait must not spin: where ranks share cores, what they wait for runs there
+  for ranks in 1 2 3 4; do # ranks share cores, so waiting threads must not spin
     suite "$1 mpi specs, $ranks ranks" 900 env OMP_WAIT_POLICY=passive ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
       sh scripts/mpirun.sh -n "$ranks" "$root/$1/atomo-lua" test tests/mpi
   done
-  # More ranks than tensors, and no power of two: every topology with every compressor.
+  # Every topology with every compressor on more ranks than there are tensors, not a power of two.
   suite "$1 mpi exchange, 7 ranks" 300 env OMP_WAIT_POLICY=passive ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
     sh scripts/mpirun.sh -n 7 "$root/$1/atomo-lua" test tests/mpi/exchange/exchange_matrix_spec.lua
 }
 
-# The build without oneDNN: layers and models by the other convolution engine.
+# The build without oneDNN: layers and models with the other convolution engine.
 step_gemm() {
   check_built gemm build/gemm || return 0
   if ! has_specs tests/spec; then skip "build/gemm specs" "there are none"; return 0; fi
@@ -273,7 +273,7 @@ step_gemm() {
   spec_pool build/gemm $(spec_files "nn/*")
 }
 
-# The threads of the exchange, the watchdog and the loader under ThreadSanitizer. OpenBLAS's OpenMP is not instrumented: one thread.
+# The threads of exchange, watchdog and loader with ThreadSanitizer; one OpenMP thread, as OpenBLAS is not instrumented.
 step_tsan() {
   check_built tsan build/tsan || return 0
   pool tsan_suite engine left_alone watchdog leave test_loader test_flight test_memory
@@ -310,7 +310,7 @@ has_specs() {
   return 1
 }
 
-# LeakSanitizer cannot run where tracing is forbidden (some containers): then leaks are left to the release tests' counters.
+# LeakSanitizer cannot run if ptrace is forbidden (some containers); leaks are then found by the release tests' counters.
 probe_leak_sanitizer() {
   leaks=0
   printf 'int main(void) { return 0; }\n' >"$logs/leak.c"

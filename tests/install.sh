@@ -1,12 +1,12 @@
 #!/bin/sh
-# install.sh BUILD_DIR - installs a build into a folder, moves that folder (nothing may depend on where it was), and
-# uses it from another one: the host program, a stock luajit, a C program through pkg-config. Then installs again and
-# uninstalls. All folders are temporary. Prints "N passed, N failed".
+# install.sh BUILD_DIR - installs a build into a folder, moves that folder (an installation is relocatable), and uses it
+# from another one: the host program, a stock luajit, a C program by pkg-config. Then it installs again and uninstalls.
+# All folders are temporary. Prints "N passed, N failed".
 set -u
 build=$(cd "${1:?usage: install.sh BUILD_DIR}" && pwd) || exit 2
 cmake_folder=$(cd "$(dirname "$0")/../cmake" && pwd) || exit 2
 room=$(mktemp -d)
-manifest=$build/install_manifest.txt # of the user's own installation, for `uninstall`: put back at the end
+manifest=$build/install_manifest.txt # for `uninstall` of the user's own installation: restored at the end
 [ ! -f "$manifest" ] || cp "$manifest" "$room/manifest"
 end() {
   rm -f "$manifest"
@@ -17,7 +17,7 @@ trap end EXIT
 prefix=$room/moved
 passed=0 failed=0
 
-# expect NAME TEXT COMMAND...: the command ends with 0 and its output holds the text.
+# expect NAME TEXT COMMAND...: the command must exit with 0 and its output must contain the text.
 expect() {
   name=$1 text=$2; shift 2
   if "$@" >"$room/out" 2>&1 </dev/null && { [ -z "$text" ] || grep -q -F -e "$text" "$room/out"; }; then

@@ -1,9 +1,9 @@
 #!/bin/sh
-# kill_series.sh - kills a random rank of a training job (kill -9) at a random moment, again and again. Every time the
-# job must be gone within 5 seconds, with a code other than 0, no process left, and its last checkpoint whole.
-# Moments begin where all ranks are through MPI's own start; with --starting, where all processes are there and MPI starts
-# in them. A rank killed there leaves Open MPI 4.1.4's mpirun hanging now and then (in a futex, with "PMIX ERROR:
-# UNREACHABLE"), although every rank is gone: scripts/mpirun.sh, by which jobs are started here, sees to that.
+# kill_series.sh - repeatedly kills a random rank of a training job (kill -9) at a random moment. Each time the job must
+# end within 5 seconds with an exit code other than 0, leave no process, and leave a complete last checkpoint. The
+# moments are after MPI has started on all ranks; with --starting, after all processes exist and while MPI starts. If a
+# rank is killed then, Open MPI 4.1.4's mpirun sometimes hangs (in a futex, with "PMIX ERROR: UNREACHABLE"), although
+# all ranks have ended; scripts/mpirun.sh, which starts the jobs here, ends it.
 set -eu
 
 usage() {
@@ -40,7 +40,7 @@ done
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-alive() { # PID...: those that are left (a zombie is none)
+alive() { # PID...: prints those that still run (not zombies)
   for p in "$@"; do
     case $(ps -o stat= -p "$p" 2>/dev/null) in '' | Z*) ;; *) printf '%s ' "$p" ;; esac
   done
@@ -48,14 +48,14 @@ alive() { # PID...: those that are left (a zombie is none)
 
 milliseconds() { date +%s%3N; }
 
-# The job's ranks: children of mpirun that run the program.
+# Prints the job's ranks: children of mpirun that run the program.
 ranks_of_job() { ps -o pid= -o comm= --ppid "$job" | awk -v name="${host##*/}" '$2 == name { print $1 }'; }
 
 ready() {
   if [ -n "$starting" ]; then [ "$(ranks_of_job | wc -l)" -eq "$ranks" ]; else [ -f "$folder/checkpoint.up" ]; fi
 }
 
-# Waits for the ranks to start, or to meet; their process numbers.
+# Waits until the ranks exist, or until MPI has started on them; prints their process numbers.
 find_ranks() {
   tries=0
   until ready || [ "$tries" -ge 1500 ]; do tries=$((tries + 1)); sleep 0.02; done
