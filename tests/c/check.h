@@ -1,7 +1,6 @@
-/* check.h - the whole test framework of the C tests. CHECK never compiles out, and goes on after a failure. A case is a
- * function: main calls RUN(case) for each and ends with `return check_done();`, which prints the closing line that
- * scripts/test.sh adds up: "N passed, N failed" (cases). A case that leaves a block of the runtime's memory behind
- * fails. */
+/* check.h - the framework of the C tests. CHECK is never compiled out, and continues after a failure. A case is a
+ * function: main calls RUN(case) for each and ends with `return check_done();`, which prints the closing line "N
+ * passed, N failed" (cases) that scripts/test.sh adds up. A case that leaks a block of the runtime's memory fails. */
 #ifndef ATOMO_TEST_CHECK_H
 #define ATOMO_TEST_CHECK_H
 
@@ -19,7 +18,7 @@ __attribute__((format(printf, 4, 5))) static inline bool check_report(bool ok, c
                                                                       const char *fmt, ...)
 {
     if (ok) return true;
-    if (++check_wrong > 20) return false; /* 20 lines say enough */
+    if (++check_wrong > 20) return false; /* print at most 20 failures */
     va_list ap;
     va_start(ap, fmt);
     fprintf(stderr, "%s:%d: failed: ", file, line);
@@ -29,8 +28,8 @@ __attribute__((format(printf, 4, 5))) static inline bool check_report(bool ok, c
     return false;
 }
 
-/* CHECK(cond): a condition. CHECK_OK(call): status 0. CHECK_STATUS(call, status, "part of the message"): the failure
- * that is expected, with its text. CHECK_NEAR(a, b, tol): |a - b| <= tol, and neither is NaN. */
+/* CHECK(cond): cond is true. CHECK_OK(call): status 0. CHECK_STATUS(call, status, "part of the text"): the expected
+ * failure and a part of its text. CHECK_NEAR(a, b, tol): |a - b| <= tol, and neither is NaN. */
 #define CHECK(cond)                      check_report((cond), __FILE__, __LINE__, "%s", #cond)
 #define CHECK_OK(call)                   check_status((call), 0, NULL, __FILE__, __LINE__, #call)
 #define CHECK_STATUS(call, status, text) check_status((call), (status), (text), __FILE__, __LINE__, #call)
@@ -89,7 +88,7 @@ static inline int check_done(void)
     return check_failed ? 1 : 0;
 }
 
-/* REQUIRE(cond): a check without which the rest makes no sense; the program ends there. */
+/* REQUIRE(cond): a check on which the rest depends; if it fails, the program ends. */
 #define REQUIRE(cond)                                                                                                  \
     do {                                                                                                               \
         if (!CHECK(cond)) {                                                                                            \

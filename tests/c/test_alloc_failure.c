@@ -1,5 +1,5 @@
-/* test_alloc_failure.c - the sweep: every scenario is run in a process of its own with ATOMO_FAIL_ALLOC = 1, 2, ...
- * until it succeeds. Each failure must come back as ENOMEM, leave the output NULL, and leave no block behind. */
+/* test_alloc_failure.c - failing allocations: every scenario runs in a separate process with ATOMO_FAIL_ALLOC = 1, 2,
+ * ... until it succeeds. Each failure must return ENOMEM, leave the output NULL, and leak no block. */
 #include "check.h"
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -29,7 +29,7 @@ static int transposed(int call(const atomo_tensor *, atomo_tensor **), double m,
     if (rc == 0) rc = atomo_tensor_view(t, 2, (double[]){m, n}, (double[]){1, m}, 0, &v);
     if (rc == 0) {
         rc = call(v, &out);
-        if (rc < 0 && out) rc = ATOMO_EINTERNAL; /* an output is left behind */
+        if (rc < 0 && out) rc = ATOMO_EINTERNAL; /* an output was not freed */
     }
     atomo_tensor_free(t);
     atomo_tensor_free(v);
@@ -61,7 +61,7 @@ static int call_sum_to(const atomo_tensor *a, atomo_tensor **out)
 }
 static int call_matmul(const atomo_tensor *a, atomo_tensor **out)
 {
-    atomo_tensor strided = *a; /* strides that BLAS does not take */
+    atomo_tensor strided = *a; /* strides that BLAS does not support */
     strided.shape[0] = strided.shape[1] = 2;
     strided.stride[0] = strided.stride[1] = 2;
     strided.numel = 4;
@@ -112,8 +112,8 @@ static const struct {
     {"svd", call_svd, 4, 3},       {"eigh", call_eigh, 4, 4},     {"qr", call_qr, 4, 3},
 };
 
-/* In the child: the scenario with its n-th allocation failing; exit code 0 done, 1 ENOMEM and clean, 2 anything else.
- */
+/* In the child: runs the scenario with its n-th allocation failing. Exit code 0: success; 1: ENOMEM without a leak; 2:
+ * anything else. */
 static int child(size_t which, int n)
 {
     char text[16];
@@ -144,7 +144,7 @@ static void sweep(void)
         check_report(outcome == 0 || outcome == 1, __FILE__, __LINE__,
                      "allocation %d: outcome %d (2: not clean, -1: crash)", n, outcome);
     }
-    CHECK(outcome == 0 && n > 4); /* at least three could fail */
+    CHECK(outcome == 0 && n > 4); /* at least three allocations failed */
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-/* test_child.c - a process that a script waits for ends with a signal to this process, whenever that comes. */
+/* test_child.c - a signal to this process, whenever it comes, ends the child process that a script waits for. */
 #include "check.h"
 #include <signal.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static void codes(void)
     CHECK(atomo_child_start("exit 8") == ATOMO_EARG); /* one at a time */
     CHECK(code_of() == 7);
     int code;
-    CHECK(atomo_child_poll(&code) == ATOMO_EARG); /* nobody is waited for */
+    CHECK(atomo_child_poll(&code) == ATOMO_EARG); /* there is no child to wait for */
     CHECK(atomo_child_start("kill -9 $$") == ATOMO_OK);
     CHECK(code_of() == 128 + SIGKILL);
     CHECK(atomo_child_start("exec sleep 1000") == ATOMO_OK);
@@ -27,7 +27,7 @@ static void codes(void)
     CHECK(code_of() == 128 + SIGKILL);
 }
 
-/* The signal comes while the process starts: before its number is known. */
+/* The signal comes while the child starts, before its process number is known. */
 static void told_before(void)
 {
     atomo_child_terminate();
@@ -43,7 +43,7 @@ static void told_after(void)
     CHECK(atomo_child_start("exec sleep 1000") == ATOMO_OK);
     atomo_child_terminate();
     CHECK(code_of() == 128 + SIGTERM);
-    atomo_child_terminate(); /* it is reaped: its number is another's */
+    atomo_child_terminate(); /* it has been reaped: its number may belong to another process */
     atomo_child_kill(SIGKILL);
     atomo_child_forgive();
 }
@@ -54,7 +54,7 @@ static void on_terminate(int sig)
     atomo_child_terminate();
 }
 
-/* The child itself sends the signal as its first act, and a real handler passes it on, a hundred times. */
+/* The child itself sends the signal as its first action, and a signal handler forwards it; a hundred times. */
 static void at_once(void)
 {
     struct sigaction a = {.sa_handler = on_terminate}, before;

@@ -1,11 +1,11 @@
-/* test_coding.c - index lists near their entropy, and the sums that the budget rests on. Fixed seeds. */
+/* test_coding.c - index lists take bits near their entropy; the sums from which budgets are computed. Fixed seeds. */
 #include "check.h"
 #include "codec/codec.h"
 #include "compress/common/levels.h"
 
 enum { MOST = 10000000 };
 
-/* m indices, each of n with probability q, signs at random; ascending. */
+/* Draws each of n indices with probability q, with random signs; m ascending indices. */
 static int64_t draw(double q, int64_t n, uint32_t *list)
 {
     int64_t m = 0;
@@ -28,8 +28,8 @@ static double entropy(double m, double n)
     return q <= 0 || q >= 1 ? 0 : -n * (q * log2(q) + (1 - q) * log2(1 - q));
 }
 
-/* The list written, held against n H(m/n) + m bits, and read back. Lists of a few atoms pay for their own header: the
- * count (8 to 32 bits), the form (2) and Rice's parameter (5). */
+/* Writes a list, compares its length with n H(m/n) + m bits, and reads it back. Short lists also have a header: the
+ * count (8 to 32 bits), the form (2) and the Rice parameter (5). */
 static void check_list(double q, int64_t n, uint32_t *list, uint32_t *back, uint8_t *bytes)
 {
     int64_t m = draw(q, n, list);
@@ -107,7 +107,8 @@ static void splits(void)
     CHECK_NEAR(below, 1e-20 * (N - N / 2), 1e-22);
 }
 
-/* The mean logarithm of what lies above a cut, in steps above it: of entries that are all 3, 1 + (3 - 1) * 2 steps. */
+/* The mean logarithm of the entries above a cut, in steps above it: for entries that are all 3, 1 + (3 - 1) * 2 steps.
+ * */
 static void logarithms(void)
 {
     float x[100];
@@ -119,7 +120,7 @@ static void logarithms(void)
     CHECK(atomo__spectrum_log2(&s, 4, 1, 2, false) == 0);
 }
 
-/* Sum, squares and the largest count every entry, the last ones of no whole vector too. */
+/* Sum, sum of squares and maximum include every entry, also the last ones, which do not fill a vector. */
 static void measures(void)
 {
     float x[70] = {0}, largest;
@@ -133,8 +134,8 @@ static void measures(void)
         }
 }
 
-/* Codes of every width and number come back, nothing is written behind them, and a set bit of the padding is noticed.
- */
+/* Codes of every width and number are read back, nothing is written after them, and a set bit in the padding is
+ * detected. */
 static void packed_codes(void)
 {
     uint8_t code[ATOMO__CHUNK], packed[ATOMO__CHUNK], back[ATOMO__CHUNK + 1];

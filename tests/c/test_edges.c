@@ -1,14 +1,13 @@
-/* test_edges.c - the kernels written by hand for AVX-512, with every operand against a page that may not be touched:
- * first behind it, then before it. AddressSanitizer sees plain loads and stores only; the masked ones of the last
- * lanes, which are instructions of their own, are caught here, in any build. Elsewhere the portable kernels are tested
- * so. */
+/* test_edges.c - the kernels with AVX-512 intrinsics, with every operand next to an inaccessible page, first before,
+ * then after it. AddressSanitizer does not check masked loads and stores; accesses out of bounds by them are found
+ * here, in any build. On other CPUs the portable kernels are tested. */
 #include "check.h"
 #include "nn/winograd.h"
 #include "tensor/tensor.h"
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum side { BEFORE, BEHIND, PLAIN, SIDES }; /* where the forbidden page is; nowhere */
+enum side { BEFORE, BEHIND, PLAIN, SIDES }; /* position of the inaccessible page; no such page */
 enum { MOST = 24 };
 
 static struct {
@@ -58,7 +57,7 @@ static atomo_tensor tensor(enum side side, int ndim, const double *shape, uint32
     return t;
 }
 
-/* Results on either side of a page are those of plain memory. */
+/* Results with operands on either side of the page equal those in plain memory. */
 static void same(float *const got[SIDES], int64_t n)
 {
     for (int s = 0; s < PLAIN; s++) CHECK(memcmp(got[s], got[PLAIN], (size_t)n * sizeof(float)) == 0);

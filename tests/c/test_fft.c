@@ -86,7 +86,7 @@ static void alignments(void)
     atomo_tensor_free(want);
 }
 
-/* 150 lengths in turn, more than the cache holds: every thread's round trips stay right while plans come and go. */
+/* 150 lengths in turn, more than the cache holds: every thread's round trips are correct while plans are replaced. */
 static void *round_trips(void *arg)
 {
     intptr_t wrong = 0;

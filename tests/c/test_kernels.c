@@ -61,7 +61,7 @@ static void same(float got, float want, bool *ok)
     if (!(got == want || (got != got && want != want))) *ok = false;
 }
 
-/* Every binary operation on every pair of: full, row, column, one element, and a permuted view. */
+/* Every binary operation on every pair of: full tensor, row, column, one element, permuted view. */
 static void binaries(void)
 {
     const double shapes[][3] = {{5, 3, 17}, {1, 3, 17}, {5, 1, 1}, {1, 1, 1}, {5, 3, 1}, {1, 1, 17}};

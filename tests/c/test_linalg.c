@@ -173,7 +173,8 @@ static void eigh_of_all(void)
     all_sizes(square);
 }
 
-/* Non-finite entries at every place are refused before LAPACK (which would hang on an Inf); the message says where. */
+/* Non-finite entries in every position are refused before LAPACK is called (it would hang on Inf); the text has the
+ * position. */
 static void refused(void)
 {
     const float bad[] = {NAN, INFINITY, -INFINITY};

@@ -26,7 +26,7 @@ static atomo_loader_options options_of(int background)
     return o;
 }
 
-/* Sums what a loader gives in an epoch, of which at most `most` steps are taken. */
+/* Returns the sum of a loader's batches in an epoch, up to `most` steps. */
 static double epoch_sum(atomo_loader *l, double epoch, int most)
 {
     atomo_batch b;
@@ -61,7 +61,7 @@ static void test_same_bits_and_abandon(void)
         REQUIRE(epoch_sum(l[0], e, most) == epoch_sum(l[1], e, most));
     }
     for (int i = 0; i < 2; i++) {
-        REQUIRE(atomo_loader_begin(l[i], 99, 1) == 0); /* freed while the thread is at work */
+        REQUIRE(atomo_loader_begin(l[i], 99, 1) == 0); /* freed while the thread is working */
         atomo_loader_free(l[i]);
     }
     atomo_loader_free(NULL);
@@ -104,7 +104,7 @@ static int run_once(void)
     return rc;
 }
 
-/* The n-th allocation fails, for every n until none is reached: no crash, nothing left. */
+/* The n-th allocation fails, for n = 1, 2, ... until there is no n-th one: no crash, no leak. */
 static void test_allocation_failures(void)
 {
     for (int n = 1, done = 0; !done; n++) {
@@ -129,7 +129,7 @@ static void test_allocation_failures(void)
 
 int main(void)
 {
-    RUN(test_allocation_failures); /* first: before this process takes memory */
+    RUN(test_allocation_failures); /* first, before this process allocates memory */
     RUN(test_same_bits_and_abandon);
     RUN(test_error_crosses);
     return check_done();

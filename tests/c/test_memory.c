@@ -49,7 +49,7 @@ static void sizes(void)
         for (int d = -2; d <= 2; d++) one_size(((size_t)1 << e) + (size_t)(d + 2) - 2);
 }
 
-/* Scratch of falling and then mixed sizes comes from the first block; a larger request takes its place. */
+/* Scratch of decreasing and then mixed sizes uses the first block; a larger request replaces it. */
 static void scratch(void)
 {
     void *p, *q;
@@ -65,7 +65,7 @@ static void scratch(void)
         atomo__free(q);
     }
     CHECK(count(system_allocs) == before && count(pooled) == held);
-    CHECK_OK(atomo__scratch(&p, 1 << 21)); /* the smaller one is let go */
+    CHECK_OK(atomo__scratch(&p, 1 << 21)); /* the smaller one is freed */
     CHECK(count(pooled) == 0);
     CHECK_OK(atomo__scratch(&q, 1 << 21)); /* two at a time */
     atomo__free(p);
@@ -79,7 +79,7 @@ static void scratch(void)
         atomo__free(q);
     }
     CHECK(count(system_allocs) == before);
-    void *many[6]; /* more than are kept: the rest goes back to the system */
+    void *many[6]; /* more than are kept: the rest is returned to the system */
     for (int i = 0; i < 6; i++) CHECK_OK(atomo__scratch(&many[i], 5000));
     for (int i = 0; i < 6; i++) atomo__free(many[i]);
     atomo_mem_trim();

@@ -1,5 +1,5 @@
-/* What kernels write to: given outputs that overlap an input get what a fresh output gets, in place or not; targets
- * that overlap themselves are refused; and a call that fails leaves a given output as it was. */
+/* test_overlap.c - outputs of kernels: an output that overlaps an input gets the same result as a new one; outputs
+ * whose elements share memory are refused; and a call that fails does not change a given output. */
 #include "check.h"
 #include "tensor/tensor.h"
 

@@ -25,7 +25,7 @@ static void known_answers(void)
     }
 }
 
-/* Any window of a stream gives the same elements as the whole, wherever it starts and ends within a block. */
+/* Any range of a stream has the same elements as the whole, wherever it starts and ends within a block. */
 static void windows(void)
 {
     const atomo_stream s = {{7, 9}, ATOMO_RNG_SAMPLE, 2, 3, 4};
@@ -41,7 +41,7 @@ static void windows(void)
             part[n] = -1;
             atomo_random_uniform(&s, first, n, part);
             CHECK(memcmp(part, all + first, (size_t)n * sizeof(float)) == 0);
-            CHECK(part[n] == -1); /* nothing written behind */
+            CHECK(part[n] == -1); /* nothing is written after the end */
         }
 }
 
@@ -117,7 +117,7 @@ static void seeding(void)
     atomo_tensor_free(y);
 }
 
-/* Mean, variance and fourth moment of the normals, within 4.5 standard errors; odd lengths are filled to the end. */
+/* Mean, variance and fourth moment of normal numbers, within 4.5 standard errors; odd lengths are filled completely. */
 static void normals(void)
 {
     enum { N = 100001 };

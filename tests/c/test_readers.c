@@ -1,5 +1,5 @@
-/* test_readers.c - every reader with its n-th allocation failing, n = 1, 2, ...: ENOMEM, no output, nothing left
- * behind. Runs in the root of the source tree (it reads tests/golden). */
+/* test_readers.c - every reader with its n-th allocation failing, n = 1, 2, ...: ENOMEM, no output, no leak. Runs in
+ * the root of the source tree (it reads tests/golden). */
 #define _GNU_SOURCE
 #include "check.h"
 #include <sys/mman.h>
@@ -61,7 +61,7 @@ static const struct {
     {"synthetic", make_synthetic, 0}, {"npy_write", write_npy, 1},
 };
 
-/* 0: done, 1: ENOMEM and clean, 2: anything else. */
+/* Returns 0: success, 1: ENOMEM without a leak, 2: anything else. */
 static int child(size_t i, int n)
 {
     char text[16];

@@ -39,7 +39,7 @@ static void last_error(void)
     char big[5000];
     memset(big, 'x', sizeof big - 1);
     big[sizeof big - 1] = 0;
-    atomo__fail(ATOMO_EARG, "%s", big); /* cut, not overrun */
+    atomo__fail(ATOMO_EARG, "%s", big); /* truncated to the buffer */
     CHECK(strlen(atomo_last_error()) == 1023);
 }
 

@@ -1,4 +1,4 @@
-/* test_stream.c - a codec that is handed some of its tensors only, as an owner's in topology sharded. */
+/* test_stream.c - a codec that gets only some of its tensors, as an owner's codec in topology sharded. */
 #include "check.h"
 #include "codec/codec.h"
 #include "tensor/tensor.h"
@@ -7,7 +7,7 @@ enum { ROWS = 32, COLUMNS = 48 };
 
 static const double shape[] = {ROWS, COLUMNS};
 
-/* A codec with two tensors planned, of which the first alone comes. */
+/* A codec with two planned tensors, of which only the first is encoded. */
 static void energy_is_of_those_that_came(void)
 {
     atomo_codec *c;
@@ -31,7 +31,7 @@ static void energy_is_of_those_that_came(void)
         CHECK_OK(atomo_codec_push(c, 1, g, message, room, &n));
         CHECK_OK(atomo_codec_end(c));
         CHECK_NEAR(c->energy, square / (ROWS * COLUMNS), 1e-9);
-        CHECK(atomo__entries_that_came(c) == 0); /* the next step begins with none */
+        CHECK(atomo__entries_that_came(c) == 0); /* the next step has no tensor */
     }
     free(message);
     atomo_tensor_free(g);

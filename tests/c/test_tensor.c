@@ -34,7 +34,7 @@ static void refused(void)
         {0, 1, ATOMO_ESHAPE, {INFINITY}},
         {0, 1, ATOMO_ESHAPE, {1e300}},
         {0, 2, ATOMO_ELIMIT, {0x1p32, 0x1p32}},
-        {0, 1, ATOMO_ELIMIT, {0x1p53}}, /* more than there is: refused by the pool */
+        {0, 1, ATOMO_ELIMIT, {0x1p53}}, /* more memory than exists: refused by the pool */
         {0, 3, ATOMO_ELIMIT, {0, 0x1p40, 0x1p40}},
         {2, 8, ATOMO_ELIMIT, {256, 256, 256, 256, 256, 256, 256, 256}},
     };
@@ -92,7 +92,7 @@ static void view_bounds(void)
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         int status = atomo_tensor_view(t, 1, &row[i].shape, &row[i].stride, row[i].offset, &v);
         CHECK((status == 0) == row[i].ok && (status == 0 || v == NULL));
-        if (status == 0) { /* may be written everywhere, unless its elements share memory */
+        if (status == 0) { /* every element can be written, unless elements share memory */
             CHECK(atomo_fill(v, 1) == (row[i].shape > 1 && row[i].stride == 0 ? ATOMO_EARG : ATOMO_OK));
             atomo_tensor_free(v);
         }
@@ -107,7 +107,7 @@ static void view_bounds(void)
     atomo_tensor_free(base);
 }
 
-/* Between all pairs of element types; out of range saturates, NaN gives 0. */
+/* Copies between all pairs of element types; values out of range saturate, NaN becomes 0. */
 static void conversion(void)
 {
     const float from[] = {0, 1, 2.75f, -2.75f, 255.5f, 300, 3e9f, -3e9f, NAN, INFINITY};

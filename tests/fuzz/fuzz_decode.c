@@ -1,9 +1,9 @@
-/* fuzz_decode.c - hostile messages: whatever bytes come, decoding refuses them as EFORMAT or takes no more than there
- * is, and touches nothing outside the message, the accumulator and the planned scratch (AddressSanitizer watches).
+/* fuzz_decode.c - arbitrary messages: decoding refuses them with EFORMAT or reads at most their bytes, and accesses
+ * only the message, the accumulator and the planned scratch (checked by AddressSanitizer).
  *
- * The first byte picks the codec, the second the shape. With its top bit set the rest is a body: it gets a right frame,
- * checksum and all, so that the fuzzer reaches the decoders behind the checksum. `_list` is what decompositions written
- * in Lua are coded with.
+ * The first byte selects the codec, the second the shape. If the second has its top bit set, the rest is a body that
+ * gets a valid frame with checksum, so that the fuzzer reaches the decoders after the checksum. Scripted
+ * decompositions use the codec `_list`.
  */
 #include "codec/codec.h"
 #include <math.h>
@@ -95,7 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     const bool framed = data[1] & 128;
     atomo_tensor *sum = acc[pick >= LISTS][s];
     data += 2;
-    uint8_t *message = malloc(n + ATOMO__FRAME_MAX); /* of exactly the size, so that a read past the end is seen */
+    uint8_t *message = malloc(n + ATOMO__FRAME_MAX); /* of exactly this size, so that a read past the end is detected */
     size_t size = n - 2;
     if (!message) return 0;
     if (framed) {

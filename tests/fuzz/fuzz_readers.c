@@ -1,5 +1,5 @@
-/* fuzz_readers.c - arbitrary bytes as a .npy, .npz, CIFAR or IDX file (the first byte chooses): a reader either fails
- * with a text or gives tensors whose every element can be read; AddressSanitizer watches. */
+/* fuzz_readers.c - arbitrary bytes as a .npy, .npz, CIFAR or IDX file (selected by the first byte): a reader either
+ * fails with an error text or returns tensors whose elements can all be read (checked by AddressSanitizer). */
 #define _GNU_SOURCE
 #include "tensor/tensor.h"
 #include <stdio.h>

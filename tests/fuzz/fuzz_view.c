@@ -1,5 +1,5 @@
-/* fuzz_view.c - views with arbitrary shapes, strides and offsets: one that atomo_tensor_view accepts can be read and
- * written everywhere without leaving its storage (AddressSanitizer watches), one that it refuses says why. */
+/* fuzz_view.c - views with arbitrary shapes, strides and offsets: every element of a view that atomo_tensor_view
+ * accepts can be read and written within its storage (checked by AddressSanitizer); a refused one has an error text. */
 #include "tensor/tensor.h"
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@ static int8_t take(const uint8_t **p, size_t *n)
     return (int8_t) * (*p)++;
 }
 
-/* A small number as it is; two values of the range stand for what no size should be. */
+/* Returns a small number unchanged; 127 and 126 become sizes that are not valid. */
 static double size_of(int8_t v)
 {
     return v == 127 ? 9e18 : v == 126 ? 0.5 : (double)v;
