@@ -1,5 +1,5 @@
 --- atomo: tensors, autograd, layers, MPI communicators, ATOMO gradient compressors and training, for Lua.
--- `local atomo = require "atomo"`; README's tour and docs/ say what is where. Topics load when first used.
+-- `local atomo = require "atomo"`; README's tour and docs/ describe it. Most modules load on first use.
 require "atomo.core.names"
 local atomo = {}
 

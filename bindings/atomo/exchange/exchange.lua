@@ -34,7 +34,7 @@ local C, raise = f.C, f.raise
 ---@field closed string|false   why nothing can be exchanged any more: ranks may be at different operations
 ---@field apart table           addresses of the gradients, to check that no two share memory (pushed.lua)
 ---@field verdict table         tensor [1], in which ranks compare whether the step has failed
----@field notify function|false gets texts about choices (auto/) and memories that begin anew; false: standard output
+---@field notify function|false gets texts about choices (auto/) and memories that are reset; false: standard output
 ---@field chooser table|false   state of auto/; false in an exchange with a fixed setting
 local Exchange = sealed({}, "exchange")
 
@@ -82,7 +82,7 @@ end
 
 --- Adds gradient i of this step, which is ready. It must not change until finish(), which writes the average into it.
 ---@param i integer          number of the gradient, from 1
----@param grad atomo.Tensor  f32, contiguous; all steps have the same shape
+---@param grad atomo.Tensor  f32, contiguous, with the same shape in all steps
 function Exchange:push(i, grad)
   check.gradient(self, i, grad)
   local step = current(self)
