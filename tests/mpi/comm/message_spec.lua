@@ -50,7 +50,7 @@ describe("messages", function()
     local r, next_one = world:irecv(atomo.zeros(0), left), atomo.zeros(1)
     world:send(atomo.zeros(0), right)
     assert.equal(0, r:wait():numel())
-    -- and are messages: the one behind is not taken for it
+    -- empty messages are messages: the next one is not received in their place
     r = world:irecv(next_one, left)
     world:send(atomo.full({1}, me), right)
     r:wait()

@@ -39,7 +39,7 @@ describe("out of memory in", function()
     local name, least, fn = unpack(case)
     it(name, function()
       fn()
-      -- barriers: what one rank sends late must not meet the next round; they give back what unfinished requests held
+      -- barriers, so that a late message is not received in the next round; they also free unfinished requests
       local function barrier() world:barrier() end
       local function over_ranks(left)
         return world:allreduce(atomo.tensor {left}, "min"):item(), world:allreduce(atomo.tensor {left}, "max"):item()

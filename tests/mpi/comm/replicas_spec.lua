@@ -19,7 +19,7 @@ local function loader(seed, size)
     size = size or world.size, seed = 1}
 end
 
---- Trains two steps of an epoch; o: prepare(model, optimizer), step(info, model, optimizer), options of atomo.train.
+--- Trains two steps. o: prepare(model, optimizer), step(info, model, optimizer), options of atomo.train.
 local function train(o)
   atomo.manual_seed(3 + world.rank) -- other weights on every rank
   local model = Net()
@@ -38,7 +38,7 @@ local function train(o)
   return model, optimizer
 end
 
---- Training must fail on all ranks, with texts.
+--- Asserts that training with o raises on all ranks, with an error that contains all given texts.
 local function named(what, o, ...)
   local texts = {...}
   it(what, function()

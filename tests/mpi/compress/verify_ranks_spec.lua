@@ -3,7 +3,7 @@
 local atomo = require "atomo"
 local world = atomo.mpi.world
 
-local turn = 0 -- what the functions below see of the rank
+local turn = 0 -- set to the rank to make the functions below depend on it
 atomo.basis("ranks_shifted", {
   analyze = function(g) return g * (turn % 2 == 0 and 1 or -1) end,
   synthesize = function(c) return c * (turn % 2 == 0 and 1 or -1) end,
@@ -18,14 +18,14 @@ atomo.decomposition("ranks_rebuilt", {
   end,
 })
 
---- Plans a compressor's tensors as an exchange does at its first step.
+--- Plans a compressor's tensors and compares the ranks, as an exchange does at its first step.
 local function agree(text)
   local c = atomo.compressor(text)
   c:prepare({{64, 64}, {10, 3}}, {"first", "second"})
   return pcall(c.check_ranks, c, world)
 end
 
---- A whole step.
+--- Runs a step of an exchange.
 local function step_of(text)
   local ok, ex = pcall(atomo.exchange, {compress = text, topology = "allgather", min_size = 30, seed = 5})
   assert.is_true(ok, ex)

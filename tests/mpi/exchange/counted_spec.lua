@@ -6,7 +6,7 @@ local F, nn, world = atomo.F, atomo.nn, atomo.mpi.world
 
 local WIDTH, CLASSES, LENGTH = 3, 4, 5
 
---- `n` sequences of LENGTH labels, of which `ignored(i)` are -1.
+--- Makes `n` sequences of LENGTH labels; in sequence i, `ignored(i)` labels are -1.
 local function make(n, ignored)
   atomo.manual_seed(5)
   local x, y = atomo.randn(n, LENGTH, WIDTH), atomo.zeros(n, LENGTH, "i32")
@@ -16,7 +16,7 @@ local function make(n, ignored)
   return x, y
 end
 
---- A loader of them: `batch` sequences a rank, the last batch shared out.
+--- Makes a loader of them with `batch` sequences per rank; the last batch is distributed over the ranks.
 local function loader(x, y, batch)
   local n = x:size(1)
   local steps = math.ceil(n / (batch * world.size))
@@ -41,7 +41,7 @@ local function model_of()
   return nn.Linear(WIDTH, CLASSES)
 end
 
---- What one step of SGD with rate 1 takes off the parameters.
+--- Returns what one step of SGD with learning rate 1 subtracts from the parameters: the gradient.
 local function step_of(x, y, options)
   local model = model_of()
   local before = model.weight:clone()
@@ -54,7 +54,7 @@ local function step_of(x, y, options)
   return before - model.weight, info, before
 end
 
---- The gradient and loss of one big batch, at the parameters that training starts from.
+--- Returns the gradient and loss of one large batch, with the initial parameters.
 local function big(x, y, loss)
   local model = model_of()
   local value = loss(model(x), y)
@@ -62,7 +62,7 @@ local function big(x, y, loss)
   return model.weight.grad, value:item()
 end
 
-local uneven = function(i) return (2 * i) % (LENGTH + 1) end -- 5 of them: none counts
+local uneven = function(i) return (2 * i) % (LENGTH + 1) end -- if all are ignored, no label of the sequence counts
 local weight = atomo.tensor {0.5, 2, 1, 0.25}
 local function ce(opts) return function(logits, y) return F.cross_entropy(logits, y, opts) end end
 

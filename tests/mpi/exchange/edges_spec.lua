@@ -13,7 +13,7 @@ end
 
 local function name(o) return o.topology .. (o.downlink and " " .. o.downlink or "") end
 
--- Which ranks: a name, and whether this one is.
+-- Groups of ranks: {name, is this rank in it?}
 local groups = {
   {"no rank", false}, {"one rank", me == n - 1}, {"all ranks but one", me > 0}, {"all ranks", true},
 }
@@ -71,7 +71,7 @@ describe("zero atoms", function()
 end)
 
 describe("NaN or Inf", function()
-  --- Trains 4 steps; in the second the ranks of the group have a loss of `value` times what it is.
+  --- Trains 4 steps; in the second, the loss is multiplied by `value` on ranks of the group.
   local function train(o, compress, hit, value)
     atomo.manual_seed(3)
     local data, calls = atomo.data.synthetic {train = 8 * n, test = 4}, 0

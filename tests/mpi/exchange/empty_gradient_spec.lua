@@ -3,7 +3,7 @@
 local atomo = require "atomo"
 local world = atomo.mpi.world
 
---- Three steps with these shapes; returns the last step's gradients.
+--- Exchanges three steps of gradients with these shapes; returns the last step's averages.
 local function exchanged(options, shapes)
   local ex, grads = atomo.exchange(options), nil
   for _ = 1, 3 do

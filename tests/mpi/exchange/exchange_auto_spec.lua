@@ -12,7 +12,7 @@ local checkpoints = require "support.checkpoints"
 
 local slow = {ranks = world.size, hosts = world.size, latency = 1e-3, rate = 1e4}
 
---- What the gradients below cost under every compressor, made up.
+--- Returns invented works (cost.lua) of the gradients below with every compressor.
 local function works()
   local list = {}
   for i, name in ipairs(choose.compressors) do
@@ -37,7 +37,7 @@ local function gradients(step)
   return grads
 end
 
---- One step; all ranks must hold the same bits afterwards. Returns the averages and what was pushed.
+--- Runs one step; asserts that averages are bit-identical on all ranks. Returns the averages and the pushed gradients.
 local function step(ex, k)
   local grads, before = gradients(k), {}
   for i, g in ipairs(grads) do before[i] = g:clone() end
@@ -126,7 +126,7 @@ describe("auto", function()
   it("measures the network itself where it is not told", function()
     local ex = atomo.exchange {compress = "adaptive", min_size = 50, check_after = 10}
     local told, steps = quiet(ex), 0
-    while not ex.chooser.settled and steps < 300 do -- the clock of a busy machine may ask for another try
+    while not ex.chooser.settled and steps < 300 do -- on a busy machine measured times may cause another trial
       run(ex, 5)
       steps = steps + 5
     end
@@ -152,15 +152,15 @@ describe("auto", function()
   end)
 
   it("falls back to dense where the clock says so, and only there", function()
-    -- 26 kB of dense gradients take 44 ms: worth compressing at first sight, and not so long that dense is out of
-    -- question
+    -- 26 kB of dense gradients take 44 ms: long enough for a compressor to be chosen, and short enough for dense to be
+    -- tried
     local rate = 6e5 * math.ceil(math.log(world.size) / math.log(2) - 1e-9)
     local net = {ranks = world.size, hosts = world.size, latency = 1e-4, rate = rate}
-    -- The last two: a step of a compressor must be 3 % shorter than a dense one to stay.
+    -- In the last two cases, steps with the compressor are not 3 % shorter than dense ones, so it is not kept.
     for _, case in ipairs {{none = 1e-3, other = 0.05, ends = true}, {none = 0.05, other = 1e-3, ends = false},
       {none = 0.05, other = 0.049, ends = true}, {none = 0.05, other = 0.048, ends = false}} do
       local ex, now = nil, 0
-      local function clock() -- every look at it takes as long as the compressor at work makes it
+      local function clock() -- each call advances by a time that depends on the running compressor
         now = now + (ex and ex.compressor.name ~= "none" and case.other or case.none)
         return now
       end
@@ -188,7 +188,7 @@ describe("auto", function()
         probes = probes + 1
         return probes == 1 and slow or later
       end
-      -- the compressor's steps are so short that dense ones would be out of question on the slow network
+      -- the compressor's steps are so short that dense ones cannot be as short on the slow network
       local function clock()
         now = now + (ex and ex.compressor.name ~= "none" and 2e-3 or 1e-3)
         return now
@@ -231,7 +231,7 @@ describe("auto", function()
     for i, g in ipairs(a) do assert.equal(0, (g - b[i]):norm_value(math.huge)) end
   end)
 
-  --- Trains a small net; returns its flat parameters.
+  --- Trains a small net with exchange ex; returns its parameters as one tensor.
   local function train(ex, more)
     local data = atomo.data.synthetic {train = 96, test = 8}
     atomo.manual_seed(1)

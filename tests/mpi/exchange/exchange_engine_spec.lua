@@ -8,7 +8,7 @@ local ffi, C = f.ffi, f.C
 local world = atomo.mpi.world
 local root = require "support.root"
 
---- Rank r's element i: small whole numbers, whose sum is exact in any order.
+--- Returns a tensor of small whole numbers that depend on rank and index, whose sum is exact in any order.
 local function filled(n, rank)
   local t = atomo.zeros(n)
   local p = t:data()
@@ -22,7 +22,7 @@ local function expected(n)
   return sum
 end
 
--- Bytes above 32 KiB a rank go round the ring, in segments of 65536 floats.
+-- The ring is used for more than 32 KiB per rank, in segments of 65536 floats.
 local sizes = {1, 5, 8192 * world.size - 1, 8192 * world.size, 65536 * world.size - 1, 65536 * world.size,
   65536 * world.size + 1, 65536 * world.size * 5 + 77}
 
@@ -160,7 +160,7 @@ describe("the communication thread", function()
     end
   end)
 
-  -- Five batches a step (three of sharded): several are coded, travel and are answered at once.
+  -- Five buckets per step (three with sharded), so that several are encoded, sent and answered at the same time.
   it("codes, sends and answers in the background with the same bits as one after the other", function()
     dofile(root .. "scripts/atoms/haar.lua") -- a compressor in Lua
     for _, o in ipairs {{compress = "entry:ratio=20"}, {compress = "auto:ratio=20"},

@@ -12,7 +12,7 @@ local few = {"c", "d", "learnt.f", "g", "h", "i"}
 local compressors = {"topk:ratio=8,ef=true", "powersgd:ef=true", "entry:ratio=8,ef=true", "svd:ratio=8,every=4,ef=true"}
 local sharded = {topology = "sharded"}
 
---- Pushes step `number` of the tensors called `set`.
+--- Pushes the gradients of step `number` for the tensors named in `set`.
 local function push(ex, number, set)
   local grads = {}
   for k, name in ipairs(set) do
@@ -23,7 +23,7 @@ local function push(ex, number, set)
   return grads
 end
 
---- One step; the averages' bytes.
+--- Runs one step; returns the bytes of the averages.
 local function step(ex, number, set)
   local grads, parts = push(ex, number, set), {}
   ex:finish()
@@ -38,7 +38,7 @@ local function opened(o, compress, set)
   return ex
 end
 
---- The next steps are of these tensors; the plan is made, with its memories, in a step that is given up.
+--- Changes the set of tensors and makes the plan, with its memories, by a step that is given up.
 local function planned(ex, number, set)
   ex:set_names(set)
   push(ex, number, set)
@@ -51,7 +51,7 @@ local function changed(ex, number, set)
   planned(ex, number, set)
 end
 
---- The second way's memories of all ranks, {[name] = {rank=, bytes=}}. One that two ranks hold is an error.
+--- Returns the second way's memories of all ranks, {[name] = {rank=, bytes=}}; raises if two ranks have the same one.
 local function second_way(ex, what)
   local parts, found = {}, {}
   for name, t in pairs(ex:state_dict()) do
@@ -75,7 +75,7 @@ local function second_way(ex, what)
   return found
 end
 
---- The ranks that own the present plan's messages, by their memory's name.
+--- Returns memory name -> rank that owns the message in the present plan.
 local function owners(ex)
   local list = {}
   for _, m in ipairs(ex.plan.messages) do
@@ -86,7 +86,7 @@ local function owners(ex)
   return list
 end
 
---- Every message's memory lies with its owner, and nothing else is held.
+--- Asserts that every message's memory is on its owner's rank, and that there are no others.
 local function lies_with_owners(ex, what)
   local found, expected = second_way(ex, what), owners(ex)
   for name, rank in pairs(expected) do
@@ -96,7 +96,7 @@ local function lies_with_owners(ex, what)
   return found
 end
 
---- What both sets have is unchanged by a new plan; how many of them have moved.
+--- Asserts that memories of tensors in both sets are unchanged by a new plan; returns how many have moved.
 local function moved(before, after, what)
   local count = 0
   for name, memory in pairs(after) do
@@ -125,7 +125,7 @@ describe("the memory of averages that are encoded again", function()
       assert.is_true(moved(later, third, "with all again") > 0 or world.size < 2)
       for _, name in ipairs {"again/c [50,25]", "again/learnt.f [46,30]", "again/i [40,40]"} do
         assert.truthy(first[name] and later[name] and third[name], name)
-        local same = first[name].bytes == later[name].bytes -- one rank's second way may lose nothing
+        local same = first[name].bytes == later[name].bytes -- on one rank the second way may lose nothing
         assert.is_false(world.size > 1 and same, name .. " has not changed in two steps")
       end
     end)

@@ -67,7 +67,7 @@ describe("every topology with every compressor", function()
 end)
 
 describe("the all-reduce of", function()
-  --- The average of the ranks' gradients, and what all-reducing them gives in `steps` steps of one gradient each.
+  --- Returns the averages of the ranks' gradients, and the exchange's results, in `steps` steps of one gradient each.
   local function both(compress, steps)
     local _, ex = exchange({topology = "allreduce"}, compress, {min_size = 0})
     local average, got = {}, {}
@@ -83,7 +83,7 @@ describe("the all-reduce of", function()
     return average, got, ex
   end
 
-  -- One rank that compresses the average, with the same seed, sends what the all-reduce of all ranks gives.
+  -- The all-reduce of all ranks gives what one rank gives that compresses the average with the same seed.
   for _, compress in ipairs {"powersgd:rank=3", "powersgd:rank=2,warm=false", "randk:ratio=5"} do
     it(compress .. " is what decoding the compressed average gives", function()
       local average, got = both(compress, 3)
@@ -121,7 +121,7 @@ describe("the all-reduce of", function()
     end
   end)
 
-  -- What was applied (times P) and what all ranks hold back is what came, over all steps.
+  -- Over all steps, P times the results plus the residuals of all ranks equal the sum of the gradients.
   for _, compress in ipairs {"powersgd:ef=true", "randk:ratio=8,ef=true", "fp16:ef=true", "bf16:ef=true"} do
     it(compress .. " loses nothing over the steps", function()
       local average, got, ex = both(compress, 4)

@@ -12,7 +12,7 @@ atomo.basis("mean-reversed", {
   analyze = function(g) return g:view(-1) * -1 end,
   synthesize = function(c, shape) return (c * -1):view(shape) end,
 })
--- The first column for sure, the rest by entries: two messages a tensor, each with draws of its own.
+-- The first column is always sent, the rest sampled by entries: two messages per tensor, with independent draws.
 atomo.decomposition("mean-rows", {
   decompose = function(g)
     local flat = g:view(g:size(1), -1)
@@ -60,11 +60,11 @@ local function inner(a, b) return a:view(-1):dot(b:view(-1)):item() end
 describe("the mean of what is exchanged", function()
   local DRAWS, MORE = 60, 1000
 
-  -- Per tensor, <u, ghat - average> over 60 draws in standard errors, for u the average itself (which a factor moves
-  -- most) and for a random u (anything else). With 59 degrees of freedom |t| > 6.2 comes by chance in 6e-8; for 20
-  -- compressors, 9 topologies, 2 tensors and 2 directions that is 5e-5 a run. Long atoms have few outcomes, of which
-  -- rare ones are missing in 60 draws: a score above the limit is measured again over 1000, where a bias scores 4 times
-  -- as much.
+  -- Per tensor, the mean of <u, ghat - average> over 60 draws in standard errors, for u the average itself (finds wrong
+  -- factors) and for a random u (finds other errors). With 59 degrees of freedom |t| > 6.2 has probability 6e-8; for 20
+  -- compressors, 9 topologies, 2 tensors and 2 directions that is 5e-5 per run. Long atoms have few outcomes, of which
+  -- rare ones may not occur in 60 draws: a score above the limit is measured again over 1000, where a bias has 4 times
+  -- the score.
   local function worst_score(ex, draws)
     local grads, work, directions, sums = gradients(), {}, {}, {}
     local average = average_of(grads)
@@ -111,7 +111,7 @@ describe("with error feedback", function()
   local feeding = {"randk:ratio=8,ef=true", "powersgd:ef=true", "topk:ratio=4,ef=true", "signsgd:ef=true",
     "qsgd:bits=4,ef=true", "svd:ratio=4,ef=true", "fp16:ef=true", "mean-reversed:ratio=4,ef=true"}
 
-  --- The entries that a codec holds back, added up, and their sizes.
+  --- Returns the sum of a codec's residuals, and the sum of their magnitudes.
   local function held(codec)
     local sum, size = 0, 0
     for k in pairs(codec and codec.shapes or {}) do

@@ -8,7 +8,7 @@ local matrix = require "support.exchange_matrix"
 local names = {"a", "b", "c", "d"}
 local shapes = {a = {20, 30}, b = {20, 30}, c = {30, 8, 3}, d = {7}}
 
---- One step of the tensors called `set`; the averages' bytes.
+--- Runs one step with the tensors named in `set`; returns the bytes of the averages.
 local function step(ex, number, set)
   local grads, parts = {}, {}
   for i, name in ipairs(set) do
@@ -33,7 +33,7 @@ end
 local function copies(state)
   local copy = {}
   for name, t in pairs(state) do
-    if not name:find "learnt" then copy[name] = t:clone() end -- begins anew with another set
+    if not name:find "learnt" then copy[name] = t:clone() end -- learnt state is reset by another set of tensors
   end
   return copy
 end

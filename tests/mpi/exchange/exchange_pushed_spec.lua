@@ -24,7 +24,7 @@ local function good_step(ex, step)
   return grads
 end
 
---- How a user spoils a step, and what the error names.
+--- Mistakes of a user in a step, and what the error must name.
 local ways = {
   {"changed in place", "gradient 2 was changed in place after push", function(ex, g)
     ex:push(3, g[3])
@@ -51,7 +51,7 @@ describe("a gradient between push and finish", function()
       for _, way in ipairs(ways) do
         it(("%s: %s, overlap %s"):format(way[1], compress, tostring(overlap)), function()
           local function open() return atomo.exchange {compress = compress, overlap = overlap, min_size = 8} end
-          for _, before in ipairs {0, 2} do -- good steps that come first
+          for _, before in ipairs {0, 2} do -- number of correct steps before
             local ex, untouched = open(), open()
             for step = 1, before do
               good_step(ex, step)

@@ -6,14 +6,14 @@ local joined = require "support.parameters"
 
 local nn = atomo.nn
 
---- No batch norm, and no kinks: rounding must not flip a ReLU, or runs drift apart by more than rounding.
+--- Makes a net without batch norm and without kinks: a ReLU could amplify differences of rounding between runs.
 local function smooth_net()
   local function tanh(x) return x:tanh() end
   return nn.Sequential {nn.Conv2d(3, 8, 3, {stride = 2}), tanh, nn.AvgPool2d(3), nn.Flatten(), nn.Linear(200, 30), tanh,
     nn.Linear(30, 10)}
 end
 
---- Trains a small net (or that of make_net) for two epochs; returns its flat parameters and the last info.
+--- Trains a small net (or that of make_net) for two epochs; returns its parameters as one tensor and the last info.
 local function run(comm, batch, exchange_options, more, make_net)
   atomo.manual_seed(5)
   local data = atomo.data.synthetic {train = 50, test = 20}

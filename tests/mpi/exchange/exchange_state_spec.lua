@@ -23,7 +23,7 @@ local function gradients(step)
   return list
 end
 
---- Steps first .. last; the averages' bytes by step.
+--- Runs steps first .. last; returns the bytes of the averages by step.
 local function run(ex, first, last)
   local seen = {}
   for step = first, last do

@@ -19,7 +19,7 @@ end
 
 local shapes = {{24, 32}, {7}, {13, 3, 3, 5}, {40, 30}, {3, 2}}
 
---- An exchange with options o, and gradients that differ over the ranks, with their average.
+--- Returns an exchange with options o, gradients that differ between ranks, and their averages.
 local function setup(o, compress)
   local options = {compress = compress, min_size = 50, seed = 11}
   for key, value in pairs(o) do options[key] = value end
@@ -84,8 +84,8 @@ end)
 describe("the average", function()
   local DRAWS, DIRECTIONS = 200, 4
 
-  --- Per random direction u: the mean over the draws of <u, ghat - average> in standard errors. A sum over
-  -- hundreds of entries, so normal to the accuracy needed. Gradients are scaled by `scale` first (the control).
+  --- Returns for random directions u the mean over draws of <u, ghat - average>, in standard errors. It is a sum over
+  -- hundreds of entries, so nearly normal. Gradients are first multiplied by `scale` (for the control).
   local function scores(o, compress, scale)
     local _, step, average = setup(o, compress)
     local directions, sums, squares = {}, {}, {}
@@ -182,7 +182,7 @@ describe("sharded", function()
     local s = ex:stats()
     local total = atomo.tensor {s.bytes_in}
     world:allreduce(total, "sum")
-    -- lengths and fingerprints besides (104 bytes a rank and batch); drawn messages scatter around their budget
+    -- without lengths and fingerprints (104 bytes per rank and bucket); sampled messages vary around their budget
     local received = total:item() / world.size - 104 * (world.size - 1)
     assert.is_true(received > 1500 and received < 2600, received)
   end)

@@ -32,7 +32,7 @@ end
 
 local function can_encode_nan(ex) return ex.compressor.name == "none" end
 
---- What may become of a step before it is given up.
+--- Ways in which a step is given up.
 local ways = {
   {"in whole", function(ex) push_all(ex, gradients(50, 100)) end},
   {"in part, on each rank another", function(ex)
@@ -51,7 +51,7 @@ local ways = {
     if can_encode_nan(ex) then return end
     assert.is_false(ok)
     assert.matches(("exchange: step %d: rank"):format(ex.step), why)
-    -- in a hierarchical one the leader of the last rank's node has the sum
+    -- with hierarchical, the sum is encoded by the leader of the last rank's node
     local rank = ex.topology == "hierarchical" and "%d" or tostring(world.size - 1)
     assert.matches(("rank %s: .*NaN or Inf"):format(rank), why)
   end},

@@ -3,7 +3,8 @@
 local atomo = require "atomo"
 local F, world = atomo.F, atomo.mpi.world
 
---- Four steps; rank 0 alone uses w, whose gradient is `size` there: 1 on average. Returns what each step saw.
+--- Runs four steps. Only rank 0 uses w, with gradient `size` there, so that the average is 1. Returns w.grad of each
+--- step.
 local function averages(options, shape, zero)
   atomo.manual_seed(1)
   local w, v = atomo.param(atomo.zeros(shape)), atomo.param(atomo.zeros(shape))

@@ -8,7 +8,7 @@ local ways = {{topology = "allgather"}, {topology = "sharded"}, {topology = "hie
   {topology = "hierarchical", comm = matrix.hosts, inner = "sharded"}}
 if world.size > 1 then ways[#ways + 1] = {topology = "ps", down = "compress"} end
 
---- An exchange whose budget is refused while refused.now is true.
+--- Returns an exchange whose budget is refused while refused.now is true.
 local function exchange(way, refused, overlap)
   local ok, ex = matrix.exchange(way, {min_size = 30, overlap = overlap, compress = {name = "svd",
     budget = function() return refused.now and 0 or 4 end}})

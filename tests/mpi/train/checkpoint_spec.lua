@@ -239,7 +239,7 @@ end)
 describe("a file of an earlier version", function()
   teardown(checkpoints.remove_all)
 
-  --- Writes a run after two epochs as that version did.
+  --- Writes a checkpoint after two epochs in the format of an earlier version.
   local function write_file(path, compress, old)
     local _, info, o = train {epochs = 2, compress = compress}
     local metadata = {step = ("%d"):format(info.step), epoch = "2", exchanges = ("%d"):format(o.exchange.step)}

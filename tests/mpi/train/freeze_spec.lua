@@ -8,7 +8,7 @@ local function net()
     nn.Linear(200, 10)}
 end
 
---- Trains `steps` steps; at(step, model) is called after each. Returns model, bytes out by step, exchange.
+--- Trains `steps` steps; calls at(step, model) after each. Returns the model, bytes sent by step, the exchange.
 local function train(o, at)
   atomo.manual_seed(5)
   local data = atomo.data.synthetic {train = 8 * world.size * (o.steps or 6), test = 4}
@@ -88,7 +88,7 @@ describe("parameters that are frozen in mid-run", function()
   it("are named where the ranks do not agree", function()
     if world.size == 1 then return end
     local function differ(freeze)
-      local comm = world:split(0) -- of its own: it is of no use afterwards
+      local comm = world:split(0) -- separate, since it cannot be used after the failure
       local ok, text = pcall(train, {exchange = {comm = comm, overlap = false}}, function(step, m)
         if step == 2 then freeze(m) end
       end)

@@ -12,7 +12,7 @@ local function model_of()
   return nn.Linear(WIDTH, CLASSES)
 end
 
---- Batch `step` of a rank: two sequences, of which a number of labels is ignored that is another on each rank and step.
+--- Returns a rank's batch in a step: two sequences, with a number of ignored labels that depends on rank and step.
 local function batch_of(step, rank)
   atomo.manual_seed(100 * step + rank)
   local x, y = atomo.randn(2, LENGTH, WIDTH), atomo.zeros(2, LENGTH, "i32")
@@ -33,7 +33,7 @@ end}
 
 local function loss(logits, y) return F.cross_entropy(logits, y, {ignore_index = -1}) end
 
---- The mean over these steps and ranks of what their labels cost, in one sum over single labels.
+--- Returns the mean loss over these steps and ranks, as one sum over all labels.
 local function mean(first, last, ranks)
   local model, sum, count = model_of(), 0, 0
   for step = first, last do

@@ -7,7 +7,7 @@ local checkpoints = require "support.checkpoints"
 
 local function tanh(x) return x:tanh() end
 
---- Without batch norm and kinks, so that rounding stays rounding.
+--- Makes a net without batch norm and kinks, which could amplify differences of rounding.
 local function smooth_net()
   return nn.Sequential {nn.Conv2d(3, 8, 3, {stride = 2}), tanh, nn.AvgPool2d(3), nn.Flatten(), nn.Linear(200, 30), tanh,
     nn.Linear(30, 10)}
@@ -52,7 +52,8 @@ local function assert_equal_on_all_ranks(flat)
 end
 
 describe("accumulate", function()
-  -- 50 images: the last step of an epoch has fewer micro-batches, the last of them fewer images, or none on some ranks.
+  -- 50 images: the last step of an epoch has fewer micro-batches, and the last of these fewer images, none on some
+  -- ranks.
   it("equals the larger batch, to rounding", function()
     for _, n in ipairs {2, 3} do
       local _, info_whole, whole, steps_whole = run {images = 50, batch = 2 * n}
@@ -84,7 +85,7 @@ describe("accumulate", function()
 end)
 
 describe("local steps", function()
-  --- Averages of parameters after every step, by hand: what H = 1 with a plain outer step of 1 must be.
+  --- Averages the parameters after every step, which must equal H = 1 with outer learning rate 1 without momentum.
   local function average_by_hand()
     atomo.manual_seed(5)
     local data = atomo.data.synthetic {train = 48, test = 10}

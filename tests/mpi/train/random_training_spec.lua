@@ -12,7 +12,7 @@ local mean = require "support.random_training_mean"
 local world = atomo.mpi.world
 local checkpoints = require "support.checkpoints"
 
---- All ranks' texts, each once.
+--- Returns the texts of all ranks, each once.
 local function gathered(text)
   local list, seen = {}, {}
   for rank, other in ipairs(world:allgatherv(text)) do
@@ -30,7 +30,7 @@ local function run_of(script, how)
   return run
 end
 
---- Where run b, which may be only the end of a (resumed), parts from it: the step, or what differs at the end; or nil.
+--- Returns where run b differs from run a, the step or the state at the end, or nil. resumed: b is only the end of a.
 local function parting(a, b, resumed)
   local skipped = #a.trace - #b.trace
   if skipped ~= 0 and not resumed then return ("%d steps and %d"):format(#a.trace, #b.trace) end
@@ -43,13 +43,13 @@ local function parting(a, b, resumed)
   return names and "at the end " .. names
 end
 
---- Whether a run without the steps that are given up draws the same: not where steps are counted with them.
+--- Has a run without the given-up steps the same random draws? Not if these steps are counted.
 local function same_without(script)
   local counted = script.schedule or script.model.dropout > 0 or script.local_steps
   return script.driver == "loop" or not counted
 end
 
---- Runs a script in all the ways that must not matter; returns what is wrong.
+--- Runs a script in all variants that must give the same result; returns the faults.
 local function faults_of(script)
   local train, paths = script.driver == "train", {}
   for k = 1, train and 3 or 0 do paths[k] = checkpoints.path() end
@@ -68,7 +68,7 @@ local function faults_of(script)
   return faults
 end
 
---- Runs scripts `first` to `last`; returns texts of what failed, how many were refused.
+--- Runs scripts `first` to `last`; returns texts of the failures, and the number of refused scripts.
 local function run_all(first, last, told)
   local failures, refused = {}, 0
   for seed = first, last do

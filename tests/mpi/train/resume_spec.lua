@@ -22,8 +22,8 @@ local function images(o, size)
   return {train = loader(data.train), test = o.eval_every and loader(data.test) or nil}
 end
 
---- Trains; o: net, data, optimizer (functions), exchange (options), prepare(options, model): more of them; and options
---- of atomo.train. Returns all that the run leaves, as text by name.
+--- Trains. o: net, data, optimizer (functions), exchange (options), prepare(options, model), which adds options, and
+--- options of atomo.train. Returns the final state as text by name.
 local function train(o, more)
   atomo.manual_seed(3)
   local model = (o.net or net)()
@@ -51,7 +51,7 @@ local function train(o, more)
   return left, steps
 end
 
---- Whether all ranks have found no difference; names the first.
+--- Asserts that two final states are equal on all ranks; the error names the first difference.
 local function assert_same(whole, rest, what)
   local different = ""
   for name, v in pairs(whole) do

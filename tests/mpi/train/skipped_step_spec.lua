@@ -5,9 +5,10 @@ local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
 
 local last = world.rank == world.size - 1
-local poison -- what the batch under way does: "step", "round" or nil
+local poison -- what the current batch spoils: "step", "round" or nil
 
---- Batches of 4 images a rank, poisoned as the list says (false: not), then perhaps with a label that is ignored.
+--- Makes a loader of batches of 4 images per rank, spoiled as the list says (false: not); `ignored`: with a label that
+--- is ignored.
 local function loader(list, ignored)
   local good = 0
   local batches = {}
@@ -35,7 +36,7 @@ local function build()
     nn.Linear(16, 5)}
 end
 
---- Trains on batches so poisoned; returns all that a later step depends on, by name, and atomo.train's report.
+--- Trains on such batches; returns the state on which later steps depend, by name, and the result of atomo.train.
 local function train(list, options, make_optimizer)
   local model = build()
   local optimizer = (make_optimizer or function(params)

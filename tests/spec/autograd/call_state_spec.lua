@@ -7,7 +7,7 @@ local left_behind = require "support.live_blocks"
 
 local function recording() return (atomo.param {1} * 2).requires_grad == true end
 
---- An operator y = x whose backward fails while `fails` holds.
+--- An operator y = x whose backward raises while `fails` is true.
 local fails = false
 local fragile = atomo.func {name = "fragile", forward = function(_, x) return x * 1 end, backward = function(_, g)
   if fails then error "on purpose" end
@@ -33,7 +33,7 @@ describe("an error in backward, caught,", function()
     assert.equal(16, w.grad:item())
   end)
 
-  --- v gets its gradient before the operator fails that w depends on.
+  --- Returns a loss in whose backward v gets its gradient before the operator on which w depends raises.
   local function half_way(v, w)
     local x = fragile(w * 1)
     return (x * v):sum()
@@ -214,7 +214,7 @@ describe("a coroutine", function()
     assert.is_false(atomo.no_grad(next_))
     assert.is_true(next_())
     assert.is_true(next_())
-    assert.is_false(atomo.no_grad(next_)) -- its block began under recording and ends under no_grad
+    assert.is_false(atomo.no_grad(next_)) -- the coroutine's block began while recording and ends under no_grad
   end)
 
   it("that yields inside a scope does not take the resumer's tensors, and keeps its own", function()

@@ -6,8 +6,7 @@ local left_behind = require "support.live_blocks"
 
 local function values(t) return t:totable() end
 
---- An operator y = 2 x (one argument) whose backward returns what give(ctx, gy) does; its true gradient is not the
---- matter here.
+--- Makes an operator y = 2 x whose backward returns give(ctx, gy), which need not be the true gradient.
 local function operator(give, keep)
   return atomo.func {
     name = "given",
@@ -22,7 +21,7 @@ end
 describe("what a user's backward returns", function()
   local mask = atomo.tensor {5, 6, 7}
   local kept
-  -- name -> {backward, forward's keeping}; each also puts what it returns into `kept`
+  -- name -> {backward, what forward keeps}; each backward also stores its result in `kept`
   local ways = {
     ["a saved tensor"] = {function(ctx)
       kept = ctx:saved()
@@ -67,8 +66,8 @@ describe("what a user's backward returns", function()
       local op, calls = operator(way[1], way[2]), 0
       for _, wrap in ipairs {
         function(w) return op(w) end,                               -- a leaf's gradient
-        function(w) return op(w * 1) end,                           -- an operator's, whose backward passes gy on
-        function(w)                                                 -- the first of several that are added up
+        function(w) return op(w * 1) end,                           -- of an operator whose backward returns gy
+        function(w)                                                 -- the first of several gradients that are added
           local x = w + 0
           return x * 2 + op(x) + x * 3
         end,

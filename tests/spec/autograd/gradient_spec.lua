@@ -12,7 +12,8 @@ local function optimizer_of(kind, params, more)
   return atomo.optim[kind](o)
 end
 
---- 2 * w for each of w's elements; "linear" writes into .grad itself, the product is copied there.
+--- Losses with gradient 2 for each of w's elements; "linear" writes into .grad directly, the product's gradient is
+--- copied.
 local uses = {
   linear = function(w) return F.linear(atomo.full({1, 3}, 2), w:view(1, 3)):sum() end,
   ["linear, direct"] = function(w) return F.linear(atomo.full({1, 3}, 2), w):sum() end,

@@ -3,7 +3,7 @@
 local atomo = require "atomo"
 local rules, flags = require("atomo.autograd.ops.in_place").rules, require("atomo.autograd.ops.in_place").flags
 
---- Distinct values, 0.2 apart from `from`: those from 0.5 and those from 0.6 are further apart than gradcheck reaches.
+--- Makes distinct values, 0.2 apart, starting at `from`. Values from 0.5 and from 0.6 stay distinct in gradcheck.
 local function positive(from, ...)
   local t = atomo.empty(...)
   local p, n = t:data(), t:numel()
@@ -47,7 +47,7 @@ for name, method in pairs(atomo.Tensor) do
 end
 table.sort(names)
 
---- What the target is, given a tensor a that requires a gradient: returns it, and what the loss is made from.
+--- Targets made from a tensor a that requires a gradient: function(a) -> target, tensor for the loss.
 local targets = {
   ["a result"] = function(a)
     local y = a * 1
@@ -64,7 +64,7 @@ local targets = {
   end,
 }
 
---- Operands that fit a target.
+--- Operands for a target, by kind.
 local operands = {
   function(t) return positive(0.6, t:shape()) end,
    function(t) return positive(0.6, 1) end,

@@ -11,8 +11,8 @@ local function message(fn, ...)
   return text
 end
 
---- Runs fn on the case's inputs, calls change(results, inputs) and then backward. Returns the gradients' bytes, or nil
---- and the error; and which operators ran.
+--- Runs fn on the case's inputs, then change(results, inputs), then backward. Returns the bytes of the gradients, or
+--- nil and the error; and the operators that ran.
 local function run(fn, make, change)
   atomo.manual_seed(3)
   local inputs = make()
@@ -36,7 +36,7 @@ local function run(fn, make, change)
   return table.concat(bytes, "|"), nil, used
 end
 
---- Adds to elements so that no gradient that reads them stays as it was, and none becomes NaN by itself.
+--- Changes elements so that every gradient that depends on them changes, without causing NaN.
 local function spoil(t)
   if t:dtype() == "f32" then t:copy_(t * -3 + 0.37) end
 end
@@ -84,7 +84,7 @@ describe("between forward and backward", function()
     end)
   end)
 
-  --- Every elementwise function alone: where several are in one case, an error of one hides the others.
+  --- Every elementwise function alone: in a case with several, the error of one would hide the others.
   local alone = {}
   for _, op in ipairs {"exp", "log", "sqrt", "square", "reciprocal", "sin", "cos", "abs", "sign", "floor", "relu",
     "tanh", "sigmoid", "neg", "clone", "sum", "mean", "max", "min", "norm", "contiguous", "flatten", "t"} do

@@ -6,7 +6,7 @@ local root = require "support.root"
 local spawn = require "support.spawn"
 local job = root .. "tests/support/leave_job.lua"
 
---- The job on so many ranks ends with this code and text.
+--- Asserts that the job on `ranks` ranks ends with this exit code and text.
 local function ends(ranks, arguments, code, text)
   local out, got = spawn.ranks(ranks, job .. " " .. arguments, {timeout = 120})
   assert(got == code, ("%s on %d ranks: exit code %s, expected %d:\n%s"):format(arguments, ranks, got, code, out))

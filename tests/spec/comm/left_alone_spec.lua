@@ -64,7 +64,7 @@ describe("a rank that has left", function()
       ffi.cdef "int usleep(unsigned int);"
       local part = world:split(world.rank > 0 and 0 or nil)
       if world.rank == 0 then
-        world:isend(atomo.ones(300000), 2, 1) -- which its receiver takes late
+        world:isend(atomo.ones(300000), 2, 1) -- received late
         return
       end
       for _ = 1, 70 do if world.rank == 1 then ffi.C.usleep(100000) end end

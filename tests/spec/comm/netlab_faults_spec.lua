@@ -5,7 +5,7 @@ local root = require "support.root"
 local spawn = require "support.spawn"
 local netlab = "sh " .. spawn.quote(root .. "scripts/netlab.sh") .. " "
 
---- Steps of an exchange for ever. In step 5 rank 0 makes the file "up"; the last rank does what `fault` says.
+--- Runs steps of an exchange without end. In step 5 rank 0 makes the file "up", and the last rank runs `fault`.
 local job = [[
   local atomo = require "atomo"
   local ffi, C, world = require "ffi", require("atomo.ffi").C, atomo.mpi.world
@@ -59,7 +59,7 @@ describe("between hosts", function()
   end)
 
   it("a cut cable ends the job; both sides say what they wait for", function()
-    -- mpirun itself, cut off from its daemon, may crash while it aborts and then hang: it gets 20 s
+    -- mpirun, disconnected from its daemon, may crash while it aborts and then hang: it is ended after 20 s
     local out, code, recorded = run("N=cut$$; trap 'NETLAB down --name $N' EXIT; trap 'exit 143' TERM; " ..
       "NETLAB up 2 none --name $N && " ..
       "{ timeout -k 2 20 NETLAB exec --name $N -- JOB & p=$!; until [ -e FOLDER/up ]; do sleep 0.1; done; " ..

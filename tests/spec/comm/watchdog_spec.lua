@@ -16,8 +16,8 @@ local function has_not(text, unwanted)
   assert(not text:find(unwanted, 1, true), ("expected no %q in:\n%s"):format(unwanted, text))
 end
 
---- Steps of an exchange on every rank; `fault` is run by the last rank in step 5. The limits hold from step 4 on: all
---- ranks have met then, however long they took to start.
+--- Runs steps of an exchange on every rank; the last rank runs `fault` in step 5. The watchdog's limits apply from step
+--- 4 on, when all ranks have started.
 local job = [[
   local atomo = require "atomo"
   local ffi, C, world = require "ffi", require("atomo.ffi").C, atomo.mpi.world
@@ -41,14 +41,14 @@ local job = [[
 
 local stop_self = "ffi.C.kill(ffi.C.getpid(), 19)" -- SIGSTOP
 
---- Limits in seconds, as long as the machine takes now for what takes so long where it is idle.
+--- Returns the limits in seconds, multiplied by the machine's present slowdown.
 local function limits(warn, abort)
   local slow = spawn.slowdown()
   return ("stall_warn = %g, stall_abort = %g"):format(slow * warn, slow * abort)
 end
 
---- Runs it; output, code, the pid of the faulty rank, and the folder for what it wrote (to be removed). wake: a text in
--- the job's output, after which a stopped rank is told to go on.
+--- Runs the job; returns output, exit code, pid of the faulty rank, and the folder with its files (to be removed).
+-- wake: a text in the job's output, after which a stopped rank is continued.
 local function run(ranks, options, fault, wake)
   local path, remove = spawn.file(job:format(options, fault))
   local folder = os.tmpname()
@@ -76,7 +76,7 @@ local function is_alive(pid)
   return stat ~= "" and not stat:find "^Z"
 end
 
---- The lines of a flight recorder, decoded.
+--- Returns the decoded lines of a flight recorder.
 local function flight(folder, rank)
   local lines = {}
   for line in io.lines(("%s/flight-rank%d.jsonl"):format(folder, rank)) do lines[#lines + 1] = json.decode(line) end
@@ -146,7 +146,7 @@ describe("a rank that is busy", function()
 end)
 
 describe("a rank that goes another way", function()
-  --- The job fails, within its seconds, with this text.
+  --- Asserts that the job fails in time, with these texts.
   local function fails(fault, ...)
     local out, code, _, folder = run(3, "stall_warn = 20, stall_abort = 30", fault)
     remove_folder(folder)

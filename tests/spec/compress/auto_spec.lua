@@ -9,7 +9,7 @@ local singles = {"entry", "entry:step=1", "taps", "fourier:rows=1", "svd:bits=8"
 
 local function with(text, option) return text .. (text:find(":", 1, true) and "," or ":") .. option end
 
---- Stated relative variance of one step's messages.
+--- Returns the stated relative variance of one step's messages.
 local function variance(text, list)
   local c, square = atomo.compressor(text, {seed = 3}), 0
   for _, g in ipairs(list) do square = square + g:norm_value(2) ^ 2 end
@@ -17,7 +17,7 @@ local function variance(text, list)
   return c:stats().variance / square, c
 end
 
---- Shared gradients where they are to be had: folders beside the repository.
+--- Returns recorded gradients from a folder beside the repository, if it exists.
 local function folder(name)
   local path = (os.getenv "ATOMO_SHARED" or "../shared") .. "/data/gradients/" .. name
   local file = io.open(path .. "/fc.weight.npy", "rb")
@@ -26,7 +26,8 @@ local function folder(name)
   return path
 end
 
---- At equal bytes, but for the byte in which a message of auto's says what it is. 1 % is for the budget's tolerance.
+--- Asserts that auto's variance is at most that of each family at equal bytes (apart from the byte for the family in
+--- each message), with 1 % for the tolerance of budgets.
 local function never_worse(list, ratios, names)
   local dense = 0
   for _, g in ipairs(list) do dense = dense + 4 * g:numel() end

@@ -1,5 +1,5 @@
--- Bodies that no encoder wrote, behind a right frame and checksum: they are refused, or decode to finite numbers; one
--- that is too short or too long is always refused. (tests/fuzz does the same at random, under sanitizers.)
+-- Forged bodies in a valid frame with checksum are refused, or decode to finite numbers; bodies that are too short or
+-- too long are always refused. (tests/fuzz does the same at random, with sanitizers.)
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 
@@ -9,7 +9,7 @@ local all = {"none", "entry:ratio=2", "entry:ratio=2,step=0", "svd:ratio=1", "sv
   "qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=7,bucket=5,norm=max", "terngrad", "terngrad:coding=elias", "natural",
   "randk:k=7", "topk:k=7", "signsgd", "signsgd:vote=true", "fp16", "bf16", "powersgd", "atomo-published:atoms=2"}
 
---- A message that says 1e38 in each of two factors decodes to Inf, as a gradient of 1e38 times 1e38 would.
+--- Does the compressor multiply factors? Then a message with factors of 1e38 decodes to Inf, which is correct.
 local function multiplies(text)
   for _, name in ipairs {"svd", "auto", "rows", "powersgd", "atomo"} do
     if text:find("^" .. name) then return true end

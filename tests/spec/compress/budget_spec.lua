@@ -17,7 +17,7 @@ local function gradients(step)
   return list
 end
 
---- Bytes of each step, streamed.
+--- Returns the bytes of each streamed step.
 local function stream(c, steps, epochs)
   c:prepare(shapes, names)
   local out, bytes, list = T.zeros(c:wire_max(), "u8"), {}, {}

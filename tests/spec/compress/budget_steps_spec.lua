@@ -18,7 +18,7 @@ for k = 0, period - 1 do
   end
 end
 
---- What the gradient of tensor i in step k is multiplied by.
+--- Returns the factor of the gradient of tensor i in step k.
 local function size_of(k, i)
   local size, at = math.exp(0.4 * math.sin(1.7 * k) + 0.3 * math.cos(2.9 * k) + 0.3 * math.sin(k * i)), k % period
   if at == 8 or at == 9 or (at >= 34 and at % 2 == 0) then return 0 end -- a rank without images
@@ -29,7 +29,7 @@ local function size_of(k, i)
   return size
 end
 
---- Calls look(bytes over budget, step in the period) for every step.
+--- Calls look(bytes / budget, step in the period) for every step.
 local function each_step(spec, count, look)
   local c = atomo.compressor(spec)
   c:prepare(shapes, nil, {step_bytes = dense, dense_bytes = 0})

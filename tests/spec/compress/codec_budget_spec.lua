@@ -2,7 +2,7 @@
 -- test: slow
 local atomo = require "atomo"
 
---- p at threshold T; what the optimum must look like for some T.
+--- Returns p for threshold T; the optimum has this form for some T.
 local function at(lambda, cost, T)
   local p, spent = {}, 0
   for i, l in ipairs(lambda) do
@@ -13,7 +13,7 @@ local function at(lambda, cost, T)
   return p, spent
 end
 
---- Brute force: bisection on log T, until doubles have no number between the ends.
+--- Brute force: bisection on log T, until no double is between the ends.
 local function brute(lambda, s, cost)
   local low, high = -800, 800
   local p, spent = at(lambda, cost, 0)

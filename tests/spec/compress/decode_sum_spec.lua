@@ -1,11 +1,11 @@
--- Messages of several ranks for one tensor, decoded together: what is added up as coefficients and transformed once is
--- the sum of what each message holds.
+-- Messages of several ranks for one tensor, decoded together: coefficients are summed and transformed once, which
+-- equals the sum of the separately decoded messages.
 local atomo = require "atomo"
 local ffi = require "ffi"
 
 local shape = {30, 3, 3, 7}
 
---- One message a rank, of gradients that differ, and what each decodes to.
+--- Returns one message per rank, of different gradients, and the decoded gradients.
 local function messages(c, ranks)
   local texts, sum = {}, atomo.zeros(shape)
   for r = 1, ranks do

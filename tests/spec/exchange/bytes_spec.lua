@@ -4,7 +4,7 @@ local root = require "support.root"
 local spawn = require "support.spawn"
 local log = require("atomo").log
 
---- Runs so many steps on `ranks` ranks; returns the bytes that rank 0 logged and those that Open MPI sent for it.
+--- Runs `steps` steps on `ranks` ranks; returns the bytes that rank 0 logged and those that Open MPI sent for it.
 local function measure(ranks, compress, steps)
   local base = os.tmpname()
   local command = ("mpirun --oversubscribe -n %d --mca pml_monitoring_enable 2 --mca pml_monitoring_enable_output 3 " ..
@@ -30,7 +30,7 @@ end
 describe("bytes a step", function()
   if not spawn.exe then return pending "runs in the host program only" end
 
-  -- Two runs of other lengths: their difference has the steps alone, without what start and end send.
+  -- The difference of two runs of different length has the bytes of steps only, without those of start and end.
   for _, case in ipairs {{2, "none"}, {2, "entry:ratio=16"}, {2, "svd:ratio=16,bits=8"}, {3, "svd:ratio=16,bits=8"}} do
     it(("agree with Open MPI's within 2 %%: %d ranks, %s"):format(case[1], case[2]), function()
       local logged_5, sent_5 = measure(case[1], case[2], 5)
@@ -48,7 +48,8 @@ describe("bytes that a rank receives", function()
 
   local STEPS = 20
 
-  --- Per rank: bytes that it counted a step, and bytes that other ranks' Open MPI sent to it; the dense gradient's.
+  --- Returns per rank the bytes per step that it counted and that other ranks' Open MPI sent to it; and the dense
+  --- bytes.
   local function received(ranks, topology, compress, down)
     local base = os.tmpname()
     local command = ("mpirun --oversubscribe -n %d --mca pml_monitoring_enable 2 " ..
@@ -73,8 +74,8 @@ describe("bytes that a rank receives", function()
     return counted, sent, dense
   end
 
-  --- Counted on every rank as Open MPI sent, but for what start and end of the run and the agreement at the end of a
-  --- step take, which grow with the ranks; returns the mean.
+  --- Asserts that the counts of every rank agree with Open MPI's, except for the bytes of start, end and the comparison
+  --- at the end of a step, which grow with the number of ranks; returns the mean.
   local function witnessed(ranks, ...)
     local counted, sent, dense = received(ranks, ...)
     local total = 0

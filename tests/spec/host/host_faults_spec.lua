@@ -9,7 +9,7 @@ local function has(text, want)
   assert(text:find(want, 1, true), ("expected %q in:\n%s"):format(want, text))
 end
 
---- Runs the script on four ranks: output, exit code, and less than ten seconds.
+--- Runs the script on four ranks; asserts that it takes less than ten seconds; returns output and exit code.
 local function four(script, args)
   local path, remove = spawn.file(script)
   local out, code, seconds = spawn.ranks(4, path .. " " .. (args or ""))
@@ -18,7 +18,7 @@ local function four(script, args)
   return out, code, path
 end
 
---- Runs the code until it has begun, sends the signal; exit code, output. What comes before `begun` is done before.
+--- Runs the code, sends the signal when it calls `begun`; returns exit code and output.
 local function signalled(signal, options, before, code_text)
   local up = os.tmpname()
   os.remove(up)
@@ -132,9 +132,9 @@ end)
 describe("mpirun.sh", function()
   local script = "sh " .. spawn.quote(root .. "scripts/mpirun.sh") .. " "
 
-  -- Programs that its PATH finds first. ps counts the guard's looks at the processes, and notes that one of them saw a
-  -- child (seen) and that many followed (enough). sleep makes the waits between two looks a tenth as long.
-  local LOOKS = 12 -- more than it wants before it ends an mpirun
+  -- Programs first in its PATH. ps counts the guard's calls, and makes a file when one has shown a child (seen) and
+  -- when many more have followed (enough). sleep waits a tenth of the time.
+  local LOOKS = 12 -- more calls than the guard makes before it ends an mpirun
   local programs = {
     ps = [[[ ! -e $dir/child ] || echo >>$dir/looks
       $real_ps "$@"
@@ -144,8 +144,8 @@ describe("mpirun.sh", function()
     sleep = "exec $real_sleep ${1%.*}.0${1#*.}",
   }
 
-  --- mpirun.sh with a program called mpirun that does as the text says ($dir: a folder of its own); before: commands
-  --- that run first. What the text starts by itself, the guard may take for ranks.
+  --- Runs mpirun.sh with a shell script `text` in place of mpirun ($dir: a temporary folder). before: commands that run
+  --- first. The guard takes children of the script for ranks.
   local function with_mpirun(text, before)
     local folder = os.tmpname()
     os.remove(folder)

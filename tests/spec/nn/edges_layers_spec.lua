@@ -13,7 +13,7 @@ local function same(got, want, row, what)
   assert.is_nil(text, what .. ": " .. tostring(text))
 end
 
---- fn(inputs...) beside the case; gradients of the first `count` inputs.
+--- Compares fn(inputs...) with the case, and the gradients of the first `count` inputs.
 local function check(case, fn, row, count)
   local backward = case.gradients ~= nil
   local y, gradients = edges.run(fn, case.inputs, backward)
@@ -56,7 +56,7 @@ describe("fused at the edges:", function()
 end)
 
 describe("every name that numbers go through", function()
-  -- Why a name has no case of its own.
+  -- Reasons why a name has no case.
   local without = {
     T = {
       moves = "bytes cat clone contiguous copy_ data detach dim dtype expand flatten get index_select " ..
@@ -86,7 +86,7 @@ describe("every name that numbers go through", function()
     return false
   end
 
-  --- Names of a table that nothing speaks for; aliases share a function.
+  --- Returns the names in a table without a case or a reason; aliases (the same function) count once.
   local function missing(prefix, module, has)
     local spoken, list = {}, {}
     for name, v in pairs(module) do

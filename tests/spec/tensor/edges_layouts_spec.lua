@@ -5,14 +5,14 @@ local atomo = require "atomo"
 local edges = require "support.edges"
 local rows = require "support.edge_rows"
 
---- The same elements with the order of dimensions in memory reversed.
+--- Returns the same elements with the order of dimensions in memory reversed.
 local function turned(t)
   local order = {}
   for d = 1, t:dim() do order[d] = t:dim() + 1 - d end
   return t:permute(unpack(order)):contiguous():permute(unpack(order))
 end
 
---- The middle of a tensor of NaN that is larger along every dimension; of integers, of a poison that no index may be.
+--- Returns the same elements as the middle of a larger tensor of NaN (integers: of a value that is no valid index).
 local function cut(t)
   local sizes = t:shape()
   for d = 1, #sizes do sizes[d] = sizes[d] + 2 end
@@ -21,7 +21,7 @@ local function cut(t)
   return atomo.no_grad(function() return wide:copy_(t) end)
 end
 
---- Every second element of the last dimension.
+--- Returns the same elements as every second element of the last dimension.
 local function skipping(t)
   local sizes = t:shape()
   sizes[#sizes + 1] = 2
@@ -31,7 +31,7 @@ end
 
 local layouts = {turned = turned, cut = cut, skipping = skipping}
 
---- Gradients come to a leaf of that layout.
+--- Runs fn on leaves with that layout; returns result and gradients.
 local function run(fn, inputs, backward, layout)
   local leaves = {}
   for i, x in ipairs(inputs) do leaves[i] = x:dim() > 0 and layout(x) or x end

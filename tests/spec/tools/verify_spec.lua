@@ -47,8 +47,8 @@ end)
 
 -- ---- planted errors ----------------------------------------------------------------------------------------------
 
---- A compressor in plain Lua for verify: sample(g, uniform, variant) gives the estimate and its closed-form variance,
---- `none` carries it. after(ghat): what the decoder makes of it.
+--- Makes a compressor in plain Lua for verify: sample(g, uniform, variant) returns the estimate and its closed-form
+--- variance; `none` encodes the estimate. after(ghat): changes the decoded gradient.
 local function planted(sample, after)
   return function(variant, seed)
     if variant == "feedback" then return nil end
@@ -75,7 +75,7 @@ local function planted(sample, after)
   end
 end
 
---- Entry atoms, a twentieth of them expected; `wrong` picks the error.
+--- Samples entries, a twentieth of them on average; `wrong` selects the error.
 local function entries(wrong)
   return function(g, uniform, variant)
     local n, x = g:numel(), g:data()
@@ -96,7 +96,7 @@ local function entries(wrong)
   end
 end
 
---- Everything rounded to multiples of a twentieth of the largest entry.
+--- Rounds all entries to multiples of a twentieth of the largest entry.
 local function rounding(wrong)
   return function(g, uniform, variant)
     local n, x = g:numel(), g:data()
@@ -113,8 +113,8 @@ local function rounding(wrong)
   end
 end
 
---- All singular directions, both factors rounded to quarters of their largest entry; the same uniforms for u as for v,
---- or each its own.
+--- Sends all singular directions with both factors rounded to quarters of their largest entry; `same`: with the same
+--- random numbers for u and v, else with independent ones.
 local function factors(same)
   return function(g, uniform, variant)
     if variant == "exact" or g:norm_value(math.huge) < 1e-30 then return g:clone(), 0 end

@@ -21,7 +21,7 @@ describe("a save", function()
       rank or 0, n or 0), {timeout = 60})
   end
 
-  --- What is left is whole, and ends as the run that was not stopped.
+  --- Asserts that a complete generation is left, and that a run resumed from it ends like an uninterrupted one.
   local function check_left(what)
     local out, code = run "auto"
     assert.equal(0, code, what .. "\n" .. out)
@@ -52,7 +52,7 @@ describe("a save", function()
       for n = 1, 40 do
         if fault == "kill" or n % 2 == 0 then
           local out, code = run("", fault, rank, n)
-          if code == 0 then break end -- a save has not so many
+          if code == 0 then break end -- a save has fewer changes than this
           assert.equal(137, code, out)
           killed = killed + 1
           check_left(("%s at change %d of rank %d"):format(fault, n, rank))

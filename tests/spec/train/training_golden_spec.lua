@@ -5,7 +5,7 @@ local F = atomo.F
 local root = require "support.root"
 local golden = dofile(root .. "tests/golden/training.lua")
 
---- A tensor of numbers in [-0.5, 0.5) by the golden script's linear congruence.
+--- Makes a tensor of numbers in [-0.5, 0.5) by the golden script's linear congruential generator.
 local function formula(shape, key)
   local t = atomo.empty(shape)
   local p, x = t:data(), (key * 7919 + 17) % 65537
