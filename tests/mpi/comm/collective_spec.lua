@@ -30,7 +30,7 @@ describe("communicator", function()
     local half = world:split(me % 2, -me)
     local members = math.floor((n + 1 - me % 2) / 2)
     assert.equal(members, half.size)
-    assert.equal(members - 1 - math.floor(me / 2), half.rank) -- reversed
+    assert.equal(members - 1 - math.floor(me / 2), half.rank) -- the key -me reverses the order
     assert.equal(members, half:allreduce(atomo.ones(1)):item())
     half:close()
     assert.error_matches(function() half:barrier() end, "closed")
@@ -50,7 +50,7 @@ describe("communicator", function()
       assert.matches("closed", text, name)
     end
     local f = require "atomo.ffi"
-    local C, void = f.C, f.ffi.new "void *[1]" -- from C
+    local C, void = f.C, f.ffi.new "void *[1]" -- the C functions with NULL
     local out, request = f.ffi.cast("atomo_tensor **", void), f.ffi.cast("atomo_request **", void)
     for name, status in pairs {close = C.atomo_comm_close(nil), barrier = C.atomo_comm_barrier(nil),
       bcast = C.atomo_comm_bcast(nil, t.h, 0), allreduce = C.atomo_comm_allreduce(nil, t.h, 0),
@@ -217,7 +217,7 @@ describe("collective of lengths that differ", function()
     turn(100)
     turn(4096)
     local mem = ffi.new "atomo_mem"
-    for _ = 1, 2 do collectgarbage() end -- what earlier specs left is not to go meanwhile
+    for _ = 1, 2 do collectgarbage() end -- frees now what earlier specs left, not between the counts
     C.atomo_mem_stats(mem)
     local before, blocks = mem.system_allocs, mem.live_blocks
     for k = 0, 4096, 256 do turn(k) end
@@ -230,7 +230,7 @@ end)
 
 describe("byte counts", function()
   local own = world:split(0, me)
-  require("atomo.ffi").C.atomo_comm_set_checked(own.h, 0) -- collectives that are compared move more bytes
+  require("atomo.ffi").C.atomo_comm_set_checked(own.h, 0) -- checked collectives move more bytes
   local function moved(fn)
     local out, inn = own:bytes()
     fn()

@@ -64,7 +64,7 @@ describe("messages", function()
     assert(not ok)
     assert(message:find(("rank %d sent 20 bytes with tag 9"):format(left), 1, true), message)
     assert(message:find("[8]", 1, true), message)
-    if n == 1 then return end -- Open MPI does not tell a rank of its own message's tail
+    if n == 1 then return end -- Open MPI does not report that a rank's message to itself was cut
     local r2 = world:irecv(atomo.zeros(2), left, 10)
     world:isend(atomo.zeros(5), right, 10):wait()
     ok, message = pcall(r2.wait, r2)
@@ -108,7 +108,7 @@ describe("a request", function()
     local flag = atomo.zeros(1)
     local before = live()
     do
-      world:irecv(atomo.zeros(5000), left, 77) -- dropped at once
+      world:irecv(atomo.zeros(5000), left, 77) -- the request is dropped at once
     end
     assert(live() > before)
     world:isend(atomo.full({5000}, me), right, 77):wait()

@@ -8,7 +8,7 @@ local checkpoints = require "support.checkpoints"
 local Net = nn.Module:extend "Net"
 function Net:init()
   self.body = nn.Sequential {nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GlobalAvgPool()}
-  self.scale = atomo.param(atomo.ones(4)) -- in no optimizer
+  self.scale = atomo.param(atomo.ones(4)) -- no optimizer has it
   self.head = nn.Linear(4, 10)
 end
 function Net:forward(x) return self.head(self.body(x) * self.scale) end
@@ -21,7 +21,7 @@ end
 
 --- Trains two steps. o: prepare(model, optimizer), step(info, model, optimizer), options of atomo.train.
 local function train(o)
-  atomo.manual_seed(3 + world.rank) -- other weights on every rank
+  atomo.manual_seed(3 + world.rank) -- different weights on every rank
   local model = Net()
   local trained = model.body:parameters()
   for _, p in ipairs(model.head:parameters()) do trained[#trained + 1] = p end
@@ -63,7 +63,7 @@ describe("at the start rank 0 sends", function()
         m.body[1].bias:fill_(3 + world.rank)
       end)
       m.body[2].running_mean:fill_(world.rank)
-      m.body[2]:eval() -- stays as it is
+      m.body[2]:eval() -- in evaluation mode, so it is not updated
     end}
     assert.equal(2, model.scale:get(1))
     assert.equal(3, model.body[1].bias:get(1))

@@ -88,13 +88,13 @@ end
 describe("the gradient of micro-batches and ranks is that of one big batch:", function()
   local names = {}
   for name in pairs(losses) do names[#names + 1] = name end
-  table.sort(names) -- all ranks alike
+  table.sort(names) -- the same order on all ranks
   for _, name in ipairs(names) do
     local loss = losses[name]
     for _, case in ipairs {{batch = 2, accumulate = 3}, {batch = 1, accumulate = 8}, {batch = 6, accumulate = 1}} do
       it(("%s, %d of %d a rank"):format(name, case.accumulate, case.batch), function()
         local n = case.batch * case.accumulate * world.size
-        for _, sequences in ipairs {n, n - 1} do -- the last batch whole, and not
+        for _, sequences in ipairs {n, n - 1} do -- the last batch full, then shorter
           local x, y = make(sequences, uneven)
           local wanted, value = big(x, y, loss)
           local got, info = step_of(x, y, {batch = case.batch, accumulate = case.accumulate, loss = loss,

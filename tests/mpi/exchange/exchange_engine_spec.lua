@@ -293,7 +293,7 @@ describe("the communication thread", function()
       for i = 1, 9 do assert.equal(0, (a[i] - b[i]):norm_value(math.huge)) end
       counts[#adapted.plan.buckets] = true
     end
-    assert.is_false(adapted.trials) -- they are over
+    assert.is_false(adapted.trials) -- the trials are over
     if world.size > 1 then assert.is_true(counts[1] and counts[2] and counts[4]) end
   end)
 

@@ -114,7 +114,7 @@ describe("the all-reduce of", function()
       ex:finish()
       local want = size * (1 + world.size) / 2
       assert.is_true(math.abs(g:get(3, 3) / want - 1) < world.size * 2 ^ -10, size)
-      want = size * 1.9999 -- every rank's just below a power of two: the sum is what does not fit
+      want = size * 1.9999 -- just below a power of two on every rank: only the sum does not fit
       ex:push(1, g:fill_(want))
       ex:finish()
       assert.is_true(math.abs(g:get(3, 3) / want - 1) < world.size * 2 ^ -10, size)

@@ -36,7 +36,7 @@ local function refused(pattern, options)
   local ok, text = pcall(train, options)
   assert.is_false(ok, "not refused: " .. pattern)
   assert.matches(pattern, text)
-  local all = world:allgatherv((tostring(text):gsub("^[^ ]+ ", ""))) -- without the line of the source
+  local all = world:allgatherv((tostring(text):gsub("^[^ ]+ ", ""))) -- without the source position
   for _, other in ipairs(all) do assert.equal(all[1], other) end
 end
 
@@ -159,10 +159,10 @@ describe("the folder of checkpoints", function()
     write(path, "a diary")
     refused("is there already and is no checkpoint: it is not overwritten", {epochs = 1, save = path, on_step = count})
     assert.equal("a diary", checkpoints.bytes(path))
-    world:barrier() -- all have read it
+    world:barrier() -- all ranks have read it
     if world.rank == 0 then os.remove(path) end
     write(path, "")
-    train {epochs = 1, save = path} -- an empty file, as mktemp leaves it, gives way
+    train {epochs = 1, save = path} -- an empty file, as mktemp leaves it, is replaced
     assert.equal(0, steps)
   end)
 
@@ -178,7 +178,7 @@ describe("the folder of checkpoints", function()
       disk.make(path .. "/step-3.removed")
       disk.put(path .. "/latest.77.tmp", "step-")
       disk.put(path .. "/notes", "mine")
-      disk.rename(path .. "/" .. kept, path .. "/" .. kept .. ".replaced") -- its successor did not come to be
+      disk.rename(path .. "/" .. kept, path .. "/" .. kept .. ".replaced") -- as if saving its successor had failed
     end
     world:barrier()
     assert_same(whole, (train {epochs = 3, resume = "auto", save = path}))
@@ -193,7 +193,7 @@ describe("the folder of checkpoints", function()
     assert_same(train {epochs = 1}, (train {epochs = 1, save = path, resume = "auto"}))
     refused("needs save, the folder", {epochs = 1, resume = "auto"})
     refused("is not there: expected a folder of generations", {epochs = 1, resume = path .. ".none"})
-    train {epochs = 1, max_steps = 0, save = path .. ".empty"} -- makes the folder
+    train {epochs = 1, max_steps = 0, save = path .. ".empty"} -- creates the folder, with no generation in it
     refused("%.empty holds no complete generation", {epochs = 1, resume = path .. ".empty"})
     refused("save_every is soon", {epochs = 1, save = path, save_every = "soon"})
     refused("keep wants save, a folder", {epochs = 1, keep = 3})
@@ -277,7 +277,7 @@ describe("a file of an earlier version", function()
           more.epochs, more.compress, more.resume = 3, compress, path
           local bytes = train(more)
           for name, b in pairs(whole) do
-            if not name:find "running" then assert.is_true(b == bytes[name], name .. " differs") end -- each rank's own
+            if not name:find "running" then assert.is_true(b == bytes[name], name .. " differs") end -- differ by rank
           end
         end
         trained {}

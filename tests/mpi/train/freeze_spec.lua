@@ -57,7 +57,7 @@ describe("parameters that are frozen in mid-run", function()
       equal_on_all_ranks(model)
       if world.size > 1 and not way.compress then
         assert.equal(bytes[2], bytes[6])
-        local sums = atomo.tensor {bytes[2], bytes[3]} -- a rank alone may send more: it owns other tensors
+        local sums = atomo.tensor {bytes[2], bytes[3]} -- a single rank may send more: it owns other tensors
         world:allreduce(sums, "sum")
         assert.is_true(sums:get(2) < sums:get(1), ("%d bytes, %d before"):format(sums:get(2), sums:get(1)))
       end
@@ -106,7 +106,7 @@ describe("parameters that are frozen in mid-run", function()
   it("stay as they are with local steps", function()
     local kept = {}
     local model = train({steps = 8, train = {local_steps = 2, outer = {lr = 0.7, momentum = 0.9}}}, function(step, m)
-      if step == 3 then m[4]:freeze() end -- within a round, in which it still takes part
+      if step == 3 then m[4]:freeze() end -- in the middle of a round, which still updates it
       if step >= 4 then kept[step] = m[4].weight:totable() end
     end)
     assert.same(kept[4], kept[8])

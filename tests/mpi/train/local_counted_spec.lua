@@ -16,7 +16,7 @@ end
 local function batch_of(step, rank)
   atomo.manual_seed(100 * step + rank)
   local x, y = atomo.randn(2, LENGTH, WIDTH), atomo.zeros(2, LENGTH, "i32")
-  local ignored = (3 * step + 2 * rank) % (LENGTH + 1) -- all of them: none counts
+  local ignored = (3 * step + 2 * rank) % (LENGTH + 1) -- if all are ignored, no label counts
   for i = 1, 2 do
     for j = 1, LENGTH do y:set(i, j, j <= ignored and -1 or (i + j + step) % CLASSES) end
   end

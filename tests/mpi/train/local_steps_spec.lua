@@ -126,7 +126,7 @@ describe("local steps", function()
       o.comm, o.optimizer = alone, function(params)
         o.another = atomo.param(atomo.ones(40))
         params[#params + 1] = o.another
-        o.another.requires_grad = false -- while the optimizer is made, which gives those that train a gradient
+        o.another.requires_grad = false -- so that the optimizer, when it is made, gives it no gradient
         local optimizer = atomo.optim.sgd {params = params, lr = 0.02, momentum = 0.9, weight_decay = 0.5}
         o.another.requires_grad = true
         assert.is_nil(o.another.grad)
@@ -137,7 +137,7 @@ describe("local steps", function()
     local exchanged, here = with_another {}, with_another {local_steps = 1, outer = {lr = 1, momentum = 0}}
     run(exchanged)
     run(here)
-    assert.is_true(exchanged.another:get(1) < 0.9) -- it decays
+    assert.is_true(exchanged.another:get(1) < 0.9) -- weight decay has reduced it
     assert.is_true(largest_difference(exchanged.another, here.another) < 2e-6)
     alone:close()
   end)
@@ -218,7 +218,7 @@ describe("local steps", function()
       local resumed = run(options {epochs = 3, resume = path, save = path .. ".again"})
       for name, bytes in pairs(whole) do assert.is_true(bytes == resumed[name], name .. " differs") end
       local own = ("%s/rank-%d.safetensors"):format(checkpoints.named(path), world.size - 1)
-      checkpoints.with_bytes(own, nil, function() -- the inner optimizer would begin anew
+      checkpoints.with_bytes(own, nil, function() -- the inner optimizer would lose its state
         local ok, text = pcall(run, options {epochs = 3, resume = checkpoints.named(path)})
         assert.is_false(ok)
         assert.matches(("step%%-%%d+: rank%%-%d%%.safetensors is missing"):format(world.size - 1), text)
@@ -265,7 +265,7 @@ describe("local steps", function()
     assert.is_true(ok, tostring(info))
     assert.equal(2, info.skipped) -- rank 0's fourth step, and the round
     assert.equal(0, (flat:count_nonfinite()))
-    assert.is_true(largest_difference(flat, before) > 0) -- the first round stands
+    assert.is_true(largest_difference(flat, before) > 0) -- the first round was kept
     assert_equal_on_all_ranks(flat)
   end)
 

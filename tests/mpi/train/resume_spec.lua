@@ -209,7 +209,7 @@ describe("saving", function()
       assert.is_true(#names > 3)
       for _, name in ipairs(names) do
         local rest = train(o, {resume = path .. "/" .. name})
-        rest.epoch = rest.epoch or whole.epoch -- none is left behind the last generation
+        rest.epoch = rest.epoch or whole.epoch -- after the last generation nothing is left to train
         assert_same(whole, rest, name)
       end
       checkpoints.remove(path)

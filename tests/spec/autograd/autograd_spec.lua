@@ -165,7 +165,7 @@ describe("backward", function()
     end
     for _ = 1, 3 do step() end
     local before
-    repeat -- what earlier tests left
+    repeat -- collects what earlier tests left
       before = atomo.mem()
       collectgarbage()
     until atomo.mem().live_blocks == before.live_blocks

@@ -137,7 +137,7 @@ describe("an error, caught,", function()
         assert.is_true(recording())
       end
       local t = atomo.ones(3)
-      assert.is_nil(t.guarded) -- the scope's
+      assert.is_nil(t.guarded) -- the scope owns t, so t has no finalizer
     end) end))
   end)
 

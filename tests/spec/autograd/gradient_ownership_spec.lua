@@ -73,7 +73,7 @@ describe("what a user's backward returns", function()
         end,
         function(w) return F.relu(op(w:view(3)):view(3, 1)):view(3) + w end,
         function(w) return F.batch_norm(op(w):view(3, 1) * 1, nil, nil, {training = true, relu = true,
-          residual = op(w + 1):view(3, 1)}):view(3) end,            -- which writes into gy where it may
+          residual = op(w + 1):view(3, 1)}):view(3) end,            -- its backward writes into gy where it may
       } do
         local w = atomo.param {1, 2, 3}
         local y = wrap(w)

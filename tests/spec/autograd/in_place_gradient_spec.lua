@@ -191,7 +191,7 @@ describe("a change in place", function()
     table_:select(1, 2):copy_(w);
     (table_ * v):sum():backward()
     assert.same({4, 5, 6}, w.grad:totable())
-    assert.is_truthy((first * 1).requires_grad) -- a view from before it knows
+    assert.is_truthy((first * 1).requires_grad) -- a view taken before the write requires a gradient, too
   end)
 
   it("is refused where the view was made under no_grad or by a user-defined operator", function()
@@ -235,7 +235,7 @@ describe("a change in place", function()
     local x = atomo.zeros(3)
     local view = x:narrow(1, 2, 2)
     x:narrow(1, 1, 2):copy_(u)
-    local first = atomo.scope(function() return view * 1 end) -- the view outlives the scope, its node too
+    local first = atomo.scope(function() return view * 1 end) -- the view outlives the scope, and so does its node
     assert.is_truthy(first.requires_grad)
     view:sum():backward()
     assert.same({0, 1}, u.grad:totable())

@@ -53,7 +53,7 @@ describe("out of memory in", function()
     for _, kind in ipairs {"sgd", "adam", "adamw", "lars", "lamb"} do
       local w = atomo.param(atomo.randn(3, 5))
       local o = atomo.optim[kind] {params = {w}, lr = 0.1}
-      local function update() -- state begins anew each time
+      local function update() -- with fresh state each time
         for _, group in ipairs(o.groups) do
           group.state, group.views = {}, {}
         end

@@ -21,7 +21,7 @@ end
 local function built_in(x) return x * (x + 3):clamp(0, 6) / 6 end
 
 describe("the guide's own operator", function()
-  local hard_swish, for_lines = from_guide() -- its assert is the gradcheck
+  local hard_swish, for_lines = from_guide() -- runs the guide's assert, which is the gradcheck
 
   it("equals the same out of built-in operations, gradient included", function()
     atomo.manual_seed(1)

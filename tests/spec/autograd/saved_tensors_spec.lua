@@ -142,7 +142,7 @@ describe("between forward and backward", function()
     bn.running_mean:add_(1)
     assert.matches("batch_norm: .*changed in place since", message(function() y:sum():backward() end))
     y = bn(x * 1)
-    bn:train()(x:detach()) -- moves the statistics
+    bn:train()(x:detach()) -- updates the running statistics
     assert.matches("batch_norm: .*changed in place since", message(function() y:sum():backward() end))
   end)
 

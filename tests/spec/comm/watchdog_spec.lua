@@ -92,7 +92,7 @@ describe("a rank that is stopped", function()
       has(out, "gives no sign of life: stopped")
       has(out, "rank 0 of " .. ranks)
       has(out, "step 5: stopped by the watchdog")
-      has_not(out, "rank 1 of 4 on") -- one rank speaks for all
+      has_not(out, "rank 1 of 4 on") -- only one rank reports
       assert.is_true(spawn.await(function() return not is_alive(pid) end)) -- mpirun kills it after its own end
       for rank = 0, ranks - 2 do
         local lines = flight(folder, rank)

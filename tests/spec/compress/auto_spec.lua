@@ -114,7 +114,7 @@ describe("auto", function()
     assert.near(1, measured / stated, 0.1)
     local _, large = variance("auto:ratio=8,prefer=accuracy", {g}) -- where spectral atoms gain 5 % of the energy only
     assert.truthy(not large:stats(1).family:find "^svd", large:stats(1).family)
-    local function spectral(prefer) -- of the made-up gradients, which have both structure and large entries
+    local function spectral(prefer) -- how many of made_up (with structure and large entries) get svd
       local a, count = atomo.compressor("auto:ratio=64,prefer=" .. prefer), 0
       a:encode_all(made_up, {step = 0})
       for i = 1, #made_up do count = count + (a:stats(i).family == "svd" and 1 or 0) end
@@ -128,7 +128,7 @@ describe("auto", function()
       local a, b = atomo.compressor "auto:ratio=4", atomo.compressor "auto:ratio=4"
       local g, zero = atomo.randn(shape), atomo.zeros(shape)
       a:encode(zero, {step = 0})
-      b:encode(g, {step = 0}) -- b's families are others than a's
+      b:encode(g, {step = 0}) -- b chooses other families than a
       for step = 1, 3 do
         local message = b:encode(g, {step = step})
         assert.equal(0, (a:decode(message) - b:decode(message)):norm_value(2))

@@ -48,7 +48,7 @@ describe("every compressor", function()
         if not input[1]:find "FLT_MAX" then
           local back = check_taken(name, input[1], input[2])
           if input[1]:find "zero" then assert.equal(0, back:norm_value(2), name .. ": " .. input[1]) end
-        else -- an unbiased draw of it need not fit a float: then that is said, or something finite comes back
+        else -- an unbiased draw of FLT_MAX may not fit a float: an error says so, or the result is finite
           local ok, message = pcall(check_taken, name, input[1], input[2])
           message = tostring(message)
           local said = message:find("overflow", 1, true) or message:find("leave the range", 1, true)
@@ -128,7 +128,7 @@ describe("every compressor", function()
         local small = made(entry.name, "bytes=1") -- an empty message is longer
         assert.truthy(error_of(small.encode, small, g):find("bytes=1: 1 messages with nothing in them", 1, true))
         local budgets = {"bytes=14", "bytes=1e9", "ratio=1e6", "ratio=0.01"}
-        if entry.name ~= "auto" then budgets[5], budgets[6] = "atoms=0.01", "atoms=1e9" end -- no atom to count in
+        if entry.name ~= "auto" then budgets[5], budgets[6] = "atoms=0.01", "atoms=1e9" end -- auto has no such unit
         for _, budget in ipairs(budgets) do
           local c = made(entry.name, budget)
           local back = c:decode(c:encode(g, {step = 1, tensor = 1}))
@@ -156,7 +156,7 @@ describe("native memory", function()
       c:encode_step(grads, {step = 1, out = out})
       local before = atomo.mem().system_allocs
       for step = 2, 9 do c:encode_step(grads, {step = step, out = out}) end
-      for step = 10, 12 do -- a tensor whose gradient did not come, and a step of the others alone
+      for step = 10, 12 do -- tensor 2 gets no gradient: the others are pushed one by one
         c:begin_step(step, 0)
         c:push(3, grads[3], out, 0)
         c:push(1, grads[1], out, 0)

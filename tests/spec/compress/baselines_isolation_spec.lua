@@ -72,7 +72,7 @@ describe("draws", function()
     atomo.manual_seed(2)
     local g = atomo.randn(n)
     for _, text in ipairs(sampled) do
-      if not text:find "svd" then -- whose errors are those of few atoms
+      if not text:find "svd" then -- svd's errors come from few atoms
         local list = {}
         for k, key in ipairs {{1, 2, 3, 4}, {2, 2, 3, 4}, {1, 3, 3, 4}, {1, 2, 4, 4}, {1, 2, 3, 5}, {2, 1, 3, 4},
           {1, 3, 2, 4}, {1, 2, 4, 3}, {4, 3, 2, 1}} do

@@ -7,10 +7,10 @@ local STEPS = 5
 local gradients = {}
 setup(function()
   atomo.manual_seed(12)
-  local still = atomo.randn(32, 3):matmul(atomo.randn(3, 72)):view(32, 3, 3, 8) -- for spectral atoms
+  local still = atomo.randn(32, 3):matmul(atomo.randn(3, 72)):view(32, 3, 3, 8) -- of low rank, for spectral atoms
   for step = 1, STEPS do
     gradients[step] = still * (1 - step / 7) + atomo.randn(32, 3, 3, 8) * (step / 3)
-    gradients[step]:view(-1):narrow(1, 1, 4 * step):mul_(step) -- for those that look at entries
+    gradients[step]:view(-1):narrow(1, 1, 4 * step):mul_(step) -- large entries, for compressors that select entries
   end
 end)
 
@@ -38,7 +38,7 @@ local function values_of(o)
 end
 
 for _, entry in ipairs(atomo.compressors()) do
-  if not entry.make then -- those that other specs declared are theirs
+  if not entry.make then -- those with `make` were declared by other specs
     describe(entry.name, function()
       local standard
       lazy_setup(function() standard = seen(entry.name) end)
@@ -57,7 +57,7 @@ for _, entry in ipairs(atomo.compressors()) do
           for _, v in ipairs(values_of(o)) do
             heeded = seen {name = entry.name, [o.key] = v} ~= standard or heeded
           end
-          assert.equal(not (entry.name == "none" and o.key == "ef"), heeded) -- none leaves nothing to feed back
+          assert.equal(not (entry.name == "none" and o.key == "ef"), heeded) -- none has no error to feed back
         end)
       end
     end)

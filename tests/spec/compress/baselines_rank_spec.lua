@@ -8,7 +8,7 @@ local square = codec.square
 local function draws(c, g, count) return verify.draw(verify.sampler(c, g), g, count) end
 
 describe("powersgd", function()
-  local function best(m, r) -- what the best rank-r matrix leaves
+  local function best(m, r) -- the squared error of the best matrix of rank r
     local _, s = atomo.svd(m)
     local left = 0
     for i = r + 1, s:numel() do left = left + s:get(i) ^ 2 end

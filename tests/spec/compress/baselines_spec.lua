@@ -150,7 +150,7 @@ describe("signsgd", function()
     local other = atomo.compressor "signsgd"
     local t = atomo.randn(5)
     local u = other:decode(other:encode(t))
-    assert.equal(0, (other:finish(u:clone(), 0.5) - u):norm_value(2)) -- all others: nothing
+    assert.equal(0, (other:finish(u:clone(), 0.5) - u):norm_value(2)) -- finish of all other compressors changes nothing
     fails("signsgd: finish: acc", function() other:finish(atomo.zeros(5, "i32"), 0.5) end)
     fails("give one of them", function() atomo.compressor("signsgd:vote=true,ef=true"):encode(t) end)
   end)
@@ -193,7 +193,7 @@ describe("16-bit floats", function()
         assert.is_true(math.abs(a[i] - b[i]) <= 2 ^ (e - digits - 1))
       end
       assert.near(1, square(ghat - g) / c:stats().variance, 1e-4)
-      local one = 2 ^ (1 - digits) -- a last place of 1
+      local one = 2 ^ (1 - digits) -- the unit in the last place of 1
       local ties = atomo.tensor {1 + one / 2, 1 + 1.5 * one, -1 - one / 2, 1 + 0.51 * one, 1 + 0.49 * one}
       assert.same({1, 1 + 2 * one, -1, 1 + one, 1}, c:decode(c:encode(ties)):totable())
     end

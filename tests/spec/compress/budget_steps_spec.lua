@@ -21,7 +21,7 @@ end
 --- Returns the factor of the gradient of tensor i in step k.
 local function size_of(k, i)
   local size, at = math.exp(0.4 * math.sin(1.7 * k) + 0.3 * math.cos(2.9 * k) + 0.3 * math.sin(k * i)), k % period
-  if at == 8 or at == 9 or (at >= 34 and at % 2 == 0) then return 0 end -- a rank without images
+  if at == 8 or at == 9 or (at >= 34 and at % 2 == 0) then return 0 end -- gradient 0, as of a rank without images
   if at == 15 then return 1000 * size end
   if at == 20 then return size / 1000 end
   if at == 25 and i == 4 then return 1000 * size end

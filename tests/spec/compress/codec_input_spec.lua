@@ -158,7 +158,7 @@ describe("gradients", function()
       g:set(3, 1, 0 / 0)
       fails("conv1.weight [3,4]: 2 entries are NaN or Inf, the first is number 7", c.encode, c, g)
       g = atomo.randn(3, 4)
-      c:encode(g) -- and the codec is none the worse
+      c:encode(g) -- it works again after the error
     end
   end)
 

@@ -117,7 +117,7 @@ describe("budgets", function()
         local slack = text:match "svd" and 0.03 + 2 * math.sqrt(600 / want / steps) or 0.02
         local headers = 5 * 20
         local everything = c:stats().atoms_sent == c:stats().atoms_expected and text:match "svd"
-        if not everything then -- else the whole spectrum fits
+        if not everything then -- otherwise the whole spectrum fits
           assert.is_true(total / steps < want * (1 + slack) + (want < 4 * headers and headers or 0),
             ("%g bytes, %g wanted"):format(total / steps, want))
           assert.is_true(total / steps > want * (1 - slack), ("%g bytes, %g wanted"):format(total / steps, want))
@@ -252,7 +252,7 @@ describe("the training loop", function()
       local out, total, steps = atomo.zeros(c:wire_max(), "u8"), 0, 120
       local list
       for step = 1, steps do
-        if step % 10 == 1 then list = gradients(step) end -- gradients drift
+        if step % 10 == 1 then list = gradients(step) end -- the gradients change every 10 steps
         c:begin_step(step, 0)
         local at = 0
         for i = #list, 1, -1 do

@@ -69,7 +69,7 @@ describe("systematic sampling", function()
         for i = 1, n do seen[i] = (seen[i] or 0) + (ghat:get(i) ~= 0 and 1 or 0) end
         ghat:free()
       end
-      for i = 1, n do -- 80 looks at 1e-6 in all: 5.6 standard errors
+      for i = 1, n do -- 80 comparisons, 1e-6 in all: 5.6 standard errors
         local q = p:get(i)
         assert.near(q, seen[i] / draws, 5.6 * math.sqrt(q * (1 - q) / draws) + 2e-3, ("%s %d"):format(sampling, i))
       end
@@ -82,7 +82,7 @@ describe("svd:every", function()
     for _, bits in ipairs {4, 8} do
       atomo.manual_seed(6)
       local c = atomo.compressor(("svd:ratio=4,bits=%d,every=100000"):format(bits), {seed = 9})
-      c:encode(decaying(24, 3, 3, 8), {step = 0}) -- whose basis is kept
+      c:encode(decaying(24, 3, 3, 8), {step = 0}) -- its basis is kept
       local g = decaying(24, 3, 3, 8)
       local u = verify.unbiased(verify.draw(verify.sampler(c, g), g, 1000))
       assert.is_true(u.pass, ("worst %.2f standard errors, bound %.2f"):format(u.figure, u.bound))

@@ -8,7 +8,7 @@ describe("out of memory in", function()
   teardown(function() C.atomo_mem_fail_alloc(0) end)
 
   for _, entry in ipairs(atomo.compressors()) do
-    for _, more in ipairs(entry.make and {} or {"", ":ef=true"}) do -- those that other specs declared are theirs
+    for _, more in ipairs(entry.make and {} or {"", ":ef=true"}) do -- those with make were declared by other specs
       it(entry.name .. more, function()
         local g = atomo.randn(8, 3, 3, 4)
         local function use()

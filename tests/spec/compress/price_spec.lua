@@ -117,7 +117,7 @@ describe("the streaming form", function()
       local step, exact, streamed, least = stream(spec), atomo.compressor(spec), 0, 0
       for k = 0, 22 do
         local _, stats = step(1 + 0.5 * math.sin(k))
-        if k >= 3 then streamed = streamed + stats.variance / stats.square end -- the plan is there
+        if k >= 3 then streamed = streamed + stats.variance / stats.square end -- from here on there is a plan
         local grads = {}
         for i, shape in ipairs(shapes) do
           atomo.manual_seed(k * 10 + i)

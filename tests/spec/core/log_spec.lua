@@ -108,7 +108,7 @@ describe("log.open", function()
     local l = log.open(nil)
     l:write {event = "step"}
     assert.is_nil(l.file)
-    assert.error_matches(function() l:write "step" end, "write got a string") -- but is no less strict
+    assert.error_matches(function() l:write "step" end, "write got a string") -- the argument is checked all the same
     assert.error_matches(function() l:write {a = print} end, "log: ")
     l:close()
   end)

@@ -200,7 +200,7 @@ describe("the synthetic set", function()
     assert.is_not.same(b.train.images:totable(), c.train.images:totable())
     local p, sum = a.train.images:data(), 0
     for i = 0, a.train.images:numel() - 1 do sum = (sum * 31 + p[i]) % 2 ^ 31 end
-    assert.equal(1732198594, sum) -- made once; a change of the set's pictures changes it
+    assert.equal(1732198594, sum) -- a recorded checksum: another picture changes it
   end)
 
   it("has ten classes in equal numbers, and enough contrast", function()

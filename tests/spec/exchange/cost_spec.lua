@@ -134,7 +134,7 @@ describe("a step's exchange", function()
     r = cost.exchange(network(), work {backward = 1}, {topology = "ps", downlink = "compress", compress = "x"})
     near(1, r.hidden)
     r = cost.exchange(network(), work {backward = 100}, {topology = "ps", downlink = "compress", compress = "x"})
-    near(r.wire / 6, r.transfer) -- the last batch, up and down
+    near(r.wire / 6, r.transfer) -- the last of six batches, up and down
   end)
 
   it("sharded: a part of each message to its owner, averages back", function()

@@ -171,7 +171,7 @@ describe("attention", function()
     local key_mask = atomo.zeros({n, s}, "u8")
     for i = 51, s do key_mask:set(1, i, 1) end
     key_mask:narrow(1, 2, 1):fill_(1)
-    v:narrow(1, 1, 1):narrow(2, 51, s - 50):fill_(3e38) -- hidden: not even a millionth of it is seen
+    v:narrow(1, 1, 1):narrow(2, 51, s - 50):fill_(3e38) -- hidden by the mask: its weight must be exactly 0
     local leaf = atomo.param(q:clone())
     local y = F.scaled_dot_product_attention(leaf, k, v, {key_mask = key_mask})
     local short = F.scaled_dot_product_attention(q:narrow(1, 1, 1), k:narrow(1, 1, 1):narrow(2, 1, 50),

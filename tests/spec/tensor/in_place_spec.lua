@@ -2,7 +2,7 @@
 -- target whose elements share memory is refused. The names come from the class, so that a new operator without a case
 -- fails.
 local atomo = require "atomo"
-local flags = require("atomo.autograd.ops.in_place").flags -- which change no element
+local flags = require("atomo.autograd.ops.in_place").flags -- names of methods that change no element
 local Tensor = getmetatable(atomo.zeros(1)).__index
 
 --- name -> how to call it with an operand; false: it takes no tensor.

@@ -50,7 +50,7 @@ describe("compare", function()
     assert.truthy(through_zero:find ">0<")
     assert.falsy(through_zero:find(">-0<", 1, true))
     local long = plot.svg({x = {}, y = {}, series = {{name = ("m"):rep(60), points = {{0, 1}, {1, 2}}}}})
-    assert.is_true(tonumber(long:match 'width="(%d+)"') >= 900 + 60 * 7 + 66 - 210) -- room for the name
+    assert.is_true(tonumber(long:match 'width="(%d+)"') >= 900 + 60 * 7 + 66 - 210) -- wide enough for the name
   end)
 end)
 

@@ -3,7 +3,7 @@
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"
-local name = "s" .. spawn.pid() % 100000 -- another run of the tests has another
+local name = "s" .. spawn.pid() % 100000 -- unique to this process: tests may run side by side
 local netlab = "sh " .. spawn.quote(root .. "scripts/netlab.sh") .. " "
 
 local function lab(args, opts) return spawn.run(netlab .. args, opts or {timeout = 60}) end

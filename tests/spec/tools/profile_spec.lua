@@ -31,7 +31,7 @@ describe("profile", function()
     local net, x, labels = nn.Linear(4, 3), atomo.randn(2, 4), atomo.zeros(2, "i32")
     local first = atomo.profile.start()
     step(net, x, labels)
-    assert.is_false(pcall(step, net, atomo.randn(2, 5), labels)) -- an error, so that nobody stops it
+    assert.is_false(pcall(step, net, atomo.randn(2, 5), labels)) -- an error: nothing stops the first profile
     local second = atomo.profile.start()
     step(net, x, labels)
     local seconds = first.seconds

@@ -14,7 +14,7 @@ describe("atomo.verify", function()
   end
 
   for _, entry in ipairs(atomo.compressors()) do
-    if not entry.make then -- those that other specs declared are theirs
+    if not entry.make then -- those with `make` were declared by other specs
       it("passes " .. entry.name .. " as it is", function()
         local report = atomo.verify(entry.name, {shape = {8, 3, 3, 4}, draws = 150})
         assert.is_true(report.pass, tostring(report))
@@ -199,7 +199,7 @@ describe("planted errors", function()
     end
     local function qt(n) return q(n):t():contiguous() end
     local function times(f, a) return function(n) return f(n) * a end end
-    local function sheared(a) -- the first row leans on the second
+    local function sheared(a) -- the first row is no longer orthogonal to the second
       return function(n)
         local m = atomo.zeros(n, n)
         for i = 1, n do m:set(i, i, 1) end

@@ -52,7 +52,7 @@ describe("a save", function()
       for n = 1, 40 do
         if fault == "kill" or n % 2 == 0 then
           local out, code = run("", fault, rank, n)
-          if code == 0 then break end -- a save has fewer changes than this
+          if code == 0 then break end -- a save makes fewer than n changes
           assert.equal(137, code, out)
           killed = killed + 1
           check_left(("%s at change %d of rank %d"):format(fault, n, rank))

@@ -20,7 +20,7 @@ describe("a parameter that one rank freezes, with overlap,", function()
         exchange = atomo.exchange {overlap = true},
         data = {train = atomo.data.loader {set = data.train, batch = 8, rank = world.rank, size = world.size}},
         on_step = function(info) if info.step == 2 and world.rank == 1 then model[2]:freeze() end end})
-      if world.rank == 1 then pcall(world.barrier, world) end -- the others hear of it at its next operation
+      if world.rank == 1 then pcall(world.barrier, world) end -- this operation tells the other ranks
       io.write(("[%d %s %s]\n"):format(world.rank, tostring(ok), tostring(text)))
       io.flush()]]
     local out = spawn.ranks(2, path)

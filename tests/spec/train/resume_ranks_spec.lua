@@ -50,7 +50,7 @@ describe("a checkpoint", function()
       assert.equal(0, code, out)
       local steps = 64 / 4 / to
       assert.matches(("END step %d of %d lr "):format(3 * steps, 3 * steps), out)
-      assert.is_true(tonumber(out:match "lr ([%d.]+)\n") > 0) -- of the last step, which is not behind the end
+      assert.is_true(tonumber(out:match "lr ([%d.]+)\n") > 0) -- the rate of the last step, within the schedule
       assert.matches(("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(from, to,
         2 * 64 / 4 / from, 2 * steps), out)
       assert.matches(("the state of each of %d ranks .* is reset on %d"):format(from, to), out)

@@ -31,7 +31,7 @@ describe("train_cifar.lua", function()
       assert(code == 0, out)
       for _, text in ipairs {"synthetic, 200 training", "svd:ratio=16", "ranks: 2", "versions:", "less than dense",
         "final test accuracy 0.", "sent by a rank", "peak memory"} do has(out, text) end
-      local sum = 0 -- of the step's time, as the progress line splits it
+      local sum = 0 -- of the percentages of a step's time in the progress line
       for share in assert(out:match "lr [%d.]+  (%b[])", out):gmatch "(%d+)%%" do sum = sum + tonumber(share) end
       assert.equal(100, sum, out)
       local events, bad = log.read(path)
