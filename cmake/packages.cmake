@@ -1,4 +1,4 @@
-# Finds every package, collects what is missing, and names it as Debian's apt does.
+# Finds every package, collects what is missing, and names the Debian package of each.
 # Result: the interface target atomo_packages, ATOMO_HAVE_ONEDNN, ATOMO_HAVE_READLINE, ATOMO_READLINE.
 find_package(PkgConfig QUIET)
 set(atomo_missing "")
@@ -46,7 +46,7 @@ if(ATOMO_FUZZ OR ATOMO_TSAN)                     # one thread, and no OpenMP run
 else()
   find_package(OpenMP QUIET COMPONENTS C)
 endif()
-# OpenBLAS by its own folder first: /usr/include/*/cblas.h may be another BLAS's.
+# Looks in OpenBLAS's own folder first: /usr/include/*/cblas.h may belong to another BLAS.
 pkg_check_modules(OPENBLAS QUIET IMPORTED_TARGET openblas)
 find_path(LAPACKE_INCLUDE_DIR lapacke.h PATH_SUFFIXES openblas lapacke)
 find_library(LAPACKE_LIBRARY NAMES lapacke openblas)

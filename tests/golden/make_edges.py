@@ -1,7 +1,7 @@
 """Golden values of functions at the edges of their domains, made by PyTorch and NumPy: writes edges.lua beside this file.
-Run with /usr/bin/python3. A case has inputs, what comes out, and the gradients by the inputs for a seed of 1, 1.5, 2, 2.5,
-3, 1, ... Images become [N,H,W,C], convolution weights [out,kh,kw,in]. f64: the true value, rounded once, where atomo
-accumulates in double and PyTorch in float."""
+Run with /usr/bin/python3. A case has inputs, the result, and the gradients of the inputs for a gradient of the result
+of 1, 1.5, 2, 2.5, 3, 1, ... Images become [N,H,W,C], convolution weights [out,kh,kw,in]. f64: the true value, rounded once,
+where atomo accumulates in double and PyTorch in float."""
 import math
 import os
 
@@ -82,7 +82,7 @@ for op in "eq ne lt le gt ge".split():
     case("T." + op, lambda a, b, op=op: getattr(torch, op)(a, b).float(), A, B, backward=False)
 P, Q = pairs([0.0, -0.0, 1, -1, 2, -2, 3, 0.5, -0.5, 1e30, INF, -INF, NAN])
 case("T.pow", torch.pow, P, Q)
-for s in [0, 1, 2, 3, -1, 0.5]:  # 0.5 as C and NumPy: PyTorch takes a square root, of which -inf has none
+for s in [0, 1, 2, 3, -1, 0.5]:  # 0.5 as a tensor: with a number PyTorch takes sqrt, unlike C
     case(f"T.pow/{s}", lambda x, s=s: torch.pow(x, torch.full_like(x, s)) if s == 0.5 else x ** s, EDGES)
 for s in [0, 2, -2]:
     case(f"T.pow/{s}^", lambda x, s=s: torch.pow(torch.tensor(float(s)), x), [0.0, -0.0, 1, 2, 3, -1, -2, 0.5, 100, -200,

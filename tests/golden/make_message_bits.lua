@@ -1,5 +1,5 @@
---- Writes message_bits.lua beside this file: the bits that messages have today. Run it after a change that is meant to
--- change them, and say so in the commit:
+--- Writes message_bits.lua beside this file: checksums of the messages as they are now. Run it
+-- after a change that is meant to change them, and say so in the commit:
 --   build/atomo-lua tests/golden/make_message_bits.lua
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = here .. "/../?.lua;" .. package.path

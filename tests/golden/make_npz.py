@@ -13,7 +13,7 @@ np.savez("npz_unfit.npz", fine=np.float32(1), complex=np.zeros(2, dtype="<c8"), 
 
 
 class Pipe(io.RawIOBase):
-    """What numpy writes to a pipe: sizes behind the data."""
+    """An output without seek: numpy writes the sizes after the data, as to a pipe."""
 
     def __init__(self, file):
         self.file = file

@@ -1,10 +1,10 @@
 """Losses of 50 training steps in PyTorch, from weights and batches by a formula that Lua has too (so nothing is stored but
 the losses). Run: /usr/bin/python3 make_training.py > training.lua
 
-resnet20: the biases of its norms start at 2, so that few ReLUs stand at their kink: each that falls to the other side of it
-by a rounding error costs 1e-5 of the loss at once, and such differences grow. SGD 0.002, momentum 0.9, weight decay 5e-4,
-batch 8 of 16x16 images: at 0.005 PyTorch no longer follows itself (training_chaos.py). transformer: AdamW 1e-2, width 32,
-2 layers, 4 heads, batch 4 of 16 characters out of 29."""
+resnet20: the biases of its norms start at 2, so that few ReLUs have an input near 0: where a rounding error changes its
+sign, the loss changes by 1e-5 at once, and such differences grow. SGD 0.002, momentum 0.9, weight decay 5e-4,
+batch 8 of 16x16 images: at 0.005 two PyTorch runs that differ by rounding diverge (training_chaos.py). transformer: AdamW
+1e-2, width 32, 2 layers, 4 heads, batch 4 of 16 characters out of 29."""
 import math
 
 import torch
@@ -136,7 +136,7 @@ def adamw(net, lr):
     return torch.optim.AdamW(net.parameters(), lr, weight_decay=0.01)
 
 
-LR = dict(resnet20=0.002, transformer=1e-2)  # resnet20: twice as much, and PyTorch parts from itself (training_chaos.py)
+LR = dict(resnet20=0.002, transformer=1e-2)  # resnet20: at twice the rate runs diverge (training_chaos.py)
 
 if __name__ == "__main__":
     net = start_resnet20()

@@ -1,5 +1,5 @@
-"""How long PyTorch follows itself: the runs of make_training.py against the same runs with a rounding error put in, for
-rising learning rates. A golden run is worth something only while these agree. Run: /usr/bin/python3 training_chaos.py
+"""How long PyTorch runs that differ by a rounding error agree: the runs of make_training.py and the same runs disturbed, for
+rising learning rates. A golden run tests something only while these agree. Run: /usr/bin/python3 training_chaos.py
 
 Disturbances: all weights times 1 + 1e-7 n, n standard normal (three draws); for the convolutions also channels_last, and
 oneDNN off (another order of sums). Prints the largest relative difference of a loss over the 50 steps, and the first step
