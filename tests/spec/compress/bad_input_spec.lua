@@ -118,6 +118,18 @@ describe("every compressor", function()
     end
   end)
 
+  it("tells the length of a message from its header, and reads nothing behind the bytes that it is told of", function()
+    local g, length = atomo.tensor {1, 2, 3}, ffi.new "double[1]"
+    for _, name in ipairs(names) do
+      local bytes, C = made(name):encode(g, {step = 1, tensor = 1}):bytes(), require("atomo.ffi").C
+      for size = 0, #bytes do -- magic and version 3, tensor, rank, step 1 each, hash 2, the body's length 1
+        assert.equal(size >= 9, C.atomo_codec_length_of(bytes, size, length) == 0, ("%s: %d bytes"):format(name, size))
+        assert.equal(size >= 4, C.atomo_codec_tensor_of(bytes, size) == 1, ("%s: %d bytes"):format(name, size))
+      end
+      assert.equal(#bytes, length[0], name)
+    end
+  end)
+
   it("takes budgets below an atom and above everything, refuses 0", function()
     atomo.manual_seed(5)
     local g = atomo.randn(16, 9)

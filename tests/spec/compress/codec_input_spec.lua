@@ -137,6 +137,19 @@ describe("gradients", function()
     end
   end)
 
+  it("whose next step up is no float any more come back as they are or as tau", function()
+    atomo.manual_seed(5)
+    local g = (atomo.rand(40, 30) * 2.4 + 1) * 1e38
+    for _, text in ipairs {"entry:ratio=3", "entry:ratio=3,step=1", "entry:ratio=20,step=4"} do
+      local c = atomo.compressor(text)
+      for step = 1, 10 do
+        local ghat = c:decode(c:encode(g, {step = step}))
+        assert.equal(0, ghat:count_nonfinite(), text)
+        assert.is_true(ghat:norm_value(math.huge) <= 3.4e38, text)
+      end
+    end
+  end)
+
   it("that are zero are zero for every compressor, and so are the stated sums", function()
     for _, e in ipairs(atomo.compressors()) do
       local c = atomo.compressor(e.name)
