@@ -20,7 +20,7 @@ static float centre(int bits)
 
 float atomo__quant_limit(int bits)
 {
-    return LARGEST_SCALE / (bits == 32 ? 1 : ATOMO_MAX(centre(bits), 1));
+    return LARGEST_SCALE / (bits == 32 ? 1 : centre(bits));
 }
 
 ATOMO_CLONES static float largest(const float *x, int64_t n)
