@@ -17,8 +17,8 @@ static int searches_of(int64_t n, int64_t side, const char *atoms, int steps, in
 }
 
 /* A run's bytes depend on the steps of its searches: 2, 16 and 128 steps apart at first, then as many as a search takes
- * 5 % of, by a model that knows sizes alone (docs/compressors.md). By it a search of [1000] takes 12.03 us and entry 1.2
- * us a step; one of [64,576] 573 us, fourier 166 us, svd 278 us. */
+ * 5 % of, by a model that knows sizes alone (docs/compressors.md). By it a search of [1000] takes 12.03 us and
+ * entry 1.2 us a step; one of [64,576] 573 us, fourier 166 us, svd 278 us. */
 static void searches(void)
 {
     enum { ROOM = 16 };
