@@ -82,8 +82,25 @@ static void own_message(void)
     CHECK_STATUS(atomo__feedback_subtract(&plan, body, 2, &c), ATOMO_EINTERNAL, "made-up: tensor w: its own message");
 }
 
+/* Lists of atoms that no message could hold are refused where they are planned, before anything is allocated. */
+static void long_lists(void)
+{
+    atomo_codec *c;
+    CHECK_OK(atomo_codec_new("_list", 0, NULL, 1, 0, &c));
+    CHECK_STATUS(atomo_codec_plan_list(c, 1, 1, 2, (double[]){0x1p30, 0x1p30}, 10, "w"), ATOMO_ELIMIT,
+                 "of shape [1,2147483649]");
+    CHECK_STATUS(atomo_codec_plan_list(c, 1, 0x1p31, 1, (double[]){1}, 10, "w"), ATOMO_ELIMIT,
+                 "of shape [2147483648,2]");
+    CHECK_STATUS(atomo_codec_plan_list(c, 1, 1, 1, (double[]){0.5}, 10, "w"), ATOMO_ESHAPE,
+                 "factor 1 of an atom has 0.5");
+    CHECK_STATUS(atomo_codec_plan_list(c, 1, 1, 4, (double[]){1, 1, 1, 1}, 10, "w"), ATOMO_EARG,
+                 "4 factors an atom, expected 1 to 3");
+    atomo_codec_free(c);
+}
+
 int main(void)
 {
+    RUN(long_lists);
     RUN(searches);
     RUN(own_message);
     return check_done();
