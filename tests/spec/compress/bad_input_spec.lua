@@ -127,6 +127,10 @@ describe("every compressor", function()
         assert.equal(size >= 4, C.atomo_codec_tensor_of(bytes, size) == 1, ("%s: %d bytes"):format(name, size))
       end
       assert.equal(#bytes, length[0], name)
+      for number, said in pairs {["\0"] = 0, ["\255\255\255\255\15"] = 2 ^ 32 - 1} do -- tensors that there cannot be
+        local c, other = made(name), bytes:sub(1, 3) .. number .. bytes:sub(5)
+        assert.truthy(error_of(c.decode, c, other):find(("message names tensor %.0f"):format(said), 1, true), name)
+      end
     end
   end)
 
