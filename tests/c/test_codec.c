@@ -1,10 +1,10 @@
-/* test_codec.c - what codecs keep to and no spec can reach: when auto searches, and a message that its own encoder
- * cannot read. */
+/* test_codec.c - internals of codecs that no spec reaches: the steps in which auto searches, the limits of a list of
+ * atoms, and error feedback of a message that does not decode. */
 #include "atoms/common/auto_interval.h"
 #include "check.h"
 #include "codec/codec.h"
 
-/* The steps of the searches among `steps` steps whose price does not move. */
+/* Runs `steps` steps at a constant price; writes the steps of auto's searches to `at` and returns their number. */
 static int searches_of(int64_t n, int64_t side, const char *atoms, int steps, int *at, int room)
 {
     atomo__cadence c = atomo__cadence_of(n, side, 0);
@@ -16,9 +16,9 @@ static int searches_of(int64_t n, int64_t side, const char *atoms, int steps, in
     return count;
 }
 
-/* A run's bytes depend on the steps of its searches: 2, 16 and 128 steps apart at first, then as many as a search takes
- * 5 % of, by a model that knows sizes alone (docs/compressors.md). By it a search of [1000] takes 12.03 us and
- * entry 1.2 us a step; one of [64,576] 573 us, fourier 166 us, svd 278 us. */
+/* The steps of auto's searches determine a run's messages (docs/compressors.md): gaps of 2, 16 and 128 steps, then gaps
+ * in which searching takes 5 % of encoding. The cost model: searching [1000] takes 12.03 us, encoding it with entry
+ * 1.2 us; searching [64,576] takes 573 us, encoding it with fourier 166 us, with svd 278 us. */
 static void searches(void)
 {
     enum { ROOM = 16 };
@@ -42,7 +42,7 @@ static void searches(void)
     }
 }
 
-/* Stages whose decoder refuses a body that it has read, or leaves some of it. */
+/* Three decoders of a body of 2 bytes: one refuses it after reading it, one leaves a byte unread, one decodes it. */
 static int refuse(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)plan, (void)c, (void)scale, (void)acc;
@@ -65,7 +65,7 @@ static int take(const atomo__plan *plan, atomo__reader *r, atomo__context *c, fl
     return ATOMO_OK;
 }
 
-/* Error feedback's memory is what was not sent only where the message decodes to what was sent. */
+/* Error feedback fails if the tensor's own message does not decode: the residual would be wrong. */
 static void own_message(void)
 {
     static const uint8_t body[2] = {5, 1};
@@ -82,7 +82,7 @@ static void own_message(void)
     CHECK_STATUS(atomo__feedback_subtract(&plan, body, 2, &c), ATOMO_EINTERNAL, "made-up: tensor w: its own message");
 }
 
-/* Lists of atoms that no message could hold are refused where they are planned, before anything is allocated. */
+/* Planning a list of more atoms than a message holds fails before anything is allocated. */
 static void long_lists(void)
 {
     atomo_codec *c;

@@ -77,7 +77,7 @@ describe("auto", function()
     assert.is_nil(c:stats().family)
   end)
 
-  it("is as good as the best pair of families where one change of a family jumps over the budget", function()
+  it("is as good as the best pair of families if a tensor's change of family skips over the budget", function()
     for seed, ratio in pairs {[15] = 16, [30] = 16, [42] = 12, [48] = 16} do
       atomo.manual_seed(seed)
       local m, n = 8 + seed % 9 * 3, 10 + seed % 7 * 5
@@ -143,12 +143,12 @@ describe("auto", function()
     assert.is_true(spectral "accuracy" < spectral "variance")
   end)
 
-  it("weighs time against the whole step's gradient, streamed too once a step is over", function()
+  it("weighs time against the gradients of all tensors, from the second streamed step on, too", function()
     atomo.manual_seed(4)
     local large = atomo.randn(60, 70)
     local small = (atomo.randn(60, 2):matmul(atomo.randn(2, 70)) + atomo.randn(60, 70) * 0.01):mul_(1e-3)
     local text = "auto:ratio=64,every=1,prefer=accuracy"
-    local _, alone = variance(text, {small}) -- whose own square is all that there is
+    local _, alone = variance(text, {small}) -- the only tensor of its step
     assert.equal("svd", alone:stats(1).family)
     local _, exact = variance(text, {large, small})
     assert.truthy(exact:stats(2).family:find "^entry", exact:stats(2).family)

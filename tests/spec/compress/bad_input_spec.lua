@@ -118,7 +118,7 @@ describe("every compressor", function()
     end
   end)
 
-  it("tells the length of a message from its header, and reads nothing behind the bytes that it is told of", function()
+  it("reads a message's length and tensor from its header, and nothing after the bytes given", function()
     local g, length = atomo.tensor {1, 2, 3}, ffi.new "double[1]"
     for _, name in ipairs(names) do
       local bytes, C = made(name):encode(g, {step = 1, tensor = 1}):bytes(), require("atomo.ffi").C
@@ -127,7 +127,7 @@ describe("every compressor", function()
         assert.equal(size >= 4, C.atomo_codec_tensor_of(bytes, size) == 1, ("%s: %d bytes"):format(name, size))
       end
       assert.equal(#bytes, length[0], name)
-      for number, said in pairs {["\0"] = 0, ["\255\255\255\255\15"] = 2 ^ 32 - 1} do -- tensors that there cannot be
+      for number, said in pairs {["\0"] = 0, ["\255\255\255\255\15"] = 2 ^ 32 - 1} do -- not tensors' numbers
         local c, other = made(name), bytes:sub(1, 3) .. number .. bytes:sub(5)
         assert.truthy(error_of(c.decode, c, other):find(("message names tensor %.0f"):format(said), 1, true), name)
       end

@@ -47,7 +47,7 @@ describe("probabilities", function()
     end
   end)
 
-  it("are 1 for a budget of as many as there are coefficients, however their sizes are spread", function()
+  it("are 1 if the budget is the number of nonzero coefficients", function()
     for _, base in ipairs {1, 2, 4, 10} do
       for n = 1, 20 do
         local lambda = atomo.zeros(n + 3)

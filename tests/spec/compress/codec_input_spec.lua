@@ -137,7 +137,7 @@ describe("gradients", function()
     end
   end)
 
-  it("whose next step up is no float any more come back finite", function()
+  it("near the largest float decode to finite numbers", function()
     atomo.manual_seed(5)
     local g = (atomo.rand(40, 30) * 2.4 + 1) * 1e38
     for _, text in ipairs {"entry:atoms=900", "entry:atoms=900,step=1", "entry:atoms=600,step=4", "entry:ratio=20"} do

@@ -79,7 +79,8 @@ describe("learnt state that no step could have left is refused, by name:", funct
     damaged("svd:ratio=4,every=3", -4, nan)
     damaged("svd:ratio=4,every=3", -144, nan)
   end)
-  -- six doubles of the plan, the number of the family, five doubles of the searches; then of every family a plan
-  it("a family that there is none of", function() damaged("auto:ratio=8", 48, {10}) end)
-  it("bits of an atom that there are none of", function() damaged("auto:ratio=8", 92 + 4 * 48 + 48, {8}) end)
+  -- The bytes: six doubles of the plan, the family's number in 4 bytes, five doubles of the searches; then six doubles
+  -- of each family's plan, and behind svd's a double and a byte (the number of its bits) for each of 6 atoms.
+  it("a family's number that does not exist", function() damaged("auto:ratio=8", 48, {10}) end)
+  it("a number of bits that does not exist", function() damaged("auto:ratio=8", 92 + 4 * 48 + 48, {8}) end)
 end)

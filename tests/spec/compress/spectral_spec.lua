@@ -1,15 +1,16 @@
--- Spectral atoms: sizes that do not depend on the gradient's unit, a basis kept as long as it is told.
+-- Spectral atoms: scaling the gradient scales its atoms, every=K keeps a basis for K steps, and messages of an earlier
+-- build decode.
 local atomo = require "atomo"
 
---- Strong directions of rank 3 over noise whose atoms are below 0.4 % of the largest, where a Gram matrix in f32 does
---- not tell their sizes.
+--- A matrix of rank 3 plus noise. The noise's atoms are below 0.4 % of the largest atom: too small to be measured from
+--- a Gram matrix in f32.
 local function strong_and_weak(seed, m, n)
   atomo.manual_seed(seed)
   return atomo.randn(m, 3):matmul(atomo.randn(3, n)) + atomo.randn(m, n):mul_(1e-4)
 end
 
 describe("spectral atoms", function()
-  it("of a gradient in another unit are the same ones in that unit", function()
+  it("of a scaled gradient are the same atoms, scaled", function()
     local g = strong_and_weak(1, 24, 40)
     for _, text in ipairs {"svd:ratio=2", "svd:ratio=2,bits=16", "svd:ratio=2,bits=4", "svd:ratio=2,every=3"} do
       local c = atomo.compressor(text)
@@ -25,7 +26,7 @@ describe("spectral atoms", function()
     end
   end)
 
-  it("are drawn in one basis for as many steps as every= says", function()
+  it("keep their basis for every=K steps", function()
     local g = {}
     for step = 0, 5 do g[step] = strong_and_weak(10 + step, 12, 20) end
     local function decoded(every, first)
@@ -39,10 +40,10 @@ describe("spectral atoms", function()
       assert.equal(step % 2 > 0, differ(two[step], fresh[step]), "every=2, step " .. step)
       assert.equal(step % 3 > 0, differ(three[step], fresh[step]), "every=3, step " .. step)
     end
-    assert.is_false(differ(two[1], three[1])) -- both in the basis of step 0
+    assert.is_false(differ(two[1], three[1])) -- both use the basis of step 0
   end)
 
-  it("of an earlier build's auto still decode, each in bits of its own", function()
+  it("in a message of an earlier build of auto, in 12 to 2 bits, decode", function()
     local function u(k, i) return (i * i * (2 * k + 1) + 5 * i * k) % 13 - 6 end
     local g = atomo.zeros(6, 11)
     for i = 1, 6 do
