@@ -43,16 +43,16 @@ static struct {
 
 /* State that only the watchdog thread uses. */
 typedef struct watch {
-    atomo_flight_op op; /* the newest operation at the last look */
-    uint64_t progress;  /* of the flight recorder at the last look */
-    double waited, since,
-        warn_at;        /* seconds without progress; since the last operation; `waited` of the next warning */
-    double gone_at;     /* `waited` at which to ask next whether a rank has left */
-    double asked, sent; /* times when the current question was first and last sent; 0: no question */
-    double waited_then; /* `waited` when it was first sent */
-    uint32_t round;     /* number of the question */
-    double ending;      /* time when another rank announced that it ends the job; 0: none has */
-    bool written, told; /* the flight recorder has been written; a warning has been printed */
+    atomo_flight_op op;   /* the newest operation at the last look */
+    uint64_t progress;    /* of the flight recorder at the last look */
+    double waited, since; /* seconds without progress; since the last operation ended */
+    double warn_at;       /* `waited` at which to warn next */
+    double gone_at;       /* `waited` at which to ask next whether a rank has left */
+    double asked, sent;   /* times when the current question was first and last sent; 0: no question */
+    double waited_then;   /* `waited` when it was first sent */
+    uint32_t round;       /* number of the question */
+    double ending;        /* time when another rank announced that it ends the job; 0: none has */
+    bool written, told;   /* the flight recorder has been written; a warning has been printed */
 } watch;
 
 static void say(const char *text)
