@@ -123,7 +123,7 @@ static int most_rows_of(const strips *s) /* the most rows that a tile of the wid
     return most_rows((s->vectors + s->count - 1) / s->count);
 }
 
-/* Computes all strips of a product; p.b, p.c and p.init point to column 0. */
+/* Computes all strips of a product; the pointers of p are to column 0. */
 static void run_strips(const strips *s, int rows, product p)
 {
     const float *b = p.b, *init = p.init;
