@@ -1,10 +1,10 @@
-/* taps.c - cosines over the taps of each kernel, channels as they are; stage 4 of the path.
+/* taps.c - cosines over the taps of each convolution kernel; channels are not transformed; stage 4 of the path.
  *
- * The gradient of a convolution's weight [out, kh, kw, in] is, for a pair of channels, the correlation of two images at
- * kh x kw neighbouring shifts. Images are smooth, so neighbouring taps are alike: most of the energy is in their mean,
- * and the DCT-II over the taps gathers it there. docs/compressors.md has the measurements. A tensor that is no kernel
- * (not four-dimensional, or 1x1), and an axis of more than 64 taps, is left as it is: then this is `entry`.
- * Promise: exact but for rounding, the same bits on every CPU; work of 2 (kh + kw) flops an entry.
+ * For a pair of channels, the gradient of a convolution's weight [out, kh, kw, in] is the correlation of two images at
+ * kh x kw neighbouring shifts. Images are smooth, so neighbouring taps are similar, and the DCT-II over the taps
+ * concentrates most of the energy in their mean. docs/compressors.md has measurements. A tensor that is no kernel (not
+ * four-dimensional, or 1x1), and an axis of more than 64 taps, is not transformed; such tensors are coded like `entry`.
+ * The transform is exact except for rounding, gives the same bits on every CPU, and takes 2 (kh + kw) flops per entry.
  */
 #include "atoms/common/basis.h"
 #include <math.h>
@@ -14,12 +14,12 @@ enum { MAX_TAPS = 64, TILE = 256 };
 static const struct atomo__option options[] = {ATOMO__STEP_OPTION, {0}};
 
 typedef struct {
-    int64_t blocks, taps, inner; /* the tensor as [blocks, taps, inner]; taps 1: nothing to do */
-    float *forward, *backward;   /* [taps, taps] */
+    int64_t blocks, taps, inner; /* the tensor as [blocks, taps, inner]; taps 1: not transformed */
+    float *forward, *backward;   /* [taps, taps] the transform and its inverse; NULL if taps is 1 */
 } axis;
 
 typedef struct {
-    axis row, column; /* over kw, over kh */
+    axis row, column; /* along kw, along kh */
 } kernel;
 
 static int plan(atomo__plan *plan)
@@ -27,7 +27,7 @@ static int plan(atomo__plan *plan)
     return atomo__basis_plan(plan, sizeof(kernel));
 }
 
-/* The DCT-II of `taps` points, orthonormal, and its transpose. */
+/* Sets up *a with the orthonormal DCT-II of `taps` points and its transpose. */
 static int make_axis(axis *a, double blocks, double taps, double inner)
 {
     const double pi = 3.14159265358979323846;
@@ -63,7 +63,7 @@ static void stop(atomo__plan *plan)
     memset(k, 0, sizeof *k);
 }
 
-/* x [3, n] <- m [3,3] x: the kernels that there are. */
+/* x = m x for x [3, n] with rows a, b, c and m [3, 3]: the usual case, kernels of three taps. */
 ATOMO_CLONES static void mix_three(const float *m, float *restrict a, float *restrict b, float *restrict c, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -74,7 +74,7 @@ ATOMO_CLONES static void mix_three(const float *m, float *restrict a, float *res
     }
 }
 
-/* `count` columns of x [taps, stride] <- m times them; work: taps * count floats. */
+/* Multiplies `count` columns of x [taps, stride] by m [taps, taps]; work: scratch of taps * count floats. */
 ATOMO_CLONES static void mix(const float *m, int64_t taps, float *restrict x, int64_t stride, int64_t count,
                              float *restrict work)
 {
@@ -86,7 +86,7 @@ ATOMO_CLONES static void mix(const float *m, int64_t taps, float *restrict x, in
     }
 }
 
-/* One block [taps, inner] of an axis. */
+/* Transforms one block [taps, inner] of an axis. */
 static void run(const axis *a, float *x, bool inverse, float *work)
 {
     const float *m = inverse ? a->backward : a->forward;
@@ -98,7 +98,7 @@ static void run(const axis *a, float *x, bool inverse, float *work)
     for (int64_t at = 0; at < n; at += TILE) mix(m, a->taps, x + at, n, ATOMO_MIN((int64_t)TILE, n - at), work);
 }
 
-/* Output channel by output channel, both axes, while it is in the cache. */
+/* Transforms both axes of one output channel after the other, so that each stays in cache. */
 static void transform(const atomo__plan *plan, float *x, bool inverse, float *work)
 {
     const kernel *k = atomo__basis_state(plan);

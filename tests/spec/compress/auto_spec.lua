@@ -243,7 +243,7 @@ describe("auto", function()
   end)
 
   it("refuses a budget in atoms, and other options", function()
-    for text, part in pairs {["auto:atoms=3"] = "an atom of one family is not one of another",
+    for text, part in pairs {["auto:atoms=3"] = "atoms of different families",
       ["auto:ratio=4,bits=8"] = "unknown option 'bits'", ["auto:ratio=4,every=-1"] = "every is '-1'"} do
       local ok, message = pcall(atomo.compressor, text)
       assert.is_false(ok)
