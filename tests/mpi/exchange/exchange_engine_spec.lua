@@ -126,7 +126,7 @@ describe("the communication thread", function()
     assert.matches("are not in the tensor that holds them", ffi.string(C.atomo_last_error()))
   end)
 
-  it("takes no program that lacks what it works on", function()
+  it("takes no program that lacks what it works on, and no buffer without grains", function()
     for words, operations in pairs {["operation 1 of its program lacks what it works on"] = {{"encode"}},
       ["operation 1 of its program is 0, with a communicator"] = {{"encode", world}},
       ["operation 2 of its program is 4, without a communicator"] = {{"reduce", world}, {"allgather"}}} do
@@ -134,6 +134,10 @@ describe("the communication thread", function()
       assert.is_false(ok)
       assert.matches(words, why, 1, true)
     end
+    local ok, why = pcall(program.bucket, "a", {{"allreduce", world}}, {tensor = filled(3, 0).h,
+      grains = ffi.new("double[1]", 3), grain_count = 0})
+    assert.is_false(ok)
+    assert.matches("bucket a: 0 grains", why, 1, true)
   end)
 
   it("meets the other ranks whatever order gradients become ready in, with the same bits without overlap", function()
