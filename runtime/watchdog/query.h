@@ -38,8 +38,8 @@ typedef struct atomo_packet {
     atomo_query_state state;
 } atomo_packet;
 
-/* Opens the socket (once) and tells all ranks of c how to reach this one: *peers [size of c], to be freed by
- * atomo__free. [collective] */
+/* Opens the socket and tells all ranks of c, the whole job, how to reach this one: *peers [size of c], to be freed by
+ * atomo__free. Once a process. [collective] */
 int atomo__query_open(atomo_comm *c, atomo_peer **peers);
 void atomo__query_close(void);
 
