@@ -118,13 +118,12 @@ describe("a request", function()
     } do
       local name, operation = unpack(each)
       local before = live()
-      local sent = world:isend(atomo.full({5000}, me), right, 77)
       do
+        local sent = world:isend(atomo.full({5000}, me), right, 77)
         world:irecv(atomo.zeros(5000), left, 77) -- dropped at once
+        assert(live() > before)
+        sent:wait()
       end
-      assert(live() > before)
-      sent:wait()
-      sent = nil
       for _ = 1, 200 do -- every rank's message arrives; the registry gives the memory back at a later call
         operation()
         flag:fill_(live() <= before and 1 or 0)

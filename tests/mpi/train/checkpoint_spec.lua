@@ -193,7 +193,8 @@ describe("the folder of checkpoints", function()
     local rest, said = train_said {epochs = 3, resume = "auto", save = path}
     assert_same(whole, rest)
     local gone = assert(said:match "removed what unfinished saves had left: ([^\n]*)", said)
-    for _, name in ipairs {"step-999.partial", "step-3.removed", "latest.77.tmp", kept .. ".replaced (back in place)"} do
+    for _, name in ipairs {"step-999.partial", "step-3.removed", "latest.77.tmp",
+      kept .. ".replaced (back in place)"} do
       assert.truthy((", " .. gone .. ", "):find(", " .. name .. ", ", 1, true), name .. ": " .. gone)
     end
     world:barrier()

@@ -118,12 +118,12 @@ describe("a compressor in Lua", function()
     it(text .. " sends in dense form what would take more bytes, in one step and streamed", function()
       local c = atomo.compressor((text:gsub("ratio=6", "ratio=0.2")))
       c:prepare(shapes)
-      local out, bytes = atomo.zeros(c:wire_max(), "u8"), 0
+      local out = atomo.zeros(c:wire_max(), "u8")
       for step = 1, 2 do
+        local bytes = 0
         if step == 1 then
           bytes = c:encode_step(grads, {step = step, out = out})
         else
-          bytes = 0
           c:begin_step(step, 0)
           for i, g in ipairs(grads) do bytes = bytes + c:push(i, g, out, bytes) end
           c:end_step()
@@ -194,6 +194,12 @@ describe("a compressor in Lua", function()
     local two = atomo.compressor "head_tail:ratio=4,rank=2"
     two:encode(g)
     fails("decode", two.decode, two, atomo.compressor("head_tail:ratio=4,rank=1"):encode(g))
+    atomo.basis("scaled", {options = {by = 1}, analyze = function(x, o) return x * o.by end,
+      synthesize = function(x, _, o) return x / o.by end})
+    m = atomo.compressor("scaled:ratio=4,by=2"):encode(g)
+    other = atomo.compressor "scaled:ratio=4,by=4" -- which would make half the gradient of it
+    other:encode(g)
+    fails("codec", other.decode, other, m)
     local c = atomo.compressor "haar_lua:ratio=0.1"
     local bad = g:clone()
     bad:set(1, 2, 0 / 0)
