@@ -187,7 +187,8 @@ describe("the communication thread", function()
           end
           for i = 6, 1, -1 do ex:push(i, grads[i]) end
           ex:finish()
-          assert.is_true(ex:stats().ms.encode > 0)
+          local ms = ex:stats().ms
+          assert.is_true(ms.encode > 0 and ms.decode > 0 and ms.exchange > 0)
         end
         for _, g in ipairs(grads) do ex:check_replicas(g, "the average") end
         results[run] = grads
