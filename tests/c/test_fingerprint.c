@@ -1,5 +1,5 @@
-/* test_fingerprint.c - what ranks say that disagree about their operation, in words, where a rank's bytes are no
- * fingerprint of this version, too. One process plays two ranks: MPI_Iallgather is this file's. */
+/* test_fingerprint.c - the error text when two ranks are in different operations, and when a rank's bytes are no
+ * fingerprint (another version's, say). The test replaces two MPI functions, so that one process plays both ranks. */
 #include "check.h"
 #include "comm/comm.h"
 

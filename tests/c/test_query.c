@@ -1,5 +1,6 @@
-/* test_query.c - how watchdogs reach each other: which addresses a rank announces, and which packets it takes. This
- * file's are the network interfaces, and the MPI calls in which rank 0 of 2 hears itself twice. */
+/* test_query.c - how watchdogs reach each other: which addresses a rank announces, and which packets it accepts. The
+ * test replaces getifaddrs and two MPI functions: one process sees chosen network interfaces and plays both ranks of a
+ * job. */
 #include "check.h"
 #include "watchdog/query.h"
 #include <arpa/inet.h>
@@ -66,11 +67,11 @@ static void reaches_itself(void)
     CHECK(p.kind == QUERY_ANSWER && p.round == 9 && p.from == 0 && p.state.waiting == 1 && p.state.seconds == 3);
     CHECK(strcmp(p.state.operation, "barrier") == 0);
 
-    atomo_peer stranger = peers[1]; /* a packet of another job */
+    atomo_peer stranger = peers[1]; /* another job's key */
     stranger.key ^= 2;
     atomo__query_send(&stranger, QUERY_ANSWER, 10, &state);
     CHECK(!atomo__query_receive(0.2, &p));
-    const int fd = socket(AF_INET, SOCK_DGRAM, 0); /* half of one that it would take */
+    const int fd = socket(AF_INET, SOCK_DGRAM, 0); /* the right key, too short */
     const struct sockaddr_in to = {
         .sin_family = AF_INET, .sin_port = peers[1].port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     p.key = peers[1].key;

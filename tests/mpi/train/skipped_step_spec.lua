@@ -156,7 +156,7 @@ describe("local steps", function()
   end)
 end)
 
---- Batches: a good one where `before` says so, n poisoned ones, a good one.
+--- A list of batches for loader: a good one if `before`, then n poisoned ones, then a good one.
 local function row(before, n)
   local list = {}
   if before then list[1] = false end

@@ -1,14 +1,14 @@
--- What is larger than MPI takes at once travels in pieces (of 256 MiB; ATOMO_MPI_CHUNK says otherwise): the specs of
--- collectives and messages hold where a piece has 8 bytes, too.
+-- Tensors beyond the largest single message (256 MiB; ATOMO_MPI_CHUNK) travel in pieces: the specs of collectives and
+-- messages also hold with pieces of 8 bytes.
 local root = require "support.root"
 local spawn = require "support.spawn"
-local possible, why = spawn.possible()
+
+local spec = spawn.specs(it, pending, true)
 
 describe("in pieces of 8 bytes", function()
-  for name, options in pairs {collective = "", message = "--filter-out 'of another size' "} do -- which names a piece's
-    it(("the spec of %ss holds on 3 ranks"):format(name), function()
-      if not possible then return pending(why) end
-      if not spawn.have "mpirun" then return pending "mpirun is missing" end
+  for name, options in pairs {collective = "",
+    message = "--filter-out 'of another size' "} do -- its error text names the size of a piece
+    spec(("the spec of %ss holds on 3 ranks"):format(name), function()
       local path = ("%stests/mpi/comm/%s_spec.lua"):format(root, name)
       local out, code = spawn.ranks(3, "test " .. options .. spawn.quote(path), {env = "ATOMO_MPI_CHUNK=8"})
       assert.equal(0, code, out)
