@@ -50,18 +50,14 @@ static void open_socket(void)
 
 int atomo__query_open(atomo_comm *c, atomo_peer **peers)
 {
-    if (self.key == 0) {
-        atomo_comm *world;
-        ATOMO_TRY(atomo_comm_world(&world));
-        self.rank = world->rank;
-        self.pid = (int32_t)getpid();
-        strncpy(self.host, atomo_mpi_hostname(), sizeof self.host - 1);
-        if (getrandom(&self.key, sizeof self.key, GRND_NONBLOCK) != sizeof self.key)
-            self.key = (uint64_t)(atomo_time() * 1e9) ^ (uint64_t)self.pid << 32;
-        self.key |= 1;
-        find_addresses();
-        open_socket();
-    }
+    self.rank = c->rank;
+    self.pid = (int32_t)getpid();
+    strncpy(self.host, atomo_mpi_hostname(), sizeof self.host - 1);
+    if (getrandom(&self.key, sizeof self.key, GRND_NONBLOCK) != sizeof self.key)
+        self.key = (uint64_t)(atomo_time() * 1e9) ^ (uint64_t)self.pid << 32;
+    self.key |= 1;
+    find_addresses();
+    open_socket();
     void *p;
     ATOMO_TRY(atomo__calloc(&p, (size_t)c->size * sizeof(atomo_peer)));
     const int n = (int)sizeof self;

@@ -244,6 +244,19 @@ describe("byte counts", function()
     local o, i = moved(function() own:allreduce(t) end)
     assert.near(2 * 400 * (n - 1) / n, o, 1)
     assert.near(o, i, 1)
+    local f = require "atomo.ffi"
+    for _, sum in ipairs {function() own:iallreduce(t):wait() end, function()
+      f.check(f.C.atomo_comm_allreduce_grains(own.h, t.h, f.ffi.new("double[2]", 30, 70), 2))
+    end} do
+      o, i = moved(sum)
+      assert.near(2 * 400 * (n - 1) / n, o, 1)
+      assert.near(o, i, 1)
+    end
+    for _, collect in ipairs {function() own:reduce(t, "sum", 0) end, function() own:gather(t, 0) end} do
+      o, i = moved(collect)
+      assert.equal(me == 0 and 0 or 400, o)
+      assert.equal(me == 0 and 400 * (n - 1) or 0, i)
+    end
     o, i = moved(function() own:allgather(t) end)
     assert.equal(400 * (n - 1), o)
     assert.equal(400 * (n - 1), i)
@@ -256,7 +269,6 @@ describe("byte counts", function()
     o, i = moved(function() own:allgatherv(("x"):rep(me * 10)) end)
     assert.equal((me * 10 + 48) * (n - 1), o)
     assert.equal(10 * n * (n - 1) / 2 - me * 10 + 48 * (n - 1), i)
-    local f = require "atomo.ffi"
     local recv, count = f.ffi.new "atomo_tensor *[1]", f.ffi.new "double[1]"
     o, i = moved(function() f.check(f.C.atomo_comm_bcast_bytes(own.h, t.h.data, 400, 0, recv, count)) end)
     assert.equal((me == 0 and 400 or 0) * (n - 1) + 48 * (n - 1), o)

@@ -126,7 +126,7 @@ describe("the communication thread", function()
     assert.matches("are not in the tensor that holds them", ffi.string(C.atomo_last_error()))
   end)
 
-  it("takes no program that lacks what it works on", function()
+  it("takes no program that lacks what it works on, and no buffer without grains", function()
     for words, operations in pairs {["operation 1 of its program needs a field"] = {{"encode"}},
       ["operation 1 of its program is 0, with a communicator"] = {{"encode", world}},
       ["operation 2 of its program is 4, without a communicator"] = {{"reduce", world}, {"allgather"}}} do
@@ -134,6 +134,10 @@ describe("the communication thread", function()
       assert.is_false(ok)
       assert.matches(words, why, 1, true)
     end
+    local ok, why = pcall(program.bucket, "a", {{"allreduce", world}}, {tensor = filled(3, 0).h,
+      grains = ffi.new("double[1]", 3), grain_count = 0})
+    assert.is_false(ok)
+    assert.matches("bucket a: 0 grains", why, 1, true)
   end)
 
   it("meets the other ranks whatever order gradients become ready in, with the same bits without overlap", function()
@@ -183,7 +187,8 @@ describe("the communication thread", function()
           end
           for i = 6, 1, -1 do ex:push(i, grads[i]) end
           ex:finish()
-          assert.is_true(ex:stats().ms.encode > 0)
+          local ms = ex:stats().ms
+          assert.is_true(ms.encode > 0 and ms.decode > 0 and ms.exchange > 0)
         end
         for _, g in ipairs(grads) do ex:check_replicas(g, "the average") end
         results[run] = grads
@@ -250,7 +255,7 @@ describe("the communication thread", function()
     end
   end)
 
-  it("leaves gradients alone until finish, though what came is decoded before", function()
+  it("sends and decodes buckets while gradients are still to come, and leaves gradients alone until finish", function()
     if world.size == 1 then return pending "one rank has no overlap" end
     local ex = atomo.exchange {compress = "entry:ratio=20", topology = "allgather"}
     for step = 1, 2 do
@@ -260,9 +265,11 @@ describe("the communication thread", function()
         grads[i] = atomo.randn(100, 700)
         given[i] = grads[i]:clone()
       end
-      for i = 5, 1, -1 do ex:push(i, grads[i]) end
-      if step == 2 then -- every bucket was posted with its last gradient, and its decoding behind it
-        for _, bucket in ipairs(ex.plan.buckets) do
+      for i = 5, 1, -1 do
+        ex:push(i, grads[i])
+        if step == 2 then -- every bucket was posted with its last gradient, and its decoding behind it
+          assert.equal(5, #ex.plan.buckets) -- of 256 KiB and more
+          local bucket = ex.plan.buckets[6 - i]
           wait(bucket.h)
           assert.is_true(bucket.decoded[1]:norm_value(2) > 0)
         end

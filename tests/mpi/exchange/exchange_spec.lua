@@ -101,6 +101,23 @@ describe("budgets", function()
   end)
 end)
 
+describe("bytes of an all-reduce", function()
+  it("are 2 (P - 1)/P of the gradient, of its factors, and of half of it", function()
+    for _, each in ipairs {{"none", 64 * 128}, {"powersgd:rank=2,ef=true", 2 * (64 + 128)},
+      {"bf16:round=stochastic", 64 * 128 / 2}, {"fp16", 64 * 128 / 2}} do
+      local compress, floats = unpack(each)
+      local ex = atomo.exchange {compress = compress, topology = "allreduce", checked = false, min_size = 10}
+      for _ = 1, 2 do
+        ex:push(1, atomo.ones(64, 128))
+        ex:finish()
+      end
+      local s, want = ex:stats(), 8 * floats * (world.size - 1) / world.size
+      assert.is_true(math.abs(s.bytes_out - want) <= 16, compress .. ": " .. s.bytes_out) -- the largest factor besides
+      assert.is_true(math.abs(s.bytes_in - want) <= 16, compress .. ": " .. s.bytes_in)
+    end
+  end)
+end)
+
 describe("a step with NaN on one rank", function()
   local function poisoned(policy)
     local calls = 0

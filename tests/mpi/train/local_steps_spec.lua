@@ -34,7 +34,7 @@ local function run(o)
       seed = 1, mean = data.mean, std = data.std}},
     on_step = function(info) steps[#steps + 1] = info end}
   for _, key in ipairs {"epochs", "accumulate", "local_steps", "outer", "save", "resume", "loss", "nonfinite",
-    "max_steps", "check_replicas"} do
+    "max_steps", "check_replicas", "on_epoch"} do
     if o[key] ~= nil then options[key] = o[key] end
   end
   local info = atomo.train(options)
@@ -186,11 +186,14 @@ describe("local steps", function()
 
   it("between exchanges send nothing, and let the ranks differ", function()
     if world.size == 1 then return pending "one rank sends nothing" end
-    local _, info, _, steps = run {local_steps = 2, images = 12 * world.size, epochs = 1} -- rounds of 2 and 1
+    local of_epoch
+    local _, info, _, steps = run {local_steps = 2, images = 12 * world.size, epochs = 1, -- rounds of 2 and 1
+      on_epoch = function(i) of_epoch = i.bytes_out end}
     assert.equal(3, #steps)
     assert.equal(0, steps[1].bytes_out)
     assert.is_true(steps[2].bytes_out > 0 and steps[3].bytes_out > 0)
-    if world.rank == 0 then assert.equal(info.bytes_out, steps[2].bytes_out + steps[3].bytes_out) end
+    assert.equal(of_epoch, steps[2].bytes_out + steps[3].bytes_out)
+    if world.rank == 0 then assert.equal(info.bytes_out, of_epoch) end
     assert.is_true(steps[1].dense_bytes > 0)
     local own = world:allgatherv(("%.17g"):format(steps[1].loss))
     local shared = world:allgatherv(("%.17g"):format(steps[2].loss))

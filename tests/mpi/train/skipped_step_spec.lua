@@ -156,6 +156,36 @@ describe("local steps", function()
   end)
 end)
 
+--- A list of batches for loader: a good one if `before`, then n poisoned ones, then a good one.
+local function row(before, n)
+  local list = {}
+  if before then list[1] = false end
+  for _ = 1, n do list[#list + 1] = "step" end
+  list[#list + 1] = false
+  return list
+end
+
+describe("ten skipped steps in a row", function()
+  local function raises(list, way, step, text)
+    local ok, why = pcall(train, list, way)
+    assert.is_false(ok)
+    assert.truthy(why:find(("step %d: NaN or Inf in the loss or the gradient %s"):format(step, text), 1, true), why)
+  end
+
+  it("end the run, nine do not", function()
+    for _, before in ipairs {true, false} do
+      local first = before and 1 or 0
+      assert.equal(9, select(2, train(row(before, 9), {compress = "none"})).skipped)
+      raises(row(before, 10), {compress = "none"}, first + 10, "on 1 of " .. world.size)
+      if world.size == 1 then -- else each rank goes by its own local steps, and the others wait
+        local way = {compress = "none", local_steps = 100}
+        assert.equal(9, select(2, train(row(before, 9), way)).skipped)
+        raises(row(before, 10), way, first + 10, "of a local step")
+      end
+    end
+  end)
+end)
+
 describe("what is not finite is named where it arises:", function()
   local function why(list, options, change)
     local model = build()

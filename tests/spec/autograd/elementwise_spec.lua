@@ -36,6 +36,15 @@ describe("elementwise", function()
     agrees(function(x) return x:square() + x:reciprocal() + x:relu() + x:floor() * x:sign() end, 1, 1e-6, 33)
   end)
 
+  it("takes seven arguments and their gradients", function()
+    agrees(function(a, b, c, d, e, g, h) return a * b + c / d - e * g * h:sqrt() end, 7, 1e-5, 6, 50)
+    local ok, message = pcall(atomo.elementwise, "f", function(a, b, c, d, e, g, h, i)
+      return a + b + c + d + e + g + h + i
+    end)
+    assert.is_false(ok)
+    assert.truthy(message:find("elementwise: f takes 8 arguments, expected 1 to 7", 1, true), message)
+  end)
+
   it("passes gradcheck", function()
     local mix = atomo.elementwise("mix", function(x, y)
       return (x * y):tanh() + 2 ^ y - x:sigmoid() / (y * y + 1) + (x - y):abs() ^ 2

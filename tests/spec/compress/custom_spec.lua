@@ -115,6 +115,53 @@ describe("a compressor in Lua", function()
       assert.is_true(math.abs(stream / (dense / 6) - 1) < 0.05, stream / (dense / 6))
     end)
 
+    it(text .. " sends in dense form what would take more bytes, in one step and streamed", function()
+      local c = atomo.compressor((text:gsub("ratio=6", "ratio=0.2")))
+      c:prepare(shapes)
+      local out = atomo.zeros(c:wire_max(), "u8")
+      for step = 1, 2 do
+        local bytes = 0
+        if step == 1 then
+          bytes = c:encode_step(grads, {step = step, out = out})
+        else
+          c:begin_step(step, 0)
+          for i, g in ipairs(grads) do bytes = bytes + c:push(i, g, out, bytes) end
+          c:end_step()
+        end
+        local accs, numel = {}, 0
+        for i, shape in ipairs(shapes) do
+          accs[i], numel = atomo.zeros(shape), numel + grads[i]:numel()
+        end
+        assert.is_true(bytes <= 4.2 * numel, bytes)
+        assert.equal(bytes, c:stats().nbytes)
+        if step == 1 then
+          c:decode_step(out, 0, bytes, 1, accs, step)
+        else
+          local source = {data = f.ffi.cast("const uint8_t *", out.h.data), left = bytes}
+          for i, acc in ipairs(accs) do c:decode_tensor(i, step, {source}, 1, acc) end
+        end
+        for i, g in ipairs(grads) do assert.is_true((accs[i] - g):norm_value(2) < 0.02 * g:norm_value(2)) end
+      end
+    end)
+
+    it(text .. " counts in a step's variance all that error feedback holds back, streamed too", function()
+      local c = atomo.compressor(text .. ",ef=true")
+      c:prepare(shapes)
+      local out = atomo.zeros(2 * c:wire_max(), "u8")
+      local function held()
+        local sum = 0
+        for i in ipairs(shapes) do sum = sum + c:residual(i):norm_value(2) ^ 2 end
+        return sum
+      end
+      c:encode_step(grads, {step = 1, out = out})
+      assert.is_true(math.abs(c:stats().variance / held() - 1) < 1e-5)
+      local at = 0
+      c:begin_step(2, 0)
+      for i, g in ipairs(grads) do at = at + c:push(i, g, out, at) end
+      c:end_step()
+      assert.is_true(math.abs(c:stats().variance / held() - 1) < 1e-5)
+    end)
+
     it(text .. " allocates nothing once warm", function()
       local c = atomo.compressor(text)
       c:prepare(shapes)
@@ -147,6 +194,12 @@ describe("a compressor in Lua", function()
     local two = atomo.compressor "head_tail:ratio=4,rank=2"
     two:encode(g)
     fails("decode", two.decode, two, atomo.compressor("head_tail:ratio=4,rank=1"):encode(g))
+    atomo.basis("scaled", {options = {by = 1}, analyze = function(x, o) return x * o.by end,
+      synthesize = function(x, _, o) return x / o.by end})
+    m = atomo.compressor("scaled:ratio=4,by=2"):encode(g)
+    other = atomo.compressor "scaled:ratio=4,by=4" -- which would make half the gradient of it
+    other:encode(g)
+    fails("codec", other.decode, other, m)
     local c = atomo.compressor "haar_lua:ratio=0.1"
     local bad = g:clone()
     bad:set(1, 2, 0 / 0)

@@ -17,12 +17,18 @@ local model = atomo.nn.Sequential {atomo.nn.Flatten(), atomo.nn.Linear(3072, 10)
 local loader = atomo.data.loader {set = data.train, batch = 4, rank = world.rank, size = world.size, mean = data.mean,
   std = data.std}
 local schedule = atomo.schedule.cosine {lr = 0.01, steps = 3 * loader.steps}
-local last
+local last, rounds = nil, {}
 local info = atomo.train {model = model, data = loader, eval_every = 0, epochs = epochs, schedule = schedule,
   optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01, momentum = 0.9},
   exchange = atomo.exchange {compress = arg[4] or "topk:k=50,ef=true", min_size = tonumber(arg[6])}, save = path,
-  resume = resume and path or nil, max_steps = tonumber(arg[5]), on_step = function(i) last = i end}
-if world.rank == 0 then print(("END step %d of %d lr %.6f"):format(info.step, 3 * loader.steps, last.lr)) end
+  resume = resume and path or nil, max_steps = tonumber(arg[5]), local_steps = tonumber(arg[7]),
+  on_step = function(i)
+    last = i
+    if i.of_all then rounds[#rounds + 1] = i.step end
+  end}
+if world.rank > 0 then return end
+print(("END step %d of %d lr %.6f"):format(info.step, 3 * loader.steps, last.lr))
+print("ROUNDS END " .. table.concat(rounds, " "))
 ]]
 
 describe("a checkpoint", function()
@@ -36,9 +42,9 @@ describe("a checkpoint", function()
     remove()
   end)
 
-  local function run(ranks, epochs, resume, compress, steps, min_size)
-    return spawn.ranks(ranks, ("%s %s %d %s %s %s %s"):format(path, saved, epochs, resume or "new",
-      compress or "topk:k=50,ef=true", steps or "all", min_size or ""))
+  local function run(ranks, epochs, resume, compress, steps, min_size, local_steps)
+    return spawn.ranks(ranks, ("%s %s %d %s %s %s %s %s"):format(path, saved, epochs, resume or "new",
+      compress or "topk:k=50,ef=true", steps or "all", min_size or "1024", local_steps or "0"))
   end
 
   for _, case in ipairs {{2, 4}, {4, 2}, {2, 1}, {1, 2}} do
@@ -70,6 +76,15 @@ describe("a checkpoint", function()
       assert.matches(("END step %d of %d lr "):format(3 * steps, 3 * steps), out)
     end)
   end
+
+  it("made within a round of local steps begins a whole round on another number of ranks", function()
+    local out, code = run(2, 2, nil, nil, 2, nil, 3)
+    assert.equal(0, code, out)
+    out, code = run(1, 2, "resume", nil, nil, nil, 3)
+    assert.equal(0, code, out)
+    assert.matches("saved by 2 ranks, resumed on 1: step 2 there is step 4 here", out)
+    assert.matches("ROUNDS END 7 10 13 16 19 22 25 28 31 32\n", out) -- an epoch of 16 steps ends its round
+  end)
 
   it("of another compressor says that its memory is reset", function()
     local out, code = run(2, 2)
