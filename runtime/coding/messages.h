@@ -12,6 +12,9 @@
 void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t m, int64_t n, bool signs);
 /* Reads into index (room for n), signs in the top bit; returns how many, or -1 where the message is malformed. */
 int64_t atomo__read_indices(atomo__reader *r, int64_t n, bool signs, uint32_t *index);
+/* Their gaps alone, in a Rice code of order k <= 30: m and k are known to the reader. */
+void atomo__write_gaps(atomo__writer *w, int k, const uint32_t *list, int64_t m, bool signs);
+int64_t atomo__read_gaps(atomo__reader *r, int k, int64_t m, int64_t n, bool signs, uint32_t *index);
 double atomo__index_bits(double m, double n);  /* what write_indices takes for m random ones of n */
 double atomo__index_price(double m, double n); /* its derivative in m */
 

@@ -9,11 +9,13 @@
 
 /* ---- budget (budget.c) ---- */
 /* p_i = min(1, |value_i| / (T sqrt(cost_i))). Coefficients are many with one price (entry-like; a spectrum of their
- * sizes stands for them), or doubles. */
+ * sizes stands for them), or doubles. Or they are classes of a random basis (gaussian.h), whose bits are some falling
+ * function of T: then kept_cost + rest_sum / T is its tangent in 1 / T, and expected the entries that are not 0. */
 typedef struct atomo__spectrum atomo__spectrum;
 typedef struct atomo__segment {
     const atomo__spectrum *spectrum;
-    const double *f64;  /* one of the two */
+    const double *f64; /* one of the three */
+    const struct atomo__classes *classes;
     const double *cost; /* [n], only with f64; NULL: unit for all */
     double unit;
     int64_t n;
@@ -30,6 +32,8 @@ typedef struct atomo__segment {
 double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint);
 /* Fills what a segment says at T. */
 void atomo__budget_evaluate(atomo__segment *seg, double T);
+/* The T at which `seg` is expected to send so many atoms; 0 where all are fewer. */
+double atomo__budget_atoms(atomo__segment *seg, double atoms);
 
 /* ---- sizes of many coefficients (histogram.c) ---- */
 /* sum |x|, sum x^2 (both finite when x is) and the largest |x|, fixed order. */
