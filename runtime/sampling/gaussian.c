@@ -228,7 +228,11 @@ atomo__rate atomo__rate_at(int64_t n, double e, double T)
 void atomo__classes_at(const atomo__classes *c, double T, double *bits, double *error, double *nonzero)
 {
     *bits = *error = *nonzero = 0;
-    for (int i = 0; i < c->count; i++) {
+    for (int i = 0; !(T > 0) && i < c->count; i++) { /* floats as they are */
+        *nonzero += (double)(c->units[i] * c->size[i]);
+        *bits += 32 * (double)(c->units[i] * c->size[i]);
+    }
+    for (int i = 0; T > 0 && i < c->count; i++) {
         const atomo__rate r = atomo__rate_at(c->size[i], c->e[i], T);
         *bits += (double)c->units[i] * r.bits;
         *nonzero += (double)c->units[i] * r.nonzero;

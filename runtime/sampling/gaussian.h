@@ -61,7 +61,7 @@ typedef struct atomo__classes {
     double e[ATOMO__CLASSES];      /* mean square of a unit's entry, as both sides know it */
     double energy[ATOMO__CLASSES]; /* sum of squares, as it is */
 } atomo__classes;
-/* All of them at a price: expected bits, squared error and number of entries sent. */
+/* All of them at a price: expected bits, squared error and number of entries sent. T 0: floats as they are. */
 void atomo__classes_at(const atomo__classes *c, double T, double *bits, double *error, double *nonzero);
 
 #endif

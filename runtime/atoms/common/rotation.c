@@ -1,12 +1,13 @@
-/* rotation.c - random orthonormal maps, R = H D2 H D1; stage 4 of the path.
+/* rotation.c - random orthonormal maps, R = H D2 P H D1; stage 4 of the path.
  *
  * D1 and D2 are random signs, H Walsh-Hadamard butterflies [Fino and Algazi 1976]: after the first H all entries are of
  * one order of size, and after the second each is a sum of thousands of them with independent signs, so nearly normal,
- * whatever x was. (One round is not enough: of x = e_1 all entries have one size. Ailon and Chazelle, "The fast
- * Johnson-Lindenstrauss transform", 2009, has the idea of a rotation of signs and butterflies.) A length is 2^a m, m odd
- * and below 32: [m, 2^a], with a Hartley transform of length m along the columns, whose entries are as alike as real
- * ones of that length can be (Bracewell 1983; symmetric, its own inverse). The first H is over the whole length, the
- * second over stretches of 4096 where 2^a has them.
+ * whatever x was. One round is not enough: of x = e_1 all entries have one size. (Butterflies and signs are from Ailon
+ * and Chazelle, "The fast Johnson-Lindenstrauss transform", 2009.) A length is 2^a m, m odd and below 32: rows [m, 2^a],
+ * with a Hartley transform of length m along the columns (Bracewell 1983: real, symmetric, its own inverse). That is
+ * not flat (of three entries one is 1.9 times as large as it would be, squared), so P takes the rows apart: it puts the
+ * entries of a column side by side, and each stretch of the next round has as many of every row. The first H is over
+ * the whole length, the second over stretches of 4096 where 2^a has them; lengths below 4096 have a third round.
  * Proved: R is orthonormal. Not proved, but measured (tests/spec/compress/rotated_spec.lua): that estimates which are
  * unbiased for a uniformly drawn R are so for this one. Promise: the same bits on every CPU.
  */
@@ -16,7 +17,7 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { STRETCH = 4096, DIGITS = 5, MOST_ODD = 1 << DIGITS, LANES = 16 };
+enum { STRETCH = 4096, DIGITS = 5, MOST_ODD = 1 << DIGITS, LANES = 16, MOST_ROUNDS = 3 };
 
 int64_t atomo__rotation_size(int64_t n)
 {
@@ -28,11 +29,6 @@ int64_t atomo__rotation_size(int64_t n)
 static uint32_t blocks_of_signs(int64_t size) /* 128 signs each */
 {
     return (uint32_t)((size + 127) / 128);
-}
-
-uint32_t atomo__rotation_blocks(int64_t size)
-{
-    return 2 * blocks_of_signs(size);
 }
 
 /* ---- butterflies ---- */
@@ -141,40 +137,17 @@ static void hartley(float *x, int m, int64_t n)
     for (int64_t i = 0; i < n; i += LANES) mix(x + i, m, n, (int)ATOMO_MIN((int64_t)LANES, n - i), hartley_row[m / 2]);
 }
 
-/* ---- rounds ---- */
-
-typedef struct {
-    int m;       /* odd */
-    int64_t run; /* 2^a */
-    int64_t stretch; /* of the second round's butterflies */
-    bool again;      /* which has columns, too */
-} shape;
-
-static shape shape_of(int64_t size)
+/* to [columns, m] <- from [m, columns], or back. */
+static void interleave(const float *from, int m, int64_t columns, bool back, float *to)
 {
-    const int a = __builtin_ctzll((uint64_t)size);
-    shape s = {.m = (int)(size >> a), .run = (int64_t)1 << a};
-    s.stretch = ATOMO_MIN(s.run, (int64_t)STRETCH);
-    s.again = s.m > 1 && s.run < STRETCH;
-    return s;
+    for (int64_t i = 0; i < columns; i++)
+        for (int k = 0; k < m; k++) {
+            const int64_t rows = k * columns + i, together = i * m + k;
+            to[back ? rows : together] = from[back ? together : rows];
+        }
 }
 
-static void round_of(float *x, const shape *s, int64_t stretch, bool columns)
-{
-    const int64_t size = s->m * s->run;
-    if (columns) hartley(x, s->m, s->run);
-    for (int64_t i = 0; i < size; i += stretch) walsh(x + i, stretch);
-}
-
-static void first_round(float *x, const shape *s)
-{
-    round_of(x, s, s->run, s->m > 1);
-}
-
-static void second_round(float *x, const shape *s)
-{
-    round_of(x, s, s->stretch, s->again);
-}
+/* ---- signs ---- */
 
 /* x [32 words] <- by x, with the sign bits flipped that are 1 in the words. */
 ATOMO_CLONES static void flip(float *x, const uint32_t *word, int words, float by)
@@ -211,26 +184,68 @@ static void signs(float *x, int64_t size, const atomo_stream *s, uint32_t first,
     }
 }
 
-/* What makes the two rounds of butterflies orthonormal. */
-static double norm(const shape *s)
+/* ---- rounds ---- */
+
+typedef struct {
+    int m;               /* odd */
+    int64_t run, size;   /* 2^a, m 2^a */
+    int64_t stretch[MOST_ROUNDS];
+    int rounds;
+    bool short_runs; /* below STRETCH: every round has columns, else the first */
+    double norm;     /* makes the butterflies orthonormal */
+} shape;
+
+static int rounds_of(int64_t size)
 {
-    return 1 / sqrt((double)s->run * (double)s->stretch);
+    return size < STRETCH ? MOST_ROUNDS : MOST_ROUNDS - 1;
 }
 
-void atomo__rotate(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by)
+static shape shape_of(int64_t size)
 {
-    const shape h = shape_of(size);
-    signs(x, size, s, first, by * norm(&h));
-    first_round(x, &h);
-    signs(x, size, s, first + blocks_of_signs(size), 1);
-    second_round(x, &h);
+    const int a = __builtin_ctzll((uint64_t)size);
+    shape s = {.m = (int)(size >> a), .run = (int64_t)1 << a, .size = size, .rounds = rounds_of(size), .norm = 1};
+    s.short_runs = s.run < STRETCH;
+    for (int i = 0; i < s.rounds; i++) {
+        s.stretch[i] = i == 0 ? s.run : ATOMO_MIN(s.run, (int64_t)STRETCH);
+        s.norm /= sqrt((double)s.stretch[i]);
+    }
+    return s;
 }
 
-void atomo__rotate_back(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by)
+uint32_t atomo__rotation_blocks(int64_t size)
 {
-    const shape h = shape_of(size);
-    second_round(x, &h);
-    signs(x, size, s, first + blocks_of_signs(size), 1);
-    first_round(x, &h);
-    signs(x, size, s, first, by * norm(&h));
+    return (uint32_t)rounds_of(size) * blocks_of_signs(size);
+}
+
+static void mix_all(const shape *s, int round, float *x)
+{
+    if (s->m > 1 && (round == 0 || s->short_runs)) hartley(x, s->m, s->run);
+    for (int64_t i = 0; i < s->size; i += s->stretch[round]) walsh(x + i, s->stretch[round]);
+}
+
+static void reorder(const shape *s, bool back, float *x, float *work)
+{
+    if (s->m == 1) return;
+    interleave(x, s->m, s->run, back, work);
+    memcpy(x, work, sizeof(float) * (size_t)s->size);
+}
+
+void atomo__rotate(float *x, int64_t size, const atomo_stream *stream, uint32_t first, double by, float *work)
+{
+    const shape s = shape_of(size);
+    for (int i = 0; i < s.rounds; i++) {
+        if (i > 0) reorder(&s, false, x, work);
+        signs(x, size, stream, first + (uint32_t)i * blocks_of_signs(size), i == 0 ? by * s.norm : 1);
+        mix_all(&s, i, x);
+    }
+}
+
+void atomo__rotate_back(float *x, int64_t size, const atomo_stream *stream, uint32_t first, double by, float *work)
+{
+    const shape s = shape_of(size);
+    for (int i = s.rounds - 1; i >= 0; i--) {
+        mix_all(&s, i, x);
+        signs(x, size, stream, first + (uint32_t)i * blocks_of_signs(size), i == 0 ? by * s.norm : 1);
+        if (i > 0) reorder(&s, true, x, work);
+    }
 }

@@ -9,8 +9,9 @@
 int64_t atomo__rotation_size(int64_t n);
 /* Blocks of the stream that a rotation of `size` entries uses. */
 uint32_t atomo__rotation_blocks(int64_t size);
-/* x [size] <- by R x, and <- by R^T x; R of the stream's blocks from `first` on. size is a rotation_size. */
-void atomo__rotate(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by);
-void atomo__rotate_back(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by);
+/* x [size] <- by R x, and <- by R^T x; R of the stream's blocks from `first` on. size is a rotation_size;
+ * work: room for as many. */
+void atomo__rotate(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by, float *work);
+void atomo__rotate_back(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by, float *work);
 
 #endif

@@ -1,7 +1,7 @@
 /* message.c - a tensor's rotated atoms as a message: the map of its energies, then the units of its classes; stages 5, 6
  * and 8 of the path.
  *
- * A message: whether there is anything; T as the upper half of a float; the map: an octave, how classes are pooled,
+ * A message: its form (nothing, the floats as they are, coded), then for the last T as the upper half of a float; the map: an octave, how classes are pooled,
  * depths of the taps, rises of the rows; then unit by unit, from the class of the highest energy down: whether it is
  * there, where that was drawn, and what unit.c writes. Both sides compute the classes, their quantisers and their
  * probabilities from the map and T.
@@ -12,6 +12,7 @@
 #include <math.h>
 
 enum { OCTAVE_BITS = 10, OCTAVE_BIAS = 600, POOL_BITS = 2, TAP_ORDER = 1, ROW_ORDER_BITS = 2 };
+enum { EMPTY, CODED, FLOATS, FORM_BITS = 2 };
 enum { PAD = 2 }; /* floats that a transform may use beyond n */
 /* Of an entry's mean square: 2^224 and rounding. */
 enum { MOST_OCTAVE = 225 };
@@ -217,8 +218,14 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
     units u = units_of(&s->classes, price_of(half), c, &m);
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few);
     plan->expected = plan->sent = plan->variance = 0;
-    atomo__put(w, s->classes.sizes.count > 0, 1);
-    if (s->classes.sizes.count == 0) return ATOMO_OK;
+    const bool any = s->classes.sizes.count > 0;
+    atomo__put(w, !any ? EMPTY : plan->T > 0 ? CODED : FLOATS, FORM_BITS);
+    if (!any) return ATOMO_OK;
+    if (!(plan->T > 0)) {
+        for (int64_t i = 0; i < plan->n; i++) atomo__put_f32(w, x[i]);
+        plan->expected = plan->sent = (double)plan->n;
+        return ATOMO_OK;
+    }
     put_map(s, half, w);
     gather(&s->shape, &s->map, &s->classes, x, m.y);
     for (float *y = m.y; next_unit(&u); y += u.count) {
@@ -251,6 +258,16 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
     return ATOMO_OK;
 }
 
+static int read_floats(int64_t n, atomo__reader *r, float scale, float *x)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float v = atomo__get_f32(r);
+        if (r->bad || !isfinite(v)) return ATOMO_EFORMAT;
+        x[i] += scale * v;
+    }
+    return ATOMO_OK;
+}
+
 int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *x)
 {
     const rotated_state *s = atomo__rotated_state(plan);
@@ -259,8 +276,10 @@ int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, f
     rotated_map map = {.depth = m.depth, .rise = m.rise};
     rotated_classes classes;
     uint32_t half;
-    if (!atomo__get(r, 1)) return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
-    if (!get_map(&s->shape, r, &half, &map)) return ATOMO_EFORMAT;
+    const uint32_t form = atomo__get(r, FORM_BITS);
+    if (form == EMPTY) return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
+    if (form == FLOATS) return read_floats(plan->n, r, scale, x);
+    if (form != CODED || !get_map(&s->shape, r, &half, &map)) return ATOMO_EFORMAT;
     rotated_pool(&s->shape, &map, (int)plan->option[ROTATED_CLASSES], &classes);
     const double T = price_of(half);
     if (!(T >= 0 && isfinite(T)) || classes.sizes.count == 0) return ATOMO_EFORMAT;

@@ -42,7 +42,7 @@ typedef struct rotated_classes {
 } rotated_classes;
 
 /* Bits of a map: form, octave, pool and the like; a tap's depth; all rows' rises, and the order of their code. */
-enum { ROTATED_HEADER_BITS = 1 + 16 + 10 + 2 + 1 };
+enum { ROTATED_HEADER_BITS = 2 + 16 + 10 + 2 + 1 };
 int rotated_tap_bits(int8_t depth);
 double rotated_row_bits(const int64_t *histogram, int *order); /* [256] from -128 on */
 

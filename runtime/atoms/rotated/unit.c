@@ -212,7 +212,7 @@ double rotated_put_unit(const rotated_unit *u, float *y, double energy, atomo__w
     const rooms room = rooms_of(u);
     double along = 0, square = 0;
     int64_t m = 0;
-    atomo__rotate(y, u->size, &u->stream, u->block, 1 / sigma);
+    atomo__rotate(y, u->size, &u->stream, u->block, 1 / sigma, (float *)(void *)u->index);
     if (q->levels) {
         find_levels(y, u->size, (float)q->threshold, (float)ldexp(1 / q->width, -q->fine), (q->levels->count - 1) / 2,
                     room.symbol);
@@ -252,6 +252,6 @@ bool rotated_get_unit(const rotated_unit *u, atomo__reader *r, double scale, flo
         return true;
     }
     if (!(q->levels ? get_levels(u, q, r, y) : get_signs(u, q, r, y))) return false;
-    atomo__rotate_back(y, u->size, &u->stream, u->block, S * scale);
+    atomo__rotate_back(y, u->size, &u->stream, u->block, S * scale, (float *)(void *)u->index);
     return true;
 }
