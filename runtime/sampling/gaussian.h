@@ -58,7 +58,7 @@ enum { ATOMO__CLASSES = 64 };
 typedef struct atomo__classes {
     int count;
     int64_t units[ATOMO__CLASSES], size[ATOMO__CLASSES];
-    double e[ATOMO__CLASSES];      /* mean square of a unit's entry, as both sides know it */
+    double e[ATOMO__CLASSES];      /* mean square of an entry, as both sides know it */
     double energy[ATOMO__CLASSES]; /* sum of squares, as it is */
 } atomo__classes;
 /* All of them at a price: expected bits, squared error and number of entries sent. T 0: floats as they are. */

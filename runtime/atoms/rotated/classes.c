@@ -115,9 +115,15 @@ static void make_classes(const rotated_map *m, const int64_t *entries, const dou
         if (square) c->sizes.energy[c->of[d]] += square[d];
     }
     for (int i = 0; i < c->sizes.count; i++) {
-        c->sizes.units[i] = (n[i] + ROTATED_MOST_UNIT - 1) / ROTATED_MOST_UNIT;
-        c->sizes.size[i] = atomo__rotation_size((n[i] + c->sizes.units[i] - 1) / c->sizes.units[i]);
-        c->sizes.e[i] /= (double)(c->sizes.units[i] * c->sizes.size[i]);
+        c->sizes.e[i] /= (double)n[i];
+        c->sizes.units[i] = n[i] / ROTATED_MOST_UNIT;
+        c->sizes.size[i] = c->sizes.units[i] * ROTATED_MOST_UNIT;
+        for (int64_t left = n[i] % ROTATED_MOST_UNIT, count; left > 0; left -= count) {
+            count = rotated_unit_entries(left);
+            c->sizes.size[i] += atomo__rotation_size(count);
+            c->sizes.units[i]++;
+        }
+        c->sizes.size[i] /= c->sizes.units[i]; /* the mean: only what is beside an entry's bits depends on it */
     }
 }
 

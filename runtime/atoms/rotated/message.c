@@ -159,10 +159,9 @@ static bool next_unit(units *u)
         if (u->i == u->classes->sizes.count) return false;
         u->left = u->classes->entries[u->i];
     }
-    const int64_t most = u->classes->sizes.size[u->i];
-    u->count = ATOMO_MIN(u->left, most);
+    u->count = rotated_unit_entries(u->left);
     v->size = atomo__rotation_size(u->count);
-    v->e = u->classes->sizes.e[u->i];
+    v->e = u->classes->sizes.e[u->i] * (double)u->count / (double)v->size;
     v->rate = atomo__rate_at(v->size, v->e, u->T);
     return true;
 }

@@ -61,6 +61,17 @@ typedef struct rotated_state {
     int row_order;
 } rotated_state;
 
+/* Entries of the next unit of a class, of which `left` are still to come: the largest power of two, so that few are
+ * rotated in odd lengths, but for a last one that is short. */
+static inline int64_t rotated_unit_entries(int64_t left)
+{
+    enum { SHORT = 8192, LEAST_REST = 256 };
+    if (left < SHORT) return left;
+    int64_t n = (int64_t)1 << (63 - __builtin_clzll((uint64_t)ATOMO_MIN(left, (int64_t)ROTATED_MOST_UNIT)));
+    while (n >= SHORT && left > n && left - n < LEAST_REST) n /= 2;
+    return n;
+}
+
 static inline rotated_state *atomo__rotated_state(const atomo__plan *plan)
 {
     return plan->state;
