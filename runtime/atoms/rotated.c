@@ -16,20 +16,19 @@
 #include "core/carve.h"
 #include <math.h>
 
-enum { LEAST_ENTRIES = 256 };
 static const double FEW_STEP = 0.25; /* entry's own */
 /* ||g||^2 beyond which what decodes may leave the range of floats. */
 static const double LARGEST = 0x1p224;
 
 static const struct atomo__option options[] = {
     {"base", ATOMO_OPTION_ENUM, 0, 0, 1, "taps|none", "basis before the rotation: cosines over the taps of kernels"},
-    {"classes", ATOMO_OPTION_INT, 16, 1, ATOMO__CLASSES, NULL,
+    {"classes", ATOMO_OPTION_INT, ATOMO__ROTATED_CLASSES, 1, ATOMO__CLASSES, NULL,
      "the most classes of entries, by energy, that are rotated apart"},
     {0}};
 
 static bool has_few(const atomo__plan *plan)
 {
-    return plan->n < LEAST_ENTRIES;
+    return plan->n < ATOMO__LEAST_ROTATED;
 }
 
 static rotated_shape shape_of(const atomo__plan *plan)

@@ -4,13 +4,14 @@
 #define ATOMO_AUTO_FAMILIES_H
 
 #include "atoms/common/auto_interval.h"
+#include "atoms/rotated.h"
 #include "atoms/svd.h"
 
 enum { AUTO_EVERY, AUTO_KEEP, AUTO_PREFER }; /* options */
 enum { AUTO_TAG_BITS = 4 };                  /* of a message: the family's number, 1 the first; 0: no atoms */
 
 /* A slot is what is measured together; a family is a slot with options of its own. */
-enum { AUTO_ENTRY, AUTO_TAPS, AUTO_FOURIER, AUTO_SVD, AUTO_DENSE, AUTO_SLOTS = AUTO_DENSE + 3 };
+enum { AUTO_ENTRY, AUTO_TAPS, AUTO_FOURIER, AUTO_SVD, AUTO_ROTATED, AUTO_DENSE, AUTO_SLOTS = AUTO_DENSE + 3 };
 struct auto_family {
     const char *name;
     const struct atomo_atoms *atoms;
@@ -18,7 +19,7 @@ struct auto_family {
     double option[3];
     double harm; /* what its variance counts where accuracy is preferred: from training runs, docs/results.md */
 };
-enum { AUTO_FAMILIES = 10 }; /* rows of the table in choose.c */
+enum { AUTO_FAMILIES = 11 }; /* rows of the table in choose.c */
 extern const struct auto_family atomo__auto_families[AUTO_FAMILIES];
 _Static_assert(AUTO_FAMILIES < 1 << AUTO_TAG_BITS, "a tag holds every family, and 0");
 
