@@ -67,8 +67,9 @@ static int plan(atomo__plan *plan)
     plan->state_size = c.size;
     plan->scratch = rotated_scratch(&s.shape, NULL, &m);
     /* at most 32 bits an entry, 16 a row, 32 a tap, and for each unit 12 bytes */
-    plan->body_max = 4 * (size_t)plan->n + 2 * (size_t)s.shape.rows + 4 * (size_t)s.shape.taps +
-                     12 * ((size_t)plan->n / ROTATED_MOST_UNIT + 8 * ATOMO__CLASSES) + 64;
+    const size_t n = (size_t)plan->n, classes = ATOMO_MIN((size_t)ATOMO__CLASSES, n / ATOMO__LEAST_ROTATED + 1);
+    plan->body_max =
+        4 * n + 2 * (size_t)s.shape.rows + 4 * (size_t)s.shape.taps + 12 * (n / ROTATED_LEAST_WHOLE + classes) + 64;
     return ATOMO_OK;
 }
 

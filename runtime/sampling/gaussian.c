@@ -18,7 +18,7 @@ static const double WIDTH = 2.8, ZONE_COARSE = 0.46, ZONE_FINE = 0.5;
 /* Levels beyond so many sigma count as the last one; further out where cells are cut, whose errors are small. */
 static const double LAST_LEVEL = 4.2, LAST_CUT_LEVEL = 6;
 /* A class that would send fewer entries than these is sent whole or not at all. */
-static const double LEAST_SENT = 4;
+static const double LEAST_SENT = 16;
 /* Mantissa bits of a scale. */
 enum { LEAST_SCALE_BITS = 2, MOST_SCALE_BITS = 16 };
 /* Bits of a scale's exponent, and of whether the class is there, in the mean. */

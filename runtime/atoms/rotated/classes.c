@@ -10,7 +10,7 @@
 #include <float.h>
 #include <math.h>
 
-enum { LEAST_CLASS = 256, POOL_OCTAVES = 3 };
+enum { LEAST_CLASS = 128, POOL_OCTAVES = 3 };
 
 /* The octave that is nearest, in ratio, to x > 0. */
 static int octave_of(double x)

@@ -13,7 +13,7 @@ enum { ROTATED_TAPS, ROTATED_NONE };    /* base */
 /* Rows of a tensor that has none: runs of so many entries. */
 enum { ROTATED_RUN = 64 };
 /* Most entries that are rotated together: the butterflies stay in the second cache. */
-enum { ROTATED_MOST_UNIT = 65536 };
+enum { ROTATED_MOST_UNIT = 65536, ROTATED_LEAST_WHOLE = 4096 };
 
 /* A tensor of coefficients [rows, taps, width]: a cell is `width` entries in a row. */
 typedef struct rotated_shape {
@@ -65,10 +65,10 @@ typedef struct rotated_state {
  * rotated in odd lengths, but for a last one that is short. */
 static inline int64_t rotated_unit_entries(int64_t left)
 {
-    enum { SHORT = 8192, LEAST_REST = 256 };
-    if (left < SHORT) return left;
+    enum { LEAST_REST = 256 };
+    if (left < 2 * ROTATED_LEAST_WHOLE) return left;
     int64_t n = (int64_t)1 << (63 - __builtin_clzll((uint64_t)ATOMO_MIN(left, (int64_t)ROTATED_MOST_UNIT)));
-    while (n >= SHORT && left > n && left - n < LEAST_REST) n /= 2;
+    while (n > ROTATED_LEAST_WHOLE && left > n && left - n < LEAST_REST) n /= 2;
     return n;
 }
 
