@@ -250,7 +250,8 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
             memset(to + u.count, 0, sizeof(float) * (size_t)(v->size - u.count));
         }
         double sent;
-        const double loss = rotated_put_unit(v, to, energy, w, &sent);
+        double loss = rotated_put_unit(v, to, energy, w, &sent);
+        if (v->size > 1) loss *= (double)(u.count - 1) / (double)(v->size - 1); /* the rest lies where the zeros were */
         plan->sent += sent;
         plan->variance += ((1 + loss) / v->rate.keep - 1) * energy;
     }
