@@ -235,8 +235,8 @@ static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
 
 const struct atomo_atoms atomo_atoms_auto = {
     .name = "auto",
-    .summary =
-        "for each tensor the family with the least variance for its bytes: entry, taps, fourier, svd, rotated, all entries",
+    .summary = "for each tensor the family with the least variance for its bytes: entry, taps, fourier, svd, rotated, "
+               "all entries",
     .source = "Wang et al., ATOMO, NeurIPS 2018; docs/compressors.md",
     .options = options,
     .stages = {.plan = plan,

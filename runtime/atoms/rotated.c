@@ -2,13 +2,12 @@
  *
  * Algorithm 1 [Wang et al. 2018] is the best among independent draws of the atoms of a fixed basis. Where a gradient is
  * dense in every fixed one, it is better to draw the basis and to keep atoms of it by a rule: with R uniformly random
- * and orthonormal, q any function of R g, and S = ||g||^2 / <R g, q>, the message S R^T q is unbiased, because <g, ghat>
- * = ||g||^2 in every draw, and rotations that fix g leave the rest without a preferred direction (DRIVE, EDEN; the
- * derivation is in docs/compressors.md). Entries of about one energy are rotated together (rotated/classes.c), each class
- * at the rate that one price gives it over all tensors (sampling/gaussian.c). Kernels go through the cosines of their
- * taps first, as in `taps`. A tensor of fewer than 256 entries is coded as by `entry`.
- * Promise: with a uniform R, unbiased; with the R of common/rotation.c, as nearly as could be measured. The squared
- * error is known in every draw.
+ * and orthonormal, q any function of R g, and S = ||g||^2 / <R g, q>, the message S R^T q is unbiased, because <g,
+ * ghat> = ||g||^2 in every draw, and rotations that fix g leave the rest without a preferred direction (DRIVE, EDEN;
+ * the derivation is in docs/compressors.md). Entries of about one energy are rotated together (rotated/classes.c), each
+ * class at the rate that one price gives it over all tensors (sampling/gaussian.c). Kernels go through the cosines of
+ * their taps first, as in `taps`. A tensor of fewer than 256 entries is coded as by `entry`. Promise: with a uniform R,
+ * unbiased; with the R of common/rotation.c, as nearly as could be measured. The squared error is known in every draw.
  */
 #include "atoms/common/coefficients.h"
 #include "atoms/rotated.h"
@@ -208,8 +207,7 @@ static void settle(atomo__context *c, float *acc)
 
 static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    if (has_few(plan))
-        return atomo__entries_decode_add(plan->n, FEW_STEP, r, atomo__room(c), scale, acc);
+    if (has_few(plan)) return atomo__entries_decode_add(plan->n, FEW_STEP, r, atomo__room(c), scale, acc);
     const rotated_state *s = atomo__rotated_state(plan);
     if (c->held) *c->held = NULL;
     if (s->shape.taps == 1) return rotated_read(plan, r, c, scale, acc);

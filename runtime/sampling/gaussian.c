@@ -3,8 +3,8 @@
  * From 1.2 bits an entry down a sign above a threshold is best: V = p / (2 phi(t))^2 - 1 with p = 2 (1 - Phi(t)) and
  * R = H(p) + p. Above, cells of one width around a wider one at 0 (an entropy-coded scalar quantiser with a dead zone):
  * near the optimum the width is 2.8 T / sigma, and the dead zone ends at 0.46 to 0.5 of it; both were found by search
- * over all pairs, 0.3 % of sigma^2 V + T^2 R from the best. Beyond 4.5 bits cells are cut into 2, 4, 8, ... equal parts.
- * The bound of any code is V >= 1 / (4^R - 1) (docs/compressors.md).
+ * over all pairs, 0.3 % of sigma^2 V + T^2 R from the best. Beyond 4.5 bits cells are cut into 2, 4, 8, ... equal
+ * parts. The bound of any code is V >= 1 / (4^R - 1) (docs/compressors.md).
  */
 #include "sampling/gaussian.h"
 #include <math.h>
@@ -79,11 +79,8 @@ static double best_threshold(double x)
 static atomo__quantiser make_sign(double x)
 {
     const double t = best_threshold(x), p = 2 * tail(t), along = 2 * density(t);
-    return (atomo__quantiser){.bits = sign_bits(p),
-                              .loss = p / (along * along) - 1,
-                              .nonzero = p,
-                              .gain = 1 / along,
-                              .threshold = t};
+    return (atomo__quantiser){
+        .bits = sign_bits(p), .loss = p / (along * along) - 1, .nonzero = p, .gain = 1 / along, .threshold = t};
 }
 
 /* Shares in 2^-12, none 0; the first one takes what rounding leaves. */
@@ -214,7 +211,8 @@ atomo__rate atomo__rate_at(int64_t n, double e, double T)
     const atomo__quantiser *q = &all[r.quantiser];
     r.loss = q->loss;
     r.nonzero = entries * q->nonzero;
-    r.bits = entries * q->bits + q->scale_bits + EXPONENT_BITS + (q->levels ? STATE_BITS : COUNT_BITS + half_log2(r.nonzero));
+    r.bits = entries * q->bits + q->scale_bits + EXPONENT_BITS +
+             (q->levels ? STATE_BITS : COUNT_BITS + half_log2(r.nonzero));
     if (wanted <= most) return r;
     const double keep = sqrt((1 + q->loss) * entries / (ratio * r.bits)); /* of least (1 + V) / keep + T^2 bits keep */
     if (!(keep < 1)) return r;

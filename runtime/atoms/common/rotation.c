@@ -3,11 +3,11 @@
  * D1 and D2 are random signs, H Walsh-Hadamard butterflies [Fino and Algazi 1976]: after the first H all entries are of
  * one order of size, and after the second each is a sum of thousands of them with independent signs, so nearly normal,
  * whatever x was. One round is not enough: of x = e_1 all entries have one size. (Butterflies and signs are from Ailon
- * and Chazelle, "The fast Johnson-Lindenstrauss transform", 2009.) A length is 2^a m, m odd and below 32: rows [m, 2^a],
- * with a Hartley transform of length m along the columns (Bracewell 1983: real, symmetric, its own inverse). That is
- * not flat (of three entries one is 1.9 times as large as it would be, squared), so P takes the rows apart: it puts the
- * entries of a column side by side, and each stretch of the next round has as many of every row. The first H is over
- * the whole length, the second over stretches of 4096 where 2^a has them; lengths below 4096 have a third round.
+ * and Chazelle, "The fast Johnson-Lindenstrauss transform", 2009.) A length is 2^a m, m odd and below 32: rows [m,
+ * 2^a], with a Hartley transform of length m along the columns (Bracewell 1983: real, symmetric, its own inverse). That
+ * is not flat (of three entries one is 1.9 times as large as it would be, squared), so P takes the rows apart: it puts
+ * the entries of a column side by side, and each stretch of the next round has as many of every row. The first H is
+ * over the whole length, the second over stretches of 4096 where 2^a has them; lengths below 4096 have a third round.
  * Proved: R is orthonormal. Not proved, but measured (tests/spec/compress/rotated_spec.lua): that estimates which are
  * unbiased for a uniformly drawn R are so for this one. Promise: the same bits on every CPU.
  */
@@ -187,8 +187,8 @@ static void signs(float *x, int64_t size, const atomo_stream *s, uint32_t first,
 /* ---- rounds ---- */
 
 typedef struct {
-    int m;               /* odd */
-    int64_t run, size;   /* 2^a, m 2^a */
+    int m;             /* odd */
+    int64_t run, size; /* 2^a, m 2^a */
     int64_t stretch[MOST_ROUNDS];
     int rounds;
     bool short_runs; /* below STRETCH: every round has columns, else the first */

@@ -1,7 +1,7 @@
 /* tap_cosines.c - cosines over the taps of each convolution kernel [out, kh, kw, in]; stage 4 of the path.
  *
- * The orthonormal DCT-II along kh and kw, channels as they are (atoms/taps.c says why). Promise: exact but for rounding,
- * the same bits on every CPU; work of 2 (kh + kw) flops an entry.
+ * The orthonormal DCT-II along kh and kw, channels as they are (atoms/taps.c says why). Promise: exact but for
+ * rounding, the same bits on every CPU; work of 2 (kh + kw) flops an entry.
  */
 #include "atoms/common/tap_cosines.h"
 #include <math.h>
@@ -13,7 +13,8 @@ enum { TILE = 256 };
 static int make_axis(atomo__tap_axis *a, double blocks, double taps, double inner)
 {
     const double pi = 3.14159265358979323846;
-    *a = (atomo__tap_axis){.blocks = (int64_t)blocks, .taps = taps <= ATOMO__MAX_TAPS ? (int64_t)taps : 1, .inner = (int64_t)inner};
+    *a = (atomo__tap_axis){
+        .blocks = (int64_t)blocks, .taps = taps <= ATOMO__MAX_TAPS ? (int64_t)taps : 1, .inner = (int64_t)inner};
     if (a->taps < 2) return ATOMO_OK;
     const size_t size = sizeof(float) * (size_t)(a->taps * a->taps);
     ATOMO_TRY(atomo__alloc((void **)&a->forward, size));

@@ -1,5 +1,5 @@
-/* classes.c - which entries of a tensor are alike: energies of cells to a map of octaves, and a map to classes; stages 4
- * and 5 of the path.
+/* classes.c - which entries of a tensor are alike: energies of cells to a map of octaves, and a map to classes; stages
+ * 4 and 5 of the path.
  *
  * Reverse water-filling wants entries of one variance together. The energy of cell (r, t), row r and tap t, is taken as
  * the product of one number for the tap and one for the row, both powers of two: a map that costs a few bits a tap and,

@@ -1,10 +1,10 @@
-/* message.c - a tensor's rotated atoms as a message: the map of its energies, then the units of its classes; stages 5, 6
- * and 8 of the path.
+/* message.c - a tensor's rotated atoms as a message: the map of its energies, then the units of its classes; stages 5,
+ * 6 and 8 of the path.
  *
- * A message: its form (nothing, the floats as they are, coded), then for the last T as the upper half of a float; the map: an octave, how classes are pooled,
- * depths of the taps, rises of the rows; then unit by unit, from the class of the highest energy down: whether it is
- * there, where that was drawn, and what unit.c writes. Both sides compute the classes, their quantisers and their
- * probabilities from the map and T.
+ * A message: its form (nothing, the floats as they are, coded), then for the last T as the upper half of a float; the
+ * map: an octave, how classes are pooled, depths of the taps, rises of the rows; then unit by unit, from the class of
+ * the highest energy down: whether it is there, where that was drawn, and what unit.c writes. Both sides compute the
+ * classes, their quantisers and their probabilities from the map and T.
  */
 #include "atoms/rotated/state.h"
 #include "core/carve.h"

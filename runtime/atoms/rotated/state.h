@@ -28,8 +28,8 @@ enum { ROTATED_DEAD = INT8_MIN };                   /* a depth or rise: all zero
 enum { ROTATED_POOLS = 4 };
 typedef struct rotated_map {
     int octave;
-    bool by_rows; /* else all rise is 0 */
-    int pool;     /* classes are pooled until they have 256 * 8^pool entries; the last one: all in one */
+    bool by_rows;  /* else all rise is 0 */
+    int pool;      /* classes are pooled until they have 256 * 8^pool entries; the last one: all in one */
     int8_t *depth; /* [taps] */
     int8_t *rise;  /* [rows] */
 } rotated_map;
@@ -106,8 +106,8 @@ typedef struct rotated_unit {
     atomo__rate rate;
     uint32_t *index; /* room for [size] */
 } rotated_unit;
-/* Writes y [size], which it changes, at energy ||y||^2 > 0: returns the relative variance of this draw, *sent what is not
- * 0. */
+/* Writes y [size], which it changes, at energy ||y||^2 > 0: returns the relative variance of this draw, *sent what is
+ * not 0. */
 double rotated_put_unit(const rotated_unit *u, float *y, double energy, atomo__writer *w, double *sent);
 void rotated_put_zero_unit(atomo__writer *w);
 /* y [size] <- scale times what was written; false where it is not what was written. */
@@ -115,11 +115,11 @@ bool rotated_get_unit(const rotated_unit *u, atomo__reader *r, double scale, flo
 
 /* ---- a message (message.c) ---- */
 typedef struct rotated_room {
-    float *x, *y;    /* [n + 2]: coefficients; the classes' one after the other */
-    float *unit;     /* [largest unit] */
-    uint32_t *index; /* [largest unit] */
+    float *x, *y;         /* [n + 2]: coefficients; the classes' one after the other */
+    float *unit;          /* [largest unit] */
+    uint32_t *index;      /* [largest unit] */
     int8_t *depth, *rise; /* of a message that is read */
-    double *mean;    /* [taps] */
+    double *mean;         /* [taps] */
 } rotated_room;
 double rotated_squares(const float *x, int64_t n); /* their sum, in a fixed order */
 void rotated_add(float *acc, const float *x, int64_t n);

@@ -2,11 +2,11 @@
  *
  * y [size] is rotated (rotation.c) and divided by its root mean square, so that its entries are like standard normal
  * numbers; q = Q(y) by the quantiser that both sides know (gaussian.h). The scale S = sigma size / <y, q> makes
- * <g, ghat> = ||g||^2 in every draw; divided by the probability that the unit is sent, it travels as an exponent, beside
- * the expected one, and a few bits of mantissa, rounded stochastically. In every draw the squared error is
+ * <g, ghat> = ||g||^2 in every draw; divided by the probability that the unit is sent, it travels as an exponent,
+ * beside the expected one, and a few bits of mantissa, rounded stochastically. In every draw the squared error is
  * (||q||^2 size / <y, q>^2 - 1) ||g||^2, so that the variance that is stated was measured.
- * A message: scale, then either the number of signs, gaps and signs in a Rice code, or levels (rans.c) and places within
- * them. Promise: where no entry passes the threshold, the largest does.
+ * A message: scale, then either the number of signs, gaps and signs in a Rice code, or levels (rans.c) and places
+ * within them. Promise: where no entry passes the threshold, the largest does.
  */
 #include "atoms/rotated/state.h"
 #include "coding/rans.h"
