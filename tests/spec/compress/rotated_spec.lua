@@ -1,5 +1,6 @@
--- rotated: a random basis, quantisers without chance. Unbiased on gradients that a poor rotation gives away; the variance
--- near the rate-distortion bound; budgets; inputs at the edges. Seeds are fixed. False-alarm rates stand with the tests.
+-- rotated: a random basis, quantisers without chance. Unbiased, also on gradients that a poor rotation would not hide;
+-- a variance near the rate-distortion bound; budgets; inputs at the edges. Seeds are fixed. False-alarm rates stand
+-- with the tests.
 local atomo = require "atomo"
 local gradients = require "atomo.tools.gradients"
 local codec = require "support.codec"
@@ -21,7 +22,7 @@ local kinds = {
 
 local BATCHES = 20
 
---- How far the mean of draws is from g, as a share of ||g||, in standard errors: of BATCHES means d_b of errors, the sum
+--- ||bias||^2 / ||g||^2 of the mean of draws, and the same in standard errors: of BATCHES means d_b of errors, the sum
 --- of d_a . d_b over pairs is unbiased for ||bias||^2, and its spread is that of the pairs.
 local function bias(c, g, draws, spoil)
   local d, square = {}, codec.square(g)
@@ -49,8 +50,8 @@ describe("rotated", function()
   setup(function() atomo.set_num_threads(1) end)
   teardown(function() atomo.set_num_threads(threads) end)
 
-  -- Lengths of a whole power of two, of odd rows times one, and with zeros behind. A standard normal number is above 5.5
-  -- once in 5e7; the sum over pairs has somewhat longer tails.
+  -- Lengths of a whole power of two, of odd rows times one, and with zeros behind. A standard normal number is above
+  -- 5.5 once in 5e7; the sum over pairs has somewhat longer tails.
   for _, n in ipairs {512, 1000, 4096, 6144} do
     it(("is unbiased on sparse and regular gradients of %d entries"):format(n), function()
       for name, make in pairs(kinds) do
@@ -159,7 +160,8 @@ describe("rotated", function()
     local c = atomo.compressor("rotated:ratio=64", {seed = 5})
     local a = c:decode(c:encode(g, {step = 1, rank = 0})) - g
     local b = c:decode(c:encode(g, {step = 1, rank = 1})) - g
-    assert.is_true(math.abs(a:dot(b):item()) <= 6 / 64 * a:norm_value(2) * b:norm_value(2)) -- 1 / sqrt(4096) is a standard error
+    -- the standard error is 1 / sqrt(4096)
+    assert.is_true(math.abs(a:dot(b):item()) <= 6 / 64 * a:norm_value(2) * b:norm_value(2))
   end)
 
   for _, text in ipairs {"rotated:ratio=16", "rotated:ratio=200", "rotated:ratio=8,base=none", "rotated:atoms=40",
