@@ -1,5 +1,5 @@
-/* atomo.h - the public contract of libatomo, in the order of a gradient's path: memory and tensors; data, layers;
- * encode, send, decode; the update. (atomo_bindings.h has what only the Lua bindings call.)
+/* atomo.h - the public functions of libatomo, in the order of a gradient's path: memory and tensors; data, layers;
+ * encode, send, decode; the update. (atomo_bindings.h has the functions that only the Lua bindings call.)
  *
  * A gradient is encoded, sent to all ranks, and decoded into the average of all (tests/c compiles and runs this):
  *
@@ -50,13 +50,15 @@
  *         return atomo_mpi_finalize() < 0;
  *     }
  *
- * Conventions. Every function that can fail returns an int: 0 (or a count >= 0), or a negative status out of
- * ATOMO_STATUSES; atomo_last_error() then has the text. Tags: [local], or [collective]: every rank of the communicator
- * calls it. Functions that give a tensor take `atomo_tensor **out`: where *out is NULL a new one is made, else *out
- * must have the result's shape and dtype and is overwritten. A given *out may be any view, of an input's storage too:
- * the result is that of inputs apart. A tensor whose elements share memory (expanded) is never written to (EARG).
- * Tensors are not locked: one thread at a time. Both headers stay FFI-safe, because preprocessed with -DATOMO_CDEF they
- * are the cdef of the Lua bindings: no struct by value, no varargs, no callbacks, no bit-fields, no MPI types.
+ * Conventions. Every function that can fail returns an int: 0 (or a count >= 0), or a negative status of
+ * ATOMO_STATUSES; atomo_last_error() then has the text. [local] means that a rank may call it alone, [collective] that
+ * every rank of the communicator must call it. [m,n] after a name is a shape, and [like x] the shape of x. A function
+ * that returns a tensor takes `atomo_tensor **out`: if *out is NULL, it makes a new tensor, which the caller frees;
+ * otherwise *out must have the result's shape and dtype and is overwritten. *out may be any view, even of an input's
+ * storage: the result is the same as if they did not overlap. Functions refuse (EARG) to write to a tensor whose
+ * elements share memory (an expanded one). Tensors are not locked: only one thread at a time may use one. The cdef of
+ * the Lua bindings is made from both headers by preprocessing with -DATOMO_CDEF, so they contain no struct by value,
+ * varargs, callbacks, bit-fields or MPI types.
  */
 #ifndef ATOMO_H
 #define ATOMO_H
@@ -78,7 +80,7 @@ typedef unsigned int uint32_t;
 enum { ATOMO_ABI = 7, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
-/* name, value, what it means */
+/* name, value, meaning */
 #define ATOMO_STATUSES(X)                                                                                              \
     X(OK, 0, "no error")                                                                                               \
     X(EARG, -1, "invalid argument")                                                                                    \
@@ -112,19 +114,19 @@ atomo_num_threads(void); /* until set: OpenMP's choice, or under mpirun the core
 ATOMO_API int atomo_num_cores(void);      /* cores that this process may run on (mpirun may have bound it to one) */
 ATOMO_API int atomo_num_host_cores(void); /* cores of this host */
 
-/* Memory that the runtime holds, in bytes (doubles: exact up to 2^53): live, pooled (freed, kept for reuse), the peak
- * of live, the high-water mark of both together. system_allocs counts calls into malloc: it stands still once a
- * training loop is warm. */
+/* The runtime's memory. In bytes: live; pooled (freed, and kept for reuse); peak, the largest live so far; high_water,
+ * the largest sum of live and pooled so far. Counts: live_blocks, the live allocations; system_allocs, the calls of
+ * malloc, which no longer grows once a training loop reuses its blocks. */
 typedef struct atomo_mem {
     double live, pooled, peak, system_allocs, live_blocks, high_water;
 } atomo_mem;
 ATOMO_API void atomo_mem_stats(atomo_mem *out);
 ATOMO_API void atomo_mem_reset_peak(void);
-ATOMO_API void atomo_mem_trim(void); /* gives pooled blocks back to the system */
+ATOMO_API void atomo_mem_trim(void); /* returns pooled blocks to the system */
 ATOMO_API double atomo_time(void);   /* seconds, monotonic */
 
 /* Counter-based random numbers, Philox4x32-10 [Salmon et al. 2011]. A stream is named by (seed, purpose, step, rank,
- * tensor); element i of a stream never depends on another. */
+ * tensor); each of its elements can be computed without the others. */
 typedef struct atomo_stream {
     uint32_t seed[2];
     uint32_t purpose; /* < 256, one of ATOMO_RNG_* */
@@ -150,7 +152,7 @@ enum {
 ATOMO_API void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_t *out);
 /* n uniforms in [0, 1), multiples of 2^-24, elements first .. first+n-1 of the stream. */
 ATOMO_API void atomo_random_uniform(const atomo_stream *s, double first, double n, float *out);
-/* The seed of atomo_fill_uniform and atomo_fill_normal; an integer in [0, 2^53]. */
+/* Sets the seed of atomo_fill_uniform and atomo_fill_normal; an integer in [0, 2^53]. */
 ATOMO_API void atomo_manual_seed(double seed);
 ATOMO_API double atomo_initial_seed(void);
 
@@ -168,22 +170,22 @@ typedef struct atomo_tensor {               /* a strided view of a storage; row-
 } atomo_tensor;
 
 ATOMO_API int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **out); /* not initialised */
-ATOMO_API void atomo_tensor_free(atomo_tensor *t);                                            /* NULL is fine */
-/* A view of t's storage; `offset` in elements from t->data. ESHAPE if it would leave the storage. */
+ATOMO_API void atomo_tensor_free(atomo_tensor *t);                                            /* NULL is allowed */
+/* A view of t's storage; `offset` in elements from t->data. ESHAPE if the view would exceed the storage. */
 ATOMO_API int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride,
                                 double offset, atomo_tensor **out);
 ATOMO_API int atomo_tensor_is_contiguous(const atomo_tensor *t);
 
-/* Fill and copy. copy broadcasts src to dst's shape and converts the element type: to i32 and u8 by
- * truncating and saturating, NaN becomes 0. */
+/* Fill and copy. atomo_copy broadcasts src to dst's shape and converts the element type; conversion to i32 and u8
+ * truncates and saturates, and turns NaN into 0. */
 ATOMO_API int atomo_fill(atomo_tensor *t, double value);
 ATOMO_API int atomo_copy(atomo_tensor *dst, const atomo_tensor *src);
-ATOMO_API int atomo_fill_uniform(atomo_tensor *t, double lo, double hi); /* atomo.rand's stream */
+ATOMO_API int atomo_fill_uniform(atomo_tensor *t, double lo, double hi); /* from lo to hi; seed: atomo_manual_seed */
 ATOMO_API int atomo_fill_normal(atomo_tensor *t, double mean, double std);
 ATOMO_API int atomo_fill_bytes(atomo_tensor *t, const void *bytes, double n); /* n must be the tensor's size in bytes */
 
-/* out = op(a), op(a, b) with broadcasting, op(a, s) or op(s, a). f32; ADD SUB MUL MAX MIN and comparisons take i32 too.
- * Comparisons give f32 0 or 1. */
+/* out = op(a); op(a, b) with broadcasting; op(a, s), or op(s, a) if `reverse` is not 0. f32; ADD, SUB, MUL, MAXIMUM,
+ * MINIMUM and the comparisons also take i32. A comparison gives f32, 0 or 1. */
 enum {
     ATOMO_NEG,
     ATOMO_ABS,
@@ -215,7 +217,7 @@ enum {
     ATOMO_LE,
     ATOMO_GT,
     ATOMO_GE,
-    ATOMO_WHERE,  /* a where b is not 0, else 0: never a product, so that NaN and Inf of a are left out */
+    ATOMO_WHERE,  /* a where b is not 0, else 0; not by multiplying, so NaN and Inf of a become 0, too */
     ATOMO_UNLESS, /* a where b is 0, else 0 */
     ATOMO_BINARY_COUNT
 };
@@ -226,25 +228,27 @@ ATOMO_API int atomo_clamp(const atomo_tensor *a, double lo, double hi, atomo_ten
 /* y += alpha * x, x broadcast to y. */
 ATOMO_API int atomo_axpy(atomo_tensor *y, double alpha, const atomo_tensor *x);
 
-/* Reductions over dimension dim (0-based), or all (-1). f32 sums accumulate in double, in a fixed order. Of i32 and u8
- * SUM is an i32 (ELIMIT where it does not fit), MEAN an f32, the extremes have a's dtype; all are exact, MEAN rounded
- * once. ARGMAX and ARGMIN give i32 indices, 0-based; the first of equals. NaN is the largest and the smallest. An empty
- * dimension: 0 for SUM, ESHAPE for the others. */
+/* Reductions over dimension dim (0-based), or over all (-1). f32 sums accumulate in double, in a fixed order. For i32
+ * and u8, SUM gives i32 (ELIMIT if it does not fit), MEAN gives f32, and the extremes have a's dtype; all are exact,
+ * with MEAN rounded once. ARGMAX and ARGMIN give i32 indices, 0-based, the first of equal elements. The extremes of
+ * elements with a NaN are NaN. Over an empty dimension SUM gives 0, the others fail with ESHAPE. */
 enum { ATOMO_SUM, ATOMO_MEAN, ATOMO_MAX_OF, ATOMO_MIN_OF, ATOMO_ARGMAX, ATOMO_ARGMIN, ATOMO_REDUCE_COUNT };
 ATOMO_API int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out);
-/* Of one dtype; accumulates in double. Integers are exact, ELIMIT beyond 2^53. */
+/* a and b have the same dtype; accumulates in double. Exact for integers, ELIMIT beyond 2^53. */
 ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out);
 ATOMO_API int atomo_norm(const atomo_tensor *a, double p, double *out); /* p: 1, 2, any above 0, or Inf */
-/* NaN and Inf entries of a tensor (any dtype and strides, nothing is copied); first: flat index or -1. */
+/* Counts the NaN and Inf elements of a tensor of any dtype and strides, without copying it. *first: flat index
+ * (0-based) of the first one, or -1. */
 ATOMO_API int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first);
-/* Elements or rows by 0-based i32 indices along dim: out.shape = a.shape with shape[dim] = numel(index). */
+/* Picks elements or rows along dim by 0-based i32 indices: out.shape = a.shape with shape[dim] = numel(index). */
 ATOMO_API int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index, atomo_tensor **out);
+/* The reverse: adds src, shaped like that result, to those elements or rows of a. */
 ATOMO_API int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const atomo_tensor *src);
 
-/* Linear algebra, f32. matmul: [m,k]x[k,n], a 1-D operand is a row (left) or column (right), leading dimensions of both
- * are equal batches; out = a b + beta * out (beta 0 unless *out is given). */
+/* Linear algebra, f32. matmul: [m,k] x [k,n]. A 1-D operand is a row (left) or a column (right); if both have leading
+ * dimensions, these must be equal, and are batches. out = a b + beta * out, with beta = 0 if *out is NULL. */
 ATOMO_API int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atomo_tensor **out);
-/* a [m,n] = u [m,k] diag(s [k]) vt [k,n], k = min(m,n). ENONFINITE on NaN/Inf: LAPACK would hang on an Inf. */
+/* a [m,n] = u [m,k] diag(s [k]) vt [k,n], k = min(m,n). ENONFINITE for NaN and Inf, because LAPACK hangs on an Inf. */
 ATOMO_API int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_tensor **vt);
 ATOMO_API int atomo_eigh(const atomo_tensor *a, atomo_tensor **w,
                          atomo_tensor **v); /* a [n,n] = v diag(w) v^T, w ascending */
@@ -255,39 +259,40 @@ ATOMO_API int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out);
 
 /* ---- stages 1 and 2, data: readers, the batch loader ------------------------------------------------------------- */
 
-/* CIFAR binary files, each any number (> 0) of whole records. kind 10: label, 3072 pixels; kind 100: coarse label, fine
- * label, 3072 pixels. The files, in order, become images u8 [n,32,32,3] and labels i32 [n] (fine ones for kind 100);
- * coarse i32 [n] is made for kind 100 (NULL is fine). [local] EIO, EFORMAT (cut record, label out of range): the text
- * has file, offset, found and expected. */
+/* Reads CIFAR binary files of one or more whole records. A record is, in bytes, for kind 10: label, 3072 pixels; for
+ * kind 100: coarse label, fine label, 3072 pixels. The files, in order, become images u8 [n,32,32,3] and labels i32 [n]
+ * (the fine ones for kind 100); coarse i32 [n] is set for kind 100 only (may be NULL). [local] EIO; EFORMAT for an
+ * incomplete record or a label out of range. */
 ATOMO_API int atomo_cifar_read(const char *const *paths, int count, int kind, atomo_tensor **images,
                                atomo_tensor **labels, atomo_tensor **coarse);
 /* An IDX file of bytes (MNIST), raw or gzip: u8 of the shape in its header, which must have `ndim` dimensions. [local]
  */
 ATOMO_API int atomo_idx_read(const char *path, int ndim, atomo_tensor **out);
 
-/* Cuts an epoch into global batches of batch*size images, in the order that (seed, epoch) gives, and each of these over
- * the ranks: contiguous, even to one image. So every image comes once an epoch over all ranks, all ranks take the same
- * number of steps, and a rank may get 0 images in the last one. The next batch is made on a thread of its own. */
+/* Divides an epoch into global batches of batch * size images, in an order that depends on (seed, epoch) only, and each
+ * global batch into contiguous shares of the ranks, which differ by at most one image. So in an epoch every image goes
+ * to exactly one rank, all ranks take the same number of steps, and a rank may get 0 images in the last one. The next
+ * batch is made on a thread of its own. */
 typedef struct atomo_loader atomo_loader;
 typedef struct atomo_loader_options {
     double seed;                /* whole number in [0, 2^53] */
-    int32_t batch, rank, size;  /* images a rank and step; this rank of how many */
+    int32_t batch, rank, size;  /* images per rank and step; this rank; number of ranks */
     int32_t shuffle, drop_last; /* drop_last: leave out a last global batch that is not full */
     int32_t crop, flip;         /* pad by `crop` zeros (after normalising) and crop at random; mirror at random */
-    int32_t background;         /* 0: make batches on the calling thread; the same bits */
+    int32_t background;         /* 0: make batches on the calling thread, with the same bits */
     int32_t classes;            /* labels must be in [0, classes); 0: any */
-    float mean[8], std[8];      /* a channel: x = (pixel / 255 - mean) / std */
+    float mean[8], std[8];      /* of each channel: x = (pixel / 255 - mean) / std */
 } atomo_loader_options;
 typedef struct atomo_batch {
-    double step, steps;     /* 0-based step of the epoch, steps of the epoch */
-    int32_t n, total, slot; /* images here, over all ranks; which buffer holds them */
+    double step, steps;     /* this step of the epoch (0-based), steps of the epoch */
+    int32_t n, total, slot; /* images of this rank, of all ranks; the buffer with this rank's (atomo_loader_view) */
 } atomo_batch;
-/* images u8 [n,h,w,c] and labels i32 [n], contiguous: the loader holds on to their storage. [local] */
+/* images u8 [n,h,w,c] and labels i32 [n], contiguous; the loader keeps their storage alive. [local] */
 ATOMO_API int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels,
                                const atomo_loader_options *options, atomo_loader **out);
-ATOMO_API void atomo_loader_free(atomo_loader *l); /* at any time, also in mid-epoch; NULL is fine */
-ATOMO_API double atomo_loader_steps(const atomo_loader *l);
-/* Begins an epoch (whole number in [0, 2^32)) at a step; what was left of the one before is dropped. [local] */
+ATOMO_API void atomo_loader_free(atomo_loader *l);          /* at any time, even during an epoch; NULL is allowed */
+ATOMO_API double atomo_loader_steps(const atomo_loader *l); /* steps of an epoch */
+/* Begins an epoch (whole number in [0, 2^32)) at a step, and drops what is left of the epoch before. [local] */
 ATOMO_API int atomo_loader_begin(atomo_loader *l, double epoch, double step);
 /* 1 and *out: the next batch, valid until the next call of _next or _begin; 0: the epoch is over. [local] */
 ATOMO_API int atomo_loader_next(atomo_loader *l, atomo_batch *out);
@@ -296,31 +301,33 @@ ATOMO_API int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_te
 
 /* ---- stage 3, layers: forward and backward ----------------------------------------------------------------------- */
 
-/* Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups]; everything is contiguous f32 unless said. Pairs
- * are {height, width}. Every forward has its backward below it; a backward takes what the forward took, and gy [like
- * y]. Output pointers follow the rule at the top; those marked "may be NULL" are skipped. All [local]. */
+/* Images are [N,H,W,C], convolution weights [out, kh, kw, in/groups]; all tensors are contiguous f32 unless said
+ * otherwise. Pairs are {height, width}. Every forward function has its backward function below it, which takes the
+ * forward's inputs and gy, the gradient of y [like y]; gx, gw, ... are the gradients of x, w, ... Output pointers
+ * follow the rule at the top; an output that may be NULL is then not computed. All [local]. */
 typedef struct atomo_window { /* of a convolution; pooling uses all but groups */
     int32_t kernel[2];        /* pooling only: a convolution takes it from its weights */
     int32_t stride[2], padding[2], dilation[2], groups;
-    int32_t ceil_mode; /* pooling only: a window that fits in part counts, too, where it begins before the end */
+    int32_t ceil_mode; /* pooling only: also use windows that begin before the end and extend beyond it */
 } atomo_window;
 
 /* y [N,OH,OW,out] = x [N,H,W,in] * w + b [out] (b may be NULL). OH = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1.
  */
 ATOMO_API int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
                            atomo_tensor **out);
-/* gx [like x]; of x only the shape is read. add != 0: *gx is given, and the gradient is added to what it holds (with
- * the bits of computing it apart and adding), which saves a pass over memory where another path's gradient is there. */
+/* gx [like x]; only the shape of x is used. If add is not 0, *gx must be given, and the gradient is added to its
+ * contents, with the bits of computing it separately and adding it; this saves a pass over memory if x has a gradient
+ * from another operation already. */
 ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                          const atomo_window *g, int add, atomo_tensor **gx);
-/* gw [like w], gb [out] (may be NULL); of w only the shape is read. */
+/* gw [like w], gb [out] (may be NULL); only the shape of w is used. */
 ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
                                             const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
 
 /* Batch normalisation over all but the last dimension [Ioffe & Szegedy 2015], with an optional residual [like x] added
  * and an optional ReLU in the same pass: y = relu(gamma (x - mean) invstd + beta + residual). Training: mean and invstd
- * [C] (out) are the batch's, running statistics (both may be NULL) move by `momentum`, with the unbiased variance. The
- * bits do not depend on the number of threads. Two passes over x. */
+ * [C] (out) are those of the batch. The running statistics (both may be NULL) become (1 - momentum) times themselves
+ * plus momentum times the batch's mean and unbiased variance. The bits do not depend on the number of threads. */
 ATOMO_API int atomo_batch_norm_train(const atomo_tensor *x, const atomo_tensor *residual, const atomo_tensor *gamma,
                                      const atomo_tensor *beta, double momentum, double eps, int relu,
                                      atomo_tensor *running_mean, atomo_tensor *running_var, atomo_tensor **mean,
@@ -330,8 +337,8 @@ ATOMO_API int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *r
                                     const atomo_tensor *beta, const atomo_tensor *running_mean,
                                     const atomo_tensor *running_var, double eps, int relu, atomo_tensor **invstd,
                                     atomo_tensor **out);
-/* `training`: whether mean and invstd depend on x. y is read with a residual and ReLU only (else may be NULL):
- * elsewhere the ReLU's mask is computed again from x. gx and gresidual may be NULL; *gresidual may be gy. */
+/* `training`: whether mean and invstd depend on x. y is needed only with both a residual and ReLU (else may be NULL):
+ * without a residual, the ReLU's mask is computed from x. gx and gresidual may be NULL; *gresidual may be gy. */
 ATOMO_API int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, const atomo_tensor *gy,
                                         const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,
                                         const atomo_tensor *invstd, int relu, int training, atomo_tensor **gx,
@@ -345,19 +352,20 @@ ATOMO_API int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w
 /* gx = gy where y > 0, else 0. */
 ATOMO_API int atomo_relu_backward(const atomo_tensor *y, const atomo_tensor *gy, atomo_tensor **gx);
 
-/* Pooling of [N,H,W,C], padding <= kernel / 2. Max: NaN wins, the first of equals takes the gradient. Average, of
- * windows without dilation: the sum over what lies in the image, divided by `divisor`, or where that is 0 by the size
- * of the window in the padded image (include_padding: PyTorch's count_include_pad) or in the image itself. */
+/* Pooling of [N,H,W,C], padding <= kernel / 2. Max: a window with a NaN gives NaN; the gradient goes to the first of
+ * equal maxima. Average, without dilation: the sum over the window's pixels in the image, divided by `divisor`, or if
+ * that is 0 by the number of the window's pixels in the padded image (include_padding: PyTorch's count_include_pad) or
+ * in the image. */
 ATOMO_API int atomo_max_pool2d(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out);
 ATOMO_API int atomo_max_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, const atomo_window *g,
                                         atomo_tensor **gx);
-/* Where each maximum is: out i32 [N,OH,OW,C], y W + x (PyTorch's return_indices). */
+/* The position y W + x of each maximum: out i32 [N,OH,OW,C] (PyTorch's return_indices). */
 ATOMO_API int atomo_max_pool2d_indices(const atomo_tensor *x, const atomo_window *g, atomo_tensor **out);
 ATOMO_API int atomo_avg_pool2d(const atomo_tensor *x, const atomo_window *g, int include_padding, int divisor,
                                atomo_tensor **out);
 ATOMO_API int atomo_avg_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, const atomo_window *g,
                                         int include_padding, int divisor, atomo_tensor **gx);
-/* [N,H,W,C] -> [N,C], the mean over H and W; of x the backward reads only the shape. */
+/* [N,H,W,C] -> [N,C], the mean over H and W; the backward uses only the shape of x. */
 ATOMO_API int atomo_global_avg_pool(const atomo_tensor *x, atomo_tensor **out);
 ATOMO_API int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_tensor *gy, atomo_tensor **gx);
 
@@ -365,35 +373,37 @@ ATOMO_API int atomo_global_avg_pool_backward(const atomo_tensor *x, const atomo_
 ATOMO_API int atomo_softmax(const atomo_tensor *x, int dim, int log, atomo_tensor **out);
 ATOMO_API int atomo_softmax_backward(const atomo_tensor *y, const atomo_tensor *gy, int dim, int log,
                                      atomo_tensor **gx);
-/* Losses: loss and grad (may be NULL) [like the input], its gradient from the same pass. reduction: the mean over what
- * counts or the sum, loss []; or none, a loss for each row (grad: of its own row's) [like labels, or x]. labels: i32
- * [...], 0-based, of logits [..., C] (else EARG names position and value); rows whose label is `ignore` count for
- * nothing. weight [C] (may be NULL): of the classes; the mean is over the labels' weights. PyTorch's formulas.
- * cross entropy: -sum_k w_k t_k log softmax(logits)_k, t = 1 - smooth at the label, plus smooth / C everywhere. */
+/* Losses, by PyTorch's formulas. grad [like the input] (may be NULL) is the gradient of the loss, from the same pass.
+ * With reduction mean or sum, loss is a scalar; with none, it has a value for each row [like labels], or each element
+ * [like x], and grad is the gradient of each value by its own row. labels: i32 [...], 0-based, of logits [..., C]
+ * (else EARG names position and value). A row whose label is `ignore` is left out: its loss and gradient are 0. weight
+ * [C] (may be NULL: 1) is a weight for each class, and the mean divides by the sum of the labels' weights. Cross
+ * entropy of a row: -sum_k w_k t_k log softmax(logits)_k, with t = 1 - smooth at the label, plus smooth / C
+ * everywhere. */
 enum { ATOMO_REDUCE_MEAN, ATOMO_REDUCE_SUM, ATOMO_REDUCE_NONE, ATOMO_REDUCTION_COUNT };
 ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, const atomo_tensor *weight,
                                   double smooth, double ignore, int reduction, atomo_tensor **loss,
                                   atomo_tensor **grad);
-/* -w[label] logp[label] */
+/* Negative log likelihood, of a row: -w[label] logp[label]. */
 ATOMO_API int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_tensor *weight, double ignore,
                         int reduction, atomo_tensor **loss, atomo_tensor **grad);
-/* Between x and a target of its shape: (x - t)^2, or w (-p t log s(x) - (1 - t) log(1 - s(x))) with the sigmoid s,
- * weights w and weights p of the positives [like x] (each may be NULL: 1; of the second loss only). The mean is over
- * all elements. gx, gtarget [like x] (may be NULL). */
+/* A loss between x and a target t [like x]. MSE: w (x - t)^2. BCE_WITH_LOGITS, with s the sigmoid:
+ * w (-p t log s(x) - (1 - t) log(1 - s(x))). w is weight and p is pos_weight [like x]; each may be NULL: 1. The mean
+ * divides by the number of elements. gx, gtarget [like x] (may be NULL). */
 enum { ATOMO_MSE, ATOMO_BCE_WITH_LOGITS, ATOMO_LOSS_COUNT };
 ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, const atomo_tensor *weight,
                               const atomo_tensor *pos_weight, int reduction, atomo_tensor **loss, atomo_tensor **gx,
                               atomo_tensor **gtarget);
-/* count[2]: how many rows of logits [..., C] have their (first) largest element at labels [...], and how many rows have
- * a label other than `ignore`. */
+/* count[0]: number of rows of logits [..., C] whose (first) largest element is at the row's label, of labels [...];
+ * count[1]: number of rows with a label other than `ignore`. */
 ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, double ignore, double *count);
 
-/* y = x / (1 - p) where the stream's uniform number i is >= p, else 0: unbiased. Linear in x: the backward is the same
- * call on gy with the same stream. 0 <= p < 1. */
+/* y = x / (1 - p) at each element i for which the stream's uniform number i is >= p, else 0, so the expected y is x.
+ * It is linear in x, so the backward is the same call on gy with the same stream. 0 <= p < 1. */
 ATOMO_API int atomo_dropout(const atomo_tensor *x, double p, const atomo_stream *stream, atomo_tensor **out);
 
-/* Elementwise activations; `a` is LeakyReLU's negative slope. The backward takes what the slope is worked out from: the
- * input, or for ACT_TANH and ACT_SIGMOID the result. GELU is off by at most 2e-7 |x|. */
+/* Elementwise activations; `a` is LeakyReLU's negative slope. `saved`, for the backward, is the result y for ACT_TANH
+ * and ACT_SIGMOID, and the input x for the others. The error of GELU is at most 2e-7 |x|. */
 enum {
     ATOMO_LEAKY_RELU,
     ATOMO_GELU,
@@ -407,37 +417,39 @@ ATOMO_API int atomo_activation(int kind, const atomo_tensor *x, double a, atomo_
 ATOMO_API int atomo_activation_backward(int kind, const atomo_tensor *saved, double a, const atomo_tensor *gy,
                                         atomo_tensor **gx);
 
-/* Layer normalisation over the last ndim dimensions [Ba et al. 2016]; gamma, beta [those] or both NULL. mean, invstd
- * [rows] (out) are for the backward; gx may be NULL, ggamma and gbeta too (both). */
+/* Layer normalisation over the last ndim dimensions [Ba et al. 2016]; gamma and beta have the shape of these
+ * dimensions, or both are NULL. mean, invstd (out) [rows], one row for each index of the other dimensions, are for the
+ * backward. gx may be NULL, and so may ggamma and gbeta, both together. */
 ATOMO_API int atomo_layer_norm(const atomo_tensor *x, int ndim, const atomo_tensor *gamma, const atomo_tensor *beta,
                                double eps, atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out);
 ATOMO_API int atomo_layer_norm_backward(const atomo_tensor *x, int ndim, const atomo_tensor *gy,
                                         const atomo_tensor *gamma, const atomo_tensor *mean, const atomo_tensor *invstd,
                                         atomo_tensor **gx, atomo_tensor **ggamma, atomo_tensor **gbeta);
-/* Group normalisation of x [N, ..., C] [Wu & He 2018]; gamma, beta [C]. mean, invstd [N, C] (out, repeated over the
- * channels of a group) are for the backward; gx may be NULL. */
+/* Group normalisation of x [N, ..., C] [Wu & He 2018]; gamma, beta [C]. mean, invstd (out) [N, C], the same for all
+ * channels of a group, are for the backward; gx may be NULL. */
 ATOMO_API int atomo_group_norm(const atomo_tensor *x, int groups, const atomo_tensor *gamma, const atomo_tensor *beta,
                                double eps, atomo_tensor **mean, atomo_tensor **invstd, atomo_tensor **out);
 ATOMO_API int atomo_group_norm_backward(const atomo_tensor *x, int groups, const atomo_tensor *gy,
                                         const atomo_tensor *gamma, const atomo_tensor *mean, const atomo_tensor *invstd,
                                         atomo_tensor **gx, atomo_tensor **ggamma, atomo_tensor **gbeta);
 
-/* y [..., D] = rows of w [V, D] by index i32 [...], 0-based (EARG names index and position). Of w the backward reads
- * the shape; gradients at index `padding` (-1: none) are dropped. */
+/* y [..., D]: the rows of w [V, D] picked by index i32 [...], 0-based (EARG names index and position). The backward
+ * uses only the shape of w, and drops gradients at index `padding` (-1: none). */
 ATOMO_API int atomo_embedding(const atomo_tensor *w, const atomo_tensor *index, atomo_tensor **out);
 ATOMO_API int atomo_embedding_backward(const atomo_tensor *w, const atomo_tensor *index, const atomo_tensor *gy,
                                        int padding, atomo_tensor **gw);
 
-/* Average pooling of [N,H,W,C] to [N,oh,ow,C]; of x the backward reads only the shape. */
+/* Average pooling of [N,H,W,C] to [N,oh,ow,C]; the backward uses only the shape of x. */
 ATOMO_API int atomo_adaptive_avg_pool2d(const atomo_tensor *x, int oh, int ow, atomo_tensor **out);
 ATOMO_API int atomo_adaptive_avg_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, int oh, int ow,
                                                  atomo_tensor **gx);
 
-/* Attention of `heads` heads: y [N,T,C] = dropout(softmax(q k^T / sqrt(C / heads) + mask)) v, a head in each C / heads
- * columns of q [N,T,C] and k, v [N,S,C], whose rows may be columns of a wider tensor. causal: query t sees keys 1 .. t.
- * mask [N,T,S] (may be NULL; strides of 0 repeat it): -INFINITY hides a key; a query that sees none gets y = 0. lse
- * [N,heads,T] (out) is for the backward. Memory: 64 S floats a thread, never T S. p: dropout of the probabilities, by
- * `stream` (NULL where p is 0). The backward writes into gq, gk, gv [like q, k, v], which may be such columns too. */
+/* Attention with `heads` heads: y [N,T,C] = dropout(softmax(q k^T / sqrt(C / heads) + mask)) v. Each head uses C /
+ * heads columns of q [N,T,C] and k, v [N,S,C], which may themselves be columns of a wider tensor. causal: query t uses
+ * keys 1 .. t only. mask [N,T,S] (may be NULL; a stride of 0 repeats it): -INFINITY masks a key, and a query whose keys
+ * are all masked gets y = 0. lse (out) [N,heads,T] is for the backward. p: dropout of the probabilities, by `stream`
+ * (NULL if p is 0). The backward writes into gq, gk, gv [like q, k, v], which must be given and may be columns, too. It
+ * needs 64 S floats of memory per thread, not T S. */
 ATOMO_API int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v,
                               const atomo_tensor *mask, int heads, int causal, double p, const atomo_stream *stream,
                               atomo_tensor **lse, atomo_tensor **out);
@@ -447,9 +459,9 @@ ATOMO_API int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor
                                        const atomo_stream *stream, atomo_tensor *gq, atomo_tensor *gk,
                                        atomo_tensor *gv);
 
-/* A recurrent layer over T steps, PyTorch's gate order and formulas. xg [T,N,gates H] = x W_ih^T + b_ih; w [gates H,H],
- * b [gates H] (may be NULL); h0, c0 [N,H] (c0 and c: LSTM only). y, c [T,N,H]; saved [T,N,4 H] is for the backward.
- * gc (may be NULL): the gradient of the last c. gb may be NULL. */
+/* A recurrent layer over T steps, with PyTorch's gate order and formulas; LSTM has 4 gates, GRU 3. xg [T,N,gates H] =
+ * x W_ih^T + b_ih; w [gates H,H], b [gates H] (may be NULL); h0, c0 [N,H] (c0 and c: LSTM only). y, c [T,N,H]; saved
+ * (out) [T,N,4 H] is for the backward. gc (may be NULL): the gradient of the last c. gb may be NULL. */
 enum { ATOMO_LSTM, ATOMO_GRU, ATOMO_CELL_COUNT };
 ATOMO_API int atomo_recurrent(int kind, const atomo_tensor *xg, const atomo_tensor *w, const atomo_tensor *b,
                               const atomo_tensor *h0, const atomo_tensor *c0, atomo_tensor **saved, atomo_tensor **c,
@@ -461,108 +473,112 @@ ATOMO_API int atomo_recurrent_backward(int kind, const atomo_tensor *w, const at
 
 /* ---- stages 4 to 6, encode: atoms, budgets, messages ------------------------------------------------------------- */
 
-/* Algorithm 1 [Wang et al., ATOMO, NeurIPS 2018]: p_i = min(1, |lambda_i|/tau) with sum p = s, which minimises
- * sum lambda_i^2/p_i. With costs (> 0): p_i = min(1, |lambda_i| / (T sqrt(cost_i))) with sum cost*p = s. Zeros get p =
- * 0; a budget that holds everything gives p = 1. O(n), double accumulators. [local] EARG s <= 0 or NaN, bad cost;
- * ENONFINITE. */
+/* Algorithm 1 [Wang et al., ATOMO, NeurIPS 2018]: the probability p_i of sending an atom with coefficient lambda_i, for
+ * s expected atoms. p_i = min(1, |lambda_i| / tau), with tau such that sum p = s; this minimises sum lambda_i^2 / p_i.
+ * With costs (> 0, else NULL): p_i = min(1, |lambda_i| / (T sqrt(cost_i))), with T such that sum cost * p = s. A zero
+ * lambda gets p = 0; if the budget s is large enough for all others, they get p = 1. O(n), double accumulators. [local]
+ * EARG if s is not > 0 or a cost is not; ENONFINITE. */
 ATOMO_API int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor *cost, atomo_tensor **p);
 
-/* What compressors there are, and their options. Texts are static. */
+/* The table of compressors and their options. Texts are static. */
 enum { ATOMO_OPTION_FLOAT = 0, ATOMO_OPTION_INT = 1, ATOMO_OPTION_BOOL = 2, ATOMO_OPTION_ENUM = 3 };
 typedef struct atomo_codec_info {
     const char *name, *summary, *source;
-    int unbiased, linear, options; /* linear: its messages can be added on the way, by an all-reduce */
+    int unbiased, linear, options; /* linear: an all-reduce can add its messages; options: their number */
 } atomo_codec_info;
 typedef struct atomo_option_info {
     const char *key, *choices,
-        *help; /* choices: "a|b" of an enum (the value is the index), or the ints allowed; else NULL */
-    int type;
-    double standard, min, max; /* standard NaN: not set */
+        *help; /* choices: "a|b" of an enum (the value is the index from 0), or the allowed ints; else NULL */
+    int type;  /* ATOMO_OPTION_* */
+    double standard, min, max; /* standard: the value if none is given; NaN: not set */
 } atomo_option_info;
 ATOMO_API int atomo_codec_count(void);
 ATOMO_API int atomo_codec_about(int i, atomo_codec_info *out);               /* i from 0; EARG past the end */
 ATOMO_API int atomo_codec_option(int i, int option, atomo_option_info *out); /* both from 0 */
 
-/* A codec: a compressor with options (values [count] in the order of its table, NaN: the standard one), a seed (an
+/* A codec: a compressor with options (values [count] in the order of its table, NaN: the standard value), a seed (an
  * integer in [0, 2^53]) and a way (0 to 255). Tensors are numbered from 1 and planned once; nothing is allocated after
- * that. A way is a seed space: what was decoded from messages of one way and is encoded again needs another way, or the
- * draws that ignore the rank (randk's places) would be the same ones, and the result biased. A message decodes by its
- * own way only. */
+ * that. Codecs of the same seed and different ways draw different random numbers. A gradient decoded from messages of
+ * one way must be encoded again with another way: otherwise draws that do not depend on the rank (the places of randk)
+ * would be repeated, and the result would be biased. A message can be decoded only with its own way. */
 enum { ATOMO_WAY_UP = 0, ATOMO_WAY_DOWN = 1 };
 typedef struct atomo_codec atomo_codec;
 ATOMO_API int atomo_codec_new(const char *name, int count, const double *values, double seed, int way,
                               atomo_codec **out);
-ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is fine */
-/* Plans tensor number `tensor`; again with another shape replaces it. custom_rows: the rows of a fold of one's own, 0:
- * the option's. name (may be NULL) is for error messages. */
+ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is allowed */
+/* Plans tensor number `tensor`; planning it again with another shape replaces the plan. custom_rows: the number of rows
+ * of the matrix that the tensor is coded as; 0: as option fold= says. name (may be NULL) is for error messages. */
 ATOMO_API int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
                                const char *name);
-/* The same, coded with another set of atoms than the codec's ("svd", with option values in its compressor's order), or
- * "none": every entry as it is. The step's budget is shared with the others. EARG for compressors without atoms. */
+/* The same, but coded with another set of atoms than the codec's ("svd", with option values [count] in the order of
+ * that compressor's table), or "none": every entry unchanged. The step's budget is shared with the other tensors. EARG
+ * if the codec's compressor has no atoms. */
 ATOMO_API int atomo_codec_plan_as(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
                                   const char *label, const char *atoms, int count, const double *values);
 ATOMO_API int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape); /* 0 or 1 */
-ATOMO_API double atomo_codec_wire_max(const atomo_codec *c,
-                                      int tensor); /* bytes; tensor 0: all planned ones together */
-/* New values for the budget (one of them > 0, the others 0), from the next encode on. */
+/* The largest message of a tensor, in bytes; tensor 0: the sum over all planned tensors. */
+ATOMO_API double atomo_codec_wire_max(const atomo_codec *c, int tensor);
+/* Sets the budget from the next encode on: expected atoms, ratio to 4-byte entries, or bytes; one > 0, the others 0. */
 ATOMO_API int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double bytes);
 
-/* Encodes grads[i] (contiguous f32) as tensor number tensors[i], all under one budget and one mu, computed exactly; the
- * messages go back to back into out [capacity bytes], their lengths into nbytes[count]. The draws are keyed by (seed,
- * step, rank, tensor). Unbiased: E of what decodes is the gradient. ENONFINITE names tensor, count and first position.
- */
+/* Encodes grads[i] (contiguous f32) as tensor number tensors[i], all under one budget, with the one threshold T that
+ * meets it (atomo_probabilities). The messages go one after the other into out [capacity bytes], their lengths into
+ * nbytes [count]. The draws depend on seed, way, step, rank and tensor only. For an unbiased compressor, the expected
+ * decoded message is the gradient. ENONFINITE names tensor, number and first position of NaN and Inf. [local] */
 ATOMO_API int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads,
                                  double step, double rank, uint8_t *out, double capacity, double *nbytes);
-/* The streaming form: begin a step, push its gradients one by one in any order, end it. Each is encoded with the mu
- * that the last step called for, steered to keep the bytes on budget; the first step of all takes each tensor's own. */
+/* The streaming form: begin a step, push its gradients one by one in any order, end it. Each gradient is encoded with
+ * the threshold T that would have met the budget in the last step, corrected so that the bytes stay close to the
+ * budget; the very first step finds a T for each tensor alone. [local] */
 ATOMO_API int atomo_codec_begin(atomo_codec *c, double step, double rank);
 ATOMO_API int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8_t *out, double capacity,
                                double *nbytes);
 ATOMO_API int atomo_codec_end(atomo_codec *c);
-/* In place of the end: the step is given up. Residuals, factors, kept bases, prices are as before it began; where none
- * has begun, nothing happens. */
+/* Called in place of _end, abandons the step: residuals, PowerSGD's factors, kept bases and thresholds are as before it
+ * began. No effect if no step has begun. */
 ATOMO_API int atomo_codec_undo(atomo_codec *c);
-/* 1 where the mean of what decodes is the gradient, with these options; 0 for the biased, and for all with ef=true. */
+/* 1 if the expected decoded message is the gradient, with these options; 0 if not, and always with ef=true. */
 ATOMO_API int atomo_codec_is_unbiased(const atomo_codec *c);
-/* A copy of what error feedback (ef=true) holds back of a tensor: the sum of all gradients encoded so far is the sum of
- * what was sent and this. EARG without ef. [local] */
+/* A copy of a tensor's error-feedback residual (ef=true): the sum of all gradients encoded so far minus the sum of all
+ * that was sent. EARG without ef. [local] */
 ATOMO_API int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out);
-/* Of the last encode: bytes, atoms expected and sent, the closed form E||ghat - g||^2 (quantisation included; bias too,
- * where there is one), ||g||^2; with ef=true g is the gradient and what was held back before. */
+/* Of the last encode: the bytes; the atoms, expected and sent; variance: the expected ||ghat - g||^2 by its formula,
+ * with quantisation and bias included; square: ||g||^2; the threshold T. ghat is the decoded message; with ef=true, g
+ * is the gradient plus the residual before. */
 typedef struct atomo_codec_stats {
     double nbytes, atoms_expected, atoms_sent, variance, square, T;
 } atomo_codec_stats;
 ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
-                                     atomo_codec_stats *out); /* tensor 0: all of them */
-/* What `auto` made of a tensor in the last encode, "svd:bits=4"; "" for compressors that do not choose. Static. */
+                                     atomo_codec_stats *out); /* tensor 0: sums over all tensors */
+/* The atoms that `auto` chose for a tensor in the last encode, as "svd:bits=4"; "" for other compressors. Static. */
 ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
-/* The tensor number that a message says it is for, or a negative status. */
+/* Returns the tensor number in a message's frame, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
-/* The length in bytes that a message says it has, frame included. */
+/* The length in bytes of a message, frame included, as its frame has it. */
 ATOMO_API int atomo_codec_length_of(const uint8_t *bytes, double size, double *length);
 
 /* ---- stage 7, send: MPI, communicators, collectives -------------------------------------------------------------- */
 
 /* MPI. Started at first use (or by the host program under mpirun) with MPI_THREAD_SERIALIZED: threads may share a
- * communicator, one call at a time. Environment: ATOMO_MPI_CHECK=1 lets every collective compare operation, type and
- * count over the ranks first (as atomo_comm_set_checked does for one communicator); ATOMO_MPI_CHUNK=bytes is the
- * largest single message (256 MiB). */
+ * communicator, one call at a time. Environment: with ATOMO_MPI_CHECK=1 every collective first compares operation, type
+ * and count over the ranks (as atomo_comm_set_checked does for one communicator); ATOMO_MPI_CHUNK=bytes is the largest
+ * single message (default 256 MiB). */
 typedef struct atomo_comm atomo_comm;
 typedef struct atomo_request atomo_request;
 enum { ATOMO_MPI_SUM = 0, ATOMO_MPI_MAX = 1, ATOMO_MPI_MIN = 2, ATOMO_MPI_PROD = 3, ATOMO_MPI_OP_COUNT = 4 };
 
-ATOMO_API int atomo_mpi_launched(void);         /* 1 where the environment says: one of several ranks [local] */
-ATOMO_API int atomo_mpi_started(void);          /* 1 between init and finalize [local] */
-ATOMO_API int atomo_mpi_init(void);             /* again: no effect [collective] */
-ATOMO_API int atomo_mpi_finalize(void);         /* where it was started here; else no effect [collective] */
-ATOMO_API void atomo_mpi_abort(int code);       /* ends all ranks; does not return where MPI runs [local] */
-ATOMO_API const char *atomo_mpi_label(void);    /* static: "rank 2 of 4 on node1", "" before init */
+ATOMO_API int atomo_mpi_launched(void);      /* 1 if the environment says that this is one of several ranks [local] */
+ATOMO_API int atomo_mpi_started(void);       /* 1 between init and finalize [local] */
+ATOMO_API int atomo_mpi_init(void);          /* a second call has no effect [collective] */
+ATOMO_API int atomo_mpi_finalize(void);      /* no effect if other code has started MPI [collective] */
+ATOMO_API void atomo_mpi_abort(int code);    /* ends all ranks; does not return if MPI runs [local] */
+ATOMO_API const char *atomo_mpi_label(void); /* static: "rank 2 of 4 on node1", "" before init */
 ATOMO_API const char *atomo_mpi_hostname(void); /* static; "" before init */
 
-/* Communicators. A handle lives until atomo_comm_close; the world's until the program ends. Ranks count from 0. */
+/* Communicators. A handle is valid until atomo_comm_close; the world's until the program ends. Ranks count from 0. */
 ATOMO_API int atomo_comm_world(atomo_comm **out); /* starts MPI [collective] */
 ATOMO_API int atomo_comm_split(atomo_comm *c, int color, int key,
-                               atomo_comm **out);                       /* color -1: *out = NULL [collective] */
+                               atomo_comm **out); /* as MPI_Comm_split; color -1: *out = NULL [collective] */
 ATOMO_API int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out); /* ranks that share memory [collective] */
 ATOMO_API int atomo_comm_close(atomo_comm *c);                          /* [collective] */
 ATOMO_API int atomo_comm_rank(const atomo_comm *c);
@@ -571,99 +587,104 @@ ATOMO_API int atomo_comm_local_rank(const atomo_comm *c); /* among the ranks of 
 ATOMO_API int atomo_comm_local_size(const atomo_comm *c);
 
 /* Collectives over contiguous f32, i32 or u8 tensors of the same type and number of elements on every rank. */
-ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all here */
+ATOMO_API int atomo_comm_barrier(atomo_comm *c); /* [collective], as all in this block */
 ATOMO_API int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root);
 ATOMO_API int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op);        /* in place */
 ATOMO_API int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root); /* in place at the root */
 ATOMO_API int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root,
                                 atomo_tensor **out);                                          /* root: [size, ...] */
 ATOMO_API int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out); /* [size, ...] */
-/* Lengths that differ: exchanged first, with fingerprints; EMISMATCH on every rank where ranks stand in different
- * operations or the types differ. allgatherv: t is 1-D, out[size] are new 1-D tensors. alltoallv: send[size] and
- * recv[size]; recv[r] is what rank r sent here, 1-D. */
+/* Lengths may differ between ranks, which first exchange them, with fingerprints of the operation: EMISMATCH on every
+ * rank if ranks are in different operations or the types differ. allgatherv: t is 1-D, out[size] are new 1-D tensors,
+ * out[r] that of rank r. alltoallv: send[r] goes to rank r, and recv[r] is a new 1-D tensor from rank r. */
 ATOMO_API int atomo_comm_allgatherv(atomo_comm *c, const atomo_tensor *t, atomo_tensor **out);
 ATOMO_API int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *send, atomo_tensor **recv);
-/* The same for bytes, without allocating once *recv (u8, 1-D) is large enough; where it is too small it is freed and
- * made anew. Rank r's block follows rank r-1's; counts[size] are their lengths. */
+/* The same for bytes. *recv (u8, 1-D) is reused; if it is NULL or too small, it is freed and a larger one made. It
+ * holds the ranks' blocks one after the other; counts[size] (out) are their lengths. */
 ATOMO_API int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, atomo_tensor **recv,
                                           double *counts);
-/* Blocks of bytes to every rank: counts_out[r] bytes for rank r, one block after the other in `send`; counts_in [size]
- * (out) are the lengths of the blocks that came. */
+/* Sends a block of bytes to every rank: counts_out[r] bytes for rank r, one block after the other in `send`; counts_in
+ * [size] (out) are the lengths of the received blocks. *recv as above. */
 ATOMO_API int atomo_comm_alltoallv_bytes(atomo_comm *c, const void *send, const double *counts_out, atomo_tensor **recv,
                                          double *counts_in);
-/* The root's bytes on every rank, also there; *count (out) is their number. data and nbytes matter at the root. */
+/* Copies the root's bytes to *recv (as above) on every rank, the root included; *count (out) is their number. data and
+ * nbytes are used at the root only. */
 ATOMO_API int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int root, atomo_tensor **recv,
                                      double *count);
-/* EMISMATCH on every rank, naming two ranks and their values, where `value` is not the same text everywhere. */
+/* Checks that `value` is the same text on all ranks; if not, EMISMATCH on every rank, naming two ranks and their
+ * values. */
 ATOMO_API int atomo_comm_check(atomo_comm *c, const char *name, const char *value);
 
-/* Messages between two ranks: shapes of equal size in bytes at both ends, 0 <= tag <= 32000. [local] */
+/* Messages between two ranks: the tensors have the same size in bytes at both ends, 0 <= tag <= 32000. [local] */
 ATOMO_API int atomo_comm_send(atomo_comm *c, const atomo_tensor *t, int dst, int tag);
 ATOMO_API int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag);
-/* Non-blocking: the request keeps t's storage alive; t must not be touched until it is over. */
+/* Non-blocking: the request keeps t's storage alive; t must not be used until the operation is complete. */
 ATOMO_API int atomo_comm_isend(atomo_comm *c, const atomo_tensor *t, int dst, int tag, atomo_request **out);
 ATOMO_API int atomo_comm_irecv(atomo_comm *c, atomo_tensor *t, int src, int tag, atomo_request **out);
 ATOMO_API int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out);                            /* [collective] */
 ATOMO_API int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request **out); /* [collective] */
 ATOMO_API int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **out);   /* [collective] */
 ATOMO_API int atomo_request_wait(atomo_request *r); /* blocks; a second call returns at once */
-ATOMO_API int atomo_request_test(atomo_request *r); /* 1 over, 0 not yet */
+ATOMO_API int atomo_request_test(atomo_request *r); /* 1: complete, 0: not yet */
 ATOMO_API void
-atomo_request_free(atomo_request *r); /* NULL is fine; never calls MPI: an unfinished one is kept until over */
+atomo_request_free(atomo_request *r); /* NULL is allowed; never calls MPI: an incomplete one is kept until complete */
 
-/* The limits of the watchdog, a thread from MPI's start on: it warns on stderr when an operation makes no progress for
- * warn_after seconds (60 until this is called), naming the ranks that keep it waiting, and after abort_after seconds
- * (never) has every rank that answers write its flight recorder to PREFIX-rankN.jsonl and aborts the job with code 75.
- * 0: never. Where a rank that an operation waits for is at the end of the program already, it ends the job with code 1
- * after some seconds. Ranks are asked by UDP (IPv4). Does nothing where c has one rank. [local] EARG. */
+/* Sets the limits of the watchdog, a thread that runs from MPI's start on. When an operation has made no progress for
+ * warn_after seconds (60 until this is called), it prints a warning on stderr that names the ranks that the operation
+ * waits for. After abort_after seconds (never, until this is called) it makes every rank that answers write its flight
+ * recorder to PREFIX-rankN.jsonl, and aborts the job with code 75. A limit of 0 means never. If an operation waits for
+ * a rank that has reached the end of its program, the watchdog ends the job with code 1 after some seconds. Ranks ask
+ * each other by UDP (IPv4). No effect if c has one rank. [local] EARG */
 ATOMO_API int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, const char *prefix);
-/* Writes the last 256 operations to a file: a line of JSON on this rank (why = the reason), then one an operation,
- * oldest first; end is null for one under way. The file appears whole or not at all. [local] EIO */
+/* Writes the last 256 operations to a file: a line of JSON about this rank (why = the reason), then one line for each
+ * operation, oldest first; end is null for an operation that has not ended. If it fails, path is unchanged.
+ * [local] EIO */
 ATOMO_API int atomo_flight_write(const char *path, const char *why);
 
 /* ---- stage 8, decode: messages into the average ------------------------------------------------------------------ */
 
-/* acc += scale * (what the message at bytes [size] holds). tensor 0: the message says which. step < 0: any. rank < 0:
- * any. *used is the message's length. EFORMAT for anything but a message written for this plan; acc is then unchanged
- * or, where only the checksum had been forged, partly added to. */
+/* Decodes the message at bytes [size]: acc += scale * (its gradient). tensor 0 means the tensor number in the message;
+ * a step or rank < 0 is not compared with the message's. *used is the message's length in bytes. EFORMAT if it is not a
+ * message for this plan; acc is then unchanged, unless a damaged message had a correct checksum: part of it may have
+ * been added. [local] */
 ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
                                      double size, double scale, atomo_tensor *acc, double *used);
-/* To be called on acc = scale * (the sum of all ranks' messages): makes it the update. The average is the update but
- * for compressors that vote (signsgd:vote=true); for the others this does nothing. [local] */
+/* Turns acc = scale * (the sum of all ranks' messages) into the update. For signsgd:vote=true this is the majority
+ * vote; other compressors leave acc as it is (but see atomo_codec_sum). [local] */
 ATOMO_API int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc);
 
-/* ---- the update: optimizers over flat f32 blocks of one size [n], in one pass [local] ---------------------------- */
+/* ---- the update: optimizers over 1-D f32 tensors of the same size [n], in one pass [local] ----------------------- */
 
 /* d = scale * (g + weight_decay * p); v = momentum * v + (1 - dampening) * d (v = d when first); p -= lr * v, or with
  * nesterov p -= lr * (d + momentum * v). v may be NULL when momentum is 0. torch.optim.SGD's formula. */
 ATOMO_API int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, double lr, double momentum,
                               double dampening, double weight_decay, double scale, int nesterov, int first);
-/* torch.optim.Adam's formula, or AdamW's when decoupled; m, v start at zero, step counts from 1. top (may be NULL): the
- * largest v so far, for amsgrad. */
+/* torch.optim.Adam's formula, or AdamW's if `decoupled` is not 0; m and v start at zero, step counts from 1. top (may
+ * be NULL): the largest v so far, for amsgrad. */
 ATOMO_API int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v,
                                atomo_tensor *top, double lr, double beta1, double beta2, double eps,
                                double weight_decay, int decoupled, double step);
 /* LAMB [You et al. 2020] on one tensor: r = mhat / (sqrt(vhat) + eps) + weight_decay p with Adam's m, v;
- * p -= lr |p| / |r| r (the ratio is 1 where a norm is 0). Norms are double, in order. */
+ * p -= lr |p| / |r| r (the ratio of norms is 1 if one of them is 0). Norms are summed in double, in a fixed order. */
 ATOMO_API int atomo_optim_lamb(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, atomo_tensor *v, double lr,
                                double beta1, double beta2, double eps, double weight_decay, double step);
 
 /* ---- files: NumPy arrays ----------------------------------------------------------------------------------------- */
 
-/* A NumPy .npy file, versions 1 to 3: <f4 <i4 |u1 as they are, <f8 as f32, <i8 as i32 (ELIMIT where a value does not
- * fit); Fortran order is turned to C order. The header is checked against the file's size before memory is taken.
- * [local] */
+/* Reads a NumPy .npy file, versions 1 to 3: <f4, <i4 and |u1 without conversion, <f8 as f32, <i8 as i32 (ELIMIT if a
+ * value does not fit). Fortran order is converted to C order. The header is checked against the file's size before
+ * memory is allocated. [local] EIO, EFORMAT, EDTYPE */
 ATOMO_API int atomo_npy_read(const char *path, atomo_tensor **out);
 /* A NumPy .npz file: a zip archive of .npy files, stored or deflated. _open checks the archive's records against each
- * other and the file's size, _read a member's packed bytes, sizes and CRC-32; EDTYPE and ELIMIT are members that are
- * well-formed but hold what no tensor does. [local] EIO, EFORMAT */
+ * other and the file's size; _read checks a member's packed bytes, sizes and CRC-32. EDTYPE and ELIMIT mean that a
+ * member is well-formed, but no tensor can hold its type or a value. [local] EIO, EFORMAT */
 typedef struct atomo_npz atomo_npz;
 ATOMO_API int atomo_npz_open(const char *path, atomo_npz **out);
-ATOMO_API void atomo_npz_close(atomo_npz *z); /* NULL is fine */
-ATOMO_API int atomo_npz_count(const atomo_npz *z);
-ATOMO_API const char *atomo_npz_name(const atomo_npz *z, int i); /* of member i, from 0; the archive's memory */
+ATOMO_API void atomo_npz_close(atomo_npz *z);                    /* NULL is allowed */
+ATOMO_API int atomo_npz_count(const atomo_npz *z);               /* number of members */
+ATOMO_API const char *atomo_npz_name(const atomo_npz *z, int i); /* name of member i, from 0; valid until _close */
 ATOMO_API int atomo_npz_read(atomo_npz *z, int i, atomo_tensor **out);
-/* Writes t (any view) as version 1: a temporary file beside path, then renamed over it. [local] EIO */
+/* Writes t (any view) as version 1, into a temporary file beside path that then replaces path. [local] EIO */
 ATOMO_API int atomo_npy_write(const atomo_tensor *t, const char *path);
 
 #endif

@@ -1,24 +1,25 @@
-/* auto.c - per tensor the family of atoms that suits it: entry, taps, fourier by rows, svd in 12 to 2 bits, rotated,
- * all entries in few bits; stages 4 to 6 and 8 of the path.
+/* auto.c - chooses the best family of atoms for each tensor: entry, taps, fourier by rows, svd in 12 to 2 bits,
+ * rotated, all entries in few bits; stages 4 to 6 and 8 of the path.
  *
- * Wang et al. 2018 leave the decomposition to the user. For a family f both the variance V_f(T) and the message's bits
- * B_f(T) of Algorithm 1 at the price T^2 of a bit are closed forms of its coefficients, so the best family at a price
- * is the one of least V + T^2 B; the price is the one at which the chosen messages meet the budget
- * (codec/step_budget.c). A message says in 4 bits which family it is; one of no atoms is those 4 bits. Promise:
- * unbiased, because every family is and the choice depends on nothing that is drawn; the variance is the chosen
- * family's closed form.
+ * Wang et al. 2018 leave the decomposition to the user. For a family f, the variance V_f(T) and the message's bits
+ * B_f(T) of Algorithm 1 at a price of T^2 per bit have closed forms in its coefficients. So the best family at a price
+ * is the one of least V + T^2 B. The price is the one at which the chosen messages meet the budget
+ * (codec/step_budget.c). A message names its family in 4 bits; without atoms it has only these 4 bits. It is unbiased,
+ * because every family is unbiased and the choice does not depend on random numbers. The variance is the closed form of
+ * the chosen family.
  *
- * A search measures the tensor in all families. Between searches (atoms/common/auto_interval.h) only the chosen one is
- * measured; a gradient whose spectrum has changed meanwhile is searched at once.
+ * A search measures the tensor in all families. Between searches (atoms/common/auto_interval.h) only the chosen family
+ * is measured; if the gradient's spectrum has changed much, a search is made at once.
  */
 #include "atoms/auto/families.h"
 #include "atoms/common/basis.h"
 #include "core/carve.h"
 #include <math.h>
 
-/* An eigendecomposition of a short side of thousands takes seconds. */
+/* The largest short side for svd: the eigendecomposition of thousands takes seconds. */
 enum { MAX_SHORT_SIDE = 1024 };
-/* Share of the energy in atoms whose bits were chosen for another size, from which a search is made at once. */
+/* A search is made at once if more than this fraction of the energy is in atoms whose magnitude has changed more than
+ * twofold since their bits were chosen. */
 static const double CHANGED = 0.25;
 
 static const struct atomo__option options[] = {
@@ -37,7 +38,7 @@ static const struct auto_family *first_of(int slot)
     return f;
 }
 
-/* A slot's plan: the tensor, with the options of its first family. keep: the value of svd's every. */
+/* Returns a slot's plan: the tensor's shape, with the options of the slot's first family, written to option [3]. */
 static atomo__plan slot_plan(const atomo__plan *plan, int slot, double *option)
 {
     atomo__plan p = {.codec = plan->codec, .tensor = plan->tensor, .ndim = plan->ndim, .n = plan->n};
@@ -60,8 +61,8 @@ static int64_t short_side(const atomo__plan *plan)
     return ATOMO_MIN(rows, plan->n / rows);
 }
 
-/* An eigendecomposition of thousands would take seconds, so then there is no spectral family; and where there are no
- * taps, they would be entries again. */
+/* Returns whether a slot is used for this tensor: taps only for kernels of several taps (else they would equal entry),
+ * svd only up to MAX_SHORT_SIDE. */
 static bool is_there(const atomo__plan *plan, int slot)
 {
     if (slot == AUTO_TAPS) return plan->ndim == 4 && plan->shape[1] * plan->shape[2] > 1;
@@ -120,12 +121,12 @@ static void guess(atomo__plan *plan, double bits)
     }
 }
 
-/* All families of the tensor, exactly. */
+/* Measures the tensor in all families, exactly. */
 static int search(atomo__plan *plan, const float *g, atomo__context *c)
 {
     auto_state *s = plan->state;
     atomo__context own = *c;
-    own.next = false; /* others are measured in between */
+    own.next = false; /* other families are measured before this one is encoded */
     for (int i = 0; i < AUTO_SLOTS; i++) {
         atomo__plan *p = atomo__auto_plan(plan, (int)(first_of(i) - atomo__auto_families));
         if (!(s->measured[i] = s->there[i])) continue;
@@ -157,7 +158,7 @@ static int measure(atomo__plan *plan, const float *g, atomo__context *c)
     return ATOMO_OK;
 }
 
-/* The chosen family takes over what the budget made of the plan. */
+/* Copies the budget's results from the plan to the plan of the chosen family, which is returned. */
 static atomo__plan *hand_down(atomo__plan *plan)
 {
     atomo__plan *p = atomo__auto_plan(plan, plan->pick);
@@ -211,12 +212,12 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
     if (!s->there[atomo__auto_families[tag - 1].slot]) return ATOMO_EFORMAT;
     atomo__plan p = s->plan[atomo__auto_families[tag - 1].slot];
     p.option = s->option[tag - 1];
-    atomo__pending *left = c->pending; /* what another family has added up in the scratch */
+    atomo__pending *left = c->pending; /* coefficients of another family in the scratch memory */
     if (left && left->full && left->plan.state != p.state) left->plan.stages->settle(c, acc);
     return p.stages->decode_add(&p, r, c, scale, acc);
 }
 
-/* The choice, when it is made again, and what its families have learnt. */
+/* Visits the chosen family, the state of the search interval, and the state of the families. */
 static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
 {
     auto_state *s = plan->state;

@@ -1,8 +1,8 @@
 /* dct.c - cosine atoms (DCT-II): of the flattened tensor, or of squares of its matrix; stage 4 of the path.
  *
- * chunk=64: the tensor as out x the rest, cut into tiles of 64 x 64 (smaller ones at the edges, so nothing is padded
- * and there are as many atoms as entries), a two-dimensional DCT of each, as in Peng et al., "DeMo: Decoupled Momentum
- * Optimization", 2024. Promise: orthonormal to rounding.
+ * chunk=64: the tensor as a matrix, out x the rest, is divided into tiles of 64 x 64, with smaller tiles at the edges,
+ * so that nothing is padded and there are as many atoms as entries. Each tile has a two-dimensional DCT, as in Peng et
+ * al., "DeMo: Decoupled Momentum Optimization", 2024. The transform is orthonormal up to rounding.
  */
 #include "atoms/common/transform1d.h"
 

@@ -1,8 +1,8 @@
-/* dense.c - every entry of a tensor in few bits, with one scale: what `auto` sends where nearly all entries matter;
- * stages 4 to 6 of the path.
+/* dense.c - sends every entry of a tensor in few bits, with one scale, which `auto` chooses if nearly all entries
+ * matter; stages 4 to 6 of the path.
  *
- * The stochastic rounding of coding/quantize.c: unbiased, the variance in closed form. No atom is left out, so the
- * message has one length whatever the budget: all of it is fixed_bits, and the segment is empty.
+ * Entries are rounded stochastically by coding/quantize.c: unbiased, with the variance in closed form. No atom is
+ * dropped, so the length does not depend on the budget: all bits are fixed_bits, and the segment is empty.
  */
 #include "codec/codec.h"
 #include <math.h>

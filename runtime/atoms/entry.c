@@ -1,7 +1,7 @@
 /* entry.c - entry atoms: the tensor's own coordinates; stage 4 of the path.
  *
- * Wang et al. 2018, section 3: lambda_i = g_i, atoms e_i. All of the coding is atoms/common/coefficients.c. Promise:
- * two passes over the gradient to encode it.
+ * Wang et al. 2018, section 3: lambda_i = g_i, atoms e_i. atoms/common/coefficients.c does the coding. Encoding takes
+ * two passes over the gradient.
  */
 #include "atoms/common/coefficients.h"
 

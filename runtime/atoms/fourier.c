@@ -1,8 +1,9 @@
 /* fourier.c - Fourier atoms: cosines and sines of the flattened tensor, or of its matrix; stage 4 of the path.
  *
- * Wang et al. 2018, section 3 (Fourier bases). A complex coefficient of a real signal is a pair of real atoms here,
- * sqrt(2/n) cos and sqrt(2/n) sin, each with a lambda of its own: n orthonormal atoms for n entries, odd lengths
- * included, DC and Nyquist once. dims=2: products of the two along rows and columns of the tensor as out x the rest.
+ * Wang et al. 2018, section 3 (Fourier bases). A complex coefficient of a real signal is represented by two real atoms,
+ * sqrt(2/n) cos and sqrt(2/n) sin, each with its own lambda. So there are n orthonormal atoms for n entries, also for
+ * odd lengths; DC and Nyquist have one each. dims=2: products of such atoms along the rows and columns of the matrix,
+ * out x the rest.
  */
 #include "atoms/common/transform1d.h"
 
@@ -19,11 +20,11 @@ static const struct atomo__option options[] = {
 static int plan(atomo__plan *plan)
 {
     ATOMO_REQUIRE(plan->option[DIMS] < 2 || plan->option[ROWS] == 0, ATOMO_EARG,
-                  "fourier: rows=%g goes with dims=1, dims is 2", plan->option[ROWS]);
+                  "fourier: rows=%g with dims=2, expected dims=1 or rows=0", plan->option[ROWS]);
     return atomo__separable_size(plan);
 }
 
-/* Entries that are transformed together along a row: `rows` rows of the matrix. */
+/* Returns the number of entries that are transformed together: `rows` rows of the matrix, or all. */
 static int64_t stretch_of(const atomo__plan *plan)
 {
     const int64_t rows = plan->ndim > 1 ? (int64_t)plan->shape[0] : 1;

@@ -1,9 +1,9 @@
-/* hadamard.c - Walsh-Hadamard atoms: signs over sqrt(n), the flattest there are; stage 4 of the path.
+/* hadamard.c - Walsh-Hadamard atoms, whose entries are +-1/sqrt(n); stage 4 of the path.
  *
- * The flattened tensor is cut into runs of powers of two by the binary digits of its length (2^16 + 2^4 + 1, say), each
- * transformed by butterflies (Fino and Algazi, "Unified matrix treatment of the fast Walsh-Hadamard transform", 1976):
- * as many atoms as entries, where padding with zeros would add up to as many again. Promise: its own inverse, exact but
- * for rounding, the same bits on every CPU.
+ * The flattened tensor is divided into runs of powers of two by the binary digits of its length (such as 2^16 + 2^4 +
+ * 1). Each run is transformed by butterflies (Fino and Algazi, "Unified matrix treatment of the fast Walsh-Hadamard
+ * transform", 1976). So there are as many atoms as entries, whereas padding with zeros could double their number. The
+ * transform is its own inverse, exact except for rounding, and gives the same bits on every CPU.
  */
 #include "atoms/common/basis.h"
 #include <math.h>
@@ -39,7 +39,7 @@ ATOMO_CLONES static void multiply(float *x, int64_t n, float by)
 
 static void run(float *x, int64_t size, bool inverse)
 {
-    (void)inverse;                                                                               /* is its own */
+    (void)inverse;                                                                               /* is the same */
     for (int64_t i = 0; i < size; i += SMALL) levels(x + i, ATOMO_MIN((int64_t)SMALL, size), 1); /* in cache */
     levels(x, size, SMALL);
     multiply(x, size, (float)sqrt(1 / (double)size));

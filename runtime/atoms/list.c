@@ -1,12 +1,12 @@
-/* list.c - atoms that somebody else made: lambda_i and the factors that atom i is built of, handed in as rows; stages 4
- * to 6 of the path. What atomo.decomposition, in Lua, codes its messages with.
+/* list.c - codes atoms that the caller computes, as rows of lambda_i and the factors of atom i; stages 4 to 6 of the
+ * path. atomo.decomposition, in Lua, uses it for its messages.
  *
- * A "gradient" is a matrix [atoms, 1 + d]: column 0 is lambda, the rest the atom's one to three factors of widths d_1 +
- * d_2 + d_3 = d, the same for all atoms. Wang et al. 2018, Algorithm 1 keeps row i with p_i; a kept row travels as
- * lambda_i / p_i and its factors in 32, 16, 8, ... bits, each rounded stochastically with random numbers of its own.
- * Promise: E[lambda_hat a(f_hat)] = lambda a(f) for any a with 32 bits, for a linear in each factor with fewer; the
- * variance is exact where the atoms are orthonormal (and their norm the product of their factors', below 32 bits).
- * What comes back is the drawn rows, packed to the front of an accumulator that was zero.
+ * A "gradient" is a matrix [atoms, 1 + d]: column 0 is lambda, the others are the atom's one to three factors of widths
+ * d_1 + d_2 + d_3 = d, the same for all atoms. Wang et al. 2018, Algorithm 1 keeps row i with probability p_i. A kept
+ * row is sent as lambda_i / p_i and its factors in 32, 16, 8, ... bits, each rounded stochastically and independently.
+ * E[lambda_hat a(f_hat)] = lambda a(f) for any function a with 32 bits, and with fewer bits for an a that is linear in
+ * each factor. The variance is exact if atoms are orthonormal (and, below 32 bits, if an atom's norm is the product of
+ * its factors' norms). Decoding writes the drawn rows to the front of the accumulator, which must be zero before.
  */
 #include "codec/codec.h"
 #include "core/carve.h"
@@ -22,10 +22,10 @@ static const struct atomo__option options[] = {
     {0}};
 
 typedef struct {
-    int64_t atoms, columns; /* of the matrix */
-    int bits;
-    uint32_t taken; /* atoms of the last message decoded */
-    /* after the struct: values [atoms] doubles */
+    int64_t atoms, columns; /* rows and columns of the matrix */
+    int bits;               /* option bits */
+    uint32_t taken;         /* atoms of the last message decoded */
+    /* values [atoms], doubles, follow the struct in memory */
 } state;
 
 static double *values_of(const atomo__plan *plan)
@@ -35,9 +35,8 @@ static double *values_of(const atomo__plan *plan)
 
 static int plan(atomo__plan *plan)
 {
-    ATOMO_REQUIRE(plan->ndim == 2 && plan->shape[0] < 0x1p31 && plan->shape[1] >= 2 && plan->shape[1] < 0x1p31,
-                  ATOMO_ESHAPE, "%s: tensor %s: expected [atoms, 1 + width of the factors]", plan->codec->name,
-                  plan->name);
+    ATOMO_REQUIRE(plan->ndim == 2 && plan->shape[1] >= 2, ATOMO_ESHAPE,
+                  "%s: tensor %s: expected [atoms, 1 + width of the factors]", plan->codec->name, plan->name);
     plan->elsewhere = true;
     plan->factors = 1;
     plan->factor_width[0] = (int64_t)plan->shape[1] - 1;
@@ -58,9 +57,9 @@ static int start(atomo__plan *plan)
 int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors, const double *width, double entries,
                           const char *name)
 {
-    ATOMO_REQUIRE(c->atoms && c->atoms->stages.plan == plan, ATOMO_EARG, "%s: plan_list: it codes no list of atoms",
+    ATOMO_REQUIRE(c->atoms && c->atoms->stages.plan == plan, ATOMO_EARG, "%s: plan_list: expected a codec \"_list\"",
                   c->name);
-    ATOMO_REQUIRE(factors >= 1 && factors <= MAX_FACTORS, ATOMO_EARG, "%s: %d factors an atom, expected 1 to %d",
+    ATOMO_REQUIRE(factors >= 1 && factors <= MAX_FACTORS, ATOMO_EARG, "%s: %d factors per atom, expected 1 to %d",
                   c->name, factors, MAX_FACTORS);
     ATOMO_REQUIRE(entries >= 1 && entries < 0x1p31, ATOMO_ESHAPE, "%s: tensor %d has %g entries", c->name, tensor,
                   entries);
@@ -75,12 +74,12 @@ int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors,
     p->factors = factors;
     for (int k = 0; k < factors; k++) p->factor_width[k] = (int64_t)width[k];
     p->hash ^= atomo__crc32(0, p->factor_width, sizeof p->factor_width) & 0xFFFF;
-    c->entries += entries - (double)p->n; /* budgets count what the gradient has */
+    c->entries += entries - (double)p->n; /* budgets count the gradient's entries, not those of the matrix */
     p->n = (int64_t)entries;
     return ATOMO_OK;
 }
 
-/* E||rounded factor||^2 / ||factor||^2, over all factors of a row. */
+/* Returns the product of E||rounded factor||^2 / ||factor||^2 over all factors of a row. */
 static double growth(const atomo__plan *plan, const float *row)
 {
     const state *s = plan->state;
@@ -111,11 +110,11 @@ static int measure(atomo__plan *plan, const float *g, atomo__context *c)
         value[i] = fabs((double)row[0]) * sqrt(growth(plan, row + 1));
     }
     plan->segment = (atomo__segment){.f64 = value, .n = s->atoms, .unit = 32.0 + s->bits * (double)(s->columns - 1)};
-    plan->fixed_bits = 16; /* the count, the last byte's padding */
+    plan->fixed_bits = 16; /* the number of atoms, and the padding of the last byte */
     return ATOMO_OK;
 }
 
-/* Keep-probability of an atom at the plan's T. */
+/* Returns the keep-probability of an atom at the plan's T. */
 static double probability(const atomo__plan *plan, double value)
 {
     double t = plan->T * sqrt(plan->segment.unit);

@@ -1,16 +1,17 @@
-/* rows.c - one atom a filter: row i of the tensor as out x the rest, normalised; stage 4 of the path.
+/* rows.c - one atom per filter: row i of the matrix out x the rest, normalised; stage 4 of the path.
  *
- * The terms e_i g_i^T are orthogonal, lambda_i = ||g_i|| (structured sparsity: Wang et al. 2018, section 3, with the
- * identity as basis). A drawn row goes as its index and its entries in `bits` bits, stochastically rounded; rounding
- * noise weighs in: sqrt(||g_i||^2 + e_i) enters the budget. Promise: unbiased; the variance is exact.
+ * The terms e_i g_i^T are orthogonal, and lambda_i = ||g_i|| (structured sparsity: Wang et al. 2018, section 3, with
+ * the identity as basis). A drawn row is sent as its index and its entries in `bits` bits, stochastically rounded. The
+ * budget uses sqrt(||g_i||^2 + e_i), where e_i is the variance of the rounding. The message is unbiased; the variance
+ * is exact.
  */
 #include "codec/codec.h"
 #include <math.h>
 
 enum { BITS, OPTIONS };
-/* ||g||^2: a drawn row, as long as 2^112 over a small probability, may leave f32's range. */
+/* The largest ||g||^2. A row of norm 2^112, divided by a small probability, may overflow f32. */
 static const double LARGEST = 0x1p224;
-/* Bits of a body beside rows and indices: counts, list headers, the last byte's padding. */
+/* Bits of a body without rows and indices: counts, list headers, the padding of the last byte. */
 enum { FIXED_BITS = 16 };
 /* Bits of the scale of a row. */
 enum { SCALE_BITS = 32 };
@@ -57,7 +58,7 @@ static int measure(atomo__plan *plan, const float *g, atomo__context *c)
     return ATOMO_OK;
 }
 
-/* Prices at `s` drawn rows: the scale, the entries, and the index as the tangent of the list's length. */
+/* Sets the prices for `s` drawn rows: scale, entries, and the index by the tangent of the list's length. */
 static void tangent(atomo__plan *plan, double s)
 {
     const double rows = (double)rows_of(plan), index = atomo__index_price(ATOMO_MAX(s, 1), rows);

@@ -1,15 +1,18 @@
-/* svd.c - spectral atoms: rank-one terms of the gradient folded to a matrix; stage 4 of the path. Their sizes are
- * measured in svd/measure.c, their messages are written and read in svd/message.c.
+/* svd.c - spectral atoms: rank-one terms of the gradient folded to a matrix; stage 4 of the path. svd/measure.c
+ * measures their magnitudes, svd/message.c writes and reads their messages.
  *
- * Wang et al. 2018, section 3, without their SVD (docs/architecture.md): for any orthonormal w_1 .. w_k of the short
- * side, G = sum_i w_i (G^T w_i)^T exactly, the terms are orthogonal and lambda_i = ||G^T w_i||; the w that minimise sum
- * lambda_i are the eigenvectors of the Gram matrix of the short side (one ssyrk and one ssyevd). Factors go as 32, 16,
- * 8, ... bits, w and G^T w rounded stochastically with random numbers of their own, so E[what vhat^T] = w v^T. The
- * price of an atom is its bits; rounding noise weighs its lambda: lambda sqrt((1 + e_w)(1 + e_v)) enters the budget.
- * Promise: unbiased to the orthonormality of w (float rounding), whatever its accuracy as an SVD and its age (every=K):
- * lambda are always this gradient's. The variance is exact, but with 8 and 16 bits to 1 % (lambda are made from the
- * Gram matrix). Where atoms have bits of their own and a basis is new between searches, the rounding of an atom in 5
- * bits or more, and of about the size that the last search found, is that of the last search; others are measured.
+ * Wang et al. 2018, section 3, without their SVD (docs/architecture.md): for any orthonormal basis w_1 .. w_k of the
+ * short side, G = sum_i w_i (G^T w_i)^T exactly. The terms are orthogonal, and lambda_i = ||G^T w_i||. The basis that
+ * minimises sum lambda_i is the eigenvectors of the Gram matrix of the short side (one ssyrk and one ssyevd). Factors
+ * are sent in 32, 16, 8, ... bits. w and v = G^T w are rounded stochastically and independently, so E[what vhat^T] = w
+ * v^T. The price of an atom is its bits. The budget uses lambda sqrt((1 + e_w)(1 + e_v)), where e is the relative
+ * variance of rounding.
+ *
+ * Messages are unbiased up to the orthonormality of w (float rounding), for a basis of any accuracy and age (every=K),
+ * because lambda are always those of this gradient. The variance is exact; with 8 and 16 bits it is accurate to 1 %,
+ * because lambda are estimated from the Gram matrix. If each atom has its own number of bits (in `auto`) and the basis
+ * is new since the last search, the rounding of an atom is measured if it has fewer than 5 bits, or if its magnitude
+ * has changed more than twofold since the search. For other atoms the search's value is used.
  */
 #include "atoms/svd/state.h"
 #include "core/carve.h"
@@ -17,7 +20,7 @@
 #include <math.h>
 
 enum { FOLD_OUT, FOLD_PAPER };
-/* The short side's limit: the eigendecomposition takes k^3 operations and 2 k^2 floats. */
+/* The largest short side: the eigendecomposition takes about k^3 operations and 2 k^2 floats. */
 enum { MOST_ATOMS = 32768 };
 
 const int atomo__svd_widths[SVD_WIDTHS] = {12, 8, 7, 6, 5, 4, 3, 2};
@@ -45,7 +48,7 @@ static atomo__fold fold_of(const atomo__plan *plan)
     return (atomo__fold){.rows = (int64_t)plan->shape[0], .cols = (int64_t)rest};
 }
 
-/* What a state says of its tensor, without the arrays. */
+/* Returns a state with the fields that follow from the tensor and the options, without arrays. */
 static svd_state shape_of(const atomo__plan *plan)
 {
     svd_state s = {.fold = fold_of(plan), .bits = (int)plan->option[SVD_BITS]};
@@ -56,7 +59,7 @@ static svd_state shape_of(const atomo__plan *plan)
     return s;
 }
 
-/* Places the arrays of s behind the struct in `block`; of NULL the size alone. */
+/* Sets the arrays of s to places behind the struct in `block`; with block NULL only returns the size. */
 static size_t carve_state(svd_state *s, void *block)
 {
     const size_t k = (size_t)s->k;
@@ -76,11 +79,11 @@ size_t atomo__svd_scratch(const svd_state *s, void *block, svd_scratch *m)
     const size_t k = (size_t)s->k, l = (size_t)s->l, cols = (size_t)s->fold.cols;
     atomo__carver c = {.block = block};
     m->matrix = atomo__carve(&c, (size_t)s->fold.rows * cols, sizeof(float));
-    atomo__carver decompose = c, project = c; /* one of the three at a time */
+    atomo__carver decompose = c, project = c; /* three layouts that share the memory, as only one is used at a time */
     m->longs = atomo__carve(&c, SVD_BLOCK * l, sizeof(float));
     m->shorts = atomo__carve(&c, SVD_BLOCK * k, sizeof(float));
     m->uniforms = atomo__carve(&c, ATOMO_MAX(l, ATOMO__TILE_ROWS * cols), sizeof(float));
-    m->lwork = (int)(1 + 6 * k + 2 * k * k); /* what ssyevd asks for */
+    m->lwork = (int)(1 + 6 * k + 2 * k * k); /* as ssyevd requires */
     m->liwork = (int)(3 + 5 * k);
     m->values = atomo__carve(&decompose, k, sizeof(float));
     m->work = atomo__carve(&decompose, (size_t)m->lwork, sizeof(float));
@@ -130,12 +133,12 @@ void atomo__svd_project(const svd_state *s, const float *matrix, const float *sh
 
 double atomo__svd_usual_rounding(int64_t n, int bits)
 {
-    /* Steps of max/c add (max/c)^2/6 an entry; the largest of n normal draws has 2 log n + 1 times the mean square. */
+    /* Steps of max/c add (max/c)^2/6 per entry. The largest of n normal draws has 2 log n + 1 times the mean square. */
     const double c = ldexp(1, bits - 1) - 1;
     return bits == 32 ? 0 : (2 * log((double)n) + 1) / (6 * c * c);
 }
 
-/* A kept basis; of the last search the widths, and the sizes that they were chosen for. */
+/* Visits a kept basis, and from the last search the widths and the magnitudes that they were chosen for. */
 static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
 {
     svd_state *s = plan->state;

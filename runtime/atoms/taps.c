@@ -1,10 +1,10 @@
-/* taps.c - cosines over the taps of each kernel, channels as they are; stage 4 of the path.
+/* taps.c - cosines over the taps of each convolution kernel; channels are not transformed; stage 4 of the path.
  *
- * The gradient of a convolution's weight [out, kh, kw, in] is, for a pair of channels, the correlation of two images at
- * kh x kw neighbouring shifts. Images are smooth, so neighbouring taps are alike: most of the energy is in their mean,
- * and the DCT-II over the taps gathers it there. docs/compressors.md has the measurements. A tensor that is no kernel
- * (not four-dimensional, or 1x1), and an axis of more than 64 taps, is left as it is: then this is `entry`.
- * Promise: exact but for rounding, the same bits on every CPU; work of 2 (kh + kw) flops an entry.
+ * For a pair of channels, the gradient of a convolution's weight [out, kh, kw, in] is the correlation of two images at
+ * kh x kw neighbouring shifts. Images are smooth, so neighbouring taps are similar, and the DCT-II over the taps
+ * concentrates most of the energy in their mean. docs/compressors.md has measurements. A tensor that is no kernel (not
+ * four-dimensional, or 1x1), and an axis of more than 64 taps, is not transformed; such tensors are coded like `entry`.
+ * The transform is exact except for rounding, gives the same bits on every CPU, and takes 2 (kh + kw) flops per entry.
  */
 #include "atoms/common/basis.h"
 #include "atoms/common/tap_cosines.h"

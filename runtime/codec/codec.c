@@ -1,4 +1,4 @@
-/* codec.c - compressors by name, their options and budgets; stages 4 to 6 of the path. */
+/* codec.c - makes codecs from a compressor's name, options and budget; stages 4 to 6 of the path. */
 #include "codec/codec.h"
 #include <math.h>
 #include <stdio.h>
@@ -20,8 +20,8 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
     int given = !isnan(o[ATOMO__BUDGET_ATOMS]) + !isnan(o[ATOMO__BUDGET_RATIO]) + !isnan(o[ATOMO__BUDGET_BYTES]);
     ATOMO_REQUIRE(given <= 1, ATOMO_EARG, "%s: give one budget out of atoms, ratio and bytes", c->name);
     ATOMO_REQUIRE(!c->atoms->choose || isnan(o[ATOMO__BUDGET_ATOMS]), ATOMO_EARG,
-                  "%s: atoms=%g: an atom of one family is not one of another; give ratio= or bytes=", c->name,
-                  o[ATOMO__BUDGET_ATOMS]);
+                  "%s: atoms=%g: atoms of different families cannot be counted together; give ratio= or bytes=",
+                  c->name, o[ATOMO__BUDGET_ATOMS]);
     c->budget_atoms = isnan(o[ATOMO__BUDGET_ATOMS]) ? 0 : o[ATOMO__BUDGET_ATOMS];
     c->budget_ratio = isnan(o[ATOMO__BUDGET_RATIO]) ? (given == 0 ? 16 : 0) : o[ATOMO__BUDGET_RATIO];
     c->budget_bytes = isnan(o[ATOMO__BUDGET_BYTES]) ? 0 : o[ATOMO__BUDGET_BYTES];
@@ -35,7 +35,8 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
     *out = NULL;
     for (int i = 0; i < n && index < 0; i++)
         if (atomo_codec_about(i, &about) == ATOMO_OK && strcmp(about.name, name) == 0) index = i;
-    ATOMO_REQUIRE(index >= 0, ATOMO_EARG, "compressor: there is none called '%s'", name);
+    ATOMO_REQUIRE(index >= 0, ATOMO_EARG,
+                  "compressor: there is none called '%s', expected a name from atomo_codec_about", name);
     ATOMO_REQUIRE(count <= about.options, ATOMO_EARG, "%s: %d options given, it has %d", name, count, about.options);
     ATOMO_REQUIRE(seed >= 0 && seed <= 0x1p53 && seed == floor(seed), ATOMO_EARG,
                   "%s: seed is %g, expected an integer in 0 .. 2^53", name, seed);
@@ -49,7 +50,7 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
     c->own_options = atomo__option_count(c->compressor->options);
     c->options = about.options;
     c->seed[0] = (uint32_t)(uint64_t)seed;
-    c->seed[1] = (uint32_t)((uint64_t)seed >> 32) ^ (uint32_t)way << 24; /* no seed reaches these bits */
+    c->seed[1] = (uint32_t)((uint64_t)seed >> 32) ^ (uint32_t)way << 24; /* seeds <= 2^53 leave these bits 0 */
     c->way = (uint32_t)way;
     int rc = set_options(c, index, count, values);
     if (rc < 0) {
@@ -60,7 +61,7 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
     return ATOMO_OK;
 }
 
-/* ---- stages that may be absent ---- */
+/* ---- stages that a descriptor may leave out ---- */
 
 void atomo__stage_stop(atomo__plan *plan)
 {
@@ -139,8 +140,8 @@ int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double by
         chooses = chooses || (p && p->atoms && p->atoms->choose);
     }
     ATOMO_REQUIRE(!(chooses && atoms > 0), ATOMO_EARG,
-                  "%s: budget atoms=%g: an atom of one family is not one of another; give ratio or bytes", c->name,
-                  atoms);
+                  "%s: budget atoms=%g: atoms of different families cannot be counted together; give ratio or bytes",
+                  c->name, atoms);
     c->budget_atoms = atoms;
     c->budget_ratio = ratio;
     c->budget_bytes = bytes;

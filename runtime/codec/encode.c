@@ -1,16 +1,17 @@
 /* encode.c - encodes the gradients of a step under one budget, and decodes messages; stages 4 to 6 and 8 of the path.
  *
- * Exact form: measure every tensor, find the one T (mu = T^2) that the budget calls for (step_budget.c), then draw and
- * write. Streaming form: each tensor is written as it comes, with the T that stream.c sets.
+ * Exact form: measures every tensor, finds the one T (mu = T^2) that meets the budget (step_budget.c), then draws and
+ * writes. Streaming form: writes each tensor when it is pushed, with the T that stream.c sets.
  */
 #include "codec/codec.h"
 #include <math.h>
 
-/* Passes over the gradients at most, and the relative move of tau, from one to the next, that ends them: the error that
- * is left goes with its square, 0.1 %, as fine as the length is met (step_budget.c). */
+/* REFINES: at most this many passes over the gradients. SETTLED: they end when tau changes by less than this fraction
+ * between two passes. The remaining error is of the order of its square, 0.1 %, as the length is met within 0.2 %
+ * (step_budget.c). */
 enum { REFINES = 3 };
 static const double SETTLED = 0.03;
-/* Bits of an atom, for the first guess of a price where the budget is a number of atoms. */
+/* Bits of an atom, for the first guess of a price if the budget is a number of atoms. */
 enum { GUESSED_BITS = 16 };
 
 atomo__context atomo__context_of(const atomo__plan *p, uint32_t rank, uint32_t step)
@@ -23,13 +24,14 @@ atomo__context atomo__context_of(const atomo__plan *p, uint32_t rank, uint32_t s
                             .fixed_few = sampling != ATOMO__BERNOULLI};
 }
 
-/* What is encoded of a gradient: itself, or with error feedback what the residual has become. */
+/* Returns what is encoded: the gradient, or with error feedback the residual, to which the gradient has been added. */
 static const float *input_of(const atomo__plan *p, const atomo_tensor *grad)
 {
     return p->residual ? p->residual : atomo__f32(grad);
 }
 
-/* Draws, writes and frames one tensor whose T is set. */
+/* Draws, writes and frames the message of one tensor whose T is set: at most `room` bytes at out, *nbytes its length.
+ */
 static int write_message(atomo__plan *p, const float *g, uint32_t rank, uint32_t step, const void **held, uint8_t *out,
                          double room, double *nbytes)
 {
@@ -68,7 +70,7 @@ static int key_check(const atomo_codec *c, double step, double rank)
     return ATOMO_OK;
 }
 
-/* The plan of tensor number `tensor`, whose shape g must have. */
+/* *out = the plan of tensor number `tensor`; EARG if there is none, ESHAPE if g has another shape. */
 static int find(const atomo_codec *c, int tensor, const atomo_tensor *g, const char *what, atomo__plan **out)
 {
     *out = atomo__plan_of(c, tensor);
@@ -76,7 +78,7 @@ static int find(const atomo_codec *c, int tensor, const atomo_tensor *g, const c
                   c->plans);
     ATOMO_TRY(atomo__expect(g, ATOMO_F32, -1, what));
     ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, g->ndim, g->shape), ATOMO_ESHAPE,
-                  "%s: %s: tensor %s was planned, %s came", c->name, what, (*out)->name, atomo__shape_text(g));
+                  "%s: %s: tensor is %s, expected %s", c->name, what, atomo__shape_text(g), (*out)->name);
     return ATOMO_OK;
 }
 
@@ -89,8 +91,8 @@ static void solve_once(atomo_codec *c, int count, atomo__plan **plan, uint32_t r
     for (int i = 0; i < count; i++) atomo__solve_atoms(c, plan[i]);
 }
 
-/* The T that the budget calls for; where measuring only took estimates, by going back to the gradients at the T found,
- * until it settles. */
+/* Sets the T that meets the budget. If measure only estimated, the coefficients are refined around the T found, and T
+ * is solved for again, until it settles. */
 static int solve(atomo_codec *c, int count, atomo__plan **plan, const atomo_tensor *const *grads, uint32_t rank,
                  uint32_t step, double target)
 {
@@ -111,8 +113,8 @@ static int solve(atomo_codec *c, int count, atomo__plan **plan, const atomo_tens
     return ATOMO_OK;
 }
 
-/* A budget in bytes that empty messages would break is refused. (One by ratio is of a whole step, with tensors that may
- * be small: there the least that lets every atom be sent is taken, a tenth more than empty messages.) */
+/* EARG if a budget in bytes is smaller than the messages would be without any atom. A ratio is not checked: a step may
+ * have small tensors, and then the budget is raised to a tenth more than empty messages (OVER_EMPTY, step_budget.c). */
 static int check_budget(const atomo_codec *c, int count, atomo__plan *const *plan, uint32_t rank, uint32_t step)
 {
     if (!(c->budget_bytes > 0)) return ATOMO_OK;
@@ -125,7 +127,7 @@ static int check_budget(const atomo_codec *c, int count, atomo__plan *const *pla
         messages++;
     }
     ATOMO_REQUIRE(c->budget_bytes >= least, ATOMO_EARG,
-                  "%s: bytes=%g: %d messages with nothing in them and what travels beside them take %.0f", c->name,
+                  "%s: bytes=%g: %d empty messages and the reserved bytes take %.0f, expected a larger budget", c->name,
                   c->budget_bytes, messages, least);
     return ATOMO_OK;
 }
@@ -239,7 +241,7 @@ int atomo_codec_end(atomo_codec *c)
 {
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: end_step: begin_step was not called", c->name);
     c->stream.open = false;
-    const double came = atomo__entries_that_came(c); /* 0 where tensors have no price: nobody asks for the energy */
+    const double came = atomo__entries_that_came(c); /* 0: no tensor was priced, and the energy is not used */
     c->energy = c->stats.square / (came > 0 ? came : c->entries);
     atomo__price_end(c);
     atomo__undo_commit(c);
@@ -299,7 +301,7 @@ int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank,
                            double scale, atomo_tensor *acc, double *used)
 {
     const int rc = decode_one(c, tensor, step, rank, bytes, size, scale, acc, used);
-    if (rc < 0) c->pending.tensor = 0; /* what was added up is given up: acc is not to be used */
+    if (rc < 0) c->pending.tensor = 0; /* the sum is discarded: after a failure acc is not valid */
     return rc;
 }
 

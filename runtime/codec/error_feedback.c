@@ -1,10 +1,10 @@
 /* error_feedback.c - error feedback for any compressor; stages 4 to 6 of the path.
  *
  * Seide et al., "1-bit SGD", Interspeech 2014; Karimireddy et al., "Error feedback fixes SignSGD", ICML 2019, algorithm
- * 2; Stich et al., "Sparsified SGD with memory", NeurIPS 2018. What was not sent is remembered and added to the next
- * gradient: e += g, send Q(e), e -= Q(e), where Q(e) is what this rank's own message decodes to. So the sum of all that
- * was sent is the sum of all gradients less e, and e stays bounded where Q is a contraction. Two f32 an entry: the new
- * residual is what is encoded, the old one stays until the step is over (undo.c).
+ * 2; Stich et al., "Sparsified SGD with memory", NeurIPS 2018. The residual e, the part of the gradients that was not
+ * sent, is added to the next gradient: e += g, send Q(e), e -= Q(e), where Q(e) is this rank's decoded message. So the
+ * sum of all that was sent is the sum of all gradients less e, and e stays bounded if Q is a contraction. It takes two
+ * f32 per entry: the new residual is encoded, and the old one is kept until the step is over (undo.c).
  */
 #include "codec/codec.h"
 #include <math.h>
@@ -31,7 +31,7 @@ int atomo__feedback_add(atomo__plan *plan, const float *g)
     if (!isfinite(sum)) return atomo__refuse_nonfinite(plan, g);
     atomo__measure(plan->kept, plan->n, &sum, &square, &held);
     ATOMO_REQUIRE(isfinite(largest + held), ATOMO_ENONFINITE,
-                  "%s: gradient of tensor %s: %g and what error feedback holds back, %g, leave the range",
+                  "%s: gradient of tensor %s: entries up to %g plus a residual up to %g leave the range of f32",
                   plan->codec->name, plan->name, (double)largest, (double)held);
     add(plan->residual, plan->kept, g, plan->n);
     return ATOMO_OK;
@@ -62,10 +62,10 @@ int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out)
     return ATOMO_OK;
 }
 
-/* The two stretches of floats that a tensor's next message depends on. */
+/* The two arrays on which a tensor's next message depends: the residual, and the compressor's memory. */
 typedef struct {
-    float *data[2];
-    int64_t n[2];
+    float *data[2]; /* NULL: there is none */
+    int64_t n[2];   /* floats */
 } stretches;
 
 static stretches memory_of(const atomo__plan *p)
@@ -95,8 +95,8 @@ int atomo_codec_set_memory(atomo_codec *c, int tensor, const atomo_tensor *memor
     ATOMO_TRY(atomo__expect(memory, ATOMO_F32, 1, "memory"));
     const stretches m = memory_of(p);
     ATOMO_REQUIRE(memory->numel == (double)(m.n[0] + m.n[1]), ATOMO_ESHAPE,
-                  "%s: memory of tensor %s: %.0f numbers came, %.0f are expected: was it saved with other options?",
-                  c->name, p->name, memory->numel, (double)(m.n[0] + m.n[1]));
+                  "%s: memory of tensor %s: %.0f numbers, expected %.0f: was it saved with other options?", c->name,
+                  p->name, memory->numel, (double)(m.n[0] + m.n[1]));
     const float *from = atomo__f32(memory);
     for (int64_t i = 0; i < m.n[0] + m.n[1]; i++)
         ATOMO_REQUIRE(isfinite(from[i]), ATOMO_ENONFINITE, "%s: memory of tensor %s: number %.0f is %g", c->name,

@@ -1,18 +1,18 @@
-/* form.c - what every body ends as, whatever wrote it: the factor of error feedback, and the dense form; stages 4 to 6
+/* form.c - the end of every body, for all compressors: the factor for error feedback, and the dense form; stages 4 to 6
  * and 8 of the path.
  *
- * Factor. Error feedback wants a contraction, E||x - Q(x)||^2 <= (1 - d) ||x||^2 with d > 0 (Stich et al. 2018), and an
- * unbiased message of relative variance w is none where w >= 1: the residual grows by w every step. So what decodes is
- * f Q(x) with the f that is best for what was drawn, <Q, x> / ||Q||^2: no draw leaves more than it found, and in the
- * mean ||x - f Q||^2 = ||x||^2 - <Q, x>^2 / ||Q||^2 is at most (1 - 1 / (1 + w)) ||x||^2, because E(X^2 / Y) >=
- * (E X)^2 / E Y (Cauchy and Schwarz) with E<Q, x> = ||x||^2 and E||Q||^2 = (1 + w) ||x||^2. That is never more than the
- * best fixed factor, 1 / (1 + w), leaves, and no closed form of w need be right. The last two bytes of a body are the
- * upper half of f as a float; 8 bits of it lose 2^-16 of the gain, and the residual knows what was sent. Compressors
- * that contract by themselves (`contracts`) have no factor.
+ * Factor. Error feedback needs a contraction, E||x - Q(x)||^2 <= (1 - d) ||x||^2 with d > 0 (Stich et al. 2018). An
+ * unbiased message of relative variance w >= 1 is no contraction, and the residual would grow by w in every step. So
+ * the message decodes to f Q(x), where f = <Q, x> / ||Q||^2 is the best factor for this draw of Q. Then ||x - f Q||^2 =
+ * ||x||^2 - <Q, x>^2 / ||Q||^2 is never more than ||x||^2. Its mean is at most (1 - 1 / (1 + w)) ||x||^2, because
+ * E(X^2 / Y) >= (E X)^2 / E Y (Cauchy and Schwarz), with E<Q, x> = ||x||^2 and E||Q||^2 = (1 + w) ||x||^2. The best
+ * fixed factor, 1 / (1 + w), is never better, and f needs no formula for w. The last two bytes of a body are the upper
+ * 16 bits of f as an f32. This rounding of f costs 2^-16 of the reduction, and the residual is computed with the
+ * rounded f. Compressors that contract by themselves (`contracts`) have no factor.
  *
- * Dense form. A body that would take 4 n bytes or more is the n floats that it decodes to, 4 n bytes: no message is
- * longer than a dense one. What is sent decodes to the same, so means and variances are untouched (to send g itself
- * where a draw came out long would be a bias).
+ * Dense form. A body that would take 4 n bytes or more is replaced by the n floats that it decodes to, so that no
+ * message is longer than a dense one. It decodes to the same values, so mean and variance do not change. (Sending g
+ * itself when a draw happens to be long would be a bias.)
  */
 #include "codec/codec.h"
 #include <float.h>
@@ -30,7 +30,8 @@ size_t atomo__form_bytes(const atomo_codec *c)
     return c->scaled ? FACTOR_BYTES : 0;
 }
 
-/* Messages may have to be replaced, or a factor found: the codec needs room for what they decode to. */
+/* Returns whether messages may be replaced by the dense form or need a factor, so that the codec decodes its own
+ * messages and needs memory for that. */
 static bool decodes_its_own(const atomo__plan *plan)
 {
     const atomo_codec *c = plan->codec;
@@ -50,7 +51,7 @@ int atomo__form_plan(atomo_codec *c, atomo__plan *plan)
     return ATOMO_OK;
 }
 
-/* What the body just written decodes to, into the codec's room. */
+/* codec->sent [n] = the decoded body that was just written. */
 static int decode_own(atomo__plan *plan, const atomo__writer *w, atomo__context *c)
 {
     float *sent = plan->codec->sent;
@@ -62,10 +63,10 @@ static int decode_own(atomo__plan *plan, const atomo__writer *w, atomo__context 
     return ATOMO_OK;
 }
 
-/* Below 2^128, the end of floats, whose upper half alone would be rounded up to infinity. */
+/* The largest factor. It is below the largest f32, so that its upper 16 bits are those of a finite number. */
 static const double MOST_FACTOR = 3e38;
 
-/* The upper half of a factor's bits: 0 to MOST_FACTOR. */
+/* Returns the upper 16 bits of the factor as an f32, after clamping it to [0, MOST_FACTOR]. */
 static uint16_t half_of(double factor)
 {
     const float f = factor > 0 ? (float)ATOMO_MIN(factor, MOST_FACTOR) : 0;
@@ -84,7 +85,7 @@ static float factor_of(uint16_t half)
 
 enum { LANES = 8 };
 
-/* a [n], n <= LANES, with zeros behind. */
+/* a [LANES] = x [n], n <= LANES, followed by zeros. */
 static void last_lanes(const float *x, int64_t n, float *a)
 {
     memset(a, 0, sizeof(float) * LANES);
@@ -100,7 +101,7 @@ ATOMO_CLONES static void add_products(const float *a, const float *b, int64_t n,
         }
 }
 
-/* <sent, x> / ||sent||^2, in a fixed order; 1 where nothing is sent. */
+/* Returns <sent, x> / ||sent||^2, summed in a fixed order; 1 if sent is all zeros. */
 static double best_factor(const float *sent, const float *x, int64_t n)
 {
     const int64_t whole = n / LANES * LANES;
@@ -158,7 +159,7 @@ int atomo__form_close(atomo__plan *plan, atomo__writer *w, atomo__context *c)
     return ATOMO_OK;
 }
 
-/* A body of 4 n bytes is the dense form, whatever the compressor. */
+/* Returns whether a body of `size` bytes is in dense form: for every compressor, if and only if it has 4 n bytes. */
 static bool is_dense(const atomo__plan *plan, size_t size)
 {
     return !plan->elsewhere && size == dense_size(plan);
@@ -189,7 +190,7 @@ int atomo_codec_carry_factor(atomo_codec *c)
     return ATOMO_OK;
 }
 
-/* Where the body of the message at bytes is, checked. */
+/* Checks the frame of the message at bytes, and sets *plan, *body and the message's *length. */
 static int open_body(const atomo_codec *c, int tensor, const uint8_t *bytes, double size, atomo__plan **plan,
                      atomo__reader *body, size_t *length)
 {
@@ -227,7 +228,7 @@ int atomo_codec_set_factor(atomo_codec *c, int tensor, uint8_t *bytes, double si
     return ATOMO_OK;
 }
 
-/* ---- the dense form of what decodes elsewhere (list.c): whoever knows the gradient asks for it ---- */
+/* ---- the dense form of messages that Lua decodes (list.c); the caller provides the gradient ---- */
 
 int atomo_codec_dense(const atomo_codec *c, int tensor, double step, double rank, const atomo_tensor *values,
                       uint8_t *out, double capacity, double *nbytes)
@@ -236,7 +237,8 @@ int atomo_codec_dense(const atomo_codec *c, int tensor, double step, double rank
     ATOMO_REQUIRE(p, ATOMO_EARG, "%s: tensor number %d is not planned", c->name, tensor);
     ATOMO_TRY(atomo__expect(values, ATOMO_F32, -1, "dense form"));
     ATOMO_REQUIRE(values->numel == (double)p->n && capacity >= (double)(dense_size(p) + ATOMO__FRAME_MAX), ATOMO_EARG,
-                  "%s: dense form of tensor %s: %g values into %g bytes", c->name, p->name, values->numel, capacity);
+                  "%s: dense form of tensor %s: %g values into %g bytes do not fit", c->name, p->name, values->numel,
+                  capacity);
     memcpy(out + ATOMO__FRAME_MAX, atomo__f32(values), dense_size(p));
     const atomo__frame f = atomo__frame_of(p, (uint32_t)rank, (uint32_t)step);
     *nbytes = (double)atomo__frame_close(&f, out, dense_size(p));

@@ -1,8 +1,10 @@
-/* learnt.c - what a codec has learnt from earlier steps, as bytes for checkpoints; stages 4 and 5 of the path.
+/* learnt.c - the state that a codec has learnt from earlier steps, as bytes for checkpoints; stages 4 and 5 of the
+ * path.
  *
- * Beside the memory of error_feedback.c, a step depends on what earlier ones left: prices and planned bits of the
- * streaming form, kept bases, auto's choices and when it makes them again. None of it changes what a message means, all
- * of it changes what is drawn. One function goes over it, in a fixed order; numbers are as the machine has them.
+ * A step depends on the memory of error_feedback.c, and on the state that earlier steps left: prices and planned bits
+ * of the streaming form, kept bases, auto's choices and the step of its next search. This state does not change what a
+ * message means, but it changes which atoms are drawn. One function visits it in a fixed order. Numbers are in the
+ * machine's byte order and format.
  */
 #include "codec/codec.h"
 #include <math.h>
@@ -30,10 +32,10 @@ void atomo__learnt_plan(atomo__learnt_copy *copy, atomo__plan *p)
     atomo__learnt_doubles(copy, &p->square, 1);
 }
 
-/* Of a plan, or (NULL) of the codec. */
+/* Visits the state of plan p, or if p is NULL of the codec. */
 static void copy_learnt(atomo_codec *c, atomo__plan *p, atomo__learnt_copy *copy)
 {
-    if (!atomo__has_budget(c)) return; /* no budget: every step begins anew */
+    if (!atomo__has_budget(c)) return; /* without a budget nothing is learnt */
     if (p) {
         atomo__learnt_plan(copy, p);
         if (p->atoms && p->atoms->learnt) p->atoms->learnt(p, copy);
@@ -60,7 +62,7 @@ int atomo_codec_learnt(const atomo_codec *c, int tensor, atomo_tensor **out)
     atomo__plan *p;
     ATOMO_TRY(plan_of(c, tensor, "learnt", &p));
     atomo__learnt_copy copy = {.way = ATOMO__COUNT};
-    copy_learnt((atomo_codec *)c, p, &copy); /* changes nothing unless it copies in */
+    copy_learnt((atomo_codec *)c, p, &copy); /* only ATOMO__COPY_IN changes the codec */
     const double n = (double)copy.size;
     ATOMO_TRY(atomo__output(out, ATOMO_U8, 1, &n, "learnt"));
     copy = (atomo__learnt_copy){.way = ATOMO__COPY_OUT, .at = (*out)->data};

@@ -1,4 +1,4 @@
-/* plan.c - the plan of each tensor of a codec; stages 4 to 6 of the path. Everything is allocated here, so that
+/* plan.c - makes the plan of each tensor of a codec; stages 4 to 6 of the path. All memory is allocated here, so that
  * encoding and decoding allocate nothing. */
 #include "codec/codec.h"
 #include <math.h>
@@ -6,7 +6,7 @@
 
 enum { MAX_TENSORS = 1 << 20 };
 
-/* Room for tensor numbers up to `want`: one block holds the three arrays. */
+/* Makes room for tensor numbers up to `want`. One block holds the three arrays segment, plan and order. */
 static int grow(atomo_codec *c, int want)
 {
     if (want > c->plan_room) {
@@ -25,8 +25,8 @@ static int grow(atomo_codec *c, int want)
     return ATOMO_OK;
 }
 
-/* 16 bits over what the meaning of a body depends on: the name, the options but the budget's, the shape, the fold, the
- * way. */
+/* Returns a 16-bit hash of all that the meaning of a body depends on: the name, the options except the budget's, the
+ * shape, the rows of the fold, the way. */
 static uint32_t hash_of(const atomo__plan *p)
 {
     const atomo_codec *c = p->codec;
@@ -70,7 +70,7 @@ static int describe(atomo__plan *p, const char *name, double custom_rows)
     return ATOMO_OK;
 }
 
-/* What a tensor is coded with in place of the codec's own atoms and options; atoms NULL: those. */
+/* The atom set and options that a tensor is coded with instead of the codec's; atoms NULL: with the codec's. */
 typedef struct {
     const struct atomo_atoms *atoms;
     double option[ATOMO__MAX_OPTIONS];
@@ -147,7 +147,7 @@ int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, 
     return plan_tensor(c, tensor, ndim, shape, custom_rows, name, &(replacement){.atoms = NULL});
 }
 
-/* The atom set called `name` with option values in the order of its compressor's table. */
+/* *out = the atom set called `name` with its option values; `values` are in the order of the compressor's table. */
 static int find_replacement(const atomo_codec *c, const char *name, int count, const double *values, replacement *out)
 {
     const struct atomo_compressor *k;
@@ -156,7 +156,7 @@ static int find_replacement(const atomo_codec *c, const char *name, int count, c
     if (strcmp(name, "none") == 0) return ATOMO_OK;
     while (atomo__registry_entry(i, &k, &out->atoms) == ATOMO_OK && out->atoms && strcmp(out->atoms->name, name) != 0)
         i++;
-    ATOMO_REQUIRE(out->atoms, ATOMO_EARG, "%s: '%s' cannot stand in for it: expected a set of atoms, or none", c->name,
+    ATOMO_REQUIRE(out->atoms, ATOMO_EARG, "%s: override '%s', expected the name of a set of atoms, or none", c->name,
                   name);
     const int own = atomo__option_count(k->options), all = own + atomo__option_count(out->atoms->options);
     for (int j = own; j < all; j++) {
@@ -174,11 +174,11 @@ int atomo_codec_plan_as(atomo_codec *c, int tensor, int ndim, const double *shap
                         const char *label, const char *atoms, int count, const double *values)
 {
     ATOMO_REQUIRE(c->atoms && c->compressor->takes_atoms, ATOMO_EARG,
-                  "%s: it takes no atoms, so no tensor can be coded with others", c->name);
+                  "%s: overrides need a compressor with atoms, which it is not", c->name);
     replacement as;
     ATOMO_TRY(find_replacement(c, atoms, count, values, &as));
     ATOMO_REQUIRE(!as.atoms->choose || c->budget_atoms == 0, ATOMO_EARG,
-                  "%s: %s shares bytes, not atoms: give ratio or bytes", c->name, atoms);
+                  "%s: override '%s' cannot share a budget in atoms; give ratio or bytes", c->name, atoms);
     return plan_tensor(c, tensor, ndim, shape, custom_rows, label, &as);
 }
 

@@ -1,8 +1,8 @@
-/* registry.c - the compressors there are, and their option tables, for whoever lists them or reads a spec. */
+/* registry.c - the list of all compressors and of their options. */
 #include "codec/codec.h"
 #include <math.h>
 
-/* The i-th name: atom sets (under the compressor that takes them) first, then the other compressors. */
+/* Atom sets come first, each with the compressor that takes atoms, then the other compressors. */
 int atomo__registry_entry(int i, const struct atomo_compressor **compressor, const struct atomo_atoms **atoms)
 {
     const struct atomo_compressor *taker = NULL;
@@ -50,7 +50,7 @@ int atomo__option_count(const struct atomo__option *o)
     return n;
 }
 
-/* With the standard options. */
+/* Returns whether the compressor is unbiased with its default options. */
 static bool unbiased(const struct atomo_compressor *c)
 {
     double standard[ATOMO__MAX_OPTIONS];

@@ -1,5 +1,5 @@
-/* rename.c - a codec that codes for a compressor written in Lua goes by that one's name: in error messages, in the
- * frame and in its hash, so that no other compressor takes its messages for its own. Stage 6 of the path. */
+/* rename.c - gives a codec that serves a compressor written in Lua that compressor's name: in error texts, in the
+ * frame's id and in the hash. So no other compressor accepts its messages. Stage 6 of the path. */
 #include "codec/codec.h"
 
 int atomo_codec_rename(atomo_codec *c, const char *name)

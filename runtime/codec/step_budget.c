@@ -1,30 +1,31 @@
-/* step_budget.c - one budget over the tensors of a step: the T at which their messages, frames included, are expected
- * to take it; stage 5 of the path.
+/* step_budget.c - one budget over the tensors of a step: finds the T at which the expected length of their messages,
+ * frames included, is the budget; stage 5 of the path.
  *
- * Where the price of an atom is fixed (factors of so many bits) this is Algorithm 1 with prices over all tensors at
- * once. Where it depends on how many are drawn (entries: index bits), T is refined until the modelled length is met
- * within 0.2 %.
+ * If the price of an atom is fixed (such as factors of N bits) this is Algorithm 1 with prices, over all tensors at
+ * once. If it depends on how many atoms are drawn (index bits of entries), T is refined until the modelled length is
+ * within 0.2 % of the budget.
  */
 #include "codec/codec.h"
 #include <math.h>
 
-/* Evaluations of the length at most. */
+/* The most evaluations of the length in one search. */
 enum { MAX_ROUNDS = 24 };
-/* A length has met its target within this share of it; so has that of a family, above a jump that MAX_ROUNDS bridge. */
+/* MET: a length within this fraction of the target has met it. MET_AT_JUMP: a family's length may exceed the target by
+ * this fraction, because the length can jump over the target as T changes. */
 static const double MET = 0.002, MET_AT_JUMP = 0.01;
-/* Of the target, what is left to atoms: whatever other tensors spend (atomo_codec_reserve), whatever frames take. */
+/* The least fraction of the target for atoms, however much other tensors (atomo_codec_reserve) and frames take. */
 static const double LEAST_SHARE = 0.25;
-/* Least budget over what empty messages take: below, nothing would ever be sent. */
+/* The least budget, as a multiple of the length of empty messages. With less, no atom would ever be sent. */
 static const double OVER_EMPTY = 1.1;
-/* log length over log T: -1 for one price and no certain atoms; between these whatever secants say. */
+/* Bounds of the secant's slope d(log length) / d(log T). It is -1 for one price and no certain atoms. */
 static const double STEEPEST = -4, FLATTEST = -0.15;
-/* The most that log T moves in a round. */
+/* The most that log T changes in a round. */
 static const double MOST_MOVE = 3;
-/* Factors of T: a step up from a jump; the two sides of one. */
+/* Factors of T: STEP_UP to get from above a jump in length to below it; BESIDE to look at both sides of a jump. */
 static const double STEP_UP = 1.02, BESIDE = 1.01;
-/* A T at which no atom is certain or sent. */
+/* A T so large that no atom is certain or expected to be sent. */
 static const double NOTHING_SENT = 1e150;
-/* Where exact values alone do not fit: a T, in root mean squares of an entry, from which the length is met downwards.
+/* The T to start from, as a multiple of the entries' root mean square, if all atoms fit but their exact values do not.
  */
 static const double FINE = 1e-3;
 
@@ -34,7 +35,6 @@ atomo__frame atomo__frame_of(const atomo__plan *p, uint32_t rank, uint32_t step)
         .codec = p->codec->id, .tensor = (uint32_t)p->tensor, .rank = rank, .step = step, .hash = p->hash};
 }
 
-/* Bits that tensors of `entries` entries may take together; 0: the budget is in atoms. */
 double atomo__target_bits(const atomo_codec *c, double entries)
 {
     if (c->budget_atoms > 0) return 0;
@@ -43,14 +43,13 @@ double atomo__target_bits(const atomo_codec *c, double entries)
     return 8 * ATOMO_MAX(all - c->other_bytes, LEAST_SHARE * all * own / dense);
 }
 
-/* What a message takes beyond its priced atoms. */
 double atomo__overhead(const atomo__plan *p, uint32_t rank, uint32_t step, double body_bits)
 {
     atomo__frame f = atomo__frame_of(p, rank, step);
     return atomo__frame_bits(&f, body_bits) + p->fixed_bits + 8 * (double)atomo__form_bytes(p->codec);
 }
 
-/* The paper's budget: s expected atoms in each tensor. */
+/* The budget of the paper: s expected atoms in each tensor. */
 void atomo__solve_atoms(const atomo_codec *c, atomo__plan *p)
 {
     p->T = atomo__budget_atoms(&p->segment, c->budget_atoms);
@@ -61,13 +60,13 @@ typedef struct {
     atomo__plan **plan;
     int count;
     uint32_t rank, step;
-    double target;
-    bool fixed_prices; /* set by length_at */
-    bool choosing;     /* length_at lets the tensors choose their families, */
-    int pick;          /* or this one */
+    double target;     /* bits */
+    bool fixed_prices; /* set by length_at: no price depends on T */
+    bool choosing;     /* length_at chooses the family of each tensor that can choose */
+    int pick;          /* the family for length_at to choose; ATOMO__BEST: the best at T */
 } budget;
 
-/* Expected length of all messages at T, by the model of each atom set. */
+/* Returns the expected length of all messages at T in bits, by the model of each atom set. Sets each plan's T. */
 static double length_at(budget *b, double T)
 {
     double length = 0;
@@ -85,7 +84,7 @@ static double length_at(budget *b, double T)
     return length;
 }
 
-/* T by Algorithm 1 under the prices as they stand. */
+/* Returns T by Algorithm 1 for the current prices of atoms. */
 static double solve_tangent(budget *b)
 {
     double fixed = 0;
@@ -96,10 +95,11 @@ static double solve_tangent(budget *b)
     return atomo__budget_solve(b->codec->segment, b->count, ATOMO_MAX(b->target - fixed, LEAST_SHARE * b->target), 0);
 }
 
-/* The T > 0 at which the modelled length, which falls as T grows, is the target: safeguarded secant in log T. */
+/* Finds the T > 0 at which the modelled length is the target, starting from T, by a safeguarded secant method in log T.
+ * The length falls as T grows. Each plan's T is set to the result. */
 static void meet_length(budget *b, double T)
 {
-    double low = 0, high = INFINITY; /* T too low, too high */
+    double low = 0, high = INFINITY; /* the largest T found too low, the smallest found too high */
     double slope = -1, last_T = 0, last_length = 0;
     for (int k = 0; k < MAX_ROUNDS; k++) {
         double length = length_at(b, T);
@@ -118,7 +118,7 @@ static void meet_length(budget *b, double T)
     }
 }
 
-/* Mean square of an entry: the scale of T where nothing else is known. */
+/* Returns the mean square of an entry over all tensors. */
 static double energy_of(const budget *b)
 {
     double square = 0, entries = 0;
@@ -129,7 +129,8 @@ static double energy_of(const budget *b)
     return square / entries;
 }
 
-/* Variance of all tensors at their T, with the families of one side of a jump (side: 0 or 1). */
+/* Chooses the families of one side of a jump (side: 0 or 1), meets the target with them, and returns the variance of
+ * all tensors that choose. */
 static double meet_side(budget *b, int side, double T)
 {
     double variance = 0;
@@ -143,7 +144,7 @@ static double meet_side(budget *b, int side, double T)
     return variance;
 }
 
-/* The best family of one tensor that has the budget to itself: each is tried. */
+/* Chooses the best family of one tensor that has a budget of its own, by trying each at the target. */
 static void choose_alone(budget *b, double T)
 {
     atomo__plan *p = b->plan[0];
@@ -154,7 +155,7 @@ static void choose_alone(budget *b, double T)
         b->pick = pick;
         meet_length(b, T);
         double length = length_at(b, p->T);
-        for (int k = 0; k < MAX_ROUNDS && length > (1 + MET) * b->target; k++) /* it stood above a jump */
+        for (int k = 0; k < MAX_ROUNDS && length > (1 + MET) * b->target; k++) /* from above a jump to below it */
             length = length_at(b, STEP_UP * p->T);
         variance = p->atoms->choose(p, p->T, pick);
         if (length <= (1 + MET_AT_JUMP) * b->target && variance < least) {
@@ -167,7 +168,8 @@ static void choose_alone(budget *b, double T)
     p->atoms->choose(p, best_T, best);
 }
 
-/* At T itself the best family may be one that would lower T, at which it is not the best any more. */
+/* The families are compared at equal length. The best one at a fixed T may be shorter, so that the budget would lower
+ * T, and then another may be better. */
 void atomo__choose_again(atomo_codec *c, atomo__plan *p, uint32_t rank, uint32_t step, double T)
 {
     budget b = {c, &p, 1, rank, step, 0, true, true, p->pick};
@@ -178,10 +180,10 @@ void atomo__choose_again(atomo_codec *c, atomo__plan *p, uint32_t rank, uint32_t
     p->atoms->choose(p, T, p->pick);
 }
 
-/* Families, where the tensors have a choice. At a price T^2 of a bit each takes the one of least variance + T^2 bits,
- * and the bits of all fall as T grows: the T that meets the target is the maximum of the dual problem. Where a change
- * of families jumps over the target, the choices on both sides of the jump are brought to the target, and the side of
- * less variance is taken. */
+/* Chooses the families of all tensors that can choose. At a price of T^2 per bit each tensor takes the family of least
+ * variance + T^2 bits. The bits of all tensors fall as T grows, and the T that meets the target maximises the dual
+ * problem. If the length jumps over the target where families change, the target is met with the families of each side
+ * of the jump, and the side of less variance is kept. */
 static void choose_families(budget *b)
 {
     double energy = 0, last = b->plan[0]->T;
@@ -208,8 +210,9 @@ static void choose_families(budget *b)
     if (low < high) meet_side(b, 0, T);
 }
 
-/* One T for all tensors. Where prices depend on what is drawn, twice: under the guessed prices, then under those at the
- * solution (they only share the budget out among tensors; the length is met each time). */
+/* Finds one T for all tensors. If prices depend on how many atoms are drawn, it is solved twice: with the guessed
+ * prices, then with those at the solution. Prices affect only the division of the budget among tensors; the length is
+ * met both times. */
 void atomo__solve_shared(atomo_codec *c, int count, atomo__plan **plan, uint32_t rank, uint32_t step, double target)
 {
     double frames = 0;
@@ -219,13 +222,13 @@ void atomo__solve_shared(atomo_codec *c, int count, atomo__plan **plan, uint32_t
     const double last = plan[0]->T;
     b.target = ATOMO_MAX(b.target, OVER_EMPTY * length_at(&b, NOTHING_SENT));
     plan[0]->T = last;
-    bool open = false; /* some may still choose */
+    bool open = false; /* a tensor may still choose its family */
     for (int i = 0; i < count; i++) open = open || (plan[i]->atoms && plan[i]->atoms->choose && !plan[i]->settled);
     if (open) choose_families(&b);
     double T = solve_tangent(&b), length = length_at(&b, T);
     if (b.fixed_prices) return;
     if (T == 0 && length <= b.target) return;
-    if (T == 0) { /* everything would fit but for its exact values */
+    if (T == 0) { /* all atoms fit at the guessed price, but not with exact values */
         for (int i = 0; i < count; i++) plan[i]->segment.unit = ATOMO_MAX(plan[i]->segment.unit, 32);
         T = solve_tangent(&b);
         if (T == 0) T = FINE * sqrt(energy_of(&b));

@@ -1,37 +1,40 @@
-/* stream.c - the streaming form's budget: what each tensor may take while the others are still to come; stage 5 of the
- * path.
+/* stream.c - the streaming form's budget: how many bits each tensor may take before the later ones are known; stage 5
+ * of the path.
  *
- * One price T serves all tensors of a step, and is not known before the last of them. The last step says what T it
- * called for and what share of the bits each tensor took there: its planned bits. As tensors arrive, this step's drift
- * from them is learnt from their own coefficients (a gradient 1000 times larger is so for all of them), and T moves
- * along. What remains of the budget is shared out in proportion to them; a tensor whose message at T would leave a band
- * around its quota has a T of its own, at the band's edge. The band closes towards the last tensor: so a step keeps to
- * its budget whatever came before, in expectation, and is unbiased for any T. A step that says nothing (a rank without
- * images: zeros) leaves the planned bits as they are.
+ * All tensors of a step should share one price T, which depends on all of them. The last step gives a first value: the
+ * T that would have met its budget, and the bits that each tensor would have taken there, its planned bits. As tensors
+ * are pushed, their coefficients show how far this step differs (if gradients are 1000 times larger, all of them are),
+ * and T is corrected. The rest of the budget is divided in proportion to the planned bits; that is a tensor's quota. If
+ * its message at T would leave a band around the quota, the tensor gets a T of its own, at the edge of the band. The
+ * band narrows towards the last tensor. So the expected length of a step is its budget whatever came before, and the
+ * step is unbiased for any T. A step without information (zero gradients of a rank without images) leaves the planned
+ * bits as they are.
  */
 #include "codec/codec.h"
 #include <math.h>
 
-/* Chosen so that a step is at most 10 % over its budget, whatever came before
- * (tests/spec/compress/budget_steps_spec.lua). All are shares, without a unit. */
-/* What a message may be above and below its tensor's quota, while others are to come. */
+/* These constants were chosen so that a step is at most 10 % over its budget, whatever came before
+ * (tests/spec/compress/budget_steps_spec.lua). All are fractions, without a unit. */
+/* How far a message may be above and below its tensor's quota, at the first tensor; 0 at the last. */
 static const double OVER = 0.25, UNDER = 0.75;
-/* The weight of the last step's T against what this step's tensors say, of the budget. */
+/* The weight of the last step's T, against the planned bits of this step's tensors, as a fraction of all planned bits.
+ */
 static const double PRIOR = 0.02;
-/* How much of the model's error in a step is learnt, and the range of that error (sent over modelled). */
+/* The fraction of the model's error (bits sent over bits modelled) that is learnt in a step, and bounds of that error.
+ */
 static const double REAL = 0.25, REAL_LEAST = 0.8, REAL_MOST = 1.25;
-/* What steps leave over, where later tensors cannot take what earlier ones did not, is made up for slowly: OWED of a
- * step's, of which at most ONCE counts, and MADE_UP of the budget at most. */
+/* A step may leave bits unspent if the last tensors cannot use them. Later steps make up for a fraction OWED of that; a
+ * step counts with ONCE of its budget at most, and the sum stays within MADE_UP of the budget. */
 static const double OWED = 0.05, ONCE = 0.1, MADE_UP = 0.06;
-/* A tensor's least quota, of its planned bits, where those before it took everything. */
+/* A tensor's least quota, as a fraction of its planned bits, if the tensors before it have spent everything. */
 static const double LEAST_QUOTA = 0.05;
-/* How far T may be moved for what the tensors before took too much or too little, as a factor either way. */
+/* The largest factor, up or down, by which T is corrected if the tensors before have spent too much or too little. */
 static const double MOST_BEHIND = 4;
-/* The least that is left to a tensor's uncertain atoms, and to all atoms of a step, of the bits that are wanted. */
+/* The least bits for a tensor's uncertain atoms, and for all atoms of a step, as a fraction of the bits wanted. */
 static const double LEAST_REST = 0.1;
-/* Bounds of log(T called for / T): e^40 is 2e17, more than gradients grow by from one step to the next. */
+/* Bound of |log(T called for / T)|: e^40 is 2e17, more than gradients grow from one step to the next. */
 static const double MOST_DRIFT = 40;
-/* Of the planned bits: what keeps a quotient of rounding errors away from 0 behind the last tensor. */
+/* The least planned_left, as a fraction of the planned bits: keeps it above 0 in a division after the last tensor. */
 static const double NOTHING_LEFT = 1e-9;
 
 static double limit(double x, double low, double high)
@@ -39,7 +42,7 @@ static double limit(double x, double low, double high)
     return ATOMO_MAX(low, ATOMO_MIN(high, x));
 }
 
-/* A tensor's planned bits, of which the sum is all there is. */
+/* Returns a tensor's planned bits; if they are not known yet, its share of the budget by number of entries. */
 static double planned(const atomo_codec *c, const atomo__plan *p)
 {
     return p->planned > 0 ? p->planned : c->stream.target * (double)p->n / c->entries;
@@ -49,7 +52,7 @@ void atomo__price_begin(atomo_codec *c)
 {
     struct atomo__price *s = &c->stream;
     const double target = atomo__has_budget(c) ? atomo__target_bits(c, c->entries) : 0;
-    /* another budget: what is not saturated costs as 1/T */
+    /* if the budget has changed: the bits of uncertain atoms are proportional to 1/T */
     if (target > 0 && s->aimed > 0 && s->T > 0) s->T *= s->aimed / target;
     s->target = s->aimed = target;
     s->sent = s->modelled = s->drift = s->weight = s->planned = 0;
@@ -62,7 +65,7 @@ void atomo__price_begin(atomo_codec *c)
     if (!(s->real > 0)) s->real = 1;
 }
 
-/* Bits of the message at the plan's T, by the model. */
+/* Returns the modelled bits of the message at the plan's T; `bits`: its approximate length, for the frame. */
 static double length_of(const atomo_codec *c, atomo__plan *p, double bits)
 {
     atomo__stage_price(p, p->T);
@@ -114,14 +117,14 @@ void atomo__price_note(atomo_codec *c, atomo__plan *p)
     const double bits = planned(c, p), wanted = bits * s->scale / s->real, length = length_of(c, p, wanted);
     const atomo__segment *g = &p->segment;
     const double rest =
-        g->classes ? g->rest_sum / p->T : p->priced_unit * (g->expected - g->kept); /* goes as 1/T, nearly or exactly */
+        g->classes ? g->rest_sum / p->T : p->priced_unit * (g->expected - g->kept); /* bits proportional to 1/T */
     p->noted = true;
     p->noted_fixed = length - (prices_its_own(g) ? g->kept_cost + rest : p->priced_unit * g->expected);
     s->modelled += length;
     s->planned_left = ATOMO_MAX(s->planned_left - bits, NOTHING_LEFT * s->planned);
     if (!(s->T > 0 && p->T > 0 && isfinite(p->T) && rest > 0)) return;
     const double called_for =
-        p->T * rest / ATOMO_MAX(wanted - length + rest, LEAST_REST * wanted); /* T of the planned bits */
+        p->T * rest / ATOMO_MAX(wanted - length + rest, LEAST_REST * wanted); /* T at which it takes its planned bits */
     s->drift += bits * limit(log(called_for / s->T), -MOST_DRIFT, MOST_DRIFT);
     s->weight += bits;
 }
@@ -140,15 +143,15 @@ double atomo__entries_that_came(const atomo_codec *c)
     return entries;
 }
 
-/* The share of the budget of the tensors that came: a codec may be handed some of its tensors only (an owner's answers
- * in topology sharded), always the same ones. */
+/* Returns the fraction of the budget that belongs to the tensors priced in this step. In topology sharded an owner's
+ * codec encodes only some of its tensors, the same ones in every step. */
 static double share_of_those_that_came(const atomo_codec *c)
 {
     return atomo__entries_that_came(c) / c->entries;
 }
 
-/* The T that would have met `target` bits with all of this step's coefficients at hand, 0 where any would: Algorithm 1
- * over all tensors at the prices that they had. */
+/* Returns the T that would have met `target` bits if all of this step's coefficients had been known, by Algorithm 1 at
+ * the prices of this step; 0 if all atoms fit. */
 static double called_for(atomo_codec *c, double target)
 {
     int n = 0;
@@ -164,7 +167,7 @@ static double called_for(atomo_codec *c, double target)
     return atomo__budget_solve(c->segment, n, ATOMO_MAX(bits, LEAST_REST * target), 0);
 }
 
-/* What each tensor would have taken at that T. */
+/* Sets each tensor's planned bits: what it would have taken at T. */
 static void plan_at(atomo_codec *c, double T)
 {
     int n = 0;

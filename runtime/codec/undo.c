@@ -1,9 +1,10 @@
-/* undo.c - a step that is given up leaves no trace; stages 4 to 6 of the path.
+/* undo.c - restores the state of a codec when a step is abandoned; stages 4 to 6 of the path.
  *
- * A step changes what compressors remember: residuals, PowerSGD's factors, kept bases, prices, cadences. All of that is
- * a plan with its state, and a few numbers of the codec. The step works in place; a copy of both is taken when it first
- * touches a plan, and the residual, which is as large as the gradient, is not copied: a step reads `kept` and writes
- * `residual`, and commit swaps the two. Memory for the copies is planned with the plan, so nothing is allocated here.
+ * A step changes residuals, PowerSGD's factors, kept bases, prices and search intervals. They are all in the plans, the
+ * plans' states, and a few numbers of the codec. A step changes them in place, after saving a copy of a plan and its
+ * state when it first touches the plan. The residual, which is as large as the gradient, is not copied: a step reads
+ * `kept` and writes `residual`, and commit swaps the two. Memory for the copies is allocated with the plan, so nothing
+ * is allocated here.
  */
 #include "codec/codec.h"
 #include "core/carve.h"
@@ -50,7 +51,7 @@ void atomo__undo(atomo_codec *c)
     for (int i = 0; i < c->plans; i++) {
         atomo__plan *p = c->plan[i];
         if (!p || !p->open) continue;
-        memcpy(p, p->before, sizeof *p); /* not open */
+        memcpy(p, p->before, sizeof *p); /* also sets p->open to false */
         if (p->state_size) memcpy(p->state, state_before(p), p->state_size);
     }
     c->stream = c->before.stream;

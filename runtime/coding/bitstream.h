@@ -1,7 +1,8 @@
 /* bitstream.h - a bit writer and a bit reader, both bounds-checked; stage 6 of the path (messages). Private.
  *
- * Bits fill bytes from the low end. The writer never stores past its capacity (it raises `overflow`); the reader never
- * loads past its end (it raises `bad` and gives zeros), so a loop over a hostile message ends and says so.
+ * Bytes are filled from the lowest bit. The writer never stores beyond its capacity; it sets `overflow` instead. The
+ * reader never loads beyond its end; it sets `bad` and returns zeros, so that decoding a malformed message ends and
+ * reports the error.
  */
 #ifndef ATOMO_BITSTREAM_H
 #define ATOMO_BITSTREAM_H
@@ -17,10 +18,10 @@
 
 typedef struct atomo__writer {
     uint8_t *data;
-    size_t capacity, size; /* bytes; size counts whole words already stored */
-    uint64_t word;
-    int fill; /* bits waiting in word, < 32 */
-    bool overflow;
+    size_t capacity, size; /* bytes at data; bytes stored so far */
+    uint64_t word;         /* bits not stored yet */
+    int fill;              /* their number, < 32 */
+    bool overflow;         /* capacity was not enough */
 } atomo__writer;
 
 static inline void atomo__put(atomo__writer *w, uint32_t value, int bits) /* bits 0..32, value < 2^bits */
@@ -38,7 +39,7 @@ static inline void atomo__put(atomo__writer *w, uint32_t value, int bits) /* bit
     w->fill -= 32;
 }
 
-/* The same without a branch to mispredict, for codes of varying length. */
+/* The same with fewer branches, for codes of varying length, where branches would be mispredicted. */
 static inline void atomo__put_code(atomo__writer *w, uint32_t value, int bits)
 {
     if (w->size + 8 > w->capacity) {
@@ -54,7 +55,8 @@ static inline void atomo__put_code(atomo__writer *w, uint32_t value, int bits)
     w->fill -= whole;
 }
 
-/* Up to 56 bits in one store, right after a put_code or put_long: fill < 8. There must be room for 8 bytes. */
+/* Writes up to 56 bits with one store. The call before must be put_code or put_long (so fill < 8), and 8 bytes must be
+ * free. */
 static inline void atomo__put_long(atomo__writer *w, uint64_t value, int bits)
 {
     w->word |= value << w->fill;
@@ -105,13 +107,13 @@ static inline void atomo__put_f32(atomo__writer *w, float x)
     atomo__put(w, v, 32);
 }
 
-static inline void atomo__put_varint(atomo__writer *w, uint32_t v) /* 7 bits a byte, high bit: more follow */
+static inline void atomo__put_varint(atomo__writer *w, uint32_t v) /* 7 bits per byte; high bit 1: more bytes follow */
 {
     for (; v >= 128; v >>= 7) atomo__put(w, (v & 127) | 128, 8);
     atomo__put(w, v, 8);
 }
 
-static inline void atomo__put_align(atomo__writer *w) /* to the next byte, and everything so far into data */
+static inline void atomo__put_align(atomo__writer *w) /* pads with zeros to a whole byte, and stores all bits */
 {
     for (w->fill = (w->fill + 7) & ~7; w->fill > 0; w->fill -= 8, w->word >>= 8, w->size++) {
         if (w->size < w->capacity)
@@ -124,13 +126,13 @@ static inline void atomo__put_align(atomo__writer *w) /* to the next byte, and e
 
 typedef struct atomo__reader {
     const uint8_t *data;
-    size_t size, at; /* bytes; at: the next to load */
-    uint64_t word;
-    int fill; /* bits in word */
-    bool bad; /* something was read past the end, or a value was out of range */
+    size_t size, at; /* bytes at data; the next byte to load */
+    uint64_t word;   /* bits loaded and not yet read */
+    int fill;        /* their number */
+    bool bad;        /* a read went past the end, or a value was out of range */
 } atomo__reader;
 
-static inline void atomo__refill(atomo__reader *r) /* up to 57 bits or more, or all that is left */
+static inline void atomo__refill(atomo__reader *r) /* loads until fill >= 57, or to the end of the data */
 {
     if (r->at + 8 <= r->size && r->fill <= 56) {
         uint64_t v;
@@ -165,7 +167,7 @@ static inline uint32_t atomo__get(atomo__reader *r, int bits) /* bits 0..32 */
     return v;
 }
 
-/* Zeros before the next 1; more than `most` of them is `bad`. */
+/* Returns the number of zeros before the next 1; sets `bad` if there are more than `most`. */
 static inline uint32_t atomo__get_unary(atomo__reader *r, uint32_t most)
 {
     uint64_t zeros = 0;
@@ -226,14 +228,14 @@ static inline uint32_t atomo__get_varint(atomo__reader *r)
     return 0;
 }
 
-/* True when all was read, the padding is zero, and nothing went wrong. */
+/* Returns whether all bytes were read, the padding is zero, and `bad` is not set. */
 static inline bool atomo__at_end(const atomo__reader *r)
 {
     return !r->bad && r->at == r->size && r->fill < 8 && r->word == 0;
 }
 
-/* ---- raw parts of a body ---- */
-/* Room for `bytes` bytes; NULL, and overflow, past the planned size. Call it only where no bits wait. */
+/* ---- whole bytes of a body ---- */
+/* Reserves `bytes` bytes and returns their address; NULL, and overflow set, if they do not fit or fill is not 0. */
 static inline uint8_t *atomo__put_raw(atomo__writer *w, size_t bytes)
 {
     uint8_t *to = w->data + w->size;
@@ -245,7 +247,7 @@ static inline uint8_t *atomo__put_raw(atomo__writer *w, size_t bytes)
     return to;
 }
 
-/* The next `bytes` bytes; NULL, and bad, past the end. */
+/* Returns the address of the next `bytes` bytes and skips them; NULL, and bad set, past the end or if fill is not 0. */
 static inline const uint8_t *atomo__get_raw(atomo__reader *r, size_t bytes)
 {
     if (r->bad || r->fill || r->size - r->at < bytes) {
@@ -262,7 +264,7 @@ static inline void atomo__put_raw_f32(atomo__writer *w, float x)
     if (to) memcpy(to, &x, 4);
 }
 
-/* A finite float, else `bad`. */
+/* Returns a float; sets `bad` if it is not finite. */
 static inline float atomo__get_raw_f32(atomo__reader *r)
 {
     float x = 0;

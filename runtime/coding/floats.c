@@ -1,5 +1,4 @@
-/* floats.c - floats as they are, checked while they are added: what bodies of "none" and dense forms hold; stages 6 and
- * 8 of the path. */
+/* floats.c - decodes uncompressed floats, the bodies of "none" and of dense forms; stages 6 and 8 of the path. */
 #include "coding/messages.h"
 #include <string.h>
 

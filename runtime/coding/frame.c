@@ -9,7 +9,8 @@
  *   body
  *   4 bytes   CRC-32 of everything before
  *
- * 13 to 17 bytes in all: at 256x a whole ResNet-20 step is 4 KB, so every byte of the 22 frames counts.
+ * A frame takes 13 bytes for small numbers, more for longer varints. It is kept short because a whole step of ResNet-20
+ * at ratio 256 is 4 KB, in 22 messages.
  */
 #include "coding/messages.h"
 
@@ -60,7 +61,7 @@ static int expect(const char *name, size_t offset, const char *what, uint32_t fo
 int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
                       size_t *length, atomo__frame *got)
 {
-    /* Byte by byte, so that nothing beyond the header is taken into the reader's word. */
+    /* The header is read byte by byte, because its length is not known before. */
     size_t at = 0;
     uint32_t field[8];
     static const struct {
@@ -93,11 +94,11 @@ int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t 
         if (wanted[i] != UINT32_MAX) ATOMO_TRY(expect(name, start, layout[i].what, field[i], wanted[i]));
     }
     ATOMO_REQUIRE(size - at >= 4 && size - at - 4 >= field[7], ATOMO_EFORMAT,
-                  "decode: message for %s: body of %u bytes and checksum pass the end, %zu bytes are left at byte %zu",
-                  name, (unsigned)field[7], size - at, at);
+                  "decode: message for %s: body of %u bytes and checksum exceed the %zu bytes left at byte %zu", name,
+                  (unsigned)field[7], size - at, at);
     uint32_t crc, found = atomo__crc32(0, data, at + field[7]);
     memcpy(&crc, data + at + field[7], 4);
-    ATOMO_REQUIRE(crc == found, ATOMO_EFORMAT, "decode: message for %s: checksum is %08x, its bytes give %08x", name,
+    ATOMO_REQUIRE(crc == found, ATOMO_EFORMAT, "decode: message for %s: checksum is %08x, expected %08x", name,
                   (unsigned)crc, (unsigned)found);
     *body = (atomo__reader){.data = data + at, .size = field[7]};
     *length = at + field[7] + 4;
@@ -120,10 +121,10 @@ int atomo_codec_tensor_of(const uint8_t *bytes, double size)
     return atomo__fail(ATOMO_EFORMAT, "decode: the tensor number at byte 3 is malformed");
 }
 
-/* magic, version, codec; tensor, rank, step; hash; the body's length: where the body begins, and its length. */
+/* Reads the header of a message without checking it: *begin = offset of the body, *length = its bytes. */
 static int body_of(const uint8_t *bytes, double size, double *begin, double *length)
 {
-    static const int fixed[4] = {3, 0, 0, 0}, after[4] = {0, 0, 2, 0};
+    static const int fixed[4] = {3, 0, 0, 0}, after[4] = {0, 0, 2, 0}; /* bytes before and after each varint */
     double at = 0;
     uint64_t v = 0;
     for (int i = 0; i < 4; i++) {

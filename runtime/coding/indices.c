@@ -1,24 +1,25 @@
-/* indices.c - a sorted list of m indices out of n, near its entropy n H(m/n); stage 6 of the path.
+/* indices.c - codes a sorted list of m indices out of n, close to its entropy n H(m/n); stage 6 of the path.
  *
- * Three forms, the shortest wins per message: Golomb-Rice coded gaps (sparse), the same of the absent indices (nearly
- * full), a bitmap (in between). Rice's parameter k is tried around log2(0.69 n/m) and the best by exact length is
- * taken; on random lists the result is within 4 % of n H(m/n) (docs/architecture.md).
+ * There are three forms, and each message uses the shortest: Golomb-Rice coded gaps (sparse lists), the same for the
+ * absent indices (nearly full lists), and a bitmap (in between). Rice's parameter k is the best, by exact length, of
+ * three around log2(0.69 n/m). On random lists the length is within 4 % of n H(m/n) (docs/architecture.md).
  */
 #include "coding/prefix_code.h"
 #include <math.h>
 
 enum { FORM_GAPS, FORM_ABSENT, FORM_BITMAP, FORM_BITS = 2, RICE_BITS = 5 };
 
-/* ln 2, to four digits: 2^k near ln 2 times the mean gap is the shortest Rice code of geometric gaps [Golomb 1966].
- * More digits would choose another k now and then, and with it other bits. */
+/* ln 2 to four digits: the Rice code of geometric gaps is shortest for 2^k near ln 2 times the mean gap [Golomb 1966].
+ * More digits would sometimes choose another k and change messages, so they are part of the format. */
 static const double LN_2 = 0.6931;
-/* A gap's bits over those of the entropy's slope, near the best k; the least price, and the densities m/n between which
- * the slope is taken. An approximation of the derivative of atomo__index_bits. */
+/* Constants of atomo__index_price, an approximation of the derivative of atomo__index_bits: bits of a gap in addition
+ * to the slope of the entropy, the least price, and the smallest and largest density m/n for which the slope is used.
+ */
 static const double OVER_ENTROPY = 0.1, LEAST_PRICE = 0.25, THINNEST = 1e-12, DENSEST = 0.9;
 /* Keeps the argument of log2 above 0. */
 static const double ABOVE_ZERO = 1e-9;
 
-/* k that suits gaps of mean (n-m)/m. */
+/* Returns the best k for geometric gaps of mean (n-m)/m, from 0 to 30. */
 static int rice_parameter(double m, double n)
 {
     double mean = m > 0 ? (n - m) / m : 0;
@@ -49,7 +50,8 @@ double atomo__index_price(double m, double n)
     return ATOMO_MAX(LEAST_PRICE, log2((1 - q) / q) + OVER_ENTROPY);
 }
 
-/* Exact length of the Rice code at the best k near the guess. The gaps sum to less than n, so 32 bits hold the sums. */
+/* high[j] = sum of gap >> (k + j), the unary bits for three values of Rice's parameter. The gaps sum to less than n, so
+ * 32 bits hold the sums. */
 ATOMO_CLONES static void count_high(const uint32_t *list, int64_t m, int k, uint32_t high[3])
 {
     uint32_t h0 = 0, h1 = 0, h2 = 0;
@@ -65,10 +67,10 @@ ATOMO_CLONES static void count_high(const uint32_t *list, int64_t m, int k, uint
     high[2] = h2 + (gap >> (k + 2));
 }
 
-/* Calls for each absent index: the gap before it. */
+/* An iterator over the gaps between the indices of 0 .. n-1 that are not in list [m]. */
 typedef struct {
     const uint32_t *list;
-    int64_t m, n, at, next, previous;
+    int64_t m, n, at, next, previous; /* place in list; next index to look at; last absent one, -1 at first */
 } absentees;
 
 static bool next_absent(absentees *a, uint32_t *gap)
@@ -83,6 +85,7 @@ static bool next_absent(absentees *a, uint32_t *gap)
     return true;
 }
 
+/* Returns the exact length of the Rice code of the list (or of the absent indices) in bits; *best = the best k. */
 static double exact_bits(const uint32_t *list, int64_t m, int64_t n, bool absent, int *best)
 {
     const double coded = (double)(absent ? n - m : m);
@@ -119,7 +122,8 @@ static inline void put_gap(atomo__writer *w, uint32_t gap, int k, uint32_t sign,
     atomo__put(w, sign, sign_bits);
 }
 
-/* Codes of n gaps, the first behind index `previous`; more than 32 bits: marked so. */
+/* code[i], bits[i] = code and length of n gaps, the first one after index `previous`. A length of more than 32 bits is
+ * given as 255. */
 ATOMO_CLONES static void gap_codes(const uint32_t *restrict list, uint32_t previous, int n, int k, uint32_t sign_bits,
                                    uint32_t *restrict code, uint32_t *restrict bits)
 {
@@ -204,7 +208,7 @@ static int64_t read_bitmap(atomo__reader *r, int64_t n, uint32_t *index)
     return m;
 }
 
-/* One gap and its sign; at most n by the check of whoever uses it. */
+/* Returns one gap and sets *sign. The caller checks that the gap is not too large. */
 static inline uint64_t get_gap(atomo__reader *r, int k, int sign_bits, int64_t n, uint32_t *sign)
 {
     if (r->fill < 32) atomo__refill(r);

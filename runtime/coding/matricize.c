@@ -1,19 +1,21 @@
-/* matricize.c - a tensor as a matrix, and the rank-k update that decodes into it; stages 4 and 8 of the path.
+/* matricize.c - folds a tensor to a matrix, and adds rank-k updates of the matrix to the tensor; stages 4 and 8 of the
+ * path.
  *
- * A plain fold is a reshape of the stored tensor. The paper's (Wang et al. 2018, section 5, and their code) pairs up
- * the kernels of a conv weight: (a, b, k, k) -> (ab/2, 2k^2), kernels in the order o*b + i, two to a row; here weights
- * are stored [out, kh, kw, in], so its entries are gathered. An odd number of kernels leaves the last half row zero.
- * The update is our own loop, not BLAS: per element the terms are added in order, so every CPU gives the same bits.
+ * A plain fold is a reshape of the stored tensor. The paper's fold (Wang et al. 2018, section 5, and their code) puts
+ * two kernels of a convolution's weight into each row: (a, b, k, k) -> (ab/2, 2k^2), with kernels in the order o*b + i.
+ * Since weights are stored as [out, kh, kw, in] here, its entries are gathered. If the number of kernels is odd, half
+ * of the last row is zero. The update is not computed by BLAS: the terms of every element are added in order, so that
+ * every CPU gives the same bits.
  */
 #include "coding/messages.h"
 #include <math.h>
 
-/* Atoms that are added at a time, and columns: 8 rows of 512 floats and a row of acc stay in a 32 KiB cache. */
+/* Atoms and columns that are added at a time: 8 rows of 512 floats and a row of acc fit in a 32 KiB cache. */
 enum { GROUP = 8, WIDTH = 512 };
 
 void atomo__fold_gather(const atomo__fold *f, const float *g, int exponent, float *matrix)
 {
-    /* two factors: 2^exponent alone may leave the range */
+    /* two factors, because 2^exponent may not be an f32 */
     const float s1 = ldexpf(1, exponent / 2), s2 = ldexpf(1, exponent - exponent / 2);
     if (f->taps == 0) {
         for (int64_t i = 0; i < f->rows * f->cols; i++) matrix[i] = g[i] * s1 * s2;
@@ -51,7 +53,7 @@ ATOMO_CLONES static void add1(float *restrict acc, const float *restrict b, int6
     for (int64_t i = 0; i < n; i++) acc[i] += s * b[i];
 }
 
-/* Rows r0 .. r1 of a plain matrix whose row r0 is at acc. */
+/* Adds rows r0 .. r1 - 1 of the update to acc, which points to row r0. */
 static void rank_add_rows(int64_t rows, int64_t cols, int64_t r0, int64_t r1, const float *a, const float *b, int k,
                           float *acc)
 {

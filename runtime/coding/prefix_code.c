@@ -1,9 +1,10 @@
-/* prefix_code.c - short prefix codes in bulk: four to a store when writing, several to a table lookup when reading;
+/* prefix_code.c - writes and reads many short prefix codes at once: four with one store, several with one table lookup;
  * stages 6 and 8 of the path.
  *
- * Code by code, each waits for the length of the one before it: some ten cycles. Lengths known, four codes are joined
- * in vectors and stored as one; read, the next ten bits look up all the codes that end in them. The same bits as code
- * by code; what is too long for either is left to the caller. Promise: nothing is read or written past an end.
+ * If codes are processed one by one, each waits for the length of the one before, about ten cycles. When writing, the
+ * lengths are known, so four codes are joined by vector operations and stored together. When reading, the next ten bits
+ * are the index of a table entry with all codes that end within them. The bits are the same as with single codes. Codes
+ * that are too long are left to the caller. Nothing is read or written beyond the end of the data.
  */
 #include "coding/prefix_code.h"
 #include <pthread.h>
@@ -44,17 +45,18 @@ int atomo__put_codes(atomo__writer *w, const uint32_t *code, const uint32_t *bit
 }
 
 /* ---- reading ---- */
-/* The codes that the next LOOKUP_BITS bits hold whole, up to GROUP. */
+/* The first codes that are complete within LOOKUP_BITS bits, at most GROUP. */
 typedef struct {
-    uint16_t symbol[GROUP]; /* the sign in the top bit */
-    uint16_t last;          /* of gaps: where the next one starts */
-    uint8_t count, bits;
-    uint32_t unused; /* sixteen bytes */
+    uint16_t symbol[GROUP]; /* gaps: index relative to the start; values: the value; the sign in the top bit */
+    uint16_t last;          /* gaps: one more than the last index; values: 0 */
+    uint8_t count, bits;    /* number of codes, their bits together */
+    uint32_t unused;        /* pads to 16 bytes */
 } lookup;
 
 static lookup gaps[2][ATOMO__LOOKUP_ORDERS][LOOKUP_SIZE], values[ATOMO__LOOKUP_ORDERS][LOOKUP_SIZE];
 
-/* The symbol at the low end of word's `left` bits; its length, or 0 where it is not whole. */
+/* *symbol = the gap coded by the lowest of `left` bits of word. Returns the code's length, or 0 if it is not complete.
+ */
 static int gap_in(uint32_t word, int left, int k, int sign_bits, uint32_t *symbol)
 {
     int zeros = word ? __builtin_ctz(word) : LOOKUP_BITS, length = zeros + 1 + k + sign_bits;
@@ -107,7 +109,7 @@ static void ready(void)
     pthread_once(&once, fill_all);
 }
 
-/* out [GROUP] = symbols, their signs in the top bit, from `next` on. */
+/* out [GROUP] = the entry's symbols plus `next`, with signs in the top bit. */
 static inline void spread(const lookup *e, uint32_t next, uint32_t *out)
 {
     typedef uint16_t shorts __attribute__((vector_size(2 * GROUP)));
@@ -119,8 +121,8 @@ static inline void spread(const lookup *e, uint32_t next, uint32_t *out)
     memcpy(out, &v, sizeof v);
 }
 
-/* Symbols by lookups into out [m], while there are words of the message and room for them; how many. Stops at a code
- * that no table holds. */
+/* Reads symbols into out [m] by table lookups and returns their number. Stops near the end of the message or of out, or
+ * at a code that is too long for the table. */
 static inline __attribute__((always_inline)) int64_t read_symbols(atomo__reader *r, const lookup *table, int64_t m,
                                                                   uint32_t *start, uint32_t end, uint32_t *out)
 {
@@ -132,7 +134,7 @@ static inline __attribute__((always_inline)) int64_t read_symbols(atomo__reader 
     while (more && j + GROUP * UNROLL <= m && at + 8 <= r->size && next <= end) {
         uint64_t v;
         memcpy(&v, r->data + at, sizeof v);
-        word |= v << held; /* whole bytes are counted; bits beyond them are read again, and are the same */
+        word |= v << held; /* only whole bytes are counted in held; the bits above them are loaded again later */
         at += (63 - held) >> 3;
         held |= 56;
         for (int u = 0; u < UNROLL && more; u++) {

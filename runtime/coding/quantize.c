@@ -1,16 +1,17 @@
-/* quantize.c - vectors as b-bit integers, stochastically rounded; stage 6 of the path.
+/* quantize.c - codes vectors as b-bit integers, stochastically rounded; stage 6 of the path.
  *
- * x_i = scale (q_i - c), q in 0 .. 2c, scale = max|x| / c. From 5 bits up c = 2^(b-1) - 1 (0 is a level); below, c =
- * (2^b - 1)/2, so that every code is used. q is rounded up with probability equal to the fraction: E xhat = x, and
- * E||xhat - x||^2 = scale^2 sum f (1 - f). Fixed point beats fp16 at 16 bits: the vectors are dense and of unit norm.
+ * x_i = scale (q_i - c), q in 0 .. 2c, scale = max|x| / c. With 5 bits or more c = 2^(b-1) - 1, and 0 is a level. With
+ * fewer bits c = (2^b - 1)/2, so that every code is used and 0 is no level. q is rounded up with probability equal to
+ * the fraction f, so E xhat = x and E||xhat - x||^2 = scale^2 sum f (1 - f). At 16 bits fixed point is more accurate
+ * than fp16, because the vectors are dense and of unit norm.
  */
 #include "coding/messages.h"
 #include "sampling/sampling.h"
 #include <math.h>
 
-/* Just below FLT_MAX, so that codes times a scale up to it stay floats after rounding. */
+/* The largest product of a code and a scale, just below FLT_MAX so that rounding cannot make it infinite. */
 static const float LARGEST_SCALE = 3.4028233e38f;
-/* Up to so many bits no level is 0, so that every code is used. */
+/* With this many bits or fewer, 0 is not a level. */
 enum { NO_ZERO_BITS = 4 };
 
 static float centre(int bits)
@@ -20,7 +21,7 @@ static float centre(int bits)
 
 float atomo__quant_limit(int bits)
 {
-    return LARGEST_SCALE / (bits == 32 ? 1 : ATOMO_MAX(centre(bits), 1));
+    return LARGEST_SCALE / (bits == 32 ? 1 : centre(bits));
 }
 
 ATOMO_CLONES static float largest(const float *x, int64_t n)
@@ -34,7 +35,7 @@ ATOMO_CLONES static float largest(const float *x, int64_t n)
     return m[0];
 }
 
-/* work holds uniforms on entry and the codes (as int32) on return. */
+/* Rounds x to codes. work [n] holds uniforms in [0, 1) on entry, and the codes as int32 on return. */
 ATOMO_CLONES static void round_codes(const float *x, int64_t n, float scale, float c, float *work)
 {
     const int32_t whole = (int32_t)c, top = (int32_t)(2 * c);
@@ -59,7 +60,7 @@ void atomo__quant_write(atomo__writer *w, const float *x, int64_t n, int bits, f
         for (int64_t i = 0; i < n; i++) atomo__put_f32(w, x[i]);
         return;
     }
-    if (!(scale > 0)) { /* all zero: any codes will do */
+    if (!(scale > 0)) { /* all entries are 0, so codes do not matter */
         for (int64_t i = 0; i < n; i++) atomo__put(w, 0, bits);
         return;
     }

@@ -1,15 +1,15 @@
-/* collective.c - blocking collectives over tensors of one shape on all ranks.
+/* collective.c - blocking collectives over tensors that have the same shape on all ranks.
  *
- * Arguments are checked before MPI is called; transfers go in pieces of at most 256 MiB (atomo__comm_chunk), so counts
- * stay far below INT_MAX. Bytes counted are what a rank must send and receive at least: see atomo_comm_bytes.
- * Path: stage 7.
+ * Arguments are checked before MPI is called. Transfers are divided into pieces of at most atomo__comm_chunk bytes (256
+ * MiB), so counts stay far below INT_MAX. The counted bytes are the least that a rank must send and receive, see
+ * atomo_comm_bytes. Path: stage 7.
  */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
 #include <limits.h>
 #include <string.h>
 
-/* `for_pieces(p, n, t)`: p walks over t's bytes, n is the number of elements of this piece. */
+/* A loop over the pieces of t: p points to the current piece (it starts at t->data), n is its number of elements. */
 #define FOR_PIECES(p, n, t)                                                                                            \
     for (int64_t left_ = (int64_t)(t)->numel, size_ = (int64_t)atomo__dtype_size((t)->dtype),                          \
                  piece_ = atomo__comm_chunk / size_, n = ATOMO_MIN(left_, piece_);                                     \
@@ -120,7 +120,7 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
     return ATOMO_OK;
 }
 
-/* The shape [size, t's shape]. */
+/* Makes *out, of shape [size, t's shape]. */
 static int gathered(const atomo_comm *c, const atomo_tensor *t, const char *what, atomo_making *made,
                     atomo_tensor **out)
 {
@@ -132,7 +132,7 @@ static int gathered(const atomo_comm *c, const atomo_tensor *t, const char *what
     return atomo__make(made, out, t->dtype, t->ndim + 1, shape, what);
 }
 
-/* Too large for one MPI_Gather: every rank sends its pieces to the root. */
+/* The gather for tensors that are too large for one MPI_Gather: every rank sends its pieces to the root. */
 static int gather_pieces(atomo_comm *c, const atomo_tensor *t, int root, atomo_tensor *out)
 {
     const MPI_Datatype type = atomo__mpi_type(t->dtype);
@@ -206,7 +206,7 @@ int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv)
         ATOMO_MPI(MPI_Iallgatherv, send, (int)mine, MPI_BYTE, recv, c->counts, c->displs, MPI_BYTE, c->mpi, &request);
         return atomo__comm_wait(1, &request);
     }
-    char *at = recv; /* too large: one rank after the other */
+    char *at = recv; /* too large for one call: every rank broadcasts its block in turn */
     for (int r = 0; r < c->size; r++) {
         int64_t left = (int64_t)c->peers[r].count;
         if (r == c->rank && left) memcpy(at, send, (size_t)left);

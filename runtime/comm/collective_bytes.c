@@ -1,7 +1,7 @@
-/* collective_bytes.c - bytes of differing length between ranks: whole steps of encoded gradients, for the topologies.
+/* collective_bytes.c - collectives over bytes, with lengths that differ between ranks: encoded gradients of a bucket.
  *
- * The lengths travel first, with fingerprints (fingerprint.c). Nothing is allocated from the system once the receiving
- * tensor is large enough. Path: stage 7.
+ * Lengths are exchanged first, in the fingerprints (fingerprint.c). Once the receiving tensor is large enough, nothing
+ * is allocated from the system. Path: stage 7.
  */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
@@ -9,15 +9,16 @@
 
 static int check_bytes(const void *data, double nbytes, const atomo_tensor *recv, const char *fn)
 {
-    ATOMO_REQUIRE(nbytes >= 0 && nbytes <= 0x1p53 && (data || nbytes == 0), ATOMO_EARG, "%s: %g bytes at %p", fn,
-                  nbytes, data);
+    ATOMO_REQUIRE(nbytes >= 0 && nbytes <= 0x1p53 && (data || nbytes == 0), ATOMO_EARG,
+                  "%s: %g bytes at %p, expected 0 to 2^53 bytes and an address", fn, nbytes, data);
     ATOMO_REQUIRE(!recv || (recv->dtype == ATOMO_U8 && recv->ndim == 1 && atomo_tensor_is_contiguous(recv)),
                   ATOMO_EDTYPE, "%s: the receiving tensor is %s %s, expected contiguous u8 of one dimension", fn,
                   atomo__dtype_name(recv->dtype), atomo__shape_text(recv));
     return ATOMO_OK;
 }
 
-/* *recv with room for `total` bytes; one that grows gets a quarter more than needed, so that it seldom does. */
+/* Makes *recv large enough for `total` bytes. If it must grow it gets a quarter more than needed, so that it seldom
+ * grows again; its old content is lost. */
 static int reserve(atomo_tensor **recv, double total)
 {
     if (*recv && (*recv)->numel >= total) return ATOMO_OK;
@@ -42,7 +43,7 @@ int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, 
     return ATOMO_OK;
 }
 
-/* counts_in[r]: what rank r sends here. */
+/* counts_in[r] = the bytes that rank r sends to this rank. */
 static int exchange_counts(atomo_comm *c, const double *counts_out, double *counts_in)
 {
     MPI_Request request;
@@ -53,7 +54,7 @@ static int exchange_counts(atomo_comm *c, const double *counts_out, double *coun
     return ATOMO_OK;
 }
 
-/* Blocks one after the other from `data`. */
+/* out[r] = block r of counts[r] bytes, of n blocks that are adjacent in memory from `data` on. */
 static void lay_out(const void *data, const double *counts, int n, atomo_blocks *out)
 {
     char *at = (char *)(uintptr_t)data;

@@ -1,7 +1,7 @@
-/* collective_v.c - collectives whose messages differ in length from rank to rank: encoded gradients above all.
+/* collective_v.c - collectives over tensors whose lengths differ from rank to rank.
  *
- * The lengths travel first, in fingerprints (fingerprint.c) that also say what the message is. Nothing is allocated
- * where the receiver's buffer is large enough. Path: stage 7.
+ * Lengths are exchanged first: in the fingerprints (fingerprint.c), which also name the operation, or for alltoallv by
+ * an all-gather. Path: stage 7.
  */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
@@ -15,7 +15,7 @@ static void free_all(atomo_tensor **list, int n)
     }
 }
 
-/* out[r]: 1-D views, count(r) elements each, of one new tensor. *whole is that tensor: the caller frees it. */
+/* out[r] = a 1-D view of counts[r] elements of one new tensor, *whole. The caller frees *whole and the views. */
 static int make_blocks(int ranks, int dtype, const double *counts, atomo_tensor **whole, atomo_tensor **out)
 {
     double total = 0, at = 0, one = 1;
@@ -58,7 +58,7 @@ int atomo_comm_allgatherv(atomo_comm *c, const atomo_tensor *t, atomo_tensor **o
     return status;
 }
 
-/* ---- all-to-all: point-to-point messages (Open MPI 4.1.4's alltoallv overflows) -------------------------------- */
+/* ---- all-to-all by point-to-point messages, since MPI_Alltoallv of Open MPI 4.1.4 overflows -------------------- */
 
 static int pieces(double bytes)
 {
@@ -80,7 +80,8 @@ static int post(atomo_comm *c, char *p, double bytes, int peer, bool sends, MPI_
     return ATOMO_OK;
 }
 
-/* Receives first, each rank beginning with its neighbour, so that no rank is everybody's first. */
+/* Posts all receives, then all sends. Each rank starts with its next neighbour, so that the ranks do not all send to
+ * the same rank first. */
 static int post_all(atomo_comm *c, const atomo_blocks *send, const atomo_blocks *recv, MPI_Request *req, int *posted)
 {
     for (int k = 1; k < c->size; k++) {
@@ -109,7 +110,7 @@ int atomo__comm_swap(atomo_comm *c, const atomo_blocks *send, const atomo_blocks
     return status;
 }
 
-/* The bytes of n tensors. */
+/* out[i] = address and bytes of tensor i of n. */
 static void blocks_of(const atomo_tensor *const *list, int n, atomo_blocks *out)
 {
     for (int r = 0; r < n; r++) out[r] = (atomo_blocks){list[r]->data, atomo__tensor_bytes(list[r])};

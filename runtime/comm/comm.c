@@ -1,4 +1,4 @@
-/* comm.c - communicators: open, split, close, and the checks and counters that every operation uses. Path: stage 7. */
+/* comm.c - communicators: open, split, close, and the checks that every operation uses. Path: stage 7. */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
 #include <string.h>
@@ -74,7 +74,7 @@ static int comm_fill(atomo_comm *c)
     return find_world_ranks(c);
 }
 
-/* Takes `from` (a new communicator, or MPI_COMM_WORLD, which is duplicated). */
+/* MPI_COMM_WORLD is duplicated; of any other communicator *out becomes the owner, and it is freed after a failure. */
 int atomo__comm_open(MPI_Comm from, atomo_comm **out)
 {
     void *p;

@@ -1,5 +1,5 @@
-/* comm.h - what the files of runtime/comm share: the communicator, the wrapped MPI call, the agreement of ranks.
- * Private. */
+/* comm.h - the communicator, the macro for MPI calls, and fingerprints, which the files of runtime/comm share. Private.
+ */
 #ifndef ATOMO_COMM_H
 #define ATOMO_COMM_H
 
@@ -8,7 +8,8 @@
 #include <mpi.h>
 #include <stdatomic.h>
 
-/* Every MPI call goes through this: a failure becomes ATOMO_EMPI with the function's name and MPI's own text. */
+/* Calls an MPI function; on failure returns ATOMO_EMPI from the caller, with the function's name and MPI's error text.
+ */
 #define ATOMO_MPI(fn, ...)                                                                                             \
     do {                                                                                                               \
         int mpi_rc_ = fn(__VA_ARGS__);                                                                                 \
@@ -16,12 +17,12 @@
     } while (0)
 int atomo__mpi_fail(int rc, const char *fn);
 
-enum { ATOMO_COMM_TAG_MAX = 32000 }; /* users' tags: 0 .. this; ours are above */
+enum { ATOMO_COMM_TAG_MAX = 32000 }; /* users' tags are 0 .. this, the library's are above */
 enum {
     TAG_GATHER = ATOMO_COMM_TAG_MAX + 1,
     TAG_ALLTOALLV = ATOMO_COMM_TAG_MAX + 2,
     TAG_RING = ATOMO_COMM_TAG_MAX + 3
-}; /* MPI promises 32767 tags */
+}; /* MPI guarantees tags up to 32767 */
 
 /* The operations that a fingerprint names. */
 #define ATOMO_COMM_OPERATIONS(X)                                                                                       \
@@ -39,88 +40,92 @@ enum {
 #define ATOMO_COMM_OPERATION_ENUM(name, text) COMM_##name,
 enum { ATOMO_COMM_OPERATIONS(ATOMO_COMM_OPERATION_ENUM) COMM_OPERATIONS };
 
-/* What a rank says of the operation that it is in; 48 bytes, the same on every rank where `exact`, else but for count.
- */
+/* Describes the operation that a rank is about to run, in 48 bytes. It must be equal on all ranks; `count` may differ
+ * unless the comparison is exact. */
 typedef struct atomo_fingerprint {
-    uint32_t sequence; /* agreements on this communicator so far */
-    uint16_t operation, dtype;
-    int32_t detail; /* root, reduction, or 0 */
-    uint32_t crc;   /* of the whole tag, or of the value compared */
-    double count;   /* elements, or bytes of this rank's message */
-    char tag[24];   /* as much of the tag as fits */
+    uint32_t sequence;         /* comparisons on this communicator so far */
+    uint16_t operation, dtype; /* COMM_*, ATOMO_F32 ... */
+    int32_t detail;            /* root, reduction, or 0 */
+    uint32_t crc;              /* CRC-32 of the whole tag and note, or of the value compared */
+    double count;              /* elements, or bytes of this rank's message */
+    char tag[24];              /* the first bytes of the tag, or of the note if there is no tag */
 } atomo_fingerprint;
 _Static_assert(sizeof(atomo_fingerprint) == 48, "ranks exchange it as bytes");
 
-/* A communicator is opened with CHECK_BLOCKING; atomo_comm_set_checked asks for the others. */
+/* Which collectives compare fingerprints first: none, the blocking ones (the default), all (atomo_comm_set_checked). */
 enum { CHECK_NONE, CHECK_BLOCKING, CHECK_ALL };
 
 struct atomo_comm {
     _Atomic int holders;
-    bool closed;           /* its MPI communicators are gone; the rest goes with the last holder */
-    MPI_Comm mpi, control; /* control: agreements, so that they never meet another operation's messages */
+    bool closed;           /* its MPI communicators are freed; the rest is freed with the last holder */
+    MPI_Comm mpi, control; /* control: for fingerprints, so that they cannot match another operation's messages */
     int rank, size, local_rank, local_size;
-    uint32_t sequence;        /* agreements */
-    atomo_flight_group group; /* for the flight recorder; its ranks lie in world_rank */
-    int32_t *world_rank;      /* [size] */
-    int checked;              /* CHECK_*: which collectives are preceded by an agreement */
-    char tag[64];             /* what the next operations are for; part of their fingerprints */
+    uint32_t sequence;        /* comparisons of fingerprints so far */
+    atomo_flight_group group; /* for the flight recorder; its ranks are world_rank */
+    int32_t *world_rank;      /* [size] rank in MPI_COMM_WORLD */
+    int checked;              /* CHECK_*: which collectives compare fingerprints first */
+    char tag[64];             /* purpose of the next operations, part of their fingerprints; "": none */
     _Atomic int64_t bytes_out, bytes_in;
-    atomo_fingerprint *peers; /* [size], of the last agreement */
-    int *counts, *displs;     /* [size] */
+    atomo_fingerprint *peers; /* [size] of the last comparison */
+    int *counts, *displs;     /* [size] scratch for MPI_Iallgatherv */
 };
 
-extern int64_t atomo__comm_chunk; /* bytes of the largest single message */
-extern int atomo__comm_checked;   /* so on every communicator */
+extern int64_t atomo__comm_chunk; /* bytes of the largest single message, a multiple of 4 */
+extern int atomo__comm_checked;   /* 1: all collectives on all communicators compare fingerprints first */
 
-int atomo__comm_open(MPI_Comm from, atomo_comm **out);
-atomo_comm *atomo__comm_hold(atomo_comm *c); /* returns it */
-void atomo__comm_drop(atomo_comm *c);        /* NULL is fine; never calls MPI */
+int atomo__comm_open(MPI_Comm from, atomo_comm **out); /* [collective] */
+atomo_comm *atomo__comm_hold(atomo_comm *c);           /* adds a holder; returns c */
+void atomo__comm_drop(atomo_comm *c);                  /* removes a holder; NULL is allowed; never calls MPI */
+/* Checks that c is open and MPI runs, then passes the gate; fn is the operation's name in errors. */
 int atomo__comm_usable(const atomo_comm *c, const char *fn);
-int atomo__comm_root(const atomo_comm *c, int root, const char *fn);
-int atomo__comm_buffer(const atomo_tensor *t, const char *what); /* not NULL, contiguous */
+int atomo__comm_root(const atomo_comm *c, int root, const char *fn); /* EARG unless 0 <= root < size */
+int atomo__comm_buffer(const atomo_tensor *t, const char *what);     /* checks that t is not NULL and contiguous */
 MPI_Datatype atomo__mpi_type(int dtype);
-int atomo__mpi_op(int op, const char *fn, MPI_Op *out);
+int atomo__mpi_op(int op, const char *fn, MPI_Op *out); /* op: ATOMO_MPI_* */
 
-/* [collective] Exchanges fingerprints (c->peers) and compares; EMISMATCH on every rank, naming two that differ. */
+/* [collective] Exchanges fingerprints (into c->peers) and compares them; EMISMATCH on every rank, with a text that
+ * names two ranks that differ. exact: counts must be equal, too. */
 int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact);
-/* The same where the communicator is checked (unless atomo_comm_set_checked says no), else nothing. */
+/* The same, exact, if c->checked or atomo__comm_checked asks for it, else nothing. */
 int atomo__fingerprint_compare_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
-/* The same for a collective that does not block: an agreement waits for all ranks, so only a communicator whose
- * collectives are all checked has it. */
+/* The same for non-blocking collectives. A comparison waits for all ranks, so it is made only with CHECK_ALL or
+ * atomo__comm_checked. */
 int atomo__fingerprint_compare_if_all(atomo_comm *c, int operation, int dtype, int detail, double count);
 
-/* One all-reduce of at most INT_MAX elements in place. */
+/* All-reduce of `count` elements in place. */
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
-/* A sum of f32 made of grains [grains] elements long, `count` together; the bits do not depend on the grouping. */
+/* Sum of f32 in place. data consists of `grains` grains of grain[i] elements, `count` together. The bits of a grain do
+ * not depend on the others. */
 int atomo__allreduce_grains(atomo_comm *c, float *data, int64_t count, const double *grain, int grains);
-/* A sum of f32 that travels in 16 bits, rounded as `how` says (tensor/float16.h). */
+/* Sum of f32 in place that is sent in 16 bits, rounded as `how` says (tensor/float16.h). */
 struct atomo__rounding;
 int atomo__allreduce_half(atomo_comm *c, float *data, int count, const struct atomo__rounding *how);
-/* Blocks of c->peers[r].count bytes from every rank to `recv`, one after the other. */
+/* All-gather of c->peers[r].count bytes from each rank r; recv holds the blocks in the order of ranks. */
 int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv);
 
-/* ---- what layers above this one have a say in (gate.c) ---- */
-/* Every operation of a communicator first calls the gate: whoever else calls MPI, on a thread of its own, sets one that
- * waits until that thread is out of it. NULL: there is no such thread. */
+/* ---- functions that higher layers register (gate.c) ---- */
+/* Every operation on a communicator first calls the gate. A layer that calls MPI on a thread of its own sets a gate
+ * that waits until that thread no longer calls MPI. NULL: there is no such thread. */
 void atomo__gate_set(void (*gate)(void));
 void atomo__gate(void);
-/* Registers what begins with MPI and ends with it, once each; at most ATOMO__HOOKS of a kind.
- * start: [collective], when MPI is up, with the communicator of all ranks.
- * before: at the end, also where MPI never ran, before anything else. after: when MPI is down. */
+/* Registers functions to run when MPI starts and ends, each only once; at most ATOMO__HOOKS of each kind.
+ * start: [collective], after MPI has started, with the communicator of all ranks.
+ * before: at the end of the program, before MPI ends, also if MPI never ran. after: after MPI has ended. */
 enum { ATOMO__HOOKS = 4 };
 void atomo__at_start(int (*start)(atomo_comm *world));
-void atomo__at_finalize(void (*before)(void), void (*after)(void)); /* NULL: nothing */
+void atomo__at_finalize(void (*before)(void), void (*after)(void)); /* either may be NULL */
 int atomo__run_start(atomo_comm *world);
 void atomo__run_finalize(bool after);
 
-/* Waits for all requests without keeping a core from others: polls, then gives way, then sleeps a little. */
+/* Waits for n requests without occupying a core: polls, yields between polls, later sleeps (wait.c). */
 int atomo__comm_wait(int n, MPI_Request *requests);
 
 typedef struct atomo_blocks {
     void *data;
     double bytes;
 } atomo_blocks;
-/* send[r] to rank r, recv[r] from rank r ([size] each); the lengths are known at both ends. */
+/* All-to-all: sends send[r] to rank r and receives recv[r] from rank r ([size] each). Lengths must match at both ends.
+ */
 int atomo__comm_swap(atomo_comm *c, const atomo_blocks *send, const atomo_blocks *recv);
 
 static inline void atomo__comm_count(atomo_comm *c, double out, double in)
@@ -134,7 +139,7 @@ static inline double atomo__tensor_bytes(const atomo_tensor *t)
     return t->numel * (t->dtype == ATOMO_U8 ? 1 : 4);
 }
 
-int atomo__requests_open(void);       /* messages that this rank sends, and collectives, that are not over */
-void atomo__requests_reap(bool last); /* gives back what unfinished, collected requests held */
+int atomo__requests_open(void);       /* number of unfinished sends and non-blocking collectives of this rank */
+void atomo__requests_reap(bool last); /* frees abandoned requests that are done; last: cancels receives */
 
 #endif

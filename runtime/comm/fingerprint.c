@@ -1,10 +1,10 @@
-/* fingerprint.c - fingerprints: do all ranks stand in the same operation?
+/* fingerprint.c - fingerprints, which check that all ranks are in the same operation.
  *
- * MPI does not say when ranks call different collectives, or the same one with other counts or types: that may fail on
- * one rank, hang, or succeed with wrong numbers. The size exchange that variable messages need anyway therefore carries
- * {sequence, operation, type, detail, crc, count, tag}. Every rank sees all fingerprints, so all find the same
- * disagreement and raise the same error. Collectives that block do so too, unless atomo_comm_set_checked turns it off;
- * with ATOMO_MPI_CHECK=1 every collective does. Path: stage 7.
+ * MPI does not detect that ranks call different collectives, or the same one with different counts or types. That may
+ * fail on one rank, hang, or give wrong numbers. Collectives with lengths that differ must exchange these first, so
+ * that exchange carries {sequence, operation, type, detail, crc, count, tag}. Every rank sees all fingerprints, so all
+ * find the same difference and return the same error. The other blocking collectives compare fingerprints, too, unless
+ * atomo_comm_set_checked turns it off; with ATOMO_MPI_CHECK=1 every collective does. Path: stage 7.
  */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
@@ -17,7 +17,7 @@ static const char *const operation_names[] = {
 #undef ROW
 };
 
-/* " (f32, 300 elements, sum)" */
+/* Writes a text such as " (f32, 300 elements, sum)"; returns its length. */
 static int describe_data(const atomo_fingerprint *f, char *text, size_t n)
 {
     static const char *const reductions[] = {"sum", "max", "min", "prod"};
@@ -31,7 +31,7 @@ static int describe_data(const atomo_fingerprint *f, char *text, size_t n)
     return k + snprintf(text + k, n - (size_t)k, ")");
 }
 
-/* "rank 2 is in allreduce #12 (f32, 300 elements, sum) for 'layer3'" */
+/* Writes a text such as "rank 2 is in allreduce #12 (f32, 300 elements, sum) for 'layer3'". */
 static void describe(const atomo_fingerprint *f, int rank, char *text, size_t n)
 {
     if (f->operation >= COMM_OPERATIONS || f->dtype > ATOMO_U8) {
@@ -52,7 +52,7 @@ static bool differs(const atomo_fingerprint *a, const atomo_fingerprint *b, bool
            (exact && a->count != b->count);
 }
 
-/* Sends f to all ranks; c->peers[r] is what rank r sent. */
+/* Sends f to all ranks; c->peers[r] = the fingerprint of rank r. */
 static int exchange(atomo_comm *c, const atomo_fingerprint *f)
 {
     int n = (int)sizeof *f;
@@ -103,7 +103,7 @@ int atomo_comm_check(atomo_comm *c, const char *name, const char *value)
 {
     enum { EXCERPT = 160 };
     ATOMO_TRY(atomo__comm_usable(c, "check"));
-    ATOMO_REQUIRE(name && value, ATOMO_EARG, "check: a name and a value are needed");
+    ATOMO_REQUIRE(name && value, ATOMO_EARG, "check: the name or the value is missing");
     size_t n = strlen(value);
     atomo_flight_note(name);
     ATOMO_FLIGHT("check", &c->group, 0);
@@ -119,7 +119,7 @@ int atomo_comm_check(atomo_comm *c, const char *name, const char *value)
         describe(&c->peers[other], other, b, sizeof b);
         return atomo__fail(ATOMO_EMISMATCH, "check: the ranks disagree: %s, %s", a, b);
     }
-    /* The same question, other answers: every rank knows, so all come here and show theirs. */
+    /* All ranks check the same name, but the values differ. Every rank has found that, so all take part here. */
     char first[EXCERPT] = "", second[EXCERPT] = "";
     strncpy(c->rank == 0 ? first : second, value, EXCERPT - 1);
     ATOMO_MPI(MPI_Bcast, first, EXCERPT, MPI_BYTE, 0, c->control);

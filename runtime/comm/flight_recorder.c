@@ -1,7 +1,8 @@
-/* flight_recorder.c - the flight recorder: the last 256 operations of this process, for the day when one does not end.
+/* flight_recorder.c - the flight recorder: the last 256 operations of this process, to diagnose one that does not end.
  *
- * A ring in static memory: recording takes an uncontended lock and a copy of under 100 bytes at the begin and the end
- * of an operation, and allocates nothing. The watchdog (watchdog.c) reads it and writes it out. Path: stage 7.
+ * It is a ring buffer in static memory. Recording takes a lock, normally uncontended, and copies less than 100 bytes at
+ * the beginning and the end of an operation; it allocates nothing. The watchdog (watchdog.c) reads it and writes it to
+ * a file. Path: stage 7.
  */
 #include "comm/flight_recorder.h"
 #include <errno.h>
@@ -15,7 +16,7 @@ enum { RING = 256 };
 
 static struct {
     pthread_mutex_t lock;
-    uint64_t last, progress; /* sequence of the newest operation; parts of operations that went through */
+    uint64_t last, progress; /* sequence of the newest operation; finished parts of operations so far */
     atomo_flight_op ring[RING];
 } flight = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -117,20 +118,20 @@ bool atomo__flight_members(uint64_t sequence, bool *member, int n)
     return under_way;
 }
 
-/* ---- writing it out -------------------------------------------------------------------------------------------- */
+/* ---- writing the file ------------------------------------------------------------------------------------------ */
 
 static int put(int fd, const char *text, size_t n)
 {
     while (n > 0) {
         ssize_t k = write(fd, text, n);
-        if (k == 0) errno = ENOSPC; /* the disk takes no more, and says no why */
+        if (k == 0) errno = ENOSPC; /* nothing was written, without an error code */
         if (k == 0 || (k < 0 && errno != EINTR)) return -1;
         if (k > 0) text += k, n -= (size_t)k;
     }
     return 0;
 }
 
-/* Text as JSON may hold it between quotes: what would need an escape is replaced. */
+/* Copies text for use between the quotes of a JSON string; characters that would need an escape are replaced. */
 static void plain(char *out, const char *text, size_t n)
 {
     copy_text(out, text, n);
@@ -156,7 +157,7 @@ static int put_op(int fd, const atomo_flight_op *op, double since)
 
 static int put_all(int fd, const char *why)
 {
-    static atomo_flight_op copy[RING]; /* the lock is held for a memcpy, not for the disk */
+    static atomo_flight_op copy[RING]; /* so that the lock is not held while writing to the disk */
     char line[1024], label[256], reason[512];
     pthread_mutex_lock(&flight.lock);
     memcpy(copy, flight.ring, sizeof copy);
@@ -184,7 +185,7 @@ int atomo_flight_write(const char *path, const char *why)
 {
     static pthread_mutex_t writing = PTHREAD_MUTEX_INITIALIZER;
     char part[1024];
-    ATOMO_REQUIRE(path && why, ATOMO_EARG, "flight_write: a path and a reason are needed");
+    ATOMO_REQUIRE(path && why, ATOMO_EARG, "flight_write: the path or the reason is missing");
     const int n = snprintf(part, sizeof part, "%s.part", path);
     ATOMO_REQUIRE(n < (int)sizeof part, ATOMO_EARG, "flight_write: the path has %d bytes, at most %d", n,
                   (int)sizeof part - 6);

@@ -1,5 +1,5 @@
-/* gate.c - what layers above comm have a say in: a gate before every operation, and what begins and ends with MPI. So
- * comm knows neither the exchange's threads nor the watchdog. Path: stage 7. */
+/* gate.c - functions that higher layers register: a gate before every operation, and functions to run when MPI starts
+ * and ends. So comm need not know the exchange's threads or the watchdog. Path: stage 7. */
 #include "comm/comm.h"
 
 static _Atomic(void (*)(void)) current;

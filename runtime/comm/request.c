@@ -1,30 +1,30 @@
 /* request.c - point-to-point messages and non-blocking collectives.
  *
  * A request holds a view of its tensor, so the bytes outlive the Lua value. A request that is freed before it is done
- * (collected unfinished, say) goes to a list and is freed once MPI is through with it: freeing never calls MPI, so it
- * is fit for finalizers. Path: stage 7.
+ * (such as an unfinished one that Lua collects) goes to a list, and its memory is freed when MPI no longer uses it.
+ * Freeing never calls MPI, so finalizers may do it. Path: stage 7.
  */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
 #include <pthread.h>
 
 struct atomo_request {
-    struct atomo_request *next; /* in the list of abandoned ones */
-    const char *what;           /* "irecv" */
-    atomo_tensor *hold;         /* a view of the tensor */
-    bool receives, writes;      /* a message whose length is checked; the tensor changes */
-    bool open;                  /* counted among those that others may wait for */
-    atomo_comm *comm;
-    atomo_flight_group group; /* who takes part */
-    int32_t peer;             /* of a message, in MPI_COMM_WORLD */
-    int n, done, failed;      /* pieces; pieces finished; status of the first failure */
-    int64_t *expected;        /* [n] bytes, where receives */
-    MPI_Request piece[];
+    struct atomo_request *next; /* in the list of abandoned requests */
+    const char *what;           /* static text: "irecv" */
+    atomo_tensor *hold;         /* a view of the tensor; NULL: the operation has none */
+    bool receives, writes;      /* it is a receive, whose length is checked; it changes the tensor */
+    bool open;                  /* counted in open_count */
+    atomo_comm *comm;           /* held */
+    atomo_flight_group group;   /* the ranks that take part, for the flight recorder */
+    int32_t peer;               /* the other rank of a message, in MPI_COMM_WORLD */
+    int n, done, failed;        /* number of pieces; pieces done; status of the first failure, 0: none */
+    int64_t *expected;          /* [n] bytes of each piece of a receive */
+    MPI_Request piece[];        /* [n] */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards abandoned */
 static atomo_request *abandoned;
-static _Atomic int open_count;
+static _Atomic int open_count; /* unfinished requests that other ranks may wait for */
 
 int atomo__requests_open(void)
 {
@@ -43,14 +43,14 @@ static void request_release(atomo_request *r)
     atomo__free(r);
 }
 
-/* Others may wait for what is posted, and need not any more when it is over. */
+/* Counts r in open_count, or no longer. */
 static void count_open(atomo_request *r, bool open)
 {
     if (r->open != open) open_count += open ? 1 : -1;
     r->open = open;
 }
 
-/* peer: the other rank of a message, -1: all ranks of c take part. */
+/* *out = a request of n pieces; t may be NULL. peer: the other rank of a message; -1: all ranks of c take part. */
 static int request_new(const char *what, atomo_comm *c, int peer, const atomo_tensor *t, int n, atomo_request **out)
 {
     void *p;
@@ -75,13 +75,13 @@ static int request_new(const char *what, atomo_comm *c, int peer, const atomo_te
     return ATOMO_OK;
 }
 
-static int pieces_of(const atomo_tensor *t) /* at least one: an empty message is a message */
+static int pieces_of(const atomo_tensor *t) /* at least 1, since an empty message is sent, too */
 {
     int64_t bytes = (int64_t)atomo__tensor_bytes(t);
     return bytes == 0 ? 1 : (int)((bytes + atomo__comm_chunk - 1) / atomo__comm_chunk);
 }
 
-/* The i-th piece of t: its address, and its number of elements. */
+/* Returns the address of the i-th piece of t; *count = its number of elements. */
 static char *piece_of(const atomo_tensor *t, int i, int *count)
 {
     int64_t size = (int64_t)atomo__dtype_size(t->dtype), each = atomo__comm_chunk / size;
@@ -89,7 +89,7 @@ static char *piece_of(const atomo_tensor *t, int i, int *count)
     return (char *)t->data + i * each * size;
 }
 
-/* One piece is over with code rc. */
+/* Records that the next piece has ended with MPI's code rc; checks the length of a receive. */
 static int piece_done(atomo_request *r, int rc, const MPI_Status *s)
 {
     int i = r->done++, got = 0;
@@ -97,12 +97,13 @@ static int piece_done(atomo_request *r, int rc, const MPI_Status *s)
     if (!r->receives) return ATOMO_OK;
     ATOMO_MPI(MPI_Get_count, s, MPI_BYTE, &got);
     if (got == r->expected[i]) return ATOMO_OK;
-    return r->failed = atomo__fail(ATOMO_EMISMATCH, "%s: rank %d sent %d bytes with tag %d, %s %s here takes %lld",
+    return r->failed = atomo__fail(ATOMO_EMISMATCH, "%s: rank %d sent %d bytes with tag %d, %s %s here expects %lld",
                                    r->what, s->MPI_SOURCE, got, s->MPI_TAG, atomo__dtype_name(r->hold->dtype),
                                    atomo__shape_text(r->hold), (long long)r->expected[i]);
 }
 
-/* Drives r on; 1 when it is over, 0 when not yet, or a failure (once; afterwards the same again). */
+/* Tests, or with block waits for, the pieces of r. Returns 1 if all are done, 0 if not yet, or the status of the first
+ * failure, in later calls too. */
 static int request_advance(atomo_request *r, bool block)
 {
     if (r->failed) return r->failed;
@@ -125,7 +126,7 @@ void atomo__requests_reap(bool last)
         atomo_request *r = *at;
         if (last && r->receives && r->done < r->n && MPI_Cancel(&r->piece[r->done]) == MPI_SUCCESS) r->receives = false;
         int over = request_advance(r, false);
-        if (over == 0) { /* MPI still owns its memory: at the end it is left to the process's own end */
+        if (over == 0) { /* MPI still uses its memory, so it is kept; at the end the process's exit frees it */
             at = &r->next;
             continue;
         }
@@ -164,7 +165,8 @@ void atomo_request_free(atomo_request *r)
     pthread_mutex_unlock(&lock);
 }
 
-/* A failed post: pieces already posted stay with MPI. */
+/* Handles a failed post. If some pieces were posted, MPI still uses the memory, so the request is abandoned, not freed.
+ */
 static int post_failed(atomo_request *r, int posted, int rc, const char *fn)
 {
     count_open(r, false);

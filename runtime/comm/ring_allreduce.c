@@ -1,16 +1,17 @@
 /* ring_allreduce.c - the dense all-reduce: the sum (max, min, product) of a buffer over all ranks, on all ranks.
  *
- * Small buffers take the MPI library's own algorithm. From RING_MIN bytes a rank on, a ring [Patarasuk & Yuan 2009]
- * moves 2 n (P-1)/P bytes over every link, the least there is: P chunks go round once to be added up and once to be
- * handed out. They go in segments, each sent on as soon as it is added, so that links and adding overlap; Open MPI's
- * own choice is a third slower on 100 Mbit/s links. A chunk is added in the order of the ring wherever it ends, and
- * handed out as it is: all ranks get the same bits, and the same in every run. A buffer may be made of grains, each cut
- * into chunks by itself: then an element's bits do not depend on which grains travel with its own.
+ * Buffers of less than RING_MIN bytes per rank use the MPI library's own algorithm. Larger ones use a ring [Patarasuk &
+ * Yuan 2009], which moves 2 n (P-1)/P bytes over every link, the least possible: P chunks go around the ring once to be
+ * summed (reduce-scatter) and once to be distributed (all-gather). Chunks are sent in segments, each passed on as soon
+ * as it is summed, so that sending and summing overlap. Open MPI's choice is a third slower on 100 Mbit/s links. A
+ * chunk is always summed in the order of the ring, and distributed unchanged, so all ranks get the same bits in every
+ * run. A buffer may consist of grains, each divided into chunks by itself. Then the bits of an element do not depend on
+ * which other grains are in the buffer.
  *
- * In 16 bits (fp16, bf16) sums are kept in f32 and rounded whenever they are sent: a rank rounds every element once,
- * the partial sum that it sends on or, of its own chunk, the whole sum, which it too takes as rounded. So an element is
- * rounded P times in all, to nearest (ties to even) or stochastically, and then the mean over the drawings is the sum.
- * Path: stage 7.
+ * In 16 bits (fp16, bf16) sums are kept in f32 and rounded whenever they are sent. A rank rounds every element once:
+ * the partial sum that it sends on, or in the chunk that it completes the whole sum, of which it keeps the rounded
+ * value, too. So an element is rounded P times, to nearest (ties to even) or stochastically; stochastic rounding is
+ * unbiased. Path: stage 7.
  */
 #include "comm/comm.h"
 #include "tensor/float16.h"
@@ -18,33 +19,34 @@
 
 enum { RING_MIN = 32 << 10, SEGMENT = 256 << 10, WINDOW = 4 }; /* bytes, bytes, segments received ahead */
 
-/* One all-reduce under way. Hop j sends segment j % segments of one chunk to the next rank and receives the same
- * segment of the chunk before; hops below `turn` add up, the others hand out. Over the hops below turn + segments a
- * rank sends every chunk once: those are the sends that round. */
+/* The state of one all-reduce. Hop j sends segment j % segments of one chunk to the next rank, and receives the same
+ * segment of the previous chunk. Hops below `turn` sum (reduce-scatter), the others distribute (all-gather). In the
+ * hops below turn + segments a rank sends every chunk once; these sends round. */
 typedef struct ring {
     atomo_comm *c;
-    char *data, *landing; /* landing: [WINDOW * SEGMENT] bytes for what is to be added */
-    int64_t count;
-    const double *grain; /* [grains] elements each, `count` together: every grain is cut into P chunks by itself */
+    char *data, *landing; /* the buffer; [WINDOW * SEGMENT] bytes for received segments that are to be added */
+    int64_t count;        /* elements of data */
+    const double *grain;  /* [grains] elements of each grain, `count` together; NULL: data is one grain */
     int grains;
     size_t size;        /* bytes of an element on the wire */
-    int segments, each; /* of a chunk, over all grains; elements of one */
-    int turn, hops;
+    int segments, each; /* segments of a chunk, over all grains; elements of a full segment */
+    int turn, hops;     /* first hop of the all-gather; number of all hops */
     MPI_Datatype type;
     MPI_Op op;
-    const atomo__rounding *rounding; /* NULL: data goes as it is */
-    uint16_t *codes;                 /* [count] with rounding: what is sent and handed out instead of data */
+    const atomo__rounding *rounding; /* NULL: data is sent as it is */
+    uint16_t *codes;                 /* [count] with rounding: the rounded values that are sent and received */
     MPI_Request *sends, *receives;   /* [hops] */
 } ring;
 
-/* Segments of a chunk of n elements' grain: one at least. */
+/* Returns the number of segments in a chunk of a grain of n elements, at least 1. */
 static int segments_of(const ring *g, int64_t n)
 {
     const int64_t chunk = (n + g->c->size - 1) / g->c->size;
     return (int)ATOMO_MAX(1, (chunk + g->each - 1) / g->each);
 }
 
-/* The segment that hop j sends (back = 0) or receives (back = 1): its first element, and how many, which may be 0. */
+/* Returns the first element of the segment that hop j sends (back = 0) or receives (back = 1); *n = its number of
+ * elements, which may be 0. */
 static int64_t segment(const ring *g, int j, int back, int *n)
 {
     const int ranks = g->c->size, step = j / g->segments;
@@ -74,7 +76,7 @@ static int post_receive(ring *g, int j)
     if (j < g->turn)
         place = g->landing + (size_t)(j % WINDOW) * SEGMENT;
     else
-        ATOMO_TRY(atomo__comm_wait(1, &g->sends[j - g->turn])); /* what was sent from this place has long arrived */
+        ATOMO_TRY(atomo__comm_wait(1, &g->sends[j - g->turn])); /* the send from this memory must have ended */
     ATOMO_MPI(MPI_Irecv, place, n, g->type, from, TAG_RING, g->c->mpi, &g->receives[j]);
     return ATOMO_OK;
 }
@@ -89,7 +91,7 @@ static int post_send(ring *g, int j)
     return ATOMO_OK;
 }
 
-/* Hop j has arrived: adds it where that is due. */
+/* Waits for the segment that hop j receives, and in the reduce-scatter adds it to data. */
 static int add_received(ring *g, int j)
 {
     ATOMO_TRY(atomo__comm_wait(1, &g->receives[j]));
@@ -106,7 +108,7 @@ static int add_received(ring *g, int j)
 
 static int go_round(ring *g)
 {
-    const int ahead = ATOMO_MIN(WINDOW, g->segments); /* so a place is sent from before it is received into */
+    const int ahead = ATOMO_MIN(WINDOW, g->segments); /* so memory is sent from before it is received into */
     for (int j = 0; j < ahead; j++) ATOMO_TRY(post_receive(g, j));
     for (int j = 0; j < g->segments; j++) ATOMO_TRY(post_send(g, j));
     for (int j = 0; j < g->hops; j++) {
@@ -117,7 +119,7 @@ static int go_round(ring *g)
     return atomo__comm_wait(g->hops, g->sends);
 }
 
-/* The part of a ring that does not depend on what is added: sizes, buffers; then the round. */
+/* Sets the sizes, allocates the buffers, runs the ring and, with rounding, converts the result to f32. */
 static int run(ring *g)
 {
     const double whole = (double)g->count;
@@ -138,7 +140,7 @@ static int run(ring *g)
     g->codes = (uint16_t *)(void *)(g->receives + g->hops);
     for (size_t i = 0; i < requests; i++) g->sends[i] = MPI_REQUEST_NULL;
     if (g->c->size > 1)
-        ATOMO_TRY(go_round(g)); /* after a failure MPI may still write there: the memory is left to it */
+        ATOMO_TRY(go_round(g)); /* after a failure p is not freed: MPI may still write to it */
     else if (g->rounding)
         atomo__half_round(g->rounding, 0, (const float *)(const void *)g->data, g->count, g->codes);
     if (g->rounding) {

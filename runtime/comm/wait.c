@@ -1,17 +1,17 @@
-/* wait.c - waiting for requests without stealing a core.
+/* wait.c - waits for requests without occupying a core.
  *
- * MPI_Wait spins. Where the ranks (and their communication threads) outnumber the cores, a spinning wait takes the
- * time that a neighbour's backward pass needs. Here a wait polls, which also drives Open MPI's progress, gives way
- * between polls, and after a while sleeps for 50 microseconds at a time: below the latency of the links that are worth
- * compressing for. Where giving way took long others want this core: it sleeps from then on, for a sleeper is woken
- * when its time comes, where one that gives way waits for its turn. Path: stage 7.
+ * MPI_Wait spins. If there are more ranks and communication threads than cores, a spinning wait takes CPU time from
+ * another rank's backward pass. This wait polls, which also drives Open MPI's progress, and yields between polls. After
+ * SPINS polls it sleeps for 50 microseconds at a time, which is less than the latency of the links for which
+ * compression pays. If one yield takes long, other threads want this core, and it sleeps from then on: a sleeping
+ * thread runs when its time is over, whereas a yielding one waits for its turn in the run queue. Path: stage 7.
  */
 #include "comm/comm.h"
 #include <sched.h>
 #include <time.h>
 
 enum { SPINS = 200 };            /* polls before the first sleep */
-static const double LONG = 1e-4; /* seconds that giving way takes on a busy machine */
+static const double LONG = 1e-4; /* seconds: a yield that takes longer means that the core is busy */
 
 int atomo__comm_wait(int n, MPI_Request *requests)
 {

@@ -1,7 +1,7 @@
-/* world.c - MPI itself: start, end, abort, and the communicator of all ranks.
+/* world.c - starts, ends and aborts MPI, and makes the communicator of all ranks.
  *
- * MPI is asked for MPI_THREAD_SERIALIZED: the exchange engine's communication thread and the main thread both call MPI,
- * but never at once. Errors are returned (MPI_ERRORS_RETURN), never fatal. Path: stage 7.
+ * MPI is started with MPI_THREAD_SERIALIZED: the exchange engine's communication thread and the main thread both call
+ * MPI, but never at the same time. MPI's errors are returned (MPI_ERRORS_RETURN), never fatal. Path: stage 7.
  */
 #define _GNU_SOURCE
 #include "comm/comm.h"
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static enum { MPI_IS_NEW, MPI_IS_UP, MPI_IS_DOWN } state;
-static bool ours; /* we called MPI_Init, so we finalize */
+static bool ours; /* this library has called MPI_Init, so it calls MPI_Finalize */
 static atomo_comm *world;
 static char hostname[256], label[320];
 static _Atomic double noted_step = -1;
@@ -48,8 +48,7 @@ int atomo_mpi_launched(void)
     return getenv("PMIX_RANK") != NULL && !getenv("OMPI_COMM_WORLD_SIZE");
 }
 
-/* Open MPI's settings that help here, where the user has none of his own. They must be in the environment before
- * MPI_Init. */
+/* Sets environment variables that configure Open MPI, unless the user has set them. Must run before MPI_Init. */
 static void set_defaults(void)
 {
     char byte = 1, copy = 0;
@@ -58,16 +57,16 @@ static void set_defaults(void)
         setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     if (!getenv("OMPI_COMM_WORLD_SIZE")) setenv("OMPI_MCA_ess_singleton_isolated", "1", 0); /* alone: no daemon */
     if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) < 0 &&
-        errno != ENOSYS) /* containers forbid single-copy messages */
+        errno != ENOSYS) /* forbidden, as in containers: Open MPI's single-copy messages would fail */
         setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
-    /* A segment of the ring (ring_allreduce.c) goes in one piece. Above this limit, 64 kB by default, a sender waits
-     * for an answer that queues behind its neighbour's data: a ring then fills three quarters of a 100 Mbit/s link. */
+    /* Lets a segment of the ring (ring_allreduce.c) be sent at once. Above this limit, 64 kB by default, a sender first
+     * waits for an answer, which queues behind other data, and a ring uses only three quarters of a 100 Mbit/s link. */
     setenv("OMPI_MCA_btl_tcp_eager_limit", "270336", 0);
 }
 
 #ifdef __GLIBC__
-/* A process that leaves by exit(): success ends MPI in order, anything else takes the other ranks along, so that they
- * do not wait for this one. The host program comes here too, with MPI down already. */
+/* Runs when the process calls exit(). With code 0 it ends MPI; with any other code it aborts all ranks, so that they do
+ * not wait for this one. For the host program MPI has ended already, and nothing happens. */
 static void at_exit(int code, void *unused)
 {
     (void)unused;
@@ -78,14 +77,14 @@ static void at_exit(int code, void *unused)
 }
 #define REGISTER_AT_EXIT() on_exit(at_exit, NULL)
 #else
-static void at_exit(void) /* the exit code is unknown here, and MPI_Finalize could wait for ranks for ever */
+static void at_exit(void) /* the exit code is not known, and with several ranks MPI_Finalize might never return */
 {
     if (state == MPI_IS_UP && ours && world->size == 1) atomo_mpi_finalize();
 }
 #define REGISTER_AT_EXIT() atexit(at_exit)
 #endif
 
-/* Settings from the environment, the same on all ranks (mpirun may not hand variables to other hosts). */
+/* Makes the settings from the environment equal on all ranks, since mpirun may not pass variables to other hosts. */
 static int share_settings(void)
 {
     double v[2] = {env_number("ATOMO_MPI_CHECK", 0) != 0, -env_number("ATOMO_MPI_CHUNK", (double)((int64_t)256 << 20))};
@@ -109,7 +108,7 @@ static int start_mpi(void)
         ATOMO_MPI(MPI_Query_thread, &level);
     }
     ATOMO_REQUIRE(level >= MPI_THREAD_SERIALIZED, ATOMO_EMPI,
-                  "mpi: this MPI gives thread level %d, atomo needs %d (MPI_THREAD_SERIALIZED)", level,
+                  "mpi: this MPI provides thread level %d, expected at least %d (MPI_THREAD_SERIALIZED)", level,
                   MPI_THREAD_SERIALIZED);
     ATOMO_MPI(MPI_Comm_set_errhandler, MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     ATOMO_MPI(MPI_Comm_set_errhandler, MPI_COMM_SELF, MPI_ERRORS_RETURN);
@@ -122,7 +121,7 @@ int atomo_mpi_init(void)
 {
     if (state == MPI_IS_UP && world) return ATOMO_OK;
     if (state != MPI_IS_UP) ATOMO_TRY(start_mpi());
-    ATOMO_TRY(share_settings()); /* from here on a call that failed may be tried again */
+    ATOMO_TRY(share_settings()); /* if this or a later call fails, atomo_mpi_init may be called again */
     ATOMO_TRY(atomo__comm_open(MPI_COMM_WORLD, &world));
     ATOMO_TRY(atomo__run_start(world));
     snprintf(label, sizeof label, "rank %d of %d on %s", world->rank, world->size, hostname);
@@ -136,8 +135,9 @@ int atomo_mpi_started(void)
     return state == MPI_IS_UP;
 }
 
-/* Others may still work for long: the watchdog warns here, but does not abort. A rank that ends while others go on with
- * checked collectives is a disagreement; where they wait for it in others, their watchdogs hear that it has ended. */
+/* Waits for all ranks and ends MPI. Other ranks may still work for long, so the watchdog warns, but does not abort. If
+ * another rank is in a collective that compares fingerprints, both ranks get EMISMATCH; if it waits in any other
+ * operation, its watchdog learns that this rank has ended. */
 static int finalize(void)
 {
     ATOMO_FLIGHT("the end of the program", NULL, 0);

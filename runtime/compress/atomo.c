@@ -1,8 +1,8 @@
-/* atomo.c - ATOMO over any atom set: a budget, Algorithm 1, draws; stages 4 to 6 of the path.
+/* atomo.c - the compressor ATOMO, for any atom set: a budget, Algorithm 1, random draws; stages 4 to 6 of the path.
  *
- * Wang et al., "ATOMO: Communication-efficient Learning via Atomic Sparsification", NeurIPS 2018. The atom set (its
- * name is the compressor's: "svd:ratio=16") has all the stages; these are the options that its own follow. The budget
- * is shared by codec/step_budget.c and codec/stream.c.
+ * Wang et al., "ATOMO: Communication-efficient Learning via Atomic Sparsification", NeurIPS 2018. The compressor is
+ * named after the atom set ("svd:ratio=16"), which has all the stages. This file has only the options that come before
+ * the set's own. codec/step_budget.c and codec/stream.c divide the budget among tensors.
  */
 #include "codec/codec.h"
 #include <math.h>

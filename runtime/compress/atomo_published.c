@@ -1,12 +1,13 @@
 /* atomo_published.c - spectral ATOMO by the rule of the paper's released code; stages 4 to 6 of the path.
  *
- * Wang et al. 2018, as their public implementation has it (hwang595/ATOMO, src/codings/svd.py at 8a21e54), so that
- * numbers published with it can be reproduced. Kernels paired up to a matrix as there, factors in f32, and
- *   p_i = min(1, s lambda_i / sum lambda)   the budget of clipped atoms is lost, where Algorithm 1 hands it on,
- *   an empty draw is drawn again            but lambda_i / p_i is sent all the same: the mean is 1/(1 - P(empty)) times
- * g. Biased, and so labelled; stats().variance is the exact E||ghat - g||^2, bias included. Kept from the entry "svd":
- * the decomposition, the streams, the message. Left out: the original's fold of vectors, which sends more than it
- * holds, and its special case for spectra below 1e-6. For training use "svd:fold=paper,bits=32", which is Algorithm 1.
+ * Wang et al. 2018, as in their public implementation (hwang595/ATOMO, src/codings/svd.py at 8a21e54), so that numbers
+ * published with it can be reproduced. Kernels are folded to a matrix as there, factors are f32, and
+ *   p_i = min(1, s lambda_i / sum lambda)   the budget of clipped atoms is lost, which Algorithm 1 gives to others,
+ *   an empty draw is repeated               but lambda_i / p_i is not adapted: the mean is 1/(1 - P(empty)) times g.
+ * So it is biased, and labelled as biased. stats().variance is the exact E||ghat - g||^2, bias included. Decomposition,
+ * random streams and message are those of "svd". Two parts of the original are left out: its fold of vectors, which
+ * sends more than the vector itself, and its special case for spectra below 1e-6. For training use
+ * "svd:fold=paper,bits=32", which is Algorithm 1.
  */
 #include "codec/codec.h"
 #include "core/carve.h"
@@ -15,13 +16,13 @@
 extern const struct atomo_atoms atomo_atoms_svd;
 
 enum { ATOMS };
-enum { MAX_DRAWS = 2048 }; /* at atoms = 0.1 all are empty once in 1e88 */
+enum { MAX_DRAWS = 2048 }; /* with atoms = 0.1 all are empty with probability 1e-88 */
 
 static const struct atomo__option options[] = {{"atoms", ATOMO_OPTION_FLOAT, 3, 0.1, 1e6, NULL,
                                                 "the paper's s (their --svd-rank): atoms expected before clipping"},
                                                {0}};
 
-/* The tensor as "svd:bits=32,fold=paper" sees it. */
+/* The tensor's plan with "svd:bits=32,fold=paper". */
 typedef struct {
     atomo__plan inner;
     double option[ATOMO__MAX_OPTIONS];
@@ -61,7 +62,8 @@ static int start(atomo__plan *plan)
     return s->inner.stages->start(&s->inner);
 }
 
-/* p of every atom by the threshold sum/s; the exact second moment, with the redrawing in it. */
+/* Sets plan->expected and plan->variance, with p = min(1, lambda / threshold). The variance is the exact second moment,
+ * repetition of empty draws included. */
 static void account(atomo__plan *plan, const atomo__segment *g, double threshold)
 {
     double empty = 1, variance = 0;
@@ -91,7 +93,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     if (sum > 0) account(plan, &inner->segment, sum / plan->option[ATOMS]);
     const atomo__writer empty = *w;
     atomo__context again = *c;
-    for (int i = 0; i < MAX_DRAWS; i++) { /* draw again until something is drawn: a stream of its own for each */
+    for (int i = 0; i < MAX_DRAWS; i++) { /* repeat while the draw is empty, each time with another random stream */
         *w = empty;
         again.stream.seed[1] = c->stream.seed[1] ^ (uint32_t)i << 21;
         ATOMO_TRY(inner->stages->encode(inner, g, &again, w));

@@ -1,7 +1,7 @@
-/* bf16.c - entries in 16 bits: the upper half of a float: 8 bits of mantissa, full range; stage 6 of the path.
+/* bf16.c - entries in 16 bits, the upper half of an f32: 8 bits of mantissa, full range; stage 6 of the path.
  *
  * Kalamkar et al., A study of BFLOAT16, 2019. round=nearest (ties to even) is biased and has the least error;
- * round=stochastic is unbiased. compress/common/half.c has the arithmetic and says what both promise.
+ * round=stochastic is unbiased. The implementation is in compress/common/half.c.
  */
 #include "compress/common/half.h"
 

@@ -1,7 +1,7 @@
-/* fp16.c - entries in 16 bits: IEEE half precision, with a power of two for the tensor; stage 6 of the path.
+/* fp16.c - entries in 16 bits: IEEE half precision, with one power of two per tensor as scale; stage 6 of the path.
  *
- * IEEE 754 binary16. round=nearest (ties to even) is biased and has the least error; round=stochastic is unbiased.
- * compress/common/half.c has the arithmetic and says what both promise.
+ * IEEE 754 binary16. round=nearest (ties to even) is biased and has the least error; round=stochastic is unbiased. The
+ * implementation is in compress/common/half.c.
  */
 #include "compress/common/half.h"
 

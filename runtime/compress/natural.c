@@ -1,10 +1,11 @@
-/* natural.c - entries rounded to powers of two; stage 6 of the path.
+/* natural.c - rounds entries to powers of two; stage 6 of the path.
  *
- * Horvath et al., "Natural compression for distributed deep learning", MSML 2022 (PMLR 190): |x| in [2^a, 2^(a+1))
- * goes up with probability |x| 2^-a - 1, which is the mantissa, so only sign and exponent are sent: 9 bits an entry.
- * The mantissa's first byte is compared with a random one, a tie is broken by its other 15 bits: exact. Promise:
- * unbiased, variance sum (x - lo)(hi - x) <= ||x||^2 / 8. f32 has no 2^128: entries of 2^127 and above go as 2^127.
- * Denormals go to 0 or 2^-126, unbiased.
+ * Horvath et al., "Natural compression for distributed deep learning", MSML 2022 (PMLR 190): |x| in [2^a, 2^(a+1)) is
+ * rounded up with probability |x| 2^-a - 1, which is the mantissa, so only sign and exponent are sent: 9 bits per
+ * entry. The first byte of the mantissa is compared with a random byte; if they are equal its other 15 bits decide, so
+ * the probability is exact. The message is unbiased, with variance sum (x - lo)(hi - x) <= ||x||^2 / 8. There is no
+ * 2^128 in f32, so entries of 2^127 and above are sent as 2^127. Subnormal numbers are rounded to 0 or 2^-126,
+ * unbiased.
  */
 #include "compress/common/levels.h"
 #include <math.h>
@@ -25,7 +26,8 @@ static int plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-/* Exponents as if no byte tied, signs, ties; noise_i = (x - lo)(hi - x). */
+/* Writes exponents (rounded down if the random byte equals the mantissa's first byte; tie is 1 then) and signs. Returns
+ * the sum of (x - lo)(hi - x). */
 ATOMO_CLONES static double round_chunk(const uint32_t *restrict x, int n, const uint8_t *restrict u,
                                        uint8_t *restrict exponent, uint8_t *restrict minus, uint8_t *restrict tie)
 {

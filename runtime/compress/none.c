@@ -33,7 +33,7 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
     return in && atomo__add_floats(in, plan->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
 }
 
-/* As sums: the entries. */
+/* For sums (exchange/bucket_linear.c): the values are the entries. */
 static int64_t linear_size(const atomo__plan *plan, int round)
 {
     (void)round;

@@ -1,17 +1,16 @@
-/* powersgd.c - a low-rank approximation by one power iteration, warm; stages 4 to 6 of the path.
+/* powersgd.c - a low-rank approximation by one power iteration with warm start; stages 4 to 6 of the path.
  *
  * Vogels, Karimireddy, Jaggi, "PowerSGD: Practical low-rank gradient compression for distributed optimization",
- * NeurIPS 2019, algorithm 1, on one rank's gradient M [out, rest]: P = M Q, P orthonormalised, Q = M^T P, and P Q^T is
- * sent as its two factors in f32; Q is where the next step of this tensor starts (warm start). The first Q is drawn
- * from (seed, tensor), the same on every rank. Biased by design: give it ef=true. Promise: P is orthonormal to 1e-6
- * (twice through Gram-Schmidt, in double; directions that M does not have are left out), so ||g - ghat||^2 = ||M||^2 -
- * ||Q||^2
- * <= ||M||^2, exactly, and over steps of one gradient it comes down to what the best rank-r matrix leaves.
+ * NeurIPS 2019, algorithm 1, on one rank's gradient M [out, rest]: P = M Q, P is orthonormalised, Q = M^T P, and P Q^T
+ * is sent as its two factors in f32. The tensor's next step starts from this Q (warm start). The first Q is drawn from
+ * (seed, tensor), the same on every rank. It is biased, so use it with ef=true. P is orthonormal to 1e-6 (two passes of
+ * Gram-Schmidt, in double; directions that are not in M become 0), so the error is exactly ||g - ghat||^2 = ||M||^2 -
+ * ||Q||^2 <= ||M||^2. If the gradient stays the same, it converges to the error of the best rank-r matrix.
  *
- * Two forms. As messages, for exchanges that gather them, every rank's own P Q^T is averaged. As sums (the paper's
- * form, topology allreduce) M Q is added over the ranks before the orthonormalisation and M^T P after it; both are
- * linear in M, Q is the same on all ranks, so the result is one power iteration on the mean gradient. Two all-reduces a
- * step, the second waiting for the first, r (rows + cols) floats in all whatever the number of ranks.
+ * There are two forms. As messages, for exchanges that gather them, the P Q^T of all ranks are averaged. As sums (the
+ * paper's form, topology allreduce), M Q is summed over the ranks before the orthonormalisation, and M^T P after it.
+ * Both are linear in M, and Q is the same on all ranks, so the result is one power iteration on the mean gradient. It
+ * takes two all-reduces per step, one after the other, of r (rows + cols) floats in all, for any number of ranks.
  */
 #include "compress/common/levels.h"
 #include <cblas.h>
@@ -42,7 +41,7 @@ static int rank_of(const atomo__plan *plan, const atomo__fold *f)
     return (int)ATOMO_MIN((int64_t)plan->option[RANK], ATOMO_MIN(f->rows, f->cols));
 }
 
-/* Scratch: P [rank, rows], then M scaled [rows, cols] or Q and the tile [rank, cols] [64, cols]. */
+/* Scratch memory: P [rank, rows], followed by M scaled [rows, cols], or by Q [rank, cols] and a tile [64, cols]. */
 static int plan(atomo__plan *plan)
 {
     const atomo__fold f = fold_of(plan);
@@ -70,11 +69,12 @@ static double dot(const float *a, const float *b, int64_t n)
     return sum;
 }
 
-/* Share of a row's length, far above f32's rounding, 6e-8: where less is left, the others span the row. */
+/* If less than this fraction of a row's length is left, far above f32's rounding of 6e-8, the row depends linearly on
+ * the others. */
 static const double RANK_NOISE = 1e-5;
 
-/* Rows of p [r, n] made orthonormal, twice through modified Gram-Schmidt; what is left of a row that the others span
- * is rounding noise, and the row becomes 0. */
+/* Orthonormalises the rows of p [r, n] by two passes of modified Gram-Schmidt. A row that depends linearly on the ones
+ * before becomes 0, since only rounding noise is left of it. */
 static void orthonormalise(float *p, int r, int64_t n)
 {
     for (int j = 0; j < r; j++) {
@@ -90,7 +90,8 @@ static void orthonormalise(float *p, int r, int64_t n)
     }
 }
 
-/* The Q to start from: the last one with rows of unit length, random rows where there is none. */
+/* Prepares the Q to start from: scales the rows of the last one to unit length, and draws random rows if there is none.
+ */
 static void prepare(const atomo__plan *plan, const atomo__context *c)
 {
     state *s = plan->state;
@@ -111,14 +112,14 @@ static void prepare(const atomo__plan *plan, const atomo__context *c)
     }
 }
 
-/* First half: P = M Q, still to be orthonormalised. */
+/* P = M Q, not yet orthonormalised. */
 static void product(const state *s, const float *m, float *p)
 {
     const int rows = (int)s->fold.rows, cols = (int)s->fold.cols;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->rank, rows, cols, 1, s->q, cols, m, cols, 0, p, rows);
 }
 
-/* Second half: q = M^T P. */
+/* q = M^T P. */
 static void right_factor(const state *s, const float *m, const float *p, float *q)
 {
     const int rows = (int)s->fold.rows, cols = (int)s->fold.cols;
@@ -137,7 +138,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
                   "powersgd: gradient of tensor %s: its norm is %g; its approximation may leave the range", plan->name,
                   sqrt(plan->square));
     if (largest > 0) frexpf(largest, &e);
-    const int exponent = e > 30 || e < -30 ? -e : 0; /* squares must stay in range */
+    const int exponent = e > 30 || e < -30 ? -e : 0; /* so that squares do not overflow */
     if (exponent) atomo__fold_gather(&s->fold, g, exponent, scaled);
     prepare(plan, c);
     product(s, exponent ? scaled : g, p);
@@ -176,7 +177,7 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
     return ATOMO_OK;
 }
 
-/* Q, where the next step starts. */
+/* Returns Q, from which the next step starts. */
 static float *memory(const atomo__plan *plan, int64_t *n)
 {
     state *s = plan->state;
@@ -225,7 +226,7 @@ static int linear_expand(const atomo__plan *plan, const float *first, const floa
     return ATOMO_OK;
 }
 
-/* The next step starts from the ranks' common Q, the same bits on all of them. */
+/* The next step starts from the sum of all ranks' Q, which is bit-identical on all of them. */
 static void linear_settle(atomo__plan *plan, const float *last)
 {
     state *s = plan->state;

@@ -1,12 +1,13 @@
-/* qsgd.c - stochastic quantisation, bucket by bucket; stage 6 of the path.
+/* qsgd.c - stochastic quantisation of groups of d entries with one scale, which the paper calls buckets; stage 6 of the
+ * path.
  *
  * Alistarh et al., "QSGD: Communication-efficient SGD via gradient quantization and encoding", NeurIPS 2017: in each
- * bucket of d entries, x_i = ||x|| sign(x_i) j / s with j one of 0 .. s, rounded up with probability equal to the
- * fraction. bits counts an entry's bits on the wire, sign included: s = 2^(bits-1) - 1, so bits=2 is the paper's s = 1
- * ("1-bit QSGD", which is ATOMO on entries with budget ||x||_1/||x||_2). Packed codes, or Elias codes of gaps and
- * levels (the paper's section 3.2) for buckets that are mostly 0. Promise: unbiased; E||Q(x)-x||^2 <= min(d/s^2,
- * sqrt(d)/s) ||x||^2 with the 2-norm (lemma 3.1), given in closed form; the largest entry is a level, zero buckets are
- * 4 bytes, the last bucket is as long as it is.
+ * bucket x_i = ||x|| sign(x_i) j / s, with j from 0 to s, rounded up with probability equal to the fraction. `bits` is
+ * the number of bits of an entry on the wire, sign included: s = 2^(bits-1) - 1. So bits=2 is the paper's s = 1 ("1-bit
+ * QSGD", which is ATOMO on entries with budget ||x||_1/||x||_2). Codes are packed, or Elias codes of gaps and levels
+ * (the paper's section 3.2), which are shorter if a bucket is mostly 0. The message is unbiased. Its variance is known
+ * in closed form, and with the 2-norm E||Q(x)-x||^2 <= min(d/s^2, sqrt(d)/s) ||x||^2 (lemma 3.1). A bucket of zeros
+ * takes 4 bytes. The last bucket may be shorter.
  */
 #include "compress/common/levels.h"
 #include <float.h>
@@ -39,7 +40,8 @@ static int plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-/* Any scale that no entry passes is unbiased: the norm may round below the largest entry, or leave the range. */
+/* Returns the scale. It is at least the largest entry, which is needed for being unbiased: the norm as f32 may be
+ * rounded below it. */
 static float scale_of(double square, float largest, int norm)
 {
     float scale = norm == NORM_2 ? (float)ATOMO_MIN(sqrt(square), (double)FLT_MAX) : largest;

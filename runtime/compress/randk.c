@@ -1,10 +1,10 @@
-/* randk.c - k entries drawn evenly, their indices not sent; stages 5 and 6 of the path.
+/* randk.c - k entries drawn uniformly, without sending their indices; stages 5 and 6 of the path.
  *
  * Stich et al., "Sparsified SGD with memory", NeurIPS 2018; Wangni et al., NeurIPS 2018. All k-subsets are equally
- * likely, and drawn from the stream of (seed, step, tensor), the same on every rank: a message is k floats and nothing
- * else, and messages of a step add entry by entry (linear). Values decode times n/k: unbiased, variance (n/k - 1)
- * ||g||^2. With ef=true they decode as they are, for n/k would make the residual grow; then E||g - ghat||^2 =
- * (1 - k/n) ||g||^2.
+ * likely. They are drawn from the random stream of (seed, step, tensor), which is the same on every rank. So a message
+ * is only k floats, and the messages of a step can be added entry by entry (linear). Decoded values are multiplied by
+ * n/k: unbiased, with variance (n/k - 1) ||g||^2. With ef=true they are not multiplied, because n/k would make the
+ * residual grow; then E||g - ghat||^2 = (1 - k/n) ||g||^2.
  */
 #include "compress/common/levels.h"
 #include <float.h>
@@ -37,7 +37,8 @@ static int plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-/* k of n evenly [Floyd's algorithm, Bentley 1987], as bits; a 64-bit word a draw, uneven by n/2^64 at most. */
+/* Returns a bitmap of k of n entries, drawn uniformly by Floyd's algorithm [Bentley 1987]. Each draw uses a 64-bit
+ * word, so probabilities are exact to n/2^64. */
 static const uint64_t *draw(const atomo__plan *plan, const atomo__context *c, int64_t k)
 {
     enum { DRAWS = 128 };
@@ -48,7 +49,7 @@ static const uint64_t *draw(const atomo__plan *plan, const atomo__context *c, in
     memset(bit, 0, 8 * bitmap_words(plan));
     for (int64_t i = 0; i < k; i++) {
         if (i % DRAWS == 0) atomo__random_words(&s, (uint32_t)(i / 2), DRAWS / 2, (uint32_t *)word);
-        uint64_t top = (uint64_t)(plan->n - k + i); /* a draw out of 0 .. top */
+        uint64_t top = (uint64_t)(plan->n - k + i); /* draws from 0 .. top */
         uint64_t at = (uint64_t)(((unsigned __int128)word[i % DRAWS] * (top + 1)) >> 64);
         if (bit[at / 64] >> (at % 64) & 1) at = top;
         bit[at / 64] |= (uint64_t)1 << (at % 64);
@@ -56,7 +57,7 @@ static const uint64_t *draw(const atomo__plan *plan, const atomo__context *c, in
     return bit;
 }
 
-/* The k drawn entries of g as floats at out, which needs no alignment; what they say of the gradient. */
+/* Copies the k drawn entries of g to out, which need not be aligned, and sets the plan's statistics. */
 static void gather(atomo__plan *plan, const float *g, const atomo__context *c, int64_t k, uint8_t *out)
 {
     double kept = 0, n = (double)plan->n;
@@ -71,7 +72,7 @@ static void gather(atomo__plan *plan, const float *g, const atomo__context *c, i
     plan->variance = plan->codec->feedback ? ATOMO_MAX(0, plan->square - kept) : (n / (double)k - 1) * plan->square;
 }
 
-/* Drawn entries go times n / k. */
+/* ENONFINITE if an entry times n / k would overflow f32. */
 static int in_range(const atomo__plan *plan, float largest)
 {
     const double most = (double)largest * (double)plan->n / (double)count_of(plan);
@@ -105,14 +106,14 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
             float x;
             memcpy(&x, in, 4);
             if (!isfinite(x)) return ATOMO_EFORMAT;
-            double v = (double)x * factor; /* kept in the range of f32 */
+            double v = (double)x * factor; /* clamped to finite values of f32 */
             v = ATOMO_MAX(-(double)FLT_MAX, ATOMO_MIN((double)FLT_MAX, v));
             acc[64 * b + (size_t)__builtin_ctzll(left)] += scale * (float)v;
         }
     return ATOMO_OK;
 }
 
-/* As sums: the k values, at the same places on every rank. */
+/* For sums (exchange/bucket_linear.c): the k values, of the same entries on every rank. */
 static int64_t linear_size(const atomo__plan *plan, int round)
 {
     (void)round;

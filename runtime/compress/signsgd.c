@@ -1,14 +1,14 @@
-/* signsgd.c - one bit an entry: its sign; stage 6 of the path.
+/* signsgd.c - one bit per entry: its sign; stage 6 of the path.
  *
  * Bernstein et al., "signSGD: Compressed optimisation for non-convex problems", ICML 2018; Karimireddy et al., "Error
- * feedback fixes SignSGD", ICML 2019. Signs decode times the mean size ||g||_1/n, which is the nearest point of that
- * form: ||g - ghat||^2 = (1 - delta) ||g||^2 with delta = ||g||_1^2 / (n ||g||_2^2) > 0; biased, so give it ef=true.
- * One bit has no 0: an entry that is 0 (of a dead unit, of a row that no word of the batch uses) goes as + and - by
- * turns, over the ranks and over the steps, so that it does not drift.
+ * feedback fixes SignSGD", ICML 2019. Signs are decoded times the mean magnitude ||g||_1/n, which is the best scale:
+ * ||g - ghat||^2 = (1 - delta) ||g||^2 with delta = ||g||_1^2 / (n ||g||_2^2) > 0. It is biased, so use it with
+ * ef=true. One bit cannot represent 0. An entry that is 0 (as of a dead unit, or of an embedding row that the batch
+ * does not use) is sent as + and - alternately, over the ranks and over the steps, so that it does not drift.
  *
- * vote = true is signSGD with majority vote: messages decode to +-1, their sum counts the votes, and _finish turns it
- * into the majority's sign (0 for a tie), on every rank from the same messages. Any exchange that calls finish on the
- * average of decoded messages does the vote; updates are +-1, so the learning rate is a step in every weight.
+ * vote=true is signSGD with majority vote: messages decode to +-1, their sum counts the votes, and atomo_codec_finish
+ * turns it into the sign of the majority (0 for a tie), on every rank from the same messages. Updates are +-1, so the
+ * learning rate is the change of every weight in a step.
  */
 #include "compress/common/levels.h"
 #include <math.h>
@@ -21,13 +21,13 @@ static const struct atomo__option options[] = {
 static int plan(atomo__plan *plan)
 {
     ATOMO_REQUIRE(plan->option[VOTE] == 0 || !plan->codec->feedback, ATOMO_EARG,
-                  "signsgd: vote=true sends no sizes, so that ef=true has nothing to subtract; give one of them");
+                  "signsgd: vote=true sends no magnitudes, which ef=true needs; expected one of the two");
     plan->body_max = 4 + (size_t)(plan->n / ATOMO__CHUNK) * (ATOMO__CHUNK / 8) +
                      atomo__packed_size((int)(plan->n % ATOMO__CHUNK), 1);
     return ATOMO_OK;
 }
 
-/* 1: minus; what 0 is, is `zero`. */
+/* code[i] = 1 if x[i] is negative, 0 if it is positive, `zero` if it is 0. */
 ATOMO_CLONES static void signs_of(const float *restrict x, int n, uint8_t zero, uint8_t *restrict code)
 {
     for (int i = 0; i < n; i++) code[i] = (uint8_t)((x[i] < 0 ? 1 : 0) | (x[i] == 0 ? zero : 0));
@@ -75,7 +75,7 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
     return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
 }
 
-/* acc counts votes in units of scale; half a vote is the rounding that a tie may carry. */
+/* acc is the sum of votes times scale. Less than half a vote counts as a tie, because of rounding. */
 static void finish(const atomo__plan *plan, float scale, float *acc)
 {
     if (plan->option[VOTE] == 0) return;

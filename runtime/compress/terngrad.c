@@ -1,10 +1,10 @@
-/* terngrad.c - entries as -1, 0 or 1 times the largest; stage 6 of the path.
+/* terngrad.c - entries as -1, 0 or 1 times the largest magnitude; stage 6 of the path.
  *
- * Wen et al., "TernGrad: Ternary gradients to reduce communication", NeurIPS 2017, equation 1: s = max|g| of the layer,
- * entry i becomes s sign(g_i) with probability |g_i|/s, else 0: ATOMO on entries with budget ||g||_1/||g||_inf. Two
- * bits an entry, or Elias codes of gaps. Promise: unbiased, variance sum |g_i|(s - |g_i|); the largest entry always
- * goes. clip = c first cuts entries at c standard deviations (the paper's section 4.2, c = 2.5): that is a bias, off by
- * default, and stats().variance then is the expected squared error with the bias in it.
+ * Wen et al., "TernGrad: Ternary gradients to reduce communication", NeurIPS 2017, equation 1: s = max|g| of the
+ * tensor, and entry i becomes s sign(g_i) with probability |g_i|/s, else 0. This is ATOMO on entries with budget
+ * ||g||_1/||g||_inf. Codes have two bits per entry, or are Elias codes of gaps. The message is unbiased, with variance
+ * sum |g_i|(s - |g_i|). clip=c first clamps entries to c standard deviations (the paper's section 4.2, c = 2.5), which
+ * is biased and off by default; stats().variance is then the expected squared error, bias included.
  */
 #include "compress/common/levels.h"
 #include <math.h>
@@ -38,7 +38,7 @@ static double deviation(const atomo__plan *plan, const float *g)
     return sqrt(ATOMO_MAX(0, plan->square / n - sum / n * (sum / n)));
 }
 
-/* sum of (|x| - cut)^2 over what is above the cut. */
+/* Returns the sum of (|x| - cut)^2 over the entries above the cut. */
 static double lost(const float *g, int64_t n, float cut)
 {
     double sum = 0;
@@ -55,7 +55,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     float scale;
     ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &scale));
     double bias = 0, cut = plan->option[CLIP] > 0 ? plan->option[CLIP] * deviation(plan, g) : 0;
-    if (cut > 0 && cut < (double)scale) { /* rounding to levels stops at the top one, which is the cut */
+    if (cut > 0 && cut < (double)scale) { /* with the cut as scale, rounding to levels clamps entries to it */
         scale = (float)cut;
         bias = lost(g, plan->n, scale);
     }

@@ -1,9 +1,9 @@
-/* topk.c - the k largest entries as they are; stages 5 and 6 of the path.
+/* topk.c - the k largest entries in f32; stages 5 and 6 of the path.
  *
  * Aji and Heafield, "Sparse communication for distributed gradient descent", EMNLP 2017; Stich et al., "Sparsified SGD
- * with memory", NeurIPS 2018. Biased by design: give it ef=true. Promise: ||g - ghat||^2 <= (1 - k/n) ||g||^2, the
- * least of all choices of k entries, and given exactly by stats().variance; indices near their entropy, values in f32,
- * zeros not sent. ratio counts whole bodies, indices included, tensor by tensor.
+ * with memory", NeurIPS 2018. It is biased, so use it with ef=true. The error ||g - ghat||^2 <= (1 - k/n) ||g||^2 is
+ * the least for k entries, and stats().variance is its exact value. The list of indices is close to its entropy
+ * (coding/ indices.c). Zeros are not sent. ratio is that of each tensor's body, indices included.
  */
 #include "compress/common/levels.h"
 #include <math.h>

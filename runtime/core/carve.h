@@ -1,7 +1,8 @@
-/* carve.h - cuts a block of memory into stretches that begin at multiples of 64 bytes. Private.
+/* carve.h - divides one block of memory into 64-byte aligned arrays. Private.
  *
- * One function names the stretches of a state or a scratch. On a block it gives their places; on NULL it only adds up
- * their sizes, so the size that is planned is that of the places that are used.
+ * A caller writes one function that carves all arrays of its state or scratch memory. It is run twice: with block NULL
+ * it only adds up the sizes, and with the allocated block it returns the addresses. So the planned size and the layout
+ * cannot differ.
  */
 #ifndef ATOMO_CARVE_H
 #define ATOMO_CARVE_H
@@ -9,8 +10,8 @@
 #include <stddef.h>
 
 typedef struct atomo__carver {
-    void *block; /* NULL: nothing is placed */
-    size_t size; /* bytes from the block's beginning to the end of the last stretch */
+    void *block; /* 64-byte aligned; NULL: only the size is computed */
+    size_t size; /* bytes from the start of the block to the end of the last array; starts at 0 */
 } atomo__carver;
 
 static inline size_t atomo__round_up(size_t bytes)
@@ -18,7 +19,7 @@ static inline size_t atomo__round_up(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
-/* The next stretch; NULL where there is no block. */
+/* Returns the next array, of `count` elements; NULL if block is NULL. */
 static inline void *atomo__carve(atomo__carver *c, size_t count, size_t bytes_each)
 {
     const size_t at = atomo__round_up(c->size);

@@ -1,9 +1,9 @@
-/* child.c - the process that a script has started and waits for (atomo.experiment). A signal that ends this process
- * reaches the child first, because a script that a signal stops runs no more of its own code.
+/* child.c - the one child process that a script has started and waits for (atomo.experiment). A signal that ends this
+ * process is passed on to the child first, because the script itself runs no more code after the signal.
  *
- * No moment lies between a process's start and its being known: a signal that comes before is kept in `told`, and the
- * child gets it as soon as its number is known. A number is forgotten before the process is reaped, and no handler is
- * then between reading it and kill(): so no other process that got the number later is hit. Handlers may run on any
+ * A signal that arrives before the child's process id is stored is remembered in `told` and sent as soon as the id is
+ * known. The id is cleared before the process is reaped, and reaping waits until no signal handler is between reading
+ * the id and calling kill(), so a signal cannot hit another process that reuses the id. Handlers may run on any
  * thread. */
 #include "core/core.h"
 #include <errno.h>
@@ -17,8 +17,8 @@
 extern char **environ;
 
 static _Atomic int child;   /* process id; 0: none */
-static _Atomic int told;    /* a signal ends this process: the child ends, also one that starts later */
-static _Atomic int sending; /* handlers that may have read `child` */
+static _Atomic int told;    /* 1: a signal is ending this process, so a child that starts later is ended at once */
+static _Atomic int sending; /* number of handlers that may have read `child` and not yet called kill() */
 
 static void send_signal(int signal)
 {
@@ -42,7 +42,7 @@ void atomo_child_forgive(void)
 int atomo_child_start(const char *line)
 {
     ATOMO_REQUIRE(line, ATOMO_EARG, "process: a command is needed");
-    ATOMO_REQUIRE(child == 0, ATOMO_EARG, "process: one runs already, and only one can be waited for");
+    ATOMO_REQUIRE(child == 0, ATOMO_EARG, "process: one is running already, expected at most one at a time");
     char shell[] = "sh", flag[] = "-c";
     char *argv[] = {shell, flag, (char *)(uintptr_t)line, NULL};
     pid_t pid;
@@ -61,7 +61,7 @@ void atomo_child_kill(int signal)
 int atomo_child_poll(int *code)
 {
     const int pid = child;
-    ATOMO_REQUIRE(pid > 0 && code, ATOMO_EARG, "process: none was started");
+    ATOMO_REQUIRE(pid > 0 && code, ATOMO_EARG, "process: none is running, expected one that was started");
     siginfo_t over = {0};
     int rc, status = 0;
     do rc = waitid(P_PID, (id_t)pid, &over, WEXITED | WNOHANG | WNOWAIT);
@@ -69,7 +69,7 @@ int atomo_child_poll(int *code)
     if (rc == 0 && over.si_pid == 0) return 0;
     child = 0;
     while (sending) nanosleep(&(struct timespec){0, 1000}, NULL);
-    ATOMO_REQUIRE(rc == 0 && waitpid((pid_t)pid, &status, 0) == pid, ATOMO_EIO, "process: waiting for it: %s",
+    ATOMO_REQUIRE(rc == 0 && waitpid((pid_t)pid, &status, 0) == pid, ATOMO_EIO, "process: cannot wait for its end: %s",
                   strerror(errno));
     *code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     return 1;

@@ -5,21 +5,21 @@
 #include "atomo_bindings.h"
 #include <stdbool.h>
 
-/* Functions worth compiling once per vector width; the loader picks the widest that the CPU has. With
- * -ffp-contract=off every clone gives the same bits. */
+/* Marks a function that is compiled once per vector width; the dynamic loader picks the widest version that the CPU
+ * supports. With -ffp-contract=off all versions give bit-identical results. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && !defined(ATOMO_NO_CLONES)
 #define ATOMO_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
 #define ATOMO_CLONES
 #endif
 
-/* Where a loop is worth writing in AVX-512 by hand, beside the portable one (same bits), and chosen by the CPU. Plain
- * functions with a target attribute, chosen when they are called: sanitizer builds have them too. */
+/* Defined where some loops also have a hand-written AVX-512 version, bit-identical to the portable one. These are plain
+ * functions with a target attribute, and the caller checks the CPU at run time, so sanitizer builds use them too. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #define ATOMO_X86
 #endif
 
-/* Records the text for atomo_last_error and returns status. */
+/* Records the text for atomo_last_error (at most 1023 bytes) and returns status. */
 int atomo__fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define ATOMO_REQUIRE(cond, status, ...)                                                                               \
     do {                                                                                                               \
@@ -31,15 +31,16 @@ int atomo__fail(int status, const char *fmt, ...) __attribute__((format(printf, 
         if (try_status_ < 0) return try_status_;                                                                       \
     } while (0)
 
-/* Counted, 64-byte aligned, pooled by size class; safe from any thread. The bytes are not initialised.
- * ENOMEM leaves *out NULL. */
+/* *out = a block of nbytes, 64-byte aligned, counted in atomo_mem and pooled by size class; any thread may call it.
+ * atomo__alloc leaves the bytes uninitialised, atomo__calloc sets them to 0. ENOMEM leaves *out NULL. The caller frees
+ * the block with atomo__free. */
 int atomo__alloc(void **out, size_t nbytes);
 int atomo__calloc(void **out, size_t nbytes);
-/* As atomo__alloc, for what a function gives back before it returns: the same few blocks serve all sizes, in place of
- * pooled ones for every size that ever was. */
+/* As atomo__alloc, for scratch memory that the caller frees before it returns: a few blocks are reused for all sizes.
+ */
 int atomo__scratch(void **out, size_t nbytes);
-void atomo__free(void *p); /* NULL is fine */
-/* a*b*c as size_t; ELIMIT where it overflows (or passes PTRDIFF_MAX). */
+void atomo__free(void *p); /* NULL is allowed */
+/* *out = a*b*c; ELIMIT if the product exceeds PTRDIFF_MAX. */
 int atomo__size_mul(size_t a, size_t b, size_t c, size_t *out);
 
 #define ATOMO_MIN(a, b) ((a) < (b) ? (a) : (b))
@@ -47,16 +48,18 @@ int atomo__size_mul(size_t a, size_t b, size_t c, size_t *out);
 
 uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n); /* CRC-32 (zlib's); start with 0 */
 
-/* This host's cores shared by so many ranks, unless atomo_set_num_threads was called: idle OpenMP threads spin, and
- * ranks with more threads than cores between them crawl. */
+/* Sets the number of threads to this host's cores divided by `local_ranks`, at most the cores that this process may run
+ * on; no effect after atomo_set_num_threads. Idle OpenMP threads spin, so the ranks of a host become very slow when
+ * they have more threads than the host has cores. */
 void atomo__default_num_threads(int local_ranks);
 
-/* The number of the next tensor filled since the seed (random.c), which keys its stream. */
+/* Returns how many tensors were filled with random numbers since the seed was set, and counts one more. The number keys
+ * the stream of the tensor that is filled next. */
 uint64_t atomo__next_draw(void);
 
-/* 4*nb random words: blocks first .. first+nb-1 of the stream (random.c). */
+/* out[4*nb] = blocks first .. first+nb-1 of the stream, 4 words each. */
 void atomo__random_words(const atomo_stream *s, uint32_t first, uint32_t nb, uint32_t *out);
-/* 4 words each of ATOMO__AT blocks anywhere in the stream. */
+/* out = the 4 words of each of the ATOMO__AT blocks whose numbers are in `block`, in any order. */
 enum { ATOMO__AT = 16 };
 void atomo__random_at(const atomo_stream *s, const uint32_t block[ATOMO__AT], uint32_t out[4 * ATOMO__AT]);
 

@@ -1,10 +1,11 @@
 /* memory.c - counted, aligned, pooled memory.
  *
- * A freed block goes to the free list of its size class and the next allocation of that class takes it back, so a
- * training loop whose shapes repeat stops calling malloc after its first steps (atomo_mem.system_allocs stands still).
- * Classes are 8 steps an octave: at most 1/8 of a block is wasted. Scratch is apart: a few blocks as large as the
- * largest requests, not one for each size. The environment variable ATOMO_FAIL_ALLOC=n makes the n-th call of
- * atomo__alloc (1-based) fail, for tests; so does atomo_mem_fail_alloc(n) from its call on.
+ * A freed block goes to the free list of its size class, and the next allocation of that class reuses it. So a training
+ * loop whose shapes repeat stops calling the system's allocator after its first steps (atomo_mem.system_allocs no
+ * longer grows). Each power of two is divided into 8 classes, so at most 1/8 of a block is wasted. Scratch memory is
+ * separate: a few blocks as large as the largest requests, instead of one for each size. For tests, the environment
+ * variable ATOMO_FAIL_ALLOC=n makes the n-th allocation of the process (1-based) fail; atomo_mem_fail_alloc(n) makes
+ * the n-th one after its call fail.
  */
 #include "core/core.h"
 #include <pthread.h>
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Under AddressSanitizer a pooled block, and the slack behind a live one, may not be touched. */
+/* AddressSanitizer reports any access to a pooled block, or to the unused bytes behind a live one. */
 #if defined(__SANITIZE_ADDRESS__)
 #define ATOMO_ASAN 1
 #elif defined(__has_feature)
@@ -44,11 +45,11 @@ _Static_assert(sizeof(block) <= ALIGN, "the block header fits before the payload
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static block *free_list[CLASSES];
-static block *scratch[SCRATCH_SLOTS]; /* free ones */
+static block *scratch[SCRATCH_SLOTS]; /* the free scratch blocks; NULL: empty slot */
 static atomo_mem stats;
-static long fail_countdown = -1; /* -1: not read yet; 0: never fail */
+static long fail_countdown = -1; /* allocations until one fails; 0: none fails; -1: ATOMO_FAIL_ALLOC not read yet */
 
-/* Smallest class whose capacity holds n bytes; *capacity is that size. */
+/* Returns the smallest class whose blocks hold n bytes; *capacity is their size. */
 static int size_class(size_t n, size_t *capacity)
 {
     if (n < ALIGN * STEPS) { /* multiples of ALIGN */
@@ -74,7 +75,7 @@ static bool fail_now(void)
     return fail_countdown > 0 && --fail_countdown == 0;
 }
 
-static void give_back(block *b) /* a free one, to the system */
+static void give_back(block *b) /* frees a pooled block to the system */
 {
     stats.pooled -= (double)b->capacity;
     ASAN_UNPOISON_MEMORY_REGION((char *)b + ALIGN, b->capacity);
@@ -88,8 +89,8 @@ static block *take_pooled(int cls)
     return b;
 }
 
-/* The smallest free scratch block that is large enough; where none is, the largest free one is let go: a larger one
- * will be made in its stead. */
+/* Returns the smallest free scratch block that is large enough. If there is none, frees the largest one to the system,
+ * since the caller will allocate a larger one in its place, and returns NULL. */
 static block *take_scratch(size_t capacity)
 {
     int fit = -1, largest = -1;
@@ -115,7 +116,7 @@ static int take(void **out, size_t nbytes, bool is_scratch)
     pthread_mutex_lock(&lock);
     if (fail_now()) {
         pthread_mutex_unlock(&lock);
-        return atomo__fail(ATOMO_ENOMEM, "out of memory: %zu bytes (asked for by a test)", nbytes);
+        return atomo__fail(ATOMO_ENOMEM, "out of memory: %zu bytes (failure injected by a test)", nbytes);
     }
     block *b = is_scratch ? take_scratch(capacity) : take_pooled(cls);
     if (b) {
@@ -159,7 +160,8 @@ int atomo__calloc(void **out, size_t nbytes)
     return ATOMO_OK;
 }
 
-/* Into an empty slot, or in place of the smallest; what is left over goes back to the system. */
+/* Puts b into an empty slot, or in place of the smallest block if b is larger. Returns the block that has no slot, for
+ * the caller to free to the system, or NULL. */
 static block *keep_scratch(block *b)
 {
     int at = 0;
@@ -175,7 +177,7 @@ void atomo__free(void *p)
 {
     if (!p) return;
     block *b = (block *)(void *)((char *)p - ALIGN);
-    if (b->magic != BLOCK_LIVE) abort(); /* a double free is a bug of ours: stop before it corrupts anything */
+    if (b->magic != BLOCK_LIVE) abort(); /* double free or foreign pointer: stop before it corrupts memory */
     ASAN_POISON_MEMORY_REGION(p, b->capacity);
     pthread_mutex_lock(&lock);
     b->magic = BLOCK_FREE;

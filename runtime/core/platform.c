@@ -1,4 +1,4 @@
-/* platform.c - clock, cores, threads, checksums: what the machine gives. */
+/* platform.c - clock, number of cores and threads, peak memory, CRC-32. */
 #define _GNU_SOURCE
 #include "core/core.h"
 #include <cblas.h>
@@ -32,7 +32,7 @@ int atomo_num_host_cores(void)
     return n > 0 ? (int)n : 1;
 }
 
-static int num_threads; /* 0: not set, OpenMP's own choice */
+static int num_threads; /* 0: not set, OpenMP chooses */
 
 int atomo_set_num_threads(int n)
 {
@@ -69,7 +69,8 @@ double atomo_crc32(const void *data, double nbytes)
     return (double)atomo__crc32(0, data, (size_t)nbytes);
 }
 
-/* Linux's VmHWM; elsewhere getrusage, which on Linux starts at the peak of the program that ran exec. */
+/* Reads VmHWM on Linux, and uses getrusage elsewhere: on Linux its ru_maxrss includes the peak of the program that
+ * called exec. */
 double atomo_peak_rss(void)
 {
     double kilobytes = 0;

@@ -1,7 +1,8 @@
 /* random.c - Philox4x32-10 [Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011].
  *
  * Key: the seed. Counter: {block, tensor, step, rank << 8 | purpose}. No two streams share a counter, so draws for
- * different steps, ranks, tensors and purposes are independent, and any element can be had without the ones before it.
+ * different steps, ranks, tensors and purposes are independent, and any element can be computed without the ones
+ * before it.
  */
 #include "core/core.h"
 #include <math.h>
@@ -33,7 +34,7 @@ void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_t *out)
     philox(s->seed, index, s->tensor, s->step, s->rank << 8 | (s->purpose & 255), out);
 }
 
-/* Blocks b0 .. b0+nb-1 as uniforms; the block loop is the one that vectorises. */
+/* out[4*nb] = blocks b0 .. b0+nb-1 as uniforms in [0, 1). The compiler vectorises the loop over blocks. */
 ATOMO_CLONES static void uniform_blocks(const atomo_stream *s, uint32_t b0, uint32_t nb, float *out)
 {
     const uint32_t tail = s->rank << 8 | (s->purpose & 255);
@@ -51,9 +52,9 @@ ATOMO_CLONES static void words(const atomo_stream *s, uint32_t b0, uint32_t nb, 
 }
 
 #ifdef ATOMO_X86
-/* The same words, eight blocks at a time. A word of the counter is the low half of a 64-bit lane: the multiplication
- * ignores the high half, so whatever a round leaves there need not be cleared. 1.7 instructions a word less than what
- * the compiler makes of the loop above, and three times its speed. Returns the blocks it made. */
+/* words() for eight blocks at a time. A word of the counter is the low half of a 64-bit lane. The multiplication
+ * ignores the high half, so its content need not be cleared between rounds. Needs 1.7 instructions fewer per word than
+ * the compiled loop above and is three times as fast. Returns the number of blocks written, a multiple of 8. */
 __attribute__((target("avx512f,avx512dq"))) static uint32_t words_512(const atomo_stream *s, uint32_t b0, uint32_t nb,
                                                                       uint32_t *out)
 {
@@ -119,7 +120,7 @@ void atomo_random_uniform(const atomo_stream *s, double first, double n, float *
 }
 
 static double seed_value, seedings;
-static uint64_t math_draws, tensor_draws; /* since the seed: numbers of math.random, tensors filled */
+static uint64_t math_draws, tensor_draws; /* since the seed was set: numbers drawn by math.random, tensors filled */
 
 void atomo_manual_seed(double seed)
 {

@@ -1,4 +1,5 @@
-/* status.c - statuses and the thread's last error text; versions. One table (ATOMO_STATUSES) gives enum, name, text. */
+/* status.c - statuses, the calling thread's last error text, versions. The table ATOMO_STATUSES in atomo.h generates
+ * the enum, the names and the texts. */
 #include "core/core.h"
 #include <mpi.h>
 #include <fftw3.h>

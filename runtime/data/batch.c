@@ -1,9 +1,10 @@
-/* batch.c - records -> shuffled, sharded, augmented, normalised floats. Path: stage 2.
+/* batch.c - makes a batch of floats from records: shuffles, divides over the ranks, augments, normalises. Path:
+ * stage 2.
  *
- * Everything random is counter-based: the order of an epoch is a Fisher-Yates shuffle keyed by (seed, SHUFFLE, epoch),
- * a crop and flip are keyed by (seed, AUGMENT, epoch, image). So the pixels of an image in an epoch depend neither on
- * the number of ranks nor on the thread that makes them. Padding is zero after normalisation, as in fb.resnet.torch (a
- * padded pixel is the mean colour). One pass over memory, from bytes to floats.
+ * All random numbers are counter-based: the order of an epoch is a Fisher-Yates shuffle keyed by (seed, SHUFFLE,
+ * epoch), and crop and flip are keyed by (seed, AUGMENT, epoch, image). So the pixels of an image in an epoch depend
+ * neither on the number of ranks nor on the thread that makes them. Padding is 0 after normalisation, as in
+ * fb.resnet.torch (a padded pixel has the mean colour). It takes one pass over memory, from bytes to floats.
  */
 #include "data/batch.h"
 #include <string.h>
@@ -14,7 +15,7 @@ static atomo_stream stream_of(const atomo__batcher *b, uint32_t purpose, double 
     return (atomo_stream){{(uint32_t)s, (uint32_t)(s >> 32)}, purpose, 0, (uint32_t)epoch, image};
 }
 
-/* A whole number in [0, n), n < 2^31: bias below 2^-22. */
+/* Returns a whole number in [0, n), n < 2^31, from 64 random bits; its bias is below 2^-22. */
 static inline uint32_t below(uint32_t hi, uint32_t lo, uint32_t n)
 {
     uint64_t bits = (uint64_t)hi << 32 | lo;
@@ -28,7 +29,7 @@ void atomo__batch_order(atomo__batcher *b, double epoch)
     if (!b->o.shuffle) return;
     const atomo_stream s = stream_of(b, ATOMO_RNG_SHUFFLE, epoch, 0);
     uint32_t v[4];
-    for (int64_t i = b->n - 1, k = 0; i > 0; i--, k++) { /* two draws a block */
+    for (int64_t i = b->n - 1, k = 0; i > 0; i--, k++) { /* two draws per block */
         if ((k & 1) == 0) atomo_random_block(&s, (uint32_t)(k >> 1), v);
         uint32_t j = below(v[2 * (k & 1)], v[2 * (k & 1) + 1], (uint32_t)i + 1);
         int32_t t = b->order[i];
@@ -57,7 +58,7 @@ static void mirror(const uint8_t *in, int64_t pixels, int64_t c, uint8_t *out)
         for (int64_t k = 0; k < c; k++) out[i * c + k] = in[(pixels - 1 - i) * c + k];
 }
 
-/* out(y, x) = in(y + dy, x + dx), zero outside; then mirrored in x. */
+/* out(y, x) = in(y + dy, x + dx) normalised, 0 outside of the image; with flip mirrored in x. */
 static void image_make(atomo__batcher *b, const uint8_t *in, int64_t dy, int64_t dx, bool flip, float *out)
 {
     const int64_t w = b->w, c = b->c, x0 = ATOMO_MAX(0, -dx), x1 = ATOMO_MIN(w, w - dx), row = w * c;

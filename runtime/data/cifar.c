@@ -1,8 +1,8 @@
-/* cifar.c - CIFAR-10 and CIFAR-100 binary files -> records. Path: stage 1.
+/* cifar.c - reads CIFAR-10 and CIFAR-100 binary files. Path: stage 1.
  *
  * A record is one label byte (CIFAR-10) or two (CIFAR-100: coarse, fine), then the planes R, G, B of 32 x 32 bytes,
- * row-major [Krizhevsky 2009, cs.toronto.edu/~kriz/cifar.html]. A file may hold any number of whole records, so that
- * subsets can be used. Records are kept as N,H,W,C bytes; every label is checked here, so no later stage has to.
+ * row-major [Krizhevsky 2009, cs.toronto.edu/~kriz/cifar.html]. A file may have any number of whole records, so that
+ * subsets can be used. Images are stored as [N,H,W,C] bytes. All labels are checked here.
  */
 #include "io/file.h"
 #include "tensor/tensor.h"
@@ -16,7 +16,7 @@ typedef struct {
 
 static const layout layouts[] = {{"cifar10", 1, 10, 0}, {"cifar100", 2, 100, 20}};
 
-/* Checks that the file is whole records; *n of them. */
+/* Checks that the file consists of whole records; *n = their number. */
 static int count_records(const layout *lay, const char *path, int64_t *n)
 {
     FILE *f;
@@ -40,7 +40,7 @@ static int check_label(const layout *lay, const char *path, int64_t offset, cons
     return ATOMO_OK;
 }
 
-/* Planes R, G, B -> interleaved. */
+/* out = the pixels of three planes R, G, B, interleaved. */
 static void interleave(const uint8_t *planes, uint8_t *out)
 {
     for (int i = 0; i < PLANE; i++) {
@@ -50,7 +50,7 @@ static void interleave(const uint8_t *planes, uint8_t *out)
     }
 }
 
-/* n records from `at` (a byte offset) of the file, in `raw`, to the tensors' places. */
+/* Unpacks n records in `raw`, read from byte offset `at` of the file, to images, labels and coarse (may be NULL). */
 static int unpack(const layout *lay, const char *path, int64_t at, const uint8_t *raw, int64_t n, uint8_t *images,
                   int32_t *labels, int32_t *coarse)
 {
@@ -119,7 +119,7 @@ int atomo_cifar_read(const char *const *paths, int count, int kind, atomo_tensor
     if (rc == ATOMO_OK && at != total)
         rc = atomo__fail(ATOMO_EIO, "%s: %s shrank while it was read", lay->who, paths[0]);
     atomo__free(buffer);
-    if (rc < 0) { /* hand back nothing half-made */
+    if (rc < 0) { /* frees the tensors made here */
         atomo_tensor **out[3] = {images, labels, coarse};
         const bool fresh[3] = {fresh_images, fresh_labels, fresh_coarse};
         for (int i = 0; i < 3; i++)

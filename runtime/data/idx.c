@@ -1,8 +1,8 @@
-/* idx.c - IDX files of bytes, raw or gzip (MNIST and its likes). Path: stage 1.
+/* idx.c - reads IDX files of bytes, raw or gzip (MNIST and similar sets). Path: stage 1.
  *
- * Big-endian: 0, 0, type (0x08: unsigned bytes), number of dimensions, a 32-bit size for each, then the elements,
- * row-major [LeCun, Cortes, Burges: yann.lecun.com/exdb/mnist]. A header that asks for more than deflate can make of
- * the file lies, and is refused before any memory is taken.
+ * The format is big-endian: 0, 0, type (0x08: unsigned bytes), number of dimensions, a 32-bit size for each, then the
+ * elements, row-major [LeCun, Cortes, Burges: yann.lecun.com/exdb/mnist]. If a header's sizes need more bytes than
+ * deflate can unpack from the file, it is refused before memory is allocated.
  */
 #include "io/file.h"
 #include "io/inflate.h"
@@ -67,8 +67,8 @@ static int read_stream(atomo__inflater *u, const char *path, int ndim, int64_t s
     int64_t numel = 0;
     ATOMO_TRY(read_header(u, path, ndim, size, shape, &numel));
     ATOMO_REQUIRE(u->form == ATOMO__GZIP || size == u->at + numel, ATOMO_EFORMAT,
-                  "idx: %s is %lld bytes, its header %s wants %lld", path, (long long)size,
-                  atomo__dims_text(ndim, shape), (long long)(u->at + numel));
+                  "idx: %s is %lld bytes, expected %lld by its header %s", path, (long long)size,
+                  (long long)(u->at + numel), atomo__dims_text(ndim, shape));
     ATOMO_TRY(atomo__output(out, ATOMO_U8, ndim, shape, "idx_read"));
     ATOMO_TRY(atomo__inflate(u, (*out)->data, numel));
     return atomo__inflate_end(u);

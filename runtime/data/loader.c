@@ -1,8 +1,10 @@
-/* loader.c - batches, the next one made on a thread of its own while this one is in use. Path: stage 2.
+/* loader.c - returns batches, and makes the next one on a thread of its own while the current one is used. Path:
+ * stage 2.
  *
- * Two buffers, filled in turn: step k goes to buffer k & 1. The worker fills an EMPTY one and calls it READY; _next
- * gives the READY one out as HELD and takes back the one it gave before. A failure in the worker is kept with its text
- * in the buffer and raised by the _next that comes to it. All memory is taken in atomo_loader_new.
+ * There are two buffers, filled alternately: step k uses buffer k & 1. The worker fills an EMPTY buffer and marks it
+ * READY. atomo_loader_next returns the READY buffer, marks it HELD, and marks the one it returned before EMPTY. If the
+ * worker fails, status and text are stored in the buffer and returned by the call that reaches it. All memory is
+ * allocated in atomo_loader_new.
  */
 #include "data/batch.h"
 #include "tensor/tensor.h"
@@ -13,26 +15,27 @@
 enum { EMPTY, FILLING, READY, HELD };
 
 typedef struct {
-    int state, status;
-    int64_t step;
-    int32_t n, total;
-    atomo_tensor *x, *y; /* of the largest share */
-    char error[512];
+    int state, status;   /* EMPTY ... HELD; of making the batch */
+    int64_t step;        /* of the epoch */
+    int32_t n, total;    /* images of this rank, of all ranks */
+    atomo_tensor *x, *y; /* large enough for the largest share */
+    char error[512];     /* text of a failure */
 } buffer;
 
 struct atomo_loader {
     atomo__batcher b;
-    atomo_tensor *images, *labels; /* views: they hold the storages */
+    atomo_tensor *images, *labels; /* views, which keep the storages alive */
     buffer buffers[2];
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t wake, filled; /* for the worker; for the caller */
-    bool has_thread, has_lock, quit, running;
+    pthread_cond_t wake, filled; /* the worker waits for wake, the caller for filled */
+    bool has_thread, has_lock;   /* what the destructor must end */
+    bool quit, running;          /* the worker must end; an epoch has begun */
     double epoch;
-    int64_t next_fill, next_take;
+    int64_t next_fill, next_take; /* the step to be made next, the step to be returned next */
 };
 
-/* Fills the buffer of `step`; without the lock held. */
+/* Fills the buffer of `step`. The caller need not hold the lock. */
 static void fill(atomo_loader *l, buffer *f, int64_t step)
 {
     int64_t first;
@@ -134,7 +137,7 @@ static int make_batcher(atomo__batcher *b, const atomo_tensor *images, const ato
 static int make_buffers(atomo_loader *l)
 {
     const atomo__batcher *b = &l->b;
-    double most = (double)ATOMO_MIN((int64_t)b->o.batch, b->n); /* no share is larger */
+    double most = (double)ATOMO_MIN((int64_t)b->o.batch, b->n); /* the largest share of a rank */
     double x[4] = {most, (double)b->h, (double)b->w, (double)b->c};
     for (int i = 0; i < 2; i++) {
         ATOMO_TRY(atomo_tensor_new(ATOMO_F32, 4, x, &l->buffers[i].x));
@@ -143,7 +146,7 @@ static int make_buffers(atomo_loader *l)
     return ATOMO_OK;
 }
 
-/* Signals stay with the caller's thread: Ctrl-C and SIGTERM are the host program's. */
+/* Starts the worker with all signals blocked, so that the host program's handlers run on the main thread. */
 static int start_thread(atomo_loader *l)
 {
     sigset_t all, before;
@@ -237,7 +240,7 @@ int atomo_loader_begin(atomo_loader *l, double epoch, double step)
     return ATOMO_OK;
 }
 
-/* The buffer of the next step, READY; with the lock held. */
+/* Returns the buffer of the next step when it is READY. The caller holds the lock. */
 static buffer *await(atomo_loader *l)
 {
     buffer *f = &l->buffers[l->next_take & 1];
@@ -264,7 +267,7 @@ int atomo_loader_next(atomo_loader *l, atomo_batch *out)
         if (f->status < 0) l->running = false; /* the epoch ends with the error */
     }
     pthread_mutex_unlock(&l->lock);
-    ATOMO_REQUIRE(running, ATOMO_EARG, "loader: next without an epoch begun");
+    ATOMO_REQUIRE(running, ATOMO_EARG, "loader: next: no epoch has begun, expected a call of begin first");
     if (!f) return 0;
     if (f->status < 0) return atomo__fail(f->status, "%s", f->error);
     *out = (atomo_batch){(double)f->step, (double)l->b.steps, f->n, f->total, f == &l->buffers[1]};

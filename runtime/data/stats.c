@@ -1,4 +1,4 @@
-/* stats.c - mean and standard deviation of the channels of a set, for normalisation. Path: stage 1. */
+/* stats.c - mean and standard deviation of each channel of a set of images, for normalisation. Path: stage 1. */
 #include "tensor/tensor.h"
 #include <math.h>
 
@@ -9,7 +9,7 @@ int atomo_channel_stats(const atomo_tensor *images, double *mean, double *std)
                   "channel_stats: images %s, expected 1 to 8 channels last, and not empty", atomo__shape_text(images));
     const int64_t c = atomo__size(images, -1), n = atomo__numel(images) / c;
     const uint8_t *v = images->data;
-    uint64_t sum[8] = {0}, squares[8] = {0}; /* whole numbers: exact up to 2^48 pixels */
+    uint64_t sum[8] = {0}, squares[8] = {0}; /* integers: exact up to 2^48 pixels */
     for (int64_t i = 0; i < n; i++)
         for (int64_t k = 0; k < c; k++, v++) {
             sum[k] += *v;

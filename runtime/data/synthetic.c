@@ -1,9 +1,10 @@
-/* synthetic.c - the built-in data set: procedural 32 x 32 pictures of ten classes. Path: stage 1.
+/* synthetic.c - the built-in data set: generated 32 x 32 images of ten classes. Path: stage 1.
  *
- * Class = shape (disc, ring, square, triangle, cross) x texture (stripes, checks). Position, size, rotation, colours,
- * period and phase of the texture, background, clutter before and behind, and noise are random, so no single pixel or
- * colour tells the class. Mirroring keeps the class. Image i of a split is a function of (seed, split, i) alone; only
- * + - * / and sqrt are used, which IEEE arithmetic rounds alike everywhere, so the bits are the same on every CPU.
+ * A class is a shape (disc, ring, square, triangle, cross) with a texture (stripes, checks). Position, size, rotation,
+ * colours, period and phase of the texture, background, clutter in front and behind, and noise are random, so no single
+ * pixel or colour shows the class. A mirrored image has the same class. Image i of a split depends on (seed, split, i)
+ * only. Only + - * / and sqrt are used, which IEEE 754 rounds in the same way everywhere, so the bits are the same on
+ * every CPU.
  */
 #include "tensor/tensor.h"
 #include <math.h>
@@ -12,8 +13,8 @@
 enum { SIDE = 32, CHANNELS = 3, PIXELS = SIDE * SIDE * CHANNELS, CLASSES = 10, PARAMETERS = 96, CLUTTER = 5 };
 
 typedef struct {
-    float u[PARAMETERS]; /* the image's uniforms, taken in order */
-    int next;
+    float u[PARAMETERS]; /* the image's random numbers in [0, 1), used in order */
+    int next;            /* index of the next one */
 } dice;
 
 typedef struct {
@@ -25,20 +26,20 @@ typedef struct {
 } colour;
 
 typedef struct {
-    vec centre, axis; /* axis: the unit vector of its first direction */
-    float across, along, alpha;
+    vec centre, axis;           /* axis: unit vector of its length */
+    float across, along, alpha; /* radii across and along the axis, in pixels; opacity */
     colour tint;
 } blob;
 
 typedef struct {
     int shape, texture;
-    vec centre, axis, grain; /* grain: the direction of the texture */
+    vec centre, axis, grain; /* axis, grain: directions of the object and of its texture */
     float radius, period, phase_x, phase_y;
-    colour tone[2];   /* of the texture */
-    colour ground[2]; /* the background runs from one to the other */
-    vec slope;
-    blob clutter[CLUTTER]; /* the last two lie before the object */
-    float noise;
+    colour tone[2];        /* of the texture */
+    colour ground[2];      /* the background is a gradient between these */
+    vec slope;             /* direction of that gradient */
+    blob clutter[CLUTTER]; /* the last two are in front of the object */
+    float noise;           /* amplitude */
 } scene;
 
 static float roll(dice *d, float lo, float hi)
@@ -53,7 +54,7 @@ static vec roll_direction(dice *d)
     return n > 1e-3f ? (vec){v.x / n, v.y / n} : (vec){1, 0};
 }
 
-/* A direction within about `most` (a tangent) of upright. */
+/* Returns a random direction whose tilt from the x axis has a tangent of at most `most`. */
 static vec roll_tilt(dice *d, float most)
 {
     float y = roll(d, -most, most), n = sqrtf(1 + y * y);
@@ -67,7 +68,7 @@ static colour roll_colour(dice *d, float lo, float hi)
     return c;
 }
 
-/* A colour whose brightness is at least `apart` away from that of `other`. */
+/* Returns a random colour whose mean brightness differs from that of `other` by at least `apart`. */
 static colour roll_apart(dice *d, colour other, float apart)
 {
     colour c = roll_colour(d, 0, 1);
@@ -114,13 +115,13 @@ static scene roll_scene(dice *d, int label)
     return s;
 }
 
-static vec turn(vec p, vec centre, vec axis) /* p in the frame of centre and axis */
+static vec turn(vec p, vec centre, vec axis) /* p in coordinates with this origin and x axis */
 {
     float x = p.x - centre.x, y = p.y - centre.y;
     return (vec){x * axis.x + y * axis.y, y * axis.x - x * axis.y};
 }
 
-/* Signed distance to the outline of a shape of unit size (negative inside). */
+/* Returns the signed distance of q from the outline of a shape of unit size, negative inside. */
 static float outline(int shape, vec q)
 {
     float ax = fabsf(q.x), ay = fabsf(q.y), r = sqrtf(q.x * q.x + q.y * q.y);
@@ -143,7 +144,7 @@ static float clamp01(float x)
     return x < 0 ? 0 : x > 1 ? 1 : x;
 }
 
-/* A smooth wave of period 1 between -1 and 1: triangles with their tips cut. */
+/* Returns a triangle wave of period 1, clipped to [-1, 1]. */
 static float wave(float x)
 {
     float t = x - floorf(x), w = 4 * fabsf(t - 0.5f) - 1;

@@ -1,12 +1,12 @@
-/* bucket.c - buckets: tensors that travel together, and the program of operations that carries them. Planned once; a
- * step starts a bucket by one call, and the threads of engine.c do the rest. Path: stages 6 to 8. */
+/* bucket.c - buckets: tensors that travel together, and the program of operations that exchanges them. A bucket is
+ * planned once. A step starts it by one call, and the threads of engine.c run its operations. Path: stages 6 to 8. */
 #include "exchange/engine.h"
 #include "tensor/tensor.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { ENCODING = 2, DECODING = 1 }; /* what has failed, as atomo_bucket_wait says it */
+enum { ENCODING = 2, DECODING = 1 }; /* out[3] of atomo_bucket_wait: what has failed */
 
 atomo_bucket *atomo__bucket_hold(atomo_bucket *b)
 {
@@ -34,7 +34,7 @@ void atomo_bucket_free(atomo_bucket *b)
     }
 }
 
-/* b becomes a holder of all that the plan names. */
+/* Makes b a holder of every object that the plan names, and copies the grains. */
 static int hold_all(atomo_bucket *b, const atomo_bucket_plan *p)
 {
     if (p->up) b->up = atomo__messages_hold(p->up);
@@ -69,8 +69,8 @@ static int add_operation(atomo_bucket *b, const atomo_bucket_plan *p, int k)
     o->what = p->what[k];
     o->comm = p->comm[k] ? atomo__comm_hold(p->comm[k]) : NULL;
     o->back = k >= p->second_way;
-    ATOMO_REQUIRE(kind->check(b, o), ATOMO_EARG, "bucket %s: operation %d of its program lacks what it works on",
-                  p->name, k + 1);
+    ATOMO_REQUIRE(kind->check(b, o), ATOMO_EARG,
+                  "bucket %s: operation %d of its program needs a field that the plan does not set", p->name, k + 1);
     if (o->what == ATOMO_OP_ENCODE) return atomo__messages_reserve(b->up);
     return o->what == ATOMO_OP_ENCODE_AGAIN ? atomo__messages_reserve(b->down) : ATOMO_OK;
 }
@@ -97,7 +97,7 @@ static int fill(atomo_bucket *b, const atomo_bucket_plan *p)
 int atomo_bucket_new(const atomo_bucket_plan *p, atomo_bucket **out)
 {
     *out = NULL;
-    ATOMO_REQUIRE(p && p->name, ATOMO_EARG, "bucket: without a plan or a name");
+    ATOMO_REQUIRE(p && p->name, ATOMO_EARG, "bucket: the plan or its name is missing");
     atomo_bucket *b;
     ATOMO_TRY(atomo__calloc((void **)&b, sizeof *b));
     b->holders = 1;
@@ -122,7 +122,7 @@ int atomo_bucket_order(atomo_bucket *const *list, int count)
 
 /* ---- a step ----------------------------------------------------------------------------------------------------- */
 
-/* The codecs of operations first .. end - 1 are in use (n = 1), or are not (-1). */
+/* Marks the codecs of operations first .. end - 1 as in use (n = 1), or no longer in use (n = -1). */
 static void busy(const atomo_bucket *b, int first, int end, int n)
 {
     for (int k = first; k < end; k++) {
@@ -134,7 +134,7 @@ static void busy(const atomo_bucket *b, int first, int end, int n)
     }
 }
 
-/* Operations first .. end - 1; their codecs are busy until they are over. */
+/* Posts operations first .. end - 1; each operation marks its codec as no longer in use when it is done. */
 static int post(atomo_bucket *b, int first, int end)
 {
     busy(b, first, end, 1);
@@ -143,8 +143,8 @@ static int post(atomo_bucket *b, int first, int end)
     return status;
 }
 
-/* Whether b can be started: MPI runs, its communicators are open, and what a step that was left in the middle has
- * started of it is over. */
+/* Checks that b can be started: MPI runs, its communicators are open, and the bucket before it has been started. Waits
+ * for operations that an abandoned step has started. */
 static int ready(atomo_bucket *b)
 {
     double seconds;
@@ -192,7 +192,8 @@ int atomo_bucket_send(atomo_bucket *b, const atomo_tensor *send, double at, cons
     const int n = b->program[0].what == ATOMO_OP_ALLTOALL ? b->program[0].comm->size : 1;
     double total = 0;
     for (int r = 0; r < n; r++) total += sizes[r];
-    ATOMO_REQUIRE(!b->up && b->inbox, ATOMO_EARG, "exchange: %s sends no bytes of the caller's", b->note);
+    ATOMO_REQUIRE(!b->up && b->inbox, ATOMO_EARG,
+                  "exchange: %s encodes its own messages or has no inbox, expected a bucket without messages", b->note);
     ATOMO_REQUIRE(total == 0 || (send && atomo_tensor_is_contiguous(send) && at >= 0 && total >= 0 &&
                                  at + total <= atomo__tensor_bytes(send)),
                   ATOMO_EARG, "exchange: %g bytes at %g are not in the tensor that holds them", total, at);
@@ -203,7 +204,8 @@ int atomo_bucket_send(atomo_bucket *b, const atomo_tensor *send, double at, cons
     return go(b);
 }
 
-/* Adds the seconds of coding to out; the failure that is the most of a cause. */
+/* Adds the seconds of coding to out[0..1]. Returns the status of the failure that came first in the program, and sets
+ * out[3] to its kind; 0 if nothing has failed. */
 static int failure_of(const atomo_bucket *b, double *out)
 {
     const atomo_messages *cause = NULL, *messages[] = {b->result, b->down, b->up};

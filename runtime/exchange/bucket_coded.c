@@ -1,11 +1,11 @@
-/* bucket_coded.c - messages of neighbouring tensors, coded by the coding thread (engine.c) and sent as one.
+/* bucket_coded.c - messages of neighbouring tensors, coded by the coding thread (engine.c) and sent together.
  *
- * Messages are encoded by their codec's streaming form when their gradients are there, and sent as soon as they are
- * coded, the main thread going on. An answer is messages too: what came from the ranks is averaged and encoded again;
- * so is what is only decoded. One thread codes for all, in the order in which buckets were started, so the bits do not
- * depend on how coding and travel overlap; it decodes for this rank alone in between, which no message depends on.
- * Where a gradient cannot be encoded (NaN), all messages are left empty, so that the ranks still meet;
- * atomo_bucket_wait says why. Path: stages 6 and 8.
+ * An atomo_messages object encodes gradients, averages and encodes again (an answer), or only decodes. Messages are
+ * encoded by their codec's streaming form as soon as their gradients are ready, and sent when they are coded, while the
+ * main thread continues. One thread does all coding, in the order in which buckets were started, so the bits do not
+ * depend on how coding and communication overlap. Decoding for this rank alone is done in between; no message depends
+ * on it. If a gradient cannot be encoded (NaN), all messages of the bucket are left empty, so that the other ranks are
+ * not left waiting, and atomo_bucket_wait returns the failure. Path: stages 6 and 8.
  */
 #include "codec/codec.h"
 #include "exchange/engine.h"
@@ -17,14 +17,14 @@ struct atomo_messages {
     _Atomic int holders;
     atomo_codec *codec;
     int first, count, ranks;
-    int32_t *to;                /* [count] the rank that a message is for (or from); NULL: all are one block */
-    double *sizes, total, room; /* sizes [ranks]: bytes for each rank; out is [room] */
-    uint8_t *out;
-    atomo_tensor *tensor; /* [count] held: what is encoded, or what the averages become */
-    bool filled, for_good;
-    double seconds[2]; /* encoding, decoding */
-    int failed;        /* status of the first failure, and its text */
-    char why[512];
+    int32_t *to;                /* [count] the rank that each message is for (or from); NULL: all are one block */
+    double *sizes, total, room; /* bytes: for each rank [ranks]; of all messages; of out */
+    uint8_t *out;               /* [room] the encoded messages; NULL: nothing is encoded */
+    atomo_tensor *tensor;       /* [count] held: the tensors to encode, or to write averages to */
+    bool filled, for_good;      /* tensor is set; it stays set after the step */
+    double seconds[2];          /* encoding, decoding */
+    int failed;                 /* status of the first failure; 0: none */
+    char why[512];              /* its text */
 };
 
 atomo_messages *atomo__messages_hold(atomo_messages *m)
@@ -106,17 +106,17 @@ static int encode(atomo_messages *m)
     return ATOMO_OK;
 }
 
-/* Blocks of messages, rank after rank, of the random streams of `rank` (below 0: each block's own rank's). */
+/* Received blocks of messages, one per rank. */
 typedef struct blocks {
     atomo_codec *codec;
-    double step, rank;
-    const uint8_t **at; /* [count] */
-    double *left;       /* [count] */
+    double step, rank;  /* keys of the messages; rank < 0: the number of each block */
+    const uint8_t **at; /* [count] next message of each block */
+    double *left;       /* [count] bytes from there to the end of the block */
     int count;
 } blocks;
 
-/* acc becomes the average of the messages for tensor number `tensor` in `count` blocks from `first` on, which move on.
- */
+/* acc = the average of the next messages, for tensor number `tensor`, in `count` blocks from number `first` on.
+ * Advances these blocks. */
 static int average_one(const blocks *from, int tensor, int first, int count, atomo_tensor *acc)
 {
     const double scale = 1.0 / count;

@@ -1,14 +1,15 @@
-/* bucket_linear.c - sums of compressed gradients: an all-reduce of what a linear compressor makes of them, stages 4
- * to 8.
+/* bucket_linear.c - sums of compressed gradients: all-reduces of the values that a linear compressor projects them to;
+ * stages 4 to 8.
  *
- * The tensors of a batch lie back to back in one buffer a round. A round projects every gradient (what a compressor
- * does there is its `linear`, codec/descriptor.h), then adds the buffer up over the ranks: in f32, or in 16 bits,
- * rounded as comm/ring_allreduce.c says. PowerSGD's second round and fp16's need the sums of the first. What all ranks
- * then expand are the same bits. A gradient that cannot be projected (NaN) counts as zeros, so that the other ranks are
- * not left waiting; give says so on its rank, if the step is not given up before.
+ * The values of all tensors of a bucket are adjacent in one buffer per round. A round projects every gradient (`linear`
+ * of the compressor, codec/descriptor.h), then sums the buffer over the ranks, in f32 or in 16 bits, rounded as
+ * comm/ring_allreduce.c describes. The second round of PowerSGD and fp16 needs the sums of the first. All ranks expand
+ * bit-identical sums. A gradient that cannot be projected (NaN) counts as zeros, so that the other ranks are not left
+ * waiting. On its rank atomo_sums_write_back then fails, unless the step has been abandoned before.
  *
- * Error feedback: a rank holds back what its own values do not stand for; in 16 bits, what its own roundings left out.
- * So the gradients of all ranks, added up, are what was applied and what is held, as with messages.
+ * Error feedback: a rank's residual is the part of its gradient that its values do not represent, or with 16 bits the
+ * rounding errors that it made. So the sum of all ranks' gradients is the applied update plus all residuals, as with
+ * messages.
  */
 #include "compress/common/half.h"
 #include "exchange/engine.h"
@@ -24,12 +25,12 @@ struct atomo_sums {
     int first, count; /* tensors first .. first + count - 1 of the codec */
     int64_t size[ROUNDS];
     float *sums[ROUNDS], *error; /* error: [size of the last round] with 16 bits and error feedback, else NULL */
-    void *scratch;               /* projections may run while the codec decodes: one of its own */
+    void *scratch;               /* not the codec's, since projections may run while the codec decodes */
     atomo_tensor *grad;          /* [count] held from set to the end of run */
     bool *bad;                   /* [count] this rank's gradient counts as zeros */
     uint32_t step;
-    int failed; /* status of the first failure of this rank's, and its text */
-    char why[512];
+    int failed;    /* status of this rank's first failure in the step; 0: none */
+    char why[512]; /* its text */
 };
 
 static atomo__plan *plan_of(const atomo_sums *l, int k)
@@ -67,7 +68,7 @@ void atomo_sums_free(atomo_sums *l)
     atomo__free(l);
 }
 
-/* Buffers for the sizes of all rounds, and the largest plan's scratch. */
+/* Allocates the buffers of all rounds, and scratch memory for the largest plan. */
 static int reserve(atomo_sums *l)
 {
     size_t scratch = 0;
@@ -119,7 +120,7 @@ int atomo__sums_set(atomo_sums *l, const atomo_tensor *const *grads, double step
         if (!grads) continue;
         ATOMO_TRY(atomo__expect(grads[k], ATOMO_F32, -1, "linear: gradient"));
         ATOMO_REQUIRE(atomo_codec_is_planned(l->codec, l->first + k, grads[k]->ndim, grads[k]->shape), ATOMO_ESHAPE,
-                      "%s: tensor %s was planned, %s came", l->codec->name, p->name, atomo__shape_text(grads[k]));
+                      "%s: linear: tensor is %s, expected %s", l->codec->name, atomo__shape_text(grads[k]), p->name);
     }
     for (int k = 0; k < l->count && grads; k++) {
         atomo__tensor_hold(&l->grad[k], grads[k]);
@@ -142,7 +143,7 @@ static const float *input_of(const atomo_sums *l, int k)
     return p->residual ? p->residual : atomo__f32(&l->grad[k]);
 }
 
-/* Tensor k's values of a round. before, own: its places in the buffers. */
+/* own = tensor k's values of a round; before: its sums of the first round. Both point into the buffers. */
 static int project(atomo_sums *l, int k, int round, float *before, float *own)
 {
     atomo__plan *p = plan_of(l, k);
@@ -151,7 +152,8 @@ static int project(atomo_sums *l, int k, int round, float *before, float *own)
     if (round == 0 && p->residual) ATOMO_TRY(atomo__feedback_add(p, atomo__f32(&l->grad[k])));
     ATOMO_TRY(l->how->project(p, round, input_of(l, k), before, l->comm->size, &c, own));
     if (round < l->how->rounds - 1 || !p->residual || l->how->half) return ATOMO_OK;
-    return l->how->expand(p, round ? before : own, own, 1, -1, &c, p->residual); /* what these values stand for */
+    /* residual -= the gradient that the values represent */
+    return l->how->expand(p, round ? before : own, own, 1, -1, &c, p->residual);
 }
 
 static void project_all(atomo_sums *l, int round)
@@ -194,7 +196,7 @@ static int add_up(atomo_sums *l, int round)
     return ATOMO_OK;
 }
 
-/* What 16 bits left out of this rank's sums is held back. */
+/* Sets the residuals to the gradient that this rank's rounding errors represent. */
 static int hold_back(atomo_sums *l)
 {
     const int last = l->how->rounds - 1;
@@ -222,7 +224,7 @@ static int run_rounds(atomo_sums *l)
 int atomo__sums_run(atomo_sums *l)
 {
     const int status = run_rounds(l);
-    drop_grads(l); /* MPI is given sums, never gradients */
+    drop_grads(l); /* also after a failure: MPI never accesses gradients, only sums */
     return status;
 }
 
@@ -244,8 +246,8 @@ int atomo_sums_write_back(atomo_sums *l, atomo_tensor *const *grads, double scal
     for (int k = 0; k < l->count; k++) {
         atomo__plan *p = plan_of(l, k);
         atomo__context c = atomo__context_of(p, (uint32_t)l->comm->rank, l->step);
-        ATOMO_REQUIRE(grads[k]->numel == (double)p->n, ATOMO_ESHAPE, "%s: tensor %s was planned, %s came",
-                      l->codec->name, p->name, atomo__shape_text(grads[k]));
+        ATOMO_REQUIRE(grads[k]->numel == (double)p->n, ATOMO_ESHAPE, "%s: linear: tensor is %s, expected %s",
+                      l->codec->name, atomo__shape_text(grads[k]), p->name);
         float *acc = atomo__f32(grads[k]);
         memset(acc, 0, sizeof(float) * (size_t)p->n);
         ATOMO_TRY(l->how->expand(p, first, sums, l->comm->size, (float)scale, &c, acc));

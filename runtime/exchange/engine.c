@@ -1,14 +1,15 @@
-/* engine.c - the exchange's two threads: one that communicates, one that codes, while backward continues.
+/* engine.c - the exchange's two threads, a communication thread and a coding thread, which work while backward
+ * continues.
  *
- * Open MPI progresses non-blocking operations only inside MPI calls, so overlap needs a thread that stays there. The
- * communication thread walks one list of (bucket, operation), strictly in order (all ranks start the same buckets in
- * the same order, so they meet), and waits without spinning (wait.c). MPI runs with MPI_THREAD_SERIALIZED: while an
- * operation is listed or under way no other thread may be in MPI, which every operation on a communicator sees to by
- * the gate of comm (comm/gate.c). The coding thread encodes and decodes (bucket_coded.c), so that one bucket is coded
- * while another travels; it never calls MPI. It has two lists, each in order: what ranks wait for (encoding, answers)
- * goes before what only this rank waits for (decoding), whose turn comes when there is nothing of the other to do. So a
- * codec is in one thread's hands, and what it writes does not depend on when the other ranks' messages came. An
- * operation begins when those before it in its bucket's program are over. Path: stages 6 to 8.
+ * Open MPI progresses non-blocking operations only inside MPI calls, so overlap needs a thread that stays inside MPI.
+ * The communication thread runs one list of (bucket, operation), strictly in order. All ranks start the same buckets in
+ * the same order, so their collectives match. It waits without spinning (comm/wait.c). MPI runs with
+ * MPI_THREAD_SERIALIZED: while an operation is listed or running, no other thread may call MPI. Every operation on a
+ * communicator ensures this by the gate (comm/gate.c). The coding thread encodes and decodes (bucket_coded.c), so that
+ * one bucket is coded while another is sent; it never calls MPI. It has two lists, each run in order. Operations that
+ * other ranks wait for (encoding, answers) have priority; decoding for this rank alone is done when there is nothing
+ * else to do. So only one thread uses a codec, and its messages do not depend on when those of other ranks arrived. An
+ * operation begins when all earlier ones of its bucket's program are done. Path: stages 6 to 8.
  */
 #include "exchange/engine.h"
 #include <omp.h>
@@ -21,23 +22,23 @@ enum { LIST = 256, THREADS = 2 };
 
 typedef struct entry {
     atomo_bucket *bucket; /* held */
-    int at;               /* of its program */
-    int threads;          /* of its kernels: the poster's */
+    int at;               /* index of the operation in its program */
+    int threads;          /* OpenMP threads for it: as many as the thread that posted it would use */
 } entry;
 
-typedef struct lane {   /* a list */
-    int64_t head, done; /* entries posted, entries finished */
-    double worked;      /* seconds */
-    entry list[LIST];
+typedef struct lane {   /* a list of operations */
+    int64_t head, done; /* entries posted, entries finished, since the start */
+    double worked;      /* seconds spent in operations */
+    entry list[LIST];   /* entry k is at k % LIST */
 } lane;
 
 typedef struct worker {
     pthread_t thread;
     bool running;
-    int first, last; /* its lanes, the more urgent one first */
+    int first, last; /* its lanes, in order of priority */
 } worker;
 
-static const int thread_of[ENGINE_LANES] = {0, 1, 1};
+static const int thread_of[ENGINE_LANES] = {0, 1, 1}; /* index of the worker that runs a lane */
 
 static struct {
     pthread_mutex_t lock;
@@ -45,9 +46,9 @@ static struct {
     bool stopping;
     worker worker[THREADS];
     lane lane[ENGINE_LANES];
-    int failed; /* status of the first failure of a communication operation */
-    char why[512];
-    double waited; /* seconds */
+    int failed;    /* status of the first failure of a communication operation; 0: none */
+    char why[512]; /* its text */
+    double waited; /* seconds that other threads waited for buckets, except for decoding */
 } engine = {.lock = PTHREAD_MUTEX_INITIALIZER,
             .changed = PTHREAD_COND_INITIALIZER,
             .worker = {{.first = ENGINE_COMM, .last = ENGINE_COMM}, {.first = ENGINE_CODE, .last = ENGINE_DECODE}}};
@@ -57,7 +58,7 @@ static int lane_of(const atomo_bucket *b, int at)
     return atomo__operation_of(b->program[at].what)->lane;
 }
 
-/* Without the lock. After a failure the ranks are out of step: what is still listed is not begun. */
+/* Runs an operation, without holding the lock; *worked = its seconds. */
 static int run(const entry *e, double *worked)
 {
     const double from = atomo_time();
@@ -69,7 +70,8 @@ static int run(const entry *e, double *worked)
     return status;
 }
 
-/* With the lock: the lane whose next entry can begin, NULL where there is none; *left: whether there are any at all. */
+/* Returns the lane whose next entry can begin, NULL if there is none; *left: whether any entry is left. Needs the lock.
+ */
 static lane *next_of(const worker *w, bool *left)
 {
     *left = false;
@@ -96,7 +98,7 @@ static void *work(void *argument)
             continue;
         }
         const entry e = l->list[l->done % LIST];
-        const bool begin = !engine.failed;
+        const bool begin = !engine.failed; /* after a failure the ranks no longer match: the rest is skipped */
         double worked = 0;
         pthread_mutex_unlock(&engine.lock);
         const int status = begin ? run(&e, &worked) : ATOMO_OK;
@@ -108,14 +110,14 @@ static void *work(void *argument)
         }
         l->done++;
         e.bucket->done++;
-        if (status == ATOMO_OK) atomo_bucket_free(e.bucket); /* after a failure MPI may still write there: it stays */
+        if (status == ATOMO_OK) atomo_bucket_free(e.bucket); /* after a failure MPI may still write to its memory */
         pthread_cond_broadcast(&engine.changed);
     }
     pthread_mutex_unlock(&engine.lock);
     return NULL;
 }
 
-/* With the lock: until `ticket` entries of a lane are finished. */
+/* Waits until `ticket` entries of a lane are finished. Needs the lock. */
 static void wait_for(const lane *l, int64_t ticket)
 {
     if (l->done >= ticket) return;
@@ -124,7 +126,7 @@ static void wait_for(const lane *l, int64_t ticket)
     if (l != &engine.lane[ENGINE_DECODE]) engine.waited += atomo_time() - from;
 }
 
-/* The gate: waits until the communication thread is out of MPI; nothing to do on that thread itself. */
+/* The gate (comm/gate.c): waits until the communication thread has no operations. Returns at once on that thread. */
 static void quiet(void)
 {
     const worker *w = &engine.worker[thread_of[ENGINE_COMM]];
@@ -134,7 +136,7 @@ static void quiet(void)
     pthread_mutex_unlock(&engine.lock);
 }
 
-/* At the end of the program, with MPI or without: the threads code without it, too. */
+/* Finishes all posted operations and ends both threads. Runs at the end of the program, also if MPI never ran. */
 static void stop(void)
 {
     pthread_mutex_lock(&engine.lock);
@@ -148,7 +150,7 @@ static void stop(void)
     }
 }
 
-/* Signals stay with the main thread, whose handler stops the script. */
+/* Starts a thread with all signals blocked, so that they go to the main thread, whose handler stops the script. */
 static int start(worker *w)
 {
     sigset_t all, before;
@@ -158,12 +160,12 @@ static int start(worker *w)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int rc = pthread_create(&w->thread, NULL, work, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    ATOMO_REQUIRE(rc == 0, ATOMO_EIO, "exchange: no communication thread: pthread_create says %d", rc);
+    ATOMO_REQUIRE(rc == 0, ATOMO_EIO, "exchange: cannot start a thread: pthread_create returned %d", rc);
     w->running = true;
     return ATOMO_OK;
 }
 
-/* With the lock. */
+/* Appends operations first .. end - 1 to their lanes; waits while a lane is full. Needs the lock. */
 static int post(atomo_bucket *b, int first, int end)
 {
     for (int k = first; k < end; k++) {
@@ -189,8 +191,8 @@ int atomo__engine_post(atomo_bucket *b, int first, int end)
     return status;
 }
 
-/* Operations that were posted, but for decoding at the end: waiting for what has arrived to be decoded is not waiting
- * for the exchange. */
+/* Returns the number of posted operations without the decoding at the end, since time spent waiting for decoding does
+ * not count as waiting for the exchange. */
 static int awaited(const atomo_bucket *b)
 {
     int n = b->posted;

@@ -1,11 +1,11 @@
-/* inbox.c - where bytes of other ranks arrive: a buffer that grows, and the lengths of the blocks in it. A bucket
- * whose operations write or read one holds it, so that it outlives the Lua value. Path: stage 7. */
+/* inbox.c - the buffer for bytes received from other ranks, which grows as needed, and the lengths of the blocks in it.
+ * A bucket whose operations use an inbox holds it, so that it outlives the Lua value. Path: stage 7. */
 #include "exchange/engine.h"
 
 int atomo_inbox_new(int ranks, atomo_inbox **out)
 {
     *out = NULL;
-    ATOMO_REQUIRE(ranks >= 1, ATOMO_EARG, "inbox: for %d ranks", ranks);
+    ATOMO_REQUIRE(ranks >= 1, ATOMO_EARG, "inbox: %d ranks, expected 1 or more", ranks);
     void *p, *counts;
     ATOMO_TRY(atomo__calloc(&p, sizeof **out));
     const int status = atomo__calloc(&counts, sizeof(double) * (size_t)ranks);

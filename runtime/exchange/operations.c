@@ -1,5 +1,5 @@
-/* operations.c - the operations that a bucket's program can have: those of the communication thread, each an operation
- * of a communicator, and those of the coding thread, which bucket_coded.c does. Path: stages 6 to 8. */
+/* operations.c - the operations of a bucket's program: those of the communication thread, each one operation on a
+ * communicator, and those of the coding thread, implemented in bucket_coded.c. Path: stages 6 to 8. */
 #include "exchange/engine.h"
 #include "tensor/tensor.h"
 
@@ -29,12 +29,12 @@ static int run_sums(atomo_bucket *b, const atomo__operation *o)
     return status;
 }
 
-/* What an operation sends: bytes of messages, or those that the caller has encoded. */
+/* The bytes that an operation sends: encoded messages, or bytes given to atomo_bucket_send. */
 typedef struct cargo {
     const void *bytes;
-    double total;
-    const double *sizes; /* [ranks] */
-    atomo_inbox *to;
+    double total;        /* number of bytes */
+    const double *sizes; /* [ranks] bytes for each rank */
+    atomo_inbox *to;     /* receives the other ranks' bytes */
 } cargo;
 
 static cargo cargo_of(const atomo_bucket *b, const atomo__operation *o)
@@ -105,7 +105,7 @@ static int run_decode(atomo_bucket *b, const atomo__operation *o)
     return ATOMO_OK;
 }
 
-/* ---- what each needs -------------------------------------------------------------------------------------------- */
+/* ---- checks that a bucket has the fields that an operation needs ------------------------------------------------- */
 
 static bool needs_tensor(const atomo_bucket *b, const atomo__operation *o)
 {

@@ -1,4 +1,4 @@
-/* exit.c - how a process of the job ends: errors as text, the framed last word, MPI's end or the job's. */
+/* exit.c - the end of a process: turns errors into text, prints the last word, and ends MPI or aborts the job. */
 #include "host/host.h"
 #include <errno.h>
 #include <stdio.h>
@@ -7,7 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Pushes text for an error object that is no string: its __tostring, its message field, or its kind. */
+/* Pushes a text for the error value at index i: the value if it is a string, else by its __tostring, its field
+ * `message`, or its type. */
 static void push_error_text(lua_State *L, int i)
 {
     if (lua_type(L, i) == LUA_TSTRING || lua_type(L, i) == LUA_TNUMBER) {
@@ -27,7 +28,7 @@ static void push_error_text(lua_State *L, int i)
         }
         lua_pop(L, 1);
     }
-    lua_pushfstring(L, "the error raised is no text but a %s%s", luaL_typename(L, i),
+    lua_pushfstring(L, "the error value is a %s, expected a string%s", luaL_typename(L, i),
                     lua_isnil(L, i) ? " (error() without a message)" : "");
 }
 
@@ -59,8 +60,8 @@ static bool alone(void) /* no MPI, or one rank */
     return !atomo_mpi_started() || strstr(atomo_mpi_label(), " of 1 on ");
 }
 
-/* Where all ranks fail alike, rank 0 is given time to end the job; a rank that is terminated meanwhile says one line.
- */
+/* Gives rank 0 time to end the job, since often all ranks fail in the same way. Returns whether this rank has been
+ * terminated in the meantime; it then prints one line only. */
 static bool others_ended_first(void)
 {
     if (strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0) return host_was_terminated();
@@ -68,7 +69,7 @@ static bool others_ended_first(void)
     return host_was_terminated();
 }
 
-/* Pieces go out in one write, so that the last words of several ranks do not mix. */
+/* Prints the last word with one write, so that those of several ranks do not mix. */
 static void print_frame(const char *step, const char *text)
 {
     size_t n = strlen(text) + 1024;
@@ -112,12 +113,12 @@ bool host_output_is_whole(void)
 void host_leave(int code)
 {
     enum { READ_WITHIN = 5 };                        /* seconds, on a busy machine */
-    if (host_signal_code(0)) atomo_child_await(0.4); /* a signal has told it to end */
+    if (host_signal_code(0)) atomo_child_await(0.4); /* the signal was passed on to the child process */
     if (code == 0 && !host_output_is_whole()) code = HOST_SCRIPT_ERROR;
     fflush(NULL);
-    if (host_was_terminated() && !alone()) _exit(code); /* the job is ending already: no second abort */
+    if (host_was_terminated() && !alone()) _exit(code); /* mpirun is ending the job already */
     if (code != 0 && atomo_mpi_started()) {
-        /* mpirun reads what was written last before it hears of the abort, which would cut it off */
+        /* gives mpirun time to read the output: it drops what it has not read when it learns of the abort */
         atomo_await_readers(READ_WITHIN);
         nanosleep(&(struct timespec){0, 100000000}, NULL);
         if (!alone()) atomo_mpi_abort(code);

@@ -1,4 +1,4 @@
-/* host.h - what the files of the host program share. Private to atomo-lua; the library knows nothing of Lua. */
+/* host.h - functions that the files of the host program share. Private to atomo-lua; the library does not use Lua. */
 #ifndef ATOMO_HOST_H
 #define ATOMO_HOST_H
 
@@ -10,29 +10,29 @@
 
 enum { HOST_OK = 0, HOST_SCRIPT_ERROR = 1, HOST_USAGE = 2 };
 
-/* paths.c: finds the Lua modules relative to the executable and puts them first in package.path; runs
- * atomo/host/init.lua, whose table is left on the stack. 0, or the error's text is on the stack. */
+/* paths.c: finds the Lua modules relative to the executable, puts their folder first in package.path, and runs
+ * atomo/host/init.lua. Returns 0 with the module's table on the stack, or a Lua status with the error's text on it. */
 int host_load_modules(lua_State *L, const char *argv0);
 
 /* repl.c */
 void host_repl(lua_State *L);
 
 /* signals.c: SIGINT, SIGTERM. */
-void host_signals_install(void);        /* before anything that may wait */
-void host_signals_script(lua_State *L); /* whose script they stop; NULL: none runs any more */
-void host_signals_said(void);           /* the last word: the timer adds none */
-bool host_was_terminated(void);         /* by SIGTERM */
-int host_signal_code(int code);         /* 143, 130, or `code` where there was no signal */
-void host_interrupt_forget(void);       /* the REPL's next line starts anew */
+void host_signals_install(void);        /* called before anything that may wait */
+void host_signals_script(lua_State *L); /* sets the state whose script signals stop; NULL: no script runs */
+void host_signals_said(void);           /* a last word has been printed, so the timer prints none */
+bool host_was_terminated(void);         /* SIGTERM has arrived */
+int host_signal_code(int code);         /* exit code: 143 after SIGTERM, 130 after SIGINT, else `code` */
+void host_interrupt_forget(void);       /* resets the state after SIGINT, for the next line at the prompt */
 extern volatile int host_interrupts;    /* SIGINTs since host_interrupt_forget */
 
 /* exit.c */
 int host_traceback(lua_State *L);                      /* message handler: any error value -> text with a traceback */
-int host_pcall(lua_State *L, int nargs, int nresults); /* with that handler */
-void host_last_word(const char *text); /* the error's text, framed where there are several ranks, to stderr */
-bool host_output_is_whole(
-    void);                 /* flushes standard output; false, with a line on stderr, where any write of it failed */
-void host_leave(int code); /* ends MPI (0) or the whole job (other), then the process */
+int host_pcall(lua_State *L, int nargs, int nresults); /* lua_pcall with that handler */
+void host_last_word(const char *text); /* prints the error's text to stderr, with a frame if there are several ranks */
+/* Flushes standard output; returns false, with a line on stderr, if this or an earlier write to it failed. */
+bool host_output_is_whole(void);
+void host_leave(int code);      /* ends MPI (code 0) or aborts the job (other codes), then ends the process */
 int host_os_exit(lua_State *L); /* os.exit */
 
 #endif

@@ -1,7 +1,7 @@
 /* main.c - atomo-lua, the host program: embeds LuaJIT, starts MPI under mpirun, runs a script, the tests or the prompt.
  *
- * Options are luajit's. Exit codes: 0, 1 for a script's error, 2 for wrong usage, 130 interrupted, 143 terminated. A
- * rank whose script fails takes the other ranks along. Beside it in host/: paths, prompt, signals, last words.
+ * It takes the options of luajit. Exit codes: 0, 1 error in the script, 2 wrong usage, 130 interrupted, 143 terminated.
+ * If the script of a rank fails, the whole job ends.
  */
 #include "host/host.h"
 #include <errno.h>
@@ -32,9 +32,9 @@ static const char usage[] =
     "Without a script: the prompt on a terminal, else standard input is run. Exit codes: 0, 1 error in the script, 2 "
     "usage.\n";
 
-/* What the command line says: the first argument that is no option is at `script` (argc: none). */
+/* The parsed command line. */
 typedef struct plan {
-    int argc, script;
+    int argc, script; /* script: index of the first argument that is not an option; argc: there is none */
     char **argv;
     bool prompt, version, help, versions, any_code, no_init, run_stdin;
     int status;
@@ -46,7 +46,7 @@ static int usage_error(const char *what, const char *arg)
     return HOST_USAGE;
 }
 
-/* Reads the options without running any. */
+/* Parses the options without running any; returns HOST_OK or HOST_USAGE. */
 static int plan_read(plan *p)
 {
     int i = 1;
@@ -96,7 +96,8 @@ static void print_versions(void)
 /* ---- running ------------------------------------------------------------------------------------------------------
  */
 
-/* arg as in luajit: arg[0] the script, positive its arguments, negative what stands before. */
+/* Sets the global `arg` as luajit does: arg[0] is the script, positive indices its arguments, negative ones the words
+ * before it. */
 static void set_arg(lua_State *L, const plan *p)
 {
     int zero = p->script < p->argc ? p->script : 0;
@@ -108,7 +109,7 @@ static void set_arg(lua_State *L, const plan *p)
     lua_setglobal(L, "arg");
 }
 
-/* Calls atomo/host/init.lua's function `name` with one string. */
+/* Calls the function `name` of atomo/host/init.lua with one string; returns a Lua status. */
 static int call_module(lua_State *L, const char *name, const char *text)
 {
     lua_getfield(L, LUA_REGISTRYINDEX, "atomo.host");
@@ -123,7 +124,7 @@ static int run_chunk(lua_State *L, int status)
     return status ? status : host_pcall(L, 0, 0);
 }
 
-/* Runs -e, -l, -j and -O in their order. */
+/* Runs the options -e, -l, -j and -O in the order given; returns a Lua status. */
 static int run_options(lua_State *L, const plan *p)
 {
     for (int i = 1; i < p->script; i++) {
@@ -146,7 +147,7 @@ static int run_options(lua_State *L, const plan *p)
     return 0;
 }
 
-/* Standard input to its end. NULL where there is no memory; to be freed. */
+/* Reads standard input to its end; *n = bytes. The caller frees the result, which is NULL if memory runs out. */
 static char *read_stdin(size_t *n)
 {
     size_t room = 1 << 16;
@@ -162,7 +163,7 @@ static char *read_stdin(size_t *n)
     return NULL;
 }
 
-/* mpirun gives standard input to rank 0 alone: it hands the script on to all. */
+/* Loads a script from standard input on all ranks. mpirun connects it to rank 0 only, which broadcasts the script. */
 static int load_shared_stdin(lua_State *L)
 {
     atomo_comm *world;
@@ -179,7 +180,7 @@ static int load_shared_stdin(lua_State *L)
         const char *script = all->slot[0]->data;
         n = (size_t)all->counts[0];
         const char *line =
-            n && *script == '#' ? memchr(script, '\n', n) : script; /* as luaL_loadfile: #! is left out */
+            n && *script == '#' ? memchr(script, '\n', n) : script; /* skips a #! line, as luaL_loadfile does */
         status = luaL_loadbuffer(L, line ? line : "", line ? n - (size_t)(line - script) : 0, "=stdin");
     } else {
         lua_pushfstring(L, "the script on standard input does not reach all ranks: %s", atomo_last_error());
@@ -230,7 +231,7 @@ static int run_all(lua_State *L, plan *p)
             status = 0;
         }
     } else if (!p->prompt && !p->any_code && !p->version) {
-        p->prompt = isatty(STDIN_FILENO); /* of a rank too: mpirun gives it a pipe */
+        p->prompt = isatty(STDIN_FILENO); /* false under mpirun, which gives ranks a pipe */
         if (!p->prompt) status = run_chunk(L, load_stdin(L));
     }
     if (status == 0 && p->prompt) host_repl(L);
@@ -254,7 +255,8 @@ static int protected_main(lua_State *L)
     return 0;
 }
 
-/* A standard stream that the caller has closed would become the first file that is opened. */
+/* Opens /dev/null for each standard stream that the caller has closed; if not, a file opened later would take its
+ * number. */
 static void fill_standard_streams(void)
 {
     for (int fd = 0; fd <= 2; fd++)
@@ -265,7 +267,7 @@ int main(int argc, char **argv)
 {
     plan p = {.argc = argc, .argv = argv};
     fill_standard_streams();
-    signal(SIGXFSZ, SIG_IGN); /* a file that grows beyond its limit is an error of that write */
+    signal(SIGXFSZ, SIG_IGN); /* so that a write beyond the file size limit returns an error */
     int bad = plan_read(&p);
     if (bad) return bad;
     if (p.help || p.versions) {
@@ -289,6 +291,6 @@ int main(int argc, char **argv)
     }
     host_signals_script(NULL);
     int code = host_signal_code(p.status ? HOST_SCRIPT_ERROR : HOST_OK);
-    if (code == 0) lua_close(L); /* after an error the process ends as it is: finalizers could touch what is broken */
+    if (code == 0) lua_close(L); /* not after an error: finalizers could use objects in a bad state */
     host_leave(host_signal_code(code));
 }

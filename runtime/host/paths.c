@@ -1,5 +1,5 @@
-/* paths.c - where the Lua modules are: beside the executable in a build tree (<dir>/lua), or installed
- * (<dir>/../share/lua/5.1), so that the program works from any folder and may be moved with its tree.
+/* paths.c - finds the Lua modules relative to the executable's folder <dir>: in <dir>/lua in a build tree, or in
+ * <dir>/../share/lua/5.1 if installed. So the program works from any current folder, and its tree may be moved.
  */
 #define _GNU_SOURCE
 #include "host/host.h"
@@ -9,11 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The folder of the executable, without the last slash. */
+/* out [n] = the folder of the executable, without a slash at the end. */
 static void executable_folder(const char *argv0, char *out, size_t n)
 {
     ssize_t k = readlink("/proc/self/exe", out, n - 1);
-    if (k < 0) k = snprintf(out, n, "%s", argv0); /* no /proc: as it was called */
+    if (k < 0) k = snprintf(out, n, "%s", argv0); /* no /proc: use the name it was called by */
     out[(size_t)k < n ? (size_t)k : n - 1] = 0;
     char *slash = strrchr(out, '/');
     if (slash)

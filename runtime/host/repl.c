@@ -1,6 +1,7 @@
-/* repl.c - the interactive prompt: expressions are printed, statements continue over lines, history is kept.
+/* repl.c - the interactive prompt: prints the values of expressions, reads statements of several lines, keeps a
+ * history.
  *
- * Works without readline too (or when input is no terminal): then lines are read as they come.
+ * Without readline, or if the input is not a terminal, lines are read without editing and history.
  */
 #include "host/host.h"
 #include <errno.h>
@@ -16,12 +17,12 @@
 #include <readline/readline.h>
 #endif
 
-static bool terminal; /* lines come from a person */
+static bool terminal; /* standard input is a terminal */
 
 #ifdef ATOMO_HAVE_READLINE
 static char history_file[1024];
 
-/* $XDG_STATE_HOME/atomo/history or ~/.local/state/atomo/history; the folders are made. */
+/* Reads the history from $XDG_STATE_HOME/atomo/history or ~/.local/state/atomo/history, and makes the folders. */
 static void history_open(void)
 {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -40,8 +41,8 @@ static void history_open(void)
     read_history(history_file);
 }
 
-/* Ctrl-C at the prompt: drop the line; SIGTERM: leave. readline calls this ten times a second (its signal hook cannot
- * end a line). */
+/* Ends readline's line after Ctrl-C or SIGTERM. readline calls this ten times a second; its hook for signals cannot end
+ * a line. */
 static int on_event(void)
 {
     if (host_interrupts || host_was_terminated()) {
@@ -57,7 +58,7 @@ static char *read_edited(const char *prompt)
     char *line = readline(prompt);
     if (line && *line) {
         add_history(line);
-        if (*history_file && write_history(history_file) != 0) *history_file = 0; /* not writable: do without */
+        if (*history_file && write_history(history_file) != 0) *history_file = 0; /* not writable: no history */
     }
     return line;
 }
@@ -91,7 +92,7 @@ static char *read_plain(const char *prompt)
     return line;
 }
 
-/* The next line, "" where it was interrupted, NULL at the end of input. */
+/* Returns the next line, which the caller frees: "" if it was interrupted, NULL at the end of input. */
 static char *read_line(const char *prompt)
 {
 #ifdef ATOMO_HAVE_READLINE
@@ -102,7 +103,7 @@ static char *read_line(const char *prompt)
 #endif
 }
 
-/* The text on the stack's top ends too early: it wants another line. */
+/* Returns whether the error message on the top of the stack says that the statement is incomplete. */
 static bool incomplete(lua_State *L, int status)
 {
     static const char end[] = "'<eof>'";
@@ -112,7 +113,8 @@ static bool incomplete(lua_State *L, int status)
            strcmp(message + n - (sizeof end - 1), end) == 0;
 }
 
-/* Compiles the text at index 1 as an expression, else as statements; leaves the function or the message. */
+/* Compiles the text at index 1 as an expression, or if that fails as statements. Pushes the function or the error
+ * message and returns a Lua status. */
 static int compile(lua_State *L)
 {
     size_t n;
@@ -127,8 +129,8 @@ static int compile(lua_State *L)
     return luaL_loadbuffer(L, text, n, "=stdin");
 }
 
-/* Reads a whole statement and compiles it: 0 (a function on the stack), a Lua status (a message), or -1: end of input.
- */
+/* Reads a complete statement and compiles it. Returns 0 with a function on the stack, a Lua status with a message on
+ * the stack, or -1 at the end of input. */
 static int read_statement(lua_State *L)
 {
     lua_settop(L, 0);
@@ -136,7 +138,7 @@ static int read_statement(lua_State *L)
     for (;;) {
         char *line = read_line(lua_gettop(L) ? ">> " : "> ");
         if (!line) return -1;
-        if (host_interrupts) { /* Ctrl-C: start over */
+        if (host_interrupts) { /* Ctrl-C: drop the lines read so far */
             free(line);
             host_interrupt_forget();
             fputs("\n", stdout);

@@ -1,10 +1,10 @@
 /* signals.c - SIGINT and SIGTERM.
  *
- * A signal sets a hook, which stops interpreted Lua at its next line with an error and a traceback. The hook stays, so
- * that a pcall which catches the error meets it again at its next instruction, all the way out. Compiled loops and C
- * calls see no hooks: a timer, which nothing but the end stops, fires soon after, says a last word and ends the
- * process. A second Ctrl-C ends it at once. Where no script runs (MPI's start and end, a state that is closing) there
- * is the timer alone. Handlers use async-signal-safe calls only; lua_sethook is made for them.
+ * A signal sets a Lua hook, which stops interpreted Lua at its next instruction with an error and a traceback. The hook
+ * stays set, so that code whose pcall catches the error is stopped again at its next instruction. Hooks do not stop
+ * compiled loops and C calls. So a timer fires soon after, prints a last word and ends the process. A second Ctrl-C
+ * ends it at once. If no script runs (while MPI starts or ends, or a Lua state is closed) only the timer is used.
+ * Handlers use async-signal-safe calls only; lua_sethook may be called in handlers.
  */
 #define _GNU_SOURCE
 #include "host/host.h"
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static lua_State *volatile state;  /* NULL: no script runs */
-static volatile sig_atomic_t said; /* the last word was said */
+static volatile sig_atomic_t said; /* a last word has been printed */
 static volatile sig_atomic_t terminated;
 volatile int host_interrupts;
 
@@ -59,7 +59,7 @@ static void stop_soon(int milliseconds)
     setitimer(ITIMER_REAL, &t, NULL);
 }
 
-/* Seconds since the last SIGINT; mpirun and timeout send one twice, to the process and to its group. */
+/* Returns the seconds since the last SIGINT. mpirun and timeout send SIGINT twice, to the process and to its group. */
 static double since_last(void)
 {
     static double last = -1e9;
@@ -84,13 +84,13 @@ static void on_terminate(int sig)
     (void)sig;
     if (terminated) return;
     terminated = 1;
-    stop_soon(500); /* mpirun kills for good after a second */
+    stop_soon(500); /* mpirun sends SIGKILL after a second */
 }
 
 static void on_alarm(int sig)
 {
     (void)sig;
-    /* mpirun terminates all ranks when one has failed: one of them saying so is enough */
+    /* mpirun terminates all ranks when one has failed, and then only rank 0 prints a last word */
     if (said) _exit(terminated ? EXIT_TERMINATED : EXIT_INTERRUPTED);
     if (!terminated || strncmp(atomo_mpi_label(), "rank ", 5) != 0 || strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0)
         last_word(terminated

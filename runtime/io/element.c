@@ -1,5 +1,6 @@
-/* element.c - elements of files as elements of tensors: floats of all widths become f32 (rounded to nearest), integers
- * i32, booleans u8. What does not fit, a finite number beyond f32 too, is the caller's to refuse. Path: none. */
+/* element.c - converts elements of files to elements of tensors: floats of all widths become f32 (rounded to nearest),
+ * integers i32, booleans u8. The caller refuses elements that do not fit, such as a finite f64 beyond f32. Path: none.
+ */
 #include "io/element.h"
 #include <math.h>
 #include <string.h>
@@ -38,7 +39,7 @@ int64_t atomo__element_size(int kind)
     return kinds[kind].size;
 }
 
-/* A small float of `fraction` bits below its exponent, which has this bias; the sign is the highest of `width` bits. */
+/* Returns a float of `width` bits: a sign, an exponent with this bias, and `fraction` bits; without Inf and NaN. */
 static float small_float(uint32_t bits, int width, int fraction, int bias)
 {
     const uint32_t magnitude = bits & ((1u << (width - 1)) - 1), m = magnitude & ((1u << fraction) - 1);
@@ -48,7 +49,7 @@ static float small_float(uint32_t bits, int width, int fraction, int bias)
     return bits >> (width - 1) ? -v : v;
 }
 
-/* The same where the highest exponent is Inf (fraction 0) and NaN, as in IEEE's formats. */
+/* The same for IEEE's formats, in which the highest exponent means Inf (fraction 0) or NaN. */
 static float ieee_float(uint32_t bits, int width, int fraction, int bias)
 {
     const uint32_t top = (1u << (width - 1 - fraction)) - 1, magnitude = bits & ((1u << (width - 1)) - 1);
@@ -97,7 +98,7 @@ typedef union element {
     double f64;
 } element;
 
-/* The element at p into t's element i. false: it does not fit. */
+/* Converts the element at p to t's element i; returns false if it does not fit. */
 static bool convert_one(int kind, const uint8_t *p, atomo_tensor *t, int64_t i)
 {
     element v;
@@ -136,7 +137,7 @@ static bool convert_one(int kind, const uint8_t *p, atomo_tensor *t, int64_t i)
 int64_t atomo__convert_elements(int kind, const void *bytes, int64_t n, atomo_tensor *t, int64_t at)
 {
     const int64_t size = kinds[kind].size;
-    if (kind <= ATOMO_U8) { /* as they are */
+    if (kind <= ATOMO_U8) { /* the same type in file and tensor */
         if (n > 0) memcpy((char *)t->data + at * size, bytes, (size_t)(n * size));
         return n;
     }
@@ -158,7 +159,7 @@ double atomo__element_value(int kind, const void *bytes)
         return (double)v.u64;
     case ATOMO_RAW_U32:
         return v.u32;
-    default: /* a boolean; all others fit */
+    default: /* a boolean; elements of all other kinds fit */
         return v.u8[0];
     }
 }

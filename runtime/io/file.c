@@ -1,4 +1,4 @@
-/* file.c - opening and reading files with errors that name path, offset, found and expected; the terminal's width. */
+/* file.c - opens and reads files, with errors that name path, offset, found and expected; the terminal's width. */
 #include "io/file.h"
 #include <errno.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* folder.c - what a set of files that is complete or absent needs of the file system: folders, renames, what has
- * reached the disk, a file's checksum. Statuses name the path and why. Path: stage 10. */
+/* folder.c - operations on folders and files for checkpoints, which must be complete or absent: make, list, rename,
+ * remove, synchronise, checksum. Error texts name the path and the reason. Path: stage 10. */
 #include "io/file.h"
 #include <dirent.h>
 #include <errno.h>
@@ -22,7 +22,7 @@ int atomo_folder_sync(const char *path)
     ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot open the folder %s: %s", path, strerror(errno));
     const int why = fsync(fd) == 0 ? 0 : errno;
     close(fd);
-    const bool cannot = why == EINVAL || why == ENOTSUP; /* some network file systems leave it to themselves */
+    const bool cannot = why == EINVAL || why == ENOTSUP; /* some network file systems do not support it */
     ATOMO_REQUIRE(why == 0 || cannot, ATOMO_EIO, "fsync of the folder %s: %s", path, strerror(why));
     return ATOMO_OK;
 }

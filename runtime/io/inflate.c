@@ -1,6 +1,5 @@
-/* inflate.c - stored, deflated and gzip bytes in order, with errors that name the file, the offset and what is wrong.
- * Path: none; data comes in through it. zlib's own gz functions ignore what follows a gzip stream; here it must be
- * another one. */
+/* inflate.c - reads stored, deflated and gzip bytes in order, with errors that name the file, the offset and the fault.
+ * zlib's gz functions ignore data after a gzip stream that is not another stream; here that is an error. Path: none. */
 #include "io/inflate.h"
 #include <errno.h>
 #include <string.h>
@@ -25,7 +24,7 @@ void atomo__inflate_close(atomo__inflater *u)
     if (u->form != ATOMO__STORED) inflateEnd(&u->z);
 }
 
-/* Up to n packed bytes. */
+/* Reads min(n, u->left) packed bytes; *got = their number. */
 static int read_packed(atomo__inflater *u, void *into, int64_t n, int64_t *got)
 {
     const int64_t want = ATOMO_MIN(n, u->left);
@@ -46,7 +45,7 @@ static int refill(atomo__inflater *u)
     return ATOMO_OK;
 }
 
-/* One stream is over; gzip files may hold several. */
+/* Ends a stream; a gzip file may have another one after it. */
 static void end_stream(atomo__inflater *u)
 {
     if (u->form == ATOMO__GZIP && (u->z.avail_in > 0 || u->left > 0))
@@ -55,7 +54,7 @@ static void end_stream(atomo__inflater *u)
         u->ended = true;
 }
 
-/* Up to n bytes; fewer where they end. */
+/* Unpacks up to n bytes, fewer at the end; *got = their number. */
 static int inflate_some(atomo__inflater *u, void *into, int64_t n, int64_t *got)
 {
     u->z.next_out = into;
@@ -64,8 +63,8 @@ static int inflate_some(atomo__inflater *u, void *into, int64_t n, int64_t *got)
         ATOMO_TRY(refill(u));
         const int rc = inflate(&u->z, Z_NO_FLUSH);
         const long long at = (long long)(u->at + n - u->z.avail_out);
-        ATOMO_REQUIRE(rc != Z_BUF_ERROR, ATOMO_EFORMAT, "%s: the packed bytes end at offset %lld, amid their stream",
-                      u->name, at);
+        ATOMO_REQUIRE(rc != Z_BUF_ERROR, ATOMO_EFORMAT,
+                      "%s: the packed bytes end at offset %lld, before their stream ends", u->name, at);
         ATOMO_REQUIRE(rc != Z_MEM_ERROR, ATOMO_ENOMEM, "%s: zlib: %s", u->name, zError(rc));
         ATOMO_REQUIRE(rc == Z_OK || rc == Z_STREAM_END, ATOMO_EFORMAT, "%s: damaged packed bytes at offset %lld: %s",
                       u->name, at, u->z.msg ? u->z.msg : zError(rc));
@@ -98,7 +97,8 @@ int atomo__inflate_end(atomo__inflater *u)
     int64_t got;
     char more;
     ATOMO_TRY(some(u, &more, 1, &got));
-    ATOMO_REQUIRE(got == 0, ATOMO_EFORMAT, "%s goes on after offset %lld, where its header ends it", u->name, at);
+    ATOMO_REQUIRE(got == 0, ATOMO_EFORMAT, "%s continues after offset %lld, where it must end by its header", u->name,
+                  at);
     ATOMO_REQUIRE(u->left == 0 && u->z.avail_in == 0, ATOMO_EFORMAT, "%s: %lld bytes follow the packed ones", u->name,
                   (long long)(u->left + u->z.avail_in));
     return ATOMO_OK;

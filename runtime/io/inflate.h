@@ -1,4 +1,4 @@
-/* inflate.h - the bytes of a stretch of a file in order: as they are, deflated or gzip. Private. */
+/* inflate.h - reads bytes of a part of a file in order, which are stored, deflated or gzip. Private. */
 #ifndef ATOMO_INFLATE_H
 #define ATOMO_INFLATE_H
 
@@ -7,23 +7,23 @@
 #include <zlib.h>
 
 enum { ATOMO__STORED, ATOMO__DEFLATED, ATOMO__GZIP };
-enum { ATOMO__MOST_INFLATED = 1032 }; /* deflate: times the packed bytes */
+enum { ATOMO__MOST_INFLATED = 1032 }; /* the largest ratio of unpacked to packed bytes in deflate */
 
 typedef struct {
-    const char *name; /* opens the messages: "idx: path" */
+    const char *name; /* begin of error texts: "idx: path" */
     FILE *f;
-    int64_t left, at; /* packed bytes that are still unread; bytes given so far */
-    int form;
-    bool ended;
+    int64_t left, at; /* packed bytes not read yet; unpacked bytes returned so far */
+    int form;         /* ATOMO__STORED, ATOMO__DEFLATED or ATOMO__GZIP */
+    bool ended;       /* the last stream has ended */
     z_stream z;
-    uint8_t packed[1 << 14];
+    uint8_t packed[1 << 14]; /* buffer for z */
 } atomo__inflater;
 
-/* `packed` bytes from where f stands. Ended by atomo__inflate_close, also where it fails. */
+/* Begins to read `packed` bytes at f's position. The caller calls atomo__inflate_close after a success. */
 int atomo__inflate_open(atomo__inflater *u, const char *name, FILE *f, int64_t packed, int form);
-/* Exactly n bytes. EFORMAT where they end before or are damaged, EIO */
+/* Unpacks exactly n bytes. EFORMAT if there are fewer or if they are damaged; EIO */
 int atomo__inflate(atomo__inflater *u, void *into, int64_t n);
-/* Checks that nothing follows, packed or not, and what gzip says of its length and checksum. */
+/* Checks that neither packed nor unpacked bytes are left, and gzip's length and checksum. EFORMAT */
 int atomo__inflate_end(atomo__inflater *u);
 void atomo__inflate_close(atomo__inflater *u); /* f stays open */
 

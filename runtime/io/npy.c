@@ -1,9 +1,10 @@
-/* npy.c - reads NumPy's .npy files (npy_write.c writes them). Path: none; data and checks come in through it.
+/* npy.c - reads NumPy's .npy files (npy_write.c writes them). Path: none.
  *
- * "\x93NUMPY", version, header length (u16, from version 2 on u32), a Python dict {'descr': '<f4', 'fortran_order':
- * False, 'shape': (3, 4), } padded so that the data begins at a multiple of 64 [numpy.lib.format]. The file's size must
- * be what the header says before any memory is taken. Booleans, integers and floats are read where their values fit u8,
- * i32 or f32; object arrays (pickles), records and other types are refused by name.
+ * A file is "\x93NUMPY", version, header length (u16, from version 2 on u32), a Python dict {'descr': '<f4',
+ * 'fortran_order': False, 'shape': (3, 4), } padded so that the data begins at a multiple of 64 [numpy.lib.format], and
+ * the data. The file's size is checked against the header before memory is allocated. Booleans, integers and floats are
+ * read if their values fit u8, i32 or f32. For object arrays (pickles), records and other types the error names the
+ * type.
  */
 #include "io/npy.h"
 #include "io/element.h"
@@ -13,18 +14,18 @@
 enum { MAX_HEADER = 1 << 16, CHUNK = 4096 };
 
 typedef struct {
-    const char *name;
+    const char *name;          /* of the file, for error texts */
     char text[MAX_HEADER + 1]; /* the dict */
-    const char *at;
-    int64_t base, data; /* file offsets of the dict and of the data */
-    char descr[16];
-    int fortran, ndim; /* -1: not seen yet */
+    const char *at;            /* where parsing is in text */
+    int64_t base, data;        /* file offsets of the dict and of the data */
+    char descr[16];            /* the element type: "<f4" */
+    int fortran, ndim;         /* -1: not seen yet */
     double shape[ATOMO_MAX_DIM], numel;
-    int kind; /* of the elements: ATOMO_F32, ATOMO_RAW_F16, ... */
-    bool swapped;
+    int kind;     /* of the elements: ATOMO_F32, ATOMO_RAW_F16, ... */
+    bool swapped; /* elements are big-endian */
 } header;
 
-/* Types by what follows the byte order ('<' or '|', '>': big-endian, '=': as here). */
+/* Types without the character for the byte order ('<' little-endian, '>' big-endian, '|' none, '=' the machine's). */
 static const struct {
     const char *name;
     int kind;
@@ -175,8 +176,8 @@ static int read_header(header *h, const atomo__source *in)
     h->fortran = h->ndim = -1;
     ATOMO_TRY(parse_dict(h));
     const double want = (double)h->data + h->numel * (double)atomo__element_size(h->kind);
-    ATOMO_REQUIRE(want == (double)size, ATOMO_EFORMAT, "npy: %s is %lld bytes, its header %s %s wants %.0f", h->name,
-                  (long long)size, h->descr, atomo__dims_text(h->ndim, h->shape), want);
+    ATOMO_REQUIRE(want == (double)size, ATOMO_EFORMAT, "npy: %s is %lld bytes, expected %.0f by its header %s %s",
+                  h->name, (long long)size, want, h->descr, atomo__dims_text(h->ndim, h->shape));
     return ATOMO_OK;
 }
 
@@ -192,7 +193,7 @@ static void swap_bytes(uint8_t *p, int64_t n, int64_t size)
         }
 }
 
-/* The elements, a chunk at a time. */
+/* Reads the elements of t, in chunks. */
 static int read_elements(const header *h, const atomo__source *in, atomo_tensor *t)
 {
     uint8_t bytes[8 * CHUNK];
@@ -209,7 +210,7 @@ static int read_elements(const header *h, const atomo__source *in, atomo_tensor 
     return ATOMO_OK;
 }
 
-/* t, whose elements lie in Fortran order, to C order. */
+/* *out = t, whose elements are in Fortran order, in C order. */
 static int reorder(const header *h, atomo_tensor *t, atomo_tensor **out)
 {
     double stride[ATOMO_MAX_DIM], step = 1;

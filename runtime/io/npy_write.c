@@ -1,13 +1,13 @@
 /* npy_write.c - writes NumPy's .npy files, version 1, byte for byte as numpy.save does. Path: none.
  *
- * The file is written beside its place, synced and renamed over it: the path has either the old file or the whole new
- * one.
+ * A temporary file in the same folder is written, synchronised and renamed to the path. So the path has either the old
+ * file or the complete new one.
  */
 #include "tensor/tensor.h"
 #include <stdio.h>
 #include <string.h>
 
-/* The whole head of a version 1 file; its length, a multiple of 64. */
+/* Writes the complete header of a version 1 file, and returns its length, a multiple of 64. */
 static size_t write_head(const atomo_tensor *t, char *head, size_t room)
 {
     static const char *const descr[] = {"<f4", "<i4", "|u1"};

@@ -1,7 +1,7 @@
-/* npz.c - NumPy's .npz files: zip archives whose members are .npy files. Path: none; data come in through it.
+/* npz.c - reads NumPy's .npz files, zip archives whose members are .npy files. Path: none.
  *
- * A member is decoded as it is unpacked: the memory taken is the tensor's. Its size is believed only as far as deflate
- * can reach, and the tensor is given away only after the CRC-32 was seen to be right.
+ * A member is decoded while it is unpacked, so only the tensor's memory is needed. A size in the archive that deflate
+ * cannot produce is refused before memory is allocated. A tensor is returned only after its CRC-32 has been checked.
  */
 #include "io/file.h"
 #include "io/npy.h"
@@ -74,7 +74,7 @@ const char *atomo_npz_name(const atomo_npz *z, int i)
 typedef struct {
     atomo__inflater inflater;
     uint32_t crc;
-    bool failed; /* and has said why */
+    bool failed; /* unpacking failed, and the error text is set */
 } reading;
 
 static int read_member(void *state, int64_t offset, void *into, size_t n)
@@ -87,7 +87,8 @@ static int read_member(void *state, int64_t offset, void *into, size_t n)
     return rc;
 }
 
-/* Unpacks what the decoder left, so that damage is told from contents that are only unfit. */
+/* Unpacks the bytes that the decoder has not read and checks the CRC-32, so that a damaged member is distinguished from
+ * one that is intact but not supported. */
 static int finish(reading *r, const atomo__zip_member *m)
 {
     uint8_t rest[4096];
@@ -133,12 +134,12 @@ static const char *method_name(int method)
 
 static int check_member(const atomo__zip_member *m, const char *name)
 {
-    ATOMO_REQUIRE(!(m->flags & ENCRYPTED), ATOMO_EFORMAT, "npz: %s is encrypted, expected it plain", name);
+    ATOMO_REQUIRE(!(m->flags & ENCRYPTED), ATOMO_EFORMAT, "npz: %s is encrypted, expected it without encryption", name);
     ATOMO_REQUIRE(m->method == STORED || m->method == DEFLATED, ATOMO_EFORMAT,
                   "npz: %s is compressed by method %d%s, expected 0 (stored) or 8 (deflate)", name, m->method,
                   method_name(m->method));
     ATOMO_REQUIRE(m->method == STORED ? m->size == m->packed : m->size / ATOMO__MOST_INFLATED <= m->packed,
-                  ATOMO_EFORMAT, "npz: %s of %lld bytes cannot come out of %lld %s ones", name, (long long)m->size,
+                  ATOMO_EFORMAT, "npz: %s: %lld bytes cannot be unpacked from %lld %s ones", name, (long long)m->size,
                   (long long)m->packed, m->method == STORED ? "stored" : "deflated");
     return ATOMO_OK;
 }

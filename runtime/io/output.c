@@ -1,7 +1,7 @@
-/* output.c - every text that the program writes: logs, tables, drawings, standard output. A write is whole, or it is an
- * error that the caller gets as a status. Lua's own file:write cannot promise that: once LuaJIT has compiled it, a
- * write that fails leaves the trace and is done a second time by the interpreter, and the second one, of an empty
- * buffer, succeeds. A call of C is never done twice. Path: stage 10. */
+/* output.c - writes all text of the program: logs, tables, drawings, standard output. A write is complete, or returns
+ * an error status. Lua's file:write is not used because it can lose an error: if LuaJIT has compiled it, a failed write
+ * leaves the trace and is repeated by the interpreter, and the second write, of an empty buffer, succeeds. LuaJIT never
+ * repeats a call to a C function. Path: stage 10. */
 #include "core/core.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@ int atomo_output_write(int fd, const char *path, const void *data, double n)
         const ssize_t k = write(fd, from, left);
         if (k < 0 && errno == EINTR) continue;
         ATOMO_REQUIRE(k >= 0, ATOMO_EIO, "writing %s: %s", path, strerror(errno));
-        ATOMO_REQUIRE(k > 0, ATOMO_EIO, "writing %s: %zu bytes were not taken", path, left);
+        ATOMO_REQUIRE(k > 0, ATOMO_EIO, "writing %s: %zu bytes could not be written", path, left);
         from += k;
         left -= (size_t)k;
     }
@@ -45,9 +45,9 @@ int atomo_output_save(const char *path, const void *data, double n)
     struct stat st;
     char resolved[PATH_MAX];
     const bool there = path && stat(path, &st) == 0;
-    if (!there || S_ISREG(st.st_mode)) /* replaced whole; a link stays a link */
+    if (!there || S_ISREG(st.st_mode)) /* replaces the file; of a symbolic link, the file that it points to */
         return atomo_raw_write(there && realpath(path, resolved) ? resolved : path, data, n, NULL, 0);
-    const int fd = atomo_output_open(path, 0); /* a terminal, a pipe: nothing to replace */
+    const int fd = atomo_output_open(path, 0); /* a terminal or pipe cannot be replaced */
     if (fd < 0) return fd;
     const int rc = atomo_output_write(fd, path, data, n);
     if (rc < 0) {

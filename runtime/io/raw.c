@@ -1,6 +1,5 @@
-/* raw.c - files that are a header and the bytes of tensors behind each other (safetensors): written whole or not at
- * all, read tensor by tensor. What the header says is the caller's matter (bindings/atomo/tensor/safetensors.lua).
- * Path: none.
+/* raw.c - files that consist of a header and the bytes of tensors (safetensors): written completely or not at all, read
+ * tensor by tensor. The caller makes and reads the header (bindings/atomo/tensor/safetensors.lua). Path: none.
  */
 #include "io/element.h"
 #include "io/file.h"
@@ -20,8 +19,8 @@ static bool put_all(FILE *f, const void *head, size_t n, const atomo_tensor *con
     return fflush(f) == 0 && fsync(fileno(f)) == 0;
 }
 
-/* A rename lasts through a power cut once the folder itself is on the disk. Folders that cannot be synchronised (some
- * network file systems) are left to themselves. */
+/* Synchronises the folder of a path, after which a rename survives a power failure. Errors are ignored, since some
+ * network file systems cannot do it. */
 static void sync_folder_of(char *path)
 {
     char *slash = strrchr(path, '/');
@@ -68,8 +67,8 @@ int atomo_raw_read(const char *path, double offset, double n, atomo_tensor **out
     ATOMO_TRY(atomo__file_open("read", path, &f, &size));
     int rc = ATOMO_OK;
     if (!(offset >= 0 && n >= 0 && offset + n <= (double)size))
-        rc = atomo__fail(ATOMO_EFORMAT, "read: %s has %lld bytes, wanted %.0f from offset %.0f", path, (long long)size,
-                         n, offset);
+        rc = atomo__fail(ATOMO_EFORMAT, "read: %s has %lld bytes, expected %.0f from offset %.0f on", path,
+                         (long long)size, n, offset);
     const bool ours = !*out;
     if (rc == 0) rc = atomo__output(out, ATOMO_U8, 1, &n, "read");
     if (rc == 0 && fseek(f, (long)offset, SEEK_SET) != 0)

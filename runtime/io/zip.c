@@ -1,8 +1,8 @@
-/* zip.c - the directory of a zip archive [PKWARE APPNOTE 6.3], of 32 and of 64 bits. Path: none.
+/* zip.c - reads the directory of a zip archive [PKWARE APPNOTE 6.3], with 32-bit or 64-bit numbers. Path: none.
  *
- * The end record at the file's end says where the directory is, the directory where the members are, and each member
- * has a header of its own, with sizes there or behind the data (flag 8). All that is said twice must agree, members
- * may not overlap, and no memory is taken for more than the file holds.
+ * The end record at the end of the file has the offset of the directory, and the directory those of the members. Each
+ * member has its own header, with sizes there or after the data (flag 8). Values that occur twice must be equal,
+ * members must not overlap, and no more memory is allocated than the file's size allows.
  */
 #include "io/zip.h"
 #include "io/file.h"
@@ -13,10 +13,13 @@
 enum { END = 22, LOCATOR = 20, END64 = 56, ENTRY = 46, LOCAL = 30, MOST_COMMENT = 65535, LATE_SIZES = 8 };
 enum { SIGN_END = 0x06054b50, SIGN_LOCATOR = 0x07064b50, SIGN_END64 = 0x06064b50, SIGN_ENTRY = 0x02014b50 };
 enum { SIGN_LOCAL = 0x04034b50, SIGN_LATE = 0x08074b50 };
-#define WIDE 0xFFFFFFFF /* in place of a number that a zip64 field holds */
+#define WIDE 0xFFFFFFFF /* means that a zip64 field has the value */
 
 typedef struct {
-    int64_t at, disks, here, count, bytes, offset; /* of the directory; at: where it must end */
+    int64_t at;            /* offset where the directory must end */
+    int64_t disks, here;   /* 0 for an archive of one file; members in this file */
+    int64_t count;         /* members of the archive */
+    int64_t bytes, offset; /* of the directory */
 } end_record;
 
 static int64_t u16(const uint8_t *p)
@@ -29,7 +32,7 @@ static int64_t u32(const uint8_t *p)
     return u16(p) | u16(p + 2) << 16;
 }
 
-static int64_t u64(const uint8_t *p) /* negative: beyond int64 */
+static int64_t u64(const uint8_t *p) /* negative if it does not fit in int64 */
 {
     return (int64_t)((uint64_t)u32(p) | (uint64_t)u32(p + 4) << 32);
 }
@@ -57,7 +60,8 @@ static int read_end(const atomo__zip *z, end_record *e)
     return ATOMO_OK;
 }
 
-/* a number of the end record, which is `wide` where the record of 64 bits has it. */
+/* Sets *a, a value of the end record, to b, that of the zip64 end record. Returns whether they agree: *a was equal to b
+ * or to `wide`, which refers to the zip64 record. */
 static bool agrees(int64_t *a, int64_t wide, int64_t b)
 {
     const bool same = b >= 0 && (*a == wide || *a == b);
@@ -65,7 +69,7 @@ static bool agrees(int64_t *a, int64_t wide, int64_t b)
     return same;
 }
 
-/* What the record of 64 bits says, where there is one. */
+/* Replaces the values of e by those of the zip64 end record, if there is one. */
 static int widen_end(const atomo__zip *z, end_record *e)
 {
     uint8_t l[LOCATOR], b[END64];
@@ -106,7 +110,8 @@ static int check_end(const atomo__zip *z, const end_record *e)
 
 /* ---- members ----------------------------------------------------------------------------------------------------- */
 
-/* Replaces the fields that are WIDE by what the zip64 extra field has for them, in this order. */
+/* Replaces the fields that are WIDE by the values of the zip64 extra field, which are in this order. Returns false if
+ * it has too few or malformed values. */
 static bool widen(const uint8_t *extra, int64_t n, int64_t *const *fields, int count)
 {
     int64_t room = 0, length;
@@ -130,16 +135,17 @@ static bool widen(const uint8_t *extra, int64_t n, int64_t *const *fields, int c
     return true;
 }
 
-/* The entry at p, of at most `room` bytes; *used: its length. The name moves a byte down, for the zero behind it. */
+/* Parses the entry at p, of at most `room` bytes; *used = its length. The name is moved one byte down to make room for
+ * a 0 byte after it. */
 static int parse_entry(const atomo__zip *z, uint8_t *p, int64_t room, atomo__zip_member *m, int64_t *used)
 {
     const long long at = (long long)(p - z->directory);
     ATOMO_REQUIRE(room >= ENTRY && u32(p) == SIGN_ENTRY, ATOMO_EFORMAT,
-                  "npz: %s: byte %lld of the directory begins no entry of a member", z->path, at);
+                  "npz: %s: byte %lld of the directory: expected the entry of a member", z->path, at);
     const int64_t name = u16(p + 28), extra = u16(p + 30);
     *used = ENTRY + name + extra + u16(p + 32);
-    ATOMO_REQUIRE(*used <= room, ATOMO_EFORMAT, "npz: %s: the entry at byte %lld of the directory ends behind it",
-                  z->path, at);
+    ATOMO_REQUIRE(*used <= room, ATOMO_EFORMAT,
+                  "npz: %s: the entry at byte %lld of the directory exceeds the directory", z->path, at);
     m->flags = (int)u16(p + 8);
     m->method = (int)u16(p + 10);
     m->crc = (uint32_t)u32(p + 16);
@@ -159,7 +165,8 @@ static int parse_entry(const atomo__zip *z, uint8_t *p, int64_t room, atomo__zip
     return ATOMO_OK;
 }
 
-/* The sizes behind the data: with and without a signature, of 32 and of 64 bits. Returns their length; 0: none fit. */
+/* Returns the length of the sizes after the data, with or without a signature, 32-bit or 64-bit; 0 if none of these
+ * forms agrees with the directory. */
 static int64_t late_sizes(const uint8_t *p, int64_t n, const atomo__zip_member *m)
 {
     for (int64_t sign = 4; sign >= 0; sign -= 4)
@@ -180,13 +187,13 @@ static int read_late_sizes(const atomo__zip *z, int64_t limit, atomo__zip_member
     ATOMO_TRY(read_at(z, m->end, b, n));
     const int64_t length = late_sizes(b, n, m);
     ATOMO_REQUIRE(length > 0, ATOMO_EFORMAT,
-                  "npz: %s: '%.99s': offset %lld: the sizes and CRC-32 behind the data are not the directory's",
+                  "npz: %s: '%.99s': offset %lld: the sizes and CRC-32 after the data differ from the directory's",
                   z->path, m->name, (long long)m->end);
     m->end += length;
     return ATOMO_OK;
 }
 
-/* The member's own header, which must say what the directory does. */
+/* Reads the member's own header, which must agree with the directory. */
 static int read_local(const atomo__zip *z, int64_t limit, atomo__zip_member *m)
 {
     uint8_t b[LOCAL + 2 * 65535];
@@ -204,13 +211,14 @@ static int read_local(const atomo__zip *z, int64_t limit, atomo__zip_member *m)
     const bool late = m->flags & LATE_SIZES;
     const bool same = widen(b + LOCAL + name, extra, fields, 2) && u16(b + 6) == m->flags && u16(b + 8) == m->method &&
                       (size_t)name == strlen(m->name) && memcmp(b + LOCAL, m->name, (size_t)name) == 0;
-    ATOMO_REQUIRE(same && (packed == m->packed || (late && packed == 0)) && (size == m->size || (late && size == 0)) &&
-                      (crc == m->crc || (late && crc == 0)),
-                  ATOMO_EFORMAT,
-                  "npz: %s: '%.99s': its header at offset %lld (%lld bytes, %lld unpacked) is not the directory's "
-                  "(%lld, %lld)",
-                  z->path, m->name, (long long)m->header, (long long)packed, (long long)size, (long long)m->packed,
-                  (long long)m->size);
+    ATOMO_REQUIRE(
+        same && (packed == m->packed || (late && packed == 0)) && (size == m->size || (late && size == 0)) &&
+            (crc == m->crc || (late && crc == 0)),
+        ATOMO_EFORMAT,
+        "npz: %s: '%.99s': its header at offset %lld (%lld bytes, %lld unpacked) differs from the directory's "
+        "(%lld, %lld)",
+        z->path, m->name, (long long)m->header, (long long)packed, (long long)size, (long long)m->packed,
+        (long long)m->size);
     m->data = data;
     m->end = data + m->packed;
     return late ? read_late_sizes(z, limit, m) : ATOMO_OK;

@@ -1,10 +1,10 @@
-/* activation.c - elementwise activations: LeakyReLU, GELU [Hendrycks & Gimpel 2016] (exact and by tanh), SiLU, tanh,
- * sigmoid; a pair of functions each, in one table. Path: stage 3. */
+/* activation.c - elementwise activations: LeakyReLU, GELU [Hendrycks & Gimpel 2016] (by erf and by tanh), SiLU, tanh,
+ * sigmoid. Each has a forward and a backward function in one table. Path: stage 3. */
 #include "nn/nn.h"
 #include "tensor/vmath.h"
 
 typedef void forward_fn(int64_t n, float a, const float *restrict x, float *restrict y);
-/* s: what the forward's caller saved, the input x or (tanh, sigmoid) the result y */
+/* s: the input x, for tanh and sigmoid the result y; a: LeakyReLU's negative slope, ignored by the others */
 typedef void backward_fn(int64_t n, float a, const float *restrict s, const float *restrict gy, float *restrict gx);
 
 #define ACTIVATION(name, value, slope)                                                                                 \

@@ -1,5 +1,5 @@
-/* adaptive_pool.c - average pooling of [N,H,W,C] to a given size: output o averages the inputs floor(o H / OH) to
- * ceil((o + 1) H / OH) - 1, as PyTorch's AdaptiveAvgPool2d. Path: stage 3. */
+/* adaptive_pool.c - average pooling of [N,H,W,C] to a given size: output row o averages the input rows floor(o H / OH)
+ * to ceil((o + 1) H / OH) - 1, and columns likewise, as PyTorch's AdaptiveAvgPool2d. Path: stage 3. */
 #include "nn/nn.h"
 #include <string.h>
 
@@ -21,7 +21,8 @@ ATOMO_CLONES static void add_scaled(int64_t n, float f, const float *restrict x,
     for (int64_t i = 0; i < n; i++) y[i] += f * x[i];
 }
 
-/* One image: y += or (backward) gx += each window's share. */
+/* Adds to y (zeros on entry), for one image: forward, the average of each window of x; backward, each output's gradient
+ * in x divided over its window, so that x is gy and y is gx. */
 static void image(const dims *s, const float *x, float *y, bool backward)
 {
     for (int64_t oy = 0; oy < s->oh; oy++)

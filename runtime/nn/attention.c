@@ -1,8 +1,9 @@
-/* attention.c - scaled dot-product attention of several heads [Vaswani et al. 2017], in blocks of query rows:
+/* attention.c - multi-head scaled dot-product attention [Vaswani et al. 2017], in blocks of query rows:
  *   P = softmax(q k^T / sqrt(d) + mask),  y = dropout(P) v.
- * A block holds ROWS x keys scores, so T x T is never stored; of P only the log of each row's sum is kept, and the
- * backward works the block out again [Rabe & Staats 2021; Dao et al. 2022]. A head is the unit of a thread, so the bits
- * do not depend on their number. Head h is columns h d .. (h + 1) d - 1 of q, k, v. Path: stage 3. */
+ * A block holds the scores of ROWS queries, so the T x T matrix is never stored. Of P only the log of each row's sum of
+ * exponentials is kept (lse), and the backward computes the block again [Rabe & Staats 2021; Dao et al. 2022]. Each
+ * (image, head) pair is computed by one thread, so the bits do not depend on the number of threads. Head h is columns
+ * h d .. (h + 1) d - 1 of q, k, v. In this file `unit` is image * heads + head. Path: stage 3. */
 #include "nn/nn.h"
 #include "tensor/vmath.h"
 #include <cblas.h>
@@ -15,13 +16,13 @@ enum { ROWS = 64 };
 typedef struct dims {
     int64_t b, tq, tk, heads, d;
     int causal;
-    float p, scale; /* of dropout; 1 / sqrt(d) */
+    float p, scale; /* probability of dropout; 1 / sqrt(d) */
     const atomo_stream *stream;
     const atomo_tensor *mask; /* [B,Tq,Tk], or NULL */
-    double products;          /* multiplications in q k^T */
+    double products;          /* number of multiplications in q k^T, over all heads and images */
 } dims;
 
-typedef struct matrix { /* a head's rows in a tensor [B,T,C] */
+typedef struct matrix { /* the columns of one head and image in a tensor [B,T,C]: T rows, ld floats apart */
     float *data;
     blasint ld;
 } matrix;
@@ -43,7 +44,7 @@ static void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n
     cblas_sgemm(CblasRowMajor, ta, tb, (blasint)m, (blasint)n, (blasint)k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
-static int64_t keys_of(const dims *s, int64_t i) /* that query row i may see */
+static int64_t keys_of(const dims *s, int64_t i) /* number of keys that query i attends to */
 {
     return s->causal ? ATOMO_MIN(i + 1, s->tk) : s->tk;
 }
@@ -61,6 +62,7 @@ ATOMO_CLONES static float softmax_row(float *x, int64_t n, int64_t all)
     return (float)((double)top + log(sum));
 }
 
+/* x[0..n) = exp(x - lse), x[n..all) = 0 */
 ATOMO_CLONES static void probabilities(float *x, float lse, int64_t n, int64_t all)
 {
     for (int64_t i = 0; i < n; i++) x[i] = atomo__exp_within(x[i] - lse);
@@ -73,7 +75,7 @@ ATOMO_CLONES static void drop(int64_t n, float p, const float *restrict u, float
     for (int64_t i = 0; i < n; i++) x[i] = u[i] >= p ? x[i] * scale : 0;
 }
 
-/* x += mask; whether anything is left to see. */
+/* x += mask. Returns whether any key is left unmasked. */
 ATOMO_CLONES static bool add_mask(int64_t n, const float *restrict mask, float *restrict x)
 {
     int seen = 0;
@@ -84,7 +86,7 @@ ATOMO_CLONES static bool add_mask(int64_t n, const float *restrict mask, float *
     return seen;
 }
 
-/* What is hidden gets exactly 0, whatever exp made of it. */
+/* Sets the probability of masked keys to exactly 0, because atomo__exp_within(-INFINITY) is not 0. */
 ATOMO_CLONES static void hide(int64_t n, const float *restrict mask, float *restrict x)
 {
     for (int64_t i = 0; i < n; i++) x[i] = mask[i] == -INFINITY ? 0 : x[i];
@@ -101,7 +103,9 @@ static void zero(float *x, int64_t n)
     for (int64_t i = 0; i < n; i++) x[i] = 0;
 }
 
-/* Scores of query i to probabilities; a query that sees nothing gets none. */
+/* Turns the scores p [keys] of query i into probabilities and sets *lse; all are 0 for a query whose keys are all
+ * masked.
+ */
 static void row_forward(const dims *s, int64_t unit, int64_t i, int64_t keys, float *p, float *lse)
 {
     const int64_t own = keys_of(s, i);
@@ -115,7 +119,7 @@ static void row_forward(const dims *s, int64_t unit, int64_t i, int64_t keys, fl
     if (mask) hide(own, mask, p);
 }
 
-/* The same again, from lse. */
+/* The same in the backward, from the lse of the forward. */
 static void row_again(const dims *s, int64_t unit, int64_t i, int64_t keys, float *p, float lse)
 {
     const int64_t own = keys_of(s, i);
@@ -125,7 +129,8 @@ static void row_again(const dims *s, int64_t unit, int64_t i, int64_t keys, floa
     if (mask) hide(own, mask, p);
 }
 
-/* The same mask in forward and backward: numbers of the stream by (head, query, key). */
+/* Applies dropout to x [n], the probabilities of query i. The random number of a probability is keyed by (unit, query,
+ * key), so that forward and backward drop the same ones. u: scratch [n]. */
 static void drop_row(const dims *s, int64_t unit, int64_t i, int64_t n, float *u, float *x)
 {
     if (s->p == 0) return;
@@ -133,7 +138,7 @@ static void drop_row(const dims *s, int64_t unit, int64_t i, int64_t n, float *u
     drop(n, s->p, u, x);
 }
 
-/* g = p (g - delta): from the gradient of the probabilities to that of the scores. */
+/* g = p (g - delta): turns the gradient of the probabilities into that of the scores; delta = sum over keys of p g. */
 ATOMO_CLONES static void through_softmax(int64_t n, const float *restrict p, float delta, float *restrict g)
 {
     for (int64_t i = 0; i < n; i++) g[i] = p[i] * (g[i] - delta);
@@ -177,11 +182,11 @@ static void head_backward(const dims *s, int64_t unit, const operands *o, const 
         product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, q, o->q.ld, o->k.data, o->k.ld, 0, p, ld);
         product(CblasNoTrans, CblasTrans, n, keys, s->d, 1, gy, o->gy.ld, o->v.data, o->v.ld, 0, g, ld);
         for (int64_t i = 0; i < n; i++) row_again(s, unit, i0 + i, keys, p + i * ld, lse[i0 + i]);
-        if (s->p > 0) { /* gv takes the dropped probabilities */
+        if (s->p > 0) { /* gv needs the probabilities after dropout */
             for (int64_t i = 0; i < n; i++) drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, p + i * ld);
         }
         product(CblasTrans, CblasNoTrans, keys, s->d, n, 1, p, ld, gy, o->gy.ld, 1, o->gv.data, o->gv.ld);
-        if (s->p > 0) { /* the scores again: p without its mask */
+        if (s->p > 0) { /* compute p again, now without dropout */
             product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, q, o->q.ld, o->k.data, o->k.ld, 0, p, ld);
             for (int64_t i = 0; i < n; i++) row_again(s, unit, i0 + i, keys, p + i * ld, lse[i0 + i]);
         }
@@ -198,7 +203,7 @@ static void head_backward(const dims *s, int64_t unit, const operands *o, const 
 
 /* ---- checks -------------------------------------------------------------------------------------------------- */
 
-/* f32 of three dimensions, the last one dense. */
+/* Checks that t is f32 with three dimensions, and that the last one has stride 1. */
 static int expect_dense(const char *name, const atomo_tensor *t)
 {
     ATOMO_REQUIRE(t, ATOMO_EARG, "attention: %s is missing", name);
@@ -209,7 +214,7 @@ static int expect_dense(const char *name, const atomo_tensor *t)
     return ATOMO_OK;
 }
 
-/* f32 [B,T,C]: a tensor, or some columns of one. */
+/* Checks that t is f32 [B,T,C]: a contiguous tensor, or adjacent columns of one. */
 static int expect_rows(const char *name, const atomo_tensor *t)
 {
     ATOMO_TRY(expect_dense(name, t));
@@ -265,7 +270,8 @@ static int check(const atomo_tensor *q, const atomo_tensor *k, const atomo_tenso
     return ATOMO_OK;
 }
 
-/* Room for each thread: `blocks` score blocks and a row. */
+/* *work = scratch memory of *each floats for every thread: `blocks` blocks of scores [ROWS, tk] and a row [tk]. The
+ * caller frees it. */
 static int new_work(const dims *s, int blocks, int64_t *each, float **work)
 {
     void *space;

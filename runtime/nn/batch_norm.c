@@ -2,9 +2,10 @@
  *
  *   y = relu(gamma (x - mean) invstd + beta + residual)
  *
- * x is seen as blocks of rows that stay in cache (channels.h). Each block's sums are float around the block's own mean,
- * and blocks are combined in double, in order [Chan et al. 1983]: safe for any mean, and the same bits for any number
- * of threads. Path: stage 3; memory-bound: 2 reads and 1 write of x forward; the backward is in batch_norm_backward.c.
+ * x is divided into blocks of rows that stay in cache (channels.h). Each block's sums are f32, of differences from the
+ * block's mean. Blocks are combined in double, in order [Chan et al. 1983]. So no mean is too large, and the bits do
+ * not depend on the number of threads. The forward is bound by memory: it reads x twice and writes y once. The backward
+ * is in batch_norm_backward.c. Path: stage 3.
  */
 #include "nn/channels.h"
 #include <math.h>
@@ -31,7 +32,8 @@ ATOMO_CLONES static void moments_into(int64_t n, int64_t period, int64_t ahead, 
     }
 }
 
-/* One block: out[0..c) its mean, out[c..2c) its sum of squared differences from that mean. work: 3 periods. */
+/* For one block of n floats: out[0..c) = the channels' means, out[c..2c) = their sums of squared differences from the
+ * mean. work: scratch of 3 periods. */
 static void block_moments(const layout *l, int64_t n, const float *x, float *work, float *out)
 {
     float *shift = work, *s1 = work + l->period, *s2 = s1 + l->period;
@@ -50,12 +52,12 @@ static void block_moments(const layout *l, int64_t n, const float *x, float *wor
     }
 }
 
-/* mean[c], and m2[c] = the sum of squared differences from it, over all rows. */
+/* mean[c] and m2[c] = each channel's mean over all rows, and the sum of squared differences from it. */
 static int moments(const layout *l, const float *x, double *mean, double *m2)
 {
     float *part;
     ATOMO_TRY(new_floats((size_t)(l->blocks * 2 * l->c + omp_get_max_threads() * 3 * l->period), &part));
-    float *work = part + l->blocks * 2 * l->c; /* 3 periods a thread */
+    float *work = part + l->blocks * 2 * l->c; /* 3 periods per thread */
     ATOMO_FOR(b, l->blocks, 1, l->rows * l->c > ATOMO_PARALLEL_MIN,
               block_moments(l, block_size(l, b), x + b * l->block, work + omp_get_thread_num() * 3 * l->period,
                             part + b * 2 * l->c));
@@ -72,13 +74,14 @@ static int moments(const layout *l, const float *x, double *mean, double *m2)
         }
         seen = total;
     }
-    for (int64_t i = 0; i < l->c; i++) /* squares beyond float, or NaN and Inf in x */
+    for (int64_t i = 0; i < l->c; i++) /* squares overflowed f32, or x has NaN or Inf: compute this channel in double */
         if (!isfinite(m2[i])) atomo__moments(x + i, l->rows, l->c, 1, &mean[i], &m2[i]);
     atomo__free(part);
     return ATOMO_OK;
 }
 
-/* y = relu?((x - mean) scale + beta + residual?); v holds mean, scale, beta, each a period long. */
+/* y = (x - mean) scale + beta, plus r if it is not NULL, through ReLU if relu != 0. v: mean, scale and beta, one period
+ * each. */
 ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, const float *restrict v,
                                const float *restrict x, const float *restrict r, int relu, float *restrict y)
 {
@@ -93,7 +96,7 @@ ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, const f
         if (ro && relu)
             for (int64_t i = 0; i < m; i++) {
                 float t = (xo[i] - mean[i]) * scale[i] + beta[i] + ro[i];
-                yo[i] = t < 0 ? 0 : t; /* NaN stays */
+                yo[i] = t < 0 ? 0 : t; /* keeps NaN */
             }
         else if (ro)
             for (int64_t i = 0; i < m; i++) yo[i] = (xo[i] - mean[i]) * scale[i] + beta[i] + ro[i];
@@ -113,7 +116,7 @@ static void apply_block(const layout *l, int64_t b, const float *v, const float 
     apply(block_size(l, b), l->period, -l->block, v, x + at, r ? r + at : NULL, relu, y + at);
 }
 
-/* Blocks in falling order: those that the statistics read last are still in cache. */
+/* Goes through the blocks from last to first, because the blocks that the statistics read last are still in cache. */
 static int apply_all(const layout *l, const atomo_tensor *x, const atomo_tensor *r, const float *mean,
                      const float *gamma, const float *beta, const float *invstd, int relu, float *y)
 {

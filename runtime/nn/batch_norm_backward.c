@@ -4,22 +4,22 @@
  *   gx = gamma invstd (g - gbeta / n - (x - mean) invstd^2 sum g (x - mean) / n)      (training)
  *   gx = gamma invstd g                                                               (evaluation)
  *
- * Without a residual the mask y > 0 is computed again from x, by the forward's own arithmetic, so y is not read. With
- * one, the first pass writes g as gresidual (which may be gy itself: one array less to go through) and the second reads
- * that: 5 reads and 2 writes of x's size with a residual, else 4 reads and 1 write. Blocks and fixed-order combining as
- * in batch_norm.c. Path: stage 3.
+ * Without a residual the mask y > 0 is computed again from x, by the same arithmetic as in the forward, so y is not
+ * read: 4 reads and 1 write of arrays of x's size. With a residual, the first pass writes g to gresidual, which may be
+ * the same array as gy, and the second pass reads it: 5 reads and 2 writes. Blocks are summed and combined as in
+ * batch_norm.c. Path: stage 3.
  */
 #include "nn/channels.h"
 #include <omp.h>
 #include <string.h>
 
-enum mask { MASK_NONE, MASK_X, MASK_Y }; /* where the ReLU's mask comes from */
+enum mask { MASK_NONE, MASK_X, MASK_Y }; /* the ReLU's mask: there is none, computed from x, read from y */
 
-typedef struct channels {               /* each a period long */
+typedef struct channels {               /* arrays of one period */
     float *mean, *scale, *beta, *a, *b; /* gx = scale g + a (x - mean) + b */
 } channels;
 
-/* s1 += g, s2 += g (x - mean); g is written too where there is a residual, perhaps over gy. */
+/* s1 += g, s2 += g (x - mean). With MASK_Y g is written, too; it may be the same array as gy. */
 ATOMO_CLONES static void reduce(int64_t n, int64_t period, int64_t ahead, enum mask mask, const channels *ch,
                                 const float *restrict x, const float *restrict y, const float *gy, float *g,
                                 float *restrict s1, float *restrict s2)
@@ -78,7 +78,7 @@ ATOMO_CLONES static void apply(int64_t n, int64_t period, int64_t ahead, enum ma
     }
 }
 
-/* Evaluation: the statistics are constants, and x only decides where the ReLU is open. */
+/* gx in evaluation: mean and invstd are constants, and x is read only for the ReLU's mask. */
 ATOMO_CLONES static void apply_constant(int64_t n, int64_t period, enum mask mask, const channels *ch,
                                         const float *restrict x, const float *restrict g, float *restrict gx)
 {
@@ -100,10 +100,10 @@ typedef struct job {
     bool big, training;
     channels ch;
     const float *x, *y, *gy;
-    float *g, *gx; /* g: gresidual, or NULL; gx may be NULL */
+    float *g, *gx; /* g: gresidual, NULL unless mask is MASK_Y; gx: NULL if it is not wanted */
 } job;
 
-/* Block b's two sums into part; s1, s2: room for a period each. */
+/* Writes block b's sums s1 and s2 [c each] to its place in part [blocks, 2, c]; s1, s2: scratch of one period each. */
 static void reduce_block(const job *j, int64_t b, float *s1, float *s2, float *part)
 {
     const layout *l = &j->l;
@@ -118,13 +118,13 @@ static void reduce_block(const job *j, int64_t b, float *s1, float *s2, float *p
     memcpy(part + b * 2 * l->c + l->c, s2, (size_t)l->c * sizeof(float));
 }
 
-/* sum g and sum g (x - mean) over all rows, as doubles in sums[0..c) and sums[c..2c). */
+/* sums[0..c) = sum of g, sums[c..2c) = sum of g (x - mean), over all rows. */
 static int reduce_all(const job *j, double *sums)
 {
     const layout *l = &j->l;
     float *part;
     ATOMO_TRY(new_floats((size_t)(l->blocks * 2 * l->c + omp_get_max_threads() * 2 * l->period), &part));
-    float *s1 = part + l->blocks * 2 * l->c, *s2 = s1 + l->period; /* the first thread's */
+    float *s1 = part + l->blocks * 2 * l->c, *s2 = s1 + l->period; /* of thread 0 */
     const int64_t apart = 2 * l->period;
     ATOMO_FOR(b, l->blocks, 1, j->big,
               reduce_block(j, b, s1 + omp_get_thread_num() * apart, s2 + omp_get_thread_num() * apart, part));
@@ -147,7 +147,7 @@ static void apply_block(const job *j, int64_t b)
         apply_constant(block_size(l, b), l->period, mask, &j->ch, j->x + at, g + at, j->gx + at);
 }
 
-static void apply_all(const job *j) /* falling order: the blocks that the reduction read last are still in cache */
+static void apply_all(const job *j) /* from last to first: the blocks that the reduction read last are still in cache */
 {
     ATOMO_FOR(k, j->l.blocks, 1, j->big, apply_block(j, j->l.blocks - 1 - k));
 }

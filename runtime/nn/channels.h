@@ -1,7 +1,8 @@
-/* channels.h - rows [rows, C] as one long array whose channels repeat; for kernels that work per channel. Private.
+/* channels.h - the memory layout of per-channel kernels: [rows, C] as one long array in which channels repeat. Private.
  *
- * Short channel vectors are repeated to a period of at least 256 floats, so that inner loops are long whatever C is.
- * Rows go in blocks that stay in cache: the unit of work of a thread, and of fixed-order combining.
+ * Vectors of C per-channel values are repeated to a period of at least 256 floats, so that inner loops are long for any
+ * C. Rows are divided into blocks that stay in cache. A block is computed by one thread, and the results of blocks are
+ * combined in order.
  */
 #ifndef ATOMO_CHANNELS_H
 #define ATOMO_CHANNELS_H
@@ -11,7 +12,7 @@
 enum { PERIOD = 256, BLOCK_FLOATS = 8192, BLOCK_ROWS_MIN = 32 };
 
 typedef struct layout {
-    int64_t rows, c, period, block, blocks; /* period: floats after which channels repeat; block: floats in a block */
+    int64_t rows, c, period, block, blocks; /* period: floats of the repeated vectors; block: floats of a block */
 } layout;
 
 static inline layout layout_of(const atomo_tensor *x)
@@ -26,6 +27,7 @@ static inline layout layout_of(const atomo_tensor *x)
     return l;
 }
 
+/* Returns the number of floats in block b; the last one may be shorter. */
 static inline int64_t block_size(const layout *l, int64_t b)
 {
     return ATOMO_MIN(l->block, l->rows * l->c - b * l->block);

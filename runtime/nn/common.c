@@ -5,7 +5,8 @@
 
 enum { BLOCK_ROWS = 256, PERIOD = 128 };
 
-/* sum[c] += the rows. Few channels: several rows are added as one of `group` rows, so that the inner loop is long. */
+/* sum[c] += all rows of a [rows, c]. `group` rows are treated as one long row, so that the inner loop is long for few
+ * channels. wide: scratch [group * c]. */
 ATOMO_CLONES static void add_rows(const float *restrict a, int64_t rows, int64_t c, int64_t group, float *restrict wide,
                                   float *restrict sum)
 {

@@ -1,7 +1,8 @@
-/* conv.c - 2-D convolution: checks, and the choice of what computes it. Path: stage 3.
+/* conv.c - 2-D convolution: checks arguments and chooses the engine that computes it. Path: stage 3.
  *
- * Engines (conv.h) see checked, non-empty arrays. A policy picks the engine of a layer and pass by a rule of its shape
- * and the CPU, never by timing: every run computes the same. ATOMO_CONV or atomo_conv_set_engine sets the policy.
+ * Engines (conv.h) receive checked, non-empty arrays. A policy picks the engine for each layer and pass from the
+ * layer's shape and the CPU, never by timing, so every run computes the same. ATOMO_CONV or atomo_conv_set_engine sets
+ * the policy.
  */
 #include "nn/conv.h"
 #include "nn/nn.h"
@@ -47,9 +48,9 @@ typedef struct policy {
 } policy;
 
 static const policy policies[] = {
-    {"auto", pick_auto},         /* the default: Winograd where it pays, else direct */
+    {"auto", pick_auto},         /* the default: Winograd where it is faster, else as "direct" */
     {"direct", pick_direct},     /* no Winograd */
-    {"winograd", pick_winograd}, /* wherever it can be used */
+    {"winograd", pick_winograd}, /* Winograd for all shapes that it can compute */
 #ifdef ATOMO_HAVE_ONEDNN
     {"onednn", pick_onednn},
 #endif
@@ -107,7 +108,7 @@ int atomo__conv_shape(const char *fn, const atomo_tensor *x, const atomo_tensor 
                   "%s: %d groups do not divide input %s and weight %s", fn, g->groups, atomo__shape_text(x),
                   atomo__shape_text(w));
     ATOMO_REQUIRE(s->c == atomo__size(w, 3) * s->groups, ATOMO_ESHAPE,
-                  "%s: weight is %s, input %s has %d channels, weight wants %d", fn, atomo__shape_text(w),
+                  "%s: weight is %s, input %s has %d channels, expected %d", fn, atomo__shape_text(w),
                   atomo__shape_text(x), (int)s->c, (int)(atomo__size(w, 3) * s->groups));
     for (int i = 0; i < 2; i++) {
         s->stride[i] = g->stride[i];
@@ -153,7 +154,7 @@ ATOMO_CLONES static void add_to(int64_t n, const float *restrict from, float *re
     for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
 
-/* gx += the engine's gradient, through scratch where the engine cannot add by itself. */
+/* gx += the engine's gradient, by way of scratch memory if the engine has no backward_data_add. */
 static int backward_data_add(const conv_engine *engine, const conv_shape *s, const float *gy, const float *w, float *gx)
 {
     enum { BLOCK = 1 << 14 };

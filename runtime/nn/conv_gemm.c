@@ -1,8 +1,9 @@
-/* conv_gemm.c - convolution as im2col + sgemm: the engine for machines without oneDNN, and the others' check.
+/* conv_gemm.c - convolution by im2col and sgemm: the engine of builds without oneDNN, and the reference in tests of the
+ * other engines.
  *
  * Per group: patches [images oh ow, kh kw c/groups] are gathered for as many images as stay in cache, then
  *   y = patches w^T,   gpatches = gy w (scattered back into gx),   gw += gy^T patches.
- * A 1x1 convolution with stride 1 and no padding is its own patch matrix. Path: stage 3.
+ * For a 1x1 convolution with stride 1 and no padding, x is the patch matrix and nothing is gathered. Path: stage 3.
  */
 #include "nn/conv.h"
 #include "nn/nn.h"
@@ -13,9 +14,9 @@ enum { PATCH_FLOATS = 1 << 18 }; /* patches gathered at a time: 1 MB */
 
 typedef struct patches {
     int64_t cg, og, k; /* channels in and out of a group; k = kh kw cg, the length of a patch */
-    int64_t images;    /* gathered at a time */
-    bool whole;        /* x is the patch matrix already */
-    float *space;
+    int64_t images;    /* images gathered at a time */
+    bool whole;        /* x itself is the patch matrix */
+    float *space;      /* the gathered patches; NULL if whole; freed by the caller of patches_new */
 } patches;
 
 static int patches_new(const conv_shape *s, patches *p)
@@ -38,15 +39,15 @@ static int patches_new(const conv_shape *s, patches *p)
     return ATOMO_OK;
 }
 
-/* Taps of a row that lie side by side both in x and in the patch, and so are moved as one. */
+/* Returns how many taps of a kernel row are adjacent both in x and in the patch, and so are copied together. */
 static int64_t side_by_side(const conv_shape *s)
 {
     return s->groups == 1 && s->dilation[1] == 1 ? s->kw : 1;
 }
 
-typedef struct run { /* taps that move together: n of them, at x [.., ix], or outside of it */
-    bool inside;
-    int64_t ix, n;
+typedef struct run { /* n taps that are copied together */
+    bool inside;     /* they are inside the image; if not, their values are 0 */
+    int64_t ix, n;   /* column of the first one in the image, number of taps */
 } run;
 
 static run run_at(const conv_shape *s, int64_t o, int64_t kx, int64_t taps)
@@ -57,7 +58,7 @@ static run run_at(const conv_shape *s, int64_t o, int64_t kx, int64_t taps)
     return r;
 }
 
-/* One row of outputs of one image: x[.., g's channels] -> patch rows. */
+/* Writes the patches of one row of outputs of one image to `out`; x points to the first channel of the group. */
 static void gather_row(const conv_shape *s, const patches *p, const float *x, int64_t row, float *out)
 {
     const int64_t taps = side_by_side(s);
@@ -92,7 +93,7 @@ ATOMO_CLONES static void add(int64_t n, const float *restrict from, float *restr
     for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
 
-/* The transpose of gather_row: adds each patch element into gx. */
+/* The transpose of gather_row: adds each element of the patches to its pixel in gx. */
 static void scatter_row(const conv_shape *s, const patches *p, const float *from, int64_t row, float *gx)
 {
     const int64_t taps = side_by_side(s);
@@ -109,7 +110,7 @@ static void scatter_row(const conv_shape *s, const patches *p, const float *from
     }
 }
 
-/* Images do not overlap, so they run in parallel. */
+/* Images are scattered in parallel, since patches of different images share no pixel. */
 static void scatter(const conv_shape *s, const patches *p, float *gx, int64_t images)
 {
 #pragma omp parallel for if (images * s->oh * s->ow * p->k > ATOMO_PARALLEL_MIN)
@@ -175,8 +176,9 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
     return rc;
 }
 
-/* Measured on Zen 5 with AVX-512, batch 64 and 128: 1x1 layers and the weights' gradient of wide strided ones run at
- * sgemm's speed, and so does the data's gradient where channels do not fill oneDNN's vectors (LeNet's second layer). */
+/* Measured on Zen 5 with AVX-512, batch 64 and 128. im2col with sgemm is faster for 1x1 layers, for the gradient of the
+ * weights with 64 channels or more, and for the gradient of the data if the number of channels is not a multiple of
+ * oneDNN's vectors (LeNet's second layer). */
 bool atomo__conv_gemm_pays(const conv_shape *s, enum conv_pass pass)
 {
     if (!atomo__sgemm_is_wide() || s->groups > 1) return false;

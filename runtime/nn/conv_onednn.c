@@ -1,10 +1,10 @@
-/* conv_onednn.c - convolution through oneDNN's C API, 2.x and 3.x (onednn_api.h).
+/* conv_onednn.c - convolution by oneDNN's C API, 2.x and 3.x (onednn_api.h).
  *
- * Images stay plain NHWC on both sides; the weights' layout is oneDNN's choice, and they are reordered on the way in or
- * out: they are small beside the images, and plain [out,kh,kw,in] weights are out of the question with oneDNN 2.6
- * (measured on ResNet-20, batch 128: six steps, 1.5 s otherwise, had not ended after five minutes). A plan (the
- * primitives, their memories and reorders) is made once per shape, pass and number of threads, and kept. Scratch and
- * reordered weights come from the runtime's pool. Path: stage 3.
+ * Images stay in plain NHWC layout. oneDNN chooses the layout of the weights, and they are reordered before or after
+ * the convolution, which is cheap because weights are small compared with images. Plain [out,kh,kw,in] weights are not
+ * usable with oneDNN 2.6: on ResNet-20 with batch 128, six steps did not end within five minutes, instead of 1.5 s. A
+ * plan (the primitives, their memories and the reorder) is made once per shape, pass and number of threads, and kept.
+ * Scratch memory and reordered weights come from the runtime's memory pool. Path: stage 3.
  */
 #include "nn/conv.h"
 #include "nn/onednn_api.h"
@@ -12,11 +12,11 @@
 #include <string.h>
 
 typedef struct plan {
-    struct plan *next; /* in its bucket */
+    struct plan *next; /* next plan with the same hash; NULL: last */
     conv_shape shape;
     int threads, has_bias;
     enum conv_pass pass;
-    dnnl_primitive_t conv, reorder; /* reorder NULL: the plain layout is what the primitive wants */
+    dnnl_primitive_t conv, reorder; /* reorder: of the weights; NULL: the primitive uses the plain layout */
     dnnl_memory_t x, w, w_plain, b, y, scratch;
     size_t w_bytes, scratch_bytes;
 } plan;
@@ -58,7 +58,7 @@ static void plan_free(plan *p)
     atomo__free(p);
 }
 
-/* The reorder between plain and chosen weights, in the direction of the pass. */
+/* Makes the reorder from the plain to oneDNN's layout of the weights, or back for the gradient of the weights. */
 static int make_reorder(plan *p, md_ref chosen, md_ref plain, const_dnnl_primitive_attr_t attr)
 {
     if (dnnl_memory_desc_equal(chosen, plain)) return ATOMO_OK;
@@ -116,7 +116,8 @@ static int plan_make(plan *p)
     return rc;
 }
 
-static void forget_all(void) /* too many shapes: start anew rather than grow for ever */
+/* Frees all plans, so that the cache cannot grow beyond MOST_PLANS. */
+static void forget_all(void)
 {
     for (int i = 0; i < BUCKETS; i++)
         for (plan *p = buckets[i], *next; p; p = next) {
@@ -179,7 +180,7 @@ static int run_conv(const plan *p)
     return ATOMO_OK;
 }
 
-/* oneDNN takes its operands as void *, in and out alike. */
+/* Casts away const: oneDNN takes inputs and outputs alike as void *. */
 static void *operand(const float *v)
 {
     return (void *)(uintptr_t)v;

@@ -1,11 +1,11 @@
-/* conv_rows.c - convolution with stride 1 straight from the image's rows, for kernels above 3x3 with channels that do
- * not fill vectors (LeNet's); AVX-512 only. Path: stage 3.
+/* conv_rows.c - convolution with stride 1 directly on the rows of the image, without gathering patches. For kernels
+ * larger than 3x3 whose number of input channels is no multiple of 16 (LeNet's); AVX-512 only. Path: stage 3.
  *
- * In an image [h,w,c] the kw c floats that a kernel's row meets lie side by side, whatever c is: nothing is gathered.
+ * In an image [h,w,c] the kw * c floats under one row of the kernel are adjacent, for any c.
  *   y[p,:]        = sum over (ky, j) of x[row(p) + ky, j] wt[ky, j, :]       tiles of pixels x 16 outputs in registers
  *   gw[o, ky, :]  = sum over pixels p of gy[p, o] x[row(p) + ky, 0 .. kw c)   tiles of outputs x 16 taps in registers
- * One fixed order of sums for every element: the bits depend on the shapes only, not on the threads. Images with
- * padding are copied once into a frame of zeros. The gradient of the images is conv_gemm.c's.
+ * Every element is summed in a fixed order, so the bits depend on the shapes only, not on the number of threads. Images
+ * with padding are first copied into a frame of zeros. The gradient of the images is computed by conv_gemm.c.
  */
 #include "nn/conv.h"
 #include "nn/nn.h"
@@ -16,15 +16,16 @@
 
 enum { LANES = 16, ROWS = 8, VECTORS = 4, IMAGES = 4 };
 
-/* c [rows, vectors * 16] = init + sum over segments and steps of a[r][..] b[..]; `last`: lanes of the last vector. */
+/* The operands of tile(): c [rows, vectors * 16] = init + sum over segments and steps of a[r][..] b[..]. */
 typedef struct product {
     const float *a[ROWS], *b, *init;
     float *c;
-    int64_t segments, steps;          /* of the sum */
-    int64_t a_segment, a_step;        /* floats from one to the next */
-    int64_t b_segment, b_step, c_row; /* c_row: of c */
-    int64_t init_row;                 /* of init; 0: one row for all */
-    __mmask16 last;
+    int64_t segments, steps;   /* the sum has segments * steps terms */
+    int64_t a_segment, a_step; /* floats from one segment or step to the next in a[r] */
+    int64_t b_segment, b_step; /* likewise in b */
+    int64_t c_row;             /* floats from one row of c to the next */
+    int64_t init_row;          /* the same for init; 0: all rows start from one row (init NULL: from 0) */
+    __mmask16 last;            /* the lanes of the last vector that exist */
 } product;
 
 #define AVX512 __attribute__((target("avx512f")))
@@ -35,7 +36,7 @@ KERNEL __m512 load(const product *p, int v, int vectors, const float *at)
     return v == vectors - 1 ? _mm512_maskz_loadu_ps(p->last, at + v * LANES) : _mm512_loadu_ps(at + v * LANES);
 }
 
-/* rows and vectors are constants after inlining. */
+/* Computes one tile; rows and vectors are constants after inlining. */
 KERNEL void tile(int rows, int vectors, const product *p)
 {
     __m512 sum[ROWS][VECTORS];
@@ -93,11 +94,11 @@ TILE(8, 3)
 static void (*const tiles[VECTORS][ROWS])(const product *p) = {{SIX(1), tile_7_1, tile_8_1},
                                                                {SIX(2), tile_7_2, tile_8_2},
                                                                {SIX(3), tile_7_3, tile_8_3},
-                                                               {SIX(4)}}; /* 6 x 4 fill the registers */
+                                                               {SIX(4)}}; /* 6 x 4 sums use all registers */
 
-/* n columns in strips of up to 4 vectors, as even as they come. */
+/* n columns divided into `count` strips of at most 4 vectors, of nearly equal width. */
 typedef struct strips {
-    int64_t n, vectors, count;
+    int64_t n, vectors, count; /* columns, vectors of 16 columns, strips */
 } strips;
 
 static strips strips_of(int64_t n)
@@ -107,7 +108,7 @@ static strips strips_of(int64_t n)
     return s;
 }
 
-static int64_t strip_start(const strips *s, int64_t k) /* in vectors */
+static int64_t strip_start(const strips *s, int64_t k) /* first vector of strip k */
 {
     return k * s->vectors / s->count;
 }
@@ -117,12 +118,12 @@ static int most_rows(int64_t vectors)
     return vectors == VECTORS ? 6 : ROWS;
 }
 
-static int most_rows_of(const strips *s) /* in any of its strips */
+static int most_rows_of(const strips *s) /* the most rows that a tile of the widest strip may have */
 {
     return most_rows((s->vectors + s->count - 1) / s->count);
 }
 
-/* All strips of a product whose b, c and init are those of column 0. */
+/* Computes all strips of a product; the pointers of p are to column 0. */
 static void run_strips(const strips *s, int rows, product p)
 {
     const float *b = p.b, *init = p.init;
@@ -137,7 +138,8 @@ static void run_strips(const strips *s, int rows, product p)
     }
 }
 
-/* x itself, or a copy of it framed by zeros in *space (which the caller frees); *width, *height: with the frame. */
+/* *out = x if there is no padding, else a copy of x with its padding, in *space, which the caller frees (NULL if there
+ * is none). *height, *width: of the image with padding. */
 static int framed(const conv_shape *s, const float *x, const float **out, void **space, int64_t *height, int64_t *width)
 {
     *space = NULL;
@@ -159,7 +161,7 @@ static int framed(const conv_shape *s, const float *x, const float **out, void *
     return ATOMO_OK;
 }
 
-/* y of the pixels first .. first + rows of an image. */
+/* Computes y for the pixels first .. first + rows - 1 of an image. */
 static void forward_tile(const conv_shape *s, const strips *outputs, const float *image, int64_t width, const float *wt,
                          const float *bias, int64_t first, int rows, float *y)
 {
@@ -205,16 +207,16 @@ static int backward_data(const conv_shape *s, const float *gy, const float *w, f
     return atomo__conv_gemm.backward_data(s, gy, w, gx);
 }
 
-typedef struct weights { /* sums [kh, oc, columns] += over some images */
+typedef struct weights { /* the gradient of the weights */
     const conv_shape *s;
-    strips taps; /* of one row of the kernel */
-    int rows;    /* outputs of a tile */
-    int64_t height, width, each;
+    strips taps;                 /* the kw c taps of one row of the kernel */
+    int rows;                    /* output channels of a tile */
+    int64_t height, width, each; /* of x with padding; tiles per row of the kernel */
     const float *x, *gy;
-    float *sums;
+    float *sums; /* [kh, oc, columns], columns: taps padded to whole vectors */
 } weights;
 
-/* Tile `item` of the weights, for images first .. end. */
+/* Adds the images first .. end - 1 to tile `item` of the sums. */
 static void weights_tile(const weights *k, int64_t item, int64_t first, int64_t end)
 {
     const conv_shape *s = k->s;
@@ -246,7 +248,8 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
     if (rc == 0) {
         k.sums = space;
         memset(space, 0, (size_t)(s->kh * s->oc * columns) * sizeof(float));
-        /* A few images at a time stay in cache. A tile belongs to one thread throughout: static, the same loop. */
+        /* A few images at a time stay in cache. The static schedule of equal loops gives a tile to the same thread each
+         * time, so no barrier is needed between them. */
 #pragma omp parallel
         for (int64_t i = 0; i < s->n; i += IMAGES) {
 #pragma omp for schedule(static) nowait
@@ -262,7 +265,7 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
     return rc;
 }
 
-/* Measured on Zen 5 for 5x5; 3x3 layers are Winograd's or oneDNN's. */
+/* Measured on Zen 5 for 5x5 kernels. 3x3 layers are computed by Winograd's method or oneDNN. */
 bool atomo__conv_window_pays(const conv_shape *s, enum conv_pass pass)
 {
     bool fits = s->groups == 1 && s->kh * s->kw > 9 && s->c % LANES != 0 && s->oc <= 256 && s->kw * s->c <= 1024;

@@ -1,10 +1,10 @@
 /* conv_winograd.c - 3x3 convolution of stride 1 by Winograd's minimal filtering [Lavin & Gray 2016]. Path: stage 3.
  *
- * The image is cut into tiles of m x m outputs. A block of tiles is transformed (winograd.c), multiplied by the
- * transformed weights in (m+2)^2 matrix products [tiles, c] x [c, oc], and transformed back: for m = 4 a quarter of the
- * direct multiplications, all of them in sgemm, on plain N,H,W,C images. Backward data is the same with the weights
- * turned by 180 degrees; the gradient of the weights is the adjoint, summed over tiles by sgemm. The blocks depend on
- * the shape only, so the bits are the same for any number of threads.
+ * The image is divided into tiles of m x m outputs. A block of tiles is transformed (winograd.c), multiplied by the
+ * transformed weights in (m+2)^2 matrix products [tiles, c] x [c, oc], and transformed back. For m = 4 this takes a
+ * quarter of the multiplications of direct convolution. Images are in plain [N,H,W,C] layout. The gradient of the data
+ * is the same with the weights rotated by 180 degrees; the gradient of the weights is the adjoint, summed over tiles by
+ * matrix products. The blocks depend on the shape only, so the bits are the same for any number of threads.
  *
  * Error: see "winograd" in docs/guide.md; measured by tests/spec/nn/nn_winograd_spec.lua.
  */
@@ -17,17 +17,20 @@
 enum { SMALL = 128 }; /* channels, see is_small */
 
 typedef struct tiling { /* of a correlation: x [n,h,w,c] padded by pad -> y [n,oh,ow,oc] */
-    int m, points;
-    int64_t h, w, oh, ow, pad[2], rows, columns, total; /* rows, columns: of tiles in an image; total: of all images */
-    int64_t block, blocks;                              /* tiles in a block; blocks */
+    int m, points;      /* a tile has m x m outputs and points = (m + 2)^2 transformed values */
+    int64_t h, w, oh, ow, pad[2];
+    int64_t rows, columns, total; /* rows and columns of tiles in an image; tiles of all images */
+    int64_t block, blocks;        /* tiles in a block; number of blocks */
 } tiling;
 
+/* Returns the multiplications per image and pair of channels. */
 static int64_t products(int64_t oh, int64_t ow, int m)
 {
     return ((oh + m - 1) / m) * ((ow + m - 1) / m) * (m + 2) * (m + 2);
 }
 
-/* floats: of one tile in all the arrays of a block. */
+/* Returns the tiling of n images. floats: channels of all arrays of a block together, which sets the size of a block.
+ */
 static tiling tile(int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow, int64_t pad0, int64_t pad1, int64_t floats)
 {
     enum { BLOCK_FLOATS = 1 << 18, LEAST = 64 };
@@ -42,13 +45,16 @@ static tiling tile(int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow, int6
     return t;
 }
 
-/* Floats from one point to the next in an array [points, tiles, c]: never a multiple of the page size. */
+/* Returns the floats from one point to the next in an array [points, tiles, c]. WINO_LANES more than needed keep it
+ * from being a multiple of the page size, where the points' cache lines would compete for the same sets. */
 static int64_t step_of(const tiling *t, int64_t c)
 {
     return t->block * c + WINO_LANES;
 }
 
-/* Pointers to the side x side pixels at (y0, x0) of an image [h,w,c]; `outside` for those beyond it. */
+/* rows[i * side + j] = address of pixel (y0 + i, x0 + j) of an image [h,w,c], or `outside` if the image has no such
+ * pixel.
+ */
 static void point_at(const float *image, int64_t h, int64_t w, int64_t c, int64_t y0, int64_t x0, int side,
                      const float *outside, const float **rows)
 {
@@ -70,8 +76,8 @@ static place place_of(const tiling *t, int64_t index)
     return (place){index / (t->rows * t->columns), in_image / t->columns * t->m, in_image % t->columns * t->m};
 }
 
-/* Asks for a tile's share of an image [h,w,c] of so many floats, one row of tiles ahead. The few short rows that a tile
- * touches are no stream that the hardware would follow: without this, half of a layer's time is waiting for them. */
+/* Prefetches a tile's share of an image of `floats` floats, one row of tiles ahead. The hardware does not recognise the
+ * few short rows of a tile as a stream; without this, half of a layer's time is spent waiting for memory. */
 static inline __attribute__((always_inline)) void prefetch(const tiling *t, const float *image, int64_t floats,
                                                            int64_t index, int write)
 {
@@ -112,7 +118,8 @@ static void output_tile(const tiling *t, const float *v, int64_t c, int64_t inde
     atomo__wino_output(t->m, c, v, step_of(t, c), bias, add, rows);
 }
 
-/* u [points, c, oc] of weights [3,3,c,oc], or, turned by 180 degrees, of [c,3,3,oc]. */
+/* u [points, c, oc] = the transform of weights [3,3,c,oc], or if `turned` of weights [c,3,3,oc] rotated by 180 degrees.
+ */
 static void transform_weights(const tiling *t, bool turned, int64_t c, int64_t oc, const float *w, float *u)
 {
     const int64_t next = turned ? 9 * oc : oc, apart = turned ? oc : c * oc;
@@ -120,7 +127,7 @@ static void transform_weights(const tiling *t, bool turned, int64_t c, int64_t o
     for (int64_t i = 0; i < c; i++) atomo__wino_weight(t->m, turned, oc, w + i * next, apart, u + i * oc, oc * c);
 }
 
-/* wt [9 c, oc] of w [oc, 9 c]. */
+/* wt [n, oc] = the transpose of w [oc, n]. */
 static void transpose_weights(int64_t oc, int64_t n, const float *w, float *wt)
 {
 #pragma omp parallel for schedule(static) if (oc * n > ATOMO_PARALLEL_MIN)
@@ -130,16 +137,16 @@ static void transpose_weights(int64_t oc, int64_t n, const float *w, float *wt)
                 for (int64_t l = 0; l < WINO_LANES; l++) wt[(i + k) * oc + o + l] = w[(o + l) * n + i + k];
 }
 
-/* Whether the products go through small_gemm.c: measured faster than sgemm up to here. */
+/* Returns whether small_gemm.c computes the products; measured faster than sgemm up to SMALL channels. */
 static bool is_small(int64_t c, int64_t oc)
 {
     return atomo__small_gemm_runs() && c <= SMALL && oc <= SMALL;
 }
 
-typedef struct correlation { /* y = x * w; with turned weights, [c,3,3,oc] */
+typedef struct correlation { /* y = x * w, or y += x * w */
     tiling t;
     int64_t c, oc;
-    bool turned, small, add; /* add: to what y holds */
+    bool turned, small, add; /* turned: weights are [c,3,3,oc], rotated; small: is_small; add: y += */
     const float *x, *u, *bias, *zeros;
     float *y;
 } correlation;
@@ -152,7 +159,8 @@ static int multiply(const correlation *k, int64_t n, const float *v, const float
     return ATOMO_OK;
 }
 
-/* One block of tiles; space: v, then the products, then a sink of oc floats a thread. */
+/* Computes block b of tiles. space: scratch for the transformed inputs, the products, and oc floats per thread to which
+ * outputs beyond the image are written. */
 static int correlate_block(const correlation *k, int64_t b, float *space)
 {
     const tiling *t = &k->t;
@@ -176,7 +184,7 @@ static int correlate_block(const correlation *k, int64_t b, float *space)
     return rc;
 }
 
-/* Blocks go to threads where there are enough of them; else the loops inside a block do. */
+/* Runs blocks in parallel if there are at least as many as threads, else the loops inside each block. */
 static int correlate(correlation *k, const float *w)
 {
     const tiling *t = &k->t;
@@ -194,7 +202,7 @@ static int correlate(correlation *k, const float *w)
     k->u = u;
     k->zeros = zeros;
     int rc = ATOMO_OK;
-    if (!outer) /* no region around the inner ones: libgomp makes new threads for each nested one */
+    if (!outer) /* outside of any parallel region: libgomp would start new threads for each nested region */
         for (int64_t b = 0; b < t->blocks && rc == 0; b++) rc = correlate_block(k, b, blocks);
     else
 #pragma omp parallel for schedule(static)
@@ -283,8 +291,8 @@ bool atomo__conv_winograd_fits(const conv_shape *s)
     return fits;
 }
 
-/* With few channels the transforms cost what the products save, unless those are cheap (small_gemm.c); the transformed
- * weights want some tiles to share them. */
+/* With few channels the transforms take as much time as the fewer products save; the limit is lower if the products run
+ * in small_gemm.c. There must be enough pixels to pay for the transform of the weights. */
 bool atomo__conv_winograd_pays(const conv_shape *s)
 {
     const int64_t least = atomo__small_gemm_runs() ? 16 : 32;

@@ -1,5 +1,5 @@
-/* dropout.c - dropout whose mask is a counter-based random stream: nothing is stored, the backward draws it again.
- * E[y] = x; Var[y_i] = x_i^2 p / (1 - p). Path: stage 3. */
+/* dropout.c - dropout with a mask from a counter-based random stream. The mask is not stored; the backward draws the
+ * same one again. E[y] = x; Var[y_i] = x_i^2 p / (1 - p). Path: stage 3. */
 #include "nn/nn.h"
 
 enum { BLOCK = 4096 }; /* elements; a multiple of the generator's 4 */

@@ -1,8 +1,8 @@
-/* embedding.c - rows of a table by index: y[i] = w[index[i]]; the backward adds gy's rows up. Path: stage 3. */
+/* embedding.c - table lookup: y[i] = w[index[i]]; the backward adds each row of gy to its row of gw. Path: stage 3. */
 #include "nn/nn.h"
 #include <string.h>
 
-/* "[2,3]": the 1-based position of flat element i. */
+/* Returns the 1-based position of flat element i as text: "[2,3]". */
 static const char *position_text(const atomo_tensor *t, int64_t i)
 {
     double at[ATOMO_MAX_DIM];

@@ -1,6 +1,7 @@
-/* group_norm.c - group normalisation [Wu & He 2018] of [N, ..., C]: each image's channels in groups, mean and biased
- * variance over the positions and channels of a group. Per image, the sums over positions are kept a channel (long
- * inner loops), then joined a group in double. The bits do not depend on the number of threads. Path: stage 3. */
+/* group_norm.c - group normalisation [Wu & He 2018] of [N, ..., C]: the channels of each image are divided into groups,
+ * and mean and biased variance are taken over the positions and channels of a group. For each image, positions are
+ * summed per channel in f32 (long inner loops), then channels per group in double. The bits do not depend on the number
+ * of threads. Path: stage 3. */
 #include "nn/nn.h"
 #include <math.h>
 #include <string.h>
@@ -25,7 +26,7 @@ ATOMO_CLONES static void add_squares(const dims *s, const float *restrict x, con
         }
 }
 
-/* y = (x - mean) scale + shift, a channel each */
+/* y = (x - mean) scale + shift; mean, scale, shift [c] */
 ATOMO_CLONES static void apply(const dims *s, const float *restrict x, const float *restrict mean,
                                const float *restrict scale, const float *restrict shift, float *restrict y)
 {
@@ -46,7 +47,7 @@ ATOMO_CLONES static void add_products(const dims *s, const float *restrict x, co
         }
 }
 
-/* gx = u gy - v - (x - mean) w, a channel each */
+/* gx = u gy - v - (x - mean) w; mean, u, v, w [c] */
 ATOMO_CLONES static void spread(const dims *s, const float *restrict x, const float *restrict gy,
                                 const float *restrict mean, const float *restrict u, const float *restrict v,
                                 const float *restrict w, float *restrict gx)
@@ -56,7 +57,8 @@ ATOMO_CLONES static void spread(const dims *s, const float *restrict x, const fl
             gx[p * s->c + c] = gy[p * s->c + c] * u[c] - v[c] - (x[p * s->c + c] - mean[c]) * w[c];
 }
 
-/* The mean of v over each group (divided by the group's number of values), to every channel of it. */
+/* out[c] = the sum of v over the channel's group, divided by the group's number of values (channels times positions).
+ */
 static void group_mean(const dims *s, const float *v, float *out)
 {
     for (int64_t g = 0; g < s->groups; g++) {
@@ -66,8 +68,8 @@ static void group_mean(const dims *s, const float *v, float *out)
     }
 }
 
-/* Variances to 1 / sqrt(variance + eps). A group whose squares left the range of float (or which holds NaN and Inf)
- * gets its mean and variance again, in double. */
+/* Replaces the variances in invstd by 1 / sqrt(variance + eps). For a group whose squares overflowed f32 (or that has
+ * NaN or Inf), mean and variance are computed again in double. */
 static void invert(const dims *s, double eps, const float *x, float *mean, float *invstd)
 {
     for (int64_t g = 0; g < s->c; g += s->per) {
@@ -82,7 +84,7 @@ static void invert(const dims *s, double eps, const float *x, float *mean, float
     }
 }
 
-/* One image; work: 2 c floats. Statistics a channel: mean, invstd [c]. */
+/* Computes y, mean [c] and invstd [c] of one image; work: scratch of 2 c floats. */
 static void image_forward(const dims *s, double eps, const float *x, const float *gamma, const float *beta, float *work,
                           float *mean, float *invstd, float *y)
 {
@@ -98,7 +100,8 @@ static void image_forward(const dims *s, double eps, const float *x, const float
     apply(s, x, mean, scale, beta, y);
 }
 
-/* One image; work: 3 c floats. ga, gb [c] (zero): this image's gradients of beta and gamma. */
+/* Computes the gradients of one image: ga, gb [c] (zeros on entry) of beta and gamma, and gx (may be NULL). work:
+ * scratch of 3 c floats. */
 static void image_backward(const dims *s, const float *x, const float *gy, const float *gamma, const float *mean,
                            const float *invstd, float *work, float *ga, float *gb, float *gx)
 {

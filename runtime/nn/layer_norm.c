@@ -1,21 +1,22 @@
 /* layer_norm.c - layer normalisation over the last dimensions [Ba, Kiros & Hinton 2016]:
  *   y = gamma (x - mean) invstd + beta,  mean and biased variance of each row of d = numel(gamma) values.
- * The bits do not depend on the number of threads: rows are summed in blocks. Path: stage 3. */
+ * Gradients of gamma and beta are summed over blocks of rows, which are combined in order, so the bits do not depend on
+ * the number of threads. Path: stage 3. */
 #include "nn/nn.h"
 #include "tensor/vmath.h"
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = 64 }; /* of a block: the unit of the parameters' partial gradients */
+enum { ROWS = 64 }; /* rows of a block */
 
-/* One row; mean and invstd come out. */
+/* Computes y [d], *mean and *invstd of one row. */
 ATOMO_CLONES static void row_forward(int64_t d, double eps, const float *restrict x, const float *restrict gamma,
                                      const float *restrict beta, float *restrict y, float *mean, float *invstd)
 {
     float m = (float)(atomo__lane_sum(x, d) / (double)d);
     for (int64_t i = 0; i < d; i++) y[i] = x[i] - m;
     double m2 = atomo__lane_dot(y, y, d);
-    if (!isfinite(m2)) { /* squares beyond float, or NaN and Inf in x */
+    if (!isfinite(m2)) { /* squares overflowed f32, or x has NaN or Inf: compute in double */
         double exact;
         atomo__moments(x, 1, d, d, &exact, &m2);
         m = (float)exact;
@@ -30,8 +31,8 @@ ATOMO_CLONES static void row_forward(int64_t d, double eps, const float *restric
     *invstd = s;
 }
 
-/* One row: gx = invstd (h - mean(h) - xhat mean(h xhat)), h = gamma gy; adds to the parameters' gradients (or NULL).
- * work: 2 d floats, h and xhat. */
+/* For one row: gx = s (h - mean(h) - xhat mean(h xhat)) with h = gamma gy (gx may be NULL), and adds to ggamma and
+ * gbeta (ggamma may be NULL: neither). s is invstd. work: scratch of 2 d floats. */
 ATOMO_CLONES static void row_backward(int64_t d, const float *restrict x, const float *restrict gy,
                                       const float *restrict gamma, float mean, float s, float *restrict work,
                                       float *restrict gx, float *restrict ggamma, float *restrict gbeta)
@@ -70,7 +71,7 @@ static int check(const char *fn, const atomo_tensor *x, int ndim, const atomo_te
                   fn, atomo__shape_text(x), ndim);
     if (gamma) ATOMO_TRY(expect_weights(gamma, x, ndim, "layer_norm: weight"));
     if (beta) ATOMO_TRY(expect_weights(beta, x, ndim, "layer_norm: bias"));
-    ATOMO_REQUIRE(!gamma == !beta, ATOMO_EARG, "%s: weight and bias come together, or neither", fn);
+    ATOMO_REQUIRE(!gamma == !beta, ATOMO_EARG, "%s: weight or bias is missing, expected both or neither", fn);
     s->d = 1;
     for (int i = 1; i <= ndim; i++) s->d *= atomo__size(x, -i);
     ATOMO_REQUIRE(s->d > 0, ATOMO_ESHAPE, "%s: input is %s, there is nothing to normalise", fn, atomo__shape_text(x));
@@ -95,7 +96,7 @@ int atomo_layer_norm(const atomo_tensor *x, int ndim, const atomo_tensor *gamma,
     return atomo__made(&made, ATOMO_OK);
 }
 
-/* Sums the blocks' partial gradients [blocks, 2, d] in order. */
+/* ggamma, gbeta [d] = the sums over part [blocks, 2, d], in order. */
 static void join(int64_t blocks, int64_t d, const float *part, float *ggamma, float *gbeta)
 {
     for (int64_t i = 0; i < d; i++) {

@@ -1,4 +1,4 @@
-/* linear.c - the fully connected layer, through sgemm: y = x w^T + b, w [out,in] as in PyTorch. Path: stage 3. */
+/* linear.c - the fully connected layer, by sgemm: y = x w^T + b with w [out,in], as in PyTorch. Path: stage 3. */
 #include "nn/nn.h"
 #include <limits.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static int check(const char *fn, const atomo_tensor *x, const atomo_tensor *w, d
     ATOMO_REQUIRE(w->numel > 0, ATOMO_ESHAPE, "%s: weight is %s, it has no elements", fn, atomo__shape_text(w));
     d->out = atomo__size(w, 0), d->in = atomo__size(w, 1);
     ATOMO_REQUIRE(atomo__size(x, -1) == d->in, ATOMO_ESHAPE,
-                  "%s: weight is %s, input is %s: its last size is %d, weight wants %d", fn, atomo__shape_text(w),
+                  "%s: weight is %s, input is %s: its last size is %d, expected %d", fn, atomo__shape_text(w),
                   atomo__shape_text(x), (int)atomo__size(x, -1), (int)d->in);
     d->rows = atomo__numel(x) / d->in;
     ATOMO_REQUIRE(d->rows <= INT_MAX && d->in <= INT_MAX && d->out <= INT_MAX, ATOMO_ELIMIT, "%s: %s x %s is too large",

@@ -1,16 +1,16 @@
-/* loss.c - losses over labels with their gradients from the same pass: cross entropy of logits (label smoothing
+/* loss.c - losses over labels, computed together with their gradients: cross entropy of logits (label smoothing
  * [Szegedy et al. 2016], weighted classes, ignored labels) and negative log likelihood. PyTorch's formulas; sums are
  * double, in order. Path: stage 3. */
 #include "nn/nn.h"
 #include <math.h>
 
-typedef struct batch { /* logits [..., c] as n rows; counted: rows whose label is not ignored */
-    int64_t n, c, counted;
+typedef struct batch {     /* logits [..., c] as n rows */
+    int64_t n, c, counted; /* counted: rows whose label is not ignored */
     const int32_t *label;
     int32_t ignore;
     const float *weight; /* [c], or NULL */
-    double total, scale; /* weight of all rows; what each row's gradient is scaled by */
-    float *each;         /* [n]: the rows' own losses, where they are not reduced */
+    double total, scale; /* sum of the counted rows' weights; factor of the loss and of each gradient */
+    float *each;         /* out [n]: each row's loss (ATOMO_REDUCE_NONE); NULL: losses are summed */
 } batch;
 
 static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, double ignore, batch *b)
@@ -38,7 +38,8 @@ static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_
     return ATOMO_OK;
 }
 
-/* What the mean divides by: the rows that count, each by its class's weight. */
+/* Checks the class weights and sets b->total, by which the mean divides: the counted rows, each weighted by its class.
+ */
 static int check_weight(const char *fn, const atomo_tensor *logits, const atomo_tensor *weight, batch *b)
 {
     b->total = (double)b->counted;
@@ -62,7 +63,7 @@ int atomo__check_reduction(const char *fn, int reduction)
     return ATOMO_OK;
 }
 
-/* What both losses over labels begin with: checks, outputs. */
+/* Checks the arguments of a loss over labels, makes its outputs and fills *b. */
 static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, const atomo_tensor *weight,
                  double ignore, int reduction, atomo_making *made, atomo_tensor **loss, atomo_tensor **grad, batch *b)
 {
@@ -72,15 +73,15 @@ static int begin(const char *fn, const atomo_tensor *logits, const atomo_tensor 
                   atomo__shape_text(logits));
     ATOMO_TRY(check_weight(fn, logits, weight, b));
     ATOMO_REQUIRE(reduction != ATOMO_REDUCE_MEAN || b->total >= 0, ATOMO_EARG,
-                  "%s: the weights of the labels' classes sum to %g, there is no mean", fn, b->total);
-    b->scale = reduction != ATOMO_REDUCE_MEAN ? 1 : b->total > 0 ? 1 / b->total : 0; /* no label counts: 0 */
+                  "%s: the weights of the labels' classes sum to %g, expected a sum >= 0 for a mean", fn, b->total);
+    b->scale = reduction != ATOMO_REDUCE_MEAN ? 1 : b->total > 0 ? 1 / b->total : 0; /* 0 if no label counts */
     const bool each = reduction == ATOMO_REDUCE_NONE;
     ATOMO_TRY(atomo__make(made, loss, ATOMO_F32, each ? labels->ndim : 0, labels->shape, fn));
     b->each = each ? atomo__f32(*loss) : NULL;
     return atomo__make(made, grad, ATOMO_F32, logits->ndim, logits->shape, fn);
 }
 
-/* Row i's loss: to its own place, or added up. */
+/* Stores row i's loss in b->each, or adds it to *total. */
 static void add_loss(const batch *b, int64_t i, double loss, double *total)
 {
     if (b->each)
@@ -89,17 +90,17 @@ static void add_loss(const batch *b, int64_t i, double loss, double *total)
         *total += loss;
 }
 
-typedef struct row_sum { /* the log of a row's sum of exponentials is top + rest, in two parts: top may be 1e30 */
-    double top, rest;
-    float inverse; /* 1 / the sum of exp(x - top) */
+typedef struct row_sum { /* a row's sum of exponentials */
+    double top, rest;    /* its log is top + rest; kept apart because a large top would absorb rest */
+    float inverse;       /* 1 / the sum of exp(x - top) */
 } row_sum;
 
-/* One row's exponentials (of x - top) into g. */
+/* g[k] = exp(x[k] - top), where top is the row's maximum. */
 static row_sum exponentials(const float *x, int64_t c, float *g)
 {
     float top = x[0];
     for (int64_t k = 1; k < c; k++)
-        if (!(x[k] <= top)) top = x[k]; /* a NaN spreads */
+        if (!(x[k] <= top)) top = x[k]; /* NaN becomes the maximum */
     double sum = 0;
     for (int64_t k = 0; k < c; k++) {
         float e = expf(x[k] - top);
@@ -109,13 +110,15 @@ static row_sum exponentials(const float *x, int64_t c, float *g)
     return (row_sum){(double)top, log(sum), (float)(1 / sum)};
 }
 
-/* A class's share of the loss: t (top + rest - x); 0 where the target t is 0, even at a logit of -Inf. NaN spreads. */
+/* Returns one class's term of the loss, t (top + rest - x), or 0 if the target t is 0, even for a logit of -Inf. If the
+ * row has a NaN the result is NaN. */
 static double term(double t, const row_sum *s, float x)
 {
     return t == 0 && s->rest == s->rest ? 0 : t * (s->top - (double)x + s->rest);
 }
 
-/* One row: softmax(x) - target into g, both scaled; returns the loss, target = (1 - smooth) at y + smooth / c. */
+/* One row: g = scale * (softmax(x) - target), where target is smooth / c, plus 1 - smooth at class y. Returns the loss,
+ * not scaled. */
 static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smooth, float scale, float *g)
 {
     const row_sum s = exponentials(x, c, g);
@@ -129,7 +132,7 @@ static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smo
     return loss;
 }
 
-/* The same with the target's classes weighted: t_k = w_k ((1 - smooth) [k = y] + smooth / c). */
+/* The same with weighted classes: the target of class k is w_k (smooth / c, plus 1 - smooth if k = y). */
 static double weighted_row(const float *x, int64_t c, int32_t y, const float *w, double smooth, float scale, float *g)
 {
     const row_sum s = exponentials(x, c, g);
@@ -152,7 +155,7 @@ int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, 
 {
     ATOMO_MAKING(made, logits, labels, weight);
     batch b = {0};
-    atomo_tensor *own = NULL, **to = grad ? grad : &own; /* own: room for a gradient that nobody wants */
+    atomo_tensor *own = NULL, **to = grad ? grad : &own; /* own: holds the gradient if the caller passed NULL */
     ATOMO_REQUIRE(smooth >= 0 && smooth <= 1, ATOMO_EARG, "cross_entropy: label_smoothing is %g, expected 0 to 1",
                   smooth);
     ATOMO_TRY(begin("cross_entropy", logits, labels, weight, ignore, reduction, &made, loss, to, &b));

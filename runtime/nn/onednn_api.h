@@ -1,9 +1,9 @@
-/* onednn_api.h - oneDNN's C API, and the few calls that changed from 2.x to 3.x under one name. The only header by
- * which files come to oneDNN: conv_onednn.c (convolutions), sgemm.c (dnnl_sgemm, alike in both), and
+/* onednn_api.h - oneDNN's C API, with one name for each call that differs between versions 2.x and 3.x. All files that
+ * use oneDNN for computing include it: conv_onednn.c, sgemm.c (dnnl_sgemm is the same in both), and
  * scripts/bench/conv_limit.c, which measures convolutions.
  *
- * 2.x has memory descriptors by value and operation descriptors beside primitive descriptors; 3.x has opaque memory
- * descriptors and one call a primitive descriptor.
+ * In 2.x memory descriptors are values, and a primitive descriptor is made from an operation descriptor. In 3.x memory
+ * descriptors are opaque handles, and one call makes a primitive descriptor.
  */
 #ifndef ATOMO_ONEDNN_API_H
 #define ATOMO_ONEDNN_API_H
@@ -11,12 +11,12 @@
 #include "nn/conv.h"
 #include <oneapi/dnnl/dnnl.h>
 
-typedef struct conv_mds { /* a convolution's memory descriptors; bias is used where has_bias */
+typedef struct conv_mds { /* a convolution's memory descriptors; b is used if has_bias */
     dnnl_memory_desc_t x, w, w_plain, b, y;
     int has_bias;
 } conv_mds;
 
-typedef struct conv_dims { /* windows in oneDNN's terms: a dilation of 0 is none */
+typedef struct conv_dims { /* windows in oneDNN's convention: dilate is dilation - 1 */
     dnnl_dims_t stride, dilate, pad_lo, pad_hi;
     dnnl_alg_kind_t algorithm;
 } conv_dims;
@@ -94,8 +94,8 @@ static inline void conv_mds_free(conv_mds *m)
     md_free(&m->x), md_free(&m->w), md_free(&m->w_plain), md_free(&m->b), md_free(&m->y);
 }
 
-/* The operands of a direct convolution; images in the layout of the tag, weights in oneDNN's choice. On failure too,
- * conv_mds_free is due. */
+/* Describes the operands of a direct convolution: images in the layout `images`, weights in a layout that oneDNN
+ * chooses. The caller calls conv_mds_free, also after a failure. */
 static inline dnnl_status_t conv_describe(const conv_shape *s, dnnl_format_tag_t images, int has_bias, conv_mds *m,
                                           conv_dims *d)
 {

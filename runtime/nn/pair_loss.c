@@ -1,11 +1,11 @@
-/* pair_loss.c - losses between two tensors of one shape, with the gradients of both from the same pass: squared error,
- * binary cross entropy of logits (weighted elements, weighted positives). PyTorch's formulas; double inside, summed in
- * order. Path: stage 3. */
+/* pair_loss.c - losses between two tensors of one shape, computed together with both gradients: squared error, and
+ * binary cross entropy of logits (with weights of elements and of positives). PyTorch's formulas, computed in double
+ * and summed in order. Path: stage 3. */
 #include "nn/nn.h"
 #include <math.h>
 
 typedef struct slopes {
-    double x, t;
+    double x, t; /* derivatives with respect to the input and the target */
 } slopes;
 
 static double mse(double x, double t, double p, slopes *s)

@@ -1,8 +1,8 @@
 /* pool.c - pooling of [N,H,W,C]: max and average over windows.
  *
- * Own kernels rather than oneDNN's: they are bound by memory, channels are innermost so that a window is a few vector
- * operations, and the maximum's position is found again in the backward instead of being stored (oneDNN keeps a
- * workspace). Path: stage 3.
+ * These kernels are used instead of oneDNN's. They are bound by memory. Channels are innermost, so a window takes a few
+ * vector operations. The backward finds the position of each maximum again, whereas oneDNN stores it in a workspace.
+ * Path: stage 3.
  */
 #include "nn/nn.h"
 #include "nn/pool_tiling.h"
@@ -13,11 +13,12 @@
 typedef struct pool_shape {
     int64_t n, h, w, c, oh, ow;
     const atomo_window *g;
-    bool max, include_padding; /* include_padding, divisor (0: the window's size): of averages */
-    int divisor;
+    bool max, include_padding; /* max: maximum, else average; include_padding, divisor: averages only */
+    int divisor;               /* 0: the size of the window */
 } pool_shape;
 
-/* Windows along a dimension. With ceil_mode the last may reach beyond the padding, but begins before its end. */
+/* Returns the number of windows along dimension i (0 height, 1 width) of `size` pixels. With ceil_mode the last window
+ * may extend beyond the padding at the end, but must begin before that padding. */
 static int64_t window_count(const atomo_window *g, int i, int64_t size)
 {
     const int64_t more = g->ceil_mode ? g->stride[i] - 1 : 0;
@@ -49,9 +50,10 @@ static int check_gradient(const char *fn, const pool_shape *s, const atomo_tenso
     return atomo__expect_gradient(gy, 4, shape, fn);
 }
 
-/* A window element (ky, kx) of all outputs of one row: outputs first .. end-1 have it inside the image, at x. */
+/* Element (ky, kx) of the windows of one row of outputs. It is inside the image for the outputs first .. end - 1. */
 typedef struct tap {
-    int64_t first, end, x, step; /* x: offset of output `first` in the image; step: from one output to the next */
+    int64_t first, end;
+    int64_t x, step; /* offset of the element of output `first` in the image; from one output to the next; in floats */
 } tap;
 
 static bool tap_of(const pool_shape *s, int64_t oy, int ky, int kx, tap *t)
@@ -65,11 +67,12 @@ static bool tap_of(const pool_shape *s, int64_t oy, int ky, int kx, tap *t)
     return t->first < t->end;
 }
 
-/* The row kernels: n outputs of c channels; x goes on by step an output, the others by c. */
+/* The row kernels, for n outputs of c channels each: x (or gx) advances by `step` floats per output, the others by c.
+ */
 ATOMO_CLONES static void row_max(int64_t n, int64_t c, int64_t step, const float *restrict x, float *restrict y)
 {
     for (int64_t o = 0; o < n; o++, x += step, y += c)
-        for (int64_t i = 0; i < c; i++) y[i] = ((x[i] > y[i]) | (x[i] != x[i])) ? x[i] : y[i]; /* NaN wins and stays */
+        for (int64_t i = 0; i < c; i++) y[i] = ((x[i] > y[i]) | (x[i] != x[i])) ? x[i] : y[i]; /* NaN is the maximum */
 }
 
 ATOMO_CLONES static void row_argmax(int64_t n, int64_t c, int64_t step, int position, const float *restrict x,
@@ -107,7 +110,8 @@ ATOMO_CLONES static void scale(int64_t n, float f, const float *x, float *y)
     for (int64_t i = 0; i < n; i++) y[i] = f * x[i];
 }
 
-/* How many rows (i = 0) or columns (1) of window o count: all but what lies beyond the padding, or in it. */
+/* Returns how many rows (i = 0) or columns (i = 1) of window o count for the average: those inside the image, with
+ * include_padding also those inside the padding. */
 static int64_t extent(const pool_shape *s, int i, int64_t size, int64_t o)
 {
     const int64_t from = o * s->g->stride[i] - s->g->padding[i];
@@ -115,7 +119,7 @@ static int64_t extent(const pool_shape *s, int i, int64_t size, int64_t o)
     return s->include_padding ? to - from : ATOMO_MIN(to, size) - ATOMO_MAX(from, 0);
 }
 
-/* x -> y, a row of outputs: each times 1 / its divisor. */
+/* y = x for one row of outputs, each divided by its divisor. */
 static void divide(const pool_shape *s, int64_t oy, const float *x, float *y)
 {
     const int64_t height = extent(s, 0, s->h, oy);
@@ -125,7 +129,7 @@ static void divide(const pool_shape *s, int64_t oy, const float *x, float *y)
     }
 }
 
-/* One row of outputs from one image. */
+/* Computes row oy of the outputs of one image. */
 static void forward_row(const pool_shape *s, bool max, const float *x, int64_t oy, float *y)
 {
     tap t;
@@ -141,7 +145,8 @@ static void forward_row(const pool_shape *s, bool max, const float *x, int64_t o
     if (!max) divide(s, oy, y, y);
 }
 
-/* Which of its window's elements (ky kw + kx) the maximum of every output of a row is; best: scratch [ow c]. */
+/* at [ow c] = the element (ky * kw + kx) of the window that is the maximum, for each output of a row; best: scratch
+ * [ow c]. */
 static void find_max_row(const pool_shape *s, const float *x, int64_t oy, float *best, int32_t *at)
 {
     tap t;
@@ -152,7 +157,7 @@ static void find_max_row(const pool_shape *s, const float *x, int64_t oy, float 
                 row_argmax(t.end - t.first, s->c, t.step, k, x + t.x, best + t.first * s->c, at + t.first * s->c);
 }
 
-/* best and at: scratch [ow c]; finds where each maximum is, then adds gy there. */
+/* Finds the position of each maximum, then adds gy to gx there; best and at: scratch [ow c]. */
 static void max_backward_row(const pool_shape *s, const float *x, const float *gy, int64_t oy, float *best, int32_t *at,
                              float *gx)
 {
@@ -164,7 +169,7 @@ static void max_backward_row(const pool_shape *s, const float *x, const float *g
                 row_add_where(t.end - t.first, s->c, t.step, k, at + t.first * s->c, gy + t.first * s->c, gx + t.x);
 }
 
-/* share: scratch [ow c] */
+/* Adds each output's gradient, divided by its divisor, to all pixels of its window; share: scratch [ow c]. */
 static void avg_backward_row(const pool_shape *s, const float *gy, int64_t oy, float *share, float *gx)
 {
     tap t;
@@ -174,7 +179,8 @@ static void avg_backward_row(const pool_shape *s, const float *gy, int64_t oy, f
             if (tap_of(s, oy, ky, kx, &t)) row_spread(t.end - t.first, s->c, t.step, share + t.first * s->c, gx + t.x);
 }
 
-/* Windows of 2x2 side by side cover each pixel once (edges may be left over): a pass without scratch. */
+/* Returns whether the windows are 2x2 with stride 2, so that they do not overlap; pool_tiling.c computes these without
+ * scratch memory. */
 static bool is_tiling(const pool_shape *s)
 {
     const atomo_window *g = s->g;
@@ -251,7 +257,7 @@ int atomo_max_pool2d_backward(const atomo_tensor *x, const atomo_tensor *gy, con
     return backward("max_pool2d backward", maximum, x, gy, g, gx);
 }
 
-/* at: numbers of window elements -> places in the image */
+/* Replaces the numbers of window elements in `at` by the index y W + x of the pixel. */
 static void places(const pool_shape *s, int64_t oy, int32_t *at)
 {
     const atomo_window *g = s->g;

@@ -1,12 +1,13 @@
-/* pool_tiling.c - maximum over 2x2 windows side by side, the usual pooling. Path: stage 3.
+/* pool_tiling.c - maximum over 2x2 windows with stride 2, the usual pooling. Path: stage 3.
  *
- * One pass over the image, all four pixels of a window at once. In AVX-512 by hand, channels that do not fill a vector
- * under a mask, because the compiler leaves these comparisons scalar (LeNet's 20 channels: eight times slower).
+ * One pass over the image compares all four pixels of a window. The AVX-512 version is written by hand, with a mask for
+ * channels that do not fill a vector, because the compiler does not vectorise these comparisons (eight times slower for
+ * LeNet's 20 channels).
  */
 #include "nn/pool_tiling.h"
 #include "nn/nn.h"
 
-/* b replaces a: it is larger, or the first NaN */
+/* Returns 1 if b replaces a as the maximum: b is larger, or b is NaN and a is not. */
 static inline int wins(float b, float a)
 {
     return (b > a) | ((b != b) & (a == a));
@@ -56,7 +57,7 @@ AVX512 static inline __m512 larger16(__m512 a, __m512 b)
     return _mm512_mask_mov_ps(a, wins16(b, a), b);
 }
 
-AVX512 static inline __mmask16 lanes_at(int64_t i, int64_t c) /* those of the channels i .. i + 15 that there are */
+AVX512 static inline __mmask16 lanes_at(int64_t i, int64_t c) /* mask of the channels i .. i + 15 below c */
 {
     return (__mmask16)(c - i >= LANES ? 0xffff : (1u << (c - i)) - 1);
 }

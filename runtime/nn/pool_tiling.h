@@ -1,7 +1,7 @@
-/* pool_tiling.h - the kernels of 2x2 maximum pooling with stride 2: one row of n outputs. Private to runtime/nn.
+/* pool_tiling.h - the kernels of 2x2 maximum pooling with stride 2, for one row of n outputs. Private to runtime/nn.
  *
- * x and gx: the first of two rows of the image, `row` floats apart, 2 n pixels of c channels; y and gy: n pixels.
- * Of equal values the first is the maximum, in the order of reading; a NaN is larger than any number.
+ * x and gx point to the first of two rows of the image, which are `row` floats apart and have 2 n pixels of c channels;
+ * y and gy have n pixels. Of equal values the first in row-major order is the maximum; NaN is larger than any number.
  */
 #ifndef ATOMO_POOL_TILING_H
 #define ATOMO_POOL_TILING_H

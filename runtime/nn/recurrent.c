@@ -1,21 +1,22 @@
 /* recurrent.c - one layer of an LSTM [Hochreiter & Schmidhuber 1997] or a GRU [Cho et al. 2014] over a whole sequence,
- * in PyTorch's gate order (i, f, g, o; r, z, n). The input's part x W_ih^T + b_ih of all steps comes ready as one
- * product; here is what depends on the step before:
- *   LSTM  c = f c' + i g,  h = o tanh(c),       i, f, o = sigmoid(.), g = tanh(.) of xg + h' W_hh^T + b_hh
- *   GRU   h = (1 - z) n + z h',                 r, z = sigmoid(.),    n = tanh(xg_n + r (h' W_hn^T + b_hn))
- * A cell is a pair of loops in a table. The weights' gradient is one product over all steps. Path: stage 3. */
+ * in PyTorch's gate order (i, f, g, o; r, z, n). The caller computes the input part xg = x W_ih^T + b_ih of all steps
+ * as one product. This file computes the rest, where h' and c' are h and c of the step before: LSTM  c = f c' + i g,  h
+ * = o tanh(c),       i, f, o = sigmoid(.), g = tanh(.) of xg + h' W_hh^T + b_hh GRU   h = (1 - z) n + z h', r, z =
+ * sigmoid(.),    n = tanh(xg_n + r (h' W_hn^T + b_hn)) Each kind of cell is a forward and a backward function in a
+ * table. The gradient of W_hh is one product over all steps. Path: stage 3. */
 #include "nn/nn.h"
 #include "tensor/vmath.h"
 #include <cblas.h>
 #include <limits.h>
 #include <string.h>
 
-/* One row of h values. g: its gates' inputs from x, then (out) what the backward needs, 4 h floats. r: h' W_hh^T +
- * b_hh. c, h: (in) of the step before, (out) of this one. */
+/* One step of one row, of hidden size n. xg: the input part of the gates. r = h' W_hh^T + b_hh. h0, c0: h and c of the
+ * step before; h, c: (out) of this one. saved [4 n]: (out) for the backward. c0 and c are NULL for a GRU. */
 typedef void step_forward(int64_t n, const float *restrict xg, const float *restrict r, const float *restrict h0,
                           const float *restrict c0, float *restrict saved, float *restrict h, float *restrict c);
-/* gh: gradient of this step's h. gc: (in) of its c, (out) of the c before. gx: of the x part; gr: of r (LSTM: the same
- * memory as gx). gh0: what of the gradient of h' does not go through r. */
+/* The backward of one step of one row. gh: gradient of this step's h. gc: gradient of this step's c, replaced by that
+ * of the c before. gx, gr: (out) gradients of xg and r (LSTM: both are the same memory). gh0: (out) the part of the
+ * gradient of h' that does not pass through r. */
 typedef void step_backward(int64_t n, const float *restrict saved, const float *restrict h0, const float *restrict c0,
                            const float *restrict c, const float *restrict gh, float *restrict gc, float *gx, float *gr,
                            float *restrict gh0);
@@ -162,12 +163,13 @@ int atomo_recurrent(int kind, const atomo_tensor *xg, const atomo_tensor *w, con
     return atomo__made(&made, ATOMO_OK);
 }
 
-typedef struct tape { /* what a backward reads and writes */
+typedef struct tape { /* the arrays that the backward reads and writes */
     const float *w, *h0, *c0, *saved, *c, *h, *gy;
     float *gx, *gr, *gh0, *gc0;
 } tape;
 
-/* Backwards through time; gh0 and gc0 hold the gradients of the step's h and c, at last those of the start. */
+/* Runs all steps backwards. p->gh0 and p->gc0 hold the gradients of h and c from the later steps, at the end those of
+ * the initial state. gh: scratch [n, h]. */
 static void unroll(const dims *s, const tape *p, float *gh)
 {
     const int64_t size = s->n * s->h;

@@ -1,4 +1,4 @@
-/* relu.c - the ReLU's backward (its forward is the tensor's unary operator). Path: stage 3. */
+/* relu.c - the backward of ReLU; the forward is atomo_unary(ATOMO_RELU). Path: stage 3. */
 #include "nn/nn.h"
 
 ATOMO_CLONES static void mask(int64_t n, const float *restrict y, const float *restrict gy, float *restrict gx)

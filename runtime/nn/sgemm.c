@@ -1,9 +1,9 @@
 /* sgemm.c - the matrix product of the layers: C = op(A) op(B) + beta C, row-major. Path: stage 3.
  *
- * oneDNN's own sgemm where the CPU has AVX-512: on matrices of the size of a layer it is twice as fast as OpenBLAS'
- * AVX2 kernels (225 against 110 GFLOP/s a core on Zen 5, for which OpenBLAS before 0.3.26 has no AVX-512 kernel), and
- * it needs no preparation per shape. OpenBLAS elsewhere. Called from inside a parallel region both use one thread, and
- * give the same bits each time.
+ * On CPUs with AVX-512 it calls oneDNN's sgemm, else OpenBLAS. For matrices of a layer's size oneDNN is twice as fast
+ * as OpenBLAS' AVX2 kernels (225 against 110 GFLOP/s per core on Zen 5, for which OpenBLAS before 0.3.26 has no AVX-512
+ * kernel), and needs no preparation per shape. Inside a parallel region both use one thread, and give the same bits
+ * each time.
  */
 #include "nn/nn.h"
 #include <cblas.h>

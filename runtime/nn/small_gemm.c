@@ -1,9 +1,9 @@
 /* small_gemm.c - C [m,n] = A B (+ C) for the small products of Winograd's convolution; AVX-512 only. Path: stage 3.
  *
  * A general sgemm packs its operands and chooses a kernel in each call, which for 16 to 128 channels takes as long as
- * the product. Here a tile of C stays in registers (16 rows of 16 columns, or 8 of 32), B is read in rows that lie
- * there already, and A's elements are broadcast from where they are, whatever their strides: A may be transposed. One
- * fixed order of sums for every element, so the bits depend on the shapes only.
+ * the product. This one packs nothing. It keeps a tile of C in registers (16 rows of 16 columns, or 8 of 32), reads B's
+ * rows in place, and broadcasts A's elements one at a time, so A may have any strides and may be transposed. Every
+ * element is summed in a fixed order, so the bits depend on the shapes only.
  */
 #include "core/core.h"
 #include "nn/winograd.h"
@@ -19,7 +19,8 @@ typedef struct product {
 
 #define KERNEL static inline __attribute__((always_inline, target("avx512f")))
 
-/* rows x (16 columns) of C; rows, columns and most often row are constants after inlining. */
+/* Computes a tile of `rows` rows and 16 * columns columns of C. rows, columns and, for the usual strides, row are
+ * constants after inlining. */
 KERNEL void tile(int rows, int columns, int64_t row, const product *p, const float *a, const float *b, float *c)
 {
     __m512 sum[16][2];
@@ -40,7 +41,7 @@ KERNEL void tile(int rows, int columns, int64_t row, const product *p, const flo
         for (int j = 0; j < columns; j++) _mm512_storeu_ps(c + r * p->ldc + j * WINO_LANES, sum[r][j]);
 }
 
-/* All rows of a strip of 16 or 32 columns. */
+/* Computes all rows of a strip of 16 * columns columns. */
 KERNEL void strip(int columns, int64_t row, const product *p, const float *a, const float *b, float *c)
 {
     const int most = columns == 1 ? 16 : 8;
@@ -49,7 +50,7 @@ KERNEL void strip(int columns, int64_t row, const product *p, const float *a, co
     for (; r < p->m; r++) tile(1, columns, row, p, a + r * row, b, c + r * p->ldc);
 }
 
-/* A's usual strides as constants: the addresses of 16 rows do not fit into registers. */
+/* The usual strides of A are compiled in as constants, since the addresses of 16 rows do not fit into registers. */
 #define STRIP(name, columns)                                                                                           \
     __attribute__((target("avx512f"))) static void name(const product *p, const float *a, const float *b, float *c)    \
     {                                                                                                                  \

@@ -1,9 +1,9 @@
-/* softmax.c - softmax and log softmax, in the numerically safe form (the row's largest is
- * subtracted); sums are double, in order. Path: stage 3. */
+/* softmax.c - softmax and log softmax. The row's maximum is subtracted first, so that exp cannot overflow; sums are
+ * double, in order. Path: stage 3. */
 #include "nn/nn.h"
 #include <math.h>
 
-typedef struct rows { /* x seen as [outer, n, inner]; the softmax runs over n, with stride inner */
+typedef struct rows { /* x as [outer, n, inner]: the softmax runs over n, whose elements are `inner` apart */
     int64_t outer, n, inner;
 } rows;
 
@@ -23,20 +23,20 @@ static void softmax_row(const float *x, int64_t n, int64_t stride, int log_form,
 {
     float top = x[0];
     for (int64_t i = 1; i < n; i++)
-        if (!(x[i * stride] <= top)) top = x[i * stride]; /* a NaN spreads */
+        if (!(x[i * stride] <= top)) top = x[i * stride]; /* NaN becomes the maximum */
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
         float e = expf(x[i * stride] - top);
         sum += (double)e;
         y[i * stride] = e;
     }
-    const double rest = log(sum); /* kept apart from top, beside which it may vanish */
+    const double rest = log(sum); /* not added to top first: a large top would absorb it */
     const float scale = (float)(1 / sum);
     for (int64_t i = 0; i < n; i++)
         y[i * stride] = log_form ? (float)(((double)x[i * stride] - (double)top) - rest) : y[i * stride] * scale;
 }
 
-/* Where row k begins; its elements are r->inner apart. */
+/* Returns the offset of row k; its elements are r->inner apart. */
 static int64_t first(const rows *r, int64_t k)
 {
     return k / r->inner * r->n * r->inner + k % r->inner;

@@ -2,15 +2,16 @@
  *
  *   y = A^T ((G w G^T) . (B^T x B)) A,  and its adjoint  gw = G^T ((A gy A^T) . (B^T x B)) G
  *
- * The matrices are Toom-Cook's for the points 0, +-P, +-Q, infinity (m = 4: 36 products for 144) or 0, +-P, infinity
- * (m = 2: 16 for 36). P and Q are those that round best, see conv_winograd.c. Channels are vectors of 16. Plain
- * arithmetic in a fixed order: the same bits on every CPU. Path: stage 3.
+ * The matrices are Toom-Cook's for the points 0, +-P, +-Q, infinity (m = 4: 36 products instead of 144) or 0, +-R,
+ * infinity (m = 2: 16 instead of 36). P and Q were chosen for the smallest rounding error.
+ * Channels are processed in vectors of 16. Plain arithmetic in a fixed order gives the same bits on every CPU. Path:
+ * stage 3.
  */
 #include "nn/winograd.h"
 #include "core/core.h"
 
 typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
-typedef void transform(const lanes *x, int sx, lanes *y, int sy); /* one row or column: elements sx, sy apart */
+typedef void transform(const lanes *x, int sx, lanes *y, int sy); /* of a row or column with elements sx, sy apart */
 #define INLINE static inline __attribute__((always_inline))
 
 #define P  0.625f
@@ -122,7 +123,7 @@ INLINE void weight_gradient4(const lanes *x, int sx, lanes *y, int sy)
     y[2 * sy] = NR * R * R * (x1 + x2) + x3;
 }
 
-/* Columns, then rows: x [nx,nx] -> y [ny,ny]. */
+/* Applies f to the columns of x [nx,nx], then to the rows of the result: y [ny,ny]. */
 INLINE void both(transform *f, int nx, int ny, const lanes *x, lanes *y)
 {
     lanes t[WINO_POINTS];

@@ -1,5 +1,5 @@
-/* lamb.c - LAMB [You et al. 2020, algorithm 2]: Adam's direction with decoupled decay, its length set a layer by the
- * length of the weights. Stage 9. */
+/* lamb.c - LAMB [You et al. 2020, algorithm 2]: Adam's direction with decoupled decay, scaled for each tensor to the
+ * norm of its weights. Stage 9. */
 #include "optim/optim.h"
 #include <math.h>
 
@@ -7,7 +7,7 @@ typedef struct options {
     float beta1, beta2, rest1, rest2, eps, decay, fix1, fix2; /* rest = 1 - beta, fix = 1 / (1 - beta^t) */
 } options;
 
-/* m, v as Adam's; r = the direction. */
+/* Updates m and v as Adam does; r = the direction. */
 ATOMO_CLONES static void direction(int64_t n, const options *o, const float *restrict p, const float *restrict g,
                                    float *restrict m, float *restrict v, float *restrict r)
 {
@@ -28,7 +28,7 @@ int atomo_optim_lamb(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, at
 {
     const atomo_tensor *const others[] = {g, m, v};
     ATOMO_TRY(atomo__check_blocks("lamb", p, 3, others));
-    ATOMO_REQUIRE(step >= 1, ATOMO_EARG, "lamb: step %g, the first is 1", step);
+    ATOMO_REQUIRE(step >= 1, ATOMO_EARG, "lamb: step %g, expected 1 or more", step);
     const options o = {(float)beta1,
                        (float)beta2,
                        (float)(1 - beta1),

@@ -1,5 +1,5 @@
-/* optim.c - optimizer updates, stage 9: one pass over a parameter, fixed order (the same bits on every replica).
- * The formulas are PyTorch's (torch.optim.SGD, Adam, AdamW). */
+/* optim.c - optimizer updates, stage 9: one pass over a parameter, in a fixed order, so replicas stay bit-identical.
+ * The formulas are those of PyTorch (torch.optim.SGD, Adam, AdamW). */
 #include "optim/optim.h"
 #include <math.h>
 
@@ -52,11 +52,11 @@ int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, dou
 {
     const atomo_tensor *const others[] = {g, v};
     ATOMO_TRY(atomo__check_blocks("sgd", p, 2, others));
-    ATOMO_REQUIRE(momentum == 0 || v, ATOMO_EARG, "sgd: momentum %g without a velocity block", momentum);
+    ATOMO_REQUIRE(momentum == 0 || v, ATOMO_EARG, "sgd: momentum %g, but v is missing", momentum);
     sgd_options o = {(float)lr,     (float)momentum, (float)(1 - dampening), (float)weight_decay, (float)scale,
                      nesterov != 0, first != 0};
     const int64_t n = atomo__numel(p), chunk = 1 << 16;
-    if (first && v) ATOMO_TRY(atomo_fill(v, 0)); /* 0 * garbage could be NaN */
+    if (first && v) ATOMO_TRY(atomo_fill(v, 0)); /* v is not initialised, and 0 * v could be NaN */
     ATOMO_FOR(i, n, chunk, n > chunk, {
         const int64_t m = ATOMO_MIN(chunk, n - i);
         if (momentum != 0)
@@ -69,8 +69,8 @@ int atomo_optim_sgd(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *v, dou
 }
 
 typedef struct adam_options {
-    float step_size, beta1, beta2, rest1, rest2, eps, decay, shrink,
-        root; /* rest = 1 - beta, root = sqrt(1 - beta2^t) */
+    float step_size, beta1, beta2, rest1, rest2; /* rest = 1 - beta */
+    float eps, decay, shrink, root;              /* shrink: factor of p; root = sqrt(1 - beta2^t) */
 } adam_options;
 
 ATOMO_CLONES static void adam(float *p, const float *g, float *m, float *v, int64_t n, const adam_options *o)
@@ -84,7 +84,7 @@ ATOMO_CLONES static void adam(float *p, const float *g, float *m, float *v, int6
     }
 }
 
-/* top: the largest v so far, which the step divides by [Reddi, Kale & Kumar 2018] */
+/* Adam with top, the largest v so far, in place of v [Reddi, Kale & Kumar 2018]. */
 ATOMO_CLONES static void amsgrad(float *p, const float *g, float *m, float *v, float *top, int64_t n,
                                  const adam_options *o)
 {
@@ -102,11 +102,11 @@ int atomo_optim_adam(atomo_tensor *p, const atomo_tensor *g, atomo_tensor *m, at
 {
     const atomo_tensor *const others[] = {g, m, v, top};
     ATOMO_TRY(atomo__check_blocks("adam", p, 4, others));
-    ATOMO_REQUIRE(step >= 1, ATOMO_EARG, "adam: step %g, the first is 1", step);
+    ATOMO_REQUIRE(step >= 1, ATOMO_EARG, "adam: step %g, expected 1 or more", step);
     adam_options o = {.step_size = (float)(lr / (1 - pow(beta1, step))),
                       .beta1 = (float)beta1,
                       .beta2 = (float)beta2,
-                      .rest1 = (float)(1 - beta1), /* in double: 1 - 0.999f is off by 1e-5 */
+                      .rest1 = (float)(1 - beta1), /* computed in double: 1 - 0.999f has an error of 1e-5 */
                       .rest2 = (float)(1 - beta2),
                       .eps = (float)eps,
                       .decay = decoupled ? 0 : (float)weight_decay,

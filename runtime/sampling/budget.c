@@ -1,11 +1,12 @@
 /* budget.c - Algorithm 1: keep-probabilities from coefficients, prices and a budget; stage 5 of the path.
  *
  * Wang et al., "ATOMO: Communication-efficient Learning via Atomic Sparsification", NeurIPS 2018, Algorithm 1, with a
- * price per atom: minimise sum lambda^2/p subject to sum c p <= B, 0 < p <= 1. KKT: p = min(1, |lambda| / (T sqrt(c))).
- * With x = 1/T the spending g(x) = sum min(c, x |lambda| sqrt(c)) is concave, increasing and piecewise linear, so
- * Newton's method comes to g(x) = B from the left, monotonically, in finitely many passes; each pass is O(n) and hands
- * the budget of the atoms it saturates on to the others, which is the paper's loop without its sort. Promise: sum c p =
- * B to rounding (double accumulators), p = 1 for all where B is enough, for many segments at once.
+ * price per atom: minimise sum lambda^2/p subject to sum c p <= B, 0 < p <= 1. The KKT conditions give p = min(1,
+ * |lambda| / (T sqrt(c))). With x = 1/T the spending g(x) = sum min(c, x |lambda| sqrt(c)) is concave, increasing and
+ * piecewise linear, so Newton's method reaches g(x) = B from the left, monotonically, in finitely many passes. Each
+ * pass is O(n) and divides the budget that saturated atoms leave among the others, which is the paper's loop without
+ * its sort. Result, for many segments at once: sum c p = B up to rounding (double accumulators), or p = 1 for all if B
+ * is enough.
  */
 #include "sampling/gaussian.h"
 #include "sampling/sampling.h"
@@ -13,7 +14,7 @@
 #include <math.h>
 
 enum { MAX_PASSES = 400 };
-/* Relative move of T that ends Newton's method: some hundred roundings of a double, 1.1e-16. */
+/* Relative change of T that ends Newton's method: about a thousand times the rounding of a double, 1.1e-16. */
 static const double STANDS_STILL = 1e-13;
 
 static void split_f64(atomo__segment *s, double T)
@@ -76,7 +77,9 @@ void atomo__budget_evaluate(atomo__segment *s, double T)
         split_f64(s, T);
 }
 
-/* One pass over all segments: what the saturated cost, and the sum that T divides. */
+/* Evaluates all segments at T: *cost = summed price of the saturated atoms, *rest = summed |lambda| sqrt(c) of the
+ * others.
+ */
 static void pass(atomo__segment *seg, int count, double T, double *cost, double *rest)
 {
     *cost = *rest = 0;
@@ -144,13 +147,13 @@ double atomo__budget_solve(atomo__segment *seg, int count, double budget, double
     if (has_classes(seg, count)) return solve_falling(seg, count, budget, false);
     double cost, rest;
     double T = hint > 0 && isfinite(hint) ? hint : INFINITY;
-    bool left = false; /* T came from a Newton step, so it is at or above the solution */
+    bool left = false; /* T is the result of a Newton step, so it is at or above the solution */
     pass(seg, count, 0, &cost, &rest);
-    if (cost <= budget) return 0; /* everything is paid for */
+    if (cost <= budget) return 0; /* the budget holds all atoms */
     for (int k = 0; k < MAX_PASSES; k++) {
         pass(seg, count, T, &cost, &rest);
         double room = budget - cost;
-        if (room <= 0) { /* the hint was too low, or rounding at the last step */
+        if (room <= 0) { /* the hint was too low, or the last step was rounded */
             if (left || isinf(T)) return T;
             T = INFINITY;
             continue;
@@ -178,7 +181,7 @@ int atomo_probabilities_f64(const double *lambda, const double *cost, double n, 
                           "probabilities: cost[%.0f] is %g, expected a finite price above 0", (double)i + 1, cost[i]);
         largest = ATOMO_MAX(largest, fabs(lambda[i]));
     }
-    int e = 0; /* scaled so that sums stay in range; p does not depend on the scale */
+    int e = 0; /* lambda is scaled by 2^-e so that sums do not overflow; p does not depend on the scale */
     frexp(largest, &e);
     for (int64_t i = 0; i < count; i++) p[i] = ldexp(lambda[i], -e);
     atomo__segment seg = {.f64 = p, .cost = cost, .unit = 1, .n = count};
@@ -191,11 +194,12 @@ int atomo_probabilities_f64(const double *lambda, const double *cost, double n, 
 }
 
 enum { TAU_PASSES = 60 };
-/* Relative move of tau that ends it: the error that is left goes with its square, 1e-10, below f32's rounding. */
+/* Relative change of tau that ends the passes: the remaining error is of the order of its square, 1e-10, below f32's
+ * rounding. */
 static const double LAST_MOVE = 1e-5;
 
-/* tau of an f32 tensor without costs: Newton on exact passes, from where a histogram of probes says. ENONFINITE where x
- * is not finite. */
+/* *tau = the tau of f32 coefficients without costs, by Newton's method with exact passes, started from the tau of a
+ * histogram of probes; 0 if the budget holds all atoms. ENONFINITE, without a text, if x is not finite. */
 static int tau_of(const float *x, int64_t n, double s, double *tau)
 {
     atomo__spectrum probes;
@@ -208,8 +212,8 @@ static int tau_of(const float *x, int64_t n, double s, double *tau)
         float cut = atomo__cut_of(T);
         atomo__split(x, n, cut, &count, &above, &below);
         if (!isfinite(above) || !isfinite(below)) return ATOMO_ENONFINITE;
-        if (below <= 0 && count <= s) return ATOMO_OK;            /* all of them */
-        double next = count < s ? below / (s - count) : INFINITY; /* the probes' tau was too low */
+        if (below <= 0 && count <= s) return ATOMO_OK;            /* all atoms fit */
+        double next = count < s ? below / (s - count) : INFINITY; /* if not, T was too low */
         if (isinf(next) && isinf(cut)) break;
         double step = fabs(next - T);
         T = next;

@@ -1,13 +1,14 @@
-/* draw.c - draws of atoms, independent (Bernoulli) or systematic; stage 5 of the path.
+/* draw.c - draws atoms, independently (Bernoulli) or systematically; stage 5 of the path.
  *
- * Systematic: one uniform u for the tensor, atom i is kept where the running sum of p crosses u + k. The same
- * marginals, so the same mean and variance of orthogonal atoms, but floor(s) or ceil(s) atoms every time. It is the
- * default where a tensor sends a few long atoms: their independent draws alone would take a step over its budget, and
- * move the price of the tensors that follow. Bernoulli: An
- * entry is kept when u < p. u is read byte by byte: its first byte decides 255 times out of 256 (16 entries share one
- * Philox block), and where it equals p's own first byte the next 64 bits, from a stream of their own, decide. So p is
- * met to 2^-72, at a quarter of the random numbers, and however small p is: a 24-bit uniform would be 6 times too
- * generous at p = 1e-8.
+ * Systematic: there is one uniform u for the tensor, and atom i is kept if the running sum of p crosses u + k for an
+ * integer k. The keep-probabilities are the same, and so are mean and variance for orthogonal atoms, but the number of
+ * atoms is always floor(s) or ceil(s). It is the default for tensors that send few, long atoms, whose independent draws
+ * could exceed the budget of a step and change the price of the tensors that follow.
+ *
+ * Bernoulli: an entry is kept if u < p. The first byte of u decides in 255 of 256 cases, so that 16 entries share one
+ * Philox block. If it equals the first byte of p, the next 64 bits, from another stream, decide. So p is exact to
+ * 2^-72, with a quarter of the random numbers of a 32-bit u. A uniform of 24 bits would be 6 times too large at p =
+ * 1e-8.
  */
 #include "sampling/sampling.h"
 #include <math.h>
@@ -17,7 +18,8 @@
 
 enum { CHUNK = 1024, LANES = 16 };
 
-static bool below(const uint32_t v[4], double frac) /* a uniform of 64 bits (and more, near 0) < frac, 0 <= frac < 1 */
+/* Returns whether a uniform of 64 bits (with more bits near 0) is below frac, 0 <= frac < 1. */
+static bool below(const uint32_t v[4], double frac)
 {
     return (double)(((uint64_t)v[0] << 32 | v[1]) >> 11) * 0x1p-53 < frac ||
            (frac > 0 && frac < 0x1p-53 && v[0] == 0 && (v[1] >> 11) == 0 &&
@@ -73,12 +75,12 @@ typedef int32_t ints __attribute__((vector_size(64)));
 typedef uint8_t bytes __attribute__((vector_size(16)));
 
 typedef struct {
-    float tau, scale, inverse; /* |x| scale is near 1 where |x| is near tau; inverse: 256 / (tau scale) */
-    float below[LANES], noise[LANES];
+    float tau, scale, inverse;        /* scale: a power of two, tau * scale is near 1; inverse: 256 / (tau * scale) */
+    float below[LANES], noise[LANES]; /* out: sums over the entries below tau of a and a (tau - a), a = |x| scale */
 } classes;
 
-/* What an entry is before its tail is looked at: 0 out, 1 in, 2 ask for more bits, 3 saturated. Adds up the sizes a of
- * those below tau, and a (tau - a). */
+/* cls[i] = the result of the first random byte: 0 not drawn, 1 drawn, 2 not decided, 3 saturated (|x| >= tau). Sets the
+ * sums of c. */
 ATOMO_CLONES static void classify(const float *x, const uint8_t *u, classes *c, uint8_t *cls)
 {
     const float tau = c->tau * c->scale, scale = c->scale, inverse = c->inverse;
@@ -92,7 +94,7 @@ ATOMO_CLONES static void classify(const float *x, const uint8_t *u, classes *c, 
         ints in = a >= tau;
         floats rest = (floats)((ints)a & ~in), t = rest * inverse; /* 256 p */
         ints q = __builtin_convertvector(t, ints), draw = __builtin_convertvector(b, ints);
-        q += q > 255; /* 256 - 1: p so near 1 that it rounded up */
+        q += q > 255; /* a comparison is -1 if true: 256, from a p that was rounded up to 1, becomes 255 */
         b = __builtin_convertvector((in & 3) | (~in & (((draw < q) & 1) | ((draw == q) & 2))), bytes);
         memcpy(cls + i, &b, sizeof b);
         below += rest;
@@ -115,7 +117,7 @@ static void keep_all(const float *x, int64_t n, uint32_t *index, atomo__drawn *d
         if (x[i] != 0) index[n - ++d->kept] = marked(x[i], i);
 }
 
-/* Decides the few that asked for more bits. */
+/* Decides the entries of class 2 by 64 more random bits. */
 static void decide(const float *x, int64_t at, const classes *c, const atomo_stream *tail, uint8_t *cls)
 {
     uint32_t element[CHUNK];
@@ -142,7 +144,7 @@ typedef struct {
     int m, h;
 } picked;
 
-/* The indices at + i of the drawn (cls[i] = 1) and the kept (3), with x's sign. */
+/* Lists the indices at + i of the drawn (cls[i] = 1) and the saturated (3) entries, with x's sign in the top bit. */
 static void pick(const float *x, int64_t at, const uint8_t *cls, picked *p)
 {
     int m = 0, h = 0;
@@ -160,7 +162,8 @@ static void pick(const float *x, int64_t at, const uint8_t *cls, picked *p)
 }
 
 #ifdef ATOMO_X86
-/* classify and pick as they are above, operation by operation: the compiler takes bytes apart one by one. */
+/* classify and pick with the same operations in AVX-512, since the compiler splits vectors of bytes into single bytes.
+ */
 __attribute__((target("avx512f,avx512bw,avx512vl"))) static void classify_512(const float *x, const uint8_t *u,
                                                                               classes *c, uint8_t *cls)
 {
@@ -230,7 +233,7 @@ static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream 
         const float *from = x + at;
         if (len < CHUNK) from = memcpy(last, from, sizeof(float) * (size_t)len);
         const int64_t ahead = ATOMO_MIN((int64_t)CHUNK, n - at - len);
-        for (int64_t i = 0; i < ahead; i += LANES) __builtin_prefetch(x + at + len + i); /* while there is work to do */
+        for (int64_t i = 0; i < ahead; i += LANES) __builtin_prefetch(x + at + len + i); /* for the next chunk */
         atomo__random_words(&first, (uint32_t)(at / 16), CHUNK / 16, words);
         classify_best(from, (const uint8_t *)words, c, cls);
         memset(cls + len, 0, (size_t)(CHUNK - len));
@@ -243,11 +246,11 @@ static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream 
         atomo__survey(from, at, p.kept, p.h, &d->saturated);
         memcpy(index + d->drawn, p.drawn, sizeof(uint32_t) * (size_t)p.m);
         d->drawn += p.m;
-        for (int i = 0; i < p.h; i++) index[n - ++d->kept] = p.kept[i]; /* last first */
+        for (int i = 0; i < p.h; i++) index[n - ++d->kept] = p.kept[i]; /* in descending order, from the end */
     }
 }
 
-/* One uniform u; entry i is kept where the running sum of p crosses u + k: in 64-bit fractions, where it overflows. */
+/* Systematic sampling: entry i is kept if the running sum of p, in 64-bit fractions that start at u, overflows. */
 static void systematic(const float *x, int64_t n, const classes *c, const atomo_stream *s, uint32_t *index,
                        atomo__drawn *d)
 {
@@ -268,9 +271,9 @@ static void systematic(const float *x, int64_t n, const classes *c, const atomo_
     }
 }
 
-/* Classes compare |x| / tau with a byte's worth of the random number first. */
+/* Scale of probabilities for comparison with a random byte. */
 static const float EIGHT_BITS = 256;
-/* 2^126 and its inverse are normal floats. */
+/* The largest exponent e for which 2^e and 2^-e are normal floats. */
 enum { MOST_EXPONENT = 126 };
 
 void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
@@ -285,7 +288,7 @@ void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_str
     }
     if (isinf(tau)) return;
     int e;
-    frexpf(tau, &e); /* a power of two brings tau near 1, so that EIGHT_BITS / tau is in range */
+    frexpf(tau, &e); /* 2^-e scales tau to near 1, so that EIGHT_BITS / tau does not overflow */
     e = ATOMO_MAX(ATOMO_MIN(e, MOST_EXPONENT), -MOST_EXPONENT);
     classes c = {.tau = tau, .scale = ldexpf(1, -e)};
     c.inverse = EIGHT_BITS / (tau * c.scale);
@@ -294,7 +297,7 @@ void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_str
     else
         bernoulli(x, n, &c, s, index, d);
     uint32_t *end = index + n - d->kept;
-    for (int64_t i = 0, j = d->kept - 1; i < j; i++, j--) { /* the saturated in ascending order */
+    for (int64_t i = 0, j = d->kept - 1; i < j; i++, j--) { /* reverses the saturated entries to ascending order */
         uint32_t v = end[i];
         end[i] = end[j];
         end[j] = v;

@@ -1,9 +1,10 @@
-/* histogram.c - sizes of very many coefficients, for the budget: sums in one pass, and a histogram that answers "how
- * many are above tau, and what is their sum" without another; stage 5 of the path.
+/* histogram.c - a histogram of the magnitudes of many coefficients, which tells how many are above tau and what their
+ * sum is without another pass; stage 5 of the path.
  *
- * Algorithm 1 needs the two at a handful of taus. A histogram of 8192 probes finds tau within about a percent; one
- * exact pass there (the anchor) and the histogram's difference around it give tau to about 1e-4. Keys are the bits of
- * |x| without its lower mantissa, so a bin is a sixteenth of an octave. Promise: fixed order, the same on every CPU.
+ * Algorithm 1 needs these two numbers for several values of tau. A histogram of 8192 probes gives tau within about one
+ * percent. One exact pass at that tau (the anchor), with the histogram for differences from it, gives tau to about
+ * 1e-4. The key of a bin is the bits of |x| without the lower 19 bits of the mantissa, so a bin is a sixteenth of an
+ * octave. All sums are made in a fixed order and are bit-identical on every CPU.
  */
 #include "sampling/sampling.h"
 #include <math.h>
@@ -13,7 +14,7 @@ enum { KEY_SHIFT = 19, KEY_OF_INFINITY = 0x7F800000 >> KEY_SHIFT }; /* a float w
 
 ATOMO_CLONES void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest)
 {
-    /* written in vectors: left to itself the compiler mixes them with scalars, at a quarter of the speed */
+    /* written with vector types, because the compiler's own vectorisation mixes in scalars and is four times slower */
     typedef int32_t ints __attribute__((vector_size(32)));
     typedef float floats __attribute__((vector_size(32)));
     typedef double doubles __attribute__((vector_size(64)));
@@ -26,7 +27,7 @@ ATOMO_CLONES void atomo__measure(const float *x, int64_t n, double *sum, double 
             memcpy(&bits, x + i + 8 * h, sizeof bits);
             bits &= INT32_MAX;
             ints more = bits > most[h];
-            most[h] = (bits & more) | (most[h] & ~more); /* sizes order as their bits do */
+            most[h] = (bits & more) | (most[h] & ~more); /* magnitudes compare as their bits do */
             doubles a = __builtin_convertvector((floats)bits, doubles);
             sums[h] += a;
             squares[h] += a * a;
@@ -55,10 +56,11 @@ typedef float floats __attribute__((vector_size(64)));
 typedef int32_t ints __attribute__((vector_size(64)));
 
 typedef struct {
-    double above, below, square, count, zeros;
+    double above, below, square, count, zeros; /* sums of |x| from the cut on, and below; of x^2; entries from the cut
+                                                  on; entries that are 0 */
 } sums;
 
-/* Sums of `groups` times LANES entries in float lanes (their relative error is below 1e-6), added to the doubles. */
+/* Adds groups * LANES entries to t. They are summed in f32 lanes first, with a relative error below 1e-6. */
 ATOMO_CLONES static void add_block(const float *x, int groups, float cut, sums *t)
 {
     floats up = {0}, down = {0}, square = {0};
@@ -99,10 +101,10 @@ static sums sums_of(const float *x, int64_t n, float cut)
     return t;
 }
 
-/* ||x||^2 of f32 squares: below it, entries whose squares are subnormal (1e-38) or 0 may weigh. */
+/* A ||x||^2 in f32 below this is not accurate: squares that were subnormal (1e-38) or 0 may matter. */
 static const double SQUARES_LOST = 1e-24;
 
-/* Sums of floats and their squares stayed in range (n entries). */
+/* Returns whether the sums of n entries and of their squares neither overflowed nor underflowed. */
 static bool in_range(const sums *t, int64_t n)
 {
     return isfinite(t->above) && isfinite(t->below) && isfinite(t->square) &&
@@ -112,7 +114,7 @@ static bool in_range(const sums *t, int64_t n)
 void atomo__split(const float *x, int64_t n, float cut, double *count, double *above, double *below)
 {
     sums t = sums_of(x, n, cut);
-    if (!in_range(&t, n)) { /* near the ends of the range, or not finite at all: again, entry by entry in double */
+    if (!in_range(&t, n)) { /* overflow, underflow, NaN or Inf: sum again, in double */
         t = (sums){.count = t.count};
         for (int64_t i = 0; i < n; i++) {
             double a = fabs((double)x[i]);
@@ -140,14 +142,14 @@ static double value_of(uint32_t key) /* the lower end of a bin */
     return (double)x;
 }
 
-/* Lower and upper end of bin b; the last reaches down to 0. */
+/* *low and *high = the lower and upper end of bin b, counted from the top; the last bin starts at 0. */
 static void ends_of(const atomo__spectrum *s, uint32_t b, double *low, double *high)
 {
     *high = b <= s->top ? value_of(s->top - b + 1) : 0;
     *low = b + 1 < ATOMO__BINS && b <= s->top ? value_of(s->top - b) : 0;
 }
 
-/* A larger double may be rounded to infinity. */
+/* A double above this may become infinite as an f32. */
 static const double LARGEST_TAU = 3.4028234e38;
 
 float atomo__cut_of(double tau)
@@ -157,7 +159,9 @@ float atomo__cut_of(double tau)
     return cut > 0 ? cut : 0x1p-149f;
 }
 
-/* The linear congruence of Numerical Recipes [Press et al. 1992], which places probes; any seed does. */
+/* The linear congruential generator of Numerical Recipes [Press et al. 1992], which places probes; the seed is
+ * arbitrary.
+ */
 static const uint32_t LCG_FACTOR = 1664525, LCG_STEP = 1013904223, PROBE_SEED = 12345;
 
 void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
@@ -168,7 +172,7 @@ void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
     const int64_t stretch = all || n <= ATOMO__PROBES ? 1 : n / ATOMO__PROBES;
     const int64_t probes = stretch == 1 ? n : ATOMO__PROBES;
     const bool noted = probes <= ATOMO__PROBES;
-    uint32_t top = 0, nonzero = 0; /* locals: what is in memory waits for the store before */
+    uint32_t top = 0, nonzero = 0; /* local, so that they stay in registers */
     for (int64_t i = 0; i < probes; i++) {
         int64_t at = i * stretch;
         state = state * LCG_FACTOR + LCG_STEP;
@@ -180,7 +184,8 @@ void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
     }
     for (int64_t i = 0; i < probes; i++) {
         uint32_t k = noted ? key[i] : key_of(x[i]);
-        histogram[i & 3][ATOMO_MIN(top - k, ATOMO__BINS - 1u)]++; /* four: neighbours are often in the same bin */
+        histogram[i & 3][ATOMO_MIN(top - k, ATOMO__BINS - 1u)]++; /* four histograms, because neighbours are often in
+                                                                     the same bin and would wait for each other */
     }
     s->top = top;
     s->nonzero = nonzero;
@@ -196,6 +201,8 @@ void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
     s->nonzero *= s->weight;
 }
 
+/* *count and *sum = the modelled number of entries with |x| >= cut and the sum of their |x|, corrected at the anchor.
+ */
 static void model(const atomo__spectrum *s, double cut, double *count, double *sum)
 {
     float at = atomo__cut_of(cut);
@@ -256,7 +263,7 @@ int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float 
     return ATOMO_OK;
 }
 
-/* Mean of floor(log2(v)) over v evenly between low >= 1 and high: one for each power of two that is passed. */
+/* Returns the mean of floor(log2(v)) for v uniform between low >= 1 and high. */
 static double mean_floor_log2(double low, double high)
 {
     int first = ilogb(low), last = ilogb(high);

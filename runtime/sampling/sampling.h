@@ -8,104 +8,111 @@
 #include <string.h>
 
 /* ---- budget (budget.c) ---- */
-/* p_i = min(1, |value_i| / (T sqrt(cost_i))). Coefficients are many with one price (entry-like; a spectrum of their
- * sizes stands for them), or doubles. Or they are classes of a random basis (gaussian.h), whose bits are some falling
- * function of T: then kept_cost + rest_sum / T is its tangent in 1 / T, and expected the entries that are not 0. */
+/* A segment is a group of coefficients with p_i = min(1, |value_i| / (T sqrt(cost_i))). They are doubles, or many
+ * coefficients of one price that are given as a histogram of their magnitudes. Or it is a group of classes of a random
+ * basis (gaussian.h), whose bits are another falling function of T: kept_cost + rest_sum / T is its tangent in 1 / T,
+ * and `expected` the number of entries that are not 0. */
 typedef struct atomo__spectrum atomo__spectrum;
 typedef struct atomo__segment {
-    const atomo__spectrum *spectrum;
-    const double *f64; /* one of the three */
-    const struct atomo__classes *classes;
-    const double *cost; /* [n], only with f64; NULL: unit for all */
-    double unit;
+    const atomo__spectrum *spectrum;      /* the histogram, or NULL */
+    const double *f64;                    /* [n] the values, or NULL */
+    const struct atomo__classes *classes; /* the classes, or NULL */
+    const double *cost;                   /* [n] prices in bits, only with f64; NULL: all are `unit` */
+    double unit;                          /* price of an atom in bits; with cost: a typical price */
     int64_t n;
-    /* what the last solution says of this segment */
-    double kept, kept_cost; /* atoms with p = 1: count and summed price */
+    /* set by atomo__budget_evaluate for a T */
+    double kept, kept_cost; /* atoms with p = 1: number and summed price */
     double kept_sum;        /* their summed |value| */
     double rest_sum;        /* summed |value| sqrt(cost) of the others */
-    double expected;        /* sum p */
+    double expected;        /* sum of p */
 } atomo__segment;
 
-/* Algorithm 1 [Wang et al. 2018] with prices: the T at which sum cost*p = budget over all segments; 0 when the budget
- * holds every atom. hint: a T to start from, or 0. Newton's method on a concave piecewise linear function: exact, a few
- * passes. Values must be finite, prices > 0. */
+/* Algorithm 1 [Wang et al. 2018] with prices: returns the T at which sum cost*p = budget over all segments, 0 if the
+ * budget holds every atom. hint: a T to start from, or 0. Uses Newton's method on a concave, piecewise linear function,
+ * which is exact after a few passes. Values must be finite, prices > 0. */
 double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint);
-/* Fills what a segment says at T. */
+/* Sets the segment's results for T. */
 void atomo__budget_evaluate(atomo__segment *seg, double T);
 /* The T at which `seg` is expected to send so many atoms; 0 where all are fewer. */
 double atomo__budget_atoms(atomo__segment *seg, double atoms);
 
-/* ---- sizes of many coefficients (histogram.c) ---- */
-/* sum |x|, sum x^2 (both finite when x is) and the largest |x|, fixed order. */
+/* ---- magnitudes of many coefficients (histogram.c) ---- */
+/* *sum = sum of |x|, *square = sum of x^2 (both finite if x is), *largest = the largest |x|; in a fixed order. */
 void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest);
-/* Entries with |x| >= cut (cut > 0): how many, their sum; and the sum of the others. NaN or Inf in x: so is a sum. */
+/* *count, *above = number of entries with |x| >= cut (cut > 0), and the sum of their |x|; *below = the sum of the
+ * others. If x has NaN or Inf, above or below is not finite. */
 void atomo__split(const float *x, int64_t n, float cut, double *count, double *above, double *below);
-/* A histogram of |x| over bins of a sixteenth of an octave, 32 octaves down from the largest, as running totals from
- * the top; each bin counts as evenly filled. Of all entries, or of ATOMO__PROBES of them, each in a random place of its
- * own stretch; `atomo__spectrum_anchor` then makes it exact at one cut, and nearly so around it. */
+/* A histogram of |x|: bins of a sixteenth of an octave, over 32 octaves down from the largest, as running totals from
+ * the top. Entries are modelled as uniform within a bin. It is made of all entries, or of ATOMO__PROBES of them: one at
+ * a random position in each of as many equal parts of x. atomo__spectrum_anchor then makes it exact at one cut, and
+ * nearly exact close to it. */
 enum { ATOMO__BINS = 512, ATOMO__PROBES = 8192 };
 struct atomo__spectrum {
-    double weight;                /* entries that one probe stands for */
-    double total, nonzero;        /* sum |x| and count of x != 0 */
-    double off_count, off_sum;    /* exact less modelled, at the anchor */
-    uint32_t top;                 /* key of the largest: its bits / 2^19 */
-    bool open;                    /* of probes, or not anchored yet: the refine stage is still to come */
+    double weight;                /* entries per probe */
+    double total, nonzero;        /* sum of |x|, number of x != 0 */
+    double off_count, off_sum;    /* exact minus modelled number and sum at the anchor; 0 before */
+    uint32_t top;                 /* key of the largest |x|: its bits / 2^19 */
+    bool open;                    /* not anchored yet: the refine stage must do it */
     float above[ATOMO__BINS + 1]; /* [b]: probes in the bins before b */
-    double sum[ATOMO__BINS + 1];  /* [b]: their sum, every entry at the middle of its bin */
+    double sum[ATOMO__BINS + 1];  /* [b]: their sum, with every entry at the middle of its bin */
 };
-void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all);
-/* One pass: exact sums; ||x||^2. ENONFINITE (without a text) where x is not finite. */
+void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all); /* all: of all entries */
+/* Corrects the model at `cut` by one exact pass, and sets *square = ||x||^2. ENONFINITE, without a text, if x is not
+ * finite. */
 int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float cut, double *square);
-/* Entries with |x| >= cut and their sum, by the model. */
+/* *count, *sum = the modelled number of entries with |x| >= cut and the sum of their |x|. */
 void atomo__spectrum_above(const atomo__spectrum *s, double cut, double *count, double *sum);
-/* sum |x| (tau - |x|) over the entries below tau: the variance of keeping those with |x| / tau. */
+/* Returns the modelled sum of |x| (tau - |x|) over the entries below tau, which is the variance of keeping each of them
+ * with probability |x| / tau. */
 double atomo__spectrum_noise(const atomo__spectrum *s, double tau);
-/* Mean of log2(1 + max(0, |x| - offset) scale) over those; whole: of its floor. */
+/* Returns the modelled mean of log2(1 + max(0, |x| - offset) scale) over the entries with |x| >= cut; whole: the mean
+ * of its floor. */
 double atomo__spectrum_log2(const atomo__spectrum *s, double cut, double offset, double scale, bool whole);
-/* log2 to 0.09, by the bits: x > 0. */
+/* Returns log2(x) for x > 0 from the float's bits, with an error of at most 0.09. */
 static inline float atomo__log2f(float x)
 {
     int32_t v;
     memcpy(&v, &x, 4);
     return (float)v * 0x1p-23f - 127;
 }
-/* The float at which |x| counts as saturated: the sampler compares with the same one. */
+/* Returns tau as the f32 with which |x| is compared, both here and when drawing; at least the smallest float above 0.
+ */
 float atomo__cut_of(double tau);
 
 /* ---- sampling (draw.c) ---- */
 #define ATOMO__MINUS 0x80000000u
-/* Draws entries: index i is kept with probability |x_i|/tau below tau (drawn), and always from there on (saturated; tau
- * 0: all that are not 0). index [n]: the drawn, ascending, from its start; the saturated, ascending, at its end; the
- * top bit is x_i's sign. fixed_count: systematic sampling. */
-typedef struct { /* of entries from tau on, in steps above it: j = (|x| - tau) inverse; inverse 0: not wanted */
-    double tau, inverse;
-    double logs, most, rounding; /* sum log2(1 + j), largest j, sum f (1 - f) of its fraction f */
+typedef struct { /* sums over saturated entries, with j = (|x| - tau) * inverse, their number of steps above tau */
+    double tau, inverse;         /* inverse: 1 / (step * tau); 0: no sums are made */
+    double logs, most, rounding; /* sum of log2(1 + j), largest j, sum of f (1 - f) where f is the fraction of j */
 } atomo__saturated;
 typedef struct {
-    int64_t drawn, kept;
+    int64_t drawn, kept; /* number of drawn and of saturated entries in the list */
     double below, noise; /* sums of |x| and of |x| (tau - |x|) over the entries below tau, drawn or not */
     atomo__saturated saturated;
 } atomo__drawn;
-/* step: of the saturated, in units of tau; 0: they are not surveyed. */
+/* Draws entries: entry i is drawn with probability |x_i|/tau if that is below 1, else it is saturated and always kept
+ * (tau 0: all entries that are not 0 are saturated). index [n]: the drawn indices, ascending, at the start, and the
+ * saturated ones, ascending, at the end; the top bit is x_i's sign. fixed_count: systematic sampling. step: of
+ * saturated entries, in units of tau; 0: d->saturated has no sums. */
 void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
                            uint32_t *index, atomo__drawn *d);
-/* j [m]: how many steps the kept entries are above tau (survey.c). */
+/* j [m] = number of steps of the kept entries above tau (survey.c); x[0] is entry number `at`. */
 void atomo__steps_of(const float *x, int64_t at, const uint32_t *kept, int m, double tau, double inverse, double *j);
-/* Adds x[kept[i] - at], i < m <= ATOMO__SURVEY (survey.c). */
+/* Adds the entries kept[i], i < m <= ATOMO__SURVEY, to the sums of s (survey.c); x[0] is entry number `at`. */
 enum { ATOMO__SURVEY = 1024 };
 void atomo__survey(const float *x, int64_t at, const uint32_t *kept, int m, atomo__saturated *s);
-/* True with probability p, to 2^-64, from element i of the stream. */
+/* Returns true with probability p, exact to 2^-64, by block i of the stream. */
 bool atomo__sample_one(const atomo_stream *s, uint32_t i, double p);
-/* The same of elements i [n] with probabilities p [n] below 1, several at a time. */
+/* drawn [n] = the same for blocks i [n] with probabilities p [n] below 1. */
 void atomo__sample_some(const atomo_stream *s, const uint32_t *i, const float *p, int n, uint8_t *drawn);
-/* Draws of a few atoms, one after the other, i ascending: independent, or systematic. */
+/* Draws a few atoms one after the other, in ascending order of i: independently, or systematically (fixed_count). */
 typedef struct {
     atomo_stream stream;
-    uint64_t sum;
+    uint64_t sum; /* systematic: u plus the sum of p so far, modulo 1, in units of 2^-64 */
     bool fixed_count;
 } atomo__draw;
 atomo__draw atomo__draw_of(const atomo_stream *s, bool fixed_count);
 bool atomo__draw_next(atomo__draw *d, uint32_t i, double p);
-uint64_t atomo__draw_start(const atomo_stream *s); /* u of the stream, in 2^-64 */
+uint64_t atomo__draw_start(const atomo_stream *s); /* the stream's u for systematic sampling, in units of 2^-64 */
 
 #endif

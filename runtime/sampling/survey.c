@@ -1,5 +1,5 @@
-/* survey.c - entries above tau, counted in steps above it: how far up they reach, and what rounding them to whole steps
- * adds to the variance; stage 5 of the path. */
+/* survey.c - entries above tau, in steps above it: the sums that give the length of their codes, and the variance that
+ * rounding to whole steps adds; stage 5 of the path. */
 #include "sampling/sampling.h"
 #include <math.h>
 

@@ -1,4 +1,4 @@
-/* copy.c - fill, copy (with conversion between types) and axpy, over strided and broadcast tensors. Path: every stage.
+/* copy.c - fill, copy (with conversion between types) and axpy, for strided and broadcast tensors. Path: every stage.
  */
 #include "tensor/iterator.h"
 
@@ -16,7 +16,7 @@ int atomo_fill(atomo_tensor *t, double value)
     return atomo_copy(t, &scalar);
 }
 
-/* f32 to an integer type: truncated, saturated, NaN to 0 (a plain cast would be undefined out of range). */
+/* Converts f32 to i32: truncates, saturates, and makes NaN 0 (a plain cast is undefined outside the range of i32). */
 static inline int32_t f32_to_i32(float v)
 {
     return v != v ? 0 : v >= 0x1p31f ? INT32_MAX : v < -0x1p31f ? INT32_MIN : (int32_t)v;

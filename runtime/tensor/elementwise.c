@@ -1,5 +1,5 @@
-/* elementwise.c - unary, binary and scalar operations with broadcasting, f32 (and i32 where it makes sense).
- * Each operation is one row of a table of row kernels; iterator.h does the strides. */
+/* elementwise.c - unary, binary and scalar operations with broadcasting, on f32; +, -, *, max, min and comparisons on
+ * i32 too. Each operation is one entry in a table of row kernels; iterator.h handles strides. */
 #include "tensor/iterator.h"
 #include <math.h>
 
@@ -29,7 +29,7 @@
 #define BINARIES(X)                                                                                                    \
     X(ADD, x + y) X(SUB, x - y) X(MUL, x *y) X(MAXIMUM, x > y || x != x ? x : y) X(MINIMUM, x < y || x != x ? x : y)
 #define COMPARISONS(X)  X(EQ, x == y) X(NE, x != y) X(LT, x < y) X(LE, x <= y) X(GT, x > y) X(GE, x >= y)
-#define I32_BINARIES(X) /* + - * wrap around: in C a signed overflow would be undefined */                             \
+#define I32_BINARIES(X) /* + - * wrap around; unsigned, since signed overflow is undefined */                          \
     X(ADD, (uint32_t)x + (uint32_t)y)                                                                                  \
     X(SUB, (uint32_t)x - (uint32_t)y)                                                                                  \
     X(MUL, (uint32_t)x *(uint32_t)y) X(MAXIMUM, x > y ? x : y) X(MINIMUM, x < y ? x : y)

@@ -1,7 +1,7 @@
-/* fft.c - real FFTs over the last dimension through FFTW, plans cached by (n, batch, direction, alignment of the
- * arrays). Plans are made with FFTW_ESTIMATE (deterministic: the same plan in every run, so the same bits) on scratch
- * of their own and executed on other arrays of the same alignment (a view's first element may lie anywhere). FFTW's
- * planner is not thread-safe: a lock guards the cache. */
+/* fft.c - real FFTs over the last dimension by FFTW. Plans are cached by (n, batch, direction, alignment of both
+ * arrays). FFTW_ESTIMATE makes the same plan in every run, so results are bit-identical from run to run. A cached plan
+ * is executed on any arrays of the alignment it was made for; the first element of a view may have any alignment.
+ * FFTW's planner is not thread-safe: a lock guards it and the cache. */
 #include "tensor/tensor.h"
 #include <fftw3.h>
 #include <limits.h>
@@ -12,11 +12,11 @@ enum { CACHE = 64 };
 typedef struct plan {
     int n, batch, inverse, align_re, align_im;
     fftwf_plan handle;
-    int users; /* executing now: not to be destroyed */
-    uint64_t used;
+    int users;     /* number of threads that execute it now; above 0 it may not be destroyed */
+    uint64_t used; /* `tick` at the last use */
 } plan;
 static plan cache[CACHE];
-static uint64_t tick;
+static uint64_t tick; /* counts uses of all plans, for replacing the least recently used one */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void atomo__fft_lock(void)
@@ -29,7 +29,8 @@ void atomo__fft_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* The entry for this key, or NULL; *victim is the least recently used entry that nobody executes. Under the lock. */
+/* Returns the entry for this key, or NULL; *victim is the least recently used (or empty) entry that no thread executes,
+ * or NULL. The caller holds the lock. */
 static plan *find_plan(const plan *key, plan **victim)
 {
     *victim = NULL;
@@ -49,8 +50,8 @@ static void put_plan(plan *p)
     pthread_mutex_unlock(&lock);
 }
 
-/* The cached plan, made on first use over the arrays re [batch,n] and im [batch,n/2+1] (which it may overwrite). Given
- * back by put_plan. */
+/* *out = the cached plan, made at the first use on the arrays re [batch,n] and im [batch,n/2+1], which planning may
+ * overwrite. The caller ends its use by put_plan. */
 static int get_plan(int n, int batch, int inverse, float *re, fftwf_complex *im, plan **out)
 {
     plan key = {.n = n,
@@ -98,7 +99,7 @@ int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
     for (int i = 0; i < a->ndim - 1; i++) shape[i] = a->shape[i];
     shape[a->ndim - 1] = n / 2 + 1;
     shape[a->ndim] = 2;
-    atomo_tensor *x = NULL; /* planning may overwrite its arrays, and c2r does: work on a copy */
+    atomo_tensor *x = NULL; /* a copy of a, because planning may overwrite its arrays and c2r overwrites its input */
     ATOMO_MAKING(made, a);
     int rc = atomo__make(&made, out, ATOMO_F32, a->ndim + 1, shape, "rfft");
     if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x);

@@ -1,4 +1,5 @@
-/* fill.c - random and raw contents. atomo.rand and randn draw from one stream that atomo_manual_seed restarts. */
+/* fill.c - fills tensors with random numbers or given bytes. Each random fill (atomo.rand, randn) has its own stream,
+ * keyed by the seed and the number of fills since atomo_manual_seed. */
 #include "tensor/tensor.h"
 #include <math.h>
 #include <string.h>
@@ -21,7 +22,7 @@ int atomo_fill_uniform(atomo_tensor *t, double lo, double hi)
     return atomo__made(&made, ATOMO_OK);
 }
 
-/* Box-Muller on pairs of uniforms; element 2k and 2k+1 come from block words 2k, 2k+1. */
+/* Box-Muller on pairs of uniforms: elements 2k and 2k+1 come from words 2k and 2k+1 of the stream. */
 int atomo_fill_normal(atomo_tensor *t, double mean, double std)
 {
     ATOMO_MAKING(made, NULL);

@@ -1,8 +1,10 @@
-/* float16.c - the two floats of 16 bits: fp16 (IEEE 754 binary16) and bf16, the upper half of a float.
+/* float16.c - rounding to the two 16-bit floating-point formats: fp16 (IEEE 754 binary16) and bf16, the upper 16 bits
+ * of an f32.
  *
- * Nearest rounds ties to even: the error is at most half a last place, but its mean is not 0 (biased). Stochastic
- * rounds up with the probability of what is cut off: unbiased, to 2^-24 of a last place for fp16's denormals and
- * exactly for all else. An entry of bf16 that would round to 2^128 stays at the largest number of the format below it.
+ * Nearest rounds ties to even: the error is at most half a unit in the last place, but its mean is not 0 (biased).
+ * Stochastic rounds up with a probability equal to the fraction that is cut off, in units in the last place. It is
+ * unbiased: up to 2^-24 of a unit in the last place for fp16's subnormal numbers, and exactly for all others. Values
+ * that would round to 2^128 in bf16 become bf16's largest finite number.
  */
 #include "tensor/float16.h"
 #include <math.h>
@@ -26,10 +28,11 @@ static inline float float_of(uint32_t bits)
     return v.f;
 }
 
-/* Codes of sizes |x| (bits a): u = 0 cuts off; a random u rounds stochastically. */
+/* Returns the fp16 code of |x|, whose f32 bits are a: truncated for u = 0, rounded stochastically for a random word u.
+ */
 static inline uint32_t fp16_up(uint32_t a, uint32_t u)
 {
-    float t = float_of(a) * 0x1p24f; /* in last places of a denormal */
+    float t = float_of(a) * 0x1p24f; /* in units in the last place of a subnormal fp16 */
     int32_t j = (int32_t)(t < 1024 ? t : 1024);
     uint32_t small = (uint32_t)j + ((float)(u >> 8) * 0x1p-24f > 1 - (t - (float)j) ? 1 : 0);
     uint32_t normal = (a - 0x38000000 + (u >> 19)) >> 13;
@@ -46,7 +49,7 @@ static inline uint32_t fp16_nearest(uint32_t a)
     return a < 0x38800000 ? small : normal;
 }
 
-static inline float fp16_value(uint32_t h) /* of a size */
+static inline float fp16_value(uint32_t h) /* of a code without its sign bit */
 {
     return h < 0x400 ? (float)(int32_t)h * 0x1p-24f : float_of((h << 13) + 0x38000000);
 }

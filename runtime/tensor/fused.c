@@ -1,15 +1,15 @@
-/* fused.c - a chain of elementwise operations in one pass: blocks of the operands go through all of them while they are
- * in the first cache, in vectorised kernels. What atomo.elementwise compiles an expression to. Path: stage 3. */
+/* fused.c - runs a chain of elementwise operations, to which atomo.elementwise compiles an expression, in one pass over
+ * memory: all operations are applied to one block of elements while it is in the first-level cache. Path: stage 3. */
 #include "tensor/vmath.h"
 #include "tensor/iterator.h"
 #include <omp.h>
 
-enum { BLOCK = 1024, MOST_STEPS = 256, MOST_REGISTERS = 64 };
+enum { BLOCK = 1024, MOST_STEPS = 256, MOST_REGISTERS = 64 }; /* BLOCK: elements of a register */
 
 #define FAST(name, expr)                                                                                               \
     ATOMO_CLONES static void name(const float *restrict a, int64_t sa, float *restrict o, int64_t n)                   \
     {                                                                                                                  \
-        (void)sa; /* always 1 here */                                                                                  \
+        (void)sa; /* is 1 in every call */                                                                             \
         for (int64_t i = 0; i < n; i++) {                                                                              \
             const float x = a[i];                                                                                      \
             o[i] = (expr);                                                                                             \
@@ -21,7 +21,7 @@ FAST(fast_sigmoid, atomo__sigmoid(x))
 
 static atomo__unary_row *unary(int op)
 {
-    switch (op) { /* straight-line arithmetic in place of libm's calls */
+    switch (op) { /* these three have vectorised versions that do not call libm */
     case ATOMO_EXP:
         return fast_exp;
     case ATOMO_TANH:
@@ -39,7 +39,7 @@ typedef struct program {
     int count;
 } program;
 
-/* Where operand k of a block that begins at element `at` lies: an input (below 0) or a register. */
+/* Returns operand k of the block that starts at element `at`: input -1 - k if k < 0, else register k. */
 static const float *operand(const program *p, const float *registers, int32_t k, int64_t at)
 {
     return k < 0 ? p->in[-1 - k] + at : registers + (int64_t)k * BLOCK;
@@ -71,11 +71,11 @@ static int check_step(const atomo_step *s, int i, int inputs, int registers)
 {
     const bool op = s->kind == ATOMO_STEP_UNARY ? s->op >= 0 && s->op < ATOMO_UNARY_COUNT
                                                 : s->op >= 0 && s->op < ATOMO_BINARY_COUNT;
-    ATOMO_REQUIRE(s->kind >= 0 && s->kind < ATOMO_STEP_KINDS && op && is_place(s->a, inputs, registers) &&
-                      is_place(s->b, inputs, registers) && s->to >= 0 && s->to < registers && s->to != s->a &&
-                      s->to != s->b,
-                  ATOMO_EARG, "elementwise: step %d (kind %d, op %d, a %d, b %d, to %d) with %d inputs, %d registers",
-                  i + 1, s->kind, s->op, s->a, s->b, s->to, inputs, registers);
+    ATOMO_REQUIRE(
+        s->kind >= 0 && s->kind < ATOMO_STEP_KINDS && op && is_place(s->a, inputs, registers) &&
+            is_place(s->b, inputs, registers) && s->to >= 0 && s->to < registers && s->to != s->a && s->to != s->b,
+        ATOMO_EARG, "elementwise: step %d (kind %d, op %d, a %d, b %d, to %d) is invalid with %d inputs, %d registers",
+        i + 1, s->kind, s->op, s->a, s->b, s->to, inputs, registers);
     return ATOMO_OK;
 }
 

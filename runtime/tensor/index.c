@@ -1,4 +1,5 @@
-/* index.c - gathering and scattering along one dimension by i32 indices (0-based here, 1-based in Lua). */
+/* index.c - gathers and scatter-adds along one dimension by i32 indices (0-based here, 1-based in Lua and in error
+ * texts). */
 #include "tensor/tensor.h"
 #include <string.h>
 

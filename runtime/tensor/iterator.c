@@ -1,4 +1,4 @@
-/* iterator.c - broadcasting and the strided loop behind every elementwise kernel. */
+/* iterator.c - broadcasting, and the strided loop of all elementwise kernels. */
 #include "tensor/iterator.h"
 
 int atomo__broadcast_shape(const atomo_tensor *a, const atomo_tensor *b, const char *what, int *ndim, double *shape)
@@ -55,7 +55,7 @@ void atomo__iterator_row(const atomo__iterator *it, int64_t r, int64_t offset[3]
     }
 }
 
-enum { PIECE = 1 << 14 };
+enum { PIECE = 1 << 14 }; /* elements of a piece when all is one row */
 
 int64_t atomo__pieces(const atomo__iterator *it)
 {

@@ -1,12 +1,14 @@
-/* linalg.c - svd, eigh, qr through LAPACKE. Inputs are scanned for NaN and Inf first (LAPACK's SVD hangs on an Inf) and
- * scaled where their squares would leave the range of float; outputs are scanned after (info = 0 proves nothing). */
+/* linalg.c - svd, eigh and qr by LAPACKE. An input is checked for NaN and Inf first (LAPACK's SVD does not return on an
+ * Inf), and scaled if squares of its entries could overflow or underflow. Outputs are checked too, because LAPACK can
+ * report success (info = 0) for a result with NaN. */
 #include "tensor/tensor.h"
 #include <lapacke.h>
 #include <limits.h>
 #include <math.h>
 #include <string.h>
 
-/* A contiguous copy of the 2-D f32 tensor a, scaled by 1/scale so that its largest entry is near 1. */
+/* *copy = a contiguous copy of the f32 matrix a. If its largest magnitude is above 1e18 or below 1e-18 it is divided by
+ * *scale, a power of two that brings the largest magnitude near 1; else *scale is 1. */
 static int working_copy(const atomo_tensor *a, const char *what, bool square, atomo_tensor **copy, float *scale)
 {
     *copy = NULL;
@@ -68,10 +70,10 @@ int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_t
     if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, 2, x->shape, &keep);
     if (rc == 0) rc = atomo_copy(keep, x);
     if (rc == 0) {
-        /* Row-major a is column-major a^T = V diag(s) U^T: ask for that one, so LAPACKE need not transpose. */
+        /* Row-major a is column-major a^T = V diag(s) U^T. Decompose a^T, so that LAPACKE need not transpose. */
         lapack_int info = LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', n, m, atomo__f32(x), n, atomo__f32(*s), atomo__f32(*vt),
                                          n, atomo__f32(*u), (lapack_int)k);
-        if (info != 0) { /* divide and conquer did not converge: the slower QR iteration */
+        if (info != 0) { /* divide and conquer did not converge: use the slower QR iteration */
             float *superb = NULL;
             rc = atomo__alloc((void **)&superb, (size_t)k * sizeof(float));
             if (rc == 0)

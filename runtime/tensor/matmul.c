@@ -1,16 +1,17 @@
-/* matmul.c - matrix products through OpenBLAS; transposed views are passed on as such, other strides are copied. */
+/* matmul.c - matrix products by OpenBLAS. A 2-D operand that is contiguous along rows or columns is passed to BLAS as
+ * it is, any other non-contiguous one is copied. */
 #include "tensor/tensor.h"
 #include <cblas.h>
 #include <limits.h>
 
-typedef struct operand { /* a batch of matrices as BLAS wants one */
+typedef struct operand { /* a batch of matrices in the form that BLAS takes */
     const float *data;
     CBLAS_TRANSPOSE trans;
-    blasint ld;
-    atomo_tensor *hold;
+    blasint ld;         /* leading dimension, in elements */
+    atomo_tensor *hold; /* the copy that data points into, freed by atomo_matmul; NULL: no copy was made */
 } operand;
 
-/* rows x cols matrices of t, which has been viewed as at least 2-D with these row and column strides. */
+/* Sets *o to the matrices in the last two dimensions of t (at least 2-D). */
 static int prepare(const atomo_tensor *t, operand *o)
 {
     *o = (operand){.data = atomo__f32(t), .trans = CblasNoTrans};
@@ -40,7 +41,7 @@ int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atom
                   atomo__dtype_name(a->dtype), atomo__dtype_name(b->dtype));
     ATOMO_REQUIRE(a->ndim >= 1 && b->ndim >= 1, ATOMO_ESHAPE, "matmul: %s x %s, scalars have no matrix product",
                   atomo__shape_text(a), atomo__shape_text(b));
-    atomo_tensor va = *a, vb = *b; /* 1-D operands as a row and a column; the copies own nothing */
+    atomo_tensor va = *a, vb = *b; /* 1-D operands viewed as a row and a column; these views own nothing */
     if (a->ndim == 1) {
         va.ndim = 2;
         va.shape[1] = a->shape[0], va.stride[1] = a->stride[0], va.shape[0] = 1, va.stride[0] = a->shape[0];

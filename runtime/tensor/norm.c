@@ -1,5 +1,6 @@
-/* norm.c - numbers of whole tensors: inner product, p-norm, how many entries are NaN or Inf. f32 accumulates in double
- * in 16 fixed lanes, so the bits do not depend on the vector width; integers stay exact. Path: every stage. */
+/* norm.c - inner product, p-norm, number of NaN and Inf entries. f32 inner products and 2-norms accumulate in double in
+ * 16 fixed lanes, so their bits do not depend on the vector width; integer inner products are exact. Path: every stage.
+ */
 #include "tensor/iterator.h"
 #include <math.h>
 
@@ -61,12 +62,12 @@ static double largest(const atomo_tensor *c)
     double most = 0;
     for (int64_t i = 0; i < atomo__numel(c) && most == most; i++) {
         const double v = fabs(number_at(c, i));
-        if (!(v <= most)) most = v; /* NaN too */
+        if (!(v <= most)) most = v; /* true for NaN, too, which ends the loop */
     }
     return most;
 }
 
-/* Sum of |v / scale|^p over c's entries. */
+/* Returns the sum of |v / scale|^p over c's entries. */
 static double power_sum(const atomo_tensor *c, double p, double scale)
 {
     double sum = 0;
@@ -77,7 +78,8 @@ static double power_sum(const atomo_tensor *c, double p, double scale)
     return sum;
 }
 
-/* Where the powers leave the doubles, those of the ratios to the largest entry are summed. */
+/* Returns the p-norm. If the sum of powers overflows or is near underflow, the entries are divided by the largest
+ * magnitude first. */
 static double power_norm(const atomo_tensor *c, double p)
 {
     const double sum = power_sum(c, p, 1), most = sum > 1e-290 && sum < INFINITY ? 0 : largest(c);
@@ -101,7 +103,7 @@ int atomo_norm(const atomo_tensor *a, double p, double *out)
     return ATOMO_OK;
 }
 
-/* x - x is 0 for finite x and NaN otherwise: one vector compare an element. */
+/* Returns the number of NaN and Inf. x - x is 0 for finite x and NaN otherwise, which vectorises. */
 ATOMO_CLONES static int64_t nonfinite_run(const float *a, int64_t stride, int64_t n)
 {
     int64_t count = 0;
@@ -119,7 +121,7 @@ static void count_piece(const atomo__iterator *it, int64_t i, const float *x, in
     if (bad) __atomic_fetch_add(total, bad, __ATOMIC_RELAXED);
 }
 
-/* Flat index of the first NaN or Inf. */
+/* Returns the flat index of the first NaN or Inf, -1 if there is none. */
 static int64_t first_nonfinite(const atomo__iterator *it, const float *x)
 {
     const int64_t stride = it->stride[0][it->ndim - 1];

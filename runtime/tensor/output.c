@@ -1,12 +1,12 @@
-/* output.c - what a kernel writes to: outputs that are made or given, and what they may share with its inputs.
+/* output.c - the tensors that a kernel writes to: allocates or checks outputs, and handles memory shared with inputs.
  *
- * Views of one storage may share elements. A target that overlaps itself (expanded, say) is refused. A target that is
- * the very view of an input is written in place by kernels that work element by element. Where target and input overlap
- * in any other way, or may, one of them is copied: an operand before the kernel (atomo__operand), or an output after it
- * (atomo__make). Path: every stage. */
+ * Views of one storage may share elements. A target whose own elements overlap (an expanded view) is refused. A target
+ * that is the same view as an input is written in place by kernels that work element by element. If target and input
+ * overlap, or may overlap, in any other way, one of them is copied: the operand before the kernel runs
+ * (atomo__operand), or the output after it (atomo__make). Path: every stage. */
 #include "tensor/tensor.h"
 
-/* The bytes from t's first to behind its last element in memory. */
+/* *first and *end = the address range of t's elements: the lowest byte, and one past the highest. */
 static void extent(const atomo_tensor *t, uintptr_t *first, uintptr_t *end)
 {
     const int64_t size = (int64_t)atomo__dtype_size(t->dtype);
@@ -22,7 +22,8 @@ static void extent(const atomo_tensor *t, uintptr_t *first, uintptr_t *end)
     *end = (uintptr_t)t->data + (uintptr_t)((above + 1) * size);
 }
 
-/* May a and b share an element? Exact where their extents are apart; views that interleave count as overlapping. */
+/* Returns whether the address ranges of a and b overlap. Views that interleave without sharing an element count as
+ * overlapping. */
 static bool may_overlap(const atomo_tensor *a, const atomo_tensor *b)
 {
     uintptr_t a_first, a_end, b_first, b_end;
@@ -32,7 +33,7 @@ static bool may_overlap(const atomo_tensor *a, const atomo_tensor *b)
     return a_first < b_end && b_first < a_end;
 }
 
-/* Is element i of a element i of b, for every i? */
+/* Returns whether a and b have the same address, dtype, shape and strides. */
 static bool same_view(const atomo_tensor *a, const atomo_tensor *b)
 {
     if (a->data != b->data || a->dtype != b->dtype || !atomo__same_shape(a, b)) return false;
@@ -41,8 +42,9 @@ static bool same_view(const atomo_tensor *a, const atomo_tensor *b)
     return true;
 }
 
-/* May two elements of t lie in one place? They do not where each stride steps over all that the smaller ones reach:
- * so it is with all views of a contiguous tensor but the expanded ones. */
+/* Returns whether two elements of t may share an address. They cannot if every stride, in ascending order, is larger
+ * than the distance that the smaller strides span together. This holds for all views of a contiguous tensor except
+ * expanded ones. */
 static bool overlaps_itself(const atomo_tensor *t)
 {
     int64_t stride[ATOMO_MAX_DIM], size[ATOMO_MAX_DIM], reach = 0;
@@ -81,13 +83,14 @@ int atomo__operand(const atomo_tensor *target, const atomo_tensor *x, const atom
     if (!may_overlap(target, x) || same_view(target, x)) return ATOMO_OK;
     ATOMO_TRY(atomo_tensor_new(x->dtype, x->ndim, x->shape, hold));
     *use = *hold;
-    return atomo_copy(*hold, x); /* cannot fail: of one shape, apart */
+    return atomo_copy(*hold, x); /* cannot fail: equal shapes, no shared memory */
 }
 
 int atomo__apart(const atomo_tensor *target, const atomo_tensor *x, const char *what)
 {
-    ATOMO_REQUIRE(!may_overlap(target, x), ATOMO_EARG, "%s: %s and %s share memory, expected tensors that are apart",
-                  what, atomo__shape_text(target), atomo__shape_text(x));
+    ATOMO_REQUIRE(!may_overlap(target, x), ATOMO_EARG,
+                  "%s: %s and %s share memory, expected tensors that do not overlap", what, atomo__shape_text(target),
+                  atomo__shape_text(x));
     return ATOMO_OK;
 }
 
@@ -109,7 +112,7 @@ int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, 
     return ATOMO_OK;
 }
 
-/* Can the kernel write to t itself? */
+/* Returns whether the kernel can write to t directly, without a temporary tensor. */
 static bool is_direct(const atomo_making *making, const atomo_tensor *t)
 {
     if (!atomo_tensor_is_contiguous(t)) return false;

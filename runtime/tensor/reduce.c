@@ -1,5 +1,6 @@
-/* reduce.c - sums, means, extremes along a dimension. f32 sums accumulate in double in 16 fixed lanes, so the bits do
- * not depend on the vector width or the number of threads; integers are summed as integers. */
+/* reduce.c - sum, mean, maximum, minimum and their indices along a dimension. f32 sums accumulate in double in a fixed
+ * order (16 lanes along a contiguous run), so the bits do not depend on the vector width or the number of threads.
+ * Integers are summed as integers. */
 #include "tensor/iterator.h"
 
 enum { LANES = 16 };
@@ -23,7 +24,8 @@ ATOMO_CLONES static void add_row(double *acc, const float *a, int64_t n)
 
 static const char *const names[ATOMO_REDUCE_COUNT] = {"sum", "mean", "max", "min", "argmax", "argmin"};
 
-/* One output of max/min/argmax/argmin: n elements, stride apart. NaN wins, as in PyTorch. */
+/* Returns the index of the largest (or smallest) of n elements that are `stride` apart: the first NaN if there is one,
+ * as in PyTorch, else the first of equals. */
 static int64_t extreme(const float *a, int64_t n, int64_t stride, bool largest)
 {
     int64_t best = 0;
@@ -48,7 +50,7 @@ static void reduce_sums(const float *x, int64_t outer, int64_t n, int64_t inner,
     }
 }
 
-/* The same of integers, and their sum. */
+/* extreme() and the sum for integers. */
 #define INTEGER_RUNS(T, name)                                                                                          \
     static int64_t name##_extreme(const T *a, int64_t n, int64_t stride, bool largest)                                 \
     {                                                                                                                  \
@@ -66,7 +68,8 @@ static void reduce_sums(const float *x, int64_t outer, int64_t n, int64_t inner,
 INTEGER_RUNS(int32_t, i32)
 INTEGER_RUNS(uint8_t, u8)
 
-/* Of sums: the i32 that the sum must fit; f32 for means, which are rounded once. */
+/* Writes out: i32 for sums (ELIMIT if one does not fit), f32 for means, which are rounded once, i32 for indices, c's
+ * dtype for max and min. */
 static int reduce_integers(int op, const atomo_tensor *c, int64_t outer, int64_t n, int64_t inner, atomo_tensor *out)
 {
     const bool bytes = c->dtype == ATOMO_U8, largest = op == ATOMO_MAX_OF || op == ATOMO_ARGMAX;
@@ -153,7 +156,8 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
     return atomo__made(&made, rc);
 }
 
-/* out = the sum of c (contiguous) over out's broadcast dimensions; acc: zeros, as many as out has elements. */
+/* out = the sum of c (contiguous) over out's broadcast dimensions; acc [numel of out] is scratch, all zeros on entry.
+ */
 static void sum_down(const atomo_tensor *c, const atomo_tensor *out, double *acc)
 {
     const atomo_tensor *const t[2] = {c, out};

@@ -7,10 +7,10 @@
 struct atomo_storage {
     void *bytes;
     size_t nbytes;
-    _Atomic int refs;
-    _Atomic int64_t version;
-    int64_t zero_at; /* version at which every element was zero, -1: not known */
-    bool exposed;    /* a pointer to the bytes is outside: versions do not tell every change */
+    _Atomic int refs;        /* tensors that view it; the last one frees it */
+    _Atomic int64_t version; /* number of changes in place so far */
+    int64_t zero_at;         /* version at which every element was zero; -1: not known */
+    bool exposed;            /* the caller has a pointer to the bytes, so not every change is counted in version */
 };
 
 size_t atomo__dtype_size(int dtype)
@@ -30,7 +30,7 @@ const char *atomo__dims_text(int ndim, const double *shape)
     static _Thread_local unsigned next;
     char *s = text[next++ & 7];
     int n = snprintf(s, SIZE, "[");
-    for (int i = 0; i < ndim && i < ATOMO_MAX_DIM; i++) /* %.17g: whole numbers as they are, at most WIDTH characters */
+    for (int i = 0; i < ndim && i < ATOMO_MAX_DIM; i++) /* %.17g: whole numbers in full, at most WIDTH characters */
         n += snprintf(s + n, WIDTH + 1, i ? ",%.17g" : "%.17g", shape[i]);
     snprintf(s + n, 2, "]");
     return s;
@@ -95,8 +95,8 @@ int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **ou
     ATOMO_REQUIRE(dtype >= ATOMO_F32 && dtype <= ATOMO_U8, ATOMO_EDTYPE, "tensor: unknown dtype %d", dtype);
     ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "tensor: %d dimensions, at most %d", ndim,
                   ATOMO_MAX_DIM);
-    size_t n = 1,
-           nbytes; /* the product of the sizes above 0 is checked: strides are as large, even of an empty tensor */
+    /* n: the product of the sizes above 0. It is checked even for an empty tensor, whose strides are as large. */
+    size_t n = 1, nbytes;
     bool empty = false;
     for (int i = 0; i < ndim; i++) {
         ATOMO_REQUIRE(shape[i] >= 0 && atomo__whole(shape[i]), ATOMO_ESHAPE,
@@ -183,7 +183,7 @@ int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, cons
     v->numel = numel;
     for (int i = 0; i < ndim; i++) {
         v->shape[i] = shape[i];
-        v->stride[i] = numel == 0 ? 0 : stride[i]; /* nothing bounds the strides of an empty view */
+        v->stride[i] = numel == 0 ? 0 : stride[i]; /* an empty view's strides are unchecked, so they are dropped */
     }
     atomic_fetch_add(&v->storage->refs, 1);
     *out = v;

@@ -1,14 +1,14 @@
-/* diagnosis.c - a stall put into words: which rank keeps the others waiting, and how one knows. Path: stage 7. */
+/* diagnosis.c - describes a stall in words: which ranks the others wait for, and what these ranks do. Path: stage 7. */
 #include "watchdog/watchdog.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { NAMED = 8 }; /* ranks named in a group; the others are counted */
+enum { NAMED = 8 }; /* ranks that are listed; of more, only the number is given */
 
 typedef struct text {
-    char *at;
-    size_t left;
+    char *at;    /* where the next text goes */
+    size_t left; /* bytes from there */
 } text;
 
 static void say(text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -28,6 +28,7 @@ static bool waits_in_the_same(const atomo_stall *s, const atomo_peer *p)
     return p->state.waiting && p->state.number == s->op->number && strcmp(p->state.operation, s->op->operation) == 0;
 }
 
+/* What a rank does: does not answer; is in its script; waits in another operation; waits in the stalled operation. */
 enum kind { SILENT, BUSY, ELSEWHERE, WAITS, KINDS };
 
 static enum kind kind_of(const atomo_stall *s, int i)

@@ -1,9 +1,9 @@
-/* query.c - datagrams between the watchdogs of a job: "what are you doing?" and the answers.
+/* query.c - UDP packets between the watchdogs of a job, which ask each other for their state.
  *
- * MPI cannot be asked while an operation of it hangs, and a stopped process does not answer at all: that it does not is
- * what the others want to know. So every watchdog has a UDP socket of its own. Nothing is sent before something stalls.
- * Packets carry a random key of their receiver, so that strays from another job (or another host with the same private
- * address) are told apart. IPv4. Path: stage 7.
+ * MPI cannot be used while one of its operations hangs, so every watchdog has a UDP socket of its own. A stopped
+ * process does not answer, which tells the others that it is stopped. Nothing is sent before an operation stalls. A
+ * packet carries a random key of its receiver, so that packets from another job, or meant for another host with the
+ * same private address, are ignored. IPv4 only. Path: stage 7.
  */
 #define _GNU_SOURCE
 #include "watchdog/query.h"
@@ -27,14 +27,14 @@ static void find_addresses(void)
     for (const struct ifaddrs *i = list; i && self.addresses < QUERY_ADDRESSES; i = i->ifa_next) {
         struct sockaddr_in a;
         if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP)) continue;
-        if (i->ifa_flags & IFF_LOOPBACK) continue; /* ranks of one host need no announcement of it */
+        if (i->ifa_flags & IFF_LOOPBACK) continue; /* ranks on the same host use it anyway */
         memcpy(&a, i->ifa_addr, sizeof a);
         self.address[self.addresses++] = a.sin_addr.s_addr;
     }
     freeifaddrs(list);
 }
 
-/* A machine that gives no socket leaves the port 0: the watchdog watches all the same, this rank cannot be asked. */
+/* Opens the socket. If that fails the port stays 0: the watchdog still works, but the others cannot ask this rank. */
 static void open_socket(void)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_ANY)};
@@ -68,7 +68,7 @@ int atomo__query_open(atomo_comm *c, atomo_peer **peers)
     MPI_Request request;
     int rc = MPI_Iallgather(&self, n, MPI_BYTE, p, n, MPI_BYTE, c->mpi, &request);
     int status = rc == MPI_SUCCESS ? atomo__comm_wait(1, &request) : atomo__mpi_fail(rc, "MPI_Iallgather");
-    ATOMO_TRY(status); /* after a failure MPI may still write there: the memory is left to it */
+    ATOMO_TRY(status); /* after a failure p is not freed: MPI may still write to it */
     *peers = p;
     return ATOMO_OK;
 }
@@ -82,7 +82,7 @@ void atomo__query_close(void)
 static void send_to(uint32_t address, uint16_t port, const atomo_packet *p)
 {
     const struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = port, .sin_addr.s_addr = address};
-    /* Nothing to do about a failure: the peer counts as one that does not answer, and says so. */
+    /* A failure is ignored: the peer then counts as a rank that does not answer. */
     if (sendto(fd, p, sizeof *p, 0, (const struct sockaddr *)&a, sizeof a) < 0) return;
 }
 
@@ -100,7 +100,7 @@ void atomo__query_send(const atomo_peer *to, int kind, uint32_t round, const ato
 
 bool atomo__query_receive(double seconds, atomo_packet *out)
 {
-    struct pollfd set = {.fd = fd, .events = POLLIN}; /* fd -1 is left out: a mere sleep */
+    struct pollfd set = {.fd = fd, .events = POLLIN}; /* with fd -1 poll only sleeps */
     if (poll(&set, 1, (int)(seconds * 1e3) + 1) <= 0) return false;
     if (recv(fd, out, sizeof *out, MSG_DONTWAIT) != (ssize_t)sizeof *out || out->key != self.key) return false;
     out->state.operation[sizeof out->state.operation - 1] = 0;

@@ -1,12 +1,14 @@
-/* watchdog.c - notices that an operation does not go on, names who keeps it waiting, and in the end stops the job.
+/* watchdog.c - detects that an operation makes no progress, names the ranks that it waits for, and finally stops the
+ * job.
  *
- * A thread a rank, from MPI's start to its end. It calls MPI only to abort, and sleeps but for a glance at the flight
- * recorder a few times a second. When the operation under way has made no progress for `warn` seconds it asks the
- * watchdogs of all ranks what they do (query.c); who does not answer is stopped, who is elsewhere is behind. The
- * lowest waiting rank speaks for all. A rank that has left the program will never come: who waits for it ends the job
- * after some seconds, whatever the limits. After `abort` seconds it has every rank write its flight recorder, says a
- * last word and aborts the job: this file is the one of the library that prints and ends the process, since nobody else
- * can. Path: stage 7.
+ * Every rank has a watchdog thread, from MPI's start to its end. It calls MPI only to abort, and reads the flight
+ * recorder a few times a second. When the current operation has made no progress for `warn` seconds, it asks the
+ * watchdogs of the ranks that take part what they do (query.c). A rank that does not answer is stopped; one in its
+ * script or another operation is late. Of several waiting ranks, the lowest one prints the warning. If an operation
+ * waits for a rank that has reached the end of the program, the watchdog ends the job after some seconds, whatever the
+ * limits are. After `abort` seconds it makes every rank write its flight recorder, prints a last word and aborts the
+ * job. This is the only file of the library that prints or ends the process, since the thread in the hanging operation
+ * cannot. Path: stage 7.
  */
 #define _GNU_SOURCE
 #include "watchdog/watchdog.h"
@@ -19,43 +21,46 @@
 #include <unistd.h>
 
 enum { TEXT = 4096 };
-static const double ANSWERS = 1.0, AGAIN = 0.25; /* seconds to wait for answers, to ask again */
-static const double GRACE = 3.0;                 /* for the rank that speaks for all to begin to end the job */
-static const double END = 20.0;                  /* and for the job to end */
-static const double GONE = 5.0;  /* seconds without progress after which it asks whether a rank has left the program */
-static const double WARN = 60.0; /* from MPI's start on, until atomo_watchdog_start says otherwise */
-enum { EXIT_STALLED = 75, EXIT_LEFT = 1 }; /* EX_TEMPFAIL: it may be run again, from its last checkpoint */
+/* All in seconds. */
+static const double ANSWERS = 1.0, AGAIN = 0.25; /* to wait for answers; between repetitions of a question */
+static const double GRACE = 3.0;                 /* for a lower waiting rank to end the job, before this one does */
+static const double END = 20.0;            /* for another rank's abort to end the job, before this one kills itself */
+static const double GONE = 5.0;            /* without progress, before asking whether a rank has left the program */
+static const double WARN = 60.0;           /* `warn` until atomo_watchdog_start sets it */
+enum { EXIT_STALLED = 75, EXIT_LEFT = 1 }; /* exit codes; 75 is EX_TEMPFAIL: the job may be run again */
 
 static struct {
-    pthread_mutex_t lock; /* of what start and stop change */
+    pthread_mutex_t lock; /* guards the fields that start and stop change */
     pthread_t thread;
     bool running, stopping;
     double warn, abort; /* seconds; 0: never */
-    char prefix[512];   /* of the flight recorder's files */
-    atomo_peer *peers;  /* all ranks of the job */
-    atomo_peer *asked;  /* room for those that an operation is with */
-    bool *member;       /* those */
-    int n, own;
+    char prefix[512];   /* of the flight recorder's file names */
+    atomo_peer *peers;  /* [n] all ranks of the job */
+    atomo_peer *asked;  /* [n] scratch: the ranks that take part in the stalled operation */
+    bool *member;       /* [n] whether a rank takes part in it */
+    int n, own;         /* number of ranks; this rank */
 } dog = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* What the thread alone knows. */
+/* State that only the watchdog thread uses. */
 typedef struct watch {
-    atomo_flight_op op;
-    uint64_t progress;
-    double waited, since, warn_at; /* without progress; since the last operation ended; when to warn next */
-    double gone_at;                /* when to ask next whether a rank has left */
-    double asked, sent;            /* when this round of questions began, was last sent; 0: none */
-    double waited_then;            /* `waited` when it began */
-    uint32_t round;
-    double ending;      /* when another rank said that it ends the job; 0: none has */
-    bool written, told; /* the flight recorder was written; a warning was printed */
+    atomo_flight_op op;   /* the newest operation at the last look */
+    uint64_t progress;    /* of the flight recorder at the last look */
+    double waited, since; /* seconds without progress; since the last operation ended */
+    double warn_at;       /* `waited` at which to warn next */
+    double gone_at;       /* `waited` at which to ask next whether a rank has left */
+    double asked, sent;   /* times when the current question was first and last sent; 0: no question */
+    double waited_then;   /* `waited` when it was first sent */
+    uint32_t round;       /* number of the question */
+    double ending;        /* time when another rank announced that it ends the job; 0: none has */
+    bool written, told;   /* the flight recorder has been written; a warning has been printed */
 } watch;
 
 static void say(const char *text)
 {
-    if (write(STDERR_FILENO, text, strlen(text)) < 0) return; /* nobody is left to tell */
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) return; /* a failure cannot be reported anywhere */
 }
 
+/* Returns the seconds between two looks at the flight recorder. */
 static double tick(void)
 {
     if (dog.warn + dog.abort == 0) return 0.5;
@@ -86,7 +91,7 @@ static void write_flight(watch *w, const char *why)
     say(line);
 }
 
-/* ---- talking to the others ------------------------------------------------------------------------------------- */
+/* ---- questions and answers ------------------------------------------------------------------------------------- */
 
 static void ask(watch *w)
 {
@@ -121,9 +126,11 @@ static bool all_answered(void)
     return true;
 }
 
-/* ---- what follows ---------------------------------------------------------------------------------------------- */
+/* ---- warning and ending the job -------------------------------------------------------------------------------- */
 
-/* Open MPI's abort may hang as the operation does: the process is killed then, which ends the job as well. */
+/* Aborts the job. Open MPI's abort may hang like the operation; then SIGALRM kills the process, which ends the job,
+ * too.
+ */
 static void end_job(int code)
 {
     signal(SIGALRM, SIG_DFL);
@@ -132,7 +139,7 @@ static void end_job(int code)
     sigaddset(&set, SIGALRM);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     alarm(10);
-    nanosleep(&(struct timespec){0, 500000000}, NULL); /* others write their recorders, mpirun reads the last word */
+    nanosleep(&(struct timespec){0, 500000000}, NULL); /* so that others write their recorders, mpirun reads the text */
     atomo_await_readers(5);
     atomo_mpi_abort(code);
     _exit(code);
@@ -155,7 +162,7 @@ static void give_up(watch *w, const char *what)
     end_job(EXIT_STALLED);
 }
 
-/* A rank that this one waits for is through with its script. */
+/* Prints the last word and ends the job: a rank that this one waits for has ended its script. */
 static void miss(const char *what)
 {
     char text[2 * TEXT];
@@ -179,7 +186,7 @@ static void warn(watch *w, const char *what)
     w->told = true;
 }
 
-/* Those that the operation is with, and what they said. */
+/* Returns the stall with the ranks that take part in the operation and their answers. */
 static atomo_stall stall_of(const watch *w)
 {
     atomo_stall s = {&w->op, w->waited, dog.asked, 0, 0};
@@ -197,7 +204,7 @@ static bool has_left(const atomo_stall *s)
     return false;
 }
 
-/* The answers are in, or do not come. */
+/* Warns or ends the job. Called when all answers have arrived, or ANSWERS seconds after the question. */
 static void conclude(watch *w)
 {
     char what[TEXT];
@@ -215,7 +222,7 @@ static void conclude(watch *w)
     w->warn_at = 2 * ATOMO_MAX(w->waited, w->warn_at / 2);
 }
 
-/* An answer comes late where cores are scarce: questions begin a little before the limit. */
+/* Returns whether a limit has been reached, so that the other ranks are to be asked. */
 static bool due(const watch *w)
 {
     if (dog.abort > 0 && !w->op.patient && w->waited >= dog.abort) return true;
@@ -223,7 +230,7 @@ static bool due(const watch *w)
     return dog.warn > 0 && w->waited >= w->warn_at;
 }
 
-/* A glance at the recorder, dt seconds after the last one. */
+/* Looks at the flight recorder, dt seconds after the last look. */
 static void look(watch *w, double dt)
 {
     atomo_flight_op now;
@@ -263,16 +270,16 @@ static void *run(void *unused)
     for (double last = atomo_time();;) {
         atomo_packet p;
         pthread_mutex_lock(&dog.lock);
-        const double pause = tick(); /* another exchange may replace what it depends on */
+        const double pause = tick(); /* needs the lock, since another thread may change the limits */
         pthread_mutex_unlock(&dog.lock);
         const bool came = atomo__query_receive(w.asked ? ATOMO_MIN(AGAIN, pause) : pause, &p);
         pthread_mutex_lock(&dog.lock);
         if (dog.stopping) break;
         if (came) handle(&w, &p);
-        /* A process that was stopped itself, and goes on, has not waited in between. */
+        /* The time is capped, because a process that was stopped and continued has not waited in between. */
         const double now = atomo_time(), dt = ATOMO_MIN(now - last, 4 * tick());
         last = now;
-        if (w.ending) { /* said and done by another rank; where that does not help, by this one */
+        if (w.ending) { /* another rank ends the job; if that fails this one does */
             if (now - w.ending > END) end_job(EXIT_STALLED);
             pthread_mutex_unlock(&dog.lock);
             continue;
@@ -295,12 +302,12 @@ static int start_thread(void)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int rc = pthread_create(&dog.thread, NULL, run, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    ATOMO_REQUIRE(rc == 0, ATOMO_EIO, "watchdog: pthread_create says %d", rc);
+    ATOMO_REQUIRE(rc == 0, ATOMO_EIO, "watchdog: cannot start its thread: pthread_create returned %d", rc);
     dog.running = true;
     return ATOMO_OK;
 }
 
-/* [collective] At MPI's start, with the standard limits. */
+/* Starts the watchdog with the default limits, when MPI starts. [collective] */
 static int open_dog(atomo_comm *world)
 {
     if (world->size == 1 || dog.peers) return ATOMO_OK;
@@ -348,7 +355,7 @@ static void stop(void)
     dog.peers = dog.asked = NULL;
 }
 
-/* Every job has a watchdog: it is there before any rank asks for it. */
+/* Runs when the library is loaded, so that every job has a watchdog. */
 __attribute__((constructor)) static void enlist(void)
 {
     atomo__at_start(open_dog);

@@ -134,6 +134,26 @@ static void measures(void)
         }
 }
 
+/* Sampling many atoms at once draws the same ones as sampling each alone, and writes nothing after the last. */
+static void draws(void)
+{
+    enum { MANY = 70 };
+    const atomo_stream stream = {{7, 0}, ATOMO_RNG_SAMPLE, 1, 2, 3};
+    uint32_t index[MANY];
+    float p[MANY];
+    uint8_t drawn[MANY + 32];
+    for (int i = 0; i < MANY; i++) {
+        index[i] = (uint32_t)(i * 37);
+        p[i] = (float)(i % 10) / 10;
+    }
+    for (int n = 0; n <= MANY; n++) {
+        memset(drawn, 0xA5, sizeof drawn);
+        atomo__sample_some(&stream, index, p, n, drawn);
+        for (int i = 0; i < n; i++) CHECK(drawn[i] == atomo__sample_one(&stream, index[i], (double)p[i]));
+        for (int i = n; i < (int)sizeof drawn; i++) CHECK(drawn[i] == 0xA5);
+    }
+}
+
 /* Codes of every width and number are read back, nothing is written after them, and a set bit in the padding is
  * detected. */
 static void packed_codes(void)
@@ -162,6 +182,7 @@ int main(void)
     RUN(splits);
     RUN(logarithms);
     RUN(measures);
+    RUN(draws);
     RUN(packed_codes);
     return check_done();
 }

@@ -100,7 +100,7 @@ static void writes_the_last_256(void)
     CHECK(access(part, F_OK) != 0);
     unlink(path);
     CHECK_STATUS(atomo_flight_write("/no/such/folder/x", "why"), ATOMO_EIO, "/no/such/folder/x");
-    CHECK_STATUS(atomo_flight_write(NULL, "why"), ATOMO_EARG, "a path");
+    CHECK_STATUS(atomo_flight_write(NULL, "why"), ATOMO_EARG, "the path");
 }
 
 static atomo_peer peer(int rank, int answered, int waiting, uint32_t number, const char *operation)

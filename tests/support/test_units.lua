@@ -40,9 +40,9 @@ local between = {"^test_flight", "^message.* on 3", "^collective.* on 3", "^exch
   "^exchange_matrix.* on 3", "^agree.* on 2", "^desync.* on 2", "on [23]$", "^watchdog", "^leave", "^left_alone"}
 local near = {
   {"^runtime/comm/", between}, {"^runtime/watchdog/", between}, {"^runtime/exchange/", between},
-  {"^runtime", {"^test_coding", "^test_alloc", "^atoms", "^codec_input", "^codec_budget", "^quantiser", "^decode_sum",
-    "^codec_message", "^message_length", "^baselines", "^price", "^budget", "^exchange_matrix.* on 3", "^codec",
-    "^feedback", "^group_rate"}},
+  {"^runtime", {"^test_cod", "^test_alloc", "^message_bits", "^spectral", "^atoms", "^codec_input", "^codec_budget",
+    "^quantiser", "^decode_sum", "^restart", "^bad_input", "^price", "^codec_message", "^message_length", "^baselines",
+    "^budget", "^auto_spec", "^exchange_matrix.* on 3", "^codec", "^feedback", "^group_rate"}},
   {"autograd", {"^autograd_spec", "^operators", "^own_operator", "^saved", "gradient", "^autograd",
     "^training_golden"}},
   {"/exchange", {"^cost", "^choose", "^exchange_spec on 3", "^exchange_matrix.* on 3", "^exchange_topology.* on 4",

@@ -71,7 +71,7 @@ M.custom = {}
 function M.custom:put_back(i, memory)
   local held = self.held[i]
   if not self.ef or memory:numel() ~= held:numel() then
-    raise(("%s: memory of tensor %d: %d numbers came, %d are expected: was it saved with other options?"):format(
+    raise(("%s: memory of tensor %d: %d numbers, expected %d: was it saved with other options?"):format(
       self.name, i, memory:numel(), self.ef and held:numel() or 0))
   end
   held:copy_(memory:view(held:shape()))

@@ -1,12 +1,12 @@
-/* choose.c - the families of `auto`, and which one of them a tensor takes at a price; stages 4 and 5 of the path. */
+/* choose.c - the families of `auto`, and the choice among them at a price; stages 4 and 5 of the path. */
 #include "atoms/auto/families.h"
 #include "atoms/common/coefficients.h"
 #include <math.h>
 
-/* Nanoseconds of a training step for each entry of its gradient, which those of coding are compared with: ResNet-18's
- * 35 images or VGG-11's 90 on one core. */
+/* Nanoseconds that a training step takes per entry of the gradient, for comparison with those of coding: about those of
+ * ResNet-18 with 35 images, or VGG-11 with 90, on one core. */
 static const double NS_AN_ENTRY = 30;
-/* Prices that depend on what is drawn are found in this many rounds. */
+/* Number of rounds to find prices that depend on the number of atoms drawn. */
 enum { PRICE_ROUNDS = 3 };
 
 extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_taps, atomo_atoms_fourier, atomo_atoms_svd,
@@ -42,7 +42,7 @@ const char *atomo__auto_family(const atomo__plan *plan)
 double atomo__auto_saving(const atomo__plan *plan, const atomo__plan *p, double expected)
 {
     const int sampling = (int)plan->codec->option[ATOMO__SAMPLING];
-    const bool few = p->atoms == &atomo_atoms_svd; /* long atoms, drawn with one random number unless told otherwise */
+    const bool few = p->atoms == &atomo_atoms_svd; /* few, long atoms: sampled systematically by default */
     const bool systematic = sampling == ATOMO__SYSTEMATIC || (few && sampling == ATOMO__SAMPLING_AUTO);
     const double none = systematic ? ATOMO_MAX(0, 1 - expected) : exp(-expected);
     return p->atoms == &atomo_atoms_dense ? 0 : none * (few ? ATOMO__SVD_FIXED_BITS : ATOMO__ENTRIES_HEADER_BITS);
@@ -57,7 +57,7 @@ void atomo__auto_present(atomo__plan *plan, int pick)
     plan->square = p->square;
 }
 
-/* E||ghat - g||^2 of a measured family at T. */
+/* Returns E||ghat - g||^2 of a measured family at T. */
 static double variance_at(const atomo__plan *p, double T)
 {
     const atomo__segment *s = &p->segment;
@@ -73,7 +73,7 @@ static double variance_at(const atomo__plan *p, double T)
     return ATOMO_MAX(0, noisy / (p->weight * p->weight) - p->square);
 }
 
-/* Bits of the message of a measured family at T, under the prices that go with what it draws there. */
+/* Returns the bits of the message of a measured family at T, with the prices for the number of atoms drawn there. */
 static double bits_at(const atomo__plan *plan, atomo__plan *p, double T)
 {
     if (p->atoms == &atomo_atoms_svd) atomo__svd_choose(p, T);
@@ -88,8 +88,8 @@ static double bits_at(const atomo__plan *plan, atomo__plan *p, double T)
            atomo__auto_saving(plan, p, p->segment.expected);
 }
 
-/* A relative variance v of the whole gradient costs a run at most a factor of 1 + v in steps, so time trades against it
- * as the share of a step. */
+/* Returns the family's variance times `harm`, plus the cost of its coding time as a variance: a relative variance v of
+ * the gradient costs a run at most a factor of 1 + v in steps, and coding time costs its fraction of a step. */
 static double harm_of(const atomo__plan *plan, int pick, double variance)
 {
     const auto_state *s = plan->state;
@@ -98,8 +98,8 @@ static double harm_of(const atomo__plan *plan, int pick, double variance)
     return f->harm * variance + atomo__cadence_cost(&s->cadence, f->atoms->name) / NS_AN_ENTRY * energy;
 }
 
-/* V + T^2 B of a family (its harm for V where accuracy is preferred), V or the harm alone into *harm; leaves its
- * segment at T. */
+/* Returns V + T^2 B of a family, where V is the variance, or with prefer=accuracy harm_of; *harm = V. The family's
+ * segment is evaluated at T afterwards. */
 static double lagrangian(const atomo__plan *plan, int pick, double T, double *harm)
 {
     atomo__plan *p = atomo__auto_plan(plan, pick);

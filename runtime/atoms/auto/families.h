@@ -1,5 +1,4 @@
-/* families.h - what the files of `auto` share: its families, a tensor's state. Private to atoms/auto.c and atoms/auto.
- */
+/* families.h - the families of `auto` and its state of a tensor. Private to atoms/auto.c and atoms/auto. */
 #ifndef ATOMO_AUTO_FAMILIES_H
 #define ATOMO_AUTO_FAMILIES_H
 
@@ -8,16 +7,17 @@
 #include "atoms/svd.h"
 
 enum { AUTO_EVERY, AUTO_KEEP, AUTO_PREFER }; /* options */
-enum { AUTO_TAG_BITS = 4 };                  /* of a message: the family's number, 1 the first; 0: no atoms */
+enum { AUTO_TAG_BITS = 4 };                  /* bits of a message's tag: the family's number, from 1; 0: no atoms */
 
-/* A slot is what is measured together; a family is a slot with options of its own. */
+/* A slot is measured once. A family is a slot with certain option values; families of one slot share its measurement.
+ */
 enum { AUTO_ENTRY, AUTO_TAPS, AUTO_FOURIER, AUTO_SVD, AUTO_ROTATED, AUTO_DENSE, AUTO_SLOTS = AUTO_DENSE + 3 };
 struct auto_family {
     const char *name;
     const struct atomo_atoms *atoms;
     int slot;
     double option[3];
-    double harm; /* what its variance counts where accuracy is preferred: from training runs, docs/results.md */
+    double harm; /* factor of its variance with prefer=accuracy, from training runs (docs/results.md) */
 };
 enum { AUTO_FAMILIES = 11 }; /* rows of the table in choose.c */
 extern const struct auto_family atomo__auto_families[AUTO_FAMILIES];
@@ -25,17 +25,18 @@ _Static_assert(AUTO_FAMILIES < 1 << AUTO_TAG_BITS, "a tag holds every family, an
 
 typedef struct {
     atomo__plan plan[AUTO_SLOTS];
-    double option[AUTO_FAMILIES][3];
-    bool there[AUTO_SLOTS], measured[AUTO_SLOTS];
+    double option[AUTO_FAMILIES][3];              /* values of each family's options */
+    bool there[AUTO_SLOTS], measured[AUTO_SLOTS]; /* used for this tensor; measured in this step */
     atomo__cadence cadence;
-    /* after the struct: the states of the slots */
+    /* the states of the slots follow the struct in memory */
 } auto_state;
 
-/* The plan of a family, with its options. */
+/* Returns the plan of a family's slot, with the family's options set. */
 atomo__plan *atomo__auto_plan(const atomo__plan *plan, int pick);
-/* Bits that a message of `expected` atoms of p saves on the average, because one of none is its tag alone. */
+/* Returns the bits that messages with `expected` atoms of p save on average, because a message without atoms is only
+ * its tag. */
 double atomo__auto_saving(const atomo__plan *plan, const atomo__plan *p, double expected);
-/* The plan shows the budget what its chosen family does. */
+/* Makes `pick` the plan's family, and copies its segment, fixed bits and square to the plan, for the budget. */
 void atomo__auto_present(atomo__plan *plan, int pick);
 atomo__choose_fn atomo__auto_choose;
 const char *atomo__auto_family(const atomo__plan *plan);

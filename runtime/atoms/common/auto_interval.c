@@ -1,24 +1,25 @@
-/* auto_interval.c - when `auto` searches a tensor's families again; stage 4 of the path.
+/* auto_interval.c - the number of steps between `auto`'s searches for the best family of a tensor; stage 4 of the path.
  *
- * A search costs what measuring in every family costs; its gap is the number of steps over which that is 5 % of the
- * coding with the family in use, by a model in nanoseconds of one core. The first searches come sooner, after 2, 16,
- * 128, ... steps, because a run's price and its gradients settle then; so does one after the price relative to the
- * gradient has moved threefold (another budget), or the gradient has changed so that the choice does not suit it. For
- * a run that keeps changing an eighth of the gap lies between searches.
+ * A search takes the time of measuring in every family. Its gap, the number of steps to the next one, is chosen so that
+ * searches take 5 % of the time of coding with the chosen family, by a model in nanoseconds of one core. The first
+ * searches come earlier, after 2, 16, 128, ... steps, because the price and the gradients of a run settle then. A
+ * search also comes earlier if the price relative to the gradient has changed threefold (as with another budget), or if
+ * the gradient has changed so much that the choice no longer suits it. In a run that keeps changing, there is at least
+ * an eighth of the gap between searches.
  */
 #include "atoms/common/auto_interval.h"
 #include "core/core.h"
 #include <math.h>
 #include <string.h>
 
-enum { LONGEST = 10000 };         /* steps between searches at most */
-enum { EARLY = 6 };               /* the first searches come after 2, 16, 128, ... steps */
-enum { SOONEST = 8 };             /* between other searches at least this many steps, and the gap over this */
-static const double SHARE = 0.05; /* of the coding, for searches: the promise of option every=0 */
-static const double MOVED = 3;    /* factor of the price that calls for a search */
+enum { LONGEST = 10000 };         /* the largest gap, in steps */
+enum { EARLY = 6 };               /* this many searches come at the early steps 2, 16, 128, ... */
+enum { SOONEST = 8 };             /* the least gap in steps, and the largest divisor of the gap */
+static const double SHARE = 0.05; /* the fraction of coding time for searches, as option every=0 documents */
+static const double MOVED = 3;    /* a change of the price by this factor calls for a search */
 
-/* The model, in nanoseconds of one core of an AMD EPYC (Zen 4 or 5, AVX2 kernels of OpenBLAS 0.3.21); n entries, k the
- * short side. Searches depend on it, and with them messages: it is a convention, not to be tuned to a machine. */
+/* The model, in nanoseconds of one core of an AMD EPYC (Zen 4 or 5, AVX2 kernels of OpenBLAS 0.3.21), for n entries and
+ * a short side of k. Searches depend on it, and messages on searches, so it must not be adapted to a machine. */
 static const double NS_MULTIPLY_ADD = 0.022; /* sgemm at 93 GFLOP/s */
 static const double NS_EIGENVECTORS = 0.2;   /* times k^3: ssyevd */
 static const double NS_SPECTRAL_ENTRY = 4;   /* times n: quantisers, draws, writing */
@@ -32,7 +33,7 @@ atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every)
     return (atomo__cadence){.entries = (double)n, .side = (double)short_side, .every = every};
 }
 
-/* Gram matrix, eigenvectors, and `projections` of all of them. */
+/* Returns the cost of the Gram matrix, the eigenvectors, and `projections` products with all of them. */
 static double spectral_cost(const atomo__cadence *c, double projections)
 {
     const double product = NS_MULTIPLY_ADD * c->entries * c->side, gram = 0.5; /* half of a product: it is symmetric */

@@ -1,17 +1,18 @@
-/* basis.c - fixed orthonormal bases: the gradient's coefficients are made by a transform of the flattened tensor and
- * coded as entries are (coefficients.c); stages 4 to 6 and 8 of the path.
+/* basis.c - fixed orthonormal bases: transforms the flattened tensor, and codes the coefficients like entries
+ * (coefficients.c); stages 4 to 6 and 8 of the path.
  *
- * Scratch: [index n, also what a transform works in][x n]. The coefficients are made twice, to be measured and to be
- * written, unless nothing is between (a tensor at a time): keeping all of them would take a second gradient's memory.
- * Where they stay, their sizes are probed and then refined at T, as entries' are; else all are taken down at once.
- * Promise: what coefficients.c promises, because the transform keeps lengths and means.
+ * Scratch memory: [index n, also used by transforms][x n]. If several tensors are measured before they are encoded, the
+ * coefficients are computed twice, because keeping all of them would take as much memory as the gradient. They are then
+ * measured with a histogram of all of them. If a tensor is encoded right after it is measured (streaming), they stay in
+ * the scratch memory, and are probed and refined at T like entries. Mean and variance are those of coefficients.c,
+ * because the transform is linear and orthonormal.
  */
 #include "atoms/common/basis.h"
 #include "core/carve.h"
 #include <math.h>
 
 enum { PAD = 2 };                      /* floats that a transform needs beyond n */
-static const double LARGEST = 0x1p224; /* ||g||^2: beyond it sums of drawn coefficients may leave the range */
+static const double LARGEST = 0x1p224; /* the largest ||g||^2; above it sums of drawn coefficients may overflow */
 
 typedef struct {
     uint32_t *index;
@@ -146,7 +147,7 @@ int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tensor *x, int
                   "%s: transform: tensor %d is not planned, or there is no fixed basis", c->name, tensor);
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "transform: x"));
     ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, x->ndim, x->shape), ATOMO_ESHAPE,
-                  "%s: transform: tensor %s was planned, %s came", c->name, plan->name, atomo__shape_text(x));
+                  "%s: transform: tensor is %s, expected %s", c->name, atomo__shape_text(x), plan->name);
     plan->atoms->transform(plan, atomo__f32(x), inverse != 0, c->scratch);
     return ATOMO_OK;
 }

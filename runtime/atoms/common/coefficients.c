@@ -1,11 +1,11 @@
-/* coefficients.c - coefficients x [n] in an orthonormal basis, kept one by one: what `entry` and the fixed transforms
- * share; stages 4 to 6 and 8 of the path.
+/* coefficients.c - codes coefficients x [n] in an orthonormal basis, each kept or dropped by itself, for `entry` and
+ * the fixed transforms; stages 4 to 6 and 8 of the path.
  *
  * Wang et al. 2018, section 3: p_i = min(1, |x_i|/tau). A coefficient below tau is sent as sign * tau, so one float
- * serves all and an atom costs its index and a sign. One above tau is always sent, as tau + j step tau with j
- * stochastically rounded (as b-bit QSGD: the floor exactly, the remainder drawn) in an Exp-Golomb code; step = 0, and a
- * budget that holds everything, send it as it is. Promise: unbiased; variance sum |x|(tau - |x|) below tau and (step
- * tau)^2 f(1-f) above; scratch 4 bytes a coefficient.
+ * serves all of them, and an atom costs its index and a sign. A coefficient above tau is always sent, as tau + j step
+ * tau, where j is rounded stochastically and written in an Exp-Golomb code. With step = 0, or if the budget holds
+ * everything, it is sent as f32. The message is unbiased. Its variance is the sum of |x|(tau - |x|) below tau, and of
+ * (step tau)^2 f(1-f) above, where f is the fraction of j. Scratch memory: 4 bytes per coefficient.
  */
 #include "atoms/common/coefficients.h"
 #include "coding/prefix_code.h"
@@ -13,16 +13,17 @@
 #include <math.h>
 
 enum { VALUES_F32, VALUES_STEPS, ORDER_BITS = 4 };
-/* Where nothing is known, a tenth of the atoms is guessed to lie above tau, each in 6 bits. */
+/* The first guess of a price: a tenth of the atoms is above tau, with values of GUESSED_VALUE_BITS bits. */
 static const double GUESSED_KEPT = 0.1;
-/* Keeps a quotient finite where none fits. */
+/* Keeps a quotient finite if no atom fits. */
 static const double NO_ATOMS = 1e-9;
-enum { GUESSED_VALUE_BITS = 6, GUESSES = 4 };
-/* Longest code of a value that is priced: two of 31 bits. */
+enum { GUESSED_VALUE_BITS = 6, GUESSES = 4 }; /* GUESSES: rounds of the first guess */
+/* The longest code of a value in the price: twice 31 bits. */
 enum { MOST_VALUE_BITS = 62 };
-/* Steps above tau, and their mean of log2, up to which they are sent as steps: an int32 holds them. */
+/* Values are sent as steps only if the largest number of steps is below MOST_STEPS, so that it fits in an int32, and
+ * the mean of log2(1 + steps) below MOST_LOG. */
 static const double MOST_STEPS = 1e9, MOST_LOG = 20;
-/* What a saturated entry may be rounded up to, so that it stays a float. */
+/* Values are sent as steps only if none can be rounded up to this or more, so that all stay finite. */
 static const double LARGEST_ROUNDED = 0x1p127;
 enum { CHUNK = 1024 };
 
@@ -36,7 +37,7 @@ int atomo__entries_plan(atomo__plan *plan)
     const char *name = plan->codec->name;
     ATOMO_REQUIRE(plan->n < (int64_t)1 << 31, ATOMO_ELIMIT,
                   "%s: tensor %s has %.0f entries, at most 2^31-1 can be coded", name, plan->name, (double)plan->n);
-    /* two index lists of at most n + 48 bits, signs, and 4 bytes a value */
+    /* two index lists of at most n + 48 bits, signs, and 4 bytes per value */
     plan->body_max = (size_t)plan->n / 8 * 3 + 4 * (size_t)plan->n + 64;
     plan->scratch = sizeof(uint32_t) * (size_t)ATOMO_MAX(plan->n, 1);
     plan->state_size = sizeof(atomo__spectrum);
@@ -50,7 +51,7 @@ int atomo__entries_measure(atomo__plan *plan, const float *x, bool all)
     s->open = !all;
     plan->segment = (atomo__segment){.spectrum = s, .n = plan->n, .unit = plan->priced_unit};
     plan->fixed_bits = plan->priced_fixed;
-    plan->square = s->total * s->total / (double)plan->n; /* a first guess, where it is not counted */
+    plan->square = s->total * s->total / (double)plan->n; /* a guess, replaced by the anchor */
     return all ? atomo__spectrum_anchor(s, x, plan->n, INFINITY, &plan->square) : ATOMO_OK;
 }
 
@@ -60,7 +61,8 @@ int atomo__entries_refine(atomo__plan *plan, const float *x)
     return atomo__spectrum_anchor(spectrum_of(plan), x, plan->n, cut, &plan->square);
 }
 
-/* The tangent of the message's length at `rest` drawn and `kept` saturated atoms. */
+/* Sets priced_unit and priced_fixed to the tangent of the message's length at `rest` drawn and `kept` saturated atoms.
+ */
 static void tangent(atomo__plan *plan, double rest, double kept, double value_bits)
 {
     double n = (double)plan->n;
@@ -73,14 +75,14 @@ static void tangent(atomo__plan *plan, double rest, double kept, double value_bi
 void atomo__entries_guess(atomo__plan *plan, double bits)
 {
     double n = (double)plan->n, s = ATOMO_MIN(bits / 8, n / 2);
-    for (int i = 0; i < GUESSES; i++) { /* as many atoms as fit, a sign each */
+    for (int i = 0; i < GUESSES; i++) { /* s: the number of atoms that fit */
         double each = (atomo__index_bits(s, n) + (1 + GUESSED_KEPT * GUESSED_VALUE_BITS) * s) / ATOMO_MAX(s, NO_ATOMS);
         s = ATOMO_MIN(ATOMO_MAX(bits - ATOMO__ENTRIES_HEADER_BITS, bits / 8) / each, n / 2);
     }
     tangent(plan, (1 - GUESSED_KEPT) * s, GUESSED_KEPT * s, GUESSED_VALUE_BITS);
 }
 
-/* Exp-Golomb order that suits values whose mean of log2(1 + value) is this. */
+/* Returns the order of the Exp-Golomb code for values with this mean of log2(1 + value). */
 static int order_of(double mean_log)
 {
     return ATOMO_MAX(0, ATOMO_MIN((int)(mean_log + 0.5), (1 << ORDER_BITS) - 1));
@@ -97,13 +99,13 @@ void atomo__entries_price(atomo__plan *plan, double T, double step)
         value = ATOMO_MIN(value, MOST_VALUE_BITS);
     }
     tangent(plan, s->expected - s->kept, s->kept, value);
-    if (!(tau > 0) && s->kept > 0) { /* all of it, exactly */
+    if (!(tau > 0) && s->kept > 0) { /* all atoms are sent, as f32 */
         plan->priced_fixed += (plan->priced_unit - 32) * s->kept;
         plan->priced_unit = 32;
     }
 }
 
-/* A sign and v < 2^31 in an Exp-Golomb code of order k. */
+/* Writes a sign and v < 2^31 in an Exp-Golomb code of order k. */
 static inline void put_value(atomo__writer *w, uint32_t sign, uint32_t v, int k)
 {
     uint64_t x = (uint64_t)v + ((uint64_t)1 << k);
@@ -118,7 +120,7 @@ static inline void put_value(atomo__writer *w, uint32_t sign, uint32_t v, int k)
     atomo__put(w, low, bits);
 }
 
-/* Codes of n signed values; more than 32 bits: marked so. */
+/* code[i], bits[i] = code and length of n signed values. A length of more than 32 bits is given as 255. */
 ATOMO_CLONES static void value_codes(const uint32_t *restrict kept, const uint32_t *restrict v, int n, int k,
                                      uint32_t *restrict code, uint32_t *restrict bits)
 {
@@ -144,7 +146,7 @@ static uint32_t get_steps(atomo__reader *r, int k)
     return (uint32_t)((((uint64_t)1 << bits) | atomo__get(r, bits)) - ((uint64_t)1 << k));
 }
 
-/* code[i] = j[i] rounded up where its uniform of 32 bits is below the fraction. */
+/* code[i] = j[i], rounded up if its 32-bit uniform is below the fraction, else down. */
 ATOMO_CLONES static void round_steps(const double *j, const uint32_t *words, int m, uint32_t *code)
 {
     for (int i = 0; i < m; i++) {
@@ -166,13 +168,14 @@ static void put_values(atomo__writer *w, const uint32_t *kept, const uint32_t *v
     }
 }
 
-/* Bits of v and its sign in an Exp-Golomb code of order k. */
+/* Returns the bits of v and its sign in an Exp-Golomb code of order k. */
 static double code_bits(double v, int k)
 {
     return 2 + k + 2 * floor(log2(1 + ldexp(v, -k)));
 }
 
-/* Do codes of steps, every one rounded up, take no more than floats? It must not depend on what is drawn. */
+/* Returns whether the values as steps take no more bits than as floats. Every value counts as rounded up, because the
+ * decision must not depend on random numbers. */
 static bool steps_fit(const float *x, const uint32_t *kept, int64_t m, double tau, double step, int k, double most)
 {
     if (code_bits(most + 1, k) <= 32) return true;
@@ -204,7 +207,7 @@ static void write_steps(atomo__writer *w, const float *x, const uint32_t *kept, 
     *w = own;
 }
 
-/* tau as the float that the sampler, the message and the closed form share. */
+/* Returns tau as the f32 that drawing, the message and the variance use. */
 static float tau_of(const atomo__plan *plan)
 {
     const double tau = plan->T * sqrt(plan->segment.unit);
@@ -219,8 +222,7 @@ int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32
     atomo__sample_entries(x, plan->n, tau, &c->stream, c->fixed_count, step, index, &d);
     const uint32_t *kept = index + plan->n - d.kept;
     const double size = step * (double)tau, mean_log = d.kept > 0 ? d.saturated.logs / (double)d.kept : 0;
-    /* where one is a billion times tau, or may be rounded up out of range, or where steps would take more bits, all are
-     * sent as they are */
+    /* all are sent as f32 if a value has too many steps, might be rounded up to infinity, or if steps take more bits */
     const bool near = (double)tau * (1 + step * (d.saturated.most + 1)) < LARGEST_ROUNDED;
     const bool steps = step > 0 && tau > 0 && d.saturated.most < MOST_STEPS && mean_log < MOST_LOG && near &&
                        steps_fit(x, kept, d.kept, (double)tau, step, order_of(mean_log), d.saturated.most);
@@ -240,7 +242,7 @@ int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32
     return ATOMO_OK;
 }
 
-/* Values in steps, signs in the top bit; at most m of them. */
+/* value [m] = numbers of steps, with signs in the top bit. */
 static void read_steps(atomo__reader *r, int k, int m, uint32_t *value)
 {
     for (int i = 0; i < m && !r->bad; i++) {

@@ -1,13 +1,13 @@
-/* transform1d.c - orthonormal real Fourier and cosine transforms of one line of entries, through FFTW; stage 4 of the
- * path.
+/* transform1d.c - orthonormal real Fourier and cosine transforms of one line of entries, by FFTW; stage 4 of the path.
  *
  * Fourier: n reals to n reals, 1/sqrt(n) for DC (and Nyquist, n even), sqrt(2/n) times cosine and sine for the others,
- * in the order DC, cos 1, sin 1, cos 2, sin 2, ... Cosine: DCT-II, its inverse DCT-III, by a Fourier transform of the
- * same length [Makhoul, "A fast cosine transform in one and two dimensions", IEEE Trans. ASSP 1980]: even entries
- * forwards, then odd ones backwards, and coefficient k turned by -pi k / 2n. Both on FFTW's complex-valued real
- * transform in place, ten times as fast on millions of entries as its halfcomplex and cosine ones, which have no vector
- * code. Plans are estimated, so they are the same in every run, and take any alignment. FFTW's code depends on the CPU:
- * ranks of different CPU types may differ in the last bit after decoding.
+ * in the order DC, cos 1, sin 1, cos 2, sin 2, ... Cosine: DCT-II and its inverse, DCT-III, by a Fourier transform of
+ * the same length [Makhoul, "A fast cosine transform in one and two dimensions", IEEE Trans. ASSP 1980]: of the even
+ * entries forwards, then the odd ones backwards, with coefficient k rotated by -pi k / 2n. Both use FFTW's
+ * real-to-complex transform in place. It is ten times as fast for millions of entries as FFTW's halfcomplex and cosine
+ * transforms, which have no vector code. Plans are made with FFTW_ESTIMATE, so they are the same in every run, and for
+ * any alignment. FFTW's code depends on the CPU, so ranks with different types of CPU may differ in the last bit after
+ * decoding.
  */
 #include "atoms/common/transform1d.h"
 #include <fftw3.h>
@@ -21,7 +21,7 @@ static double angle_of(const atomo__line *l, int64_t k)
     return pi * (double)k / (2 * (double)l->n);
 }
 
-/* cos and sin of pi k / 2n, for k = 0 .. FINE-1, then for the multiples of FINE up to n/2. */
+/* Makes l->turn: cos and sin of pi k / 2n for k = 0 .. FINE-1, then for the multiples of FINE up to n/2. */
 static int make_turns(atomo__line *l)
 {
     const int64_t coarse = l->n / 2 / FINE + 1;
@@ -61,7 +61,7 @@ ATOMO_CLONES static void multiply(const float *restrict from, int64_t n, float b
     for (int64_t i = 0; i < n; i++) to[i] = from[i] * by;
 }
 
-/* Coefficients as FFTW has them (re 0, 0, re 1, im 1, ...) and ours, which leave the second one out. */
+/* FFTW's coefficients are re 0, 0, re 1, im 1, ...; those in x leave out the second one. */
 static void fourier(const atomo__line *l, float *x, bool inverse, float *work)
 {
     const int64_t n = l->n;
@@ -103,7 +103,7 @@ ATOMO_CLONES static void deinterleave(const float *restrict v, int64_t n, float 
     if (n & 1) x[n - 1] = v[n / 2];
 }
 
-/* x_k - i x_(n-k) = scale (re + i im)_k turned by -pi k / 2n, for `count` k from `first`, a multiple of FINE. */
+/* x_k - i x_(n-k) = scale (re + i im)_k rotated by -pi k / 2n, for `count` values of k from `first` on. */
 ATOMO_CLONES static void turn(const double *restrict fine, const double *coarse, int64_t first, int count, double scale,
                               const float *restrict v, float *restrict x, float *restrict mirror)
 {
@@ -138,8 +138,7 @@ static void cosine(const atomo__line *l, float *x, bool inverse, float *work)
         interleave(x, n, work);
         fftwf_execute_dft_r2c(l->forward, work, (fftwf_complex *)(void *)work);
     }
-    for (int64_t at = 0; at <= last;
-         at += FINE) { /* k = 0 has no mirror and a scale of its own: it is left for later */
+    for (int64_t at = 0; at <= last; at += FINE) { /* without k = 0, which has another scale and no mirror */
         const int skip = at == 0, count = (int)ATOMO_MIN((int64_t)FINE, last + 1 - at) - skip;
         const double *fine = l->turn + 2 * skip, *coarse = l->turn + 2 * (FINE + at / FINE);
         if (inverse)

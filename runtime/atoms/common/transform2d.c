@@ -1,6 +1,7 @@
 /* transform2d.c - Fourier and cosine transforms along the axes of a matrix, whole or in chunks; stage 4 of the path.
  *
- * Rows are lines as they lie. Columns are copied out and back a few at a time, so that memory is read in runs of them.
+ * Rows are transformed in place. Columns are copied to scratch memory and back, several at a time, so that adjacent
+ * entries of memory are read together.
  */
 #include "atoms/common/transform1d.h"
 #include <math.h>
@@ -10,7 +11,7 @@ enum { COLUMNS = 16 };
 int atomo__separable_plan(atomo__separable *s, int kind, int64_t rows, int64_t cols, const int64_t chunk[2],
                           float *work, const char *name)
 {
-    const bool column = cols == 1; /* lies as a row does */
+    const bool column = cols == 1; /* treated as one row, which has the same memory layout */
     s->rows = column ? 1 : rows;
     s->cols = column ? rows : cols;
     for (int axis = 0; axis < 2; axis++) {
@@ -43,7 +44,7 @@ static void run_rows(const atomo__separable *s, float *x, bool inverse, float *w
             atomo__line_run(line_at(s, 0, at), x + r * s->cols + at, inverse, work);
 }
 
-/* `count` columns of `length` entries from x (a row every `stride`) to lines, or back. */
+/* Copies `count` columns of `length` entries from x, whose rows are `stride` apart, to lines, or back. */
 static void copy_columns(float *x, int64_t stride, int64_t length, int64_t count, float *lines, bool back)
 {
     for (int64_t i = 0; i < length; i++)
@@ -57,7 +58,7 @@ static void copy_columns(float *x, int64_t stride, int64_t length, int64_t count
 
 static void run_columns(const atomo__separable *s, float *x, bool inverse, float *work)
 {
-    const int64_t most = ATOMO_MIN((int64_t)COLUMNS, s->cols - 1); /* one less than fit, which is the lines' own work */
+    const int64_t most = ATOMO_MIN((int64_t)COLUMNS, s->cols - 1); /* leaves scratch memory for the line */
     for (int64_t at = 0; at < s->rows; at += s->chunk[1])
         for (int64_t c = 0; c < s->cols; c += most) {
             const atomo__line *line = line_at(s, 1, at);

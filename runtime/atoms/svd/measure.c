@@ -1,31 +1,31 @@
-/* measure.c - sizes of spectral atoms: a basis, and lambda of its atoms, exact or from the Gram matrix; what they cost,
- * and for `auto` the bits of each atom. Stages 4 and 5 of the path. */
+/* measure.c - measures spectral atoms: computes a basis, lambda of its atoms (exactly or from the Gram matrix), their
+ * prices, and for `auto` the bits of each atom. Stages 4 and 5 of the path. */
 #include "atoms/svd/state.h"
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
 
-/* An entry may be as large as this, so that lambda w v / p stays a float. */
+/* The largest entry for which lambda w v / p cannot overflow f32. */
 static const float LARGEST = 0x1p100f;
-/* Entries up to 2^30, and down to 2^-30, keep their squares and the sums of them in f32's range. */
+/* Entries whose largest magnitude is between 2^-30 and 2^30 need no scaling: squares and their sums do not overflow. */
 enum { NEAR_ONE = 30 };
-/* |w|^2 of an eigenvector may be off 1 by this, far above f32's rounding, 6e-8. */
+/* The largest accepted error of an eigenvector's |w|^2, far above f32's rounding, 6e-8. */
 static const double UNIT_ERROR = 1e-3;
-/* Share of the largest lambda: the square of one below it, 1.6e-5 of the largest square, is known from a Gram matrix in
- * f32 to less than 1 % (the rounding is 6e-8 of the largest square). */
+/* A lambda below this fraction of the largest one is measured. Its square, 1.6e-5 of the largest square, would not be
+ * known to 1 % from a Gram matrix in f32, whose rounding is 6e-8 of the largest square. */
 static const double LOST_IN_SQUARES = 0.004;
-/* An atom is of about the size that the last search found, if it is not larger or smaller by more than this factor. */
+/* An atom's magnitude is familiar if it has changed by at most this factor since the last search. */
 static const double FAMILIAR = 2;
-/* What rounding to this many bits or fewer adds depends on the gradient: it is measured, not estimated. */
+/* The variance of rounding to this many bits or fewer depends much on the gradient, so it is measured. */
 enum { FEW_BITS = 4 };
 
-/* Bits of an atom: the coefficient, both factors; where mixed also the number of its width. */
+/* Returns the bits of an atom: the coefficient, both factors, and with mixed bits the number of its width. */
 static double price_of(const svd_state *s, int bits)
 {
     return 32.0 + (s->mixed ? SVD_WIDTH_BITS : 0) + bits * (double)(s->k + s->l);
 }
 
-/* The Gram matrix of the short side into the upper triangle of gram [k, k]. */
+/* Computes the Gram matrix of the short side in the upper triangle of gram [k, k]. */
 static void gram_of(const svd_state *s, const float *matrix, float *gram)
 {
     const int k = (int)s->k, l = (int)s->l;
@@ -33,7 +33,7 @@ static void gram_of(const svd_state *s, const float *matrix, float *gram)
                 gram, k);
 }
 
-/* The eigenvectors of the Gram matrix into basis, as rows; m->values has its eigenvalues. */
+/* s->basis = the eigenvectors of the Gram matrix, as rows; m->values = its eigenvalues. */
 static int decompose(atomo__plan *plan, const float *matrix, const svd_scratch *m)
 {
     svd_state *s = plan->state;
@@ -49,7 +49,7 @@ static int decompose(atomo__plan *plan, const float *matrix, const svd_scratch *
     ATOMO_REQUIRE(info == 0, ATOMO_ENUMERIC,
                   "svd: LAPACK did not converge on tensor %s, folded to %.0f x %.0f (info %d)", plan->name,
                   (double)s->fold.rows, (double)s->fold.cols, (int)info);
-    for (int i = 0; i < k; i++) { /* never trust info: every w must be finite and of unit length */
+    for (int i = 0; i < k; i++) { /* info = 0 is not enough: every w must be finite and of unit length */
         double sum, square;
         float most;
         atomo__measure(s->basis + (size_t)i * (size_t)k, k, &sum, &square, &most);
@@ -59,7 +59,7 @@ static int decompose(atomo__plan *plan, const float *matrix, const svd_scratch *
     return ATOMO_OK;
 }
 
-/* ||g||^2, and the power of two that brings g near 1, which the message carries. */
+/* Sets ||g||^2, and the power of two that scales g to near 1, which is part of the message. */
 static int measure_scale(atomo__plan *plan, const float *g)
 {
     svd_state *s = plan->state;
@@ -77,7 +77,7 @@ static int measure_scale(atomo__plan *plan, const float *g)
     return ATOMO_OK;
 }
 
-/* lambda_i with the share of rounding to `bits`, of one atom: its short factor and its projection. */
+/* Returns lambda of one atom, with the variance of rounding its factors to `bits` and the plan's weight. */
 static double weigh(const atomo__plan *plan, const float *shorts, const float *longs, int bits)
 {
     const svd_state *s = plan->state;
@@ -93,7 +93,7 @@ static bool is_familiar(const svd_state *s, int64_t i, double size)
     return size <= FAMILIAR * then && then <= FAMILIAR * size;
 }
 
-/* lambda of atoms first .. first + count - 1. */
+/* Measures lambda of atoms first .. first + count - 1 exactly. */
 static void measure_exactly(const atomo__plan *plan, const float *matrix, int64_t first, int count,
                             const svd_scratch *m)
 {
@@ -109,7 +109,7 @@ static void measure_exactly(const atomo__plan *plan, const float *matrix, int64_
     }
 }
 
-/* lambda of all atoms, exactly. */
+/* Measures lambda of all atoms exactly. */
 static void measure_all(const atomo__plan *plan, const float *matrix, const svd_scratch *m)
 {
     const svd_state *s = plan->state;
@@ -119,8 +119,8 @@ static void measure_all(const atomo__plan *plan, const float *matrix, const svd_
     }
 }
 
-/* Whether lambda of atom i must be measured: it is lost in squares (`least` and below), or the last search does not
- * tell what its rounding adds. */
+/* Returns whether lambda of atom i must be measured: it is `least` or less, so that its square is not accurate, or the
+ * variance of its rounding is not known from the last search. */
 static bool is_uncertain(const atomo__plan *plan, int64_t i, double lambda, double least)
 {
     const svd_state *s = plan->state;
@@ -130,7 +130,8 @@ static bool is_uncertain(const atomo__plan *plan, int64_t i, double lambda, doub
            !is_familiar(s, i, ldexp(lambda * atomo__svd_weight(plan), -s->exponent));
 }
 
-/* lambda from `squares` [k], w^T (G G^T) w, which may lie where projections go; uncertain ones are measured. */
+/* Estimates lambda from `squares` [k], w^T (G G^T) w, and measures the uncertain ones. squares may be in the memory
+ * where projections are written. */
 static void estimate(const atomo__plan *plan, const float *matrix, const float *squares, const svd_scratch *m)
 {
     const svd_state *s = plan->state;
@@ -159,7 +160,7 @@ static void estimate(const atomo__plan *plan, const float *matrix, const float *
     }
 }
 
-/* Of an earlier step's basis: w_i^T (G G^T) w_i of all atoms into m->squares. */
+/* m->squares[i] = w_i^T (G G^T) w_i, for the basis of an earlier step. */
 static void squares_along(const svd_state *s, const float *matrix, const svd_scratch *m)
 {
     const int k = (int)s->k;
@@ -173,14 +174,14 @@ static void squares_along(const svd_state *s, const float *matrix, const svd_scr
     }
 }
 
-/* With 8 and 16 bits rounding hardly weighs, and the squares tell lambda. */
+/* With 8 and 16 bits the variance of rounding is small, so lambda is estimated from the squares. */
 static bool bits_hardly_weigh(const svd_state *s)
 {
     return s->bits == 8 || s->bits == 16;
 }
 
-/* lambda of this gradient along an earlier step's basis. Nothing of that step's lambda is carried over: what was not
- * there then may be all that there is now. */
+/* Measures lambda of this gradient in the basis of an earlier step. That step's lambda are not used, since directions
+ * without energy then may have all of it now. */
 static void measure_kept(atomo__plan *plan, const float *g, const svd_scratch *m)
 {
     svd_state *s = plan->state;
@@ -195,8 +196,9 @@ static void measure_kept(atomo__plan *plan, const float *g, const svd_scratch *m
     estimate(plan, matrix, m->squares, m);
 }
 
-/* A fresh basis and its lambda: exact, or without making all the long factors, which costs twice the Gram matrix: with
- * 8 and 16 bits, and with mixed bits, where the last search has measured the rounding. */
+/* Computes a new basis and its lambda. With 8 and 16 bits, and with mixed bits, for which the last search has measured
+ * the rounding, they are estimated without all the long factors, whose computation costs twice the Gram matrix. Else
+ * they are exact. */
 static int refresh(atomo__plan *plan, const float *g, const svd_scratch *m)
 {
     svd_state *s = plan->state;
@@ -212,7 +214,7 @@ static int refresh(atomo__plan *plan, const float *g, const svd_scratch *m)
     return ATOMO_OK;
 }
 
-/* The share of the energy in atoms of an unfamiliar size. */
+/* Returns the fraction of the energy in atoms whose magnitude is not familiar. */
 static double strange_share(const svd_state *s)
 {
     double all = 0, strange = 0;
@@ -229,7 +231,7 @@ static uint32_t age_of(const atomo__plan *plan, const atomo__context *c)
     return 1 + c->stream.step / (uint32_t)plan->option[SVD_EVERY];
 }
 
-/* Shows the budget lambda and what each atom costs. */
+/* Sets the plan's segment: lambda and the price of each atom. */
 static void present(atomo__plan *plan)
 {
     const svd_state *s = plan->state;
@@ -258,7 +260,9 @@ int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__context *c)
     return ATOMO_OK;
 }
 
-/* Atoms differ in price: the unit is that of those which are not certain, the rest is fixed. */
+/* If atoms differ in price, the unit is the mean price of the uncertain atoms, and the price of the certain ones is
+ * fixed.
+ */
 void atomo__svd_price(atomo__plan *plan, double T)
 {
     const atomo__segment *g = &plan->segment;
@@ -270,7 +274,7 @@ void atomo__svd_price(atomo__plan *plan, double T)
     plan->priced_fixed += g->kept_cost + spent - plan->priced_unit * g->expected;
 }
 
-/* ---- for auto (atoms/svd.h) ---- */
+/* ---- functions for auto (atoms/svd.h) ---- */
 
 int atomo__svd_search(atomo__plan *plan, const float *g, atomo__context *c)
 {
@@ -302,9 +306,9 @@ double atomo__svd_strange(const atomo__plan *plan)
     return ((const svd_state *)plan->state)->strange;
 }
 
-/* What an atom of size v (rounding included) in `bits` adds to variance + T^2 bits: with price c and p = min(1, v / (T
- * sqrt(c))), v^2/p - lambda^2 to the variance and p c bits, that is 2 T v sqrt(c) below p = 1 and v^2 + T^2 c there,
- * less lambda^2. */
+/* Returns what an atom of magnitude v (rounding included) in `bits` bits adds to variance + T^2 bits, plus lambda^2,
+ * which is the same for all bits. With price c and p = min(1, v / (T sqrt(c))) it adds v^2/p - lambda^2 to the variance
+ * and p c bits. The sum is 2 T v sqrt(c) - lambda^2 for p < 1, and v^2 + T^2 c - lambda^2 for p = 1. */
 static double cost_at(const svd_state *s, double T, double v, int bits)
 {
     const double t = T * sqrt(price_of(s, bits));

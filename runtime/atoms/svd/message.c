@@ -1,14 +1,13 @@
-/* message.c - bodies of spectral atoms: count, exponent, and of each drawn atom its coefficient and both factors in few
- * bits; stages 5, 6 and 8 of the path. */
+/* message.c - bodies of spectral atoms: the number of atoms, an exponent, and for each drawn atom its coefficient and
+ * both factors in few bits; stages 5, 6 and 8 of the path. */
 #include "atoms/svd/state.h"
 #include <float.h>
 #include <math.h>
 
-/* Decoded factors are multiplied by powers of two up to this one: an encoder's exponents are those of floats, which end
- * at 2^-149 and 2^128. */
+/* The largest exponent accepted when decoding. An encoder's exponents are those of floats, from 2^-149 to 2^128. */
 enum { MOST_EXPONENT = 150 };
 
-/* Keep-probability of atom i at the plan's T. */
+/* Returns the keep-probability of atom i at the plan's T. */
 static double probability(const atomo__plan *plan, int64_t i)
 {
     const double lambda = plan->segment.f64[i];
@@ -21,10 +20,10 @@ typedef struct {
     double p[SVD_BLOCK];
     int64_t atom[SVD_BLOCK];
     int count;
-    uint32_t first; /* how many were written before */
+    uint32_t first; /* number of atoms written before */
 } block;
 
-/* Writes a block. Returns E of the squared rounding errors of those with p = 1, where lambda did not tell. */
+/* Writes a block. If lambda are estimates, returns the variance of rounding of the atoms with p = 1, else 0. */
 static double write_block(const atomo__plan *plan, const float *matrix, const svd_scratch *m, const block *drawn,
                           const atomo__context *c, atomo__writer *w)
 {
@@ -52,7 +51,7 @@ static double write_block(const atomo__plan *plan, const float *matrix, const sv
     return rounding;
 }
 
-/* The square of what rounding multiplies an estimated lambda by. */
+/* Returns the square of the factor by which rounding increases the estimated lambda of atom i. */
 static double share_of(const svd_state *s, int64_t i, int bits)
 {
     if (s->mixed) return s->swell[i] * s->swell[i];

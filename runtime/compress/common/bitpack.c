@@ -1,20 +1,21 @@
-/* bitpack.c - codes of 1 to 8 bits as bytes; stage 6 of the path (QSGD, TernGrad, signs).
+/* bitpack.c - packs codes of 1 to 8 bits into bytes; stage 6 of the path (QSGD, TernGrad, signs).
  *
- * A chunk of up to 512 codes is eight rows of 64 lanes (fewer in the last one). Lane l's eight codes, one out of each
- * row, fill the l-th byte of `bits` rows of bytes: byte by byte the same bits as a stream, but every step is the same
- * shift and mask in all lanes, eight lanes to a 64-bit word. So any width packs at the speed of memory.
+ * A chunk of up to 512 codes is eight rows of 64 lanes (fewer in the last chunk). The eight codes of lane l, one from
+ * each row, are packed as a stream of bits into byte l of `bits` rows of bytes. Every step applies the same shift and
+ * mask to all lanes, eight lanes in a 64-bit word, so packing any width is limited only by memory.
  */
 #include "compress/common/levels.h"
 
 enum { ROWS = 8, LANES = 64, WORDS = LANES / 8 };
 
-static inline uint64_t bytes_of(unsigned byte) /* in all eight lanes */
+static inline uint64_t bytes_of(unsigned byte) /* repeated in all eight lanes */
 {
     return 0x0101010101010101u * (uint64_t)(byte & 255);
 }
 
-/* A lane's bits are one run of `from` fields of `width` bits in rows k, or of fields of `other` bits in rows r: what
- * field k gives to field r. */
+/* A lane's bits are a stream that is divided into fields of `width` bits, one in each row k of the input, and into
+ * fields of `other` bits, one in each row r of the output. Returns the bits of input field k = v at their place in
+ * output field r. */
 static inline uint64_t shifted(uint64_t v, int k, int width, int r, int other)
 {
     const int by = k * width - r * other;

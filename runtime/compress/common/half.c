@@ -1,9 +1,10 @@
-/* half.c - entries as 16-bit floats (tensor/float16.c), to nearest or stochastically; stage 6 of the path.
+/* half.c - codes entries as 16-bit floats (tensor/float16.c), rounded to nearest or stochastically; stage 6 of the
+ * path.
  *
- * fp16's narrow range is met by a power of two for the tensor, in the message, that brings the largest entry to
- * 2^14 .. 2^15, so nothing overflows and little underflows. Nearest is biased, stochastic is not; either way
- * stats().variance is exact: the squared error, or its expectation. An entry that would round to 2^128 stays at the
- * largest number of the format below it.
+ * Because of fp16's small range, the message has a power of two by which the tensor is scaled: the largest entry
+ * becomes 2^14 .. 2^15, so nothing overflows and little underflows. Rounding to nearest is biased, stochastic rounding
+ * is not. In both cases stats().variance is exact: the squared error, or its expectation. Entries that would round to
+ * 2^128 become the largest number of the format below it.
  */
 #include "compress/common/half.h"
 #include <math.h>
@@ -11,7 +12,8 @@
 enum { ROUND };
 enum { NEAREST, STOCHASTIC };
 enum { BIAS = 256, TOP_EXPONENT = 15 };
-enum { TOP_FP16 = 0x77FF, LAST = TOP_EXPONENT - 128 }; /* below 2^15, which is 2^128 where the power of two is 2^LAST */
+/* TOP_FP16: the largest fp16 below 2^15. With the scale 2^LAST, 2^15 would decode to 2^128. */
+enum { TOP_FP16 = 0x77FF, LAST = TOP_EXPONENT - 128 };
 
 const struct atomo__option atomo__half_options[] = {
     {"round", ATOMO_OPTION_ENUM, NEAREST, 0, 1, "nearest|stochastic", "nearest is biased, stochastic is not"}, {0}};
@@ -113,7 +115,8 @@ int atomo__fp16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context
     return decode(plan, (int)exponent - BIAS, ATOMO__INF_FP16, atomo__fp16_format.add, r, scale, acc);
 }
 
-/* ---- as sums (exchange/bucket_linear.c) ---- */
+/* ---- sums (exchange/bucket_linear.c): f32 values are summed, rounding them on the way; fp16 finds a common scale
+ * first */
 
 static int64_t one_or_all(const atomo__plan *plan, int round, int rounds)
 {
@@ -130,7 +133,7 @@ static int64_t bf16_size(const atomo__plan *plan, int round)
     return one_or_all(plan, round, 1);
 }
 
-/* out = g times 2^exponent; the variance is that of rounding this rank's own entries. */
+/* out = g times 2^exponent. Sets the variance to that of rounding this rank's entries. */
 static void scale_up(atomo__plan *plan, const float *g, int exponent, const atomo__half *format, atomo__context *c,
                      float *out)
 {
@@ -168,7 +171,8 @@ static int bf16_expand(const atomo__plan *plan, const float *first, const float 
     return ATOMO_OK;
 }
 
-/* Brings the sum of `ranks` entries, none larger than `largest`, below 2^TOP_EXPONENT. */
+/* Returns the exponent of the scale that brings a sum of `ranks` entries, none larger than `largest`, below
+ * 2^TOP_EXPONENT. */
 static int sum_exponent(float largest, int ranks)
 {
     int e = TOP_EXPONENT, more = 0;

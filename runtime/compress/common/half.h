@@ -1,4 +1,4 @@
-/* half.h - the two 16-bit floats as messages (half.c); fp16 and bf16 are its descriptors. Private. */
+/* half.h - the stages of fp16.c and bf16.c (half.c). Private. */
 #ifndef ATOMO_HALF_H
 #define ATOMO_HALF_H
 

@@ -1,7 +1,8 @@
-/* largest.c - the k largest entries, in O(n) and without a sort; stage 5 of the path (top-k).
+/* largest.c - selects the k largest entries in O(n), without a sort; stage 5 of the path (top-k).
  *
- * The bits of |x| order floats as integers: a histogram of the upper 16 of 31 bits finds the bin of the k-th largest,
- * one of the lower 15 inside that bin its value. Exact; ties go to the lower index; zeros are never taken.
+ * Magnitudes compare as their bits do as integers. A histogram of the upper 16 of the 31 bits finds the bin of the k-th
+ * largest entry, a second one of the lower 15 bits within that bin its value. The result is exact; of equal entries the
+ * lower index is selected; zeros are never selected.
  */
 #include "compress/common/levels.h"
 #include <math.h>
@@ -15,7 +16,7 @@ static uint32_t size_bits(float x)
     return v & 0x7FFFFFFF;
 }
 
-/* The bin, from the top, in which the k-th comes; *k becomes its number within the bin. */
+/* Returns the bin that contains the k-th entry, counted from the top; *k becomes its number within the bin. */
 static uint32_t bin_of(const uint32_t *histogram, uint32_t bins, int64_t *k)
 {
     uint32_t b = bins;
@@ -34,7 +35,8 @@ int64_t atomo__select_largest(const float *x, int64_t n, int64_t k, uint32_t *hi
         uint32_t v = size_bits(x[i]);
         if (v >> LOW == high) histogram[v & ((1 << LOW) - 1)]++;
     }
-    uint32_t cut = high << LOW | bin_of(histogram, 1 << LOW, &left); /* the k-th largest, `left` of its ties */
+    /* cut: the k-th largest magnitude; `left` of the entries equal to it are selected */
+    uint32_t cut = high << LOW | bin_of(histogram, 1 << LOW, &left);
     int64_t m = 0;
     for (int64_t i = 0; i < n; i++) {
         uint32_t v = size_bits(x[i]);
@@ -48,7 +50,7 @@ int64_t atomo__select_largest(const float *x, int64_t n, int64_t k, uint32_t *hi
 int64_t atomo__select_count(int64_t n, double ratio, bool indices)
 {
     double bits = 32 * (double)n / ratio, low = 1, high = (double)n;
-    while (high - low > 0.5) { /* the length grows with k */
+    while (high - low > 0.5) { /* bisection, since the length grows with k */
         double k = (low + high) / 2, length = 32 * k + (indices ? atomo__index_bits(k, (double)n) : 0);
         if (length > bits)
             high = k;

@@ -1,14 +1,16 @@
-/* levels.c - entries as integers times one scale, stochastically rounded; stage 6 of the path.
+/* levels.c - codes entries as integers times one scale, stochastically rounded; stage 6 of the path.
  *
- * QSGD [Alistarh et al., NeurIPS 2017], equation 3: |x|/scale times s lies between levels j and j + 1 and goes to j + 1
- * with probability equal to its fraction f, so E = x and the variance is (scale/s)^2 f (1 - f); s = 1 is TernGrad's and
- * 1-bit QSGD's rule. The fraction is compared with one random byte; where byte and fraction agree in their first 8 bits
- * (1 entry of 256) 64 bits of a stream of their own decide, so probabilities are met to 2^-72 at a byte an entry.
+ * QSGD [Alistarh et al., NeurIPS 2017], equation 3: |x|/scale times s is between levels j and j + 1, and is rounded to
+ * j + 1 with probability equal to its fraction f. So the mean is x, and the variance is (scale/s)^2 f (1 - f). s = 1 is
+ * the rule of TernGrad and 1-bit QSGD. The fraction is compared with one random byte. If the first 8 bits of the
+ * fraction equal the byte (1 entry of 256), 64 bits of another stream decide, so probabilities are exact to 2^-72 with
+ * about one random byte per entry.
  */
 #include "compress/common/levels.h"
 #include <math.h>
 
-/* codes as if no byte tied; tie_i is set where it does. Returns sum f (1 - f). */
+/* Rounds by the first byte: code[i] is rounded down if the byte equals the fraction's first 8 bits, and tie[i] is 1
+ * then. Returns the sum of f (1 - f). */
 ATOMO_CLONES static double round_chunk(const float *restrict x, int n, atomo__inverse inv, float levels,
                                        const uint8_t *restrict u, uint8_t *restrict code, uint8_t *restrict tie)
 {
@@ -174,7 +176,8 @@ size_t atomo__levels_bytes(int64_t n, int bits)
            atomo__packed_size((int)(n % ATOMO__CHUNK), bits);
 }
 
-/* ---- the same in Elias gamma codes: v >= 1 is floor(log2 v) zeros, a one, and the bits below the leading one ---- */
+/* ---- the same in Elias gamma codes: v >= 1 is written as floor(log2 v) zeros, a one, and the bits below its first one
+ */
 static void put_gamma(atomo__writer *w, uint32_t v)
 {
     int bits = 31 - __builtin_clz(v);
@@ -191,7 +194,7 @@ static uint32_t get_gamma(atomo__reader *r)
 typedef struct {
     atomo__writer *w;
     int levels;
-    uint32_t gap; /* since the last that is not 0, and 1 */
+    uint32_t gap; /* 1 + number of zero codes since the last code that is not 0 */
 } gaps;
 
 static void put_gaps(void *to, const uint8_t *code, int n)
@@ -214,7 +217,7 @@ double atomo__levels_write_elias(atomo__writer *w, const float *x, int64_t n, fl
     if (!(scale > 0)) return 0;
     gaps to = {w, levels_of(bits), 1};
     double variance = write_codes(x, n, scale, bits, s, first, element, put_gaps, &to);
-    put_gamma(w, to.gap); /* to the end */
+    put_gamma(w, to.gap); /* the gap to the end */
     return variance;
 }
 
@@ -235,6 +238,6 @@ void atomo__levels_read_elias(atomo__reader *r, int64_t n, int bits, float facto
 
 size_t atomo__levels_bytes_elias(int64_t n, int bits)
 {
-    /* a gap of v takes at most 1.67 v bits (5 at v = 3..7, 3 at 2, 1 at 1: 1.5 v), a sign 1, a level 2 bits - 3 */
+    /* a gap of v takes at most 1.5 v bits (1 for v = 1, 3 for 2 and 3, 5 for 4 to 7), a sign 1, a level 2 * bits - 3 */
     return 16 + ((size_t)n * (size_t)(3 + ATOMO_MAX(0, 2 * bits - 3)) + 7) / 8;
 }

@@ -127,7 +127,7 @@ describe("the communication thread", function()
   end)
 
   it("takes no program that lacks what it works on", function()
-    for words, operations in pairs {["operation 1 of its program lacks what it works on"] = {{"encode"}},
+    for words, operations in pairs {["operation 1 of its program needs a field"] = {{"encode"}},
       ["operation 1 of its program is 0, with a communicator"] = {{"encode", world}},
       ["operation 2 of its program is 4, without a communicator"] = {{"reduce", world}, {"allgather"}}} do
       local ok, why = pcall(program.bucket, "a", operations, {tensor = filled(3, 0).h})

@@ -120,7 +120,7 @@ describe("a step given up", function()
       push_all(ex, gradients(step))
       local fine, why = pcall(ex.finish, ex)
       assert.is_false(fine)
-      assert.matches("svd: bytes=20: %d messages with nothing in them", why)
+      assert.matches("svd: bytes=20: %d empty messages", why)
       ex:drop()
     end
   end)

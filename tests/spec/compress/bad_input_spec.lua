@@ -118,6 +118,22 @@ describe("every compressor", function()
     end
   end)
 
+  it("reads a message's length and tensor from its header, and nothing after the bytes given", function()
+    local g, length = atomo.tensor {1, 2, 3}, ffi.new "double[1]"
+    for _, name in ipairs(names) do
+      local bytes, C = made(name):encode(g, {step = 1, tensor = 1}):bytes(), require("atomo.ffi").C
+      for size = 0, #bytes do -- magic and version 3, tensor, rank, step 1 each, hash 2, the body's length 1
+        assert.equal(size >= 9, C.atomo_codec_length_of(bytes, size, length) == 0, ("%s: %d bytes"):format(name, size))
+        assert.equal(size >= 4, C.atomo_codec_tensor_of(bytes, size) == 1, ("%s: %d bytes"):format(name, size))
+      end
+      assert.equal(#bytes, length[0], name)
+      for number, said in pairs {["\0"] = 0, ["\255\255\255\255\15"] = 2 ^ 32 - 1} do -- not tensors' numbers
+        local c, other = made(name), bytes:sub(1, 3) .. number .. bytes:sub(5)
+        assert.truthy(error_of(c.decode, c, other):find(("message names tensor %.0f"):format(said), 1, true), name)
+      end
+    end
+  end)
+
   it("takes budgets below an atom and above everything, refuses 0", function()
     atomo.manual_seed(5)
     local g = atomo.randn(16, 9)
@@ -126,7 +142,7 @@ describe("every compressor", function()
       for _, option in ipairs(entry.options) do takes[option.name or option.key] = true end
       if takes.bytes and takes.ratio and takes.atoms then
         local small = made(entry.name, "bytes=1") -- an empty message is longer
-        assert.truthy(error_of(small.encode, small, g):find("bytes=1: 1 messages with nothing in them", 1, true))
+        assert.truthy(error_of(small.encode, small, g):find("bytes=1: 1 empty messages", 1, true))
         local budgets = {"bytes=14", "bytes=1e9", "ratio=1e6", "ratio=0.01"}
         if entry.name ~= "auto" then budgets[5], budgets[6] = "atoms=0.01", "atoms=1e9" end -- auto has no such unit
         for _, budget in ipairs(budgets) do

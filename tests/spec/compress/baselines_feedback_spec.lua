@@ -87,7 +87,7 @@ describe("error feedback", function()
         assert.equal(bytes, late:encode(list[step], key):bytes())
         assert.equal(bytes, early:encode(list[step], key):bytes())
       end
-      fails("7 numbers came", early.load_state_dict, early, {["2"] = atomo.zeros(7)})
+      fails("7 numbers, expected", early.load_state_dict, early, {["2"] = atomo.zeros(7)})
       fails("'x' is no tensor's number", early.load_state_dict, early, {x = atomo.zeros(7)})
     end
     local plain = atomo.compressor "qsgd"
@@ -107,7 +107,7 @@ describe("error feedback", function()
     local huge = atomo.compressor "topk:k=1,ef=true"
     huge:encode(atomo.full({10}, 3e38))
     held = huge:residual()
-    fails("3e+38 and what error feedback holds back, 3e+38, leave the range", huge.encode, huge,
+    fails("entries up to 3e+38 plus a residual up to 3e+38 leave the range", huge.encode, huge,
       atomo.full({10}, 3e38), {step = 2})
     assert.equal(0, (huge:residual() - held):norm_value(2))
     fails("there is none without ef=true", function()

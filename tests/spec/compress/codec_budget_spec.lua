@@ -47,6 +47,17 @@ describe("probabilities", function()
     end
   end)
 
+  it("are 1 if the budget is the number of nonzero coefficients", function()
+    for _, base in ipairs {1, 2, 4, 10} do
+      for n = 1, 20 do
+        local lambda = atomo.zeros(n + 3)
+        for i = 1, n do lambda:set(i, (-1) ^ i * base ^ (i % 11 + i / 50)) end
+        local p = atomo.probabilities(lambda, n)
+        for i = 1, n + 3 do assert.equal(i <= n and 1 or 0, p:get(i), ("%d of %d, base %g"):format(i, n, base)) end
+      end
+    end
+  end)
+
   it("is the optimum on 3000 random spectra, with and without costs", function()
     math.randomseed(7)
     for k = 1, 3000 do

@@ -191,7 +191,7 @@ describe("a declaration", function()
     end
     use_atoms("factors are a nil", function() return atomo.ones(3) end)
     use_atoms("factor 1 is [2,4], expected [3, width]", function() return atomo.ones(3), {atomo.ones(2, 4)} end)
-    use_atoms("4 factors an atom", function()
+    use_atoms("4 factors per atom", function()
       local one = atomo.ones(3, 1)
       return atomo.ones(3), {one, one, one, one}
     end)

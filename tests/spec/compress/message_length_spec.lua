@@ -183,7 +183,7 @@ describe("numbers that used to fail", function()
 
   it("budgets in bytes below empty messages are refused, by name", function()
     local c = atomo.compressor "svd:bytes=1"
-    codec.fails("svd: bytes=1: 1 messages with nothing in them and what travels beside them take 14", c.encode, c,
+    codec.fails("svd: bytes=1: 1 empty messages and the reserved bytes take 14", c.encode, c,
       atomo.randn(64, 576))
     c:set_budget {bytes = 100}
     local sum = 0
@@ -191,6 +191,6 @@ describe("numbers that used to fail", function()
     assert.is_true(sum < 220, sum)
     local d = atomo.compressor "entry:bytes=20"
     d:prepare {{100}, {200}}
-    codec.fails("2 messages with nothing in them", d.begin_step, d, 1, 0)
+    codec.fails("2 empty messages", d.begin_step, d, 1, 0)
   end)
 end)

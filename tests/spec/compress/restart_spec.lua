@@ -60,3 +60,27 @@ describe("messages are those of one made anew with the state, after restart with
     end)
   end
 end)
+
+describe("learnt state that no step could have left is refused, by name:", function()
+  local function damaged(text, at, bytes)
+    local c = made(text)
+    messages(c, 0, 2)
+    local state = c:state_dict()["learnt.2"]
+    if at < 0 then at = state:numel() + at end
+    for i, byte in ipairs(bytes) do state:data()[at + i - 1] = byte end
+    local ok, message = pcall(c.load_state_dict, made(text), {["learnt.2"] = state})
+    assert.is_false(ok)
+    assert.truthy(message:find("learnt state of tensor b [6,3,3,4] holds impossible values", 1, true), message)
+  end
+  local nan = {0, 0, 0xC0, 0x7F}
+
+  it("a price that is NaN", function() damaged("entry:ratio=8", 0, {0, 0, 0, 0, 0, 0, 0xF8, 0x7F}) end)
+  it("an entry of a kept basis that is NaN", function()
+    damaged("svd:ratio=4,every=3", -4, nan)
+    damaged("svd:ratio=4,every=3", -144, nan)
+  end)
+  -- The bytes: six doubles of the plan, the family's number in 4 bytes, five doubles of the searches; then six doubles
+  -- of each family's plan, and behind svd's a double and a byte (the number of its bits) for each of 6 atoms.
+  it("a family's number that does not exist", function() damaged("auto:ratio=8", 48, {10}) end)
+  it("a number of bits that does not exist", function() damaged("auto:ratio=8", 92 + 4 * 48 + 48, {8}) end)
+end)

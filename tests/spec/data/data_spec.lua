@@ -146,8 +146,8 @@ describe("IDX files", function()
       refuse(magic .. images:sub(5), labels, "offset 0: magic 0x%x+, expected 0x00000803 %(IDX of u8, 3 dimensions%)")
     end
     refuse("", labels, "ends at offset 0, expected 4 more bytes")
-    refuse(images:sub(1, -2), labels, "is 39 bytes, its header %[2,3,4%] wants 40")
-    refuse(images .. "x", labels, "is 41 bytes, its header %[2,3,4%] wants 40")
+    refuse(images:sub(1, -2), labels, "is 39 bytes, expected 40 by its header %[2,3,4%]")
+    refuse(images .. "x", labels, "is 41 bytes, expected 40 by its header %[2,3,4%]")
     refuse(images:sub(1, 4) .. "\255\255\255\255" .. images:sub(9), labels,
       "size 4294967295 needs more bytes than a file of 40")
     refuse(images:sub(1, 10), labels, "ends at offset 10, expected 6 more bytes")
@@ -177,13 +177,13 @@ describe("IDX files", function()
     end
     write(dir .. "/t10k-labels-idx1-ubyte", labels)
     local good = packed(images)
-    for cut = 2, #good - 1 do refuse_packed(good:sub(1, cut), ": the packed bytes end at offset %d+, amid their") end
+    for cut = 2, #good - 1 do refuse_packed(good:sub(1, cut), ": the packed bytes end at offset %d+, before their") end
     refuse_packed(good:sub(1, -9) .. "\0\0\0\0" .. good:sub(-4), ": damaged packed bytes at offset 40: incorrect data")
     refuse_packed(good:sub(1, -5) .. "\0\0\0\0", ": damaged packed bytes at offset 40: incorrect length")
     refuse_packed(good .. "garbage", ": damaged packed bytes at offset 40: incorrect header")
-    refuse_packed(good .. good, " goes on after offset 40, where its header ends it")
+    refuse_packed(good .. good, " continues after offset 40, where it must end by its header")
     refuse_packed(packed(images:sub(1, -2)), " ends at offset 39, expected 1 more bytes")
-    refuse_packed(packed(images .. "x"), " goes on after offset 40")
+    refuse_packed(packed(images .. "x"), " continues after offset 40")
     refuse_packed(packed(images:sub(1, 4) .. "\255\255\255\255" .. images:sub(9)), ": offset 4: size 4294967295 needs")
     write(path .. ".gz", packed(images:sub(1, 20)) .. packed(images:sub(21))) -- two streams, as gzip allows
     assert.same({2, 3, 4, 1}, data.mnist(dir, {only = "test"}).test.images:shape())

@@ -169,7 +169,7 @@ end)
 describe("misuse", function()
   local x = atomo.zeros(2, 8, 8, 3)
   it("names layer, argument and both shapes", function()
-    fails({"conv2d: weight is [16,3,3,8], input [2,8,8,3] has 3 channels, weight wants 8"}, F.conv2d, x,
+    fails({"conv2d: weight is [16,3,3,8], input [2,8,8,3] has 3 channels, expected 8"}, F.conv2d, x,
       atomo.zeros(16, 3, 3, 8))
     fails({"conv2d: x has shape [2,3], expected 4 dimensions"}, F.conv2d, atomo.zeros(2, 3), atomo.zeros(16, 3, 3, 8))
     fails({"conv2d", "[2,8,8,3]", "[4,9,9,3]"}, F.conv2d, x, atomo.zeros(4, 9, 9, 3))
@@ -177,7 +177,8 @@ describe("misuse", function()
     fails({"2 groups do not divide", "[2,8,8,3]"}, F.conv2d, x, atomo.zeros(4, 3, 3, 3), nil, {groups = 2})
     fails({"conv2d: input is i32, expected f32"}, F.conv2d, atomo.zeros(1, 1, 1, 1, "i32"), atomo.zeros(1, 1, 1, 1))
     fails({"conv2d: weight is missing"}, F.conv2d, x)
-    fails({"linear: weight is [4,5], input is [2,3]", "weight wants 5"}, F.linear, atomo.zeros(2, 3), atomo.zeros(4, 5))
+    fails({"linear: weight is [4,5], input is [2,3]", "its last size is 3, expected 5"}, F.linear, atomo.zeros(2, 3),
+      atomo.zeros(4, 5))
     fails({"batch_norm: weight is [4], input is [2,8,8,3]"}, nn.BatchNorm2d(4), x)
     fails({"batch_norm: residual is [1], input is [2,8,8,3]"}, nn.BatchNorm2d(3), x, atomo.zeros(1))
     fails({"batch_norm: input is [1,1,1,3]", "more than 1 value"}, nn.BatchNorm2d(3), atomo.zeros(1, 1, 1, 3))
