@@ -15,7 +15,7 @@ local all = {"none", "entry:ratio=8", "entry:ratio=8,step=0", "svd:ratio=8", "sv
 describe("messages", function()
   for _, text in ipairs(all) do
     it(text .. ": same key same bytes, other keys others, within the planned size", function()
-      atomo.manual_seed(1) -- of rows that are nearly all kept, other keys may draw the same ones
+      atomo.manual_seed(2) -- if nearly all atoms are kept, other keys may draw the same ones
       local g = atomo.randn(16, 3, 3, 8)
       local function bytes(seed, step, tensor, rank)
         local c = atomo.compressor(text, {seed = seed})
