@@ -145,7 +145,8 @@ enum {
     ATOMO_RNG_SYNTHETIC = 8,
     ATOMO_RNG_QUANT = 9,
     ATOMO_RNG_MATH = 10,
-    ATOMO_RNG_SAMPLE_TAIL = 11
+    ATOMO_RNG_SAMPLE_TAIL = 11,
+    ATOMO_RNG_ROTATE = 12
 };
 /* out[4] = the block `index` of the stream. */
 ATOMO_API void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_t *out);

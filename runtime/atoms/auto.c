@@ -1,5 +1,5 @@
-/* auto.c - chooses the best family of atoms for each tensor: entry, taps, fourier by rows, svd in 12 to 2 bits, all
- * entries in few bits; stages 4 to 6 and 8 of the path.
+/* auto.c - chooses the best family of atoms for each tensor: entry, taps, fourier by rows, svd in 12 to 2 bits,
+ * rotated, all entries in few bits; stages 4 to 6 and 8 of the path.
  *
  * Wang et al. 2018 leave the decomposition to the user. For a family f, the variance V_f(T) and the message's bits
  * B_f(T) of Algorithm 1 at a price of T^2 per bit have closed forms in its coefficients. So the best family at a price
@@ -66,6 +66,7 @@ static int64_t short_side(const atomo__plan *plan)
 static bool is_there(const atomo__plan *plan, int slot)
 {
     if (slot == AUTO_TAPS) return plan->ndim == 4 && plan->shape[1] * plan->shape[2] > 1;
+    if (slot == AUTO_ROTATED) return plan->n >= ATOMO__LEAST_ROTATED;
     return slot != AUTO_SVD || short_side(plan) <= MAX_SHORT_SIDE;
 }
 
@@ -211,7 +212,8 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
     if (!s->there[atomo__auto_families[tag - 1].slot]) return ATOMO_EFORMAT;
     atomo__plan p = s->plan[atomo__auto_families[tag - 1].slot];
     p.option = s->option[tag - 1];
-    if (!p.atoms->transform) atomo__basis_settle(c, acc); /* the family needs the scratch memory for itself */
+    atomo__pending *left = c->pending; /* coefficients of another family in the scratch memory */
+    if (left && left->full && left->plan.state != p.state) left->plan.stages->settle(c, acc);
     return p.stages->decode_add(&p, r, c, scale, acc);
 }
 
@@ -234,8 +236,8 @@ static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
 
 const struct atomo_atoms atomo_atoms_auto = {
     .name = "auto",
-    .summary =
-        "for each tensor the family with the least variance for its bytes: entry, taps, fourier, svd, all entries",
+    .summary = "for each tensor the family with the least variance for its bytes: entry, taps, fourier, svd, rotated, "
+               "all entries",
     .source = "Wang et al., ATOMO, NeurIPS 2018; docs/compressors.md",
     .options = options,
     .stages = {.plan = plan,

@@ -52,8 +52,7 @@ double atomo__overhead(const atomo__plan *p, uint32_t rank, uint32_t step, doubl
 /* The budget of the paper: s expected atoms in each tensor. */
 void atomo__solve_atoms(const atomo_codec *c, atomo__plan *p)
 {
-    double unit = p->segment.unit;
-    p->T = atomo__budget_solve(&p->segment, 1, c->budget_atoms * unit, 0);
+    p->T = atomo__budget_atoms(&p->segment, c->budget_atoms);
 }
 
 typedef struct {

@@ -104,14 +104,22 @@ void atomo__price_set(atomo_codec *c, atomo__plan *p)
     }
 }
 
+/* Its atoms' bits are in the segment; else they go by priced_unit. */
+static bool prices_its_own(const atomo__segment *g)
+{
+    return g->cost || g->classes;
+}
+
 void atomo__price_note(atomo_codec *c, atomo__plan *p)
 {
     struct atomo__price *s = &c->stream;
     if (c->budget_atoms > 0) return;
     const double bits = planned(c, p), wanted = bits * s->scale / s->real, length = length_of(c, p, wanted);
-    const double rest = p->priced_unit * (p->segment.expected - p->segment.kept); /* bits proportional to 1/T */
+    const atomo__segment *g = &p->segment;
+    const double rest =
+        g->classes ? g->rest_sum / p->T : p->priced_unit * (g->expected - g->kept); /* bits proportional to 1/T */
     p->noted = true;
-    p->noted_fixed = length - (p->segment.cost ? p->segment.kept_cost + rest : p->priced_unit * p->segment.expected);
+    p->noted_fixed = length - (prices_its_own(g) ? g->kept_cost + rest : p->priced_unit * g->expected);
     s->modelled += length;
     s->planned_left = ATOMO_MAX(s->planned_left - bits, NOTHING_LEFT * s->planned);
     if (!(s->T > 0 && p->T > 0 && isfinite(p->T) && rest > 0)) return;
@@ -152,7 +160,7 @@ static double called_for(atomo_codec *c, double target)
         const atomo__plan *p = c->plan[i];
         if (!p || !p->noted) continue;
         c->segment[n] = p->segment;
-        if (!p->segment.cost) c->segment[n].unit = p->priced_unit;
+        if (!prices_its_own(&p->segment)) c->segment[n].unit = p->priced_unit;
         bits -= p->noted_fixed;
         n++;
     }
@@ -168,7 +176,7 @@ static void plan_at(atomo_codec *c, double T)
         if (!p || !p->noted) continue;
         atomo__segment *g = &c->segment[n++];
         atomo__budget_evaluate(g, T);
-        p->planned = p->noted_fixed + (g->cost ? g->kept_cost + g->rest_sum / T : g->unit * g->expected);
+        p->planned = p->noted_fixed + (prices_its_own(g) ? g->kept_cost + g->rest_sum / T : g->unit * g->expected);
     }
 }
 

@@ -74,6 +74,32 @@ static inline void atomo__put_unary(atomo__writer *w, uint64_t zeros) /* zeros 0
     atomo__put(w, 1u << zeros, (int)zeros + 1);
 }
 
+/* Exp-Golomb code of order k: v + 2^k without its top bit, behind as many zeros as it is longer than k bits. v < 2^30.
+ */
+static inline int atomo__exp_golomb_bits(uint32_t v, int k)
+{
+    return 1 + k + 2 * (31 - k - __builtin_clz(v + (1u << k)));
+}
+
+static inline void atomo__put_exp_golomb(atomo__writer *w, uint32_t v, int k)
+{
+    const uint32_t x = v + (1u << k);
+    const int bits = 31 - __builtin_clz(x);
+    atomo__put_unary(w, (uint64_t)(bits - k));
+    atomo__put(w, x & ((1u << bits) - 1), bits);
+}
+
+/* Integers of both signs as 0, -1, 1, -2, 2, ... */
+static inline uint32_t atomo__zigzag(int32_t v)
+{
+    return (uint32_t)v << 1 ^ (uint32_t) - (v < 0);
+}
+
+static inline int32_t atomo__unzigzag(uint32_t v)
+{
+    return (int32_t)(v >> 1) ^ -(int32_t)(v & 1);
+}
+
 static inline void atomo__put_f32(atomo__writer *w, float x)
 {
     uint32_t v;
@@ -167,6 +193,16 @@ static inline uint32_t atomo__get_unary(atomo__reader *r, uint32_t most)
         return 0;
     }
     return (uint32_t)zeros;
+}
+
+static inline uint32_t atomo__get_exp_golomb(atomo__reader *r, int k)
+{
+    const int bits = (int)atomo__get_unary(r, 30) + k;
+    if (r->bad || bits > 30) {
+        r->bad = true;
+        return 0;
+    }
+    return ((1u << bits) | atomo__get(r, bits)) - (1u << k);
 }
 
 static inline float atomo__get_f32(atomo__reader *r)

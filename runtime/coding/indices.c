@@ -139,7 +139,7 @@ ATOMO_CLONES static void gap_codes(const uint32_t *restrict list, uint32_t previ
     }
 }
 
-static void write_gaps(atomo__writer *w, const uint32_t *list, int64_t m, int k, bool signs)
+void atomo__write_gaps(atomo__writer *w, int k, const uint32_t *list, int64_t m, bool signs)
 {
     atomo__writer own = *w; /* a local copy stays in registers */
     uint32_t code[ATOMO__CODES], bits[ATOMO__CODES], next = 0;
@@ -186,7 +186,7 @@ void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t m, int
             atomo__put(w, absent ? FORM_ABSENT : FORM_GAPS, FORM_BITS);
             atomo__put(w, (uint32_t)k, RICE_BITS);
             if (!absent) {
-                write_gaps(w, list, m, k, signs);
+                atomo__write_gaps(w, k, list, m, signs);
                 return;
             }
             absentees a = {list, m, n, 0, 0, -1};
@@ -229,10 +229,8 @@ static inline uint64_t get_gap(atomo__reader *r, int k, int sign_bits, int64_t n
     return gap;
 }
 
-static int64_t read_gaps(atomo__reader *r, int64_t m, int64_t n, bool signs, uint32_t *index)
+int64_t atomo__read_gaps(atomo__reader *r, int k, int64_t m, int64_t n, bool signs, uint32_t *index)
 {
-    int k = (int)atomo__get(r, RICE_BITS);
-    if (r->bad || k > 30) return -1;
     atomo__reader own = *r;
     uint64_t next = 0;
     for (int64_t j = 0; j < m; j++) {
@@ -275,7 +273,10 @@ int64_t atomo__read_indices(atomo__reader *r, int64_t n, bool signs, uint32_t *i
         for (int64_t i = 0; i < n; i++) index[i] = (uint32_t)i;
     } else if (m > 0) {
         uint32_t form = atomo__get(r, FORM_BITS);
-        if (form == FORM_GAPS) return read_gaps(r, m, n, signs, index);
+        if (form == FORM_GAPS) {
+            const int k = (int)atomo__get(r, RICE_BITS);
+            return r->bad || k > 30 ? -1 : atomo__read_gaps(r, k, m, n, signs, index);
+        }
         got = form == FORM_BITMAP   ? read_bitmap(r, n, index)
               : form == FORM_ABSENT ? read_absent(r, n - m, n, index)
                                     : -1;

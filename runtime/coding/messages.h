@@ -14,6 +14,9 @@ void atomo__write_indices(atomo__writer *w, const uint32_t *list, int64_t m, int
 /* Reads a list into index, which must hold n, with signs in the top bit. Returns the number of indices, or -1 if the
  * message is malformed. */
 int64_t atomo__read_indices(atomo__reader *r, int64_t n, bool signs, uint32_t *index);
+/* The gaps of such a list alone, in a Rice code of order k <= 30; the reader must know m and k. */
+void atomo__write_gaps(atomo__writer *w, int k, const uint32_t *list, int64_t m, bool signs);
+int64_t atomo__read_gaps(atomo__reader *r, int k, int64_t m, int64_t n, bool signs, uint32_t *index);
 double atomo__index_bits(double m, double n);  /* expected bits of a list of m random indices out of n */
 double atomo__index_price(double m, double n); /* approximately its derivative with respect to m */
 

@@ -8,6 +8,7 @@
  * its sort. Result, for many segments at once: sum c p = B up to rounding (double accumulators), or p = 1 for all if B
  * is enough.
  */
+#include "sampling/gaussian.h"
 #include "sampling/sampling.h"
 #include "tensor/tensor.h"
 #include <math.h>
@@ -51,9 +52,26 @@ static void split_spectrum(atomo__segment *s, double T)
     s->rest_sum = rest * root;
 }
 
+/* Prices between which the tangent of classes is taken, as a factor of T: an eighth of an octave, wider than the steps
+ * of their quantisers. */
+static const double TANGENT = 1.0905077326652577;
+
+static void split_classes(atomo__segment *s, double T)
+{
+    double bits, fewer, error, sent;
+    atomo__classes_at(s->classes, T * TANGENT, &fewer, &error, &sent);
+    atomo__classes_at(s->classes, T, &bits, &error, &s->expected);
+    s->kept = s->kept_sum = 0;
+    const bool elastic = T > 0 && isfinite(T);
+    s->rest_sum = elastic ? (bits - fewer) * T / (1 - 1 / TANGENT) : 0;
+    s->kept_cost = elastic ? bits - s->rest_sum / T : bits;
+}
+
 void atomo__budget_evaluate(atomo__segment *s, double T)
 {
-    if (s->spectrum)
+    if (s->classes)
+        split_classes(s, T);
+    else if (s->spectrum)
         split_spectrum(s, T);
     else
         split_f64(s, T);
@@ -72,8 +90,61 @@ static void pass(atomo__segment *seg, int count, double T, double *cost, double 
     }
 }
 
+/* What all segments cost at T (of atoms: how many they are), a falling function of it. */
+static double spending(atomo__segment *seg, int count, double T, bool atoms)
+{
+    double all = 0;
+    for (int i = 0; i < count; i++) {
+        atomo__budget_evaluate(&seg[i], T);
+        all += atoms ? seg[i].expected : seg[i].kept_cost + (T > 0 ? seg[i].rest_sum / T : 0);
+    }
+    return all;
+}
+
+enum { WIDENINGS = 10 };
+/* A bracket of T as narrow as this ends the search: T moves by less from one quantiser to the next. */
+static const double NARROW = 1.001;
+
+/* The T at which they cost `budget`: bracketed by ever larger factors, then halved in log T. */
+static double solve_falling(atomo__segment *seg, int count, double budget, bool atoms)
+{
+    if (spending(seg, count, 0, atoms) <= budget) return 0;
+    double low = 1, high = 1, factor = 2;
+    bool over = spending(seg, count, 1, atoms) > budget;
+    const bool up = over;
+    for (int i = 0; i < WIDENINGS && over == up; i++, factor *= factor) {
+        if (up)
+            low = high, high *= factor;
+        else
+            high = low, low /= factor;
+        over = spending(seg, count, up ? high : low, atoms) > budget;
+    }
+    while (high > low * NARROW) {
+        const double T = sqrt(low) * sqrt(high);
+        if (spending(seg, count, T, atoms) > budget)
+            low = T;
+        else
+            high = T;
+    }
+    spending(seg, count, high, atoms);
+    return high;
+}
+
+static bool has_classes(const atomo__segment *seg, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (seg[i].classes) return true;
+    return false;
+}
+
+double atomo__budget_atoms(atomo__segment *seg, double atoms)
+{
+    return seg->classes ? solve_falling(seg, 1, atoms, true) : atomo__budget_solve(seg, 1, atoms * seg->unit, 0);
+}
+
 double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint)
 {
+    if (has_classes(seg, count)) return solve_falling(seg, count, budget, false);
     double cost, rest;
     double T = hint > 0 && isfinite(hint) ? hint : INFINITY;
     bool left = false; /* T is the result of a Newton step, so it is at or above the solution */

@@ -8,7 +8,8 @@ local specs = {"none", "entry:ratio=4", "entry:ratio=4,step=0", "svd:ratio=4", "
   "terngrad", "terngrad:coding=elias", "natural", "randk:ratio=4", "topk:ratio=4", "signsgd",
   "signsgd:vote=true", "fp16", "bf16", "powersgd:rank=2", "atomo-published",
   "fourier:ratio=4", "fourier:ratio=4,dims=2,step=0", "dct:ratio=4", "dct:ratio=4,chunk=8", "hadamard:ratio=4",
-  "haar:ratio=4", "taps:ratio=4", "rows:ratio=4", "rows:ratio=4,bits=32", "auto:ratio=4"}
+  "haar:ratio=4", "taps:ratio=4", "rows:ratio=4", "rows:ratio=4,bits=32", "auto:ratio=4", "rotated:ratio=4",
+  "rotated:ratio=4,base=none,classes=1"}
 -- decompositions in Lua: the rows of a matrix are atoms, with one to three factors
 local lists = {{1}, {3, 7}, {2, 9, 4}, {65}}
 local list_atoms, list_bits = {1, 5, 40, 3}, {32, 8, 3, 16}
@@ -53,7 +54,7 @@ for i, bits in ipairs(list_bits) do
         end
         return g:narrow(2, 1, 1):contiguous():view(-1), factors
       end,
-      reconstruct = function(lambda) return lambda end, -- only encoded here
+      reconstruct = function(_, _, shape) return atomo.zeros(shape) end, -- only encoded here
     })
     local c = atomo.compressor(name .. ":ratio=1.2")
     put(#specs + i, j, c:encode(atomo.randn(list_atoms[j], 1 + columns), {tensor = j, step = 7, rank = 3}):bytes())

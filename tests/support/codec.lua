@@ -26,8 +26,8 @@ end
 --- Asserts by `count` draws that c's messages of g have mean g and the stated variance (false-alarm rate 1e-6 per
 --- check).
 function M.unbiased(c, g, count)
-  local drawn = verify.draw(verify.sampler(c, g), g, count)
-  local u, v = verify.unbiased(drawn), verify.variance(drawn, c:stats().variance)
+  local drawn = verify.draw(verify.sampler(c, g), g, count, nil, function() return c:stats().variance end)
+  local u, v = verify.unbiased(drawn), verify.variance(drawn, drawn.stated)
   assert.is_true(u.pass, ("worst %.2f standard errors, bound %.2f"):format(u.figure, u.bound))
   assert.is_true(v.pass, ("measured %g, closed form %g, %.1f standard errors"):format(v.measured, v.closed_form,
     v.figure))

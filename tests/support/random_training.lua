@@ -59,7 +59,8 @@ local families = {
       ",prefer=variance"})
   end,
   plain("auto:bytes=1500", "auto:bytes=2500,every=2", "auto:bytes=5000,keep=2"),
-  budgeted "taps", budgeted("fourier", {"", ",rows=1", ",dims=2"}), budgeted("dct", {"", ",chunk=8"}),
+  budgeted "taps", budgeted("rotated", {"", ",base=none", ",classes=1"}),
+  budgeted("fourier", {"", ",rows=1", ",dims=2"}), budgeted("dct", {"", ",chunk=8"}),
   budgeted "hadamard", budgeted "haar", budgeted("rows", {"", ",bits=8"}),
   plain("qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=8,bucket=0", "qsgd:norm=max"), plain("terngrad", "natural"),
   plain("randk:ratio=4", "randk:k=5"), plain("topk:ratio=4", "topk:k=3"), plain("signsgd", "signsgd:vote=true"),

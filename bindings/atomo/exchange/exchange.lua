@@ -278,14 +278,16 @@ function Exchange:encoding() return self.current and self.current.ms.encode or 0
 function Exchange:coding() return self.current and self.current:coding() or 0 end
 
 --- Returns figures of the last step: bytes_out, bytes_in (passed to and received from MPI by this rank), dense_bytes
---- (of its gradients in f32), variance (of the compressor), ms (milliseconds by stage; exchange: that the main thread
+--- (of its gradients in f32), variance (of the compressor: E||ghat - g||^2), relative_variance (the same over ||g||^2;
+--- nil without messages of one compressor), ms (milliseconds by stage; exchange: that the main thread
 --- waited; encode, decode: on any thread, possibly overlapping with backward), hidden (overlap: the fraction of
 --- min(backward, communication thread's work) for which the main thread did not wait; nil without overlap).
 function Exchange:stats()
   local last, ms, p = self.last, self.last.ms, self.plan
-  local coded = p and #p.messages > 0
+  local coded = p and #p.messages > 0 and self.compressor:stats()
   return {bytes_out = last.bytes_out, bytes_in = last.bytes_in, dense_bytes = p and p.dense_bytes or nil,
-    hidden = last.hidden, variance = coded and self.compressor:stats().variance or last.variance or 0,
+    hidden = last.hidden, variance = coded and coded.variance or last.variance or 0,
+    relative_variance = coded and (coded.square or 0) > 0 and coded.variance / coded.square or nil,
     ms = {encode = ms.encode, exchange = ms.exchange, decode = ms.decode}}
 end
 

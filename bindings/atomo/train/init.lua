@@ -112,7 +112,7 @@ local function run_step(self, batches, epoch)
     count = result.count, judged = result.judged, of_all = result.sums ~= nil,
     images = result.images, images_per_s = result.images / (ms.step / 1e3), bytes_out = result.stats.bytes_out,
     bytes_in = result.stats.bytes_in, dense_bytes = result.stats.dense_bytes, variance = result.stats.variance,
-    hidden = result.stats.hidden,
+    relative_variance = result.stats.relative_variance, hidden = result.stats.hidden,
   }
   self.bytes_out = self.bytes_out + info.bytes_out
   self.report:step(info)

@@ -81,7 +81,8 @@ end
 function Report:step(info)
   self:write {event = "step", step = info.step, epoch = info.epoch, loss = info.loss, accuracy = info.accuracy,
     lr = info.lr, images_per_s = info.images_per_s, bytes_out = info.bytes_out, bytes_in = info.bytes_in,
-    dense_bytes = info.dense_bytes, variance = info.variance, hidden = info.hidden, ms = info.ms}
+    dense_bytes = info.dense_bytes, variance = info.variance,
+    relative_variance = info.relative_variance, hidden = info.hidden, ms = info.ms}
   if not self.main then return end
   local sums = self.sums or {step = 0, images = 0, loss = 0, count = 0, right = 0, judged = 0, n = 0, bytes = 0,
     dense = 0, open = {loss = 0, count = 0, right = 0, judged = 0}}

@@ -10,7 +10,7 @@ static const double NS_AN_ENTRY = 30;
 enum { PRICE_ROUNDS = 3 };
 
 extern const struct atomo_atoms atomo_atoms_entry, atomo_atoms_taps, atomo_atoms_fourier, atomo_atoms_svd,
-    atomo_atoms_dense;
+    atomo_atoms_rotated, atomo_atoms_dense;
 
 const struct auto_family atomo__auto_families[AUTO_FAMILIES] = {
     {"entry:step=0.25", &atomo_atoms_entry, AUTO_ENTRY, {0.25}, 2},
@@ -23,6 +23,7 @@ const struct auto_family atomo__auto_families[AUTO_FAMILIES] = {
     {"dense:bits=8", &atomo_atoms_dense, AUTO_DENSE, {8}, 1},
     {"dense:bits=4", &atomo_atoms_dense, AUTO_DENSE + 1, {4}, 1},
     {"dense:bits=2", &atomo_atoms_dense, AUTO_DENSE + 2, {2}, 1},
+    {"rotated", &atomo_atoms_rotated, AUTO_ROTATED, {0, ATOMO__ROTATED_CLASSES}, 1},
 };
 
 atomo__plan *atomo__auto_plan(const atomo__plan *plan, int pick)
@@ -61,6 +62,7 @@ static double variance_at(const atomo__plan *p, double T)
 {
     const atomo__segment *s = &p->segment;
     if (p->atoms == &atomo_atoms_dense) return *(const double *)p->state;
+    if (s->classes) return atomo__rotated_variance(p, T);
     const double t = T * sqrt(s->unit);
     if (s->spectrum) {
         const double step = p->option[0] * t;

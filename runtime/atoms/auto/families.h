@@ -3,6 +3,7 @@
 #define ATOMO_AUTO_FAMILIES_H
 
 #include "atoms/common/auto_interval.h"
+#include "atoms/rotated.h"
 #include "atoms/svd.h"
 
 enum { AUTO_EVERY, AUTO_KEEP, AUTO_PREFER }; /* options */
@@ -10,7 +11,7 @@ enum { AUTO_TAG_BITS = 4 };                  /* bits of a message's tag: the fam
 
 /* A slot is measured once. A family is a slot with certain option values; families of one slot share its measurement.
  */
-enum { AUTO_ENTRY, AUTO_TAPS, AUTO_FOURIER, AUTO_SVD, AUTO_DENSE, AUTO_SLOTS = AUTO_DENSE + 3 };
+enum { AUTO_ENTRY, AUTO_TAPS, AUTO_FOURIER, AUTO_SVD, AUTO_ROTATED, AUTO_DENSE, AUTO_SLOTS = AUTO_DENSE + 3 };
 struct auto_family {
     const char *name;
     const struct atomo_atoms *atoms;
@@ -18,7 +19,7 @@ struct auto_family {
     double option[3];
     double harm; /* factor of its variance with prefer=accuracy, from training runs (docs/results.md) */
 };
-enum { AUTO_FAMILIES = 10 }; /* rows of the table in choose.c */
+enum { AUTO_FAMILIES = 11 }; /* rows of the table in choose.c */
 extern const struct auto_family atomo__auto_families[AUTO_FAMILIES];
 _Static_assert(AUTO_FAMILIES < 1 << AUTO_TAG_BITS, "a tag holds every family, and 0");
 

@@ -25,6 +25,7 @@ static const double NS_EIGENVECTORS = 0.2;   /* times k^3: ssyevd */
 static const double NS_SPECTRAL_ENTRY = 4;   /* times n: quantisers, draws, writing */
 static const double NS_FOURIER_ENTRY = 4.5;  /* times n: half of it to transform back */
 static const double NS_PLAIN_ENTRY = 1.2;    /* times n: taps, entry, dense */
+static const double NS_ROTATED_ENTRY = 2.4;  /* times n: butterflies, both ways */
 static const double NS_OTHER_FAMILIES = 8;   /* times n, in a search: transforms, histograms, roundings */
 
 atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every)
@@ -44,6 +45,7 @@ double atomo__cadence_cost(const atomo__cadence *c, const char *atoms)
 {
     if (strcmp(atoms, "svd") == 0) return spectral_cost(c, 1);
     if (strcmp(atoms, "fourier") == 0) return NS_FOURIER_ENTRY * c->entries;
+    if (strcmp(atoms, "rotated") == 0) return NS_ROTATED_ENTRY * c->entries;
     return NS_PLAIN_ENTRY * c->entries;
 }
 

@@ -136,7 +136,7 @@ ATOMO_CLONES static void value_codes(const uint32_t *restrict kept, const uint32
     }
 }
 
-static uint32_t get_exp_golomb(atomo__reader *r, int k)
+static uint32_t get_steps(atomo__reader *r, int k)
 {
     int bits = (int)atomo__get_unary(r, 31) + k;
     if (bits > 31) {
@@ -248,7 +248,7 @@ static void read_steps(atomo__reader *r, int k, int m, uint32_t *value)
     for (int i = 0; i < m && !r->bad; i++) {
         i += (int)atomo__get_values(r, k, m - i, value + i);
         if (i == m) return;
-        uint32_t sign = atomo__get(r, 1), v = get_exp_golomb(r, k);
+        uint32_t sign = atomo__get(r, 1), v = get_steps(r, k);
         if (v >> 31) r->bad = true;
         value[i] = v | sign << 31;
     }

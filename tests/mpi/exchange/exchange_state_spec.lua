@@ -7,7 +7,8 @@ local world = atomo.mpi.world
 
 local more = {"fp16:ef=true", "powersgd:ef=true", "topk:ratio=4,ef=true", "signsgd:ef=true", "randk:ratio=4,ef=true",
   "entry:ratio=8,ef=true", "qsgd:ef=true", "svd:ratio=8,bits=8,every=4", "svd:ratio=8,bits=8,every=4,ef=true",
-  "svd:atoms=2,bits=32,every=3", "taps:ratio=8", "auto:ratio=8,keep=4", "auto:ratio=8,every=3,keep=4,ef=true",
+  "svd:atoms=2,bits=32,every=3", "taps:ratio=8", "rotated:ratio=8", "auto:ratio=8,keep=4",
+  "auto:ratio=8,every=3,keep=4,ef=true",
   "svd:ratio=8,bits=8;^gradient 1$=entry"}
 
 local shapes = {{24, 30}, {7}, {12, 3, 3, 8}, {2, 2}, {40, 40}}

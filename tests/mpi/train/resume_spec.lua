@@ -81,7 +81,8 @@ describe("a run stopped within an epoch and resumed ends with the same bits", fu
   teardown(checkpoints.remove_all)
 
   local compressors = {"none", "entry:ratio=4", "svd:ratio=4,bits=8,every=3", "powersgd:rank=1,ef=true", "qsgd:bits=4",
-    "topk:ratio=8,ef=true", "taps:ratio=4", "auto:ratio=8,keep=3", "auto:ratio=8,every=2,keep=3,ef=true"}
+    "topk:ratio=8,ef=true", "taps:ratio=4",
+    "rotated:ratio=8", "auto:ratio=8,keep=3", "auto:ratio=8,every=2,keep=3,ef=true"}
   for turn, o in ipairs(matrix.topologies) do
     it("by " .. matrix.name(o, "all compressors"), function()
       for k, compress in ipairs(compressors) do

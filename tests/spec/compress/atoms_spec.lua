@@ -159,7 +159,8 @@ describe("bases", function()
   end)
 end)
 
-local sets = {"taps", "fourier", "fourier:dims=2", "fourier:rows=1", "dct", "dct:chunk=8", "hadamard", "haar", "rows",
+local sets = {"taps", "rotated", "rotated:base=none",
+  "fourier", "fourier:dims=2", "fourier:rows=1", "dct", "dct:chunk=8", "hadamard", "haar", "rows",
   "rows:bits=4", "rows:bits=32"}
 
 describe("atom sets", function()

@@ -163,7 +163,8 @@ describe("native memory", function()
   it("is not asked for after the second encode, with a basis refreshed every 3 steps, or with fewer tensors", function()
     atomo.manual_seed(6)
     local grads = {atomo.randn(24, 40), atomo.randn(16, 3, 3, 8), atomo.randn(500)}
-    for _, text in ipairs {"svd:every=3", "svd:bits=4", "entry", "taps", "fourier", "fourier:rows=1", "dct:chunk=8",
+    for _, text in ipairs {"svd:every=3", "svd:bits=4", "entry", "taps", "rotated",
+      "fourier", "fourier:rows=1", "dct:chunk=8",
       "haar", "hadamard", "auto"} do
       local c = atomo.compressor(text)
       c:prepare({{24, 40}, {16, 3, 3, 8}, {500}}, {"a", "b", "c"})

@@ -50,7 +50,7 @@ end
 local specs = {"svd:ratio=8", "svd:ratio=32", "svd:bits=32,ratio=8", "svd:bits=4,ratio=64", "svd:every=4,ratio=32",
   "svd:ratio=32,ef=true", "svd:fold=paper,ratio=8", "rows:ratio=8", "rows:ratio=16", "rows:ratio=64",
   "rows:bits=32,ratio=8"}
-for _, family in ipairs {"entry", "taps", "fourier", "dct", "hadamard", "haar", "auto"} do
+for _, family in ipairs {"entry", "taps", "rotated", "fourier", "dct", "hadamard", "haar", "auto"} do
   specs[#specs + 1] = family .. ":ratio=8"
   specs[#specs + 1] = family .. ":ratio=64"
 end

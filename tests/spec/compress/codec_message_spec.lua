@@ -8,12 +8,14 @@ local fails = codec.fails
 local all = {"none", "entry:ratio=8", "entry:ratio=8,step=0", "svd:ratio=8", "svd:ratio=2,bits=32",
   "svd:ratio=8,bits=16", "svd:ratio=8,bits=4", "svd:ratio=4,bits=2", "svd:ratio=8,fold=paper,bits=3",
   "entry:ratio=8,sampling=systematic", "svd:ratio=8,sampling=systematic", "fourier:ratio=8", "fourier:ratio=8,dims=2",
-  "taps:ratio=8", "fourier:ratio=8,rows=2", "dct:ratio=8", "dct:ratio=8,chunk=8", "hadamard:ratio=8",
+  "taps:ratio=8", "rotated:ratio=8", "rotated:ratio=8,base=none", "fourier:ratio=8,rows=2", "dct:ratio=8",
+  "dct:ratio=8,chunk=8", "hadamard:ratio=8",
   "haar:ratio=8,step=0", "rows:ratio=8", "rows:ratio=2,bits=32"}
 
 describe("messages", function()
   for _, text in ipairs(all) do
     it(text .. ": same key same bytes, other keys others, within the planned size", function()
+      atomo.manual_seed(2) -- if nearly all atoms are kept, other keys may draw the same ones
       local g = atomo.randn(16, 3, 3, 8)
       local function bytes(seed, step, tensor, rank)
         local c = atomo.compressor(text, {seed = seed})

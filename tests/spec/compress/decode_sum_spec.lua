@@ -29,7 +29,7 @@ end
 describe("decoding the messages of several ranks", function()
   for _, spec in ipairs {"taps:ratio=4", "fourier:ratio=4", "fourier:ratio=4,dims=2", "dct:ratio=4",
     "dct:ratio=4,chunk=8", "hadamard:ratio=4", "haar:ratio=4",
-    "entry:ratio=4", "svd:ratio=4", "auto:ratio=6,prefer=variance",
+    "entry:ratio=4", "svd:ratio=4", "auto:ratio=6,prefer=variance", "rotated:ratio=4", "rotated:ratio=20,base=none",
     "auto:ratio=6,prefer=accuracy"} do
     it("adds them up: " .. spec, function()
       local c = atomo.compressor(spec)
@@ -44,11 +44,11 @@ describe("decoding the messages of several ranks", function()
   end
 
   it("of families that differ from rank to rank", function()
-    local c = atomo.compressor "auto:ratio=6,every=1"
+    local c = atomo.compressor "auto:ratio=40,every=1"
     local families, texts, sum = {}, {}, atomo.zeros(shape)
     for r = 1, 6 do
       atomo.manual_seed(r)
-      local g = atomo.randn(30, 1):matmul(atomo.randn(1, 63)):view(shape) -- one direction; or 40 waves
+      local g = atomo.randn(30, 1):matmul(atomo.randn(1, 63)):view(shape) -- one direction; or waves
       local p, n = g:data(), g:numel()
       for k = 1, r % 3 == 0 and 0 or 40 do
         local first, step = 0.5, math.pi * (23 * k + r) / n -- of the cosine basis,

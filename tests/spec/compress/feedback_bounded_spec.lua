@@ -37,7 +37,8 @@ local function changing(shape, steps)
 end
 
 local texts = {"qsgd:bits=2", "qsgd:bits=2,bucket=0", "entry:ratio=64", "entry:ratio=64,sampling=systematic",
-  "svd:ratio=16,bits=8", "svd:atoms=0.5", "svd:ratio=64,every=5", "taps:ratio=64", "auto:ratio=128,keep=7,every=9",
+  "svd:ratio=16,bits=8", "svd:atoms=0.5", "svd:ratio=64,every=5", "taps:ratio=64", "rotated:ratio=64",
+  "auto:ratio=128,keep=7,every=9",
   "terngrad:clip=2.5", "atomo-published:atoms=0.5", "rows:ratio=64,bits=2", "topk:ratio=64", "randk:ratio=64",
   "powersgd:rank=1", "haar_lua:ratio=64", "head_tail:ratio=64", "svd_feedback:ratio=64"}
 for _, entry in ipairs(atomo.compressors()) do

@@ -71,6 +71,7 @@ local changes = {
 
 describe("the streaming form", function()
   for _, case in ipairs {{"entry:bytes=4096", 0.05}, {"auto:ratio=32", 0.05}, {"taps:ratio=64", 0.05},
+    {"rotated:ratio=64", 0.05},
     {"fourier:ratio=64", 0.05}, {"entry:ratio=4", 0.05}, {"svd:ratio=8,bits=4", 0.1}} do
     local spec, slack = unpack(case)
     it("keeps to the budget: " .. spec, function()
@@ -102,7 +103,7 @@ describe("the streaming form", function()
   end)
 
   it("is on budget in the long run, within 2 %, of gradients whose sizes wander", function()
-    for _, spec in ipairs {"entry:bytes=4096", "auto:ratio=32", "taps:ratio=64", "svd:ratio=32"} do
+    for _, spec in ipairs {"entry:bytes=4096", "auto:ratio=32", "taps:ratio=64", "rotated:ratio=64", "svd:ratio=32"} do
       local step, sum = stream(spec), 0
       for k = 1, 60 do
         local size = math.exp(0.4 * math.sin(1.7 * k) + 0.3 * math.cos(2.9 * k))

@@ -42,7 +42,7 @@ describe("train_cifar.lua", function()
       local step = events[2]
       assert.equal("step", step.event)
       for _, key in ipairs {"step", "epoch", "time", "loss", "accuracy", "lr", "images_per_s", "bytes_out", "bytes_in",
-        "dense_bytes", "variance"} do assert.equal("number", type(step[key]), key) end
+        "dense_bytes", "variance", "relative_variance"} do assert.equal("number", type(step[key]), key) end
       for _, key in ipairs {"data", "forward", "backward", "encode", "exchange", "decode", "update", "step"} do
         assert.equal("number", type(step.ms[key]), key)
       end

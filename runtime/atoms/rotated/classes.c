@@ -1,0 +1,161 @@
+/* classes.c - which entries of a tensor are alike: energies of cells to a map of octaves, and a map to classes; stages
+ * 4 and 5 of the path.
+ *
+ * Reverse water-filling wants entries of one variance together. The energy of cell (r, t), row r and tap t, is taken as
+ * the product of one number for the tap and one for the row, both powers of two: a map that costs a few bits a tap and,
+ * where it pays, one or two a row. Entries whose octave is the same make a class; classes of too few entries are pooled
+ * with the next lower one. Any map gives an unbiased message: a bad one only costs variance.
+ */
+#include "atoms/rotated/state.h"
+#include <float.h>
+#include <math.h>
+
+enum { LEAST_CLASS = 128, POOL_OCTAVES = 3 };
+
+/* The octave that is nearest, in ratio, to x > 0. */
+static int octave_of(double x)
+{
+    int e;
+    return frexp(x, &e) > sqrt(0.5) ? e : e - 1;
+}
+
+/* Means over the rows of each tap, as octaves below the highest. */
+static void fit_taps(rotated_state *s, bool by_rows, double *mean)
+{
+    const rotated_shape *h = &s->shape;
+    int8_t *depth = s->depth[by_rows];
+    double most = 0;
+    for (int64_t t = 0; t < h->taps; t++) {
+        double sum = 0, entries = 0;
+        for (int64_t r = 0; r < h->rows; r++) {
+            if (by_rows && s->rise[r] == ROTATED_DEAD) continue;
+            sum += ldexp(s->energy[r * h->taps + t], by_rows ? -s->rise[r] : 0);
+            entries += (double)rotated_cell(h, r);
+        }
+        mean[t] = entries > 0 ? sum / entries : 0;
+        most = ATOMO_MAX(most, mean[t]);
+    }
+    s->octave[by_rows] = most > 0 ? octave_of(most) : 0;
+    s->tap_bits[by_rows] = 0;
+    for (int64_t t = 0; t < h->taps; t++) {
+        const int below = mean[t] > 0 ? s->octave[by_rows] - octave_of(mean[t]) : 0;
+        depth[t] = (int8_t)(mean[t] > 0 ? ATOMO_MIN(below, INT8_MAX) : ROTATED_DEAD);
+        s->tap_bits[by_rows] += rotated_tap_bits(depth[t]);
+    }
+}
+
+void rotated_fit(rotated_state *s, double *mean)
+{
+    const rotated_shape *h = &s->shape;
+    fit_taps(s, false, mean);
+    int64_t histogram[256] = {0};
+    for (int64_t r = 0; r < h->rows; r++) {
+        double sum = 0, taps = 0;
+        for (int64_t t = 0; t < h->taps; t++) {
+            if (mean[t] <= 0) continue;
+            sum += s->energy[r * h->taps + t] / mean[t];
+            taps += (double)rotated_cell(h, r);
+        }
+        const int rise = sum > 0 ? octave_of(sum / taps) : 0;
+        s->rise[r] = (int8_t)(sum > 0 ? ATOMO_MAX(-INT8_MAX, ATOMO_MIN(rise, INT8_MAX)) : ROTATED_DEAD);
+        histogram[s->rise[r] + 128]++;
+    }
+    s->row_bits = rotated_row_bits(histogram, &s->row_order);
+    fit_taps(s, true, mean);
+}
+
+/* Adds up, by octave, the entries of a map and (where energy is not NULL) their squares. */
+static void count_octaves(const rotated_shape *h, const rotated_map *m, const double *energy, int64_t *entries,
+                          double *square)
+{
+    for (int64_t r = 0; r < h->rows; r++) {
+        const int64_t cell = rotated_cell(h, r);
+        for (int64_t t = 0; t < h->taps; t++) {
+            const int d = rotated_depth(m, r, t);
+            if (d < 0) continue;
+            entries[d] += cell;
+            if (energy) square[d] += energy[r * h->taps + t];
+        }
+    }
+}
+
+/* From the highest octave down, until there are `least` entries; the last class takes what is left over. */
+static int pool(const int64_t *entries, int64_t least, int8_t *of)
+{
+    int64_t n = 0;
+    int count = 0, last = -1;
+    for (int d = 0; d < ROTATED_DEPTHS; d++) {
+        of[d] = -1;
+        if (entries[d] == 0) continue;
+        of[d] = (int8_t)count;
+        n += entries[d];
+        if (n < least) continue;
+        last = count++;
+        n = 0;
+    }
+    for (int d = 0; n > 0 && last >= 0 && d < ROTATED_DEPTHS; d++)
+        if (of[d] == count) of[d] = (int8_t)last;
+    return n > 0 && last < 0 ? 1 : count;
+}
+
+static void make_classes(const rotated_map *m, const int64_t *entries, const double *square, int most,
+                         rotated_classes *c)
+{
+    int64_t least = (int64_t)LEAST_CLASS << POOL_OCTAVES * m->pool;
+    if (m->pool == ROTATED_POOLS - 1) least = INT64_MAX;
+    while ((c->sizes.count = pool(entries, least, c->of)) > most) least *= 2;
+    int64_t *n = c->entries;
+    memset(n, 0, sizeof c->entries);
+    memset(c->sizes.e, 0, sizeof c->sizes.e);
+    memset(c->sizes.energy, 0, sizeof c->sizes.energy);
+    for (int d = 0; d < ROTATED_DEPTHS; d++) {
+        if (c->of[d] < 0) continue;
+        n[c->of[d]] += entries[d];
+        c->sizes.e[c->of[d]] += ldexp((double)entries[d], m->octave + ROTATED_HIGHEST - d);
+        if (square) c->sizes.energy[c->of[d]] += square[d];
+    }
+    for (int i = 0; i < c->sizes.count; i++) {
+        c->sizes.e[i] /= (double)n[i];
+        c->sizes.units[i] = n[i] / ROTATED_MOST_UNIT;
+        c->sizes.size[i] = c->sizes.units[i] * ROTATED_MOST_UNIT;
+        for (int64_t left = n[i] % ROTATED_MOST_UNIT, count; left > 0; left -= count) {
+            count = rotated_unit_entries(left);
+            c->sizes.size[i] += atomo__rotation_size(count);
+            c->sizes.units[i]++;
+        }
+        c->sizes.size[i] /= c->sizes.units[i]; /* the mean: only what is beside an entry's bits depends on it */
+    }
+}
+
+void rotated_pool(const rotated_shape *h, const rotated_map *m, int most, rotated_classes *c)
+{
+    int64_t entries[ROTATED_DEPTHS] = {0};
+    count_octaves(h, m, NULL, entries, NULL);
+    make_classes(m, entries, NULL, most, c);
+}
+
+void rotated_choose(rotated_state *s, int most, double T)
+{
+    double least = INFINITY;
+    rotated_classes c;
+    for (int by_rows = 0; by_rows <= (s->shape.rows > 1); by_rows++) {
+        rotated_map m = {.octave = s->octave[by_rows], .by_rows = by_rows, .depth = s->depth[by_rows], .rise = s->rise};
+        int64_t entries[ROTATED_DEPTHS] = {0};
+        double square[ROTATED_DEPTHS] = {0};
+        const double map_bits = ROTATED_HEADER_BITS + s->tap_bits[by_rows] + (by_rows ? s->row_bits : 0);
+        count_octaves(&s->shape, &m, s->energy, entries, square);
+        for (int before = -1; m.pool < ROTATED_POOLS; m.pool++) {
+            double bits, error, nonzero;
+            make_classes(&m, entries, square, most, &c);
+            if (c.sizes.count == before) continue; /* the same again */
+            before = c.sizes.count;
+            atomo__classes_at(&c.sizes, T, &bits, &error, &nonzero);
+            const double cost = error + T * T * (bits + map_bits);
+            if (!(cost < least)) continue;
+            least = cost;
+            s->map = m;
+            s->classes = c;
+            s->bits = map_bits;
+        }
+    }
+}

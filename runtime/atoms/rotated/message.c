@@ -1,0 +1,300 @@
+/* message.c - a tensor's rotated atoms as a message: the map of its energies, then the units of its classes; stages 5,
+ * 6 and 8 of the path.
+ *
+ * A message: its form (nothing, the floats as they are, coded), then for the last T as the upper half of a float; the
+ * map: an octave, how classes are pooled, depths of the taps, rises of the rows; then unit by unit, from the class of
+ * the highest energy down: whether it is there, where that was drawn, and what unit.c writes. Both sides compute the
+ * classes, their quantisers and their probabilities from the map and T.
+ */
+#include "atoms/rotated/state.h"
+#include "core/carve.h"
+#include <float.h>
+#include <math.h>
+
+enum { OCTAVE_BITS = 10, OCTAVE_BIAS = 600, POOL_BITS = 2, TAP_ORDER = 1, ROW_ORDER_BITS = 2 };
+enum { EMPTY, CODED, FLOATS, FORM_BITS = 2 };
+enum { PAD = 2 }; /* floats that a transform may use beyond n */
+/* Of an entry's mean square: 2^224 and rounding. */
+enum { MOST_OCTAVE = 225 };
+
+/* ---- the map ---- */
+
+/* 0: no energy. */
+static uint32_t code_of_depth(int8_t depth)
+{
+    return depth == ROTATED_DEAD ? 0 : (uint32_t)depth + 1;
+}
+
+static uint32_t code_of_rise(int8_t rise)
+{
+    return rise == ROTATED_DEAD ? 0 : atomo__zigzag(rise) + 1;
+}
+
+int rotated_tap_bits(int8_t depth)
+{
+    return atomo__exp_golomb_bits(code_of_depth(depth), TAP_ORDER);
+}
+
+double rotated_row_bits(const int64_t *histogram, int *order)
+{
+    double least = INFINITY;
+    for (int k = 0; k < 1 << ROW_ORDER_BITS; k++) {
+        double bits = ROW_ORDER_BITS;
+        for (int i = 0; i < 256; i++)
+            bits += (double)histogram[i] * atomo__exp_golomb_bits(code_of_rise((int8_t)(i - 128)), k);
+        if (bits >= least) continue;
+        least = bits;
+        *order = k;
+    }
+    return least;
+}
+
+static void put_map(const rotated_state *s, uint32_t half, atomo__writer *w)
+{
+    const rotated_map *m = &s->map;
+    atomo__put(w, half, 16);
+    atomo__put(w, (uint32_t)(m->octave + OCTAVE_BIAS), OCTAVE_BITS);
+    atomo__put(w, (uint32_t)m->pool, POOL_BITS);
+    atomo__put(w, m->by_rows, 1);
+    for (int64_t t = 0; t < s->shape.taps; t++) atomo__put_exp_golomb(w, code_of_depth(m->depth[t]), TAP_ORDER);
+    if (!m->by_rows) return;
+    atomo__put(w, (uint32_t)s->row_order, ROW_ORDER_BITS);
+    for (int64_t r = 0; r < s->shape.rows; r++) atomo__put_exp_golomb(w, code_of_rise(m->rise[r]), s->row_order);
+}
+
+static bool get_map(const rotated_shape *h, atomo__reader *r, uint32_t *half, rotated_map *m)
+{
+    *half = atomo__get(r, 16);
+    m->octave = (int)atomo__get(r, OCTAVE_BITS) - OCTAVE_BIAS;
+    m->pool = (int)atomo__get(r, POOL_BITS);
+    m->by_rows = atomo__get(r, 1);
+    for (int64_t t = 0; t < h->taps && !r->bad; t++) {
+        const uint32_t v = atomo__get_exp_golomb(r, TAP_ORDER);
+        r->bad |= v > INT8_MAX + 1;
+        m->depth[t] = (int8_t)(v == 0 ? ROTATED_DEAD : (int)v - 1);
+    }
+    const int order = m->by_rows ? (int)atomo__get(r, ROW_ORDER_BITS) : 0;
+    for (int64_t i = 0; m->by_rows && i < h->rows && !r->bad; i++) {
+        const uint32_t v = atomo__get_exp_golomb(r, order);
+        r->bad |= v > 2 * INT8_MAX + 1;
+        m->rise[i] = (int8_t)(v == 0 ? ROTATED_DEAD : atomo__unzigzag(v - 1));
+    }
+    return !r->bad && m->octave <= MOST_OCTAVE;
+}
+
+/* ---- classes, one after the other ---- */
+
+size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m)
+{
+    const size_t n = (size_t)s->n, unit = (size_t)atomo__rotation_size(ATOMO_MIN(s->n, (int64_t)ROTATED_MOST_UNIT));
+    atomo__carver c = {.block = block};
+    m->x = atomo__carve(&c, n + PAD, sizeof(float));
+    m->y = atomo__carve(&c, n + PAD, sizeof(float));
+    m->unit = atomo__carve(&c, unit, sizeof(float));
+    m->index = atomo__carve(&c, unit + 8, sizeof(uint32_t));
+    m->depth = atomo__carve(&c, (size_t)s->taps, 1);
+    m->rise = atomo__carve(&c, (size_t)s->rows, 1);
+    m->mean = atomo__carve(&c, (size_t)s->taps, sizeof(double));
+    return c.size;
+}
+
+/* Goes over the cells in order: calls for each that is sent its place in x, its place in y, its entries. */
+#define FOR_CELLS(h, m, c, x_at, y_at, count, body)                                                                    \
+    do {                                                                                                               \
+        int64_t next_[ATOMO__CLASSES] = {0};                                                                           \
+        for (int i_ = 1; i_ < (c)->sizes.count; i_++) next_[i_] = next_[i_ - 1] + (c)->entries[i_ - 1];                \
+        for (int64_t r_ = 0; r_ < (h)->rows; r_++)                                                                     \
+            for (int64_t t_ = 0; t_ < (h)->taps; t_++) {                                                               \
+                const int depth_ = rotated_depth(m, r_, t_);                                                           \
+                if (depth_ < 0) continue;                                                                              \
+                const int64_t count = rotated_cell(h, r_), x_at = (r_ * (h)->taps + t_) * (h)->width;                  \
+                const int64_t y_at = next_[(c)->of[depth_]];                                                           \
+                next_[(c)->of[depth_]] += count;                                                                       \
+                body;                                                                                                  \
+            }                                                                                                          \
+    } while (0)
+
+static void gather(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *x, float *y)
+{
+    FOR_CELLS(h, m, c, from, to, count, memcpy(y + to, x + from, sizeof(float) * (size_t)count));
+}
+
+ATOMO_CLONES static void add(float *restrict acc, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) acc[i] += x[i];
+}
+
+void rotated_add(float *acc, const float *x, int64_t n)
+{
+    add(acc, x, n);
+}
+
+static void scatter_add(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *y,
+                        float *x)
+{
+    FOR_CELLS(h, m, c, to, from, count, add(x + to, y + from, count));
+}
+
+/* The next unit of the classes: of class `i`, `left` entries of which are still to come. */
+typedef struct {
+    const rotated_classes *classes;
+    double T;
+    int i;
+    int64_t left, count; /* entries of the unit, without padding */
+    bool began;
+    rotated_unit unit;
+} units;
+
+static bool next_unit(units *u)
+{
+    rotated_unit *v = &u->unit;
+    if (u->began) {
+        u->left -= u->count;
+        v->block += atomo__rotation_blocks(v->size);
+        v->number++;
+    }
+    if (!u->began || u->left == 0) {
+        u->i += u->began;
+        u->began = true;
+        if (u->i == u->classes->sizes.count) return false;
+        u->left = u->classes->entries[u->i];
+    }
+    u->count = rotated_unit_entries(u->left);
+    v->size = atomo__rotation_size(u->count);
+    v->e = u->classes->sizes.e[u->i] * (double)u->count / (double)v->size;
+    v->rate = atomo__rate_at(v->size, v->e, u->T);
+    return true;
+}
+
+static units units_of(const rotated_classes *c, double T, const atomo__context *context, const rotated_room *m)
+{
+    units u = {.classes = c, .T = T, .unit = {.stream = context->stream, .index = m->index}};
+    u.unit.stream.purpose = ATOMO_RNG_ROTATE;
+    return u;
+}
+
+/* The upper half of T as a float; 0 where everything is to be sent as finely as there is. */
+static uint32_t half_of(double T)
+{
+    const float f = T < (double)FLT_MAX / 2 ? (float)T : FLT_MAX / 2;
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return (bits + 0x8000) >> 16;
+}
+
+static double price_of(uint32_t half)
+{
+    const uint32_t bits = half << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return (double)f;
+}
+
+ATOMO_CLONES static double squares(const float *x, int64_t n)
+{
+    enum { LANES = 16 };
+    double sum[LANES] = {0};
+    const int64_t whole = n / LANES * LANES;
+    for (int64_t i = 0; i < whole; i += LANES)
+        for (int l = 0; l < LANES; l++) sum[l] += (double)x[i + l] * (double)x[i + l];
+    for (int64_t i = whole; i < n; i++) sum[i - whole] += (double)x[i] * (double)x[i];
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) sum[l] += sum[l + half];
+    return sum[0];
+}
+
+double rotated_squares(const float *x, int64_t n)
+{
+    return squares(x, n);
+}
+
+int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__writer *w)
+{
+    const rotated_state *s = atomo__rotated_state(plan);
+    rotated_room m;
+    rotated_scratch(&s->shape, c->scratch, &m);
+    const uint32_t half = half_of(plan->T);
+    units u = units_of(&s->classes, price_of(half), c, &m);
+    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few);
+    plan->expected = plan->sent = plan->variance = 0;
+    const bool any = s->classes.sizes.count > 0;
+    atomo__put(w, !any ? EMPTY : plan->T > 0 ? CODED : FLOATS, FORM_BITS);
+    if (!any) return ATOMO_OK;
+    if (!(plan->T > 0)) {
+        for (int64_t i = 0; i < plan->n; i++) atomo__put_f32(w, x[i]);
+        plan->expected = plan->sent = (double)plan->n;
+        return ATOMO_OK;
+    }
+    put_map(s, half, w);
+    gather(&s->shape, &s->map, &s->classes, x, m.y);
+    for (float *y = m.y; next_unit(&u); y += u.count) {
+        const rotated_unit *v = &u.unit;
+        const double energy = squares(y, u.count);
+        plan->expected += v->rate.nonzero;
+        if (v->rate.keep < 1) {
+            const bool there = atomo__draw_next(&draw, v->number, v->rate.keep);
+            atomo__put(w, there, 1);
+            if (!there) {
+                plan->variance += v->rate.loss * energy;
+                continue;
+            }
+        }
+        if (energy == 0) {
+            rotated_put_zero_unit(w);
+            continue;
+        }
+        float *to = y;
+        if (v->size != u.count) {
+            to = m.unit;
+            memcpy(to, y, sizeof(float) * (size_t)u.count);
+            memset(to + u.count, 0, sizeof(float) * (size_t)(v->size - u.count));
+        }
+        double sent;
+        double loss = rotated_put_unit(v, to, energy, w, &sent);
+        if (v->size > 1) loss *= (double)(u.count - 1) / (double)(v->size - 1); /* the rest lies where the zeros were */
+        plan->sent += sent;
+        plan->variance += ((1 + loss) / v->rate.keep - 1) * energy;
+    }
+    return ATOMO_OK;
+}
+
+static int read_floats(int64_t n, atomo__reader *r, float scale, float *x)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float v = atomo__get_f32(r);
+        if (r->bad || !isfinite(v)) return ATOMO_EFORMAT;
+        x[i] += scale * v;
+    }
+    return ATOMO_OK;
+}
+
+int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *x)
+{
+    const rotated_state *s = atomo__rotated_state(plan);
+    rotated_room m;
+    rotated_scratch(&s->shape, c->scratch, &m);
+    rotated_map map = {.depth = m.depth, .rise = m.rise};
+    rotated_classes classes;
+    uint32_t half;
+    const uint32_t form = atomo__get(r, FORM_BITS);
+    if (form == EMPTY) return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
+    if (form == FLOATS) return read_floats(plan->n, r, scale, x);
+    if (form != CODED || !get_map(&s->shape, r, &half, &map)) return ATOMO_EFORMAT;
+    rotated_pool(&s->shape, &map, (int)plan->option[ROTATED_CLASSES], &classes);
+    const double T = price_of(half);
+    if (!(T >= 0 && isfinite(T)) || classes.sizes.count == 0) return ATOMO_EFORMAT;
+    units u = units_of(&classes, T, c, &m);
+    for (float *y = m.y; next_unit(&u); y += u.count) {
+        const rotated_unit *v = &u.unit;
+        if (v->rate.keep < 1 && !atomo__get(r, 1)) {
+            memset(y, 0, sizeof(float) * (size_t)u.count);
+            continue;
+        }
+        float *to = v->size == u.count ? y : m.unit;
+        if (!rotated_get_unit(v, r, (double)scale, to)) return ATOMO_EFORMAT;
+        if (to != y) memcpy(y, to, sizeof(float) * (size_t)u.count);
+    }
+    if (r->bad) return ATOMO_EFORMAT;
+    scatter_add(&s->shape, &map, &classes, m.y, x);
+    return ATOMO_OK;
+}

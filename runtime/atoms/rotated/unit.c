@@ -1,0 +1,257 @@
+/* unit.c - one unit of rotated entries: quantised, scaled and written, and back; stages 5, 6 and 8 of the path.
+ *
+ * y [size] is rotated (rotation.c) and divided by its root mean square, so that its entries are like standard normal
+ * numbers; q = Q(y) by the quantiser that both sides know (gaussian.h). The scale S = sigma size / <y, q> makes
+ * <g, ghat> = ||g||^2 in every draw; divided by the probability that the unit is sent, it travels as an exponent,
+ * beside the expected one, and a few bits of mantissa, rounded stochastically. In every draw the squared error is
+ * (||q||^2 size / <y, q>^2 - 1) ||g||^2, so that the variance that is stated was measured.
+ * A message: scale, then either the number of signs, gaps and signs in a Rice code, or levels (rans.c) and places
+ * within them. Promise: where no entry passes the threshold, the largest does.
+ */
+#include "atoms/rotated/state.h"
+#include "coding/rans.h"
+#include <float.h>
+#include <math.h>
+
+/* Exp-Golomb order of the exponent beside the expected one; what stands for a unit of zeros. */
+enum { EXPONENT_ORDER = 1, ZEROS = 4095 };
+
+/* ---- scale ---- */
+
+static int expected_exponent(const rotated_unit *u)
+{
+    int e;
+    frexp(sqrt(u->e) * atomo__quantiser_at(u->rate.quantiser)->gain / u->rate.keep, &e);
+    return e;
+}
+
+/* S > 0, rounded up or down so that its mean is S. */
+static void put_scale(const rotated_unit *u, double S, atomo__writer *w)
+{
+    const int bits = atomo__quantiser_at(u->rate.quantiser)->scale_bits;
+    int e;
+    uint32_t word[4];
+    atomo_stream stream = u->stream;
+    stream.purpose = ATOMO_RNG_QUANT;
+    atomo_random_block(&stream, u->number, word);
+    const double at = ldexp(frexp(S, &e) - 0.5, bits + 1), down = floor(at);
+    uint32_t m = (uint32_t)down + ((double)word[0] * 0x1p-32 < at - down);
+    if (m >> bits) {
+        m = 0;
+        e++;
+    }
+    atomo__put_exp_golomb(w, atomo__zigzag(e - expected_exponent(u)), EXPONENT_ORDER);
+    atomo__put(w, m, bits);
+}
+
+void rotated_put_zero_unit(atomo__writer *w)
+{
+    atomo__put_exp_golomb(w, ZEROS, EXPONENT_ORDER);
+}
+
+/* 0 for a unit of zeros; what no writer writes is bad. */
+static double get_scale(const rotated_unit *u, atomo__reader *r)
+{
+    const int bits = atomo__quantiser_at(u->rate.quantiser)->scale_bits;
+    const uint32_t exponent = atomo__get_exp_golomb(r, EXPONENT_ORDER);
+    if (exponent == ZEROS) return 0;
+    const uint32_t m = atomo__get(r, bits);
+    const double S = ldexp(0.5 + ldexp((double)m, -bits - 1), expected_exponent(u) + atomo__unzigzag(exponent));
+    if (exponent > ZEROS || !(S < (double)FLT_MAX)) r->bad = true;
+    return S;
+}
+
+/* ---- signs ---- */
+
+/* Indices of the entries from t on in size, the sign in the top bit. */
+static int64_t pass(const float *y, int64_t n, float t, uint32_t *index)
+{
+    int64_t m = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, y + i, 4);
+        index[m] = (uint32_t)i | (bits & ATOMO__MINUS);
+        m += fabsf(y[i]) >= t;
+    }
+    return m;
+}
+
+static int64_t largest(const float *y, int64_t n)
+{
+    int64_t at = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (fabsf(y[i]) > fabsf(y[at])) at = i;
+    return at;
+}
+
+/* Exp-Golomb order of a count beside its mean. */
+static int count_order(int64_t mean)
+{
+    int k = 0;
+    while ((int64_t)1 << (2 * k + 2) <= mean) k++;
+    return k;
+}
+
+/* The Rice order that suits m of n, by operations that round alike everywhere. */
+static int gap_order(int64_t m, int64_t n)
+{
+    static const double LN_2_ROOT = 0.9802; /* ln 2 sqrt(2): so that the exponent is log2(ln 2 mean), rounded */
+    int e;
+    frexp((double)(n - m) / (double)m * LN_2_ROOT, &e);
+    return ATOMO_MAX(0, ATOMO_MIN(e - 1, 30));
+}
+
+static int64_t mean_count(const rotated_unit *u, const atomo__quantiser *q)
+{
+    return (int64_t)((double)u->size * q->nonzero + 0.5);
+}
+
+static void put_signs(const rotated_unit *u, const atomo__quantiser *q, int64_t m, atomo__writer *w)
+{
+    const int64_t mean = mean_count(u, q);
+    atomo__put_exp_golomb(w, atomo__zigzag((int32_t)(m - mean)), count_order(mean));
+    atomo__write_gaps(w, gap_order(m, u->size), u->index, m, true);
+}
+
+static bool get_signs(const rotated_unit *u, const atomo__quantiser *q, atomo__reader *r, float *y)
+{
+    const int64_t mean = mean_count(u, q);
+    const int64_t m = mean + atomo__unzigzag(atomo__get_exp_golomb(r, count_order(mean)));
+    memset(y, 0, sizeof(float) * (size_t)u->size);
+    if (r->bad || m < 1 || m > u->size) return false;
+    if (atomo__read_gaps(r, gap_order(m, u->size), m, u->size, true, u->index) != m) return false;
+    for (int64_t i = 0; i < m; i++) y[u->index[i] & ~ATOMO__MINUS] = u->index[i] & ATOMO__MINUS ? -1 : 1;
+    return true;
+}
+
+/* ---- levels ---- */
+
+typedef struct {
+    uint8_t *symbol, *place; /* [size] each */
+    uint16_t *work;          /* [size + 8] */
+} rooms;
+
+static rooms rooms_of(const rotated_unit *u)
+{
+    uint8_t *at = (uint8_t *)u->index; /* [size + 8] words */
+    return (rooms){at, at + u->size, (uint16_t *)(void *)(at + 2 * (u->size + (u->size & 1)))};
+}
+
+/* The level of each entry. */
+ATOMO_CLONES static void find_levels(const float *restrict y, int64_t n, float threshold, float inverse, int most,
+                                     uint8_t *restrict symbol)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float a = fabsf(y[i]);
+        int32_t level = (int32_t)((a - threshold) * inverse) + 1;
+        level = level > most ? most : level;
+        level = a < threshold ? 0 : 2 * level - (y[i] > 0);
+        symbol[i] = (uint8_t)level;
+    }
+}
+
+/* Where the cell of a symbol begins, counted away from 0 (of the one around 0: from below). */
+static float cell_of(const atomo__quantiser *q, uint8_t symbol)
+{
+    return symbol == 0 ? -(float)q->threshold : (float)(q->threshold + (symbol - 1) / 2 * ldexp(q->width, q->fine));
+}
+
+/* y's value by its symbol and its place in the cell. */
+static float value_of(const atomo__quantiser *q, uint8_t symbol, uint8_t place)
+{
+    if (q->fine == 0) return q->levels->value[symbol];
+    const float a = cell_of(q, symbol) + ((float)place + 0.5f) * (float)q->width;
+    return symbol > 0 && symbol % 2 == 0 ? -a : a;
+}
+
+static void find_places(const atomo__quantiser *q, const float *y, int64_t n, const rooms *m)
+{
+    const float inverse = (float)(1 / q->width), most = (float)((1 << q->fine) - 1);
+    for (int64_t i = 0; i < n; i++) {
+        const float a = m->symbol[i] == 0 ? y[i] : fabsf(y[i]);
+        const float at = (a - cell_of(q, m->symbol[i])) * inverse;
+        m->place[i] = (uint8_t)ATOMO_MAX(0, ATOMO_MIN(at, most));
+    }
+}
+
+/* Sums of y q and q q. */
+static void measure_levels(const atomo__quantiser *q, const float *y, int64_t n, const rooms *m, double *along,
+                           double *square)
+{
+    double a[4] = {0}, s[4] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        const double v = (double)value_of(q, m->symbol[i], q->fine ? m->place[i] : 0);
+        a[i & 3] += v * (double)y[i];
+        s[i & 3] += v * v;
+    }
+    *along = a[0] + a[1] + (a[2] + a[3]);
+    *square = s[0] + s[1] + (s[2] + s[3]);
+}
+
+static void put_levels(const rotated_unit *u, const atomo__quantiser *q, const rooms *m, atomo__writer *w)
+{
+    atomo__rans_write(w, q->levels->share, q->levels->count, m->symbol, u->size, m->work);
+    for (int64_t i = 0; q->fine && i < u->size; i++) atomo__put(w, m->place[i], q->fine);
+}
+
+static bool get_levels(const rotated_unit *u, const atomo__quantiser *q, atomo__reader *r, float *y)
+{
+    const rooms m = rooms_of(u);
+    if (!atomo__rans_read(r, q->levels->share, q->levels->count, u->size, m.symbol)) return false;
+    for (int64_t i = 0; i < u->size; i++)
+        y[i] = value_of(q, m.symbol[i], (uint8_t)(q->fine ? atomo__get(r, q->fine) : 0));
+    return !r->bad;
+}
+
+/* ---- units ---- */
+
+double rotated_put_unit(const rotated_unit *u, float *y, double energy, atomo__writer *w, double *sent)
+{
+    const atomo__quantiser *q = atomo__quantiser_at(u->rate.quantiser);
+    const double n = (double)u->size, sigma = sqrt(energy / n);
+    const rooms room = rooms_of(u);
+    double along = 0, square = 0;
+    int64_t m = 0;
+    atomo__rotate(y, u->size, &u->stream, u->block, 1 / sigma, (float *)(void *)u->index);
+    if (q->levels) {
+        find_levels(y, u->size, (float)q->threshold, (float)ldexp(1 / q->width, -q->fine), (q->levels->count - 1) / 2,
+                    room.symbol);
+        if (q->fine) find_places(q, y, u->size, &room);
+        measure_levels(q, y, u->size, &room, &along, &square);
+        if (!(along > 0)) { /* none passed */
+            const int64_t i = largest(y, u->size);
+            room.symbol[i] = y[i] > 0 ? 1 : 2;
+            measure_levels(q, y, u->size, &room, &along, &square);
+        }
+        for (int64_t i = 0; i < u->size; i++) m += room.symbol[i] != 0;
+    } else {
+        m = pass(y, u->size, (float)q->threshold, u->index);
+        if (m == 0) {
+            const int64_t i = largest(y, u->size);
+            u->index[m++] = (uint32_t)i | (y[i] < 0 ? ATOMO__MINUS : 0);
+        }
+        for (int64_t i = 0; i < m; i++) along += (double)fabsf(y[u->index[i] & ~ATOMO__MINUS]);
+        square = (double)m;
+    }
+    put_scale(u, sigma * n / along / u->rate.keep, w);
+    if (q->levels)
+        put_levels(u, q, &room, w);
+    else
+        put_signs(u, q, m, w);
+    *sent = (double)m;
+    return ATOMO_MAX(0, square * n / (along * along) - 1);
+}
+
+bool rotated_get_unit(const rotated_unit *u, atomo__reader *r, double scale, float *y)
+{
+    const atomo__quantiser *q = atomo__quantiser_at(u->rate.quantiser);
+    const double S = get_scale(u, r);
+    if (r->bad) return false;
+    if (S == 0) {
+        memset(y, 0, sizeof(float) * (size_t)u->size);
+        return true;
+    }
+    if (!(q->levels ? get_levels(u, q, r, y) : get_signs(u, q, r, y))) return false;
+    atomo__rotate_back(y, u->size, &u->stream, u->block, S * scale, (float *)(void *)u->index);
+    return true;
+}

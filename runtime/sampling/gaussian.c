@@ -1,0 +1,239 @@
+/* gaussian.c - see gaussian.h; stage 5 of the path.
+ *
+ * From 1.2 bits an entry down a sign above a threshold is best: V = p / (2 phi(t))^2 - 1 with p = 2 (1 - Phi(t)) and
+ * R = H(p) + p. Above, cells of one width around a wider one at 0 (an entropy-coded scalar quantiser with a dead zone):
+ * near the optimum the width is 2.8 T / sigma, and the dead zone ends at 0.46 to 0.5 of it; both were found by search
+ * over all pairs, 0.3 % of sigma^2 V + T^2 R from the best. Beyond 4.5 bits cells are cut into 2, 4, 8, ... equal
+ * parts. The bound of any code is V >= 1 / (4^R - 1) (docs/compressors.md).
+ */
+#include "sampling/gaussian.h"
+#include <math.h>
+#include <pthread.h>
+
+/* log2 of T / sigma below which entries have levels; below the second one, cells are cut into parts. */
+static const double SIGN_ABOVE = -0.25, CUT_BELOW = -4.25;
+enum { TABLES = 4 * ATOMO__OCTAVE };
+/* Cell widths over T / sigma; where the dead zone ends, in widths, at SIGN_ABOVE, and an octave and more below it. */
+static const double WIDTH = 2.8, ZONE_COARSE = 0.46, ZONE_FINE = 0.5;
+/* Levels beyond so many sigma count as the last one; further out where cells are cut, whose errors are small. */
+static const double LAST_LEVEL = 4.2, LAST_CUT_LEVEL = 6;
+/* A class that would send fewer entries than these is sent whole or not at all. */
+static const double LEAST_SENT = 16;
+/* Mantissa bits of a scale. */
+enum { LEAST_SCALE_BITS = 2, MOST_SCALE_BITS = 16 };
+/* Bits of a scale's exponent, and of whether the class is there, in the mean. */
+static const double EXPONENT_BITS = 2.5, PRESENCE_BITS = 1;
+/* Beside an entry's bits signs have their number, near its mean by its root, and levels the coder's state
+ * (atoms/rotated/unit.c). */
+static const double COUNT_BITS = 2.5, STATE_BITS = 16;
+
+static const double PI = 3.14159265358979323846, SQRT_HALF = 0.70710678118654752440;
+
+static atomo__levels table[TABLES];
+static atomo__quantiser quantisers[ATOMO__QUANTISERS];
+static double octave[ATOMO__OCTAVE / 2 + 1]; /* 2^(i / 32): of a squared ratio */
+
+static double density(double x)
+{
+    return exp(-x * x / 2) / sqrt(2 * PI);
+}
+
+static double tail(double x) /* P(y > x) */
+{
+    return erfc(x * SQRT_HALF) / 2;
+}
+
+/* Bits of a Rice code over those of an entropy code: of `p` of the entries, an index and a sign. */
+static double sign_bits(double p)
+{
+    const double mean = (1 - p) / p;
+    double least = INFINITY;
+    for (int k = 0; k < 24; k++) {
+        const double r = exp(ldexp(log1p(-p), k));
+        least = ATOMO_MIN(least, 1 + k + r / (1 - r));
+        if (ldexp(1, k) > 2 * mean) break;
+    }
+    return p * (1 + least);
+}
+
+/* The threshold of least V + 4^x R, R by entropy (smooth in x): golden-section search. */
+static double best_threshold(double x)
+{
+    const double ratio = (sqrt(5) - 1) / 2, price = exp2(2 * x);
+    double low = 0.6, high = 5, cost[2], at[2];
+    for (int i = 0; i < 40; i++) {
+        at[0] = high - ratio * (high - low);
+        at[1] = low + ratio * (high - low);
+        for (int j = 0; j < 2; j++) {
+            const double p = 2 * tail(at[j]), f = 2 * density(at[j]);
+            cost[j] = p / (f * f) - price * ((p * log2(p) + (1 - p) * log2(1 - p)) - p);
+        }
+        if (cost[0] < cost[1])
+            high = at[1];
+        else
+            low = at[0];
+    }
+    return (low + high) / 2;
+}
+
+static atomo__quantiser make_sign(double x)
+{
+    const double t = best_threshold(x), p = 2 * tail(t), along = 2 * density(t);
+    return (atomo__quantiser){
+        .bits = sign_bits(p), .loss = p / (along * along) - 1, .nonzero = p, .gain = 1 / along, .threshold = t};
+}
+
+/* Shares in 2^-12, none 0; the first one takes what rounding leaves. */
+static void make_shares(atomo__levels *l, const double *p)
+{
+    int left = 1 << ATOMO__SHARES_BITS;
+    for (int i = l->count - 1; i > 0; i--) {
+        l->share[i] = (uint16_t)ATOMO_MAX(1, (int)(ldexp(p[i], ATOMO__SHARES_BITS) + 0.5));
+        left -= l->share[i];
+    }
+    l->share[0] = (uint16_t)left;
+}
+
+static atomo__quantiser make_levels(double x, atomo__levels *l)
+{
+    const double zone = ZONE_FINE + (ZONE_COARSE - ZONE_FINE) * ATOMO_MAX(0, x - SIGN_ABOVE + 1);
+    const double width = WIDTH * exp2(x), threshold = zone * width;
+    const double last = x < CUT_BELOW + 1 ? LAST_CUT_LEVEL : LAST_LEVEL;
+    double p[ATOMO__LEVELS], along = 0, bits = 0;
+    p[0] = 1 - 2 * tail(threshold);
+    l->value[0] = 0;
+    l->count = 1;
+    for (double a = threshold; l->count + 2 <= ATOMO__LEVELS; a += width) {
+        const bool ends = a + width > last || l->count + 4 > ATOMO__LEVELS;
+        const double share = tail(a) - (ends ? 0 : tail(a + width));
+        const double mean = (density(a) - (ends ? 0 : density(a + width))) / share;
+        for (int sign = 0; sign < 2; sign++) {
+            p[l->count] = share;
+            l->value[l->count++] = (float)(sign ? -mean : mean);
+        }
+        along += 2 * share * mean * mean;
+        if (ends) break;
+    }
+    make_shares(l, p);
+    for (int i = 0; i < l->count; i++) bits += p[i] * (ATOMO__SHARES_BITS - log2((double)l->share[i]));
+    return (atomo__quantiser){.bits = bits,
+                              .loss = 1 / along - 1,
+                              .nonzero = 1 - p[0],
+                              .gain = 1 / along,
+                              .threshold = threshold,
+                              .width = width,
+                              .levels = l};
+}
+
+/* The quantiser `octaves` coarser, with every cell cut into 2^octaves parts. */
+static atomo__quantiser cut(atomo__quantiser q, int octaves)
+{
+    const double width = ldexp(q.width, -octaves);
+    q.bits += octaves;
+    q.loss = width * width / 12;
+    q.nonzero = 1;
+    q.gain = 1;
+    q.fine = octaves;
+    q.width = width;
+    return q;
+}
+
+static void make_all(void)
+{
+    for (int k = 0; k < TABLES; k++)
+        quantisers[(int)((CUT_BELOW - ATOMO__FINEST) * ATOMO__OCTAVE) + k] =
+            make_levels(CUT_BELOW + (double)k / ATOMO__OCTAVE, &table[k]);
+    for (int k = ATOMO__QUANTISERS - 1; k >= 0; k--) {
+        const double x = ATOMO__FINEST + (double)k / ATOMO__OCTAVE;
+        const int octaves = (int)ceil(CUT_BELOW - x);
+        atomo__quantiser *q = &quantisers[k];
+        if (x >= SIGN_ABOVE) *q = make_sign(x);
+        if (x < CUT_BELOW) *q = cut(quantisers[k + octaves * ATOMO__OCTAVE], octaves);
+        q->scale_bits = ATOMO_MAX(LEAST_SCALE_BITS, ATOMO_MIN(MOST_SCALE_BITS, (int)ceil(log2(4 / sqrt(q->loss)))));
+    }
+    for (int i = 0; i <= ATOMO__OCTAVE / 2; i++) octave[i] = exp2(2.0 * i / ATOMO__OCTAVE);
+}
+
+const atomo__quantiser *atomo__quantiser_at(int k)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_all);
+    return &quantisers[k];
+}
+
+/* The number of T / sigma, from its square: both sides of a message compute it, with operations that are exact or
+ * rounded alike on every machine. */
+static int number_of(double ratio)
+{
+    int exponent, low = 0, high = ATOMO__OCTAVE / 2;
+    if (!(ratio > 0)) return 0;
+    if (isinf(ratio)) return ATOMO__QUANTISERS - 1;
+    const double mantissa = 2 * frexp(ratio, &exponent); /* 1 to 2 */
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if (mantissa >= octave[middle])
+            low = middle;
+        else
+            high = middle;
+    }
+    const int64_t k = (int64_t)(exponent - 1) * (ATOMO__OCTAVE / 2) + low - (int64_t)ATOMO__FINEST * ATOMO__OCTAVE;
+    return (int)ATOMO_MAX(0, ATOMO_MIN(k, ATOMO__QUANTISERS - 1));
+}
+
+/* The coarsest quantiser that sends LEAST_SENT of n entries. */
+static int coarsest_of(int64_t n)
+{
+    int low = 0, high = ATOMO__QUANTISERS; /* quantisers send less and less */
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if ((double)n * quantisers[middle].nonzero >= LEAST_SENT)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* log2 of the root of x, in halves. */
+static double half_log2(double x)
+{
+    int e;
+    frexp(x, &e);
+    return 0.5 * e;
+}
+
+atomo__rate atomo__rate_at(int64_t n, double e, double T)
+{
+    const atomo__quantiser *all = atomo__quantiser_at(0);
+    const double entries = (double)n, ratio = T * T / e;
+    const int wanted = number_of(ratio), most = coarsest_of(n);
+    atomo__rate r = {.quantiser = ATOMO_MIN(wanted, most), .keep = 1};
+    const atomo__quantiser *q = &all[r.quantiser];
+    r.loss = q->loss;
+    r.nonzero = entries * q->nonzero;
+    r.bits = entries * q->bits + q->scale_bits + EXPONENT_BITS +
+             (q->levels ? STATE_BITS : COUNT_BITS + half_log2(r.nonzero));
+    if (wanted <= most) return r;
+    const double keep = sqrt((1 + q->loss) * entries / (ratio * r.bits)); /* of least (1 + V) / keep + T^2 bits keep */
+    if (!(keep < 1)) return r;
+    r.keep = keep;
+    r.bits = PRESENCE_BITS + keep * r.bits;
+    r.loss = (1 + q->loss) / keep - 1;
+    r.nonzero *= keep;
+    return r;
+}
+
+void atomo__classes_at(const atomo__classes *c, double T, double *bits, double *error, double *nonzero)
+{
+    *bits = *error = *nonzero = 0;
+    for (int i = 0; !(T > 0) && i < c->count; i++) { /* floats as they are */
+        *nonzero += (double)(c->units[i] * c->size[i]);
+        *bits += 32 * (double)(c->units[i] * c->size[i]);
+    }
+    for (int i = 0; T > 0 && i < c->count; i++) {
+        const atomo__rate r = atomo__rate_at(c->size[i], c->e[i], T);
+        *bits += (double)c->units[i] * r.bits;
+        *nonzero += (double)c->units[i] * r.nonzero;
+        *error += c->energy[i] * r.loss;
+    }
+}
