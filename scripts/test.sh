@@ -1,7 +1,7 @@
 #!/bin/sh
 # test.sh - builds and runs all tests, and ends with the line "N passed, N failed" (exit code 1 if any failed). Installs
-# the packages that it needs by apt, if available. Each suite has a time limit; a suite that crashes, hangs or ends
-# without its closing line counts as one failure. Logs: build/test-logs/.
+# the packages that it needs by apt, if available. A suite that crashes, that prints nothing for some minutes, or that
+# ends without its closing line counts as one failure. Logs: build/test-logs/.
 set -eu
 
 all_steps="lint build unit specs mpi install gemm sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
@@ -14,7 +14,7 @@ usage: sh scripts/test.sh [--fast] [--only STEP]... [--verbose] [--help]
   --only STEP   only this step (may be given again); the build that it needs is made too
   --verbose     show the whole output of every suite, not only of those that fail
 steps: $all_steps
-environment: FUZZ_SECONDS (20) seconds for each fuzz target, TIME_SCALE (1) factor on every time limit
+environment: FUZZ_SECONDS (20) seconds for each fuzz target, TIME_SCALE (1) factor on every limit of silence
 USAGE
 }
 
@@ -54,17 +54,35 @@ count_log() {
     END { print p + 0, f + 0, s + 0, seen + 0 }'
 }
 
-# suite LABEL SECONDS COMMAND...: runs one program with a time limit. It must print a closing line.
+# suite LABEL SECONDS COMMAND...: runs one program, which must print something every SECONDS (a dot a test: a busy machine
+# takes longer for all of them, but not for one) and a closing line.
 suite() { run_suite counted "$@"; }
 # check LABEL SECONDS COMMAND...: runs a command as one test, whose result is its exit status.
 check() { run_suite single "$@"; }
+
+# Ends a running command once its log has not grown for so many seconds.
+end_if_silent() { # PID LOG SECONDS
+  size='' grown=$(now)
+  while sleep 2 && kill -0 "$1" 2>/dev/null; do
+    new=$(wc -c <"$2")
+    if [ "$new" != "$size" ]; then
+      size=$new grown=$(now)
+    elif [ "$(($(now) - grown))" -ge "$3" ]; then
+      printf '\n%s\n' "stopped: nothing was printed for $3 s" >>"$2"
+      kill "$1"
+      return
+    fi
+  done
+}
 
 run_suite() {
   kind=$1 label=$2 limit=$(($3 * time_scale)); shift 3
   log=$logs/$(printf '%s' "$label" | tr -c 'A-Za-z0-9_.\n-' _).log
   began=$(now) rc=0
-  (cd "$root" && exec timeout -k 10 "$limit" "$@") >"$log" 2>&1 </dev/null & running=$!
+  (cd "$root" && exec timeout -k 10 1d "$@") >"$log" 2>&1 </dev/null & running=$! # timeout: so that a kill ends its group
+  end_if_silent "$running" "$log" "$limit" >/dev/null 2>&1 & watcher=$!
   wait "$running" || rc=$?
+  kill "$watcher" 2>/dev/null || true
   running=
   # shellcheck disable=SC2046
   set -- $(count_log "$log")
@@ -73,7 +91,8 @@ run_suite() {
     p=0 f=0 s=0 seen=1
     [ "$rc" != 0 ] || p=1
   fi
-  if [ "$rc" = 124 ] || [ "$rc" = 137 ]; then f=$((f + 1)) why=" (stopped: over $limit s, or killed)"
+  if [ "$rc" = 124 ] || [ "$rc" = 137 ] || grep -q '^stopped: nothing was printed' "$log"; then
+    f=$((f + 1)) why=" (silent for $limit s, or killed)"
   elif [ "$rc" != 0 ] && [ "$f" = 0 ]; then f=1 why=" (exit code $rc)"
   elif [ "$rc" = 0 ] && [ "$seen" = 0 ]; then f=1 why=" (no closing line)"
   fi
