@@ -36,7 +36,8 @@ local C, raise = f.C, f.raise
 ---@field verdict table         tensor [1], in which ranks compare whether the step has failed
 ---@field notify function|false gets texts about choices (auto/) and memories that are reset; false: standard output
 ---@field chooser table|false   state of auto/; false in an exchange with a fixed setting
-local Exchange = sealed({}, "exchange")
+local Exchange = sealed({}, "exchange", "comm settings compressor topology step last names epoch",
+  "choice restore") -- an AutoExchange has these
 
 --- Fields that Exchange:replace replaces.
 local replaced = {"settings", "topology", "compressor", "route", "plan", "trials", "remembered"}

@@ -7,12 +7,13 @@ local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local autograd = require "atomo.autograd"
 local O = require "atomo.tensor.check_options"
+local strict_fields = require "atomo.core.fields"
 local raise = f.raise
 
 ---@class atomo.EMA
 ---@field averages atomo.Tensor[]
 ---@field updates integer
-local EMA = {}
+local EMA = strict_fields({}, "ema", "averages updates params decay")
 EMA.__index = EMA
 
 --- atomo.optim.ema {params=, decay=0.999}. The averages start as copies of the weights.
