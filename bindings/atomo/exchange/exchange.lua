@@ -30,7 +30,8 @@ local C, raise = f.C, f.raise
 ---@field last table            figures of the last step that was averaged (Step:figures)
 ---@field names table|false     names of the gradients
 ---@field epoch integer|false   epoch passed to budget schedules
----@field remembered table|false compressor state to be restored when the first step is planned (memories.lua)
+---@field remembered table|false compressor state to be restored when the first step is planned; afterwards memories of
+---                             tensors that are not in the plan (memories.lua)
 ---@field closed string|false   why nothing can be exchanged any more: ranks may be at different operations
 ---@field apart table           addresses of the gradients, to check that no two share memory (pushed.lua)
 ---@field verdict table         tensor [1], in which ranks compare whether the step has failed
@@ -269,7 +270,7 @@ end
 ---@return table<string, atomo.Tensor>
 function Exchange:state_dict() return memories.of(self) end
 
---- Restores a result of state_dict; may be called before the first step.
+--- Restores a result of state_dict; may be called before the first step. [collective, after it]
 function Exchange:load_state_dict(state) memories.load(self, state) end
 
 --- Milliseconds of encoding on the main thread in the current step.
