@@ -285,6 +285,9 @@ ATOMO_API int atomo_bucket_wait(atomo_bucket *b, double *out);
 /* out[3], in seconds so far: work of the communication thread; time that other threads waited for buckets, except for
  * ATOMO_OP_DECODE; work of the coding thread. [local] */
 ATOMO_API void atomo_engine_seconds(double *out);
+/* Waits until the communication thread is out of MPI, as an operation on a communicator does first; then the status and
+ * words of the first of its operations that failed: from there on the ranks are out of step. [local] */
+ATOMO_API int atomo_engine_check(void);
 
 /* ---- files: raw tensors, text, folders, the terminal ------------------------------------------------------------- */
 
