@@ -157,14 +157,16 @@ ATOMO_API void atomo_comm_set_tag(atomo_comm *c, const char *tag);
 ATOMO_API void atomo_flight_note(const char *text);
 
 /* Whether ranks compare operation, type, count and purpose before each collective on c, by 48 bytes from every rank to
- * every other. Until set, they do before blocking collectives, but not before those that return a request. All ranks
- * must set the same. [local] */
+ * every other. Until set, they do before blocking collectives; those that return a request send the 48 bytes along and
+ * compare when it is waited for. Messages have a head of 16 bytes with type and length, unless set to 0. All ranks must
+ * set the same. [local] */
 ATOMO_API void atomo_comm_set_checked(atomo_comm *c, int on);
 /* out[2]: bytes sent and received so far by the operations on c. It counts the payload that an operation must move, on
- * P ranks: a message of n bytes, n; an all-reduce of n, 2 n (P-1)/P each way (as a ring does); an all-gather, own block
- * times P-1 sent, the others' blocks received; a broadcast, n (P-1) sent at the root, n received elsewhere; reduce and
- * gather, the reverse; the exchange of lengths, 48 (P-1) each way. Sums over the ranks equal those of Open MPI's pml
- * monitoring, except for all-reduces under 10 KB on three ranks or more, where Open MPI sends n log2 P. [local] */
+ * P ranks: a message of n bytes, n + 16; an all-reduce of n, 2 n (P-1)/P each way (as a ring does); an all-gather, own
+ * block times P-1 sent, the others' blocks received; a broadcast, n (P-1) sent at the root, n received elsewhere;
+ * reduce and gather, the reverse; the exchange of lengths, 48 (P-1) each way. Sums over the ranks equal those of Open
+ * MPI's pml monitoring, except for all-reduces under 10 KB on three ranks or more, where Open MPI sends n log2 P.
+ * [local] */
 ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
 
 /* Only MPI_Allreduce (sum, in place, spinning while it waits), for benchmarks to compare with. [collective] */
