@@ -5,6 +5,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
+local expect_function = require "atomo.core.callable"
 local autograd = require "atomo.autograd"
 local O = require "atomo.tensor.check_options"
 local strict_fields = require "atomo.core.fields"
@@ -61,6 +62,7 @@ end
 --- Runs fn(...) with the averages in place of the weights; returns fn's results. The weights are restored, also after
 --- an error.
 function EMA:with(fn, ...)
+  expect_function("ema: with", fn)
   self:swap()
   local function finish(ok, ...)
     self:swap()
