@@ -8,6 +8,7 @@ local number = require "atomo.core.number"
 local expect_function = require "atomo.core.callable"
 local autograd = require "atomo.autograd"
 local O = require "atomo.tensor.check_options"
+local check_apart = require "atomo.optim.apart"
 local strict_fields = require "atomo.core.fields"
 local raise = f.raise
 
@@ -30,12 +31,14 @@ local function new(opts)
   end
   local self = setmetatable({params = opts.params, decay = decay, averages = {}, updates = 0}, EMA)
   local seen = {}
+  for i, p in ipairs(opts.params) do
+    if seen[p] then raise(("ema: parameter %d is listed twice"):format(i)) end
+    seen[p] = true
+    T.expect(p, ("ema: parameter %d"):format(i), "f32")
+  end
+  check_apart("ema", opts.params)
   T.outside_scope(function()
-    for i, p in ipairs(opts.params) do
-      if seen[p] then raise(("ema: parameter %d is listed twice"):format(i)) end
-      seen[p] = true
-      self.averages[i] = T.expect(p, ("ema: parameter %d"):format(i), "f32"):detach():clone()
-    end
+    for i, p in ipairs(opts.params) do self.averages[i] = p:detach():clone() end
   end)
   return self
 end
