@@ -294,7 +294,7 @@ ATOMO_API int atomo_engine_check(void);
 /* ---- files: raw tensors, text, folders, the terminal ------------------------------------------------------------- */
 
 /* Writes head, then the bytes of the contiguous tensors [count], to a temporary file beside path, syncs it and renames
- * it to path. [local] EIO */
+ * it to path. Follows symbolic links; writes directly to what is no regular file (a device, a pipe). [local] EIO */
 ATOMO_API int atomo_raw_write(const char *path, const void *head, double head_bytes, const atomo_tensor *const *tensors,
                               int count);
 /* Reads n bytes of a file from an offset on, as u8 [n]. [local] EIO; EFORMAT if the file is shorter. */
