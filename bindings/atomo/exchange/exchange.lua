@@ -96,6 +96,7 @@ end
 --- Makes the plan when all gradients of the first step have been pushed. [collective]
 local function plan(self)
   check.agreement(self)
+  if self.route.between then self.route.between.notify = self.notify end
   self.plan = T.outside_scope(Plan.new, {comm = self.comm, settings = self.settings, compressor = self.compressor,
     route = self.route, names = self.names}, self.current.given)
   if self.route.topology.tries_sizes and self.compressor.name == "none" then

@@ -108,7 +108,7 @@ local function begun_anew(plan, keys, of_key)
   local labels, seen = {}, {}
   for key in pairs(keys) do
     local t = not of_key[key] and tensor_of(plan, key)
-    if t and not seen[t] then seen[t], labels[#labels + 1] = true, t.label end
+    if t and not seen[t] then seen[t], labels[#labels + 1] = true, (t.label:gsub("^of ", "")) end
   end
   table.sort(labels)
   return labels

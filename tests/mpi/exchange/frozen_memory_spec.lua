@@ -112,6 +112,26 @@ describe("a frozen tensor's memory", function()
   end)
 end)
 
+describe("what begins anew is told to whoever the exchange tells, once, on rank 0:", function()
+  for _, o in ipairs {{topology = "allgather"}, {topology = "hierarchical", inter_node = "allgather"},
+      {topology = "hierarchical", inter_node = "sharded"}} do
+    it(o.topology .. " " .. (o.inter_node or ""), function()
+      local names, said = {"a", "g", "h"}, {}
+      local ok, ex = matrix.exchange(o, {compress = compressors[1], min_size = 1500, seed = 5, fuse_small = "compress"})
+      assert.is_true(ok, tostring(ex))
+      ex:set_names(names)
+      ex.notify = function(text) said[#said + 1] = text end
+      for number = 1, 2 do step(ex, number, names) end
+      assert.same({}, said)
+      changed(ex, {"a", "h"}) -- the small ones travel as one: those are others now
+      step(ex, 3, {"a", "h"})
+      assert.equal(world.rank == 0 and 1 or 0, #said)
+      local text = "^exchange: step 2: what compressors remembered of %d small gradients begins anew"
+      if said[1] then assert.matches(text, said[1]) end
+    end)
+  end
+end)
+
 describe("a state that is loaded when the plan is there", function()
   for _, o in ipairs {topologies[2], topologies[3]} do
     if matrix.possible(o, compressors[1]) then
