@@ -24,6 +24,11 @@ ATOMO_API void atomo_child_await(double seconds); /* waits for its end, at most 
 /* Waits, for at most `seconds`, until the readers of standard output and standard error have read everything, if these
  * are pipes: after an abort, mpirun drops what it has not read yet. */
 ATOMO_API void atomo_await_readers(double seconds);
+/* An error that this rank ends with: the others are told, by UDP; said: this rank has written it out. And whether
+ * another has told of one with the same first line: 2 where one has written it out, else 1 where a rank before this one
+ * has it, which writes it for all, else 0. Without other ranks nothing, and 0. [local] */
+ATOMO_API void atomo_failure_tell(const char *text, int said);
+ATOMO_API int atomo_failure_is_told(const char *text);
 ATOMO_API double atomo_peak_rss(void); /* the process's largest resident size so far, in bytes */
 
 ATOMO_API double atomo_seedings(void);      /* calls of atomo_manual_seed so far */

@@ -29,7 +29,9 @@ typedef struct atomo_peer {
     atomo_query_state state;
 } atomo_peer;
 
-enum { QUERY_ASK = 1, QUERY_ANSWER = 2, QUERY_WRITE = 3 }; /* WRITE: write your flight recorder, the job ends */
+/* WRITE: write your flight recorder, the job ends. FAILED: the sender ends with an error whose text has the checksum
+ * state.number; state.ended: it has printed it. */
+enum { QUERY_ASK = 1, QUERY_ANSWER = 2, QUERY_WRITE = 3, QUERY_FAILED = 4 };
 
 typedef struct atomo_packet {
     uint32_t kind, round;    /* QUERY_*; number of the question, which the answer repeats */
