@@ -126,7 +126,7 @@ describe("what begins anew is told to whoever the exchange tells, once, on rank 
       changed(ex, {"a", "h"}) -- the small ones travel as one: those are others now
       step(ex, 3, {"a", "h"})
       assert.equal(world.rank == 0 and 1 or 0, #said)
-      local text = "^exchange: step 2: what compressors remembered of %d small gradients begins anew"
+      local text = "^exchange: step 2: the compressors' memory of %d small gradients is reset"
       if said[1] then assert.matches(text, said[1]) end
     end)
   end

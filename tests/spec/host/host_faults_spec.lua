@@ -87,7 +87,8 @@ describe("under mpirun", function()
   end, true)
 
   spec("an error that ranks have alike is said once, another by a line of its own", function()
-    for _, case in ipairs {{"error 'bad weather'", 1, 0}, {"if w.rank > 0 then error 'bad weather' end w:barrier()", 1, 0},
+    for _, case in ipairs {{"error 'bad weather'", 1, 0},
+        {"if w.rank > 0 then error 'bad weather' end w:barrier()", 1, 0},
         {"w:allreduce(a.ones(w.rank == 2 and 3 or 4))", 1, 0},
         {"error(w.rank == 2 and 'ill wind' or 'bad weather')", 1, 1}} do
       local body, frames, most_lines = unpack(case)
