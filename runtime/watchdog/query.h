@@ -40,8 +40,8 @@ typedef struct atomo_packet {
     atomo_query_state state; /* in answers */
 } atomo_packet;
 
-/* Opens the socket and exchanges addresses with all ranks of c, the whole job: *peers [size of c], which the caller frees
- * by atomo__free. Once per process. [collective] */
+/* Opens the socket and exchanges addresses with all ranks of c, the whole job: *peers [size of c], which the caller
+ * frees by atomo__free. Once per process. [collective] */
 int atomo__query_open(atomo_comm *c, atomo_peer **peers);
 void atomo__query_close(void);
 
