@@ -7,6 +7,7 @@ int atomo__comm_usable(const atomo_comm *c, const char *fn)
 {
     ATOMO_REQUIRE(c && !c->closed, ATOMO_EARG, "%s: the communicator is closed", fn);
     ATOMO_REQUIRE(atomo_mpi_started(), ATOMO_EMPI, "%s: MPI is not running (not started, or ended already)", fn);
+    ATOMO_REQUIRE(!*c->parted, ATOMO_EMISMATCH, "%s: the communicator's ranks are out of step since %s", fn, c->parted);
     atomo__gate();
     return ATOMO_OK;
 }
@@ -139,14 +140,16 @@ int atomo_comm_split_shared(atomo_comm *c, atomo_comm **out)
 
 int atomo_comm_close(atomo_comm *c)
 {
-    ATOMO_TRY(atomo__comm_usable(c, "close"));
+    if (!c || !*c->parted) ATOMO_TRY(atomo__comm_usable(c, "close"));
     atomo_comm *world;
     ATOMO_TRY(atomo_comm_world(&world));
     ATOMO_REQUIRE(c != world, ATOMO_EARG, "close: the world communicator stays open until the program ends");
     ATOMO_FLIGHT("close", &c->group, 0);
     c->closed = true;
-    ATOMO_MPI(MPI_Comm_free, &c->control);
-    ATOMO_MPI(MPI_Comm_free, &c->mpi);
+    if (!*c->parted) { /* else operations are under way that never end */
+        ATOMO_MPI(MPI_Comm_free, &c->control);
+        ATOMO_MPI(MPI_Comm_free, &c->mpi);
+    }
     atomo__comm_drop(c);
     return ATOMO_OK;
 }

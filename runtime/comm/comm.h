@@ -35,6 +35,9 @@ enum {
     X(ALLGATHERV, "allgatherv")                                                                                        \
     X(ALLTOALLV, "alltoallv")                                                                                          \
     X(SPLIT, "split")                                                                                                  \
+    X(IBARRIER, "ibarrier")                                                                                            \
+    X(IBCAST, "ibcast")                                                                                                \
+    X(IALLREDUCE, "iallreduce")                                                                                        \
     X(CHECK, "check")                                                                                                  \
     X(END, "the end of the program")
 #define ATOMO_COMM_OPERATION_ENUM(name, text) COMM_##name,
@@ -65,6 +68,7 @@ struct atomo_comm {
     int32_t *world_rank;      /* [size] rank in MPI_COMM_WORLD */
     int checked;              /* CHECK_*: which collectives compare fingerprints first */
     char tag[64];             /* purpose of the next operations, part of their fingerprints; "": none */
+    char parted[320];         /* why its ranks are out of step for good; "": they are not */
     _Atomic int64_t bytes_out, bytes_in;
     atomo_fingerprint *peers; /* [size] of the last comparison */
     int *counts, *displs;     /* [size] scratch for MPI_Iallgatherv */
@@ -89,8 +93,14 @@ int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int deta
 /* The same, exact, if c->checked or atomo__comm_checked asks for it, else nothing. */
 int atomo__fingerprint_compare_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
 /* The same for non-blocking collectives. A comparison waits for all ranks, so it is made only with CHECK_ALL or
- * atomo__comm_checked. */
+ * atomo__comm_checked. Else ranks compare when they wait for the request (icollective.c). */
 int atomo__fingerprint_compare_if_all(atomo_comm *c, int operation, int dtype, int detail, double count);
+bool atomo__comm_compares_late(const atomo_comm *c);
+/* This rank's fingerprint of its next operation, to be sent to all. */
+atomo_fingerprint atomo__fingerprint_make(atomo_comm *c, int operation, int dtype, int detail, double count);
+/* All ranks' have come, peers [size], after the operation was begun: EMISMATCH on every rank where they differ, and the
+ * communicator is of no use any more, since part of the operation is still under way. */
+int atomo__fingerprint_judge_late(atomo_comm *c, const atomo_fingerprint *peers, int operation);
 
 /* All-reduce of `count` elements in place. */
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);

@@ -4,7 +4,8 @@
  * fail on one rank, hang, or give wrong numbers. Collectives with lengths that differ must exchange these first, so
  * that exchange carries {sequence, operation, type, detail, crc, count, tag}. Every rank sees all fingerprints, so all
  * find the same difference and return the same error. The other blocking collectives compare fingerprints, too, unless
- * atomo_comm_set_checked turns it off; with ATOMO_MPI_CHECK=1 every collective does. Path: stage 7.
+ * atomo_comm_set_checked turns it off. Non-blocking ones send them along and compare them when the request is waited
+ * for, or before they begin with ATOMO_MPI_CHECK=1. Path: stage 7.
  */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
@@ -23,10 +24,10 @@ static int describe_data(const atomo_fingerprint *f, char *text, size_t n)
     static const char *const reductions[] = {"sum", "max", "min", "prod"};
     const bool bytes = f->operation == COMM_ALLGATHERV || f->operation == COMM_ALLTOALLV;
     int k = snprintf(text, n, " (%s, %.0f %s", atomo__dtype_name(f->dtype), f->count, bytes ? "bytes" : "elements");
-    if (f->operation == COMM_ALLREDUCE || f->operation == COMM_REDUCE)
+    if (f->operation == COMM_ALLREDUCE || f->operation == COMM_REDUCE || f->operation == COMM_IALLREDUCE)
         k += snprintf(text + k, n - (size_t)k, ", %s", reductions[f->detail & 3]);
     if (f->operation == COMM_REDUCE) k += snprintf(text + k, n - (size_t)k, ", root %d", f->detail >> 2);
-    if (f->operation == COMM_BCAST || f->operation == COMM_GATHER)
+    if (f->operation == COMM_BCAST || f->operation == COMM_GATHER || f->operation == COMM_IBCAST)
         k += snprintf(text + k, n - (size_t)k, ", root %d", f->detail);
     return k + snprintf(text + k, n - (size_t)k, ")");
 }
@@ -40,7 +41,7 @@ static void describe(const atomo_fingerprint *f, int rank, char *text, size_t n)
     }
     int k = snprintf(text, n, "rank %d is in %s #%u", rank, operation_names[f->operation], f->sequence);
     if (f->operation != COMM_CHECK && f->operation != COMM_BARRIER && f->operation != COMM_SPLIT &&
-        f->operation != COMM_END)
+        f->operation != COMM_END && f->operation != COMM_IBARRIER)
         k += describe_data(f, text + k, n - (size_t)k);
     if (*f->tag) snprintf(text + k, n - (size_t)k, " for '%.*s'", (int)sizeof f->tag, f->tag);
 }
@@ -63,26 +64,58 @@ static int exchange(atomo_comm *c, const atomo_fingerprint *f)
     return ATOMO_OK;
 }
 
-static int first_difference(const atomo_comm *c, bool exact)
+static int first_difference(const atomo_fingerprint *peers, int ranks, bool exact)
 {
-    for (int r = 1; r < c->size; r++)
-        if (differs(&c->peers[0], &c->peers[r], exact)) return r;
+    for (int r = 1; r < ranks; r++)
+        if (differs(&peers[0], &peers[r], exact)) return r;
     return 0;
 }
 
-int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact)
+/* EMISMATCH where they differ, naming two that do. */
+static int judge(const atomo_fingerprint *peers, int ranks, int operation, bool exact)
+{
+    const int r = first_difference(peers, ranks, exact);
+    if (!r) return ATOMO_OK;
+    char a[160], b[160];
+    describe(&peers[0], 0, a, sizeof a);
+    describe(&peers[r], r, b, sizeof b);
+    return atomo__fail(ATOMO_EMISMATCH, "%s: the ranks disagree: %s, %s", operation_names[operation], a, b);
+}
+
+atomo_fingerprint atomo__fingerprint_make(atomo_comm *c, int operation, int dtype, int detail, double count)
 {
     atomo_fingerprint f = {c->sequence++, (uint16_t)operation, (uint16_t)dtype, detail, 0, count, ""};
     const char *purpose = atomo__flight_purpose(), *text = *c->tag ? c->tag : purpose;
     f.crc = atomo__crc32(atomo__crc32(0, c->tag, strlen(c->tag)), purpose, strlen(purpose));
     memcpy(f.tag, text, ATOMO_MIN(strlen(text), sizeof f.tag));
+    return f;
+}
+
+bool atomo__comm_compares_late(const atomo_comm *c)
+{
+    return c->checked == CHECK_BLOCKING && !atomo__comm_checked && c->size > 1;
+}
+
+static bool is_begun(const atomo_fingerprint *f)
+{
+    return f->operation == COMM_IBARRIER || f->operation == COMM_IBCAST || f->operation == COMM_IALLREDUCE;
+}
+
+int atomo__fingerprint_judge_late(atomo_comm *c, const atomo_fingerprint *peers, int operation)
+{
+    const int status = judge(peers, c->size, operation, true);
+    if (status < 0 && !*c->parted) snprintf(c->parted, sizeof c->parted, "%s", atomo_last_error());
+    return status;
+}
+
+int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact)
+{
+    const atomo_fingerprint f = atomo__fingerprint_make(c, operation, dtype, detail, count);
     ATOMO_TRY(exchange(c, &f));
-    int r = first_difference(c, exact);
-    if (!r) return ATOMO_OK;
-    char a[160], b[160];
-    describe(&c->peers[0], 0, a, sizeof a);
-    describe(&c->peers[r], r, b, sizeof b);
-    return atomo__fail(ATOMO_EMISMATCH, "%s: the ranks disagree: %s, %s", operation_names[operation], a, b);
+    bool late = false; /* a rank has begun an operation that does not block */
+    for (int r = 0; r < c->size; r++) late |= is_begun(&c->peers[r]);
+    return late && atomo__comm_compares_late(c) ? atomo__fingerprint_judge_late(c, c->peers, operation)
+                                                : judge(c->peers, c->size, operation, exact);
 }
 
 int atomo__fingerprint_compare_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count)
@@ -110,7 +143,7 @@ int atomo_comm_check(atomo_comm *c, const char *name, const char *value)
     atomo_fingerprint f = {c->sequence++, COMM_CHECK, 0, 0, atomo__crc32(0, value, n), (double)n, ""};
     memcpy(f.tag, name, ATOMO_MIN(strlen(name), sizeof f.tag));
     ATOMO_TRY(exchange(c, &f));
-    int other = first_difference(c, true);
+    int other = first_difference(c->peers, c->size, true);
     if (!other) return ATOMO_OK;
     if (c->peers[0].operation != c->peers[other].operation ||
         memcmp(c->peers[0].tag, c->peers[other].tag, sizeof f.tag)) {

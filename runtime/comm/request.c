@@ -1,26 +1,14 @@
-/* request.c - point-to-point messages and non-blocking collectives.
+/* request.c - point-to-point messages, and the life of requests.
+ *
+ * A message has a head of 16 bytes ahead of it, which tells its type and length, so that a receive of another type or
+ * length is an error that names both (unless atomo_comm_set_checked turns that off, on both sides).
  *
  * A request holds a view of its tensor, so the bytes outlive the Lua value. A request that is freed before it is done
  * (such as an unfinished one that Lua collects) goes to a list, and its memory is freed when MPI no longer uses it.
  * Freeing never calls MPI, so finalizers may do it. Path: stage 7.
  */
-#include "comm/comm.h"
-#include "tensor/tensor.h"
+#include "comm/request.h"
 #include <pthread.h>
-
-struct atomo_request {
-    struct atomo_request *next; /* in the list of abandoned requests */
-    const char *what;           /* static text: "irecv" */
-    atomo_tensor *hold;         /* a view of the tensor; NULL: the operation has none */
-    bool receives, writes;      /* it is a receive, whose length is checked; it changes the tensor */
-    bool open;                  /* counted in open_count */
-    atomo_comm *comm;           /* held */
-    atomo_flight_group group;   /* the ranks that take part, for the flight recorder */
-    int32_t peer;               /* the other rank of a message, in MPI_COMM_WORLD */
-    int n, done, failed;        /* number of pieces; pieces done; status of the first failure, 0: none */
-    int64_t *expected;          /* [n] bytes of each piece of a receive */
-    MPI_Request piece[];        /* [n] */
-};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards abandoned */
 static atomo_request *abandoned;
@@ -43,28 +31,38 @@ static void request_release(atomo_request *r)
     atomo__free(r);
 }
 
-/* Counts r in open_count, or no longer. */
-static void count_open(atomo_request *r, bool open)
+void atomo__request_count_open(atomo_request *r, bool open)
 {
     if (r->open != open) open_count += open ? 1 : -1;
     r->open = open;
 }
 
-/* *out = a request of n pieces; t may be NULL. peer: the other rank of a message; -1: all ranks of c take part. */
-static int request_new(const char *what, atomo_comm *c, int peer, const atomo_tensor *t, int n, atomo_request **out)
+static int pieces_of(const atomo_tensor *t) /* at least one: an empty message is a message */
+{
+    int64_t bytes = t ? (int64_t)atomo__tensor_bytes(t) : 0;
+    return bytes == 0 ? 1 : (int)((bytes + atomo__comm_chunk - 1) / atomo__comm_chunk);
+}
+
+int atomo__request_new(const char *what, atomo_comm *c, int peer, const atomo_tensor *t, bool compares,
+                       atomo_request **out)
 {
     void *p;
+    const int n = pieces_of(t) + (compares ? 1 : 0);
+    const size_t peers = compares && peer < 0 ? (size_t)c->size * sizeof(atomo_fingerprint) : 0;
     size_t head = sizeof(atomo_request) + (size_t)n * sizeof(MPI_Request), pad = (8 - head % 8) % 8;
-    ATOMO_TRY(atomo__calloc(&p, head + pad + (size_t)n * sizeof(int64_t)));
+    ATOMO_TRY(atomo__calloc(&p, head + pad + (size_t)n * sizeof(int64_t) + peers));
     atomo_request *r = p;
     r->what = what;
     r->n = n;
+    r->compares = compares;
+    r->first = compares ? 1 : 0;
     r->comm = atomo__comm_hold(c);
     r->peer = peer < 0 ? 0 : c->world_rank[peer];
     r->group = peer < 0 ? c->group : (atomo_flight_group){.ranks = &r->peer, .size = 1};
     r->group.message = true;
     r->group.number = 0;
     r->expected = (int64_t *)((char *)p + head + pad);
+    r->peers = (atomo_fingerprint *)(void *)(r->expected + n);
     for (int i = 0; i < n; i++) r->piece[i] = MPI_REQUEST_NULL;
     int status = t ? hold_view(t, &r->hold) : ATOMO_OK;
     if (status < 0) {
@@ -75,24 +73,38 @@ static int request_new(const char *what, atomo_comm *c, int peer, const atomo_te
     return ATOMO_OK;
 }
 
-static int pieces_of(const atomo_tensor *t) /* at least 1, since an empty message is sent, too */
-{
-    int64_t bytes = (int64_t)atomo__tensor_bytes(t);
-    return bytes == 0 ? 1 : (int)((bytes + atomo__comm_chunk - 1) / atomo__comm_chunk);
-}
-
-/* Returns the address of the i-th piece of t; *count = its number of elements. */
-static char *piece_of(const atomo_tensor *t, int i, int *count)
+char *atomo__request_piece(const atomo_tensor *t, int i, int *count)
 {
     int64_t size = (int64_t)atomo__dtype_size(t->dtype), each = atomo__comm_chunk / size;
     *count = (int)ATOMO_MIN(each, (int64_t)t->numel - i * each);
     return (char *)t->data + i * each * size;
 }
 
+/* The other ranks have told what they do. */
+static int compare(atomo_request *r)
+{
+    if (r->receives)
+        r->unlike = r->head.dtype != r->hold->dtype || r->head.bytes != atomo__tensor_bytes(r->hold);
+    else if (r->operation)
+        return atomo__fingerprint_judge_late(r->comm, r->peers, r->operation);
+    return ATOMO_OK;
+}
+
+/* A message that is not what this rank's tensor takes, as its head says. */
+static int unlike(const atomo_request *r, bool truncated)
+{
+    return atomo__fail(ATOMO_EMISMATCH, "%s: rank %d sent %.0f bytes with tag %d (%s), %s %s here takes %.0f%s",
+                       r->what, r->source, r->head.bytes, r->tag, atomo__dtype_name(r->head.dtype),
+                       atomo__dtype_name(r->hold->dtype), atomo__shape_text(r->hold), atomo__tensor_bytes(r->hold),
+                       truncated ? ": truncated" : "");
+}
+
 /* Records that the next piece has ended with MPI's code rc; checks the length of a receive. */
 static int piece_done(atomo_request *r, int rc, const MPI_Status *s)
 {
     int i = r->done++, got = 0;
+    if (i < r->first) return r->failed = rc == MPI_SUCCESS ? compare(r) : atomo__mpi_fail(rc, r->what);
+    if (r->unlike) return r->failed = unlike(r, rc != MPI_SUCCESS);
     if (rc != MPI_SUCCESS) return r->failed = atomo__mpi_fail(rc, r->what);
     if (!r->receives) return ATOMO_OK;
     ATOMO_MPI(MPI_Get_count, s, MPI_BYTE, &got);
@@ -112,11 +124,17 @@ static int request_advance(atomo_request *r, bool block)
         int over = 1, rc = block ? MPI_Wait(&r->piece[r->done], &s) : MPI_Test(&r->piece[r->done], &over, &s);
         if (rc == MPI_SUCCESS && !over) return 0;
         const int status = piece_done(r, rc, &s);
-        if (status < 0 || r->done == r->n) count_open(r, false);
+        if (status < 0 || r->done == r->n) atomo__request_count_open(r, false);
         ATOMO_TRY(status);
         if (r->done == r->n && r->writes) atomo_tensor_touch(r->hold);
     }
     return 1;
+}
+
+static void cancel(atomo_request *r)
+{
+    for (int i = r->done; i < r->n; i++)
+        if (MPI_Cancel(&r->piece[i]) == MPI_SUCCESS) r->receives = false;
 }
 
 void atomo__requests_reap(bool last)
@@ -124,7 +142,7 @@ void atomo__requests_reap(bool last)
     pthread_mutex_lock(&lock);
     for (atomo_request **at = &abandoned; *at;) {
         atomo_request *r = *at;
-        if (last && r->receives && r->done < r->n && MPI_Cancel(&r->piece[r->done]) == MPI_SUCCESS) r->receives = false;
+        if (last && r->receives) cancel(r);
         int over = request_advance(r, false);
         if (over == 0) { /* MPI still uses its memory, so it is kept; at the end the process's exit frees it */
             at = &r->next;
@@ -165,16 +183,23 @@ void atomo_request_free(atomo_request *r)
     pthread_mutex_unlock(&lock);
 }
 
-/* Handles a failed post. If some pieces were posted, MPI still uses the memory, so the request is abandoned, not freed.
- */
-static int post_failed(atomo_request *r, int posted, int rc, const char *fn)
+int atomo__request_post_failed(atomo_request *r, int posted, int rc, const char *fn)
 {
-    count_open(r, false);
+    atomo__request_count_open(r, false);
     if (posted == 0)
         request_release(r);
     else
         atomo_request_free(r);
     return atomo__mpi_fail(rc, fn);
+}
+
+static int post_head(atomo_request *r, int peer, int tag, bool sends)
+{
+    const int n = (int)sizeof r->head;
+    if (sends) r->head = (atomo__message_head){.dtype = r->hold->dtype, .bytes = atomo__tensor_bytes(r->hold)};
+    const int rc = sends ? MPI_Isend(&r->head, n, MPI_BYTE, peer, tag, r->comm->control, &r->piece[0])
+                         : MPI_Irecv(&r->head, n, MPI_BYTE, peer, tag, r->comm->control, &r->piece[0]);
+    return rc == MPI_SUCCESS ? ATOMO_OK : atomo__request_post_failed(r, 0, rc, sends ? "MPI_Isend" : "MPI_Irecv");
 }
 
 static int post_message(atomo_comm *c, const atomo_tensor *t, int peer, int tag, bool sends, atomo_request **out)
@@ -187,18 +212,22 @@ static int post_message(atomo_comm *c, const atomo_tensor *t, int peer, int tag,
                   sends ? "send" : "recv", tag, (int)ATOMO_COMM_TAG_MAX);
     atomo__requests_reap(false);
     atomo_request *r = NULL;
-    ATOMO_TRY(request_new(what, c, peer, t, pieces_of(t), &r));
+    const bool compares = c->checked || atomo__comm_checked;
+    ATOMO_TRY(atomo__request_new(what, c, peer, t, compares, &r));
     r->receives = r->writes = !sends;
-    count_open(r, sends);
+    r->source = peer;
+    r->tag = tag;
+    atomo__request_count_open(r, sends);
+    if (compares) ATOMO_TRY(post_head(r, peer, tag, sends));
     MPI_Datatype type = atomo__mpi_type(t->dtype);
-    for (int i = 0, count; i < r->n; i++) {
-        char *p = piece_of(t, i, &count);
+    for (int i = r->first, count; i < r->n; i++) {
+        char *p = atomo__request_piece(t, i - r->first, &count);
         r->expected[i] = count * (int64_t)atomo__dtype_size(t->dtype);
         int rc = sends ? MPI_Isend(p, count, type, peer, tag, c->mpi, &r->piece[i])
                        : MPI_Irecv(p, count, type, peer, tag, c->mpi, &r->piece[i]);
-        if (rc != MPI_SUCCESS) return post_failed(r, i, rc, sends ? "MPI_Isend" : "MPI_Irecv");
+        if (rc != MPI_SUCCESS) return atomo__request_post_failed(r, i, rc, sends ? "MPI_Isend" : "MPI_Irecv");
     }
-    double bytes = atomo__tensor_bytes(t);
+    double bytes = atomo__tensor_bytes(t) + (compares ? (double)sizeof r->head : 0);
     atomo__comm_count(c, sends ? bytes : 0, sends ? 0 : bytes);
     *out = r;
     return ATOMO_OK;
@@ -233,62 +262,4 @@ int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag)
     atomo_request *r = NULL;
     ATOMO_TRY(post_message(c, t, src, tag, false, &r));
     return wait_and_free(r);
-}
-
-int atomo_comm_ibarrier(atomo_comm *c, atomo_request **out)
-{
-    ATOMO_TRY(atomo__comm_usable(c, "ibarrier"));
-    ATOMO_TRY(atomo__fingerprint_compare_if_all(c, COMM_BARRIER, 0, 1, 0));
-    atomo_request *r = NULL;
-    ATOMO_TRY(request_new("ibarrier", c, -1, NULL, 1, &r));
-    count_open(r, true);
-    int rc = MPI_Ibarrier(c->mpi, &r->piece[0]);
-    if (rc != MPI_SUCCESS) return post_failed(r, 0, rc, "MPI_Ibarrier");
-    *out = r;
-    return ATOMO_OK;
-}
-
-int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request **out)
-{
-    MPI_Op mpi_op;
-    ATOMO_TRY(atomo__comm_usable(c, "iallreduce"));
-    ATOMO_TRY(atomo__comm_buffer(t, "iallreduce: tensor"));
-    ATOMO_TRY(atomo__mpi_op(op, "iallreduce", &mpi_op));
-    ATOMO_TRY(atomo__fingerprint_compare_if_all(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
-    atomo__requests_reap(false);
-    atomo_request *r = NULL;
-    ATOMO_TRY(request_new("iallreduce", c, -1, t, pieces_of(t), &r));
-    count_open(r, true);
-    r->writes = true;
-    for (int i = 0, count; i < r->n; i++) {
-        char *p = piece_of(t, i, &count);
-        int rc = MPI_Iallreduce(MPI_IN_PLACE, p, count, atomo__mpi_type(t->dtype), mpi_op, c->mpi, &r->piece[i]);
-        if (rc != MPI_SUCCESS) return post_failed(r, i, rc, "MPI_Iallreduce");
-    }
-    double bytes = 2 * atomo__tensor_bytes(t) * (c->size - 1) / c->size;
-    atomo__comm_count(c, bytes, bytes);
-    *out = r;
-    return ATOMO_OK;
-}
-
-int atomo_comm_ibcast(atomo_comm *c, atomo_tensor *t, int root, atomo_request **out)
-{
-    ATOMO_TRY(atomo__comm_usable(c, "ibcast"));
-    ATOMO_TRY(atomo__comm_buffer(t, "ibcast: tensor"));
-    ATOMO_TRY(atomo__comm_root(c, root, "ibcast: root"));
-    ATOMO_TRY(atomo__fingerprint_compare_if_all(c, COMM_BCAST, t->dtype, root, t->numel));
-    atomo__requests_reap(false);
-    atomo_request *r = NULL;
-    ATOMO_TRY(request_new("ibcast", c, -1, t, pieces_of(t), &r));
-    count_open(r, true);
-    r->writes = c->rank != root;
-    for (int i = 0, count; i < r->n; i++) {
-        char *p = piece_of(t, i, &count);
-        int rc = MPI_Ibcast(p, count, atomo__mpi_type(t->dtype), root, c->mpi, &r->piece[i]);
-        if (rc != MPI_SUCCESS) return post_failed(r, i, rc, "MPI_Ibcast");
-    }
-    double bytes = atomo__tensor_bytes(t);
-    atomo__comm_count(c, c->rank == root ? bytes * (c->size - 1) : 0, c->rank == root ? 0 : bytes);
-    *out = r;
-    return ATOMO_OK;
 }

@@ -136,6 +136,21 @@ static void quiet(void)
     pthread_mutex_unlock(&engine.lock);
 }
 
+/* With the lock. */
+static int failure(void)
+{
+    return engine.failed ? atomo__fail(engine.failed, "%s", engine.why) : ATOMO_OK;
+}
+
+int atomo_engine_check(void)
+{
+    quiet();
+    pthread_mutex_lock(&engine.lock);
+    const int status = failure();
+    pthread_mutex_unlock(&engine.lock);
+    return status;
+}
+
 /* Finishes all posted operations and ends both threads. Runs at the end of the program, also if MPI never ran. */
 static void stop(void)
 {
@@ -208,9 +223,9 @@ int atomo__engine_wait_for(atomo_bucket *b, double *seconds)
     *seconds = atomo_time() - from;
     engine.waited += *seconds;
     while (b->done < b->posted) pthread_cond_wait(&engine.changed, &engine.lock);
-    const int failed = engine.failed;
+    const int status = failure();
     pthread_mutex_unlock(&engine.lock);
-    return failed ? atomo__fail(failed, "%s", engine.why) : ATOMO_OK;
+    return status;
 }
 
 void atomo_engine_seconds(double *out)

@@ -60,13 +60,28 @@ static bool alone(void) /* no MPI, or one rank */
     return !atomo_mpi_started() || strstr(atomo_mpi_label(), " of 1 on ");
 }
 
-/* Gives rank 0 time to end the job, since often all ranks fail in the same way. Returns whether this rank has been
- * terminated in the meantime; it then prints one line only. */
-static bool others_ended_first(void)
+static void nap(void) /* 30 ms */
 {
-    if (strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0) return host_was_terminated();
-    for (int i = 0; i < 10 && !host_was_terminated(); i++) nanosleep(&(struct timespec){0, 30000000}, NULL);
-    return host_was_terminated();
+    nanosleep(&(struct timespec){0, 30000000}, NULL);
+}
+
+/* Who says why the job ends. Where ranks fail alike, the first of them; the others say nothing, and leave it the time
+ * to end the job. A rank that is terminated with an error of its own says one line. */
+enum word { WORD_FRAME, WORD_LINE, WORD_NONE };
+
+static enum word word_of(const char *text)
+{
+    enum { FOR_OTHERS = 10, FOR_THE_END = 100 }; /* naps */
+    const bool first = strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0;
+    atomo_failure_tell(text, 0);
+    for (int i = 0; !first && i < FOR_OTHERS && !atomo_failure_is_told(text) && !host_was_terminated(); i++) nap();
+    if (atomo_failure_is_told(text)) {
+        for (int i = 0; i < FOR_THE_END && !host_was_terminated(); i++) nap();
+        return WORD_NONE;
+    }
+    if (host_was_terminated()) return WORD_LINE;
+    atomo_failure_tell(text, 1);
+    return WORD_FRAME;
 }
 
 /* Prints the last word with one write, so that those of several ranks do not mix. */
@@ -90,11 +105,12 @@ void host_last_word(const char *text)
     char step[48] = "";
     if (atomo_noted_step() >= 0) snprintf(step, sizeof step, ", step %.0f", atomo_noted_step());
     fflush(stdout);
+    const enum word word = alone() ? WORD_LINE : word_of(text);
     if (alone())
         fprintf(stderr, "atomo-lua%s: %s\n", step, text);
-    else if (others_ended_first())
+    else if (word == WORD_LINE)
         fprintf(stderr, "atomo-lua: %s%s: %.*s\n", atomo_mpi_label(), step, (int)strcspn(text, "\n"), text);
-    else
+    else if (word == WORD_FRAME)
         print_frame(step, text);
     fflush(stderr);
     host_signals_said();

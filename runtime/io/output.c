@@ -5,11 +5,8 @@
 #include "core/core.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 int atomo_output_open(const char *path, int append)
@@ -42,19 +39,7 @@ int atomo_output_close(int fd, const char *path)
 
 int atomo_output_save(const char *path, const void *data, double n)
 {
-    struct stat st;
-    char resolved[PATH_MAX];
-    const bool there = path && stat(path, &st) == 0;
-    if (!there || S_ISREG(st.st_mode)) /* replaces the file; of a symbolic link, the file that it points to */
-        return atomo_raw_write(there && realpath(path, resolved) ? resolved : path, data, n, NULL, 0);
-    const int fd = atomo_output_open(path, 0); /* a terminal or pipe cannot be replaced */
-    if (fd < 0) return fd;
-    const int rc = atomo_output_write(fd, path, data, n);
-    if (rc < 0) {
-        close(fd);
-        return rc;
-    }
-    return atomo_output_close(fd, path);
+    return atomo_raw_write(path, data, n, NULL, 0);
 }
 
 int atomo_output_print(const void *data, double n, int flush)

@@ -6,7 +6,10 @@
 #include "tensor/tensor.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool put_all(FILE *f, const void *head, size_t n, const atomo_tensor *const *tensors, int count)
@@ -31,15 +34,37 @@ static void sync_folder_of(char *path)
     close(folder);
 }
 
+/* Into what is no regular file (a terminal, a pipe, a device): there is nothing to replace. */
+static int write_through(const char *path, const void *head, double head_bytes, const atomo_tensor *const *tensors,
+                         int count)
+{
+    const int fd = atomo_output_open(path, 0);
+    if (fd < 0) return fd;
+    int rc = atomo_output_write(fd, path, head, head_bytes);
+    for (int i = 0; rc == ATOMO_OK && i < count; i++)
+        rc = atomo_output_write(fd, path, tensors[i]->data,
+                                tensors[i]->numel * (double)atomo__dtype_size(tensors[i]->dtype));
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    return atomo_output_close(fd, path);
+}
+
 int atomo_raw_write(const char *path, const void *head, double head_bytes, const atomo_tensor *const *tensors,
                     int count)
 {
-    char temporary[4096];
+    char temporary[4096], resolved[PATH_MAX];
+    struct stat st;
+    const bool there = stat(path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode)) return atomo__fail(ATOMO_EIO, "write: cannot write %s: it is a folder", path);
+    if (there && realpath(path, resolved)) path = resolved; /* a link stays a link */
     int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
     ATOMO_REQUIRE(n > 0 && n < (int)sizeof temporary, ATOMO_EARG, "write: the path is longer than 4000 bytes");
     for (int i = 0; i < count; i++)
         ATOMO_REQUIRE(tensors[i] && atomo_tensor_is_contiguous(tensors[i]), ATOMO_EARG,
                       "write: tensor %d of %s is not contiguous", i + 1, path);
+    if (there && !S_ISREG(st.st_mode)) return write_through(path, head, head_bytes, tensors, count);
     FILE *f = fopen(temporary, "wb");
     ATOMO_REQUIRE(f, ATOMO_EIO, "write: cannot write %s: %s", temporary, strerror(errno));
     bool ok = put_all(f, head, (size_t)head_bytes, tensors, count);

@@ -116,16 +116,17 @@ static void apply_block(const layout *l, int64_t b, const float *v, const float 
     apply(block_size(l, b), l->period, -l->block, v, x + at, r ? r + at : NULL, relu, y + at);
 }
 
-/* Goes through the blocks from last to first, because the blocks that the statistics read last are still in cache. */
+/* Goes through the blocks from last to first, because the blocks that the statistics read last are still in cache.
+ * rest [c]: what rounding left off the means (moments.c), or NULL. */
 static int apply_all(const layout *l, const atomo_tensor *x, const atomo_tensor *r, const float *mean,
-                     const float *gamma, const float *beta, const float *invstd, int relu, float *y)
+                     const float *gamma, const float *beta, const float *invstd, const float *rest, int relu, float *y)
 {
     float *v;
     ATOMO_TRY(new_floats((size_t)(3 * l->period), &v));
     for (int64_t i = 0; i < l->c; i++) {
         v[i] = mean[i];
         v[l->period + i] = gamma[i] * invstd[i];
-        v[2 * l->period + i] = beta[i];
+        v[2 * l->period + i] = rest && rest[i] != 0 ? beta[i] - rest[i] * v[l->period + i] : beta[i];
     }
     for (int k = 0; k < 3; k++) repeat(l, v + k * l->period);
     const float *xd = atomo__f32(x), *rd = r ? atomo__f32(r) : NULL;
@@ -165,6 +166,7 @@ static int train(const layout *l, const atomo_tensor *x, double momentum, double
     ATOMO_TRY(atomo__alloc(&space, (size_t)(2 * l->c) * sizeof(double)));
     double *m = space, *m2 = m + l->c, n = (double)l->rows;
     int rc = moments(l, atomo__f32(x), m, m2);
+    if (rc == 0) rc = atomo__channel_moments(l, atomo__f32(x), eps, m, m2);
     for (int64_t i = 0; rc == 0 && i < l->c; i++) {
         mean[i] = (float)m[i];
         invstd[i] = (float)(1 / sqrt(m2[i] / n + eps));
@@ -198,9 +200,14 @@ int atomo_batch_norm_train(const atomo_tensor *x, const atomo_tensor *residual, 
     ATOMO_TRY(atomo__make(&made, mean, ATOMO_F32, 1, &c, "batch_norm: mean"));
     ATOMO_TRY(atomo__make(&made, invstd, ATOMO_F32, 1, &c, "batch_norm: invstd"));
     ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, x->shape, "batch_norm"));
-    ATOMO_TRY(train(&l, x, momentum, eps, running_mean, running_var, atomo__f32(*mean), atomo__f32(*invstd)));
-    return atomo__made(&made, apply_all(&l, x, residual, atomo__f32(*mean), atomo__f32(gamma), atomo__f32(beta),
-                                        atomo__f32(*invstd), relu, atomo__f32(*out)));
+    float *m = atomo__f32(*mean), *is = atomo__f32(*invstd), *rest;
+    ATOMO_TRY(train(&l, x, momentum, eps, running_mean, running_var, m, is));
+    ATOMO_TRY(new_floats((size_t)l.c, &rest));
+    int rc = atomo__channel_rests(&l, atomo__f32(x), m, is, rest);
+    if (rc == 0)
+        rc = apply_all(&l, x, residual, m, atomo__f32(gamma), atomo__f32(beta), is, rest, relu, atomo__f32(*out));
+    atomo__free(rest);
+    return atomo__made(&made, rc);
 }
 
 int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *residual, const atomo_tensor *gamma,
@@ -218,5 +225,5 @@ int atomo_batch_norm_eval(const atomo_tensor *x, const atomo_tensor *residual, c
     for (int64_t i = 0; i < l.c; i++)
         atomo__f32(*invstd)[i] = (float)(1 / sqrt((double)atomo__f32(running_var)[i] + eps));
     return atomo__made(&made, apply_all(&l, x, residual, atomo__f32(running_mean), atomo__f32(gamma), atomo__f32(beta),
-                                        atomo__f32(*invstd), relu, atomo__f32(*out)));
+                                        atomo__f32(*invstd), NULL, relu, atomo__f32(*out)));
 }

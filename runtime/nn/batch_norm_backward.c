@@ -161,23 +161,32 @@ static int run(job *j, const atomo_tensor *gamma, const atomo_tensor *beta, cons
     void *sums_space;
     ATOMO_TRY(atomo__alloc(&sums_space, (size_t)(2 * c) * sizeof(double)));
     double *sums = sums_space;
-    int rc = new_floats((size_t)(5 * p), &v);
+    int rc = new_floats((size_t)(5 * p + c), &v);
+    float *rest = v + 5 * p; /* of the mean: 0, but for channels far from 0 (moments.c) */
+    if (rc == 0) {
+        memset(rest, 0, (size_t)c * sizeof(float));
+        if (j->training) rc = atomo__channel_rests(l, j->x, atomo__f32(mean), atomo__f32(invstd), rest);
+    }
     if (rc == 0) {
         j->ch = (channels){v, v + p, v + 2 * p, v + 3 * p, v + 4 * p};
         for (int64_t i = 0; i < c; i++) {
             v[i] = atomo__f32(mean)[i];
             v[p + i] = atomo__f32(gamma)[i] * atomo__f32(invstd)[i];
             v[2 * p + i] = atomo__f32(beta)[i];
+            if (rest[i] != 0) v[2 * p + i] -= rest[i] * v[p + i];
         }
         for (int k = 0; k < 3; k++) repeat(l, v + k * p);
         rc = reduce_all(j, sums);
     }
     for (int64_t i = 0; rc == 0 && i < c; i++) {
         const double n = (double)ATOMO_MAX(l->rows, 1), is = (double)atomo__f32(invstd)[i], scale = (double)v[p + i];
+        const double r = (double)rest[i];
+        if (r != 0) sums[c + i] -= r * sums[i];
         gbeta[i] = (float)sums[i];
         ggamma[i] = (float)(sums[c + i] * is);
         v[3 * p + i] = (float)(-scale * is * is * sums[c + i] / n);
         v[4 * p + i] = (float)(-scale * sums[i] / n);
+        if (r != 0) v[4 * p + i] = (float)(scale * (is * is * sums[c + i] * r - sums[i]) / n);
     }
     if (rc == 0 && j->gx) {
         repeat(l, v + 3 * p);

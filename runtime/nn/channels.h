@@ -52,4 +52,9 @@ static inline int new_floats(size_t n, float **out)
     return ATOMO_OK;
 }
 
+/* The moments of channels whose mean is far, again in double; the others' stay. mean, m2 [c]. */
+int atomo__channel_moments(const layout *l, const float *x, double eps, double *mean, double *m2);
+/* rest[c]: atomo__mean_rest of every channel. */
+int atomo__channel_rests(const layout *l, const float *x, const float *mean, const float *invstd, float *rest);
+
 #endif

@@ -1,4 +1,4 @@
-/* common.c - helpers of the layers: bias gradients, moments, checks. Path: stage 3. */
+/* common.c - helpers of the layers: bias gradients, checks. Path: stage 3. */
 #include "nn/nn.h"
 #include <omp.h>
 #include <string.h>
@@ -37,20 +37,6 @@ int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out)
     }
     atomo__free(space);
     return ATOMO_OK;
-}
-
-void atomo__moments(const float *x, int64_t rows, int64_t step, int64_t n, double *mean, double *m2)
-{
-    double sum = 0, squares = 0;
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < n; i++) sum += (double)x[r * step + i];
-    *mean = sum / (double)(rows * n);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < n; i++) {
-            const double d = (double)x[r * step + i] - *mean;
-            squares += d * d;
-        }
-    *m2 = squares;
 }
 
 int atomo__expect_gradient(const atomo_tensor *gy, int ndim, const double *shape, const char *fn)

@@ -16,13 +16,15 @@ ATOMO_CLONES static void add_values(const dims *s, const float *restrict x, floa
         for (int64_t c = 0; c < s->c; c++) sum[c] += x[p * s->c + c];
 }
 
+/* squares += (x - mean)^2, and off += x - mean, by which the mean was missed. */
 ATOMO_CLONES static void add_squares(const dims *s, const float *restrict x, const float *restrict mean,
-                                     float *restrict sum)
+                                     float *restrict squares, float *restrict off)
 {
     for (int64_t p = 0; p < s->p; p++)
         for (int64_t c = 0; c < s->c; c++) {
             const float d = x[p * s->c + c] - mean[c];
-            sum[c] += d * d;
+            squares[c] += d * d;
+            off[c] += d;
         }
 }
 
@@ -69,12 +71,13 @@ static void group_mean(const dims *s, const float *v, float *out)
 }
 
 /* Replaces the variances in invstd by 1 / sqrt(variance + eps). For a group whose squares overflowed f32 (or that has
- * NaN or Inf), mean and variance are computed again in double. */
-static void invert(const dims *s, double eps, const float *x, float *mean, float *invstd)
+ * NaN or Inf), or whose mean is far from 0 or off by too much (off [c]), both are computed again in double. */
+static void invert(const dims *s, double eps, const float *x, const float *off, float *mean, float *invstd)
 {
     for (int64_t g = 0; g < s->c; g += s->per) {
         double m, m2 = (double)invstd[g] * (double)(s->p * s->per);
-        const bool again = !isfinite(m2);
+        const double is = 1 / sqrt((double)invstd[g] + eps);
+        const bool again = !isfinite(m2) || atomo__moments_are_rough((double)mean[g], is, (double)off[g]);
         if (again) atomo__moments(x + g, s->p, s->c, s->per, &m, &m2);
         for (int64_t c = g; c < g + s->per; c++) {
             if (again) mean[c] = (float)m;
@@ -84,29 +87,47 @@ static void invert(const dims *s, double eps, const float *x, float *mean, float
     }
 }
 
+/* What is left of each group's mean (moments.c), to every channel of it. */
+static void mean_rests(const dims *s, const float *x, const float *mean, const float *invstd, float *rest)
+{
+    for (int64_t g = 0; g < s->c; g += s->per) {
+        const float r = atomo__mean_rest(x + g, s->p, s->c, s->per, mean[g], invstd[g]);
+        for (int64_t c = g; c < g + s->per; c++) rest[c] = r;
+    }
+}
+
 /* Computes y, mean [c] and invstd [c] of one image; work: scratch of 2 c floats. */
 static void image_forward(const dims *s, double eps, const float *x, const float *gamma, const float *beta, float *work,
                           float *mean, float *invstd, float *y)
 {
-    float *sum = work, *scale = work + s->c;
-    memset(sum, 0, (size_t)s->c * sizeof(float));
+    float *sum = work, *off = work + s->c;
+    memset(work, 0, (size_t)(2 * s->c) * sizeof(float));
     add_values(s, x, sum);
     group_mean(s, sum, mean);
     memset(sum, 0, (size_t)s->c * sizeof(float));
-    add_squares(s, x, mean, sum);
+    add_squares(s, x, mean, sum, off);
     group_mean(s, sum, invstd);
-    invert(s, eps, x, mean, invstd);
-    for (int64_t c = 0; c < s->c; c++) scale[c] = gamma[c] * invstd[c];
-    apply(s, x, mean, scale, beta, y);
+    group_mean(s, off, off);
+    invert(s, eps, x, off, mean, invstd);
+    float *scale = work, *shift = work + s->c;
+    mean_rests(s, x, mean, invstd, shift);
+    for (int64_t c = 0; c < s->c; c++) {
+        scale[c] = gamma[c] * invstd[c];
+        shift[c] = shift[c] != 0 ? beta[c] - shift[c] * scale[c] : beta[c];
+    }
+    apply(s, x, mean, scale, shift, y);
 }
 
 /* Computes the gradients of one image: ga, gb [c] (zeros on entry) of beta and gamma, and gx (may be NULL). work:
- * scratch of 3 c floats. */
+ * scratch of 4 c floats. */
 static void image_backward(const dims *s, const float *x, const float *gy, const float *gamma, const float *mean,
                            const float *invstd, float *work, float *ga, float *gb, float *gx)
 {
-    float *u = work, *v = work + s->c, *w = work + 2 * s->c;
+    float *u = work, *v = work + s->c, *w = work + 2 * s->c, *rest = work + 3 * s->c;
     add_products(s, x, gy, mean, invstd, ga, gb);
+    mean_rests(s, x, mean, invstd, rest);
+    for (int64_t c = 0; c < s->c; c++)
+        if (rest[c] != 0) gb[c] -= ga[c] * rest[c] * invstd[c];
     if (!gx) return;
     for (int64_t c = 0; c < s->c; c++) {
         v[c] = gamma[c] * ga[c];
@@ -118,6 +139,7 @@ static void image_backward(const dims *s, const float *x, const float *gy, const
         u[c] = gamma[c] * invstd[c];
         v[c] *= invstd[c];
         w[c] *= invstd[c] * invstd[c];
+        if (rest[c] != 0) v[c] -= rest[c] * w[c];
     }
     spread(s, x, gy, mean, u, v, w, gx);
 }
@@ -177,12 +199,12 @@ int atomo_group_norm_backward(const atomo_tensor *x, int groups, const atomo_ten
     ATOMO_TRY(atomo__make(&made, ggamma, ATOMO_F32, 1, gamma->shape, "group_norm backward: gweight"));
     ATOMO_TRY(atomo__make(&made, gbeta, ATOMO_F32, 1, gamma->shape, "group_norm backward: gbias"));
     void *space;
-    ATOMO_TRY(atomo__calloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * 5 * s.c) * sizeof(float)));
+    ATOMO_TRY(atomo__calloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * 6 * s.c) * sizeof(float)));
     float *ga = space, *gb = ga + s.n * s.c, *work = gb + s.n * s.c;
     const int64_t size = s.p * s.c;
     ATOMO_FOR(i, s.n, 1, x->numel > ATOMO_PARALLEL_MIN,
               image_backward(&s, atomo__f32(x) + i * size, atomo__f32(gy) + i * size, atomo__f32(gamma),
-                             atomo__f32(mean) + i * s.c, atomo__f32(invstd) + i * s.c, work + i * 3 * s.c, ga + i * s.c,
+                             atomo__f32(mean) + i * s.c, atomo__f32(invstd) + i * s.c, work + i * 4 * s.c, ga + i * s.c,
                              gb + i * s.c, gx ? atomo__f32(*gx) + i * size : NULL));
     int rc = atomo__column_sums(gb, s.n, s.c, atomo__f32(*ggamma));
     if (rc == 0) rc = atomo__column_sums(ga, s.n, s.c, atomo__f32(*gbeta));

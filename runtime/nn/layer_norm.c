@@ -9,6 +9,17 @@
 
 enum { ROWS = 64 }; /* rows of a block */
 
+/* Returns whether the row's moments must be computed again in double: squares overflowed f32 (or x has NaN or Inf), the
+ * mean is far from 0, or it is wrong by too much, which is checked for long rows and means of many deviations. */
+static bool is_rough(int64_t d, double eps, float mean, double m2, const float *y)
+{
+    enum { LONG = 4096, MANY = 16 };
+    if (!isfinite(m2)) return true;
+    const double m = (double)mean, s = 1 / sqrt(m2 / (double)d + eps);
+    if (d <= LONG && fabs(m) * s <= MANY) return false;
+    return atomo__moments_are_rough(m, s, atomo__lane_sum(y, d) / (double)d);
+}
+
 /* Computes y [d], *mean and *invstd of one row. */
 ATOMO_CLONES static void row_forward(int64_t d, double eps, const float *restrict x, const float *restrict gamma,
                                      const float *restrict beta, float *restrict y, float *mean, float *invstd)
@@ -16,11 +27,12 @@ ATOMO_CLONES static void row_forward(int64_t d, double eps, const float *restric
     float m = (float)(atomo__lane_sum(x, d) / (double)d);
     for (int64_t i = 0; i < d; i++) y[i] = x[i] - m;
     double m2 = atomo__lane_dot(y, y, d);
-    if (!isfinite(m2)) { /* squares overflowed f32, or x has NaN or Inf: compute in double */
+    if (is_rough(d, eps, m, m2, y)) {
         double exact;
         atomo__moments(x, 1, d, d, &exact, &m2);
         m = (float)exact;
-        for (int64_t i = 0; i < d; i++) y[i] = x[i] - m;
+        const float s = (float)(1 / sqrt(m2 / (double)d + eps)), rest = atomo__mean_rest(x, 1, d, d, m, s);
+        for (int64_t i = 0; i < d; i++) y[i] = x[i] - m - rest;
     }
     const float s = (float)(1 / sqrt(m2 / (double)d + eps));
     if (gamma)
@@ -38,7 +50,8 @@ ATOMO_CLONES static void row_backward(int64_t d, const float *restrict x, const 
                                       float *restrict gx, float *restrict ggamma, float *restrict gbeta)
 {
     float *restrict h = work, *restrict xhat = work + d;
-    for (int64_t i = 0; i < d; i++) xhat[i] = (x[i] - mean) * s;
+    const float rest = atomo__mean_rest(x, 1, d, d, mean, s);
+    for (int64_t i = 0; i < d; i++) xhat[i] = (x[i] - mean - rest) * s;
     if (ggamma)
         for (int64_t i = 0; i < d; i++) {
             ggamma[i] += gy[i] * xhat[i];

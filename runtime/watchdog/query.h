@@ -29,7 +29,9 @@ typedef struct atomo_peer {
     atomo_query_state state;
 } atomo_peer;
 
-enum { QUERY_ASK = 1, QUERY_ANSWER = 2, QUERY_WRITE = 3 }; /* WRITE: write your flight recorder, the job ends */
+/* WRITE: write your flight recorder, the job ends. FAILED: the sender ends with an error whose text has the checksum
+ * state.number; state.ended: it has printed it. */
+enum { QUERY_ASK = 1, QUERY_ANSWER = 2, QUERY_WRITE = 3, QUERY_FAILED = 4 };
 
 typedef struct atomo_packet {
     uint32_t kind, round;    /* QUERY_*; number of the question, which the answer repeats */
@@ -38,8 +40,8 @@ typedef struct atomo_packet {
     atomo_query_state state; /* in answers */
 } atomo_packet;
 
-/* Opens the socket and exchanges addresses with all ranks of c, the whole job: *peers [size of c], which the caller frees
- * by atomo__free. Once per process. [collective] */
+/* Opens the socket and exchanges addresses with all ranks of c, the whole job: *peers [size of c], which the caller
+ * frees by atomo__free. Once per process. [collective] */
 int atomo__query_open(atomo_comm *c, atomo_peer **peers);
 void atomo__query_close(void);
 

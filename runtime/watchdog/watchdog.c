@@ -38,6 +38,8 @@ static struct {
     atomo_peer *peers;  /* [n] all ranks of the job */
     atomo_peer *asked;  /* [n] scratch: the ranks that take part in the stalled operation */
     bool *member;       /* [n] whether a rank takes part in it */
+    uint32_t *failed;   /* [n] checksums of the errors that ranks end with; 0: none */
+    uint32_t said;      /* checksum of the error that a rank has written out */
     int n, own;         /* number of ranks; this rank */
 } dog = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -115,6 +117,9 @@ static void handle(watch *w, const atomo_packet *p)
         } else if (p->kind == QUERY_WRITE) {
             write_flight(w, "another rank found the job stalled");
             if (!w->ending) w->ending = atomo_time();
+        } else if (p->kind == QUERY_FAILED) {
+            dog.failed[i] = p->state.number;
+            if (p->state.ended) dog.said = p->state.number;
         }
     }
 }
@@ -313,9 +318,10 @@ static int open_dog(atomo_comm *world)
     if (world->size == 1 || dog.peers) return ATOMO_OK;
     void *p;
     const size_t n = (size_t)world->size;
-    ATOMO_TRY(atomo__calloc(&p, n * (sizeof *dog.asked + sizeof *dog.member)));
+    ATOMO_TRY(atomo__calloc(&p, n * (sizeof *dog.asked + sizeof *dog.failed + sizeof *dog.member)));
     dog.asked = p;
-    dog.member = (bool *)(dog.asked + n);
+    dog.failed = (uint32_t *)(dog.asked + n);
+    dog.member = (bool *)(dog.failed + n);
     dog.n = world->size;
     dog.own = world->rank;
     dog.warn = WARN;
@@ -339,6 +345,32 @@ int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, c
     strncpy(dog.prefix, prefix, sizeof dog.prefix - 1);
     pthread_mutex_unlock(&dog.lock);
     return ATOMO_OK;
+}
+
+/* Of the first line, where the error is; the rest is this rank's trace. */
+static uint32_t checksum(const char *text)
+{
+    return atomo__crc32(0, text, strcspn(text, "\n"));
+}
+
+void atomo_failure_tell(const char *text, int said)
+{
+    const atomo_query_state state = {.number = checksum(text), .ended = said};
+    pthread_mutex_lock(&dog.lock);
+    for (int i = 0; dog.running && i < dog.n; i++)
+        if (i != dog.own) atomo__query_send(&dog.peers[i], QUERY_FAILED, 0, &state);
+    pthread_mutex_unlock(&dog.lock);
+}
+
+int atomo_failure_is_told(const char *text)
+{
+    const uint32_t own = checksum(text);
+    int told = 0;
+    pthread_mutex_lock(&dog.lock);
+    for (int i = 0; dog.running && i < dog.own; i++) told |= dog.failed[i] == own;
+    if (dog.said == own) told = 2;
+    pthread_mutex_unlock(&dog.lock);
+    return told;
 }
 
 static void stop(void)

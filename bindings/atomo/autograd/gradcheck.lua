@@ -1,5 +1,6 @@
 --- atomo.gradcheck: compares an operator's backward with finite differences.
 local T = require "atomo.tensor"
+local expect_function = require "atomo.core.callable"
 local autograd = require "atomo.autograd"
 local O = require "atomo.tensor.check_options"
 local f = require "atomo.ffi"
@@ -96,6 +97,7 @@ end
 ---@return boolean ok, number worst relative error
 function M.gradcheck(fn, inputs, opts)
   opts = opts or {}
+  expect_function("gradcheck", fn)
   O.check("gradcheck", opts, {eps = O.number(0), tolerance = O.number(0)})
   local before = {}
   for i, t in ipairs(inputs) do

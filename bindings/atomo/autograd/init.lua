@@ -6,6 +6,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
+local expect_function = require "atomo.core.callable"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local context = require "atomo.autograd.context"
@@ -31,10 +32,16 @@ function M.observe(see) backward.observer = see end
 -- use no pairs, unpack or {...} for the usual number of arguments.
 
 --- Runs fn(...) without recording; returns its results.
-function M.no_grad(fn, ...) return blocks.run(recording, false, fn, ...) end
+function M.no_grad(fn, ...)
+  expect_function("no_grad", fn)
+  return blocks.run(recording, false, fn, ...)
+end
 
 --- Runs fn(...) with recording, which is on by default and off inside no_grad and backward; returns its results.
-function M.enable_grad(fn, ...) return blocks.run(recording, true, fn, ...) end
+function M.enable_grad(fn, ...)
+  expect_function("enable_grad", fn)
+  return blocks.run(recording, true, fn, ...)
+end
 
 --- Makes t a parameter and returns it: backward fills t.grad. A table of numbers becomes a new tensor. A parameter is
 --- not freed at the end of an atomo.scope. Raises unless t is f32 and no operator's result.
@@ -241,6 +248,7 @@ local backward_options = {on_ready = true, retain_graph = O.flag}
 function Tensor:backward(gradient, opts)
   opts = opts == nil and {} or opts
   O.check("backward", opts, backward_options)
+  if opts.on_ready ~= nil then expect_function("backward: on_ready", opts.on_ready) end
   if not tracked(self) then
     raise "backward: nothing that led to this tensor requires a gradient"
   end

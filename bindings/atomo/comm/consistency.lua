@@ -2,6 +2,7 @@
 -- with both values (stage 7).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local structure = require "atomo.comm.structure"
 local version = require "atomo.core.version"
 local C = f.C
 
@@ -102,7 +103,7 @@ local function data_items(loader)
 end
 
 local function add(items, prefix, more)
-  for _, item in ipairs(more) do items[#items + 1] = {prefix .. item[1], item[2]} end
+  for _, item in ipairs(more) do items[#items + 1] = {prefix .. item[1], item[2], structure = item.structure} end
 end
 
 --- Returns parameter -> name, empty if the model has no named_parameters.
@@ -132,6 +133,8 @@ function M.training(self)
     items[#items + 1] = {"parameter " .. i, ("%s %s%s"):format(names[p] or "", T.shape_text(p),
       p.requires_grad and "" or ", frozen")}
   end
+  add(items, "", structure.items("model", self.model))
+  add(items, "", structure.items("loss", self.loss))
   return items
 end
 

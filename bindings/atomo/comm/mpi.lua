@@ -1,9 +1,11 @@
 --- MPI: communicators over contiguous f32, i32 and u8 tensors. `atomo.mpi.world` is the communicator of all ranks.
 -- Ranks, roots and tags count from 0, as in MPI. Every rank of a communicator must call its collectives in the same
--- order. Blocking ones check this; those that return a request do with ATOMO_MPI_CHECK=1. MPI starts at the first use.
+-- order. Blocking ones check this before, those that return a request when it is waited for. MPI starts at the first
+-- use.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
+local strict_fields = require "atomo.core.fields"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Comm
@@ -12,7 +14,7 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 ---@field local_rank integer rank among those on this host, from 0
 ---@field local_size integer number of ranks on this host
 ---@field hostname string
-local Comm = {}
+local Comm = strict_fields({}, "communicator", "rank size local_rank local_size hostname")
 local mpi = {Comm = Comm}
 
 local reductions = {
@@ -22,10 +24,9 @@ local reductions = {
 -- ---- arguments ---------------------------------------------------------------------------------------------------
 
 -- A closed communicator raises on any use except reading its plain fields.
-function Comm.__index(self, key)
-  local v = Comm[key]
-  if v ~= nil then return v end
+function Comm.__index(_, key)
   if key == "h" then raise "mpi: the communicator is closed" end
+  return Comm[key]
 end
 
 function Comm.__tostring(self)
@@ -178,7 +179,7 @@ end
 -- ---- messages and requests ---------------------------------------------------------------------------------------
 
 ---@class atomo.Request
-local Request = {}
+local Request = strict_fields({}, "request", "tensor", "tensor")
 Request.__index = Request
 
 local request_slot = ffi.typeof "atomo_request *[1]"

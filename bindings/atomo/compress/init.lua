@@ -10,6 +10,7 @@ local message = require "atomo.compress.message"
 local state = require "atomo.compress.state"
 local overrides = require "atomo.compress.overrides"
 local schedule = require "atomo.compress.budget_schedule"
+local strict_fields = require "atomo.core.fields"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local u8_pointer = ffi.typeof "uint8_t *"
@@ -20,7 +21,9 @@ local doubles = ffi.typeof "double[?]"
 ---@field name string
 ---@field unbiased boolean
 ---@field linear boolean  messages can be added before decoding, so topology allreduce can be used
-local Compressor = {}
+local Compressor = strict_fields({}, "compressor", "name unbiased linear text seed",
+  "fold overrides schedule share room ids handles lengths prepared epoch last_ids last_budget at_step pending ef " ..
+  "check_ranks")
 Compressor.__index = Compressor
 Compressor.__tostring = function(self) return self.text end
 

@@ -1,6 +1,7 @@
 --- Messages (stage 6): results of encode, arguments of decode. A message owns its bytes.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local strict_fields = require "atomo.core.fields"
 local ffi, raise = f.ffi, f.raise
 
 local const_bytes = ffi.typeof "const uint8_t *"
@@ -9,7 +10,7 @@ local M = {}
 ---@class atomo.Message
 ---@field nbytes integer  length
 ---@field tensor integer  number of the tensor
-local Message = {}
+local Message = strict_fields({}, "message", "nbytes tensor")
 Message.__index = Message
 Message.__tostring = function(self) return ("message of %d bytes for tensor %d"):format(self.nbytes, self.tensor) end
 

@@ -19,17 +19,18 @@ local function distance(a, b)
 end
 
 --- Returns the entry of list nearest to a misspelt word, ignoring case; nil if it takes more than a third of the word's
---- length in edits.
+--- length in edits. An entry that begins with the word is near; of several the one with the fewest edits.
 ---@param word string
 ---@param list string[]
 ---@return string?
 local function suggest(word, list)
-  local best, least
+  local best, least, edits
   local lower = word:lower()
   for _, candidate in ipairs(list) do
-    local d = distance(lower, candidate:lower())
+    local all = distance(lower, candidate:lower())
+    local d = all
     if #lower >= 3 and candidate:sub(1, #lower):lower() == lower then d = math.min(d, 1) end
-    if not least or d < least then best, least = candidate, d end
+    if not least or d < least or d == least and all < edits then best, least, edits = candidate, d, all end
   end
   return least and least <= math.max(1, math.floor(#word / 3)) and best or nil
 end

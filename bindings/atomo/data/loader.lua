@@ -5,13 +5,15 @@ local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local check_options = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
+local strict_fields = require "atomo.core.fields"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Loader
 ---@field steps integer   steps per epoch, the same on every rank
 ---@field batch integer   images per rank and step
 ---@field seed integer
-local Loader = {seeks = true} -- seeks: epoch() accepts a first step
+local Loader = strict_fields({seeks = true}, "loader", "steps batch seed size", "h length train test")
+-- seeks: epoch() accepts a first step; train, test: a loader may be all the data of atomo.train
 Loader.__index = Loader
 
 local known = {

@@ -6,6 +6,7 @@ local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
+local strict_fields = require "atomo.core.fields"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
 local M = {}
@@ -14,7 +15,7 @@ local M = {}
 ---@field train atomo.Tensor  i32 [n], ids from 0 to vocab - 1
 ---@field test atomo.Tensor   i32 [m], the last part of the text
 ---@field vocab integer       number of different bytes in the text
-local Text = {}
+local Text = strict_fields({}, "text", "train test vocab name chars id", "test")
 Text.__index = Text
 
 local function from_bytes(bytes, name, test_share)
@@ -101,7 +102,8 @@ end
 
 ---@class atomo.TextLoader   data for atomo.train: batch.x and batch.y i32 [n, length], y one character later than x
 ---@field steps integer
-local Loader = {seeks = true} -- seeks: epoch() accepts a first step
+local Loader = strict_fields({seeks = true}, "loader", "steps batch length rank size seed windows tokens",
+  "close train test") -- as the image loader's
 Loader.__index = Loader
 
 local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = O.flag}

@@ -30,13 +30,15 @@ local C, raise = f.C, f.raise
 ---@field last table            figures of the last step that was averaged (Step:figures)
 ---@field names table|false     names of the gradients
 ---@field epoch integer|false   epoch passed to budget schedules
----@field remembered table|false compressor state to be restored when the first step is planned (memories.lua)
+---@field remembered table|false compressor state to be restored when the first step is planned; afterwards memories of
+---                             tensors that are not in the plan (memories.lua)
 ---@field closed string|false   why nothing can be exchanged any more: ranks may be at different operations
 ---@field apart table           addresses of the gradients, to check that no two share memory (pushed.lua)
 ---@field verdict table         tensor [1], in which ranks compare whether the step has failed
 ---@field notify function|false gets texts about choices (auto/) and memories that are reset; false: standard output
 ---@field chooser table|false   state of auto/; false in an exchange with a fixed setting
-local Exchange = sealed({}, "exchange")
+local Exchange = sealed({}, "exchange", "comm settings compressor topology step last names epoch",
+  "choice restore") -- an AutoExchange has these
 
 --- Fields that Exchange:replace replaces.
 local replaced = {"settings", "topology", "compressor", "route", "plan", "trials", "remembered"}
@@ -94,6 +96,7 @@ end
 --- Makes the plan when all gradients of the first step have been pushed. [collective]
 local function plan(self)
   check.agreement(self)
+  if self.route.between then self.route.between.notify = self.notify end
   self.plan = T.outside_scope(Plan.new, {comm = self.comm, settings = self.settings, compressor = self.compressor,
     route = self.route, names = self.names}, self.current.given)
   if self.route.topology.tries_sizes and self.compressor.name == "none" then
@@ -268,7 +271,7 @@ end
 ---@return table<string, atomo.Tensor>
 function Exchange:state_dict() return memories.of(self) end
 
---- Restores a result of state_dict; may be called before the first step.
+--- Restores a result of state_dict; may be called before the first step. [collective, after it]
 function Exchange:load_state_dict(state) memories.load(self, state) end
 
 --- Milliseconds of encoding on the main thread in the current step.

@@ -28,7 +28,19 @@ local function source(found, owner)
   return #found == 1 and found[1] or nil
 end
 
---- Sends memories to their owners. owner_of(name): a rank, or nil if the present plan has no such message. [collective]
+--- Sends one memory to its owner (nil: none) and removes it on all other ranks. Returns false if it is lost.
+local function move(comm, held, name, found, owner)
+  local from = owner and source(found, owner)
+  if from and from ~= owner then
+    if comm.rank == from then comm:send(held[name], owner) end
+    if comm.rank == owner then held[name] = comm:recv(T.outside_scope(T.empty, {found.numel}), from) end
+  end
+  if not from or comm.rank ~= owner then held[name] = nil end
+  return from ~= nil
+end
+
+--- Sends memories to their owners. owner_of(name): a rank; "waits" if the present plan has no such tensor (the memory
+--- stays where it is); nil if it has the tensor, but no such message. [collective]
 ---@param comm table
 ---@param held table<string, atomo.Tensor>  memories of this rank by name; changed
 ---@return string[] lost  names of memories that no rank has any more
@@ -38,15 +50,7 @@ function M.run(comm, held, owner_of)
   table.sort(names)
   for _, name in ipairs(names) do
     local owner = owner_of(name)
-    local from = owner and source(all[name], owner)
-    if not from then
-      lost[#lost + 1] = name
-    elseif from ~= owner and comm.rank == from then
-      comm:send(held[name], owner)
-    elseif from ~= owner and comm.rank == owner then
-      held[name] = comm:recv(T.outside_scope(T.empty, {all[name].numel}), from)
-    end
-    if not from or comm.rank ~= owner then held[name] = nil end
+    if owner ~= "waits" and not move(comm, held, name, all[name], owner) then lost[#lost + 1] = name end
   end
   return lost
 end

@@ -2,8 +2,9 @@
 -- (prices, kept bases). Keys of memories are "/NAME [shape]"; "again/NAME [shape]" for averages that are encoded again
 -- (the second way), which only the message's owner has (handover.lua); "between./NAME [shape]" for the leaders'
 -- exchange. Keys of learnt state are ".learnt/NAME [shape]" and so on, "/*step" for that of a whole step. Keys have
--- names, so that a tensor gets its memory if the set of tensors has changed (parameters were frozen or unfrozen). Keys
--- in earlier checkpoints have numbers of messages: "1", "again.1", "between.1".
+-- names, so that a tensor gets its memory if the set of tensors has changed (parameters were frozen or unfrozen). The
+-- memory of a tensor that is not in the set is kept, and saved, until the tensor is in it again. Keys in earlier
+-- checkpoints have numbers of messages: "1", "again.1", "between.1".
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local files = require "atomo.core.files"
@@ -56,7 +57,7 @@ function M.of(ex)
     add(plan, state, "", plan.compressor)
     if plan.second then add(plan, state, "again", plan.second) end
   end
-  for name, memory in pairs(not plan and ex.remembered or {}) do state[name] = memory end
+  for name, memory in pairs(ex.remembered or {}) do state[name] = memory end
   for name, memory in pairs(between and between:state_dict() or {}) do state["between." .. name] = memory end
   return state
 end
@@ -94,19 +95,33 @@ local function pick(plan, remembered, way)
   return state
 end
 
+--- Returns the plan's tensor that has a memory with this key, in whichever pieces; nil if it is not in the plan.
+local function tensor_of(plan, key)
+  for _, t in ipairs(plan.tensors) do
+    local joined = t.crc and key:find "^/of %d+ small gradients, crc "
+    if joined or key:sub(1, #t.label + 3) == ("/%s ["):format(t.label) then return t end
+  end
+end
+
 --- Returns the sorted labels of tensors that have a memory in `keys`, but of another piece than this plan's messages.
 local function begun_anew(plan, keys, of_key)
   local labels, seen = {}, {}
   for key in pairs(keys) do
-    for k, t in ipairs(of_key[key] and {} or plan.tensors) do
-      local joined = t.crc and key:find "^/of %d+ small gradients, crc "
-      if not seen[k] and (joined or key:sub(1, #t.label + 3) == ("/%s ["):format(t.label)) then
-        seen[k], labels[#labels + 1] = true, t.label
-      end
-    end
+    local t = not of_key[key] and tensor_of(plan, key)
+    if t and not seen[t] then seen[t], labels[#labels + 1] = true, (t.label:gsub("^of ", "")) end
   end
   table.sort(labels)
   return labels
+end
+
+--- Returns the memories of tensors that are not in the plan (frozen ones), by name; false if there are none.
+local function waiting(plan, remembered)
+  local list = {}
+  for name, memory in pairs(remembered) do
+    local key = not M.is_learnt(name) and name:match "/.*$"
+    if key and not tensor_of(plan, key) then list[name] = memory end
+  end
+  return next(list) and list or false
 end
 
 --- Sends memories that are to be restored to their owners in this plan (handover.lua). Rank 0 reports tensors whose
@@ -122,8 +137,9 @@ function M.hand_over(ex)
     end
   end
   local lost = plan.second and handover.run(ex.comm, held, function(name)
-    local m = of_key[name:match "/.*$"]
-    return m and plan.owner(m)
+    local key = name:match "/.*$"
+    local m = of_key[key]
+    return m and plan.owner(m) or not m and not tensor_of(plan, key) and "waits"
   end)
   for _, name in ipairs(lost or {}) do keys[name:match "/.*$"] = true end
   for name, memory in pairs(held) do remembered[name] = memory end
@@ -142,10 +158,10 @@ function M.put_back(ex)
   if not remembered then return end
   plan.compressor:load_state_dict(pick(plan, remembered, ""))
   if plan.second then plan.second:load_state_dict(pick(plan, remembered, "again")) end
-  ex.remembered = false
+  ex.remembered = waiting(plan, remembered)
 end
 
---- Loads a result of M.of, at once if there is a plan, else when it is made.
+--- Loads a result of M.of, at once if there is a plan [then collective], else when it is made.
 function M.load(ex, state)
   local own, between = {}, {}
   for name, memory in pairs(state) do
@@ -154,7 +170,10 @@ function M.load(ex, state)
   end
   if ex.route.between then ex.route.between:load_state_dict(between) end
   ex.remembered = own
-  if ex.plan then M.put_back(ex) end
+  if ex.plan then
+    M.hand_over(ex)
+    M.put_back(ex)
+  end
 end
 
 return M

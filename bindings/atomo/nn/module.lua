@@ -8,6 +8,7 @@
 -- Sequential entries count from 0 ("blocks.0.weight"). The keys of a table are sorted ("heads.left.weight").
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local expect_function = require "atomo.core.callable"
 local state = require "atomo.nn.state"
 local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
@@ -203,6 +204,7 @@ end
 
 --- Calls fn(module) for all submodules and then for this module, as in PyTorch (to initialise a network); returns self.
 function Module:apply(fn)
+  expect_function(self.class_name .. ": apply", fn)
   local list = self:named_modules()
   for i = #list, 1, -1 do fn(list[i][2]) end
   return self
@@ -245,6 +247,7 @@ end
 
 --- Runs fn(...) with all modules in evaluation mode; returns fn's results. Restores each mode, also after an error.
 function Module:evaluating(fn, ...)
+  expect_function(self.class_name .. ": evaluating", fn)
   local modes = {}
   for i, entry in ipairs(self:named_modules()) do modes[i] = {entry[2], entry[2].training} end
   local function finish(ok, ...)

@@ -5,14 +5,17 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
+local expect_function = require "atomo.core.callable"
 local autograd = require "atomo.autograd"
 local O = require "atomo.tensor.check_options"
+local check_apart = require "atomo.optim.apart"
+local strict_fields = require "atomo.core.fields"
 local raise = f.raise
 
 ---@class atomo.EMA
 ---@field averages atomo.Tensor[]
 ---@field updates integer
-local EMA = {}
+local EMA = strict_fields({}, "ema", "averages updates params decay")
 EMA.__index = EMA
 
 --- atomo.optim.ema {params=, decay=0.999}. The averages start as copies of the weights.
@@ -28,12 +31,14 @@ local function new(opts)
   end
   local self = setmetatable({params = opts.params, decay = decay, averages = {}, updates = 0}, EMA)
   local seen = {}
+  for i, p in ipairs(opts.params) do
+    if seen[p] then raise(("ema: parameter %d is listed twice"):format(i)) end
+    seen[p] = true
+    T.expect(p, ("ema: parameter %d"):format(i), "f32")
+  end
+  check_apart("ema", opts.params)
   T.outside_scope(function()
-    for i, p in ipairs(opts.params) do
-      if seen[p] then raise(("ema: parameter %d is listed twice"):format(i)) end
-      seen[p] = true
-      self.averages[i] = T.expect(p, ("ema: parameter %d"):format(i), "f32"):detach():clone()
-    end
+    for i, p in ipairs(opts.params) do self.averages[i] = p:detach():clone() end
   end)
   return self
 end
@@ -60,6 +65,7 @@ end
 --- Runs fn(...) with the averages in place of the weights; returns fn's results. The weights are restored, also after
 --- an error.
 function EMA:with(fn, ...)
+  expect_function("ema: with", fn)
   self:swap()
   local function finish(ok, ...)
     self:swap()

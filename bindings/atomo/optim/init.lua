@@ -8,6 +8,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local check_options = require "atomo.tensor.check_options"
+local check_apart = require "atomo.optim.apart"
 local new_group = require "atomo.optim.group"
 local options = require "atomo.optim.options"
 local steps = require "atomo.optim.update"
@@ -52,6 +53,7 @@ local function new(kind, opts, more)
     groups[i] = new_group(kind, list, defaults, seen)
     for _, p in ipairs(list.params) do params[#params + 1] = p end
   end
+  check_apart(kind, params)
   return setmetatable({kind = kind, lr = defaults.lr, groups = groups, steps = 0, params = params}, Optimizer)
 end
 

@@ -2,6 +2,7 @@
 -- Native memory is released by :free(), at the end of an atomo.scope, or by the garbage collector.
 local f = require "atomo.ffi"
 local blocks = require "atomo.core.blocks"
+local expect_function = require "atomo.core.callable"
 local ffi, C, raise, number = f.ffi, f.C, f.raise, f.number
 
 ---@class atomo.Tensor
@@ -10,6 +11,7 @@ local ffi, C, raise, number = f.ffi, f.C, f.raise, f.number
 ---@field grad atomo.Tensor?
 local Tensor = {}
 Tensor.__index = Tensor
+Tensor.__name = "tensor"
 
 local T = {Tensor = Tensor}
 
@@ -143,6 +145,7 @@ end
 -- results. The training loop runs each step in a scope, so that native memory is reused without waiting for the
 -- garbage collector.
 function T.scope(fn, ...)
+  expect_function("scope", fn)
   local mine = {outer = scope.value}
   return finish(blocks.enter(scope, mine), mine, pcall(fn, ...))
 end

@@ -118,6 +118,7 @@ local function check_options(o)
   end
   check_data(o.data)
   for _, name in ipairs {"on_step", "on_epoch", "schedule", "loss"} do check_callable(o, name) end
+  if o.accuracy then check_callable(o, "accuracy") end
   for _, name in ipairs {"save", "resume", "log"} do check_kind(o, name, "string", "a path") end
   check_kind(o, "quiet", "boolean", "true or false")
   if type(o.check_replicas) ~= "boolean" then check_count(o, "check_replicas", 1) end

@@ -11,7 +11,8 @@ local finite = require "atomo.train.finite"
 local gradient = require "atomo.autograd.gradient"
 local new_trained = require "atomo.optim.trained"
 local new_undo = require "atomo.train.undo"
-local C = require("atomo.ffi").C
+local f = require "atomo.ffi"
+local C, check = f.C, f.check
 
 ---@class atomo.Step
 local Step = {}
@@ -154,8 +155,9 @@ local function reduce_sums(self, sums, bad, what)
 end
 
 --- reduce_sums while buckets may be in exchange. If ranks are at different operations, raises the error of the first
---- bucket that met another operation.
+--- bucket that met another operation, at once: the other rank may call no further operation.
 local function reduce_in_exchange(self, ...)
+  check(C.atomo_engine_check())
   local ok, sums, bad = pcall(reduce_sums, self, ...)
   if not ok then error(self.exchange:why_parted() or sums, 0) end
   return sums, bad

@@ -104,6 +104,57 @@ describe("fingerprints", function()
     c:close()
   end)
 
+  --- Each begun on a communicator of its own, which is of no use afterwards, as it says.
+  for _, case in ipairs {
+    {"another count", function(c, odd) return c:iallreduce(atomo.ones(odd and 3 or 4)) end, "iallreduce", "4 elements",
+      "3 elements"},
+    {"another element type", function(c, odd) return c:iallreduce(atomo.zeros({4}, odd and "i32" or "f32")) end,
+      "(f32, 4 elements", "(i32, 4 elements"},
+    {"another reduction", function(c, odd) return c:iallreduce(atomo.ones(4), odd and "max" or "sum") end, "sum)",
+      "max)"},
+    {"another root", function(c, odd) return c:ibcast(atomo.ones(4), odd and 1 or 0) end, "root 0", "root 1"},
+    {"another count of a broadcast", function(c, odd) return c:ibcast(atomo.ones(odd and 3 or 4), 0) end, "ibcast"},
+    {"a barrier in place of a sum", function(c, odd)
+      return odd and c:ibarrier() or c:iallreduce(atomo.ones(4))
+    end, "rank 0 is in iallreduce", "rank 1 is in ibarrier"},
+    {"one that blocks in place of one that does not", function(c, odd)
+      if odd then c:allreduce(atomo.ones(4)) else return c:iallreduce(atomo.ones(4)) end
+    end, "rank 0 is in iallreduce", "rank 1 is in allreduce"},
+    {"the second of three", function(c, odd)
+      local first, second = c:iallreduce(atomo.ones(5)), c:iallreduce(atomo.ones(odd and 3 or 4))
+      local third = c:ibarrier()
+      assert.equal(n, first:wait():get(5))
+      pcall(third.wait, third)
+      return second
+    end, "4 elements", "3 elements"},
+  } do
+    spec("of what gives a request tell " .. case[1], function()
+      local c = world:split(0)
+      local request
+      disagree(function()
+        request = case[2](c, me == 1)
+        request:wait()
+      end, "the ranks disagree: rank 0 is in", "rank 1 is in", unpack(case, 3))
+      if request then disagree(function() request:wait() end) end
+      disagree(function() c:barrier() end, "barrier: the communicator's ranks are out of step since", "disagree")
+      disagree(function() c:isend(atomo.ones(1), me) end, "isend: the communicator's ranks are out of step since")
+      assert.equal(n, world:allreduce(atomo.ones(1)):item())
+      c:close()
+    end)
+  end
+
+  it("of what gives a request are compared by test(), too", function()
+    local c = world:split(0)
+    local request = c:iallreduce(atomo.ones(me == 1 and 3 or 4))
+    local over, why
+    repeat
+      local ok, result = pcall(request.test, request)
+      over, why = not ok or result, not ok and result
+    until over
+    assert.equal(n > 1, why and why:find("the ranks disagree", 1, true) ~= nil)
+    c:close()
+  end)
+
   spec("tell another purpose", function()
     disagree(function()
       world:tag(me == 0 and "step 3, conv1" or "step 4, conv1")

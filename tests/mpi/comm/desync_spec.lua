@@ -77,6 +77,7 @@ local function train(change)
   change(o, make)
   local layers = {nn.GlobalAvgPool(), nn.Linear(3, make.width)}
   for _ = 2, make.layers do layers[#layers + 1] = nn.Linear(make.width, make.width) end
+  if make.extra then layers[#layers + 1] = make.extra() end
   layers[#layers + 1] = nn.Linear(make.width, 10)
   o.model = nn.Sequential(layers)
   o.exchange = atomo.exchange {}
@@ -91,6 +92,29 @@ describe("training names, at its start,", function()
     "train: a setting differs: rank 0 has 'parameter 1 = ", "[8,3]'", "[9,3]'")
   named("a layer that is missing", function() train(function(_, m) m.layers = odd and 1 or 2 end) end,
     "rank 0 has 'number of parameters = 6', " .. last .. "number of parameters = 4'")
+  --- A layer without parameters, which leaves no trace in them.
+  local function extra(name, ours, other, ...)
+    named(name, function() train(function(_, m) m.extra = odd and other or ours end) end,
+      "train: a setting differs: rank 0 has 'layer '3", ...)
+  end
+  extra("another activation", function() return nn.ReLU() end, function() return nn.Tanh() end, "ReLU()", "Tanh()")
+  extra("another option", function() return nn.Dropout(0.1) end, function() return nn.Dropout(0.2) end, "p=0.1",
+    "p=0.2")
+  extra("another slope", function() return nn.LeakyReLU(0.1) end, function() return nn.LeakyReLU(0.2) end, "0.2")
+  extra("another option of a norm", function() return nn.BatchNorm1d(8, {affine = false, momentum = 0.1}) end,
+    function() return nn.BatchNorm1d(8, {affine = false, momentum = 0.2}) end, "momentum=0.2")
+  extra("another mode", function() return nn.Dropout(0.1) end, function() return nn.Dropout(0.1):eval() end,
+    "in evaluation mode")
+  extra("an option inside a layer", function() return nn.Residual(nn.Sequential {nn.Dropout(0.1)}) end,
+    function() return nn.Residual(nn.Sequential {nn.Dropout(0.3)}) end, "3.body.0'")
+  named("another function among the layers", function()
+    train(function(_, m)
+      m.extra = function() return nn.Sequential {odd and atomo.F.relu or atomo.F.tanh} end
+    end)
+  end, "1 = F.tanh", "1 = F.relu")
+  named("another option of the loss", function()
+    train(function(o) o.loss = nn.CrossEntropyLoss {label_smoothing = odd and 0.1 or 0.2} end)
+  end, "loss = CrossEntropyLoss", "label_smoothing = 0.1", "label_smoothing = 0.2")
   named("another learning rate", function() train(function(_, m) m.lr = odd and 0.2 or 0.1 end) end,
     "rank 0 has 'lr = 0.1", last .. "lr = 0.2")
   named("another optimizer", function() train(function(_, m) m.momentum = odd and 0.8 or 0.9 end) end,
@@ -109,7 +133,11 @@ describe("training names, at its start,", function()
 
   it("nothing where ranks differ in names of files only, or in the weights that they begin with", function()
     local model
-    local info = train(function(o)
+    local Own = nn.Module:extend "Own" -- a user's class may hold what is this rank's own
+    function Own:init() self.rank = world.rank end
+    function Own:forward(x) return x end -- luacheck: ignore 212
+    local info = train(function(o, m)
+      m.extra = function() return Own() end
       o.settings.log = "run" .. world.rank
       atomo.manual_seed(world.rank)
       o.check_replicas = 1

@@ -72,6 +72,40 @@ describe("messages", function()
   end)
 end)
 
+describe("a message", function()
+  it("of another type, or longer, is an error that names both, and is taken off", function()
+    for i, case in ipairs {{{4, "i32"}, {4, "f32"}, "sent 16 bytes with tag 11 (i32), f32 [4] here takes 16"},
+        {{8, "u8"}, {2, "f32"}, "sent 8 bytes with tag 12 (u8), f32 [2] here takes 8"},
+        {{5, "f32"}, {2, "f32"}, "sent 20 bytes with tag 13 (f32), f32 [2] here takes 8"},
+        {{0, "f32"}, {0, "i32"}, "sent 0 bytes with tag 14 (f32), i32 [0] here takes 0"},
+        {{3, "f32"}, {0, "f32"}, "sent 12 bytes with tag 15 (f32), f32 [0] here takes 0"}} do
+      local sent, taken, text = unpack(case)
+      local tag = 10 + i
+      local wrong, right_one = atomo.zeros({taken[1]}, taken[2]), atomo.zeros({3}, "f32")
+      local r, r2 = world:irecv(wrong, left, tag), world:irecv(right_one, left, tag)
+      local s = world:isend(atomo.ones({sent[1]}, sent[2]), right, tag)
+      local s2 = world:isend(atomo.full({3}, me), right, tag)
+      local ok, message = pcall(r.wait, r)
+      assert(not ok)
+      assert(message:find(("rank %d %s"):format(left, text), 1, true), message)
+      assert.equal(left, r2:wait():get(3)) -- the one behind it
+      s:wait()
+      s2:wait()
+    end
+  end)
+
+  it("blocking, too", function()
+    if n == 1 then return end
+    local ok, message
+    if me == 0 then
+      world:send(atomo.ones({4}, "i32"), 1, 20)
+    elseif me == 1 then
+      ok, message = pcall(world.recv, world, atomo.zeros(4), 0, 20)
+      assert(not ok and message:find("recv: rank 0 sent 16 bytes with tag 20 (i32), f32 [4] here", 1, true), message)
+    end
+  end)
+end)
+
 describe("non-blocking collectives", function()
   it("equal the blocking ones", function()
     local t = atomo.full({1001}, me + 1)

@@ -112,3 +112,62 @@ describe("an unknown option is refused by", function()
     it(name, function() refused("unwonted", make, {unwonted = 1}) end)
   end
 end)
+
+describe("a field that is not there is refused where it is read:", function()
+  local function no_field(object, key, text)
+    refused(text or "no such field", function() return object[key] end)
+  end
+
+  it("of an exchange, also one that chooses", function()
+    for _, opts in ipairs {{}, {compress = "svd:ratio=4"}, {topology = "auto"}, {topology = "sharded"}} do
+      opts.comm = atomo.mpi.world
+      local ex = atomo.exchange(opts)
+      no_field(ex, "stat", "exchange%.stat: .*did you mean 'stats'")
+      no_field(ex, "topolgy", "did you mean 'topology'")
+      no_field(ex, "learning_rate", "it has .*finish")
+      assert.is_nil(ex.__len)
+      assert.is_false(ex.plan)
+    end
+  end)
+
+  it("of loaders", function()
+    local loader = atomo.data.loader{set = atomo.data.synthetic{train = 8}.train, batch = 2}
+    no_field(loader, "bach_size", "loader%.bach_size: .*did you mean 'batch'")
+    no_field(loader, "batch_size", "did you mean 'batch'")
+    no_field(loader, "step", "did you mean 'steps'")
+    no_field(loader, 1)
+    loader:close()
+    no_field(loader, "epochs", "did you mean 'epoch'")
+    local text = atomo.text.loader{tokens = atomo.zeros(50, "i32"), batch = 2, length = 4}
+    no_field(text, "lenght", "did you mean 'length'")
+  end)
+
+  it("of a communicator and a request", function()
+    local world = atomo.mpi.world
+    no_field(world, "ranks", "communicator%.ranks: .*did you mean 'rank'")
+    no_field(world, "all_reduce", "did you mean 'allreduce'")
+    no_field(world, "world_size", "did you mean 'size'")
+    local request = world:ibarrier()
+    no_field(request, "waits", "did you mean 'wait'")
+    request:wait()
+    assert.is_nil(request.tensor)
+  end)
+
+  it("of compressors and messages", function()
+    atomo.basis("mistaken_read", {analyze = function(g) return g end, synthesize = function(c) return c end})
+    for _, spec in ipairs {"svd:ratio=4", "none", "topk:ratio=4", "mistaken_read:ratio=4"} do
+      local c = atomo.compressor(spec)
+      no_field(c, "encod", "compressor%.encod: .*did you mean 'encode'")
+      no_field(c, "unbaised", "did you mean 'unbiased'")
+      local msg = c:encode(atomo.ones(4, 2))
+      no_field(msg, "bytesize", "message")
+      no_field(msg, "nbyte", "did you mean 'nbytes'")
+      assert.is_falsy(c.ef)
+    end
+  end)
+
+  it("of an average of weights", function()
+    local params = {atomo.param(atomo.zeros(2))}
+    no_field(atomo.optim.ema{params = params}, "average", "did you mean 'averages'")
+  end)
+end)

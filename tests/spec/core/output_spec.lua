@@ -91,6 +91,91 @@ describe("where there is no room", function()
     assert.matches("^false\t.*spec: write: [^\n]*figures.json: [^\n]*before is unchanged\told\n", out)
   end)
 
+  for name, case in pairs {
+    ["an array of NumPy's"] = {"x.npy", [[t:save_npy(path)]]},
+    ["a file of safetensors"] = {"x.safetensors", [[require("atomo.tensor.safetensors").save(path, {t = t})]]},
+  } do
+    it("stays as it was, and nothing is left beside it: " .. name, function()
+      local path, save = unpack(case)
+      local out, code = in_little_room(([[
+        local atomo, path = require "atomo", %q
+        local function save(t) %s end
+        local function read() local f = io.open(path, "rb") local all = f:read "*a" f:close() return all end
+        save(atomo.ones(3))
+        local before = read()
+        for _, t in ipairs {atomo.zeros(1000000), atomo.zeros(2000, 500):t(), atomo.zeros(16300)} do
+          local ok, text = pcall(save, t)
+          print("SAVED", ok, text)
+          assert(read() == before)
+        end
+        local list = io.popen "ls -A":read "*a"
+        print("LEFT " .. list:gsub("\n", " "))
+      ]]):format(path, save))
+      assert.equal(0, code, out)
+      assert.equal(3, select(2, out:gsub("SAVED\tfalse\t[^\n]*write: [^\n]*" .. path:gsub("%p", "%%%0") ..
+        ": [^\n]*before is unchanged", "")), out)
+      assert.truthy(out:find("LEFT " .. path .. " \n", 1, true), out)
+    end)
+
+    it("is written to, not replaced, where it is no regular file: " .. name, function()
+      local path, remove = spawn.file(([[
+        local atomo, path = require "atomo", arg[1]
+        local function save(t) %s end
+        print(pcall(save, atomo.ones(3)))
+      ]]):format(case[2]))
+      local link, place = os.tmpname(), os.tmpname()
+      os.execute(("ln -sf /dev/full %s"):format(link))
+      local out = spawn.host {path, link}
+      assert.matches("false\t[^\n]*writing [^\n]*: No space left", out)
+      os.execute(("ln -sf %s %s"):format(place, link))
+      out = spawn.host {path, link}
+      remove()
+      assert.matches("true", out)
+      assert.equal(0, os.execute(("test -L %s -a -s %s"):format(link, place)))
+      os.remove(link)
+      os.remove(place)
+    end)
+  end
+
+  it("the flight recorder says so, and what it wrote before stays", function()
+    local out, code = in_little_room [[
+      local atomo, ffi = require "atomo", require "ffi"
+      local C = require("atomo.ffi").C
+      local function read() local f = io.open "f.jsonl" local all = f:read "*a" f:close() return all end
+      assert(C.atomo_flight_write("f.jsonl", "the first") == 0)
+      local before = read()
+      local filler, room = io.open("filler", "w"), ("x"):rep(1024)
+      filler:setvbuf "no"
+      while filler:write(room) do end
+      for _ = 1, 300 do atomo.mpi.world:barrier() end
+      print("WROTE", C.atomo_flight_write("f.jsonl", "the second") < 0, ffi.string(C.atomo_last_error()))
+      print(read() == before, io.open "f.jsonl.part")
+    ]]
+    if not can_mount then return pending "wants a small file system" end
+    assert.equal(0, code, out)
+    assert.matches("WROTE\ttrue\tflight_write: f.jsonl: No space left on device", out)
+    assert.matches("true\tnil", out)
+  end)
+
+  it("a job that the watchdog ends ends as it would, and says that its records are lost", function()
+    if not can_mount or not spawn.have "mpirun" then return pending "wants a small file system, and mpirun" end
+    local path, remove = spawn.file [[
+      local atomo = require "atomo"
+      local world = atomo.mpi.world
+      atomo.exchange {stall_warn = 1, stall_abort = 2}
+      if world.rank == 0 then world:barrier() end
+      require("ffi").cdef "int sleep(unsigned int);"
+      require("ffi").C.sleep(1000)
+    ]]
+    local out, code = spawn.run(("unshare -rm sh -c 'mount -t tmpfs -o size=64k none /mnt && cd /mnt && " ..
+      "(head -c 100000 /dev/zero > filler 2>/dev/null; mpirun --oversubscribe -n 2 %s %s)'"):format(spawn.exe, path),
+      {timeout = 60})
+    remove()
+    assert.equal(75, code, out)
+    assert.matches("flight_write: flight%-rank0.jsonl: No space left on device", out)
+    assert.matches("stopped by the watchdog", out)
+  end)
+
   it("what is no regular file is written to, not replaced", function()
     local files = require "atomo.core.files"
     assert.error_matches(function() files.save("spec", "/dev/full", "text") end, "writing /dev/full: No space left")

@@ -86,6 +86,21 @@ describe("under mpirun", function()
     has(out, "What to do")
   end, true)
 
+  spec("an error that ranks have alike is said once, another by a line of its own", function()
+    for _, case in ipairs {{"error 'bad weather'", 1, 0},
+        {"if w.rank > 0 then error 'bad weather' end w:barrier()", 1, 0},
+        {"w:allreduce(a.ones(w.rank == 2 and 3 or 4))", 1, 0},
+        {"error(w.rank == 2 and 'ill wind' or 'bad weather')", 1, 1}} do
+      local body, frames, most_lines = unpack(case)
+      local out, code = four("local a = require 'atomo' local w = a.mpi.world w:barrier() " .. body)
+      assert.equal(1, code)
+      assert.equal(frames, select(2, out:gsub("stopped by an error", "")), out)
+      local lines = select(2, ("\n" .. out):gsub("\natomo%-lua: rank", ""))
+      assert(lines <= most_lines, out)
+      if body:find "ill wind" then assert(out:find "ill wind" or out:find "bad weather", out) end
+    end
+  end, true)
+
   spec("os.exit(3) on one rank ends all four with 3; output before it is not lost", function()
     local out, code = four [[
       local world = require "atomo".mpi.world

@@ -7,13 +7,15 @@ local message = require "atomo.compress.message"
 local state = require "atomo.compress.state"
 local schedule = require "atomo.compress.budget_schedule"
 local consistency = require "atomo.compress.custom.consistency"
+local strict_fields = require "atomo.core.fields"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.CustomCompressor: atomo.Compressor
 ---@field held table      residuals of error feedback by tensor number, before this step
 ---@field sent table      the residuals after this step; valid for tensors in `changed`
 ---@field lanes table[]   one; or two: the head, which is always sent, and the rest of the gradient, sampled by entries
-local Custom = {}
+local Custom = strict_fields({}, "compressor", "name unbiased linear text seed",
+  "h linear schedule share epoch at_step last square streaming pending prepared last_budget ef")
 Custom.__index = Custom
 Custom.__tostring = function(self) return self.text end
 

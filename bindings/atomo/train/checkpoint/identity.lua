@@ -12,7 +12,8 @@ local harmless = {saves = true, resumes = true, max_steps = true, check_replicas
 function M.of(run, items)
   local list, frozen = {}, {}
   for _, item in ipairs(items) do
-    if not harmless[item[1]] and not item[1]:match "^parameter %d+$" then list[item[1]] = same.text(item[2]) end
+    local is_left_out = harmless[item[1]] or item.structure or item[1]:match "^parameter %d+$"
+    if not is_left_out then list[item[1]] = same.text(item[2]) end
   end
   for i, p in ipairs(run.optimizer.params) do
     if not p.requires_grad then frozen[#frozen + 1] = run.names and run.names[i] or ("parameter %d"):format(i) end
