@@ -94,7 +94,7 @@ static void long_lists(void)
     CHECK_STATUS(atomo_codec_plan_list(c, 1, 1, 1, (double[]){0.5}, 10, "w"), ATOMO_ESHAPE,
                  "factor 1 of an atom has 0.5");
     CHECK_STATUS(atomo_codec_plan_list(c, 1, 1, 4, (double[]){1, 1, 1, 1}, 10, "w"), ATOMO_EARG,
-                 "4 factors an atom, expected 1 to 3");
+                 "4 factors per atom, expected 1 to 3");
     atomo_codec_free(c);
 }
 
