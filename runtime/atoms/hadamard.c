@@ -6,30 +6,14 @@
  * transform is its own inverse, exact except for rounding, and gives the same bits on every CPU.
  */
 #include "atoms/common/basis.h"
+#include "atoms/common/rotation.h"
 #include <math.h>
-
-enum { SMALL = 4096 };
 
 static const struct atomo__option options[] = {ATOMO__STEP_OPTION, {0}};
 
 static int plan(atomo__plan *plan)
 {
     return atomo__basis_plan(plan, 0);
-}
-
-ATOMO_CLONES static void butterfly(float *restrict a, float *restrict b, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        float u = a[i], v = b[i];
-        a[i] = u + v;
-        b[i] = u - v;
-    }
-}
-
-static void levels(float *x, int64_t n, int64_t first)
-{
-    for (int64_t half = first; half < n; half *= 2)
-        for (int64_t i = 0; i < n; i += 2 * half) butterfly(x + i, x + i + half, half);
 }
 
 ATOMO_CLONES static void multiply(float *x, int64_t n, float by)
@@ -39,9 +23,8 @@ ATOMO_CLONES static void multiply(float *x, int64_t n, float by)
 
 static void run(float *x, int64_t size, bool inverse)
 {
-    (void)inverse;                                                                               /* is the same */
-    for (int64_t i = 0; i < size; i += SMALL) levels(x + i, ATOMO_MIN((int64_t)SMALL, size), 1); /* in cache */
-    levels(x, size, SMALL);
+    (void)inverse; /* is the same */
+    atomo__walsh(x, size);
     multiply(x, size, (float)sqrt(1 / (double)size));
 }
 

@@ -68,7 +68,7 @@ static int plan(atomo__plan *plan)
     /* at most 32 bits an entry, 16 a row, 32 a tap, and for each unit 12 bytes */
     const size_t n = (size_t)plan->n, classes = ATOMO_MIN((size_t)ATOMO__CLASSES, n / ATOMO__LEAST_ROTATED + 1);
     plan->body_max =
-        4 * n + 2 * (size_t)s.shape.rows + 4 * (size_t)s.shape.taps + 12 * (n / ROTATED_LEAST_WHOLE + classes) + 64;
+        4 * n + 2 * (size_t)s.shape.rows + 4 * (size_t)s.shape.taps + 12 * (n / ATOMO__LEAST_CUT + classes) + 64;
     return ATOMO_OK;
 }
 

@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { CODECS = 39, LISTS = 35, SHAPES = 4, MOST = 4096 }; /* from LISTS on: _list */
+enum { CODECS = 40, LISTS = 36, SHAPES = 4, MOST = 4096 }; /* from LISTS on: _list */
 
 static const struct {
     const char *name;
@@ -53,6 +53,7 @@ static const struct {
     {"auto", 6, {NAN, 16, NAN, 0, 0, 1}},
     {"rotated", 6, {NAN, 16, NAN, 0, 0, 16}},
     {"rotated", 6, {NAN, 4, NAN, 0, 1, 1}},
+    {"eden", 1, {3}},
     {"_list", 5, {NAN, 16, NAN, 0, 32}},
     {"_list", 5, {NAN, 16, NAN, 0, 8}},
     {"_list", 5, {NAN, 16, NAN, 0, 3}},

@@ -141,6 +141,7 @@ M.portable = {
   "hadamard:ratio=4", "hadamard:ratio=16", "hadamard:ratio=64,step=1", "hadamard:bytes=2500,sampling=systematic",
   "rotated", "rotated:ratio=2", "rotated:ratio=64", "rotated:ratio=16,base=none", "rotated:ratio=16,classes=1",
   "rotated:atoms=40", "rotated:bytes=3000", "rotated:ratio=256,sampling=bernoulli", "rotated:ratio=16,ef=true",
+  "eden", "eden:bits=1", "eden:bits=6", "eden:bits=3,ef=true",
   "none", "bf16", "bf16:ef=true", "fp16", "fp16:ef=true", "natural", "natural:ef=true",
   "qsgd", "qsgd:bits=2", "qsgd:bits=8,bucket=64", "qsgd:bits=3,norm=max", "qsgd:coding=elias", "qsgd:ef=true",
   "randk:ratio=10", "randk:k=7", "randk:ratio=10,ef=true", "topk:ratio=10", "topk:k=7", "topk:ratio=10,ef=true",

@@ -89,8 +89,7 @@ static void levels(float *x, int64_t n, int64_t first)
     if (2 * h <= n) butterfly(x, x + h, h);
 }
 
-/* The transform of n = 2^k entries, sqrt(n) times an orthonormal one. */
-static void walsh(float *x, int64_t n)
+void atomo__walsh(float *x, int64_t n)
 {
     if (n < LANES) {
         for (int64_t h = 1; h < n; h *= 2)
@@ -220,7 +219,7 @@ uint32_t atomo__rotation_blocks(int64_t size)
 static void mix_all(const shape *s, int round, float *x)
 {
     if (s->m > 1 && (round == 0 || s->short_runs)) hartley(x, s->m, s->run);
-    for (int64_t i = 0; i < s->size; i += s->stretch[round]) walsh(x + i, s->stretch[round]);
+    for (int64_t i = 0; i < s->size; i += s->stretch[round]) atomo__walsh(x + i, s->stretch[round]);
 }
 
 static void reorder(const shape *s, bool back, float *x, float *work)

@@ -116,10 +116,10 @@ static void make_classes(const rotated_map *m, const int64_t *entries, const dou
     }
     for (int i = 0; i < c->sizes.count; i++) {
         c->sizes.e[i] /= (double)n[i];
-        c->sizes.units[i] = n[i] / ROTATED_MOST_UNIT;
-        c->sizes.size[i] = c->sizes.units[i] * ROTATED_MOST_UNIT;
-        for (int64_t left = n[i] % ROTATED_MOST_UNIT, count; left > 0; left -= count) {
-            count = rotated_unit_entries(left);
+        c->sizes.units[i] = n[i] / ATOMO__MOST_ROTATED;
+        c->sizes.size[i] = c->sizes.units[i] * ATOMO__MOST_ROTATED;
+        for (int64_t left = n[i] % ATOMO__MOST_ROTATED, count; left > 0; left -= count) {
+            count = atomo__rotation_unit(left);
             c->sizes.size[i] += atomo__rotation_size(count);
             c->sizes.units[i]++;
         }

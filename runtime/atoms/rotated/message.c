@@ -86,7 +86,7 @@ static bool get_map(const rotated_shape *h, atomo__reader *r, uint32_t *half, ro
 
 size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m)
 {
-    const size_t n = (size_t)s->n, unit = (size_t)atomo__rotation_size(ATOMO_MIN(s->n, (int64_t)ROTATED_MOST_UNIT));
+    const size_t n = (size_t)s->n, unit = (size_t)atomo__rotation_size(ATOMO_MIN(s->n, (int64_t)ATOMO__MOST_ROTATED));
     atomo__carver c = {.block = block};
     m->x = atomo__carve(&c, n + PAD, sizeof(float));
     m->y = atomo__carve(&c, n + PAD, sizeof(float));
@@ -159,7 +159,7 @@ static bool next_unit(units *u)
         if (u->i == u->classes->sizes.count) return false;
         u->left = u->classes->entries[u->i];
     }
-    u->count = rotated_unit_entries(u->left);
+    u->count = atomo__rotation_unit(u->left);
     v->size = atomo__rotation_size(u->count);
     v->e = u->classes->sizes.e[u->i] * (double)u->count / (double)v->size;
     v->rate = atomo__rate_at(v->size, v->e, u->T);

@@ -12,8 +12,6 @@ enum { ROTATED_BASE, ROTATED_CLASSES }; /* options */
 enum { ROTATED_TAPS, ROTATED_NONE };    /* base */
 /* Rows of a tensor that has none: runs of so many entries. */
 enum { ROTATED_RUN = 64 };
-/* Most entries that are rotated together: the butterflies stay in the second cache. */
-enum { ROTATED_MOST_UNIT = 65536, ROTATED_LEAST_WHOLE = 4096 };
 
 /* A tensor of coefficients [rows, taps, width]: a cell is `width` entries in a row. */
 typedef struct rotated_shape {
@@ -60,17 +58,6 @@ typedef struct rotated_state {
     double tap_bits[2], row_bits;
     int row_order;
 } rotated_state;
-
-/* Entries of the next unit of a class, of which `left` are still to come: the largest power of two, so that few are
- * rotated in odd lengths, but for a last one that is short. */
-static inline int64_t rotated_unit_entries(int64_t left)
-{
-    enum { LEAST_REST = 256 };
-    if (left < 2 * ROTATED_LEAST_WHOLE) return left;
-    int64_t n = (int64_t)1 << (63 - __builtin_clzll((uint64_t)ATOMO_MIN(left, (int64_t)ROTATED_MOST_UNIT)));
-    while (n > ROTATED_LEAST_WHOLE && left > n && left - n < LEAST_REST) n /= 2;
-    return n;
-}
 
 static inline rotated_state *atomo__rotated_state(const atomo__plan *plan)
 {

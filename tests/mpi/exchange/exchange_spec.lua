@@ -211,7 +211,8 @@ describe("peers in an exchange", function()
     ex:check_replicas(g, "votes")
   end)
 
-  for _, text in ipairs {"qsgd", "terngrad", "natural", "randk:ratio=4", "topk:ratio=8,ef=true", "signsgd:ef=true",
+  for _, text in ipairs {"qsgd", "terngrad", "natural", "eden", "randk:ratio=4", "topk:ratio=8,ef=true",
+    "signsgd:ef=true",
     "powersgd:rank=2,ef=true", "fp16", "atomo-published"} do
     it(text .. ": the average of what every rank sends, the same bits everywhere", function()
       local ex = atomo.exchange {comm = world, compress = text, min_size = 0, seed = 3}

@@ -5,7 +5,8 @@ local codec = require "support.codec"
 local fails, square = codec.fails, codec.square
 
 describe("error feedback", function()
-  local lossy = {"topk:k=20", "randk:k=20", "signsgd", "powersgd:rank=1", "terngrad", "qsgd:bits=2", "bf16", "natural",
+  local lossy = {"topk:k=20", "randk:k=20", "signsgd", "powersgd:rank=1", "terngrad", "eden:bits=1", "qsgd:bits=2",
+    "bf16", "natural",
     "entry:ratio=8", "svd:ratio=8,bits=4", "atomo-published:atoms=2"}
   for k, text in ipairs(lossy) do
     it(text .. ": gradients = what was sent + what is held back", function()

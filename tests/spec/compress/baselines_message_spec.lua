@@ -5,7 +5,7 @@ local f = require "atomo.ffi"
 local codec = require "support.codec"
 
 local all = {"qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=7,bucket=5,norm=max", "terngrad", "terngrad:clip=2.5",
-  "terngrad:coding=elias", "natural", "randk:ratio=4", "randk:k=3,ef=true", "topk:ratio=4", "topk:k=3,ef=true",
+  "terngrad:coding=elias", "natural", "eden", "randk:ratio=4", "randk:k=3,ef=true", "topk:ratio=4", "topk:k=3,ef=true",
   "signsgd", "signsgd:ef=true", "signsgd:vote=true", "fp16", "fp16:round=stochastic", "bf16", "bf16:round=stochastic",
   "powersgd:rank=2", "powersgd:rank=3,warm=false,ef=true", "atomo-published:atoms=1", "atomo-published:ef=true",
   "qsgd:ef=true", "entry:ratio=4,ef=true", "svd:ratio=4,ef=true", "none:ef=true"}

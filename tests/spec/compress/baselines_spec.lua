@@ -8,7 +8,8 @@ local fails, square = codec.fails, codec.square
 local function decaying(...) return codec.decaying(6, ...) end
 
 describe("unbiased ones", function()
-  for k, item in ipairs {{"natural", {700}}, {"natural", {1}}, {"randk:ratio=4", {24, 3, 3, 4}}, {"randk:k=1", {13}},
+  for k, item in ipairs {{"natural", {700}}, {"natural", {1}}, {"eden", {700}}, {"eden:bits=1", {24, 3, 3, 4}},
+    {"randk:ratio=4", {24, 3, 3, 4}}, {"randk:k=1", {13}},
     {"randk:k=40", {50}}, {"fp16:round=stochastic", {300}}, {"bf16:round=stochastic", {600}}} do
     it(item[1] .. " on [" .. table.concat(item[2], ",") .. "]: the mean, and the variance in closed form", function()
       atomo.manual_seed(k)
@@ -39,6 +40,22 @@ describe("unbiased ones", function()
       local mean, step = c:decode(c:encode(g)):mean():item(), math.sqrt(c:stats().variance / n / part)
       -- step: the distance of the levels; part of it is lost or added where the fraction is cut to a byte
       assert.is_true(math.abs(mean - g:mean():item()) < 5.1 * step * math.sqrt(part / n), text)
+    end
+  end)
+
+  it("eden: the variance of the Lloyd-Max quantiser, D / (1 - D), whatever the gradient is", function()
+    local ramp = atomo.zeros(20000)
+    for i = 1, 20000 do ramp:set(i, i) end
+    for bits, D in pairs {0.3634, 0.1175, 0.03454, 0.009497} do -- Max, 1960, table I
+      for _, g in ipairs {atomo.randn(20000), ramp} do
+        local c, variance, m = atomo.compressor("eden:bits=" .. bits), 0
+        for step = 1, 30 do
+          m = c:encode(g, {step = step})
+          variance = variance + c:stats().variance / square(g) / 30
+        end
+        assert.near(D / (1 - D), variance, 0.04 * D) -- of one bit, 1 % of D is a standard error
+        assert.near(bits * 20000 / 8, m.nbytes, 0.01 * bits * 20000 / 8 + 40)
+      end
     end
   end)
 

@@ -25,7 +25,8 @@ describe("compressor specs", function()
     local expected = {
       ["atomo-published"] = {"atoms=3 [0.1, 1000000]"},
       auto = {budget, "every=0 [0, 1000000000]; keep=1 [1, 1000000]; prefer=0 [0, 1]"},
-      bf16 = {"round=0 [0, 1]"}, fp16 = {"round=0 [0, 1]"}, natural = {}, none = {}, signsgd = {"vote=0 [0, 1]"},
+      bf16 = {"round=0 [0, 1]"}, fp16 = {"round=0 [0, 1]"}, natural = {}, none = {}, eden = {"bits=2 [1, 6]"},
+        signsgd = {"vote=0 [0, 1]"},
       dct = {budget, step, "chunk=0 [0, 4096]"}, entry = {budget, step}, haar = {budget, step},
       hadamard = {budget, step}, taps = {budget, step},
       fourier = {budget, step, "dims=1 [1, 2]; rows=0 [0, 1000000000]"},
