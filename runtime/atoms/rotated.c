@@ -87,6 +87,16 @@ static void stop(atomo__plan *plan)
     if (!has_few(plan)) atomo__tap_cosines_free(&atomo__rotated_state(plan)->cosines);
 }
 
+/* Row r of the coefficients of a kernel's gradient, while it is in the cache. */
+static float *transform_row(const rotated_state *s, const float *g, int64_t r, const rotated_room *m)
+{
+    const int64_t size = s->shape.taps * s->shape.width;
+    float *x = m->x + r * size;
+    memcpy(x, g + r * size, sizeof(float) * (size_t)size);
+    atomo__tap_cosines_channel(&s->cosines, size, x, false, m->y);
+    return x;
+}
+
 /* The coefficients of g: g itself where there is no transform. */
 static const float *coefficients(const atomo__plan *plan, const float *g, const atomo__context *c)
 {
@@ -97,9 +107,8 @@ static const float *coefficients(const atomo__plan *plan, const float *g, const 
     }
     rotated_room m;
     rotated_scratch(&s->shape, c->scratch, &m);
-    if (c->held && *c->held == plan->state) return m.x;
-    memcpy(m.x, g, sizeof(float) * (size_t)plan->n);
-    atomo__tap_cosines_run(&s->cosines, plan->n, m.x, false, m.y);
+    if (!c->held || *c->held != plan->state)
+        for (int64_t r = 0; r < s->shape.rows; r++) transform_row(s, g, r, &m);
     if (c->held) *c->held = plan->state;
     return m.x;
 }
@@ -124,16 +133,18 @@ static int measure(atomo__plan *plan, const float *g, atomo__context *c)
     if (has_few(plan)) return atomo__entries_measure(plan, g, false);
     rotated_state *s = atomo__rotated_state(plan);
     const rotated_shape *h = &s->shape;
-    const float *x = coefficients(plan, g, c);
     rotated_room m;
     rotated_scratch(h, c->scratch, &m);
     plan->square = 0;
-    for (int64_t r = 0; r < h->rows; r++)
+    if (c->held) *c->held = h->taps > 1 ? plan->state : NULL;
+    for (int64_t r = 0; r < h->rows; r++) {
+        const float *x = h->taps > 1 ? transform_row(s, g, r, &m) : g + r * h->width;
         for (int64_t t = 0; t < h->taps; t++) {
-            const int64_t cell = r * h->taps + t;
-            s->energy[cell] = rotated_squares(x + cell * h->width, rotated_cell(h, r));
-            plan->square += s->energy[cell];
+            const double energy = rotated_squares(x + t * h->width, rotated_cell(h, r));
+            s->energy[r * h->taps + t] = energy;
+            plan->square += energy;
         }
+    }
     if (!isfinite(plan->square)) return atomo__refuse_nonfinite(plan, g);
     ATOMO_REQUIRE(plan->square <= LARGEST, ATOMO_ENONFINITE,
                   "%s: gradient of tensor %s: its norm, %g, is too large to be rotated", plan->codec->name, plan->name,
@@ -194,8 +205,11 @@ static void add_inverse(const atomo__plan *plan, const atomo__context *c, float 
     const rotated_state *s = atomo__rotated_state(plan);
     rotated_room m;
     rotated_scratch(&s->shape, c->scratch, &m);
-    atomo__tap_cosines_run(&s->cosines, plan->n, m.x, true, m.y);
-    rotated_add(acc, m.x, plan->n);
+    const int64_t size = s->shape.taps * s->shape.width;
+    for (int64_t at = 0; at < plan->n; at += size) {
+        atomo__tap_cosines_channel(&s->cosines, size, m.x + at, true, m.y);
+        rotated_add(acc + at, m.x + at, size);
+    }
 }
 
 static void settle(atomo__context *c, float *acc)
@@ -210,11 +224,10 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
     if (has_few(plan)) return atomo__entries_decode_add(plan->n, FEW_STEP, r, atomo__room(c), scale, acc);
     const rotated_state *s = atomo__rotated_state(plan);
     if (c->held) *c->held = NULL;
-    if (s->shape.taps == 1) return rotated_read(plan, r, c, scale, acc);
+    if (s->shape.taps == 1) return rotated_read(plan, r, c, scale, acc, false);
     rotated_room m;
     rotated_scratch(&s->shape, c->scratch, &m);
-    if (!(c->pending && c->pending->full)) memset(m.x, 0, sizeof(float) * (size_t)plan->n);
-    ATOMO_TRY(rotated_read(plan, r, c, scale, m.x));
+    ATOMO_TRY(rotated_read(plan, r, c, scale, m.x, !(c->pending && c->pending->full)));
     if (c->pending) {
         c->pending->plan = *plan;
         c->pending->full = true;

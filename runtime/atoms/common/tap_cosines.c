@@ -78,14 +78,16 @@ static void run(const atomo__tap_axis *a, float *x, bool inverse, float *work)
     for (int64_t at = 0; at < n; at += TILE) mix(m, a->taps, x + at, n, ATOMO_MIN((int64_t)TILE, n - at), work);
 }
 
-/* Output channel by output channel, both axes, while it is in the cache. */
+void atomo__tap_cosines_channel(const atomo__tap_cosines *k, int64_t size, float *x, bool inverse, float *work)
+{
+    const int64_t rows = k->row.blocks / k->column.blocks;
+    if (inverse && k->column.taps > 1) run(&k->column, x, inverse, work);
+    for (int64_t r = 0; r < rows && k->row.taps > 1; r++) run(&k->row, x + r * (size / rows), inverse, work);
+    if (!inverse && k->column.taps > 1) run(&k->column, x, inverse, work);
+}
+
 void atomo__tap_cosines_run(const atomo__tap_cosines *k, int64_t n, float *x, bool inverse, float *work)
 {
     const int64_t size = k->column.blocks ? n / k->column.blocks : 0;
-    const int64_t rows = size ? k->row.blocks / k->column.blocks : 0;
-    for (int64_t o = 0; o < k->column.blocks; o++, x += size) {
-        if (inverse && k->column.taps > 1) run(&k->column, x, inverse, work);
-        for (int64_t r = 0; r < rows && k->row.taps > 1; r++) run(&k->row, x + r * (size / rows), inverse, work);
-        if (!inverse && k->column.taps > 1) run(&k->column, x, inverse, work);
-    }
+    for (int64_t o = 0; o < k->column.blocks; o++) atomo__tap_cosines_channel(k, size, x + o * size, inverse, work);
 }

@@ -16,7 +16,8 @@ typedef struct atomo__tap_cosines {
  * there is has to be freed. */
 int atomo__tap_cosines_make(atomo__tap_cosines *k, int ndim, const double *shape);
 void atomo__tap_cosines_free(atomo__tap_cosines *k);
-/* x [n] in place, orthonormal; work [n]. */
+/* x [n] in place, orthonormal; work [n]. channel: one output channel of a kernel, x [size]. */
+void atomo__tap_cosines_channel(const atomo__tap_cosines *k, int64_t size, float *x, bool inverse, float *work);
 void atomo__tap_cosines_run(const atomo__tap_cosines *k, int64_t n, float *x, bool inverse, float *work);
 
 #endif

@@ -91,7 +91,7 @@ size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m)
     m->x = atomo__carve(&c, n + PAD, sizeof(float));
     m->y = atomo__carve(&c, n + PAD, sizeof(float));
     m->unit = atomo__carve(&c, unit, sizeof(float));
-    m->index = atomo__carve(&c, unit + 8, sizeof(uint32_t));
+    m->index = atomo__carve(&c, unit + 16, sizeof(uint32_t));
     m->depth = atomo__carve(&c, (size_t)s->taps, 1);
     m->rise = atomo__carve(&c, (size_t)s->rows, 1);
     m->mean = atomo__carve(&c, (size_t)s->taps, sizeof(double));
@@ -133,6 +133,15 @@ static void scatter_add(const rotated_shape *h, const rotated_map *m, const rota
                         float *x)
 {
     FOR_CELLS(h, m, c, to, from, count, add(x + to, y + from, count));
+}
+
+/* The same where x holds nothing yet. */
+static void scatter(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *y, float *x)
+{
+    int64_t sent = 0;
+    for (int i = 0; i < c->sizes.count; i++) sent += c->entries[i];
+    if (sent < h->n) memset(x, 0, sizeof(float) * (size_t)h->n);
+    FOR_CELLS(h, m, c, to, from, count, memcpy(x + to, y + from, sizeof(float) * (size_t)count));
 }
 
 /* The next unit of the classes: of class `i`, `left` entries of which are still to come. */
@@ -268,7 +277,7 @@ static int read_floats(int64_t n, atomo__reader *r, float scale, float *x)
     return ATOMO_OK;
 }
 
-int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *x)
+int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *x, bool fresh)
 {
     const rotated_state *s = atomo__rotated_state(plan);
     rotated_room m;
@@ -277,6 +286,7 @@ int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, f
     rotated_classes classes;
     uint32_t half;
     const uint32_t form = atomo__get(r, FORM_BITS);
+    if (fresh && form != CODED) memset(x, 0, sizeof(float) * (size_t)plan->n);
     if (form == EMPTY) return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
     if (form == FLOATS) return read_floats(plan->n, r, scale, x);
     if (form != CODED || !get_map(&s->shape, r, &half, &map)) return ATOMO_EFORMAT;
@@ -295,6 +305,6 @@ int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, f
         if (to != y) memcpy(y, to, sizeof(float) * (size_t)u.count);
     }
     if (r->bad) return ATOMO_EFORMAT;
-    scatter_add(&s->shape, &map, &classes, m.y, x);
+    (fresh ? scatter : scatter_add)(&s->shape, &map, &classes, m.y, x);
     return ATOMO_OK;
 }

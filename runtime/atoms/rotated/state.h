@@ -91,7 +91,7 @@ typedef struct rotated_unit {
     int64_t size;           /* a rotation_size */
     double e;               /* mean square of an entry, as both sides know it */
     atomo__rate rate;
-    uint32_t *index; /* room for [size] */
+    uint32_t *index; /* room for [size + 16] */
 } rotated_unit;
 /* Writes y [size], which it changes, at energy ||y||^2 > 0: returns the relative variance of this draw, *sent what is
  * not 0. */
@@ -112,7 +112,7 @@ double rotated_squares(const float *x, int64_t n); /* their sum, in a fixed orde
 void rotated_add(float *acc, const float *x, int64_t n);
 size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m);
 int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__writer *w);
-/* x += scale * the coefficients of the message; x is not in the scratch's y. */
-int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *x);
+/* x += scale * the coefficients of the message (fresh: x = that). x is not in the scratch's y. */
+int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *x, bool fresh);
 
 #endif

@@ -12,6 +12,9 @@
 #include "coding/rans.h"
 #include <float.h>
 #include <math.h>
+#ifdef ATOMO_X86
+#include <immintrin.h>
+#endif
 
 /* Exp-Golomb order of the exponent beside the expected one; what stands for a unit of zeros. */
 enum { EXPONENT_ORDER = 1, ZEROS = 4095 };
@@ -63,8 +66,8 @@ static double get_scale(const rotated_unit *u, atomo__reader *r)
 
 /* ---- signs ---- */
 
-/* Indices of the entries from t on in size, the sign in the top bit. */
-static int64_t pass(const float *y, int64_t n, float t, uint32_t *index)
+/* Indices of the entries from t on in size, the sign in the top bit. index: room for n + 16. */
+static int64_t pass_plain(const float *y, int64_t n, float t, uint32_t *index)
 {
     int64_t m = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -74,6 +77,41 @@ static int64_t pass(const float *y, int64_t n, float t, uint32_t *index)
         m += fabsf(y[i]) >= t;
     }
     return m;
+}
+
+#ifdef ATOMO_X86
+/* The same, 16 entries at a time: a fifth of the time. */
+__attribute__((target("avx512f"))) static int64_t pass_512(const float *y, int64_t n, float t, uint32_t *index)
+{
+    const __m512i minus = _mm512_set1_epi32(INT32_MIN), step = _mm512_set1_epi32(16);
+    const __m512 least = _mm512_set1_ps(t);
+    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    int64_t m = 0, i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m512i bits = _mm512_loadu_si512(y + i);
+        const __mmask16 in =
+            _mm512_cmp_ps_mask(_mm512_castsi512_ps(_mm512_andnot_epi32(minus, bits)), least, _CMP_GE_OQ);
+        const __m512i marked = _mm512_or_epi32(at, _mm512_and_epi32(minus, bits));
+        _mm512_storeu_si512(index + m, _mm512_maskz_compress_epi32(in, marked));
+        m += __builtin_popcount(in);
+        at = _mm512_add_epi32(at, step);
+    }
+    for (; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, y + i, 4);
+        index[m] = (uint32_t)i | (bits & ATOMO__MINUS);
+        m += fabsf(y[i]) >= t;
+    }
+    return m;
+}
+#endif
+
+static int64_t pass(const float *y, int64_t n, float t, uint32_t *index)
+{
+#ifdef ATOMO_X86
+    if (__builtin_cpu_supports("avx512f")) return pass_512(y, n, t, index);
+#endif
+    return pass_plain(y, n, t, index);
 }
 
 static int64_t largest(const float *y, int64_t n)
