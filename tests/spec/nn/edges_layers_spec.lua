@@ -93,7 +93,7 @@ describe("every name that numbers go through", function()
       if has(name) then spoken[v] = true end
     end
     for name, v in pairs(module) do
-      local known = has(name) or spoken[v] or excused(without[prefix], name)
+      local known = has(name) or spoken[v] or excused(without[prefix], name) or name == "__name" -- not a function
       if type(name) == "string" and not known then list[#list + 1] = name end
     end
     table.sort(list)
