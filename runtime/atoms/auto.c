@@ -199,7 +199,8 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     plan->expected = p->expected;
     plan->sent = p->sent;
     plan->variance = p->variance;
-    atomo__cadence_step(&s->cadence, atomo__auto_families[plan->pick].atoms->name, plan->T / sqrt(plan->square));
+    const double level = plan->square > 0 ? plan->T / sqrt(plan->square) : 0; /* of zeros: not known */
+    atomo__cadence_step(&s->cadence, atomo__auto_families[plan->pick].atoms->name, level);
     return ATOMO_OK;
 }
 

@@ -84,3 +84,18 @@ describe("learnt state that no step could have left is refused, by name:", funct
   it("a family's number that does not exist", function() damaged("auto:ratio=8", 48, {10}) end)
   it("a number of bits that does not exist", function() damaged("auto:ratio=8", 92 + 4 * 48 + 48, {8}) end)
 end)
+
+describe("the state that gradients of zeros leave is one to continue from:", function()
+  for _, text in ipairs(texts) do
+    it(text, function()
+      local c, anew, out = made(text), made(text), atomo.full({40000}, 0, "u8")
+      for step = 0, 3 do
+        c:begin_step(step, 0)
+        for i = #shapes, 1, -1 do c:push(i, atomo.zeros(shapes[i]), out, 0) end
+        c:end_step()
+      end
+      anew:load_state_dict(c:state_dict())
+      assert.equal(messages(c, 4, 6), messages(anew, 4, 6))
+    end)
+  end
+end)
