@@ -1,13 +1,14 @@
-/* rotated.c - atoms of a random basis: a rotated gradient, quantised without chance and scaled; stage 4 of the path.
+/* rotated.c - atoms of a random basis: the gradient is rotated at random, quantised by a fixed rule, and scaled; stage
+ * 4 of the path.
  *
- * Algorithm 1 [Wang et al. 2018] is the best among independent draws of the atoms of a fixed basis. Where a gradient is
- * dense in every fixed one, it is better to draw the basis and to keep atoms of it by a rule: with R uniformly random
- * and orthonormal, q any function of R g, and S = ||g||^2 / <R g, q>, the message S R^T q is unbiased, because <g,
- * ghat> = ||g||^2 in every draw, and rotations that fix g leave the rest without a preferred direction (DRIVE, EDEN;
- * the derivation is in docs/compressors.md). Entries of about one energy are rotated together (rotated/classes.c), each
- * class at the rate that one price gives it over all tensors (sampling/gaussian.c). Kernels go through the cosines of
- * their taps first, as in `taps`. A tensor of fewer than 256 entries is coded as by `entry`. Promise: with a uniform R,
- * unbiased; with the R of common/rotation.c, as nearly as could be measured. The squared error is known in every draw.
+ * Algorithm 1 [Wang et al. 2018] has the least variance of all independent draws of the atoms of a fixed basis. For a
+ * gradient that is dense in every fixed basis it is better to draw the basis, and to keep its atoms by a fixed rule.
+ * Let R be uniformly random and orthonormal, q any function of R g, and S = ||g||^2 / <R g, q>. Then S R^T q is
+ * unbiased: <g, ghat> = ||g||^2 in every draw, and rotations that leave g unchanged leave the distribution of the rest
+ * unchanged, too (DRIVE, EDEN; docs/compressors.md has the derivation). Entries of about the same energy are rotated
+ * together (rotated/classes.c), each class at the rate that one price selects over all tensors (sampling/gaussian.c).
+ * Kernels are transformed by the cosines of their taps first, as in `taps`. A tensor of fewer than 256 entries is coded
+ * as by `entry`. The message is unbiased for a uniform R; for the R of common/rotation.c no bias could be measured.
  */
 #include "atoms/common/coefficients.h"
 #include "atoms/rotated.h"
@@ -180,18 +181,17 @@ static void price(atomo__plan *plan, double T)
         atomo__entries_price(plan, T, FEW_STEP);
         return;
     }
-    const rotated_state *s = atomo__rotated_state(plan);
-    double error, nonzero, bits;
-    atomo__classes_at(&s->classes.sizes, T, &bits, &error, &nonzero);
+    rotated_state *s = atomo__rotated_state(plan);
+    atomo__classes_at(&s->classes.sizes, T);
     plan->priced_unit = 0;
-    plan->priced_fixed = s->bits + bits;
+    plan->priced_fixed = s->bits + s->classes.sizes.bits;
 }
 
 double atomo__rotated_variance(const atomo__plan *plan, double T)
 {
-    double error, nonzero, bits;
-    atomo__classes_at(&atomo__rotated_state(plan)->classes.sizes, T, &bits, &error, &nonzero);
-    return error;
+    atomo__classes *c = &atomo__rotated_state(plan)->classes.sizes;
+    atomo__classes_at(c, T);
+    return c->error;
 }
 
 static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)

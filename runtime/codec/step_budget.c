@@ -23,6 +23,9 @@ static const double STEEPEST = -4, FLATTEST = -0.15;
 static const double MOST_MOVE = 3;
 /* Factors of T: STEP_UP to get from above a jump in length to below it; BESIDE to look at both sides of a jump. */
 static const double STEP_UP = 1.02, BESIDE = 1.01;
+/* The length of classes (sampling/gaussian.c) changes in steps, from one quantiser to the next. Between two values of T
+ * whose ratio is below this the target cannot be met better. */
+static const double ONE_STEP = 1.003;
 /* A T so large that no atom is certain or expected to be sent. */
 static const double NOTHING_SENT = 1e150;
 /* The T to start from, as a multiple of the entries' root mean square, if all atoms fit but their exact values do not.
@@ -95,12 +98,21 @@ static double solve_tangent(budget *b)
     return atomo__budget_solve(b->codec->segment, b->count, ATOMO_MAX(b->target - fixed, LEAST_SHARE * b->target), 0);
 }
 
+/* Returns whether a tensor's length changes in steps. */
+static bool goes_in_steps(const budget *b)
+{
+    for (int i = 0; i < b->count; i++)
+        if (b->plan[i]->segment.classes) return true;
+    return false;
+}
+
 /* Finds the T > 0 at which the modelled length is the target, starting from T, by a safeguarded secant method in log T.
  * The length falls as T grows. Each plan's T is set to the result. */
 static void meet_length(budget *b, double T)
 {
     double low = 0, high = INFINITY; /* the largest T found too low, the smallest found too high */
     double slope = -1, last_T = 0, last_length = 0;
+    const bool steps = goes_in_steps(b);
     for (int k = 0; k < MAX_ROUNDS; k++) {
         double length = length_at(b, T);
         if (fabs(length - b->target) <= MET * b->target) return;
@@ -108,6 +120,7 @@ static void meet_length(budget *b, double T)
             low = T;
         else
             high = T;
+        if (steps && high < low * ONE_STEP) return;
         if (last_T > 0 && length != last_length && T != last_T)
             slope = ATOMO_MAX(STEEPEST, ATOMO_MIN(FLATTEST, log(length / last_length) / log(T / last_T)));
         last_T = T;

@@ -116,10 +116,12 @@ void atomo__price_note(atomo_codec *c, atomo__plan *p)
     if (c->budget_atoms > 0) return;
     const double bits = planned(c, p), wanted = bits * s->scale / s->real, length = length_of(c, p, wanted);
     const atomo__segment *g = &p->segment;
-    const double rest =
-        g->classes ? g->rest_sum / p->T : p->priced_unit * (g->expected - g->kept); /* bits proportional to 1/T */
+    const double rest = /* bits proportional to 1/T */
+        g->classes ? atomo__budget_elastic(g, p->T) : p->priced_unit * (g->expected - g->kept);
     p->noted = true;
-    p->noted_fixed = length - (prices_its_own(g) ? g->kept_cost + rest : p->priced_unit * g->expected);
+    p->noted_fixed = length - (g->classes ? g->kept_cost
+                               : g->cost  ? g->kept_cost + rest
+                                          : p->priced_unit * g->expected);
     s->modelled += length;
     s->planned_left = ATOMO_MAX(s->planned_left - bits, NOTHING_LEFT * s->planned);
     if (!(s->T > 0 && p->T > 0 && isfinite(p->T) && rest > 0)) return;

@@ -56,15 +56,21 @@ static void split_spectrum(atomo__segment *s, double T)
  * of their quantisers. */
 static const double TANGENT = 1.0905077326652577;
 
+double atomo__budget_elastic(const atomo__segment *s, double T)
+{
+    if (!(T > 0) || !isfinite(T)) return 0;
+    atomo__classes_at(s->classes, T * TANGENT);
+    const double fewer = s->classes->bits;
+    atomo__classes_at(s->classes, T);
+    return (s->classes->bits - fewer) / (1 - 1 / TANGENT);
+}
+
 static void split_classes(atomo__segment *s, double T)
 {
-    double bits, fewer, error, sent;
-    atomo__classes_at(s->classes, T * TANGENT, &fewer, &error, &sent);
-    atomo__classes_at(s->classes, T, &bits, &error, &s->expected);
-    s->kept = s->kept_sum = 0;
-    const bool elastic = T > 0 && isfinite(T);
-    s->rest_sum = elastic ? (bits - fewer) * T / (1 - 1 / TANGENT) : 0;
-    s->kept_cost = elastic ? bits - s->rest_sum / T : bits;
+    atomo__classes_at(s->classes, T);
+    s->kept = s->kept_sum = s->rest_sum = 0;
+    s->kept_cost = s->classes->bits;
+    s->expected = s->classes->nonzero;
 }
 
 void atomo__budget_evaluate(atomo__segment *s, double T)

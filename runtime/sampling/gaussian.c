@@ -1,10 +1,11 @@
-/* gaussian.c - see gaussian.h; stage 5 of the path.
+/* gaussian.c - quantisers of a standard normal number (gaussian.h); stage 5 of the path.
  *
- * From 1.2 bits an entry down a sign above a threshold is best: V = p / (2 phi(t))^2 - 1 with p = 2 (1 - Phi(t)) and
- * R = H(p) + p. Above, cells of one width around a wider one at 0 (an entropy-coded scalar quantiser with a dead zone):
- * near the optimum the width is 2.8 T / sigma, and the dead zone ends at 0.46 to 0.5 of it; both were found by search
- * over all pairs, 0.3 % of sigma^2 V + T^2 R from the best. Beyond 4.5 bits cells are cut into 2, 4, 8, ... equal
- * parts. The bound of any code is V >= 1 / (4^R - 1) (docs/compressors.md).
+ * Below 1.2 bits per entry a sign above a threshold is best: V = p / (2 phi(t))^2 - 1 with p = 2 (1 - Phi(t)), R = H(p)
+ * + p. Above, there are cells of one width around a wider one at 0 (an entropy-coded scalar quantiser with a dead
+ * zone). Near the optimum the width is 2.8 T / sigma, and the dead zone ends at 0.46 to 0.5 of it. Both were found by a
+ * search over all pairs, and are within 0.3 % of the least sigma^2 V + T^2 R. Above 4.5 bits cells are divided into 2,
+ * 4, 8, ... equal parts. No code has V below 1 / (4^R - 1) (docs/compressors.md). Sender and receiver compute these
+ * tables by exp, erfc and log2 of their C library, rounded to shares of 2^-12.
  */
 #include "sampling/gaussian.h"
 #include <math.h>
@@ -202,11 +203,11 @@ static double half_log2(double x)
     return 0.5 * e;
 }
 
-atomo__rate atomo__rate_at(int64_t n, double e, double T)
+static atomo__rate rate_of(int64_t n, double e, double T, int most)
 {
-    const atomo__quantiser *all = atomo__quantiser_at(0);
+    const atomo__quantiser *all = quantisers;
     const double entries = (double)n, ratio = T * T / e;
-    const int wanted = number_of(ratio), most = coarsest_of(n);
+    const int wanted = number_of(ratio);
     atomo__rate r = {.quantiser = ATOMO_MIN(wanted, most), .keep = 1};
     const atomo__quantiser *q = &all[r.quantiser];
     r.loss = q->loss;
@@ -223,17 +224,29 @@ atomo__rate atomo__rate_at(int64_t n, double e, double T)
     return r;
 }
 
-void atomo__classes_at(const atomo__classes *c, double T, double *bits, double *error, double *nonzero)
+atomo__rate atomo__rate_at(int64_t n, double e, double T)
 {
-    *bits = *error = *nonzero = 0;
-    for (int i = 0; !(T > 0) && i < c->count; i++) { /* floats as they are */
-        *nonzero += (double)(c->units[i] * c->size[i]);
-        *bits += 32 * (double)(c->units[i] * c->size[i]);
-    }
-    for (int i = 0; T > 0 && i < c->count; i++) {
-        const atomo__rate r = atomo__rate_at(c->size[i], c->e[i], T);
-        *bits += (double)c->units[i] * r.bits;
-        *nonzero += (double)c->units[i] * r.nonzero;
-        *error += c->energy[i] * r.loss;
+    atomo__quantiser_at(0); /* makes the tables */
+    return rate_of(n, e, T, coarsest_of(n));
+}
+
+void atomo__classes_ready(atomo__classes *c)
+{
+    atomo__quantiser_at(0);
+    for (int i = 0; i < c->count; i++) c->coarsest[i] = coarsest_of(c->size[i]);
+    c->at = -1;
+}
+
+void atomo__classes_at(atomo__classes *c, double T)
+{
+    if (c->at == T) return;
+    c->at = T;
+    c->bits = c->error = c->nonzero = 0;
+    for (int i = 0; i < c->count; i++) {
+        const double entries = (double)(c->units[i] * c->size[i]);
+        const atomo__rate r = T > 0 ? rate_of(c->size[i], c->e[i], T, c->coarsest[i]) : (atomo__rate){0};
+        c->bits += T > 0 ? (double)c->units[i] * r.bits : 32 * entries;
+        c->nonzero += T > 0 ? (double)c->units[i] * r.nonzero : entries;
+        c->error += c->energy[i] * r.loss;
     }
 }

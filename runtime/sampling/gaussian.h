@@ -1,5 +1,5 @@
-/* gaussian.h - quantisers of a standard normal variable, from coarse to fine, and what a class of such entries costs at
- * a price: stage 5 of the path, for atoms in a random basis (atoms/rotated.c). Private.
+/* gaussian.h - quantisers of a standard normal number, from fine to coarse, and the bits and error of a class of such
+ * entries at a price; stage 5 of the path, for atoms in a random basis (atoms/rotated.c). Private.
  *
  * An entry y of a rotated gradient of norm sigma sqrt(n) is sigma times a nearly standard normal number, whatever the
  * gradient was (Vargaftik et al., "DRIVE", NeurIPS 2021; "EDEN", ICML 2022). Sent as q = Q(y / sigma), and scaled so
@@ -54,15 +54,20 @@ typedef struct atomo__rate {
 } atomo__rate;
 atomo__rate atomo__rate_at(int64_t n, double e, double T);
 
-/* Classes of entries that are alike, each sent as so many units of `size` entries. */
+/* Classes of entries of about the same energy, each sent as so many units of `size` entries. */
 enum { ATOMO__CLASSES = 64 };
 typedef struct atomo__classes {
     int count;
     int64_t units[ATOMO__CLASSES], size[ATOMO__CLASSES];
-    double e[ATOMO__CLASSES];      /* mean square of an entry, as both sides know it */
-    double energy[ATOMO__CLASSES]; /* sum of squares, as it is */
+    double e[ATOMO__CLASSES];        /* mean square of an entry, as both sides know it */
+    double energy[ATOMO__CLASSES];   /* sum of squares, as it is */
+    int coarsest[ATOMO__CLASSES];    /* set by atomo__classes_ready */
+    double at, bits, error, nonzero; /* the last result, for T = at; -1: none */
 } atomo__classes;
-/* All of them at a price: expected bits, squared error and number of entries sent. T 0: floats as they are. */
-void atomo__classes_at(const atomo__classes *c, double T, double *bits, double *error, double *nonzero);
+/* To be called when the fields before `coarsest` are set. */
+void atomo__classes_ready(atomo__classes *c);
+/* Sets bits, error and nonzero: the expected bits, squared error and number of entries sent of all classes at T. With T
+ * = 0 entries are sent as floats. */
+void atomo__classes_at(atomo__classes *c, double T);
 
 #endif

@@ -10,15 +10,15 @@
 /* ---- budget (budget.c) ---- */
 /* A segment is a group of coefficients with p_i = min(1, |value_i| / (T sqrt(cost_i))). They are doubles, or many
  * coefficients of one price that are given as a histogram of their magnitudes. Or it is a group of classes of a random
- * basis (gaussian.h), whose bits are another falling function of T: kept_cost + rest_sum / T is its tangent in 1 / T,
- * and `expected` the number of entries that are not 0. */
+ * basis (gaussian.h), whose bits, kept_cost, are another falling function of T; `expected` is then the number of
+ * entries that are not 0. */
 typedef struct atomo__spectrum atomo__spectrum;
 typedef struct atomo__segment {
-    const atomo__spectrum *spectrum;      /* the histogram, or NULL */
-    const double *f64;                    /* [n] the values, or NULL */
-    const struct atomo__classes *classes; /* the classes, or NULL */
-    const double *cost;                   /* [n] prices in bits, only with f64; NULL: all are `unit` */
-    double unit;                          /* price of an atom in bits; with cost: a typical price */
+    const atomo__spectrum *spectrum; /* the histogram, or NULL */
+    const double *f64;               /* [n] the values, or NULL */
+    struct atomo__classes *classes;  /* the classes, or NULL */
+    const double *cost;              /* [n] prices in bits, only with f64; NULL: all are `unit` */
+    double unit;                     /* price of an atom in bits; with cost: a typical price */
     int64_t n;
     /* set by atomo__budget_evaluate for a T */
     double kept, kept_cost; /* atoms with p = 1: number and summed price */
@@ -33,7 +33,9 @@ typedef struct atomo__segment {
 double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint);
 /* Sets the segment's results for T. */
 void atomo__budget_evaluate(atomo__segment *seg, double T);
-/* The T at which `seg` is expected to send so many atoms; 0 where all are fewer. */
+/* The bits of classes that go as 1 / T near T: of its tangent in 1 / T. */
+double atomo__budget_elastic(const atomo__segment *seg, double T);
+/* Returns the T at which `seg` is expected to send so many atoms; 0 if it has fewer. */
 double atomo__budget_atoms(atomo__segment *seg, double atoms);
 
 /* ---- magnitudes of many coefficients (histogram.c) ---- */

@@ -44,11 +44,18 @@ end
 ---@field bytes number          bytes of a step's messages, mean
 ---@field ratio number          dense bytes / bytes
 ---@field predicted number      E||ghat - g||^2 / ||g||^2 by the compressor's closed form, mean
+---@field over_bound number     predicted over M.bound(ratio)
 ---@field measured number       the same, measured by decoding; measured_error: its standard error
 ---@field encode_ms number      milliseconds to encode a step, median
 ---@field decode_ms number      milliseconds to decode a step, median
 ---@field encode_gb_s number    gigabytes of gradients encoded per second
 ---@field decode_gb_s number    gigabytes of gradients decoded per second
+
+--- Returns the least relative variance of an unbiased code of normal numbers that takes 1 / ratio of the dense bytes:
+--- 1 / (4^R - 1) at R bits per entry, by the rate-distortion function of a normal number. Gradients whose energy lies
+--- in few entries or directions can have less.
+---@param ratio number
+function M.bound(ratio) return 1 / (4 ^ (32 / ratio) - 1) end
 
 --- Encodes a step into out, all tensors under one budget or, if streamed, one at a time as in training; returns the
 --- length.
@@ -94,7 +101,8 @@ function M.measure(text, grads, names, draws, streamed)
   end
   local t_encode, t_decode = median(encode), median(decode)
   return {compressor = tostring(c), unbiased = c.unbiased, bytes = bytes, dense_bytes = dense, ratio = dense / bytes,
-    predicted = predicted, measured = error, measured_error = math.sqrt(math.max(0, errors - error ^ 2) / draws),
+    predicted = predicted, over_bound = predicted / M.bound(dense / bytes), measured = error,
+    measured_error = math.sqrt(math.max(0, errors - error ^ 2) / draws),
     encode_ms = 1e3 * t_encode, decode_ms = 1e3 * t_decode, encode_gb_s = dense / t_encode / 1e9,
     decode_gb_s = dense / t_decode / 1e9, draws = draws}
 end
@@ -112,6 +120,11 @@ function M.chart(results, title)
     end
     s.points[#s.points + 1] = {r.bytes, r.measured}
   end
+  local bound = {name = "bound for normal entries", points = {}}
+  for _, r in ipairs(results) do
+    if r.dense_bytes and r.ratio > 1 then bound.points[#bound.points + 1] = {r.bytes, M.bound(r.ratio)} end
+  end
+  if #bound.points > 1 then series[#series + 1] = bound end
   for _, s in ipairs(series) do table.sort(s.points, function(a, b) return a[1] < b[1] end) end
   return {title = title, x = {label = "bytes a step", log = true},
     y = {label = "relative squared error E||ghat - g||² / ||g||²", log = true}, series = series}

@@ -1,15 +1,15 @@
 /* rotation.c - random orthonormal maps, R = H D2 P H D1; stage 4 of the path.
  *
- * D1 and D2 are random signs, H Walsh-Hadamard butterflies [Fino and Algazi 1976]: after the first H all entries are of
- * one order of size, and after the second each is a sum of thousands of them with independent signs, so nearly normal,
- * whatever x was. One round is not enough: of x = e_1 all entries have one size. (Butterflies and signs are from Ailon
- * and Chazelle, "The fast Johnson-Lindenstrauss transform", 2009.) A length is 2^a m, m odd and below 32: rows [m,
- * 2^a], with a Hartley transform of length m along the columns (Bracewell 1983: real, symmetric, its own inverse). That
- * is not flat (of three entries one is 1.9 times as large as it would be, squared), so P takes the rows apart: it puts
- * the entries of a column side by side, and each stretch of the next round has as many of every row. The first H is
- * over the whole length, the second over stretches of 4096 where 2^a has them; lengths below 4096 have a third round.
- * Proved: R is orthonormal. Not proved, but measured (tests/spec/compress/rotated_spec.lua): that estimates which are
- * unbiased for a uniformly drawn R are so for this one. Promise: the same bits on every CPU.
+ * D1 and D2 are random signs, H are Walsh-Hadamard butterflies [Fino and Algazi 1976]. After the first H all entries
+ * have about the same size; after the second each is a sum of thousands of them with independent signs, so it is nearly
+ * normal for every x. One round is not enough: for x = e_1 it gives entries of one size. (The idea is that of Ailon and
+ * Chazelle, "The fast Johnson-Lindenstrauss transform", 2009.) A length is 2^a m, m odd and below 32, as rows [m, 2^a],
+ * with a Hartley transform of length m along the columns (Bracewell 1983: real, symmetric, its own inverse). The
+ * entries of that transform differ in size, so rows get different energies; P stores the entries of each column side by
+ * side, so that every stretch of the next round has equally many of every row. The first H has the whole length, the
+ * second has stretches of 4096 if 2^a is longer. Lengths below 4096 have a third round. R is orthonormal, which is
+ * proved. That estimates which are unbiased for a uniformly random R are unbiased for this one was only measured
+ * (tests/spec/compress/rotated_spec.lua). It gives the same bits on every CPU.
  */
 #include "atoms/common/rotation.h"
 #include <float.h>

@@ -1,10 +1,10 @@
-/* classes.c - which entries of a tensor are alike: energies of cells to a map of octaves, and a map to classes; stages
- * 4 and 5 of the path.
+/* classes.c - groups the entries of a tensor by energy: from the energies of cells to a map of octaves, and from a map
+ * to classes; stages 4 and 5 of the path.
  *
- * Reverse water-filling wants entries of one variance together. The energy of cell (r, t), row r and tap t, is taken as
- * the product of one number for the tap and one for the row, both powers of two: a map that costs a few bits a tap and,
- * where it pays, one or two a row. Entries whose octave is the same make a class; classes of too few entries are pooled
- * with the next lower one. Any map gives an unbiased message: a bad one only costs variance.
+ * Reverse water-filling needs entries of one variance together. The energy of cell (r, t), of row r and tap t, is
+ * modelled as the product of a power of two for the tap and one for the row. Such a map takes a few bits per tap and,
+ * if it pays, one or two per row. Entries of the same octave form a class; octaves of too few entries are pooled with
+ * the next lower ones. The message is unbiased with any map; a bad one only has more variance.
  */
 #include "atoms/rotated/state.h"
 #include <float.h>
@@ -125,6 +125,7 @@ static void make_classes(const rotated_map *m, const int64_t *entries, const dou
         }
         c->sizes.size[i] /= c->sizes.units[i]; /* the mean: only what is beside an entry's bits depends on it */
     }
+    atomo__classes_ready(&c->sizes);
 }
 
 void rotated_pool(const rotated_shape *h, const rotated_map *m, int most, rotated_classes *c)
@@ -145,12 +146,11 @@ void rotated_choose(rotated_state *s, int most, double T)
         const double map_bits = ROTATED_HEADER_BITS + s->tap_bits[by_rows] + (by_rows ? s->row_bits : 0);
         count_octaves(&s->shape, &m, s->energy, entries, square);
         for (int before = -1; m.pool < ROTATED_POOLS; m.pool++) {
-            double bits, error, nonzero;
             make_classes(&m, entries, square, most, &c);
             if (c.sizes.count == before) continue; /* the same again */
             before = c.sizes.count;
-            atomo__classes_at(&c.sizes, T, &bits, &error, &nonzero);
-            const double cost = error + T * T * (bits + map_bits);
+            atomo__classes_at(&c.sizes, T);
+            const double cost = c.sizes.error + T * T * (c.sizes.bits + map_bits);
             if (!(cost < least)) continue;
             least = cost;
             s->map = m;

@@ -1,10 +1,11 @@
 /* message.c - a tensor's rotated atoms as a message: the map of its energies, then the units of its classes; stages 5,
  * 6 and 8 of the path.
  *
- * A message: its form (nothing, the floats as they are, coded), then for the last T as the upper half of a float; the
- * map: an octave, how classes are pooled, depths of the taps, rises of the rows; then unit by unit, from the class of
- * the highest energy down: whether it is there, where that was drawn, and what unit.c writes. Both sides compute the
- * classes, their quantisers and their probabilities from the map and T.
+ * A message begins with its form: empty, coded, or all coefficients as floats. A coded one continues with T as the
+ * upper half of a float, and the map: an octave, how classes are pooled, the depths of the taps, the rises of the rows.
+ * Then the units follow, from the class of the highest energy down: a bit that says whether the unit was sent, if that
+ * was drawn, and what unit.c writes. Both sides compute the classes, their quantisers and their probabilities from the
+ * map and T.
  */
 #include "atoms/rotated/state.h"
 #include "core/carve.h"
@@ -14,12 +15,12 @@
 enum { OCTAVE_BITS = 10, OCTAVE_BIAS = 600, POOL_BITS = 2, TAP_ORDER = 1, ROW_ORDER_BITS = 2 };
 enum { EMPTY, CODED, FLOATS, FORM_BITS = 2 };
 enum { PAD = 2 }; /* floats that a transform may use beyond n */
-/* Of an entry's mean square: 2^224 and rounding. */
+/* The largest octave of an entry's mean square: ||g||^2 is at most 2^224 (rotated.c), and octaves are rounded. */
 enum { MOST_OCTAVE = 225 };
 
 /* ---- the map ---- */
 
-/* 0: no energy. */
+/* Depths and rises as numbers to be coded; 0 stands for a tap or row without energy. */
 static uint32_t code_of_depth(int8_t depth)
 {
     return depth == ROTATED_DEAD ? 0 : (uint32_t)depth + 1;
@@ -98,7 +99,8 @@ size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m)
     return c.size;
 }
 
-/* Goes over the cells in order: calls for each that is sent its place in x, its place in y, its entries. */
+/* Runs `body` for every cell that is sent, in order: x_at and y_at are its places in the coefficients and in the
+ * classes, count is its number of entries. */
 #define FOR_CELLS(h, m, c, x_at, y_at, count, body)                                                                    \
     do {                                                                                                               \
         int64_t next_[ATOMO__CLASSES] = {0};                                                                           \
@@ -135,7 +137,7 @@ static void scatter_add(const rotated_shape *h, const rotated_map *m, const rota
     FOR_CELLS(h, m, c, to, from, count, add(x + to, y + from, count));
 }
 
-/* The same where x holds nothing yet. */
+/* x = the coefficients, 0 where nothing was sent. */
 static void scatter(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *y, float *x)
 {
     int64_t sent = 0;
@@ -144,12 +146,12 @@ static void scatter(const rotated_shape *h, const rotated_map *m, const rotated_
     FOR_CELLS(h, m, c, to, from, count, memcpy(x + to, y + from, sizeof(float) * (size_t)count));
 }
 
-/* The next unit of the classes: of class `i`, `left` entries of which are still to come. */
+/* Iterates over the units of all classes. */
 typedef struct {
     const rotated_classes *classes;
     double T;
-    int i;
-    int64_t left, count; /* entries of the unit, without padding */
+    int i;               /* the class */
+    int64_t left, count; /* its entries from this unit on; the entries of this unit, without padding */
     bool began;
     rotated_unit unit;
 } units;
@@ -182,7 +184,7 @@ static units units_of(const rotated_classes *c, double T, const atomo__context *
     return u;
 }
 
-/* The upper half of T as a float; 0 where everything is to be sent as finely as there is. */
+/* T as the upper half of a float, rounded; 0 selects the finest quantiser. */
 static uint32_t half_of(double T)
 {
     const float f = T < (double)FLT_MAX / 2 ? (float)T : FLT_MAX / 2;
@@ -260,7 +262,7 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
         }
         double sent;
         double loss = rotated_put_unit(v, to, energy, w, &sent);
-        if (v->size > 1) loss *= (double)(u.count - 1) / (double)(v->size - 1); /* the rest lies where the zeros were */
+        if (v->size > 1) loss *= (double)(u.count - 1) / (double)(v->size - 1); /* without the error in the padding */
         plan->sent += sent;
         plan->variance += ((1 + loss) / v->rate.keep - 1) * energy;
     }

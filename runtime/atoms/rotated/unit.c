@@ -1,12 +1,12 @@
-/* unit.c - one unit of rotated entries: quantised, scaled and written, and back; stages 5, 6 and 8 of the path.
+/* unit.c - quantises, scales and writes one unit of rotated entries, and reads it; stages 5, 6 and 8 of the path.
  *
- * y [size] is rotated (rotation.c) and divided by its root mean square, so that its entries are like standard normal
- * numbers; q = Q(y) by the quantiser that both sides know (gaussian.h). The scale S = sigma size / <y, q> makes
- * <g, ghat> = ||g||^2 in every draw; divided by the probability that the unit is sent, it travels as an exponent,
- * beside the expected one, and a few bits of mantissa, rounded stochastically. In every draw the squared error is
- * (||q||^2 size / <y, q>^2 - 1) ||g||^2, so that the variance that is stated was measured.
- * A message: scale, then either the number of signs, gaps and signs in a Rice code, or levels (rans.c) and places
- * within them. Promise: where no entry passes the threshold, the largest does.
+ * y [size] is rotated (common/rotation.c) and divided by its root mean square, so that its entries are nearly standard
+ * normal; q = Q(y) is quantised by the quantiser that both sides know (sampling/gaussian.c). The scale S = sigma size /
+ * <y, q> gives <g, ghat> = ||g||^2 in every draw. Divided by the probability that the unit is sent, it is written as
+ * its exponent, relative to the expected one, and a few bits of mantissa, rounded stochastically. The squared error of
+ * a draw is (||q||^2 size / <y, q>^2 - 1) ||g||^2, so the stated variance is computed from the draw itself. After the
+ * scale a unit has either the number of signs and their gaps and signs in a Rice code, or levels (rans.c) and places
+ * within them. If no entry passes the threshold, the largest one is sent.
  */
 #include "atoms/rotated/state.h"
 #include "coding/rans.h"

@@ -27,8 +27,20 @@ describe("compare", function()
       local r = compare.measure(spec, grads, names, 12, i > 3)
       assert.is_true(math.abs(r.measured - r.predicted) <= 6 * r.measured_error + 0.02 * r.predicted + 1e-12, spec)
       assert.is_true(r.encode_ms > 0 and r.decode_ms > 0 and r.bytes > 0 and r.unbiased)
+      assert.near(r.over_bound, r.predicted * (4 ^ (8 * r.bytes / (r.dense_bytes / 4)) - 1), 1e-9 * r.over_bound)
       if spec ~= "none" then assert.is_true(math.abs(r.ratio / 16 - 1) < 0.1, spec .. " " .. r.ratio) end
     end
+  end)
+
+  it("draws the bound of normal entries beside what was measured", function()
+    local results = {}
+    for i, bytes in ipairs {1000, 500} do
+      results[i] = {name = "entry", unbiased = true, bytes = bytes, dense_bytes = 16000, ratio = 16000 / bytes,
+        measured = i}
+    end
+    local series = compare.chart(results, "A").series
+    assert.equal("bound for normal entries", series[2].name)
+    assert.same({{500, 1 / (4 ^ 1 - 1)}, {1000, 1 / (4 ^ 2 - 1)}}, series[2].points)
   end)
 
   it("draws a chart that is whole, and leaves out what a logarithm cannot show", function()
