@@ -115,15 +115,16 @@ static const double NARROW = 1.001;
 static double solve_falling(atomo__segment *seg, int count, double budget, bool atoms)
 {
     if (spending(seg, count, 0, atoms) <= budget) return 0;
-    double low = 1, high = 1, factor = 2;
-    bool over = spending(seg, count, 1, atoms) > budget;
-    const bool up = over;
-    for (int i = 0; i < WIDENINGS && over == up; i++, factor *= factor) {
+    double low = 1, high = 1, factor = 2, cost = spending(seg, count, 1, atoms);
+    const bool up = cost > budget;
+    for (int i = 0; i < WIDENINGS && (cost > budget) == up; i++, factor *= factor) {
+        const double before = cost;
         if (up)
             low = high, high *= factor;
         else
             high = low, low /= factor;
-        over = spending(seg, count, up ? high : low, atoms) > budget;
+        cost = spending(seg, count, up ? high : low, atoms);
+        if (!up && cost == before) return low; /* the finest quantisers take less than the budget */
     }
     while (high > low * NARROW) {
         const double T = sqrt(low) * sqrt(high);

@@ -266,6 +266,9 @@ int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float 
 /* Returns the mean of floor(log2(v)) for v uniform between low >= 1 and high. */
 static double mean_floor_log2(double low, double high)
 {
+    static const double LARGEST = 0x1p1000; /* of infinity there is no whole logarithm; codes are never so long */
+    low = ATOMO_MIN(low, LARGEST);
+    high = ATOMO_MIN(high, LARGEST);
     int first = ilogb(low), last = ilogb(high);
     double bits = first;
     for (int i = first + 1; i <= last && high > low; i++) bits += (high - ldexp(1, i)) / (high - low);

@@ -176,6 +176,19 @@ static void packed_codes(void)
         }
 }
 
+/* The mean length of values over a threshold so small that their quotients overflow: large, but a number. */
+static void tiny_thresholds(void)
+{
+    static atomo__spectrum spectrum;
+    float x[64];
+    for (int i = 0; i < 64; i++) x[i] = (float)(i + 1);
+    atomo__spectrum_of(&spectrum, x, 64, true);
+    for (int whole = 0; whole < 2; whole++) {
+        const double bits = atomo__spectrum_log2(&spectrum, 0x1p-1040, 0x1p-1040, INFINITY, whole != 0);
+        CHECK(bits > 100 && bits < 2000);
+    }
+}
+
 int main(void)
 {
     RUN(index_lists);
@@ -183,6 +196,7 @@ int main(void)
     RUN(logarithms);
     RUN(measures);
     RUN(draws);
+    RUN(tiny_thresholds);
     RUN(packed_codes);
     return check_done();
 }

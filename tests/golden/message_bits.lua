@@ -32,7 +32,7 @@ return {
     ["hadamard:ratio=64,step=1"] = "1484 23576cfa e44700d7 / 2945 563c9487 1bdd55d4",
     ["hadamard:bytes=2500,sampling=systematic"] = "5003 ab7a9aea 7db0e204 / 10007 e0ab002a 2c140d31",
     ["rotated"] = "5857 c7c39c15 19305d7f / 11751 eed73ec2 fdd397ee",
-    ["rotated:ratio=2"] = "37778 53de5581 7866b779 / 81250 47f618f7 f744e536",
+    ["rotated:ratio=2"] = "37778 4df68d5e 7866b779 / 81949 ddd7bbe2 62943f9c",
     ["rotated:ratio=64"] = "1414 9468a620 f57182aa / 2931 dde6091f 98f135f7",
     ["rotated:ratio=16,base=none"] = "5859 44793e24 944e63a8 / 11747 9796d787 93a56d92",
     ["rotated:ratio=16,classes=1"] = "5908 be10ccd9 0521b0ce / 11750 8d1ef619 8c543275",
