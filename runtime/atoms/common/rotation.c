@@ -34,7 +34,14 @@ static uint32_t blocks_of_signs(int64_t size) /* 128 signs each */
 /* ---- butterflies ---- */
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+/* The lanes of v in the given order. */
+#ifdef __clang__
+#define IN_ORDER(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#else
 typedef int32_t places __attribute__((vector_size(4 * LANES)));
+#define IN_ORDER(v, ...) __builtin_shuffle(v, (places){__VA_ARGS__})
+#endif
 
 /* Levels of half 1, 2, 4 and 8. */
 ATOMO_CLONES static void levels_of_lanes(float *x, int64_t n)
@@ -43,16 +50,12 @@ ATOMO_CLONES static void levels_of_lanes(float *x, int64_t n)
     const lanes s2 = {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
     const lanes s4 = {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
     const lanes s8 = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
-    const places p1 = {1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14};
-    const places p2 = {2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13};
-    const places p4 = {4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11};
-    const places p8 = {8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7};
     for (int64_t i = 0; i < n; i += LANES) {
         lanes v = *(lanes *)(x + i);
-        v = __builtin_shuffle(v, p1) + v * s1;
-        v = __builtin_shuffle(v, p2) + v * s2;
-        v = __builtin_shuffle(v, p4) + v * s4;
-        v = __builtin_shuffle(v, p8) + v * s8;
+        v = IN_ORDER(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14) + v * s1;
+        v = IN_ORDER(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13) + v * s2;
+        v = IN_ORDER(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11) + v * s4;
+        v = IN_ORDER(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7) + v * s8;
         *(lanes *)(x + i) = v;
     }
 }
