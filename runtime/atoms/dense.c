@@ -45,18 +45,13 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     return ATOMO_OK;
 }
 
-ATOMO_CLONES static void add(const float *x, int64_t n, float scale, float *acc)
-{
-    for (int64_t i = 0; i < n; i++) acc[i] += scale * x[i];
-}
-
 static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const float step = scale * atomo__get_f32(r);
     float *x = atomo__room(c);
     atomo__quant_read(r, x, plan->n, (int)plan->option[BITS]);
     if (r->bad || !isfinite(step)) return ATOMO_EFORMAT;
-    add(x, plan->n, step, acc);
+    atomo__add_scaled(x, plan->n, step, acc);
     return ATOMO_OK;
 }
 

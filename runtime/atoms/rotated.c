@@ -208,7 +208,7 @@ static void add_inverse(const atomo__plan *plan, const atomo__context *c, float 
     const int64_t size = s->shape.taps * s->shape.width;
     for (int64_t at = 0; at < plan->n; at += size) {
         atomo__tap_cosines_channel(&s->cosines, size, m.x + at, true, m.y);
-        rotated_add(acc + at, m.x + at, size);
+        atomo__add_scaled(m.x + at, size, 1, acc + at);
     }
 }
 

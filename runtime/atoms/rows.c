@@ -117,11 +117,6 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     return ATOMO_OK;
 }
 
-ATOMO_CLONES static void add_scaled(const float *x, int64_t n, float scale, float *acc)
-{
-    for (int64_t i = 0; i < n; i++) acc[i] += x[i] * scale;
-}
-
 static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const int64_t rows = rows_of(plan), cols = plan->n / rows;
@@ -133,7 +128,7 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
         float coefficient = atomo__get_f32(r);
         atomo__quant_read(r, row, cols, (int)plan->option[BITS]);
         if (r->bad || !isfinite(coefficient)) return ATOMO_EFORMAT;
-        add_scaled(row, cols, coefficient * scale, acc + index[j] * cols);
+        atomo__add_scaled(row, cols, coefficient * scale, acc + index[j] * cols);
     }
     return ATOMO_OK;
 }

@@ -1,4 +1,6 @@
-/* floats.c - decodes uncompressed floats, the bodies of "none" and of dense forms; stages 6 and 8 of the path. */
+/* floats.c - adds vectors to the sum of decoded gradients; stages 6 and 8 of the path. Uncompressed floats of a message
+ * are the bodies of "none" and of dense forms.
+ */
 #include "coding/messages.h"
 #include <string.h>
 
@@ -14,4 +16,9 @@ ATOMO_CLONES bool atomo__add_floats(const uint8_t *restrict in, int64_t n, float
         acc[i] += scale * x;
     }
     return !bad;
+}
+
+ATOMO_CLONES void atomo__add_scaled(const float *restrict x, int64_t n, float scale, float *restrict acc)
+{
+    for (int64_t i = 0; i < n; i++) acc[i] += scale * x[i];
 }

@@ -48,11 +48,6 @@ ATOMO_CLONES static void add8(float *restrict acc, const float *restrict b, int6
     }
 }
 
-ATOMO_CLONES static void add1(float *restrict acc, const float *restrict b, int64_t n, float s)
-{
-    for (int64_t i = 0; i < n; i++) acc[i] += s * b[i];
-}
-
 /* Adds rows r0 .. r1 - 1 of the update to acc, which points to row r0. */
 static void rank_add_rows(int64_t rows, int64_t cols, int64_t r0, int64_t r1, const float *a, const float *b, int k,
                           float *acc)
@@ -67,7 +62,7 @@ static void rank_add_rows(int64_t rows, int64_t cols, int64_t r0, int64_t r1, co
                 if (group == GROUP) {
                     add8(to, b + j * cols + c, cols, n, s);
                 } else {
-                    for (int l = 0; l < group; l++) add1(to, b + (j + l) * cols + c, n, s[l]);
+                    for (int l = 0; l < group; l++) atomo__add_scaled(b + (j + l) * cols + c, n, s[l], to);
                 }
             }
         }

@@ -32,9 +32,11 @@ void atomo__quant_read(atomo__reader *r, float *x, int64_t n, int bits);
 /* *variance = E||xhat - x||^2 of the rounding, *square = ||x||^2. */
 void atomo__quant_variance(const float *x, int64_t n, int bits, double *square, double *variance);
 
-/* ---- uncompressed floats (floats.c) ---- */
+/* ---- sums of floats (floats.c) ---- */
 /* acc += scale * the n floats at `in`, which need not be aligned. Returns false if one is NaN or Inf. */
 bool atomo__add_floats(const uint8_t *in, int64_t n, float scale, float *acc);
+/* acc += scale * x, both [n] and apart. */
+void atomo__add_scaled(const float *x, int64_t n, float scale, float *acc);
 
 /* ---- folds and rank-k updates (matricize.c) ---- */
 typedef struct atomo__fold {

@@ -10,6 +10,7 @@
  */
 #include "atoms/common/rotation.h"
 #include "compress/common/levels.h"
+#include "sampling/normal.h"
 #include <float.h>
 #include <math.h>
 #include <pthread.h>
@@ -26,16 +27,6 @@ static struct {
     float value[CELLS], threshold[CELLS];
 } quantisers[MOST_BITS + 1];
 
-static double density(double x)
-{
-    return exp(-x * x / 2) * 0.3989422804014327; /* 1 / sqrt(2 pi) */
-}
-
-static double tail(double x) /* P(y > x) */
-{
-    return erfc(x * 0.7071067811865476) / 2; /* sqrt(1/2) */
-}
-
 /* Lloyd's iteration: values become the means of their cells, ends of cells the middles between values. */
 static void make(int bits)
 {
@@ -47,8 +38,8 @@ static void make(int bits)
         for (int i = 1; i < cells; i++) end[i] = (value[i - 1] + value[i]) / 2;
         for (int i = 0; i < cells; i++) {
             const bool last = i == cells - 1;
-            const double mass = tail(end[i]) - (last ? 0 : tail(end[i + 1]));
-            value[i] = (density(end[i]) - (last ? 0 : density(end[i + 1]))) / mass;
+            const double mass = atomo__normal_tail(end[i]) - (last ? 0 : atomo__normal_tail(end[i + 1]));
+            value[i] = (atomo__normal_density(end[i]) - (last ? 0 : atomo__normal_density(end[i + 1]))) / mass;
         }
     }
     for (int i = 0; i < cells; i++) {
@@ -85,10 +76,8 @@ static int plan(atomo__plan *plan)
         return ATOMO_OK;
     }
     plan->body_max = 0;
-    for (int64_t left = plan->n, count; left > 0; left -= count) {
-        count = atomo__rotation_unit(left);
-        plan->body_max += unit_bytes(atomo__rotation_size(count), (int)plan->option[BITS]);
-    }
+    for (atomo__rotation_units u = {.left = plan->n}; atomo__rotation_next(&u);)
+        plan->body_max += unit_bytes(u.size, (int)plan->option[BITS]);
     plan->scratch = 2 * sizeof(float) * (size_t)atomo__rotation_size(ATOMO_MIN(plan->n, (int64_t)ATOMO__MOST_ROTATED));
     return ATOMO_OK;
 }
@@ -155,25 +144,16 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     }
     float *y = atomo__room(c), *work = y + plan->scratch / (2 * sizeof(float));
     atomo_stream stream = c->stream;
-    uint32_t block = 0;
     stream.purpose = ATOMO_RNG_ROTATE;
-    for (int64_t left = plan->n, count; left > 0; left -= count, g += count) {
-        count = atomo__rotation_unit(left);
-        const int64_t size = atomo__rotation_size(count);
+    for (atomo__rotation_units u = {.left = plan->n}; atomo__rotation_next(&u);) {
         double energy;
-        atomo__measure(g, count, &sum, &energy, &most);
-        memcpy(y, g, sizeof(float) * (size_t)count);
-        memset(y + count, 0, sizeof(float) * (size_t)(size - count));
-        const double loss = write_unit(&stream, block, (int)plan->option[BITS], energy, size, y, work, w);
-        plan->variance += loss * energy * (double)(count - 1) / (double)ATOMO_MAX(size - 1, 1);
-        block += atomo__rotation_blocks(size);
+        atomo__measure(g + u.at, u.count, &sum, &energy, &most);
+        memcpy(y, g + u.at, sizeof(float) * (size_t)u.count);
+        memset(y + u.count, 0, sizeof(float) * (size_t)(u.size - u.count));
+        const double loss = write_unit(&stream, u.block, (int)plan->option[BITS], energy, u.size, y, work, w);
+        plan->variance += loss * energy * (double)(u.count - 1) / (double)ATOMO_MAX(u.size - 1, 1);
     }
     return ATOMO_OK;
-}
-
-ATOMO_CLONES static void add(const float *restrict y, int64_t n, float *restrict acc)
-{
-    for (int64_t i = 0; i < n; i++) acc[i] += y[i];
 }
 
 static bool read_unit(atomo__reader *r, const atomo_stream *s, uint32_t block, int bits, int64_t size, double by,
@@ -204,14 +184,11 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
     }
     float *y = atomo__room(c), *work = y + plan->scratch / (2 * sizeof(float));
     atomo_stream stream = c->stream;
-    uint32_t block = 0;
     stream.purpose = ATOMO_RNG_ROTATE;
-    for (int64_t left = plan->n, count; left > 0; left -= count, acc += count) {
-        count = atomo__rotation_unit(left);
-        const int64_t size = atomo__rotation_size(count);
-        if (!read_unit(r, &stream, block, (int)plan->option[BITS], size, (double)scale, y, work)) return ATOMO_EFORMAT;
-        add(y, count, acc);
-        block += atomo__rotation_blocks(size);
+    for (atomo__rotation_units u = {.left = plan->n}; atomo__rotation_next(&u);) {
+        if (!read_unit(r, &stream, u.block, (int)plan->option[BITS], u.size, (double)scale, y, work))
+            return ATOMO_EFORMAT;
+        atomo__add_scaled(y, u.count, 1, acc + u.at);
     }
     return ATOMO_OK;
 }

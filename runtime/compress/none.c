@@ -58,7 +58,7 @@ static int linear_expand(const atomo__plan *plan, const float *first, const floa
                          atomo__context *c, float *acc)
 {
     (void)first, (void)ranks, (void)c;
-    for (int64_t i = 0; i < plan->n; i++) acc[i] += scale * last[i];
+    atomo__add_scaled(last, plan->n, scale, acc);
     return ATOMO_OK;
 }
 

@@ -8,6 +8,7 @@
  * tables by exp, erfc and log2 of their C library, rounded to shares of 2^-12.
  */
 #include "sampling/gaussian.h"
+#include "sampling/normal.h"
 #include <math.h>
 #include <pthread.h>
 
@@ -28,21 +29,9 @@ static const double EXPONENT_BITS = 2.5, PRESENCE_BITS = 1;
  * (atoms/rotated/unit.c). */
 static const double COUNT_BITS = 2.5, STATE_BITS = 16;
 
-static const double PI = 3.14159265358979323846, SQRT_HALF = 0.70710678118654752440;
-
 static atomo__levels table[TABLES];
 static atomo__quantiser quantisers[ATOMO__QUANTISERS];
 static double octave[ATOMO__OCTAVE / 2 + 1]; /* 2^(i / 32): of a squared ratio */
-
-static double density(double x)
-{
-    return exp(-x * x / 2) / sqrt(2 * PI);
-}
-
-static double tail(double x) /* P(y > x) */
-{
-    return erfc(x * SQRT_HALF) / 2;
-}
 
 /* Bits of a Rice code over those of an entropy code: of `p` of the entries, an index and a sign. */
 static double sign_bits(double p)
@@ -66,7 +55,7 @@ static double best_threshold(double x)
         at[0] = high - ratio * (high - low);
         at[1] = low + ratio * (high - low);
         for (int j = 0; j < 2; j++) {
-            const double p = 2 * tail(at[j]), f = 2 * density(at[j]);
+            const double p = 2 * atomo__normal_tail(at[j]), f = 2 * atomo__normal_density(at[j]);
             cost[j] = p / (f * f) - price * ((p * log2(p) + (1 - p) * log2(1 - p)) - p);
         }
         if (cost[0] < cost[1])
@@ -79,7 +68,7 @@ static double best_threshold(double x)
 
 static atomo__quantiser make_sign(double x)
 {
-    const double t = best_threshold(x), p = 2 * tail(t), along = 2 * density(t);
+    const double t = best_threshold(x), p = 2 * atomo__normal_tail(t), along = 2 * atomo__normal_density(t);
     return (atomo__quantiser){
         .bits = sign_bits(p), .loss = p / (along * along) - 1, .nonzero = p, .gain = 1 / along, .threshold = t};
 }
@@ -101,13 +90,13 @@ static atomo__quantiser make_levels(double x, atomo__levels *l)
     const double width = WIDTH * exp2(x), threshold = zone * width;
     const double last = x < CUT_BELOW + 1 ? LAST_CUT_LEVEL : LAST_LEVEL;
     double p[ATOMO__LEVELS], along = 0, bits = 0;
-    p[0] = 1 - 2 * tail(threshold);
+    p[0] = 1 - 2 * atomo__normal_tail(threshold);
     l->value[0] = 0;
     l->count = 1;
     for (double a = threshold; l->count + 2 <= ATOMO__LEVELS; a += width) {
         const bool ends = a + width > last || l->count + 4 > ATOMO__LEVELS;
-        const double share = tail(a) - (ends ? 0 : tail(a + width));
-        const double mean = (density(a) - (ends ? 0 : density(a + width))) / share;
+        const double share = atomo__normal_tail(a) - (ends ? 0 : atomo__normal_tail(a + width));
+        const double mean = (atomo__normal_density(a) - (ends ? 0 : atomo__normal_density(a + width))) / share;
         for (int sign = 0; sign < 2; sign++) {
             p[l->count] = share;
             l->value[l->count++] = (float)(sign ? -mean : mean);

@@ -103,15 +103,10 @@ int atomo__basis_encode(atomo__plan *plan, const float *g, atomo__context *c, at
     return atomo__entries_encode(plan, x, plan->option[0], m.index, c, w);
 }
 
-ATOMO_CLONES static void add(const float *x, int64_t n, float *acc)
-{
-    for (int64_t i = 0; i < n; i++) acc[i] += x[i];
-}
-
 static void add_inverse(const atomo__plan *plan, const room *m, float *acc)
 {
     plan->atoms->transform(plan, m->x, true, m->work);
-    add(m->x, plan->n, acc);
+    atomo__add_scaled(m->x, plan->n, 1, acc);
 }
 
 void atomo__basis_settle(atomo__context *c, float *acc)

@@ -219,6 +219,20 @@ uint32_t atomo__rotation_blocks(int64_t size)
     return (uint32_t)rounds_of(size) * blocks_of_signs(size);
 }
 
+bool atomo__rotation_next(atomo__rotation_units *u)
+{
+    if (u->left == 0) return false;
+    if (u->count > 0) {
+        u->at += u->count;
+        u->block += atomo__rotation_blocks(u->size);
+        u->number++;
+    }
+    u->count = atomo__rotation_unit(u->left);
+    u->size = atomo__rotation_size(u->count);
+    u->left -= u->count;
+    return true;
+}
+
 static void mix_all(const shape *s, int round, float *x)
 {
     if (s->m > 1 && (round == 0 || s->short_runs)) hartley(x, s->m, s->run);

@@ -22,6 +22,17 @@ static inline int64_t atomo__rotation_unit(int64_t left)
 int64_t atomo__rotation_size(int64_t n);
 /* Blocks of the stream that a rotation of `size` entries uses. */
 uint32_t atomo__rotation_blocks(int64_t size);
+/* Iterates over the units of a line of entries, or of several lines one after the other:
+ *   for (atomo__rotation_units u = {.left = n}; atomo__rotation_next(&u);) ... */
+typedef struct atomo__rotation_units {
+    int64_t left;      /* entries of the line that are in no unit yet; the caller sets it for every line */
+    int64_t at, count; /* the unit's first entry, counted over all lines; its entries, without padding */
+    int64_t size;      /* entries that are rotated: count, and zeros */
+    uint32_t block;    /* the first block of the stream for the unit's rotation */
+    uint32_t number;   /* of the unit, from 0 */
+} atomo__rotation_units;
+/* Sets the fields above for the next unit; false at the line's end. */
+bool atomo__rotation_next(atomo__rotation_units *u);
 /* The Walsh-Hadamard transform of x [n], n a power of two: sqrt(n) times an orthonormal map. */
 void atomo__walsh(float *x, int64_t n);
 /* x [size] <- by R x, and <- by R^T x; R of the stream's blocks from `first` on. size is a rotation_size;

@@ -118,9 +118,8 @@ static void make_classes(const rotated_map *m, const int64_t *entries, const dou
         c->sizes.e[i] /= (double)n[i];
         c->sizes.units[i] = n[i] / ATOMO__MOST_ROTATED;
         c->sizes.size[i] = c->sizes.units[i] * ATOMO__MOST_ROTATED;
-        for (int64_t left = n[i] % ATOMO__MOST_ROTATED, count; left > 0; left -= count) {
-            count = atomo__rotation_unit(left);
-            c->sizes.size[i] += atomo__rotation_size(count);
+        for (atomo__rotation_units u = {.left = n[i] % ATOMO__MOST_ROTATED}; atomo__rotation_next(&u);) {
+            c->sizes.size[i] += u.size;
             c->sizes.units[i]++;
         }
         c->sizes.size[i] /= c->sizes.units[i]; /* the mean: only what is beside an entry's bits depends on it */

@@ -121,20 +121,10 @@ static void gather(const rotated_shape *h, const rotated_map *m, const rotated_c
     FOR_CELLS(h, m, c, from, to, count, memcpy(y + to, x + from, sizeof(float) * (size_t)count));
 }
 
-ATOMO_CLONES static void add(float *restrict acc, const float *restrict x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) acc[i] += x[i];
-}
-
-void rotated_add(float *acc, const float *x, int64_t n)
-{
-    add(acc, x, n);
-}
-
 static void scatter_add(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *y,
                         float *x)
 {
-    FOR_CELLS(h, m, c, to, from, count, add(x + to, y + from, count));
+    FOR_CELLS(h, m, c, to, from, count, atomo__add_scaled(y + from, count, 1, x + to));
 }
 
 /* x = the coefficients, 0 where nothing was sent. */
@@ -150,36 +140,29 @@ static void scatter(const rotated_shape *h, const rotated_map *m, const rotated_
 typedef struct {
     const rotated_classes *classes;
     double T;
-    int i;               /* the class */
-    int64_t left, count; /* its entries from this unit on; the entries of this unit, without padding */
-    bool began;
+    int class;                  /* that the unit is of; -1 at the start */
+    atomo__rotation_units line; /* the entries of all classes, one class after the other */
     rotated_unit unit;
 } units;
 
 static bool next_unit(units *u)
 {
     rotated_unit *v = &u->unit;
-    if (u->began) {
-        u->left -= u->count;
-        v->block += atomo__rotation_blocks(v->size);
-        v->number++;
+    while (!atomo__rotation_next(&u->line)) {
+        if (++u->class == u->classes->sizes.count) return false;
+        u->line.left = u->classes->entries[u->class];
     }
-    if (!u->began || u->left == 0) {
-        u->i += u->began;
-        u->began = true;
-        if (u->i == u->classes->sizes.count) return false;
-        u->left = u->classes->entries[u->i];
-    }
-    u->count = atomo__rotation_unit(u->left);
-    v->size = atomo__rotation_size(u->count);
-    v->e = u->classes->sizes.e[u->i] * (double)u->count / (double)v->size;
+    v->block = u->line.block;
+    v->number = u->line.number;
+    v->size = u->line.size;
+    v->e = u->classes->sizes.e[u->class] * (double)u->line.count / (double)v->size;
     v->rate = atomo__rate_at(v->size, v->e, u->T);
     return true;
 }
 
 static units units_of(const rotated_classes *c, double T, const atomo__context *context, const rotated_room *m)
 {
-    units u = {.classes = c, .T = T, .unit = {.stream = context->stream, .index = m->index}};
+    units u = {.classes = c, .T = T, .class = -1, .unit = {.stream = context->stream, .index = m->index}};
     u.unit.stream.purpose = ATOMO_RNG_ROTATE;
     return u;
 }
@@ -238,9 +221,11 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
     }
     put_map(s, half, w);
     gather(&s->shape, &s->map, &s->classes, x, m.y);
-    for (float *y = m.y; next_unit(&u); y += u.count) {
+    while (next_unit(&u)) {
         const rotated_unit *v = &u.unit;
-        const double energy = squares(y, u.count);
+        const int64_t count = u.line.count;
+        float *y = m.y + u.line.at;
+        const double energy = squares(y, count);
         plan->expected += v->rate.nonzero;
         if (v->rate.keep < 1) {
             const bool there = atomo__draw_next(&draw, v->number, v->rate.keep);
@@ -255,14 +240,14 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
             continue;
         }
         float *to = y;
-        if (v->size != u.count) {
+        if (v->size != count) {
             to = m.unit;
-            memcpy(to, y, sizeof(float) * (size_t)u.count);
-            memset(to + u.count, 0, sizeof(float) * (size_t)(v->size - u.count));
+            memcpy(to, y, sizeof(float) * (size_t)count);
+            memset(to + count, 0, sizeof(float) * (size_t)(v->size - count));
         }
         double sent;
         double loss = rotated_put_unit(v, to, energy, w, &sent);
-        if (v->size > 1) loss *= (double)(u.count - 1) / (double)(v->size - 1); /* without the error in the padding */
+        if (v->size > 1) loss *= (double)(count - 1) / (double)(v->size - 1); /* without the error in the padding */
         plan->sent += sent;
         plan->variance += ((1 + loss) / v->rate.keep - 1) * energy;
     }
@@ -296,15 +281,17 @@ int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, f
     const double T = price_of(half);
     if (!(T >= 0 && isfinite(T)) || classes.sizes.count == 0) return ATOMO_EFORMAT;
     units u = units_of(&classes, T, c, &m);
-    for (float *y = m.y; next_unit(&u); y += u.count) {
+    while (next_unit(&u)) {
         const rotated_unit *v = &u.unit;
+        const int64_t count = u.line.count;
+        float *y = m.y + u.line.at;
         if (v->rate.keep < 1 && !atomo__get(r, 1)) {
-            memset(y, 0, sizeof(float) * (size_t)u.count);
+            memset(y, 0, sizeof(float) * (size_t)count);
             continue;
         }
-        float *to = v->size == u.count ? y : m.unit;
+        float *to = v->size == count ? y : m.unit;
         if (!rotated_get_unit(v, r, (double)scale, to)) return ATOMO_EFORMAT;
-        if (to != y) memcpy(y, to, sizeof(float) * (size_t)u.count);
+        if (to != y) memcpy(y, to, sizeof(float) * (size_t)count);
     }
     if (r->bad) return ATOMO_EFORMAT;
     (fresh ? scatter : scatter_add)(&s->shape, &map, &classes, m.y, x);

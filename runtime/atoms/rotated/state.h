@@ -109,7 +109,6 @@ typedef struct rotated_room {
     double *mean;         /* [taps] */
 } rotated_room;
 double rotated_squares(const float *x, int64_t n); /* their sum, in a fixed order */
-void rotated_add(float *acc, const float *x, int64_t n);
 size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m);
 int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__writer *w);
 /* x += scale * the coefficients of the message (fresh: x = that). x is not in the scratch's y. */
