@@ -1,5 +1,4 @@
-/* auto.c - chooses the best family of atoms for each tensor: entry, taps, fourier by rows, svd in 12 to 2 bits,
- * rotated, all entries in few bits; stages 4 to 6 and 8 of the path.
+/* auto.c - chooses the best family of atoms for each tensor: entry, taps, fourier by rows, svd, rotated, all entries in few bits; stages 4 to 6 and 8 of the path.
  *
  * Wang et al. 2018 leave the decomposition to the user. For a family f, the variance V_f(T) and the message's bits
  * B_f(T) of Algorithm 1 at a price of T^2 per bit have closed forms in its coefficients. So the best family at a price
@@ -9,7 +8,7 @@
  * the chosen family.
  *
  * A search measures the tensor in all families. Between searches (atoms/common/auto_interval.h) only the chosen family
- * is measured; if the gradient's spectrum has changed much, a search is made at once.
+ * is measured.
  */
 #include "atoms/auto/families.h"
 #include "atoms/common/basis.h"
@@ -18,9 +17,6 @@
 
 /* The largest short side for svd: the eigendecomposition of thousands takes seconds. */
 enum { MAX_SHORT_SIDE = 1024 };
-/* A search is made at once if more than this fraction of the energy is in atoms whose magnitude has changed more than
- * twofold since their bits were chosen. */
-static const double CHANGED = 0.25;
 
 static const struct atomo__option options[] = {
     {"every", ATOMO_OPTION_INT, 0, 0, 1e9, NULL,
@@ -133,7 +129,7 @@ static int search(atomo__plan *plan, const float *g, atomo__context *c)
         if (i == AUTO_ENTRY) {
             if (atomo__entries_measure(p, g, true) < 0) return atomo__refuse_nonfinite(plan, g);
         } else {
-            ATOMO_TRY((i == AUTO_SVD ? atomo__svd_search : p->stages->measure)(p, g, &own));
+            ATOMO_TRY(p->stages->measure(p, g, &own));
         }
     }
     return ATOMO_OK;
@@ -151,8 +147,6 @@ static int measure(atomo__plan *plan, const float *g, atomo__context *c)
         for (int i = 0; i < AUTO_SLOTS; i++) s->measured[i] = i == slot;
         atomo__plan *p = atomo__auto_plan(plan, plan->pick);
         ATOMO_TRY(p->stages->measure(p, g, c));
-        plan->searched = slot == AUTO_SVD && atomo__svd_strange(p) > CHANGED && atomo__cadence_early(&s->cadence);
-        if (plan->searched) ATOMO_TRY(search(plan, g, c));
     }
     atomo__auto_present(plan, plan->pick);
     return ATOMO_OK;

@@ -117,7 +117,7 @@ static const float *coefficients(const atomo__plan *plan, const float *g, const 
 static void show(atomo__plan *plan)
 {
     rotated_state *s = atomo__rotated_state(plan);
-    plan->segment = (atomo__segment){.classes = &s->classes.sizes, .n = plan->n, .unit = 1};
+    plan->segment = (atomo__segment){.curve = &s->classes.sizes.curve, .n = plan->n, .unit = 1};
     plan->fixed_bits = s->bits;
 }
 
@@ -125,7 +125,7 @@ static void show(atomo__plan *plan)
 static double first_price(rotated_state *s, int most)
 {
     rotated_choose(s, most, 0);
-    atomo__segment g = {.classes = &s->classes.sizes};
+    atomo__segment g = {.curve = &s->classes.sizes.curve};
     return atomo__budget_solve(&g, 1, ATOMO_MAX(s->guessed - s->bits, s->guessed / 4), 0);
 }
 
@@ -182,16 +182,9 @@ static void price(atomo__plan *plan, double T)
         return;
     }
     rotated_state *s = atomo__rotated_state(plan);
-    atomo__classes_at(&s->classes.sizes, T);
+    atomo__curve_at(&s->classes.sizes.curve, T);
     plan->priced_unit = 0;
-    plan->priced_fixed = s->bits + s->classes.sizes.bits;
-}
-
-double atomo__rotated_variance(const atomo__plan *plan, double T)
-{
-    atomo__classes *c = &atomo__rotated_state(plan)->classes.sizes;
-    atomo__classes_at(c, T);
-    return c->error;
+    plan->priced_fixed = s->bits + s->classes.sizes.curve.bits;
 }
 
 static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)

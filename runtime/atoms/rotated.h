@@ -5,7 +5,5 @@
 #include "codec/codec.h"
 
 enum { ATOMO__LEAST_ROTATED = 256, ATOMO__ROTATED_CLASSES = 16 }; /* entries of a tensor; option classes, standard */
-/* E||ghat - g||^2 of a measured plan of 256 entries or more, at T. */
-double atomo__rotated_variance(const atomo__plan *plan, double T);
 
 #endif

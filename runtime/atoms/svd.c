@@ -6,14 +6,14 @@
  * minimises sum lambda_i is the eigenvectors of the Gram matrix of the short side (one ssyrk and one ssyevd). Factors
  * are sent in 32, 16, 8, ... bits. w and v = G^T w are rounded stochastically and independently, so E[what vhat^T] = w
  * v^T. The price of an atom is its bits. The budget uses lambda sqrt((1 + e_w)(1 + e_v)), where e is the relative
- * variance of rounding.
+ * variance of rounding. With bits=0 factors are coded in a random basis instead, as finely as the price allows
+ * (svd/rates.c, svd/factors.c).
  *
  * Messages are unbiased up to the orthonormality of w (float rounding), for a basis of any accuracy and age (every=K),
- * because lambda are always those of this gradient. The variance is exact; with 8 and 16 bits it is accurate to 1 %,
- * because lambda are estimated from the Gram matrix. If each atom has its own number of bits (in `auto`) and the basis
- * is new since the last search, the rounding of an atom is measured if it has fewer than 5 bits, or if its magnitude
- * has changed more than twofold since the search. For other atoms the search's value is used.
+ * because lambda are always those of this gradient. The variance is exact; with 0, 8 and 16 bits it is accurate to 1 %,
+ * because lambda are estimated from the Gram matrix.
  */
+#include "atoms/common/rotation.h"
 #include "atoms/svd/state.h"
 #include "core/carve.h"
 #include <cblas.h>
@@ -23,11 +23,10 @@ enum { FOLD_OUT, FOLD_PAPER };
 /* The largest short side: the eigendecomposition takes about k^3 operations and 2 k^2 floats. */
 enum { MOST_ATOMS = 32768 };
 
-const int atomo__svd_widths[SVD_WIDTHS] = {12, 8, 7, 6, 5, 4, 3, 2};
-
 static const struct atomo__option options[] = {
-    {"bits", ATOMO_OPTION_INT, 8, 2, 32, "32|16|8|6|4|3|2",
-     "bits of a factor's entry on the wire, stochastically rounded"},
+    {"bits", ATOMO_OPTION_INT, 8, 0, 32, "32|16|8|6|4|3|2|0",
+     "bits of a factor's entry on the wire, stochastically rounded; 0: factors in a random basis, as fine as the "
+     "budget allows"},
     {"fold", ATOMO_OPTION_ENUM, 0, 0, 1, "out|paper",
      "the matrix: out x the rest, or the paper's pairs of kernels (a,b,k,k) -> (ab/2, 2k^2)"},
     {"every", ATOMO_OPTION_INT, 1, 1, 1e6, NULL,
@@ -55,7 +54,6 @@ static svd_state shape_of(const atomo__plan *plan)
     s.tall = s.fold.rows > s.fold.cols;
     s.k = ATOMO_MIN(s.fold.rows, s.fold.cols);
     s.l = ATOMO_MAX(s.fold.rows, s.fold.cols);
-    s.mixed = s.bits == 0;
     return s;
 }
 
@@ -66,11 +64,6 @@ static size_t carve_state(svd_state *s, void *block)
     atomo__carver c = {.block = block, .size = sizeof *s};
     s->lambda = atomo__carve(&c, k, sizeof(double));
     s->basis = atomo__carve(&c, k * k, sizeof(float));
-    if (!s->mixed) return c.size;
-    s->cost = atomo__carve(&c, k, sizeof(double));
-    s->table = atomo__carve(&c, (SVD_WIDTHS + 1) * k, sizeof(double));
-    s->swell = atomo__carve(&c, k, sizeof(double));
-    s->width = atomo__carve(&c, k, 1);
     return c.size;
 }
 
@@ -83,6 +76,10 @@ size_t atomo__svd_scratch(const svd_state *s, void *block, svd_scratch *m)
     m->longs = atomo__carve(&c, SVD_BLOCK * l, sizeof(float));
     m->shorts = atomo__carve(&c, SVD_BLOCK * k, sizeof(float));
     m->uniforms = atomo__carve(&c, ATOMO_MAX(l, ATOMO__TILE_ROWS * cols), sizeof(float));
+    const size_t unit =
+        svd_rotates(s) ? (size_t)atomo__rotation_size(ATOMO_MIN(s->l, (int64_t)ATOMO__MOST_ROTATED)) : 0;
+    m->unit = atomo__carve(&c, unit, sizeof(float));
+    m->index = atomo__carve(&c, unit + 16, sizeof(uint32_t));
     m->lwork = (int)(1 + 6 * k + 2 * k * k); /* as ssyevd requires */
     m->liwork = (int)(3 + 5 * k);
     m->values = atomo__carve(&decompose, k, sizeof(float));
@@ -101,10 +98,11 @@ static int plan(atomo__plan *plan)
     ATOMO_REQUIRE(s.l < INT32_MAX && s.k <= MOST_ATOMS, ATOMO_ELIMIT,
                   "svd: tensor %s folds to %.0f x %.0f; at most %d on the short side and 2^31-1 on the long one",
                   plan->name, (double)s.fold.rows, (double)s.fold.cols, (int)MOST_ATOMS);
-    const size_t atoms = (size_t)s.k, bits = (size_t)(s.mixed ? atomo__svd_widths[0] : s.bits);
+    const size_t atoms = (size_t)s.k, bits = (size_t)s.bits;
     plan->scratch = atomo__svd_scratch(&s, NULL, &m);
     plan->state_size = carve_state(&s, NULL);
-    plan->body_max = 16 + atoms * (4 + s.mixed + ((size_t)(s.k + s.l) * bits + 7) / 8);
+    plan->body_max =
+        svd_rotates(&s) ? svd_rotated_most(&s) : 16 + atoms * (4 + ((size_t)(s.k + s.l) * bits + 7) / 8);
     return ATOMO_OK;
 }
 
@@ -113,7 +111,7 @@ static int start(atomo__plan *plan)
     svd_state *s = plan->state;
     *s = shape_of(plan);
     carve_state(s, s);
-    if (s->mixed) memset(s->width, SVD_USUAL, (size_t)s->k);
+    if (svd_rotates(s)) svd_rates_start(&s->rates, s->k, s->l);
     return ATOMO_OK;
 }
 
@@ -138,27 +136,15 @@ double atomo__svd_usual_rounding(int64_t n, int bits)
     return bits == 32 ? 0 : (2 * log((double)n) + 1) / (6 * c * c);
 }
 
-/* Visits a kept basis, and from the last search the widths and the magnitudes that they were chosen for. */
+/* Visits a kept basis. */
 static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
 {
     svd_state *s = plan->state;
     const size_t k = (size_t)s->k;
-    const bool keeps = plan->option[SVD_EVERY] > 1;
-    if (keeps) {
-        atomo__learnt_bytes(copy, &s->kept_for, sizeof s->kept_for);
-        atomo__learnt_bytes(copy, s->basis, sizeof(float) * k * k);
-    }
-    if (s->mixed) {
-        atomo__learnt_doubles(copy, s->swell, k);
-        atomo__learnt_bytes(copy, s->width, k);
-        atomo__learnt_doubles(copy, s->table + SVD_WIDTHS * k, k);
-        atomo__learnt_doubles(copy, &s->searched_norm, 1);
-        atomo__learnt_doubles(copy, &s->norm, 1);
-        atomo__learnt_doubles(copy, &s->strange, 1);
-    }
-    if (copy->way != ATOMO__COPY_IN) return;
-    for (size_t i = 0; keeps && i < k * k; i++) copy->bad |= !isfinite(s->basis[i]);
-    for (size_t i = 0; s->mixed && i < k; i++) copy->bad |= s->width[i] >= SVD_WIDTHS;
+    if (!(plan->option[SVD_EVERY] > 1)) return;
+    atomo__learnt_bytes(copy, &s->kept_for, sizeof s->kept_for);
+    atomo__learnt_bytes(copy, s->basis, sizeof(float) * k * k);
+    for (size_t i = 0; copy->way == ATOMO__COPY_IN && i < k * k; i++) copy->bad |= !isfinite(s->basis[i]);
 }
 
 const struct atomo_atoms atomo_atoms_svd = {

@@ -23,7 +23,7 @@ static const double STEEPEST = -4, FLATTEST = -0.15;
 static const double MOST_MOVE = 3;
 /* Factors of T: STEP_UP to get from above a jump in length to below it; BESIDE to look at both sides of a jump. */
 static const double STEP_UP = 1.02, BESIDE = 1.01;
-/* The length of classes (sampling/gaussian.c) changes in steps, from one quantiser to the next. Between two values of T
+/* The length of rotated atoms (sampling/gaussian.c) changes in steps, from one quantiser to the next. Between two values of T
  * whose ratio is below this the target cannot be met better. */
 static const double ONE_STEP = 1.003;
 /* A T so large that no atom is certain or expected to be sent. */
@@ -102,7 +102,7 @@ static double solve_tangent(budget *b)
 static bool goes_in_steps(const budget *b)
 {
     for (int i = 0; i < b->count; i++)
-        if (b->plan[i]->segment.classes) return true;
+        if (b->plan[i]->segment.curve) return true;
     return false;
 }
 

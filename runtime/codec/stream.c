@@ -107,7 +107,7 @@ void atomo__price_set(atomo_codec *c, atomo__plan *p)
 /* Its atoms' bits are in the segment; else they go by priced_unit. */
 static bool prices_its_own(const atomo__segment *g)
 {
-    return g->cost || g->classes;
+    return g->cost || g->curve;
 }
 
 void atomo__price_note(atomo_codec *c, atomo__plan *p)
@@ -117,11 +117,9 @@ void atomo__price_note(atomo_codec *c, atomo__plan *p)
     const double bits = planned(c, p), wanted = bits * s->scale / s->real, length = length_of(c, p, wanted);
     const atomo__segment *g = &p->segment;
     const double rest = /* bits proportional to 1/T */
-        g->classes ? atomo__budget_elastic(g, p->T) : p->priced_unit * (g->expected - g->kept);
+        g->curve ? atomo__budget_elastic(g, p->T) : p->priced_unit * (g->expected - g->kept);
     p->noted = true;
-    p->noted_fixed = length - (g->classes ? g->kept_cost
-                               : g->cost  ? g->kept_cost + rest
-                                          : p->priced_unit * g->expected);
+    p->noted_fixed = length - (g->curve ? g->kept_cost : g->cost ? g->kept_cost + rest : p->priced_unit * g->expected);
     s->modelled += length;
     s->planned_left = ATOMO_MAX(s->planned_left - bits, NOTHING_LEFT * s->planned);
     if (!(s->T > 0 && p->T > 0 && isfinite(p->T) && rest > 0)) return;

@@ -29,6 +29,8 @@ float atomo__quant_limit(int bits); /* the largest scale for which integer times
 void atomo__quant_write(atomo__writer *w, const float *x, int64_t n, int bits, float scale, const atomo_stream *s,
                         uint32_t first, float *work);
 void atomo__quant_read(atomo__reader *r, float *x, int64_t n, int bits);
+/* E||xhat - x||^2 / ||x||^2 where the fractions of codes are uniform; `largest`: max x^2 over the mean of x^2. */
+double atomo__quant_usual(double largest, int bits);
 /* *variance = E||xhat - x||^2 of the rounding, *square = ||x||^2. */
 void atomo__quant_variance(const float *x, int64_t n, int bits, double *square, double *variance);
 

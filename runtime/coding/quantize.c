@@ -97,6 +97,12 @@ ATOMO_CLONES static double rounding(const float *x, int64_t n, float scale, floa
     return sum[0];
 }
 
+double atomo__quant_usual(double largest, int bits)
+{
+    const double c = (double)centre(bits);
+    return bits == 32 ? 0 : largest / (6 * c * c); /* a step of max / c: the mean of f (1 - f) is 1 / 6 */
+}
+
 void atomo__quant_variance(const float *x, int64_t n, int bits, double *square, double *variance)
 {
     double sum;

@@ -8,7 +8,6 @@
  * its sort. Result, for many segments at once: sum c p = B up to rounding (double accumulators), or p = 1 for all if B
  * is enough.
  */
-#include "sampling/gaussian.h"
 #include "sampling/sampling.h"
 #include "tensor/tensor.h"
 #include <math.h>
@@ -52,31 +51,38 @@ static void split_spectrum(atomo__segment *s, double T)
     s->rest_sum = rest * root;
 }
 
-/* Prices between which the tangent of classes is taken, as a factor of T: an eighth of an octave, wider than the steps
- * of their quantisers. */
+/* Prices between which the tangent of a curve is taken, as a factor of T: an eighth of an octave, wider than the steps
+ * of its quantisers. */
 static const double TANGENT = 1.0905077326652577;
 
 double atomo__budget_elastic(const atomo__segment *s, double T)
 {
     if (!(T > 0) || !isfinite(T)) return 0;
-    atomo__classes_at(s->classes, T * TANGENT);
-    const double fewer = s->classes->bits;
-    atomo__classes_at(s->classes, T);
-    return (s->classes->bits - fewer) / (1 - 1 / TANGENT);
+    atomo__curve_at(s->curve, T * TANGENT);
+    const double fewer = s->curve->bits;
+    atomo__curve_at(s->curve, T);
+    return (s->curve->bits - fewer) / (1 - 1 / TANGENT);
 }
 
-static void split_classes(atomo__segment *s, double T)
+void atomo__curve_at(atomo__curve *c, double T)
 {
-    atomo__classes_at(s->classes, T);
+    if (c->at == T) return;
+    c->evaluate(c, T);
+    c->at = T;
+}
+
+static void split_curve(atomo__segment *s, double T)
+{
+    atomo__curve_at(s->curve, T);
     s->kept = s->kept_sum = s->rest_sum = 0;
-    s->kept_cost = s->classes->bits;
-    s->expected = s->classes->nonzero;
+    s->kept_cost = s->curve->bits;
+    s->expected = s->curve->nonzero;
 }
 
 void atomo__budget_evaluate(atomo__segment *s, double T)
 {
-    if (s->classes)
-        split_classes(s, T);
+    if (s->curve)
+        split_curve(s, T);
     else if (s->spectrum)
         split_spectrum(s, T);
     else
@@ -137,21 +143,21 @@ static double solve_falling(atomo__segment *seg, int count, double budget, bool 
     return high;
 }
 
-static bool has_classes(const atomo__segment *seg, int count)
+static bool has_curve(const atomo__segment *seg, int count)
 {
     for (int i = 0; i < count; i++)
-        if (seg[i].classes) return true;
+        if (seg[i].curve) return true;
     return false;
 }
 
 double atomo__budget_atoms(atomo__segment *seg, double atoms)
 {
-    return seg->classes ? solve_falling(seg, 1, atoms, true) : atomo__budget_solve(seg, 1, atoms * seg->unit, 0);
+    return seg->curve ? solve_falling(seg, 1, atoms, true) : atomo__budget_solve(seg, 1, atoms * seg->unit, 0);
 }
 
 double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint)
 {
-    if (has_classes(seg, count)) return solve_falling(seg, count, budget, false);
+    if (has_curve(seg, count)) return solve_falling(seg, count, budget, false);
     double cost, rest;
     double T = hint > 0 && isfinite(hint) ? hint : INFINITY;
     bool left = false; /* T is the result of a Newton step, so it is at or above the solution */

@@ -26,7 +26,7 @@ enum { LEAST_SCALE_BITS = 2, MOST_SCALE_BITS = 16 };
 /* Bits of a scale's exponent, and of whether the class is there, in the mean. */
 static const double EXPONENT_BITS = 2.5, PRESENCE_BITS = 1;
 /* Beside an entry's bits signs have their number, near its mean by its root, and levels the coder's state
- * (atoms/rotated/unit.c). */
+ * (atoms/common/rotated_unit.c). */
 static const double COUNT_BITS = 2.5, STATE_BITS = 16;
 
 static atomo__levels table[TABLES];
@@ -192,6 +192,19 @@ static double half_log2(double x)
     return 0.5 * e;
 }
 
+double atomo__quantiser_bits(const atomo__quantiser *q, int64_t n)
+{
+    const double entries = (double)n;
+    return entries * q->bits + q->scale_bits + EXPONENT_BITS +
+           (q->levels ? STATE_BITS : COUNT_BITS + half_log2(entries * q->nonzero));
+}
+
+int atomo__quantiser_for(int64_t n, double ratio)
+{
+    atomo__quantiser_at(0); /* makes the tables */
+    return ATOMO_MIN(number_of(ratio), coarsest_of(n));
+}
+
 static atomo__rate rate_of(int64_t n, double e, double T, int most)
 {
     const atomo__quantiser *all = quantisers;
@@ -201,8 +214,7 @@ static atomo__rate rate_of(int64_t n, double e, double T, int most)
     const atomo__quantiser *q = &all[r.quantiser];
     r.loss = q->loss;
     r.nonzero = entries * q->nonzero;
-    r.bits = entries * q->bits + q->scale_bits + EXPONENT_BITS +
-             (q->levels ? STATE_BITS : COUNT_BITS + half_log2(r.nonzero));
+    r.bits = atomo__quantiser_bits(q, n);
     if (wanted <= most) return r;
     const double keep = sqrt((1 + q->loss) * entries / (ratio * r.bits)); /* of least (1 + V) / keep + T^2 bits keep */
     if (!(keep < 1)) return r;
@@ -219,23 +231,22 @@ atomo__rate atomo__rate_at(int64_t n, double e, double T)
     return rate_of(n, e, T, coarsest_of(n));
 }
 
+static void evaluate_classes(atomo__curve *curve, double T)
+{
+    const atomo__classes *c = (const atomo__classes *)curve; /* its first member */
+    curve->bits = curve->error = curve->nonzero = 0;
+    for (int i = 0; i < c->count; i++) {
+        const double entries = (double)(c->units[i] * c->size[i]);
+        const atomo__rate r = T > 0 ? rate_of(c->size[i], c->e[i], T, c->coarsest[i]) : (atomo__rate){0};
+        curve->bits += T > 0 ? (double)c->units[i] * r.bits : 32 * entries;
+        curve->nonzero += T > 0 ? (double)c->units[i] * r.nonzero : entries;
+        curve->error += c->energy[i] * r.loss;
+    }
+}
+
 void atomo__classes_ready(atomo__classes *c)
 {
     atomo__quantiser_at(0);
     for (int i = 0; i < c->count; i++) c->coarsest[i] = coarsest_of(c->size[i]);
-    c->at = -1;
-}
-
-void atomo__classes_at(atomo__classes *c, double T)
-{
-    if (c->at == T) return;
-    c->at = T;
-    c->bits = c->error = c->nonzero = 0;
-    for (int i = 0; i < c->count; i++) {
-        const double entries = (double)(c->units[i] * c->size[i]);
-        const atomo__rate r = T > 0 ? rate_of(c->size[i], c->e[i], T, c->coarsest[i]) : (atomo__rate){0};
-        c->bits += T > 0 ? (double)c->units[i] * r.bits : 32 * entries;
-        c->nonzero += T > 0 ? (double)c->units[i] * r.nonzero : entries;
-        c->error += c->energy[i] * r.loss;
-    }
+    c->curve = (atomo__curve){.at = -1, .evaluate = evaluate_classes};
 }

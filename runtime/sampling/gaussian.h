@@ -10,7 +10,7 @@
 #ifndef ATOMO_GAUSSIAN_H
 #define ATOMO_GAUSSIAN_H
 
-#include "core/core.h"
+#include "sampling/sampling.h"
 
 enum {
     ATOMO__OCTAVE = 64,   /* quantisers in an octave of T / sigma */
@@ -42,6 +42,10 @@ typedef struct atomo__quantiser {
 
 /* Number k, 0 the finest. */
 const atomo__quantiser *atomo__quantiser_at(int k);
+/* The number of the best one for n entries of mean square 1 that are sent together, at a price of `ratio` = T^2. */
+int atomo__quantiser_for(int64_t n, double ratio);
+/* Expected bits of n entries, with those of their scale. */
+double atomo__quantiser_bits(const atomo__quantiser *q, int64_t n);
 
 /* How `n` entries of mean square e are sent at the price T^2 of a bit: with which quantiser, and, where that would send
  * fewer than a few of them, with which probability at all (then divided by it). */
@@ -57,17 +61,15 @@ atomo__rate atomo__rate_at(int64_t n, double e, double T);
 /* Classes of entries of about the same energy, each sent as so many units of `size` entries. */
 enum { ATOMO__CLASSES = 64 };
 typedef struct atomo__classes {
+    atomo__curve curve;
     int count;
     int64_t units[ATOMO__CLASSES], size[ATOMO__CLASSES];
-    double e[ATOMO__CLASSES];        /* mean square of an entry, as both sides know it */
-    double energy[ATOMO__CLASSES];   /* sum of squares, as it is */
-    int coarsest[ATOMO__CLASSES];    /* set by atomo__classes_ready */
-    double at, bits, error, nonzero; /* the last result, for T = at; -1: none */
+    double e[ATOMO__CLASSES];      /* mean square of an entry, as both sides know it */
+    double energy[ATOMO__CLASSES]; /* sum of squares, as it is */
+    int coarsest[ATOMO__CLASSES];
 } atomo__classes;
-/* To be called when the fields before `coarsest` are set. */
+/* Sets coarsest and the curve, when the other fields are set: the expected bits, squared error and number of entries
+ * sent of all classes. With T = 0 entries are sent as floats. */
 void atomo__classes_ready(atomo__classes *c);
-/* Sets bits, error and nonzero: the expected bits, squared error and number of entries sent of all classes at T. With T
- * = 0 entries are sent as floats. */
-void atomo__classes_at(atomo__classes *c, double T);
 
 #endif

@@ -9,14 +9,19 @@
 
 /* ---- budget (budget.c) ---- */
 /* A segment is a group of coefficients with p_i = min(1, |value_i| / (T sqrt(cost_i))). They are doubles, or many
- * coefficients of one price that are given as a histogram of their magnitudes. Or it is a group of classes of a random
- * basis (gaussian.h), whose bits, kept_cost, are another falling function of T; `expected` is then the number of
- * entries that are not 0. */
+ * coefficients of one price that are given as a histogram of their magnitudes. Or they are atoms of a random basis
+ * (gaussian.h), whose bits, kept_cost, are another falling function of T. */
 typedef struct atomo__spectrum atomo__spectrum;
+/* What atoms whose quantisers follow from T cost: bits that fall and a squared error that grows with T. */
+typedef struct atomo__curve {
+    double at, bits, error, nonzero; /* the last result, for T = at (-1: none); nonzero: expected number of atoms */
+    void (*evaluate)(struct atomo__curve *c, double T); /* sets bits, error and nonzero */
+} atomo__curve;
+void atomo__curve_at(atomo__curve *c, double T);
 typedef struct atomo__segment {
     const atomo__spectrum *spectrum; /* the histogram, or NULL */
     const double *f64;               /* [n] the values, or NULL */
-    struct atomo__classes *classes;  /* the classes, or NULL */
+    atomo__curve *curve;             /* what they cost, or NULL */
     const double *cost;              /* [n] prices in bits, only with f64; NULL: all are `unit` */
     double unit;                     /* price of an atom in bits; with cost: a typical price */
     int64_t n;
@@ -33,7 +38,7 @@ typedef struct atomo__segment {
 double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint);
 /* Sets the segment's results for T. */
 void atomo__budget_evaluate(atomo__segment *seg, double T);
-/* The bits of classes that go as 1 / T near T: of its tangent in 1 / T. */
+/* The bits of a curve that are proportional to 1 / T near T, by its tangent in 1 / T. */
 double atomo__budget_elastic(const atomo__segment *seg, double T);
 /* Returns the T at which `seg` is expected to send so many atoms; 0 if it has fewer. */
 double atomo__budget_atoms(atomo__segment *seg, double atoms);

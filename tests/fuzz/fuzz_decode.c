@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { CODECS = 40, LISTS = 36, SHAPES = 4, MOST = 4096 }; /* from LISTS on: _list */
+enum { CODECS = 42, LISTS = 38, SHAPES = 5, MOST = 4096 }; /* from LISTS on: _list */
 
 static const struct {
     const char *name;
@@ -54,19 +54,21 @@ static const struct {
     {"rotated", 6, {NAN, 16, NAN, 0, 0, 16}},
     {"rotated", 6, {NAN, 4, NAN, 0, 1, 1}},
     {"eden", 1, {3}},
+    {"svd", 6, {NAN, 16, NAN, 0, 0, 0}},
+    {"svd", 6, {NAN, 64, NAN, 0, 0, 0}},
     {"_list", 5, {NAN, 16, NAN, 0, 32}},
     {"_list", 5, {NAN, 16, NAN, 0, 8}},
     {"_list", 5, {NAN, 16, NAN, 0, 3}},
     {"_list", 5, {NAN, 16, NAN, 0, 16}},
 };
-static const double shapes[SHAPES][4] = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}};
+static const double shapes[SHAPES][4] = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}, {6, 1, 1, 300}};
 
 /* of lists: atoms, and the widths of one to three factors (the first are used) */
 static const struct {
     double atoms;
     int factors;
     double width[3];
-} lists[SHAPES] = {{1, 1, {1}}, {5, 2, {3, 7}}, {40, 3, {2, 9, 4}}, {3, 1, {65}}};
+} lists[SHAPES] = {{1, 1, {1}}, {5, 2, {3, 7}}, {40, 3, {2, 9, 4}}, {3, 1, {65}}, {2, 2, {1, 5}}};
 
 static atomo_codec *codec[CODECS];
 static atomo_tensor *acc[2][SHAPES]; /* of gradients, of lists */

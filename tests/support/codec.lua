@@ -56,4 +56,30 @@ function M.refuses_damage(c, g)
   end
 end
 
+local BATCHES = 20
+
+--- Returns ||bias||^2 / ||g||^2 of the mean of 20 draws times `draws`, and the same in standard errors. With 20 means
+-- d_b of errors, the sum of d_a . d_b over pairs has the expectation of ||bias||^2 times their number, and its spread
+-- is that of the pairs. spoil: a factor of every decoded gradient, to see that a bias is found.
+function M.bias(c, g, draws, spoil)
+  local d, square = {}, M.square(g)
+  for b = 1, BATCHES do
+    d[b] = g:clone():mul_(-draws)
+    for i = 1, draws do
+      local ghat = c:decode(c:encode(g, {step = b * draws + i}))
+      d[b]:add_(ghat:mul_(spoil or 1))
+      ghat:free()
+    end
+    d[b]:mul_(1 / draws)
+  end
+  local sum, squares, pairs_ = 0, 0, BATCHES * (BATCHES - 1) / 2
+  for a = 1, BATCHES do
+    for b = 1, a - 1 do
+      local x = d[a]:dot(d[b]):item() / square
+      sum, squares = sum + x, squares + x * x
+    end
+  end
+  return sum / pairs_, sum / math.sqrt(squares)
+end
+
 return M

@@ -154,7 +154,9 @@ M.portable = {
 M.local_ones = {
   "svd", "svd:ratio=2,bits=32", "svd:ratio=8,bits=16", "svd:ratio=8,bits=6", "svd:ratio=8,bits=4",
   "svd:ratio=8,bits=3", "svd:ratio=4,bits=2", "svd:atoms=2", "svd:bytes=4000", "svd:ratio=8,every=3",
-  "svd:ratio=8,every=2,bits=4", "svd:ratio=8,sampling=bernoulli", "svd:ratio=4,fold=paper", "svd:ratio=8,ef=true",
+  "svd:ratio=8,every=2,bits=4", "svd:ratio=8,bits=0", "svd:ratio=64,bits=0",
+  "svd:ratio=8,bits=0,every=2,fold=paper",
+  "svd:ratio=8,sampling=bernoulli", "svd:ratio=4,fold=paper", "svd:ratio=8,ef=true",
   "fourier:ratio=4", "fourier:ratio=16", "fourier:ratio=64,step=1", "fourier:ratio=16,dims=2",
   "fourier:ratio=16,rows=2", "fourier:ratio=16,rows=1,step=0", "dct:ratio=4", "dct:ratio=16,chunk=8", "dct:ratio=64",
   "auto", "auto:ratio=4", "auto:ratio=64", "auto:bytes=3000", "auto:ratio=16,prefer=accuracy",

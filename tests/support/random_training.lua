@@ -52,7 +52,8 @@ end
 local families = {
   plain "none", plain "none",
   budgeted("entry", {"", ",step=0.25", ",step=0"}), plain("entry:atoms=3", "entry:bytes=9000"),
-  budgeted("svd", {"", ",bits=8", ",bits=2", ",every=3", ",fold=paper"}), plain("svd:atoms=2", "svd:bytes=8000,bits=4"),
+  budgeted("svd", {"", ",bits=8", ",bits=2", ",bits=0", ",every=3", ",fold=paper"}),
+  plain("svd:atoms=2", "svd:bytes=8000,bits=4"),
   budgeted("svd", {",bits=4", ",every=2"}),
   function(r)
     return ("auto:ratio=%d%s"):format(r:of(ratios), r:of {"", ",every=1", ",keep=2", ",keep=3,every=2",

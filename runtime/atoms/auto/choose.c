@@ -62,21 +62,18 @@ static double variance_at(const atomo__plan *p, double T)
 {
     const atomo__segment *s = &p->segment;
     if (p->atoms == &atomo_atoms_dense) return *(const double *)p->state;
-    if (s->classes) return atomo__rotated_variance(p, T);
-    const double t = T * sqrt(s->unit);
-    if (s->spectrum) {
-        const double step = p->option[0] * t;
-        return t > 0 ? atomo__spectrum_noise(s->spectrum, t) + s->kept * step * step / 6 : 0;
+    if (s->curve) {
+        atomo__curve_at(s->curve, T);
+        return s->curve->error;
     }
-    double noisy = 0;
-    for (int64_t i = 0; i < s->n; i++) noisy += s->f64[i] * ATOMO_MAX(s->f64[i], T * sqrt(s->cost[i]));
-    return ATOMO_MAX(0, noisy / (p->weight * p->weight) - p->square);
+    const double t = T * sqrt(s->unit);
+    const double step = p->option[0] * t;
+    return t > 0 ? atomo__spectrum_noise(s->spectrum, t) + s->kept * step * step / 6 : 0;
 }
 
 /* Returns the bits of the message of a measured family at T, with the prices for the number of atoms drawn there. */
 static double bits_at(const atomo__plan *plan, atomo__plan *p, double T)
 {
-    if (p->atoms == &atomo_atoms_svd) atomo__svd_choose(p, T);
     for (int round = 0; round < PRICE_ROUNDS; round++) {
         atomo__budget_evaluate(&p->segment, T);
         atomo__stage_price(p, T);

@@ -3,9 +3,8 @@
  * A search takes the time of measuring in every family. Its gap, the number of steps to the next one, is chosen so that
  * searches take 5 % of the time of coding with the chosen family, by a model in nanoseconds of one core. The first
  * searches come earlier, after 2, 16, 128, ... steps, because the price and the gradients of a run settle then. A
- * search also comes earlier if the price relative to the gradient has changed threefold (as with another budget), or if
- * the gradient has changed so much that the choice no longer suits it. In a run that keeps changing, there is at least
- * an eighth of the gap between searches.
+ * search also comes earlier if the price relative to the gradient has changed threefold (as with another budget). In a
+ * run that keeps changing, there is at least an eighth of the gap between searches.
  */
 #include "atoms/common/auto_interval.h"
 #include "core/core.h"
@@ -65,12 +64,6 @@ static int count_search(atomo__cadence *c)
 int atomo__cadence_due(atomo__cadence *c)
 {
     return c->searches == 0 || c->since >= c->gap ? count_search(c) : 0;
-}
-
-int atomo__cadence_early(atomo__cadence *c)
-{
-    if (c->every > 0) return 0;
-    return c->searches < EARLY || c->since >= c->soonest ? count_search(c) : 0;
 }
 
 void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level)

@@ -13,7 +13,7 @@ typedef struct {
     double entries, side; /* entries of the tensor; short side of its matrix */
     int64_t every;        /* option every: steps between searches; 0: the model decides */
     int64_t since, gap;   /* steps since the last search; steps from it to the next one */
-    int64_t soonest;      /* the least steps to the next one if the price or the gradient has changed */
+    int64_t soonest;      /* the least steps to the next one if the price has changed */
     int searches;         /* number of searches so far */
     double level;         /* T/||g|| at the last search; 0: not known yet */
 } atomo__cadence;
@@ -24,9 +24,6 @@ atomo__cadence atomo__cadence_of(int64_t n, int64_t short_side, int64_t every);
 double atomo__cadence_cost(const atomo__cadence *c, const char *atoms);
 /* Returns 1 if a search is due in this step, and counts it. Called once per step, before measuring. */
 int atomo__cadence_due(atomo__cadence *c);
-/* Returns 1 if a search may be made early, and counts it. Called in a step without a search, when the gradient has been
- * found to have changed. */
-int atomo__cadence_early(atomo__cadence *c);
 /* Counts a step. Called after encoding with the atoms of that name; level: T/||g||. */
 void atomo__cadence_step(atomo__cadence *c, const char *atoms, double level);
 /* Visits the state that outlives a step: all that does not follow from the tensor and the options. */

@@ -148,8 +148,8 @@ void rotated_choose(rotated_state *s, int most, double T)
             make_classes(&m, entries, square, most, &c);
             if (c.sizes.count == before) continue; /* the same again */
             before = c.sizes.count;
-            atomo__classes_at(&c.sizes, T);
-            const double cost = c.sizes.error + T * T * (c.sizes.bits + map_bits);
+            atomo__curve_at(&c.sizes.curve, T);
+            const double cost = c.sizes.curve.error + T * T * (c.sizes.curve.bits + map_bits);
             if (!(cost < least)) continue;
             least = cost;
             s->map = m;

@@ -4,8 +4,8 @@
  * A message begins with its form: empty, coded, or all coefficients as floats. A coded one continues with T as the
  * upper half of a float, and the map: an octave, how classes are pooled, the depths of the taps, the rises of the rows.
  * Then the units follow, from the class of the highest energy down: a bit that says whether the unit was sent, if that
- * was drawn, and what unit.c writes. Both sides compute the classes, their quantisers and their probabilities from the
- * map and T.
+ * was drawn, and what common/rotated_unit.c writes. Both sides compute the classes, their quantisers and their
+ * probabilities from the map and T.
  */
 #include "atoms/rotated/state.h"
 #include "core/carve.h"
@@ -142,12 +142,12 @@ typedef struct {
     double T;
     int class;                  /* that the unit is of; -1 at the start */
     atomo__rotation_units line; /* the entries of all classes, one class after the other */
-    rotated_unit unit;
+    atomo__unit unit;
 } units;
 
 static bool next_unit(units *u)
 {
-    rotated_unit *v = &u->unit;
+    atomo__unit *v = &u->unit;
     while (!atomo__rotation_next(&u->line)) {
         if (++u->class == u->classes->sizes.count) return false;
         u->line.left = u->classes->entries[u->class];
@@ -165,23 +165,6 @@ static units units_of(const rotated_classes *c, double T, const atomo__context *
     units u = {.classes = c, .T = T, .class = -1, .unit = {.stream = context->stream, .index = m->index}};
     u.unit.stream.purpose = ATOMO_RNG_ROTATE;
     return u;
-}
-
-/* T as the upper half of a float, rounded; 0 selects the finest quantiser. */
-static uint32_t half_of(double T)
-{
-    const float f = T < (double)FLT_MAX / 2 ? (float)T : FLT_MAX / 2;
-    uint32_t bits;
-    memcpy(&bits, &f, 4);
-    return (bits + 0x8000) >> 16;
-}
-
-static double price_of(uint32_t half)
-{
-    const uint32_t bits = half << 16;
-    float f;
-    memcpy(&f, &bits, 4);
-    return (double)f;
 }
 
 ATOMO_CLONES static double squares(const float *x, int64_t n)
@@ -207,8 +190,8 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
     const rotated_state *s = atomo__rotated_state(plan);
     rotated_room m;
     rotated_scratch(&s->shape, c->scratch, &m);
-    const uint32_t half = half_of(plan->T);
-    units u = units_of(&s->classes, price_of(half), c, &m);
+    const uint32_t half = atomo__half_of_price(plan->T);
+    units u = units_of(&s->classes, atomo__price_of_half(half), c, &m);
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few);
     plan->expected = plan->sent = plan->variance = 0;
     const bool any = s->classes.sizes.count > 0;
@@ -222,7 +205,7 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
     put_map(s, half, w);
     gather(&s->shape, &s->map, &s->classes, x, m.y);
     while (next_unit(&u)) {
-        const rotated_unit *v = &u.unit;
+        const atomo__unit *v = &u.unit;
         const int64_t count = u.line.count;
         float *y = m.y + u.line.at;
         const double energy = squares(y, count);
@@ -236,7 +219,7 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
             }
         }
         if (energy == 0) {
-            rotated_put_zero_unit(w);
+            atomo__unit_write_zeros(w);
             continue;
         }
         float *to = y;
@@ -246,7 +229,7 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
             memset(to + count, 0, sizeof(float) * (size_t)(v->size - count));
         }
         double sent;
-        double loss = rotated_put_unit(v, to, energy, w, &sent);
+        double loss = atomo__unit_write(v, to, energy, w, &sent);
         if (v->size > 1) loss *= (double)(count - 1) / (double)(v->size - 1); /* without the error in the padding */
         plan->sent += sent;
         plan->variance += ((1 + loss) / v->rate.keep - 1) * energy;
@@ -278,11 +261,11 @@ int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, f
     if (form == FLOATS) return read_floats(plan->n, r, scale, x);
     if (form != CODED || !get_map(&s->shape, r, &half, &map)) return ATOMO_EFORMAT;
     rotated_pool(&s->shape, &map, (int)plan->option[ROTATED_CLASSES], &classes);
-    const double T = price_of(half);
+    const double T = atomo__price_of_half(half);
     if (!(T >= 0 && isfinite(T)) || classes.sizes.count == 0) return ATOMO_EFORMAT;
     units u = units_of(&classes, T, c, &m);
     while (next_unit(&u)) {
-        const rotated_unit *v = &u.unit;
+        const atomo__unit *v = &u.unit;
         const int64_t count = u.line.count;
         float *y = m.y + u.line.at;
         if (v->rate.keep < 1 && !atomo__get(r, 1)) {
@@ -290,7 +273,7 @@ int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, f
             continue;
         }
         float *to = v->size == count ? y : m.unit;
-        if (!rotated_get_unit(v, r, (double)scale, to)) return ATOMO_EFORMAT;
+        if (!atomo__unit_read(v, r, (double)scale, to)) return ATOMO_EFORMAT;
         if (to != y) memcpy(y, to, sizeof(float) * (size_t)count);
     }
     if (r->bad) return ATOMO_EFORMAT;

@@ -3,7 +3,7 @@
 #ifndef ATOMO_ROTATED_STATE_H
 #define ATOMO_ROTATED_STATE_H
 
-#include "atoms/common/rotation.h"
+#include "atoms/common/rotated_unit.h"
 #include "atoms/common/tap_cosines.h"
 #include "codec/codec.h"
 #include "sampling/gaussian.h"
@@ -83,22 +83,6 @@ void rotated_fit(rotated_state *s, double *mean);
 void rotated_choose(rotated_state *s, int most, double T);
 /* The classes of a map, without their energies. */
 void rotated_pool(const rotated_shape *s, const rotated_map *m, int most, rotated_classes *c);
-
-/* ---- a unit: entries that are rotated together (unit.c) ---- */
-typedef struct rotated_unit {
-    atomo_stream stream;
-    uint32_t block, number; /* of the rotation's signs; of the unit in its tensor */
-    int64_t size;           /* a rotation_size */
-    double e;               /* mean square of an entry, as both sides know it */
-    atomo__rate rate;
-    uint32_t *index; /* room for [size + 16] */
-} rotated_unit;
-/* Writes y [size], which it changes, at energy ||y||^2 > 0: returns the relative variance of this draw, *sent what is
- * not 0. */
-double rotated_put_unit(const rotated_unit *u, float *y, double energy, atomo__writer *w, double *sent);
-void rotated_put_zero_unit(atomo__writer *w);
-/* y [size] <- scale times what was written; false where it is not what was written. */
-bool rotated_get_unit(const rotated_unit *u, atomo__reader *r, double scale, float *y);
 
 /* ---- a message (message.c) ---- */
 typedef struct rotated_room {

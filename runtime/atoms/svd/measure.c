@@ -1,5 +1,5 @@
-/* measure.c - measures spectral atoms: computes a basis, lambda of its atoms (exactly or from the Gram matrix), their
- * prices, and for `auto` the bits of each atom. Stages 4 and 5 of the path. */
+/* measure.c - measures spectral atoms: computes a basis, lambda of its atoms (exactly or from the Gram matrix), and
+ * their prices. Stages 4 and 5 of the path. */
 #include "atoms/svd/state.h"
 #include <cblas.h>
 #include <lapacke.h>
@@ -14,15 +14,11 @@ static const double UNIT_ERROR = 1e-3;
 /* A lambda below this fraction of the largest one is measured. Its square, 1.6e-5 of the largest square, would not be
  * known to 1 % from a Gram matrix in f32, whose rounding is 6e-8 of the largest square. */
 static const double LOST_IN_SQUARES = 0.004;
-/* An atom's magnitude is familiar if it has changed by at most this factor since the last search. */
-static const double FAMILIAR = 2;
-/* The variance of rounding to this many bits or fewer depends much on the gradient, so it is measured. */
-enum { FEW_BITS = 4 };
 
-/* Returns the bits of an atom: the coefficient, both factors, and with mixed bits the number of its width. */
-static double price_of(const svd_state *s, int bits)
+/* Returns the bits of an atom with rounded factors: the coefficient and both factors. */
+static double price_of(const svd_state *s)
 {
-    return 32.0 + (s->mixed ? SVD_WIDTH_BITS : 0) + bits * (double)(s->k + s->l);
+    return 32.0 + s->bits * (double)(s->k + s->l);
 }
 
 /* Computes the Gram matrix of the short side in the upper triangle of gram [k, k]. */
@@ -73,72 +69,42 @@ static int measure_scale(atomo__plan *plan, const float *g)
                   plan->codec->name, plan->name, (double)largest);
     if (largest > 0) frexpf(largest, &e);
     s->exponent = e > NEAR_ONE || e < -NEAR_ONE ? -e : 0;
-    s->norm = sqrt(plan->square);
     return ATOMO_OK;
 }
 
-/* Returns lambda of one atom, with the variance of rounding its factors to `bits` and the plan's weight. */
-static double weigh(const atomo__plan *plan, const float *shorts, const float *longs, int bits)
+/* Returns lambda of one atom, with the variance of rounding its factors. */
+static double weigh(const svd_state *s, const float *shorts, const float *longs)
 {
-    const svd_state *s = plan->state;
     double square, unit, ev, ew;
+    const int bits = svd_rotates(s) ? 32 : s->bits; /* 32: exact */
     atomo__quant_variance(longs, s->l, bits, &square, &ev);
     atomo__quant_variance(shorts, s->k, bits, &unit, &ew);
-    return atomo__svd_weight(plan) * ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
-}
-
-static bool is_familiar(const svd_state *s, int64_t i, double size)
-{
-    const double then = s->table[SVD_WIDTHS * s->k + i] * s->norm / s->searched_norm;
-    return size <= FAMILIAR * then && then <= FAMILIAR * size;
+    return ldexp(sqrt((square + ev) * (unit + ew)), -s->exponent);
 }
 
 /* Measures lambda of atoms first .. first + count - 1 exactly. */
-static void measure_exactly(const atomo__plan *plan, const float *matrix, int64_t first, int count,
-                            const svd_scratch *m)
+static void measure_exactly(const svd_state *s, const float *matrix, int64_t first, int count, const svd_scratch *m)
 {
-    const svd_state *s = plan->state;
     const float *basis = s->basis + first * s->k;
     atomo__svd_project(s, matrix, basis, count, m->longs);
-    for (int j = 0; j < count; j++) {
-        const float *shorts = basis + j * s->k, *longs = m->longs + j * s->l;
-        const int64_t i = first + j;
-        const double plain = s->mixed ? weigh(plan, shorts, longs, 32) : 0;
-        s->lambda[i] = weigh(plan, shorts, longs, atomo__svd_bits(s, i));
-        if (s->mixed) s->swell[i] = plain > 0 ? s->lambda[i] / plain : 1;
-    }
+    for (int j = 0; j < count; j++) s->lambda[first + j] = weigh(s, basis + j * s->k, m->longs + j * s->l);
 }
 
 /* Measures lambda of all atoms exactly. */
-static void measure_all(const atomo__plan *plan, const float *matrix, const svd_scratch *m)
+static void measure_all(const svd_state *s, const float *matrix, const svd_scratch *m)
 {
-    const svd_state *s = plan->state;
-    for (int64_t i = 0; i < s->k; i += SVD_BLOCK) {
-        int count = (int)ATOMO_MIN((int64_t)SVD_BLOCK, s->k - i);
-        measure_exactly(plan, matrix, i, count, m);
-    }
+    for (int64_t i = 0; i < s->k; i += SVD_BLOCK)
+        measure_exactly(s, matrix, i, (int)ATOMO_MIN((int64_t)SVD_BLOCK, s->k - i), m);
 }
 
-/* Returns whether lambda of atom i must be measured: it is `least` or less, so that its square is not accurate, or the
- * variance of its rounding is not known from the last search. */
-static bool is_uncertain(const atomo__plan *plan, int64_t i, double lambda, double least)
+/* Estimates lambda from `squares` [k], w^T (G G^T) w, and measures those that are so small that their squares are not
+ * accurate. squares may be in the memory where projections are written. */
+static void estimate(const svd_state *s, const float *matrix, const float *squares, const svd_scratch *m)
 {
-    const svd_state *s = plan->state;
-    if (lambda <= least) return true;
-    if (!s->mixed) return false;
-    return atomo__svd_bits(s, i) <= FEW_BITS ||
-           !is_familiar(s, i, ldexp(lambda * atomo__svd_weight(plan), -s->exponent));
-}
-
-/* Estimates lambda from `squares` [k], w^T (G G^T) w, and measures the uncertain ones. squares may be in the memory
- * where projections are written. */
-static void estimate(const atomo__plan *plan, const float *matrix, const float *squares, const svd_scratch *m)
-{
-    const svd_state *s = plan->state;
     double *lambda = s->lambda, most = 0;
     const double usual =
-        s->mixed
-            ? 0
+        svd_rotates(s)
+            ? 1
             : sqrt((1 + atomo__svd_usual_rounding(s->l, s->bits)) * (1 + atomo__svd_usual_rounding(s->k, s->bits)));
     for (int64_t i = 0; i < s->k; i++) {
         lambda[i] = sqrt(ATOMO_MAX(0, (double)squares[i]));
@@ -147,15 +113,13 @@ static void estimate(const atomo__plan *plan, const float *matrix, const float *
     const double least = LOST_IN_SQUARES * most;
     for (int64_t i = 0; i < s->k;) {
         int small = 0;
-        while (small < SVD_BLOCK && i + small < s->k && is_uncertain(plan, i + small, lambda[i + small], least))
-            small++;
+        while (small < SVD_BLOCK && i + small < s->k && lambda[i + small] <= least) small++;
         if (small > 0) {
-            measure_exactly(plan, matrix, i, small, m);
+            measure_exactly(s, matrix, i, small, m);
             i += small;
             continue;
         }
-        const double noise = s->mixed ? s->swell[i] : usual;
-        lambda[i] = ldexp(lambda[i] * noise * atomo__svd_weight(plan), -s->exponent);
+        lambda[i] = ldexp(lambda[i] * usual, -s->exponent);
         i++;
     }
 }
@@ -174,10 +138,11 @@ static void squares_along(const svd_state *s, const float *matrix, const svd_scr
     }
 }
 
-/* With 8 and 16 bits the variance of rounding is small, so lambda is estimated from the squares. */
-static bool bits_hardly_weigh(const svd_state *s)
+/* With rotated factors lambda has no variance in it, and with 8 and 16 bits little: it is estimated from the squares.
+ */
+static bool has_estimates(const svd_state *s)
 {
-    return s->bits == 8 || s->bits == 16;
+    return s->k > 1 && (svd_rotates(s) || s->bits == 8 || s->bits == 16);
 }
 
 /* Measures lambda of this gradient in the basis of an earlier step. That step's lambda are not used, since directions
@@ -186,44 +151,29 @@ static void measure_kept(atomo__plan *plan, const float *g, const svd_scratch *m
 {
     svd_state *s = plan->state;
     const float *matrix = atomo__svd_matrix(s, g, m);
-    s->searched = false;
-    s->rough = s->k > 1 && bits_hardly_weigh(s);
+    s->rough = has_estimates(s);
     if (!s->rough) {
-        measure_all(plan, matrix, m);
+        measure_all(s, matrix, m);
         return;
     }
     squares_along(s, matrix, m);
-    estimate(plan, matrix, m->squares, m);
+    estimate(s, matrix, m->squares, m);
 }
 
-/* Computes a new basis and its lambda. With 8 and 16 bits, and with mixed bits, for which the last search has measured
- * the rounding, they are estimated without all the long factors, whose computation costs twice the Gram matrix. Else
- * they are exact. */
+/* Computes a new basis and its lambda. Estimates do without all the long factors, whose computation costs twice the
+ * Gram matrix. */
 static int refresh(atomo__plan *plan, const float *g, const svd_scratch *m)
 {
     svd_state *s = plan->state;
     const float *matrix = atomo__svd_matrix(s, g, m);
     s->kept_for = 0;
-    s->searched = false;
     ATOMO_TRY(decompose(plan, matrix, m));
-    s->rough = s->k > 1 && (bits_hardly_weigh(s) || s->mixed);
+    s->rough = has_estimates(s);
     if (s->rough)
-        estimate(plan, matrix, m->values, m);
+        estimate(s, matrix, m->values, m);
     else
-        measure_all(plan, matrix, m);
+        measure_all(s, matrix, m);
     return ATOMO_OK;
-}
-
-/* Returns the fraction of the energy in atoms whose magnitude is not familiar. */
-static double strange_share(const svd_state *s)
-{
-    double all = 0, strange = 0;
-    for (int64_t i = 0; i < s->k; i++) {
-        const double plain = s->lambda[i] / s->swell[i];
-        all += plain * plain;
-        if (!is_familiar(s, i, plain)) strange += plain * plain;
-    }
-    return all > 0 ? strange / all : 0;
 }
 
 static uint32_t age_of(const atomo__plan *plan, const atomo__context *c)
@@ -231,16 +181,22 @@ static uint32_t age_of(const atomo__plan *plan, const atomo__context *c)
     return 1 + c->stream.step / (uint32_t)plan->option[SVD_EVERY];
 }
 
-/* Sets the plan's segment: lambda and the price of each atom. */
+static double fixed_bits(const svd_state *s)
+{
+    return ATOMO__SVD_FIXED_BITS + (svd_rotates(s) && !svd_rounds_all(s->l) ? SVD_PRICE_BITS : 0);
+}
+
+/* Sets the plan's segment: lambda and the price of an atom, or what all atoms cost at any price. */
 static void present(atomo__plan *plan)
 {
-    const svd_state *s = plan->state;
-    plan->segment = (atomo__segment){.f64 = s->lambda,
-                                     .cost = s->cost,
-                                     .n = s->k,
-                                     .unit = price_of(s, s->mixed ? atomo__svd_widths[SVD_USUAL] : s->bits)};
-    for (int64_t i = 0; s->cost && i < s->k; i++) s->cost[i] = price_of(s, atomo__svd_bits(s, i));
-    plan->fixed_bits = ATOMO__SVD_FIXED_BITS;
+    svd_state *s = plan->state;
+    plan->fixed_bits = fixed_bits(s);
+    if (!svd_rotates(s)) {
+        plan->segment = (atomo__segment){.f64 = s->lambda, .n = s->k, .unit = price_of(s)};
+        return;
+    }
+    svd_rates_measure(s, plan->weight > 0 ? plan->weight : 1);
+    plan->segment = (atomo__segment){.curve = &s->rates.curve, .n = s->k, .unit = 1};
 }
 
 int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__context *c)
@@ -255,80 +211,16 @@ int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__context *c)
         ATOMO_TRY(refresh(plan, g, &m));
         s->kept_for = want;
     }
-    if (s->mixed) s->strange = strange_share(s);
     present(plan);
     return ATOMO_OK;
 }
 
-/* If atoms differ in price, the unit is the mean price of the uncertain atoms, and the price of the certain ones is
- * fixed.
- */
 void atomo__svd_price(atomo__plan *plan, double T)
 {
-    const atomo__segment *g = &plan->segment;
-    const double free_atoms = g->expected - g->kept, spent = T > 0 ? g->rest_sum / T : 0;
-    plan->priced_unit = g->unit;
-    plan->priced_fixed = ATOMO__SVD_FIXED_BITS;
-    if (!g->cost) return;
-    if (free_atoms > 0) plan->priced_unit = spent / free_atoms;
-    plan->priced_fixed += g->kept_cost + spent - plan->priced_unit * g->expected;
-}
-
-/* ---- functions for auto (atoms/svd.h) ---- */
-
-int atomo__svd_search(atomo__plan *plan, const float *g, atomo__context *c)
-{
-    svd_state *s = plan->state;
-    const svd_scratch m = atomo__svd_scratch_of(s, c);
-    ATOMO_TRY(measure_scale(plan, g));
-    const float *matrix = atomo__svd_matrix(s, g, &m), *basis = s->basis;
-    s->kept_for = 0;
-    ATOMO_TRY(decompose(plan, matrix, &m));
-    for (int64_t i = 0; i < s->k; i++) {
-        const int j = (int)(i % SVD_BLOCK);
-        if (j == 0)
-            atomo__svd_project(s, matrix, basis + i * s->k, (int)ATOMO_MIN((int64_t)SVD_BLOCK, s->k - i), m.longs);
-        for (int b = 0; b < SVD_WIDTHS; b++)
-            s->table[b * s->k + i] = weigh(plan, basis + i * s->k, m.longs + j * s->l, atomo__svd_widths[b]);
-        s->table[SVD_WIDTHS * s->k + i] = weigh(plan, basis + i * s->k, m.longs + j * s->l, 32);
-    }
-    s->rough = false;
-    s->searched = true;
-    s->searched_norm = s->norm;
-    s->strange = 0;
-    s->kept_for = age_of(plan, c);
-    atomo__svd_choose(plan, 0);
-    return ATOMO_OK;
-}
-
-double atomo__svd_strange(const atomo__plan *plan)
-{
-    return ((const svd_state *)plan->state)->strange;
-}
-
-/* Returns what an atom of magnitude v (rounding included) in `bits` bits adds to variance + T^2 bits, plus lambda^2,
- * which is the same for all bits. With price c and p = min(1, v / (T sqrt(c))) it adds v^2/p - lambda^2 to the variance
- * and p c bits. The sum is 2 T v sqrt(c) - lambda^2 for p < 1, and v^2 + T^2 c - lambda^2 for p = 1. */
-static double cost_at(const svd_state *s, double T, double v, int bits)
-{
-    const double t = T * sqrt(price_of(s, bits));
-    return v < t ? 2 * v * t : v * v + t * t;
-}
-
-void atomo__svd_choose(atomo__plan *plan, double T)
-{
     const svd_state *s = plan->state;
-    for (int64_t i = 0; s->searched && i < s->k; i++) {
-        double least = INFINITY;
-        for (int b = 0; b < SVD_WIDTHS; b++) {
-            const double v = s->table[b * s->k + i], cost = cost_at(s, T, v, atomo__svd_widths[b]);
-            if (!(cost < least)) continue;
-            least = cost;
-            s->width[i] = (uint8_t)b;
-            s->lambda[i] = v;
-        }
-        const double plain = s->table[SVD_WIDTHS * s->k + i];
-        s->swell[i] = plain > 0 ? s->lambda[i] / plain : 1;
-    }
-    present(plan);
+    plan->priced_unit = svd_rotates(s) ? 0 : plan->segment.unit;
+    plan->priced_fixed = fixed_bits(s);
+    if (!svd_rotates(s)) return;
+    atomo__curve_at(plan->segment.curve, T);
+    plan->priced_fixed += plan->segment.curve->bits;
 }

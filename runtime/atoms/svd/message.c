@@ -10,15 +10,13 @@ enum { MOST_EXPONENT = 150 };
 /* Returns the keep-probability of atom i at the plan's T. */
 static double probability(const atomo__plan *plan, int64_t i)
 {
-    const double lambda = plan->segment.f64[i];
-    double t = plan->T * sqrt(plan->segment.cost ? plan->segment.cost[i] : plan->segment.unit);
+    const double lambda = plan->segment.f64[i], t = plan->T * sqrt(plan->segment.unit);
     return lambda <= 0 ? 0 : lambda >= t ? 1 : lambda / t;
 }
 
 /* A block of drawn atoms whose short factors are in m->shorts. */
 typedef struct {
     double p[SVD_BLOCK];
-    int64_t atom[SVD_BLOCK];
     int count;
     uint32_t first; /* number of atoms written before */
 } block;
@@ -35,10 +33,9 @@ static double write_block(const atomo__plan *plan, const float *matrix, const sv
     atomo__svd_project(s, matrix, m->shorts, drawn->count, m->longs);
     for (int j = 0; j < drawn->count; j++) {
         const float *shorts = m->shorts + j * s->k, *longs = m->longs + j * s->l;
-        const int bits = atomo__svd_bits(s, drawn->atom[j]);
+        const int bits = s->bits;
         const uint32_t number = drawn->first + (uint32_t)j;
         float short_scale = atomo__quant_scale(shorts, s->k, bits), long_scale = atomo__quant_scale(longs, s->l, bits);
-        if (s->mixed) atomo__put(w, s->width[drawn->atom[j]], SVD_WIDTH_BITS);
         atomo__put_f32(w, (float)ATOMO_MIN((double)short_scale * (double)long_scale / drawn->p[j], (double)FLT_MAX));
         atomo__quant_write(w, shorts, s->k, bits, short_scale, &short_stream, number, m->uniforms);
         atomo__quant_write(w, longs, s->l, bits, long_scale, &long_stream, number, m->uniforms);
@@ -51,23 +48,18 @@ static double write_block(const atomo__plan *plan, const float *matrix, const sv
     return rounding;
 }
 
-/* Returns the square of the factor by which rounding increases the estimated lambda of atom i. */
-static double share_of(const svd_state *s, int64_t i, int bits)
-{
-    if (s->mixed) return s->swell[i] * s->swell[i];
-    return (1 + atomo__svd_usual_rounding(s->l, bits)) * (1 + atomo__svd_usual_rounding(s->k, bits));
-}
-
 int atomo__svd_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    svd_state *s = plan->state;
+    const svd_state *s = plan->state;
+    if (svd_rotates(s)) return svd_rotated_encode(plan, g, c, w);
     const svd_scratch m = atomo__svd_scratch_of(s, c);
+    /* the square of the factor by which rounding increases an estimated lambda */
+    const double share =
+        (1 + atomo__svd_usual_rounding(s->l, s->bits)) * (1 + atomo__svd_usual_rounding(s->k, s->bits));
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few), again = draw;
     double noisy = 0, sent = 0;
     for (int64_t i = 0; i < s->k; i++) {
-        const int bits = atomo__svd_bits(s, i);
-        const double pi = probability(plan, i), size = s->lambda[i] / atomo__svd_weight(plan), square = size * size;
-        const double share = share_of(s, i, bits);
+        const double pi = probability(plan, i), square = s->lambda[i] * s->lambda[i];
         if (pi > 0 && !(s->rough && pi >= 1)) noisy += square / pi - (s->rough ? square / share : 0);
         sent += pi > 0 && atomo__draw_next(&draw, (uint32_t)i, pi);
     }
@@ -81,8 +73,7 @@ int atomo__svd_encode(atomo__plan *plan, const float *g, atomo__context *c, atom
         const double pi = probability(plan, i);
         if (!(pi > 0 && atomo__draw_next(&again, (uint32_t)i, pi))) continue;
         memcpy(m.shorts + drawn.count * s->k, s->basis + i * s->k, sizeof(float) * (size_t)s->k);
-        drawn.p[drawn.count] = pi;
-        drawn.atom[drawn.count++] = i;
+        drawn.p[drawn.count++] = pi;
         if (drawn.count == SVD_BLOCK) {
             noisy += write_block(plan, matrix, &m, &drawn, c, w);
             drawn.first += SVD_BLOCK;
@@ -94,6 +85,14 @@ int atomo__svd_encode(atomo__plan *plan, const float *g, atomo__context *c, atom
     return ATOMO_OK;
 }
 
+static bool read_rounded(const svd_state *s, atomo__reader *r, float *coefficient, float *shorts, float *longs)
+{
+    *coefficient = atomo__get_f32(r);
+    atomo__quant_read(r, shorts, s->k, s->bits);
+    atomo__quant_read(r, longs, s->l, s->bits);
+    return !r->bad && isfinite(*coefficient);
+}
+
 int atomo__svd_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const svd_state *s = plan->state;
@@ -101,17 +100,17 @@ int atomo__svd_decode_add(const atomo__plan *plan, atomo__reader *r, atomo__cont
     uint32_t atoms = atomo__get_varint(r);
     int exponent = SVD_EXPONENT_BIAS - (int)atomo__get(r, SVD_EXPONENT_BITS);
     if (r->bad || atoms > (uint64_t)s->k || exponent < -MOST_EXPONENT || exponent > MOST_EXPONENT) return ATOMO_EFORMAT;
+    svd_place at;
+    if (svd_rotates(s) && !svd_rotated_open(s, r, c, &at)) return ATOMO_EFORMAT;
     const float long_scale = ldexpf(1, exponent / 2), short_scale = ldexpf(scale, exponent - exponent / 2);
     float *rows = s->tall ? m.longs : m.shorts, *cols = s->tall ? m.shorts : m.longs;
-    for (uint32_t at = 0; at < atoms; at += SVD_BLOCK) {
-        int count = (int)ATOMO_MIN((uint32_t)SVD_BLOCK, atoms - at);
+    for (uint32_t first = 0; first < atoms; first += SVD_BLOCK) {
+        int count = (int)ATOMO_MIN((uint32_t)SVD_BLOCK, atoms - first);
         for (int j = 0; j < count; j++) {
-            const int bits = s->mixed ? atomo__svd_widths[atomo__get(r, SVD_WIDTH_BITS)] : s->bits;
-            float coefficient = atomo__get_f32(r), *shorts = m.shorts + j * s->k, *longs = m.longs + j * s->l;
-            if (!isfinite(coefficient)) return ATOMO_EFORMAT;
-            atomo__quant_read(r, shorts, s->k, bits);
-            atomo__quant_read(r, longs, s->l, bits);
-            if (r->bad) return ATOMO_EFORMAT;
+            float coefficient = 1, *shorts = m.shorts + j * s->k, *longs = m.longs + j * s->l;
+            const bool good = svd_rotates(s) ? svd_rotated_read(s, r, &at, &m, shorts, longs)
+                                             : read_rounded(s, r, &coefficient, shorts, longs);
+            if (!good) return ATOMO_EFORMAT;
             for (int64_t i = 0; i < s->k; i++) shorts[i] *= coefficient * short_scale;
             for (int64_t i = 0; exponent != 0 && i < s->l; i++) longs[i] *= long_scale;
         }

@@ -7,34 +7,57 @@
 
 enum { SVD_BITS, SVD_FOLD, SVD_EVERY }; /* options */
 enum { SVD_BLOCK = 32 };                /* atoms whose long factors are computed at a time */
-
-/* With mixed bits (option bits = 0, only within auto) each atom has a width, the bits of its factors' entries. A
- * message has the width's number in SVD_WIDTH_BITS bits. SVD_USUAL: number of the width before the first search. */
-enum { SVD_WIDTHS = 8, SVD_WIDTH_BITS = 3, SVD_USUAL = 5 };
-extern const int atomo__svd_widths[SVD_WIDTHS];
-
 enum { SVD_EXPONENT_BITS = 9, SVD_EXPONENT_BIAS = 256 };
+
+/* Rotated factors (option bits = 0; rates.c, factors.c). A message has lambda^2 of an atom to a half octave, its level,
+ * and T. Both sides compute from them how its factors are coded. If even the long factors are short, both are rounded
+ * to the same number of bits, which the message has. */
+enum { SVD_PRICE_BITS = 16, SVD_WIDTH_BITS = 4, SVD_FEWEST_BITS = 2, SVD_MOST_BITS = 12 };
+enum { SVD_LEVELS = 256, SVD_MOST_LEVEL = 1000 }; /* half octaves that the budget tells apart; the largest |level| */
+int svd_level_of(double square);                  /* the nearest to lambda^2 > 0 */
+double svd_square_of(int level);
+
+/* How a factor is coded: with a quantiser after a rotation, or, if it has fewer than SVD_LEAST_ROTATED entries, rounded
+ * stochastically to `bits` bits. */
+enum { SVD_LEAST_ROTATED = 256 };
+typedef struct svd_coding {
+    int quantiser, bits; /* quantiser -1: rounded */
+    double loss, length; /* relative variance, of normal entries; expected bits */
+} svd_coding;
+
+typedef struct svd_rate {
+    svd_coding shorter, longer;
+    double length; /* expected bits of an atom that is sent */
+    double loss;   /* expected squared error over lambda^2, of an atom that is sent always */
+} svd_rate;
+
+/* (T / lambda)^2 for which there are rates: 16 in an octave, from 2^-40 to 2^10. */
+enum { SVD_IN_OCTAVE = 16, SVD_LOWEST = -40, SVD_HIGHEST = 10 };
+enum { SVD_RATIOS = (SVD_HIGHEST - SVD_LOWEST) * SVD_IN_OCTAVE };
+
+/* What the atoms of a gradient cost as a function of T. */
+typedef struct svd_rates {
+    atomo__curve curve;
+    int64_t k, l;
+    svd_rate at[SVD_RATIOS];
+    int limit;         /* number of the ratio beyond which factors are coded no more coarsely, but sent less often */
+    double price_unit; /* times T: T in units of the scaled matrix */
+    double error_unit; /* times a squared error of the scaled matrix: that of the gradient */
+    int top;           /* level of the largest atom */
+    double atoms[SVD_LEVELS], square[SVD_LEVELS]; /* number of atoms and sum of lambda^2, by levels below the top */
+} svd_rates;
 
 typedef struct svd_state {
     atomo__fold fold;
     int64_t k, l;      /* short and long side of the matrix */
     bool tall;         /* rows > cols: w are right singular vectors */
-    int bits;          /* bits of a factor's entry, the same for all atoms; 0: mixed */
-    bool mixed;        /* each atom has its own width */
+    int bits;          /* bits of a factor's entry; 0: rotated factors, as fine as the price allows */
     int exponent;      /* G is multiplied by 2^exponent to bring it near 1 */
     bool rough;        /* lambda are estimates from the Gram matrix */
     uint32_t kept_for; /* 1 + (step / every) of the basis; 0: there is no basis */
-    double *lambda;    /* [k] magnitudes of the atoms, rounding and weight included */
+    double *lambda;    /* [k] magnitudes of the atoms; with the variance of rounding, if factors are rounded */
     float *basis;      /* [k, k] row i is w_i */
-    /* if mixed, else NULL or 0 */
-    double *cost;         /* [k] bits of each atom */
-    double *table;        /* [SVD_WIDTHS + 1, k] lambda for each width; the last row is without rounding */
-    double *swell;        /* [k] lambda divided by that without rounding */
-    uint8_t *width;       /* [k] number of each atom's width */
-    bool searched;        /* the table is for this gradient */
-    double norm;          /* ||g|| */
-    double searched_norm; /* ||g|| at the last search */
-    double strange;       /* fraction of ||g||^2, 0 to 1, in atoms that have changed more than twofold since then */
+    svd_rates rates;   /* if factors are rotated */
 } svd_state;
 
 typedef struct svd_scratch {
@@ -43,6 +66,8 @@ typedef struct svd_scratch {
     float *longs;    /* [SVD_BLOCK, l] */
     float *shorts;   /* [SVD_BLOCK, k] */
     float *uniforms; /* [max(l, 64 cols)] random numbers for a factor, or a tile of the update */
+    float *unit;     /* [largest unit] of a rotated factor */
+    uint32_t *index; /* [largest unit + 16] */
     /* for computing a new basis, in the same memory */
     float *values;     /* [k] eigenvalues of the Gram matrix, ascending */
     float *work;       /* [lwork] for ssyevd */
@@ -63,15 +88,15 @@ static inline svd_scratch atomo__svd_scratch_of(const svd_state *s, const atomo_
     return m;
 }
 
-static inline int atomo__svd_bits(const svd_state *s, int64_t atom)
+static inline bool svd_rotates(const svd_state *s)
 {
-    return s->mixed ? atomo__svd_widths[s->width[atom]] : s->bits;
+    return s->bits == 0;
 }
 
-/* Returns the factor of magnitudes in the budget, which counts the variance weight^2 times. */
-static inline double atomo__svd_weight(const atomo__plan *plan)
+/* Whether even the long factors are too short to be rotated. A message then has no T. */
+static inline bool svd_rounds_all(int64_t l)
 {
-    return plan->weight > 0 ? plan->weight : 1;
+    return l < SVD_LEAST_ROTATED;
 }
 
 /* Returns the matrix: g itself if it needs neither folding nor scaling, else m->matrix. */
@@ -80,6 +105,28 @@ const float *atomo__svd_matrix(const svd_state *s, const float *g, const svd_scr
 void atomo__svd_project(const svd_state *s, const float *matrix, const float *shorts, int count, float *longs);
 /* Returns E||xhat - x||^2 / ||x||^2 for a vector of n normally distributed entries that is rounded to `bits`. */
 double atomo__svd_usual_rounding(int64_t n, int bits);
+
+/* ---- rotated factors ---- */
+void svd_rates_start(svd_rates *r, int64_t k, int64_t l);
+/* For the atoms of this gradient; weight: factor of their magnitudes in the budget. */
+void svd_rates_measure(svd_state *s, double weight);
+/* The rate of an atom of lambda^2 at a price of T^2, both of the scaled matrix; *keep = the probability that it is
+ * sent. */
+const svd_rate *svd_rate_of(const svd_rates *r, double square, double price, double *keep);
+size_t svd_rotated_most(const svd_state *s); /* bytes of the longest body */
+/* Where a writer or reader is in a body. */
+typedef struct svd_place {
+    atomo_stream stream;
+    uint32_t block, number; /* of the next rotation in the stream, and of the next unit */
+    int level;              /* of the atom before */
+    double price;           /* T^2, of the scaled matrix */
+} svd_place;
+int svd_rotated_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
+/* Reads what precedes the first atom; then an atom to shorts [k] and longs [l]. False for bytes that encode cannot have
+ * written. */
+bool svd_rotated_open(const svd_state *s, atomo__reader *r, const atomo__context *c, svd_place *at);
+bool svd_rotated_read(const svd_state *s, atomo__reader *r, svd_place *at, const svd_scratch *m, float *shorts,
+                      float *longs);
 
 /* Stages of the descriptor (measure.c, message.c). */
 int atomo__svd_measure(atomo__plan *plan, const float *g, atomo__context *c);

@@ -4,7 +4,7 @@ local atomo = require "atomo"
 local C = require("atomo.ffi").C
 
 local all = {"none", "entry:ratio=2", "entry:ratio=2,step=0", "svd:ratio=1", "svd:ratio=1,bits=32",
-  "svd:ratio=1,bits=3", "auto:ratio=2", "taps:ratio=2", "rotated:ratio=2", "rotated:ratio=30",
+  "svd:ratio=1,bits=3", "svd:ratio=2,bits=0", "auto:ratio=2", "taps:ratio=2", "rotated:ratio=2", "rotated:ratio=30",
   "dct:ratio=2", "haar:ratio=2,step=0",
   "rows:ratio=2", "rows:ratio=1,bits=32",
   "qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=7,bucket=5,norm=max", "eden", "terngrad", "terngrad:coding=elias",

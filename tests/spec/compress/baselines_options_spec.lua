@@ -38,7 +38,7 @@ local function values_of(o)
 end
 
 --- Budgets at which all options matter: rotated classes are drawn by chance, and auto takes spectral atoms, too.
-local budgets = {rotated = 48, auto = 32}
+local budgets = {rotated = 48, auto = 64}
 
 local function spec_of(name, key, value)
   local spec = {name = name, [key] = value}

@@ -34,7 +34,7 @@ describe("compressor specs", function()
       qsgd = {"bits=4 [2, 8]; bucket=512 [0, 1000000000]; norm=0 [0, 1]; coding=0 [0, 1]"},
       randk = {few}, topk = {few}, rotated = {budget, "base=0 [0, 1]; classes=16 [1, 64]"}, rows = {budget,
         "bits=8 [2, 32]"},
-      svd = {budget, "bits=8 [2, 32]; fold=0 [0, 1]; every=1 [1, 1000000]"},
+      svd = {budget, "bits=8 [0, 32]; fold=0 [0, 1]; every=1 [1, 1000000]"},
       terngrad = {"clip=0 [0, 1000]; coding=0 [0, 1]"},
     }
     local found = {}

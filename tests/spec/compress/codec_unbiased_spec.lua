@@ -12,7 +12,8 @@ local specs = {
   {"entry:ratio=6,step=1", {1001}}, {"entry:atoms=0.5", {17}}, {"entry:bytes=60", {5, 3, 3, 7}},
   {"svd:ratio=4,bits=32", {24, 3, 3, 8}}, {"svd:ratio=8,bits=16", {24, 3, 3, 8}}, {"svd:ratio=16", {24, 3, 3, 8}},
   {"svd:ratio=8,bits=6", {40, 11}}, {"svd:ratio=8,bits=4", {24, 3, 3, 8}}, {"svd:ratio=8,bits=3", {11, 40}},
-  {"svd:ratio=6,bits=2", {24, 3, 3, 8}}, {"svd:atoms=3,fold=paper,bits=32", {8, 3, 3, 6}},
+  {"svd:ratio=6,bits=2", {24, 3, 3, 8}}, {"svd:ratio=8,bits=0", {24, 3, 3, 8}},
+  {"svd:ratio=20,bits=0", {11, 300}}, {"svd:atoms=3,fold=paper,bits=32", {8, 3, 3, 6}},
   {"svd:atoms=3,fold=paper,bits=8", {5, 3, 3, 3}}, {"svd:atoms=0.5", {12}}, {"svd:atoms=1", {6, 1}}, {"none", {5, 3}},
   {"entry:ratio=8,sampling=systematic", {24, 3, 3, 8}}, {"svd:ratio=8,bits=8,sampling=systematic", {24, 3, 3, 8}},
 }
@@ -79,7 +80,7 @@ end)
 
 describe("svd:every", function()
   it("stays unbiased with the basis and the coefficients of another gradient", function()
-    for _, bits in ipairs {4, 8} do
+    for _, bits in ipairs {0, 4, 8} do
       atomo.manual_seed(6)
       local c = atomo.compressor(("svd:ratio=4,bits=%d,every=100000"):format(bits), {seed = 9})
       c:encode(decaying(24, 3, 3, 8), {step = 0}) -- its basis is kept

@@ -20,31 +20,6 @@ local kinds = {
   constant = function(g) g:fill_(1) end,
 }
 
-local BATCHES = 20
-
---- ||bias||^2 / ||g||^2 of the mean of draws, and the same in standard errors: of BATCHES means d_b of errors, the sum
---- of d_a . d_b over pairs is unbiased for ||bias||^2, and its spread is that of the pairs.
-local function bias(c, g, draws, spoil)
-  local d, square = {}, codec.square(g)
-  for b = 1, BATCHES do
-    d[b] = g:clone():mul_(-draws)
-    for i = 1, draws do
-      local ghat = c:decode(c:encode(g, {step = b * draws + i}))
-      d[b]:add_(ghat:mul_(spoil or 1))
-      ghat:free()
-    end
-    d[b]:mul_(1 / draws)
-  end
-  local sum, squares, pairs_ = 0, 0, BATCHES * (BATCHES - 1) / 2
-  for a = 1, BATCHES do
-    for b = 1, a - 1 do
-      local x = d[a]:dot(d[b]):item() / square
-      sum, squares = sum + x, squares + x * x
-    end
-  end
-  return sum / pairs_, sum / math.sqrt(squares)
-end
-
 describe("rotated", function()
   local threads = atomo.num_threads()
   setup(function() atomo.set_num_threads(1) end)
@@ -57,7 +32,7 @@ describe("rotated", function()
       for name, make in pairs(kinds) do
         local g = atomo.zeros(n)
         make(g, n)
-        local _, errors = bias(atomo.compressor("rotated:classes=1,ratio=64", {seed = 7}), g, 40)
+        local _, errors = codec.bias(atomo.compressor("rotated:classes=1,ratio=64", {seed = 7}), g, 40)
         assert.is_true(errors < 5.5, ("%s: %.1f standard errors"):format(name, errors))
       end
     end)
@@ -65,7 +40,7 @@ describe("rotated", function()
 
   it("is found out where it is biased by a tenth", function()
     local g = gaussian(1024)
-    local size, errors = bias(atomo.compressor("rotated:ratio=32", {seed = 7}), g, 40, 0.9)
+    local size, errors = codec.bias(atomo.compressor("rotated:ratio=32", {seed = 7}), g, 40, 0.9)
     assert.is_true(errors > 5.5 and math.abs(size - 0.01) < 0.005, ("%.4f, %.1f standard errors"):format(size, errors))
   end)
 

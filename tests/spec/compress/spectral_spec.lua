@@ -42,21 +42,4 @@ describe("spectral atoms", function()
     end
     assert.is_false(differ(two[1], three[1])) -- both use the basis of step 0
   end)
-
-  it("in a message of an earlier build of auto, in 12 to 2 bits, decode", function()
-    local function u(k, i) return (i * i * (2 * k + 1) + 5 * i * k) % 13 - 6 end
-    local g = atomo.zeros(6, 11)
-    for i = 1, 6 do
-      for j = 1, 11 do g:set(i, j, u(1, i) * u(2, j) + 0.1 * u(3, i) * u(4, j) + 0.01 * u(4, i) * u(1, j)) end
-    end
-    local message = ([[
-      a701fa010000dfe3745700b03fcf6535e6f027ca53aad1f4e4a570d11a28e1e203a94dc291ff7ee681fc9f9d6be8a0084c43f77aa87008
-      3c7ff24a52dbb6fcbfa290051250b3198599bba6edff544dd26bf20234edff545d53b8d31803465fe0938eb4a91710a07dd7078055c16b
-      53c7930b36410d745f4ca1f4b1f67f6b2f4305]]):gsub("%s", ""):gsub("..", function(hex)
-      return string.char(tonumber(hex, 16))
-    end)
-    local c = atomo.compressor "auto:ratio=2"
-    c:prepare {{6, 11}}
-    assert.is_true((c:decode(message) - g):norm_value(2) < 1e-3 * g:norm_value(2))
-  end)
 end)

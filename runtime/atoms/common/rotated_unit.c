@@ -1,4 +1,5 @@
-/* unit.c - quantises, scales and writes one unit of rotated entries, and reads it; stages 5, 6 and 8 of the path.
+/* rotated_unit.c - quantises, scales and writes one unit of rotated entries, and reads it; stages 5, 6 and 8 of the
+ * path.
  *
  * y [size] is rotated (common/rotation.c) and divided by its root mean square, so that its entries are nearly standard
  * normal; q = Q(y) is quantised by the quantiser that both sides know (sampling/gaussian.c). The scale S = sigma size /
@@ -8,7 +9,7 @@
  * scale a unit has either the number of signs and their gaps and signs in a Rice code, or levels (rans.c) and places
  * within them. If no entry passes the threshold, the largest one is sent.
  */
-#include "atoms/rotated/state.h"
+#include "atoms/common/rotated_unit.h"
 #include "coding/rans.h"
 #include <float.h>
 #include <math.h>
@@ -19,9 +20,27 @@
 /* Exp-Golomb order of the exponent beside the expected one; what stands for a unit of zeros. */
 enum { EXPONENT_ORDER = 1, ZEROS = 4095 };
 
+/* ---- price ---- */
+
+uint32_t atomo__half_of_price(double T)
+{
+    const float f = T < (double)FLT_MAX / 2 ? (float)T : FLT_MAX / 2;
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return (bits + 0x8000) >> 16;
+}
+
+double atomo__price_of_half(uint32_t half)
+{
+    const uint32_t bits = half << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return (double)f;
+}
+
 /* ---- scale ---- */
 
-static int expected_exponent(const rotated_unit *u)
+static int expected_exponent(const atomo__unit *u)
 {
     int e;
     frexp(sqrt(u->e) * atomo__quantiser_at(u->rate.quantiser)->gain / u->rate.keep, &e);
@@ -29,7 +48,7 @@ static int expected_exponent(const rotated_unit *u)
 }
 
 /* S > 0, rounded up or down so that its mean is S. */
-static void put_scale(const rotated_unit *u, double S, atomo__writer *w)
+static void put_scale(const atomo__unit *u, double S, atomo__writer *w)
 {
     const int bits = atomo__quantiser_at(u->rate.quantiser)->scale_bits;
     int e;
@@ -47,13 +66,13 @@ static void put_scale(const rotated_unit *u, double S, atomo__writer *w)
     atomo__put(w, m, bits);
 }
 
-void rotated_put_zero_unit(atomo__writer *w)
+void atomo__unit_write_zeros(atomo__writer *w)
 {
     atomo__put_exp_golomb(w, ZEROS, EXPONENT_ORDER);
 }
 
 /* 0 for a unit of zeros; what no writer writes is bad. */
-static double get_scale(const rotated_unit *u, atomo__reader *r)
+static double get_scale(const atomo__unit *u, atomo__reader *r)
 {
     const int bits = atomo__quantiser_at(u->rate.quantiser)->scale_bits;
     const uint32_t exponent = atomo__get_exp_golomb(r, EXPONENT_ORDER);
@@ -139,19 +158,19 @@ static int gap_order(int64_t m, int64_t n)
     return ATOMO_MAX(0, ATOMO_MIN(e - 1, 30));
 }
 
-static int64_t mean_count(const rotated_unit *u, const atomo__quantiser *q)
+static int64_t mean_count(const atomo__unit *u, const atomo__quantiser *q)
 {
     return (int64_t)((double)u->size * q->nonzero + 0.5);
 }
 
-static void put_signs(const rotated_unit *u, const atomo__quantiser *q, int64_t m, atomo__writer *w)
+static void put_signs(const atomo__unit *u, const atomo__quantiser *q, int64_t m, atomo__writer *w)
 {
     const int64_t mean = mean_count(u, q);
     atomo__put_exp_golomb(w, atomo__zigzag((int32_t)(m - mean)), count_order(mean));
     atomo__write_gaps(w, gap_order(m, u->size), u->index, m, true);
 }
 
-static bool get_signs(const rotated_unit *u, const atomo__quantiser *q, atomo__reader *r, float *y)
+static bool get_signs(const atomo__unit *u, const atomo__quantiser *q, atomo__reader *r, float *y)
 {
     const int64_t mean = mean_count(u, q);
     const int64_t m = mean + atomo__unzigzag(atomo__get_exp_golomb(r, count_order(mean)));
@@ -169,7 +188,7 @@ typedef struct {
     uint16_t *work;          /* [size + 8] */
 } rooms;
 
-static rooms rooms_of(const rotated_unit *u)
+static rooms rooms_of(const atomo__unit *u)
 {
     uint8_t *at = (uint8_t *)u->index; /* [size + 8] words */
     return (rooms){at, at + u->size, (uint16_t *)(void *)(at + 2 * (u->size + (u->size & 1)))};
@@ -226,13 +245,13 @@ static void measure_levels(const atomo__quantiser *q, const float *y, int64_t n,
     *square = s[0] + s[1] + (s[2] + s[3]);
 }
 
-static void put_levels(const rotated_unit *u, const atomo__quantiser *q, const rooms *m, atomo__writer *w)
+static void put_levels(const atomo__unit *u, const atomo__quantiser *q, const rooms *m, atomo__writer *w)
 {
     atomo__rans_write(w, q->levels->share, q->levels->count, m->symbol, u->size, m->work);
     for (int64_t i = 0; q->fine && i < u->size; i++) atomo__put(w, m->place[i], q->fine);
 }
 
-static bool get_levels(const rotated_unit *u, const atomo__quantiser *q, atomo__reader *r, float *y)
+static bool get_levels(const atomo__unit *u, const atomo__quantiser *q, atomo__reader *r, float *y)
 {
     const rooms m = rooms_of(u);
     if (!atomo__rans_read(r, q->levels->share, q->levels->count, u->size, m.symbol)) return false;
@@ -243,7 +262,7 @@ static bool get_levels(const rotated_unit *u, const atomo__quantiser *q, atomo__
 
 /* ---- units ---- */
 
-double rotated_put_unit(const rotated_unit *u, float *y, double energy, atomo__writer *w, double *sent)
+double atomo__unit_write(const atomo__unit *u, float *y, double energy, atomo__writer *w, double *sent)
 {
     const atomo__quantiser *q = atomo__quantiser_at(u->rate.quantiser);
     const double n = (double)u->size, sigma = sqrt(energy / n);
@@ -280,7 +299,7 @@ double rotated_put_unit(const rotated_unit *u, float *y, double energy, atomo__w
     return ATOMO_MAX(0, square * n / (along * along) - 1);
 }
 
-bool rotated_get_unit(const rotated_unit *u, atomo__reader *r, double scale, float *y)
+bool atomo__unit_read(const atomo__unit *u, atomo__reader *r, double scale, float *y)
 {
     const atomo__quantiser *q = atomo__quantiser_at(u->rate.quantiser);
     const double S = get_scale(u, r);
