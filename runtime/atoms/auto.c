@@ -1,4 +1,5 @@
-/* auto.c - chooses the best family of atoms for each tensor: entry, taps, fourier by rows, svd, rotated, all entries in few bits; stages 4 to 6 and 8 of the path.
+/* auto.c - chooses the best family of atoms for each tensor: entry, taps, fourier by rows, svd, rotated, all entries in
+ * few bits; stages 4 to 6 and 8 of the path.
  *
  * Wang et al. 2018 leave the decomposition to the user. For a family f, the variance V_f(T) and the message's bits
  * B_f(T) of Algorithm 1 at a price of T^2 per bit have closed forms in its coefficients. So the best family at a price

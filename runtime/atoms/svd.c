@@ -101,8 +101,7 @@ static int plan(atomo__plan *plan)
     const size_t atoms = (size_t)s.k, bits = (size_t)s.bits;
     plan->scratch = atomo__svd_scratch(&s, NULL, &m);
     plan->state_size = carve_state(&s, NULL);
-    plan->body_max =
-        svd_rotates(&s) ? svd_rotated_most(&s) : 16 + atoms * (4 + ((size_t)(s.k + s.l) * bits + 7) / 8);
+    plan->body_max = svd_rotates(&s) ? svd_rotated_most(&s) : 16 + atoms * (4 + ((size_t)(s.k + s.l) * bits + 7) / 8);
     return ATOMO_OK;
 }
 
