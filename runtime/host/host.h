@@ -17,12 +17,12 @@ int host_load_modules(lua_State *L, const char *argv0);
 /* repl.c */
 void host_repl(lua_State *L);
 
-/* signals.c: SIGINT, SIGTERM. */
+/* signals.c: SIGINT, SIGTERM, SIGUSR1, SIGUSR2. */
 void host_signals_install(void);        /* called before anything that may wait */
 void host_signals_script(lua_State *L); /* sets the state whose script signals stop; NULL: no script runs */
 void host_signals_said(void);           /* a last word has been printed, so the timer prints none */
-bool host_was_terminated(void);         /* SIGTERM has arrived */
-int host_signal_code(int code);         /* exit code: 143 after SIGTERM, 130 after SIGINT, else `code` */
+bool host_was_terminated(void);         /* SIGTERM or SIGUSR2 has arrived, or a run has saved and stops for one */
+int host_signal_code(int code);         /* exit code: 75 if such a run has saved, 143 or 130 after a signal, else `code` */
 void host_interrupt_forget(void);       /* resets the state after SIGINT, for the next line at the prompt */
 extern volatile int host_interrupts;    /* SIGINTs since host_interrupt_forget */
 

@@ -1,14 +1,21 @@
-/* signals.c - SIGINT and SIGTERM.
+/* signals.c - SIGINT, SIGTERM, SIGUSR1 and SIGUSR2.
  *
  * A signal sets a Lua hook, which stops interpreted Lua at its next instruction with an error and a traceback. The hook
  * stays set, so that code whose pcall catches the error is stopped again at its next instruction. Hooks do not stop
  * compiled loops and C calls. So a timer fires soon after, prints a last word and ends the process. A second Ctrl-C
  * ends it at once. If no script runs (while MPI starts or ends, or a Lua state is closed) only the timer is used.
+ *
+ * While a training run saves generations, SIGTERM is a request to it (runtime/core/requests.c): the run saves after its
+ * step and ends the program with code 75. The timer ends the program with code 143 if the run does not get that far
+ * before SIGKILL is due. SIGUSR2 is the same with more time, because mpirun forwards it and kills nobody. SIGUSR1 asks
+ * the run to save and to continue.
+ *
  * Handlers use async-signal-safe calls only; lua_sethook may be called in handlers.
  */
 #define _GNU_SOURCE
 #include "host/host.h"
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -18,7 +25,10 @@ static volatile sig_atomic_t said; /* a last word has been printed */
 static volatile sig_atomic_t terminated;
 volatile int host_interrupts;
 
+static int term_grace, user_grace; /* milliseconds from SIGTERM, SIGUSR2 to the timer, for a run that saves */
+
 enum { EXIT_INTERRUPTED = 130, EXIT_TERMINATED = 143 };
+enum { SAVE = 1, STOP = 2 }; /* of atomo_requests_note */
 
 static void say(const char *text)
 {
@@ -51,12 +61,17 @@ static void hook(lua_State *L, lua_Debug *ar)
     lua_error(L);
 }
 
+static void start_timer(int milliseconds)
+{
+    struct itimerval t = {{0, 0}, {milliseconds / 1000, milliseconds % 1000 * 1000}};
+    setitimer(ITIMER_REAL, &t, NULL);
+}
+
 static void stop_soon(int milliseconds)
 {
     atomo_child_terminate();
-    struct itimerval t = {{0, 0}, {milliseconds / 1000, milliseconds % 1000 * 1000}};
     if (state) lua_sethook(state, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
-    setitimer(ITIMER_REAL, &t, NULL);
+    start_timer(milliseconds);
 }
 
 /* Returns the seconds since the last SIGINT. mpirun and timeout send SIGINT twice, to the process and to its group. */
@@ -79,33 +94,46 @@ static void on_interrupt(int sig)
     stop_soon(1000);
 }
 
-static void on_terminate(int sig)
+static void on_terminate(int sig) /* SIGTERM, SIGUSR2 */
 {
-    (void)sig;
     if (terminated) return;
     terminated = 1;
-    stop_soon(500); /* mpirun sends SIGKILL after a second */
+    if (atomo_requests_note(STOP))
+        start_timer(sig == SIGTERM ? term_grace : user_grace);
+    else
+        stop_soon(500); /* mpirun sends SIGKILL after a second */
+}
+
+static bool speaks(void) /* signals usually reach all ranks, and then only rank 0 prints a last word */
+{
+    return strncmp(atomo_mpi_label(), "rank ", 5) != 0 || strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0;
+}
+
+static void on_save(int sig) /* SIGUSR1 */
+{
+    (void)sig;
+    if (!atomo_requests_note(SAVE) && speaks()) last_word("SIGUSR1: no training run that saves is under way\n");
 }
 
 static void on_alarm(int sig)
 {
     (void)sig;
-    /* mpirun terminates all ranks when one has failed, and then only rank 0 prints a last word */
-    if (said) _exit(terminated ? EXIT_TERMINATED : EXIT_INTERRUPTED);
-    if (!terminated || strncmp(atomo_mpi_label(), "rank ", 5) != 0 || strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0)
+    const bool is_saved = atomo_requests_stopped();
+    if (!said && !is_saved && (!terminated || speaks()))
         last_word(terminated
                       ? "terminated (SIGTERM: the job was cancelled, or another rank failed)\n"
                       : "interrupted in compiled code or a C call, leaving without a traceback (-joff shows one)\n");
-    _exit(terminated ? EXIT_TERMINATED : EXIT_INTERRUPTED);
+    _exit(host_signal_code(EXIT_INTERRUPTED));
 }
 
 bool host_was_terminated(void)
 {
-    return terminated;
+    return terminated || atomo_requests_stopped();
 }
 
 int host_signal_code(int code)
 {
+    if (atomo_requests_stopped()) return atomo_requests_stopped();
     return terminated ? EXIT_TERMINATED : host_interrupts ? EXIT_INTERRUPTED : code;
 }
 
@@ -128,8 +156,31 @@ void host_signals_script(lua_State *L)
     state = L;
 }
 
+/* Returns the seconds in an environment variable; `absent` if it is not set, or is no number of seconds. */
+static double env_seconds(const char *name, double absent)
+{
+    const char *text = getenv(name);
+    if (!text || !*text) return absent;
+    char *end;
+    const double v = strtod(text, &end);
+    return *end == 0 && v > 0 && v < 1e6 ? v : absent;
+}
+
+/* Returns how long a run that saves may take from the signal on, in milliseconds: as the user says in ATOMO_GRACE, else
+ * until mpirun sends SIGKILL, which it does not after SIGUSR2. A sixth of it, at most a second, stays for the end. */
+static int grace(int signal)
+{
+    double seconds = signal == SIGTERM ? 10 : 30;
+    if (signal == SIGTERM && getenv("OMPI_COMM_WORLD_SIZE"))
+        seconds = env_seconds("OMPI_MCA_odls_base_sigkill_timeout", 1);
+    seconds = env_seconds("ATOMO_GRACE", seconds);
+    return (int)(1000 * (seconds < 6 ? seconds * 5 / 6 : seconds - 1));
+}
+
 void host_signals_install(void)
 {
+    term_grace = grace(SIGTERM);
+    user_grace = grace(SIGUSR2);
     struct sigaction a;
     memset(&a, 0, sizeof a);
     sigemptyset(&a.sa_mask);
@@ -139,4 +190,9 @@ void host_signals_install(void)
     sigaction(SIGTERM, &a, NULL);
     a.sa_handler = on_alarm;
     sigaction(SIGALRM, &a, NULL);
+    a.sa_flags = SA_RESTART;
+    a.sa_handler = on_save;
+    sigaction(SIGUSR1, &a, NULL);
+    a.sa_handler = on_terminate;
+    sigaction(SIGUSR2, &a, NULL);
 }

@@ -254,11 +254,13 @@ local function train(o)
   if self.save then self.saver = saver.new(self) end
   if self.resume then resume(self) end
   if self.local_sgd and not self.runner.in_round then self.local_sgd:anchor() end
+  C.atomo_requests_open(self.saver and 1 or 0)
   local info
   for epoch = self.place.epoch + 1, self.epochs do
     if is_through(self) then break end
     info = run_epoch(self, epoch)
   end
+  if self.saver then self.saver:close() end
   info = info or {step = self.step, epoch = self.place.epoch}
   info.skipped = self.skipped
   self.report:finish(info)

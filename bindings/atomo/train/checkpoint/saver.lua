@@ -36,7 +36,7 @@ function M.new(run)
   local self = setmetatable({run = run, dir = run.save, every = M.interval(run.save_every), keep = run.keep or 3},
     Saver)
   if self.keep == 0 then self.keep = math.huge end
-  self.vote, self.since = T.outside_scope(T.zeros, 1), C.atomo_time()
+  self.vote, self.since = T.outside_scope(T.zeros, 3), C.atomo_time()
   local gone = checkpoint.probe(self.dir, run.comm)
   if #gone > 0 then
     run.report:line(("%s: removed what unfinished saves had left: %s"):format(self.dir, table.concat(gone, ", ")))
@@ -44,12 +44,14 @@ function M.new(run)
   return self
 end
 
---- Is the next save due, by rank 0's clock? [collective]
-local function time_is_up(self)
-  local p = self.vote:data()
-  p[0] = C.atomo_time() - self.since >= self.every.seconds and 1 or 0
-  self.run.comm:bcast(self.vote, 0)
-  return p[0] > 0
+--- Returns what all ranks do now: is a timed save due, by rank 0's clock; has a signal asked any rank to save; to save
+--- and stop. [collective]
+local function ask(self)
+  local p, asked, seconds = self.vote:data(), C.atomo_requests_take(), self.every.seconds
+  p[0] = seconds and self.run.comm.rank == 0 and C.atomo_time() - self.since >= seconds and 1 or 0
+  p[1], p[2] = asked % 2, asked >= 2 and 1 or 0
+  self.run.comm:allreduce(self.vote, "max")
+  return p[0] > 0, p[1] > 0, p[2] > 0
 end
 
 local function save(self)
@@ -61,11 +63,26 @@ local function save(self)
   checkpoint.prune(self.dir, run.comm, self.keep)
 end
 
---- Called after a step within an epoch; saves if it is due. [collective]
+--- Says that the run was saved because a signal asked for it. stop: ends the program with code 75, on all ranks.
+local function answer(self, stop)
+  local run, name = self.run, self.dir .. "/" .. generation.name_of(self.saved)
+  if not stop then return run.report:line(name .. " is saved, as SIGUSR1 asks") end
+  run.report:line(name .. " is saved, and the run stops, as SIGTERM asks: --resume auto continues it")
+  os.exit(C.atomo_requests_stop())
+end
+
+--- Called after a step within an epoch; saves if it is due. Signals are heard within a round of local steps only if
+--- saves are timed: to agree on it, ranks have to wait for each other. [collective]
 function Saver:after_step()
-  local every = self.every
-  local due = every.steps and self.run.step % every.steps == 0 or every.seconds and time_is_up(self)
+  local every, run = self.every, self.run
+  local due, asked, stop = every.steps and run.step % every.steps == 0, false, false
+  if every.seconds or run.in_round == 0 then
+    local timed
+    timed, asked, stop = ask(self)
+    due = due or timed or asked or stop
+  end
   if due then save(self) end
+  if asked or stop then answer(self, stop) end
 end
 
 --- Records a test result; returns whether it is the best so far.
@@ -82,17 +99,25 @@ end
 --- [collective]
 function Saver:after_epoch(info, last)
   local best, every, step = is_best(self, info), self.every, self.run.step
-  local due = not (every.steps or every.seconds) or every.steps and step % every.steps == 0 or
-    every.seconds and time_is_up(self)
+  local timed, asked, stop = ask(self)
+  local due = last or timed or asked or stop or not (every.steps or every.seconds) or
+    every.steps and step % every.steps == 0
   if best and self.saved == step then
     checkpoint.point_best(self.dir, self.run.comm, generation.name_of(step), self.best_text)
-  elseif best or due or last then
+  elseif best or due then
     save(self)
   end
+  if asked or stop then answer(self, stop) end
 end
 
 --- Called when the run stops within an epoch; saves. [collective]
 function Saver:stop() save(self) end
+
+--- Called when the run is through. A signal that came after the last save ends the program here.
+function Saver:close()
+  C.atomo_requests_open(0)
+  if C.atomo_requests_take() >= 2 and self.saved then answer(self, true) end
+end
 
 --- Called when the run was resumed from a generation.
 function Saver:resumed(from)
