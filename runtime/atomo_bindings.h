@@ -346,7 +346,8 @@ ATOMO_API int atomo_output_print(const void *data, double n, int flush);
  * error if it does not exist. folder_make: its parent must exist; not an error if it exists itself. folder_sync:
  * returns when the folder's entries are on the disk. folder_names: writes the names of its entries, each ended by a 0
  * byte, to out [room bytes], as many as fit; *need is the bytes of all. file_checksum: size in bytes, and CRC-32
- * (zlib's). [local] */
+ * (zlib's). file_reserve: makes or replaces a file and has the disk keep room for `bytes` bytes; if it cannot, the file
+ * is removed. [local] */
 ATOMO_API int atomo_path_kind(const char *path);
 ATOMO_API int atomo_path_rename(const char *from, const char *to);
 ATOMO_API int atomo_path_remove(const char *path);
@@ -354,6 +355,7 @@ ATOMO_API int atomo_folder_make(const char *path);
 ATOMO_API int atomo_folder_sync(const char *path);
 ATOMO_API int atomo_folder_names(const char *path, char *out, double room, double *need);
 ATOMO_API int atomo_file_checksum(const char *path, double *size, double *crc);
+ATOMO_API int atomo_file_reserve(const char *path, double bytes);
 /* Columns of the terminal on file descriptor fd (by TIOCGWINSZ), 0 if it is no terminal. Also 0 for the pseudo-terminal
  * that mpirun gives to ranks, for which isatty returns 1. */
 ATOMO_API int atomo_terminal_width(int fd);

@@ -1,5 +1,5 @@
 /* folder.c - operations on folders and files for checkpoints, which must be complete or absent: make, list, rename,
- * remove, synchronise, checksum. Error texts name the path and the reason. Path: stage 10. */
+ * remove, synchronise, checksum, reserve room. Error texts name the path and the reason. Path: stage 10. */
 #include "io/file.h"
 #include <dirent.h>
 #include <errno.h>
@@ -85,4 +85,30 @@ int atomo_file_checksum(const char *path, double *size, double *crc)
     *size = (double)n;
     *crc = (double)sum;
     return rc;
+}
+
+/* Returns 0 or an errno value. A file system that cannot reserve room is written to instead. */
+static int fill(int fd, off_t bytes)
+{
+    static const char zeros[1 << 16];
+    const int rc = bytes > 0 ? posix_fallocate(fd, 0, bytes) : 0;
+    if (rc != EOPNOTSUPP && rc != EINVAL) return rc;
+    for (off_t at = 0; at < bytes;) {
+        const ssize_t k = pwrite(fd, zeros, (size_t)ATOMO_MIN((off_t)sizeof zeros, bytes - at), at);
+        if (k <= 0 && errno != EINTR) return k == 0 ? ENOSPC : errno;
+        if (k > 0) at += k;
+    }
+    return 0;
+}
+
+int atomo_file_reserve(const char *path, double bytes)
+{
+    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot write %s: %s", path, strerror(errno));
+    int why = fill(fd, (off_t)bytes);
+    if (why == 0 && fsync(fd) != 0) why = errno;
+    if (close(fd) != 0 && why == 0) why = errno;
+    if (why == 0) return ATOMO_OK;
+    unlink(path);
+    return atomo__fail(ATOMO_EIO, "no room for %.0f bytes in %s: %s", bytes, path, strerror(why));
 }

@@ -4,6 +4,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local bags = require "atomo.train.checkpoint.bag"
+local foreign = require "atomo.train.checkpoint.foreign"
 local named = require "atomo.optim.named"
 local round = require "atomo.train.checkpoint.round"
 local together = require "atomo.train.checkpoint.together"
@@ -78,6 +79,12 @@ local function random_state()
   return {seed = C.atomo_initial_seed(), numbers = f.number(draws, 0), tensors = f.number(draws, 1)}
 end
 
+--- Returns the model's name: as the settings say, else its class.
+function M.model_name(run)
+  local given = run.settings and run.settings.model
+  return type(given) == "string" and given or run.model.class_name
+end
+
 --- Gathers the complete state of a run between two steps. [collective]
 ---@param run table  state of atomo.train
 ---@return table<string, atomo.Bag> shared  files that all ranks share, by name
@@ -149,10 +156,14 @@ end
 ---@param open fun(name: string): atomo.Bag  reads a file of the generation
 ---@param where string   the generation, for errors
 ---@param say fun(text: string)  gets lines about state that cannot be restored and is reset
-function M.load_shared(run, open, where, say)
+---@param saved_name string?  the saved model's, for errors
+function M.load_shared(run, open, where, say, saved_name)
   local model, optimizer = open "model", open "optimizer"
-  local ok, why = pcall(run.model.load_state_dict, run.model, model:section "model")
-  if not ok then raise(("checkpoint: %s/model.safetensors: %s"):format(where, tostring(why))) end
+  local saved = model:section "model"
+  if not pcall(run.model.load_state_dict, run.model, saved) then
+    raise(("checkpoint: %s/model.safetensors is of another model: %s"):format(where,
+      foreign.model_text(saved, run.model:state_dict(), saved_name, M.model_name(run))))
+  end
   local from = ("checkpoint: %s/optimizer.safetensors"):format(where)
   local outer, plain_state = optimizer:section "outer", optimizer:section "optimizer"
   if run.local_sgd and outer.kind then

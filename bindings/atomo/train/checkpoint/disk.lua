@@ -48,6 +48,11 @@ function M.sync(path) checked(C.atomo_folder_sync(path)) end
 --- Replaces a text file; it is complete and on the disk when this returns.
 function M.put(path, text) checked(C.atomo_output_save(path, text, #text)) end
 
+--- Makes a file for which the disk keeps room; raises, and leaves no file, if the disk or a quota has less.
+---@param path string
+---@param bytes number
+function M.reserve(path, bytes) checked(C.atomo_file_reserve(path, bytes)) end
+
 --- Replaces a file of tensors, like M.put.
 function M.write(path, tensors, metadata) safetensors.save(path, tensors, metadata) end
 

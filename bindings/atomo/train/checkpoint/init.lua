@@ -6,6 +6,7 @@ local bags = require "atomo.train.checkpoint.bag"
 local contents = require "atomo.train.checkpoint.contents"
 local disk = require "atomo.train.checkpoint.disk"
 local file = require "atomo.train.checkpoint.file"
+local foreign = require "atomo.train.checkpoint.foreign"
 local generation = require "atomo.train.checkpoint.generation"
 local identity = require "atomo.train.checkpoint.identity"
 local json = require "atomo.core.json"
@@ -49,7 +50,7 @@ local function body_of(run, texts)
   end
   local text, key = compressor_text(run)
   return {step = run.step, epoch = run.place.epoch, ranks = run.comm.size, files = files,
-    progress = contents.progress(run), identity = run.identity, coder = text, coder_key = key,
+    model = contents.model_name(run), progress = contents.progress(run), identity = run.identity, coder = text, coder_key = key,
     choice = run.exchange.choice and run.exchange:choice() or nil}
 end
 
@@ -86,55 +87,6 @@ function M.prune(dir, comm, keep)
   end)
 end
 
--- ---- before the training -----------------------------------------------------------------------------------------
-
---- Makes the folder DIR. Raises if the path is a file, unless it is empty (made by mktemp): then it is removed first.
-local function make_folder(dir)
-  local kind = disk.kind(dir)
-  if kind == "file" then
-    local text, why = disk.get(dir)
-    if not text then raise(("checkpoint: %s cannot be read: %s"):format(dir, why)) end
-    if text:find("atomo-checkpoint", 1, true) then
-      raise(("checkpoint: %s is a checkpoint of an earlier version, one file; generations want a folder: save to " ..
-        "another name (and resume from this one)"):format(dir))
-    elseif text ~= "" then
-      raise(("checkpoint: %s is there already and is no checkpoint: it is not overwritten"):format(dir))
-    end
-    disk.remove(dir)
-  elseif kind == "other" then
-    raise(("checkpoint: %s is no folder"):format(dir))
-  end
-  local ok, why = pcall(disk.make, dir)
-  if not ok then raise(("checkpoint: cannot write %s: %s"):format(dir, why:match "checkpoint: (.*)" or why)) end
-end
-
---- Raises, before training, if the folder is not writable or not shared by all hosts. Removes files of unfinished saves
---- and returns their names. [collective]
----@param dir string
----@param comm table
----@return string[]
-function M.probe(dir, comm)
-  local function probe(rank) return ("%s/.probe-%d"):format(dir, rank) end
-  local gone = {}
-  together.run(comm, function() if comm.rank == 0 then make_folder(dir) end end)
-  together.run(comm, function()
-    local ok, why = pcall(disk.put, probe(comm.rank), "")
-    if not ok then raise(("checkpoint: cannot write %s: %s"):format(dir, why:match "checkpoint: (.*)" or why)) end
-  end)
-  together.run(comm, function()
-    if comm.rank > 0 then return end
-    for rank = 0, comm.size - 1 do
-      if not disk.kind(probe(rank)) then
-        raise(("checkpoint: rank 0 does not see a file that rank %d wrote to %s: the folder must be one that all " ..
-          "hosts share"):format(rank, dir))
-      end
-      disk.remove(probe(rank))
-    end
-    gone = generation.clean(dir)
-  end)
-  return gone
-end
-
 -- ---- loading -----------------------------------------------------------------------------------------------------
 
 --- Interprets option resume: {dir=, name=} for one generation, {dir=} for the newest, {file=} for a file of an earlier
@@ -148,7 +100,9 @@ local function meaning(path, save)
   if kind == "file" then
     local folder, pointer = path:match "^(.-)/?(%a+)$"
     local pointed = (pointer == "latest" or pointer == "best") and generation.pointed(folder, pointer)
-    return pointed and {dir = folder, name = pointed} or {file = path}
+    if pointed then return {dir = folder, name = pointed} end
+    foreign.check_file(path)
+    return {file = path}
   elseif kind ~= "folder" then
     raise(("checkpoint: %s is not there: expected a folder of generations, one of them, or auto"):format(path))
   end
@@ -170,7 +124,8 @@ local function find(path, run, say)
   for _, line in ipairs(passed) do say(line) end
   if name then return {body = body, folder = m.dir .. "/" .. name} end
   if path ~= "auto" then
-    raise(("checkpoint: %s holds no complete generation%s"):format(m.dir, passed[1] and ": " .. passed[1] or ""))
+    raise(("checkpoint: %s holds no complete generation (folders step-N that a run has saved)%s"):format(m.dir,
+      passed[1] and ": " .. passed[1] or ""))
   end
   say(("nothing to resume in %s: a fresh start"):format(m.dir))
 end
@@ -208,7 +163,7 @@ local function load_generation(found, run, say, compare)
   local same_ranks = body.ranks == comm.size
   local differs = identity.differences(body.identity or {}, run.identity, {ranks = true, steps = true})
   local own = together.run(comm, function()
-    contents.load_shared(run, open, folder, say)
+    contents.load_shared(run, open, folder, say, body.model or (body.identity or {}).model)
     return same_ranks and open(own_name(comm.rank)) or nil
   end)
   if differs then say("resumed with other settings than it was saved with: " .. differs) end

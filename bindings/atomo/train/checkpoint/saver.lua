@@ -5,6 +5,7 @@ local T = require "atomo.tensor"
 local checkpoint = require "atomo.train.checkpoint"
 local generation = require "atomo.train.checkpoint.generation"
 local number = require "atomo.core.number"
+local probe = require "atomo.train.checkpoint.probe"
 local C, raise = f.C, f.raise
 
 ---@class atomo.Saver
@@ -37,7 +38,7 @@ function M.new(run)
     Saver)
   if self.keep == 0 then self.keep = math.huge end
   self.vote, self.since = T.outside_scope(T.zeros, 3), C.atomo_time()
-  local gone = checkpoint.probe(self.dir, run.comm)
+  local gone = probe.run(run)
   if #gone > 0 then
     run.report:line(("%s: removed what unfinished saves had left: %s"):format(self.dir, table.concat(gone, ", ")))
   end

@@ -3,8 +3,9 @@ local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- Returns an error's text without Lua's source position.
-local function plain(text) return (tostring(text):gsub("^[^\n]-checkpoint: ", "")) end
+--- Returns an error's text without Lua's source position, which the error raised on all ranks has, and without the
+--- prefix "checkpoint: ".
+local function plain(text) return (tostring(text):gsub("^[^%s:]+:%d+: ", ""):gsub("^[^\n]-checkpoint: ", "")) end
 
 --- Runs fn() on every rank; returns its result. If it raises on any rank, runs undo() on every rank, ignoring its
 --- errors, then raises the text of the first rank that failed on all. [collective]

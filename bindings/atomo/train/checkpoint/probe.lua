@@ -1,0 +1,124 @@
+--- Tries the folder of a run's generations before the training: can all ranks write to it, do all hosts share it, has it
+-- room, and is what it holds this run's?
+local disk = require "atomo.train.checkpoint.disk"
+local generation = require "atomo.train.checkpoint.generation"
+local log = require "atomo.core.log"
+local together = require "atomo.train.checkpoint.together"
+local updates = require "atomo.optim.update"
+local raise = require("atomo.ffi").raise
+
+local M = {}
+
+--- Raises for a file in the folder's place, unless it is empty (made by mktemp): then it is removed.
+local function free_place(dir)
+  local kind = disk.kind(dir)
+  if kind == "other" then raise(("checkpoint: %s is no folder"):format(dir)) end
+  if kind ~= "file" then return end
+  local text, why = disk.get(dir)
+  if not text then raise(("checkpoint: %s cannot be read: %s"):format(dir, why)) end
+  if text:find("atomo-checkpoint", 1, true) then
+    raise(("checkpoint: %s is a checkpoint of an earlier version, one file; generations want a folder: save to " ..
+      "another name (and resume from this one)"):format(dir))
+  elseif text ~= "" then
+    raise(("checkpoint: %s is there already and is no checkpoint: it is not overwritten"):format(dir))
+  end
+  disk.remove(dir)
+end
+
+--- Has this folder the files of a generation only? A damaged generation has some of them.
+local function is_generation(path)
+  if disk.kind(path) ~= "folder" then return false end
+  for _, name in ipairs(disk.names(path)) do
+    if name ~= "manifest" and not name:match "%.safetensors$" then return false end
+  end
+  return true
+end
+
+--- Raises for entries that have a name of ours and are not ours: they would be replaced.
+local function check_entries(dir)
+  for _, name in ipairs(disk.names(dir)) do
+    local pointer = name == "latest" or name == "best"
+    if pointer and not generation.pointed(dir, name) or
+      name:match "^step%-%d+$" and not is_generation(dir .. "/" .. name) then
+      raise(("checkpoint: %s/%s is there already and is no %s of this program: save to another folder"):format(dir,
+        name, pointer and "file" or "generation"))
+    end
+  end
+end
+
+--- Raises if the folder holds generations that the run does not continue: it would in time replace or remove them.
+---@param run table
+local function check_owner(run)
+  local dir, resume = run.save, run.resume
+  local newest = generation.list(dir)[1]
+  if not newest or resume == "auto" then return end
+  local from = resume and (generation.split(resume) or resume:match "^(.-)/+%a+$" or resume)
+  local mark = ("/.probe-%d"):format(run.comm.rank) -- a file in `dir`, however that is written
+  for _, folder in ipairs {from or dir, resume or dir} do
+    if resume and disk.kind(folder .. mark) == "file" then return end
+  end
+  raise(("checkpoint: %s holds generations of an earlier run, the newest is %s: continue that run (resume = 'auto', " ..
+    "--resume auto), or save to another folder"):format(dir, newest.name))
+end
+
+local function bytes_of_optimizer(optimizer)
+  local bytes = 0
+  for _, group in ipairs(optimizer.groups) do
+    for _, kept in pairs(updates.state[optimizer.kind]) do bytes = bytes + (kept(group) and 4 * group.n or 0) end
+  end
+  return bytes
+end
+
+--- Returns the bytes of this rank's part of a generation, as far as they are known before the first step: model,
+--- optimizer. What compressors remember is not.
+local function bytes_needed(run)
+  local bytes = 0
+  if run.comm.rank == 0 then
+    for _, t in pairs(run.model:state_dict()) do bytes = bytes + t:numel() * (t:dtype() == "u8" and 1 or 4) end
+    bytes = bytes + bytes_of_optimizer(run.local_sgd and run.local_sgd.optimizer or run.optimizer)
+  end
+  return bytes + (run.local_sgd and bytes_of_optimizer(run.optimizer) or 0)
+end
+
+local function reserve(run, path)
+  local bytes = bytes_needed(run)
+  local ok, why = pcall(disk.reserve, path, bytes)
+  if ok then return end
+  raise(("checkpoint: cannot write %s, where this rank's part of a generation takes %s or more: %s"):format(run.save,
+    log.bytes(bytes), why:match "checkpoint: (.*)" or why))
+end
+
+--- Raises, before training, if the folder run.save is not writable, not shared by all hosts, has no room for a
+--- generation, or holds what this run must not replace. Removes files of unfinished saves and returns their names.
+--- [collective]
+---@param run table  state of atomo.train
+---@return string[]
+function M.run(run)
+  local dir, comm, gone = run.save, run.comm, {}
+  local function probe(rank) return ("%s/.probe-%d"):format(dir, rank) end
+  local function remove() disk.remove(probe(comm.rank)) end
+  local function on_first(fn)
+    together.run(comm, function() if comm.rank == 0 then fn() end end, remove)
+  end
+  on_first(function()
+    free_place(dir)
+    local ok, why = pcall(disk.make, dir)
+    if not ok then raise(("checkpoint: cannot write %s: %s"):format(dir, why:match "checkpoint: (.*)" or why)) end
+    check_entries(dir)
+  end)
+  together.run(comm, function() reserve(run, probe(comm.rank)) end, remove)
+  on_first(function()
+    for rank = 0, comm.size - 1 do
+      if not disk.kind(probe(rank)) then
+        raise(("checkpoint: rank 0 does not see a file that rank %d wrote to %s: the folder must be one that all " ..
+          "hosts share"):format(rank, dir))
+      end
+    end
+    check_owner(run)
+    for rank = 0, comm.size - 1 do disk.remove(probe(rank)) end
+    gone = generation.clean(dir)
+  end)
+  return gone
+end
+
+return M
