@@ -1,0 +1,170 @@
+-- What is given in place of a checkpoint or its folder and is not one: refused before the first step, on all ranks with
+-- the same text, by what it is; nothing in it changes.
+local atomo = require "atomo"
+local checkpoints = require "support.checkpoints"
+local disk = require "atomo.train.checkpoint.disk"
+local nn, world = atomo.nn, atomo.mpi.world
+
+local steps
+
+local function train(options)
+  atomo.manual_seed(3)
+  steps = 0
+  local data = atomo.data.synthetic {train = 32, test = 8}
+  local model = options.model or nn.Sequential {nn.Flatten(), nn.Linear(3072, 10)}
+  local o = {model = model, epochs = 1, eval_every = 0, quiet = true, exchange = atomo.exchange {compress = "none"},
+    optimizer = atomo.optim.adam {params = model:parameters(), lr = 0.01}, on_step = function() steps = steps + 1 end,
+    data = atomo.data.loader {set = data.train, batch = 4, rank = world.rank, size = world.size}}
+  for key, value in pairs(options) do o[key] = value end
+  return atomo.train(o)
+end
+
+local function refused(pattern, options)
+  local ok, text = pcall(train, options)
+  assert.is_false(ok, "not refused: " .. pattern)
+  assert.matches(pattern, text)
+  assert.equal(0, steps)
+  local all = world:allgatherv((tostring(text):gsub("^[^ ]+ ", ""))) -- without the source position
+  for _, other in ipairs(all) do assert.equal(all[1], other) end
+end
+
+local function on_first(fn)
+  world:barrier()
+  if world.rank == 0 then fn() end
+  world:barrier()
+end
+
+local function put(path, bytes)
+  on_first(function()
+    local file = assert(io.open(path, "wb"))
+    file:write(bytes)
+    file:close()
+  end)
+end
+
+--- Returns names and bytes of all files in a folder, as text.
+local function contents(dir)
+  local list = {}
+  for _, name in ipairs(disk.names(dir)) do
+    local path = dir .. "/" .. name
+    list[#list + 1] = name .. " " .. (disk.kind(path) == "folder" and contents(path) or checkpoints.bytes(path))
+  end
+  return table.concat(list, "\n")
+end
+
+describe("a folder to save to", function()
+  teardown(checkpoints.remove_all)
+
+  it("that holds another run is refused, unless the run continues it, however the folder is written", function()
+    local dir, other = checkpoints.path(), checkpoints.path()
+    train {save = dir, save_every = 1, keep = 2}
+    train {save = other}
+    world:barrier()
+    local before = contents(dir)
+    local last = checkpoints.named(dir):match "[^/]+$"
+    refused("holds generations of an earlier run, the newest is " .. last:gsub("%-", "%%-") .. ": continue", {save = dir})
+    refused("holds generations of an earlier run", {save = dir, resume = other})
+    refused("holds generations of an earlier run", {save = dir, resume = checkpoints.named(other)})
+    assert.equal(before, contents(dir))
+    local folder, name = dir:match "^(.*)/([^/]+)$"
+    local again = ("%s/./%s"):format(folder, name)
+    for _, from in ipairs {"auto", dir, again, again .. "/" .. last, dir .. "/latest", again .. "/latest/"} do
+      if from:sub(-1) ~= "/" then train {save = dir, resume = from, epochs = 1} end
+    end
+    assert.equal(before, contents(dir))
+  end)
+
+  it("in which something else has a name of ours is refused", function()
+    for _, case in ipairs {
+      {"step%-7 is there already and is no generation of this program", function(dir)
+        disk.make(dir .. "/step-7")
+        disk.put(dir .. "/step-7/weights.h5", "mine")
+      end},
+      {"step%-7 is there already and is no generation", function(dir)
+        disk.make(dir .. "/step-7")
+        disk.make(dir .. "/step-7/manifest.safetensors")
+        disk.make(dir .. "/step-7/rest")
+      end},
+      {"step%-7 is there already and is no generation", function(dir) disk.put(dir .. "/step-7", "mine") end},
+      {"latest is there already and is no file of this program", function(dir) disk.make(dir .. "/latest") end},
+      {"best is there already and is no file of this program", function(dir) disk.put(dir .. "/best", "model 3") end},
+    } do
+      local dir = checkpoints.path()
+      on_first(function()
+        disk.make(dir)
+        case[2](dir)
+      end)
+      for _, resume in ipairs {false, "auto"} do
+        refused("checkpoint: rank 0: .*/" .. case[1], {save = dir, resume = resume or nil})
+      end
+      assert.equal(1, #disk.names(dir))
+    end
+  end)
+
+  it("that has no room for a generation is refused; the probe leaves no file", function()
+    local dir = checkpoints.path()
+    on_first(function() disk.make(dir) end)
+    local reserve, asked = disk.reserve, nil
+    disk.reserve = function(path, bytes) -- as on a disk that is too small
+      asked = bytes
+      if bytes > 0 then return reserve(path, 1e18) end
+      return reserve(path, bytes)
+    end
+    local ok, text = pcall(refused, "checkpoint: rank 0: cannot write .*, where this rank's part of a generation takes " ..
+      "369 kB or more: no room for 1000000000000000000 bytes in .*: ", {save = dir})
+    disk.reserve = reserve
+    assert(ok, text)
+    local least = world.rank == 0 and 3 * 4 * 30730 or 0 -- the model, and two moments of Adam in padded blocks
+    assert.is_true(asked >= least and asked <= 1.001 * least, asked)
+    world:barrier()
+    assert.same({}, disk.names(dir))
+  end)
+end)
+
+describe("a file to resume from", function()
+  teardown(checkpoints.remove_all)
+
+  for _, case in ipairs {{"a text file", "epoch 3\nloss 0.5\n"}, {"an empty file", ""},
+    {"a zip archive %(a file of PyTorch, or %.npz%)", "PK\3\4" .. ("\0"):rep(60)}, {"a pickle", "\128\2}q\0."},
+    {"a file of NumPy", "\147NUMPY\1\0"}, {"a JSON file", '{"step": 3}'}, {"an HDF5 file", "\137HDF\r\n"}} do
+    local what, bytes = case[1], case[2]
+    it("that is " .. what:gsub("%%", "") .. " is refused", function()
+      local path = checkpoints.path()
+      put(path, bytes)
+      refused("checkpoint: rank 0: .* is " .. what .. "[^,]*, no checkpoint: expected a folder that was saved to",
+        {resume = path})
+    end)
+  end
+
+  it("that is one file of a generation is refused, and its folder named", function()
+    local dir = checkpoints.path()
+    train {save = dir}
+    local folder = checkpoints.named(dir)
+    for _, name in ipairs {"model.safetensors", "manifest", "rank-0.safetensors"} do
+      refused("is one file of a generation: resume from its folder, .*/" .. folder:match("[^/]+$"):gsub("%-", "%%-"),
+        {resume = folder .. "/" .. name})
+    end
+  end)
+
+  it("that is a folder without generations is refused", function()
+    local dir = checkpoints.path()
+    on_first(function() disk.make(dir) end)
+    refused("holds no complete generation %(folders step%-N that a run has saved%)", {resume = dir})
+  end)
+end)
+
+describe("the checkpoint of another model", function()
+  teardown(checkpoints.remove_all)
+
+  it("is refused by both names, and by what differs", function()
+    local dir = checkpoints.path()
+    train {save = dir, settings = {model = "linear"}}
+    local two = nn.Sequential {nn.Flatten(), nn.Linear(3072, 4), nn.Linear(4, 10)}
+    refused("is of another model: linear with 2 tensors there, Sequential with 4 here; only here: 2%.bias, 2%.weight; " ..
+      "wrong shape: 1%.bias is %[10%] there, %[4%] here, 1%.weight is %[10,3072%] there, %[4,3072%] here$",
+      {model = two, resume = dir})
+    local same = nn.Sequential {nn.Flatten(), nn.Linear(3072, 10, {bias = false})}
+    refused("linear with 2 tensors there, wide with 1 here; only there: 1%.bias$",
+      {model = same, resume = dir, settings = {model = "wide"}})
+  end)
+end)
