@@ -129,6 +129,8 @@ verb=${1:-}
 case $verb in
 agent) # called by mpirun instead of ssh: agent NAME HOST COMMAND...
   name=$1 host=$2; shift 2
+  # like ssh, it does not reach a host that is cut off
+  ip -n "$(space "${host#h}")" link show eth0 up 2>/dev/null | grep -q . || { echo "netlab: no route to $host" >&2; exit 255; }
   on_host "$host" sh -c "$*" ;;
 run | up | exec | on | down) ;;
 '' | -h | --help | help) usage; exit 0 ;;

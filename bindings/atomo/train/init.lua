@@ -203,7 +203,7 @@ local function setup(o)
   for key, value in pairs(o) do self[key] = value end
   self.train_loader = o.data.train or o.data
   self.test_loader = o.data.test
-  self.epochs, self.eval_every = o.epochs or 1, o.eval_every or 1
+  self.epochs, self.eval_every, self.resume = o.epochs or 1, o.eval_every or 1, saver.from(o)
   self.nonfinite = o.nonfinite or "abort"
   self.exchange = o.exchange or require("atomo.exchange").exchange {}
   self.comm = self.exchange.comm

@@ -152,6 +152,15 @@ local function find_place(run, ranks, values)
     values and values.accumulate or run.accumulate, batches, run.accumulate, there, run.step)
 end
 
+--- Returns what a run resumes from. A job that mpirun.sh --restarts has started again continues from the newest
+--- generation of `save`, as soon as there is one, whatever it was first told. [local]
+---@param o {save: string?, resume: string?}
+---@return string?
+function M.from(o)
+  local again = o.save and os.getenv "ATOMO_RESTART" and generation.list(o.save)[1]
+  return again and "auto" or o.resume
+end
+
 --- Resumes from run.resume; sets run.step and run.place. Returns what it resumed from; nil means that "auto" found
 --- nothing. [collective]
 ---@param run table
