@@ -121,7 +121,7 @@ answers() { # HOST
 # Prints "HOST RANKS WORD" for each host of --host or --hostfile; WORD is its part of the list, or its line's number.
 host_table() {
   if [ -n "$hosts" ]; then
-    printf '%s\n' "$hosts" | tr , '\n' | awk -F: 'NF { print $1, $2 + 0 > 0 ? $2 : 1, $0 }'
+    printf '%s\n' "$hosts" | tr , '\n' | awk -F: 'NF { print $1, ($2 + 0 > 0 ? $2 : 1), $0 }'
   elif [ -n "$hostfile" ]; then
     awk '{ sub(/#.*/, "") } NF { slots = 1; for (i = 2; i <= NF; i++) if ($i ~ /^slots=/) slots = substr($i, 7)
       print $1, slots, NR }' "$hostfile"

@@ -3,12 +3,13 @@
 # end within 5 seconds with an exit code other than 0, leave no process, and leave a complete last checkpoint. The
 # moments are after MPI has started on all ranks; with --starting, after all processes exist and while MPI starts. If a
 # rank is killed then, Open MPI 4.1.4's mpirun sometimes hangs (in a futex, with "PMIX ERROR: UNREACHABLE"), although
-# all ranks have ended; scripts/mpirun.sh, which starts the jobs here, ends it.
+# all ranks have ended; scripts/mpirun.sh, which starts the jobs here, ends it. With --chain each job resumes what the one
+# before has left; the last one is not killed, and must end bit-identical to a job that never was.
 set -eu
 
 usage() {
   cat <<USAGE
-usage: sh tests/kill_series.sh [--kills N] [--ranks N] [--within SECONDS] [--seed N] [--host PATH] [--starting]
+usage: sh tests/kill_series.sh [--kills N] [--ranks N] [--within SECONDS] [--seed N] [--host PATH] [--starting | --chain]
   --kills N          how often (50)
   --ranks N          ranks of a job (4)
   --within SECONDS   the latest moment after the ranks have met (3; with --starting: after their start, 0.5)
@@ -16,17 +17,19 @@ usage: sh tests/kill_series.sh [--kills N] [--ranks N] [--within SECONDS] [--see
   --patience FACTOR  of the 5 seconds, on a busy machine (1)
   --host PATH        the program (build/atomo-lua)
   --starting         kill while MPI starts
+  --chain            resume after each kill; in the end compare with a job that was not killed (--within 1.5)
 Ends with the line "N passed, N failed".
 USAGE
 }
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
-kills=50 ranks=4 within='' starting='' seed=1 patience=1 host=$root/build/atomo-lua
+kills=50 ranks=4 within='' starting='' chain='' seed=1 patience=1 host=$root/build/atomo-lua
 while [ $# -gt 0 ]; do
   case $1 in
   -h | --help) usage; exit 0 ;;
   --starting) starting=yes ;;
+  --chain) chain=yes ;;
   --kills | --ranks | --within | --seed | --patience | --host)
     [ $# -ge 2 ] || die "$1 wants a value"
     eval "${1#--}=\$2"
@@ -36,7 +39,8 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ -x "$host" ] || die "there is no program $host"
-[ -n "$within" ] || within=$([ -n "$starting" ] && echo 0.5 || echo 3)
+[ -z "$starting" ] || [ -z "$chain" ] || die "--starting and --chain exclude each other"
+[ -n "$within" ] || within=$(if [ -n "$starting" ]; then echo 0.5; elif [ -n "$chain" ]; then echo 1.5; else echo 3; fi)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
@@ -47,6 +51,25 @@ alive() { # PID...: prints those that still run (not zombies)
 }
 
 milliseconds() { date +%s%3N; }
+
+# Starts the job. EPOCHS: it ends after so many, resumes what it finds, and prints digests; empty: it does not end.
+run() { # FOLDER [EPOCHS]
+  exec sh "$root/scripts/mpirun.sh" --oversubscribe -n "$ranks" "$host" "$root/tests/support/fault_job.lua" "$@" </dev/null
+}
+
+# Prints what is wrong with the generations in a folder.
+check_generations() { # FOLDER
+  "$host" - "$1" <<'LUA' 2>&1
+    local disk, manifest = require "atomo.train.checkpoint.disk", require "atomo.train.checkpoint.manifest"
+    for _, name in ipairs(disk.kind(...) and disk.names(...) or {}) do
+      local folder = (...) .. "/" .. name
+      local body, why = nil, nil
+      if name:match "^step%-%d+$" then body, why = manifest.read(folder) end
+      for _, entry in ipairs(body and body.files or {}) do why = why or manifest.problem(folder, entry) end
+      if why then print(folder .. ": " .. why) end
+    end
+LUA
+}
 
 # Prints the job's ranks: children of mpirun that run the program.
 ranks_of_job() { ps -o pid= -o comm= --ppid "$job" | awk -v name="${host##*/}" '$2 == name { print $1 }'; }
@@ -68,8 +91,8 @@ while [ "$k" -lt "$kills" ]; do
   # shellcheck disable=SC2046
   set -- $(awk -v s="$seed" -v k="$k" -v n="$ranks" -v w="$within" 'BEGIN { srand(s * 1000 + k); rand(); print int(rand() * n), rand() * w }')
   victim=$1 moment=$2
-  rm -rf "$folder"/*
-  sh "$root/scripts/mpirun.sh" --oversubscribe -n "$ranks" "$host" "$root/tests/support/fault_job.lua" "$folder/checkpoint" >"$folder/out" 2>&1 </dev/null &
+  if [ -n "$chain" ]; then rm -f "$folder/checkpoint.up"; else rm -rf "$folder"/*; fi
+  (run "$folder/checkpoint" ${chain:+$((4 * kills))}) >"$folder/out" 2>&1 &
   job=$!
   pids=$(find_ranks)
   sleep "$moment"
@@ -91,10 +114,10 @@ while [ "$k" -lt "$kills" ]; do
   [ "$rc" != 0 ] || why="exit code 0"
   [ "$took" -le $((5000 * patience)) ] || why="$why $took ms"
   [ -z "$left" ] || why="$why; processes left: $left"
+  wrong=$(check_generations "$folder/checkpoint") || true
+  why=$why${wrong:+"; $wrong"}
   for generation in "$folder"/checkpoint/step-*; do
-    case $generation in *.partial | *'*') continue ;; esac
-    "$host" -e "require('atomo.safetensors').load('$generation/model.safetensors')" >"$folder/load" 2>&1 || why="$why; $generation: $(cat "$folder/load")"
-    saved=$((saved + 1))
+    case $generation in *.partial | *.replaced | *.removed | *'*') ;; *) saved=$((saved + 1)) ;; esac
   done
   [ "$took" -le "$slowest" ] || slowest=$took
   if [ -z "$why" ]; then passed=$((passed + 1)); else
@@ -105,6 +128,19 @@ while [ "$k" -lt "$kills" ]; do
     [ -z "$left" ] || kill -9 $left 2>/dev/null || true
   fi
 done
-echo "slowest end: $slowest ms after the kill; $saved checkpoints left, each loaded"
+if [ -n "$chain" ]; then
+  (run "$folder/checkpoint" $((4 * kills))) >"$folder/out" 2>&1 || { cat "$folder/out"; die "the last job failed"; }
+  (run "$folder/whole" $((4 * kills))) >"$folder/whole.out" 2>&1 || { cat "$folder/whole.out"; die "the whole job failed"; }
+  grep '^END ' "$folder/out" | sort >"$folder/end" || true
+  grep '^END ' "$folder/whole.out" | sort >"$folder/whole.end" || true
+  if [ -s "$folder/end" ] && cmp -s "$folder/end" "$folder/whole.end"; then
+    echo "resumed: $(grep -o 'resuming after .*, from' "$folder/out"); $(head -n 1 "$folder/end"), as without kills"
+  else
+    failed=$((failed + 1))
+    echo "after $kills kills the job ends otherwise than one without:"
+    cat "$folder/end" "$folder/whole.end"
+  fi
+fi
+echo "slowest end: $slowest ms after the kill; $saved checkpoints left, each complete"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

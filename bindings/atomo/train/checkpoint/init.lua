@@ -161,7 +161,8 @@ local function load_generation(found, run, say, compare)
   local comm, body, folder = run.comm, found.body, found.folder
   local open, values = opener(body, folder), contents.read_progress(body.progress, folder)
   local same_ranks = body.ranks == comm.size
-  local differs = identity.differences(body.identity or {}, run.identity, {ranks = true, steps = true})
+  local differs = identity.differences(body.identity or {}, run.identity,
+    {ranks = true, steps = true, ["data: size"] = not same_ranks, ["test data: size"] = not same_ranks})
   local own = together.run(comm, function()
     contents.load_shared(run, open, folder, say, body.model or (body.identity or {}).model)
     return same_ranks and open(own_name(comm.rank)) or nil
