@@ -1,5 +1,6 @@
 # Finds every package, collects what is missing, and names the Debian package of each.
-# Result: the interface target atomo_packages, ATOMO_HAVE_ONEDNN, ATOMO_HAVE_READLINE, ATOMO_READLINE.
+# Result: the interface target atomo_packages, ATOMO_HAVE_ONEDNN, ATOMO_HAVE_PNG, ATOMO_HAVE_JPEG,
+# ATOMO_HAVE_READLINE, ATOMO_READLINE.
 find_package(PkgConfig QUIET)
 set(atomo_missing "")
 macro(atomo_need found what apt)
@@ -55,6 +56,10 @@ find_path(ONEDNN_INCLUDE_DIR oneapi/dnnl/dnnl.h)
 find_library(ONEDNN_LIBRARY NAMES dnnl)
 find_path(READLINE_INCLUDE_DIR readline/readline.h)
 find_library(READLINE_LIBRARY NAMES readline)
+if(ATOMO_IMAGES)
+  find_package(PNG QUIET)
+  find_package(JPEG QUIET)
+endif()
 
 atomo_need(LUAJIT_FOUND      "LuaJIT 2.1"             libluajit-5.1-dev)
 atomo_need(FFTW_FOUND        "FFTW, single precision" libfftw3-dev)
@@ -86,6 +91,18 @@ else()
   message(STATUS "atomo: readline not found, the REPL has no history (apt install libreadline-dev)")
 endif()
 
+foreach(library PNG:libpng-dev JPEG:libjpeg62-turbo-dev)
+  string(REPLACE ":" ";" library ${library})
+  list(GET library 0 name)
+  list(GET library 1 apt)
+  set(ATOMO_HAVE_${name} OFF)
+  if(ATOMO_IMAGES AND ${name}_FOUND)
+    set(ATOMO_HAVE_${name} ON)
+  elseif(ATOMO_IMAGES)
+    message(STATUS "atomo: ${name} library not found, data sets of ${name} files cannot be read (apt install ${apt})")
+  endif()
+endforeach()
+
 add_library(atomo_packages INTERFACE)
 target_include_directories(atomo_packages INTERFACE ${LAPACKE_INCLUDE_DIR})
 target_link_libraries(atomo_packages INTERFACE MPI::MPI_C PkgConfig::OPENBLAS ${LAPACKE_LIBRARY} PkgConfig::FFTW
@@ -95,3 +112,9 @@ if(ATOMO_HAVE_ONEDNN)
   target_include_directories(atomo_packages INTERFACE ${ONEDNN_INCLUDE_DIR})
   target_link_libraries(atomo_packages INTERFACE ${ONEDNN_LIBRARY})
 endif()
+foreach(name PNG JPEG)
+  if(ATOMO_HAVE_${name})
+    target_compile_definitions(atomo_packages INTERFACE ATOMO_HAVE_${name})
+    target_link_libraries(atomo_packages INTERFACE ${name}::${name})
+  endif()
+endforeach()

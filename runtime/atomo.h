@@ -274,6 +274,30 @@ ATOMO_API int atomo_idx_read(const char *path, int ndim, atomo_tensor **out);
  * to exactly one rank, all ranks take the same number of steps, and a rank may get 0 images in the last one. The next
  * batch is made on a thread of its own. */
 typedef struct atomo_loader atomo_loader;
+/* One change of an image, with its numbers in p. Pixels are x = byte / 255, or f32 images' values as they are.
+ *   NORMALISE      (x - p[i]) / p[8 + i] in channel i
+ *   CROP           pads by p[0] zeros and crops at random
+ *   FLIP           mirrors left and right with probability p[0]
+ *   CUTOUT         sets a square of p[0] pixels, with its centre anywhere, to 0 [DeVries & Taylor 2017]
+ *   COLOUR_JITTER  brightness, contrast and saturation times random factors in [max(0, 1 - p), 1 + p], p = p[0], p[1],
+ *                  p[2], in this order; the result is clamped to [0, 1]
+ *   MIXUP          l x + (1 - l) x', x' another image of the set at random, l from Beta(p[0], p[0]); labels become f32
+ *                  probabilities [n,classes] in the same way [Zhang et al. 2018]
+ */
+enum {
+    ATOMO_NORMALISE,
+    ATOMO_CROP,
+    ATOMO_FLIP,
+    ATOMO_CUTOUT,
+    ATOMO_COLOUR_JITTER,
+    ATOMO_MIXUP,
+    ATOMO_TRANSFORM_KINDS,
+};
+enum { ATOMO_MOST_TRANSFORMS = 12 };
+typedef struct atomo_transform {
+    int32_t kind; /* ATOMO_NORMALISE, ... */
+    float p[16];
+} atomo_transform;
 typedef struct atomo_loader_options {
     double seed;                /* whole number in [0, 2^53] */
     int32_t batch, rank, size;  /* images per rank and step; this rank; number of ranks */
@@ -281,13 +305,15 @@ typedef struct atomo_loader_options {
     int32_t crop, flip;         /* pad by `crop` zeros (after normalising) and crop at random; mirror at random */
     int32_t background;         /* 0: make batches on the calling thread, with the same bits */
     int32_t classes;            /* labels must be in [0, classes); 0: any */
-    float mean[8], std[8];      /* of each channel: x = (pixel / 255 - mean) / std */
+    float mean[8], std[8];      /* of each channel: x = (pixel / 255 - mean) / std; f32 images are not divided by 255 */
+    int32_t transforms; /* > 0: that many of transform[], in their order, in place of mean, std, crop and flip */
+    atomo_transform transform[ATOMO_MOST_TRANSFORMS];
 } atomo_loader_options;
 typedef struct atomo_batch {
     double step, steps;     /* this step of the epoch (0-based), steps of the epoch */
     int32_t n, total, slot; /* images of this rank, of all ranks; the buffer with this rank's (atomo_loader_view) */
 } atomo_batch;
-/* images u8 [n,h,w,c] and labels i32 [n], contiguous; the loader keeps their storage alive. [local] */
+/* images u8 or f32 [n,h,w,c] and labels i32 [n], contiguous; the loader keeps their storage alive. [local] */
 ATOMO_API int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels,
                                const atomo_loader_options *options, atomo_loader **out);
 ATOMO_API void atomo_loader_free(atomo_loader *l);          /* at any time, even during an epoch; NULL is allowed */
@@ -296,7 +322,8 @@ ATOMO_API double atomo_loader_steps(const atomo_loader *l); /* steps of an epoch
 ATOMO_API int atomo_loader_begin(atomo_loader *l, double epoch, double step);
 /* 1 and *out: the next batch, valid until the next call of _next or _begin; 0: the epoch is over. [local] */
 ATOMO_API int atomo_loader_next(atomo_loader *l, atomo_batch *out);
-/* Views x f32 [n,h,w,c] and y i32 [n] of buffer `slot` (0 or 1); they keep its memory alive. [local] */
+/* Views x f32 [n,h,w,c] and y i32 [n] (f32 [n,classes] after MIXUP) of buffer `slot` (0 or 1); they keep its memory
+ * alive. [local] */
 ATOMO_API int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_tensor **x, atomo_tensor **y);
 
 /* ---- stage 3, layers: forward and backward ----------------------------------------------------------------------- */

@@ -84,9 +84,42 @@ ATOMO_API int atomo_fused(const atomo_step *step, int count, int registers, cons
  * of class i % 10. An image depends on (seed, split, i) only, with the same bits on every CPU. [local] EARG */
 ATOMO_API int atomo_synthetic(double seed, int split, double first, double n, atomo_tensor **images,
                               atomo_tensor **labels);
-/* Mean and standard deviation of each channel (the last dimension, at most 8) of a contiguous u8 tensor, in units of
- * 255; mean and std have a number for each channel. */
+/* Mean and standard deviation of each channel (the last dimension, at most 8) of a contiguous tensor: u8 in units of
+ * 255, f32 as they are; mean and std have a number for each channel. */
 ATOMO_API int atomo_channel_stats(const atomo_tensor *images, double *mean, double *std);
+
+/* size[3] = height, width and channels (1 grey, 3 colour; alpha is not counted) in the header of a PNG, JPEG or PNM
+ * file. [local] EIO, EFORMAT; EUNSUPPORTED if this build has no library for the format */
+ATOMO_API int atomo_image_size(const char *path, double *size);
+/* images u8 [count,h,w,c], c 1 or 3, = the images of these files, made grey or coloured as c says. One of another size
+ * is refused, or with `resize` scaled to cover h x w, with its centre kept. The error is that of the first file that
+ * cannot be read. [local] EIO, EFORMAT, EUNSUPPORTED; ESHAPE */
+ATOMO_API int atomo_images_read(const char *const *paths, int count, int resize, atomo_tensor *images);
+/* A numeric variable of a MATLAB MAT-file of version 5. out has the dimensions in reverse order, because the file is
+ * column-major: a variable of H x W x C x N becomes [N,C,W,H]. dtypes as in atomo_npy_read. [local] EIO, EFORMAT,
+ * EDTYPE
+ */
+ATOMO_API int atomo_mat_read(const char *path, const char *name, atomo_tensor **out);
+/* A table of text: a header, then lines of as many fields, between separators (one ASCII character), with or without
+ * quotes. _field: a field's text, row 0 is the header; NULL if there is none. _numbers: f32 [rows, columns] of the
+ * columns whose skip[column] is 0. [local] EIO; EFORMAT with the line, and for a field that is not a finite number */
+typedef struct atomo_csv atomo_csv;
+ATOMO_API int atomo_csv_open(const char *path, int separator, atomo_csv **out);
+ATOMO_API void atomo_csv_close(atomo_csv *c); /* NULL is allowed */
+ATOMO_API int atomo_csv_columns(const atomo_csv *c);
+ATOMO_API double atomo_csv_rows(const atomo_csv *c); /* without the header */
+ATOMO_API const char *atomo_csv_field(const atomo_csv *c, double row, int column);
+ATOMO_API int atomo_csv_numbers(const atomo_csv *c, const uint8_t *skip, atomo_tensor **out);
+
+/* The parts of atomo_loader, for loaders over other sets. _order: i32 [n] = the order of an epoch, image numbers from
+ * 0. _share: this rank's part of global batch `step` is order[first .. first + n); total = images of all ranks.
+ * _augment: f32 out = images u8 or f32 [m,h,w,c], whose numbers in the set are ids i32 [m], changed as by a loader with
+ * these options (no MIXUP) in that epoch. [local] EARG, ESHAPE */
+ATOMO_API int atomo_loader_order(double seed, double epoch, int shuffle, double n, atomo_tensor **out);
+ATOMO_API int atomo_loader_share(double n, double batch, double rank, double size, double step, double *first,
+                                 atomo_batch *out);
+ATOMO_API int atomo_augment(const atomo_tensor *images, const atomo_tensor *ids, const atomo_loader_options *options,
+                            double epoch, atomo_tensor **out);
 
 /* Selects the engine that computes convolutions. It depends on a layer's shape and the CPU, never on timings:
  *   "auto"      (the default) Winograd's F(4x4,3x3) or F(2x2,3x3) for the layers where it is faster, else as "direct"

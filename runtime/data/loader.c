@@ -39,10 +39,12 @@ struct atomo_loader {
 static void fill(atomo_loader *l, buffer *f, int64_t step)
 {
     int64_t first;
-    if (l->b.order_epoch != l->epoch) atomo__batch_order(&l->b, l->epoch);
-    atomo__batch_share(&l->b, step, &first, &f->n, &f->total);
+    atomo__batcher *b = &l->b;
+    if (b->order_epoch != l->epoch) atomo__order(b->o.seed, l->epoch, b->o.shuffle, b->n, b->order);
+    b->order_epoch = l->epoch;
+    atomo__share(b->n, b->o.batch, b->o.rank, b->o.size, step, &first, &f->n, &f->total);
     f->step = step;
-    f->status = atomo__batch_make(&l->b, l->epoch, first, f->n, atomo__f32(f->x), atomo__i32(f->y));
+    f->status = atomo__batch_make(b, l->epoch, first, f->n, atomo__f32(f->x), f->y->data);
     if (f->status < 0) {
         strncpy(f->error, atomo_last_error(), sizeof f->error - 1);
         f->error[sizeof f->error - 1] = 0;
@@ -79,15 +81,11 @@ static void *worker(void *arg)
 
 static int check_options(const atomo_tensor *images, const atomo_tensor *labels, const atomo_loader_options *o)
 {
-    ATOMO_TRY(atomo__expect(images, ATOMO_U8, 4, "loader: images"));
+    ATOMO_TRY(atomo__batch_check(images, o));
     ATOMO_TRY(atomo__expect(labels, ATOMO_I32, 1, "loader: labels"));
     const double n = images->shape[0];
     ATOMO_REQUIRE(labels->shape[0] == n, ATOMO_ESHAPE, "loader: images %s, labels %s: expected one label an image",
                   atomo__shape_text(images), atomo__shape_text(labels));
-    ATOMO_REQUIRE(images->numel > 0 && n <= INT32_MAX, ATOMO_ESHAPE,
-                  "loader: images %s, expected 1 to 2^31-1 of them, not empty", atomo__shape_text(images));
-    ATOMO_REQUIRE(images->shape[3] <= 8, ATOMO_ESHAPE, "loader: images %s have %.0f channels, at most 8",
-                  atomo__shape_text(images), images->shape[3]);
     ATOMO_REQUIRE(o->batch >= 1, ATOMO_EARG, "loader: batch %d, expected at least 1", o->batch);
     ATOMO_REQUIRE(o->size >= 1 && o->rank >= 0 && o->rank < o->size, ATOMO_EARG,
                   "loader: rank %d of %d, expected 0 to size - 1", o->rank, o->size);
@@ -97,51 +95,28 @@ static int check_options(const atomo_tensor *images, const atomo_tensor *labels,
     ATOMO_REQUIRE(!o->drop_last || (double)whole <= n, ATOMO_EARG,
                   "loader: drop_last with %.0f images, fewer than one global batch (%d x %d ranks)", n, o->batch,
                   o->size);
-    ATOMO_REQUIRE(o->seed >= 0 && o->seed <= 0x1p53 && o->seed == (double)(int64_t)o->seed, ATOMO_EARG,
-                  "loader: seed %.17g, expected a whole number in [0, 2^53]", o->seed);
-    ATOMO_REQUIRE(o->crop >= 0 && o->crop < 4096, ATOMO_EARG, "loader: crop %d, expected 0 to 4095 pixels", o->crop);
     ATOMO_REQUIRE(o->classes >= 0, ATOMO_EARG, "loader: classes %d, expected 0 or more", o->classes);
-    for (int i = 0; i < (int)images->shape[3]; i++)
-        ATOMO_REQUIRE(o->std[i] > 0 && o->std[i] < 1e30f && o->mean[i] > -1e30f && o->mean[i] < 1e30f, ATOMO_EARG,
-                      "loader: channel %d: mean %g, std %g, expected finite numbers and std > 0", i + 1,
-                      (double)o->mean[i], (double)o->std[i]);
     return ATOMO_OK;
 }
 
 static int make_batcher(atomo__batcher *b, const atomo_tensor *images, const atomo_tensor *labels,
                         const atomo_loader_options *o)
 {
-    b->images = images->data;
-    b->labels = labels->data;
-    b->n = atomo__size(images, 0);
-    b->h = atomo__size(images, 1);
-    b->w = atomo__size(images, 2);
-    b->c = atomo__size(images, 3);
-    b->o = *o;
-    b->order_epoch = -1;
     const int64_t whole = (int64_t)o->batch * o->size;
+    ATOMO_TRY(atomo__batch_open(b, images, o));
+    b->labels = labels->data;
     b->steps = o->drop_last ? b->n / whole : (b->n + whole - 1) / whole;
-    const size_t row = (size_t)(b->w * b->c);
-    ATOMO_TRY(atomo__alloc((void **)&b->scale, row * sizeof(float)));
-    ATOMO_TRY(atomo__alloc((void **)&b->shift, row * sizeof(float)));
-    ATOMO_TRY(atomo__alloc((void **)&b->row, row));
-    ATOMO_TRY(atomo__alloc((void **)&b->order, (size_t)b->n * sizeof(int32_t)));
-    for (size_t i = 0; i < row; i++) {
-        const double mean = (double)o->mean[i % (size_t)b->c], std = (double)o->std[i % (size_t)b->c];
-        b->scale[i] = (float)(1.0 / (255.0 * std));
-        b->shift[i] = (float)(-mean / std);
-    }
-    return ATOMO_OK;
+    return atomo__alloc((void **)&b->order, (size_t)b->n * sizeof(int32_t));
 }
 
 static int make_buffers(atomo_loader *l)
 {
     const atomo__batcher *b = &l->b;
     double most = (double)ATOMO_MIN((int64_t)b->o.batch, b->n); /* the largest share of a rank */
-    double x[4] = {most, (double)b->h, (double)b->w, (double)b->c};
+    double x[4] = {most, (double)b->h, (double)b->w, (double)b->c}, y[2] = {most, (double)b->o.classes};
     for (int i = 0; i < 2; i++) {
         ATOMO_TRY(atomo_tensor_new(ATOMO_F32, 4, x, &l->buffers[i].x));
-        ATOMO_TRY(atomo_tensor_new(ATOMO_I32, 1, x, &l->buffers[i].y));
+        ATOMO_TRY(atomo_tensor_new(b->mixes ? ATOMO_F32 : ATOMO_I32, b->mixes ? 2 : 1, y, &l->buffers[i].y));
     }
     return ATOMO_OK;
 }
@@ -208,10 +183,7 @@ void atomo_loader_free(atomo_loader *l)
         atomo_tensor_free(l->buffers[i].x);
         atomo_tensor_free(l->buffers[i].y);
     }
-    atomo__free(l->b.scale);
-    atomo__free(l->b.shift);
-    atomo__free(l->b.row);
-    atomo__free(l->b.order);
+    atomo__batch_close(&l->b);
     atomo_tensor_free(l->images);
     atomo_tensor_free(l->labels);
     atomo__free(l);
@@ -278,11 +250,11 @@ int atomo_loader_view(const atomo_loader *l, int slot, int n, atomo_tensor **x, 
 {
     ATOMO_REQUIRE(slot == 0 || slot == 1, ATOMO_EARG, "loader_view: slot %d, expected 0 or 1", slot);
     const buffer *f = &l->buffers[slot];
-    double shape[4] = {n, f->x->shape[1], f->x->shape[2], f->x->shape[3]};
+    double shape[4] = {n, f->x->shape[1], f->x->shape[2], f->x->shape[3]}, labels[2] = {n, (double)l->b.o.classes};
     ATOMO_REQUIRE(n >= 0 && n <= f->x->shape[0], ATOMO_EARG, "loader_view: %d images, expected 0 to %.0f", n,
                   f->x->shape[0]);
     ATOMO_TRY(atomo_tensor_view(f->x, 4, shape, f->x->stride, 0, x));
-    int rc = atomo_tensor_view(f->y, 1, shape, f->y->stride, 0, y);
+    int rc = atomo_tensor_view(f->y, f->y->ndim, labels, f->y->stride, 0, y);
     if (rc < 0) {
         atomo_tensor_free(*x);
         *x = NULL;

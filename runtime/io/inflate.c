@@ -1,5 +1,6 @@
-/* inflate.c - reads stored, deflated and gzip bytes in order, with errors that name the file, the offset and the fault.
- * zlib's gz functions ignore data after a gzip stream that is not another stream; here that is an error. Path: none. */
+/* inflate.c - reads stored, deflated, gzip and zlib bytes in order, with errors that name the file, the offset and the
+ * fault. zlib's gz functions ignore data after a gzip stream that is not another stream; here that is an error.
+ * Path: none. */
 #include "io/inflate.h"
 #include <errno.h>
 #include <string.h>
@@ -14,7 +15,9 @@ int atomo__inflate_open(atomo__inflater *u, const char *name, FILE *f, int64_t p
     u->form = form;
     u->ended = false;
     if (form == ATOMO__STORED) return ATOMO_OK;
-    const int rc = inflateInit2(&u->z, form == ATOMO__GZIP ? 16 + MAX_WBITS : -MAX_WBITS);
+    static const int bits[] = {
+        [ATOMO__DEFLATED] = -MAX_WBITS, [ATOMO__GZIP] = 16 + MAX_WBITS, [ATOMO__ZLIB] = MAX_WBITS};
+    const int rc = inflateInit2(&u->z, bits[form]);
     ATOMO_REQUIRE(rc == Z_OK, ATOMO_ENOMEM, "%s: zlib: %s", name, zError(rc));
     return ATOMO_OK;
 }
