@@ -127,9 +127,9 @@ static int read_head(variable *v)
 
 static int check_class(const variable *v)
 {
-    ATOMO_REQUIRE(v->class >= 6 && v->class <= 15 && !v->complex, ATOMO_EDTYPE,
-                  "%s: '%s' is %s %s, expected an array of real numbers", v->in.name, v->name,
-                  v->complex ? "complex" : "of class", v->complex ? "" : class_name(v->class));
+    ATOMO_REQUIRE(v->class >= 6 && v->class <= 15, ATOMO_EDTYPE,
+                  "%s: '%s' is of class %s, expected an array of numbers", v->in.name, v->name, class_name(v->class));
+    ATOMO_REQUIRE(!v->complex, ATOMO_EDTYPE, "%s: '%s' has complex numbers, expected real ones", v->in.name, v->name);
     return ATOMO_OK;
 }
 

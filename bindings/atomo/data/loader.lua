@@ -6,6 +6,10 @@ local number = require "atomo.core.number"
 local check_options = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
 local strict_fields = require "atomo.core.fields"
+local own = require "atomo.data.own"
+local sets = require "atomo.data.set"
+local tensors = require "atomo.data.tensors"
+local transforms = require "atomo.data.transforms"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Loader
@@ -27,36 +31,20 @@ local function whole(o, key, default, least)
   return number.expect_whole(v, "loader: " .. key, least, key == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
 end
 
-local function channel_values(into, given, key, channels, default)
-  if given ~= nil and (type(given) ~= "table" or #given ~= channels) then
-    raise(("loader: %s has %s values, the images have %d channels"):format(
-      key, type(given) == "table" and #given or "no", channels))
+local function check_set(set)
+  local kind = sets.kind(set)
+  if kind then return kind end
+  if type(set) == "table" and (set.train or set.test) and (sets.kind(set.train) or sets.kind(set.test)) then
+    raise "loader: set is data with the parts train and test, expected one of them: set = data.train"
   end
-  for i = 1, channels do
-    local v = given and given[i] or default
-    if type(v) ~= "number" then raise(("loader: %s[%d] is a %s, expected a number"):format(key, i, type(v))) end
-    into[i - 1] = v
-  end
-end
-
-local function augmentation(augment, c)
-  if not augment then return end
-  if type(augment) ~= "table" then
-    raise(("loader: augment is %s, expected false or {crop=4, flip=true}"):format(tostring(augment)))
-  end
-  check_options.check("loader: augment", augment, {crop = check_options.whole(0), flip = check_options.flag})
-  c.crop = whole({["augment.crop"] = augment.crop}, "augment.crop", 0, 0)
-  c.flip = augment.flip and 1 or 0
+  raise("loader: set is missing, expected a set: {images=, labels=} as in atomo.data.open().train, {x=, y=}, or a table "
+    .. "with methods size() and get(i)")
 end
 
 local function options_of(o)
-  check_options.check("loader", o, known)
   local set = o.set
-  if type(set) ~= "table" or not T.is_tensor(set.images) or not T.is_tensor(set.labels) then
-    raise "loader: set is missing, expected {images=, labels=} as in atomo.data.open().train"
-  end
-  T.expect(set.images, "loader: set.images", "u8")
   T.expect(set.labels, "loader: set.labels", "i32")
+  if set.images:dtype() ~= "f32" then T.expect(set.images, "loader: set.images", "u8") end
   local c = ffi.new "atomo_loader_options"
   c.batch = whole(o, "batch", 64, 1)
   c.rank, c.size = whole(o, "rank", 0, 0), whole(o, "size", 1, 1)
@@ -65,18 +53,21 @@ local function options_of(o)
   c.drop_last = o.drop_last and 1 or 0
   c.background = o.background ~= false and 1 or 0
   c.classes = set.classes or 0
-  augmentation(o.augment, c)
-  local channels = set.images:size(-1)
-  channel_values(c.mean, o.mean, "mean", math.min(channels, 8), 0)
-  channel_values(c.std, o.std, "std", math.min(channels, 8), 1)
+  transforms.set(c, o, set.images:size(-1))
   return c
 end
 
 --- Makes a loader: loader{set=, batch=64, rank=0, size=1, seed=0, shuffle=true, augment={crop=4, flip=true} or false,
 --- mean=, std=, drop_last=false, background=true}. mean and std: one number per channel, of pixels divided by 255.
+-- augment may also be a list of transforms, in their order, as {{"normalise"}, {"crop", 4}, {"flip"}} (transforms.lua).
+-- set: images {images=, labels=}; {x=, y=} (tensors.lua, without augment, mean and std); a user's set (own.lua).
 ---@return atomo.Loader
 local function new(_, o)
   if type(o) ~= "table" then raise(("loader: got a %s, expected a table of options"):format(type(o))) end
+  check_options.check("loader", o, known)
+  local kind = check_set(o.set)
+  if kind == "tensors" then return tensors.from_set(o) end
+  if kind == "own" then return own(o) end
   local c, handle = options_of(o), ffi.new "atomo_loader *[1]"
   check(C.atomo_loader_new(o.set.images.h, o.set.labels.h, c, handle))
   return setmetatable({
@@ -91,8 +82,7 @@ function Loader:identity()
   local o = self.given
   local items = same.data {{"images", o.set.images}, {"labels", o.set.labels}}
   for _, item in ipairs(same.items(o, {rank = true, background = true})) do items[#items + 1] = item end
-  items[#items + 1] = {"crop", o.augment and o.augment.crop}
-  items[#items + 1] = {"flip", o.augment and o.augment.flip}
+  items[#items + 1] = {"augment", transforms.text(o.augment)}
   return items
 end
 

@@ -1,5 +1,6 @@
 --- The options of atomo.train, and their checks.
 local number = require "atomo.core.number"
+local sets = require "atomo.data.set"
 local saver = require "atomo.train.checkpoint.saver"
 local raise = require("atomo.ffi").raise
 
@@ -69,6 +70,9 @@ end
 
 --- Raises unless loader has a method epoch(e) and, for training data, a field steps.
 local function check_loader(name, loader)
+  if sets.kind(loader) then
+    raise(("train: %s: expected a loader, got a data set: atomo.data.loader{set = ...}"):format(name))
+  end
   if type(loader) ~= "table" or type(loader.epoch) ~= "function" then
     raise(("train: %s is %s, expected a loader: {steps = batches of an epoch, epoch = function}"):format(name,
       type(loader) == "table" and "a table without epoch" or number.text(loader)))

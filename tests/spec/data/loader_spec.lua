@@ -322,7 +322,7 @@ describe("the loader's life", function()
       ["mean has 2 values, the images have 1 channels"] = {set = set, mean = {1, 2}},
       ["channel 1: mean 0, std 0"] = {set = set, std = {0}}, ["channel 1: mean %-?nan"] = {set = set, mean = {0 / 0}},
       ["labels %[3%]: expected one label an image"] = {set = {images = set.images, labels = atomo.zeros({3}, "i32")}},
-      ["set.images is f32, expected u8"] = {set = {images = atomo.zeros(4, 2, 2, 1), labels = set.labels}},
+      ["set.images is i32, expected u8"] = {set = {images = atomo.zeros({4, 2, 2, 1}, "i32"), labels = set.labels}},
     } do
       assert.error_matches(function() loader(o) end, "loader: .*" .. pattern)
     end

@@ -154,6 +154,7 @@ describe("layers", function()
   it("accuracy counts the largest logit", function()
     local logits = atomo.tensor {{1, 2, 0}, {5, 1, 1}, {0, 0, 1}, {1, 1, 1}}
     assert.equal(0.75, F.accuracy(logits, atomo.tensor({1, 0, 1, 0}, "i32")))
+    assert.equal(0.75, F.accuracy(logits, atomo.tensor {{0.2, 0.8, 0}, {0.9, 0.1, 0}, {0, 1, 0}, {1, 0, 0}}))
   end)
 
   it("no weight gradient is made where none is needed", function()

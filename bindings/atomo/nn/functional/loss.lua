@@ -194,10 +194,13 @@ F.bce_with_logits = F.binary_cross_entropy_with_logits
 local count, accuracy_options = ffi.new "double[2]", {ignore_index = O.whole()}
 
 --- Returns the fraction of rows whose largest logit is at the label, and the number of rows judged. Rows whose label is
---- ignore_index (default -100) are not judged.
+--- ignore_index (default -100) are not judged. Of labels that are class probabilities, the most probable class counts.
 function F.accuracy(logits, labels, opts)
   check_options("accuracy", opts or plain, accuracy_options)
   T.expect(logits, "accuracy: logits", "f32")
+  if T.is_tensor(labels) and labels:dtype() == "f32" and T.shape_text(labels) == T.shape_text(logits) then
+    labels = labels:detach():argmax(-1) - 1 -- indices count from 1, classes from 0
+  end
   local dense = logits:is_contiguous() and logits or logits:detach():contiguous()
   check(C.atomo_count_correct(dense.h, S.indices(labels, "accuracy: labels").h,
     S.whole("accuracy", opts or plain, "ignore_index", -100), count))

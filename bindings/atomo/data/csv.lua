@@ -1,0 +1,148 @@
+--- Tables of text with a header: a line a sample, a column for the label, the others features (stage 1).
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local O = require "atomo.tensor.check_options"
+local suggest = require "atomo.core.suggest"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+local M = {}
+
+M.options = {
+  label = true, task = O.one_of("classes", "regression"), separator = true, standardise = O.flag,
+}
+
+local function open(path, separator)
+  if separator == nil then separator = path:find "%.tsv$" and "\t" or "," end
+  if type(separator) ~= "string" or #separator ~= 1 then
+    raise(("csv: separator is %s, expected one character"):format(tostring(separator)))
+  end
+  local out = ffi.new "atomo_csv *[1]"
+  check(C.atomo_csv_open(path, separator:byte(), out))
+  return ffi.gc(out[0], C.atomo_csv_close)
+end
+
+local function header(table_)
+  local names = {}
+  for k = 1, C.atomo_csv_columns(table_) do names[k] = ffi.string(C.atomo_csv_field(table_, 0, k - 1)) end
+  return names
+end
+
+local usual = {"label", "labels", "class", "target", "y"}
+
+--- Returns the number of the label's column: the one that the option names, else one with a usual name, else the last.
+local function label_column(path, names, label)
+  local at = {}
+  for k, name in ipairs(names) do
+    if at[name] and (label == name or label == nil) then
+      raise(("csv: %s: two columns are '%s'"):format(path, name))
+    end
+    at[name] = k
+  end
+  if label ~= nil then
+    local near = suggest(tostring(label), names)
+    return at[label] or raise(("csv: %s has no column '%s'%s; columns are %s"):format(path, tostring(label),
+      near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")))
+  end
+  for k, name in ipairs(names) do
+    for _, word in ipairs(usual) do
+      if name:lower() == word then return k end
+    end
+  end
+  return #names
+end
+
+local function numbers(table_, columns, keep)
+  local skip, out = ffi.new("uint8_t[?]", columns), T.out()
+  for k = 1, columns do skip[k - 1] = keep(k) and 0 or 1 end
+  check(C.atomo_csv_numbers(table_, skip, out))
+  return T.wrap(out[0])
+end
+
+--- Returns the texts of the label's column, and whether all are whole numbers, and whether all are numbers.
+local function texts_of(table_, column)
+  local texts, whole, numeric = {}, true, true
+  for i = 1, tonumber(C.atomo_csv_rows(table_)) do
+    local text = ffi.string(C.atomo_csv_field(table_, i, column - 1)):match "^%s*(.-)%s*$"
+    local v = text:find "^[-+.%deE]+$" and tonumber(text)
+    texts[i], numeric, whole = text, numeric and v ~= nil, whole and v ~= nil and v % 1 == 0
+  end
+  return texts, whole, numeric
+end
+
+--- Returns class ids and names: the different texts, in the order of numbers if all are numbers, else of bytes.
+local function classes_of(path, texts, numeric, like)
+  local known, names = {}, {}
+  if like then
+    names = like.names
+  else
+    for _, text in ipairs(texts) do
+      if not known[text] then
+        known[text] = true
+        names[#names + 1] = text
+      end
+    end
+    table.sort(names, numeric and function(a, b)
+      local x, y = tonumber(a), tonumber(b)
+      return x < y or x == y and a < b
+    end or nil)
+  end
+  for i, name in ipairs(names) do known[name] = i - 1 end
+  local ids = {}
+  for i, text in ipairs(texts) do
+    ids[i] = known[text] or raise(("csv: %s: row %d has the class '%s', which the training set lacks"):format(path, i,
+      text))
+  end
+  return ids, names
+end
+
+--- Subtracts the mean of each column and divides by its standard deviation, of the training set.
+local function standardise(part, like)
+  local x = part.set.x
+  part.mean = like and like.mean or x:mean(1)
+  if like then
+    part.std = like.std
+  else
+    local d = x - part.mean
+    part.std = (d * d):mean(1):sqrt()
+    local p = part.std:data()
+    for i = 0, part.std:numel() - 1 do p[i] = p[i] > 0 and p[i] or 1 end
+  end
+  part.set.x = (x - part.mean) / part.std
+end
+
+--- Reads a table. like: the part (of the training set) whose columns and classes it must have.
+---@return table part  {set = {x = f32 [n,features], y = i32 [n] or f32 [n]}, names = classes?, columns=, label=}
+function M.read(path, options, like)
+  local table_ = open(path, options.separator)
+  local columns = header(table_)
+  if #columns < 2 then
+    raise(("csv: %s has one column, '%s', expected features and a label: separator = ';' or '\\t' if that divides the "
+      .. "fields"):format(path, columns[1]:sub(1, 40)))
+  end
+  if like and table.concat(columns, "\0") ~= table.concat(like.columns, "\0") then
+    raise(("csv: %s has the columns %s, the training set %s"):format(path, table.concat(columns, ", "),
+      table.concat(like.columns, ", ")))
+  end
+  local label = label_column(path, columns, options.label)
+  local texts, whole, numeric = texts_of(table_, label)
+  local task = options.task or (numeric and not whole and "regression" or "classes")
+  if like then task = like.task end
+  local part = {columns = columns, label = columns[label], task = task}
+  return T.outside_scope(function()
+    local x, y, classes = numbers(table_, #columns, function(k) return k ~= label end), nil, nil
+    if task == "classes" then
+      local ids
+      ids, part.names = classes_of(path, texts, numeric, like)
+      y, classes = T.tensor(ids, "i32"), #part.names
+    else
+      y = numbers(table_, #columns, function(k) return k == label end)
+      y = y:view(y:size(1))
+    end
+    part.set = {x = x, y = y, n = x:size(1), classes = classes}
+    if options.standardise then standardise(part, like) end
+    C.atomo_csv_close(ffi.gc(table_, nil))
+    return part
+  end)
+end
+
+return M
