@@ -1,5 +1,5 @@
---- Sets from arrays: X.npy and y.npy, the members x and y of an .npz, X and y of a MAT-file (SVHN) (stage 1). X is u8 or
--- f32; y has class ids (whole numbers from 0), or numbers for regression.
+--- Sets from arrays: X.npy and y.npy, the members x and y of an .npz, X and y of a MAT-file (SVHN) (stage 1). X is u8
+-- or f32; y has class ids (whole numbers from 0), or numbers for regression.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local O = require "atomo.tensor.check_options"

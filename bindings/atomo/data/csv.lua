@@ -129,16 +129,15 @@ function M.read(path, options, like)
   if like then task = like.task end
   local part = {columns = columns, label = columns[label], task = task}
   return T.outside_scope(function()
-    local x, y, classes = numbers(table_, #columns, function(k) return k ~= label end), nil, nil
+    local set = {x = numbers(table_, #columns, function(k) return k ~= label end), n = #texts}
+    part.set = set
     if task == "classes" then
       local ids
       ids, part.names = classes_of(path, texts, numeric, like)
-      y, classes = T.tensor(ids, "i32"), #part.names
+      set.y, set.classes = T.tensor(ids, "i32"), #part.names
     else
-      y = numbers(table_, #columns, function(k) return k == label end)
-      y = y:view(y:size(1))
+      set.y = numbers(table_, #columns, function(k) return k == label end):view(set.n)
     end
-    part.set = {x = x, y = y, n = x:size(1), classes = classes}
     if options.standardise then standardise(part, like) end
     C.atomo_csv_close(ffi.gc(table_, nil))
     return part

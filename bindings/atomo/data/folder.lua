@@ -1,5 +1,5 @@
---- A folder of class folders: FOLDER/CLASS/*.png, .jpg, .jpeg, .pnm, .ppm, .pgm or .pbm, at any depth (stage 1). Classes
--- are the folders' names, sorted by bytes.
+--- A folder of class folders: FOLDER/CLASS/*.png, .jpg, .jpeg, .pnm, .ppm, .pgm or .pbm, at any depth (stage 1).
+-- Classes are the folders' names, sorted by bytes.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local O = require "atomo.tensor.check_options"

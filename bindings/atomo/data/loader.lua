@@ -37,8 +37,8 @@ local function check_set(set)
   if type(set) == "table" and (set.train or set.test) and (sets.kind(set.train) or sets.kind(set.test)) then
     raise "loader: set is data with the parts train and test, expected one of them: set = data.train"
   end
-  raise("loader: set is missing, expected a set: {images=, labels=} as in atomo.data.open().train, {x=, y=}, or a table "
-    .. "with methods size() and get(i)")
+  raise("loader: set is missing, expected a set: {images=, labels=} as in atomo.data.open().train, {x=, y=}, or a "
+    .. "table with methods size() and get(i)")
 end
 
 local function options_of(o)

@@ -1,5 +1,5 @@
---- Recognises what a path holds and reads it (stage 1): a folder or file of one of the formats below, or a Lua file that
--- returns data.
+--- Recognises what a path holds and reads it (stage 1): a folder or file of one of the formats below, or a Lua file
+-- that returns data.
 local f = require "atomo.ffi"
 local O = require "atomo.tensor.check_options"
 local arrays = require "atomo.data.arrays"
@@ -148,7 +148,7 @@ end
 local function check_own(path, name, set)
   local kind = sets.kind(set)
   if not kind then
-    raise(("data: %s: %s is %s, expected a set: {images=, labels=}, {x=, y=}, or a table with size() and get(i)"):format(
+    raise(("data: %s: %s is %s, expected a set: {images=, labels=}, {x=, y=}, or one with size() and get(i)"):format(
       path, name, type(set) == "table" and (type(set.epoch) == "function" and "a loader" or "a table without them") or
       "a " .. type(set)))
   end
@@ -174,8 +174,9 @@ local function refuse(path)
   local file, why = io.open(path, "rb")
   if file then file:close() end
   raise(("data.open: %s; expected the files of CIFAR-10 (data_batch_1.bin), CIFAR-100 (train.bin), MNIST "
-    .. "(train-images-idx3-ubyte.gz) or SVHN (train_32x32.mat) in it, X.npy and y.npy, class folders of images, folders "
-    .. "train and test with these, or a file .npz, .csv, .mat or .lua"):format(why or path .. " has no data set"))
+    .. "(train-images-idx3-ubyte.gz) or SVHN (train_32x32.mat) in it, X.npy and y.npy, class folders of "
+    .. "images, folders train and test with these, or a file .npz, .csv, .mat or .lua"):format(
+    why or path .. " has no data set"))
 end
 
 --- Reads the data at a path, recognised by its files. Without a path, or with "synthetic": the synthetic set.

@@ -1,8 +1,8 @@
 --- The loader of a user's set, a table with two methods (stage 2):
 --   size()   the number of samples
 --   get(i)   sample i from 1: x, a tensor or number, and y, a class (a whole number from 0), a number or a tensor
--- All samples have the shapes and dtypes of the first one. Images, u8 or f32 [h,w,c], can be normalised and augmented as
--- those of a set in memory. A rank asks only for its own samples. classes=, if the set has it, bounds the classes.
+-- All samples have the shapes and dtypes of the first one. Images, u8 or f32 [h,w,c], can be normalised and augmented
+-- as those of a set in memory. A rank asks only for its own samples. classes=, if the set has it, bounds the classes.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"

@@ -13,8 +13,8 @@ local function channel_dtype(images, what)
   return T.expect(images, what, "u8")
 end
 
---- Makes a set from tensors: images u8 or f32 [n,h,w,c], labels i32 [n] with 0 <= label < classes. Raises if they do not
---- fit.
+--- Makes a set from tensors: images u8 or f32 [n,h,w,c], labels i32 [n] with 0 <= label < classes. Raises if they do
+--- not fit.
 ---@param images atomo.Tensor
 ---@param labels atomo.Tensor
 ---@param classes integer?  default: one more than the largest label
@@ -73,8 +73,8 @@ local function part(set, kind, index)
   return small
 end
 
---- Splits a set of tensors in two: returns what is left, and a random part of it for tests. The same seed gives the same
---- parts on every rank.
+--- Splits a set of tensors in two: returns what is left, and a random part of it for tests. The same seed gives the
+--- same parts on every rank.
 ---@param set table
 ---@param fraction number  of the samples in the second set, above 0 and below 1; each set has one sample or more
 ---@param seed integer?  default 0

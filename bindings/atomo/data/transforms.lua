@@ -32,8 +32,8 @@ local function amount(name, t, default, least, most)
   if v == nil then v = default end
   local ok = type(v) == "number" and v >= least and v <= most
   if not ok then
-    raise(("loader: %s: got %s, expected a number from %g to %g: {\"%s\", %g}"):format(name, number.text(v), least, most,
-      name, default or least))
+    raise(("loader: %s: got %s, expected a number from %g to %g: {\"%s\", %g}"):format(name, number.text(v), least,
+      most, name, default or least))
   end
   return v
 end

@@ -1,0 +1,111 @@
+-- Tables of text: quotes, separators, the label's column, classes and regression, standardised features; bad lines.
+local atomo = require "atomo"
+local fails = require "support.fails"
+local folders = require "support.folders"
+local data = atomo.data
+
+--- Calls fn(path) for a file of that name.
+local function with_file(name, text, fn) folders.with({[name] = text}, function(path) fn(path .. "/" .. name) end) end
+
+local flowers = "length,width,species\n1.5,2,\"rose, red\"\n3,-4e1,iris\n5,6,iris\n"
+
+describe("a table of text", function()
+  it("has features, and classes in the order of their names", function()
+    with_file("a.csv", flowers, function(path)
+      local d = data.open(path)
+      assert.same({{1.5, 2}, {3, -40}, {5, 6}}, d.train.x:totable())
+      assert.same({1, 0, 0}, d.train.y:totable())
+      assert.equal("i32", d.train.y:dtype())
+      assert.same({"iris", "rose, red"}, d.names)
+      assert.equal(2, d.classes)
+      assert.same({2}, d.shape)
+      assert.equal("species", d.label)
+      assert.same({"length", "width", "species"}, d.columns)
+    end)
+  end)
+
+  it("may have quotes, CRLF, blank lines, a byte order mark, other separators, and no newline at its end", function()
+    for name, text in pairs {
+      ["a.csv"] = "\239\187\191a,\"b \"\"x\"\"\",\"line\r\nbreak\"\r\n\r\n1,2,3",
+      ["b.csv"] = "a,\"b \"\"x\"\"\",\"line\r\nbreak\"\n1,\"2\",\" 3 \"\n\n",
+      ["c.tsv"] = "a\t\"b \"\"x\"\"\"\t\"line\r\nbreak\"\n1\t2\t3\n",
+    } do
+      with_file(name, text, function(path)
+        local d = data.open(path)
+        assert.same({"a", "b \"x\"", "line\r\nbreak"}, d.columns)
+        assert.same({{1, 2}}, d.train.x:totable())
+        assert.same({"3"}, d.names)
+      end)
+    end
+    with_file("a.csv", "a;y\n1;2\n", function(path)
+      assert.same({{1}}, data.open(path, {separator = ";"}).train.x:totable())
+      fails({"has one column, 'a;y'", "separator"}, data.open, path)
+      fails("separator is ;;, expected one character", data.open, path, {separator = ";;"})
+    end)
+  end)
+
+  it("has its label in the column of option label, or of a usual name, or in the last", function()
+    with_file("a.csv", "Label,x,z\n1,2,3\n0,4,5\n", function(path)
+      assert.equal("Label", data.open(path).label)
+      local d = data.open(path, {label = "x"})
+      assert.same({{1, 3}, {0, 5}}, d.train.x:totable())
+      assert.same({0, 1}, d.train.y:totable())
+      assert.same({"2", "4"}, d.names)
+      fails({"no column 'lable'", "did you mean 'Label'", "columns are Label, x, z"}, data.open, path,
+        {label = "lable"})
+    end)
+    with_file("a.csv", "x,x,z\n1,2,3\n", function(path) fails("two columns are 'x'", data.open, path) end)
+  end)
+
+  it("has classes for whole numbers, in their order, and numbers for regression, unless option task says", function()
+    with_file("a.csv", "x,y\n1,10\n2,9\n3,10\n", function(path)
+      local d = data.open(path)
+      assert.same({"9", "10"}, d.names)
+      assert.same({1, 0, 1}, d.train.y:totable())
+      d = data.open(path, {task = "regression"})
+      assert.is_nil(d.classes)
+      assert.same({10, 9, 10}, d.train.y:totable())
+      assert.equal("f32", d.train.y:dtype())
+    end)
+    with_file("a.csv", "x,y\n1,1.5\n2,1\n", function(path)
+      assert.same({1.5, 1}, data.open(path).train.y:totable())
+      assert.same({1, 0}, data.open(path, {task = "classes"}).train.y:totable())
+      fails("task is 'classify', expected classes or regression", data.open, path, {task = "classify"})
+    end)
+  end)
+
+  it("for tests has the classes of the one for training", function()
+    folders.with({["train.csv"] = "x,y\n1,b\n2,a\n5,c\n", ["test.csv"] = "x,y\n3,c\n"}, function(path)
+      local d = data.open(path, {standardise = true})
+      assert.same({2}, d.test.y:totable())
+      assert.equal(3, d.test.classes)
+      local mean, std = 8 / 3, math.sqrt((1 + 4 + 25) / 3 - 64 / 9)
+      for i, v in ipairs {1, 2, 5} do assert.is_true(math.abs(d.train.x:get(i, 1) - (v - mean) / std) < 1e-5) end
+      assert.is_true(math.abs(d.test.x:get(1, 1) - (3 - mean) / std) < 1e-5)
+      folders.write(path .. "/test.csv", "x,y\n3,d\n")
+      fails({"test.csv", "class 'd', which the training set lacks"}, data.open, path)
+      folders.write(path .. "/test.csv", "z,y\n3,a\n")
+      fails({"columns z, y, the training set x, y"}, data.open, path)
+    end)
+  end)
+
+  it("with a bad line is refused with its number", function()
+    for texts, text in pairs {
+      [{"line 3 has 1 fields, expected 2 as in the header"}] = "a,y\n1,2\n3\n",
+      [{"line 4, column 'a': 'x', expected a finite number"}] = "a,y\n1,2\n\nx,3\n",
+      [{"line 2, column 'a': '', expected a finite number"}] = "a,y\n,2\n",
+      [{"line 2, column 'a': 'nan'"}] = "a,y\nnan,2\n", [{"line 2, column 'a': '1e99'"}] = "a,y\n1e99,2\n",
+      [{"line 2, column 'a': '0x10'"}] = "a,y\n0x10,2\n", [{"'1 2'"}] = "a,y\n1 2,2\n",
+      [{"quote that opens on line 2 is not closed"}] = "a,y\n\"1,2\n3,4\n",
+      [{"line 2: byte 0x31 after a closing quote"}] = "a,y\n\"1\"1,2\n",
+      [{"line 2: byte 0x32 after a carriage return"}] = "a,y\n1\r2,2\n",
+      [{"line 2 has a zero byte"}] = "a,y\n1\0,2\n", [{"has 1 lines, expected a header and one row"}] = "a,y\n",
+      [{"has 0 lines"}] = "",
+    } do
+      with_file("a.csv", text, function(path) fails(texts, data.open, path) end)
+    end
+    with_file("a.csv", "a,y\n1,b\n", function(path)
+      fails({"line 2, column 'y': 'b'"}, data.open, path, {task = "regression"})
+    end)
+  end)
+end)
