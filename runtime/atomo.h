@@ -174,6 +174,12 @@ ATOMO_API void atomo_tensor_free(atomo_tensor *t);                              
 /* A view of t's storage; `offset` in elements from t->data. ESHAPE if the view would exceed the storage. */
 ATOMO_API int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride,
                                 double offset, atomo_tensor **out);
+/* A tensor of the caller's memory: element [0,...,0] is at data, and strides are in elements (any sign; NULL:
+ * row-major). The memory must stay valid until the tensor and all views of it are freed; it is not freed with them.
+ * Functions that take contiguous tensors refuse other strides: atomo_copy to or from a contiguous tensor converts.
+ * [local] EDTYPE; ESHAPE; ELIMIT; EARG if data is NULL, or not a multiple of the element's size. */
+ATOMO_API int atomo_tensor_wrap(int dtype, int ndim, const double *shape, const double *stride, void *data,
+                                atomo_tensor **out);
 ATOMO_API int atomo_tensor_is_contiguous(const atomo_tensor *t);
 
 /* Fill and copy. atomo_copy broadcasts src to dst's shape and converts the element type; conversion to i32 and u8

@@ -22,12 +22,12 @@ static void extent(const atomo_tensor *t, uintptr_t *first, uintptr_t *end)
     *end = (uintptr_t)t->data + (uintptr_t)((above + 1) * size);
 }
 
-/* Returns whether the address ranges of a and b overlap. Views that interleave without sharing an element count as
- * overlapping. */
+/* Returns whether the address ranges of a and b overlap: two storages may, if both are wrapped memory. Views that
+ * interleave without sharing an element count as overlapping. */
 static bool may_overlap(const atomo_tensor *a, const atomo_tensor *b)
 {
     uintptr_t a_first, a_end, b_first, b_end;
-    if (a->numel == 0 || b->numel == 0 || (a->storage && b->storage && a->storage != b->storage)) return false;
+    if (a->numel == 0 || b->numel == 0) return false;
     extent(a, &a_first, &a_end);
     extent(b, &b_first, &b_end);
     return a_first < b_end && b_first < a_end;

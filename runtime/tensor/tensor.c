@@ -11,6 +11,7 @@ struct atomo_storage {
     _Atomic int64_t version; /* number of changes in place so far */
     int64_t zero_at;         /* version at which every element was zero; -1: not known */
     bool exposed;            /* the caller has a pointer to the bytes, so not every change is counted in version */
+    bool foreign;            /* the bytes belong to the caller of atomo_tensor_wrap, and are not freed */
 };
 
 size_t atomo__dtype_size(int dtype)
@@ -72,7 +73,7 @@ int atomo__expect_argument(const atomo_tensor *t, int dtype, int ndim, const cha
 static void storage_release(atomo_storage *s)
 {
     if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
-        atomo__free(s->bytes);
+        if (!s->foreign) atomo__free(s->bytes);
         atomo__free(s);
     }
 }
@@ -87,6 +88,27 @@ void atomo__tensor_drop(atomo_tensor *held)
 {
     storage_release(held->storage);
     memset(held, 0, sizeof *held);
+}
+
+/* *out = a new tensor, without shape or data, of a new storage of these bytes. */
+static int handles_new(void *bytes, size_t nbytes, atomo_tensor **out)
+{
+    void *storage, *tensor;
+    ATOMO_TRY(atomo__calloc(&storage, sizeof(atomo_storage)));
+    const int rc = atomo__calloc(&tensor, sizeof(atomo_tensor));
+    if (rc < 0) {
+        atomo__free(storage);
+        return rc;
+    }
+    atomo_storage *s = storage;
+    s->bytes = bytes;
+    s->nbytes = nbytes;
+    atomic_init(&s->refs, 1);
+    atomic_init(&s->version, 0);
+    s->zero_at = -1;
+    *out = tensor;
+    (*out)->storage = s;
+    return ATOMO_OK;
 }
 
 int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **out)
@@ -106,26 +128,15 @@ int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **ou
     }
     ATOMO_TRY(atomo__size_mul(n, atomo__dtype_size(dtype), 1, &nbytes));
     if (empty) n = nbytes = 0;
-    void *storage = NULL, *tensor = NULL, *bytes = NULL;
-    int rc = atomo__alloc(&storage, sizeof(atomo_storage));
-    if (rc == 0) rc = atomo__alloc(&tensor, sizeof(atomo_tensor));
-    if (rc == 0) rc = atomo__alloc(&bytes, nbytes);
+    void *bytes;
+    ATOMO_TRY(atomo__alloc(&bytes, nbytes));
+    atomo_tensor *t;
+    const int rc = handles_new(bytes, nbytes, &t);
     if (rc < 0) {
-        atomo__free(storage);
-        atomo__free(tensor);
+        atomo__free(bytes);
         return rc;
     }
-    atomo_storage *s = storage;
-    s->bytes = bytes;
-    s->nbytes = nbytes;
-    atomic_init(&s->refs, 1);
-    atomic_init(&s->version, 0);
-    s->zero_at = -1;
-    s->exposed = false;
-    atomo_tensor *t = tensor;
-    memset(t, 0, sizeof *t);
     t->data = bytes;
-    t->storage = s;
     t->dtype = dtype;
     t->ndim = ndim;
     t->numel = (double)n;
@@ -146,26 +157,45 @@ void atomo_tensor_free(atomo_tensor *t)
     atomo__free(t);
 }
 
+/* Checks the sizes and strides of a view called `what`. *numel = its elements; *first and *last = offsets of its lowest
+ * and its highest element, of no meaning if it has none. */
+static int span_of(int ndim, const double *shape, const double *stride, const char *what, double *numel, double *first,
+                   double *last)
+{
+    ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "%s: %d dimensions, at most %d", what, ndim,
+                  ATOMO_MAX_DIM);
+    *numel = 1;
+    *first = *last = 0;
+    for (int i = 0; i < ndim; i++)
+        ATOMO_REQUIRE(shape[i] >= 0 && atomo__whole(shape[i]), ATOMO_ESHAPE,
+                      "%s: size %g in dimension %d, expected a whole number >= 0", what, shape[i], i + 1);
+    for (int i = 0; i < ndim; i++) {
+        ATOMO_REQUIRE(atomo__whole(stride[i]), ATOMO_ESHAPE, "%s: stride %g in dimension %d, expected a whole number",
+                      what, stride[i], i + 1);
+        *numel *= shape[i];
+        const double reach = (shape[i] - 1) * stride[i];
+        *(reach > 0 ? last : first) += reach;
+    }
+    ATOMO_REQUIRE(*numel <= 0x1p53, ATOMO_ELIMIT, "%s: %s has too many elements", what, atomo__dims_text(ndim, shape));
+    return ATOMO_OK;
+}
+
+static void set_dims(atomo_tensor *t, int ndim, const double *shape, const double *stride, double numel)
+{
+    t->ndim = ndim;
+    t->numel = numel;
+    for (int i = 0; i < ndim; i++) {
+        t->shape[i] = shape[i];
+        t->stride[i] = numel == 0 ? 0 : stride[i]; /* an empty view's strides are unchecked, so they are dropped */
+    }
+}
+
 int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride, double offset,
                       atomo_tensor **out)
 {
     *out = NULL;
-    ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "view: %d dimensions, at most %d", ndim,
-                  ATOMO_MAX_DIM);
-    double numel = 1, last = 0, first = 0;
-    for (int i = 0; i < ndim; i++) {
-        ATOMO_REQUIRE(shape[i] >= 0 && atomo__whole(shape[i]), ATOMO_ESHAPE,
-                      "view: size %g in dimension %d, expected a whole number >= 0", shape[i], i + 1);
-        ATOMO_REQUIRE(atomo__whole(stride[i]), ATOMO_ESHAPE, "view: stride %g in dimension %d, expected a whole number",
-                      stride[i], i + 1);
-        numel *= shape[i];
-        double reach = (shape[i] - 1) * stride[i];
-        if (reach > 0)
-            last += reach;
-        else
-            first += reach;
-    }
-    ATOMO_REQUIRE(numel <= 0x1p53, ATOMO_ELIMIT, "view: %s has too many elements", atomo__dims_text(ndim, shape));
+    double numel, first, last;
+    ATOMO_TRY(span_of(ndim, shape, stride, "view", &numel, &first, &last));
     ATOMO_REQUIRE(atomo__whole(offset), ATOMO_ESHAPE, "view: offset %g, expected a whole number", offset);
     size_t size = atomo__dtype_size(t->dtype);
     double start = (double)((char *)t->data - (char *)t->storage->bytes) / (double)size + offset;
@@ -179,14 +209,38 @@ int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, cons
     v->storage = t->storage;
     v->data = numel == 0 ? t->data : (char *)t->data + (ptrdiff_t)offset * (ptrdiff_t)size;
     v->dtype = t->dtype;
-    v->ndim = ndim;
-    v->numel = numel;
-    for (int i = 0; i < ndim; i++) {
-        v->shape[i] = shape[i];
-        v->stride[i] = numel == 0 ? 0 : stride[i]; /* an empty view's strides are unchecked, so they are dropped */
-    }
+    set_dims(v, ndim, shape, stride, numel);
     atomic_fetch_add(&v->storage->refs, 1);
     *out = v;
+    return ATOMO_OK;
+}
+
+int atomo_tensor_wrap(int dtype, int ndim, const double *shape, const double *stride, void *data, atomo_tensor **out)
+{
+    *out = NULL;
+    ATOMO_REQUIRE(dtype >= ATOMO_F32 && dtype <= ATOMO_U8, ATOMO_EDTYPE, "wrap: unknown dtype %d", dtype);
+    double numel, first, last, dense[ATOMO_MAX_DIM], step = 1;
+    for (int i = ndim <= ATOMO_MAX_DIM && !stride ? ndim - 1 : -1; i >= 0; i--) {
+        dense[i] = step;
+        step *= shape[i];
+    }
+    if (!stride) stride = dense;
+    ATOMO_TRY(span_of(ndim, shape, stride, "wrap", &numel, &first, &last));
+    const size_t size = atomo__dtype_size(dtype);
+    const double bytes = numel == 0 ? 0 : (last - first + 1) * (double)size;
+    ATOMO_REQUIRE(data || numel == 0, ATOMO_EARG, "wrap: data is missing, expected %s elements",
+                  atomo__dims_text(ndim, shape));
+    ATOMO_REQUIRE((uintptr_t)data % size == 0, ATOMO_EARG, "wrap: data is at %p, expected a multiple of %zu", data,
+                  size);
+    ATOMO_REQUIRE(bytes <= (double)PTRDIFF_MAX / 2, ATOMO_ELIMIT, "wrap: %s spans %g bytes",
+                  atomo__dims_text(ndim, shape), bytes);
+    char *lowest = numel == 0 ? data : (char *)data + (ptrdiff_t)first * (ptrdiff_t)size;
+    ATOMO_TRY(handles_new(lowest, (size_t)bytes, out));
+    (*out)->storage->foreign = true;
+    atomo_tensor_expose(*out);
+    (*out)->data = data;
+    (*out)->dtype = dtype;
+    set_dims(*out, ndim, shape, stride, numel);
     return ATOMO_OK;
 }
 

@@ -159,6 +159,62 @@ static void copies(void)
     atomo_tensor_free(t);
 }
 
+/* The caller's memory as a tensor: read and written in place by any strides, never freed, and overlaps are seen. */
+static void wrapped(void)
+{
+    float memory[24];
+    for (int k = 0; k < 24; k++) memory[k] = (float)k;
+    atomo_tensor *t = NULL, *back = NULL, *taps = NULL, *view = NULL, *copy = check_tensor(24, -1);
+    CHECK_OK(atomo_tensor_wrap(ATOMO_F32, 1, (double[]){24}, NULL, memory, &t));
+    CHECK(t->data == memory && atomo_tensor_is_contiguous(t) && t->stride[0] == 1);
+    CHECK_STATUS(atomo_tensor_view(t, 1, (double[]){25}, (double[]){1}, 0, &view), ATOMO_ESHAPE, "leaves the storage");
+    atomo_tensor_mark_zero(t);
+    CHECK(!atomo_tensor_is_zero(t)); /* the caller may write to it at any time */
+    /* [out 2, in 3, kernel 4] in memory, seen as [out, kernel, in] */
+    CHECK_OK(atomo_tensor_wrap(ATOMO_F32, 3, (double[]){2, 4, 3}, (double[]){12, 1, 4}, memory, &taps));
+    atomo_tensor *dense = NULL;
+    CHECK_OK(atomo_tensor_view(copy, 3, taps->shape, (double[]){12, 3, 1}, 0, &dense));
+    CHECK_OK(atomo_copy(dense, taps));
+    CHECK(check_f32(copy)[1] == 4 && check_f32(copy)[3] == 1 && check_f32(copy)[23] == 23);
+    /* from the last element backwards, over the same memory as t: a copy between the two must not read what it wrote */
+    CHECK_OK(atomo_tensor_wrap(ATOMO_F32, 1, (double[]){24}, (double[]){-1}, memory + 23, &back));
+    CHECK_OK(atomo_tensor_view(back, 1, (double[]){24}, (double[]){1}, -23, &view));
+    CHECK(view->data == memory);
+    CHECK_OK(atomo_copy(t, back));
+    for (int k = 0; k < 24; k++) CHECK(memory[k] == (float)(23 - k));
+    CHECK_OK(atomo_fill(taps, 7));
+    atomo_tensor_free(t);
+    atomo_tensor_free(taps);
+    atomo_tensor_free(back);
+    atomo_tensor_free(view);
+    atomo_tensor_free(dense);
+    atomo_tensor_free(copy);
+    for (int k = 0; k < 24; k++) CHECK(memory[k] == 7);
+}
+
+static void wrap_refused(void)
+{
+    float memory[4] = {0};
+    const double four = 4, two[] = {2, 2}, minus = -1, half = 0.5, nan = NAN, far[] = {0x1p52, 0x1p52}, none = 0;
+    atomo_tensor *t = (atomo_tensor *)memory;
+    CHECK_STATUS(atomo_tensor_wrap(3, 1, &four, NULL, memory, &t), ATOMO_EDTYPE, "wrap: unknown dtype 3");
+    CHECK(t == NULL);
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 9, &four, NULL, memory, &t), ATOMO_ESHAPE, "9 dimensions, at most 8");
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, -1, &four, NULL, memory, &t), ATOMO_ESHAPE, "-1 dimensions");
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 1, &minus, NULL, memory, &t), ATOMO_ESHAPE, "size -1 in dimension 1");
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 2, (double[]){2, NAN}, NULL, memory, &t), ATOMO_ESHAPE, "size nan");
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 1, &four, &half, memory, &t), ATOMO_ESHAPE, "stride 0.5 in dimension 1");
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 1, &four, &nan, memory, &t), ATOMO_ESHAPE, "stride nan");
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 2, two, far, memory, &t), ATOMO_OK, NULL);
+    atomo_tensor_free(t);
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 1, (double[]){0x1p10}, far, memory, &t), ATOMO_ELIMIT, "[1024] spans");
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 1, &four, NULL, NULL, &t), ATOMO_EARG, "wrap: data is missing");
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 1, &two[0], NULL, (char *)memory + 2, &t), ATOMO_EARG, "a multiple of 4");
+    CHECK_OK(atomo_tensor_wrap(ATOMO_F32, 1, &none, NULL, NULL, &t));
+    CHECK(t->numel == 0 && t->data == NULL);
+    atomo_tensor_free(t);
+}
+
 int main(void)
 {
     RUN(creation);
@@ -167,5 +223,7 @@ int main(void)
     RUN(view_bounds);
     RUN(conversion);
     RUN(copies);
+    RUN(wrapped);
+    RUN(wrap_refused);
     return check_done();
 }
