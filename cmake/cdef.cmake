@@ -3,4 +3,4 @@ execute_process(COMMAND ${CC} -E -P -DATOMO_CDEF ${IN} OUTPUT_VARIABLE text RESU
 if(NOT rc EQUAL 0)
   message(FATAL_ERROR "preprocessing ${IN} failed")
 endif()
-file(WRITE ${OUT} "-- Written by the build from runtime/atomo_bindings.h and runtime/atomo.h.\nreturn [==[\n${text}]==]\n")
+file(WRITE ${OUT} "-- Written by the build from runtime/atomo_bindings.h, atomo.h and atomo_codec.h.\nreturn [==[\n${text}]==]\n")

@@ -1,4 +1,4 @@
-# What the build writes: the cdef (from runtime/atomo_bindings.h, which includes atomo.h) and the tables of descriptors (from folders).
+# What the build writes: the cdef (from runtime/atomo_bindings.h, which includes atomo.h and atomo_codec.h) and the tables of descriptors (from folders).
 
 # atomo_write_table(folder symbol): every runtime/<folder>/<name>.c ends in `const struct <symbol> <symbol>_<name>`;
 # the table lists them by name, NULL at the end, as `const struct <symbol> *const <symbol>_table[]`.
@@ -23,12 +23,12 @@ ${rows}    0
   set(atomo_tables ${atomo_tables} ${out} PARENT_SCOPE)
 endfunction()
 
-# Both headers, preprocessed, wrapped as the Lua module atomo_cdef.
+# The headers, preprocessed, wrapped as the Lua module atomo_cdef.
 function(atomo_generate_cdef)
   set(out ${PROJECT_BINARY_DIR}/lua/atomo_cdef.lua)
   set(header ${PROJECT_SOURCE_DIR}/runtime/atomo_bindings.h)
   add_custom_command(OUTPUT ${out}
-    DEPENDS ${header} ${PROJECT_SOURCE_DIR}/runtime/atomo.h ${PROJECT_SOURCE_DIR}/cmake/cdef.cmake
+    DEPENDS ${header} ${PROJECT_SOURCE_DIR}/runtime/atomo.h ${PROJECT_SOURCE_DIR}/runtime/atomo_codec.h ${PROJECT_SOURCE_DIR}/cmake/cdef.cmake
     COMMAND ${CMAKE_COMMAND} -DCC=${CMAKE_C_COMPILER} -DIN=${header} -DOUT=${out}
             -P ${PROJECT_SOURCE_DIR}/cmake/cdef.cmake
     COMMENT "cdef from runtime/atomo_bindings.h" VERBATIM)

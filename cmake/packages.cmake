@@ -62,7 +62,9 @@ if(ATOMO_IMAGES)
 endif()
 
 atomo_need(LUAJIT_FOUND      "LuaJIT 2.1"             libluajit-5.1-dev)
-atomo_need(FFTW_FOUND        "FFTW, single precision" libfftw3-dev)
+if(ATOMO_FFTW)                                   # loaded at run time; found here so that what is missing is said once
+  atomo_need(FFTW_FOUND      "FFTW, single precision" libfftw3-dev)
+endif()
 atomo_need(MPI_C_FOUND       "MPI"                    "libopenmpi-dev openmpi-bin")
 atomo_need(OPENBLAS_FOUND    "OpenBLAS (OpenMP)"      libopenblas-openmp-dev)
 atomo_need(LAPACKE_LIBRARY   "LAPACKE"                liblapacke-dev)
@@ -103,10 +105,17 @@ foreach(library PNG:libpng-dev JPEG:libjpeg62-turbo-dev)
   endif()
 endforeach()
 
+# What the codec needs: only the header of OpenBLAS, as runtime/core/packages.c loads OpenBLAS and FFTW at run time.
+add_library(atomo_codec_packages INTERFACE)
+target_include_directories(atomo_codec_packages INTERFACE ${OPENBLAS_INCLUDE_DIRS})
+target_link_libraries(atomo_codec_packages INTERFACE ZLIB::ZLIB OpenMP::OpenMP_C Threads::Threads ${CMAKE_DL_LIBS} m)
+if(ATOMO_FFTW)
+  target_compile_definitions(atomo_codec_packages INTERFACE ATOMO_HAVE_FFTW)
+endif()
+
 add_library(atomo_packages INTERFACE)
 target_include_directories(atomo_packages INTERFACE ${LAPACKE_INCLUDE_DIR})
-target_link_libraries(atomo_packages INTERFACE MPI::MPI_C PkgConfig::OPENBLAS ${LAPACKE_LIBRARY} PkgConfig::FFTW
-  ZLIB::ZLIB OpenMP::OpenMP_C Threads::Threads m)
+target_link_libraries(atomo_packages INTERFACE MPI::MPI_C PkgConfig::OPENBLAS ${LAPACKE_LIBRARY} atomo_codec_packages)
 if(ATOMO_HAVE_ONEDNN)
   target_compile_definitions(atomo_packages INTERFACE ATOMO_HAVE_ONEDNN)
   target_include_directories(atomo_packages INTERFACE ${ONEDNN_INCLUDE_DIR})

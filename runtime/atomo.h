@@ -1,5 +1,6 @@
-/* atomo.h - the public functions of libatomo, in the order of a gradient's path: memory and tensors; data, layers;
- * encode, send, decode; the update. (atomo_bindings.h has the functions that only the Lua bindings call.)
+/* atomo.h - the public functions of libatomo, in the order of a gradient's path: tensors; data, layers; send; the
+ * update. Included first: atomo_codec.h, with statuses, memory, tensors and stages 4 to 6 and 8, encode and decode.
+ * (atomo_bindings.h has the functions that only the Lua bindings call.)
  *
  * A gradient is encoded, sent to all ranks, and decoded into the average of all (tests/c compiles and runs this):
  *
@@ -57,135 +58,29 @@
  * otherwise *out must have the result's shape and dtype and is overwritten. *out may be any view, even of an input's
  * storage: the result is the same as if they did not overlap. Functions refuse (EARG) to write to a tensor whose
  * elements share memory (an expanded one). Tensors are not locked: only one thread at a time may use one. The cdef of
- * the Lua bindings is made from both headers by preprocessing with -DATOMO_CDEF, so they contain no struct by value,
+ * the Lua bindings is made from these headers by preprocessing with -DATOMO_CDEF, so they contain no struct by value,
  * varargs, callbacks, bit-fields or MPI types.
  */
 #ifndef ATOMO_H
 #define ATOMO_H
 
-#ifdef ATOMO_CDEF
-#define ATOMO_API
-typedef signed char int8_t;
-typedef unsigned char uint8_t;
-typedef int int32_t;
-typedef unsigned int uint32_t;
-#else
-#include <stddef.h>
-#include <stdint.h>
-#define ATOMO_API __attribute__((visibility("default")))
-#endif
+#include "atomo_codec.h"
 
-/* ---- core: versions, statuses, memory, clock, random numbers ----------------------------------------------------- */
+/* ---- core: version, cores, clock, the seed of fills -------------------------------------------------------------- */
 
-enum { ATOMO_ABI = 7, ATOMO_MAX_DIM = 8 };
-
-#ifndef ATOMO_CDEF
-/* name, value, meaning */
-#define ATOMO_STATUSES(X)                                                                                              \
-    X(OK, 0, "no error")                                                                                               \
-    X(EARG, -1, "invalid argument")                                                                                    \
-    X(ESHAPE, -2, "shapes do not fit")                                                                                 \
-    X(EDTYPE, -3, "wrong element type")                                                                                \
-    X(ENOMEM, -4, "out of memory")                                                                                     \
-    X(ENONFINITE, -5, "NaN or Inf in the input")                                                                       \
-    X(EIO, -6, "input or output failed")                                                                               \
-    X(EFORMAT, -7, "malformed file or message")                                                                        \
-    X(EMPI, -8, "MPI failed")                                                                                          \
-    X(ELIMIT, -9, "size limit passed")                                                                                 \
-    X(ENUMERIC, -10, "numerical failure")                                                                              \
-    X(EUNSUPPORTED, -11, "not supported by this build")                                                                \
-    X(EMISMATCH, -12, "ranks or versions disagree")                                                                    \
-    X(EINTERNAL, -13, "internal error")
-#define ATOMO_STATUS_ENUM(name, value, text) ATOMO_##name = value,
-enum atomo_status { ATOMO_STATUSES(ATOMO_STATUS_ENUM) };
-#endif
+enum { ATOMO_ABI = 7 };
 
 ATOMO_API int atomo_abi(void);
-ATOMO_API const char *atomo_version(void);               /* static */
-ATOMO_API const char *atomo_status_name(int status);     /* static: "ESHAPE" */
-ATOMO_API const char *atomo_status_text(int status);     /* static: "shapes do not fit" */
-ATOMO_API const char *atomo_last_error(void);            /* this thread's last failure; valid until its next one */
-ATOMO_API const char *atomo_build_info(const char *key); /* static; key: "compiler", "blas", "fftw", "mpi", "onednn",
-                                                           "cpu"; NULL for an unknown key */
-/* Set the number of threads of every kernel (OpenMP, OpenBLAS and oneDNN share one pool). [local] EARG if < 1. */
-ATOMO_API int atomo_set_num_threads(int n);
-ATOMO_API int
-atomo_num_threads(void); /* until set: OpenMP's choice, or under mpirun the cores shared by the local ranks */
 ATOMO_API int atomo_num_cores(void);      /* cores that this process may run on (mpirun may have bound it to one) */
 ATOMO_API int atomo_num_host_cores(void); /* cores of this host */
+ATOMO_API double atomo_time(void);        /* seconds, monotonic */
 
-/* The runtime's memory. In bytes: live; pooled (freed, and kept for reuse); peak, the largest live so far; high_water,
- * the largest sum of live and pooled so far. Counts: live_blocks, the live allocations; system_allocs, the calls of
- * malloc, which no longer grows once a training loop reuses its blocks. */
-typedef struct atomo_mem {
-    double live, pooled, peak, system_allocs, live_blocks, high_water;
-} atomo_mem;
-ATOMO_API void atomo_mem_stats(atomo_mem *out);
-ATOMO_API void atomo_mem_reset_peak(void);
-ATOMO_API void atomo_mem_trim(void); /* returns pooled blocks to the system */
-ATOMO_API double atomo_time(void);   /* seconds, monotonic */
-
-/* Counter-based random numbers, Philox4x32-10 [Salmon et al. 2011]. A stream is named by (seed, purpose, step, rank,
- * tensor); each of its elements can be computed without the others. */
-typedef struct atomo_stream {
-    uint32_t seed[2];
-    uint32_t purpose; /* < 256, one of ATOMO_RNG_* */
-    uint32_t rank;    /* < 2^24 */
-    uint32_t step, tensor;
-} atomo_stream;
-enum {
-    ATOMO_RNG_USER = 0,
-    ATOMO_RNG_INIT = 1,
-    ATOMO_RNG_SHUFFLE = 2,
-    ATOMO_RNG_AUGMENT = 3,
-    ATOMO_RNG_DROPOUT = 4,
-    ATOMO_RNG_SAMPLE = 5,
-    ATOMO_RNG_QUANT_U = 6,
-    ATOMO_RNG_QUANT_V = 7,
-    ATOMO_RNG_SYNTHETIC = 8,
-    ATOMO_RNG_QUANT = 9,
-    ATOMO_RNG_MATH = 10,
-    ATOMO_RNG_SAMPLE_TAIL = 11,
-    ATOMO_RNG_ROTATE = 12
-};
-/* out[4] = the block `index` of the stream. */
-ATOMO_API void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_t *out);
-/* n uniforms in [0, 1), multiples of 2^-24, elements first .. first+n-1 of the stream. */
-ATOMO_API void atomo_random_uniform(const atomo_stream *s, double first, double n, float *out);
 /* Sets the seed of atomo_fill_uniform and atomo_fill_normal; an integer in [0, 2^53]. */
 ATOMO_API void atomo_manual_seed(double seed);
 ATOMO_API double atomo_initial_seed(void);
 
 /* ---- tensor ------------------------------------------------------------------------------------------------------ */
 
-enum { ATOMO_F32 = 0, ATOMO_I32 = 1, ATOMO_U8 = 2 };
-
-typedef struct atomo_storage atomo_storage; /* reference-counted bytes */
-typedef struct atomo_tensor {               /* a strided view of a storage; row-major when contiguous */
-    void *data;                             /* the view's first element */
-    atomo_storage *storage;
-    int32_t dtype, ndim;        /* ndim 0: a scalar */
-    double numel;               /* sizes are doubles: exact up to 2^53, and plain numbers in Lua */
-    double shape[8], stride[8]; /* strides in elements */
-} atomo_tensor;
-
-ATOMO_API int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **out); /* not initialised */
-ATOMO_API void atomo_tensor_free(atomo_tensor *t);                                            /* NULL is allowed */
-/* A view of t's storage; `offset` in elements from t->data. ESHAPE if the view would exceed the storage. */
-ATOMO_API int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, const double *stride,
-                                double offset, atomo_tensor **out);
-/* A tensor of the caller's memory: element [0,...,0] is at data, and strides are in elements (any sign; NULL:
- * row-major). The memory must stay valid until the tensor and all views of it are freed; it is not freed with them.
- * Functions that take contiguous tensors refuse other strides: atomo_copy to or from a contiguous tensor converts.
- * [local] EDTYPE; ESHAPE; ELIMIT; EARG if data is NULL, or not a multiple of the element's size. */
-ATOMO_API int atomo_tensor_wrap(int dtype, int ndim, const double *shape, const double *stride, void *data,
-                                atomo_tensor **out);
-ATOMO_API int atomo_tensor_is_contiguous(const atomo_tensor *t);
-
-/* Fill and copy. atomo_copy broadcasts src to dst's shape and converts the element type; conversion to i32 and u8
- * truncates and saturates, and turns NaN into 0. */
-ATOMO_API int atomo_fill(atomo_tensor *t, double value);
-ATOMO_API int atomo_copy(atomo_tensor *dst, const atomo_tensor *src);
 ATOMO_API int atomo_fill_uniform(atomo_tensor *t, double lo, double hi); /* from lo to hi; seed: atomo_manual_seed */
 ATOMO_API int atomo_fill_normal(atomo_tensor *t, double mean, double std);
 ATOMO_API int atomo_fill_bytes(atomo_tensor *t, const void *bytes, double n); /* n must be the tensor's size in bytes */
@@ -243,9 +138,6 @@ ATOMO_API int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, 
 /* a and b have the same dtype; accumulates in double. Exact for integers, ELIMIT beyond 2^53. */
 ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out);
 ATOMO_API int atomo_norm(const atomo_tensor *a, double p, double *out); /* p: 1, 2, any above 0, or Inf */
-/* Counts the NaN and Inf elements of a tensor of any dtype and strides, without copying it. *first: flat index
- * (0-based) of the first one, or -1. */
-ATOMO_API int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first);
 /* Picks elements or rows along dim by 0-based i32 indices: out.shape = a.shape with shape[dim] = numel(index). */
 ATOMO_API int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index, atomo_tensor **out);
 /* The reverse: adds src, shaped like that result, to those elements or rows of a. */
@@ -504,92 +396,6 @@ ATOMO_API int atomo_recurrent_backward(int kind, const atomo_tensor *w, const at
                                        const atomo_tensor *gy, const atomo_tensor *gc, atomo_tensor **gxg,
                                        atomo_tensor **gw, atomo_tensor **gb, atomo_tensor **gh0, atomo_tensor **gc0);
 
-/* ---- stages 4 to 6, encode: atoms, budgets, messages ------------------------------------------------------------- */
-
-/* Algorithm 1 [Wang et al., ATOMO, NeurIPS 2018]: the probability p_i of sending an atom with coefficient lambda_i, for
- * s expected atoms. p_i = min(1, |lambda_i| / tau), with tau such that sum p = s; this minimises sum lambda_i^2 / p_i.
- * With costs (> 0, else NULL): p_i = min(1, |lambda_i| / (T sqrt(cost_i))), with T such that sum cost * p = s. A zero
- * lambda gets p = 0; if the budget s is large enough for all others, they get p = 1. O(n), double accumulators. [local]
- * EARG if s is not > 0 or a cost is not; ENONFINITE. */
-ATOMO_API int atomo_probabilities(const atomo_tensor *lambda, double s, const atomo_tensor *cost, atomo_tensor **p);
-
-/* The table of compressors and their options. Texts are static. */
-enum { ATOMO_OPTION_FLOAT = 0, ATOMO_OPTION_INT = 1, ATOMO_OPTION_BOOL = 2, ATOMO_OPTION_ENUM = 3 };
-typedef struct atomo_codec_info {
-    const char *name, *summary, *source;
-    int unbiased, linear, options; /* linear: an all-reduce can add its messages; options: their number */
-} atomo_codec_info;
-typedef struct atomo_option_info {
-    const char *key, *choices,
-        *help; /* choices: "a|b" of an enum (the value is the index from 0), or the allowed ints; else NULL */
-    int type;  /* ATOMO_OPTION_* */
-    double standard, min, max; /* standard: the value if none is given; NaN: not set */
-} atomo_option_info;
-ATOMO_API int atomo_codec_count(void);
-ATOMO_API int atomo_codec_about(int i, atomo_codec_info *out);               /* i from 0; EARG past the end */
-ATOMO_API int atomo_codec_option(int i, int option, atomo_option_info *out); /* both from 0 */
-
-/* A codec: a compressor with options (values [count] in the order of its table, NaN: the standard value), a seed (an
- * integer in [0, 2^53]) and a way (0 to 255). Tensors are numbered from 1 and planned once; nothing is allocated after
- * that. Codecs of the same seed and different ways draw different random numbers. A gradient decoded from messages of
- * one way must be encoded again with another way: otherwise draws that do not depend on the rank (the places of randk)
- * would be repeated, and the result would be biased. A message can be decoded only with its own way. */
-enum { ATOMO_WAY_UP = 0, ATOMO_WAY_DOWN = 1 };
-typedef struct atomo_codec atomo_codec;
-ATOMO_API int atomo_codec_new(const char *name, int count, const double *values, double seed, int way,
-                              atomo_codec **out);
-ATOMO_API void atomo_codec_free(atomo_codec *c); /* NULL is allowed */
-/* Plans tensor number `tensor`; planning it again with another shape replaces the plan. custom_rows: the number of rows
- * of the matrix that the tensor is coded as; 0: as option fold= says. name (may be NULL) is for error messages. */
-ATOMO_API int atomo_codec_plan(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
-                               const char *name);
-/* The same, but coded with another set of atoms than the codec's ("svd", with option values [count] in the order of
- * that compressor's table), or "none": every entry unchanged. The step's budget is shared with the other tensors. EARG
- * if the codec's compressor has no atoms. */
-ATOMO_API int atomo_codec_plan_as(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows,
-                                  const char *label, const char *atoms, int count, const double *values);
-ATOMO_API int atomo_codec_is_planned(const atomo_codec *c, int tensor, int ndim, const double *shape); /* 0 or 1 */
-/* The largest message of a tensor, in bytes; tensor 0: the sum over all planned tensors. */
-ATOMO_API double atomo_codec_wire_max(const atomo_codec *c, int tensor);
-/* Sets the budget from the next encode on: expected atoms, ratio to 4-byte entries, or bytes; one > 0, the others 0. */
-ATOMO_API int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio, double bytes);
-
-/* Encodes grads[i] (contiguous f32) as tensor number tensors[i], all under one budget, with the one threshold T that
- * meets it (atomo_probabilities). The messages go one after the other into out [capacity bytes], their lengths into
- * nbytes [count]. The draws depend on seed, way, step, rank and tensor only. For an unbiased compressor, the expected
- * decoded message is the gradient. ENONFINITE names tensor, number and first position of NaN and Inf. [local] */
-ATOMO_API int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads,
-                                 double step, double rank, uint8_t *out, double capacity, double *nbytes);
-/* The streaming form: begin a step, push its gradients one by one in any order, end it. Each gradient is encoded with
- * the threshold T that would have met the budget in the last step, corrected so that the bytes stay close to the
- * budget; the very first step finds a T for each tensor alone. [local] */
-ATOMO_API int atomo_codec_begin(atomo_codec *c, double step, double rank);
-ATOMO_API int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8_t *out, double capacity,
-                               double *nbytes);
-ATOMO_API int atomo_codec_end(atomo_codec *c);
-/* Called in place of _end, abandons the step: residuals, PowerSGD's factors, kept bases and thresholds are as before it
- * began. No effect if no step has begun. */
-ATOMO_API int atomo_codec_undo(atomo_codec *c);
-/* 1 if the expected decoded message is the gradient, with these options; 0 if not, and always with ef=true. */
-ATOMO_API int atomo_codec_is_unbiased(const atomo_codec *c);
-/* A copy of a tensor's error-feedback residual (ef=true): the sum of all gradients encoded so far minus the sum of all
- * that was sent. EARG without ef. [local] */
-ATOMO_API int atomo_codec_residual(const atomo_codec *c, int tensor, atomo_tensor **out);
-/* Of the last encode: the bytes; the atoms, expected and sent; variance: the expected ||ghat - g||^2 by its formula,
- * with quantisation and bias included; square: ||g||^2; the threshold T. ghat is the decoded message; with ef=true, g
- * is the gradient plus the residual before. */
-typedef struct atomo_codec_stats {
-    double nbytes, atoms_expected, atoms_sent, variance, square, T;
-} atomo_codec_stats;
-ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
-                                     atomo_codec_stats *out); /* tensor 0: sums over all tensors */
-/* The atoms that `auto` chose for a tensor in the last encode, as "svd:bits=4"; "" for other compressors. Static. */
-ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
-/* Returns the tensor number in a message's frame, or a negative status. */
-ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
-/* The length in bytes of a message, frame included, as its frame has it. */
-ATOMO_API int atomo_codec_length_of(const uint8_t *bytes, double size, double *length);
-
 /* ---- stage 7, send: MPI, communicators, collectives -------------------------------------------------------------- */
 
 /* MPI. Started at first use (or by the host program under mpirun) with MPI_THREAD_SERIALIZED: threads may share a
@@ -674,18 +480,6 @@ ATOMO_API int atomo_watchdog_start(atomo_comm *c, double warn_after, double abor
  * operation, oldest first; end is null for an operation that has not ended. If it fails, path is unchanged.
  * [local] EIO */
 ATOMO_API int atomo_flight_write(const char *path, const char *why);
-
-/* ---- stage 8, decode: messages into the average ------------------------------------------------------------------ */
-
-/* Decodes the message at bytes [size]: acc += scale * (its gradient). tensor 0 means the tensor number in the message;
- * a step or rank < 0 is not compared with the message's. *used is the message's length in bytes. EFORMAT if it is not a
- * message for this plan; acc is then unchanged, unless a damaged message had a correct checksum: part of it may have
- * been added. [local] */
-ATOMO_API int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes,
-                                     double size, double scale, atomo_tensor *acc, double *used);
-/* Turns acc = scale * (the sum of all ranks' messages) into the update. For signsgd:vote=true this is the majority
- * vote; other compressors leave acc as it is (but see atomo_codec_sum). [local] */
-ATOMO_API int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc);
 
 /* ---- the update: optimizers over 1-D f32 tensors of the same size [n], in one pass [local] ----------------------- */
 

@@ -142,23 +142,6 @@ ATOMO_API int atomo_count_labels(const atomo_tensor *labels, const atomo_tensor 
 /* atomo_probabilities on arrays of doubles: lambda [n], cost [n] or NULL, p [n] (out). */
 ATOMO_API int atomo_probabilities_f64(const double *lambda, const double *cost, double n, double s, double *p);
 
-/* Tells the codec that a step also has tensors that it does not encode, with `entries` f32 entries together, which take
- * `bytes` bytes. The budgets ratio= and bytes= then include them, but the codec's own tensors keep at least a quarter
- * of their proportional share of the budget. */
-ATOMO_API int atomo_codec_reserve(atomo_codec *c, double entries, double bytes);
-/* Discards what the streaming form and the atoms have derived from earlier steps (thresholds, prices, kept bases), but
- * not the memory below: the messages that follow have the bits of a new codec with that memory. [local] */
-ATOMO_API int atomo_codec_restart(atomo_codec *c);
-/* A tensor's memory: the state on this rank that a restart keeps, the residual (ef=true) or PowerSGD's Q. f32 [m], [0]
- * if there is none. For checkpoints: _set_memory writes it into a codec with the same plan. [local] */
-ATOMO_API int atomo_codec_memory(const atomo_codec *c, int tensor, atomo_tensor **out);
-ATOMO_API int atomo_codec_set_memory(atomo_codec *c, int tensor, const atomo_tensor *memory);
-/* The state that atomo_codec_restart discards (thresholds, prices, kept bases, auto's choices), of a tensor or, for
- * tensor 0, of the step; u8 [m], [0] if there is none. For checkpoints: _set_learnt writes it into a codec with the
- * same plan (else EFORMAT, ESHAPE), and the messages that follow have the same bits as those of the codec that it came
- * from. [local] */
-ATOMO_API int atomo_codec_learnt(const atomo_codec *c, int tensor, atomo_tensor **out);
-ATOMO_API int atomo_codec_set_learnt(atomo_codec *c, int tensor, const atomo_tensor *bytes);
 /* Transforms x (contiguous f32, of the shape of tensor number `tensor`) in place to its coefficients in the fixed
  * orthonormal basis of the compressor (fourier, dct, hadamard, haar), or back if `inverse` is 1. EARG if the compressor
  * has no fixed basis. [local] */
@@ -232,11 +215,6 @@ ATOMO_API int atomo_inbox_new(int ranks, atomo_inbox **out);
 ATOMO_API void atomo_inbox_free(atomo_inbox *b); /* NULL is allowed; kept until no bucket needs it any more */
 
 /* ---- stages 7 and 8, the exchange: sums, messages, buckets ------------------------------------------------------- */
-
-/* From this call until atomo_codec_finish, decode_add adds the messages of this tensor as coefficients if they are in
- * one fixed basis, so that only their sum is transformed, not each message; acc is complete after finish. The codec
- * must not be used for anything else in between. [local] */
-ATOMO_API int atomo_codec_sum(atomo_codec *c, int tensor);
 
 /* Sums of a linear compressor's gradients over the ranks, by all-reduces of what it encodes them to
  * (exchange/bucket_linear.c describes this, and how fp16 and bf16 round). An object is for `count` planned tensors of

@@ -228,6 +228,8 @@ step_unit() {
     suite "$1 ${program##*/}" 120 env ASAN_OPTIONS="detect_leaks=$leaks:allocator_may_return_null=1" LSAN_OPTIONS="suppressions=$root/tests/lsan.supp:print_suppressions=0" \
       UBSAN_OPTIONS=print_stacktrace=1 "$program"
   done
+  check "$1 example of atomo_codec.h" 120 env LSAN_OPTIONS="suppressions=$root/tests/lsan.supp" "$root/$1/tests/example_codec"
+  [ "$1" != build ] || suite "$1 symbols of libatomo-codec" 120 sh tests/symbols.sh "$root/$1"
   check "$1 example of atomo.h" 120 env ASAN_OPTIONS=detect_leaks=0 sh scripts/mpirun.sh -n 2 "$root/$1/tests/example"
 }
 
@@ -292,10 +294,10 @@ step_gemm() {
   spec_pool build/gemm $(spec_files "nn/*")
 }
 
-# The threads of exchange, watchdog and loader with ThreadSanitizer; one OpenMP thread, as OpenBLAS is not instrumented.
+# The threads of exchange, watchdog and loader, and codecs in threads, with ThreadSanitizer; one OpenMP thread, as OpenBLAS is not instrumented.
 step_tsan() {
   check_built tsan build/tsan || return 0
-  pool tsan_suite engine left_alone watchdog leave test_loader test_flight test_memory
+  pool tsan_suite engine left_alone watchdog leave test_loader test_flight test_memory test_codec_threads
 }
 
 tsan_suite() { # NAME

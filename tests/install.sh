@@ -71,9 +71,19 @@ cmake -DIN="$prefix/include/atomo.h" -DOUT=example.c -P "$cmake_folder/example.c
 expect "the example of the header is built" "" cc example.c -o example $(pkg-config --cflags --libs atomo) "-Wl,-rpath,$(pkg-config --variable=libdir atomo)"
 expect "and runs" "in place of 32768" ./example
 
+expect "pkg-config knows the codec library" "" pkg-config --exists atomo-codec
+cmake -DIN="$prefix/include/atomo_codec.h" -DOUT=codec.c -P "$cmake_folder/example.cmake"
+# shellcheck disable=SC2046
+expect "the example of the codec's header is built" "" cc -Wl,--as-needed codec.c -o codec $(pkg-config --cflags --libs atomo-codec) \
+  "-Wl,-rpath,$(pkg-config --variable=libdir atomo-codec)"
+expect "and runs" "in place of 32768, mean 0.5" ./codec
+expect "with the soname of its library" "libatomo-codec.so.0" readelf -d ./codec
+expect "without MPI, LuaJIT, BLAS and FFTW" "" sh -c "! ldd ./codec | grep -E 'libmpi|libluajit|openblas|lapack|fftw'"
+
 version=$("$prefix/bin/atomo-lua" --version | sed -n '1s/^atomo-lua //p')
 expect "pkg-config states the version of the host" "$version" pkg-config --modversion atomo
 expect "and so does the library" "libatomo $version," ./use
+expect "and of the codec library" "$version" pkg-config --modversion atomo-codec
 
 expect "install again" "" cmake --install "$build" --prefix "$room/second"
 : >"$room/second/share/atomo/kept"

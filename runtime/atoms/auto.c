@@ -14,6 +14,7 @@
 #include "atoms/auto/families.h"
 #include "atoms/common/basis.h"
 #include "core/carve.h"
+#include "core/packages.h"
 #include <math.h>
 
 /* The largest short side for svd: the eigendecomposition of thousands takes seconds. */
@@ -59,16 +60,25 @@ static int64_t short_side(const atomo__plan *plan)
 }
 
 /* Returns whether a slot is used for this tensor: taps only for kernels of several taps (else they would equal entry),
- * svd only up to MAX_SHORT_SIDE. */
+ * svd only up to MAX_SHORT_SIDE, fourier only if the build has FFTW. */
 static bool is_there(const atomo__plan *plan, int slot)
 {
     if (slot == AUTO_TAPS) return plan->ndim == 4 && plan->shape[1] * plan->shape[2] > 1;
+    if (slot == AUTO_FOURIER) return !atomo__fftw_is_left_out();
     if (slot == AUTO_ROTATED) return plan->n >= ATOMO__LEAST_ROTATED;
     return slot != AUTO_SVD || short_side(plan) <= MAX_SHORT_SIDE;
 }
 
+/* Returns which library is missing: a build that leaves FFTW out has no family fourier, others need FFTW. */
+static const char *missing(void)
+{
+    const char *blas = atomo__blas_missing();
+    return *blas || atomo__fftw_is_left_out() ? blas : atomo__fftw_missing();
+}
+
 static int plan(atomo__plan *plan)
 {
+    if (atomo__fftw_is_left_out()) plan->variant = "without fourier";
     plan->state_size = atomo__round_up(sizeof(auto_state));
     for (int i = 0; i < AUTO_SLOTS; i++) {
         double option[3];
@@ -248,4 +258,5 @@ const struct atomo_atoms atomo_atoms_auto = {
     .choose = atomo__auto_choose,
     .family = atomo__auto_family,
     .learnt = learnt,
+    .missing = missing,
 };

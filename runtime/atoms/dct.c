@@ -5,6 +5,7 @@
  * al., "DeMo: Decoupled Momentum Optimization", 2024. The transform is orthonormal up to rounding.
  */
 #include "atoms/common/transform1d.h"
+#include "core/packages.h"
 
 enum { STEP, CHUNK, OPTIONS };
 
@@ -30,4 +31,5 @@ const struct atomo_atoms atomo_atoms_dct = {
     .options = options,
     .stages = {.plan = atomo__separable_size, .start = start, .stop = atomo__separable_stop, ATOMO__BASIS_STAGES},
     .transform = atomo__separable_transform,
+    .missing = atomo__fftw_missing,
 };

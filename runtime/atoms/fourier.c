@@ -6,6 +6,7 @@
  * out x the rest.
  */
 #include "atoms/common/transform1d.h"
+#include "core/packages.h"
 
 enum { STEP, DIMS, ROWS, OPTIONS };
 
@@ -47,4 +48,5 @@ const struct atomo_atoms atomo_atoms_fourier = {
     .options = options,
     .stages = {.plan = plan, .start = start, .stop = atomo__separable_stop, ATOMO__BASIS_STAGES},
     .transform = atomo__separable_transform,
+    .missing = atomo__fftw_missing,
 };

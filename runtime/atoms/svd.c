@@ -16,7 +16,7 @@
 #include "atoms/common/rotation.h"
 #include "atoms/svd/state.h"
 #include "core/carve.h"
-#include <cblas.h>
+#include "core/packages.h"
 #include <math.h>
 
 enum { FOLD_OUT, FOLD_PAPER };
@@ -124,8 +124,8 @@ const float *atomo__svd_matrix(const svd_state *s, const float *g, const svd_scr
 void atomo__svd_project(const svd_state *s, const float *matrix, const float *shorts, int count, float *longs)
 {
     const int k = (int)s->k, l = (int)s->l;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, s->tall ? CblasTrans : CblasNoTrans, count, l, k, 1, shorts, k, matrix,
-                s->tall ? k : l, 0, longs, l);
+    atomo__blas()->sgemm(CblasRowMajor, CblasNoTrans, s->tall ? CblasTrans : CblasNoTrans, count, l, k, 1, shorts, k,
+                         matrix, s->tall ? k : l, 0, longs, l);
 }
 
 double atomo__svd_usual_rounding(int64_t n, int bits)
@@ -158,4 +158,5 @@ const struct atomo_atoms atomo_atoms_svd = {
                .encode = atomo__svd_encode,
                .decode_add = atomo__svd_decode_add},
     .learnt = learnt,
+    .missing = atomo__blas_missing,
 };

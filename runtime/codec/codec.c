@@ -1,5 +1,6 @@
 /* codec.c - makes codecs from a compressor's name, options and budget; stages 4 to 6 of the path. */
 #include "codec/codec.h"
+#include "core/packages.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -53,6 +54,7 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
     c->seed[1] = (uint32_t)((uint64_t)seed >> 32) ^ (uint32_t)way << 24; /* seeds <= 2^53 leave these bits 0 */
     c->way = (uint32_t)way;
     int rc = set_options(c, index, count, values);
+    if (rc == 0) rc = atomo__need(c->name, c->atoms ? c->atoms->missing : c->compressor->missing);
     if (rc < 0) {
         atomo__free(c);
         return rc;

@@ -35,10 +35,11 @@ struct atomo__plan {
     int factors;             /* 1 to 3 factors of each atom if `elsewhere`, set by plan_list; else 0 */
     int64_t factor_width[3]; /* entries of each factor */
     size_t body_max, scratch, state_size; /* bytes, set by the plan stage */
-    void *state;                          /* [state_size] of the atom set or compressor */
-    void *before;  /* copy of the plan and its state from before this step, valid if open (undo.c) */
-    bool open;     /* this step has changed the plan, or may have */
-    uint32_t hash; /* of shape, codec and options, 16 bits */
+    const char *variant; /* set by the plan stage: makes the hash differ from that of other builds; NULL: none */
+    void *state;         /* [state_size] of the atom set or compressor */
+    void *before;        /* copy of the plan and its state from before this step, valid if open (undo.c) */
+    bool open;           /* this step has changed the plan, or may have */
+    uint32_t hash;       /* of shape, codec and options, 16 bits */
     /* set by measure */
     atomo__segment segment;
     double fixed_bits;                /* bits of the body in addition to the priced atoms */

@@ -59,6 +59,7 @@ struct atomo_atoms {
     atomo__choose_fn *choose;                       /* sets that choose among families (auto); NULL: others */
     const char *(*family)(const atomo__plan *plan); /* text of the chosen family; NULL if choose is */
     void (*learnt)(atomo__plan *plan, atomo__learnt_copy *copy); /* visits state that outlives a step; NULL: none */
+    const char *(*missing)(void);                                /* as in atomo_compressor */
     bool hidden; /* not a compressor by itself, only a family of auto, or "none" in `overrides` */
 };
 
@@ -96,6 +97,9 @@ struct atomo_compressor {
     void (*finish)(const atomo__plan *plan, float scale, float *acc);
     /* returns state [*n] on which the next message depends and that goes into checkpoints; NULL: there is none */
     float *(*memory)(const atomo__plan *plan, int64_t *n);
+    /* returns why this machine or build cannot run it ("" if it can): a library is missing (core/packages.h); NULL: it
+     * needs no library */
+    const char *(*missing)(void);
     const struct atomo__linear *linear; /* NULL: messages cannot be added */
 };
 

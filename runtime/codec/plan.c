@@ -1,6 +1,7 @@
 /* plan.c - makes the plan of each tensor of a codec; stages 4 to 6 of the path. All memory is allocated here, so that
  * encoding and decoding allocate nothing. */
 #include "codec/codec.h"
+#include "core/packages.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -41,6 +42,7 @@ static uint32_t hash_of(const atomo__plan *p)
     h = atomo__crc32(h, p->shape, sizeof(double) * (size_t)p->ndim);
     h = atomo__crc32(h, &rows, sizeof rows);
     if (c->way) h = atomo__crc32(h, &c->way, sizeof c->way);
+    if (p->variant) h = atomo__crc32(h, p->variant, strlen(p->variant));
     if (c->scaled && !c->feedback) h = atomo__crc32(h, "factor", 6);
     return (h ^ h >> 16) & 0xFFFF;
 }
@@ -158,6 +160,7 @@ static int find_replacement(const atomo_codec *c, const char *name, int count, c
         i++;
     ATOMO_REQUIRE(out->atoms, ATOMO_EARG, "%s: override '%s', expected the name of a set of atoms, or none", c->name,
                   name);
+    ATOMO_TRY(atomo__need(name, out->atoms->missing));
     const int own = atomo__option_count(k->options), all = own + atomo__option_count(out->atoms->options);
     for (int j = own; j < all; j++) {
         atomo_option_info o;

@@ -74,6 +74,15 @@ int atomo_codec_about(int i, atomo_codec_info *out)
     return ATOMO_OK;
 }
 
+const char *atomo_codec_missing(int i)
+{
+    const struct atomo_compressor *c;
+    const struct atomo_atoms *a;
+    if (i < 0 || atomo__registry_entry(i, &c, &a) < 0) return "there is no such compressor";
+    const char *(*missing)(void) = a ? a->missing : c->missing;
+    return missing ? missing() : "";
+}
+
 int atomo_codec_option(int i, int option, atomo_option_info *out)
 {
     const struct atomo_compressor *c;

@@ -30,6 +30,24 @@ int atomo__mpi_fail(int rc, const char *fn)
     return atomo__fail(ATOMO_EMPI, "%s failed on %s: %s", fn, *label ? label : "this rank", text);
 }
 
+/* Returns the name and version of the MPI library; may be called before MPI_Init. */
+static const char *version_text(void)
+{
+    static char kept[64];
+    char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int n = 0;
+    MPI_Get_library_version(text, &n);
+    char *comma = strchr(text, ',');
+    if (comma) *comma = 0;
+    snprintf(kept, sizeof kept, "%.63s", text);
+    return kept;
+}
+
+__attribute__((constructor)) static void register_version(void)
+{
+    atomo__build_info_add("mpi", version_text);
+}
+
 static double env_number(const char *name, double absent)
 {
     const char *text = getenv(name);

@@ -13,7 +13,7 @@
  * takes two all-reduces per step, one after the other, of r (rows + cols) floats in all, for any number of ranks.
  */
 #include "compress/common/levels.h"
-#include <cblas.h>
+#include "core/packages.h"
 #include <math.h>
 
 enum { RANK, WARM };
@@ -116,14 +116,16 @@ static void prepare(const atomo__plan *plan, const atomo__context *c)
 static void product(const state *s, const float *m, float *p)
 {
     const int rows = (int)s->fold.rows, cols = (int)s->fold.cols;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->rank, rows, cols, 1, s->q, cols, m, cols, 0, p, rows);
+    atomo__blas()->sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, s->rank, rows, cols, 1, s->q, cols, m, cols, 0, p,
+                         rows);
 }
 
 /* q = M^T P. */
 static void right_factor(const state *s, const float *m, const float *p, float *q)
 {
     const int rows = (int)s->fold.rows, cols = (int)s->fold.cols;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->rank, cols, rows, 1, p, rows, m, cols, 0, q, cols);
+    atomo__blas()->sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, s->rank, cols, rows, 1, p, rows, m, cols, 0, q,
+                         cols);
 }
 
 static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
@@ -245,5 +247,6 @@ const struct atomo_compressor atomo_compressor_powersgd = {
     .options = options,
     .stages = {.plan = plan, .start = start, .encode = encode, .decode_add = decode_add},
     .memory = memory,
+    .missing = atomo__blas_missing,
     .linear = &linear,
 };

@@ -43,6 +43,11 @@ void atomo__free(void *p); /* NULL is allowed */
 /* *out = a*b*c; ELIMIT if the product exceeds PTRDIFF_MAX. */
 int atomo__size_mul(size_t a, size_t b, size_t c, size_t *out);
 
+/* Registers the text of a key that atomo_build_info knows, for a part of the library that core does not use (MPI,
+ * oneDNN); called by a constructor of that part, before main. */
+typedef const char *atomo__info_fn(void);
+void atomo__build_info_add(const char *key, atomo__info_fn *text);
+
 #define ATOMO_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define ATOMO_MAX(a, b) ((a) > (b) ? (a) : (b))
 

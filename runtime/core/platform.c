@@ -1,7 +1,6 @@
 /* platform.c - clock, number of cores and threads, peak memory, CRC-32. */
 #define _GNU_SOURCE
-#include "core/core.h"
-#include <cblas.h>
+#include "core/packages.h"
 #include <omp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -32,14 +31,14 @@ int atomo_num_host_cores(void)
     return n > 0 ? (int)n : 1;
 }
 
-static int num_threads; /* 0: not set, OpenMP chooses */
+static _Atomic int num_threads; /* 0: not set, OpenMP chooses */
 
 int atomo_set_num_threads(int n)
 {
     ATOMO_REQUIRE(n >= 1 && n <= 1024, ATOMO_EARG, "set_num_threads: %d, expected 1 to 1024", n);
     num_threads = n;
     omp_set_num_threads(n);
-    openblas_set_num_threads(n);
+    atomo__blas_set_threads(n);
     return ATOMO_OK;
 }
 

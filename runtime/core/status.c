@@ -1,15 +1,9 @@
-/* status.c - statuses, the calling thread's last error text, versions. The table ATOMO_STATUSES in atomo.h generates
- * the enum, the names and the texts. */
-#include "core/core.h"
-#include <mpi.h>
-#include <fftw3.h>
-#include <cblas.h>
+/* status.c - statuses, the calling thread's last error text, versions. The table ATOMO_STATUSES in atomo_codec.h
+ * generates the enum, the names and the texts. */
+#include "core/packages.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#ifdef ATOMO_HAVE_ONEDNN
-#include <oneapi/dnnl/dnnl.h>
-#endif
 
 static _Thread_local char last_error[1024];
 
@@ -55,37 +49,51 @@ int atomo_abi(void)
     return ATOMO_ABI;
 }
 
+int atomo_codec_abi(void)
+{
+    return ATOMO_CODEC_ABI;
+}
+
 const char *atomo_version(void)
 {
     return ATOMO_VERSION;
 }
 
+static const char *compiler_text(void)
+{
+    return __VERSION__;
+}
+
+static const char *blas_text(void)
+{
+    return atomo__blas() ? atomo__blas()->config() : "none";
+}
+
+static const char *cpu_text(void)
+{
+    return atomo__blas() ? atomo__blas()->corename() : "unknown";
+}
+
+static const char *fftw_text(void)
+{
+    return atomo__fftw() ? atomo__fftw()->version : "none";
+}
+
+static struct {
+    const char *key;
+    atomo__info_fn *text; /* NULL: this library has no such part */
+} infos[] = {{"compiler", compiler_text}, {"blas", blas_text}, {"fftw", fftw_text},
+             {"cpu", cpu_text},           {"mpi", NULL},       {"onednn", NULL}};
+
+void atomo__build_info_add(const char *key, atomo__info_fn *text)
+{
+    for (size_t i = 0; i < sizeof infos / sizeof *infos; i++)
+        if (strcmp(infos[i].key, key) == 0) infos[i].text = text;
+}
+
 const char *atomo_build_info(const char *key)
 {
-    static char mpi_text[64], onednn_text[32];
-    if (!key) return NULL;
-    if (strcmp(key, "compiler") == 0) return __VERSION__;
-    if (strcmp(key, "blas") == 0) return openblas_get_config();
-    if (strcmp(key, "cpu") == 0) return openblas_get_corename();
-    if (strcmp(key, "fftw") == 0) return fftwf_version;
-    if (strcmp(key, "mpi") == 0) {
-        char text[MPI_MAX_LIBRARY_VERSION_STRING];
-        int n = 0;
-        MPI_Get_library_version(text, &n); /* allowed before MPI_Init */
-        char *comma = strchr(text, ',');
-        if (comma) *comma = 0;
-        snprintf(mpi_text, sizeof mpi_text, "%.63s", text);
-        return mpi_text;
-    }
-    if (strcmp(key, "onednn") == 0) {
-#ifdef ATOMO_HAVE_ONEDNN
-        const dnnl_version_t *v = dnnl_version();
-        snprintf(onednn_text, sizeof onednn_text, "%d.%d.%d", v->major, v->minor, v->patch);
-        return onednn_text;
-#else
-        (void)onednn_text;
-        return "none";
-#endif
-    }
+    for (size_t i = 0; key && i < sizeof infos / sizeof *infos; i++)
+        if (strcmp(infos[i].key, key) == 0) return infos[i].text ? infos[i].text() : "none";
     return NULL;
 }

@@ -9,6 +9,7 @@
 #include "nn/conv.h"
 #include "nn/onednn_api.h"
 #include <omp.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef struct plan {
@@ -26,6 +27,19 @@ static plan *buckets[BUCKETS];
 static int plan_count;
 static dnnl_engine_t cpu;
 static dnnl_stream_t stream;
+
+static const char *version_text(void)
+{
+    static char text[32];
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(text, sizeof text, "%d.%d.%d", v->major, v->minor, v->patch);
+    return text;
+}
+
+__attribute__((constructor)) static void register_version(void)
+{
+    atomo__build_info_add("onednn", version_text);
+}
 
 #define DNNL_TRY(call, what)                                                                                           \
     do {                                                                                                               \

@@ -112,8 +112,4 @@ enum { ATOMO_PARALLEL_MIN = 1 << 15 }; /* elements below which a loop stays on o
         }                                                                                                              \
     } while (0)
 
-/* The lock of FFTW's planner, which is not thread-safe: hold it while making or destroying a plan (fft.c). */
-void atomo__fft_lock(void);
-void atomo__fft_unlock(void);
-
 #endif

@@ -4,11 +4,14 @@ local M = {}
 
 -- The lowest layer is first. A folder inside a layer belongs to it unless it has a row of its own.
 local C_LAYERS = {
-  "runtime/atomo.h", "runtime/atomo_bindings.h", "runtime/core", "runtime/tensor", "runtime/nn", "runtime/optim",
-  "runtime/io", "runtime/sampling", "runtime/coding", "runtime/data", "runtime/comm", "runtime/codec",
-  "runtime/atoms/common", "runtime/atoms", "runtime/compress/common", "runtime/compress", "runtime/watchdog",
-  "runtime/exchange", "runtime/host",
+  "runtime/atomo_codec.h", "runtime/atomo.h", "runtime/atomo_bindings.h", "runtime/core", "runtime/tensor",
+  "runtime/linalg", "runtime/nn", "runtime/optim", "runtime/io", "runtime/sampling", "runtime/coding", "runtime/data",
+  "runtime/comm", "runtime/codec", "runtime/atoms/common", "runtime/atoms", "runtime/compress/common",
+  "runtime/compress", "runtime/watchdog", "runtime/exchange", "runtime/host",
 }
+-- The folders of libatomo-codec (CMakeLists.txt), which use no other folder of the runtime.
+local CODEC_LIBRARY = {core = true, tensor = true, sampling = true, coding = true, codec = true, atoms = true,
+  compress = true}
 local LUA_LAYERS = {
   "bindings/atomo/ffi.lua", "bindings/atomo/core", "bindings/atomo/tensor", "bindings/atomo/autograd",
   "bindings/atomo/nn/functional", "bindings/atomo/nn", "bindings/atomo/comm", "bindings/atomo/data",
@@ -225,6 +228,12 @@ local function circles_of(graph)
   return circles(list)
 end
 
+--- Does an arrow leave the codec library for a folder of the runtime that is not part of it?
+local function leaves_codec(a)
+  local to = a.to:match "^runtime/([^/]+)/"
+  return CODEC_LIBRARY[a.from:match "^runtime/([^/]+)/" or ""] and to and not CODEC_LIBRARY[to]
+end
+
 function M.check(graph, fault)
   for _, text in ipairs(graph.missing or {}) do fault(text) end
   local homeless = {}
@@ -237,6 +246,8 @@ function M.check(graph, fault)
     end
     if up(a, graph.rows) then
       fault(("%s:%d: looks up to %s: %s"):format(a.from, a.line, a.to, a.what))
+    elseif leaves_codec(a) then
+      fault(("%s:%d: leaves the codec library for %s: %s"):format(a.from, a.line, a.to, a.what))
     end
   end
   for _, part in ipairs(circles_of(graph)) do fault("a circle: " .. table.concat(part, ", ")) end

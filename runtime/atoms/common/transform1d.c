@@ -10,7 +10,7 @@
  * decoding.
  */
 #include "atoms/common/transform1d.h"
-#include <fftw3.h>
+#include "core/packages.h"
 #include <math.h>
 
 enum { FINE = 128 };
@@ -38,9 +38,11 @@ int atomo__line_plan(atomo__line *l, int kind, int64_t n, float *work)
 {
     l->kind = kind;
     l->n = n;
+    const atomo__fftw_table *fftw = atomo__fftw();
+    const unsigned flags = ATOMO__FFTW_ESTIMATE | ATOMO__FFTW_UNALIGNED;
     atomo__fft_lock();
-    l->forward = fftwf_plan_dft_r2c_1d((int)n, work, (fftwf_complex *)(void *)work, FFTW_ESTIMATE | FFTW_UNALIGNED);
-    l->backward = fftwf_plan_dft_c2r_1d((int)n, (fftwf_complex *)(void *)work, work, FFTW_ESTIMATE | FFTW_UNALIGNED);
+    l->forward = fftw->plan_r2c((int)n, work, (atomo__complex *)(void *)work, flags);
+    l->backward = fftw->plan_c2r((int)n, (atomo__complex *)(void *)work, work, flags);
     atomo__fft_unlock();
     if (!l->forward || !l->backward) return ATOMO_ENUMERIC;
     return kind == ATOMO__DCT ? make_turns(l) : ATOMO_OK;
@@ -49,8 +51,8 @@ int atomo__line_plan(atomo__line *l, int kind, int64_t n, float *work)
 void atomo__line_free(atomo__line *l)
 {
     atomo__fft_lock();
-    if (l->forward) fftwf_destroy_plan(l->forward);
-    if (l->backward) fftwf_destroy_plan(l->backward);
+    if (l->forward) atomo__fftw()->destroy(l->forward);
+    if (l->backward) atomo__fftw()->destroy(l->backward);
     atomo__fft_unlock();
     atomo__free(l->turn);
     memset(l, 0, sizeof *l);
@@ -74,12 +76,12 @@ static void fourier(const atomo__line *l, float *x, bool inverse, float *work)
             work[n] = x[n - 1] * one;
             work[n + 1] = 0;
         }
-        fftwf_execute_dft_c2r(l->backward, (fftwf_complex *)(void *)work, work);
+        atomo__fftw()->execute_c2r(l->backward, (atomo__complex *)(void *)work, work);
         memcpy(x, work, sizeof(float) * (size_t)n);
         return;
     }
     memcpy(work, x, sizeof(float) * (size_t)n);
-    fftwf_execute_dft_r2c(l->forward, work, (fftwf_complex *)(void *)work);
+    atomo__fftw()->execute_r2c(l->forward, work, (atomo__complex *)(void *)work);
     x[0] = work[0] * one;
     multiply(work + 2, n - 1, two, x + 1);
     if (n % 2 == 0) x[n - 1] = work[n] * one;
@@ -136,7 +138,7 @@ static void cosine(const atomo__line *l, float *x, bool inverse, float *work)
     const float one = (float)sqrt(1 / (double)n);
     if (!inverse) {
         interleave(x, n, work);
-        fftwf_execute_dft_r2c(l->forward, work, (fftwf_complex *)(void *)work);
+        atomo__fftw()->execute_r2c(l->forward, work, (atomo__complex *)(void *)work);
     }
     for (int64_t at = 0; at <= last; at += FINE) { /* without k = 0, which has another scale and no mirror */
         const int skip = at == 0, count = (int)ATOMO_MIN((int64_t)FINE, last + 1 - at) - skip;
@@ -152,7 +154,7 @@ static void cosine(const atomo__line *l, float *x, bool inverse, float *work)
     }
     work[0] = x[0] * one;
     work[1] = 0;
-    fftwf_execute_dft_c2r(l->backward, (fftwf_complex *)(void *)work, work);
+    atomo__fftw()->execute_c2r(l->backward, (atomo__complex *)(void *)work, work);
     deinterleave(work, n, x);
 }
 

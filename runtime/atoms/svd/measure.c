@@ -1,8 +1,7 @@
 /* measure.c - measures spectral atoms: computes a basis, lambda of its atoms (exactly or from the Gram matrix), and
  * their prices. Stages 4 and 5 of the path. */
 #include "atoms/svd/state.h"
-#include <cblas.h>
-#include <lapacke.h>
+#include "core/packages.h"
 #include <math.h>
 
 /* The largest entry for which lambda w v / p cannot overflow f32. */
@@ -25,8 +24,8 @@ static double price_of(const svd_state *s)
 static void gram_of(const svd_state *s, const float *matrix, float *gram)
 {
     const int k = (int)s->k, l = (int)s->l;
-    cblas_ssyrk(CblasRowMajor, CblasUpper, s->tall ? CblasTrans : CblasNoTrans, k, l, 1, matrix, s->tall ? k : l, 0,
-                gram, k);
+    atomo__blas()->ssyrk(CblasRowMajor, CblasUpper, s->tall ? CblasTrans : CblasNoTrans, k, l, 1, matrix,
+                         s->tall ? k : l, 0, gram, k);
 }
 
 /* s->basis = the eigenvectors of the Gram matrix, as rows; m->values = its eigenvalues. */
@@ -40,11 +39,11 @@ static int decompose(atomo__plan *plan, const float *matrix, const svd_scratch *
     }
     gram_of(s, matrix, s->basis);
     /* row-major upper is column-major lower; column j of the result is row j of ours */
-    lapack_int info = LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, 'V', 'L', k, s->basis, k, m->values, m->work, m->lwork,
-                                          m->iwork, m->liwork);
+    int info;
+    atomo__blas()->ssyevd("V", "L", &k, s->basis, &k, m->values, m->work, &m->lwork, m->iwork, &m->liwork, &info, 1, 1);
     ATOMO_REQUIRE(info == 0, ATOMO_ENUMERIC,
                   "svd: LAPACK did not converge on tensor %s, folded to %.0f x %.0f (info %d)", plan->name,
-                  (double)s->fold.rows, (double)s->fold.cols, (int)info);
+                  (double)s->fold.rows, (double)s->fold.cols, info);
     for (int i = 0; i < k; i++) { /* info = 0 is not enough: every w must be finite and of unit length */
         double sum, square;
         float most;
@@ -130,7 +129,7 @@ static void squares_along(const svd_state *s, const float *matrix, const svd_scr
     const int k = (int)s->k;
     const size_t n = (size_t)k;
     gram_of(s, matrix, m->gram);
-    cblas_ssymm(CblasRowMajor, CblasRight, CblasUpper, k, k, 1, m->gram, k, s->basis, k, 0, m->product, k);
+    atomo__blas()->ssymm(CblasRowMajor, CblasRight, CblasUpper, k, k, 1, m->gram, k, s->basis, k, 0, m->product, k);
     for (size_t i = 0; i < n; i++) {
         double sum = 0;
         for (size_t j = 0; j < n; j++) sum += (double)m->product[i * n + j] * (double)s->basis[i * n + j];

@@ -66,6 +66,13 @@ describe("check_house", function()
       {["runtime/comm/world.c"] = "extern const struct atomo_engine atomo_engine_one;\n"})
   end)
 
+  it("finds a use of a folder that is not part of the codec library, though it is lower", function()
+    finds("runtime/codec/plan.c:1: leaves the codec library for runtime/io/file.h: includes \"io/file.h\"",
+      {["runtime/codec/plan.c"] = '#include "io/file.h"\n', ["runtime/io/file.h"] = "\n"})
+    finds("runtime/atoms/dct.c:3: leaves the codec library for runtime/comm/comm.c: uses atomo_new",
+      {["runtime/atoms/dct.c"] = "int atomo_dct(void)\n{\n    return atomo_new();\n}\n"})
+  end)
+
   it("takes no call for one in a comment, a string or the contract", function()
     assert.same({}, faults_of {["runtime/core/child.c"] = '/* atomo_run() */ // atomo_run()\n' ..
       'const char *atomo_child = "\\" atomo_run()";\n'})

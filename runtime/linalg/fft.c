@@ -2,32 +2,19 @@
  * arrays). FFTW_ESTIMATE makes the same plan in every run, so results are bit-identical from run to run. A cached plan
  * is executed on any arrays of the alignment it was made for; the first element of a view may have any alignment.
  * FFTW's planner is not thread-safe: a lock guards it and the cache. */
+#include "core/packages.h"
 #include "tensor/tensor.h"
-#include <fftw3.h>
 #include <limits.h>
-#include <pthread.h>
-#include <string.h>
 
 enum { CACHE = 64 };
 typedef struct plan {
     int n, batch, inverse, align_re, align_im;
-    fftwf_plan handle;
+    void *handle;
     int users;     /* number of threads that execute it now; above 0 it may not be destroyed */
     uint64_t used; /* `tick` at the last use */
 } plan;
 static plan cache[CACHE];
 static uint64_t tick; /* counts uses of all plans, for replacing the least recently used one */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-void atomo__fft_lock(void)
-{
-    pthread_mutex_lock(&lock);
-}
-
-void atomo__fft_unlock(void)
-{
-    pthread_mutex_unlock(&lock);
-}
 
 /* Returns the entry for this key, or NULL; *victim is the least recently used (or empty) entry that no thread executes,
  * or NULL. The caller holds the lock. */
@@ -45,43 +32,43 @@ static plan *find_plan(const plan *key, plan **victim)
 
 static void put_plan(plan *p)
 {
-    pthread_mutex_lock(&lock);
+    atomo__fft_lock();
     p->users--;
-    pthread_mutex_unlock(&lock);
+    atomo__fft_unlock();
 }
 
 /* *out = the cached plan, made at the first use on the arrays re [batch,n] and im [batch,n/2+1], which planning may
  * overwrite. The caller ends its use by put_plan. */
-static int get_plan(int n, int batch, int inverse, float *re, fftwf_complex *im, plan **out)
+static int get_plan(int n, int batch, int inverse, float *re, atomo__complex *im, plan **out)
 {
+    const atomo__fftw_table *fftw = atomo__fftw();
     plan key = {.n = n,
                 .batch = batch,
                 .inverse = inverse,
-                .align_re = fftwf_alignment_of(re),
-                .align_im = fftwf_alignment_of((float *)im)};
-    pthread_mutex_lock(&lock);
+                .align_re = fftw->alignment_of(re),
+                .align_im = fftw->alignment_of((float *)im)};
+    atomo__fft_lock();
     plan *victim, *found = find_plan(&key, &victim);
     if (found || !victim) {
         if (found) {
             found->used = ++tick;
             found->users++;
         }
-        pthread_mutex_unlock(&lock);
+        atomo__fft_unlock();
         ATOMO_REQUIRE(found, ATOMO_ELIMIT, "fft: more than %d transforms at once", CACHE);
         *out = found;
         return ATOMO_OK;
     }
-    fftwf_plan p = inverse
-                       ? fftwf_plan_many_dft_c2r(1, &n, batch, im, NULL, 1, n / 2 + 1, re, NULL, 1, n, FFTW_ESTIMATE)
-                       : fftwf_plan_many_dft_r2c(1, &n, batch, re, NULL, 1, n, im, NULL, 1, n / 2 + 1, FFTW_ESTIMATE);
+    void *p = inverse ? fftw->plan_many_c2r(1, &n, batch, im, NULL, 1, n / 2 + 1, re, NULL, 1, n, ATOMO__FFTW_ESTIMATE)
+                      : fftw->plan_many_r2c(1, &n, batch, re, NULL, 1, n, im, NULL, 1, n / 2 + 1, ATOMO__FFTW_ESTIMATE);
     if (p) {
-        if (victim->handle) fftwf_destroy_plan(victim->handle);
+        if (victim->handle) fftw->destroy(victim->handle);
         key.handle = p;
         key.users = 1;
         key.used = ++tick;
         *victim = key;
     }
-    pthread_mutex_unlock(&lock);
+    atomo__fft_unlock();
     ATOMO_REQUIRE(p, ATOMO_ENUMERIC, "fft: FFTW has no plan for n = %d, batch %d", n, batch);
     *out = victim;
     return ATOMO_OK;
@@ -89,6 +76,7 @@ static int get_plan(int n, int batch, int inverse, float *re, fftwf_complex *im,
 
 int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
 {
+    ATOMO_TRY(atomo__need("rfft", atomo__fftw_missing));
     ATOMO_REQUIRE(a->dtype == ATOMO_F32 && a->ndim >= 1 && a->ndim < ATOMO_MAX_DIM, ATOMO_ESHAPE,
                   "rfft: tensor is %s %s, expected f32 with 1 to %d dimensions", atomo__dtype_name(a->dtype),
                   atomo__shape_text(a), ATOMO_MAX_DIM - 1);
@@ -104,9 +92,9 @@ int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
     int rc = atomo__make(&made, out, ATOMO_F32, a->ndim + 1, shape, "rfft");
     if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x);
     plan *p = NULL;
-    if (rc == 0) rc = get_plan(n, batch, 0, atomo__f32(x), (fftwf_complex *)(*out)->data, &p);
+    if (rc == 0) rc = get_plan(n, batch, 0, atomo__f32(x), (atomo__complex *)(*out)->data, &p);
     if (rc == 0) rc = atomo_copy(x, a);
-    if (rc == 0) fftwf_execute_dft_r2c(p->handle, atomo__f32(x), (fftwf_complex *)(*out)->data);
+    if (rc == 0) atomo__fftw()->execute_r2c(p->handle, atomo__f32(x), (atomo__complex *)(*out)->data);
     if (p) put_plan(p);
     atomo_tensor_free(x);
     return atomo__made(&made, rc);
@@ -114,6 +102,7 @@ int atomo_rfft(const atomo_tensor *a, atomo_tensor **out)
 
 int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
 {
+    ATOMO_TRY(atomo__need("irfft", atomo__fftw_missing));
     ATOMO_REQUIRE(a->dtype == ATOMO_F32 && a->ndim >= 2 && atomo__size(a, -1) == 2, ATOMO_ESHAPE,
                   "irfft: tensor is %s %s, expected f32 [..., n/2+1, 2]", atomo__dtype_name(a->dtype),
                   atomo__shape_text(a));
@@ -132,10 +121,10 @@ int atomo_irfft(const atomo_tensor *a, double n, atomo_tensor **out)
     int rc = atomo__make(&made, out, ATOMO_F32, a->ndim - 1, shape, "irfft");
     if (rc == 0) rc = atomo_tensor_new(ATOMO_F32, a->ndim, a->shape, &x);
     plan *p = NULL;
-    if (rc == 0) rc = get_plan((int)n, batch, 1, atomo__f32(*out), (fftwf_complex *)x->data, &p);
+    if (rc == 0) rc = get_plan((int)n, batch, 1, atomo__f32(*out), (atomo__complex *)x->data, &p);
     if (rc == 0) rc = atomo_copy(x, a);
     if (rc == 0) {
-        fftwf_execute_dft_c2r(p->handle, (fftwf_complex *)x->data, atomo__f32(*out));
+        atomo__fftw()->execute_c2r(p->handle, (atomo__complex *)x->data, atomo__f32(*out));
         const float scale = (float)(1.0 / n);
         for (int64_t i = 0; i < atomo__numel(*out); i++) atomo__f32(*out)[i] *= scale;
     }
