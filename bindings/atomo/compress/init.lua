@@ -86,11 +86,21 @@ local function compressor(text, opts)
   return self
 end
 
+local line = {
+  __tostring = function(e)
+    return ("%-10s %s%s"):format(e.name, e.summary, e.missing and (" (not here: %s)"):format(e.missing) or "")
+  end,
+}
+
 --- Returns a list of all compressors, {name=, summary=, source=, unbiased=, linear=, options=} each; tostring(list[i])
---- gives one line.
+--- gives one line. `missing`: why one cannot be used on this machine or by this build, nil if it can.
 local function compressors()
-  local list, line = {}, {__tostring = function(e) return ("%-10s %s"):format(e.name, e.summary) end}
-  for i, entry in ipairs(spec.known()) do list[i] = setmetatable(entry, line) end
+  local list = {}
+  for i, entry in ipairs(spec.known()) do
+    local why = entry.number and ffi.string(C.atomo_codec_missing(entry.number)) or ""
+    entry.missing = why ~= "" and why or nil
+    list[i] = setmetatable(entry, line)
+  end
   return list
 end
 

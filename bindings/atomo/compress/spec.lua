@@ -38,7 +38,7 @@ function M.known()
     f.check(C.atomo_codec_about(i, about))
     local entry = {name = ffi.string(about.name), summary = ffi.string(about.summary),
       source = ffi.string(about.source), unbiased = about.unbiased ~= 0,
-      linear = about.linear ~= 0, options = read_options(i, about.options)}
+      linear = about.linear ~= 0, options = read_options(i, about.options), number = i}
     if entry.name:sub(1, 1) ~= "_" then known[#known + 1] = entry end -- _list is only used by scripted compressors
     known[entry.name] = entry
   end
