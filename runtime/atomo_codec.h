@@ -158,8 +158,7 @@ ATOMO_API void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_
 /* n uniforms in [0, 1), multiples of 2^-24, elements first .. first+n-1 of the stream. */
 ATOMO_API void atomo_random_uniform(const atomo_stream *s, double first, double n, float *out);
 
-/* ---- tensors ------------------------------------------------------------------------------------------------------
- */
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
 enum { ATOMO_F32 = 0, ATOMO_I32 = 1, ATOMO_U8 = 2 };
 
@@ -179,7 +178,6 @@ ATOMO_API int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *s
                                 double offset, atomo_tensor **out);
 /* A tensor of the caller's memory: element [0,...,0] is at data, and strides are in elements (any sign; NULL:
  * row-major). The memory must stay valid until the tensor and all views of it are freed; it is not freed with them.
- * Functions that take contiguous tensors refuse other strides: atomo_copy to or from a contiguous tensor converts.
  * [local] EDTYPE; ESHAPE; ELIMIT; EARG if data is NULL, or not a multiple of the element's size. */
 ATOMO_API int atomo_tensor_wrap(int dtype, int ndim, const double *shape, const double *stride, void *data,
                                 atomo_tensor **out);
@@ -193,8 +191,7 @@ ATOMO_API int atomo_copy(atomo_tensor *dst, const atomo_tensor *src);
  * (0-based) of the first one, or -1. */
 ATOMO_API int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first);
 
-/* ---- codecs: atoms, budgets, messages -----------------------------------------------------------------------------
- */
+/* ---- codecs: atoms, budgets, messages ---------------------------------------------------------------------------- */
 
 /* Algorithm 1 [Wang et al., ATOMO, NeurIPS 2018]: the probability p_i of sending an atom with coefficient lambda_i, for
  * s expected atoms. p_i = min(1, |lambda_i| / tau), with tau such that sum p = s; this minimises sum lambda_i^2 / p_i.
@@ -252,7 +249,10 @@ ATOMO_API int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio,
  * of their proportional share of the budget. */
 ATOMO_API int atomo_codec_reserve(atomo_codec *c, double entries, double bytes);
 
-/* Encodes grads[i] (contiguous f32) as tensor number tensors[i], all under one budget, with the one threshold T that
+/* Gradients and averages are f32 of any strides: the codec works in row-major order of the planned shape, and copies a
+ * tensor that is not contiguous to a buffer of its plan and back. The message has the bits of a contiguous tensor.
+ *
+ * Encodes grads[i] as tensor number tensors[i], all under one budget, with the one threshold T that
  * meets it (atomo_probabilities). The messages go one after the other into out [capacity bytes], their lengths into
  * nbytes [count]. The draws depend on seed, way, step, rank and tensor only. For an unbiased compressor, the expected
  * decoded message is the gradient. ENONFINITE names tensor, number and first position of NaN and Inf. [local] */
@@ -288,8 +288,7 @@ ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);
 /* The length in bytes of a message, frame included, as its frame has it. */
 ATOMO_API int atomo_codec_length_of(const uint8_t *bytes, double size, double *length);
 
-/* ---- decode: messages into the average ----------------------------------------------------------------------------
- */
+/* ---- decode: messages into the average --------------------------------------------------------------------------- */
 
 /* Decodes the message at bytes [size]: acc += scale * (its gradient). tensor 0 means the tensor number in the message;
  * a step or rank < 0 is not compared with the message's. *used is the message's length in bytes. EFORMAT if it is not a
@@ -306,8 +305,7 @@ ATOMO_API int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo
  * must not be used for anything else in between. [local] */
 ATOMO_API int atomo_codec_sum(atomo_codec *c, int tensor);
 
-/* ---- what a codec keeps between steps, for checkpoints ------------------------------------------------------------
- */
+/* ---- what a codec keeps between steps, for checkpoints ----------------------------------------------------------- */
 
 /* Discards what the streaming form and the atoms have derived from earlier steps (thresholds, prices, kept bases), but
  * not the memory below: the messages that follow have the bits of a new codec with that memory. [local] */

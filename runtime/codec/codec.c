@@ -94,6 +94,7 @@ void atomo__plan_free(atomo__plan *p)
     atomo__free(p->residual);
     atomo__free(p->kept);
     atomo__free(p->before);
+    atomo_tensor_free(p->dense);
     atomo__free(p->state);
     atomo__free(p);
 }

@@ -25,9 +25,9 @@ atomo__context atomo__context_of(const atomo__plan *p, uint32_t rank, uint32_t s
 }
 
 /* Returns what is encoded: the gradient, or with error feedback the residual, to which the gradient has been added. */
-static const float *input_of(const atomo__plan *p, const atomo_tensor *grad)
+static const float *input_of(const atomo__plan *p)
 {
-    return p->residual ? p->residual : atomo__f32(grad);
+    return p->residual ? p->residual : p->given;
 }
 
 /* Draws, writes and frames the message of one tensor whose T is set: at most `room` bytes at out, *nbytes its length.
@@ -76,9 +76,38 @@ static int find(const atomo_codec *c, int tensor, const atomo_tensor *g, const c
     *out = atomo__plan_of(c, tensor);
     ATOMO_REQUIRE(*out, ATOMO_EARG, "%s: %s: tensor number %d is not planned (1 to %d are)", c->name, what, tensor,
                   c->plans);
-    ATOMO_TRY(atomo__expect(g, ATOMO_F32, -1, what));
+    ATOMO_REQUIRE(g, ATOMO_EARG, "%s: %s: the tensor is missing", c->name, what);
+    ATOMO_REQUIRE(g->dtype == ATOMO_F32, ATOMO_EDTYPE, "%s: %s: tensor is %s, expected f32", c->name, what,
+                  atomo__dtype_name(g->dtype));
     ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, g->ndim, g->shape), ATOMO_ESHAPE,
                   "%s: %s: tensor is %s, expected %s", c->name, what, atomo__shape_text(g), (*out)->name);
+    return ATOMO_OK;
+}
+
+/* *values = the elements of t, which has the plan's shape, in row-major order: its own memory if it is contiguous, else
+ * a copy in p->dense. */
+static int gather(atomo__plan *p, const atomo_tensor *t, float **values)
+{
+    *values = atomo__f32(t);
+    if (atomo_tensor_is_contiguous(t)) return ATOMO_OK;
+    if (!p->dense) ATOMO_TRY(atomo_tensor_new(ATOMO_F32, p->ndim, p->shape, &p->dense));
+    *values = atomo__f32(p->dense);
+    return atomo_copy(p->dense, t);
+}
+
+/* Writes values, which gather has returned, back to t if they are a copy of its elements. */
+static int scatter(const atomo__plan *p, const float *values, atomo_tensor *t)
+{
+    return values == t->data ? ATOMO_OK : atomo_copy(t, p->dense);
+}
+
+/* Finds the plan of a gradient, and sets what it encodes (plan->given). */
+static int receive(atomo_codec *c, int tensor, const atomo_tensor *grad, const char *what, atomo__plan **out)
+{
+    float *values;
+    ATOMO_TRY(find(c, tensor, grad, what, out));
+    ATOMO_TRY(gather(*out, grad, &values));
+    (*out)->given = values;
     return ATOMO_OK;
 }
 
@@ -93,14 +122,13 @@ static void solve_once(atomo_codec *c, int count, atomo__plan **plan, uint32_t r
 
 /* Sets the T that meets the budget. If measure only estimated, the coefficients are refined around the T found, and T
  * is solved for again, until it settles. */
-static int solve(atomo_codec *c, int count, atomo__plan **plan, const atomo_tensor *const *grads, uint32_t rank,
-                 uint32_t step, double target)
+static int solve(atomo_codec *c, int count, atomo__plan **plan, uint32_t rank, uint32_t step, double target)
 {
     solve_once(c, count, plan, rank, step, target);
     for (int round = 0; round < REFINES; round++) {
         double moved = 0;
         for (int i = 0; i < count; i++) {
-            ATOMO_TRY(atomo__stage_refine(plan[i], input_of(plan[i], grads[i])));
+            ATOMO_TRY(atomo__stage_refine(plan[i], input_of(plan[i])));
             plan[i]->anchored = plan[i]->T * sqrt(plan[i]->segment.unit);
         }
         solve_once(c, count, plan, rank, step, target);
@@ -132,8 +160,7 @@ static int check_budget(const atomo_codec *c, int count, atomo__plan *const *pla
     return ATOMO_OK;
 }
 
-static int measure_all(atomo_codec *c, int count, atomo__plan **plan, const atomo_tensor *const *grads, uint32_t rank,
-                       uint32_t step, const void **held)
+static int measure_all(atomo_codec *c, int count, atomo__plan **plan, uint32_t rank, uint32_t step, const void **held)
 {
     double entries = 0;
     for (int i = 0; i < count; i++) entries += (double)plan[i]->n;
@@ -144,27 +171,27 @@ static int measure_all(atomo_codec *c, int count, atomo__plan **plan, const atom
         context.held = held;
         double share = target > 0 ? target * (double)plan[i]->n / entries : GUESSED_BITS * c->budget_atoms;
         atomo__stage_guess(plan[i], share);
-        ATOMO_TRY(plan[i]->stages->measure(plan[i], input_of(plan[i], grads[i]), &context));
+        ATOMO_TRY(plan[i]->stages->measure(plan[i], input_of(plan[i]), &context));
     }
     c->energy = 0;
     for (int i = 0; i < count; i++) c->energy += plan[i]->square / entries;
-    return solve(c, count, plan, grads, rank, step, target);
+    return solve(c, count, plan, rank, step, target);
 }
 
-static int encode_all(atomo_codec *c, int count, const atomo_tensor *const *grads, uint32_t step, uint32_t rank,
-                      uint8_t *out, double capacity, double *nbytes)
+static int encode_all(atomo_codec *c, int count, uint32_t step, uint32_t rank, uint8_t *out, double capacity,
+                      double *nbytes)
 {
     const void *held = NULL;
     for (int i = 0; i < count; i++) {
         atomo__plan_open(c->order[i]);
-        if (c->feedback) ATOMO_TRY(atomo__feedback_add(c->order[i], atomo__f32(grads[i])));
+        if (c->feedback) ATOMO_TRY(atomo__feedback_add(c->order[i], c->order[i]->given));
     }
-    if (atomo__has_budget(c)) ATOMO_TRY(measure_all(c, count, c->order, grads, rank, step, &held));
+    if (atomo__has_budget(c)) ATOMO_TRY(measure_all(c, count, c->order, rank, step, &held));
     memset(&c->stats, 0, sizeof c->stats);
     double at = 0;
     for (int i = 0; i < count; i++) {
-        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i], grads[i]), rank, step, &held, out + (size_t)at,
-                                capacity - at, &nbytes[i]));
+        ATOMO_TRY(write_message(c->order[i], input_of(c->order[i]), rank, step, &held, out + (size_t)at, capacity - at,
+                                &nbytes[i]));
         at += nbytes[i];
         atomo__stats_add(c, c->order[i]);
     }
@@ -181,11 +208,11 @@ int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const 
                   c->plans);
     for (int i = 0; i < count; i++) {
         atomo__plan *p;
-        ATOMO_TRY(find(c, tensors[i], grads[i], "encode", &p));
+        ATOMO_TRY(receive(c, tensors[i], grads[i], "encode", &p));
         c->order[i] = p;
     }
     atomo__undo_note(c);
-    const int status = encode_all(c, count, grads, (uint32_t)step, (uint32_t)rank, out, capacity, nbytes);
+    const int status = encode_all(c, count, (uint32_t)step, (uint32_t)rank, out, capacity, nbytes);
     if (status < 0)
         atomo__undo(c);
     else
@@ -213,10 +240,10 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
 {
     atomo__plan *p;
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
-    ATOMO_TRY(find(c, tensor, grad, "push", &p));
+    ATOMO_TRY(receive(c, tensor, grad, "push", &p));
     atomo__plan_open(p);
-    if (c->feedback) ATOMO_TRY(atomo__feedback_add(p, atomo__f32(grad)));
-    const float *g = input_of(p, grad);
+    if (c->feedback) ATOMO_TRY(atomo__feedback_add(p, p->given));
+    const float *g = input_of(p);
     const void *held = NULL;
     if (atomo__has_budget(c)) {
         atomo__context context = atomo__context_of(p, c->stream.rank, c->stream.step);
@@ -288,13 +315,15 @@ static int decode_one(atomo_codec *c, int tensor, double step, double rank, cons
     ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
     atomo__context context = atomo__context_of(p, got.rank, got.step);
     if (c->pending.tensor == p->tensor) context.pending = &c->pending;
-    int rc = atomo__form_decode(p, &body, &context, (float)scale, atomo__f32(acc));
+    float *sum;
+    ATOMO_TRY(gather(p, acc, &sum));
+    int rc = atomo__form_decode(p, &body, &context, (float)scale, sum);
     if (rc < 0 || !atomo__at_end(&body))
         return atomo__fail(ATOMO_EFORMAT,
                            "decode: message for tensor %s: its body of %zu bytes is malformed near byte %zu", p->name,
                            body.size, body.at);
     *used = (double)length;
-    return ATOMO_OK;
+    return scatter(p, sum, acc);
 }
 
 int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
@@ -317,13 +346,15 @@ int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *a
 {
     atomo__plan *p;
     ATOMO_REQUIRE(isfinite(scale) && scale > 0, ATOMO_EARG, "finish: scale is %g, expected a number above 0", scale);
+    float *sum;
     ATOMO_TRY(find(c, tensor, acc, "finish: acc", &p));
+    ATOMO_TRY(gather(p, acc, &sum));
     if (c->pending.tensor == tensor) {
         atomo__context context = atomo__context_of(p, 0, 0);
         context.pending = &c->pending;
-        if (c->pending.full) c->pending.plan.stages->settle(&context, atomo__f32(acc));
+        if (c->pending.full) c->pending.plan.stages->settle(&context, sum);
         c->pending.tensor = 0;
     }
-    if (c->compressor->finish) c->compressor->finish(p, (float)scale, atomo__f32(acc));
-    return ATOMO_OK;
+    if (c->compressor->finish) c->compressor->finish(p, (float)scale, sum);
+    return scatter(p, sum, acc);
 }

@@ -51,7 +51,9 @@ void atomo__undo(atomo_codec *c)
     for (int i = 0; i < c->plans; i++) {
         atomo__plan *p = c->plan[i];
         if (!p || !p->open) continue;
+        atomo_tensor *dense = p->dense;  /* may have been made after plan_open */
         memcpy(p, p->before, sizeof *p); /* also sets p->open to false */
+        p->dense = dense;
         if (p->state_size) memcpy(p->state, state_before(p), p->state_size);
     }
     c->stream = c->before.stream;
