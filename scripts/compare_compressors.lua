@@ -9,7 +9,8 @@ local opts = atomo.cli.parse {
   about = "Encodes and decodes a whole step of gradients with each compressor. All tensors share one budget. The " ..
     "error is E||ghat - g||^2 / ||g||^2: the variance of an unbiased compressor, the squared error in one step of a " ..
     "biased one (error feedback returns it in later steps). x bound: the prediction over 1 / (4^R - 1), R the bits " ..
-    "an entry, which no unbiased code of normal entries can go below; gradients with structure can.",
+    "an entry, which no unbiased code of normal entries can go below; gradients with structure can. x classes: of " ..
+    "rotated, over the same bound for normal entries with the energies of its classes.",
   examples = {
     "build/atomo-lua scripts/compare_compressors.lua --gradients DIR --ratio 16,64,256 --plot compare",
     "build/atomo-lua scripts/compare_compressors.lua --model resnet20 --compress 'svd:bits=4 entry qsgd'",
@@ -66,16 +67,16 @@ local dense = 0
 for _, g in ipairs(grads) do dense = dense + 4 * g:numel() end
 print(("%d tensors, %.3f MB of gradient from %s; %d draws, %d thread%s"):format(#grads, dense / 1e6, from, opts.draws,
   opts.threads, opts.threads == 1 and "" or "s"))
-print(("%-34s %10s %8s %10s %10s %8s %9s %9s %7s %7s"):format("compressor", "bytes", "ratio", "predicted",
-  "measured", "x bound", "encode ms", "decode ms", "enc GB/s", "dec GB/s"))
+print(("%-34s %10s %8s %10s %10s %8s %9s %9s %9s %7s %7s"):format("compressor", "bytes", "ratio", "predicted",
+  "measured", "x bound", "x classes", "encode ms", "decode ms", "enc GB/s", "dec GB/s"))
 
 local results = {}
 for _, item in ipairs(compare.expand(specs, opts.ratio)) do
   local r = compare.measure(item.text, grads, names, opts.draws)
   r.name, r.asked = item.name, item.ratio
   results[#results + 1] = r
-  print(("%-34s %10.0f %7.1fx %10.4g %10.4g %8.3g %9.2f %9.2f %8.2f %8.2f%s"):format(item.text, r.bytes, r.ratio,
-    r.predicted, r.measured, r.over_bound, r.encode_ms, r.decode_ms, r.encode_gb_s, r.decode_gb_s,
+  print(("%-34s %10.0f %7.1fx %10.4g %10.4g %8.3g %9s %9.2f %9.2f %8.2f %8.2f%s"):format(item.text, r.bytes, r.ratio,
+    r.predicted, r.measured, r.over_bound, r.over_classes and ("%.3g"):format(r.over_classes) or "-", r.encode_ms, r.decode_ms, r.encode_gb_s, r.decode_gb_s,
     r.unbiased and "" or "  biased"))
 end
 

@@ -240,6 +240,12 @@ static void learnt(atomo__plan *plan, atomo__learnt_copy *copy)
     }
 }
 
+static double bound(const atomo__plan *plan, double bits)
+{
+    const atomo__plan *p = atomo__auto_plan(plan, plan->pick);
+    return p->atoms->bound ? p->atoms->bound(p, bits) : 0;
+}
+
 const struct atomo_atoms atomo_atoms_auto = {
     .name = "auto",
     .summary = "for each tensor the family with the least variance for its bytes: entry, taps, fourier, svd, rotated, "
@@ -257,6 +263,7 @@ const struct atomo_atoms atomo_atoms_auto = {
                .decode_add = decode_add},
     .choose = atomo__auto_choose,
     .family = atomo__auto_family,
+    .bound = bound,
     .learnt = learnt,
     .missing = missing,
 };

@@ -230,11 +230,19 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
     return ATOMO_OK;
 }
 
+static double bound(const atomo__plan *plan, double bits)
+{
+    if (has_few(plan) || !(plan->T > 0)) return 0;
+    const rotated_state *s = atomo__rotated_state(plan);
+    return atomo__classes_bound(&s->classes.sizes, bits);
+}
+
 const struct atomo_atoms atomo_atoms_rotated = {
     .name = "rotated",
     .summary = "entries of about one energy in a random basis, quantised and scaled without bias",
     .source = "Vargaftik et al., DRIVE, NeurIPS 2021, and EDEN, ICML 2022; docs/compressors.md",
     .options = options,
+    .bound = bound,
     .stages = {.plan = plan,
                .start = start,
                .stop = stop,

@@ -176,6 +176,24 @@ const char *atomo_codec_family(const atomo_codec *c, int tensor)
     return p && p->atoms && p->atoms->family ? p->atoms->family(p) : "";
 }
 
+static double bound_of(const atomo__plan *p)
+{
+    return p && p->atoms && p->atoms->bound ? p->atoms->bound(p, 8 * p->nbytes) : 0;
+}
+
+double atomo_codec_bound(const atomo_codec *c, int tensor)
+{
+    double all = 0;
+    bool any = false;
+    if (tensor != 0) return bound_of(atomo__plan_of(c, tensor));
+    for (int i = 0; i < c->plans; i++) {
+        const double one = bound_of(c->plan[i]);
+        any |= one > 0;
+        all += one > 0 ? one : c->plan[i] ? c->plan[i]->variance : 0;
+    }
+    return any ? all : 0;
+}
+
 void atomo_codec_get_stats(const atomo_codec *c, int tensor, atomo_codec_stats *out)
 {
     const atomo__plan *p = atomo__plan_of(c, tensor);

@@ -250,3 +250,39 @@ void atomo__classes_ready(atomo__classes *c)
     for (int i = 0; i < c->count; i++) c->coarsest[i] = coarsest_of(c->size[i]);
     c->curve = (atomo__curve){.at = -1, .evaluate = evaluate_classes};
 }
+
+static const double LN_4 = 1.3862943611198906;
+
+/* R at which energy / (4^R - 1) + price entries R is least: with x = 4^R, x / (x - 1)^2 = price entries / (energy ln
+ * 4).
+ */
+static double best_bits(double energy, double entries, double price)
+{
+    const double c = price * entries / (energy * LN_4);
+    return log2(1 + (1 + sqrt(1 + 4 * c)) / (2 * c)) / 2;
+}
+
+double atomo__classes_bound(const atomo__classes *c, double bits)
+{
+    double energy = 0, error = 0;
+    for (int i = 0; i < c->count; i++) energy += c->energy[i];
+    if (!(energy > 0 && bits > 0)) return 0;
+    double low = -200, high = 200; /* log2 of the price over energy / bits */
+    for (int round = 0; round < 60; round++) {
+        const double middle = (low + high) / 2, price = energy / bits * exp2(middle);
+        double spent = 0;
+        error = 0;
+        for (int i = 0; i < c->count; i++) {
+            const double entries = (double)(c->units[i] * c->size[i]);
+            if (!(c->energy[i] > 0)) continue;
+            const double R = best_bits(c->energy[i], entries, price);
+            spent += entries * R;
+            error += c->energy[i] / expm1(LN_4 * R);
+        }
+        if (spent > bits)
+            low = middle;
+        else
+            high = middle;
+    }
+    return error;
+}

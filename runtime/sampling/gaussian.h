@@ -71,5 +71,8 @@ typedef struct atomo__classes {
 /* Sets coarsest and the curve, when the other fields are set: the expected bits, squared error and number of entries
  * sent of all classes. With T = 0 entries are sent as floats. */
 void atomo__classes_ready(atomo__classes *c);
+/* The least squared error of any unbiased code of so many bits, for normal entries of the classes' energies: 1 / (4^R -
+ * 1) times the energy for R bits an entry, with the bits divided among the classes in the best way. */
+double atomo__classes_bound(const atomo__classes *c, double bits);
 
 #endif

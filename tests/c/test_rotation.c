@@ -126,6 +126,24 @@ static void rates(void)
     }
 }
 
+/* The bound of classes: of one class 1 / (4^R - 1) times its energy; of two, no division of the bits has less. */
+static void bounds(void)
+{
+    atomo__classes c = {.count = 1, .units = {2}, .size = {500}, .energy = {3}};
+    for (double R = 0.01; R < 12; R *= 1.7) CHECK_NEAR(atomo__classes_bound(&c, 1000 * R), 3 / (exp2(2 * R) - 1), 1e-6);
+    c = (atomo__classes){.count = 2, .units = {1, 4}, .size = {256, 1024}, .energy = {100, 2}};
+    for (double bits = 50; bits < 30000; bits *= 3) {
+        double least = INFINITY;
+        for (double share = 0.001; share < 1; share += 0.001) {
+            const double first = share * bits / 256, second = (1 - share) * bits / 4096;
+            least = ATOMO_MIN(least, 100 / expm1(first * log(4)) + 2 / expm1(second * log(4)));
+        }
+        const double bound = atomo__classes_bound(&c, bits);
+        CHECK(bound <= least * 1.000001 && bound > 0.99 * least);
+    }
+    CHECK(atomo__classes_bound(&(atomo__classes){.count = 0}, 100) == 0);
+}
+
 int main(void)
 {
     RUN(sizes);
@@ -134,5 +152,6 @@ int main(void)
     RUN(symbols);
     RUN(quantisers);
     RUN(rates);
+    RUN(bounds);
     return check_done();
 }

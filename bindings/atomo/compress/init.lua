@@ -290,15 +290,17 @@ end
 
 --- Returns statistics of the last encode, encode_all, encode_step or streamed step, or of tensor i alone: nbytes,
 --- atoms_expected, atoms_sent, variance (the closed form E||ghat - g||^2, with quantisation), square (||g||^2). For a
---- tensor encoded by `auto` also family ("svd:bits=4").
+--- tensor encoded by `auto` also family ("rotated"). For `rotated` also bound: the least variance that any unbiased code
+--- of nbytes has for normal entries with the energies of its classes.
 function Compressor:stats(i)
   local s = self.numbers
   if i ~= nil then arguments.tensor_number(self.name, i) end
   C.atomo_codec_get_stats(self.h, i or 0, s)
+  local bound = C.atomo_codec_bound(self.h, i or 0)
   local family = i and ffi.string(C.atomo_codec_family(self.h, i)) or ""
   return {nbytes = f.number(s, "nbytes"), atoms_expected = f.number(s, "atoms_expected"),
     atoms_sent = f.number(s, "atoms_sent"), variance = f.number(s, "variance"), square = f.number(s, "square"),
-    family = family ~= "" and family or nil}
+    family = family ~= "" and family or nil, bound = bound > 0 and bound or nil}
 end
 
 for name, method in pairs(require "atomo.compress.streaming") do Compressor[name] = method end

@@ -45,6 +45,7 @@ end
 ---@field ratio number          dense bytes / bytes
 ---@field predicted number      E||ghat - g||^2 / ||g||^2 by the compressor's closed form, mean
 ---@field over_bound number     predicted over M.bound(ratio)
+---@field over_classes number?  predicted over the bound of `rotated`'s classes (c:stats().bound)
 ---@field measured number       the same, measured by decoding; measured_error: its standard error
 ---@field encode_ms number      milliseconds to encode a step, median
 ---@field decode_ms number      milliseconds to decode a step, median
@@ -84,7 +85,7 @@ function M.measure(text, grads, names, draws, streamed)
   end
   c:prepare(shapes, names)
   local out = T.zeros(c:wire_max(), "u8")
-  local encode, decode, bytes, predicted, error, errors = {}, {}, 0, 0, 0, 0
+  local encode, decode, bytes, predicted, error, errors, bound = {}, {}, 0, 0, 0, 0, 0
   for k = 0, draws do
     for _, acc in ipairs(accs) do acc:zero_() end
     local t0 = C.atomo_time()
@@ -95,13 +96,16 @@ function M.measure(text, grads, names, draws, streamed)
     if k > 0 then
       encode[k], decode[k] = t1 - t0, t2 - t1
       local e = distance(accs, grads) / square
-      bytes, predicted = bytes + n / draws, predicted + c:stats().variance / square / draws
+      local stats = c:stats()
+      bytes, predicted = bytes + n / draws, predicted + stats.variance / square / draws
+      bound = bound + (stats.bound or 0) / square / draws
       error, errors = error + e / draws, errors + e * e / draws
     end
   end
   local t_encode, t_decode = median(encode), median(decode)
   return {compressor = tostring(c), unbiased = c.unbiased, bytes = bytes, dense_bytes = dense, ratio = dense / bytes,
-    predicted = predicted, over_bound = predicted / M.bound(dense / bytes), measured = error,
+    predicted = predicted, over_bound = predicted / M.bound(dense / bytes),
+    over_classes = bound > 0 and predicted / bound or nil, measured = error,
     measured_error = math.sqrt(math.max(0, errors - error ^ 2) / draws),
     encode_ms = 1e3 * t_encode, decode_ms = 1e3 * t_decode, encode_gb_s = dense / t_encode / 1e9,
     decode_gb_s = dense / t_decode / 1e9, draws = draws}

@@ -58,6 +58,24 @@ describe("rotated", function()
     end)
   end
 
+  it("is near the bound of its classes, which is stated, and never below it", function()
+    atomo.manual_seed(5)
+    local g = atomo.randn(256, 3, 3, 64)
+    for r = 1, 256 do g:select(1, r):mul_(2 ^ (r % 6)) end
+    for _, case in ipairs {{16, 1.55}, {64, 1.7}, {256, 1.75}} do
+      for _, name in ipairs {"rotated", "auto"} do
+        local c = atomo.compressor(("%s:ratio=%d"):format(name, case[1]))
+        c:encode(g, {step = 1})
+        local s = c:stats()
+        local over = s.variance / s.bound
+        assert.is_true(over > 1 and over <= case[2], ("%s at %dx: %.3f"):format(name, case[1], over))
+      end
+    end
+    local c = atomo.compressor "entry:ratio=16"
+    c:encode(g, {step = 1})
+    assert.is_nil(c:stats().bound)
+  end)
+
   it("does not care what the gradient is: one class, one variance", function()
     local sparse, smooth = atomo.zeros(16384), atomo.zeros(16384)
     for i = 1, 16384, 50 do sparse:set(i, i % 7 + 1) end

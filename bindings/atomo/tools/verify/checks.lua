@@ -48,6 +48,20 @@ function M.parseval(subject)
   return row("Parseval: atoms are orthonormal", worst, 5e-6, "relative error of ||g||^2, worst of 37 gradients")
 end
 
+--- Checks that the stated variance is not below the bound of the classes of a random basis, which no unbiased code of
+--- so many bits can be; nil for compressors without such a bound. The gradient's entries are not quite normal: 5 %.
+function M.rate(subject)
+  local c, stated, bound = subject.make "as is", 0, 0
+  for step = 1, 20 do
+    c:encode(subject.g, {step = step})
+    local stats = c:stats()
+    stated, bound = stated + stats.variance, bound + (stats.bound or 0)
+  end
+  if bound == 0 then return nil end
+  return row("variance not below the bound", bound / stated, 1.05, ("bound of its classes over the stated variance, " ..
+    "which is %.2f times as large"):format(stated / bound))
+end
+
 --- Checks that equal keys give equal bytes in two compressor objects.
 function M.same_key(subject)
   local different = 0

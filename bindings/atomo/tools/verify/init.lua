@@ -164,7 +164,7 @@ local function verify(spec, opts)
   add(checks.full_budget(subject))
   add(checks.parseval(subject))
   if subject.c.unbiased then statistics(subject, add) else add(checks.stated_error(subject)) end
-  for _, name in ipairs {"feedback", "same_key", "planned_size", "linear", "refusals", "inputs", "nonfinite"} do
+  for _, name in ipairs {"feedback", "rate", "same_key", "planned_size", "linear", "refusals", "inputs", "nonfinite"} do
     add(checks[name](subject))
   end
   changes.after_change(subject, add)
