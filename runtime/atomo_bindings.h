@@ -23,11 +23,11 @@ ATOMO_API void atomo_child_forgive(void);    /* undoes _terminate for children t
 ATOMO_API void atomo_child_await(double seconds); /* waits for its end, at most for `seconds` */
 /* Requests by signal to a training run that saves: 1 to save and continue (SIGUSR1), 2 to save and stop (SIGTERM,
  * SIGUSR2). The host's signal handlers note them, atomo.train takes them after a step. [local] */
-ATOMO_API void atomo_requests_open(int on);    /* 1: a run that takes requests has begun, 0: it has ended */
-ATOMO_API int atomo_requests_note(int asked);  /* 0, without effect, if no such run is open; async-signal-safe */
-ATOMO_API int atomo_requests_take(void);       /* the sum of the requests noted since the last call */
-ATOMO_API int atomo_requests_stop(void);       /* the run has saved and stops: returns the program's exit code, 75 */
-ATOMO_API int atomo_requests_stopped(void);    /* that code after atomo_requests_stop, else 0 */
+ATOMO_API void atomo_requests_open(int on);   /* 1: a run that takes requests has begun, 0: it has ended */
+ATOMO_API int atomo_requests_note(int asked); /* 0, without effect, if no such run is open; async-signal-safe */
+ATOMO_API int atomo_requests_take(void);      /* the sum of the requests noted since the last call */
+ATOMO_API int atomo_requests_stop(void);      /* the run has saved and stops: returns the program's exit code, 75 */
+ATOMO_API int atomo_requests_stopped(void);   /* that code after atomo_requests_stop, else 0 */
 /* Waits, for at most `seconds`, until the readers of standard output and standard error have read everything, if these
  * are pipes: after an abort, mpirun drops what it has not read yet. */
 ATOMO_API void atomo_await_readers(double seconds);

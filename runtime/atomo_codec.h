@@ -281,8 +281,8 @@ typedef struct atomo_codec_stats {
 } atomo_codec_stats;
 ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
                                      atomo_codec_stats *out); /* tensor 0: sums over all tensors */
-/* Of the last encode, for atoms `rotated` (chosen by `auto`, too): the least ||ghat - g||^2 that any unbiased code of as
- * many bits is expected to have for normal entries with the energies of the message's classes; 0 for others, and if
+/* Of the last encode, for atoms `rotated` (chosen by `auto`, too): the least ||ghat - g||^2 that any unbiased code of
+ * as many bits is expected to have for normal entries with the energies of the message's classes; 0 for others, and if
  * unknown. tensor 0: the sum, with the variance of tensors that have no bound; 0 if none has. */
 ATOMO_API double atomo_codec_bound(const atomo_codec *c, int tensor);
 /* The atoms that `auto` chose for a tensor in the last encode, as "svd:bits=4"; "" for other compressors. Static. */

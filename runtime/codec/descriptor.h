@@ -56,8 +56,8 @@ struct atomo_atoms {
     /* fixed bases (atoms/common/basis.h): transforms x [n] in place, orthonormal; work: scratch [n + 2]; NULL: no basis
      */
     void (*transform)(const atomo__plan *plan, float *x, bool inverse, float *work);
-    atomo__choose_fn *choose;                       /* sets that choose among families (auto); NULL: others */
-    const char *(*family)(const atomo__plan *plan); /* text of the chosen family; NULL if choose is */
+    atomo__choose_fn *choose;                              /* sets that choose among families (auto); NULL: others */
+    const char *(*family)(const atomo__plan *plan);        /* text of the chosen family; NULL if choose is */
     double (*bound)(const atomo__plan *plan, double bits); /* as atomo_codec_bound, for a body of `bits`; NULL: none */
     void (*learnt)(atomo__plan *plan, atomo__learnt_copy *copy); /* visits state that outlives a step; NULL: none */
     const char *(*missing)(void);                                /* as in atomo_compressor */
