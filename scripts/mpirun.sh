@@ -39,20 +39,22 @@ done
 [ -z "$min_ranks" ] || [ -n "$restarts" ] || misuse "--min-ranks wants --restarts"
 [ $# -gt 0 ] || misuse "there is no program"
 
-# The first value of each option of mpirun that matters here; killed: seconds between SIGTERM and SIGKILL.
+# The values of mpirun's options that matter here; killed: seconds between SIGTERM and SIGKILL; own: the number of words
+# before the program, which is the first word that is a command and no option's value.
 ranks='' hosts='' hostfile='' agent=${OMPI_MCA_plm_rsh_agent:-} killed=${OMPI_MCA_odls_base_sigkill_timeout:-1}
-before='' previous=''
+before='' previous='' own=0
 for word in "$@"; do
-  case $previous in
-  -n | -np | --np | -c) ranks=${ranks:-$word} ;;
-  -H | -host | --host) hosts=${hosts:-$word} ;;
-  -hostfile | --hostfile | -machinefile | --machinefile) hostfile=${hostfile:-$word} ;;
+  case $before-$previous in
+  -mca-plm_rsh_agent | --mca-plm_rsh_agent) agent=$word ;;
+  -mca-odls_base_sigkill_timeout | --mca-odls_base_sigkill_timeout) killed=$word ;;
+  -mca-* | --mca-* | -gmca-* | --gmca-*) ;;
+  *--n | *--np | *--c) ranks=$word ;;
+  *--H | *--host) hosts=$word ;;
+  *--hostfile | *--machinefile) hostfile=$word ;;
+  *--mca | *--gmca | *--x | *--wd | *--wdir) ;;
+  *) case $word in -*) ;; *) if command -v "$word" >/dev/null 2>&1; then break; fi ;; esac ;;
   esac
-  case $before$previous in
-  -mcaplm_rsh_agent | --mcaplm_rsh_agent) agent=$word ;;
-  -mcaodls_base_sigkill_timeout | --mcaodls_base_sigkill_timeout) killed=$word ;;
-  esac
-  before=$previous previous=$word
+  before=$previous previous=$word own=$((own + 1))
 done
 given_ranks=$ranks
 ranks=${ranks:-$(cores)}
@@ -151,19 +153,19 @@ find_hosts() {
 
 # Runs mpirun with these arguments in the background, on the hosts that answer; sets job.
 launch() {
-  count=$# changed=' '
+  count=$# options=$own # words and mpirun's words that are still to be moved to the end
   while [ "$count" -gt 0 ]; do
-    word=$1 count=$((count - 1))
+    word=$1 count=$((count - 1)) options=$((options - 1)) new=''
     shift
     set -- "$@" "$word"
-    [ "$count" -gt 0 ] || continue
-    case $word in -n | -np | --np | -c) new=$here_ranks kind=n ;;
-    -H | -host | --host) new=$here_hosts kind=h ;;
-    -hostfile | --hostfile | -machinefile | --machinefile) new=$folder/hosts kind=f ;;
-    *) continue ;;
+    [ "$options" -gt 0 ] || continue
+    case $word in
+    -n | -np | --np | -c) new=$here_ranks ;;
+    -H | -host | --host) new=$here_hosts ;;
+    -hostfile | --hostfile | -machinefile | --machinefile) new=$folder/hosts ;;
     esac
-    case $changed in *" $kind "*) continue ;; esac # an argument of the program, or a further option of mpirun
-    changed="$changed$kind " count=$((count - 1))
+    [ -n "$new" ] || continue
+    count=$((count - 1)) options=$((options - 1))
     shift
     set -- "$@" "$new"
   done
