@@ -3,7 +3,7 @@
 #include "core/core.h"
 #include <stdatomic.h>
 
-enum { EXIT_SAVED = 75 }; /* EX_TEMPFAIL of sysexits.h: run again, the same command continues */
+enum { EXIT_SAVED = 75 }; /* EX_TEMPFAIL of BSD: run the command again, it continues */
 
 static _Atomic int is_open; /* a run that takes requests is under way */
 static _Atomic int noted;   /* sum of the requests that have not been taken */

@@ -1,7 +1,7 @@
 --- A small training run without end that saves once an hour. For save_signals_spec.lua.
 --   atomo-lua tests/support/endless_job.lua UP DIR [WHAT]
--- In step 3 the last rank makes the file UP, with its process number. DIR "none": nothing is saved. WHAT: "slow", step 4
--- does not end; "local", rounds of 2 local steps.
+-- In step 3 the last rank makes the file UP, with its process number. DIR "none": nothing is saved. WHAT: "slow", step
+-- 4 does not end; "local", rounds of 2 local steps.
 local up, dir, what = arg[1], arg[2], arg[3]
 local ffi = require "ffi"
 local atomo = require "atomo"

@@ -1,5 +1,5 @@
---- A run of 3 epochs over all ranks that is hurt once: in step 7 of the first start, the last rank does FAULT: "kill" (by
--- SIGKILL), "raise" (an error), "none". For restarts_spec.lua.
+--- A run of 3 epochs over all ranks that is hurt once: in step 7 of the first start, the last rank does FAULT: "kill"
+-- (by SIGKILL), "raise" (an error), "none". For restarts_spec.lua.
 --   atomo-lua tests/support/restart_job.lua DIR FAULT [SECONDS]
 -- SECONDS: a pause in every step of the first start. Prints a digest of the parameters at the end.
 local dir, fault, pause = arg[1], arg[2], tonumber(arg[3] or 0)

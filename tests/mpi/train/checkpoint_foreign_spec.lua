@@ -62,7 +62,8 @@ describe("a folder to save to", function()
     world:barrier()
     local before = contents(dir)
     local last = checkpoints.named(dir):match "[^/]+$"
-    refused("holds generations of an earlier run, the newest is " .. last:gsub("%-", "%%-") .. ": continue", {save = dir})
+    refused("holds generations of an earlier run, the newest is " .. last:gsub("%-", "%%-") .. ": continue",
+      {save = dir})
     refused("holds generations of an earlier run", {save = dir, resume = other})
     refused("holds generations of an earlier run", {save = dir, resume = checkpoints.named(other)})
     assert.equal(before, contents(dir))
@@ -110,8 +111,8 @@ describe("a folder to save to", function()
       if bytes > 0 then return reserve(path, 1e18) end
       return reserve(path, bytes)
     end
-    local ok, text = pcall(refused, "checkpoint: rank 0: cannot write .*, where this rank's part of a generation takes " ..
-      "369 kB or more: no room for 1000000000000000000 bytes in .*: ", {save = dir})
+    local ok, text = pcall(refused, "checkpoint: rank 0: cannot write .*, where this rank's part of a generation " ..
+      "takes 369 kB or more: no room for 1000000000000000000 bytes in .*: ", {save = dir})
     disk.reserve = reserve
     assert(ok, text)
     local least = world.rank == 0 and 3 * 4 * 30730 or 0 -- the model, and two moments of Adam in padded blocks
@@ -160,8 +161,8 @@ describe("the checkpoint of another model", function()
     local dir = checkpoints.path()
     train {save = dir, settings = {model = "linear"}}
     local two = nn.Sequential {nn.Flatten(), nn.Linear(3072, 4), nn.Linear(4, 10)}
-    refused("is of another model: linear with 2 tensors there, Sequential with 4 here; only here: 2%.bias, 2%.weight; " ..
-      "wrong shape: 1%.bias is %[10%] there, %[4%] here, 1%.weight is %[10,3072%] there, %[4,3072%] here$",
+    refused("is of another model: linear with 2 tensors there, Sequential with 4 here; only here: 2%.bias, " ..
+      "2%.weight; wrong shape: 1%.bias is %[10%] there, %[4%] here, 1%.weight is %[10,3072%] there, %[4,3072%] here$",
       {model = two, resume = dir})
     local same = nn.Sequential {nn.Flatten(), nn.Linear(3072, 10, {bias = false})}
     refused("linear with 2 tensors there, wide with 1 here; only there: 1%.bias$",

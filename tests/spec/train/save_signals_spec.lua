@@ -63,8 +63,8 @@ describe("a signal to a run that saves", function()
       local script = ([[ATOMO_GRACE=30 %s >%s.out 2>&1 & pid=$!
         until [ -e %s ]; do sleep 0.05; done; at=$(cat %s); kill -USR1 $at
         until grep -q "as SIGUSR1 asks" %s.out || ! kill -0 $pid; do sleep 0.05; done
-        sleep 0.2; kill -TERM $at; wait $pid; code=$?; cat %s.out; rm %s.out; exit $code]]):format(command(ranks), up, up,
-        up, up, up, up)
+        sleep 0.2; kill -TERM $at; wait $pid; code=$?; cat %s.out; rm %s.out; exit $code]]):format(command(ranks), up,
+        up, up, up, up, up)
       local out, code = spawn.run("sh -c " .. spawn.quote(script))
       os.remove(up)
       assert.equal(75, code, out)

@@ -50,8 +50,8 @@ local function body_of(run, texts)
   end
   local text, key = compressor_text(run)
   return {step = run.step, epoch = run.place.epoch, ranks = run.comm.size, files = files,
-    model = contents.model_name(run), progress = contents.progress(run), identity = run.identity, coder = text, coder_key = key,
-    choice = run.exchange.choice and run.exchange:choice() or nil}
+    model = contents.model_name(run), progress = contents.progress(run), identity = run.identity, coder = text,
+    coder_key = key, choice = run.exchange.choice and run.exchange:choice() or nil}
 end
 
 --- Saves a run as generation DIR/step-N, N its step, and makes `latest` name it. [collective]

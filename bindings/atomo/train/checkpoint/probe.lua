@@ -1,5 +1,5 @@
---- Tries the folder of a run's generations before the training: can all ranks write to it, do all hosts share it, has it
--- room, and is what it holds this run's?
+--- Tries the folder of a run's generations before the training: can all ranks write to it, do all hosts share it, has
+-- it room, and is what it holds this run's?
 local disk = require "atomo.train.checkpoint.disk"
 local generation = require "atomo.train.checkpoint.generation"
 local log = require "atomo.core.log"
