@@ -16,8 +16,8 @@
 #include "core/carve.h"
 #include <math.h>
 
-static const double FEW_STEP = 0.25; /* entry's own */
-/* ||g||^2 beyond which what decodes may leave the range of floats. */
+static const double FEW_STEP = 0.25; /* step of the atom set `entry`, by which small tensors are coded */
+/* The largest ||g||^2; above it decoded entries may overflow. */
 static const double LARGEST = 0x1p224;
 
 static const struct atomo__option options[] = {
@@ -88,7 +88,7 @@ static void stop(atomo__plan *plan)
     if (!has_few(plan)) atomo__tap_cosines_free(&atomo__rotated_state(plan)->cosines);
 }
 
-/* Row r of the coefficients of a kernel's gradient, while it is in the cache. */
+/* Computes row r of the coefficients of a kernel's gradient, and returns it. */
 static float *transform_row(const rotated_state *s, const float *g, int64_t r, const rotated_room *m)
 {
     const int64_t size = s->shape.taps * s->shape.width;
@@ -98,12 +98,12 @@ static float *transform_row(const rotated_state *s, const float *g, int64_t r, c
     return x;
 }
 
-/* The coefficients of g: g itself where there is no transform. */
+/* Returns the coefficients of g: g itself if taps are not transformed. */
 static const float *coefficients(const atomo__plan *plan, const float *g, const atomo__context *c)
 {
     const rotated_state *s = atomo__rotated_state(plan);
     if (s->shape.taps == 1) {
-        if (c->held) *c->held = NULL; /* the scratch is used for something else */
+        if (c->held) *c->held = NULL; /* the scratch memory no longer holds a tensor's coefficients */
         return g;
     }
     rotated_room m;
@@ -114,6 +114,7 @@ static const float *coefficients(const atomo__plan *plan, const float *g, const 
     return m.x;
 }
 
+/* Copies the map's bits and the classes to the plan, for the budget. */
 static void show(atomo__plan *plan)
 {
     rotated_state *s = atomo__rotated_state(plan);
@@ -121,7 +122,7 @@ static void show(atomo__plan *plan)
     plan->fixed_bits = s->bits;
 }
 
-/* A price at which the message has the bits that were guessed. */
+/* Returns the T at which the message is expected to have s->guessed bits. */
 static double first_price(rotated_state *s, int most)
 {
     rotated_choose(s, most, 0);
@@ -158,7 +159,7 @@ static int measure(atomo__plan *plan, const float *g, atomo__context *c)
     return ATOMO_OK;
 }
 
-/* The map of the price found. */
+/* Chooses the map again, for the T that the budget found. */
 static int refine(atomo__plan *plan, const float *g)
 {
     if (has_few(plan)) return atomo__entries_refine(plan, g) < 0 ? atomo__refuse_nonfinite(plan, g) : ATOMO_OK;

@@ -1,12 +1,12 @@
-/* eden.c - rotated entries in so many bits each; stage 6 of the path.
+/* eden.c - rotates the gradient, and sends its entries in a fixed number of bits each; stage 6 of the path.
  *
  * Vargaftik et al., "EDEN: Communication-efficient and robust distributed mean estimation for federated learning", ICML
  * 2022; with one bit it is DRIVE (NeurIPS 2021). The gradient is rotated at random (atoms/common/rotation.c), so that
  * its entries are nearly normal, and each becomes the value of its cell of the Lloyd-Max quantiser of a normal number.
  * The scale ||g||^2 / <R g, q> makes the message unbiased under a uniform rotation, and the squared error of every draw
  * known: (||q||^2 ||g||^2 / <R g, q>^2 - 1) ||g||^2. Units of at most 65536 entries have a rotation and a scale each.
- * A tensor of fewer than 256 entries, too few for a rotation to hide what it was, is sent as floats.
- * A unit: its scale as f32, 0 where all entries are 0, else followed by packed codes.
+ * A tensor of fewer than 256 entries is sent as floats: rotated, so few entries are not nearly normal. A unit is
+ * written as its scale, an f32, and packed codes; if all entries are 0, as a scale of 0 alone.
  */
 #include "atoms/common/rotation.h"
 #include "compress/common/levels.h"
@@ -22,15 +22,16 @@ static const struct atomo__option options[] = {
     {"bits", ATOMO_OPTION_INT, 2, 1, MOST_BITS, NULL, "bits of an entry on the wire, its sign included"}, {0}};
 
 /* ---- the Lloyd-Max quantisers of a standard normal number ---- */
-/* Positive values, and the lower end of each but the first one's cell; the negative ones mirror them. */
+/* Of each number of bits: the positive values, and the lower ends of their cells. Negative values mirror them. */
 static struct {
     float value[CELLS], threshold[CELLS];
 } quantisers[MOST_BITS + 1];
 
-/* Lloyd's iteration: values become the means of their cells, ends of cells the middles between values. */
+/* Computes a quantiser by Lloyd's iteration: each value becomes the mean of its cell, and each end of a cell the middle
+ * between two values. */
 static void make(int bits)
 {
-    enum { ROUNDS = 2000 }; /* the slowest, of 6 bits, moves by less than 1e-7 a round then */
+    enum { ROUNDS = 2000 }; /* after these no value, of 1 to 6 bits, changes by more than 1e-7 a round */
     const int cells = 1 << (bits - 1);
     double value[CELLS], end[CELLS + 1] = {0};
     for (int i = 0; i < cells; i++) value[i] = 4.0 * (i + 0.5) / (cells + 1);
@@ -82,7 +83,7 @@ static int plan(atomo__plan *plan)
     return ATOMO_OK;
 }
 
-/* code = the sign in the top bit, below it the number of thresholds that |y| has reached. */
+/* code[i] = the number of thresholds that |y_i| reaches, with the sign in the top bit. */
 ATOMO_CLONES static void find_codes(const float *restrict y, int n, int bits, const float *threshold,
                                     uint8_t *restrict code)
 {
@@ -101,7 +102,8 @@ static float value_of(int bits, uint8_t code)
     return code & cells ? -v : v;
 }
 
-/* Writes y [size] of energy `energy`, which it changes; returns the relative squared error of this draw. */
+/* Writes the unit y [size], whose sum of squares is `energy`, and overwrites y. Returns the relative squared error of
+ * this draw. */
 static double write_unit(const atomo_stream *s, uint32_t block, int bits, double energy, int64_t size, float *y,
                          float *work, atomo__writer *w)
 {
@@ -156,6 +158,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     return ATOMO_OK;
 }
 
+/* y [size] = by * the unit read. Returns false if it is malformed. */
 static bool read_unit(atomo__reader *r, const atomo_stream *s, uint32_t block, int bits, int64_t size, double by,
                       float *y, float *work)
 {

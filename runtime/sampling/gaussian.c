@@ -12,28 +12,32 @@
 #include <math.h>
 #include <pthread.h>
 
-/* log2 of T / sigma below which entries have levels; below the second one, cells are cut into parts. */
+/* log2 of T / sigma: from SIGN_ABOVE on the quantiser is a sign, below it levels; below CUT_BELOW their cells are cut
+ * into parts. */
 static const double SIGN_ABOVE = -0.25, CUT_BELOW = -4.25;
 enum { TABLES = 4 * ATOMO__OCTAVE };
-/* Cell widths over T / sigma; where the dead zone ends, in widths, at SIGN_ABOVE, and an octave and more below it. */
+/* The width of a cell over T / sigma. Half the width of the dead zone, in cell widths: at SIGN_ABOVE, and from an
+ * octave below it on. */
 static const double WIDTH = 2.8, ZONE_COARSE = 0.46, ZONE_FINE = 0.5;
-/* Levels beyond so many sigma count as the last one; further out where cells are cut, whose errors are small. */
+/* The last cell ends at infinity; it begins about this many sigma from 0. Quantisers with cut cells, whose errors are
+ * smaller, need more. */
 static const double LAST_LEVEL = 4.2, LAST_CUT_LEVEL = 6;
-/* A class that would send fewer entries than these is sent whole or not at all. */
+/* The least expected number of nonzero entries of a class that is always sent. Where the price asks for fewer, the
+ * class is sent with a probability. */
 static const double LEAST_SENT = 16;
-/* Mantissa bits of a scale. */
+/* Limits of the mantissa bits of a scale. */
 enum { LEAST_SCALE_BITS = 2, MOST_SCALE_BITS = 16 };
-/* Bits of a scale's exponent, and of whether the class is there, in the mean. */
+/* Mean bits of a scale's exponent, and of the flag that a class was sent. */
 static const double EXPONENT_BITS = 2.5, PRESENCE_BITS = 1;
-/* Beside an entry's bits signs have their number, near its mean by its root, and levels the coder's state
- * (atoms/common/rotated_unit.c). */
+/* Bits of a unit besides those of its entries (atoms/common/rotated_unit.c): signs have their number, which takes
+ * COUNT_BITS and log2 of the root of its mean; levels have the entropy coder's final state. */
 static const double COUNT_BITS = 2.5, STATE_BITS = 16;
 
 static atomo__levels table[TABLES];
 static atomo__quantiser quantisers[ATOMO__QUANTISERS];
 static double octave[ATOMO__OCTAVE / 2 + 1]; /* 2^(i / 32): of a squared ratio */
 
-/* Bits of a Rice code over those of an entropy code: of `p` of the entries, an index and a sign. */
+/* Returns the bits per entry of a Rice code of the gaps, and of the signs, if a fraction p of the entries is sent. */
 static double sign_bits(double p)
 {
     const double mean = (1 - p) / p;
@@ -46,7 +50,7 @@ static double sign_bits(double p)
     return p * (1 + least);
 }
 
-/* The threshold of least V + 4^x R, R by entropy (smooth in x): golden-section search. */
+/* Returns the threshold of least V + 4^x R, where R is the entropy, which is smooth in x, by golden-section search. */
 static double best_threshold(double x)
 {
     const double ratio = (sqrt(5) - 1) / 2, price = exp2(2 * x);
@@ -73,7 +77,7 @@ static atomo__quantiser make_sign(double x)
         .bits = sign_bits(p), .loss = p / (along * along) - 1, .nonzero = p, .gain = 1 / along, .threshold = t};
 }
 
-/* Shares in 2^-12, none 0; the first one takes what rounding leaves. */
+/* Sets the shares: p in units of 2^-12, at least 1. The first is what remains, so that their sum is 2^12. */
 static void make_shares(atomo__levels *l, const double *p)
 {
     int left = 1 << ATOMO__SHARES_BITS;
@@ -115,7 +119,7 @@ static atomo__quantiser make_levels(double x, atomo__levels *l)
                               .levels = l};
 }
 
-/* The quantiser `octaves` coarser, with every cell cut into 2^octaves parts. */
+/* Returns the quantiser q with every cell cut into 2^octaves parts. */
 static atomo__quantiser cut(atomo__quantiser q, int octaves)
 {
     const double width = ldexp(q.width, -octaves);
@@ -151,8 +155,8 @@ const atomo__quantiser *atomo__quantiser_at(int k)
     return &quantisers[k];
 }
 
-/* The number of T / sigma, from its square: both sides of a message compute it, with operations that are exact or
- * rounded alike on every machine. */
+/* Returns the number of the quantiser for T^2 / sigma^2 = ratio. Sender and receiver compute it by operations that are
+ * exact or rounded alike on every machine. */
 static int number_of(double ratio)
 {
     int exponent, low = 0, high = ATOMO__OCTAVE / 2;
@@ -170,10 +174,10 @@ static int number_of(double ratio)
     return (int)ATOMO_MAX(0, ATOMO_MIN(k, ATOMO__QUANTISERS - 1));
 }
 
-/* The coarsest quantiser that sends LEAST_SENT of n entries. */
+/* Returns the number of the coarsest quantiser that sends LEAST_SENT out of n entries in the mean. */
 static int coarsest_of(int64_t n)
 {
-    int low = 0, high = ATOMO__QUANTISERS; /* quantisers send less and less */
+    int low = 0, high = ATOMO__QUANTISERS; /* coarser quantisers send fewer entries */
     while (high - low > 1) {
         const int middle = (low + high) / 2;
         if ((double)n * quantisers[middle].nonzero >= LEAST_SENT)
@@ -184,7 +188,7 @@ static int coarsest_of(int64_t n)
     return low;
 }
 
-/* log2 of the root of x, in halves. */
+/* Returns log2 of the root of x, in halves: half the binary exponent. */
 static double half_log2(double x)
 {
     int e;
@@ -216,7 +220,7 @@ static atomo__rate rate_of(int64_t n, double e, double T, int most)
     r.nonzero = entries * q->nonzero;
     r.bits = atomo__quantiser_bits(q, n);
     if (wanted <= most) return r;
-    const double keep = sqrt((1 + q->loss) * entries / (ratio * r.bits)); /* of least (1 + V) / keep + T^2 bits keep */
+    const double keep = sqrt((1 + q->loss) * entries / (ratio * r.bits)); /* minimises error + T^2 bits */
     if (!(keep < 1)) return r;
     r.keep = keep;
     r.bits = PRESENCE_BITS + keep * r.bits;

@@ -3,8 +3,8 @@
  *
  * An entry y of a rotated gradient of norm sigma sqrt(n) is sigma times a nearly standard normal number, whatever the
  * gradient was (Vargaftik et al., "DRIVE", NeurIPS 2021; "EDEN", ICML 2022). Sent as q = Q(y / sigma), and scaled so
- * that <g, ghat> = ||g||^2, the message has the relative variance V = E[q^2] / E[y q]^2 - 1 in R bits an entry. One
- * price T^2 of a bit, over all classes of a step, takes the Q of least sigma^2 V + T^2 R: it depends on T / sigma
+ * that <g, ghat> = ||g||^2, the message has the relative variance V = E[q^2] / E[y q]^2 - 1 in R bits per entry. At the
+ * price T^2 per bit, which all classes of a step share, the best Q minimises sigma^2 V + T^2 R. It depends on T / sigma
  * alone.
  */
 #ifndef ATOMO_GAUSSIAN_H
@@ -13,15 +13,16 @@
 #include "sampling/sampling.h"
 
 enum {
-    ATOMO__OCTAVE = 64,   /* quantisers in an octave of T / sigma */
-    ATOMO__FINEST = -12,  /* log2 of the least T / sigma, 12 bits an entry, */
-    ATOMO__COARSEST = 10, /* and of the largest, 1 entry in 20000 */
+    ATOMO__OCTAVE = 64,   /* quantisers per octave of T / sigma */
+    ATOMO__FINEST = -12,  /* log2 of the smallest T / sigma: 12 bits per entry */
+    ATOMO__COARSEST = 10, /* log2 of the largest T / sigma: 1 entry in 20000 is sent */
     ATOMO__QUANTISERS = (ATOMO__COARSEST - ATOMO__FINEST) * ATOMO__OCTAVE,
-    ATOMO__LEVELS = 96,      /* of the finest quantiser that has a table */
+    ATOMO__LEVELS = 96,      /* the most levels of a table */
     ATOMO__SHARES_BITS = 12, /* shares of levels are multiples of 2^-12 */
 };
 
-/* Values that entries take, as a table. Level 0 is around 0; then 1, -1, 2, -2, ... */
+/* A quantiser's table of values. Level 0 is the cell around 0; those of levels 1, 2, 3, 4, ... are the first cell above
+ * 0, the first below, the second above, the second below, ... */
 typedef struct atomo__levels {
     int count;
     float value[ATOMO__LEVELS];    /* the mean of a standard normal number in the cell */
@@ -29,47 +30,47 @@ typedef struct atomo__levels {
 } atomo__levels;
 
 typedef struct atomo__quantiser {
-    double bits;                 /* R: of an entry, as it is coded here */
+    double bits;                 /* R: mean bits of an entry, with the code in use */
     double loss;                 /* V: relative variance */
-    double nonzero;              /* share of the entries that are not 0 */
-    double gain;                 /* 1 / E[y q]: what scales q to y's size */
-    double threshold;            /* entries below it, in sigma, are 0 */
-    double width;                /* of the cells beyond, in sigma; 0: there is one, a sign */
-    const atomo__levels *levels; /* NULL: a sign */
-    int fine;                    /* bits an entry for its place within its cell, all places alike */
-    int scale_bits;              /* mantissa bits of the scale, so that rounding it adds 1 % to V at most */
+    double nonzero;              /* probability that an entry is not sent as 0 */
+    double gain;                 /* 1 / E[y q]: the factor by which q is unbiased */
+    double threshold;            /* entries of smaller magnitude, in sigma, become 0 */
+    double width;                /* of the other cells, or their parts, in sigma; 0: signs only */
+    const atomo__levels *levels; /* NULL: signs only */
+    int fine;                    /* bits of an entry's place among the 2^fine parts of its cell */
+    int scale_bits;              /* mantissa bits of the scale: rounding it adds at most 1 % to V */
 } atomo__quantiser;
 
-/* Number k, 0 the finest. */
+/* Returns quantiser k, 0 <= k < ATOMO__QUANTISERS; 0 is the finest. */
 const atomo__quantiser *atomo__quantiser_at(int k);
 /* The number of the best one for n entries of mean square 1 that are sent together, at a price of `ratio` = T^2. */
 int atomo__quantiser_for(int64_t n, double ratio);
 /* Expected bits of n entries, with those of their scale. */
 double atomo__quantiser_bits(const atomo__quantiser *q, int64_t n);
 
-/* How `n` entries of mean square e are sent at the price T^2 of a bit: with which quantiser, and, where that would send
- * fewer than a few of them, with which probability at all (then divided by it). */
+/* How n entries of mean square e are sent at the price T^2 per bit: the quantiser, and the probability of being sent at
+ * all, by which the sent values are divided. It is below 1 only if the quantiser would send very few entries. */
 typedef struct atomo__rate {
     int quantiser;
-    double keep;    /* probability that the class is sent, 1: always */
-    double bits;    /* expected, with those of its scale and of whether it is there */
-    double loss;    /* expected squared error over n e */
-    double nonzero; /* expected number of entries that are sent */
+    double keep;    /* probability that the class is sent; 1: always */
+    double bits;    /* expected bits, with those of the scale and of the flag that it was sent */
+    double loss;    /* expected squared error / (n e) */
+    double nonzero; /* expected number of entries that are not sent as 0 */
 } atomo__rate;
 atomo__rate atomo__rate_at(int64_t n, double e, double T);
 
-/* Classes of entries of about the same energy, each sent as so many units of `size` entries. */
+/* Classes of entries of about the same energy. Class i is sent as units[i] units of size[i] entries. */
 enum { ATOMO__CLASSES = 64 };
 typedef struct atomo__classes {
     atomo__curve curve;
     int count;
     int64_t units[ATOMO__CLASSES], size[ATOMO__CLASSES];
     double e[ATOMO__CLASSES];      /* mean square of an entry, as both sides know it */
-    double energy[ATOMO__CLASSES]; /* sum of squares, as it is */
-    int coarsest[ATOMO__CLASSES];
+    double energy[ATOMO__CLASSES]; /* sum of squares of the gradient, which only the sender knows */
+    int coarsest[ATOMO__CLASSES];  /* set by atomo__classes_ready */
 } atomo__classes;
-/* Sets coarsest and the curve, when the other fields are set: the expected bits, squared error and number of entries
- * sent of all classes. With T = 0 entries are sent as floats. */
+/* Sets `coarsest` and the curve of expected bits, squared error and number of entries sent of all classes; to be called
+ * after the other fields are set. With T = 0 entries are sent as floats. */
 void atomo__classes_ready(atomo__classes *c);
 /* The least squared error of any unbiased code of so many bits, for normal entries of the classes' energies: 1 / (4^R -
  * 1) times the energy for R bits an entry, with the bits divided among the classes in the best way. */

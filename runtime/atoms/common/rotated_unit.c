@@ -17,7 +17,8 @@
 #include <immintrin.h>
 #endif
 
-/* Exp-Golomb order of the exponent beside the expected one; what stands for a unit of zeros. */
+/* The order of the Exp-Golomb code of the exponent's difference from the expected one, and the code of a unit of zeros.
+ */
 enum { EXPONENT_ORDER = 1, ZEROS = 4095 };
 
 /* ---- price ---- */
@@ -47,7 +48,7 @@ static int expected_exponent(const atomo__unit *u)
     return e;
 }
 
-/* S > 0, rounded up or down so that its mean is S. */
+/* Writes the scale S > 0, rounded stochastically, with mean S. */
 static void put_scale(const atomo__unit *u, double S, atomo__writer *w)
 {
     const int bits = atomo__quantiser_at(u->rate.quantiser)->scale_bits;
@@ -71,7 +72,7 @@ void atomo__unit_write_zeros(atomo__writer *w)
     atomo__put_exp_golomb(w, ZEROS, EXPONENT_ORDER);
 }
 
-/* 0 for a unit of zeros; what no writer writes is bad. */
+/* Returns the scale, 0 for a unit of zeros; sets r->bad for one that put_scale cannot have written. */
 static double get_scale(const atomo__unit *u, atomo__reader *r)
 {
     const int bits = atomo__quantiser_at(u->rate.quantiser)->scale_bits;
@@ -85,11 +86,11 @@ static double get_scale(const atomo__unit *u, atomo__reader *r)
 
 /* ---- signs ---- */
 
-/* Indices of the entries from t on in size, the sign in the top bit. index: room for n + 16. */
-static int64_t pass_plain(const float *y, int64_t n, float t, uint32_t *index)
+/* Appends the indices of the entries first .. n - 1 with |y_i| >= t, each with its sign in the top bit, to the m that
+ * `index` holds, and returns their new number. index: n + 16 words. */
+static int64_t pass_plain(const float *y, int64_t first, int64_t n, float t, int64_t m, uint32_t *index)
 {
-    int64_t m = 0;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = first; i < n; i++) {
         uint32_t bits;
         memcpy(&bits, y + i, 4);
         index[m] = (uint32_t)i | (bits & ATOMO__MINUS);
@@ -99,7 +100,7 @@ static int64_t pass_plain(const float *y, int64_t n, float t, uint32_t *index)
 }
 
 #ifdef ATOMO_X86
-/* The same, 16 entries at a time: a fifth of the time. */
+/* The same from entry 0 on, 16 entries at a time, in a fifth of the time. */
 __attribute__((target("avx512f"))) static int64_t pass_512(const float *y, int64_t n, float t, uint32_t *index)
 {
     const __m512i minus = _mm512_set1_epi32(INT32_MIN), step = _mm512_set1_epi32(16);
@@ -115,13 +116,7 @@ __attribute__((target("avx512f"))) static int64_t pass_512(const float *y, int64
         m += __builtin_popcount(in);
         at = _mm512_add_epi32(at, step);
     }
-    for (; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, y + i, 4);
-        index[m] = (uint32_t)i | (bits & ATOMO__MINUS);
-        m += fabsf(y[i]) >= t;
-    }
-    return m;
+    return pass_plain(y, i, n, t, m, index);
 }
 #endif
 
@@ -130,9 +125,10 @@ static int64_t pass(const float *y, int64_t n, float t, uint32_t *index)
 #ifdef ATOMO_X86
     if (__builtin_cpu_supports("avx512f")) return pass_512(y, n, t, index);
 #endif
-    return pass_plain(y, n, t, index);
+    return pass_plain(y, 0, n, t, 0, index);
 }
 
+/* Returns the index of the entry of largest magnitude. */
 static int64_t largest(const float *y, int64_t n)
 {
     int64_t at = 0;
@@ -141,7 +137,7 @@ static int64_t largest(const float *y, int64_t n)
     return at;
 }
 
-/* Exp-Golomb order of a count beside its mean. */
+/* Returns the order of the Exp-Golomb code of a count's difference from its mean. */
 static int count_order(int64_t mean)
 {
     int k = 0;
@@ -149,10 +145,11 @@ static int count_order(int64_t mean)
     return k;
 }
 
-/* The Rice order that suits m of n, by operations that round alike everywhere. */
+/* Returns the order of the Rice code for the gaps of m out of n indices. The operations are rounded alike on every
+ * machine, so sender and receiver compute the same order. */
 static int gap_order(int64_t m, int64_t n)
 {
-    static const double LN_2_ROOT = 0.9802; /* ln 2 sqrt(2): so that the exponent is log2(ln 2 mean), rounded */
+    static const double LN_2_ROOT = 0.9802; /* ln 2 sqrt(2): the exponent below is log2(ln 2 mean gap), rounded */
     int e;
     frexp((double)(n - m) / (double)m * LN_2_ROOT, &e);
     return ATOMO_MAX(0, ATOMO_MIN(e - 1, 30));
@@ -194,7 +191,7 @@ static rooms rooms_of(const atomo__unit *u)
     return (rooms){at, at + u->size, (uint16_t *)(void *)(at + 2 * (u->size + (u->size & 1)))};
 }
 
-/* The level of each entry. */
+/* symbol[i] = the number of y_i's level in the quantiser's table: 0, or 2 j - 1 for level j > 0, 2 j for -j. */
 ATOMO_CLONES static void find_levels(const float *restrict y, int64_t n, float threshold, float inverse, int most,
                                      uint8_t *restrict symbol)
 {
@@ -207,13 +204,13 @@ ATOMO_CLONES static void find_levels(const float *restrict y, int64_t n, float t
     }
 }
 
-/* Where the cell of a symbol begins, counted away from 0 (of the one around 0: from below). */
+/* Returns the end of a symbol's cell that is nearer to 0, as a magnitude; for the cell around 0, its lower end. */
 static float cell_of(const atomo__quantiser *q, uint8_t symbol)
 {
     return symbol == 0 ? -(float)q->threshold : (float)(q->threshold + (symbol - 1) / 2 * ldexp(q->width, q->fine));
 }
 
-/* y's value by its symbol and its place in the cell. */
+/* Returns the quantised value of a symbol and a place in its cell. */
 static float value_of(const atomo__quantiser *q, uint8_t symbol, uint8_t place)
 {
     if (q->fine == 0) return q->levels->value[symbol];
@@ -221,6 +218,7 @@ static float value_of(const atomo__quantiser *q, uint8_t symbol, uint8_t place)
     return symbol > 0 && symbol % 2 == 0 ? -a : a;
 }
 
+/* m->place = the part of its cell in which each entry lies, of 2^fine parts. */
 static void find_places(const atomo__quantiser *q, const float *y, int64_t n, const rooms *m)
 {
     const float inverse = (float)(1 / q->width), most = (float)((1 << q->fine) - 1);
@@ -231,7 +229,7 @@ static void find_places(const atomo__quantiser *q, const float *y, int64_t n, co
     }
 }
 
-/* Sums of y q and q q. */
+/* *along = the sum of y_i q_i, *square = the sum of q_i^2, of the quantised values q. */
 static void measure_levels(const atomo__quantiser *q, const float *y, int64_t n, const rooms *m, double *along,
                            double *square)
 {
@@ -275,7 +273,7 @@ double atomo__unit_write(const atomo__unit *u, float *y, double energy, atomo__w
                     room.symbol);
         if (q->fine) find_places(q, y, u->size, &room);
         measure_levels(q, y, u->size, &room, &along, &square);
-        if (!(along > 0)) { /* none passed */
+        if (!(along > 0)) { /* no entry passed the threshold */
             const int64_t i = largest(y, u->size);
             room.symbol[i] = y[i] > 0 ? 1 : 2;
             measure_levels(q, y, u->size, &room, &along, &square);

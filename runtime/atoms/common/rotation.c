@@ -35,7 +35,7 @@ static uint32_t blocks_of_signs(int64_t size) /* 128 signs each */
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-/* The lanes of v in the given order. */
+/* IN_ORDER(v, i, j, ...) is the vector of the lanes i, j, ... of v. */
 #ifdef __clang__
 #define IN_ORDER(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
 #else
@@ -43,7 +43,7 @@ typedef int32_t places __attribute__((vector_size(4 * LANES)));
 #define IN_ORDER(v, ...) __builtin_shuffle(v, (places){__VA_ARGS__})
 #endif
 
-/* Levels of half 1, 2, 4 and 8. */
+/* The levels of butterflies between entries 1, 2, 4 and 8 apart, within vectors of 16. */
 ATOMO_CLONES static void levels_of_lanes(float *x, int64_t n)
 {
     const lanes s1 = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
@@ -69,7 +69,7 @@ ATOMO_CLONES static void butterfly(float *restrict a, float *restrict b, int64_t
     }
 }
 
-/* Two levels at once, of half h and 2 h: x [n]. */
+/* The levels between entries h and 2 h apart, of x [n], in one pass. */
 ATOMO_CLONES static void two_levels(float *x, int64_t n, int64_t h)
 {
     for (int64_t at = 0; at < n; at += 4 * h) {
@@ -84,7 +84,7 @@ ATOMO_CLONES static void two_levels(float *x, int64_t n, int64_t h)
     }
 }
 
-/* Levels from half `first` to half n / 2: x [n], n a power of two. */
+/* The levels between entries `first`, 2 first, ..., n / 2 apart, of x [n], n a power of two. */
 static void levels(float *x, int64_t n, int64_t first)
 {
     int64_t h = first;
@@ -99,7 +99,7 @@ void atomo__walsh(float *x, int64_t n)
             for (int64_t i = 0; i < n; i += 2 * h) butterfly(x + i, x + i + h, h);
         return;
     }
-    for (int64_t i = 0; i < n; i += STRETCH) { /* in the nearest cache */
+    for (int64_t i = 0; i < n; i += STRETCH) { /* a stretch stays in the first-level cache */
         const int64_t size = ATOMO_MIN((int64_t)STRETCH, n);
         levels_of_lanes(x + i, size);
         levels(x + i, size, LANES);
@@ -119,7 +119,7 @@ static void make_rows(void)
             hartley_row[m / 2][r] = (float)((cos(2 * pi * r / m) + sin(2 * pi * r / m)) / sqrt(m));
 }
 
-/* Columns of x [m, n]: a tile of them. */
+/* The Hartley transform of the first `count` columns of x [m, n]. */
 ATOMO_CLONES static void mix(float *x, int m, int64_t n, int count, const float *row)
 {
     float tile[MOST_ODD][LANES];
@@ -139,7 +139,7 @@ static void hartley(float *x, int m, int64_t n)
     for (int64_t i = 0; i < n; i += LANES) mix(x + i, m, n, (int)ATOMO_MIN((int64_t)LANES, n - i), hartley_row[m / 2]);
 }
 
-/* to [columns, m] <- from [m, columns], or back. */
+/* to [columns, m] = the transpose of from [m, columns]; back: to [m, columns] = that of from [columns, m]. */
 static void interleave(const float *from, int m, int64_t columns, bool back, float *to)
 {
     for (int64_t i = 0; i < columns; i++)
@@ -151,7 +151,7 @@ static void interleave(const float *from, int m, int64_t columns, bool back, flo
 
 /* ---- signs ---- */
 
-/* x [32 words] <- by x, with the sign bits flipped that are 1 in the words. */
+/* x [32 * words] = by * x, with the sign of x_i flipped if bit i of the words is 1. */
 ATOMO_CLONES static void flip(float *x, const uint32_t *word, int words, float by)
 {
     for (int w = 0; w < words; w++, x += 32)
@@ -164,9 +164,10 @@ ATOMO_CLONES static void flip(float *x, const uint32_t *word, int words, float b
         }
 }
 
-enum { WORDS = 128 }; /* made at a time */
+enum { WORDS = 128 }; /* random words made at a time */
 
-/* Random signs of blocks from `first` on. `by` may be beyond the range of floats, what comes out is not. */
+/* x = by * x with random signs, from the stream's blocks `first` on. `by` may exceed the range of floats, the result
+ * must not. */
 static void signs(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by)
 {
     uint32_t word[WORDS];
@@ -193,7 +194,7 @@ typedef struct {
     int64_t run, size; /* 2^a, m 2^a */
     int64_t stretch[MOST_ROUNDS];
     int rounds;
-    bool short_runs; /* below STRETCH: every round has columns, else the first */
+    bool short_runs; /* run < STRETCH: the columns are mixed in every round, else only in the first */
     double norm;     /* makes the butterflies orthonormal */
 } shape;
 

@@ -4,11 +4,11 @@
 
 #include "core/core.h"
 
-/* Most entries that are rotated together: the butterflies stay in the second-level cache. Least that are cut off from
- * more. */
+/* The most entries of a unit, which is rotated as a whole: its butterflies stay in the second-level cache. The least
+ * entries of a unit that is followed by another one. */
 enum { ATOMO__MOST_ROTATED = 65536, ATOMO__LEAST_CUT = 4096 };
-/* Entries of the next unit, of which `left` are still to come: the largest power of two, so that few are rotated in odd
- * lengths, except for a last one that is short. */
+/* Returns the entries of the next unit if `left` are left: a power of two if possible, because other lengths are
+ * slower. Units are cut smaller, down to ATOMO__LEAST_CUT, to avoid a rest below LEAST_REST. */
 static inline int64_t atomo__rotation_unit(int64_t left)
 {
     enum { LEAST_REST = 256 };
@@ -17,10 +17,10 @@ static inline int64_t atomo__rotation_unit(int64_t left)
     while (n > ATOMO__LEAST_CUT && left > n && left - n < LEAST_REST) n /= 2;
     return n;
 }
-/* Entries that `n` are rotated as, the others being zero: n rounded up to five significant binary digits, 6 % more at
- * most, and no more where n has no more digits. */
+/* Returns the length to which n entries are padded with zeros for the rotation: n rounded up to five significant binary
+ * digits, at most 6 % more. */
 int64_t atomo__rotation_size(int64_t n);
-/* Blocks of the stream that a rotation of `size` entries uses. */
+/* Returns the number of blocks of the stream that a rotation of `size` entries uses. */
 uint32_t atomo__rotation_blocks(int64_t size);
 /* Iterates over the units of a line of entries, or of several lines one after the other:
  *   for (atomo__rotation_units u = {.left = n}; atomo__rotation_next(&u);) ... */
@@ -35,8 +35,8 @@ typedef struct atomo__rotation_units {
 bool atomo__rotation_next(atomo__rotation_units *u);
 /* The Walsh-Hadamard transform of x [n], n a power of two: sqrt(n) times an orthonormal map. */
 void atomo__walsh(float *x, int64_t n);
-/* x [size] <- by R x, and <- by R^T x; R of the stream's blocks from `first` on. size is a rotation_size;
- * work: room for as many. */
+/* x [size] = by * R x, and x = by * R^T x, where the stream's blocks from `first` on determine R. size is an
+ * atomo__rotation_size; work: scratch [size]. */
 void atomo__rotate(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by, float *work);
 void atomo__rotate_back(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by, float *work);
 

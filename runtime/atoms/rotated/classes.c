@@ -10,16 +10,18 @@
 #include <float.h>
 #include <math.h>
 
+/* Entries that a class has at least, with pool 0; each further pool multiplies them by 2^POOL_OCTAVES. */
 enum { LEAST_CLASS = 128, POOL_OCTAVES = 3 };
 
-/* The octave that is nearest, in ratio, to x > 0. */
+/* Returns the k for which 2^k is nearest to x > 0, in ratio. */
 static int octave_of(double x)
 {
     int e;
     return frexp(x, &e) > sqrt(0.5) ? e : e - 1;
 }
 
-/* Means over the rows of each tap, as octaves below the highest. */
+/* Sets the octave and the depth of each tap from mean [taps], which it sets to the taps' mean squares over the rows
+ * (with by_rows, each divided by its row's power of two). */
 static void fit_taps(rotated_state *s, bool by_rows, double *mean)
 {
     const rotated_shape *h = &s->shape;
@@ -64,7 +66,7 @@ void rotated_fit(rotated_state *s, double *mean)
     fit_taps(s, true, mean);
 }
 
-/* Adds up, by octave, the entries of a map and (where energy is not NULL) their squares. */
+/* Adds each octave's number of entries to `entries`, and, unless energy is NULL, its sum of squares to `square`. */
 static void count_octaves(const rotated_shape *h, const rotated_map *m, const double *energy, int64_t *entries,
                           double *square)
 {
@@ -79,7 +81,8 @@ static void count_octaves(const rotated_shape *h, const rotated_map *m, const do
     }
 }
 
-/* From the highest octave down, until there are `least` entries; the last class takes what is left over. */
+/* Forms classes of at least `least` entries from the highest octave down; the octaves that remain join the last class.
+ * of[octave] = its class, -1 for an octave without entries. Returns the number of classes. */
 static int pool(const int64_t *entries, int64_t least, int8_t *of)
 {
     int64_t n = 0;
@@ -146,7 +149,7 @@ void rotated_choose(rotated_state *s, int most, double T)
         count_octaves(&s->shape, &m, s->energy, entries, square);
         for (int before = -1; m.pool < ROTATED_POOLS; m.pool++) {
             make_classes(&m, entries, square, most, &c);
-            if (c.sizes.count == before) continue; /* the same again */
+            if (c.sizes.count == before) continue; /* the same classes as before */
             before = c.sizes.count;
             atomo__curve_at(&c.sizes.curve, T);
             const double cost = c.sizes.curve.error + T * T * (c.sizes.curve.bits + map_bits);

@@ -12,15 +12,17 @@
 #include <float.h>
 #include <math.h>
 
+/* Fields of the map: bits of the octave plus its bias and of the pool, Exp-Golomb order of the depths, bits of the
+ * order of the rises. */
 enum { OCTAVE_BITS = 10, OCTAVE_BIAS = 600, POOL_BITS = 2, TAP_ORDER = 1, ROW_ORDER_BITS = 2 };
-enum { EMPTY, CODED, FLOATS, FORM_BITS = 2 };
-enum { PAD = 2 }; /* floats that a transform may use beyond n */
+enum { EMPTY, CODED, FLOATS, FORM_BITS = 2 }; /* forms of a message */
+enum { PAD = 2 };                             /* floats that a transform may use beyond n */
 /* The largest octave of an entry's mean square: ||g||^2 is at most 2^224 (rotated.c), and octaves are rounded. */
 enum { MOST_OCTAVE = 225 };
 
 /* ---- the map ---- */
 
-/* Depths and rises as numbers to be coded; 0 stands for a tap or row without energy. */
+/* A depth and a rise as unsigned numbers; 0 stands for a tap or row without energy. */
 static uint32_t code_of_depth(int8_t depth)
 {
     return depth == ROTATED_DEAD ? 0 : (uint32_t)depth + 1;
@@ -83,7 +85,7 @@ static bool get_map(const rotated_shape *h, atomo__reader *r, uint32_t *half, ro
     return !r->bad && m->octave <= MOST_OCTAVE;
 }
 
-/* ---- classes, one after the other ---- */
+/* ---- the coefficients in the order of the classes ---- */
 
 size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m)
 {
@@ -127,7 +129,7 @@ static void scatter_add(const rotated_shape *h, const rotated_map *m, const rota
     FOR_CELLS(h, m, c, to, from, count, atomo__add_scaled(y + from, count, 1, x + to));
 }
 
-/* x = the coefficients, 0 where nothing was sent. */
+/* x = the coefficients; those that were not sent are 0. */
 static void scatter(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *y, float *x)
 {
     int64_t sent = 0;

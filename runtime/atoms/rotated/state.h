@@ -10,53 +10,54 @@
 
 enum { ROTATED_BASE, ROTATED_CLASSES }; /* options */
 enum { ROTATED_TAPS, ROTATED_NONE };    /* base */
-/* Rows of a tensor that has none: runs of so many entries. */
+/* A tensor of one row is divided into rows of this many entries. */
 enum { ROTATED_RUN = 64 };
 
-/* A tensor of coefficients [rows, taps, width]: a cell is `width` entries in a row. */
+/* A tensor of coefficients [rows, taps, width]. A cell (row, tap) is `width` neighbouring entries. */
 typedef struct rotated_shape {
     int64_t rows, taps, width;
-    int64_t n; /* the last row may be shorter, where taps is 1 */
+    int64_t n; /* all entries; if taps is 1, the last row may be shorter than width */
 } rotated_shape;
 
-/* Which entries are alike: the energy of cell (r, t), an entry's mean square, is near 2^(octave - depth[t] + rise[r]).
- * It is all that a message says of the energies, so both sides know the classes. */
-enum { ROTATED_DEPTHS = 64, ROTATED_HIGHEST = 16 }; /* octaves that are told apart, of them above the taps' own */
-enum { ROTATED_DEAD = INT8_MIN };                   /* a depth or rise: all zero, nothing is sent */
+/* The model of the energies: the mean square of an entry in cell (r, t) is about 2^(octave - depth[t] + rise[r]). A
+ * message contains the map and nothing else about the energies, so sender and receiver compute the same classes. */
+enum { ROTATED_DEPTHS = 64, ROTATED_HIGHEST = 16 }; /* octaves that are distinguished; those of them above `octave` */
+enum { ROTATED_DEAD = INT8_MIN };                   /* depth or rise of a tap or row of zeros, which is not sent */
 enum { ROTATED_POOLS = 4 };
 typedef struct rotated_map {
     int octave;
-    bool by_rows;  /* else all rise is 0 */
-    int pool;      /* classes are pooled until they have 256 * 8^pool entries; the last one: all in one */
+    bool by_rows;  /* false: every row's rise is 0 */
+    int pool;      /* octaves are joined until a class has 128 * 8^pool entries; ROTATED_POOLS - 1: one class */
     int8_t *depth; /* [taps] */
     int8_t *rise;  /* [rows] */
 } rotated_map;
 
-/* The octaves' counts, and which class each falls into. */
+/* The classes of a tensor's entries, from the highest energy to the lowest. */
 typedef struct rotated_classes {
     atomo__classes sizes;
     int64_t entries[ATOMO__CLASSES];
-    int8_t of[ROTATED_DEPTHS]; /* -1: no entries */
+    int8_t of[ROTATED_DEPTHS]; /* the class of an octave; -1: the octave has no entries */
 } rotated_classes;
 
-/* Bits of a map: form, octave, pool and the like; a tap's depth; all rows' rises, and the order of their code. */
+/* Bits of a message before its units: form, T, octave, pool and by_rows; the depth of a tap; all rises, of which
+ * histogram[rise + 128] is the number of rows, in the code of the best order, which is set. */
 enum { ROTATED_HEADER_BITS = 2 + 16 + 10 + 2 + 1 };
 int rotated_tap_bits(int8_t depth);
-double rotated_row_bits(const int64_t *histogram, int *order); /* [256] from -128 on */
+double rotated_row_bits(const int64_t *histogram, int *order);
 
 typedef struct rotated_state {
     rotated_shape shape;
     atomo__tap_cosines cosines;
-    double guessed; /* bits of the message, for the first price */
-    /* of the present gradient */
-    rotated_map map;
+    double guessed; /* expected bits of the message, from which the first price is computed */
+    /* of the present gradient; index [by_rows] 0: the best map without rises, 1: with them */
+    rotated_map map; /* the chosen one */
     rotated_classes classes;
-    double bits;             /* of the map */
-    double *energy;          /* [rows, taps]: sums of squares */
-    int8_t *depth[2], *rise; /* [taps], without rows and with; [rows] */
+    double bits;             /* of the map in the message */
+    double *energy;          /* [rows, taps]: sums of squares of the cells */
+    int8_t *depth[2], *rise; /* [taps] each; [rows] */
     int octave[2];
-    double tap_bits[2], row_bits;
-    int row_order;
+    double tap_bits[2], row_bits; /* of all depths, of all rises */
+    int row_order;                /* of the code of the rises */
 } rotated_state;
 
 static inline rotated_state *atomo__rotated_state(const atomo__plan *plan)
@@ -64,12 +65,13 @@ static inline rotated_state *atomo__rotated_state(const atomo__plan *plan)
     return plan->state;
 }
 
-static inline int64_t rotated_cell(const rotated_shape *s, int64_t row) /* entries of a cell */
+/* Returns the number of entries in each cell of a row. */
+static inline int64_t rotated_cell(const rotated_shape *s, int64_t row)
 {
     return ATOMO_MIN(s->width, s->n - row * s->taps * s->width);
 }
 
-/* The octave of a cell, 0 the highest; -1: nothing is sent of it. */
+/* Returns the octave of a cell, 0 for the highest; -1 if the cell is not sent. */
 static inline int rotated_depth(const rotated_map *m, int64_t row, int64_t tap)
 {
     const int rise = m->by_rows ? m->rise[row] : 0;
@@ -77,25 +79,29 @@ static inline int rotated_depth(const rotated_map *m, int64_t row, int64_t tap)
     return ATOMO_MAX(0, ATOMO_MIN(ROTATED_HIGHEST + m->depth[tap] - rise, ROTATED_DEPTHS - 1));
 }
 
-/* classes.c: energies to maps, maps to classes. mean: room for [taps]. */
+/* ---- maps and classes (classes.c) ---- */
+/* Fits octave, depth and rise to s->energy. mean: scratch [taps]. */
 void rotated_fit(rotated_state *s, double *mean);
-/* The map of least squared error + T^2 bits, with at most `most` classes. */
+/* Sets map, classes and bits: the map of least squared error + T^2 bits, with at most `most` classes. */
 void rotated_choose(rotated_state *s, int most, double T);
-/* The classes of a map, without their energies. */
+/* *c = the classes of a map, without their energies, as sender and receiver know them. */
 void rotated_pool(const rotated_shape *s, const rotated_map *m, int most, rotated_classes *c);
 
 /* ---- a message (message.c) ---- */
 typedef struct rotated_room {
-    float *x, *y;         /* [n + 2]: coefficients; the classes' one after the other */
+    float *x, *y;         /* [n + 2]: the coefficients in their order; in the order of the classes */
     float *unit;          /* [largest unit] */
-    uint32_t *index;      /* [largest unit] */
-    int8_t *depth, *rise; /* of a message that is read */
+    uint32_t *index;      /* [largest unit + 16] */
+    int8_t *depth, *rise; /* [taps], [rows]: the map of a message that is read */
     double *mean;         /* [taps] */
 } rotated_room;
-double rotated_squares(const float *x, int64_t n); /* their sum, in a fixed order */
+/* Returns the sum of x_i^2, added in a fixed order. */
+double rotated_squares(const float *x, int64_t n);
+/* *m = the parts of the scratch memory at `block`; returns its size. With block NULL only the size is computed. */
 size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m);
+/* Writes the message of the coefficients x. */
 int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__writer *w);
-/* x += scale * the coefficients of the message (fresh: x = that). x is not in the scratch's y. */
+/* x += scale * the message's coefficients, or, if fresh, x = scale * these. x must not overlap the scratch's y. */
 int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *x, bool fresh);
 
 #endif
