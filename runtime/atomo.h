@@ -454,8 +454,9 @@ ATOMO_API int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nby
  * values. */
 ATOMO_API int atomo_comm_check(atomo_comm *c, const char *name, const char *value);
 
-/* Messages between two ranks: the same type and number of elements at both ends (else EMISMATCH at the receiver, naming
- * both; of a message beyond 256 MiB later pieces then stay in the queue), 0 <= tag <= 32000. [local] */
+/* Messages between two ranks, 0 <= tag <= 32000. Type and number of elements must be equal at both ends, else the
+ * receiver gets EMISMATCH, which names both; the further pieces of a message beyond 256 MiB then stay in the queue.
+ * [local] */
 ATOMO_API int atomo_comm_send(atomo_comm *c, const atomo_tensor *t, int dst, int tag);
 ATOMO_API int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag);
 /* Non-blocking: the request keeps t's storage alive; t must not be used until the operation is complete. */

@@ -31,9 +31,10 @@ ATOMO_API int atomo_requests_stopped(void);   /* that code after atomo_requests_
 /* Waits, for at most `seconds`, until the readers of standard output and standard error have read everything, if these
  * are pipes: after an abort, mpirun drops what it has not read yet. */
 ATOMO_API void atomo_await_readers(double seconds);
-/* An error that this rank ends with: the others are told, by UDP; said: this rank has written it out. And whether
- * another has told of one with the same first line: 2 where one has written it out, else 1 where a rank before this one
- * has it, which writes it for all, else 0. Without other ranks nothing, and 0. [local] */
+/* _tell: tells the other ranks, by UDP, that this rank ends with an error; said: 1 if it has printed it. _is_told:
+ * returns whether another rank ends with an error of the same first line: 2 if such a rank has printed it; 1 if a lower
+ * rank has it, which will print it for all; else 0. With one rank _tell does nothing, and _is_told returns 0. [local]
+ */
 ATOMO_API void atomo_failure_tell(const char *text, int said);
 ATOMO_API int atomo_failure_is_told(const char *text);
 ATOMO_API double atomo_peak_rss(void); /* the process's largest resident size so far, in bytes */
@@ -184,10 +185,10 @@ ATOMO_API void atomo_comm_set_tag(atomo_comm *c, const char *tag);
  * fingerprint and its entry in the flight recorder; NULL: none. [local] */
 ATOMO_API void atomo_flight_note(const char *text);
 
-/* Whether ranks compare operation, type, count and purpose before each collective on c, by 48 bytes from every rank to
- * every other. Until set, they do before blocking collectives; those that return a request send the 48 bytes along and
- * compare when it is waited for. Messages have a head of 16 bytes with type and length, unless set to 0. All ranks must
- * set the same. [local] */
+/* Sets whether ranks compare operation, type, count and purpose before each collective on c, by 48 bytes from every
+ * rank to every other. The default: blocking collectives compare before they begin; non-blocking ones send the 48 bytes
+ * along and compare when a rank waits for the request. Unless set to 0, messages have a head of 16 bytes with type and
+ * length. All ranks must set the same. [local] */
 ATOMO_API void atomo_comm_set_checked(atomo_comm *c, int on);
 /* out[2]: bytes sent and received so far by the operations on c. It counts the payload that an operation must move, on
  * P ranks: a message of n bytes, n + 16; an all-reduce of n, 2 n (P-1)/P each way (as a ring does); an all-gather, own
@@ -310,14 +311,16 @@ ATOMO_API int atomo_bucket_wait(atomo_bucket *b, double *out);
 /* out[3], in seconds so far: work of the communication thread; time that other threads waited for buckets, except for
  * ATOMO_OP_DECODE; work of the coding thread. [local] */
 ATOMO_API void atomo_engine_seconds(double *out);
-/* Waits until the communication thread is out of MPI, as an operation on a communicator does first; then the status and
- * words of the first of its operations that failed: from there on the ranks are out of step. [local] */
+/* Waits until the communication thread is out of MPI, as every operation on a communicator does first. Returns the
+ * status, and sets the text, of the first of its operations that failed; after that the ranks are out of step. [local]
+ */
 ATOMO_API int atomo_engine_check(void);
 
 /* ---- files: raw tensors, text, folders, the terminal ------------------------------------------------------------- */
 
 /* Writes head, then the bytes of the contiguous tensors [count], to a temporary file beside path, syncs it and renames
- * it to path. Follows symbolic links; writes directly to what is no regular file (a device, a pipe). [local] EIO */
+ * it to path. Follows symbolic links. Writes directly to path if it is not a regular file (a device, a pipe). [local]
+ * EIO */
 ATOMO_API int atomo_raw_write(const char *path, const void *head, double head_bytes, const atomo_tensor *const *tensors,
                               int count);
 /* Reads n bytes of a file from an offset on, as u8 [n]. [local] EIO; EFORMAT if the file is shorter. */

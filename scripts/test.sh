@@ -54,13 +54,13 @@ count_log() {
     END { print p + 0, f + 0, s + 0, seen + 0 }'
 }
 
-# suite LABEL SECONDS COMMAND...: runs one program, which must print something every SECONDS (a dot a test: a busy machine
-# takes longer for all of them, but not for one) and a closing line.
+# suite LABEL SECONDS COMMAND...: runs one program of many tests. It must print something, such as a dot per test, at
+# least every SECONDS, and a closing line. A limit for the whole program would be too short on a busy machine.
 suite() { run_suite counted "$@"; }
 # check LABEL SECONDS COMMAND...: runs a command as one test, whose result is its exit status.
 check() { run_suite single "$@"; }
 
-# Ends a running command once its log has not grown for so many seconds.
+# Ends a running command if its log has not grown for SECONDS.
 end_if_silent() { # PID LOG SECONDS
   size='' grown=$(now)
   while sleep 2 && kill -0 "$1" 2>/dev/null; do

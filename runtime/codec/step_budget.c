@@ -23,8 +23,8 @@ static const double STEEPEST = -4, FLATTEST = -0.15;
 static const double MOST_MOVE = 3;
 /* Factors of T: STEP_UP to get from above a jump in length to below it; BESIDE to look at both sides of a jump. */
 static const double STEP_UP = 1.02, BESIDE = 1.01;
-/* The length of rotated atoms (sampling/gaussian.c) changes in steps, from one quantiser to the next. Between two
- * values of T whose ratio is below this the target cannot be met better. */
+/* The length of rotated atoms (sampling/gaussian.c) changes in steps, from one quantiser to the next. The search for T
+ * ends when the ratio of its bounds is below this: no T between them gives a length nearer to the target. */
 static const double ONE_STEP = 1.003;
 /* A T so large that no atom is certain or expected to be sent. */
 static const double NOTHING_SENT = 1e150;

@@ -104,7 +104,7 @@ void atomo__price_set(atomo_codec *c, atomo__plan *p)
     }
 }
 
-/* Its atoms' bits are in the segment; else they go by priced_unit. */
+/* Returns whether the segment holds the bits of its atoms; else each takes plan->priced_unit. */
 static bool prices_its_own(const atomo__segment *g)
 {
     return g->cost || g->curve;

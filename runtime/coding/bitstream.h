@@ -74,8 +74,8 @@ static inline void atomo__put_unary(atomo__writer *w, uint64_t zeros) /* zeros 0
     atomo__put(w, 1u << zeros, (int)zeros + 1);
 }
 
-/* Exp-Golomb code of order k: v + 2^k without its top bit, behind as many zeros as it is longer than k bits. v < 2^30.
- */
+/* Exp-Golomb code of order k, for v < 2^30: with x = v + 2^k of b + 1 bits, b - k zeros and a one, then the lower b
+ * bits of x. */
 static inline int atomo__exp_golomb_bits(uint32_t v, int k)
 {
     return 1 + k + 2 * (31 - k - __builtin_clz(v + (1u << k)));
@@ -89,7 +89,7 @@ static inline void atomo__put_exp_golomb(atomo__writer *w, uint32_t v, int k)
     atomo__put(w, x & ((1u << bits) - 1), bits);
 }
 
-/* Integers of both signs as 0, -1, 1, -2, 2, ... */
+/* Maps the signed integers 0, -1, 1, -2, 2, ... to 0, 1, 2, 3, 4, ... */
 static inline uint32_t atomo__zigzag(int32_t v)
 {
     return (uint32_t)v << 1 ^ (uint32_t) - (v < 0);

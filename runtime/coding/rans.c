@@ -1,31 +1,34 @@
-/* rans.c - entropy coding of symbols whose shares both sides know; stage 6 of the path.
+/* rans.c - entropy coding of symbols whose probabilities sender and receiver know; stage 6 of the path.
  *
  * Duda, "Asymmetric numeral systems: entropy coding combining speed of Huffman coding with compression rate of
- * arithmetic coding", 2013; the division by a constant share as a multiplication is Granlund and Montgomery's, PLDI
- * 1994. States of 31 bits that give or take 16 bits at a time; long stretches have four, one for each fourth symbol, so
- * that a symbol need not wait for the one before. The writer goes backwards, the reader forwards. Promise: the entropy
- * under the given shares and 16 bits a state; a stretch that was changed ends in another state than 2^15 with a
- * probability of 1 - 2^-16, and never reads past its end.
+ * arithmetic coding", 2013. Divisions by a constant are multiplications (Granlund and Montgomery, "Division by
+ * invariant integers using multiplication", PLDI 1994). A state has 31 bits and is written and refilled 16 bits at a
+ * time. Long sequences have four states, one for every fourth symbol, so that a symbol need not wait for the one before
+ * it. The writer goes through the symbols backwards, the reader forwards. The length is the entropy under the given
+ * probabilities plus 16 bits per state. The reader ends with every state at 2^15, or the sequence is malformed: one
+ * that was changed passes with a probability of 2^-16. It never reads past the end.
  */
 #include "coding/rans.h"
 
-enum { WAYS = 4, FEW = 8192 };
-static const uint32_t LEAST = 1u << 15; /* states are LEAST .. 2^31 - 1 */
+enum { WAYS = 4, FEW = 8192 };          /* states; sequences of fewer symbols have one */
+static const uint32_t LEAST = 1u << 15; /* the least value of a state; the largest is 2^31 - 1 */
 
 static int ways_of(int64_t n)
 {
     return n < FEW ? 1 : WAYS;
 }
 
+/* How a symbol changes the state x: x becomes x + bias + x / share * rest, after 16 bits are written if x >= most. The
+ * quotient is x * inverse / 2^(32 + shift). */
 typedef struct {
     uint32_t inverse, bias, most, rest;
     int shift;
-} step;
+} transition;
 
-static step step_of(uint32_t share, uint32_t start)
+static transition transition_of(uint32_t share, uint32_t start)
 {
-    step s = {.most = share << (31 - ATOMO__RANS_BITS), .rest = (1u << ATOMO__RANS_BITS) - share};
-    if (share == 1) { /* x / 1 by a factor of 32 bits is x - 1, which the bias makes good */
+    transition s = {.most = share << (31 - ATOMO__RANS_BITS), .rest = (1u << ATOMO__RANS_BITS) - share};
+    if (share == 1) { /* the largest inverse of 32 bits gives x - 1 for x / 1; the bias compensates */
         s.inverse = UINT32_MAX;
         s.bias = start + s.rest;
         return s;
@@ -40,13 +43,13 @@ static step step_of(uint32_t share, uint32_t start)
 void atomo__rans_write(atomo__writer *w, const uint16_t *share, int count, const uint8_t *symbol, int64_t n,
                        uint16_t *work)
 {
-    step steps[ATOMO__RANS_SYMBOLS];
+    transition of[ATOMO__RANS_SYMBOLS];
     uint32_t start = 0, state[WAYS] = {LEAST, LEAST, LEAST, LEAST};
-    for (int i = 0; i < count; start += share[i++]) steps[i] = step_of(share[i], start);
+    for (int i = 0; i < count; start += share[i++]) of[i] = transition_of(share[i], start);
     const int ways = ways_of(n);
     int64_t words = 0;
     for (int64_t i = n - 1; i >= 0; i--) {
-        const step *s = &steps[symbol[i]];
+        const transition *s = &of[symbol[i]];
         uint32_t x = state[i & (ways - 1)];
         work[words] = (uint16_t)x;
         const bool full = x >= s->most;

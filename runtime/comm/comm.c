@@ -146,7 +146,7 @@ int atomo_comm_close(atomo_comm *c)
     ATOMO_REQUIRE(c != world, ATOMO_EARG, "close: the world communicator stays open until the program ends");
     ATOMO_FLIGHT("close", &c->group, 0);
     c->closed = true;
-    if (!*c->parted) { /* else operations are under way that never end */
+    if (!*c->parted) { /* else MPI would wait for collectives that never end */
         ATOMO_MPI(MPI_Comm_free, &c->control);
         ATOMO_MPI(MPI_Comm_free, &c->mpi);
     }

@@ -68,7 +68,7 @@ struct atomo_comm {
     int32_t *world_rank;      /* [size] rank in MPI_COMM_WORLD */
     int checked;              /* CHECK_*: which collectives compare fingerprints first */
     char tag[64];             /* purpose of the next operations, part of their fingerprints; "": none */
-    char parted[320];         /* why its ranks are out of step for good; "": they are not */
+    char parted[320];         /* error text after ranks began different collectives: c is unusable; "": usable */
     _Atomic int64_t bytes_out, bytes_in;
     atomo_fingerprint *peers; /* [size] of the last comparison */
     int *counts, *displs;     /* [size] scratch for MPI_Iallgatherv */
@@ -93,13 +93,13 @@ int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int deta
 /* The same, exact, if c->checked or atomo__comm_checked asks for it, else nothing. */
 int atomo__fingerprint_compare_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
 /* The same for non-blocking collectives. A comparison waits for all ranks, so it is made only with CHECK_ALL or
- * atomo__comm_checked. Else ranks compare when they wait for the request (icollective.c). */
+ * atomo__comm_checked. Otherwise ranks compare when they wait for the request (icollective.c). */
 int atomo__fingerprint_compare_if_all(atomo_comm *c, int operation, int dtype, int detail, double count);
 bool atomo__comm_compares_late(const atomo_comm *c);
-/* This rank's fingerprint of its next operation, to be sent to all. */
+/* Returns this rank's fingerprint of its next operation, to be sent to all ranks. */
 atomo_fingerprint atomo__fingerprint_make(atomo_comm *c, int operation, int dtype, int detail, double count);
-/* All ranks' have come, peers [size], after the operation was begun: EMISMATCH on every rank where they differ, and the
- * communicator is of no use any more, since part of the operation is still under way. */
+/* Compares peers [size], all ranks' fingerprints of a collective that has begun. EMISMATCH on every rank if they
+ * differ; then c->parted is set, because MPI cannot cancel the collective. */
 int atomo__fingerprint_judge_late(atomo_comm *c, const atomo_fingerprint *peers, int operation);
 
 /* All-reduce of `count` elements in place. */

@@ -71,7 +71,7 @@ static int first_difference(const atomo_fingerprint *peers, int ranks, bool exac
     return 0;
 }
 
-/* EMISMATCH where they differ, naming two that do. */
+/* EMISMATCH, naming two ranks and their operations, if fingerprints differ. */
 static int judge(const atomo_fingerprint *peers, int ranks, int operation, bool exact)
 {
     const int r = first_difference(peers, ranks, exact);
@@ -112,7 +112,7 @@ int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int deta
 {
     const atomo_fingerprint f = atomo__fingerprint_make(c, operation, dtype, detail, count);
     ATOMO_TRY(exchange(c, &f));
-    bool late = false; /* a rank has begun an operation that does not block */
+    bool late = false; /* a rank has begun a non-blocking collective */
     for (int r = 0; r < c->size; r++) late |= is_begun(&c->peers[r]);
     return late && atomo__comm_compares_late(c) ? atomo__fingerprint_judge_late(c, c->peers, operation)
                                                 : judge(c->peers, c->size, operation, exact);

@@ -1,12 +1,12 @@
-/* icollective.c - collectives that do not block: their requests are request.c's.
+/* icollective.c - non-blocking collectives. They return requests (request.c).
  *
- * Each sends its fingerprint along, and whoever waits for the request compares first: ranks that have begun different
- * operations hear of it in place of waiting, or of a wrong result. What they have begun cannot be taken back, so their
- * communicator is of no use any more. Path: stage 7.
+ * Each operation sends its fingerprint along. A rank that waits for the request first compares the fingerprints of all
+ * ranks, so ranks that have begun different operations get an error instead of a hang or a wrong result. MPI cannot
+ * cancel a collective that has begun, so the communicator cannot be used after such an error. Path: stage 7.
  */
 #include "comm/request.h"
 
-/* A request whose fingerprint is on its way where the communicator compares. */
+/* Makes a request, and starts the exchange of fingerprints if the communicator compares them on waiting. */
 static int new_request(const char *what, atomo_comm *c, const atomo_tensor *t, int operation, int detail,
                        atomo_request **out)
 {

@@ -1,7 +1,7 @@
 /* request.c - point-to-point messages, and the life of requests.
  *
- * A message has a head of 16 bytes ahead of it, which tells its type and length, so that a receive of another type or
- * length is an error that names both (unless atomo_comm_set_checked turns that off, on both sides).
+ * The sender sends a head of 16 bytes ahead of each message, with its type and length. So a receive of another type or
+ * length fails with an error that names both. atomo_comm_set_checked turns heads off; both sides must agree.
  *
  * A request holds a view of its tensor, so the bytes outlive the Lua value. A request that is freed before it is done
  * (such as an unfinished one that Lua collects) goes to a list, and its memory is freed when MPI no longer uses it.
@@ -37,7 +37,7 @@ void atomo__request_count_open(atomo_request *r, bool open)
     r->open = open;
 }
 
-static int pieces_of(const atomo_tensor *t) /* at least one: an empty message is a message */
+static int pieces_of(const atomo_tensor *t) /* at least one: an empty message is sent, too */
 {
     int64_t bytes = t ? (int64_t)atomo__tensor_bytes(t) : 0;
     return bytes == 0 ? 1 : (int)((bytes + atomo__comm_chunk - 1) / atomo__comm_chunk);
@@ -80,18 +80,18 @@ char *atomo__request_piece(const atomo_tensor *t, int i, int *count)
     return (char *)t->data + i * each * size;
 }
 
-/* The other ranks have told what they do. */
+/* Compares piece 0, the head or the fingerprints, with this rank's tensor or operation. */
 static int compare(atomo_request *r)
 {
     if (r->receives)
-        r->unlike = r->head.dtype != r->hold->dtype || r->head.bytes != atomo__tensor_bytes(r->hold);
+        r->mismatch = r->head.dtype != r->hold->dtype || r->head.bytes != atomo__tensor_bytes(r->hold);
     else if (r->operation)
         return atomo__fingerprint_judge_late(r->comm, r->peers, r->operation);
     return ATOMO_OK;
 }
 
-/* A message that is not what this rank's tensor takes, as its head says. */
-static int unlike(const atomo_request *r, bool truncated)
+/* Fails for a message whose head has another type or length than this rank's tensor. */
+static int refuse_message(const atomo_request *r, bool truncated)
 {
     return atomo__fail(ATOMO_EMISMATCH, "%s: rank %d sent %.0f bytes with tag %d (%s), %s %s here takes %.0f%s",
                        r->what, r->source, r->head.bytes, r->tag, atomo__dtype_name(r->head.dtype),
@@ -104,7 +104,7 @@ static int piece_done(atomo_request *r, int rc, const MPI_Status *s)
 {
     int i = r->done++, got = 0;
     if (i < r->first) return r->failed = rc == MPI_SUCCESS ? compare(r) : atomo__mpi_fail(rc, r->what);
-    if (r->unlike) return r->failed = unlike(r, rc != MPI_SUCCESS);
+    if (r->mismatch) return r->failed = refuse_message(r, rc != MPI_SUCCESS);
     if (rc != MPI_SUCCESS) return r->failed = atomo__mpi_fail(rc, r->what);
     if (!r->receives) return ATOMO_OK;
     ATOMO_MPI(MPI_Get_count, s, MPI_BYTE, &got);

@@ -65,23 +65,24 @@ static void nap(void) /* 30 ms */
     nanosleep(&(struct timespec){0, 30000000}, NULL);
 }
 
-/* Who says why the job ends. Where ranks fail alike, the first of them; the others say nothing, and leave it the time
- * to end the job. A rank that is terminated with an error of its own says one line. */
-enum word { WORD_FRAME, WORD_LINE, WORD_NONE };
+/* How this rank reports the error that it ends with. If several ranks end with the same error, the lowest of them
+ * prints it in a frame, and the others print nothing and wait until it has ended the job. A rank that is terminated
+ * while it has an error of its own prints one line. */
+enum report { REPORT_FRAME, REPORT_LINE, REPORT_NONE };
 
-static enum word word_of(const char *text)
+static enum report report_of(const char *text)
 {
-    enum { FOR_OTHERS = 10, FOR_THE_END = 100 }; /* naps */
+    enum { FOR_OTHERS = 10, FOR_THE_END = 100 }; /* naps of 30 ms: 0.3 s for a lower rank's error, 3 s for the end */
     const bool first = strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0;
     atomo_failure_tell(text, 0);
     for (int i = 0; !first && i < FOR_OTHERS && !atomo_failure_is_told(text) && !host_was_terminated(); i++) nap();
     if (atomo_failure_is_told(text)) {
         for (int i = 0; i < FOR_THE_END && !host_was_terminated(); i++) nap();
-        return WORD_NONE;
+        return REPORT_NONE;
     }
-    if (host_was_terminated()) return WORD_LINE;
+    if (host_was_terminated()) return REPORT_LINE;
     atomo_failure_tell(text, 1);
-    return WORD_FRAME;
+    return REPORT_FRAME;
 }
 
 /* Prints the last word with one write, so that those of several ranks do not mix. */
@@ -105,12 +106,12 @@ void host_last_word(const char *text)
     char step[48] = "";
     if (atomo_noted_step() >= 0) snprintf(step, sizeof step, ", step %.0f", atomo_noted_step());
     fflush(stdout);
-    const enum word word = alone() ? WORD_LINE : word_of(text);
+    const enum report report = alone() ? REPORT_LINE : report_of(text);
     if (alone())
         fprintf(stderr, "atomo-lua%s: %s\n", step, text);
-    else if (word == WORD_LINE)
+    else if (report == REPORT_LINE)
         fprintf(stderr, "atomo-lua: %s%s: %.*s\n", atomo_mpi_label(), step, (int)strcspn(text, "\n"), text);
-    else if (word == WORD_FRAME)
+    else if (report == REPORT_FRAME)
         print_frame(step, text);
     fflush(stderr);
     host_signals_said();

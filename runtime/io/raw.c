@@ -34,7 +34,7 @@ static void sync_folder_of(char *path)
     close(folder);
 }
 
-/* Into what is no regular file (a terminal, a pipe, a device): there is nothing to replace. */
+/* Writes to a file that is not a regular one (a terminal, a pipe, a device), which a rename must not replace. */
 static int write_through(const char *path, const void *head, double head_bytes, const atomo_tensor *const *tensors,
                          int count)
 {
@@ -58,7 +58,8 @@ int atomo_raw_write(const char *path, const void *head, double head_bytes, const
     struct stat st;
     const bool there = stat(path, &st) == 0;
     if (there && S_ISDIR(st.st_mode)) return atomo__fail(ATOMO_EIO, "write: cannot write %s: it is a folder", path);
-    if (there && realpath(path, resolved)) path = resolved; /* a link stays a link */
+    if (there && realpath(path, resolved))
+        path = resolved; /* replaces the file that a symbolic link points to, not the link */
     int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
     ATOMO_REQUIRE(n > 0 && n < (int)sizeof temporary, ATOMO_EARG, "write: the path is longer than 4000 bytes");
     for (int i = 0; i < count; i++)

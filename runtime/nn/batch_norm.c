@@ -117,7 +117,7 @@ static void apply_block(const layout *l, int64_t b, const float *v, const float 
 }
 
 /* Goes through the blocks from last to first, because the blocks that the statistics read last are still in cache.
- * rest [c]: what rounding left off the means (moments.c), or NULL. */
+ * rest [c]: the rests of the means (moments.c), or NULL. */
 static int apply_all(const layout *l, const atomo_tensor *x, const atomo_tensor *r, const float *mean,
                      const float *gamma, const float *beta, const float *invstd, const float *rest, int relu, float *y)
 {

@@ -162,7 +162,7 @@ static int run(job *j, const atomo_tensor *gamma, const atomo_tensor *beta, cons
     ATOMO_TRY(atomo__alloc(&sums_space, (size_t)(2 * c) * sizeof(double)));
     double *sums = sums_space;
     int rc = new_floats((size_t)(5 * p + c), &v);
-    float *rest = v + 5 * p; /* of the mean: 0, but for channels far from 0 (moments.c) */
+    float *rest = v + 5 * p; /* of the means (moments.c); 0 except for channels far from 0 */
     if (rc == 0) {
         memset(rest, 0, (size_t)c * sizeof(float));
         if (j->training) rc = atomo__channel_rests(l, j->x, atomo__f32(mean), atomo__f32(invstd), rest);

@@ -52,9 +52,10 @@ static inline int new_floats(size_t n, float **out)
     return ATOMO_OK;
 }
 
-/* The moments of channels whose mean is far, again in double; the others' stay. mean, m2 [c]. */
+/* Replaces mean and m2 [c] of the channels whose mean is far from 0 (atomo__mean_is_far) by values computed in double.
+ */
 int atomo__channel_moments(const layout *l, const float *x, double eps, double *mean, double *m2);
-/* rest[c]: atomo__mean_rest of every channel. */
+/* rest[c] = atomo__mean_rest of channel c. */
 int atomo__channel_rests(const layout *l, const float *x, const float *mean, const float *invstd, float *rest);
 
 #endif

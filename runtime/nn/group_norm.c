@@ -16,7 +16,7 @@ ATOMO_CLONES static void add_values(const dims *s, const float *restrict x, floa
         for (int64_t c = 0; c < s->c; c++) sum[c] += x[p * s->c + c];
 }
 
-/* squares += (x - mean)^2, and off += x - mean, by which the mean was missed. */
+/* squares += (x - mean)^2, and off += x - mean, whose average is the error of the mean. */
 ATOMO_CLONES static void add_squares(const dims *s, const float *restrict x, const float *restrict mean,
                                      float *restrict squares, float *restrict off)
 {
@@ -71,7 +71,8 @@ static void group_mean(const dims *s, const float *v, float *out)
 }
 
 /* Replaces the variances in invstd by 1 / sqrt(variance + eps). For a group whose squares overflowed f32 (or that has
- * NaN or Inf), or whose mean is far from 0 or off by too much (off [c]), both are computed again in double. */
+ * NaN or Inf), or whose mean is far from 0 or too inaccurate (its error is off [c]), both are computed again in
+ * double. */
 static void invert(const dims *s, double eps, const float *x, const float *off, float *mean, float *invstd)
 {
     for (int64_t g = 0; g < s->c; g += s->per) {
@@ -87,7 +88,7 @@ static void invert(const dims *s, double eps, const float *x, const float *off, 
     }
 }
 
-/* What is left of each group's mean (moments.c), to every channel of it. */
+/* rest[c] = the rest of the mean of channel c's group (moments.c). */
 static void mean_rests(const dims *s, const float *x, const float *mean, const float *invstd, float *rest)
 {
     for (int64_t g = 0; g < s->c; g += s->per) {

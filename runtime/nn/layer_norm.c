@@ -10,7 +10,8 @@
 enum { ROWS = 64 }; /* rows of a block */
 
 /* Returns whether the row's moments must be computed again in double: squares overflowed f32 (or x has NaN or Inf), the
- * mean is far from 0, or it is wrong by too much, which is checked for long rows and means of many deviations. */
+ * mean is far from 0, or the mean is too inaccurate. The last is checked only for long rows and for means of more than
+ * MANY standard deviations. y = x - mean. */
 static bool is_rough(int64_t d, double eps, float mean, double m2, const float *y)
 {
     enum { LONG = 4096, MANY = 16 };

@@ -1,14 +1,17 @@
-/* moments.c - means and variances of values that lie far from 0 for their spread, where floats do not do: in double.
+/* moments.c - means and variances, in double, of values whose mean is large compared with their standard deviation.
  *
- * The float next to a mean is up to 2^-25 of it away, which is much of a small spread: of {1e8 + 8, 1e8} the mean
- * 1e8 + 4 is no float at all. There a kernel subtracts the float first, then the rest, which both passes of a layer
- * work out again from x. All else keeps the short way, and its bits. Path: stage 3.
+ * The float nearest to a mean differs from it by up to 2^-25 of the mean, which may be a large part of the standard
+ * deviation: the mean of {1e8 + 8, 1e8} is 1e8 + 4, which is not a float. For such values a kernel subtracts the float
+ * `mean` first, and then the rest, the mean of x - mean. Forward and backward both compute the rest from x. Other
+ * values are normalised with one subtraction. Path: stage 3.
  */
 #include "nn/channels.h"
 #include <math.h>
 #include <string.h>
 
-static const double FAR = 1024, OFF = 0x1p-13; /* in standard deviations: rounding moves y by 2^-15 of one at most */
+/* In standard deviations: the largest mean, and the largest error of a mean, for which f32 is enough. With a mean of
+ * FAR rounding changes y by at most 2^-15. */
+static const double FAR = 1024, OFF = 0x1p-13;
 
 bool atomo__mean_is_far(double mean, double invstd)
 {
@@ -43,7 +46,7 @@ float atomo__mean_rest(const float *x, int64_t rows, int64_t step, int64_t n, fl
     return (float)(sum / (double)(rows * n));
 }
 
-/* sum[c] += the rows' differences from `from`, to the first or second power. */
+/* sum[c] += the sum over the rows of (x - from[c])^power; power: 1 or 2. */
 static void add_differences(const layout *l, const float *x, const double *from, int power, double *sum)
 {
     for (int64_t r = 0; r < l->rows; r++)
@@ -62,7 +65,7 @@ int atomo__channel_moments(const layout *l, const float *x, double eps, double *
     void *space;
     ATOMO_TRY(atomo__calloc(&space, (size_t)(2 * l->c) * sizeof(double)));
     double *exact = space, *squares = exact + l->c;
-    add_differences(l, x, squares, 1, exact); /* from 0 */
+    add_differences(l, x, squares, 1, exact); /* `squares` is still 0, so these are the sums of x */
     for (int64_t i = 0; i < l->c; i++) exact[i] /= n;
     add_differences(l, x, exact, 2, squares);
     for (int64_t i = 0; i < l->c; i++)

@@ -8,13 +8,14 @@
  * combined in double, in a fixed order. */
 int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out);
 /* *mean and *m2 = mean of `rows` rows of n values each, `step` floats apart, and the sum of squared differences from
- * it. Computed in double, for values whose squares overflow f32 and for those whose mean is far from 0. */
+ * it, computed in double: for values whose squares overflow f32, and for those whose mean is far from 0. */
 void atomo__moments(const float *x, int64_t rows, int64_t step, int64_t n, double *mean, double *m2);
 /* Returns whether a mean is so far from 0, in standard deviations, that its rounding to f32 shows in x - mean. */
 bool atomo__mean_is_far(double mean, double invstd);
 /* Returns whether moments must be computed again in double: the mean is far from 0, or wrong by `off`. */
 bool atomo__moments_are_rough(double mean, double invstd, double off);
-/* Returns the mean of x - `mean`, which rounding left off, if the mean is far from 0; else 0. Rows as above. */
+/* Returns the rest of a mean that is far from 0, the mean of x - `mean`, which f32 cannot hold (moments.c); else 0.
+ * Rows as above. */
 float atomo__mean_rest(const float *x, int64_t rows, int64_t step, int64_t n, float mean, float invstd);
 /* c [m,n] = op(a) op(b) + beta c; op(a) is [m,k], ta: a is stored [k,m]; op(b) is [k,n], tb: b is stored [n,k]. */
 int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,

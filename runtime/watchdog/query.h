@@ -29,8 +29,8 @@ typedef struct atomo_peer {
     atomo_query_state state;
 } atomo_peer;
 
-/* WRITE: write your flight recorder, the job ends. FAILED: the sender ends with an error whose text has the checksum
- * state.number; state.ended: it has printed it. */
+/* Kinds of packets. WRITE: the job ends, and the receiver writes its flight recorder. FAILED: the sender ends with an
+ * error, the checksum of whose first line is state.number; state.ended: 1 if it has printed the error. */
 enum { QUERY_ASK = 1, QUERY_ANSWER = 2, QUERY_WRITE = 3, QUERY_FAILED = 4 };
 
 typedef struct atomo_packet {

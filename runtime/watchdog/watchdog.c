@@ -39,7 +39,7 @@ static struct {
     atomo_peer *asked;  /* [n] scratch: the ranks that take part in the stalled operation */
     bool *member;       /* [n] whether a rank takes part in it */
     uint32_t *failed;   /* [n] checksums of the errors that ranks end with; 0: none */
-    uint32_t said;      /* checksum of the error that a rank has written out */
+    uint32_t said;      /* checksum of the error that a rank has printed; 0: none */
     int n, own;         /* number of ranks; this rank */
 } dog = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -347,7 +347,7 @@ int atomo_watchdog_start(atomo_comm *c, double warn_after, double abort_after, c
     return ATOMO_OK;
 }
 
-/* Of the first line, where the error is; the rest is this rank's trace. */
+/* Returns the checksum of the text's first line, which is the error; the other lines are this rank's traceback. */
 static uint32_t checksum(const char *text)
 {
     return atomo__crc32(0, text, strcspn(text, "\n"));

@@ -1,8 +1,8 @@
-/* conv_limit.c - how fast oneDNN itself is on a convolution: the limit that a training step is compared with. A library
- * of its own, which bindings/atomo/tools/conv_limit.lua loads for scripts/bench_nn.lua --limit.
+/* conv_limit.c - times oneDNN's own convolution, as the limit with which a training step is compared. A library of its
+ * own, which bindings/atomo/tools/conv_limit.lua loads for scripts/bench_nn.lua --limit.
  *
- * The primitive chooses all layouts itself (blocked, nChw16c), and no reorder into or out of them is counted: nothing
- * built on oneDNN can be faster than the sum of these times. Operands are filled with one small number.
+ * oneDNN chooses all layouts itself (blocked ones, such as nChw16c), and conversions into and out of them are not
+ * timed. So nothing built on oneDNN can be faster than the sum of these times. All operands are one small number.
  */
 #include "nn/onednn_api.h"
 #include <stdlib.h>
@@ -102,9 +102,9 @@ static conv_shape shape_of(const double *x, const double *w, const double *y, co
     return s;
 }
 
-/* Seconds of `runs` executions of one pass (0 forward, 1 data, 2 weights) into seconds [runs], after one that is not
- * counted, on the threads of atomo_set_num_threads. x [N,H,W,in], w [out,kh,kw,in/groups] and y [N,OH,OW,out] are
- * shapes. EUNSUPPORTED where oneDNN has no such primitive for them. */
+/* seconds [runs] = the time of each of `runs` executions of one pass (0: forward, 1: gradient of the data, 2: gradient
+ * of the weights), after one that is not timed, with the threads of atomo_set_num_threads. x [N,H,W,in], w
+ * [out,kh,kw,in/groups] and y [N,OH,OW,out] are shapes. EUNSUPPORTED if oneDNN has no such primitive. */
 ATOMO_API int atomo_bench_convolution(const double *x, const double *w, const double *y, const atomo_window *g,
                                       int pass, int winograd, int runs, double *seconds);
 int atomo_bench_convolution(const double *x, const double *w, const double *y, const atomo_window *g, int pass,
