@@ -1,7 +1,7 @@
 --- MPI: communicators over contiguous f32, i32 and u8 tensors. `atomo.mpi.world` is the communicator of all ranks.
 -- Ranks, roots and tags count from 0, as in MPI. Every rank of a communicator must call its collectives in the same
--- order. Blocking ones check this before, those that return a request when it is waited for. MPI starts at the first
--- use.
+-- order. Blocking collectives check this before they begin, non-blocking ones when a rank waits for the request. MPI
+-- starts at the first use.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"

@@ -1,10 +1,10 @@
---- What a network is made of, for ranks to compare (consistency.lua): layers without parameters (an activation, dropout
---- and its p) leave no trace in what checksums of parameters see.
+--- The structure of a model as texts that ranks compare (consistency.lua). Checksums of parameters do not show layers
+-- without parameters, such as an activation or dropout and its p.
 local T = require "atomo.tensor"
 
 local M = {}
 
---- A function by its name in atomo.F; of a user's, ranks may have different ones.
+--- Returns a function's name in atomo.F, else "a function": ranks may have different user-defined functions.
 local function function_text(fn)
   for name, known in pairs(require "atomo.nn.functional") do
     if known == fn then return "F." .. tostring(name) end
@@ -19,7 +19,7 @@ end
 
 local fields_text
 
---- A field's value as text: numbers, texts, booleans, functions, and plain tables of these; nil for others.
+--- Returns a field's value as text: a number, string, boolean or function, or a plain table of these; nil for others.
 local function value_text(v)
   if type(v) == "function" then return function_text(v) end
   if type(v) == "number" then return ("%.17g"):format(v) end
@@ -27,7 +27,8 @@ local function value_text(v)
   return type(v) == "table" and not getmetatable(v) and "{" .. fields_text(v) .. "}" or nil
 end
 
---- "eps = 1e-05, relu = false", sorted by the key; keys with _ in front are the library's own.
+--- Returns the fields of a table as text, sorted: "eps = 1e-05, relu = false". Keys that begin with _ are private and
+--- left out.
 function fields_text(t)
   local parts = {}
   for key, v in pairs(t) do
@@ -38,8 +39,8 @@ function fields_text(t)
   return table.concat(parts, ", ")
 end
 
---- "Dropout(p=0.5) p = 0.5": what a module says of itself, and the fields of one of atomo.nn. A user's class may hold
---- what is this rank's own.
+--- Returns the text of a module: "Dropout(p=0.5) p = 0.5", its description, and its fields if it is of atomo.nn. Fields
+--- of user-defined classes are left out, because they may differ from rank to rank.
 local function module_text(m, training)
   local is_ours = require("atomo.nn")[m.class_name] == getmetatable(m)
   local fields = is_ours and fields_text(m) or ""
@@ -47,6 +48,7 @@ local function module_text(m, training)
     training and not m.training and ", in evaluation mode" or "")
 end
 
+--- Appends an item for every module of the model.
 local function module_items(items, what, model)
   for _, entry in ipairs(model:named_modules()) do
     local name, m = entry[1], entry[2]
@@ -55,9 +57,9 @@ local function module_items(items, what, model)
   end
 end
 
---- Items {name, text, structure = true} of a model, or of a loss that is a module: every module's kind and options.
---- What is no module has none.
----@param what string  "model"
+--- Returns a list of {name, text, structure = true}: the kind and options of every module of a model, or of a loss that
+--- is a module. For other values the list is empty.
+---@param what string  "model" or "loss", for the names
 ---@param model any
 ---@return table[]
 function M.items(what, model)

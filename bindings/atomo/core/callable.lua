@@ -1,4 +1,4 @@
---- Functions that users hand over to be called, checked before anything is done: no_grad(tensor) says what came.
+--- Checks of arguments that must be functions, such as that of no_grad, before anything is done with them.
 local raise = require("atomo.ffi").raise
 
 local function kind_of(v)
@@ -7,8 +7,8 @@ local function kind_of(v)
   return name and "a " .. name or v == nil and "nothing" or "a " .. type(v)
 end
 
---- Raises unless v is a function, or can be called as one (a module); returns it.
----@param who string  for messages
+--- Returns v if it is a function, or can be called like one (a module); else raises.
+---@param who string  the caller, for errors
 ---@param v any
 return function(who, v)
   if type(v) == "function" then return v end

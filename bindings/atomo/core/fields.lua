@@ -1,22 +1,23 @@
---- Reads of a field that an object does not have are refused, with the nearest name: ex.stat, loader.batch_size. A
---- field that is nil for a while is listed as one that may be absent.
+--- Strict reading of fields: an unknown field of an object, such as ex.stat, is an error that names the nearest one.
+-- Fields that may be nil are listed as absent ones.
 local suggest = require "atomo.core.suggest"
 local raise = require("atomo.ffi").raise
 
---- The nearest of names to a word, or to a part of it: batch for bach_size.
+--- Returns the name nearest to a word, or else to a part of it: "batch" for "bach_size"; nil if none is near.
 local function nearest(word, names)
   local near = suggest(word, names)
   for part in word:gmatch "[^_]+" do near = near or suggest(part, names) end
   return near
 end
 
+--- Returns the words of a text (or nil) as a list and as a set.
 local function words(text)
   local list, set = {}, {}
   for word in (text or ""):gmatch "%S+" do list[#list + 1], set[word] = word, true end
   return list, set
 end
 
---- The names that a message offers: public fields, and methods of the class.
+--- Returns the names that an error may suggest, sorted: public fields, and methods of the class.
 local function names_of(class, fields)
   local names = {unpack(fields)}
   for key, value in pairs(class) do
@@ -26,12 +27,11 @@ local function names_of(class, fields)
   return names
 end
 
---- Its objects (of a class that is its own __index) refuse unknown names. what: for messages; fields: public ones;
---- absent: names that may be nil. Texts with spaces between the names.
----@param class table
----@param what string
----@param fields string?
----@param absent string?
+--- Makes objects of a class raise an error when a field that they do not have is read. Returns the class.
+---@param class table      its own __index
+---@param what string      the object in errors: "exchange"
+---@param fields string?   public fields, separated by spaces
+---@param absent string?   names that may be nil, separated by spaces
 ---@return table class
 return function(class, what, fields, absent)
   local public = words(fields)

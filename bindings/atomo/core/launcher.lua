@@ -1,4 +1,4 @@
---- What the launcher (mpirun, srun) tells this process by environment variables, before MPI starts.
+--- Facts that the launcher (mpirun, srun) passes to this process in environment variables, before MPI starts.
 local M = {}
 
 --- Returns this process's rank; 0 without a launcher.

@@ -16,7 +16,7 @@ M.exchange = {
 local said = {} -- old name -> true
 
 --- Prints on stderr what replaces an old name: one line, once per name, on rank 0 only.
----@param who string  whose option it is
+---@param who string  function or script that has the option, for the notice
 function M.notice(who, old, new)
   local text = ("%s: %s is deprecated, use %s\n"):format(who, old, new)
   if not said[text] and launcher.rank() == 0 then io.stderr:write(text) end

@@ -17,7 +17,7 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 ---@field batch integer   images per rank and step
 ---@field seed integer
 local Loader = strict_fields({seeks = true}, "loader", "steps batch seed size", "h length train test")
--- seeks: epoch() accepts a first step; train, test: a loader may be all the data of atomo.train
+-- seeks: epoch() accepts a first step. train, test: absent; atomo.train reads them, because it accepts a loader alone.
 Loader.__index = Loader
 
 local known = {

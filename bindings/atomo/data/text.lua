@@ -103,7 +103,7 @@ end
 ---@class atomo.TextLoader   data for atomo.train: batch.x and batch.y i32 [n, length], y one character later than x
 ---@field steps integer
 local Loader = strict_fields({seeks = true}, "loader", "steps batch length rank size seed windows tokens",
-  "close train test") -- as the image loader's
+  "close train test") -- see data/loader.lua
 Loader.__index = Loader
 
 local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = O.flag}

@@ -28,7 +28,8 @@ local function source(found, owner)
   return #found == 1 and found[1] or nil
 end
 
---- Sends one memory to its owner (nil: none) and removes it on all other ranks. Returns false if it is lost.
+--- Sends one memory to its owner and removes it on all other ranks; owner nil: on all ranks. Returns false if no rank
+--- has it any more.
 local function move(comm, held, name, found, owner)
   local from = owner and source(found, owner)
   if from and from ~= owner then

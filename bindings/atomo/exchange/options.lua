@@ -19,7 +19,7 @@ end
 ---@param standard any  default, nil for none
 ---@param is (fun(v: any): boolean)?
 ---@param expected string?
----@param value_of (fun(v: any): any)?  the value in which an old one is recognised, default v itself
+---@param value_of (fun(v: any): any)?  returns the part of v that an old value may stand for; default: v itself
 local function option(name, standard, is, expected, value_of)
   local old = renamed.exchange[name] or {}
   return {name = name, standard = standard, is = is, expected = expected, was = old.was,

@@ -1,15 +1,15 @@
---- Parameters that share memory: one step, or one average, would change the other's values, too.
+--- Refuses parameters that share memory: a step or an average of one would change the other, too.
 local f = require "atomo.ffi"
 local raise = f.raise
 
---- The first byte of t's elements, and the one behind the last.
+--- Returns the address of t's first element, and the address after its last one, in bytes.
 local function extent(t)
   local first, length, size = tonumber(f.ffi.cast("uintptr_t", t.h.data)), 0, 4
   for d = 0, t:dim() - 1 do length = length + (f.number(t.h.shape, d) - 1) * f.number(t.h.stride, d) end
   return first, first + size * (length + 1)
 end
 
---- fn(offset) for every element, in floats from the first.
+--- Calls fn(offset) for every element of t, in floats from the first, until fn returns a true value, which is returned.
 local function each_offset(t, fn, d, at)
   d, at = d or 0, at or 0
   if d == t:dim() then return fn(at) end
@@ -19,15 +19,16 @@ local function each_offset(t, fn, d, at)
   end
 end
 
---- Whether two tensors whose extents overlap have an element in common: views may interleave.
+--- Returns whether two tensors whose extents overlap have an element in common, which interleaved views do not
+--- have. distance: from b's first element to a's, in floats.
 local function share(a, b, distance)
   local taken = {}
   each_offset(a, function(at) taken[at] = true end)
   return each_offset(b, function(at) return taken[at + distance] end) or false
 end
 
---- Raises where two parameters of the list share memory.
----@param who string  for messages
+--- Raises if two parameters of the list share memory.
+---@param who string  the caller, for errors
 ---@param params atomo.Tensor[]
 return function(who, params)
   local list = {}
@@ -36,7 +37,7 @@ return function(who, params)
     if p:numel() > 0 then list[#list + 1] = {i = i, tensor = p, first = first, last = last} end
   end
   table.sort(list, function(a, b) return a.first < b.first or a.first == b.first and a.i < b.i end)
-  local open = {} -- those that reach beyond the first byte of the one at hand
+  local open = {} -- earlier tensors whose extents may overlap the next one's
   for _, item in ipairs(list) do
     local still = {item}
     for _, other in ipairs(open) do
