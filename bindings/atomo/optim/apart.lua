@@ -19,8 +19,8 @@ local function each_offset(t, fn, d, at)
   end
 end
 
---- Returns whether two tensors whose extents overlap have an element in common, which interleaved views do not
---- have. distance: from b's first element to a's, in floats.
+--- Returns whether two tensors whose extents overlap have an element in common; interleaved views have none.
+--- distance: from a's first element to b's, in floats.
 local function share(a, b, distance)
   local taken = {}
   each_offset(a, function(at) taken[at] = true end)

@@ -35,18 +35,18 @@ describe("check", function()
     world:check("still", "usable")
   end)
 
-  spec("sees other questions", function()
+  spec("names another question", function()
     disagree(function() world:check(me == 0 and "model" or "seed", 1) end, "'model'", "'seed'")
   end)
 end)
 
 describe("fingerprints", function()
-  spec("tell another element type", function()
+  spec("name another element type", function()
     disagree(function() world:allgatherv(atomo.zeros({3}, me == 1 and "i32" or "f32")) end,
       "allgatherv: the ranks disagree", "rank 0 is in allgatherv", "f32", "rank 1", "i32")
   end)
 
-  spec("tell another operation", function()
+  spec("name another operation", function()
     disagree(function()
       if me == 0 then return world:allgatherv("abc") end
       local list = {}
@@ -82,7 +82,7 @@ describe("fingerprints", function()
       if odd then c:split(0) else c:allreduce(atomo.ones(4)) end
     end, "rank 0 is in allreduce", "rank 1 is in split"},
   } do
-    spec("tell " .. case[1] .. ", and the communicator stays usable", function()
+    spec("name " .. case[1] .. ", and the communicator stays usable", function()
       local c = world:split(0)
       disagree(function() case[2](c, me == 1) end, "the ranks disagree: rank 0 is in", "rank 1 is in",
         unpack(case, 3))
@@ -91,7 +91,7 @@ describe("fingerprints", function()
     end)
   end
 
-  spec("are not waited for by what gives a request", function()
+  spec("of a non-blocking collective do not wait for other ranks", function()
     local c = world:split(0)
     if me == 0 then
       local sum = c:iallreduce(atomo.ones(2))
@@ -104,7 +104,7 @@ describe("fingerprints", function()
     c:close()
   end)
 
-  --- Each begun on a communicator of its own, which is of no use afterwards, as it says.
+  -- Each case begins on a communicator of its own, because it cannot be used afterwards; its errors say so.
   for _, case in ipairs {
     {"another count", function(c, odd) return c:iallreduce(atomo.ones(odd and 3 or 4)) end, "iallreduce", "4 elements",
       "3 elements"},
@@ -114,10 +114,10 @@ describe("fingerprints", function()
       "max)"},
     {"another root", function(c, odd) return c:ibcast(atomo.ones(4), odd and 1 or 0) end, "root 0", "root 1"},
     {"another count of a broadcast", function(c, odd) return c:ibcast(atomo.ones(odd and 3 or 4), 0) end, "ibcast"},
-    {"a barrier in place of a sum", function(c, odd)
+    {"a barrier instead of a sum", function(c, odd)
       return odd and c:ibarrier() or c:iallreduce(atomo.ones(4))
     end, "rank 0 is in iallreduce", "rank 1 is in ibarrier"},
-    {"one that blocks in place of one that does not", function(c, odd)
+    {"a blocking one instead of a non-blocking one", function(c, odd)
       if odd then c:allreduce(atomo.ones(4)) else return c:iallreduce(atomo.ones(4)) end
     end, "rank 0 is in iallreduce", "rank 1 is in allreduce"},
     {"the second of three", function(c, odd)
@@ -128,7 +128,7 @@ describe("fingerprints", function()
       return second
     end, "4 elements", "3 elements"},
   } do
-    spec("of what gives a request tell " .. case[1], function()
+    spec("of a non-blocking collective name " .. case[1], function()
       local c = world:split(0)
       local request
       disagree(function()
@@ -143,7 +143,7 @@ describe("fingerprints", function()
     end)
   end
 
-  it("of what gives a request are compared by test(), too", function()
+  it("of a non-blocking collective are compared by test(), too", function()
     local c = world:split(0)
     local request = c:iallreduce(atomo.ones(me == 1 and 3 or 4))
     local over, why
@@ -155,7 +155,7 @@ describe("fingerprints", function()
     c:close()
   end)
 
-  spec("tell another purpose", function()
+  spec("name another purpose", function()
     disagree(function()
       world:tag(me == 0 and "step 3, conv1" or "step 4, conv1")
       world:allgatherv "x"

@@ -176,7 +176,7 @@ describe("a step names", function()
 end)
 
 describe("a communicator", function()
-  it("that is not checked says nothing of itself", function()
+  it("that is not checked reports no difference", function()
     local alone = world:split(0)
     atomo.exchange {comm = alone, checked = false}
     local out = alone:bytes()

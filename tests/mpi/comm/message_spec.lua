@@ -5,7 +5,7 @@ local n, me = world.size, world.rank
 local right, left = (me + 1) % n, (me + n - 1) % n
 
 describe("messages", function()
-  it("go round the ring, blocking at even ranks first", function()
+  it("go round a ring, with blocking sends", function()
     local out, inn = atomo.full({3, 5}, me), atomo.full({3, 5}, -1)
     if n == 1 then
       local r = world:irecv(inn, 0, 4)

@@ -99,7 +99,7 @@ describe("at the start rank 0 sends", function()
 end)
 
 describe("at the start training names", function()
-  named("an optimizer that has gone further", {prepare = function(_, o) if odd then o.steps = 4 end end},
+  named("an optimizer that has taken more steps", {prepare = function(_, o) if odd then o.steps = 4 end end},
     "train: at the start: a value differs: rank 0 has 'optimizer steps = 0'", last .. "optimizer steps = 4'")
   named("another state of the optimizer", {prepare = function(m, o)
     for _, p in ipairs(m:parameters()) do p.grad = atomo.full(p:shape(), odd and 2 or 1) end
@@ -107,10 +107,10 @@ describe("at the start training names", function()
   end}, "rank 0 has 'optimizer 1.first = crc ", last .. "optimizer 1.first = crc ", "on every rank")
   named("another rate of a group", {prepare = function(_, o) if odd then o.groups[1].lr = 0.5 end end},
     "group 1: lr = 0.5")
-  named("what is frozen elsewhere", {prepare = function(m) if odd then m.head:freeze() end end},
+  named("a parameter that is frozen on some ranks only", {prepare = function(m) if odd then m.head:freeze() end end},
     "head.weight [10,4], frozen'")
   named("other data", function() return {data = loader(odd and 2 or 1)} end, "data: images = u8 [", "crc")
-  named("an exchange that has gone further", function()
+  named("an exchange that has taken more steps", function()
     local ex = atomo.exchange {}
     if odd then ex:set_step(3) end
     return {exchange = ex}

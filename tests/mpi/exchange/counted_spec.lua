@@ -106,7 +106,7 @@ describe("the gradient of micro-batches and ranks is that of one big batch:", fu
     end
   end
 
-  it("where a whole batch of all ranks counts nothing, nothing moves and nothing raises", function()
+  it("of a batch without counted labels on any rank changes no parameter and raises no error", function()
     local x, y = make(4 * world.size, function() return LENGTH end)
     local moved, info = step_of(x, y, {batch = 2, accumulate = 2, loss = losses["ignored labels"], eval_every = 0})
     assert.equal(0, moved:abs():max():item())
@@ -147,7 +147,7 @@ describe("means over an epoch and a test set", function()
     end
   end)
 
-  it("refuse a count that is none", function()
+  it("refuse a count that is not a number from 0 on", function()
     local x, y = make(2 * world.size, uneven)
     local ok, text = pcall(step_of, x, y, {batch = 2, loss = function(logits, labels)
       return losses["ignored labels"](logits, labels), 0 / 0

@@ -55,7 +55,7 @@ describe("zero atoms", function()
     end)
   end
 
-  it("of a budget of next to none", function()
+  it("with a budget near 0", function()
     for _, o in ipairs(topologies) do
       local ex, drawn = atomo.exchange(options(o, "entry:atoms=0.3")), 0
       for _ = 1, 12 do

@@ -151,7 +151,7 @@ describe("auto", function()
     end
   end)
 
-  it("falls back to dense where the clock says so, and only there", function()
+  it("falls back to dense only if measured times say so", function()
     -- 26 kB of dense gradients take 44 ms: long enough for a compressor to be chosen, and short enough for dense to be
     -- tried
     local rate = 6e5 * math.ceil(math.log(world.size) / math.log(2) - 1e-9)
@@ -180,7 +180,7 @@ describe("auto", function()
     end
   end)
 
-  it("tries dense where the network only seemed too slow for it when the run began", function()
+  it("tries dense again if the network was slow only at the start of the run", function()
     local fine = {ranks = world.size, hosts = world.size, latency = 1e-5, rate = 1e9}
     for _, later in ipairs {fine, slow} do
       local ex, now, probes = nil, 0, 0
@@ -275,7 +275,7 @@ describe("auto", function()
   end)
 end)
 
-describe("what makes no sense", function()
+describe("an invalid combination of options", function()
   local function refused(text, fn, ...)
     local ok, message = pcall(fn, ...)
     assert.is_false(ok)

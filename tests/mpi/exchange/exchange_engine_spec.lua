@@ -56,7 +56,7 @@ describe("the all-reduce", function()
     atomo.exchange {}:check_replicas(first, "the sum")
   end)
 
-  it("takes nothing from the system once warm", function()
+  it("allocates nothing after the first steps", function()
     local t = filled(400000, world.rank)
     world:allreduce(t, "sum")
     local before = atomo.mem().system_allocs
@@ -199,7 +199,7 @@ describe("the communication thread", function()
     end
   end)
 
-  it("gives a step up while answers are under way, and goes on with the next", function()
+  it("drops a step while averages are on their way, and continues with the next one", function()
     for _, o in ipairs {{topology = "sharded"}, {topology = "ps", downlink = "compress"}, {topology = "ps"}} do
       if o.topology ~= "ps" or world.size > 1 then
         local ex = atomo.exchange {compress = "entry:ratio=20,ef=true", topology = o.topology, downlink = o.downlink,
@@ -228,7 +228,7 @@ describe("the communication thread", function()
     end
   end)
 
-  it("says on every rank what a gradient that cannot be encoded made of the step, and leaves none waiting", function()
+  it("raises on every rank if a gradient cannot be encoded, and leaves no rank waiting", function()
     if world.size == 1 then return pending "one rank has nobody to tell" end
     for _, o in ipairs {{topology = "allgather"}, {topology = "sharded"}, {topology = "ps", downlink = "compress"}} do
       for _, overlap in ipairs {true, false} do
@@ -304,7 +304,7 @@ describe("the communication thread", function()
     if world.size > 1 then assert.is_true(counts[1] and counts[2] and counts[4]) end
   end)
 
-  it("says which gradient cannot be encoded, and gives the step up where all do", function()
+  it("names the gradient that cannot be encoded, and drops the step if all ranks do", function()
     local ex, g = atomo.exchange {compress = "svd:ratio=4", min_size = 0, topology = "allgather"}, atomo.ones(8, 8)
     ex:push(1, g:clone())
     ex:finish()
@@ -320,7 +320,7 @@ describe("the communication thread", function()
     assert.matches("gradient 1", text)
   end)
 
-  it("says how much it worked, and how long it was waited for", function()
+  it("measures its working time and the time that others waited for it", function()
     local before, after = ffi.new "double[3]", ffi.new "double[3]"
     C.atomo_engine_seconds(before)
     local ex = atomo.exchange {}

@@ -3,6 +3,7 @@
 -- and rank 0 reports it. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local matrix = require "support.exchange_matrix"
+local named_steps = require "support.named_steps"
 local world = atomo.mpi.world
 
 local shapes = {a = {30, 50}, b = {20, 60}, c = {50, 25}, d = {80, 20}, e = {300, 40}, ["learnt.f"] = {46, 30},
@@ -12,30 +13,10 @@ local few = {"c", "d", "learnt.f", "g", "h", "i"}
 local compressors = {"topk:ratio=8,ef=true", "powersgd:ef=true", "entry:ratio=8,ef=true", "svd:ratio=8,every=4,ef=true"}
 local sharded = {topology = "sharded"}
 
---- Pushes the gradients of step `number` for the tensors named in `set`.
-local function push(ex, number, set)
-  local grads = {}
-  for k, name in ipairs(set) do
-    atomo.manual_seed(1000 * number + 10 * name:byte() + world.rank)
-    grads[k] = atomo.randn(shapes[name])
-  end
-  for k = #grads, 1, -1 do ex:push(k, grads[k]) end
-  return grads
-end
-
---- Runs one step; returns the bytes of the averages.
-local function step(ex, number, set)
-  local grads, parts = push(ex, number, set), {}
-  ex:finish()
-  for k, g in ipairs(grads) do parts[k] = g:bytes() end
-  return table.concat(parts)
-end
+local push, step = named_steps.of(shapes)
 
 local function opened(o, compress, set)
-  local ok, ex = matrix.exchange(o, {compress = compress, min_size = 30, seed = 5})
-  assert.is_true(ok, tostring(ex))
-  ex:set_names(set)
-  return ex
+  return named_steps.opened(o, {compress = compress, min_size = 30, seed = 5}, set)
 end
 
 --- Changes the set of tensors and makes the plan, with its memories, by a step that is given up.
@@ -94,7 +75,8 @@ local function is_planned(ex, name)
   return false
 end
 
---- Asserts that every message's memory is on its owner's rank, and that there are no others of the plan's tensors.
+--- Asserts that every message's memory is on its owner's rank, and that the plan's tensors have no other memories.
+--- Returns the memories.
 local function lies_with_owners(ex, what)
   local found, expected = second_way(ex, what), owners(ex)
   for name, rank in pairs(expected) do
@@ -128,7 +110,7 @@ describe("the memory of averages that are encoded again", function()
       changed(ex, 4, few)
       local second = lies_with_owners(ex, "without two tensors")
       local moves = moved(first, second, "without two tensors")
-      assert.is_true(world.size < 2 or moves > 0, "no tensor has another owner: this shows nothing")
+      assert.is_true(world.size < 2 or moves > 0, "no tensor has another owner, so this shows nothing")
       for number = 4, 5 do step(ex, number, few) end
       local later = lies_with_owners(ex, "two steps later")
       changed(ex, 6, all)
@@ -157,7 +139,7 @@ describe("the memory of averages that are encoded again", function()
     end)
   end
 
-  it("lies with the server alone", function()
+  it("is on the server only, with topology ps", function()
     local o = {topology = "ps", downlink = "compress"}
     if not matrix.possible(o, compressors[1]) then return end
     local ex = opened(o, compressors[1], all)
@@ -167,7 +149,7 @@ describe("the memory of averages that are encoded again", function()
     assert.equal(0, moved(first, lies_with_owners(ex, "without two tensors"), "without two tensors"))
   end)
 
-  it("is the owner's where an earlier version has saved one on every rank", function()
+  it("is taken from its owner if an earlier version has saved one on every rank", function()
     local ex, other = opened(sharded, compressors[1], all), opened(sharded, compressors[1], all)
     for number = 1, 3 do step(ex, number, all) end
     local state, before = ex:state_dict(), lies_with_owners(ex, "saved")
@@ -178,7 +160,7 @@ describe("the memory of averages that are encoded again", function()
     assert.equal(0, moved(before, lies_with_owners(other, "loaded"), "loaded"))
   end)
 
-  it("begins anew, and says so, where the tensor's pieces are others", function()
+  it("is reset, with a report, if the tensor is cut at other rows", function()
     local set, rest, said = {"a", "e", "i"}, {"e", "i"}, {}
     local ex = opened(sharded, compressors[1], set)
     ex.notify = function(text) said[#said + 1] = text end
@@ -190,7 +172,7 @@ describe("the memory of averages that are encoded again", function()
     for name in pairs(before) do
       if name:find "/e " and not after[name] then lost = true end
     end
-    assert.is_true(lost or world.size < 2, "the cut is the same: this shows nothing")
+    assert.is_true(lost or world.size < 2, "the tensor is cut as before, so this shows nothing")
     assert.equal(lost and world.rank == 0 and 1 or 0, #said)
     if said[1] then
       assert.equal("exchange: step 3: the compressors' memory of e is reset: it is now sent in other pieces", said[1])

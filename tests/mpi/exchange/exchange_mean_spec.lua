@@ -122,7 +122,7 @@ describe("with error feedback", function()
   end
 
   for _, compress in ipairs(feeding) do
-    it("what was applied and what both ways hold back is what came, by " .. compress, function()
+    it("the applied averages plus the memories of both ways are the sum of all gradients, by " .. compress, function()
       for _, o in ipairs(matrix.topologies) do
         if matrix.possible(o, compress) and o.topology ~= "hierarchical" then
           local _, ex = matrix.exchange(o, {compress = compress, min_size = 30, seed = 5})

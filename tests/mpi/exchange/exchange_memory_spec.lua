@@ -4,30 +4,17 @@
 local atomo = require "atomo"
 local world = atomo.mpi.world
 local matrix = require "support.exchange_matrix"
+local named_steps = require "support.named_steps"
 
 local names = {"a", "b", "c", "d"}
 local shapes = {a = {20, 30}, b = {20, 30}, c = {30, 8, 3}, d = {7}}
 
---- Runs one step with the tensors named in `set`; returns the bytes of the averages.
-local function step(ex, number, set)
-  local grads, parts = {}, {}
-  for i, name in ipairs(set) do
-    atomo.manual_seed(1000 * number + 10 * name:byte() + world.rank)
-    grads[i] = atomo.randn(shapes[name])
-  end
-  for i = #grads, 1, -1 do ex:push(i, grads[i]) end
-  ex:finish()
-  for i, g in ipairs(grads) do parts[i] = g:bytes() end
-  return table.concat(parts)
-end
+local _, step = named_steps.of(shapes)
 
 local function opened(o, compress)
   local options = {compress = compress, min_size = 30, seed = 5, fuse_small = "compress"}
   if o.topology == "allreduce" then options.fuse_small = nil end
-  local ok, ex = matrix.exchange(o, options)
-  assert.is_true(ok, tostring(ex))
-  ex:set_names(names)
-  return ex
+  return named_steps.opened(o, options, names)
 end
 
 local function copies(state)
@@ -46,11 +33,11 @@ local function same_state(a, b, what)
   for name in pairs(b) do assert.truthy(a[name], ("%s: %s is new"):format(what, name)) end
 end
 
-describe("what an exchange remembers", function()
+describe("an exchange's memory", function()
   for _, compress in ipairs {"topk:ratio=4,ef=true", "powersgd:ef=true", "entry:ratio=8,ef=true"} do
     for _, o in ipairs(matrix.topologies) do
       if matrix.possible(o, compress) then
-        it("goes by the tensors' names: " .. matrix.name(o, compress), function()
+        it("is identified by tensor names: " .. matrix.name(o, compress), function()
           local ex = opened(o, compress)
           for number = 1, 3 do step(ex, number, names) end
           local saved = copies(ex:state_dict())
@@ -65,7 +52,7 @@ describe("what an exchange remembers", function()
           resumed:load_state_dict(saved)
           same_state(saved, copies(resumed:state_dict()), "loaded")
           resumed:set_step(ex.step)
-          resumed:set_names {"b", "c", "d"} -- the first is frozen before a step is taken
+          resumed:set_names {"b", "c", "d"} -- a is frozen before the first step
           for number = 4, 5 do
             assert.equal(step(ex, number, {"b", "c", "d"}), step(resumed, number, {"b", "c", "d"}), "step " .. number)
           end

@@ -125,7 +125,7 @@ describe("a step given up", function()
     end
   end)
 
-  it("by one rank is told to those that finish it", function()
+  it("by one rank is an error on the ranks that finish it", function()
     if world.size == 1 then return pending "one rank has nobody to tell" end
     for _, o in ipairs {{topology = "allgather"}, {topology = "sharded"}, {topology = "ps", downlink = "compress"}} do
       local _, ex = matrix.exchange(o, {compress = "entry:ratio=8", min_size = 30})
@@ -147,7 +147,7 @@ describe("a step given up", function()
     end
   end)
 
-  it("is asked for where a step has failed, and not to be committed before it is averaged", function()
+  it("is required after a failed step; a step cannot be committed before it is averaged", function()
     local ex = atomo.exchange {compress = "entry:ratio=8", min_size = 0, topology = "allgather"}
     local function step(v)
       ex:push(1, atomo.full({40, 10}, v))

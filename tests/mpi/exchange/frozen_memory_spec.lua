@@ -1,8 +1,9 @@
--- What an exchange remembers of a tensor that no step brings for a while (it is frozen) waits for it, as if these steps
--- had not been: the same bits when it trains again, in a checkpoint that was saved meanwhile, and under every topology.
--- A state that is loaded when the plan is there goes to the owners, too. Runs on 1 to 4 ranks.
+-- The memory (error feedback, factors) of a tensor that is frozen for some steps is kept, under every topology: it is
+-- unchanged when the tensor trains again, and in checkpoints saved in between. State that is loaded after the plan is
+-- made goes to the memories' owners. Runs on 1 to 4 ranks.
 local atomo = require "atomo"
 local matrix = require "support.exchange_matrix"
+local named_steps = require "support.named_steps"
 local world = atomo.mpi.world
 local atomo_crc32 = require("atomo.ffi").C.atomo_crc32
 
@@ -12,28 +13,16 @@ local compressors = {"topk:ratio=8,ef=true", "powersgd:ef=true", "entry:ratio=8,
 local topologies = {{topology = "allgather"}, {topology = "sharded"}, {topology = "ps", downlink = "compress"},
   {topology = "hierarchical"}, {topology = "hierarchical", inter_node = "sharded"}}
 
-local function step(ex, number, set)
-  local grads, parts = {}, {}
-  for k, name in ipairs(set) do
-    atomo.manual_seed(1000 * number + 10 * name:byte() + world.rank)
-    grads[k] = atomo.randn(shapes[name])
-  end
-  for k = #grads, 1, -1 do ex:push(k, grads[k]) end
-  ex:finish()
-  for k, g in ipairs(grads) do parts[k] = g:bytes() end
-  return table.concat(parts)
-end
+local _, step = named_steps.of(shapes)
 
 local function opened(o, compress, set)
-  local ok, ex = matrix.exchange(o, {compress = compress, min_size = 30, seed = 5})
-  assert.is_true(ok, tostring(ex))
-  ex:set_names(set)
-  return ex
+  return named_steps.opened(o, {compress = compress, min_size = 30, seed = 5}, set)
 end
 
 local function is_learnt(name) return name:match("^[^/]*"):find("learnt", 1, true) ~= nil end
 
---- The memories of all ranks but what was learnt: name -> checksum, of the second way wherever they lie.
+--- Returns the memories of all ranks, name -> length and checksum, without learnt state. Names begin with the rank that
+--- has the memory, except those of the second way, which may move.
 local function memories(ex)
   local parts, found = {}, {}
   for name, t in pairs(ex:state_dict()) do
@@ -49,7 +38,7 @@ local function memories(ex)
   return found
 end
 
---- The memories of tensors that are not in the set.
+--- Returns the memories of tensors that are not in the set, and their number.
 local function of_others(found, set)
   local list, count = {}, 0
   for name, bytes in pairs(found) do
@@ -60,6 +49,7 @@ local function of_others(found, set)
   return list, count
 end
 
+--- Changes the set of tensors that later steps bring.
 local function changed(ex, set)
   ex:replan()
   ex:set_names(set)
@@ -75,7 +65,7 @@ describe("a frozen tensor's memory", function()
           ex.notify = function(text) said[#said + 1] = text end
           for number = 1, 3 do step(ex, number, all) end
           local before, count = of_others(memories(ex), few)
-          assert.is_true(count > 0 or o.topology == "hierarchical", "nothing is remembered: this shows nothing")
+          assert.is_true(count > 0 or o.topology == "hierarchical", "there is no memory, so this shows nothing")
           changed(ex, few)
           for number = 4, 6 do step(ex, number, few) end
           assert.same(before, (of_others(memories(ex), few)))
@@ -86,19 +76,19 @@ describe("a frozen tensor's memory", function()
           resumed:set_step(ex.step)
           for number = 7, 8 do
             local bytes = step(ex, number, all)
-            if not (compress:find "every" or o.topology == "hierarchical") then -- which have learnt state, too
+            if not (compress:find "every" or o.topology == "hierarchical") then -- these have learnt state, too
               assert.is_true(bytes == step(resumed, number, all), "step " .. number)
             end
           end
           for _, text in ipairs(said) do
-            assert.is_nil(text:find "[ ,][abi][ ,]", text) -- nothing of these was cut otherwise, or it is said
+            assert.is_nil(text:find "[ ,][abi][ ,]", text) -- no memory of the frozen tensors was reset
           end
         end)
       end
     end
   end
 
-  it("is used: the first step afterwards sends what was held back", function()
+  it("is used in the first step after it: the average differs from that of an exchange without memory", function()
     local ex, fresh = opened({topology = "allgather"}, compressors[1], all),
       opened({topology = "allgather"}, compressors[1], all)
     for number = 1, 3 do step(ex, number, all) end
@@ -107,12 +97,12 @@ describe("a frozen tensor's memory", function()
     changed(ex, all)
     fresh:set_step(ex.step)
     local a, b = step(ex, 5, all), step(fresh, 5, all)
-    local bytes = 4 * 30 * 50 -- of a
+    local bytes = 4 * 30 * 50 -- of tensor a
     assert.is_false(a:sub(1, bytes) == b:sub(1, bytes))
   end)
 end)
 
-describe("what begins anew is told to whoever the exchange tells, once, on rank 0:", function()
+describe("a memory that is reset is reported once, to ex.notify of rank 0:", function()
   for _, o in ipairs {{topology = "allgather"}, {topology = "hierarchical", inter_node = "allgather"},
       {topology = "hierarchical", inter_node = "sharded"}} do
     it(o.topology .. " " .. (o.inter_node or ""), function()
@@ -123,7 +113,7 @@ describe("what begins anew is told to whoever the exchange tells, once, on rank 
       ex.notify = function(text) said[#said + 1] = text end
       for number = 1, 2 do step(ex, number, names) end
       assert.same({}, said)
-      changed(ex, {"a", "h"}) -- the small ones travel as one: those are others now
+      changed(ex, {"a", "h"}) -- g and h were fused in one message; without g it is another one
       step(ex, 3, {"a", "h"})
       assert.equal(world.rank == 0 and 1 or 0, #said)
       local text = "^exchange: step 2: the compressors' memory of %d small gradients is reset"
@@ -132,10 +122,10 @@ describe("what begins anew is told to whoever the exchange tells, once, on rank 
   end
 end)
 
-describe("a state that is loaded when the plan is there", function()
+describe("state that is loaded after the plan is made", function()
   for _, o in ipairs {topologies[2], topologies[3]} do
     if matrix.possible(o, compressors[1]) then
-      it("goes to the second way's owners: " .. o.topology, function()
+      it("goes to the owners of the second way: " .. o.topology, function()
         local ex, other = opened(o, compressors[1], all), opened(o, compressors[1], few)
         for number = 1, 3 do step(ex, number, all) end
         changed(ex, few)

@@ -21,7 +21,7 @@ end
 describe("small tensors", function()
   for _, topology in ipairs {"allgather", "sharded", "ps", "hierarchical"} do
     if topology ~= "ps" or world.size > 1 then
-      it("travel joined, and everything arrives where all fits: " .. topology, function()
+      it("travel fused, and all of them arrive if the budget suffices: " .. topology, function()
         for _, overlap in ipairs {true, false} do
           local exact = atomo.exchange {compress = "none"}
           local ex = atomo.exchange {compress = "entry:ratio=0.1", topology = topology, fuse_small = "compress",
@@ -41,7 +41,7 @@ describe("small tensors", function()
     end
   end
 
-  it("belong to the budget: with auto by default, with others where it is said", function()
+  it("are counted in the budget: by default with auto, with others if the options say so", function()
     local function bytes(opts)
       opts.min_size = 100
       local ex, sum = atomo.exchange(opts), 0
@@ -95,7 +95,7 @@ describe("small tensors", function()
     assert.truthy(message:find("the first step has been taken", 1, true), message)
   end)
 
-  it("are refused what is no way to travel", function()
+  it("refuse an unknown value of fuse_small", function()
     local ok, message = pcall(atomo.exchange, {fuse_small = "gone"})
     assert.is_false(ok)
     assert.truthy(message:find("small is gone, expected auto, dense or compress", 1, true), message)

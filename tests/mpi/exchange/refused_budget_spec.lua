@@ -61,7 +61,7 @@ describe("a budget that is refused", function()
     end
   end
 
-  it("by one rank alone is told to the others", function()
+  it("by one rank alone is an error on all ranks", function()
     local last = world.size - 1
     for _, way in ipairs {{topology = "allgather"}, {topology = "sharded"}} do
       local refused = {}

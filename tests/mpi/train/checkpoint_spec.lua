@@ -106,7 +106,7 @@ describe("a generation", function()
     train(again)
   end)
 
-  it("that is damaged is passed over for the one before, and said, by DIR and auto", function()
+  it("that is damaged is skipped for the one before, with a notice, by DIR and auto", function()
     local path = checkpoints.path()
     local whole = train {epochs = 3}
     train {epochs = 2, save = path}
@@ -144,7 +144,7 @@ describe("a generation", function()
     end
   end)
 
-  it("of an earlier step that is saved later is the newest: a run that was taken back", function()
+  it("of an earlier step that is saved later is the newest: a run that was resumed from further back", function()
     local path = checkpoints.path()
     train {epochs = 3, save = path}
     local first = path .. "/" .. ("step-%d"):format(math.ceil(60 / 8 / world.size))
@@ -158,7 +158,7 @@ end)
 describe("the folder of checkpoints", function()
   teardown(checkpoints.remove_all)
 
-  it("is tried before the training, and what is there is left alone", function()
+  it("is tested before the training, and existing files are not touched", function()
     local steps = 0
     local function count() steps = steps + 1 end
     refused("checkpoint: rank 0: .*cannot write /nowhere/x", {epochs = 1, save = "/nowhere/x", on_step = count})
@@ -175,7 +175,7 @@ describe("the folder of checkpoints", function()
     assert.equal(0, steps)
   end)
 
-  it("is freed of what unfinished saves left, which resuming ignores", function()
+  it("is cleaned of unfinished saves, which resuming ignores", function()
     local path = checkpoints.path()
     local whole = train {epochs = 3}
     train {epochs = 2, save = path}
@@ -321,7 +321,7 @@ describe("a file of an earlier version", function()
     end
   end)
 
-  it("that is none, or of another model, is refused", function()
+  it("that is not a checkpoint, or of another model, is refused", function()
     local path = checkpoints.path()
     if world.rank == 0 then require("atomo.tensor.safetensors").save(path, {a = atomo.zeros(1)}, {format = "other"}) end
     world:barrier()

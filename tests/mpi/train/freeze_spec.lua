@@ -64,7 +64,7 @@ describe("parameters that are frozen in mid-run", function()
     end)
   end
 
-  it("leave the others' bits as they are without an exchange that forgets", function()
+  it("do not change the bits of the others", function()
     local function frozen_from(when)
       return train({steps = 5}, function(step, m)
         if step == when then m[1]:requires_grad_(false) end
@@ -85,7 +85,7 @@ describe("parameters that are frozen in mid-run", function()
     for key, t in pairs(before) do assert.same(t:totable(), after[key]:totable(), key) end
   end)
 
-  it("are named where the ranks do not agree", function()
+  it("are named if ranks freeze different ones", function()
     if world.size == 1 then return end
     local function differ(freeze)
       local comm = world:split(0) -- separate, since it cannot be used after the failure

@@ -208,7 +208,7 @@ describe("local steps", function()
     assert.equal(0, steps[3].bytes_out)
   end)
 
-  it("go on from a checkpoint with the same bits: inner and outer state, error memory, running statistics", function()
+  it("continue from a checkpoint bit-identically: inner and outer state, error memory, running statistics", function()
     for _, compress in ipairs {"entry:ratio=4", "topk:ratio=8,ef=true"} do
       local path = checkpoints.path()
       local function options(more)
@@ -230,7 +230,7 @@ describe("local steps", function()
     end
   end)
 
-  it("leave out a step with NaN where the policy says so, and name the rank where not", function()
+  it("skip a step with NaN if the policy says so, else name the rank", function()
     local function poisoned(policy)
       local calls = 0
       return pcall(run, {local_steps = 3, nonfinite = policy, epochs = 1, images = 24 * world.size,
@@ -251,7 +251,7 @@ describe("local steps", function()
     assert.matches("step 2: NaN or Inf .* of a local step", text)
   end)
 
-  it("give a round up where a rank's parameters are no longer finite", function()
+  it("drop a round if a rank's parameters are not finite", function()
     local before
     local ok, _, info, flat = pcall(run, {local_steps = 2, nonfinite = "skip", epochs = 1, images = 16 * world.size,
       optimizer = function(params)
@@ -272,7 +272,7 @@ describe("local steps", function()
     assert_equal_on_all_ranks(flat)
   end)
 
-  it("refuse options that cannot be", function()
+  it("refuse invalid options", function()
     local function message(o)
       local ok, text = pcall(run, o)
       assert.is_false(ok)

@@ -142,7 +142,7 @@ describe("a run stopped within an epoch and resumed ends with the same bits", fu
     end}, {2, 5, math.ceil(60 / 4 / world.size)}, "ema and plateau")
   end)
 
-  it("with draws of the user's from the runtime's streams, and a state that each rank has of its own", function()
+  it("with draws of the script from the runtime's streams, and a state of each rank's own", function()
     resumes({prepare = function(options, _, left)
       local own = {sum = world.rank, t = atomo.zeros(2)}
       function own:state_dict() return {sum = self.sum, t = self.t} end
@@ -166,7 +166,7 @@ describe("a run stopped within an epoch and resumed ends with the same bits", fu
     end}, {3, 5}, "data without seeks")
   end)
 
-  it("with text, windows of which a rank lacks at the epoch's end", function()
+  it("with text, of which a rank has no window at the epoch's end", function()
     resumes({exchange = {compress = "svd:ratio=4,every=2"}, net = function()
       return require("models.lstm").lstm {vocab = 8, width = 8, layers = 1, length = 6, dropout = 0.1}
     end, data = function()
@@ -186,7 +186,7 @@ describe("a run stopped within an epoch and resumed ends with the same bits", fu
     end}, {2, 4}, "skips")
   end)
 
-  it("where a rate was set of a group, and steps were taken by some parameters only", function()
+  it("with a learning rate set for a group, and steps of some parameters only", function()
     resumes({optimizer = function(model)
       return atomo.optim.adamw {lr = 0.01, params = atomo.optim.no_decay_groups(model)}
     end, prepare = function(options, model)
@@ -201,7 +201,7 @@ end)
 describe("saving", function()
   teardown(checkpoints.remove_all)
 
-  it("changes nothing in a run, whenever it comes", function()
+  it("changes nothing in a run, at any step", function()
     for _, o in ipairs {{exchange = {compress = "svd:ratio=4,bits=8,every=3"}, eval_every = 2},
       {local_steps = 3, exchange = {compress = "auto:ratio=8,keep=3"}}} do
       local whole = train(o)

@@ -96,7 +96,7 @@ describe("a skipped step", function()
     same(train({false, false, "step", "round", false, false}, way), plain, "the first")
   end)
 
-  it("leaves no trace in how gradients are weighed, as the first step whose labels were counted", function()
+  it("as the first step with counted labels does not change how gradients are weighted", function()
     local way = {compress = "none", ignored = true}
     local plain = train({false, false, false}, way)
     same(train({"step", false, false, "step", false}, way), plain, "steps")
@@ -186,7 +186,7 @@ describe("ten skipped steps in a row", function()
   end)
 end)
 
-describe("what is not finite is named where it arises:", function()
+describe("NaN or Inf is reported for the first place where it appears:", function()
   local function why(list, options, change)
     local model = build()
     local optimizer = atomo.optim.sgd {params = model:parameters(), lr = options.lr or 0.05}

@@ -91,7 +91,7 @@ describe("an error in backward, caught,", function()
     assert.same({5, 1}, {v.grad:item(), w.grad:item()})
   end)
 
-  it("or in on_ready, goes on recording, and keeps what on_ready has had", function()
+  it("in backward or on_ready leaves recording on, and keeps the gradients that on_ready got", function()
     local a, b, seen = atomo.param {1}, atomo.param {2}, {}
     local y = (a * 3) * b
     assert.is_false(pcall(y.backward, y, nil, {on_ready = function(p)
@@ -166,7 +166,7 @@ describe("an error, caught,", function()
     assert.equal(expected, atomo.rand(1):item())
   end)
 
-  it("in what observes operators leaves recording on", function()
+  it("in an observer of operators leaves recording on", function()
     autograd.observe(function() error "on purpose" end)
     local ok = pcall(function() return atomo.param {1} * 2 end)
     autograd.observe(nil)

@@ -138,7 +138,7 @@ describe("what a user's backward returns", function()
     assert.matches("a gradient %[2%] was changed in place while it was passed on", text)
   end)
 
-  it("may be gy, changed in place, while others wait for it", function()
+  it("may be gy, changed in place, while other paths still need it", function()
     local op = atomo.func {name = "in_place", forward = function(_, x) return x * 2 end,
       backward = function(_, gy) return gy:mul_(2) end}
     local a, b = atomo.param {1, 2}, atomo.param {3, 4}
@@ -193,7 +193,7 @@ describe("the gradient that backward starts from", function()
     end
   end)
 
-  it("may be a .grad, also that which is added to", function()
+  it("may be a .grad, even the one to which backward adds", function()
     local w = atomo.param {1, 2}
     w.grad = atomo.tensor {3, 4};
     (w * 2):backward(w.grad)
@@ -249,7 +249,7 @@ describe("a gradient that a user's backward was given", function()
     for _, g in ipairs(given) do assert.equal(3, #values(g)) end
   end)
 
-  it("gives no more memory than the collector finds", function()
+  it("is freed when the collector has run", function()
     local twice = atomo.func {name = "twice", forward = function(_, x) return x * 2 end,
       backward = function(_, gy) return gy * 2 end}
     local w = atomo.param(atomo.randn(1000))

@@ -224,7 +224,7 @@ describe("a change in place", function()
     assert.same({2, 2, 2}, w.grad:totable())
   end)
 
-  it("reaches views that were made before it, whoever uses them first", function()
+  it("reaches views that were made before it, in any order of use", function()
     local w, u = atomo.param {1, 2, 3, 4}, atomo.param {5, 6}
     local y = w * 1
     local left, right = y:narrow(1, 1, 2), y:narrow(1, 3, 2)

@@ -53,13 +53,13 @@ describe("a rank that has left", function()
     assert.is_nil(out:find("rank 1 (pid ", 1, true))
   end)
 
-  spec("by os.exit too, and where the others check what they do", function()
+  spec("by os.exit too, and if the others compare their operations", function()
     local out, code = run(3, "if world.rank == 1 then os.exit(0) end world:check('a value', 7)")
     assert.equal(1, code)
     has(out, "rank 1 is in the end of the program")
   end)
 
-  spec("does not matter to those that need nothing of it", function()
+  spec("does not affect ranks that need nothing from it", function()
     local out, code = run(3, [[local ffi = require "ffi"
       ffi.cdef "int usleep(unsigned int);"
       local part = world:split(world.rank > 0 and 0 or nil)

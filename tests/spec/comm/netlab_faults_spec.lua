@@ -58,7 +58,7 @@ describe("between hosts", function()
     assert.is_true(recorded[0])
   end)
 
-  it("a cut cable ends the job; both sides say what they wait for", function()
+  it("a cut cable ends the job; both sides name the operation they wait for", function()
     -- mpirun, disconnected from its daemon, may crash while it aborts and then hang: it is ended after 20 s
     local out, code, recorded = run("N=cut$$; trap 'NETLAB down --name $N' EXIT; trap 'exit 143' TERM; " ..
       "NETLAB up 2 none --name $N && " ..

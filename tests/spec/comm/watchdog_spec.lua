@@ -111,7 +111,7 @@ describe("a rank that is stopped", function()
     end)
   end
 
-  spec("and goes on is warned of only; the result is the same", function()
+  spec("and then continues causes only a warning; the result is the same", function()
     local plain, code, _, folder = run(3, "stall_warn = 20, stall_abort = 30", "")
     assert.equal(0, code)
     has_not(plain, "no progress")
@@ -145,7 +145,7 @@ describe("a rank that is busy", function()
   end)
 end)
 
-describe("a rank that goes another way", function()
+describe("a rank that calls another operation", function()
   --- Asserts that the job fails in time, with these texts.
   local function fails(fault, ...)
     local out, code, _, folder = run(3, "stall_warn = 20, stall_abort = 30", fault)

@@ -122,7 +122,7 @@ describe("auto", function()
     end)
   end
 
-  it("weighs spectral noise and time where accuracy is preferred, and still states its variance", function()
+  it("weighs spectral noise and time with prefer=accuracy, and still states the variance", function()
     atomo.manual_seed(4)
     local g = atomo.randn(40, 1):matmul(atomo.randn(1, 50)) + atomo.randn(40, 50) * 0.01
     local c, measured, stated = atomo.compressor("auto:ratio=64,prefer=accuracy", {seed = 1}), 0, 0

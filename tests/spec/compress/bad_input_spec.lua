@@ -58,7 +58,7 @@ describe("every compressor", function()
     end
   end)
 
-  it("refuses NaN and Inf by name, and goes on afterwards as if they had not come", function()
+  it("refuses NaN and Inf, naming the tensor, and continues as if they had not come", function()
     atomo.manual_seed(2)
     local good = atomo.randn(6, 7)
     for _, name in ipairs(names) do
@@ -74,7 +74,7 @@ describe("every compressor", function()
     end
   end)
 
-  it("takes views as they look", function()
+  it("reads views in their own order", function()
     atomo.manual_seed(3)
     local whole = atomo.randn(9, 14)
     local views = {whole:transpose(1, 2), whole:narrow(2, 3, 5), whole:select(2, 4), whole:narrow(1, 2, 3)}

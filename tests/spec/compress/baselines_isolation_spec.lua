@@ -67,7 +67,7 @@ end)
 describe("draws", function()
   -- Errors of 9 keys, every pair of them, in 8 compressors: 288 sums of 20000 products, each over its standard error;
   -- beyond 5.9 comes once in 3e8 for one of them, so 1e-6 in all.
-  it("of other seeds, steps, tensors and ranks are independent, also where the same numbers change places", function()
+  it("of other seeds, steps, tensors and ranks are independent, also if two of these numbers are swapped", function()
     local n = 20000
     atomo.manual_seed(2)
     local g = atomo.randn(n)

@@ -80,7 +80,7 @@ describe("powersgd", function()
 end)
 
 describe("atomo-published", function()
-  it("inflates the mean by 1 / (1 - P(empty)), with the squared error that it says", function()
+  it("inflates the mean by 1 / (1 - P(empty)), with the squared error that it states", function()
     atomo.manual_seed(9)
     local g = atomo.randn(10, 12)
     local svd = atomo.compressor "svd:bits=32,fold=paper,atoms=1"

@@ -17,7 +17,7 @@ describe("unbiased ones", function()
     end)
   end
 
-  it("fp16's mean is right where most entries are its denormals", function()
+  it("fp16's mean is right if most entries are denormals of fp16", function()
     atomo.manual_seed(2)
     local g = atomo.randn(400):mul_(5e-12)
     g:set(1, 1)

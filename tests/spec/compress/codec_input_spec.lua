@@ -84,7 +84,7 @@ describe("compressor specs", function()
     fails("takes no budget", atomo.compressor("none").set_budget, atomo.compressor("none"), {ratio = 3})
   end)
 
-  it("take a fold of one's own", function()
+  it("accept a user-defined fold", function()
     local seen
     local c = atomo.compressor {name = "svd", bits = 32, ratio = 0.1, fold = function(shape) seen = shape return 6 end}
     local g = atomo.randn(4, 3, 5)

@@ -26,7 +26,7 @@ describe("unbiasedness", function()
     end)
   end
 
-  it("holds at probabilities of 1e-7, where a 24-bit uniform would be too generous", function()
+  it("holds at probabilities of 1e-7, for which uniform numbers of 24 bits are too coarse", function()
     -- 10^6 equal entries, an expected 0.2 of them a draw: 4000 draws give 800 +- 28 atoms
     local g = atomo.full({1000000}, 1)
     local c, sent = atomo.compressor("entry:atoms=0.2"), 0

@@ -185,7 +185,7 @@ describe("a compressor in Lua", function()
     assert.is_true(head.nbytes >= 2 * (4 + 16 + 72) and head.nbytes < 2 * (4 + 16 + 72) + 24, head.nbytes)
   end)
 
-  it("goes by its own name: no other takes its messages", function()
+  it("is identified by its name: other compressors refuse its messages", function()
     local g = grads[2]
     local m = atomo.compressor("haar_lua:ratio=4"):encode(g)
     local other = atomo.compressor "entry:ratio=4"

@@ -79,7 +79,7 @@ describe("messages of extreme gradients are no longer than dense ones, decode to
 end)
 
 describe("the room planned for a message", function()
-  it("is that of a dense gradient at most, a third and a header more where forms differ", function()
+  it("is at most that of a dense gradient, or a third and a header more for some forms", function()
     local texts = {"qsgd:bits=8,coding=elias", "terngrad:coding=elias"}
     for _, c in ipairs(atomo.compressors()) do
       if not c.make then texts[#texts + 1] = c.name end
@@ -109,7 +109,7 @@ describe("the dense form", function()
     end
   end)
 
-  it("of a compressor in Lua goes through steps, streams and sums", function()
+  it("of a compressor in Lua reaches steps, streams and sums", function()
     local shapes2 = {{3, 3}, {4, 20, 3}}
     for _, more_text in ipairs {"length_entries:", "head_tail:bits=32,", "length_entries:ef=true,"} do
       local text = more_text .. "bytes=1e9"

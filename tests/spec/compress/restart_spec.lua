@@ -43,7 +43,7 @@ local function messages(c, first, last)
   return table.concat(parts)
 end
 
-describe("messages are those of one made anew with the state, after restart with the memory:", function()
+describe("messages equal those of one made anew with the state, after restart with the memory:", function()
   for _, text in ipairs(texts) do
     it(text, function()
       local c, anew, forgetful, memory = made(text), made(text), made(text), {}

@@ -38,7 +38,7 @@ describe("rotated", function()
     end)
   end
 
-  it("is found out where it is biased by a tenth", function()
+  it("fails the test if it is biased by a tenth", function()
     local g = gaussian(1024)
     local size, errors = codec.bias(atomo.compressor("rotated:ratio=32", {seed = 7}), g, 40, 0.9)
     assert.is_true(errors > 5.5 and math.abs(size - 0.01) < 0.005, ("%.4f, %.1f standard errors"):format(size, errors))
@@ -76,7 +76,7 @@ describe("rotated", function()
     assert.is_nil(c:stats().bound)
   end)
 
-  it("does not care what the gradient is: one class, one variance", function()
+  it("has the same variance for every gradient of one class", function()
     local sparse, smooth = atomo.zeros(16384), atomo.zeros(16384)
     for i = 1, 16384, 50 do sparse:set(i, i % 7 + 1) end
     for i = 1, 16384 do smooth:set(i, math.sin(i / 300)) end
@@ -140,7 +140,7 @@ describe("rotated", function()
     assert.near(4, -2 * back:get(517), 1e-1 * 4) -- <g, ghat> = ||g||^2 in every draw, but for the scale's rounding
   end)
 
-  it("sends floats where everything fits, and no more than floats", function()
+  it("sends floats if the budget holds them, and never more bytes", function()
     local g = gaussian(3000)
     local c = atomo.compressor "rotated:ratio=0.5"
     local m = c:encode(g, {step = 1})

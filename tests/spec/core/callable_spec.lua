@@ -49,7 +49,7 @@ describe("a function is expected by", function()
     end)
   end
 
-  it("none of them where it can be called as one", function()
+  it("accept a table that can be called", function()
     local x = atomo.ones(1, 2)
     assert.equal(2, atomo.no_grad(m, x):size(2))
     assert.equal(2, atomo.scope(m, x):size(2))

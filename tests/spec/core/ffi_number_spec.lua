@@ -13,7 +13,7 @@ local function count(holds)
   return times
 end
 
-describe("two numbers of one buffer, compared", function()
+describe("comparing two numbers of one buffer", function()
   local zeros, large = atomo.zeros(3), atomo.full({3}, 5)
   local counts = atomo.tensor({1}, "i32")
   local codec = atomo.compressor "entry:atoms=2"

@@ -79,7 +79,7 @@ describe("log.open", function()
     os.remove(path)
   end)
 
-  it("goes on after a line that was cut, and the reader names it", function()
+  it("continues after a line that was cut off, which the reader names", function()
     local path = os.tmpname()
     local file = assert(io.open(path, "wb"))
     file:write '{"event":"run"}\n{"event":"st'

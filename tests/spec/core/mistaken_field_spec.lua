@@ -12,7 +12,7 @@ end
 describe("a tensor's element as a field", function()
   local t, mask = atomo.zeros(2, 3), atomo.ones(2, 3)
 
-  it("is refused where it is set", function()
+  it("is refused on assignment", function()
     refused("t%[1%] = value.*t:set", function() t[1] = 5 end)
     refused("t%[0%.5%] = value", function() t[0.5] = 5 end)
     refused("t%[tensor%] = value.*mask", function() t[mask] = 5 end)
@@ -20,7 +20,7 @@ describe("a tensor's element as a field", function()
     assert.equal(0, t:sum():item())
   end)
 
-  it("is refused where it is read", function()
+  it("is refused on reading", function()
     refused("t%[1%]:.*t:get", function() return t[1] end)
     refused("t%[tensor%]:", function() return t[mask] end)
   end)
@@ -113,7 +113,7 @@ describe("an unknown option is refused by", function()
   end
 end)
 
-describe("a field that is not there is refused where it is read:", function()
+describe("reading an unknown field is refused:", function()
   local function no_field(object, key, text)
     refused(text or "no such field", function() return object[key] end)
   end

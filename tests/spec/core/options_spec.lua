@@ -237,7 +237,7 @@ describe("options of", function()
     end
   end
 
-  it("a near miss says what was meant", function()
+  it("a misspelt name gets a suggestion", function()
     local ok, message = pcall(nn.LayerNorm, 4, {elementwise_afine = false})
     assert.is_false(ok)
     assert.matches("did you mean 'elementwise_affine'", message)
@@ -259,7 +259,7 @@ describe("options of", function()
 end)
 
 describe("attention", function()
-  it("attends to value alone where no key is given", function()
+  it("attends to value alone if no key is given", function()
     local m, x, v = nn.MultiheadAttention(4, 2), randn(3, 2, 4), randn(3, 2, 4)
     assert.same(m(x, x, v):totable(), m(x, nil, v):totable())
     assert.is_false(pcall(assert.same, m(x):totable(), m(x, nil, v):totable()))

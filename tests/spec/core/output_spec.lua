@@ -19,7 +19,7 @@ local function in_little_room(chunk, opts)
   return out, code
 end
 
-describe("where there is no room", function()
+describe("on a full disk", function()
   for _, mode in ipairs {"-jon", "-joff"} do
     it("a log raises at once, with its path, under " .. mode, function()
       local out, code = in_little_room([[
@@ -72,7 +72,7 @@ describe("where there is no room", function()
     end)
   end
 
-  it("--version and --help say so too", function()
+  it("--version and --help report it too", function()
     for _, option in ipairs {"--version", "--help"} do
       local out, code = spawn.run(("sh -c '%s %s > /dev/full'"):format(spawn.exe, option))
       assert.equal(1, code, out)
@@ -95,7 +95,7 @@ describe("where there is no room", function()
     ["an array of NumPy's"] = {"x.npy", [[t:save_npy(path)]]},
     ["a file of safetensors"] = {"x.safetensors", [[require("atomo.tensor.safetensors").save(path, {t = t})]]},
   } do
-    it("stays as it was, and nothing is left beside it: " .. name, function()
+    it("is unchanged, and no temporary file is left: " .. name, function()
       local path, save = unpack(case)
       local out, code = in_little_room(([[
         local atomo, path = require "atomo", %q
@@ -117,7 +117,7 @@ describe("where there is no room", function()
       assert.truthy(out:find("LEFT " .. path .. " \n", 1, true), out)
     end)
 
-    it("is written to, not replaced, where it is no regular file: " .. name, function()
+    it("is written to, not replaced, if it is not a regular file: " .. name, function()
       local path, remove = spawn.file(([[
         local atomo, path = require "atomo", arg[1]
         local function save(t) %s end
@@ -137,7 +137,7 @@ describe("where there is no room", function()
     end)
   end
 
-  it("the flight recorder says so, and what it wrote before stays", function()
+  it("the flight recorder reports it, and keeps what it wrote before", function()
     local out, code = in_little_room [[
       local atomo, ffi = require "atomo", require "ffi"
       local C = require("atomo.ffi").C
@@ -157,7 +157,7 @@ describe("where there is no room", function()
     assert.matches("true\tnil", out)
   end)
 
-  it("a job that the watchdog ends ends as it would, and says that its records are lost", function()
+  it("a job that the watchdog ends still ends, and reports that its records are lost", function()
     if not can_mount or not spawn.have "mpirun" then return pending "wants a small file system, and mpirun" end
     local path, remove = spawn.file [[
       local atomo = require "atomo"
@@ -176,7 +176,7 @@ describe("where there is no room", function()
     assert.matches("stopped by the watchdog", out)
   end)
 
-  it("what is no regular file is written to, not replaced", function()
+  it("a file that is not a regular one is written to, not replaced", function()
     local files = require "atomo.core.files"
     assert.error_matches(function() files.save("spec", "/dev/full", "text") end, "writing /dev/full: No space left")
     local plot = require "atomo.tools.plot"

@@ -222,7 +222,7 @@ describe("the synthetic set", function()
   end)
 end)
 
-describe("sets of one's own", function()
+describe("user-defined sets", function()
   it("are checked", function()
     local images = atomo.zeros({2, 4, 4, 1}, "u8")
     local set = data.set(images, atomo.tensor({0, 4}, "i32"))

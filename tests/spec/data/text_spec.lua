@@ -36,7 +36,7 @@ describe("text", function()
     end
   end)
 
-  it("is refused where it cannot be read whole", function()
+  it("is refused if it cannot be read completely", function()
     fails("text: tests: Is a directory", text.open, "tests")
     fails("text: /proc/self/mem: Input/output error", text.open, "/proc/self/mem")
     with_file("", function(path)
@@ -48,7 +48,7 @@ describe("text", function()
     for _, share in ipairs {1, -0.1, 0 / 0, "half", false} do fails("test_share is", text.of, "abc", share) end
   end)
 
-  it("is refused where the file grows or shrinks while it is read", function()
+  it("is refused if the file grows or shrinks while it is read", function()
     with_file("some text", function(path)
       local open = io.open
       for _, later in ipairs {"some", "some text and more"} do
@@ -104,7 +104,7 @@ describe("text", function()
     starts(4, 1)
   end)
 
-  it("loader goes on from a step", function()
+  it("loader continues from a step", function()
     local loader = text.loader {tokens = atomo.arange(50):int(), batch = 2, length = 4, seed = 1}
     local function from(first)
       local rows = {}
@@ -118,7 +118,7 @@ describe("text", function()
     assert.equal(#all - 3, #rest)
   end)
 
-  it("loader refuses what makes no sense", function()
+  it("loader refuses invalid options", function()
     local tokens = atomo.arange(8):int()
     fails("8 characters, expected at least length + 1 = 9", text.loader, {tokens = tokens, length = 8})
     fails("batch is 0", text.loader, {tokens = tokens, length = 4, batch = 0})

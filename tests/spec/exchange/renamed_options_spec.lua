@@ -41,7 +41,7 @@ describe("an option of atomo.exchange", function()
     end
   end
 
-  it("has an old name where this spec has a value", function()
+  it("has its old name tested in this spec", function()
     for name in pairs(values) do assert.is_true(seen[name], name) end
   end)
 

@@ -72,7 +72,7 @@ describe("signals", function()
 end)
 
 describe("under mpirun", function()
-  spec("an error on one rank ends all four, and says who, where and when", function()
+  spec("an error on one rank ends all four, and names rank, line and step", function()
     local out, code, path = four [[
       local world = require "atomo".mpi.world
       require "ffi".C.atomo_note_step(37)
@@ -86,7 +86,7 @@ describe("under mpirun", function()
     has(out, "What to do")
   end, true)
 
-  spec("an error that ranks have alike is said once, another by a line of its own", function()
+  spec("an error that several ranks have is printed once, another one in a line of its own", function()
     for _, case in ipairs {{"error 'bad weather'", 1, 0},
         {"if w.rank > 0 then error 'bad weather' end w:barrier()", 1, 0},
         {"w:allreduce(a.ones(w.rank == 2 and 3 or 4))", 1, 0},

@@ -190,14 +190,14 @@ describe("atomo-lua test", function()
     has(run "cd tests/spec && %s test room", "2 passed, 0 failed\n")
   end)
 
-  spec("finds a spec that is named without its folder, and says where", function()
+  spec("finds a spec that is named without its folder, and prints the path", function()
     local out = run "%s test tests/spec/a_spec.lua tests/spec/peers_b_spec.lua"
     has(out, "atomo-lua test: tests/spec/a_spec.lua is now tests/spec/room/a_spec.lua\n")
     has(out, "atomo-lua test: tests/spec/peers_b_spec.lua is now tests/spec/room/baselines_b_spec.lua\n")
     has(out, "2 passed, 0 failed\n")
   end)
 
-  spec("says so where no folder has such a spec", function()
+  spec("reports that no folder has such a spec", function()
     local out, code = run "%s test tests/spec/b_spec.lua"
     assert.equal(1, code)
     has(out, "tests/spec/b_spec.lua")

@@ -76,7 +76,7 @@ describe("nn.init", function()
     end
   end)
 
-  it("refuses what makes no sense", function()
+  it("refuses invalid arguments", function()
     fails("init.kaiming_normal_: tensor is [3], which has no fan", init.kaiming_normal_, atomo.zeros(3))
     fails("init.kaiming_uniform_: mode is 'in', expected fan_in or fan_out", init.kaiming_uniform_, weight(),
       {mode = "in"})

@@ -82,7 +82,7 @@ describe("nn.Module", function()
       tostring(nn.Conv2d(3, 8, {3, 5}, {stride = 2, padding = {1, 2}, bias = false})))
   end)
 
-  it("refuses what makes no module", function()
+  it("refuses classes that are not modules", function()
     fails("entry 2 is a number", nn.Sequential, {nn.ReLU(), 3})
     fails("key 'relu'", nn.Sequential, {relu = nn.ReLU()})
     fails("expected a string", nn.Module.extend, nn.Module)
@@ -157,7 +157,7 @@ describe("layers", function()
     assert.equal(0.75, F.accuracy(logits, atomo.tensor {{0.2, 0.8, 0}, {0.9, 0.1, 0}, {0, 1, 0}, {1, 0, 0}}))
   end)
 
-  it("no weight gradient is made where none is needed", function()
+  it("no weight gradient is computed if none is needed", function()
     local conv = nn.Conv2d(2, 3, 3)
     conv.weight.requires_grad = nil
     local x = atomo.param(atomo.randn(1, 4, 4, 2))

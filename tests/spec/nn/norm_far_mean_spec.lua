@@ -1,12 +1,12 @@
--- Normalisation of values far from 0, whose mean no float holds: {1e8 + 8, 1e8} is 1, -1. Every layer that normalises,
--- forward and gradients, beside two passes in double.
+-- Normalisation of values far from 0, whose mean is not a float: {1e8 + 8, 1e8} becomes {1, -1}. Forward and gradients
+-- of every layer that normalises are compared with a reference in double.
 local atomo = require "atomo"
 local nn, F = atomo.nn, atomo.F
 
 local eps = 1e-5
 
---- What the rows in `groups` (lists of positions, 1-based) of flat x become, and the gradients for gy; weight and bias
---- by `channel`(position).
+--- Returns y and the gradients of x, weight and bias, in double. groups: lists of positions in flat x, 1-based, that
+--- are normalised together; channel(position): the index in weight and bias.
 local function reference(x, gy, groups, weight, bias, channel, relu)
   local y, gx, gw, gb = {}, {}, {}, {}
   for c = 1, #weight do gw[c], gb[c] = 0, 0 end
@@ -41,7 +41,7 @@ end
 
 local function flat(t) return t:detach():reshape(-1):totable() end
 
---- layer(x): any; groups(shape) -> lists of positions, channel(position).
+--- Compares layer(x) and its gradients with the reference. groups, channel: as above.
 local function check(x, layer, weight, bias, groups, channel, relu)
   atomo.manual_seed(3)
   x = atomo.param(x)
@@ -55,7 +55,7 @@ local function check(x, layer, weight, bias, groups, channel, relu)
   near(flat(bias.grad), wgb, "gradient of bias")
 end
 
---- Positions of [rows, c] by column, or by blocks of columns of each image of p rows.
+--- Returns the positions of a [rows, c] tensor by column.
 local function columns(rows, c)
   local list = {}
   for k = 1, c do
@@ -65,6 +65,7 @@ local function columns(rows, c)
   return list
 end
 
+--- Returns the positions of n images of p pixels and c channels by image and group of channels.
 local function image_groups(n, p, c, groups)
   local list, per = {}, c / groups
   for i = 0, n - 1 do
@@ -79,7 +80,7 @@ local function image_groups(n, p, c, groups)
   return list
 end
 
---- Whole multiples of the spacing of floats around base, `wide` of them.
+--- Returns a tensor of random values base + k unit, k = 0 .. wide - 1.
 local function far(base, unit, wide, ...)
   atomo.manual_seed(7)
   local t = atomo.rand(...)
@@ -95,8 +96,8 @@ end
 
 local cases = {{1e8, 8, 2}, {1e8, 8, 50}, {-1e8, 8, 3}, {1e6, 0.0625, 40}, {3e4, 2 ^ -9, 30}, {0, 0.25, 9}}
 
-describe("a mean that no float holds", function()
-  it("of BatchNorm1d: {1e8 + 8, 1e8} is 1, -1", function()
+describe("a mean that is not a float", function()
+  it("in BatchNorm1d: {1e8 + 8, 1e8} becomes {1, -1}", function()
     local bn = nn.BatchNorm1d(1)
     local y = bn(atomo.tensor {{1e8 + 8}, {1e8}}):totable()
     assert.is_true(math.abs(y[1][1] - 1) < 1e-4 and math.abs(y[2][1] + 1) < 1e-4, y[1][1] .. " " .. y[2][1])
@@ -142,7 +143,7 @@ describe("a mean that no float holds", function()
     end)
   end
 
-  it("of long sums: a constant image stays 0, a large one is right", function()
+  it("from a long sum: a large constant image becomes 0", function()
     local y = F.group_norm(atomo.full({1, 512, 512, 2}, 0.1), 1)
     assert.is_true(y:abs():max():item() < 1e-4, y:abs():max():item())
     y = F.layer_norm(atomo.full({1, 2 ^ 20}, 0.1), 2 ^ 20)
@@ -151,7 +152,7 @@ describe("a mean that no float holds", function()
     assert.is_true(y:abs():max():item() < 1e-4, y:abs():max():item())
   end)
 
-  it("leaves other channels as they are, bit for bit", function()
+  it("does not change the bits of other channels", function()
     atomo.manual_seed(5)
     local x = atomo.randn(50, 3)
     local apart = F.batch_norm(x, nil, nil, {training = true})

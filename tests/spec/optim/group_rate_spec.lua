@@ -41,7 +41,7 @@ describe("groups[i].lr", function()
     near(0.06, 0.04, step(0.02))
   end)
 
-  it("is used as it is together with another common rate", function()
+  it("is used unchanged together with another common rate", function()
     local o, step = two(0.1)
     o.groups[1].lr = 0.7
     near(0.7, 0.2, step(0.2))
@@ -76,7 +76,7 @@ describe("groups[i].lr", function()
     end
   end)
 
-  it("is in the state, where it was set", function()
+  it("is saved in the state if it was set", function()
     local o, step = two(0.1, nil, 0.2)
     step()
     assert.is_nil(o:state_dict()["2.lr"])
@@ -98,7 +98,7 @@ describe("groups[i].lr", function()
     assert.truthy(tostring(message):find(text, 1, true), message)
   end
 
-  it("that is no rate is refused, and so is an option that there is not, or in the wrong place", function()
+  it("that is invalid is refused, as are unknown options and options in the wrong place", function()
     for _, v in ipairs {-1, 0 / 0, math.huge, "fast"} do
       local o, step = two(0.1)
       o.groups[1].lr = v

@@ -110,7 +110,7 @@ describe("in-place operators", function()
     end)
   end
 
-  it("of the issue give what they should", function()
+  it("with overlapping operands give the expected values", function()
     local a = atomo.tensor {{1, 2}, {3, 4}}
     a:add_(a:t())
     assert.same({{2, 5}, {5, 8}}, a:totable())
@@ -122,7 +122,7 @@ describe("in-place operators", function()
     assert.same({{0, 0}, {4, 5}}, x:totable())
   end)
 
-  it("take no memory from the system for a view of their own, once warm", function()
+  it("allocate nothing for a view of their own after the first calls", function()
     local t = atomo.rand(64, 64)
     local same, row = t:detach(), t:select(1, 1)
     local function step()

@@ -113,7 +113,7 @@ describe("npy files", function()
     os.remove(path)
   end)
 
-  it("leave nothing behind where they cannot be written", function()
+  it("leave no temporary file if they cannot be written", function()
     local t = atomo.ones(3)
     assert.error_matches(function() t:save_npy "/nowhere/x.npy" end, "cannot write /nowhere/x.npy")
     assert.error_matches(function() t:save_npy "/dev/null/x" end, "Not a directory")

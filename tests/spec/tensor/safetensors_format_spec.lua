@@ -174,7 +174,7 @@ describe("safetensors: a header", function()
     it("is refused " .. case[1], function() refused(case[2], case[3]) end)
   end
 
-  it("is refused where the path is none, a folder or no string", function()
+  it("is refused if the path is missing, a folder or not a string", function()
     assert.error_matches(function() safetensors.load "/nowhere/x" end, "safetensors: /nowhere/x: No such file")
     assert.error_matches(function() safetensors.load "/tmp" end, "safetensors: /tmp: Is a directory")
     assert.error_matches(function() safetensors.load(3) end, "path is a number")
@@ -183,7 +183,7 @@ end)
 
 describe("safetensors: load with only", function()
   local bytes = file_of_dtypes {{"U8", "\1", 1, name = "a"}, {"U8", "\2", 1, name = "b"}, {"U8", "\3", 1, name = "c"}}
-  it("reads these, and refuses what is not there", function()
+  it("reads the listed tensors, and refuses unknown names", function()
     with_file(bytes, function(path)
       local tensors = safetensors.load(path, {only = {"c", "a"}})
       assert.equal(1, tensors.a:item())

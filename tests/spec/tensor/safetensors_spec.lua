@@ -66,7 +66,7 @@ describe("safetensors", function()
     end)
   end
 
-  it("leaves the old file where the new one cannot be written", function()
+  it("leaves the old file if the new one cannot be written", function()
     with_file("old", function(path)
       assert.has_error(function() safetensors.save(path .. "/x", {a = atomo.zeros(1)}) end)
       assert.has_error(function() safetensors.save(path, {a = atomo.zeros(1)}, {n = 3}) end)

@@ -27,7 +27,7 @@ describe("profile", function()
     end
   end)
 
-  it("ends where another starts, and its own stop leaves the other running", function()
+  it("ends when another starts, and its own stop leaves the other running", function()
     local net, x, labels = nn.Linear(4, 3), atomo.randn(2, 4), atomo.zeros(2, "i32")
     local first = atomo.profile.start()
     step(net, x, labels)
@@ -44,7 +44,7 @@ describe("profile", function()
     assert.equal(2, second.rows["linear [2,4] [3,4]"].forward.calls)
   end)
 
-  it("has a hook for atomo.train that leaves the first two steps out and says the table once", function()
+  it("has a hook for atomo.train that skips the first two steps and prints the table once", function()
     local net, x, labels = nn.Linear(4, 3), atomo.randn(2, 4), atomo.zeros(2, "i32")
     for _, case in ipairs {{3, 1}, {5, 3}, {40, 10}} do
       local total, steps = unpack(case)

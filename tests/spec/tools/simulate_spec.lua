@@ -122,7 +122,7 @@ describe("figures of a log", function()
     os.remove(b)
   end)
 
-  it("are refused where they say nothing", function()
+  it("are refused if they are too short", function()
     local step = {backward = 1, bytes = 1}
     local function run(settings, ranks, steps)
       local path = log_of(settings, ranks, steps)
@@ -146,7 +146,7 @@ describe("figures in a file", function()
     os.remove(path)
   end)
 
-  it("are refused by name where something is wrong", function()
+  it("are refused, naming what is wrong", function()
     for text, why in pairs {["nonsense"] = "holds no figures", ['{"base":-1,"backward":0}'] = "base is -1",
       ['{"base":1,"backward":null}'] = "backward is", ['{"base":1,"backward":0,"works":{}}'] = "must hold 'none'",
       ['{"base":1,"backward":0,"works":{"none":{"dense":4}}}'] = "of 'none' is nil"} do
@@ -159,7 +159,7 @@ describe("figures in a file", function()
 end)
 
 describe("a prediction", function()
-  it("takes the choice of auto, and tells what it gains", function()
+  it("uses the choice of auto, and states what it gains", function()
     local slow = simulate.predict(figures, simulate.network(4, 1e7, {latency = 5e-5}))
     assert.equal("entry:ratio=64", slow.taken.compress)
     near(slow.dense.step / slow.taken.step, slow.gain)
@@ -217,7 +217,7 @@ describe("simulate.lua", function()
     os.execute(("rm -f %s %s.csv %s.jsonl %s-64.*"):format(base, base, base, base))
   end)
 
-  it("measures a model, and what a file lacks", function()
+  it("measures a model, and figures that a file lacks", function()
     local file = os.tmpname()
     os.remove(file)
     local command = script .. "--model lenet --batch 2 --ranks 2 --rates 1mbit --figures " .. file .. " --compress "

@@ -40,7 +40,7 @@ describe("time_to_accuracy.lua", function()
   if not spawn.possible() then return pending "runs in the host program, not under mpirun" end
   teardown(function() os.execute("rm -rf " .. folder) end)
 
-  it("runs, tells and writes; started again, it goes on", function()
+  it("runs, prints and writes results; started again, it continues", function()
     local args = "--compress 'none entry:ratio=8@sharded'" .. short
     local out, code = spawn.run(driver("a", args .. " --lr 0.01,0.02"), {timeout = 60})
     assert.equal(0, code, out)
@@ -62,7 +62,7 @@ describe("time_to_accuracy.lua", function()
     assert.is_nil(out:find("done in", 1, true))
   end)
 
-  it("takes times from a network and accuracies from shared memory, where the bits are the same", function()
+  it("takes times from a network and accuracies from shared memory if the runs are bit-identical", function()
     local net = launcher("net.sh", "exec mpirun --oversubscribe -n 2 \"$@\"\n")
     local out, code = spawn.run(driver("b", ("--compress entry --lr 0.01 --time-steps 2 --warm 1 --launch 'sh %s'%s")
       :format(net, short)), {timeout = 60})
@@ -77,7 +77,7 @@ describe("time_to_accuracy.lua", function()
     has(out, "at step 2 its loss is")
   end)
 
-  it("goes on after a run that fails, lasts too long or writes no log, and says so by its exit code", function()
+  it("continues after a run that fails, lasts too long or writes no log, and has exit code 1 then", function()
     local out, code = spawn.run(driver("c", "--ranks 1 --compress 'nonesuch none' --lr 0.01" .. short), {timeout = 60})
     assert.equal(1, code, out)
     assert.matches("FAILED: exit code %d+: .*unknown compressor 'nonesuch'", out)
@@ -106,7 +106,7 @@ describe("time_to_accuracy.lua", function()
     end
   end)
 
-  it("refuses what does not go together, with exit code 2", function()
+  it("refuses options that exclude each other, with exit code 2", function()
     for args, text in pairs {["--net 1gbit --launch x"] = "one of --launch and --net",
       ["--time-steps 5"] = "needs a network", ["--net 1gbit --time-steps 2"] = "more than --warm",
       ["--lr 0"] = "--lr is '0'", ["--reach 2"] = "--reach is '2'"} do

@@ -86,7 +86,7 @@ describe("a checkpoint", function()
     assert.matches("ROUNDS END 7 10 13 16 19 22 25 28 31 32\n", out) -- an epoch of 16 steps ends its round
   end)
 
-  it("of another compressor says that its memory is reset", function()
+  it("of another compressor reports that its memory is reset", function()
     local out, code = run(2, 2)
     assert.equal(0, code, out)
     out, code = run(2, 3, "resume", "topk:k=60,ef=true")
@@ -94,7 +94,7 @@ describe("a checkpoint", function()
     assert.matches("the memory of topk:k=50,ef=true[^\n]* is reset for topk:k=60", out)
   end)
 
-  it("of an exchange that coded other tensors says that its memory is reset", function()
+  it("of an exchange that encoded other tensors reports that its memory is reset", function()
     local out, code = run(2, 2)
     assert.equal(0, code, out)
     out, code = run(2, 3, "resume", nil, nil, 100000) -- every tensor is small, and travels dense
@@ -102,7 +102,7 @@ describe("a checkpoint", function()
     assert.matches("is reset: other options now decide what it encodes", out)
   end)
 
-  it("is refused where a rank's file is missing, and all ranks end", function()
+  it("is refused if a rank's file is missing, and all ranks end", function()
     local out, code = run(2, 2)
     assert.equal(0, code, out)
     os.remove(checkpoints.named(saved) .. "/rank-1.safetensors")

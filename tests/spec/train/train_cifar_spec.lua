@@ -70,7 +70,7 @@ describe("train_cifar.lua", function()
     for k = 1, 4 do assert.same(whole[k], part[k]) end
   end)
 
-  it("leaves a checkpoint where it stops, at an epoch's end and within one, and goes on from it", function()
+  it("saves a checkpoint where it stops, at an epoch's end or within one, and continues from it", function()
     local path = checkpoints.path()
     local function run(options)
       options = ("--train-images 100 --epochs 2 --save %s %s"):format(path, options) -- 5 steps an epoch
@@ -90,7 +90,7 @@ describe("train_cifar.lua", function()
     checkpoints.remove(path)
   end)
 
-  it("chooses by measured times where it is asked to, and says why", function()
+  it("chooses by measured times if asked to, and prints why", function()
     for _, options in ipairs {"--compress adaptive", "--compress entry:ratio=8 --topology auto"} do
       with_file("", ".jsonl", function(path)
         local out, code = spawn.ranks(2, job(options .. " --check-replicas --log " .. path), {timeout = 120})
