@@ -1,4 +1,4 @@
-/* common.c - helpers of the layers: bias gradients, checks. Path: stage 3. */
+/* common.c - helpers of the layers: bias gradients, sums of vectors, checks. Path: stage 3. */
 #include "nn/nn.h"
 #include <omp.h>
 #include <string.h>
@@ -19,6 +19,11 @@ ATOMO_CLONES static void add_rows(const float *restrict a, int64_t rows, int64_t
     for (int64_t j = 0; j < (rows - whole * group) * c; j++) wide[j] += a[whole * period + j];
     for (int64_t g = 0; g < group; g++)
         for (int64_t j = 0; j < c; j++) sum[j] += wide[g * c + j];
+}
+
+ATOMO_CLONES void atomo__add_to(int64_t n, const float *restrict from, float *restrict to)
+{
+    for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
 
 int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out)

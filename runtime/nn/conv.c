@@ -149,11 +149,6 @@ int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
                        engine->forward(&s, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out)));
 }
 
-ATOMO_CLONES static void add_to(int64_t n, const float *restrict from, float *restrict to)
-{
-    for (int64_t i = 0; i < n; i++) to[i] += from[i];
-}
-
 /* gx += the engine's gradient, by way of scratch memory if the engine has no backward_data_add. */
 static int backward_data_add(const conv_engine *engine, const conv_shape *s, const float *gy, const float *w, float *gx)
 {
@@ -166,7 +161,7 @@ static int backward_data_add(const conv_engine *engine, const conv_shape *s, con
     const int rc = engine->backward_data(s, gy, w, space);
     if (rc == 0) {
 #pragma omp parallel for schedule(static) if (n > ATOMO_PARALLEL_MIN)
-        for (int64_t i = 0; i < n; i += BLOCK) add_to(ATOMO_MIN(BLOCK, n - i), apart + i, gx + i);
+        for (int64_t i = 0; i < n; i += BLOCK) atomo__add_to(ATOMO_MIN(BLOCK, n - i), apart + i, gx + i);
     }
     atomo__free(space);
     return rc;

@@ -88,11 +88,6 @@ static void gather(const conv_shape *s, const patches *p, const float *x, int64_
             gather_row(s, p, x + i * s->h * s->w * s->c, row, p->space + (i * s->oh + row) * s->ow * p->k);
 }
 
-ATOMO_CLONES static void add(int64_t n, const float *restrict from, float *restrict to)
-{
-    for (int64_t i = 0; i < n; i++) to[i] += from[i];
-}
-
 /* The transpose of gather_row: adds each element of the patches to its pixel in gx. */
 static void scatter_row(const conv_shape *s, const patches *p, const float *from, int64_t row, float *gx)
 {
@@ -104,7 +99,7 @@ static void scatter_row(const conv_shape *s, const patches *p, const float *from
             for (int64_t kx = 0; kx < s->kw;) {
                 const run r = run_at(s, o, kx, taps);
                 const float *patch = from + o * p->k + (ky * s->kw + kx) * p->cg;
-                if (r.inside) add(r.n * p->cg, patch, gx + (iy * s->w + r.ix) * s->c);
+                if (r.inside) atomo__add_to(r.n * p->cg, patch, gx + (iy * s->w + r.ix) * s->c);
                 kx += r.n;
             }
     }

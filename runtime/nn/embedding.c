@@ -46,11 +46,6 @@ int atomo_embedding(const atomo_tensor *w, const atomo_tensor *index, atomo_tens
     return atomo__made(&made, ATOMO_OK);
 }
 
-ATOMO_CLONES static void add_row(int64_t n, const float *restrict x, float *restrict y)
-{
-    for (int64_t i = 0; i < n; i++) y[i] += x[i];
-}
-
 int atomo_embedding_backward(const atomo_tensor *w, const atomo_tensor *index, const atomo_tensor *gy, int padding,
                              atomo_tensor **gw)
 {
@@ -65,6 +60,6 @@ int atomo_embedding_backward(const atomo_tensor *w, const atomo_tensor *index, c
     const int32_t *k = atomo__i32(index);
     memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
     for (int64_t i = 0; i < atomo__numel(index); i++)
-        if (k[i] != padding) add_row(d, atomo__f32(gy) + i * d, atomo__f32(*gw) + k[i] * d);
+        if (k[i] != padding) atomo__add_to(d, atomo__f32(gy) + i * d, atomo__f32(*gw) + k[i] * d);
     return atomo__made(&made, ATOMO_OK);
 }

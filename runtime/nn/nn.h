@@ -7,6 +7,8 @@
 /* out[c] = the sum over the rows of a [rows, c], such as the gradient of a bias. Blocks of rows are summed in f32 and
  * combined in double, in a fixed order. */
 int atomo__column_sums(const float *a, int64_t rows, int64_t c, float *out);
+/* to += from, both [n] and apart. */
+void atomo__add_to(int64_t n, const float *from, float *to);
 /* *mean and *m2 = mean of `rows` rows of n values each, `step` floats apart, and the sum of squared differences from
  * it, computed in double: for values whose squares overflow f32, and for those whose mean is far from 0. */
 void atomo__moments(const float *x, int64_t rows, int64_t step, int64_t n, double *mean, double *m2);

@@ -1,5 +1,6 @@
 --- Checks README and the pages of docs/ against the tree: languages of code blocks, commands, links, file names,
 -- options and names of the program. Faults are returned as "page:line: what".
+local shell = require "support.shell"
 local spawn = require "support.spawn"
 local markdown = require "support.markdown"
 local command_lines = require "support.command_lines"
@@ -25,12 +26,7 @@ for option in ("--shm-size --prefix --preset --fresh --build --only-matching --m
   of_others[option] = true
 end
 
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local function read(path) return assert(shell.read(path), path) end
 
 --- Returns the paths of README and of the pages of docs/, relative to the root.
 function M.pages()

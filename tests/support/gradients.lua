@@ -8,13 +8,16 @@ local M = {}
 
 local function positive(...) return atomo.rand(...):add_(0.5) end
 
---- Makes distinct values at least 0.3 apart, so that finite differences do not cross a kink of ReLU or max.
-local function spread(...)
+--- Returns a tensor of distinct values, at least 0.3 apart in a scrambled order: finite differences do not cross
+--- a kink of ReLU or max.
+function M.spread(...)
   local t = atomo.empty(...)
   local p, n = t:data(), t:numel()
   for i = 0, n - 1 do p[i] = ((i * 7919) % n - n / 2 + 0.25) * 0.3 end
   return t
 end
+
+local spread = M.spread
 
 local function labels() return atomo.tensor({2, 0, 1}, "i32") end
 

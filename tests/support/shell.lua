@@ -1,4 +1,4 @@
---- Files, and commands under a time limit, for tests/mutate.lua.
+--- Files of text, and commands under a time limit.
 local clock = require "atomo.ffi".C.atomo_time
 local M = {}
 
@@ -12,14 +12,15 @@ function M.read(path)
   return text
 end
 
+--- Writes a file; raises if it cannot be written.
 function M.write(path, text)
   local file = assert(io.open(path, "wb"))
   assert(file:write(text))
   assert(file:close())
 end
 
---- Runs a command in a folder. Returns whether it exits with 0 within LIMIT seconds, its seconds, and whether it was
--- ended at the limit. LOG gets its output.
+--- Runs a command in a folder. Returns whether it exits with 0 within `limit` seconds, its seconds, and whether it was
+--- ended at the limit. Its output goes to the file `log`.
 function M.run(folder, command, limit, log)
   local from = clock()
   local status = os.execute(("cd %s && ulimit -v 25165824 && timeout -k 10 %.0f %s > %s 2>&1 < /dev/null"):format(
@@ -27,6 +28,7 @@ function M.run(folder, command, limit, log)
   return status == 0, clock() - from, status == 124 * 256 or status == 137 * 256
 end
 
+--- Returns the lines that a command prints.
 function M.lines_of(command)
   local pipe, list = io.popen(command), {}
   for line in pipe:lines() do list[#list + 1] = line end

@@ -18,12 +18,7 @@ end
 
 describe("gradcheck", function()
   local checked = {} -- indices of operators that ran forward and backward under it
-  local threads
-  lazy_setup(function()
-    threads = atomo.num_threads()
-    atomo.set_num_threads(1)
-  end)
-  lazy_teardown(function() atomo.set_num_threads(threads) end)
+  require("support.one_thread")(lazy_setup, lazy_teardown)
 
   gradients.each(function(name, fn, make)
     it("of " .. name, function()

@@ -10,19 +10,7 @@ for _, name in ipairs {"haar", "block_fourier", "head_tail"} do
   dofile(root .. "scripts/atoms/" .. name .. ".lua")
 end
 
---- svd, by hand.
-local function register_svd(name, more)
-  local t = {
-    bits = 8,
-    decompose = function(g)
-      local u, s, vt = atomo.svd(g:view(g:size(1), -1))
-      return s, {u:t(), vt}
-    end,
-    reconstruct = function(lambda, factors, shape) return (factors[1]:t() * lambda):matmul(factors[2]):view(shape) end,
-  }
-  for key, value in pairs(more or {}) do t[key] = value end
-  atomo.decomposition(name, t)
-end
+local register_svd = require "support.svd_atoms"
 register_svd "svd_lua"
 
 describe("verify passes", function()

@@ -12,14 +12,7 @@ local square = codec.square
 for _, name in ipairs {"haar", "block_fourier", "head_tail"} do
   dofile(root .. "scripts/atoms/" .. name .. ".lua")
 end
-atomo.decomposition("svd_feedback", {
-  bits = 4,
-  decompose = function(g)
-    local u, s, vt = atomo.svd(g:view(g:size(1), -1))
-    return s, {u:t(), vt}
-  end,
-  reconstruct = function(lambda, factors, shape) return (factors[1]:t() * lambda):matmul(factors[2]):view(shape) end,
-})
+require("support.svd_atoms")("svd_feedback", {bits = 4})
 
 local function with_feedback(text) return text .. (text:find ":" and ",ef=true" or ":ef=true") end
 

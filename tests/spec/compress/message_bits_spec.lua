@@ -15,12 +15,7 @@ local function compare(list, want)
 end
 
 describe("messages keep their bits:", function()
-  local threads
-  lazy_setup(function()
-    threads = atomo.num_threads()
-    atomo.set_num_threads(1)
-  end)
-  lazy_teardown(function() atomo.set_num_threads(threads) end)
+  require("support.one_thread")(lazy_setup, lazy_teardown)
 
   compare(messages.portable, golden.portable)
 

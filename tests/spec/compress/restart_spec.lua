@@ -4,14 +4,7 @@ local atomo = require "atomo"
 local root = require "support.root"
 dofile(root .. "scripts/atoms/head_tail.lua")
 dofile(root .. "scripts/atoms/haar.lua")
-atomo.decomposition("restart_svd", {
-  bits = 8,
-  decompose = function(g)
-    local u, s, vt = atomo.svd(g:view(g:size(1), -1))
-    return s, {u:t(), vt}
-  end,
-  reconstruct = function(lambda, factors, shape) return (factors[1]:t() * lambda):matmul(factors[2]):view(shape) end,
-})
+require("support.svd_atoms")("restart_svd", {bits = 8})
 
 local shapes = {{12, 20}, {6, 3, 3, 4}, {9, 40}}
 local texts = {"head_tail:ratio=4", "head_tail:ratio=4,ef=true", "haar_lua:ratio=4", "restart_svd:ratio=3",

@@ -1,12 +1,6 @@
 -- The JSONL log and its reader, numbers for people, tables, the progress line.
 local log = require "atomo.core.log"
-
-local function read_all(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local read = require("support.shell").read
 
 describe("json", function()
   it("keeps every digit, writes whole numbers whole and NaN and Inf as null", function()
@@ -67,7 +61,7 @@ describe("log.open", function()
     local path = os.tmpname()
     local l = log.open(path)
     l:write {event = "run", time = 0}
-    assert.equal('{"event":"run","time":0}\n', read_all(path))
+    assert.equal('{"event":"run","time":0}\n', read(path))
     l:close()
     l = log.open(path)
     l:write {event = "end", loss = 0 / 0}

@@ -18,12 +18,7 @@ end
 local randn = atomo.randn
 
 describe("gradcheck of", function()
-  local threads
-  lazy_setup(function()
-    threads = atomo.num_threads()
-    atomo.set_num_threads(1)
-  end)
-  lazy_teardown(function() atomo.set_num_threads(threads) end)
+  require("support.one_thread")(lazy_setup, lazy_teardown)
   before_each(function() atomo.manual_seed(4) end)
 
   it("losses", function()

@@ -22,12 +22,7 @@ describe("the number of parameters of", function()
 end)
 
 describe("one step of", function()
-  local threads
-  lazy_setup(function()
-    threads = atomo.num_threads()
-    atomo.set_num_threads(1)
-  end)
-  lazy_teardown(function() atomo.set_num_threads(threads) end)
+  require("support.one_thread")(lazy_setup, lazy_teardown)
   for _, name in ipairs {"alexnet", "densenet40_12", "mobilenet", "resnet50", "wide_resnet16_4"} do
     it(name .. " reaches every parameter", function()
       atomo.manual_seed(2)

@@ -3,13 +3,7 @@ local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local F = atomo.F
 
---- Distinct values 0.3 apart in a scrambled order: no kink of ReLU or max lies within the finite differences' reach.
-local function spread(...)
-  local t = atomo.empty(...)
-  local p, n = t:data(), t:numel()
-  for i = 0, n - 1 do p[i] = ((i * 7919) % n - n / 2 + 0.25) * 0.3 end
-  return t
-end
+local spread = require("support.gradients").spread
 
 local function passes(fn, inputs, opts)
   local ok, worst = atomo.gradcheck(fn, inputs, opts)
@@ -35,12 +29,7 @@ local function make(c)
 end
 
 describe("gradcheck", function()
-  local threads
-  lazy_setup(function()
-    threads = atomo.num_threads()
-    atomo.set_num_threads(1) -- tiny shapes: a second thread only waits
-  end)
-  lazy_teardown(function() atomo.set_num_threads(threads) end)
+  require("support.one_thread")(lazy_setup, lazy_teardown)
   before_each(function() atomo.manual_seed(3) end)
 
   for _, engine in ipairs {"gemm", "onednn"} do

@@ -234,12 +234,7 @@ describe("empty batches", function()
 end)
 
 describe("models", function()
-  local threads
-  lazy_setup(function()
-    threads = atomo.num_threads()
-    atomo.set_num_threads(1) -- small batches: a second thread only waits
-  end)
-  lazy_teardown(function() atomo.set_num_threads(threads) end)
+  require("support.one_thread")(lazy_setup, lazy_teardown)
   -- counted in PyTorch; they are those of the published networks (CIFAR stems)
   local counts = {
     {"lenet", "lenet", 657080}, {"resnet", "resnet20", 272474}, {"resnet", "resnet18", 11173962},

@@ -1,6 +1,7 @@
 -- scripts/simulate.lua and what it is made of: figures out of logs and files, predictions labelled as such on every way
 -- out, and refusals of what cannot be read. Figures are given, so nothing here is timed.
 local root = require "support.root"
+local shell = require "support.shell"
 local spawn = require "support.spawn"
 local atomo = require "atomo"
 local simulate = require "atomo.tools.simulate"
@@ -22,17 +23,8 @@ local figures = {source = "resnet18, batch 16, 1 threads", base = 0.5, backward 
 
 local function write(text)
   local path = os.tmpname()
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
+  shell.write(path, text)
   return path
-end
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
 end
 
 local function refused(text, fn, ...)
@@ -201,7 +193,7 @@ describe("simulate.lua", function()
     assert.matches("PREDICTION: how many times", out)
     assert.matches("10 Mbit/s +%d+%.%d+ a", out)
     assert.matches("PREDICTION for 64 ranks at 1 Gbit/s", out)
-    local csv, rows = read(base .. ".csv"), 0
+    local csv, rows = shell.read(base .. ".csv"), 0
     assert.matches("^# PREDICTION", csv)
     for _ in csv:gmatch "\n" do rows = rows + 1 end
     local settings = 1 + 3 * 4 -- dense; three compressors over allgather, sharded, ps down dense and down compress
@@ -213,7 +205,7 @@ describe("simulate.lua", function()
       if e.chosen then chosen = chosen + 1 end
     end
     assert.equal(5, chosen)
-    assert.matches("PREDICTION: step time on 64 ranks", read(base .. "-64.svg"))
+    assert.matches("PREDICTION: step time on 64 ranks", shell.read(base .. "-64.svg"))
     os.execute(("rm -f %s %s.csv %s.jsonl %s-64.*"):format(base, base, base, base))
   end)
 

@@ -3,6 +3,7 @@
 local root = require "support.root"
 local checkpoints = require "support.checkpoints"
 local spawn = require "support.spawn"
+local write = require("support.shell").write
 local log = require("atomo").log
 local small = root .. "scripts/train_lm.lua --width 16 --layers 1 --heads 2 --length 16 --epochs 2 " ..
   "--sample 5 --eval-every 2 "
@@ -15,12 +16,6 @@ local function with_name(fn)
     os.remove(name .. ending)
   end
   if not ok then error(problem, 0) end
-end
-
-local function write(path, text)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
 end
 
 --- A short text with something to learn.

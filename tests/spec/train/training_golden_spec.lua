@@ -47,12 +47,7 @@ local function follow(net, opt, losses, batch)
 end
 
 describe("50 steps follow PyTorch's losses to 1e-3:", function()
-  local threads
-  lazy_setup(function()
-    threads = atomo.num_threads()
-    atomo.set_num_threads(1)
-  end)
-  lazy_teardown(function() atomo.set_num_threads(threads) end)
+  require("support.one_thread")(lazy_setup, lazy_teardown)
 
   it("resnet20", function()
     local net = require("models.resnet").resnet20 {classes = 10}
