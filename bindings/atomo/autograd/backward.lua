@@ -5,81 +5,16 @@ local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
 local leaf_grad = require "atomo.autograd.gradient"
 local context = require "atomo.autograd.context"
+local pending_gradients = require "atomo.autograd.pending"
 local C, raise = f.C, f.raise
 local is_tensor, pack, unpack_few, methods = T.is_tensor, context.pack, context.unpack_few, context.methods
+local tape_owns, release, add_into = pending_gradients.tape_owns, pending_gradients.release, pending_gradients.add_into
+local from_user, to_user = pending_gradients.from_user, pending_gradients.to_user
+local check_unchanged, mark_shared = pending_gradients.check_unchanged, pending_gradients.mark_shared
 
 local M = {}
 
 local running = blocks.state(nil) -- value: the innermost run
-
--- A pending gradient is a tensor owned by the tape. `refs` counts the slots that hold it; it is freed at 0. A user's
--- function never gets or returns this tensor, but another one over the same storage. The pending gradient is then
--- marked `shared` and never written again, because the user may still read it. (Testing the storage's reference count
--- instead would depend on when the garbage collector runs, and so would the order of rounding.)
-
-local function tape_owns(g)
-  return g.refs == 1 and not g.shared and C.atomo_tensor_is_sole(g.h) == 1 and g:is_contiguous()
-end
-
---- Makes a pending gradient over the storage of a user's tensor.
-local function from_user(t)
-  local g = t:detach()
-  g.shared, g.version = true, C.atomo_tensor_version(t.h)
-  return g
-end
-
---- Makes a tensor for the user from a pending gradient, without a copy if the tape alone holds the storage (the user
---- may write to it), else a copy.
-local function to_user(g)
-  if not tape_owns(g) then return g:detach():clone() end
-  g.shared = true
-  return g:detach()
-end
-
---- Raises if a tensor that a user's backward returned was changed afterwards.
-local function check_unchanged(g)
-  if g.version and C.atomo_tensor_version(g.h) ~= g.version then
-    raise(("backward: a gradient %s was changed in place while it was passed on; return a :clone() of what is changed")
-      :format(T.shape_text(g)))
-  end
-end
-
---- Marks those gradients as shared that a built-in operator returned as views of a shared gradient.
-local function mark_shared(gradients, count, given, outputs)
-  for k = 1, outputs do
-    local gy = given[k]
-    for i = 1, gy and gy.shared and count or 0 do
-      local g = gradients[i]
-      if g and g.h.storage == gy.h.storage then g.shared = true end
-    end
-  end
-end
-
-local function release(g)
-  g.refs = g.refs - 1
-  if g.refs == 0 then g:free() end
-end
-
-local function add_into(pending, slot, g)
-  local had = pending[slot]
-  g.refs = (g.refs or 0) + 1
-  if not had then
-    pending[slot] = g
-    return
-  end
-  check_unchanged(had)
-  if tape_owns(had) then
-    had:axpy_(1, g)
-    release(g)
-  else
-    local sum = had:detach():clone()
-    sum.refs = 1
-    sum:axpy_(1, g)
-    pending[slot] = sum
-    release(had)
-    release(g)
-  end
-end
 
 -- ---- leaves ------------------------------------------------------------------------------------------------------
 

@@ -12,16 +12,13 @@ local expect_function = require "atomo.core.callable"
 local state = require "atomo.nn.state"
 local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
-local raise, is_tensor = f.raise, T.is_tensor
+local visit = require "atomo.nn.visit"
+local raise, is_module = f.raise, visit.is_module
 
 ---@class atomo.Module
 ---@field training boolean
 local Module = {training = true, class_name = "Module"}
 Module.__index = Module
-
-local function is_module(v)
-  return type(v) == "table" and type(getmetatable(v)) == "table" and rawget(getmetatable(v), "is_module_class") == true
-end
 
 local active, depth = {}, 0 -- modules being called, outermost first; an error leaves stale entries
 
@@ -76,104 +73,20 @@ function Module:register_buffer(name, t)
   self._buffers[name] = true
 end
 
--- ---- visiting modules and tensors ------------------------------------------------------------------------------
-
-local function before(a, b) -- order of keys: numbers before strings
-  if type(a) ~= type(b) then return type(a) == "number" end
-  return a < b
-end
-
---- Returns the sorted keys of a plain table whose values are tables.
-local function keys_of(t, name)
-  local keys = {}
-  for key, value in pairs(t) do
-    if type(value) == "table" then
-      if type(key) == "number" or type(key) == "string" then
-        keys[#keys + 1] = key
-      elseif is_module(value) or is_tensor(value) and value.is_parameter then
-        raise(("field '%s': a module or parameter under a %s, expected a number or a text for its name"):format(name,
-          type(key)))
-      end
-    end
-  end
-  table.sort(keys, before)
-  return keys
-end
-
-local function name_of(key) return type(key) == "number" and ("%d"):format(key - 1) or key end
-
---- Calls visit(name, value) for a module or tensor, or for each one in a plain table. Objects of other classes are
---- skipped. open: the tables that contain this one (a table may contain itself).
-local function each_within(name, value, visit, open)
-  if is_module(value) or is_tensor(value) then return visit(name, value) end
-  if type(value) ~= "table" or getmetatable(value) ~= nil or open[value] then return end
-  open[value] = true
-  for _, key in ipairs(keys_of(value, name)) do each_within(name .. "." .. name_of(key), value[key], visit, open) end
-  open[value] = nil
-end
-
---- Calls visit(name, value) for the modules and tensors in self's fields, in order of assignment.
-local function each_field(self, visit)
-  for _, key in ipairs(self._order) do
-    local value = rawget(self, key)
-    if type(value) == "table" then each_within(name_of(key), value, visit, {}) end
-  end
-end
-
-local function joined(prefix, name) return prefix == "" and name or prefix .. "." .. name end
-
-local function visit_modules(self, prefix, seen, visit)
-  if seen[self] then return end
-  seen[self] = true
-  visit(prefix, self)
-  each_field(self, function(name, value)
-    if is_module(value) then visit_modules(value, joined(prefix, name), seen, visit) end
-  end)
-end
+-- ---- submodules, parameters and buffers ----------------------------------------------------------------------
 
 --- Returns a list of {name, module}: this module (name "") and all submodules, each once.
 function Module:named_modules()
   local list = {}
-  visit_modules(self, "", {}, function(name, m) list[#list + 1] = {name, m} end)
+  visit.modules(self, function(name, m) list[#list + 1] = {name, m} end)
   return list
 end
 
 --- Returns a list of {name, module}: the direct submodules.
 function Module:named_children()
   local list = {}
-  each_field(self, function(name, value)
+  visit.fields(self, function(name, value)
     if is_module(value) then list[#list + 1] = {name, value} end
-  end)
-  return list
-end
-
---- Is t a parameter: made by atomo.param (frozen or not), or a leaf that requires a gradient?
-local function is_parameter(t) return not t.node and (t.is_parameter or t.requires_grad) or false end
-
---- Calls visit(full name, tensor, is_buffer) for all parameters and buffers, those of a module before those of its
---- submodules. A shared tensor is visited under each of its names. open: the modules that contain this one.
-local function each_state(self, visit, prefix, open)
-  prefix, open = prefix or "", open or {}
-  if open[self] then return end
-  open[self] = true
-  each_field(self, function(name, value)
-    local parameter = is_tensor(value) and is_parameter(value)
-    if parameter or self._buffers[name] then visit(joined(prefix, name), value, not parameter) end
-  end)
-  each_field(self, function(name, value)
-    if is_module(value) then each_state(value, visit, joined(prefix, name), open) end
-  end)
-  open[self] = nil
-end
-
---- Returns a list of {name, tensor}, each tensor once: the buffers if `buffers`, else the parameters.
-local function named_state(self, buffers)
-  local list, seen = {}, {}
-  each_state(self, function(name, t, buffer)
-    if buffer == buffers and not seen[t] then
-      seen[t] = true
-      list[#list + 1] = {name, t}
-    end
   end)
   return list
 end
@@ -184,16 +97,16 @@ local function tensors_of(list)
 end
 
 --- Returns a list of {name, parameter}, each parameter once.
-function Module:named_parameters() return named_state(self, false) end
+function Module:named_parameters() return visit.named_state(self, false) end
 
 ---@return atomo.Tensor[]
-function Module:parameters() return tensors_of(named_state(self, false)) end
+function Module:parameters() return tensors_of(visit.named_state(self, false)) end
 
 --- Returns a list of {name, buffer}, each buffer once.
-function Module:named_buffers() return named_state(self, true) end
+function Module:named_buffers() return visit.named_state(self, true) end
 
 ---@return atomo.Tensor[]
-function Module:buffers() return tensors_of(named_state(self, true)) end
+function Module:buffers() return tensors_of(visit.named_state(self, true)) end
 
 --- Number of elements of all parameters, frozen ones included.
 function Module:num_parameters()
@@ -215,7 +128,7 @@ end
 local function set_mode(self, on, seen)
   seen[self] = true
   rawset(self, "training", on and not self._frozen)
-  each_field(self, function(_, value)
+  visit.fields(self, function(_, value)
     if not is_module(value) or seen[value] then return end
     if value.train ~= Module.train then value:train(on) else set_mode(value, on, seen) end
   end)
@@ -302,7 +215,7 @@ end
 ---@return table<string, atomo.Tensor>
 function Module:state_dict()
   local all = {}
-  each_state(self, function(name, t) all[name] = t end)
+  visit.state(self, function(name, t) all[name] = t end)
   return all
 end
 
@@ -313,7 +226,7 @@ end
 ---@param values table<string, atomo.Tensor>
 ---@param opts {strict: boolean?}?
 function Module:load_state_dict(values, opts)
-  local left_out = state.load(self.class_name, function(visit) each_state(self, visit) end, values, opts)
+  local left_out = state.load(self.class_name, function(fn) visit.state(self, fn) end, values, opts)
   return left_out or self
 end
 
@@ -322,7 +235,7 @@ end
 --- Returns the name of child in parent: "conv1", or "layer 3" for an entry of a list; nil if it is not in parent.
 local function name_in(parent, child)
   local found
-  each_field(parent, function(name, value)
+  visit.fields(parent, function(name, value)
     if value == child then
       local list, place = name:match "^(.-)%.?(%d+)$"
       local layer = place and ("layer %d"):format(place + 1)

@@ -1,0 +1,100 @@
+--- Visits the modules, parameters and buffers in the fields of a module (module.lua), in the order of assignment.
+-- Fields may be plain tables of them at any depth. Names are as in PyTorch: "conv1.weight", "blocks.0.weight".
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local raise, is_tensor = f.raise, T.is_tensor
+
+local M = {}
+
+--- Is v an instance of a class that inherits from Module?
+function M.is_module(v)
+  return type(v) == "table" and type(getmetatable(v)) == "table" and rawget(getmetatable(v), "is_module_class") == true
+end
+
+local function before(a, b) -- order of keys: numbers before strings
+  if type(a) ~= type(b) then return type(a) == "number" end
+  return a < b
+end
+
+--- Returns the sorted keys of a plain table whose values are tables.
+local function keys_of(t, name)
+  local keys = {}
+  for key, value in pairs(t) do
+    if type(value) == "table" then
+      if type(key) == "number" or type(key) == "string" then
+        keys[#keys + 1] = key
+      elseif M.is_module(value) or is_tensor(value) and value.is_parameter then
+        raise(("field '%s': a module or parameter under a %s, expected a number or a text for its name"):format(name,
+          type(key)))
+      end
+    end
+  end
+  table.sort(keys, before)
+  return keys
+end
+
+local function name_of(key) return type(key) == "number" and ("%d"):format(key - 1) or key end
+
+--- Calls visit(name, value) for a module or tensor, or for each one in a plain table. Objects of other classes are
+--- skipped. open: the tables that contain this one (a table may contain itself).
+local function each_within(name, value, visit, open)
+  if M.is_module(value) or is_tensor(value) then return visit(name, value) end
+  if type(value) ~= "table" or getmetatable(value) ~= nil or open[value] then return end
+  open[value] = true
+  for _, key in ipairs(keys_of(value, name)) do each_within(name .. "." .. name_of(key), value[key], visit, open) end
+  open[value] = nil
+end
+
+--- Calls visit(name, value) for the modules and tensors in self's fields, in order of assignment.
+function M.fields(self, visit)
+  for _, key in ipairs(self._order) do
+    local value = rawget(self, key)
+    if type(value) == "table" then each_within(name_of(key), value, visit, {}) end
+  end
+end
+
+local function joined(prefix, name) return prefix == "" and name or prefix .. "." .. name end
+
+--- Calls visit(full name, module) for self (name "") and all submodules, each once. prefix, seen: for the recursion.
+function M.modules(self, visit, prefix, seen)
+  prefix, seen = prefix or "", seen or {}
+  if seen[self] then return end
+  seen[self] = true
+  visit(prefix, self)
+  M.fields(self, function(name, value)
+    if M.is_module(value) then M.modules(value, visit, joined(prefix, name), seen) end
+  end)
+end
+
+--- Is t a parameter: made by atomo.param (frozen or not), or a leaf that requires a gradient?
+local function is_parameter(t) return not t.node and (t.is_parameter or t.requires_grad) or false end
+
+--- Calls visit(full name, tensor, is_buffer) for all parameters and buffers, those of a module before those of its
+--- submodules. A shared tensor is visited under each of its names. open: the modules that contain this one.
+function M.state(self, visit, prefix, open)
+  prefix, open = prefix or "", open or {}
+  if open[self] then return end
+  open[self] = true
+  M.fields(self, function(name, value)
+    local parameter = is_tensor(value) and is_parameter(value)
+    if parameter or self._buffers[name] then visit(joined(prefix, name), value, not parameter) end
+  end)
+  M.fields(self, function(name, value)
+    if M.is_module(value) then M.state(value, visit, joined(prefix, name), open) end
+  end)
+  open[self] = nil
+end
+
+--- Returns a list of {name, tensor}, each tensor once: the buffers if `buffers`, else the parameters.
+function M.named_state(self, buffers)
+  local list, seen = {}, {}
+  M.state(self, function(name, t, buffer)
+    if buffer == buffers and not seen[t] then
+      seen[t] = true
+      list[#list + 1] = {name, t}
+    end
+  end)
+  return list
+end
+
+return M
