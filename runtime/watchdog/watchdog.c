@@ -7,27 +7,21 @@
  * script or another operation is late. Of several waiting ranks, the lowest one prints the warning. If an operation
  * waits for a rank that has reached the end of the program, the watchdog ends the job after some seconds, whatever the
  * limits are. After `abort` seconds it makes every rank write its flight recorder, prints a last word and aborts the
- * job. This is the only file of the library that prints or ends the process, since the thread in the hanging operation
- * cannot. Path: stage 7.
+ * job (ending.c). Path: stage 7.
  */
 #define _GNU_SOURCE
 #include "watchdog/watchdog.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-enum { TEXT = 4096 };
 /* All in seconds. */
 static const double ANSWERS = 1.0, AGAIN = 0.25; /* to wait for answers; between repetitions of a question */
 static const double GRACE = 3.0;                 /* for a lower waiting rank to end the job, before this one does */
-static const double END = 20.0;            /* for another rank's abort to end the job, before this one kills itself */
-static const double GONE = 5.0;            /* without progress, before asking whether a rank has left the program */
-static const double WARN = 60.0;           /* `warn` until atomo_watchdog_start sets it */
-enum { EXIT_STALLED = 75, EXIT_LEFT = 1 }; /* exit codes; 75 is EX_TEMPFAIL: the job may be run again */
+static const double END = 20.0;  /* for another rank's abort to end the job, before this one kills itself */
+static const double GONE = 5.0;  /* without progress, before asking whether a rank has left the program */
+static const double WARN = 60.0; /* `warn` until atomo_watchdog_start sets it */
 
 static struct {
     pthread_mutex_t lock; /* guards the fields that start and stop change */
@@ -57,11 +51,6 @@ typedef struct watch {
     bool written, told;   /* the flight recorder has been written; a warning has been printed */
 } watch;
 
-static void say(const char *text)
-{
-    if (write(STDERR_FILENO, text, strlen(text)) < 0) return; /* a failure cannot be reported anywhere */
-}
-
 /* Returns the seconds between two looks at the flight recorder. */
 static double tick(void)
 {
@@ -90,7 +79,7 @@ static void write_flight(watch *w, const char *why)
     snprintf(path, sizeof path, "%s-rank%d.jsonl", dog.prefix, dog.peers[dog.own].rank);
     if (atomo_flight_write(path, why) == ATOMO_OK) return;
     snprintf(line, sizeof line, "atomo-lua: %s: %s\n", atomo_mpi_label(), atomo_last_error());
-    say(line);
+    atomo__watchdog_say(line);
 }
 
 /* ---- questions and answers ------------------------------------------------------------------------------------- */
@@ -133,61 +122,21 @@ static bool all_answered(void)
 
 /* ---- warning and ending the job -------------------------------------------------------------------------------- */
 
-/* Aborts the job. Open MPI's abort may hang like the operation; then SIGALRM kills the process, which ends the job,
- * too.
- */
-static void end_job(int code)
-{
-    signal(SIGALRM, SIG_DFL);
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGALRM);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    alarm(10);
-    nanosleep(&(struct timespec){0, 500000000}, NULL); /* so that others write their recorders, mpirun reads the text */
-    atomo_await_readers(5);
-    atomo_mpi_abort(code);
-    _exit(code);
-}
-
 static void give_up(watch *w, const char *what)
 {
-    char text[2 * TEXT], step[48] = "";
     for (int i = 0; i < dog.n; i++)
         if (i != dog.own) atomo__query_send(&dog.peers[i], QUERY_WRITE, w->round, NULL);
     write_flight(w, what);
-    if (atomo_noted_step() >= 0) snprintf(step, sizeof step, ", step %.0f", atomo_noted_step());
-    snprintf(text, sizeof text,
-             "\n---- %s%s: stopped by the watchdog ---------------------------------------\n%s"
-             "What to do: look after the ranks named above; the last operations of every rank that answers are in "
-             "%s-rank*.jsonl.\nRun again, with --resume where a checkpoint was saved; --stall-abort 0 waits for ever.\n"
-             "------------------------------------------------------------------------------------------\n",
-             atomo_mpi_label(), step, what, dog.prefix);
-    say(text);
-    end_job(EXIT_STALLED);
-}
-
-/* Prints the last word and ends the job: a rank that this one waits for has ended its script. */
-static void miss(const char *what)
-{
-    char text[2 * TEXT];
-    snprintf(text, sizeof text,
-             "\n---- %s: a rank has left the program ---------------------------------------\n%s"
-             "What to do: every rank must take part in a collective, and a message needs its sender and its receiver.\n"
-             "No rank may end early, or skip a part of the script that other ranks run.\n"
-             "------------------------------------------------------------------------------------------\n",
-             atomo_mpi_label(), what);
-    say(text);
-    end_job(EXIT_LEFT);
+    atomo__end_stalled(what, dog.prefix);
 }
 
 static void warn(watch *w, const char *what)
 {
-    char line[TEXT + 512], rest[96] = "the job waits on";
+    char line[ATOMO__STALL_TEXT + 512], rest[96] = "the job waits on";
     if (dog.abort > 0 && !w->op.patient)
         snprintf(rest, sizeof rest, "--stall-abort ends the job after %.0f s", dog.abort);
     snprintf(line, sizeof line, "atomo-lua: %s: %s  %s\n", atomo_mpi_label(), what, rest);
-    say(line);
+    atomo__watchdog_say(line);
     w->told = true;
 }
 
@@ -212,14 +161,14 @@ static bool has_left(const atomo_stall *s)
 /* Warns or ends the job. Called when all answers have arrived, or ANSWERS seconds after the question. */
 static void conclude(watch *w)
 {
-    char what[TEXT];
+    char what[ATOMO__STALL_TEXT];
     const atomo_stall stall = stall_of(w);
     const bool gone = has_left(&stall) && !w->op.patient;
     const bool over = dog.abort > 0 && !w->op.patient && w->waited >= dog.abort;
     const bool silent = atomo__stall_spoken_for(&stall, w->waited_then / 2);
     w->asked = 0;
     atomo__stall_text(&stall, what, sizeof what);
-    if (gone && (!silent || w->waited >= 2 * GONE)) miss(what);
+    if (gone && (!silent || w->waited >= 2 * GONE)) atomo__end_left(what);
     w->gone_at = w->waited + GONE;
     if (over && (!silent || w->waited >= dog.abort + GRACE)) give_up(w, what);
     if (over || dog.warn == 0 || w->waited < w->warn_at) return;
@@ -248,7 +197,7 @@ static void look(watch *w, double dt)
         char line[600];
         snprintf(line, sizeof line, "atomo-lua: %s: goes on after %.0f s in %s\n", atomo_mpi_label(), w->waited,
                  w->op.operation);
-        say(line);
+        atomo__watchdog_say(line);
         w->told = false;
     }
     w->waited = same && waits ? w->waited + dt : 0;
@@ -285,7 +234,7 @@ static void *run(void *unused)
         const double now = atomo_time(), dt = ATOMO_MIN(now - last, 4 * tick());
         last = now;
         if (w.ending) { /* another rank ends the job; if that fails this one does */
-            if (now - w.ending > END) end_job(EXIT_STALLED);
+            if (now - w.ending > END) atomo__end_job(ATOMO__EXIT_STALLED);
             pthread_mutex_unlock(&dog.lock);
             continue;
         }

@@ -1,4 +1,5 @@
-/* watchdog.h - a stall, as watchdog.c finds it and diagnosis.c describes it. Private to runtime/watchdog. */
+/* watchdog.h - a stall, as watchdog.c finds it, diagnosis.c describes it and ending.c ends the job for it. Private to
+ * runtime/watchdog. */
 #ifndef ATOMO_WATCHDOG_H
 #define ATOMO_WATCHDOG_H
 
@@ -17,5 +18,18 @@ void atomo__stall_text(const atomo_stall *s, char *out, size_t size);
 /* Returns whether a lower rank waits, too, in the same operation or for at least `least` seconds. Then that rank prints
  * the warning and ends the job. */
 bool atomo__stall_spoken_for(const atomo_stall *s, double least);
+
+/* ---- printing, and ending the job (ending.c) ---- */
+enum { ATOMO__STALL_TEXT = 4096 };          /* bytes of a stall's text */
+enum { ATOMO__EXIT_STALLED = 75 };          /* EX_TEMPFAIL: the job may be run again */
+void atomo__watchdog_say(const char *text); /* on stderr */
+/* Aborts the job. Open MPI's abort may hang like the operation; then SIGALRM kills the process, which ends the job,
+ * too.
+ */
+void atomo__end_job(int code);
+/* Prints the last word and aborts the job. what: the stall's text. stalled: an operation made no progress; prefix: of
+ * the flight recorder's files. left: a rank that this one waits for has ended its script. */
+void atomo__end_stalled(const char *what, const char *prefix);
+void atomo__end_left(const char *what);
 
 #endif

@@ -65,8 +65,8 @@ target_link_options(atomo PRIVATE --coverage)
   shell.write(tests, ("link_libraries(--coverage)\nadd_compile_options(-include %s/gcov_exit.h)\n"):format(tree) ..
     shell.read(tests))
   -- The same for a process that the watchdog ends.
-  local watchdog = tree .. "/runtime/watchdog/watchdog.c"
-  shell.write(watchdog, (shell.read(watchdog):gsub("\n    (atomo_mpi_abort%(code%);)",
+  local ending = tree .. "/runtime/watchdog/ending.c"
+  shell.write(ending, (shell.read(ending):gsub("\n    (atomo_mpi_abort%(code%);)",
     "\n    { extern void __gcov_dump(void); __gcov_dump(); } %1")))
   for _, file in ipairs(files) do
     if file:find "%.lua$" then
