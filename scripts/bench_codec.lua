@@ -17,17 +17,18 @@ local opts = atomo.cli.parse {
     "build/atomo-lua scripts/bench_codec.lua --model resnet18 --ratio 64 --compress 'svd svd:every=8'",
   },
   options = {
-    {"gradients", "string", "", "folder of .npy files, one per tensor; with neither: made-up gradients of ResNet-20"},
-    {"model", "string", "", "network of models/: its gradient after three steps on the synthetic set"},
+    {"gradients", "string", "", "folder of .npy files, one per tensor", metavar = "DIR"},
+    {"model", "string", "", "network of models/, whose gradient after three steps on the synthetic set is taken; " ..
+      "with neither: made-up gradients of ResNet-20", metavar = "NAME"},
     {"compress", "string", "none entry taps svd:bits=32,fold=paper svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4 " ..
       "qsgd:bits=2 qsgd qsgd:bits=8 terngrad natural fp16 bf16 signsgd topk randk powersgd atomo-published",
       "compressors, separated by spaces"},
     {"ratio", "list", {16, 64, 256}, "dense bytes / message bytes, for compressors that name no budget", of = "number"},
-    {"form", "choice", "step", "step: all tensors meet the budget exactly; stream: one by one as in training, at " ..
-      "the price of the previous step", choices = {"step", "stream"}},
+    {"form", "choice", "step", "step: all tensors meet the budget exactly; stream: tensor by tensor as in training, " ..
+      "at the price of the previous step", choices = {"step", "stream"}},
     {"repeat", "int", 5, "timed runs of each compressor; the median counts", min = 1},
     {"threads", "int", 1, "threads", min = 1},
-    {"coefficients", "int", 1e7, "coefficients to time Algorithm 1 on; 0: do not", min = 0},
+    {"coefficients", "int", 1e7, "number of coefficients on which Algorithm 1 is timed; 0: it is not timed", min = 0},
   },
 }
 

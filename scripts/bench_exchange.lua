@@ -31,7 +31,7 @@ local opts = atomo.cli.parse {
     {"downlink", "choice", "dense", "with topology ps: how rank 0 sends the average back",
       choices = {"dense", "compress"}, was = renamed.downlink.was},
     {"threads", "int", 1, "threads of each rank", min = 1},
-    {"json", "string", "", "append one JSON object per case to this file; cases in it are not repeated"},
+    {"json", "string", "", "append one JSON object per case to FILE; cases in it are not repeated", metavar = "FILE"},
     {"plot", "string", "", "draw time against size as FILE.svg", metavar = "FILE"},
   },
 }

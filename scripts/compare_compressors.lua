@@ -8,9 +8,9 @@ local opts = atomo.cli.parse {
   name = "compare_compressors.lua",
   about = "Encodes and decodes a whole step of gradients with each compressor. All tensors share one budget. The " ..
     "error is E||ghat - g||^2 / ||g||^2: the variance of an unbiased compressor, the squared error in one step of a " ..
-    "biased one (error feedback returns it in later steps). x bound: the prediction over 1 / (4^R - 1), R the bits " ..
-    "an entry, which no unbiased code of normal entries can go below; gradients with structure can. x classes: of " ..
-    "rotated, over the same bound for normal entries with the energies of its classes.",
+    "biased one (error feedback returns it in later steps). Column x bound divides the prediction by 1 / (4^R - 1), " ..
+    "with R bits per entry. No unbiased code of normally distributed entries has less; gradients with structure can. " ..
+    "Column x classes, for rotated, divides it by the same bound for entries with the energies of its classes.",
   examples = {
     "build/atomo-lua scripts/compare_compressors.lua --gradients DIR --ratio 16,64,256 --plot compare",
     "build/atomo-lua scripts/compare_compressors.lua --model resnet20 --compress 'svd:bits=4 entry qsgd'",

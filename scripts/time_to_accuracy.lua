@@ -22,7 +22,7 @@ local opts = atomo.cli.parse {
     "build/atomo-lua scripts/time_to_accuracy.lua --net 100mbit --ranks 4 --model vgg11 --data cifar-10-batches-bin " ..
       "--compress 'none svd:ratio=64,bits=4 qsgd:bits=4 terngrad' --lr 0.05,0.1 --seeds 0,1,2",
     "build/atomo-lua scripts/time_to_accuracy.lua --launch 'srun -n 64 --mpi=pmix' --ranks 64 --model resnet18",
-    "build/atomo-lua scripts/time_to_accuracy.lua --out runs/tta --report ...",
+    "build/atomo-lua scripts/time_to_accuracy.lua --out runs/tta --epochs 4 --compress 'none entry:ratio=16' --report",
   },
   options = {
     {"out", "string", "runs/time_to_accuracy", "folder of logs, tables and charts", metavar = "DIR"},
@@ -35,8 +35,9 @@ local opts = atomo.cli.parse {
     {"time-steps", "int", 0, "train in shared memory and time N steps of each compressor on the network, whose " ..
       "losses must be bit-identical; 0: train on the network", min = 0, unit = "steps"},
     {"warm", "int", 3, "with --time-steps: first N steps that do not count", min = 0, unit = "steps"},
-    {"model", "string", "resnet20", "network"},
-    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; if absent: the synthetic set"},
+    {"model", "string", "resnet20", "network of models/, or a file"},
+    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; if absent: the synthetic set",
+      metavar = "DIR"},
     {"epochs", "int", 10, "passes over the training set", min = 1, unit = "epochs"},
     {"batch", "int", 64, "images per rank and step", min = 1, unit = "images"},
     {"lr", "list", {0.1}, "learning rates; each compressor is given the one with its best final accuracy",
@@ -52,7 +53,7 @@ local opts = atomo.cli.parse {
     {"reach", "list", {0.5, 0.6}, "test accuracies to compare the times of", of = "number", above = 0, max = 1},
     {"negligible", "number", 0.01, "largest loss of accuracy that counts as none", min = 0, max = 1},
     {"limit", "number", 0, "end a run after X seconds and count it as failed; 0: no limit", min = 0, unit = "s"},
-    {"report", "flag", false, "only print the results of the runs in --out"},
+    {"report", "flag", false, "only print the results of finished runs in --out, which the other options select"},
   },
 }
 

@@ -20,7 +20,8 @@ local opts = cli.parse {
     "build/atomo-lua scripts/train_cifar.lua --load scripts/atoms/head_tail.lua --compress head_tail:ratio=32,rank=2",
   },
   options = script.options({
-    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; if absent: the synthetic set"},
+    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; if absent: the synthetic set",
+      metavar = "DIR"},
     {"model", "string", "resnet20", "network: lenet, mlp, resnet18, resnet20, vgg11, ..., or a file my_model.lua"},
     {"epochs", "int", 5, "passes over the training set", min = 1, unit = "epochs"},
     {"batch", "int", 64, "images per rank and step", min = 1, unit = "images"},

@@ -16,7 +16,7 @@ local opts = cli.parse {
     "mpirun -n 2 build/atomo-lua scripts/train_lm.lua --save run --save-every 500 --keep 2 --resume auto",
   },
   options = script.options({
-    {"text", "string", "", "text file; if absent: README.md of this program"},
+    {"text", "string", "", "text file; if absent: README.md of this program", metavar = "FILE"},
     {"model", "choice", "transformer", "network", choices = {"lstm", "transformer"}},
     {"width", "int", 96, "channels of a layer", min = 1},
     {"layers", "int", 2, "transformer blocks or LSTM layers", min = 1},

@@ -30,9 +30,9 @@ function M.options(own, d)
     {"inter-node", "choice", "auto", "with --topology hierarchical: topology between hosts",
       choices = {"auto", "allreduce", "allgather", "ps", "sharded"}, was = renamed.inter_node.was},
     {"fuse-small", "choice", "auto", "biases, norms and small tensors: send them dense, or compress them together; " ..
-      "auto: compress with the compressor auto, else dense", choices = {"auto", "dense", "compress"},
+      "auto: compress them if the compressor is auto, else dense", choices = {"auto", "dense", "compress"},
       was = renamed.fuse_small.was},
-    {"accumulate", "int", 1, ("add up the gradients of N micro-batches of --batch %s, then " ..
+    {"accumulate", "int", 1, ("add up the gradients of N micro-batches of --batch %s before an " ..
       "exchange"):format(d.unit), min = 1},
     {"local-steps", "int", 0, "average the parameters' change every N steps (DiLoCo); 0: average gradients every step",
       min = 0, unit = "steps"},
@@ -42,14 +42,14 @@ function M.options(own, d)
     {"overlap", "flag", true, "turn off exchanging during backward: exchange after it"},
     {"seed", "int", 0, "seed of initial weights, data order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
-    {"save", "string", "", "folder of checkpoints: generations step-N, each complete or absent; latest and best " ..
-      "name one", metavar = "DIR"},
+    {"save", "string", "", "folder of checkpoints: one folder step-N each, complete or absent; latest and best " ..
+      "name one of them", metavar = "DIR"},
     {"save-every", "string", "", "steps between checkpoints, or a time: 30s, 10m, 2h; none: every epoch. Also at " ..
       "the end of the run, and when a test result is the best so far", metavar = "N|TIME"},
     {"keep", "int", 3, "newest checkpoints to keep, besides latest and best; 0: all", min = 0},
     {"resume", "string", "", "DIR: its newest checkpoint; DIR/step-N: that one; auto: the newest of --save, else a " ..
       "fresh start. The run ends bit-identical to one that was not stopped", metavar = "DIR|auto"},
-    {"log", "string", "", "JSONL file: one line per run, step and epoch is appended"},
+    {"log", "string", "", "JSONL file, to which a line per run, step and epoch is appended", metavar = "FILE"},
     {"profile", "flag", false, "print rank 0's time in each operator, forward and backward, over steps 3 to 12"},
     {"check-replicas", "flag", false, "check every 100 steps and every epoch that all ranks hold the same bits"},
     {"eval-every", "int", d.eval_every, "evaluate on the test set every N epochs; 0: never", min = 0, unit = "epochs"},
@@ -61,8 +61,8 @@ function M.options(own, d)
       min = 0, unit = "seconds"},
     {"stall-abort", "number", 600, "end the job after X seconds without progress; 0: never", min = 0, unit = "seconds"},
     {"flight-prefix", "string", "flight", "when --stall-abort ends the job, write each rank's last operations to " ..
-      "TEXT-rankN.jsonl", was = renamed.flight_prefix.was},
-    {"nonfinite", "choice", "abort", "what to do about NaN or Inf in loss or gradient: end the job, or leave out " ..
+      "PREFIX-rankN.jsonl", metavar = "PREFIX", was = renamed.flight_prefix.was},
+    {"nonfinite", "choice", "abort", "what to do about NaN or Inf in loss or gradient: end the job, or skip " ..
       "the step", choices = {"abort", "skip"}},
   } do all[#all + 1] = option end
   return all
