@@ -1,5 +1,5 @@
 # format, format-check, lint, bench; `test` is CTest's.
-file(GLOB_RECURSE atomo_c_files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/runtime/*.[ch] ${PROJECT_SOURCE_DIR}/scripts/*.[ch] ${PROJECT_SOURCE_DIR}/tests/*.[ch])
+file(GLOB_RECURSE atomo_c_files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/runtime/*.[ch] ${PROJECT_SOURCE_DIR}/scripts/*.[ch] ${PROJECT_SOURCE_DIR}/tests/*.[ch] ${PROJECT_SOURCE_DIR}/examples/*.[ch])
 find_program(CLANG_FORMAT clang-format)
 find_program(LUACHECK luacheck)
 if(CLANG_FORMAT)

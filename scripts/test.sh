@@ -207,7 +207,7 @@ step_lint() {
   if have luacheck; then check luacheck 120 luacheck -q --no-color .; else skip luacheck "not installed"; fi
   # Other major versions of clang-format format some lines differently.
   case $(clang-format --version 2>/dev/null) in
-  *"version 14."*) check clang-format 120 sh -c 'find runtime scripts tests -name "*.[ch]" -exec clang-format --dry-run -Werror {} +' ;;
+  *"version 14."*) check clang-format 120 sh -c 'find runtime scripts tests examples -name "*.[ch]" -exec clang-format --dry-run -Werror {} +' ;;
   *) skip clang-format "clang-format 14 is not installed" ;;
   esac
   lua=luajit
@@ -229,6 +229,7 @@ step_unit() {
       UBSAN_OPTIONS=print_stacktrace=1 "$program"
   done
   check "$1 example of atomo_codec.h" 120 env LSAN_OPTIONS="suppressions=$root/tests/lsan.supp" "$root/$1/tests/example_codec"
+  suite "$1 example of TCP" 120 env ASAN_OPTIONS=detect_leaks=0 sh tests/tcp_average.sh "$root/$1"
   [ "$1" != build ] || suite "$1 symbols of libatomo-codec" 120 sh tests/symbols.sh "$root/$1"
   check "$1 example of atomo.h" 120 env ASAN_OPTIONS=detect_leaks=0 sh scripts/mpirun.sh -n 2 "$root/$1/tests/example"
 }
