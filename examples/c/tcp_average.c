@@ -214,9 +214,10 @@ static void train(const int *peer, const char *atoms, double ratio)
         sent += bytes;
         all_gather(peer, message, length, (size_t)room);
         memset(average, 0, sizeof average);
-        for (int r = 0; r < ranks; r++)
-            need(
-                atomo_codec_decode_add(codec, tensor, step, r, message[r], (double)length[r], 1.0 / ranks, sum, &used));
+        for (int r = 0; r < ranks; r++) {
+            const double n = (double)length[r];
+            need(atomo_codec_decode_add(codec, tensor, step, r, message[r], n, 1.0 / ranks, sum, &used));
+        }
         need(atomo_codec_finish(codec, tensor, 1.0 / ranks, sum));
         for (int i = 0; i < W; i++) w[i] -= 0.1f * average[i];
     }

@@ -164,6 +164,13 @@ void atomo__stats_add(atomo_codec *c, const atomo__plan *p); /* adds the plan's 
 atomo_codec *atomo__codec_hold(atomo_codec *c); /* adds a holder, who ends by atomo_codec_free; returns c */
 atomo__plan *atomo__plan_of(const atomo_codec *c, int tensor); /* NULL: it is not planned */
 void atomo__plan_free(atomo__plan *plan);                      /* NULL is allowed */
+/* *out = the plan of tensor number `tensor`; EARG if there is none or t is NULL, EDTYPE or ESHAPE if t is not f32 of
+ * the planned shape. `what` names t in the text: "decode: acc". */
+int atomo__plan_find(const atomo_codec *c, int tensor, const atomo_tensor *t, const char *what, atomo__plan **out);
+/* gather: *values = the elements of t, which has the plan's shape, in row-major order: its own memory if it is
+ * contiguous, else a copy in p->dense. scatter: writes such a copy back to t, from which gather made it. */
+int atomo__plan_gather(atomo__plan *p, const atomo_tensor *t, float **values);
+int atomo__plan_scatter(const atomo__plan *p, const float *values, atomo_tensor *t);
 /* ---- one budget over a step (step_budget.c) ---- */
 atomo__frame atomo__frame_of(const atomo__plan *p, uint32_t rank, uint32_t step);
 /* Returns the bits that tensors of `entries` entries may take together; 0: the budget is in atoms. */

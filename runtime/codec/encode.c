@@ -1,4 +1,4 @@
-/* encode.c - encodes the gradients of a step under one budget, and decodes messages; stages 4 to 6 and 8 of the path.
+/* encode.c - encodes the gradients of a step under one budget; stages 4 to 6 of the path.
  *
  * Exact form: measures every tensor, finds the one T (mu = T^2) that meets the budget (step_budget.c), then draws and
  * writes. Streaming form: writes each tensor when it is pushed, with the T that stream.c sets.
@@ -70,43 +70,12 @@ static int key_check(const atomo_codec *c, double step, double rank)
     return ATOMO_OK;
 }
 
-/* *out = the plan of tensor number `tensor`; EARG if there is none, ESHAPE if g has another shape. */
-static int find(const atomo_codec *c, int tensor, const atomo_tensor *g, const char *what, atomo__plan **out)
-{
-    *out = atomo__plan_of(c, tensor);
-    ATOMO_REQUIRE(*out, ATOMO_EARG, "%s: %s: tensor number %d is not planned (1 to %d are)", c->name, what, tensor,
-                  c->plans);
-    ATOMO_REQUIRE(g, ATOMO_EARG, "%s: %s: the tensor is missing", c->name, what);
-    ATOMO_REQUIRE(g->dtype == ATOMO_F32, ATOMO_EDTYPE, "%s: %s: tensor is %s, expected f32", c->name, what,
-                  atomo__dtype_name(g->dtype));
-    ATOMO_REQUIRE(atomo_codec_is_planned(c, tensor, g->ndim, g->shape), ATOMO_ESHAPE,
-                  "%s: %s: tensor is %s, expected %s", c->name, what, atomo__shape_text(g), (*out)->name);
-    return ATOMO_OK;
-}
-
-/* *values = the elements of t, which has the plan's shape, in row-major order: its own memory if it is contiguous, else
- * a copy in p->dense. */
-static int gather(atomo__plan *p, const atomo_tensor *t, float **values)
-{
-    *values = atomo__f32(t);
-    if (atomo_tensor_is_contiguous(t)) return ATOMO_OK;
-    if (!p->dense) ATOMO_TRY(atomo_tensor_new(ATOMO_F32, p->ndim, p->shape, &p->dense));
-    *values = atomo__f32(p->dense);
-    return atomo_copy(p->dense, t);
-}
-
-/* Writes values, which gather has returned, back to t if they are a copy of its elements. */
-static int scatter(const atomo__plan *p, const float *values, atomo_tensor *t)
-{
-    return values == t->data ? ATOMO_OK : atomo_copy(t, p->dense);
-}
-
 /* Finds the plan of a gradient, and sets what it encodes (plan->given). */
 static int receive(atomo_codec *c, int tensor, const atomo_tensor *grad, const char *what, atomo__plan **out)
 {
     float *values;
-    ATOMO_TRY(find(c, tensor, grad, what, out));
-    ATOMO_TRY(gather(*out, grad, &values));
+    ATOMO_TRY(atomo__plan_find(c, tensor, grad, what, out));
+    ATOMO_TRY(atomo__plan_gather(*out, grad, &values));
     (*out)->given = values;
     return ATOMO_OK;
 }
@@ -296,65 +265,4 @@ int atomo_codec_restart(atomo_codec *c)
         if (p->stages->start) ATOMO_TRY(p->stages->start(p));
     }
     return ATOMO_OK;
-}
-
-static int decode_one(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
-                      double scale, atomo_tensor *acc, double *used)
-{
-    *used = 0;
-    if (tensor == 0) ATOMO_TRY(tensor = atomo_codec_tensor_of(bytes, size));
-    ATOMO_REQUIRE(size >= 0, ATOMO_EARG, "decode: size is %g", size);
-    ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "decode: scale is %g", scale);
-    atomo__plan *p;
-    ATOMO_TRY(find(c, tensor, acc, "decode: acc", &p));
-    atomo__frame want =
-        atomo__frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
-    atomo__reader body;
-    size_t length;
-    atomo__frame got;
-    ATOMO_TRY(atomo__frame_open(&want, p->name, bytes, (size_t)size, &body, &length, &got));
-    atomo__context context = atomo__context_of(p, got.rank, got.step);
-    if (c->pending.tensor == p->tensor) context.pending = &c->pending;
-    float *sum;
-    ATOMO_TRY(gather(p, acc, &sum));
-    int rc = atomo__form_decode(p, &body, &context, (float)scale, sum);
-    if (rc < 0 || !atomo__at_end(&body))
-        return atomo__fail(ATOMO_EFORMAT,
-                           "decode: message for tensor %s: its body of %zu bytes is malformed near byte %zu", p->name,
-                           body.size, body.at);
-    *used = (double)length;
-    return scatter(p, sum, acc);
-}
-
-int atomo_codec_decode_add(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
-                           double scale, atomo_tensor *acc, double *used)
-{
-    const int rc = decode_one(c, tensor, step, rank, bytes, size, scale, acc, used);
-    if (rc < 0) c->pending.tensor = 0; /* the sum is discarded: after a failure acc is not valid */
-    return rc;
-}
-
-int atomo_codec_sum(atomo_codec *c, int tensor)
-{
-    ATOMO_REQUIRE(atomo__plan_of(c, tensor), ATOMO_EARG, "%s: sum: tensor %d is not planned", c->name, tensor);
-    c->pending.tensor = tensor;
-    c->pending.full = false;
-    return ATOMO_OK;
-}
-
-int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo_tensor *acc)
-{
-    atomo__plan *p;
-    ATOMO_REQUIRE(isfinite(scale) && scale > 0, ATOMO_EARG, "finish: scale is %g, expected a number above 0", scale);
-    float *sum;
-    ATOMO_TRY(find(c, tensor, acc, "finish: acc", &p));
-    ATOMO_TRY(gather(p, acc, &sum));
-    if (c->pending.tensor == tensor) {
-        atomo__context context = atomo__context_of(p, 0, 0);
-        context.pending = &c->pending;
-        if (c->pending.full) c->pending.plan.stages->settle(&context, sum);
-        c->pending.tensor = 0;
-    }
-    if (c->compressor->finish) c->compressor->finish(p, (float)scale, sum);
-    return scatter(p, sum, acc);
 }
