@@ -1,8 +1,9 @@
---- DenseNets with bottlenecks and compression ("BC") for 32x32 images [Huang et al. 2017]: the input of every layer is
--- the output of all layers before it in its block.
+--- DenseNets with bottlenecks and compression ("BC") for images of 4x4 or more [Huang et al. 2017]: the input of
+-- every layer is the output of all layers before it in its block.
 --   require("models.densenet").densenet100_12{classes = 10}        -- depth 100, growth 12
 local nn = require("atomo").nn
 local conv = require "models.conv"
+local input = require "models.input"
 
 local function identity(x) return x end
 
@@ -16,10 +17,10 @@ local function layer(channels, growth, dropout)
 end
 
 --- depth = 6 n + 4: three blocks of n layers. Between blocks the channels are halved, and height and width, too.
-local function densenet(depth, growth, opts)
+local function densenet(name, depth, growth, opts)
   opts = opts or {}
   local channels = 2 * growth
-  local net = nn.Sequential {conv(opts.channels or 3, channels, 3, {padding = 1, bias = false})}
+  local net = nn.Sequential {conv((input.image(name, opts, 4)), channels, 3, {padding = 1, bias = false})}
   for block = 1, 3 do
     for _ = 1, (depth - 4) / 6 do
       net:add(layer(channels, growth, opts.dropout or 0))
@@ -38,7 +39,8 @@ end
 local M = {}
 
 for _, plan in ipairs {{40, 12}, {100, 12}, {190, 40}} do
-  M[("densenet%d_%d"):format(unpack(plan))] = function(opts) return densenet(plan[1], plan[2], opts) end
+  local name = ("densenet%d_%d"):format(unpack(plan))
+  M[name] = function(opts) return densenet(name, plan[1], plan[2], opts) end
 end
 
 return M

@@ -32,14 +32,14 @@ local function from_file(path, opts)
   if not chunk then raise(("model: %s"):format(problem)) end
   local make = chunk()
   if type(make) ~= "function" then
-    raise(("model: %s returns a %s, expected a function of {classes=} that returns an nn.Module"):format(path,
+    raise(("model: %s returns a %s, expected a function of {classes=, shape=} that returns an nn.Module"):format(path,
       type(make)))
   end
   return checked(make(opts), path)
 end
 
---- Makes the model of that name or file (*.lua). opts: passed to its constructor, {classes = 10}. Raises for unknown
---- names.
+--- Makes the model of that name or file (*.lua). opts: passed to its constructor, {classes = 10, shape = {32, 32, 3}},
+--- as data.classes and data.shape. Raises for unknown names, and for shapes that the model cannot take.
 ---@param name string
 ---@param opts table?
 function M.open(name, opts)

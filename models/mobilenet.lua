@@ -1,8 +1,9 @@
---- MobileNet for 32x32 images [Howard et al. 2017]: pairs of a depthwise convolution (3x3, each channel separately) and
+--- MobileNet for small images [Howard et al. 2017]: pairs of a depthwise convolution (3x3, each channel separately) and
 -- a 1x1 convolution.
 --   require("models.mobilenet").mobilenet{classes = 10}
 local nn = require("atomo").nn
 local conv = require "models.conv"
+local input = require "models.input"
 
 local M = {}
 
@@ -17,7 +18,7 @@ function M.mobilenet(opts)
     o.bias = false
     net:add(conv(cin, cout, kernel, o)):add(nn.BatchNorm2d(cout, {relu = true}))
   end
-  block(opts.channels or 3, channels, 3, {padding = 1})
+  block((input.image("mobilenet", opts)), channels, 3, {padding = 1})
   for i, cout in ipairs(plan) do
     block(channels, channels, 3, {padding = 1, stride = halves[i] and 2 or 1, groups = channels})
     block(channels, cout, 1, {})

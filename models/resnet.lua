@@ -1,9 +1,10 @@
---- ResNets for 32x32 images [He et al. 2016]; the shortcut has a 1x1 convolution if the shape changes.
+--- ResNets for small images [He et al. 2016]; the shortcut has a 1x1 convolution if the shape changes.
 --   require("models.resnet").resnet18{classes = 10}
 -- resnet20, 32, 44, 56, 110: three stages of 16, 32, 64 channels. resnet18, 34, 50, 101, 152: four stages of 64 to 512
 -- with a CIFAR stem; from 50 on with bottleneck blocks, whose outputs have four times as many channels.
 local nn = require("atomo").nn
 local conv = require "models.conv"
+local input = require "models.input"
 
 --- Returns a 1x1 convolution if the block changes the shape, else nil (x itself is added).
 local function shortcut(cin, cout, stride)
@@ -46,11 +47,11 @@ end
 
 local ResNet = nn.Module:extend "ResNet"
 
---- stages: a list of {channels, number of blocks}; Unit: class of the blocks. Every stage except the first starts with
---- stride 2.
-function ResNet:init(stem, stages, Unit, opts)
+--- name: for error texts; stages: a list of {channels, number of blocks}; Unit: class of the blocks. Every stage except
+--- the first starts with stride 2.
+function ResNet:init(name, stem, stages, Unit, opts)
   local channels = stem
-  self.conv1 = conv(opts.channels or 3, channels, 3, {padding = 1, bias = false})
+  self.conv1 = conv((input.image(name, opts)), channels, 3, {padding = 1, bias = false})
   self.bn1 = nn.BatchNorm2d(channels, {relu = true})
   for s, stage in ipairs(stages) do
     local blocks = nn.Sequential {}
@@ -76,7 +77,8 @@ local M = {}
 --- depth = 6 n + 2: three stages of n blocks.
 for _, depth in ipairs {20, 32, 44, 56, 110} do
   local n = (depth - 2) / 6
-  M["resnet" .. depth] = function(opts) return ResNet(16, {{16, n}, {32, n}, {64, n}}, Block, opts or {}) end
+  local name = "resnet" .. depth
+  M[name] = function(opts) return ResNet(name, 16, {{16, n}, {32, n}, {64, n}}, Block, opts or {}) end
 end
 
 --- Number of blocks in each of the four stages.
@@ -90,7 +92,7 @@ for name, plan in pairs(plans) do
   M[name] = function(opts)
     local stages = {}
     for s, blocks in ipairs(plan) do stages[s] = {wide * 64 * 2 ^ (s - 1), blocks} end
-    return ResNet(64, stages, unit, opts or {})
+    return ResNet(name, 64, stages, unit, opts or {})
   end
 end
 

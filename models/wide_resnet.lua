@@ -1,7 +1,8 @@
---- Wide ResNets for 32x32 images [Zagoruyko & Komodakis 2016]: pre-activation blocks, `widen` times as many channels.
+--- Wide ResNets for small images [Zagoruyko & Komodakis 2016]: pre-activation blocks, `widen` times as many channels.
 --   require("models.wide_resnet").wide_resnet28_10{classes = 10, dropout = 0.3}
 local nn = require("atomo").nn
 local conv = require "models.conv"
+local input = require "models.input"
 
 local Block = nn.Module:extend "WideBlock"
 
@@ -23,9 +24,9 @@ function Block:forward(x)
 end
 
 --- depth = 6 n + 4: three stages of n blocks.
-local function wide_resnet(depth, widen, opts)
+local function wide_resnet(name, depth, widen, opts)
   opts = opts or {}
-  local net = nn.Sequential {conv(opts.channels or 3, 16, 3, {padding = 1, bias = false})}
+  local net = nn.Sequential {conv((input.image(name, opts)), 16, 3, {padding = 1, bias = false})}
   local channels = 16
   for stage = 1, 3 do
     for block = 1, (depth - 4) / 6 do
@@ -41,7 +42,8 @@ end
 local M = {}
 
 for _, plan in ipairs {{16, 4}, {16, 8}, {28, 10}, {40, 2}, {40, 4}} do
-  M[("wide_resnet%d_%d"):format(unpack(plan))] = function(opts) return wide_resnet(plan[1], plan[2], opts) end
+  local name = ("wide_resnet%d_%d"):format(unpack(plan))
+  M[name] = function(opts) return wide_resnet(name, plan[1], plan[2], opts) end
 end
 
 return M

@@ -1,4 +1,5 @@
---- Trains a network on CIFAR (or the built-in synthetic set) over MPI ranks, with gradients compressed by ATOMO.
+--- Trains a network on CIFAR, the built-in synthetic set or data of the user's, over MPI ranks, with gradients
+-- compressed by ATOMO.
 --   mpirun -n 2 build/atomo-lua scripts/train_cifar.lua
 local atomo = require "atomo"
 local cli = atomo.cli
@@ -8,11 +9,13 @@ local models = require "models"
 
 local opts = cli.parse {
   name = "train_cifar.lua",
-  about = "Trains a network on CIFAR-10/100 (--data) or the built-in synthetic set, over MPI ranks.",
+  about = "Trains a network on CIFAR-10/100, other sets and your own data (--data), or the built-in synthetic set, " ..
+    "over MPI ranks.",
   examples = {
     "mpirun -n 2 build/atomo-lua scripts/train_cifar.lua",
     "mpirun -n 4 build/atomo-lua scripts/train_cifar.lua --data cifar-10-batches-bin --model resnet18 " ..
       "--compress svd:ratio=64,bits=8 --epochs 30",
+    "build/atomo-lua scripts/train_cifar.lua --data my_images --model lenet --test-share 0.2",
     "build/atomo-lua scripts/train_cifar.lua --compress none --log run.jsonl",
     "build/atomo-lua scripts/train_cifar.lua --compress none --conv direct",
     "build/atomo-lua scripts/train_cifar.lua --compress entry:ratio=16 --max-steps 20 --eval-every 0",
@@ -20,8 +23,11 @@ local opts = cli.parse {
     "build/atomo-lua scripts/train_cifar.lua --load scripts/atoms/head_tail.lua --compress head_tail:ratio=32,rank=2",
   },
   options = script.options({
-    {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; if absent: the synthetic set",
-      metavar = "DIR"},
+    {"data", "string", "", "folder of CIFAR, MNIST or SVHN files, of class folders of images or of X.npy and y.npy; or "
+      .. "a file: .npz, .csv, .mat, or .lua that returns data (docs/data.md); if absent: the synthetic set",
+      metavar = "PATH"},
+    {"test-share", "number", 0.1, "part of the data that is held out for tests, if they have no test part", above = 0,
+      max = 0.9},
     {"model", "string", "resnet20", "network: lenet, mlp, resnet18, resnet20, vgg11, ..., or a file my_model.lua"},
     {"epochs", "int", 5, "passes over the training set", min = 1, unit = "epochs"},
     {"batch", "int", 64, "images per rank and step", min = 1, unit = "images"},
@@ -50,19 +56,26 @@ end
 local threads = script.begin(opts)
 if opts.conv ~= "default" then atomo.nn.set_conv_engine(opts.conv) end
 local data = atomo.data.open(opts.data, opts.data == "" and {train = opts.train_images} or nil)
-local model = models.open(opts.model, {classes = data.classes})
+if not data.classes then error("train_cifar.lua: the data have no classes, see docs/data.md for regression", 0) end
+if not data.test then data.train, data.test = atomo.data.split(data.train, opts.test_share) end
+local model = models.open(opts.model, {classes = data.classes, shape = data.shape})
+local are_images = data.train.images ~= nil or data.train.get ~= nil and #data.shape == 3
 
 local function loader(set, training)
   return atomo.data.loader {set = set, batch = training and opts.batch or 250, rank = world.rank, size = world.size,
-    seed = opts.seed, shuffle = training, augment = training and opts.augment and {crop = 4, flip = true} or false,
-    mean = data.mean, std = data.std}
+    seed = opts.seed, shuffle = training, mean = are_images and data.mean or nil, std = are_images and data.std or nil,
+    augment = training and opts.augment and are_images and {crop = 4, flip = true} or false}
 end
+
+local function count(set) return set.n or set:size() end
+
 local train_loader, test_loader = loader(data.train, true), loader(data.test, false)
 
 local exchange, how = script.exchange(opts)
 
 say("%s", cli.echo(opts))
-say("data: %s, %d training and %d test images, %d classes", data.name, data.train.n, data.test.n, data.classes)
+say("data: %s, %d training and %d test images, %d classes", data.name, count(data.train), count(data.test),
+  data.classes)
 say("model: %s, %d parameters, gradient %.2f MB; %s", opts.model, model:num_parameters(),
   4 * model:num_parameters() / 1e6, how)
 say("ranks: %d, threads a rank: %d, convolutions: %s", world.size, threads, atomo.nn.conv_engine())

@@ -14,7 +14,7 @@ local languages = {lua = true, sh = true, text = true}
 
 -- Names of readers' own files, which do not exist in the tree.
 local of_the_reader = {}
-for name in ("my.lua late.lua script.lua my_model.lua kernel_svd.lua compare.svg x.c"):gmatch "%S+" do
+for name in ("my.lua my_data.lua late.lua script.lua my_model.lua kernel_svd.lua compare.svg x.c"):gmatch "%S+" do
   of_the_reader[name] = true
 end
 
@@ -170,7 +170,7 @@ function atomo.data.synthetic(o)
   return synthetic {train = math.min(o.train or 48, 48), test = math.min(o.test or 16, 16), seed = o.seed}
 end
 local open = atomo.data.open
-function atomo.data.open(path) return path and open(path) or atomo.data.synthetic() end
+function atomo.data.open(path, options) return path and open(path, options) or atomo.data.synthetic() end
 assert(loadstring(%s, %s))()
 ]]
 

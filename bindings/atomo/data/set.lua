@@ -111,7 +111,11 @@ function M.describe(d)
   for _, set in ipairs {d.train or false, d.test or false} do
     if set and kind ~= "own" then set.classes = d.classes end
   end
-  if kind == "own" then return d end
+  if kind == "own" then
+    local x = not d.shape and first:get(1)
+    d.shape = d.shape or T.is_tensor(x) and x:shape() or {}
+    return d
+  end
   local samples = first.images or first.x
   if not d.shape then
     d.shape = {}

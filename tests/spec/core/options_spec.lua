@@ -57,6 +57,13 @@ local function batches(opts)
   return list
 end
 
+local function samples(opts)
+  local o, list = {x = data.train.labels, y = data.train.labels, batch = 3}, {}
+  for name, v in pairs(opts) do o[name] = v end
+  for batch in atomo.data.tensors(o):epoch(1) do list[#list + 1] = {batch.x:totable(), batch.y:totable()} end
+  return list
+end
+
 local function windows(opts)
   local o = {tokens = atomo.arange(41):to "i32", batch = 2, length = 5}
   for name, v in pairs(opts) do o[name] = v end
@@ -169,6 +176,12 @@ local cases = {
     augment = {crop = 4}, mean = {1, 1, 1}, std = {2, 2, 2}, drop_last = true, background = "no effect here"}},
   {"loader", batches, {rank = 1}, "partly", {size = 2}},
   {"loader: augment", function(o) return batches {augment = o} end, {crop = 4, flip = true}},
+  {"loader: augment", function(o) return batches {augment = {{"colour_jitter", brightness = o.brightness,
+    contrast = o.contrast, saturation = o.saturation, bogus = o.bogus}}} end, {brightness = 0.5, contrast = 0.5,
+    saturation = 0.5}},
+  {"tensors", samples, {x = "given", y = "given", batch = 2, rank = "needs size", size = 2, seed = 3, shuffle = false,
+    drop_last = true}},
+  {"tensors", samples, {rank = 1}, "partly", {size = 2}},
   {"text.loader", windows, {tokens = "given", batch = 3, length = 4, rank = "needs size", size = 2, seed = 3,
     shuffle = false}},
   {"text.loader", windows, {rank = 1}, "partly", {size = 2}},
