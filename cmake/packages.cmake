@@ -93,7 +93,7 @@ else()
   message(STATUS "atomo: readline not found, the REPL has no history (apt install libreadline-dev)")
 endif()
 
-foreach(library PNG:libpng-dev JPEG:libjpeg62-turbo-dev)
+foreach(library PNG:libpng-dev JPEG:libjpeg-dev)
   string(REPLACE ":" ";" library ${library})
   list(GET library 0 name)
   list(GET library 1 apt)

@@ -27,7 +27,7 @@ build|pc:fftw3f|libfftw3-dev|fftw-devel|fftw|fftw precision=float,double ~mpi
 build|pc:zlib|zlib1g-dev|zlib-devel|zlib|zlib
 extra|h:oneapi/dnnl/dnnl.h|libdnnl-dev|onednn-devel|onednn|onednn
 extra|h:png.h|libpng-dev|libpng-devel|libpng|libpng
-extra|h:jpeglib.h|libjpeg62-turbo-dev|libjpeg-turbo-devel|jpeg-turbo|libjpeg-turbo
+extra|h:jpeglib.h|libjpeg-dev|libjpeg-turbo-devel|jpeg-turbo|libjpeg-turbo
 extra|h:readline/readline.h|libreadline-dev|readline-devel|readline|readline
 test|busted|lua-busted|luarocks|luarocks|lua-luarocks
 testextra|luajit|luajit|luajit|luajit|luajit

@@ -39,7 +39,7 @@ int atomo__png_read(atomo__image *im)
 int atomo__jpeg_read(atomo__image *im)
 {
     return atomo__fail(ATOMO_EUNSUPPORTED,
-                       "image: %s is a JPEG, and this build has no libjpeg: apt install libjpeg62-turbo-dev and build "
+                       "image: %s is a JPEG, and this build has no libjpeg: apt install libjpeg-dev and build "
                        "again",
                        im->path);
 }
