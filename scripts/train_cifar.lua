@@ -41,7 +41,7 @@ local opts = cli.parse {
       choices = {"default", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"augment", "flag", true, "turn off random crop (4 pixels) and flip"},
     {"train-images", "int", 5000, "images of the synthetic training set", min = 1, unit = "images"},
-  }, {compress = "svd:ratio=16,bits=8", eval_every = 1, unit = "images"}),
+  }, {compress = "auto:ratio=64", eval_every = 1, unit = "images"}),
 }
 
 local world, say = atomo.mpi.world, script.say

@@ -11,7 +11,7 @@ local opts = cli.parse {
   about = "Trains a character-level language model (a transformer or an LSTM) on a text file, over MPI ranks.",
   examples = {
     "mpirun -n 2 build/atomo-lua scripts/train_lm.lua",
-    "mpirun -n 4 build/atomo-lua scripts/train_lm.lua --text book.txt --model lstm --compress svd:ratio=16,bits=8",
+    "mpirun -n 4 build/atomo-lua scripts/train_lm.lua --text book.txt --model lstm --compress rotated:ratio=256",
     "build/atomo-lua scripts/train_lm.lua --epochs 20 --sample 500",
     "mpirun -n 2 build/atomo-lua scripts/train_lm.lua --save run --save-every 500 --keep 2 --resume auto",
   },
@@ -31,7 +31,7 @@ local opts = cli.parse {
     {"clip", "number", 1, "largest norm of the gradient; 0: no limit", min = 0},
     {"checkpoint", "flag", false, "recompute the transformer's blocks in backward: less memory, more time"},
     {"sample", "int", 200, "print N characters written by the model at the end", min = 0, unit = "characters"},
-  }, {compress = "svd:ratio=8,bits=8", eval_every = 10, unit = "sequences"}),
+  }, {compress = "auto:ratio=64", eval_every = 10, unit = "sequences"}),
 }
 
 local world, say = atomo.mpi.world, script.say

@@ -29,7 +29,7 @@ describe("train_cifar.lua", function()
       local out, code = spawn.ranks(2, job("--eval-every 1 --check-replicas --log " .. path),
         {timeout = 120})
       assert(code == 0, out)
-      for _, text in ipairs {"synthetic, 200 training", "svd:ratio=16", "ranks: 2", "versions:", "less than dense",
+      for _, text in ipairs {"synthetic, 200 training", "auto:ratio=64", "ranks: 2", "versions:", "less than dense",
         "final test accuracy 0.", "sent by a rank", "peak memory"} do has(out, text) end
       local sum = 0 -- of the percentages of a step's time in the progress line
       for share in assert(out:match "lr [%d.]+  (%b[])", out):gmatch "(%d+)%%" do sum = sum + tonumber(share) end
