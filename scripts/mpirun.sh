@@ -199,7 +199,7 @@ job='' stopped='' late='' lost='' folder=$(mktemp -d) attempt=0
 here_ranks=$ranks here_hosts=$hosts here_lines=$(host_table | awk '{ print $3 }')
 exec 3<&0
 trap 'rm -rf "$folder"; [ -z "$late" ] || kill "$late" 2>/dev/null || true' EXIT
-trap 'stop 143' TERM HUP
+trap 'stop 143' TERM HUP USR2
 trap 'stop 130' INT
 trap '[ -z "$job" ] || kill -USR1 "$job" 2>/dev/null || true' USR1
 while :; do

@@ -81,8 +81,12 @@ end
 local function is_host(word) return word:find "atomo%-lua$" ~= nil end
 local function is_separator(word) return word == "--" end
 
-local function check_mpirun(words, fault)
-  local left = take_options("mpirun", words, 2, function(option) return programs.has_option("mpirun", option) end,
+--- own: mpirun.sh, whose options may precede mpirun's; or nil.
+local function check_mpirun(words, fault, own)
+  local function is_known(option)
+    return own and programs.has_option(own, option) or programs.has_option("mpirun", option)
+  end
+  local left = take_options("mpirun", words, 2, is_known,
     function(word) return is_host(word) or word == "..." end, fault)
   if is_host(left[1] or "") then check(left, fault) end
 end
@@ -90,7 +94,7 @@ end
 local function check_shell_script(words, fault)
   local path = words[2]
   if not programs.files()[path] then return fault(("%s is not in the tree"):format(path)) end
-  if path == "scripts/mpirun.sh" then return check_mpirun(rest(words, 2), fault) end
+  if path == "scripts/mpirun.sh" then return check_mpirun(rest(words, 2), fault, path) end
   local left = take_options(path, words, 3, function(option) return programs.has_option(path, option) end,
     is_separator, fault)
   if path == "scripts/test.sh" then

@@ -51,8 +51,7 @@ end
 function M.all()
   local list = {"atomo-lua", "mpirun", "tests/kill_series.sh", "tests/mutate.lua"}
   for path in pairs(M.files()) do
-    if path:find "^scripts/[%w_]+%.lua$" or (path:find "^scripts/[%w_]+%.sh$" and not path:find "/lib%.sh$" and
-      not path:find "/mpirun%.sh$") then
+    if path:find "^scripts/[%w_]+%.lua$" or (path:find "^scripts/[%w_]+%.sh$" and not path:find "/lib%.sh$") then
       list[#list + 1] = path
     end
   end

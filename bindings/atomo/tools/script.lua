@@ -43,7 +43,7 @@ function M.options(own, d)
     {"seed", "int", 0, "seed of initial weights, data order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
     {"save", "string", "", "folder of checkpoints: one folder step-N each, complete or absent; latest and best " ..
-      "name one of them", metavar = "DIR"},
+      "name one of them. SIGUSR1 saves, SIGTERM saves and stops with exit code 75", metavar = "DIR"},
     {"save-every", "string", "", "steps between checkpoints, or a time: 30s, 10m, 2h; none: every epoch. Also at " ..
       "the end of the run, and when a test result is the best so far", metavar = "N|TIME"},
     {"keep", "int", 3, "newest checkpoints to keep, besides latest and best; 0: all", min = 0},

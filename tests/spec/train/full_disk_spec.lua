@@ -28,16 +28,16 @@ describe("a full disk", function()
 
   --- Trains LeNet, of which a generation has 5.3 MB, for two epochs of five steps.
   local function train(options)
-    return spawn.host(("%sscripts/train_cifar.lua --model lenet --train-images 80 --batch 16 --epochs 2 --eval-every 0 " ..
-      "--compress none %s"):format(root, options), {timeout = 60})
+    return spawn.host(("%sscripts/train_cifar.lua --model lenet --train-images 80 --batch 16 --epochs 2 " ..
+      "--eval-every 0 --compress none %s"):format(root, options), {timeout = 60})
   end
 
   it("that has no room for one generation is refused before the training", function()
     if not mounted(1024) then return pending "this machine does not allow mounting a tmpfs" end
     local out, code = train("--save " .. dir .. "/run")
     assert.equal(1, code, out)
-    assert.matches("cannot write [^\n]*/run, where this rank's part of a generation takes 5%.26 MB or more: no room for " ..
-      "%d+ bytes in [^\n]*: No space left on device", out)
+    assert.matches("cannot write [^\n]*/run, where this rank's part of a generation takes 5%.26 MB or more: no room " ..
+      "for %d+ bytes in [^\n]*: No space left on device", out)
     assert.is_nil(out:find("epoch 1/2", 1, true))
     assert.same({}, disk.names(dir .. "/run"))
   end)
