@@ -154,6 +154,55 @@ describe("a file to resume from", function()
   end)
 end)
 
+describe("a manifest that disagrees", function()
+  teardown(checkpoints.remove_all)
+
+  --- Changes the manifest of a new generation, with a right checksum; returns the generation's folder.
+  local function changed(change)
+    local manifest = require "atomo.train.checkpoint.manifest"
+    local dir = checkpoints.path()
+    train {save = dir}
+    local folder = checkpoints.named(dir)
+    on_first(function()
+      local body = manifest.read(folder)
+      change(body)
+      manifest.write(folder, body)
+    end)
+    return folder
+  end
+
+  it("with the files is refused", function()
+    local last = ("rank-%d"):format(world.size - 1)
+    for _, case in ipairs {
+      {"model%.safetensors has %d+ bytes, the manifest says 12", function(entry) entry.bytes = 12 end, "model"},
+      {"model%.safetensors is damaged: its checksum is %x+, the manifest says 00000007",
+        function(entry) entry.crc32 = "00000007" end, "model"},
+      {"rank %d: .*" .. last:gsub("%-", "%%-") .. "%.safetensors: its contents have checksum %x+, the manifest says " ..
+        "00000009", function(entry) entry.contents = "00000009" end, last},
+    } do
+      local folder = changed(function(body)
+        for _, entry in ipairs(body.files) do
+          if entry.name == case[3] .. ".safetensors" then case[2](entry) end
+        end
+      end)
+      refused(case[1], {resume = folder, epochs = 2})
+    end
+  end)
+
+  it("with the folder's name, or that lacks a rank's file or the position, is refused", function()
+    refused("step%-%d+: its manifest is that of step%-77$", {resume = changed(function(body) body.step = 77 end)})
+    for _, name in ipairs {"optimizer", ("rank-%d"):format(world.size - 1)} do
+      local folder = changed(function(body)
+        for i = #body.files, 1, -1 do
+          if body.files[i].name == name .. ".safetensors" then table.remove(body.files, i) end
+        end
+      end)
+      refused("the manifest of .* names no " .. name:gsub("%-", "%%-"), {resume = folder, epochs = 2})
+    end
+    refused("does not say its position in the run", {resume = changed(function(body) body.progress = {} end)})
+  end)
+end)
+
 describe("the checkpoint of another model", function()
   teardown(checkpoints.remove_all)
 

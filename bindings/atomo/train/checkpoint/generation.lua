@@ -21,6 +21,15 @@ function M.split(path)
   return dir ~= "" and dir or path:sub(1, 1) == "/" and "/" or ".", name
 end
 
+--- Reads the manifest of DIR/name; returns nil and the reason if it is missing, damaged or of another generation.
+local function read(dir, name)
+  local body, why = manifest.read(dir .. "/" .. name)
+  if body and M.name_of(tonumber(body.step) or -1) ~= name then
+    return nil, ("its manifest is that of %s"):format(M.name_of(tonumber(body.step) or -1))
+  end
+  return body, why
+end
+
 --- Lists the generations of a folder.
 ---@param dir string
 ---@return table[] sound   {name=, body= manifest}, the largest serial number first
@@ -29,7 +38,7 @@ function M.list(dir)
   local sound, others = {}, {}
   for _, name in ipairs(disk.kind(dir) == "folder" and disk.names(dir) or {}) do
     if name:match(PATTERN) then
-      local body, why = manifest.read(dir .. "/" .. name)
+      local body, why = read(dir, name)
       local list = body and sound or others
       list[#list + 1] = {name = name, body = body, why = why}
     end
@@ -65,7 +74,7 @@ end
 ---@param name string
 function M.inspect(comm, dir, name)
   local folder = dir .. "/" .. name
-  local body, why = manifest.read(folder)
+  local body, why = read(dir, name)
   for i, entry in ipairs(body and body.files or {}) do
     if (i - 1) % comm.size == comm.rank then why = why or manifest.problem(folder, entry) end
   end

@@ -130,13 +130,15 @@ local function find(path, run, say)
   say(("nothing to resume in %s: a fresh start"):format(m.dir))
 end
 
---- Returns a function that reads a file of a manifest by name, as a bag.
+--- Returns a function that reads a file of a manifest by name, as a bag. A generation without state of the user's has
+--- no file for it; any other that is not in the manifest raises.
 local function opener(body, folder)
   local entries = {}
   for _, entry in ipairs(body.files) do entries[entry.name] = entry end
   return function(name)
     name = name .. ".safetensors"
-    if not entries[name] then return bags.new() end
+    if not entries[name] and name == "state.safetensors" then return bags.new() end
+    if not entries[name] then raise(("checkpoint: the manifest of %s names no %s"):format(folder, name)) end
     local bag, checksum = bags.read(folder .. "/" .. name)
     if checksum ~= entries[name].contents then
       raise(("checkpoint: %s/%s: its contents have checksum %s, the manifest says %s"):format(folder, name,
