@@ -3,11 +3,13 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local sets = require "atomo.data.set"
 local files = require "atomo.data.files"
+local check_options = require "atomo.tensor.check_options"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
 
 local exists, wants = files.exists, files.wants
+local known = {only = true}
 
 local function read_cifar(paths, kind)
   return T.outside_scope(function()
@@ -63,6 +65,7 @@ end
 ---@param dir string
 ---@param options table?  only = "train" or "test"
 function M.cifar10(dir, options)
+  check_options.check("cifar10", options or {}, known)
   local d = {name = "CIFAR-10", dir = dir, classes = 10, shape = {32, 32, 3},
     names = read_names(dir .. "/batches.meta.txt", 10) or cifar10_names,
     mean = {0.4914, 0.4822, 0.4465}, std = {0.2470, 0.2435, 0.2616}}
@@ -79,6 +82,7 @@ end
 ---@param dir string
 ---@param options table?  only = "train" or "test"
 function M.cifar100(dir, options)
+  check_options.check("cifar100", options or {}, known)
   local d = {name = "CIFAR-100", dir = dir, classes = 100, shape = {32, 32, 3},
     names = read_names(dir .. "/fine_label_names.txt", 100),
     coarse_names = read_names(dir .. "/coarse_label_names.txt", 20),
@@ -136,6 +140,7 @@ end
 ---@param dir string
 ---@param options table?  only = "train" or "test"
 function M.mnist(dir, options)
+  check_options.check("mnist", options or {}, known)
   local d = {name = "MNIST", dir = dir, classes = 10, shape = {28, 28, 1}, mean = {0.1307}, std = {0.3081},
     names = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}}
   for _, split in ipairs {"train", "test"} do

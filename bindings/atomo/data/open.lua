@@ -159,7 +159,10 @@ local function from_lua(path, options)
   local chunk, problem = loadfile(path)
   if not chunk then raise(("data: %s"):format(problem)) end
   local d = chunk()
-  if type(d) == "function" then d = d(options) end
+  if type(d) == "function" then d = d(options)
+  elseif options and next(options) ~= nil then
+    raise(("data.open: %s returns no function, which could take the option %s"):format(path, tostring(next(options))))
+  end
   if type(d) ~= "table" or not (d.train or d.test) then
     raise(("data: %s returns a %s, expected {train = set, test = set?}, or a function that returns this"):format(path,
       type(d) == "table" and "table without train and test" or type(d)))

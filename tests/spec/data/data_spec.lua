@@ -37,6 +37,23 @@ local function exists(path)
   return file ~= nil
 end
 
+describe("a Lua file", function()
+  it("returns data, or a function of the options that does", function()
+    local dir = folder()
+    write(dir .. "/a.lua", [[return function(o)
+      local atomo = require "atomo"
+      local images = atomo.ones({3, 2, 2, 1}, "u8")
+      return {train = atomo.data.set(images, atomo.tensor({0, o.last, 1}, "i32")), names = {"a", "b", "c"}}
+    end]])
+    write(dir .. "/b.lua", "return {train = require('atomo').data.synthetic({train = 5, test = 1}).train}")
+    local d, other = data.open(dir .. "/a.lua", {last = 2}), data.open(dir .. "/b.lua")
+    assert.same({"a.lua", 3, {2, 2, 1}, {1 / 255}, {1}}, {d.name, d.classes, d.shape, d.mean, d.std})
+    assert.same({32, 32, 3}, other.shape)
+    assert.error_matches(function() data.open(dir .. "/b.lua", {last = 2}) end, "b.lua returns no function.*option last")
+    os.execute("rm -r " .. dir)
+  end)
+end)
+
 describe("CIFAR files", function()
   local dir
   before_each(function() dir = folder() end)
@@ -103,6 +120,7 @@ describe("CIFAR files", function()
       "/nowhere: No such file or directory; expected the files of CIFAR")
     assert.error_matches(function() data.open "/dev" end, "/dev has no data set")
     assert.error_matches(function() data.cifar10(dir, {only = "val"}) end, "only = 'val', expected 'train' or 'test'")
+    assert.error_matches(function() data.open(dir, {onyl = "test"}) end, "cifar10: unknown option 'onyl'")
     os.execute(("rm %s/*; mkdir %s/data_batch_1.bin"):format(dir, dir))
     assert.error_matches(function() data.cifar10(dir) end, "is not a regular file")
   end)
