@@ -29,7 +29,7 @@ local lazy_names = {
   compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
   basis = "atomo.compress", decomposition = "atomo.compress", preset = "atomo.compress",
   verify = "atomo.tools.verify", exchange = "atomo.exchange", train = "atomo.train",
-  elementwise = "atomo.autograd.elementwise",
+  elementwise = "atomo.autograd.elementwise", evaluate = "atomo.train.score",
 }
 
 --- Names of the built-in differentiable operators, those of layers included.

@@ -160,8 +160,10 @@ function M.bold(text)
   return "\27[1m" .. text .. "\27[0m"
 end
 
+--- Is a cell a number, with or without a unit? The name of a tensor, "0.weight", is none.
 local function is_number(cell)
-  return type(cell) == "number" or (type(cell) == "string" and cell:find "^[+-]?%d" ~= nil)
+  return type(cell) == "number" or (type(cell) == "string" and cell:find "^[+-]?%d" ~= nil and
+    not cell:find "^%d+%.%a")
 end
 
 --- Returns a table in aligned columns. The first row is the header; a column of numbers is right-aligned.

@@ -2,8 +2,8 @@
 -- --batch 64, --batch=64, Torch's -batch 64, camelCase (-weightDecay is --weight-decay), --flag and --no-flag. An
 -- option is {name, type, default, help, ...}: type int, number, string, flag, choice or list; fields: unit, min, max,
 -- above (exclusive minimum), choices (a list), of (type of a list's items: int, number, string), repeated (collects a
--- list), required, alias (a list of other names), was (the deprecated name: its use prints a notice; the value's key,
--- also in logs, is this name), was_value (old value -> new one).
+-- list; the last positional argument may be, too), required, alias (a list of other names), was (the deprecated name:
+-- its use prints a notice; the value's key, also in logs, is this name), was_value (old value -> new one).
 local launcher = require "atomo.core.launcher"
 local renamed = require "atomo.core.renamed"
 local suggest = require "atomo.core.suggest"
@@ -153,18 +153,19 @@ end
 
 local function read_positional(spec, found, opts)
   local wanted = spec.positional or {}
-  if #found > #wanted then
+  local last = wanted[#wanted]
+  if #found > #wanted and not (last and last.repeated) then
     return ("unexpected argument '%s'%s"):format(found[#wanted + 1], #wanted == 0 and "; options begin with --" or "")
   end
   for i, p in ipairs(wanted) do
-    if found[i] == nil then
-      if p.required then return ("%s is missing: %s"):format(p[1], p[4] or "") end
-      opts[key_of(p)] = p[3]
-    else
-      local v, expected = readers[p[2]](p, found[i])
-      if v == nil then return ("%s is '%s', expected %s"):format(p[1], found[i], expected) end
-      opts[key_of(p)] = v
-    end
+    if found[i] == nil and p.required then return ("%s is missing: %s"):format(p[1], p[4] or "") end
+    opts[key_of(p)] = p.repeated and {} or p[3]
+  end
+  for i, text in ipairs(found) do
+    local p = wanted[math.min(i, #wanted)]
+    local v, expected = readers[p[2]](p, text)
+    if v == nil then return ("%s is '%s', expected %s"):format(p[1], text, expected) end
+    if p.repeated then table.insert(opts[key_of(p)], v) else opts[key_of(p)] = v end
   end
 end
 

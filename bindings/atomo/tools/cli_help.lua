@@ -51,7 +51,7 @@ end
 local function help(spec)
   local usage = "usage: " .. (spec.usage or "atomo-lua " .. (spec.name or "script.lua")) .. " [options]"
   for _, p in ipairs(spec.positional or {}) do
-    usage = usage .. (p.required and " %s" or " [%s]"):format(p[1]:upper())
+    usage = usage .. (p.required and " %s" or " [%s]"):format(p[1]:upper() .. (p.repeated and "..." or ""))
   end
   local lines = {usage}
   if spec.about then lines[#lines + 1] = "\n" .. wrap(spec.about, 100, 0) end

@@ -2,6 +2,7 @@
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local counted = require "atomo.nn.functional.counted"
+local top_correct = require "atomo.train.top_correct"
 
 local M = {}
 
@@ -16,9 +17,10 @@ function M.average_buffers(self)
   end
 end
 
---- Returns sums over this rank's part of a loader's set: loss, count, right answers, number judged.
+--- Returns sums over this rank's part of a loader's set: loss, count, right answers, number judged, and with self.top
+--- the rows whose label is among the `top` largest logits.
 local function sums_over(self, loader)
-  local loss, count, right, judged = 0, 0, 0, 0
+  local loss, count, right, judged, in_top = 0, 0, 0, 0, 0
   for batch in loader:epoch(0) do
     if batch.n > 0 then
       T.scope(function()
@@ -26,31 +28,39 @@ local function sums_over(self, loader)
         local value, n, summed, fraction, of = counted.measure(self.loss, self.accuracy, logits, batch)
         if n > 0 then loss, count = loss + value:item() * (summed and 1 or n), count + n end
         right, judged = right + fraction * of, judged + of
+        if self.top then in_top = in_top + top_correct(logits, batch.y, self.top, counted.ignored()) end
       end)
     end
   end
-  return loss, count, right, judged
+  return loss, count, right, judged, in_top
 end
 
 --- Runs fn with the model in evaluation mode; restores the modes of its modules.
 local function evaluating(model, fn, ...)
   if model.evaluating then return model:evaluating(fn, ...) end
   model:eval()
-  local a, b, c, d = fn(...)
+  local a, b, c, d, e = fn(...)
   model:train()
-  return a, b, c, d
+  return a, b, c, d, e
+end
+
+--- Returns the sums of sums_over over all ranks, as a list. [collective]
+function M.sums(self, loader)
+  local sums = {evaluating(self.model, autograd.no_grad, sums_over, self, loader)}
+  local shared = T.zeros(self.top and 5 or 4)
+  local p = shared:data()
+  for i = 0, shared:numel() - 1 do p[i] = sums[i + 1] end
+  self.comm:allreduce(shared, "sum")
+  for i = 1, shared:numel() do sums[i] = p[i - 1] end
+  shared:free()
+  return sums
 end
 
 --- Returns loss and accuracy over a loader's complete set. First averages the model's buffers. [collective]
 function M.evaluate(self, loader)
   M.average_buffers(self)
-  local sums = T.zeros(4)
-  local p = sums:data()
-  p[0], p[1], p[2], p[3] = evaluating(self.model, autograd.no_grad, sums_over, self, loader)
-  self.comm:allreduce(sums, "sum")
-  local result_loss, result_accuracy = p[0] / p[1], p[2] / math.max(p[3], 1)
-  sums:free()
-  return result_loss, result_accuracy
+  local loss, count, right, judged = unpack(M.sums(self, loader))
+  return loss / count, right / math.max(judged, 1)
 end
 
 return M

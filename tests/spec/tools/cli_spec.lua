@@ -94,6 +94,22 @@ describe("cli.parse", function()
     assert.matches("file is missing: text", text)
     _, text = cli.read(s, {"a", "b"})
     assert.matches("n is 'b', expected a whole number", text)
+    _, text = cli.read(s, {"a", "1", "c"})
+    assert.matches("unexpected argument 'c'", text)
+  end)
+
+  it("collects the last positional argument if it may be repeated", function()
+    local s = {options = spec.options, positional = {{"to", "string", nil, "text", required = true},
+      {"n", "int", nil, "count", repeated = true, required = true}}}
+    local opts = assert(cli.read(s, {"a", "1", "--batch", "3", "2", "3"}))
+    assert.same({"a", {1, 2, 3}}, {opts.to, opts.n})
+    local _, text = cli.read(s, {"a", "1", "x"})
+    assert.matches("n is 'x', expected a whole number", text)
+    _, text = cli.read(s, {"a"})
+    assert.matches("n is missing", text)
+    s.positional[2].required = nil
+    assert.same({}, assert(cli.read(s, {"a"})).n)
+    assert.matches("usage: %S+ %S+ %[options%] TO %[N%.%.%.%]\n", cli.help(s))
   end)
 
   it("prints usage, examples, defaults and units", function()

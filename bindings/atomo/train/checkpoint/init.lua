@@ -9,6 +9,7 @@ local file = require "atomo.train.checkpoint.file"
 local foreign = require "atomo.train.checkpoint.foreign"
 local generation = require "atomo.train.checkpoint.generation"
 local identity = require "atomo.train.checkpoint.identity"
+local inputs = require "atomo.train.checkpoint.inputs"
 local json = require "atomo.core.json"
 local legacy = require "atomo.train.checkpoint.legacy"
 local manifest = require "atomo.train.checkpoint.manifest"
@@ -50,8 +51,9 @@ local function body_of(run, texts)
   end
   local text, key = compressor_text(run)
   return {step = run.step, epoch = run.place.epoch, ranks = run.comm.size, files = files,
-    model = contents.model_name(run), progress = contents.progress(run), identity = run.identity, coder = text,
-    coder_key = key, choice = run.exchange.choice and run.exchange:choice() or nil}
+    model = contents.model_name(run), progress = contents.progress(run), identity = run.identity,
+    inputs = inputs(run.train_loader), coder = text, coder_key = key,
+    choice = run.exchange.choice and run.exchange:choice() or nil}
 end
 
 --- Saves a run as generation DIR/step-N, N its step, and makes `latest` name it. [collective]

@@ -1,0 +1,120 @@
+--- Opens what a training run has left: the model's tensors in a folder of checkpoints, one generation, a checkpoint of
+-- an earlier version, a safetensors or NumPy file; and a model of the right number of classes and channels for them.
+local check = require "atomo.train.checkpoint"
+local disk = require "atomo.train.checkpoint.disk"
+local file = require "atomo.train.checkpoint.file"
+local generation = require "atomo.train.checkpoint.generation"
+local manifest = require "atomo.train.checkpoint.manifest"
+local npy = require "atomo.tensor.npy"
+local safetensors = require "atomo.tensor.safetensors"
+local raise = require("atomo.ffi").raise
+
+local M = {}
+
+---@class atomo.Trained
+---@field path string                          the file that was read
+---@field tensors table<string, atomo.Tensor>  the model's, by name
+---@field step integer?                        of a checkpoint
+---@field epoch integer?
+---@field identity table<string, string>       settings of the run, as texts; empty if unknown
+---@field inputs table                         {shape = {h, w, c}, mean=, std=, classes=}; empty if unknown
+
+--- Returns the tensors whose names begin with `first`, without it.
+local function section(tensors, first)
+  local list = {}
+  for name, t in pairs(tensors) do
+    if name:sub(1, #first) == first then list[name:sub(#first + 1)] = t end
+  end
+  return list
+end
+
+--- Returns the folder of a generation that a path means: DIR (its newest), DIR/step-N, DIR/best, DIR/latest; nil for
+--- other files.
+---@param path string
+---@return string?
+function M.generation_of(path)
+  local folder, pointer = path:match "^(.-)/?(%a+)$"
+  if disk.kind(path) == "file" then
+    local name = (pointer == "best" or pointer == "latest") and generation.pointed(folder == "" and "." or folder,
+      pointer)
+    return name and ("%s/%s"):format(folder == "" and "." or folder, name)
+  elseif disk.kind(path) ~= "folder" then
+    raise(("%s is not there: expected a file of weights or a folder of checkpoints"):format(path))
+  elseif generation.split(path) then
+    return (path:gsub("/+$", ""))
+  end
+  local sound, others = generation.list(path)
+  if not sound[1] then
+    raise(("%s has no complete checkpoint%s"):format(path, others[1] and (": %s: %s"):format(others[1].name,
+      others[1].why) or ", no folder step-N"))
+  end
+  return ("%s/%s"):format(path, sound[1].name)
+end
+
+local function of_generation(folder)
+  local body, why = manifest.read(folder)
+  if not body then raise(("%s is no complete checkpoint: %s"):format(folder, why)) end
+  local path = folder .. "/model.safetensors"
+  for _, entry in ipairs(body.files) do
+    local problem = entry.name == "model.safetensors" and manifest.problem(folder, entry)
+    if problem then raise(("%s: %s"):format(folder, problem)) end
+  end
+  return {path = path, tensors = section(check.read(path), "model/"), step = body.step, epoch = body.epoch,
+    identity = body.identity or {}, inputs = type(body.inputs) == "table" and body.inputs or {}}
+end
+
+local function of_safetensors(path)
+  local tensors, metadata = safetensors.load(path)
+  if metadata.format ~= file.FORMAT then return {path = path, tensors = tensors, identity = {}, inputs = {}} end
+  tensors = check.read(path) -- again, with its checksum
+  local own = section(tensors, "model/")
+  return {path = path, tensors = next(own) and own or section(tensors, "model."), step = tonumber(metadata.step),
+    epoch = tonumber(metadata.epoch), identity = {}, inputs = {}}
+end
+
+--- Reads the model's tensors. Raises if the path has none.
+---@param path string
+---@return atomo.Trained
+function M.read(path)
+  local folder = M.generation_of(path)
+  local found
+  if folder then
+    found = of_generation(folder)
+  elseif path:match "%.npz$" then
+    found = {path = path, tensors = npy.from_npz(path), identity = {}, inputs = {}}
+  else
+    found = of_safetensors(path)
+  end
+  if not next(found.tensors) then raise(("%s holds no tensors of a model"):format(path)) end
+  return found
+end
+
+--- Returns the tensor that a model made with default options calls by the name of its first or last parameter.
+local function like(model, tensors, at)
+  local list = model:named_parameters()
+  return tensors[list[at > 0 and at or #list][1]]
+end
+
+--- Makes the model of a name with the classes and channels that the weights have, and loads them.
+---@param found atomo.Trained
+---@param name string?  default: that of the run that saved it
+---@param open fun(name: string, opts: table): atomo.Module  models.open
+---@return atomo.Module
+---@return string name
+function M.model(found, name, open)
+  name = name ~= "" and name or found.identity.model
+  if not name then raise(("%s does not say its model: name it, --model resnet20"):format(found.path)) end
+  local probe = open(name, {})
+  local first, last = like(probe, found.tensors, 1), like(probe, found.tensors, 0)
+  local model = open(name, {classes = last and last:dim() > 0 and last:size(1) or nil,
+    channels = first and first:dim() == 4 and first:size(4) or nil})
+  local ok, why = pcall(model.load_state_dict, model, found.tensors)
+  if not ok then
+    local text, of = tostring(why):gsub("^.-load_state_dict of %w+: ", ""), found.identity.model
+    if #text > 200 then text = text:sub(1, 200):gsub(",[^,]*$", "") .. ", ..." end
+    raise(("%s holds no %s%s: %s"):format(found.path, name, of and (", it is of a run of %s"):format(of) or "", text))
+  end
+  return model, name
+end
+
+return M

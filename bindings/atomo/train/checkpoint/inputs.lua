@@ -1,0 +1,15 @@
+--- What a model of images takes, recorded in manifests for programs that use it after training (scripts/predict.lua).
+local T = require "atomo.tensor"
+
+--- Returns {shape = {h, w, c}, mean=, std=, classes=, names=} of a loader of images, with the fields that it has; nil
+--- for other loaders.
+---@param loader table
+---@return table?
+return function(loader)
+  local given = rawget(loader, "given")
+  local set = type(given) == "table" and given.set
+  if type(set) ~= "table" or not T.is_tensor(set.images) or set.images:dim() ~= 4 then return nil end
+  local images = set.images
+  return {shape = {images:size(2), images:size(3), images:size(4)}, mean = given.mean, std = given.std,
+    classes = set.classes, names = set.names}
+end

@@ -1,0 +1,46 @@
+--- Evaluates a checkpoint or a file of weights on a test set: loss, accuracy, top-5 accuracy.
+--   build/atomo-lua scripts/evaluate.lua run/best --data cifar-10-batches-bin
+local atomo = require "atomo"
+local cli = atomo.cli
+local script = require "atomo.tools.script"
+local trained = require "atomo.tools.trained"
+
+local models = require "models"
+
+local opts = cli.parse {
+  name = "evaluate.lua",
+  about = "Evaluates a trained network on a test set, over MPI ranks: loss, accuracy and top-5 accuracy.",
+  examples = {
+    "build/atomo-lua scripts/evaluate.lua run",
+    "build/atomo-lua scripts/evaluate.lua run/best --data cifar-10-batches-bin",
+    "mpirun -n 2 build/atomo-lua scripts/evaluate.lua run/step-120 --data cifar-10-batches-bin --on train",
+    "build/atomo-lua scripts/evaluate.lua weights.safetensors --model resnet20 --data cifar-10-batches-bin",
+  },
+  options = {
+    {"data", "string", "", "folder of a data set, as train_cifar.lua takes it; if absent: the synthetic set"},
+    {"on", "choice", "test", "which part of the data set", choices = {"test", "train"}},
+    {"model", "string", "", "network: resnet20, ..., or a file my_model.lua; if absent: that of the run that saved it"},
+    {"batch", "int", 250, "images per rank and step", min = 1, unit = "images"},
+    {"top", "int", 5, "also count images whose label is among the N largest logits", min = 1},
+    {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
+  },
+  positional = {{"weights", "string", nil, "folder of checkpoints (its newest), DIR/best, DIR/step-N, or a file: " ..
+    ".safetensors, .npz", required = true}},
+}
+
+local world, say = atomo.mpi.world, script.say
+local threads = script.set_threads(opts.threads)
+local found = trained.read(opts.weights)
+local model, name = trained.model(found, opts.model, models.open)
+local data = atomo.data.open(opts.data)
+local from = found.inputs.shape and found.inputs or data
+local loader = atomo.data.loader {set = data[opts.on], batch = opts.batch, rank = world.rank, size = world.size,
+  shuffle = false, mean = from.mean, std = from.std}
+
+say("weights: %s%s", found.path, found.step and (", step %d, epoch %d"):format(found.step, found.epoch) or "")
+say("model: %s, %d parameters; ranks: %d, threads a rank: %d", name, model:num_parameters(), world.size, threads)
+local result = atomo.evaluate(model, loader, {top = opts.top})
+say("data: %s, %d images of the %s set, %d classes", data.name, result.n, opts.on, data.classes)
+say("loss %.4f", result.loss)
+say("top %d accuracy %.4f", opts.top, result["top" .. opts.top])
+say("accuracy %.4f", result.accuracy)

@@ -1,0 +1,129 @@
+-- scripts/evaluate.lua, predict.lua and inspect.lua as a user runs them on what a training run has left.
+local atomo = require "atomo"
+local checkpoints = require "support.checkpoints"
+local contents = require "atomo.tools.contents"
+local fails = require "support.fails"
+local root = require "support.root"
+local safetensors = require "atomo.tensor.safetensors"
+local spawn = require "support.spawn"
+local trained = require "atomo.tools.trained"
+local with_file = require "support.with_file"
+
+local function script(name, arguments)
+  return spawn.host(spawn.quote(root .. "scripts/" .. name .. ".lua") .. " " .. arguments, {timeout = 30})
+end
+
+local function has(text, ...)
+  for _, what in ipairs {...} do assert(text:find(what, 1, true), ("expected %q in:\n%s"):format(what, text)) end
+end
+
+describe("what training leaves", function()
+  if not spawn.possible() then return pending "runs in the host program, not under mpirun" end
+  local dir, model, data = checkpoints.path(), nil, nil
+  local log = dir .. ".jsonl"
+
+  setup(function()
+    atomo.manual_seed(2)
+    data = atomo.data.synthetic {train = 40, test = 20}
+    model = require("models").open("lenet", {classes = 10})
+    local function loader(set) return atomo.data.loader {set = set, batch = 10, mean = data.mean, std = data.std} end
+    atomo.train {model = model, data = {train = loader(data.train), test = loader(data.test)}, epochs = 2, save = dir,
+      optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01}, quiet = true, log = log,
+      settings = {model = "lenet", compress = "none"}}
+  end)
+  teardown(checkpoints.remove_all)
+
+  it("is found: a folder's newest, best, latest, one generation, a file of weights", function()
+    for _, case in ipairs {{dir, 8}, {dir .. "/latest", 8}, {dir .. "/step-4", 4}, {dir .. "/step-4/", 4}} do
+      local found = trained.read(case[1])
+      assert.equal(case[2], found.step)
+      assert.equal("lenet", found.identity.model)
+      assert.same({shape = {32, 32, 3}, mean = data.mean, std = data.std, classes = 10}, found.inputs)
+    end
+    assert.truthy(trained.read(dir .. "/best").step)
+    for name, t in pairs(trained.read(dir).tensors) do assert.equal(t:bytes(), model:state_dict()[name]:bytes()) end
+    with_file("", ".safetensors", function(path)
+      safetensors.save(path, model:state_dict())
+      local found = trained.read(path)
+      assert.equal(model[1].weight:bytes(), found.tensors["0.weight"]:bytes())
+      fails({path, "does not say its model"}, trained.model, found, "", require("models").open)
+    end)
+  end)
+
+  it("is evaluated to the accuracy of the run's end", function()
+    local weights = trained.read(dir)
+    local loaded, name = trained.model(weights, "", require("models").open)
+    assert.equal("lenet", name)
+    local test = atomo.data.loader {set = data.test, batch = 20, shuffle = false, mean = data.mean, std = data.std}
+    local want, got = atomo.evaluate(model, test), atomo.evaluate(loaded, test)
+    assert.same(want, got)
+    local out, code = script("evaluate", dir .. " --batch 500")
+    assert.equal(0, code, out)
+    has(out, "step 8, epoch 2", "model: lenet, 657080 parameters", "1000 images of the test set", "top 5 accuracy 0.",
+      "\naccuracy 0.", "loss ")
+  end)
+
+  it("classifies image files", function()
+    with_file("", ".npy", function(path)
+      local images = data.test.images:narrow(1, 1, 2):contiguous()
+      images:save_npy(path)
+      local out, code = script("predict", ("--weights %s --data synthetic --top 10 %s"):format(dir, path))
+      assert.equal(0, code, out)
+      has(out, path .. " [1]: ", path .. " [2]: ", "striped disc")
+      model:eval()
+      local loader = atomo.data.loader {set = data.test, batch = 2, shuffle = false, mean = data.mean, std = data.std}
+      local best = atomo.F.softmax(model(loader:epoch(0)().x)):max(2)
+      local sum, first = 0, out:match "%[1%]: [^\n]*\n[^\n]-([%d.]+)\n"
+      assert.near(best:get(1), tonumber(first), 5e-5)
+      for p in out:match("%[1%]:(.-)\n[^ ]"):gmatch " (0%.%d+)" do sum = sum + tonumber(p) end
+      assert.near(1, sum, 1e-3)
+      out, code = script("predict", ("--weights %s --classes a,b %s"):format(dir, path))
+      assert.equal(1, code)
+      has(out, "--classes has 2 names, the network has 10 classes")
+    end)
+  end)
+
+  it("is shown: folder, checkpoint, tensors, log", function()
+    local text = table.concat(contents.describe(dir), "\n")
+    has(text, "2 complete checkpoints", "step-4", "step-8", "latest", "best: test_accuracy 0.")
+    text = table.concat(contents.describe(dir .. "/step-8"), "\n")
+    has(text, "checkpoint of lenet: step 8, epoch 2, 1 rank", "model.safetensors", "sound",
+      "8 tensors, 657080 elements", "images: 32 x 32 x 3",
+      ("%.4g"):format(model[1].weight:norm():item()), "[20,5,5,3]")
+    assert.equal(table.concat(contents.describe(dir .. "/latest"), "\n"), text)
+    text = table.concat(contents.describe(log), "\n")
+    has(text, "run 1: lenet, compressor none, 1 ranks, 8 steps", "test accuracy")
+    local out, code = script("inspect", ("%s %s --only 7.weight"):format(dir, dir .. "/step-8/model.safetensors"))
+    assert.equal(0, code, out)
+    has(out, "model/7.weight", "1 tensor, 625000 elements, 2.50 MB", "format = atomo-checkpoint-2")
+    with_file("", ".npy", function(path)
+      atomo.tensor({1, -2, 0 / 0}):save_npy(path)
+      assert.matches("array +f32 +%[3%] +12 B +nan +nan +nan +1", table.concat(contents.describe(path), "\n"))
+    end)
+  end)
+
+  it("is refused by name where it is damaged, of another model, or none", function()
+    fails({"nowhere", "is not there"}, trained.read, "nowhere")
+    fails({"nowhere", "is not there"}, contents.describe, "nowhere")
+    fails("holds no resnet20, it is of a run of lenet: missing: conv1.weight", trained.model, trained.read(dir),
+      "resnet20", require("models").open)
+    with_file("hello, this is text", ".txt", function(path)
+      fails({path, "of no known kind"}, contents.describe, path)
+      fails({path, "safetensors: "}, trained.read, path)
+    end)
+    local file = dir .. "/step-8/model.safetensors"
+    local bytes = checkpoints.bytes(file)
+    checkpoints.with_bytes(file, bytes:sub(1, -2) .. "!", function()
+      fails({"model.safetensors is damaged"}, trained.read, dir)
+      local ok, lines = pcall(contents.describe, dir .. "/step-8")
+      has(ok and table.concat(lines, "\n") or lines, "model.safetensors is damaged")
+    end)
+    checkpoints.with_bytes(file, checkpoints.bytes(dir .. "/step-4/model.safetensors"), function()
+      fails("step-8: model.safetensors is damaged", trained.read, dir)
+    end)
+    checkpoints.with_bytes(dir .. "/step-8/manifest", nil, function()
+      assert.equal(4, trained.read(dir).step)
+      fails("step-8 is no complete checkpoint", trained.read, dir .. "/step-8")
+    end)
+  end)
+end)
