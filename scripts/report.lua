@@ -1,131 +1,76 @@
---- Reads the JSONL logs of training runs and prints a table with one row per run.
--- build/atomo-lua scripts/report.lua none.jsonl svd.jsonl entry.jsonl
+--- Reads the JSONL logs of training runs: prints a table with one row per run, writes an HTML page with charts.
+-- build/atomo-lua scripts/report.lua none.jsonl svd.jsonl entry.jsonl -o report.html
 local atomo = require "atomo"
 local cli, log = atomo.cli, atomo.log
+local charts = require "atomo.tools.report.charts"
+local files = require "atomo.core.files"
+local page = require "atomo.tools.report.page"
+local plot = require "atomo.tools.plot"
+local runs = require "atomo.tools.runs"
+local series = require "atomo.tools.report.series"
+local tables = require "atomo.tools.report.tables"
 
 local opts = cli.parse {
   name = "report.lua",
-  about = "Prints one row per run of one or more logs (--log of the training scripts).",
+  about = "Prints one row per run of one or more logs (--log of the training scripts), and writes a page that shows " ..
+    "accuracy and loss against time, epochs and bytes, the time of a step, bytes and variance by layer, and settings.",
   examples = {
     "build/atomo-lua scripts/report.lua run.jsonl",
-    "build/atomo-lua scripts/report.lua --logs none.jsonl,svd.jsonl --reach 0.6",
+    "build/atomo-lua scripts/report.lua none.jsonl svd.jsonl -o report.html",
+    "build/atomo-lua scripts/report.lua none.jsonl svd.jsonl --reach 0.6 --charts figures/cifar",
     "build/atomo-lua scripts/report.lua run.jsonl --plot curve",
   },
   options = {
-    {"logs", "list", nil, "more log files"},
+    {"output", "string", "", "write a page as FILE: one file, for a browser or for printing", metavar = "FILE.html",
+      alias = {"o"}},
+    {"title", "string", "", "title of the page", metavar = "TEXT"},
+    {"charts", "string", "", "write every chart as PREFIX_NAME.svg (and .png if rsvg-convert or ImageMagick is " ..
+      "installed)", metavar = "PREFIX"},
     {"plot", "string", "", "draw the losses over the steps as FILE.svg (and FILE.png if a converter is " ..
       "installed)", metavar = "FILE"},
     {"reach", "number", 0, "show when each run first reaches this test accuracy; 0: do not", min = 0, max = 1},
+    {"logs", "list", nil, "more log files"},
   },
-  positional = {{"log", "string", nil, "log file"}},
+  positional = {{"log", "string", nil, "log file", repeated = true}},
 }
 
-local paths = opts.logs or {}
-if opts.log then table.insert(paths, 1, opts.log) end
+local paths = opts.log
+for _, path in ipairs(opts.logs or {}) do paths[#paths + 1] = path end
 if #paths == 0 then
   io.stderr:write("report.lua: no log file was named; --help shows how\n")
   os.exit(2)
 end
+local list = runs.read_all(paths, function(text) io.stderr:write(("warning: %s\n"):format(text)) end)
+series.name_runs(list)
 
---- Returns the runs of a log. Runs are appended to a log; each begins with an event "run".
-local function runs_of(path)
-  local events, bad = log.read(path)
-  for _, b in ipairs(bad) do io.stderr:write(("warning: %s\n"):format(b.message)) end
-  local runs, run = {}, nil
-  for _, e in ipairs(events) do
-    if e.event == "run" then
-      run = {path = path, settings = e.settings or {}, ranks = e.ranks, steps = 0, images_ms = 0, bytes = 0, dense = 0,
-        epochs = {}, losses = {}}
-      runs[#runs + 1] = run
-    elseif run and e.event == "step" then
-      run.losses[#run.losses + 1] = {e.step, e.loss}
-      run.steps, run.bytes, run.dense = run.steps + 1, run.bytes + (e.bytes_out or 0), run.dense + (e.dense_bytes or 0)
-      run.ms = (run.ms or 0) + (e.ms and e.ms.step or 0)
-    elseif run and e.event == "epoch" then
-      e.step = run.losses[#run.losses] and run.losses[#run.losses][1]
-      run.epochs[#run.epochs + 1] = e
-    elseif run and e.event == "end" then
-      run.finish = e
-    end
+print(log.table(tables.results(list, opts.reach, function(run) return run.file end)))
+
+local written = {}
+local function note(paths_written)
+  for _, path in ipairs(paths_written) do written[#written + 1] = path end
+end
+
+--- Returns a chart of every run's training loss, and test loss if it was evaluated, over steps.
+local function loss_chart()
+  local axis = {key = "steps", label = "step", units = {{1, ""}},
+    of = function(e) return e.event == "epoch" and e.last_step or e.step end}
+  local curves = series.of(list, axis, "loss")
+  for _, s in ipairs(curves) do
+    if #list == 1 then s.name = s.name:match "[^,]*$":gsub("^ ", "") end
   end
-  return runs
+  return {title = "Loss over steps", x = {label = "step"}, y = {label = "loss", clip = true}, series = curves}
 end
 
-local function percent(v) return v and ("%.2f %%"):format(100 * v) or "-" end
-
---- Returns when the test accuracy --reach was first reached: "epoch 7, 1m02s".
-local function reached(run)
-  for _, e in ipairs(run.epochs) do
-    if e.test_accuracy and e.test_accuracy >= opts.reach then
-      return ("epoch %d, %s"):format(e.epoch, log.duration(e.time))
-    end
-  end
-  return "-"
+if opts.output ~= "" then
+  local title = opts.title ~= "" and opts.title or ("Report of %d run%s"):format(#list, #list == 1 and "" or "s")
+  files.save("report", opts.output, page.html(list, title, opts.reach))
+  note {opts.output}
 end
-
-local function best(run)
-  local most
-  for _, e in ipairs(run.epochs) do
-    if e.test_accuracy and (not most or e.test_accuracy > most) then most = e.test_accuracy end
-  end
-  return most
+if opts.charts ~= "" then
+  local all = charts.curves(list, 720, true)
+  all[#all + 1] = charts.times(list, 900)
+  for _, chart in ipairs(charts.layers(list, 800)) do all[#all + 1] = chart end
+  for _, chart in ipairs(all) do note(plot.save_svg(opts.charts .. "_" .. chart.name, chart.svg)) end
 end
-
---- Returns losses over steps as at most 200 points, each the mean over equally many steps, without NaN.
-local function thinned(losses)
-  local points, every = {}, math.ceil(#losses / 200)
-  for first = 1, #losses, every do
-    local sum, n, last = 0, 0, math.min(#losses, first + every - 1)
-    for i = first, last do
-      local loss = losses[i][2]
-      if type(loss) == "number" then sum, n = sum + loss, n + 1 end
-    end
-    if n > 0 then points[#points + 1] = {losses[last][1], sum / n} end
-  end
-  return points
-end
-
---- Returns a chart of every run's training loss, and test loss if it was evaluated.
-local function chart_of(runs)
-  local series = {}
-  for _, run in ipairs(runs) do
-    local name = #runs > 1 and ("%s %s "):format(run.path:match "[^/]*$", run.settings.compress or "") or ""
-    local test = {}
-    for _, e in ipairs(run.epochs) do
-      if type(e.test_loss) == "number" and e.step then test[#test + 1] = {e.step, e.test_loss} end
-    end
-    local training = thinned(run.losses)
-    if #training > 0 then series[#series + 1] = {name = name .. "training", points = training} end
-    if #test > 0 then series[#series + 1] = {name = name .. "test", points = test} end
-  end
-  return {title = "Loss over steps", x = {label = "step"}, y = {label = "loss"}, series = series}
-end
-
-local header = {"log", "model", "compress", "ranks", "steps", "test", "best", "ms/step", "sent/step", "less", "time"}
-if opts.reach > 0 then header[#header + 1] = ("to %g %%"):format(100 * opts.reach) end
-local rows, runs = {header}, {}
-for _, path in ipairs(paths) do
-  for _, run in ipairs(runs_of(path)) do
-    runs[#runs + 1] = run
-    local last = run.finish or run.epochs[#run.epochs] or {}
-    local row = {
-      path:match "[^/]*$", run.settings.model or "-", run.settings.compress or "-", run.ranks or "-", run.steps,
-      percent(last.test_accuracy), percent(best(run)),
-      run.steps > 0 and run.ms and ("%.1f"):format(run.ms / run.steps) or "-",
-      run.steps > 0 and log.bytes(run.bytes / run.steps) or "-",
-      run.bytes > 0 and log.ratio(run.dense / run.bytes) or "-",
-      last.time and log.duration(last.time) .. (run.finish and "" or " (unfinished)") or "-",
-    }
-    if opts.reach > 0 then row[#row + 1] = reached(run) end
-    rows[#rows + 1] = row
-  end
-end
-if #rows == 1 then
-  io.stderr:write("report.lua: no run in " .. table.concat(paths, ", ") .. "\n")
-  os.exit(1)
-end
-print(log.table(rows))
-if opts.plot ~= "" then
-  local written = require("atomo.tools.plot").save(opts.plot, chart_of(runs))
-  print("written: " .. table.concat(written, ", "))
-end
+if opts.plot ~= "" then note(plot.save(opts.plot, loss_chart())) end
+if #written > 0 then print("written: " .. table.concat(written, ", ")) end

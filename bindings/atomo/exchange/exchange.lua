@@ -10,6 +10,7 @@ local adapt = require "atomo.exchange.auto.bucket_size"
 local check = require "atomo.exchange.check"
 local failure = require "atomo.exchange.failure"
 local fuse_small = require "atomo.exchange.fuse_small"
+local layers = require "atomo.exchange.layers"
 local memories = require "atomo.exchange.memories"
 local pushed = require "atomo.exchange.pushed"
 local routes = require "atomo.exchange.route"
@@ -293,6 +294,10 @@ function Exchange:stats()
     relative_variance = coded and (coded.square or 0) > 0 and coded.variance / coded.square or nil,
     ms = {encode = ms.encode, exchange = ms.exchange, decode = ms.decode}}
 end
+
+--- Returns figures of the last step by tensor (layers.lua), nil if it encoded no messages.
+---@return table[]?
+function Exchange:layers() return layers.of(self) end
 
 --- Raises on every rank, naming the first difference, unless v is bit-identical on all ranks. v: a tensor, a table of
 --- tensors by name, or an object with state_dict() (a model, an optimizer, an EMA). [collective]

@@ -179,6 +179,7 @@ local function run_epoch(self, epoch)
     accuracy = place.right / math.max(place.judged, 1), bytes_out = self.bytes_out}
   local extra = test(self, info, ended)
   if self.check_every ~= false then check_replicas(self) end
+  info.layers = self.exchange.layers and self.exchange:layers()
   self.report:epoch(info)
   if self.on_epoch then self.on_epoch(info) end
   if ended then self.place = begin_epoch(epoch + 1) end

@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
 local log = require "atomo.core.log"
+local step_time = require "atomo.train.step_time"
 local version = require "atomo.core.version"
 local ffi, C = f.ffi, f.C
 
@@ -49,19 +50,6 @@ function Report:line(text)
   elseif self.main and not self.quiet then files.say(text) end
 end
 
---- Returns how the main thread's time was spent: "forward 31% backward 55% ... other 2%", in total 100 %. sums:
---- milliseconds by stage, and of complete steps. Encoding and decoding count only as far as the main thread did or
---- awaited them; work of other threads that overlaps with backward takes no time of the step.
-local function time_split(sums)
-  local busy = 0
-  for _, name in ipairs {"data", "forward", "backward", "exchange", "update"} do busy = busy + (sums[name] or 0) end
-  local coding = (sums.encode or 0) + (sums.decode or 0)
-  local seen = coding > 0 and math.min(1, math.max(0, sums.step - busy) / coding) or 0
-  return log.shares({{"data", sums.data or 0}, {"forward", sums.forward or 0}, {"backward", sums.backward or 0},
-    {"encode", seen * (sums.encode or 0)}, {"exchange", sums.exchange or 0}, {"decode", seen * (sums.decode or 0)},
-    {"update", sums.update or 0}}, sums.step)
-end
-
 --- Adds a step's loss and accuracy, weighed by their counts. Those of a local step are this rank's only and are kept in
 --- sums.open; at the end of the round they are replaced by the sums over all ranks.
 local function add_means(sums, info)
@@ -104,7 +92,8 @@ function Report:step(info)
     self.sums = nil -- the next line has sums of its own
     return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s  lr %.4f  [%s]"):format(
       info.epoch, self.epochs, loss, 100 * accuracy,
-      sums.images / (sums.step / 1e3), self:sent(sums.bytes / sums.n, sums.dense / sums.n), info.lr, time_split(sums))
+      sums.images / (sums.step / 1e3), self:sent(sums.bytes / sums.n, sums.dense / sums.n), info.lr,
+      log.shares(step_time.parts(sums), sums.step))
   end)
 end
 
@@ -117,7 +106,7 @@ end
 
 function Report:epoch(info)
   self:write {event = "epoch", epoch = info.epoch, loss = info.loss, accuracy = info.accuracy,
-    test_loss = info.test_loss, test_accuracy = info.test_accuracy, bytes_out = info.bytes_out}
+    test_loss = info.test_loss, test_accuracy = info.test_accuracy, bytes_out = info.bytes_out, layers = info.layers}
   local test = info.test_accuracy and
     ("  test loss %.4f acc %.2f%%"):format(info.test_loss, 100 * info.test_accuracy) or ""
   self:line(("epoch %d/%d  loss %.4f  acc %.2f%%%s  %s"):format(info.epoch, self.epochs, info.loss,
