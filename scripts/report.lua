@@ -43,7 +43,7 @@ end
 local list = runs.read_all(paths, function(text) io.stderr:write(("warning: %s\n"):format(text)) end)
 series.name_runs(list)
 
-print(log.table(tables.results(list, opts.reach, function(run) return run.file end)))
+print(log.table(tables.results(list, opts.reach, "log", function(run) return run.path:match "[^/]*$" end)))
 
 local written = {}
 local function note(paths_written)

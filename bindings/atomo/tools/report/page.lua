@@ -121,7 +121,7 @@ function M.html(list, title, aim)
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
     ("<title>%s</title>\n<style>\n%s</style></head>\n<body>"):format(escape(title), style),
     ("<h1>%s</h1>"):format(escape(title)), buttons(list),
-    "<h2>Results</h2>", html_table(tables.results(list, aim, function(run) return run.name end), "sorted")}
+    "<h2>Results</h2>", html_table(tables.results(list, aim, "run", function(run) return run.name end), "sorted")}
   add_charts(out, "Accuracy and loss", "Lines with markers: test set. Thin lines: training, means over steps. " ..
     "A dashed line lies on another one.", charts.curves(list, 430, false))
   add_charts(out, "Time", "Means over all steps but the first two. Encoding and decoding count as far as the main " ..

@@ -32,10 +32,11 @@ M.columns = {
 --- Returns the table of results: a header, and a row for each run.
 ---@param list atomo.Run[]
 ---@param aim number    test accuracy whose time is shown; 0: none
----@param name fun(run: atomo.Run): string  the first column
+---@param title string  of the first column
+---@param name fun(run: atomo.Run): string  its cells
 ---@return string[][]
-function M.results(list, aim, name)
-  local header, rows = {"run"}, {}
+function M.results(list, aim, title, name)
+  local header, rows = {title}, {}
   for i, column in ipairs(M.columns) do header[i + 1] = column[1] end
   if aim > 0 then header[#header + 1] = ("to %g %%"):format(100 * aim) end
   for k, run in ipairs(list) do
