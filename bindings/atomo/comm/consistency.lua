@@ -93,7 +93,8 @@ function M.items(t, skip)
 end
 
 --- Settings that may differ between ranks: file names and the number of threads.
-local own = {log = true, save = true, resume = true, data = true, text = true, threads = true, flight = true}
+local own = {log = true, csv = true, tensorboard = true, save = true, resume = true, data = true, text = true,
+  threads = true, flight = true}
 
 --- Items for check: the data of a loader that distributes it over the ranks. A loader of size 1 distributes nothing,
 --- and its data may differ between ranks.

@@ -35,16 +35,28 @@ return function(log)
     return i % self.every == 0 or now - self.shown_at >= self.seconds
   end
 
+  --- Returns parts, separated by two spaces, as many from the first on as fit in `room` columns.
+  local function fitting(parts, room)
+    local line = ""
+    for k, part in ipairs(parts) do
+      if k > 1 and #line + 2 + #part > room then break end
+      line = k == 1 and part or line .. "  " .. part
+    end
+    return line
+  end
+
   --- Reports that step i is done. text follows the counter; if it is a function, it is called only when a line is
-  --- shown.
+  --- shown, with true if it is redrawn on a terminal. A list of texts is shown as far as it fits there.
   ---@param i integer
-  ---@param text string|fun():string|nil
+  ---@param text string|string[]|fun(live: boolean):(string|string[])|nil
   function Progress:update(i, text)
     local now = self.clock()
     if not due(self, i, now) then return end
     self.shown_at = now
-    if type(text) == "function" then text = text() end
-    local line = head(self, i, now) .. (text and "  " .. text or "")
+    if type(text) == "function" then text = text(self.redraw ~= nil) end
+    local line = head(self, i, now)
+    if type(text) == "table" then text = fitting(text, self.redraw and self.redraw - 3 - #line or math.huge) end
+    if text then line = line .. "  " .. text end
     if not self.redraw then return put(self, line .. "\n") end
     line = line:sub(1, self.redraw - 1)
     put(self, "\r" .. line .. (" "):rep(self.drawn - #line))

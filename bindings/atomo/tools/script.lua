@@ -50,6 +50,9 @@ function M.options(own, d)
     {"resume", "string", "", "DIR: its newest checkpoint; DIR/step-N: that one; auto: the newest of --save, else a " ..
       "fresh start. The run ends bit-identical to one that was not stopped", metavar = "DIR|auto"},
     {"log", "string", "", "JSONL file, to which a line per run, step and epoch is appended", metavar = "FILE"},
+    {"csv", "string", "", "file of comma-separated values: a row per step and epoch is appended", metavar = "FILE"},
+    {"tensorboard", "string", "", "folder for a TensorBoard event file: loss, accuracy, speed, bytes, variance, times",
+      metavar = "DIR"},
     {"profile", "flag", false, "print rank 0's time in each operator, forward and backward, over steps 3 to 12"},
     {"check-replicas", "flag", false, "check every 100 steps and every epoch that all ranks hold the same bits"},
     {"eval-every", "int", d.eval_every, "evaluate on the test set every N epochs; 0: never", min = 0, unit = "epochs"},
@@ -124,6 +127,7 @@ function M.arguments(opts, last, t)
   t.max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil
   t.check_replicas, t.nonfinite = opts.check_replicas or nil, opts.nonfinite
   t.save, t.resume, t.log, t.settings = given(opts.save), given(opts.resume), given(opts.log), opts
+  t.csv, t.tensorboard = given(opts.csv), given(opts.tensorboard)
   t.save_every, t.keep = given(opts.save_every), t.save and opts.keep or nil
   t.on_step = opts.profile and mpi.world.rank == 0 and require("atomo.tools.profile").hook(last, files.say) or nil
   return t

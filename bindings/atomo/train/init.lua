@@ -221,7 +221,8 @@ local function setup(o)
   self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,
     exchange = self.exchange, comm = self.comm, clip_norm = o.clip_norm, clip_value = o.clip_value,
     accumulate = self.accumulate, local_sgd = self.local_sgd, names = self.names}
-  self.report = new_report {comm = self.comm, log = o.log, quiet = o.quiet, settings = o.settings,
+  self.report = new_report {comm = self.comm, log = o.log, csv = o.csv, tensorboard = o.tensorboard,
+    quiet = o.quiet, settings = o.settings,
     epochs = self.epochs, steps = math.ceil(self.train_loader.steps / self.accumulate), max_steps = self.max_steps}
   self.exchange.notify = function(text, event)
     self.report:line(text)

@@ -36,6 +36,8 @@ local raise = require("atomo.ffi").raise
 --- the newest of `save`, else a new run. A resumed run is bit-identical to an uninterrupted one
 ---@field state table<string, table>?  the user's objects by name, with state_dict and load_state_dict: saved, restored
 ---@field log string?               JSONL file, appended by rank 0
+---@field csv string?               the same figures as comma-separated values, a row per step and epoch, appended
+---@field tensorboard string?       folder in which rank 0 writes a TensorBoard event file
 ---@field quiet boolean?            no progress lines
 ---@field settings table?           written to the first line of the log
 ---@field on_step (fun(info: table))?   after every step, on every rank
@@ -45,6 +47,7 @@ local known = {
   epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true,
   quiet = true, save = true, resume = true, accumulate = true, local_steps = true, outer = true, clip_norm = true,
   clip_value = true, settings = true, on_step = true, on_epoch = true, save_every = true, keep = true, state = true,
+  csv = true, tensorboard = true,
 }
 local required = {"model", "data", "optimizer"}
 
@@ -124,7 +127,7 @@ local function check_options(o)
   check_data(o.data)
   for _, name in ipairs {"on_step", "on_epoch", "schedule", "loss"} do check_callable(o, name) end
   if o.accuracy then check_callable(o, "accuracy") end
-  for _, name in ipairs {"save", "resume", "log"} do check_kind(o, name, "string", "a path") end
+  for _, name in ipairs {"save", "resume", "log", "csv", "tensorboard"} do check_kind(o, name, "string", "a path") end
   check_kind(o, "quiet", "boolean", "true or false")
   if type(o.check_replicas) ~= "boolean" then check_count(o, "check_replicas", 1) end
   for _, name in ipairs {"epochs", "max_steps", "eval_every"} do check_count(o, name, 0) end

@@ -1,8 +1,10 @@
 --- Output of a run on rank 0 (stage 10): progress lines, the JSONL log (docs/guide.md), the closing table.
 local f = require "atomo.ffi"
+local csv = require "atomo.train.outputs.csv"
 local files = require "atomo.core.files"
 local log = require "atomo.core.log"
 local step_time = require "atomo.train.step_time"
+local tensorboard = require "atomo.train.outputs.tensorboard"
 local version = require "atomo.core.version"
 local ffi, C = f.ffi, f.C
 
@@ -10,13 +12,18 @@ local ffi, C = f.ffi, f.C
 local Report = {}
 Report.__index = Report
 
---- opts: comm, log (path), quiet, settings, epochs, steps (per epoch), max_steps
+--- opts: comm, log, csv (paths), tensorboard (a folder), quiet, settings, epochs, steps (per epoch), max_steps
 local function new(opts)
   local self = setmetatable({}, Report)
   for key, value in pairs(opts) do self[key] = value end
   self.main = self.comm.rank == 0
   self.total = math.min(self.epochs * self.steps, self.max_steps or math.huge)
   if self.main and opts.log then self.file = log.open(opts.log) end
+  self.outputs = {}
+  if self.main and opts.csv then self.outputs[1] = csv.open(opts.csv) end
+  if self.main and opts.tensorboard then
+    self.outputs[#self.outputs + 1] = tensorboard.open(opts.tensorboard, self.comm.hostname)
+  end
   if self.main and not self.quiet then self.progress = log.progress {total = self.total} end
   return self
 end
@@ -71,6 +78,7 @@ function Report:step(info)
     lr = info.lr, images_per_s = info.images_per_s, bytes_out = info.bytes_out, bytes_in = info.bytes_in,
     dense_bytes = info.dense_bytes, variance = info.variance,
     relative_variance = info.relative_variance, hidden = info.hidden, ms = info.ms}
+  for _, out in ipairs(self.outputs) do out:step(info, self:seconds()) end
   if not self.main then return end
   local sums = self.sums or {step = 0, images = 0, loss = 0, count = 0, right = 0, judged = 0, n = 0, bytes = 0,
     dense = 0, open = {loss = 0, count = 0, right = 0, judged = 0}}
@@ -87,14 +95,27 @@ function Report:step(info)
     self.all_hidden, self.hidden_steps = (self.all_hidden or 0) + info.hidden, (self.hidden_steps or 0) + 1
   end
   if not self.progress then return end
-  self.progress:update(info.step, function()
+  self.progress:update(info.step, function(live)
     local loss, accuracy = self:means()
     self.sums = nil -- the next line has sums of its own
+    if live then return self:live(info, sums, loss, accuracy) end
     return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s  lr %.4f  [%s]"):format(
       info.epoch, self.epochs, loss, 100 * accuracy,
       sums.images / (sums.step / 1e3), self:sent(sums.bytes / sums.n, sums.dense / sums.n), info.lr,
       log.shares(step_time.parts(sums), sums.step))
   end)
+end
+
+--- Returns the parts of the line that is redrawn on a terminal, the most important first.
+function Report:live(info, sums, loss, accuracy)
+  local parts = {("epoch %d/%d"):format(info.epoch, self.epochs), ("loss %.4f"):format(loss),
+    ("acc %.1f%%"):format(100 * accuracy), ("%.0f img/s"):format(sums.images / (sums.step / 1e3))}
+  if sums.bytes > 0 and self.comm.size > 1 then
+    parts[#parts + 1] = log.bytes(sums.bytes / (sums.step / 1e3)) .. "/s sent"
+    parts[#parts + 1] = log.ratio(sums.dense / sums.bytes) .. " less"
+  end
+  parts[#parts + 1] = ("lr %.4g"):format(info.lr)
+  return parts
 end
 
 --- Returns "68.7 kB/step (15.8x less than dense)". bytes and dense: bytes per rank and step.
@@ -107,6 +128,7 @@ end
 function Report:epoch(info)
   self:write {event = "epoch", epoch = info.epoch, loss = info.loss, accuracy = info.accuracy,
     test_loss = info.test_loss, test_accuracy = info.test_accuracy, bytes_out = info.bytes_out, layers = info.layers}
+  for _, out in ipairs(self.outputs) do out:epoch(info, self:seconds()) end
   local test = info.test_accuracy and
     ("  test loss %.4f acc %.2f%%"):format(info.test_loss, 100 * info.test_accuracy) or ""
   self:line(("epoch %d/%d  loss %.4f  acc %.2f%%%s  %s"):format(info.epoch, self.epochs, info.loss,
@@ -119,6 +141,7 @@ function Report:finish(info)
     test_loss = info.test_loss, test_accuracy = info.test_accuracy, seconds = info.seconds,
     bytes_out = info.bytes_out, skipped = info.skipped}
   if self.file then self.file:close() end
+  for _, out in ipairs(self.outputs) do out:close() end
   if not self.progress then return end
   self.progress:finish()
   local steps = math.max(info.step - (self.first or 0) - info.skipped, 1) -- without those before it was resumed

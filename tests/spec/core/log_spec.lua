@@ -184,6 +184,19 @@ describe("the progress line", function()
     end
   end)
 
+  it("drops the last parts of a list that do not fit on a terminal, and shows all elsewhere", function()
+    for _, case in ipairs {{28, "loss 1  acc 2"}, {24, "loss 1"}, {0, "loss 1  acc 2  end"}} do
+      local said = {}
+      local p = log.progress {total = 9, every = 1, width = case[1], clock = function() return 0 end, stream = {
+        write = function(_, text) said[#said + 1] = text end}}
+      p:update(9, function(live)
+        assert.equal(case[1] > 0, live)
+        return {"loss 1", "acc 2", "end"}
+      end)
+      assert.equal("9/9  0 ms  " .. case[2], (table.concat(said):gsub("[\r\n]", "")))
+    end
+  end)
+
   it("makes room for whole lines", function()
     local said, p = run(80, {1})
     p:line "warning"
