@@ -12,7 +12,7 @@ local spawn = require "support.spawn"
 local tensorboard = require "atomo.train.outputs.tensorboard"
 local with_file = require "support.with_file"
 
--- ---- a reader of event files -----------------------------------------------------------------------------------------
+-- ---- a reader of event files --------------------------------------------------------------------------------------
 
 --- CRC-32C bit by bit, reflected, from its definition.
 local function crc_of(text)
@@ -103,7 +103,7 @@ local function events(bytes)
   return list
 end
 
--- ---- specs -----------------------------------------------------------------------------------------------------------
+-- ---- specs --------------------------------------------------------------------------------------------------------
 
 local function read(path)
   local file = assert(io.open(path, "rb"))
