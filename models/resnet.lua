@@ -13,6 +13,7 @@ local function shortcut(cin, cout, stride)
 end
 
 local Block = nn.Module:extend "BasicBlock"
+Block.torch_names = {shortcut = "downsample"} -- torchvision's name
 
 function Block:init(cin, cout, stride)
   self.conv1 = conv(cin, cout, 3, {stride = stride, padding = 1, bias = false})
@@ -28,6 +29,7 @@ function Block:forward(x)
 end
 
 local Bottleneck = nn.Module:extend "Bottleneck"
+Bottleneck.torch_names = {shortcut = "downsample"}
 
 function Bottleneck:init(cin, cout, stride)
   local inner = cout / 4

@@ -25,7 +25,7 @@ local opts = cli.parse {
     {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
   },
   positional = {{"weights", "string", nil, "folder of checkpoints (its newest), DIR/best, DIR/step-N, or a file: " ..
-    ".safetensors, .npz", required = true}},
+    ".safetensors, .npz, .pt, .pth (PyTorch's)", required = true}},
 }
 
 local world, say = atomo.mpi.world, script.say

@@ -14,11 +14,11 @@ local opts = cli.parse {
     "build/atomo-lua scripts/inspect.lua run",
     "build/atomo-lua scripts/inspect.lua run/best --only conv1",
     "build/atomo-lua scripts/inspect.lua run/step-120/optimizer.safetensors",
-    "build/atomo-lua scripts/inspect.lua run.jsonl",
+    "build/atomo-lua scripts/inspect.lua run.jsonl resnet18.pth",
   },
   options = {{"only", "string", "", "only tensors whose names contain TEXT"}},
   positional = {{"path", "string", nil, "folder of checkpoints, DIR/best, DIR/step-N, or a file: .safetensors, " ..
-    ".npz, .npy, .jsonl", required = true, repeated = true}},
+    ".npz, .npy, .pt, .jsonl", required = true, repeated = true}},
 }
 
 for i, path in ipairs(opts.path) do

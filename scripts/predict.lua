@@ -21,7 +21,7 @@ local opts = cli.parse {
   },
   options = {
     {"weights", "string", nil, "folder of checkpoints (its newest), DIR/best, DIR/step-N, or a file: .safetensors, " ..
-      ".npz", required = true, metavar = "FILE"},
+      ".npz, .pt, .pth (PyTorch's)", required = true, metavar = "FILE"},
     {"model", "string", "", "network: resnet20, ..., or a file my_model.lua; if absent: that of the run that saved it"},
     {"data", "string", "", "data set that it was trained on, for names of classes and normalisation; synthetic: the " ..
       "built-in one"},

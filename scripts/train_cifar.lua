@@ -3,6 +3,7 @@
 --   mpirun -n 2 build/atomo-lua scripts/train_cifar.lua
 local atomo = require "atomo"
 local cli = atomo.cli
+local initial_weights = require "atomo.tools.initial_weights"
 local script = require "atomo.tools.script"
 
 local models = require "models"
@@ -20,6 +21,7 @@ local opts = cli.parse {
     "build/atomo-lua scripts/train_cifar.lua --compress none --conv direct",
     "build/atomo-lua scripts/train_cifar.lua --compress entry:ratio=16 --max-steps 20 --eval-every 0",
     "mpirun -n 2 build/atomo-lua scripts/train_cifar.lua --save run --save-every 10m --resume auto",
+    "build/atomo-lua scripts/train_cifar.lua --model resnet18 --init resnet18.pth --data cifar-10-batches-bin",
     "build/atomo-lua scripts/train_cifar.lua --load scripts/atoms/head_tail.lua --compress head_tail:ratio=32,rank=2",
   },
   options = script.options({
@@ -28,6 +30,8 @@ local opts = cli.parse {
       metavar = "PATH"},
     {"test-share", "number", 0.1, "part of the data that is held out for tests, if they have no test part", above = 0,
       max = 0.9},
+    {"init", "string", "", "initial weights: a checkpoint, or a file .safetensors, .npz, .pt or .pth (PyTorch's); " ..
+      "the last layer may be of another number of classes", metavar = "FILE"},
     {"model", "string", "resnet20", "network: lenet, mlp, resnet18, resnet20, vgg11, ..., or a file my_model.lua"},
     {"epochs", "int", 5, "passes over the training set", min = 1, unit = "epochs"},
     {"batch", "int", 64, "images per rank and step", min = 1, unit = "images"},
@@ -71,6 +75,13 @@ local function count(set) return set.n or set:size() end
 
 local train_loader, test_loader = loader(data.train, true), loader(data.test, false)
 
+local initial
+if opts.init ~= "" then
+  local loaded, left_out, matched = initial_weights.load(opts.init, model, data.shape[3])
+  initial = ("initial weights: %s, %d tensors, matched by %s%s"):format(opts.init, loaded, matched,
+    #left_out > 0 and "; of another number of classes: " .. table.concat(left_out, ", ") or "")
+end
+
 local exchange, how = script.exchange(opts)
 
 say("%s", cli.echo(opts))
@@ -78,6 +89,7 @@ say("data: %s, %d training and %d test images, %d classes", data.name, count(dat
   data.classes)
 say("model: %s, %d parameters, gradient %.2f MB; %s", opts.model, model:num_parameters(),
   4 * model:num_parameters() / 1e6, how)
+if initial then say("%s", initial) end
 say("ranks: %d, threads a rank: %d, convolutions: %s", world.size, threads, atomo.nn.conv_engine())
 say("versions: %s", atomo.version_text())
 

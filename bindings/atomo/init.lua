@@ -22,7 +22,7 @@ end
 local lazy = {
   nn = "atomo.nn", F = "atomo.nn.functional", mpi = "atomo.comm.mpi", data = "atomo.data", optim = "atomo.optim",
   schedule = "atomo.optim.schedule", cli = "atomo.tools.cli", log = "atomo.core.log", text = "atomo.data.text",
-  profile = "atomo.tools.profile",
+  profile = "atomo.tools.profile", torch = "atomo.nn.torch",
 }
 local lazy_names = {
   versions = "atomo.core.version", version_text = "atomo.core.version",

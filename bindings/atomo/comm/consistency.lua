@@ -94,7 +94,7 @@ end
 
 --- Settings that may differ between ranks: file names and the number of threads.
 local own = {log = true, csv = true, tensorboard = true, save = true, resume = true, data = true, text = true,
-  threads = true, flight = true}
+  init = true, threads = true, flight = true}
 
 --- Items for check: the data of a loader that distributes it over the ranks. A loader of size 1 distributes nothing,
 --- and its data may differ between ranks.

@@ -74,6 +74,7 @@ local checkpoint = autograd.operator {
 
 ---@class atomo.Checkpoint: atomo.Module
 local Checkpoint = Module:extend "Checkpoint"
+Checkpoint.torch_names = {body = ""}
 
 --- nn.Checkpoint(body). body: a module whose forward returns one tensor.
 function Checkpoint:init(body)

@@ -96,6 +96,10 @@ local function tensors_of(list)
   return list
 end
 
+--- Calls fn(name, tensor, is_buffer, module, the module's name) for all parameters and buffers in order, a shared
+--- one under each of its names.
+function Module:each_state(fn) visit.state(self, fn) end
+
 --- Returns a list of {name, parameter}, each parameter once.
 function Module:named_parameters() return visit.named_state(self, false) end
 

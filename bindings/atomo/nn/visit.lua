@@ -69,15 +69,16 @@ end
 --- Is t a parameter: made by atomo.param (frozen or not), or a leaf that requires a gradient?
 local function is_parameter(t) return not t.node and (t.is_parameter or t.requires_grad) or false end
 
---- Calls visit(full name, tensor, is_buffer) for all parameters and buffers, those of a module before those of its
---- submodules. A shared tensor is visited under each of its names. open: the modules that contain this one.
+--- Calls visit(full name, tensor, is_buffer, module, the module's name) for all parameters and buffers, those of a
+--- module before those of its submodules. A shared tensor is visited under each of its names. open: the modules that
+--- contain this one.
 function M.state(self, visit, prefix, open)
   prefix, open = prefix or "", open or {}
   if open[self] then return end
   open[self] = true
   M.fields(self, function(name, value)
     local parameter = is_tensor(value) and is_parameter(value)
-    if parameter or self._buffers[name] then visit(joined(prefix, name), value, not parameter) end
+    if parameter or self._buffers[name] then visit(joined(prefix, name), value, not parameter, self, prefix) end
   end)
   M.fields(self, function(name, value)
     if M.is_module(value) then M.state(value, visit, joined(prefix, name), open) end

@@ -7,6 +7,7 @@ local manifest = require "atomo.train.checkpoint.manifest"
 local npy = require "atomo.tensor.npy"
 local runs = require "atomo.tools.runs"
 local safetensors = require "atomo.tensor.safetensors"
+local torch_file = require "atomo.nn.torch.file"
 local raise = require("atomo.ffi").raise
 
 local M = {}
@@ -64,6 +65,12 @@ end
 local function of_npz(lines, path, only)
   local tensors, unread = npy.from_npz(path)
   add_tensors(lines, tensors, only, unread)
+end
+
+local function of_torch(lines, path, only)
+  local opened, tensors = torch_file.open(path), {}
+  for _, entry in ipairs(opened.tensors) do tensors[entry.name] = torch_file.tensor(opened, entry) end
+  add_tensors(lines, tensors, only)
 end
 
 local function of_npy(lines, path) add_tensors(lines, {array = npy.from_npy(path)}, "") end
@@ -167,7 +174,7 @@ end
 --- End of a file's name -> what it holds, and function(lines, path, only) that adds lines about it.
 local kinds = {
   {"%.safetensors$", "safetensors", of_safetensors}, {"%.npz$", "NumPy archive", of_npz},
-  {"%.npy$", "NumPy array", of_npy}, {"%.jsonl$", "log", of_log},
+  {"%.npy$", "NumPy array", of_npy}, {"%.jsonl$", "log", of_log}, {"%.pth?$", "PyTorch state_dict", of_torch},
 }
 
 --- First bytes of a file, for names that say nothing.
@@ -184,7 +191,8 @@ local function kind_of_file(path)
   for _, entry in ipairs(signatures) do
     if head:find(entry[1]) then return kinds[entry[2]] end
   end
-  raise(("%s is of no known kind: expected a folder of checkpoints, .safetensors, .npz, .npy or a log"):format(path))
+  raise(("%s is of no known kind: expected a folder of checkpoints, .safetensors, .npz, .npy, .pt or a log"):format(
+    path))
 end
 
 --- Returns lines about a file or folder. Raises if it is of no known kind, or damaged.

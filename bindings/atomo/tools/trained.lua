@@ -1,5 +1,6 @@
 --- Opens what a training run has left: the model's tensors in a folder of checkpoints, one generation, a checkpoint of
--- an earlier version, a safetensors or NumPy file; and a model of the right number of classes and channels for them.
+-- an earlier version, a safetensors, NumPy or PyTorch file; and a model of the right number of classes and channels
+-- for them.
 local check = require "atomo.train.checkpoint"
 local disk = require "atomo.train.checkpoint.disk"
 local file = require "atomo.train.checkpoint.file"
@@ -7,13 +8,16 @@ local generation = require "atomo.train.checkpoint.generation"
 local manifest = require "atomo.train.checkpoint.manifest"
 local npy = require "atomo.tensor.npy"
 local safetensors = require "atomo.tensor.safetensors"
+local torch = require "atomo.nn.torch"
+local torch_file = require "atomo.nn.torch.file"
 local raise = require("atomo.ffi").raise
 
 local M = {}
 
 ---@class atomo.Trained
 ---@field path string                          the file that was read
----@field tensors table<string, atomo.Tensor>  the model's, by name
+---@field tensors table<string, atomo.Tensor>?  the model's, by name; nil of a PyTorch file
+---@field torch boolean?                       a PyTorch file: read when the model is known
 ---@field step integer?                        of a checkpoint
 ---@field epoch integer?
 ---@field identity table<string, string>       settings of the run, as texts; empty if unknown
@@ -72,27 +76,46 @@ local function of_safetensors(path)
     epoch = tonumber(metadata.epoch), identity = {}, inputs = {}}
 end
 
+--- Raises if nothing was found; returns it.
+local function not_empty(found)
+  if not next(found.tensors) then raise(("%s holds no tensors of a model"):format(found.path)) end
+  return found
+end
+
+--- A file of PyTorch: its tensors are matched with a model's when that is known.
+local function of_torch(path)
+  local shapes = {}
+  for _, entry in ipairs(torch_file.open(path).tensors) do
+    if not entry.name:match "num_batches_tracked$" then shapes[#shapes + 1] = entry.spec.size end
+  end
+  local first, last = shapes[1], shapes[#shapes]
+  return {path = path, torch = true, channels = #first == 4 and first[2] or nil, classes = last[1], identity = {},
+    inputs = {}}
+end
+
 --- Reads the model's tensors. Raises if the path has none.
 ---@param path string
 ---@return atomo.Trained
 function M.read(path)
   local folder = M.generation_of(path)
-  local found
-  if folder then
-    found = of_generation(folder)
-  elseif path:match "%.npz$" then
-    found = {path = path, tensors = npy.from_npz(path), identity = {}, inputs = {}}
-  else
-    found = of_safetensors(path)
+  if folder then return not_empty(of_generation(folder)) end
+  if path:match "%.npz$" then
+    return not_empty {path = path, tensors = npy.from_npz(path), identity = {}, inputs = {}}
   end
-  if not next(found.tensors) then raise(("%s holds no tensors of a model"):format(path)) end
-  return found
+  if path:match "%.pth?$" then return of_torch(path) end
+  return not_empty(of_safetensors(path))
 end
 
---- Returns the tensor that a model made with default options calls by the name of its first or last parameter.
-local function like(model, tensors, at)
+--- Returns the tensor that the file has under the name of a model's first or last parameter.
+local function like(model, found, at)
   local list = model:named_parameters()
-  return tensors[list[at > 0 and at or #list][1]]
+  return found.tensors and found.tensors[list[at > 0 and at or #list][1]]
+end
+
+--- Returns an error text of load_state_dict, at most about 200 characters of it.
+function M.shortened(why)
+  local text = tostring(why):gsub("^.-load_state_dict of %w+: ", "")
+  return #text > 200 and text:sub(1, 200):gsub(",[^,]*$", "") .. ", ..." or text
 end
 
 --- Makes the model of a name with the classes and channels that the weights have, and loads them.
@@ -105,14 +128,18 @@ function M.model(found, name, open)
   name = name ~= "" and name or found.identity.model
   if not name then raise(("%s does not say its model: name it, --model resnet20"):format(found.path)) end
   local probe = open(name, {})
-  local first, last = like(probe, found.tensors, 1), like(probe, found.tensors, 0)
-  local model = open(name, {classes = last and last:dim() > 0 and last:size(1) or nil,
-    channels = first and first:dim() == 4 and first:size(4) or nil})
+  local first, last = like(probe, found, 1), like(probe, found, 0)
+  local model = open(name, {classes = found.classes or last and last:dim() > 0 and last:size(1) or nil,
+    channels = found.channels or first and first:dim() == 4 and first:size(4) or nil})
+  if found.torch then
+    torch.load(found.path, model, {channels = found.channels or 3})
+    return model, name
+  end
   local ok, why = pcall(model.load_state_dict, model, found.tensors)
   if not ok then
-    local text, of = tostring(why):gsub("^.-load_state_dict of %w+: ", ""), found.identity.model
-    if #text > 200 then text = text:sub(1, 200):gsub(",[^,]*$", "") .. ", ..." end
-    raise(("%s holds no %s%s: %s"):format(found.path, name, of and (", it is of a run of %s"):format(of) or "", text))
+    local of = found.identity.model
+    raise(("%s holds no %s%s: %s"):format(found.path, name, of and (", it is of a run of %s"):format(of) or "",
+      M.shortened(why)))
   end
   return model, name
 end

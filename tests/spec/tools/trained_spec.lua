@@ -3,6 +3,7 @@ local atomo = require "atomo"
 local checkpoints = require "support.checkpoints"
 local contents = require "atomo.tools.contents"
 local fails = require "support.fails"
+local initial_weights = require "atomo.tools.initial_weights"
 local root = require "support.root"
 local safetensors = require "atomo.tensor.safetensors"
 local spawn = require "support.spawn"
@@ -99,6 +100,36 @@ describe("what training leaves", function()
     with_file("", ".npy", function(path)
       atomo.tensor({1, -2, 0 / 0}):save_npy(path)
       assert.matches("array +f32 +%[3%] +12 B +nan +nan +nan +1", table.concat(contents.describe(path), "\n"))
+    end)
+  end)
+
+  it("is written for PyTorch and evaluated from there; gives a model its initial weights", function()
+    local open = require("models").open
+    with_file("", ".pt", function(path)
+      atomo.torch.save(path, model)
+      local loaded = trained.model(trained.read(path), "lenet", open)
+      for name, t in pairs(model:state_dict()) do assert.equal(t:bytes(), loaded:state_dict()[name]:bytes()) end
+      has(table.concat(contents.describe(path), "\n"), "PyTorch state_dict", "[20,3,5,5]", "8 tensors")
+      for _, from in ipairs {path, dir} do
+        local same, other = open("lenet", {classes = 10}), open("lenet", {classes = 7})
+        assert.same({8, {}, "names"}, {initial_weights.load(from, same, 3)})
+        assert.equal(model[10].weight:bytes(), same[10].weight:bytes())
+        local before = other[10].weight:bytes()
+        local count, left_out = initial_weights.load(from, other, 3)
+        table.sort(left_out)
+        assert.same({6, {"9.bias", "9.weight"}}, {count, left_out})
+        assert.equal(before, other[10].weight:bytes())
+        assert.equal(model[8].weight:bytes(), other[8].weight:bytes())
+        fails({"does not fit the model"}, initial_weights.load, from, open("resnet20", {classes = 10}), 3)
+        fails({"does not fit the model", "7.weight is [500,1250]"}, initial_weights.load, from,
+          atomo.nn.Sequential {open("lenet", {classes = 10})[1], atomo.nn.MaxPool2d(2), atomo.nn.ReLU(), model[4],
+            atomo.nn.MaxPool2d(2), atomo.nn.ReLU(), atomo.nn.Flatten(), atomo.nn.Linear(1250, 400), atomo.nn.ReLU(),
+            atomo.nn.Linear(400, 10)}, 3)
+      end
+      local out, code = script("train_cifar", ("--model lenet --init %s --train-images 20 --batch 20 --epochs 1 " ..
+        "--eval-every 0 --lr 0"):format(path))
+      assert.equal(0, code, out)
+      has(out, ("initial weights: %s, 8 tensors, matched by names\n"):format(path))
     end)
   end)
 

@@ -1,0 +1,170 @@
+--- Zip archives as PyTorch writes them: entries stored without compression. Read from the central directory; written
+-- with every entry's bytes at a multiple of 64.
+local f = require "atomo.ffi"
+local T = require "atomo.tensor"
+local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+local M = {}
+
+local UNKNOWN = 0xFFFFFFFF -- stands for a number that is in the zip64 record
+
+function M.refuse(path, text, ...) raise(("torch: %s: " .. text):format(path, ...)) end
+local refuse = M.refuse
+
+--- Returns the little-endian number of n bytes at byte `at` (from 1) of text.
+local function little(text, at, n)
+  local v = 0
+  for i = at + n - 1, at, -1 do v = v * 256 + (text:byte(i) or 0) end
+  return v
+end
+
+-- ---- reading -----------------------------------------------------------------------------------------------------
+
+local function read_at(file, path, at, n)
+  if at < 0 or n < 0 or not file:seek("set", at) then refuse(path, "a record of the archive lies outside the file") end
+  local text = n == 0 and "" or file:read(n)
+  if not text or #text < n then refuse(path, "the file ends within a record of the archive: it was cut off") end
+  return text
+end
+
+--- Returns the position after the last `mark` of text, searched from its end; nil if there is none.
+local function last(text, mark)
+  for at = #text - #mark + 1, 1, -1 do
+    if text:sub(at, at + #mark - 1) == mark then return at end
+  end
+end
+
+--- Returns offset, bytes and number of entries of the central directory.
+local function find_directory(file, path, size)
+  local from = math.max(0, size - 65557)
+  local tail = read_at(file, path, from, size - from)
+  local at = last(tail, "PK\5\6")
+  if not at or #tail - at + 1 < 22 then refuse(path, "the archive has no directory: it was cut off") end
+  local count, bytes, offset = little(tail, at + 10, 2), little(tail, at + 12, 4), little(tail, at + 16, 4)
+  if offset == UNKNOWN or bytes == UNKNOWN or count == 0xFFFF then
+    local locator = at > 20 and tail:sub(at - 20, at - 17) == "PK\6\7" and little(tail, at - 12, 8)
+    local record = locator and read_at(file, path, locator, 56)
+    if not record or record:sub(1, 4) ~= "PK\6\6" then refuse(path, "its zip64 directory is damaged") end
+    count, bytes, offset = little(record, 33, 8), little(record, 41, 8), little(record, 49, 8)
+  end
+  return offset, bytes, count
+end
+
+--- Returns size and offset of an entry out of its zip64 field, where they are not in the directory itself.
+local function zip64_of(extra, size, packed, offset)
+  local at = 1
+  while at + 3 <= #extra do
+    local id, n = little(extra, at, 2), little(extra, at + 2, 2)
+    if id == 1 then
+      local from = at + 4
+      if size == UNKNOWN then size, from = little(extra, from, 8), from + 8 end
+      if packed == UNKNOWN then from = from + 8 end
+      if offset == UNKNOWN then offset = little(extra, from, 8) end
+    end
+    at = at + 4 + n
+  end
+  return size, offset
+end
+
+--- Returns the entries of an archive by name, {offset= of the data, size= in bytes, crc=}.
+---@param path string
+---@return table<string, {offset: number, size: number, crc: number}>
+function M.entries(path)
+  local file, why = io.open(path, "rb")
+  if not file then raise("torch: " .. why) end
+  local ok, result = pcall(function()
+    local size = file:seek "end"
+    local from, bytes, count = find_directory(file, path, size)
+    local directory, at, list = read_at(file, path, from, bytes), 1, {}
+    for _ = 1, count do
+      if directory:sub(at, at + 3) ~= "PK\1\2" then refuse(path, "the directory of the archive is damaged") end
+      local method, crc = little(directory, at + 10, 2), little(directory, at + 16, 4)
+      local n, e, c = little(directory, at + 28, 2), little(directory, at + 30, 2), little(directory, at + 32, 2)
+      local name = directory:sub(at + 46, at + 45 + n)
+      local stored, offset = zip64_of(directory:sub(at + 46 + n, at + 45 + n + e), little(directory, at + 24, 4),
+        little(directory, at + 20, 4), little(directory, at + 42, 4))
+      if method ~= 0 then refuse(path, "'%s' is compressed, which PyTorch never does", name) end
+      local head = read_at(file, path, offset, 30)
+      if head:sub(1, 4) ~= "PK\3\4" then refuse(path, "'%s' has a damaged header", name) end
+      local data = offset + 30 + little(head, 27, 2) + little(head, 29, 2)
+      if data + stored > size then refuse(path, "'%s' ends beyond the file: it was cut off", name) end
+      list[name] = {offset = data, size = stored, crc = crc}
+      at = at + 46 + n + e + c
+    end
+    return list
+  end)
+  file:close()
+  if not ok then error(result, 0) end
+  return result
+end
+
+--- Returns the bytes of an entry as u8 [n]; raises if its checksum is wrong.
+---@param path string
+---@param name string
+---@param entry {offset: number, size: number, crc: number}
+---@return atomo.Tensor
+function M.read(path, name, entry)
+  local raw, crc = T.out(), ffi.new "double[1]"
+  check(C.atomo_raw_read(path, entry.offset, entry.size, raw))
+  local bytes = T.wrap(raw[0])
+  check(C.atomo_tensor_crc(bytes.h, crc))
+  if f.number(crc) ~= entry.crc then
+    refuse(path, "'%s' is damaged: its checksum is %08x, the archive says %08x", name, f.number(crc), entry.crc)
+  end
+  return bytes
+end
+
+-- ---- writing -----------------------------------------------------------------------------------------------------
+
+local function bytes(n, v)
+  local list = {}
+  for i = 1, n do
+    list[i] = string.char(v % 256)
+    v = math.floor(v / 256)
+  end
+  return table.concat(list)
+end
+
+--- Returns text as u8 [n].
+local function tensor_of(text)
+  local t = T.empty({#text}, "u8")
+  ffi.copy(t:data(), text, #text)
+  return t
+end
+
+local function crc_of(t)
+  local crc = ffi.new "double[1]"
+  check(C.atomo_tensor_crc(t.h, crc))
+  return f.number(crc)
+end
+
+--- Writes an archive. contents: text, or a contiguous tensor.
+---@param path string
+---@param entries {name: string, contents: string|atomo.Tensor}[]
+function M.write(path, entries)
+  local list, directory, at, hold = {}, {}, 0, {}
+  local function add(t)
+    hold[#hold + 1] = t
+    list[#list + 1] = t.h
+  end
+  for _, e in ipairs(entries) do
+    local t = type(e.contents) == "string" and tensor_of(e.contents) or e.contents
+    local size = t:numel() * (t:dtype() == "u8" and 1 or 4)
+    local fields = bytes(2, 0) .. bytes(2, 0) .. bytes(2, 0) .. bytes(2, 33) .. bytes(4, crc_of(t)) .. bytes(4, size) ..
+      bytes(4, size) .. bytes(2, #e.name) -- flags, method, time, date (1 January 1980), crc, sizes
+    local pad = -(at + 30 + #e.name + 4) % 64
+    local extra = "FB" .. bytes(2, pad) .. ("Z"):rep(pad) -- as PyTorch's: padding that a reader skips
+    add(tensor_of("PK\3\4" .. bytes(2, 20) .. fields .. bytes(2, #extra) .. e.name .. extra))
+    if size > 0 then add(t) end
+    directory[#directory + 1] = "PK\1\2" .. bytes(2, 20) .. bytes(2, 20) .. fields .. bytes(2, 0) .. bytes(2, 0) ..
+      bytes(2, 0) .. bytes(2, 0) .. bytes(4, 0) .. bytes(4, at) .. e.name
+    at = at + 30 + #e.name + #extra + size
+    if at >= UNKNOWN then raise(("torch: %s: more than 4 GB, which is not written"):format(path)) end
+  end
+  local text = table.concat(directory)
+  add(tensor_of(text .. "PK\5\6" .. bytes(4, 0) .. bytes(2, #entries) .. bytes(2, #entries) .. bytes(4, #text) ..
+    bytes(4, at) .. bytes(2, 0)))
+  check(C.atomo_raw_write(path, "", 0, ffi.new("const atomo_tensor *[?]", #list, list), #list))
+end
+
+return M
