@@ -18,6 +18,8 @@ local opts = cli.parse {
   },
   options = {
     {"data", "string", "", "folder of a data set, as train_cifar.lua takes it; if absent: the synthetic set"},
+    {"test-share", "number", 0.1, "part of the data that the training held out for tests, if they have no test part",
+      above = 0, max = 0.9},
     {"on", "choice", "test", "which part of the data set", choices = {"test", "train"}},
     {"model", "string", "", "network: resnet20, ..., or a file my_model.lua; if absent: that of the run that saved it"},
     {"batch", "int", 250, "images per rank and step", min = 1, unit = "images"},
@@ -31,11 +33,13 @@ local opts = cli.parse {
 local world, say = atomo.mpi.world, script.say
 local threads = script.set_threads(opts.threads)
 local found = trained.read(opts.weights)
-local model, name = trained.model(found, opts.model, models.open)
 local data = atomo.data.open(opts.data)
-local from = found.inputs.shape and found.inputs or data
-local loader = atomo.data.loader {set = data[opts.on], batch = opts.batch, rank = world.rank, size = world.size,
-  shuffle = false, mean = from.mean, std = from.std}
+if not data.test then data.train, data.test = atomo.data.split(data.train, opts.test_share) end
+local model, name = trained.model(found, opts.model, models.open, data.shape)
+local set, from = data[opts.on], found.inputs.shape and found.inputs or data
+local are_images = set.images ~= nil or set.get ~= nil and #data.shape == 3
+local loader = atomo.data.loader {set = set, batch = opts.batch, rank = world.rank, size = world.size,
+  shuffle = false, mean = are_images and from.mean or nil, std = are_images and from.std or nil}
 
 say("weights: %s%s", found.path, found.step and (", step %d, epoch %d"):format(found.step, found.epoch) or "")
 say("model: %s, %d parameters; ranks: %d, threads a rank: %d", name, model:num_parameters(), world.size, threads)

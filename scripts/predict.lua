@@ -1,9 +1,8 @@
 --- Classifies images with a trained network: the likeliest classes and their probabilities.
---   build/atomo-lua scripts/predict.lua --weights run/best --data cifar-10-batches-bin cat.ppm dog.ppm
+--   build/atomo-lua scripts/predict.lua --weights run/best cat.png dog.jpg
 local atomo = require "atomo"
 local cli, log = atomo.cli, atomo.log
 local files = require "atomo.core.files"
-local fit = require "atomo.data.fit_image"
 local image_file = require "atomo.data.image_file"
 local script = require "atomo.tools.script"
 local trained = require "atomo.tools.trained"
@@ -13,11 +12,11 @@ local models = require "models"
 local opts = cli.parse {
   name = "predict.lua",
   about = "Classifies images with a trained network: classes and probabilities, the likeliest first. Images of " ..
-    "another size are scaled and cropped to the middle.",
+    "another size are scaled to cover the network's, and keep their middle.",
   examples = {
-    "build/atomo-lua scripts/predict.lua --weights run/best --data cifar-10-batches-bin cat.ppm dog.ppm",
+    "build/atomo-lua scripts/predict.lua --weights run/best --data cifar-10-batches-bin cat.png dog.jpg",
     "build/atomo-lua scripts/predict.lua --weights weights.safetensors --model resnet20 --data synthetic --top 3 x.npy",
-    "build/atomo-lua scripts/predict.lua --weights run --classes cat,dog cat.ppm",
+    "build/atomo-lua scripts/predict.lua --weights run --classes cat,dog cat.png",
   },
   options = {
     {"weights", "string", nil, "folder of checkpoints (its newest), DIR/best, DIR/step-N, or a file: .safetensors, " ..
@@ -25,46 +24,42 @@ local opts = cli.parse {
     {"model", "string", "", "network: resnet20, ..., or a file my_model.lua; if absent: that of the run that saved it"},
     {"data", "string", "", "data set that it was trained on, for names of classes and normalisation; synthetic: the " ..
       "built-in one"},
-    {"classes", "list", nil, "names of the classes, in the order of their labels"},
+    {"classes", "list", nil, "names of the classes, in the order of their labels; if absent: those of --data, " ..
+      "or of the training"},
     {"size", "int", 0, "height and width of the network's images; 0: those of its training, if the weights say so, " ..
       "else of --data, else 32", min = 0, unit = "pixels"},
     {"top", "int", 5, "likeliest classes to print", min = 1},
     {"threads", "int", 0, "threads; 0: all cores", min = 0, unit = "threads"},
   },
-  positional = {{"image", "string", nil, "image file: PGM, PPM, or .npy of u8 [h,w,c] or [n,h,w,c]", required = true,
-    repeated = true}},
+  positional = {{"image", "string", nil, "image file: PNG, JPEG, PNM, or .npy of u8 [h,w,c] or [n,h,w,c]",
+    required = true, repeated = true}},
 }
 
 script.set_threads(opts.threads)
 local found = trained.read(opts.weights)
-local model, name = trained.model(found, opts.model, models.open)
 
---- Returns the data set of --data, without more of it than needed; nil if there is none.
+--- Returns the data set of --data, without its training part where it has another one; nil if there is no --data.
 local function open_data()
   if opts.data == "" then return nil end
-  return atomo.data.open(opts.data, opts.data == "synthetic" and {} or {only = "test"})
+  if opts.data == "synthetic" then return atomo.data.open(opts.data) end
+  local ok, data = pcall(atomo.data.open, opts.data, {only = "test"})
+  return ok and data or atomo.data.open(opts.data)
 end
 local data = open_data()
 local from = found.inputs.shape and found.inputs or data or {}
-local mean, std = from.mean, from.std
-
---- Returns the shape {h, w, c} of the network's images.
-local function image_shape()
-  local shape = from.shape or {32, 32, 3}
-  return opts.size > 0 and {opts.size, opts.size, shape[3]} or shape
-end
+local shape = from.shape or {32, 32, 3}
+if opts.size > 0 then shape = {opts.size, opts.size, shape[3]} end
+local model, name = trained.model(found, opts.model, models.open, shape)
 
 --- Reads all images; returns them as u8 [n,h,w,c], and a name for each.
-local function read_images(shape)
+local function read_images()
   local list, names = {}, {}
-  for _, path in ipairs(opts.image) do
-    local images = image_file.read(path)
-    for i, image in ipairs(images) do
-      list[#list + 1] = fit(image, shape)
-      names[#names + 1] = #images > 1 and ("%s [%d]"):format(path, i) or path
-    end
+  for i, path in ipairs(opts.image) do
+    list[i] = image_file.read(path, shape)
+    local count = list[i]:size(1)
+    for k = 1, count do names[#names + 1] = count > 1 and ("%s [%d]"):format(path, k) or path end
   end
-  return atomo.stack(list), names
+  return atomo.cat(list, 1), names
 end
 
 --- Prints an image's likeliest classes. row: probabilities by label from 0.
@@ -79,11 +74,12 @@ local function show(title, row, classes)
   files.say(log.pairs(rows))
 end
 
-local images, names = read_images(image_shape())
+local images, names = read_images()
 files.say(("model: %s, %d parameters, from %s"):format(name, model:num_parameters(), found.path))
-if not mean then files.say "the images are not normalised: neither --data nor the weights say how" end
+if not from.mean then files.say "the images are not normalised: neither --data nor the weights say how" end
 local set = atomo.data.set(images, atomo.zeros({images:size(1)}, "i32"), 1)
-local loader = atomo.data.loader {set = set, batch = math.min(100, #names), shuffle = false, mean = mean, std = std}
+local loader = atomo.data.loader {set = set, batch = math.min(100, #names), shuffle = false, mean = from.mean,
+  std = from.std}
 local done = 0
 model:eval()
 for batch in loader:epoch(0) do

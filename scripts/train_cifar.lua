@@ -95,7 +95,8 @@ say("versions: %s", atomo.version_text())
 
 local total, last = script.steps(opts, train_loader.steps)
 atomo.train(script.arguments(opts, last, {
-  model = model, data = {train = train_loader, test = test_loader}, exchange = exchange,
+  model = model, data = {train = train_loader, test = test_loader, names = data.names},
+  exchange = exchange,
   optimizer = atomo.optim.sgd {params = model:parameters(), lr = opts.lr, momentum = opts.momentum,
     weight_decay = opts.weight_decay, nesterov = opts.nesterov},
   schedule = make_schedule(total),

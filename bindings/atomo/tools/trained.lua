@@ -122,17 +122,19 @@ end
 ---@param found atomo.Trained
 ---@param name string?  default: that of the run that saved it
 ---@param open fun(name: string, opts: table): atomo.Module  models.open
+---@param shape integer[]?  {h, w, c} of the images, if the checkpoint does not say it
 ---@return atomo.Module
 ---@return string name
-function M.model(found, name, open)
+function M.model(found, name, open, shape)
   name = name ~= "" and name or found.identity.model
   if not name then raise(("%s does not say its model: name it, --model resnet20"):format(found.path)) end
-  local probe = open(name, {})
+  shape = found.inputs.shape or shape
+  local probe = open(name, {shape = shape})
   local first, last = like(probe, found, 1), like(probe, found, 0)
-  local model = open(name, {classes = found.classes or last and last:dim() > 0 and last:size(1) or nil,
+  local model = open(name, {shape = shape, classes = found.classes or last and last:dim() > 0 and last:size(1) or nil,
     channels = found.channels or first and first:dim() == 4 and first:size(4) or nil})
   if found.torch then
-    torch.load(found.path, model, {channels = found.channels or 3})
+    torch.load(found.path, model, {channels = found.channels or shape and shape[3] or 3})
     return model, name
   end
   local ok, why = pcall(model.load_state_dict, model, found.tensors)

@@ -6,7 +6,8 @@ local raise = require("atomo.ffi").raise
 
 ---@class atomo.TrainOptions
 ---@field model table              called with a batch of images, returns logits
----@field data table               a loader, or {train = loader, test = loader?}
+---@field data table               a loader, or {train = loader, test = loader?, names = string[]?}; names: of the
+--- classes, recorded in checkpoints for programs that use them
 ---@field optimizer atomo.Optimizer
 ---@field loss (fun(logits: atomo.Tensor, labels: atomo.Tensor): atomo.Tensor, number?)?   returns a mean, and the count
 --- by which it is weighed (default: the count of the loss of atomo.F that it calls, else images); default:

@@ -28,7 +28,8 @@ describe("what training leaves", function()
     data = atomo.data.synthetic {train = 40, test = 20}
     model = require("models").open("lenet", {classes = 10})
     local function loader(set) return atomo.data.loader {set = set, batch = 10, mean = data.mean, std = data.std} end
-    atomo.train {model = model, data = {train = loader(data.train), test = loader(data.test)}, epochs = 2, save = dir,
+    atomo.train {model = model, epochs = 2, save = dir,
+      data = {train = loader(data.train), test = loader(data.test), names = data.names},
       optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01}, quiet = true, log = log,
       settings = {model = "lenet", compress = "none"}}
   end)
@@ -39,7 +40,8 @@ describe("what training leaves", function()
       local found = trained.read(case[1])
       assert.equal(case[2], found.step)
       assert.equal("lenet", found.identity.model)
-      assert.same({shape = {32, 32, 3}, mean = data.mean, std = data.std, classes = 10}, found.inputs)
+      assert.same({shape = {32, 32, 3}, mean = data.mean, std = data.std, classes = 10, names = data.names},
+        found.inputs)
     end
     assert.truthy(trained.read(dir .. "/best").step)
     for name, t in pairs(trained.read(dir).tensors) do assert.equal(t:bytes(), model:state_dict()[name]:bytes()) end
@@ -68,7 +70,7 @@ describe("what training leaves", function()
     with_file("", ".npy", function(path)
       local images = data.test.images:narrow(1, 1, 2):contiguous()
       images:save_npy(path)
-      local out, code = script("predict", ("--weights %s --data synthetic --top 10 %s"):format(dir, path))
+      local out, code = script("predict", ("--weights %s --top 10 %s"):format(dir, path))
       assert.equal(0, code, out)
       has(out, path .. " [1]: ", path .. " [2]: ", "striped disc")
       model:eval()
@@ -78,6 +80,12 @@ describe("what training leaves", function()
       assert.near(best:get(1), tonumber(first), 5e-5)
       for p in out:match("%[1%]:(.-)\n[^ ]"):gmatch " (0%.%d+)" do sum = sum + tonumber(p) end
       assert.near(1, sum, 1e-3)
+      with_file("P5 40 50 255\n" .. ("\9"):rep(2000), ".pgm", function(gray)
+        out, code = script("predict", ("--weights %s --data synthetic --top 1 %s %s"):format(dir, gray, path))
+        assert.equal(0, code, out)
+        has(out, gray .. ": ", path .. " [1]: ", path .. " [2]: ")
+        assert.equal(7, select(2, out:gsub("\n", ""))) -- the model's line, and two of each image
+      end)
       out, code = script("predict", ("--weights %s --classes a,b %s"):format(dir, path))
       assert.equal(1, code)
       has(out, "--classes has 2 names, the network has 10 classes")
