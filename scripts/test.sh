@@ -4,7 +4,7 @@
 # ends without its closing line counts as one failure. Logs: build/test-logs/.
 set -eu
 
-all_steps="lint build unit specs mpi install gemm sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
+all_steps="lint build unit specs mpi install python gemm sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
 fast_steps="lint build unit specs mpi install"
 
 usage() {
@@ -174,6 +174,7 @@ run_step() {
   specs) step_specs build ;;
   mpi) step_mpi build ;;
   install) check_built release build && suite install 120 sh tests/install.sh "$root/build" ;;
+  python) step_python ;;
   gemm) step_gemm ;;
   sanitize-build) check_built sanitize build/sanitize ;;
   sanitize-unit) check_built sanitize build/sanitize && step_unit build/sanitize ;;
@@ -285,6 +286,23 @@ step_mpi() {
   # Every topology with every compressor on more ranks than there are tensors, not a power of two.
   suite "$1 mpi exchange, 7 ranks" 300 env OMP_WAIT_POLICY=passive ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
     sh scripts/mpirun.sh -n 7 "$root/$1/atomo-lua" test tests/mpi/exchange/exchange_matrix_spec.lua
+}
+
+# The Python package, by the first python3 that has NumPy. Tests of the hook need PyTorch, and say so if they are skipped.
+step_python() {
+  check_built release build || return 0
+  for python in python3 /usr/bin/python3 ''; do
+    [ -z "$python" ] || ! "$python" -c 'import numpy' 2>/dev/null || break
+  done
+  if [ -z "$python" ]; then skip python "there is no python3 with NumPy (Debian: python3-numpy, and python3-torch for the hook)"; return 0; fi
+  names=
+  for file in "$root"/bindings/python/tests/test_*.py; do names="$names $(basename "$file" .py)"; done
+  # shellcheck disable=SC2086
+  pool python_suite $names
+}
+
+python_suite() { # NAME
+  suite "python $1" 180 env ATOMO_LIBRARY="$root/build" "$python" "$root/bindings/python/tests/run.py" "$1"
 }
 
 # The build without oneDNN: layers and models with the other convolution engine.

@@ -1,0 +1,152 @@
+"""Arrays of the caller: NumPy arrays, PyTorch CPU tensors, and objects with DLPack or the buffer protocol.
+
+float32 is used in place, whatever its strides. float16 and bfloat16 are converted to float32 in a copy.
+"""
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Optional, Sequence
+
+import numpy as np
+
+from . import functions
+from .errors import ArgumentError, DtypeError, ShapeError
+from .loader import library
+
+CPU = 1  # kDLCPU of DLPack
+DEVICES = {2: "cuda", 4: "opencl", 7: "vulkan", 8: "metal", 10: "rocm", 14: "oneapi"}  # of DLPack
+
+
+def is_torch(x: Any) -> bool:
+    """Is x a PyTorch tensor? Does not import torch."""
+    return type(x).__module__.split(".")[0] == "torch" and hasattr(x, "detach")
+
+
+def refuse_device(device: str, what: str) -> None:
+    raise ArgumentError(f"{what} is on {device}, expected host memory: the codec computes on the CPU; pass x.cpu()")
+
+
+def of_torch(x: Any, what: str) -> np.ndarray:
+    if x.device.type != "cpu":
+        refuse_device(str(x.device), what)
+    if str(x.layout) != "torch.strided":
+        raise ArgumentError(f"{what} is {x.layout}, expected a dense tensor: pass x.to_dense()")
+    x = x.detach()
+    return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
+
+
+def as_numpy(x: Any, what: str) -> np.ndarray:
+    """x as a NumPy array that shares its memory (bfloat16: a float32 copy)."""
+    if isinstance(x, np.ndarray):
+        return x
+    if is_torch(x):
+        return of_torch(x, what)
+    if hasattr(x, "__dlpack__"):
+        kind = x.__dlpack_device__()[0]
+        if kind != CPU:
+            refuse_device(DEVICES.get(kind, f"device {kind} of DLPack"), what)
+        return np.from_dlpack(x)
+    try:
+        return np.asarray(memoryview(x))
+    except TypeError:
+        raise DtypeError(f"{what} is a {type(x).__name__}, expected a NumPy array, a PyTorch tensor, or an object with "
+                         "DLPack or the buffer protocol") from None
+
+
+def readable(x: Any, what: str) -> np.ndarray:
+    """x as a float32 array, in place if it is one."""
+    a = as_numpy(x, what)
+    if a.dtype != np.float32:
+        if a.dtype != np.float16:
+            raise DtypeError(f"{what} is {a.dtype}, expected float32, float16 or bfloat16: convert it first")
+        a = a.astype(np.float32)
+    return a if strides(a) else a.copy()
+
+
+def writable(x: Any, what: str) -> np.ndarray:
+    """x as an array to write to: float32, in place; raises for anything else."""
+    a = as_numpy(x, what)
+    if a.dtype != np.float32 or (is_torch(x) and str(x.dtype) != "torch.float32"):
+        raise DtypeError(f"{what} is {x.dtype if is_torch(x) else a.dtype}, expected float32, as it is written to")
+    if not strides(a):
+        raise ShapeError(f"{what} of shape {a.shape} has strides of {a.strides} bytes, expected multiples of "
+                         f"{a.itemsize}, as it is written to in place")
+    if not a.flags.writeable:
+        raise ArgumentError(f"{what} is read-only")
+    return a
+
+
+def doubles(values: Sequence[float]) -> Any:
+    """A C array of doubles, of at least one."""
+    return (ctypes.c_double * max(len(values), 1))(*values)
+
+
+def strides(a: np.ndarray) -> Optional[Any]:
+    """The strides in elements, as a C array; None if they are no whole numbers of elements."""
+    if any(s % a.itemsize for s in a.strides):
+        return None
+    return doubles([s // a.itemsize for s in a.strides])
+
+
+class Wrapped:
+    """A C tensor of an array's memory, valid while this object lives. pointer: atomo_tensor *."""
+
+    __slots__ = ("pointer", "array")
+
+    def __init__(self, a: np.ndarray, dtype: int = functions.F32) -> None:
+        if a.ndim > functions.MAX_DIM:
+            raise ShapeError(f"an array of {a.ndim} dimensions, at most {functions.MAX_DIM} are possible")
+        self.array, self.pointer = a, functions.TensorP()
+        library().tensor_wrap(dtype, a.ndim, doubles(a.shape), strides(a), a.ctypes.data, ctypes.byref(self.pointer))
+
+    def __del__(self) -> None:
+        if self.pointer:
+            library().c.atomo_tensor_free(self.pointer)
+
+
+def take(pointer: Any) -> np.ndarray:
+    """A copy of a C tensor that a function made, which is freed."""
+    t = pointer.contents
+    kind = np.float32 if t.dtype == functions.F32 else np.uint8
+    shape = tuple(int(t.shape[d]) for d in range(t.ndim))
+    out = np.empty(shape, kind)
+    if out.size:
+        ctypes.memmove(out.ctypes.data, t.data, out.nbytes)
+    library().c.atomo_tensor_free(pointer)
+    return out
+
+
+def bytes_of(message: Any, what: str) -> np.ndarray:
+    """A message (bytes, bytearray, memoryview, uint8 array or tensor) as a contiguous uint8 array, without a copy."""
+    if is_torch(message) or isinstance(message, np.ndarray):
+        a = as_numpy(message, what)
+        if a.dtype != np.uint8:
+            raise DtypeError(f"{what} is {a.dtype}, expected bytes or uint8")
+        if not a.flags.c_contiguous:
+            raise ShapeError(f"{what} is not contiguous")
+        return a.reshape(-1)
+    try:
+        return np.frombuffer(message, np.uint8)
+    except (TypeError, ValueError):
+        raise DtypeError(f"{what} is a {type(message).__name__}, expected bytes or uint8") from None
+
+
+def writable_bytes(x: Any, what: str) -> np.ndarray:
+    """The same for memory that is written to."""
+    a = bytes_of(x, what)
+    if not a.flags.writeable:
+        raise ArgumentError(f"{what} is read-only")
+    return a
+
+
+def whole(value: Any, what: str, least: int, most: Optional[int] = None) -> int:
+    """value as an int; ArgumentError unless it is a whole number of least .. most."""
+    try:
+        number = int(value)
+        good = number == value and number >= least and (most is None or number <= most)
+    except (TypeError, ValueError, OverflowError):
+        good = False
+    if not good:
+        limit = f"{least} or more" if most is None else f"{least} to {most}"
+        raise ArgumentError(f"{what} is {value!r}, expected a whole number of {limit}")
+    return number

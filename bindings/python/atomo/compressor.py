@@ -1,0 +1,320 @@
+"""Compressors: a gradient to a message, messages to an estimate of the gradient (the codecs of the C library)."""
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from . import arrays, functions, spec as specs
+from .arrays import Wrapped, bytes_of, doubles, readable, whole, writable
+from .errors import ArgumentError, FormatError, ShapeError
+from .loader import library
+
+WAYS = {"up": 0, "down": 1}  # ATOMO_WAY_UP, ATOMO_WAY_DOWN
+MOST = 2**31 - 1
+
+
+class Stats(NamedTuple):
+    """Of the last encode or step. nbytes: length of the messages. atoms_expected, atoms_sent: numbers of atoms.
+    variance: E||ghat - g||^2 by its formula, in the gradient's units squared. square: ||g||^2. family: what `auto`
+    chose for the tensor, such as "svd:bits=4", else ""."""
+
+    nbytes: int
+    atoms_expected: float
+    atoms_sent: float
+    variance: float
+    square: float
+    family: str
+
+
+class Compressor:
+    """A compressor, such as ``Compressor("taps:ratio=64")``. ``atomo.compressors()`` lists all.
+
+    Args:
+      spec: "name:key=value,key=value", or a dict {"name": ..., key: value}. "name:...;pattern=other" encodes tensors
+        whose names match a Lua pattern differently (docs/compressors.md). In a dict, fold may be a function of the
+        shape that returns the number of rows of the matrix.
+      seed: an integer in [0, 2^53], the key of the random streams with step, rank and tensor number: the same key and
+        gradient give the same message.
+      way: "up", or "down" for averages that are encoded again.
+
+    Gradients are arrays of float32 (float16 and bfloat16 are converted) in host memory: NumPy, PyTorch, DLPack or the
+    buffer protocol. Weights of convolutions are taken as [out, kh, kw, in]. Tensors are numbered from 1. One thread
+    uses a compressor at a time (others wait); different compressors run in parallel. Errors of C are atomo.AtomoError.
+    """
+
+    def __init__(self, spec: specs.Spec, *, seed: int = 0, way: str = "up") -> None:
+        self.parsed = specs.read(spec)
+        self.seed = whole(seed, "compressor: seed", 0, 2**53)
+        if way not in WAYS:
+            raise ArgumentError(f"compressor: way is {way!r}, expected 'up' or 'down'")
+        self.way = way
+        self.name, self.text = self.parsed.entry.name, self.parsed.text
+        self.linear = self.parsed.entry.linear
+        self.lib, self.handle, self.process = library(), ctypes.c_void_p(), os.getpid()
+        values = self.parsed.values
+        self.lib.codec_new(self.name.encode(), len(values), doubles(values), self.seed, WAYS[way],
+                           ctypes.byref(self.handle))
+        self.lock = threading.RLock()
+        self.shapes: Dict[int, Tuple[int, ...]] = {}
+        self.pending: Dict[int, List[Tuple[Callable[..., int], np.ndarray]]] = {}
+        self.scratch = np.empty(0, np.uint8)
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None) and self.process == os.getpid():
+            self.lib.c.atomo_codec_free(self.handle)
+
+    def __repr__(self) -> str:
+        return f"atomo.Compressor({self.text!r}, seed={self.seed})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a compressor cannot be pickled: save state_dict() and load it into a new one of the same spec")
+
+    @property
+    def unbiased(self) -> bool:
+        """Is the expected decoded message the gradient? False with ef=true."""
+        return self.lib.codec_is_unbiased(self.handle) == 1
+
+    def same_process(self) -> None:
+        if self.process != os.getpid():
+            raise ArgumentError(f"{self.text}: made in process {self.process}, used in {os.getpid()} after a fork: the "
+                                "library's threads do not exist there; make the compressor in the child process")
+
+    # ---- plan -------------------------------------------------------------------------------------------------------
+
+    def plan(self, tensor: int, shape: Sequence[int], name: Optional[str] = None) -> None:
+        """Plans tensor number `tensor` for a shape, unless it is planned for it already; another shape replaces the
+        plan. name: for error texts and overrides."""
+        self.same_process()
+        tensor, shape = whole(tensor, f"{self.name}: tensor", 1, MOST), tuple(int(n) for n in shape)
+        if self.shapes.get(tensor) == shape:
+            return
+        if len(shape) > functions.MAX_DIM:
+            raise ShapeError(f"{self.name}: tensor {tensor} has {len(shape)} dimensions, at most {functions.MAX_DIM} "
+                             "are possible")
+        rows, label = self.rows_of(shape), name.encode() if name else None
+        other = self.parsed.override_of(name)
+        with self.lock:
+            if other:
+                self.lib.codec_plan_as(self.handle, tensor, len(shape), doubles(shape), rows, label,
+                                       other.atoms.encode(), len(other.values), doubles(other.values))
+            else:
+                self.lib.codec_plan(self.handle, tensor, len(shape), doubles(shape), rows, label)
+            self.shapes[tensor] = shape
+            for put, value in self.pending.pop(tensor, []):
+                self.put_state(put, tensor, value)
+
+    def rows_of(self, shape: Tuple[int, ...]) -> float:
+        """The rows that the function given as fold returns, 0 without one."""
+        if self.parsed.fold is None:
+            return 0
+        return whole(self.parsed.fold(shape), f"{self.name}: the result of fold for {shape}", 1)
+
+    def wire_max(self, tensor: int = 0) -> int:
+        """The largest message of a tensor in bytes; tensor 0: the sum over all planned tensors."""
+        return int(self.lib.codec_wire_max(self.handle, tensor))
+
+    def reserve(self, entries: int, nbytes: int) -> None:
+        """Tells that a step also has tensors of `entries` entries that are sent otherwise, in nbytes bytes: the budgets
+        ratio= and bytes= include them."""
+        with self.lock:
+            self.lib.codec_reserve(self.handle, entries, nbytes)
+
+    def set_budget(self, *, atoms: float = 0, ratio: float = 0, nbytes: float = 0) -> None:
+        """Sets the budget from the next encode on: expected atoms, ratio to 4-byte entries, or bytes of a step; give
+        one."""
+        with self.lock:
+            self.lib.codec_set_budget(self.handle, atoms, ratio, nbytes)
+
+    # ---- encode -----------------------------------------------------------------------------------------------------
+
+    def encode(self, g: Any, *, step: int = 0, tensor: int = 1, rank: int = 0, out: Any = None) -> Any:
+        """Encodes one gradient [any shape] under the budget; returns the message as bytes. step: 0 to 2^32 - 1, rank: 0
+        to 2^24 - 1. out: contiguous uint8 memory of at least wire_max(tensor) elements to write the message to; a
+        memoryview of its beginning is returned then. Raises NonFiniteError for NaN or Inf."""
+        tensor = whole(tensor, f"{self.name}: tensor", 1, MOST)
+        if out is None:
+            with self.lock:
+                return self.encode_list([g], [tensor], step, rank)[0].tobytes()
+        return self.encode_list([g], [tensor], step, rank, room=arrays.writable_bytes(out, f"{self.name}: out"))[0].data
+
+    def encode_step(self, grads: Sequence[Any], *, step: int = 0, rank: int = 0,
+                    names: Optional[Sequence[str]] = None) -> List[bytes]:
+        """Encodes all gradients of a step under one budget, with one price for all; returns a message for each.
+        Gradient k of the list (from 0) is tensor k + 1."""
+        with self.lock:
+            messages = self.encode_list(list(grads), list(range(1, len(grads) + 1)), step, rank, names)
+            return [message.tobytes() for message in messages]
+
+    def encode_list(self, grads: List[Any], tensors: List[int], step: int, rank: int,
+                    names: Optional[Sequence[str]] = None, room: Optional[np.ndarray] = None) -> List[np.ndarray]:
+        """Messages in `room`, or else in memory that the next call overwrites."""
+        self.same_process()
+        wrapped = []
+        for k, (g, tensor) in enumerate(zip(grads, tensors)):
+            label = names[k] if names else None
+            a = readable(g, f"{self.name}: gradient {label or tensor}")
+            self.plan(tensor, a.shape, label)
+            wrapped.append(Wrapped(a))
+        n, lengths = len(tensors), doubles([0] * len(tensors))
+        with self.lock:
+            room = self.room(int(sum(self.wire_max(tensor) for tensor in tensors))) if room is None else room
+            self.lib.codec_encode(self.handle, n, (ctypes.c_int32 * max(n, 1))(*tensors),
+                                  (functions.TensorP * max(n, 1))(*(w.pointer for w in wrapped)), step, rank,
+                                  room.ctypes.data, room.size, lengths)
+            ends = np.cumsum(lengths[:n], dtype=np.int64)
+            return [room[end - int(lengths[k]):end] for k, end in enumerate(ends)]
+
+    def room(self, nbytes: int) -> np.ndarray:
+        """A buffer of at least nbytes that later calls use again."""
+        if self.scratch.size < nbytes:
+            self.scratch = np.empty(nbytes, np.uint8)
+        return self.scratch
+
+    # ---- a step, tensor by tensor -----------------------------------------------------------------------------------
+
+    def begin_step(self, step: int, rank: int = 0) -> None:
+        """Begins a step whose gradients come one by one: push each, then end_step. The price comes from the last step,
+        corrected so that the bytes stay close to the budget of all planned tensors."""
+        self.same_process()
+        with self.lock:
+            self.lib.codec_begin(self.handle, step, rank)
+
+    def push(self, tensor: int, g: Any, out: np.ndarray) -> int:
+        """Writes the message of a planned tensor to the beginning of out [uint8]; returns its length in bytes."""
+        used, w = ctypes.c_double(), Wrapped(readable(g, f"{self.name}: gradient {tensor}"))
+        with self.lock:
+            self.lib.codec_push(self.handle, tensor, w.pointer, out.ctypes.data, out.size, ctypes.byref(used))
+        return int(used.value)
+
+    def end_step(self) -> None:
+        """Ends the step: what it changed in the compressor's state is kept."""
+        with self.lock:
+            self.lib.codec_end(self.handle)
+
+    def undo_step(self) -> None:
+        """Call it in place of end_step to give up the step: the state is as before begin_step."""
+        with self.lock:
+            self.lib.codec_undo(self.handle)
+
+    # ---- decode -----------------------------------------------------------------------------------------------------
+
+    def decode(self, message: Any) -> np.ndarray:
+        """Decodes a message to a new float32 array of the tensor's shape: the estimate of the gradient. The tensor must
+        be planned. Raises FormatError for a damaged message, or one of another compressor."""
+        data = bytes_of(message, f"{self.name}: message")
+        tensor = self.lib.codec_tensor_of(data.ctypes.data, data.size)
+        if tensor not in self.shapes:
+            raise ArgumentError(f"{self.name}: decode: the message is for tensor {tensor}, which is not planned")
+        return self.decode_add(message, 1, np.zeros(self.shapes[tensor], np.float32))
+
+    def decode_add(self, message: Any, scale: float, acc: Any, *, tensor: int = 0, step: int = -1,
+                   rank: int = -1) -> Any:
+        """acc += scale * (the message's gradient), in place; returns acc. acc: contiguous float32 of the tensor's
+        shape. tensor, step, rank: what the message must be for; 0 and -1: anything. acc is unchanged after a
+        FormatError."""
+        self.same_process()
+        data, used = bytes_of(message, f"{self.name}: message"), ctypes.c_double()
+        target = Wrapped(writable(acc, f"{self.name}: acc"))
+        self.lib.codec_length_of(data.ctypes.data, data.size, ctypes.byref(used))
+        if used.value < data.size:
+            raise FormatError(f"{self.name}: {data.size - used.value:.0f} bytes follow the message of {used.value:.0f} "
+                              "bytes")
+        with self.lock:
+            self.lib.codec_decode_add(self.handle, tensor, step, rank, data.ctypes.data, data.size, scale,
+                                      target.pointer, ctypes.byref(used))
+        return acc
+
+    def finish(self, acc: Any, scale: float, tensor: int = 1) -> Any:
+        """Turns acc = scale * (the sum of all ranks' messages of a tensor) into the update, in place. It changes acc
+        only for compressors that vote (signsgd:vote=true)."""
+        target = Wrapped(writable(acc, f"{self.name}: acc"))
+        with self.lock:
+            self.lib.codec_finish(self.handle, tensor, scale, target.pointer)
+        return acc
+
+    def average(self, tensor: int, step: int, messages: Sequence[np.ndarray], out: np.ndarray) -> List[int]:
+        """Writes the average of the ranks' messages of a tensor to out (contiguous float32); returns the lengths of the
+        messages. messages[r]: memory [uint8] that begins with rank r's message of this step. The result depends on the
+        messages only, bit for bit."""
+        used, scale, lengths = ctypes.c_double(), 1 / len(messages), []
+        out.fill(0)
+        target = Wrapped(out)
+        with self.lock:
+            if len(messages) > 1:
+                self.lib.codec_sum(self.handle, tensor)
+            for rank, data in enumerate(messages):
+                self.lib.codec_decode_add(self.handle, tensor, step, rank, data.ctypes.data, data.size, scale,
+                                          target.pointer, ctypes.byref(used))
+                lengths.append(int(used.value))
+            self.lib.codec_finish(self.handle, tensor, scale, target.pointer)
+        return lengths
+
+    # ---- statistics and state ---------------------------------------------------------------------------------------
+
+    def stats(self, tensor: int = 0) -> Stats:
+        """Statistics of the last encode or step: of one tensor, or summed over all (tensor 0)."""
+        s = functions.CodecStats()
+        with self.lock:
+            self.lib.codec_get_stats(self.handle, tensor, ctypes.byref(s))
+            family = self.lib.codec_family(self.handle, tensor).decode() if tensor else ""
+        return Stats(int(s.nbytes), s.atoms_expected, s.atoms_sent, s.variance, s.square, family)
+
+    def residual(self, tensor: int = 1) -> np.ndarray:
+        """A copy of the residual of error feedback (ef=true): all gradients so far minus all that was sent."""
+        return self.read_state(self.lib.codec_residual, tensor)
+
+    def read_state(self, read: Callable[..., int], tensor: int) -> np.ndarray:
+        out = functions.TensorP()
+        with self.lock:
+            read(self.handle, tensor, ctypes.byref(out))
+        return arrays.take(out)
+
+    def put_state(self, put: Callable[..., int], tensor: int, value: np.ndarray) -> None:
+        kind = functions.U8 if value.dtype == np.uint8 else functions.F32
+        with self.lock:
+            put(self.handle, tensor, Wrapped(value, kind).pointer)
+
+    def state_dict(self) -> Dict[str, np.ndarray]:
+        """What the next messages depend on, with the keys of the Lua side: "1": the memory of tensor 1 (float32:
+        residual, PowerSGD's factor); "learnt.1": its prices and choices (uint8); "learnt.0": the step's."""
+        state = {"learnt.0": self.read_state(self.lib.codec_learnt, 0)}
+        for tensor in sorted(self.shapes):
+            state[str(tensor)] = self.read_state(self.lib.codec_memory, tensor)
+            state[f"learnt.{tensor}"] = self.read_state(self.lib.codec_learnt, tensor)
+        return {key: value for key, value in state.items() if value.size}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores a state. That of a tensor that is not planned yet is set when it is. The messages that follow are
+        those of the compressor that saved it, bit for bit. Raises ShapeError for a truncated one."""
+        self.pending = {}
+        for key, value in state.items():
+            learnt, _, number = str(key).rpartition(".")
+            if learnt not in ("", "learnt") or not number.isdigit() or (number == "0" and not learnt):
+                raise ArgumentError(f"{self.name}: load_state_dict: '{key}', expected a tensor's number, or learnt. "
+                                    "and a number")
+            what = f"{self.name}: load_state_dict: '{key}'"
+            data = bytes_of(value, what).copy() if learnt else readable(value, what).copy()
+            put = self.lib.codec_set_learnt if learnt else self.lib.codec_set_memory
+            tensor = int(number)
+            if tensor == 0 or tensor in self.shapes:
+                self.put_state(put, tensor, data)
+            else:
+                self.pending.setdefault(tensor, []).append((put, data))
+
+    def restart(self) -> None:
+        """Drops what was learnt from earlier steps (prices, kept bases), and keeps the memory (residuals)."""
+        with self.lock:
+            self.lib.codec_restart(self.handle)
+
+
+def probabilities(weights: Any, s: float, cost: Any = None) -> np.ndarray:
+    """Algorithm 1 of ATOMO: the probabilities p_i with which atoms of coefficients `weights` [n] are kept, for s
+    expected atoms, or with cost [n] (> 0) for an expected cost sum(cost * p) of s. All are float32; returns [n]."""
+    w, out = Wrapped(readable(weights, "probabilities: weights")), functions.TensorP()
+    c = None if cost is None else Wrapped(readable(cost, "probabilities: cost"))
+    library().probabilities(w.pointer, s, c.pointer if c else None, ctypes.byref(out))
+    return arrays.take(out)

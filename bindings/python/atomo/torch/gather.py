@@ -1,0 +1,88 @@
+"""Rounds of one exchange over a gloo process group; run by the communication thread only."""
+from __future__ import annotations
+
+import zlib
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ..errors import MismatchError
+from .packet import HEAD, Packet, PlannedLength, read_heads
+
+FACTS = 1024  # bytes of a text that must be the same on all processes
+
+
+def all_gather(group: Any, size: int, row: np.ndarray, into: Optional[torch.Tensor] = None) -> List[np.ndarray]:
+    """The rows [n, uint8] of all processes; into [size, n or more]: memory for them."""
+    if size == 1:
+        return [row]
+    rows = torch.empty((size, row.size), dtype=torch.uint8) if into is None else into[:, :row.size]
+    dist.all_gather(list(rows), torch.from_numpy(row), group=group)
+    return list(rows.numpy())
+
+
+def compare(group: Any, size: int, text: str) -> None:
+    """MismatchError on every process, naming two and what they have, unless all have the same text."""
+    data = text.encode()[:FACTS]
+    own = np.zeros(FACTS, np.uint8)
+    own[:len(data)] = np.frombuffer(data, np.uint8)
+    texts = [row.tobytes().rstrip(b"\0").decode("utf-8", "replace") for row in all_gather(group, size, own)]
+    for rank, other in enumerate(texts):
+        if other != texts[0]:
+            lines = zip(texts[0].split("\n"), other.split("\n"))
+            differing = [(a, b) for a, b in lines if a != b] or [(texts[0], other)]
+            raise MismatchError("processes disagree: " + "; ".join(f"rank 0 has {a}, rank {rank} has {b}"
+                                                                   for a, b in differing))
+
+
+class Gatherer:
+    """Exchanges packets. lengths, rooms: the planned length of each bucket, and memory for all processes' packets, by
+    the numbers of its tensors."""
+
+    def __init__(self, group: Any, size: int) -> None:
+        self.group, self.size = group, size
+        self.lengths: Dict[Tuple[int, ...], PlannedLength] = {}
+        self.rooms: Dict[Tuple[int, ...], torch.Tensor] = {}
+        self.rounds = self.nbytes = 0  # rounds of all_gather, and bytes that this process gave to them
+
+    def round(self, row: np.ndarray, into: Optional[torch.Tensor] = None) -> List[np.ndarray]:
+        self.rounds += 1
+        self.nbytes += row.size
+        return all_gather(self.group, self.size, row, into)
+
+    def room_for(self, key: Tuple[int, ...], length: int) -> torch.Tensor:
+        """Memory for the packets of a bucket, used again in every step."""
+        if key not in self.rooms or self.rooms[key].shape[1] < length:
+            for other in [k for k in self.rooms if set(k) & set(key)]:  # DDP has rebuilt its buckets
+                del self.rooms[other]
+            self.rooms[key] = torch.empty((self.size, length + length // 16), dtype=torch.uint8)
+        return self.rooms[key]
+
+    def first_length(self, packet: Packet, key: Tuple[int, ...], step: int, bucket: int) -> int:
+        """The longest packet of a bucket that is new, by a round of its own, in which its tensors are compared, too."""
+        own = np.array([packet.length, step, bucket, zlib.crc32(repr(key).encode())], np.int64)
+        rows = [row.view(np.int64) for row in self.round(own.view(np.uint8))]
+        for rank, row in enumerate(rows):
+            if row[1:].tolist() != rows[0][1:].tolist():
+                raise MismatchError(f"bucket {bucket} of step {step}: rank {rank} has other tensors, or is at another "
+                                    "step, than rank 0: is the model the same in all processes, and are all buckets of "
+                                    "the same size (bucket_cap_mb)?")
+        return max(int(row[0]) for row in rows)
+
+    def exchange(self, packet: Packet, key: Tuple[int, ...], step: int, bucket: int) -> List[np.ndarray]:
+        """The packets of all processes, without padding."""
+        if self.size == 1:
+            return [packet.bytes]
+        length = self.lengths.setdefault(key, PlannedLength())
+        planned = max(length.planned() or self.first_length(packet, key, step, bucket), HEAD.size)
+        rows = self.round(packet.row(0, planned), self.room_for(key, planned))
+        heads = read_heads(rows, step, bucket)
+        longest = max(head.length for head in heads)
+        if longest > planned:
+            rest = self.round(packet.row(planned, longest - planned))
+            rows = [np.concatenate(pair) for pair in zip(rows, rest)]
+        if all(head.status == 0 for head in heads):
+            length.note(longest)
+        return [row[:head.length] for row, head in zip(rows, heads)]

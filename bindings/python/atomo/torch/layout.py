@@ -1,0 +1,123 @@
+"""The model's parameters as the compressor's tensors: numbers, names, shapes, and views of DDP's buckets.
+
+Tensor numbers follow the order of model.named_parameters(), so that a parameter keeps its memories (residual, prices)
+when DDP makes other buckets after the first iteration. Weights of convolutions are [out, in, kh, kw] in PyTorch and are
+coded as [out, kh, kw, in]: by strides, without a copy, if the model is in torch.channels_last.
+"""
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Dict, Iterator, List, Tuple
+
+import torch
+
+from ..compressor import Compressor
+from ..errors import ArgumentError, DtypeError
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """number: the compressor's tensor number. order: the permutation of dimensions in which it is coded. coded: is it
+    sent as a message (or else as it is, in float32)?"""
+
+    number: int
+    name: str
+    order: Tuple[int, ...]
+    shape: Tuple[int, ...]
+    numel: int
+    coded: bool
+
+    def seen(self, grad: torch.Tensor) -> torch.Tensor:
+        """The gradient's view in the coded order of dimensions."""
+        return grad.permute(self.order)
+
+
+def convolutions(model: torch.nn.Module) -> Iterator[int]:
+    """The ids of all weights of convolutions."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.conv._ConvNd):
+            yield id(module.weight)
+
+
+def refuse_sparse(model: torch.nn.Module) -> None:
+    """Raises if a module (an Embedding) has sparse gradients, which DDP's buckets hold as sparse tensors."""
+    for name, module in model.named_modules():
+        if getattr(module, "sparse", False) is True:
+            raise ArgumentError(f"module {name or type(module).__name__} has sparse gradients, expected dense ones: make "
+                                "it with sparse=False")
+
+
+def refuse(name: str, p: torch.Tensor) -> None:
+    """Raises for a parameter whose gradients cannot be coded."""
+    if p.device.type != "cpu":
+        raise ArgumentError(f"parameter {name} is on {p.device}, expected the CPU: the codec computes in host memory. "
+                            "Train with model.cpu() and the gloo backend, or on GPUs use a hook of PyTorch, such as "
+                            "fp16_compress_hook")
+    if p.dtype not in FLOATS:
+        raise DtypeError(f"parameter {name} is {p.dtype}, expected float32, float16 or bfloat16")
+    if p.numel() == 0:
+        raise ArgumentError(f"parameter {name} of shape {tuple(p.shape)} is empty: freeze it by requires_grad_(False)")
+
+
+def is_dense(p: torch.Tensor) -> bool:
+    """Do the elements fill their memory without holes or overlaps, in whatever order? DDP keeps the strides of such
+    parameters in its buckets."""
+    expected = 1
+    for stride, size in sorted((s, n) for s, n in zip(p.stride(), p.shape) if n != 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def gradient_view(flat: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """The gradient of p in DDP's bucket. GradBucket.gradients() ignores strides; DDP itself writes by those of p."""
+    return flat.as_strided(p.shape, p.stride(), flat.storage_offset()) if is_dense(p) else flat.view(p.shape)
+
+
+class Layout:
+    """All parameters that have gradients. small: are small tensors coded, too?"""
+
+    def __init__(self, model: torch.nn.Module, compressor: Compressor, small: bool, min_size: int) -> None:
+        self.by_id: Dict[int, Parameter] = {}
+        self.parameters: List[Parameter] = []
+        self.held: List[torch.Tensor] = []  # so that no id is used again
+        refuse_sparse(model)
+        images = set(convolutions(model))
+        for number, (name, p) in enumerate(model.named_parameters(), 1):
+            if not p.requires_grad:
+                continue
+            refuse(name, p)
+            order = (0, *range(2, p.dim()), 1) if id(p) in images else tuple(range(p.dim()))
+            shape = tuple(p.shape[d] for d in order)
+            other = compressor.parsed.override_of(name)
+            is_small = p.dim() < 2 or p.numel() < min_size
+            coded = other.atoms != "none" if other else small or not is_small
+            one = Parameter(number, name, order, shape, p.numel(), coded)
+            self.by_id[id(p)] = one
+            self.parameters.append(one)
+            self.held.append(p)
+        if not self.parameters:
+            raise ArgumentError("atomo.torch.State: no parameter of the model requires a gradient")
+
+    def plan(self, compressor: Compressor) -> None:
+        """Plans all coded parameters; the budget includes the others."""
+        for one in self.parameters:
+            if one.coded:
+                compressor.plan(one.number, one.shape or (1,), one.name)
+        rest = sum(one.numel for one in self.parameters if not one.coded)
+        compressor.reserve(rest, 4 * rest)
+
+    def of(self, p: torch.Tensor) -> Parameter:
+        if id(p) not in self.by_id:
+            raise ArgumentError(f"a bucket has a parameter of shape {tuple(p.shape)} that is not among the "
+                                f"{len(self.parameters)} that required gradients when the state was made: make State "
+                                "and DistributedDataParallel of the same model, after freezing")
+        return self.by_id[id(p)]
+
+    def checksum(self) -> int:
+        """Of numbers, names and shapes."""
+        return zlib.crc32(repr([(p.number, p.name, p.shape, p.coded) for p in self.parameters]).encode())

@@ -1,0 +1,207 @@
+"""The state of the hook: the compressor, the parameters it is for, and the threads that exchange."""
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+import torch
+import torch.distributed as dist
+
+from ..arrays import whole
+from ..compressor import Compressor, Stats
+from ..errors import ArgumentError, FormatError, NonFiniteError, AtomoError
+from ..functions import ABI
+from ..spec import Spec
+from .coder import Bucket, Coder
+from .gather import Gatherer, compare
+from .layout import Layout, gradient_view
+from .packet import NONFINITE
+from .pipeline import Pipeline
+
+FORMAT = 1  # of state_dict
+
+
+class Traffic(NamedTuple):
+    """Since the state was made. nbytes: bytes that this process gave to all_gather, with padding. rounds: calls of
+    it."""
+
+    nbytes: int
+    rounds: int
+
+
+def buffer_of(result: "torch.futures.Future") -> torch.Tensor:
+    """The buffer; raises if the result is an exception. (DDP shows the text of Future.set_exception as that of a failed
+    conversion to a tensor.)"""
+    value = result.value()
+    if isinstance(value, BaseException):
+        raise value
+    return value
+
+
+class State:
+    """What ``ddp.register_comm_hook(state, atomo.torch.hook)`` needs. [collective: all processes make it]
+
+    Args:
+      spec: a compressor, such as "auto:ratio=64" (atomo.compressors()). A budget is that of a step of one process.
+      model: the model, before or after DistributedDataParallel wraps it. Freeze its parameters before.
+      seed: of the random streams; the same on all processes, which draw independently.
+      small: how tensors of less than min_size elements, biases and norms are sent: "compress"; or "dense", in float32;
+        or "auto": "compress" for the compressor auto, else "dense".
+      nonfinite: what a NaN or Inf in a gradient of any process does. "abort": every process raises, naming rank and
+        parameter. "skip": all averages of the step are zero on every process, the compressor is as before, and
+        ``skipped`` counts it. A training loop compares it before and after backward, and then leaves out
+        optimizer.step().
+      process_group: a gloo group of DistributedDataParallel's processes that nothing else uses; default: a new one of
+        all processes.
+      threads: of encoding and decoding, default torch.get_num_threads().
+
+    Attributes:
+      step: number of averaged steps.
+      skipped: number of skipped steps among them.
+      compressor: an atomo.Compressor whose tensor k is the k-th of model.named_parameters().
+    """
+
+    def __init__(self, spec: Spec, model: torch.nn.Module, *, seed: int = 0, small: str = "auto", min_size: int = 1024,
+                 nonfinite: str = "abort", process_group: Any = None, threads: Optional[int] = None) -> None:
+        if small not in ("auto", "dense", "compress"):
+            raise ArgumentError(f"State: small is {small!r}, expected 'auto', 'dense' or 'compress'")
+        if nonfinite not in ("abort", "skip"):
+            raise ArgumentError(f"State: nonfinite is {nonfinite!r}, expected 'abort' or 'skip'")
+        if not isinstance(model, torch.nn.Module):
+            raise ArgumentError(f"State: model is a {type(model).__name__}, expected a torch.nn.Module")
+        self.options: Dict[str, Any] = {"spec": spec, "seed": seed, "small": small, "min_size": whole(min_size, "State: min_size", 0),
+                        "nonfinite": nonfinite, "threads": threads}
+        self.step = self.skipped = 0
+        self.process = os.getpid()
+        self.compressor = Compressor(spec, seed=seed)
+        model = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
+        codes_small = small == "compress" or (small == "auto" and self.compressor.name == "auto")
+        self.layout = Layout(model, self.compressor, codes_small, min_size)
+        self.layout.plan(self.compressor)
+        self.attached = True
+        self.saved: Optional[Mapping[str, Any]] = None
+        self.group = self.make_group(process_group)
+        self.pipeline: Optional[Pipeline] = None
+        self.size = dist.get_world_size(self.group)
+        self.gatherer = Gatherer(self.group, self.size)
+
+    @staticmethod
+    def make_group(process_group: Any) -> Any:
+        if not dist.is_available() or not dist.is_initialized():
+            raise ArgumentError("State: there is no process group yet: call torch.distributed.init_process_group first")
+        group = process_group if process_group is not None else dist.new_group(backend="gloo")
+        if dist.get_backend(group) != "gloo":
+            raise ArgumentError(f"State: process_group has backend {dist.get_backend(group)}, expected gloo: messages "
+                                "are in host memory; make it by torch.distributed.new_group(backend='gloo')")
+        return group
+
+    # ---- a step -----------------------------------------------------------------------------------------------------
+
+    def exchange(self, bucket: dist.GradBucket) -> "torch.futures.Future[torch.Tensor]":
+        """Starts the exchange of a bucket; the future's value is its buffer with the averages."""
+        if not self.attached:
+            raise ArgumentError("this state was unpickled: call state.attach(model) before training")
+        if self.process != os.getpid():
+            raise ArgumentError(f"State: made in process {self.process}, used in {os.getpid()} after a fork: its "
+                                "threads do not exist there; make the state in the process that trains")
+        parameters, buffer = bucket.parameters(), bucket.buffer()
+        pairs = [(self.layout.of(p), gradient_view(flat, p)) for p, flat in zip(parameters, bucket.gradients())]
+        pairs.sort(key=lambda pair: -pair[0].number)  # prices depend on the order, which DDP changes when it rebuilds
+        members, grads = [m for m, _ in pairs], [m.seen(view) for m, view in pairs]
+        result: "torch.futures.Future" = torch.futures.Future()
+        if self.pipeline is None:
+            coder = Coder(self.compressor, dist.get_rank(self.group))
+            threads = self.options["threads"] or torch.get_num_threads()
+            self.pipeline = Pipeline(coder, self.gatherer, self.agree, threads, self.close)
+        self.pipeline.start(Bucket(bucket.index(), bucket.is_last(), self.step, buffer, members, grads, result))
+        return result.then(buffer_of)
+
+    def agree(self) -> None:
+        """Compares what must be the same on all processes. [collective]"""
+        facts = [f"compressor {self.compressor.text}", f"seed {self.compressor.seed}",
+                 f"version {self.compressor.lib.version}, ABI {ABI}", f"min_size {self.options['min_size']}",
+                 f"small {self.options['small']}", f"nonfinite {self.options['nonfinite']}", f"step {self.step}",
+                 f"{len(self.layout.parameters)} parameters of checksum {self.layout.checksum():08x}"]
+        compare(self.group, self.size, "\n".join(facts))
+
+    def close(self, buckets: List[Bucket], why: Optional[Tuple[int, str]]) -> None:
+        """Ends a step whose buckets have all arrived: keeps it, skips it, or raises in all processes."""
+        assert self.pipeline is not None
+        self.pipeline.coder.close(keep=why is None)
+        if why is None or (why[0] == NONFINITE and self.options["nonfinite"] == "skip"):
+            self.step += 1
+            self.skipped += why is not None
+            for bucket in buckets:
+                bucket.result.set_result(bucket.buffer if why is None else bucket.buffer.zero_())
+            return
+        kind = NonFiniteError if why[0] == NONFINITE else AtomoError
+        for bucket in buckets:
+            bucket.result.set_result(kind(f"step {self.step}: {why[1]}"))
+
+    # ---- statistics -------------------------------------------------------------------------------------------------
+
+    def stats(self, name: Optional[str] = None) -> Stats:
+        """Of this process's messages in the last step: of the parameter `name`, or summed over all coded parameters."""
+        if name is None:
+            return self.compressor.stats()
+        return self.compressor.stats(self.number_of(name))
+
+    def number_of(self, name: str) -> int:
+        for p in self.layout.parameters:
+            if p.name == name and p.coded:
+                return p.number
+        raise ArgumentError(f"State: no coded parameter is called '{name}'")
+
+    def traffic(self) -> Traffic:
+        return Traffic(self.gatherer.nbytes, self.gatherer.rounds)
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> Dict[str, Any]:
+        """For a checkpoint of this process (residuals differ between processes). Training that continues from it, and
+        from the same model and optimizer, has the same bits if DDP makes the same buckets. (In the first iteration of a
+        process they may be others than later: then the first step has other draws.) Tensors are by the names of
+        parameters."""
+        names = {str(p.number): p.name for p in self.layout.parameters}
+        tensors = {}
+        for key, value in self.compressor.state_dict().items():
+            learnt, _, number = key.rpartition(".")
+            tensors[f"{learnt or 'memory'}:{names.get(number, '')}"] = torch.from_numpy(value)
+        return {"format": FORMAT, "spec": self.compressor.text, "seed": self.compressor.seed, "step": self.step,
+                "skipped": self.skipped, "keys": sorted(tensors), "tensors": tensors}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores a state_dict(); FormatError or ShapeError if it is incomplete, or of another compressor or model."""
+        for key in ("format", "spec", "seed", "step", "skipped", "keys", "tensors"):
+            if key not in state:
+                raise FormatError(f"State: load_state_dict: '{key}' is missing: is the state truncated?")
+        if state["format"] != FORMAT:
+            raise FormatError(f"State: load_state_dict: format {state['format']}, expected {FORMAT}")
+        for key, own in (("spec", self.compressor.text), ("seed", self.compressor.seed)):
+            if state[key] != own:
+                raise FormatError(f"State: load_state_dict: {key} is {state[key]}, expected {own}")
+        lost = sorted(set(state["keys"]) - set(state["tensors"]))
+        if lost:
+            raise FormatError(f"State: load_state_dict: '{lost[0]}' is missing: is the state truncated?")
+        self.compressor.load_state_dict({self.key_of(k): v for k, v in state["tensors"].items()})
+        self.step, self.skipped = whole(state["step"], "State: step", 0), whole(state["skipped"], "State: skipped", 0)
+
+    def key_of(self, key: str) -> str:
+        """The compressor's key of a key of state_dict."""
+        kind, _, name = key.partition(":")
+        number = self.number_of(name) if name else 0
+        return str(number) if kind == "memory" else f"learnt.{number}"
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """For pickle: options and state_dict; neither model nor process group nor threads."""
+        return {"options": self.options, "state": self.state_dict() if self.attached else self.saved}
+
+    def __setstate__(self, pickled: Mapping[str, Any]) -> None:
+        self.attached, self.saved, self.options = False, pickled["state"], pickled["options"]
+
+    def attach(self, model: torch.nn.Module, process_group: Any = None) -> None:
+        """Makes an unpickled state usable for a model, in this process and group. [collective]"""
+        saved = self.saved
+        self.__init__(model=model, process_group=process_group, **self.options)  # type: ignore[misc]
+        if saved is not None:
+            self.load_state_dict(saved)

@@ -1,0 +1,343 @@
+"""atomo.Compressor: arrays in and out, one budget over a step, states, and what is refused."""
+import array
+import os
+import threading
+import unittest
+
+from tests.support import Case, need
+
+need("numpy")
+import numpy as np
+
+import atomo
+from atomo import checks, spec
+from atomo.patterns import to_regex
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+RANDOM = np.random.default_rng(1)
+G = RANDOM.standard_normal((16, 3, 3, 8)).astype("f")
+
+
+class Buffer:
+    """An array of another library, with DLPack only."""
+
+    def __init__(self, a, device=(1, 0)):
+        self.a, self.device = a, device
+
+    def __dlpack__(self, *args, **kwargs):
+        return self.a.__dlpack__(*args, **kwargs)
+
+    def __dlpack_device__(self):
+        return self.device
+
+
+class Arrays(Case):
+    def test_all_kinds_give_the_same_message(self):
+        c = atomo.Compressor("taps:ratio=8", seed=3)
+        want = c.encode(G, step=1)
+        odd = np.zeros(G.shape, np.dtype([("x", "f"), ("y", "i2")]))["x"]
+        odd[:] = G
+        kinds = [odd, np.asfortranarray(G), memoryview(G), Buffer(G), G[::-1].copy()[::-1]]
+        if torch:
+            t = torch.from_numpy(G)
+            kinds += [t, t.clone().requires_grad_(True), t.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)]
+        for k, x in enumerate(kinds):
+            with self.subTest(kind=k):
+                self.assertEqual(c.encode(x, step=1), want)
+
+    def test_half_precision_is_converted(self):
+        c = atomo.Compressor("none")
+        half = G.astype(np.float16)
+        np.testing.assert_array_equal(c.decode(c.encode(half)), half.astype("f"))
+        if torch:
+            b = torch.from_numpy(G).bfloat16()
+            np.testing.assert_array_equal(c.decode(c.encode(b)), b.float().numpy())
+
+    def test_decode_add_writes_in_place(self):
+        c = atomo.Compressor("none")
+        message = c.encode(G)
+        targets = [np.ones_like(G), np.ones(G.shape, "f", order="F"), np.ones(G.shape, "f")[::-1]]
+        targets += [torch.ones(G.shape)] if torch else []
+        for acc in targets + [memoryview(np.ones_like(G))]:
+            self.assertIs(c.decode_add(message, 2, acc), acc)
+            np.testing.assert_allclose(np.asarray(acc), 1 + 2 * G, rtol=1e-6)
+
+    def test_encode_into_given_memory(self):
+        c = atomo.Compressor("taps:ratio=8")
+        want = c.encode(G, step=1)
+        out = np.zeros(c.wire_max(), np.uint8)
+        message = c.encode(G, step=1, out=out)
+        self.assertEqual(bytes(message), want)
+        self.assertEqual(out[:len(want)].tobytes(), want)
+        np.testing.assert_array_equal(c.decode(message), c.decode(want))
+        with self.refuses(atomo.ArgumentError, "bytes are left in out"):
+            c.encode(G, step=1, out=out[:100])
+        with self.refuses(atomo.DtypeError, "out is float32"):
+            c.encode(G, step=1, out=G)
+        with self.refuses(atomo.ArgumentError, "out is read-only"):
+            c.encode(G, step=1, out=want)
+
+    def test_messages_in_any_memory(self):
+        c = atomo.Compressor("taps:ratio=8")
+        m = c.encode(G)
+        want = c.decode(m)
+        for message in (bytearray(m), memoryview(m), np.frombuffer(m, np.uint8)) + (
+                (torch.frombuffer(bytearray(m), dtype=torch.uint8),) if torch else ()):
+            np.testing.assert_array_equal(c.decode(message), want)
+
+    def test_refused(self):
+        c = atomo.Compressor("taps:ratio=8")
+        m = c.encode(G)
+        with self.refuses(atomo.DtypeError, "gradient 1 is float64", "float32, float16 or bfloat16"):
+            c.encode(G.astype("d"))
+        with self.refuses(atomo.DtypeError, "gradient 1 is a list", "NumPy array"):
+            c.encode([1.0, 2.0])
+        with self.refuses(atomo.DtypeError, "gradient 1 is int32"):
+            c.encode(array.array("i", [1, 2]))
+        with self.refuses(atomo.ArgumentError, "gradient 1 is on cuda", "x.cpu()"):
+            c.encode(Buffer(G, (2, 0)))
+        odd = np.zeros(G.shape, np.dtype([("x", "f"), ("y", "i2")]))["x"]
+        with self.refuses(atomo.ShapeError, "acc of shape", "strides", "multiples of 4"):
+            c.decode_add(m, 1, odd)
+        with self.refuses(atomo.DtypeError, "acc is float16", "written to"):
+            c.decode_add(m, 1, np.zeros(G.shape, np.float16))
+        with self.refuses(atomo.ShapeError, "expected 1 [16,3,3,8]"):
+            c.decode_add(m, 1, np.zeros((3, 3), "f"))
+        frozen = np.zeros_like(G)
+        frozen.flags.writeable = False
+        with self.refuses(atomo.ArgumentError, "acc is read-only"):
+            c.decode_add(m, 1, frozen)
+        with self.refuses(atomo.DtypeError, "message is float32"):
+            c.decode(G)
+        for bad in (float("nan"), float("inf")):
+            g = G.copy()
+            g[2, 1, 1, 1] = bad
+            with self.refuses(atomo.NonFiniteError, "NaN"):
+                c.encode(g)
+        if torch:
+            with self.refuses(atomo.ArgumentError, "on meta", "x.cpu()"):
+                c.encode(torch.empty(3, device="meta"))
+            with self.refuses(atomo.ArgumentError, "sparse", "to_dense"):
+                c.encode(torch.ones(3, 3).to_sparse())
+            with self.refuses(atomo.DtypeError, "acc is torch.bfloat16"):
+                c.decode_add(m, 1, torch.zeros(G.shape, dtype=torch.bfloat16))
+
+
+class Steps(Case):
+    def test_one_budget_over_a_step(self):
+        """A tensor with all the energy gets most of the bytes."""
+        c = atomo.Compressor("entry:ratio=16")
+        grads = [100 * G, 0.01 * RANDOM.standard_normal((64, 64)).astype("f")]
+        messages = c.encode_step(grads, step=1)
+        total = sum(map(len, messages))
+        self.assertAlmostEqual(total / (4 * sum(g.size for g in grads) / 16), 1, delta=0.1)
+        self.assertGreater(len(messages[0]), 5 * len(messages[1]))
+        self.assertEqual(c.stats().nbytes, total)
+        for k, g in enumerate(grads):
+            self.assertEqual(c.decode(messages[k]).shape, g.shape)
+            self.assertEqual(c.stats(k + 1).nbytes, len(messages[k]))
+
+    def test_another_shape_replaces_the_plan(self):
+        c = atomo.Compressor("taps:ratio=8")
+        m = c.encode(G)
+        c.encode(G[:8])
+        with self.refuses(atomo.FormatError, "hash"):
+            c.decode(m)
+        with self.refuses(atomo.ShapeError):
+            c.begin_step(1)
+            c.push(1, G, np.empty(10000, np.uint8))
+
+    def test_state_goes_on_bit_for_bit(self):
+        for text in ("auto:ratio=8,ef=true", "powersgd:ef=true", "svd:ratio=8"):
+            with self.subTest(text=text):
+                one, two = atomo.Compressor(text), atomo.Compressor(text)
+                self.stream(one, 0, 3)
+                two.load_state_dict(one.state_dict())
+                self.assertEqual(self.stream(one, 3, 6), self.stream(two, 3, 6))
+
+    def stream(self, c, first, last):
+        messages = []
+        c.plan(1, G.shape)
+        for step in range(first, last):
+            out = np.empty(c.wire_max(), np.uint8)
+            c.begin_step(step)
+            n = c.push(1, G * (1 + step), out)
+            c.end_step()
+            messages.append(out[:n].tobytes())
+        return messages
+
+    def test_undo(self):
+        one, two = atomo.Compressor("taps:ratio=8,ef=true"), atomo.Compressor("taps:ratio=8,ef=true")
+        self.stream(one, 0, 2), self.stream(two, 0, 2)
+        one.begin_step(2)
+        one.push(1, 1000 * G, np.empty(one.wire_max(), np.uint8))
+        one.undo_step()
+        self.assertEqual(self.stream(one, 2, 4), self.stream(two, 2, 4))
+
+    def test_states_are_checked(self):
+        one = atomo.Compressor("auto:ratio=8,ef=true")
+        one.encode(G)
+        state = one.state_dict()
+        other = atomo.Compressor("auto:ratio=8,ef=true")
+        other.plan(1, G.shape)
+        with self.refuses(atomo.ShapeError, "memory of tensor", "expected 1152"):
+            other.load_state_dict({**state, "1": state["1"][:-1]})
+        with self.refuses(atomo.ShapeError, "learnt state"):
+            other.load_state_dict({**state, "learnt.1": state["learnt.1"][:-8]})
+        with self.refuses(atomo.ArgumentError, "'x'", "number"):
+            other.load_state_dict({"x": state["1"]})
+        with self.refuses(atomo.DtypeError, "'learnt.1'"):
+            other.load_state_dict({"learnt.1": state["1"]})
+
+    def test_messages_of_another_step_rank_way_and_compressor(self):
+        c = atomo.Compressor("taps:ratio=8")
+        m = c.encode(G, step=4, rank=1)
+        acc = np.zeros_like(G)
+        with self.refuses(atomo.FormatError, "step", "is 4, expected 5"):
+            c.decode_add(m, 1, acc, step=5)
+        with self.refuses(atomo.FormatError, "rank", "is 1, expected 0"):
+            c.decode_add(m, 1, acc, rank=0)
+        for other in (atomo.Compressor("entry:ratio=8"), atomo.Compressor("taps:ratio=8", way="down")):
+            other.plan(1, G.shape)
+            with self.refuses(atomo.FormatError):
+                other.decode_add(m, 1, acc)
+        with self.refuses(atomo.FormatError, "1 bytes follow"):
+            c.decode(m + b"x")
+        with self.refuses(atomo.FormatError):
+            c.decode(m[:-1])
+        with self.refuses(atomo.ArgumentError, "tensor 1, which is not planned"):
+            atomo.Compressor("taps:ratio=8").decode(m)
+        self.assertFalse(acc.any())
+
+    def test_threads_share_a_compressor(self):
+        c, found = atomo.Compressor("taps:ratio=8"), {}
+        want = [c.encode(G, step=step) for step in range(40)]
+
+        def work(step):
+            found[step] = c.encode(G, step=step)
+        threads = [threading.Thread(target=work, args=(step,)) for step in range(40)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual([found[step] for step in range(40)], want)
+
+    def test_fork(self):
+        c = atomo.Compressor("taps:ratio=8")
+        c.encode(G)
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            try:
+                c.encode(G)
+                os.write(writer, b"nothing")
+            except atomo.ArgumentError as problem:
+                os.write(writer, str(problem).encode())
+            os._exit(0)
+        os.wait()
+        self.assertIn("after a fork", os.read(reader, 1000).decode())
+
+
+class Specs(Case):
+    def test_texts(self):
+        for given, want in (("svd:bits=4, ratio=16", "svd:ratio=16,bits=4"), ("svd: ef", "svd:ef=true"),
+                            ({"name": "svd", "ratio": 16, "ef": True}, "svd:ratio=16,ef=true"),
+                            ("svd:ratio=64; ^fc=none;conv1=bits=4", "svd:ratio=64;^fc=none;conv1=svd:bits=4"),
+                            ({"name": "svd", "ratio": 4, "fold": lambda shape: shape[0]}, "svd:ratio=4,fold=function")):
+            self.assertEqual(spec.read(given).text, want)
+
+    def test_mistakes(self):
+        for given, *words in (
+                ("svdd:ratio=16", "unknown compressor 'svdd'", "did you mean 'svd'", "compressors are auto"),
+                ("svd:ration=16", "unknown option 'ration'", "did you mean 'ratio'"),
+                ("svd:ratio=zero", "ratio is 'zero'", "expected a number of"), ("svd:ratio=-1", "ratio is '-1'"),
+                ("svd:ratio=nan", "ratio is 'nan'"), ("svd:ef=maybe", "true or false"), ("svd:bits=7", "bits is '7'"),
+                ("svd:ratio=4,ratio=5", "given twice"), ("svd:=3", "cannot read '=3'"), ("", "expected name"),
+                (None, "spec is a NoneType"), ("_list", "unknown compressor"), ("svd:ratio=4;fc", "cannot read 'fc'"),
+                ("svd;[=none", "pattern '['"), ("qsgd;fc=none", "share a budget"),
+                ("svd:ratio=4;fc=ratio=3", "whole compressor's"), ("svd;fc=qsgd", "neither a set of atoms")):
+            with self.subTest(spec=given), self.refuses(atomo.ArgumentError, *words):
+                atomo.Compressor(given)
+        with self.refuses(atomo.ArgumentError, "seed is -1"):
+            atomo.Compressor("svd", seed=-1)
+        with self.refuses(atomo.ArgumentError, "way is 'left'"):
+            atomo.Compressor("svd", way="left")
+
+    def test_patterns(self):
+        for pattern, yes, no in (("^fc", "fc.weight", "xfc"), ("conv%d$", "conv1", "conv1.x"), ("a.-b", "axxb", "axx"),
+                                 ("l%.weight", "l.weight", "lxweight"), ("[^a-c]x", "dx", "ax"), ("%u", "aB", "ab"),
+                                 ("a|b", "a|b", "a")):
+            self.assertTrue(to_regex(pattern).search(yes), pattern)
+            self.assertFalse(to_regex(pattern).search(no), pattern)
+        for pattern in ("%bxy", "%f[a]", "a%", "[%A]", "("):
+            with self.refuses(atomo.ArgumentError, "pattern"):
+                to_regex(pattern)
+
+    def test_overrides_and_fold(self):
+        c = atomo.Compressor("svd:ratio=64;^fc=none")
+        g = RANDOM.standard_normal((64, 64)).astype("f")
+        messages = c.encode_step([g, g], names=["conv", "fc.weight"])
+        self.assertGreater(len(messages[1]), g.nbytes)
+        np.testing.assert_array_equal(c.decode(messages[1]), g)
+        with self.refuses(atomo.ArgumentError, "result of fold", "0"):
+            atomo.Compressor({"name": "svd", "fold": lambda shape: 0}).encode(g)
+
+    def test_list(self):
+        names = [entry.name for entry in atomo.compressors()]
+        self.assertIn("taps", names)
+        self.assertEqual([entry.name for entry in atomo.compressors() if entry.missing], [])
+        self.assertTrue(all(str(entry).strip() and not entry.name.startswith("_") for entry in atomo.compressors()))
+
+
+class Statistics(Case):
+    def test_verify_passes(self):
+        for entry in atomo.compressors():
+            with self.subTest(name=entry.name):
+                report = atomo.verify(entry.name, draws=200, shape=(12, 3, 3, 4))
+                self.assertTrue(report.passed, str(report))
+
+    def test_verify_finds_a_bias_and_a_wrong_variance(self):
+        class Wrong(atomo.Compressor):
+            scale = 1.0
+
+            def decode(self, message):
+                return super().decode(message) * np.float32(self.scale)
+        original = checks.Compressor
+        try:
+            checks.Compressor = Wrong
+            Wrong.scale = 1.1
+            report = atomo.verify("taps:ratio=8", draws=300)
+        finally:
+            checks.Compressor = original
+        failed = [row.check for row in report.rows if not row.passed]
+        self.assertIn("unbiased", failed)
+        self.assertIn("FAILED", str(report))
+
+    def test_compare(self):
+        result = atomo.compare(["taps:ratio=16", "topk:ratio=16"], [G, G[:4]], draws=50)
+        unbiased, biased = result.lines
+        self.assertAlmostEqual(unbiased.ratio, 16, delta=1.6)
+        self.assertLess(abs(unbiased.measured - unbiased.stated), 5 * unbiased.error + 0.02 * unbiased.stated)
+        self.assertLess(unbiased.bias, 0.1 * unbiased.measured)
+        self.assertGreater(biased.bias, 0.9 * biased.measured)
+        self.assertIn("taps:ratio=16", str(result))
+        for wrong in (("taps", [G]), (["taps"], []), (["taps"], [np.zeros(3, "f")])):
+            with self.assertRaises(atomo.ArgumentError):
+                atomo.compare(*wrong)
+
+    def test_probabilities(self):
+        p = atomo.probabilities(np.array([8.0, 1, 1, 0], "f"), 2)
+        np.testing.assert_allclose(p, [1, 0.5, 0.5, 0])
+        p = atomo.probabilities(np.array([1, 1], "f"), 3, cost=np.array([1, 4], "f"))
+        self.assertAlmostEqual(float(p @ [1, 4]), 3, places=5)
+        with self.refuses(atomo.ShapeError, "cost"):
+            atomo.probabilities(np.ones(2, "f"), 1, cost=np.ones(1, "f"))
+        with self.assertRaises(atomo.ArgumentError):
+            atomo.probabilities(np.ones(2, "f"), -1)
+
+
+if __name__ == "__main__":
+    unittest.main()
