@@ -7,7 +7,7 @@ local M = {programs = programs}
 -- System programs, whose arguments are not checked.
 local of_the_system = {}
 for name in ("cd cp export git xargs cat grep apt-get docker luajit cc ldconfig module source ./encode " ..
-  "dot /usr/bin/python3"):gmatch "%S+" do
+  "dot pip torchrun"):gmatch "%S+" do
   of_the_system[name] = true
 end
 
@@ -112,6 +112,18 @@ local function check_shell_script(words, fault)
   check(rest(left, 2), fault)
 end
 
+--- A Python program of the tree: its options are in its help.
+local function check_python(words, fault)
+  local path = words[2]
+  if not path or not path:find "%.py$" then return end
+  if not programs.files()[path] then return fault(("%s is not in the tree"):format(path)) end
+  for _, word in ipairs(rest(words, 3)) do
+    if word:find "^%-%-" and not programs.has_option(path, word) then
+      fault(("%s does not know %s"):format(path, word))
+    end
+  end
+end
+
 local function check_cmake(words, fault)
   local file = assert(io.open(programs.root .. "/CMakePresets.json"))
   local presets = file:read "*a"
@@ -138,6 +150,10 @@ function M.check(words, fault)
     elseif words[2] then
       check_script(rest(words, 2), fault)
     end
+  elseif program == "env" then
+    M.check(rest(words, 2), fault)
+  elseif program == "python3" or program == "/usr/bin/python3" then
+    check_python(words, fault)
   elseif program == "mpirun" then
     check_mpirun(words, fault)
   elseif program == "srun" then

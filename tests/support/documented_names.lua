@@ -27,13 +27,26 @@ local function has(holder, name)
   return ok and value ~= nil
 end
 
+local python
+
+--- Does the Python package define a class or function of this name?
+local function in_python(name)
+  if not python then
+    local p = io.popen(("cat $(find %s -name '*.py')"):format(
+      spawn.quote(require "support.root" .. "./bindings/python/atomo")))
+    python = "\n" .. p:read "*a"
+    p:close()
+  end
+  return python:find("\n%s*class " .. name .. "%f[%W]") ~= nil or python:find("\n%s*def " .. name .. "%f[%W]") ~= nil
+end
+
 local sources
 
 --- Does a C source, header or CMake file of the tree contain this word?
 local function in_sources(word)
   if not sources then
     local p = io.popen(("cd %s && cat $(find runtime cmake bindings scripts -name '*.[ch]' -o -name '*.lua' -o " ..
-      "-name '*.cmake' -o -name '*.sh') CMakeLists.txt"):format(spawn.quote(require "support.root" .. ".")))
+      "-name '*.cmake' -o -name '*.sh' -o -name '*.py') CMakeLists.txt"):format(spawn.quote(require "support.root" .. ".")))
     sources = p:read "*a"
     p:close()
   end
@@ -47,6 +60,7 @@ function M.check(span, fault)
     local holder = path ~= ".h" and holders[top] and holders[top]()
     for name in holder and path:gmatch "[%w_]+" or function() end do
       if type(holder) ~= "table" or not has(holder, name) then
+        if in_python(path:match "[%w_]+$") then break end
         fault(("%s%s: there is no %s"):format(top, path, name))
         break
       end

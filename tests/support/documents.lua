@@ -10,7 +10,8 @@ local programs = command_lines.programs
 local M = {programs = programs, markdown = markdown}
 
 -- lua: all blocks of a page are run as one program. sh: commands are checked. text: contents of a file, or output.
-local languages = {lua = true, sh = true, text = true}
+-- python: run by bindings/python/tests/test_docs.py.
+local languages = {lua = true, sh = true, text = true, python = true}
 
 -- Names of readers' own files, which do not exist in the tree.
 local of_the_reader = {}
@@ -44,7 +45,7 @@ local function check_blocks(page, fault, excused)
   if page.open then fault(page.open.line, "a fence is not closed") end
   for _, block in ipairs(page.blocks) do
     if not languages[block.language] then
-      fault(block.line, ("a block of language '%s', expected lua, sh or text"):format(block.language))
+      fault(block.line, ("a block of language '%s', expected lua, python, sh or text"):format(block.language))
     elseif block.marks ~= "" and block.marks ~= "norun" then
       fault(block.line, ("a block is marked '%s', expected norun or nothing"):format(block.marks))
     elseif block.marks == "norun" and not excused(block) then
@@ -88,7 +89,7 @@ end
 
 local endings = {lua = true, c = true, h = true, md = true, sh = true, svg = true, py = true, supp = true}
 local folders = {runtime = true, bindings = true, scripts = true, models = true, tests = true, docs = true,
-  cmake = true}
+  cmake = true, examples = true}
 
 --- Does a file or folder have this name, or a path that ends in it (NAME and * match anything)?
 local function in_tree(name)

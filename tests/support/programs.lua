@@ -30,6 +30,7 @@ function M.help(program)
   local command = program == "atomo-lua" and spawn.quote(spawn.exe) .. " --help"
     or program == "mpirun" and "mpirun --help full"
     or program:find "%.sh$" and "sh " .. path .. " --help"
+    or program:find "%.py$" and "python3 " .. path .. " --help"
     or spawn.quote(spawn.exe) .. " " .. path .. " --help"
   helps[program] = spawn.run(command)
   return helps[program]
@@ -51,7 +52,8 @@ end
 function M.all()
   local list = {"atomo-lua", "mpirun", "tests/kill_series.sh", "tests/mutate.lua"}
   for path in pairs(M.files()) do
-    if path:find "^scripts/[%w_]+%.lua$" or (path:find "^scripts/[%w_]+%.sh$" and not path:find "/lib%.sh$") then
+    if path:find "^scripts/[%w_]+%.lua$" or (path:find "^scripts/[%w_]+%.sh$" and not path:find "/lib%.sh$") or
+      path == "examples/pytorch/train_cifar.py" or path == "examples/pytorch/bench_ddp.py" then
       list[#list + 1] = path
     end
   end

@@ -112,7 +112,7 @@ describe("documents", function()
 
     for _, case in ipairs {
       {"code without a fence", "text\n\n    local x = 1\n", ":3: indented code"},
-      {"a language that nothing runs", "```python\n1\n```\n", ":1: a block of language 'python'"},
+      {"a language that nothing runs", "```ruby\n1\n```\n", ":1: a block of language 'ruby'"},
       {"a fence without a language", "```\n1\n```\n", ":1: a block of language ''"},
       {"norun without a reason", "```lua norun\nx = 1\n```\n", ":1: norun without a reason"},
       {"a mark that means nothing", "```lua later\nx = 1\n```\n", ":1: a block is marked 'later'"},
@@ -145,6 +145,9 @@ describe("documents", function()
       {"an option behind netlab.sh",
         sh "sh scripts/netlab.sh run 2 1gbit -- build/atomo-lua scripts/bench_step.lua --x",
         "unknown option %-%-x"},
+      {"an option of a Python program", sh "python3 examples/pytorch/train_cifar.py --modell resnet20",
+        "train_cifar.py does not know %-%-modell"},
+      {"a Python program that went", sh "python3 examples/pytorch/nothing.py", "nothing.py is not in the tree"},
       {"an option of netlab.sh", sh "sh scripts/netlab.sh run 2 1gbit --per-hostt 2 -- build/atomo-lua -v",
         "does not know %-%-per%-hostt"},
       {"an option of mpirun", sh "mpirun --hostfiles h -n 2 build/atomo-lua -v", "mpirun does not know %-%-hostfiles"},

@@ -1,0 +1,96 @@
+"""The Python code of the documents runs; the examples run."""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from tests.support import ROOT, Case, need
+
+need("numpy", "torch")
+
+PAGES = ["docs/pytorch.md", "README.md"]
+
+
+def blocks(path):
+    """The Python of a page, with blank lines in place of all else, so that errors have the page's lines."""
+    lines, inside = [], False
+    for line in (ROOT / path).read_text().split("\n"):
+        if line.startswith("```"):
+            inside = line.strip() == "```python"
+            lines.append("")
+        else:
+            lines.append(line if inside else "")
+    return "\n".join(lines)
+
+
+def run_page(rank, size, path):
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        names = {"DistributedDataParallel": DistributedDataParallel, "model": torch.nn.Linear(64, 32)}
+        exec(compile(blocks(path), path, "exec"), names)
+    return True
+
+
+def program(*words, **environment):
+    result = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                            env={**os.environ, **environment})
+    return result.returncode, result.stdout + result.stderr
+
+
+class Documents(Case):
+    def test_pages_run(self):
+        for path in PAGES:
+            with self.subTest(page=path):
+                self.assertRegex(blocks(path), r"atomo\.torch\.State\(")
+                self.ranks(1, run_page, path)
+
+    def test_docstring_of_the_package(self):
+        import atomo
+        code = re.sub(r"\n    ", "\n", atomo.__doc__.split("\n\n")[1])
+        code, out = program(sys.executable, "-c", code.strip().replace("\n    ", "\n"),
+                            PYTHONPATH=str(ROOT / "bindings" / "python"))
+        self.assertEqual(code, 0, out)
+
+    def test_training(self):
+        code, out = program(sys.executable, "examples/pytorch/train_cifar.py", "--processes", 2, "--batch", 4,
+                            "--max-steps", 3, "--epochs", 1)
+        self.assertEqual(code, 0, out)
+        self.assertRegex(out, r"final test accuracy 0\.\d{4}")
+        self.assertRegex(out, r"epoch 1: loss .* kB sent a step")
+
+    def test_training_on_a_damaged_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("data_batch_1.bin", "test_batch.bin"):
+                (pathlib.Path(folder) / name).write_bytes(bytes(3000))
+            code, out = program(sys.executable, "examples/pytorch/train_cifar.py", "--processes", 1, "--data", folder)
+        self.assertNotEqual(code, 0)
+        self.assertIn("3000 bytes, expected a multiple of 3073", out)
+
+    def test_bench(self):
+        code, out = program(sys.executable, "examples/pytorch/bench_ddp.py", "--model", "resnet20", "--batch", 2,
+                            "--steps", 1, "--rounds", 1, "--compress", "taps:ratio=64")
+        self.assertEqual(code, 0, out)
+        for way in ("no exchange", "ddp", "fp16 hook", "powersgd hook, rank 2", "atomo taps:ratio=64"):
+            self.assertRegex(out, way + r" +\d+\.\d +\d+\.\d +\d+\.\d\d")
+
+    def test_unknown_option(self):
+        code, out = program(sys.executable, "examples/pytorch/train_cifar.py", "--epoch", 3)
+        self.assertEqual(code, 2)
+        self.assertIn("did you mean --epochs?", out)
+
+    def test_mpi4py(self):
+        if not shutil.which("mpirun") or program(sys.executable, "-c", "import mpi4py")[0] != 0:
+            self.skipTest("mpi4py or mpirun is not installed (Debian: python3-mpi4py)")
+        code, out = program("sh", "scripts/mpirun.sh", "-n", 2, sys.executable, "examples/mpi4py/average.py")
+        self.assertEqual(code, 0, out)
+        self.assertIn("the same bits on all ranks", out)
+
+
+if __name__ == "__main__":
+    unittest.main()
