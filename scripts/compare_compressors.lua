@@ -9,8 +9,8 @@ local opts = atomo.cli.parse {
   about = "Encodes and decodes a whole step of gradients with each compressor. All tensors share one budget. The " ..
     "error is E||ghat - g||^2 / ||g||^2: the variance of an unbiased compressor, the squared error in one step of a " ..
     "biased one (error feedback returns it in later steps). Column x bound divides the prediction by 1 / (4^R - 1), " ..
-    "with R bits per entry. No unbiased code of normally distributed entries has less; gradients with structure can. " ..
-    "Column x classes, for rotated, divides it by the same bound for entries with the energies of its classes.",
+    "with R bits per entry. No unbiased code of normally distributed entries has less; gradients with structure " ..
+    "can. Column x classes, for rotated, divides it by the same bound for entries with the energies of its classes.",
   examples = {
     "build/atomo-lua scripts/compare_compressors.lua --gradients DIR --ratio 16,64,256 --plot compare",
     "build/atomo-lua scripts/compare_compressors.lua --model resnet20 --compress 'svd:bits=4 entry qsgd'",
@@ -76,8 +76,8 @@ for _, item in ipairs(compare.expand(specs, opts.ratio)) do
   r.name, r.asked = item.name, item.ratio
   results[#results + 1] = r
   print(("%-34s %10.0f %7.1fx %10.4g %10.4g %8.3g %9s %9.2f %9.2f %8.2f %8.2f%s"):format(item.text, r.bytes, r.ratio,
-    r.predicted, r.measured, r.over_bound, r.over_classes and ("%.3g"):format(r.over_classes) or "-", r.encode_ms, r.decode_ms, r.encode_gb_s, r.decode_gb_s,
-    r.unbiased and "" or "  biased"))
+    r.predicted, r.measured, r.over_bound, r.over_classes and ("%.3g"):format(r.over_classes) or "-", r.encode_ms,
+    r.decode_ms, r.encode_gb_s, r.decode_gb_s, r.unbiased and "" or "  biased"))
 end
 
 if opts.json ~= "" then

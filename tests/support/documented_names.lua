@@ -46,7 +46,8 @@ local sources
 local function in_sources(word)
   if not sources then
     local p = io.popen(("cd %s && cat $(find runtime cmake bindings scripts -name '*.[ch]' -o -name '*.lua' -o " ..
-      "-name '*.cmake' -o -name '*.sh' -o -name '*.py') CMakeLists.txt"):format(spawn.quote(require "support.root" .. ".")))
+      "-name '*.cmake' -o -name '*.sh' -o -name '*.py') CMakeLists.txt"):format(
+      spawn.quote(require "support.root" .. ".")))
     sources = p:read "*a"
     p:close()
   end

@@ -290,8 +290,8 @@ end
 
 --- Returns statistics of the last encode, encode_all, encode_step or streamed step, or of tensor i alone: nbytes,
 --- atoms_expected, atoms_sent, variance (the closed form E||ghat - g||^2, with quantisation), square (||g||^2). For a
---- tensor encoded by `auto` also family ("rotated"). For `rotated` also bound: the least variance that any unbiased code
---- of nbytes has for normal entries with the energies of its classes.
+--- tensor encoded by `auto` also family ("rotated"). For `rotated` also bound: the least variance that any unbiased
+--- code of nbytes has for normal entries with the energies of its classes.
 function Compressor:stats(i)
   local s = self.numbers
   if i ~= nil then arguments.tensor_number(self.name, i) end
