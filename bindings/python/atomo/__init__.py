@@ -10,11 +10,12 @@
 ``atomo.torch`` has a communication hook for PyTorch's DistributedDataParallel; docs/pytorch.md describes it.
 """
 from .comparison import Comparison, compare
-from .compressor import Compressor, Stats, probabilities
+from .compressor import Compressor, Stats
 from .errors import (ArgumentError, AtomoError, DtypeError, FormatError, LibraryError, LimitError, MismatchError,
                      NonFiniteError, NumericError, OutOfMemoryError, ShapeError, UnsupportedError)
 from .loader import library
 from .registry import Entry, Option, compressors
+from .sampling import probabilities
 from .checks import Report, Row, verify
 
 __version__ = "0.1.0"

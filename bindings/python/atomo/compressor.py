@@ -309,12 +309,3 @@ class Compressor:
         """Drops what was learnt from earlier steps (prices, kept bases), and keeps the memory (residuals)."""
         with self.lock:
             self.lib.codec_restart(self.handle)
-
-
-def probabilities(weights: Any, s: float, cost: Any = None) -> np.ndarray:
-    """Algorithm 1 of ATOMO: the probabilities p_i with which atoms of coefficients `weights` [n] are kept, for s
-    expected atoms, or with cost [n] (> 0) for an expected cost sum(cost * p) of s. All are float32; returns [n]."""
-    w, out = Wrapped(readable(weights, "probabilities: weights")), functions.TensorP()
-    c = None if cost is None else Wrapped(readable(cost, "probabilities: cost"))
-    library().probabilities(w.pointer, s, c.pointer if c else None, ctypes.byref(out))
-    return arrays.take(out)

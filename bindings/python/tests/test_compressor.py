@@ -10,8 +10,6 @@ need("numpy")
 import numpy as np
 
 import atomo
-from atomo import checks, spec
-from atomo.patterns import to_regex
 
 try:
     import torch
@@ -239,104 +237,6 @@ class Steps(Case):
             os._exit(0)
         os.wait()
         self.assertIn("after a fork", os.read(reader, 1000).decode())
-
-
-class Specs(Case):
-    def test_texts(self):
-        for given, want in (("svd:bits=4, ratio=16", "svd:ratio=16,bits=4"), ("svd: ef", "svd:ef=true"),
-                            ({"name": "svd", "ratio": 16, "ef": True}, "svd:ratio=16,ef=true"),
-                            ("svd:ratio=64; ^fc=none;conv1=bits=4", "svd:ratio=64;^fc=none;conv1=svd:bits=4"),
-                            ({"name": "svd", "ratio": 4, "fold": lambda shape: shape[0]}, "svd:ratio=4,fold=function")):
-            self.assertEqual(spec.read(given).text, want)
-
-    def test_mistakes(self):
-        for given, *words in (
-                ("svdd:ratio=16", "unknown compressor 'svdd'", "did you mean 'svd'", "compressors are auto"),
-                ("svd:ration=16", "unknown option 'ration'", "did you mean 'ratio'"),
-                ("svd:ratio=zero", "ratio is 'zero'", "expected a number of"), ("svd:ratio=-1", "ratio is '-1'"),
-                ("svd:ratio=nan", "ratio is 'nan'"), ("svd:ef=maybe", "true or false"), ("svd:bits=7", "bits is '7'"),
-                ("svd:ratio=4,ratio=5", "given twice"), ("svd:=3", "cannot read '=3'"), ("", "expected name"),
-                (None, "spec is a NoneType"), ("_list", "unknown compressor"), ("svd:ratio=4;fc", "cannot read 'fc'"),
-                ("svd;[=none", "pattern '['"), ("qsgd;fc=none", "share a budget"),
-                ("svd:ratio=4;fc=ratio=3", "whole compressor's"), ("svd;fc=qsgd", "neither a set of atoms")):
-            with self.subTest(spec=given), self.refuses(atomo.ArgumentError, *words):
-                atomo.Compressor(given)
-        with self.refuses(atomo.ArgumentError, "seed is -1"):
-            atomo.Compressor("svd", seed=-1)
-        with self.refuses(atomo.ArgumentError, "way is 'left'"):
-            atomo.Compressor("svd", way="left")
-
-    def test_patterns(self):
-        for pattern, yes, no in (("^fc", "fc.weight", "xfc"), ("conv%d$", "conv1", "conv1.x"), ("a.-b", "axxb", "axx"),
-                                 ("l%.weight", "l.weight", "lxweight"), ("[^a-c]x", "dx", "ax"), ("%u", "aB", "ab"),
-                                 ("a|b", "a|b", "a")):
-            self.assertTrue(to_regex(pattern).search(yes), pattern)
-            self.assertFalse(to_regex(pattern).search(no), pattern)
-        for pattern in ("%bxy", "%f[a]", "a%", "[%A]", "("):
-            with self.refuses(atomo.ArgumentError, "pattern"):
-                to_regex(pattern)
-
-    def test_overrides_and_fold(self):
-        c = atomo.Compressor("svd:ratio=64;^fc=none")
-        g = RANDOM.standard_normal((64, 64)).astype("f")
-        messages = c.encode_step([g, g], names=["conv", "fc.weight"])
-        self.assertGreater(len(messages[1]), g.nbytes)
-        np.testing.assert_array_equal(c.decode(messages[1]), g)
-        with self.refuses(atomo.ArgumentError, "result of fold", "0"):
-            atomo.Compressor({"name": "svd", "fold": lambda shape: 0}).encode(g)
-
-    def test_list(self):
-        names = [entry.name for entry in atomo.compressors()]
-        self.assertIn("taps", names)
-        self.assertEqual([entry.name for entry in atomo.compressors() if entry.missing], [])
-        self.assertTrue(all(str(entry).strip() and not entry.name.startswith("_") for entry in atomo.compressors()))
-
-
-class Statistics(Case):
-    def test_verify_passes(self):
-        for entry in atomo.compressors():
-            with self.subTest(name=entry.name):
-                report = atomo.verify(entry.name, draws=200, shape=(12, 3, 3, 4))
-                self.assertTrue(report.passed, str(report))
-
-    def test_verify_finds_a_bias_and_a_wrong_variance(self):
-        class Wrong(atomo.Compressor):
-            scale = 1.0
-
-            def decode(self, message):
-                return super().decode(message) * np.float32(self.scale)
-        original = checks.Compressor
-        try:
-            checks.Compressor = Wrong
-            Wrong.scale = 1.1
-            report = atomo.verify("taps:ratio=8", draws=300)
-        finally:
-            checks.Compressor = original
-        failed = [row.check for row in report.rows if not row.passed]
-        self.assertIn("unbiased", failed)
-        self.assertIn("FAILED", str(report))
-
-    def test_compare(self):
-        result = atomo.compare(["taps:ratio=16", "topk:ratio=16"], [G, G[:4]], draws=50)
-        unbiased, biased = result.lines
-        self.assertAlmostEqual(unbiased.ratio, 16, delta=1.6)
-        self.assertLess(abs(unbiased.measured - unbiased.stated), 5 * unbiased.error + 0.02 * unbiased.stated)
-        self.assertLess(unbiased.bias, 0.1 * unbiased.measured)
-        self.assertGreater(biased.bias, 0.9 * biased.measured)
-        self.assertIn("taps:ratio=16", str(result))
-        for wrong in (("taps", [G]), (["taps"], []), (["taps"], [np.zeros(3, "f")])):
-            with self.assertRaises(atomo.ArgumentError):
-                atomo.compare(*wrong)
-
-    def test_probabilities(self):
-        p = atomo.probabilities(np.array([8.0, 1, 1, 0], "f"), 2)
-        np.testing.assert_allclose(p, [1, 0.5, 0.5, 0])
-        p = atomo.probabilities(np.array([1, 1], "f"), 3, cost=np.array([1, 4], "f"))
-        self.assertAlmostEqual(float(p @ [1, 4]), 3, places=5)
-        with self.refuses(atomo.ShapeError, "cost"):
-            atomo.probabilities(np.ones(2, "f"), 1, cost=np.ones(1, "f"))
-        with self.assertRaises(atomo.ArgumentError):
-            atomo.probabilities(np.ones(2, "f"), -1)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from .layout import Parameter
 from .packet import FAILED, FINE, HEAD, NONFINITE, Head, Packet, write_head
 
 
-@dataclass
+@dataclass(eq=False)
 class Bucket:
     """A bucket of one step. grads: views in DDP's buffer, in the coded order of dimensions."""
 

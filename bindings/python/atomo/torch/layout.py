@@ -46,8 +46,8 @@ def refuse_sparse(model: torch.nn.Module) -> None:
     """Raises if a module (an Embedding) has sparse gradients, which DDP's buckets hold as sparse tensors."""
     for name, module in model.named_modules():
         if getattr(module, "sparse", False) is True:
-            raise ArgumentError(f"module {name or type(module).__name__} has sparse gradients, expected dense ones: make "
-                                "it with sparse=False")
+            raise ArgumentError(f"module {name or type(module).__name__} has sparse gradients, expected dense ones: "
+                                "make it with sparse=False")
 
 
 def refuse(name: str, p: torch.Tensor) -> None:

@@ -59,6 +59,8 @@ class Pipeline:
         with self.lock:
             if self.broken:
                 raise self.broken
+            if bucket.index == 0:
+                self.waiting = []  # of a step that an error in backward has ended: nobody waits for them
             self.waiting.append(bucket)
             self.to_encode.append(bucket)
             self.lock.notify_all()

@@ -53,7 +53,8 @@ class State:
         optimizer.step().
       process_group: a gloo group of DistributedDataParallel's processes that nothing else uses; default: a new one of
         all processes.
-      threads: of encoding and decoding, default torch.get_num_threads().
+      threads: of encoding and decoding, default torch.get_num_threads(). PyTorch's matrix products take the same
+        number where both use one OpenBLAS, as in Debian.
 
     Attributes:
       step: number of averaged steps.
@@ -69,8 +70,9 @@ class State:
             raise ArgumentError(f"State: nonfinite is {nonfinite!r}, expected 'abort' or 'skip'")
         if not isinstance(model, torch.nn.Module):
             raise ArgumentError(f"State: model is a {type(model).__name__}, expected a torch.nn.Module")
-        self.options: Dict[str, Any] = {"spec": spec, "seed": seed, "small": small, "min_size": whole(min_size, "State: min_size", 0),
-                        "nonfinite": nonfinite, "threads": threads}
+        min_size = whole(min_size, "State: min_size", 0)
+        self.options: Dict[str, Any] = {"spec": spec, "seed": seed, "small": small, "min_size": min_size,
+                                        "nonfinite": nonfinite, "threads": threads}
         self.step = self.skipped = 0
         self.process = os.getpid()
         self.compressor = Compressor(spec, seed=seed)
