@@ -4,6 +4,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -40,14 +41,16 @@ class Compressor:
       seed: an integer in [0, 2^53], the key of the random streams with step, rank and tensor number: the same key and
         gradient give the same message.
       way: "up", or "down" for averages that are encoded again.
+      standard: other defaults, {option: value}, for options that the compressor has.
 
     Gradients are arrays of float32 (float16 and bfloat16 are converted) in host memory: NumPy, PyTorch, DLPack or the
     buffer protocol. Weights of convolutions are taken as [out, kh, kw, in]. Tensors are numbered from 1. One thread
     uses a compressor at a time (others wait); different compressors run in parallel. Errors of C are atomo.AtomoError.
     """
 
-    def __init__(self, spec: specs.Spec, *, seed: int = 0, way: str = "up") -> None:
-        self.parsed = specs.read(spec)
+    def __init__(self, spec: specs.Spec, *, seed: int = 0, way: str = "up",
+                 standard: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.parsed = specs.with_standard(specs.read(spec), standard)
         self.seed = whole(seed, "compressor: seed", 0, 2**53)
         if way not in WAYS:
             raise ArgumentError(f"compressor: way is {way!r}, expected 'up' or 'down'")

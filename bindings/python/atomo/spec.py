@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import ArgumentError
@@ -193,3 +193,13 @@ def read(spec: Spec) -> Parsed:
                                 f"{', '.join(keys)}")
     overrides = read_overrides(entry, options)
     return Parsed(entry, tuple(values), fold, overrides, text_of(entry, values, fold, overrides))
+
+
+def with_standard(parsed: Parsed, standard: Mapping[str, Any]) -> Parsed:
+    """parsed, with other defaults for the options that the compressor has and that were not given."""
+    entry, values = parsed.entry, list(parsed.values)
+    for key, value in standard.items():
+        j = entry.index(key)
+        if j is not None and math.isnan(values[j]):
+            values[j] = convert(entry.name, entry.options[j], value)
+    return replace(parsed, values=tuple(values), text=text_of(entry, values, parsed.fold, parsed.overrides))

@@ -153,7 +153,16 @@ ddp(torch.ones(2, 64)).sum().backward()
 """
 
 
+def preferences(rank, size):
+    return [wrapped(spec)[2].compressor.text for spec in ("auto:ratio=4", "auto:ratio=4,prefer=variance", "entry:ratio=4")]
+
+
 class HookState(Case):
+    def test_auto_prefers_accuracy(self):
+        """as in the exchange, unless told otherwise"""
+        expected = ["auto:ratio=4,prefer=accuracy", "auto:ratio=4", "entry:ratio=4"]
+        self.assertEqual(self.ranks(1, preferences), [expected])
+
     def test_data_loader_workers(self):
         self.assertEqual(self.ranks(2, with_workers), [8, 8])
 

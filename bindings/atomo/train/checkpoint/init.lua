@@ -52,7 +52,7 @@ local function body_of(run, texts)
   local text, key = compressor_text(run)
   return {step = run.step, epoch = run.place.epoch, ranks = run.comm.size, files = files,
     model = contents.model_name(run), progress = contents.progress(run), identity = run.identity,
-    inputs = inputs(run.train_loader, run.data.names), coder = text, coder_key = key,
+    inputs = inputs(run.train_loader, rawget(run.data, "names")), coder = text, coder_key = key,
     choice = run.exchange.choice and run.exchange:choice() or nil}
 end
 

@@ -43,6 +43,7 @@ class State:
 
     Args:
       spec: a compressor, such as "auto:ratio=64" (atomo.compressors()). A budget is that of a step of one process.
+        Option prefer of the compressor auto is "accuracy" here unless it is given: the averages train a network.
       model: the model, before or after DistributedDataParallel wraps it. Freeze its parameters before.
       seed: of the random streams; the same on all processes, which draw independently.
       small: how tensors of less than min_size elements, biases and norms are sent: "compress"; or "dense", in float32;
@@ -75,7 +76,7 @@ class State:
                                         "nonfinite": nonfinite, "threads": threads}
         self.step = self.skipped = 0
         self.process = os.getpid()
-        self.compressor = Compressor(spec, seed=seed)
+        self.compressor = Compressor(spec, seed=seed, standard={"prefer": "accuracy"})
         model = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
         codes_small = small == "compress" or (small == "auto" and self.compressor.name == "auto")
         self.layout = Layout(model, self.compressor, codes_small, min_size)
