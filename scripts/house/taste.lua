@@ -61,13 +61,16 @@ local function list_words(tree, paths, all, say)
   end
 end
 
+--- Returns the number of characters of UTF-8 text: bytes that do not continue a character.
+local function width(line) return select(2, line:gsub("[^\128-\191]", "")) end
+
 local function list_wide(tree, paths, say)
   for _, path in ipairs(paths) do
     if path:find "%.md$" then
       local wide, code = 0, false
       for line in (tree[path] .. "\n"):gmatch "(.-)\n" do
         if line:find "^```" then code = not code end
-        if #line > 120 and not code and not line:find "^|" then wide = wide + 1 end
+        if width(line) > 120 and not code and not line:find "^|" then wide = wide + 1 end
       end
       if wide > 0 then say(("wide: %s has %d lines of prose over 120 columns"):format(path, wide)) end
     end

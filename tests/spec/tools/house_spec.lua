@@ -126,6 +126,14 @@ describe("check_house", function()
       {["scripts/a.lua"] = '{"conv", "choice", "", "engine",\n  choices = {"", "auto"}}\n'})
   end)
 
+  it("lists lines of prose over 120 characters, not bytes", function()
+    local said = {}
+    local lines = {("σ"):rep(120), ("x"):rep(121), "```text", ("y"):rep(130), "```"}
+    local tree = {["README.md"] = table.concat(lines, "\n")}
+    taste.list(tree, sorted(tree), false, function(text) said[#said + 1] = text end)
+    assert.same({"wide: README.md has 1 lines of prose over 120 columns"}, said)
+  end)
+
   it("ends with the number of faults, and exit code 1 where there are any", function()
     if not spawn.possible() then return pending "runs the program" end
     local root = os.tmpname()
