@@ -1,4 +1,4 @@
---- Tables of text with a header: a line a sample, a column for the label, the others features (stage 1).
+--- Reads tables of text with a header: one sample per line, one column for the label, the others features (stage 1).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local O = require "atomo.tensor.check_options"

@@ -1,4 +1,4 @@
---- What is in folders, for readers of data sets (stage 1).
+--- Looks into folders, for readers of data sets (stage 1).
 local f = require "atomo.ffi"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 

@@ -1,5 +1,6 @@
---- What loaders in Lua share (stage 2): order, shares of the ranks, steps, and a place to resume at, as the image
--- loader's. A kind of loader has a function fetch(self, batch, ids, epoch) that sets batch.x and batch.y.
+--- The common part of loaders in Lua (stage 2): order, shares of the ranks, steps, and a place to resume at, equal to
+-- those of the image loader. Each kind of loader has a function fetch(self, batch, ids, epoch), which sets batch.x and
+-- batch.y.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"

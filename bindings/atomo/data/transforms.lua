@@ -43,7 +43,7 @@ local function pixels(name, t, most)
   return number.expect_whole(v, "loader: " .. name, 1, most)
 end
 
--- name -> function(p, t, o, channels): checks the transform and sets its numbers; kind; names of further fields.
+-- name -> {kind=, fields = names of further fields, set = function(p, t, o, channels), which checks t and sets p}
 local known = {
   normalise = {kind = C.ATOMO_NORMALISE, fields = {mean = true, std = true}, set = function(p, t, o, channels)
     channel_values(p, 0, t.mean or o.mean, "mean", channels, 0)

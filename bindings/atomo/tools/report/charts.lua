@@ -9,8 +9,8 @@ local step_time = require "atomo.train.step_time"
 local M = {}
 
 local LAYERS = 40 -- rows of a chart by layer, at most
-local PIXELS = 6 -- at least so many between two points of a training curve: shorter means are noise
-local WIDE = 8 -- an axis on which one run is so many times longer than another is logarithmic
+local PIXELS = 6 -- least distance of two points of a training curve, which are means over the steps between them
+local WIDE = 8 -- an axis is logarithmic if one run is WIDE times as long on it as another
 
 --- Returns the smallest and the largest of the curves' last x.
 local function ends_of(curves)

@@ -107,7 +107,7 @@ function M.of(list, axis, kind, most)
   return series, in_units(axis, series)
 end
 
---- Names the runs: by what tells them apart. Fields name and colour are set.
+--- Names the runs by the settings in which they differ. Sets the fields name and colour.
 ---@param list atomo.Run[]
 function M.name_runs(list)
   local seen = {}

@@ -48,8 +48,8 @@ function M.parseval(subject)
   return row("Parseval: atoms are orthonormal", worst, 5e-6, "relative error of ||g||^2, worst of 37 gradients")
 end
 
---- Checks that the stated variance is not below the bound of the classes of a random basis, which no unbiased code of
---- so many bits can be; nil for compressors without such a bound. The gradient's entries are not quite normal: 5 %.
+--- Checks that the stated variance is not below the least of any unbiased code of this length, by the classes of a
+--- random basis; nil for compressors without such a bound. 5 % are allowed, because entries are not quite normal.
 function M.rate(subject)
   local c, stated, bound = subject.make "as is", 0, 0
   for step = 1, 20 do

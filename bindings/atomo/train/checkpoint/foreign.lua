@@ -1,4 +1,4 @@
---- Describes what is given in place of a checkpoint: another kind of file, or another model's generation.
+--- Describes files that are not checkpoints of this run: other kinds of files, and generations of other models.
 local T = require "atomo.tensor"
 local manifest = require "atomo.train.checkpoint.manifest"
 local raise = require("atomo.ffi").raise
