@@ -6,6 +6,7 @@ local nn = atomo.nn
 local pickle = require "atomo.nn.torch.pickle"
 local root = require "support.root"
 local with_file = require "support.with_file"
+local zip = require "atomo.nn.torch.zip"
 
 local golden = root .. "tests/golden/"
 
@@ -119,6 +120,23 @@ describe("atomo.torch", function()
     end)
   end)
 
+  it("does not match by order what is a weight here and a bias there", function()
+    local function class(first, second)
+      local Net = nn.Module:extend "Net"
+      function Net:init()
+        self[first] = atomo.param(atomo.randn(3))
+        self[second] = atomo.param(atomo.randn(3))
+      end
+      return Net()
+    end
+    with_file("", ".pt", function(path)
+      atomo.torch.save(path, class("a_weight", "a_bias"))
+      assert.equal("order", atomo.torch.load(path, class("b_weight", "b_bias")).how)
+      fails({"missing: b_bias, b_weight", "unexpected: a_weight, a_bias"}, atomo.torch.load, path,
+        class("b_bias", "b_weight"))
+    end)
+  end)
+
   it("strips what wrappers add to names, and knows torchvision's for ResNets", function()
     local Wrapper = nn.Module:extend "Wrapper"
     function Wrapper:init(module) self.module = module end
@@ -218,6 +236,41 @@ describe("atomo.torch", function()
       fails({path, "no file of torch.save"}, atomo.torch.load, path, model)
     end)
     with_file("", ".pt", function(path) fails({path, "no file of torch.save"}, atomo.torch.load, path, model) end)
+  end)
+
+  it("refuses tensors that lie outside their storage, and storages that are damaged, missing or unknown", function()
+    local model = nn.Linear(2, 2, {bias = false})
+    --- A file of one tensor, weight. o: changes of what its pickle says.
+    local function attempt(texts, o)
+      local head = "ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\n" .. (o.class or "FloatStorage") ..
+        "\nX\1\0\0\0" .. (o.key or "0") .. "X\3\0\0\0cpuK" .. string.char(o.count or 4) .. "tQ" ..
+        (o.offset or "K\0") .. "(K\2K\2t(" .. (o.stride or "K\2K\1") .. "t\137}tR"
+      local data = "\128\2}X\6\0\0\0weight" .. head .. "s."
+      with_file("", ".pt", function(path)
+        zip.write(path, {{name = "x/data.pkl", contents = data},
+          {name = "x/data/0", contents = ("\0\0\128\63"):rep(4)}})
+        if o.bytes then
+          local bytes = read(path):gsub("\128%?", "\129?", 1)
+          local file = io.open(path, "wb")
+          file:write(bytes)
+          file:close()
+        end
+        if not texts then return atomo.torch.load(path, model) end
+        fails(texts, atomo.torch.load, path, model)
+        fails(path, atomo.torch.load, path, model)
+      end)
+    end
+    attempt(nil, {})
+    assert.same({{1, 1}, {1, 1}}, model.weight:totable())
+    attempt(nil, {stride = "K\1K\2"})
+    attempt({"'weight' [2,2] reaches element 5 of a storage of 4"}, {offset = "K\1"})
+    attempt({"'weight' [2,2] reaches element 5 of a storage of 4"}, {stride = "K\3K\1"})
+    attempt({"its description is damaged"}, {offset = "J\255\255\255\255"})
+    attempt({"its description is damaged"}, {stride = "K\1"})
+    attempt({"'x/data/0' has 16 bytes, 5 elements of 4 bytes are expected"}, {count = 5})
+    attempt({"'x/data/1', which is not there"}, {key = "1"})
+    attempt({"it is of torch ComplexFloatStorage, which is not read"}, {class = "ComplexFloatStorage"})
+    attempt({"'x/data/0' is damaged: its checksum is "}, {bytes = true})
   end)
 
   it("refuses a file that is cut off or damaged anywhere, and then changes nothing", function()
