@@ -37,6 +37,11 @@ local data = atomo.data.open(opts.data)
 if not data.test then data.train, data.test = atomo.data.split(data.train, opts.test_share) end
 local model, name = trained.model(found, opts.model, models.open, data.shape)
 local set, from = data[opts.on], found.inputs.shape and found.inputs or data
+local function shape_text(shape) return table.concat(shape or {}, " x ") end
+if found.inputs.shape and shape_text(found.inputs.shape) ~= shape_text(data.shape) then
+  error(("evaluate.lua: the network takes images of %s, those of %s have %s: name the data, --data DIR"):format(
+    shape_text(found.inputs.shape), data.name, shape_text(data.shape)), 0)
+end
 local are_images = set.images ~= nil or set.get ~= nil and #data.shape == 3
 local loader = atomo.data.loader {set = set, batch = opts.batch, rank = world.rank, size = world.size,
   shuffle = false, mean = are_images and from.mean or nil, std = are_images and from.std or nil}

@@ -141,6 +141,19 @@ describe("what training leaves", function()
     end)
   end)
 
+  it("is not evaluated on images of another shape", function()
+    local other = checkpoints.path()
+    os.execute(("mkdir -p %s/one %s/two"):format(other, other))
+    for _, class in ipairs {"one", "two"} do
+      local file = io.open(("%s/%s/1.pgm"):format(other, class), "wb")
+      file:write("P5 20 16 255\n" .. ("\7"):rep(320))
+      file:close()
+    end
+    local out, code = script("evaluate", ("%s --data %s"):format(dir, other))
+    assert.equal(1, code, out)
+    has(out, "the network takes images of 32 x 32 x 3", "have 16 x 20 x 1")
+  end)
+
   it("is refused by name where it is damaged, of another model, or none", function()
     fails({"nowhere", "is not there"}, trained.read, "nowhere")
     fails({"nowhere", "is not there"}, contents.describe, "nowhere")
