@@ -1,8 +1,8 @@
 --- A run of 3 epochs over all ranks that is hurt once: in step 7 of the first start, the last rank does FAULT: "kill"
--- (by SIGKILL), "raise" (an error), "none". For restarts_spec.lua.
---   atomo-lua tests/support/restart_job.lua DIR FAULT [SECONDS]
--- SECONDS: a pause in every step of the first start. Prints a digest of the parameters at the end.
-local dir, fault, pause = arg[1], arg[2], tonumber(arg[3] or 0)
+-- (by SIGKILL), "raise" (an error), "wait" (makes the file DIR.up and waits without end), "none". Prints a digest of
+-- the parameters at the end. For restarts_spec.lua.
+--   atomo-lua tests/support/restart_job.lua DIR FAULT
+local dir, fault = arg[1], arg[2]
 local ffi = require "ffi"
 local atomo = require "atomo"
 local world, nn = atomo.mpi.world, atomo.nn
@@ -10,9 +10,11 @@ local first = not os.getenv "ATOMO_RESTART"
 ffi.cdef "int getpid(void); int kill(int, int); int usleep(unsigned);"
 
 local function on_step(info)
-  if not first then return end
-  ffi.C.usleep(1e6 * pause)
-  if info.step ~= 7 or world.rank < world.size - 1 then return end
+  if not first or info.step ~= 7 or world.rank < world.size - 1 then return end
+  if fault == "wait" then
+    assert(io.open(dir .. ".up", "w")):close()
+    while true do ffi.C.usleep(100000) end
+  end
   if fault == "kill" then ffi.C.kill(ffi.C.getpid(), 9) end
   if fault == "raise" then error "a mistake in the script" end
 end
