@@ -144,6 +144,25 @@ describe("a generation", function()
     end
   end)
 
+  it("is the best by the test loss where no accuracy is measured, also after resuming", function()
+    local path, results, epoch = checkpoints.path(), {0.9, 0.2, 0.5, 0.1}, 0
+    local model = net()
+    local function loss(logits, labels)
+      local value = atomo.F.cross_entropy(logits, labels)
+      return model.training and value or value * 0 + results[epoch]
+    end
+    local o = {save = path, keep = 1, eval_every = 1, accuracy = false, loss = loss, model = model,
+      on_step = function(info) epoch = info.epoch end}
+    local steps = math.ceil(60 / 8 / world.size)
+    for _, case in ipairs {{3, 2}, {4, 4}} do
+      o.epochs, o.resume = case[1], case[1] == 4 and "auto" or nil
+      train(o)
+      assert.equal(("step-%d"):format(case[2] * steps), checkpoints.named(path, "best"):match "[^/]+$")
+      assert.matches("^step%-%d+ test_loss " .. results[case[2]], checkpoints.bytes(path .. "/best"))
+      world:barrier()
+    end
+  end)
+
   it("of an earlier step that is saved later is the newest: a run that was resumed from further back", function()
     local path = checkpoints.path()
     train {epochs = 3, save = path}

@@ -53,13 +53,14 @@ function M.pointed(dir, pointer)
   return text and text:match "^(step%-%d+)%s"
 end
 
---- Returns the test result recorded in `best`, as a number of which larger is better; nil if there is none.
+--- Returns the test result recorded in `best`, as a number of which larger is better, and its kind, "accuracy" or
+--- "loss"; nil if there is none.
 function M.best(dir)
   local name = M.pointed(dir, "best")
   if not name or disk.kind(dir .. "/" .. name) ~= "folder" then return end
   local kind, value = disk.get(dir .. "/best"):match "test_(%a+) (%S+)"
   value = tonumber(value)
-  return value and (kind == "loss" and -value or value)
+  if value then return kind == "loss" and -value or value, kind end
 end
 
 --- Makes `pointer` name a generation. more: text after the name.

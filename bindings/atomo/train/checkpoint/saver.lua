@@ -86,13 +86,14 @@ function Saver:after_step()
   if asked or stop then answer(self, stop) end
 end
 
---- Records a test result; returns whether it is the best so far.
+--- Records a test result, the accuracy of a run that measures it, else the loss; returns whether it is the best so far.
 local function is_best(self, info)
-  local value = info.test_accuracy or info.test_loss and -info.test_loss
-  if not value or value ~= value or self.best and value <= self.best then return false end
-  self.best, self.best_step = value, self.run.step
-  self.best_text = info.test_accuracy and ("test_accuracy %.17g"):format(info.test_accuracy) or
-    ("test_loss %.17g"):format(info.test_loss)
+  local kind = self.run.accuracy and "accuracy" or "loss"
+  local result = info["test_" .. kind]
+  local value = result and (kind == "loss" and -result or result)
+  if not value or value ~= value or self.best and self.best_kind == kind and value <= self.best then return false end
+  self.best, self.best_kind, self.best_step = value, kind, self.run.step
+  self.best_text = ("test_%s %.17g"):format(kind, result)
   return true
 end
 
@@ -126,7 +127,7 @@ function Saver:resumed(from)
   local dir, name = generation.split(from)
   if dir ~= self.dir:gsub("/+$", "") then return end
   self.saved = run.step == tonumber(name:match "%d+$") and run.step or nil
-  self.best = generation.best(dir)
+  self.best, self.best_kind = generation.best(dir)
 end
 
 -- ---- the position of a resumed run -------------------------------------------------------------------------------
