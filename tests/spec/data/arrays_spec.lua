@@ -35,9 +35,11 @@ describe("X.npy and y.npy", function()
       assert.equal("f32", d.train.images:dtype())
       assert.equal(5, d.classes)
       assert.same({0, 4}, d.train.labels:totable())
-      local mean, sum = d.mean[1], 0
-      for i = 0, 46, 2 do sum = sum + i / 50 end
-      assert.is_true(math.abs(mean - sum / 24) < 1e-6)
+      local mean, variance = 0, 0
+      for i = 0, 46, 2 do mean = mean + i / 50 / 24 end
+      for i = 0, 46, 2 do variance = variance + (i / 50 - mean) ^ 2 / 24 end
+      assert.is_true(math.abs(d.mean[1] - mean) < 1e-6)
+      assert.is_true(math.abs(d.std[1] - math.sqrt(variance)) < 1e-6)
     end)
   end)
 

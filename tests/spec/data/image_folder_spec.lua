@@ -136,6 +136,7 @@ describe("a folder of class folders", function()
         ["a/2.ppm"] = "P6 2 1 255\n123456"},
       [{"/a/1.png: begins with 6e 6f 20", "expected a PNG, JPEG or PNM"}] = {["a/1.png"] = "no image"},
       [{"/a/1.png", "libpng"}] = {["a/1.png"] = png:sub(1, -14)},
+      [{"/a/2.png", "libpng"}] = {["a/2.png"] = png:sub(1, -13)}, -- without its last chunk
       [{"/a/1.jpg", "libjpeg"}] = {["a/1.jpg"] = files["rgb.jpg"]:sub(1, -60)},
       [{"/a/1.pgm ends at offset 22, expected a value"}] = {["a/1.pgm"] = files["grey.pgm"]:sub(1, -2)},
       [{"/a/1.pgm", "value 9 above the largest, 7"}] = {["a/1.pgm"] = "P5 1 1 7\n\9"},

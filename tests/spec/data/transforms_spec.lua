@@ -101,6 +101,11 @@ describe("flip", function()
     for i = 1, n do
       for x = 1, w do assert.equal(whole[i][at(2, x, 1)], got[i][at(2, w + 1 - x, 1)]) end
     end
+    whole, got = pixels({{"normalise"}, {"flip", 0}}, normal), pixels({{"normalise"}, {"flip", 1}}, normal)
+    for i = 1, n do
+      for x = 1, w do assert.equal(whole[i][at(2, x, 1)], got[i][at(2, w + 1 - x, 1)]) end
+    end
+    whole = pixels {{"flip", 0}}
     for epoch = 0, 24 do -- 1000 flips with probability 0.3: outside of 230 to 370 once in a million
       for i, v in pairs(pixels({{"flip", 0.3}}, nil, epoch)) do
         if v[at(1, 1, 1)] ~= whole[i][at(1, 1, 1)] then count = count + 1 end
@@ -196,6 +201,18 @@ describe("mixup", function()
     local mean = sums[1] / count -- of Beta(1, 1): mean 1/2, variance 1/12; five standard errors of 390 draws
     assert.is_true(count > 370 and math.abs(mean - 0.5) < 5 * math.sqrt(1 / 12 / count), mean)
     assert.is_true(math.abs(sums[2] / count - mean ^ 2 - 1 / 12) < 0.025)
+  end)
+
+  it("mixes images as the transforms before it have changed each of them", function()
+    local changed = pixels({{"flip"}, {"cutout", 3}}, nil, 3)
+    local _, ys, list = pixels({{"flip"}, {"cutout", 3}, {"mixup", 1}}, nil, 3)
+    for i, y in ipairs(ys) do
+      for k = 1, h * w * 3, 5 do
+        local want = 0
+        for class, part in ipairs(y) do want = want + (part > 0 and part * changed[class][k] or 0) end
+        assert.is_true(math.abs(list[i][k] - want) < 1e-5)
+      end
+    end
   end)
 
   it("trains with the default loss and accuracy", function()
