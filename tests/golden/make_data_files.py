@@ -1,6 +1,8 @@
 """Writes data_files.lua, small files by independent writers (Pillow, SciPy) and the values that these packages read from
 them, and seeds of tests/fuzz/corpus/readers. Run in tests/golden; needs python3-pil and python3-scipy."""
 import io
+import struct
+import zlib
 import numpy as np
 import scipy.io
 from PIL import Image, ImageOps
@@ -20,7 +22,25 @@ def image_bytes(pixels, form, **options):
     return out.getvalue()
 
 
+def png_bytes(pixels, passes=((0, 0, 1, 1),)):
+    """A PNG of RGB pixels, u1 or u2, in the passes (first row, first column, row step, column step) of Adam7 or in one."""
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b""
+    for y, x, dy, dx in passes:
+        part = pixels[y::dy, x::dx].astype(">u%d" % pixels.itemsize)
+        if part.size:
+            rows += b"".join(b"\0" + row.tobytes() for row in part)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8 * pixels.itemsize, 2, 0, 0, len(passes) > 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+adam7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
 images = {
+    "interlaced.png": png_bytes(smooth, adam7),
+    "deep.png": png_bytes(rgb.astype("u2") * 255 + grey[:, :, None]),
     "rgb.png": image_bytes(rgb, "PNG"),
     "grey.png": image_bytes(grey, "PNG"),
     "rgba.png": image_bytes(np.dstack([rgb, grey]), "PNG"),
