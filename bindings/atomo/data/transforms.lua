@@ -126,6 +126,19 @@ function M.set(c, o, channels)
   c.flip = augment.flip and 1 or 0
 end
 
+--- Returns the mean and std that a loader with these options normalises by: its own, or those of the last
+--- {"normalise"}.
+---@param o table
+---@return number[]? mean
+---@return number[]? std
+function M.normalisation(o)
+  local mean, std = o.mean, o.std
+  for _, t in ipairs(o.augment or {}) do
+    if known[t[1]] == known.normalise then mean, std = t.mean or o.mean, t.std or o.std end
+  end
+  return mean, std
+end
+
 local function text_of(v)
   if type(v) ~= "table" then return type(v) == "number" and ("%.17g"):format(v) or tostring(v) end
   local parts, keys = {}, {}

@@ -53,6 +53,17 @@ describe("what training leaves", function()
     end)
   end)
 
+  it("has the normalisation of a loader without test data, also where a list of transforms says it", function()
+    for _, case in ipairs {{{{"flip"}, {"normalise"}}, data.mean, data.mean}, {{{"normalise", mean = {0.1, 0.2, 0.3}}},
+      nil, {0.1, 0.2, 0.3}}, {{{"flip"}}, nil, nil}} do
+      local path, net = checkpoints.path(), atomo.nn.Sequential {atomo.nn.Flatten(), atomo.nn.Linear(3072, 10)}
+      atomo.train {model = net, max_steps = 1, save = path, quiet = true,
+        data = atomo.data.loader {set = data.train, batch = 10, augment = case[1], mean = case[2]},
+        optimizer = atomo.optim.sgd {params = net:parameters(), lr = 0.01}}
+      assert.same(case[3], trained.read(path).inputs.mean)
+    end
+  end)
+
   it("is evaluated to the accuracy of the run's end", function()
     local weights = trained.read(dir)
     local loaded, name = trained.model(weights, "", require("models").open)

@@ -1,5 +1,6 @@
 --- What a model of images takes, recorded in manifests for programs that use it after training (scripts/predict.lua).
 local T = require "atomo.tensor"
+local transforms = require "atomo.data.transforms"
 
 --- Returns {shape = {h, w, c}, mean=, std=, classes=, names=} of a loader of images, with the fields that it has; nil
 --- for other loaders.
@@ -11,6 +12,7 @@ return function(loader, names)
   local set = type(given) == "table" and given.set
   if type(set) ~= "table" or not T.is_tensor(set.images) or set.images:dim() ~= 4 then return nil end
   local images = set.images
-  return {shape = {images:size(2), images:size(3), images:size(4)}, mean = given.mean, std = given.std,
-    classes = set.classes, names = names}
+  local mean, std = transforms.normalisation(given)
+  return {shape = {images:size(2), images:size(3), images:size(4)}, mean = mean, std = std, classes = set.classes,
+    names = names}
 end
