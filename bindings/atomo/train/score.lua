@@ -1,6 +1,7 @@
 --- atomo.evaluate: loss, accuracy and top-5 accuracy of a trained model.
 local F = require "atomo.nn.functional"
 local check_options = require "atomo.tensor.check_options"
+local sets = require "atomo.data.set"
 local counted = require "atomo.nn.functional.counted"
 local evaluation = require "atomo.train.evaluate"
 local expect_function = require "atomo.core.callable"
@@ -12,7 +13,7 @@ local M = {}
 local rules = {loss = true, accuracy = true, comm = true, top = check_options.whole(1)}
 
 local function check_loader(loader)
-  if type(loader) == "table" and (rawget(loader, "images") or type(rawget(loader, "test")) == "table") then
+  if sets.kind(loader) or type(loader) == "table" and type(rawget(loader, "test")) == "table" then
     raise "evaluate: expected a loader, got a data set: atomo.data.loader {set = ...} makes a loader of a set"
   elseif type(loader) ~= "table" or type(loader.epoch) ~= "function" then
     raise(("evaluate: expected a loader, with a method epoch, got a %s"):format(type(loader)))

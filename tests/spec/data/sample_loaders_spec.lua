@@ -200,6 +200,7 @@ describe("where a loader is expected", function()
     local o = {model = model, optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.1}}
     for _, set in ipairs {image_set, {x = images, y = ids}, own_set()} do
       fails("expected a loader, got a data set: atomo.data.loader{set = ...}", atomo.train, with(o, {data = set}))
+      fails("evaluate: expected a loader, got a data set: atomo.data.loader {set = ...}", atomo.evaluate, model, set)
       fails("data.test: expected a loader, got a data set", atomo.train, with(o, {data = {train = data.tensors {x = ids,
         y = ids}, test = set}}))
     end
