@@ -8,7 +8,13 @@ local data, unhex = atomo.data, folders.unhex
 local files = {}
 for name, text in pairs(golden.images) do files[name] = unhex(text) end
 
-local function bytes_of(t) return require("ffi").string(t:contiguous():data(), t:numel()) end
+--- Returns the largest difference between the elements of a tensor and of bytes.
+local function distance(t, bytes)
+  assert.equal(#bytes, t:numel())
+  local p, worst = t:data(), 0
+  for i = 1, #bytes do worst = math.max(worst, math.abs(bytes:byte(i) - p[i - 1])) end
+  return worst
+end
 
 --- Does this build lack the library for PNG or JPEG files?
 local function lacks(ending)
@@ -30,7 +36,8 @@ describe("an image file", function()
         local d = data.open(path)
         assert.same({1, unpack(want.shape)}, d.train.images:shape())
         assert.same(want.shape, d.shape)
-        assert.equal(unhex(want.bytes), bytes_of(d.train.images))
+        local most = name:find "%.jpg$" and 2 or 0 -- other versions of libjpeg round in other places
+        assert.is_true(distance(d.train.images, unhex(want.bytes)) <= most)
       end)
     end)
   end
@@ -41,9 +48,7 @@ describe("an image file", function()
       folders.with({["class/a.ppm"] = files["smooth.ppm"]}, function(path)
         local got = data.open(path, {size = {tonumber(h), tonumber(w)}}).train.images
         assert.same({1, unpack(want.shape)}, got:shape())
-        local p, worst, text = got:data(), 0, unhex(want.bytes)
-        for i = 1, #text do worst = math.max(worst, math.abs(text:byte(i) - p[i - 1])) end
-        assert.is_true(worst <= 1, size .. ": differs by " .. worst) -- Pillow rounds between its two passes
+        assert.is_true(distance(got, unhex(want.bytes)) <= 1, size) -- Pillow rounds between its two passes
       end)
     end
   end)
