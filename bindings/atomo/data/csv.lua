@@ -95,19 +95,20 @@ local function classes_of(path, texts, numeric, like)
   return ids, names
 end
 
---- Subtracts the mean of each column and divides by its standard deviation, of the training set.
-local function standardise(part, like)
-  local x = part.set.x
-  part.mean = like and like.mean or x:mean(1)
-  if like then
-    part.std = like.std
-  else
-    local d = x - part.mean
-    part.std = (d * d):mean(1):sqrt()
-    local p = part.std:data()
-    for i = 0, part.std:numel() - 1 do p[i] = p[i] > 0 and p[i] or 1 end
-  end
-  part.set.x = (x - part.mean) / part.std
+--- Subtracts the mean of each column and divides by its standard deviation, both of the first part, in both parts.
+---@param part table  of the training set
+---@param other table?
+function M.standardise(part, other)
+  T.outside_scope(function()
+    local x = part.set.x
+    local mean = x:mean(1)
+    local d = x - mean
+    local std = (d * d):mean(1):sqrt()
+    local p = std:data()
+    for i = 0, std:numel() - 1 do p[i] = p[i] > 0 and p[i] or 1 end -- a column that is constant
+    part.mean, part.std, part.set.x = mean, std, d / std
+    if other then other.set.x = (other.set.x - mean) / std end
+  end)
 end
 
 --- Reads a table. like: the part (of the training set) whose columns and classes it must have.
@@ -138,7 +139,6 @@ function M.read(path, options, like)
     else
       set.y = numbers(table_, #columns, function(k) return k == label end):view(set.n)
     end
-    if options.standardise then standardise(part, like) end
     C.atomo_csv_close(ffi.gc(table_, nil))
     return part
   end)

@@ -124,6 +124,9 @@ local function read_parts(path, train, test, options)
   end
   if has_test and wants_test then b = test and test.read(options, a) or train.test(options) end
   if a and b then same_shape(path, a.set, b.set) end
+  if options.seed ~= nil and options.test == nil then
+    raise "data.open: seed chooses the samples that option test holds out, and there is no option test"
+  end
   if a and options.test ~= nil then
     local rest, held_out = sets.split(a.set, options.test, options.seed)
     a.set, b = rest, {set = held_out}
@@ -134,6 +137,7 @@ end
 local function read(path, train, test, options)
   check_options(options, (train or test).options)
   local a, b, wants_train, wants_test = read_parts(path, train, test, options)
+  if options.standardise then csv.standardise(a or b, a and b) end
   local head = a or b
   local d = {name = head.name or path:match "[^/]+$" or path, dir = path, names = head.names, columns = head.columns,
     label = head.label, mean = head.mean, std = head.std, train = wants_train and a and a.set or nil,

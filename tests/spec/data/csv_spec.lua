@@ -82,6 +82,10 @@ describe("a table of text", function()
       local mean, std = 8 / 3, math.sqrt((1 + 4 + 25) / 3 - 64 / 9)
       for i, v in ipairs {1, 2, 5} do assert.is_true(math.abs(d.train.x:get(i, 1) - (v - mean) / std) < 1e-5) end
       assert.is_true(math.abs(d.test.x:get(1, 1) - (3 - mean) / std) < 1e-5)
+      for _, other in ipairs {{only = "test"}, {}} do -- the same with and without the other part
+        other.standardise = true
+        assert.equal(d.test.x:get(1, 1), data.open(path, other).test.x:get(1, 1))
+      end
       folders.write(path .. "/test.csv", "x,y\n3,d\n")
       fails({"test.csv", "class 'd', which the training set lacks"}, data.open, path)
       folders.write(path .. "/train.csv", "x,y\n1,0.5\n2,1\n")
@@ -89,6 +93,18 @@ describe("a table of text", function()
       assert.same({7}, data.open(path).test.y:totable()) -- a number, as in the training set, not a class
       folders.write(path .. "/test.csv", "z,y\n3,a\n")
       fails({"columns z, y, the training set x, y"}, data.open, path)
+    end)
+  end)
+
+  it("of one part is standardised by what is not held out", function()
+    with_file("a.csv", "x,y\n1,0\n2,1\n4,0\n8,1\n16,0\n", function(path)
+      local d, raw = data.open(path, {test = 0.4, standardise = true}), data.open(path, {test = 0.4})
+      local sum, squares = 0, 0
+      for _, row in ipairs(d.train.x:totable()) do sum, squares = sum + row[1], squares + row[1] ^ 2 end
+      assert.is_true(math.abs(sum) < 1e-5 and math.abs(squares - 3) < 1e-4)
+      local mean = raw.train.x:mean():item()
+      assert.is_true(math.abs(d.test.x:get(1, 1) * d.std:item() + mean - raw.test.x:get(1, 1)) < 1e-4)
+      fails("there is no option test", data.open, path, {seed = 1})
     end)
   end)
 
