@@ -4,7 +4,7 @@
 # ends without its closing line counts as one failure. Logs: build/test-logs/.
 set -eu
 
-all_steps="lint build unit specs mpi install python gemm sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
+all_steps="lint build unit specs mpi install python gemm codec sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
 fast_steps="lint build unit specs mpi install"
 
 usage() {
@@ -176,6 +176,7 @@ run_step() {
   install) check_built release build && suite install 120 sh tests/install.sh "$root/build" ;;
   python) step_python ;;
   gemm) step_gemm ;;
+  codec) step_codec ;;
   sanitize-build) check_built sanitize build/sanitize ;;
   sanitize-unit) check_built sanitize build/sanitize && step_unit build/sanitize ;;
   sanitize-specs) check_built sanitize build/sanitize && step_specs build/sanitize ;;
@@ -311,6 +312,14 @@ step_gemm() {
   if ! has_specs tests/spec; then skip "build/gemm specs" "there are none"; return 0; fi
   # shellcheck disable=SC2046
   spec_pool build/gemm $(spec_files "nn/*")
+}
+
+# libatomo-codec alone, without FFTW: it is built without MPI and LuaJIT.
+step_codec() {
+  check_built codec build/codec || return 0
+  check "build/codec example of atomo_codec.h" 120 build/codec/tests/example_codec
+  suite "build/codec example of TCP" 120 sh tests/tcp_average.sh "$root/build/codec"
+  suite "build/codec symbols" 120 sh tests/symbols.sh "$root/build/codec"
 }
 
 # The threads of exchange, watchdog and loader, and codecs in threads, with ThreadSanitizer; one OpenMP thread, as OpenBLAS is not instrumented.
