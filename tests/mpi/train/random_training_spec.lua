@@ -52,7 +52,7 @@ end
 --- Runs a script in all variants that must give the same result; returns the faults.
 local function faults_of(script)
   local train, paths = script.driver == "train", {}
-  for k = 1, train and 3 or 0 do paths[k] = checkpoints.path() end
+  for k = 1, train and 5 or 0 do paths[k] = checkpoints.path() end
   local whole = run_of(script, {save = paths[1]})
   local faults = whole.faults
   local function compare(what, resumed, how)
@@ -60,9 +60,9 @@ local function faults_of(script)
     if text then faults[#faults + 1] = ("%s: %s"):format(what, text) end
   end
   compare("a second run, without overlap", false, {save = paths[2], overlap = false})
-  if same_without(script) then compare("without the lost steps", false, {save = paths[2], lost = false}) end
+  if same_without(script) then compare("without the lost steps", false, {save = paths[4], lost = false}) end
   if train then run_of(script, {save = paths[3], stop = true}) end
-  compare("resumed", true, {resume = train and paths[3] or whole.saved, save = paths[2]})
+  compare("resumed", true, {resume = train and paths[3] or whole.saved, save = paths[5]})
   for _, path in ipairs(paths) do checkpoints.remove(path) end
   faults[#faults + 1] = mean.fault(script)
   return faults
