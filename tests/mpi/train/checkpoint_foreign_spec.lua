@@ -62,10 +62,11 @@ describe("a folder to save to", function()
     world:barrier()
     local before = contents(dir)
     local last = checkpoints.named(dir):match "[^/]+$"
-    refused("holds generations of an earlier run, the newest is " .. last:gsub("%-", "%%-") .. ": continue",
-      {save = dir})
-    refused("holds generations of an earlier run", {save = dir, resume = other})
-    refused("holds generations of an earlier run", {save = dir, resume = checkpoints.named(other)})
+    local set = {width = 7} -- a setting that the run in `dir` did not have
+    refused("holds generations of another run, the newest is " .. last:gsub("%-", "%%-") .. ": .*differs in: width " ..
+      "none %-> 7$", {save = dir, settings = set})
+    refused("holds generations of another run", {save = dir, settings = set, resume = other})
+    refused("holds generations of another run", {save = dir, settings = set, resume = checkpoints.named(other)})
     assert.equal(before, contents(dir))
     local folder, name = dir:match "^(.*)/([^/]+)$"
     local again = ("%s/./%s"):format(folder, name)
@@ -73,6 +74,9 @@ describe("a folder to save to", function()
       if from:sub(-1) ~= "/" then train {save = dir, resume = from, epochs = 1} end
     end
     assert.equal(before, contents(dir))
+    train {save = dir, save_every = 1, keep = 2} -- the very same run, begun anew
+    world:barrier()
+    assert.equal(last, checkpoints.named(dir):match "[^/]+$")
   end)
 
   it("in which something else has a name of ours is refused", function()

@@ -8,6 +8,9 @@ local M = {}
 local harmless = {saves = true, resumes = true, max_steps = true, check_replicas = true, save_every = true, keep = true,
   stop_after = true, overlap = true, quiet = true, profile = true, stall_warn = true, stall_abort = true}
 
+--- Names that may differ between two starts of one run: by the number of ranks, and by what is frozen by then.
+M.of_a_start = {ranks = true, steps = true, frozen = true, ["data: size"] = true, ["test data: size"] = true}
+
 --- Returns the identity of a run, name -> text. items: consistency.training(run), before the first step.
 function M.of(run, items)
   local list, frozen = {}, {}

@@ -2,6 +2,7 @@
 -- it room, and is what it holds this run's?
 local disk = require "atomo.train.checkpoint.disk"
 local generation = require "atomo.train.checkpoint.generation"
+local identity = require "atomo.train.checkpoint.identity"
 local log = require "atomo.core.log"
 local together = require "atomo.train.checkpoint.together"
 local updates = require "atomo.optim.update"
@@ -46,7 +47,9 @@ local function check_entries(dir)
   end
 end
 
---- Raises if the folder holds generations that the run does not continue: it would in time replace or remove them.
+--- Raises if the folder holds the generations of another run, with other settings, data or model, which this run does
+--- not continue: it would in time replace or remove them. Returns a text if they are those of this run, which begins
+--- anew; else nil.
 ---@param run table
 local function check_owner(run)
   local dir, resume = run.save, run.resume
@@ -57,8 +60,13 @@ local function check_owner(run)
   for _, folder in ipairs {from or dir, resume or dir} do
     if resume and disk.kind(folder .. mark) == "file" then return end
   end
-  raise(("checkpoint: %s holds generations of an earlier run, the newest is %s: continue that run (resume = 'auto', " ..
-    "--resume auto), or save to another folder"):format(dir, newest.name))
+  local differs = identity.differences(newest.body.identity or {}, run.identity, identity.of_a_start)
+  if differs then
+    raise(("checkpoint: %s holds generations of another run, the newest is %s: save to another folder, or continue " ..
+      "it (resume = 'auto', --resume auto). It differs in: %s"):format(dir, newest.name, differs))
+  end
+  return ("%s holds generations of such a run up to %s, which are replaced in time: resume = 'auto' would continue it")
+    :format(dir, newest.name)
 end
 
 local function bytes_of_optimizer(optimizer)
@@ -92,9 +100,10 @@ end
 --- generation, or holds what this run must not replace. Removes files of unfinished saves and returns their names.
 --- [collective]
 ---@param run table  state of atomo.train
----@return string[]
+---@return string[] gone
+---@return string?  note   on rank 0: the folder holds this very run, which begins anew
 function M.run(run)
-  local dir, comm, gone = run.save, run.comm, {}
+  local dir, comm, gone, note = run.save, run.comm, {}, nil
   local function probe(rank) return ("%s/.probe-%d"):format(dir, rank) end
   local function remove() disk.remove(probe(comm.rank)) end
   local function on_first(fn)
@@ -114,11 +123,11 @@ function M.run(run)
           "hosts share"):format(rank, dir))
       end
     end
-    check_owner(run)
+    note = check_owner(run)
     for rank = 0, comm.size - 1 do disk.remove(probe(rank)) end
     gone = generation.clean(dir)
   end)
-  return gone
+  return gone, note
 end
 
 return M

@@ -38,7 +38,8 @@ function M.new(run)
     Saver)
   if self.keep == 0 then self.keep = math.huge end
   self.vote, self.since = T.outside_scope(T.zeros, 3), C.atomo_time()
-  local gone = probe.run(run)
+  local gone, note = probe.run(run)
+  if note then run.report:line(note) end
   if #gone > 0 then
     run.report:line(("%s: removed what unfinished saves had left: %s"):format(self.dir, table.concat(gone, ", ")))
   end
