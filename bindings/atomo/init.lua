@@ -5,13 +5,13 @@ local atomo = {}
 
 -- Names of these modules that are also fields of atomo: loaded at once.
 for topic, names in pairs {
-  tensor = "Tensor tensor empty zeros ones full arange randn rand manual_seed empty_like zeros_like is_tensor " ..
-    "scope mem set_num_threads num_threads find_nonfinite",
+  tensor = "Tensor tensor empty zeros ones full arange linspace eye randn rand randperm manual_seed " ..
+    "empty_like zeros_like is_tensor scope mem set_num_threads num_threads find_nonfinite",
   ["tensor.linalg"] = "svd eigh qr rfft irfft",
   ["tensor.npy"] = "from_npy from_npz",
   autograd = "param no_grad enable_grad func",
   ["autograd.gradcheck"] = "gradcheck",
-  ["autograd.ops"] = "cat stack",
+  ["autograd.ops"] = "cat stack where einsum",
 } do
   local module = require("atomo." .. topic)
   for name in names:gmatch "%S+" do atomo[name] = module[name] end

@@ -74,6 +74,10 @@ M.layers = {
     local none = nn.Dropout(0)
     return function(x) return none(x) * 2.5 end
   end},
+  Dropout2d = {"T.mul/2.5", function()
+    local none = nn.Dropout2d(0)
+    return function(x) return none(x:view(1, 1, 1, -1)):view(x:shape()) * 2.5 end
+  end},
   LSTM = {"F.lstm", function(_, wi, wh)
     local layer = with(nn.LSTM(2, 1, {bias = false}), {weight_ih_l0 = wi, weight_hh_l0 = wh})
     return function(x) return (layer(x)) end

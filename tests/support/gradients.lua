@@ -41,6 +41,8 @@ M.operators = {
   end, function() return randn(2, 3) end},
   {"cat, index_select", function(a, b) return atomo.cat({a, b}, 1):index_select(1, {3, 1, 3}) end,
     function() return randn(2, 3), randn(1, 3) end},
+  {"where, std", function(a, b) return atomo.where(atomo.tensor {{1, 0, 1}}, a, b) + b:std() end,
+    function() return randn(2, 1), randn(3) end},
   {"changes in place", function(a, b, c)
     local y = a * 1
     local row, wide = y:select(1, 2), y:narrow(2, 1, 1):expand(2, 3)
@@ -149,6 +151,13 @@ M.layers = {
       F.dropout_stream(0, 5)
       return layer(x)
     end}, rows()
+  end,
+  Dropout2d = function()
+    local layer = nn.Dropout2d(0.4)
+    return nn.Sequential {function(x)
+      F.dropout_stream(0, 5)
+      return layer(x)
+    end}, image()
   end,
   Flatten = function() return nn.Flatten(), image() end,
   ReLU = function() return nn.ReLU(), spread(3, 3) end,

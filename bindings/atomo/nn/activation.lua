@@ -1,4 +1,4 @@
---- Layers without parameters: elementwise activations, Softmax and LogSoftmax along one dimension, Dropout.
+--- Layers without parameters: elementwise activations, Softmax and LogSoftmax along one dimension, Dropout, Dropout2d.
 local f = require "atomo.ffi"
 local F = require "atomo.nn.functional"
 local number = require "atomo.core.number"
@@ -59,11 +59,16 @@ end
 over_dimension("Softmax", F.softmax)
 over_dimension("LogSoftmax", F.log_softmax)
 
---- nn.Dropout(p = 0.5): in training zeroes each element with probability p and scales the rest by 1/(1-p).
-local Dropout = Module:extend "Dropout"
-function Dropout:init(p) self.p = F.check_dropout("Dropout", p or 0.5) end
-function Dropout:forward(x) return F.dropout(x, self.p, self.training) end
-function Dropout:describe() return ("p=%g"):format(self.p) end
-M.Dropout = Dropout
+--- nn.Dropout(p = 0.5), nn.Dropout2d(p = 0.5): in training zero each element (each channel of each image) with
+--- probability p and scale the rest by 1/(1-p).
+local function dropping(name, fn)
+  local class = Module:extend(name)
+  function class:init(p) self.p = F.check_dropout(name, p or 0.5) end
+  function class:forward(x) return fn(x, self.p, self.training) end
+  function class:describe() return ("p=%g"):format(self.p) end
+  M[name] = class
+end
+dropping("Dropout", F.dropout)
+dropping("Dropout2d", F.dropout2d)
 
 return M

@@ -62,6 +62,7 @@ describe("every name that numbers go through", function()
       moves = "bytes cat clone contiguous copy_ data detach dim dtype expand flatten get index_select " ..
         "is_contiguous item keep narrow numel permute reshape save_npy select set shape size squeeze t to totable " ..
         "transpose unsqueeze view",
+      ["selecting_spec, sums_spec"] = "argsort chunk gather sort split std topk var where",
       ["in place or converting: edges_inplace_spec"] = "abs_ add_ axpy_ clamp_ div_ exp_ fill_ float int log_ " ..
         "maximum_ minimum_ mul_ neg_ pow_ relu_ sigmoid_ sqrt_ sub_ tanh_ zero_",
       ["a Lua number: integers_spec, edges_rest_spec"] = "count_nonfinite dot_value norm_value",
@@ -70,6 +71,7 @@ describe("every name that numbers go through", function()
     },
     F = {
       ["edges_rest_spec"] = "accuracy dropout self_attention",
+      ["nn_module_spec"] = "dropout2d",
       ["what others call"] = "batch_norm_with check_dropout check_loss conv_transpose2d_with dropout_state " ..
         "dropout_stream next_dropout_stream put_dropout_state transpose_window",
     },

@@ -130,6 +130,26 @@ describe("layers", function()
     assert.is_true(drop(x) == x)
   end)
 
+  it("Dropout2d drops whole channels of an image, keeps the mean, and is off in evaluation", function()
+    local drop, x = nn.Dropout2d(0.25), atomo.param(atomo.ones(100, 2, 3, 50))
+    F.dropout_stream(0, 1)
+    local y = drop(x)
+    assert.is_near(1, y:mean():item(), 0.041) -- 5 standard errors: sqrt(p / (1 - p) / 5000) = 0.0082
+    local high, low = y:view(100, 6, 50):max(2), y:view(100, 6, 50):min(2)
+    assert.equal(high:bytes(), low:bytes()) -- one value in each channel
+    assert.is_true((high:eq(0) + high:eq(atomo.tensor(4 / 3):item())):min():item() == 1)
+    y:sum():backward()
+    assert.equal(y:detach():bytes(), x.grad:bytes()) -- ones went in: the gradient is the mask
+    F.dropout_stream(0, 1)
+    assert.equal(y:bytes(), drop(x):bytes())
+    assert.equal(0, F.dropout2d(x, 1):abs():max():item())
+    drop:eval()
+    assert.is_true(drop(x) == x)
+    assert.is_true(F.dropout2d(x, 0.5, false) == x)
+    fails({"dropout2d: input is [2,3], expected [N,H,W,C]"}, F.dropout2d, atomo.ones(2, 3))
+    fails({"Dropout2d: p is 2, expected 0 <= p <= 1"}, nn.Dropout2d, 2)
+  end)
+
   it("BatchNorm2d with relu and residual is the sum of its parts", function()
     local fused, plain = nn.BatchNorm2d(5, {relu = true}), nn.BatchNorm2d(5)
     local x, r = atomo.randn(3, 4, 4, 5), atomo.randn(3, 4, 4, 5)

@@ -76,19 +76,38 @@ function F.check_dropout(layer, p)
   return p
 end
 
+--- Returns p, 0.5 for nil, after checking both arguments.
+local function checked(name, p, training)
+  if training ~= nil and type(training) ~= "boolean" then
+    raise(("%s: training is %s, expected true or false"):format(name, tostring(training)))
+  end
+  return F.check_dropout(name, p == nil and 0.5 or p)
+end
+
 --- Zeroes each element with probability p (default 0.5) and scales the rest by 1/(1-p). With training = false it
 --- returns x.
 ---@param x atomo.Tensor
 ---@param p number?
 ---@param training boolean?
 function F.dropout(x, p, training)
-  p = F.check_dropout("dropout", p or 0.5)
-  if training ~= nil and type(training) ~= "boolean" then
-    raise(("dropout: training is %s, expected true or false"):format(tostring(training)))
-  end
+  p = checked("dropout", p, training)
   if training == false or p == 0 then return x end
   if p == 1 then return x * 0 end
   return dropout(x, p)
+end
+
+--- Zeroes each channel of each image of x [N,H,W,C] with probability p (default 0.5) and scales the rest by 1/(1-p).
+--- With training = false it returns x.
+---@param x atomo.Tensor
+---@param p number?
+---@param training boolean?
+function F.dropout2d(x, p, training)
+  p = checked("dropout2d", p, training)
+  if T.expect(x, "dropout2d: input", "f32"):dim() ~= 4 then
+    raise(("dropout2d: input is %s, expected [N,H,W,C]"):format(T.shape_text(x)))
+  end
+  if training == false or p == 0 then return x end
+  return x * F.dropout(T.ones(x:size(1), 1, 1, x:size(4)), p)
 end
 
 return F
