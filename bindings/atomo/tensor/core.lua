@@ -19,14 +19,44 @@ T.dtypes = {f32 = C.ATOMO_F32, i32 = C.ATOMO_I32, u8 = C.ATOMO_U8}
 T.dtype_names = {[C.ATOMO_F32] = "f32", [C.ATOMO_I32] = "i32", [C.ATOMO_U8] = "u8"}
 T.pointer_types = {f32 = ffi.typeof "float *", i32 = ffi.typeof "int32_t *", u8 = ffi.typeof "uint8_t *"}
 local slot_type = ffi.typeof "atomo_tensor *[1]"
--- A freed tensor raises on any use, its handle included.
-local Freed = {
-  __index = function(_, key)
-    raise(("tensor: '%s' of a tensor that was freed (by :free() or at the end of its atomo.scope; t:keep() saves it)")
-      :format(tostring(key)))
-  end,
-  __tostring = function() return "[freed tensor]" end,
-}
+-- A freed tensor raises on any use, its handle included. Its field `scope` is the function of the atomo.scope whose end
+-- freed it; nil after :free().
+local Freed = {}
+
+--- Describes where a freed tensor was freed: "by :free()", or the scope with its file and lines.
+local function where_freed(t)
+  local fn = rawget(t, "scope")
+  if not fn then return "by :free()" end
+  if type(fn) ~= "function" then return "at the end of the atomo.scope of a callable table" end
+  local info = debug.getinfo(fn, "S")
+  local lines = ("line %d"):format(info.linedefined)
+  if info.lastlinedefined > info.linedefined then
+    lines = ("lines %d to %d"):format(info.linedefined, info.lastlinedefined)
+  end
+  return ("at the end of the atomo.scope of %s, %s"):format(info.short_src,
+    info.what == "C" and "a C function" or lines)
+end
+
+--- Raises that t was freed. what: the beginning of the error text.
+local function raise_freed(t, what)
+  raise(("%s was freed %s%s"):format(what, where_freed(t),
+    rawget(t, "scope") and "; call t:keep() in the scope, or return the tensor from it, to use it afterwards" or ""))
+end
+
+function Freed.__index(t, key) raise_freed(t, ("tensor: '%s' of a tensor that"):format(tostring(key))) end
+
+for name in ("add sub mul div pow unm"):gmatch "%S+" do
+  Freed["__" .. name] = function(a, b)
+    raise_freed(getmetatable(a) == Freed and a or b, ("%s: a tensor that"):format(name))
+  end
+end
+
+--- Raises if v is a tensor that was freed. what: the argument, for the error text.
+function T.refuse_freed(v, what)
+  if type(v) == "table" and getmetatable(v) == Freed then raise_freed(v, what .. " is a tensor that") end
+end
+
+function Freed.__tostring(t) return ("[tensor freed %s]"):format(where_freed(t)) end
 
 local scope           -- value: the innermost atomo.scope's list of tensors, or nil
 local wraps = 0       -- tensors made outside any scope since poll_memory last ran
@@ -98,7 +128,6 @@ function Tensor:free()
     setmetatable(self, Freed)
   end
 end
-Freed.free = function() end
 
 --- Keeps the tensor alive past the end of the innermost atomo.scope; returns it.
 function Tensor:keep()
@@ -126,7 +155,10 @@ local function leave(saved, mine, ...)
       elseif t.kept then
         t.kept = nil
         guard(t)
-      else t:free() end
+      else
+        t:free()
+        t.scope = mine.fn
+      end
     end
   end
   mark_passed(nil, ...)
@@ -146,7 +178,7 @@ end
 -- garbage collector.
 function T.scope(fn, ...)
   expect_function("scope", fn)
-  local mine = {outer = scope.value}
+  local mine = {outer = scope.value, fn = fn}
   return finish(blocks.enter(scope, mine), mine, pcall(fn, ...))
 end
 
@@ -159,6 +191,7 @@ local is_tensor = T.is_tensor
 --- Raises unless v is a tensor (of that dtype): "conv2d: weight is a number, expected a tensor".
 function T.expect(v, what, dtype)
   if not is_tensor(v) then
+    T.refuse_freed(v, what)
     raise(("%s is %s, expected a tensor"):format(what, v == nil and "missing" or "a " .. type(v)))
   end
   if dtype and v.h.dtype ~= T.dtypes[dtype] then

@@ -4,7 +4,9 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
 local number = require "atomo.core.number"
-for _, part in ipairs {"make", "sequences", "inspect", "order", "fill", "print", "index"} do require("atomo.tensor." .. part) end
+for _, part in ipairs {"make", "sequences", "inspect", "order", "fill", "print", "index"} do
+  require("atomo.tensor." .. part)
+end
 
 --- Sets the number of OpenMP threads that the kernels of this process use.
 function T.set_num_threads(n)

@@ -38,7 +38,8 @@ local function merge(keys, places, lo, mid, hi, to_keys, to_places)
   end
 end
 
---- Sorts n keys with their places by merging runs of doubled length; returns the buffers with the result and the others.
+--- Sorts n keys with their places by merging runs of doubled length; returns the buffers with the result, and the
+--- others.
 local function merge_sort(n, keys, places, other_keys, other_places)
   local run = 1
   while run < n do

@@ -7,7 +7,8 @@ local X = {{0.5, -1.25, 3, 0}, {2, 2, -0.75, 1.5}, {-3, 0.25, 2, 4}}
 local function near(want, got, what)
   local difference = (atomo.tensor(want) - got):abs():max():item()
   assert.same(atomo.tensor(want):shape(), got:shape(), what)
-  assert.is_true(difference <= 2e-6 * math.max(1, got:abs():max():item()), ("%s: differs by %g"):format(what, difference))
+  local bound = 2e-6 * math.max(1, got:abs():max():item())
+  assert.is_true(difference <= bound, ("%s: differs by %g"):format(what, difference))
 end
 
 describe("var and std", function()
@@ -69,8 +70,7 @@ describe("var and std", function()
 
   it("refuse too few elements, other dtypes and unknown options", function()
     local t = atomo.ones(3, 1)
-    fails({"fails.lua:5: ", "var: 1 elements along dimension 2 of tensor [3,1], expected at least 2; {unbiased = false}"},
-      t.var, t, 2)
+    fails({"fails.lua:5: var: 1 elements along dimension 2 of tensor [3,1]", "2; {unbiased = false}"}, t.var, t, 2)
     assert.same({0, 0, 0}, t:std(2, {unbiased = false}):totable())
     fails({"std: 0 elements", "at least 2"}, t.std, atomo.zeros(0))
     fails({"var: 0 elements along dimension 2", "at least 1"}, t.var, atomo.zeros(2, 0), 2, {unbiased = false})

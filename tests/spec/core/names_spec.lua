@@ -9,17 +9,18 @@ end
 
 describe("public names", function()
   it("of tensors", function()
-    all("tensor zeros ones full arange linspace eye randn rand randperm manual_seed from_npy from_npz svd eigh qr rfft " ..
-      "irfft cat stack where einsum", atomo, "atomo.")
-    all("shape size dim numel view reshape transpose narrow select contiguous clone copy_ fill_ zero_ get set item " ..
-      "totable data add_ mul_ axpy_ matmul sum mean max min argmax norm dot exp log sqrt abs clamp save_npy backward " ..
-      "gather where sort argsort topk split chunk std var",
+    all("tensor zeros ones full arange linspace eye randn rand randperm manual_seed from_npy from_npz svd eigh qr " ..
+      "rfft irfft cat stack where einsum", atomo, "atomo.")
+    all("shape size dim numel view reshape transpose narrow select contiguous clone copy_ fill_ zero_ get set " ..
+      "item totable data add_ mul_ axpy_ matmul sum mean max min argmax norm dot exp log sqrt abs clamp save_npy " ..
+      "backward gather where sort argsort topk split chunk std var",
       atomo.zeros(1), "t:")
   end)
 
   it("of autograd, layers and models", function()
     all("param no_grad gradcheck func nn F", atomo, "atomo.")
-    all("Linear Conv2d BatchNorm2d ReLU MaxPool2d AvgPool2d GlobalAvgPool Flatten Dropout Dropout2d Sequential Module", atomo.nn,
+    all("Linear Conv2d BatchNorm2d ReLU MaxPool2d AvgPool2d GlobalAvgPool Flatten Dropout Dropout2d Sequential " ..
+      "Module", atomo.nn,
       "nn.")
     all("extend parameters train eval state_dict load_state_dict", atomo.nn.Module, "nn.Module:")
     all("cross_entropy relu softmax", atomo.F, "F.")

@@ -158,6 +158,7 @@ local function arithmetic(name, with_tensor, with_scalar)
       local s = number.of(a)
       if s then return with_scalar(b, s, true) end
     end
+    T.refuse_freed(b, name .. ": operand")
     raise(("%s: %s and %s, expected tensors or numbers"):format(name, type(a), type(b)))
   end
 end

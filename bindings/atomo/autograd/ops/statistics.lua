@@ -9,7 +9,7 @@ local Tensor, dimension = T.Tensor, T.dimension
 
 local options = {unbiased = O.flag, keepdim = O.flag}
 
---- Reads (dim, opts), (opts) or nothing; returns the dimension or nil, keepdim, and what the squares' sum is divided by.
+--- Reads (dim, opts), (opts) or nothing; returns the dimension or nil, keepdim, and the divisor of the squares' sum.
 local function read(t, who, dim, opts)
   if type(dim) == "table" and opts == nil then dim, opts = nil, dim end
   opts = opts == nil and {} or opts
