@@ -1,6 +1,7 @@
 --- atomo: tensors, autograd, layers, MPI communicators, ATOMO gradient compressors and training, for Lua.
 -- `local atomo = require "atomo"`; README's tour and docs/ describe it. Most modules load on first use.
 require "atomo.core.names"
+local strict = require "atomo.core.strict"
 local atomo = {}
 
 -- Names of these modules that are also fields of atomo: loaded at once.
@@ -46,6 +47,10 @@ return setmetatable(atomo, {__index = function(self, name)
   elseif lazy_names[name] then
     value = require(lazy_names[name])[name]
   end
-  if value ~= nil then rawset(self, name, value) end
+  if value ~= nil then
+    rawset(self, name, value)
+  elseif not tostring(name):find "^__" then
+    strict.unknown("atomo", name, self, lazy, lazy_names)
+  end
   return value
 end})

@@ -1,6 +1,7 @@
---- Refuses field accesses that would silently do nothing: t[1], t[mask] = v, t.requires_gard = true, t.shape = {...}.
--- Elements are not fields. Assigning to the name of a method, or to a misspelt field of the library, raises. Any other
--- string key is free for the user.
+--- Refuses field accesses that would silently do nothing: t[1], t[mask] = v, t.requires_gard = true, t.shape = {...},
+--- t.shape[1], and names of other libraries: t.T, t.ndim.
+-- Elements are not fields. Assigning to the name of a method, or to a misspelt field of the library, raises; so does
+-- reading a misspelt name. Any other string key is free for the user.
 local T = require "atomo.tensor.core"
 local suggest = require "atomo.core.suggest"
 local raise = require("atomo.ffi").raise
@@ -10,6 +11,21 @@ local public = {"requires_grad", "grad"}
 -- Fields that the library sets in every step; this test comes first because it is fast.
 local known = {h = true, node = true, requires_grad = true, grad = true, base = true, kept = true, passed = true,
   guarded = true, shared = true, refs = true, version = true, is_parameter = true}
+-- Fields that the library reads, which may be absent.
+local absent = {slot = true, link = true, seen = true, rebased = true, count = true}
+for name in pairs(known) do absent[name] = true end
+
+-- What to write for names of PyTorch and NumPy that are not offered.
+local instead = {
+  T = "t:t() of a matrix, or t:transpose(i, j)", mT = "t:transpose(-2, -1)", ndim = "t:dim()", ndimension = "t:dim()",
+  nelement = "t:numel()", device = "nothing: tensors are in main memory", cuda = "nothing: tensors are in main memory",
+  cpu = "nothing: tensors are in main memory", astype = 't:to("i32")', type = "t:dtype()", long = "t:int()",
+  double = "t:float()", numpy = "t:totable(), t:data() or t:save_npy(path)", tolist = "t:totable()",
+  mm = "t:matmul(u)", bmm = "t:matmul(u)", mv = "t:matmul(u)", swapaxes = "t:transpose(i, j)",
+  unbind = "t:split(1, dim)",
+  masked_fill = "atomo.where(mask, value, t)", softmax = "atomo.F.softmax(t)", log_softmax = "atomo.F.log_softmax(t)",
+  is_leaf = "t.requires_grad", len = "t:size(1)", item_ = "t:item()", random_ = "t:uniform_(lo, hi)",
+}
 
 local function element(key)
   if type(key) == "number" then return ("t[%s]"):format(tostring(key)) end
@@ -25,7 +41,7 @@ function Tensor.__newindex(t, key, value)
       "t:select(dim, i):copy_(u), t:narrow(dim, start, length):fill_(number), or with a mask of 0 and 1 " ..
       "t:copy_(t * (1 - mask) + u * mask)")
   end
-  if Tensor[key] ~= nil then
+  if rawget(Tensor, key) ~= nil then
     raise(("tensor.%s = value: '%s' is a method; t:copy_(u) and t:fill_(number) change elements"):format(key, key))
   end
   local near = suggest(key, public)
@@ -33,10 +49,62 @@ function Tensor.__newindex(t, key, value)
   rawset(t, key, value)
 end
 
+local nearest = {} -- name -> the nearest name of a tensor, or false
+
+--- Returns the field or method nearest to an unknown name of at least 4 letters, up to 2 letters longer; nil if none is
+--- near. (Own fields may be named freely: "count" is not taken for count_nonfinite.)
+local function near_of(key)
+  local near = nearest[key]
+  if near == nil then
+    local names = {unpack(public)}
+    for name, value in pairs(Tensor) do
+      if type(value) == "function" and name:sub(1, 2) ~= "__" then names[#names + 1] = name end
+    end
+    table.sort(names)
+    near = #key >= 4 and suggest(key, names) or false
+    if near and #near > #key + 2 then near = false end
+    nearest[key] = near
+  end
+  return near or nil
+end
+
 -- Called for a name that is neither a field nor a method.
 setmetatable(Tensor, {__index = function(_, key)
+  if absent[key] then return nil end
   if is_index(key) then
     raise(element(key) .. ": a tensor has no such index; use t:get(i, j, ...) for a number, t:select(dim, i) or " ..
       "t:narrow(dim, start, length) for a part")
   end
+  if key:sub(1, 2) == "__" then return nil end
+  if instead[key] then raise(("tensor.%s: a tensor has no such name; write %s"):format(key, instead[key])) end
+  local near = near_of(key)
+  if near then
+    raise(("tensor.%s: a tensor has no such name (did you mean '%s'?); a field of your own must be set before it is " ..
+      "read"):format(key, near))
+  end
 end})
+
+-- ---- methods used as properties: t.shape[1], #t.shape --------------------------------------------------------------
+
+--- Returns the name of a method of tensors; nil for another function.
+local function method_name(fn)
+  for name, value in pairs(Tensor) do
+    if value == fn then return name end
+  end
+end
+
+local function used_as_property(fn, other)
+  local name = method_name(fn)
+  if not name then error("attempt to " .. other, 3) end
+  raise(("tensor.%s is a method: write t:%s(...)%s"):format(name, name,
+    (name == "shape" or name == "size") and "; t:size(1) is the size of the first dimension, t:shape() a table" or ""))
+end
+
+-- LuaJIT has one metatable for all functions, used here only where Lua would raise anyway. One that another library has
+-- set stays.
+if not debug.getmetatable(print) then
+  debug.setmetatable(print, {
+    __index = function(fn, key) used_as_property(fn, ("index a function value with '%s'"):format(tostring(key))) end,
+    __len = function(fn) used_as_property(fn, "get length of a function value") end,
+  })
+end

@@ -8,6 +8,7 @@ local autograd = require "atomo.autograd"
 local finite = require "atomo.train.finite"
 local optim = require "atomo.optim"
 local T = require "atomo.tensor"
+local O = require "atomo.tensor.check_options"
 local gradient = require "atomo.autograd.gradient"
 local new_trained = require "atomo.optim.trained"
 local raise = require("atomo.ffi").raise
@@ -37,7 +38,7 @@ local function new(inner, exchange, opts, names)
   opts = opts or {}
   for key in pairs(opts) do
     if defaults[key] == nil then
-      raise(("train: unknown option '%s' of outer, options are lr, momentum"):format(tostring(key)))
+      O.unknown("train: outer", key, {"lr", "momentum"})
     end
   end
   return T.outside_scope(function()

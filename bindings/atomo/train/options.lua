@@ -1,5 +1,6 @@
 --- The options of atomo.train, and their checks.
 local number = require "atomo.core.number"
+local O = require "atomo.tensor.check_options"
 local sets = require "atomo.data.set"
 local saver = require "atomo.train.checkpoint.saver"
 local raise = require("atomo.ffi").raise
@@ -114,10 +115,16 @@ local function check_state(state)
   end
 end
 
+local function keys_of(set)
+  local list = {}
+  for key in pairs(set) do list[#list + 1] = key end
+  return list
+end
+
 local function check_options(o)
   if type(o) ~= "table" then raise(("train: got a %s, expected a table of options"):format(type(o))) end
   for key in pairs(o) do
-    if not known[key] then raise(("train: unknown option '%s'"):format(tostring(key))) end
+    if not known[key] then O.unknown("train", key, keys_of(known)) end
   end
   for _, key in ipairs(required) do
     if o[key] == nil then raise(("train: '%s' is missing"):format(key)) end

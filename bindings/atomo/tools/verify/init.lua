@@ -2,6 +2,7 @@
 -- to 8). For built-in and user-defined compressors; scripts/verify.lua prints the report.
 local raise = require("atomo.ffi").raise
 local T = require "atomo.tensor"
+local O = require "atomo.tensor.check_options"
 local draws = require "atomo.tools.verify.draws"
 local checks = require "atomo.tools.verify.checks"
 local changes = require "atomo.tools.verify.changes"
@@ -109,7 +110,7 @@ local options = {shape = "table", draws = "number", seed = "number"}
 local function check_options(opts)
   for key, value in pairs(opts) do
     if not options[key] then
-      raise(("verify: unknown option '%s', options are shape, draws, seed"):format(tostring(key)))
+      O.unknown("verify", key, {"shape", "draws", "seed"})
     elseif type(value) ~= options[key] then
       raise(("verify: %s is a %s, expected a %s"):format(key, type(value), options[key]))
     end

@@ -1,0 +1,98 @@
+-- A name that a module or a tensor does not have is answered with the nearest one, at the caller's line.
+local atomo = require "atomo"
+local fails = require "support.fails"
+
+describe("an unknown name of a module", function()
+  local function unknown(texts, module, key)
+    fails({"unknown_names_spec.lua:", unpack(texts)}, function() return module[key] end)
+  end
+
+  it("names the nearest, also for PyTorch's spelling", function()
+    for _, case in ipairs {
+      {"atomo.nn", "Conv3d", "Conv2d"}, {"atomo.nn", "Dropuot", "Dropout"},
+      {"atomo.nn", "CrossEntropy", "CrossEntropyLoss"},
+      {"atomo.F", "crossentropy", "cross_entropy"}, {"atomo.F", "max_pool3d", "max_pool2d"},
+      {"atomo.optim", "SGD", "sgd"}, {"atomo.optim", "AdamW", "adamw"},
+      {"atomo.schedule", "CosineAnnealingLR", "cosine"}, {"atomo.schedule", "MultiStepLR", "multistep"},
+      {"atomo.schedule", "OneCycleLR", "one_cycle"}, {"atomo.schedule", "cosin", "cosine"},
+      {"atomo", "zero", "zeros"}, {"atomo", "optimizer", "optim"}, {"atomo", "sheduler", "schedule"},
+    } do
+      local module = case[1] == "atomo" and atomo or atomo[case[1]:match "%.(.*)"]
+      unknown({("%s.%s: there is no such name (did you mean '%s'?)"):format(unpack(case))}, module, case[2])
+    end
+  end)
+
+  it("lists the names where none is near", function()
+    unknown({"atomo.optim.rprop", "it has adam, adamw", "sgd"}, atomo.optim, "rprop")
+    unknown({"atomo.schedule.1:", "it has constant, cosine"}, atomo.schedule, 1)
+  end)
+
+  it("does not hinder names of one's own, nor rawget", function()
+    assert.is_nil(rawget(atomo.nn, "Mine"))
+    atomo.nn.Mine = 1
+    assert.equal(1, atomo.nn.Mine)
+    atomo.nn.Mine = nil
+    assert.is_nil(atomo.F.__call)
+  end)
+end)
+
+describe("an unknown name of a tensor", function()
+  local t = atomo.zeros(2, 3)
+  local function unknown(texts, fn) fails({"unknown_names_spec.lua:", unpack(texts)}, fn) end
+
+  it("names the nearest, or what to write for names of other libraries", function()
+    unknown({"tensor.reshpe: a tensor has no such name (did you mean 'reshape'?)"}, function() return t:reshpe(6) end)
+    unknown({"tensor.matmull", "'matmul'"}, function() return t:matmull(t) end)
+    unknown({"tensor.require_grad", "'requires_grad'", "must be set before it is read"}, function()
+      return t.require_grad
+    end)
+    unknown({"tensor.T: a tensor has no such name; write t:t()"}, function() return t.T end)
+    unknown({"tensor.ndim", "write t:dim()"}, function() return t.ndim end)
+    unknown({"tensor.numpy", "t:totable()"}, function() return t:numpy() end)
+    unknown({"tensor.device", "main memory"}, function() return t.device end)
+  end)
+
+  it("leaves fields of one's own alone", function()
+    local u = atomo.zeros(1)
+    assert.is_nil(u.owner)
+    assert.is_nil(u.id)
+    assert.is_nil(u.grad)
+    u.reshap = 5
+    assert.equal(5, u.reshap)
+  end)
+
+  it("what is written for other names is there", function()
+    local names = "t transpose dim numel to dtype int float totable data save_npy matmul split size item uniform_"
+    for name in names:gmatch "%S+" do assert.equal("function", type(t[name]), name) end
+    assert.is_truthy(atomo.where and atomo.F.softmax and atomo.F.log_softmax)
+  end)
+end)
+
+describe("a method of tensors as a property", function()
+  local t = atomo.zeros(2, 3)
+
+  it("says what to write", function()
+    fails({"unknown_names_spec.lua:", "tensor.shape is a method: write t:shape(...)", "t:size(1)"}, function()
+      return t.shape[1]
+    end)
+    fails({"unknown_names_spec.lua:", "tensor.shape is a method"}, function() return #t.shape end)
+    fails({"tensor.size is a method"}, function() return t.size[1] end)
+    fails({"tensor.mean is a method: write t:mean(...)"}, function() return t.mean.item end)
+  end)
+
+  it("and another function is refused as by Lua, at the line", function()
+    fails({"unknown_names_spec.lua:", "attempt to index a function value with 'x'"}, function() return fails.x end)
+    fails({"unknown_names_spec.lua:", "attempt to get length of a function value"}, function() return #fails end)
+  end)
+end)
+
+describe("an unknown option", function()
+  it("of atomo.train, its outer step and verify is answered with the nearest one", function()
+    fails({"fails.lua:5: train: unknown option 'epoch'", "did you mean 'epochs'"}, atomo.train, {epoch = 1})
+    fails({"train: unknown option 'loacl_steps'", "did you mean 'local_steps'"}, atomo.train, {loacl_steps = 1})
+    fails({"verify: unknown option 'drws'", "did you mean 'draws'"}, atomo.verify, "entry", {drws = 1})
+    local inner = atomo.optim.sgd {params = {atomo.param(atomo.zeros(2))}, lr = 1}
+    fails({"train: outer: unknown option 'momentun'", "did you mean 'momentum'"}, require "atomo.train.local_sgd",
+      inner, atomo.exchange {}, {momentun = 1})
+  end)
+end)
