@@ -42,7 +42,7 @@ end
 --- Returns the text of a module: "Dropout(p=0.5) p = 0.5", its description, and its fields if it is of atomo.nn. Fields
 --- of user-defined classes are left out, because they may differ from rank to rank.
 local function module_text(m, training)
-  local is_ours = require("atomo.nn")[m.class_name] == getmetatable(m)
+  local is_ours = rawget(require "atomo.nn", m.class_name) == getmetatable(m)
   local fields = is_ours and fields_text(m) or ""
   return ("%s(%s)%s%s"):format(m.class_name, m:describe(), fields ~= "" and " " .. fields or "",
     training and not m.training and ", in evaluation mode" or "")

@@ -10,12 +10,9 @@ local MOST = {columns = 12, rows = 20, elements = 100, matrices = 8} -- of a sma
 
 --- Returns the indices 0 to n - 1 that are shown of a dimension, and after how many of them "..." comes (nil: none).
 local function shown(n, numel, most)
-  local edge = numel > LARGE and EDGE or most / 2
-  local list = {}
-  for i = 0, n - 1 do
-    if n <= 2 * edge or i < edge or i >= n - edge then list[#list + 1] = i end
-  end
-  return list, #list < n and edge or nil
+  local edge, list = numel > LARGE and EDGE or most / 2, {}
+  for i = 0, math.min(n, 2 * edge) - 1 do list[i + 1] = (n <= 2 * edge or i < edge) and i or n - 2 * edge + i end
+  return list, n > 2 * edge and edge or nil
 end
 
 --- Returns the format of numbers that fits every element shown.

@@ -125,6 +125,7 @@ describe("einsum", function()
 
   it("of empty sums is 0", function()
     near({{0, 0}, {0, 0}}, atomo.einsum("ij,jk->ik", atomo.zeros(2, 0), atomo.zeros(0, 2)), "empty")
+    assert.same({0, 2, 2}, atomo.einsum("bij,bjk->bik", atomo.zeros(0, 2, 3), atomo.zeros(0, 3, 2)):shape())
   end)
 
   it("refuses what it does not offer, and what does not fit", function()

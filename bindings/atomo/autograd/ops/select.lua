@@ -37,9 +37,10 @@ end
 --- Returns an operand of where as a tensor. A number takes the other operand's dtype.
 local function operand(v, other, name)
   if is_tensor(v) then return v end
-  local n = number.of(v)
-  if not n then raise(("where: %s is %s, expected a tensor or a number"):format(name, number.text(v))) end
-  return T.full({}, n, is_tensor(other) and other:dtype() or "f32")
+  T.refuse_freed(v, name)
+  if not number.of(v) then raise(("%s is %s, expected a tensor or a number"):format(name, number.text(v))) end
+  local dtype = is_tensor(other) and other:dtype() or "f32"
+  return T.full({}, number.element(v, dtype, name), dtype)
 end
 
 --- Returns a where condition is not 0 (NaN included), b elsewhere; all three broadcast. The gradient of an element goes
@@ -50,7 +51,7 @@ end
 ---@return atomo.Tensor
 function M.where(condition, a, b)
   T.expect(condition, "where: condition")
-  a, b = operand(a, b, "a"), operand(b, a, "b")
+  a, b = operand(a, b, "where: a"), operand(b, a, "where: b")
   if a:dtype() ~= b:dtype() then
     raise(("where: a is %s, b is %s, convert one (t:to \"f32\")"):format(a:dtype(), b:dtype()))
   end
@@ -222,7 +223,7 @@ end
 ---@return atomo.Tensor[]
 function Tensor:chunk(chunks, dim)
   local d = dimension(self, dim == nil and 1 or dim, "chunk")
-  local count = number.expect_whole(chunks, "chunk: number of chunks", 1)
+  local count = number.expect_whole(chunks, "chunk: number of chunks", 1, 1e6)
   local n = self.h.shape[d]
   if n == 0 then -- as in PyTorch: as many empty parts as chunks
     local sizes = {}
