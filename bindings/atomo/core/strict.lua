@@ -28,7 +28,7 @@ end
 local M = {}
 
 --- Raises that `what` has no name `key`. The tables that follow have the known names as keys.
----@param what string  the module in errors: "atomo.nn"
+---@param what string  the module in errors: "nn"
 ---@param key any
 function M.unknown(what, key, ...)
   local names = names_of(...)

@@ -20,4 +20,4 @@ end
 --- Sets the convolution engine. All except "onednn" are in every build; raises for an engine that is not.
 function nn.set_conv_engine(name) f.check(f.C.atomo_conv_set_engine(tostring(name))) end
 
-return require("atomo.core.strict").module(nn, "atomo.nn")
+return require("atomo.core.strict").module(nn, "nn")

@@ -219,4 +219,4 @@ for _, part in ipairs {"clip", "ema", "groups"} do
   for name, fn in pairs(require("atomo.optim." .. part)) do M[name] = fn end
 end
 
-return require("atomo.core.strict").module(M, "atomo.optim")
+return require("atomo.core.strict").module(M, "optim")

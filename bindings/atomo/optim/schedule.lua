@@ -122,4 +122,4 @@ function M.one_cycle(opts)
   end
 end
 
-return require("atomo.core.strict").module(M, "atomo.schedule")
+return require("atomo.core.strict").module(M, "schedule")

@@ -276,4 +276,4 @@ for _, part in ipairs {"activation", "attention", "conv_transpose", "dropout", "
 end
 for name, operator in pairs(require "atomo.nn.functional.recurrent"(F.linear)) do F[name] = operator end
 
-return require("atomo.core.strict").module(F, "atomo.F")
+return require("atomo.core.strict").module(F, "F")
