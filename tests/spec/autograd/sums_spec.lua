@@ -54,6 +54,10 @@ describe("var and std", function()
   it("are exact far from 0: the variance of 10000.1, 10000.2, 10000.4, 10000.0", function()
     near(0.029248158, atomo.tensor({10000.1, 10000.2, 10000.4, 10000.0}):var(), "far")
     near(0, atomo.full({7}, 1e7 / 3):var(), "constant")
+    -- {0, a, a} has the variance a^2 / 3; its mean is between two numbers of f32 here
+    local far = atomo.tensor({0, 0.0625, 0.0625}) + 1e6
+    assert.is_near(0.0625 ^ 2 / 3, far:var():item(), 1e-9)
+    assert.is_near(0.0625 ^ 2 / 3, far:view(3, 1):var(1):item(), 1e-9)
   end)
 
   it("the gradient of std is 0 where the elements are equal, as in PyTorch", function()

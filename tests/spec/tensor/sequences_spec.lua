@@ -11,6 +11,8 @@ describe("linspace", function()
     local t = atomo.linspace(0.1, 0.7, 1001)
     assert.equal(atomo.tensor(0.1):item(), t:get(1))
     assert.equal(atomo.tensor(0.7):item(), t:get(1001))
+    assert.equal(1, atomo.linspace(1e30, 1, 4):get(4))
+    assert.equal(1, atomo.linspace(1, 1e30, 4):get(1))
   end)
 
   it("refuses numbers that do not fit", function()
