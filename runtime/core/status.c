@@ -79,11 +79,46 @@ static const char *fftw_text(void)
     return atomo__fftw() ? atomo__fftw()->version : "none";
 }
 
+#ifdef __has_feature /* clang */
+#define HAS_FEATURE(name) __has_feature(name)
+#else
+#define HAS_FEATURE(name) 0
+#endif
+#if defined __SANITIZE_ADDRESS__ || HAS_FEATURE(address_sanitizer)
+#define SANITIZER "AddressSanitizer"
+#elif defined __SANITIZE_THREAD__ || HAS_FEATURE(thread_sanitizer)
+#define SANITIZER "ThreadSanitizer"
+#else
+#define SANITIZER "no sanitizer"
+#endif
+#ifdef __OPTIMIZE__
+#define OPTIMISED "optimised"
+#else
+#define OPTIMISED "not optimised"
+#endif
+#ifdef NDEBUG
+#define ASSERTIONS "assertions off"
+#else
+#define ASSERTIONS "assertions on"
+#endif
+
+static const char *build_text(void)
+{
+    return OPTIMISED ", " ASSERTIONS ", " SANITIZER;
+}
+
 static struct {
     const char *key;
     atomo__info_fn *text; /* NULL: this library has no such part */
-} infos[] = {{"compiler", compiler_text}, {"blas", blas_text}, {"fftw", fftw_text},
-             {"cpu", cpu_text},           {"mpi", NULL},       {"onednn", NULL}};
+} infos[] = {{"compiler", compiler_text},
+             {"build", build_text},
+             {"blas", blas_text},
+             {"fftw", fftw_text},
+             {"cpu", cpu_text},
+             {"mpi", NULL},
+             {"onednn", NULL},
+             {"png", NULL},
+             {"jpeg", NULL}};
 
 void atomo__build_info_add(const char *key, atomo__info_fn *text)
 {

@@ -17,6 +17,7 @@ static const char usage[] =
     "usage: atomo-lua [options] [script.lua [arguments]]\n"
     "       atomo-lua [options] test [busted's arguments]     runs specs; e.g. atomo-lua test tests/spec\n"
     "                 test --slowest N [busted's arguments]   and lists the N that took longest\n"
+    "       atomo-lua doctor                                  checks machine and build; says what to fix\n"
     "       mpirun -n 4 atomo-lua script.lua [arguments]      one process a rank\n"
     "options:\n"
     "  -e CODE      run CODE\n"
@@ -197,8 +198,9 @@ static int load_stdin(lua_State *L)
 static int run_script(lua_State *L, const plan *p)
 {
     const char *name = p->argv[p->script];
-    if (strcmp(name, "test") == 0 && strcmp(p->argv[p->script - 1], "--") != 0) return call_module(L, "test", name);
-    const bool on_stdin = strcmp(name, "-") == 0 && strcmp(p->argv[p->script - 1], "--") != 0;
+    const bool is_file = strcmp(p->argv[p->script - 1], "--") == 0; /* whatever its name is */
+    if (!is_file && (strcmp(name, "test") == 0 || strcmp(name, "doctor") == 0)) return call_module(L, name, name);
+    const bool on_stdin = !is_file && strcmp(name, "-") == 0;
     int status = on_stdin ? load_stdin(L) : luaL_loadfile(L, name);
     if (status) return status;
     int n = p->argc - p->script - 1;

@@ -11,6 +11,9 @@
 
 #include <jerror.h>
 
+#define TEXT_OF(x) #x
+#define TEXT(x)    TEXT_OF(x)
+
 enum { MOST_SCANS = 500, BLOCK = 64 };
 
 typedef struct {
@@ -21,6 +24,21 @@ typedef struct {
     char text[JMSG_LENGTH_MAX];
     atomo__image *im;
 } reader;
+
+/* libjpeg does not tell its version at run time. A later one with the same interface works, too. */
+static const char *version_text(void)
+{
+#ifdef LIBJPEG_TURBO_VERSION
+    return "libjpeg-turbo " TEXT(LIBJPEG_TURBO_VERSION) " when built";
+#else
+    return "libjpeg " TEXT(JPEG_LIB_VERSION) " when built";
+#endif
+}
+
+__attribute__((constructor)) static void register_version(void)
+{
+    atomo__build_info_add("jpeg", version_text);
+}
 
 static void on_error(j_common_ptr z)
 {

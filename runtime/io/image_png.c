@@ -15,6 +15,16 @@ typedef struct {
     char text[160]; /* libpng's error */
 } reader;
 
+static const char *version_text(void)
+{
+    return png_get_libpng_ver(NULL);
+}
+
+__attribute__((constructor)) static void register_version(void)
+{
+    atomo__build_info_add("png", version_text);
+}
+
 static void on_error(png_structp png, png_const_charp text)
 {
     reader *r = png_get_error_ptr(png);

@@ -1,5 +1,6 @@
 --- The Lua part of the program atomo-lua, loaded before anything else: math.random from the runtime's generator, a
--- print that reports failed writes, a guard against fork under MPI, options -j and -O, and `atomo-lua test`.
+-- print that reports failed writes, a guard against fork under MPI, options -j and -O, and the commands `atomo-lua
+-- test` and `atomo-lua doctor`.
 local ffi = require "ffi"
 
 -- The functions have other names here, so that the bindings' cdef can declare them under their own.
@@ -142,6 +143,16 @@ function host.test()
     C.atomo_host_mpi_finalize() -- all ranks get here, so MPI can end without aborting the job
     os.exit(1)
   end
+end
+
+-- ---- atomo-lua doctor ---------------------------------------------------------------------------------------------
+
+--- Checks this machine and build. Ends the process: with code 1 if something needs fixing.
+function host.doctor()
+  if os.getenv "OMPI_COMM_WORLD_SIZE" or C.atomo_host_mpi_launched() == 1 then
+    error("atomo-lua doctor: start it without mpirun, on each host; it starts mpirun by itself", 0)
+  end
+  os.exit(require "atomo.tools.doctor"(arg))
 end
 
 return host
