@@ -3,61 +3,18 @@
 -- option is {name, type, default, help, ...}: type int, number, string, flag, choice or list; fields: unit, min, max,
 -- above (exclusive minimum), choices (a list), of (type of a list's items: int, number, string), repeated (collects a
 -- list; the last positional argument may be, too), required, alias (a list of other names), was (the deprecated name:
--- its use prints a notice; the value's key, also in logs, is this name), was_value (old value -> new one).
+-- its use prints a notice; the value's key, also in logs, is this name), was_value (old value -> new one), reads (the
+-- value names a file of settings, for options that are not on the command line: a function of the value that returns
+-- name -> value, and whether these are all settings of an earlier run; an earlier option's file comes first), per_run
+-- (settings of an earlier run leave it out), complete (words for completion: a list, or a function that returns it).
 local launcher = require "atomo.core.launcher"
 local renamed = require "atomo.core.renamed"
 local suggest = require "atomo.core.suggest"
 local shown_help = require "atomo.tools.cli_help"
+local values = require "atomo.tools.cli_values"
 local shown = shown_help.shown
 
 local M = {suggest = suggest, help = shown_help.help}
-
--- ---- values ------------------------------------------------------------------------------------------------------
-
-local function range_text(o, what)
-  local unit = o.unit and " " .. o.unit or ""
-  if o.min and o.max then return ("%s from %.14g to %.14g%s"):format(what, o.min, o.max, unit) end
-  if o.min then return ("%s of at least %.14g%s"):format(what, o.min, unit) end
-  if o.above and o.max then return ("%s above %.14g, up to %.14g%s"):format(what, o.above, o.max, unit) end
-  if o.above then return ("%s above %.14g%s"):format(what, o.above, unit) end
-  if o.max then return ("%s of at most %.14g%s"):format(what, o.max, unit) end
-  return what .. unit
-end
-
-local function read_number(o, text, kind)
-  local v = tonumber(text)
-  local ok = v and v == v and math.abs(v) < math.huge and (kind ~= "int" or (v % 1 == 0 and math.abs(v) <= 2 ^ 53))
-    and not (o.min and v < o.min) and not (o.max and v > o.max) and not (o.above and v <= o.above)
-  if not ok then return nil, range_text(o, kind == "int" and "a whole number" or "a number") end
-  return v
-end
-
-local readers = {
-  int = function(o, text) return read_number(o, text, "int") end,
-  number = function(o, text) return read_number(o, text, "number") end,
-  string = function(_, text) return text end,
-  flag = function(_, text)
-    if text == "true" or text == "1" then return true end
-    if text == "false" or text == "0" then return false end
-    return nil, "true or false"
-  end,
-  choice = function(o, text)
-    for _, c in ipairs(o.choices) do
-      if c == text then return c end
-    end
-    local near = suggest(text, o.choices)
-    return nil, "one of " .. table.concat(o.choices, ", ") .. (near and ("; did you mean %s?"):format(near) or "")
-  end,
-}
-function readers.list(o, text)
-  local values, of = {}, o.choices and "choice" or o.of or "string"
-  for part in (text .. ","):gmatch "%s*(.-)%s*," do
-    local v, expected = readers[of](o, part)
-    if v == nil or v == "" then return nil, "a list separated by commas, each " .. (expected or "not empty") end
-    values[#values + 1] = v
-  end
-  return values
-end
 
 -- ---- declarations ------------------------------------------------------------------------------------------------
 
@@ -73,7 +30,7 @@ local function index_options(spec)
   local by_name, names = {}, {}
   for _, o in ipairs(spec.options or {}) do
     local kind = o[2]
-    if type(o[1]) ~= "string" or not readers[kind] then
+    if type(o[1]) ~= "string" or not values.kinds[kind] then
       error(("cli: option %s has type %s, expected int, number, string, flag, choice or list"):format(
         tostring(o[1]), tostring(kind)), 0)
     end
@@ -92,7 +49,7 @@ end
 
 -- ---- reading -----------------------------------------------------------------------------------------------------
 
-local specs = setmetatable({}, {__mode = "k"}) -- result of parse -> its declaration and the names given
+local specs = setmetatable({}, {__mode = "k"}) -- result of parse -> declaration, names given, settings files
 
 --- Splits an argument that begins with a dash: returns the option, the text after "=" (or nil), and false for --no-; or
 --- nil and an error text.
@@ -133,7 +90,7 @@ local function read_value(who, o, text, positive, args, i)
     renamed.notice(who, ("--%s %s"):format(o[1], text), ("--%s %s"):format(o[1], current))
     text = current
   end
-  local v, expected = readers[o[2]](o, text)
+  local v, expected = values.from_text(o, text)
   if v == nil then return nil, nil, ("--%s is '%s', expected %s"):format(o[1], text, expected) end
   return v, i
 end
@@ -151,6 +108,55 @@ local function store(opts, given, o, v)
   given[key] = true
 end
 
+local function is_default(o, v)
+  return v == o[3] or type(v) == "table" and shown(v) == shown(o[3] or {})
+end
+
+--- Stores one value of a settings file unless the option has a value. Returns an error text, without the file's name.
+local function store_setting(context, name, value, of_run)
+  local o = context.by_name[canonical(name)]
+  if not o then
+    local near = suggest(canonical(name), context.names)
+    if of_run then return ("the run has a setting %s, which %s does not have"):format(name, context.who) end
+    return ("unknown option %s%s"):format(name, near and near ~= "help" and (", did you mean %s?"):format(near) or "")
+  end
+  if o.reads or of_run and o.per_run then
+    return not of_run and o.reads and ("%s is only for the command line"):format(name) or nil
+  end
+  local key = key_of(o)
+  if context.taken[key] ~= nil then return ("--%s is given twice"):format(o[1]) end
+  if context.given[key] then return nil end
+  if not of_run and canonical(name) == o.was then renamed.notice(context.who, name, o[1]) end
+  local v, expected = values.from_value(o, o.was_value and o.was_value[value] or value)
+  if v == nil then return ("%s is '%s', expected %s"):format(name, shown(value), expected) end
+  context.opts[key] = v
+  context.taken[key] = not (of_run and is_default(o, v)) -- a run's settings include those that were not given
+end
+
+--- Reads the files that options with `reads` name. Returns an error text, or nil and the list of files.
+local function read_sources(spec, context)
+  local sources = {}
+  for _, o in ipairs(spec.options or {}) do
+    local path = o.reads and context.opts[key_of(o)]
+    if path then
+      context.opts[key_of(o)] = nil -- the settings that it has are in effect, and are shown
+      local ok, found, of_run = pcall(o.reads, path)
+      if not ok then return ("--%s: %s"):format(o[1], found) end
+      local list = {}
+      for name in pairs(found) do list[#list + 1] = tostring(name) end
+      table.sort(list)
+      context.taken = {}
+      for _, name in ipairs(list) do
+        local problem = store_setting(context, name, found[name], of_run)
+        if problem then return ("%s: %s"):format(path, problem) end
+      end
+      for key, is_given in pairs(context.taken) do context.given[key] = is_given end
+      sources[#sources + 1] = path
+    end
+  end
+  return nil, sources
+end
+
 local function read_positional(spec, found, opts)
   local wanted = spec.positional or {}
   local last = wanted[#wanted]
@@ -163,7 +169,7 @@ local function read_positional(spec, found, opts)
   end
   for i, text in ipairs(found) do
     local p = wanted[math.min(i, #wanted)]
-    local v, expected = readers[p[2]](p, text)
+    local v, expected = values.from_text(p, text)
     if v == nil then return ("%s is '%s', expected %s"):format(p[1], text, expected) end
     if p.repeated then table.insert(opts[key_of(p)], v) else opts[key_of(p)] = v end
   end
@@ -198,24 +204,27 @@ function M.read(spec, args)
     end
     i = i + 1
   end
+  local why, sources = read_sources(spec, {who = who, by_name = by_name, names = names, opts = opts, given = given})
+  if why then return nil, why, 2 end
   for _, o in ipairs(spec.options or {}) do
     if o.required and not given[key_of(o)] then return nil, ("--%s is missing: %s"):format(o[1], o[4] or ""), 2 end
   end
   local problem = read_positional(spec, found, opts)
   if problem then return nil, problem, 2 end
-  specs[opts] = {spec = spec, given = given}
+  specs[opts] = {spec = spec, given = given, sources = sources}
   return opts
 end
 
---- Waits until rank 0 has printed: when this rank exits, mpirun ends the job.
+--- Waits for the end of this process: rank 0, which has the same error, has printed it and exits, so mpirun ends the
+--- job. Returns after some seconds if rank 0 has no error: a file of settings may differ between hosts.
 local function wait_for_rank0()
   local ffi = require "ffi"
   pcall(ffi.cdef, "int usleep(unsigned int)")
-  ffi.C.usleep(500000)
+  for _ = 1, 6 do ffi.C.usleep(500000) end
 end
 
 --- Returns the values of the script's options, with underscores in their keys (opts.weight_decay). --help prints a text
---- and exits with code 0; an error prints a message on stderr (rank 0 only) and exits with code 2.
+--- and exits with code 0; an error prints a message on stderr (rank 0's, if it has one) and exits with code 2.
 ---@param spec table     {name=, about=, examples={...}, options={...}, positional={...}}
 ---@param args string[]? default: the script's arguments
 function M.parse(spec, args)
@@ -229,6 +238,7 @@ function M.parse(spec, args)
     end
   elseif code ~= 0 then
     wait_for_rank0()
+    io.stderr:write(("%s: rank %d: %s\n"):format(spec.name or "atomo-lua", launcher.rank(), text))
   end
   os.exit(code)
 end
@@ -266,6 +276,9 @@ function M.echo(opts)
     line = line .. " " .. part
   end
   lines[#lines + 1] = line
+  if entry.sources[1] then
+    lines[#lines + 1] = "settings from: the command line, else " .. table.concat(entry.sources, ", else ")
+  end
   return table.concat(lines, "\n")
 end
 

@@ -3,6 +3,7 @@
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
 local mpi = require "atomo.comm.mpi"
+local settings = require "atomo.tools.settings"
 local cli = require "atomo.tools.cli"
 local T = require "atomo.tensor"
 local renamed = require("atomo.core.renamed").exchange
@@ -42,17 +43,24 @@ function M.options(own, d)
     {"overlap", "flag", true, "turn off exchanging during backward: exchange after it"},
     {"seed", "int", 0, "seed of initial weights, data order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
+    {"config", "string", nil, "settings from a file: *.lua that returns {batch = 64, [\"weight-decay\"] = 0}, or " ..
+      "*.json; the command line overrides them", metavar = "FILE", reads = settings.config},
+    {"repeat", "string", nil, "settings of an earlier run: a log (*.jsonl, its last run) or a folder of " ..
+      "checkpoints; --config and the command line override them; where it saved, logged and resumed from is left out",
+      metavar = "RUN", reads = settings.of_run},
     {"save", "string", "", "folder of checkpoints: one folder step-N each, complete or absent; latest and best " ..
-      "name one of them. SIGUSR1 saves, SIGTERM saves and stops with exit code 75", metavar = "DIR"},
+      "name one of them. SIGUSR1 saves, SIGTERM saves and stops with exit code 75", metavar = "DIR", per_run = true},
     {"save-every", "string", "", "steps between checkpoints, or a time: 30s, 10m, 2h; none: every epoch. Also at " ..
-      "the end of the run, and when a test result is the best so far", metavar = "N|TIME"},
+      "the end of the run, and when a test result is the best so far", metavar = "N|TIME", per_run = true},
     {"keep", "int", 3, "newest checkpoints to keep, besides latest and best; 0: all", min = 0},
     {"resume", "string", "", "DIR: its newest checkpoint; DIR/step-N: that one; auto: the newest of --save, else a " ..
-      "fresh start. The run ends bit-identical to one that was not stopped", metavar = "DIR|auto"},
-    {"log", "string", "", "JSONL file, to which a line per run, step and epoch is appended", metavar = "FILE"},
-    {"csv", "string", "", "file of comma-separated values: a row per step and epoch is appended", metavar = "FILE"},
+      "fresh start. The run ends bit-identical to one that was not stopped", metavar = "DIR|auto", per_run = true},
+    {"log", "string", "", "JSONL file, to which a line per run, step and epoch is appended", metavar = "FILE",
+      per_run = true},
+    {"csv", "string", "", "file of comma-separated values: a row per step and epoch is appended", metavar = "FILE",
+      per_run = true},
     {"tensorboard", "string", "", "folder for a TensorBoard event file: loss, accuracy, speed, bytes, variance, times",
-      metavar = "DIR"},
+      metavar = "DIR", per_run = true},
     {"profile", "flag", false, "print rank 0's time in each operator, forward and backward, over steps 3 to 12"},
     {"check-replicas", "flag", false, "check every 100 steps and every epoch that all ranks hold the same bits"},
     {"eval-every", "int", d.eval_every, "evaluate on the test set every N epochs; 0: never", min = 0, unit = "epochs"},

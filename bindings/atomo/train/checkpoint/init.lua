@@ -44,6 +44,11 @@ local function write_files(folder, comm, shared, own)
   return json.encode(list)
 end
 
+--- Returns the run's settings if JSON can hold them; they serve --repeat, no resumed run reads them.
+local function settings_of(run)
+  return pcall(json.encode, run.settings) and run.settings or nil
+end
+
 local function body_of(run, texts)
   local files = {}
   for _, text in ipairs(texts) do
@@ -52,7 +57,8 @@ local function body_of(run, texts)
   local text, key = compressor_text(run)
   return {step = run.step, epoch = run.place.epoch, ranks = run.comm.size, files = files,
     model = contents.model_name(run), progress = contents.progress(run), identity = run.identity,
-    inputs = inputs(run.train_loader, rawget(run.data, "names")), coder = text, coder_key = key,
+    settings = settings_of(run), inputs = inputs(run.train_loader, rawget(run.data, "names")), coder = text,
+    coder_key = key,
     choice = run.exchange.choice and run.exchange:choice() or nil}
 end
 
