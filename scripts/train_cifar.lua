@@ -32,7 +32,7 @@ local opts = cli.parse {
       max = 0.9},
     {"init", "string", "", "initial weights: a checkpoint, or a file .safetensors, .npz, .pt or .pth (PyTorch's); " ..
       "the last layer may be of another number of classes", metavar = "FILE"},
-    {"model", "string", "resnet20", "network: lenet, mlp, resnet18, resnet20, vgg11, ..., or a file my_model.lua"},
+    {"model", "string", "resnet20", "network: " .. table.concat(models.names(), ", ") .. "; or a file my_model.lua"},
     {"epochs", "int", 5, "passes over the training set", min = 1, unit = "epochs"},
     {"batch", "int", 64, "images per rank and step", min = 1, unit = "images"},
     {"lr", "number", 0.1, "learning rate at the start, after warm-up", min = 0},

@@ -30,6 +30,7 @@ static const char usage[] =
     "  --           end of options\n"
     "  -            run standard input\n"
     "  --help       this text        --version    versions of everything\n"
+    "  --completion bash             completion for bash: source <(atomo-lua --completion bash)\n"
     "Without a script: the prompt on a terminal, else standard input is run. Exit codes: 0, 1 error in the script, 2 "
     "usage.\n";
 
@@ -37,6 +38,7 @@ static const char usage[] =
 typedef struct plan {
     int argc, script; /* script: index of the first argument that is not an option; argc: there is none */
     char **argv;
+    const char *completion; /* the shell to write a completion script for, or NULL */
     bool prompt, version, help, versions, any_code, no_init, run_stdin;
     int status;
 } plan;
@@ -62,7 +64,11 @@ static int plan_read(plan *p)
             p->help = true;
         else if (strcmp(a, "--version") == 0)
             p->versions = true;
-        else if (strcmp(a, "-i") == 0)
+        else if (strcmp(a, "--completion") == 0) {
+            if (++i >= p->argc) return usage_error("an argument is missing after", a);
+            p->completion = p->argv[i];
+            if (strcmp(p->completion, "bash") != 0) return usage_error("--completion knows bash only, not", p->argv[i]);
+        } else if (strcmp(a, "-i") == 0)
             p->prompt = true;
         else if (strcmp(a, "-v") == 0)
             p->version = true;
@@ -223,6 +229,7 @@ static int run_all(lua_State *L, plan *p)
     if (status) return status;
     lua_setfield(L, LUA_REGISTRYINDEX, "atomo.host");
     set_arg(L, p);
+    if (p->completion) return call_module(L, "completion", p->completion);
     if (!p->no_init && (status = run_init(L))) return status;
     if (p->version) puts("atomo-lua " ATOMO_VERSION ", " LUAJIT_VERSION);
     if ((status = run_options(L, p))) return status;

@@ -1,6 +1,6 @@
 --- The Lua part of the program atomo-lua, loaded before anything else: math.random from the runtime's generator, a
--- print that reports failed writes, a guard against fork under MPI, options -j and -O, and the commands `atomo-lua
--- test` and `atomo-lua doctor`.
+-- print that reports failed writes, a guard against fork under MPI, options -j, -O and --completion, and the commands
+-- `atomo-lua test` and `atomo-lua doctor`.
 local ffi = require "ffi"
 
 -- The functions have other names here, so that the bindings' cdef can declare them under their own.
@@ -154,5 +154,10 @@ function host.doctor()
   end
   os.exit(require "atomo.tools.doctor"(arg))
 end
+
+-- ---- atomo-lua --completion ---------------------------------------------------------------------------------------
+
+--- Prints a completion script for this shell.
+function host.completion(shell) io.write(require("atomo.tools.completion")[shell]()) end
 
 return host

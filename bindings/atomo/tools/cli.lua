@@ -6,7 +6,7 @@
 -- its use prints a notice; the value's key, also in logs, is this name), was_value (old value -> new one), reads (the
 -- value names a file of settings, for options that are not on the command line: a function of the value that returns
 -- name -> value, and whether these are all settings of an earlier run; an earlier option's file comes first), per_run
--- (settings of an earlier run leave it out), complete (words for completion: a list, or a function that returns it).
+-- (settings of an earlier run leave it out).
 local launcher = require "atomo.core.launcher"
 local renamed = require "atomo.core.renamed"
 local suggest = require "atomo.core.suggest"

@@ -5,12 +5,19 @@ local files = require "atomo.core.files"
 local mpi = require "atomo.comm.mpi"
 local settings = require "atomo.tools.settings"
 local cli = require "atomo.tools.cli"
+local compress = require "atomo.compress"
 local T = require "atomo.tensor"
 local renamed = require("atomo.core.renamed").exchange
 
 local M = {}
 
 local topologies = {"auto", "allreduce", "allgather", "ps", "sharded", "hierarchical", "default"}
+
+local function compressor_names()
+  local names = {}
+  for i, entry in ipairs(compress.compressors()) do names[i] = entry.name end
+  return table.concat(names, ", ")
+end
 
 --- Returns a script's own options followed by those of all training scripts, for cli.parse.
 ---@param own table[]
@@ -19,8 +26,9 @@ function M.options(own, d)
   local all = {}
   for _, option in ipairs(own) do all[#all + 1] = option end
   for _, option in ipairs {
-    {"compress", "string", d.compress, "compressor of the gradients; none: send them dense; adaptive: choose " ..
-      "by measured times", was_value = renamed.compress.values},
+    {"compress", "string", d.compress, "compressor of the gradients, with options: svd:ratio=64,bits=8. One of " ..
+      compressor_names() .. ". none: send them dense; adaptive: choose by measured times",
+      was_value = renamed.compress.values},
     {"load", "string", nil, "Lua file that declares compressors (scripts/atoms has examples); runs " ..
       "first", repeated = true,
       metavar = "FILE"},
