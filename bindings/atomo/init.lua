@@ -53,4 +53,4 @@ return setmetatable(atomo, {__index = function(self, name)
     strict.unknown("atomo", name, self, lazy, lazy_names)
   end
   return value
-end})
+end, __lazy = {lazy, lazy_names}})

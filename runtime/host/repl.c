@@ -158,13 +158,37 @@ static int read_statement(lua_State *L)
     }
 }
 
+/* Pushes a function of atomo/host/prompt.lua. */
+static void push_prompt(lua_State *L, const char *name)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, "atomo.host");
+    lua_getfield(L, -1, "prompt");
+    lua_getfield(L, -1, name);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+}
+
 static void print_values(lua_State *L)
 {
     int n = lua_gettop(L);
     if (n == 0) return;
-    lua_getglobal(L, "print");
+    push_prompt(L, "show");
     lua_insert(L, 1);
     if (host_pcall(L, n, 0)) fprintf(stderr, "atomo-lua: print failed: %s\n", lua_tostring(L, -1));
+}
+
+/* Defines atomo, help and time. Without atomo (a library is missing) the prompt still works. */
+static void define_globals(lua_State *L)
+{
+    push_prompt(L, "begin");
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "atomo");
+    if (host_pcall(L, 1, 1)) {
+        fprintf(stderr, "atomo is not loaded: %s\n", lua_tostring(L, -1));
+        lua_pop(L, 1);
+        lua_pushnil(L);
+    }
+    if (host_pcall(L, 1, 0)) fprintf(stderr, "%s\n", lua_tostring(L, -1));
 }
 
 void host_repl(lua_State *L)
@@ -172,12 +196,14 @@ void host_repl(lua_State *L)
     terminal = isatty(STDIN_FILENO);
     if (terminal) {
         history_open();
-        printf("atomo-lua %s, %s (Ctrl-D leaves)\n", atomo_version(), LUAJIT_VERSION);
+        printf("atomo-lua %s, %s (help() describes, Ctrl-D leaves)\n", atomo_version(), LUAJIT_VERSION);
     }
+    define_globals(L);
     for (int status; (status = read_statement(L)) != -1;) {
         if (status == 0) {
             lua_replace(L, 1);
             lua_settop(L, 1);
+            luaJIT_setmode(L, 1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF); /* Ctrl-C cannot end a compiled loop alone */
             host_interrupts = 0;
             status = host_pcall(L, 0, LUA_MULTRET);
         }

@@ -14,7 +14,7 @@ int atomo_host_print(const void *data, double n, int flush) __asm__("atomo_outpu
 const char *atomo_host_last_error(void) __asm__("atomo_last_error");
 ]]
 local C = ffi.C
-local host = {}
+local host = {prompt = require "atomo.host.prompt"}
 require "atomo.core.names"
 
 -- ---- math.random: reproducible, the same on every machine ---------------------------------------------------------

@@ -59,7 +59,7 @@ describe("signals", function()
     os.remove(up)
     local lines = ("print(1)\nio.open(%q, 'w'):close() while true do end\n"):format(up)
     local text = ("{ printf %%s %s; until [ -e %s.sent ]; do sleep 0.05; done; echo 'print(2)'; } | " ..
-      "{ exec 3<&0; %s -joff -i <&3 & pid=$!; until [ -e %s ]; do sleep 0.05; done; kill -INT $pid; touch %s.sent; " ..
+      "{ exec 3<&0; %s -i <&3 & pid=$!; until [ -e %s ]; do sleep 0.05; done; kill -INT $pid; touch %s.sent; " ..
       "wait $pid; }"):format(spawn.quote(lines), up, spawn.exe, up, up)
     local out, code = spawn.run("sh -c " .. spawn.quote(text), {timeout = 15})
     os.remove(up)
