@@ -1,4 +1,5 @@
---- A small training run without end that saves once an hour. For save_signals_spec.lua.
+--- A small training run without end that saves once an hour, or, with rounds, in a step that never comes: a timed save
+-- may come within a round. For save_signals_spec.lua.
 --   atomo-lua tests/support/endless_job.lua UP DIR [WHAT]
 -- In step 3 the last rank makes the file UP, with its process number. DIR "none": nothing is saved. WHAT: "slow", step
 -- 4 does not end; "local", rounds of 2 local steps.
@@ -23,7 +24,8 @@ atomo.manual_seed(1)
 local data = atomo.data.synthetic {train = 4000, test = 8}
 local model = nn.Sequential {nn.Flatten(), nn.Linear(3072, 10)}
 local save = dir ~= "none" and dir or nil
-atomo.train {model = model, epochs = 1e6, eval_every = 0, save = save, save_every = save and "1h",
+atomo.train {model = model, epochs = 1e6, eval_every = 0, save = save,
+  save_every = save and (what == "local" and 1e9 or "1h"),
   local_steps = what == "local" and 2 or nil,
   optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.01, momentum = 0.9},
   exchange = atomo.exchange {compress = "none", stall_warn = 0, stall_abort = 0},
