@@ -1,5 +1,6 @@
 -- svd:bits=0, factors in a random basis: unbiased also where singular vectors have few entries, its stated variance the
 -- measured one, less of it than rounded factors have, budgets, and inputs at the edges. Seeds are fixed.
+-- test: slow
 local atomo = require "atomo"
 local codec = require "support.codec"
 

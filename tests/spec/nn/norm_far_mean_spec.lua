@@ -1,5 +1,6 @@
 -- Normalisation of values far from 0, whose mean is not a float: {1e8 + 8, 1e8} becomes {1, -1}. Forward and gradients
 -- of every layer that normalises are compared with a reference in double.
+-- test: slow
 local atomo = require "atomo"
 local nn, F = atomo.nn, atomo.F
 

@@ -1,4 +1,5 @@
 -- `atomo-lua doctor` with planted faults: environment, PATH, a false mpirun.
+-- test: slow
 local spawn = require "support.spawn"
 local with_file = require "support.shell".write
 

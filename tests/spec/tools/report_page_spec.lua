@@ -1,4 +1,5 @@
 -- The page of scripts/report.lua: what its charts and tables show, and the page in a headless Chromium.
+-- test: slow
 local log = require "atomo.core.log"
 local plot = require "atomo.tools.plot"
 local root = require "support.root"

@@ -1,4 +1,5 @@
 -- --config and --repeat: settings of scripts from files and from earlier runs.
+-- test: slow
 local cli = require "atomo.tools.cli"
 local json = require "atomo.core.json"
 local settings = require "atomo.tools.settings"

@@ -1,4 +1,5 @@
 -- scripts/evaluate.lua, predict.lua and inspect.lua as a user runs them on what a training run has left.
+-- test: slow
 local atomo = require "atomo"
 local checkpoints = require "support.checkpoints"
 local contents = require "atomo.tools.contents"

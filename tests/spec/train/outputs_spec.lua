@@ -1,5 +1,6 @@
 -- Outputs of a run besides its log: TensorBoard event files, read back here as their format is described (TFRecord
 -- framing, protocol buffers), and comma-separated values.
+-- test: slow
 local atomo = require "atomo"
 local bit = require "bit"
 local crc32c = require "atomo.core.crc32c"
