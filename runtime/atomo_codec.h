@@ -286,7 +286,7 @@ ATOMO_API void atomo_codec_get_stats(const atomo_codec *c, int tensor,
  * as many bits is expected to have for normal entries with the energies of the message's classes; 0 for others, and if
  * unknown. tensor 0: the sum, with the variance of tensors that have no bound; 0 if none has. */
 ATOMO_API double atomo_codec_bound(const atomo_codec *c, int tensor);
-/* The atoms that `auto` chose for a tensor in the last encode, as "svd:bits=4"; "" for other compressors. Static. */
+/* The atoms that `auto` chose for a tensor in the last encode, as "entry:step=1"; "" for other compressors. Static. */
 ATOMO_API const char *atomo_codec_family(const atomo_codec *c, int tensor);
 /* Returns the tensor number in a message's frame, or a negative status. */
 ATOMO_API int atomo_codec_tensor_of(const uint8_t *bytes, double size);

@@ -21,7 +21,7 @@ MOST = 2**31 - 1
 class Stats(NamedTuple):
     """Of the last encode or step. nbytes: length of the messages. atoms_expected, atoms_sent: numbers of atoms.
     variance: E||ghat - g||^2 by its formula, in the gradient's units squared. square: ||g||^2. family: what `auto`
-    chose for the tensor, such as "svd:bits=4", else ""."""
+    chose for the tensor, such as "entry:step=1", else ""."""
 
     nbytes: int
     atoms_expected: float
