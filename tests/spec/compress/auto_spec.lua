@@ -126,12 +126,12 @@ describe("auto", function()
     atomo.manual_seed(4)
     local g = atomo.randn(40, 1):matmul(atomo.randn(1, 50)) + atomo.randn(40, 50) * 0.01
     local c, measured, stated = atomo.compressor("auto:ratio=64,prefer=accuracy", {seed = 1}), 0, 0
-    for step = 1, 300 do
+    for step = 1, 1500 do
       measured = measured + (c:decode(c:encode(g, {step = step})) - g):norm_value(2) ^ 2
       stated = stated + c:stats().variance
     end
     assert.equal("svd", c:stats(1).family)
-    assert.near(1, measured / stated, 0.1)
+    assert.near(1, measured / stated, 0.1) -- 5.5 standard errors: that of one draw is 0.7 of the variance
     local _, large = variance("auto:ratio=8,prefer=accuracy", {g}) -- where spectral atoms gain 5 % of the energy only
     assert.truthy(not large:stats(1).family:find "^svd", large:stats(1).family)
     local function spectral(prefer) -- how many of made_up (with structure and large entries) get svd
