@@ -21,7 +21,9 @@ enum { ATOMO_COMM_TAG_MAX = 32000 }; /* users' tags are 0 .. this, the library's
 enum {
     TAG_GATHER = ATOMO_COMM_TAG_MAX + 1,
     TAG_ALLTOALLV = ATOMO_COMM_TAG_MAX + 2,
-    TAG_RING = ATOMO_COMM_TAG_MAX + 3
+    TAG_RING = ATOMO_COMM_TAG_MAX + 3,
+    TAG_PIECES = ATOMO_COMM_TAG_MAX + 4, /* .. + PIECES_TAGS - 1 on `control`: later pieces of messages (request.c) */
+    PIECES_TAGS = 512
 }; /* MPI guarantees tags up to 32767 */
 
 /* The operations that a fingerprint names. */
@@ -64,6 +66,7 @@ struct atomo_comm {
     MPI_Comm mpi, control; /* control: for fingerprints, so that they cannot match another operation's messages */
     int rank, size, local_rank, local_size;
     uint32_t sequence;        /* comparisons of fingerprints so far */
+    uint32_t messages;        /* messages with a head sent so far */
     atomo_flight_group group; /* for the flight recorder; its ranks are world_rank */
     int32_t *world_rank;      /* [size] rank in MPI_COMM_WORLD */
     int checked;              /* CHECK_*: which collectives compare fingerprints first */

@@ -2,6 +2,8 @@
  *
  * The sender sends a head of 16 bytes ahead of each message, with its type and length. So a receive of another type or
  * length fails with an error that names both. atomo_comm_set_checked turns heads off; both sides must agree.
+ * A message of several pieces sends all but the first with a tag of its own, which the head tells, and the receiver
+ * asks for them when it has the head. So a refused message is taken off whole, and leaves the next one alone.
  *
  * A request holds a view of its tensor, so the bytes outlive the Lua value. A request that is freed before it is done
  * (such as an unfinished one that Lua collects) goes to a list, and its memory is freed when MPI no longer uses it.
@@ -80,19 +82,53 @@ char *atomo__request_piece(const atomo_tensor *t, int i, int *count)
     return (char *)t->data + i * each * size;
 }
 
+static int post_piece(atomo_request *r, int i, bool sends)
+{
+    const bool later = r->compares && i > r->first;
+    const int peer = r->source, tag = later ? r->head.tag : r->tag;
+    MPI_Comm to = later ? r->comm->control : r->comm->mpi;
+    MPI_Datatype type = atomo__mpi_type(r->hold->dtype);
+    int count;
+    char *p = atomo__request_piece(r->hold, i - r->first, &count);
+    r->expected[i] = count * (int64_t)atomo__dtype_size(r->hold->dtype);
+    return sends ? MPI_Isend(p, count, type, peer, tag, to, &r->piece[i])
+                 : MPI_Irecv(p, count, type, peer, tag, to, &r->piece[i]);
+}
+
+/* Asks for the pieces after the first one of a message whose head has come. */
+static int receive_rest(atomo_request *r)
+{
+    for (int i = r->first + 1; i < r->n; i++) {
+        const int rc = post_piece(r, i, false);
+        if (rc != MPI_SUCCESS) return atomo__mpi_fail(rc, "MPI_Irecv");
+    }
+    return ATOMO_OK;
+}
+
+/* Takes off the pieces after the first one of a refused message. They are cut to nothing, which MPI calls an error. */
+static void discard_rest(atomo_request *r)
+{
+    for (double left = r->head.bytes - (double)atomo__comm_chunk; left > 0; left -= (double)atomo__comm_chunk)
+        MPI_Recv(NULL, 0, MPI_BYTE, r->source, r->head.tag, r->comm->control, MPI_STATUS_IGNORE);
+    r->done = r->n;
+}
+
 /* Compares piece 0, the head or the fingerprints, with this rank's tensor or operation. */
 static int compare(atomo_request *r)
 {
-    if (r->receives)
+    if (r->receives) {
         r->mismatch = r->head.dtype != r->hold->dtype || r->head.bytes != atomo__tensor_bytes(r->hold);
-    else if (r->operation)
+        return r->mismatch ? ATOMO_OK : receive_rest(r);
+    }
+    if (r->operation)
         return atomo__fingerprint_judge_late(r->comm, r->peers, r->operation);
     return ATOMO_OK;
 }
 
 /* Fails for a message whose head has another type or length than this rank's tensor. */
-static int refuse_message(const atomo_request *r, bool truncated)
+static int refuse_message(const atomo_request *r)
 {
+    const bool truncated = r->head.bytes > atomo__tensor_bytes(r->hold);
     return atomo__fail(ATOMO_EMISMATCH, "%s: rank %d sent %.0f bytes with tag %d (%s), %s %s here takes %.0f%s",
                        r->what, r->source, r->head.bytes, r->tag, atomo__dtype_name(r->head.dtype),
                        atomo__dtype_name(r->hold->dtype), atomo__shape_text(r->hold), atomo__tensor_bytes(r->hold),
@@ -104,7 +140,10 @@ static int piece_done(atomo_request *r, int rc, const MPI_Status *s)
 {
     int i = r->done++, got = 0;
     if (i < r->first) return r->failed = rc == MPI_SUCCESS ? compare(r) : atomo__mpi_fail(rc, r->what);
-    if (r->mismatch) return r->failed = refuse_message(r, rc != MPI_SUCCESS);
+    if (r->mismatch) {
+        discard_rest(r);
+        return r->failed = refuse_message(r);
+    }
     if (rc != MPI_SUCCESS) return r->failed = atomo__mpi_fail(rc, r->what);
     if (!r->receives) return ATOMO_OK;
     ATOMO_MPI(MPI_Get_count, s, MPI_BYTE, &got);
@@ -134,7 +173,7 @@ static int request_advance(atomo_request *r, bool block)
 static void cancel(atomo_request *r)
 {
     for (int i = r->done; i < r->n; i++)
-        if (MPI_Cancel(&r->piece[i]) == MPI_SUCCESS) r->receives = false;
+        if (r->piece[i] != MPI_REQUEST_NULL && MPI_Cancel(&r->piece[i]) == MPI_SUCCESS) r->receives = false;
 }
 
 void atomo__requests_reap(bool last)
@@ -196,7 +235,10 @@ int atomo__request_post_failed(atomo_request *r, int posted, int rc, const char 
 static int post_head(atomo_request *r, int peer, int tag, bool sends)
 {
     const int n = (int)sizeof r->head;
-    if (sends) r->head = (atomo__message_head){.dtype = r->hold->dtype, .bytes = atomo__tensor_bytes(r->hold)};
+    if (sends)
+        r->head = (atomo__message_head){.dtype = r->hold->dtype,
+                                        .tag = TAG_PIECES + (int32_t)(r->comm->messages++ % PIECES_TAGS),
+                                        .bytes = atomo__tensor_bytes(r->hold)};
     const int rc = sends ? MPI_Isend(&r->head, n, MPI_BYTE, peer, tag, r->comm->control, &r->piece[0])
                          : MPI_Irecv(&r->head, n, MPI_BYTE, peer, tag, r->comm->control, &r->piece[0]);
     return rc == MPI_SUCCESS ? ATOMO_OK : atomo__request_post_failed(r, 0, rc, sends ? "MPI_Isend" : "MPI_Irecv");
@@ -219,12 +261,9 @@ static int post_message(atomo_comm *c, const atomo_tensor *t, int peer, int tag,
     r->tag = tag;
     atomo__request_count_open(r, sends);
     if (compares) ATOMO_TRY(post_head(r, peer, tag, sends));
-    MPI_Datatype type = atomo__mpi_type(t->dtype);
-    for (int i = r->first, count; i < r->n; i++) {
-        char *p = atomo__request_piece(t, i - r->first, &count);
-        r->expected[i] = count * (int64_t)atomo__dtype_size(t->dtype);
-        int rc = sends ? MPI_Isend(p, count, type, peer, tag, c->mpi, &r->piece[i])
-                       : MPI_Irecv(p, count, type, peer, tag, c->mpi, &r->piece[i]);
+    const int n = compares && !sends ? r->first + 1 : r->n; /* the rest of a receive waits for the head */
+    for (int i = r->first; i < n; i++) {
+        const int rc = post_piece(r, i, sends);
         if (rc != MPI_SUCCESS) return atomo__request_post_failed(r, i, rc, sends ? "MPI_Isend" : "MPI_Irecv");
     }
     double bytes = atomo__tensor_bytes(t) + (compares ? (double)sizeof r->head : 0);

@@ -8,7 +8,8 @@
 
 /* Type and length of a message. The sender sends it ahead of the message, on the control communicator. */
 typedef struct atomo__message_head {
-    int32_t dtype, unused;
+    int32_t dtype;
+    int32_t tag; /* of the message's pieces after the first, on the control communicator */
     double bytes;
 } atomo__message_head;
 

@@ -46,7 +46,7 @@ local function add_to_leaf(leaf, g)
   if had then
     if leaf_grad.is_zero(had) then had:copy_(g) else leaf_grad.dense(leaf):axpy_(1, g) end
   else
-    leaf.grad = T.outside_scope(T.empty, leaf:shape()):copy_(g)
+    leaf_grad.set(leaf, T.outside_scope(T.empty, leaf:shape()):copy_(g))
   end
 end
 

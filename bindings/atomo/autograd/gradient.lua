@@ -38,12 +38,17 @@ local function zero(g)
   C.atomo_tensor_mark_zero(g.h)
 end
 
+--- Sets p.grad to g, which the caller made for it. Field g.leaf says whose gradient it is (exchange/check.lua).
+function M.set(p, g)
+  p.grad, g.leaf = g, p
+end
+
 local function zeros_of(p) return T.empty(p:shape()) end
 
 --- Returns p.grad; if it is nil, a tensor of zeros is stored there first.
 function M.ensure(p)
   if p.grad == nil then
-    p.grad = T.outside_scope(zeros_of, p)
+    M.set(p, T.outside_scope(zeros_of, p))
     zero(p.grad)
   end
   return p.grad
@@ -53,7 +58,7 @@ end
 function M.dense(p)
   local g = M.ensure(p)
   if g:is_contiguous() then return g end
-  p.grad = T.outside_scope(g.contiguous, g:detach())
+  M.set(p, T.outside_scope(g.contiguous, g:detach()))
   return p.grad
 end
 

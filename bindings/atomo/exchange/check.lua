@@ -3,6 +3,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local pushed = require "atomo.exchange.pushed"
+local replicas = require "atomo.comm.replicas"
 local same = require "atomo.comm.consistency"
 local C, check, raise = f.C, f.check, f.raise
 
@@ -61,6 +62,23 @@ function M.agreement(ex)
   local items = {{"number of gradients", #given}}
   for i, g in ipairs(given) do items[i + 1] = {"gradient " .. i, T.shape_text(g)} end
   same.check(ex.comm, "exchange", items)
+end
+
+--- Raises on every rank unless the parameters have the same values on all ranks. Only a gradient that backward or an
+--- optimizer has put into .grad, and that is still there, tells its parameter. [collective]
+function M.parameters(ex)
+  local given = ex.current.given
+  if ex.comm.size == 1 or not ex.settings.checked or ex.settings.nested or #given == 0 then return end
+  local known = T.zeros(#given)
+  for i, g in ipairs(given) do
+    if g.leaf and g.leaf.grad == g then known:set(i, 1) end
+  end
+  ex.comm:allreduce(known, "min")
+  local list = {}
+  for i, g in ipairs(given) do
+    if known:get(i) == 1 then list[ex.names and ex.names[i] or ("the parameter of gradient %d"):format(i)] = g.leaf end
+  end
+  replicas.check(ex.comm, ("exchange: before step %d"):format(ex.step), list)
 end
 
 --- Raises on every rank unless all run the same program and settings; then starts the watchdog. Not called for the

@@ -97,6 +97,7 @@ end
 --- Makes the plan when all gradients of the first step have been pushed. [collective]
 local function plan(self)
   check.agreement(self)
+  T.scope(check.parameters, self)
   if self.route.between then self.route.between.notify = self.notify end
   self.plan = T.outside_scope(Plan.new, {comm = self.comm, settings = self.settings, compressor = self.compressor,
     route = self.route, names = self.names}, self.current.given)

@@ -64,7 +64,6 @@ describe("messages", function()
     assert(not ok)
     assert(message:find(("rank %d sent 20 bytes with tag 9"):format(left), 1, true), message)
     assert(message:find("[8]", 1, true), message)
-    if n == 1 then return end -- Open MPI does not report that a rank's message to itself was cut
     local r2 = world:irecv(atomo.zeros(2), left, 10)
     world:isend(atomo.zeros(5), right, 10):wait()
     ok, message = pcall(r2.wait, r2)
