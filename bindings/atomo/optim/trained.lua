@@ -33,11 +33,15 @@ local function describe(self)
 end
 
 --- Raises on every rank unless all freeze the same parameters. A rank without a change does not call this: it is then
---- in another operation, and the error shows this operation's name, so the name says what this rank freezes.
+--- in another operation, and the error shows this operation's name, so the name says what this rank freezes. That
+--- operation may be on any communicator of the exchange, so they are compared on each; the one of all ranks is last.
 --- [collective]
 local function check_same(self, step, frozen)
-  local all = table.concat(frozen, ", ")
-  self.exchange.comm:check("freezes " .. (#frozen > 0 and all or "nothing"), ("step %d, frozen: %s"):format(step, all))
+  local all, comms = table.concat(frozen, ", "), self.exchange.route.comms
+  local name = "freezes " .. (#frozen > 0 and all or "nothing")
+  for k = 2, #comms + 1 do
+    (comms[k] or comms[1]):check(name, ("step %d, frozen: %s"):format(step, all))
+  end
 end
 
 local function equal(a, b)

@@ -21,7 +21,12 @@ local function check_replicas(self)
   replicas.compare(self, ("replicas after step %d"):format(self.step))
 end
 
-local ADVICE = "Lower the learning rate, or train with nonfinite = 'skip'"
+--- Returns what to do about a step with NaN or Inf that ends the run.
+local function advice(self)
+  if self.nonfinite == "abort" then return "Lower the learning rate, or train with nonfinite = 'skip'" end
+  return ("%d steps in a row were skipped. Lower the learning rate, or look for the cause in data and model"):format(
+    self.skips_in_row + self.local_in_row)
+end
 
 --- Handles a step that all ranks gave up. For NaN or Inf (result.why) the step is skipped or the run ends, by option
 --- nonfinite. For any other reason why a rank could not encode, the run ends.
@@ -35,7 +40,7 @@ local function handle_bad(self, result, lr)
   local what = ("step %d: NaN or Inf in the loss or the gradient on %d of %d ranks (lr %g): %s"):format(
     self.step, result.bad, self.comm.size, lr, why)
   if self.nonfinite == "abort" or self.skips_in_row >= MAX_SKIPS then
-    raise(("%s; this is rank %d, its loss is %g. %s"):format(what, self.comm.rank, result.own_loss, ADVICE))
+    raise(("%s; this is rank %d, its loss is %g. %s"):format(what, self.comm.rank, result.own_loss, advice(self)))
   end
   self.report:line(what .. ": skipped")
 end
@@ -46,7 +51,7 @@ local function handle_local(self, result, lr)
   self.local_in_row = result.bad_here and self.local_in_row + 1 or 0
   if result.bad_here and (self.nonfinite == "abort" or self.skips_in_row + self.local_in_row >= MAX_SKIPS) then
     raise(("step %d: NaN or Inf in the loss or the gradient of a local step (lr %g): %s; this is rank %d, its loss " ..
-      "is %g. %s"):format(self.step, lr, result.own_why, self.comm.rank, result.own_loss, ADVICE))
+      "is %g. %s"):format(self.step, lr, result.own_why, self.comm.rank, result.own_loss, advice(self)))
   end
   local skipped = result.skipped or 0
   self.skipped = self.skipped + skipped

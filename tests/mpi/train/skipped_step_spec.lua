@@ -170,6 +170,8 @@ describe("ten skipped steps in a row", function()
     local ok, why = pcall(train, list, way)
     assert.is_false(ok)
     assert.truthy(why:find(("step %d: NaN or Inf in the loss or the gradient %s"):format(step, text), 1, true), why)
+    assert.matches("10 steps in a row were skipped. Lower the learning rate", why)
+    assert.falsy(why:find("nonfinite = ", 1, true), "advises what is set")
   end
 
   it("end the run, nine do not", function()

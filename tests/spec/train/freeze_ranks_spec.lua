@@ -31,7 +31,8 @@ local script = [[
 describe("a parameter that one rank freezes, with overlap,", function()
   for _, case in ipairs {{40, "none", "allreduce", "allreduce"}, {1200, "none", "allreduce", "allreduce"},
       {1200, "powersgd", "allreduce", "allreduce"}, {1200, "qsgd:bits=4", "allgather", "allgatherv"},
-      {1200, "svd:ratio=8", "ps", "alltoallv"}, {1200, "svd:ratio=8", "sharded", "alltoallv"}} do
+      {1200, "svd:ratio=8", "ps", "alltoallv"}, {1200, "svd:ratio=8", "sharded", "alltoallv"},
+      {1200, "none", "hierarchical", "reduce"}, {1200, "svd:ratio=8", "hierarchical", "reduce"}} do
     local width, compress, topology, operation = unpack(case)
     it(("is named on every rank: %s, %s, width %d"):format(compress, topology, width), function()
       local path, remove = spawn.file(script)

@@ -44,9 +44,9 @@ function M.open(route, settings, compressor, exchange)
   local node = comm:split_shared()
   local leads = node.rank == 0
   local leaders = comm:split(leads and 0 or nil)
-  -- no fingerprints on these communicators: all ranks have compared the plan that determines their operations
-  C.atomo_comm_set_checked(node.h, 0)
-  if leads then C.atomo_comm_set_checked(leaders.h, 0) end
+  -- A rank that begins something else meets the others on these communicators first (optim/trained.lua).
+  C.atomo_comm_set_checked(node.h, settings.checked and 1 or 0)
+  if leads then C.atomo_comm_set_checked(leaders.h, settings.checked and 1 or 0) end
   local nodes = count_nodes(node, leads and leaders)
   route.comms = {comm, node, leaders}
   if settings.inter_node == "ps" and nodes < 2 then
