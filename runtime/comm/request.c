@@ -120,8 +120,7 @@ static int compare(atomo_request *r)
         r->mismatch = r->head.dtype != r->hold->dtype || r->head.bytes != atomo__tensor_bytes(r->hold);
         return r->mismatch ? ATOMO_OK : receive_rest(r);
     }
-    if (r->operation)
-        return atomo__fingerprint_judge_late(r->comm, r->peers, r->operation);
+    if (r->operation) return atomo__fingerprint_judge_late(r->comm, r->peers, r->operation);
     return ATOMO_OK;
 }
 
