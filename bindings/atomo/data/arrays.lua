@@ -1,5 +1,5 @@
 --- Sets from arrays: X.npy and y.npy, the members x and y of an .npz, X and y of a MAT-file (SVHN) (stage 1). X is u8
--- or f32; y has class ids (whole numbers from 0), or numbers for regression.
+-- or f32; y has class ids (whole numbers from 0), or the numbers to predict (regression).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local O = require "atomo.tensor.check_options"
@@ -14,7 +14,7 @@ M.options = {layout = O.one_of("NHWC", "NCHW", "NHW")}
 
 M.x_names, M.y_names = {"X", "x", "images"}, {"y", "Y", "labels"}
 
---- Returns y as class ids, i32 [n], or nil if it has other numbers.
+--- Returns y as class ids, i32 [n]; nil if it has several numbers per sample, or one that is not whole.
 local function class_ids(y)
   if y:dim() == 2 and y:size(2) == 1 then y = y:contiguous():view(y:size(1)) end
   if y:dim() ~= 1 then return nil end
@@ -27,7 +27,7 @@ local function class_ids(y)
   return p:to "i32"
 end
 
---- Returns X as images [n,h,w,c], or nil if it has no images.
+--- Returns X as images [n,h,w,c]; nil if its shape is not that of images.
 local function as_images(x, layout, from)
   if not layout then layout = x:dim() == 4 and "NHWC" or x:dim() == 3 and x:dtype() == "u8" and "NHW" or nil end
   if not layout or x:dtype() == "i32" then return nil end
@@ -43,7 +43,7 @@ local function as_images(x, layout, from)
   return x
 end
 
---- Makes a part from X and y. from: their files, for error texts.
+--- Makes a part from X and y. from: names of their files, for error texts.
 function M.part(x, y, options, from)
   if x:dim() == 0 or y:dim() == 0 or x:size(1) ~= y:size(1) or x:numel() == 0 then
     raise(("data: %s: X is %s, y is %s, expected as many samples in both, and not empty"):format(from, T.shape_text(x),

@@ -58,7 +58,7 @@ local function numbers(table_, columns, keep)
   return T.wrap(out[0])
 end
 
---- Returns the texts of the label's column, and whether all are whole numbers, and whether all are numbers.
+--- Returns the texts of the label's column, whether all of them are whole numbers, and whether all are numbers.
 local function texts_of(table_, column)
   local texts, whole, numeric = {}, true, true
   for i = 1, tonumber(C.atomo_csv_rows(table_)) do
@@ -69,7 +69,8 @@ local function texts_of(table_, column)
   return texts, whole, numeric
 end
 
---- Returns class ids and names: the different texts, in the order of numbers if all are numbers, else of bytes.
+--- Returns class ids and class names. The names are the distinct texts, sorted as numbers if all are numbers, else by
+--- bytes.
 local function classes_of(path, texts, numeric, like)
   local known, names = {}, {}
   if like then

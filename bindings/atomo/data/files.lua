@@ -35,7 +35,7 @@ function M.first(path, names)
   end
 end
 
---- Does option `only` ("train" or "test"; absent: both) ask for this part?
+--- Does option `only` ("train" or "test"; absent: both) include this part?
 function M.wants(what, options, split)
   local only = options and options.only
   if only ~= nil and only ~= "train" and only ~= "test" then

@@ -32,7 +32,7 @@ local function has_image(path)
   return false
 end
 
---- Does the folder have a folder with an image in it?
+--- Does the folder contain a folder with an image in it?
 function M.recognise(path)
   for _, name in ipairs(files.list(path)) do
     local inner = path .. "/" .. name
@@ -74,7 +74,8 @@ local function find(path, like)
   return paths, labels, like and like.names or names
 end
 
---- Returns height, width and channels of the set: those that all images have, unless the options say them.
+--- Returns height, width and channels of the set: from the options, else from the images, which must then have one
+--- size.
 local function common_shape(paths, options, like)
   local h, w = wanted_size(options.size)
   local c, first = options.channels, nil

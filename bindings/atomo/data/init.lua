@@ -1,5 +1,5 @@
---- Data sets and their loaders (stages 1 and 2): atomo.data.open reads files, atomo.data.loader makes batches.
--- set.lua says what a set is, docs/data.md how all goes together.
+--- Data sets and their loaders (stages 1 and 2): atomo.data.open reads files, atomo.data.loader makes batches. set.lua
+-- defines sets; docs/data.md describes readers, sets and loaders.
 local M = {loader = require "atomo.data.loader", tensors = require("atomo.data.tensors").tensors,
   open = require "atomo.data.open"}
 

@@ -1,4 +1,4 @@
---- Recognises what a path holds and reads it (stage 1): a folder or file of one of the formats below, or a Lua file
+--- Recognises the format of a path and reads it (stage 1): a folder or file of one of the formats below, or a Lua file
 -- that returns data.
 local f = require "atomo.ffi"
 local O = require "atomo.tensor.check_options"
@@ -42,7 +42,7 @@ local function of_csv(path)
   return {options = csv.options, read = function(options, like) return csv.read(path, options, like) end}
 end
 
---- The one part or both of an .npz. If it has only x and y, they are the part that is asked for.
+--- An .npz has one part or both. If it has only x and y, they are the part that the options select.
 local function of_npz(path)
   local parts, options_of
   local function read(options, split)
@@ -63,7 +63,7 @@ end
 
 local test_names = {"test", "val", "valid", "validation"}
 
---- Files whose name says the part: train.csv and test.csv, train_32x32.mat, X_train.npy.
+--- Files with the part in their names: train.csv and test.csv, train_32x32.mat, X_train.npy.
 local function named_parts(dir)
   for _, kind in ipairs {{".npz", of_npz}, {".csv", of_csv}, {".tsv", of_csv}, {"_32x32.mat", of_mat}} do
     local train, test = dir .. "/train" .. kind[1], files.first(dir, {"test" .. kind[1], "val" .. kind[1]})
@@ -112,8 +112,9 @@ local function same_shape(path, a, b)
   end
 end
 
---- Returns the training part and the test part: read, or held out of the training part by option test. Of the two, only
---- those that the options ask for; the training part is also read if the test part must have its classes.
+--- Returns the training part and the test part, as far as the options select them. The test part is read from its
+--- files, or held out of the training part (option test). The training part is also read if only the test part is
+--- selected, which must have the same classes.
 local function read_parts(path, train, test, options)
   local wants_train, wants_test = files.wants("data.open", options, "train"), files.wants("data.open", options, "test")
   local a, b = nil, nil

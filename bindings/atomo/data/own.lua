@@ -2,7 +2,8 @@
 --   size()   the number of samples
 --   get(i)   sample i from 1: x, a tensor or number, and y, a class (a whole number from 0), a number or a tensor
 -- All samples have the shapes and dtypes of the first one. Images, u8 or f32 [h,w,c], can be normalised and augmented
--- as those of a set in memory. A rank asks only for its own samples. classes=, if the set has it, bounds the classes.
+-- like those of a set in memory. A rank gets only the samples of its share. If the set has a field `classes`, every
+-- class must be below it.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
@@ -72,7 +73,7 @@ local function buffers_of(cache, n, forms)
   return pair
 end
 
---- Returns C's options for the images of the set; nil if x is no image and none are asked for.
+--- Returns C's options for the images of the set; nil if x is no image and no option is for images.
 local function image_options(o, form, seed)
   local image = #form.shape == 3 and form.dtype ~= "i32"
   local asked = o.augment or o.mean or o.std

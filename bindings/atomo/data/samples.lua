@@ -1,6 +1,6 @@
---- The common part of loaders in Lua (stage 2): order, shares of the ranks, steps, and a place to resume at, equal to
--- those of the image loader. Each kind of loader has a function fetch(self, batch, ids, epoch), which sets batch.x and
--- batch.y.
+--- The common part of loaders in Lua (stage 2). Order, shares of the ranks, number of steps, and the step to resume at
+-- are those of the image loader. Each kind of loader has a function fetch(self, batch, ids, epoch), which sets batch.x
+-- and batch.y.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"

@@ -48,8 +48,8 @@ function M.channel_stats(images)
   return m, s
 end
 
---- Returns "images" (a table with images and labels), "tensors" (with x and y), "own" (with get), or nil for what is no
---- set.
+--- Returns the kind of a set: "images" (a table with images and labels), "tensors" (with x and y) or "own" (with get);
+--- nil for any other value.
 function M.kind(set)
   if type(set) ~= "table" or T.is_tensor(set) or type(set.epoch) == "function" then return nil end
   if T.is_tensor(set.images) and T.is_tensor(set.labels) then return "images" end
@@ -57,7 +57,7 @@ function M.kind(set)
   return type(set.get) == "function" and "own" or nil
 end
 
---- Returns a set's samples whose numbers (from 0) are in index, an i32 tensor. A copy.
+--- Returns copies of the samples of a set whose numbers (from 0) are in index, an i32 tensor.
 local function part(set, kind, index)
   local small = {}
   for key, value in pairs(set) do small[key] = value end
@@ -73,8 +73,8 @@ local function part(set, kind, index)
   return small
 end
 
---- Splits a set of tensors in two: returns what is left, and a random part of it for tests. The same seed gives the
---- same parts on every rank.
+--- Splits a set of tensors at random; returns the training part and the test part. The same seed gives the same parts
+--- on every rank.
 ---@param set table
 ---@param fraction number  of the samples in the second set, above 0 and below 1; each set has one sample or more
 ---@param seed integer?  default 0

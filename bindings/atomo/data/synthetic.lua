@@ -26,7 +26,8 @@ local function count_option(options, key, default)
   return number.of(v)
 end
 
---- Makes the built-in set: generated 32x32x3 images of ten classes. The same seed gives the same bits on every machine.
+--- Makes the built-in set: generated 32x32x3 images of ten classes. The same seed gives bit-identical images on every
+--- machine.
 ---@param options table?  train=5000, test=1000 (numbers of images), seed=0
 function M.synthetic(options)
   options = options or {}

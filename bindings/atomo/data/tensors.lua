@@ -12,7 +12,7 @@ local known = {
   drop_last = check_options.flag,
 }
 
---- Returns the rows ids of t. The result is made once per number of rows, and reused.
+--- Returns rows `ids` of t (numbers from 0). The result is made once per number of rows, and reused.
 local function rows(cache, t, ids)
   local n, out = ids:numel(), T.out()
   if cache[n] then out[0] = cache[n].h end

@@ -5,7 +5,7 @@
 --   {"flip"}                      mirrors left and right, with probability 0.5; or {"flip", 0.2}
 --   {"cutout", 8}                 sets a square of 8 pixels, with its centre anywhere, to 0
 --   {"colour_jitter", brightness=0.4, contrast=0.4, saturation=0.4}   random factors from 1 - v to 1 + v
---   {"mixup", 0.2}                mixes with another image, share from Beta(0.2, 0.2); batch.y: f32 [n,classes]
+--   {"mixup", 0.2}                mixes with another image, by a share from Beta(0.2, 0.2); batch.y: f32 [n,classes]
 local f = require "atomo.ffi"
 local O = require "atomo.tensor.check_options"
 local number = require "atomo.core.number"
@@ -126,7 +126,7 @@ function M.set(c, o, channels)
   c.flip = augment.flip and 1 or 0
 end
 
---- Returns the mean and std that a loader with these options normalises by: its own, or those of the last
+--- Returns the mean and std by which a loader with these options normalises: options mean and std, or those of the last
 --- {"normalise"}.
 ---@param o table
 ---@return number[]? mean

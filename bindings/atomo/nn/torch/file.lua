@@ -21,7 +21,7 @@ local storages = {
 
 local function whole(v) return type(v) == "number" and v % 1 == 0 and v >= 0 and v <= 2 ^ 53 end
 
---- Returns the numbers of a tuple; nil if there are others.
+--- Returns the elements of a tuple of whole numbers; nil for any other value.
 local function numbers(t)
   if type(t) ~= "table" or t.kind ~= "tuple" then return nil end
   local list = {}
@@ -43,7 +43,8 @@ end
 ---@field size integer[]
 ---@field stride integer[]
 
---- Returns the tensor that an object describes; nil if it is none, and why if it is one that is not read.
+--- Returns the description of a tensor; nil for an object that is no tensor, and nil and a reason for a tensor that
+--- cannot be read.
 local function spec_of(v)
   if type(v) ~= "table" or v.kind ~= "object" then return nil end
   if v.class == "torch._utils _rebuild_parameter" then return spec_of(v.args[1]) end
@@ -120,7 +121,7 @@ end
 ---@field path string
 ---@field tensors {name: string, spec: atomo.torch.Spec}[]  in their order in the file
 
---- Opens a file and reads what tensors it has.
+--- Opens a file and reads the list of its tensors.
 ---@param path string
 ---@return atomo.torch.File
 function M.open(path)
@@ -230,7 +231,7 @@ local function tuple(list)
   return "(" .. table.concat(list) .. "t"
 end
 
---- Returns the pickle of one tensor: what _rebuild_tensor_v2 is called with. class: of its storage.
+--- Returns the pickle of one tensor: the arguments of _rebuild_tensor_v2. class: the class of its storage.
 local function tensor_pickle(key, class, shape)
   local stride, n, size = {}, 1, {}
   for d = #shape, 1, -1 do
@@ -244,8 +245,8 @@ end
 
 local classes = {f32 = "FloatStorage", i32 = "IntStorage", u8 = "ByteStorage"}
 
---- Writes a state_dict: entries in the order that they are to have, {name=, tensor=}, or {name=, count=} for a scalar
---- i64. A tensor that has several names is written once.
+--- Writes a state_dict. entries: in the order of the file, {name=, tensor=}, or {name=, count=} for a scalar i64. A
+--- tensor with several names is written once.
 ---@param path string
 ---@param entries {name: string, tensor: atomo.Tensor?, count: number?}[]
 function M.write(path, entries)

@@ -1,5 +1,5 @@
---- atomo.torch: PyTorch's and torchvision's weights in models here, and the other way: files of torch.save of a
--- state_dict, with PyTorch's names and layouts.
+--- atomo.torch: loads weights of PyTorch and torchvision into models of atomo.nn, and saves models of atomo.nn for
+-- PyTorch. The files are those of torch.save of a state_dict, with PyTorch's names and layouts.
 local autograd = require "atomo.autograd"
 local check_options = require "atomo.tensor.check_options"
 local file = require "atomo.nn.torch.file"
@@ -10,7 +10,8 @@ local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- Batches that PyTorch had counted in a batch norm when its weights were loaded, by module: they are saved again.
+--- Module -> number of batches that PyTorch had counted in this batch norm when its weights were loaded; it is saved
+--- again.
 local counted = setmetatable({}, {__mode = "k"})
 
 local rules = {strict = check_options.flag, channels = check_options.whole(1), flatten = true, like = true}
@@ -30,7 +31,7 @@ local function checked(who, path, model, opts, not_here)
   return opts
 end
 
---- Returns texts joined, as many of the first as fit in a line or two.
+--- Returns the first six texts joined by commas, and the number of the others.
 local function shortened(list)
   local shown = {}
   for i = 1, math.min(#list, 6) do shown[i] = list[i] end
@@ -38,7 +39,7 @@ local function shortened(list)
   return table.concat(shown, ", ")
 end
 
---- Raises what of a file does not fit a model.
+--- Raises an error that lists the differences between a file and a model.
 local function refuse_difference(path, found)
   local texts, wrong = {}, {}
   for i, each in ipairs(found.wrong) do wrong[i] = each.text end
@@ -171,8 +172,8 @@ local function entries_like(like, slots, convert)
 end
 
 --- Writes a model's weights as a file for PyTorch: model.load_state_dict(torch.load(path)) there. Names are those of
---- the modules here, in ResNets torchvision's; with like = FILE, a file of the model there (torch.save of its
---- state_dict), they are that file's, also if they differ. The file is complete or not there.
+--- the modules here, in ResNets torchvision's. With like = FILE, a file of the PyTorch model (torch.save of its
+--- state_dict), they are the names in that file. The file is either complete or absent.
 ---@param path string
 ---@param model atomo.Module
 ---@param opts {like: string?, channels: integer?, flatten: table?}?  channels, flatten: as of load

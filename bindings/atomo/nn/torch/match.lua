@@ -1,4 +1,4 @@
---- Which tensor of a file is which of a model: by name, or by order where a network has other names there.
+--- Matches the tensors of a file with those of a model: by name, or by order if the file has other names.
 local T = require "atomo.tensor"
 local slots_of = require "atomo.nn.torch.slots"
 

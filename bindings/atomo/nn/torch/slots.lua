@@ -5,8 +5,8 @@
 -- them are larger. And a class may declare torch_names = {field = PyTorch's name, "" for none}.
 --
 -- Layouts: images are [N,H,W,C] here and [N,C,H,W] in PyTorch. So a convolution's weight is [out, kh, kw, in] here and
--- [out, in, kh, kw] there (of a transposed one, in and out change places), and a linear layer that follows images
--- joined to rows has its columns in the order h, w, c here and c, h, w there.
+-- [out, in, kh, kw] there (in a transposed convolution, in and out change places). A linear layer after a Flatten of
+-- images has its columns in the order h, w, c here and c, h, w there.
 local raise = require("atomo.ffi").raise
 
 local M = {}

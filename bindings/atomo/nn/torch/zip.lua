@@ -27,7 +27,7 @@ local function read_at(file, path, at, n)
   return text
 end
 
---- Returns the position after the last `mark` of text, searched from its end; nil if there is none.
+--- Returns the position after the last `mark` in text; nil if it has none.
 local function last(text, mark)
   for at = #text - #mark + 1, 1, -1 do
     if text:sub(at, at + #mark - 1) == mark then return at end
@@ -50,7 +50,7 @@ local function find_directory(file, path, size)
   return offset, bytes, count
 end
 
---- Returns size and offset of an entry out of its zip64 field, where they are not in the directory itself.
+--- Returns size and offset of an entry, from its zip64 field if the directory does not hold them.
 local function zip64_of(extra, size, packed, offset)
   local at = 1
   while at + 3 <= #extra do
