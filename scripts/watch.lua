@@ -1,4 +1,4 @@
---- Shows a training run in the terminal while it goes on, from its log: loss, accuracy, speed.
+--- Shows a training run in the terminal while it runs, from its log: loss, accuracy, speed.
 --   build/atomo-lua scripts/watch.lua run.jsonl
 local atomo = require "atomo"
 local cli, log = atomo.cli, atomo.log

@@ -52,9 +52,9 @@ end
 ---@field encode_gb_s number    gigabytes of gradients encoded per second
 ---@field decode_gb_s number    gigabytes of gradients decoded per second
 
---- Returns the least relative variance of an unbiased code of normal numbers that takes 1 / ratio of the dense bytes:
---- 1 / (4^R - 1) at R bits per entry, by the rate-distortion function of a normal number. Gradients whose energy lies
---- in few entries or directions can have less.
+--- Returns the least relative variance that an unbiased code of normal numbers can have at 1 / ratio of the dense
+--- bytes: 1 / (4^R - 1) at R bits per entry, by the rate-distortion function of a normal number. Gradients with most of
+--- their energy in a few entries or directions can have less.
 ---@param ratio number
 function M.bound(ratio) return 1 / (4 ^ (32 / ratio) - 1) end
 

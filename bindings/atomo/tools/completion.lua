@@ -11,7 +11,7 @@ local COMMANDS = "doctor test"
 
 -- ---- declarations of scripts -------------------------------------------------------------------------------------
 
---- Returns the declaration that fn gives to cli.parse; fn ends there. nil and the reason if it fails before.
+--- Runs fn until it calls cli.parse; returns the declaration passed to it, or nil and the reason if fn fails before.
 local function declaration_of(fn)
   local found, parse = {}, cli.parse
   cli.parse = function(spec)

@@ -1,4 +1,4 @@
---- What is in a file or folder that training leaves, as lines for people: scripts/inspect.lua.
+--- Describes the files and folders that training writes, as lines for people (scripts/inspect.lua).
 local T = require "atomo.tensor"
 local disk = require "atomo.train.checkpoint.disk"
 local generation = require "atomo.train.checkpoint.generation"
@@ -33,7 +33,8 @@ local function tensor_row(name, t)
   return row
 end
 
---- Adds a table of tensors to lines. only: of those whose names contain this text. unread: name -> why it is no tensor.
+--- Adds a table of tensors to lines. only: a text that the names of the tensors shown contain. unread: name -> the
+--- reason why a tensor cannot be read.
 local function add_tensors(lines, tensors, only, unread)
   local rows = {{"tensor", "type", "shape", "size", "norm", "least", "largest", "NaN, Inf"}}
   local elements, bytes, count = 0, 0, 0
@@ -83,7 +84,7 @@ local function bytes_of(body)
   return sum
 end
 
---- Adds a generation's settings to lines, several to a line.
+--- Adds a generation's settings to lines, as many to a line as fit.
 local function add_settings(lines, identity)
   local line = "settings:"
   for _, name in ipairs(sorted_keys(identity)) do
@@ -177,7 +178,7 @@ local kinds = {
   {"%.npy$", "NumPy array", of_npy}, {"%.jsonl$", "log", of_log}, {"%.pth?$", "PyTorch state_dict", of_torch},
 }
 
---- First bytes of a file, for names that say nothing.
+--- First bytes of a file -> its kind, for files whose name does not tell it.
 local signatures = {{"^\147NUMPY", 3}, {"^PK\3\4", 2}, {'^{"', 4}, {"^........{", 1}}
 
 local function kind_of_file(path)

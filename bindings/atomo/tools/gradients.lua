@@ -1,5 +1,5 @@
---- Gradients on which compressors are measured: from a folder, from a model, or generated. Only tensors with two or
--- more dimensions, since training compresses only those.
+--- Gradients on which compressors are measured: from a folder, from a model, or generated. Only tensors of two or more
+-- dimensions are used, because training compresses only these.
 local raise = require("atomo.ffi").raise
 local T = require "atomo.tensor"
 local io_ = require "atomo.tensor.npy"

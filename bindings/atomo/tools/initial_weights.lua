@@ -1,5 +1,5 @@
---- Initial values of a model from a file (--init): all its tensors, or all but those of the last layer, if the file is
--- of a network with another number of classes.
+--- Initial values of a model from a file (--init): all tensors, or all except those of the last layer if the file's
+-- network has another number of classes.
 local T = require "atomo.tensor"
 local torch = require "atomo.nn.torch"
 local trained = require "atomo.tools.trained"

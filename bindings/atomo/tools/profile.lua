@@ -37,7 +37,7 @@ local function key_of(op, ctx)
   return table.concat(parts, " ")
 end
 
---- Returns what tools/conv_limit.lua needs to run a convolution again.
+--- Returns the description of a convolution with which tools/conv_limit.lua runs it again.
 local function conv_of(ctx, y)
   return {x = ctx.inputs[1]:shape(), w = ctx.inputs[2]:shape(), y = y:shape(), window = ctx.inputs[4],
     needs_data = ctx:needs(1)}

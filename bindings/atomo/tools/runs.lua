@@ -14,7 +14,7 @@ local M = {}
 ---@field threads integer?
 ---@field steps table[]       events "step", in order
 ---@field epochs table[]      events "epoch"; last_step is the last step before it, bytes what was sent up to there
----@field finish table?       event "end"; nil while the run goes on, or if it was stopped
+---@field finish table?       event "end"; nil while the run continues, and if it was stopped
 ---@field bytes number        gradient bytes that rank 0 sent in all steps
 ---@field dense number        bytes that dense f32 gradients would have taken
 
@@ -72,7 +72,8 @@ function M.read_all(paths, warn)
   return all
 end
 
---- Returns the epoch event with the largest test accuracy, without accuracies the least test loss; nil if none has one.
+--- Returns the epoch event with the largest test accuracy, or if there are no accuracies with the least test loss; nil
+--- if there is neither.
 ---@param run atomo.Run
 ---@return table?
 function M.best(run)

@@ -70,7 +70,7 @@ function M.options(own, d)
     {"tensorboard", "string", "", "folder for a TensorBoard event file: loss, accuracy, speed, bytes, variance, times",
       metavar = "DIR", per_run = true},
     {"profile", "flag", false, "print rank 0's time in each operator, forward and backward, over steps 3 to 12"},
-    {"check-replicas", "flag", false, "check every 100 steps and every epoch that all ranks hold the same bits"},
+    {"check-replicas", "flag", false, "check every 100 steps and every epoch that all replicas are bit-identical"},
     {"eval-every", "int", d.eval_every, "evaluate on the test set every N epochs; 0: never", min = 0, unit = "epochs"},
     {"max-steps", "int", 0, "stop after N steps; the schedule ends there too; 0: no limit", min = 0, unit = "steps"},
     {"stop-after", "int", 0, "stop after N steps of an unchanged schedule: the first N steps of the whole run, bit " ..

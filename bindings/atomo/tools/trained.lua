@@ -1,6 +1,6 @@
---- Opens what a training run has left: the model's tensors in a folder of checkpoints, one generation, a checkpoint of
--- an earlier version, a safetensors, NumPy or PyTorch file; and a model of the right number of classes and channels
--- for them.
+--- Opens the result of a training run. Reads the model's tensors from a folder of checkpoints, one generation, a
+-- checkpoint of an earlier version, or a safetensors, NumPy or PyTorch file. Makes a model with the number of classes
+-- and channels of these tensors.
 local check = require "atomo.train.checkpoint"
 local disk = require "atomo.train.checkpoint.disk"
 local file = require "atomo.train.checkpoint.file"
@@ -32,8 +32,8 @@ local function section(tensors, first)
   return list
 end
 
---- Returns the folder of a generation that a path means: DIR (its newest), DIR/step-N, DIR/best, DIR/latest; nil for
---- other files.
+--- Returns the folder of the generation that a path names: DIR (its newest one), DIR/step-N, DIR/best or DIR/latest;
+--- nil for other paths.
 ---@param path string
 ---@return string?
 function M.generation_of(path)
@@ -82,7 +82,7 @@ local function not_empty(found)
   return found
 end
 
---- A file of PyTorch: its tensors are matched with a model's when that is known.
+--- A file of PyTorch. Its tensors are matched with those of the model when the model is known.
 local function of_torch(path)
   local shapes = {}
   for _, entry in ipairs(torch_file.open(path).tensors) do
@@ -106,7 +106,7 @@ function M.read(path)
   return not_empty(of_safetensors(path))
 end
 
---- Returns the tensor that the file has under the name of a model's first or last parameter.
+--- Returns the file's tensor with the name of a model's first or last parameter.
 local function like(model, found, at)
   local list = model:named_parameters()
   return found.tensors and found.tensors[list[at > 0 and at or #list][1]]

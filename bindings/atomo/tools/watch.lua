@@ -25,7 +25,7 @@ local function recent(run)
     per_s = sums.out / (ms.step / 1e3)}
 end
 
---- Returns lines about a run: what it is, where it is, how fast it goes.
+--- Returns lines about a run: its settings, its progress and its speed.
 local function head(run)
   local s, last = run.settings, run.steps[#run.steps]
   local lines = {("%s: %s, %s, %s ranks"):format(run.path, tostring(s.model or "a model"),
@@ -46,8 +46,8 @@ local function head(run)
   return lines
 end
 
---- Returns the curves to draw: of one run training and test values; of several their test values, or if there are none
---- yet their training values.
+--- Returns the curves to draw: for one run its training and test values; for several runs their test values, or before
+--- there are any, their training values.
 local function drawn(curves, count)
   local tested = {}
   for _, s in ipairs(curves) do

@@ -21,7 +21,7 @@ local function check_replicas(self)
   replicas.compare(self, ("replicas after step %d"):format(self.step))
 end
 
---- Returns what to do about a step with NaN or Inf that ends the run.
+--- Returns advice for a run that ends because of NaN or Inf.
 local function advice(self)
   if self.nonfinite == "abort" then return "Lower the learning rate, or train with nonfinite = 'skip'" end
   return ("%d steps in a row were skipped. Lower the learning rate, or look for the cause in data and model"):format(
@@ -45,8 +45,8 @@ local function handle_bad(self, result, lr)
   self.report:line(what .. ": skipped")
 end
 
---- Handles a local step: one with NaN or Inf is skipped on this rank only. Raises if too many in a row were skipped, of
---- this rank's steps and of rounds that all ranks gave up.
+--- Handles a local step: one with NaN or Inf is skipped on this rank only. Raises if too many were skipped in a row:
+--- this rank's steps, and rounds that all ranks gave up.
 local function handle_local(self, result, lr)
   self.local_in_row = result.bad_here and self.local_in_row + 1 or 0
   if result.bad_here and (self.nonfinite == "abort" or self.skips_in_row + self.local_in_row >= MAX_SKIPS) then
@@ -162,8 +162,8 @@ local function run_steps(self, epoch)
   return batches.ended == true
 end
 
---- Adds test results to info, if a test is due or the run stops. A test that is only done because the run stops must
---- not change the state that is saved afterwards: then buffers are restored, and the copies are returned.
+--- Adds test results to info if a test is due or the run stops. A test that is done only because the run stops must not
+--- change the state that is saved afterwards. In this case the buffers are restored, and their copies returned.
 local function test(self, info, ended)
   if not (self.test_loader and self.eval_every > 0) then return end
   local due = info.epoch % self.eval_every == 0 or info.epoch == self.epochs

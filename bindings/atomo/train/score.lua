@@ -20,10 +20,10 @@ local function check_loader(loader)
   end
 end
 
---- Returns {loss=, accuracy=, top5=, n=} of a model over a loader's complete set, averaged over the ranks of
---- opts.comm, each of which evaluates its loader's part. accuracy and top5: fractions of the n rows judged whose label
---- has the largest, or one of the 5 largest, logits. The model is unchanged; with several ranks it is evaluated with
---- the average of their running statistics. Raises for a loader without labels. [collective]
+--- Returns {loss=, accuracy=, top5=, n=} of a model over a loader's complete set, averaged over the ranks of opts.comm,
+--- each of which evaluates its loader's part. accuracy and top5: the fractions of the n judged rows whose label has the
+--- largest logit, or one of the 5 largest. The model is unchanged; with several ranks it is evaluated with the average
+--- of their running statistics. Raises for a loader without labels. [collective]
 ---@param model atomo.Module
 ---@param loader atomo.Loader
 ---@param opts {loss: function?, accuracy: function?, comm: table?, top: integer?}?  defaults: F.cross_entropy,

@@ -1,5 +1,5 @@
---- How the main thread's time of a step was spent, out of a log's `ms`. Encoding and decoding count only as far as the
--- main thread did or awaited them; work of other threads that overlaps with backward takes no time of the step.
+--- Divides a step's time into stages, from a log's `ms`. Encoding and decoding count only as far as the main thread did
+-- them or waited for them. Work of other threads that overlaps with backward takes no time of the step.
 local M = {}
 
 --- Stages in the order of a step.

@@ -1,5 +1,6 @@
---- Copies the state that a training step changes besides gradients, so that a step can be given up (stages 3 and 9): a
--- model's buffers, which forward updates (running statistics), and for a round of local SGD the optimizer's state.
+--- Copies the state that a training step changes besides gradients, so that a step can be given up (stages 3 and 9).
+-- This is a model's buffers, which forward updates (running statistics), and for a round of local SGD also the
+-- optimizer's state.
 local T = require "atomo.tensor"
 
 ---@class atomo.Undo

@@ -1,4 +1,4 @@
---- Collects and shows the findings of `atomo-lua doctor`: one line each, and below it what to do.
+--- Collects and prints the findings of `atomo-lua doctor`: one line each, and below it the remedy.
 local Findings = {}
 Findings.__index = Findings
 
@@ -18,19 +18,19 @@ local function line(self, level, name, text, remedy)
   if remedy then self.say((" "):rep(6) .. "-> " .. remedy) end
 end
 
---- Nothing to do.
+--- Adds a finding that needs no action.
 function Findings:ok(name, text) line(self, "ok", name, text) end
 
---- A check that was not made; text: why.
+--- Adds a check that could not be made; text: the reason.
 function Findings:skip(name, text) line(self, "skip", name, text) end
 
---- Works, but may be slow or surprise; remedy (optional): what changes it.
+--- Adds a finding that works, but may be slow or cause trouble; remedy (optional): how to change it.
 function Findings:note(name, text, remedy)
   self.notes = self.notes + 1
   line(self, "note", name, text, remedy)
 end
 
---- Needs fixing; remedy: what to do.
+--- Adds a finding that must be fixed; remedy: how to fix it.
 function Findings:fix(name, text, remedy)
   self.fixes = self.fixes + 1
   line(self, "fix", name, text, remedy)

@@ -1,9 +1,9 @@
---- `atomo-lua doctor`: says what this machine and build have, and what to fix.
+--- `atomo-lua doctor`: reports the properties of this machine and build, and what has to be fixed.
 local cli = require "atomo.tools.cli"
 local files = require "atomo.core.files"
 local Findings = require "atomo.tools.doctor.findings"
 
--- In this order. Each has check(findings, state); state holds the options and what earlier checks found.
+-- The checks, in their order. Each has check(findings, state); state holds the options and results of earlier checks.
 local GROUPS = {"processor", "memory", "libraries", "clock", "network", "mpi"}
 
 local DECLARATION = {

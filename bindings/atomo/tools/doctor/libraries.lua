@@ -8,7 +8,7 @@ local function info(key)
   return text ~= "none" and text or nil
 end
 
--- Optional libraries: {name, key of atomo_build_info, what is missing without it, remedy}.
+-- Optional libraries: {name, key of atomo_build_info, feature that is missing without it, remedy}.
 local REBUILD = "apt install %s, then build again"
 local OPTIONAL = {
   {"FFTW", "fftw", "fourier, dct and rfft do not work", "apt install libfftw3-single3 (a build with ATOMO_FFTW=ON)"},

@@ -3,7 +3,7 @@ local clock = require("atomo.ffi").C.atomo_time
 local interfaces = require "atomo.tools.doctor.interfaces"
 local probe = require "atomo.tools.doctor.probe"
 
--- Beginnings of the names of bridges and tunnels, which other hosts cannot be reached through.
+-- First letters of the names of bridges and tunnels, through which other hosts cannot be reached.
 local LOCAL_NAMES = {"docker", "virbr", "br%-", "veth", "lxc", "lxdbr", "cni", "podman", "vmnet", "vboxnet"}
 
 --- Is this the name of a bridge of containers or virtual machines?
@@ -52,7 +52,7 @@ local function check_host_name(findings)
   end
 end
 
---- Returns what a setting of Open MPI is: the environment's value, or the default of Open MPI 4.1.
+--- Returns a setting of Open MPI: the value from the environment, or the default of Open MPI 4.1.
 local function setting(name, default) return tonumber(os.getenv("OMPI_MCA_oob_tcp_keepalive_" .. name)) or default end
 
 local LATE = 60 -- seconds

@@ -1,4 +1,4 @@
---- Asks the system for what the checks of `atomo-lua doctor` need: files, commands with a time limit, free space.
+--- Access to the system for the checks of `atomo-lua doctor`: files, commands with a time limit, free space.
 local M = {}
 
 function M.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
@@ -16,7 +16,7 @@ end
 --- Returns the first number in a file; nil if there is none.
 function M.number(path) return tonumber((M.read(path) or ""):match "%-?%d+") end
 
---- Runs a shell command; returns what it prints, stderr too, and its exit code.
+--- Runs a shell command; returns its output, stderr included, and its exit code.
 ---@param command string
 ---@return string
 ---@return integer
@@ -36,7 +36,7 @@ function M.find(program)
   return code == 0 and out:match "[^\n]+" or nil
 end
 
---- Runs a command as M.run does; it is ended after `seconds`: code 124 or 137.
+--- As M.run, but ends the command after `seconds`: exit code 124, or 137 if it had to be killed.
 function M.run_limited(command, seconds)
   local limit = M.find "timeout" and ("timeout -k 2 %g "):format(seconds) or ""
   return M.run(limit .. command)

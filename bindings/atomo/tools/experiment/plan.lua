@@ -19,7 +19,7 @@ local M = {}
 ---@field command string   command line without --log
 ---@field path string      path of its log, which exists when it is complete
 
--- Renamed values, old -> new and new -> old: the names of runs keep the old ones, so that runs of earlier versions are
+-- Renamed values, old -> new and new -> old. Names of runs keep the old values, so that runs of earlier versions are
 -- found.
 local CURRENT, EARLIER = {}, {topology = {}, compress = {}}
 for option, earlier in pairs(EARLIER) do

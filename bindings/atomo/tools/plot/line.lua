@@ -51,8 +51,8 @@ local function coincide(a, b)
   return #b > 1 and shared >= 0.7 * #b
 end
 
---- Returns, for each line, its stroke-dasharray, or false: a line that lies on earlier ones is dashed, so that their
---- colours show in its gaps.
+--- Returns the stroke-dasharray of each line, false for a solid one. A line that coincides with earlier ones is dashed,
+--- so that their colours show in its gaps.
 ---@param lines number[][][]  positions {x, y} in pixels, by series
 function M.dashes(lines)
   local list = {}

@@ -16,8 +16,8 @@ function M.text(v, step)
   return ("%." .. math.ceil(-math.log10(step) - 1e-9) .. "f"):format(v)
 end
 
---- Returns the largest value to show of `values`: the largest one, or if a few stand far out (a first loss, a spike), a
---- little more than that of 98 % of them.
+--- Returns the upper end of the axis for `values`: the largest value, or if a few are far larger than the others (a
+--- first loss, a spike), a little more than their 98th percentile.
 local function without_spikes(values, low, high)
   if #values < 20 then return high end
   table.sort(values)

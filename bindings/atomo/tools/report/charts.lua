@@ -9,7 +9,7 @@ local step_time = require "atomo.train.step_time"
 local M = {}
 
 local LAYERS = 40 -- rows of a chart by layer, at most
-local PIXELS = 6 -- least distance of two points of a training curve, which are means over the steps between them
+local PIXELS = 6 -- least distance of two points of a training curve; each is a mean over several steps
 local WIDE = 8 -- an axis is logarithmic if one run is WIDE times as long on it as another
 
 --- Returns the smallest and the largest of the curves' last x.

@@ -1,4 +1,4 @@
---- A report as one HTML page that needs nothing else: charts, tables, and a script that hides runs and sorts rows.
+--- A report as one self-contained HTML page: charts, tables, and a script that hides runs and sorts rows.
 local charts = require "atomo.tools.report.charts"
 local colours = require("atomo.tools.plot.line").colours
 local escape = require("atomo.tools.plot.svg").escape
@@ -49,7 +49,7 @@ document.querySelectorAll("table.sorted").forEach(function (table) {
 document.body.dataset.ready = "yes";
 ]]
 
---- Does a cell hold a number, perhaps with a unit, or nothing?
+--- Is a cell empty, or a number with or without a unit?
 local function is_number(text) return text == "-" or text:find "^[+-]?%d[%d.]*%S?$" or text:find "^[%d.]+ %S+$" end
 
 --- Are all cells of column c, below the header, numbers?

@@ -3,7 +3,7 @@ local M = {}
 
 local POINTS = 200 -- of a curve of training values, at most
 
---- The ways to measure how far a run has come: name, label, units from the largest on, and the value of an event.
+--- The x axes of a training curve: name, label, units from the largest down, and the value of an event.
 M.axes = {
   {key = "time", name = "time", label = "time", units = {{86400, "days"}, {3600, "h"}, {60, "min"}, {1, "s"}},
     of = function(e) return e.time end},
@@ -23,7 +23,7 @@ function M.epoch_of(e, run)
   return span and type(e.step) == "number" and epoch - 1 + (e.step - span[1] + 1) / (span[2] - span[1] + 1) or epoch
 end
 
---- Sets run.spans: the first and last step of each epoch. An epoch that was cut short counts as long as the first.
+--- Sets run.spans: the first and last step of each epoch. An incomplete epoch counts as many steps as the first one.
 local function set_spans(run)
   run.spans = {}
   local longest
@@ -38,7 +38,7 @@ local function set_spans(run)
   for _, span in pairs(run.spans) do span[2] = math.max(span[2], span[1] + longest) end
 end
 
---- Returns points {x, y} of events without y left out.
+--- Returns the points {x, y} of the events that have a y.
 local function points_of(events, run, axis, y_of)
   local points = {}
   for _, e in ipairs(events) do
@@ -48,7 +48,7 @@ local function points_of(events, run, axis, y_of)
   return points
 end
 
---- Returns points as at most `most`, each the mean of equally many.
+--- Returns at most `most` points, each the mean of the same number of the given ones.
 function M.thinned(points, most)
   local list, every = {}, math.ceil(#points / most)
   for first = 1, #points, every do

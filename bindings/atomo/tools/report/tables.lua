@@ -8,7 +8,8 @@ local function percent(v) return type(v) == "number" and ("%.2f %%"):format(100 
 
 local function loss_text(v) return type(v) == "number" and ("%.4f"):format(v) or "-" end
 
---- Columns of the table of results: title, and the cell of a run. aim: test accuracy whose time is shown, 0 for none.
+--- Columns of the table of results: title, and a function that returns a run's cell. aim: the test accuracy for the
+--- column of time to accuracy; 0: no such column.
 M.columns = {
   {"model", function(run) return tostring(run.settings.model or "-") end},
   {"compress", function(run) return tostring(run.settings.compress or "-") end},

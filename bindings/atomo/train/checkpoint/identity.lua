@@ -8,7 +8,8 @@ local M = {}
 local harmless = {saves = true, resumes = true, max_steps = true, check_replicas = true, save_every = true, keep = true,
   stop_after = true, overlap = true, quiet = true, profile = true, stall_warn = true, stall_abort = true}
 
---- Names that may differ between two starts of one run: by the number of ranks, and by what is frozen by then.
+--- Names that may differ between two starts of one run: they depend on the number of ranks, or on the parameters frozen
+--- at the start.
 M.of_a_start = {ranks = true, steps = true, frozen = true, ["data: size"] = true, ["test data: size"] = true}
 
 --- Returns the identity of a run, name -> text. items: consistency.training(run), before the first step.

@@ -138,8 +138,8 @@ local function find(path, run, say)
   say(("nothing to resume in %s: a fresh start"):format(m.dir))
 end
 
---- Returns a function that reads a file of a manifest by name, as a bag. A generation without state of the user's has
---- no file for it; any other that is not in the manifest raises.
+--- Returns a function that reads a file of a manifest by name, as a bag. A generation without the user's objects has no
+--- file for them; for any other file that the manifest lacks, the function raises.
 local function opener(body, folder)
   local entries = {}
   for _, entry in ipairs(body.files) do entries[entry.name] = entry end

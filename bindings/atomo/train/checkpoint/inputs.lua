@@ -1,4 +1,5 @@
---- What a model of images takes, recorded in manifests for programs that use it after training (scripts/predict.lua).
+--- The format of a model's input images, which manifests record for programs that use the model after training
+-- (scripts/predict.lua).
 local T = require "atomo.tensor"
 local transforms = require "atomo.data.transforms"
 

@@ -1,5 +1,5 @@
---- Tries the folder of a run's generations before the training: can all ranks write to it, do all hosts share it, has
--- it room, and is what it holds this run's?
+--- Checks the folder of a run's generations before training starts: all ranks can write to it, all hosts share it, it
+-- has enough room, and its contents belong to this run.
 local disk = require "atomo.train.checkpoint.disk"
 local generation = require "atomo.train.checkpoint.generation"
 local identity = require "atomo.train.checkpoint.identity"
@@ -10,7 +10,7 @@ local raise = require("atomo.ffi").raise
 
 local M = {}
 
---- Raises for a file in the folder's place, unless it is empty (made by mktemp): then it is removed.
+--- Raises if the path of the folder is a file. An empty file (made by mktemp) is removed instead.
 local function free_place(dir)
   local kind = disk.kind(dir)
   if kind == "other" then raise(("checkpoint: %s is no folder"):format(dir)) end
@@ -26,7 +26,7 @@ local function free_place(dir)
   disk.remove(dir)
 end
 
---- Has this folder the files of a generation only? A damaged generation has some of them.
+--- Does this folder contain only files of a generation? A damaged generation may lack some of them.
 local function is_generation(path)
   if disk.kind(path) ~= "folder" then return false end
   for _, name in ipairs(disk.names(path)) do
@@ -35,7 +35,8 @@ local function is_generation(path)
   return true
 end
 
---- Raises for entries that have a name of ours and are not ours: they would be replaced.
+--- Raises for entries with the name of a generation or pointer that this program has not written: they would be
+--- replaced.
 local function check_entries(dir)
   for _, name in ipairs(disk.names(dir)) do
     local pointer = name == "latest" or name == "best"
@@ -47,9 +48,9 @@ local function check_entries(dir)
   end
 end
 
---- Raises if the folder holds the generations of another run, with other settings, data or model, which this run does
---- not continue: it would in time replace or remove them. Returns a text if they are those of this run, which begins
---- anew; else nil.
+--- Raises if the folder holds generations of another run, with other settings, data or model, which this run does not
+--- resume: it would replace or remove them. If they are of a run with the same settings, which starts again from the
+--- beginning, returns a text about it; else nil.
 ---@param run table
 local function check_owner(run)
   local dir, resume = run.save, run.resume
@@ -77,8 +78,8 @@ local function bytes_of_optimizer(optimizer)
   return bytes
 end
 
---- Returns the bytes of this rank's part of a generation, as far as they are known before the first step: model,
---- optimizer. What compressors remember is not.
+--- Returns the bytes of this rank's part of a generation that are known before the first step: model and optimizer,
+--- without the memories of compressors.
 local function bytes_needed(run)
   local bytes = 0
   if run.comm.rank == 0 then

@@ -46,8 +46,8 @@ function M.new(run)
   return self
 end
 
---- Returns what all ranks do now: is a timed save due, by rank 0's clock; has a signal asked any rank to save; to save
---- and stop. [collective]
+--- Returns three answers, the same on all ranks: is a timed save due by rank 0's clock, has a signal asked any rank to
+--- save, has one asked to save and stop. [collective]
 local function ask(self)
   local p, asked, seconds = self.vote:data(), C.atomo_requests_take(), self.every.seconds
   p[0] = seconds and self.run.comm.rank == 0 and C.atomo_time() - self.since >= seconds and 1 or 0
@@ -65,7 +65,7 @@ local function save(self)
   checkpoint.prune(self.dir, run.comm, self.keep)
 end
 
---- Says that the run was saved because a signal asked for it. stop: ends the program with code 75, on all ranks.
+--- Reports that the run was saved because a signal asked for it. With stop, ends the program with code 75 on all ranks.
 local function answer(self, stop)
   local run, name = self.run, self.dir .. "/" .. generation.name_of(self.saved)
   if not stop then return run.report:line(name .. " is saved, as SIGUSR1 asks") end
@@ -73,8 +73,8 @@ local function answer(self, stop)
   os.exit(C.atomo_requests_stop())
 end
 
---- Called after a step within an epoch; saves if it is due. Signals are heard within a round of local steps only if
---- saves are timed: to agree on it, ranks have to wait for each other. [collective]
+--- Called after a step within an epoch; saves if it is due. Within a round of local steps, signals are noticed only if
+--- saves are timed, because the ranks wait for each other to agree on a save. [collective]
 function Saver:after_step()
   local every, run = self.every, self.run
   local due, asked, stop = every.steps and run.step % every.steps == 0, false, false
@@ -116,7 +116,7 @@ end
 --- Called when the run stops within an epoch; saves. [collective]
 function Saver:stop() save(self) end
 
---- Called when the run is through. A signal that came after the last save ends the program here.
+--- Called when the run is complete. A signal that arrived after the last save ends the program here.
 function Saver:close()
   C.atomo_requests_open(0)
   if C.atomo_requests_take() >= 2 and self.saved then answer(self, true) end
@@ -154,8 +154,8 @@ local function find_place(run, ranks, values)
     values and values.accumulate or run.accumulate, batches, run.accumulate, there, run.step)
 end
 
---- Returns what a run resumes from. A job that mpirun.sh --restarts has started again continues from the newest
---- generation of `save`, as soon as there is one, whatever it was first told. [local]
+--- Returns the source from which a run resumes. A job that mpirun.sh --restarts has started again resumes from the
+--- newest generation of `save` if there is one, whatever option resume says. [local]
 ---@param o {save: string?, resume: string?}
 ---@return string?
 function M.from(o)
@@ -163,8 +163,7 @@ function M.from(o)
   return again and "auto" or o.resume
 end
 
---- Resumes from run.resume; sets run.step and run.place. Returns what it resumed from; nil means that "auto" found
---- nothing. [collective]
+--- Resumes from run.resume; sets run.step and run.place. Returns the source; nil if "auto" found none. [collective]
 ---@param run table
 ---@param compare fun()  called when the state that all ranks share has been loaded
 function M.resume(run, compare)
