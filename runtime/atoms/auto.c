@@ -69,7 +69,8 @@ static bool is_there(const atomo__plan *plan, int slot)
     return slot != AUTO_SVD || short_side(plan) <= MAX_SHORT_SIDE;
 }
 
-/* Returns which library is missing: a build that leaves FFTW out has no family fourier, others need FFTW. */
+/* Returns the text about a missing library, "" if none is. A build without FFTW has no family fourier; other builds
+ * need FFTW. */
 static const char *missing(void)
 {
     const char *blas = atomo__blas_missing();

@@ -88,7 +88,7 @@ static void stop(atomo__plan *plan)
     if (!has_few(plan)) atomo__tap_cosines_free(&atomo__rotated_state(plan)->cosines);
 }
 
-/* Computes row r of the coefficients of a kernel's gradient, and returns it. */
+/* Computes row r of the coefficients of a kernel's gradient; returns its address. */
 static float *transform_row(const rotated_state *s, const float *g, int64_t r, const rotated_room *m)
 {
     const int64_t size = s->shape.taps * s->shape.width;

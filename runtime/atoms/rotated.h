@@ -4,7 +4,7 @@
 
 #include "codec/codec.h"
 
-/* The least entries of a tensor that is rotated, and the default of the option `classes`. */
+/* The least number of entries of a tensor that is rotated, and the default of option `classes`. */
 enum { ATOMO__LEAST_ROTATED = 256, ATOMO__ROTATED_CLASSES = 16 };
 
 #endif

@@ -24,7 +24,7 @@ struct atomo__option {
     const char *help;
 };
 
-/* ---- stages; those that return int return a status ---- */
+/* ---- stages; an int result is a status ---- */
 struct atomo__stages {
     int (*plan)(atomo__plan *plan);  /* sets body_max, scratch and state_size */
     int (*start)(atomo__plan *plan); /* fills the state, which is all zeros; NULL: it stays so */

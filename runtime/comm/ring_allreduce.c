@@ -4,9 +4,9 @@
  * Yuan 2009], which moves 2 n (P-1)/P bytes over every link, the least possible: P chunks go around the ring once to be
  * summed (reduce-scatter) and once to be distributed (all-gather). Chunks are sent in segments, each passed on as soon
  * as it is summed, so that sending and summing overlap. Open MPI's choice is a third slower on 100 Mbit/s links. A
- * chunk is always summed in the order of the ring, and distributed unchanged, so all ranks get the same bits in every
- * run. A buffer may consist of grains, each divided into chunks by itself. Then the bits of an element do not depend on
- * which other grains are in the buffer.
+ * chunk is always summed in the order of the ring, and distributed unchanged, so results are bit-identical on all ranks
+ * and in every run. A buffer may consist of grains, each divided into chunks by itself. Then the bits of an element do
+ * not depend on which other grains are in the buffer.
  *
  * In 16 bits (fp16, bf16) sums are kept in f32 and rounded whenever they are sent. A rank rounds every element once:
  * the partial sum that it sends on, or in the chunk that it completes the whole sum, of which it keeps the rounded

@@ -1,8 +1,9 @@
 /* packages.c - loads FFTW and OpenBLAS when they are first needed.
  *
- * Libraries are found as the dynamic loader finds those that a program is linked to (LD_LIBRARY_PATH, ld.so.conf); one
- * that the process has loaded already is used again. So the bits are those of a program linked to them. They are never
- * unloaded, because OpenMP threads may run their code. The build option ATOMO_FFTW=OFF leaves FFTW out.
+ * The dynamic loader finds the libraries as it finds libraries that a program is linked to (LD_LIBRARY_PATH,
+ * ld.so.conf). A library that the process has loaded already is used again. So results are bit-identical to those of a
+ * program linked to them. They are never unloaded, because OpenMP threads may run their code. The build option
+ * ATOMO_FFTW=OFF leaves FFTW out.
  */
 #include "core/packages.h"
 #include <dlfcn.h>

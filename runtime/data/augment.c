@@ -15,7 +15,7 @@ typedef struct {
     int k; /* the transform */
 } place;
 
-/* v = block i of the place's transform. */
+/* v = block i of the random stream of the current transform. */
 static void draw(const place *at, uint32_t i, uint32_t v[4])
 {
     const atomo_stream s = atomo__augment_stream(at->b, at->epoch, at->image);
@@ -51,7 +51,7 @@ static void normalise(const atomo__batcher *b, const atomo_transform *t, float *
         for (int64_t k = 0; k < b->c; k++, x++) *x = (*x - t->p[k]) / t->p[8 + k];
 }
 
-/* Moves the image by at most p[0] pixels; zeros come in. */
+/* Moves the image by at most p[0] pixels; zeros fill the border. */
 static void crop(const place *at, const atomo_transform *t, float *x, float *moved)
 {
     const atomo__batcher *b = at->b;

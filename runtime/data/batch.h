@@ -19,7 +19,7 @@ typedef struct {
     int64_t steps;          /* of an epoch */
 } atomo__batcher;
 
-/* Checks images [n,h,w,c] and those options that say how one of them is changed. EARG, ESHAPE */
+/* Checks images [n,h,w,c] and the options that change an image. EARG, ESHAPE */
 int atomo__batch_check(const atomo_tensor *images, const atomo_loader_options *o);
 /* x [h*w*c] = image `image`, whose pixels are at index `at` of b->images, after all transforms. A MIXUP sets *other,
  * the image mixed in, and *part, this image's part; else *part is 1. */

@@ -1,4 +1,4 @@
-/* batch_options.c - checks a loader's options, and turns them into what batch.c works with. Path: stage 2. */
+/* batch_options.c - checks a loader's options and converts them to the fields of batch.h. Path: stage 2. */
 #include "data/batch.h"
 #include "tensor/tensor.h"
 #include <string.h>

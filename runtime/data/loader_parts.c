@@ -1,5 +1,5 @@
-/* loader_parts.c - the order, the shares and the augmentation of atomo_loader, for loaders over other sets: tensors of
- * any shape, sets of the user's. Path: stage 2. */
+/* loader_parts.c - the order, the shares and the augmentation of atomo_loader, as functions for loaders over other
+ * sets: tensors of any shape, and user-defined sets. Path: stage 2. */
 #include "data/batch.h"
 #include "tensor/tensor.h"
 

@@ -3,9 +3,9 @@
  * An atomo_messages object encodes gradients, averages and encodes again (an answer), or only decodes. Messages are
  * encoded by their codec's streaming form as soon as their gradients are ready, and sent when they are coded, while the
  * main thread continues. One thread does all coding, in the order in which buckets were started, so the bits do not
- * depend on how coding and communication overlap. Decoding for this rank alone is done in between; no message depends
- * on it. If a gradient cannot be encoded (NaN), all messages of the bucket are left empty, so that the other ranks are
- * not left waiting, and atomo_bucket_wait returns the failure. Path: stages 6 and 8.
+ * depend on how coding and communication overlap. Decoding, which only this rank waits for, is done in between; no
+ * message depends on it. If a gradient cannot be encoded (NaN), all messages of the bucket are left empty, so that the
+ * other ranks are not left waiting, and atomo_bucket_wait returns the failure. Path: stages 6 and 8.
  */
 #include "codec/codec.h"
 #include "exchange/engine.h"

@@ -25,7 +25,7 @@ typedef struct {
     atomo__image *im;
 } reader;
 
-/* libjpeg does not tell its version at run time. A later one with the same interface works, too. */
+/* libjpeg does not report its version at run time. A later version with the same interface works, too. */
 static const char *version_text(void)
 {
 #ifdef LIBJPEG_TURBO_VERSION
@@ -86,7 +86,7 @@ static int read_pixels(reader *r)
     return ATOMO_OK;
 }
 
-/* libjpeg returns here by longjmp when it fails; what is used after that is in *r. */
+/* libjpeg returns here by longjmp when it fails. All variables that are used after that are in *r. */
 static int read_all(reader *r)
 {
     if (setjmp(r->back)) return atomo__fail(ATOMO_EFORMAT, "image: %s: %s (libjpeg, JPEG)", r->im->path, r->text);

@@ -1,7 +1,8 @@
 /* image_png.c - reads PNG files through libpng. Path: stage 1.
  *
- * Palettes and less than 8 bits are expanded, of 16 bits the high byte is kept, alpha is left out, and gamma is not
- * applied: the values of Pillow's convert("RGB"). A file without its end, or with a wrong checksum, is an error.
+ * Palettes and samples of less than 8 bits are expanded, samples of 16 bits become their high byte, alpha is left out,
+ * and gamma is not applied: the values are those of Pillow's convert("RGB"). A file without its end, or with a wrong
+ * checksum, is an error.
  */
 #include "io/image.h"
 #include "io/inflate.h"
@@ -65,7 +66,7 @@ static int read_pixels(reader *r)
     return ATOMO_OK;
 }
 
-/* libpng returns here by longjmp when it fails; what is used after that is in *r. */
+/* libpng returns here by longjmp when it fails. All variables that are used after that are in *r. */
 static int read_all(reader *r)
 {
     if (setjmp(png_jmpbuf(r->png)))

@@ -1,7 +1,8 @@
 /* image_pnm.c - reads the netpbm formats P1 to P6: bitmaps, grey and colour images, as text or bytes. Path: stage 1.
  *
- * A header is "P5", width, height and (but for bitmaps) the largest value, divided by white space and comments, then
- * one white space and the rows [netpbm.sourceforge.net/doc/pnm.html]. Values are scaled to 0 ... 255; bit 1 is black.
+ * A header is "P5", width, height and (except in bitmaps) the largest value, separated by white space and comments. One
+ * white space and the rows follow [netpbm.sourceforge.net/doc/pnm.html]. Values are scaled to 0 ... 255; bit 1 is
+ * black.
  */
 #include "io/image.h"
 #include <ctype.h>

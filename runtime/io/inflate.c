@@ -48,7 +48,7 @@ static int refill(atomo__inflater *u)
     return ATOMO_OK;
 }
 
-/* Ends a stream; a gzip file may have another one after it. */
+/* Ends a stream. A gzip file may contain another one after it. */
 static void end_stream(atomo__inflater *u)
 {
     if (u->form == ATOMO__GZIP && (u->z.avail_in > 0 || u->left > 0))

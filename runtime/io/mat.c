@@ -216,7 +216,7 @@ static int read_inner_tag(variable *v, int64_t packed)
     return ATOMO_OK;
 }
 
-/* 1: the variable is the one of that name, and is read; 0: it is another. */
+/* Returns 1 if the variable has that name, and reads it; 0 if it has another name. */
 static int try_variable(mat_file *m, variable *v, const char *name, int64_t packed, atomo_tensor **out)
 {
     uint8_t rest[8];

@@ -102,7 +102,7 @@ static void pass(atomo__segment *seg, int count, double T, double *cost, double 
     }
 }
 
-/* What all segments cost at T (of atoms: how many they are), a falling function of it. */
+/* Returns the cost of all segments at T (if the budget counts atoms, their number). It falls as T grows. */
 static double spending(atomo__segment *seg, int count, double T, bool atoms)
 {
     double all = 0;
@@ -114,10 +114,10 @@ static double spending(atomo__segment *seg, int count, double T, bool atoms)
 }
 
 enum { WIDENINGS = 10 };
-/* A bracket of T as narrow as this ends the search: T moves by less from one quantiser to the next. */
+/* The ratio of T's bounds at which the search ends: one quantiser is further from the next than this. */
 static const double NARROW = 1.001;
 
-/* The T at which they cost `budget`: bracketed by ever larger factors, then halved in log T. */
+/* Returns the T at which the cost is `budget`: brackets it by growing factors, then halves the bracket in log T. */
 static double solve_falling(atomo__segment *seg, int count, double budget, bool atoms)
 {
     if (spending(seg, count, 0, atoms) <= budget) return 0;

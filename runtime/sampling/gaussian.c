@@ -257,8 +257,8 @@ void atomo__classes_ready(atomo__classes *c)
 
 static const double LN_4 = 1.3862943611198906;
 
-/* R at which energy / (4^R - 1) + price entries R is least: with x = 4^R, x / (x - 1)^2 = price entries / (energy ln
- * 4).
+/* Returns the R at which energy / (4^R - 1) + price entries R is least. With x = 4^R it satisfies x / (x - 1)^2 = price
+ * entries / (energy ln 4).
  */
 static double best_bits(double energy, double entries, double price)
 {

@@ -43,13 +43,15 @@ typedef struct atomo__quantiser {
 
 /* Returns quantiser k, 0 <= k < ATOMO__QUANTISERS; 0 is the finest. */
 const atomo__quantiser *atomo__quantiser_at(int k);
-/* The number of the best one for n entries of mean square 1 that are sent together, at a price of `ratio` = T^2. */
+/* Returns the index of the best quantiser for n entries of mean square 1 that are sent together, at a price of `ratio`
+ * = T^2. */
 int atomo__quantiser_for(int64_t n, double ratio);
-/* Expected bits of n entries, with those of their scale. */
+/* Returns the expected bits of n entries, their scale included. */
 double atomo__quantiser_bits(const atomo__quantiser *q, int64_t n);
 
-/* How n entries of mean square e are sent at the price T^2 per bit: the quantiser, and the probability of being sent at
- * all, by which the sent values are divided. It is below 1 only if the quantiser would send very few entries. */
+/* Returns how n entries of mean square e are sent at the price T^2 per bit: the quantiser, and the probability `keep`
+ * that they are sent, by which the sent values are divided. keep is below 1 only if the quantiser would send very few
+ * entries. */
 typedef struct atomo__rate {
     int quantiser;
     double keep;    /* probability that the class is sent; 1: always */
@@ -72,8 +74,8 @@ typedef struct atomo__classes {
 /* Sets `coarsest` and the curve of expected bits, squared error and number of entries sent of all classes; to be called
  * after the other fields are set. With T = 0 entries are sent as floats. */
 void atomo__classes_ready(atomo__classes *c);
-/* The least squared error of any unbiased code of so many bits, for normal entries of the classes' energies: 1 / (4^R -
- * 1) times the energy for R bits an entry, with the bits divided among the classes in the best way. */
+/* Returns the least squared error of any unbiased code of `bits` bits, for normal entries of the classes' energies. It
+ * is 1 / (4^R - 1) times the energy at R bits per entry, with the bits divided among the classes in the best way. */
 double atomo__classes_bound(const atomo__classes *c, double bits);
 
 #endif

@@ -12,7 +12,7 @@
  * coefficients of one price that are given as a histogram of their magnitudes. Or they are atoms of a random basis
  * (gaussian.h), whose bits, kept_cost, are another falling function of T. */
 typedef struct atomo__spectrum atomo__spectrum;
-/* What atoms whose quantisers follow from T cost: bits that fall and a squared error that grows with T. */
+/* The cost of atoms whose quantisers depend on T: bits, which fall as T grows, and a squared error, which grows. */
 typedef struct atomo__curve {
     double at, bits, error, nonzero; /* the last result, for T = at (-1: none); nonzero: expected number of atoms */
     void (*evaluate)(struct atomo__curve *c, double T); /* sets bits, error and nonzero */
@@ -38,9 +38,9 @@ typedef struct atomo__segment {
 double atomo__budget_solve(atomo__segment *seg, int count, double budget, double hint);
 /* Sets the segment's results for T. */
 void atomo__budget_evaluate(atomo__segment *seg, double T);
-/* The bits of a curve that are proportional to 1 / T near T, by its tangent in 1 / T. */
+/* Returns the bits of a curve that are proportional to 1 / T near T, by its tangent in 1 / T. */
 double atomo__budget_elastic(const atomo__segment *seg, double T);
-/* Returns the T at which `seg` is expected to send so many atoms; 0 if it has fewer. */
+/* Returns the T at which `seg` is expected to send `atoms` atoms; 0 if it has fewer. */
 double atomo__budget_atoms(atomo__segment *seg, double atoms);
 
 /* ---- magnitudes of many coefficients (histogram.c) ---- */

@@ -1,5 +1,5 @@
-/* survey.c - entries above tau, in steps above it: the sums that give the length of their codes, and the variance that
- * rounding to whole steps adds; stage 5 of the path. */
+/* survey.c - measures entries above tau in steps above it. Its sums give the length of their codes, and the variance
+ * that rounding to whole steps adds; stage 5 of the path. */
 #include "sampling/sampling.h"
 #include <math.h>
 

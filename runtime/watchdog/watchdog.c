@@ -3,11 +3,11 @@
  *
  * Every rank has a watchdog thread, from MPI's start to its end. It calls MPI only to abort, and reads the flight
  * recorder a few times a second. When the current operation has made no progress for `warn` seconds, it asks the
- * watchdogs of the ranks that take part what they do (query.c). A rank that does not answer is stopped; one in its
- * script or another operation is late. Of several waiting ranks, the lowest one prints the warning. If an operation
- * waits for a rank that has reached the end of the program, the watchdog ends the job after some seconds, whatever the
- * limits are. After `abort` seconds it makes every rank write its flight recorder, prints a last word and aborts the
- * job (ending.c). Path: stage 7.
+ * watchdogs of the ranks that take part what they do (query.c). A rank that does not answer is reported as stopped; a
+ * rank in its script or in another operation as late. Of several waiting ranks, the lowest one prints the warning. If
+ * an operation waits for a rank that has reached the end of the program, the watchdog ends the job after some seconds,
+ * whatever the limits are. After `abort` seconds it makes every rank write its flight recorder, prints a last word and
+ * aborts the job (ending.c). Path: stage 7.
  */
 #define _GNU_SOURCE
 #include "watchdog/watchdog.h"

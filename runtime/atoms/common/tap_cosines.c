@@ -1,7 +1,7 @@
 /* tap_cosines.c - cosines over the taps of each convolution kernel [out, kh, kw, in]; stage 4 of the path.
  *
- * The orthonormal DCT-II along kh and kw, channels as they are (atoms/taps.c says why). Promise: exact but for
- * rounding, the same bits on every CPU; work of 2 (kh + kw) flops an entry.
+ * The orthonormal DCT-II along kh and kw; channels are not transformed (atoms/taps.c gives the reason). The result is
+ * exact except for rounding and bit-identical on every CPU. It takes 2 (kh + kw) flops per entry.
  */
 #include "atoms/common/tap_cosines.h"
 #include <math.h>
@@ -43,7 +43,7 @@ void atomo__tap_cosines_free(atomo__tap_cosines *k)
     memset(k, 0, sizeof *k);
 }
 
-/* x [3, n] <- m [3,3] x: the kernels that there are. */
+/* x [3, n] <- m [3,3] x, for the usual kernels of three taps. */
 ATOMO_CLONES static void mix_three(const float *m, float *restrict a, float *restrict b, float *restrict c, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {

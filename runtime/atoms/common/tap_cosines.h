@@ -12,8 +12,8 @@ typedef struct atomo__tap_axis {
 typedef struct atomo__tap_cosines {
     atomo__tap_axis row, column; /* over kw, over kh */
 } atomo__tap_cosines;
-/* Of a zeroed struct. A tensor that is no kernel (not four-dimensional) is left as it is. After an error, too, what
- * there is has to be freed. */
+/* The struct must be zeroed. A tensor that is no kernel (not four-dimensional) is not transformed. The caller frees the
+ * struct, also after a failure. */
 int atomo__tap_cosines_make(atomo__tap_cosines *k, int ndim, const double *shape);
 void atomo__tap_cosines_free(atomo__tap_cosines *k);
 /* x [n] in place, orthonormal; work [n]. channel: one output channel of a kernel, x [size]. */

@@ -2,12 +2,12 @@
  *
  * Fourier: n reals to n reals, 1/sqrt(n) for DC (and Nyquist, n even), sqrt(2/n) times cosine and sine for the others,
  * in the order DC, cos 1, sin 1, cos 2, sin 2, ... Cosine: DCT-II and its inverse, DCT-III, by a Fourier transform of
- * the same length [Makhoul, "A fast cosine transform in one and two dimensions", IEEE Trans. ASSP 1980]: of the even
- * entries forwards, then the odd ones backwards, with coefficient k rotated by -pi k / 2n. Both use FFTW's
- * real-to-complex transform in place. It is ten times as fast for millions of entries as FFTW's halfcomplex and cosine
- * transforms, which have no vector code. Plans are made with FFTW_ESTIMATE, so they are the same in every run, and for
- * any alignment. FFTW's code depends on the CPU, so ranks with different types of CPU may differ in the last bit after
- * decoding.
+ * the same length [Makhoul, "A fast cosine transform in one and two dimensions", IEEE Trans. ASSP 1980]: its input is
+ * the even entries forwards, then the odd ones backwards, and its coefficient k is rotated by -pi k / 2n. Both use
+ * FFTW's real-to-complex transform in place. It is ten times as fast for millions of entries as FFTW's halfcomplex and
+ * cosine transforms, which have no vector code. Plans are made with FFTW_ESTIMATE, so they are the same in every run,
+ * and for any alignment. FFTW's code depends on the CPU, so ranks with different types of CPU may differ in the last
+ * bit after decoding.
  */
 #include "atoms/common/transform1d.h"
 #include "core/packages.h"

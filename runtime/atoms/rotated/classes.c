@@ -10,7 +10,7 @@
 #include <float.h>
 #include <math.h>
 
-/* Entries that a class has at least, with pool 0; each further pool multiplies them by 2^POOL_OCTAVES. */
+/* The least number of entries of a class with pool 0; each further pool multiplies it by 2^POOL_OCTAVES. */
 enum { LEAST_CLASS = 128, POOL_OCTAVES = 3 };
 
 /* Returns the k for which 2^k is nearest to x > 0, in ratio. */

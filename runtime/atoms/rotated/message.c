@@ -129,7 +129,7 @@ static void scatter_add(const rotated_shape *h, const rotated_map *m, const rota
     FOR_CELLS(h, m, c, to, from, count, atomo__add_scaled(y + from, count, 1, x + to));
 }
 
-/* x = the coefficients; those that were not sent are 0. */
+/* x = the coefficients, 0 if not sent. */
 static void scatter(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *y, float *x)
 {
     int64_t sent = 0;

@@ -1,17 +1,18 @@
 /* factors.c - bodies of spectral atoms with rotated factors; stages 5, 6 and 8 of the path.
  *
- * After the number of atoms and the exponent a body has T as the upper half of a float. Of each atom that was drawn
- * there are the level of lambda^2, as the difference to that of the atom before, its short factor and its long one. A
- * factor is a sequence of rotated units, or, if it is short, a scale and codes of a few bits. Both sides compute from
- * the level and T the quantisers and the probability, by which the long factor is divided (rates.c). If both factors
- * are short, there is no T, and an atom has the bits of its codes, a coefficient, and the codes of both.
+ * A body begins with the number of atoms, the exponent, and T as the upper half of a float. Then each drawn atom
+ * follows: the level of lambda^2, as the difference to the level of the atom before, then its short factor and its long
+ * factor. A factor is a sequence of rotated units, or, if it is short, a scale and codes of a few bits. Both sides
+ * compute the quantisers and the probability from the level and T; the long factor is divided by the probability
+ * (rates.c). If both factors are short, there is no T, and an atom is written as the number of bits of its codes, a
+ * coefficient, and the codes of both factors.
  */
 #include "atoms/svd/state.h"
 #include "atoms/common/rotated_unit.h"
 #include <float.h>
 #include <math.h>
 
-/* Exp-Golomb orders of the first level, and of the others' differences to the level before. */
+/* Exp-Golomb orders: of the first level, and of each further level's difference to the one before. */
 enum { FIRST_ORDER = 8, LEVEL_ORDER = 1 };
 enum { SCALE_BITS = 16 }; /* of a short factor */
 
@@ -47,7 +48,7 @@ static void pass_by(svd_place *at, const atomo__rotation_units *last)
     at->number = last->number + 1;
 }
 
-/* ||x||^2, and what it becomes by coding: in this draw, or expected. */
+/* ||x||^2 before coding, and after it: in this draw, or expected. */
 typedef struct {
     double before, after;
 } squares;
@@ -168,7 +169,7 @@ static double error_of(const svd_state *s, int64_t i, const atom *a)
     return a->square * ((1 + variance) * (1 + a->rate->longer.loss) / a->keep - 1);
 }
 
-/* Each writes an atom, and returns ||w v^T||^2, and E||what vhat^T||^2 without the division by keep. */
+/* Each function writes an atom; returns ||w v^T||^2, and E||what vhat^T||^2 without the division by keep. */
 static squares write_rounded(const svd_state *s, const atom *a, const float *shorts, const float *longs, svd_place *at,
                              const svd_scratch *m, atomo__writer *w)
 {

@@ -96,8 +96,8 @@ static void measure_all(const svd_state *s, const float *matrix, const svd_scrat
         measure_exactly(s, matrix, i, (int)ATOMO_MIN((int64_t)SVD_BLOCK, s->k - i), m);
 }
 
-/* Estimates lambda from `squares` [k], w^T (G G^T) w, and measures those that are so small that their squares are not
- * accurate. squares may be in the memory where projections are written. */
+/* Estimates lambda from `squares` [k], w^T (G G^T) w, and measures each lambda that is too small for an accurate
+ * square. squares may be in the memory where projections are written. */
 static void estimate(const svd_state *s, const float *matrix, const float *squares, const svd_scratch *m)
 {
     double *lambda = s->lambda, most = 0;
@@ -137,7 +137,8 @@ static void squares_along(const svd_state *s, const float *matrix, const svd_scr
     }
 }
 
-/* With rotated factors lambda has no variance in it, and with 8 and 16 bits little: it is estimated from the squares.
+/* lambda includes no variance of rounding with rotated factors, and little with 8 and 16 bits. It is then estimated
+ * from the squares.
  */
 static bool has_estimates(const svd_state *s)
 {
@@ -159,7 +160,7 @@ static void measure_kept(atomo__plan *plan, const float *g, const svd_scratch *m
     estimate(s, matrix, m->squares, m);
 }
 
-/* Computes a new basis and its lambda. Estimates do without all the long factors, whose computation costs twice the
+/* Computes a new basis and its lambda. Estimates need no long factors, whose computation takes twice the time of the
  * Gram matrix. */
 static int refresh(atomo__plan *plan, const float *g, const svd_scratch *m)
 {
@@ -185,7 +186,8 @@ static double fixed_bits(const svd_state *s)
     return ATOMO__SVD_FIXED_BITS + (svd_rotates(s) && !svd_rounds_all(s->l) ? SVD_PRICE_BITS : 0);
 }
 
-/* Sets the plan's segment: lambda and the price of an atom, or what all atoms cost at any price. */
+/* Sets the plan's segment: lambda and the price of an atom, or with rotated factors the curve of bits and error over
+ * the price. */
 static void present(atomo__plan *plan)
 {
     svd_state *s = plan->state;

@@ -14,7 +14,7 @@
 #include "sampling/normal.h"
 #include <math.h>
 
-/* Bits of the level of an atom beside that of the one before, in the mean. */
+/* Mean bits of an atom's level, coded as the difference to the level before. */
 static const double LEVEL_BITS = 3;
 /* Bits of the scale of a short factor that is rounded, and of both. */
 static const double SHORT_SCALE_BITS = 16, BOTH_SCALE_BITS = 32;
@@ -47,7 +47,8 @@ static double mean_largest_square(int64_t n)
     return sum;
 }
 
-/* The fewest bits of a variance below most_loss. `largest`: mean square of the largest entry over that of all. */
+/* Returns the least bits for which the variance is below most_loss. `largest`: the mean square of the largest entry,
+ * over that of all entries. */
 static svd_coding rounded(int64_t n, double largest, double most_loss)
 {
     svd_coding f = {.quantiser = -1, .bits = SVD_FEWEST_BITS - 1};
@@ -57,7 +58,7 @@ static svd_coding rounded(int64_t n, double largest, double most_loss)
     return f;
 }
 
-/* Of a factor of n entries of mean square 1 / n, at a price of `ratio`. */
+/* Returns the coding of a factor of n entries of mean square 1 / n, at a price of `ratio`. */
 static svd_coding coding_at(int64_t n, double largest, double ratio)
 {
     if (n < SVD_LEAST_ROTATED) {
@@ -93,8 +94,8 @@ static svd_rate rate_at(const svd_rates *r, const double largest[2], double rati
         .shorter = w, .longer = v, .length = LEVEL_BITS + v.length + w.length, .loss = (1 + v.loss) * (1 + w.loss) - 1};
 }
 
-/* The number of the largest ratio in the table that is not above `ratio`; by operations that are exact, so that both
- * sides of a message have the same. */
+/* Returns the index of the largest ratio in the table that is not above `ratio`. All operations are exact, so both
+ * sides of a message compute the same index. */
 static int number_of(double ratio)
 {
     int e;

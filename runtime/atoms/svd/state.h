@@ -9,9 +9,9 @@ enum { SVD_BITS, SVD_FOLD, SVD_EVERY }; /* options */
 enum { SVD_BLOCK = 32 };                /* atoms whose long factors are computed at a time */
 enum { SVD_EXPONENT_BITS = 9, SVD_EXPONENT_BIAS = 256 };
 
-/* Rotated factors (option bits = 0; rates.c, factors.c). A message has lambda^2 of an atom to a half octave, its level,
- * and T. Both sides compute from them how its factors are coded. If even the long factors are short, both are rounded
- * to the same number of bits, which the message has. */
+/* Rotated factors (option bits = 0; rates.c, factors.c). A message contains T, and for each atom its level: lambda^2 to
+ * half an octave. Both sides compute from these two how the factors are coded. If even the long factors are short, both
+ * factors are rounded to the same number of bits, which the message contains. */
 enum { SVD_PRICE_BITS = 16, SVD_WIDTH_BITS = 4, SVD_FEWEST_BITS = 2, SVD_MOST_BITS = 12 };
 enum { SVD_LEVELS = 256, SVD_MOST_LEVEL = 1000 }; /* half octaves that the budget tells apart; the largest |level| */
 int svd_level_of(double square);                  /* the nearest to lambda^2 > 0 */
@@ -35,7 +35,7 @@ typedef struct svd_rate {
 enum { SVD_IN_OCTAVE = 16, SVD_LOWEST = -40, SVD_HIGHEST = 10 };
 enum { SVD_RATIOS = (SVD_HIGHEST - SVD_LOWEST) * SVD_IN_OCTAVE };
 
-/* What the atoms of a gradient cost as a function of T. */
+/* Bits and error of the atoms of a gradient as functions of T. */
 typedef struct svd_rates {
     atomo__curve curve;
     int64_t k, l;
@@ -93,7 +93,7 @@ static inline bool svd_rotates(const svd_state *s)
     return s->bits == 0;
 }
 
-/* Whether even the long factors are too short to be rotated. A message then has no T. */
+/* Returns whether even the long factors are too short to be rotated. A message then has no T. */
 static inline bool svd_rounds_all(int64_t l)
 {
     return l < SVD_LEAST_ROTATED;
@@ -108,13 +108,13 @@ double atomo__svd_usual_rounding(int64_t n, int bits);
 
 /* ---- rotated factors ---- */
 void svd_rates_start(svd_rates *r, int64_t k, int64_t l);
-/* For the atoms of this gradient; weight: factor of their magnitudes in the budget. */
+/* Sets the rates for the atoms of this gradient. weight: factor of their magnitudes in the budget. */
 void svd_rates_measure(svd_state *s, double weight);
-/* The rate of an atom of lambda^2 at a price of T^2, both of the scaled matrix; *keep = the probability that it is
- * sent. */
+/* Returns the rate of an atom of lambda^2 at a price of T^2, both of the scaled matrix. *keep = the probability that it
+ * is sent. */
 const svd_rate *svd_rate_of(const svd_rates *r, double square, double price, double *keep);
 size_t svd_rotated_most(const svd_state *s); /* bytes of the longest body */
-/* Where a writer or reader is in a body. */
+/* The position of a writer or reader in a body. */
 typedef struct svd_place {
     atomo_stream stream;
     uint32_t block, number; /* of the next rotation in the stream, and of the next unit */
@@ -122,8 +122,8 @@ typedef struct svd_place {
     double price;           /* T^2, of the scaled matrix */
 } svd_place;
 int svd_rotated_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
-/* Reads what precedes the first atom; then an atom to shorts [k] and longs [l]. False for bytes that encode cannot have
- * written. */
+/* open reads the fields before the first atom, read the next atom, to shorts [k] and longs [l]. Both return false for
+ * bytes that encode cannot have written. */
 bool svd_rotated_open(const svd_state *s, atomo__reader *r, const atomo__context *c, svd_place *at);
 bool svd_rotated_read(const svd_state *s, atomo__reader *r, svd_place *at, const svd_scratch *m, float *shorts,
                       float *longs);
