@@ -64,7 +64,7 @@ def readable(x: Any, what: str) -> np.ndarray:
 
 
 def writable(x: Any, what: str) -> np.ndarray:
-    """x as an array to write to: float32, in place; raises for anything else."""
+    """x as a float32 array that is written in place; raises for anything else."""
     a = as_numpy(x, what)
     if a.dtype != np.float32 or (is_torch(x) and str(x.dtype) != "torch.float32"):
         raise DtypeError(f"{what} is {x.dtype if is_torch(x) else a.dtype}, expected float32, as it is written to")
@@ -77,7 +77,7 @@ def writable(x: Any, what: str) -> np.ndarray:
 
 
 def doubles(values: Sequence[float]) -> Any:
-    """A C array of doubles, of at least one."""
+    """Numbers as a C array of doubles, with room for at least one."""
     return (ctypes.c_double * max(len(values), 1))(*values)
 
 
@@ -105,7 +105,7 @@ class Wrapped:
 
 
 def take(pointer: Any) -> np.ndarray:
-    """A copy of a C tensor that a function made, which is freed."""
+    """A copy of a C tensor that a C function made. The C tensor is freed."""
     t = pointer.contents
     kind = np.float32 if t.dtype == functions.F32 else np.uint8
     shape = tuple(int(t.shape[d]) for d in range(t.ndim))
@@ -132,7 +132,7 @@ def bytes_of(message: Any, what: str) -> np.ndarray:
 
 
 def writable_bytes(x: Any, what: str) -> np.ndarray:
-    """The same for memory that is written to."""
+    """A writable buffer (bytearray, memoryview, uint8 array or tensor) as a contiguous uint8 array, without a copy."""
     a = bytes_of(x, what)
     if not a.flags.writeable:
         raise ArgumentError(f"{what} is read-only")

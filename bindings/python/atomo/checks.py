@@ -35,7 +35,7 @@ class Row:
 
 @dataclass
 class Report:
-    """The result of verify; str of it is a table."""
+    """The result of verify; str() returns a table."""
 
     spec: str
     shape: Tuple[int, ...]
@@ -55,7 +55,7 @@ class Report:
 
 
 def normal_bound(count: int) -> float:
-    """What the largest of `count` standard normals exceeds with probability below ALPHA."""
+    """The bound that the largest of `count` standard normals exceeds with probability below ALPHA."""
     return math.sqrt(2 * math.log(count / ALPHA))
 
 
@@ -151,7 +151,7 @@ def variance_row(square: np.ndarray, stated: float, norm: float, name: str) -> R
 
 
 def budget_bytes(parsed: Parsed, entries: int) -> Optional[float]:
-    """The bytes that a spec's budget is for a tensor of so many entries; None if it has none in bytes."""
+    """The budget of a spec in bytes for a tensor of `entries` entries; None if the budget is not in bytes."""
     bytes_, atoms, ratio = (parsed.given(key) for key in ("bytes", "atoms", "ratio"))
     if not parsed.entry.has_budget:
         return None

@@ -14,9 +14,9 @@ from .spec import Spec
 
 @dataclass(frozen=True)
 class Line:
-    """One compressor. nbytes: mean length of a step. ratio: bytes in float32 over nbytes. stated, measured: E||ghat -
-    g||^2 / ||g||^2, by its formula and over the draws, with the standard error of the latter. bias: the squared
-    distance of the mean ghat from g, in the same units, less what the noise of the mean explains."""
+    """The result of one compressor. nbytes: mean bytes of a step. ratio: bytes in float32 over nbytes. stated,
+    measured: E||ghat - g||^2 / ||g||^2, by its formula and over the draws, with the standard error of the latter. bias:
+    the squared distance of the mean ghat from g, in the same units, less what the noise of the mean explains."""
 
     spec: str
     nbytes: float
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Lines in the order of the specs; str of it is a table."""
+    """The results in the order of the specs; str() returns a table."""
 
     lines: List[Line]
     draws: int

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 
 class AtomoError(Exception):
-    """An error of this package. ``status`` is the C library's name for it, such as "ESHAPE"; "" if C is not its
-    source."""
+    """An error of this package. ``status`` is the name of the C library's status, such as "ESHAPE"; "" if the error
+    does not come from C."""
 
     status = ""
 
@@ -50,7 +50,7 @@ class NumericError(AtomoError, ArithmeticError):
 
 
 class UnsupportedError(AtomoError, NotImplementedError):
-    """The C library was built without what this needs; the text says what."""
+    """The C library was built without a library that this needs; the text names it."""
 
     status = "EUNSUPPORTED"
 

@@ -1,8 +1,8 @@
 """Finds and loads the C library, and turns its statuses into exceptions.
 
-Searched, in this order: what the environment variable ATOMO_LIBRARY names (a file, or a folder); the system's
-libraries; the folder ``build`` of the source tree that this package is in. The first of libatomo-codec.so.0 and
-libatomo.so.0 is taken: the former needs neither MPI nor Lua. """
+The library is searched in this order: the file or folder that the environment variable ATOMO_LIBRARY names; the
+system's libraries; the folder ``build`` of the source tree that contains this package. In each place
+libatomo-codec.so.0, which needs neither MPI nor Lua, comes before libatomo.so.0. """
 from __future__ import annotations
 
 import ctypes
@@ -19,7 +19,8 @@ HELP = ("build it (sh scripts/test.sh --only build in the source tree of atomo-l
 
 
 def candidates(variable: Optional[str]) -> Iterator[str]:
-    """What to load, best first. variable: the value of ATOMO_LIBRARY; if set, nothing else is tried."""
+    """The candidates, best first. variable: the value of ATOMO_LIBRARY; if it is set, only the libraries that it
+    names."""
     if variable:
         path = Path(variable).expanduser()
         if path.is_dir():
@@ -33,7 +34,7 @@ def candidates(variable: Optional[str]) -> Iterator[str]:
 
 
 def open_first(variable: Optional[str]) -> ctypes.CDLL:
-    """Loads the first candidate that can be loaded; LibraryError lists what was tried, and why each failed."""
+    """Loads the first candidate that can be loaded; LibraryError lists the candidates and why each failed."""
     tried = []
     for name in candidates(variable):
         if os.sep in name and not os.path.exists(name):

@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def missing(self) -> str:
-        """Why it cannot run with this library on this machine, with the package to install; "" if it can."""
+        """The reason why it cannot run with this library on this machine, with the package to install; "" if it can."""
         return library().codec_missing(self.number).decode()
 
     def __str__(self) -> str:
@@ -79,5 +79,5 @@ def table() -> Dict[str, Entry]:
 
 
 def compressors() -> List[Entry]:
-    """All compressors of the C library; ``str`` of one is a line with its name and summary."""
+    """All compressors of the C library; str() of one returns a line with its name and summary."""
     return list(table().values())

@@ -31,8 +31,8 @@ class Bucket:
 
 
 class Coder:
-    """Encodes and decodes with one compressor. stage: memory for gradients that are not contiguous float32. rooms: of
-    the packets of each bucket, by the numbers of its tensors."""
+    """Encodes and decodes with one compressor. stage: memory for gradients that are not contiguous float32. rooms:
+    memory for the packets of each bucket, by the numbers of its tensors."""
 
     def __init__(self, compressor: Compressor, rank: int) -> None:
         self.compressor, self.rank = compressor, rank
@@ -58,20 +58,20 @@ class Coder:
         return self.rooms[key]
 
     def begin(self, step: int) -> None:
-        """Begins the step at its first bucket; one that an error in backward has left open is given up."""
+        """Begins the step at its first bucket. A step that an error in backward has left open is given up."""
         if self.open:
             self.compressor.undo_step()
         self.compressor.begin_step(step, self.rank)
         self.open = True
 
     def close(self, keep: bool) -> None:
-        """Ends the step, or gives it up: memories are then as before."""
+        """Ends the step, or gives it up, which restores the memories."""
         if self.open:
             self.open = False
             (self.compressor.end_step if keep else self.compressor.undo_step)()
 
     def encode(self, bucket: Bucket) -> Packet:
-        """The packet of a bucket; an error becomes a packet that tells it to all processes."""
+        """The packet of a bucket. An error becomes a packet with its text, so that all processes learn of it."""
         try:
             if bucket.index == 0:
                 self.begin(bucket.step)
@@ -112,8 +112,8 @@ class Coder:
         return 4 * p.numel
 
     def decode(self, bucket: Bucket, packets: List[np.ndarray]) -> None:
-        """Writes the averages of all processes' packets into DDP's buffer. All processes add in the same order, so they
-        get the same bits."""
+        """Writes the averages of all processes' packets into DDP's buffer. All processes add in the same order, so
+        their averages are bit-identical."""
         at = HEAD.size
         for p, grad in zip(bucket.members, bucket.grads):
             if not p.coded:

@@ -61,7 +61,7 @@ class Gatherer:
         return self.rooms[key]
 
     def first_length(self, packet: Packet, key: Tuple[int, ...], step: int, bucket: int) -> int:
-        """The longest packet of a bucket that is new, by a round of its own, in which its tensors are compared, too."""
+        """The longest packet of a new bucket, exchanged in a separate round that also compares the bucket's tensors."""
         own = np.array([packet.length, step, bucket, zlib.crc32(repr(key).encode())], np.int64)
         rows = [row.view(np.int64) for row in self.round(own.view(np.uint8))]
         for rank, row in enumerate(rows):

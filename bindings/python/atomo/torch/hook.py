@@ -7,5 +7,5 @@ from .state import State
 
 def hook(state: State, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
     """For ``ddp.register_comm_hook(state, atomo.torch.hook)``: averages a bucket of gradients over the processes.
-    Returns at once; the state's threads encode, exchange and decode while backward goes on."""
+    Returns at once; the state's threads encode, exchange and decode while backward continues."""
     return state.exchange(bucket)

@@ -20,8 +20,8 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Parameter:
-    """number: the compressor's tensor number. order: the permutation of dimensions in which it is coded. coded: is it
-    sent as a message (or else as it is, in float32)?"""
+    """number: the compressor's tensor number. order: the permutation of dimensions in which it is coded. coded: whether
+    it is sent as a message; otherwise it is sent as float32."""
 
     number: int
     name: str
@@ -79,7 +79,7 @@ def gradient_view(flat: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
 
 
 class Layout:
-    """All parameters that have gradients. small: are small tensors coded, too?"""
+    """All parameters that have gradients. small: whether small tensors are coded, too."""
 
     def __init__(self, model: torch.nn.Module, compressor: Compressor, small: bool, min_size: int) -> None:
         self.by_id: Dict[int, Parameter] = {}
@@ -119,5 +119,5 @@ class Layout:
         return self.by_id[id(p)]
 
     def checksum(self) -> int:
-        """Of numbers, names and shapes."""
+        """A checksum of numbers, names and shapes."""
         return zlib.crc32(repr([(p.number, p.name, p.shape, p.coded) for p in self.parameters]).encode())

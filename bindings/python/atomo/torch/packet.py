@@ -28,7 +28,7 @@ class Packet:
     length: int
 
     def row(self, first: int, n: int) -> np.ndarray:
-        """The bytes first .. first + n - 1, zeros behind the packet's end; in place if the room is long enough."""
+        """The bytes first .. first + n - 1 of a packet, zeros behind its end; a view if the room is long enough."""
         if self.room.size >= first + n:
             self.room[self.length:first + n] = 0
             return self.room[first:first + n]
@@ -71,13 +71,13 @@ def read_heads(rows: List[np.ndarray], step: int, bucket: int) -> List[Head]:
 
 class PlannedLength:
     """The padded length of a bucket's packets, the same on all processes. It follows the longest packets of the last
-    steps: at once upwards, by a fraction DECAY downwards."""
+    steps: it rises at once, and falls by a fraction DECAY per step."""
 
     def __init__(self) -> None:
         self.high = 0.0
 
     def planned(self) -> Optional[int]:
-        """In bytes; None before the first packet."""
+        """The planned length in bytes; None before the first packet."""
         return -(-int(self.high * MARGIN) // ROUND) * ROUND if self.high else None
 
     def note(self, longest: int) -> None:

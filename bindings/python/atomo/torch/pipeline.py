@@ -45,8 +45,8 @@ class Pipeline:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Ends the threads. At the program's end: one that is then still in PyTorch's code would end it by SIGABRT. A
-        thread that waits for a process that does not answer is left."""
+        """Ends the threads. Runs at the end of the program, because a thread that is then still in PyTorch's code would
+        end the program by SIGABRT. A thread that waits for a process that does not answer is left."""
         if self.process != os.getpid():
             return
         with self.lock:
@@ -132,8 +132,8 @@ class Pipeline:
 
 
 def told(packets: List[np.ndarray]) -> Optional[Tuple[int, str]]:
-    """What the first process that could not encode says, (status, text); None if all could. A status of NONFINITE
-    counts only if no process has failed otherwise."""
+    """(status, text) of the first process that could not encode; None if all could. A status of NONFINITE counts only
+    if no process has another failure."""
     found = None
     for rank, packet in enumerate(packets):
         status = HEAD.unpack_from(packet.data)[2]

@@ -22,8 +22,8 @@ FORMAT = 1  # of state_dict
 
 
 class Traffic(NamedTuple):
-    """Since the state was made. nbytes: bytes that this process gave to all_gather, with padding. rounds: calls of
-    it."""
+    """Totals since the state was made. nbytes: bytes that this process passed to all_gather, padding included. rounds:
+    calls of all_gather."""
 
     nbytes: int
     rounds: int
@@ -144,7 +144,8 @@ class State:
     # ---- statistics -------------------------------------------------------------------------------------------------
 
     def stats(self, name: Optional[str] = None) -> Stats:
-        """Of this process's messages in the last step: of the parameter `name`, or summed over all coded parameters."""
+        """Statistics of this process's messages in the last step: of parameter `name`, or summed over all coded
+        ones."""
         if name is None:
             return self.compressor.stats()
         return self.compressor.stats(self.number_of(name))
@@ -161,10 +162,9 @@ class State:
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> Dict[str, Any]:
-        """For a checkpoint of this process (residuals differ between processes). Training that continues from it, and
-        from the same model and optimizer, has the same bits if DDP makes the same buckets. (In the first iteration of a
-        process they may be others than later: then the first step has other draws.) Tensors are by the names of
-        parameters."""
+        """For a checkpoint of this process (residuals differ between processes). Training that resumes from it, with
+        the same model and optimizer, is bit-identical if DDP makes the same buckets. (The buckets of a process's first
+        iteration may differ from later ones: then the first step has other draws.) Keys contain parameter names."""
         names = {str(p.number): p.name for p in self.layout.parameters}
         tensors = {}
         for key, value in self.compressor.state_dict().items():
@@ -196,7 +196,7 @@ class State:
         return str(number) if kind == "memory" else f"learnt.{number}"
 
     def __getstate__(self) -> Dict[str, Any]:
-        """For pickle: options and state_dict; neither model nor process group nor threads."""
+        """For pickle: options and state_dict, without model, process group and threads."""
         return {"options": self.options, "state": self.state_dict() if self.attached else self.saved}
 
     def __setstate__(self, pickled: Mapping[str, Any]) -> None:
