@@ -82,6 +82,15 @@ void atomo__flight_end(const uint64_t *token)
     pthread_mutex_unlock(&flight.lock);
 }
 
+void atomo__flight_detail(uint64_t token, const char *text, bool instead)
+{
+    if (!token) return;
+    pthread_mutex_lock(&flight.lock);
+    atomo_flight_op *op = &flight.ring[token % RING];
+    if (op->sequence == token && (instead || !*op->note)) copy_text(op->note, text, sizeof op->note);
+    pthread_mutex_unlock(&flight.lock);
+}
+
 void atomo__flight_patient(void)
 {
     pthread_mutex_lock(&flight.lock);

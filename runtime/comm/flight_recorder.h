@@ -30,6 +30,8 @@ typedef struct atomo_flight_op {
  * note becomes the operation's note. */
 uint64_t atomo__flight_begin(const char *operation, atomo_flight_group *group, double bytes);
 void atomo__flight_end(const uint64_t *token);
+/* Sets the purpose of the operation that begin returned this token for; instead: replaces the caller's, too. */
+void atomo__flight_detail(uint64_t token, const char *text, bool instead);
 void atomo__flight_patient(void);        /* marks the newest operation as one that may wait for long */
 void atomo__flight_progress(void);       /* records that a part of the current operation is done */
 void atomo__flight_pop_note(char *out);  /* moves the calling thread's note to out [ATOMO_FLIGHT_NOTE] */

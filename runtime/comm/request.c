@@ -153,14 +153,15 @@ static int piece_done(atomo_request *r, int rc, const MPI_Status *s)
                                    atomo__shape_text(r->hold), (long long)r->expected[i]);
 }
 
-/* Tests, or with block waits for, the pieces of r. Returns 1 if all are done, 0 if not yet, or the status of the first
+/* Tests, or with block waits for, the pieces of r; flight: the token of the wait. Returns 1 if all are done, 0 if not yet, or the status of the first
  * failure, in later calls too. */
-static int request_advance(atomo_request *r, bool block)
+static int request_advance(atomo_request *r, bool block, uint64_t flight)
 {
     if (r->failed) return r->failed;
     while (r->done < r->n) {
         MPI_Status s;
-        int over = 1, rc = block ? MPI_Wait(&r->piece[r->done], &s) : MPI_Test(&r->piece[r->done], &over, &s);
+        int over = 1, i = r->done;
+        const int rc = block ? atomo__request_wait_piece(r, i, flight, &s) : MPI_Test(&r->piece[i], &over, &s);
         if (rc == MPI_SUCCESS && !over) return 0;
         const int status = piece_done(r, rc, &s);
         if (status < 0 || r->done == r->n) atomo__request_count_open(r, false);
@@ -182,7 +183,7 @@ void atomo__requests_reap(bool last)
     for (atomo_request **at = &abandoned; *at;) {
         atomo_request *r = *at;
         if (last && r->receives) cancel(r);
-        int over = request_advance(r, false);
+        int over = request_advance(r, false, 0);
         if (over == 0) { /* MPI still uses its memory, so it is kept; at the end the process's exit frees it */
             at = &r->next;
             continue;
@@ -198,7 +199,8 @@ int atomo_request_wait(atomo_request *r)
     ATOMO_REQUIRE(r && atomo_mpi_started(), ATOMO_EMPI, "request:wait: the request is freed or MPI is not running");
     atomo__gate();
     ATOMO_FLIGHT(r->what, &r->group, r->hold ? atomo__tensor_bytes(r->hold) : 0);
-    int over = request_advance(r, true);
+    if (!r->operation) atomo__request_note_tag(r, flight_, false);
+    int over = request_advance(r, true, flight_);
     return over < 0 ? over : ATOMO_OK;
 }
 
@@ -206,7 +208,7 @@ int atomo_request_test(atomo_request *r)
 {
     ATOMO_REQUIRE(r && atomo_mpi_started(), ATOMO_EMPI, "request:test: the request is freed or MPI is not running");
     atomo__gate();
-    return request_advance(r, false);
+    return request_advance(r, false, 0);
 }
 
 void atomo_request_free(atomo_request *r)

@@ -41,6 +41,11 @@ int atomo__request_new(const char *what, atomo_comm *c, int peer, const atomo_te
                        atomo_request **out);
 /* Returns the address of the i-th piece of t, and its number of elements in *count. */
 char *atomo__request_piece(const atomo_tensor *t, int i, int *count);
+/* Notes tag and rank of message r as the purpose of the wait with token `flight`; look: with the tag of another message
+ * that is here, or not at all. */
+void atomo__request_note_tag(const atomo_request *r, uint64_t flight, bool look);
+/* Waits for piece i, as MPI_Wait does; while the head of a message does not come, looks for others. */
+int atomo__request_wait_piece(atomo_request *r, int i, uint64_t flight, MPI_Status *s);
 /* Sets r->open, and counts r among the open requests or no longer. */
 void atomo__request_count_open(atomo_request *r, bool open);
 /* Frees a request of which MPI function `fn` could not start piece number `posted`; MPI still works on the pieces

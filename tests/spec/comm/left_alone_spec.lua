@@ -30,19 +30,37 @@ describe("a rank that has left", function()
     end)
   end
 
-  for name, wait in pairs {
-    irecv = "world:recv(atomo.ones(3), 1)",
+  for what, case in pairs {
+    ["a message that is not sent"] = {"", "tag 3 from rank 1"},
+    ["a message that is sent with another tag"] = {"world:isend(atomo.ones(3), 0, 4)",
+      "tag 3 from rank 1, which sent one of tag 4"},
   } do
-    spec("is named: " .. name, function()
-      local out, code = run(2, "if world.rank == 0 then " .. wait .. " end")
+    spec("is named: " .. what, function()
+      local send, text = unpack(case)
+      local out, code = run(2, ("if world.rank == 0 then world:recv(atomo.ones(3), 1, 3) else %s end"):format(send))
       assert.equal(1, code)
       has(out, "a rank has left the program")
       has(out, "rank 0 of 2")
-      has(out, " in " .. name .. " (")
+      has(out, (" in irecv for '%s' (12 bytes)"):format(text))
       has(out, "rank 1 (pid ")
       has(out, "in the end of the program")
     end)
   end
+
+  spec("messages may be received in another order than they were sent in", function()
+    local out, code = run(2, [[local ffi = require "ffi"
+      ffi.cdef "int usleep(unsigned int);"
+      if world.rank == 0 then
+        world:send(atomo.full({1}, 7), 1, 1)
+        for _ = 1, 15 do ffi.C.usleep(100000) end -- longer than the receiver's first look for other tags
+        world:send(atomo.full({1}, 8), 1, 2)
+      else
+        local second = world:recv(atomo.zeros(1), 0, 2):item()
+        print(second, world:recv(atomo.zeros(1), 0, 1):item())
+      end]])
+    assert.equal("8\t7\n", out)
+    assert.equal(0, code)
+  end)
 
   spec("is named in a part's operations, to the part's ranks", function()
     local out, code = run(3, [[local part = world:split(world.rank == 1 and 1 or 0)
