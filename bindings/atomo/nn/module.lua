@@ -39,6 +39,7 @@ local metamethods = {
         tostring(value)))
     end
     local order, listed = rawget(self, "_order"), rawget(self, "_listed")
+    rawget(self, "_parameters")[key] = T.is_tensor(value) and value.is_parameter or nil
     if not listed[key] then
       order[#order + 1] = key
       listed[key] = true
@@ -49,7 +50,7 @@ local metamethods = {
 }
 
 local function construct(class, ...)
-  local self = setmetatable({_order = {}, _listed = {}, _buffers = {}}, class)
+  local self = setmetatable({_order = {}, _listed = {}, _buffers = {}, _parameters = {}}, class)
   if class.init then class.init(self, ...) end
   return self
 end

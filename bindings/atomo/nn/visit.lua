@@ -66,8 +66,23 @@ function M.modules(self, visit, prefix, seen)
   end)
 end
 
---- Is t a parameter: made by atomo.param (frozen or not), or a leaf that requires a gradient?
-local function is_parameter(t) return not t.node and (t.is_parameter or t.requires_grad) or false end
+--- Is t a parameter: made by atomo.param (frozen or not), or a leaf that requires a gradient? Such a leaf is one from
+--- then on, so that it is still saved when it is frozen.
+local function is_parameter(t)
+  if t.node or not (t.is_parameter or t.requires_grad) then return false end
+  t.is_parameter = true
+  return true
+end
+
+--- Raises if a field that held a parameter now holds another tensor, which nothing would train or save.
+local function check_kept(self, name, value, parameter)
+  if rawget(self, name) ~= value then return end -- in a table
+  if parameter then self._parameters[name] = true end
+  if parameter or self._buffers[name] or not self._parameters[name] then return end
+  raise(("%s: '%s' was a parameter, and a tensor that is none was assigned to it: use atomo.param(t), or " ..
+    "atomo.no_grad(function() m.%s:copy_(t) end); assign nil first where it shall be none"):format(self.class_name,
+    name, name))
+end
 
 --- Calls visit(full name, tensor, is_buffer, module, the module's name) for all parameters and buffers, those of a
 --- module before those of its submodules. A shared tensor is visited under each of its names. open: the modules that
@@ -78,6 +93,7 @@ function M.state(self, visit, prefix, open)
   open[self] = true
   M.fields(self, function(name, value)
     local parameter = is_tensor(value) and is_parameter(value)
+    if is_tensor(value) then check_kept(self, name, value, parameter) end
     if parameter or self._buffers[name] then visit(joined(prefix, name), value, not parameter, self, prefix) end
   end)
   M.fields(self, function(name, value)

@@ -104,6 +104,47 @@ describe("fields of a module", function()
   end)
 end)
 
+describe("a tensor in the place of a parameter", function()
+  local ways = {
+    function(m) m.weight = atomo.ones(2, 3) end, function(m) m.weight = m.weight * 0.5 end,
+    function(m) m.weight = m.weight:detach():clone() end,
+    function(m)
+      m:parameters()
+      m.bias = atomo.zeros(2)
+    end,
+  }
+  for i, change in ipairs(ways) do
+    it("is refused, since nothing would train or save it: " .. i, function()
+      local m = nn.Linear(3, 2)
+      change(m)
+      local net = nn.Sequential {m}
+      for _, use in ipairs {"parameters", "state_dict", "zero_grad"} do
+        fails({"Linear: '", "was a parameter, and a tensor that is none was assigned to it: use atomo.param"},
+          net[use], net)
+      end
+    end)
+  end
+
+  it("is taken where it is a parameter, a buffer, or comes after nil", function()
+    local m = nn.Linear(3, 2)
+    m.weight = atomo.param(atomo.ones(2, 3))
+    m.bias = nil
+    m.bias = atomo.ones(2)
+    assert.equal("weight", names(m:named_parameters()))
+    local x = m(atomo.ones(1, 3))
+    assert.equal(4, x:get(1, 1))
+    m:register_buffer("weight", atomo.zeros(2, 3))
+    assert.equal(0, #m:parameters())
+  end)
+
+  it("that became a parameter by requires_grad_() is still saved when it is frozen", function()
+    local m = module(function(self) self.w = atomo.ones(2):requires_grad_() end)
+    assert.equal(1, #m:parameters())
+    m:requires_grad_(false)
+    assert.equal("w", names(m:named_parameters()))
+  end)
+end)
+
 describe("load_state_dict", function()
   local function net() return nn.Sequential {nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)} end
 
