@@ -1,9 +1,9 @@
 /* request.c - point-to-point messages, and the life of requests.
  *
  * The sender sends a head of 16 bytes ahead of each message, with its type and length. So a receive of another type or
- * length fails with an error that names both. atomo_comm_set_checked turns heads off; both sides must agree. All pieces
- * of a message except the first have a tag of their own, which the head contains; the receiver posts their receives
- * after it has read the head. So a refused message is received as a whole, and the next message is not affected.
+ * length fails with an error that names both. atomo_comm_set_checked turns heads off; both sides must agree.
+ * A message of several pieces sends all but the first with a tag of its own, which the head tells, and the receiver
+ * asks for them when it has the head. So a refused message is taken off whole, and leaves the next one alone.
  *
  * A request holds a view of its tensor, so the bytes outlive the Lua value. A request that is freed before it is done
  * (such as an unfinished one that Lua collects) goes to a list, and its memory is freed when MPI no longer uses it.
@@ -95,7 +95,7 @@ static int post_piece(atomo_request *r, int i, bool sends)
                  : MPI_Irecv(p, count, type, peer, tag, to, &r->piece[i]);
 }
 
-/* Posts receives for the pieces after the first one of a message whose head has arrived. */
+/* Asks for the pieces after the first one of a message whose head has come. */
 static int receive_rest(atomo_request *r)
 {
     for (int i = r->first + 1; i < r->n; i++) {
@@ -105,8 +105,7 @@ static int receive_rest(atomo_request *r)
     return ATOMO_OK;
 }
 
-/* Receives the pieces after the first one of a refused message into no memory, so that they leave the queue. MPI
- * reports this as truncated, which is ignored. */
+/* Takes off the pieces after the first one of a refused message. They are cut to nothing, which MPI calls an error. */
 static void discard_rest(atomo_request *r)
 {
     for (double left = r->head.bytes - (double)atomo__comm_chunk; left > 0; left -= (double)atomo__comm_chunk)
@@ -121,8 +120,7 @@ static int compare(atomo_request *r)
         r->mismatch = r->head.dtype != r->hold->dtype || r->head.bytes != atomo__tensor_bytes(r->hold);
         return r->mismatch ? ATOMO_OK : receive_rest(r);
     }
-    if (r->operation) return atomo__fingerprint_judge_late(r->comm, r->peers, r->operation);
-    return ATOMO_OK;
+    return r->operation ? atomo__fingerprint_judge_late(r->comm, r->peers, r->operation) : ATOMO_OK;
 }
 
 /* Fails for a message whose head has another type or length than this rank's tensor. */
@@ -153,8 +151,8 @@ static int piece_done(atomo_request *r, int rc, const MPI_Status *s)
                                    atomo__shape_text(r->hold), (long long)r->expected[i]);
 }
 
-/* Tests, or with block waits for, the pieces of r; flight: the token of the wait. Returns 1 if all are done, 0 if not yet, or the status of the first
- * failure, in later calls too. */
+/* Tests, or with block waits for, the pieces of r; flight: the token of the wait. Returns 1 if all are done, 0 if not
+ * yet, or the status of the first failure, in later calls too. */
 static int request_advance(atomo_request *r, bool block, uint64_t flight)
 {
     if (r->failed) return r->failed;

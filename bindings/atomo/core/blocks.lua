@@ -14,10 +14,10 @@ local suspended = setmetatable({}, {__mode = "k"}) -- coroutine -> its open bloc
 ---@field outer any          the resumer's value
 
 --- Makes a state that is `value` outside all blocks. suspend(value, blocks), if given, is called when a coroutine
---- yields inside `blocks` open blocks.
+--- yields inside `blocks` open blocks, and resume(value, blocks) when it is resumed.
 ---@return atomo.BlockState
-function M.state(value, suspend)
-  local s = {value = value, blocks = 0, floor = -1, outer = nil, suspend = suspend}
+function M.state(value, suspend, resume)
+  local s = {value = value, blocks = 0, floor = -1, outer = nil, suspend = suspend, resume = resume}
   states[#states + 1] = s
   return s
 end
@@ -43,6 +43,37 @@ end
 --- Runs fn(...) in a block that also ends when fn raises; returns fn's results.
 function M.run(s, value, fn, ...) return finish(s, M.enter(s, value), pcall(fn, ...)) end
 
+-- ---- changes that are undone ----------------------------------------------------------------------------------------
+
+local function undo(change, blocks)
+  for _ = 1, blocks do
+    change.undo()
+    change = change.outer
+  end
+end
+
+local function apply(change, blocks)
+  if blocks > 1 then apply(change.outer, blocks - 1) end
+  change.apply()
+end
+
+local changes = M.state(nil, undo, apply) -- value: the innermost change {apply=, undo=, outer=}
+
+local function finish_change(saved, change, ok, ...)
+  M.leave(changes, saved)
+  change.undo()
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Runs fn(...) between apply() and undo(), which change objects (modes of modules, values of weights); returns fn's
+--- results. Undone also when fn raises, and while a coroutine that has yielded inside is not running.
+function M.change(apply_it, undo_it, fn, ...)
+  local change = {apply = apply_it, undo = undo_it, outer = changes.value}
+  apply_it()
+  return finish_change(M.enter(changes, change), change, pcall(fn, ...))
+end
+
 -- ---- coroutines ----------------------------------------------------------------------------------------------------
 
 --- Installs the states of co, which is about to run; returns those of the running coroutine, for switch_out.
@@ -53,7 +84,10 @@ local function switch_in(co)
     local inside = own and own[i]
     s.outer, s.floor = s.value, 0
     s.blocks = inside and inside.blocks or 0
-    if inside then s.value = inside.value end
+    if inside then
+      s.value = inside.value
+      if s.resume then s.resume(s.value, s.blocks) end
+    end
   end
   suspended[co] = nil
   return here

@@ -21,9 +21,21 @@ local function open(path, separator)
   return ffi.gc(out[0], C.atomo_csv_close)
 end
 
-local function header(table_)
-  local names = {}
-  for k = 1, C.atomo_csv_columns(table_) do names[k] = ffi.string(C.atomo_csv_field(table_, 0, k - 1)) end
+--- Returns the columns' names. Raises for a first line that is a row (all numbers, and no count from 0 or 1), and for a
+--- column without a name, which is the index that pandas writes: it would be a feature.
+local function header(table_, path)
+  local names, numbers, counts = {}, true, {[0] = true, true}
+  for k = 1, C.atomo_csv_columns(table_) do
+    local name = ffi.string(C.atomo_csv_field(table_, 0, k - 1))
+    names[k], numbers = name, numbers and tonumber(name) ~= nil
+    for first in pairs(counts) do counts[first] = tonumber(name) == k - 1 + first or nil end
+    if name:find "^%s*$" then
+      raise(("csv: %s: column %d has no name; if it is an index, leave it out (pandas: index=False)"):format(path, k))
+    end
+  end
+  if numbers and not next(counts) then
+    raise(("csv: %s: the first line is %s, expected the columns' names"):format(path, table.concat(names, ", ")))
+  end
   return names
 end
 
@@ -116,7 +128,7 @@ end
 ---@return table part  {set = {x = f32 [n,features], y = i32 [n] or f32 [n]}, names = classes?, columns=, label=}
 function M.read(path, options, like)
   local table_ = open(path, options.separator)
-  local columns = header(table_)
+  local columns = header(table_, path)
   if #columns < 2 then
     raise(("csv: %s has one column, '%s', expected features and a label: separator = ';' or '\\t' if that divides the "
       .. "fields"):format(path, columns[1]:sub(1, 40)))

@@ -8,6 +8,7 @@
 -- Sequential entries count from 0 ("blocks.0.weight"). The keys of a table are sorted ("heads.left.weight").
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local blocks = require "atomo.core.blocks"
 local expect_function = require "atomo.core.callable"
 local state = require "atomo.nn.state"
 local number = require "atomo.core.number"
@@ -163,18 +164,19 @@ function Module:begin_training()
   return self
 end
 
---- Runs fn(...) with all modules in evaluation mode; returns fn's results. Restores each mode, also after an error.
+--- Runs fn(...) with all modules in evaluation mode; returns fn's results. Restores each mode, also after an error, and
+--- while a coroutine that yields in fn does not run.
 function Module:evaluating(fn, ...)
   expect_function(self.class_name .. ": evaluating", fn)
   local modes = {}
-  for i, entry in ipairs(self:named_modules()) do modes[i] = {entry[2], entry[2].training} end
-  local function finish(ok, ...)
-    for _, mode in ipairs(modes) do rawset(mode[1], "training", mode[2]) end
-    if not ok then error((...), 0) end
-    return ...
+  local function apply()
+    for i, entry in ipairs(self:named_modules()) do modes[i] = {entry[2], entry[2].training} end
+    self:eval()
   end
-  self:eval()
-  return finish(pcall(fn, ...))
+  local function undo()
+    for _, mode in ipairs(modes) do rawset(mode[1], "training", mode[2]) end
+  end
+  return blocks.change(apply, undo, fn, ...)
 end
 
 --- Sets requires_grad of all parameters of this module and its submodules (default true); returns self. With false they

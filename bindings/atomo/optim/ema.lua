@@ -7,6 +7,7 @@ local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local expect_function = require "atomo.core.callable"
 local autograd = require "atomo.autograd"
+local blocks = require "atomo.core.blocks"
 local O = require "atomo.tensor.check_options"
 local check_apart = require "atomo.optim.apart"
 local strict_fields = require "atomo.core.fields"
@@ -15,7 +16,8 @@ local raise = f.raise
 ---@class atomo.EMA
 ---@field averages atomo.Tensor[]
 ---@field updates integer
-local EMA = strict_fields({}, "ema", "averages updates params decay")
+---@field swapped boolean  are the averages in the parameters, and the weights in `averages`?
+local EMA = strict_fields({}, "ema", "averages updates params decay swapped")
 EMA.__index = EMA
 
 --- atomo.optim.ema {params=, decay=0.999}. The averages start as copies of the weights.
@@ -29,7 +31,7 @@ local function new(opts)
   if type(decay) ~= "number" or not (decay >= 0 and decay < 1) then
     raise(("ema: decay is %s, expected 0 <= decay < 1"):format(tostring(decay)))
   end
-  local self = setmetatable({params = opts.params, decay = decay, averages = {}, updates = 0}, EMA)
+  local self = setmetatable({params = opts.params, decay = decay, averages = {}, updates = 0, swapped = false}, EMA)
   local seen = {}
   for i, p in ipairs(opts.params) do
     if seen[p] then raise(("ema: parameter %d is listed twice"):format(i)) end
@@ -43,8 +45,15 @@ local function new(opts)
   return self
 end
 
+--- Raises if weights and averages are swapped.
+local function expect_in_place(self, what)
+  if not self.swapped then return end
+  raise(("ema: %s: the averages are in place of the weights (ema:with, ema:swap); do it before or after"):format(what))
+end
+
 --- Updates the averages with the present weights.
 function EMA:update()
+  expect_in_place(self, "update")
   self.updates = self.updates + 1
   autograd.no_grad(function()
     for i, a in ipairs(self.averages) do a:mul_(self.decay):axpy_(1 - self.decay, self.params[i]) end
@@ -53,6 +62,7 @@ end
 
 --- Swaps the values of weights and averages; a second call swaps them back.
 function EMA:swap()
+  self.swapped = not self.swapped
   autograd.no_grad(T.scope, function()
     for i, a in ipairs(self.averages) do
       local weights = self.params[i]:clone()
@@ -63,16 +73,12 @@ function EMA:swap()
 end
 
 --- Runs fn(...) with the averages in place of the weights; returns fn's results. The weights are restored, also after
---- an error.
+--- an error, and while a coroutine that yields in fn does not run. Inside itself it only runs fn.
 function EMA:with(fn, ...)
   expect_function("ema: with", fn)
-  self:swap()
-  local function finish(ok, ...)
-    self:swap()
-    if not ok then error((...), 0) end
-    return ...
-  end
-  return finish(pcall(fn, ...))
+  if self.swapped then return fn(...) end
+  local function swap() self:swap() end
+  return blocks.change(swap, swap, fn, ...)
 end
 
 --- Returns the key of average i in a state: the parameter's name if it is known, else its number.
@@ -81,6 +87,7 @@ local function key_of(self, i, names) return names and names[self.params[i]] or 
 --- Returns the state: {updates=, ["1"]=tensor, ...}, with the parameters' names as keys if they are given.
 ---@param names table<atomo.Tensor, string>?  parameter -> name, from a checkpoint
 function EMA:state_dict(names)
+  expect_in_place(self, "state_dict")
   local s = {updates = self.updates}
   for i, a in ipairs(self.averages) do s[key_of(self, i, names)] = a end
   return s
@@ -88,6 +95,7 @@ end
 
 ---@param names table<atomo.Tensor, string>?
 function EMA:load_state_dict(s, names)
+  expect_in_place(self, "load_state_dict")
   if type(s) ~= "table" then raise "ema: load_state_dict: expected what an average's state_dict() gives" end
   number.expect_whole(s.updates, "ema: load_state_dict: updates", 0)
   for i, a in ipairs(self.averages) do

@@ -295,3 +295,46 @@ describe("a coroutine", function()
     assert.is_false(pcall(coroutine.resume, 5))
   end)
 end)
+
+describe("a coroutine that yields", function()
+  it("inside model:evaluating leaves the modes to others, and has its own when it is resumed", function()
+    local model = atomo.nn.Sequential {atomo.nn.Dropout(0.5), atomo.nn.BatchNorm2d(2)}
+    model[2]:eval()
+    local function modes() return {model[1].training, model[2].training} end
+    local co = coroutine.create(function()
+      return model:evaluating(function()
+        model:evaluating(coroutine.yield, modes())
+        return modes()
+      end)
+    end)
+    assert.same({false, false}, select(2, coroutine.resume(co)))
+    assert.same({true, false}, modes())
+    assert.same({false, false}, select(2, coroutine.resume(co)))
+    assert.same({true, false}, modes())
+    coroutine.resume(coroutine.create(function() model:evaluating(coroutine.yield) end)) -- never resumed
+    assert.same({true, false}, modes())
+  end)
+
+  it("inside ema:with leaves the weights to others, which may train on", function()
+    local w = atomo.param {8}
+    local ema = atomo.optim.ema {params = {w}, decay = 0.5}
+    local function set(v) atomo.no_grad(function() w:fill_(v) end) end
+    set(4)
+    ema:update()
+    local co = coroutine.create(function()
+      return ema:with(function()
+        coroutine.yield(w:item())
+        return w:item()
+      end)
+    end)
+    assert.equal(6, select(2, coroutine.resume(co)))
+    assert.equal(4, w:item())
+    set(2)
+    ema:update()
+    assert.equal(4, select(2, coroutine.resume(co)))
+    assert.equal(2, w:item())
+    coroutine.resume(coroutine.create(function() ema:with(coroutine.yield) end)) -- never resumed
+    assert.equal(2, w:item())
+    ema:update()
+  end)
+end)

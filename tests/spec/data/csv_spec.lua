@@ -119,9 +119,13 @@ describe("a table of text", function()
       [{"line 2: byte 0x31 after a closing quote"}] = "a,y\n\"1\"1,2\n",
       [{"line 2: byte 0x32 after a carriage return"}] = "a,y\n1\r2,2\n",
       [{"line 2 has a zero byte"}] = "a,y\n1\0,2\n", [{"has 1 lines, expected a header and one row"}] = "a,y\n",
-      [{"has 0 lines"}] = "",
+      [{"has 0 lines"}] = "", [{"column 1 has no name", "index=False"}] = ",a,y\n0,1,2\n",
+      [{"the first line is 1.5, 0, expected the columns' names"}] = "1.5,0\n2,1\n",
     } do
       with_file("a.csv", text, function(path) fails(texts, data.open, path) end)
+    end
+    for _, names in ipairs {"0,1", "1,2"} do -- pandas' names of columns that have none
+      with_file("a.csv", names .. "\n5,1\n", function(path) assert.equal(1, data.open(path).train.n) end)
     end
     with_file("a.csv", "a,y\n1,b\n", function(path)
       fails({"line 2, column 'y': 'b'"}, data.open, path, {task = "regression"})

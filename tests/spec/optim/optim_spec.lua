@@ -151,9 +151,16 @@ describe("the average of weights", function()
   end)
 
   it("puts the weights back after an error", function()
-    local w = start()
+    local w, b = start()
     local ema = atomo.optim.ema {params = {w}}
     assert.has_error(function() ema:with(function() error "x" end) end)
+    local once = ema:with(function() return b:get(1) end)
+    assert.equal(once, ema:with(function() return ema:with(function() return b:get(1) end) end))
+    for _, name in ipairs {"update", "state_dict", "load_state_dict"} do -- would take averages for weights
+      local ok, text = pcall(ema.with, ema, ema[name], ema, {})
+      assert.is_false(ok)
+      assert.matches("ema: " .. name .. ": the averages are in place of the weights", text)
+    end
     assert.equal(1, w:get(1, 1))
   end)
 end)
