@@ -42,8 +42,8 @@ target_link_options(atomo-codec PRIVATE LINKER:--version-script=${codec_map})
 set_property(TARGET atomo-codec PROPERTY LINK_DEPENDS ${codec_map})
 
 # ---- installing: lib/libatomo-codec.so, include/atomo_codec.h, atomo-codec.pc -------------------
-install(TARGETS atomo-codec)
-install(FILES runtime/atomo_codec.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS atomo-codec LIBRARY COMPONENT codec NAMELINK_COMPONENT development)
+install(FILES runtime/atomo_codec.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
 file(RELATIVE_PATH pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 function(atomo_pkg_config library description)
   set(out ${PROJECT_BINARY_DIR}/generated/${library}.pc)
@@ -57,7 +57,7 @@ Version: ${PROJECT_VERSION}
 Libs: -L\${libdir} -l${library}
 Cflags: -I\${includedir}
 " @ONLY)
-  install(FILES ${out} DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  install(FILES ${out} DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
 endfunction()
 atomo_pkg_config(atomo-codec "ATOMO gradient compressors: gradients to messages and back, without MPI or Lua")
 

@@ -4,7 +4,7 @@
 # ends without its closing line counts as one failure. Logs: build/test-logs/.
 set -eu
 
-all_steps="lint build unit specs mpi install python gemm codec sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
+all_steps="lint build unit specs mpi install packages python gemm codec sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
 fast_steps="lint build unit specs mpi install"
 
 usage() {
@@ -174,6 +174,7 @@ run_step() {
   specs) step_specs build ;;
   mpi) step_mpi build ;;
   install) check_built release build && suite install 120 sh tests/install.sh "$root/build" ;;
+  packages) step_packages ;;
   python) step_python ;;
   gemm) step_gemm ;;
   codec) step_codec ;;
@@ -287,6 +288,14 @@ step_mpi() {
   # Every topology with every compressor on more ranks than there are tensors, not a power of two.
   suite "$1 mpi exchange, 7 ranks" 300 env OMP_WAIT_POLICY=passive ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMPI_MCA_hwloc_base_binding_policy=none \
     sh scripts/mpirun.sh -n 7 "$root/$1/atomo-lua" test tests/mpi/exchange/exchange_matrix_spec.lua
+}
+
+# Debian packages: what is in them, and training from them.
+step_packages() {
+  for tool in cpack dpkg-deb dpkg-shlibdeps; do
+    have "$tool" || { skip packages "$tool is not installed (Debian: cmake, dpkg-dev)"; return 0; }
+  done
+  check_built package build/package && suite "build/package" 300 sh tests/packages.sh "$root/build/package"
 }
 
 # The Python package, by the first python3 that has NumPy. Tests of the hook need PyTorch, and say so if they are skipped.

@@ -15,19 +15,7 @@ end() {
 }
 trap end EXIT
 prefix=$room/moved
-passed=0 failed=0
-
-# expect NAME TEXT COMMAND...: the command must exit with 0 and its output must contain the text.
-expect() {
-  name=$1 text=$2; shift 2
-  if "$@" >"$room/out" 2>&1 </dev/null && { [ -z "$text" ] || grep -q -F -e "$text" "$room/out"; }; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "failed: $name: expected exit code 0 and \"$text\", got:"
-    sed 's/^/    /' "$room/out"
-  fi
-}
+. "$cmake_folder/../tests/support/expect.sh"
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 expect "cmake --install" "" cmake --install "$build" --prefix "$room/first"
@@ -62,6 +50,7 @@ int main(void)
 C
 pc=$(find "$prefix" -name atomo.pc)
 export PKG_CONFIG_PATH="${pc%/*}"
+expect "the library that bench_nn.lua --limit loads" "libatomo_bench.so" find "$prefix" -path '*/atomo/libatomo_bench.so'
 expect "pkg-config knows it" "" pkg-config --exists atomo
 # shellcheck disable=SC2046
 expect "a C program is built" "" cc use.c -o use $(pkg-config --cflags --libs atomo) "-Wl,-rpath,$(pkg-config --variable=libdir atomo)"

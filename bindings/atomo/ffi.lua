@@ -15,6 +15,7 @@ local function load_library()
     os.getenv "ATOMO_LIBRARY" or "",
     installed and here .. "/" .. where or "",
     here .. "/../libatomo.so",                               -- the build tree
+    "libatomo.so.0",                                         -- where only programs are run
     "atomo",
   } do
     if path ~= "" then

@@ -14,7 +14,7 @@ function M.versions()
   return v
 end
 
---- "atomo-lua 0.1.0, LuaJIT 2.1.0, Open MPI v4.1.4, ..."
+--- "atomo-lua 0.2.0, LuaJIT 2.1.0, Open MPI v4.1.4, ..."
 function M.version_text()
   local v = M.versions()
   return ("atomo-lua %s, LuaJIT %s, %s, %s, %s, oneDNN %s, compiler %s"):format(v.atomo, v.luajit, v.mpi,

@@ -23,15 +23,15 @@ local function median(list)
   return sorted[math.floor(#sorted / 2) + 1]
 end
 
-local library -- scripts/bench/conv_limit.c, beside libatomo; false: this build has none
+local library -- scripts/bench/conv_limit.c; false: this build has none
 
 --- Returns the benchmark's library; nil if the build has no oneDNN.
 local function load_library()
   if library ~= nil then return library or nil end
   local here = debug.getinfo(1, "S").source:match "^@(.*)/atomo/tools/conv_limit%.lua$" or "."
   local installed, where = pcall(require, "atomo_where") -- written by cmake --install
-  local path = here .. "/" .. (installed and where or "../libatomo.so")
-  local ok, loaded = pcall(ffi.load, (path:gsub("libatomo([^/]*)$", "libatomo_bench%1")))
+  local folder = installed and where:gsub("[^/]*$", "atomo") or ".."
+  local ok, loaded = pcall(ffi.load, ("%s/%s/libatomo_bench.so"):format(here, folder))
   library = ok and loaded
   if ok then
     ffi.cdef [[int atomo_bench_convolution(const double *x, const double *w, const double *y, const atomo_window *g,

@@ -18,7 +18,7 @@ from .registry import Entry, Option, compressors
 from .sampling import probabilities
 from .checks import Report, Row, verify
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["ArgumentError", "AtomoError", "Comparison", "Compressor", "DtypeError", "Entry", "FormatError",
            "LibraryError", "LimitError", "MismatchError", "NonFiniteError", "NumericError", "Option",
            "OutOfMemoryError", "Report", "Row", "ShapeError", "Stats", "UnsupportedError", "compare", "compressors",

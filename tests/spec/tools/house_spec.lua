@@ -3,6 +3,7 @@
 local scripts = require "support.root" .. "scripts/"
 package.path = scripts .. "?.lua;" .. package.path
 local layers, references, taste = require "house.layers", require "house.references", require "house.taste"
+local version = require "house.version"
 local spawn = require "support.spawn"
 
 local function sorted(tree)
@@ -38,6 +39,7 @@ local function faults_of(planted)
   for _, graph in ipairs {layers.of_c(tree, paths), layers.of_lua(tree, paths)} do layers.check(graph, fault) end
   references.check(tree, paths, fault)
   taste.check_help(tree, paths, fault)
+  version.check(tree, paths, fault)
   return list
 end
 
@@ -124,6 +126,17 @@ describe("check_house", function()
       {["scripts/a.lua"] = 'cli.parse {options = {{"augment", "flag", true, "crop"}}}\n'})
     finds("scripts/a.lua:2: one of the choices is empty",
       {["scripts/a.lua"] = '{"conv", "choice", "", "engine",\n  choices = {"", "auto"}}\n'})
+  end)
+
+  it("finds versions that differ from that of CMakeLists.txt, also in names of files", function()
+    local cmake = "project(atomo VERSION 1.2.3 LANGUAGES C)\n"
+    finds("CITATION.cff: version 1.2.2, project() in CMakeLists.txt has 1.2.3",
+      {["CMakeLists.txt"] = cmake, ["CITATION.cff"] = "a: b\nversion: 1.2.2\n"})
+    finds("a-1.2.2-1.rockspec (its name): version 1.2.2, project() in CMakeLists.txt has 1.2.3",
+      {["CMakeLists.txt"] = cmake, ["packaging/a-1.2.2-1.rockspec"] = 'x = 1\nversion = "1.2.3-1"\n'})
+    finds("__init__.py: version is not stated, project() in CMakeLists.txt has 1.2.3",
+      {["CMakeLists.txt"] = cmake, ["bindings/python/atomo/__init__.py"] = "import os\n"})
+    finds("CMakeLists.txt: project() states no VERSION", {["CMakeLists.txt"] = "project(atomo LANGUAGES C)\n"})
   end)
 
   it("lists lines of prose over 120 characters, not bytes", function()
