@@ -1,9 +1,9 @@
 /* request.c - point-to-point messages, and the life of requests.
  *
  * The sender sends a head of 16 bytes ahead of each message, with its type and length. So a receive of another type or
- * length fails with an error that names both. atomo_comm_set_checked turns heads off; both sides must agree.
- * A message of several pieces sends all but the first with a tag of its own, which the head tells, and the receiver
- * asks for them when it has the head. So a refused message is taken off whole, and leaves the next one alone.
+ * length fails with an error that names both. atomo_comm_set_checked turns heads off; both sides must agree. All pieces
+ * of a message except the first have a tag of their own, which the head contains; the receiver posts their receives
+ * after it has read the head. So a refused message is received as a whole, and the next message is not affected.
  *
  * A request holds a view of its tensor, so the bytes outlive the Lua value. A request that is freed before it is done
  * (such as an unfinished one that Lua collects) goes to a list, and its memory is freed when MPI no longer uses it.
@@ -95,7 +95,7 @@ static int post_piece(atomo_request *r, int i, bool sends)
                  : MPI_Irecv(p, count, type, peer, tag, to, &r->piece[i]);
 }
 
-/* Asks for the pieces after the first one of a message whose head has come. */
+/* Posts receives for the pieces after the first one of a message whose head has arrived. */
 static int receive_rest(atomo_request *r)
 {
     for (int i = r->first + 1; i < r->n; i++) {
@@ -105,7 +105,8 @@ static int receive_rest(atomo_request *r)
     return ATOMO_OK;
 }
 
-/* Takes off the pieces after the first one of a refused message. They are cut to nothing, which MPI calls an error. */
+/* Receives the pieces after the first one of a refused message into no memory, so that they leave the queue. MPI
+ * reports this as truncated, which is ignored. */
 static void discard_rest(atomo_request *r)
 {
     for (double left = r->head.bytes - (double)atomo__comm_chunk; left > 0; left -= (double)atomo__comm_chunk)
