@@ -18,8 +18,8 @@ local opts = atomo.cli.parse {
   },
   options = {
     {"gradients", "string", "", "folder of .npy files, one per tensor", metavar = "DIR"},
-    {"model", "string", "", "network of models/, whose gradient after three steps on the synthetic set is taken; " ..
-      "with neither: made-up gradients of ResNet-20", metavar = "NAME"},
+    {"model", "string", "", "network of models/: its gradient after three steps of training on the synthetic set; " ..
+      "without --gradients and --model: generated gradients of ResNet-20", metavar = "NAME"},
     {"compress", "string", "none entry taps svd:bits=32,fold=paper svd:bits=32 svd:bits=16 svd:bits=8 svd:bits=4 " ..
       "qsgd:bits=2 qsgd qsgd:bits=8 terngrad natural fp16 bf16 signsgd topk randk powersgd atomo-published",
       "compressors, separated by spaces"},
@@ -34,7 +34,7 @@ local opts = atomo.cli.parse {
 
 atomo.set_num_threads(opts.threads)
 local grads, names
-local source = opts.gradients ~= "" and opts.gradients or opts.model ~= "" and opts.model or "made-up ResNet-20 shapes"
+local source = opts.gradients ~= "" and opts.gradients or opts.model ~= "" and opts.model or "generated ResNet-20"
 if opts.gradients ~= "" then
   grads, names = gradients.folder(opts.gradients)
 elseif opts.model ~= "" then

@@ -10,7 +10,7 @@ local log = atomo.log
 
 local opts = atomo.cli.parse {
   name = "bench_exchange.lua",
-  about = "Exchanges made-up gradients between the ranks. Times are medians of whole steps (encode, transfer, " ..
+  about = "Exchanges generated gradients between the ranks. Times are medians of whole steps (encode, transfer, " ..
     "decode), without a backward pass that would overlap them. The link rate is measured first, from rank 0 to the " ..
     "last rank.",
   examples = {
@@ -24,7 +24,7 @@ local opts = atomo.cli.parse {
       "out", choices = topologies},
     {"compress", "string", "none svd:ratio=64,bits=8 entry:ratio=64", "compressors, separated by spaces; all: " ..
       "every built-in one"},
-    {"repeat", "int", 5, "timed steps of each case, after one that is not; the median counts", min = 1},
+    {"repeat", "int", 5, "timed steps of each case, after one to warm up; the median counts", min = 1},
     {"seconds", "number", 20, "end a case after X seconds, with the steps done so far; leave it out if a step is " ..
       "expected to take longer", above = 0, unit = "s"},
     {"total", "number", 600, "begin no further case after X seconds", above = 0, unit = "s"},

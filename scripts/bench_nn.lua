@@ -28,7 +28,7 @@ local opts = cli.parse {
     {"batch", "int", 0, "images per step; 0: the network's usual number (64 or 128)", min = 0, unit = "images"},
     {"threads", "int", 1, "threads", min = 1, unit = "threads"},
     {"steps", "int", 10, "timed steps, after two warm-up steps", min = 1, unit = "steps"},
-    {"conv", "choice", "default", "what computes convolutions; default: ATOMO_CONV, else auto: Winograd where it pays",
+    {"conv", "choice", "default", "engine of the convolutions; default: ATOMO_CONV, else auto: Winograd where it pays",
       choices = {"default", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"profile", "flag", false, "also print time and rate of each operator, forward and backward"},
     {"limit", "flag", false, "also measure oneDNN's best time for each convolution, and its share of the step"},

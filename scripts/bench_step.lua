@@ -24,7 +24,7 @@ local opts = atomo.cli.parse {
     {"compress", "string", "none", "compressors, separated by spaces"},
     {"topology", "string", "default", "topology of the exchange", was_value = renamed.topology.values},
     {"steps", "int", 15, "timed steps of each kind, after three warm-up steps", min = 1},
-    {"checked", "choice", "true", "compare what the ranks are about to do before each collective",
+    {"checked", "choice", "true", "compare the ranks' operations before each collective",
       choices = {"true", "false"}},
     {"json", "string", nil, "append one JSON object per compressor to FILE", metavar = "FILE"},
   },

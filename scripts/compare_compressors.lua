@@ -18,7 +18,8 @@ local opts = atomo.cli.parse {
   },
   options = {
     {"gradients", "string", "", "folder of .npy files, one per tensor", metavar = "DIR"},
-    {"model", "string", "", "network of models/, trained for --steps steps; with neither: made-up gradients",
+    {"model", "string", "", "network of models/, trained for --steps steps; without --gradients and --model: " ..
+      "generated gradients",
       metavar = "NAME"},
     {"steps", "int", 20, "with --model: training steps before the gradient is taken", min = 0},
     {"ratio", "list", {16, 64, 256}, "dense bytes / message bytes, for compressors that take a ratio", of = "number"},
@@ -51,7 +52,7 @@ local function read_gradients()
   if opts.model ~= "" then
     return ("%s after %d steps"):format(opts.model, opts.steps), gradients.model(opts.model, opts.steps)
   end
-  return "made-up ResNet-20 shapes", gradients.made_up()
+  return "generated ResNet-20 shapes", gradients.made_up()
 end
 
 atomo.set_num_threads(opts.threads)

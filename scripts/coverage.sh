@@ -6,9 +6,9 @@ usage() {
   cat <<USAGE
 usage: sh scripts/coverage.sh [ctest's arguments]
   sh scripts/coverage.sh                  runs the tests labelled fast
-  sh scripts/coverage.sh -L 'unit|spec'   runs these
-Prints a line a file, lowest share first, and a last line for all. What ran before is counted too until
-build/coverage is removed. Unexecuted lines of one file:
+  sh scripts/coverage.sh -L 'unit|spec'   runs the tests with these labels
+Prints one line per file, lowest share first, and a last line for all files. Earlier runs are counted, too, until
+build/coverage is removed. To list the lines of a file that did not run:
   gcov -t -o build/coverage/CMakeFiles/atomo_objects.dir/runtime/core/memory.c.gcda runtime/core/memory.c | grep '#####:'
 USAGE
 }

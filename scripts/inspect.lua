@@ -1,4 +1,4 @@
---- Shows what is in a file or folder that training leaves: checkpoints, tensors, logs.
+--- Shows the contents of files and folders that training writes: checkpoints, tensors, logs.
 --   build/atomo-lua scripts/inspect.lua run
 local atomo = require "atomo"
 local cli = atomo.cli
@@ -7,7 +7,7 @@ local files = require "atomo.core.files"
 
 local opts = cli.parse {
   name = "inspect.lua",
-  about = "Shows what is in a folder of checkpoints, a checkpoint, a file of tensors or a log: model, step, " ..
+  about = "Shows the contents of a folder of checkpoints, a checkpoint, a file of tensors or a log: model, step, " ..
     "settings, files and whether their checksums are right; tensors with shape, size, norm, least and largest " ..
     "value; epochs.",
   examples = {

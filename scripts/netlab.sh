@@ -8,19 +8,19 @@ usage() {
   cat <<'USAGE'
 usage: sh scripts/netlab.sh run N RATE [options] -- COMMAND...   up, exec, down in one: always cleans up
        sh scripts/netlab.sh up N RATE [--name NAME]              builds the network and leaves it
-       sh scripts/netlab.sh exec [options] -- COMMAND...         mpirun COMMAND, one rank a host, on what is up
+       sh scripts/netlab.sh exec [options] -- COMMAND...         mpirun COMMAND on a network, one rank per host
        sh scripts/netlab.sh on HOST [--name NAME] -- COMMAND...  COMMAND alone, on host 1, 2, ...
-       sh scripts/netlab.sh down [--name NAME]                   ends what runs there and removes the network
+       sh scripts/netlab.sh down [--name NAME]                   ends its processes and removes the network
   N              2 to 64 hosts, 10.78.0.1 to 10.78.0.N, named h1 to hN
-  RATE           of every link, each way: 500kbit, 100mbit, 10gbit, or none (not shaped)
-  --per-host K   ranks a host (1); those of one host share memory
-  --mca KEY VAL  handed to mpirun
-  --name NAME    of the network (lab), where several are up at once
+  RATE           rate of every link, each way: 500kbit, 100mbit, 10gbit, or none (not shaped)
+  --per-host K   ranks per host (default 1); ranks of one host share memory
+  --mca KEY VAL  passed to mpirun
+  --name NAME    name of the network (default lab), for several networks at once
 examples:
   sh scripts/netlab.sh run 4 100mbit -- build/atomo-lua scripts/train_cifar.lua --model resnet18 --batch 16 --threads 1
   sh scripts/netlab.sh run 4 1gbit -- build/atomo-lua scripts/bench_exchange.lua
   sh scripts/netlab.sh up 2 10mbit; sh scripts/netlab.sh on 1 -- ping -c 3 10.78.0.2; sh scripts/netlab.sh down
-exit codes: COMMAND's; 2 misuse; 77 where this machine does not allow networks (no root, no namespaces, no tbf)
+exit codes: COMMAND's; 2 misuse; 77 if this machine does not allow networks (no root, no namespaces, no tbf)
 USAGE
 }
 

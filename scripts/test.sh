@@ -11,10 +11,10 @@ usage() {
   cat <<USAGE
 usage: sh scripts/test.sh [--fast] [--only STEP]... [--verbose] [--help]
   --fast        only: $fast_steps
-  --only STEP   only this step (may be given again); the build that it needs is made too
+  --only STEP   only this step (may be repeated), after the build that it needs
   --verbose     show the whole output of every suite, not only of those that fail
 steps: $all_steps
-environment: FUZZ_SECONDS (20) seconds for each fuzz target, TIME_SCALE (1) factor on every limit of silence
+environment: FUZZ_SECONDS (20) seconds for each fuzz target, TIME_SCALE (1) factor on the seconds after which a silent suite is stopped
 USAGE
 }
 

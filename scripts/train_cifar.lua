@@ -41,7 +41,7 @@ local opts = cli.parse {
     {"nesterov", "flag", false, "use Nesterov momentum"},
     {"schedule", "choice", "cosine", "learning rate schedule", choices = {"constant", "cosine", "step"}},
     {"warmup", "int", 0, "raise the learning rate linearly over the first N steps", min = 0, unit = "steps"},
-    {"conv", "choice", "default", "what computes convolutions; default: ATOMO_CONV, else auto: Winograd where it pays",
+    {"conv", "choice", "default", "engine of the convolutions; default: ATOMO_CONV, else auto: Winograd where it pays",
       choices = {"default", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"augment", "flag", true, "turn off random crop (4 pixels) and flip"},
     {"train-images", "int", 5000, "images of the synthetic training set", min = 1, unit = "images"},

@@ -5,7 +5,7 @@ local atomo = require "atomo"
 
 local opts = atomo.cli.parse {
   name = "verify.lua",
-  about = "Checks what a compressor promises: unbiased, the variance that it states, orthonormal atoms, safe " ..
+  about = "Checks the promises of a compressor: unbiased, the variance that it states, orthonormal atoms, safe " ..
     "decoding. Prints each check with its figure and bound. Exit code 1 if a check fails.",
   examples = {
     "build/atomo-lua scripts/verify.lua --compress svd:ratio=16,bits=4",

@@ -10,7 +10,7 @@ local watch = require "atomo.tools.watch"
 local opts = cli.parse {
   name = "watch.lua",
   about = "Shows the last run of each log (--log of the training scripts) in the terminal while it runs: loss and " ..
-    "accuracy as charts, speed, where a step's time goes, the last epochs. Ends when all runs have ended.",
+    "accuracy as charts, speed, a step's time by stage, the last epochs. Ends when all runs have ended.",
   examples = {
     "build/atomo-lua scripts/watch.lua run.jsonl",
     "build/atomo-lua scripts/watch.lua none.jsonl svd.jsonl --every 10",

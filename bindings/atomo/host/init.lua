@@ -122,8 +122,26 @@ local function slowest_option()
   end
 end
 
+local TEST_USAGE = [[
+usage: atomo-lua test [options] [FILE or FOLDER]...
+Runs busted's specs in this program: the files *_spec.lua that the arguments name or contain. A spec may be named
+without its folder. Exit code 1 if one fails.
+  --slowest N        list the N slowest specs and files, too
+  --filter PATTERN   only specs whose names match the Lua pattern; --filter-out PATTERN: only the others
+  --tags TAGS        only specs with one of these #tags
+  --list             print the names of the specs, and run none
+  --help             print this text
+All other options of busted can be used, too. examples:
+  atomo-lua test tests/spec/tensor
+  atomo-lua test --slowest 10 tests/spec/docs/docs_spec.lua
+  mpirun -n 2 atomo-lua test tests/mpi
+]]
+
 --- Runs busted in this process on the specs that the arguments name. If a spec fails on any rank, all exit with code 1.
 function host.test()
+  for i = 1, #arg do
+    if arg[i] == "--help" or arg[i] == "-h" then return print((TEST_USAGE:gsub("\n$", ""))) end
+  end
   local ok, runner = pcall(require, "busted.runner")
   if not ok then
     error("atomo-lua test needs busted: apt install lua-busted\n(" .. runner:match("[^\n]*") .. ")", 0)

@@ -274,6 +274,15 @@ describe("atomo-lua test", function()
     has(out, "--slowest is 'none', expected a whole number above 0")
   end)
 
+  spec("--help prints its usage", function()
+    for _, option in ipairs {"--help", "-h"} do
+      local out, code = spawn.host("test " .. option)
+      assert.equal(0, code)
+      has(out, "usage: atomo-lua test")
+      has(out, "--slowest N")
+    end
+  end)
+
   spec("fails where the spec file itself is broken or missing", function()
     local path, remove = spawn.file "x = = 1"
     local out, code = spawn.host("test " .. path)

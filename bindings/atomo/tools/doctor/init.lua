@@ -8,9 +8,9 @@ local GROUPS = {"processor", "memory", "libraries", "clock", "network", "mpi"}
 
 local DECLARATION = {
   name = "doctor", usage = "atomo-lua doctor",
-  about = "Checks what this machine and build have, and says what to fix. Each line begins with ok, note (works, " ..
-    "but may be slow or surprise), skip (not checked) or fix (needs fixing). Exit code: 0, 1 if a line begins with " ..
-    "fix, 2 for wrong use.",
+  about = "Checks this machine and build, and tells what has to be fixed. Each line begins with ok, note (works, " ..
+    "but may be slow or cause trouble), skip (not checked) or fix (needs fixing). Exit code: 0, 1 if a line begins " ..
+    "with fix, 2 for wrong use.",
   examples = {"atomo-lua doctor", "atomo-lua doctor --no-mpi", "TMPDIR=/scratch atomo-lua doctor"},
   options = {
     {"mpi", "flag", true, "turn off the MPI round trip, a job of two ranks under mpirun"},
