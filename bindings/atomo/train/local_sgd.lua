@@ -67,6 +67,11 @@ local function each(self, fn)
   end)
 end
 
+--- Begins a round: parameters that are frozen now take no part in it, unless they train before it ends.
+function LocalSgd:begin_round()
+  each(self, function(anchor, p) anchor.requires_grad = p.requires_grad end)
+end
+
 --- Copies the parameters to the anchors, at the start of a run, when they are equal on all ranks.
 function LocalSgd:anchor()
   each(self, function(anchor, p) anchor:copy_(p) end)
@@ -107,7 +112,6 @@ function LocalSgd:step(step)
     self.optimizer:step()
     self:back()
   end
-  each(self, function(anchor, p) anchor.requires_grad = p.requires_grad end)
   return why
 end
 

@@ -203,6 +203,7 @@ end
 --- Begins a round of local SGD: copies the state that is restored if the round is given up.
 function Step:begin_round()
   self.in_round = true
+  self.local_sgd:begin_round()
   self.unit_before = self.unit
   self.before_round = self.before_round or new_undo()
   self.before_round:keep(self.model.buffers and self.model:buffers() or {})

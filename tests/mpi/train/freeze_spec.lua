@@ -1,6 +1,7 @@
 -- Freezing on several ranks: frozen parameters are not sent, the exchange makes a new plan when the set changes,
 -- replicas stay equal, and an error names ranks that freeze different parameters.
 local atomo = require "atomo"
+local checkpoints = require "support.checkpoints"
 local nn, world = atomo.nn, atomo.mpi.world
 
 local function net()
@@ -112,6 +113,41 @@ describe("parameters that are frozen in mid-run", function()
     assert.same(kept[4], kept[8])
     assert.same(kept[4], model[4].weight:totable())
     equal_on_all_ranks(model)
+  end)
+end)
+
+describe("a layer frozen between two rounds of local steps", function()
+  teardown(checkpoints.remove_all)
+  local FROM, ROUND = 4, 2 -- frozen after this step
+
+  --- Trains 8 steps, or up to `stop`, or from a checkpoint; returns the model and the layer's weights by step.
+  local function rounds(more, resumed)
+    local kept = {}
+    local options = {local_steps = ROUND, outer = {lr = 0.7, momentum = 0.9}}
+    for key, value in pairs(more or {}) do options[key] = value end
+    local model = train({steps = 8, train = options}, function(step, m)
+      if step == FROM or step == 0 and resumed then m[4]:freeze() end
+      kept[step] = m[4].weight:totable()
+    end)
+    return model, kept
+  end
+
+  it("does not move any more, also by the outer momentum", function()
+    local _, kept = rounds()
+    assert.is_false(kept[0][1][1] == kept[FROM][1][1])
+    assert.same(kept[FROM], kept[FROM + ROUND])
+    assert.same(kept[FROM], kept[8])
+  end)
+
+  it("is the same after a resume, within the round and after it", function()
+    local whole = rounds()
+    for _, stop in ipairs {FROM, FROM + 1} do
+      local path = checkpoints.path()
+      rounds {save = path, max_steps = stop}
+      local rest = rounds({resume = path}, true)
+      checkpoints.remove(path)
+      for name, t in pairs(whole:state_dict()) do assert.same(t:totable(), rest:state_dict()[name]:totable(), name) end
+    end
   end)
 end)
 

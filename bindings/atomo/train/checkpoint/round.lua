@@ -21,10 +21,19 @@ function M.buffers(run)
   return state
 end
 
+local function name_of(run, i) return run.names and run.names[i] or ("parameter %d"):format(i) end
+
 --- Returns the optimizer's parameters by name (the tensors themselves).
 local function parameters(run)
   local state = {}
-  for i, p in ipairs(run.optimizer.params) do state[run.names and run.names[i] or ("parameter %d"):format(i)] = p end
+  for i, p in ipairs(run.optimizer.params) do state[name_of(run, i)] = p end
+  return state
+end
+
+--- Returns by name of its parameter which anchors take part in the round.
+local function taking_part(run)
+  local state = {}
+  for i, anchor in ipairs(run.local_sgd.optimizer.params) do state[name_of(run, i)] = anchor.requires_grad end
   return state
 end
 
@@ -49,6 +58,7 @@ function M.put(bag, run)
   bag:put("round_buffers", buffers)
   bag:put("round_optimizer", optimizer)
   bag:put("round_parameters", parameters(run))
+  bag:put("round_anchors", taking_part(run))
   bag:put("round_sums", run.runner.round)
   bag:put("round_unit", {before = run.runner.unit_before})
 end
@@ -68,6 +78,11 @@ function M.restore(bag, run, where)
   copy_into(M.buffers(run), bag:section "round_buffers")
   named.load(run.optimizer, run.names, bag:section "round_optimizer", where)
   run.runner:begin_round()
+  local anchors = bag:section "round_anchors"
+  for i, anchor in ipairs(run.local_sgd.optimizer.params) do
+    local takes_part = anchors[name_of(run, i)]
+    if takes_part ~= nil then anchor.requires_grad = takes_part end
+  end
   run.runner.round, run.runner.unit_before = bag:section "round_sums", bag:section("round_unit").before
   copy_into(parameters(run), bag:section "round_parameters")
 end
