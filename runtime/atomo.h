@@ -68,7 +68,7 @@
 
 /* ---- core: version, cores, clock, the seed of fills -------------------------------------------------------------- */
 
-enum { ATOMO_ABI = 7 };
+enum { ATOMO_ABI = 8 };
 
 ATOMO_API int atomo_abi(void);
 ATOMO_API int atomo_num_cores(void);      /* cores that this process may run on (mpirun may have bound it to one) */

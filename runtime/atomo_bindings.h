@@ -156,6 +156,10 @@ ATOMO_API int atomo_codec_transform(const atomo_codec *c, int tensor, atomo_tens
 ATOMO_API int atomo_codec_rename(atomo_codec *c, const char *name);
 ATOMO_API int atomo_codec_plan_list(atomo_codec *c, int tensor, double atoms, int factors, const double *width,
                                     double entries, const char *name);
+/* Bits of each factor's entries in the messages of the tensors that are planned next: 2 to 32 as in option bits, 0 for
+ * the option's, ATOMO_INTEGERS for whole numbers up to 2^24 in magnitude, which are sent exactly. EARG for others. */
+enum { ATOMO_INTEGERS = -1 };
+ATOMO_API int atomo_codec_list_bits(atomo_codec *c, double first, double second, double third);
 /* _carry_factor, before anything is planned: messages end with a factor, at first 1, by which the decoded gradient is
  * multiplied. _set_factor writes another factor (0 or more) to the message for `tensor` at bytes [size]; *kept is that
  * factor truncated to 8 significant bits, as written. */

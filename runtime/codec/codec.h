@@ -36,6 +36,7 @@ struct atomo__plan {
     bool elsewhere;          /* messages decode to atoms (list.c), from which Lua computes the gradient */
     int factors;             /* 1 to 3 factors of each atom if `elsewhere`, set by plan_list; else 0 */
     int64_t factor_width[3]; /* entries of each factor */
+    int factor_bits[3];      /* bits of a factor's entry in messages; 0: integers, sent exactly */
     size_t body_max, scratch, state_size; /* bytes, set by the plan stage */
     const char *variant; /* set by the plan stage: makes the hash differ from that of other builds; NULL: none */
     void *state;         /* [state_size] of the atom set or compressor */
@@ -144,6 +145,10 @@ struct atomo_codec {
         double drift, weight;      /* sums over tensors of planned bits * log(T called for / T), and of planned bits */
     } stream;
     atomo__pending pending;
+    struct {                      /* arguments of plan_list and list_bits for the plan stage of list.c */
+        int factors;              /* 0: the plan has one factor */
+        double width[3], bits[3]; /* of each factor; bits 0: option bits, ATOMO_INTEGERS: exact integers */
+    } list;
     atomo_codec_stats stats;
     struct { /* copies of the fields above from before this step (undo.c) */
         struct atomo__price stream;

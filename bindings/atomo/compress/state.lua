@@ -1,7 +1,8 @@
 --- state_dict and load_state_dict of compressors, for checkpoints. The state has two parts: the memory (f32: residuals
 -- of error feedback, PowerSGD's factors) and the learnt state (bytes: prices, kept bases, auto's choices). Form: {["1"]
 -- = memory of tensor 1, ["learnt.1"] = learnt state of tensor 1, ["learnt.0"] = learnt state of the step, ...}; a
--- scripted compressor also has ["lane1.learnt.1"] and so on, the states of its lanes.
+-- scripted compressor also has ["lane1.learnt.1"] and so on, the states of its lanes, and ["state.1"] (bytes), what the
+-- user's functions keep for tensor 1.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local C, check, raise = f.C, f.check, f.raise
@@ -12,10 +13,11 @@ local M = {}
 local function load_one(self, name, t)
   local what = ("%s: load_state_dict: '%s'"):format(self.name, tostring(name))
   local learnt = tostring(name):match "^learnt%.(%d+)$"
-  T.expect(t, what, learnt and "u8" or "f32")
-  local i = tonumber(learnt or name)
+  local state = tostring(name):match "^state%.(%d+)$"
+  T.expect(t, what, (learnt or state) and "u8" or "f32")
+  local i = tonumber(learnt or state or name)
   if not i then raise(what .. " is no tensor's number, expected 0, 1, 2, ... or learnt.0, learnt.1, ...") end
-  local put = learnt and self.put_learnt or self.put_back
+  local put = learnt and self.put_learnt or state and self.put_state or self.put_back
   if i == 0 or self.shapes[i] then return put(self, i, t) end
   self.pending[i] = self.pending[i] or {}
   table.insert(self.pending[i], {put = put, tensor = T.outside_scope(t.clone, t)})
@@ -35,6 +37,10 @@ M.builtin = {}
 
 function M.builtin:put_back(i, memory) check(C.atomo_codec_set_memory(self.h, i, memory.h)) end
 function M.builtin:put_learnt(i, bytes) check(C.atomo_codec_set_learnt(self.h, i, bytes.h)) end
+
+function M.builtin:put_state(i)
+  raise(("%s: load_state_dict: 'state.%d' is of a compressor in Lua, which this one is not"):format(self.name, i))
+end
 
 function M.builtin:load_state_dict(state)
   self.pending = {}
@@ -77,6 +83,12 @@ function M.custom:put_back(i, memory)
   held:copy_(memory:view(held:shape()))
 end
 
+function M.custom:put_state(i, bytes)
+  local kept = self.lanes[1].kept
+  if not kept then raise(("%s: load_state_dict: 'state.%d': it keeps no state"):format(self.name, i)) end
+  kept:load(i, bytes)
+end
+
 function M.custom:load_state_dict(state)
   self.pending = {}
   local lanes = {}
@@ -101,6 +113,8 @@ end
 function M.custom:state_dict()
   local state = {}
   for i, held in pairs(self.ef and self.held or {}) do state[("%d"):format(i)] = held:clone() end
+  local kept = self.lanes[1].kept
+  for i in pairs(kept and self.shapes or {}) do state[("state.%d"):format(i)] = kept:save(i) end
   for k, lane in ipairs(self.lanes) do
     for name, t in pairs(lane.codec:state_dict()) do state[("lane%d.%s"):format(k, name)] = t end
   end

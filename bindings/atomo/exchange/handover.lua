@@ -5,14 +5,17 @@ local T = require "atomo.tensor"
 
 local M = {}
 
---- Returns the ranks that have each memory, ascending, and its number of elements: {[name] = {numel=, rank, ...}}.
+--- Returns the ranks that have each memory, ascending, its number of elements and type: {[name] = {numel=, dtype=,
+--- rank, ...}}.
 --- [collective]
 local function holders(comm, held)
   local parts, all = {}, {}
-  for name, memory in pairs(held) do parts[#parts + 1] = ("%s%s%d%s"):format(name, "\0", memory:numel(), "\0") end
+  for name, memory in pairs(held) do
+    parts[#parts + 1] = table.concat {name, "\0", ("%d %s"):format(memory:numel(), memory:dtype()), "\0"}
+  end
   for r, text in ipairs(comm:allgatherv(table.concat(parts))) do
-    for name, numel in text:gmatch "(%Z+)%z(%d+)%z" do
-      all[name] = all[name] or {numel = tonumber(numel)}
+    for name, numel, dtype in text:gmatch "(%Z+)%z(%d+) (%w+)%z" do
+      all[name] = all[name] or {numel = tonumber(numel), dtype = dtype}
       table.insert(all[name], r - 1)
     end
   end
@@ -34,7 +37,7 @@ local function move(comm, held, name, found, owner)
   local from = owner and source(found, owner)
   if from and from ~= owner then
     if comm.rank == from then comm:send(held[name], owner) end
-    if comm.rank == owner then held[name] = comm:recv(T.outside_scope(T.empty, {found.numel}), from) end
+    if comm.rank == owner then held[name] = comm:recv(T.outside_scope(T.empty, {found.numel}, found.dtype), from) end
   end
   if not from or comm.rank ~= owner then held[name] = nil end
   return from ~= nil

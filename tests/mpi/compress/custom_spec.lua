@@ -3,7 +3,7 @@ local atomo = require "atomo"
 local world = atomo.mpi.world
 local root = require "support.root"
 
-for _, name in ipairs {"haar", "head_tail"} do
+for _, name in ipairs {"haar", "head_tail", "past_directions"} do
   dofile(root .. "scripts/atoms/" .. name .. ".lua")
 end
 
@@ -31,6 +31,55 @@ describe("a compressor in Lua", function()
         end
       end
       assert.is_true(ex:stats().variance >= 0)
+    end)
+  end
+end)
+
+describe("the state of a decomposition", function()
+  local shapes = {{8, 3, 3, 4}, {5}, {12, 30}}
+
+  --- Runs steps first .. last; returns the averages. given_up: a step that is dropped before the last.
+  local function run(ex, first, last, given_up)
+    local averages = {}
+    for step = first, last do
+      local function push(seed)
+        atomo.manual_seed(seed)
+        local grads = {}
+        for i, shape in ipairs(shapes) do grads[i] = atomo.randn(shape) end
+        for i = #grads, 1, -1 do ex:push(i, grads[i]) end
+        return grads
+      end
+      if given_up and step == last then
+        push(7 + world.rank)
+        ex:average()
+        ex:drop()
+      end
+      local grads = push(100 * step + world.rank)
+      ex:finish()
+      for _, g in ipairs(grads) do averages[#averages + 1] = g end
+    end
+    return averages
+  end
+
+  for _, topology in ipairs {"allgather", "sharded", "ps"} do
+    it("is undone with its step and resumed from a checkpoint bit for bit, " .. topology, function()
+      local function open()
+        return atomo.exchange {compress = "past_directions:ratio=4,every=2", topology = topology, min_size = 10,
+          downlink = topology == "ps" and "compress" or nil}
+      end
+      local ex = open()
+      run(ex, 1, 3)
+      local saved, want = ex:state_dict(), run(ex, 4, 6)
+      local names = 0
+      for name in pairs(saved) do names = names + (name:find "state/" and 1 or 0) end
+      assert.is_true(names >= 2)
+      local resumed = open()
+      resumed:load_state_dict(saved)
+      resumed:set_step(3)
+      for k, g in ipairs(run(resumed, 4, 6, true)) do
+        assert.equal(0, (g - want[k]):norm_value(math.huge))
+        ex:check_replicas(g, "average " .. k)
+      end
     end)
   end
 end)

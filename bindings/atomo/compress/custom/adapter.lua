@@ -1,11 +1,12 @@
 --- Lanes: the adapters between scripted compressors and C codecs (stages 4 and 8). A lane transforms gradient i to a
 -- tensor, which its C codec encodes, and transforms the decoded tensor back to a gradient. C never calls Lua.
---   lane:plan(i, shape, name)   lane:code(i, g) -> tensor
+--   lane:plan(i, shape, name)   lane:code(i, g, key) -> tensor; key: {step=, rank=}
 --   lane:open(i)   lane:add_message(i, step, data, size, scale, acc, rank) -> bytes used, all   lane:close(i, acc)
 -- all: true if the message is the complete gradient in dense form; the other lanes then have no message.
 -- Any number of messages may be added between open and close; acc is complete after close.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local new_kept = require "atomo.compress.custom.kept"
 require "atomo.autograd.ops"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
@@ -92,15 +93,30 @@ Atoms.__index = Atoms
 Atoms.decomposes = true
 
 --- Makes a lane for atoms: coefficients and factors are sampled and encoded as rows (runtime/atoms/list.c). Each
---- message is reconstructed on its own.
-function M.atoms(codec, name, options, decompose, reconstruct)
-  return setmetatable({codec = codec, name = name, options = options, decompose = decompose,
-    reconstruct = reconstruct, shape = {}, width = {}, rows = {}, drawn = {}}, Atoms)
+--- message is reconstructed on its own. bits: a list, of each factor's entries; nil: as option bits.
+function M.atoms(codec, name, options, t, bits)
+  return setmetatable({codec = codec, name = name, options = options, decompose = t.decompose,
+    reconstruct = t.reconstruct, bits = bits or {}, kept = new_kept(name), names = {}, shape = {}, width = {},
+    whole = {}, rows = {}, drawn = {}}, Atoms)
 end
 
---- Calls decompose; returns lambda [n, 1] and a list of factors [n, d].
-local function decomposed(self, g)
-  local lambda, factors = self.decompose(g, self.options)
+--- Returns factor k, checked: a contiguous tensor [n, width] of f32, or of i32, which is sent exactly.
+local function checked_factor(self, k, factor, n)
+  local what = ("decompose's factor %d"):format(k)
+  local whole = T.is_tensor(factor) and factor:dtype() == "i32"
+  factor = whole and factor:contiguous() or result(self, what, factor)
+  if factor:dim() ~= 2 or factor:size(1) ~= n then
+    raise(("%s: %s is %s, expected [%d, width]: a row an atom, as many as lambda has"):format(self.name, what,
+      T.shape_text(factor), n))
+  end
+  return factor
+end
+
+--- Calls decompose; returns lambda [n, 1] and a list of factors [n, d]. info: as decompose gets it; default: of a plan,
+--- without a state.
+local function decomposed(self, g, info)
+  info = info or {tensor = 1, name = "plan", step = 0, rank = 0, state = {}}
+  local lambda, factors = self.decompose(g, self.options, info)
   lambda = result(self, "decompose's lambda", lambda)
   self.single = T.is_tensor(factors)
   local list = self.single and {factors} or factors
@@ -109,15 +125,18 @@ local function decomposed(self, g)
       type(list) == "table" and "an empty list" or "a " .. type(list)))
   end
   local n, out = lambda:numel(), {}
-  for k, factor in ipairs(list) do
-    factor = result(self, ("decompose's factor %d"):format(k), factor)
-    if factor:dim() ~= 2 or factor:size(1) ~= n then
-      raise(("%s: decompose's factor %d is %s, expected [%d, width]: a row an atom, as many as lambda has"):format(
-        self.name, k, T.shape_text(factor), n))
-    end
-    out[k] = factor
-  end
+  for k, factor in ipairs(list) do out[k] = checked_factor(self, k, factor, n) end
   return lambda:view(n, 1), out
+end
+
+--- Returns the bits of three factors for C: of i32 factors ATOMO_INTEGERS, 0 for option bits.
+local function bits_of(self, i, count)
+  local bits = {}
+  if #self.bits > 0 and #self.bits ~= count then
+    raise(("%s: bits has %d entries, decompose gives %d factors"):format(self.name, #self.bits, count))
+  end
+  for k = 1, 3 do bits[k] = self.whole[i][k] and C.ATOMO_INTEGERS or self.bits[k] or 0 end
+  return bits
 end
 
 function Atoms:plan(i, shape, name)
@@ -126,10 +145,15 @@ function Atoms:plan(i, shape, name)
   T.scope(function()
     local lambda, factors = decomposed(self, probe(shape))
     local n, width, columns = lambda:numel(), ffi.new("double[?]", #factors), 1
-    self.width[i] = {}
+    self.width[i], self.whole[i] = {}, {}
+    self.kept:forget(i)
+    self.names[i] = name or tostring(i)
     for k, factor in ipairs(factors) do
       self.width[i][k], width[k - 1], columns = factor:size(2), factor:size(2), columns + factor:size(2)
+      self.whole[i][k] = factor:dtype() == "i32"
     end
+    local bits = bits_of(self, i, #factors)
+    check(C.atomo_codec_list_bits(self.codec.h, bits[1], bits[2], bits[3]))
     check(C.atomo_codec_plan_list(self.codec.h, i, n, #factors, width, numel_of(shape), name))
     self.codec:planned(i, {n, columns})
     self.rows[i] = T.outside_scope(T.zeros, n, columns)
@@ -138,8 +162,10 @@ function Atoms:plan(i, shape, name)
   self.shape[i] = {unpack(shape)}
 end
 
-function Atoms:code(i, g)
-  local lambda, factors = decomposed(self, g)
+function Atoms:code(i, g, key)
+  local info = {tensor = i, name = self.names[i], step = key.step, rank = key.rank, state = self.kept:open(i)}
+  local lambda, factors = decomposed(self, g, info)
+  self.kept:close(i, info.state)
   local rows, n, at = self.rows[i], lambda:numel(), 2
   if n > rows:size(1) then
     raise(("%s: decompose gave %d atoms for a gradient %s, %d when it was planned; their number may depend on the " ..
@@ -148,9 +174,11 @@ function Atoms:code(i, g)
   if n < rows:size(1) then rows:zero_() end
   rows:narrow(1, 1, n):narrow(2, 1, 1):copy_(lambda)
   for k, width in ipairs(self.width[i]) do
-    if not factors[k] or factors[k]:size(2) ~= width then
-      raise(("%s: decompose's factor %d is %s, it was %d wide when planned; widths may depend only on the shape")
-        :format(self.name, k, factors[k] and T.shape_text(factors[k]) or "missing", width))
+    local factor = factors[k]
+    if not factor or factor:size(2) ~= width or (factor:dtype() == "i32") ~= self.whole[i][k] then
+      raise(("%s: decompose's factor %d is %s, it was %d wide and %s when planned; widths and types may depend only " ..
+        "on the shape"):format(self.name, k, factor and ("%s %s"):format(T.shape_text(factor), factor:dtype()) or
+        "missing", width, self.whole[i][k] and "i32" or "f32"))
     end
     rows:narrow(1, 1, n):narrow(2, at, width):copy_(factors[k])
     at = at + width
@@ -181,8 +209,8 @@ function Atoms:add_message(i, step, data, size, scale, acc, rank)
   if n == 0 then return f.number(used) end
   local factors, at = {}, 2
   for k, width in ipairs(self.width[i]) do
-    factors[k] = rows:narrow(1, 1, n):narrow(2, at, width):contiguous()
-    at = at + width
+    local factor = rows:narrow(1, 1, n):narrow(2, at, width):contiguous()
+    factors[k], at = self.whole[i][k] and factor:int() or factor, at + width
   end
   local weights = rows:narrow(1, 1, n):select(2, 1):contiguous()
   local g = self.reconstruct(weights, self.single and factors[1] or factors, self.shape[i], self.options)

@@ -44,8 +44,10 @@ end
 --- compressor's name and the user's options. Messages hold a hash of it, so other options' messages are refused.
 local function split(entry, values)
   local parts, label = {entry = values_of("entry", {}), _list = values_of("_list", {}), user = {}}, entry.name
+  parts.given = {}
   for j, option in ipairs(entry.options) do
-    local v = values[j] == values[j] and values[j] or option.standard
+    parts.given[option.key] = values[j] == values[j]
+    local v = parts.given[option.key] and values[j] or option.standard
     if option.owner == "ef" then
       parts.ef = v ~= 0
     elseif option.owner == "user" then
@@ -73,8 +75,8 @@ local function check_table(what, name, t, wanted, optional)
   local all = {unpack(wanted)}
   for key, kind in pairs(optional) do
     all[#all + 1] = key
-    if t[key] ~= nil and type(t[key]) ~= kind then
-      raise(("%s: %s: %s is a %s, expected a %s"):format(what, name, key, type(t[key]), kind))
+    if t[key] ~= nil and not (" " .. kind .. " "):find(" " .. type(t[key]) .. " ", 1, true) then
+      raise(("%s: %s: %s is a %s, expected a %s"):format(what, name, key, type(t[key]), kind:gsub(" ", " or a ")))
     end
   end
   table.sort(all)
@@ -113,25 +115,44 @@ end
 
 local function itself(g) return g end
 
---- Declares a compressor by atoms that depend on the gradient. decompose(g, options) returns lambda [n] and factors, a
---- tensor [n, d] or a list of up to three, such that g = sum_i lambda_i atom(row i of the factors). reconstruct(lambda,
---- factors, shape, options) returns this sum for any number of atoms. n and d may depend only on the shape. bits = 8
---- sends factors in 8 bits; atoms must then be linear in each factor. rest = true: what decompose returns is always
---- sent, and the rest of g is sampled by entries.
+--- Checks field bits of a decomposition: a number, or a list of one for each factor.
+local function check_bits(name, bits)
+  local allowed = spec.known()._list.options.bits.choices
+  for k, v in ipairs(type(bits) == "table" and bits or {bits}) do
+    local known = false
+    for _, choice in ipairs(allowed) do known = known or tonumber(choice) == v end
+    if not known then
+      raise(("decomposition: %s: bits%s is %s, expected %s"):format(name,
+        type(bits) == "table" and ("[%d]"):format(k) or "", tostring(v), table.concat(allowed, ", ")))
+    end
+  end
+end
+
+--- Declares a compressor by atoms that depend on the gradient. decompose(g, options, info) returns lambda [n] and
+--- factors, a tensor [n, d] or a list of up to three, such that g = sum_i lambda_i atom(row i of the factors).
+--- reconstruct(lambda, factors, shape, options) returns this sum for any number of atoms. n and d may depend only on
+--- the shape. info: {tensor= (its number), name=, step=, rank=, state=}; state is a table of tensors, numbers, texts,
+--- booleans and tables, kept for the tensor on this rank until the next step, and saved in checkpoints. A step that is
+--- given up leaves it as it was. bits = 8 sends factors in 8 bits, bits = {8, 4} each factor in its own; atoms must
+--- then be linear in each factor below 32 bits. A factor of type i32 (positions) is sent exactly, up to 2^24 in
+--- magnitude. rest = true: what decompose returns is always sent, and the rest of g is sampled by entries.
 ---@param name string
----@param t {decompose: function, reconstruct: function, bits: integer?, rest: boolean?, options: table?}
+---@param t {decompose: function, reconstruct: function, bits: integer|integer[]|nil, rest: boolean?, options: table?}
 local function decomposition(name, t)
   check_table("decomposition", name, t, {"decompose", "reconstruct"},
-    {options = "table", summary = "string", source = "string", bits = "number", rest = "boolean"})
-  local options = option_list(t.rest and "entry" or "_list", t.rest and {"bits"} or nil, {bits = t.bits},
-    t.options or {})
+    {options = "table", summary = "string", source = "string", bits = "number table", rest = "boolean"})
+  if t.bits ~= nil then check_bits(name, t.bits) end
+  local each = type(t.bits) == "table" and {unpack(t.bits)} or nil
+  local options = option_list(t.rest and "entry" or "_list", t.rest and {"bits"} or nil,
+    {bits = not each and t.bits or nil}, t.options or {})
   register(name, t, options, function(inner, parts, label, key)
+    local bits = not parts.given.bits and each or nil
     if not t.rest then
-      return {lanes.atoms(inner("_list", parts._list, key, label), name, parts.user, t.decompose, t.reconstruct)}
+      return {lanes.atoms(inner("_list", parts._list, key, label), name, parts.user, t, bits)}
     end
     local head = inner("_list", values_of("_list", {atoms = 1e15, bits = parts.bits}),
       {seed = (key.seed + 2 ^ 52) % 2 ^ 53, way = key.way}, label)
-    return {lanes.atoms(head, name, parts.user, t.decompose, t.reconstruct),
+    return {lanes.atoms(head, name, parts.user, t, bits),
       lanes.basis(inner("entry", parts.entry, key, label), name, parts.user, itself, itself)}
   end)
 end

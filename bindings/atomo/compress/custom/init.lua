@@ -112,10 +112,20 @@ local function hold_back(self, g, i, j, found, sent)
   return sent
 end
 
---- Ends a step of error feedback: the new residuals replace the old ones.
+--- Ends a step: the new residuals of error feedback and states of the user's functions replace the old ones.
 local function keep(self)
+  for _, lane in ipairs(self.lanes) do
+    if lane.kept then lane.kept:commit() end
+  end
   for i in pairs(self.changed) do
     self.held[i], self.sent[i], self.changed[i] = self.sent[i], self.held[i], nil
+  end
+end
+
+--- Forgets what a step has changed in the states of the user's functions.
+local function drop_kept(self)
+  for _, lane in ipairs(self.lanes) do
+    if lane.kept then lane.kept:drop() end
   end
 end
 
@@ -141,6 +151,7 @@ end
 --- string}. key: {step=, rank=}.
 local function encode_lanes(self, grads, ids, key, write)
   local dense = {}
+  if not self.streaming then drop_kept(self) end -- of an encode that has failed
   T.scope(function()
     local list, found = {}, {}
     self.square = 0
@@ -152,7 +163,7 @@ local function encode_lanes(self, grads, ids, key, write)
     local whole = list
     for k, lane in ipairs(self.lanes) do
       local coded = {}
-      for j, g in ipairs(list) do coded[j] = lane:code(ids[j], g) end
+      for j, g in ipairs(list) do coded[j] = lane:code(ids[j], g, key) end
       local at, bytes = write(lane.codec, coded)
       found[k] = at
       if k < #self.lanes then
@@ -277,6 +288,7 @@ end
 function Custom:undo_step()
   for _, lane in ipairs(self.lanes) do lane.codec:undo_step() end
   for i in pairs(self.changed) do self.changed[i] = nil end
+  drop_kept(self)
   self.streaming = false
 end
 
