@@ -28,7 +28,8 @@ local lazy = {
 local lazy_names = {
   versions = "atomo.core.version", version_text = "atomo.core.version",
   compressor = "atomo.compress", compressors = "atomo.compress", probabilities = "atomo.compress",
-  basis = "atomo.compress", decomposition = "atomo.compress", preset = "atomo.compress",
+  basis = "atomo.compress", decomposition = "atomo.compress",
+  codec = "atomo.compress", preset = "atomo.compress",
   verify = "atomo.tools.verify", exchange = "atomo.exchange", train = "atomo.train",
   elementwise = "atomo.autograd.elementwise", evaluate = "atomo.train.score",
 }

@@ -309,6 +309,6 @@ for name, method in pairs(state.builtin) do Compressor[name] = method end
 local declare = require "atomo.compress.custom.declare"
 return {
   compressor = compressor, compressors = compressors, probabilities = require "atomo.compress.probabilities",
-  basis = declare.basis, decomposition = declare.decomposition, preset = spec.preset,
+  basis = declare.basis, decomposition = declare.decomposition, codec = declare.codec, preset = spec.preset,
   Compressor = Compressor, spec = spec,
 }

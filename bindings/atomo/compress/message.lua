@@ -43,4 +43,17 @@ function M.whole(name, what, used, size)
   end
 end
 
+--- Returns gradient g of tensor i, made contiguous; raises unless it is an f32 tensor without NaN or Inf. compressor:
+--- has name and names.
+function M.finite(compressor, g, i)
+  T.expect(g, ("%s: gradient %d"):format(compressor.name, i), "f32")
+  local bad, first = g:count_nonfinite()
+  if bad > 0 then
+    local name = compressor.names[i] or tostring(i)
+    raise(("%s: gradient of tensor %s %s: %d entries are NaN or Inf, the first is number %d"):format(compressor.name,
+      name, T.shape_text(g), bad, first))
+  end
+  return g:is_contiguous() and g or g:contiguous()
+end
+
 return M

@@ -83,3 +83,53 @@ describe("the state of a decomposition", function()
     end)
   end
 end)
+
+describe("a free compressor", function()
+  atomo.codec("int8", {
+    unbiased = true,
+    encode = function(g, _, info)
+      local scale = math.max(g:norm_value(math.huge), 1e-30) / 127
+      return {scale, ((g / scale + info.rand(g:shape())):floor() + 128):to "u8"}
+    end,
+    decode = function(parts) return (parts[2]:float() - 128) * parts[1] end,
+  })
+
+  for _, options in ipairs {{"allgather"}, {"sharded"}, {"ps"}, {"ps", "compress"}, {"hierarchical"}} do
+    for _, spec in ipairs {"int8", "int8:ef=true"} do
+      it(spec .. " averages over the ranks, topology " .. table.concat(options, " "), function()
+        local ex = atomo.exchange {compress = spec, min_size = 10, topology = options[1], downlink = options[2],
+          inter_node = options[1] == "hierarchical" and "allgather" or nil}
+        local dense = atomo.exchange {}
+        for step = 1, 3 do
+          atomo.manual_seed(100 * step + world.rank)
+          local a, b = {}, {}
+          for i, shape in ipairs {{8, 3, 3, 4}, {5}, {12, 30}} do
+            a[i] = atomo.randn(shape)
+            b[i] = a[i]:clone()
+          end
+          for i = 3, 1, -1 do
+            ex:push(i, a[i])
+            dense:push(i, b[i])
+          end
+          ex:finish()
+          dense:finish()
+          for i = 1, 3 do
+            ex:check_replicas(a[i], "gradient " .. i)
+            assert.is_true((a[i] - b[i]):norm_value(2) < 0.03 * b[i]:norm_value(2))
+          end
+        end
+      end)
+    end
+  end
+
+  it("whose decode depends on the rank is named before the first message", function()
+    if world.size == 1 then return end
+    atomo.codec("own_decode", {encode = function(g) return g:norm_value(2) end,
+      decode = function(parts, shape) return atomo.full(shape, parts * (1 + world.rank)) end})
+    local ex = atomo.exchange {compress = "own_decode", min_size = 10}
+    ex:push(1, atomo.randn(8, 9))
+    local ok, why = pcall(ex.finish, ex)
+    assert.is_false(ok)
+    assert.truthy(tostring(why):find("own_decode: tensor gradient 1: the ranks' functions make different", 1, true), why)
+  end)
+end)

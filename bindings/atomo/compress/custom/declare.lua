@@ -4,9 +4,10 @@ local f = require "atomo.ffi"
 local spec = require "atomo.compress.spec"
 local lanes = require "atomo.compress.custom.adapter"
 local custom = require "atomo.compress.custom"
+local new_free = require "atomo.compress.custom.free"
 local raise = f.raise
 
---- Returns the options of a scripted compressor: those of the C codec `of`, those of codec _list named in `more`, ef,
+--- Returns the options of a scripted compressor: those of the C codec `of` (nil: none), those of codec _list named in `more`, ef,
 --- then the user's. An option's field `owner` is "entry", "_list", "ef" or "user".
 local function option_list(of, more, standards, user)
   local list = {}
@@ -17,7 +18,7 @@ local function option_list(of, more, standards, user)
     if standards[copy.key] ~= nil then copy.standard = standards[copy.key] end
     list[#list + 1], list[copy.key] = copy, copy
   end
-  for _, option in ipairs(spec.known()[of].options) do
+  for _, option in ipairs(of and spec.known()[of].options or {}) do
     if option.key ~= "ef" then add(option, of) end -- error feedback works on the gradient, not on coefficients
   end
   for _, key in ipairs(more or {}) do add(spec.known()._list.options[key], "_list") end
@@ -157,4 +158,26 @@ local function decomposition(name, t)
   end)
 end
 
-return {basis = basis, decomposition = decomposition}
+--- Declares a free compressor, with the verbs of GRACE: encode(g, options, info) returns what is sent, a tensor (f32,
+--- i32 or u8), a text, a number, or a list of these; decode(parts, shape, options) returns the gradient of that shape.
+--- decode runs on other ranks and knows only the message. info: {tensor=, name=, step=, rank=, state= (as in
+--- atomo.decomposition), rand= (rand(2, 3): uniform numbers, keyed by seed, step, rank and tensor)}. unbiased = true
+--- claims E decode(encode(g)) = g; variance(g, options) claims E||ghat - g||^2 (absent: measured), bytes(shape,
+--- options) the most bytes of encode's result. verify checks these. Option ef adds error feedback. The gradient itself
+--- is sent where encode's result takes as many bytes.
+---@param name string
+---@param t {encode: function, decode: function, unbiased: boolean?, variance: function?, bytes: function?, options: table?}
+local function codec(name, t)
+  check_table("codec", name, t, {"encode", "decode"}, {options = "table", summary = "string", source = "string",
+    unbiased = "boolean", variance = "function", bytes = "function"})
+  local entry = {name = name, summary = t.summary or "written in Lua", source = t.source or "Lua",
+    unbiased = t.unbiased == true, options = option_list(nil, nil, {}, t.options or {})}
+  function entry.make(text, values, key)
+    local parts, label = split(entry, values)
+    return new_free {name = name, text = text, label = label .. (parts.ef and " ef" or ""), seed = key.seed,
+      way = key.way, ef = parts.ef, t = t, options = parts.user}
+  end
+  spec.register(entry)
+end
+
+return {basis = basis, decomposition = decomposition, codec = codec}

@@ -62,17 +62,6 @@ end
 
 -- ---- encoding ----------------------------------------------------------------------------------------------------
 
-local function check_gradient(self, g, i)
-  T.expect(g, ("%s: gradient %d"):format(self.name, i), "f32")
-  local bad, first = g:count_nonfinite()
-  if bad > 0 then
-    local name = self.names[i] or tostring(i)
-    f.raise(("%s: gradient of tensor %s %s: %d entries are NaN or Inf, the first is number %d"):format(self.name, name,
-      T.shape_text(g), bad, first))
-  end
-  return g:is_contiguous() and g or g:contiguous()
-end
-
 --- Returns for each gradient g minus the decoded message of the head, so that the rest includes the head's rounding.
 local function remainders(head, grads, ids, at)
   local rest = {}
@@ -156,7 +145,7 @@ local function encode_lanes(self, grads, ids, key, write)
     local list, found = {}, {}
     self.square = 0
     for j, g in ipairs(grads) do
-      list[j] = check_gradient(self, g, ids[j])
+      list[j] = message.finite(self, g, ids[j])
       if self.ef then list[j] = list[j] + self.held[ids[j]] end
       if #self.lanes == 2 then self.square = self.square + list[j]:norm_value(2) ^ 2 end
     end

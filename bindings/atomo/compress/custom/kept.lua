@@ -4,13 +4,13 @@
 -- tables of these; save returns it as bytes, bit for bit.
 local ffi = require "ffi"
 local T = require "atomo.tensor"
+local values = require "atomo.compress.custom.values"
 local raise = require("atomo.ffi").raise
 
 local Kept = {}
 Kept.__index = Kept
 
 local DEEPEST = 16 -- levels of tables in tables: a table that contains itself is refused
-local width = {f32 = 4, i32 = 4, u8 = 1}
 
 --- Returns a contiguous copy of a tensor that no scope frees.
 local function copy_of(t) return T.outside_scope(T.empty, t:shape(), t:dtype()):copy_(t) end
@@ -91,76 +91,13 @@ end
 --- Forgets the state of tensor i: it has another shape now.
 function Kept:forget(i) self.held[i], self.working[i], self.mine[i] = nil, nil, nil end
 
--- ---- bytes -------------------------------------------------------------------------------------------------------
-
-local function number_text(v) return ffi.string(ffi.new("double[1]", v), 8) end
-
---- Appends the bytes of v to parts: a letter for its kind, then its contents. Keys are in a fixed order.
-local function write(parts, v)
-  local function put(text) parts[#parts + 1] = text end
-  local kind = type(v)
-  if kind == "number" then return put("n" .. number_text(v)) end
-  if kind == "boolean" then return put(v and "t" or "f") end
-  if kind == "string" then return put("s" .. number_text(#v) .. v) end
-  if T.is_tensor(v) then
-    local shape, dtype = v:shape(), v:dtype()
-    put("x" .. ("%-3s"):format(dtype) .. number_text(#shape))
-    for _, d in ipairs(shape) do put(number_text(d)) end
-    return put(ffi.string(v.h.data, width[dtype] * v:numel()))
-  end
-  local keys = {}
-  for key in pairs(v) do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b)
-    if type(a) ~= type(b) then return type(a) == "number" end
-    return a < b
-  end)
-  put("{" .. number_text(#keys))
-  for _, key in ipairs(keys) do
-    write(parts, key)
-    write(parts, v[key])
-  end
-end
-
---- Returns the value that begins at byte `at` of text, and the byte after it. Raises for bytes that write did not make.
-local function read(text, at)
-  local function take(n)
-    if n < 0 or n ~= math.floor(n) or at + n - 1 > #text then error("its bytes end too early", 0) end
-    at = at + n
-    return text:sub(at - n, at - 1)
-  end
-  local function number() return ffi.cast("const double *", take(8) .. "\0")[0] end
-  local kind = take(1)
-  if kind == "n" then return number(), at end
-  if kind == "t" or kind == "f" then return kind == "t", at end
-  if kind == "s" then return take(number()), at end
-  if kind == "x" then
-    local dtype, shape, bytes = take(3):match "%S+", {}, 1
-    for d = 1, number() do shape[d] = number() end
-    for _, d in ipairs(shape) do bytes = bytes * d end
-    if not width[dtype] then error("its bytes have another form", 0) end
-    local data = take(width[dtype] * bytes)
-    local t = T.outside_scope(T.empty, shape, dtype)
-    ffi.copy(t.h.data, data, #data)
-    return t, at
-  end
-  if kind ~= "{" then error("its bytes have another form", 0) end
-  local out = {}
-  for _ = 1, number() do
-    local key, value
-    key, at = read(text, at)
-    value, at = read(text, at)
-    out[key] = value
-  end
-  return out, at
-end
+-- ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 --- Returns the state of tensor i as a u8 tensor; nil if it is empty.
 function Kept:save(i)
   local state = self.held[i]
   if not state then return end
-  local parts = {}
-  write(parts, state)
-  local text = table.concat(parts)
+  local text = values.write(state)
   local bytes = T.empty({#text}, "u8")
   ffi.copy(bytes.h.data, text, #text)
   return bytes
@@ -169,10 +106,10 @@ end
 --- Sets the state of tensor i to a result of save.
 function Kept:load(i, bytes)
   local text = ffi.string(bytes:contiguous().h.data, bytes:numel())
-  local ok, state, at = pcall(read, text, 1)
-  if not ok or at ~= #text + 1 or type(state) ~= "table" then
+  local state, why = values.read(text)
+  if type(state) ~= "table" then
     raise(("%s: load_state_dict: the state of tensor %d is no saved state: %s"):format(self.name, i,
-      ok and "other bytes follow it" or tostring(state)))
+      why or "it is no table"))
   end
   self:forget(i)
   self.held[i] = state
