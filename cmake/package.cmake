@@ -82,7 +82,7 @@ atomo_debian(lua atomo-lua science "trains neural networks on CPU clusters with 
 
 This package has the program atomo-lua, which runs Lua scripts on MPI ranks,
 its Lua modules, the models, the training scripts and the documentation."
-  SHLIBDEPS ON DEPENDS "libatomo0 ${same_version}" RECOMMENDS "openmpi-bin" SUGGESTS "curl | wget, luajit, lua-busted")
+  SHLIBDEPS ON DEPENDS "libatomo0 ${same_version}" RECOMMENDS "openmpi-bin, procps" SUGGESTS "curl | wget, luajit, lua-busted")
 atomo_debian(development libatomo-dev libdevel "ATOMO gradient compressors, development files" "${atomo_text}
 
 This package has the headers and pkg-config files of libatomo and

@@ -4,7 +4,7 @@
 # ends without its closing line counts as one failure. Logs: build/test-logs/.
 set -eu
 
-all_steps="lint build unit specs mpi install packages python gemm codec sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
+all_steps="lint build unit specs mpi install packages slurm python gemm codec sanitize-build sanitize-unit sanitize-specs sanitize-mpi tsan fuzz"
 fast_steps="lint build unit specs mpi install"
 
 usage() {
@@ -175,6 +175,7 @@ run_step() {
   mpi) step_mpi build ;;
   install) check_built release build && suite install 120 sh tests/install.sh "$root/build" ;;
   packages) step_packages ;;
+  slurm) check_built release build && suite slurm 900 sh tests/slurm.sh "$root/build" ;;
   python) step_python ;;
   gemm) step_gemm ;;
   codec) step_codec ;;

@@ -22,7 +22,7 @@ end
 -- Options of other programs that documents mention.
 local of_others = {}
 for option in ("--shm-size --prefix --preset --fresh --build --only-matching --mpi --kill-on-bad-exit --nodes " ..
-  "--ntasks-per-node --cpus-per-task --time --lua --cflags --libs --variable --oversubscribe --mca " ..
+  "--ntasks-per-node --cpus-per-task --time --signal --lua --cflags --libs --variable --oversubscribe --mca " ..
   "--install"):gmatch "%S+" do
   of_others[option] = true
 end

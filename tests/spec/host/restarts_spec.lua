@@ -47,16 +47,19 @@ describe("mpirun.sh --restarts with a training job", function()
   spec("saves and stops for SIGTERM, with 75 and without a restart", function()
     local up = os.tmpname()
     os.remove(up)
-    local command = ("%s--restarts 2 -n 2 --oversubscribe %s %s %s %s"):format(script, spawn.exe,
-      root .. "tests/support/endless_job.lua", up, dir)
-    local out, code = spawn.run("sh -c " .. spawn.quote(([[%s & pid=$!
-      until [ -e %s ] || ! kill -0 $pid; do sleep 0.05; done; kill -USR1 $pid; sleep 0.3; kill -TERM $pid
-      wait $pid]]):format(command, up)), {timeout = 60})
-    os.remove(up)
-    assert.equal(75, code, out)
-    assert.matches("step%-%d+ is saved, as SIGUSR1 asks", out)
-    assert.matches("step%-%d+ is saved, and the run stops", out)
-    assert.is_nil(out:find("mpirun.sh: the job ended", 1, true))
+    for _, restarts in ipairs {2, 0} do
+      local command = ("%s--restarts %d -n 2 --oversubscribe %s %s %s %s"):format(script, restarts, spawn.exe,
+        root .. "tests/support/endless_job.lua", up, dir)
+      local out, code = spawn.run("sh -c " .. spawn.quote(([[%s & pid=$!
+        until [ -e %s ] || ! kill -0 $pid; do sleep 0.05; done; kill -USR1 $pid; sleep 0.3; kill -TERM $pid
+        wait $pid]]):format(command, up)), {timeout = 60})
+      os.remove(up)
+      assert.equal(75, code, out)
+      assert.matches("step%-%d+ is saved, as SIGUSR1 asks", out)
+      assert.matches("step%-%d+ is saved, and the run stops", out)
+      assert.is_nil(out:find("mpirun.sh: the job ended", 1, true))
+      checkpoints.remove(dir)
+    end
   end, true)
 end)
 
