@@ -2,7 +2,7 @@
 local clock = require "atomo.ffi".C.atomo_time
 local M = {}
 
-function M.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+M.quote = require("atomo.core.shell_words").quote
 
 --- Returns a file's bytes, or nil if it cannot be read.
 function M.read(path)

@@ -25,7 +25,7 @@ end)
 --- Returns the number of this process, for names that are unique to this run of the tests.
 function spawn.pid() return ffi.C.atomo_test_getpid() end
 
-function spawn.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+spawn.quote = require("atomo.core.shell_words").quote
 
 local PATIENCE = 6 -- factor for time limits: on a busy machine a job takes several times as long
 

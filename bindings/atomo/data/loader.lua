@@ -2,7 +2,6 @@
 -- Order and augmentation depend only on (seed, epoch, image), not on the number of ranks or threads.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local number = require "atomo.core.number"
 local check_options = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
 local strict_fields = require "atomo.core.fields"
@@ -10,6 +9,7 @@ local own = require "atomo.data.own"
 local sets = require "atomo.data.set"
 local tensors = require "atomo.data.tensors"
 local transforms = require "atomo.data.transforms"
+local whole = require "atomo.data.whole_option"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.Loader
@@ -24,12 +24,6 @@ local known = {
   set = true, batch = true, rank = true, size = true, seed = true, shuffle = check_options.flag, augment = true,
   mean = true, std = true, drop_last = check_options.flag, background = check_options.flag,
 }
-
-local function whole(o, key, default, least)
-  local v = o[key]
-  if v == nil then v = default end
-  return number.expect_whole(v, "loader: " .. key, least, key == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
-end
 
 local function check_set(set)
   local kind = sets.kind(set)
@@ -46,9 +40,9 @@ local function options_of(o)
   T.expect(set.labels, "loader: set.labels", "i32")
   if set.images:dtype() ~= "f32" then T.expect(set.images, "loader: set.images", "u8") end
   local c = ffi.new "atomo_loader_options"
-  c.batch = whole(o, "batch", 64, 1)
-  c.rank, c.size = whole(o, "rank", 0, 0), whole(o, "size", 1, 1)
-  c.seed = whole(o, "seed", 0, 0)
+  c.batch = whole("loader", o, "batch", 64, 1)
+  c.rank, c.size = whole("loader", o, "rank", 0, 0), whole("loader", o, "size", 1, 1)
+  c.seed = whole("loader", o, "seed", 0, 0)
   c.shuffle = o.shuffle ~= false and 1 or 0
   c.drop_last = o.drop_last and 1 or 0
   c.background = o.background ~= false and 1 or 0

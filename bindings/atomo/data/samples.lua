@@ -5,6 +5,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local strict_fields = require "atomo.core.fields"
+local whole = require "atomo.data.whole_option"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 ---@class atomo.SampleLoader
@@ -15,12 +16,6 @@ local Loader = strict_fields({seeks = true}, "loader", "steps batch rank size se
 Loader.__index = Loader
 
 local M = {}
-
-local function whole(what, o, key, default, least)
-  local v = o[key]
-  if v == nil then v = default end
-  return number.expect_whole(v, ("%s: %s"):format(what, key), least, key == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
-end
 
 --- Makes a loader of n samples from the options batch=64, rank=0, size=1, seed=0, shuffle=true, drop_last=false.
 ---@param what string  for error texts: "tensors"

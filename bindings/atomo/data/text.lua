@@ -7,6 +7,7 @@ local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
 local strict_fields = require "atomo.core.fields"
+local whole = require "atomo.data.whole_option"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
 local M = {}
@@ -108,12 +109,6 @@ Loader.__index = Loader
 
 local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = O.flag}
 
-local function whole(o, name, default, least)
-  local v = o[name]
-  if v == nil then v = default end
-  return number.expect_whole(v, "text.loader: " .. name, least, name == "seed" and 2 ^ 53 or 2 ^ 31 - 1)
-end
-
 --- Makes a loader: text.loader {tokens=, batch=16, length=128, rank=0, size=1, seed=0, shuffle=true}. The text is cut
 --- into windows of `length` characters. Each window occurs once per epoch, on one rank, in an order that depends only
 --- on (seed, epoch).
@@ -122,9 +117,9 @@ function M.loader(o)
   O.check("text.loader", o, known)
   T.expect(o.tokens, "text.loader: tokens", "i32")
   local self = setmetatable({tokens = o.tokens, shuffle = o.shuffle ~= false, buffers = {}, current = {}}, Loader)
-  self.batch, self.length = whole(o, "batch", 16, 1), whole(o, "length", 128, 1)
-  self.size, self.seed = whole(o, "size", 1, 1), whole(o, "seed", 0, 0)
-  self.rank = whole(o, "rank", 0, 0)
+  self.batch, self.length = whole("text.loader", o, "batch", 16, 1), whole("text.loader", o, "length", 128, 1)
+  self.size, self.seed = whole("text.loader", o, "size", 1, 1), whole("text.loader", o, "seed", 0, 0)
+  self.rank = whole("text.loader", o, "rank", 0, 0)
   if self.rank >= self.size then
     raise(("text.loader: rank is %d of size %d, expected 0 to %d"):format(self.rank, self.size, self.size - 1))
   end

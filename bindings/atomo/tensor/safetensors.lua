@@ -6,6 +6,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local json = require "atomo.core.json"
 local header_of = require "atomo.tensor.safetensors_header"
+local little_endian = require "atomo.core.little_endian"
 local named = require "atomo.tensor.named_tensors"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
@@ -13,15 +14,6 @@ local M = {}
 local ELIMIT = -9 -- status code of atomo.h: a value does not fit
 
 local names = {f32 = "F32", i32 = "I32", u8 = "U8"}
-
-local function u64(n)
-  local bytes = {}
-  for i = 1, 8 do
-    bytes[i] = string.char(n % 256)
-    n = math.floor(n / 256)
-  end
-  return table.concat(bytes)
-end
 
 -- ---- writing -----------------------------------------------------------------------------------------------------
 
@@ -74,7 +66,7 @@ function M.save(path, tensors, metadata)
   if #text > header_of.most then
     raise(("safetensors: %s: a header of %d bytes, at most %d"):format(path, #text, header_of.most))
   end
-  check(C.atomo_raw_write(path, u64(#text) .. text, #text + 8, list, #order))
+  check(C.atomo_raw_write(path, little_endian.encode(8, #text) .. text, #text + 8, list, #order))
 end
 
 -- ---- reading -----------------------------------------------------------------------------------------------------

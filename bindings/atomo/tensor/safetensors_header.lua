@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local json = require "atomo.core.json"
+local little_endian = require "atomo.core.little_endian"
 local number = require "atomo.core.number"
 local C, raise = f.C, f.raise
 
@@ -32,8 +33,7 @@ local function read_text(path)
     file:close()
     refuse(path, "%s", problem or ("the file has %d bytes, the header's length takes 8"):format(size))
   end
-  local n = 0
-  for i = 8, 1, -1 do n = n * 256 + head:byte(i) end
+  local n = little_endian.decode(head, 1, 8)
   if n > M.most or 8 + n > size then
     file:close()
     refuse(path, "a header of %.0f bytes at offset 8, the file has %d, a header at most %d", n, size, M.most)

@@ -9,6 +9,7 @@
 -- (settings of an earlier run leave it out).
 local launcher = require "atomo.core.launcher"
 local renamed = require "atomo.core.renamed"
+local shell_words = require "atomo.core.shell_words"
 local suggest = require "atomo.core.suggest"
 local shown_help = require "atomo.tools.cli_help"
 local values = require "atomo.tools.cli_values"
@@ -250,10 +251,6 @@ function M.given(opts, name)
   return specs[opts] ~= nil and specs[opts].given[(name:gsub("-", "_"))] == true
 end
 
-local function quoted(text)
-  return text:match "^[%w%._/:=,%%%+@%-]+$" and text or "'" .. text:gsub("'", "'\\''") .. "'"
-end
-
 --- Returns all settings in effect as a command line, in lines of at most 100 columns.
 ---@return string
 function M.echo(opts)
@@ -264,7 +261,7 @@ function M.echo(opts)
     if o[2] == "flag" then
       parts[#parts + 1] = v and "--" .. o[1] or "--no-" .. o[1]
     elseif v ~= nil and v ~= "" and not (o.repeated and #v == 0) then
-      parts[#parts + 1] = ("--%s %s"):format(o[1], quoted(shown(v)))
+      parts[#parts + 1] = ("--%s %s"):format(o[1], shell_words.word(shown(v)))
     end
   end
   local lines, line = {}, "settings:"

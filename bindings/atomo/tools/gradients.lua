@@ -4,6 +4,7 @@ local raise = require("atomo.ffi").raise
 local T = require "atomo.tensor"
 local io_ = require "atomo.tensor.npy"
 local F = require "atomo.nn.functional"
+local quote = require("atomo.core.shell_words").quote
 local data = require "atomo.data"
 local optim = require "atomo.optim"
 
@@ -14,7 +15,7 @@ local M = {}
 ---@return atomo.Tensor[], string[]
 function M.folder(folder)
   local list, names, files = {}, {}, {}
-  local listing = io.popen("ls -- '" .. folder:gsub("'", "'\\''") .. "'")
+  local listing = io.popen("ls -- " .. quote(folder))
   for file in listing:lines() do files[#files + 1] = file:match "%.npy$" and file end
   listing:close()
   for _, file in ipairs(files) do

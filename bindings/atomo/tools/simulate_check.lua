@@ -4,9 +4,8 @@
 local simulate = require "atomo.tools.simulate"
 local cost = require "atomo.exchange.auto.cost"
 local log = require "atomo.core.log"
+local quoted = require("atomo.core.shell_words").quote
 local C = require("atomo.ffi").C
-
-local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
 --- Returns the paths of this program and of the folder scripts.
 local function paths()

@@ -3,6 +3,7 @@
 -- anything (pickle.lua).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local encode = require("atomo.core.little_endian").encode
 local pickle = require "atomo.nn.torch.pickle"
 local zip = require "atomo.nn.torch.zip"
 local C, refuse = f.C, zip.refuse
@@ -209,22 +210,13 @@ end
 
 -- ---- writing -----------------------------------------------------------------------------------------------------
 
-local function little(n, v)
-  local list = {}
-  for i = 1, n do
-    list[i] = string.char(v % 256)
-    v = math.floor(v / 256)
-  end
-  return table.concat(list)
-end
-
 local function number(v)
-  if v < 256 then return "K" .. little(1, v) end
-  if v < 2 ^ 31 then return "J" .. little(4, v) end
-  return "\138\8" .. little(8, v)
+  if v < 256 then return "K" .. encode(1, v) end
+  if v < 2 ^ 31 then return "J" .. encode(4, v) end
+  return "\138\8" .. encode(8, v)
 end
 
-local function text(s) return "X" .. little(4, #s) .. s end
+local function text(s) return "X" .. encode(4, #s) .. s end
 
 local function tuple(list)
   for i, v in ipairs(list) do list[i] = number(v) end
@@ -255,7 +247,7 @@ function M.write(path, entries)
     local key = e.tensor and key_of[e.tensor]
     if not key then
       key = tostring(#parts)
-      parts[#parts + 1] = {name = "archive/data/" .. key, contents = e.tensor or little(8, e.count)}
+      parts[#parts + 1] = {name = "archive/data/" .. key, contents = e.tensor or encode(8, e.count)}
       if e.tensor then key_of[e.tensor] = key end
     end
     items[#items + 1] = text(e.name) .. tensor_pickle(key, e.tensor and classes[e.tensor:dtype()] or "LongStorage",

@@ -2,7 +2,10 @@
 -- with every entry's bytes at a multiple of 64.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local little_endian = require "atomo.core.little_endian"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+
+local encode, decode = little_endian.encode, little_endian.decode
 
 local M = {}
 
@@ -10,13 +13,6 @@ local UNKNOWN = 0xFFFFFFFF -- stands for a number that is in the zip64 record
 
 function M.refuse(path, text, ...) raise(("torch: %s: " .. text):format(path, ...)) end
 local refuse = M.refuse
-
---- Returns the little-endian number of n bytes at byte `at` (from 1) of text.
-local function little(text, at, n)
-  local v = 0
-  for i = at + n - 1, at, -1 do v = v * 256 + (text:byte(i) or 0) end
-  return v
-end
 
 -- ---- reading -----------------------------------------------------------------------------------------------------
 
@@ -40,12 +36,12 @@ local function find_directory(file, path, size)
   local tail = read_at(file, path, from, size - from)
   local at = last(tail, "PK\5\6")
   if not at or #tail - at + 1 < 22 then refuse(path, "the archive has no directory: it was cut off") end
-  local count, bytes, offset = little(tail, at + 10, 2), little(tail, at + 12, 4), little(tail, at + 16, 4)
+  local count, bytes, offset = decode(tail, at + 10, 2), decode(tail, at + 12, 4), decode(tail, at + 16, 4)
   if offset == UNKNOWN or bytes == UNKNOWN or count == 0xFFFF then
-    local locator = at > 20 and tail:sub(at - 20, at - 17) == "PK\6\7" and little(tail, at - 12, 8)
+    local locator = at > 20 and tail:sub(at - 20, at - 17) == "PK\6\7" and decode(tail, at - 12, 8)
     local record = locator and read_at(file, path, locator, 56)
     if not record or record:sub(1, 4) ~= "PK\6\6" then refuse(path, "its zip64 directory is damaged") end
-    count, bytes, offset = little(record, 33, 8), little(record, 41, 8), little(record, 49, 8)
+    count, bytes, offset = decode(record, 33, 8), decode(record, 41, 8), decode(record, 49, 8)
   end
   return offset, bytes, count
 end
@@ -54,12 +50,12 @@ end
 local function zip64_of(extra, size, packed, offset)
   local at = 1
   while at + 3 <= #extra do
-    local id, n = little(extra, at, 2), little(extra, at + 2, 2)
+    local id, n = decode(extra, at, 2), decode(extra, at + 2, 2)
     if id == 1 then
       local from = at + 4
-      if size == UNKNOWN then size, from = little(extra, from, 8), from + 8 end
+      if size == UNKNOWN then size, from = decode(extra, from, 8), from + 8 end
       if packed == UNKNOWN then from = from + 8 end
-      if offset == UNKNOWN then offset = little(extra, from, 8) end
+      if offset == UNKNOWN then offset = decode(extra, from, 8) end
     end
     at = at + 4 + n
   end
@@ -78,15 +74,15 @@ function M.entries(path)
     local directory, at, list = read_at(file, path, from, bytes), 1, {}
     for _ = 1, count do
       if directory:sub(at, at + 3) ~= "PK\1\2" then refuse(path, "the directory of the archive is damaged") end
-      local method, crc = little(directory, at + 10, 2), little(directory, at + 16, 4)
-      local n, e, c = little(directory, at + 28, 2), little(directory, at + 30, 2), little(directory, at + 32, 2)
+      local method, crc = decode(directory, at + 10, 2), decode(directory, at + 16, 4)
+      local n, e, c = decode(directory, at + 28, 2), decode(directory, at + 30, 2), decode(directory, at + 32, 2)
       local name = directory:sub(at + 46, at + 45 + n)
-      local stored, offset = zip64_of(directory:sub(at + 46 + n, at + 45 + n + e), little(directory, at + 24, 4),
-        little(directory, at + 20, 4), little(directory, at + 42, 4))
+      local stored, offset = zip64_of(directory:sub(at + 46 + n, at + 45 + n + e), decode(directory, at + 24, 4),
+        decode(directory, at + 20, 4), decode(directory, at + 42, 4))
       if method ~= 0 then refuse(path, "'%s' is compressed, which PyTorch never does", name) end
       local head = read_at(file, path, offset, 30)
       if head:sub(1, 4) ~= "PK\3\4" then refuse(path, "'%s' has a damaged header", name) end
-      local data = offset + 30 + little(head, 27, 2) + little(head, 29, 2)
+      local data = offset + 30 + decode(head, 27, 2) + decode(head, 29, 2)
       if data + stored > size then refuse(path, "'%s' ends beyond the file: it was cut off", name) end
       list[name] = {offset = data, size = stored, crc = crc}
       at = at + 46 + n + e + c
@@ -116,15 +112,6 @@ end
 
 -- ---- writing -----------------------------------------------------------------------------------------------------
 
-local function bytes(n, v)
-  local list = {}
-  for i = 1, n do
-    list[i] = string.char(v % 256)
-    v = math.floor(v / 256)
-  end
-  return table.concat(list)
-end
-
 --- Returns text as u8 [n].
 local function tensor_of(text)
   local t = T.empty({#text}, "u8")
@@ -150,20 +137,20 @@ function M.write(path, entries)
   for _, e in ipairs(entries) do
     local t = type(e.contents) == "string" and tensor_of(e.contents) or e.contents
     local size = t:numel() * (t:dtype() == "u8" and 1 or 4)
-    local fields = bytes(2, 0) .. bytes(2, 0) .. bytes(2, 0) .. bytes(2, 33) .. bytes(4, crc_of(t)) .. bytes(4, size) ..
-      bytes(4, size) .. bytes(2, #e.name) -- flags, method, time, date (1 January 1980), crc, sizes
+    local fields = encode(2, 0) .. encode(2, 0) .. encode(2, 0) .. encode(2, 33) .. encode(4, crc_of(t)) ..
+      encode(4, size) .. encode(4, size) .. encode(2, #e.name) -- flags, method, time, date (1 January 1980), crc, sizes
     local pad = -(at + 30 + #e.name + 4) % 64
-    local extra = "FB" .. bytes(2, pad) .. ("Z"):rep(pad) -- as PyTorch's: padding that a reader skips
-    add(tensor_of("PK\3\4" .. bytes(2, 20) .. fields .. bytes(2, #extra) .. e.name .. extra))
+    local extra = "FB" .. encode(2, pad) .. ("Z"):rep(pad) -- as PyTorch's: padding that a reader skips
+    add(tensor_of("PK\3\4" .. encode(2, 20) .. fields .. encode(2, #extra) .. e.name .. extra))
     if size > 0 then add(t) end
-    directory[#directory + 1] = "PK\1\2" .. bytes(2, 20) .. bytes(2, 20) .. fields .. bytes(2, 0) .. bytes(2, 0) ..
-      bytes(2, 0) .. bytes(2, 0) .. bytes(4, 0) .. bytes(4, at) .. e.name
+    directory[#directory + 1] = "PK\1\2" .. encode(2, 20) .. encode(2, 20) .. fields .. encode(2, 0) .. encode(2, 0) ..
+      encode(2, 0) .. encode(2, 0) .. encode(4, 0) .. encode(4, at) .. e.name
     at = at + 30 + #e.name + #extra + size
     if at >= UNKNOWN then raise(("torch: %s: more than 4 GB, which is not written"):format(path)) end
   end
   local text = table.concat(directory)
-  add(tensor_of(text .. "PK\5\6" .. bytes(4, 0) .. bytes(2, #entries) .. bytes(2, #entries) .. bytes(4, #text) ..
-    bytes(4, at) .. bytes(2, 0)))
+  add(tensor_of(text .. "PK\5\6" .. encode(4, 0) .. encode(2, #entries) .. encode(2, #entries) .. encode(4, #text) ..
+    encode(4, at) .. encode(2, 0)))
   check(C.atomo_raw_write(path, "", 0, ffi.new("const atomo_tensor *[?]", #list, list), #list))
 end
 

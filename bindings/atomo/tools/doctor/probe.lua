@@ -1,7 +1,7 @@
 --- Access to the system for the checks of `atomo-lua doctor`: files, commands with a time limit, free space.
 local M = {}
 
-function M.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+M.quote = require("atomo.core.shell_words").quote
 
 --- Returns the text of a file, also of one in /proc; nil if it cannot be read.
 ---@param path string

@@ -1,6 +1,7 @@
 --- Child processes of a driver script: started by a shell, with output to a file, and ended with the driver. The driver
 -- must not run under mpirun (a rank must not start processes); it starts mpirun itself.
 local f = require "atomo.ffi"
+local words = require "atomo.core.shell_words"
 local ffi, C = f.ffi, f.C
 
 ffi.cdef [[
@@ -11,13 +12,7 @@ local M = {}
 
 local SIGTERM, SIGKILL, GRACE = 15, 9, 15 -- seconds of grace between the two signals
 
-function M.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
-
---- Returns a word of a command line, quoted if necessary.
-function M.word(text)
-  text = tostring(text)
-  return text:find "^[%w%._/:=,%%%+@%-]+$" and text or M.quote(text)
-end
+M.quote, M.word = words.quote, words.word
 
 --- Waits for the process; returns its exit code (128 + signal if a signal ended it), nil after `seconds`. It is not
 --- compiled by the JIT, because the hook that handles a signal to the driver does not run in compiled code.

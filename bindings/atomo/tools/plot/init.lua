@@ -2,6 +2,7 @@
 -- people can distinguish, and one kind of marker per series (stage 10).
 local f = require "atomo.ffi"
 local files = require "atomo.core.files"
+local shell_words = require "atomo.core.shell_words"
 local curve = require "atomo.tools.plot.line"
 local scale = require "atomo.tools.plot.scale"
 local svg = require "atomo.tools.plot.svg"
@@ -140,7 +141,7 @@ end
 function M.save_svg(path, text)
   files.save("plot", path .. ".svg", text)
   if f.C.atomo_mpi_started() == 1 then return {path .. ".svg"} end
-  local quoted = "'" .. path:gsub("'", "'\\''") .. "'"
+  local quoted = shell_words.quote(path)
   for _, command in ipairs {"rsvg-convert -z 2 -o %s.png %s.svg", "convert -density 192 %s.svg %s.png"} do
     if os.execute(("command -v %s >/dev/null 2>&1"):format(command:match "^%S+")) == 0 and
       os.execute(command:format(quoted, quoted) .. " 2>/dev/null") == 0 then
