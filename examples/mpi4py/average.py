@@ -24,4 +24,4 @@ for step in range(3):
 same = len(set(world.allgather(average.tobytes()))) == 1
 if world.rank == 0:
     print(f"{world.size} ranks: {len(message)} bytes in place of {truth.nbytes}; relative squared error {worst:.2f}; "
-          f"{'the same bits on all ranks' if same else 'RANKS DIFFER'}")
+          f"{'bit-identical on all ranks' if same else 'RANKS DIFFER'}")

@@ -21,7 +21,7 @@ def parse():
     parser.add_argument("--lr", type=float, default=0.1, help="learning rate at the start, cosine to 0 (default: 0.1)")
     parser.add_argument("--momentum", type=float, default=0.9, help="of SGD (default: 0.9)")
     parser.add_argument("--weight-decay", type=float, default=5e-4, help="of SGD (default: 5e-4)")
-    parser.add_argument("--max-steps", type=count, metavar="N", help="end after so many steps")
+    parser.add_argument("--max-steps", type=count, metavar="N", help="end after N steps")
     parser.add_argument("--no-augment", dest="augment", action="store_false",
                         help="turn off random crop (4 pixels) and flip")
     parser.add_argument("--seed", type=int, default=0, help="of initial values, order and draws (default: 0)")

@@ -15,7 +15,7 @@ enum { BITS = 2 };
 
 static const struct atomo__option options[] = {
     {"clip", ATOMO_OPTION_FLOAT, 0, 0, 1000, NULL,
-     "cut entries at so many standard deviations: a bias (the paper: 2.5); 0: off"},
+     "cut entries at this many standard deviations: a bias (the paper: 2.5); 0: off"},
     {"coding", ATOMO_OPTION_ENUM, CODING_PACKED, 0, 1, "packed|elias", "two bits an entry, or gaps in Elias codes"},
     {0}};
 

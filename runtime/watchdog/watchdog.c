@@ -195,7 +195,7 @@ static void look(watch *w, double dt)
     w->since = now.sequence == w->op.sequence && !waits ? w->since + dt : 0;
     if (w->told && !(same && waits)) {
         char line[600];
-        snprintf(line, sizeof line, "atomo-lua: %s: goes on after %.0f s in %s\n", atomo_mpi_label(), w->waited,
+        snprintf(line, sizeof line, "atomo-lua: %s: continues after %.0f s in %s\n", atomo_mpi_label(), w->waited,
                  w->op.operation);
         atomo__watchdog_say(line);
         w->told = false;

@@ -89,7 +89,7 @@ class Documents(Case):
             self.skipTest("mpi4py or mpirun is not installed (Debian: python3-mpi4py)")
         code, out = program("sh", "scripts/mpirun.sh", "-n", 2, sys.executable, "examples/mpi4py/average.py")
         self.assertEqual(code, 0, out)
-        self.assertIn("the same bits on all ranks", out)
+        self.assertIn("bit-identical on all ranks", out)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ describe("communicator", function()
 end)
 
 describe("collective", function()
-  it("refuses an operator's result, whose gradient would not know, and counts as a change in place", function()
+  it("refuses an operator's result, which would get a wrong gradient, and counts as a change in place", function()
     local w = atomo.param {1, 2}
     local y = w * 2
     for _, name in ipairs {"bcast", "allreduce", "reduce", "ibcast", "iallreduce", "recv", "irecv"} do
@@ -159,7 +159,7 @@ describe("collective", function()
     if me == 0 then assert.same({n, 0}, world:gather(e):shape()) else assert.is_nil(world:gather(e)) end
   end)
 
-  it("marks what it changed for autograd", function()
+  it("marks its changes for autograd", function()
     local w = atomo.param(atomo.ones(3))
     local loss = (w * w):sum()
     world:allreduce(w)
@@ -238,7 +238,7 @@ describe("byte counts", function()
     return out2 - out, in2 - inn
   end
 
-  it("are what each operation must move", function()
+  it("are the bytes that each operation must move", function()
     if os.getenv "ATOMO_MPI_CHECK" then return pending "every operation exchanges fingerprints besides" end
     local t = atomo.ones(100) -- 400 bytes
     local o, i = moved(function() own:allreduce(t) end)

@@ -36,7 +36,7 @@ local function step_of(text)
 end
 
 describe("over the ranks", function()
-  it("atomo.verify passes what is the same everywhere", function()
+  it("atomo.verify passes functions that give the same results on all ranks", function()
     turn = 0
     for _, text in ipairs {"svd:ratio=8", "ranks_shifted:ratio=8", "ranks_rebuilt:atoms=0.5"} do
       local report = atomo.verify(text, {shape = {6, 10}, draws = 100})

@@ -113,7 +113,7 @@ describe("the gradient of micro-batches and ranks is that of one big batch:", fu
     assert.is_true(info.loss ~= info.loss)
   end)
 
-  it("also a step whose share of ignored labels is not the first one's, by any compressor that is exact", function()
+  it("also a step with another share of ignored labels than the first, by any exact compressor", function()
     local n = 2 * world.size
     local x, y = make(2 * n, function(i) return i <= n and 1 or 3 end)
     local wanted = big(x:narrow(1, n + 1, n):contiguous(), y:narrow(1, n + 1, n):contiguous(), losses["ignored labels"])
@@ -132,7 +132,7 @@ describe("the gradient of micro-batches and ranks is that of one big batch:", fu
 end)
 
 describe("means over an epoch and a test set", function()
-  it("weigh by what is counted, whatever the ranks and batches", function()
+  it("weigh by counted labels, for any number of ranks and batches", function()
     local loss = losses["ignored labels"]
     local x, y = make(11, uneven)
     local _, value = big(x, y, loss)

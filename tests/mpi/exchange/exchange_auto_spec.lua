@@ -246,7 +246,7 @@ describe("auto", function()
     return joined(optimizer)
   end
 
-  it("goes on from a checkpoint with the choice that it was written with", function()
+  it("resumes from a checkpoint with the choice that is stored in it", function()
     local path = checkpoints.path()
     local ex = auto.new({compress = "adaptive", check_after = 10, seed = 1}, {network = slow})
     train(ex, {epochs = 1, save = path})
@@ -262,7 +262,7 @@ describe("auto", function()
     checkpoints.remove(path)
   end)
 
-  it("trains like any exchange, and says what it does in the log", function()
+  it("trains like any exchange, and logs its decisions", function()
     local path = world.rank == 0 and os.tmpname() or nil
     local ex = auto.new({compress = "adaptive", check_after = 10}, {network = slow})
     train(ex, {epochs = 3, log = path})

@@ -126,7 +126,7 @@ describe("the communication thread", function()
     assert.matches("are not in the tensor that holds them", ffi.string(C.atomo_last_error()))
   end)
 
-  it("takes no program that lacks what it works on, and no buffer without grains", function()
+  it("refuses a program without its operands, and a buffer without grains", function()
     for words, operations in pairs {["operation 1 of its program needs a field"] = {{"encode"}},
       ["operation 1 of its program is 0, with a communicator"] = {{"encode", world}},
       ["operation 2 of its program is 4, without a communicator"] = {{"reduce", world}, {"allgather"}}} do

@@ -39,7 +39,7 @@ local function run(ex, grads)
 end
 
 describe("every topology with every compressor", function()
-  it("leaves the same bits on all ranks, with overlap as without, or is refused with the list of what can", function()
+  it("is bit-identical on all ranks with and without overlap, or refused with valid topologies", function()
     local refused = 0
     for _, compress in ipairs(every_compressor()) do
       for _, o in ipairs(topologies) do

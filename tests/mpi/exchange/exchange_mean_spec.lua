@@ -57,7 +57,7 @@ end
 
 local function inner(a, b) return a:view(-1):dot(b:view(-1)):item() end
 
-describe("the mean of what is exchanged", function()
+describe("the mean of the exchanged gradients", function()
   local DRAWS, MORE = 60, 1000
 
   -- Per tensor, the mean of <u, ghat - average> over 60 draws in standard errors, for u the average itself (finds wrong

@@ -89,7 +89,7 @@ describe("replicas", function()
 end)
 
 describe("budgets", function()
-  it("of the whole step are met by what is sent", function()
+  it("of the whole step are met by the bytes sent", function()
     if world.size == 1 then return pending "one rank sends nothing" end
     local bytes, dense, n = 0, 0, 0
     run(world, 8, {compress = "entry:ratio=20", min_size = 500}, {on_step = function(s)
@@ -151,12 +151,12 @@ describe("the exchange refuses", function()
     return text
   end
 
-  it("what cannot work, naming what can", function()
+  it("invalid combinations, naming valid ones", function()
     assert.matches("messages of 'svd' cannot be added; those of bf16.*can go by topology allgather",
       message(atomo.exchange, {compress = "svd:ratio=4", topology = "allreduce"}))
   end)
 
-  it("options that there are not, and values that they cannot have, naming what they can", function()
+  it("unknown options and invalid values, naming valid ones", function()
     assert.matches("unknown option 'compres', did you mean 'compress'%?, options are comm, compress, topology",
       message(atomo.exchange, {compres = "none"}))
     for _, case in ipairs {

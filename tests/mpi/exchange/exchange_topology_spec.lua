@@ -41,7 +41,7 @@ local function setup(o, compress)
 end
 
 describe("every topology", function()
-  it("averages exactly what is sent whole", function()
+  it("averages uncompressed gradients exactly", function()
     for _, o in ipairs(topologies) do
       if possible(o) then
         local _, step, average = setup(o, "none")
@@ -195,7 +195,7 @@ describe("topologies refuse", function()
     return text
   end
 
-  it("what cannot work, naming what can", function()
+  it("invalid combinations, naming valid ones", function()
     if world.size == 1 then
       assert.matches("ps wants a server and at least one worker.*allgather", message {topology = "ps"})
     end

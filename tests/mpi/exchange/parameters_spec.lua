@@ -21,7 +21,7 @@ end
 local ways = {{}, {overlap = false}, {compress = "entry:ratio=2"}, {compress = "qsgd", topology = "sharded"},
   {topology = "hierarchical"}, {compress = "svd:ratio=2", topology = "hierarchical"}}
 
-describe("a loop of one's own whose ranks start with other parameters", function()
+describe("a user-defined loop whose ranks start with different parameters", function()
   if world.size == 1 then return pending "wants two ranks" end
   for _, way in ipairs(ways) do
     local name = ("%s %s%s"):format(way.topology or "default", way.compress or "none",
@@ -55,7 +55,7 @@ describe("a loop of one's own whose ranks start with other parameters", function
 
   it("trains with checked = false", function() step(atomo.exchange {checked = false}, layer(true)) end)
 
-  it("is not told so of gradients whose parameter one rank does not know", function()
+  it("is not reported for gradients whose parameter is unknown on a rank", function()
     local model, ex = layer(true), atomo.exchange {}
     model(atomo.ones(3, 6)):square():sum():backward()
     for i, p in ipairs(model:parameters()) do ex:push(i, world.rank == 0 and p.grad:clone() or p.grad) end

@@ -210,7 +210,7 @@ end)
 describe("the checkpoint of another model", function()
   teardown(checkpoints.remove_all)
 
-  it("is refused by both names, and by what differs", function()
+  it("is refused with both names and the differences", function()
     local dir = checkpoints.path()
     train {save = dir, settings = {model = "linear"}}
     local two = nn.Sequential {nn.Flatten(), nn.Linear(3072, 4), nn.Linear(4, 10)}

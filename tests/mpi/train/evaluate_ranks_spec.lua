@@ -4,7 +4,7 @@ local nn = atomo.nn
 local world = atomo.mpi.world
 
 describe("atomo.evaluate over ranks", function()
-  it("gives what one rank gives for the whole set, and leaves each rank's running statistics", function()
+  it("gives the result of one rank on the whole set, and keeps each rank's running statistics", function()
     atomo.manual_seed(6)
     local model = nn.Sequential {nn.Flatten(), nn.Linear(3072, 8), nn.BatchNorm1d(8), nn.Linear(8, 10)}
     local data = atomo.data.synthetic {train = 10, test = 33}

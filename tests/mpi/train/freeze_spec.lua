@@ -152,7 +152,7 @@ describe("a layer frozen between two rounds of local steps", function()
 end)
 
 describe("two runs over one exchange", function()
-  it("freeze what the first one trained", function()
+  it("freeze the parameters that the first one trained", function()
     local ex = atomo.exchange {comm = world, min_size = 100, compress = "entry:ratio=4"}
     local function tuned(prepare)
       return train({train = {exchange = ex}}, function(step, m) if step == 0 then prepare(m) end end)

@@ -89,7 +89,7 @@ local function run_all(first, last, told)
 end
 
 describe("random training scripts", function()
-  it("keep what every run must keep", function()
+  it("keep the invariants of every run", function()
     local asked = tonumber(os.getenv "ATOMO_RANDOM_SCRIPTS")
     local first = tonumber(os.getenv "ATOMO_RANDOM_SEED") or 1
     local total = asked or 24

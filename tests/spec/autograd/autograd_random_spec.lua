@@ -6,7 +6,7 @@ local atomo = require "atomo"
 local programs = require "support.random_program"
 
 describe("random autograd programs", function()
-  it("give the reference's gradients, or say what was changed in place", function()
+  it("give the reference's gradients, or name the tensor that was changed in place", function()
     local threads = atomo.num_threads()
     atomo.set_num_threads(1)
     local total = tonumber(os.getenv "ATOMO_RANDOM_PROGRAMS") or 2000

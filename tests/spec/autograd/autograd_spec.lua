@@ -93,7 +93,7 @@ describe("backward", function()
     assert.same({0, 0}, w.grad:totable())
   end)
 
-  it("adds in place what paths through convolutions and batch norm pass to one tensor", function()
+  it("adds gradients in place that paths through convolutions and batch norm pass to one tensor", function()
     -- the same network twice: as it is, and with every use of h through an operator that copies, so nothing is in place
     local F = atomo.F
     local copy = atomo.func {name = "copy", forward = function(_, x) return x:clone() end,

@@ -69,7 +69,7 @@ describe("elementwise", function()
     assert.is_true(bits[1] == bits[2])
   end)
 
-  it("names what is wrong", function()
+  it("names the fault", function()
     local function fails(text, fn, ...)
       local ok, message = pcall(fn, ...)
       assert.is_false(ok)

@@ -18,7 +18,7 @@ local function operator(give, keep)
   }
 end
 
-describe("what a user's backward returns", function()
+describe("results of a user's backward", function()
   local mask = atomo.tensor {5, 6, 7}
   local kept
   -- name -> {backward, what forward keeps}; each backward also stores its result in `kept`
@@ -156,7 +156,7 @@ describe("what a user's backward returns", function()
   end)
 end)
 
-describe("what a user's forward returns", function()
+describe("results of a user's forward", function()
   it("stays the user's: a constant, a global, a parameter is not marked", function()
     local shared = atomo.tensor {1, 2}
     local p = atomo.param {3, 4}

@@ -179,7 +179,7 @@ describe("a change in place", function()
     assert.equal(5, w:get(1, 1))
   end)
 
-  it("gives the operand its gradient: the sum of what is added, through a view too", function()
+  it("gives the operand its gradient, also through a view", function()
     local w, v = atomo.param {1, 2, 3}, atomo.tensor {4, 5, 6}
     local y = atomo.zeros(3)
     y:add_(w * 2);

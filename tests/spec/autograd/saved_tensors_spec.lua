@@ -122,7 +122,7 @@ describe("between forward and backward", function()
     assert.equal("", table.concat(without, ", "))
   end)
 
-  it("what backward does not read may change", function()
+  it("tensors that backward does not read may change", function()
     local w = atomo.param {1, 2, 3}
     for _, fn in ipairs {function(x) return x + 2 end, function(x) return x * 2 end, function(x) return x / 2 end,
       function(x) return x:exp() end, function(x) return x:sqrt() end, function(x) return x:relu() end,
@@ -134,7 +134,7 @@ describe("between forward and backward", function()
     end
   end)
 
-  it("a layer's buffers, and what an evaluation reads, may not", function()
+  it("a layer's buffers, and tensors that an evaluation reads, may not change", function()
     local bn = atomo.nn.BatchNorm2d(2)
     bn:eval()
     local x = atomo.param(atomo.randn(1, 2, 2, 2))
@@ -146,7 +146,7 @@ describe("between forward and backward", function()
     assert.matches("batch_norm: .*changed in place since", message(function() y:sum():backward() end))
   end)
 
-  it("nn.Checkpoint works out what its forward did, whatever was set since", function()
+  it("nn.Checkpoint repeats its forward, whatever was set since", function()
     local nn, F = atomo.nn, atomo.F
     local function gradient(wrap, between)
       atomo.manual_seed(11)
@@ -228,7 +228,7 @@ describe("a user-defined operator", function()
     assert.matches("root: a tensor that it saved", message(function() y:sum():backward() end))
   end)
 
-  it("may change in backward what it keeps itself", function()
+  it("may change its own tensors in backward", function()
     local counting = atomo.func {name = "counting", forward = function(ctx, x)
       ctx.calls = atomo.zeros(1)
       return x * 1

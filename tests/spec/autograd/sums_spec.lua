@@ -132,7 +132,7 @@ describe("einsum", function()
     assert.same({0, 2, 2}, atomo.einsum("bij,bjk->bik", atomo.zeros(0, 2, 3), atomo.zeros(0, 3, 2)):shape())
   end)
 
-  it("refuses what it does not offer, and what does not fit", function()
+  it("refuses unsupported equations and operands that do not fit", function()
     local e = atomo.einsum
     fails({"fails.lua:5: ", "letter 'i' twice in operand 1: a diagonal or trace is not supported"}, e, "ii->i", B)
     fails({"letter 'i' twice in the result"}, e, "ij->ii", A)

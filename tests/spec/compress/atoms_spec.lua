@@ -87,7 +87,7 @@ describe("bases", function()
     end
   end)
 
-  it("by rows is the one-dimensional of every so many rows, the last ones together", function()
+  it("by rows is the one-dimensional transform of groups of rows, the last rows together", function()
     atomo.manual_seed(2)
     local x = atomo.randn(7, 5, 3)
     for rows = 1, 9 do
@@ -149,7 +149,7 @@ describe("bases", function()
     end)
   end
 
-  it("are refused by name where there is none", function()
+  it("are refused by name in builds without them", function()
     local ok, message = pcall(transform, planned("svd", {4, 4}), atomo.randn(4, 4))
     assert.is_false(ok)
     assert.truthy(message:find("no fixed basis", 1, true))

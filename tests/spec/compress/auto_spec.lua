@@ -164,7 +164,7 @@ describe("auto", function()
     end
   end)
 
-  it("codes shapes of every kind, and decodes what another rank chose", function()
+  it("codes shapes of every kind, and decodes the choices of other ranks", function()
     for _, shape in ipairs {{1}, {7}, {1, 1, 1, 1}, {3, 1}, {1, 13}, {1031}, {5, 3, 3, 2}} do
       local a, b = atomo.compressor "auto:ratio=4", atomo.compressor "auto:ratio=4"
       local g, zero = atomo.randn(shape), atomo.zeros(shape)

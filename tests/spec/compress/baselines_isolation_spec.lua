@@ -33,7 +33,7 @@ describe("encoding", function()
     assert.same(first, second)
   end)
 
-  it("leaves the gradient and what lies beside the accumulator as they were", function()
+  it("changes neither the gradient nor the memory beside the accumulator", function()
     local g, room = atomo.randn(9, 3, 3, 7), atomo.zeros(11, 3, 3, 7)
     local before, acc = g:bytes(), room:narrow(1, 2, 9)
     for _, text in ipairs(all) do
@@ -89,7 +89,7 @@ describe("draws", function()
     end
   end)
 
-  it("of R ranks average out: 1/R of the variance, but for randk, whose ranks share their places", function()
+  it("of R ranks average out: 1/R of the variance, except for randk, whose ranks share their indices", function()
     local ranks = 50
     atomo.manual_seed(3)
     local g = atomo.randn(40, 100)

@@ -38,7 +38,7 @@ describe("a budget that is a function", function()
   setup(function() atomo.set_num_threads(1) end)
   teardown(function() atomo.set_num_threads(threads) end)
 
-  it("is asked before every step, with step, epoch and what the last step took", function()
+  it("is called before every step, with step, epoch and statistics of the last step", function()
     local asked = {}
     local c = atomo.compressor {name = "entry", budget = function(step, epoch, stats)
       asked[#asked + 1] = {step, epoch, stats.nbytes}

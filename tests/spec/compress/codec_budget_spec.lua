@@ -109,7 +109,7 @@ describe("probabilities", function()
     assert.same({0.5, 0.5}, p)
   end)
 
-  it("refuses budgets without a solution, naming what is wrong", function()
+  it("refuses budgets without a solution, naming the fault", function()
     local nan = 0 / 0
     local function fails(text, ...)
       local ok, message = pcall(atomo.probabilities, ...)

@@ -155,7 +155,7 @@ describe("budgets", function()
     end
   end)
 
-  it("leaves room for what travels dense in the step", function()
+  it("leaves room for the dense tensors of the step", function()
     local list = gradients(2)
     local c = atomo.compressor "entry:ratio=16"
     local dense = dense_bytes(list)

@@ -208,7 +208,7 @@ describe("a declaration", function()
     fails("did you mean 'rank'", atomo.compressor, "head_tail:rnak=2")
   end)
 
-  it("whose functions give the wrong thing is refused when it is used", function()
+  it("whose functions give invalid results is refused when it is used", function()
     local g = atomo.randn(4, 6)
     local function use(what, t)
       atomo.basis("wrong", t)

@@ -38,7 +38,7 @@ for _, entry in ipairs(atomo.compressors()) do
   if not entry.make then texts[#texts + 1] = entry.name end
 end
 
-describe("what error feedback holds back stays bounded:", function()
+describe("the residual of error feedback stays bounded:", function()
   for _, text in ipairs(texts) do
     it(text, function()
       atomo.manual_seed(11)

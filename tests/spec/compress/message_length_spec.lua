@@ -96,7 +96,7 @@ describe("the room planned for a message", function()
 end)
 
 describe("the dense form", function()
-  it("is what the message decodes to, so that the mean is the gradient's", function()
+  it("is the decoded message, so that its mean is the gradient", function()
     for _, text in ipairs {"entry:ratio=2", "qsgd:bits=2", "rows:ratio=1,bits=2", "length_entries:ratio=1.2"} do
       local g, c = atomo.tensor {3, -1, 0.5}, atomo.compressor(text)
       local report = atomo.verify(text, {shape = {3}, draws = 2000})

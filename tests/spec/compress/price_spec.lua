@@ -113,7 +113,7 @@ describe("the streaming form", function()
     end
   end)
 
-  it("pays no more variance than one exact price for all tensors would, but for 15 %", function()
+  it("has at most 15 % more variance than one exact price for all tensors", function()
     for _, spec in ipairs {"entry:ratio=32", "taps:ratio=32"} do
       local step, exact, streamed, least = stream(spec), atomo.compressor(spec), 0, 0
       for k = 0, 22 do

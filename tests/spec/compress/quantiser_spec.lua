@@ -71,7 +71,7 @@ describe("qsgd and terngrad", function()
     end
   end)
 
-  it("round up with the fraction's probability, not with what is left of it", function()
+  it("round up with the probability of the fraction, not with its complement", function()
     local g = atomo.full({4000}, 0.1)
     g:set(1, 1)
     local mean = 0

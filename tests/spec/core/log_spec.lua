@@ -33,7 +33,7 @@ describe("json", function()
     assert.equal(log.null, log.decode("[1,null]")[2])
   end)
 
-  it("refuses what has no JSON form, naming it", function()
+  it("refuses values without a JSON form, naming them", function()
     assert.error_matches(function() log.encode {a = {b = print}} end, "value%.a%.b is a function")
     assert.error_matches(function() log.encode {1, 2, x = 3} end, "array of 2 entries that also has the key x")
     local loop = {}

@@ -137,7 +137,7 @@ describe("on a full disk", function()
     end)
   end
 
-  it("the flight recorder reports it, and keeps what it wrote before", function()
+  it("the flight recorder reports it, and keeps its earlier file", function()
     local out, code = in_little_room [[
       local atomo, ffi = require "atomo", require "ffi"
       local C = require("atomo.ffi").C

@@ -27,7 +27,7 @@ describe("an unknown name of a module", function()
     unknown({"schedule.1:", "it has constant, cosine"}, atomo.schedule, 1)
   end)
 
-  it("does not hinder names of one's own, nor rawget", function()
+  it("allows user-defined names and rawget", function()
     assert.is_nil(rawget(atomo.nn, "Mine"))
     atomo.nn.Mine = 1
     assert.equal(1, atomo.nn.Mine)
@@ -40,7 +40,7 @@ describe("an unknown name of a tensor", function()
   local t = atomo.zeros(2, 3)
   local function unknown(texts, fn) fails({"unknown_names_spec.lua:", unpack(texts)}, fn) end
 
-  it("names the nearest, or what to write for names of other libraries", function()
+  it("names the nearest, or the equivalent of another library's name", function()
     unknown({"tensor.reshpe: a tensor has no such name (did you mean 'reshape'?)"}, function() return t:reshpe(6) end)
     unknown({"tensor.matmull", "'matmul'"}, function() return t:matmull(t) end)
     unknown({"tensor.require_grad", "'requires_grad'", "must be set before it is read"}, function()
@@ -52,7 +52,7 @@ describe("an unknown name of a tensor", function()
     unknown({"tensor.device", "main memory"}, function() return t.device end)
   end)
 
-  it("leaves fields of one's own alone", function()
+  it("allows user-defined fields", function()
     local u = atomo.zeros(1)
     assert.is_nil(u.owner)
     assert.is_nil(u.id)
@@ -61,7 +61,7 @@ describe("an unknown name of a tensor", function()
     assert.equal(5, u.reshap)
   end)
 
-  it("what is written for other names is there", function()
+  it("suggestions for other names exist", function()
     local names = "t transpose dim numel to dtype int float totable data save_npy matmul split size item uniform_"
     for name in names:gmatch "%S+" do assert.equal("function", type(t[name]), name) end
     assert.is_truthy(atomo.where and atomo.F.softmax and atomo.F.log_softmax)
@@ -71,7 +71,7 @@ end)
 describe("a method of tensors as a property", function()
   local t = atomo.zeros(2, 3)
 
-  it("says what to write", function()
+  it("names the correct form", function()
     fails({"unknown_names_spec.lua:", "tensor.shape is a method: write t:shape(...)", "t:size(1)"}, function()
       return t.shape[1]
     end)

@@ -173,7 +173,7 @@ describe("whole numbers", function()
     end)
   end
 
-  it("are what number.whole says", function()
+  it("are checked by number.whole", function()
     for _, case in ipairs {{3, 3}, {-0, 0}, {2 ^ 53, 2 ^ 53}, {2 ^ 53 + 2}, {nan}, {huge}, {1.5}, {"3"}, {5LL, 5},
       {5ULL, 5}, {9007199254740992LL, 2 ^ 53}, {9007199254740993LL}, {-9223372036854775807LL - 1},
       {0x8000000000000000ULL}} do

@@ -96,7 +96,7 @@ describe("a table of text", function()
     end)
   end)
 
-  it("of one part is standardised by what is not held out", function()
+  it("of one part is standardised by the samples that are not held out", function()
     with_file("a.csv", "x,y\n1,0\n2,1\n4,0\n8,1\n16,0\n", function(path)
       local d, raw = data.open(path, {test = 0.4, standardise = true}), data.open(path, {test = 0.4})
       local sum, squares = 0, 0

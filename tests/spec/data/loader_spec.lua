@@ -293,7 +293,7 @@ describe("the loader's life", function()
     assert.is_true(C.atomo_tensor_version(x.h) > before)
   end)
 
-  it("raises what fails on the thread at the step where it belongs", function()
+  it("raises an error of the thread at its step", function()
     for _, background in ipairs {true, false} do
       local set = numbered(20, 2, 2)
       set.classes = 18

@@ -113,7 +113,7 @@ describe("the loader of tensors", function()
     assert.equal(2, count) -- for 8 and for 5 samples
   end)
 
-  it("refuses what does not fit", function()
+  it("refuses invalid arguments", function()
     fails("x is missing", data.tensors, {y = ids})
     fails("y is a table", data.tensors, {x = ids, y = {1}})
     fails("x is a scalar", data.tensors, {x = atomo.tensor(1), y = ids})
@@ -195,7 +195,7 @@ describe("the loader of a user's set", function()
 end)
 
 describe("where a loader is expected", function()
-  it("a set is refused with what to do, and where a set is expected, data of two parts", function()
+  it("a set in place of a loader is refused with a remedy, and so are data of two parts in place of a set", function()
     local model = atomo.nn.Linear(2, 2)
     local o = {model = model, optimizer = atomo.optim.sgd {params = model:parameters(), lr = 0.1}}
     for _, set in ipairs {image_set, {x = images, y = ids}, own_set()} do

@@ -82,7 +82,7 @@ describe("documents", function()
     assert.is_nil(next(left))
   end)
 
-  it("--help says what a flag turns off, and offers no empty choice", function()
+  it("--help names the effect of a --no- flag, and has no empty choice", function()
     local faults, flags = {}, 0
     for _, program in ipairs(documents.programs.all()) do
       local text = documents.programs.help(program)
@@ -161,7 +161,7 @@ describe("documents", function()
       it(case[1], function() assert.matches(case[3], fault_of(case[2])) end)
     end
 
-    it("Lua that fails, at the page's line, and what one block leaves to the next", function()
+    it("Lua that fails, at the page's line, and variables that one block leaves to the next", function()
       local page = "# Page\n\n```lua\nlocal x = 2\n```\n\ntext\n\n```lua\nassert(x == 2)\n" ..
         "assert(x == 3, 'planted')\n```\n"
       assert.matches("docs/planted.md:11: planted", documents.run("docs/planted.md", page))

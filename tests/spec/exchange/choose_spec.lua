@@ -78,7 +78,7 @@ describe("the choice", function()
     end
   end)
 
-  it("keeps to what the user has named", function()
+  it("keeps the settings that the user has named", function()
     for _, row in ipairs(select(2, choice(hosts(4, 1e6), compressors, {topology = "ps", downlink = "compress"}))) do
       assert.is_true(row.compress == "none" and row.topology == "allreduce" or row.downlink == "compress")
       assert.not_equal("ps (downlink dense)", choose.topology_name(row))
@@ -101,7 +101,7 @@ describe("the choice", function()
     assert.is_true(has({ranks = 4, hosts = 2}, "hierarchical"))
   end)
 
-  it("leaves out what cannot work together", function()
+  it("leaves out invalid combinations", function()
     local net = hosts(4, 1e6)
     local function topologies(compress)
       local names = {}
@@ -154,7 +154,7 @@ describe("against the clock", function()
     assert.is_false(choose.better(coded, coded))
   end)
 
-  it("the network is corrected so that the model gives what was seen", function()
+  it("the network is corrected so that the model gives the measured time", function()
     for _, net in ipairs {hosts(4, 1.25e7), hosts(8, 1.25e8)} do
       for _, factor in ipairs {0.5, 2, 5} do
         local s = {compress = "none", topology = "allreduce", level = 1}

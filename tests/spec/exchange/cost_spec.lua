@@ -87,7 +87,7 @@ describe("a step's exchange", function()
     assert.equal(0, r.hidden)
   end)
 
-  it("is hidden behind backward but for the last bucket", function()
+  it("is hidden behind backward except for the last bucket", function()
     local w = work {message = 8 * MB, encode = 0, decode = 0, copy = 0, backward = 5}
     local r = cost.exchange(network(), w, {topology = "allreduce", compress = "none"})
     near(12.012 - 5, r.transfer) -- two buckets, 12.012 s
@@ -96,7 +96,7 @@ describe("a step's exchange", function()
     near(6.006, cost.exchange(network(), w, {topology = "allreduce", compress = "none"}).transfer)
   end)
 
-  it("allreduce of dense gradients counts the buckets of what is small too", function()
+  it("allreduce of dense gradients also counts the buckets of small tensors", function()
     local w = work {message = 4 * MB, small = 2 * MB, encode = 0, decode = 0, copy = 0, backward = 100}
     local r = cost.exchange(network(), w, {topology = "allreduce", compress = "none"})
     near((cost.ring(network(), 4 * MB) + cost.ring(network(), 2 * MB)) / 2, r.transfer) -- the last of two buckets
@@ -147,7 +147,7 @@ describe("a step's exchange", function()
     near(0.1, r.hidden)
   end)
 
-  it("sharded: all but the last of three batches goes both ways behind backward", function()
+  it("sharded: all except the last of three buckets goes both ways behind backward", function()
     local r = cost.exchange(network(), work {backward = 100}, {topology = "sharded", compress = "x"})
     near((6 * 5e-3 + 1.5) / 3, r.transfer)
   end)
@@ -179,7 +179,7 @@ describe("a step's exchange", function()
     near(2, one.transfer)
   end)
 
-  it("adds what travels dense whatever the compressor", function()
+  it("adds the dense tensors for every compressor", function()
     local some = cost.exchange(network(), work {small = MB}, {topology = "sharded", compress = "x"})
     local none = cost.exchange(network(), work(), {topology = "sharded", compress = "x"})
     near(none.wire + cost.ring(network(), MB), some.wire)

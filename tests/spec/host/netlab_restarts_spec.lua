@@ -13,7 +13,7 @@ describe("a host that is cut off", function()
   local said, allowed = spawn.run(netlab .. "run 2 none -- true", {timeout = 60})
   if allowed == 77 then return pending("this machine does not allow networks: " .. said) end
 
-  it("is left out, and the training goes on without a hand", function()
+  it("is left out, and the training continues by itself", function()
     local dir, name = checkpoints.path(), ("restart%d"):format(spawn.pid())
     local mca = ("plm_rsh_agent '%sscripts/netlab.sh agent %s';plm_rsh_no_tree_spawn 1;btl tcp,self;" ..
       "btl_tcp_if_include 10.78.0.0/24;oob_tcp_if_include 10.78.0.0/24;oob_tcp_keepalive_time 1;" ..

@@ -24,7 +24,7 @@ local function host(options, what, up) return ("%s %s %s %s %s"):format(spawn.ex
 describe("a signal", function()
   for _, what in ipairs {"compiled", "kernel", "pcall", "nested", "coroutine", "train", "gc"} do
     for _, options in ipairs {"", "-joff"} do
-      spec(("ends what goes on for ever: %s %s"):format(what, options), function()
+      spec(("ends an endless loop: %s %s"):format(what, options), function()
         local up = os.tmpname()
         for signal, code in pairs(CODES) do
           os.remove(up)
@@ -59,7 +59,7 @@ describe("a signal", function()
   spec("ends tests", function()
     local up = os.tmpname()
     local path, remove = spawn.file(([[describe("d", function()
-      it("goes on", function() _G.arg = {"pcall", %q} dofile %q end)
+      it("is endless", function() _G.arg = {"pcall", %q} dofile %q end)
       it("another", function() end)
     end)]]):format(up, job))
     for signal, code in pairs(CODES) do

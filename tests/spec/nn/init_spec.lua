@@ -57,7 +57,7 @@ describe("nn.init", function()
     assert.is_near(1, init.calculate_gain("leaky_relu", 1), 1e-12)
   end)
 
-  it("truncates normals: bounds and the variance of what remains", function()
+  it("truncates normals: bounds and the remaining variance", function()
     local w = init.trunc_normal_(weight(), 0, 1, -1, 1):detach()
     assert.is_true(w:abs():max():item() <= 1)
     assert.is_true(math.abs(std(w) / 0.5396 - 1) < 0.02) -- 1 - 2 phi(1) / (2 Phi(1) - 1), its root

@@ -152,7 +152,7 @@ describe("attention", function()
     assert.is_true((got - want):abs():max():item() < 1e-5)
   end)
 
-  it("with a causal mask does not see what comes later", function()
+  it("with a causal mask does not see later positions", function()
     local x = randn(1, 100, 12)
     local y = F.self_attention(x, {heads = 2, causal = true})
     x:narrow(2, 91, 10):fill_(7)

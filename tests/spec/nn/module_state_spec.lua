@@ -148,7 +148,7 @@ end)
 describe("load_state_dict", function()
   local function net() return nn.Sequential {nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)} end
 
-  it("with strict = false takes what is on both sides, and says what is not", function()
+  it("with strict = false loads the tensors on both sides, and names the others", function()
     local a, b = net(), net()
     local part, before = a:state_dict(), b[3].bias:totable()
     part["2.bias"], part.other = nil, atomo.ones(1)

@@ -17,7 +17,7 @@ function Net:forward(x) return self.last(self.blocks[1](self.first(x)) * self.sc
 describe("nn.Module", function()
   before_each(function() atomo.manual_seed(1) end)
 
-  it("registers what is assigned, in order, under PyTorch's names", function()
+  it("registers assigned modules and parameters in order, under PyTorch's names", function()
     local net = Net()
     assert.equal("scale first.weight first.bias blocks.0.weight blocks.1.weight blocks.1.bias " ..
       "last.1.weight last.1.bias",

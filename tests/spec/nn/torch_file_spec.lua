@@ -59,7 +59,7 @@ describe("atomo.torch", function()
     assert.equal(79 / 8, model[5].weight:get(1, 1))
   end)
 
-  it("writes what it reads: names, order, counts of batches, bits", function()
+  it("writes files as read: names, order, counts of batches, bits", function()
     with_file("", ".pt", function(path)
       local model, again = small(), small()
       atomo.torch.load(golden .. "torch_small.pt", model)
@@ -120,7 +120,7 @@ describe("atomo.torch", function()
     end)
   end)
 
-  it("does not match by order what is a weight here and a bias there", function()
+  it("does not match a weight with a bias by order", function()
     local function class(first, second)
       local Net = nn.Module:extend "Net"
       function Net:init()
@@ -137,7 +137,7 @@ describe("atomo.torch", function()
     end)
   end)
 
-  it("strips what wrappers add to names, and knows torchvision's for ResNets", function()
+  it("strips wrappers' prefixes from names, and knows torchvision's for ResNets", function()
     local Wrapper = nn.Module:extend "Wrapper"
     function Wrapper:init(module) self.module = module end
     with_file("", ".pt", function(path)
@@ -180,7 +180,7 @@ describe("atomo.torch", function()
     end
   end)
 
-  it("asks for the channels of images that a model joins to rows, and takes what it is told", function()
+  it("asks for the channels of images that a model flattens, and uses the option", function()
     local function mlp() return nn.Sequential {nn.Flatten(), nn.Linear(12, 2), nn.Linear(2, 2)} end
     with_file("", ".pt", function(path)
       local model, again = mlp(), mlp()
@@ -202,7 +202,7 @@ describe("atomo.torch", function()
     end)
   end)
 
-  it("names what does not fit, changes nothing then, and loads the rest with strict = false", function()
+  it("names tensors that do not fit, changes nothing then, and loads the others with strict = false", function()
     local model = small {width = 6}
     local before = model[1].weight:bytes()
     fails({"torch_small.pt does not fit", "wrong shape: 4.weight is [4,12], expected [6,12]", "5.weight"},

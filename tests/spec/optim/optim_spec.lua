@@ -129,7 +129,7 @@ describe("gradient clipping", function()
 end)
 
 describe("the average of weights", function()
-  it("follows its formula, swaps in and out, and goes on from its state", function()
+  it("follows its formula, swaps in and out, and continues from its state", function()
     local w, b = start()
     local ema = atomo.optim.ema {params = {w, b}, decay = 0.75}
     local want = 0.3

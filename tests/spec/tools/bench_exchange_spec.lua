@@ -29,7 +29,7 @@ describe("bench_exchange.lua", function()
     assert.matches("left out: allreduce with entry:ratio=8: .*cannot be added", out)
   end)
 
-  it("goes on where it was, draws, leaves out what takes too long", function()
+  it("continues where it was stopped, draws, leaves out cases that take too long", function()
     local base = os.tmpname()
     local args = (" --sizes 16K,1K --repeat 1 --topology sharded --compress none --plot %s --json %s"):format(base,
       base)

@@ -57,7 +57,7 @@ end)
 describe("watch.lua", function()
   if not spawn.possible() then return pending "runs in the host program, not under mpirun" end
 
-  it("prints a run that goes on, once, with the log's last line half written", function()
+  it("prints a run that has not ended, once, with the log's last line half written", function()
     with_file("", ".jsonl", function(path)
       write_run(path, 25, "svd:ratio=4")
       local file = io.open(path, "a")

@@ -71,7 +71,7 @@ describe("a frozen parameter", function()
   end)
 
   for _, kind in ipairs(kinds) do
-    it("takes no step of " .. kind .. ", and goes on where it was", function()
+    it("takes no step of " .. kind .. ", and continues where it was", function()
       local model = net()
       local more = {params = model:parameters(), lr = 0.1, weight_decay = 0.1}
       if kind == "sgd" or kind == "lars" then more.momentum = 0.9 end

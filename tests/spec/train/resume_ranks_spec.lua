@@ -49,7 +49,7 @@ describe("a checkpoint", function()
 
   for _, case in ipairs {{2, 4}, {4, 2}, {2, 1}, {1, 2}} do
     local from, to = unpack(case)
-    it(("of %d ranks goes on with %d: the schedule ends where it should"):format(from, to), function()
+    it(("of %d ranks resumes on %d: the schedule ends at its last step"):format(from, to), function()
       local out, code = run(from, 2)
       assert.equal(0, code, out)
       out, code = run(to, 3, "resume")
@@ -65,7 +65,7 @@ describe("a checkpoint", function()
 
   for _, case in ipairs {{2, 4, 11, 6}, {4, 2, 5, 10}, {2, 1, 3, 6}} do -- 64 / 4 / ranks steps an epoch
     local from, to, stop, here_then = unpack(case)
-    it(("made within an epoch of %d ranks goes on with %d: by the images seen"):format(from, to), function()
+    it(("made within an epoch of %d ranks resumes on %d: by the images seen"):format(from, to), function()
       local out, code = run(from, 3, nil, nil, stop)
       assert.equal(0, code, out)
       out, code = run(to, 3, "resume")

@@ -51,7 +51,7 @@ describe("train_lm.lua", function()
     end)
   end)
 
-  it("goes on from a checkpoint with the bits of a run that was not stopped, with compressors of --load", function()
+  it("resumes bit-identically to a run that was not stopped, with compressors of --load", function()
     with_name(function(name)
       verse(name .. ".txt")
       write(name .. ".lua", [[require("atomo").basis("same", {
