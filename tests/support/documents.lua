@@ -33,7 +33,7 @@ local function read(path) return assert(shell.read(path), path) end
 function M.pages()
   local list = {}
   for path in pairs(programs.files()) do
-    local page = path:find "^docs/[^/]+%.md$" or path:find "^[A-Z]+%.md$" and path ~= "CHANGELOG.md"
+    local page = path:find "^[^.].*%.md$" and path ~= "CHANGELOG.md"
     if page then list[#list + 1] = path end
   end
   table.sort(list)

@@ -53,7 +53,7 @@ describe("the choice", function()
     end
   end)
 
-  it("never takes longer than dense", function()
+  it("is never longer than dense", function()
     for rate = 5, 10, 0.25 do
       local taken, rows = choice(hosts(8, 10 ^ rate))
       assert.is_true(taken.step <= choose.best_of(rows, "none").step)

@@ -152,7 +152,7 @@ describe("a step's exchange", function()
     near((6 * 5e-3 + 1.5) / 3, r.transfer)
   end)
 
-  it("sharded with a budget: a rank takes in that many bytes, for any number of ranks", function()
+  it("sharded with a budget: a rank receives that many bytes, for any number of ranks", function()
     for _, ranks in ipairs {3, 4, 64, 1000} do
       local r = cost.exchange(network {ranks = ranks, hosts = ranks}, work {scales = 1},
         {topology = "sharded", compress = "x"})

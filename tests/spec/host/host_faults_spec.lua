@@ -230,7 +230,7 @@ describe("a stock luajit", function()
     assert.equal(0, code)
   end, true)
 
-  spec("takes the other ranks along when its script fails", function()
+  spec("ends the other ranks when its script fails", function()
     if not spawn.have "luajit" then return pending "luajit is missing" end
     if spawn.sanitized then return pending "built with a sanitizer" end
     local out, code = stock(3, [[local w = require "atomo".mpi.world

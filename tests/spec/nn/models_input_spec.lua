@@ -54,7 +54,7 @@ describe("MNIST's images, 28x28x1,", function()
 end)
 
 describe("a network", function()
-  it("takes the smallest images that it says, and other sizes", function()
+  it("accepts the smallest images that it names, and other sizes", function()
     for name, shapes in pairs {lenet = {{16, 16, 1}, {40, 33, 2}}, alexnet = {{29, 29, 1}, {70, 64, 2}},
       vgg11 = {{32, 32, 4}, {64, 40, 1}}, densenet40_12 = {{4, 4, 1}, {9, 7, 2}}, resnet20 = {{1, 1, 1}, {9, 17, 2}},
       mlp = {{5}, {2, 3, 4}}, mobilenet = {{1, 1, 1}}, wide_resnet16_4 = {{3, 5, 2}}} do

@@ -176,7 +176,7 @@ describe("load_state_dict", function()
     fails("got a tensor", b.load_state_dict, b, atomo.ones(1))
   end)
 
-  it("takes one copy of tied weights, and refuses two that differ", function()
+  it("accepts one copy of tied weights, and refuses two that differ", function()
     local function tied()
       local m = module(function(m)
         m.embedding = nn.Embedding(4, 3)
@@ -201,7 +201,7 @@ describe("load_state_dict", function()
     fails("missing: embedding.weight, out.weight", m.load_state_dict, m, {})
   end)
 
-  it("names a shared module under each of its names, and takes either", function()
+  it("names a shared module under each of its names, and accepts either", function()
     local m = module(function(m)
       m.a = nn.Linear(2, 2)
       m.b = m.a

@@ -47,7 +47,7 @@ describe("max_pool2d over 2x2 windows", function()
     end
   end
 
-  it("takes the largest, for channels that fill vectors and that do not, and odd sides", function()
+  it("selects the largest, for full and partial vectors of channels, and odd sides", function()
     atomo.manual_seed(3)
     for _, c in ipairs {1, 3, 15, 16, 17, 20, 32, 50} do
       agrees(atomo.randn(2, 4, 6, c))

@@ -226,7 +226,7 @@ describe("atomo.torch", function()
     fails("/nowhere/x.pt", atomo.torch.save, "/nowhere/x.pt", less)
   end)
 
-  it("refuses what is no state_dict, by what it is", function()
+  it("refuses a file that is no state_dict, naming its kind", function()
     local model = small()
     fails({"torch_module.pt", "it holds a Linear, not a state_dict", "torch.save(model.state_dict()"}, atomo.torch.load,
       golden .. "torch_module.pt", model)
@@ -309,7 +309,7 @@ describe("the restricted pickle", function()
     assert.equal(pickle.none, pickle.get(v, "c"))
   end)
 
-  it("says what is wrong with a damaged one, at any byte", function()
+  it("names the fault of a file damaged at any byte", function()
     local whole = "\128\2}q\0(X\1\0\0\0aK\1X\1\0\0\0b]q\1(K\2\136ehesu."
     for n = 0, #whole - 1 do
       local v, why = pickle.read(whole:sub(1, n))

@@ -81,7 +81,7 @@ describe("optimizers", function()
     return text
   end
 
-  it("refuse what makes no sense", function()
+  it("refuse invalid arguments", function()
     local w, b = start()
     assert.matches("unknown option 'momentun'", message(atomo.optim.sgd, {params = {w}, lr = 1, momentun = 1}))
     assert.matches("lr is %-1", message(atomo.optim.sgd, {params = {w}, lr = -1}))
@@ -118,7 +118,7 @@ describe("gradient clipping", function()
     assert.same({{3, 0, 0}, {0, 3.5, 0}}, w.grad:totable())
   end)
 
-  it("refuses what makes no sense", function()
+  it("refuses invalid arguments", function()
     local w, b = gradients()
     assert.error_matches(function() atomo.optim.clip_grad_norm({w, b, w}, 1) end, "parameter 3 is listed twice")
     assert.error_matches(function() atomo.optim.clip_grad_value({w, w}, 1) end, "parameter 2 is listed twice")

@@ -143,7 +143,7 @@ describe("npz files of numpy", function()
     assert.is_nil(tensors.other)
   end)
 
-  it("are told from npy files", function()
+  it("are distinguished from npy files", function()
     assert.error_matches(function() atomo.from_npy(golden .. "npz_stored.npz") end, "is an %.npz: use atomo%.from_npz")
     assert.error_matches(function() atomo.from_npz(golden .. "npy_f4.npy") end, "is an %.npy: use atomo%.from_npy")
     assert.error_matches(function() atomo.from_npz(5) end, "from_npz: path is a number, expected a string")

@@ -134,7 +134,7 @@ describe("linear algebra", function()
     end
   end)
 
-  it("refuses what LAPACK would hang on", function()
+  it("refuses matrices on which LAPACK would hang", function()
     local a = atomo.ones(3, 3)
     a:set(2, 3, math.huge)
     assert.has_error(function() atomo.svd(a) end)
@@ -170,7 +170,7 @@ describe("misuse", function()
     return text
   end
 
-  it("names what came and what was expected, at the caller's line", function()
+  it("names the value and the expected one, at the caller's line", function()
     local t = atomo.zeros(2, 3)
     assert.matches("tensor_spec.lua:%d+: .*%[2,3%].*%[2,3%]", message(function() return t:matmul(t) end))
     assert.matches("index 4 in dimension 2, expected 1 to 3", message(t.get, t, 1, 4))
@@ -209,7 +209,7 @@ describe("memory", function()
     assert.is_true(atomo.mem().live_blocks <= before)
   end)
 
-  it("keeps what asks to be kept, and frees on an error", function()
+  it("keeps tensors marked by keep, and frees the others on an error", function()
     local saved
     pcall(atomo.scope, function()
       saved = atomo.ones(3):keep()

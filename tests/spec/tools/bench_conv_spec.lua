@@ -21,7 +21,7 @@ describe("bench_conv.lua", function()
     end)
   end
 
-  it("says so where there is nothing to measure", function()
+  it("reports that there is nothing to measure", function()
     local out, code = spawn.host(script "bench_conv.lua" .. " --model mlp")
     assert.equal(0, code)
     assert.matches("mlp has no convolution that Winograd could do", out)
@@ -32,14 +32,14 @@ describe("train_cifar.lua --conv", function()
   if not spawn.possible() then return pending "runs in the host program, not under mpirun" end
   local train = script "train_cifar.lua" .. " --model lenet --train-images 64 --batch 8 --max-steps 2 --eval-every 0"
 
-  it("chooses what computes convolutions, and says it", function()
+  it("chooses the engine of convolutions, and prints it", function()
     local out, code = spawn.host(train .. " --conv direct")
     assert.equal(0, code, out)
     assert.matches("convolutions: direct", out)
     assert.matches("%-%-conv direct", out)
   end)
 
-  it("refuses what it does not know", function()
+  it("refuses unknown options", function()
     local out, code = spawn.host(train .. " --conv fast")
     assert.equal(2, code)
     assert.matches("conv", out)

@@ -37,7 +37,7 @@ describe("cli.parse", function()
     assert.same({}, o.compress)
   end)
 
-  it("takes every way of writing an option", function()
+  it("accepts every way of writing an option", function()
     for _, args in ipairs {{"--batch", "32"}, {"--batch=32"}, {"-batch", "32"}, {"-batch=32"}} do
       assert.equal(32, read(unpack(args)).batch)
     end
@@ -70,7 +70,7 @@ describe("cli.parse", function()
     refuse("%-%-ratio is '4,x', expected a list separated by commas, each a number", "--ratio", "4,x")
   end)
 
-  it("refuses what is unknown, missing, given twice or left over", function()
+  it("refuses unknown, missing, repeated and surplus arguments", function()
     refuse("unknown option %-%-bacth, did you mean %-%-batch%?", "--bacth", "3")
     refuse("unknown option %-%-wieght%-decay, did you mean %-%-weight%-decay%?", "--wieght-decay=3")
     refuse("unknown option %-%-xyzzy; %-%-help lists them", "--xyzzy")

@@ -21,7 +21,7 @@ describe("compare", function()
       "svd:ratio=3", "entry:atoms=5"}, texts)
   end)
 
-  it("measures what the compressor states", function()
+  it("measures the stated figures of the compressor", function()
     local grads, names = require("atomo.tools.gradients").made_up()
     for i, spec in ipairs {"entry:ratio=16", "svd:ratio=16", "none", "entry:ratio=16", "taps:ratio=16"} do
       local r = compare.measure(spec, grads, names, 12, i > 3)
@@ -32,7 +32,7 @@ describe("compare", function()
     end
   end)
 
-  it("draws the bound of normal entries beside what was measured", function()
+  it("draws the bound of normal entries beside the measured errors", function()
     local results = {}
     for i, bytes in ipairs {1000, 500} do
       results[i] = {name = "entry", unbiased = true, bytes = bytes, dense_bytes = 16000, ratio = 16000 / bytes,
@@ -43,7 +43,7 @@ describe("compare", function()
     assert.same({{500, 1 / (4 ^ 1 - 1)}, {1000, 1 / (4 ^ 2 - 1)}}, series[2].points)
   end)
 
-  it("draws a chart that is whole, and leaves out what a logarithm cannot show", function()
+  it("draws a complete chart, without points that a logarithmic axis cannot show", function()
     local text = plot.svg(compare.chart({
       {name = "a<b", unbiased = true, bytes = 100, measured = 2}, {name = "a<b", unbiased = true, bytes = 1000,
         measured = 0.1}, {name = "none", unbiased = true, bytes = 4000, measured = 0},

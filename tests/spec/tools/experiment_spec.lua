@@ -36,7 +36,7 @@ describe("a curve", function()
     assert.is_nil(curve.reach(c, 0.8))
   end)
 
-  it("takes its clock from a timed run of the same bits, and from no other", function()
+  it("takes its times from a bit-identical timed run, and from no other", function()
     local c, timed = curve.read(events(500, 10, {0.25, 0.5})), curve.read(events(9000, 10, {0.25}))
     curve.set_clock(c, timed, 2000)
     assert.equal(8, c.points[2].seconds)
@@ -95,7 +95,7 @@ describe("the claims", function()
     assert.matches("not: svd:ratio=64 %(%-5.00 points%); of one seed", judged[3].why)
   end)
 
-  it("are not judged where there is nothing to judge them by", function()
+  it("are not judged without results", function()
     assert.same({"not tested", "not tested", "not tested"}, (verdicts {row("none", 900, 1000, good)}))
     local list, judged = verdicts {row("none", 900, 1000, good), row("svd:ratio=64", 100, 10, {0.1, 0.2}),
       row("qsgd", 1, 1, good)}
@@ -108,7 +108,7 @@ describe("the summary", function()
   local rows = {row("none", 1000, 1000, {0.5, 0.6}), row("svd:ratio=64", 100, 10, {0.25, 0.5}, {0.5, 0.75}),
     {item = "entry", compress = "entry", curves = {}, wanted = 1, failures = {{name = "a", why = "cosmic ray"}}}}
 
-  it("has a row a compressor, and what failed below", function()
+  it("has a row per compressor, and failed runs below", function()
     local text = summary.table(rows, {0.6})
     assert.matches("none +0.1 +1/1 +60.00 %% +1000.0 +1.00 kB +1.0x +4.0 s +4.00 kB", text)
     assert.matches("svd:ratio=64 +0.1 +2/2 +62.50 %% ±12.50 +100.0 +10 B +100x +%- %(1 of 2%)", text)
@@ -206,7 +206,7 @@ describe("a run", function()
     assert.matches("it is damaged: .*:5: json", select(2, plan.state(run)))
   end)
 
-  it("says what a failed one said", function()
+  it("repeats the error of a failed run", function()
     assert.equal("no memory",
       plan.last_words "lots\n---- rank 1 of 2 on h1: stopped by an error ----\nno memory\nstack\n")
     assert.equal("atomo-lua: bad spec", plan.last_words "echo\natomo-lua: bad spec\nstack traceback:\n  [C]\n")

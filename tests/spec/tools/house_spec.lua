@@ -53,7 +53,7 @@ end
 describe("check_house", function()
   it("finds nothing in a tree without faults", function() assert.same({}, faults_of()) end)
 
-  it("finds an include that looks up, and one that goes round", function()
+  it("finds an include of a higher layer, and a circle", function()
     finds('runtime/core/child.c:2: looks up to runtime/exchange/engine.h: includes "exchange/engine.h"',
       {["runtime/core/child.c"] = '#include "core/core.h"\n#include "exchange/engine.h"\n',
         ["runtime/exchange/engine.h"] = "\n"})
@@ -75,7 +75,7 @@ describe("check_house", function()
       {["runtime/atoms/dct.c"] = "int atomo_dct(void)\n{\n    return atomo_new();\n}\n"})
   end)
 
-  it("takes no call for one in a comment, a string or the contract", function()
+  it("ignores calls in comments, strings and the public header", function()
     assert.same({}, faults_of {["runtime/core/child.c"] = '/* atomo_run() */ // atomo_run()\n' ..
       'const char *atomo_child = "\\" atomo_run()";\n'})
   end)
@@ -121,7 +121,7 @@ describe("check_house", function()
       ["docs/more.md"] = "`my.lua`, `build/x.c`, `runtime/atoms/NAME.c`, [out](https://example.org/a.md)\n"})
   end)
 
-  it("finds help texts that do not say what they turn off, and empty choices", function()
+  it('finds help texts of --no- flags without "turn off", and empty choices', function()
     finds('the help of --no-augment does not begin with "turn off": "crop"',
       {["scripts/a.lua"] = 'cli.parse {options = {{"augment", "flag", true, "crop"}}}\n'})
     finds("scripts/a.lua:2: one of the choices is empty",

@@ -136,7 +136,7 @@ describe("report.lua -o", function()
     assert.truthy(page:find("epoch 2, 2m41s", 1, true)) -- the first with 30 %
   end)
 
-  it("reads logs that lack nearly everything, and says where there is no run", function()
+  it("reads logs that lack nearly everything, and reports a log without a run", function()
     local path = folder .. "/short.jsonl"
     local file = log.open(path)
     file:write {event = "run", settings = {compress = "<i>"}}

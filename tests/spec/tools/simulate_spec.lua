@@ -86,7 +86,7 @@ describe("figures of a log", function()
     assert.equal(900, f.works.none.message)
   end)
 
-  it("tell one rank's messages from what a topology makes of them", function()
+  it("distinguish one rank's messages from those of a topology", function()
     for topology, case in pairs {
       allgather = {bytes = 3 * 60 + 2 * 0.75 * 100, encode = 8, decode = 4 * 2},
       sharded = {bytes = 60 + 2 * 0.75 * 100, encode = 1.25 * 8, decode = 2 * 2 / 3 * 2},
@@ -138,7 +138,7 @@ describe("figures in a file", function()
     os.remove(path)
   end)
 
-  it("are refused, naming what is wrong", function()
+  it("are refused, naming the fault", function()
     for text, why in pairs {["nonsense"] = "holds no figures", ['{"base":-1,"backward":0}'] = "base is -1",
       ['{"base":1,"backward":null}'] = "backward is", ['{"base":1,"backward":0,"works":{}}'] = "must hold 'none'",
       ['{"base":1,"backward":0,"works":{"none":{"dense":4}}}'] = "of 'none' is nil"} do
@@ -171,7 +171,7 @@ describe("a prediction", function()
     end
   end)
 
-  it("takes compressors with more bytes to lose less", function()
+  it("assumes that compressors with more bytes lose less accuracy", function()
     assert.same({"none", "svd:ratio=16,bits=8", "qsgd", "entry:ratio=64"}, simulate.compressors(figures))
   end)
 end)

@@ -62,7 +62,7 @@ describe("time_to_accuracy.lua", function()
     assert.is_nil(out:find("done in", 1, true))
   end)
 
-  it("takes times from a network and accuracies from shared memory if the runs are bit-identical", function()
+  it("uses times from a network and accuracies from shared memory if the runs are bit-identical", function()
     local net = launcher("net.sh", "exec mpirun --oversubscribe -n 2 \"$@\"\n")
     local out, code = spawn.run(driver("b", ("--compress entry --lr 0.01 --time-steps 2 --warm 1 --launch 'sh %s'%s")
       :format(net, short)), {timeout = 60})

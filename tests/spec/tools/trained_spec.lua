@@ -19,7 +19,7 @@ local function has(text, ...)
   for _, what in ipairs {...} do assert(text:find(what, 1, true), ("expected %q in:\n%s"):format(what, text)) end
 end
 
-describe("what training leaves", function()
+describe("the result of training", function()
   if not spawn.possible() then return pending "runs in the host program, not under mpirun" end
   local dir, model, data = checkpoints.path(), nil, nil
   local log = dir .. ".jsonl"

@@ -23,7 +23,7 @@ describe("atomo.verify", function()
     end
   end
 
-  it("prints a table, and names what it is about", function()
+  it("prints a table with its subject", function()
     local report = atomo.verify("entry:ratio=4", {shape = {40}, draws = 200, seed = 7})
     local text = tostring(report)
     assert.truthy(text:find("verify entry:ratio=4 on [40], 200 draws, seed 7", 1, true), text)

@@ -75,7 +75,7 @@ describe("watch.lua", function()
     end)
   end)
 
-  it("compares runs, ends when all have ended, and refuses what is no log", function()
+  it("compares runs, ends when all have ended, and refuses a file that is no log", function()
     with_file("", ".jsonl", function(one)
       with_file("", ".jsonl", function(other)
         write_run(one, 20, "none", true)

@@ -70,7 +70,7 @@ describe("atomo.evaluate", function()
     fails("no rows with labels", atomo.evaluate, model, loader_of(batches))
   end)
 
-  it("refuses what is no loader, model or option", function()
+  it("refuses values that are no loader, model or option", function()
     local model, batches = setup_model()
     local data = atomo.data.synthetic {train = 2, test = 2}
     fails({"expected a loader, got a data set", "atomo.data.loader {set"}, atomo.evaluate, model, data)

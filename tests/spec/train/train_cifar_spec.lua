@@ -198,14 +198,14 @@ describe("train_cifar.lua", function()
     end)
   end)
 
-  it("stops at a NaN loss with what to do", function()
+  it("stops at a NaN loss with advice", function()
     local out, code = spawn.ranks(2, job "--lr 1e30 --compress none", {timeout = 60})
     assert.equal(1, code, out)
     has(out, "NaN or Inf in the loss or the gradient")
     has(out, "Lower the learning rate")
   end)
 
-  it("exchanges less often, and logs what it sent", function()
+  it("exchanges less often, and logs the bytes sent", function()
     with_file("", ".jsonl", function(path)
       local out, code = spawn.ranks(2, job("--local-steps 3 --accumulate 2 --outer-lr 1 --outer-momentum 0 " ..
         "--train-images 400 --check-replicas --log " .. path), {timeout = 120})

@@ -79,7 +79,7 @@ describe("train_lm.lua", function()
     end)
   end)
 
-  it("refuses what it does not know", function()
+  it("refuses unknown options", function()
     local out, code = spawn.host(small .. "--thread 2")
     assert.equal(2, code)
     assert.truthy(out:find("did you mean --threads", 1, true))
