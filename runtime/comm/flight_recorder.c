@@ -164,7 +164,7 @@ static int put_op(int fd, const atomo_flight_op *op, double since)
     return put(fd, line, (size_t)n);
 }
 
-static int put_all(int fd, const char *why)
+static int write_all(int fd, const char *why)
 {
     static atomo_flight_op copy[RING]; /* so that the lock is not held while writing to the disk */
     char line[1024], label[256], reason[512];
@@ -200,7 +200,7 @@ int atomo_flight_write(const char *path, const char *why)
                   (int)sizeof part - 6);
     pthread_mutex_lock(&writing);
     const int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    int bad = fd < 0 || put_all(fd, why) < 0 ? errno : 0;
+    int bad = fd < 0 || write_all(fd, why) < 0 ? errno : 0;
     if (fd >= 0 && close(fd) < 0 && !bad) bad = errno;
     if (!bad && rename(part, path) < 0) bad = errno;
     if (bad && fd >= 0) unlink(part);

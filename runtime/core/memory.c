@@ -107,7 +107,7 @@ static block *take_scratch(size_t capacity)
     return NULL;
 }
 
-static int take(void **out, size_t nbytes, bool is_scratch)
+static int new_block(void **out, size_t nbytes, bool is_scratch)
 {
     *out = NULL;
     ATOMO_REQUIRE((uint64_t)nbytes <= MOST, ATOMO_ELIMIT, "alloc: %zu bytes is more than any machine has", nbytes);
@@ -145,12 +145,12 @@ static int take(void **out, size_t nbytes, bool is_scratch)
 
 int atomo__alloc(void **out, size_t nbytes)
 {
-    return take(out, nbytes, false);
+    return new_block(out, nbytes, false);
 }
 
 int atomo__scratch(void **out, size_t nbytes)
 {
-    return take(out, nbytes, true);
+    return new_block(out, nbytes, true);
 }
 
 int atomo__calloc(void **out, size_t nbytes)

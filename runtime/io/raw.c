@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static bool put_all(FILE *f, const void *head, size_t n, const atomo_tensor *const *tensors, int count)
+static bool write_all(FILE *f, const void *head, size_t n, const atomo_tensor *const *tensors, int count)
 {
     if (fwrite(head, 1, n, f) != n) return false;
     for (int i = 0; i < count; i++) {
@@ -68,7 +68,7 @@ int atomo_raw_write(const char *path, const void *head, double head_bytes, const
     if (there && !S_ISREG(st.st_mode)) return write_through(path, head, head_bytes, tensors, count);
     FILE *f = fopen(temporary, "wb");
     ATOMO_REQUIRE(f, ATOMO_EIO, "write: cannot write %s: %s", temporary, strerror(errno));
-    bool ok = put_all(f, head, (size_t)head_bytes, tensors, count);
+    bool ok = write_all(f, head, (size_t)head_bytes, tensors, count);
     int why = errno;
     if (fclose(f) != 0 && ok) {
         ok = false;
