@@ -71,11 +71,19 @@ local function round_ends(self, batches)
   return ends
 end
 
---- Compares the replicas every check_every steps; with local SGD at the next step after which they are equal.
+--- Is the compressor in Lua? Its functions may depend on the rank.
+local function is_scripted(self)
+  local compressor = self.exchange.compressor
+  return compressor ~= nil and compressor.check_ranks ~= nil and self.comm.size > 1
+end
+
+--- Compares the replicas every check_every steps; with local SGD at the next step after which they are equal. With a
+--- compressor in Lua also after the first step of this program.
 local function check_if_due(self, equal)
   local every = self.check_every
-  if not every then return end
-  self.check_due = self.check_due or self.step % every == 0
+  if every == false then return end
+  if self.checked_first == nil then self.checked_first, self.check_due = true, is_scripted(self) end
+  self.check_due = self.check_due or every and self.step % every == 0
   if self.check_due and equal then
     self.check_due = false
     check_replicas(self)
@@ -225,7 +233,7 @@ local function setup(o)
   self.local_sgd = self.local_steps > 0 and new_local_sgd(self.optimizer, self.exchange, o.outer, self.names) or nil
   self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,
     exchange = self.exchange, comm = self.comm, clip_norm = o.clip_norm, clip_value = o.clip_value,
-    accumulate = self.accumulate, local_sgd = self.local_sgd, names = self.names}
+    accumulate = self.accumulate, local_sgd = self.local_sgd, names = self.names, on_gradients = o.on_gradients}
   self.report = new_report {comm = self.comm, log = o.log, csv = o.csv, tensorboard = o.tensorboard,
     quiet = o.quiet, settings = o.settings,
     epochs = self.epochs, steps = math.ceil(self.train_loader.steps / self.accumulate), max_steps = self.max_steps}

@@ -42,6 +42,9 @@ local raise = require("atomo.ffi").raise
 ---@field tensorboard string?       folder in which rank 0 writes a TensorBoard event file
 ---@field quiet boolean?            no progress lines
 ---@field settings table?           written to the first line of the log
+---@field on_gradients (fun(gradients: table<string, atomo.Tensor>, info: table))?   after backward and before the
+--- exchange, on every rank: changes this rank's gradients in place. info: {step=, rank=, lr=}. The ranks' averages,
+--- clipping and the optimizer follow; the exchange does not overlap with backward
 ---@field on_step (fun(info: table))?   after every step, on every rank
 ---@field on_epoch (fun(info: table))?  after every epoch, on every rank
 local known = {
@@ -49,7 +52,7 @@ local known = {
   epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true,
   quiet = true, save = true, resume = true, accumulate = true, local_steps = true, outer = true, clip_norm = true,
   clip_value = true, settings = true, on_step = true, on_epoch = true, save_every = true, keep = true, state = true,
-  csv = true, tensorboard = true,
+  csv = true, tensorboard = true, on_gradients = true,
 }
 local required = {"model", "data", "optimizer"}
 
@@ -133,7 +136,7 @@ local function check_options(o)
     raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))
   end
   check_data(o.data)
-  for _, name in ipairs {"on_step", "on_epoch", "schedule", "loss"} do check_callable(o, name) end
+  for _, name in ipairs {"on_step", "on_epoch", "on_gradients", "schedule", "loss"} do check_callable(o, name) end
   if o.accuracy then check_callable(o, "accuracy") end
   for _, name in ipairs {"save", "resume", "log", "csv", "tensorboard"} do check_kind(o, name, "string", "a path") end
   check_kind(o, "quiet", "boolean", "true or false")

@@ -9,6 +9,7 @@ local clip = require "atomo.optim.clip"
 local counted = require "atomo.nn.functional.counted"
 local finite = require "atomo.train.finite"
 local gradient = require "atomo.autograd.gradient"
+local gradient_hook = require "atomo.train.gradient_hook"
 local new_trained = require "atomo.optim.trained"
 local new_undo = require "atomo.train.undo"
 local f = require "atomo.ffi"
@@ -28,7 +29,7 @@ end
 
 --- opts: model, loss (logits, labels) -> scalar, optimizer, exchange, comm, accuracy (logits, labels) -> fraction,
 --- accumulate (micro-batches per step), local_sgd (atomo.LocalSgd or nil), names (of the optimizer's parameters, or
---- nil).
+--- nil), on_gradients (function or nil; gradients then wait for the end of backward).
 local function new(opts)
   local self = setmetatable({}, Step)
   for key, value in pairs(opts) do self[key] = value end
@@ -114,7 +115,7 @@ local function gradients(self, batches, step, ms)
     first = first or whole > 0 and whole or nil
     if last and k > 1 and first and sums.summed == 0 then scale_gradients(self, first / whole) end
     F.dropout_stream(self.comm.rank, (step - 1) * self.accumulate + k)
-    local on_ready = last and not self.local_sgd and self.on_ready or nil
+    local on_ready = last and not self.local_sgd and not self.on_gradients and self.on_ready or nil
     forward_backward(self, batch, last and whole or first, on_ready, sums, ms)
     if batch.n > 0 then sums.why = sums.why or finite.loss(sums.own_loss, k) end
     sums.n, sums.total = sums.n + batch.n, sums.total + batch.total
@@ -287,6 +288,9 @@ function Step:run(batches, lr, step, ends)
   keep_buffers(self)
   self.optimizer:zero_grad()
   local sums = gradients(self, batches, step, ms)                             -- 3
+  if self.on_gradients then
+    gradient_hook.call(self.on_gradients, self.trained, {step = step, rank = self.comm.rank, lr = lr})
+  end
   local result = {ms = ms, own_loss = sums.own_loss, images = sums.total}
   if self.local_sgd then return go_on_locally(self, result, sums, lr, step, ends()) end
   for i, p in ipairs(self.trained.list) do                                    -- push those that backward did not reach

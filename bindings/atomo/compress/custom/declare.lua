@@ -7,8 +7,8 @@ local custom = require "atomo.compress.custom"
 local new_free = require "atomo.compress.custom.free"
 local raise = f.raise
 
---- Returns the options of a scripted compressor: those of the C codec `of` (nil: none), those of codec _list named in `more`, ef,
---- then the user's. An option's field `owner` is "entry", "_list", "ef" or "user".
+--- Returns the options of a scripted compressor: those of the C codec `of` (nil: none), those of codec _list named in
+--- `more`, ef, then the user's. An option's field `owner` is "entry", "_list", "ef" or "user".
 local function option_list(of, more, standards, user)
   local list = {}
   local function add(option, owner)
@@ -166,7 +166,7 @@ end
 --- options) the most bytes of encode's result. verify checks these. Option ef adds error feedback. The gradient itself
 --- is sent where encode's result takes as many bytes.
 ---@param name string
----@param t {encode: function, decode: function, unbiased: boolean?, variance: function?, bytes: function?, options: table?}
+---@param t {encode: function, decode: function, unbiased: boolean?, variance: function?, bytes: function?}
 local function codec(name, t)
   check_table("codec", name, t, {"encode", "decode"}, {options = "table", summary = "string", source = "string",
     unbiased = "boolean", variance = "function", bytes = "function"})

@@ -45,8 +45,9 @@ end
 
 --- Returns the largest body of tensor i: as declared, at most its entries in f32.
 local function most_body(self, i)
-  local dense, claim = 4 * numel_of(self.shapes[i]), self.t.bytes and self.t.bytes({unpack(self.shapes[i])}, self.options)
-  if claim ~= nil and (type(claim) ~= "number" or not (claim >= 0)) then
+  local dense, claim = 4 * numel_of(self.shapes[i]), nil
+  if self.t.bytes then claim = self.t.bytes({unpack(self.shapes[i])}, self.options) end
+  if claim ~= nil and (type(claim) ~= "number" or claim ~= claim or claim < 0) then
     raise(("%s: bytes returned %s, expected a number"):format(self.name, tostring(claim)))
   end
   return math.min(dense, claim or dense)
@@ -146,8 +147,8 @@ local function framed(self, i, key, form, payload)
   return ffi.string(h, HEADER) .. payload
 end
 
---- Reads the message that begins at data; raises unless it is whole, undamaged, and of this compressor. Returns {bytes=,
---- tensor=, form=, factor=, body=}. what: the method, for errors.
+--- Reads the message that begins at data; raises unless it is whole, undamaged, and of this compressor. Returns
+--- {bytes=, tensor=, form=, factor=, body=}. what: the method, for errors.
 local function read_message(self, what, data, left, i, step, rank)
   local function refuse(why) raise(("%s: %s: %s"):format(self.name, what, why)) end
   if left < HEADER then refuse(("a message of %d bytes, its header alone has %d"):format(left, HEADER)) end
@@ -374,6 +375,7 @@ return function(fields)
   for key, value in pairs(fields) do self[key] = value end
   self.unbiased = fields.t.unbiased == true and not self.ef
   self.lanes[1] = {kept = self.kept, samples = function(_, i, comm) return self:samples(i, comm) end,
-    codec = {restart = function() end, load_state_dict = function() end, state_dict = function() return {} end}}
+    codec = {restart = function() end, load_state_dict = function() end, state_dict = function() return {} end},
+  }
   return self
 end
