@@ -1,5 +1,5 @@
---- Calls on_gradients of atomo.train: the user's function sees, and may change, this rank's gradients after backward and
--- before the exchange (between stages 3 and 4). The function gets {name = gradient} of the trained parameters.
+--- Calls on_gradients of atomo.train: the user's function sees, and may change, this rank's gradients after backward
+-- and before the exchange (between stages 3 and 4). The function gets {name = gradient} of the trained parameters.
 local T = require "atomo.tensor"
 local gradient = require "atomo.autograd.gradient"
 local grad_mode = require "atomo.autograd"

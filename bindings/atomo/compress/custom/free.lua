@@ -370,8 +370,8 @@ for name, method in pairs(state.custom) do Free[name] = method end
 
 --- Makes a free compressor. fields: name, text, label (name and options), seed, way, ef, t (the declaration), options.
 return function(fields)
-  local self = setmetatable({shapes = {}, names = {}, hash = {}, most = {}, held = {}, sent = {}, changed = {}, figures = {},
-    kept = new_kept(fields.name), lanes = {}}, Free)
+  local self = setmetatable({shapes = {}, names = {}, hash = {}, most = {}, held = {}, sent = {}, changed = {},
+    figures = {}, kept = new_kept(fields.name), lanes = {}}, Free)
   for key, value in pairs(fields) do self[key] = value end
   self.unbiased = fields.t.unbiased == true and not self.ef
   self.lanes[1] = {kept = self.kept, samples = function(_, i, comm) return self:samples(i, comm) end,

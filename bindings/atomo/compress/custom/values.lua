@@ -1,6 +1,6 @@
 --- Values as bytes (stage 6): tensors, numbers, texts, booleans and tables of these, for messages of atomo.codec and
--- for states in checkpoints (kept.lua). A letter says the kind. Lengths and dimensions take 7 bits a byte, the highest bit
--- set if more bytes follow; tensors are their elements. The bytes of a value are always the same.
+-- for states in checkpoints (kept.lua). A letter says the kind. Lengths and dimensions take 7 bits a byte, the highest
+-- bit set if more bytes follow; tensors are their elements. The bytes of a value are always the same.
 local ffi = require "ffi"
 local T = require "atomo.tensor"
 
