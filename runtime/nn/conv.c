@@ -107,9 +107,10 @@ int atomo__conv_shape(const char *fn, const atomo_tensor *x, const atomo_tensor 
     ATOMO_REQUIRE(s->groups >= 1 && s->c % s->groups == 0 && s->oc % s->groups == 0, ATOMO_ESHAPE,
                   "%s: %d groups do not divide input %s and weight %s", fn, g->groups, atomo__shape_text(x),
                   atomo__shape_text(w));
-    ATOMO_REQUIRE(s->c == atomo__size(w, 3) * s->groups, ATOMO_ESHAPE,
-                  "%s: weight is %s, input %s has %d channels, expected %d", fn, atomo__shape_text(w),
-                  atomo__shape_text(x), (int)s->c, (int)(atomo__size(w, 3) * s->groups));
+    const int64_t wanted = atomo__size(w, 3) * s->groups;
+    ATOMO_REQUIRE(s->c == wanted, ATOMO_ESHAPE, "%s: weight is %s, input %s has %d channels, expected %d%s", fn,
+                  atomo__shape_text(w), atomo__shape_text(x), (int)s->c, (int)wanted,
+                  s->h == wanted ? "; images are N,H,W,C here, this looks like N,C,H,W" : "");
     for (int i = 0; i < 2; i++) {
         s->stride[i] = g->stride[i];
         s->padding[i] = g->padding[i];

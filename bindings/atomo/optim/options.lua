@@ -95,11 +95,13 @@ end
 function M.read(kind, opts, defaults)
   local o = {}
   opts = without_betas(kind, opts)
+  for name in pairs(opts) do -- before required ones: a misspelt name is why one is missing
+    if name ~= "params" and not common[name] and not M.kinds[kind][name] then
+      check_options.unknown(kind, name, M.names(kind))
+    end
+  end
   for name, rule in pairs(common) do o[name] = option(kind, name, M.kinds[kind][name] or rule, opts, defaults) end
   for name, rule in pairs(M.kinds[kind]) do o[name] = option(kind, name, rule, opts, defaults) end
-  for name in pairs(opts) do
-    if name ~= "params" and o[name] == nil then check_options.unknown(kind, name, M.names(kind)) end
-  end
   check_together(kind, o)
   return o
 end

@@ -7,6 +7,7 @@
 -- value names a file of settings, for options that are not on the command line: a function of the value that returns
 -- name -> value, and whether these are all settings of an earlier run; an earlier option's file comes first), per_run
 -- (settings of an earlier run leave it out).
+local elsewhere = require "atomo.tools.cli_elsewhere"
 local launcher = require "atomo.core.launcher"
 local renamed = require "atomo.core.renamed"
 local shell_words = require "atomo.core.shell_words"
@@ -187,6 +188,7 @@ function M.read(spec, args)
     if o.repeated and o[3] == nil then opts[key_of(o)] = {} end
   end
   local i, only_positional, who = 1, false, spec.name or "atomo-lua"
+  args = elsewhere.translated(who, args, by_name, canonical)
   while i <= #args do
     local a = args[i]
     if only_positional or not a:match "^%-." or (tonumber(a) and not by_name[a:sub(2)]) then
@@ -220,7 +222,9 @@ end
 --- job. Returns after some seconds if rank 0 has no error: a file of settings may differ between hosts.
 local function wait_for_rank0()
   local ffi = require "ffi"
-  pcall(ffi.cdef, "int usleep(unsigned int)")
+  pcall(ffi.cdef, [[int usleep(unsigned int);
+    void (*atomo_cli_signal(int, void (*)(int)))(int) __asm__("signal");]])
+  ffi.C.atomo_cli_signal(15, nil) -- SIGTERM, by which mpirun ends the job: ends this process without a last word
   for _ = 1, 6 do ffi.C.usleep(500000) end
 end
 

@@ -63,7 +63,6 @@ local rows = {
     1, "4", "5"},
   {"a state of another model", "local a, b = atomo.nn.Linear(2, 3), atomo.nn.Linear(2, 4)\n" ..
     "a:load_state_dict(b:state_dict())", 2, "weight", "[4,2]", "[3,2]"},
-  {"an output of models that there is not", "require('models.resnet').resnet19 {}", 1, "resnet19", "resnet18"},
   {"a receive from a rank that there is not", "atomo.mpi.world:recv(atomo.ones(1), 7)", 1, "7"},
 }
 
