@@ -8,15 +8,22 @@ file(GLOB_RECURSE codec_src CONFIGURE_DEPENDS ${codec_globs})
 atomo_write_table(atoms    atomo_atoms)
 atomo_write_table(compress atomo_compressor)
 
-# Settings of all objects of the runtime.
-function(atomo_object_library name)
+# Settings of all objects of the runtime, which use `packages`. ATOMO_OBJECTS: the folder of another build of this tree, with
+# the same options, whose objects are taken (scripts/test.sh tests packages without compiling twice).
+function(atomo_object_library name packages)
+  if(ATOMO_OBJECTS)
+    file(GLOB_RECURSE objects ${ATOMO_OBJECTS}/CMakeFiles/${name}.dir/*.o)
+    add_library(${name} OBJECT IMPORTED)
+    set_target_properties(${name} PROPERTIES IMPORTED_OBJECTS "${objects}")
+    return()
+  endif()
   add_library(${name} OBJECT ${ARGN})
+  target_link_libraries(${name} PUBLIC ${packages})
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR}/runtime ${PROJECT_BINARY_DIR}/generated)
   target_compile_options(${name} PRIVATE ${atomo_flags})
   target_compile_definitions(${name} PRIVATE ATOMO_BUILDING ATOMO_VERSION="${PROJECT_VERSION}")
 endfunction()
-atomo_object_library(atomo_codec_objects ${codec_src} ${atomo_tables})
-target_link_libraries(atomo_codec_objects PUBLIC atomo_codec_packages)
+atomo_object_library(atomo_codec_objects atomo_codec_packages ${codec_src} ${atomo_tables})
 if(ATOMO_FFTW)
   set_source_files_properties(runtime/core/packages.c PROPERTIES COMPILE_DEFINITIONS ATOMO_HAVE_FFTW)
 endif()
@@ -27,7 +34,7 @@ set(package_dirs ${OPENBLAS_LIBRARY_DIRS} ${FFTW_LIBRARY_DIRS})
 list(REMOVE_ITEM package_dirs ${CMAKE_C_IMPLICIT_LINK_DIRECTORIES})
 function(atomo_shared_library name)
   add_library(${name} SHARED ${ARGN})
-  set_target_properties(${name} PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0
+  set_target_properties(${name} PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0 LINKER_LANGUAGE C
     BUILD_RPATH "${package_dirs}" INSTALL_RPATH "${package_dirs}" INSTALL_RPATH_USE_LINK_PATH ON)
   # nodelete: an exit handler of libatomo, and OpenMP's threads, run after a dlclose
   target_link_options(${name} PRIVATE LINKER:-Bsymbolic-functions LINKER:--as-needed LINKER:-z,nodelete)

@@ -296,7 +296,10 @@ step_packages() {
   for tool in cpack dpkg-deb dpkg-shlibdeps; do
     have "$tool" || { skip packages "$tool is not installed (Debian: cmake, dpkg-dev)"; return 0; }
   done
-  check_built package build/package && suite "build/package" 300 sh tests/packages.sh "$root/build/package"
+  check_built release build || return 0
+  if build_preset package build/packages all -DATOMO_OBJECTS="$root/build"; then
+    suite "build/packages" 300 sh tests/packages.sh "$root/build/packages"
+  else step_failed=1; fi
 }
 
 # The Python package, by the first python3 that has NumPy. Tests of the hook need PyTorch, and say so if they are skipped.
