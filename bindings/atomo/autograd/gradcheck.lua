@@ -1,6 +1,7 @@
 --- atomo.gradcheck: compares an operator's backward with finite differences.
 local T = require "atomo.tensor"
 local expect_function = require "atomo.core.callable"
+local length = require "atomo.core.list"
 local autograd = require "atomo.autograd"
 local O = require "atomo.tensor.check_options"
 local f = require "atomo.ffi"
@@ -100,6 +101,7 @@ function M.gradcheck(fn, inputs, opts)
   expect_function("gradcheck", fn)
   O.check("gradcheck", opts, {eps = O.number(0), tolerance = O.number(0)})
   local before = {}
+  length(inputs, "gradcheck: inputs")
   for i, t in ipairs(inputs) do
     T.expect(t, ("gradcheck: input %d"):format(i))
     if t.node then f.raise(("gradcheck: input %d is the result of an operator; use t:detach()"):format(i)) end

@@ -1,6 +1,7 @@
 --- Checks arguments of compressor methods: tensor numbers, lists, keys of the random streams, ranges of bytes. Native
 -- (init.lua, streaming.lua) and scripted compressors (custom/init.lua) share them, so that their errors are the same.
 local T = require "atomo.tensor"
+local length = require "atomo.core.list"
 local raise = require("atomo.ffi").raise
 local number = require "atomo.core.number"
 
@@ -46,6 +47,7 @@ end
 function M.gradient_list(name, fn, list)
   if type(list) ~= "table" or T.is_tensor(list) then raise(("%s: %s: expected a list of tensors"):format(name, fn)) end
   local ids = {}
+  length(list, name .. ": " .. fn)
   for i, g in ipairs(list) do
     ids[i] = i
     T.expect(g, ("%s: gradient %d"):format(name, i), "f32")

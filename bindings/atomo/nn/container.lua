@@ -1,5 +1,6 @@
 --- Containers of modules: Sequential, Residual and Concat.
 local f = require "atomo.ffi"
+local length = require "atomo.core.list"
 local ops = require "atomo.autograd.ops"
 local base = require "atomo.nn.module"
 local Module, is_module, raise = base.Module, base.is_module, f.raise
@@ -67,7 +68,7 @@ local Concat = Module:extend "Concat"
 function Concat:init(...)
   local layers = ...
   if is_module(layers) or type(layers) ~= "table" then layers = {...} end
-  if #layers == 0 then raise "Concat: no entries, expected at least one module or function" end
+  if length(layers, "Concat") == 0 then raise "Concat: no entries, expected at least one module or function" end
   for i, layer in ipairs(layers) do
     check_entry("Concat", i, layer)
     self[i] = layer

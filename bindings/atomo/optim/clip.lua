@@ -2,6 +2,7 @@
 -- order, so all ranks get the same bits. atomo.train clips after the exchange: clip_norm=, clip_value=.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local length = require "atomo.core.list"
 local gradient = require "atomo.autograd.gradient"
 local raise = f.raise
 
@@ -18,6 +19,7 @@ local function gradients(who, params)
   local list, seen = {}, {}
   if T.is_tensor(params) then params = {params} end
   if type(params) ~= "table" then raise(("%s: params is a %s, expected a list"):format(who, type(params))) end
+  length(params, who .. ": params")
   for i, p in ipairs(params) do
     T.expect(p, ("%s: parameter %d"):format(who, i))
     if seen[p] then raise(("%s: parameter %d is listed twice"):format(who, i)) end

@@ -4,6 +4,7 @@
 --   ema:with(function() ... evaluate ... end)
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local expect_function = require "atomo.core.callable"
 local autograd = require "atomo.autograd"
@@ -26,6 +27,7 @@ local function new(opts)
   if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
     raise "ema: params is missing or empty, expected a list of parameters"
   end
+  length(opts.params, "ema: params")
   O.check("ema", opts, {params = true, decay = true})
   local decay = opts.decay or 0.999
   if type(decay) ~= "number" or not (decay >= 0 and decay < 1) then

@@ -2,6 +2,7 @@
 -- is one tensor, the block, which checkpoints save; each parameter has a 64-byte aligned view of it.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local length = require "atomo.core.list"
 local check_options = require "atomo.tensor.check_options"
 local gradient = require "atomo.autograd.gradient"
 local options = require "atomo.optim.options"
@@ -38,6 +39,7 @@ local function new(kind, list, defaults, seen)
   if type(list) ~= "table" or type(list.params) ~= "table" or #list.params == 0 then
     raise(kind .. ": a group has no params")
   end
+  length(list.params, kind .. ": params of a group")
   local self = options.read(kind, list, defaults)
   self.kind, self.params, self.offset, self.taken, self.checked = kind, {}, {}, {}, {}
   self.state, self.views, self.names, self.values = {}, {}, {}, {}

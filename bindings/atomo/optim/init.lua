@@ -7,6 +7,7 @@
 -- false) and its state: no weight decay, no momentum, no step counted.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local length = require "atomo.core.list"
 local check_options = require "atomo.tensor.check_options"
 local check_apart = require "atomo.optim.apart"
 local new_group = require "atomo.optim.group"
@@ -47,6 +48,7 @@ local function new(kind, opts, more)
   if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
     raise(kind .. ": params is missing or empty, expected a list of parameters or of groups")
   end
+  length(opts.params, kind .. ": params")
   local lists = T.is_tensor(opts.params[1]) and {{params = opts.params}} or opts.params
   local defaults, groups, params, seen = options.read(kind, opts, {}), {}, {}, {}
   for i, list in ipairs(lists) do

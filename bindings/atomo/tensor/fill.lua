@@ -1,6 +1,7 @@
 --- Fills, copies and conversions. As in PyTorch, a method whose name ends in _ changes the tensor itself.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
+local length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local Tensor, wrap, out = T.Tensor, T.wrap, T.out
@@ -141,7 +142,7 @@ local handles, which = list_type(most), ffi.new "int[1]"
 ---@return integer?
 function T.find_nonfinite(list, n)
   local holes = n ~= nil
-  n = n or #list
+  n = n or length(list, "find_nonfinite")
   if n > most then
     most = 2 * n
     handles = list_type(most)

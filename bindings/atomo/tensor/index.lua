@@ -10,7 +10,7 @@ local Tensor = T.Tensor
 local public = {"requires_grad", "grad"}
 -- Fields that the library sets in every step; this test comes first because it is fast.
 local known = {h = true, node = true, requires_grad = true, grad = true, base = true, kept = true, passed = true,
-  guarded = true, shared = true, refs = true, version = true, is_parameter = true}
+  guarded = true, shared = true, refs = true, version = true, is_parameter = true, leaf = true}
 -- Fields that the library reads, which may be absent.
 local absent = {slot = true, link = true, seen = true, rebased = true, count = true}
 for name in pairs(known) do absent[name] = true end

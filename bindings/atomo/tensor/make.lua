@@ -2,6 +2,7 @@
 -- Shapes come as (3, 4) or ({3, 4}), and with a dtype: (3, 4, "i32").
 local f = require "atomo.ffi"
 local T = require "atomo.tensor.core"
+local length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local is_tensor, wrap, out, dtypes = T.is_tensor, T.wrap, T.out, T.dtypes
@@ -26,23 +27,27 @@ end
 --- Reads (3, 4), (3, 4, "i32"), ({3, 4}) or ({3, 4}, "i32"); returns a C array of sizes, their number, C's dtype.
 local function shape_of(what, ...)
   local first = ...
-  local sizes, dtype
+  local sizes, dtype, ndim
   if type(first) == "table" then
     sizes, dtype = first, select(2, ...)
+    ndim = #sizes
+    for i = ndim + 1, 9 do -- a gap; without table.maxn, which is not compiled
+      if sizes[i] ~= nil then ndim = i end
+    end
   else
-    sizes = {...}
-    if type(sizes[#sizes]) == "string" then dtype = table.remove(sizes) end
+    sizes, ndim = {...}, select("#", ...) -- a size that is nil counts
+    if type(sizes[ndim]) == "string" then dtype, ndim = sizes[ndim], ndim - 1 end
   end
   local c = dims8()
-  if #sizes > 8 then raise(("%s: %d dimensions, at most 8"):format(what, #sizes)) end
-  for i = 1, #sizes do
+  if ndim > 8 then raise(("%s: %d dimensions, at most 8"):format(what, ndim)) end
+  for i = 1, ndim do
     local n = number.whole(sizes[i], 0)
     if not n then
       raise(("%s: size %s in dimension %d, expected a whole number >= 0"):format(what, tostring(sizes[i]), i))
     end
     c[i - 1] = n
   end
-  return c, #sizes, T.dtype_of(dtype, what)
+  return c, ndim, T.dtype_of(dtype, what)
 end
 
 function T.create(shape, ndim, dtype)
@@ -110,7 +115,7 @@ end
 
 local function nested_shape(v, shape, level)
   if type(v) ~= "table" then return shape end
-  shape[level] = #v
+  shape[level] = length(v, "tensor")
   if #v > 0 then nested_shape(v[1], shape, level + 1) end
   return shape
 end
@@ -121,7 +126,7 @@ local function fill_nested(v, shape, level, p, at, dtype)
     p[at] = number.element(v, dtype, "tensor: element " .. at + 1)
     return at + 1
   end
-  if type(v) ~= "table" or #v ~= shape[level] then
+  if type(v) ~= "table" or length(v, "tensor") ~= shape[level] then
     raise(("tensor: ragged table: a row of dimension %d has %s entries, the first has %d"):format(
       level, type(v) == "table" and #v or "no", shape[level]))
   end

@@ -2,6 +2,7 @@
 -- Dimensions and indices count from 1; negative dimensions from the end.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local K = require "atomo.autograd.ops.kernels"
@@ -207,7 +208,7 @@ function Tensor:split(size, dim)
   local n = self.h.shape[d]
   if type(size) ~= "table" then return parts(self, d, even(n, number.expect_whole(size, "split: size", 1))) end
   local sizes, total = {}, 0
-  for i = 1, #size do
+  for i = 1, length(size, "split: sizes") do
     sizes[i] = number.expect_whole(size[i], ("split: size %d"):format(i), 0)
     total = total + sizes[i]
   end

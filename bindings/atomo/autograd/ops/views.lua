@@ -1,6 +1,7 @@
 --- Views (view, transpose, narrow, select, expand, ...) and the copies that go with them (clone, cat, index_select).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local list_length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local K = require "atomo.autograd.ops.kernels"
 local func = require("atomo.autograd").operator
@@ -266,7 +267,7 @@ local MOST = 250 -- tensors that one call of the operator joins
 --- Returns a copy of the tensors joined along dim (default 1).
 ---@param list atomo.Tensor[]
 function M.cat(list, dim)
-  if type(list) ~= "table" or #list == 0 then raise "cat: expected a table of at least one tensor" end
+  if type(list) ~= "table" or list_length(list, "cat") == 0 then raise "cat: expected a table of at least one tensor" end
   for i, t in ipairs(list) do T.expect(t, ("cat: tensor %d"):format(i)) end
   local d = dimension(list[1], dim or 1, "cat")
   while #list > MOST do -- a Lua call has at most about 250 arguments: join groups first, then their results
@@ -281,6 +282,9 @@ end
 ---@param list atomo.Tensor[]
 ---@param dim integer?
 function M.stack(list, dim)
+  if type(list) ~= "table" or list_length(list, "stack") == 0 then
+    raise "stack: expected a table of at least one tensor"
+  end
   local rows = {}
   for i, t in ipairs(list) do rows[i] = T.expect(t, ("stack: tensor %d"):format(i)):unsqueeze(dim or 1) end
   return M.cat(rows, dim or 1)
