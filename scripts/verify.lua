@@ -26,10 +26,22 @@ local specs = opts.compress
 if #specs == 0 then
   for _, c in ipairs(atomo.compressors()) do specs[#specs + 1] = c.name end
 end
-local failed = 0
+local failed, first = 0, atomo.mpi.world.rank == 0
+
+--- Prints the table's title or a row on rank 0, as soon as it is known.
+local function on_row(report, row)
+  if not first then return end
+  print(row and report:line(row) or report:title())
+  io.stdout:flush()
+end
+
 for _, spec in ipairs(specs) do
-  local report = atomo.verify(spec, {shape = opts.shape, draws = opts.draws, seed = opts.seed})
-  print(tostring(report) .. "\n")
+  local report = atomo.verify(spec, {shape = opts.shape, draws = opts.draws, seed = opts.seed, on_row = on_row})
+  if first then
+    print(report:verdict() .. "\n")
+  elseif not report.pass then
+    print(("rank %d: %s:%s"):format(atomo.mpi.world.rank, spec, report:verdict()))
+  end
   if not report.pass then failed = failed + 1 end
 end
 if failed > 0 then

@@ -55,6 +55,28 @@ describe("cli.parse", function()
     assert.equal("-", read("--log", "-").log)
   end)
 
+  it("reads the names of Torch's scripts and of the paper's programs, with a line of notice each", function()
+    local path, remove = spawn.file [[
+      local atomo = require "atomo"
+      local o = atomo.cli.parse {name = "t.lua", options = {{"batch", "int", 1, "images"}, {"lr", "number", 1, "rate"},
+        {"model", "string", "", "network"}, {"compress", "string", "", "compressor"}, {"wd", "int", 5, "its own"}}}
+      print(o.batch, o.lr, o.model, o.compress, o.wd)]]
+    for line, want in pairs {
+      ["-batchSize 32 --learning-rate=0.5 --network ResNet18 --code SVD --svd-rank 3 --quantization-level 4 --wd 7"] =
+        "t.lua: -batchSize 32 is read as --batch 32\nt.lua: --learning-rate 0.5 is read as --lr 0.5\nt.lua: --network " ..
+        "ResNet18 is read as --model resnet18\nt.lua: --code SVD --svd-rank 3 --quantization-level 4 is read as " ..
+        "--compress svd:atoms=3\n32\t0.5\tresnet18\tsvd:atoms=3\t7\n",
+      ["--code=qsgd --quantization-level=4"] = "t.lua: --code qsgd --quantization-level 4 is read as --compress " ..
+        "qsgd:bits=4\n1\t1\t\tqsgd:bits=4\t5\n",
+      ["--code sgd"] = "t.lua: --code sgd is read as --compress none\n1\t1\t\tnone\t5\n",
+    } do
+      assert.equal(want, (spawn.host(path .. " " .. line)))
+    end
+    remove()
+    refuse("%-%-batch is 'x'", "-batchSize", "x")
+    refuse("given twice", "--batch", "1", "-batchSize", "2")
+  end)
+
   it("refuses values out of range, with option, value and expected", function()
     refuse("%-%-batch is '0', expected a whole number of at least 1 images", "--batch", "0")
     refuse("%-%-batch is '1%.5', expected a whole number", "--batch=1.5")

@@ -22,14 +22,24 @@ local ranks = require "atomo.tools.verify.ranks"
 local Report = {}
 Report.__index = Report
 
+--- Returns the parts of the printed table: its first line, the line of a row, its last line.
+function Report:title()
+  return ("verify %s on [%s], %d draws, seed %d"):format(self.spec, table.concat(self.shape, ","), self.draws, self.seed)
+end
+
+function Report.line(_, r)
+  return ("  %-4s %-34s %12.4g <= %-10.4g %s"):format(r.pass and "pass" or "FAIL", r.check, r.figure, r.bound,
+    r.note or "")
+end
+
+function Report:verdict()
+  return self.pass and "  all passed" or ("  FAILED: " .. table.concat(self:failures(), "; "))
+end
+
 function Report:__tostring()
-  local lines = {("verify %s on [%s], %d draws, seed %d"):format(self.spec, table.concat(self.shape, ","), self.draws,
-    self.seed)}
-  for _, r in ipairs(self.rows) do
-    lines[#lines + 1] = ("  %-4s %-34s %12.4g <= %-10.4g %s"):format(r.pass and "pass" or "FAIL", r.check, r.figure,
-      r.bound, r.note or "")
-  end
-  lines[#lines + 1] = self.pass and "  all passed" or ("  FAILED: " .. table.concat(self:failures(), "; "))
+  local lines = {self:title()}
+  for _, r in ipairs(self.rows) do lines[#lines + 1] = self:line(r) end
+  lines[#lines + 1] = self:verdict()
   return table.concat(lines, "\n")
 end
 
@@ -106,11 +116,11 @@ local function subject_of(spec, opts)
   return self
 end
 
-local options = {shape = "table", draws = "number", seed = "number"}
+local options = {shape = "table", draws = "number", seed = "number", on_row = "function"}
 local function check_options(opts)
   for key, value in pairs(opts) do
     if not options[key] then
-      O.unknown("verify", key, {"shape", "draws", "seed"})
+      O.unknown("verify", key, {"shape", "draws", "seed", "on_row"})
     elseif type(value) ~= options[key] then
       raise(("verify: %s is a %s, expected a %s"):format(key, type(value), options[key]))
     end
@@ -147,9 +157,10 @@ end
 --- call it: messages are compared over the ranks. spec: as for atomo.compressor; or a function (variant, seed, way)
 --- that returns an object with a compressor's methods. way: "up", or "down" for averages that are encoded again.
 --- variant: "as is", "full" (budget sufficient for all atoms), "exact" (also without rounding) or "feedback" (with ef);
---- return nil for a variant that does not exist.
+--- return nil for a variant that does not exist. on_row(report, row) is called after each check, and once before the
+--- first, without a row.
 ---@param spec string|table|fun(variant: string, seed: integer, way: string): atomo.Compressor?
----@param opts {shape: integer[]?, draws: integer?, seed: integer?}?
+---@param opts {shape: integer[]?, draws: integer?, seed: integer?, on_row: function?}?
 ---@return atomo.VerifyReport
 local function verify(spec, opts)
   opts = opts or {}
@@ -161,7 +172,9 @@ local function verify(spec, opts)
     if not row then return end
     report.rows[#report.rows + 1] = row
     report.pass = report.pass and row.pass
+    if opts.on_row then opts.on_row(report, row) end
   end
+  if opts.on_row then opts.on_row(report) end
   add(checks.full_budget(subject))
   add(checks.parseval(subject))
   if subject.c.unbiased then statistics(subject, add) else add(checks.stated_error(subject)) end
