@@ -1,6 +1,6 @@
---- Options in the names of Torch's scripts and of the ATOMO paper's programs (cli.lua): -batchSize 32 is read as --batch
--- 32, and --code svd --svd-rank 3 as --compress svd:atoms=3. Each prints one line that says what it is read as. A script
--- that has an option of that name keeps it.
+--- Options in the names of Torch's scripts and of the ATOMO paper's programs (cli.lua): -batchSize 32 is read as
+-- --batch 32, and --code svd --svd-rank 3 as --compress svd:atoms=3. Each prints one line that says what it is read as.
+-- A script that has an option of that name keeps it.
 local launcher = require "atomo.core.launcher"
 
 local M = {}

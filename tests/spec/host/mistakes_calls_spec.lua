@@ -1,6 +1,6 @@
 -- Mistakes in scripts, one a row: the error's first two lines name the place (file and line of the call), the cause and
--- the remedy or what was expected. Rows run in this process, each as a script of its own. mistakes_spec.lua has mistakes
--- that end a program, or meet other ranks.
+-- the remedy or what was expected. Rows run in this process, each as a script of its own. mistakes_spec.lua has
+-- mistakes that end a program, or meet other ranks.
 local atomo = require "atomo"
 
 -- {what was meant, the script, the line of the mistake, words of the error}
@@ -18,8 +18,8 @@ local rows = {
   {"a function of F that there is not", "atomo.F.relue(atomo.ones(2))", 1, "relue", "relu"},
   {"an optimizer that there is not", "atomo.optim.sdg {}", 1, "sdg", "sgd"},
   {"a schedule that there is not", "atomo.schedule.cosin {}", 1, "cosin", "cosine"},
-  {"an option that there is not", "local p = atomo.param(atomo.ones(2))\natomo.optim.sgd {params = {p}, learning_rate = 1}",
-    2, "learning_rate", "lr"},
+  {"an option that there is not", "local p = atomo.param(atomo.ones(2))\n" ..
+    "atomo.optim.sgd {params = {p}, learning_rate = 1}", 2, "learning_rate", "lr"},
   {"a learning rate as text", "local p = atomo.param(atomo.ones(2))\natomo.optim.sgd {params = {p}, lr = 'high'}", 2,
     "lr", "high", "number"},
   {"an optimizer without parameters", "atomo.optim.sgd {lr = 0.1}", 1, "params"},

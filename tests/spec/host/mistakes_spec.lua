@@ -94,8 +94,8 @@ describe("a mistake on two ranks:", function()
       "barrier", "allreduce"},
     {"an error on one rank", "if world.rank == 1 then error 'no data here' end\nworld:barrier()", 3, "no data here"},
     {"an error on both ranks", "error 'no data'", 3, "no data"},
-    {"a basis that depends on the rank", "atomo.basis('mine', {analyze = function(g) return g * (1 + world.rank) end," ..
-      " synthesize = function(c) return c / (1 + world.rank) end})\nlocal ex = atomo.exchange {compress = " ..
+    {"a basis that depends on the rank", "atomo.basis('mine', {analyze = function(g) return g * (1 + world.rank) " ..
+      "end, synthesize = function(c) return c / (1 + world.rank) end})\nlocal ex = atomo.exchange {compress = " ..
       "'mine:ratio=4', min_size = 1}\nex:push(1, atomo.randn(8, 9))\nex:finish()", 6, "mine: tensor gradient 1",
       "must depend on the shape and the options alone"},
     {"gradients of two shapes", "local ex = atomo.exchange {}\nex:push(1, atomo.randn(8, 9 + world.rank))\nex:finish()",
@@ -131,8 +131,8 @@ describe("a mistake on two ranks:", function()
 
   spec("a script on standard input runs on all ranks, and its error is named", function()
     local out, code = spawn.run(("mpirun --oversubscribe -n 2 %s -"):format(spawn.quote(spawn.exe)),
-      {timeout = 40, stdin = "local world = require('atomo').mpi.world\nworld:barrier()\nif world.rank == 0 then error " ..
-        "'no data' end\nworld:barrier()\n"})
+      {timeout = 40, stdin = "local world = require('atomo').mpi.world\nworld:barrier()\nif world.rank == 0 then " ..
+        "error 'no data' end\nworld:barrier()\n"})
     assert.equal(1, code, out)
     assert.truthy(out:find("stdin:3: no data", 1, true), out)
   end, true)

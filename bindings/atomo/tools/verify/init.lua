@@ -24,7 +24,8 @@ Report.__index = Report
 
 --- Returns the parts of the printed table: its first line, the line of a row, its last line.
 function Report:title()
-  return ("verify %s on [%s], %d draws, seed %d"):format(self.spec, table.concat(self.shape, ","), self.draws, self.seed)
+  return ("verify %s on [%s], %d draws, seed %d"):format(self.spec, table.concat(self.shape, ","), self.draws,
+    self.seed)
 end
 
 function Report.line(_, r)
