@@ -267,7 +267,9 @@ local MOST = 250 -- tensors that one call of the operator joins
 --- Returns a copy of the tensors joined along dim (default 1).
 ---@param list atomo.Tensor[]
 function M.cat(list, dim)
-  if type(list) ~= "table" or list_length(list, "cat") == 0 then raise "cat: expected a table of at least one tensor" end
+  if type(list) ~= "table" or list_length(list, "cat") == 0 then
+    raise "cat: expected a table of at least one tensor"
+  end
   for i, t in ipairs(list) do T.expect(t, ("cat: tensor %d"):format(i)) end
   local d = dimension(list[1], dim or 1, "cat")
   while #list > MOST do -- a Lua call has at most about 250 arguments: join groups first, then their results
