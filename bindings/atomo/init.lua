@@ -36,6 +36,7 @@ local lazy_names = {
 
 --- Names of the built-in differentiable operators, those of layers included.
 ---@return string[]
+---@usage #atomo.operators() > 50 --> true
 function atomo.operators()
   require "atomo.nn" -- loads the rest
   return require("atomo.autograd").operators()

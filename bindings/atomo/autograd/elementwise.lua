@@ -231,6 +231,8 @@ end
 --- relu sin cos pow clamp maximum minimum eq ne lt le gt ge. Raises for any other method.
 ---@param name string
 ---@param fn fun(x: any, ...): any
+---@return fun(...: atomo.Tensor): atomo.Tensor
+---@usage local swish = atomo.elementwise("swish_ref", function(x) return x * x:sigmoid() end) swish(atomo.ones(3))
 local function elementwise(name, fn)
   if type(name) ~= "string" then raise(("elementwise: name is a %s, expected a string"):format(type(name))) end
   if type(fn) ~= "function" then raise(("elementwise: %s: got a %s, expected a function"):format(name, type(fn))) end

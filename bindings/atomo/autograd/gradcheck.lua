@@ -96,6 +96,7 @@ end
 ---@param inputs atomo.Tensor[]
 ---@param opts {eps: number?, tolerance: number?}?
 ---@return boolean ok, number worst relative error
+---@usage atomo.gradcheck(function(x) return x:square():sum() end, {atomo.param {1, 2}}) --> true
 function M.gradcheck(fn, inputs, opts)
   opts = opts or {}
   expect_function("gradcheck", fn)

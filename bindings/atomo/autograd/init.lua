@@ -32,12 +32,20 @@ function M.observe(see) backward.observer = see end
 -- use no pairs, unpack or {...} for the usual number of arguments.
 
 --- Runs fn(...) without recording; returns its results.
+---@param fn function
+---@param ... any its arguments
+---@return any fn's results
+---@usage atomo.no_grad(function() return atomo.param({1}) * 2 end).requires_grad --> nil
 function M.no_grad(fn, ...)
   expect_function("no_grad", fn)
   return blocks.run(recording, false, fn, ...)
 end
 
 --- Runs fn(...) with recording, which is on by default and off inside no_grad and backward; returns its results.
+---@param fn function
+---@param ... any its arguments
+---@return any fn's results
+---@usage atomo.enable_grad(function() return 7 end) --> 7
 function M.enable_grad(fn, ...)
   expect_function("enable_grad", fn)
   return blocks.run(recording, true, fn, ...)
@@ -45,6 +53,9 @@ end
 
 --- Makes t a parameter and returns it: backward fills t.grad. A table of numbers becomes a new tensor. A parameter is
 --- not freed at the end of an atomo.scope. Raises unless t is f32 and no operator's result.
+---@param t atomo.Tensor|number[]
+---@return atomo.Tensor
+---@usage local w = atomo.param(atomo.zeros(3)) w:sum():backward()
 function M.param(t)
   if not is_tensor(t) then t = T.outside_scope(T.tensor, t) end
   if t.node then raise "param: the tensor is the result of an operator; use t:detach()" end
@@ -56,6 +67,8 @@ end
 --- Sets whether this leaf requires a gradient (default true). With false a parameter is frozen: it stays a parameter,
 --- but backward and the optimizer skip it.
 ---@param on boolean?
+---@return atomo.Tensor self
+---@usage atomo.param({1}):requires_grad_(false).requires_grad --> false
 function Tensor:requires_grad_(on)
   if on ~= nil and type(on) ~= "boolean" then
     raise(("requires_grad_: %s, expected true or false"):format(number.text(on)))
@@ -188,6 +201,9 @@ end
 -- argument of forward, each in its argument's shape, or nil if the argument needs none. Keep what backward needs by
 -- ctx:save(...) or in fields of ctx; if it is changed in place before backward, backward raises.
 ---@param def {name: string, forward: function, backward: function}
+---@return fun(...: any): any the operator
+---@usage local double = atomo.func {name = "double", forward = function(_, x) return x * 2 end, backward =
+---@usage function(_, g) return g * 2 end} double(atomo.ones(2))
 function M.func(def)
   O.check("func", def, {name = true, forward = true, backward = true})
   local _, result = operator(def, false)
@@ -245,6 +261,7 @@ local backward_options = {on_ready = true, retain_graph = O.flag}
 ---@param gradient atomo.Tensor?  of this tensor, in its shape; default 1 for a tensor with one element
 ---@param opts {retain_graph: boolean?, on_ready: (fun(leaf: atomo.Tensor))?}?  on_ready is called with a parameter as
 --- soon as its .grad is complete; retain_graph allows a second backward through the same graph
+---@usage local w = atomo.param {2, 3} w:square():sum():backward() assert(w.grad:get(1) == 4)
 function Tensor:backward(gradient, opts)
   opts = opts == nil and {} or opts
   O.check("backward", opts, backward_options)
@@ -261,6 +278,7 @@ function Tensor:backward(gradient, opts)
 end
 
 --- Sets .grad to zero (the buffer stays); nil stays nil.
+---@usage local w = atomo.param {1} w:sum():backward() w:zero_grad()
 function Tensor:zero_grad()
   leaf_grad.zero(self, "zero_grad")
   return self

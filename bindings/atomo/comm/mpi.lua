@@ -71,11 +71,15 @@ end
 
 -- ---- collectives -------------------------------------------------------------------------------------------------
 
+--- Waits until every rank has called it. [collective]
+---@usage world:barrier()
 function Comm:barrier() check(C.atomo_comm_barrier(self.h)) end
 
 --- Broadcast: copies rank root's values into t on every rank; returns t.
 ---@param t atomo.Tensor
 ---@param root integer? default 0
+---@return atomo.Tensor t
+---@usage world:bcast(t, 0):get(1) --> 1
 function Comm:bcast(t, root)
   check(C.atomo_comm_bcast(self.h, target(t, "bcast: tensor"), integer(root, 0, "bcast: root")))
   return t
@@ -84,12 +88,19 @@ end
 --- Replaces t by the reduction over all ranks, on every rank; returns t.
 ---@param t atomo.Tensor
 ---@param op "sum"|"max"|"min"|"prod"|nil default sum
+---@return atomo.Tensor t
+---@usage world:allreduce(t, "max"):get(1) --> 1
 function Comm:allreduce(t, op)
   check(C.atomo_comm_allreduce(self.h, target(t, "allreduce: tensor"), reduction(op, "allreduce")))
   return t
 end
 
 --- Like allreduce, but only rank root's t changes; returns t.
+---@param t atomo.Tensor
+---@param op "sum"|"max"|"min"|"prod"|nil default sum
+---@param root integer? default 0
+---@return atomo.Tensor t
+---@usage world:reduce(t):get(1) --> 1
 function Comm:reduce(t, op, root)
   check(C.atomo_comm_reduce(self.h, target(t, "reduce: tensor"), reduction(op, "reduce"),
     integer(root, 0, "reduce: root")))
@@ -97,6 +108,10 @@ function Comm:reduce(t, op, root)
 end
 
 --- Returns on rank root a tensor [size, ...] whose element r is rank r's t; nil on other ranks.
+---@param t atomo.Tensor
+---@param root integer? default 0
+---@return atomo.Tensor?
+---@usage world:gather(t):size(1) --> 1
 function Comm:gather(t, root)
   local out = T.out()
   check(C.atomo_comm_gather(self.h, tensor(t, "gather: tensor"), integer(root, 0, "gather: root"), out))
@@ -104,6 +119,9 @@ function Comm:gather(t, root)
 end
 
 --- Returns a tensor [size, ...]: element r (from 0) is rank r's t. t has the same shape on all ranks.
+---@param t atomo.Tensor
+---@return atomo.Tensor
+---@usage world:allgather(t):size(1) --> 1
 function Comm:allgather(t)
   local out = T.out()
   check(C.atomo_comm_allgather(self.h, tensor(t, "allgather: tensor"), out))
@@ -127,6 +145,7 @@ end
 --- Returns a list of the 1-D tensors (or strings) of all ranks: list[r + 1] is rank r's. Lengths may differ and be 0.
 ---@param t atomo.Tensor|string
 ---@return table
+---@usage world:allgatherv("abc")[1] --> abc
 function Comm:allgatherv(t)
   local text = type(t) == "string"
   if text then t = bytes_of(t) end
@@ -140,6 +159,8 @@ end
 
 --- Sends list[r + 1] to rank r; returns a list of 1-D tensors, element r + 1 received from rank r. All have one dtype.
 ---@param list atomo.Tensor[]
+---@return atomo.Tensor[]
+---@usage #world:alltoallv {t} --> 1
 function Comm:alltoallv(list)
   if type(list) ~= "table" or #list ~= self.size then
     raise(("alltoallv: expected a list of %d tensors, one per rank, got %s"):format(self.size,
@@ -180,6 +201,7 @@ end
 
 ---@class atomo.Request
 local Request = strict_fields({}, "request", "tensor", "tensor")
+mpi.Request = Request
 Request.__index = Request
 
 local request_slot = ffi.typeof "atomo_request *[1]"
@@ -190,24 +212,34 @@ local function wrap_request(s, t)
 end
 
 --- Blocks until the operation is complete; returns its tensor.
+---@return atomo.Tensor?
+---@usage world:iallreduce(t):wait():get(1) --> 1
 function Request:wait()
   check(C.atomo_request_wait(self.h))
   return self.tensor
 end
 
 --- Is the operation complete? Also lets MPI make progress.
+---@return boolean
+---@usage type(world:ibarrier():test()) --> boolean
 function Request:test() return check(C.atomo_request_test(self.h)) == 1 end
 
 --- Sends t to rank dst; blocks until t may be changed.
 ---@param t atomo.Tensor
 ---@param dst integer
 ---@param tag integer? default 0
+---@usage local r = world:irecv(atomo.zeros(2), 0) world:send(t, 0) r:wait()
 function Comm:send(t, dst, tag)
   check(C.atomo_comm_send(self.h, tensor(t, "send: tensor"), integer(dst, nil, "send: destination"),
     integer(tag, 0, "send: tag")))
 end
 
 --- Receives into t from rank src; blocks until it is complete and returns t. t must have the size of the tensor sent.
+---@param t atomo.Tensor
+---@param src integer
+---@param tag integer? default 0
+---@return atomo.Tensor t
+---@usage local r = world:isend(t, 0) world:recv(atomo.zeros(2), 0) r:wait()
 function Comm:recv(t, src, tag)
   check(C.atomo_comm_recv(self.h, target(t, "recv: tensor"), integer(src, nil, "recv: source"),
     integer(tag, 0, "recv: tag")))
@@ -216,6 +248,10 @@ end
 
 --- Starts to send t. Until the request is complete, t must not be changed (for irecv: not used).
 ---@return atomo.Request
+---@param t atomo.Tensor
+---@param dst integer
+---@param tag integer? default 0
+---@usage local r = world:isend(t, 0) world:recv(atomo.zeros(2), 0) r:wait()
 function Comm:isend(t, dst, tag)
   local s = request_slot()
   check(C.atomo_comm_isend(self.h, tensor(t, "isend: tensor"), integer(dst, nil, "isend: destination"),
@@ -223,7 +259,12 @@ function Comm:isend(t, dst, tag)
   return wrap_request(s, t)
 end
 
+--- Starts to receive into t from rank src. Until the request is complete, t must not be used.
 ---@return atomo.Request
+---@param t atomo.Tensor
+---@param src integer
+---@param tag integer? default 0
+---@usage local r = world:irecv(t, 0) world:send(atomo.ones(2), 0) r:wait()
 function Comm:irecv(t, src, tag)
   local s = request_slot()
   check(C.atomo_comm_irecv(self.h, target(t, "irecv: tensor"), integer(src, nil, "irecv: source"),
@@ -231,21 +272,31 @@ function Comm:irecv(t, src, tag)
   return wrap_request(s, t)
 end
 
+--- Starts a barrier: the request is complete once every rank has started one. [collective]
 ---@return atomo.Request
+---@usage world:ibarrier():wait()
 function Comm:ibarrier()
   local s = request_slot()
   check(C.atomo_comm_ibarrier(self.h, s))
   return wrap_request(s)
 end
 
+--- Starts an allreduce; t has the result once the request is complete. [collective]
 ---@return atomo.Request
+---@param t atomo.Tensor
+---@param op "sum"|"max"|"min"|"prod"|nil default sum
+---@usage world:iallreduce(t):wait():get(1) --> 1
 function Comm:iallreduce(t, op)
   local s = request_slot()
   check(C.atomo_comm_iallreduce(self.h, target(t, "iallreduce: tensor"), reduction(op, "iallreduce"), s))
   return wrap_request(s, t)
 end
 
+--- Starts a broadcast of rank root's t. [collective]
 ---@return atomo.Request
+---@param t atomo.Tensor
+---@param root integer? default 0
+---@usage world:ibcast(t):wait():get(1) --> 1
 function Comm:ibcast(t, root)
   local s = request_slot()
   check(C.atomo_comm_ibcast(self.h, target(t, "ibcast: tensor"), integer(root, 0, "ibcast: root"), s))
@@ -259,6 +310,7 @@ end
 ---@param color integer?
 ---@param key integer?
 ---@return atomo.Comm?
+---@usage world:split(0).size --> 1
 function Comm:split(color, key)
   local s = slot()
   check(C.atomo_comm_split(self.h, integer(color, -1, "split: color"), integer(key, self.rank, "split: key"), s))
@@ -266,6 +318,8 @@ function Comm:split(color, key)
 end
 
 --- Returns a communicator of the ranks on this host. [collective]
+---@return atomo.Comm
+---@usage world:split_shared().size --> 1
 function Comm:split_shared()
   local s = slot()
   check(C.atomo_comm_split_shared(self.h, s))
@@ -273,12 +327,15 @@ function Comm:split_shared()
 end
 
 --- Closes the communicator. One that is never closed stays open until the program ends. [collective]
+---@usage world:split(0):close()
 function Comm:close()
   check(C.atomo_comm_close(self.h))
   self.h = nil
 end
 
 --- Did mpirun (or srun) start several ranks?
+---@return boolean
+---@usage atomo.mpi.launched() --> false
 function mpi.launched() return C.atomo_mpi_launched() == 1 end
 
 return setmetatable(mpi, {__index = function(self, name)

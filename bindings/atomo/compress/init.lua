@@ -64,6 +64,7 @@ end
 ---@param text string|table
 ---@param opts table?
 ---@return atomo.Compressor
+---@usage atomo.compressor "svd:ratio=16,bits=8" .name --> svd
 local function compressor(text, opts)
   local entry, values, fold, more = spec.read(text)
   for key in pairs(opts or {}) do
@@ -94,6 +95,9 @@ local line = {
 
 --- Returns a list of all compressors, {name=, summary=, source=, unbiased=, linear=, options=} each; tostring(list[i])
 --- gives one line. `missing`: why one cannot be used on this machine or by this build, nil if it can.
+---@return {name: string, summary: string, source: string, unbiased: boolean, linear: boolean, options: table,
+--- missing: string?}[]
+---@usage #atomo.compressors() > 10 --> true
 local function compressors()
   local list = {}
   for i, entry in ipairs(spec.known()) do
@@ -161,6 +165,8 @@ end
 local function contiguous(g) return g:is_contiguous() and g or g:contiguous() end
 
 --- Sets the epoch that is passed to a budget schedule.
+---@param epoch integer
+---@usage c:set_epoch(1)
 function Compressor:set_epoch(epoch) self.epoch = epoch end
 
 --- Returns what an override encodes a tensor called `name` with: "none" or an atom set's name; nil without an override.
@@ -184,6 +190,8 @@ function Compressor:wire_max() return C.atomo_codec_wire_max(self.h, 0) end
 
 local budget_names = {"atoms", "ratio", "bytes"}
 --- Changes the budget from the next encode on: c:set_budget{ratio = 32}.
+---@param budget {atoms: number?, ratio: number?, bytes: number?} one of them
+---@usage c:set_budget {ratio = 32}
 function Compressor:set_budget(budget)
   for key, value in pairs(budget) do
     if key ~= "atoms" and key ~= "ratio" and key ~= "bytes" then
@@ -223,6 +231,7 @@ end
 ---@param g atomo.Tensor
 ---@param opts {step: integer?, tensor: integer?, rank: integer?}?
 ---@return atomo.Message
+---@usage c:encode(g, {step = 3}).nbytes < 512 --> true
 function Compressor:encode(g, opts)
   local step, rank, i = arguments.keys(opts, "encode", self.name)
   g = contiguous(T.expect(g, self.name .. ": gradient", "f32"))
@@ -235,6 +244,7 @@ end
 ---@param list atomo.Tensor[]
 ---@param opts {step: integer?, rank: integer?}?
 ---@return atomo.Message[]
+---@usage #c:encode_all {g, g} --> 2
 function Compressor:encode_all(list, opts)
   local step, rank = arguments.keys(opts, "encode_all", self.name)
   local grads, ids = {}, arguments.gradient_list(self.name, "encode_all", list)
@@ -247,6 +257,9 @@ function Compressor:encode_all(list, opts)
 end
 
 --- Decodes a message to a new tensor, the estimate of the gradient.
+---@param msg atomo.Message
+---@return atomo.Tensor
+---@usage c:decode(c:encode(g)):size(1) --> 16
 function Compressor:decode(msg)
   local data, size = message.bytes_of(self.name, msg, "decode")
   local i = check(C.atomo_codec_tensor_of(data, size))
@@ -259,6 +272,11 @@ function Compressor:decode(msg)
 end
 
 --- Adds scale times the decoded message to acc, without a dense copy. Raises for a damaged message.
+---@param msg atomo.Message
+---@param scale number
+---@param acc atomo.Tensor of the gradient's shape
+---@return atomo.Tensor acc
+---@usage c:decode_add(c:encode(g), 0.5, atomo.zeros(16, 8))
 function Compressor:decode_add(msg, scale, acc)
   local data, size = message.bytes_of(self.name, msg, "decode_add")
   arguments.accumulator(self.name, scale, acc)
@@ -281,6 +299,9 @@ end
 
 --- Returns the residual of error feedback (ef=true) of tensor i: the sum of all gradients minus the sum of all that was
 --- sent.
+---@param i integer
+---@return atomo.Tensor
+---@usage local e = atomo.compressor("topk:ratio=8,ef=true") e:encode(g, {tensor = 1}) e:residual(1)
 function Compressor:residual(i)
   local out = T.out()
   arguments.tensor_number(self.name, i or 1)
@@ -292,6 +313,9 @@ end
 --- atoms_expected, atoms_sent, variance (the closed form E||ghat - g||^2, with quantisation), square (||g||^2). For a
 --- tensor encoded by `auto` also family ("rotated"). For `rotated` also bound: the least variance that any unbiased
 --- code of nbytes has for normal entries with the energies of its classes.
+---@param i integer? a tensor; default: all
+---@return table
+---@usage c:encode(g) assert(c:stats().nbytes > 0)
 function Compressor:stats(i)
   local s = self.numbers
   if i ~= nil then arguments.tensor_number(self.name, i) end

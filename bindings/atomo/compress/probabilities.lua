@@ -15,6 +15,8 @@ end
 ---@param lambda atomo.Tensor|number[]
 ---@param s number
 ---@param cost atomo.Tensor|number[]|nil
+---@return T|number[]
+---@usage atomo.probabilities({4, 1, 1}, 2)[1] --> 1
 local function probabilities(lambda, s, cost)
   if type(s) ~= "number" then
     raise(("probabilities: s is %s, expected a number"):format(s == nil and "missing" or "a " .. type(s)))

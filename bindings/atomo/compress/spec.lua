@@ -123,6 +123,7 @@ local presets = {}
 --- function(step, epoch, stats) ... end}). "decay:bits=4" changes an option, "decay:ratio=8" the budget.
 ---@param name string
 ---@param spec table
+---@usage atomo.preset("gentle_ref", {name = "svd", ratio = 8}) atomo.compressor "gentle_ref:bits=4"
 function M.preset(name, spec)
   if type(name) ~= "string" or not name:match "^%a[%w_%-]*$" then
     raise(("preset: name is %s, expected letters, digits, _ and -"):format(tostring(name)))

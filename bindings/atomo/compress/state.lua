@@ -42,6 +42,9 @@ function M.builtin:put_state(i)
   raise(("%s: load_state_dict: 'state.%d' is of a compressor in Lua, which this one is not"):format(self.name, i))
 end
 
+--- Restores a result of state_dict. Raises if an entry does not fit.
+---@param state table<string, atomo.Tensor>
+---@usage c:load_state_dict(c:state_dict())
 function M.builtin:load_state_dict(state)
   self.pending = {}
   for name, t in pairs(state) do load_one(self, name, t) end
@@ -56,6 +59,7 @@ end
 
 --- Returns the state; empty for compressors whose steps do not depend on earlier ones.
 ---@return table<string, atomo.Tensor>
+---@usage type(c:state_dict()) --> table
 function M.builtin:state_dict()
   local state = {}
   add(state, "learnt.%d", C.atomo_codec_learnt, self.h, 0)

@@ -6,6 +6,9 @@ M.null = setmetatable({}, {__tostring = function() return "null" end})
 
 local array_mark = {}
 --- Marks a table as an array, so that an empty one is written as [].
+---@param t table
+---@return table t
+---@usage atomo.log.encode(atomo.log.array {}) --> []
 function M.array(t) return setmetatable(t, array_mark) end
 
 -- ---- encoding ----------------------------------------------------------------------------------------------------
@@ -120,7 +123,9 @@ end
 
 --- Returns v as one line of JSON. Integers have no decimal point, other numbers 17 digits, NaN and Inf become null. The
 --- keys event, step, epoch, time come first. Raises for functions and other types that JSON does not have.
+---@param v any
 ---@return string
+---@usage atomo.log.encode {step = 1} --> {"step":1}
 function M.encode(v) return encode(v, "value", 0) end
 
 -- ---- decoding ----------------------------------------------------------------------------------------------------
@@ -253,6 +258,9 @@ function M.is_array(t) return getmetatable(t) == array_mark end
 --- time; raises "json: offset 12: found 'x', expected ...". A null in an object is an absent key, in an array it is
 --- json.null. how: nulls = true keeps json.null in objects too; integers = true refuses points and exponents.
 ---@param how {nulls: boolean?, integers: boolean?}?
+---@param text string
+---@return any
+---@usage atomo.log.decode('{"loss":0.5}').loss --> 0.5
 function M.decode(text, how)
   if type(text) ~= "string" then error(("json: got a %s, expected text"):format(type(text)), 0) end
   local v, i = decode_value(text, skip(text, 1), 0, how or plain)

@@ -27,6 +27,7 @@ end
 --- Opens a log for appending. With path nil it writes nothing, which ranks other than 0 use.
 ---@param path string?
 ---@return atomo.Log
+---@usage atomo.log.open "run.jsonl"
 function M.open(path)
   if path == nil then return setmetatable({}, Log) end
   if type(path) ~= "string" or path == "" then
@@ -58,6 +59,7 @@ end
 ---@param path string
 ---@return table[] events
 ---@return {line: integer, message: string}[] bad  the lines that could not be read
+---@usage pcall(atomo.log.read, "missing.jsonl") --> false
 function M.read(path)
   local file, why = io.open(path, "rb")
   if not file then raise(("log: cannot read %s"):format(why)) end
@@ -85,12 +87,21 @@ local function scaled(v, units, base)
 end
 
 --- 1234567 -> "1.23 MB"
+---@param n number
+---@return string
+---@usage atomo.log.bytes(1234567) --> 1.23 MB
 function M.bytes(n) return scaled(n, {" B", " kB", " MB", " GB", " TB", " PB"}, 1000) end
 
 --- 11173962 -> "11.2 M"
+---@param n number
+---@return string
+---@usage atomo.log.count(11173962) --> 11.2 M
 function M.count(n) return scaled(n, {"", " k", " M", " G", " T"}, 1000) end
 
 --- Seconds: "12 ms", "4.2 s", "3m02s", "1h05m", "2d03h"
+---@param s number seconds
+---@return string
+---@usage atomo.log.duration(3900) --> 1h05m
 function M.duration(s)
   if s ~= s or s == math.huge or s == -math.huge then return "?" end
   if s < 0 then return "-" .. M.duration(-s) end
@@ -103,6 +114,9 @@ function M.duration(s)
 end
 
 --- 15.84 -> "15.8x"
+---@param r number
+---@return string
+---@usage atomo.log.ratio(15.84) --> 15.8x
 function M.ratio(r)
   if r ~= r or math.abs(r) == math.huge then return "?" end
   return (r < 99.95 and "%.1fx" or "%.0fx"):format(r)
@@ -115,6 +129,7 @@ local function characters(text) return #text:gsub("[\128-\191]", "") end
 ---@param parts {[1]: string, [2]: number}[]  name, amount
 ---@param whole number
 ---@return string
+---@usage atomo.log.shares({{"forward", 57}}, 100) --> forward 57% other 43%
 function M.shares(parts, whole)
   local sum = 0
   for _, part in ipairs(parts) do sum = sum + part[2] end
@@ -136,6 +151,8 @@ end
 
 --- Returns lines with names and values in two left-aligned columns.
 ---@param rows string[][]
+---@return string
+---@usage atomo.log.pairs {{"loss", "0.5"}}
 function M.pairs(rows)
   local width, lines = 0, {}
   for _, row in ipairs(rows) do width = math.max(width, characters(row[1])) end
@@ -154,6 +171,9 @@ function M.width()
 end
 
 --- Returns text in bold if stdout is a terminal and NO_COLOR is unset, else unchanged.
+---@param text string
+---@return string
+---@usage atomo.log.bold "loss"
 function M.bold(text)
   local no = os.getenv "NO_COLOR"
   if (no and no ~= "") or M.width() == 0 then return text end
@@ -169,6 +189,7 @@ end
 --- Returns a table in aligned columns. The first row is the header; a column of numbers is right-aligned.
 ---@param rows (string|number)[][]
 ---@return string
+---@usage atomo.log.table {{"loss", "steps"}, {0.5, 10}}
 function M.table(rows)
   local widths, right = {}, {}
   for r, row in ipairs(rows) do

@@ -81,6 +81,7 @@ return function(log)
   --- terminal.
   ---@param o table
   ---@return atomo.Progress
+  ---@usage type(atomo.log.progress {total = 3}) --> table
   return function(o)
     local width, clock = o.width or log.width(), o.clock or f.C.atomo_time
     return setmetatable({

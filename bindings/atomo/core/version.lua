@@ -8,6 +8,8 @@ local M = {}
 local keys = {"mpi", "blas", "fftw", "onednn", "cpu", "compiler"}
 
 --- {atomo=, luajit=, mpi=, blas=, fftw=, onednn=, cpu=, compiler=}
+---@return table<string, string>
+---@usage type(atomo.versions().luajit) --> string
 function M.versions()
   local v = {atomo = ffi.string(C.atomo_version()), luajit = jit.version:gsub("^LuaJIT ", "")}
   for _, key in ipairs(keys) do v[key] = ffi.string(C.atomo_build_info(key)) end
@@ -15,6 +17,8 @@ function M.versions()
 end
 
 --- "atomo-lua 0.2.0, LuaJIT 2.1.0, Open MPI v4.1.4, ..."
+---@return string
+---@usage atomo.version_text():match "^atomo%-lua" --> atomo-lua
 function M.version_text()
   local v = M.versions()
   return ("atomo-lua %s, LuaJIT %s, %s, %s, %s, oneDNN %s, compiler %s"):format(v.atomo, v.luajit, v.mpi,

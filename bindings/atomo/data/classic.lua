@@ -64,6 +64,8 @@ end
 --- Reads CIFAR-10, binary version: data_batch_*.bin and test_batch.bin, each with any number of complete records.
 ---@param dir string
 ---@param options table?  only = "train" or "test"
+---@return table data: {name=, train = set, test = set, classes=, names=, shape=, mean=, std=}
+---@usage pcall(atomo.data.cifar10, "missing") --> false
 function M.cifar10(dir, options)
   check_options.check("cifar10", options or {}, known)
   local d = {name = "CIFAR-10", dir = dir, classes = 10, shape = {32, 32, 3},
@@ -81,6 +83,8 @@ end
 --- Reads CIFAR-100, binary version: train.bin and test.bin. set.labels are the fine labels, set.coarse the coarse ones.
 ---@param dir string
 ---@param options table?  only = "train" or "test"
+---@return table data, as of cifar10
+---@usage pcall(atomo.data.cifar100, "missing") --> false
 function M.cifar100(dir, options)
   check_options.check("cifar100", options or {}, known)
   local d = {name = "CIFAR-100", dir = dir, classes = 100, shape = {32, 32, 3},
@@ -139,6 +143,8 @@ end
 --- Reads MNIST, or a set in its format (Fashion-MNIST, ...): IDX files, raw or .gz.
 ---@param dir string
 ---@param options table?  only = "train" or "test"
+---@return table data, as of cifar10
+---@usage pcall(atomo.data.mnist, "missing") --> false
 function M.mnist(dir, options)
   check_options.check("mnist", options or {}, known)
   local d = {name = "MNIST", dir = dir, classes = 10, shape = {28, 28, 1}, mean = {0.1307}, std = {0.3081},

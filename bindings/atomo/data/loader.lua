@@ -72,6 +72,8 @@ local function new(_, o)
 end
 
 --- Items for consistency.check: what must be equal on ranks that share a set.
+---@return table[]
+---@usage #loader:identity() > 2 --> true
 function Loader:identity()
   local o = self.given
   local items = same.data {{"images", o.set.images}, {"labels", o.set.labels}}
@@ -103,6 +105,8 @@ end
 -- images than ranks), total: images on all ranks, index: 1-based step, steps: steps of the epoch.
 ---@param epoch integer   >= 0; determines order and augmentation
 ---@param first integer?  first step (default 1), to resume a run
+---@return fun(): table? the next batch
+---@usage for batch in loader:epoch(0) do assert(batch.x:size(1) == batch.n) end
 function Loader:epoch(epoch, first)
   check(C.atomo_loader_begin(handle_of(self), epoch, (first or 1) - 1))
   self.epochs_begun = self.epochs_begun + 1
@@ -120,6 +124,7 @@ end
 
 --- Stops the thread and frees the memory; tensors of the last batch stay valid. May be called at any time and
 --- repeatedly.
+---@usage atomo.data.loader({set = set}):close()
 function Loader:close()
   local h = rawget(self, "h")
   if h then

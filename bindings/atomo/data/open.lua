@@ -194,6 +194,8 @@ end
 ---@param options table?  only = "train" or "test"; test = the fraction to hold out if there is no test part, seed=0 of
 --- that; of images size= (32 or {h,w}) and channels= (1 or 3); of arrays layout= ("NHWC", "NCHW", "NHW"); of tables
 --- label=, task=, separator=, standardise=; train=, test=, seed= (numbers of images) for the synthetic set
+---@return table data, as of cifar10
+---@usage atomo.data.open("synthetic", {train = 8, test = 8}).name --> synthetic
 return function(path, options)
   if path == nil or path == "" or path == "synthetic" then return synthetic.synthetic(options) end
   if type(path) ~= "string" then raise(("data.open: folder is a %s, expected a path"):format(type(path))) end

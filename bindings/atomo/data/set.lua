@@ -18,6 +18,8 @@ end
 ---@param images atomo.Tensor
 ---@param labels atomo.Tensor
 ---@param classes integer?  default: one more than the largest label
+---@return {images: atomo.Tensor, labels: atomo.Tensor, n: integer, classes: integer}
+---@usage atomo.data.set(atomo.zeros(2, 4, 4, 1, "u8"), atomo.tensor({0, 1}, "i32")).classes --> 2
 function M.set(images, labels, classes)
   channel_dtype(images, "set: images")
   T.expect(labels, "set: labels", "i32")
@@ -40,6 +42,8 @@ end
 --- f32 images as they are.
 ---@return number[] mean
 ---@return number[] std
+---@param images atomo.Tensor [..., channels]
+---@usage atomo.data.channel_stats(atomo.zeros(1, 2, 2, 3))[1] --> 0
 function M.channel_stats(images)
   channel_dtype(images, "channel_stats: images")
   local mean, std, m, s = ffi.new "double[8]", ffi.new "double[8]", {}, {}
@@ -78,6 +82,9 @@ end
 ---@param set table
 ---@param fraction number  of the samples in the second set, above 0 and below 1; each set has one sample or more
 ---@param seed integer?  default 0
+---@return table training part
+---@return table test part
+---@usage atomo.data.split(set, 0.5).n --> 4
 function M.split(set, fraction, seed)
   local kind = M.kind(set)
   if kind ~= "images" and kind ~= "tensors" then

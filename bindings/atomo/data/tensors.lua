@@ -44,6 +44,7 @@ local M = {}
 --- batches are those of atomo.data.loader; x and y of a batch have the tensors' dtypes.
 ---@param o table
 ---@return atomo.SampleLoader
+---@usage atomo.data.tensors({x = atomo.ones(8, 2), y = atomo.zeros(8, 1), batch = 4}).steps --> 2
 function M.tensors(o)
   if type(o) ~= "table" then raise(("tensors: got a %s, expected a table of options"):format(type(o))) end
   check_options.check("tensors", o, known)

@@ -69,6 +69,7 @@ end
 ---@param path string
 ---@param test_share number?  fraction at the end that becomes the test text, default 0.1
 ---@return atomo.Text
+---@usage pcall(atomo.text.open, "missing.txt") --> false
 function M.open(path, test_share)
   if type(path) ~= "string" then raise(("text: path is a %s, expected a string"):format(type(path))) end
   local bytes = read_all(path)
@@ -77,6 +78,10 @@ function M.open(path, test_share)
 end
 
 --- As M.open, for a string.
+---@param bytes string
+---@param test_share number? fraction at the end that becomes the test text, default 0.1
+---@return atomo.Text
+---@usage atomo.text.of("hello, world").name --> text
 function M.of(bytes, test_share)
   if type(bytes) ~= "string" then raise(("text: got a %s, expected a string"):format(type(bytes))) end
   return split(bytes, "text", test_share)
@@ -112,6 +117,9 @@ local known = {tokens = true, batch = true, length = true, rank = true, size = t
 --- Makes a loader: text.loader {tokens=, batch=16, length=128, rank=0, size=1, seed=0, shuffle=true}. The text is cut
 --- into windows of `length` characters. Each window occurs once per epoch, on one rank, in an order that depends only
 --- on (seed, epoch).
+---@param o table
+---@return atomo.TextLoader
+---@usage atomo.text.loader({tokens = atomo.zeros(65, "i32"), batch = 2, length = 16}).batch --> 2
 function M.loader(o)
   if type(o) ~= "table" then raise(("text.loader: got a %s, expected a table of options"):format(type(o))) end
   O.check("text.loader", o, known)

@@ -86,6 +86,7 @@ end
 --- Adds gradient i of this step, which is ready. It must not change until finish(), which writes the average into it.
 ---@param i integer          number of the gradient, from 1
 ---@param grad atomo.Tensor  f32, contiguous, with the same shape in all steps
+---@usage ex:push(1, g) ex:finish()
 function Exchange:push(i, grad)
   check.gradient(self, i, grad)
   local step = current(self)
@@ -167,6 +168,7 @@ end
 
 --- Completes the step: writes the average over all ranks into every pushed gradient. If a rank has failed, all ranks
 --- raise its error; drop() then gives the step up. [collective]
+---@usage ex:push(1, g) ex:finish()
 function Exchange:finish()
   self:average()
   self:commit()
@@ -182,6 +184,7 @@ end
 
 --- Gives the step up, before finish or after it has failed: the state of exchange and compressors is as before the
 --- step. Must be called on all ranks. [collective]
+---@usage local e = atomo.exchange {} e:push(1, atomo.ones(4)) e:drop()
 function Exchange:drop()
   if self.closed then check.sound(self) end
   local step, between = current(self), self.route.between
@@ -210,6 +213,7 @@ end
 --- Sets the names of the gradients, for error texts and overrides. Call it before the first step; atomo.train passes
 --- the parameters' names.
 ---@param names string[]
+---@usage atomo.exchange({}):set_names {"weight"}
 function Exchange:set_names(names)
   if self.plan then raise("exchange: set_names: the first step has been taken") end
   self.names = names
@@ -224,6 +228,8 @@ local function each(self, fn)
 end
 
 --- Sets the epoch that is passed to budget schedules.
+---@param epoch integer
+---@usage ex:set_epoch(1)
 function Exchange:set_epoch(epoch)
   self.epoch = epoch
   each(self, function(compressor) compressor:set_epoch(epoch) end)
@@ -271,9 +277,12 @@ end
 --- Returns this rank's state for a checkpoint, tensors by name: memories of compressors (error feedback, PowerSGD's
 --- factors) and learnt state (prices, kept bases).
 ---@return table<string, atomo.Tensor>
+---@usage type(ex:state_dict()) --> table
 function Exchange:state_dict() return memories.of(self) end
 
 --- Restores a result of state_dict; may be called before the first step. [collective, after it]
+---@param state table<string, atomo.Tensor>
+---@usage ex:load_state_dict(ex:state_dict())
 function Exchange:load_state_dict(state) memories.load(self, state) end
 
 --- Milliseconds of encoding on the main thread in the current step.
@@ -287,6 +296,8 @@ function Exchange:coding() return self.current and self.current:coding() or 0 en
 --- nil without messages of one compressor), ms (milliseconds by stage; exchange: that the main thread
 --- waited; encode, decode: on any thread, possibly overlapping with backward), hidden (overlap: the fraction of
 --- min(backward, communication thread's work) for which the main thread did not wait; nil without overlap).
+---@return table
+---@usage ex:push(1, g) ex:finish() assert(ex:stats().bytes_out)
 function Exchange:stats()
   local last, ms, p = self.last, self.last.ms, self.plan
   local coded = p and #p.messages > 0 and self.compressor:stats()
@@ -302,6 +313,9 @@ function Exchange:layers() return layers.of(self) end
 
 --- Raises on every rank, naming the first difference, unless v is bit-identical on all ranks. v: a tensor, a table of
 --- tensors by name, or an object with state_dict() (a model, an optimizer, an EMA). [collective]
+---@param v atomo.Tensor|table
+---@param what string? the name in errors
+---@usage ex:check_replicas(atomo.ones(2))
 function Exchange:check_replicas(v, what)
   require("atomo.comm.replicas").check(self.comm, ("replicas of %s after step %d"):format(what or "this", self.step), v)
 end

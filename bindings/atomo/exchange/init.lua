@@ -24,6 +24,8 @@ local raise = require("atomo.ffi").raise
 --- Deprecated names of options are in options.lua. [collective]
 ---@param opts table?
 ---@return atomo.Exchange
+---@param more nil refused: options are one table
+---@usage atomo.exchange({compress = "svd:ratio=64"}).topology --> allgather
 local function exchange(opts, more)
   if more ~= nil then raise "exchange: got a second argument, expected one table: {compress = ..., topology = ...}" end
   opts = options.current(opts or {})

@@ -1,54 +1,40 @@
---- help(x) at the prompt: the comment above a function's definition, or the names in a module, class or object.
+--- help(x) at the prompt: the annotations of a function, or the names in a module, class or object.
+local source = require "atomo.tools.reference.source"
+
 local WIDTH = 100
 
 local INTRODUCTION = [[
-help(f)          the comment above the definition of a function: help(atomo.randn)
+help(f)          what a function does, its arguments, results and an example: help(atomo.randn)
 help(x)          the names in a module or table, and the methods of an object: help(atomo.nn), help(atomo.ones(2))
 help "name"      the same by its name: help "atomo.F.softmax"
 time(f, ...)     the time of a call f(...)
 Ctrl-C stops what runs, Ctrl-D leaves. A value's fields are printed; `print(x)` prints x as in a script.]]
 
-local files = {} -- path -> its lines
-
-local function lines_of(path)
-  if not files[path] then
-    local list, file = {}, io.open(path)
-    if file then
-      for line in file:lines() do list[#list + 1] = line end
-      file:close()
+--- Returns the annotations of a function or class of modules; nil if it has none.
+local function annotations_of(fn)
+  if type(fn) == "table" then -- a class of modules
+    local init = source.of_function(rawget(fn, "init"))
+    return source.of_meta("nn." .. fn.class_name) or init
+  end
+  local atomo = package.loaded.atomo
+  for prefix, holder in pairs(atomo and {["Tensor:"] = atomo.Tensor, ["F."] = rawget(atomo, "F")} or {}) do
+    for name, value in next, holder do
+      local meta = value == fn and source.of_meta(prefix .. name)
+      if meta then return meta end
     end
-    files[path] = list
   end
-  return files[path]
+  return source.of_function(fn)
 end
 
---- Returns the lines of the comment above line n, without dashes; an empty list if there is none.
-local function comment_above(lines, n)
-  local comment, i = {}, n - 1
-  while i > 0 and lines[i]:match "^%s*%-%-" do
-    local text = lines[i]:match "^%s*%-%-%-?%s?(.*)$"
-    if text:match "^%-%-" then break end -- the heading of a section
-    table.insert(comment, 1, text)
-    i = i - 1
-  end
-  return comment
-end
-
---- Returns the lines of the comment above a function's definition (an empty list if there is none), its parameters
---- "(a, b)", and "FILE:LINE".
-local function description(fn)
-  local info = debug.getinfo(fn, "S")
-  local path = info.source:match "^@(.*)"
-  if not path then return {}, "(...)", info.what == "C" and "a function of C" or "defined at the prompt" end
-  local lines = lines_of(path)
-  local comment = comment_above(lines, info.linedefined)
-  local parameters = (lines[info.linedefined] or ""):match "function%s*[%w_.:]*%s*(%b())" or "(...)"
-  return comment, parameters, ("%s:%d"):format(path, info.linedefined)
+--- Has the value annotations of its own: is it a function, or a class of modules?
+local function is_described(x)
+  return type(x) == "function" or type(x) == "table" and rawget(x, "is_module_class") == true
 end
 
 --- Returns the first sentence of a function's comment, cut to `width`.
 local function first_sentence(fn, width)
-  local text = table.concat(description(fn), " "):gsub("%s*@.*", "")
+  local entry = annotations_of(fn)
+  local text = entry and table.concat(entry.text, " ") or ""
   text = text:match "^(.-%.) " or text
   return #text > width and text:sub(1, width - 4) .. " ..." or text
 end
@@ -82,7 +68,7 @@ local function describe_fields(x)
   local lines = {}
   for i, name in ipairs(names) do
     local value = all[name]
-    local text = type(value) == "function" and first_sentence(value, WIDTH - longest - 4) or type(value)
+    local text = is_described(value) and first_sentence(value, WIDTH - longest - 4) or type(value)
     lines[i] = ("  %s%s  %s"):format(name, (" "):rep(longest - #name), text)
   end
   return #lines > 0 and table.concat(lines, "\n") or ("a %s without named fields"):format(type(x))
@@ -99,6 +85,22 @@ local function named(name)
   return value
 end
 
+--- Returns name, arguments, description, types, results, example and place of a function.
+local function describe_function(title, fn)
+  local entry = annotations_of(fn)
+  if not entry then
+    local is_c = type(fn) == "function" and debug.getinfo(fn, "S").what == "C"
+    return ("%s(...)\n  no description\n  [%s]"):format(title, is_c and "a function of C" or "defined at the prompt")
+  end
+  local lines = {("%s(%s)"):format(title, table.concat(entry.arguments or {"..."}, ", "))}
+  for _, line in ipairs(#entry.text > 0 and entry.text or {"no description"}) do lines[#lines + 1] = "  " .. line end
+  for _, p in ipairs(entry.params) do lines[#lines + 1] = ("  %s: %s  %s"):format(p.name, p.type, p.text) end
+  for _, r in ipairs(entry.returns) do lines[#lines + 1] = ("  returns %s  %s"):format(r.type, r.text) end
+  for _, line in ipairs(entry.usage) do lines[#lines + 1] = "  example: " .. line end
+  lines[#lines + 1] = ("  [%s:%d]"):format(entry.path, entry.line)
+  return (table.concat(lines, "\n"):gsub(" +\n", "\n"))
+end
+
 --- Returns the text of help(x); without an argument, an introduction.
 ---@param count integer  number of arguments
 ---@param x any
@@ -111,11 +113,7 @@ return function(count, x)
     if problem then return problem end
     title, x = x, value
   end
-  if type(x) == "function" then
-    local comment, parameters, place = description(x)
-    if #comment == 0 then comment = {"no description"} end
-    return ("%s%s\n  %s\n  [%s]"):format(title, parameters, table.concat(comment, "\n  "), place)
-  end
+  if is_described(x) then return describe_function(title, x) end
   if type(x) ~= "table" and type(x) ~= "userdata" and type(x) ~= "cdata" then return "a " .. type(x) end
   return describe_fields(x)
 end

@@ -21,6 +21,8 @@ layer("Tanh", function(x) return F.tanh(x) end)
 layer("Sigmoid", function(x) return F.sigmoid(x) end)
 
 --- nn.LeakyReLU(negative_slope = 0.01)
+---@param negative_slope number?
+---@usage nn.LeakyReLU(0.5)(atomo.tensor {-2}):item() --> -1
 local LeakyReLU = Module:extend "LeakyReLU"
 function LeakyReLU:init(negative_slope)
   self.negative_slope = negative_slope or 0.01
@@ -33,6 +35,8 @@ function LeakyReLU:describe() return ("negative_slope=%g"):format(self.negative_
 M.LeakyReLU = LeakyReLU
 
 --- nn.GELU({approximate = "none" or "tanh"})
+---@param opts {approximate: "none"|"tanh"|nil}?
+---@usage nn.GELU()(atomo.zeros(1)):item() --> 0
 local GELU = Module:extend "GELU"
 function GELU:init(opts)
   opts = opts == nil and {} or opts

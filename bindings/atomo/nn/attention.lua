@@ -27,6 +27,10 @@ local known = {dropout = O.number(0, 1), bias = O.flag, batch_first = O.flag, ca
 --- vdim=embed_dim}). Sequences are [T, N, embed_dim], or with batch_first [N, T, embed_dim]; keys and values have kdim
 --- and vdim channels. causal: position t attends to 1 to t. Memory grows with T, not T x T, so attention weights are
 --- not returned.
+---@param embed_dim integer
+---@param num_heads integer a divisor of embed_dim
+---@param opts table?
+---@usage local s = atomo.randn(5, 2, 8) nn.MultiHeadAttention(8, 2)(s, s, s)
 function MultiheadAttention:init(embed_dim, num_heads, opts)
   opts = opts == nil and {} or opts
   window.check_options("MultiheadAttention", opts, known)

@@ -18,6 +18,8 @@ end
 
 --- nn.Sequential{a, b, c} or nn.Sequential(a, b, c): applies the entries in turn, each a module or a function of a
 --- tensor.
+---@param ... atomo.Module|function the entries, or one list of them
+---@usage nn.Sequential {nn.Flatten(), nn.Linear(192, 10)} (x):size(2) --> 10
 function Sequential:init(...)
   local layers = ...
   if is_module(layers) or type(layers) ~= "table" then layers = {...} end
@@ -47,6 +49,9 @@ M.Sequential = Sequential
 local Residual = Module:extend "Residual"
 
 --- nn.Residual(body, shortcut): body(x) + shortcut(x). Default shortcut: the identity.
+---@param body atomo.Module|function
+---@param shortcut atomo.Module|function|nil
+---@usage nn.Residual(nn.ReLU())(atomo.ones(1)):item() --> 2
 function Residual:init(body, shortcut)
   check_entry("Residual", 1, body)
   if shortcut ~= nil then check_entry("Residual", 2, shortcut) end
@@ -65,6 +70,8 @@ local Concat = Module:extend "Concat"
 
 --- nn.Concat{a, b, ...}: applies all entries to the same input and joins the results along the last dimension
 --- (channels). An entry `function(x) return x end` adds the input itself, as in DenseNet.
+---@param ... atomo.Module|function the entries, or one list of them
+---@usage nn.Concat {function(v) return v end, function(v) return v end} (x):size(4) --> 6
 function Concat:init(...)
   local layers = ...
   if is_module(layers) or type(layers) ~= "table" then layers = {...} end

@@ -67,6 +67,11 @@ end
 -- table with in_channels, out_channels, kernel_size and the same options. padding: a size, {height, width}, "valid" or
 --- "same"; padding_mode: zeros, reflect, replicate or circular. init: a function(weight, bias or nil) that sets the
 --- initial values; the random stream is then not used for PyTorch's.
+---@param in_channels integer|table
+---@param out_channels integer?
+---@param kernel integer|integer[]|nil
+---@param opts table?
+---@usage nn.Conv2d(3, 8, 3, {padding = "same"})(x):size(4) --> 8
 function Conv2d:init(in_channels, out_channels, kernel, opts)
   if type(in_channels) == "table" then
     local all = in_channels

@@ -14,6 +14,11 @@ local ConvTranspose2d = Module:extend "ConvTranspose2d"
 
 --- nn.ConvTranspose2d(in, out, kernel, {stride=1, padding=0, output_padding=0, dilation=1, groups=1, bias=true});
 --- Initial weight and bias are uniform in +-1/sqrt(kh kw out/groups), as in PyTorch.
+---@param in_channels integer
+---@param out_channels integer
+---@param kernel integer|integer[]
+---@param opts table?
+---@usage nn.ConvTranspose2d(3, 8, 2, {stride = 2})(x):size(2) --> 16
 function ConvTranspose2d:init(in_channels, out_channels, kernel, opts)
   opts = opts == nil and {} or opts
   in_channels = check.count("ConvTranspose2d", "in_channels", in_channels)

@@ -11,6 +11,10 @@ local Embedding = Module:extend "Embedding"
 
 --- nn.Embedding(num_embeddings, embedding_dim, {padding_idx=nil}): i32 [...] of 0-based indices -> [...,
 --- embedding_dim]. Row padding_idx (negative: from the end) is initially zero and gets no gradient.
+---@param num_embeddings integer
+---@param embedding_dim integer
+---@param opts {padding_idx: integer?}?
+---@usage nn.Embedding(10, 4)(atomo.tensor({1, 2}, "i32")):size(2) --> 4
 function Embedding:init(num_embeddings, embedding_dim, opts)
   opts = opts == nil and {} or opts
   window.check_options("Embedding", opts, {padding_idx = true})

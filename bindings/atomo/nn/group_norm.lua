@@ -15,6 +15,9 @@ local LayerNorm = Module:extend "LayerNorm"
 
 --- nn.LayerNorm(normalized_shape, {eps=1e-5, elementwise_affine=true}). normalized_shape: the sizes of the last
 --- dimensions, or one size.
+---@param normalized_shape integer|integer[]
+---@param opts {eps: number?, elementwise_affine: boolean?}?
+---@usage nn.LayerNorm(3)(x):dim() --> 4
 function LayerNorm:init(normalized_shape, opts)
   opts = opts == nil and {} or opts
   window.check_options("LayerNorm", opts, {eps = O.number(0, 1), elementwise_affine = O.flag})
@@ -42,6 +45,10 @@ end
 local GroupNorm = Module:extend "GroupNorm"
 
 --- nn.GroupNorm(num_groups, num_channels, {eps=1e-5, affine=true}), for inputs [N, ..., channels].
+---@param num_groups integer a divisor of num_channels
+---@param num_channels integer
+---@param opts {eps: number?, affine: boolean?}?
+---@usage nn.GroupNorm(3, 3)(x):dim() --> 4
 function GroupNorm:init(num_groups, num_channels, opts)
   opts = opts == nil and {} or opts
   window.check_options("GroupNorm", opts, {eps = O.number(0, 1), affine = O.flag})

@@ -11,6 +11,8 @@ end
 
 --- Returns the convolution engine: "auto" (Winograd if it is faster, else direct), "direct", "winograd" (wherever it
 -- applies), "onednn" or "gemm" (im2col). The environment variable ATOMO_CONV sets it at start.
+---@return string
+---@usage type(nn.conv_engine()) --> string
 function nn.conv_engine()
   local name = f.ffi.string(f.C.atomo_conv_engine())
   if name == "" then f.check(f.C.atomo_conv_set_engine(os.getenv "ATOMO_CONV")) end -- raises: unknown engine
@@ -18,6 +20,8 @@ function nn.conv_engine()
 end
 
 --- Sets the convolution engine. All except "onednn" are in every build; raises for an engine that is not.
+---@param name "auto"|"direct"|"winograd"|"onednn"|"gemm"
+---@usage nn.set_conv_engine(nn.conv_engine())
 function nn.set_conv_engine(name) f.check(f.C.atomo_conv_set_engine(tostring(name))) end
 
 return require("atomo.core.strict").module(nn, "nn")

@@ -36,17 +36,40 @@ end
 -- ---- plain values and distributions ------------------------------------------------------------------------------
 
 --- Uniform in [lo, hi), default [0, 1).
+---@param t atomo.Tensor
+---@param lo number?
+---@param hi number?
+---@return atomo.Tensor t
+---@usage nn.init.uniform_(atomo.zeros(4), -1, 1):numel() --> 4
 function M.uniform_(t, lo, hi)
   return fill("uniform_", "uniform_", t, number("uniform_", "lo", lo, 0), number("uniform_", "hi", hi, 1))
 end
 
 --- Normal, by default with mean 0 and standard deviation 1.
+---@param t atomo.Tensor
+---@param mean number?
+---@param std number?
+---@return atomo.Tensor t
+---@usage nn.init.normal_(atomo.zeros(4), 0, 0.02):numel() --> 4
 function M.normal_(t, mean, std)
   return fill("normal_", "normal_", t, number("normal_", "mean", mean, 0), number("normal_", "std", std, 1))
 end
 
+--- Sets every element to a value.
+---@param t atomo.Tensor
+---@param value number
+---@return atomo.Tensor t
+---@usage nn.init.constant_(atomo.zeros(2), 3):get(1) --> 3
 function M.constant_(t, value) return fill("constant_", "fill_", t, number("constant_", "value", value)) end
+--- Sets every element to 0.
+---@param t atomo.Tensor
+---@return atomo.Tensor t
+---@usage nn.init.zeros_(atomo.ones(4)):get(1) --> 0
 function M.zeros_(t) return fill("zeros_", "fill_", t, 0) end
+--- Sets every element to 1.
+---@param t atomo.Tensor
+---@return atomo.Tensor t
+---@usage nn.init.ones_(atomo.zeros(4)):get(1) --> 1
 function M.ones_(t) return fill("ones_", "fill_", t, 1) end
 
 ffi.cdef "double erf(double);"
@@ -64,6 +87,13 @@ end
 
 --- Normal, truncated to [lo, hi] (default -2 and 2; values, not multiples of std), by inverting the distribution
 --- function. Raises unless std > 0 and the mean is within 2 std of the interval.
+---@param t atomo.Tensor
+---@param mean number? default 0
+---@param std number? default 1
+---@param lo number?
+---@param hi number?
+---@return atomo.Tensor t
+---@usage nn.init.trunc_normal_(atomo.zeros(4)):abs():max():item() <= 2 --> true
 function M.trunc_normal_(t, mean, std, lo, hi)
   local who = "trunc_normal_"
   mean, std = number(who, "mean", mean, 0), number(who, "std", std, 1)
@@ -88,6 +118,8 @@ local gains = {linear = 1, conv2d = 1, sigmoid = 1, tanh = 5 / 3, selu = 3 / 4, 
 --- leaky_relu with negative slope `param` (default 0.01).
 ---@param nonlinearity string
 ---@param param number?
+---@return number
+---@usage nn.init.calculate_gain "linear" --> 1
 function M.calculate_gain(nonlinearity, param)
   if nonlinearity == "leaky_relu" then
     return math.sqrt(2 / (1 + number("calculate_gain", "param", param, 0.01) ^ 2))
@@ -99,6 +131,8 @@ end
 --- Glorot & Bengio 2010: uniform with variance gain^2 2 / (fan_in + fan_out).
 ---@param w atomo.Tensor
 ---@param gain number?  default 1
+---@return atomo.Tensor w
+---@usage nn.init.xavier_uniform_(atomo.zeros(4, 3)):numel() --> 12
 function M.xavier_uniform_(w, gain)
   local fan_in, fan_out = fans("xavier_uniform_", w)
   local bound = number("xavier_uniform_", "gain", gain, 1) * math.sqrt(6 / (fan_in + fan_out))
@@ -106,6 +140,10 @@ function M.xavier_uniform_(w, gain)
 end
 
 --- As xavier_uniform_, with the normal distribution.
+---@param w atomo.Tensor
+---@param gain number? default 1
+---@return atomo.Tensor w
+---@usage nn.init.xavier_normal_(atomo.zeros(4, 3)):numel() --> 12
 function M.xavier_normal_(w, gain)
   local fan_in, fan_out = fans("xavier_normal_", w)
   return M.normal_(w, 0, number("xavier_normal_", "gain", gain, 1) * math.sqrt(2 / (fan_in + fan_out)))
@@ -131,16 +169,26 @@ end
 --- mode = "fan_in", nonlinearity = "leaky_relu".
 ---@param w atomo.Tensor
 ---@param opts {a: number?, mode: "fan_in"|"fan_out"|nil, nonlinearity: string?}?
+---@return atomo.Tensor w
+---@usage nn.init.kaiming_uniform_(atomo.zeros(4, 3)):numel() --> 12
 function M.kaiming_uniform_(w, opts)
   local bound = math.sqrt(3 * kaiming_variance("kaiming_uniform_", w, opts))
   return M.uniform_(w, -bound, bound)
 end
 
 --- As kaiming_uniform_, with the normal distribution.
+---@param w atomo.Tensor
+---@param opts {a: number?, mode: "fan_in"|"fan_out"|nil, nonlinearity: string?}?
+---@return atomo.Tensor w
+---@usage nn.init.kaiming_normal_(atomo.zeros(4, 3)):numel() --> 12
 function M.kaiming_normal_(w, opts) return M.normal_(w, 0, math.sqrt(kaiming_variance("kaiming_normal_", w, opts))) end
 
 --- Saxe et al. 2014: w as a matrix [out, rest] gets orthonormal rows, or columns if it has more rows than columns,
 --- times gain (default 1).
+---@param w atomo.Tensor
+---@param gain number?
+---@return atomo.Tensor w
+---@usage nn.init.orthogonal_(atomo.zeros(3, 3)):norm():item() > 1.7 --> true
 function M.orthogonal_(w, gain)
   fans("orthogonal_", w)
   gain = number("orthogonal_", "gain", gain, 1)

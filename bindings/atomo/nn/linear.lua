@@ -17,6 +17,10 @@ local Linear = Module:extend "Linear"
 
 --- nn.Linear(in, out, {bias=true}): y [..., out] = x [..., in] weight^T + bias. Initial weight and bias are uniform in
 --- +-1/sqrt(in), as in PyTorch.
+---@param in_features integer
+---@param out_features integer
+---@param opts {bias: boolean?}?
+---@usage nn.Linear(3, 4)(atomo.ones(2, 3)):size(2) --> 4
 function Linear:init(in_features, out_features, opts)
   opts = opts == nil and {} or opts
   window.check_options("Linear", opts, {bias = O.flag})
@@ -37,6 +41,9 @@ end
 
 --- nn.Flatten(start_dim = 2, end_dim = -1): joins these dimensions (1-based, negative from the end) to one: [N, ...] ->
 --- [N, product of the others]. Images [N,H,W,C] flatten in the order h, w, c.
+---@param start_dim integer? default 2
+---@param end_dim integer? default -1
+---@usage nn.Flatten()(x):size(2) --> 192
 local Flatten = Module:extend "Flatten"
 
 function Flatten:init(start_dim, end_dim)

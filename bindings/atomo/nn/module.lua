@@ -58,6 +58,8 @@ end
 
 --- Returns a class that inherits from this one. Calling the class makes an instance and runs its init(...).
 ---@param name string
+---@return table a class
+---@usage local Net = nn.Module:extend "Net" function Net:forward(v) return v end Net()(x)
 function Module:extend(name)
   if type(name) ~= "string" then raise(("Module:extend: name is a %s, expected a string"):format(type(name))) end
   local class = {class_name = name, is_module_class = true}
@@ -66,9 +68,15 @@ function Module:extend(name)
   return setmetatable(class, {__index = self, __call = construct})
 end
 
+--- Computes the module's result; m(x) calls it. A class defines its own; the default raises.
+---@return any
+---@usage m:forward(x):size(2) --> 10
 function Module:forward() raise(self.class_name .. ": forward is not defined") end
 
 --- Registers a tensor that is saved and loaded with the state but gets no gradient (running statistics).
+---@param name string
+---@param t atomo.Tensor
+---@usage m:register_buffer("count", atomo.zeros(1))
 function Module:register_buffer(name, t)
   T.expect(t, ("%s: register_buffer: '%s'"):format(self.class_name, tostring(name)))
   self[name] = t:keep()
@@ -78,6 +86,8 @@ end
 -- ---- submodules, parameters and buffers ----------------------------------------------------------------------
 
 --- Returns a list of {name, module}: this module (name "") and all submodules, each once.
+---@return {[1]: string, [2]: atomo.Module}[]
+---@usage #m:named_modules() --> 3
 function Module:named_modules()
   local list = {}
   visit.modules(self, function(name, m) list[#list + 1] = {name, m} end)
@@ -85,6 +95,8 @@ function Module:named_modules()
 end
 
 --- Returns a list of {name, module}: the direct submodules.
+---@return {[1]: string, [2]: atomo.Module}[]
+---@usage m:named_children()[2][1] --> 1
 function Module:named_children()
   local list = {}
   visit.fields(self, function(name, value)
@@ -100,21 +112,33 @@ end
 
 --- Calls fn(name, tensor, is_buffer, module, the module's name) for all parameters and buffers in order, a shared
 --- one under each of its names.
+---@param fn fun(name: string, t: atomo.Tensor, is_buffer: boolean, module: atomo.Module, path: string)
+---@usage m:each_state(function(name) assert(type(name) == "string") end)
 function Module:each_state(fn) visit.state(self, fn) end
 
 --- Returns a list of {name, parameter}, each parameter once.
+---@return {[1]: string, [2]: atomo.Tensor}[]
+---@usage m:named_parameters()[1][1] --> 1.weight
 function Module:named_parameters() return visit.named_state(self, false) end
 
+--- Returns a list of the parameters, each once.
 ---@return atomo.Tensor[]
+---@usage #m:parameters() --> 2
 function Module:parameters() return tensors_of(visit.named_state(self, false)) end
 
 --- Returns a list of {name, buffer}, each buffer once.
+---@return {[1]: string, [2]: atomo.Tensor}[]
+---@usage #m:named_buffers() --> 0
 function Module:named_buffers() return visit.named_state(self, true) end
 
+--- Returns a list of the buffers, each once.
 ---@return atomo.Tensor[]
+---@usage #m:buffers() --> 0
 function Module:buffers() return tensors_of(visit.named_state(self, true)) end
 
 --- Number of elements of all parameters, frozen ones included.
+---@return integer
+---@usage m:num_parameters() --> 1930
 function Module:num_parameters()
   local n = 0
   for _, p in ipairs(self:parameters()) do n = n + p:numel() end
@@ -122,6 +146,9 @@ function Module:num_parameters()
 end
 
 --- Calls fn(module) for all submodules and then for this module, as in PyTorch (to initialise a network); returns self.
+---@param fn fun(module: atomo.Module)
+---@return atomo.Module self
+---@usage m:apply(function(layer) assert(nn.is_module(layer)) end)
 function Module:apply(fn)
   expect_function(self.class_name .. ": apply", fn)
   local list = self:named_modules()
@@ -144,6 +171,8 @@ end
 --- on it. A submodule whose class overrides train gets a call of that. Frozen modules stay in evaluation mode. Returns
 --- self.
 ---@param on boolean?
+---@return atomo.Module self
+---@usage m:train().training --> true
 function Module:train(on)
   if on ~= nil and type(on) ~= "boolean" then
     raise(("train: mode is %s, expected true or false"):format(number.text(on)))
@@ -151,10 +180,15 @@ function Module:train(on)
   set_mode(self, on ~= false, {})
   return self
 end
+--- Sets evaluation mode, as train(false).
+---@return atomo.Module self
+---@usage m:eval().training --> false
 function Module:eval() return self:train(false) end
 
 --- Sets the modes at the start of a training loop. If this module is in evaluation mode, all switch to training mode.
 --- Otherwise each keeps its mode as the user set it, and train() of classes that override it is called. Returns self.
+---@return atomo.Module self
+---@usage m:begin_training().training --> true
 function Module:begin_training()
   if not self.training then return self:train() end
   for _, entry in ipairs(self:named_modules()) do
@@ -166,6 +200,10 @@ end
 
 --- Runs fn(...) with all modules in evaluation mode; returns fn's results. Restores each mode, also after an error, and
 --- while a coroutine that yields in fn does not run.
+---@param fn function
+---@param ... any its arguments
+---@return any fn's results
+---@usage m:evaluating(function() return m.training end) --> false
 function Module:evaluating(fn, ...)
   expect_function(self.class_name .. ": evaluating", fn)
   local modes = {}
@@ -182,6 +220,8 @@ end
 --- Sets requires_grad of all parameters of this module and its submodules (default true); returns self. With false they
 --- are still saved and loaded and gradients pass through them, but they get no gradient, update or weight decay.
 ---@param on boolean?
+---@return atomo.Module self
+---@usage nn.Linear(2, 2):requires_grad_(false)
 function Module:requires_grad_(on)
   for _, p in ipairs(self:parameters()) do p:requires_grad_(on) end
   return self
@@ -200,17 +240,26 @@ end
 
 --- Freezes this module and its submodules: no parameter is trained, and they stay in evaluation mode (running
 --- statistics fixed, dropout off) even if train() is called on a module that contains them. Returns self.
+---@param part any refused: call it on the part itself
+---@return atomo.Module self
+---@usage nn.Linear(2, 2):freeze()
 function Module:freeze(part)
   if part ~= nil then raise "freeze: takes no argument; model.layer:freeze() is of the part" end
   return set_frozen(self, true)
 end
 
 --- Undoes freeze(): all parameters are trained, and each module gets its mode before freeze() back. Returns self.
+---@param part any refused: call it on the part itself
+---@return atomo.Module self
+---@usage nn.Linear(2, 2):freeze():unfreeze()
 function Module:unfreeze(part)
   if part ~= nil then raise "unfreeze: takes no argument; model.layer:unfreeze() is of the part" end
   return set_frozen(self, false)
 end
 
+--- Sets all gradients to zero; nil stays nil.
+---@return atomo.Module self
+---@usage m:zero_grad()
 function Module:zero_grad()
   for _, p in ipairs(self:parameters()) do p:zero_grad() end
   return self
@@ -220,6 +269,7 @@ end
 
 --- Returns all parameters and buffers by name: the tensors themselves, not copies.
 ---@return table<string, atomo.Tensor>
+---@usage m:state_dict()["1.weight"]:size(1) --> 10
 function Module:state_dict()
   local all = {}
   visit.state(self, function(name, t) all[name] = t end)
@@ -232,6 +282,8 @@ end
 --- =}.
 ---@param values table<string, atomo.Tensor>
 ---@param opts {strict: boolean?}?
+---@return any names that were skipped, with strict = false
+---@usage m:load_state_dict(m:state_dict())
 function Module:load_state_dict(values, opts)
   local left_out = state.load(self.class_name, function(fn) visit.state(self, fn) end, values, opts)
   return left_out or self
@@ -272,6 +324,8 @@ end
 -- ---- printing --------------------------------------------------------------------------------------------------
 
 --- Returns the text between the brackets of a printed layer without submodules. Layers override it.
+---@return string
+---@usage nn.Linear(2, 1):describe() --> in_features=2, out_features=1, bias=True
 function Module:describe() return "" end
 
 --- Returns the text that tostring prints, in PyTorch's form.

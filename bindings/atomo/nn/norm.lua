@@ -22,6 +22,10 @@ local rules = {eps = O.number(0, 1), momentum = true, affine = O.flag, track_run
 --- nn.BatchNorm2d(channels, {eps=1e-5, momentum=0.1, affine=true, track_running_stats=true, relu=false}); momentum =
 --- false is PyTorch's None: running statistics are the averages over all batches so far. bn(x, residual) is
 --- bn(x) + residual, or with relu = true the ReLU of the sum.
+---@param num_features integer
+---@param opts {eps: number?, momentum: number|false|nil, affine: boolean?, track_running_stats: boolean?, relu:
+--- boolean?}?
+---@usage nn.BatchNorm2d(3)(x):dim() --> 4
 function BatchNorm2d:init(num_features, opts)
   local name = self.class_name
   opts = opts == nil and {} or opts

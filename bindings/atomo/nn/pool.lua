@@ -23,11 +23,16 @@ local function pool(name, layer, op)
 end
 
 --- [N,H,W,C] -> [N,C]
+---@param ... nil refused
+---@usage nn.GlobalAvgPool()(x):size(2) --> 3
 local GlobalAvgPool = Module:extend "GlobalAvgPool"
 function GlobalAvgPool:init(...) O.none("GlobalAvgPool", ...) end
 function GlobalAvgPool:forward(x) return F.global_avg_pool(x) end
 
 --- AdaptiveAvgPool2d(size): [N,H,W,C] -> [N,size,size,C], or size = {height, width}.
+---@param output_size integer|integer[]
+---@param ... nil refused
+---@usage nn.AdaptiveAvgPool2d(2)(x):size(2) --> 2
 local AdaptiveAvgPool2d = Module:extend "AdaptiveAvgPool2d"
 function AdaptiveAvgPool2d:init(output_size, ...)
   O.none("AdaptiveAvgPool2d", ...)

@@ -7,6 +7,9 @@ local raise, is_tensor = f.raise, T.is_tensor
 local M = {}
 
 --- Is v an instance of a class that inherits from Module?
+---@param v any
+---@return boolean
+---@usage nn.is_module(nn.ReLU()) --> true
 function M.is_module(v)
   return type(v) == "table" and type(getmetatable(v)) == "table" and rawget(getmetatable(v), "is_module_class") == true
 end

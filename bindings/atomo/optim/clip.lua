@@ -41,6 +41,8 @@ end
 --- Returns the norm of all gradients as one vector. norm_type: p > 0, default 2; math.huge: the largest magnitude.
 ---@param params atomo.Tensor[]
 ---@param norm_type number?
+---@return number
+---@usage atomo.optim.grad_norm(m:parameters()) > 0 --> true
 function M.grad_norm(params, norm_type)
   local p, total = positive("grad_norm", "norm_type", norm_type or 2), 0
   for _, g in ipairs(gradients("grad_norm", params)) do
@@ -56,6 +58,8 @@ end
 ---@param params atomo.Tensor[]
 ---@param max_norm number
 ---@param norm_type number?
+---@return number
+---@usage atomo.optim.clip_grad_norm(m:parameters(), 1)
 function M.clip_grad_norm(params, max_norm, norm_type)
   positive("clip_grad_norm", "max_norm", max_norm)
   local total = M.grad_norm(params, norm_type)
@@ -67,6 +71,9 @@ function M.clip_grad_norm(params, max_norm, norm_type)
 end
 
 --- Clamps every element of the gradients to [-value, value].
+---@param params atomo.Tensor[]
+---@param value number above 0
+---@usage atomo.optim.clip_grad_value(m:parameters(), 0.5)
 function M.clip_grad_value(params, value)
   positive("clip_grad_value", "value", value)
   for _, g in ipairs(gradients("clip_grad_value", params)) do g:clamp_(-value, value) end

@@ -23,6 +23,8 @@ EMA.__index = EMA
 
 --- atomo.optim.ema {params=, decay=0.999}. The averages start as copies of the weights.
 ---@param opts {params: atomo.Tensor[], decay: number?}
+---@return atomo.EMA
+---@usage atomo.optim.ema({params = m:parameters(), decay = 0.99}).decay --> 0.99
 local function new(opts)
   if type(opts) ~= "table" or type(opts.params) ~= "table" or #opts.params == 0 then
     raise "ema: params is missing or empty, expected a list of parameters"
@@ -54,6 +56,7 @@ local function expect_in_place(self, what)
 end
 
 --- Updates the averages with the present weights.
+---@usage ema:update()
 function EMA:update()
   expect_in_place(self, "update")
   self.updates = self.updates + 1
@@ -63,6 +66,7 @@ function EMA:update()
 end
 
 --- Swaps the values of weights and averages; a second call swaps them back.
+---@usage ema:swap() ema:swap()
 function EMA:swap()
   self.swapped = not self.swapped
   autograd.no_grad(T.scope, function()
@@ -76,6 +80,10 @@ end
 
 --- Runs fn(...) with the averages in place of the weights; returns fn's results. The weights are restored, also after
 --- an error, and while a coroutine that yields in fn does not run. Inside itself it only runs fn.
+---@param fn function
+---@param ... any its arguments
+---@return any fn's results
+---@usage ema:with(function() return 7 end) --> 7
 function EMA:with(fn, ...)
   expect_function("ema: with", fn)
   if self.swapped then return fn(...) end
@@ -88,6 +96,8 @@ local function key_of(self, i, names) return names and names[self.params[i]] or 
 
 --- Returns the state: {updates=, ["1"]=tensor, ...}, with the parameters' names as keys if they are given.
 ---@param names table<atomo.Tensor, string>?  parameter -> name, from a checkpoint
+---@return table
+---@usage ema:state_dict().updates --> 0
 function EMA:state_dict(names)
   expect_in_place(self, "state_dict")
   local s = {updates = self.updates}
@@ -95,7 +105,10 @@ function EMA:state_dict(names)
   return s
 end
 
+--- Restores a result of state_dict. Raises if an entry does not fit.
 ---@param names table<atomo.Tensor, string>?
+---@param s table
+---@usage ema:load_state_dict(ema:state_dict())
 function EMA:load_state_dict(s, names)
   expect_in_place(self, "load_state_dict")
   if type(s) ~= "table" then raise "ema: load_state_dict: expected what an average's state_dict() gives" end

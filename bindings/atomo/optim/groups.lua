@@ -5,6 +5,7 @@ local raise = require("atomo.ffi").raise
 --   atomo.optim.adamw {params = atomo.optim.no_decay_groups(model), lr = 1e-3, weight_decay = 0.1}
 ---@param model atomo.Module
 ---@return table[]
+---@usage #atomo.optim.no_decay_groups(m) --> 2
 local function no_decay_groups(model)
   if type(model) ~= "table" or type(model.parameters) ~= "function" then
     raise(("no_decay_groups: got a %s, expected a module"):format(type(model)))

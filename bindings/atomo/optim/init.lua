@@ -68,6 +68,8 @@ local function step_strided(update, group, i, p, g, lr, t)
 end
 
 --- Updates all parameters by the gradients in .grad.
+---@param closure nil refused
+---@usage optimizer:step()
 function Optimizer:step(closure)
   if closure ~= nil then raise(self.kind .. ": step takes no closure: compute the gradients before it") end
   local update = steps.update[self.kind]
@@ -90,6 +92,7 @@ end
 --- Sets all gradients to zero; nil stays nil. With {set_to_none = true} it sets them to nil, as in PyTorch, so that the
 --- next step skips parameters that backward does not reach.
 ---@param opts {set_to_none: boolean?}?
+---@usage optimizer:zero_grad {set_to_none = true}
 function Optimizer:zero_grad(opts)
   if opts ~= nil then check_options.check(self.kind .. ": zero_grad", opts, {set_to_none = check_options.flag}) end
   local none = opts and opts.set_to_none
@@ -120,6 +123,8 @@ end
 --- Returns the state for a checkpoint: {steps=, lr=, ["1.velocity"]=tensor, ...}. For group 1, ["1.taken"] is present
 --- if a parameter has taken fewer steps than the optimizer, ["1.lr"] and ["1.ratio"] if its rate was set after its
 --- creation.
+---@return table
+---@usage optimizer:state_dict().steps --> 0
 function Optimizer:state_dict()
   local s = {steps = self.steps, lr = self.lr}
   for i, group in ipairs(self.groups) do
@@ -189,6 +194,8 @@ local function load_group(group, i, s)
 end
 
 --- Restores a result of state_dict. Raises if an entry does not fit, and then changes nothing.
+---@param s table a result of state_dict
+---@usage optimizer:load_state_dict(optimizer:state_dict())
 function Optimizer:load_state_dict(s)
   if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
     raise "load_state_dict: expected the result of an optimizer's state_dict(): steps and lr are missing"
@@ -205,16 +212,36 @@ function Optimizer:load_state_dict(s)
 end
 
 --- Options: lr, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false
+---@param opts table params, lr and the options above
+---@param ... nil refused: options are one table
+---@return atomo.Optimizer
+---@usage atomo.optim.sgd({params = m:parameters(), lr = 0.1, momentum = 0.9}).lr --> 0.1
 function M.sgd(opts, ...) return new("sgd", opts, ...) end
 --- Options: lr = 1e-3, betas = {0.9, 0.999} (or beta1, beta2), eps = 1e-8, weight_decay = 0 (added to the gradient),
 --- amsgrad = false (true: divide by the largest second moment so far)
+---@param opts table params, lr and the options above
+---@param ... nil refused: options are one table
+---@return atomo.Optimizer
+---@usage atomo.optim.adam({params = m:parameters()}).lr --> 0.001
 function M.adam(opts, ...) return new("adam", opts, ...) end
 --- Options as adam; weight_decay = 0.01, decoupled from the gradient [Loshchilov and Hutter 2019]
+---@param opts table params, lr and the options above
+---@param ... nil refused: options are one table
+---@return atomo.Optimizer
+---@usage atomo.optim.adamw({params = m:parameters()}).lr --> 0.001
 function M.adamw(opts, ...) return new("adamw", opts, ...) end
 --- Options: lr, momentum = 0.9, weight_decay = 0, trust = 0.001 [You, Gitman, Ginsburg 2017]
+---@param opts table params, lr and the options above
+---@param ... nil refused: options are one table
+---@return atomo.Optimizer
+---@usage atomo.optim.lars({params = m:parameters(), lr = 0.1}).lr --> 0.1
 function M.lars(opts, ...) return new("lars", opts, ...) end
 --- Options: lr, betas = {0.9, 0.999}, eps = 1e-6, weight_decay = 0 (decoupled). Each tensor's update has Adam's
 --- direction and a length proportional to the norm of its weights [You et al. 2020]
+---@param opts table params, lr and the options above
+---@param ... nil refused: options are one table
+---@return atomo.Optimizer
+---@usage atomo.optim.lamb({params = m:parameters(), lr = 0.01}).lr --> 0.01
 function M.lamb(opts, ...) return new("lamb", opts, ...) end
 
 for _, part in ipairs {"clip", "ema", "groups"} do

@@ -42,6 +42,8 @@ end
 
 --- Multiplies schedule `after` by (step + 1) / steps in the first `steps` steps.
 ---@param opts {steps: integer, after: fun(step: integer): number}
+---@return fun(step: integer): number step counts from 0
+---@usage schedule.warmup({steps = 10, after = schedule.constant {lr = 1}})(4) --> 0.5
 function M.warmup(opts)
   opts = read("warmup", opts)
   local steps = need("warmup", opts, "steps", 0)
@@ -57,7 +59,10 @@ local function with_warmup(opts, schedule)
   return M.warmup {steps = opts.warmup, after = schedule}
 end
 
+--- Returns a schedule with one rate for all steps.
 ---@param opts {lr: number, warmup: integer?}
+---@return fun(step: integer): number step counts from 0
+---@usage schedule.constant({lr = 0.1})(5) --> 0.1
 function M.constant(opts)
   opts = read("constant", opts)
   local lr = need("constant", opts, "lr", 0)
@@ -66,6 +71,8 @@ end
 
 --- Half a cosine from lr to min (default 0) over `steps` steps.
 ---@param opts {lr: number, steps: integer, min: number?, warmup: integer?}
+---@return fun(step: integer): number step counts from 0
+---@usage schedule.cosine({lr = 0.1, steps = 100})(0) --> 0.1
 function M.cosine(opts)
   opts = read("cosine", opts)
   local lr, steps, least = need("cosine", opts, "lr", 0), need("cosine", opts, "steps", 1), opts.min or 0
@@ -77,6 +84,8 @@ end
 
 --- lr * gamma^floor(step / every).
 ---@param opts {lr: number, every: integer, gamma: number?, warmup: integer?}
+---@return fun(step: integer): number step counts from 0
+---@usage schedule.step({lr = 1, every = 10, gamma = 0.5})(10) --> 0.5
 function M.step(opts)
   opts = read("step", opts)
   local lr, every, gamma = need("step", opts, "lr", 0), need("step", opts, "every", 1), opts.gamma or 0.1
@@ -85,6 +94,8 @@ end
 
 --- lr * gamma^(number of milestones passed).
 ---@param opts {lr: number, milestones: integer[], gamma: number?, warmup: integer?}
+---@return fun(step: integer): number step counts from 0
+---@usage schedule.multistep({lr = 1, milestones = {3}, gamma = 0.5})(3) --> 0.5
 function M.multistep(opts)
   opts = read("multistep", opts)
   local lr, gamma = need("multistep", opts, "lr", 0), opts.gamma or 0.1
@@ -101,6 +112,8 @@ end
 --- One cycle [Smith & Topin 2018], as torch.optim.lr_scheduler.OneCycleLR: rises from lr / div to lr in the first
 --- fraction `rise` of the steps, then falls to lr / div / final_div; along cosines, or linearly with anneal = "linear".
 ---@param opts {lr: number, steps: integer, rise: number?, div: number?, final_div: number?, anneal: string?}
+---@return fun(step: integer): number step counts from 0
+---@usage schedule.one_cycle({lr = 0.1, steps = 100})(0) < 0.1 --> true
 function M.one_cycle(opts)
   opts = read("one_cycle", opts)
   local top, steps = need("one_cycle", opts, "lr", 0), need("one_cycle", opts, "steps", 2)

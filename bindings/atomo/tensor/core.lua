@@ -121,6 +121,7 @@ function T.out()
 end
 
 --- Releases the native memory now; any later use raises.
+---@usage local x = atomo.ones(2) x:free()
 function Tensor:free()
   if rawget(self, "h") then
     free_handle(self)
@@ -130,6 +131,8 @@ function Tensor:free()
 end
 
 --- Keeps the tensor alive past the end of the innermost atomo.scope; returns it.
+---@return atomo.Tensor self
+---@usage atomo.scope(function() return t:keep() end)
 function Tensor:keep()
   self.kept = true
   return self
@@ -176,6 +179,10 @@ end
 --- Runs fn(...) and frees every tensor made inside, except those it returns and those kept by :keep(). Returns fn's
 -- results. The training loop runs each step in a scope, so that native memory is reused without waiting for the
 -- garbage collector.
+---@param fn function
+---@param ... any its arguments
+---@return any fn's results
+---@usage atomo.scope(function() return (atomo.ones(3) * 2):sum():item() end) --> 6
 function T.scope(fn, ...)
   expect_function("scope", fn)
   local mine = {outer = scope.value, fn = fn}
@@ -185,6 +192,10 @@ end
 --- Runs fn(...) outside all scopes: its tensors live until they are collected (parameters, optimizer state, caches).
 function T.outside_scope(fn, ...) return blocks.run(scope, nil, fn, ...) end
 
+--- Is v a tensor that was not freed?
+---@param v any
+---@return boolean
+---@usage atomo.is_tensor(3) --> false
 function T.is_tensor(v) return type(v) == "table" and getmetatable(v) == Tensor end
 local is_tensor = T.is_tensor
 
@@ -202,6 +213,8 @@ end
 
 --- Native memory in bytes: live, pooled (freed, kept for reuse), peak (of live), high_water (of both together),
 --- peak_rss (of the whole process); system_allocs counts calls into malloc so far.
+---@return table<string, number> bytes, and counts of allocations
+---@usage atomo.mem().live >= 0 --> true
 function T.mem()
   C.atomo_mem_stats(mem)
   return {live = number(mem, "live"), pooled = number(mem, "pooled"), peak = number(mem, "peak"),

@@ -16,15 +16,25 @@ end
 T.changing = changing
 T.recording = function() return false end -- are operations recorded? autograd replaces this function
 
+--- Sets every element to v. Raises if v does not fit the dtype.
+---@param v number
+---@return atomo.Tensor self
+---@usage atomo.zeros(2):fill_(3):get(2) --> 3
 function Tensor:fill_(v)
   local value = number.element(v, self:dtype(), "fill_")
   changing(self, "fill_")
   check(C.atomo_fill(self.h, value))
   return self
 end
+--- Sets every element to 0.
+---@return atomo.Tensor self
+---@usage t:clone():zero_():sum():item() --> 0
 function Tensor:zero_() return self:fill_(0) end
 
 --- Copies tensor u into this one; u is broadcast and converted to this tensor's dtype. A number fills the tensor.
+---@param u atomo.Tensor|number
+---@return atomo.Tensor self
+---@usage atomo.zeros(2, 2):copy_(t):get(2, 2) --> 4
 function Tensor:copy_(u)
   if type(u) == "number" or type(u) == "cdata" then return self:fill_(u) end
   T.expect(u, "copy_: source")
@@ -34,6 +44,10 @@ function Tensor:copy_(u)
 end
 
 --- self += alpha * x
+---@param alpha number
+---@param x atomo.Tensor
+---@return atomo.Tensor self
+---@usage t:clone():axpy_(2, t):get(1, 1) --> 3
 function Tensor:axpy_(alpha, x)
   T.expect(x, "axpy_: x")
   alpha = number.expect(alpha, "axpy_: alpha")
@@ -74,6 +88,10 @@ in_place("minimum_", C.ATOMO_MINIMUM)
 local largest = 3.4028234663852886e38
 
 --- Fills with uniform random numbers in [lo, hi), default [0, 1).
+---@param lo number? default 0
+---@param hi number? default 1
+---@return atomo.Tensor self
+---@usage atomo.zeros(3):uniform_(-1, 1)
 function Tensor:uniform_(lo, hi)
   lo, hi = lo == nil and 0 or number.expect(lo, "uniform_: lo"), hi == nil and 1 or number.expect(hi, "uniform_: hi")
   if not (lo <= hi and lo >= -largest and hi <= largest and hi - lo <= largest) then
@@ -85,6 +103,10 @@ function Tensor:uniform_(lo, hi)
 end
 
 --- Fills with normal random numbers, by default of mean 0 and standard deviation 1.
+---@param mean number? default 0
+---@param std number? default 1
+---@return atomo.Tensor self
+---@usage atomo.zeros(3):normal_(0, 0.1)
 function Tensor:normal_(mean, std)
   mean = mean == nil and 0 or number.expect(mean, "normal_: mean")
   std = std == nil and 1 or number.expect(std, "normal_: std")
@@ -97,6 +119,10 @@ function Tensor:normal_(mean, std)
 end
 
 --- Returns the elements converted to dtype ("f32", "i32", "u8"); self if it already has that dtype and not `always`.
+---@param dtype "f32"|"i32"|"u8"
+---@param always boolean? true: a copy even if the dtype is the same
+---@return atomo.Tensor
+---@usage t:to("u8"):dtype() --> u8
 function Tensor:to(dtype, always)
   local d = T.dtype_of(dtype, "to")
   if d == self.h.dtype and not always then return self end
@@ -104,10 +130,18 @@ function Tensor:to(dtype, always)
   check(C.atomo_copy(t.h, self.h))
   return t
 end
+--- Returns the elements as f32; self if they are.
+---@return atomo.Tensor
+---@usage atomo.ones(2, "i32"):float():dtype() --> f32
 function Tensor:float() return self:to "f32" end
+--- Returns the elements as i32; self if they are.
+---@return atomo.Tensor
+---@usage t:int():dtype() --> i32
 function Tensor:int() return self:to "i32" end
 
 --- A view of the same elements outside the graph.
+---@return atomo.Tensor
+---@usage t:detach():numel() --> 4
 function Tensor:detach()
   local o = out()
   check(C.atomo_tensor_view(self.h, self.h.ndim, self.h.shape, self.h.stride, 0, o))
@@ -115,6 +149,8 @@ function Tensor:detach()
 end
 
 --- Number of NaN and Inf entries.
+---@return integer
+---@usage t:count_nonfinite() --> 0
 function Tensor:count_nonfinite()
   local count, first = ffi.new "double[1]", ffi.new "double[1]"
   check(C.atomo_count_nonfinite(self.h, count, first))
@@ -140,6 +176,7 @@ local handles, which = list_type(most), ffi.new "int[1]"
 ---@param list atomo.Tensor[]  with n given, an entry may be false (skipped)
 ---@param n integer?           length of list
 ---@return integer?
+---@usage atomo.find_nonfinite {atomo.ones(2), atomo.full({2}, 0 / 0)} --> 2
 function T.find_nonfinite(list, n)
   local holes = n ~= nil
   n = n or length(list, "find_nonfinite")

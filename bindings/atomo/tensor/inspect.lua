@@ -6,12 +6,26 @@ local number = require "atomo.core.number"
 local ffi, C, raise = f.ffi, f.C, f.raise
 local Tensor, is_tensor, pointer_types = T.Tensor, T.is_tensor, T.pointer_types
 
+--- Returns the number of dimensions.
+---@return integer
+---@usage t:dim() --> 2
 function Tensor:dim() return self.h.ndim end
+--- Returns the number of elements.
+---@return integer
+---@usage t:numel() --> 4
 function Tensor:numel() return self.h.numel end
+--- Returns the name of the element type.
+---@return "f32"|"i32"|"u8"
+---@usage t:dtype() --> f32
 function Tensor:dtype() return T.dtype_names[self.h.dtype] end
+--- Are the elements in row-major order without gaps?
+---@return boolean
+---@usage t:t():is_contiguous() --> false
 function Tensor:is_contiguous() return C.atomo_tensor_is_contiguous(self.h) == 1 end
 
+--- Returns the sizes of all dimensions as a list.
 ---@return number[]
+---@usage #t:shape() --> 2
 function Tensor:shape()
   local s, h = {}, self.h
   for i = 1, h.ndim do s[i] = h.shape[i - 1] end
@@ -29,7 +43,10 @@ local function dimension(t, d, what)
 end
 T.dimension = dimension
 
+--- Returns the size of dimension i; without i all sizes, as t:shape().
 ---@param i integer dimension
+---@return I|number[]
+---@usage t:size(-1) --> 2
 function Tensor:size(i)
   if i == nil then return self:shape() end
   return self.h.shape[dimension(self, i, "size")]
@@ -60,6 +77,8 @@ local element = T.element
 
 --- Returns a 0-based pointer to the elements (float *, int32_t *, uint8_t *), for tight loops. Raises unless the tensor
 --- is contiguous. The tensor must outlive the pointer.
+---@return ffi.cdata* float *, int32_t * or uint8_t *
+---@usage t:data()[3] --> 4
 function Tensor:data()
   if not self:is_contiguous() then
     raise(("data: tensor %s is not contiguous, call :contiguous() first"):format(shape_text(self)))
@@ -85,12 +104,19 @@ local function offset_of(t, what, ...)
   return at
 end
 
+--- Returns one element. Indices are 1-based; raises for an index that is out of range.
+---@param ... integer one index for each dimension
+---@return number
+---@usage t:get(2, 1) --> 3
 function Tensor:get(...)
   local at = offset_of(self, "get", ...)
   return element(self, at)
 end
 
 --- Sets one element: t:set(i, j, value). Indices are 1-based; raises if the value does not fit the dtype.
+---@param ... number indices, then the value
+---@return atomo.Tensor self
+---@usage t:set(1, 1, 9):get(1, 1) --> 9
 function Tensor:set(...)
   local n = select("#", ...)
   local value = number.element((select(n, ...)), self:dtype(), "set: value")
@@ -102,6 +128,8 @@ function Tensor:set(...)
 end
 
 --- Returns the element of a tensor with exactly one, as a number; raises for any other size.
+---@return number
+---@usage t:sum():item() --> 10
 function Tensor:item()
   if self.h.numel ~= 1 then
     raise(("item: tensor %s has %d elements, expected 1"):format(shape_text(self), self.h.numel))
@@ -109,6 +137,9 @@ function Tensor:item()
   return element(self, 0)
 end
 
+--- Returns the elements as nested lists; of a scalar, the number.
+---@return table|number
+---@usage t:totable()[2][1] --> 3
 function Tensor:totable()
   local c = self:is_contiguous() and self or self:detach():contiguous()
   local at, shape = 0, self:shape()
@@ -125,6 +156,8 @@ function Tensor:totable()
 end
 
 --- Returns the elements' bytes in row-major order as a Lua string.
+---@return string
+---@usage #t:bytes() --> 16
 function Tensor:bytes()
   local c = self:is_contiguous() and self or self:detach():contiguous()
   return ffi.string(c.h.data, c.h.numel * (c:dtype() == "u8" and 1 or 4))

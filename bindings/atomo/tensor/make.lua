@@ -63,19 +63,38 @@ function T.create(shape, ndim, dtype)
 end
 
 --- An uninitialised tensor: T.empty(3, 4), T.empty({3, 4}, "i32").
+---@param ... integer|integer[]|string sizes, or a list of sizes; then the dtype
+---@return atomo.Tensor
+---@usage atomo.empty(3, 4):numel() --> 12
 function T.empty(...) return T.create(shape_of("empty", ...)) end
 
+--- Makes a tensor of zeros.
+---@param ... integer|integer[]|string sizes, or a list of sizes; then the dtype
+---@return atomo.Tensor
+---@usage atomo.zeros(2, 3, "i32"):dtype() --> i32
 function T.zeros(...) return T.create(shape_of("zeros", ...)):zero_() end
+--- Makes a tensor of ones.
+---@param ... integer|integer[]|string sizes, or a list of sizes; then the dtype
+---@return atomo.Tensor
+---@usage atomo.ones(2, 3):sum():item() --> 6
 function T.ones(...) return T.create(shape_of("ones", ...)):fill_(1) end
 
+--- Makes a tensor with one value in every element. Raises for a value that the dtype does not hold.
 ---@param shape number[]
 ---@param value number
 ---@param dtype string?
+---@return atomo.Tensor
+---@usage atomo.full({2, 2}, 0.5):sum():item() --> 2
 function T.full(shape, value, dtype)
   return T.create(shape_of("full", shape, dtype)):fill_(value)
 end
 
 --- arange(n): 0, 1, ..., n-1. arange(start, stop, step): from start to below stop, as in PyTorch. Always f32.
+---@param start number first number; with one argument, the end, from 0
+---@param stop number? end, not included
+---@param step number? default 1
+---@return atomo.Tensor f32
+---@usage atomo.arange(4):totable()[4] --> 3
 function T.arange(start, stop, step)
   if stop == nil then start, stop = 0, start end
   if step == nil then step = 1 end
@@ -94,12 +113,20 @@ function T.arange(start, stop, step)
   return t
 end
 
+--- Makes a tensor of uniform random numbers in [0, 1).
+---@param ... integer|integer[]|string sizes, or a list of sizes
+---@return atomo.Tensor f32
+---@usage atomo.rand(2, 3):max():item() < 1 --> true
 function T.rand(...)
   local t = T.create(shape_of("rand", ...))
   check(C.atomo_fill_uniform(t.h, 0, 1))
   return t
 end
 
+--- Makes a tensor of normal random numbers of mean 0 and standard deviation 1.
+---@param ... integer|integer[]|string sizes, or a list of sizes
+---@return atomo.Tensor f32
+---@usage atomo.randn(2, 3):numel() --> 6
 function T.randn(...)
   local t = T.create(shape_of("randn", ...))
   check(C.atomo_fill_normal(t.h, 0, 1))
@@ -107,6 +134,8 @@ function T.randn(...)
 end
 
 --- Seeds every random stream of this process: rand, randn, initialisation, math.random. seed: 0 to 2^53.
+---@param seed integer
+---@usage atomo.manual_seed(0)
 function T.manual_seed(seed)
   local n = number.whole(seed, 0)
   if not n then raise(("manual_seed: seed is %s, expected a whole number from 0 to 2^53"):format(tostring(seed))) end
@@ -136,6 +165,10 @@ end
 
 --- Makes a tensor from a (nested) table of numbers, a number (a scalar), or a tensor (a copy). dtype: f32 by default.
 --- atomo.tensor({{1,2},{3,4}}, "i32")
+---@param value number|table|atomo.Tensor
+---@param dtype "f32"|"i32"|"u8"|nil
+---@return atomo.Tensor
+---@usage atomo.tensor({{1, 2}, {3, 4}}):get(2, 1) --> 3
 function T.tensor(value, dtype)
   if is_tensor(value) then
     return value:to(T.dtype_names[T.dtype_of(dtype or value:dtype(), "tensor")], true)
@@ -150,7 +183,14 @@ function T.tensor(value, dtype)
 end
 
 --- A tensor of the same shape and dtype, uninitialised.
+---@param t atomo.Tensor
+---@return atomo.Tensor
+---@usage atomo.empty_like(atomo.ones(2, 3)):size(2) --> 3
 function T.empty_like(t) return T.create(t.h.shape, t.h.ndim, t.h.dtype) end
+--- Makes a tensor of zeros of the same shape and dtype.
+---@param t atomo.Tensor
+---@return atomo.Tensor
+---@usage atomo.zeros_like(atomo.ones(2)):sum():item() --> 0
 function T.zeros_like(t) return T.empty_like(t):zero_() end
 
 return T

@@ -18,6 +18,7 @@ end
 --- Reads a .npy file (versions 1 to 3, C or Fortran order). Raises for a broken file and for values that do not fit.
 ---@param path string
 ---@return atomo.Tensor
+---@usage atomo.ones(2):save_npy "ones.npy" atomo.from_npy "ones.npy"
 function M.from_npy(path)
   local out = T.out()
   f.check(C.atomo_npy_read(path_of(path, "from_npy"), out))
@@ -57,6 +58,7 @@ end
 ---@param opts {only: string[]|string}?   only these arrays are read
 ---@return table<string, atomo.Tensor> tensors
 ---@return table<string, string> unread  name -> reason
+---@usage pcall(atomo.from_npz, "missing.npz") --> false
 function M.from_npz(path, opts)
   local out = ffi.new "atomo_npz *[1]"
   f.check(C.atomo_npz_open(path_of(path, "from_npz"), out))
@@ -71,6 +73,7 @@ end
 --- Writes the tensor as .npy to a temporary file that then replaces `path`, so that `path` never has a partial file.
 ---@param path string
 ---@return atomo.Tensor self
+---@usage t:save_npy "t.npy"
 function T.Tensor:save_npy(path)
   f.check(C.atomo_npy_write(self.h, path_of(path, "save_npy")))
   return self

@@ -17,6 +17,7 @@ end
 ---@param stop number
 ---@param steps integer  at least 0; with 1, the number is start
 ---@return atomo.Tensor
+---@usage atomo.linspace(0, 1, 5):get(2) --> 0.25
 function T.linspace(start, stop, steps)
   start, stop = finite(start, "linspace: start"), finite(stop, "linspace: stop")
   local n = number.expect_whole(steps, "linspace: steps", 0)
@@ -33,6 +34,7 @@ end
 ---@param m integer|string|nil  columns, default n
 ---@param dtype string?         "f32" (default), "i32" or "u8"
 ---@return atomo.Tensor
+---@usage atomo.eye(3):sum():item() --> 3
 function T.eye(n, m, dtype)
   if type(m) == "string" or type(m) == "table" then m, dtype = nil, m end
   n = number.expect_whole(n, "eye: rows", 0)
@@ -47,6 +49,7 @@ end
 --- which atomo.manual_seed restarts.
 ---@param n integer
 ---@return atomo.Tensor
+---@usage atomo.randperm(5):float():sum():item() --> 15
 function T.randperm(n)
   n = number.expect_whole(n, "randperm: n", 0)
   if n >= 2 ^ 31 then raise(("randperm: n is %d, at most 2^31 - 1 (i32)"):format(n)) end

@@ -232,6 +232,9 @@ end
 --- and exits with code 0; an error prints a message on stderr (rank 0's, if it has one) and exits with code 2.
 ---@param spec table     {name=, about=, examples={...}, options={...}, positional={...}}
 ---@param args string[]? default: the script's arguments
+---@return table<string, any>
+---@usage atomo.cli.parse({name = "s", options = {{"lr", "number", 0.1, "learning rate"}}}, {"--lr", "0.5"}).lr -->
+---@usage 0.5
 function M.parse(spec, args)
   local opts, text, code = M.read(spec, args or arg or {})
   if opts then return opts end
@@ -251,12 +254,18 @@ end
 -- ---- showing -----------------------------------------------------------------------------------------------------
 
 --- Was the option given on the command line?
+---@param opts table a result of parse
+---@param name string
+---@return boolean
+---@usage atomo.cli.given(opts, "batch") --> true
 function M.given(opts, name)
   return specs[opts] ~= nil and specs[opts].given[(name:gsub("-", "_"))] == true
 end
 
 --- Returns all settings in effect as a command line, in lines of at most 100 columns.
 ---@return string
+---@param opts table a result of parse
+---@usage atomo.cli.echo(opts) --> settings: --batch 64
 function M.echo(opts)
   local entry = specs[opts] or error("cli.echo: these are no options of cli.parse", 2)
   local parts = {}

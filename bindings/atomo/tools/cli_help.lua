@@ -75,4 +75,4 @@ local function help(spec)
   return table.concat(lines, "\n")
 end
 
-return {help = help, shown = shown}
+return {help = help, shown = shown, option_head = option_head, option_help = option_help}

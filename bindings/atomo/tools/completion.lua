@@ -1,54 +1,12 @@
 --- Writes a completion script for bash from the options of the scripts (`atomo-lua --completion bash`): options, their
 -- choices, compressors, models, files.
-local cli = require "atomo.tools.cli"
 local compress = require "atomo.compress"
-local probe = require "atomo.tools.doctor.probe"
+local declarations = require "atomo.tools.declarations"
 
 local M = {}
 
 local HOST_OPTIONS = "-e -l -i -v -E -j -O --help --version --completion"
 local COMMANDS = "doctor test"
-
--- ---- declarations of scripts -------------------------------------------------------------------------------------
-
---- Runs fn until it calls cli.parse; returns the declaration passed to it, or nil and the reason if fn fails before.
-local function declaration_of(fn)
-  local found, parse = {}, cli.parse
-  cli.parse = function(spec)
-    found.spec = spec
-    error(found)
-  end
-  local ok, problem = pcall(fn)
-  cli.parse = parse
-  return found.spec, not ok and problem ~= found and problem or nil
-end
-
---- Returns the folder of the scripts beside these modules, in the source tree or installed; nil if there is none.
-local function scripts_folder()
-  local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-  for _, folder in ipairs {here .. "/../../../scripts", here .. "/../../../../atomo/scripts"} do
-    if probe.read(folder .. "/train_cifar.lua") then return folder end
-  end
-end
-
---- Returns {name=, spec=} of each command and script that has options declared by cli.parse.
-local function declarations()
-  local list = {{name = "doctor", spec = declaration_of(function() require "atomo.tools.doctor" {} end)}}
-  local folder = scripts_folder()
-  local names = folder and probe.run("ls " .. probe.quote(folder)) or ""
-  for name in names:gmatch "([%w_]+%.lua)\n" do
-    local path = folder .. "/" .. name
-    if probe.read(path):find("cli.parse", 1, true) then
-      local spec, why = declaration_of(assert(loadfile(path)))
-      if spec then
-        list[#list + 1] = {name = name, spec = spec}
-      else
-        io.stderr:write(("completion: %s is left out: %s\n"):format(name, tostring(why)))
-      end
-    end
-  end
-  return list
-end
 
 -- ---- words -------------------------------------------------------------------------------------------------------
 

@@ -75,6 +75,8 @@ end
 local running -- the profile that is recording, or nil
 
 --- Starts a profile. Only one records at a time: one that is still running (after an error) is stopped.
+---@return table
+---@usage atomo.profile.start():stop()
 local function start()
   if running then running:stop() end
   local self = setmetatable({rows = {}, order = {}, begin = C.atomo_time()}, Profile)
@@ -152,6 +154,8 @@ end
 --- say.
 ---@param total integer              number of steps of the run; raises if below 3
 ---@param say fun(text: string)
+---@return function
+---@usage type(atomo.profile.hook(20, print)) --> function
 local function hook(total, say)
   local steps, seen, profile = math.min(10, total - 2), 0, nil
   if steps < 1 then raise(("profile: the run has %d steps, it needs 3: the first two are left out"):format(total)) end

@@ -257,6 +257,11 @@ end
 --- Trains a model; returns {step, epoch, loss, accuracy, test_loss, test_accuracy, seconds, bytes_out} at the end.
 --- Raises on every rank for options that differ between ranks. [collective]
 ---@param o atomo.TrainOptions
+---@return {step: integer, epoch: integer, loss: number, accuracy: number?, test_loss: number?, test_accuracy:
+--- number?, seconds: number, bytes_out: number}
+---@usage local m, x = nn.Linear(2, 2), atomo.randn(8, 2) atomo.train {model = m, data = atomo.data.tensors {x = x, y
+---@usage = atomo.zeros(8, 2), batch = 4}, loss = F.mse_loss, optimizer = atomo.optim.sgd {params = m:parameters(),
+---@usage lr = 0.1}, epochs = 1, quiet = true}
 local function train(o)
   options.check(o)
   local self = setup(o)

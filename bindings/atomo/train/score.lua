@@ -29,6 +29,8 @@ end
 ---@param opts {loss: function?, accuracy: function?, comm: table?, top: integer?}?  defaults: F.cross_entropy,
 --- F.accuracy, atomo.mpi.world, 5 (the field's name is top5 for 5, top3 for 3)
 ---@return {loss: number, accuracy: number, n: integer}
+---@usage local m = nn.Sequential {nn.Flatten(), nn.Linear(3072, 10)} atomo.evaluate(m, atomo.data.loader {set =
+---@usage atomo.data.synthetic({train = 8, test = 8}).test, batch = 4})
 function M.evaluate(model, loader, opts)
   opts = opts == nil and {} or opts
   check_options.check("evaluate", opts, rules)

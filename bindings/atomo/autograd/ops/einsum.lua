@@ -148,6 +148,7 @@ end
 ---@param equation string
 ---@param ... atomo.Tensor  f32
 ---@return atomo.Tensor
+---@usage atomo.einsum("ij,jk->ik", atomo.ones(2, 3), atomo.ones(3, 4)):get(1, 1) --> 3
 function M.einsum(equation, ...)
   local tensors = {...}
   local terms, result = parse(equation, select("#", ...))

@@ -82,6 +82,11 @@ for name, op in pairs {exp_ = C.ATOMO_EXP, log_ = C.ATOMO_LOG, sqrt_ = C.ATOMO_S
   end
 end
 
+--- Clips every element to lo and hi, in place.
+---@param lo number? default: no limit
+---@param hi number? default: no limit
+---@return atomo.Tensor self
+---@usage t:clone():clamp_(2, 3):get(1, 1) --> 2
 function Tensor:clamp_(lo, hi)
   lo, hi = bounds("clamp_", lo, hi)
   T.changing(self, "clamp_")

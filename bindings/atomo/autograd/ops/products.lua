@@ -19,6 +19,9 @@ local matmul = func {
 
 --- Matrix product [m,k] x [k,n] -> [m,n]. A vector is a row on the left, a column on the right. Equal leading
 --- dimensions are a batch of products.
+---@param u atomo.Tensor
+---@return atomo.Tensor
+---@usage t:matmul(t):get(1, 1) --> 7
 function Tensor:matmul(u)
   T.expect(u, "matmul: operand")
   local a, b = self, u

@@ -109,12 +109,18 @@ extreme("min", C.ATOMO_MIN_OF, C.ATOMO_ARGMIN)
 local result = ffi.new "double[1]"
 
 --- Inner product as a Lua number, accumulated in double; not recorded.
+---@param u atomo.Tensor
+---@return number
+---@usage t:dot_value(t) --> 30
 function Tensor:dot_value(u)
   check(C.atomo_dot(self.h, T.expect(u, "dot: operand").h, result))
   return f.number(result)
 end
 
 --- p-norm of all elements as a Lua number, accumulated in double; not recorded. p > 0, default 2, math.huge allowed.
+---@param p number?
+---@return number
+---@usage atomo.tensor({3, 4}):norm_value() --> 5
 function Tensor:norm_value(p)
   check(C.atomo_norm(self.h, p == nil and 2 or number.expect(p, "norm_value: p"), result))
   return f.number(result)
@@ -165,6 +171,10 @@ local norm = func {
 }
 
 --- p-norm of all elements (default p = 2), a scalar tensor with a gradient.
+---@param p number? default 2; math.huge: the largest magnitude
+---@param dim nil refused: the norm is of all elements
+---@return atomo.Tensor a scalar
+---@usage atomo.tensor({3, 4}):norm():item() --> 5
 function Tensor:norm(p, dim)
   if dim ~= nil then raise "norm: takes no dimension, it is of all elements; t:square():sum(dim):sqrt() is by one" end
   return norm(self, p ~= nil and number.expect(p, "norm: p") or nil)

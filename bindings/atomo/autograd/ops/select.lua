@@ -50,6 +50,7 @@ end
 ---@param a atomo.Tensor|number
 ---@param b atomo.Tensor|number            of a's dtype
 ---@return atomo.Tensor
+---@usage atomo.where(atomo.tensor {1, 0}, 5, atomo.zeros(2)):get(1) --> 5
 function M.where(condition, a, b)
   T.expect(condition, "where: condition")
   a, b = operand(a, b, "where: a"), operand(b, a, "where: b")
@@ -64,6 +65,8 @@ end
 --- Returns this tensor where condition is not 0, other elsewhere.
 ---@param condition atomo.Tensor
 ---@param other atomo.Tensor|number
+---@return atomo.Tensor
+---@usage t:where(t:gt(2), 0):get(1, 1) --> 0
 function Tensor:where(condition, other) return M.where(condition, self, other) end
 
 -- ---- gather --------------------------------------------------------------------------------------------------------
@@ -118,6 +121,7 @@ end
 ---@param dim integer
 ---@param index atomo.Tensor  i32, 1-based, as many dimensions as t
 ---@return atomo.Tensor
+---@usage t:gather(2, atomo.tensor({{2}, {1}}, "i32")):get(1, 1) --> 2
 function Tensor:gather(dim, index)
   local d = self.h.ndim == 0 and 0 or dimension(self, dim, "gather")
   check_index(self, d, index)
@@ -144,6 +148,7 @@ local function last_or(t, dim, who) return t.h.ndim == 0 and 0 or dimension(t, d
 ---@param descending boolean?
 ---@return atomo.Tensor values
 ---@return atomo.Tensor indices
+---@usage t:sort(2, true):get(1, 1) --> 2
 function Tensor:sort(dim, descending)
   check_flag("sort", "descending", descending)
   return sorted(self, last_or(self, dim, "sort"), descending)
@@ -153,6 +158,7 @@ end
 ---@param dim integer?
 ---@param descending boolean?
 ---@return atomo.Tensor indices  i32, 1-based
+---@usage t:argsort(2, true):get(1, 1) --> 2
 function Tensor:argsort(dim, descending)
   check_flag("argsort", "descending", descending)
   return T.order(self, last_or(self, dim, "argsort"), descending)
@@ -165,6 +171,7 @@ end
 ---@param largest boolean?   default: true
 ---@return atomo.Tensor values
 ---@return atomo.Tensor indices
+---@usage t:flatten():topk(2):get(1) --> 4
 function Tensor:topk(k, dim, largest)
   check_flag("topk", "largest", largest)
   local d = last_or(self, dim, "topk")
@@ -203,6 +210,7 @@ end
 ---@param size integer|integer[]
 ---@param dim integer?  default 1
 ---@return atomo.Tensor[]
+---@usage #t:split(1) --> 2
 function Tensor:split(size, dim)
   local d = dimension(self, dim == nil and 1 or dim, "split")
   local n = self.h.shape[d]
@@ -222,6 +230,7 @@ end
 ---@param chunks integer
 ---@param dim integer?  default 1
 ---@return atomo.Tensor[]
+---@usage #t:chunk(2) --> 2
 function Tensor:chunk(chunks, dim)
   local d = dimension(self, dim == nil and 1 or dim, "chunk")
   local count = number.expect_whole(chunks, "chunk: number of chunks", 1, 1e6)

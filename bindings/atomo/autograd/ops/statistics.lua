@@ -36,6 +36,7 @@ end
 ---@param dim integer?
 ---@param opts {unbiased: boolean?, keepdim: boolean?}?  unbiased (default true) divides by n - 1, else by n
 ---@return atomo.Tensor
+---@usage atomo.tensor({1, 3}):var(1):item() --> 2
 function Tensor:var(dim, opts) return variance(self, read(self, "var", dim, opts)) end
 
 --- The root of a variance; as in PyTorch, its gradient is 0 where the variance is 0.
@@ -57,4 +58,5 @@ local root = func {
 ---@param dim integer?
 ---@param opts {unbiased: boolean?, keepdim: boolean?}?  as of var
 ---@return atomo.Tensor
+---@usage atomo.tensor({1, 3}):std(1):item() > 1.4 --> true
 function Tensor:std(dim, opts) return root(variance(self, read(self, "std", dim, opts))) end

@@ -49,6 +49,9 @@ local reshape = func {
 }
 
 --- The same elements with other sizes, without a copy; raises where strides allow no view.
+---@param ... integer|integer[] sizes; one may be -1
+---@return atomo.Tensor a view
+---@usage t:view(4):get(3) --> 3
 function Tensor:view(...)
   local sizes = sizes_for(self, "view", ...)
   if not self:is_contiguous() then
@@ -63,9 +66,15 @@ function Tensor:view(...)
 end
 
 --- Like view, but copies if t's strides allow no view.
+---@param ... integer|integer[] sizes; one may be -1
+---@return atomo.Tensor
+---@usage t:reshape(4):size(1) --> 4
 function Tensor:reshape(...) return reshape(self, sizes_for(self, "reshape", ...)) end
 
 --- Returns all elements in one dimension, a view if possible.
+---@param first integer? only 1
+---@return atomo.Tensor
+---@usage t:flatten():size(1) --> 4
 function Tensor:flatten(first)
   if first ~= nil then raise "flatten: takes no dimension, it joins all; nn.Flatten(first, last) joins some" end
   return self:reshape(-1)
@@ -82,6 +91,8 @@ Tensor.clone = func {
 }
 
 --- Returns self if it is contiguous, else a contiguous copy.
+---@return atomo.Tensor
+---@usage t:t():contiguous():is_contiguous() --> true
 function Tensor:contiguous()
   if self:is_contiguous() then return self end
   return self:clone()
@@ -107,6 +118,9 @@ local permute = func {
 }
 
 --- Dimensions in a new order: t:permute(1, 4, 2, 3).
+---@param ... integer every dimension once, in the new order
+---@return atomo.Tensor a view
+---@usage atomo.ones(2, 3, 4):permute(3, 1, 2):size(1) --> 4
 function Tensor:permute(...)
   local order, seen = {...}, {}
   if #order ~= self.h.ndim then
@@ -120,6 +134,11 @@ function Tensor:permute(...)
   return permute(self, order)
 end
 
+--- Returns a view with dimensions i and j exchanged.
+---@param i integer
+---@param j integer
+---@return atomo.Tensor
+---@usage t:transpose(1, 2):get(1, 2) --> 3
 function Tensor:transpose(i, j)
   if i == nil and self.h.ndim == 2 then i, j = 1, 2 end
   local a, b = dimension(self, i, "transpose"), dimension(self, j, "transpose")
@@ -127,6 +146,9 @@ function Tensor:transpose(i, j)
   for d = 0, self.h.ndim - 1 do order[d + 1] = d == a and b or d == b and a or d end
   return permute(self, order)
 end
+--- Returns the transpose of a matrix, a view.
+---@return atomo.Tensor
+---@usage t:t():get(1, 2) --> 3
 function Tensor:t()
   if self.h.ndim ~= 2 then raise(("t: tensor %s is no matrix"):format(T.shape_text(self))) end
   return self:transpose(1, 2)
@@ -146,6 +168,11 @@ local narrow = func {
 }
 
 --- Returns a view of `length` elements of dimension dim from start (1-based).
+---@param dim integer
+---@param start integer 1-based
+---@param length integer
+---@return atomo.Tensor a view
+---@usage t:narrow(1, 2, 1):get(1, 1) --> 3
 function Tensor:narrow(dim, start, length)
   local d = dimension(self, dim, "narrow")
   local size = self.h.shape[d]
@@ -158,6 +185,10 @@ function Tensor:narrow(dim, start, length)
 end
 
 --- Returns a view of slice i (1-based) along dim, with one dimension less.
+---@param dim integer
+---@param i integer 1-based
+---@return atomo.Tensor a view
+---@usage t:select(1, 2):get(1) --> 3
 function Tensor:select(dim, i)
   local d = dimension(self, dim, "select")
   local at = number.whole(i, 1, self.h.shape[d])
@@ -168,6 +199,9 @@ function Tensor:select(dim, i)
 end
 
 --- Returns a view without dimensions of size 1, or without dimension dim, which must have size 1.
+---@param dim integer? default: all dimensions of size 1
+---@return atomo.Tensor a view
+---@usage atomo.ones(1, 3, 1):squeeze():dim() --> 1
 function Tensor:squeeze(dim)
   local sizes = {}
   local only = dim and dimension(self, dim, "squeeze")
@@ -179,6 +213,9 @@ function Tensor:squeeze(dim)
 end
 
 --- Returns a view with a dimension of size 1 inserted at dim.
+---@param dim integer where the new dimension stands
+---@return atomo.Tensor a view
+---@usage t:unsqueeze(1):dim() --> 3
 function Tensor:unsqueeze(dim)
   local sizes = self:shape()
   local at = number.whole(dim, -#sizes - 1, #sizes + 1)
@@ -222,6 +259,11 @@ local index_select = func {
     return gt
   end,
 }
+--- Copies slices of dimension dim, selected by their 1-based indices.
+---@param dim integer
+---@param index atomo.Tensor|integer[] i32, 1-based
+---@return atomo.Tensor
+---@usage t:index_select(1, {2}):get(1, 1) --> 3
 function Tensor:index_select(dim, index)
   local d = dimension(self, dim, "index_select")
   if type(index) == "table" and not is_tensor(index) then index = T.tensor(index, "i32") end
@@ -266,6 +308,9 @@ local MOST = 250 -- tensors that one call of the operator joins
 
 --- Returns a copy of the tensors joined along dim (default 1).
 ---@param list atomo.Tensor[]
+---@param dim integer? default 1
+---@return atomo.Tensor
+---@usage atomo.cat({atomo.ones(2, 3), atomo.zeros(1, 3)}, 1):size(1) --> 3
 function M.cat(list, dim)
   if type(list) ~= "table" or list_length(list, "cat") == 0 then
     raise "cat: expected a table of at least one tensor"
@@ -283,6 +328,8 @@ end
 --- Returns tensors of equal shape joined along a new dimension (default 1).
 ---@param list atomo.Tensor[]
 ---@param dim integer?
+---@return atomo.Tensor
+---@usage atomo.stack({atomo.ones(3), atomo.zeros(3)}):size(1) --> 2
 function M.stack(list, dim)
   if type(list) ~= "table" or list_length(list, "stack") == 0 then
     raise "stack: expected a table of at least one tensor"

@@ -107,6 +107,9 @@ end
 --- the tensor of that shape with coefficients c. options = {key = default} are passed to both functions.
 ---@param name string
 ---@param t {analyze: function, synthesize: function, options: table?, summary: string?, source: string?}
+---@return table its stage table, as atomo.compressors lists it
+---@usage atomo.basis("identity_ref", {analyze = function(g) return g:view(-1) end, synthesize = function(c, shape)
+---@usage return c:view(shape) end})
 local function basis(name, t)
   check_table("basis", name, t, {"analyze", "synthesize"}, {options = "table", summary = "string", source = "string"})
   register(name, t, option_list("entry", nil, {}, t.options or {}), function(inner, parts, label, key)
@@ -139,6 +142,10 @@ end
 --- magnitude. rest = true: what decompose returns is always sent, and the rest of g is sampled by entries.
 ---@param name string
 ---@param t {decompose: function, reconstruct: function, bits: integer|integer[]|nil, rest: boolean?, options: table?}
+---@return table its stage table, as atomo.compressors lists it
+---@usage atomo.decomposition("entries_ref", {decompose = function(g) local v = g:view(-1) return v:abs(),
+---@usage v:sign():view(-1, 1) end, reconstruct = function(lambda, f, shape) return (lambda * f:view(-1)):view(shape)
+---@usage end})
 local function decomposition(name, t)
   check_table("decomposition", name, t, {"decompose", "reconstruct"},
     {options = "table", summary = "string", source = "string", bits = "number table", rest = "boolean"})
@@ -167,6 +174,8 @@ end
 --- is sent where encode's result takes as many bytes.
 ---@param name string
 ---@param t {encode: function, decode: function, unbiased: boolean?, variance: function?, bytes: function?}
+---@usage atomo.codec("halves_ref", {encode = function(g) return g:mul(2):int() end,
+---@usage decode = function(parts, shape) return parts:float():mul(0.5):view(shape) end})
 local function codec(name, t)
   check_table("codec", name, t, {"encode", "decode"}, {options = "table", summary = "string", source = "string",
     unbiased = "boolean", variance = "function", bytes = "function"})

@@ -31,6 +31,10 @@ end
 local leaky_relu = activation("leaky_relu", C.ATOMO_LEAKY_RELU, "input")
 
 --- x if x > 0, else negative_slope (default 0.01) * x.
+---@param x atomo.Tensor
+---@param negative_slope number?
+---@return atomo.Tensor
+---@usage F.leaky_relu(atomo.tensor {-2}, 0.5):item() --> -1
 function F.leaky_relu(x, negative_slope)
   if negative_slope ~= nil and type(negative_slope) ~= "number" then
     raise(("leaky_relu: negative_slope is a %s, expected a number"):format(type(negative_slope)))
@@ -44,6 +48,8 @@ local gelu_tanh = activation("gelu", C.ATOMO_GELU_TANH, "input")
 --- x Phi(x), Phi the normal distribution function; approximate = "tanh": PyTorch's approximation by tanh.
 ---@param x atomo.Tensor
 ---@param approximate "none"|"tanh"|nil
+---@return atomo.Tensor
+---@usage F.gelu(atomo.zeros(1)):item() --> 0
 function F.gelu(x, approximate)
   if approximate == nil or approximate == "none" then return gelu(x) end
   if approximate == "tanh" then return gelu_tanh(x) end

@@ -117,6 +117,8 @@ end
 ---@param k atomo.Tensor
 ---@param v atomo.Tensor
 ---@param opts {heads: integer?, causal: boolean?, dropout: number?, mask: atomo.Tensor?, key_mask: atomo.Tensor?}?
+---@return atomo.Tensor
+---@usage local q = atomo.randn(2, 5, 8) F.scaled_dot_product_attention(q, q, q, {heads = 2, causal = true})
 function F.scaled_dot_product_attention(q, k, v, opts)
   return attend(rows(q, "attention: query"), rows(k, "attention: key"), rows(v, "attention: value"), opts)
 end
@@ -124,6 +126,8 @@ end
 --- Self-attention of one tensor [N,T,3C] that has query, key and value side by side, without a copy; returns [N,T,C].
 ---@param qkv atomo.Tensor
 ---@param opts table?  as above
+---@return atomo.Tensor
+---@usage F.self_attention(atomo.randn(2, 5, 24), {heads = 2}):size(3) --> 8
 function F.self_attention(qkv, opts)
   qkv = rows(qkv, "attention: qkv")
   if qkv:dim() ~= 3 or qkv:size(3) % 3 ~= 0 then

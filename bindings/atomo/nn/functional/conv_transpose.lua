@@ -82,6 +82,11 @@ end
 --- Transposed convolution of x [N,H,W,in] with w [in, kh, kw, out/groups] and bias b [out] (or nil) -> [N,OH,OW,out],
 -- OH = (H - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1, OW likewise.
 ---@param opts {stride: any, padding: any, output_padding: any, dilation: any, groups: integer?}?
+---@param x atomo.Tensor [N,H,W,in]
+---@param w atomo.Tensor [in, kh, kw, out/groups]
+---@param b atomo.Tensor? [out]
+---@return atomo.Tensor
+---@usage F.conv_transpose2d(x, atomo.randn(3, 2, 2, 5), nil, {stride = 2}):size(2) --> 16
 function F.conv_transpose2d(x, w, b, opts)
   return F.conv_transpose2d_with(x, w, b, F.transpose_window("conv_transpose2d", opts))
 end

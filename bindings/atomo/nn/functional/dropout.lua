@@ -89,6 +89,8 @@ end
 ---@param x atomo.Tensor
 ---@param p number?
 ---@param training boolean?
+---@return atomo.Tensor
+---@usage F.dropout(x, 0.5, false):numel() == x:numel() --> true
 function F.dropout(x, p, training)
   p = checked("dropout", p, training)
   if training == false or p == 0 then return x end
@@ -101,6 +103,8 @@ end
 ---@param x atomo.Tensor
 ---@param p number?
 ---@param training boolean?
+---@return atomo.Tensor
+---@usage F.dropout2d(x, 0.5, false):numel() == x:numel() --> true
 function F.dropout2d(x, p, training)
   p = checked("dropout2d", p, training)
   if T.expect(x, "dropout2d: input", "f32"):dim() ~= 4 then

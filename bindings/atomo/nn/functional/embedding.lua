@@ -30,6 +30,8 @@ local embedding = func {
 ---@param index atomo.Tensor
 ---@param weight atomo.Tensor
 ---@param padding_idx integer?
+---@return atomo.Tensor
+---@usage F.embedding(atomo.tensor({1}, "i32"), atomo.eye(3)):get(1, 2) --> 1
 function F.embedding(index, weight, padding_idx)
   local padding = -1
   if padding_idx ~= nil then padding = number.expect_whole(padding_idx, "embedding: padding_idx", -1, 2 ^ 31 - 1) end

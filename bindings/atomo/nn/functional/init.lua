@@ -54,6 +54,8 @@ local conv2d = func {
 ---@param w atomo.Tensor
 ---@param b atomo.Tensor?
 ---@param opts {stride: any, padding: any, dilation: any, groups: integer?}?
+---@return atomo.Tensor
+---@usage F.conv2d(x, atomo.randn(4, 3, 3, 3), nil, {padding = 1}):size(4) --> 4
 function F.conv2d(x, w, b, opts)
   if type(opts) ~= "table" or type(opts.padding) ~= "string" then return conv2d(x, w, b, window.of("conv2d", opts)) end
   T.expect(w, "conv2d: weight", "f32")
@@ -87,6 +89,8 @@ local linear = func {
 ---@param x atomo.Tensor
 ---@param w atomo.Tensor
 ---@param b atomo.Tensor?
+---@return atomo.Tensor
+---@usage F.linear(atomo.ones(2, 3), atomo.ones(4, 3)):get(1, 1) --> 3
 function F.linear(x, w, b) return linear(x, w, b) end
 
 -- ---- batch normalisation ---------------------------------------------------------------------------------------
@@ -147,6 +151,8 @@ local batch_norm_options = {training = O.flag, running_mean = O.tensor, running_
 ---@param weight atomo.Tensor?
 ---@param bias atomo.Tensor?
 ---@param opts table
+---@return atomo.Tensor
+---@usage F.batch_norm(x, nil, nil, {training = true}):dim() --> 4
 function F.batch_norm(x, weight, bias, opts)
   O.check("batch_norm", opts, batch_norm_options)
   return F.batch_norm_with(x, weight, bias, opts.residual, opts)
@@ -210,6 +216,10 @@ local avg_pool2d = pool("avg_pool2d",
 -- stride (default: the kernel's size), padding, dilation, ceil_mode = false (true: also windows that fit only partly),
 -- return_indices = false (true: a second result, i32, the position y W + x in the image, from 0).
 ---@param opts {stride: any, padding: any, dilation: any, ceil_mode: boolean?, return_indices: boolean?}?
+---@param x atomo.Tensor [N,H,W,C]
+---@param kernel integer|integer[]
+---@return atomo.Tensor
+---@usage F.max_pool2d(x, 2):size(2) --> 4
 function F.max_pool2d(x, kernel, opts)
   local win = window.pooling("max_pool2d", kernel, opts)
   local y = max_pool2d(x, win)
@@ -222,6 +232,10 @@ end
 --- Mean of each window. opts: stride, padding, ceil_mode as in F.max_pool2d; count_include_pad = true (the mean counts
 -- padding as zeros); divisor_override (divides the sums in place of the number of elements).
 ---@param opts {stride: any, padding: any, ceil_mode: boolean?, count_include_pad: boolean?, divisor_override: any}?
+---@param x atomo.Tensor [N,H,W,C]
+---@param kernel integer|integer[]
+---@return atomo.Tensor
+---@usage F.avg_pool2d(x, 2):size(2) --> 4
 function F.avg_pool2d(x, kernel, opts)
   local include = not opts or opts.count_include_pad ~= false
   return avg_pool2d(x, window.pooling("avg_pool2d", kernel, opts), include and 1 or 0,
@@ -263,6 +277,10 @@ local adaptive_avg_pool2d = func {
 }
 
 --- Means over h x w windows of nearly equal size, as in PyTorch: [N,H,W,C] -> [N,h,w,C]. size: h (= w) or {h, w}.
+---@param x atomo.Tensor [N,H,W,C]
+---@param size integer|integer[]
+---@return atomo.Tensor
+---@usage F.adaptive_avg_pool2d(x, 2):size(2) --> 2
 function F.adaptive_avg_pool2d(x, size)
   local h, w = window.pair("adaptive_avg_pool2d", "output_size", size, nil, 1)
   return adaptive_avg_pool2d(x, h, w)

@@ -95,6 +95,8 @@ end
 ---@param logits atomo.Tensor
 ---@param labels atomo.Tensor
 ---@param opts {label_smoothing: number?, ignore_index: integer?, weight: atomo.Tensor?, reduction: string?}?
+---@return atomo.Tensor a scalar, or with reduction = "none" one loss for each row
+---@usage F.cross_entropy(atomo.zeros(2, 2), atomo.tensor({0, 1}, "i32")):item() > 0.69 --> true
 function F.cross_entropy(logits, labels, opts)
   opts = opts or plain
   check_options("cross_entropy", opts, label_options, smoothing)
@@ -122,6 +124,11 @@ local nll = func {
 
 --- Mean over the rows of -logp[label], logp [..., classes] log-probabilities. opts: ignore_index = -100, weight
 --- [classes], reduction.
+---@param logp atomo.Tensor [..., classes]
+---@param labels atomo.Tensor i32 [...], from 0
+---@param opts {ignore_index: integer?, weight: atomo.Tensor?, reduction: string?}?
+---@return atomo.Tensor
+---@usage F.nll_loss(F.log_softmax(atomo.zeros(2, 2)), atomo.tensor({0, 1}, "i32")):item() > 0.69 --> true
 function F.nll_loss(logp, labels, opts)
   opts = opts or plain
   check_options("nll_loss", opts, label_options)
@@ -155,6 +162,11 @@ local mse = pair_loss("mse_loss", C.ATOMO_MSE)
 local bce = pair_loss("bce_with_logits", C.ATOMO_BCE_WITH_LOGITS)
 
 --- Mean of (x - target)^2. opts: reduction = "mean", "sum" or "none".
+---@param x atomo.Tensor
+---@param target atomo.Tensor of x's shape
+---@param opts {reduction: "mean"|"sum"|"none"|nil}?
+---@return atomo.Tensor
+---@usage F.mse_loss(atomo.ones(2), atomo.zeros(2)):item() --> 1
 function F.mse_loss(x, target, opts)
   opts = opts or plain
   check_options("mse_loss", opts, pair_options)
@@ -182,6 +194,10 @@ end
 --- Mean of -t log s(x) - (1 - t) log(1 - s(x)), s the sigmoid, without overflow for large x. opts: weight (of an
 --- element) and pos_weight (of its first term), tensors that broadcast to x's shape, such as [classes]; reduction.
 ---@param opts {weight: atomo.Tensor?, pos_weight: atomo.Tensor?, reduction: string?}?
+---@param x atomo.Tensor logits
+---@param target atomo.Tensor probabilities, of x's shape
+---@return atomo.Tensor
+---@usage F.binary_cross_entropy_with_logits(atomo.zeros(2), atomo.ones(2)):item() > 0.69 --> true
 function F.binary_cross_entropy_with_logits(x, target, opts)
   opts = opts or plain
   check_options("bce_with_logits", opts, pair_options, bce_options)
@@ -195,6 +211,12 @@ local count, accuracy_options = ffi.new "double[2]", {ignore_index = O.whole()}
 
 --- Returns the fraction of rows whose largest logit is at the label, and the number of rows judged. Rows whose label is
 --- ignore_index (default -100) are not judged. Of labels that are class probabilities, the most probable class counts.
+---@param logits atomo.Tensor [..., classes]
+---@param labels atomo.Tensor i32 [...], or class probabilities
+---@param opts {ignore_index: integer?}?
+---@return number fraction
+---@return integer rows judged
+---@usage F.accuracy(atomo.tensor {{1, 2}, {3, 1}}, atomo.tensor({1, 0}, "i32")) --> 1
 function F.accuracy(logits, labels, opts)
   check_options("accuracy", opts or plain, accuracy_options)
   T.expect(logits, "accuracy: logits", "f32")

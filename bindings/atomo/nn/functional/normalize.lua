@@ -48,6 +48,8 @@ local layer_norm = func {
 ---@param weight atomo.Tensor?
 ---@param bias atomo.Tensor?
 ---@param eps number?
+---@return atomo.Tensor
+---@usage F.layer_norm(x, 3):dim() --> 4
 function F.layer_norm(x, normalized_shape, weight, bias, eps)
   local sizes = type(normalized_shape) == "table" and normalized_shape or {normalized_shape}
   T.expect(x, "layer_norm: input", "f32")
@@ -83,6 +85,13 @@ local group_norm = func {
 
 --- Group normalisation of x [N, ..., C]: each image is normalised over the positions and channels of each of num_groups
 --- groups, then multiplied by weight [C] (default 1), plus bias [C] (default 0). Default eps: 1e-5.
+---@param x atomo.Tensor [N, ..., C]
+---@param num_groups integer a divisor of C
+---@param weight atomo.Tensor? [C]
+---@param bias atomo.Tensor? [C]
+---@param eps number?
+---@return atomo.Tensor
+---@usage F.group_norm(x, 3):dim() --> 4
 function F.group_norm(x, num_groups, weight, bias, eps)
   num_groups = number.expect_whole(num_groups, "group_norm: num_groups", 1, 2 ^ 31 - 1)
   T.expect(x, "group_norm: input", "f32")

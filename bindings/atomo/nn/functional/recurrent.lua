@@ -46,9 +46,29 @@ return function(linear)
 
   --- x [T,N,in], weights as in PyTorch: w_ih [4H,in], w_hh [4H,H], b_ih and b_hh [4H] (or nil), h0 and c0 [N,H].
   -- Returns y [T,N,H] and the last cell state c [N,H]; the last h is y:select(1, T).
+  ---@param x atomo.Tensor [T, N, in]
+  ---@param w_ih atomo.Tensor [4H, in]
+  ---@param w_hh atomo.Tensor [4H, H]
+  ---@param b_ih atomo.Tensor? [4H]
+  ---@param b_hh atomo.Tensor? [4H]
+  ---@param h0 atomo.Tensor [N, H]
+  ---@param c0 atomo.Tensor [N, H]
+  ---@return atomo.Tensor y [T, N, H]
+  ---@return atomo.Tensor c [N, H]
+  ---@usage F.lstm(atomo.randn(5, 2, 3), atomo.randn(16, 3), atomo.randn(16, 4), nil, nil, atomo.zeros(2, 4),
+  ---@usage atomo.zeros(2, 4)):size(3) --> 4
   function F.lstm(x, w_ih, w_hh, b_ih, b_hh, h0, c0) return lstm(linear(x, w_ih, b_ih), w_hh, b_hh, h0, c0) end
 
   --- As lstm, with 3H rows of weights and without c.
+  ---@param x atomo.Tensor [T, N, in]
+  ---@param w_ih atomo.Tensor [3H, in]
+  ---@param w_hh atomo.Tensor [3H, H]
+  ---@param b_ih atomo.Tensor? [3H]
+  ---@param b_hh atomo.Tensor? [3H]
+  ---@param h0 atomo.Tensor [N, H]
+  ---@return atomo.Tensor [T, N, H]
+  ---@usage F.gru(atomo.randn(5, 2, 3), atomo.randn(12, 3), atomo.randn(12, 4), nil, nil, atomo.zeros(2, 4)):size(3)
+  ---@usage --> 4
   function F.gru(x, w_ih, w_hh, b_ih, b_hh, h0) return gru(linear(x, w_ih, b_ih), w_hh, b_hh, h0) end
 
   return F

@@ -90,6 +90,7 @@ end
 ---@return {how: string, loaded: integer, left_out: string[], missing: string[], unexpected: string[], wrong: string[]}
 --- how: "names" or "order"; left_out: names of the model's tensors that keep their values; the lists are empty unless
 --- strict = false
+---@usage pcall(atomo.torch.load, "missing.pt", m) --> false
 function M.load(path, model, opts)
   opts = checked("torch.load", path, model, opts, "like")
   local slots, opened = slots_of.of(model, opts), file.open(path)
@@ -177,6 +178,7 @@ end
 ---@param path string
 ---@param model atomo.Module
 ---@param opts {like: string?, channels: integer?, flatten: table?}?  channels, flatten: as of load
+---@usage atomo.torch.save("m.pt", m)
 function M.save(path, model, opts)
   opts = checked("torch.save", path, model, opts, "strict")
   if opts.like ~= nil and type(opts.like) ~= "string" then

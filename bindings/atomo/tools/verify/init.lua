@@ -163,6 +163,7 @@ end
 ---@param spec string|table|fun(variant: string, seed: integer, way: string): atomo.Compressor?
 ---@param opts {shape: integer[]?, draws: integer?, seed: integer?, on_row: function?}?
 ---@return atomo.VerifyReport
+---@usage atomo.verify("entry:ratio=4", {shape = {16}, draws = 200}).pass --> true
 local function verify(spec, opts)
   opts = opts or {}
   check_options(opts)
