@@ -18,6 +18,7 @@ static const char usage[] =
     "       atomo-lua [options] test [busted's arguments]     runs specs; e.g. atomo-lua test tests/spec\n"
     "                 test --slowest N [busted's arguments]   and lists the N that took longest\n"
     "       atomo-lua doctor                                  checks machine and build\n"
+    "       atomo-lua new train|basis|model NAME              writes NAME.lua, a starter file that runs at once\n"
     "       mpirun -n 4 atomo-lua script.lua [arguments]      one process per rank\n"
     "options:\n"
     "  -e CODE      run CODE\n"
@@ -29,7 +30,8 @@ static const char usage[] =
     "  -O[OPT]      LuaJIT optimisation: -O2, -O-fold, -Ohotloop=10\n"
     "  --           end of options\n"
     "  -            run standard input\n"
-    "  --help       this text        --version    versions of everything\n"
+    "  --help       this text\n"
+    "  --version    versions of everything\n"
     "  --completion bash             completion for bash: source <(atomo-lua --completion bash)\n"
     "Without a script: the prompt on a terminal, else standard input is run. Exit codes: 0, 1 error in the script, 2 "
     "usage.\n";
@@ -205,7 +207,9 @@ static int run_script(lua_State *L, const plan *p)
 {
     const char *name = p->argv[p->script];
     const bool is_file = strcmp(p->argv[p->script - 1], "--") == 0; /* whatever its name is */
-    if (!is_file && (strcmp(name, "test") == 0 || strcmp(name, "doctor") == 0)) return call_module(L, name, name);
+    static const char *const commands[] = {"test", "doctor", "new"};
+    for (size_t i = 0; !is_file && i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(name, commands[i]) == 0) return call_module(L, name, name);
     const bool on_stdin = !is_file && strcmp(name, "-") == 0;
     int status = on_stdin ? load_stdin(L) : luaL_loadfile(L, name);
     if (status) return status;

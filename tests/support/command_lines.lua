@@ -7,7 +7,7 @@ local M = {programs = programs}
 -- System programs and words of the shell, whose arguments are not checked.
 local of_the_system = {}
 for name in ("cd cp export git xargs cat grep apt-get docker luajit cc cpack ldconfig module source ./encode " ..
-  "dot pip torchrun trap while do done if then fi [ exit"):gmatch "%S+" do
+  "dot pip torchrun man trap while do done if then fi [ exit"):gmatch "%S+" do
   of_the_system[name] = true
 end
 

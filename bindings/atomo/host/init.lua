@@ -1,6 +1,6 @@
 --- The Lua part of the program atomo-lua, loaded before anything else: math.random from the runtime's generator, a
 -- print that reports failed writes, a guard against fork under MPI, options -j, -O and --completion, and the commands
--- `atomo-lua test` and `atomo-lua doctor`.
+-- `atomo-lua test`, `atomo-lua doctor` and `atomo-lua new`.
 local ffi = require "ffi"
 
 -- The functions have other names here, so that the bindings' cdef can declare them under their own.
@@ -172,6 +172,11 @@ function host.doctor()
   end
   os.exit(require "atomo.tools.doctor"(arg))
 end
+
+-- ---- atomo-lua new ------------------------------------------------------------------------------------------------
+
+--- Writes a starter file. Ends the process with its exit code.
+function host.new() os.exit(require "atomo.tools.starter"(arg)) end
 
 -- ---- atomo-lua --completion ---------------------------------------------------------------------------------------
 

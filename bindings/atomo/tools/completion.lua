@@ -6,7 +6,7 @@ local declarations = require "atomo.tools.declarations"
 local M = {}
 
 local HOST_OPTIONS = "-e -l -i -v -E -j -O --help --version --completion"
-local COMMANDS = "doctor test"
+local COMMANDS = "doctor new test"
 
 -- ---- words -------------------------------------------------------------------------------------------------------
 
@@ -59,6 +59,7 @@ _atomo_lua() {
     *) case $cur in -*) words='%s' files= ;; *) words='%s' ;; esac ;;
     esac ;;
   test) case $cur in -*) words=--slowest files= ;; esac ;;
+  new) files=; [ "$prev" = new ] && words='basis model train' ;;
 ]]
 local LAST = [[
   esac

@@ -38,6 +38,7 @@ describe("completion for bash", function()
       for line, want in pairs {
         ["atomo-lua --he"] = {"--help"},
         ["atomo-lua doc"] = {"doctor"},
+        ["atomo-lua new "] = {"basis", "model", "train"},
         ["atomo-lua tw"] = {"two words.lua"},
         ["atomo-lua --completion "] = {"bash"},
         ["atomo-lua doctor --no"] = {"--no-mpi"},

@@ -3,9 +3,7 @@
 local M = {}
 
 local COMMON = "local atomo = require " ..
-  '"atomo"
-local nn, F, optim = atomo.nn, atomo.F, atomo.optim
-'
+  '"atomo"\nlocal nn, F, optim = atomo.nn, atomo.F, atomo.optim\n'
 
 --- Returns the lines that the examples of a page begin with.
 ---@param page table

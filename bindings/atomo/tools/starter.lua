@@ -1,0 +1,75 @@
+--- `atomo-lua new KIND NAME`: copies a file of scripts/templates to NAME.lua, in which NAME stands for the new name.
+local files = require "atomo.core.files"
+local probe = require "atomo.tools.doctor.probe"
+local suggest = require "atomo.core.suggest"
+
+local KINDS = {"basis", "model", "train"}
+
+-- What to do with the new file; %s: its name without .lua, and the folder of the scripts.
+local NEXT = {
+  train = {"atomo-lua %s.lua", "mpirun -n 2 atomo-lua %s.lua"},
+  basis = {"atomo-lua %s.lua", "atomo-lua SCRIPTS/compare_compressors.lua --load %s.lua",
+    "mpirun -n 2 atomo-lua SCRIPTS/train_cifar.lua --load %s.lua --compress %s:ratio=32"},
+  model = {"atomo-lua %s.lua", "mpirun -n 2 atomo-lua SCRIPTS/train_cifar.lua --model %s.lua"},
+}
+
+local USAGE = "usage: atomo-lua new train|basis|model NAME\n" ..
+  "  train NAME   a training script for the built-in synthetic set\n" ..
+  "  basis NAME   a compressor by an orthonormal basis, with its proof\n" ..
+  "  model NAME   a network for train_cifar.lua --model NAME.lua\n" ..
+  "Writes NAME.lua into this folder; a file that is there stays as it is.\n"
+
+--- Returns the folder of the scripts beside these modules, in the source tree or installed.
+local function scripts_folder()
+  local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+  for _, folder in ipairs {here .. "/../../../scripts", here .. "/../../../../atomo/scripts"} do
+    if probe.read(folder .. "/templates/train.lua") then return folder end
+  end
+  error("atomo-lua new: there is no folder of templates beside " .. here, 0)
+end
+
+local function wrong(text)
+  io.stderr:write("atomo-lua new: ", text, "\n", USAGE)
+  return 2
+end
+
+--- Returns the path of a folder without "..", for texts.
+local function plain_path(folder) return (probe.run("cd " .. probe.quote(folder) .. " && pwd -P"):gsub("\n$", "")) end
+
+--- Writes the file. Returns the exit code.
+---@param args string[]  kind and name
+---@return integer
+return function(args)
+  local kind, name, more = args[1], args[2], args[3]
+  if kind == "--help" then
+    files.say(USAGE:gsub("\n$", "") .. "")
+    return 0
+  end
+  if not kind then return wrong "the kind is missing" end
+  if not NEXT[kind] then
+    local near = suggest(kind, KINDS)
+    return wrong(("unknown kind '%s'%s"):format(kind, near and (", did you mean %s?"):format(near) or ""))
+  end
+  if not name or more then return wrong(name and ("unexpected argument '%s'"):format(more) or "NAME is missing") end
+  name = name:gsub("%.lua$", "")
+  if not name:find "^[%a][%w_]*$" then
+    return wrong(("NAME is '%s', expected a letter and then letters, digits and _"):format(name))
+  end
+  local path, folder = name .. ".lua", scripts_folder()
+  if io.open(path) then
+    io.stderr:write(("atomo-lua new: %s is there already; choose another name, or move it away\n"):format(path))
+    return 1
+  end
+  local text = probe.read(("%s/templates/%s.lua"):format(folder, kind)):gsub("%f[%w_]NAME%f[^%w_]", name)
+  local file, why = io.open(path, "w")
+  if not file or not file:write(text) or not file:close() then
+    io.stderr:write(("atomo-lua new: cannot write %s: %s\n"):format(path, why or "the disk is full"))
+    return 1
+  end
+  files.say(("%s is written. Next:"):format(path))
+  local scripts = plain_path(folder)
+  for _, line in ipairs(NEXT[kind]) do
+    files.say("  " .. line:gsub("%%s", name):gsub("SCRIPTS", function() return scripts end))
+  end
+  return 0
+end
