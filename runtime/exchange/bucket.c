@@ -62,7 +62,7 @@ static int hold_all(atomo_bucket *b, const atomo_bucket_plan *p)
 static int add_operation(atomo_bucket *b, const atomo_bucket_plan *p, int k)
 {
     const atomo__operation_kind *kind = atomo__operation_of(p->what[k]);
-    ATOMO_REQUIRE(kind && !p->comm[k] == (kind->lane != ENGINE_COMM), ATOMO_EARG,
+    ATOMO_REQUIRE(kind && !p->comm[k] == (kind->queue != ENGINE_COMM), ATOMO_EARG,
                   "bucket %s: operation %d of its program is %d, %s a communicator", p->name, k + 1, p->what[k],
                   p->comm[k] ? "with" : "without");
     atomo__operation *o = &b->program[b->count++];

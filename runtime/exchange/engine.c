@@ -2,11 +2,11 @@
  * continues.
  *
  * Open MPI progresses non-blocking operations only inside MPI calls, so overlap needs a thread that stays inside MPI.
- * The communication thread runs one list of (bucket, operation), strictly in order. All ranks start the same buckets in
- * the same order, so their collectives match. It waits without spinning (comm/wait.c). MPI runs with
- * MPI_THREAD_SERIALIZED: while an operation is listed or running, no other thread may call MPI. Every operation on a
+ * The communication thread runs one queue of (bucket, operation), strictly in order. All ranks start the same buckets
+ * in the same order, so their collectives match. It waits without spinning (comm/wait.c). MPI runs with
+ * MPI_THREAD_SERIALIZED: while an operation is queued or running, no other thread may call MPI. Every operation on a
  * communicator ensures this by the gate (comm/gate.c). The coding thread encodes and decodes (bucket_coded.c), so that
- * one bucket is coded while another is sent; it never calls MPI. It has two lists, each run in order. Operations that
+ * one bucket is coded while another is sent; it never calls MPI. It has two queues, each run in order. Operations that
  * other ranks wait for (encoding, answers) have priority; decoding for this rank alone is done when there is nothing
  * else to do. So only one thread uses a codec, and its messages do not depend on when those of other ranks arrived. An
  * operation begins when all earlier ones of its bucket's program are done. Path: stages 6 to 8.
@@ -26,26 +26,26 @@ typedef struct entry {
     int threads;          /* OpenMP threads for it: as many as the thread that posted it would use */
 } entry;
 
-typedef struct lane {   /* a list of operations */
+typedef struct queue {  /* of operations */
     int64_t head, done; /* entries posted, entries finished, since the start */
     double worked;      /* seconds spent in operations */
     entry list[LIST];   /* entry k is at k % LIST */
-} lane;
+} queue;
 
 typedef struct worker {
     pthread_t thread;
     bool running;
-    int first, last; /* its lanes, in order of priority */
+    int first, last; /* its queues, in order of priority */
 } worker;
 
-static const int thread_of[ENGINE_LANES] = {0, 1, 1}; /* index of the worker that runs a lane */
+static const int thread_of[ENGINE_QUEUES] = {0, 1, 1}; /* index of the worker that runs a queue */
 
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* an entry was posted or finished */
     bool stopping;
     worker worker[THREADS];
-    lane lane[ENGINE_LANES];
+    queue queue[ENGINE_QUEUES];
     int failed;    /* status of the first failure of a communication operation; 0: none */
     char why[512]; /* its text */
     double waited; /* seconds that other threads waited for buckets, except for decoding */
@@ -53,9 +53,9 @@ static struct {
             .changed = PTHREAD_COND_INITIALIZER,
             .worker = {{.first = ENGINE_COMM, .last = ENGINE_COMM}, {.first = ENGINE_CODE, .last = ENGINE_DECODE}}};
 
-static int lane_of(const atomo_bucket *b, int at)
+static int queue_of(const atomo_bucket *b, int at)
 {
-    return atomo__operation_of(b->program[at].what)->lane;
+    return atomo__operation_of(b->program[at].what)->queue;
 }
 
 /* Runs an operation, without holding the lock; *worked = its seconds. */
@@ -70,17 +70,16 @@ static int run(const entry *e, double *worked)
     return status;
 }
 
-/* Returns the lane whose next entry can begin, NULL if there is none; *left: whether any entry is left. Needs the lock.
- */
-static lane *next_of(const worker *w, bool *left)
+/* Returns the queue whose next entry can begin, NULL if none can; *left: whether any entry is left. Needs the lock. */
+static queue *next_of(const worker *w, bool *left)
 {
     *left = false;
     for (int i = w->first; i <= w->last; i++) {
-        lane *l = &engine.lane[i];
-        if (l->done == l->head) continue;
+        queue *q = &engine.queue[i];
+        if (q->done == q->head) continue;
         *left = true;
-        const entry *e = &l->list[l->done % LIST];
-        if (e->bucket->done == e->at) return l;
+        const entry *e = &q->list[q->done % LIST];
+        if (e->bucket->done == e->at) return q;
     }
     return NULL;
 }
@@ -91,24 +90,24 @@ static void *work(void *argument)
     pthread_mutex_lock(&engine.lock);
     for (;;) {
         bool left;
-        lane *l = next_of(w, &left);
-        if (!l && !left && engine.stopping) break;
-        if (!l) {
+        queue *q = next_of(w, &left);
+        if (!q && !left && engine.stopping) break;
+        if (!q) {
             pthread_cond_wait(&engine.changed, &engine.lock);
             continue;
         }
-        const entry e = l->list[l->done % LIST];
+        const entry e = q->list[q->done % LIST];
         const bool begin = !engine.failed; /* after a failure the ranks no longer match: the rest is skipped */
         double worked = 0;
         pthread_mutex_unlock(&engine.lock);
         const int status = begin ? run(&e, &worked) : ATOMO_OK;
         pthread_mutex_lock(&engine.lock);
-        l->worked += worked;
+        q->worked += worked;
         if (status < 0 && !engine.failed) {
             engine.failed = status;
             snprintf(engine.why, sizeof engine.why, "%s", atomo_last_error());
         }
-        l->done++;
+        q->done++;
         e.bucket->done++;
         if (status == ATOMO_OK) atomo_bucket_free(e.bucket); /* after a failure MPI may still write to its memory */
         pthread_cond_broadcast(&engine.changed);
@@ -117,13 +116,13 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Waits until `ticket` entries of a lane are finished. Needs the lock. */
-static void wait_for(const lane *l, int64_t ticket)
+/* Waits until `ticket` entries of a queue are finished. Needs the lock. */
+static void wait_for(const queue *q, int64_t ticket)
 {
-    if (l->done >= ticket) return;
+    if (q->done >= ticket) return;
     const double from = atomo_time();
-    while (l->done < ticket) pthread_cond_wait(&engine.changed, &engine.lock);
-    if (l != &engine.lane[ENGINE_DECODE]) engine.waited += atomo_time() - from;
+    while (q->done < ticket) pthread_cond_wait(&engine.changed, &engine.lock);
+    if (q != &engine.queue[ENGINE_DECODE]) engine.waited += atomo_time() - from;
 }
 
 /* The gate (comm/gate.c): waits until the communication thread has no operations. Returns at once on that thread. */
@@ -132,7 +131,7 @@ static void quiet(void)
     const worker *w = &engine.worker[thread_of[ENGINE_COMM]];
     if (!w->running || pthread_equal(pthread_self(), w->thread)) return;
     pthread_mutex_lock(&engine.lock);
-    wait_for(&engine.lane[ENGINE_COMM], engine.lane[ENGINE_COMM].head);
+    wait_for(&engine.queue[ENGINE_COMM], engine.queue[ENGINE_COMM].head);
     pthread_mutex_unlock(&engine.lock);
 }
 
@@ -180,17 +179,17 @@ static int start(worker *w)
     return ATOMO_OK;
 }
 
-/* Appends operations first .. end - 1 to their lanes; waits while a lane is full. Needs the lock. */
+/* Appends operations first .. end - 1 to their queues; waits while a queue is full. Needs the lock. */
 static int post(atomo_bucket *b, int first, int end)
 {
     for (int k = first; k < end; k++) {
-        worker *w = &engine.worker[thread_of[lane_of(b, k)]];
+        worker *w = &engine.worker[thread_of[queue_of(b, k)]];
         if (!w->running) ATOMO_TRY(start(w));
     }
     for (int k = first; k < end; k++) {
-        lane *l = &engine.lane[lane_of(b, k)];
-        wait_for(l, l->head - LIST + 1);
-        l->list[l->head++ % LIST] = (entry){atomo__bucket_hold(b), k, atomo_num_threads()};
+        queue *q = &engine.queue[queue_of(b, k)];
+        wait_for(q, q->head - LIST + 1);
+        q->list[q->head++ % LIST] = (entry){atomo__bucket_hold(b), k, atomo_num_threads()};
         b->posted = k + 1;
         pthread_cond_broadcast(&engine.changed);
     }
@@ -211,7 +210,7 @@ int atomo__engine_post(atomo_bucket *b, int first, int end)
 static int awaited(const atomo_bucket *b)
 {
     int n = b->posted;
-    while (n > 0 && lane_of(b, n - 1) == ENGINE_DECODE) n--;
+    while (n > 0 && queue_of(b, n - 1) == ENGINE_DECODE) n--;
     return n;
 }
 
@@ -231,8 +230,8 @@ int atomo__engine_wait_for(atomo_bucket *b, double *seconds)
 void atomo_engine_seconds(double *out)
 {
     pthread_mutex_lock(&engine.lock);
-    out[0] = engine.lane[ENGINE_COMM].worked;
+    out[0] = engine.queue[ENGINE_COMM].worked;
     out[1] = engine.waited;
-    out[2] = engine.lane[ENGINE_CODE].worked + engine.lane[ENGINE_DECODE].worked;
+    out[2] = engine.queue[ENGINE_CODE].worked + engine.queue[ENGINE_DECODE].worked;
     pthread_mutex_unlock(&engine.lock);
 }

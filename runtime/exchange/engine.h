@@ -2,16 +2,16 @@
  * that run them (engine.c). Private.
  *
  * A bucket holds a reference to everything that its operations touch: the storages of tensors, messages, sums, inboxes
- * and communicators. The threads' lists hold references to buckets. So a script may free, drop or close any of them at
+ * and communicators. The threads' queues hold references to buckets. So a script may free, drop or close any of them at
  * any time and in any order, and the threads never access freed memory. */
 #ifndef ATOMO_ENGINE_H
 #define ATOMO_ENGINE_H
 
 #include "comm/comm.h"
 
-/* Lists of operations: the communication thread's; the coding thread's two, for operations that other ranks wait for
+/* Queues of operations: the communication thread's; the coding thread's two, for operations that other ranks wait for
  * and for decoding for this rank. */
-enum { ENGINE_COMM, ENGINE_CODE, ENGINE_DECODE, ENGINE_LANES };
+enum { ENGINE_COMM, ENGINE_CODE, ENGINE_DECODE, ENGINE_QUEUES };
 
 typedef struct atomo__operation atomo__operation;
 struct atomo__operation {
@@ -38,20 +38,20 @@ struct atomo_bucket {
     bool into_gradients; /* result is decoded into the step's gradients */
     /* of the current step */
     double step;
-    int posted, done;  /* operations posted to the threads' lists, operations done; guarded by the engine's lock */
+    int posted, done;  /* operations posted to the threads' queues, operations done; guarded by the engine's lock */
     atomo_tensor send; /* held: the bytes given to atomo_bucket_send */
     double at, *sizes; /* offset of the first byte in send; [ranks] bytes for each rank */
 };
 
 /* The properties of an operation (operations.c). */
 typedef struct atomo__operation_kind {
-    int lane;                                                      /* ENGINE_COMM, ENGINE_CODE or ENGINE_DECODE */
+    int queue;                                                     /* ENGINE_COMM, ENGINE_CODE or ENGINE_DECODE */
     int (*run)(atomo_bucket *, const atomo__operation *);          /* a failure stops the work of both threads */
     bool (*check)(const atomo_bucket *, const atomo__operation *); /* whether the bucket has the fields that it needs */
 } atomo__operation_kind;
 const atomo__operation_kind *atomo__operation_of(int what);
 
-/* Appends operations first .. end - 1 of b, the next after those posted already, to the threads' lists. */
+/* Appends operations first .. end - 1 of b, the next after those posted already, to the threads' queues. */
 int atomo__engine_post(atomo_bucket *b, int first, int end);
 /* Waits until all posted operations of b are done. *seconds = the time waited, without that for decoding. Returns the
  * status of the first failed communication operation of any bucket. */
