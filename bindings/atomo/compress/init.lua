@@ -48,7 +48,8 @@ local function open(name, values, key, fields)
   return setmetatable(self, Compressor)
 end
 
---- Opens the C codec of a scripted compressor's lane: "entry" or "_list". label: the name in its messages and errors.
+--- Opens the C codec of a scripted compressor's adapter: "entry" or "_list". label: the name in its messages and
+--- errors.
 function Compressor.inner(name, values, key, label)
   local self = open(name, values, key, {name = label, text = label})
   check(C.atomo_codec_rename(self.h, self.text)) -- the string lives as long as self

@@ -1,8 +1,8 @@
 --- state_dict and load_state_dict of compressors, for checkpoints. The state has two parts: the memory (f32: residuals
 -- of error feedback, PowerSGD's factors) and the learnt state (bytes: prices, kept bases, auto's choices). Form: {["1"]
 -- = memory of tensor 1, ["learnt.1"] = learnt state of tensor 1, ["learnt.0"] = learnt state of the step, ...}; a
--- scripted compressor also has ["lane1.learnt.1"] and so on, the states of its lanes, and ["state.1"] (bytes), what the
--- user's functions keep for tensor 1.
+-- scripted compressor also has ["lane1.learnt.1"] and so on, the states of its adapters, and ["state.1"] (bytes), what
+-- the user's functions keep for tensor 1.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local C, check, raise = f.C, f.check, f.raise
@@ -88,39 +88,39 @@ function M.custom:put_back(i, memory)
 end
 
 function M.custom:put_state(i, bytes)
-  local kept = self.lanes[1].kept
+  local kept = self.adapters[1].kept
   if not kept then raise(("%s: load_state_dict: 'state.%d': it keeps no state"):format(self.name, i)) end
   kept:load(i, bytes)
 end
 
 function M.custom:load_state_dict(state)
   self.pending = {}
-  local lanes = {}
-  for k in ipairs(self.lanes) do lanes[k] = {} end
+  local adapters = {}
+  for k in ipairs(self.adapters) do adapters[k] = {} end
   for name, t in pairs(state) do
     local k, rest = tostring(name):match "^lane(%d+)%.(.+)$"
     if not k then
       load_one(self, name, t)
-    elseif lanes[tonumber(k)] then
-      lanes[tonumber(k)][rest] = t
+    elseif adapters[tonumber(k)] then
+      adapters[tonumber(k)][rest] = t
     else
-      raise(("%s: load_state_dict: '%s': it has %d lanes"):format(self.name, name, #self.lanes))
+      raise(("%s: load_state_dict: '%s': it has %d adapters"):format(self.name, name, #self.adapters))
     end
   end
-  for k, lane in ipairs(self.lanes) do lane.codec:load_state_dict(lanes[k]) end
+  for k, adapter in ipairs(self.adapters) do adapter.codec:load_state_dict(adapters[k]) end
 end
 
 function M.custom:restart()
-  for _, lane in ipairs(self.lanes) do lane.codec:restart() end
+  for _, adapter in ipairs(self.adapters) do adapter.codec:restart() end
 end
 
 function M.custom:state_dict()
   local state = {}
   for i, held in pairs(self.ef and self.held or {}) do state[("%d"):format(i)] = held:clone() end
-  local kept = self.lanes[1].kept
+  local kept = self.adapters[1].kept
   for i in pairs(kept and self.shapes or {}) do state[("state.%d"):format(i)] = kept:save(i) end
-  for k, lane in ipairs(self.lanes) do
-    for name, t in pairs(lane.codec:state_dict()) do state[("lane%d.%s"):format(k, name)] = t end
+  for k, adapter in ipairs(self.adapters) do
+    for name, t in pairs(adapter.codec:state_dict()) do state[("lane%d.%s"):format(k, name)] = t end
   end
   return state
 end

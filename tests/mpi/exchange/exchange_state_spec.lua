@@ -82,7 +82,7 @@ describe("an exchange that loads another one's state", function()
     end)
   end
 
-  it("continues where the compressor is written in Lua, with its lanes", function()
+  it("continues where the compressor is written in Lua, with its adapters", function()
     dofile(root .. "scripts/atoms/head_tail.lua")
     dofile(root .. "scripts/atoms/haar.lua")
     for _, compress in ipairs {"head_tail:ratio=8,rank=2", "head_tail:ratio=8,rank=2,ef=true"} do

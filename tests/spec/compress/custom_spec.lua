@@ -168,7 +168,7 @@ describe("a compressor in Lua", function()
   it("sends its head in the bits that it is told, and all of it", function()
     local c = atomo.compressor "head_tail:ratio=8,rank=2,bits=8"
     c:encode(grads[1])
-    local head = c.lanes[1].codec:stats()
+    local head = c.adapters[1].codec:stats()
     assert.equal(2, head.atoms_sent)
     assert.is_true(head.nbytes >= 2 * (4 + 16 + 72) and head.nbytes < 2 * (4 + 16 + 72) + 24, head.nbytes)
   end)

@@ -1,8 +1,9 @@
---- Lanes: the adapters between scripted compressors and C codecs (stages 4 and 8). A lane transforms gradient i to a
+--- Adapters between scripted compressors and C codecs (stages 4 and 8). An adapter transforms gradient i to a
 -- tensor, which its C codec encodes, and transforms the decoded tensor back to a gradient. C never calls Lua.
---   lane:plan(i, shape, name)   lane:code(i, g, key) -> tensor; key: {step=, rank=}
---   lane:open(i)   lane:add_message(i, step, data, size, scale, acc, rank) -> bytes used, all   lane:close(i, acc)
--- all: true if the message is the complete gradient in dense form; the other lanes then have no message.
+--   adapter:plan(i, shape, name)   adapter:code(i, g, key) -> tensor; key: {step=, rank=}
+--   adapter:open(i)   adapter:add_message(i, step, data, size, scale, acc, rank) -> bytes used, all
+--   adapter:close(i, acc)
+-- all: true if the message is the complete gradient in dense form; the other adapters then have no message.
 -- Any number of messages may be added between open and close; acc is complete after close.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
@@ -12,8 +13,8 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
 
---- Returns a fixed tensor without special structure. A lane plans by the shapes that the user's functions return for
---- it.
+--- Returns a fixed tensor without special structure. An adapter plans by the shapes that the user's functions return
+--- for it.
 local function probe(shape)
   local g = T.empty(shape)
   local p = g:data()
@@ -23,13 +24,13 @@ end
 
 --- Returns a user function's result, made contiguous; raises unless it is an f32 tensor without NaN or Inf, with
 --- `numel` elements if given. what: its name in error texts.
-local function result(lane, what, t, numel)
-  T.expect(t, ("%s: %s"):format(lane.name, what), "f32")
+local function result(adapter, what, t, numel)
+  T.expect(t, ("%s: %s"):format(adapter.name, what), "f32")
   if numel and t:numel() ~= numel then
-    raise(("%s: %s is %s, %d elements; expected %d"):format(lane.name, what, T.shape_text(t), t:numel(), numel))
+    raise(("%s: %s is %s, %d elements; expected %d"):format(adapter.name, what, T.shape_text(t), t:numel(), numel))
   end
   local bad = t:count_nonfinite()
-  if bad > 0 then raise(("%s: %s has %d NaN or Inf entries, of a finite gradient"):format(lane.name, what, bad)) end
+  if bad > 0 then raise(("%s: %s has %d NaN or Inf entries, of a finite gradient"):format(adapter.name, what, bad)) end
   return t:is_contiguous() and t or t:contiguous()
 end
 
@@ -44,8 +45,8 @@ end
 local Basis = {}
 Basis.__index = Basis
 
---- Makes a lane for coefficients in an orthonormal basis, encoded as entries. Decoding sums the ranks' coefficients and
---- synthesises once.
+--- Makes an adapter for coefficients in an orthonormal basis, encoded as entries. Decoding sums the ranks' coefficients
+--- and synthesises once.
 function M.basis(codec, name, options, analyze, synthesize)
   return setmetatable({codec = codec, name = name, options = options, analyze = analyze, synthesize = synthesize,
     shape = {}, form = {}, sum = {}}, Basis)
@@ -92,7 +93,7 @@ local Atoms = {}
 Atoms.__index = Atoms
 Atoms.decomposes = true
 
---- Makes a lane for atoms: coefficients and factors are sampled and encoded as rows (runtime/atoms/list.c). Each
+--- Makes an adapter for atoms: coefficients and factors are sampled and encoded as rows (runtime/atoms/list.c). Each
 --- message is reconstructed on its own. bits: a list, of each factor's entries; nil: as option bits.
 function M.atoms(codec, name, options, t, bits)
   return setmetatable({codec = codec, name = name, options = options, decompose = t.decompose,

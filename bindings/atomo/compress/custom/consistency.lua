@@ -16,15 +16,15 @@ local function look(t, into)
   into[#into + 1], into[#into + 2], into[#into + 3] = along, across, t:norm_value(2)
 end
 
---- Raises on every rank, naming the tensor, unless the lanes' results agree on all ranks within a relative tolerance of
---- 1/1000 (CPU types round differently). Every tensor must be planned. [collective]
+--- Raises on every rank, naming the tensor, unless the adapters' results agree on all ranks within a relative tolerance
+--- of 1/1000 (CPU types round differently). Every tensor must be planned. [collective]
 function M.check(self, comm)
   if comm.size == 1 then return end
   local mine = {}
   T.scope(function()
     for i = 1, #self.shapes do
-      for _, lane in ipairs(self.lanes) do
-        for _, t in ipairs(lane:samples(i, comm)) do look(t, mine) end
+      for _, adapter in ipairs(self.adapters) do
+        for _, t in ipairs(adapter:samples(i, comm)) do look(t, mine) end
       end
     end
   end)

@@ -2,7 +2,7 @@
 -- how to write and verify one.
 local f = require "atomo.ffi"
 local spec = require "atomo.compress.spec"
-local lanes = require "atomo.compress.custom.adapter"
+local adapters = require "atomo.compress.custom.adapter"
 local custom = require "atomo.compress.custom"
 local new_free = require "atomo.compress.custom.free"
 local raise = f.raise
@@ -91,7 +91,7 @@ local function check_table(what, name, t, wanted, optional)
   end
 end
 
---- Registers a scripted compressor. Its make() receives `inner` (Compressor.inner), which opens a lane's C codec.
+--- Registers a scripted compressor. Its make() receives `inner` (Compressor.inner), which opens an adapter's C codec.
 local function register(name, t, options, make_lanes)
   local entry = {name = name, summary = t.summary or "written in Lua", source = t.source or "Lua", unbiased = true,
     options = options}
@@ -113,7 +113,7 @@ end
 local function basis(name, t)
   check_table("basis", name, t, {"analyze", "synthesize"}, {options = "table", summary = "string", source = "string"})
   register(name, t, option_list("entry", nil, {}, t.options or {}), function(inner, parts, label, key)
-    return {lanes.basis(inner("entry", parts.entry, key, label), name, parts.user, t.analyze, t.synthesize)}
+    return {adapters.basis(inner("entry", parts.entry, key, label), name, parts.user, t.analyze, t.synthesize)}
   end)
 end
 
@@ -156,12 +156,12 @@ local function decomposition(name, t)
   register(name, t, options, function(inner, parts, label, key)
     local bits = not parts.given.bits and each or nil
     if not t.rest then
-      return {lanes.atoms(inner("_list", parts._list, key, label), name, parts.user, t, bits)}
+      return {adapters.atoms(inner("_list", parts._list, key, label), name, parts.user, t, bits)}
     end
     local head = inner("_list", values_of("_list", {atoms = 1e15, bits = parts.bits}),
       {seed = (key.seed + 2 ^ 52) % 2 ^ 53, way = key.way}, label)
-    return {lanes.atoms(head, name, parts.user, t, bits),
-      lanes.basis(inner("entry", parts.entry, key, label), name, parts.user, itself, itself)}
+    return {adapters.atoms(head, name, parts.user, t, bits),
+      adapters.basis(inner("entry", parts.entry, key, label), name, parts.user, itself, itself)}
   end)
 end
 

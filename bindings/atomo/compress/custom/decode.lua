@@ -1,4 +1,5 @@
---- Decoding methods of scripted compressors (stage 8): each lane is opened, gets any number of messages, and is closed.
+--- Decoding methods of scripted compressors (stage 8): each adapter is opened, gets any number of messages, and is
+-- closed.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local arguments = require "atomo.compress.arguments"
@@ -7,18 +8,18 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
 
---- Adds scale times the decoded messages of tensor ids[j] (default j) to accs[j]. each(read) calls read(lane, j, step,
---- data, size, rank) for every message; read decodes it and returns its length in bytes.
+--- Adds scale times the decoded messages of tensor ids[j] (default j) to accs[j]. each(read) calls read(adapter, j,
+--- step, data, size, rank) for every message; read decodes it and returns its length in bytes.
 local function decode(self, ids, accs, scale, each)
   T.scope(function()
     for j = 1, #accs do
-      for _, lane in ipairs(self.lanes) do lane:open(ids and ids[j] or j) end
+      for _, adapter in ipairs(self.adapters) do adapter:open(ids and ids[j] or j) end
     end
-    each(function(lane, j, step, data, size, rank)
-      return lane:add_message(ids and ids[j] or j, step, data, size, scale, accs[j], rank)
+    each(function(adapter, j, step, data, size, rank)
+      return adapter:add_message(ids and ids[j] or j, step, data, size, scale, accs[j], rank)
     end)
     for j = 1, #accs do
-      for _, lane in ipairs(self.lanes) do lane:close(ids and ids[j] or j, accs[j]) end
+      for _, adapter in ipairs(self.adapters) do adapter:close(ids and ids[j] or j, accs[j]) end
       C.atomo_tensor_touch(accs[j].h)
     end
   end)
@@ -40,8 +41,8 @@ local function decode_one(self, what, msg, scale, acc)
   local sum = T.zeros(shape) -- so that acc is unchanged if the message is refused
   local used = 0
   decode(self, {i}, {sum}, scale, function(read)
-    for _, lane in ipairs(self.lanes) do
-      local more, all = read(lane, 1, -1, data + used, size - used)
+    for _, adapter in ipairs(self.adapters) do
+      local more, all = read(adapter, 1, -1, data + used, size - used)
       used = used + more
       if all then break end
     end
@@ -61,10 +62,10 @@ end
 --- Reads the messages of one rank's step, in the order of encode_step.
 local function read_step(self, read, count, data, nbytes, step)
   local left, complete = nbytes, {}
-  for _, lane in ipairs(self.lanes) do
+  for _, adapter in ipairs(self.adapters) do
     for j = 1, count do
       if not complete[j] then
-        local used, all = read(lane, j, step, data, left)
+        local used, all = read(adapter, j, step, data, left)
         data, left, complete[j] = data + used, left - used, all
       end
     end
@@ -85,8 +86,8 @@ end
 function M:decode_tensor(i, step, sources, scale, acc)
   decode(self, {i}, {acc}, scale, function(read)
     for _, s in ipairs(sources) do
-      for _, lane in ipairs(self.lanes) do
-        local used, all = read(lane, 1, step, s.data, s.left, s.rank)
+      for _, adapter in ipairs(self.adapters) do
+        local used, all = read(adapter, 1, step, s.data, s.left, s.rank)
         s.data, s.left = s.data + used, s.left - used
         if all then break end
       end

@@ -371,10 +371,10 @@ for name, method in pairs(state.custom) do Free[name] = method end
 --- Makes a free compressor. fields: name, text, label (name and options), seed, way, ef, t (the declaration), options.
 return function(fields)
   local self = setmetatable({shapes = {}, names = {}, hash = {}, most = {}, held = {}, sent = {}, changed = {},
-    figures = {}, kept = new_kept(fields.name), lanes = {}}, Free)
+    figures = {}, kept = new_kept(fields.name), adapters = {}}, Free)
   for key, value in pairs(fields) do self[key] = value end
   self.unbiased = fields.t.unbiased == true and not self.ef
-  self.lanes[1] = {kept = self.kept, samples = function(_, i, comm) return self:samples(i, comm) end,
+  self.adapters[1] = {kept = self.kept, samples = function(_, i, comm) return self:samples(i, comm) end,
     codec = {restart = function() end, load_state_dict = function() end, state_dict = function() return {} end},
   }
   return self

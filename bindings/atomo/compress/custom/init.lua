@@ -1,4 +1,4 @@
---- The class of scripted compressors (stages 4 and 8), with the methods of a native one. It has one or two lanes
+--- The class of scripted compressors (stages 4 and 8), with the methods of a native one. It has one or two adapters
 -- (adapter.lua), whose C codecs do budgets, sampling, coding and closed-form variance. declare.lua makes instances.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
@@ -13,7 +13,7 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 ---@class atomo.CustomCompressor: atomo.Compressor
 ---@field held table      residuals of error feedback by tensor number, before this step
 ---@field sent table      the residuals after this step; valid for tensors in `changed`
----@field lanes table[]   one; or two: the head, which is always sent, and the rest of the gradient, sampled by entries
+---@field adapters table[]   one; or two: the head, which is always sent, and the rest, sampled by entries
 local Custom = strict_fields({}, "compressor", "name unbiased linear text seed",
   "h linear schedule share epoch at_step last square streaming pending prepared last_budget ef")
 Custom.__index = Custom
@@ -23,7 +23,7 @@ Custom.__tostring = function(self) return self.text end
 
 local function plan(self, i, shape, name)
   arguments.tensor_number(self.name, i)
-  for _, lane in ipairs(self.lanes) do lane:plan(i, shape, name) end
+  for _, adapter in ipairs(self.adapters) do adapter:plan(i, shape, name) end
   if self.ef and T.shape_text(self.shapes[i] or {}) ~= T.shape_text(shape) then
     self.held[i], self.sent[i] = T.outside_scope(T.zeros, shape), T.outside_scope(T.zeros, shape)
   end
@@ -35,16 +35,16 @@ function Custom:prepare(shapes, names, more)
   local entries, bytes = arguments.plan_all(self, shapes, names, more, plan)
   if more then
     self.other = {entries = entries, bytes = bytes}
-    local head = #self.lanes == 2 and self.lanes[1].codec:wire_max() or 0
+    local head = #self.adapters == 2 and self.adapters[1].codec:wire_max() or 0
     check(C.atomo_codec_reserve(self.codec.h, self.other.entries, self.other.bytes + head))
   end
-  for _, lane in ipairs(self.lanes) do lane.codec:prepare_planned(#shapes) end
+  for _, adapter in ipairs(self.adapters) do adapter.codec:prepare_planned(#shapes) end
   self.prepared = #shapes
 end
 
 function Custom:wire_max()
   local bytes = 0
-  for _, lane in ipairs(self.lanes) do bytes = bytes + lane.codec:wire_max() end
+  for _, adapter in ipairs(self.adapters) do bytes = bytes + adapter.codec:wire_max() end
   return bytes
 end
 
@@ -73,26 +73,26 @@ local function remainders(head, grads, ids, at)
   return rest
 end
 
---- Returns the gradient that a receiver decodes from message j of all lanes, with factor 1.
+--- Returns the gradient that a receiver decodes from message j of all adapters, with factor 1.
 local function decoded(self, g, i, j, found)
   local sent = T.zeros(g:shape())
-  for k, lane in ipairs(self.lanes) do
+  for k, adapter in ipairs(self.adapters) do
     local data, size = found[k](j)
-    lane:open(i)
-    lane:add_message(i, -1, data, size, 1, sent)
-    lane:close(i, sent)
+    adapter:open(i)
+    adapter:add_message(i, -1, data, size, 1, sent)
+    adapter:close(i, sent)
   end
   return sent
 end
 
---- Error feedback (runtime/codec/form.c): stores the factor that is best for this draw in every lane's message, and the
---- new residual in self.sent[i]; self.held[i] keeps the old one until the step is over. Returns the gradient that a
+--- Error feedback (runtime/codec/form.c): stores the factor that is best for this draw in every adapter's message, and
+--- the new residual in self.sent[i]; self.held[i] keeps the old one until the step is over. Returns the gradient that a
 --- receiver decodes.
 local function hold_back(self, g, i, j, found, sent)
   local factor = C.atomo_codec_best_factor(sent.h, g.h)
-  for k, lane in ipairs(self.lanes) do
+  for k, adapter in ipairs(self.adapters) do
     local data, size = found[k](j)
-    check(C.atomo_codec_set_factor(lane.codec.h, i, data, size, factor, self.kept))
+    check(C.atomo_codec_set_factor(adapter.codec.h, i, data, size, factor, self.kept))
   end
   sent:mul_(self.kept[0])
   self.sent[i]:copy_(g - sent)
@@ -103,8 +103,8 @@ end
 
 --- Ends a step: the new residuals of error feedback and states of the user's functions replace the old ones.
 local function keep(self)
-  for _, lane in ipairs(self.lanes) do
-    if lane.kept then lane.kept:commit() end
+  for _, adapter in ipairs(self.adapters) do
+    if adapter.kept then adapter.kept:commit() end
   end
   for i in pairs(self.changed) do
     self.held[i], self.sent[i], self.changed[i] = self.sent[i], self.held[i], nil
@@ -113,16 +113,16 @@ end
 
 --- Forgets what a step has changed in the states of the user's functions.
 local function drop_kept(self)
-  for _, lane in ipairs(self.lanes) do
-    if lane.kept then lane.kept:drop() end
+  for _, adapter in ipairs(self.adapters) do
+    if adapter.kept then adapter.kept:drop() end
   end
 end
 
---- Returns message j in dense form, a string, if that is not longer than the lanes' messages; else nil.
+--- Returns message j in dense form, a string, if that is not longer than the adapters' messages; else nil.
 local function dense_form(self, g, i, j, found, sent, key)
-  local head, bytes = self.lanes[1], 0
+  local head, bytes = self.adapters[1], 0
   if not head.decomposes then return nil end -- the C codec of a basis chooses the dense form itself
-  for k = 1, #self.lanes do
+  for k = 1, #self.adapters do
     local _, size = found[k](j)
     bytes = bytes + size
   end
@@ -135,9 +135,9 @@ local function dense_form(self, g, i, j, found, sent, key)
   return ffi.string(room.h.data, self.kept[0])
 end
 
---- Encodes gradients lane by lane. write(codec, tensors) makes the codec write its messages; it returns a function j ->
---- pointer and length of message j, and the bytes of all. Returns the messages to be sent in dense form, {[j] =
---- string}. key: {step=, rank=}.
+--- Encodes gradients adapter by adapter. write(codec, tensors) makes the codec write its messages; it returns a
+--- function j -> pointer and length of message j, and the bytes of all. Returns the messages to be sent in dense form,
+--- {[j] = string}. key: {step=, rank=}.
 local function encode_lanes(self, grads, ids, key, write)
   local dense = {}
   if not self.streaming then drop_kept(self) end -- of an encode that has failed
@@ -147,16 +147,16 @@ local function encode_lanes(self, grads, ids, key, write)
     for j, g in ipairs(grads) do
       list[j] = message.finite(self, g, ids[j])
       if self.ef then list[j] = list[j] + self.held[ids[j]] end
-      if #self.lanes == 2 then self.square = self.square + list[j]:norm_value(2) ^ 2 end
+      if #self.adapters == 2 then self.square = self.square + list[j]:norm_value(2) ^ 2 end
     end
     local whole = list
-    for k, lane in ipairs(self.lanes) do
+    for k, adapter in ipairs(self.adapters) do
       local coded = {}
-      for j, g in ipairs(list) do coded[j] = lane:code(ids[j], g, key) end
-      local at, bytes = write(lane.codec, coded)
+      for j, g in ipairs(list) do coded[j] = adapter:code(ids[j], g, key) end
+      local at, bytes = write(adapter.codec, coded)
       found[k] = at
-      if k < #self.lanes then
-        list = remainders(lane, list, ids, at)
+      if k < #self.adapters then
+        list = remainders(adapter, list, ids, at)
         if not self.streaming then
           check(C.atomo_codec_reserve(self.codec.h, self.other.entries, self.other.bytes + bytes))
         end
@@ -173,7 +173,7 @@ local function encode_lanes(self, grads, ids, key, write)
   return dense
 end
 
---- Encodes gradients; returns their messages. The messages of a tensor's lanes are joined to one.
+--- Encodes gradients; returns their messages. The messages of a tensor's adapters are joined to one.
 local function encode_list(self, grads, ids, key, encode)
   local parts = {}
   for j, g in ipairs(grads) do plan(self, ids[j], g:shape(), nil) parts[j] = {} end
@@ -212,11 +212,11 @@ function Custom:encode_all(list, opts)
   end)
 end
 
---- Writes the messages of a step to out, lane by lane, dense forms in place of the messages that they replace; returns
---- the bytes written.
-local function pack(out, lanes, count, dense)
+--- Writes the messages of a step to out, adapter by adapter, dense forms in place of the messages that they replace;
+--- returns the bytes written.
+local function pack(out, adapters, count, dense)
   local pieces = {}
-  for k, found in ipairs(lanes) do
+  for k, found in ipairs(adapters) do
     for j = 1, count do
       if not dense[j] then
         pieces[#pieces + 1] = ffi.string(found(j))
@@ -231,7 +231,7 @@ local function pack(out, lanes, count, dense)
 end
 
 function Custom:encode_step(grads, opts)
-  local out, total, lanes = arguments.step_of(self, grads, opts), 0, {}
+  local out, total, adapters = arguments.step_of(self, grads, opts), 0, {}
   local key = {step = opts.step, rank = opts.rank or 0}
   schedule.apply(self, opts.step)
   self.last = numbers(#grads)
@@ -241,16 +241,16 @@ function Custom:encode_step(grads, opts)
     local base, starts = ffi.cast("uint8_t *", out.h.data) + total, {0}
     for j = 1, #coded do starts[j + 1] = starts[j] + codec.lengths[j - 1] end
     total = total + bytes
-    lanes[#lanes + 1] = function(j) return base + starts[j], starts[j + 1] - starts[j] end
-    return lanes[#lanes], bytes
+    adapters[#adapters + 1] = function(j) return base + starts[j], starts[j + 1] - starts[j] end
+    return adapters[#adapters], bytes
   end)
   self.at_step = opts.step
-  return next(dense) and pack(out, lanes, #grads, dense) or total
+  return next(dense) and pack(out, adapters, #grads, dense) or total
 end
 
 function Custom:begin_step(step, rank)
   schedule.apply(self, step)
-  for _, lane in ipairs(self.lanes) do lane.codec:begin_step(step, rank) end
+  for _, adapter in ipairs(self.adapters) do adapter.codec:begin_step(step, rank) end
   self.streaming, self.last = {step = step, rank = rank or 0}, {}
 end
 
@@ -269,13 +269,13 @@ function Custom:push(i, g, out, offset)
 end
 
 function Custom:end_step()
-  for _, lane in ipairs(self.lanes) do lane.codec:end_step() end
+  for _, adapter in ipairs(self.adapters) do adapter.codec:end_step() end
   keep(self)
   self.streaming = false
 end
 
 function Custom:undo_step()
-  for _, lane in ipairs(self.lanes) do lane.codec:undo_step() end
+  for _, adapter in ipairs(self.adapters) do adapter.codec:undo_step() end
   for i in pairs(self.changed) do self.changed[i] = nil end
   drop_kept(self)
   self.streaming = false
@@ -292,8 +292,8 @@ function Custom:finish(acc) return acc end
 
 function Custom:stats(i)
   local s = self.codec:stats(i)
-  if #self.lanes == 2 then
-    local head = self.lanes[1].codec:stats(i)
+  if #self.adapters == 2 then
+    local head = self.adapters[1].codec:stats(i)
     for _, key in ipairs {"nbytes", "atoms_expected", "atoms_sent"} do s[key] = s[key] + head[key] end
     s.square = self.square
   end
@@ -312,13 +312,13 @@ function Custom:check_ranks(comm) consistency.check(self, comm) end
 for name, method in pairs(require "atomo.compress.custom.decode") do Custom[name] = method end
 for name, method in pairs(state.custom) do Custom[name] = method end
 
---- Makes a compressor over a list of lanes. fields: name, text, seed, ef.
+--- Makes a compressor over a list of adapters. fields: name, text, seed, ef.
 local function new(fields, list)
-  local self = setmetatable({shapes = {}, names = {}, other = {entries = 0, bytes = 0}, lanes = list, held = {},
+  local self = setmetatable({shapes = {}, names = {}, other = {entries = 0, bytes = 0}, adapters = list, held = {},
     sent = {}, changed = {}, error = {}, saved = {}, kept = ffi.new "double[1]", codec = list[#list].codec}, Custom)
   for key, value in pairs(fields) do self[key] = value end
   self.unbiased = not self.ef
-  for _, lane in ipairs(self.ef and list or {}) do check(C.atomo_codec_carry_factor(lane.codec.h)) end
+  for _, adapter in ipairs(self.ef and list or {}) do check(C.atomo_codec_carry_factor(adapter.codec.h)) end
   return self
 end
 
