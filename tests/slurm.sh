@@ -147,6 +147,7 @@ expect "one of them is drained" "" scontrol update NodeName=n2 State=DRAIN Reaso
 expect "which leaves the job running" "" state_is RUNNING
 expect "it is requeued" "" scontrol requeue "$job"
 expect "and continues" "" await 240 says "resuming after epoch" drained.out
+expect "from what it saved for SIGTERM" "is saved, and the run stops, as SIGTERM asks" cat drained.out
 expect "on nodes that are left" "n[1,3]" nodes
 expect "it ends when it is cancelled" "" cancel
 expect "the drained node stays out" "n2" sinfo -h -t drain -o %N
