@@ -34,6 +34,7 @@ testextra|luajit|luajit|luajit|luajit|luajit
 testextra|luacheck|lua-check|luacheck|luacheck|lua-luacheck
 testextra|clang|clang libclang-rt-dev|clang compiler-rt|llvm|llvm
 testextra|rsvg-convert|librsvg2-bin|librsvg2-tools|librsvg|librsvg
+testextra|dpkg-shlibdeps file|dpkg-dev file|dpkg-dev file|dpkg|dpkg
 testextra|clang-format|clang-format|clang-tools-extra|clang-format|llvm
 TABLE
 }

@@ -293,8 +293,8 @@ step_mpi() {
 
 # Debian packages: what is in them, and training from them.
 step_packages() {
-  for tool in cpack dpkg-deb dpkg-shlibdeps; do
-    have "$tool" || { skip packages "$tool is not installed (Debian: cmake, dpkg-dev)"; return 0; }
+  for tool in cpack dpkg-deb dpkg-shlibdeps file; do
+    have "$tool" || { skip packages "$tool is not installed (Debian: cmake dpkg-dev file)"; return 0; }
   done
   check_built release build || return 0
   if build_preset package build/packages all -DATOMO_OBJECTS="$root/build"; then

@@ -5,12 +5,12 @@ local suggest = require "atomo.core.suggest"
 
 local KINDS = {"basis", "model", "train"}
 
--- What to do with the new file; %s: its name without .lua, and the folder of the scripts.
+-- What to do with the new file; NAME: its name without .lua, and the folder of the scripts.
 local NEXT = {
-  train = {"atomo-lua %s.lua", "mpirun -n 2 atomo-lua %s.lua"},
-  basis = {"atomo-lua %s.lua", "atomo-lua SCRIPTS/compare_compressors.lua --load %s.lua",
-    "mpirun -n 2 atomo-lua SCRIPTS/train_cifar.lua --load %s.lua --compress %s:ratio=32"},
-  model = {"atomo-lua %s.lua", "mpirun -n 2 atomo-lua SCRIPTS/train_cifar.lua --model %s.lua"},
+  train = {"atomo-lua NAME.lua", "mpirun -n 2 atomo-lua NAME.lua"},
+  basis = {"atomo-lua NAME.lua", "atomo-lua SCRIPTS/compare_compressors.lua --load NAME.lua",
+    "mpirun -n 2 atomo-lua SCRIPTS/train_cifar.lua --load NAME.lua --compress NAME:ratio=32"},
+  model = {"atomo-lua NAME.lua", "mpirun -n 2 atomo-lua SCRIPTS/train_cifar.lua --model NAME.lua"},
 }
 
 local USAGE = "usage: atomo-lua new train|basis|model NAME\n" ..
@@ -69,7 +69,7 @@ return function(args)
   files.say(("%s is written. Next:"):format(path))
   local scripts = plain_path(folder)
   for _, line in ipairs(NEXT[kind]) do
-    files.say("  " .. line:gsub("%%s", name):gsub("SCRIPTS", function() return scripts end))
+    files.say("  " .. line:gsub("NAME", name):gsub("SCRIPTS", function() return scripts end))
   end
   return 0
 end
