@@ -5,7 +5,7 @@ local suggest = require "atomo.core.suggest"
 
 local KINDS = {"basis", "model", "train"}
 
--- What to do with the new file; NAME: its name without .lua, and the folder of the scripts.
+-- What to do with the new file. NAME stands for its name, SCRIPTS for the folder of the scripts.
 local NEXT = {
   train = {"atomo-lua NAME.lua", "mpirun -n 2 atomo-lua NAME.lua"},
   basis = {"atomo-lua NAME.lua", "atomo-lua SCRIPTS/compare_compressors.lua --load NAME.lua",

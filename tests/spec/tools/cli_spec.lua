@@ -64,8 +64,8 @@ describe("cli.parse", function()
     for line, want in pairs {
       ["-batchSize 32 --learning-rate=0.5 --network ResNet18 --code SVD --svd-rank 3 --quantization-level 4 --wd 7"] =
         "t.lua: -batchSize 32 is read as --batch 32\nt.lua: --learning-rate 0.5 is read as --lr 0.5\nt.lua: " ..
-        "--network ResNet18 is read as --model resnet18\nt.lua: --code SVD --svd-rank 3 --quantization-level 4 is read as " ..
-        "--compress svd:atoms=3\n32\t0.5\tresnet18\tsvd:atoms=3\t7\n",
+        "--network ResNet18 is read as --model resnet18\nt.lua: --code SVD --svd-rank 3 --quantization-level 4 " ..
+        "is read as --compress svd:atoms=3\n32\t0.5\tresnet18\tsvd:atoms=3\t7\n",
       ["--code=qsgd --quantization-level=4"] = "t.lua: --code qsgd --quantization-level 4 is read as --compress " ..
         "qsgd:bits=4\n1\t1\t\tqsgd:bits=4\t5\n",
       ["--code sgd"] = "t.lua: --code sgd is read as --compress none\n1\t1\t\tnone\t5\n",

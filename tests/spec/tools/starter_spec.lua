@@ -31,7 +31,8 @@ describe("atomo-lua new", function()
   spec("train: trains on the synthetic set", function()
     in_folder(function(run)
       prints(run, "ATOMO new train first", "first.lua is written. Next:\n  atomo%-lua first.lua\n")
-      prints(run, "sed -i 's/train = 2000, test = 500/train = 100, test = 50/; s/, 3$/, 1/' first.lua && ATOMO first.lua",
+      prints(run, "sed -i 's/train = 2000, test = 500/train = 100, test = 50/; s/, 3$/, 1/' first.lua && " ..
+        "ATOMO first.lua",
         "test accuracy 0%.%d+ after 2 steps")
     end)
   end)
