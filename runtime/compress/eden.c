@@ -150,6 +150,9 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     for (atomo__rotation_units u = {.left = plan->n}; atomo__rotation_next(&u);) {
         double energy;
         atomo__measure(g + u.at, u.count, &sum, &energy, &most);
+        ATOMO_REQUIRE(sqrt(energy) < (double)FLT_MAX / 2, ATOMO_ENONFINITE,
+                      "eden: gradient of tensor %s: its norm over %.0f entries, %g, is too large to be rotated",
+                      plan->name, (double)u.count, sqrt(energy));
         memcpy(y, g + u.at, sizeof(float) * (size_t)u.count);
         memset(y + u.count, 0, sizeof(float) * (size_t)(u.size - u.count));
         const double loss = write_unit(&stream, u.block, (int)plan->option[BITS], energy, u.size, y, work, w);

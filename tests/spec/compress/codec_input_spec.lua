@@ -192,6 +192,20 @@ describe("gradients", function()
     end
   end)
 
+  it("near FLT_MAX are refused by name, or decoded to finite numbers, by every compressor", function()
+    for _, entry in ipairs(atomo.compressors()) do
+      local name = type(entry) == "table" and entry.name or entry
+      local c = atomo.compressor(name == "atomo-published" and name .. ":atoms=2" or name)
+      local g = atomo.full({64, 64}, 3e38) * (atomo.randn(64, 64):gt(0) * 2 - 1)
+      local ok, m = pcall(c.encode, c, g, {step = 1})
+      if ok then
+        assert.equal(0, c:decode(m):count_nonfinite(), name)
+      else
+        assert.matches("ENONFINITE", m)
+      end
+    end
+  end)
+
   it("with budgets below one atom stay unbiased and short, below the frames are refused", function()
     for _, text in ipairs {"entry:bytes=1", "svd:bytes=1"} do
       fails("bytes=1: 1 empty messages", atomo.compressor(text).encode, atomo.compressor(text),
