@@ -1,6 +1,7 @@
 /* repl.c - the interactive prompt: prints the values of expressions, reads statements of several lines, keeps a
  * history.
  *
+ * Tab completes names of globals, fields and methods. Under mpirun rank 0 reads, and all ranks run each statement.
  * Without readline, or if the input is not a terminal, lines are read without editing and history.
  */
 #include "host/host.h"
@@ -18,6 +19,7 @@
 #endif
 
 static bool terminal; /* standard input is a terminal */
+static bool shared;   /* under mpirun: rank 0 reads, and all ranks run each statement */
 
 #ifdef ATOMO_HAVE_READLINE
 static char history_file[1024];
@@ -52,6 +54,41 @@ static int on_event(void)
     return 0;
 }
 
+static lua_State *completing; /* the state whose names Tab completes */
+static void push_prompt(lua_State *L, const char *name);
+
+/* Returns the names that complete `word`, for readline: the word that they have in common first, NULL last. */
+static char **complete(const char *word, int start, int end)
+{
+    (void)start, (void)end;
+    rl_attempted_completion_over = 1; /* no names of files */
+    rl_completion_append_character = 0;
+    lua_State *L = completing;
+    const int top = lua_gettop(L);
+    push_prompt(L, "complete");
+    lua_pushstring(L, word);
+    char **list = NULL;
+    if (lua_pcall(L, 1, 1, 0) == 0 && lua_istable(L, -1) && lua_objlen(L, -1) > 0) {
+        const size_t n = lua_objlen(L, -1);
+        list = malloc((n + 1) * sizeof *list);
+        for (size_t i = 0; list && i < n; i++) {
+            lua_rawgeti(L, -1, (int)i + 1);
+            list[i] = strdup(lua_tostring(L, -1));
+            lua_pop(L, 1);
+        }
+        if (list) list[n] = NULL;
+    }
+    lua_settop(L, top);
+    return list;
+}
+
+static void complete_names(lua_State *L)
+{
+    completing = L;
+    rl_attempted_completion_function = complete;
+    rl_completer_word_break_characters = " \t\n\"\\'`@$><=;|&{}()[]+-*/^%~,#";
+}
+
 static char *read_edited(const char *prompt)
 {
     rl_event_hook = on_event;
@@ -67,6 +104,11 @@ static void history_open(void)
 {
 }
 
+static void complete_names(lua_State *L)
+{
+    (void)L;
+}
+
 static char *read_edited(const char *prompt)
 {
     (void)prompt;
@@ -78,7 +120,7 @@ static char *read_plain(const char *prompt)
 {
     char *line = NULL;
     size_t size = 0;
-    if (terminal) fputs(prompt, stdout);
+    if (terminal || shared) fputs(prompt, stdout);
     fflush(stdout);
     errno = 0;
     ssize_t n = getline(&line, &size, stdin);
@@ -191,31 +233,90 @@ static void define_globals(lua_State *L)
     if (host_pcall(L, 1, 0)) fprintf(stderr, "%s\n", lua_tostring(L, -1));
 }
 
-void host_repl(lua_State *L)
+/* Runs the function at the top of the stack, which is the only one left on it; returns a Lua status with its values or
+ * the error's text on the stack. */
+static int run_statement(lua_State *L)
 {
-    terminal = isatty(STDIN_FILENO);
-    if (terminal) {
-        history_open();
-        printf("atomo-lua %s, %s (help() describes, Ctrl-D leaves)\n", atomo_version(), LUAJIT_VERSION);
-    }
-    define_globals(L);
+    lua_replace(L, 1);
+    lua_settop(L, 1);
+    luaJIT_setmode(L, 1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF); /* Ctrl-C cannot end a compiled loop alone */
+    host_interrupts = 0;
+    return host_pcall(L, 0, LUA_MULTRET);
+}
+
+static void print_error(lua_State *L)
+{
+    const char *text = lua_tostring(L, -1);
+    fflush(stdout);
+    fprintf(stderr, "%s\n", text ? text : "(an error without text)");
+}
+
+/* Reads statements and runs them, in one process. */
+static void run_alone(lua_State *L)
+{
     for (int status; (status = read_statement(L)) != -1;) {
-        if (status == 0) {
-            lua_replace(L, 1);
-            lua_settop(L, 1);
-            luaJIT_setmode(L, 1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF); /* Ctrl-C cannot end a compiled loop alone */
-            host_interrupts = 0;
-            status = host_pcall(L, 0, LUA_MULTRET);
-        }
+        if (status == 0) status = run_statement(L);
         if (status) {
-            const char *text = lua_tostring(L, -1);
-            fflush(stdout);
-            fprintf(stderr, "%s\n", text ? text : "(an error without text)");
+            print_error(L);
             if (host_was_terminated()) break;
         } else {
             print_values(L);
         }
     }
-    if (terminal) fputs("\n", stdout);
+}
+
+/* Replaces the stack by the statement that all ranks run next, a text that rank 0 has read, or by nil at the end.
+ * Returns whether that succeeded. [collective] */
+static bool share_statement(lua_State *L, bool reads)
+{
+    for (int status; reads && (status = read_statement(L)) != 0; print_error(L)) {
+        if (status != -1) continue;
+        lua_settop(L, 0);
+        lua_pushnil(L);
+        break;
+    }
+    lua_settop(L, 1);
+    push_prompt(L, "share");
+    lua_insert(L, 1);
+    if (host_pcall(L, 1, 1) == 0) return true;
+    print_error(L);
+    return false;
+}
+
+/* The same on several ranks. Rank 0 prints values and the errors of all ranks. [collective] */
+static void run_together(lua_State *L, bool reads)
+{
+    while (share_statement(L, reads) && lua_isstring(L, 1) && !host_was_terminated()) {
+        int status = compile(L);
+        if (status == 0) status = run_statement(L);
+        if (status == 0 && reads) print_values(L);
+        push_prompt(L, "report");
+        if (status)
+            lua_pushvalue(L, -2);
+        else
+            lua_pushnil(L);
+        if (host_pcall(L, 1, 0)) print_error(L);
+        fflush(stdout);
+        lua_settop(L, 0);
+    }
+}
+
+void host_repl(lua_State *L)
+{
+    const bool reads = !atomo_mpi_launched() || strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0;
+    shared = atomo_mpi_launched();
+    terminal = !shared && isatty(STDIN_FILENO);
+    if (terminal) {
+        history_open();
+        complete_names(L);
+    }
+    if (terminal || (shared && reads))
+        printf("atomo-lua %s, %s (help() describes, Ctrl-D leaves)\n", atomo_version(), LUAJIT_VERSION);
+    define_globals(L);
+    if (shared)
+        run_together(L, reads);
+    else
+        run_alone(L);
+    if (terminal || (shared && reads)) fputs("\n", stdout);
     lua_settop(L, 0);
 }

@@ -1,4 +1,5 @@
 --- help(x) at the prompt: the annotations of a function, or the names in a module, class or object.
+local fields_of = require "atomo.host.fields"
 local source = require "atomo.tools.reference.source"
 
 local WIDTH = 100
@@ -37,25 +38,6 @@ local function first_sentence(fn, width)
   local text = entry and table.concat(entry.text, " ") or ""
   text = text:match "^(.-%.) " or text
   return #text > width and text:sub(1, width - 4) .. " ..." or text
-end
-
---- Returns name -> value of a table's fields, of those that it loads on first use, and of its class.
-local function fields_of(x)
-  local all = {}
-  local function add(t)
-    for name, value in next, t do
-      if type(name) == "string" and not name:match "^_" and all[name] == nil then all[name] = value end
-    end
-  end
-  if type(x) == "table" then add(x) end
-  local meta = debug.getmetatable(x)
-  if type(meta) ~= "table" then return all end
-  for _, names in ipairs(rawget(meta, "__lazy") or {}) do
-    for name in pairs(names) do all[name] = x[name] end
-  end
-  local class = rawget(meta, "__index")
-  if type(class) == "table" then add(class) else add(meta) end
-  return all
 end
 
 local function describe_fields(x)
