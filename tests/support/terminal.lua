@@ -29,7 +29,7 @@ function Terminal.start(arguments)
   local master = ffi.new "int[1]"
   local size = ffi.new("struct atomo_test_winsize", {24, 80})
   C.setenv("XDG_STATE_HOME", "/nonexistent", 1) -- no history of the user's
-  C.setenv("TERM", "dumb", 1)
+  C.setenv("TERM", "xterm", 1)
   local pid = C.forkpty(master, nil, nil, size)
   if pid == 0 then
     C.execv(spawn.exe, ffi.cast("char *const *", argv))

@@ -1,5 +1,5 @@
---- The Lua part of the prompt (runtime/host/repl.c): the globals atomo, help and time, printing of values, completion of
--- names, and under mpirun what ranks tell each other.
+--- The Lua part of the prompt (runtime/host/repl.c): the globals atomo, help and time, printing of values, completion
+-- of names, and under mpirun what ranks tell each other.
 local M = {}
 
 local LEAST_SECONDS, MOST_CALLS = 0.2, 10000 -- of time(f)

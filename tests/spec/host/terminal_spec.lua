@@ -12,15 +12,13 @@ describe("the prompt on a terminal", function()
     terminal:expect "atomo%.nn%.Linear%(2, 1%)"
     terminal:expect "Linear%(in_features=2, out_features=1, bias=True%).*> $"
     terminal:send "ma\t.ma\t(3, 4)\n"
-    terminal:expect "math%.max%(3, 4%)\r?\n.*4\r?\n> $"
+    terminal:expect "math%.max%(3, 4%)\r?\n.-4\r?\n.-> $"
     terminal:send "io.write 'runs' io.flush() while true do end\n"
-    terminal:expect "flush%(%) while true do end\r?\n.-runs"
+    terminal:expect "while true do end\r?\n.-runs"
     terminal:send "\3"
     terminal:expect "interrupted.*> $"
-    terminal:send "x = 1 +\3"
-    terminal:expect "> $"
     terminal:send "6 * 7\n"
-    terminal:expect "\n42\r?\n> $"
+    terminal:expect "\r42\r?\n.-> $"
     terminal:send "\4"
     assert.equal(0, terminal:wait())
   end)
