@@ -129,7 +129,7 @@ function M.report(problem)
   for _, text in ipairs(order) do
     local who = #ranks[text] == world.size and "" or
       ("[rank%s %s] "):format(#ranks[text] > 1 and "s" or "", table.concat(ranks[text], ", "))
-    io.stderr:write(who, text, "\n")
+    io.stderr:write(who .. text .. "\n") -- one write, which mpirun passes on whole
   end
 end
 
