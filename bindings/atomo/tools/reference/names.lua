@@ -11,7 +11,8 @@ for name in ([[F.batch_norm_with F.conv_transpose2d_with F.check_dropout F.check
   atomo.cli.suggest atomo.cli.help atomo.cli.read atomo.log.width atomo.log.null
   Compressor:begin_step Compressor:decode_step Compressor:decode_tensor Compressor:encode_step Compressor:end_step
   Compressor:finish Compressor:finish_step Compressor:inner Compressor:plan Compressor:planned Compressor:prepare
-  Compressor:prepare_planned Compressor:push Compressor:put_back Compressor:put_state Compressor:restart
+  Compressor:prepare_planned Compressor:push Compressor:put_back Compressor:put_state Compressor:put_learnt
+  Compressor:restart
   Compressor:undo_step Compressor:wire_max Compressor:override_of
   Exchange:average_or_why Exchange:coding Exchange:commit Exchange:encoding Exchange:new Exchange:open Exchange:replace
   Exchange:replan Exchange:set_step Exchange:why_parted Exchange:layers Exchange:average
