@@ -114,6 +114,8 @@ static double spending(atomo__segment *seg, int count, double T, bool atoms)
 }
 
 enum { WIDENINGS = 10 };
+/* A price so low that all entries, also subnormal ones, have the finest quantiser. */
+static const double LEAST_PRICE = 0x1p-300;
 /* The ratio of T's bounds at which the search ends: one quantiser is further from the next than this. */
 static const double NARROW = 1.001;
 
@@ -130,7 +132,8 @@ static double solve_falling(atomo__segment *seg, int count, double budget, bool 
         else
             high = low, low /= factor;
         cost = spending(seg, count, up ? high : low, atoms);
-        if (!up && cost == before) return low; /* the finest quantisers take less than the budget */
+        /* The finest quantisers take less than the budget. The cost also stays where T is far above all entries. */
+        if (!up && cost == before && cost == spending(seg, count, LEAST_PRICE, atoms)) return low;
     }
     while (high > low * NARROW) {
         const double T = sqrt(low) * sqrt(high);

@@ -28,7 +28,8 @@ uint32_t atomo__half_of_price(double T)
     const float f = T < (double)FLT_MAX / 2 ? (float)T : FLT_MAX / 2;
     uint32_t bits;
     memcpy(&bits, &f, 4);
-    return (bits + 0x8000) >> 16;
+    const uint32_t half = (bits + 0x8000) >> 16;
+    return half == 0 && T > 0 ? 1 : half; /* a price of 0 would exceed the budget */
 }
 
 double atomo__price_of_half(uint32_t half)

@@ -192,6 +192,35 @@ describe("gradients", function()
     end
   end)
 
+  it("of any magnitude take the same bytes and have the same relative variance, with every budget", function()
+    atomo.manual_seed(1)
+    local g = atomo.randn(16, 3, 3, 32)
+    local square = g:square():sum():item()
+    for _, text in ipairs {"rotated:ratio=16", "rotated:ratio=200,classes=1,base=none", "auto:ratio=16",
+      "svd:ratio=8,bits=0", "svd:ratio=8", "entry:ratio=16", "taps:ratio=16", "fourier:ratio=16", "dct:ratio=16",
+      "haar:ratio=16", "hadamard:ratio=16", "rows:ratio=16"} do
+      local bytes, variance
+      for _, exponent in ipairs {0, 90, -60, -100, -113, -120} do
+        local unit = 2 ^ exponent
+        local c = atomo.compressor(text)
+        local m = c:encode(g * unit, {step = 1})
+        local relative = c:stats().variance / unit / unit / square
+        bytes, variance = bytes or m.nbytes, variance or relative
+        local where = ("%s at 2^%d: %d bytes, variance %g"):format(text, exponent, m.nbytes, relative)
+        assert.is_true(math.abs(m.nbytes / bytes - 1) < 0.1, where)
+        assert.is_true(math.abs(relative / variance - 1) < 0.1, where)
+      end
+    end
+  end)
+
+  it("of subnormal numbers stay within the budget", function()
+    for _, text in ipairs {"rotated:ratio=16", "auto:ratio=16"} do
+      local c = atomo.compressor(text)
+      local g = atomo.randn(16, 3, 3, 32) * 1e-36
+      assert.is_true(c:encode(g * 1e-4, {step = 1}).nbytes <= 1.1 * 4 * g:numel() / 16, text)
+    end
+  end)
+
   it("near FLT_MAX are refused by name, or decoded to finite numbers, by every compressor", function()
     for _, entry in ipairs(atomo.compressors()) do
       local name = type(entry) == "table" and entry.name or entry
