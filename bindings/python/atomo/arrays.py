@@ -18,8 +18,8 @@ DEVICES = {2: "cuda", 4: "opencl", 7: "vulkan", 8: "metal", 10: "rocm", 14: "one
 
 
 def is_torch(x: Any) -> bool:
-    """Is x a PyTorch tensor? Does not import torch."""
-    return type(x).__module__.split(".")[0] == "torch" and hasattr(x, "detach")
+    """Is x a PyTorch tensor, or of a subclass of it? Does not import torch."""
+    return any(c.__name__ == "Tensor" and c.__module__.split(".")[0] == "torch" for c in type(x).__mro__)
 
 
 def refuse_device(device: str, what: str) -> None:
@@ -31,8 +31,14 @@ def of_torch(x: Any, what: str) -> np.ndarray:
         refuse_device(str(x.device), what)
     if str(x.layout) != "torch.strided":
         raise ArgumentError(f"{what} is {x.layout}, expected a dense tensor: pass x.to_dense()")
+    if x.is_neg() or x.is_conj():
+        raise ArgumentError(f"{what} is a lazy negation or conjugate, expected values in memory: pass x.resolve_neg() "
+                            "or x.resolve_conj()")
     x = x.detach()
-    return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
+    try:
+        return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
+    except (RuntimeError, TypeError) as problem:  # a quantised tensor, a subclass without memory
+        raise DtypeError(f"{what} is a tensor of {x.dtype} that NumPy cannot read: {problem}") from None
 
 
 def as_numpy(x: Any, what: str) -> np.ndarray:
@@ -45,7 +51,11 @@ def as_numpy(x: Any, what: str) -> np.ndarray:
         kind = x.__dlpack_device__()[0]
         if kind != CPU:
             refuse_device(DEVICES.get(kind, f"device {kind} of DLPack"), what)
-        return np.from_dlpack(x)
+        try:
+            return np.from_dlpack(x)
+        except (RuntimeError, BufferError) as problem:  # bfloat16, among others
+            raise DtypeError(f"{what} has DLPack in a type that NumPy cannot read, expected float32 or float16: "
+                             f"{problem}") from None
     try:
         return np.asarray(memoryview(x))
     except TypeError:

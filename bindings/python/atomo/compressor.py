@@ -11,11 +11,15 @@ import numpy as np
 
 from . import arrays, functions, spec as specs
 from .arrays import Wrapped, bytes_of, doubles, readable, whole, writable
-from .errors import ArgumentError, FormatError, ShapeError
+from .errors import ArgumentError, AtomoError, FormatError, ShapeError
 from .loader import library
 
 WAYS = {"up": 0, "down": 1}  # ATOMO_WAY_UP, ATOMO_WAY_DOWN
 MOST = 2**31 - 1
+MOST_STEP, MOST_RANK = 2**32 - 1, 2**24 - 1
+
+
+StateEntry = Tuple[int, Callable[..., int], np.ndarray]  # tensor, the C function that sets it, value
 
 
 class Stats(NamedTuple):
@@ -156,6 +160,9 @@ class Compressor:
                     names: Optional[Sequence[str]] = None, room: Optional[np.ndarray] = None) -> List[np.ndarray]:
         """Messages in `room`, or else in memory that the next call overwrites."""
         self.same_process()
+        step, rank = self.key(step, rank)
+        if names is not None and len(names) != len(grads):
+            raise ArgumentError(f"{self.name}: {len(names)} names for {len(grads)} gradients")
         wrapped = []
         for k, (g, tensor) in enumerate(zip(grads, tensors)):
             label = names[k] if names else None
@@ -171,6 +178,10 @@ class Compressor:
             ends = np.cumsum(lengths[:n], dtype=np.int64)
             return [room[end - int(lengths[k]):end] for k, end in enumerate(ends)]
 
+    def key(self, step: int, rank: int, least: int = 0) -> Tuple[int, int]:
+        return (whole(step, f"{self.name}: step", least, MOST_STEP),
+                whole(rank, f"{self.name}: rank", least, MOST_RANK))
+
     def room(self, nbytes: int) -> np.ndarray:
         """A buffer of at least nbytes that later calls use again."""
         if self.scratch.size < nbytes:
@@ -183,6 +194,7 @@ class Compressor:
         """Begins a step whose gradients come one by one: push each, then end_step. The price comes from the last step,
         corrected so that the bytes stay close to the budget of all planned tensors."""
         self.same_process()
+        step, rank = self.key(step, rank)
         with self.lock:
             self.lib.codec_begin(self.handle, step, rank)
 
@@ -220,6 +232,7 @@ class Compressor:
         shape. tensor, step, rank: what the message must be for; 0 and -1: anything. acc is unchanged after a
         FormatError."""
         self.same_process()
+        step, rank = self.key(step, rank, -1)
         data, used = bytes_of(message, f"{self.name}: message"), ctypes.c_double()
         target = Wrapped(writable(acc, f"{self.name}: acc"))
         self.lib.codec_length_of(data.ctypes.data, data.size, ctypes.byref(used))
@@ -243,6 +256,8 @@ class Compressor:
         """Writes the average of the ranks' messages of a tensor to out (contiguous float32); returns the lengths of the
         messages. messages[r]: memory [uint8] that begins with rank r's message of this step. The result depends on the
         messages only, bit for bit."""
+        if not messages:
+            raise ArgumentError(f"{self.name}: average: there are no messages")
         used, scale, lengths = ctypes.c_double(), 1 / len(messages), []
         out.fill(0)
         target = Wrapped(out)
@@ -292,8 +307,23 @@ class Compressor:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a state. That of a tensor that is not planned yet is set when it is. The messages that follow are
-        those of the compressor that saved it, bit for bit. Raises ShapeError for a truncated one."""
+        those of the compressor that saved it, bit for bit. Raises ShapeError for a truncated one; the compressor is then
+        as before."""
+        entries = self.read_entries(state)
+        before = self.read_entries(self.state_dict())
         self.pending = {}
+        try:
+            self.put_entries(entries)
+        except AtomoError:
+            self.put_entries(before)
+            raise
+
+    def read_entries(self, state: Mapping[str, Any]) -> List[StateEntry]:
+        """The entries of a state_dict, with copies of their values."""
+        if not isinstance(state, Mapping):
+            raise ArgumentError(f"{self.name}: load_state_dict: a {type(state).__name__}, expected a dict of "
+                                "state_dict()")
+        entries = []
         for key, value in state.items():
             learnt, _, number = str(key).rpartition(".")
             if learnt not in ("", "learnt") or not number.isdigit() or (number == "0" and not learnt):
@@ -302,7 +332,11 @@ class Compressor:
             what = f"{self.name}: load_state_dict: '{key}'"
             data = bytes_of(value, what).copy() if learnt else readable(value, what).copy()
             put = self.lib.codec_set_learnt if learnt else self.lib.codec_set_memory
-            tensor = int(number)
+            entries.append((int(number), put, data))
+        return entries
+
+    def put_entries(self, entries: Sequence[StateEntry]) -> None:
+        for tensor, put, data in entries:
             if tensor == 0 or tensor in self.shapes:
                 self.put_state(put, tensor, data)
             else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 
 from . import functions
-from .errors import BY_STATUS, AtomoError, LibraryError
+from .errors import BY_STATUS, ArgumentError, AtomoError, LibraryError
 
 NAMES = ("libatomo-codec.so.0", "libatomo.so.0")
 HELP = ("build it (sh scripts/test.sh --only build in the source tree of atomo-lua) and set ATOMO_LIBRARY to the build "
@@ -77,7 +77,10 @@ class Library:
 
     def checked(self, call: Callable[..., int]) -> Callable[..., int]:
         def checked_call(*arguments: object) -> int:
-            status = call(*arguments)
+            try:
+                status = call(*arguments)
+            except ctypes.ArgumentError as problem:  # a value that is no number, which Python functions do not check
+                raise ArgumentError(f"{call.__name__}: {problem}") from None  # type: ignore[attr-defined]
             return status if status >= 0 else self.fail(status)
 
         return checked_call

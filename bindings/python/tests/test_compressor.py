@@ -123,6 +123,35 @@ class Arrays(Case):
                 c.encode(torch.ones(3, 3).to_sparse())
             with self.refuses(atomo.DtypeError, "acc is torch.bfloat16"):
                 c.decode_add(m, 1, torch.zeros(G.shape, dtype=torch.bfloat16))
+            with self.refuses(atomo.DtypeError, "qint8", "NumPy cannot read"):
+                c.encode(torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.qint8))
+            with self.refuses(atomo.ArgumentError, "negation", "resolve_neg"):
+                c.encode(torch.ones(3, dtype=torch.complex64).conj().imag)
+            with self.refuses(atomo.DtypeError, "DLPack", "float32 or float16"):
+                c.encode(Buffer(torch.ones(3, dtype=torch.bfloat16)))
+
+    def test_numbers_are_checked(self):
+        c = atomo.Compressor("taps:ratio=8")
+        m = c.encode(G)
+        for step in ("a", -1, 2**32, 0.5, float("nan"), None):
+            with self.refuses(atomo.ArgumentError, f"step is {step!r}", "0 to 4294967295"):
+                c.encode(G, step=step)
+        with self.refuses(atomo.ArgumentError, "rank is 16777216", "0 to 16777215"):
+            c.begin_step(1, 2**24)
+        with self.refuses(atomo.ArgumentError, "atomo_codec_decode_add: argument 7"):
+            c.decode_add(m, "x", np.zeros_like(G))
+        with self.refuses(atomo.ArgumentError, "1 names for 2 gradients"):
+            c.encode_step([G, G], names=["a"])
+        with self.refuses(atomo.ArgumentError, "no messages"):
+            c.average(1, 0, [], np.zeros_like(G))
+
+    @unittest.skipUnless(torch, "PyTorch is not installed")
+    def test_subclasses_of_tensors(self):
+        class Own(torch.Tensor):
+            pass
+        own = torch.from_numpy(G).as_subclass(Own).requires_grad_(True)
+        c = atomo.Compressor("taps:ratio=8")
+        self.assertEqual(c.encode(own, step=1), c.encode(G, step=1))
 
 
 class Steps(Case):
@@ -190,6 +219,22 @@ class Steps(Case):
             other.load_state_dict({"x": state["1"]})
         with self.refuses(atomo.DtypeError, "'learnt.1'"):
             other.load_state_dict({"learnt.1": state["1"]})
+        with self.refuses(atomo.ArgumentError, "a NoneType, expected a dict"):
+            other.load_state_dict(None)
+
+    def test_a_refused_state_changes_nothing(self):
+        one, two = (atomo.Compressor("taps:ratio=8,ef=true") for _ in range(2))
+        self.stream(one, 0, 2), self.stream(two, 0, 2)
+        other = atomo.Compressor("taps:ratio=8,ef=true")
+        other.encode(7 * G)
+        state = other.state_dict()
+        for bad in ({**state, "learnt.1": state["learnt.1"][:-1]}, {**state, "2": state["1"]}):
+            with self.subTest(keys=sorted(bad)):
+                two.plan(2, (4, 4))
+                with self.assertRaises(atomo.ShapeError):
+                    two.load_state_dict(bad)
+                self.assertEqual({k: v.tobytes() for k, v in one.state_dict().items() if k in ("1", "learnt.1")},
+                                 {k: v.tobytes() for k, v in two.state_dict().items() if k in ("1", "learnt.1")})
 
     def test_messages_of_another_step_rank_way_and_compressor(self):
         c = atomo.Compressor("taps:ratio=8")

@@ -11,12 +11,20 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 
 import atomo
 import atomo.torch
+from atomo.torch import layout
 from tests import models
 from tests.test_hook import same_everywhere, wrapped
 
 
 def other_spec(rank, size):
     _, parallel, _ = wrapped("taps:ratio=8" if rank == 0 else "taps:ratio=16")
+    models.backward(parallel, rank)
+
+
+def other_long_spec(rank, size):
+    """They differ behind the text that fits into the comparison."""
+    layers = "".join(f";^layer{k}.{'x' * 20}$=none" for k in range(40))
+    _, parallel, _ = wrapped("taps:ratio=8" + layers + (";^fc=none" if rank else ";^fc=entry:step=1"))
     models.backward(parallel, rank)
 
 
@@ -115,6 +123,12 @@ def truncated(rank, size, cut):
         del saved["tensors"][key]
     elif cut == "field":
         del saved["step"]
+    elif cut == "nothing":
+        saved = None
+    elif cut == "tensors":
+        saved["tensors"] = None
+    elif cut == "step":
+        saved["step"] = "x"
     else:
         saved["spec"] = "taps:ratio=8"
     state.load_state_dict(saved)
@@ -143,9 +157,29 @@ def other_model(rank, size):
     models.backward(parallel, 0)
 
 
+def changed_later(rank, size, kind):
+    """The model changes between State and the first step."""
+    model = models.make()
+    if kind == "grown":
+        model.fc.requires_grad_(False)
+    state = atomo.torch.State("taps:ratio=8", model)
+    if kind == "double":
+        model.double()
+    elif kind == "shape":
+        model.fc.weight.data, model.fc.bias.data = torch.zeros(40, 24), torch.zeros(40)
+    else:
+        model.fc.requires_grad_(True)
+    parallel = DDP(model)
+    parallel.register_comm_hook(state, atomo.torch.hook)
+    x, y = models.batch(rank)
+    torch.nn.functional.cross_entropy(parallel(x.to(model.fc.weight.dtype)), y % 40).backward()
+
+
 def options(rank, size, kind):
     model = models.make()
-    if kind == "meta":
+    if kind == "lazy":
+        atomo.torch.State("none", torch.nn.LazyLinear(3))
+    elif kind == "meta":
         atomo.torch.State("none", torch.nn.Linear(3, 3, device="meta"))
     elif kind == "double":
         atomo.torch.State("none", model.double())
@@ -171,6 +205,7 @@ class HookErrors(Case):
 
     def test_ranks_that_disagree(self):
         self.raised(2, ["disagree", "rank 0 has compressor taps:ratio=8, rank 1 has compressor taps"], other_spec)
+        self.raised(2, ["differ behind the first 1024 bytes", "taps:ratio=8;^layer0"], other_long_spec)
         self.raised(2, ["rank 0 has seed 0, rank 1 has seed 1"], other_seed)
         self.raised(2, ["rank 0 has version 0.0.0", "rank 1 has version 0.1.0"], other_version)
 
@@ -202,15 +237,30 @@ class HookErrors(Case):
     def test_states(self):
         for cut, words in (("tensor", ["conv.weight", "was it saved with other options"]),
                            ("learnt", ["conv.weight", "expected"]), ("entry", ["'memory:conv.weight' is missing"]),
-                           ("field", ["'step' is missing"]), ("spec", ["spec is taps:ratio=8, expected auto"])):
+                           ("field", ["'step' is missing"]),
+                           ("nothing", ["a NoneType, expected a dict"]), ("tensors", ["tensors a NoneType"]),
+                           ("step", ["step is 'x'"]), ("spec", ["spec is taps:ratio=8, expected auto"])):
             with self.subTest(cut=cut):
                 self.raised(1, words, truncated, cut)
         self.raised(1, [], cut_file)
         self.raised(1, ["call state.attach(model)"], unattached)
         self.raised(1, ["make State and DistributedDataParallel of the same model"], other_model)
 
+    def test_models_that_change_after_the_state(self):
+        for kind, words in (("double", ["torch.float64", "converted after the state was made"]),
+                            ("shape", ["fc.weight has shape (40, 24)", "(48, 24)", "new State"]),
+                            ("grown", ["shape (48, 24)", "after freezing"])):
+            with self.subTest(kind=kind):
+                self.raised(1, words, changed_later, kind)
+
+    def test_buffers_elsewhere(self):
+        """No other device is at hand; a meta tensor stands for one."""
+        with self.refuses(atomo.ArgumentError, "on meta", "moved after the state was made"):
+            layout.refuse_buffer(torch.empty(3, device="meta"))
+
     def test_options(self):
-        for kind, words in (("meta", ["parameter weight is on meta", "CPU", "fp16_compress_hook"]),
+        for kind, words in (("lazy", ["weight has no shape yet", "run a batch"]),
+                            ("meta", ["parameter weight is on meta", "CPU", "fp16_compress_hook"]),
                             ("double", ["parameter conv0.weight is torch.float64", "float32, float16 or bfloat16"]),
                             ("small", ["small is 'dens'", "'dense'"]), ("nonfinite", ["'ignore'", "'skip'"]),
                             ("frozen", ["no parameter"]), ("model", ["model is a list"]),

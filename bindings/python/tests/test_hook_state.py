@@ -126,6 +126,46 @@ def error_in_backward(rank, size):
     return [n for n in want if not torch.equal(want[n], found[n])], steps, others
 
 
+def uneven(rank, size, spec):
+    """DistributedDataParallel.join: rank 1 has two more batches. Parameters with a hook, and without one."""
+    def train(hook):
+        model, parallel, state = wrapped(spec) if hook else (models.make(), None, None)
+        parallel = parallel or DDP(model, bucket_cap_mb=0.004)
+        optimizer = torch.optim.SGD(parallel.parameters(), 0.01)
+        with parallel.join():
+            for step in range(3 + 2 * rank):
+                optimizer.zero_grad()
+                models.backward(parallel, 10 * step + rank)
+                optimizer.step()
+        return list(model.parameters()), state
+    (found, state), (want, _) = train(True), train(False)
+    return state.step, same_everywhere(found), max(float((a - b).abs().max()) for a, b in zip(found, want))
+
+
+class Compiled(torch.nn.Module):
+    """What torch.compile of PyTorch 2 returns, as far as names are concerned."""
+
+    def __init__(self, module):
+        super().__init__()
+        self._orig_mod = module
+
+
+def compiled(rank, size):
+    """(name, coded) of all parameters: of a model, of a compiled one, of one with a compiled part."""
+    spec, layouts = "taps:ratio=8;^conv.weight$=none", []
+    for kind in ("plain", "whole", "part", "parallel"):
+        model = models.make()
+        if kind == "whole":
+            model = Compiled(model)
+        elif kind == "part":
+            model.conv = Compiled(model.conv)
+        elif kind == "parallel":
+            model = Compiled(DDP(Compiled(model)))
+        layout = atomo.torch.State(spec, model).layout
+        layouts.append([(p.name, p.coded, p.order) for p in layout.parameters])
+    return layouts
+
+
 def with_workers(rank, size):
     """A DataLoader's workers are forks of a process that has used the hook."""
     model, parallel, state = wrapped("taps:ratio=8")
@@ -162,6 +202,18 @@ class HookState(Case):
         """as in the exchange, unless told otherwise"""
         expected = ["auto:ratio=4,prefer=accuracy", "auto:ratio=4", "entry:ratio=4"]
         self.assertEqual(self.ranks(1, preferences), [expected])
+
+    def test_uneven_inputs(self):
+        for spec, tolerance in (("none", 1e-6), ("taps:ratio=8,ef=true", 1)):
+            for steps, equal, far in self.ranks(2, uneven, spec):
+                self.assertEqual((steps, equal), (5, True))
+                self.assertLess(far, tolerance)
+
+    def test_compiled_models(self):
+        plain, *others = self.ranks(1, compiled)[0]
+        self.assertIn(("conv.weight", False, (0, 2, 3, 1)), plain)
+        for layout in others:
+            self.assertEqual(layout, plain)
 
     def test_data_loader_workers(self):
         self.assertEqual(self.ranks(2, with_workers), [8, 8])

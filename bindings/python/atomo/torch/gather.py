@@ -11,7 +11,8 @@ import torch.distributed as dist
 from ..errors import MismatchError
 from .packet import HEAD, Packet, PlannedLength, read_heads
 
-FACTS = 1024  # bytes of a text that must be the same on all processes
+FACTS = 1024  # bytes that compare shows of a text; its checksum is over the whole text
+CHECKSUM = 4  # bytes
 
 
 def all_gather(group: Any, size: int, row: np.ndarray, into: Optional[torch.Tensor] = None) -> List[np.ndarray]:
@@ -25,16 +26,25 @@ def all_gather(group: Any, size: int, row: np.ndarray, into: Optional[torch.Tens
 
 def compare(group: Any, size: int, text: str) -> None:
     """MismatchError on every process, naming two and what they have, unless all have the same text."""
-    data = text.encode()[:FACTS]
-    own = np.zeros(FACTS, np.uint8)
-    own[:len(data)] = np.frombuffer(data, np.uint8)
-    texts = [row.tobytes().rstrip(b"\0").decode("utf-8", "replace") for row in all_gather(group, size, own)]
-    for rank, other in enumerate(texts):
-        if other != texts[0]:
-            lines = zip(texts[0].split("\n"), other.split("\n"))
-            differing = [(a, b) for a, b in lines if a != b] or [(texts[0], other)]
+    data = text.encode()
+    own = np.zeros(CHECKSUM + FACTS, np.uint8)
+    shown = data[:FACTS]
+    own[:CHECKSUM] = np.frombuffer(zlib.crc32(data).to_bytes(CHECKSUM, "little"), np.uint8)
+    own[CHECKSUM:CHECKSUM + len(shown)] = np.frombuffer(shown, np.uint8)
+    rows = [row.tobytes() for row in all_gather(group, size, own)]
+    first = facts(rows[0])
+    for rank, row in enumerate(rows):
+        if row != rows[0]:
+            differing = [(a, b) for a, b in zip(first, facts(row)) if a != b]
             raise MismatchError("processes disagree: " + "; ".join(f"rank 0 has {a}, rank {rank} has {b}"
-                                                                   for a, b in differing))
+                                                                   for a, b in differing)
+                                if differing else f"processes disagree: ranks 0 and {rank} differ behind the first "
+                                                  f"{FACTS} bytes of: {' '.join(first)}")
+
+
+def facts(row: bytes) -> List[str]:
+    """The lines of a row of compare."""
+    return row[CHECKSUM:].rstrip(b"\0").decode("utf-8", "replace").split("\n")
 
 
 class Gatherer:

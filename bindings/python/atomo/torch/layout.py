@@ -13,7 +13,7 @@ from typing import Dict, Iterator, List, Tuple
 import torch
 
 from ..compressor import Compressor
-from ..errors import ArgumentError, DtypeError
+from ..errors import ArgumentError, DtypeError, ShapeError
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -50,8 +50,39 @@ def refuse_sparse(model: torch.nn.Module) -> None:
                                 "make it with sparse=False")
 
 
+COMPILED = "_orig_mod"  # where torch.compile keeps the module that it wraps
+
+
+def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """The model inside DistributedDataParallel and torch.compile, in whatever order they wrap it."""
+    while True:
+        if isinstance(model, torch.nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(getattr(model, COMPILED, None), torch.nn.Module):
+            model = getattr(model, COMPILED)
+        else:
+            return model
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what torch.compile adds to the names of a compiled part of the model."""
+    return ".".join(part for part in name.split(".") if part != COMPILED)
+
+
+def refuse_buffer(buffer: torch.Tensor) -> None:
+    """Raises if the model was moved or converted after the state was made."""
+    if buffer.device.type != "cpu":
+        raise ArgumentError(f"a bucket of gradients is on {buffer.device}, expected the CPU: the model was moved after "
+                            "the state was made")
+    if buffer.dtype not in FLOATS:
+        raise DtypeError(f"a bucket of gradients is {buffer.dtype}, expected float32, float16 or bfloat16: the model "
+                         "was converted after the state was made")
+
+
 def refuse(name: str, p: torch.Tensor) -> None:
     """Raises for a parameter whose gradients cannot be coded."""
+    if torch.nn.parameter.is_lazy(p):
+        raise ArgumentError(f"parameter {name} has no shape yet: run a batch through the model before State")
     if p.device.type != "cpu":
         raise ArgumentError(f"parameter {name} is on {p.device}, expected the CPU: the codec computes in host memory. "
                             "Train with model.cpu() and the gloo backend, or on GPUs use a hook of PyTorch, such as "
@@ -87,7 +118,8 @@ class Layout:
         self.held: List[torch.Tensor] = []  # so that no id is used again
         refuse_sparse(model)
         images = set(convolutions(model))
-        for number, (name, p) in enumerate(model.named_parameters(), 1):
+        for number, (full_name, p) in enumerate(model.named_parameters(), 1):
+            name = plain_name(full_name)
             if not p.requires_grad:
                 continue
             refuse(name, p)
@@ -116,8 +148,12 @@ class Layout:
             raise ArgumentError(f"a bucket has a parameter of shape {tuple(p.shape)} that is not among the "
                                 f"{len(self.parameters)} that required gradients when the state was made: make State "
                                 "and DistributedDataParallel of the same model, after freezing")
-        return self.by_id[id(p)]
+        one = self.by_id[id(p)]
+        if tuple(p.shape[d] for d in one.order) != one.shape:
+            raise ShapeError(f"parameter {one.name} has shape {tuple(p.shape)}, expected that of when the state was made, "
+                             f"{tuple(one.shape[one.order.index(d)] for d in range(len(one.shape)))}: make a new State")
+        return one
 
     def checksum(self) -> int:
-        """A checksum of numbers, names and shapes."""
-        return zlib.crc32(repr([(p.number, p.name, p.shape, p.coded) for p in self.parameters]).encode())
+        """A checksum of numbers, names and shapes. (Which ones are coded follows from the compressor.)"""
+        return zlib.crc32(repr([(p.number, p.name, p.shape) for p in self.parameters]).encode())

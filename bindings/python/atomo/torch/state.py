@@ -14,7 +14,7 @@ from ..functions import ABI
 from ..spec import Spec
 from .coder import Bucket, Coder
 from .gather import Gatherer, compare
-from .layout import Layout, gradient_view
+from .layout import Layout, gradient_view, refuse_buffer, unwrapped
 from .packet import NONFINITE
 from .pipeline import Pipeline
 
@@ -77,7 +77,7 @@ class State:
         self.step = self.skipped = 0
         self.process = os.getpid()
         self.compressor = Compressor(spec, seed=seed, standard={"prefer": "accuracy"})
-        model = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
+        model = unwrapped(model)
         codes_small = small == "compress" or (small == "auto" and self.compressor.name == "auto")
         self.layout = Layout(model, self.compressor, codes_small, min_size)
         self.layout.plan(self.compressor)
@@ -93,8 +93,9 @@ class State:
         if not dist.is_available() or not dist.is_initialized():
             raise ArgumentError("State: there is no process group yet: call torch.distributed.init_process_group first")
         group = process_group if process_group is not None else dist.new_group(backend="gloo")
-        if dist.get_backend(group) != "gloo":
-            raise ArgumentError(f"State: process_group has backend {dist.get_backend(group)}, expected gloo: messages "
+        backend = dist.get_backend(group)
+        if backend != "gloo" and "cpu:gloo" not in backend.split(","):  # PyTorch 2 has a backend for each device
+            raise ArgumentError(f"State: process_group has backend {backend}, expected gloo: messages "
                                 "are in host memory; make it by torch.distributed.new_group(backend='gloo')")
         return group
 
@@ -108,6 +109,7 @@ class State:
             raise ArgumentError(f"State: made in process {self.process}, used in {os.getpid()} after a fork: its "
                                 "threads do not exist there; make the state in the process that trains")
         parameters, buffer = bucket.parameters(), bucket.buffer()
+        refuse_buffer(buffer)
         pairs = [(self.layout.of(p), gradient_view(flat, p)) for p, flat in zip(parameters, bucket.gradients())]
         pairs.sort(key=lambda pair: -pair[0].number)  # prices depend on the order, which DDP changes when it rebuilds
         members, grads = [m for m, _ in pairs], [m.seen(view) for m, view in pairs]
@@ -121,10 +123,11 @@ class State:
 
     def agree(self) -> None:
         """Compares what must be the same on all processes. [collective]"""
-        facts = [f"compressor {self.compressor.text}", f"seed {self.compressor.seed}",
-                 f"version {self.compressor.lib.version}, ABI {ABI}", f"min_size {self.options['min_size']}",
+        facts = [f"seed {self.compressor.seed}", f"version {self.compressor.lib.version}, ABI {ABI}",
+                 f"min_size {self.options['min_size']}",
                  f"small {self.options['small']}", f"nonfinite {self.options['nonfinite']}", f"step {self.step}",
-                 f"{len(self.layout.parameters)} parameters of checksum {self.layout.checksum():08x}"]
+                 f"{len(self.layout.parameters)} parameters of checksum {self.layout.checksum():08x}",
+                 f"compressor {self.compressor.text}"]  # last, as it may be longer than compare shows
         compare(self.group, self.size, "\n".join(facts))
 
     def close(self, buckets: List[Bucket], why: Optional[Tuple[int, str]]) -> None:
@@ -175,6 +178,8 @@ class State:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a state_dict(); FormatError or ShapeError if it is incomplete, or of another compressor or model."""
+        if not isinstance(state, Mapping):
+            raise FormatError(f"State: load_state_dict: a {type(state).__name__}, expected a dict of state_dict()")
         for key in ("format", "spec", "seed", "step", "skipped", "keys", "tensors"):
             if key not in state:
                 raise FormatError(f"State: load_state_dict: '{key}' is missing: is the state truncated?")
@@ -183,11 +188,16 @@ class State:
         for key, own in (("spec", self.compressor.text), ("seed", self.compressor.seed)):
             if state[key] != own:
                 raise FormatError(f"State: load_state_dict: {key} is {state[key]}, expected {own}")
-        lost = sorted(set(state["keys"]) - set(state["tensors"]))
+        keys, tensors = state["keys"], state["tensors"]
+        if not isinstance(keys, (list, tuple)) or not isinstance(tensors, Mapping):
+            raise FormatError(f"State: load_state_dict: keys is a {type(keys).__name__} and tensors a "
+                              f"{type(tensors).__name__}, expected a list and a dict: is the state damaged?")
+        step, skipped = whole(state["step"], "State: step", 0), whole(state["skipped"], "State: skipped", 0)
+        lost = sorted(set(keys) - set(tensors))
         if lost:
             raise FormatError(f"State: load_state_dict: '{lost[0]}' is missing: is the state truncated?")
-        self.compressor.load_state_dict({self.key_of(k): v for k, v in state["tensors"].items()})
-        self.step, self.skipped = whole(state["step"], "State: step", 0), whole(state["skipped"], "State: skipped", 0)
+        self.compressor.load_state_dict({self.key_of(k): v for k, v in tensors.items()})
+        self.step, self.skipped = step, skipped
 
     def key_of(self, key: str) -> str:
         """The compressor's key of a key of state_dict."""
