@@ -77,6 +77,10 @@ local function measure(params, step, compress)
   for _, p in ipairs(params) do entries = entries + p:numel() end
   local flat = atomo.zeros(entries)
   local exchange = atomo.exchange {compress = compress, topology = opts.topology, checked = opts.checked == "true"}
+  atomo.no_grad(function()
+    for _, p in ipairs(params) do world:bcast(p, 0) end -- steps without an exchange have made them differ
+  end)
+  step(exchange)
   local times = {without = {}, with = {}, allreduce = {}}
   for k = 1 - WARM, opts.steps do
     local round = {without = time(step), with = time(function() step(exchange) end),

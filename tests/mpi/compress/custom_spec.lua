@@ -63,6 +63,7 @@ describe("the state of a decomposition", function()
 
   for _, topology in ipairs {"allgather", "sharded", "ps"} do
     it("is undone with its step and resumed from a checkpoint bit for bit, " .. topology, function()
+      if topology == "ps" and world.size == 1 then return pending "ps wants two ranks" end
       local function open()
         return atomo.exchange {compress = "past_directions:ratio=4,every=2", topology = topology, min_size = 10,
           downlink = topology == "ps" and "compress" or nil}
@@ -97,6 +98,7 @@ describe("a free compressor", function()
   for _, options in ipairs {{"allgather"}, {"sharded"}, {"ps"}, {"ps", "compress"}, {"hierarchical"}} do
     for _, spec in ipairs {"int8", "int8:ef=true"} do
       it(spec .. " averages over the ranks, topology " .. table.concat(options, " "), function()
+        if options[1] == "ps" and world.size == 1 then return pending "ps wants two ranks" end
         local ex = atomo.exchange {compress = spec, min_size = 10, topology = options[1], downlink = options[2],
           inter_node = options[1] == "hierarchical" and "allgather" or nil}
         local dense = atomo.exchange {}

@@ -15,9 +15,11 @@ local function on_two(arguments)
   return ("mpirun --oversubscribe -n 2 %s %s"):format(spawn.quote(spawn.exe), arguments)
 end
 
---- Returns the first two lines of an error output, without the rule that frames a rank's.
+--- Returns the first two lines of an error output, without the rule that frames a rank's, and without the words of Open
+--- MPI about MPI_Abort, which may come first.
 local function first_lines(out)
   local lines = {}
+  out = out:gsub("%-+\nMPI_ABORT was invoked.-\n%-%-%-%-+\n", "")
   for line in out:gmatch "[^\n]+" do
     if not line:find "^%-%-%-%-" and #lines < 2 then lines[#lines + 1] = line end
   end
