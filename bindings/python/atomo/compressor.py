@@ -54,6 +54,7 @@ class Compressor:
 
     def __init__(self, spec: specs.Spec, *, seed: int = 0, way: str = "up",
                  standard: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.given, self.standard = spec, standard
         self.parsed = specs.with_standard(specs.read(spec), standard)
         self.seed = whole(seed, "compressor: seed", 0, 2**53)
         if way not in WAYS:
@@ -252,10 +253,11 @@ class Compressor:
             self.lib.codec_finish(self.handle, tensor, scale, target.pointer)
         return acc
 
-    def average(self, tensor: int, step: int, messages: Sequence[np.ndarray], out: np.ndarray) -> List[int]:
+    def average(self, tensor: int, step: int, messages: Sequence[np.ndarray], out: np.ndarray, *,
+                first: int = 0) -> List[int]:
         """Writes the average of the ranks' messages of a tensor to out (contiguous float32); returns the lengths of the
-        messages. messages[r]: memory [uint8] that begins with rank r's message of this step. The result depends on the
-        messages only, bit for bit."""
+        messages. messages[r]: memory [uint8] that begins with the message of rank first + r in this step. The result
+        depends on the messages only, bit for bit."""
         if not messages:
             raise ArgumentError(f"{self.name}: average: there are no messages")
         used, scale, lengths = ctypes.c_double(), 1 / len(messages), []
@@ -264,7 +266,7 @@ class Compressor:
         with self.lock:
             if len(messages) > 1:
                 self.lib.codec_sum(self.handle, tensor)
-            for rank, data in enumerate(messages):
+            for rank, data in enumerate(messages, first):
                 self.lib.codec_decode_add(self.handle, tensor, step, rank, data.ctypes.data, data.size, scale,
                                           target.pointer, ctypes.byref(used))
                 lengths.append(int(used.value))
@@ -307,8 +309,8 @@ class Compressor:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a state. That of a tensor that is not planned yet is set when it is. The messages that follow are
-        those of the compressor that saved it, bit for bit. Raises ShapeError for a truncated one; the compressor is then
-        as before."""
+        those of the compressor that saved it, bit for bit. Raises ShapeError for a truncated one; the compressor is
+        then as before."""
         entries = self.read_entries(state)
         before = self.read_entries(self.state_dict())
         self.pending = {}

@@ -113,10 +113,10 @@ def by_hand(rank, size, spec, channels_last):
     return wrong, state.stats().nbytes, len(order)
 
 
-def means(rank, size, spec, draws):
+def means(rank, size, spec, draws, options=None):
     """(mean - exact) in standard errors along random directions, over the draws of a fixed gradient."""
     want = exact(rank, size, [3])
-    model, parallel, state = wrapped(spec)
+    model, parallel, state = wrapped(spec, state=options)
     names = sorted(want)
     target = torch.cat([want[n].reshape(-1) for n in names]).double()
     random = torch.Generator().manual_seed(0)

@@ -56,7 +56,7 @@ def residuals(rank, size, spec):
     return worst
 
 
-def resumed(rank, size, spec, how):
+def resumed(rank, size, spec, how, options=None):
     """The averages of steps 3 and 4: without a break, and by a new model and state from a checkpoint after step 2."""
     def steps(model, parallel, first, last):
         grads = []
@@ -65,14 +65,16 @@ def resumed(rank, size, spec, how):
             models.backward(parallel, 30 + 7 * step + rank)
             grads.append(models.gradients(model))
         return grads
-    model, parallel, state = wrapped(spec, bucket_cap_mb=25)  # one bucket, in which the order is always the same
+    options = options or {}
+    # one bucket, in which the order is always the same
+    model, parallel, state = wrapped(spec, state=options, bucket_cap_mb=25)
     steps(model, parallel, 0, 2)
     file = io.BytesIO()
     torch.save(state.state_dict() if how == "dict" else state, file)
     want = steps(model, parallel, 2, 4)
     file.seek(0)
     fresh = models.make()
-    other = atomo.torch.State(spec, fresh) if how == "dict" else torch.load(file)
+    other = atomo.torch.State(spec, fresh, **options) if how == "dict" else torch.load(file)
     if how == "dict":
         other.load_state_dict(torch.load(file))
     else:

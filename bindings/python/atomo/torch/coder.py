@@ -1,8 +1,8 @@
-"""Buckets to packets and back; run by the coding thread only."""
+"""Gradients of a bucket to bytes and back; run by the coding thread only."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ import torch
 from ..compressor import Compressor
 from ..errors import AtomoError, FormatError, NonFiniteError
 from .layout import Parameter
-from .packet import FAILED, FINE, HEAD, NONFINITE, Head, Packet, write_head
+from .packet import FAILED, FINE, HEAD, NONFINITE, Head, Packet, Why, told, write_head
 
 
 @dataclass(eq=False)
@@ -30,12 +30,21 @@ class Bucket:
         return tuple(p.number for p in self.members)
 
 
-class Coder:
-    """Encodes and decodes with one compressor. stage: memory for gradients that are not contiguous float32. rooms:
-    memory for the packets of each bucket, by the numbers of its tensors."""
+Pairs = Sequence[Tuple[Parameter, torch.Tensor]]
 
-    def __init__(self, compressor: Compressor, rank: int) -> None:
-        self.compressor, self.rank = compressor, rank
+
+def why_of(problem: AtomoError) -> Tuple[int, str]:
+    """The status and text of an error, for a packet."""
+    return NONFINITE if isinstance(problem, NonFiniteError) else FAILED, str(problem)
+
+
+class Coder:
+    """Encodes and decodes with one compressor. rank: of the random streams. names: of all
+    ranks, for error texts. stage: memory for gradients that are not
+    contiguous float32. rooms: memory for the packets of each bucket, by the numbers of its tensors."""
+
+    def __init__(self, compressor: Compressor, rank: int, names: Sequence[str]) -> None:
+        self.compressor, self.rank, self.names = compressor, rank, names
         self.stage = torch.empty(0)
         self.rooms: Dict[Tuple[int, ...], np.ndarray] = {}
         self.open = False
@@ -48,21 +57,27 @@ class Coder:
             self.stage = torch.empty(grad.numel())
         return self.stage[:grad.numel()].view(grad.shape)
 
-    def room_for(self, bucket: Bucket) -> np.ndarray:
-        key = bucket.key
+    def room_for(self, key: Tuple[int, ...], nbytes: int) -> np.ndarray:
+        """Memory for what is written of a bucket, used again in every step."""
         if key not in self.rooms:
             for other in [k for k in self.rooms if set(k) & set(key)]:  # DDP has rebuilt its buckets
                 del self.rooms[other]
-            lengths = [self.compressor.wire_max(p.number) if p.coded else 4 * p.numel for p in bucket.members]
-            self.rooms[key] = np.empty(HEAD.size + sum(lengths), np.uint8)
+            self.rooms[key] = np.empty(nbytes, np.uint8)
         return self.rooms[key]
 
-    def begin(self, step: int) -> None:
-        """Begins the step at its first bucket. A step that an error in backward has left open is given up."""
-        if self.open:
-            self.compressor.undo_step()
-        self.compressor.begin_step(step, self.rank)
-        self.open = True
+    def most(self, members: Sequence[Parameter]) -> int:
+        """The largest number of bytes that write returns."""
+        return sum(self.compressor.wire_max(p.number) if p.coded else 4 * p.numel for p in members)
+
+    def begin(self, bucket: Bucket) -> None:
+        """Begins a step at its first bucket. A step that an error in backward has left open is given up."""
+        if bucket.index == 0:
+            if self.open:
+                self.compressor.undo_step()
+            self.compressor.begin_step(bucket.step, self.rank)
+            self.open = True
+        elif not self.open:
+            raise FormatError("the step has been given up")
 
     def close(self, keep: bool) -> None:
         """Ends the step, or gives it up, which restores the memories."""
@@ -70,38 +85,44 @@ class Coder:
             self.open = False
             (self.compressor.end_step if keep else self.compressor.undo_step)()
 
-    def encode(self, bucket: Bucket) -> Packet:
+    # ---- packets of all_gather --------------------------------------------------------------------------------------
+
+    def encode(self, bucket: Bucket, _: None) -> Packet:
         """The packet of a bucket. An error becomes a packet with its text, so that all processes learn of it."""
         try:
-            if bucket.index == 0:
-                self.begin(bucket.step)
-            if not self.open:
-                raise FormatError("the step has been given up")
-            return self.write(bucket)
+            self.begin(bucket)
+            out = self.room_for(bucket.key, HEAD.size + self.most(bucket.members))
+            n = HEAD.size + self.write(list(zip(bucket.members, bucket.grads)), out[HEAD.size:])
+            write_head(out, Head(FINE, bucket.step, bucket.index, n))
+            return Packet(out, n)
         except AtomoError as problem:
-            status = NONFINITE if isinstance(problem, NonFiniteError) else FAILED
-            return self.told(bucket, status, str(problem))
+            return text_packet(why_of(problem), bucket.step, bucket.index)
 
-    def told(self, bucket: Bucket, status: int, text: str) -> Packet:
-        data = text.encode()
-        packet = np.empty(HEAD.size + len(data), np.uint8)
-        write_head(packet, Head(status, bucket.step, bucket.index, packet.size))
-        packet[HEAD.size:] = np.frombuffer(data, np.uint8)
-        return Packet(packet, packet.size)
+    def decode(self, bucket: Bucket, packets: List[np.ndarray]) -> Why:
+        """Writes the averages of all processes' packets into DDP's buffer. Returns why it cannot, None if it has."""
+        why = told(packets, self.names)
+        if why is None:
+            try:
+                self.read(list(zip(bucket.members, bucket.grads)), bucket.step, [row[HEAD.size:] for row in packets])
+            except AtomoError as problem:
+                why = why_of(problem)
+        return why
 
-    def write(self, bucket: Bucket) -> Packet:
-        out, at = self.room_for(bucket), HEAD.size
-        for p, grad in zip(bucket.members, bucket.grads):
+    # ---- bytes ------------------------------------------------------------------------------------------------------
+
+    def write(self, pairs: Pairs, out: np.ndarray) -> int:
+        """Writes tensors to out: first those that are not coded, in float32, then messages. Returns their bytes."""
+        at = 0
+        for p, grad in pairs:
             if not p.coded:
                 at += self.put_plain(p, grad, out[at:])
-        for p, grad in zip(bucket.members, bucket.grads):
+        for p, grad in pairs:
             if p.coded:
                 g = self.staged(grad)
                 if g is not grad:
                     g.copy_(grad)
                 at += self.compressor.push(p.number, g.numpy().reshape(p.shape or (1,)), out[at:])
-        write_head(out, Head(FINE, bucket.step, bucket.index, at))
-        return Packet(out, at)
+        return at
 
     def put_plain(self, p: Parameter, grad: torch.Tensor, out: np.ndarray) -> int:
         values = grad.float().reshape(-1).numpy()
@@ -111,26 +132,36 @@ class Coder:
         out[:4 * p.numel] = values.view(np.uint8)
         return 4 * p.numel
 
-    def decode(self, bucket: Bucket, packets: List[np.ndarray]) -> None:
-        """Writes the averages of all processes' packets into DDP's buffer. All processes add in the same order, so
-        their averages are bit-identical."""
-        at = HEAD.size
-        for p, grad in zip(bucket.members, bucket.grads):
+    def read(self, pairs: Pairs, step: int, rows: List[np.ndarray], first: int = 0) -> None:
+        """Sets tensors to the averages of what ranks first, first + 1, ... wrote. All processes add in the same order,
+        so their averages are bit-identical."""
+        at = 0
+        for p, grad in pairs:
             if not p.coded:
-                total = packets[0][at:at + 4 * p.numel].copy().view(np.float32)
-                for packet in packets[1:]:
-                    total += packet[at:at + 4 * p.numel].copy().view(np.float32)
-                total *= np.float32(1 / len(packets))
+                total = rows[0][at:at + 4 * p.numel].copy().view(np.float32)
+                for row in rows[1:]:
+                    total += row[at:at + 4 * p.numel].copy().view(np.float32)
+                total *= np.float32(1 / len(rows))
                 grad.copy_(torch.from_numpy(total).view(grad.shape))
                 at += 4 * p.numel
-        rest = [packet[at:] for packet in packets]
-        for p, grad in zip(bucket.members, bucket.grads):
+        rest = [row[at:] for row in rows]
+        for p, grad in pairs:
             if p.coded:
                 g = self.staged(grad)
-                used = self.compressor.average(p.number, bucket.step, rest, g.numpy().reshape(p.shape or (1,)))
+                out = g.numpy().reshape(p.shape or (1,))
+                used = self.compressor.average(p.number, step, rest, out, first=first)
                 if g is not grad:
                     grad.copy_(g)
                 rest = [row[n:] for row, n in zip(rest, used)]
-        for rank, row in enumerate(rest):
+        for rank, row in enumerate(rest, first):
             if row.size:
                 raise FormatError(f"{row.size} bytes follow the last message of rank {rank}")
+
+
+def text_packet(why: Tuple[int, str], step: int, bucket: int) -> Packet:
+    """A packet that says why there is no other."""
+    data = why[1].encode()
+    packet = np.empty(HEAD.size + len(data), np.uint8)
+    write_head(packet, Head(why[0], step, bucket, packet.size))
+    packet[HEAD.size:] = np.frombuffer(data, np.uint8)
+    return Packet(packet, packet.size)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -10,6 +10,9 @@ import torch.distributed as dist
 
 from ..errors import MismatchError
 from .packet import HEAD, Packet, PlannedLength, read_heads
+
+if TYPE_CHECKING:
+    from .coder import Bucket
 
 FACTS = 1024  # bytes that compare shows of a text; its checksum is over the whole text
 CHECKSUM = 4  # bytes
@@ -48,11 +51,11 @@ def facts(row: bytes) -> List[str]:
 
 
 class Gatherer:
-    """Exchanges packets. lengths, rooms: the planned length of each bucket, and memory for all processes' packets, by
-    the numbers of its tensors."""
+    """Exchanges packets. names: of the group's processes, for error texts. lengths, rooms: the planned length of each
+    bucket, and memory for all processes' packets, by the numbers of its tensors."""
 
-    def __init__(self, group: Any, size: int) -> None:
-        self.group, self.size = group, size
+    def __init__(self, group: Any, names: Sequence[str]) -> None:
+        self.group, self.size, self.names = group, len(names), names
         self.lengths: Dict[Tuple[int, ...], PlannedLength] = {}
         self.rooms: Dict[Tuple[int, ...], torch.Tensor] = {}
         self.rounds = self.nbytes = 0  # rounds of all_gather, and bytes that this process gave to them
@@ -70,25 +73,26 @@ class Gatherer:
             self.rooms[key] = torch.empty((self.size, length + length // 16), dtype=torch.uint8)
         return self.rooms[key]
 
-    def first_length(self, packet: Packet, key: Tuple[int, ...], step: int, bucket: int) -> int:
+    def first_length(self, packet: Packet, bucket: Bucket) -> int:
         """The longest packet of a new bucket, exchanged in a separate round that also compares the bucket's tensors."""
-        own = np.array([packet.length, step, bucket, zlib.crc32(repr(key).encode())], np.int64)
+        own = np.array([packet.length, bucket.step, bucket.index, zlib.crc32(repr(bucket.key).encode())], np.int64)
         rows = [row.view(np.int64) for row in self.round(own.view(np.uint8))]
-        for rank, row in enumerate(rows):
+        for name, row in zip(self.names, rows):
             if row[1:].tolist() != rows[0][1:].tolist():
-                raise MismatchError(f"bucket {bucket} of step {step}: rank {rank} has other tensors, or is at another "
-                                    "step, than rank 0: is the model the same in all processes, and are all buckets of "
-                                    "the same size (bucket_cap_mb)?")
+                raise MismatchError(f"bucket {bucket.index} of step {bucket.step}: {name} has other tensors, or is at "
+                                    "another step, than rank 0: is the model the same in all processes, and are all "
+                                    "buckets of the same size (bucket_cap_mb)?")
         return max(int(row[0]) for row in rows)
 
-    def exchange(self, packet: Packet, key: Tuple[int, ...], step: int, bucket: int) -> List[np.ndarray]:
+    def exchange(self, bucket: Bucket, packet: Packet) -> List[np.ndarray]:
         """The packets of all processes, without padding."""
+        key = bucket.key
         if self.size == 1:
             return [packet.bytes]
         length = self.lengths.setdefault(key, PlannedLength())
-        planned = max(length.planned() or self.first_length(packet, key, step, bucket), HEAD.size)
+        planned = max(length.planned() or self.first_length(packet, bucket), HEAD.size)
         rows = self.round(packet.row(0, planned), self.room_for(key, planned))
-        heads = read_heads(rows, step, bucket)
+        heads = read_heads(rows, bucket.step, bucket.index, self.names)
         longest = max(head.length for head in heads)
         if longest > planned:
             rest = self.round(packet.row(planned, longest - planned))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -135,12 +135,13 @@ class Layout:
         if not self.parameters:
             raise ArgumentError("atomo.torch.State: no parameter of the model requires a gradient")
 
-    def plan(self, compressor: Compressor) -> None:
-        """Plans all coded parameters; the budget includes the others."""
-        for one in self.parameters:
+    def plan(self, compressor: Compressor, parameters: Optional[Sequence[Parameter]] = None) -> None:
+        """Plans coded parameters, by default all; the budget includes those that are not coded."""
+        chosen = self.parameters if parameters is None else parameters
+        for one in chosen:
             if one.coded:
                 compressor.plan(one.number, one.shape or (1,), one.name)
-        rest = sum(one.numel for one in self.parameters if not one.coded)
+        rest = sum(one.numel for one in chosen if not one.coded)
         compressor.reserve(rest, 4 * rest)
 
     def of(self, p: torch.Tensor) -> Parameter:
@@ -150,8 +151,9 @@ class Layout:
                                 "and DistributedDataParallel of the same model, after freezing")
         one = self.by_id[id(p)]
         if tuple(p.shape[d] for d in one.order) != one.shape:
-            raise ShapeError(f"parameter {one.name} has shape {tuple(p.shape)}, expected that of when the state was made, "
-                             f"{tuple(one.shape[one.order.index(d)] for d in range(len(one.shape)))}: make a new State")
+            before = tuple(one.shape[one.order.index(d)] for d in range(len(one.shape)))
+            raise ShapeError(f"parameter {one.name} has shape {tuple(p.shape)}, expected {before}, as when the state was "
+                             "made: make a new State")
         return one
 
     def checksum(self) -> int:

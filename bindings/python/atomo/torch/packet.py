@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..errors import MismatchError
 HEAD = struct.Struct("<4sBBHIIQ")  # magic, version, status, 0, step, bucket, length of the packet
 MAGIC, VERSION = b"ATPK", 1
 FINE, NONFINITE, FAILED = 0, 1, 2  # status; a packet that is not FINE has a text in place of gradients
+Why = Optional[Tuple[int, str]]  # why a step cannot be kept: status and text; None if it can
 MARGIN, DECAY, ROUND = 1.02, 0.1, 64
 
 
@@ -54,19 +55,32 @@ def write_head(out: np.ndarray, head: Head) -> None:
     HEAD.pack_into(out.data, 0, MAGIC, VERSION, head.status, 0, head.step, head.bucket, head.length)
 
 
-def read_heads(rows: List[np.ndarray], step: int, bucket: int) -> List[Head]:
-    """The heads of all processes' packets; MismatchError names one that is of another step or bucket."""
+def read_heads(rows: List[np.ndarray], step: int, bucket: int, names: Sequence[str]) -> List[Head]:
+    """The heads of all processes' packets; MismatchError names one that is of another step or bucket. names: of the
+    processes, "rank 0"."""
     heads = []
-    for rank, row in enumerate(rows):
+    for name, row in zip(names, rows):
         magic, version, status, _, its_step, its_bucket, length = HEAD.unpack_from(row.data)
         if magic != MAGIC or version != VERSION:
-            raise MismatchError(f"rank {rank} sent no packet of version {VERSION}: do all processes use the same "
+            raise MismatchError(f"{name} sent no packet of version {VERSION}: do all processes use the same "
                                 "version, and does anything else use the state's process group?")
         if (its_step, its_bucket) != (step, bucket):
-            raise MismatchError(f"rank {rank} is at bucket {its_bucket} of step {its_step}, this process at bucket "
+            raise MismatchError(f"{name} is at bucket {its_bucket} of step {its_step}, this process at bucket "
                                 f"{bucket} of step {step}: have all processes made the same number of backward passes?")
         heads.append(Head(status, its_step, its_bucket, length))
     return heads
+
+
+def told(packets: List[np.ndarray], names: Sequence[str]) -> Why:
+    """(status, text) of the first process that could not encode; None if all could. A status of NONFINITE counts only
+    if no process has another failure. names: of the processes, before the text."""
+    found = None
+    for name, packet in zip(names, packets):
+        status = HEAD.unpack_from(packet.data)[2]
+        if status != FINE and (found is None or (found[0] == NONFINITE and status != NONFINITE)):
+            text = packet[HEAD.size:].tobytes().decode("utf-8", "replace")
+            found = (status, f"{name}: {text}" if name else text)
+    return found
 
 
 class PlannedLength:

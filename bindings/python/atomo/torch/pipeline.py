@@ -1,7 +1,6 @@
-"""The two threads of a state. The coding thread encodes buckets in the order in which backward completes them, and
-decodes what has arrived; the communication thread exchanges packets, one bucket after the other, on a process group
-that nothing else uses. So all processes call the same operations in the same order, and backward waits for none of
-them."""
+"""The threads of a state. The coding thread encodes buckets in the order in which backward completes them, and decodes
+what has arrived. Each network operation of the route has a thread and a process group of its own, and takes one bucket
+after the other. So all processes call the same operations in the same order, and backward waits for none of them."""
 from __future__ import annotations
 
 import atexit
@@ -10,36 +9,36 @@ import threading
 from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple
 
-import numpy as np
-
-from ..errors import ArgumentError, AtomoError
-from .coder import Bucket, Coder
-from .gather import Gatherer
-from .packet import FAILED, FINE, HEAD, NONFINITE, Packet
+from ..errors import ArgumentError
+from ..loader import Library
+from .coder import Bucket
+from .packet import Why
+from .route import Route
 
 LEAVE = 2.0  # seconds that stop waits for each thread
-Arrived = Tuple[Bucket, List[np.ndarray]]
+Entry = Tuple[Bucket, Any]
 
 
 class Pipeline:
-    """agree: called once by the communication thread before its first round. close: called by the coding thread with
-    the buckets of a complete step, and what stopped it: (status, text), or None."""
+    """agree: called once by the first network thread before its first round. close: called by the coding thread with
+    the buckets of a complete step, and what stopped it. threads: of encoding and decoding.
 
-    def __init__(self, coder: Coder, gatherer: Gatherer, agree: Callable[[], None], threads: int,
-                 close: Callable[[List[Bucket], Optional[Tuple[int, str]]], None]) -> None:
-        self.coder, self.gatherer, self.agree, self.close = coder, gatherer, agree, close
-        self.threads = threads
+    to_code[k], to_carry[k]: the buckets that wait for operation k of the route's code and carry."""
+
+    def __init__(self, route: Route, lib: Library, agree: Callable[[], None], threads: int,
+                 close: Callable[[List[Bucket], Why], None]) -> None:
+        self.route, self.lib, self.agree, self.threads, self.close = route, lib, agree, threads, close
         self.lock = threading.Condition()
-        self.to_encode: Deque[Bucket] = deque()
-        self.to_send: Deque[Tuple[Bucket, Packet]] = deque()
-        self.to_decode: Deque[Arrived] = deque()
+        self.to_code: List[Deque[Entry]] = [deque() for _ in route.code]
+        self.to_carry: List[Deque[Entry]] = [deque() for _ in route.carry]
         self.step: List[Bucket] = []  # the buckets of the step that have arrived
-        self.stopped: Optional[Tuple[int, str]] = None  # why the step cannot be kept
+        self.stopped: Why = None  # why the step cannot be kept
         self.broken: Optional[BaseException] = None
         self.waiting: List[Bucket] = []  # buckets whose futures are not set
         self.process = os.getpid()
-        self.running = [threading.Thread(target=self.run, args=(work,), name=f"atomo {work.__name__}", daemon=True)
-                        for work in (self.code, self.communicate)]
+        work = [("code", self.code), *((f"carry {k}", self.carrier(k)) for k in range(len(route.carry)))]
+        self.running = [threading.Thread(target=self.run, args=(what,), name=f"atomo {name}", daemon=True)
+                        for name, what in work]
         for thread in self.running:
             thread.start()
         atexit.register(self.stop)
@@ -62,7 +61,7 @@ class Pipeline:
             if bucket.index == 0:
                 self.waiting = []  # of a step that an error in backward has ended: nobody waits for them
             self.waiting.append(bucket)
-            self.to_encode.append(bucket)
+            self.to_code[0].append((bucket, None))
             self.lock.notify_all()
 
     def run(self, work: Callable[[], None]) -> None:
@@ -76,67 +75,56 @@ class Pipeline:
             for bucket in left:
                 bucket.result.set_result(problem)
 
-    def next(self, *queues: Deque[Any]) -> Tuple[Optional[Deque[Any]], Any]:
-        """Waits for the first entry of the first queue that has one."""
+    def next(self, queues: List[Deque[Entry]]) -> Tuple[int, Optional[Entry]]:
+        """Waits for the first entry of the first queue that has one; the queue's position, and the entry."""
         with self.lock:
-            while True:
-                if self.broken:
-                    return None, None
-                for queue in queues:
+            while not self.broken:
+                for k, queue in enumerate(queues):
                     if queue:
-                        return queue, queue.popleft()
+                        return k, queue.popleft()
                 self.lock.wait()
+            return 0, None
 
-    def put(self, queue: Deque[Any], entry: Any) -> None:
+    def put(self, queue: Deque[Entry], entry: Entry) -> None:
         with self.lock:
             queue.append(entry)
             self.lock.notify_all()
 
     def code(self) -> None:
-        self.coder.compressor.lib.set_num_threads(self.threads)
+        self.lib.set_num_threads(self.threads)
         while True:
-            queue, entry = self.next(self.to_encode, self.to_decode)  # other processes wait for what is encoded
-            if queue is None:
+            k, entry = self.next(self.to_code)  # earlier operations first: other processes wait for them
+            if entry is None:
                 return
-            if queue is self.to_encode:
-                self.put(self.to_send, (entry, self.coder.encode(entry)))
+            bucket, x = entry
+            y = self.route.code[k](bucket, x)
+            if k < len(self.to_carry):
+                self.put(self.to_carry[k], (bucket, y))
             else:
-                self.arrived(*entry)
+                self.arrived(bucket, y)
 
-    def communicate(self) -> None:
-        self.agree()
-        while True:
-            queue, entry = self.next(self.to_send)
-            if queue is None:
-                return
-            bucket, packet = entry
-            self.put(self.to_decode, (bucket, self.gatherer.exchange(packet, bucket.key, bucket.step, bucket.index)))
+    def carrier(self, k: int) -> Callable[[], None]:
+        """The work of the thread of network operation k."""
+        def carry() -> None:
+            if k == 0:
+                self.agree()
+            while True:
+                _, entry = self.next([self.to_carry[k]])
+                if entry is None:
+                    return
+                bucket, x = entry
+                self.put(self.to_code[k + 1], (bucket, self.route.carry[k](bucket, x)))
+        return carry
 
-    def arrived(self, bucket: Bucket, packets: List[np.ndarray]) -> None:
-        """Decodes a bucket; with the last of a step, closes the step and sets the futures of all its buckets."""
+    def arrived(self, bucket: Bucket, why: Why) -> None:
+        """Notes a bucket; with the last of a step, closes the step and sets the futures of all its buckets."""
         if bucket.index == 0:
             self.step, self.stopped = [], None
         self.step.append(bucket)
-        self.stopped = self.stopped or told(packets)
-        if not self.stopped:
-            try:
-                self.coder.decode(bucket, packets)
-            except AtomoError as problem:
-                self.stopped = (FAILED, str(problem))
+        self.stopped = self.stopped or why
         if bucket.last:
-            done, why = self.step, self.stopped
+            done, stopped = self.step, self.stopped
             self.step, self.stopped = [], None
             with self.lock:
                 self.waiting = [b for b in self.waiting if b not in done]
-            self.close(done, why)
-
-
-def told(packets: List[np.ndarray]) -> Optional[Tuple[int, str]]:
-    """(status, text) of the first process that could not encode; None if all could. A status of NONFINITE counts only
-    if no process has another failure."""
-    found = None
-    for rank, packet in enumerate(packets):
-        status = HEAD.unpack_from(packet.data)[2]
-        if status != FINE and (found is None or (found[0] == NONFINITE and status != NONFINITE)):
-            found = (status, f"rank {rank}: {packet[HEAD.size:].tobytes().decode('utf-8', 'replace')}")
-    return found
+            self.close(done, stopped)

@@ -14,19 +14,37 @@ from ..functions import ABI
 from ..spec import Spec
 from .coder import Bucket, Coder
 from .gather import Gatherer, compare
+from .hierarchical import Node, node_of
 from .layout import Layout, gradient_view, refuse_buffer, unwrapped
 from .packet import NONFINITE
 from .pipeline import Pipeline
+from .route import Route, allgather
+from .sharded import Ways
 
 FORMAT = 1  # of state_dict
 
 
+def refuse_topology(topology: str, inter_node: Optional[str], node: Optional[str], process_group: Any) -> None:
+    """Raises for a topology that is not known, or that needs other process groups than the one given."""
+    if topology not in ("allgather", "sharded", "hierarchical"):
+        raise ArgumentError(f"State: topology is {topology!r}, expected 'allgather', 'sharded' or 'hierarchical'")
+    if topology != "hierarchical" and not (inter_node is None and node is None):
+        raise ArgumentError(f"State: inter_node and node are for topology 'hierarchical', topology is {topology!r}")
+    if inter_node not in (None, "allgather", "sharded"):
+        raise ArgumentError(f"State: inter_node is {inter_node!r}, expected 'allgather' or 'sharded'")
+    if topology != "allgather" and process_group is not None:
+        raise ArgumentError(f"State: process_group is given, and topology {topology!r} makes several of all processes: "
+                            "leave process_group out, or choose topology 'allgather'")
+
+
 class Traffic(NamedTuple):
-    """Totals since the state was made. nbytes: bytes that this process passed to all_gather, padding included. rounds:
-    calls of all_gather."""
+    """Totals since the state was made. nbytes: bytes that this process passed to other processes, padding included;
+    what all others receive counts once. rounds: calls of the process group. node_bytes: dense bytes passed to processes of
+    the same node (topology hierarchical)."""
 
     nbytes: int
     rounds: int
+    node_bytes: int
 
 
 def buffer_of(result: "torch.futures.Future") -> torch.Tensor:
@@ -52,8 +70,15 @@ class State:
         parameter. "skip": all averages of the step are zero on every process, the compressor is as before, and
         ``skipped`` counts it. A training loop compares it before and after backward, and then leaves out
         optimizer.step().
+      topology: "allgather": every process's messages go to all others. "sharded": they go to owners, which average,
+        encode again, and send that to all; traffic does not grow with the number of processes, the variance has that
+        of the second draw added, and the compressor must be unbiased or have ef=true. "hierarchical": sums are dense
+        within a node, and only between the nodes' first processes compressed. Averages are bit-identical on all
+        processes with each.
+      inter_node: with "hierarchical", the topology between the nodes: "allgather" (default) or "sharded".
+      node: with "hierarchical", a name that the processes of one node share; default: the host's.
       process_group: a gloo group of DistributedDataParallel's processes that nothing else uses; default: a new one of
-        all processes.
+        all processes. Topologies other than "allgather" make several, of all processes.
       threads: of encoding and decoding, default torch.get_num_threads(). PyTorch's matrix products take the same
         number where both use one OpenBLAS, as in Debian.
 
@@ -64,16 +89,19 @@ class State:
     """
 
     def __init__(self, spec: Spec, model: torch.nn.Module, *, seed: int = 0, small: str = "auto", min_size: int = 1024,
-                 nonfinite: str = "abort", process_group: Any = None, threads: Optional[int] = None) -> None:
+                 nonfinite: str = "abort", topology: str = "allgather", inter_node: Optional[str] = None,
+                 node: Optional[str] = None, process_group: Any = None, threads: Optional[int] = None) -> None:
         if small not in ("auto", "dense", "compress"):
             raise ArgumentError(f"State: small is {small!r}, expected 'auto', 'dense' or 'compress'")
         if nonfinite not in ("abort", "skip"):
             raise ArgumentError(f"State: nonfinite is {nonfinite!r}, expected 'abort' or 'skip'")
+        refuse_topology(topology, inter_node, node, process_group)
         if not isinstance(model, torch.nn.Module):
             raise ArgumentError(f"State: model is a {type(model).__name__}, expected a torch.nn.Module")
         min_size = whole(min_size, "State: min_size", 0)
         self.options: Dict[str, Any] = {"spec": spec, "seed": seed, "small": small, "min_size": min_size,
-                                        "nonfinite": nonfinite, "threads": threads}
+                                        "nonfinite": nonfinite, "threads": threads, "topology": topology,
+                                        "inter_node": inter_node, "node": node}
         self.step = self.skipped = 0
         self.process = os.getpid()
         self.compressor = Compressor(spec, seed=seed, standard={"prefer": "accuracy"})
@@ -81,12 +109,41 @@ class State:
         codes_small = small == "compress" or (small == "auto" and self.compressor.name == "auto")
         self.layout = Layout(model, self.compressor, codes_small, min_size)
         self.layout.plan(self.compressor)
+        if "sharded" in (topology, inter_node) and not (self.compressor.unbiased or self.compressor.parsed.given("ef")):
+            raise ArgumentError(f"State: sharded encodes the average a second time, which needs an unbiased compressor "
+                                f"or ef=true; '{self.compressor.text}' is biased")
         self.attached = True
         self.saved: Optional[Mapping[str, Any]] = None
         self.group = self.make_group(process_group)
         self.pipeline: Optional[Pipeline] = None
         self.size = dist.get_world_size(self.group)
-        self.gatherer = Gatherer(self.group, self.size)
+        self.node: Optional[Node] = None
+        self.ways: Optional[Ways] = None  # those of topology sharded
+        self.route = self.make_route()
+
+    def make_route(self) -> Route:
+        """The route of the topology, with the process groups that it needs. [collective]"""
+        compare(self.group, self.size, f"topology {self.options['topology']}")  # before groups are made for it
+        rank, names = dist.get_rank(self.group), [f"rank {k}" for k in range(self.size)]
+        if self.options["topology"] == "hierarchical":
+            self.node = Node(self.group, self.size, node_of(self.options["node"]))
+            names = [f"rank {k} for its node" for k in self.node.firsts]
+            if not self.node.leads:
+                return self.node.route(None)
+            place = self.node.firsts.index(rank)
+            inner = self.between(self.options["inter_node"] or "allgather", place, names, self.node.leaders)
+            return self.node.route(inner)
+        sharded = self.options["topology"] == "sharded"
+        groups = [self.group, dist.new_group(backend="gloo")] if sharded else [self.group]
+        return self.between(self.options["topology"], rank, names, groups)
+
+    def between(self, topology: str, rank: int, names: List[str], groups: List[Any]) -> Route:
+        """The route of processes that all encode: rank of names, on process groups."""
+        coder = Coder(self.compressor, rank, names)
+        if topology == "allgather":
+            return allgather(coder, Gatherer(groups[0], names))
+        self.ways = Ways(coder, self.layout, len(names), groups)
+        return self.ways.route()
 
     @staticmethod
     def make_group(process_group: Any) -> Any:
@@ -115,9 +172,8 @@ class State:
         members, grads = [m for m, _ in pairs], [m.seen(view) for m, view in pairs]
         result: "torch.futures.Future" = torch.futures.Future()
         if self.pipeline is None:
-            coder = Coder(self.compressor, dist.get_rank(self.group))
             threads = self.options["threads"] or torch.get_num_threads()
-            self.pipeline = Pipeline(coder, self.gatherer, self.agree, threads, self.close)
+            self.pipeline = Pipeline(self.route, self.compressor.lib, self.agree, threads, self.close)
         self.pipeline.start(Bucket(bucket.index(), bucket.is_last(), self.step, buffer, members, grads, result))
         return result.then(buffer_of)
 
@@ -126,14 +182,14 @@ class State:
         facts = [f"seed {self.compressor.seed}", f"version {self.compressor.lib.version}, ABI {ABI}",
                  f"min_size {self.options['min_size']}",
                  f"small {self.options['small']}", f"nonfinite {self.options['nonfinite']}", f"step {self.step}",
+                 f"inter_node {self.options['inter_node']}",
                  f"{len(self.layout.parameters)} parameters of checksum {self.layout.checksum():08x}",
                  f"compressor {self.compressor.text}"]  # last, as it may be longer than compare shows
         compare(self.group, self.size, "\n".join(facts))
 
     def close(self, buckets: List[Bucket], why: Optional[Tuple[int, str]]) -> None:
         """Ends a step whose buckets have all arrived: keeps it, skips it, or raises in all processes."""
-        assert self.pipeline is not None
-        self.pipeline.coder.close(keep=why is None)
+        self.route.close(keep=why is None)
         if why is None or (why[0] == NONFINITE and self.options["nonfinite"] == "skip"):
             self.step += 1
             self.skipped += why is not None
@@ -160,7 +216,7 @@ class State:
         raise ArgumentError(f"State: no coded parameter is called '{name}'")
 
     def traffic(self) -> Traffic:
-        return Traffic(self.gatherer.nbytes, self.gatherer.rounds)
+        return Traffic(**self.route.total(), node_bytes=self.node.nbytes if self.node else 0)
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -170,11 +226,17 @@ class State:
         iteration may differ from later ones: then the first step has other draws.) Keys contain parameter names."""
         names = {str(p.number): p.name for p in self.layout.parameters}
         tensors = {}
-        for key, value in self.compressor.state_dict().items():
-            learnt, _, number = key.rpartition(".")
-            tensors[f"{learnt or 'memory'}:{names.get(number, '')}"] = torch.from_numpy(value)
+        for prefix, compressor in self.compressors().items():
+            for key, value in compressor.state_dict().items():
+                learnt, _, number = key.rpartition(".")
+                tensors[f"{prefix}{learnt or 'memory'}:{names.get(number, '')}"] = torch.from_numpy(value)
         return {"format": FORMAT, "spec": self.compressor.text, "seed": self.compressor.seed, "step": self.step,
-                "skipped": self.skipped, "keys": sorted(tensors), "tensors": tensors}
+                "skipped": self.skipped, "topology": self.options["topology"], "keys": sorted(tensors),
+                "tensors": tensors}
+
+    def compressors(self) -> Dict[str, Compressor]:
+        """All compressors that have a state, by the prefix of their keys in state_dict."""
+        return {"": self.compressor, **({"second ": self.ways.down.compressor} if self.ways else {})}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a state_dict(); FormatError or ShapeError if it is incomplete, or of another compressor or model."""
@@ -185,9 +247,10 @@ class State:
                 raise FormatError(f"State: load_state_dict: '{key}' is missing: is the state truncated?")
         if state["format"] != FORMAT:
             raise FormatError(f"State: load_state_dict: format {state['format']}, expected {FORMAT}")
-        for key, own in (("spec", self.compressor.text), ("seed", self.compressor.seed)):
-            if state[key] != own:
-                raise FormatError(f"State: load_state_dict: {key} is {state[key]}, expected {own}")
+        for key, own in (("spec", self.compressor.text), ("seed", self.compressor.seed),
+                         ("topology", self.options["topology"])):
+            if state.get(key, "allgather") != own:  # earlier states have no topology
+                raise FormatError(f"State: load_state_dict: {key} is {state.get(key, 'allgather')}, expected {own}")
         keys, tensors = state["keys"], state["tensors"]
         if not isinstance(keys, (list, tuple)) or not isinstance(tensors, Mapping):
             raise FormatError(f"State: load_state_dict: keys is a {type(keys).__name__} and tensors a "
@@ -196,8 +259,25 @@ class State:
         lost = sorted(set(keys) - set(tensors))
         if lost:
             raise FormatError(f"State: load_state_dict: '{lost[0]}' is missing: is the state truncated?")
-        self.compressor.load_state_dict({self.key_of(k): v for k, v in tensors.items()})
+        self.load_tensors(tensors)
         self.step, self.skipped = step, skipped
+
+    def load_tensors(self, tensors: Mapping[str, Any]) -> None:
+        """Sets the states of all compressors, or of none."""
+        compressors = self.compressors()
+        parts: Dict[str, Dict[str, Any]] = {prefix: {} for prefix in compressors}
+        for key, value in tensors.items():
+            first, space, rest = str(key).partition(" ")
+            prefix, plain = (first + space, rest) if space and first + space in parts else ("", str(key))
+            parts[prefix][self.key_of(plain)] = value
+        before = {prefix: compressor.state_dict() for prefix, compressor in compressors.items()}
+        try:
+            for prefix, compressor in compressors.items():
+                compressor.load_state_dict(parts[prefix])
+        except AtomoError:
+            for prefix, compressor in compressors.items():
+                compressor.load_state_dict(before[prefix])
+            raise
 
     def key_of(self, key: str) -> str:
         """The compressor's key of a key of state_dict."""
