@@ -201,9 +201,14 @@ class Compressor:
 
     def push(self, tensor: int, g: Any, out: np.ndarray) -> int:
         """Writes the message of a planned tensor to the beginning of out [uint8]; returns its length in bytes."""
-        used, w = ctypes.c_double(), Wrapped(readable(g, f"{self.name}: gradient {tensor}"))
+        return self.push_wrapped(tensor, Wrapped(readable(g, f"{self.name}: gradient {tensor}")), out.ctypes.data,
+                                 out.size)
+
+    def push_wrapped(self, tensor: int, g: Wrapped, address: int, capacity: int) -> int:
+        """push, for a C tensor and memory that the caller keeps from step to step."""
+        used = ctypes.c_double()
         with self.lock:
-            self.lib.codec_push(self.handle, tensor, w.pointer, out.ctypes.data, out.size, ctypes.byref(used))
+            self.lib.codec_push(self.handle, tensor, g.pointer, address, capacity, ctypes.byref(used))
         return int(used.value)
 
     def end_step(self) -> None:
@@ -260,15 +265,19 @@ class Compressor:
         depends on the messages only, bit for bit."""
         if not messages:
             raise ArgumentError(f"{self.name}: average: there are no messages")
+        return self.average_wrapped(tensor, step, [(m.ctypes.data, m.size) for m in messages], Wrapped(out), first)
+
+    def average_wrapped(self, tensor: int, step: int, messages: Sequence[Tuple[int, int]], target: Wrapped,
+                        first: int = 0) -> List[int]:
+        """average, for a C tensor that the caller keeps. messages: addresses, and the bytes that may be read there."""
         used, scale, lengths = ctypes.c_double(), 1 / len(messages), []
-        out.fill(0)
-        target = Wrapped(out)
+        target.array.fill(0)
         with self.lock:
             if len(messages) > 1:
                 self.lib.codec_sum(self.handle, tensor)
-            for rank, data in enumerate(messages, first):
-                self.lib.codec_decode_add(self.handle, tensor, step, rank, data.ctypes.data, data.size, scale,
-                                          target.pointer, ctypes.byref(used))
+            for rank, (address, nbytes) in enumerate(messages, first):
+                self.lib.codec_decode_add(self.handle, tensor, step, rank, address, nbytes, scale, target.pointer,
+                                          ctypes.byref(used))
                 lengths.append(int(used.value))
             self.lib.codec_finish(self.handle, tensor, scale, target.pointer)
         return lengths

@@ -7,10 +7,11 @@ from typing import Dict, List, Sequence, Tuple
 import numpy as np
 import torch
 
+from ..arrays import Wrapped
 from ..compressor import Compressor
 from ..errors import AtomoError, FormatError, NonFiniteError
 from .layout import Parameter
-from .packet import FAILED, FINE, HEAD, NONFINITE, Head, Packet, Why, told, write_head
+from .packet import FAILED, FINE, HEAD, NONFINITE, Head, Packet, Why, text_packet, told, write_head
 
 
 @dataclass(eq=False)
@@ -38,6 +39,10 @@ def why_of(problem: AtomoError) -> Tuple[int, str]:
     return NONFINITE if isinstance(problem, NonFiniteError) else FAILED, str(problem)
 
 
+def address(a: np.ndarray) -> int:
+    return a.__array_interface__["data"][0]
+
+
 class Coder:
     """Encodes and decodes with one compressor. rank: of the random streams. names: of all
     ranks, for error texts. stage: memory for gradients that are not
@@ -47,6 +52,7 @@ class Coder:
         self.compressor, self.rank, self.names = compressor, rank, names
         self.stage = torch.empty(0)
         self.rooms: Dict[Tuple[int, ...], np.ndarray] = {}
+        self.kept: Dict[int, Tuple[int, Wrapped]] = {}  # C tensors of gradients, with their addresses, by number
         self.open = False
 
     def staged(self, grad: torch.Tensor) -> torch.Tensor:
@@ -110,58 +116,71 @@ class Coder:
 
     # ---- bytes ------------------------------------------------------------------------------------------------------
 
+    def wrapped(self, p: Parameter, grad: torch.Tensor) -> Wrapped:
+        """The C tensor of a gradient, or of the stage for one that is not contiguous float32. Gradients lie in DDP's
+        buffers, which stay where they are, so that C tensors are kept."""
+        memory = self.staged(grad)
+        place, kept = self.kept.get(p.number, (0, None))
+        if kept is None or place != memory.data_ptr():
+            kept = Wrapped(memory.numpy().reshape(p.shape or (1,)))
+            self.kept[p.number] = memory.data_ptr(), kept
+        return kept
+
     def write(self, pairs: Pairs, out: np.ndarray) -> int:
         """Writes tensors to out: first those that are not coded, in float32, then messages. Returns their bytes."""
-        at = 0
-        for p, grad in pairs:
-            if not p.coded:
-                at += self.put_plain(p, grad, out[at:])
+        at, place, size = self.write_plain([(p, grad) for p, grad in pairs if not p.coded], out), address(out), out.size
         for p, grad in pairs:
             if p.coded:
-                g = self.staged(grad)
-                if g is not grad:
-                    g.copy_(grad)
-                at += self.compressor.push(p.number, g.numpy().reshape(p.shape or (1,)), out[at:])
+                g = self.wrapped(p, grad)
+                if self.staged(grad) is not grad:
+                    self.staged(grad).copy_(grad)
+                at += self.compressor.push_wrapped(p.number, g, place + at, size - at)
         return at
 
-    def put_plain(self, p: Parameter, grad: torch.Tensor, out: np.ndarray) -> int:
-        values = grad.float().reshape(-1).numpy()
+    def write_plain(self, pairs: Pairs, out: np.ndarray) -> int:
+        if not pairs:
+            return 0
+        values = torch.cat([grad.reshape(-1) for _, grad in pairs]).float().numpy()
         if not np.isfinite(values).all():
-            first = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise NonFiniteError(f"gradient of {p.name} has NaN or Inf, first at element {first} of {values.size}")
-        out[:4 * p.numel] = values.view(np.uint8)
-        return 4 * p.numel
+            raise self.not_finite(pairs)
+        out[:values.nbytes] = values.view(np.uint8)
+        return values.nbytes
+
+    def not_finite(self, pairs: Pairs) -> NonFiniteError:
+        """The error that names the first NaN or Inf."""
+        p, bad = next((p, bad) for p, grad in pairs for bad in [~torch.isfinite(grad.reshape(-1))] if bad.any())
+        return NonFiniteError(f"gradient of {p.name} has NaN or Inf, first at element {int(bad.nonzero()[0])} of "
+                              f"{p.numel}")
 
     def read(self, pairs: Pairs, step: int, rows: List[np.ndarray], first: int = 0) -> None:
         """Sets tensors to the averages of what ranks first, first + 1, ... wrote. All processes add in the same order,
         so their averages are bit-identical."""
-        at = 0
-        for p, grad in pairs:
-            if not p.coded:
-                total = rows[0][at:at + 4 * p.numel].copy().view(np.float32)
-                for row in rows[1:]:
-                    total += row[at:at + 4 * p.numel].copy().view(np.float32)
-                total *= np.float32(1 / len(rows))
-                grad.copy_(torch.from_numpy(total).view(grad.shape))
-                at += 4 * p.numel
-        rest = [row[at:] for row in rows]
+        at = self.read_plain([(p, grad) for p, grad in pairs if not p.coded], rows)
+        places, ends = [address(row) for row in rows], [row.size for row in rows]
+        starts = [at] * len(rows)
         for p, grad in pairs:
             if p.coded:
-                g = self.staged(grad)
-                out = g.numpy().reshape(p.shape or (1,))
-                used = self.compressor.average(p.number, step, rest, out, first=first)
-                if g is not grad:
-                    grad.copy_(g)
-                rest = [row[n:] for row, n in zip(rest, used)]
-        for rank, row in enumerate(rest, first):
-            if row.size:
-                raise FormatError(f"{row.size} bytes follow the last message of rank {rank}")
+                g = self.wrapped(p, grad)
+                messages = [(place + k, end - k) for place, k, end in zip(places, starts, ends)]
+                used = self.compressor.average_wrapped(p.number, step, messages, g, first)
+                if self.staged(grad) is not grad:
+                    grad.copy_(self.staged(grad))
+                starts = [k + n for k, n in zip(starts, used)]
+        for rank, (k, end) in enumerate(zip(starts, ends), first):
+            if k != end:
+                raise FormatError(f"{end - k} bytes follow the last message of rank {rank}")
 
-
-def text_packet(why: Tuple[int, str], step: int, bucket: int) -> Packet:
-    """A packet that says why there is no other."""
-    data = why[1].encode()
-    packet = np.empty(HEAD.size + len(data), np.uint8)
-    write_head(packet, Head(why[0], step, bucket, packet.size))
-    packet[HEAD.size:] = np.frombuffer(data, np.uint8)
-    return Packet(packet, packet.size)
+    def read_plain(self, pairs: Pairs, rows: List[np.ndarray]) -> int:
+        nbytes = 4 * sum(p.numel for p, _ in pairs)
+        for rank, row in enumerate(rows):
+            if row.size < nbytes:
+                raise FormatError(f"{row.size} bytes of rank {rank}, expected {nbytes} or more")
+        if pairs:
+            total = rows[0][:nbytes].copy().view(np.float32)
+            for row in rows[1:]:
+                total += row[:nbytes].copy().view(np.float32)
+            total *= np.float32(1 / len(rows))
+            parts = torch.from_numpy(total).split([p.numel for p, _ in pairs])
+            for (_, grad), part in zip(pairs, parts):
+                grad.copy_(part.view(grad.shape))
+        return nbytes

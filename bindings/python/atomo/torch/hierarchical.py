@@ -11,9 +11,9 @@ import torch
 import torch.distributed as dist
 
 from ..errors import ArgumentError
-from .coder import Bucket, text_packet
+from .coder import Bucket
 from .gather import all_gather
-from .packet import FINE, HEAD, Head, Packet, Why, told, write_head
+from .packet import FINE, HEAD, Head, Packet, Why, text_packet, told, write_head
 from .route import Route
 
 NAME = 256  # bytes of a node's name

@@ -55,6 +55,15 @@ def write_head(out: np.ndarray, head: Head) -> None:
     HEAD.pack_into(out.data, 0, MAGIC, VERSION, head.status, 0, head.step, head.bucket, head.length)
 
 
+def text_packet(why: Tuple[int, str], step: int, bucket: int) -> Packet:
+    """A packet that says why there is no other."""
+    data = why[1].encode()
+    packet = np.empty(HEAD.size + len(data), np.uint8)
+    write_head(packet, Head(why[0], step, bucket, packet.size))
+    packet[HEAD.size:] = np.frombuffer(data, np.uint8)
+    return Packet(packet, packet.size)
+
+
 def read_heads(rows: List[np.ndarray], step: int, bucket: int, names: Sequence[str]) -> List[Head]:
     """The heads of all processes' packets; MismatchError names one that is of another step or bucket. names: of the
     processes, "rank 0"."""

@@ -15,7 +15,7 @@ from ..spec import Spec
 from .coder import Bucket, Coder
 from .gather import Gatherer, compare
 from .hierarchical import Node, node_of
-from .layout import Layout, gradient_view, refuse_buffer, unwrapped
+from .layout import Layout, Parameter, gradient_view, refuse_buffer, unwrapped
 from .packet import NONFINITE
 from .pipeline import Pipeline
 from .route import Route, allgather
@@ -120,6 +120,7 @@ class State:
         self.node: Optional[Node] = None
         self.ways: Optional[Ways] = None  # those of topology sharded
         self.route = self.make_route()
+        self.members: Dict[int, Any] = {}  # of each bucket by its index: (place, parameters, gradients)
 
     def make_route(self) -> Route:
         """The route of the topology, with the process groups that it needs. [collective]"""
@@ -167,15 +168,24 @@ class State:
                                 "threads do not exist there; make the state in the process that trains")
         parameters, buffer = bucket.parameters(), bucket.buffer()
         refuse_buffer(buffer)
-        pairs = [(self.layout.of(p), gradient_view(flat, p)) for p, flat in zip(parameters, bucket.gradients())]
-        pairs.sort(key=lambda pair: -pair[0].number)  # prices depend on the order, which DDP changes when it rebuilds
-        members, grads = [m for m, _ in pairs], [m.seen(view) for m, view in pairs]
+        members, grads = self.members_of(bucket, parameters, buffer)
         result: "torch.futures.Future" = torch.futures.Future()
         if self.pipeline is None:
             threads = self.options["threads"] or torch.get_num_threads()
             self.pipeline = Pipeline(self.route, self.compressor.lib, self.agree, threads, self.close)
         self.pipeline.start(Bucket(bucket.index(), bucket.is_last(), self.step, buffer, members, grads, result))
         return result.then(buffer_of)
+
+    def members_of(self, bucket: dist.GradBucket, parameters: List[torch.Tensor],
+                   buffer: torch.Tensor) -> Tuple[List[Parameter], List[torch.Tensor]]:
+        """The parameters of a bucket and their gradients in its buffer, kept until DDP makes other buckets."""
+        place = (buffer.data_ptr(), [id(p) for p in parameters])
+        if self.members.get(bucket.index(), (None,))[0] != place:
+            pairs = [(self.layout.of(p), gradient_view(flat, p)) for p, flat in zip(parameters, bucket.gradients())]
+            pairs.sort(key=lambda pair: -pair[0].number)  # prices depend on the order, which DDP changes: it rebuilds
+            self.members[bucket.index()] = place, [m for m, _ in pairs], [m.seen(view) for m, view in pairs]
+        _, members, grads = self.members[bucket.index()]
+        return members, grads
 
     def agree(self) -> None:
         """Compares what must be the same on all processes. [collective]"""
