@@ -8,6 +8,9 @@ import time
 from common import Parser, count, echo, launch
 
 
+HOOKS = ("ddp", "fp16", "powersgd")
+
+
 def parse():
     parser = Parser(__doc__, ["python3 examples/pytorch/bench_ddp.py --processes 2 --batch 16",
                               "python3 examples/pytorch/bench_ddp.py --model resnet20 --compress 'taps:ratio=64 bf16'",
@@ -18,6 +21,10 @@ def parse():
                         help="images per process and step (default: 16)")
     parser.add_argument("--compress", default="auto:ratio=64 bf16", metavar="SPECS",
                         help="atomo's compressors, separated by spaces (default: 'auto:ratio=64 bf16')")
+    parser.add_argument("--topology", default="allgather", choices=["allgather", "sharded"],
+                        help="of atomo's compressors (default: allgather)")
+    parser.add_argument("--hooks", default="ddp fp16 powersgd", metavar="NAMES",
+                        help="PyTorch's ways, separated by spaces (default: 'ddp fp16 powersgd'); ddp is without a hook")
     parser.add_argument("--powersgd-rank", type=count, default=2, metavar="R",
                         help="of PyTorch's PowerSGD (default: 2)")
     parser.add_argument("--powersgd-buckets", default="one", choices=["one", "ddp"],
@@ -28,7 +35,11 @@ def parse():
                         help="rounds (default: 3), after one to warm up")
     parser.add_argument("--layout", default="channels_last", choices=["channels_last", "contiguous"],
                         help="memory of images and weights (default: channels_last)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in options.hooks.split():
+        if name not in HOOKS:
+            parser.error(f"argument --hooks: '{name}', expected names of {', '.join(HOOKS)}")
+    return options
 
 
 def leave_out(state, bucket):
@@ -83,17 +94,18 @@ def ways(options):
 
     def ours(spec):
         def register(ddp, model):
-            state = atomo.torch.State(spec, model)
+            state = atomo.torch.State(spec, model, topology=options.topology)
             ddp.register_comm_hook(state, atomo.torch.hook)
             return state
         return register
 
-    return [
-        ("no exchange", lambda ddp, model: ddp.register_comm_hook(None, leave_out), "ddp"),
-        ("ddp", lambda ddp, model: None, "ddp"),
-        ("fp16 hook", lambda ddp, model: ddp.register_comm_hook(None, default_hooks.fp16_compress_hook), "ddp"),
-        (f"powersgd hook, rank {options.powersgd_rank}", powersgd, options.powersgd_buckets),
-    ] + [(f"atomo {spec}", ours(spec), "ddp") for spec in options.compress.split()]
+    known = {
+        "ddp": ("ddp", lambda ddp, model: None, "ddp"),
+        "fp16": ("fp16 hook", lambda ddp, model: ddp.register_comm_hook(None, default_hooks.fp16_compress_hook), "ddp"),
+        "powersgd": (f"powersgd hook, rank {options.powersgd_rank}", powersgd, options.powersgd_buckets),
+    }
+    alone = ("no exchange", lambda ddp, model: ddp.register_comm_hook(None, leave_out), "ddp")
+    return [alone] + [known[name] for name in options.hooks.split()] + [(f"atomo {spec}", ours(spec), "ddp") for spec in options.compress.split()]
 
 
 def bench(rank, size, options):
@@ -109,13 +121,15 @@ def bench(rank, size, options):
             times = [way.step() for _ in range(max(options.steps, 0 if turn else 4))]
             way.times += times if turn else []
     if rank == 0:
-        alone = statistics.median(chosen[0].times)
-        print(f"{'way':<28} {'median ms':>10} {'least ms':>9} {'x no exchange':>14} {'kB sent a step':>15}")
+        medians = {way.name: statistics.median(way.times) for way in chosen}
+        alone, dense = medians["no exchange"], medians.get("ddp")
+        print(f"{'way':<28} {'median ms':>10} {'least ms':>9} {'x no exchange':>14} {'x ddp':>6} {'kB sent a step':>15}")
         for way in chosen:
-            median = statistics.median(way.times)
+            median = medians[way.name]
+            times_ddp = f"{median / dense:.2f}" if dense else ""
             sent = f"{way.state.stats().nbytes / 1e3:.0f}" if way.state else ""
             print(f"{way.name:<28} {median * 1e3:>10.1f} {min(way.times) * 1e3:>9.1f} {median / alone:>14.2f} "
-                  f"{sent:>15}", flush=True)
+                  f"{times_ddp:>6} {sent:>15}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ float32 is used in place, whatever its strides. float16 and bfloat16 are convert
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -70,7 +70,7 @@ def readable(x: Any, what: str) -> np.ndarray:
         if a.dtype != np.float16:
             raise DtypeError(f"{what} is {a.dtype}, expected float32, float16 or bfloat16: convert it first")
         a = a.astype(np.float32)
-    return a if strides(a) else a.copy()
+    return a if is_whole(a) else a.copy()
 
 
 def writable(x: Any, what: str) -> np.ndarray:
@@ -78,7 +78,7 @@ def writable(x: Any, what: str) -> np.ndarray:
     a = as_numpy(x, what)
     if a.dtype != np.float32 or (is_torch(x) and str(x.dtype) != "torch.float32"):
         raise DtypeError(f"{what} is {x.dtype if is_torch(x) else a.dtype}, expected float32, as it is written to")
-    if not strides(a):
+    if not is_whole(a):
         raise ShapeError(f"{what} of shape {a.shape} has strides of {a.strides} bytes, expected multiples of "
                          f"{a.itemsize}, as it is written to in place")
     if not a.flags.writeable:
@@ -91,11 +91,13 @@ def doubles(values: Sequence[float]) -> Any:
     return (ctypes.c_double * max(len(values), 1))(*values)
 
 
-def strides(a: np.ndarray) -> Optional[Any]:
-    """The strides in elements, as a C array; None if they are no whole numbers of elements."""
-    if any(s % a.itemsize for s in a.strides):
-        return None
-    return doubles([s // a.itemsize for s in a.strides])
+def is_whole(a: np.ndarray) -> bool:
+    """Are the strides whole numbers of elements?"""
+    size = a.itemsize
+    for s in a.strides:
+        if s % size:
+            return False
+    return True
 
 
 class Wrapped:
@@ -106,12 +108,35 @@ class Wrapped:
     def __init__(self, a: np.ndarray, dtype: int = functions.F32) -> None:
         if a.ndim > functions.MAX_DIM:
             raise ShapeError(f"an array of {a.ndim} dimensions, at most {functions.MAX_DIM} are possible")
-        self.array, self.pointer = a, functions.TensorP()
-        library().tensor_wrap(dtype, a.ndim, doubles(a.shape), strides(a), a.ctypes.data, ctypes.byref(self.pointer))
+        self.array: Optional[np.ndarray] = a
+        self.pointer = functions.TensorP()
+        strides = doubles([s // a.itemsize for s in a.strides])
+        library().tensor_wrap(dtype, a.ndim, doubles(a.shape), strides, a.ctypes.data, ctypes.byref(self.pointer))
 
     def __del__(self) -> None:
         if self.pointer:
             library().c.atomo_tensor_free(self.pointer)
+
+
+class Kept:
+    """C tensors of arrays that come back from step to step, at most MOST of them. A C tensor says only where the
+    elements are, so one serves every array of its address, shape and strides. For one thread at a time."""
+
+    MOST = 1024
+
+    def __init__(self) -> None:
+        self.by_place: Dict[Tuple[Any, ...], Wrapped] = {}
+
+    def of(self, a: np.ndarray) -> Wrapped:
+        """The C tensor of a float32 array. The caller keeps the array while it is used."""
+        place = (a.ctypes.data, a.shape, a.strides)
+        found = self.by_place.get(place)
+        if found is None:
+            if len(self.by_place) >= self.MOST:
+                self.by_place.clear()
+            found = self.by_place[place] = Wrapped(a)
+            found.array = None
+        return found
 
 
 def take(pointer: Any) -> np.ndarray:

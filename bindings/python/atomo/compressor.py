@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from . import arrays, functions, spec as specs
-from .arrays import Wrapped, bytes_of, doubles, readable, whole, writable
+from .arrays import Kept, Wrapped, bytes_of, doubles, readable, whole, writable
 from .errors import ArgumentError, AtomoError, FormatError, ShapeError
 from .loader import library
 
@@ -69,7 +69,7 @@ class Compressor:
         self.lock = threading.RLock()
         self.shapes: Dict[int, Tuple[int, ...]] = {}
         self.pending: Dict[int, List[Tuple[Callable[..., int], np.ndarray]]] = {}
-        self.scratch = np.empty(0, np.uint8)
+        self.scratch, self.kept = np.empty(0, np.uint8), Kept()
 
     def __del__(self) -> None:
         if getattr(self, "handle", None) and self.process == os.getpid():
@@ -150,12 +150,16 @@ class Compressor:
         return self.encode_list([g], [tensor], step, rank, room=arrays.writable_bytes(out, f"{self.name}: out"))[0].data
 
     def encode_step(self, grads: Sequence[Any], *, step: int = 0, rank: int = 0,
-                    names: Optional[Sequence[str]] = None) -> List[bytes]:
+                    names: Optional[Sequence[str]] = None, out: Any = None) -> List[Any]:
         """Encodes all gradients of a step under one budget, with one price for all; returns a message for each.
-        Gradient k of the list (from 0) is tensor k + 1."""
+        Gradient k of the list (from 0) is tensor k + 1. out: contiguous uint8 memory of at least wire_max() elements to
+        write the messages to, one after the other; memoryviews of it are returned then, else bytes."""
+        tensors = list(range(1, len(grads) + 1))
+        if out is not None:
+            room = arrays.writable_bytes(out, f"{self.name}: out")
+            return [message.data for message in self.encode_list(list(grads), tensors, step, rank, names, room)]
         with self.lock:
-            messages = self.encode_list(list(grads), list(range(1, len(grads) + 1)), step, rank, names)
-            return [message.tobytes() for message in messages]
+            return [message.tobytes() for message in self.encode_list(list(grads), tensors, step, rank, names)]
 
     def encode_list(self, grads: List[Any], tensors: List[int], step: int, rank: int,
                     names: Optional[Sequence[str]] = None, room: Optional[np.ndarray] = None) -> List[np.ndarray]:
@@ -164,14 +168,14 @@ class Compressor:
         step, rank = self.key(step, rank)
         if names is not None and len(names) != len(grads):
             raise ArgumentError(f"{self.name}: {len(names)} names for {len(grads)} gradients")
-        wrapped = []
+        held = []
         for k, (g, tensor) in enumerate(zip(grads, tensors)):
             label = names[k] if names else None
-            a = readable(g, f"{self.name}: gradient {label or tensor}")
-            self.plan(tensor, a.shape, label)
-            wrapped.append(Wrapped(a))
+            held.append(readable(g, f"{self.name}: gradient {label or tensor}"))
+            self.plan(tensor, held[-1].shape, label)
         n, lengths = len(tensors), doubles([0] * len(tensors))
         with self.lock:
+            wrapped = [self.kept.of(a) for a in held]
             room = self.room(int(sum(self.wire_max(tensor) for tensor in tensors))) if room is None else room
             self.lib.codec_encode(self.handle, n, (ctypes.c_int32 * max(n, 1))(*tensors),
                                   (functions.TensorP * max(n, 1))(*(w.pointer for w in wrapped)), step, rank,
@@ -240,14 +244,14 @@ class Compressor:
         self.same_process()
         step, rank = self.key(step, rank, -1)
         data, used = bytes_of(message, f"{self.name}: message"), ctypes.c_double()
-        target = Wrapped(writable(acc, f"{self.name}: acc"))
-        self.lib.codec_length_of(data.ctypes.data, data.size, ctypes.byref(used))
+        target, place = writable(acc, f"{self.name}: acc"), data.ctypes.data
+        self.lib.codec_length_of(place, data.size, ctypes.byref(used))
         if used.value < data.size:
             raise FormatError(f"{self.name}: {data.size - used.value:.0f} bytes follow the message of {used.value:.0f} "
                               "bytes")
         with self.lock:
-            self.lib.codec_decode_add(self.handle, tensor, step, rank, data.ctypes.data, data.size, scale,
-                                      target.pointer, ctypes.byref(used))
+            self.lib.codec_decode_add(self.handle, tensor, step, rank, place, data.size, scale,
+                                      self.kept.of(target).pointer, ctypes.byref(used))
         return acc
 
     def finish(self, acc: Any, scale: float, tensor: int = 1) -> Any:
@@ -271,6 +275,7 @@ class Compressor:
                         first: int = 0) -> List[int]:
         """average, for a C tensor that the caller keeps. messages: addresses, and the bytes that may be read there."""
         used, scale, lengths = ctypes.c_double(), 1 / len(messages), []
+        assert target.array is not None
         target.array.fill(0)
         with self.lock:
             if len(messages) > 1:

@@ -79,6 +79,28 @@ class Arrays(Case):
         with self.refuses(atomo.ArgumentError, "out is read-only"):
             c.encode(G, step=1, out=want)
 
+    def test_encode_step_into_given_memory(self):
+        one, two = atomo.Compressor("taps:ratio=8"), atomo.Compressor("taps:ratio=8")
+        want = one.encode_step([G, G[:8]], step=2)
+        room = bytearray(one.wire_max())
+        found = two.encode_step([G, G[:8]], step=2, out=room)
+        self.assertEqual([bytes(m) for m in found], want)
+        self.assertEqual(bytes(room[:len(want[0])]), want[0])
+        with self.refuses(atomo.ArgumentError, "100 bytes are left in out"):
+            two.encode_step([G, G[:8]], out=bytearray(100))
+
+    def test_arrays_that_come_and_go(self):
+        """C tensors are kept by address: other arrays there, of other shapes and strides, and more than are kept."""
+        from atomo import arrays
+        c, room = atomo.Compressor("none"), np.zeros(4 * 1152, "f")
+        for k in range(arrays.Kept.MOST + 20):
+            a = room[k % 8:k % 8 + 1152].reshape(G.shape if k % 2 else (8, 144))[::1 if k % 3 else -1]
+            a[:] = RANDOM.standard_normal(a.shape)
+            back = np.zeros_like(a)
+            c.decode_add(c.encode(a, step=k), 1, back)
+            np.testing.assert_array_equal(back, a)
+        self.assertLessEqual(len(c.kept.by_place), arrays.Kept.MOST)
+
     def test_messages_in_any_memory(self):
         c = atomo.Compressor("taps:ratio=8")
         m = c.encode(G)

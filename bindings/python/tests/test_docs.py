@@ -77,7 +77,42 @@ class Documents(Case):
                             "--steps", 1, "--rounds", 1, "--compress", "taps:ratio=64")
         self.assertEqual(code, 0, out)
         for way in ("no exchange", "ddp", "fp16 hook", "powersgd hook, rank 2", "atomo taps:ratio=64"):
-            self.assertRegex(out, way + r" +\d+\.\d +\d+\.\d +\d+\.\d\d")
+            self.assertRegex(out, way + r" +\d+\.\d +\d+\.\d +\d+\.\d\d +\d+\.\d\d")
+        code, out = program(sys.executable, "examples/pytorch/bench_ddp.py", "--hooks", "ddp fp61")
+        self.assertEqual(code, 2)
+        self.assertIn("'fp61', expected names of ddp, fp16, powersgd", out)
+
+    @unittest.skipUnless(shutil.which("tc") and os.geteuid() == 0, "networks need root and tc (Debian: iproute2)")
+    def test_bench_network(self):
+        code, out = program("sh", "examples/pytorch/bench_network.sh", "--hosts", 2, "--rates", "1gbit", "--",
+                            "--model", "resnet20", "--batch", 2, "--steps", 1, "--rounds", 1, "--hooks", "ddp")
+        if code == 77:
+            self.skipTest(out.strip())
+        self.assertEqual(code, 0, out)
+        for way in ("no exchange", "ddp", "atomo auto:ratio=64"):
+            self.assertRegex(out, "1gbit +" + way + r" +\d+\.\d")
+
+    def test_bench_codec(self):
+        code, out = program(sys.executable, "examples/pytorch/bench_codec.py", "--elements", 2000, "--rounds", 1,
+                            "--compress", "bf16")
+        self.assertEqual(code, 0, out)
+        self.assertRegex(out, r"bf16 +\d+\.\d+ +\d+\.\d+ +\d+\.\d\d +\d+\.\d+ +\d+\.\d+ +\d+\.\d\d")
+
+    def test_accuracy(self):
+        """A stand-in for Python prints an accuracy made of its options."""
+        with tempfile.TemporaryDirectory() as folder:
+            fake = pathlib.Path(folder) / "python"
+            fake.write_text('#!/bin/sh\ncase "$*" in *"--compress none"*) a=6 ;; *) a=5 ;; esac\n'
+                            'case "$*" in *"--seed 9"*) exit 3 ;; *"--seed 3"*"--epochs 2"*) b=0 ;; *) b=2 ;; esac\n'
+                            'echo "epoch 1: test accuracy 0.1"; echo "final test accuracy 0.${a}${b}00"\n')
+            fake.chmod(0o755)
+            words = ("sh", "examples/pytorch/accuracy.sh", "--compress", "taps:ratio=64")
+            code, out = program(*words, "--seeds", "3 4", "--", "--epochs", 2, PYTHON=str(fake))
+            self.assertEqual(code, 0, out)
+            self.assertRegex(out, r"pytorch +none +0\.6000 0\.6200  0\.6100")
+            self.assertRegex(out, r"pytorch +taps:ratio=64 +0\.5000 0\.5200  0\.5100")
+            self.assertEqual(program(*words, "--seeds", "9", PYTHON=str(fake))[0], 1)
+            self.assertEqual(program(*words, "--seed", "9", PYTHON=str(fake))[0], 2)
 
     def test_unknown_option(self):
         code, out = program(sys.executable, "examples/pytorch/train_cifar.py", "--epoch", 3)
