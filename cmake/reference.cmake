@@ -18,10 +18,11 @@ add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/reference.stamp
   COMMAND ${CMAKE_COMMAND} -E make_directory ${reference} ${manual}
   COMMAND atomo-lua -E -e "local files = require 'atomo.tools.reference' (require 'atomo', '${reference}')${html}"
   COMMAND atomo-lua -E -e "require 'atomo.tools.manual' ('$<TARGET_FILE:atomo-lua>', '${manual}')"
+  COMMAND sh -c "gzip -9nkf \"$1\"/*.1" sh ${manual}
   COMMAND ${CMAKE_COMMAND} -E touch ${PROJECT_BINARY_DIR}/reference.stamp
   DEPENDS atomo-lua ${sources} ${scripts} COMMENT "Writing the reference and the manual pages" VERBATIM)
 add_custom_target(reference ${all} DEPENDS ${PROJECT_BINARY_DIR}/reference.stamp)
 install(DIRECTORY ${reference} DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/atomo-lua COMPONENT lua
   OPTIONAL FILES_MATCHING PATTERN "*.md" PATTERN "*.html")
 install(DIRECTORY ${manual}/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT lua
-  OPTIONAL FILES_MATCHING PATTERN "*.1")
+  OPTIONAL FILES_MATCHING PATTERN "*.1.gz")

@@ -33,7 +33,7 @@ expect "the host program runs a script" "sum 54 models word" "$prefix/bin/atomo-
 expect "from the folder /" "sum 54" cat "$room/root-out"
 mkdir -p "$room/bin" && ln -s "$prefix/bin/atomo-lua" "$room/bin/atomo-lua"
 expect "through a symbolic link on PATH" "sum 54" env PATH="$room/bin:$PATH" atomo-lua hello.lua
-expect "the manual page" "runs Lua scripts" cat "$prefix/share/man/man1/atomo-lua.1"
+expect "the manual page" "runs Lua scripts" gzip -dc "$prefix/share/man/man1/atomo-lua.1.gz"
 expect "the reference" "F.conv2d(x, w, b, opts)" cat "$prefix/share/doc/atomo-lua/reference/functional.md"
 expect "an installed script" "--compress" "$prefix/bin/atomo-lua" "$prefix/share/atomo/scripts/train_cifar.lua" --help
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import atomo
-from atomo.torch.coder import Bucket, Coder
+from atomo.torch.coder import Bucket, Coder, text_packet
 from atomo.torch.layout import Layout, gradient_view, is_dense
 from atomo.torch.packet import Packet, PlannedLength, read_heads
 from tests import models
@@ -52,7 +52,7 @@ class Layouts(Case):
             self.assertEqual(view.stride(), model.conv.weight.stride())
             seen = p.seen(view)
             self.assertEqual(float(seen[5, 1, 2, 3]), float(view[5, 3, 1, 2]))
-            coder = Coder(compressor, 0)
+            coder = Coder(compressor, 0, ["rank 0"])
             self.assertEqual(coder.staged(seen) is seen, channels_last)  # in place, or a copy
             self.assertEqual(seen.data_ptr(), flat.data_ptr())
 
@@ -65,10 +65,11 @@ class Layouts(Case):
             self.assertEqual(layout.parameters[0].coded, small)
             flat = torch.tensor([2.5])
             seen = layout.parameters[0].seen(gradient_view(flat, model.scale))
-            coder, bucket = Coder(compressor, 0), Bucket(0, True, 0, flat, layout.parameters, [seen], None)
-            packet = coder.encode(bucket)
+            coder = Coder(compressor, 0, ["rank 0"])
+            bucket = Bucket(0, True, 0, flat, layout.parameters, [seen], None)
+            packet = coder.encode(bucket, None)
             flat.zero_()
-            coder.decode(bucket, [packet.bytes])
+            self.assertIsNone(coder.decode(bucket, [packet.bytes]))
             self.assertEqual(float(flat), 2.5)
 
     def test_sparse_gradients_are_refused(self):
@@ -86,14 +87,14 @@ class Layouts(Case):
         """A bucket of bfloat16: coded as float32, averages rounded back."""
         model = torch.nn.Linear(64, 32).bfloat16()
         layout, compressor = layout_of(model, "none")
-        coder = Coder(compressor, 0)
+        coder = Coder(compressor, 0, ["rank 0"])
         grads = [torch.randn(p.shape).bfloat16() for p in layout.parameters]
         want = [g.clone() for g in grads]
         bucket = Bucket(0, True, 0, torch.empty(0), layout.parameters, grads, None)
-        packet = coder.encode(bucket)
+        packet = coder.encode(bucket, None)
         for g in grads:
             g.zero_()
-        coder.decode(bucket, [packet.bytes])
+        self.assertIsNone(coder.decode(bucket, [packet.bytes]))
         for g, w in zip(grads, want):
             self.assertTrue(torch.equal(g, w))
 
@@ -120,14 +121,12 @@ class Packets(Case):
             np.testing.assert_array_equal(packet.row(4, 2), [0, 0])
 
     def test_heads(self):
-        coder = Coder(atomo.Compressor("none"), 0)
-        bucket = Bucket(2, True, 7, torch.empty(0), [], [], None)
-        packet = coder.told(bucket, 1, "text")
-        self.assertEqual(read_heads([packet.bytes], 7, 2)[0].length, packet.length)
+        packet, names = text_packet((1, "text"), 7, 2), ["rank 0"]
+        self.assertEqual(read_heads([packet.bytes], 7, 2, names)[0].length, packet.length)
         with self.refuses(atomo.MismatchError, "rank 0 is at bucket 2 of step 7, this process at bucket 2 of step 8"):
-            read_heads([packet.bytes], 8, 2)
+            read_heads([packet.bytes], 8, 2, names)
         with self.refuses(atomo.MismatchError, "rank 0 sent no packet of version"):
-            read_heads([np.zeros(64, np.uint8)], 7, 2)
+            read_heads([np.zeros(64, np.uint8)], 7, 2, names)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ def address(a: np.ndarray) -> int:
 
 
 class Coder:
-    """Encodes and decodes with one compressor. rank: of the random streams. names: of all
-    ranks, for error texts. stage: memory for gradients that are not
-    contiguous float32. rooms: memory for the packets of each bucket, by the numbers of its tensors."""
+    """Encodes and decodes with one compressor. rank: of the random streams. names: of all ranks, for error texts.
+    stage: memory for gradients that are not contiguous float32. rooms: memory for the packets of each bucket, by the
+    numbers of its tensors."""
 
     def __init__(self, compressor: Compressor, rank: int, names: Sequence[str]) -> None:
         self.compressor, self.rank, self.names = compressor, rank, names
