@@ -1,6 +1,7 @@
 --- The options of all scripts, for completion and manual pages: what each passes to cli.parse.
 local cli = require "atomo.tools.cli"
 local probe = require "atomo.tools.doctor.probe"
+local scripts_folder = require "atomo.tools.scripts_folder"
 
 --- Runs fn until it calls cli.parse; returns the declaration passed to it, or nil and the reason if fn fails before.
 local function declaration_of(fn)
@@ -12,14 +13,6 @@ local function declaration_of(fn)
   local ok, problem = pcall(fn)
   cli.parse = parse
   return found.spec, not ok and problem ~= found and problem or nil
-end
-
---- Returns the folder of the scripts beside these modules, in the source tree or installed; nil if there is none.
-local function scripts_folder()
-  local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-  for _, folder in ipairs {here .. "/../../../scripts", here .. "/../../../../atomo/scripts"} do
-    if probe.read(folder .. "/train_cifar.lua") then return folder end
-  end
 end
 
 --- Returns {name=, spec=} of each command and script that declares options by cli.parse.

@@ -3,6 +3,7 @@
 --   build/atomo-lua -e 'require "atomo.tools.manual" (arg[0], "FOLDER")'
 local cli_help = require "atomo.tools.cli_help"
 local declarations = require "atomo.tools.declarations"
+local files = require "atomo.core.files"
 local probe = require "atomo.tools.doctor.probe"
 local version = require("atomo.core.version").versions().atomo
 
@@ -76,12 +77,6 @@ local function main_page(help, others)
   return table.concat(parts)
 end
 
-local function write(path, text)
-  local file = assert(io.open(path, "w"))
-  assert(file:write(text))
-  assert(file:close())
-end
-
 --- Writes the pages; returns their names, "atomo-lua" first.
 ---@param program string  path of atomo-lua
 ---@param folder string   an existing folder
@@ -93,12 +88,12 @@ return function(program, folder)
     if script ~= "check_house" then
       local name = "atomo-lua-" .. (script or entry.name)
       local command = "atomo-lua " .. (script and "scripts/" .. entry.name or entry.name)
-      write(("%s/%s.1"):format(folder, name), page_of(name, entry.spec, command))
+      files.save("manual", ("%s/%s.1"):format(folder, name), page_of(name, entry.spec, command))
       list[#list + 1] = name
     end
   end
   local help = probe.run(probe.quote(program) .. " --help")
-  write(folder .. "/atomo-lua.1", main_page(help, list))
+  files.save("manual", folder .. "/atomo-lua.1", main_page(help, list))
   table.insert(list, 1, "atomo-lua")
   return list
 end

@@ -1,6 +1,7 @@
 --- `atomo-lua new KIND NAME`: copies a file of scripts/templates to NAME.lua, in which NAME stands for the new name.
 local files = require "atomo.core.files"
 local probe = require "atomo.tools.doctor.probe"
+local scripts_folder = require "atomo.tools.scripts_folder"
 local suggest = require "atomo.core.suggest"
 
 local KINDS = {"basis", "model", "train"}
@@ -19,15 +20,6 @@ local USAGE = "usage: atomo-lua new train|basis|model NAME\n" ..
   "  model NAME   a network for train_cifar.lua --model NAME.lua\n" ..
   "Writes NAME.lua into this folder; a file that is there stays as it is.\n"
 
---- Returns the folder of the scripts beside these modules, in the source tree or installed.
-local function scripts_folder()
-  local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-  for _, folder in ipairs {here .. "/../../../scripts", here .. "/../../../../atomo/scripts"} do
-    if probe.read(folder .. "/templates/train.lua") then return folder end
-  end
-  error("atomo-lua new: there is no folder of templates beside " .. here, 0)
-end
-
 local function wrong(text)
   io.stderr:write("atomo-lua new: ", text, "\n", USAGE)
   return 2
@@ -42,7 +34,7 @@ local function plain_path(folder) return (probe.run("cd " .. probe.quote(folder)
 return function(args)
   local kind, name, more = args[1], args[2], args[3]
   if kind == "--help" then
-    files.say(USAGE:gsub("\n$", "") .. "")
+    files.put(USAGE)
     return 0
   end
   if not kind then return wrong "the kind is missing" end
@@ -56,16 +48,13 @@ return function(args)
     return wrong(("NAME is '%s', expected a letter and then letters, digits and _"):format(name))
   end
   local path, folder = name .. ".lua", scripts_folder()
-  if io.open(path) then
+  if not folder then error("atomo-lua new: its templates are not installed", 0) end
+  if probe.read(path) then
     io.stderr:write(("atomo-lua new: %s is there already; choose another name, or move it away\n"):format(path))
     return 1
   end
   local text = probe.read(("%s/templates/%s.lua"):format(folder, kind)):gsub("%f[%w_]NAME%f[^%w_]", name)
-  local file, why = io.open(path, "w")
-  if not file or not file:write(text) or not file:close() then
-    io.stderr:write(("atomo-lua new: cannot write %s: %s\n"):format(path, why or "the disk is full"))
-    return 1
-  end
+  files.save("atomo-lua new", path, text)
   files.say(("%s is written. Next:"):format(path))
   local scripts = plain_path(folder)
   for _, line in ipairs(NEXT[kind]) do

@@ -1,4 +1,4 @@
--- A loop of one's own: before the first step of a plan, the exchange compares the parameters of the gradients that are
+-- A user-defined loop: before the first step of a plan, the exchange compares the parameters of the gradients that are
 -- pushed. Replicas that start apart would stay apart, since every rank applies the same averages.
 local atomo = require "atomo"
 local nn, world = atomo.nn, atomo.mpi.world
@@ -9,7 +9,7 @@ local function layer(apart)
   return nn.Linear(6, 4)
 end
 
---- Takes a step of one's own.
+--- Takes a step without atomo.train.
 local function step(ex, model, optimizer)
   if optimizer then optimizer:zero_grad() end
   model(atomo.ones(3, 6)):square():sum():backward()
@@ -53,12 +53,17 @@ describe("a user-defined loop whose ranks start with different parameters", func
     assert.matches("before step 1", why)
   end)
 
-  it("trains with checked = false", function() step(atomo.exchange {checked = false}, layer(true)) end)
+  it("is not told so with checked = false, and the replicas stay apart", function()
+    local model, ex = layer(true), atomo.exchange {checked = false}
+    step(ex, model, atomo.optim.sgd {params = model:parameters(), lr = 0.1})
+    assert.is_false(pcall(atomo.exchange({}).check_replicas, ex, model, "model"))
+  end)
 
   it("is not reported for gradients whose parameter is unknown on a rank", function()
     local model, ex = layer(true), atomo.exchange {}
     model(atomo.ones(3, 6)):square():sum():backward()
     for i, p in ipairs(model:parameters()) do ex:push(i, world.rank == 0 and p.grad:clone() or p.grad) end
     ex:finish()
+    assert.equal(1, ex.step)
   end)
 end)

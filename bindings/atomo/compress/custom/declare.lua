@@ -92,12 +92,12 @@ local function check_table(what, name, t, wanted, optional)
 end
 
 --- Registers a scripted compressor. Its make() receives `inner` (Compressor.inner), which opens an adapter's C codec.
-local function register(name, t, options, make_lanes)
+local function register(name, t, options, make_adapters)
   local entry = {name = name, summary = t.summary or "written in Lua", source = t.source or "Lua", unbiased = true,
     options = options}
   function entry.make(text, values, key, inner)
     local parts, label = split(entry, values)
-    return custom({name = name, text = text, seed = key.seed, ef = parts.ef}, make_lanes(inner, parts, label, key))
+    return custom({name = name, text = text, seed = key.seed, ef = parts.ef}, make_adapters(inner, parts, label, key))
   end
   spec.register(entry)
 end

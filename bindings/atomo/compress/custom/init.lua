@@ -138,7 +138,7 @@ end
 --- Encodes gradients adapter by adapter. write(codec, tensors) makes the codec write its messages; it returns a
 --- function j -> pointer and length of message j, and the bytes of all. Returns the messages to be sent in dense form,
 --- {[j] = string}. key: {step=, rank=}.
-local function encode_lanes(self, grads, ids, key, write)
+local function encode_parts(self, grads, ids, key, write)
   local dense = {}
   if not self.streaming then drop_kept(self) end -- of an encode that has failed
   T.scope(function()
@@ -178,7 +178,7 @@ local function encode_list(self, grads, ids, key, encode)
   local parts = {}
   for j, g in ipairs(grads) do plan(self, ids[j], g:shape(), nil) parts[j] = {} end
   self.last = ids
-  local dense = encode_lanes(self, grads, ids, key, function(codec, coded)
+  local dense = encode_parts(self, grads, ids, key, function(codec, coded)
     local messages, bytes = encode(codec, coded), 0
     for j, m in ipairs(messages) do
       table.insert(parts[j], m)
@@ -235,7 +235,7 @@ function Custom:encode_step(grads, opts)
   local key = {step = opts.step, rank = opts.rank or 0}
   schedule.apply(self, opts.step)
   self.last = numbers(#grads)
-  local dense = encode_lanes(self, grads, self.last, key, function(codec, coded)
+  local dense = encode_parts(self, grads, self.last, key, function(codec, coded)
     local free = out:narrow(1, total + 1, out:numel() - total)
     local bytes = codec:encode_step(coded, {step = opts.step, rank = opts.rank, out = free})
     local base, starts = ffi.cast("uint8_t *", out.h.data) + total, {0}
@@ -257,7 +257,7 @@ end
 function Custom:push(i, g, out, offset)
   local total = 0
   self.last[#self.last + 1] = i
-  local dense = encode_lanes(self, {g}, {i}, self.streaming or {step = 0, rank = 0}, function(codec, coded)
+  local dense = encode_parts(self, {g}, {i}, self.streaming or {step = 0, rank = 0}, function(codec, coded)
     local data, start = ffi.cast("uint8_t *", out.h.data), offset + total
     local bytes = codec:push(i, coded[1], out, start)
     total = total + bytes

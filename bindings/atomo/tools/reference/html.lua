@@ -1,4 +1,7 @@
 --- Converts the Markdown pages of a folder to HTML by cmark or pandoc (programs of the system).
+local output = require "atomo.core.files"
+local quote = require("atomo.core.shell_words").quote
+
 local HEAD = [[
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>atomo-lua: %s</title><style>
@@ -8,8 +11,6 @@ h3 { margin-top: 2rem; border-top: 1px solid #ddd; padding-top: .6rem }
 </style></head><body>
 <p><a href="index.html">Reference of atomo-lua</a></p>
 ]]
-
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
 --- Writes FOLDER/NAME.html beside each FOLDER/NAME.md.
 ---@param folder string
@@ -23,8 +24,7 @@ return function(folder, files, program)
     local body = pipe:read "*a"
     pipe:close()
     if body == "" then error(("reference: %s wrote nothing for %s.md"):format(program, path), 0) end
-    local file = assert(io.open(path .. ".html", "w"))
-    file:write(HEAD:format(name), (body:gsub('href="([%w_]+)%.md"', 'href="%1.html"')), "</body></html>\n")
-    file:close()
+    body = body:gsub('href="([%w_]+)%.md"', 'href="%1.html"')
+    output.save("reference", path .. ".html", HEAD:format(name) .. body .. "</body></html>\n")
   end
 end

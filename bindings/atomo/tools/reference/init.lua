@@ -1,6 +1,7 @@
 --- Writes the reference as Markdown pages from the annotations in the source: every public name with its arguments,
 -- results and an example that a spec has run.
 --   build/atomo-lua -e 'require "atomo.tools.reference" (require "atomo", "FOLDER")'
+local output = require "atomo.core.files"
 local examples = require "atomo.tools.reference.examples"
 local names = require "atomo.tools.reference.names"
 
@@ -57,12 +58,6 @@ local function page_text(page)
   return table.concat(parts, "\n")
 end
 
-local function write(path, text)
-  local file = assert(io.open(path, "w"))
-  assert(file:write(text))
-  assert(file:close())
-end
-
 --- Writes index.md and a page for each module and class; returns the list of the pages' names.
 ---@param atomo table   the module
 ---@param folder string an existing folder
@@ -73,10 +68,10 @@ return function(atomo, folder)
     "`tostring` gives. Misuse raises an error that names the argument, what came and what was expected.\n"}
   local files = {"index"}
   for _, page in ipairs(names.pages(atomo)) do
-    write(("%s/%s.md"):format(folder, page.file), page_text(page))
+    output.save("reference", ("%s/%s.md"):format(folder, page.file), page_text(page))
     index[#index + 1] = ("- [%s](%s.md): %d names"):format(page.title, page.file, #page.entries)
     files[#files + 1] = page.file
   end
-  write(folder .. "/index.md", table.concat(index, "\n") .. "\n")
+  output.save("reference", folder .. "/index.md", table.concat(index, "\n") .. "\n")
   return files
 end

@@ -1,5 +1,6 @@
 --- The public names of atomo at run time, by page of the reference: name, value, and the annotations of its source.
 local pages = require "atomo.tools.reference.pages"
+local quote = require("atomo.core.shell_words").quote
 local source = require "atomo.tools.reference.source"
 
 local M = {}
@@ -25,7 +26,7 @@ local function files_of(rooms)
   local root = debug.getinfo(1, "S").source:match "^@(.*)/tools/reference/[^/]*$"
   local list = {}
   for room in rooms:gmatch "%S+" do
-    local pipe = io.popen(("find -L '%s/%s' -name '*.lua' | LC_ALL=C sort"):format(root, room))
+    local pipe = io.popen(("find -L %s -name '*.lua' | LC_ALL=C sort"):format(quote(root .. "/" .. room)))
     for path in pipe:lines() do list[#list + 1] = path end
     pipe:close()
   end
