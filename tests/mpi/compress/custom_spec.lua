@@ -1,35 +1,44 @@
 -- Scripted compressors in an exchange: averages are bit-identical on all ranks and close to the dense one.
 local atomo = require "atomo"
 local world = atomo.mpi.world
+local declare_int8 = require "support.int8"
 local root = require "support.root"
 
 for _, name in ipairs {"haar", "head_tail", "past_directions"} do
   dofile(root .. "scripts/atoms/" .. name .. ".lua")
 end
 
+--- Averages three gradients in three steps by ex and by a dense exchange; calls compare(average, dense average).
+local function average_beside_dense(ex, compare)
+  local dense = atomo.exchange {}
+  for step = 1, 3 do
+    atomo.manual_seed(100 * step + world.rank)
+    local a, b = {}, {}
+    for i, shape in ipairs {{8, 3, 3, 4}, {5}, {12, 30}} do
+      a[i] = atomo.randn(shape)
+      b[i] = a[i]:clone()
+    end
+    for i = 3, 1, -1 do
+      ex:push(i, a[i])
+      dense:push(i, b[i])
+    end
+    ex:finish()
+    dense:finish()
+    for i = 1, 3 do
+      ex:check_replicas(a[i], "gradient " .. i)
+      compare(a[i], b[i])
+    end
+  end
+end
+
 describe("a compressor in Lua", function()
   for _, spec in ipairs {"haar_lua:ratio=0.1", "head_tail:ratio=0.1", "haar_lua:ratio=8",
     "head_tail:ratio=8,ef=true"} do
     it(spec .. " averages over the ranks", function()
-      local ex, dense = atomo.exchange {compress = spec, min_size = 10}, atomo.exchange {}
-      for step = 1, 3 do
-        atomo.manual_seed(100 * step + world.rank)
-        local a, b = {}, {}
-        for i, shape in ipairs {{8, 3, 3, 4}, {5}, {12, 30}} do
-          a[i] = atomo.randn(shape)
-          b[i] = a[i]:clone()
-        end
-        for i = 3, 1, -1 do
-          ex:push(i, a[i])
-          dense:push(i, b[i])
-        end
-        ex:finish()
-        dense:finish()
-        for i = 1, 3 do
-          ex:check_replicas(a[i], "gradient " .. i)
-          if spec:find "0.1" then assert.is_true((a[i] - b[i]):norm_value(math.huge) < 1e-5) end
-        end
-      end
+      local ex = atomo.exchange {compress = spec, min_size = 10}
+      average_beside_dense(ex, function(a, b)
+        if spec:find "0.1" then assert.is_true((a - b):norm_value(math.huge) < 1e-5) end
+      end)
       assert.is_true(ex:stats().variance >= 0)
     end)
   end
@@ -86,14 +95,7 @@ describe("the state of a decomposition", function()
 end)
 
 describe("a free compressor", function()
-  atomo.codec("int8", {
-    unbiased = true,
-    encode = function(g, _, info)
-      local scale = math.max(g:norm_value(math.huge), 1e-30) / 127
-      return {scale, ((g / scale + info.rand(g:shape())):floor() + 128):to "u8"}
-    end,
-    decode = function(parts) return (parts[2]:float() - 128) * parts[1] end,
-  })
+  declare_int8 "int8"
 
   for _, options in ipairs {{"allgather"}, {"sharded"}, {"ps"}, {"ps", "compress"}, {"hierarchical"}} do
     for _, spec in ipairs {"int8", "int8:ef=true"} do
@@ -101,25 +103,9 @@ describe("a free compressor", function()
         if options[1] == "ps" and world.size == 1 then return pending "ps wants two ranks" end
         local ex = atomo.exchange {compress = spec, min_size = 10, topology = options[1], downlink = options[2],
           inter_node = options[1] == "hierarchical" and "allgather" or nil}
-        local dense = atomo.exchange {}
-        for step = 1, 3 do
-          atomo.manual_seed(100 * step + world.rank)
-          local a, b = {}, {}
-          for i, shape in ipairs {{8, 3, 3, 4}, {5}, {12, 30}} do
-            a[i] = atomo.randn(shape)
-            b[i] = a[i]:clone()
-          end
-          for i = 3, 1, -1 do
-            ex:push(i, a[i])
-            dense:push(i, b[i])
-          end
-          ex:finish()
-          dense:finish()
-          for i = 1, 3 do
-            ex:check_replicas(a[i], "gradient " .. i)
-            assert.is_true((a[i] - b[i]):norm_value(2) < 0.03 * b[i]:norm_value(2))
-          end
-        end
+        average_beside_dense(ex, function(a, b)
+          assert.is_true((a - b):norm_value(2) < 0.03 * b:norm_value(2))
+        end)
       end)
     end
   end

@@ -1,21 +1,8 @@
 -- atomo.codec: free compressors in Lua. Their messages, figures, claims, error feedback and states.
 local atomo = require "atomo"
 local f = require "atomo.ffi"
+local declare = require "support.int8"
 local fails = require("support.codec").fails
-
---- Rounds entries stochastically to 127 levels of each sign. more: fields that replace or add to those.
-local function declare(name, more)
-  local t = {
-    unbiased = true,
-    encode = function(g, _, info)
-      local scale = math.max(g:norm_value(math.huge), 1e-30) / 127
-      return {scale, ((g / scale + info.rand(g:shape())):floor() + 128):to "u8"}
-    end,
-    decode = function(parts) return (parts[2]:float() - 128) * parts[1] end,
-  }
-  for key, value in pairs(more or {}) do t[key] = value end
-  atomo.codec(name, t)
-end
 
 declare "int8"
 atomo.codec("top_one", {
