@@ -33,10 +33,11 @@ ATOMO_API int atomo_requests_stopped(void);   /* that code after atomo_requests_
 ATOMO_API void atomo_await_readers(double seconds);
 /* _tell: tells the other ranks, by UDP, that this rank ends with an error; said: 1 if it has printed it. _is_told:
  * returns whether another rank ends with an error of the same first line: 2 if such a rank has printed it; 1 if a lower
- * rank has it, which will print it for all; else 0. With one rank _tell does nothing, and _is_told returns 0. [local]
- */
+ * rank has it, which will print it for all; else 0. _elsewhere: returns 1 if any other rank has told an error, or that
+ * it ends the stalled job; async-signal-safe. With one rank _tell does nothing, and the others return 0. [local] */
 ATOMO_API void atomo_failure_tell(const char *text, int said);
 ATOMO_API int atomo_failure_is_told(const char *text);
+ATOMO_API int atomo_failure_elsewhere(void);
 ATOMO_API double atomo_peak_rss(void); /* the process's largest resident size so far, in bytes */
 
 ATOMO_API double atomo_seedings(void);      /* calls of atomo_manual_seed so far */

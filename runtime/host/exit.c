@@ -106,7 +106,7 @@ void host_last_word(const char *text)
     char step[48] = "";
     if (atomo_noted_step() >= 0) snprintf(step, sizeof step, ", step %.0f", atomo_noted_step());
     fflush(stdout);
-    const enum report report = alone() ? REPORT_LINE : report_of(text);
+    const enum report report = host_is_spoken_for() ? REPORT_NONE : alone() ? REPORT_LINE : report_of(text);
     if (alone())
         fprintf(stderr, "atomo-lua%s: %s\n", step, text);
     else if (report == REPORT_LINE)

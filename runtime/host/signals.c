@@ -23,6 +23,8 @@
 static lua_State *volatile state;  /* NULL: no script runs */
 static volatile sig_atomic_t said; /* a last word has been printed */
 static volatile sig_atomic_t terminated;
+static volatile sig_atomic_t raised;       /* the hook has raised its error */
+static volatile sig_atomic_t to_all_ranks; /* the newest signal came from the launcher, which sends it to all ranks */
 volatile int host_interrupts;
 
 static int term_grace, user_grace; /* milliseconds from SIGTERM, SIGUSR2 to the timer, for a run that saves */
@@ -51,9 +53,12 @@ static void stop_timer(void)
     setitimer(ITIMER_REAL, &none, NULL);
 }
 
+#define TERMINATED "terminated (SIGTERM: the job was cancelled, or another rank failed)"
+
 static void hook(lua_State *L, lua_Debug *ar)
 {
-    const char *what = terminated ? "terminated (SIGTERM)" : "interrupted";
+    const char *what = !terminated ? "interrupted" : to_all_ranks ? TERMINATED : "terminated (SIGTERM)";
+    raised = 1;
     if (lua_getinfo(L, "Sl", ar) && ar->currentline > 0)
         lua_pushfstring(L, "%s:%d: %s", ar->short_src, ar->currentline, what);
     else
@@ -94,24 +99,37 @@ static void on_interrupt(int sig)
     stop_soon(1000);
 }
 
-static void on_terminate(int sig) /* SIGTERM, SIGUSR2 */
+/* Returns whether this rank says that a signal has arrived. Of a signal to all ranks only rank 0 speaks, and nobody if
+ * another rank has said what it ends the job for. */
+static bool speaks(void)
 {
+    if (!to_all_ranks) return true;
+    return strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0 && !atomo_failure_elsewhere();
+}
+
+static void note_sender(const siginfo_t *info)
+{
+    const bool launcher = info->si_pid == getppid() || info->si_pid == 0; /* 0: a process outside this container */
+    to_all_ranks = launcher && strncmp(atomo_mpi_label(), "rank ", 5) == 0;
+}
+
+static void on_terminate(int sig, siginfo_t *info, void *context) /* SIGTERM, SIGUSR2 */
+{
+    (void)context;
     if (terminated) return;
     terminated = 1;
+    note_sender(info);
     if (atomo_requests_note(STOP))
         start_timer(sig == SIGTERM ? term_grace : user_grace);
     else
         stop_soon(500); /* mpirun sends SIGKILL after a second */
 }
 
-static bool speaks(void) /* signals usually reach all ranks, and then only rank 0 prints a last word */
-{
-    return strncmp(atomo_mpi_label(), "rank ", 5) != 0 || strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0;
-}
-
-static void on_save(int sig) /* SIGUSR1 */
+static void on_save(int sig, siginfo_t *info, void *context) /* SIGUSR1 */
 {
     (void)sig;
+    (void)context;
+    note_sender(info);
     if (!atomo_requests_note(SAVE) && speaks()) last_word("SIGUSR1: no training run that saves is under way\n");
 }
 
@@ -120,15 +138,20 @@ static void on_alarm(int sig)
     (void)sig;
     const bool is_saved = atomo_requests_stopped();
     if (!said && !is_saved && (!terminated || speaks()))
-        last_word(terminated
-                      ? "terminated (SIGTERM: the job was cancelled, or another rank failed)\n"
-                      : "interrupted in compiled code or a C call, leaving without a traceback (-joff shows one)\n");
+        last_word(terminated ? TERMINATED "\n"
+                             : "interrupted in compiled code or a C call, leaving without a traceback (-joff shows "
+                               "one)\n");
     _exit(host_signal_code(EXIT_INTERRUPTED));
 }
 
 bool host_was_terminated(void)
 {
     return terminated || atomo_requests_stopped();
+}
+
+bool host_is_spoken_for(void)
+{
+    return raised && terminated && !speaks();
 }
 
 int host_signal_code(int code)
@@ -148,7 +171,7 @@ void host_interrupt_forget(void)
     stop_timer();
     atomo_child_forgive();
     lua_sethook(state, NULL, 0, 0);
-    host_interrupts = said = 0;
+    host_interrupts = said = raised = 0;
 }
 
 void host_signals_script(lua_State *L)
@@ -186,13 +209,13 @@ void host_signals_install(void)
     sigemptyset(&a.sa_mask);
     a.sa_handler = on_interrupt; /* without SA_RESTART: a read of the REPL is interrupted */
     sigaction(SIGINT, &a, NULL);
-    a.sa_handler = on_terminate;
-    sigaction(SIGTERM, &a, NULL);
     a.sa_handler = on_alarm;
     sigaction(SIGALRM, &a, NULL);
-    a.sa_flags = SA_RESTART;
-    a.sa_handler = on_save;
-    sigaction(SIGUSR1, &a, NULL);
-    a.sa_handler = on_terminate;
+    a.sa_flags = SA_SIGINFO;
+    a.sa_sigaction = on_terminate;
+    sigaction(SIGTERM, &a, NULL);
+    a.sa_flags |= SA_RESTART;
     sigaction(SIGUSR2, &a, NULL);
+    a.sa_sigaction = on_save;
+    sigaction(SIGUSR1, &a, NULL);
 }

@@ -13,6 +13,7 @@
 #include "watchdog/watchdog.h"
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,6 +37,8 @@ static struct {
     uint32_t said;      /* checksum of the error that a rank has printed; 0: none */
     int n, own;         /* number of ranks; this rank */
 } dog = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static atomic_bool elsewhere; /* another rank has said that it ends the job */
 
 /* State that only the watchdog thread uses. */
 typedef struct watch {
@@ -104,9 +107,11 @@ static void handle(watch *w, const atomo_packet *p)
             peer->answered = 1;
             peer->state = p->state;
         } else if (p->kind == QUERY_WRITE) {
+            elsewhere = true;
             write_flight(w, "another rank found the job stalled");
             if (!w->ending) w->ending = atomo_time();
         } else if (p->kind == QUERY_FAILED) {
+            elsewhere = true;
             dog.failed[i] = p->state.number;
             if (p->state.ended) dog.said = p->state.number;
         }
@@ -320,6 +325,11 @@ int atomo_failure_is_told(const char *text)
     if (dog.said == own) told = 2;
     pthread_mutex_unlock(&dog.lock);
     return told;
+}
+
+int atomo_failure_elsewhere(void)
+{
+    return elsewhere;
 }
 
 static void stop(void)

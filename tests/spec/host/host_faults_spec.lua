@@ -101,6 +101,35 @@ describe("under mpirun", function()
     end
   end, true)
 
+  spec("an error on one rank is the only one printed, wherever the others are", function()
+    for rank = 0, 2, 2 do
+      for _, others in ipairs {"jit.off() while true do end", "while true do end", "w:barrier()",
+          "jit.off() while true do pcall(function() while true do end end) end"} do
+        local out, code = four(("local w = require('atomo').mpi.world w:barrier() " ..
+          "if w.rank == %d then error 'bad weather' end %s"):format(rank, others))
+        assert.equal(1, code)
+        has(out, ("rank %d of 4 on "):format(rank))
+        assert.equal(1, select(2, out:gsub("bad weather", "")), out)
+        assert.is_nil(out:find("terminated", 1, true), out)
+      end
+    end
+  end, true)
+
+  spec("a job that is cancelled says so once", function()
+    local up = os.tmpname()
+    for _, loop in ipairs {"jit.off() while true do end", "while true do end"} do
+      os.remove(up)
+      local text = ("local w = require('atomo').mpi.world w:barrier() " ..
+        "if w.rank == 0 then io.open(%q, 'w'):close() end %s"):format(up, loop)
+      local path, remove = spawn.file(text)
+      local out, code = spawn.signalled(("mpirun --oversubscribe -n 3 %s %s"):format(spawn.exe, path), up, {"TERM"})
+      remove()
+      assert(code ~= 0)
+      assert.equal(1, select(2, out:gsub("terminated", "")), out)
+    end
+    os.remove(up)
+  end, true)
+
   spec("os.exit(3) on one rank ends all four with 3; output before it is not lost", function()
     local out, code = four [[
       local world = require "atomo".mpi.world
