@@ -8,12 +8,10 @@ local raise = require("atomo.ffi").raise
 local Tensor = T.Tensor
 
 local public = {"requires_grad", "grad"}
--- Fields that the library sets in every step; this test comes first because it is fast.
-local known = {h = true, node = true, requires_grad = true, grad = true, base = true, kept = true, passed = true,
-  guarded = true, shared = true, refs = true, version = true, is_parameter = true, leaf = true}
--- Fields that the library reads, which may be absent.
-local absent = {slot = true, link = true, seen = true, rebased = true, count = true}
-for name in pairs(known) do absent[name] = true end
+-- All fields that the library sets, in every operator: they must not get as far as the search for a near name.
+local known = {h = true, node = true, slot = true, requires_grad = true, grad = true, base = true, link = true,
+  seen = true, rebased = true, count = true, kept = true, passed = true, guarded = true, shared = true, refs = true,
+  version = true, is_parameter = true, leaf = true}
 
 -- What to write for names of PyTorch and NumPy that are not offered.
 local instead = {
@@ -70,7 +68,7 @@ end
 
 -- Called for a name that is neither a field nor a method.
 setmetatable(Tensor, {__index = function(_, key)
-  if absent[key] then return nil end
+  if known[key] then return nil end
   if is_index(key) then
     raise(element(key) .. ": a tensor has no such index; use t:get(i, j, ...) for a number, t:select(dim, i) or " ..
       "t:narrow(dim, start, length) for a part")

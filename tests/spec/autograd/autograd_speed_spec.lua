@@ -16,12 +16,13 @@ describe("autograd under the JIT", function()
     end
     -- The specs that ran before may have filled the trace cache; what is compiled here would then be thrown away.
     jit.flush()
-    local compiled, traces, at = 0, 0, ""
-    local function see(what, _, fn)
-      if what == "start" then at = jutil.funcinfo(fn).source or "" end
+    local compiled, traces, at, loop, inlined = 0, 0, "", false, false
+    local function see(what, _, fn, _, other_trace)
+      if what == "start" then at, loop = jutil.funcinfo(fn).source or "", fn == chain and not other_trace end
       if what == "stop" then
         traces = traces + 1
         if at:find("atomo/autograd/", 1, true) then compiled = compiled + 1 end
+        inlined = inlined or loop
       end
     end
     jit.attach(see, "trace")
@@ -34,6 +35,7 @@ describe("autograd under the JIT", function()
     jit.attach(see)
     atomo.set_num_threads(threads)
     assert.is_true(compiled > 0, "no trace starts in atomo/autograd")
+    assert.is_true(inlined, "the loop over an operator's calls is not compiled")
     assert.is_true(rounds < 60, ("still compiling after %d rounds, %d traces"):format(rounds, traces))
   end)
 end)
