@@ -1,4 +1,5 @@
 --- The public names of atomo at run time, by page of the reference: name, value, and the annotations of its source.
+local own_fields = require "atomo.core.own_fields"
 local pages = require "atomo.tools.reference.pages"
 local quote = require("atomo.core.shell_words").quote
 local source = require "atomo.tools.reference.source"
@@ -31,16 +32,6 @@ local function files_of(rooms)
     pipe:close()
   end
   return list
-end
-
---- Returns name -> value of a module or class: its fields and those that it loads on first use.
-local function fields_of(holder)
-  local all = {}
-  for name, value in next, holder do all[name] = value end
-  for _, names in ipairs(rawget(getmetatable(holder) or {}, "__lazy") or {}) do
-    for name in pairs(names) do all[name] = holder[name] end
-  end
-  return all
 end
 
 local function is_callable(value)
@@ -82,7 +73,7 @@ function M.pages(atomo)
   for _, page in ipairs(list) do
     page.entries = {}
     for _, part in ipairs(page.parts) do
-      local names, fields, paths = {}, fields_of(part.holder), files_of(part.rooms)
+      local names, fields, paths = {}, own_fields(part.holder), files_of(part.rooms)
       for name, value in pairs(fields) do
         local plain = type(name) == "string" and not name:find "^_" and is_callable(value)
         if plain and not internal[part.prefix .. name] then names[#names + 1] = name end
