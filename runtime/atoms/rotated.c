@@ -94,7 +94,7 @@ static float *transform_row(const rotated_state *s, const float *g, int64_t r, c
     const int64_t size = s->shape.taps * s->shape.width;
     float *x = m->x + r * size;
     memcpy(x, g + r * size, sizeof(float) * (size_t)size);
-    atomo__tap_cosines_channel(&s->cosines, size, x, false, m->y);
+    atomo__tap_cosines_channel(&s->cosines, size, x, false, m->row);
     return x;
 }
 
@@ -201,7 +201,7 @@ static void add_inverse(const atomo__plan *plan, const atomo__context *c, float 
     rotated_scratch(&s->shape, c->scratch, &m);
     const int64_t size = s->shape.taps * s->shape.width;
     for (int64_t at = 0; at < plan->n; at += size) {
-        atomo__tap_cosines_channel(&s->cosines, size, m.x + at, true, m.y);
+        atomo__tap_cosines_channel(&s->cosines, size, m.x + at, true, m.row);
         atomo__add_scaled(m.x + at, size, 1, acc + at);
     }
 }

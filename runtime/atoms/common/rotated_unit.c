@@ -168,15 +168,13 @@ static void put_signs(const atomo__unit *u, const atomo__quantiser *q, int64_t m
     atomo__write_gaps(w, gap_order(m, u->size), u->index, m, true);
 }
 
-static bool get_signs(const atomo__unit *u, const atomo__quantiser *q, atomo__reader *r, float *y)
+/* Reads the signs into u->index; returns their number, -1 for what put_signs cannot have written. */
+static int64_t get_signs(const atomo__unit *u, const atomo__quantiser *q, atomo__reader *r)
 {
     const int64_t mean = mean_count(u, q);
     const int64_t m = mean + atomo__unzigzag(atomo__get_exp_golomb(r, count_order(mean)));
-    memset(y, 0, sizeof(float) * (size_t)u->size);
-    if (r->bad || m < 1 || m > u->size) return false;
-    if (atomo__read_gaps(r, gap_order(m, u->size), m, u->size, true, u->index) != m) return false;
-    for (int64_t i = 0; i < m; i++) y[u->index[i] & ~ATOMO__MINUS] = u->index[i] & ATOMO__MINUS ? -1 : 1;
-    return true;
+    if (r->bad || m < 1 || m > u->size) return -1;
+    return atomo__read_gaps(r, gap_order(m, u->size), m, u->size, true, u->index);
 }
 
 /* ---- levels ---- */
@@ -307,7 +305,14 @@ bool atomo__unit_read(const atomo__unit *u, atomo__reader *r, double scale, floa
         memset(y, 0, sizeof(float) * (size_t)u->size);
         return true;
     }
-    if (!(q->levels ? get_levels(u, q, r, y) : get_signs(u, q, r, y))) return false;
-    atomo__rotate_back(y, u->size, &u->stream, u->block, S * scale, (float *)(void *)u->index);
+    float *work = (float *)(void *)u->index;
+    if (q->levels) {
+        if (!get_levels(u, q, r, y)) return false;
+        atomo__rotate_back(y, u->size, &u->stream, u->block, S * scale, work);
+        return true;
+    }
+    const int64_t m = get_signs(u, q, r);
+    if (m < 1) return false;
+    atomo__rotate_back_signs(u->index, m, y, u->size, &u->stream, u->block, S * scale, work);
     return true;
 }

@@ -12,6 +12,7 @@
  * (tests/spec/compress/rotated_spec.lua). It gives the same bits on every CPU.
  */
 #include "atoms/common/rotation.h"
+#include "sampling/sampling.h"
 #include <float.h>
 #include <math.h>
 #include <pthread.h>
@@ -26,9 +27,11 @@ int64_t atomo__rotation_size(int64_t n)
     return (n + unit - 1) / unit * unit;
 }
 
-static uint32_t blocks_of_signs(int64_t size) /* 128 signs each */
+enum { SIGNS = 128 }; /* in a block of the stream */
+
+static uint32_t blocks_of_signs(int64_t size)
 {
-    return (uint32_t)((size + 127) / 128);
+    return (uint32_t)((size + SIGNS - 1) / SIGNS);
 }
 
 /* ---- butterflies ---- */
@@ -43,24 +46,64 @@ typedef int32_t places __attribute__((vector_size(4 * LANES)));
 #define IN_ORDER(v, ...) __builtin_shuffle(v, (places){__VA_ARGS__})
 #endif
 
-/* The levels of butterflies between entries 1, 2, 4 and 8 apart, within vectors of 16. */
-ATOMO_CLONES static void levels_of_lanes(float *x, int64_t n)
+/* The levels of butterflies between lanes 1, 2, 4 and 8 apart. */
+static inline __attribute__((always_inline)) void levels_of_lanes(lanes *x)
 {
+    lanes v = *x;
     const lanes s1 = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
     const lanes s2 = {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
     const lanes s4 = {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
     const lanes s8 = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
-    for (int64_t i = 0; i < n; i += LANES) {
-        lanes v = *(lanes *)(x + i);
-        v = IN_ORDER(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14) + v * s1;
-        v = IN_ORDER(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13) + v * s2;
-        v = IN_ORDER(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11) + v * s4;
-        v = IN_ORDER(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7) + v * s8;
-        *(lanes *)(x + i) = v;
-    }
+    v = IN_ORDER(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14) + v * s1;
+    v = IN_ORDER(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13) + v * s2;
+    v = IN_ORDER(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11) + v * s4;
+    *x = IN_ORDER(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7) + v * s8;
 }
 
-ATOMO_CLONES static void butterfly(float *restrict a, float *restrict b, int64_t n)
+enum { RADIX = 16 }; /* vectors that a pass holds in registers */
+
+#define PAIR(i, j)                                                                                                     \
+    do {                                                                                                               \
+        const lanes u = v[i];                                                                                          \
+        v[i] = u + v[j];                                                                                               \
+        v[j] = u - v[j];                                                                                               \
+    } while (0)
+
+/* Four levels of butterflies between the vectors x + k h, k = 0, ..., 15; `inside`: first those within each vector. */
+static inline __attribute__((always_inline)) void sixteen(float *x, int64_t h, bool inside)
+{
+    lanes v[RADIX];
+    for (int k = 0; k < RADIX; k++) v[k] = *(const lanes *)(x + k * h);
+    if (inside)
+        for (int k = 0; k < RADIX; k++) levels_of_lanes(v + k);
+    for (int k = 0; k < RADIX; k += 2) PAIR(k, k + 1);
+    for (int k = 0; k < RADIX; k += 4)
+        for (int l = k; l < k + 2; l++) PAIR(l, l + 2);
+    for (int k = 0; k < RADIX; k += 8)
+        for (int l = k; l < k + 4; l++) PAIR(l, l + 4);
+    for (int k = 0; k < RADIX / 2; k++) PAIR(k, k + 8);
+    for (int k = 0; k < RADIX; k++) *(lanes *)(x + k * h) = v[k];
+}
+
+/* The first four levels of x [n]; the first eight if n is a multiple of 256. Returns the distance of the next. */
+ATOMO_CLONES static int64_t first_levels(float *x, int64_t n)
+{
+    if (n % (RADIX * LANES) == 0) {
+        for (int64_t i = 0; i < n; i += RADIX * LANES) sixteen(x + i, LANES, true);
+        return RADIX * LANES;
+    }
+    for (int64_t i = 0; i < n; i += LANES) levels_of_lanes((lanes *)(x + i));
+    return LANES;
+}
+
+/* The levels between entries h, 2 h, 4 h and 8 h apart, of x [n], in one pass. */
+ATOMO_CLONES static void four_levels(float *x, int64_t n, int64_t h)
+{
+    for (int64_t at = 0; at < n; at += RADIX * h)
+        for (int64_t i = 0; i < h; i += LANES) sixteen(x + at + i, h, false);
+}
+
+ATOMO_CLONES static void one_level(float *restrict a, float *restrict b, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const float u = a[i], v = b[i];
@@ -84,25 +127,24 @@ ATOMO_CLONES static void two_levels(float *x, int64_t n, int64_t h)
     }
 }
 
-/* The levels between entries `first`, 2 first, ..., n / 2 apart, of x [n], n a power of two. */
-static void levels(float *x, int64_t n, int64_t first)
+/* The levels between entries h, 2 h, ..., n / 2 apart, of x [n], n and h powers of two, h at least 16. */
+static void levels(float *x, int64_t n, int64_t h)
 {
-    int64_t h = first;
+    for (; RADIX * h <= n; h *= RADIX) four_levels(x, n, h);
     for (; 4 * h <= n; h *= 4) two_levels(x, n, h);
-    if (2 * h <= n) butterfly(x, x + h, h);
+    if (2 * h <= n) one_level(x, x + h, h);
 }
 
 void atomo__walsh(float *x, int64_t n)
 {
     if (n < LANES) {
         for (int64_t h = 1; h < n; h *= 2)
-            for (int64_t i = 0; i < n; i += 2 * h) butterfly(x + i, x + i + h, h);
+            for (int64_t i = 0; i < n; i += 2 * h) one_level(x + i, x + i + h, h);
         return;
     }
     for (int64_t i = 0; i < n; i += STRETCH) { /* a stretch stays in the first-level cache */
         const int64_t size = ATOMO_MIN((int64_t)STRETCH, n);
-        levels_of_lanes(x + i, size);
-        levels(x + i, size, LANES);
+        levels(x + i, size, first_levels(x + i, size));
     }
     levels(x, n, STRETCH);
 }
@@ -120,7 +162,7 @@ static void make_rows(void)
 }
 
 /* The Hartley transform of the first `count` columns of x [m, n]. */
-ATOMO_CLONES static void mix(float *x, int m, int64_t n, int count, const float *row)
+ATOMO_CLONES static void mix_columns(float *x, int m, int64_t n, int count, const float *row)
 {
     float tile[MOST_ODD][LANES];
     for (int j = 0; j < m; j++) memcpy(tile[j], x + j * n, sizeof(float) * (size_t)count);
@@ -136,7 +178,7 @@ static void hartley(float *x, int m, int64_t n)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, make_rows);
-    for (int64_t i = 0; i < n; i += LANES) mix(x + i, m, n, (int)ATOMO_MIN((int64_t)LANES, n - i), hartley_row[m / 2]);
+    for (int64_t i = 0; i < n; i += LANES) mix_columns(x + i, m, n, (int)ATOMO_MIN((int64_t)LANES, n - i), hartley_row[m / 2]);
 }
 
 /* to [columns, m] = the transpose of from [m, columns]; back: to [m, columns] = that of from [columns, m]. */
@@ -175,7 +217,7 @@ static void signs(float *x, int64_t size, const atomo_stream *s, uint32_t first,
     for (int64_t at = 0; at < size; at += 32 * WORDS, first += WORDS / 4) {
         const int64_t count = ATOMO_MIN((int64_t)(32 * WORDS), size - at);
         const int whole = (int)(count / 32), rest = (int)(count % 32);
-        atomo__random_words(s, first, (uint32_t)((count + 127) / 128), word);
+        atomo__random_words(s, first, blocks_of_signs(count), word);
         if (!plain)
             for (int64_t i = at; i < at + count; i++) x[i] = (float)((double)x[i] * by);
         flip(x + at, word, whole, plain ? (float)by : 1);
@@ -234,10 +276,28 @@ bool atomo__rotation_next(atomo__rotation_units *u)
     return true;
 }
 
-static void mix_all(const shape *s, int round, float *x)
+static bool mixes_columns(const shape *s, int round)
 {
-    if (s->m > 1 && (round == 0 || s->short_runs)) hartley(x, s->m, s->run);
-    for (int64_t i = 0; i < s->size; i += s->stretch[round]) atomo__walsh(x + i, s->stretch[round]);
+    return s->m > 1 && (round == 0 || s->short_runs);
+}
+
+/* Returns the entries of which all that precedes `levels` beyond them can be done while they are in the first-level
+ * cache; 0 if they depend on the others from the start. */
+static int64_t part_of(const shape *s, int round)
+{
+    return mixes_columns(s, round) || s->stretch[round] < STRETCH ? 0 : STRETCH;
+}
+
+/* The butterflies of a round, from the distance `h` on: 1, or STRETCH after the transforms of all stretches. */
+static void mix(const shape *s, int round, int64_t h, float *x)
+{
+    if (mixes_columns(s, round)) hartley(x, s->m, s->run);
+    for (int64_t i = 0; i < s->size; i += s->stretch[round]) {
+        if (h == 1)
+            atomo__walsh(x + i, s->stretch[round]);
+        else
+            levels(x + i, s->stretch[round], h);
+    }
 }
 
 static void reorder(const shape *s, bool back, float *x, float *work)
@@ -251,18 +311,63 @@ void atomo__rotate(float *x, int64_t size, const atomo_stream *stream, uint32_t 
 {
     const shape s = shape_of(size);
     for (int i = 0; i < s.rounds; i++) {
+        const uint32_t block = first + (uint32_t)i * blocks_of_signs(size);
+        const double factor = i == 0 ? by * s.norm : 1;
+        const int64_t part = part_of(&s, i);
         if (i > 0) reorder(&s, false, x, work);
-        signs(x, size, stream, first + (uint32_t)i * blocks_of_signs(size), i == 0 ? by * s.norm : 1);
-        mix_all(&s, i, x);
+        if (part == 0) signs(x, size, stream, block, factor);
+        for (int64_t at = 0; part > 0 && at < size; at += part) {
+            signs(x + at, part, stream, block + (uint32_t)(at / SIGNS), factor);
+            atomo__walsh(x + at, part);
+        }
+        mix(&s, i, ATOMO_MAX(1, part), x);
+    }
+}
+
+/* x [count] = the entries from `at` on of a vector that is 0 except at the places index[*next], index[*next + 1], ... */
+static void fill(const uint32_t *index, int64_t m, int64_t *next, int64_t at, int64_t count, float *x)
+{
+    const uint32_t one = 0x3f800000, end = (uint32_t)(at + count);
+    int64_t i = *next;
+    memset(x, 0, sizeof(float) * (size_t)count);
+    for (; i < m && (index[i] & ~ATOMO__MINUS) < end; i++) {
+        const uint32_t signed_one = one | (index[i] & ATOMO__MINUS); /* no branch: the sign cannot be predicted */
+        memcpy(x + (index[i] & ~ATOMO__MINUS) - at, &signed_one, sizeof signed_one);
+    }
+    *next = i;
+}
+
+static void rotate_back(float *x, int64_t size, const uint32_t *index, int64_t m, const atomo_stream *stream,
+                        uint32_t first, double by, float *work)
+{
+    const shape s = shape_of(size);
+    int64_t next = 0;
+    for (int i = s.rounds - 1; i >= 0; i--) {
+        const uint32_t block = first + (uint32_t)i * blocks_of_signs(size);
+        const double factor = i == 0 ? by * s.norm : 1;
+        const int64_t part = part_of(&s, i);
+        const bool fills = index && i == s.rounds - 1, ends = part == s.stretch[i];
+        if (fills && part == 0) fill(index, m, &next, 0, size, x);
+        for (int64_t at = 0; part > 0 && at < size; at += part) {
+            if (fills) fill(index, m, &next, at, part, x + at);
+            atomo__walsh(x + at, part);
+            if (ends) signs(x + at, part, stream, block + (uint32_t)(at / SIGNS), factor);
+        }
+        if (!ends) {
+            mix(&s, i, ATOMO_MAX(1, part), x);
+            signs(x, size, stream, block, factor);
+        }
+        if (i > 0) reorder(&s, true, x, work);
     }
 }
 
 void atomo__rotate_back(float *x, int64_t size, const atomo_stream *stream, uint32_t first, double by, float *work)
 {
-    const shape s = shape_of(size);
-    for (int i = s.rounds - 1; i >= 0; i--) {
-        mix_all(&s, i, x);
-        signs(x, size, stream, first + (uint32_t)i * blocks_of_signs(size), i == 0 ? by * s.norm : 1);
-        if (i > 0) reorder(&s, true, x, work);
-    }
+    rotate_back(x, size, NULL, 0, stream, first, by, work);
+}
+
+void atomo__rotate_back_signs(const uint32_t *index, int64_t m, float *x, int64_t size, const atomo_stream *stream,
+                              uint32_t first, double by, float *work)
+{
+    rotate_back(x, size, index, m, stream, first, by, work);
 }

@@ -85,14 +85,14 @@ static bool get_map(const rotated_shape *h, atomo__reader *r, uint32_t *half, ro
     return !r->bad && m->octave <= MOST_OCTAVE;
 }
 
-/* ---- the coefficients in the order of the classes ---- */
+/* ---- the coefficients, unit by unit ---- */
 
 size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m)
 {
     const size_t n = (size_t)s->n, unit = (size_t)atomo__rotation_size(ATOMO_MIN(s->n, (int64_t)ATOMO__MOST_ROTATED));
     atomo__carver c = {.block = block};
     m->x = atomo__carve(&c, n + PAD, sizeof(float));
-    m->y = atomo__carve(&c, n + PAD, sizeof(float));
+    m->row = atomo__carve(&c, (size_t)(s->taps * s->width) + PAD, sizeof(float));
     m->unit = atomo__carve(&c, unit, sizeof(float));
     m->index = atomo__carve(&c, unit + 16, sizeof(uint32_t));
     m->depth = atomo__carve(&c, (size_t)s->taps, 1);
@@ -101,70 +101,99 @@ size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m)
     return c.size;
 }
 
-/* Runs `body` for every cell that is sent, in order: x_at and y_at are its places in the coefficients and in the
- * classes, count is its number of entries. */
-#define FOR_CELLS(h, m, c, x_at, y_at, count, body)                                                                    \
-    do {                                                                                                               \
-        int64_t next_[ATOMO__CLASSES] = {0};                                                                           \
-        for (int i_ = 1; i_ < (c)->sizes.count; i_++) next_[i_] = next_[i_ - 1] + (c)->entries[i_ - 1];                \
-        for (int64_t r_ = 0; r_ < (h)->rows; r_++)                                                                     \
-            for (int64_t t_ = 0; t_ < (h)->taps; t_++) {                                                               \
-                const int depth_ = rotated_depth(m, r_, t_);                                                           \
-                if (depth_ < 0) continue;                                                                              \
-                const int64_t count = rotated_cell(h, r_), x_at = (r_ * (h)->taps + t_) * (h)->width;                  \
-                const int64_t y_at = next_[(c)->of[depth_]];                                                           \
-                next_[(c)->of[depth_]] += count;                                                                       \
-                body;                                                                                                  \
-            }                                                                                                          \
-    } while (0)
+/* Iterates over the entries of one class, in the order of the cells. */
+typedef struct {
+    const rotated_shape *shape;
+    const rotated_map *map;
+    const rotated_classes *classes;
+    int class;
+    int64_t row, tap, used; /* the next cell, and the number of its entries that were passed */
+} cells;
 
-static void gather(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *x, float *y)
+static void next_cell(cells *k)
 {
-    FOR_CELLS(h, m, c, from, to, count, memcpy(y + to, x + from, sizeof(float) * (size_t)count));
+    k->used = 0;
+    if (++k->tap < k->shape->taps) return;
+    k->tap = 0;
+    k->row++;
 }
 
-static void scatter_add(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *y,
-                        float *x)
+/* Returns the length of the next run of neighbouring entries, at most `most`; *at = its place in the coefficients. The
+ * class must have an entry left. */
+static int64_t next_run(cells *k, int64_t most, int64_t *at)
 {
-    FOR_CELLS(h, m, c, to, from, count, atomo__add_scaled(y + from, count, 1, x + to));
+    for (int depth; depth = rotated_depth(k->map, k->row, k->tap), depth < 0 || k->classes->of[depth] != k->class;)
+        next_cell(k);
+    const int64_t left = rotated_cell(k->shape, k->row) - k->used, count = ATOMO_MIN(left, most);
+    *at = (k->row * k->shape->taps + k->tap) * k->shape->width + k->used;
+    k->used += count;
+    if (count == left) next_cell(k);
+    return count;
 }
 
-/* x = the coefficients, 0 if not sent. */
-static void scatter(const rotated_shape *h, const rotated_map *m, const rotated_classes *c, const float *y, float *x)
+/* unit [count] = the next entries. */
+static void gather(cells *k, const float *x, float *unit, int64_t count)
 {
-    int64_t sent = 0;
-    for (int i = 0; i < c->sizes.count; i++) sent += c->entries[i];
-    if (sent < h->n) memset(x, 0, sizeof(float) * (size_t)h->n);
-    FOR_CELLS(h, m, c, to, from, count, memcpy(x + to, y + from, sizeof(float) * (size_t)count));
+    for (int64_t n, at; count > 0; count -= n, unit += n) {
+        n = next_run(k, count, &at);
+        memcpy(unit, x + at, sizeof(float) * (size_t)n);
+    }
+}
+
+/* The next entries of x are unit [count], or 0 if unit is NULL: set if fresh, else added. */
+static void scatter(cells *k, const float *unit, int64_t count, bool fresh, float *x)
+{
+    for (int64_t n, at, done = 0; done < count; done += n) {
+        n = next_run(k, count - done, &at);
+        if (unit && fresh)
+            memcpy(x + at, unit + done, sizeof(float) * (size_t)n);
+        else if (unit)
+            atomo__add_scaled(unit + done, n, 1, x + at);
+        else if (fresh)
+            memset(x + at, 0, sizeof(float) * (size_t)n);
+    }
+}
+
+/* The entries of cells that are not sent = 0. */
+static void clear_unsent(const rotated_shape *h, const rotated_map *m, float *x)
+{
+    for (int64_t r = 0; r < h->rows; r++)
+        for (int64_t t = 0; t < h->taps; t++)
+            if (rotated_depth(m, r, t) < 0)
+                memset(x + (r * h->taps + t) * h->width, 0, sizeof(float) * (size_t)rotated_cell(h, r));
 }
 
 /* Iterates over the units of all classes. */
 typedef struct {
-    const rotated_classes *classes;
     double T;
-    int class;                  /* that the unit is of; -1 at the start */
+    cells cells;                /* class: that the unit is of; -1 at the start */
     atomo__rotation_units line; /* the entries of all classes, one class after the other */
     atomo__unit unit;
 } units;
 
 static bool next_unit(units *u)
 {
+    const rotated_classes *c = u->cells.classes;
     atomo__unit *v = &u->unit;
     while (!atomo__rotation_next(&u->line)) {
-        if (++u->class == u->classes->sizes.count) return false;
-        u->line.left = u->classes->entries[u->class];
+        if (++u->cells.class == c->sizes.count) return false;
+        u->line.left = c->entries[u->cells.class];
+        u->cells.row = u->cells.tap = u->cells.used = 0;
     }
     v->block = u->line.block;
     v->number = u->line.number;
     v->size = u->line.size;
-    v->e = u->classes->sizes.e[u->class] * (double)u->line.count / (double)v->size;
+    v->e = c->sizes.e[u->cells.class] * (double)u->line.count / (double)v->size;
     v->rate = atomo__rate_at(v->size, v->e, u->T);
     return true;
 }
 
-static units units_of(const rotated_classes *c, double T, const atomo__context *context, const rotated_room *m)
+static units units_of(const rotated_shape *h, const rotated_map *map, const rotated_classes *classes, double T,
+                      const atomo__context *context, const rotated_room *m)
 {
-    units u = {.classes = c, .T = T, .class = -1, .unit = {.stream = context->stream, .index = m->index}};
+    units u = {.T = T,
+               .cells = {.shape = h, .map = map, .classes = classes, .class = -1},
+               .unit = {.stream = context->stream, .index = m->index}};
     u.unit.stream.purpose = ATOMO_RNG_ROTATE;
     return u;
 }
@@ -193,7 +222,7 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
     rotated_room m;
     rotated_scratch(&s->shape, c->scratch, &m);
     const uint32_t half = atomo__half_of_price(plan->T);
-    units u = units_of(&s->classes, atomo__price_of_half(half), c, &m);
+    units u = units_of(&s->shape, &s->map, &s->classes, atomo__price_of_half(half), c, &m);
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few);
     plan->expected = plan->sent = plan->variance = 0;
     const bool any = s->classes.sizes.count > 0;
@@ -205,12 +234,11 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
         return ATOMO_OK;
     }
     put_map(s, half, w);
-    gather(&s->shape, &s->map, &s->classes, x, m.y);
     while (next_unit(&u)) {
         const atomo__unit *v = &u.unit;
         const int64_t count = u.line.count;
-        float *y = m.y + u.line.at;
-        const double energy = squares(y, count);
+        gather(&u.cells, x, m.unit, count);
+        const double energy = squares(m.unit, count);
         plan->expected += v->rate.nonzero;
         if (v->rate.keep < 1) {
             const bool there = atomo__draw_next(&draw, v->number, v->rate.keep);
@@ -224,14 +252,9 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
             atomo__unit_write_zeros(w);
             continue;
         }
-        float *to = y;
-        if (v->size != count) {
-            to = m.unit;
-            memcpy(to, y, sizeof(float) * (size_t)count);
-            memset(to + count, 0, sizeof(float) * (size_t)(v->size - count));
-        }
+        memset(m.unit + count, 0, sizeof(float) * (size_t)(v->size - count));
         double sent;
-        double loss = atomo__unit_write(v, to, energy, w, &sent);
+        double loss = atomo__unit_write(v, m.unit, energy, w, &sent);
         if (v->size > 1) loss *= (double)(count - 1) / (double)(v->size - 1); /* without the error in the padding */
         plan->sent += sent;
         plan->variance += ((1 + loss) / v->rate.keep - 1) * energy;
@@ -265,20 +288,13 @@ int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, f
     rotated_pool(&s->shape, &map, (int)plan->option[ROTATED_CLASSES], &classes);
     const double T = atomo__price_of_half(half);
     if (!(T >= 0 && isfinite(T)) || classes.sizes.count == 0) return ATOMO_EFORMAT;
-    units u = units_of(&classes, T, c, &m);
+    units u = units_of(&s->shape, &map, &classes, T, c, &m);
+    if (fresh) clear_unsent(&s->shape, &map, x);
     while (next_unit(&u)) {
         const atomo__unit *v = &u.unit;
-        const int64_t count = u.line.count;
-        float *y = m.y + u.line.at;
-        if (v->rate.keep < 1 && !atomo__get(r, 1)) {
-            memset(y, 0, sizeof(float) * (size_t)count);
-            continue;
-        }
-        float *to = v->size == count ? y : m.unit;
-        if (!atomo__unit_read(v, r, (double)scale, to)) return ATOMO_EFORMAT;
-        if (to != y) memcpy(y, to, sizeof(float) * (size_t)count);
+        const bool sent = v->rate.keep >= 1 || atomo__get(r, 1);
+        if (sent && !atomo__unit_read(v, r, (double)scale, m.unit)) return ATOMO_EFORMAT;
+        scatter(&u.cells, sent ? m.unit : NULL, u.line.count, fresh, x);
     }
-    if (r->bad) return ATOMO_EFORMAT;
-    (fresh ? scatter : scatter_add)(&s->shape, &map, &classes, m.y, x);
-    return ATOMO_OK;
+    return r->bad ? ATOMO_EFORMAT : ATOMO_OK;
 }

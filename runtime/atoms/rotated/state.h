@@ -89,7 +89,8 @@ void rotated_pool(const rotated_shape *s, const rotated_map *m, int most, rotate
 
 /* ---- a message (message.c) ---- */
 typedef struct rotated_room {
-    float *x, *y;         /* [n + 2]: the coefficients in their order; in the order of the classes */
+    float *x;             /* [n + 2]: the coefficients */
+    float *row;           /* [taps width + 2]: for the transform of one row */
     float *unit;          /* [largest unit] */
     uint32_t *index;      /* [largest unit + 16] */
     int8_t *depth, *rise; /* [taps], [rows]: the map of a message that is read */
@@ -101,7 +102,8 @@ double rotated_squares(const float *x, int64_t n);
 size_t rotated_scratch(const rotated_shape *s, void *block, rotated_room *m);
 /* Writes the message of the coefficients x. */
 int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__writer *w);
-/* x += scale * the message's coefficients, or, if fresh, x = scale * these. x must not overlap the scratch's y. */
+/* x += scale * the message's coefficients, or, if fresh, x = scale * these. With a malformed message a
+ * part may have been added. */
 int rotated_read(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *x, bool fresh);
 
 #endif
