@@ -178,7 +178,8 @@ static void hartley(float *x, int m, int64_t n)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, make_rows);
-    for (int64_t i = 0; i < n; i += LANES) mix_columns(x + i, m, n, (int)ATOMO_MIN((int64_t)LANES, n - i), hartley_row[m / 2]);
+    for (int64_t i = 0; i < n; i += LANES)
+        mix_columns(x + i, m, n, (int)ATOMO_MIN((int64_t)LANES, n - i), hartley_row[m / 2]);
 }
 
 /* to [columns, m] = the transpose of from [m, columns]; back: to [m, columns] = that of from [columns, m]. */
@@ -324,7 +325,8 @@ void atomo__rotate(float *x, int64_t size, const atomo_stream *stream, uint32_t 
     }
 }
 
-/* x [count] = the entries from `at` on of a vector that is 0 except at the places index[*next], index[*next + 1], ... */
+/* x [count] = the entries from `at` on of a vector that is 0 except at the places index[*next], index[*next + 1], ...
+ */
 static void fill(const uint32_t *index, int64_t m, int64_t *next, int64_t at, int64_t count, float *x)
 {
     const uint32_t one = 0x3f800000, end = (uint32_t)(at + count);
