@@ -17,7 +17,7 @@ struct auto_family {
     const struct atomo_atoms *atoms;
     int slot;
     double option[3];
-    double harm; /* factor of its variance with prefer=accuracy, from training runs (docs/results.md) */
+    double harm; /* factor of its variance with prefer=accuracy, from training runs (docs/results_0.1.0.md) */
 };
 enum { AUTO_FAMILIES = 11 }; /* rows of the table in choose.c */
 extern const struct auto_family atomo__auto_families[AUTO_FAMILIES];
