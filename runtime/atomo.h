@@ -309,6 +309,14 @@ enum { ATOMO_REDUCE_MEAN, ATOMO_REDUCE_SUM, ATOMO_REDUCE_NONE, ATOMO_REDUCTION_C
 ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor *labels, const atomo_tensor *weight,
                                   double smooth, double ignore, int reduction, atomo_tensor **loss,
                                   atomo_tensor **grad);
+/* The cross entropy of the logits x w^T + b, x [..., in], w [classes, in], b [classes] (may be NULL), without storing
+ * them: they are computed for blocks of rows, at most 32 MB at a time (or 16 rows). labels, smooth and ignore as above;
+ * reduction: mean or sum. gx, gw, gb [like x, w, b] (may be NULL) are the loss's gradients, from the same pass.
+ * count[0] = the number of rows whose label has the largest logit, count[1] = that of rows not ignored. */
+ATOMO_API int atomo_linear_cross_entropy(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b,
+                                         const atomo_tensor *labels, double smooth, double ignore, int reduction,
+                                         atomo_tensor **loss, atomo_tensor **gx, atomo_tensor **gw, atomo_tensor **gb,
+                                         double *count);
 /* Negative log likelihood, of a row: -w[label] logp[label]. */
 ATOMO_API int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_tensor *weight, double ignore,
                         int reduction, atomo_tensor **loss, atomo_tensor **grad);

@@ -13,6 +13,29 @@ typedef struct batch {     /* logits [..., c] as n rows */
     float *each;         /* out [n]: each row's loss (ATOMO_REDUCE_NONE); NULL: losses are summed */
 } batch;
 
+int atomo__expect_rows(const char *fn, const char *what, const atomo_tensor *x, const atomo_tensor *labels)
+{
+    bool fits = labels->ndim == x->ndim - 1 && atomo_tensor_is_contiguous(labels);
+    for (int i = 0; fits && i < labels->ndim; i++) fits = labels->shape[i] == x->shape[i];
+    ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "%s: labels is %s, %s is %s: expected %s", fn, atomo__shape_text(labels), what,
+                  atomo__shape_text(x), atomo__dims_text(x->ndim - 1, x->shape));
+    return ATOMO_OK;
+}
+
+int atomo__count_within(const char *fn, const int32_t *label, int64_t n, int64_t classes, int32_t ignore,
+                        int64_t *counted)
+{
+    *counted = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (label[i] == ignore) continue;
+        ATOMO_REQUIRE(label[i] >= 0 && label[i] < classes, ATOMO_EARG,
+                      "%s: label %d at position %lld, expected 0 to %lld", fn, label[i], (long long)i + 1,
+                      (long long)classes - 1);
+        ++*counted;
+    }
+    return ATOMO_OK;
+}
+
 static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_tensor *labels, double ignore, batch *b)
 {
     ATOMO_REQUIRE(logits && logits->dtype == ATOMO_F32 && logits->ndim >= 2 && atomo_tensor_is_contiguous(logits),
@@ -20,22 +43,12 @@ static int check_labels(const char *fn, const atomo_tensor *logits, const atomo_
                   logits ? atomo__dtype_name(logits->dtype) : "missing", logits ? atomo__shape_text(logits) : "");
     ATOMO_REQUIRE(labels && labels->dtype == ATOMO_I32, ATOMO_EDTYPE, "%s: labels is %s, expected i32", fn,
                   labels ? atomo__dtype_name(labels->dtype) : "missing");
-    bool fits = labels->ndim == logits->ndim - 1 && atomo_tensor_is_contiguous(labels);
-    for (int i = 0; fits && i < labels->ndim; i++) fits = labels->shape[i] == logits->shape[i];
-    ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "%s: labels is %s, logits is %s: expected %s", fn, atomo__shape_text(labels),
-                  atomo__shape_text(logits), atomo__dims_text(logits->ndim - 1, logits->shape));
+    ATOMO_TRY(atomo__expect_rows(fn, "logits", logits, labels));
     *b = (batch){.n = atomo__numel(labels),
                  .c = atomo__size(logits, -1),
                  .label = atomo__i32(labels),
                  .ignore = (int32_t)ignore};
-    for (int64_t i = 0; i < b->n; i++) {
-        if (b->label[i] == b->ignore) continue;
-        ATOMO_REQUIRE(b->label[i] >= 0 && b->label[i] < b->c, ATOMO_EARG,
-                      "%s: label %d at position %lld, expected 0 to %lld", fn, b->label[i], (long long)i + 1,
-                      (long long)b->c - 1);
-        b->counted++;
-    }
-    return ATOMO_OK;
+    return atomo__count_within(fn, b->label, b->n, b->c, b->ignore, &b->counted);
 }
 
 /* Checks the class weights and sets b->total, by which the mean divides: the counted rows, each weighted by its class.

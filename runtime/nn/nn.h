@@ -53,6 +53,11 @@ static inline void atomo__window_inside(int64_t size, int64_t outputs, int64_t s
     *first = ATOMO_MIN(a, outputs);
     *end = ATOMO_MAX(*first, ATOMO_MIN(b, outputs));
 }
+/* ESHAPE unless labels has a contiguous label for each row of x [..., n]; fn and `what`, x's name, are in the error. */
+int atomo__expect_rows(const char *fn, const char *what, const atomo_tensor *x, const atomo_tensor *labels);
+/* *counted = the number of labels [n] other than `ignore`; EARG unless these are 0 to classes - 1. */
+int atomo__count_within(const char *fn, const int32_t *label, int64_t n, int64_t classes, int32_t ignore,
+                        int64_t *counted);
 /* EARG unless reduction is one of ATOMO_REDUCE_*. */
 int atomo__check_reduction(const char *fn, int reduction);
 /* EARG unless stride and dilation are >= 1 and padding >= 0, all below 2^24. */

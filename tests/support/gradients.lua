@@ -102,6 +102,9 @@ M.operators = {
   end},
   {"cross_entropy", function(x) return F.cross_entropy(x, labels(), {label_smoothing = 0.1}) end,
     function() return randn(3, 4) end},
+  {"linear_cross_entropy", function(x, w, b)
+    return (F.linear_cross_entropy(x, w, labels(), {bias = b, label_smoothing = 0.1, ignore_index = 1}))
+  end, function() return randn(3, 2), randn(4, 2), randn(4) end},
   {"nll_loss", function(x) return F.nll_loss(x, labels()) end, function() return randn(3, 4) end},
   {"mse_loss", F.mse_loss, function() return randn(3, 2), randn(3, 2) end},
   {"bce_with_logits", F.bce_with_logits, function() return randn(3, 2), atomo.rand(3, 2) end},

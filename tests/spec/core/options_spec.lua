@@ -129,6 +129,9 @@ local cases = {
     weight = atomo.tensor {1, 2, 3}, pos_weight = atomo.tensor {1, 2, 3}}},
   {"cross_entropy", function(o) return F.cross_entropy(logits(), labels(), o) end, {reduction = "none",
     weight = atomo.tensor {1, 2, 3}, ignore_index = 2, label_smoothing = 0.2}},
+  {"linear_cross_entropy", function(o)
+    return F.linear_cross_entropy(logits(), atomo.eye(3), labels(), o)
+  end, {reduction = "sum", bias = atomo.tensor {1, 2, 3}, ignore_index = 2, label_smoothing = 0.2}},
   {"nll_loss", function(o) return F.nll_loss(logits(), labels(), o) end, {reduction = "sum",
     weight = atomo.tensor {1, 2, 3}, ignore_index = 2}},
   {"mse_loss", function(o) return F.mse_loss(logits(), half(), o) end, {reduction = "none"}},

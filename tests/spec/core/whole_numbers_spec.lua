@@ -123,6 +123,9 @@ describe("whole numbers", function()
     {"softmax", function(v) return F.softmax(x, v) end, 2},
     {"log_softmax", function(v) return F.log_softmax(x, v) end, 1},
     {"cross_entropy: ignore_index", function(v) return F.cross_entropy(x, labels, {ignore_index = v}) end, 1},
+    {"linear_cross_entropy: ignore_index", function(v)
+      return F.linear_cross_entropy(x, x, labels, {ignore_index = v})
+    end, 1},
     {"nll_loss: ignore_index", function(v) return F.nll_loss(x, labels, {ignore_index = v}) end, 1},
     {"accuracy: ignore_index", function(v) return F.accuracy(x, labels, {ignore_index = v}) end, 1},
     {"embedding: padding_idx", function(v) return F.embedding(labels, x, v) end, 1},

@@ -18,6 +18,21 @@ describe("misuse of", function()
     fails("cross_entropy: weight is f32 [4], logits is [1,5]: expected contiguous f32 [5]", F.cross_entropy,
       zeros(1, 5), labels(1), {weight = zeros(4)})
     fails("cross_entropy: weight is i32, expected f32", F.cross_entropy, zeros(1, 5), labels(1), {weight = labels(1)})
+    local function fused(...) fails((...), F.linear_cross_entropy, select(2, ...)) end
+    fused("linear_cross_entropy: input is [2,3], weight is [5,4]: expected input [..., 4]", zeros(2, 3), zeros(5, 4),
+      labels(1, 2))
+    fused("linear_cross_entropy: labels is [3], input is [2,4]: expected [2]", zeros(2, 4), zeros(5, 4),
+      labels(1, 2, 3))
+    fused("linear_cross_entropy: label 5 at position 2, expected 0 to 4", zeros(2, 4), zeros(5, 4), labels(1, 5))
+    fused("linear_cross_entropy: bias is [4], weight is [5,4]: expected [5]", zeros(2, 4), zeros(5, 4), labels(1, 2),
+      {bias = zeros(4)})
+    fused("linear_cross_entropy: weight is missing", zeros(2, 4), nil, labels(1, 2))
+    fused("linear_cross_entropy: labels is f32, expected i32", zeros(2, 4), zeros(5, 4), zeros(2))
+    fused("linear_cross_entropy: input is [0,4]", zeros(0, 4), zeros(5, 4), zeros(0, "i32"))
+    fused("linear_cross_entropy: reduction is 'none', expected mean or sum", zeros(2, 4), zeros(5, 4), labels(1, 2),
+      {reduction = "none"})
+    fused("linear_cross_entropy: label_smoothing is 2", zeros(2, 4), zeros(5, 4), labels(1, 2), {label_smoothing = 2})
+    fused("linear_cross_entropy: unknown option 'ignore'", zeros(2, 4), zeros(5, 4), labels(1, 2), {ignore = 2})
     fails("nll_loss: the weights of the labels' classes sum to -1", F.nll_loss, zeros(1, 5), labels(1),
       {weight = atomo.full({5}, -1)})
     fails("cross_entropy: weight requires a gradient", F.cross_entropy, zeros(1, 5), labels(1),

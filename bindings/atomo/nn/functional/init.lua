@@ -288,8 +288,8 @@ end
 
 -- ---- the other files of this folder ------------------------------------------------------------------------------
 
-for _, part in ipairs {"activation", "attention", "conv_transpose", "dropout", "embedding", "loss", "normalize",
-  "softmax"} do
+for _, part in ipairs {"activation", "attention", "conv_transpose", "dropout", "embedding", "linear_cross_entropy",
+  "loss", "normalize", "softmax"} do
   for name, operator in pairs(require("atomo.nn.functional." .. part)) do F[name] = operator end
 end
 for name, operator in pairs(require "atomo.nn.functional.recurrent"(F.linear)) do F[name] = operator end
