@@ -2,7 +2,9 @@
 -- gets a gradient.
 -- test: slow
 local atomo = require "atomo"
+local fails = require "support.fails"
 local models = require "models"
+local with_file = require "support.with_file"
 local nn, F = atomo.nn, atomo.F
 
 local counts = {
@@ -47,11 +49,13 @@ describe("language models", function()
     local w, v = 12, 11
     local gpt = require("models.transformer").transformer(options)
     assert.equal(2 * v * w + 8 * w + 2 * (12 * w * w + 13 * w) + 2 * w, gpt:num_parameters())
+    local tied = require("models.gpt2").gpt2(options)
+    assert.equal(gpt:num_parameters() - v * w, tied:num_parameters())
     local lstm = require("models.lstm").lstm(options)
     assert.equal(v * w + 2 * (4 * w * (2 * w + 2)) + v * w + v, lstm:num_parameters())
   end)
 
-  for _, name in ipairs {"transformer", "lstm"} do
+  for _, name in ipairs {"transformer", "gpt2", "lstm"} do
     it(name .. " does not see what comes later, and learns a sequence", function()
       atomo.manual_seed(3)
       local net = require("models." .. name)[name](options)
@@ -77,24 +81,89 @@ describe("language models", function()
     end)
   end
 
-  it("the transformer gives the same gradients under nn.Checkpoint", function()
-    local function gradients(checkpoint)
+  for _, name in ipairs {"transformer", "gpt2"} do
+    it(name .. " gives the same gradients under nn.Checkpoint", function()
+      local function gradients(checkpoint)
+        atomo.manual_seed(3)
+        local net = require("models." .. name)[name] {vocab = 11, width = 12, layers = 2, heads = 3, length = 8,
+          dropout = 0.2, checkpoint = checkpoint}
+        F.dropout_stream(0, 1)
+        F.cross_entropy(net(x), x):backward()
+        local text = {}
+        for i, p in ipairs(net:parameters()) do text[i] = p.grad:bytes() end
+        return table.concat(text)
+      end
+      assert.is_true(gradients(false) == gradients(true))
+    end)
+  end
+
+  it("gpt2 has GPT-2 small's parameters", function()
+    assert.equal(124439808, require("models.gpt2").gpt2():num_parameters())
+  end)
+
+  it("gpt2 without logits has the loss, accuracy and gradients of its logits", function()
+    local function step(logits)
       atomo.manual_seed(3)
-      local net = require("models.transformer").transformer {vocab = 11, width = 12, layers = 2, heads = 3, length = 8,
-        dropout = 0.2, checkpoint = checkpoint}
-      F.dropout_stream(0, 1)
-      F.cross_entropy(net(x), x):backward()
-      local text = {}
-      for i, p in ipairs(net:parameters()) do text[i] = p.grad:bytes() end
-      return table.concat(text)
+      local net = require("models.gpt2").gpt2 {vocab = 11, width = 12, layers = 2, heads = 3, length = 8,
+        logits = logits}
+      local loss, accuracy = F.cross_entropy, F.accuracy
+      if not logits then loss, accuracy = net:objective() end
+      local y = net(x)
+      assert.equal(logits and 11 or 12, y:size(3))
+      local value = loss(y, x)
+      value:backward()
+      return value:item(), net, accuracy(y, x)
     end
-    assert.is_true(gradients(false) == gradients(true))
+    local one, net_one, accuracy_one = step(true)
+    local two, net_two, accuracy_two = step(false)
+    assert.is_true(math.abs(one - two) < 1e-6)
+    assert.equal(accuracy_one, accuracy_two)
+    for i, p in ipairs(net_one:parameters()) do
+      local g = net_two:parameters()[i].grad
+      assert.is_true((p.grad - g):norm_value() <= 1e-5 * p.grad:norm_value() + 1e-8)
+    end
+  end)
+
+  it("gpt2 refuses unknown options and heads that do not divide its width", function()
+    local gpt2 = require("models.gpt2").gpt2
+    fails("gpt2: unknown option 'depth'", gpt2, {depth = 2})
+    fails("gpt2: 5 heads do not divide width 12", gpt2, {width = 12, heads = 5})
+  end)
+
+  it("gpt2 reads checkpoints with PyTorch's names, prefixes, masks and transposed weights", function()
+    local gpt2 = require("models.gpt2").gpt2
+    local net, again = gpt2(options), gpt2(options)
+    with_file("", ".pt", function(path)
+      atomo.torch.save(path, net)
+      local entries = require("atomo.nn.torch.file").open(path).tensors
+      local shapes = {}
+      for _, entry in ipairs(entries) do shapes[entry.name] = table.concat(entry.spec.size, "x") end
+      assert.equal("12x36", shapes["h.1.attn.c_attn.weight"]) -- [in, out], as PyTorch's Conv1D
+      assert.equal("48x12", shapes["h.0.mlp.c_proj.weight"])
+      assert.equal("11x12", shapes["wte.weight"])
+      assert.equal("11x12", shapes["lm_head.weight"])
+      assert.equal("names", atomo.torch.load(path, again).how)
+      assert.equal(net(x):bytes(), again(x):bytes())
+    end)
+    local whole = nn.Module:extend "Gpt2LmHead"() -- as of GPT2LMHeadModel, with the masks that old files have
+    whole.transformer, whole.lm_head = gpt2(options), nn.Linear(12, 11, {bias = false})
+    whole.transformer.lm_head = nil
+    whole.lm_head.weight = whole.transformer.wte.weight
+    whole.transformer.h[1].attn:register_buffer("bias", atomo.ones(1, 1, 8, 8))
+    with_file("", ".pt", function(path)
+      atomo.torch.save(path, whole)
+      local found = atomo.torch.load(path, again)
+      assert.same({"names", {}, {}}, {found.how, found.missing, found.unexpected})
+      assert.equal(whole.transformer.wte.weight:bytes(), again.lm_head.weight:bytes())
+      assert.equal(whole.transformer.h[2].mlp.c_fc.weight:bytes(), again.h[2].mlp.c_fc.weight:bytes())
+    end)
   end)
 
   it("say when a text is too long", function()
-    local net = require("models.transformer").transformer(options)
-    local ok, message = pcall(net, atomo.zeros(1, 9, "i32"))
-    assert.is_false(ok)
-    assert.truthy(message:find("input has 9 positions, the model 8", 1, true))
+    for _, name in ipairs {"transformer", "gpt2"} do
+      local ok, message = pcall(require("models." .. name)[name](options), atomo.zeros(1, 9, "i32"))
+      assert.is_false(ok)
+      assert.truthy(message:find("input has 9 positions, the model 8", 1, true))
+    end
   end)
 end)

@@ -94,7 +94,7 @@ end
 function M.load(path, model, opts)
   opts = checked("torch.load", path, model, opts, "like")
   local slots, opened = slots_of.of(model, opts), file.open(path)
-  local found = match.find(slots, opened.tensors)
+  local found = match.find(slots, opened.tensors, model.torch_name)
   if opts.strict ~= false then refuse_difference(path, found) end
   local values, loaded, count = {}, {}, 0
   for slot, entry in pairs(found.pairs) do
@@ -153,20 +153,20 @@ local function entries_of(slots, convert)
 end
 
 --- Returns the entries of a file with the names and the order of file `like`.
-local function entries_like(like, slots, convert)
+local function entries_like(like, slots, convert, rename)
   local opened = file.open(like)
-  local found = match.find(slots, opened.tensors)
+  local found = match.find(slots, opened.tensors, rename)
   refuse_difference(like, found)
   local slot_of, list = {}, {}
   for slot, entry in pairs(found.pairs) do slot_of[entry] = slot end
-  for i, entry in ipairs(opened.tensors) do
+  for _, entry in ipairs(opened.tensors) do
     local slot = slot_of[entry]
     if slot and slot.field ~= "num_batches_tracked" then
-      list[i] = {name = entry.name, tensor = convert(slot)}
+      list[#list + 1] = {name = entry.name, tensor = convert(slot)}
     elseif slot then
-      list[i] = {name = entry.name, count = slot.tensor:item()}
-    else
-      list[i] = {name = entry.name, count = file.tensor(opened, entry):item()}
+      list[#list + 1] = {name = entry.name, count = slot.tensor:item()}
+    elseif match.is_count(entry.name) then
+      list[#list + 1] = {name = entry.name, count = file.tensor(opened, entry):item()}
     end
   end
   return list
@@ -186,7 +186,8 @@ function M.save(path, model, opts)
   end
   local slots, convert = slots_of.of(model, opts), converter()
   if #slots == 0 then raise "torch.save: the model has no parameters and no buffers" end
-  file.write(path, opts.like and entries_like(opts.like, slots, convert) or entries_of(slots, convert))
+  file.write(path, opts.like and entries_like(opts.like, slots, convert, model.torch_name) or
+    entries_of(slots, convert))
 end
 
 return M

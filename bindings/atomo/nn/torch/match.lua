@@ -89,14 +89,24 @@ end
 ---@field wrong {slot: table, text: string}[]   tensors of another shape
 ---@field counts table<string, table>  name of a batch norm in the file -> entry of its count of batches
 
+--- Returns the entries that have a name in PyTorch's model, and these names.
+local function named(all, rename)
+  local names, kept, entries = {}, {}, {}
+  for i, entry in ipairs(all) do names[i] = entry.name end
+  for i, name in ipairs(unwrapped(names)) do
+    if rename then name = rename(name) end
+    if name then kept[#kept + 1], entries[#entries + 1] = name, all[i] end
+  end
+  return entries, kept
+end
+
 --- Finds each slot's tensor in a file.
 ---@param slots atomo.torch.Slot[]
----@param entries {name: string, spec: table}[]
+---@param all {name: string, spec: table}[]
+---@param rename (fun(name: string): string|nil)?  torch_name of the model's class
 ---@return atomo.torch.Match
-function M.find(slots, entries)
-  local names = {}
-  for i, entry in ipairs(entries) do names[i] = entry.name end
-  names = unwrapped(names)
+function M.find(slots, all, rename)
+  local entries, names = named(all, rename)
   local counts = {}
   for i, name in ipairs(names) do
     if M.is_count(name) then counts[entries[i].name:match "^(.-)%.?[^.]*$"] = entries[i] end

@@ -2,11 +2,13 @@
 --
 -- Names: those of the modules here are PyTorch's, with two exceptions. In a Sequential, a batch norm with {relu = true}
 -- is two modules there (BatchNorm2d, ReLU), and so is a GlobalAvgPool (AdaptiveAvgPool2d, Flatten): the numbers after
--- them are larger. And a class may declare torch_names = {field = PyTorch's name, "" for none}.
+-- them are larger. A class may declare torch_names = {field = PyTorch's name, "" for none}, and a model's class
+-- torch_name = function(name in a file) -> PyTorch's name here, nil for a tensor that has no counterpart.
 --
 -- Layouts: images are [N,H,W,C] here and [N,C,H,W] in PyTorch. So a convolution's weight is [out, kh, kw, in] here and
 -- [out, in, kh, kw] there (in a transposed convolution, in and out change places). A linear layer after a Flatten of
--- images has its columns in the order h, w, c here and c, h, w there.
+-- images has its columns in the order h, w, c here and c, h, w there. A class may declare torch_layouts = {field =
+-- "transposed"} for matrices.
 local raise = require("atomo.ffi").raise
 
 local M = {}
@@ -73,6 +75,13 @@ local image = {
   shape = function(s) return {s[3], s[1], s[2]} end,
 }
 
+--- [a, b] here, [b, a] in PyTorch.
+local transposed = {
+  to = function(t) return t:t():contiguous() end,
+  from = function(t) return t:t():contiguous() end,
+  shape = function(s) return {s[2], s[1]} end,
+}
+
 local function same_shape(s) return s end
 
 --- The last dimension is images joined to rows: h, w, c here, c, h, w in PyTorch.
@@ -109,6 +118,12 @@ end
 --- Returns the layouts of a module's tensors by field; state is what is known of the modules before it.
 local function layouts_of(module, name, state)
   local class = module.class_name
+  if module.torch_layouts then
+    local own = {}
+    for field in pairs(module.torch_layouts) do own[field] = transposed end
+    state.channels = nil
+    return own
+  end
   if class == "Flatten" then state.flattened = true end
   if has_channels[class] then
     state.channels = module[has_channels[class]]
