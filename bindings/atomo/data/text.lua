@@ -1,4 +1,5 @@
---- Text for language models (stages 1 and 2): a file as byte ids, and batches of it sharded over ranks.
+--- Text for language models (stages 1 and 2): a file as ids of bytes or of a vocabulary's tokens (vocabulary.lua), and
+-- batches of it sharded over ranks.
 --   local text = atomo.text.open "book.txt"
 --   local loader = atomo.text.loader {tokens = text.train, batch = 16, length = 128, rank = 0, size = 1, seed = 0}
 local f = require "atomo.ffi"
@@ -7,20 +8,25 @@ local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
 local strict_fields = require "atomo.core.fields"
+local vocabularies = require "atomo.data.vocabulary"
 local whole = require "atomo.data.whole_option"
 local ffi, C, raise = f.ffi, f.C, f.raise
 
-local M = {}
+local M = {vocabulary = vocabularies.vocabulary, train_vocabulary = vocabularies.train_vocabulary}
 
 ---@class atomo.Text
 ---@field train atomo.Tensor  i32 [n], ids from 0 to vocab - 1
 ---@field test atomo.Tensor   i32 [m], the last part of the text
----@field vocab integer       number of different bytes in the text
-local Text = strict_fields({}, "text", "train test vocab name chars id", "test")
+---@field vocab integer       number of different bytes in the text, or of the vocabulary's tokens
+---@field bytes integer       length of the text
+---@field vocabulary atomo.Vocabulary?   nil: an id is a byte
+local Text = strict_fields({}, "text", "train test vocab name chars id bytes", "test vocabulary chars id")
 Text.__index = Text
 
-local function from_bytes(bytes, name, test_share)
-  local seen, self = {}, setmetatable({name = name, chars = {}, id = {}}, Text)
+--- Numbers the bytes that occur.
+local function number_bytes(self, bytes)
+  self.chars, self.id = {}, {}
+  local seen = {}
   for i = 1, #bytes do seen[bytes:byte(i)] = true end
   for b = 0, 255 do
     if seen[b] then
@@ -29,9 +35,14 @@ local function from_bytes(bytes, name, test_share)
     end
   end
   self.vocab = #self.chars
+end
+
+local function from_bytes(bytes, name, test_share, vocabulary)
+  local self = setmetatable({name = name, bytes = #bytes, vocabulary = vocabulary}, Text)
+  if vocabulary then self.vocab = vocabulary.size else number_bytes(self, bytes) end
   local all = self:encode(bytes)
-  local test = math.floor(#bytes * test_share)
-  self.train, self.test = all:narrow(1, 1, #bytes - test), all:narrow(1, #bytes - test + 1, test)
+  local test = math.floor(all:numel() * test_share)
+  self.train, self.test = all:narrow(1, 1, all:numel() - test), all:narrow(1, all:numel() - test + 1, test)
   return self
 end
 
@@ -56,39 +67,45 @@ local function read_all(path)
   return bytes
 end
 
-local function split(bytes, name, test_share)
+local function split(bytes, name, test_share, vocabulary)
   test_share = test_share == nil and 0.1 or test_share
   local share = number.of(test_share)
   if not share or not (share >= 0 and share < 1) then
     raise(("text: test_share is %s, expected a number from 0 to below 1"):format(tostring(test_share)))
   end
-  return from_bytes(bytes, name, share)
+  if vocabulary ~= nil and (type(vocabulary) ~= "table" or type(vocabulary.encode) ~= "function") then
+    raise(("text: vocabulary is a %s, expected what atomo.text.vocabulary(path) returns"):format(type(vocabulary)))
+  end
+  return from_bytes(bytes, name, share, vocabulary)
 end
 
---- Reads the text of a file. One id stands for one byte.
+--- Reads the text of a file. One id stands for one byte, or with a vocabulary for one of its tokens.
 ---@param path string
 ---@param test_share number?  fraction at the end that becomes the test text, default 0.1
+---@param vocabulary atomo.Vocabulary?
 ---@return atomo.Text
 ---@usage pcall(atomo.text.open, "missing.txt") --> false
-function M.open(path, test_share)
+function M.open(path, test_share, vocabulary)
   if type(path) ~= "string" then raise(("text: path is a %s, expected a string"):format(type(path))) end
   local bytes = read_all(path)
   if #bytes < 2 then raise(("text: %s has %d bytes, expected 2 or more"):format(path, #bytes)) end
-  return split(bytes, path, test_share)
+  return split(bytes, path, test_share, vocabulary)
 end
 
 --- As M.open, for a string.
 ---@param bytes string
 ---@param test_share number? fraction at the end that becomes the test text, default 0.1
+---@param vocabulary atomo.Vocabulary?
 ---@return atomo.Text
 ---@usage atomo.text.of("hello, world").name --> text
-function M.of(bytes, test_share)
+function M.of(bytes, test_share, vocabulary)
   if type(bytes) ~= "string" then raise(("text: got a %s, expected a string"):format(type(bytes))) end
-  return split(bytes, "text", test_share)
+  return split(bytes, "text", test_share, vocabulary)
 end
 
 --- Returns the ids of a string, i32 [n]; raises for a byte that does not occur in the text.
 function Text:encode(bytes)
+  if self.vocabulary then return self.vocabulary:encode(bytes) end
   local t = T.outside_scope(T.empty, #bytes, "i32")
   local p = t:data()
   for i = 1, #bytes do
@@ -101,12 +118,13 @@ end
 
 --- Returns the string of ids, a tensor or a list.
 function Text:decode(ids)
+  if self.vocabulary then return self.vocabulary:decode(ids) end
   local parts = {}
   for i, id in ipairs(T.is_tensor(ids) and ids:totable() or ids) do parts[i] = self.chars[id + 1] end
   return table.concat(parts)
 end
 
----@class atomo.TextLoader   data for atomo.train: batch.x and batch.y i32 [n, length], y one character later than x
+---@class atomo.TextLoader   data for atomo.train: batch.x and batch.y i32 [n, length], y one id later than x
 ---@field steps integer
 local Loader = strict_fields({seeks = true}, "loader", "steps batch length rank size seed windows tokens",
   "close train test") -- see data/loader.lua
@@ -115,7 +133,7 @@ Loader.__index = Loader
 local known = {tokens = true, batch = true, length = true, rank = true, size = true, seed = true, shuffle = O.flag}
 
 --- Makes a loader: text.loader {tokens=, batch=16, length=128, rank=0, size=1, seed=0, shuffle=true}. The text is cut
---- into windows of `length` characters. Each window occurs once per epoch, on one rank, in an order that depends only
+--- into windows of `length` ids. Each window occurs once per epoch, on one rank, in an order that depends only
 --- on (seed, epoch).
 ---@param o table
 ---@return atomo.TextLoader
@@ -133,7 +151,8 @@ function M.loader(o)
   end
   self.windows = math.floor((o.tokens:numel() - 1) / self.length)
   if self.windows < 1 then
-    raise(("text.loader: %d characters, expected at least length + 1 = %d"):format(o.tokens:numel(), self.length + 1))
+    raise(("text.loader: the text has %d ids, expected at least length + 1 = %d"):format(o.tokens:numel(),
+      self.length + 1))
   end
   self.steps = math.ceil(self.windows / (self.batch * self.size))
   return self

@@ -120,7 +120,7 @@ describe("text", function()
 
   it("loader refuses invalid options", function()
     local tokens = atomo.arange(8):int()
-    fails("8 characters, expected at least length + 1 = 9", text.loader, {tokens = tokens, length = 8})
+    fails("the text has 8 ids, expected at least length + 1 = 9", text.loader, {tokens = tokens, length = 8})
     fails("batch is 0", text.loader, {tokens = tokens, length = 4, batch = 0})
     fails("unknown option 'len'", text.loader, {tokens = tokens, len = 4})
     fails("tokens is missing", text.loader, {})

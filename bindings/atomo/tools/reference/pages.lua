@@ -42,8 +42,10 @@ m(atomo.ones(3, 4)):square():sum():backward()]], {
 
   page("data", "atomo.data and atomo.text", "Readers, data sets and loaders.", [[
 local set = atomo.data.synthetic({train = 8, test = 8}).train
-local loader = atomo.data.loader {set = set, batch = 4}]], {part("data.", atomo.data, "data"),
-    part("Loader:", atomo.data.loader.Loader, "data"), part("text.", atomo.text, "data")})
+local loader = atomo.data.loader {set = set, batch = 4}
+local vocabulary = atomo.text.train_vocabulary("to be or not to be", 260)]], {part("data.", atomo.data, "data"),
+    part("Loader:", atomo.data.loader.Loader, "data"), part("text.", atomo.text, "data"),
+    part("Vocabulary:", class_of(atomo.text.train_vocabulary("", 257)), "data")})
 
   page("mpi", "atomo.mpi", "A communicator has the fields rank, size, local_rank, local_size and hostname. Ranks " ..
     "count from 0. All ranks of a communicator must call its methods, except send, recv, isend and irecv.",
