@@ -1,4 +1,4 @@
---- Trains a character-level language model on a text over MPI ranks, with compressed gradients, and prints a sample.
+--- Trains a language model on a text over MPI ranks, with compressed gradients, and prints a sample.
 --   mpirun -n 2 build/atomo-lua scripts/train_lm.lua --text book.txt
 local atomo = require "atomo"
 local cli = atomo.cli
@@ -8,20 +8,26 @@ local readme = (debug.getinfo(1, "S").source:match "^@(.*/)" or "./") .. "../REA
 
 local opts = cli.parse {
   name = "train_lm.lua",
-  about = "Trains a character-level language model (a transformer or an LSTM) on a text file, over MPI ranks.",
+  about = "Trains a language model (GPT-2, a small transformer or an LSTM) on a text file, over MPI ranks. Its " ..
+    "tokens are the text's bytes or those of a vocabulary.",
   examples = {
     "mpirun -n 2 build/atomo-lua scripts/train_lm.lua",
     "mpirun -n 4 build/atomo-lua scripts/train_lm.lua --text book.txt --model lstm --compress rotated:ratio=256",
+    "build/atomo-lua scripts/make_vocab.lua book.txt --size 8000 -o merges.txt",
+    "mpirun -n 2 build/atomo-lua scripts/train_lm.lua --text book.txt --model gpt2 --tokens merges.txt --width 256",
     "build/atomo-lua scripts/train_lm.lua --epochs 20 --sample 500",
     "mpirun -n 2 build/atomo-lua scripts/train_lm.lua --save run --save-every 500 --keep 2 --resume auto",
   },
   options = script.options({
     {"text", "string", "", "text file; if absent: README.md of this program", metavar = "FILE"},
-    {"model", "choice", "transformer", "network", choices = {"lstm", "transformer"}},
+    {"tokens", "string", "bytes", "bytes: an id for each byte that occurs; FILE: a vocabulary, of make_vocab.lua or " ..
+      "GPT-2's merges.txt", metavar = "bytes|FILE"},
+    {"model", "choice", "transformer", "network; gpt2: GPT-2, its small form with --width 768 --layers 12 --heads 12",
+      choices = {"gpt2", "lstm", "transformer"}},
     {"width", "int", 96, "channels of a layer", min = 1},
     {"layers", "int", 2, "transformer blocks or LSTM layers", min = 1},
     {"heads", "int", 4, "attention heads; must divide --width", min = 1},
-    {"length", "int", 64, "characters in a sequence", min = 1, unit = "characters"},
+    {"length", "int", 64, "tokens in a sequence", min = 1, unit = "tokens"},
     {"batch", "int", 8, "sequences per rank and step", min = 1, unit = "sequences"},
     {"epochs", "int", 40, "passes over the text", min = 1, unit = "epochs"},
     {"lr", "number", 3e-3, "highest learning rate of AdamW; falls by a cosine after warm-up", min = 0},
@@ -29,24 +35,25 @@ local opts = cli.parse {
     {"weight-decay", "number", 0.01, "weight decay of matrices; biases and norms have none", min = 0},
     {"dropout", "number", 0.1, "dropout probability", min = 0, max = 0.99},
     {"clip", "number", 1, "largest norm of the gradient; 0: no limit", min = 0},
-    {"checkpoint", "flag", false, "recompute the transformer's blocks in backward: less memory, more time"},
-    {"sample", "int", 200, "print N characters written by the model at the end", min = 0, unit = "characters"},
+    {"checkpoint", "flag", false, "recompute the blocks of a transformer or GPT-2 in backward: less memory, more time"},
+    {"sample", "int", 200, "print N tokens written by the model at the end", min = 0, unit = "tokens"},
   }, {compress = "auto:ratio=64", eval_every = 10, unit = "sequences"}),
 }
 
 local world, say = atomo.mpi.world, script.say
 
---- Samples `count` characters from the model, each from its distribution given the characters before it.
+--- Samples `count` tokens from the model, each from its distribution given the tokens before it.
 local function write_sample(model, text, count)
-  local ids = {text.id[("\n"):byte()] or 0}
+  local ids = text.vocabulary and text:encode("\n"):totable() or {text.id[("\n"):byte()] or 0}
   model:eval()
   atomo.no_grad(function()
     for _ = 1, count do
       atomo.scope(function()
         local first = math.max(1, #ids - opts.length + 1)
         local x = atomo.tensor({{unpack(ids, first)}}, "i32")
-        local logits = model(x)
-        local p = atomo.F.softmax(logits:select(2, x:size(2))):contiguous():data()
+        local logits = model(x):select(2, x:size(2))
+        if opts.model == "gpt2" then logits = model.lm_head(logits) end
+        local p = atomo.F.softmax(logits):contiguous():data()
         local u, id = math.random(), 0
         while id < text.vocab - 1 and u >= p[id] do
           u = u - p[id]
@@ -60,9 +67,14 @@ local function write_sample(model, text, count)
 end
 
 local threads = script.begin(opts)
-local text = atomo.text.open(opts.text ~= "" and opts.text or readme)
+local text = atomo.text.open(opts.text ~= "" and opts.text or readme, nil,
+  opts.tokens ~= "bytes" and atomo.text.vocabulary(opts.tokens) or nil)
+local is_gpt2 = opts.model == "gpt2"
 local model = require("models." .. opts.model)[opts.model] {vocab = text.vocab, width = opts.width,
-  layers = opts.layers, heads = opts.heads, length = opts.length, dropout = opts.dropout, checkpoint = opts.checkpoint}
+  layers = opts.layers, heads = opts.heads, length = opts.length, dropout = opts.dropout, checkpoint = opts.checkpoint,
+  logits = false}
+local loss, accuracy
+if is_gpt2 then loss, accuracy = model:objective() end
 
 local function loader(tokens, training)
   return atomo.text.loader {tokens = tokens, batch = opts.batch, length = opts.length, rank = world.rank,
@@ -72,15 +84,16 @@ local train_loader, test_loader = loader(text.train, true), loader(text.test, fa
 local exchange, how = script.exchange(opts)
 
 say("%s", cli.echo(opts))
-say("text: %s, %d characters to train on, %d to test, %d different", text.name, text.train:numel(), text.test:numel(),
-  text.vocab)
+say("text: %s, %d bytes; tokens: %s, %d to train on, %d to test, %d different", text.name, text.bytes, opts.tokens,
+  text.train:numel(), text.test:numel(), text.vocab)
 say("model: %s, %d parameters; %s", opts.model, model:num_parameters(), how)
 say("ranks: %d, threads a rank: %d", world.size, threads)
 say("versions: %s", atomo.version_text())
 
 local total, last = script.steps(opts, train_loader.steps)
 local info = atomo.train(script.arguments(opts, last, {
-  model = model, data = {train = train_loader, test = test_loader}, exchange = exchange,
+  model = model, data = {train = train_loader, test = test_loader}, exchange = exchange, loss = loss,
+  accuracy = accuracy,
   optimizer = atomo.optim.adamw {params = atomo.optim.no_decay_groups(model), lr = opts.lr,
     weight_decay = opts.weight_decay},
   schedule = atomo.schedule.cosine {lr = opts.lr, steps = total, warmup = opts.warmup},
@@ -90,5 +103,6 @@ if world.rank == 0 and opts.sample > 0 then
   print(("sample:%s"):format(write_sample(model, text, opts.sample)))
 end
 if info.test_loss then
-  say("final test loss %.4f (%.3f bits a character)", info.test_loss, info.test_loss / math.log(2))
+  local tokens = text.train:numel() + text.test:numel()
+  say("final test loss %.4f (%.3f bits a byte)", info.test_loss, info.test_loss / math.log(2) * tokens / text.bytes)
 end

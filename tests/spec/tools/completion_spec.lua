@@ -48,7 +48,7 @@ describe("completion for bash", function()
         ["atomo-lua train_cifar.lua --model resnet18"] = {"resnet18"},
         ["atomo-lua train_cifar.lua --model = vgg1"] = {"vgg11", "vgg13", "vgg16", "vgg19"},
         ["atomo-lua train_cifar.lua --compress terngr"] = {"terngrad"},
-        ["atomo-lua train_lm.lua --model "] = {"lstm", "transformer"},
+        ["atomo-lua train_lm.lua --model "] = {"gpt2", "lstm", "transformer"},
         ["atomo-lua train_lm.lua --repeat r"] = {"run.jsonl"},
         ["atomo-lua train_lm.lua --epochs "] = {},
         ["atomo-lua other.lua --op"] = {},

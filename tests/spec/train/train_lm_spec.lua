@@ -79,6 +79,51 @@ describe("train_lm.lua", function()
     end)
   end)
 
+  it("trains GPT-2 on tokens of a vocabulary, on two ranks with compression, and resumes bit-identically", function()
+    with_name(function(name)
+      verse(name .. ".txt")
+      local merges = name .. ".a"
+      local out, code = spawn.host(root .. ("scripts/make_vocab.lua %s.txt --size 280 -o %s"):format(name, merges))
+      assert.equal(0, code, out)
+      assert.truthy(out:find("280 tokens, 23 merges", 1, true), out)
+      local common = small:gsub("epochs 2", "epochs 12") .. ("--text %s.txt --tokens %s --model gpt2 --checkpoint " ..
+        "--threads 1 --compress entry:ratio=4 "):format(name, merges)
+      local function run(options)
+        local printed, status = spawn.ranks(2, common .. options, {timeout = 120})
+        assert.equal(0, status, printed)
+        assert.truthy(printed:find("280 different", 1, true), printed)
+        return printed:match "final test loss ([%d.]+)", printed
+      end
+      local one, other = checkpoints.path(), checkpoints.path()
+      local whole, printed = run("--check-replicas --save " .. one)
+      assert.is_true(tonumber(whole) < math.log(280) - 0.3, whole)
+      assert.truthy(printed:find("bits a byte", 1, true), printed)
+      local files = checkpoints.files(checkpoints.named(one))
+      run("--stop-after 3 --save " .. other)
+      assert.equal(whole, (run(("--resume %s --save %s"):format(other, other))))
+      local resumed = checkpoints.files(checkpoints.named(other))
+      for _, file in ipairs {"model.safetensors", "optimizer.safetensors"} do
+        assert.is_true(files[file] ~= nil and files[file] == resumed[file], file)
+      end
+      checkpoints.remove(one)
+      checkpoints.remove(other)
+    end)
+  end)
+
+  it("names a vocabulary that is missing or damaged", function()
+    with_name(function(name)
+      verse(name .. ".txt")
+      for _, case in ipairs {{name .. ".none", "No such file"}, {name .. ".txt", "the last line is not complete"}} do
+        local out, code = spawn.host(small .. ("--text %s.txt --tokens %s"):format(name, case[1]))
+        assert.equal(1, code, out)
+        assert.truthy(out:find("vocabulary: " .. case[1], 1, true) and out:find(case[2], 1, true), out)
+      end
+      local out, code = spawn.host(root .. ("scripts/make_vocab.lua %s.none -o %s.a"):format(name, name))
+      assert.equal(1, code, out)
+      assert.truthy(out:find("make_vocab.lua: " .. name .. ".none: No such file", 1, true), out)
+    end)
+  end)
+
   it("refuses unknown options", function()
     local out, code = spawn.host(small .. "--thread 2")
     assert.equal(2, code)
