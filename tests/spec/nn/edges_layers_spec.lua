@@ -72,6 +72,7 @@ describe("every name that numbers go through", function()
     F = {
       ["edges_rest_spec"] = "accuracy dropout self_attention",
       ["nn_module_spec"] = "dropout2d",
+      ["linear_cross_entropy_spec"] = "linear_cross_entropy",
       ["what others call"] = "batch_norm_with check_dropout check_loss conv_transpose2d_with dropout_state " ..
         "dropout_stream next_dropout_stream put_dropout_state transpose_window",
     },

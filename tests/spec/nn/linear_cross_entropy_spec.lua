@@ -45,6 +45,24 @@ local function some_labels(classes, ...)
 end
 
 describe("linear_cross_entropy", function()
+  it("gives what linear and cross_entropy give at infinities and NaN", function()
+    local inf, nan = math.huge, 0 / 0
+    local w, label = atomo.tensor {{1, 0}, {0, 1}, {1, 1}}, atomo.tensor({2}, "i32")
+    local function text(result)
+      local parts = {tostring(result.loss)}
+      for _, g in ipairs(result) do parts[#parts + 1] = table.concat(g:view(-1):totable(), " ") end
+      return (table.concat(parts, ", "):gsub("%-nan", "nan"))
+    end
+    for _, case in ipairs {{{1, 2}, {0, -inf, 0}}, {{1, 2}, {0, 0, -inf}}, {{1, 2}, {-inf, -inf, -inf}},
+        {{1, 2}, {0, 0, inf}}, {{1, 2}, {0, inf, 0}}, {{1, nan}, {0, 0, 0}}, {{1000, -1000}, {0, 0, 0}},
+        {{3e38, 3e38}, {0, 0, 0}}} do
+      for _, smooth in ipairs {0, 0.1, 1} do
+        local fused, two = both(atomo.tensor {case[1]}, w, atomo.tensor(case[2]), label, {label_smoothing = smooth})
+        assert.equal(text(two), text(fused))
+      end
+    end
+  end)
+
   it("equals linear and cross_entropy", function()
     atomo.manual_seed(4)
     for _, c in ipairs {
