@@ -1,6 +1,7 @@
 -- Compressor auto: chooses the family with the least variance for its bytes for each tensor, and is never worse than
 -- one family for all; its budget, how often it chooses, its messages. Closed forms are compared; the only statistical
 -- test is that of verify (false-alarm rate 1e-6).
+-- test: slow
 local atomo = require "atomo"
 local gradients = require "atomo.tools.gradients"
 

@@ -1,6 +1,7 @@
 -- The streaming form meets a step's budget whatever came before: zeros, gradients 1000 times larger or smaller, a rank
 -- without images, a layer whose gradient vanishes or returns, sparse and dense gradients. Seeds are fixed; the random
 -- variation of the bytes is below 2 % for these budgets (below 12 % for spectral atoms, of which few are sent).
+-- test: slow
 local atomo = require "atomo"
 local T = require "atomo.tensor"
 
