@@ -2,6 +2,7 @@
 -- Fields may be plain tables of them at any depth. Names are as in PyTorch: "conv1.weight", "blocks.0.weight".
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local holders = require "atomo.nn.holders"
 local raise, is_tensor = f.raise, T.is_tensor
 
 local M = {}
@@ -80,7 +81,10 @@ end
 --- Raises if a field that held a parameter now holds another tensor, which nothing would train or save.
 local function check_kept(self, name, value, parameter)
   if rawget(self, name) ~= value then return end -- in a table
-  if parameter then self._parameters[name] = true end
+  if parameter then
+    self._parameters[name] = true
+    holders.note(value, self, name)
+  end
   if parameter or self._buffers[name] or not self._parameters[name] then return end
   raise(("%s: '%s' was a parameter, and a tensor that is none was assigned to it: use atomo.param(t), or " ..
     "atomo.no_grad(function() m.%s:copy_(t) end); assign nil first where it shall be none"):format(self.class_name,
@@ -91,6 +95,7 @@ end
 --- module before those of its submodules. A shared tensor is visited under each of its names. open: the modules that
 --- contain this one.
 function M.state(self, visit, prefix, open)
+  if not open then holders.note_root(self) end
   prefix, open = prefix or "", open or {}
   if open[self] then return end
   open[self] = true
@@ -100,7 +105,11 @@ function M.state(self, visit, prefix, open)
     if parameter or self._buffers[name] then visit(joined(prefix, name), value, not parameter, self, prefix) end
   end)
   M.fields(self, function(name, value)
-    if M.is_module(value) then M.state(value, visit, joined(prefix, name), open) end
+    if M.is_module(value) then
+      local field = rawget(self, name) == value and name or tonumber(name) and tonumber(name) + 1
+      if field and rawget(self, field) == value then holders.note(value, self, field) end
+      M.state(value, visit, joined(prefix, name), open)
+    end
   end)
   open[self] = nil
 end

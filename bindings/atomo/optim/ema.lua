@@ -11,6 +11,7 @@ local autograd = require "atomo.autograd"
 local blocks = require "atomo.core.blocks"
 local O = require "atomo.tensor.check_options"
 local check_apart = require "atomo.optim.apart"
+local holders = require "atomo.nn.holders"
 local strict_fields = require "atomo.core.fields"
 local raise = f.raise
 
@@ -59,6 +60,7 @@ end
 ---@usage ema:update()
 function EMA:update()
   expect_in_place(self, "update")
+  holders.check(self.params, "ema")
   self.updates = self.updates + 1
   autograd.no_grad(function()
     for i, a in ipairs(self.averages) do a:mul_(self.decay):axpy_(1 - self.decay, self.params[i]) end
@@ -68,6 +70,7 @@ end
 --- Swaps the values of weights and averages; a second call swaps them back.
 ---@usage ema:swap() ema:swap()
 function EMA:swap()
+  if not self.swapped then holders.check(self.params, "ema") end
   self.swapped = not self.swapped
   autograd.no_grad(T.scope, function()
     for i, a in ipairs(self.averages) do

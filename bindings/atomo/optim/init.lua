@@ -10,6 +10,7 @@ local T = require "atomo.tensor"
 local length = require "atomo.core.list"
 local check_options = require "atomo.tensor.check_options"
 local check_apart = require "atomo.optim.apart"
+local holders = require "atomo.nn.holders"
 local new_group = require "atomo.optim.group"
 local options = require "atomo.optim.options"
 local steps = require "atomo.optim.update"
@@ -74,6 +75,7 @@ function Optimizer:step(closure)
   if closure ~= nil then raise(self.kind .. ": step takes no closure: compute the gradients before it") end
   local update = steps.update[self.kind]
   options.check(self.kind, "lr", self.lr)
+  holders.check(self.params, self.kind)
   self.steps = self.steps + 1
   for k = 1, #self.groups do
     local group = self.groups[k]
