@@ -94,6 +94,22 @@ describe("an optimizer refuses", function()
     assert.equal(1, o.steps)
   end)
 
+  it("a module that was replaced though it is held by its own parts, and no such module while it is there", function()
+    local Part, Whole, Top = nn.Module:extend "Part", nn.Module:extend "Whole", nn.Module:extend "Top"
+    function Part:init(whole) self.whole, self.layer = whole, nn.Linear(3, 2) end
+    function Part:forward(x) return self.layer(x) end
+    function Whole:init() self.one, self.two = Part(self), Part(self) end
+    function Whole:forward(x) return self.one(x) + self.two(x) end
+    function Top:init() self.whole = Whole() end
+    function Top:forward(x) return self.whole(x) end
+    for _ = 1, 20 do -- the order in which holders are met differs
+      local model, o, step = training(Top)
+      step()
+      model.whole = Whole()
+      refused(step, o, "was in 'whole' of a Top")
+    end
+  end)
+
   it("no parameter whose module nobody has any more", function()
     local list = two_layers():parameters()
     collectgarbage()
