@@ -4,13 +4,14 @@
  * rounded up with probability |x| 2^-a - 1, which is the mantissa, so only sign and exponent are sent: 9 bits per
  * entry. The first byte of the mantissa is compared with a random byte; if they are equal its other 15 bits decide, so
  * the probability is exact. The message is unbiased, with variance sum (x - lo)(hi - x) <= ||x||^2 / 8. There is no
- * 2^128 in f32, so entries of 2^127 and above are sent as 2^127. Subnormal numbers are rounded to 0 or 2^-126,
- * unbiased.
+ * 2^128 in f32, so a gradient with entries above 2^127 is refused; with error feedback they are sent as 2^127.
+ * Subnormal numbers are rounded to 0 or 2^-126, unbiased.
  */
 #include "compress/common/levels.h"
 #include <math.h>
 
 enum { TOP = 254 };
+static const float LARGEST = 0x1p127f; /* what exponent TOP stands for */
 
 static const struct atomo__option options[] = {{0}};
 
@@ -83,6 +84,10 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     atomo_stream s = c->stream;
     s.purpose = ATOMO_RNG_SAMPLE;
     ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
+    ATOMO_REQUIRE(plan->codec->feedback || largest <= LARGEST, ATOMO_ENONFINITE,
+                  "natural: gradient of tensor %s: entries up to %g, rounded up to a power of two, leave the range of "
+                  "f32; expected at most 2^127",
+                  plan->name, (double)largest);
     plan->variance = 0;
     plan->expected = plan->sent = (double)plan->n;
     for (int64_t at = 0; at < plan->n; at += ATOMO__CHUNK) {

@@ -7,6 +7,7 @@
  * about one random byte per entry.
  */
 #include "compress/common/levels.h"
+#include <float.h>
 #include <math.h>
 
 /* Rounds by the first byte: code[i] is rounded down if the byte equals the fraction's first 8 bits, and tie[i] is 1
@@ -147,6 +148,15 @@ static void put_packed(void *to, const uint8_t *code, int n)
     if (out) atomo__pack(code, n, p->bits, out);
 }
 
+/* Returns factor * scale / levels as f32; the float below it if `levels` steps, which are factor * scale but for
+ * rounding, would be infinite. */
+static float step_of(float factor, float scale, int levels)
+{
+    const double top = fabs((double)factor * (double)scale);
+    const float step = (float)((double)factor * (double)scale / levels);
+    return top <= (double)FLT_MAX && isinf((float)levels * step) ? nextafterf(step, 0) : step;
+}
+
 double atomo__levels_write(atomo__writer *w, const float *x, int64_t n, float scale, int bits, const atomo_stream *s,
                            uint32_t first, uint32_t element)
 {
@@ -159,7 +169,7 @@ double atomo__levels_write(atomo__writer *w, const float *x, int64_t n, float sc
 void atomo__levels_read(atomo__reader *r, int64_t n, int bits, float factor, float *acc)
 {
     const int levels = levels_of(bits);
-    const float scale = atomo__get_raw_f32(r), step = (float)((double)factor * (double)scale / levels);
+    const float scale = atomo__get_raw_f32(r), step = step_of(factor, scale, levels);
     uint8_t code[ATOMO__CHUNK];
     if (!(scale >= 0) || !isfinite(scale)) r->bad = true;
     for (int64_t at = 0; at < n && scale > 0 && !r->bad; at += ATOMO__CHUNK) {
@@ -224,7 +234,7 @@ double atomo__levels_write_elias(atomo__writer *w, const float *x, int64_t n, fl
 void atomo__levels_read_elias(atomo__reader *r, int64_t n, int bits, float factor, float *acc)
 {
     const int levels = levels_of(bits);
-    const float scale = atomo__get_f32(r), step = (float)((double)factor * (double)scale / levels);
+    const float scale = atomo__get_f32(r), step = step_of(factor, scale, levels);
     if (!(scale >= 0) || !isfinite(scale)) r->bad = true;
     for (int64_t at = -1; scale > 0 && !r->bad;) {
         at += get_gamma(r);

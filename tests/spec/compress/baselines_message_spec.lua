@@ -47,7 +47,8 @@ for _, text in ipairs(all) do
       local mixed = atomo.randn(6, 2, 2, 5)
       local spectral = text:match "^svd" or text:match "^atomo%-published"
       -- Spectral atoms leave room for 1/p and rounding (2^100), others for what they multiply by.
-      local most = (spectral or text:match "^powersgd") and 1.2e30 or text:match "^randk" and 3e37 or 3e38
+      local most = (spectral or text:match "^powersgd") and 1.2e30 or text:match "^randk" and 3e37
+        or text == "natural" and 2 ^ 127 or 3e38
       mixed:set(1, 1, 1, 1, most)
       mixed:set(2, 1, 1, 1, 1e-44)
       for name, g in pairs {zero = constant(0), constant = constant(-3), huge = constant(most), tiny = constant(1e-38),

@@ -222,17 +222,39 @@ describe("gradients", function()
   end)
 
   it("near FLT_MAX are refused by name, or decoded to finite numbers, by every compressor", function()
+    local texts = {"qsgd:bits=2", "qsgd:bits=3,norm=max", "qsgd:bits=6", "qsgd:bits=8", "qsgd:bits=7,coding=elias",
+      "qsgd:bits=8,norm=max,bucket=0", "terngrad:coding=elias", "eden:bits=1", "randk:k=4096", "bf16:round=stochastic"}
     for _, entry in ipairs(atomo.compressors()) do
-      local name = type(entry) == "table" and entry.name or entry
-      local c = atomo.compressor(name == "atomo-published" and name .. ":atoms=2" or name)
-      local g = atomo.full({64, 64}, 3e38) * (atomo.randn(64, 64):gt(0) * 2 - 1)
-      local ok, m = pcall(c.encode, c, g, {step = 1})
-      if ok then
-        assert.equal(0, c:decode(m):count_nonfinite(), name)
-      else
-        assert.matches("ENONFINITE", m)
+      texts[#texts + 1] = entry.name == "atomo-published" and "atomo-published:atoms=2" or entry.name
+    end
+    local most = 3.4028234663852886e38
+    local signs = atomo.randn(64, 64):gt(0) * 2 - 1
+    local one = atomo.zeros(64, 64)
+    one:set(3, 5, -most)
+    for _, text in ipairs(texts) do
+      for _, g in ipairs {signs * 3e38, signs * most, one, one + 1, signs * 1.6e38} do
+        local c = atomo.compressor(text)
+        for step = 1, 4 do
+          local ok, m = pcall(c.encode, c, g, {step = step})
+          if ok then
+            assert.equal(0, c:decode(m):count_nonfinite(), text)
+          else
+            assert.matches("ENONFINITE", m)
+            assert.matches("gradient of tensor 1 %[64,64%]", m)
+          end
+        end
       end
     end
+  end)
+
+  it("of 2^127 and above, where no power of two is left: natural refuses them, but with error feedback", function()
+    local c = atomo.compressor "natural"
+    assert.equal(2 ^ 127, c:decode(c:encode(atomo.full({5}, 2 ^ 127))):get(1))
+    fails("natural: gradient of tensor 1 [5]: entries up to 2e+38, rounded up to a power of two, leave the range", c.encode, c,
+      atomo.full({5}, 2e38))
+    local fed = atomo.compressor "natural:ef=true"
+    assert.equal(2 ^ 127, fed:decode(fed:encode(atomo.full({5}, 2e38))):get(1))
+    assert.near(1, fed:residual(1):get(1) / (2e38 - 2 ^ 127), 1e-6)
   end)
 
   it("with budgets below one atom stay unbiased and short, below the frames are refused", function()
