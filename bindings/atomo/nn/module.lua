@@ -10,6 +10,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
 local expect_function = require "atomo.core.callable"
+local holders = require "atomo.nn.holders"
 local state = require "atomo.nn.state"
 local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
@@ -119,12 +120,19 @@ function Module:each_state(fn) visit.state(self, fn) end
 --- Returns a list of {name, parameter}, each parameter once.
 ---@return {[1]: string, [2]: atomo.Tensor}[]
 ---@usage m:named_parameters()[1][1] --> 1.weight
-function Module:named_parameters() return visit.named_state(self, false) end
+function Module:named_parameters()
+  holders.note_asked(self)
+  return visit.named_state(self, false)
+end
 
 --- Returns a list of the parameters, each once.
 ---@return atomo.Tensor[]
 ---@usage #m:parameters() --> 2
-function Module:parameters() return tensors_of(visit.named_state(self, false)) end
+function Module:parameters()
+  local list = tensors_of(visit.named_state(self, false))
+  holders.note_list(list, self)
+  return list
+end
 
 --- Returns a list of {name, buffer}, each buffer once.
 ---@return {[1]: string, [2]: atomo.Tensor}[]

@@ -39,21 +39,23 @@ end
 
 local function name_of(key) return type(key) == "number" and ("%d"):format(key - 1) or key end
 
---- Calls visit(name, value) for a module or tensor, or for each one in a plain table. Objects of other classes are
---- skipped. open: the tables that contain this one (a table may contain itself).
-local function each_within(name, value, visit, open)
-  if M.is_module(value) or is_tensor(value) then return visit(name, value) end
-  if type(value) ~= "table" or getmetatable(value) ~= nil or open[value] then return end
+--- Calls visit(name, value) for a module or tensor, holder[key], or for each one in a plain table. Objects of other
+--- classes are skipped. open: the tables that contain this one (a table may contain itself).
+local function each_within(name, holder, key, visit, open)
+  local value = rawget(holder, key)
+  local plain = type(value) == "table" and getmetatable(value) == nil and not open[value]
+  if not plain and not M.is_module(value) and not is_tensor(value) then return end
+  holders.note(value, holder, key)
+  if not plain then return visit(name, value) end
   open[value] = true
-  for _, key in ipairs(keys_of(value, name)) do each_within(name .. "." .. name_of(key), value[key], visit, open) end
+  for _, k in ipairs(keys_of(value, name)) do each_within(name .. "." .. name_of(k), value, k, visit, open) end
   open[value] = nil
 end
 
 --- Calls visit(name, value) for the modules and tensors in self's fields, in order of assignment.
 function M.fields(self, visit)
   for _, key in ipairs(self._order) do
-    local value = rawget(self, key)
-    if type(value) == "table" then each_within(name_of(key), value, visit, {}) end
+    if type(rawget(self, key)) == "table" then each_within(name_of(key), self, key, visit, {}) end
   end
 end
 
@@ -81,10 +83,7 @@ end
 --- Raises if a field that held a parameter now holds another tensor, which nothing would train or save.
 local function check_kept(self, name, value, parameter)
   if rawget(self, name) ~= value then return end -- in a table
-  if parameter then
-    self._parameters[name] = true
-    holders.note(value, self, name)
-  end
+  if parameter then self._parameters[name] = true end
   if parameter or self._buffers[name] or not self._parameters[name] then return end
   raise(("%s: '%s' was a parameter, and a tensor that is none was assigned to it: use atomo.param(t), or " ..
     "atomo.no_grad(function() m.%s:copy_(t) end); assign nil first where it shall be none"):format(self.class_name,
@@ -95,7 +94,6 @@ end
 --- module before those of its submodules. A shared tensor is visited under each of its names. open: the modules that
 --- contain this one.
 function M.state(self, visit, prefix, open)
-  if not open then holders.note_root(self) end
   prefix, open = prefix or "", open or {}
   if open[self] then return end
   open[self] = true
@@ -105,11 +103,7 @@ function M.state(self, visit, prefix, open)
     if parameter or self._buffers[name] then visit(joined(prefix, name), value, not parameter, self, prefix) end
   end)
   M.fields(self, function(name, value)
-    if M.is_module(value) then
-      local field = rawget(self, name) == value and name or tonumber(name) and tonumber(name) + 1
-      if field and rawget(self, field) == value then holders.note(value, self, field) end
-      M.state(value, visit, joined(prefix, name), open)
-    end
+    if M.is_module(value) then M.state(value, visit, joined(prefix, name), open) end
   end)
   open[self] = nil
 end

@@ -51,12 +51,14 @@ local function new(kind, opts, more)
   end
   length(opts.params, kind .. ": params")
   local lists = T.is_tensor(opts.params[1]) and {{params = opts.params}} or opts.params
-  local defaults, groups, params, seen = options.read(kind, opts, {}), {}, {}, {}
+  local defaults, groups, params, given, seen = options.read(kind, opts, {}), {}, {}, {}, {}
   for i, list in ipairs(lists) do
     groups[i] = new_group(kind, list, defaults, seen)
+    given[i] = list.params
     for _, p in ipairs(list.params) do params[#params + 1] = p end
   end
   check_apart(kind, params)
+  holders.claim(params, given)
   return setmetatable({kind = kind, lr = defaults.lr, groups = groups, steps = 0, params = params}, Optimizer)
 end
 

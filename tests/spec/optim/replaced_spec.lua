@@ -110,6 +110,61 @@ describe("an optimizer refuses", function()
     end
   end)
 
+  it("a module that was replaced in a plain table, at any depth", function()
+    local Listed = nn.Module:extend "Listed"
+    function Listed:init() self.blocks = {{nn.Linear(3, 3)}, {nn.Linear(3, 3), head = nn.Linear(3, 2)}} end
+    function Listed:forward(x) return self.blocks[2].head(self.blocks[2][1](self.blocks[1][1](x))) end
+    local model, o, step = training(Listed)
+    step()
+    model.blocks[2].head = nn.Linear(3, 2)
+    refused(step, o, "parameter 5 was in 'head' in '2' in 'blocks' of a Listed")
+    model, o, step = training(Listed)
+    model.blocks[1] = {nn.Linear(3, 3)}
+    refused(step, o, "parameter 1 was in '1' in 'blocks' of a Listed")
+    model, o, step = training(Listed)
+    model.blocks = {model.blocks[1], model.blocks[2]} -- another table, the same modules
+    step()
+    assert.equal(1, o.steps)
+  end)
+
+  it("a module whose own parameters or state were asked for: by a group, a checkpoint, a file", function()
+    for _, ask in ipairs {function(m) return m.body:parameters() end, function(m) return m.body:state_dict() end} do
+      local model, o, step = training(function()
+        local m = nn.Sequential {}
+        m.body, m.head = two_layers(), nn.Linear(2, 2)
+        m.forward = function(self, x) return self.head(self.body(x)) end
+        return m
+      end)
+      ask(model)
+      step()
+      model.body = two_layers()
+      refused(step, o, "was in 'body' of a Sequential")
+    end
+
+    local Net = nn.Module:extend "Net"
+    function Net:init() self.body, self.head = two_layers(), nn.Linear(2, 2) end
+    function Net:forward(x) return self.head(self.body(x)) end
+    local model = Net()
+    assert.equal(6, #model:parameters())
+    local o = optim.sgd {lr = 0.1, params = {{params = model.body:parameters(), lr = 0.01},
+      {params = model.head:parameters()}}}
+    local function step()
+      o:zero_grad()
+      model(atomo.ones(2, 3)):square():sum():backward()
+      o:step()
+    end
+    step()
+    model.head = nn.Linear(2, 2)
+    refused(step, o, "parameter 5 was in 'head' of a Net")
+
+    local saved, again = training(function() return nn.Sequential {nn.Checkpoint(two_layers()), nn.Linear(2, 2)} end)
+    saved[1](atomo.ones(2, 3))
+    o = optim.sgd {params = saved:parameters(), lr = 0.1}
+    assert.is_table(again)
+    saved[1] = nn.Checkpoint(two_layers())
+    refused(function() o:step() end, o, "was in '1' of a Sequential")
+  end)
+
   it("no parameter whose module nobody has any more", function()
     local list = two_layers():parameters()
     collectgarbage()
