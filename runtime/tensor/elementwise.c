@@ -27,24 +27,31 @@
         }                                                                                                              \
     }
 #define BINARIES(X)                                                                                                    \
-    X(ADD, x + y) X(SUB, x - y) X(MUL, x *y) X(MAXIMUM, x > y || x != x ? x : y) X(MINIMUM, x < y || x != x ? x : y)
-#define COMPARISONS(X)  X(EQ, x == y) X(NE, x != y) X(LT, x < y) X(LE, x <= y) X(GT, x > y) X(GE, x >= y)
+    X(ADD, add, x + y)                                                                                                 \
+    X(SUB, sub, x - y)                                                                                                 \
+    X(MUL, mul, x *y)                                                                                                  \
+    X(MAXIMUM, maximum, x > y || x != x ? x : y)                                                                       \
+    X(MINIMUM, minimum, x < y || x != x ? x : y)
+#define COMPARISONS(X)                                                                                                 \
+    X(EQ, eq, x == y) X(NE, ne, x != y) X(LT, lt, x < y) X(LE, le, x <= y) X(GT, gt, x > y) X(GE, ge, x >= y)
 #define I32_BINARIES(X) /* + - * wrap around; unsigned, since signed overflow is undefined */                          \
-    X(ADD, (uint32_t)x + (uint32_t)y)                                                                                  \
-    X(SUB, (uint32_t)x - (uint32_t)y)                                                                                  \
-    X(MUL, (uint32_t)x *(uint32_t)y) X(MAXIMUM, x > y ? x : y) X(MINIMUM, x < y ? x : y)
-#define F32_ROW(op, expr) BINARY_ROW(f32_##op, float, float, expr)
-#define I32_ROW(op, expr) BINARY_ROW(i32_##op, int32_t, int32_t, expr)
-#define F32_CMP(op, expr) BINARY_ROW(f32_##op, float, float, expr)
-#define I32_CMP(op, expr) BINARY_ROW(i32_##op, int32_t, float, expr)
+    X(ADD, add, (uint32_t)x + (uint32_t)y)                                                                             \
+    X(SUB, sub, (uint32_t)x - (uint32_t)y)                                                                             \
+    X(MUL, mul, (uint32_t)x *(uint32_t)y)                                                                              \
+    X(MAXIMUM, maximum, x > y ? x : y)                                                                                 \
+    X(MINIMUM, minimum, x < y ? x : y)
+#define F32_ROW(op, name, expr) BINARY_ROW(f32_##op, float, float, expr)
+#define I32_ROW(op, name, expr) BINARY_ROW(i32_##op, int32_t, int32_t, expr)
+#define F32_CMP(op, name, expr) BINARY_ROW(f32_##op, float, float, expr)
+#define I32_CMP(op, name, expr) BINARY_ROW(i32_##op, int32_t, float, expr)
 BINARIES(F32_ROW)
 I32_BINARIES(I32_ROW)
 COMPARISONS(F32_CMP)
 COMPARISONS(I32_CMP)
-F32_ROW(DIV, x / y)
-F32_ROW(POW, powf(x, y))
-F32_ROW(WHERE, y != 0 ? x : 0.0f)
-F32_ROW(UNLESS, y != 0 ? 0.0f : x)
+F32_ROW(DIV, div, x / y)
+F32_ROW(POW, pow, powf(x, y))
+F32_ROW(WHERE, where, y != 0 ? x : 0.0f)
+F32_ROW(UNLESS, unless, y != 0 ? 0.0f : x)
 
 typedef void i32_row(const int32_t *, int64_t, const int32_t *, int64_t, int32_t *, int64_t);
 typedef void i32_cmp(const int32_t *, int64_t, const int32_t *, int64_t, float *, int64_t);
@@ -57,10 +64,10 @@ static const struct {
                                   [ATOMO_POW] = {"pow", f32_POW, NULL, NULL},
                                   [ATOMO_WHERE] = {"where", f32_WHERE, NULL, NULL},
                                   [ATOMO_UNLESS] = {"unless", f32_UNLESS, NULL, NULL},
-#define ROW(op, expr) [ATOMO_##op] = {#op, f32_##op, i32_##op, NULL},
+#define ROW(op, name, expr) [ATOMO_##op] = {#name, f32_##op, i32_##op, NULL},
                                   BINARIES(ROW)
 #undef ROW
-#define ROW(op, expr) [ATOMO_##op] = {#op, f32_##op, NULL, i32_##op},
+#define ROW(op, name, expr) [ATOMO_##op] = {#name, f32_##op, NULL, i32_##op},
                                       COMPARISONS(ROW)
 #undef ROW
 };
@@ -124,23 +131,23 @@ int atomo_scalar(int op, const atomo_tensor *a, double s, int reverse, atomo_ten
 /* ---- unary ------------------------------------------------------------------------------------------------------ */
 
 /* clang-format off */
-#define UNARIES(X)                          \
-    X(NEG, -x)                              \
-    X(ABS, fabsf(x))                        \
-    X(EXP, expf(x))                         \
-    X(LOG, logf(x))                         \
-    X(SQRT, sqrtf(x))                       \
-    X(SQUARE, x * x)                        \
-    X(RECIPROCAL, 1.0f / x)                 \
-    X(SIGN, (float)((x > 0) - (x < 0)))     \
-    X(FLOOR, floorf(x))                     \
-    X(TANH, tanhf(x))                       \
-    X(SIGMOID, 1.0f / (1.0f + expf(-x)))    \
-    X(RELU, x > 0 || x != x ? x : 0.0f)     \
-    X(SIN, sinf(x))                         \
-    X(COS, cosf(x))
+#define UNARIES(X)                                      \
+    X(NEG, neg, -x)                                     \
+    X(ABS, abs, fabsf(x))                               \
+    X(EXP, exp, expf(x))                                \
+    X(LOG, log, logf(x))                                \
+    X(SQRT, sqrt, sqrtf(x))                             \
+    X(SQUARE, square, x * x)                            \
+    X(RECIPROCAL, reciprocal, 1.0f / x)                 \
+    X(SIGN, sign, (float)((x > 0) - (x < 0)))           \
+    X(FLOOR, floor, floorf(x))                          \
+    X(TANH, tanh, tanhf(x))                             \
+    X(SIGMOID, sigmoid, 1.0f / (1.0f + expf(-x)))       \
+    X(RELU, relu, x > 0 || x != x ? x : 0.0f)           \
+    X(SIN, sin, sinf(x))                                \
+    X(COS, cos, cosf(x))
 /* clang-format on */
-#define UNARY_ROW(op, expr)                                                                                            \
+#define UNARY_ROW(op, name, expr)                                                                                      \
     ATOMO_CLONES static void unary_##op(const float *a, int64_t sa, float *o, int64_t n)                               \
     {                                                                                                                  \
         if (sa == 1) {                                                                                                 \
@@ -160,7 +167,7 @@ static const struct {
     const char *name;
     atomo__unary_row *row;
 } unaries[ATOMO_UNARY_COUNT] = {
-#define ROW(op, expr) [ATOMO_##op] = {#op, unary_##op},
+#define ROW(op, name, expr) [ATOMO_##op] = {#name, unary_##op},
     UNARIES(ROW)
 #undef ROW
 };

@@ -1,8 +1,8 @@
 --- A small training run without end that saves once an hour, or, with rounds, in a step that never comes: a timed save
 -- may come within a round. For save_signals_spec.lua.
 --   atomo-lua tests/support/endless_job.lua UP DIR [WHAT]
--- In step 3 the last rank makes the file UP, with its process number. DIR "none": nothing is saved. WHAT: "slow", step
--- 4 does not end; "local", rounds of 2 local steps.
+-- After step 3 the last rank makes the file UP, with its process number. DIR "none": nothing is saved. WHAT: "slow",
+-- what comes after step 3 does not end; "local", rounds of 2 local steps.
 local up, dir, what = arg[1], arg[2], arg[3]
 local ffi = require "ffi"
 local atomo = require "atomo"
@@ -16,7 +16,7 @@ local function at_step(info)
     file:close()
     os.rename(up .. ".part", up)
   end
-  while what == "slow" and info.step == 4 do ffi.C.usleep(10000) end
+  while what == "slow" and info.step == 3 do ffi.C.usleep(10000) end
   ffi.C.usleep(10000)
 end
 

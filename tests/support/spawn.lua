@@ -95,18 +95,32 @@ function spawn.await(done)
   return true
 end
 
---- Starts a command, waits until the file `up` exists, and sends the signals, `apart` seconds apart, to the process
--- whose number is in the file, else to the command. Returns output, exit code, and the seconds from signal to end.
-function spawn.signalled(command, up, signals, apart)
-  local kills = {}
-  for _, name in ipairs(signals) do kills[#kills + 1] = ("kill -%s ${at:-$pid} 2>&1"):format(name) end
-  local script = ([[%s & pid=$!
+--- Starts a command, waits until the file `up` exists, and sends the signals to the process whose number is in the
+-- file, else to the command. A signal may be {name, said = text}: the next one is sent when the command has printed the
+-- text. Returns output, exit code, and the seconds from the first signal to the end.
+---@param command string
+---@param up string
+---@param signals (string|{[1]: string, said: string})[]
+---@param opts {apart: number?, to_command: boolean?}?  seconds between signals; the signals are for the command itself
+function spawn.signalled(command, up, signals, opts)
+  opts = opts or {}
+  local log, to, kills = up .. ".out", opts.to_command and "$pid" or "${at:-$pid}", {}
+  for i, signal in ipairs(signals) do
+    local name, said = signal, nil
+    if type(signal) == "table" then name, said = signal[1], signal.said end
+    kills[i] = ("kill -%s %s 2>&1"):format(name, to)
+    if said then
+      kills[i] = kills[i] .. ("; until grep -qF %s %s || ! kill -0 $pid; do sleep 0.05; done"):format(
+        spawn.quote(said), log)
+    end
+  end
+  local script = ([[%s >%s 2>&1 & pid=$!
     until [ -e %s ] || ! kill -0 $pid; do sleep 0.05; done
     sleep 0.05; at=$(cat %s); from=$(date +%%s%%N)
     %s
-    wait $pid; code=$?
-    echo "took $((($(date +%%s%%N) - from) / 1000000)) ms"; exit $code]]):format(command, up, up,
-    table.concat(kills, ("; sleep %g; "):format(apart or 0)))
+    wait $pid; code=$?; cat %s; rm %s
+    echo "took $((($(date +%%s%%N) - from) / 1000000)) ms"; exit $code]]):format(command, log, up, up,
+    table.concat(kills, ("; sleep %g; "):format(opts.apart or 0)), log, log)
   local out, code = spawn.run("sh -c " .. spawn.quote(script), {timeout = 60})
   os.remove(up)
   local text, took = out:match "^(.*)took (%d+) ms\n(.*)$"

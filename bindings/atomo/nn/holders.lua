@@ -101,7 +101,7 @@ function M.check(params, user)
   local roots, open, seen_again = trained[params] or asked, {}, false
   for i = 1, #params do
     local held, holder, key = is_held(params[i], roots, open)
-    if not held and not seen_again then -- it may be somewhere else in the model now, which notes that when visited
+    if not held and not seen_again then -- it may have moved in the model
       for module in pairs(roots) do module:named_modules() end
       held, holder, key = is_held(params[i], roots, open)
       seen_again = true

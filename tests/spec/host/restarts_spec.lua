@@ -50,10 +50,8 @@ describe("mpirun.sh --restarts with a training job", function()
     for _, restarts in ipairs {2, 0} do
       local command = ("%s--restarts %d -n 2 --oversubscribe %s %s %s %s"):format(script, restarts, spawn.exe,
         root .. "tests/support/endless_job.lua", up, dir)
-      local out, code = spawn.run("sh -c " .. spawn.quote(([[%s & pid=$!
-        until [ -e %s ] || ! kill -0 $pid; do sleep 0.05; done; kill -USR1 $pid; sleep 0.3; kill -TERM $pid
-        wait $pid]]):format(command, up)), {timeout = 60})
-      os.remove(up)
+      local out, code = spawn.signalled(command, up, {{"USR1", said = "as SIGUSR1 asks"}, "TERM"},
+        {to_command = true})
       assert.equal(75, code, out)
       assert.matches("step%-%d+ is saved, as SIGUSR1 asks", out)
       assert.matches("step%-%d+ is saved, and the run stops", out)

@@ -12,7 +12,7 @@ local spec = spawn.specs(it, pending)
 
 --- Sends the signals to the job when it has begun; asserts that it ends with this code in time; returns its output.
 local function ends(command, up, signals, code, apart)
-  local out, got, seconds = spawn.signalled(command, up, signals, apart)
+  local out, got, seconds = spawn.signalled(command, up, signals, {apart = apart})
   assert(got == code, ("%s, %s: exit code %s, expected %d:\n%s"):format(command, table.concat(signals, " "), got, code,
     out))
   assert(spawn.in_time(seconds, SECONDS), command .. ": " .. seconds .. " s")

@@ -79,3 +79,20 @@ describe("reductions of integers", function()
     assert.equal(16777218, y:item())
   end)
 end)
+
+describe("elements of i32 and u8", function()
+  it("wrap around in + - *, as in NumPy; other functions are refused by the method's name", function()
+    local t = atomo.tensor({2147483647, -2147483648}, "i32")
+    assert.same({-2, 0}, (t + t):totable())
+    assert.same({1, 0}, (t * t):totable())
+    assert.same({1, -1}, (atomo.zeros(2, "i32") - t - t - 1):totable())
+    for _, name in ipairs {"abs", "exp", "log", "sqrt", "square", "reciprocal", "sign", "floor", "tanh", "sigmoid",
+      "relu", "sin", "cos"} do
+      assert.matches("^[^:]*:?%d*:? ?" .. name .. ": tensor is i32, expected f32", message(t[name], t))
+    end
+    local bytes = atomo.tensor({1, 2}, "u8")
+    for _, name in ipairs {"add", "sub", "mul", "maximum", "minimum", "eq", "lt"} do
+      assert.matches(name .. ": does not take u8", message(bytes[name], bytes, bytes))
+    end
+  end)
+end)

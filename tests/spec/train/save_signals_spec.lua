@@ -59,14 +59,8 @@ describe("a signal to a run that saves", function()
 
   spec("saves, and the run continues: SIGUSR1", function()
     for ranks = 1, spawn.have "mpirun" and 2 or 1 do
-      os.remove(up)
-      local script = ([[ATOMO_GRACE=30 %s >%s.out 2>&1 & pid=$!
-        until [ -e %s ]; do sleep 0.05; done; at=$(cat %s); kill -USR1 $at
-        until grep -q "as SIGUSR1 asks" %s.out || ! kill -0 $pid; do sleep 0.05; done
-        sleep 0.2; kill -TERM $at; wait $pid; code=$?; cat %s.out; rm %s.out; exit $code]]):format(command(ranks), up,
-        up, up, up, up, up)
-      local out, code = spawn.run("sh -c " .. spawn.quote(script))
-      os.remove(up)
+      local out, code = spawn.signalled("ATOMO_GRACE=30 " .. command(ranks), up,
+        {{"USR1", said = "as SIGUSR1 asks"}, "TERM"}, {apart = 0.2})
       assert.equal(75, code, out)
       local first, last = out:match "(step%-%d+) is saved, as SIGUSR1 asks", out:match "(step%-%d+) is saved, and"
       assert.truthy(first and last and first ~= last, out)
@@ -86,10 +80,10 @@ end)
 
 describe("a signal to a run that does not save", function()
   spec("ends it: SIGTERM and SIGUSR2 with 143, at once; SIGUSR1 does not", function()
-    for _, signals in ipairs {{"TERM"}, {"USR2"}, {"USR1", "TERM"}} do
+    for _, signals in ipairs {{"TERM"}, {"USR2"}, {{"USR1", said = "SIGUSR1"}, "TERM"}} do
       local up = os.tmpname()
       os.remove(up)
-      local out, code, seconds = spawn.signalled(("%s %s %s none"):format(spawn.exe, job, up), up, signals, 0.3)
+      local out, code, seconds = spawn.signalled(("%s %s %s none"):format(spawn.exe, job, up), up, signals)
       assert.equal(143, code, out)
       assert.is_true(spawn.in_time(seconds, 2), seconds)
       assert.equal(#signals == 2, out:find("SIGUSR1: no training run that saves is under way", 1, true) ~= nil, out)
