@@ -107,8 +107,8 @@ function M.check(params, user)
       seen_again = true
     end
     if not held and holder then
-      raise(("%s: parameter %d was in %s, which now has something else there: make the %s after that, or keep it and " ..
-        "change values, atomo.no_grad(function() m.weight:copy_(t) end)"):format(user, i, place(holder, key),
+      raise(("%s: parameter %d was in %s, which now has something else there: make the %s after that, or keep it " ..
+        "and change values, atomo.no_grad(function() m.weight:copy_(t) end)"):format(user, i, place(holder, key),
         user == "ema" and "average" or "optimizer"))
     end
   end

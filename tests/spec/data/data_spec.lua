@@ -3,10 +3,15 @@ local atomo = require "atomo"
 local data = atomo.data
 local shared = require "support.root" .. "../shared/data/"
 
+local function sh(command)
+  local status = os.execute(command)
+  assert(status == 0, ("%s: status %s"):format(command, tostring(status)))
+end
+
 local function folder()
   local path = os.tmpname()
   os.remove(path)
-  assert(os.execute("mkdir " .. path) == 0)
+  sh("mkdir " .. path)
   return path
 end
 
@@ -50,14 +55,14 @@ describe("a Lua file", function()
     assert.same({"a.lua", 3, {2, 2, 1}, {1 / 255}, {1}}, {d.name, d.classes, d.shape, d.mean, d.std})
     assert.same({32, 32, 3}, other.shape)
     assert.error_matches(function() data.open(dir .. "/b.lua", {last = 2}) end, "returns no function.*option last")
-    os.execute("rm -r " .. dir)
+    sh("rm -r " .. dir)
   end)
 end)
 
 describe("CIFAR files", function()
   local dir
   before_each(function() dir = folder() end)
-  after_each(function() os.execute("rm -r " .. dir) end)
+  after_each(function() sh("rm -r " .. dir) end)
 
   it("are read across files of any number of records, to N,H,W,C", function()
     write(dir .. "/data_batch_1.bin", records(3, ten))
@@ -121,7 +126,7 @@ describe("CIFAR files", function()
     assert.error_matches(function() data.open "/dev" end, "/dev has no data set")
     assert.error_matches(function() data.cifar10(dir, {only = "val"}) end, "only = 'val', expected 'train' or 'test'")
     assert.error_matches(function() data.open(dir, {onyl = "test"}) end, "cifar10: unknown option 'onyl'")
-    os.execute(("rm %s/*; mkdir %s/data_batch_1.bin"):format(dir, dir))
+    sh(("rm %s/*; mkdir %s/data_batch_1.bin"):format(dir, dir))
     assert.error_matches(function() data.cifar10(dir) end, "is not a regular file")
   end)
 end)
@@ -129,7 +134,7 @@ end)
 describe("IDX files", function()
   local dir
   before_each(function() dir = folder() end)
-  after_each(function() os.execute("rm -r " .. dir) end)
+  after_each(function() sh("rm -r " .. dir) end)
 
   local images = "\0\0\8\3\0\0\0\2\0\0\0\3\0\0\0\4" .. ("abcdefghijklmnopqrstuvwx")
   local labels = "\0\0\8\1\0\0\0\2\7\3"
@@ -144,13 +149,13 @@ describe("IDX files", function()
     for _, pack in ipairs {false, true} do
       write(dir .. "/t10k-images-idx3-ubyte", images)
       write(dir .. "/t10k-labels-idx1-ubyte", labels)
-      if pack then os.execute("gzip -f " .. dir .. "/*") end
+      if pack then sh("gzip -f " .. dir .. "/*") end
       local d = data.mnist(dir, {only = "test"})
       assert.same({2, 3, 4, 1}, d.test.images:shape())
       assert.equal(("m"):byte(), d.test.images:get(2, 1, 1, 1))
       assert.same({7, 3}, d.test.labels:totable())
       assert.same({3, 4, 1}, d.shape)
-      os.execute("rm " .. dir .. "/*")
+      sh("rm " .. dir .. "/*")
     end
   end)
 
@@ -183,7 +188,7 @@ describe("IDX files", function()
     os.remove(path)
     local function packed(bytes)
       write(path, bytes)
-      os.execute("gzip -nf " .. path)
+      sh("gzip -nf " .. path)
       local file = assert(io.open(path .. ".gz", "rb"))
       local all = file:read "*a"
       file:close()
