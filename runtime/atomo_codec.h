@@ -152,7 +152,8 @@ enum {
     ATOMO_RNG_QUANT = 9,
     ATOMO_RNG_MATH = 10,
     ATOMO_RNG_SAMPLE_TAIL = 11,
-    ATOMO_RNG_ROTATE = 12
+    ATOMO_RNG_ROTATE = 12,
+    ATOMO_RNG_STRATA = 13
 };
 /* out[4] = the block `index` of the stream. */
 ATOMO_API void atomo_random_block(const atomo_stream *s, uint32_t index, uint32_t *out);
@@ -249,6 +250,11 @@ ATOMO_API int atomo_codec_set_budget(atomo_codec *c, double atoms, double ratio,
  * `bytes` bytes. The budgets ratio= and bytes= then include them, but the codec's own tensors keep at least a quarter
  * of their proportional share of the budget. */
 ATOMO_API int atomo_codec_reserve(atomo_codec *c, double entries, double bytes);
+/* Says that messages of `ranks` ranks (1 to 2^24; 1 at first) are averaged, each encoded with a rank below `ranks`, and
+ * all with the same seed and step. Their draws then cancel, if option `together` is true: each message keeps its law
+ * and its length, and the variance of the mean is at most that of independent draws. No effect on compressors that do
+ * not have the option, and with error feedback, whose factor depends on the draw. EARG. */
+ATOMO_API int atomo_codec_set_ranks(atomo_codec *c, int ranks);
 
 /* Gradients and averages are f32 of any strides: the codec works in row-major order of the planned shape, and copies a
  * tensor that is not contiguous to a buffer of its plan and back. The message has the bits of a contiguous tensor.

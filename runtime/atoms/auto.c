@@ -253,6 +253,7 @@ const struct atomo_atoms atomo_atoms_auto = {
                "all entries",
     .source = "Wang et al., ATOMO, NeurIPS 2018; docs/compressors.md",
     .options = options,
+    .together = true,
     .stages = {.plan = plan,
                .start = start,
                .stop = stop,

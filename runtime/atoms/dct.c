@@ -29,6 +29,7 @@ const struct atomo_atoms atomo_atoms_dct = {
     .source = "Ahmed, Natarajan and Rao, Discrete cosine transform, IEEE Trans. Computers 1974; chunks: Peng et al., "
               "DeMo, 2024",
     .options = options,
+    .together = true,
     .stages = {.plan = atomo__separable_size, .start = start, .stop = atomo__separable_stop, ATOMO__BASIS_STAGES},
     .transform = atomo__separable_transform,
     .missing = atomo__fftw_missing,

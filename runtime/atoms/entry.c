@@ -40,6 +40,7 @@ const struct atomo_atoms atomo_atoms_entry = {
     .summary = "single entries, kept in proportion to their size",
     .source = "Wang et al., ATOMO, NeurIPS 2018, section 3",
     .options = options,
+    .together = true,
     .stages = {.plan = atomo__entries_plan,
                .measure = measure,
                .refine = refine,

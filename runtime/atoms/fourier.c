@@ -46,6 +46,7 @@ const struct atomo_atoms atomo_atoms_fourier = {
     .summary = "cosines and sines of the flattened gradient, or of its matrix",
     .source = "Wang et al., ATOMO, NeurIPS 2018, section 3",
     .options = options,
+    .together = true,
     .stages = {.plan = plan, .start = start, .stop = atomo__separable_stop, ATOMO__BASIS_STAGES},
     .transform = atomo__separable_transform,
     .missing = atomo__fftw_missing,

@@ -44,6 +44,7 @@ const struct atomo_atoms atomo_atoms_haar = {
     .summary = "Haar wavelets of the flattened gradient",
     .source = "Haar, Zur Theorie der orthogonalen Funktionensysteme, Math. Annalen 1910",
     .options = options,
+    .together = true,
     .stages = {.plan = plan, ATOMO__BASIS_STAGES},
     .transform = transform,
 };

@@ -39,6 +39,7 @@ const struct atomo_atoms atomo_atoms_hadamard = {
     .summary = "Walsh functions: sums of all entries with signs",
     .source = "Suresh et al., Distributed mean estimation with limited communication, ICML 2017 (as a rotation)",
     .options = options,
+    .together = true,
     .stages = {.plan = plan, ATOMO__BASIS_STAGES},
     .transform = transform,
 };

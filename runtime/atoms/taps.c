@@ -36,6 +36,7 @@ const struct atomo_atoms atomo_atoms_taps = {
     .summary = "cosines over the taps of each convolution kernel; of other tensors single entries",
     .source = "Ahmed, Natarajan and Rao, Discrete cosine transform, IEEE Trans. Computers 1974; docs/compressors.md",
     .options = options,
+    .together = true,
     .stages = {.plan = plan, .start = start, .stop = stop, ATOMO__BASIS_STAGES},
     .transform = transform,
 };

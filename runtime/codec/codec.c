@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
+enum { MOST_RANKS = 1 << 24 };
+
 static int set_options(atomo_codec *c, int index, int count, const double *values)
 {
     for (int j = 0; j < c->options; j++) {
@@ -14,8 +16,10 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
                       o.key, v, o.min, o.max);
         c->option[j] = isnan(v) ? o.standard : v;
     }
-    c->feedback = c->option[c->options - 1] != 0;
+    const int common = c->own_options + (c->atoms ? atomo__option_count(c->atoms->options) : 0);
+    c->feedback = c->option[common] != 0;
     c->scaled = c->feedback && !c->compressor->contracts;
+    c->together = c->options > common + 1 && c->option[common + 1] != 0 && !c->feedback;
     if (!c->atoms) return ATOMO_OK;
     const double *o = c->option;
     int given = !isnan(o[ATOMO__BUDGET_ATOMS]) + !isnan(o[ATOMO__BUDGET_RATIO]) + !isnan(o[ATOMO__BUDGET_BYTES]);
@@ -44,7 +48,7 @@ int atomo_codec_new(const char *name, int count, const double *values, double se
     ATOMO_REQUIRE(way >= 0 && way <= 255, ATOMO_EARG, "%s: way is %d, expected 0 to 255", name, way);
     atomo_codec *c;
     ATOMO_TRY(atomo__calloc((void **)&c, sizeof *c));
-    c->refs = 1;
+    c->refs = c->ranks = 1;
     atomo__registry_entry(index, &c->compressor, &c->atoms);
     c->name = about.name;
     c->id = atomo__crc32(0, c->name, strlen(c->name)) & 255;
@@ -157,6 +161,14 @@ int atomo_codec_reserve(atomo_codec *c, double entries, double bytes)
                   "%s: reserve: %g entries and %g bytes, expected numbers >= 0", c->name, entries, bytes);
     c->other_entries = entries;
     c->other_bytes = bytes;
+    return ATOMO_OK;
+}
+
+int atomo_codec_set_ranks(atomo_codec *c, int ranks)
+{
+    ATOMO_REQUIRE(ranks >= 1 && ranks <= MOST_RANKS, ATOMO_EARG, "%s: ranks is %d, expected 1 to %d", c->name, ranks,
+                  MOST_RANKS);
+    c->ranks = ranks;
     return ATOMO_OK;
 }
 

@@ -81,6 +81,7 @@ struct atomo__context { /* the arguments and scratch memory of one encode or dec
     bool next;          /* in measure: this tensor is encoded next, so its coefficients may stay in scratch */
     atomo__pending *pending; /* NULL: every message is added to acc at once */
     atomo_stream stream;     /* seed, step, rank, tensor; the function that draws sets purpose */
+    atomo__strata strata;    /* of this rank's draws, for encode */
     bool fixed_count;        /* systematic sampling of entries */
     bool fixed_few;          /* systematic sampling of svd, rows and atoms made in Lua, of which a tensor sends few */
 };
@@ -113,12 +114,14 @@ struct atomo_codec {
     const struct atomo_compressor *compressor;
     const struct atomo_atoms *atoms; /* or NULL */
     const char *name;
-    char *own_name;                                  /* the name set by atomo_codec_rename, owned; else NULL */
-    uint32_t id;                                     /* 8-bit hash of the name, in every frame */
-    double option[ATOMO__MAX_OPTIONS];               /* values: the compressor's, then the atom set's, then ef */
-    int own_options, options;                        /* number of the compressor's options; of all options */
-    bool feedback;                                   /* ef=true */
-    bool scaled;                                     /* every body ends with a factor (form.c) */
+    char *own_name;                    /* the name set by atomo_codec_rename, owned; else NULL */
+    uint32_t id;                       /* 8-bit hash of the name, in every frame */
+    double option[ATOMO__MAX_OPTIONS]; /* values: the compressor's, the atom set's, ef, and together if it has that */
+    int own_options, options;          /* number of the compressor's options; of all options */
+    bool feedback;                     /* ef=true */
+    bool scaled;                       /* every body ends with a factor (form.c) */
+    bool together;                     /* together=true: draws cancel between the ranks (strata.c) */
+    int ranks;                         /* that encode messages whose mean is taken; 1: only this one */
     double budget_atoms, budget_ratio, budget_bytes; /* one is > 0; all 0: the compressor has no budget */
     uint32_t seed[2], way;                           /* the top 8 bits of seed[1] are XORed with way */
     atomo__plan **plan;                              /* [plans], owned; NULL: this number is not planned */

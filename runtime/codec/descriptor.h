@@ -61,7 +61,8 @@ struct atomo_atoms {
     double (*bound)(const atomo__plan *plan, double bits); /* as atomo_codec_bound, for a body of `bits`; NULL: none */
     void (*learnt)(atomo__plan *plan, atomo__learnt_copy *copy); /* visits state that outlives a step; NULL: none */
     const char *(*missing)(void);                                /* as in atomo_compressor */
-    bool hidden; /* not a compressor by itself, only a family of auto, or "none" in `overrides` */
+    bool together; /* its draws can cancel between ranks (sampling/strata.c): it has option together */
+    bool hidden;   /* not a compressor by itself, only a family of auto, or "none" in `overrides` */
 };
 
 /* ---- compressors: runtime/compress/NAME.c, `const struct atomo_compressor atomo_compressor_NAME` ---- */
@@ -92,6 +93,7 @@ struct atomo_compressor {
     bool unbiased;
     bool contracts;   /* E||x - Q(x)|| < ||x||, so error feedback needs no factor (form.c) */
     bool dense;       /* its body is always the n floats */
+    bool together;    /* its draws can cancel between ranks, as in atomo_atoms */
     bool takes_atoms; /* an atom set's options follow its own, and it goes by the set's name (compress/atomo.c) */
     bool (*biased)(const double *option); /* true for options that make an unbiased compressor biased; NULL: none do */
     /* turns acc, the sum of all ranks' messages times scale, into the update; NULL: acc is the update */

@@ -37,6 +37,7 @@ static int write_message(atomo__plan *p, const float *g, uint32_t rank, uint32_t
 {
     atomo__context context = atomo__context_of(p, rank, step);
     context.held = held;
+    if (p->codec->together) context.strata = atomo__strata_of(&context.stream, (uint32_t)p->codec->ranks);
     double need = (double)(p->body_max + ATOMO__FRAME_MAX);
     ATOMO_REQUIRE(room >= need, ATOMO_EARG, "encode: %.0f bytes are left in out, tensor %s may need %.0f", room,
                   p->name, need);

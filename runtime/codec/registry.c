@@ -50,6 +50,18 @@ int atomo__option_count(const struct atomo__option *o)
     return n;
 }
 
+static const struct atomo__option together_option = {
+    "together", ATOMO_OPTION_BOOL, 1, 0, 1, NULL, "draws cancel between ranks: the mean of their messages varies less"};
+
+/* Sets list to the options that the entry has besides its own, in this order; returns their number. */
+static int common_options(const struct atomo_compressor *c, const struct atomo_atoms *a,
+                          const struct atomo__option *list[2])
+{
+    list[0] = &atomo__feedback_option;
+    list[1] = &together_option;
+    return 1 + (a ? a->together : c->together);
+}
+
 /* Returns whether the compressor is unbiased with its default options. */
 static bool unbiased(const struct atomo_compressor *c)
 {
@@ -64,13 +76,14 @@ int atomo_codec_about(int i, atomo_codec_info *out)
     const struct atomo_atoms *a;
     ATOMO_REQUIRE(i >= 0 && atomo__registry_entry(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
                   "codec_about: there is no compressor number %d", i);
-    *out =
-        (atomo_codec_info){.name = a ? a->name : c->name,
-                           .summary = a ? a->summary : c->summary,
-                           .source = a ? a->source : c->source,
-                           .unbiased = unbiased(c),
-                           .linear = c->linear != NULL,
-                           .options = atomo__option_count(c->options) + (a ? atomo__option_count(a->options) : 0) + 1};
+    const struct atomo__option *common[2];
+    const int own = atomo__option_count(c->options), more = a ? atomo__option_count(a->options) : 0;
+    *out = (atomo_codec_info){.name = a ? a->name : c->name,
+                              .summary = a ? a->summary : c->summary,
+                              .source = a ? a->source : c->source,
+                              .unbiased = unbiased(c),
+                              .linear = c->linear != NULL,
+                              .options = own + more + common_options(c, a, common)};
     return ATOMO_OK;
 }
 
@@ -89,12 +102,14 @@ int atomo_codec_option(int i, int option, atomo_option_info *out)
     const struct atomo_atoms *a;
     ATOMO_REQUIRE(i >= 0 && atomo__registry_entry(i, &c, &a) == ATOMO_OK, ATOMO_EARG,
                   "codec_option: there is no compressor number %d", i);
-    int own = atomo__option_count(c->options), all = own + (a ? atomo__option_count(a->options) : 0) + 1;
+    const struct atomo__option *common[2];
+    const int own = atomo__option_count(c->options), more = a ? atomo__option_count(a->options) : 0;
+    const int all = own + more + common_options(c, a, common);
     ATOMO_REQUIRE(option >= 0 && option < all, ATOMO_EARG, "codec_option: option %d, expected 0 to %d", option,
                   all - 1);
-    const struct atomo__option *o = option == all - 1 ? &atomo__feedback_option
-                                    : option < own    ? &c->options[option]
-                                                      : &a->options[option - own];
+    const struct atomo__option *o = option < own          ? &c->options[option]
+                                    : option < own + more ? &a->options[option - own]
+                                                          : common[option - own - more];
     *out = (atomo_option_info){o->key, o->choices, o->help, o->type, o->standard, o->min, o->max};
     return ATOMO_OK;
 }

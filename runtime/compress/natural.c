@@ -62,15 +62,16 @@ ATOMO_CLONES static void add_chunk(const uint8_t *restrict exponent, const uint8
     }
 }
 
-static void break_ties(const uint32_t *x, int n, const uint8_t *tie, const atomo_stream *s, uint32_t element,
-                       uint8_t *exponent)
+static void break_ties(const uint32_t *x, int n, const uint8_t *tie, const uint8_t *low, const atomo__context *c,
+                       uint32_t element, uint8_t *exponent)
 {
     uint32_t at[ATOMO__CHUNK];
     float part[ATOMO__CHUNK];
     uint8_t up[ATOMO__CHUNK];
     const int m = atomo__ties(tie, n, at);
-    for (int k = 0; k < m; k++) part[k] = (float)(x[at[k]] & 0x7FFF) * 0x1p-15f;
-    atomo__break_ties(s, element, at, part, m, up);
+    for (int k = 0; k < m; k++)
+        part[k] = atomo__strata_part(&c->strata, (float)(x[at[k]] & 0x7FFF) * 0x1p-15f, low + at[k]);
+    atomo__break_ties(&c->stream, element, at, part, m, up);
     for (int k = 0; k < m; k++)
         if (up[k] && exponent[at[k]] < TOP) exponent[at[k]]++;
 }
@@ -80,9 +81,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     double sum;
     float largest;
     uint32_t random[ATOMO__CHUNK / 4], x[ATOMO__CHUNK];
-    uint8_t minus[ATOMO__CHUNK], tie[ATOMO__CHUNK];
-    atomo_stream s = c->stream;
-    s.purpose = ATOMO_RNG_SAMPLE;
+    uint8_t minus[ATOMO__CHUNK], tie[ATOMO__CHUNK], low[ATOMO__CHUNK];
     ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
     ATOMO_REQUIRE(plan->codec->feedback || largest <= LARGEST, ATOMO_ENONFINITE,
                   "natural: gradient of tensor %s: entries up to %g, rounded up to a power of two, leave the range of "
@@ -95,9 +94,9 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
         uint8_t *out = atomo__put_raw(w, chunk_bytes(len));
         if (!out) return ATOMO_OK;
         memcpy(x, g + at, 4 * (size_t)len);
-        atomo__random_words(&s, (uint32_t)(at / 16), (uint32_t)(len + 15) / 16, random);
+        atomo__rounding_bytes(c, g + at, len, (uint32_t)(at / 16), random, low);
         plan->variance += round_chunk(x, len, (const uint8_t *)random, out, minus, tie);
-        break_ties(x, len, tie, &s, (uint32_t)at, out);
+        break_ties(x, len, tie, low, c, (uint32_t)at, out);
         atomo__pack(minus, len, 1, out + len);
     }
     return ATOMO_OK;
@@ -121,6 +120,7 @@ const struct atomo_compressor atomo_compressor_natural = {
     .summary = "signs and powers of two, stochastically rounded: 9 bits an entry",
     .source = "Horvath et al., Natural compression, MSML 2022",
     .unbiased = true,
+    .together = true,
     .contracts = true,
     .options = options,
     .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},

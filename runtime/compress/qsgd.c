@@ -62,7 +62,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
         if (!isfinite(sum)) return atomo__refuse_nonfinite(plan, g);
         plan->square += square;
         plan->variance += (elias ? atomo__levels_write_elias : atomo__levels_write)(
-            w, g + at, len, scale_of(square, largest, norm), bits, &c->stream, (uint32_t)(b * blocks), (uint32_t)at);
+            w, g + at, len, scale_of(square, largest, norm), bits, c, (uint32_t)(b * blocks), (uint32_t)at);
     }
     plan->expected = plan->sent = (double)plan->n;
     return ATOMO_OK;
@@ -84,6 +84,7 @@ const struct atomo_compressor atomo_compressor_qsgd = {
     .summary = "entries in few bits, stochastically rounded to levels of the bucket's norm",
     .source = "Alistarh et al., QSGD, NeurIPS 2017",
     .unbiased = true,
+    .together = true,
     .options = options,
     .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},
 };

@@ -61,7 +61,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     }
     const bool elias = (int)plan->option[CODING] == CODING_ELIAS;
     plan->variance =
-        bias + (elias ? atomo__levels_write_elias : atomo__levels_write)(w, g, plan->n, scale, BITS, &c->stream, 0, 0);
+        bias + (elias ? atomo__levels_write_elias : atomo__levels_write)(w, g, plan->n, scale, BITS, c, 0, 0);
     plan->expected = plan->sent = (double)plan->n;
     return ATOMO_OK;
 }
@@ -79,6 +79,7 @@ const struct atomo_compressor atomo_compressor_terngrad = {
     .summary = "entries as -1, 0 or 1 times the tensor's largest",
     .source = "Wen et al., TernGrad, NeurIPS 2017",
     .unbiased = true,
+    .together = true,
     .options = options,
     .stages = {.plan = plan, .encode = encode, .decode_add = decode_add},
     .biased = biased,

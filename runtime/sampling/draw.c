@@ -118,7 +118,8 @@ static void keep_all(const float *x, int64_t n, uint32_t *index, atomo__drawn *d
 }
 
 /* Decides the entries of class 2 by 64 more random bits. */
-static void decide(const float *x, int64_t at, const classes *c, const atomo_stream *tail, uint8_t *cls)
+static void decide(const float *x, int64_t at, const classes *c, const atomo_stream *tail, const atomo__strata *t,
+                   const uint8_t *low, uint8_t *cls)
 {
     uint32_t element[CHUNK];
     float part[CHUNK];
@@ -130,9 +131,9 @@ static void decide(const float *x, int64_t at, const classes *c, const atomo_str
         eight = eight >> 1 & ~eight & 0x0101010101010101;
         for (; eight; eight &= eight - 1) {
             int j = i + __builtin_ctzll(eight) / 8;
-            float t = fabsf(x[j]) * c->scale * c->inverse, q = ATOMO_MIN(floorf(t), 255);
+            float p = fabsf(x[j]) * c->scale * c->inverse, whole = ATOMO_MIN(floorf(p), 255);
             element[n] = (uint32_t)(at + j);
-            part[n++] = t - q;
+            part[n++] = atomo__strata_part(t, p - whole, low + j);
         }
     }
     atomo__sample_some(tail, element, part, n, drawn);
@@ -211,13 +212,14 @@ __attribute__((target("avx512f,avx512bw,avx512vl"))) static void pick_compress(c
 
 #endif
 
-static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream *s, uint32_t *index, atomo__drawn *d)
+static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream *s, const atomo__strata *t,
+                      uint32_t *index, atomo__drawn *d)
 {
     atomo_stream first = *s, tail = *s;
     first.purpose = ATOMO_RNG_SAMPLE;
     tail.purpose = ATOMO_RNG_SAMPLE_TAIL;
     uint32_t words[CHUNK / 4];
-    uint8_t cls[CHUNK];
+    uint8_t cls[CHUNK], low[CHUNK];
     float last[CHUNK] = {0};
     picked p;
     void (*classify_best)(const float *, const uint8_t *, classes *, uint8_t *) = classify;
@@ -235,13 +237,14 @@ static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream 
         const int64_t ahead = ATOMO_MIN((int64_t)CHUNK, n - at - len);
         for (int64_t i = 0; i < ahead; i += LANES) __builtin_prefetch(x + at + len + i); /* for the next chunk */
         atomo__random_words(&first, (uint32_t)(at / 16), CHUNK / 16, words);
+        atomo__strata_bytes(t, from, CHUNK, (uint32_t)(at / 16), (uint8_t *)words, low);
         classify_best(from, (const uint8_t *)words, c, cls);
         memset(cls + len, 0, (size_t)(CHUNK - len));
         for (int l = 0; l < LANES; l++) {
             d->below += (double)c->below[l];
             d->noise += (double)c->noise[l];
         }
-        decide(from, at, c, &tail, cls);
+        decide(from, at, c, &tail, t, low, cls);
         pick_best(from, at, cls, &p);
         atomo__survey(from, at, p.kept, p.h, &d->saturated);
         memcpy(index + d->drawn, p.drawn, sizeof(uint32_t) * (size_t)p.m);
@@ -276,8 +279,8 @@ static const float EIGHT_BITS = 256;
 /* The largest exponent e for which 2^e and 2^-e are normal floats. */
 enum { MOST_EXPONENT = 126 };
 
-void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
-                           uint32_t *index, atomo__drawn *d)
+void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, const atomo__strata *t,
+                           bool fixed_count, double step, uint32_t *index, atomo__drawn *d)
 {
     memset(d, 0, sizeof *d);
     d->saturated =
@@ -295,7 +298,7 @@ void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_str
     if (fixed_count)
         systematic(x, n, &c, s, index, d);
     else
-        bernoulli(x, n, &c, s, index, d);
+        bernoulli(x, n, &c, s, t, index, d);
     uint32_t *end = index + n - d->kept;
     for (int64_t i = 0, j = d->kept - 1; i < j; i++, j--) { /* reverses the saturated entries to ascending order */
         uint32_t v = end[i];

@@ -86,6 +86,34 @@ static inline float atomo__log2f(float x)
  */
 float atomo__cut_of(double tau);
 
+/* ---- strata of ranks (strata.c) ---- */
+enum { ATOMO__STRATA_CHUNK = 1024 };
+typedef struct {
+    atomo_stream shared; /* the stream that all ranks share */
+    int bits;            /* log2 of the number of strata; 0: draws are independent */
+    uint8_t place;       /* a r */
+} atomo__strata;
+/* Returns the strata of the rank of stream s among `ranks` ranks. */
+atomo__strata atomo__strata_of(const atomo_stream *s, uint32_t ranks);
+/* u [16 ceil(n / 16)] = first bytes of uniforms in this rank's strata, made of the rank's own bytes in u; low [n] = the
+ * next bits. x [n]: the entries, of which the sign counts; n <= ATOMO__STRATA_CHUNK. Shared bytes come from block
+ * `first` on. bits 0: nothing is changed. */
+void atomo__strata_bytes(const atomo__strata *t, const float *x, int n, uint32_t first, uint8_t *u, uint8_t *low);
+/* The strata of single entries, with the same numbers as strata_bytes; entries in ascending order are the cheapest. */
+typedef struct {
+    const atomo__strata *strata;
+    int64_t chunk; /* number of the chunk of entries whose bytes are in `shared`; -1: none */
+    uint32_t shared[ATOMO__STRATA_CHUNK / 4];
+} atomo__strata_reader;
+/* Returns the stratum of entry i, whose sign counts; 0 if draws are independent. */
+uint32_t atomo__stratum_at(atomo__strata_reader *r, uint32_t i, bool minus);
+/* If the first byte of u equals that of a probability, u is below it if a further uniform of the rank is below the
+ * result. part: the rest of the probability, times 256; low: from strata_bytes. */
+static inline float atomo__strata_part(const atomo__strata *t, float part, const uint8_t *low)
+{
+    return t->bits ? part * (float)(1 << t->bits) - (float)*low : part;
+}
+
 /* ---- sampling (draw.c) ---- */
 #define ATOMO__MINUS 0x80000000u
 typedef struct { /* sums over saturated entries, with j = (|x| - tau) * inverse, their number of steps above tau */
@@ -100,9 +128,9 @@ typedef struct {
 /* Draws entries: entry i is drawn with probability |x_i|/tau if that is below 1, else it is saturated and always kept
  * (tau 0: all entries that are not 0 are saturated). index [n]: the drawn indices, ascending, at the start, and the
  * saturated ones, ascending, at the end; the top bit is x_i's sign. fixed_count: systematic sampling. step: of
- * saturated entries, in units of tau; 0: d->saturated has no sums. */
-void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, bool fixed_count, double step,
-                           uint32_t *index, atomo__drawn *d);
+ * saturated entries, in units of tau; 0: d->saturated has no sums. t: strata for independent draws. */
+void atomo__sample_entries(const float *x, int64_t n, float tau, const atomo_stream *s, const atomo__strata *t,
+                           bool fixed_count, double step, uint32_t *index, atomo__drawn *d);
 /* j [m] = number of steps of the kept entries above tau (survey.c); x[0] is entry number `at`. */
 void atomo__steps_of(const float *x, int64_t at, const uint32_t *kept, int m, double tau, double inverse, double *j);
 /* Adds the entries kept[i], i < m <= ATOMO__SURVEY, to the sums of s (survey.c); x[0] is entry number `at`. */
@@ -110,7 +138,7 @@ enum { ATOMO__SURVEY = 1024 };
 void atomo__survey(const float *x, int64_t at, const uint32_t *kept, int m, atomo__saturated *s);
 /* Returns true with probability p, exact to 2^-64, by block i of the stream. */
 bool atomo__sample_one(const atomo_stream *s, uint32_t i, double p);
-/* drawn [n] = the same for blocks i [n] with probabilities p [n] below 1. */
+/* drawn [n] = the same for blocks i [n] with probabilities p [n]; below 0 is never, 1 and above always. */
 void atomo__sample_some(const atomo_stream *s, const uint32_t *i, const float *p, int n, uint8_t *drawn);
 /* Draws a few atoms one after the other, in ascending order of i: independently, or systematically (fixed_count). */
 typedef struct {

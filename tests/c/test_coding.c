@@ -154,6 +154,55 @@ static void draws(void)
     }
 }
 
+/* Two ranks never share a stratum, and every stratum is as frequent as every other one for each rank. More ranks than
+ * strata form groups. */
+static void strata(void)
+{
+    enum { DRAWS = 64 * 1024 };
+    static const uint32_t ranks[] = {2, 3, 4, 7, 8, 16, 33, 128, 256, 300};
+    static uint8_t pi[256][ATOMO__STRATA_CHUNK];
+    for (int k = 0; k < (int)(sizeof ranks / sizeof *ranks); k++) {
+        const int count = (int)ATOMO_MIN(ranks[k], 256u);
+        int q = 1, bits = 0;
+        while (q < count) q *= 2, bits++;
+        double worst = 0;
+        int seen[256] = {0};
+        for (uint32_t step = 0; step < DRAWS / ATOMO__STRATA_CHUNK; step++) {
+            float x[ATOMO__STRATA_CHUNK];
+            uint8_t u[ATOMO__STRATA_CHUNK], low[ATOMO__STRATA_CHUNK];
+            for (int i = 0; i < ATOMO__STRATA_CHUNK; i++) x[i] = i % 3 ? 1 : -1;
+            for (int r = 0; r < count; r++) {
+                const atomo_stream s = {{7, k}, ATOMO_RNG_SAMPLE, (uint32_t)r, step, 3};
+                const atomo__strata t = atomo__strata_of(&s, ranks[k]);
+                atomo__strata_reader reader = {.strata = &t, .chunk = -1};
+                CHECK(t.bits == bits);
+                for (int i = 0; i < ATOMO__STRATA_CHUNK; i++) u[i] = (uint8_t)(i * 29 + r);
+                atomo__strata_bytes(&t, x, ATOMO__STRATA_CHUNK, 0, u, low);
+                for (int i = 0; i < ATOMO__STRATA_CHUNK; i++) {
+                    const uint8_t own = (uint8_t)(i * 29 + r);
+                    pi[r][i] = (uint8_t)(u[i] >> (8 - bits));
+                    CHECK(low[i] == (own & (q - 1)));
+                    CHECK((u[i] & ((1 << (8 - bits)) - 1)) == own >> bits);
+                    CHECK(atomo__stratum_at(&reader, (uint32_t)i, x[i] < 0) == pi[r][i]);
+                }
+            }
+            for (int i = 0; i < ATOMO__STRATA_CHUNK; i++) {
+                int others[256] = {0};
+                for (int r = 0; r < count; r++) CHECK(others[pi[r][i]]++ == 0);
+                seen[pi[count - 1][i]]++;
+            }
+        }
+        for (int v = 0; v < q; v++) { /* of 2600 counts in all, one passes 5.5 standard errors once in 10^4 runs */
+            const double mean = (double)DRAWS / q, error = sqrt(mean * (1 - 1.0 / q));
+            worst = ATOMO_MAX(worst, fabs(seen[v] - mean) / error);
+        }
+        CHECK(worst < 5.5);
+    }
+    const atomo_stream first = {{7, 0}, ATOMO_RNG_SAMPLE, 0, 1, 3}, later = {{7, 0}, ATOMO_RNG_SAMPLE, 256, 1, 3};
+    CHECK(atomo__strata_of(&first, 300).shared.rank == 0 && atomo__strata_of(&later, 300).shared.rank == 1);
+    CHECK(atomo__strata_of(&first, 1).bits == 0);
+}
+
 /* Codes of every width and number are read back, nothing is written after them, and a set bit in the padding is
  * detected. */
 static void packed_codes(void)
@@ -196,6 +245,7 @@ int main(void)
     RUN(logarithms);
     RUN(measures);
     RUN(draws);
+    RUN(strata);
     RUN(tiny_thresholds);
     RUN(packed_codes);
     return check_done();

@@ -179,15 +179,25 @@ end
 --- Plans tensors 1..n for encode_step or push. With `more`, a budget in ratio= or bytes= is for the whole step.
 ---@param shapes table     list of shapes
 ---@param names string[]?  for errors and overrides
----@param more table?      step_bytes: bytes of all gradients of the step; dense_bytes: of those sent uncompressed
+---@param more table?      step_bytes: bytes of all gradients of the step; dense_bytes: of those sent uncompressed;
+---  ranks: see set_ranks
 function Compressor:prepare(shapes, names, more)
   local entries, bytes = arguments.plan_all(self, shapes, names, more, plan)
   if more then check(C.atomo_codec_reserve(self.h, entries, bytes)) end
+  if more and more.ranks then self:set_ranks(more.ranks) end
   self:prepare_planned(#shapes)
 end
 
 --- Returns the largest total length, in bytes, of the messages of all planned tensors.
 function Compressor:wire_max() return C.atomo_codec_wire_max(self.h, 0) end
+
+--- Says that the messages of `ranks` ranks are averaged, each encoded with a rank below that, so that their draws can
+--- cancel (option together). An exchange does this. From the next encode on; 1 at first.
+---@param ranks integer
+---@usage c:set_ranks(4)
+function Compressor:set_ranks(ranks)
+  check(C.atomo_codec_set_ranks(self.h, number.expect_whole(ranks, self.name .. ": ranks", 1, 2 ^ 24)))
+end
 
 local budget_names = {"atoms", "ratio", "bytes"}
 --- Changes the budget from the next encode on: c:set_budget{ratio = 32}.

@@ -70,18 +70,19 @@ local function split(self, min_size)
   return list, dense
 end
 
---- Plans the messages in a codec. A budget in bytes or as a ratio is for the whole step.
-local function prepare(self, codec)
+--- Plans the messages in a codec. A budget in bytes or as a ratio is for the whole step. ranks: that encode messages
+--- whose mean is taken.
+local function prepare(self, codec, ranks)
   local shapes, names = {}, {}
   for k, m in ipairs(self.messages) do shapes[k], names[k] = m.shape, self.tensors[m.index].label end
-  codec:prepare(shapes, names, {step_bytes = self.dense_bytes, dense_bytes = self.dense.bytes})
+  codec:prepare(shapes, names, {step_bytes = self.dense_bytes, dense_bytes = self.dense.bytes, ranks = ranks})
   if codec.check_ranks then codec:check_ranks(self.comm) end -- a scripted one
 end
 
 --- Makes the compressor of averages that are encoded again.
 local function plan_second(self, settings)
   self.second = messages.compressor(settings, "down")
-  prepare(self, self.second)
+  prepare(self, self.second, 1)
   if self.results then self.results.codec = self.second end
 end
 
@@ -90,7 +91,7 @@ local function coded_buckets(self, settings)
   local topology, list = self.topology, {}
   if topology.cut then self.messages = topology.cut(self.messages, self.comm.size) end
   if #self.messages == 0 then return list end
-  prepare(self, self.compressor)
+  prepare(self, self.compressor, self.comm.size)
   local at = ways(self, topology.program(settings))
   if at.encode_again then plan_second(self, settings) end
   local kind = self.compressor.h and Native or Scripted

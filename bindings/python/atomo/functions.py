@@ -60,6 +60,7 @@ SIGNATURES = {
     "atomo_codec_plan_as": (Status, [c_void_p, c_int, c_int, DoubleP, c_double, c_char_p, c_char_p, c_int, DoubleP]),
     "atomo_codec_wire_max": (c_double, [c_void_p, c_int]),
     "atomo_codec_set_budget": (Status, [c_void_p, c_double, c_double, c_double]),
+    "atomo_codec_set_ranks": (Status, [c_void_p, c_int]),
     "atomo_codec_reserve": (Status, [c_void_p, c_double, c_double]),
     "atomo_codec_encode": (Status, [c_void_p, c_int, POINTER(c_int32), POINTER(TensorP), c_double, c_double, c_void_p,
                                     c_double, DoubleP]),

@@ -146,12 +146,15 @@ static uint32_t get_steps(atomo__reader *r, int k)
     return (uint32_t)((((uint64_t)1 << bits) | atomo__get(r, bits)) - ((uint64_t)1 << k));
 }
 
-/* code[i] = j[i], rounded up if its 32-bit uniform is below the fraction, else down. */
-ATOMO_CLONES static void round_steps(const double *j, const uint32_t *words, int m, uint32_t *code)
+/* code[i] = j[i], rounded up if its uniform is below the fraction, else down: (stratum[i] + words[i] / 2^32) / strata.
+ */
+ATOMO_CLONES static void round_steps(const double *j, const uint32_t *words, const uint32_t *stratum, int strata, int m,
+                                     uint32_t *code)
 {
+    const double each = 1.0 / strata;
     for (int i = 0; i < m; i++) {
         int32_t down = (int32_t)j[i];
-        code[i] = (uint32_t)(down + ((double)words[i] * 0x1p-32 < j[i] - (double)down));
+        code[i] = (uint32_t)(down + (((double)stratum[i] + (double)words[i] * 0x1p-32) * each < j[i] - (double)down));
     }
 }
 
@@ -189,10 +192,11 @@ static bool steps_fit(const float *x, const uint32_t *kept, int64_t m, double ta
 }
 
 static void write_steps(atomo__writer *w, const float *x, const uint32_t *kept, int64_t m, double tau, double step,
-                        double mean_log, atomo_stream stream)
+                        double mean_log, atomo_stream stream, const atomo__strata *strata)
 {
     const int k = order_of(mean_log);
-    uint32_t words[CHUNK], code[CHUNK];
+    uint32_t words[CHUNK], stratum[CHUNK], code[CHUNK];
+    atomo__strata_reader strata_of = {.strata = strata, .chunk = -1};
     double j[CHUNK];
     atomo__writer own = *w; /* a local copy stays in registers */
     stream.purpose = ATOMO_RNG_QUANT;
@@ -201,7 +205,9 @@ static void write_steps(atomo__writer *w, const float *x, const uint32_t *kept, 
         int count = (int)ATOMO_MIN((int64_t)CHUNK, m - i);
         atomo__random_words(&stream, (uint32_t)(i / 4), CHUNK / 4, words);
         atomo__steps_of(x, 0, kept + i, count, tau, 1 / (step * tau), j);
-        round_steps(j, words, count, code);
+        for (int l = 0; l < count; l++)
+            stratum[l] = atomo__stratum_at(&strata_of, kept[i + l] & ~ATOMO__MINUS, kept[i + l] >> 31);
+        round_steps(j, words, stratum, 1 << strata->bits, count, code);
         put_values(&own, kept + i, code, count, k);
     }
     *w = own;
@@ -219,7 +225,10 @@ int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32
 {
     const float tau = tau_of(plan);
     atomo__drawn d;
-    atomo__sample_entries(x, plan->n, tau, &c->stream, c->fixed_count, step, index, &d);
+    atomo__strata strata = c->strata;
+    /* A stream for each basis, since with auto another rank may have chosen another one. */
+    strata.shared.rank |= (atomo__crc32(0, plan->atoms->name, strlen(plan->atoms->name)) & 255) << 16;
+    atomo__sample_entries(x, plan->n, tau, &c->stream, &strata, c->fixed_count, step, index, &d);
     const uint32_t *kept = index + plan->n - d.kept;
     const double size = step * (double)tau, mean_log = d.kept > 0 ? d.saturated.logs / (double)d.kept : 0;
     /* all are sent as f32 if a value has too many steps, might be rounded up to infinity, or if steps take more bits */
@@ -235,7 +244,7 @@ int atomo__entries_encode(atomo__plan *plan, const float *x, double step, uint32
     atomo__write_indices(w, kept, d.kept, plan->n, false);
     if (d.kept == 0) return ATOMO_OK;
     if (steps) {
-        write_steps(w, x, kept, d.kept, (double)tau, step, mean_log, c->stream);
+        write_steps(w, x, kept, d.kept, (double)tau, step, mean_log, c->stream, &strata);
         return ATOMO_OK;
     }
     for (int64_t i = 0; i < d.kept; i++) atomo__put_f32(w, x[kept[i] & ~ATOMO__MINUS]);

@@ -60,24 +60,31 @@ void atomo__break_ties(const atomo_stream *s, uint32_t element, const uint32_t *
     atomo__sample_some(&tail, index, part, m, up);
 }
 
-double atomo__levels_round(const float *x, int n, atomo__inverse inv, int levels, const atomo_stream *s, uint32_t first,
-                           uint32_t element, uint8_t *code)
+void atomo__rounding_bytes(const atomo__context *c, const float *x, int n, uint32_t first, uint32_t *words,
+                           uint8_t *low)
+{
+    atomo_stream bytes = c->stream;
+    bytes.purpose = ATOMO_RNG_SAMPLE;
+    atomo__random_words(&bytes, first, (uint32_t)(n + 15) / 16, words);
+    atomo__strata_bytes(&c->strata, x, n, first, (uint8_t *)words, low);
+}
+
+double atomo__levels_round(const float *x, int n, atomo__inverse inv, int levels, const atomo__context *c,
+                           uint32_t first, uint32_t element, uint8_t *code)
 {
     uint32_t words[ATOMO__CHUNK / 4], at[ATOMO__CHUNK];
     float part[ATOMO__CHUNK];
-    uint8_t tie[ATOMO__CHUNK], up[ATOMO__CHUNK];
-    atomo_stream bytes = *s;
-    bytes.purpose = ATOMO_RNG_SAMPLE;
-    atomo__random_words(&bytes, first, (uint32_t)(n + 15) / 16, words);
+    uint8_t tie[ATOMO__CHUNK], up[ATOMO__CHUNK], low[ATOMO__CHUNK];
+    atomo__rounding_bytes(c, x, n, first, words, low);
     double noise = round_chunk(x, n, inv, (float)levels, (const uint8_t *)words, code, tie);
     const int m = atomo__ties(tie, n, at);
     for (int k = 0; k < m; k++) {
         float t = (fabsf(x[at[k]]) * inv.up) * inv.rest, f;
         t = t < (float)levels ? t : (float)levels;
         f = (t - floorf(t)) * 256;
-        part[k] = f - floorf(f);
+        part[k] = atomo__strata_part(&c->strata, f - floorf(f), low + at[k]);
     }
-    atomo__break_ties(s, element, at, part, m, up);
+    atomo__break_ties(&c->stream, element, at, part, m, up);
     for (int k = 0; k < m; k++)
         if (up[k]) code[at[k]] = (uint8_t)(code[at[k]] + (x[at[k]] < 0 ? -1 : 1));
     return noise;
@@ -119,7 +126,7 @@ atomo__inverse atomo__inverse_of(float scale, int levels)
 
 typedef void codes_fn(void *to, const uint8_t *code, int n);
 
-static double write_codes(const float *x, int64_t n, float scale, int bits, const atomo_stream *s, uint32_t first,
+static double write_codes(const float *x, int64_t n, float scale, int bits, const atomo__context *c, uint32_t first,
                           uint32_t element, codes_fn *put, void *to)
 {
     const int levels = levels_of(bits);
@@ -129,7 +136,7 @@ static double write_codes(const float *x, int64_t n, float scale, int bits, cons
     for (int64_t at = 0; at < n; at += ATOMO__CHUNK) {
         int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, n - at);
         noise +=
-            atomo__levels_round(x + at, len, inv, levels, s, first + (uint32_t)(at / 16), element + (uint32_t)at, code);
+            atomo__levels_round(x + at, len, inv, levels, c, first + (uint32_t)(at / 16), element + (uint32_t)at, code);
         put(to, code, len);
     }
     double step = (double)scale / levels;
@@ -157,13 +164,13 @@ static float step_of(float factor, float scale, int levels)
     return top <= (double)FLT_MAX && isinf((float)levels * step) ? nextafterf(step, 0) : step;
 }
 
-double atomo__levels_write(atomo__writer *w, const float *x, int64_t n, float scale, int bits, const atomo_stream *s,
+double atomo__levels_write(atomo__writer *w, const float *x, int64_t n, float scale, int bits, const atomo__context *c,
                            uint32_t first, uint32_t element)
 {
     atomo__put_raw_f32(w, scale);
     if (!(scale > 0)) return 0;
     packed to = {w, bits};
-    return write_codes(x, n, scale, bits, s, first, element, put_packed, &to);
+    return write_codes(x, n, scale, bits, c, first, element, put_packed, &to);
 }
 
 void atomo__levels_read(atomo__reader *r, int64_t n, int bits, float factor, float *acc)
@@ -221,12 +228,12 @@ static void put_gaps(void *to, const uint8_t *code, int n)
 }
 
 double atomo__levels_write_elias(atomo__writer *w, const float *x, int64_t n, float scale, int bits,
-                                 const atomo_stream *s, uint32_t first, uint32_t element)
+                                 const atomo__context *c, uint32_t first, uint32_t element)
 {
     atomo__put_f32(w, scale);
     if (!(scale > 0)) return 0;
     gaps to = {w, levels_of(bits), 1};
-    double variance = write_codes(x, n, scale, bits, s, first, element, put_gaps, &to);
+    double variance = write_codes(x, n, scale, bits, c, first, element, put_gaps, &to);
     put_gamma(w, to.gap); /* the gap to the end */
     return variance;
 }

@@ -19,8 +19,11 @@ atomo__inverse atomo__inverse_of(float scale, int levels);
  * its fraction f (exact to 2^-72). So the mean of code is levels + x * inverse. n <= ATOMO__CHUNK. Random numbers:
  * bytes of the SAMPLE stream from block `first` on, and blocks element + i of the SAMPLE_TAIL stream. Returns the sum
  * of f (1 - f), which is the variance in squared levels. */
-double atomo__levels_round(const float *x, int n, atomo__inverse inverse, int levels, const atomo_stream *s,
+double atomo__levels_round(const float *x, int n, atomo__inverse inverse, int levels, const atomo__context *c,
                            uint32_t first, uint32_t element, uint8_t *code);
+/* words = the random bytes for x [n], n <= ATOMO__CHUNK, and low [n] as in atomo__strata_bytes. */
+void atomo__rounding_bytes(const atomo__context *c, const float *x, int n, uint32_t first, uint32_t *words,
+                           uint8_t *low);
 /* acc[i] += (code[i] - levels) * step. Returns false, and adds nothing, if a code is above 2 * levels. */
 bool atomo__levels_add(const uint8_t *code, int n, int levels, float step, float *acc);
 /* ties: lists the i < n <= ATOMO__CHUNK with tie[i] != 0, whose random byte equals the first byte of the fraction, in
@@ -33,13 +36,13 @@ void atomo__break_ties(const atomo_stream *s, uint32_t element, const uint32_t *
 /* Writes x [n] with one scale: the scale as f32, followed by packed codes if it is not 0. The top level is |x| = scale.
  * Returns the variance. first, element: as for levels_round, for x[0]. read adds factor * the decoded vector to acc,
  * and sets r->bad for malformed bytes. */
-double atomo__levels_write(atomo__writer *w, const float *x, int64_t n, float scale, int bits, const atomo_stream *s,
+double atomo__levels_write(atomo__writer *w, const float *x, int64_t n, float scale, int bits, const atomo__context *c,
                            uint32_t first, uint32_t element);
 void atomo__levels_read(atomo__reader *r, int64_t n, int bits, float factor, float *acc);
 size_t atomo__levels_bytes(int64_t n, int bits); /* the most bytes that write takes */
 /* The same with Elias gamma codes of gaps, signs and levels, which are short if most codes are 0. */
 double atomo__levels_write_elias(atomo__writer *w, const float *x, int64_t n, float scale, int bits,
-                                 const atomo_stream *s, uint32_t first, uint32_t element);
+                                 const atomo__context *c, uint32_t first, uint32_t element);
 void atomo__levels_read_elias(atomo__reader *r, int64_t n, int bits, float factor, float *acc);
 size_t atomo__levels_bytes_elias(int64_t n, int bits);
 

@@ -37,7 +37,8 @@ describe("compressor specs", function()
       svd = {budget, "bits=8 [0, 32]; fold=0 [0, 1]; every=1 [1, 1000000]"},
       terngrad = {"clip=0 [0, 1000]; coding=0 [0, 1]"},
     }
-    local found = {}
+    local found, cancels = {}, {auto = true, entry = true, taps = true, fourier = true, dct = true, haar = true,
+      hadamard = true, qsgd = true, terngrad = true, natural = true}
     for _, c in ipairs(atomo.compressors()) do
       local list = {}
       for _, o in ipairs(c.options) do
@@ -47,6 +48,7 @@ describe("compressor specs", function()
     end
     for name, options in pairs(expected) do
       options[#options + 1] = "ef=0 [0, 1]"
+      if cancels[name] then options[#options + 1] = "together=1 [0, 1]" end
       assert.equal(table.concat(options, "; "), found[name], name)
       found[name] = nil
     end
