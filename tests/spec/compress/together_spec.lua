@@ -168,7 +168,8 @@ describe("together", function()
   end)
 
   it("is refused where there is nothing to cancel, and for numbers that are none of ranks", function()
-    for _, text in ipairs {"svd:together=true", "rotated:together=true", "topk:ratio=4,together=false", "none:together=1"} do
+    for _, text in ipairs {"svd:together=true", "rotated:together=true", "topk:ratio=4,together=false",
+      "none:together=1"} do
       assert.error_matches(function() atomo.compressor(text) end, "unknown option 'together'")
     end
     local c = atomo.compressor "qsgd"
