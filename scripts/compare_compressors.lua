@@ -2,6 +2,7 @@
 --- Compares compressors on a step of gradients: bytes, error (stated and measured), time; as a table, JSON and a chart.
 local atomo = require "atomo"
 local compare = require "atomo.tools.compare"
+local compare_ranks = require "atomo.tools.compare_ranks"
 local gradients = require "atomo.tools.gradients"
 
 local opts = atomo.cli.parse {
@@ -10,11 +11,14 @@ local opts = atomo.cli.parse {
     "error is E||ghat - g||^2 / ||g||^2: the variance of an unbiased compressor, the squared error in one step of a " ..
     "biased one (error feedback returns it in later steps). Column x bound divides the prediction by 1 / (4^R - 1), " ..
     "with R bits per entry. No unbiased code of normally distributed entries has less; gradients with structure " ..
-    "can. Column x classes, for rotated, divides it by the same bound for entries with the energies of its classes.",
+    "can. Column x classes, for rotated, divides it by the same bound for entries with the energies of its classes. " ..
+    "--ranks measures the mean of several ranks' messages, each of a batch of its own, with draws that cancel " ..
+    "(option together) and with independent ones.",
   examples = {
     "build/atomo-lua scripts/compare_compressors.lua --gradients DIR --ratio 16,64,256 --plot compare",
     "build/atomo-lua scripts/compare_compressors.lua --model resnet20 --compress 'svd:bits=4 entry qsgd'",
     "build/atomo-lua scripts/compare_compressors.lua --load scripts/atoms/haar.lua --compress 'entry haar_lua'",
+    "build/atomo-lua scripts/compare_compressors.lua --model resnet20 --data DIR --ranks 2,8 --compress 'entry qsgd'",
   },
   options = {
     {"gradients", "string", "", "folder of .npy files, one per tensor", metavar = "DIR"},
@@ -22,6 +26,9 @@ local opts = atomo.cli.parse {
       "generated gradients",
       metavar = "NAME"},
     {"steps", "int", 20, "with --model: training steps before the gradient is taken", min = 0},
+    {"data", "string", "", "with --model: data set; without: synthetic images", metavar = "DIR"},
+    {"ranks", "list", {}, "with --model: measure the mean of so many ranks' messages instead", of = "int", min = 2,
+      metavar = "P,..."},
     {"ratio", "list", {16, 64, 256}, "dense bytes / message bytes, for compressors that take a ratio", of = "number"},
     {"compress", "string", nil, "compressors, separated by spaces; if absent: every built-in one", repeated = true,
       metavar = "SPECS"},
@@ -50,7 +57,7 @@ local function read_gradients()
   if opts.gradients ~= "" and opts.model ~= "" then error("give one of --gradients and --model", 0) end
   if opts.gradients ~= "" then return opts.gradients, gradients.folder(opts.gradients) end
   if opts.model ~= "" then
-    return ("%s after %d steps"):format(opts.model, opts.steps), gradients.model(opts.model, opts.steps)
+    return ("%s after %d steps"):format(opts.model, opts.steps), gradients.model(opts.model, opts.steps, opts.data)
   end
   return "generated ResNet-20 shapes", gradients.made_up()
 end
@@ -62,6 +69,42 @@ for _, text in ipairs(opts.compress) do
   for one in text:gmatch "%S+" do specs[#specs + 1] = one end
 end
 if #specs == 0 then specs = all_compressors() end
+
+--- Prints the error of the mean over several ranks, one column pair a number of ranks.
+local function compare_means()
+  if opts.model == "" then error("--ranks takes --model: gradients of several batches", 0) end
+  local most = math.max(unpack(opts.ranks))
+  local lists, names = gradients.of_ranks(opts.model, opts.steps, opts.data, most)
+  print(("%s after %d steps, batches of 64, cosine of two ranks' gradients %.2f; %d draws; relative error of the mean")
+    :format(opts.model, opts.steps, compare_ranks.cosine(lists), opts.draws))
+  local head, results = ("%-34s"):format "compressor", {}
+  for _, ranks in ipairs(opts.ranks) do head = head .. ("  %2d ranks: together apart  gain"):format(ranks) end
+  print(head)
+  for _, item in ipairs(compare.expand(specs, opts.ratio)) do
+    local line = ("%-34s"):format(item.text)
+    for _, ranks in ipairs(opts.ranks) do
+      local r = compare_ranks.measure(item.text, {unpack(lists, 1, ranks)}, names, opts.draws)
+      r.name, r.ranks = item.text, ranks
+      results[#results + 1] = r
+      line = line .. ("  %10.3g %10.3g %6s"):format(r.together, r.apart, r.together > 0 and
+        ("%.2f"):format(r.apart / r.together) or "-")
+    end
+    print(line)
+  end
+  return results
+end
+
+local function save_json(fields)
+  if opts.json == "" then return end
+  require("atomo.core.files").save("compare_compressors.lua", opts.json, require("atomo.core.json").encode(fields) ..
+    "\n")
+  print("written: " .. opts.json)
+end
+
+if #opts.ranks > 0 then
+  save_json {gradients = opts.model, results = compare_means()}
+  return
+end
 
 local from, grads, names = read_gradients()
 local dense = 0
@@ -81,12 +124,7 @@ for _, item in ipairs(compare.expand(specs, opts.ratio)) do
     r.decode_ms, r.encode_gb_s, r.decode_gb_s, r.unbiased and "" or "  biased"))
 end
 
-if opts.json ~= "" then
-  local text = require("atomo.core.json").encode {gradients = from, tensors = #grads, dense_bytes = dense,
-    threads = opts.threads, results = results}
-  require("atomo.core.files").save("compare_compressors.lua", opts.json, text .. "\n")
-  print("written: " .. opts.json)
-end
+save_json {gradients = from, tensors = #grads, dense_bytes = dense, threads = opts.threads, results = results}
 if opts.plot ~= "" then
   local written = require("atomo.tools.plot").save(opts.plot, compare.chart(results, "Compressors on " .. from))
   print("written: " .. table.concat(written, ", ") ..

@@ -50,31 +50,51 @@ end
 
 local files = {resnet20 = "resnet", resnet18 = "resnet", vgg11 = "vgg", lenet = "lenet", mlp = "mlp"}
 
---- Returns the gradients, and their names, of a network of models/ after `steps` steps of SGD on the synthetic set.
+--- Returns the gradients of a network of models/ after `steps` steps of SGD, and their names: one list of tensors for
+--- each rank, of a batch of its own.
 ---@param name string
 ---@param steps integer
----@return atomo.Tensor[], string[]
-function M.model(name, steps)
+---@param folder string   data set; "": the synthetic one
+---@param ranks integer
+---@return atomo.Tensor[][], string[]
+function M.of_ranks(name, steps, folder, ranks)
   if not files[name] then
     raise(("there is no model '%s'; there are lenet, mlp, resnet18, resnet20, vgg11"):format(name))
   end
   T.manual_seed(1)
-  local set = data.open("", {train = 64 * (steps + 1)})
+  local set = data.open(folder, folder == "" and {train = 64 * (steps + ranks)} or nil)
   local model = require("models." .. files[name])[name] {classes = set.classes}
   local loader = data.loader {set = set.train, batch = 64, rank = 0, size = 1, seed = 1, mean = set.mean, std = set.std}
   local optimizer = optim.sgd {params = model:parameters(), lr = 0.05, momentum = 0.9}
-  for batch in loader:epoch(1) do
-    optimizer:zero_grad()
-    T.scope(function() F.cross_entropy(model(batch.x), batch.y):backward() end)
-    if steps == 0 then break end
-    steps = steps - 1
-    optimizer:step()
+  local lists, names, epoch = {}, {}, 0
+  local function take()
+    local list = {}
+    for i, p in ipairs(model:parameters()) do
+      if p:dim() >= 2 then list[#list + 1], names[#list + 1] = p.grad:clone(), ("parameter %d"):format(i) end
+    end
+    lists[#lists + 1] = list
   end
-  local list, names = {}, {}
-  for i, p in ipairs(model:parameters()) do
-    if p:dim() >= 2 then list[#list + 1], names[#names + 1] = p.grad:clone(), ("parameter %d"):format(i) end
+  while #lists < ranks do
+    epoch = epoch + 1
+    for batch in loader:epoch(epoch) do
+      optimizer:zero_grad()
+      T.scope(function() F.cross_entropy(model(batch.x), batch.y):backward() end)
+      if steps > 0 then optimizer:step() else take() end
+      if #lists == ranks then break end
+      steps = steps - 1
+    end
   end
-  return list, names
+  return lists, names
+end
+
+--- Returns the gradients of a network of models/ after `steps` steps of SGD, and their names.
+---@param name string
+---@param steps integer
+---@param folder string?  data set; default: the synthetic one
+---@return atomo.Tensor[], string[]
+function M.model(name, steps, folder)
+  local lists, names = M.of_ranks(name, steps, folder or "", 1)
+  return lists[1], names
 end
 
 --- Returns the median of a list of numbers, which it sorts.

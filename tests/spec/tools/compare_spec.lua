@@ -76,6 +76,21 @@ describe("scripts", function()
     it(name, function() if possible then fn() else pending(why) end end)
   end
 
+  script("compare_compressors.lua --ranks prints the error of the mean, with and without draws that cancel", function()
+    local out, code = spawn.host {scripts .. "compare_compressors.lua", "--model", "lenet", "--steps", "2", "--ranks",
+      "2,4", "--compress", "qsgd none", "--draws", "3"}
+    assert.equal(0, code, out)
+    local cosine = tonumber(out:match "cosine of two ranks' gradients ([%d.]+)")
+    assert.is_true(cosine > 0 and cosine < 1, out)
+    local with, without, gain, more = out:match "\nqsgd%s+(%S+)%s+(%S+)%s+(%S+)%s+%S+%s+%S+%s+(%S+)"
+    assert.near(without / with, tonumber(gain), 0.01)
+    assert.is_true(tonumber(gain) > 1.1 and tonumber(more) > tonumber(gain), out)
+    assert.matches("\nnone%s+0%s+0%s+%-", out)
+    out, code = spawn.host {scripts .. "compare_compressors.lua", "--ranks", "2"}
+    assert.equal(1, code)
+    assert.matches("%-%-ranks takes %-%-model", out)
+  end)
+
   script("compare_compressors.lua prints a table, writes JSON and a chart", function()
     local out, code = spawn.host {scripts .. "compare_compressors.lua", "--compress", "entry topk", "--draws", "2",
       "--load", scripts .. "atoms/haar.lua", "--compress", "haar_lua", "--ratio", "16,64", "--json",
