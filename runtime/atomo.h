@@ -416,6 +416,7 @@ enum { ATOMO_MPI_SUM = 0, ATOMO_MPI_MAX = 1, ATOMO_MPI_MIN = 2, ATOMO_MPI_PROD =
 
 ATOMO_API int atomo_mpi_launched(void);      /* 1 if the environment says that this is one of several ranks [local] */
 ATOMO_API int atomo_mpi_started(void);       /* 1 between init and finalize [local] */
+ATOMO_API int atomo_mpi_ranks(void);         /* number of ranks of the program; 1 before init [local] */
 ATOMO_API int atomo_mpi_init(void);          /* a second call has no effect [collective] */
 ATOMO_API int atomo_mpi_finalize(void);      /* no effect if other code has started MPI [collective] */
 ATOMO_API void atomo_mpi_abort(int code);    /* ends all ranks; does not return if MPI runs [local] */

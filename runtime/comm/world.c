@@ -148,6 +148,11 @@ int atomo_mpi_init(void)
     return atomo_comm_check(world, "libatomo's version", ATOMO_VERSION);
 }
 
+int atomo_mpi_ranks(void)
+{
+    return atomo_mpi_started() ? world->size : 1;
+}
+
 int atomo_mpi_started(void)
 {
     return state == MPI_IS_UP;

@@ -44,6 +44,7 @@ local function open(name, values, key, fields)
   local self = {seed = key.seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
     numbers = ffi.new "atomo_codec_stats", unbiased = C.atomo_codec_is_unbiased(out[0]) == 1,
     linear = C.atomo_codec_is_linear(out[0]) == 1}
+  check(C.atomo_codec_set_ranks(self.h, C.atomo_mpi_ranks()))
   for field, value in pairs(fields) do self[field] = value end
   return setmetatable(self, Compressor)
 end
@@ -192,7 +193,7 @@ end
 function Compressor:wire_max() return C.atomo_codec_wire_max(self.h, 0) end
 
 --- Says that the messages of `ranks` ranks are averaged, each encoded with a rank below that, so that their draws can
---- cancel (option together). An exchange does this. From the next encode on; 1 at first.
+--- cancel (option together). At first: the ranks of the program; an exchange sets those of its communicator.
 ---@param ranks integer
 ---@usage c:set_ranks(4)
 function Compressor:set_ranks(ranks)
