@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { CODECS = 42, LISTS = 38, SHAPES = 5, MOST = 4096 }; /* from LISTS on: _list */
+enum { CODECS = 43, LISTS = 39, SHAPES = 5, MOST = 4096 }; /* from LISTS on: _list */
 
 static const struct {
     const char *name;
@@ -56,6 +56,7 @@ static const struct {
     {"eden", 1, {3}},
     {"svd", 6, {NAN, 16, NAN, 0, 0, 0}},
     {"svd", 6, {NAN, 64, NAN, 0, 0, 0}},
+    {"qsgd", 4, {6, 50, 1, 2}},
     {"_list", 5, {NAN, 16, NAN, 0, 32}},
     {"_list", 5, {NAN, 16, NAN, 0, 8}},
     {"_list", 5, {NAN, 16, NAN, 0, 3}},

@@ -9,7 +9,8 @@ local specs = {"none", "entry:ratio=4", "entry:ratio=4,step=0", "svd:ratio=4", "
   "signsgd:vote=true", "fp16", "bf16", "powersgd:rank=2", "atomo-published",
   "fourier:ratio=4", "fourier:ratio=4,dims=2,step=0", "dct:ratio=4", "dct:ratio=4,chunk=8", "hadamard:ratio=4",
   "haar:ratio=4", "taps:ratio=4", "rows:ratio=4", "rows:ratio=4,bits=32", "auto:ratio=4", "rotated:ratio=4",
-  "rotated:ratio=4,base=none,classes=1", "eden:bits=3", "svd:ratio=4,bits=0", "svd:ratio=64,bits=0"}
+  "rotated:ratio=4,base=none,classes=1", "eden:bits=3", "svd:ratio=4,bits=0", "svd:ratio=64,bits=0",
+  "qsgd:bits=6,bucket=50,norm=max,coding=dither"}
 -- decompositions in Lua: the rows of a matrix are atoms, with one to three factors
 local lists = {{1}, {3, 7}, {2, 9, 4}, {65}, {1, 5}}
 local list_atoms, list_bits = {1, 5, 40, 3, 2}, {32, 8, 3, 16}

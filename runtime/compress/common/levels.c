@@ -90,7 +90,7 @@ double atomo__levels_round(const float *x, int n, atomo__inverse inv, int levels
     return noise;
 }
 
-ATOMO_CLONES static uint8_t highest(const uint8_t *code, int n)
+ATOMO_CLONES uint8_t atomo__highest_code(const uint8_t *code, int n)
 {
     uint8_t most = 0;
     for (int i = 0; i < n; i++) most = code[i] > most ? code[i] : most;
@@ -104,7 +104,7 @@ ATOMO_CLONES static void add_codes(const uint8_t *restrict code, int n, int leve
 
 bool atomo__levels_add(const uint8_t *code, int n, int levels, float step, float *acc)
 {
-    if (highest(code, n) > 2 * levels) return false;
+    if (atomo__highest_code(code, n) > 2 * levels) return false;
     add_codes(code, n, levels, step, acc);
     return true;
 }

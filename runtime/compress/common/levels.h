@@ -26,6 +26,7 @@ void atomo__rounding_bytes(const atomo__context *c, const float *x, int n, uint3
                            uint8_t *low);
 /* acc[i] += (code[i] - levels) * step. Returns false, and adds nothing, if a code is above 2 * levels. */
 bool atomo__levels_add(const uint8_t *code, int n, int levels, float step, float *acc);
+uint8_t atomo__highest_code(const uint8_t *code, int n);
 /* ties: lists the i < n <= ATOMO__CHUNK with tie[i] != 0, whose random byte equals the first byte of the fraction, in
  * ascending order in `at`, and returns their number. break_ties: up[k] = 1 with probability part[k] (0 <= part[k] < 1),
  * the rest of the fraction of entry at[k]. */
@@ -45,6 +46,16 @@ double atomo__levels_write_elias(atomo__writer *w, const float *x, int64_t n, fl
                                  const atomo__context *c, uint32_t first, uint32_t element);
 void atomo__levels_read_elias(atomo__reader *r, int64_t n, int bits, float factor, float *acc);
 size_t atomo__levels_bytes_elias(int64_t n, int bits);
+
+/* ---- subtractive dither (dither.c) ---- */
+/* write: the scale, then packed codes, as many bytes as atomo__levels_write; the decoder subtracts the same random
+ * numbers. first: block of the SAMPLE stream for x[0]; four entries share one. Returns the variance. most: the largest
+ * scale with which all decoded values are finite. */
+double atomo__dither_write(atomo__writer *w, const float *x, int64_t n, float scale, int bits, const atomo__context *c,
+                           uint32_t first);
+void atomo__dither_read(atomo__reader *r, int64_t n, int bits, float factor, const atomo__context *c, uint32_t first,
+                        float *acc);
+float atomo__dither_most(int bits);
 
 /* ---- packed codes (bitpack.c) ---- */
 /* Packs n <= ATOMO__CHUNK codes below 2^bits, 1 <= bits <= 8, into bits * ceil(n / 8) bytes. */

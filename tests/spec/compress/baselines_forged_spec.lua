@@ -7,7 +7,8 @@ local all = {"none", "entry:ratio=2", "entry:ratio=2,step=0", "svd:ratio=1", "sv
   "svd:ratio=1,bits=3", "svd:ratio=2,bits=0", "auto:ratio=2", "taps:ratio=2", "rotated:ratio=2", "rotated:ratio=30",
   "dct:ratio=2", "haar:ratio=2,step=0",
   "rows:ratio=2", "rows:ratio=1,bits=32",
-  "qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=7,bucket=5,norm=max", "eden", "terngrad", "terngrad:coding=elias",
+  "qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=7,bucket=5,norm=max",
+  "qsgd:bits=3,bucket=9,coding=dither", "eden", "terngrad", "terngrad:coding=elias",
   "natural",
   "randk:k=7", "topk:k=7", "signsgd", "signsgd:vote=true", "fp16", "bf16", "powersgd", "atomo-published:atoms=2"}
 

@@ -2,7 +2,8 @@
 -- keys, and of tensors with equal shapes, must be independent.
 local atomo = require "atomo"
 
-local sampled = {"entry:ratio=8", "hadamard:ratio=8", "qsgd", "qsgd:bits=2,coding=elias", "terngrad", "natural",
+local sampled = {"entry:ratio=8", "hadamard:ratio=8", "qsgd", "qsgd:bits=2,coding=elias", "qsgd:coding=dither",
+  "terngrad", "natural",
   "fp16:round=stochastic", "bf16:round=stochastic", "svd:ratio=4,bits=8"}
 local all = {"none", "auto:ratio=8", "fourier:ratio=8", "dct:ratio=8", "haar:ratio=8", "rows:ratio=4", "randk",
   "topk", "signsgd", "signsgd:vote=true", "powersgd", "fp16", "bf16", "atomo-published", "topk:ef=true",

@@ -4,7 +4,8 @@ local atomo = require "atomo"
 local f = require "atomo.ffi"
 local codec = require "support.codec"
 
-local all = {"qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=7,bucket=5,norm=max", "terngrad", "terngrad:clip=2.5",
+local all = {"qsgd", "qsgd:bits=2,coding=elias", "qsgd:bits=7,bucket=5,norm=max",
+  "qsgd:bits=5,bucket=7,coding=dither", "terngrad", "terngrad:clip=2.5",
   "terngrad:coding=elias", "natural", "eden", "randk:ratio=4", "randk:k=3,ef=true", "topk:ratio=4", "topk:k=3,ef=true",
   "signsgd", "signsgd:ef=true", "signsgd:vote=true", "fp16", "fp16:round=stochastic", "bf16", "bf16:round=stochastic",
   "powersgd:rank=2", "powersgd:rank=3,warm=false,ef=true", "atomo-published:atoms=1", "atomo-published:ef=true",
@@ -48,7 +49,7 @@ for _, text in ipairs(all) do
       local spectral = text:match "^svd" or text:match "^atomo%-published"
       -- Spectral atoms leave room for 1/p and rounding (2^100), others for what they multiply by.
       local most = (spectral or text:match "^powersgd") and 1.2e30 or text:match "^randk" and 3e37
-        or text == "natural" and 2 ^ 127 or 3e38
+        or text == "natural" and 2 ^ 127 or text:match "dither" and 2e38 or 3e38
       mixed:set(1, 1, 1, 1, most)
       mixed:set(2, 1, 1, 1, 1e-44)
       for name, g in pairs {zero = constant(0), constant = constant(-3), huge = constant(most), tiny = constant(1e-38),

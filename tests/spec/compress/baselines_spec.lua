@@ -10,12 +10,30 @@ local function decaying(...) return codec.decaying(6, ...) end
 describe("unbiased ones", function()
   for k, item in ipairs {{"natural", {700}}, {"natural", {1}}, {"eden", {700}}, {"eden:bits=1", {24, 3, 3, 4}},
     {"randk:ratio=4", {24, 3, 3, 4}}, {"randk:k=1", {13}},
-    {"randk:k=40", {50}}, {"fp16:round=stochastic", {300}}, {"bf16:round=stochastic", {600}}} do
+    {"qsgd:coding=dither", {700}}, {"qsgd:bits=2,norm=max,coding=dither", {13, 5}},
+    {"qsgd:bits=8,bucket=7,coding=dither", {24, 3, 3, 4}}, {"randk:k=40", {50}}, {"fp16:round=stochastic", {300}}, {"bf16:round=stochastic", {600}}} do
     it(item[1] .. " on [" .. table.concat(item[2], ",") .. "]: the mean, and the variance in closed form", function()
       atomo.manual_seed(k)
       codec.unbiased(atomo.compressor(item[1], {seed = k}), decaying(unpack(item[2])), 1200)
     end)
   end
+
+  it("dither halves the variance of rounding to levels, at the same length, and decodes zeros exactly", function()
+    atomo.manual_seed(9)
+    local g = atomo.randn(3000)
+    for _, text in ipairs {"qsgd:bits=3,norm=max", "qsgd:bits=6", "qsgd:bits=8,bucket=100"} do
+      local plain, dither = atomo.compressor(text), atomo.compressor(text .. ",coding=dither")
+      assert.equal(plain:encode(g, {step = 1}).nbytes, dither:encode(g, {step = 1}).nbytes)
+      assert.near(0.5, dither:stats().variance / plain:stats().variance, 0.02, text)
+    end
+    local c = atomo.compressor "qsgd:coding=dither"
+    assert.equal(0, c:decode(c:encode(atomo.zeros(700), {step = 1})):norm_value(2))
+    local m = c:encode(g, {step = 3, rank = 2}) -- a receiver has only the message
+    local other = atomo.compressor "qsgd:coding=dither"
+    other:prepare {{3000}}
+    assert.equal(0, (other:decode(m) - c:decode(m)):norm_value(2))
+    codec.fails("with dither, leave the range of f32", c.encode, c, atomo.full({5}, 3.4e38))
+  end)
 
   it("fp16's mean is right if most entries are denormals of fp16", function()
     atomo.manual_seed(2)

@@ -31,7 +31,7 @@ describe("compressor specs", function()
       hadamard = {budget, step}, taps = {budget, step},
       fourier = {budget, step, "dims=1 [1, 2]; rows=0 [0, 1000000000]"},
       powersgd = {"rank=2 [1, 64]; warm=1 [0, 1]"},
-      qsgd = {"bits=4 [2, 8]; bucket=512 [0, 1000000000]; norm=0 [0, 1]; coding=0 [0, 1]"},
+      qsgd = {"bits=4 [2, 8]; bucket=512 [0, 1000000000]; norm=0 [0, 1]; coding=0 [0, 2]"},
       randk = {few}, topk = {few}, rotated = {budget, "base=0 [0, 1]; classes=16 [1, 64]"}, rows = {budget,
         "bits=8 [2, 32]"},
       svd = {budget, "bits=8 [0, 32]; fold=0 [0, 1]; every=1 [1, 1000000]"},
@@ -225,7 +225,8 @@ describe("gradients", function()
 
   it("near FLT_MAX are refused by name, or decoded to finite numbers, by every compressor", function()
     local texts = {"qsgd:bits=2", "qsgd:bits=3,norm=max", "qsgd:bits=6", "qsgd:bits=8", "qsgd:bits=7,coding=elias",
-      "qsgd:bits=8,norm=max,bucket=0", "terngrad:coding=elias", "eden:bits=1", "randk:k=4096", "bf16:round=stochastic"}
+      "qsgd:bits=8,norm=max,bucket=0", "qsgd:bits=8,coding=dither", "terngrad:coding=elias", "eden:bits=1",
+      "randk:k=4096", "bf16:round=stochastic"}
     for _, entry in ipairs(atomo.compressors()) do
       texts[#texts + 1] = entry.name == "atomo-published" and "atomo-published:atoms=2" or entry.name
     end
