@@ -95,9 +95,9 @@ typedef struct {
 } atomo__strata;
 /* Returns the strata of the rank of stream s among `ranks` ranks. */
 atomo__strata atomo__strata_of(const atomo_stream *s, uint32_t ranks);
-/* u [16 ceil(n / 16)] = first bytes of uniforms in this rank's strata, made of the rank's own bytes in u; low [n] = the
- * next bits. x [n]: the entries, of which the sign counts; n <= ATOMO__STRATA_CHUNK. Shared bytes come from block
- * `first` on. bits 0: nothing is changed. */
+/* u [16 ceil(n / 16)] = first bytes of uniforms in this rank's strata, made of the rank's own bytes in u; low, as long
+ * = the next bits. x [n]: the entries, of which the sign counts; n <= ATOMO__STRATA_CHUNK. first: number of the first
+ * 16 entries, so that all ranks use the same shared numbers for an entry. bits 0: nothing is changed. */
 void atomo__strata_bytes(const atomo__strata *t, const float *x, int n, uint32_t first, uint8_t *u, uint8_t *low);
 /* The strata of single entries, with the same numbers as strata_bytes; entries in ascending order are the cheapest. */
 typedef struct {

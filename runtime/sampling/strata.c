@@ -51,36 +51,86 @@ atomo__strata atomo__strata_of(const atomo_stream *s, uint32_t ranks)
     return t;
 }
 
-ATOMO_CLONES static void stratify(const float *restrict x, int n, int bits, uint8_t place,
-                                  const uint8_t *restrict shared, uint8_t *restrict u, uint8_t *restrict low)
+/* A byte of the shared stream holds the b of several entries: of 16 entries each, the next 16 in the next `unit` bits,
+ * the smallest power of two that holds b. */
+static int unit_of(int bits)
 {
-    const int rest = 8 - bits;
-    const uint8_t most = (uint8_t)((1 << bits) - 1);
+    return bits <= 2 ? bits : bits <= 4 ? 4 : 8;
+}
+
+/* minus [n] = 1 for entries with a minus sign, else 0 */
+ATOMO_CLONES static void signs(const float *restrict x, int n, uint8_t *restrict minus)
+{
     for (int i = 0; i < n; i++) {
-        const uint8_t pi = (uint8_t)(shared[i] >> rest ^ place ^ (x[i] < 0 ? most : 0));
-        low[i] = u[i] & most;
-        u[i] = (uint8_t)(pi << rest | u[i] >> bits);
+        const union {
+            float f;
+            uint32_t u;
+        } v = {x[i]};
+        minus[i] = (uint8_t)(v.u >> 31);
     }
+}
+
+/* Returns a word with this byte eight times. */
+static uint64_t eight(int byte)
+{
+    return 0x0101010101010101 * (uint64_t)(byte & 255);
+}
+
+/* Groups of 16 entries, from group `first` on, as words of eight bytes: no operation carries a bit into another byte.
+ * shared: bytes from the start of the first group's block on. minus: 1 for negative entries. */
+static void stratify(const atomo__strata *t, uint32_t first, int groups, const uint8_t *shared, const uint8_t *minus,
+                     uint8_t *u, uint8_t *low)
+{
+    const int bits = t->bits, rest = 8 - bits, unit = unit_of(bits), per = 8 / unit,
+              skip = (int)(first % (uint32_t)per);
+    const uint64_t most = (uint64_t)((1 << bits) - 1), of_pi = eight((int)most), place = eight(t->place);
+    const uint64_t of_rest = eight(255 >> bits);
+    for (int g = 0; g < groups; g++) {
+        const int block = (g + skip) / per, shift = (g + skip) % per * unit;
+        for (int at = 0; at < 16; at += 8) {
+            uint64_t b, own, negative;
+            memcpy(&b, shared + 16 * block + at, 8);
+            memcpy(&own, u + 16 * g + at, 8);
+            memcpy(&negative, minus + 16 * g + at, 8);
+            const uint64_t pi = (b >> shift & of_pi) ^ place ^ negative * most;
+            const uint64_t next = own & of_pi, first_byte = pi << rest | (bits == 8 ? 0 : own >> bits & of_rest);
+            memcpy(low + 16 * g + at, &next, 8);
+            memcpy(u + 16 * g + at, &first_byte, 8);
+        }
+    }
+}
+
+/* shared = the bytes for `groups` groups of 16 entries from group `first` on, from the start of the first one's block.
+ */
+static void shared_bytes(const atomo__strata *t, uint32_t first, uint32_t groups, uint32_t *shared)
+{
+    const uint32_t per = 8 / (uint32_t)unit_of(t->bits), block = first / per;
+    atomo__random_words(&t->shared, block, (first + groups - 1) / per - block + 1, shared);
 }
 
 void atomo__strata_bytes(const atomo__strata *t, const float *x, int n, uint32_t first, uint8_t *u, uint8_t *low)
 {
     uint32_t shared[ATOMO__STRATA_CHUNK / 4];
-    if (t->bits == 0) return;
-    atomo__random_words(&t->shared, first, (uint32_t)(n + 15) / 16, shared);
-    stratify(x, n, t->bits, t->place, (const uint8_t *)shared, u, low);
+    uint8_t minus[ATOMO__STRATA_CHUNK];
+    const int groups = (n + 15) / 16;
+    if (t->bits == 0 || n <= 0) return;
+    shared_bytes(t, first, (uint32_t)groups, shared);
+    memset(minus + n, 0, (size_t)(16 * groups - n));
+    signs(x, n, minus);
+    stratify(t, first, groups, (const uint8_t *)shared, minus, u, low);
 }
 
 uint32_t atomo__stratum_at(atomo__strata_reader *r, uint32_t i, bool minus)
 {
+    enum { GROUPS = ATOMO__STRATA_CHUNK / 16 };
     const atomo__strata *t = r->strata;
     if (t->bits == 0) return 0;
     if (r->chunk != i / ATOMO__STRATA_CHUNK) {
         r->chunk = i / ATOMO__STRATA_CHUNK;
-        atomo__random_words(&t->shared, (uint32_t)(r->chunk * (ATOMO__STRATA_CHUNK / 16)), ATOMO__STRATA_CHUNK / 16,
-                            r->shared);
+        shared_bytes(t, (uint32_t)r->chunk * GROUPS, GROUPS, r->shared);
     }
-    const uint8_t byte = ((const uint8_t *)r->shared)[i % ATOMO__STRATA_CHUNK];
-    const uint32_t pi = (uint32_t)byte >> (8 - t->bits) ^ t->place;
-    return minus ? pi ^ ((1u << t->bits) - 1) : pi;
+    const uint32_t unit = (uint32_t)unit_of(t->bits), per = 8 / unit, group = i / 16 % GROUPS;
+    const uint32_t byte = ((const uint8_t *)r->shared)[16 * (group / per) + i % 16], most = (1u << t->bits) - 1;
+    const uint32_t pi = (byte >> group % per * unit & most) ^ t->place;
+    return minus ? pi ^ most : pi;
 }

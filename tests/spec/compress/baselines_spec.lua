@@ -11,7 +11,8 @@ describe("unbiased ones", function()
   for k, item in ipairs {{"natural", {700}}, {"natural", {1}}, {"eden", {700}}, {"eden:bits=1", {24, 3, 3, 4}},
     {"randk:ratio=4", {24, 3, 3, 4}}, {"randk:k=1", {13}},
     {"qsgd:coding=dither", {700}}, {"qsgd:bits=2,norm=max,coding=dither", {13, 5}},
-    {"qsgd:bits=8,bucket=7,coding=dither", {24, 3, 3, 4}}, {"randk:k=40", {50}}, {"fp16:round=stochastic", {300}}, {"bf16:round=stochastic", {600}}} do
+    {"qsgd:bits=8,bucket=7,coding=dither", {24, 3, 3, 4}}, {"randk:k=40", {50}},
+    {"fp16:round=stochastic", {300}}, {"bf16:round=stochastic", {600}}} do
     it(item[1] .. " on [" .. table.concat(item[2], ",") .. "]: the mean, and the variance in closed form", function()
       atomo.manual_seed(k)
       codec.unbiased(atomo.compressor(item[1], {seed = k}), decaying(unpack(item[2])), 1200)
