@@ -316,6 +316,26 @@ ATOMO_API int atomo_codec_finish(atomo_codec *c, int tensor, double scale, atomo
  * must not be used for anything else in between. [local] */
 ATOMO_API int atomo_codec_sum(atomo_codec *c, int tensor);
 
+/* Messages that lie in memory one after the other. */
+typedef struct atomo_codec_block {
+    const uint8_t *at; /* the next message */
+    double left;       /* bytes from there to the end of the block */
+    double rank;       /* the rank of the messages, < 0: it is not compared */
+} atomo_codec_block;
+enum {
+    ATOMO_DECODE_FIRST = 1, /* acc is set to 0 before */
+    ATOMO_DECODE_LAST = 2   /* no messages follow: atomo_codec_sum before (from two blocks on), _finish after */
+};
+/* Decodes the next `count` messages of each of `blocks` blocks; those of a block are for tensors[0], tensors[1], ...
+ * acc[i] [like tensor] += scale * (the sum of the blocks' messages for tensors[i]). which: a sum of the flags above, or
+ * 0; with both, and scale 1 / blocks, acc is the average of all ranks. Bit-identical to the calls for each tensor and
+ * block that it stands for. Afterwards `at` and `left` are those of the messages that follow; the caller checks that
+ * none do. step < 0 is not compared. Wrong arguments and headers (EARG, ESHAPE, EDTYPE, EFORMAT) are found before
+ * anything is changed. EFORMAT for a damaged body: acc is complete for the tensors before, not valid for its own, and
+ * unchanged for those behind; `at` of its block is the message. [local] */
+ATOMO_API int atomo_codec_decode_add_step(atomo_codec *c, int count, const int32_t *tensors, double step, int blocks,
+                                          atomo_codec_block *block, double scale, int which, atomo_tensor *const *acc);
+
 /* ---- what a codec keeps between steps, for checkpoints ----------------------------------------------------------- */
 
 /* Discards what the streaming form and the atoms have derived from earlier steps (thresholds, prices, kept bases), but

@@ -179,6 +179,8 @@ int atomo__plan_find(const atomo_codec *c, int tensor, const atomo_tensor *t, co
  * contiguous, else a copy in p->dense. scatter: writes such a copy back to t, from which gather made it. */
 int atomo__plan_gather(atomo__plan *p, const atomo_tensor *t, float **values);
 int atomo__plan_scatter(const atomo__plan *p, const float *values, atomo_tensor *t);
+/* Returns the header that a received message must have; rank or step < 0: any (decode.c). */
+atomo__frame atomo__frame_wanted(const atomo__plan *p, double rank, double step);
 /* ---- one budget over a step (step_budget.c) ---- */
 atomo__frame atomo__frame_of(const atomo__plan *p, uint32_t rank, uint32_t step);
 /* Returns the bits that tensors of `entries` entries may take together; 0: the budget is in atoms. */

@@ -2,6 +2,11 @@
 #include "codec/codec.h"
 #include <math.h>
 
+atomo__frame atomo__frame_wanted(const atomo__plan *p, double rank, double step)
+{
+    return atomo__frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
+}
+
 static int decode_one(atomo_codec *c, int tensor, double step, double rank, const uint8_t *bytes, double size,
                       double scale, atomo_tensor *acc, double *used)
 {
@@ -11,8 +16,7 @@ static int decode_one(atomo_codec *c, int tensor, double step, double rank, cons
     ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "decode: scale is %g", scale);
     atomo__plan *p;
     ATOMO_TRY(atomo__plan_find(c, tensor, acc, "decode: acc", &p));
-    atomo__frame want =
-        atomo__frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
+    const atomo__frame want = atomo__frame_wanted(p, rank, step);
     atomo__reader body;
     size_t length;
     atomo__frame got;

@@ -264,8 +264,7 @@ int atomo_codec_dense_add(const atomo_codec *c, int tensor, double step, double 
     size_t body;
     *used = 0;
     if (!atomo__frame_body(bytes, (size_t)ATOMO_MAX(size, 0), &body) || body != dense_size(p)) return 0;
-    const atomo__frame want =
-        atomo__frame_of(p, rank < 0 ? UINT32_MAX : (uint32_t)rank, step < 0 ? UINT32_MAX : (uint32_t)step);
+    const atomo__frame want = atomo__frame_wanted(p, rank, step);
     atomo__frame got;
     atomo__reader r;
     size_t length;

@@ -58,12 +58,13 @@ static int expect(const char *name, size_t offset, const char *what, uint32_t fo
     return ATOMO_OK;
 }
 
-int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
-                      size_t *length, atomo__frame *got)
+/* Reads a header and compares it with `want`: field = its fields, *begin = offset of the body, which ends with its
+ * checksum within `size`. */
+static int read_head(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, uint32_t field[8],
+                     size_t *begin)
 {
     /* The header is read byte by byte, because its length is not known before. */
     size_t at = 0;
-    uint32_t field[8];
     static const struct {
         const char *what;
         int bytes; /* 0: varint */
@@ -96,6 +97,25 @@ int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t 
     ATOMO_REQUIRE(size - at >= 4 && size - at - 4 >= field[7], ATOMO_EFORMAT,
                   "decode: message for %s: body of %u bytes and checksum exceed the %zu bytes left at byte %zu", name,
                   (unsigned)field[7], size - at, at);
+    *begin = at;
+    return ATOMO_OK;
+}
+
+int atomo__frame_length(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, size_t *length)
+{
+    uint32_t field[8];
+    size_t begin;
+    ATOMO_TRY(read_head(want, name, data, size, field, &begin));
+    *length = begin + field[7] + 4;
+    return ATOMO_OK;
+}
+
+int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
+                      size_t *length, atomo__frame *got)
+{
+    uint32_t field[8];
+    size_t at;
+    ATOMO_TRY(read_head(want, name, data, size, field, &at));
     uint32_t crc, found = atomo__crc32(0, data, at + field[7]);
     memcpy(&crc, data + at + field[7], 4);
     ATOMO_REQUIRE(crc == found, ATOMO_EFORMAT, "decode: message for %s: checksum is %08x, expected %08x", name,

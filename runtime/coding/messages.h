@@ -68,5 +68,7 @@ bool atomo__frame_body(const uint8_t *data, size_t size, size_t *body);
  * one expected. `name` is the tensor's in errors. */
 int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
                       size_t *length, atomo__frame *got);
+/* *length = the message's length in bytes, of which only the header is checked, not the checksum. Errors as above. */
+int atomo__frame_length(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, size_t *length);
 
 #endif

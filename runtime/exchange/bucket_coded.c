@@ -106,55 +106,32 @@ static int encode(atomo_messages *m)
     return ATOMO_OK;
 }
 
-/* Received blocks of messages, one per rank. */
-typedef struct blocks {
-    atomo_codec *codec;
-    double step, rank;  /* keys of the messages; rank < 0: the number of each block */
-    const uint8_t **at; /* [count] next message of each block */
-    double *left;       /* [count] bytes from there to the end of the block */
-    int count;
-} blocks;
-
-/* acc = the average of the next messages, for tensor number `tensor`, in `count` blocks from number `first` on.
- * Advances these blocks. */
-static int average_one(const blocks *from, int tensor, int first, int count, atomo_tensor *acc)
+/* Sets m's tensors to the averages of the messages in the blocks [m->ranks], which `codec` decodes. */
+static int average_all(atomo_messages *m, atomo_codec *codec, atomo_codec_block *block, double step)
 {
-    const double scale = 1.0 / count;
-    memset(acc->data, 0, (size_t)atomo__tensor_bytes(acc));
-    if (count > 1) ATOMO_TRY(atomo_codec_sum(from->codec, tensor));
-    for (int r = first; r < first + count; r++) {
-        const double rank = from->rank < 0 ? r : from->rank;
-        double used;
-        ATOMO_TRY(atomo_codec_decode_add(from->codec, tensor, from->step, rank, from->at[r], from->left[r], scale, acc,
-                                         &used));
-        from->at[r] += (size_t)used;
-        from->left[r] -= used;
+    const int count = m->to ? 1 : m->ranks; /* messages for each tensor */
+    for (int k = 0; k < m->count; k++) {
+        const int32_t tensor = m->first + k;
+        ATOMO_TRY(atomo_codec_decode_add_step(codec, 1, &tensor, step, count, block + (m->to ? m->to[k] : 0),
+                                              1.0 / count, ATOMO_DECODE_FIRST | ATOMO_DECODE_LAST,
+                                              &(atomo_tensor *){&m->tensor[k]}));
     }
-    return atomo_codec_finish(from->codec, tensor, scale, acc);
-}
-
-static int average_all(atomo_messages *m, const blocks *from, const atomo_inbox *inbox)
-{
-    const uint8_t *start = inbox->slot[0] ? inbox->slot[0]->data : NULL;
-    for (int r = 0; r < from->count; start += (size_t)from->left[r++]) {
-        from->at[r] = start;
-        from->left[r] = inbox->counts[r];
-    }
-    for (int k = 0; k < m->count; k++)
-        ATOMO_TRY(average_one(from, m->first + k, m->to ? m->to[k] : 0, m->to ? 1 : from->count, &m->tensor[k]));
-    for (int r = 0; r < from->count; r++)
-        ATOMO_REQUIRE(from->left[r] == 0, ATOMO_EFORMAT, "exchange: %.0f bytes follow the last message of block %d",
-                      from->left[r], r + 1);
+    for (int r = 0; r < m->ranks; r++)
+        ATOMO_REQUIRE(block[r].left == 0, ATOMO_EFORMAT, "exchange: %.0f bytes follow the last message of block %d",
+                      block[r].left, r + 1);
     return ATOMO_OK;
 }
 
-static int average(atomo_messages *m, blocks *from, const atomo_inbox *inbox)
+/* rank: of all messages; < 0: block r is from rank r. */
+static int average(atomo_messages *m, atomo_codec *codec, const atomo_inbox *inbox, double step, double rank)
 {
     void *p;
-    ATOMO_TRY(atomo__alloc(&p, (size_t)from->count * (sizeof(double) + sizeof(uint8_t *))));
-    from->left = p;
-    from->at = (const uint8_t **)(void *)(from->left + from->count);
-    const int status = average_all(m, from, inbox);
+    ATOMO_TRY(atomo__alloc(&p, (size_t)m->ranks * sizeof(atomo_codec_block)));
+    atomo_codec_block *block = p;
+    const uint8_t *start = inbox->slot[0] ? inbox->slot[0]->data : NULL;
+    for (int r = 0; r < m->ranks; start += (size_t)block[r++].left)
+        block[r] = (atomo_codec_block){start, inbox->counts[r], rank < 0 ? r : rank};
+    const int status = average_all(m, codec, block, step);
     atomo__free(p);
     return status;
 }
@@ -178,8 +155,7 @@ void atomo__messages_average(atomo_messages *m, const atomo_messages *from, cons
                              double rank)
 {
     const double begin = atomo_time();
-    blocks sources = {.codec = from->codec, .step = step, .rank = rank, .count = m->ranks};
-    if (m->filled || m->count == 0) note_failure(m, average(m, &sources, inbox));
+    if (m->filled || m->count == 0) note_failure(m, average(m, from->codec, inbox, step, rank));
     m->seconds[1] += atomo_time() - begin;
 }
 

@@ -10,6 +10,27 @@ local u8_pointer = ffi.typeof "uint8_t *"
 local const_bytes = ffi.typeof "const uint8_t *"
 local M = {}
 
+local FIRST_TENSORS, BLOCKS = 64, 8 -- the least lengths of the arrays below
+local numbers, accs_of_c, numbers_room -- {1, 2, ...} and tensors, for a call of C
+local blocks, blocks_room
+local one_number = ffi.new "int32_t[1]"
+
+--- Makes numbers and accs_of_c long enough for n tensors.
+local function reserve_tensors(n)
+  if numbers and n <= numbers_room then return end
+  numbers_room = math.max(n, FIRST_TENSORS, 2 * (numbers_room or 0))
+  numbers = ffi.new("int32_t[?]", numbers_room)
+  accs_of_c = ffi.new("atomo_tensor *[?]", numbers_room)
+  for i = 1, numbers_room do numbers[i - 1] = i end
+end
+
+--- Makes `blocks` long enough for n blocks of messages.
+local function reserve_blocks(n)
+  if blocks and n <= blocks_room then return end
+  blocks_room = math.max(n, BLOCKS, 2 * (blocks_room or 0))
+  blocks = ffi.new("atomo_codec_block[?]", blocks_room)
+end
+
 --- Encodes all gradients of a step, their messages one behind the other in out; returns their length in bytes. The
 --- price mu is exact for these gradients.
 ---@param grads atomo.Tensor[]
@@ -32,14 +53,18 @@ end
 --- (default: the step of the last encode_step).
 function M:decode_step(bytes, offset, nbytes, scale, accs, step)
   arguments.stretch(self.name, bytes, offset, nbytes)
-  local data, left = ffi.cast(const_bytes, bytes.h.data) + offset, nbytes
-  step = step or self.at_step or -1
-  for i = 1, #accs do
-    check(C.atomo_codec_decode_add(self.h, i, step, -1, data, left, scale, accs[i].h, self.used))
-    data, left = data + self.used[0], left - self.used[0]
-    C.atomo_tensor_touch(accs[i].h)
+  reserve_tensors(#accs)
+  reserve_blocks(1)
+  local block = blocks[0]
+  block.at, block.left, block.rank = ffi.cast(const_bytes, bytes.h.data) + offset, nbytes, -1
+  for i, acc in ipairs(accs) do accs_of_c[i - 1] = acc.h end
+  local status = C.atomo_codec_decode_add_step(self.h, #accs, numbers, step or self.at_step or -1, 1, blocks, scale, 0,
+    accs_of_c)
+  for _, acc in ipairs(accs) do C.atomo_tensor_touch(acc.h) end
+  check(status)
+  if block.left ~= 0 then
+    raise(("%s: decode_step: %d bytes follow the last message"):format(self.name, tonumber(block.left)))
   end
-  if left ~= 0 then raise(("%s: decode_step: %d bytes follow the last message"):format(self.name, left)) end
 end
 
 --- After all ranks' steps were added, each times scale: makes the averages the updates (majority votes; else nothing).
@@ -76,12 +101,19 @@ function M:undo_step() check(C.atomo_codec_undo(self.h)) end
 --- push wrote them. sources: {data=pointer, left=bytes, rank=sender (nil: any)}; data and left are advanced past the
 --- message.
 function M:decode_tensor(i, step, sources, scale, acc)
-  if #sources > 1 then check(C.atomo_codec_sum(self.h, i)) end
-  for _, s in ipairs(sources) do
-    check(C.atomo_codec_decode_add(self.h, i, step, s.rank or -1, s.data, s.left, scale, acc.h, self.used))
-    s.data, s.left = s.data + self.used[0], s.left - self.used[0]
+  T.expect(acc, self.name .. ": decode_tensor: acc", "f32")
+  reserve_tensors(1)
+  reserve_blocks(#sources)
+  for r, s in ipairs(sources) do
+    local block = blocks[r - 1]
+    block.at, block.left, block.rank = s.data, s.left, s.rank or -1
   end
-  self:finish(acc, scale, i)
+  one_number[0], accs_of_c[0] = i, acc.h
+  local status = C.atomo_codec_decode_add_step(self.h, 1, one_number, step, #sources, blocks, scale,
+    C.ATOMO_DECODE_LAST, accs_of_c)
+  C.atomo_tensor_touch(acc.h)
+  check(status)
+  for r, s in ipairs(sources) do s.data, s.left = blocks[r - 1].at, f.number(blocks[r - 1], "left") end
 end
 
 return M

@@ -1,0 +1,73 @@
+/* decode_step.c - decodes the messages of a step, or of some of its tensors, into sums or averages; stage 8 of the
+ * path. */
+#include "codec/codec.h"
+#include <math.h>
+
+/* Returns a failure if an argument is wrong, before anything is changed. */
+static int check_arguments(const atomo_codec *c, int count, const int32_t *tensors, int blocks, double scale, int which,
+                           atomo_tensor *const *acc)
+{
+    const int flags = ATOMO_DECODE_FIRST | ATOMO_DECODE_LAST;
+    ATOMO_REQUIRE(count >= 0, ATOMO_EARG, "%s: decode_add_step: %d tensors", c->name, count);
+    ATOMO_REQUIRE(blocks >= 1, ATOMO_EARG, "%s: decode_add_step: %d blocks, expected 1 or more", c->name, blocks);
+    ATOMO_REQUIRE((which & ~flags) == 0, ATOMO_EARG, "%s: decode_add_step: which is %d, expected 0 to %d", c->name,
+                  which, flags);
+    ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "%s: decode_add_step: scale is %g", c->name, scale);
+    ATOMO_REQUIRE(scale > 0 || !(which & ATOMO_DECODE_LAST), ATOMO_EARG,
+                  "%s: decode_add_step: scale is %g, expected a number above 0 with ATOMO_DECODE_LAST", c->name, scale);
+    for (int i = 0; i < count; i++) {
+        atomo__plan *p;
+        ATOMO_TRY(atomo__plan_find(c, tensors[i], acc[i], "decode: acc", &p));
+    }
+    return ATOMO_OK;
+}
+
+/* Returns a failure unless the block begins with messages whose headers are for these tensors, in this order. */
+static int check_headers(const atomo_codec *c, int count, const int32_t *tensors, double step,
+                         const atomo_codec_block *block)
+{
+    const uint8_t *at = block->at;
+    double left = block->left;
+    ATOMO_REQUIRE(left >= 0, ATOMO_EARG, "%s: decode_add_step: a block has %g bytes", c->name, left);
+    for (int i = 0; i < count; i++) {
+        const atomo__plan *p = atomo__plan_of(c, tensors[i]);
+        const atomo__frame want = atomo__frame_wanted(p, block->rank, step);
+        size_t length;
+        ATOMO_TRY(atomo__frame_length(&want, p->name, at, (size_t)left, &length));
+        at += length;
+        left -= (double)length;
+    }
+    return ATOMO_OK;
+}
+
+static int set_zero(atomo_tensor *acc)
+{
+    if (!atomo_tensor_is_contiguous(acc)) return atomo_fill(acc, 0);
+    memset(acc->data, 0, sizeof(float) * (size_t)acc->numel);
+    return ATOMO_OK;
+}
+
+/* acc += scale * (the sum of the next messages of all blocks, which are for this tensor). */
+static int decode_tensor(atomo_codec *c, int tensor, double step, int blocks, atomo_codec_block *block, double scale,
+                         int which, atomo_tensor *acc)
+{
+    if (which & ATOMO_DECODE_FIRST) ATOMO_TRY(set_zero(acc));
+    if (which & ATOMO_DECODE_LAST && blocks > 1) ATOMO_TRY(atomo_codec_sum(c, tensor));
+    for (int r = 0; r < blocks; r++) {
+        double used;
+        ATOMO_TRY(
+            atomo_codec_decode_add(c, tensor, step, block[r].rank, block[r].at, block[r].left, scale, acc, &used));
+        block[r].at += (size_t)used;
+        block[r].left -= used;
+    }
+    return which & ATOMO_DECODE_LAST ? atomo_codec_finish(c, tensor, scale, acc) : ATOMO_OK;
+}
+
+int atomo_codec_decode_add_step(atomo_codec *c, int count, const int32_t *tensors, double step, int blocks,
+                                atomo_codec_block *block, double scale, int which, atomo_tensor *const *acc)
+{
+    ATOMO_TRY(check_arguments(c, count, tensors, blocks, scale, which, acc));
+    for (int r = 0; r < blocks; r++) ATOMO_TRY(check_headers(c, count, tensors, step, &block[r]));
+    for (int i = 0; i < count; i++) ATOMO_TRY(decode_tensor(c, tensors[i], step, blocks, block, scale, which, acc[i]));
+    return ATOMO_OK;
+}
