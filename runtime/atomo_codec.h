@@ -262,7 +262,8 @@ ATOMO_API int atomo_codec_set_ranks(atomo_codec *c, int ranks);
  * Encodes grads[i] as tensor number tensors[i], all under one budget, with the one threshold T that
  * meets it (atomo_probabilities). The messages go one after the other into out [capacity bytes], their lengths into
  * nbytes [count]. The draws depend on seed, way, step, rank and tensor only. For an unbiased compressor, the expected
- * decoded message is the gradient. ENONFINITE names tensor, number and first position of NaN and Inf. [local] */
+ * decoded message is the gradient. ENONFINITE names tensor, number and first position of NaN and Inf. EARG names a
+ * tensor that is listed twice. [local] */
 ATOMO_API int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads,
                                  double step, double rank, uint8_t *out, double capacity, double *nbytes);
 /* The streaming form: begin a step, push its gradients one by one in any order, end it. Each gradient is encoded with

@@ -33,6 +33,7 @@ struct atomo__plan {
     float *kept;             /* [n], ef=true: the residual before this step; undo.c swaps the two */
     atomo_tensor *dense;     /* [shape] row-major copy of a gradient or average of other strides; NULL: none came yet */
     const float *given;      /* [n] the gradient being encoded: the caller's memory, or dense */
+    int place;               /* index in codec->order in the last encode that had this tensor */
     bool elsewhere;          /* messages decode to atoms (list.c), from which Lua computes the gradient */
     int factors;             /* 1 to 3 factors of each atom if `elsewhere`, set by plan_list; else 0 */
     int64_t factor_width[3]; /* entries of each factor */

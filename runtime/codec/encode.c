@@ -179,6 +179,10 @@ int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const 
     for (int i = 0; i < count; i++) {
         atomo__plan *p;
         ATOMO_TRY(receive(c, tensors[i], grads[i], "encode", &p));
+        ATOMO_REQUIRE(!(p->place < i && c->order[p->place] == p), ATOMO_EARG,
+                      "%s: encode: tensor %s is listed twice, as gradients %d and %d", c->name, p->name, p->place + 1,
+                      i + 1);
+        p->place = i;
         c->order[i] = p;
     }
     atomo__undo_note(c);

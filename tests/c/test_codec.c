@@ -1,5 +1,5 @@
 /* test_codec.c - internals of codecs that no spec reaches: the steps in which auto searches, the limits of a list of
- * atoms, and error feedback of a message that does not decode. */
+ * atoms, tensors listed twice, and error feedback of a message that does not decode. */
 #include "atoms/common/auto_interval.h"
 #include "check.h"
 #include "codec/codec.h"
@@ -98,8 +98,33 @@ static void long_lists(void)
     atomo_codec_free(c);
 }
 
+/* A tensor that is listed twice in one encode is named, also after calls with another order; and nothing is encoded. */
+static void listed_twice(void)
+{
+    enum { ROOM = 10000 };
+    static uint8_t out[ROOM];
+    double nbytes[3];
+    atomo_codec *c;
+    atomo_tensor *g = check_tensor(8, 4);
+    const atomo_tensor *grads[3] = {g, g, g};
+    CHECK_OK(atomo_fill(g, 1));
+    CHECK_OK(atomo_codec_new("none", 0, NULL, 1, 0, &c));
+    for (int tensor = 1; tensor <= 3; tensor++)
+        CHECK_OK(atomo_codec_plan(c, tensor, 2, (double[]){8, 4}, 0, tensor == 2 ? "fc.weight" : NULL));
+    CHECK_OK(atomo_codec_encode(c, 3, (int32_t[]){3, 1, 2}, grads, 0, 0, out, ROOM, nbytes));
+    CHECK_STATUS(atomo_codec_encode(c, 3, (int32_t[]){2, 1, 2}, grads, 1, 0, out, ROOM, nbytes), ATOMO_EARG,
+                 "none: encode: tensor fc.weight [8,4] is listed twice, as gradients 1 and 3");
+    CHECK_STATUS(atomo_codec_encode(c, 2, (int32_t[]){3, 3}, grads, 1, 0, out, ROOM, nbytes), ATOMO_EARG,
+                 "tensor 3 [8,4] is listed twice, as gradients 1 and 2");
+    CHECK_OK(atomo_codec_encode(c, 1, (int32_t[]){2}, grads, 1, 0, out, ROOM, nbytes));
+    CHECK_OK(atomo_codec_encode(c, 3, (int32_t[]){1, 2, 3}, grads, 1, 0, out, ROOM, nbytes));
+    atomo_codec_free(c);
+    atomo_tensor_free(g);
+}
+
 int main(void)
 {
+    RUN(listed_twice);
     RUN(long_lists);
     RUN(searches);
     RUN(own_message);
