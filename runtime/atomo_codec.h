@@ -325,15 +325,16 @@ typedef struct atomo_codec_block {
 } atomo_codec_block;
 enum {
     ATOMO_DECODE_FIRST = 1, /* acc is set to 0 before */
-    ATOMO_DECODE_LAST = 2   /* no messages follow: atomo_codec_sum before (from two blocks on), _finish after */
+    ATOMO_DECODE_LAST = 2,  /* no other ranks follow: atomo_codec_sum before (from two blocks on), _finish after */
+    ATOMO_DECODE_ALL = 4    /* the blocks end with these messages: EFORMAT if bytes follow */
 };
 /* Decodes the next `count` messages of each of `blocks` blocks; those of a block are for tensors[0], tensors[1], ...
  * acc[i] [like tensor] += scale * (the sum of the blocks' messages for tensors[i]). which: a sum of the flags above, or
- * 0; with both, and scale 1 / blocks, acc is the average of all ranks. Bit-identical to the calls for each tensor and
- * block that it stands for. Afterwards `at` and `left` are those of the messages that follow; the caller checks that
- * none do. step < 0 is not compared. Wrong arguments and headers (EARG, ESHAPE, EDTYPE, EFORMAT) are found before
- * anything is changed. EFORMAT for a damaged body: acc is complete for the tensors before, not valid for its own, and
- * unchanged for those behind; `at` of its block is the message. [local] */
+ * 0; with FIRST, LAST and scale 1 / blocks, acc is the average of all ranks. Bit-identical to the calls for each tensor
+ * and block that it stands for. Afterwards `at` and `left` are those of the messages that follow. step < 0 is not
+ * compared. Wrong arguments and headers (EARG, ESHAPE, EDTYPE, EFORMAT) are found before anything is changed. EFORMAT
+ * for a damaged body: acc is complete for the tensors before, not valid for its own, and unchanged for those behind;
+ * `at` of its block is the message. [local] */
 ATOMO_API int atomo_codec_decode_add_step(atomo_codec *c, int count, const int32_t *tensors, double step, int blocks,
                                           atomo_codec_block *block, double scale, int which, atomo_tensor *const *acc);
 

@@ -7,7 +7,7 @@
 static int check_arguments(const atomo_codec *c, int count, const int32_t *tensors, int blocks, double scale, int which,
                            atomo_tensor *const *acc)
 {
-    const int flags = ATOMO_DECODE_FIRST | ATOMO_DECODE_LAST;
+    const int flags = ATOMO_DECODE_FIRST | ATOMO_DECODE_LAST | ATOMO_DECODE_ALL;
     ATOMO_REQUIRE(count >= 0, ATOMO_EARG, "%s: decode_add_step: %d tensors", c->name, count);
     ATOMO_REQUIRE(blocks >= 1, ATOMO_EARG, "%s: decode_add_step: %d blocks, expected 1 or more", c->name, blocks);
     ATOMO_REQUIRE((which & ~flags) == 0, ATOMO_EARG, "%s: decode_add_step: which is %d, expected 0 to %d", c->name,
@@ -22,13 +22,14 @@ static int check_arguments(const atomo_codec *c, int count, const int32_t *tenso
     return ATOMO_OK;
 }
 
-/* Returns a failure unless the block begins with messages whose headers are for these tensors, in this order. */
+/* Returns a failure unless the block begins with messages whose headers are for these tensors, in this order, and, if
+ * `all`, ends with them. number: the block's, from 1. */
 static int check_headers(const atomo_codec *c, int count, const int32_t *tensors, double step,
-                         const atomo_codec_block *block)
+                         const atomo_codec_block *block, int number, bool all)
 {
     const uint8_t *at = block->at;
     double left = block->left;
-    ATOMO_REQUIRE(left >= 0, ATOMO_EARG, "%s: decode_add_step: a block has %g bytes", c->name, left);
+    ATOMO_REQUIRE(left >= 0, ATOMO_EARG, "%s: decode_add_step: block %d has %g bytes", c->name, number, left);
     for (int i = 0; i < count; i++) {
         const atomo__plan *p = atomo__plan_of(c, tensors[i]);
         const atomo__frame want = atomo__frame_wanted(p, block->rank, step);
@@ -37,6 +38,8 @@ static int check_headers(const atomo_codec *c, int count, const int32_t *tensors
         at += length;
         left -= (double)length;
     }
+    ATOMO_REQUIRE(left == 0 || !all, ATOMO_EFORMAT,
+                  "%s: decode_add_step: %.0f bytes follow the last message of block %d", c->name, left, number);
     return ATOMO_OK;
 }
 
@@ -67,7 +70,8 @@ int atomo_codec_decode_add_step(atomo_codec *c, int count, const int32_t *tensor
                                 atomo_codec_block *block, double scale, int which, atomo_tensor *const *acc)
 {
     ATOMO_TRY(check_arguments(c, count, tensors, blocks, scale, which, acc));
-    for (int r = 0; r < blocks; r++) ATOMO_TRY(check_headers(c, count, tensors, step, &block[r]));
+    for (int r = 0; r < blocks; r++)
+        ATOMO_TRY(check_headers(c, count, tensors, step, &block[r], r + 1, which & ATOMO_DECODE_ALL));
     for (int i = 0; i < count; i++) ATOMO_TRY(decode_tensor(c, tensors[i], step, blocks, block, scale, which, acc[i]));
     return ATOMO_OK;
 }

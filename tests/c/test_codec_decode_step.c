@@ -148,7 +148,7 @@ static void refused(void)
     set_blocks(&s, block);
     refuses(ATOMO_EARG, "-1 tensors", -1, numbers, STEP, RANKS, 0.5, average);
     refuses(ATOMO_EARG, "0 blocks, expected 1 or more", TENSORS, numbers, STEP, 0, 0.5, average);
-    refuses(ATOMO_EARG, "which is 4", TENSORS, numbers, STEP, RANKS, 0.5, 4);
+    refuses(ATOMO_EARG, "which is 8", TENSORS, numbers, STEP, RANKS, 0.5, 8);
     refuses(ATOMO_EARG, "scale is nan", TENSORS, numbers, STEP, RANKS, NAN, 0);
     refuses(ATOMO_EARG, "scale is 0, expected a number above 0", TENSORS, numbers, STEP, RANKS, 0, average);
     refuses(ATOMO_EARG, "number 4 is not planned", TENSORS, (int32_t[]){1, 2, 4}, STEP, RANKS, 0.5, average);
@@ -158,11 +158,13 @@ static void refused(void)
     block[1].rank = 7;
     refuses(ATOMO_EFORMAT, "rank at byte 4 is 1, expected 7", TENSORS, numbers, STEP, RANKS, 0.5, average);
     block[2].left = -1;
-    refuses(ATOMO_EARG, "a block has -1 bytes", TENSORS, numbers, STEP, RANKS, 0.5, average);
+    refuses(ATOMO_EARG, "block 3 has -1 bytes", TENSORS, numbers, STEP, RANKS, 0.5, average);
     block[2].left = total(&s, 2) - s.length[2][2]; /* the last message is missing */
     refuses(ATOMO_EFORMAT, "message for 3 [65] ends in its magic", TENSORS, numbers, STEP, RANKS, 0.5, average);
     block[2].left = total(&s, 2) - 1;
     refuses(ATOMO_EFORMAT, "exceed the", TENSORS, numbers, STEP, RANKS, 0.5, average);
+    refuses(ATOMO_EFORMAT, "bytes follow the last message of block 1", 2, numbers, STEP, RANKS, 0.5,
+            average | ATOMO_DECODE_ALL);
     s.bytes[1][(size_t)s.length[1][0]] ^= 1; /* the header of a message in the middle */
     refuses(ATOMO_EFORMAT, "message for 2 [40,7]: magic at byte 0", TENSORS, numbers, STEP, RANKS, 0.5, average);
     steps_free(&s);
@@ -187,7 +189,7 @@ static void damaged(void)
     *last ^= 1;
     set_blocks(&s, block); /* nothing is left of the sum that failed */
     CHECK_OK(atomo_codec_decode_add_step(s.codec, TENSORS, numbers, STEP, RANKS, block, 0.5,
-                                         ATOMO_DECODE_FIRST | ATOMO_DECODE_LAST, s.acc));
+                                         ATOMO_DECODE_FIRST | ATOMO_DECODE_LAST | ATOMO_DECODE_ALL, s.acc));
     for (int i = 0; i < TENSORS; i++) CHECK_OK(atomo_fill(good.acc[i], 0));
     decode_singly(&good, RANKS, 0.5, ATOMO_DECODE_LAST);
     for (int i = 0; i < TENSORS; i++) CHECK(same(s.acc[i], good.acc[i]));

@@ -58,13 +58,10 @@ function M:decode_step(bytes, offset, nbytes, scale, accs, step)
   local block = blocks[0]
   block.at, block.left, block.rank = ffi.cast(const_bytes, bytes.h.data) + offset, nbytes, -1
   for i, acc in ipairs(accs) do accs_of_c[i - 1] = acc.h end
-  local status = C.atomo_codec_decode_add_step(self.h, #accs, numbers, step or self.at_step or -1, 1, blocks, scale, 0,
-    accs_of_c)
+  local status = C.atomo_codec_decode_add_step(self.h, #accs, numbers, step or self.at_step or -1, 1, blocks, scale,
+    C.ATOMO_DECODE_ALL, accs_of_c)
   for _, acc in ipairs(accs) do C.atomo_tensor_touch(acc.h) end
   check(status)
-  if block.left ~= 0 then
-    raise(("%s: decode_step: %d bytes follow the last message"):format(self.name, tonumber(block.left)))
-  end
 end
 
 --- After all ranks' steps were added, each times scale: makes the averages the updates (majority votes; else nothing).

@@ -5,7 +5,7 @@ float32 is used in place, whatever its strides. float16 and bfloat16 are convert
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -101,14 +101,16 @@ def is_whole(a: np.ndarray) -> bool:
 
 
 class Wrapped:
-    """A C tensor of an array's memory, valid while this object lives. pointer: atomo_tensor *."""
+    """A C tensor of an array's memory, valid while this object lives. pointer: atomo_tensor *. array: held so that its
+    memory lives, too; None: the caller holds it."""
 
-    __slots__ = ("pointer", "array")
+    __slots__ = ("pointer", "array", "shape")
 
     def __init__(self, a: np.ndarray, dtype: int = functions.F32) -> None:
         if a.ndim > functions.MAX_DIM:
             raise ShapeError(f"an array of {a.ndim} dimensions, at most {functions.MAX_DIM} are possible")
         self.array: Optional[np.ndarray] = a
+        self.shape: Tuple[int, ...] = a.shape
         self.pointer = functions.TensorP()
         strides = doubles([s // a.itemsize for s in a.strides])
         library().tensor_wrap(dtype, a.ndim, doubles(a.shape), strides, a.ctypes.data, ctypes.byref(self.pointer))
@@ -116,27 +118,6 @@ class Wrapped:
     def __del__(self) -> None:
         if self.pointer:
             library().c.atomo_tensor_free(self.pointer)
-
-
-class Kept:
-    """C tensors of arrays that come back from step to step, at most MOST of them. A C tensor says only where the
-    elements are, so one serves every array of its address, shape and strides. For one thread at a time."""
-
-    MOST = 1024
-
-    def __init__(self) -> None:
-        self.by_place: Dict[Tuple[Any, ...], Wrapped] = {}
-
-    def of(self, a: np.ndarray) -> Wrapped:
-        """The C tensor of a float32 array. The caller keeps the array while it is used."""
-        place = (a.ctypes.data, a.shape, a.strides)
-        found = self.by_place.get(place)
-        if found is None:
-            if len(self.by_place) >= self.MOST:
-                self.by_place.clear()
-            found = self.by_place[place] = Wrapped(a)
-            found.array = None
-        return found
 
 
 def take(pointer: Any) -> np.ndarray:
@@ -153,17 +134,17 @@ def take(pointer: Any) -> np.ndarray:
 
 def bytes_of(message: Any, what: str) -> np.ndarray:
     """A message (bytes, bytearray, memoryview, uint8 array or tensor) as a contiguous uint8 array, without a copy."""
-    if is_torch(message) or isinstance(message, np.ndarray):
-        a = as_numpy(message, what)
-        if a.dtype != np.uint8:
-            raise DtypeError(f"{what} is {a.dtype}, expected bytes or uint8")
-        if not a.flags.c_contiguous:
-            raise ShapeError(f"{what} is not contiguous")
-        return a.reshape(-1)
-    try:
-        return np.frombuffer(message, np.uint8)
-    except (TypeError, ValueError):
-        raise DtypeError(f"{what} is a {type(message).__name__}, expected bytes or uint8") from None
+    if isinstance(message, (bytes, bytearray, memoryview)) or not (isinstance(message, np.ndarray) or is_torch(message)):
+        try:
+            return np.frombuffer(message, np.uint8)
+        except (TypeError, ValueError):
+            raise DtypeError(f"{what} is a {type(message).__name__}, expected bytes or uint8") from None
+    a = as_numpy(message, what)
+    if a.dtype != np.uint8:
+        raise DtypeError(f"{what} is {a.dtype}, expected bytes or uint8")
+    if not a.flags.c_contiguous:
+        raise ShapeError(f"{what} is not contiguous")
+    return a.reshape(-1)
 
 
 def writable_bytes(x: Any, what: str) -> np.ndarray:

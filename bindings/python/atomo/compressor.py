@@ -4,15 +4,17 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from . import arrays, functions, spec as specs
-from .arrays import Kept, Wrapped, bytes_of, doubles, readable, whole, writable
+from .arrays import Wrapped, bytes_of, doubles, readable, whole, writable
 from .errors import ArgumentError, AtomoError, FormatError, ShapeError
 from .loader import library
+from .prepared import Kept, Prepared, address
 
 WAYS = {"up": 0, "down": 1}  # ATOMO_WAY_UP, ATOMO_WAY_DOWN
 MOST = 2**31 - 1
@@ -33,6 +35,11 @@ class Stats(NamedTuple):
     variance: float
     square: float
     family: str
+
+
+def blocks_of(memory: Sequence[Tuple[int, int]], first: int) -> Any:
+    """A C array of blocks of messages, (address, bytes), of ranks first, first + 1, ..."""
+    return (functions.Block * len(memory))(*((at, nbytes, rank) for rank, (at, nbytes) in enumerate(memory, first)))
 
 
 class Compressor:
@@ -69,7 +76,9 @@ class Compressor:
         self.lock = threading.RLock()
         self.shapes: Dict[int, Tuple[int, ...]] = {}
         self.pending: Dict[int, List[Tuple[Callable[..., int], np.ndarray]]] = {}
-        self.scratch, self.kept = np.empty(0, np.uint8), Kept()
+        self.plannings = 0  # calls of plan that planned
+        self.block = (functions.Block * 1)()
+        self.scratch, self.gradients, self.sums = np.empty(0, np.uint8), Kept(readable), Kept(writable)
 
     def __del__(self) -> None:
         if getattr(self, "handle", None) and self.process == os.getpid():
@@ -112,6 +121,7 @@ class Compressor:
             else:
                 self.lib.codec_plan(self.handle, tensor, len(shape), doubles(shape), rows, label)
             self.shapes[tensor] = shape
+            self.plannings += 1
             for put, value in self.pending.pop(tensor, []):
                 self.put_state(put, tensor, value)
 
@@ -144,44 +154,47 @@ class Compressor:
         to 2^24 - 1. out: contiguous uint8 memory of at least wire_max(tensor) elements to write the message to; a
         memoryview of its beginning is returned then. Raises NonFiniteError for NaN or Inf."""
         tensor = whole(tensor, f"{self.name}: tensor", 1, MOST)
-        if out is None:
-            with self.lock:
-                return self.encode_list([g], [tensor], step, rank)[0].tobytes()
-        return self.encode_list([g], [tensor], step, rank, room=arrays.writable_bytes(out, f"{self.name}: out"))[0].data
+        return self.encode_list([g], tensor, step, rank, None, out)[0]
 
     def encode_step(self, grads: Sequence[Any], *, step: int = 0, rank: int = 0,
                     names: Optional[Sequence[str]] = None, out: Any = None) -> List[Any]:
         """Encodes all gradients of a step under one budget, with one price for all; returns a message for each.
-        Gradient k of the list (from 0) is tensor k + 1. out: contiguous uint8 memory of at least wire_max() elements to
-        write the messages to, one after the other; memoryviews of it are returned then, else bytes."""
-        tensors = list(range(1, len(grads) + 1))
-        if out is not None:
-            room = arrays.writable_bytes(out, f"{self.name}: out")
-            return [message.data for message in self.encode_list(list(grads), tensors, step, rank, names, room)]
-        with self.lock:
-            return [message.tobytes() for message in self.encode_list(list(grads), tensors, step, rank, names)]
-
-    def encode_list(self, grads: List[Any], tensors: List[int], step: int, rank: int,
-                    names: Optional[Sequence[str]] = None, room: Optional[np.ndarray] = None) -> List[np.ndarray]:
-        """Messages in `room`, or else in memory that the next call overwrites."""
-        self.same_process()
-        step, rank = self.key(step, rank)
+        Gradient k of the list (from 0) is tensor k + 1; ShapeError if its shape is not the one of the steps before.
+        out: contiguous uint8 memory of at least wire_max() elements to write the messages to, one after the other;
+        memoryviews of it are returned then, else bytes. Arrays that come again, at the same place and of the same
+        shape, strides and dtype, are not converted or checked again."""
         if names is not None and len(names) != len(grads):
             raise ArgumentError(f"{self.name}: {len(names)} names for {len(grads)} gradients")
-        held = []
-        for k, (g, tensor) in enumerate(zip(grads, tensors)):
-            label = names[k] if names else None
-            held.append(readable(g, f"{self.name}: gradient {label or tensor}"))
-            self.plan(tensor, held[-1].shape, label)
-        n, lengths = len(tensors), doubles([0] * len(tensors))
+        return self.encode_list(grads, 1, step, rank, names, out, same_shapes=True)
+
+    def encode_list(self, grads: Sequence[Any], first: int, step: int, rank: int, names: Optional[Sequence[str]],
+                    out: Any, same_shapes: bool = False) -> List[Any]:
+        """The messages of tensors first, first + 1, ...: memoryviews of out, or bytes if it is None."""
+        self.same_process()
+        step, rank = self.key(step, rank)
         with self.lock:
-            wrapped = [self.kept.of(a) for a in held]
-            room = self.room(int(sum(self.wire_max(tensor) for tensor in tensors))) if room is None else room
-            self.lib.codec_encode(self.handle, n, (ctypes.c_int32 * max(n, 1))(*tensors),
-                                  (functions.TensorP * max(n, 1))(*(w.pointer for w in wrapped)), step, rank,
-                                  room.ctypes.data, room.size, lengths)
-            ends = np.cumsum(lengths[:n], dtype=np.int64)
-            return [room[end - int(lengths[k]):end] for k, end in enumerate(ends)]
+            ready = self.gradients.of_list(grads, first, f"{self.name}: gradient", names)
+            if ready.planned != self.plannings:
+                self.plan_all(ready, first, names, same_shapes)
+            room = self.room(ready.most) if out is None else arrays.writable_bytes(out, f"{self.name}: out")
+            self.lib.codec_encode(self.handle, len(grads), ready.numbers, ready.pointers, step, rank, address(room),
+                                  room.size, ready.lengths)
+            ends, memory = list(accumulate(map(int, ready.lengths[:len(grads)]))), room.data
+            messages = [memory[begin:end] for begin, end in zip([0, *ends], ends)]
+            return messages if out is not None else [bytes(message) for message in messages]
+
+    def plan_all(self, ready: Prepared, first: int, names: Optional[Sequence[str]], same_shapes: bool) -> None:
+        """Plans tensors first, first + 1, ... for a list of gradients, unless they are; then ready.planned is the number
+        of plannings, and ready.most the bytes of the longest messages. same_shapes: another shape is refused."""
+        for k, shape in enumerate(ready.shapes):
+            tensor, name = first + k, names[k] if names else None
+            before = self.shapes.get(tensor, shape)
+            if same_shapes and shape != before:
+                raise ShapeError(f"{self.name}: gradient {name or tensor} has shape {shape}, expected {before}, as in "
+                                 f"the steps before; plan({tensor}, shape) replaces the shape")
+            self.plan(tensor, shape, name)
+        ready.planned = self.plannings
+        ready.most = sum(self.wire_max(first + k) for k in range(len(ready.shapes)))
 
     def key(self, step: int, rank: int, least: int = 0) -> Tuple[int, int]:
         return (whole(step, f"{self.name}: step", least, MOST_STEP),
@@ -244,15 +257,38 @@ class Compressor:
         self.same_process()
         step, rank = self.key(step, rank, -1)
         data, used = bytes_of(message, f"{self.name}: message"), ctypes.c_double()
-        target, place = writable(acc, f"{self.name}: acc"), data.ctypes.data
+        place = address(data)
         self.lib.codec_length_of(place, data.size, ctypes.byref(used))
         if used.value < data.size:
             raise FormatError(f"{self.name}: {data.size - used.value:.0f} bytes follow the message of {used.value:.0f} "
                               "bytes")
         with self.lock:
-            self.lib.codec_decode_add(self.handle, tensor, step, rank, place, data.size, scale,
-                                      self.kept.of(target).pointer, ctypes.byref(used))
+            target = self.sums.of(acc, f"{self.name}: acc")
+            self.lib.codec_decode_add(self.handle, tensor, step, rank, place, data.size, scale, target.pointer,
+                                      ctypes.byref(used))
         return acc
+
+    def decode_add_step(self, messages: Any, scale: float, accs: Sequence[Any], *, step: int = -1,
+                        rank: int = -1) -> Sequence[Any]:
+        """decode_add for the messages of a whole step, in one call: accs[k] += scale * (the gradient of tensor k + 1).
+        messages: contiguous uint8 memory with one message for each of accs, one after the other, as encode_step writes
+        them to out; or a list of messages. Nothing is changed by a FormatError, unless the body of a message is
+        damaged: then its acc is not valid, and those before it are complete."""
+        self.same_process()
+        step, rank = self.key(step, rank, -1)
+        data = bytes_of(b"".join(messages) if isinstance(messages, (list, tuple)) else messages,
+                        f"{self.name}: messages")
+        with self.lock:
+            ready = self.sums.of_list(accs, 1, f"{self.name}: acc")
+            self.block[0] = address(data), data.size, rank
+            self.decode_blocks(ready.numbers, ready.pointers, len(accs), step, self.block, scale, functions.DECODE_ALL)
+        return accs
+
+    def decode_blocks(self, numbers: Any, pointers: Any, count: int, step: int, blocks: Any, scale: float,
+                      which: int) -> None:
+        """atomo_codec_decode_add_step, for C arrays of tensor numbers, C tensors and blocks."""
+        with self.lock:
+            self.lib.codec_decode_add_step(self.handle, count, numbers, step, len(blocks), blocks, scale, which, pointers)
 
     def finish(self, acc: Any, scale: float, tensor: int = 1) -> Any:
         """Turns acc = scale * (the sum of all ranks' messages of a tensor) into the update, in place. It changes acc
@@ -264,28 +300,20 @@ class Compressor:
 
     def average(self, tensor: int, step: int, messages: Sequence[np.ndarray], out: np.ndarray, *,
                 first: int = 0) -> List[int]:
-        """Writes the average of the ranks' messages of a tensor to out (contiguous float32); returns the lengths of the
-        messages. messages[r]: memory [uint8] that begins with the message of rank first + r in this step. The result
-        depends on the messages only, bit for bit."""
+        """Writes the average of the ranks' messages of a tensor to out (float32); returns the lengths of the messages.
+        messages[r]: memory [uint8] that begins with the message of rank first + r in this step. The result depends on
+        the messages only, bit for bit."""
         if not messages:
             raise ArgumentError(f"{self.name}: average: there are no messages")
-        return self.average_wrapped(tensor, step, [(m.ctypes.data, m.size) for m in messages], Wrapped(out), first)
+        blocks = blocks_of([(address(m), m.size) for m in messages], first)
+        target = Wrapped(writable(out, f"{self.name}: out"))
+        self.average_blocks((ctypes.c_int32 * 1)(tensor), (functions.TensorP * 1)(target.pointer), 1, step, blocks)
+        return [m.size - int(block.left) for m, block in zip(messages, blocks)]
 
-    def average_wrapped(self, tensor: int, step: int, messages: Sequence[Tuple[int, int]], target: Wrapped,
-                        first: int = 0) -> List[int]:
-        """average, for a C tensor that the caller keeps. messages: addresses, and the bytes that may be read there."""
-        used, scale, lengths = ctypes.c_double(), 1 / len(messages), []
-        assert target.array is not None
-        target.array.fill(0)
-        with self.lock:
-            if len(messages) > 1:
-                self.lib.codec_sum(self.handle, tensor)
-            for rank, (address, nbytes) in enumerate(messages, first):
-                self.lib.codec_decode_add(self.handle, tensor, step, rank, address, nbytes, scale, target.pointer,
-                                          ctypes.byref(used))
-                lengths.append(int(used.value))
-            self.lib.codec_finish(self.handle, tensor, scale, target.pointer)
-        return lengths
+    def average_blocks(self, numbers: Any, pointers: Any, count: int, step: int, blocks: Any) -> None:
+        """Writes the averages over the blocks to C tensors, and sets the blocks to the messages that follow."""
+        self.decode_blocks(numbers, pointers, count, step, blocks, 1 / len(blocks),
+                           functions.DECODE_FIRST | functions.DECODE_LAST)
 
     # ---- statistics and state ---------------------------------------------------------------------------------------
 

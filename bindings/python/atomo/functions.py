@@ -36,6 +36,13 @@ class CodecStats(Structure):
     _fields_ = [(name, c_double) for name in ("nbytes", "atoms_expected", "atoms_sent", "variance", "square", "T")]
 
 
+class Block(Structure):
+    """atomo_codec_block."""
+
+    _fields_ = [("at", c_void_p), ("left", c_double), ("rank", c_double)]
+
+
+DECODE_FIRST, DECODE_LAST, DECODE_ALL = 1, 2, 4  # ATOMO_DECODE_...
 TensorP = POINTER(Tensor)
 DoubleP = POINTER(c_double)
 
@@ -81,7 +88,8 @@ SIGNATURES = {
     "atomo_codec_set_learnt": (Status, [c_void_p, c_int, TensorP]),
     "atomo_codec_decode_add": (Status, [c_void_p, c_int, c_double, c_double, c_void_p, c_double, c_double, TensorP,
                                         DoubleP]),
-    "atomo_codec_sum": (Status, [c_void_p, c_int]),
+    "atomo_codec_decode_add_step": (Status, [c_void_p, c_int, POINTER(c_int32), c_double, c_int, POINTER(Block),
+                                             c_double, c_int, POINTER(TensorP)]),
     "atomo_codec_finish": (Status, [c_void_p, c_int, c_double, TensorP]),
 }
 

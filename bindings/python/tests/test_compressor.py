@@ -91,15 +91,15 @@ class Arrays(Case):
 
     def test_arrays_that_come_and_go(self):
         """C tensors are kept by address: other arrays there, of other shapes and strides, and more than are kept."""
-        from atomo import arrays
+        from atomo import prepared
         c, room = atomo.Compressor("none"), np.zeros(4 * 1152, "f")
-        for k in range(arrays.Kept.MOST + 20):
+        for k in range(prepared.MOST + 20):
             a = room[k % 8:k % 8 + 1152].reshape(G.shape if k % 2 else (8, 144))[::1 if k % 3 else -1]
             a[:] = RANDOM.standard_normal(a.shape)
             back = np.zeros_like(a)
             c.decode_add(c.encode(a, step=k), 1, back)
             np.testing.assert_array_equal(back, a)
-        self.assertLessEqual(len(c.kept.by_place), arrays.Kept.MOST)
+        self.assertLessEqual(len(c.sums.by_place), prepared.MOST)
 
     def test_messages_in_any_memory(self):
         c = atomo.Compressor("taps:ratio=8")

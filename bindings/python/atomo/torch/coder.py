@@ -1,15 +1,18 @@
 """Gradients of a bucket to bytes and back; run by the coding thread only."""
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass, field
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
 
+from .. import functions
 from ..arrays import Wrapped
-from ..compressor import Compressor
+from ..compressor import Compressor, blocks_of
 from ..errors import AtomoError, FormatError, NonFiniteError
+from ..prepared import address
 from .layout import Parameter
 from .packet import FAILED, FINE, HEAD, NONFINITE, Head, Packet, Why, text_packet, told, write_head
 
@@ -37,10 +40,6 @@ Pairs = Sequence[Tuple[Parameter, torch.Tensor]]
 def why_of(problem: AtomoError) -> Tuple[int, str]:
     """The status and text of an error, for a packet."""
     return NONFINITE if isinstance(problem, NonFiniteError) else FAILED, str(problem)
-
-
-def address(a: np.ndarray) -> int:
-    return a.__array_interface__["data"][0]
 
 
 class Coder:
@@ -156,19 +155,24 @@ class Coder:
         """Sets tensors to the averages of what ranks first, first + 1, ... wrote. All processes add in the same order,
         so their averages are bit-identical."""
         at = self.read_plain([(p, grad) for p, grad in pairs if not p.coded], rows)
-        places, ends = [address(row) for row in rows], [row.size for row in rows]
-        starts = [at] * len(rows)
-        for p, grad in pairs:
-            if p.coded:
-                g = self.wrapped(p, grad)
-                messages = [(place + k, end - k) for place, k, end in zip(places, starts, ends)]
-                used = self.compressor.average_wrapped(p.number, step, messages, g, first)
-                if self.staged(grad) is not grad:
-                    grad.copy_(self.staged(grad))
-                starts = [k + n for k, n in zip(starts, used)]
-        for rank, (k, end) in enumerate(zip(starts, ends), first):
-            if k != end:
-                raise FormatError(f"{end - k} bytes follow the last message of rank {rank}")
+        blocks = blocks_of([(address(row) + at, row.size - at) for row in rows], first)
+        coded = [(p, grad) for p, grad in pairs if p.coded]
+        if all(self.staged(grad) is grad for _, grad in coded):
+            self.average(coded, step, blocks)
+        else:  # they share the stage
+            for pair in coded:
+                self.average([pair], step, blocks)
+                pair[1].copy_(self.staged(pair[1]))
+        for rank, block in enumerate(blocks, first):
+            if block.left:
+                raise FormatError(f"{block.left:.0f} bytes follow the last message of rank {rank}")
+
+    def average(self, pairs: Pairs, step: int, blocks: Any) -> None:
+        """Sets tensors, or the stage, to the averages of the next messages in the blocks."""
+        n = len(pairs)
+        numbers = (ctypes.c_int32 * max(n, 1))(*(p.number for p, _ in pairs))
+        pointers = (functions.TensorP * max(n, 1))(*(self.wrapped(p, grad).pointer for p, grad in pairs))
+        self.compressor.average_blocks(numbers, pointers, n, step, blocks)
 
     def read_plain(self, pairs: Pairs, rows: List[np.ndarray]) -> int:
         nbytes = 4 * sum(p.numel for p, _ in pairs)
