@@ -13,6 +13,7 @@ from . import functions
 from .errors import ArgumentError, DtypeError, ShapeError
 from .loader import library
 
+BUFFERS = (bytes, bytearray, memoryview)
 CPU = 1  # kDLCPU of DLPack
 DEVICES = {2: "cuda", 4: "opencl", 7: "vulkan", 8: "metal", 10: "rocm", 14: "oneapi"}  # of DLPack
 
@@ -134,17 +135,17 @@ def take(pointer: Any) -> np.ndarray:
 
 def bytes_of(message: Any, what: str) -> np.ndarray:
     """A message (bytes, bytearray, memoryview, uint8 array or tensor) as a contiguous uint8 array, without a copy."""
-    if isinstance(message, (bytes, bytearray, memoryview)) or not (isinstance(message, np.ndarray) or is_torch(message)):
-        try:
-            return np.frombuffer(message, np.uint8)
-        except (TypeError, ValueError):
-            raise DtypeError(f"{what} is a {type(message).__name__}, expected bytes or uint8") from None
-    a = as_numpy(message, what)
-    if a.dtype != np.uint8:
-        raise DtypeError(f"{what} is {a.dtype}, expected bytes or uint8")
-    if not a.flags.c_contiguous:
-        raise ShapeError(f"{what} is not contiguous")
-    return a.reshape(-1)
+    if isinstance(message, np.ndarray) or (type(message) not in BUFFERS and is_torch(message)):
+        a = as_numpy(message, what)
+        if a.dtype != np.uint8:
+            raise DtypeError(f"{what} is {a.dtype}, expected bytes or uint8")
+        if not a.flags.c_contiguous:
+            raise ShapeError(f"{what} is not contiguous")
+        return a.reshape(-1)
+    try:
+        return np.frombuffer(message, np.uint8)
+    except (TypeError, ValueError):
+        raise DtypeError(f"{what} is a {type(message).__name__}, expected bytes or uint8") from None
 
 
 def writable_bytes(x: Any, what: str) -> np.ndarray:

@@ -184,8 +184,8 @@ class Compressor:
             return messages if out is not None else [bytes(message) for message in messages]
 
     def plan_all(self, ready: Prepared, first: int, names: Optional[Sequence[str]], same_shapes: bool) -> None:
-        """Plans tensors first, first + 1, ... for a list of gradients, unless they are; then ready.planned is the number
-        of plannings, and ready.most the bytes of the longest messages. same_shapes: another shape is refused."""
+        """Plans tensors first, first + 1, ... for a list of gradients, unless they are planned. Sets ready.planned, the
+        number of plannings, and ready.most, the bytes of the longest messages. same_shapes: refuses another shape."""
         for k, shape in enumerate(ready.shapes):
             tensor, name = first + k, names[k] if names else None
             before = self.shapes.get(tensor, shape)
@@ -288,7 +288,8 @@ class Compressor:
                       which: int) -> None:
         """atomo_codec_decode_add_step, for C arrays of tensor numbers, C tensors and blocks."""
         with self.lock:
-            self.lib.codec_decode_add_step(self.handle, count, numbers, step, len(blocks), blocks, scale, which, pointers)
+            self.lib.codec_decode_add_step(self.handle, count, numbers, step, len(blocks), blocks, scale, which,
+                                           pointers)
 
     def finish(self, acc: Any, scale: float, tensor: int = 1) -> Any:
         """Turns acc = scale * (the sum of all ranks' messages of a tensor) into the update, in place. It changes acc

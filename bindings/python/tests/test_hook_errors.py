@@ -175,6 +175,18 @@ def changed_later(rank, size, kind):
     torch.nn.functional.cross_entropy(parallel(x.to(model.fc.weight.dtype)), y % 40).backward()
 
 
+def changed_between_steps(rank, size):
+    """An unused parameter gets another shape. (Of a used one, PyTorch refuses the gradient before the hook.)"""
+    model = models.make(spare=True)
+    state = atomo.torch.State("taps:ratio=8", model)
+    parallel = DDP(model, find_unused_parameters=True)
+    parallel.register_comm_hook(state, atomo.torch.hook)
+    models.backward(parallel, rank)
+    models.backward(parallel, rank)
+    model.spare.weight.data = torch.zeros(24, 48)
+    models.backward(parallel, rank)
+
+
 def options(rank, size, kind):
     model = models.make()
     if kind == "lazy":
@@ -252,6 +264,7 @@ class HookErrors(Case):
                             ("grown", ["shape (48, 24)", "after freezing"])):
             with self.subTest(kind=kind):
                 self.raised(1, words, changed_later, kind)
+        self.raised(2, ["spare.weight has shape (24, 48)", "expected (48, 24)", "new State"], changed_between_steps)
 
     def test_buffers_elsewhere(self):
         """No other device is at hand; a meta tensor stands for one."""

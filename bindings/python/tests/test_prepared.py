@@ -151,7 +151,8 @@ class NumPy(Prepared):
         names = ["conv", "fc", "bias"]
         c.encode_step(xs, names=names)
         xs[1].shape = (16, 10)
-        with self.refuses(atomo.ShapeError, "taps: gradient fc has shape (16, 10), expected (10, 16)", "plan(2, shape)"):
+        with self.refuses(atomo.ShapeError, "taps: gradient fc has shape (16, 10), expected (10, 16)",
+                          "plan(2, shape)"):
             c.encode_step(xs, names=names)
         with self.refuses(atomo.ShapeError, "gradient 2 has shape"):
             c.encode_step(xs)
@@ -261,13 +262,13 @@ class DecodeStep(Prepared):
     def test_refused(self):
         c, xs = atomo.Compressor("taps:ratio=4"), gradients()
         messages, accs = c.encode_step(xs, step=3), [np.zeros_like(x) for x in xs]
-        for words, given, targets, key in ((["1 bytes follow the last message of block 1"], [*messages, b"x"], accs, {}),
-                                           (["bytes follow"], messages, accs[:2], {}),
-                                           (["message for 3 [40] ends in its magic"], messages[:2], accs, {}),
-                                           (["tensor at byte 3 is 3, expected 2"], [messages[0], messages[2]], accs, {}),
-                                           (["step", "is 3, expected 4"], messages, accs, {"step": 4}),
-                                           (["rank", "is 0, expected 2"], messages, accs, {"rank": 2})):
-            with self.refuses(atomo.FormatError, *words):
+        for text, given, targets, key in (("1 bytes follow the last message of block 1", [*messages, b"x"], accs, {}),
+                                          ("bytes follow", messages, accs[:2], {}),
+                                          ("message for 3 [40] ends in its magic", messages[:2], accs, {}),
+                                          ("tensor at byte 3 is 3, expected 2", messages[::2], accs, {}),
+                                          ("step at byte 5 is 3, expected 4", messages, accs, {"step": 4}),
+                                          ("rank at byte 4 is 0, expected 2", messages, accs, {"rank": 2})):
+            with self.refuses(atomo.FormatError, text):
                 c.decode_add_step(given, 1, targets, **key)
         with self.refuses(atomo.ShapeError, "tensor is [10,16], expected 1 [16,3,3,8]"):
             c.decode_add_step(messages, 1, accs[1:])

@@ -178,8 +178,9 @@ class State:
 
     def members_of(self, bucket: dist.GradBucket, parameters: List[torch.Tensor],
                    buffer: torch.Tensor) -> Tuple[List[Parameter], List[torch.Tensor]]:
-        """The parameters of a bucket and their gradients in its buffer, kept until DDP makes other buckets."""
-        place = (buffer.data_ptr(), [id(p) for p in parameters])
+        """The parameters of a bucket and their gradients in its buffer, kept until DDP makes other buckets, or a
+        parameter has another shape, which is refused."""
+        place = (buffer.data_ptr(), [id(p) for p in parameters], [p.shape for p in parameters])
         if self.members.get(bucket.index(), (None,))[0] != place:
             pairs = [(self.layout.of(p), gradient_view(flat, p)) for p, flat in zip(parameters, bucket.gradients())]
             pairs.sort(key=lambda pair: -pair[0].number)  # prices depend on the order, which DDP changes: it rebuilds
