@@ -41,14 +41,15 @@ static int write_message(atomo__plan *p, const float *g, uint32_t rank, uint32_t
     double need = (double)(p->body_max + ATOMO__FRAME_MAX);
     ATOMO_REQUIRE(room >= need, ATOMO_EARG, "encode: %.0f bytes are left in out, tensor %s may need %.0f", room,
                   p->name, need);
-    atomo__writer w = {.data = out + ATOMO__FRAME_MAX, .capacity = p->body_max};
+    const atomo__frame f = atomo__frame_of(p, rank, step);
+    const size_t begin = atomo__frame_begin(&f, p->body_max);
+    atomo__writer w = {.data = out + begin, .capacity = p->body_max};
     ATOMO_TRY(p->stages->encode(p, g, &context, &w));
     atomo__put_align(&w);
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
     ATOMO_TRY(atomo__form_close(p, &w, &context));
-    atomo__frame f = atomo__frame_of(p, rank, step);
-    *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, w.size);
+    *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, begin, w.size);
     return ATOMO_OK;
 }
 

@@ -239,9 +239,10 @@ int atomo_codec_dense(const atomo_codec *c, int tensor, double step, double rank
     ATOMO_REQUIRE(values->numel == (double)p->n && capacity >= (double)(dense_size(p) + ATOMO__FRAME_MAX), ATOMO_EARG,
                   "%s: dense form of tensor %s: %g values into %g bytes do not fit", c->name, p->name, values->numel,
                   capacity);
-    memcpy(out + ATOMO__FRAME_MAX, atomo__f32(values), dense_size(p));
     const atomo__frame f = atomo__frame_of(p, (uint32_t)rank, (uint32_t)step);
-    *nbytes = (double)atomo__frame_close(&f, out, dense_size(p));
+    const size_t begin = atomo__frame_begin(&f, dense_size(p));
+    memcpy(out + begin, atomo__f32(values), dense_size(p));
+    *nbytes = (double)atomo__frame_close(&f, out, begin, dense_size(p));
     return ATOMO_OK;
 }
 

@@ -23,14 +23,22 @@ static int varint_bytes(uint32_t v)
     return n;
 }
 
-int atomo__frame_bits(const atomo__frame *f, double body_bits)
+static int head_bytes(const atomo__frame *f, uint32_t body)
 {
-    uint32_t body = (uint32_t)ATOMO_MIN(UINT32_MAX, (body_bits + 7) / 8);
-    return 8 *
-           (3 + varint_bytes(f->tensor) + varint_bytes(f->rank) + varint_bytes(f->step) + 2 + varint_bytes(body) + 4);
+    return 3 + varint_bytes(f->tensor) + varint_bytes(f->rank) + varint_bytes(f->step) + 2 + varint_bytes(body);
 }
 
-size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t body_size)
+int atomo__frame_bits(const atomo__frame *f, double body_bits)
+{
+    return 8 * (head_bytes(f, (uint32_t)ATOMO_MIN(UINT32_MAX, (body_bits + 7) / 8)) + 4);
+}
+
+size_t atomo__frame_begin(const atomo__frame *f, size_t body_most)
+{
+    return (size_t)head_bytes(f, (uint32_t)body_most);
+}
+
+size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t begin, size_t body_size)
 {
     uint8_t head[ATOMO__FRAME_MAX];
     atomo__writer w = {.data = head, .capacity = sizeof head};
@@ -43,7 +51,7 @@ size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t body_size
     atomo__put(&w, f->hash, 16);
     atomo__put_varint(&w, (uint32_t)body_size);
     atomo__put_align(&w);
-    memmove(data + w.size, data + ATOMO__FRAME_MAX, body_size);
+    if (w.size != begin) memmove(data + w.size, data + begin, body_size);
     memcpy(data, head, w.size);
     size_t n = w.size + body_size;
     uint32_t crc = atomo__crc32(0, data, n);

@@ -58,9 +58,11 @@ typedef struct atomo__frame {
 } atomo__frame;
 enum { ATOMO__FRAME_MAX = 2 + 1 + 5 + 5 + 5 + 2 + 5 + 4 };
 int atomo__frame_bits(const atomo__frame *f, double body_bits); /* bits of the frame around a body of body_bits */
-/* Completes a message: the body_size bytes at data + ATOMO__FRAME_MAX get a header and a checksum, and are moved so
+/* Returns the offset in a message, below ATOMO__FRAME_MAX, at which to write a body of body_most bytes or less. */
+size_t atomo__frame_begin(const atomo__frame *f, size_t body_most);
+/* Completes a message: the body_size bytes at data + begin get a header and a checksum, and are moved if need be so
  * that the message starts at data. Returns its size. */
-size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t body_size);
+size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t begin, size_t body_size);
 /* *body = the body's length in the header at data [size], unchecked; false if the header is not complete. */
 bool atomo__frame_body(const uint8_t *data, size_t size, size_t *body);
 /* Checks the message at data [size], which may be followed by others, against `want`; UINT32_MAX as rank or step
