@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FACTS = 1024  # bytes that compare shows of a text; its checksum is over the whole text
 CHECKSUM = 4  # bytes
+LONG = 2**16  # bytes from which on all_gather is a ring
 
 
 def all_gather(group: Any, size: int, row: np.ndarray, into: Optional[torch.Tensor] = None) -> List[np.ndarray]:
@@ -23,8 +24,23 @@ def all_gather(group: Any, size: int, row: np.ndarray, into: Optional[torch.Tens
     if size == 1:
         return [row]
     rows = torch.empty((size, row.size), dtype=torch.uint8) if into is None else into[:, :row.size]
+    if row.size >= LONG:
+        return ring(group, size, row, list(rows))
     dist.all_gather(list(rows), torch.from_numpy(row), group=group)
     return list(rows.numpy())
+
+
+def ring(group: Any, size: int, row: np.ndarray, rows: List[torch.Tensor]) -> List[np.ndarray]:
+    """all_gather of long rows, which are received where they stay: gloo's all_gather allocates memory for all of them
+    in every call, and copies them from there. Each process passes on to the next what it has received."""
+    rank = dist.get_rank(group)
+    after, before = (dist.get_global_rank(group, (rank + k) % size) for k in (1, -1))
+    rows[rank] = torch.from_numpy(row)
+    for k in range(size - 1):
+        sent = dist.isend(rows[(rank - k) % size], after, group=group)
+        dist.recv(rows[(rank - k - 1) % size], before, group=group)
+        sent.wait()
+    return [one.numpy() for one in rows]
 
 
 def compare(group: Any, size: int, text: str) -> None:

@@ -39,7 +39,7 @@ def refuse_topology(topology: str, inter_node: Optional[str], node: Optional[str
 
 class Traffic(NamedTuple):
     """Totals since the state was made. nbytes: bytes that this process passed to other processes, padding included;
-    what all others receive counts once. rounds: calls of the process group. node_bytes: dense bytes passed to processes of
+    what all others receive counts once. rounds: exchanges of all processes. node_bytes: dense bytes passed to processes of
     the same node (topology hierarchical)."""
 
     nbytes: int
