@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from itertools import accumulate
 from types import MappingProxyType
@@ -35,6 +36,13 @@ class Stats(NamedTuple):
     variance: float
     square: float
     family: str
+
+
+def world_size() -> int:
+    """The number of processes of torch.distributed, 1 without a process group."""
+    distributed = sys.modules.get("torch.distributed")
+    in_use = distributed is not None and distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if in_use else 1
 
 
 def blocks_of(memory: Sequence[Tuple[int, int]], first: int) -> Any:
@@ -74,6 +82,7 @@ class Compressor:
         self.lib.codec_new(self.name.encode(), len(values), doubles(values), self.seed, WAYS[way],
                            ctypes.byref(self.handle))
         self.lock = threading.RLock()
+        self.set_ranks(world_size())
         self.shapes: Dict[int, Tuple[int, ...]] = {}
         self.pending: Dict[int, List[Tuple[Callable[..., int], np.ndarray]]] = {}
         self.plannings = 0  # calls of plan that planned
@@ -94,6 +103,16 @@ class Compressor:
     def unbiased(self) -> bool:
         """Is the expected decoded message the gradient? False with ef=true."""
         return self.lib.codec_is_unbiased(self.handle) == 1
+
+    def set_ranks(self, ranks: int) -> None:
+        """Says that the messages of `ranks` ranks are averaged, each encoded with a rank below that, and with the same
+        seed and step. With option together the draws then cancel: each message is as it would be alone, the mean varies
+        less. At first: the world size of torch.distributed if that is in use, else 1. A DDP state sets the number of
+        processes that encode."""
+        ranks = whole(ranks, f"{self.name}: ranks", 1, 2**24)
+        self.same_process()
+        with self.lock:
+            self.lib.codec_set_ranks(self.handle, ranks)
 
     def same_process(self) -> None:
         if self.process != os.getpid():

@@ -140,6 +140,7 @@ class State:
 
     def between(self, topology: str, rank: int, names: List[str], groups: List[Any]) -> Route:
         """The route of processes that all encode: rank of names, on process groups."""
+        self.compressor.set_ranks(len(names))
         coder = Coder(self.compressor, rank, names)
         if topology == "allgather":
             return allgather(coder, Gatherer(groups[0], names))
