@@ -7,18 +7,20 @@ set -eu
 usage() {
   cat <<'USAGE'
 usage: sh scripts/netlab.sh run N RATE [options] -- COMMAND...   up, exec, down in one: always cleans up
-       sh scripts/netlab.sh up N RATE [--name NAME]              builds the network and leaves it
+       sh scripts/netlab.sh up N RATE [--name NAME] [--delay T]  builds the network and leaves it
        sh scripts/netlab.sh exec [options] -- COMMAND...         mpirun COMMAND on a network, one rank per host
        sh scripts/netlab.sh on HOST [--name NAME] -- COMMAND...  COMMAND alone, on host 1, 2, ...
        sh scripts/netlab.sh down [--name NAME]                   ends its processes and removes the network
   N              2 to 64 hosts, 10.78.0.1 to 10.78.0.N, named h1 to hN
   RATE           rate of every link, each way: 500kbit, 100mbit, 10gbit, or none (not shaped)
+  --delay T      longer round trips between hosts, by T such as 40ms (a country), 100ms (an ocean)
   --per-host K   ranks per host (default 1); ranks of one host share memory
   --mca KEY VAL  passed to mpirun
   --name NAME    name of the network (default lab), for several networks at once
 examples:
   sh scripts/netlab.sh run 4 100mbit -- build/atomo-lua scripts/train_cifar.lua --model resnet18 --batch 16 --threads 1
   sh scripts/netlab.sh run 4 1gbit -- build/atomo-lua scripts/bench_exchange.lua
+  sh scripts/netlab.sh run 2 100mbit --delay 40ms -- build/atomo-lua scripts/bench_exchange.lua
   sh scripts/netlab.sh up 2 10mbit; sh scripts/netlab.sh on 1 -- ping -c 3 10.78.0.2; sh scripts/netlab.sh down
 exit codes: COMMAND's; 2 misuse; 77 if this machine does not allow networks (no root, no namespaces, no tbf)
 USAGE
@@ -50,10 +52,17 @@ shape() { # NAMESPACE DEVICE
   ip netns exec "$1" tc qdisc add dev "$2" root tbf rate "$rate" burst "$burst" latency 100ms
 }
 
+# With a delay the cable of a host ends at device wireK, and another one begins at relayK: netlab/delay.lua connects them.
 add_host() {
   host=$(space "$1") switch=$(space switch)
   ip netns add "$host" && ip -n "$host" link set lo up
-  ip link add eth0 netns "$host" type veth peer name "port$1" netns "$switch"
+  if [ "$delay" = 0 ]; then
+    ip link add eth0 netns "$host" type veth peer name "port$1" netns "$switch"
+  else
+    ip link add eth0 netns "$host" type veth peer name "wire$1" netns "$switch"
+    ip link add "relay$1" netns "$switch" type veth peer name "port$1" netns "$switch"
+    ip -n "$switch" link set "wire$1" up && ip -n "$switch" link set "relay$1" up
+  fi
   ip -n "$host" addr add "$net.$1/24" dev eth0 && ip -n "$host" link set eth0 up
   ip -n "$switch" link set "port$1" master bridge up
   shape "$host" eth0 && shape "$switch" "port$1"
@@ -66,6 +75,26 @@ build() {
   while [ "$k" -le "$hosts" ]; do add_host "$k" || return 1; k=$((k + 1)); done
 }
 
+# Prints half of a time such as 40ms in milliseconds.
+half_of() {
+  printf '%s\n' "$1" | awk '
+    match($0, /^[0-9]+(\.[0-9]+)?/) { n = substr($0, 1, RLENGTH); unit = substr($0, RLENGTH + 1) }
+    END { f["us"] = 1e-3; f["ms"] = 1; f["s"] = 1e3
+          if (!(unit in f) || n * f[unit] > 10000) exit 1; printf "%g\n", n * f[unit] / 2 }'
+}
+
+# Starts the program that delays packets, and waits until it is ready.
+start_delay() {
+  lua=$here/../build/atomo-lua
+  [ -x "$lua" ] || lua=$(command -v atomo-lua) || misuse "--delay wants build/atomo-lua, or atomo-lua in PATH"
+  log=$(mktemp)
+  ip netns exec "$(space switch)" nice -n -10 "$lua" "$here/netlab/delay.lua" "$delay" "$hosts" >"$log" 2>&1 </dev/null &
+  relay=$! k=0
+  until grep -q '^ready' "$log" || ! kill -0 "$relay" 2>/dev/null || [ "$k" = 200 ]; do sleep 0.05; k=$((k + 1)); done
+  why=$(cat "$log"); rm -f "$log"
+  case $why in ready*) ;; *) down; cannot "no delay on this machine: $why" ;; esac
+}
+
 up() {
   [ "$(id -u)" = 0 ] || cannot "making networks needs root"
   for program in ip tc unshare; do
@@ -75,6 +104,7 @@ up() {
   [ -z "$(spaces)" ] || misuse "a network called '$name' is up already: netlab.sh down --name $name"
   # shellcheck disable=SC2310
   if ! why=$(build 2>&1); then down; cannot "this machine does not allow it: $(printf '%s' "$why" | tail -n 1)"; fi
+  [ "$delay" = 0 ] || start_delay
 }
 
 spaces() { ip netns list 2>/dev/null | awk -v p="atomo-$name-" 'index($1, p) == 1 { print $1 }'; }
@@ -137,7 +167,7 @@ run | up | exec | on | down) ;;
 *) misuse "unknown command '$verb', expected run, up, exec, on or down" ;;
 esac
 
-name=lab per_host=1 mca=
+name=lab per_host=1 delay=0 delayed= mca=
 case $verb in
 run | up)
   [ $# -ge 2 ] || misuse "$verb wants N and RATE"
@@ -153,6 +183,10 @@ while [ $# -gt 0 ]; do
   --) shift; break ;;
   -h | --help) usage; exit 0 ;;
   --name) [ $# -ge 2 ] || misuse "--name wants a name"; name=$2; shift ;;
+  --delay)
+    case $verb in run | up) ;; *) misuse "--delay is for run and up" ;; esac
+    [ $# -ge 2 ] && delay=$(half_of "$2") && delayed=$2 || misuse "--delay is '${2:-}', expected e.g. 40ms, up to 10s"
+    shift ;;
   --per-host) { [ $# -ge 2 ] && is_number "$2" && [ "$2" -ge 1 ]; } || misuse "--per-host wants a number"; per_host=$2; shift ;;
   --mca) [ $# -ge 3 ] || misuse "--mca wants a key and a value"; mca="$mca --mca $2 $3"; shift 2 ;;
   *) misuse "unexpected '$1'; the command goes behind --" ;;
@@ -163,7 +197,7 @@ case $name in '' | *[!a-z0-9]*) misuse "the name '$name' has other characters th
 case $verb in run | exec | on) [ $# -gt 0 ] || misuse "$verb wants a command behind --" ;; esac
 
 case $verb in
-up) up; echo "netlab: '$name' is up: $hosts hosts, $net.1 to $net.$hosts, links of $rate" ;;
+up) up; echo "netlab: '$name' is up: $hosts hosts, $net.1 to $net.$hosts, links of $rate${delayed:+, round trips longer by $delayed}" ;;
 down) down ;;
 on) count_hosts; [ "$target" -ge 1 ] && [ "$target" -le "$hosts" ] || misuse "host $target, there are 1 to $hosts"; on_host "$target" "$@" ;;
 exec) count_hosts; launch "$@" ;;

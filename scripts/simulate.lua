@@ -41,6 +41,8 @@ local opts = cli.parse {
       metavar = "FILE"},
     {"check-ranks", "list", {2, 4, 8}, "with --check: numbers of hosts", of = "int"},
     {"check-rate", "string", "100mbit", "with --check: link rate"},
+    {"check-delay", "string", "", "with --check: longer round trips between hosts, such as 40ms; without: none",
+      metavar = "TIME"},
     {"check-settings", "string", "none/allreduce entry:ratio=64/allgather entry:ratio=64/sharded",
       "with --check: COMPRESSOR/TOPOLOGY pairs, separated by spaces"},
     {"check-steps", "int", 6, "with --check: steps of each run; the first two do not count", min = 3, unit = "steps"},

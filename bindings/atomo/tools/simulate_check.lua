@@ -25,13 +25,24 @@ local function done_already(path, key)
   end
 end
 
+local units = {us = 1e-6, ms = 1e-3, s = 1}
+
+--- Returns the seconds of a time such as 40ms; 0 for "".
+local function seconds_of(text, fail)
+  if text == "" then return 0 end
+  local number, unit = text:match "^([%d.]+)(%a+)$"
+  if not tonumber(number) or not units[unit] then fail(("--check-delay is '%s', expected e.g. 40ms"):format(text)) end
+  return tonumber(number) * units[unit]
+end
+
 --- Trains on netlab; returns the run's times, or nil and an error text.
 local function train(case, opts, figures)
   local exe, scripts = paths()
   local name = os.tmpname()
-  local command = ("sh %s run %d %s --name check -- %s %s --model %s --batch %d --threads %d --compress %s " ..
+  local delay = opts.check_delay ~= "" and " --delay " .. quoted(opts.check_delay) or ""
+  local command = ("sh %s run %d %s%s --name check -- %s %s --model %s --batch %d --threads %d --compress %s " ..
     "--topology %s --max-steps %d --eval-every 0 --train-images %d --log %s > %s.out 2>&1"):format(
-    quoted(scripts .. "/netlab.sh"), case.ranks, opts.check_rate, quoted(exe), quoted(scripts .. "/train_cifar.lua"),
+    quoted(scripts .. "/netlab.sh"), case.ranks, opts.check_rate, delay, quoted(exe), quoted(scripts .. "/train_cifar.lua"),
     quoted(figures.model), figures.batch, figures.threads, quoted(case.compress), case.topology, opts.check_steps,
     case.ranks * figures.batch * opts.check_steps, quoted(name), quoted(name))
   local code = os.execute(command)
@@ -49,7 +60,8 @@ end
 
 --- Measures one case, or reads it from the log file.
 local function measure(case, opts, figures)
-  local key = ("%s, %d ranks, %s, %s over %s, %d steps"):format(figures.source, case.ranks, opts.check_rate,
+  local rate = opts.check_rate .. (opts.check_delay ~= "" and " and " .. opts.check_delay or "")
+  local key = ("%s, %d ranks, %s, %s over %s, %d steps"):format(figures.source, case.ranks, rate,
     case.compress, case.topology, opts.check_steps)
   local e = done_already(opts.check_log, key)
   if e then return e end
@@ -71,7 +83,8 @@ local function predict(case, opts, figures, hardware)
   for key, value in pairs(figures.works[case.compress]) do w[key] = value end
   w.encode, w.decode, w.copy = scale * w.encode, scale * w.decode, scale * w.copy
   w.backward = scale * figures.backward
-  local net = simulate.network(case.ranks, simulate.rate(opts.check_rate), {latency = hardware.latency, per_host = 1})
+  local net = simulate.network(case.ranks, simulate.rate(opts.check_rate),
+    {latency = hardware.latency, per_host = 1})
   local c = cost.exchange(net, w, case)
   return scale * figures.base + c.seconds, c.seconds
 end
@@ -97,6 +110,7 @@ end
 ---@param fail fun(text: string)
 return function(figures, opts, hardware, fail)
   if not figures.model then fail "--check needs figures measured with --model" end
+  hardware = {latency = hardware.latency + seconds_of(opts.check_delay, fail) / 2} -- a message goes one way
   local rows, worst = {{"hosts", "compressor", "topology", "step predicted", "measured", "error", "exchange predicted",
     "measured"}}, 0
   for _, case in ipairs(cases(opts, figures, fail)) do
@@ -110,8 +124,9 @@ return function(figures, opts, hardware, fail)
     rows[#rows + 1] = {case.ranks, case.compress, case.topology, log.duration(step), log.duration(e.step),
       percent(step, e.step), log.duration(exchange), log.duration(e.exchange)}
   end
-  print(("\ncheck on netlab, links of %s, hosts sharing %d cores: PREDICTION beside measurement"):format(
-    opts.check_rate, C.atomo_num_host_cores()))
+  print(("\ncheck on netlab, links of %s%s, hosts sharing %d cores: PREDICTION beside measurement"):format(
+    opts.check_rate, opts.check_delay ~= "" and ", round trips longer by " .. opts.check_delay or "",
+    C.atomo_num_host_cores()))
   print(log.table(rows))
   print(("largest error of a step: %.0f %%"):format(100 * worst))
 end
