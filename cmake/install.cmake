@@ -20,7 +20,7 @@ foreach(file ${scripts} scripts/netlab.sh scripts/mpirun.sh scripts/lib.sh scrip
     install(FILES ${file} DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo/scripts COMPONENT lua)
   endif()
 endforeach()
-install(DIRECTORY scripts/atoms scripts/bench scripts/templates DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo/scripts COMPONENT lua FILES_MATCHING PATTERN "*.lua")
+install(DIRECTORY scripts/atoms scripts/bench scripts/netlab scripts/templates DESTINATION ${CMAKE_INSTALL_DATADIR}/atomo/scripts COMPONENT lua FILES_MATCHING PATTERN "*.lua")
 install(FILES README.md CHANGELOG.md CITATION.cff DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/atomo-lua COMPONENT lua)
 install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/atomo-lua COMPONENT lua
   FILES_MATCHING PATTERN "*.md" PATTERN "*.svg")

@@ -3,11 +3,16 @@
 --   atomo-lua scripts/netlab/delay.lua MILLISECONDS HOSTS
 -- Host K's cable ends at device wireK, the switch's port at relayK. What arrives at wireK goes to relayK after the
 -- delay, in order; what arrives at relayK goes to wireK at once. So the round trip between two hosts gets longer by
--- twice the delay. Packets are read and sent with the kernel's offload header, so that segments up to 64 kB and unfilled
--- checksums pass unchanged.
+-- twice the delay. Packets are read and sent with the kernel's offload header, so that segments up to 64 kB and
+-- unfilled checksums pass unchanged.
 local ffi = require "ffi"
 ffi.cdef [[
-typedef struct { uint16_t family, protocol; int index; uint16_t type; uint8_t kind, length, address[8]; } netlab_address;
+typedef struct {
+  uint16_t family, protocol;
+  int index;
+  uint16_t type;
+  uint8_t kind, length, address[8];
+} netlab_address;
 typedef struct { int fd; short events, revents; } netlab_poll;
 typedef struct { long seconds, nanoseconds; } netlab_time;
 int socket(int domain, int type, int protocol);
@@ -64,9 +69,10 @@ end
 local links = {}
 for k = 1, hosts do
   local wire, relay = open("wire" .. k), open("relay" .. k)
-  links[#links + 1] = {from = wire, to = relay, delay = delay, first = 1, last = 0, held = 0, data = {}, size = {},
-    due = {}}
-  links[#links + 1] = {from = relay, to = wire, delay = 0, first = 1, last = 0, held = 0, data = {}, size = {}, due = {}}
+  for _, way in ipairs {{wire, relay, delay}, {relay, wire, 0}} do
+    links[#links + 1] = {from = way[1], to = way[2], delay = way[3], first = 1, last = 0, held = 0, data = {},
+      size = {}, due = {}}
+  end
 end
 local polls = ffi.new("netlab_poll[?]", #links)
 for i, link in ipairs(links) do polls[i - 1].fd, polls[i - 1].events = link.from, POLLIN end

@@ -87,9 +87,10 @@ function M.ranks(ex)
   local items, settings = same.program(), ex.settings
   items[#items + 1] = {"compressor", tostring(ex.compressor)}
   items[#items + 1] = {"topology", ex.topology}
-  for _, name in ipairs {"seed", "min_size", "overlap", "downlink", "inter_node", "fuse_small", "stall_warn",
-    "stall_abort", "checked"} do
-    items[#items + 1] = {name, settings[name]}
+  for _, name in ipairs {"seed", "min_size", "overlap", "downlink", "inter_node", "fuse_small", "message_buckets",
+    "stall_warn", "stall_abort", "checked"} do
+    local value = settings[name]
+    items[#items + 1] = {name, value == nil and "default" or value}
   end
   same.check(ex.comm, "exchange", items)
   C.atomo_comm_set_checked(ex.comm.h, settings.checked and 1 or 0)

@@ -58,6 +58,8 @@ local list = {
   option("downlink", "dense", is_downlink, downlinks),
   option("inter_node", "auto", is_inter_node, inter_nodes),
   option("fuse_small", "auto", is_fuse_small, fuse_smalls),
+  option("message_buckets", nil, function(v) return type(v) == "number" and v % 1 == 0 and v >= 1 and v <= 64 end,
+    "a whole number from 1 to 64"),
   option("check_after", nil, function(v) return type(v) == "number" and v % 1 == 0 and v >= 10 end,
     "a whole number of steps, 10 or more"),
   option("stall_warn", 60, is_seconds, "seconds, or 0 for never"),

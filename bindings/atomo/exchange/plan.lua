@@ -89,7 +89,8 @@ end
 --- Makes the buckets of messages.
 local function coded_buckets(self, settings)
   local topology, list = self.topology, {}
-  if topology.cut then self.messages = topology.cut(self.messages, self.comm.size) end
+  local most = settings.message_buckets or topology.most
+  if topology.cut then self.messages = topology.cut(self.messages, self.comm.size, most) end
   if #self.messages == 0 then return list end
   prepare(self, self.compressor, self.comm.size)
   local at = ways(self, topology.program(settings))
@@ -97,7 +98,7 @@ local function coded_buckets(self, settings)
   local kind = self.compressor.h and Native or Scripted
   if self.out == "allreduce" then kind = Linear end
   if kind == Scripted then self.buffer, self.buffer_back = Scripted.buffers(self.compressor, self.second) end
-  for k, range in ipairs(Coded.cut(self.messages, topology.most)) do list[k] = kind.new(self, range) end
+  for k, range in ipairs(Coded.cut(self.messages, most)) do list[k] = kind.new(self, range) end
   return list
 end
 

@@ -49,6 +49,8 @@ function M.options(own, d)
       "averaged change", min = 0},
     {"outer-momentum", "number", 0.9, "with --local-steps: Nesterov momentum of the outer optimizer", min = 0, max = 1},
     {"overlap", "flag", true, "turn off exchanging during backward: exchange after it"},
+    {"message-buckets", "int", 0, "parts in which a step's messages are sent; fewer wait less on links of high " ..
+      "latency, more overlap with backward; 0: 6, or 3 over sharded, or what topology auto chooses", min = 0, max = 64},
     {"seed", "int", 0, "seed of initial weights, data order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
     {"config", "string", nil, "settings from a file: *.lua that returns {batch = 64, [\"weight-decay\"] = 0}, or " ..
@@ -118,6 +120,7 @@ end
 function M.exchange(opts)
   local exchange = require("atomo.exchange").exchange {compress = opts.compress, topology = opts.topology,
     overlap = opts.overlap, downlink = cli.given(opts, "down") and opts.down or nil, inter_node = opts.inner,
+    message_buckets = opts.message_buckets > 0 and opts.message_buckets or nil,
     fuse_small = opts.small, seed = opts.seed, stall_warn = opts.stall_warn, stall_abort = opts.stall_abort,
     flight_prefix = opts.flight}
   local by_clock = exchange.notify

@@ -42,8 +42,9 @@ local function train(case, opts, figures)
   local delay = opts.check_delay ~= "" and " --delay " .. quoted(opts.check_delay) or ""
   local command = ("sh %s run %d %s%s --name check -- %s %s --model %s --batch %d --threads %d --compress %s " ..
     "--topology %s --max-steps %d --eval-every 0 --train-images %d --log %s > %s.out 2>&1"):format(
-    quoted(scripts .. "/netlab.sh"), case.ranks, opts.check_rate, delay, quoted(exe), quoted(scripts .. "/train_cifar.lua"),
-    quoted(figures.model), figures.batch, figures.threads, quoted(case.compress), case.topology, opts.check_steps,
+    quoted(scripts .. "/netlab.sh"), case.ranks, opts.check_rate, delay, quoted(exe),
+    quoted(scripts .. "/train_cifar.lua"), quoted(figures.model), figures.batch, figures.threads,
+    quoted(case.compress), case.topology, opts.check_steps,
     case.ranks * figures.batch * opts.check_steps, quoted(name), quoted(name))
   local code = os.execute(command)
   local run = simulate.runs(name)[1]

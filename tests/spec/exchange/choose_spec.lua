@@ -53,6 +53,21 @@ describe("the choice", function()
     end
   end)
 
+  it("sends messages in fewer buckets where latency counts more than overlap, unless their number is given", function()
+    local list = {"entry:ratio=64"}
+    local near, far = hosts(4, 1.25e7), hosts(4, 1.25e7, {latency = 0.05})
+    for _, row in ipairs(select(2, choice(near, list, {topology = "allgather"}))) do
+      assert.is_nil(row.message_buckets)
+    end
+    local taken = choice(far, list)
+    assert.is_true(taken.message_buckets <= 2, choose.name(taken))
+    assert.matches("over %S+.* in %d buckets?$", choose.name(taken))
+    local given = choice(far, list, {topology = taken.topology, message_buckets = 6})
+    assert.equal(6, given.message_buckets)
+    assert.is_true(given.step > taken.step)
+    assert.is_false(choose.same(given, taken))
+  end)
+
   it("is never longer than dense", function()
     for rate = 5, 10, 0.25 do
       local taken, rows = choice(hosts(8, 10 ^ rate))

@@ -15,7 +15,9 @@ describe("netlab.sh", function()
   it("refuses misuse with exit code 2, naming it", function()
     for args, text in pairs {["run 1 1gbit -- true"] = "N is '1'", ["run 4 fast -- true"] = "RATE is 'fast'",
       ["run 2 1gbit"] = "wants a command", ["up 2"] = "wants N and RATE", ["fly"] = "unknown command 'fly'",
-      ["run 2 1gbit true"] = "unexpected 'true'", ["run 2 1gbit --name a/b -- true"] = "name 'a/b'"} do
+      ["run 2 1gbit --delay 5 -- true"] = "--delay is '5'", ["run 2 1gbit --delay 11s -- true"] = "--delay is '11s'",
+      ["exec --delay 5ms -- true"] = "--delay is for run and up", ["run 2 1gbit true"] = "unexpected 'true'",
+      ["run 2 1gbit --name a/b -- true"] = "name 'a/b'"} do
       local out, code = lab(args)
       assert.equal(2, code, args)
       assert.matches(text, out, 1, true)
@@ -60,6 +62,31 @@ describe("netlab.sh", function()
     local seconds = tonumber(out:match "took ([%d.]+) s")
     -- 2 MB each way at 5 MB/s: 0.8 s, less two buckets of 128 kB; protocol and a loaded machine only add to it.
     assert.is_true(seconds > 0.7, out)
+  end)
+
+  it("delays messages between hosts, and what auto measures of that is the time of one way", function()
+    local script, remove = spawn.file [[
+      local atomo = require "atomo"
+      local world, clock = atomo.mpi.world, require("atomo.ffi").C.atomo_time
+      local t, least, sent = atomo.arange(100000), math.huge, atomo.arange(100000)
+      for _ = 1, 6 do
+        local from = clock()
+        if world.rank == 0 then
+          world:send(sent, 1) world:recv(t, 1)
+        else
+          world:recv(t, 0) world:send(t, 0)
+        end
+        least = math.min(least, clock() - from)
+        assert((t - sent):norm_value() == 0)
+      end
+      local latency = require("atomo.exchange.auto.probe").network(world).latency
+      if world.rank == 0 then print(("round trip %.1f ms, latency %.1f ms"):format(1e3 * least, 1e3 * latency)) end]]
+    local out, code = lab(("run 2 none --delay 60ms -- %s %s"):format(spawn.quote(spawn.exe), script))
+    remove()
+    assert.equal(0, code, out)
+    local round, latency = out:match "round trip ([%d.]+) ms, latency ([%d.]+) ms"
+    assert.is_true(tonumber(round) >= 60, out) -- a loaded machine only adds to it
+    assert.is_true(tonumber(latency) >= 29.9 and tonumber(latency) < tonumber(round), out)
   end)
 
   it("stays up between up and down", function()

@@ -20,8 +20,8 @@ local RING_MIN, BUCKET, MESSAGE_BUCKET, MOST, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 
 
 local function rounds(ranks) return math.ceil(math.log(ranks) / math.log(2) - 1e-9) end
 local function buckets(bytes, p) return math.max(1, math.ceil(bytes / math.max(BUCKET, RING_MIN * (p or 1)))) end
-local function message_buckets(w, most)
-  return math.max(1, math.min(most or MOST, math.ceil((w.dense - w.small) / MESSAGE_BUCKET)))
+local function message_buckets(w, o, most)
+  return math.max(1, math.min(o.message_buckets or most or MOST, math.ceil((w.dense - w.small) / MESSAGE_BUCKET)))
 end
 
 --- Returns latency and rate of the slowest hop.
@@ -88,21 +88,21 @@ end
 local topologies = {}
 
 --- Dense gradients in buckets; linear compressors in buckets of messages, encoded by the communication thread.
-function topologies.allreduce(net, w)
+function topologies.allreduce(net, w, o)
   local bytes, dense = 2 * (net.ranks - 1) / net.ranks * w.message, w.encode == 0
-  return {early = M.ring(net, w.message, not dense and message_buckets(w) or nil) + w.encode,
-    buckets = dense and buckets(w.message + w.small, net.ranks) or message_buckets(w),
+  return {early = M.ring(net, w.message, not dense and message_buckets(w, o) or nil) + w.encode,
+    buckets = dense and buckets(w.message + w.small, net.ranks) or message_buckets(w, o),
     late = 0, encode = 0, decode = w.decode, bytes_in = bytes, bytes_out = bytes}
 end
 
-function topologies.allgather(net, w)
-  local k, bytes = message_buckets(w), (net.ranks - 1) * w.message
+function topologies.allgather(net, w, o)
+  local k, bytes = message_buckets(w, o), (net.ranks - 1) * w.message
   return {early = M.gather(net, w.message, k), buckets = k, late = 0, encode = w.encode, decode = net.ranks * w.decode,
     decode_buckets = k, bytes_in = bytes, bytes_out = bytes}
 end
 
 function topologies.ps(net, w, o)
-  local p, k = net.ranks, message_buckets(w)
+  local p, k = net.ranks, message_buckets(w, o)
   local others = p - (net.hosts == 1 and 1 or per_host(net))
   local latency, rate = link(net)
   local up = k * (p - 1 + rounds(p)) * latency + others * w.message / rate
@@ -118,8 +118,8 @@ function topologies.ps(net, w, o)
 end
 
 --- Each way carries P / (2 (P - 1)) times the budget, if the compressor has one in bytes.
-function topologies.sharded(net, w)
-  local p, k = net.ranks, message_buckets(w, MOST_SHARDED)
+function topologies.sharded(net, w, o)
+  local p, k = net.ranks, message_buckets(w, o, MOST_SHARDED)
   local part = w.scales == 1 and p > 2 and p / (2 * (p - 1)) or 1
   local bytes = 2 * (p - 1) / p * part * w.message
   return {early = M.scatter(net, part * w.message, k) + M.gather(net, part * w.message / p, k), buckets = k, late = 0,
@@ -182,7 +182,7 @@ end
 --- decoding), bytes_in, bytes_out (of the busiest rank)}.
 ---@param net table
 ---@param w table
----@param o {topology: string, downlink: string?, inter_node: string?}
+---@param o {topology: string, downlink: string?, inter_node: string?, message_buckets: integer?}
 function M.exchange(net, w, o)
   check(net, w, o)
   local r = topologies[o.topology](net, w, o)

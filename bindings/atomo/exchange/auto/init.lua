@@ -98,7 +98,7 @@ end
 function Auto:choice()
   local s = self.chooser.pending or self.chooser.setting
   return json.encode {compress = s.compress, topology = s.topology, down = s.downlink,
-    inner = s.inter_node, level = s.level}
+    inner = s.inter_node, level = s.level, buckets = s.message_buckets}
 end
 
 function Auto:restore(text)
@@ -112,7 +112,7 @@ function Auto:restore(text)
       chooser.compressors[1]))
   end
   chooser.setting = {compress = s.compress, topology = s.topology, downlink = s.down, inter_node = s.inner,
-    level = s.level}
+    level = s.level, message_buckets = s.buckets}
   self:replace(self:open(swap.options(chooser, chooser.setting)))
   swap.settle(chooser)
 end
@@ -136,7 +136,8 @@ local function new(opts, given)
   end
   local open_to_choice = {auto = true, default = true}
   local only = {topology = not open_to_choice[opts.topology] and opts.topology or nil,
-    downlink = opts.downlink, inter_node = not open_to_choice[opts.inter_node] and opts.inter_node or nil}
+    downlink = opts.downlink, message_buckets = opts.message_buckets,
+    inter_node = not open_to_choice[opts.inter_node] and opts.inter_node or nil}
   local chooser = {exchange = false, opts = opts, only = only, free = free, compressors = names, specs = specs,
     network = given.network or probe.network, net = false, probed = false, probed_again = false,
     works = given.works or {}, now = given.now or C.atomo_time,

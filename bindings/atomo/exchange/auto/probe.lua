@@ -7,6 +7,7 @@ local C = require("atomo.ffi").C
 local M = {}
 
 local SMALL, FIRST, MOST = 16, 2 ^ 18, 2 ^ 23 -- bytes: message for latency, first and largest message for rate
+local ROUNDS, MOST_ROUND = 7, 8 -- rounds of small messages, and the most messages in one
 local LONG = 0.08 -- seconds that the message for rate should take
 
 --- Returns the reduction of v over the ranks (default max), the same double on all.
@@ -44,16 +45,22 @@ local function large(comm, bytes)
   return best
 end
 
---- Returns the seconds of a small message: the median of 21, on the slowest rank.
+--- Returns the seconds of a small message: the median of some rounds, on the slowest rank. A single shift takes between
+--- nothing and two latencies, because the ranks do not begin at the same time and each waits for its neighbour; the sum
+--- of as many shifts as there are ranks takes as many latencies.
 local function latency(comm)
   local out, input, times = T.zeros(SMALL / 4), T.empty {SMALL / 4}, {}
+  local round = math.max(2, math.min(MOST_ROUND, comm.size))
   comm:barrier()
   for _ = 1, 3 do shift(comm, out, input) end
-  for k = 1, 21 do times[k] = shift(comm, out, input) end
+  for k = 1, ROUNDS do
+    times[k] = 0
+    for _ = 1, round do times[k] = times[k] + shift(comm, out, input) / round end
+  end
   out:free()
   input:free()
   table.sort(times)
-  return reduce(comm, times[11])
+  return reduce(comm, times[(ROUNDS + 1) / 2])
 end
 
 --- Measures latency (s) and rate (bytes/s) of a message to the next rank, all ranks at once. [collective]

@@ -29,7 +29,7 @@ function M.options(self, setting)
   local o = {}
   for key, value in pairs(self.opts) do o[key] = value end
   o.compress, o.topology, o.check_after = self.specs[setting.compress] or setting.compress, setting.topology, nil
-  o.downlink, o.inter_node = setting.downlink, setting.inter_node
+  o.downlink, o.inter_node, o.message_buckets = setting.downlink, setting.inter_node, setting.message_buckets
   return o
 end
 

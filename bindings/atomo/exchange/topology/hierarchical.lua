@@ -35,7 +35,7 @@ local function between(leaders, settings, exchange)
   return exchange {comm = leaders, compress = settings.compress,
     topology = settings.inter_node == "auto" and "default" or settings.inter_node, downlink = settings.downlink,
     min_size = settings.min_size, seed = settings.seed, overlap = settings.overlap, nested = true,
-    fuse_small = settings.fuse_small}
+    fuse_small = settings.fuse_small, message_buckets = settings.message_buckets}
 end
 
 --- Makes the communicators and programs of a route; exchange(options) opens the leaders' exchange. [collective]

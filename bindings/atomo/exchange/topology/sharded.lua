@@ -67,8 +67,11 @@ function M.cut_bucket(list, total, ranks)
 end
 
 --- Replaces messages by their pieces, bucket by bucket. Within a bucket, messages and owners ascend.
-function M.cut(list, ranks)
-  local buckets, pieces = Coded.cut(list, M.most), {}
+---@param list table[]
+---@param ranks integer
+---@param most integer  largest number of buckets, which are cut in the same way from the result
+function M.cut(list, ranks, most)
+  local buckets, pieces = Coded.cut(list, most), {}
   for b = #buckets, 1, -1 do -- Coded.cut returns the last tensors first
     local bucket, total = {unpack(list, buckets[b].first, buckets[b].last)}, 0
     for _, m in ipairs(bucket) do total = total + m.n end
