@@ -143,6 +143,12 @@ ATOMO_API int atomo_index_select(const atomo_tensor *a, int dim, const atomo_ten
 /* The reverse: adds src, shaped like that result, to those elements or rows of a. */
 ATOMO_API int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const atomo_tensor *src);
 
+/* How the operands of a matrix product are read. FP32: as they are. BF16: rounded to bf16 (8 bits of mantissa, to
+ * nearest, ties to even). Sums and results are f32 in both. atomo_build_info("bf16") names the instructions that
+ * multiply bf16, or is "by conversion": f32 products of rounded operands, not faster than FP32. bf16 instructions treat
+ * subnormal numbers as 0. */
+enum { ATOMO_PRECISION_FP32, ATOMO_PRECISION_BF16, ATOMO_PRECISION_COUNT };
+
 /* Linear algebra, f32. matmul: [m,k] x [k,n]. A 1-D operand is a row (left) or a column (right); if both have leading
  * dimensions, these must be equal, and are batches. out = a b + beta * out, with beta = 0 if *out is NULL. */
 ATOMO_API int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atomo_tensor **out);

@@ -114,8 +114,8 @@ ATOMO_API const char *atomo_status_name(int status);     /* static: "ESHAPE" */
 ATOMO_API const char *atomo_status_text(int status);     /* static: "shapes do not fit" */
 ATOMO_API const char *atomo_last_error(void);            /* this thread's last failure; valid until its next one */
 ATOMO_API const char *atomo_build_info(const char *key); /* static; key: "compiler", "build", "blas", "fftw", "cpu",
-                                                           "mpi", "onednn", "png", "jpeg"; "none": not there; NULL: no
-                                                           such key */
+                                                           "mpi", "onednn", "bf16", "png", "jpeg"; "none": not there;
+                                                           NULL: no such key */
 /* Set the number of threads of every kernel (OpenMP, OpenBLAS and oneDNN share one pool). [local] EARG if < 1. */
 ATOMO_API int atomo_set_num_threads(int n);
 ATOMO_API int

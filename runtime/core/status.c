@@ -117,6 +117,7 @@ static struct {
              {"cpu", cpu_text},
              {"mpi", NULL},
              {"onednn", NULL},
+             {"bf16", NULL},
              {"png", NULL},
              {"jpeg", NULL}};
 

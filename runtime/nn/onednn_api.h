@@ -1,15 +1,14 @@
-/* onednn_api.h - oneDNN's C API, with one name for each call that differs between versions 2.x and 3.x. All files that
- * use oneDNN for computing include it: conv_onednn.c, sgemm.c (dnnl_sgemm is the same in both), and
- * scripts/bench/conv_limit.c, which measures convolutions.
+/* onednn_api.h - oneDNN's C API, with one name for each call that differs between versions 2.x and 3.x. The files of nn
+ * that use oneDNN include it: conv_onednn.c, sgemm.c (dnnl_sgemm is the same in both), and scripts/bench/conv_limit.c,
+ * which measures convolutions. Memory descriptors are in linalg/onednn_md.h.
  *
- * In 2.x memory descriptors are values, and a primitive descriptor is made from an operation descriptor. In 3.x memory
- * descriptors are opaque handles, and one call makes a primitive descriptor.
+ * In 2.x a primitive descriptor is made from an operation descriptor; in 3.x one call makes it.
  */
 #ifndef ATOMO_ONEDNN_API_H
 #define ATOMO_ONEDNN_API_H
 
+#include "linalg/onednn_md.h"
 #include "nn/conv.h"
-#include <oneapi/dnnl/dnnl.h>
 
 typedef struct conv_mds { /* a convolution's memory descriptors; b is used if has_bias */
     dnnl_memory_desc_t x, w, w_plain, b, y;
@@ -23,18 +22,9 @@ typedef struct conv_dims { /* windows in oneDNN's convention: dilate is dilation
 
 #if DNNL_VERSION_MAJOR >= 3
 
-typedef const_dnnl_memory_desc_t md_ref;
-#define MD_REF(md) (md)
-
 static inline dnnl_status_t md_make(dnnl_memory_desc_t *md, int nd, const dnnl_dims_t dims, dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_create_with_tag(md, nd, dims, dnnl_f32, tag);
-}
-
-static inline void md_free(dnnl_memory_desc_t *md)
-{
-    if (*md) dnnl_memory_desc_destroy(*md);
-    *md = NULL;
 }
 
 static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pass pass, dnnl_engine_t engine,
@@ -55,17 +45,9 @@ static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pa
 
 #else
 
-typedef const dnnl_memory_desc_t *md_ref;
-#define MD_REF(md) (&(md))
-
 static inline dnnl_status_t md_make(dnnl_memory_desc_t *md, int nd, const dnnl_dims_t dims, dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_init_by_tag(md, nd, dims, dnnl_f32, tag);
-}
-
-static inline void md_free(dnnl_memory_desc_t *md)
-{
-    (void)md;
 }
 
 static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pass pass, dnnl_engine_t engine,

@@ -30,4 +30,9 @@ typedef struct atomo__rounding {
  */
 void atomo__half_round(const atomo__rounding *how, int64_t at, const float *x, int64_t n, uint16_t *code);
 
+/* Rounding to bf16 as IEEE 754 rounds, for operands (bf16.c). Arrays have n elements and do not overlap. */
+void atomo__bf16_codes(int64_t n, const float *x, uint16_t *code);  /* code = x, rounded */
+void atomo__bf16_round(int64_t n, const float *x, float *y);        /* y = x, rounded, as f32 */
+void atomo__bf16_values(int64_t n, const uint16_t *code, float *x); /* x = the value of code */
+
 #endif

@@ -47,7 +47,7 @@ static void versions(void)
 {
     CHECK(atomo_abi() == ATOMO_ABI);
     CHECK(atomo_version()[0] >= '0' && atomo_version()[0] <= '9');
-    const char *keys[] = {"compiler", "build", "blas", "fftw", "cpu", "mpi", "onednn", "png", "jpeg"};
+    const char *keys[] = {"compiler", "build", "blas", "fftw", "cpu", "mpi", "onednn", "bf16", "png", "jpeg"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         CHECK(atomo_build_info(keys[i]) && atomo_build_info(keys[i])[0]);
     CHECK(atomo_build_info("no such key") == NULL);

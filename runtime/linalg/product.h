@@ -1,0 +1,43 @@
+/* product.h - matrix products whose operands are f32, or are rounded to bf16 first (ATOMO_PRECISION_*). Sums and
+ * results are f32. Private. */
+#ifndef ATOMO_PRODUCT_H
+#define ATOMO_PRODUCT_H
+
+#include "tensor/tensor.h"
+
+/* An operand, a matrix [rows, cols]. Exactly one of f32 and bf16 is set. */
+typedef struct atomo__factor {
+    const float *f32;     /* its elements */
+    const uint16_t *bf16; /* its elements, for the CPU's bf16 instructions */
+    int64_t ld;           /* elements from one row to the next */
+    void *copy;           /* the rounded copy that f32 or bf16 points to; NULL: f32 is the caller's matrix */
+} atomo__factor;
+
+/* EARG unless precision is one of ATOMO_PRECISION_*; fn is in the error. */
+int atomo__expect_precision(const char *fn, int precision);
+/* *f = the operand a [rows, cols], with rows `ld` apart. FP32: f refers to a. BF16: f is a rounded copy, and a may
+ * change. The caller frees f, also after a failure; a factor of zeros may be freed. */
+int atomo__factor_make(int precision, int64_t rows, int64_t cols, const float *a, int64_t ld, atomo__factor *f);
+void atomo__factor_free(atomo__factor *f);
+/* Returns the rows of f from number `row` on. They refer to f. */
+static inline atomo__factor atomo__factor_from(const atomo__factor *f, int64_t row)
+{
+    return (atomo__factor){f->f32 ? f->f32 + row * f->ld : NULL, f->bf16 ? f->bf16 + row * f->ld : NULL, f->ld, NULL};
+}
+
+/* c [m,n] = alpha op(a) op(b) + beta c; op(a) is [m,k], ta: a is [k,m]; op(b) is [k,n], tb: b is [n,k]. a and b have
+ * the same precision. beta is 0 or 1, and alpha is 1 if beta is 1 and the operands are bf16. f32 operands are
+ * multiplied by OpenBLAS. */
+int atomo__product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alpha, const atomo__factor *a,
+                   const atomo__factor *b, float beta, float *c, int64_t ldc);
+
+/* The name of the instructions that multiply bf16, such as "AMX"; NULL: there are none, or no oneDNN that uses them,
+ * and products of rounded operands are f32 products. */
+const char *atomo__bf16_unit(void);
+#ifdef ATOMO_HAVE_ONEDNN
+/* c = op(a) op(b), with add + c, by these instructions (product_onednn.c). */
+int atomo__bf16_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
+                        const uint16_t *b, int64_t ldb, bool add, float *c, int64_t ldc);
+#endif
+
+#endif
