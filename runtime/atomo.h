@@ -68,7 +68,7 @@
 
 /* ---- core: version, cores, clock, the seed of fills -------------------------------------------------------------- */
 
-enum { ATOMO_ABI = 8 };
+enum { ATOMO_ABI = 9 };
 
 ATOMO_API int atomo_abi(void);
 ATOMO_API int atomo_num_cores(void);      /* cores that this process may run on (mpirun may have bound it to one) */
@@ -151,7 +151,8 @@ enum { ATOMO_PRECISION_FP32, ATOMO_PRECISION_BF16, ATOMO_PRECISION_COUNT };
 
 /* Linear algebra, f32. matmul: [m,k] x [k,n]. A 1-D operand is a row (left) or a column (right); if both have leading
  * dimensions, these must be equal, and are batches. out = a b + beta * out, with beta = 0 if *out is NULL. */
-ATOMO_API int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atomo_tensor **out);
+ATOMO_API int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, int precision,
+                           atomo_tensor **out);
 /* a [m,n] = u [m,k] diag(s [k]) vt [k,n], k = min(m,n). ENONFINITE for NaN and Inf, because LAPACK hangs on an Inf. */
 ATOMO_API int atomo_svd(const atomo_tensor *a, atomo_tensor **u, atomo_tensor **s, atomo_tensor **vt);
 ATOMO_API int atomo_eigh(const atomo_tensor *a, atomo_tensor **w,
@@ -275,9 +276,11 @@ ATOMO_API int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tenso
                                         const atomo_tensor *invstd, int relu, int training, atomo_tensor **gx,
                                         atomo_tensor **gresidual, atomo_tensor **ggamma, atomo_tensor **gbeta);
 
-/* y [...,out] = x [...,in] w^T + b; w [out,in], b [out] (may be NULL). gx, gw and gb may be NULL. */
-ATOMO_API int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, atomo_tensor **out);
-ATOMO_API int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
+/* y [...,out] = x [...,in] w^T + b; w [out,in], b [out] (may be NULL). gx, gw and gb may be NULL. precision, here and
+ * below: of the products' operands. A backward may have another one than its forward. */
+ATOMO_API int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, int precision,
+                           atomo_tensor **out);
+ATOMO_API int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy, int precision,
                                     atomo_tensor **gx, atomo_tensor **gw, atomo_tensor **gb);
 
 /* gx = gy where y > 0, else 0. */
@@ -321,8 +324,8 @@ ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor
  * count[0] = the number of rows whose label has the largest logit, count[1] = that of rows not ignored. */
 ATOMO_API int atomo_linear_cross_entropy(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b,
                                          const atomo_tensor *labels, double smooth, double ignore, int reduction,
-                                         atomo_tensor **loss, atomo_tensor **gx, atomo_tensor **gw, atomo_tensor **gb,
-                                         double *count);
+                                         int precision, atomo_tensor **loss, atomo_tensor **gx, atomo_tensor **gw,
+                                         atomo_tensor **gb, double *count);
 /* Negative log likelihood, of a row: -w[label] logp[label]. */
 ATOMO_API int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_tensor *weight, double ignore,
                         int reduction, atomo_tensor **loss, atomo_tensor **grad);
@@ -391,11 +394,11 @@ ATOMO_API int atomo_adaptive_avg_pool2d_backward(const atomo_tensor *x, const at
  * needs 64 S floats of memory per thread, not T S. */
 ATOMO_API int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v,
                               const atomo_tensor *mask, int heads, int causal, double p, const atomo_stream *stream,
-                              atomo_tensor **lse, atomo_tensor **out);
+                              int precision, atomo_tensor **lse, atomo_tensor **out);
 ATOMO_API int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v,
                                        const atomo_tensor *y, const atomo_tensor *gy, const atomo_tensor *lse,
                                        const atomo_tensor *mask, int heads, int causal, double p,
-                                       const atomo_stream *stream, atomo_tensor *gq, atomo_tensor *gk,
+                                       const atomo_stream *stream, int precision, atomo_tensor *gq, atomo_tensor *gk,
                                        atomo_tensor *gv);
 
 /* A recurrent layer over T steps, with PyTorch's gate order and formulas; LSTM has 4 gates, GRU 3. xg [T,N,gates H] =
@@ -403,12 +406,13 @@ ATOMO_API int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor
  * (out) [T,N,4 H] is for the backward. gc (may be NULL): the gradient of the last c. gb may be NULL. */
 enum { ATOMO_LSTM, ATOMO_GRU, ATOMO_CELL_COUNT };
 ATOMO_API int atomo_recurrent(int kind, const atomo_tensor *xg, const atomo_tensor *w, const atomo_tensor *b,
-                              const atomo_tensor *h0, const atomo_tensor *c0, atomo_tensor **saved, atomo_tensor **c,
-                              atomo_tensor **out);
+                              const atomo_tensor *h0, const atomo_tensor *c0, int precision, atomo_tensor **saved,
+                              atomo_tensor **c, atomo_tensor **out);
 ATOMO_API int atomo_recurrent_backward(int kind, const atomo_tensor *w, const atomo_tensor *h0, const atomo_tensor *c0,
                                        const atomo_tensor *saved, const atomo_tensor *c, const atomo_tensor *y,
-                                       const atomo_tensor *gy, const atomo_tensor *gc, atomo_tensor **gxg,
-                                       atomo_tensor **gw, atomo_tensor **gb, atomo_tensor **gh0, atomo_tensor **gc0);
+                                       const atomo_tensor *gy, const atomo_tensor *gc, int precision,
+                                       atomo_tensor **gxg, atomo_tensor **gw, atomo_tensor **gb, atomo_tensor **gh0,
+                                       atomo_tensor **gc0);
 
 /* ---- stage 7, send: MPI, communicators, collectives -------------------------------------------------------------- */
 

@@ -12,6 +12,7 @@ for topic, names in pairs {
   ["tensor.npy"] = "from_npy from_npz",
   autograd = "param no_grad enable_grad func",
   ["autograd.gradcheck"] = "gradcheck",
+  ["autograd.precision"] = "set_precision precision autocast",
   ["autograd.ops"] = "cat stack where einsum",
 } do
   local module = require("atomo." .. topic)

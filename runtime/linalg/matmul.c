@@ -1,42 +1,62 @@
-/* matmul.c - matrix products by OpenBLAS. A 2-D operand that is contiguous along rows or columns is passed to BLAS as
- * it is, any other non-contiguous one is copied. */
-#include "tensor/tensor.h"
-#include <cblas.h>
+/* matmul.c - matrix products. A 2-D operand that is contiguous along rows or columns is used as it is, any other
+ * non-contiguous one is copied. */
+#include "linalg/product.h"
 #include <limits.h>
 
-typedef struct operand { /* a batch of matrices in the form that BLAS takes */
+typedef struct operand { /* a batch of matrices */
     const float *data;
-    CBLAS_TRANSPOSE trans;
-    blasint ld;         /* leading dimension, in elements */
+    bool trans;         /* the matrices are stored transposed */
+    int64_t ld;         /* leading dimension, in elements */
     atomo_tensor *hold; /* the copy that data points into, freed by atomo_matmul; NULL: no copy was made */
 } operand;
 
 /* Sets *o to the matrices in the last two dimensions of t (at least 2-D). */
 static int prepare(const atomo_tensor *t, operand *o)
 {
-    *o = (operand){.data = atomo__f32(t), .trans = CblasNoTrans};
+    *o = (operand){.data = atomo__f32(t)};
     int n = t->ndim;
     double rows = t->shape[n - 2], cols = t->shape[n - 1];
     bool one_matrix = n == 2;
     if (one_matrix && t->stride[n - 2] == 1 && t->stride[n - 1] >= ATOMO_MAX(rows, 1) && t->stride[n - 1] <= INT_MAX &&
         !(t->stride[n - 1] == 1)) {
-        o->trans = CblasTrans;
-        o->ld = (blasint)t->stride[n - 1];
+        o->trans = true;
+        o->ld = (int64_t)t->stride[n - 1];
         return ATOMO_OK;
     }
     if (one_matrix && t->stride[n - 1] == 1 && t->stride[n - 2] >= ATOMO_MAX(cols, 1) && t->stride[n - 2] <= INT_MAX) {
-        o->ld = (blasint)t->stride[n - 2];
+        o->ld = (int64_t)t->stride[n - 2];
         return ATOMO_OK;
     }
     const atomo_tensor *c;
     ATOMO_TRY(atomo__contiguous(t, &c, &o->hold));
     o->data = atomo__f32(c);
-    o->ld = (blasint)ATOMO_MAX(cols, 1);
+    o->ld = (int64_t)ATOMO_MAX(cols, 1);
     return ATOMO_OK;
 }
 
-int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atomo_tensor **out)
+/* *f = matrix number i of a batch of [rows, cols]. */
+static int matrix(int precision, const operand *o, int64_t i, int64_t rows, int64_t cols, atomo__factor *f)
 {
+    return atomo__factor_make(precision, o->trans ? cols : rows, o->trans ? rows : cols, o->data + i * rows * cols,
+                              o->ld, f);
+}
+
+/* c = a b + beta c for matrix number i of two batches. */
+static int one_product(int precision, const operand *a, const operand *b, int64_t i, int64_t m, int64_t n, int64_t k,
+                       float beta, float *c)
+{
+    atomo__factor fa = {0}, fb = {0};
+    int rc = matrix(precision, a, i, m, k, &fa);
+    if (rc == 0) rc = matrix(precision, b, i, k, n, &fb);
+    if (rc == 0) rc = atomo__product(a->trans, b->trans, m, n, k, 1, &fa, &fb, beta, c, n);
+    atomo__factor_free(&fa);
+    atomo__factor_free(&fb);
+    return rc;
+}
+
+int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, int precision, atomo_tensor **out)
+{
+    ATOMO_TRY(atomo__expect_precision("matmul", precision));
     ATOMO_REQUIRE(a->dtype == ATOMO_F32 && b->dtype == ATOMO_F32, ATOMO_EDTYPE, "matmul: %s x %s, both must be f32",
                   atomo__dtype_name(a->dtype), atomo__dtype_name(b->dtype));
     ATOMO_REQUIRE(a->ndim >= 1 && b->ndim >= 1, ATOMO_ESHAPE, "matmul: %s x %s, scalars have no matrix product",
@@ -75,9 +95,8 @@ int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, atom
     int rc = prepare(&va, &oa);
     if (rc == 0) rc = prepare(&vb, &ob);
     for (int64_t i = 0; rc == 0 && i < (int64_t)batch; i++)
-        cblas_sgemm(CblasRowMajor, oa.trans, ob.trans, (blasint)m, (blasint)n, (blasint)k, 1.0f,
-                    oa.data + i * (int64_t)(m * k), oa.ld, ob.data + i * (int64_t)(k * n), ob.ld, (float)beta,
-                    atomo__f32(*out) + i * (int64_t)(m * n), (blasint)n);
+        rc = one_product(precision, &oa, &ob, i, (int64_t)m, (int64_t)n, (int64_t)k, (float)beta,
+                         atomo__f32(*out) + i * (int64_t)(m * n));
     atomo_tensor_free(oa.hold);
     atomo_tensor_free(ob.hold);
     return atomo__made(&made, rc);

@@ -71,10 +71,10 @@ void atomo__factor_free(atomo__factor *f)
 }
 
 #ifdef ATOMO_HAVE_ONEDNN
-static void scale_rows(int64_t m, int64_t n, float alpha, float *c, int64_t ldc)
+static void scale_rows(int64_t m, int64_t n, float factor, float *c, int64_t ldc)
 {
     for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++) c[i * ldc + j] *= alpha;
+        for (int64_t j = 0; j < n; j++) c[i * ldc + j] *= factor;
 }
 #endif
 
@@ -83,6 +83,7 @@ int atomo__product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alph
 {
 #ifdef ATOMO_HAVE_ONEDNN
     if (a->bf16) {
+        if (beta != 0 && beta != 1) scale_rows(m, n, beta, c, ldc);
         ATOMO_TRY(atomo__bf16_product(ta, tb, m, n, k, a->bf16, a->ld, b->bf16, b->ld, beta != 0, c, ldc));
         if (alpha != 1) scale_rows(m, n, alpha, c, ldc);
         return ATOMO_OK;

@@ -26,8 +26,8 @@ static inline atomo__factor atomo__factor_from(const atomo__factor *f, int64_t r
 }
 
 /* c [m,n] = alpha op(a) op(b) + beta c; op(a) is [m,k], ta: a is [k,m]; op(b) is [k,n], tb: b is [n,k]. a and b have
- * the same precision. beta is 0 or 1, and alpha is 1 if beta is 1 and the operands are bf16. f32 operands are
- * multiplied by OpenBLAS. */
+ * the same precision. alpha is 1 if beta is not 0 and the operands are bf16. f32 operands are multiplied by OpenBLAS.
+ */
 int atomo__product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alpha, const atomo__factor *a,
                    const atomo__factor *b, float beta, float *c, int64_t ldc);
 

@@ -6,7 +6,6 @@
  * h d .. (h + 1) d - 1 of q, k, v. In this file `unit` is image * heads + head. Path: stage 3. */
 #include "nn/nn.h"
 #include "tensor/vmath.h"
-#include <cblas.h>
 #include <limits.h>
 #include <omp.h>
 #include <stdio.h>
@@ -19,29 +18,23 @@ typedef struct dims {
     float p, scale; /* probability of dropout; 1 / sqrt(d) */
     const atomo_stream *stream;
     const atomo_tensor *mask; /* [B,Tq,Tk], or NULL */
-    double products;          /* number of multiplications in q k^T, over all heads and images */
+    int precision;
+    double products; /* number of multiplications in q k^T, over all heads and images */
 } dims;
 
 typedef struct matrix { /* the columns of one head and image in a tensor [B,T,C]: T rows, ld floats apart */
     float *data;
-    blasint ld;
+    int64_t ld;
 } matrix;
 
 static matrix head(const atomo_tensor *t, int64_t b, int64_t h, int64_t d)
 {
-    return (matrix){atomo__f32(t) + b * (int64_t)t->stride[0] + h * d, (blasint)t->stride[1]};
+    return (matrix){atomo__f32(t) + b * (int64_t)t->stride[0] + h * d, (int64_t)t->stride[1]};
 }
 
 static float *row(matrix m, int64_t i)
 {
     return m.data + i * m.ld;
-}
-
-/* c = alpha op(a) op(b) + beta c, row-major */
-static void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n, int64_t k, float alpha,
-                    const float *a, blasint lda, const float *b, blasint ldb, float beta, float *c, blasint ldc)
-{
-    cblas_sgemm(CblasRowMajor, ta, tb, (blasint)m, (blasint)n, (blasint)k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 static int64_t keys_of(const dims *s, int64_t i) /* number of keys that query i attends to */
@@ -144,21 +137,67 @@ ATOMO_CLONES static void through_softmax(int64_t n, const float *restrict p, flo
     for (int64_t i = 0; i < n; i++) g[i] = p[i] * (g[i] - delta);
 }
 
+ATOMO_CLONES static void scale_row(int64_t n, float factor, float *x)
+{
+    for (int64_t i = 0; i < n; i++) x[i] *= factor;
+}
+
 /* ---- one head ------------------------------------------------------------------------------------------------ */
 
-static void head_forward(const dims *s, int64_t unit, matrix q, matrix k, matrix v, matrix y, float *lse, float *work)
+/* The operands of one head and image. The forward has no gy. */
+typedef struct head_factors {
+    atomo__factor q, k, v, gy;
+} head_factors;
+
+static int factor_of(const dims *s, matrix m, int64_t rows, atomo__factor *f)
+{
+    return atomo__factor_make(s->precision, rows, s->d, m.data, m.ld, f);
+}
+
+static void free_factors(head_factors *f)
+{
+    atomo__factor_free(&f->q);
+    atomo__factor_free(&f->k);
+    atomo__factor_free(&f->v);
+    atomo__factor_free(&f->gy);
+}
+
+/* out [n, keys], with rows tk apart, = alpha a b^T, where a are the n rows from number i0 on. */
+static int scores(const dims *s, float alpha, const atomo__factor *a, int64_t i0, int64_t n, const atomo__factor *b,
+                  int64_t keys, float *out)
+{
+    const atomo__factor rows = atomo__factor_from(a, i0);
+    return atomo__product(false, true, n, keys, s->d, alpha, &rows, b, 0, out, s->tk);
+}
+
+/* Forward of the n queries from number i0 on. */
+static int block_forward(const dims *s, int64_t unit, int64_t i0, int64_t n, const head_factors *f, matrix y,
+                         float *lse, float *work)
 {
     float *p = work, *u = work + ROWS * s->tk;
-    for (int64_t i0 = 0; i0 < s->tq; i0 += ROWS) {
-        const int64_t n = ATOMO_MIN(ROWS, s->tq - i0), keys = keys_of(s, i0 + n - 1);
-        product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, row(q, i0), q.ld, k.data, k.ld, 0, p,
-                (blasint)s->tk);
-        for (int64_t i = 0; i < n; i++) {
-            row_forward(s, unit, i0 + i, keys, p + i * s->tk, &lse[i0 + i]);
-            drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, p + i * s->tk);
-        }
-        product(CblasNoTrans, CblasNoTrans, n, s->d, keys, 1, p, (blasint)s->tk, v.data, v.ld, 0, row(y, i0), y.ld);
+    const int64_t keys = keys_of(s, i0 + n - 1);
+    ATOMO_TRY(scores(s, s->scale, &f->q, i0, n, &f->k, keys, p));
+    for (int64_t i = 0; i < n; i++) {
+        row_forward(s, unit, i0 + i, keys, p + i * s->tk, &lse[i0 + i]);
+        drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, p + i * s->tk);
     }
+    atomo__factor fp;
+    int rc = atomo__factor_make(s->precision, n, keys, p, s->tk, &fp);
+    if (rc == 0) rc = atomo__product(false, false, n, s->d, keys, 1, &fp, &f->v, 0, row(y, i0), y.ld);
+    atomo__factor_free(&fp);
+    return rc;
+}
+
+static int head_forward(const dims *s, int64_t unit, matrix q, matrix k, matrix v, matrix y, float *lse, float *work)
+{
+    head_factors f = {0};
+    int rc = factor_of(s, q, s->tq, &f.q);
+    if (rc == 0) rc = factor_of(s, k, s->tk, &f.k);
+    if (rc == 0) rc = factor_of(s, v, s->tk, &f.v);
+    for (int64_t i0 = 0; rc == 0 && i0 < s->tq; i0 += ROWS)
+        rc = block_forward(s, unit, i0, ATOMO_MIN(ROWS, s->tq - i0), &f, y, lse, work);
+    free_factors(&f);
+    return rc;
 }
 
 static void zero_rows(matrix m, int64_t rows, int64_t d)
@@ -170,35 +209,79 @@ typedef struct operands {
     matrix q, k, v, y, gy, gq, gk, gv;
 } operands;
 
-static void head_backward(const dims *s, int64_t unit, const operands *o, const float *lse, float *work)
+/* out [keys, d] += alpha x^T b, where x [n, keys] are of n queries, and b are the n rows from number i0 on. */
+static int add_keys(const dims *s, float alpha, const atomo__factor *x, int64_t keys, int64_t n, const atomo__factor *b,
+                    int64_t i0, matrix out)
 {
-    const blasint ld = (blasint)s->tk;
+    const atomo__factor rows = atomo__factor_from(b, i0);
+    return atomo__product(true, false, keys, s->d, n, alpha, x, &rows, 1, out.data, out.ld);
+}
+
+/* gv += P^T gy, with the probabilities p of the n queries from number i0 on, after dropout. */
+static int value_gradient(const dims *s, int64_t i0, int64_t n, int64_t keys, const head_factors *f, const float *p,
+                          matrix gv)
+{
+    atomo__factor fp;
+    int rc = atomo__factor_make(s->precision, n, keys, p, s->tk, &fp);
+    if (rc == 0) rc = add_keys(s, 1, &fp, keys, n, &f->gy, i0, gv);
+    atomo__factor_free(&fp);
+    return rc;
+}
+
+/* gq = g k / sqrt(d) and gk += g^T q / sqrt(d), with the gradients g of the scores of the n queries from number i0 on.
+ * If g is rounded, it is multiplied by 1 / sqrt(d) first. */
+static int score_gradients(const dims *s, int64_t i0, int64_t n, int64_t keys, const head_factors *f, float *g,
+                           const operands *o)
+{
+    const bool rounded = s->precision != ATOMO_PRECISION_FP32;
+    for (int64_t i = 0; rounded && i < n; i++) scale_row(keys, s->scale, g + i * s->tk);
+    const float scale = rounded ? 1 : s->scale;
+    atomo__factor fg;
+    int rc = atomo__factor_make(s->precision, n, keys, g, s->tk, &fg);
+    if (rc == 0) rc = atomo__product(false, false, n, s->d, keys, scale, &fg, &f->k, 0, row(o->gq, i0), o->gq.ld);
+    if (rc == 0) rc = add_keys(s, scale, &fg, keys, n, &f->q, i0, o->gk);
+    atomo__factor_free(&fg);
+    return rc;
+}
+
+/* Backward of the n queries from number i0 on. */
+static int block_backward(const dims *s, int64_t unit, int64_t i0, int64_t n, const head_factors *f, const operands *o,
+                          const float *lse, float *work)
+{
+    const int64_t ld = s->tk, keys = keys_of(s, i0 + n - 1);
     float *p = work, *g = work + ROWS * s->tk, *u = g + ROWS * s->tk;
+    ATOMO_TRY(scores(s, s->scale, &f->q, i0, n, &f->k, keys, p));
+    ATOMO_TRY(scores(s, 1, &f->gy, i0, n, &f->v, keys, g));
+    for (int64_t i = 0; i < n; i++) row_again(s, unit, i0 + i, keys, p + i * ld, lse[i0 + i]);
+    if (s->p > 0) { /* gv needs the probabilities after dropout */
+        for (int64_t i = 0; i < n; i++) drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, p + i * ld);
+    }
+    ATOMO_TRY(value_gradient(s, i0, n, keys, f, p, o->gv));
+    if (s->p > 0) { /* compute p again, now without dropout */
+        ATOMO_TRY(scores(s, s->scale, &f->q, i0, n, &f->k, keys, p));
+        for (int64_t i = 0; i < n; i++) row_again(s, unit, i0 + i, keys, p + i * ld, lse[i0 + i]);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const float delta = (float)atomo__lane_dot(row(o->gy, i0 + i), row(o->y, i0 + i), s->d);
+        drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, g + i * ld);
+        through_softmax(keys, p + i * ld, delta, g + i * ld);
+    }
+    return score_gradients(s, i0, n, keys, f, g, o);
+}
+
+static int head_backward(const dims *s, int64_t unit, const operands *o, const float *lse, float *work)
+{
+    head_factors f = {0};
     zero_rows(o->gk, s->tk, s->d);
     zero_rows(o->gv, s->tk, s->d);
-    for (int64_t i0 = 0; i0 < s->tq; i0 += ROWS) {
-        const int64_t n = ATOMO_MIN(ROWS, s->tq - i0), keys = keys_of(s, i0 + n - 1);
-        const float *q = row(o->q, i0), *gy = row(o->gy, i0);
-        product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, q, o->q.ld, o->k.data, o->k.ld, 0, p, ld);
-        product(CblasNoTrans, CblasTrans, n, keys, s->d, 1, gy, o->gy.ld, o->v.data, o->v.ld, 0, g, ld);
-        for (int64_t i = 0; i < n; i++) row_again(s, unit, i0 + i, keys, p + i * ld, lse[i0 + i]);
-        if (s->p > 0) { /* gv needs the probabilities after dropout */
-            for (int64_t i = 0; i < n; i++) drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, p + i * ld);
-        }
-        product(CblasTrans, CblasNoTrans, keys, s->d, n, 1, p, ld, gy, o->gy.ld, 1, o->gv.data, o->gv.ld);
-        if (s->p > 0) { /* compute p again, now without dropout */
-            product(CblasNoTrans, CblasTrans, n, keys, s->d, s->scale, q, o->q.ld, o->k.data, o->k.ld, 0, p, ld);
-            for (int64_t i = 0; i < n; i++) row_again(s, unit, i0 + i, keys, p + i * ld, lse[i0 + i]);
-        }
-        for (int64_t i = 0; i < n; i++) {
-            const float delta = (float)atomo__lane_dot(row(o->gy, i0 + i), row(o->y, i0 + i), s->d);
-            drop_row(s, unit, i0 + i, keys_of(s, i0 + i), u, g + i * ld);
-            through_softmax(keys, p + i * ld, delta, g + i * ld);
-        }
-        product(CblasNoTrans, CblasNoTrans, n, s->d, keys, s->scale, g, ld, o->k.data, o->k.ld, 0, row(o->gq, i0),
-                o->gq.ld);
-        product(CblasTrans, CblasNoTrans, keys, s->d, n, s->scale, g, ld, q, o->q.ld, 1, o->gk.data, o->gk.ld);
-    }
+    int rc = factor_of(s, o->q, s->tq, &f.q);
+    if (rc == 0) rc = factor_of(s, o->k, s->tk, &f.k);
+    if (rc == 0) rc = factor_of(s, o->v, s->tk, &f.v);
+    if (rc == 0) rc = factor_of(s, o->gy, s->tq, &f.gy);
+    for (int64_t i0 = 0; rc == 0 && i0 < s->tq; i0 += ROWS)
+        rc = block_backward(s, unit, i0, ATOMO_MIN(ROWS, s->tq - i0), &f, o, lse, work);
+    free_factors(&f);
+    return rc;
 }
 
 /* ---- checks -------------------------------------------------------------------------------------------------- */
@@ -237,8 +320,9 @@ static int expect_mask(const atomo_tensor *m, const atomo_tensor *q, const atomo
 }
 
 static int check(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, const atomo_tensor *mask,
-                 int heads, int causal, double p, const atomo_stream *stream, dims *s)
+                 int heads, int causal, double p, const atomo_stream *stream, int precision, dims *s)
 {
+    ATOMO_TRY(atomo__expect_precision("attention", precision));
     ATOMO_TRY(expect_rows("query", q));
     ATOMO_TRY(expect_rows("key", k));
     ATOMO_TRY(expect_rows("value", v));
@@ -262,6 +346,7 @@ static int check(const atomo_tensor *q, const atomo_tensor *k, const atomo_tenso
                 (float)(1 / sqrt((double)d)),
                 stream,
                 mask,
+                precision,
                 0};
     s->products = (double)(s->b * heads * s->tq) * (double)(s->tk * d);
     ATOMO_REQUIRE(p == 0 || (double)s->b * heads * (double)s->tq * (double)s->tk < 0x1p34, ATOMO_ELIMIT,
@@ -283,37 +368,47 @@ static int new_work(const dims *s, int blocks, int64_t *each, float **work)
     return ATOMO_OK;
 }
 
+/* Returns rc. The text of another thread's failure is not this thread's, so it gets one of its own. */
+static int reported(const char *fn, int rc)
+{
+    return rc < 0 ? atomo__fail(rc, "%s: a product of a head: %s", fn, atomo_status_text(rc)) : ATOMO_OK;
+}
+
 int atomo_attention(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, const atomo_tensor *mask,
-                    int heads, int causal, double p, const atomo_stream *stream, atomo_tensor **lse, atomo_tensor **out)
+                    int heads, int causal, double p, const atomo_stream *stream, int precision, atomo_tensor **lse,
+                    atomo_tensor **out)
 {
     ATOMO_MAKING(made, q, k, v, mask);
     dims s;
     int64_t each;
     float *work;
-    ATOMO_TRY(check(q, k, v, mask, heads, causal, p, stream, &s));
+    ATOMO_TRY(check(q, k, v, mask, heads, causal, p, stream, precision, &s));
     const double shape[3] = {q->shape[0], heads, q->shape[1]};
     ATOMO_TRY(atomo__make(&made, lse, ATOMO_F32, 3, shape, "attention: lse"));
     ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 3, q->shape, "attention"));
     ATOMO_TRY(new_work(&s, 1, &each, &work));
-#pragma omp parallel for schedule(static) if (s.products > ATOMO_PARALLEL_MIN)
+    int rc = ATOMO_OK;
+#pragma omp parallel for schedule(static) reduction(min : rc) if (s.products > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < s.b * s.heads; i++) {
         const int64_t b = i / s.heads, h = i % s.heads;
-        head_forward(&s, i, head(q, b, h, s.d), head(k, b, h, s.d), head(v, b, h, s.d), head(*out, b, h, s.d),
-                     atomo__f32(*lse) + i * s.tq, work + omp_get_thread_num() * each);
+        const int done =
+            head_forward(&s, i, head(q, b, h, s.d), head(k, b, h, s.d), head(v, b, h, s.d), head(*out, b, h, s.d),
+                         atomo__f32(*lse) + i * s.tq, work + omp_get_thread_num() * each);
+        rc = ATOMO_MIN(rc, done);
     }
     atomo__free(work);
-    return atomo__made(&made, ATOMO_OK);
+    return atomo__made(&made, reported("attention", rc));
 }
 
 int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const atomo_tensor *v, const atomo_tensor *y,
                              const atomo_tensor *gy, const atomo_tensor *lse, const atomo_tensor *mask, int heads,
-                             int causal, double p, const atomo_stream *stream, atomo_tensor *gq, atomo_tensor *gk,
-                             atomo_tensor *gv)
+                             int causal, double p, const atomo_stream *stream, int precision, atomo_tensor *gq,
+                             atomo_tensor *gk, atomo_tensor *gv)
 {
     dims s;
     int64_t each;
     float *work;
-    ATOMO_TRY(check(q, k, v, mask, heads, causal, p, stream, &s));
+    ATOMO_TRY(check(q, k, v, mask, heads, causal, p, stream, precision, &s));
     ATOMO_TRY(atomo__expect_gradient(gy, 3, q->shape, "attention backward"));
     ATOMO_TRY(expect_rows("gquery", gq));
     ATOMO_TRY(expect_rows("gkey", gk));
@@ -329,13 +424,15 @@ int atomo_attention_backward(const atomo_tensor *q, const atomo_tensor *k, const
             if (input[j]) ATOMO_TRY(atomo__apart(target[i], input[j], "attention backward"));
     }
     ATOMO_TRY(new_work(&s, 2, &each, &work));
-#pragma omp parallel for schedule(static) if (s.products > ATOMO_PARALLEL_MIN)
+    int rc = ATOMO_OK;
+#pragma omp parallel for schedule(static) reduction(min : rc) if (s.products > ATOMO_PARALLEL_MIN)
     for (int64_t i = 0; i < s.b * s.heads; i++) {
         const int64_t b = i / s.heads, h = i % s.heads;
         const operands o = {head(q, b, h, s.d),  head(k, b, h, s.d),  head(v, b, h, s.d),  head(y, b, h, s.d),
                             head(gy, b, h, s.d), head(gq, b, h, s.d), head(gk, b, h, s.d), head(gv, b, h, s.d)};
-        head_backward(&s, i, &o, atomo__f32(lse) + i * s.tq, work + omp_get_thread_num() * each);
+        const int done = head_backward(&s, i, &o, atomo__f32(lse) + i * s.tq, work + omp_get_thread_num() * each);
+        rc = ATOMO_MIN(rc, done);
     }
     atomo__free(work);
-    return ATOMO_OK;
+    return reported("attention backward", rc);
 }

@@ -1,4 +1,4 @@
-/* linear.c - the fully connected layer, by sgemm: y = x w^T + b with w [out,in], as in PyTorch. Path: stage 3. */
+/* linear.c - the fully connected layer: y = x w^T + b with w [out,in], as in PyTorch. Path: stage 3. */
 #include "nn/nn.h"
 #include <limits.h>
 #include <string.h>
@@ -7,8 +7,9 @@ typedef struct dims {
     int64_t rows, in, out;
 } dims;
 
-static int check(const char *fn, const atomo_tensor *x, const atomo_tensor *w, dims *d)
+static int check(const char *fn, const atomo_tensor *x, const atomo_tensor *w, int precision, dims *d)
 {
+    ATOMO_TRY(atomo__expect_precision(fn, precision));
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "linear: input"));
     ATOMO_TRY(atomo__expect(w, ATOMO_F32, 2, "linear: weight"));
     ATOMO_REQUIRE(x->ndim >= 1, ATOMO_ESHAPE, "%s: input is a scalar, expected [..., %.0f]", fn, w->shape[1]);
@@ -29,12 +30,24 @@ static void y_shape(const atomo_tensor *x, const dims *d, double *shape)
     shape[x->ndim - 1] = (double)d->out;
 }
 
-int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, atomo_tensor **out)
+/* y [rows, out] = x w^T + beta y */
+static int forward(const dims *d, int precision, const float *x, const float *w, float beta, float *y)
+{
+    atomo__factor fx = {0}, fw = {0};
+    int rc = atomo__factor_make(precision, d->rows, d->in, x, d->in, &fx);
+    if (rc == 0) rc = atomo__factor_make(precision, d->out, d->in, w, d->in, &fw);
+    if (rc == 0) rc = atomo__layer_product(false, true, d->rows, d->out, d->in, &fx, &fw, beta, y, d->out);
+    atomo__factor_free(&fx);
+    atomo__factor_free(&fw);
+    return rc;
+}
+
+int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, int precision, atomo_tensor **out)
 {
     ATOMO_MAKING(made, x, w, b);
     dims d;
     double shape[ATOMO_MAX_DIM];
-    ATOMO_TRY(check("linear", x, w, &d));
+    ATOMO_TRY(check("linear", x, w, precision, &d));
     if (b) ATOMO_TRY(atomo__expect(b, ATOMO_F32, 1, "linear: bias"));
     ATOMO_REQUIRE(!b || atomo__numel(b) == d.out, ATOMO_ESHAPE, "linear: bias is %s, weight is %s: expected [%d]",
                   atomo__shape_text(b), atomo__shape_text(w), (int)d.out);
@@ -44,34 +57,40 @@ int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
     float *y = atomo__f32(*out);
     if (b)
         for (int64_t r = 0; r < d.rows; r++) memcpy(y + r * d.out, b->data, (size_t)d.out * sizeof(float));
-    return atomo__made(&made, atomo__sgemm(false, true, d.rows, d.out, d.in, atomo__f32(x), d.in, atomo__f32(w), d.in,
-                                           b ? 1 : 0, y, d.out));
+    return atomo__made(&made, forward(&d, precision, atomo__f32(x), atomo__f32(w), b ? 1 : 0, y));
 }
 
-int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy, atomo_tensor **gx,
-                          atomo_tensor **gw, atomo_tensor **gb)
+/* gx = gy w, gw = gy^T x; either may be NULL. */
+static int backward(const dims *d, int precision, const float *x, const float *w, const float *gy, float *gx, float *gw)
+{
+    atomo__factor fg = {0}, fx = {0}, fw = {0};
+    int rc = atomo__factor_make(precision, d->rows, d->out, gy, d->out, &fg);
+    if (rc == 0 && gx) rc = atomo__factor_make(precision, d->out, d->in, w, d->in, &fw);
+    if (rc == 0 && gx) rc = atomo__layer_product(false, false, d->rows, d->in, d->out, &fg, &fw, 0, gx, d->in);
+    if (rc == 0 && gw) rc = atomo__factor_make(precision, d->rows, d->in, x, d->in, &fx);
+    if (rc == 0 && gw) rc = atomo__layer_product(true, false, d->out, d->in, d->rows, &fg, &fx, 0, gw, d->in);
+    atomo__factor_free(&fg);
+    atomo__factor_free(&fx);
+    atomo__factor_free(&fw);
+    return rc;
+}
+
+int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy, int precision,
+                          atomo_tensor **gx, atomo_tensor **gw, atomo_tensor **gb)
 {
     ATOMO_MAKING(made, x, w, gy);
     dims d;
     double shape[ATOMO_MAX_DIM];
-    ATOMO_TRY(check("linear backward", x, w, &d));
+    ATOMO_TRY(check("linear backward", x, w, precision, &d));
     y_shape(x, &d, shape);
     ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, shape, "linear backward"));
     const float *g = atomo__f32(gy);
-    if (gx) {
-        ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, x->ndim, x->shape, "linear backward: gx"));
-        if (d.rows > 0)
-            ATOMO_TRY(atomo__sgemm(false, false, d.rows, d.in, d.out, g, d.out, atomo__f32(w), d.in, 0, atomo__f32(*gx),
-                                   d.in));
-    }
-    if (gw) {
-        ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 2, w->shape, "linear backward: gw"));
-        if (d.rows > 0)
-            ATOMO_TRY(atomo__sgemm(true, false, d.out, d.in, d.rows, g, d.out, atomo__f32(x), d.in, 0, atomo__f32(*gw),
-                                   d.in));
-        else
-            memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
-    }
+    if (gx) ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, x->ndim, x->shape, "linear backward: gx"));
+    if (gw) ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 2, w->shape, "linear backward: gw"));
+    if (gw && d.rows == 0) memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
+    if (d.rows > 0)
+        ATOMO_TRY(backward(&d, precision, atomo__f32(x), atomo__f32(w), g, gx ? atomo__f32(*gx) : NULL,
+                           gw ? atomo__f32(*gw) : NULL));
     if (!gb) return atomo__made(&made, ATOMO_OK);
     ATOMO_TRY(atomo__make(&made, gb, ATOMO_F32, 1, w->shape, "linear backward: gb"));
     return atomo__made(&made, atomo__column_sums(g, d.rows, d.out, atomo__f32(*gb)));

@@ -15,7 +15,9 @@ enum {
 
 typedef struct head {
     int64_t rows, in, classes, counted; /* counted: rows whose label is not ignored */
-    const float *x, *w, *b;             /* [rows, in], [classes, in], [classes] or NULL */
+    const float *x, *b;                 /* [rows, in], [classes] or NULL */
+    atomo__factor w;                    /* [classes, in], made once for all blocks */
+    int precision;
     const int32_t *label;
     int32_t ignore;
     double smooth, scale; /* scale: factor of the loss and of each gradient */
@@ -62,18 +64,34 @@ static void one_row(const head *h, int64_t first, int64_t i)
     }
 }
 
+/* The parts of gx [n, in] and gw that come from a block of n rows x, whose logits are now their gradients; `first` is
+ * the block's first row. gx and gw may be NULL. */
+static int block_gradients(const head *h, int64_t first, int64_t n, const atomo__factor *x, float *gx, float *gw)
+{
+    const int64_t c = h->classes, in = h->in;
+    atomo__factor g = {0};
+    int rc = gx || gw ? atomo__factor_make(h->precision, n, c, h->logits, c, &g) : ATOMO_OK;
+    if (rc == 0 && gx) rc = atomo__layer_product(false, false, n, in, c, &g, &h->w, 0, gx + first * in, in);
+    if (rc == 0 && gw) rc = atomo__layer_product(true, false, c, in, n, &g, x, first > 0 ? 1 : 0, gw, in);
+    atomo__factor_free(&g);
+    return rc;
+}
+
 /* Losses of the rows first .. first + n - 1 and their part of the gradients (NULL: not wanted). */
 static int one_block(const head *h, int64_t first, int64_t n, float *gx, float *gw, float *gb, float *sums)
 {
     const int64_t c = h->classes, in = h->in;
-    const float *x = h->x + first * in;
+    atomo__factor x;
     if (h->b)
         for (int64_t i = 0; i < n; i++) memcpy(h->logits + i * c, h->b, (size_t)c * sizeof(float));
-    ATOMO_TRY(atomo__sgemm(false, true, n, c, in, x, in, h->w, in, h->b ? 1 : 0, h->logits, c));
-    ATOMO_FOR(i, n, 1, n * c > ATOMO_PARALLEL_MIN, one_row(h, first, i));
-    if (gx) ATOMO_TRY(atomo__sgemm(false, false, n, in, c, h->logits, c, h->w, in, 0, gx + first * in, in));
-    if (gw) ATOMO_TRY(atomo__sgemm(true, false, c, in, n, h->logits, c, x, in, first > 0 ? 1 : 0, gw, in));
-    if (!gb) return ATOMO_OK;
+    int rc = atomo__factor_make(h->precision, n, in, h->x + first * in, in, &x);
+    if (rc == 0) rc = atomo__layer_product(false, true, n, c, in, &x, &h->w, h->b ? 1 : 0, h->logits, c);
+    if (rc == 0) {
+        ATOMO_FOR(i, n, 1, n * c > ATOMO_PARALLEL_MIN, one_row(h, first, i));
+        rc = block_gradients(h, first, n, &x, gx, gw);
+    }
+    atomo__factor_free(&x);
+    if (rc < 0 || !gb) return rc;
     ATOMO_TRY(atomo__column_sums(h->logits, n, c, first > 0 ? sums : gb));
     if (first > 0) atomo__add_to(c, sums, gb);
     return ATOMO_OK;
@@ -103,25 +121,27 @@ static int check(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
     h->rows = atomo__numel(labels);
     ATOMO_REQUIRE(h->rows <= INT_MAX && h->classes <= INT_MAX && h->in <= INT_MAX, ATOMO_ELIMIT,
                   "%s: %s x %s is too large", fn, atomo__shape_text(x), atomo__shape_text(w));
-    h->x = atomo__f32(x), h->w = atomo__f32(w), h->b = b ? atomo__f32(b) : NULL;
+    h->x = atomo__f32(x), h->b = b ? atomo__f32(b) : NULL;
     h->label = atomo__i32(labels);
     return atomo__count_within(fn, h->label, h->rows, h->classes, h->ignore, &h->counted);
 }
 
 /* Runs all blocks; *total = the sum of the losses, *right = the number of rows whose label has the largest logit. */
-static int all_blocks(head *h, float *gx, float *gw, float *gb, double *total, double *right)
+static int all_blocks(head *h, const float *w, float *gx, float *gw, float *gb, double *total, double *right)
 {
     const int64_t most = ATOMO_MAX(BLOCK_LOGITS / h->classes, BLOCK_ROWS), block = ATOMO_MIN(most, h->rows);
     void *logits = NULL, *losses = NULL, *sums = NULL;
     int rc = atomo__alloc(&logits, (size_t)(block * h->classes) * sizeof(float));
     if (rc == ATOMO_OK) rc = atomo__alloc(&losses, (size_t)h->rows * (sizeof(double) + 1));
     if (rc == ATOMO_OK && gb) rc = atomo__alloc(&sums, (size_t)h->classes * sizeof(float));
+    if (rc == ATOMO_OK) rc = atomo__factor_make(h->precision, h->classes, h->in, w, h->in, &h->w);
     h->logits = logits, h->loss = losses;
     h->right = losses ? (unsigned char *)(h->loss + h->rows) : NULL;
     for (int64_t i = 0; rc == ATOMO_OK && i < h->rows; i += block)
         rc = one_block(h, i, ATOMO_MIN(block, h->rows - i), gx, gw, gb, sums);
     *total = *right = 0;
     for (int64_t i = 0; rc == ATOMO_OK && i < h->rows; i++) *total += h->loss[i], *right += h->right[i];
+    atomo__factor_free(&h->w);
     atomo__free(sums);
     atomo__free(losses);
     atomo__free(logits);
@@ -129,12 +149,13 @@ static int all_blocks(head *h, float *gx, float *gw, float *gb, double *total, d
 }
 
 int atomo_linear_cross_entropy(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b,
-                               const atomo_tensor *labels, double smooth, double ignore, int reduction,
+                               const atomo_tensor *labels, double smooth, double ignore, int reduction, int precision,
                                atomo_tensor **loss, atomo_tensor **gx, atomo_tensor **gw, atomo_tensor **gb,
                                double *count)
 {
     ATOMO_MAKING(made, x, w, b, labels);
-    head h = {.ignore = (int32_t)ignore, .smooth = smooth, .gradient = gx || gw || gb};
+    head h = {.ignore = (int32_t)ignore, .smooth = smooth, .gradient = gx || gw || gb, .precision = precision};
+    ATOMO_TRY(atomo__expect_precision("linear_cross_entropy", precision));
     ATOMO_TRY(check(x, w, b, labels, smooth, reduction, &h));
     h.scale = reduction == ATOMO_REDUCE_SUM ? 1 : h.counted > 0 ? 1 / (double)h.counted : 0;
     const double classes = (double)h.classes;
@@ -143,8 +164,8 @@ int atomo_linear_cross_entropy(const atomo_tensor *x, const atomo_tensor *w, con
     if (gw) ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 2, w->shape, "linear_cross_entropy: gw"));
     if (gb) ATOMO_TRY(atomo__make(&made, gb, ATOMO_F32, 1, &classes, "linear_cross_entropy: gb"));
     double total = 0;
-    const int rc = all_blocks(&h, gx ? atomo__f32(*gx) : NULL, gw ? atomo__f32(*gw) : NULL, gb ? atomo__f32(*gb) : NULL,
-                              &total, count);
+    const int rc = all_blocks(&h, atomo__f32(w), gx ? atomo__f32(*gx) : NULL, gw ? atomo__f32(*gw) : NULL,
+                              gb ? atomo__f32(*gb) : NULL, &total, count);
     count[1] = (double)h.counted;
     if (rc == ATOMO_OK) *atomo__f32(*loss) = (float)(total * h.scale);
     return atomo__made(&made, rc);

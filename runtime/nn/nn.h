@@ -2,6 +2,7 @@
 #ifndef ATOMO_NN_H
 #define ATOMO_NN_H
 
+#include "linalg/product.h"
 #include "tensor/tensor.h"
 
 /* out[c] = the sum over the rows of a [rows, c], such as the gradient of a bias. Blocks of rows are summed in f32 and
@@ -22,6 +23,9 @@ float atomo__mean_rest(const float *x, int64_t rows, int64_t step, int64_t n, fl
 /* c [m,n] = op(a) op(b) + beta c; op(a) is [m,k], ta: a is stored [k,m]; op(b) is [k,n], tb: b is stored [n,k]. */
 int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
                  int64_t ldb, float beta, float *c, int64_t ldc);
+/* The same for operands in either precision, with beta 0 or 1; those in f32 go to atomo__sgemm. */
+int atomo__layer_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const atomo__factor *a,
+                         const atomo__factor *b, float beta, float *c, int64_t ldc);
 bool atomo__sgemm_is_wide(void); /* true if atomo__sgemm runs oneDNN's AVX-512 kernels */
 /* Prefetches n floats, `ahead` floats after p (before p if negative), for reading or, with write != 0, for writing.
  * Kernels read memory in short streams, which the hardware prefetcher recognises late. Prefetching a block ahead loads

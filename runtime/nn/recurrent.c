@@ -6,7 +6,6 @@
  * table. The gradient of W_hh is one product over all steps. Path: stage 3. */
 #include "nn/nn.h"
 #include "tensor/vmath.h"
-#include <cblas.h>
 #include <limits.h>
 #include <string.h>
 
@@ -95,6 +94,7 @@ static const struct cell {
 typedef struct dims {
     const struct cell *cell;
     int64_t t, n, h, g; /* steps, rows, hidden size, gates * h */
+    int precision;
 } dims;
 
 static int expect_state(const dims *s, const atomo_tensor *t, int ndim, int64_t steps, const char *name)
@@ -108,14 +108,15 @@ static int expect_state(const dims *s, const atomo_tensor *t, int ndim, int64_t 
 }
 
 static int check(int kind, const atomo_tensor *xg, const atomo_tensor *w, const atomo_tensor *b, const atomo_tensor *h0,
-                 const atomo_tensor *c0, dims *s)
+                 const atomo_tensor *c0, int precision, dims *s)
 {
+    ATOMO_TRY(atomo__expect_precision("recurrent", precision));
     ATOMO_REQUIRE(kind >= 0 && kind < ATOMO_CELL_COUNT, ATOMO_EARG, "recurrent: kind %d, expected 0 to %d", kind,
                   ATOMO_CELL_COUNT - 1);
     const struct cell *cell = &cells[kind];
     ATOMO_TRY(atomo__expect(xg, ATOMO_F32, 3, "recurrent: input"));
     ATOMO_TRY(atomo__expect(w, ATOMO_F32, 2, "recurrent: weight_hh"));
-    *s = (dims){cell, atomo__size(xg, 0), atomo__size(xg, 1), atomo__size(w, 1), atomo__size(w, 0)};
+    *s = (dims){cell, atomo__size(xg, 0), atomo__size(xg, 1), atomo__size(w, 1), atomo__size(w, 0), precision};
     ATOMO_REQUIRE(s->h > 0 && s->g == cell->gates * s->h, ATOMO_ESHAPE, "%s: weight_hh is %s, expected [%d H, H]",
                   cell->name, atomo__shape_text(w), cell->gates);
     ATOMO_REQUIRE(atomo__size(xg, 2) == s->g, ATOMO_ESHAPE, "%s: input part is %s, weight_hh is %s", cell->name,
@@ -132,45 +133,69 @@ static int check(int kind, const atomo_tensor *xg, const atomo_tensor *w, const 
     return cell->has_c ? expect_state(s, c0, 2, 0, "c0") : ATOMO_OK;
 }
 
+/* c = op(a) op(b) + beta c, where b was made before, and a [rows, cols] is rounded for this product. */
+static int times(const dims *s, bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t rows,
+                 int64_t cols, const atomo__factor *b, float beta, float *c)
+{
+    atomo__factor fa;
+    int rc = atomo__factor_make(s->precision, rows, cols, a, cols, &fa);
+    if (rc == 0) rc = atomo__product(ta, tb, m, n, k, 1, &fa, b, beta, c, n);
+    atomo__factor_free(&fa);
+    return rc;
+}
+
+/* Runs all steps. r: scratch [n, g]. c0 and c are NULL for a GRU. */
+static int run_steps(const dims *s, const float *xg, const atomo__factor *w, const float *b, const float *h0,
+                     const float *c0, float *r, float *saved, float *c, float *h)
+{
+    const float *before = h0, *c_before = c0;
+    for (int64_t t = 0; t < s->t && s->n > 0; t++) {
+        const int64_t at = t * s->n * s->h;
+        for (int64_t i = 0; b && i < s->n; i++) memcpy(r + i * s->g, b, (size_t)s->g * sizeof(float));
+        ATOMO_TRY(times(s, false, true, s->n, s->g, s->h, before, s->n, s->h, w, b ? 1 : 0, r));
+        for (int64_t i = 0; i < s->n; i++)
+            s->cell->forward(s->h, xg + (t * s->n + i) * s->g, r + i * s->g, before + i * s->h,
+                             c ? c_before + i * s->h : NULL, saved + 4 * (at + i * s->h), h + at + i * s->h,
+                             c ? c + at + i * s->h : NULL);
+        before = h + at;
+        if (c) c_before = c + at;
+    }
+    return ATOMO_OK;
+}
+
 int atomo_recurrent(int kind, const atomo_tensor *xg, const atomo_tensor *w, const atomo_tensor *b,
-                    const atomo_tensor *h0, const atomo_tensor *c0, atomo_tensor **saved, atomo_tensor **c,
-                    atomo_tensor **out)
+                    const atomo_tensor *h0, const atomo_tensor *c0, int precision, atomo_tensor **saved,
+                    atomo_tensor **c, atomo_tensor **out)
 {
     ATOMO_MAKING(made, xg, w, b, h0, c0);
     dims s;
-    ATOMO_TRY(check(kind, xg, w, b, h0, c0, &s));
+    ATOMO_TRY(check(kind, xg, w, b, h0, c0, precision, &s));
     const double shape[3] = {(double)s.t, (double)s.n, (double)s.h}, wide[3] = {shape[0], shape[1], 4 * shape[2]};
     ATOMO_TRY(atomo__make(&made, saved, ATOMO_F32, 3, wide, "recurrent: saved"));
     ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, 3, shape, "recurrent"));
     if (s.cell->has_c) ATOMO_TRY(atomo__make(&made, c, ATOMO_F32, 3, shape, "recurrent: c"));
     void *space;
     ATOMO_TRY(atomo__alloc(&space, (size_t)(ATOMO_MAX(s.n, 1) * s.g) * sizeof(float)));
-    float *r = space, *h = atomo__f32(*out), *cs = s.cell->has_c ? atomo__f32(*c) : NULL;
-    const float *before = atomo__f32(h0), *c_before = cs ? atomo__f32(c0) : NULL;
-    for (int64_t t = 0; t < s.t && s.n > 0; t++) {
-        const int64_t at = t * s.n * s.h;
-        for (int64_t i = 0; b && i < s.n; i++) memcpy(r + i * s.g, b->data, (size_t)s.g * sizeof(float));
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)s.n, (blasint)s.g, (blasint)s.h, 1, before,
-                    (blasint)s.h, atomo__f32(w), (blasint)s.h, b ? 1 : 0, r, (blasint)s.g);
-        for (int64_t i = 0; i < s.n; i++)
-            s.cell->forward(s.h, atomo__f32(xg) + (t * s.n + i) * s.g, r + i * s.g, before + i * s.h,
-                            cs ? c_before + i * s.h : NULL, atomo__f32(*saved) + 4 * (at + i * s.h), h + at + i * s.h,
-                            cs ? cs + at + i * s.h : NULL);
-        before = h + at;
-        if (cs) c_before = cs + at;
-    }
+    atomo__factor fw;
+    int rc = atomo__factor_make(precision, s.g, s.h, atomo__f32(w), s.h, &fw);
+    if (rc == 0)
+        rc = run_steps(&s, atomo__f32(xg), &fw, b ? atomo__f32(b) : NULL, atomo__f32(h0),
+                       s.cell->has_c ? atomo__f32(c0) : NULL, space, atomo__f32(*saved),
+                       s.cell->has_c ? atomo__f32(*c) : NULL, atomo__f32(*out));
+    atomo__factor_free(&fw);
     atomo__free(space);
-    return atomo__made(&made, ATOMO_OK);
+    return atomo__made(&made, rc);
 }
 
 typedef struct tape { /* the arrays that the backward reads and writes */
-    const float *w, *h0, *c0, *saved, *c, *h, *gy;
+    atomo__factor w;
+    const float *h0, *c0, *saved, *c, *h, *gy;
     float *gx, *gr, *gh0, *gc0;
 } tape;
 
 /* Runs all steps backwards. p->gh0 and p->gc0 hold the gradients of h and c from the later steps, at the end those of
  * the initial state. gh: scratch [n, h]. */
-static void unroll(const dims *s, const tape *p, float *gh)
+static int unroll(const dims *s, const tape *p, float *gh)
 {
     const int64_t size = s->n * s->h;
     for (int64_t t = s->t - 1; t >= 0; t--) {
@@ -183,20 +208,26 @@ static void unroll(const dims *s, const tape *p, float *gh)
                               p->c ? p->c + t * size + at : NULL, gh + at, p->gc0 ? p->gc0 + at : NULL, gx + i * s->g,
                               gr + i * s->g, p->gh0 + at);
         }
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)s->n, (blasint)s->h, (blasint)s->g, 1, gr,
-                    (blasint)s->g, p->w, (blasint)s->h, 1, p->gh0, (blasint)s->h);
+        ATOMO_TRY(times(s, false, false, s->n, s->h, s->g, gr, s->n, s->g, &p->w, 1, p->gh0));
     }
+    return ATOMO_OK;
+}
+
+/* gw = gr^T h + beta gw, over `rows` rows */
+static int add_outer(const dims *s, int64_t rows, const float *gr, const float *h, float beta, float *gw)
+{
+    atomo__factor fh;
+    int rc = atomo__factor_make(s->precision, rows, s->h, h, s->h, &fh);
+    if (rc == 0) rc = times(s, true, false, s->g, s->h, rows, gr, rows, s->g, &fh, beta, gw);
+    atomo__factor_free(&fh);
+    return rc;
 }
 
 /* gw = sum over steps of gr^T h' */
-static void weight_gradient(const dims *s, const tape *p, float *gw)
+static int weight_gradient(const dims *s, const tape *p, float *gw)
 {
-    const int64_t size = s->n * s->h;
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)s->g, (blasint)s->h, (blasint)s->n, 1, p->gr,
-                (blasint)s->g, p->h0, (blasint)s->h, 0, gw, (blasint)s->h);
-    if (s->t > 1)
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)s->g, (blasint)s->h, (blasint)((s->t - 1) * s->n),
-                    1, p->gr + size * s->g / s->h, (blasint)s->g, p->h, (blasint)s->h, 1, gw, (blasint)s->h);
+    ATOMO_TRY(add_outer(s, s->n, p->gr, p->h0, 0, gw));
+    return s->t > 1 ? add_outer(s, (s->t - 1) * s->n, p->gr + s->n * s->g, p->h, 1, gw) : ATOMO_OK;
 }
 
 static int copy_or_zero(const atomo_tensor *from, atomo_tensor *to)
@@ -206,14 +237,14 @@ static int copy_or_zero(const atomo_tensor *from, atomo_tensor *to)
 
 int atomo_recurrent_backward(int kind, const atomo_tensor *w, const atomo_tensor *h0, const atomo_tensor *c0,
                              const atomo_tensor *saved, const atomo_tensor *c, const atomo_tensor *y,
-                             const atomo_tensor *gy, const atomo_tensor *gc, atomo_tensor **gxg, atomo_tensor **gw,
-                             atomo_tensor **gb, atomo_tensor **gh0, atomo_tensor **gc0)
+                             const atomo_tensor *gy, const atomo_tensor *gc, int precision, atomo_tensor **gxg,
+                             atomo_tensor **gw, atomo_tensor **gb, atomo_tensor **gh0, atomo_tensor **gc0)
 {
     ATOMO_MAKING(made, w, h0, c0, saved, c, y, gy, gc);
     dims s;
     const double wide = w ? w->shape[0] : 0, shape[3] = {y->shape[0], y->shape[1], wide};
     ATOMO_TRY(atomo__make(&made, gxg, ATOMO_F32, 3, shape, "recurrent backward: gx"));
-    ATOMO_TRY(check(kind, *gxg, w, NULL, h0, c0, &s));
+    ATOMO_TRY(check(kind, *gxg, w, NULL, h0, c0, precision, &s));
     ATOMO_TRY(atomo__expect_gradient(gy, 3, y->shape, "recurrent backward"));
     if (gc) ATOMO_TRY(expect_state(&s, gc, 2, 0, "gc"));
     ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 2, w->shape, "recurrent backward: gweight_hh"));
@@ -228,26 +259,27 @@ int atomo_recurrent_backward(int kind, const atomo_tensor *w, const atomo_tensor
     void *space;
     ATOMO_TRY(atomo__alloc(&space, (size_t)(rows * s.h + own) * sizeof(float)));
     float *gr = own ? (float *)space + rows * s.h : atomo__f32(*gxg);
-    const tape p = {atomo__f32(w),
-                    atomo__f32(h0),
-                    s.cell->has_c ? atomo__f32(c0) : NULL,
-                    atomo__f32(saved),
-                    s.cell->has_c ? atomo__f32(c) : NULL,
-                    atomo__f32(y),
-                    atomo__f32(gy),
-                    atomo__f32(*gxg),
-                    gr,
-                    atomo__f32(*gh0),
-                    s.cell->has_c ? atomo__f32(*gc0) : NULL};
-    int rc = ATOMO_OK;
-    if (s.n > 0) {
-        unroll(&s, &p, space);
-        weight_gradient(&s, &p, atomo__f32(*gw));
-        if (gb) rc = atomo__column_sums(gr, s.t * s.n, s.g, atomo__f32(*gb));
-    } else {
+    tape p = {{0},
+              atomo__f32(h0),
+              s.cell->has_c ? atomo__f32(c0) : NULL,
+              atomo__f32(saved),
+              s.cell->has_c ? atomo__f32(c) : NULL,
+              atomo__f32(y),
+              atomo__f32(gy),
+              atomo__f32(*gxg),
+              gr,
+              atomo__f32(*gh0),
+              s.cell->has_c ? atomo__f32(*gc0) : NULL};
+    int rc = atomo__factor_make(precision, s.g, s.h, atomo__f32(w), s.h, &p.w);
+    if (rc == 0 && s.n > 0) {
+        rc = unroll(&s, &p, space);
+        if (rc == 0) rc = weight_gradient(&s, &p, atomo__f32(*gw));
+        if (rc == 0 && gb) rc = atomo__column_sums(gr, s.t * s.n, s.g, atomo__f32(*gb));
+    } else if (rc == 0) {
         rc = atomo_fill(*gw, 0);
         if (rc == 0 && gb) rc = atomo_fill(*gb, 0);
     }
+    atomo__factor_free(&p.w);
     atomo__free(space);
     return atomo__made(&made, rc);
 }

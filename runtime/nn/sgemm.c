@@ -38,3 +38,10 @@ int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float 
                 (blasint)k, 1.0f, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
     return ATOMO_OK;
 }
+
+int atomo__layer_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const atomo__factor *a,
+                         const atomo__factor *b, float beta, float *c, int64_t ldc)
+{
+    if (a->bf16) return atomo__product(ta, tb, m, n, k, 1, a, b, beta, c, ldc);
+    return atomo__sgemm(ta, tb, m, n, k, a->f32, a->ld, b->f32, b->ld, beta, c, ldc);
+}

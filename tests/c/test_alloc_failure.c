@@ -65,7 +65,7 @@ static int call_matmul(const atomo_tensor *a, atomo_tensor **out)
     strided.shape[0] = strided.shape[1] = 2;
     strided.stride[0] = strided.stride[1] = 2;
     strided.numel = 4;
-    return atomo_matmul(&strided, &strided, 0, out);
+    return atomo_matmul(&strided, &strided, 0, ATOMO_PRECISION_FP32, out);
 }
 static int call_rfft(const atomo_tensor *a, atomo_tensor **out)
 {

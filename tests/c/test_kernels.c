@@ -230,8 +230,8 @@ static void products(void)
         const double strides[4][2] = {{40, 1}, {1, 40}, {80, 2}, {0, 1}};
         CHECK_OK(atomo_tensor_view(a, 2, (double[]){m, k}, strides[kind & 3], 3, &va));
         CHECK_OK(atomo_tensor_view(b, 2, (double[]){k, n}, strides[kind >> 2], 5, &vb));
-        CHECK_OK(atomo_matmul(va, vb, 0, &out));
-        CHECK_OK(atomo_matmul(va, vb, 1, &out)); /* twice: out = 2 a b */
+        CHECK_OK(atomo_matmul(va, vb, 0, ATOMO_PRECISION_FP32, &out));
+        CHECK_OK(atomo_matmul(va, vb, 1, ATOMO_PRECISION_FP32, &out)); /* twice: out = 2 a b */
         double worst = 0;
         for (int i = 0; i < m; i++)
             for (int j = 0; j < n; j++) {
@@ -247,9 +247,9 @@ static void products(void)
         atomo_tensor_free(b);
     }
     atomo_tensor *a = random_tensor(2, (double[]){4, 6}), *x = random_tensor(1, (double[]){6}), *out = NULL;
-    CHECK_OK(atomo_matmul(a, x, 0, &out));
+    CHECK_OK(atomo_matmul(a, x, 0, ATOMO_PRECISION_FP32, &out));
     CHECK(out->ndim == 1 && out->shape[0] == 4);
-    CHECK_STATUS(atomo_matmul(x, a, 0, &out), ATOMO_ESHAPE, "[6] x [4,6] do not fit");
+    CHECK_STATUS(atomo_matmul(x, a, 0, ATOMO_PRECISION_FP32, &out), ATOMO_ESHAPE, "[6] x [4,6] do not fit");
     atomo_tensor_free(a);
     atomo_tensor_free(x);
     atomo_tensor_free(out);

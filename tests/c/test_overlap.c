@@ -43,7 +43,7 @@ static int clamp(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **ou
 }
 static int product(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out)
 {
-    return atomo_matmul(a, b, 0, out);
+    return atomo_matmul(a, b, 0, ATOMO_PRECISION_FP32, out);
 }
 static int softmax(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out)
 {
@@ -65,7 +65,7 @@ static int gelu(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out
 }
 static int linear(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out)
 {
-    return atomo_linear(a, b, NULL, out);
+    return atomo_linear(a, b, NULL, ATOMO_PRECISION_FP32, out);
 }
 static int gather(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out)
 {
@@ -144,9 +144,9 @@ static void what_is_added_to_is_read_first(void)
     atomo_tensor *out = view(t, 2, shape, rows, 4);
     float was[9], want[9];
     memcpy(was, out->data, sizeof was);
-    CHECK_OK(atomo_matmul(a, b, 0, &fresh));
+    CHECK_OK(atomo_matmul(a, b, 0, ATOMO_PRECISION_FP32, &fresh));
     for (int i = 0; i < 9; i++) want[i] = check_f32(fresh)[i] + was[i];
-    CHECK_OK(atomo_matmul(a, b, 1, &out));
+    CHECK_OK(atomo_matmul(a, b, 1, ATOMO_PRECISION_FP32, &out));
     for (int i = 0; i < 9; i++) CHECK_NEAR(check_f32(out)[i], want[i], 1e-5);
     atomo_tensor_free(t), atomo_tensor_free(a), atomo_tensor_free(b), atomo_tensor_free(out), atomo_tensor_free(fresh);
 }

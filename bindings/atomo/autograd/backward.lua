@@ -5,6 +5,7 @@ local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
 local leaf_grad = require "atomo.autograd.gradient"
 local context = require "atomo.autograd.context"
+local precision = require "atomo.autograd.precision"
 local pending_gradients = require "atomo.autograd.pending"
 local C, raise = f.C, f.raise
 local is_tensor, pack, unpack_few, methods = T.is_tensor, context.pack, context.unpack_few, context.methods
@@ -174,15 +175,21 @@ local function shared(pending, count)
   return list
 end
 
+--- Calls an operator's backward. That of a user may call operators, which get the precision of its forward.
+local function call_backward(op, ctx, ...)
+  if op.runs_user_code then return precision.run(ctx.product_precision, op.backward, ctx, ...) end
+  return op.backward(ctx, ...)
+end
+
 local function gradients_of(node, pending)
   local op, ctx = node.op, node.ctx
   for k = 1, node.outputs do
     if pending[k] then check_unchanged(pending[k]) end
   end
   local given = op.trusted and pending or shared(pending, node.outputs)
-  if not M.observer then return pack(op.backward(ctx, unpack_few(given, node.outputs))) end
+  if not M.observer then return pack(call_backward(op, ctx, unpack_few(given, node.outputs))) end
   local start = C.atomo_time()
-  local gradients = pack(op.backward(ctx, unpack_few(given, node.outputs)))
+  local gradients = pack(call_backward(op, ctx, unpack_few(given, node.outputs)))
   M.observer("backward", op, ctx, C.atomo_time() - start, unpack(gradients, 1, ctx.count))
   return gradients
 end

@@ -2,6 +2,7 @@
 -- tensor was changed in place after forward, backward raises when it reads it, and never computes a wrong gradient.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local precision = require "atomo.autograd.precision"
 local C, raise = f.C, f.raise
 local is_tensor = T.is_tensor
 
@@ -11,6 +12,7 @@ local is_tensor = T.is_tensor
 ---@class atomo.Context   an operator may set fields of its own
 ---@field inputs table    the arguments of forward. Use only their shapes: values may have changed since forward
 ---@field args table      the same; reading it raises if a value has changed since forward (user-defined operators only)
+---@field product_precision integer  ATOMO_PRECISION_*, of the products of forward and backward
 local Context = {}
 local methods = {}
 
@@ -137,10 +139,12 @@ local M = {methods = methods, pack = pack, unpack_few = unpack_few}
 
 --- Makes the context of one call. edges[2 i - 1]: the node that made argument i, the argument itself if it is a leaf,
 --- false if it needs no gradient. edges[2 i]: the number of that node's result, 0 for a leaf. Edges are fixed at the
---- call: later changes of the arguments do not affect them.
+--- call: later changes of the arguments do not affect them. product_precision: what holds at the call, for operators
+--- that have products; the others are in fp32.
 function M.new(op, ...)
   return setmetatable({op = op, inputs = pack(...), count = select("#", ...), edges = false,
-    saved_tensors = false, saved_versions = false, saved_count = 0}, Context)
+    saved_tensors = false, saved_versions = false, saved_count = 0,
+    product_precision = op.has_products and precision.current() or C.ATOMO_PRECISION_FP32}, Context)
 end
 
 return M

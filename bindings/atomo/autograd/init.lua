@@ -10,6 +10,7 @@ local expect_function = require "atomo.core.callable"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local context = require "atomo.autograd.context"
+local precision = require "atomo.autograd.precision"
 local views = require "atomo.autograd.views"
 local backward = require "atomo.autograd.backward"
 local leaf_grad = require "atomo.autograd.gradient"
@@ -192,6 +193,7 @@ local function operator(def, trusted)
   end
   local op = {name = def.name or "func", forward = def.forward, backward = def.backward, is_view = def.is_view,
     trusted = trusted, runs_user_code = not trusted or def.runs_user_code}
+  op.has_products = op.runs_user_code or precision.operators[op.name] ~= nil
   return op, function(...) return call(op, ...) end
 end
 

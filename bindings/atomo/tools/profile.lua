@@ -113,7 +113,8 @@ local function limits()
     local a, b, o = T.rand(2 ^ 24), T.zeros(2 ^ 24), T.empty {rows, 256}
     local out = T.out()
     out[0] = o.h
-    return 2 * rows * 256 * 256 / best_of(20, function() C.atomo_linear(x.h, w.h, nil, out) end),
+    local function product() C.atomo_linear(x.h, w.h, nil, C.ATOMO_PRECISION_FP32, out) end
+    return 2 * rows * 256 * 256 / best_of(20, product),
       8 * 2 ^ 24 / best_of(5, function() b:copy_(a) end)
   end)
 end

@@ -35,6 +35,19 @@ describe("out of memory in", function()
     end)
   end)
 
+  it("products in bf16", function()
+    local bf16 = require("atomo.autograd.precision").operators
+    for _, c in ipairs(gradients.operators) do
+      local inputs = {c[3]()}
+      for _, t in ipairs(inputs) do atomo.param(t) end
+      local function rounded() step(function(...) return atomo.autocast(c[2], ...) end, inputs) end
+      if bf16[c[1]] or c[1]:find "matmul" then
+        rounded()
+        assert.is_true(memory.clean_sweep(rounded) > 0, c[1])
+      end
+    end
+  end)
+
   for _, engine in ipairs {"gemm", "onednn", "winograd"} do
     it("conv2d by " .. engine, function()
       local chosen = atomo.nn.conv_engine()

@@ -113,9 +113,10 @@ function K.narrow_view(t, d, start, length, drop)
   return K.make_view(t, shape, stride, start * h.stride[d], n)
 end
 
-function K.product(a, b)
+--- precision: of the operands, ATOMO_PRECISION_*.
+function K.product(a, b, precision)
   local o = out()
-  check(C.atomo_matmul(a.h, b.h, 0, o))
+  check(C.atomo_matmul(a.h, b.h, 0, precision, o))
   return wrap(o[0])
 end
 

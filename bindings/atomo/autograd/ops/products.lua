@@ -9,11 +9,13 @@ local matmul = func {
   name = "matmul",
   forward = function(ctx, a, b)
     ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
-    return product(a, b)
+    return product(a, b, ctx.product_precision)
   end,
   backward = function(ctx, g)
     local a, b = ctx:saved()
-    return ctx:needs(1) and product(g, flipped(b)) or nil, ctx:needs(2) and product(flipped(a), g) or nil
+    local precision = ctx.product_precision
+    return ctx:needs(1) and product(g, flipped(b), precision) or nil,
+      ctx:needs(2) and product(flipped(a), g, precision) or nil
   end,
 }
 

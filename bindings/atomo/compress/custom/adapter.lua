@@ -4,9 +4,11 @@
 --   adapter:open(i)   adapter:add_message(i, step, data, size, scale, acc, rank) -> bytes used, all
 --   adapter:close(i, acc)
 -- all: true if the message is the complete gradient in dense form; the other adapters then have no message.
--- Any number of messages may be added between open and close; acc is complete after close.
+-- Any number of messages may be added between open and close; acc is complete after close. The user's functions run
+-- in fp32, whatever the precision of the training: a rounded product would be a bias.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local precision = require "atomo.autograd.precision"
 local new_kept = require "atomo.compress.custom.kept"
 require "atomo.autograd.ops"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
@@ -48,8 +50,8 @@ Basis.__index = Basis
 --- Makes an adapter for coefficients in an orthonormal basis, encoded as entries. Decoding sums the ranks' coefficients
 --- and synthesises once.
 function M.basis(codec, name, options, analyze, synthesize)
-  return setmetatable({codec = codec, name = name, options = options, analyze = analyze, synthesize = synthesize,
-    shape = {}, form = {}, sum = {}}, Basis)
+  return setmetatable({codec = codec, name = name, options = options, analyze = precision.in_fp32(analyze),
+    synthesize = precision.in_fp32(synthesize), shape = {}, form = {}, sum = {}}, Basis)
 end
 
 function Basis:plan(i, shape, name)
@@ -96,8 +98,9 @@ Atoms.decomposes = true
 --- Makes an adapter for atoms: coefficients and factors are sampled and encoded as rows (runtime/atoms/list.c). Each
 --- message is reconstructed on its own. bits: a list, of each factor's entries; nil: as option bits.
 function M.atoms(codec, name, options, t, bits)
-  return setmetatable({codec = codec, name = name, options = options, decompose = t.decompose,
-    reconstruct = t.reconstruct, bits = bits or {}, kept = new_kept(name), names = {}, shape = {}, width = {},
+  return setmetatable({codec = codec, name = name, options = options, decompose = precision.in_fp32(t.decompose),
+    reconstruct = precision.in_fp32(t.reconstruct), bits = bits or {}, kept = new_kept(name), names = {}, shape = {},
+    width = {},
     whole = {}, rows = {}, drawn = {}}, Atoms)
 end
 

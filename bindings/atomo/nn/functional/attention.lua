@@ -32,7 +32,8 @@ local attention = func {
     local a, b, c = thirds(q, k, v)
     local lse, y = out(), out()
     ctx.stream = p > 0 and D.next_dropout_stream() or nil
-    check(C.atomo_attention(a.h, b.h, c.h, S.handle(mask), heads, causal, p, ctx.stream, lse, y))
+    check(C.atomo_attention(a.h, b.h, c.h, S.handle(mask), heads, causal, p, ctx.stream, ctx.product_precision,
+      lse, y))
     local sums, result = wrap(lse[0]), wrap(y[0])
     ctx:save(q, k, v, mask, result:detach(), sums)
     return result
@@ -44,7 +45,7 @@ local attention = func {
     local gq, gk, gv = T.empty_like(q), k and T.empty_like(k), v and T.empty_like(v)
     local ga, gb, gc = thirds(gq, gk, gv)
     check(C.atomo_attention_backward(a.h, b.h, c.h, y.h, S.dense(gy, "attention: gy").h, lse.h, S.handle(mask),
-      heads, causal, p, ctx.stream, ga.h, gb.h, gc.h))
+      heads, causal, p, ctx.stream, ctx.product_precision, ga.h, gb.h, gc.h))
     return gq, gk or nil, gv or nil
   end,
 }

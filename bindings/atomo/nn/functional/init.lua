@@ -70,7 +70,7 @@ local linear = func {
     x, w = dense(x, "linear: input"), dense(w, "linear: weight")
     b = b and dense(b, "linear: bias")
     local o = out()
-    check(C.atomo_linear(x.h, w.h, handle(b), o))
+    check(C.atomo_linear(x.h, w.h, handle(b), ctx.product_precision, o))
     ctx:save(x, w)
     return wrap(o[0])
   end,
@@ -80,7 +80,7 @@ local linear = func {
     if ctx:needs(1) then ox = out() end
     if ctx:needs(2) then ow, own_w = gradient_slot(ctx, 2) end
     if ctx:needs(3) then ob, own_b = gradient_slot(ctx, 3) end
-    check(C.atomo_linear_backward(x.h, w.h, dense(gy, "linear: gy").h, ox, ow, ob))
+    check(C.atomo_linear_backward(x.h, w.h, dense(gy, "linear: gy").h, ctx.product_precision, ox, ow, ob))
     return ox and wrap(ox[0]), ow and taken(ow, own_w), ob and taken(ob, own_b)
   end,
 }

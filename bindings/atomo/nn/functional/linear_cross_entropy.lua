@@ -20,8 +20,8 @@ local linear_cross_entropy = func {
       ctx:needs(3) and out() or nil
     x, w = S.dense(x, "linear_cross_entropy: input"), S.dense(w, "linear_cross_entropy: weight")
     b = b and S.dense(b, "linear_cross_entropy: bias")
-    check(C.atomo_linear_cross_entropy(x.h, w.h, S.handle(b), labels.h, smooth, ignore, reduction, loss, gx, gw, gb,
-      count))
+    check(C.atomo_linear_cross_entropy(x.h, w.h, S.handle(b), labels.h, smooth, ignore, reduction,
+      ctx.product_precision, loss, gx, gw, gb, count))
     ctx:save(gx and wrap(gx[0]) or nil, gw and wrap(gw[0]) or nil, gb and wrap(gb[0]) or nil)
     return wrap(loss[0])
   end,

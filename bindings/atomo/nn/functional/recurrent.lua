@@ -16,7 +16,8 @@ local function recurrent(name, kind, has_c)
       xg, w, h0 = dense(xg, name .. ": input"), dense(w, name .. ": weight_hh"), dense(h0, name .. ": h0")
       b = b and dense(b, name .. ": bias_hh")
       if has_c then c0 = dense(c0, name .. ": c0") end
-      check(C.atomo_recurrent(kind, xg.h, w.h, handle(b), h0.h, handle(c0), saved, c, y))
+      check(C.atomo_recurrent(kind, xg.h, w.h, handle(b), h0.h, handle(c0), ctx.product_precision,
+        saved, c, y))
       c = c and wrap(c[0]) or nil
       local result = wrap(y[0])
       ctx:save(w, h0, c0, wrap(saved[0]), c, result:detach())
@@ -31,7 +32,7 @@ local function recurrent(name, kind, has_c)
       gy = gy and dense(gy, name .. ": gy") or T.zeros_like(y)
       gc = gc and dense(gc, name .. ": gc")
       check(C.atomo_recurrent_backward(kind, w.h, h0.h, handle(c0), gates.h, handle(c), y.h, gy.h,
-        handle(gc), ox, ow, ob, oh, oc))
+        handle(gc), ctx.product_precision, ox, ow, ob, oh, oc))
       return wrap(ox[0]), S.taken(ow, own_w), ob and S.taken(ob, own_b), wrap(oh[0]), oc and wrap(oc[0])
     end,
   }
