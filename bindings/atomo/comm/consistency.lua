@@ -2,6 +2,7 @@
 -- with both values (stage 7).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local precision = require "atomo.autograd.precision"
 local structure = require "atomo.comm.structure"
 local version = require "atomo.core.version"
 local C = f.C
@@ -120,6 +121,7 @@ function M.training(self)
   add(items, "", {{"epochs", self.epochs}, {"max_steps", self.max_steps}, {"eval_every", self.eval_every},
     {"nonfinite", self.nonfinite}, {"check_replicas", self.check_every}, {"accumulate", self.accumulate},
     {"local_steps", self.local_steps}, {"clip_norm", self.clip_norm}, {"clip_value", self.clip_value},
+    {"precision", precision.name(self.precision)},
     {"saves", self.save ~= nil}, {"resumes", self.resume ~= nil}, {"tests", self.test_loader ~= nil}})
   for _, key in ipairs {"steps", "batch", "seed", "length"} do items[#items + 1] = {key, self.train_loader[key]} end
   add(items, "data: ", data_items(self.train_loader))

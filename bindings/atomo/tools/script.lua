@@ -6,6 +6,7 @@ local mpi = require "atomo.comm.mpi"
 local settings = require "atomo.tools.settings"
 local cli = require "atomo.tools.cli"
 local compress = require "atomo.compress"
+local precision = require "atomo.autograd.precision"
 local T = require "atomo.tensor"
 local renamed = require("atomo.core.renamed").exchange
 
@@ -51,6 +52,8 @@ function M.options(own, d)
     {"overlap", "flag", true, "turn off exchanging during backward: exchange after it"},
     {"message-buckets", "int", 0, "parts in which a step's messages are sent; fewer wait less on links of high " ..
       "latency, more overlap with backward; 0: 6, or 3 over sharded, or what topology auto chooses", min = 0, max = 64},
+    {"precision", "choice", "fp32", "of the operands of matrix products; bf16: rounded to 16 bits, which CPUs with " ..
+      "AMX or AVX512-BF16 multiply faster. Weights, sums and the optimizer are fp32", choices = {"fp32", "bf16"}},
     {"seed", "int", 0, "seed of initial weights, data order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
     {"config", "string", nil, "settings from a file: *.lua that returns {batch = 64, [\"weight-decay\"] = 0}, or " ..
@@ -138,11 +141,19 @@ function M.steps(opts, epoch_steps)
   return total, opts.stop_after > 0 and math.min(total, opts.stop_after) or total
 end
 
+--- Prints how this machine multiplies, unless it is in fp32.
+local function say_precision(opts)
+  if opts.precision == "fp32" then return end
+  local text, fast = precision.describe()
+  M.say("%sprecision: %s", fast and "" or "warning: ", text)
+end
+
 --- Adds arguments of atomo.train that follow from the common options to t. last: the step after which the run stops.
 function M.arguments(opts, last, t)
   t.accumulate, t.local_steps = opts.accumulate, opts.local_steps
   t.outer = opts.local_steps > 0 and {lr = opts.outer_lr, momentum = opts.outer_momentum} or nil
-  t.epochs, t.eval_every = opts.epochs, opts.eval_every
+  t.epochs, t.eval_every, t.precision = opts.epochs, opts.eval_every, opts.precision
+  say_precision(opts)
   t.max_steps = (opts.max_steps > 0 or opts.stop_after > 0) and last or nil
   t.check_replicas, t.nonfinite = opts.check_replicas or nil, opts.nonfinite
   t.save, t.resume, t.log, t.settings = given(opts.save), given(opts.resume), given(opts.log), opts

@@ -2,6 +2,7 @@
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local counted = require "atomo.nn.functional.counted"
+local precision = require "atomo.autograd.precision"
 local top_correct = require "atomo.train.top_correct"
 
 local M = {}
@@ -46,7 +47,8 @@ end
 
 --- Returns the sums of sums_over over all ranks, as a list. [collective]
 function M.sums(self, loader)
-  local sums = {evaluating(self.model, autograd.no_grad, sums_over, self, loader)}
+  local code = self.precision or precision.current()
+  local sums = {evaluating(self.model, autograd.no_grad, precision.run, code, sums_over, self, loader)}
   local shared = T.zeros(self.top and 5 or 4)
   local p = shared:data()
   for i = 0, shared:numel() - 1 do p[i] = sums[i + 1] end

@@ -6,6 +6,7 @@ local counted = require "atomo.nn.functional.counted"
 local identity = require "atomo.train.checkpoint.identity"
 local new_batches = require "atomo.train.micro_batches"
 local options = require "atomo.train.options"
+local precision = require "atomo.autograd.precision"
 local new_local_sgd = require "atomo.train.local_sgd"
 local replicas = require "atomo.comm.replicas"
 local same = require "atomo.comm.consistency"
@@ -219,6 +220,7 @@ local function setup(o)
   self.test_loader = o.data.test
   self.epochs, self.eval_every, self.resume = o.epochs or 1, o.eval_every or 1, saver.from(o)
   self.nonfinite = o.nonfinite or "abort"
+  self.precision = o.precision and precision.code("train: precision", o.precision) or precision.current()
   self.exchange = o.exchange or require("atomo.exchange").exchange {}
   self.comm = self.exchange.comm
   if not o.loss then self.loss = F.cross_entropy end
@@ -233,7 +235,8 @@ local function setup(o)
   self.local_sgd = self.local_steps > 0 and new_local_sgd(self.optimizer, self.exchange, o.outer, self.names) or nil
   self.runner = new_step {model = self.model, loss = self.loss, accuracy = self.accuracy, optimizer = self.optimizer,
     exchange = self.exchange, comm = self.comm, clip_norm = o.clip_norm, clip_value = o.clip_value,
-    accumulate = self.accumulate, local_sgd = self.local_sgd, names = self.names, on_gradients = o.on_gradients}
+    accumulate = self.accumulate, local_sgd = self.local_sgd, names = self.names, on_gradients = o.on_gradients,
+    precision = self.precision}
   self.report = new_report {comm = self.comm, log = o.log, csv = o.csv, tensorboard = o.tensorboard,
     quiet = o.quiet, settings = o.settings,
     epochs = self.epochs, steps = math.ceil(self.train_loader.steps / self.accumulate), max_steps = self.max_steps}

@@ -1,6 +1,7 @@
 --- The options of atomo.train, and their checks.
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
+local precision = require "atomo.autograd.precision"
 local sets = require "atomo.data.set"
 local saver = require "atomo.train.checkpoint.saver"
 local raise = require("atomo.ffi").raise
@@ -19,6 +20,8 @@ local raise = require("atomo.ffi").raise
 ---@field clip_norm number?         scales the averaged gradient to at most this norm
 ---@field clip_value number?        clamps its elements to [-clip_value, clip_value]
 ---@field exchange atomo.Exchange?  default: dense over the world
+---@field precision "fp32"|"bf16"|nil  of the matrix products of forward and backward (atomo.autocast); default: that of
+--- atomo.set_precision when training begins
 ---@field epochs integer?           default 1
 ---@field accumulate integer?       micro-batches per step (default 1), whose gradients are added up
 ---@field local_steps integer?      local SGD: steps per round (local_sgd.lua); 0 (default): every step exchanges
@@ -52,7 +55,7 @@ local known = {
   epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true,
   quiet = true, save = true, resume = true, accumulate = true, local_steps = true, outer = true, clip_norm = true,
   clip_value = true, settings = true, on_step = true, on_epoch = true, save_every = true, keep = true, state = true,
-  csv = true, tensorboard = true, on_gradients = true,
+  csv = true, tensorboard = true, on_gradients = true, precision = true,
 }
 local required = {"model", "data", "optimizer"}
 
@@ -135,6 +138,7 @@ local function check_options(o)
   if o.nonfinite and o.nonfinite ~= "abort" and o.nonfinite ~= "skip" then
     raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))
   end
+  if o.precision ~= nil then precision.code("train: precision", o.precision) end
   check_data(o.data)
   for _, name in ipairs {"on_step", "on_epoch", "on_gradients", "schedule", "loss"} do check_callable(o, name) end
   if o.accuracy then check_callable(o, "accuracy") end

@@ -11,6 +11,7 @@ local finite = require "atomo.train.finite"
 local gradient = require "atomo.autograd.gradient"
 local gradient_hook = require "atomo.train.gradient_hook"
 local new_trained = require "atomo.optim.trained"
+local precision = require "atomo.autograd.precision"
 local new_undo = require "atomo.train.undo"
 local f = require "atomo.ffi"
 local C, check = f.C, f.check
@@ -29,7 +30,8 @@ end
 
 --- opts: model, loss (logits, labels) -> scalar, optimizer, exchange, comm, accuracy (logits, labels) -> fraction,
 --- accumulate (micro-batches per step), local_sgd (atomo.LocalSgd or nil), names (of the optimizer's parameters, or
---- nil), on_gradients (function or nil; gradients then wait for the end of backward).
+--- nil), on_gradients (function or nil; gradients then wait for the end of backward), precision (of the products of
+--- forward and backward, ATOMO_PRECISION_*).
 local function new(opts)
   local self = setmetatable({}, Step)
   for key, value in pairs(opts) do self[key] = value end
@@ -65,6 +67,11 @@ local function find_unit(self, count, images)
   if p[0] > 0 then self.unit = p[0] / p[1] end
 end
 
+--- Returns the loss of a micro-batch and the further results of counted.measure.
+local function forward(self, batch)
+  return counted.measure(self.loss, self.accuracy, self.model(batch.x), batch)
+end
+
 --- Forward and backward of one micro-batch (stage 3). Its loss is multiplied by its share of the count that `images`
 --- images on all ranks are expected to have; a summed loss is not. Adds to the step's sums.
 local function forward_backward(self, batch, images, on_ready, sums, ms)
@@ -74,8 +81,7 @@ local function forward_backward(self, batch, images, on_ready, sums, ms)
   end
   T.scope(function()
     local t0 = C.atomo_time()
-    local logits = self.model(batch.x)
-    local loss, count, summed, right, judged = counted.measure(self.loss, self.accuracy, logits, batch)
+    local loss, count, summed, right, judged = precision.run(self.precision, forward, self, batch)
     local value = loss:item()
     local t1 = C.atomo_time()
     ms.forward = ms.forward + 1e3 * (t1 - t0)

@@ -126,6 +126,14 @@ describe("training names, at its start,", function()
     "rank 0 has 'local_steps = 2', " .. last .. "local_steps = 3'")
   named("other accumulation", function() train(function(o) o.accumulate = odd and 3 or 2 end) end,
     "train: a setting differs")
+  named("another precision", function() train(function(o) o.precision = odd and "bf16" or "fp32" end) end,
+    "rank 0 has 'precision = fp32', " .. last .. "precision = bf16'")
+  named("another precision that is set", function()
+    atomo.set_precision(odd and "bf16" or "fp32")
+    local ok, why = pcall(train, function() end)
+    atomo.set_precision "fp32"
+    if not ok then error(why, 0) end
+  end, "rank 0 has 'precision = fp32', " .. last .. "precision = bf16'")
   named("another policy", function() train(function(o) o.nonfinite = odd and "skip" or "abort" end) end,
     "rank 0 has 'nonfinite = abort'")
   named("other settings of the script", function() train(function(o) o.settings.model = odd and "b" or "a" end) end,

@@ -1,5 +1,6 @@
 --- `atomo-lua doctor`: the CPU, the cores that this process may use, the threads of OpenMP and OpenBLAS.
 local f = require "atomo.ffi"
+local precision = require "atomo.autograd.precision"
 local probe = require "atomo.tools.doctor.probe"
 local C, ffi = f.C, f.ffi
 
@@ -36,6 +37,12 @@ local function check_cpu(findings)
   else
     findings:ok("vector units", vectors)
   end
+end
+
+--- Says whether training with --precision bf16 is faster than with fp32.
+local function check_precision(findings)
+  local text, fast = precision.describe()
+  if fast then findings:ok("precision", text) else findings:note("precision", text, "train with --precision fp32") end
 end
 
 --- Returns the CPU time per second that this process's control group allows, in cores; nil without a limit.
@@ -96,6 +103,7 @@ return {
   describe_cpu = describe_cpu,
   check = function(findings)
     check_cpu(findings)
+    check_precision(findings)
     check_cores(findings)
     check_threads(findings)
   end,

@@ -12,6 +12,9 @@ local harmless = {saves = true, resumes = true, max_steps = true, check_replicas
 --- at the start.
 M.of_a_start = {ranks = true, steps = true, frozen = true, ["data: size"] = true, ["test data: size"] = true}
 
+--- The values of settings that generations of earlier versions lack.
+local before = {precision = "fp32"}
+
 --- Returns the identity of a run, name -> text. items: consistency.training(run), before the first step.
 function M.of(run, items)
   local list, frozen = {}, {}
@@ -42,7 +45,7 @@ function M.differences(saved, now, skip)
   end
   table.sort(names)
   for _, name in ipairs(names) do
-    local a, b = saved[name] or "none", now[name] or "none"
+    local a, b = saved[name] or before[name] or "none", now[name] or "none"
     if a ~= b and not skip[name] then
       lines[#lines + 1] = ("%s %s -> %s"):format(name, a == "" and "none" or a, b == "" and "none" or b)
     end
