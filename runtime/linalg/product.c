@@ -84,7 +84,7 @@ int atomo__product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alph
 #ifdef ATOMO_HAVE_ONEDNN
     if (a->bf16) {
         if (beta != 0 && beta != 1) scale_rows(m, n, beta, c, ldc);
-        ATOMO_TRY(atomo__bf16_product(ta, tb, m, n, k, a->bf16, a->ld, b->bf16, b->ld, beta != 0, c, ldc));
+        ATOMO_TRY(atomo__bf16_product(ta, tb, m, n, k, a->bf16, a->ld, b->bf16, b->ld, NULL, beta != 0, c, ldc));
         if (alpha != 1) scale_rows(m, n, alpha, c, ldc);
         return ATOMO_OK;
     }

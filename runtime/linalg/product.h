@@ -35,9 +35,10 @@ int atomo__product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alph
  * and products of rounded operands are f32 products. */
 const char *atomo__bf16_unit(void);
 #ifdef ATOMO_HAVE_ONEDNN
-/* c = op(a) op(b), with add + c, by these instructions (product_onednn.c). */
+/* c = op(a) op(b), plus bias [n] in each row (NULL: none), plus c with `add`, by these instructions. Not both of bias
+ * and add. */
 int atomo__bf16_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
-                        const uint16_t *b, int64_t ldb, bool add, float *c, int64_t ldc);
+                        const uint16_t *b, int64_t ldb, const float *bias, bool add, float *c, int64_t ldc);
 #endif
 
 #endif

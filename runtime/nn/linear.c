@@ -30,13 +30,13 @@ static void y_shape(const atomo_tensor *x, const dims *d, double *shape)
     shape[x->ndim - 1] = (double)d->out;
 }
 
-/* y [rows, out] = x w^T + beta y */
-static int forward(const dims *d, int precision, const float *x, const float *w, float beta, float *y)
+/* y [rows, out] = x w^T + b */
+static int forward(const dims *d, int precision, const float *x, const float *w, const float *b, float *y)
 {
     atomo__factor fx = {0}, fw = {0};
     int rc = atomo__factor_make(precision, d->rows, d->in, x, d->in, &fx);
     if (rc == 0) rc = atomo__factor_make(precision, d->out, d->in, w, d->in, &fw);
-    if (rc == 0) rc = atomo__layer_product(false, true, d->rows, d->out, d->in, &fx, &fw, beta, y, d->out);
+    if (rc == 0) rc = atomo__affine(d->rows, d->out, d->in, &fx, &fw, b, y);
     atomo__factor_free(&fx);
     atomo__factor_free(&fw);
     return rc;
@@ -54,10 +54,8 @@ int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
     y_shape(x, &d, shape);
     ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, x->ndim, shape, "linear"));
     if (d.rows == 0) return atomo__made(&made, ATOMO_OK);
-    float *y = atomo__f32(*out);
-    if (b)
-        for (int64_t r = 0; r < d.rows; r++) memcpy(y + r * d.out, b->data, (size_t)d.out * sizeof(float));
-    return atomo__made(&made, forward(&d, precision, atomo__f32(x), atomo__f32(w), b ? 1 : 0, y));
+    return atomo__made(
+        &made, forward(&d, precision, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out)));
 }
 
 /* gx = gy w, gw = gy^T x; either may be NULL. */

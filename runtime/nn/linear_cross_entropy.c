@@ -82,10 +82,8 @@ static int one_block(const head *h, int64_t first, int64_t n, float *gx, float *
 {
     const int64_t c = h->classes, in = h->in;
     atomo__factor x;
-    if (h->b)
-        for (int64_t i = 0; i < n; i++) memcpy(h->logits + i * c, h->b, (size_t)c * sizeof(float));
     int rc = atomo__factor_make(h->precision, n, in, h->x + first * in, in, &x);
-    if (rc == 0) rc = atomo__layer_product(false, true, n, c, in, &x, &h->w, h->b ? 1 : 0, h->logits, c);
+    if (rc == 0) rc = atomo__affine(n, c, in, &x, &h->w, h->b, h->logits);
     if (rc == 0) {
         ATOMO_FOR(i, n, 1, n * c > ATOMO_PARALLEL_MIN, one_row(h, first, i));
         rc = block_gradients(h, first, n, &x, gx, gw);

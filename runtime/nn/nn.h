@@ -26,6 +26,9 @@ int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float 
 /* The same for operands in either precision, with beta 0 or 1; those in f32 go to atomo__sgemm. */
 int atomo__layer_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const atomo__factor *a,
                          const atomo__factor *b, float beta, float *c, int64_t ldc);
+/* y [m,n] = a b^T + bias, with a [m,k], b [n,k], and bias [n] or NULL. */
+int atomo__affine(int64_t m, int64_t n, int64_t k, const atomo__factor *a, const atomo__factor *b, const float *bias,
+                  float *y);
 bool atomo__sgemm_is_wide(void); /* true if atomo__sgemm runs oneDNN's AVX-512 kernels */
 /* Prefetches n floats, `ahead` floats after p (before p if negative), for reading or, with write != 0, for writing.
  * Kernels read memory in short streams, which the hardware prefetcher recognises late. Prefetching a block ahead loads

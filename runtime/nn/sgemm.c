@@ -7,6 +7,7 @@
  */
 #include "nn/nn.h"
 #include <cblas.h>
+#include <string.h>
 
 #if defined(ATOMO_HAVE_ONEDNN) && defined(__x86_64__)
 #include "nn/onednn_api.h"
@@ -44,4 +45,14 @@ int atomo__layer_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, cons
 {
     if (a->bf16) return atomo__product(ta, tb, m, n, k, 1, a, b, beta, c, ldc);
     return atomo__sgemm(ta, tb, m, n, k, a->f32, a->ld, b->f32, b->ld, beta, c, ldc);
+}
+
+int atomo__affine(int64_t m, int64_t n, int64_t k, const atomo__factor *a, const atomo__factor *b, const float *bias,
+                  float *y)
+{
+#ifdef ATOMO_HAVE_ONEDNN
+    if (a->bf16) return atomo__bf16_product(false, true, m, n, k, a->bf16, a->ld, b->bf16, b->ld, bias, false, y, n);
+#endif
+    for (int64_t i = 0; bias && i < m; i++) memcpy(y + i * n, bias, (size_t)n * sizeof(float));
+    return atomo__layer_product(false, true, m, n, k, a, b, bias ? 1 : 0, y, n);
 }
