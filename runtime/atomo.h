@@ -244,17 +244,17 @@ typedef struct atomo_window { /* of a convolution; pooling uses all but groups *
 } atomo_window;
 
 /* y [N,OH,OW,out] = x [N,H,W,in] * w + b [out] (b may be NULL). OH = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1.
- */
+ * precision: of the operands. BF16 leaves grouped convolutions, and those that Winograd computes, in fp32. */
 ATOMO_API int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
-                           atomo_tensor **out);
+                           int precision, atomo_tensor **out);
 /* gx [like x]; only the shape of x is used. If add is not 0, *gx must be given, and the gradient is added to its
  * contents, with the bits of computing it separately and adding it; this saves a pass over memory if x has a gradient
  * from another operation already. */
 ATOMO_API int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
-                                         const atomo_window *g, int add, atomo_tensor **gx);
+                                         const atomo_window *g, int precision, int add, atomo_tensor **gx);
 /* gw [like w], gb [out] (may be NULL); only the shape of w is used. */
 ATOMO_API int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *gy,
-                                            const atomo_window *g, atomo_tensor **gw, atomo_tensor **gb);
+                                            const atomo_window *g, int precision, atomo_tensor **gw, atomo_tensor **gb);
 
 /* Batch normalisation over all but the last dimension [Ioffe & Szegedy 2015], with an optional residual [like x] added
  * and an optional ReLU in the same pass: y = relu(gamma (x - mean) invstd + beta + residual). Training: mean and invstd

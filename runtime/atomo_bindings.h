@@ -124,7 +124,8 @@ ATOMO_API int atomo_augment(const atomo_tensor *images, const atomo_tensor *ids,
                             double epoch, atomo_tensor **out);
 
 /* Selects the engine that computes convolutions. It depends on a layer's shape and the CPU, never on timings:
- *   "auto"      (the default) Winograd's F(4x4,3x3) or F(2x2,3x3) for the layers where it is faster, else as "direct"
+ *   "auto"      (the default) Winograd's F(4x4,3x3) or F(2x2,3x3) for the layers where it is faster, else as "direct";
+ *               in precision BF16 with AMX that is so for small images only
  *   "direct"    oneDNN's direct convolution; im2col + sgemm if that suits a layer better or the build has no oneDNN;
  *               with AVX-512 also own kernels, for stride 1, more than 9 taps and channels not divisible by 16 (LeNet)
  *   "winograd"  Winograd wherever it can be used: 3x3, stride 1, no dilation or groups, channels multiples of 16

@@ -49,11 +49,9 @@ static void round_rows(int64_t rows, int64_t cols, const float *a, int64_t ld, a
     }
 }
 
-int atomo__factor_make(int precision, int64_t rows, int64_t cols, const float *a, int64_t ld, atomo__factor *f)
+static int make_copy(bool native, int64_t rows, int64_t cols, const float *a, int64_t ld, atomo__factor *f)
 {
-    *f = (atomo__factor){.f32 = a, .ld = ld};
-    if (precision == ATOMO_PRECISION_FP32) return ATOMO_OK;
-    const bool native = atomo__bf16_unit() != NULL;
+    *f = (atomo__factor){0};
     size_t bytes;
     ATOMO_TRY(atomo__size_mul((size_t)rows, (size_t)cols, native ? sizeof(uint16_t) : sizeof(float), &bytes));
     ATOMO_TRY(atomo__alloc(&f->copy, bytes));
@@ -62,6 +60,18 @@ int atomo__factor_make(int precision, int64_t rows, int64_t cols, const float *a
     f->bf16 = native ? f->copy : NULL;
     round_rows(rows, cols, a, ld, f);
     return ATOMO_OK;
+}
+
+int atomo__factor_make(int precision, int64_t rows, int64_t cols, const float *a, int64_t ld, atomo__factor *f)
+{
+    if (precision != ATOMO_PRECISION_FP32) return make_copy(atomo__bf16_unit() != NULL, rows, cols, a, ld, f);
+    *f = (atomo__factor){.f32 = a, .ld = ld};
+    return ATOMO_OK;
+}
+
+int atomo__factor_rounded(int64_t rows, int64_t cols, const float *a, int64_t ld, atomo__factor *f)
+{
+    return make_copy(false, rows, cols, a, ld, f);
 }
 
 void atomo__factor_free(atomo__factor *f)

@@ -18,6 +18,8 @@ int atomo__expect_precision(const char *fn, int precision);
 /* *f = the operand a [rows, cols], with rows `ld` apart. FP32: f refers to a. BF16: f is a rounded copy, and a may
  * change. The caller frees f, also after a failure; a factor of zeros may be freed. */
 int atomo__factor_make(int precision, int64_t rows, int64_t cols, const float *a, int64_t ld, atomo__factor *f);
+/* The same with a rounded copy in f32, on every CPU. */
+int atomo__factor_rounded(int64_t rows, int64_t cols, const float *a, int64_t ld, atomo__factor *f);
 void atomo__factor_free(atomo__factor *f);
 /* Returns the rows of f from number `row` on. They refer to f. */
 static inline atomo__factor atomo__factor_from(const atomo__factor *f, int64_t row)

@@ -9,11 +9,26 @@ typedef struct conv_shape { /* key of cached plans, compared by memcmp, so it mu
     int64_t oc, kh, kw;     /* weights [oc, kh, kw, c / groups] */
     int64_t oh, ow;         /* y [n,oh,ow,oc] */
     int64_t stride[2], padding[2], dilation[2], groups;
+    int64_t precision; /* ATOMO_PRECISION_*: only the oneDNN engine gets BF16, and then rounds its operands itself */
 } conv_shape;
 
-/* Checks x, w and the window, and fills *s. fn is the function's name in error texts. */
+/* Checks x, w, the window and the precision, and fills *s. fn is the function's name in error texts. */
 int atomo__conv_shape(const char *fn, const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g,
-                      conv_shape *s);
+                      int precision, conv_shape *s);
+
+/* Elements of x, w and y. */
+static inline int64_t atomo__conv_images(const conv_shape *s)
+{
+    return s->n * s->h * s->w * s->c;
+}
+static inline int64_t atomo__conv_weights(const conv_shape *s)
+{
+    return s->oc * s->kh * s->kw * (s->c / s->groups);
+}
+static inline int64_t atomo__conv_results(const conv_shape *s)
+{
+    return s->n * s->oh * s->ow * s->oc;
+}
 
 enum conv_pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHTS, PASSES };
 
@@ -34,7 +49,7 @@ extern const conv_engine atomo__conv_window; /* only for shapes and passes that 
 bool atomo__conv_window_pays(const conv_shape *s, enum conv_pass pass);
 bool atomo__conv_gemm_pays(const conv_shape *s, enum conv_pass pass); /* faster than oneDNN's direct convolution */
 #ifdef ATOMO_HAVE_ONEDNN
-extern const conv_engine atomo__conv_onednn;
+extern const conv_engine atomo__conv_onednn; /* BF16: EUNSUPPORTED for the rare shapes that oneDNN lacks kernels for */
 #endif
 
 #endif

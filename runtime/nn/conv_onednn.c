@@ -4,8 +4,10 @@
  * the convolution, which is cheap because weights are small compared with images. Plain [out,kh,kw,in] weights are not
  * usable with oneDNN 2.6: on ResNet-20 with batch 128, six steps did not end within five minutes, instead of 1.5 s. A
  * plan (the primitives, their memories and the reorder) is made once per shape, pass and number of threads, and kept.
+ * In precision BF16 the operands are rounded into copies, and the result is f32.
  * Scratch memory and reordered weights come from the runtime's memory pool. Path: stage 3.
  */
+#include "linalg/product.h"
 #include "nn/conv.h"
 #include "nn/onednn_api.h"
 #include <omp.h>
@@ -101,12 +103,23 @@ static int make_memories(plan *p, const conv_mds *m, const_dnnl_primitive_desc_t
     return make_reorder(p, w, MD_REF(m->w_plain), attr);
 }
 
-static int make_primitives(plan *p, const conv_mds *m, const conv_dims *d, const_dnnl_primitive_attr_t attr)
+/* oneDNN's reference kernels take seconds where others take milliseconds. */
+static bool is_reference(const_dnnl_primitive_desc_t pd)
+{
+    const char *name = "";
+    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
+    return strncmp(name, "ref", 3) == 0;
+}
+
+/* forward: the operands of the forward, whose plan is a hint for those of the other passes. */
+static int make_primitives(plan *p, const conv_mds *forward, const conv_mds *m, const conv_dims *d,
+                           const_dnnl_primitive_attr_t attr)
 {
     dnnl_primitive_desc_t hint = NULL, pd = NULL;
-    dnnl_status_t rc = conv_pd_make(&hint, PASS_FORWARD, cpu, m, d, attr, NULL);
+    dnnl_status_t rc = conv_pd_make(&hint, PASS_FORWARD, cpu, forward, d, attr, NULL);
     if (rc == dnnl_success && p->pass != PASS_FORWARD) rc = conv_pd_make(&pd, p->pass, cpu, m, d, attr, hint);
     const_dnnl_primitive_desc_t use = p->pass == PASS_FORWARD ? hint : pd;
+    if (rc == dnnl_success && p->shape.precision == ATOMO_PRECISION_BF16 && is_reference(use)) rc = dnnl_unimplemented;
     if (rc == dnnl_success) rc = dnnl_primitive_create(&p->conv, use);
     int status = rc == dnnl_success ? make_memories(p, m, use, attr) : fail(rc, "planning");
     if (pd) dnnl_primitive_desc_destroy(pd);
@@ -116,16 +129,18 @@ static int make_primitives(plan *p, const conv_mds *m, const conv_dims *d, const
 
 static int plan_make(plan *p)
 {
-    conv_mds m;
+    conv_mds forward, m = {0};
     conv_dims d;
     dnnl_primitive_attr_t attr = NULL;
-    const dnnl_status_t described = conv_describe(&p->shape, dnnl_nhwc, p->has_bias, &m, &d);
+    dnnl_status_t described = conv_describe(&p->shape, PASS_FORWARD, dnnl_nhwc, p->has_bias, &forward, &d);
+    if (described == dnnl_success) described = conv_describe(&p->shape, p->pass, dnnl_nhwc, p->has_bias, &m, &d);
     int rc = described == dnnl_success ? ATOMO_OK : fail(described, "describing the operands");
     if (rc == 0 && (dnnl_primitive_attr_create(&attr) != dnnl_success ||
                     dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) != dnnl_success))
         rc = atomo__fail(ATOMO_EINTERNAL, "conv2d (oneDNN): scratchpad mode");
-    if (rc == 0) rc = make_primitives(p, &m, &d, attr);
+    if (rc == 0) rc = make_primitives(p, &forward, &m, &d, attr);
     if (attr) dnnl_primitive_attr_destroy(attr);
+    conv_mds_free(&forward);
     conv_mds_free(&m);
     return rc;
 }
@@ -195,12 +210,13 @@ static int run_conv(const plan *p)
 }
 
 /* Casts away const: oneDNN takes inputs and outputs alike as void *. */
-static void *operand(const float *v)
+static void *operand(const void *v)
 {
     return (void *)(uintptr_t)v;
 }
 
-static int run(const conv_shape *s, enum conv_pass pass, const float *x, const float *w, const float *b, const float *y)
+/* x, w and y are f32 or, where the precision rounds them, bf16. */
+static int run(const conv_shape *s, enum conv_pass pass, const void *x, const void *w, const float *b, const void *y)
 {
     plan *p;
     ATOMO_TRY(plan_get(s, pass, b != NULL, &p));
@@ -223,19 +239,43 @@ static int run(const conv_shape *s, enum conv_pass pass, const float *x, const f
     return rc;
 }
 
+/* Rounds `count` elements of an operand if the precision is BF16. *out: the elements for run(). */
+static int read_operand(const conv_shape *s, const float *v, int64_t count, atomo__factor *f, const void **out)
+{
+    ATOMO_TRY(atomo__factor_make((int)s->precision, 1, count, v, count, f));
+    *out = f->bf16 ? (const void *)f->bf16 : (const void *)f->f32;
+    return ATOMO_OK;
+}
+
+/* The results of a pass, out, from its operands a and b of na and nb elements. */
+static int run_rounded(const conv_shape *s, enum conv_pass pass, const float *a, int64_t na, const float *b, int64_t nb,
+                       const float *bias, const float *out)
+{
+    atomo__factor fa = {0}, fb = {0};
+    const void *ra = NULL, *rb = NULL;
+    int rc = read_operand(s, a, na, &fa, &ra);
+    if (rc == 0) rc = read_operand(s, b, nb, &fb, &rb);
+    if (rc == 0 && pass == PASS_FORWARD) rc = run(s, pass, ra, rb, bias, out);
+    if (rc == 0 && pass == PASS_DATA) rc = run(s, pass, out, rb, NULL, ra);
+    if (rc == 0 && pass == PASS_WEIGHTS) rc = run(s, pass, ra, out, NULL, rb);
+    atomo__factor_free(&fa);
+    atomo__factor_free(&fb);
+    return rc;
+}
+
 static int forward(const conv_shape *s, const float *x, const float *w, const float *b, float *y)
 {
-    return run(s, PASS_FORWARD, x, w, b, y);
+    return run_rounded(s, PASS_FORWARD, x, atomo__conv_images(s), w, atomo__conv_weights(s), b, y);
 }
 
 static int backward_data(const conv_shape *s, const float *gy, const float *w, float *gx)
 {
-    return run(s, PASS_DATA, gx, w, NULL, gy);
+    return run_rounded(s, PASS_DATA, gy, atomo__conv_results(s), w, atomo__conv_weights(s), NULL, gx);
 }
 
 static int backward_weights(const conv_shape *s, const float *x, const float *gy, float *gw)
 {
-    return run(s, PASS_WEIGHTS, x, gw, NULL, gy);
+    return run_rounded(s, PASS_WEIGHTS, x, atomo__conv_images(s), gy, atomo__conv_results(s), NULL, gw);
 }
 
 const conv_engine atomo__conv_onednn = {"onednn", forward, backward_data, backward_weights, NULL};

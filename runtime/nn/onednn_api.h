@@ -22,9 +22,10 @@ typedef struct conv_dims { /* windows in oneDNN's convention: dilate is dilation
 
 #if DNNL_VERSION_MAJOR >= 3
 
-static inline dnnl_status_t md_make(dnnl_memory_desc_t *md, int nd, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+static inline dnnl_status_t md_make(dnnl_memory_desc_t *md, int nd, const dnnl_dims_t dims, dnnl_data_type_t type,
+                                    dnnl_format_tag_t tag)
 {
-    return dnnl_memory_desc_create_with_tag(md, nd, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_create_with_tag(md, nd, dims, type, tag);
 }
 
 static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pass pass, dnnl_engine_t engine,
@@ -45,9 +46,10 @@ static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pa
 
 #else
 
-static inline dnnl_status_t md_make(dnnl_memory_desc_t *md, int nd, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+static inline dnnl_status_t md_make(dnnl_memory_desc_t *md, int nd, const dnnl_dims_t dims, dnnl_data_type_t type,
+                                    dnnl_format_tag_t tag)
 {
-    return dnnl_memory_desc_init_by_tag(md, nd, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_init_by_tag(md, nd, dims, type, tag);
 }
 
 static inline dnnl_status_t conv_pd_make(dnnl_primitive_desc_t *pd, enum conv_pass pass, dnnl_engine_t engine,
@@ -77,10 +79,14 @@ static inline void conv_mds_free(conv_mds *m)
 }
 
 /* Describes the operands of a direct convolution: images in the layout `images`, weights in a layout that oneDNN
- * chooses. The caller calls conv_mds_free, also after a failure. */
-static inline dnnl_status_t conv_describe(const conv_shape *s, dnnl_format_tag_t images, int has_bias, conv_mds *m,
-                                          conv_dims *d)
+ * chooses. In precision BF16 the two that the pass reads are bf16, the result is f32. The caller calls conv_mds_free,
+ * also after a failure. */
+static inline dnnl_status_t conv_describe(const conv_shape *s, enum conv_pass pass, dnnl_format_tag_t images,
+                                          int has_bias, conv_mds *m, conv_dims *d)
 {
+    const dnnl_data_type_t in = s->precision == ATOMO_PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
+    const dnnl_data_type_t tx = pass == PASS_DATA ? dnnl_f32 : in, tw = pass == PASS_WEIGHTS ? dnnl_f32 : in,
+                           ty = pass == PASS_FORWARD ? dnnl_f32 : in;
     const dnnl_dims_t x = {s->n, s->c, s->h, s->w}, y = {s->n, s->oc, s->oh, s->ow}, b = {s->oc};
     const dnnl_dims_t wg = {s->groups, s->oc / s->groups, s->c / s->groups, s->kh, s->kw};
     const bool grouped = s->groups > 1;
@@ -94,11 +100,11 @@ static inline dnnl_status_t conv_describe(const conv_shape *s, dnnl_format_tag_t
         d->pad_lo[i] = s->padding[i];
         d->pad_hi[i] = ((i ? s->ow : s->oh) - 1) * s->stride[i] + reach - (i ? s->w : s->h) - s->padding[i];
     }
-    dnnl_status_t rc = md_make(&m->x, 4, x, images);
-    if (rc == dnnl_success) rc = md_make(&m->y, 4, y, images);
-    if (rc == dnnl_success) rc = md_make(&m->b, 1, b, dnnl_a);
-    if (rc == dnnl_success) rc = md_make(&m->w, grouped ? 5 : 4, w, dnnl_format_tag_any);
-    if (rc == dnnl_success) rc = md_make(&m->w_plain, grouped ? 5 : 4, w, grouped ? dnnl_abdec : dnnl_acdb);
+    dnnl_status_t rc = md_make(&m->x, 4, x, tx, images);
+    if (rc == dnnl_success) rc = md_make(&m->y, 4, y, ty, images);
+    if (rc == dnnl_success) rc = md_make(&m->b, 1, b, dnnl_f32, dnnl_a);
+    if (rc == dnnl_success) rc = md_make(&m->w, grouped ? 5 : 4, w, tw, dnnl_format_tag_any);
+    if (rc == dnnl_success) rc = md_make(&m->w_plain, grouped ? 5 : 4, w, tw, grouped ? dnnl_abdec : dnnl_acdb);
     return rc;
 }
 

@@ -35,7 +35,7 @@ static void bench_free(bench *b)
 static dnnl_status_t plan(bench *b, const conv_shape *s, enum conv_pass pass, dnnl_alg_kind_t algorithm)
 {
     conv_dims d;
-    dnnl_status_t rc = conv_describe(s, dnnl_format_tag_any, 0, &b->mds, &d);
+    dnnl_status_t rc = conv_describe(s, pass, dnnl_format_tag_any, 0, &b->mds, &d);
     d.algorithm = algorithm;
     if (rc == dnnl_success) rc = dnnl_engine_create(&b->cpu, dnnl_cpu, 0);
     if (rc == dnnl_success) rc = dnnl_stream_create(&b->stream, b->cpu, dnnl_stream_default_flags);

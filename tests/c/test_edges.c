@@ -102,8 +102,8 @@ static void test_conv_window(void)
             atomo_tensor x = tensor(s, 4, in, 1), w = tensor(s, 4, weight, 2), b = tensor(s, 1, &d[4], 3);
             atomo_tensor gy = tensor(s, 4, out, 4), to = tensor(s, 4, out, 5), to_w = tensor(s, 4, weight, 6);
             atomo_tensor *at_y = &to, *at_gw = &to_w;
-            CHECK_OK(atomo_conv2d(&x, &w, i % 2 ? NULL : &b, &g, &at_y));
-            CHECK_OK(atomo_conv2d_backward_weights(&x, &w, &gy, &g, &at_gw, NULL));
+            CHECK_OK(atomo_conv2d(&x, &w, i % 2 ? NULL : &b, &g, ATOMO_PRECISION_FP32, &at_y));
+            CHECK_OK(atomo_conv2d_backward_weights(&x, &w, &gy, &g, ATOMO_PRECISION_FP32, &at_gw, NULL));
             y[s] = to.data, ny = atomo__numel(&to);
             gw[s] = to_w.data, nw = atomo__numel(&to_w);
             if (s < PLAIN) continue;

@@ -12,6 +12,8 @@ local M = {}
 --- as norms, softmax, losses, reductions and element-wise ones, compute in fp32.
 M.operators = {
   attention = "query, key, value, probabilities and their gradients; the softmax is fp32",
+  conv2d = "input, weight and the gradient of the result; the bias, groups and Winograd's convolutions are fp32",
+  conv_transpose2d = "as conv2d",
   gru = "state, recurrent weight and the gradient of the gates; the gates are fp32",
   linear = "input, weight and the gradient of the result; the bias is fp32",
   linear_cross_entropy = "input, weight and the gradient of the logits; softmax and loss are fp32",

@@ -53,11 +53,13 @@ local function time_onednn(layer, pass, algorithm)
   return best
 end
 
+local FP32 = C.ATOMO_PRECISION_FP32
+
 --- The same passes by this runtime.
 local own = {
-  forward = function(l, out) return C.atomo_conv2d(l.x.h, l.w.h, nil, l.window, out) end,
-  data = function(l, out) return C.atomo_conv2d_backward_data(l.x.h, l.w.h, l.gy.h, l.window, 0, out) end,
-  weights = function(l, out) return C.atomo_conv2d_backward_weights(l.x.h, l.w.h, l.gy.h, l.window, out, nil) end,
+  forward = function(l, out) return C.atomo_conv2d(l.x.h, l.w.h, nil, l.window, FP32, out) end,
+  data = function(l, out) return C.atomo_conv2d_backward_data(l.x.h, l.w.h, l.gy.h, l.window, FP32, 0, out) end,
+  weights = function(l, out) return C.atomo_conv2d_backward_weights(l.x.h, l.w.h, l.gy.h, l.window, FP32, out, nil) end,
 }
 
 local function time_own(layer, pass)

@@ -2,6 +2,7 @@
 local atomo = require "atomo"
 local F = atomo.F
 local C = require("atomo.ffi").C
+local FP32 = C.ATOMO_PRECISION_FP32
 local convolution = require "support.convolution"
 
 -- F(4x4) and F(2x2), tiles cut at the border, all paddings, more tiles than a block
@@ -37,13 +38,13 @@ describe("winograd", function()
       local sum, apart = atomo.randn(3, 9, 7, 32), atomo.zeros(3, 9, 7, 32)
       local want, slot = sum:clone(), require("atomo.tensor").out()
       slot[0] = apart.h
-      assert.equal(0, C.atomo_conv2d_backward_data(x.h, w.h, gy.h, window, 0, slot))
+      assert.equal(0, C.atomo_conv2d_backward_data(x.h, w.h, gy.h, window, FP32, 0, slot))
       want:axpy_(1, apart)
       slot[0] = sum.h
-      assert.equal(0, C.atomo_conv2d_backward_data(x.h, w.h, gy.h, window, 1, slot))
+      assert.equal(0, C.atomo_conv2d_backward_data(x.h, w.h, gy.h, window, FP32, 1, slot))
       assert.is_true(want:bytes() == sum:bytes(), engine)
       slot[0] = nil
-      assert.not_equal(0, C.atomo_conv2d_backward_data(x.h, w.h, gy.h, window, 1, slot)) -- nothing to add to
+      assert.not_equal(0, C.atomo_conv2d_backward_data(x.h, w.h, gy.h, window, FP32, 1, slot)) -- nothing to add to
     end
   end)
 

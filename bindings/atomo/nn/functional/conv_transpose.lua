@@ -15,7 +15,7 @@ local conv_transpose2d = func {
   forward = function(ctx, x, w, b, win, sizes)
     local y, o = T.empty(sizes), out()
     o[0] = y.h
-    check(C.atomo_conv2d_backward_data(y.h, w.h, x.h, win, 0, o)) -- reads only the shape of y
+    check(C.atomo_conv2d_backward_data(y.h, w.h, x.h, win, ctx.product_precision, 0, o)) -- only the shape of y is read
     if b then y:add_(b) end
     ctx:save(x, w)
     return y
@@ -26,12 +26,12 @@ local conv_transpose2d = func {
     gy = dense(gy, "conv_transpose2d: gy")
     if ctx:needs(2) then
       local o, own = S.gradient_slot(ctx, 2)
-      check(C.atomo_conv2d_backward_weights(gy.h, w.h, x.h, win, o, nil))
+      check(C.atomo_conv2d_backward_weights(gy.h, w.h, x.h, win, ctx.product_precision, o, nil))
       gw = S.taken(o, own)
     end
     if ctx:needs(1) then
       local o = out()
-      check(C.atomo_conv2d(gy.h, w.h, nil, win, o))
+      check(C.atomo_conv2d(gy.h, w.h, nil, win, ctx.product_precision, o))
       gx = wrap(o[0])
     end
     return gx, gw, ctx:needs(3) and K.sum_to(gy, ctx.inputs[3]) or nil

@@ -21,7 +21,7 @@ local conv2d = func {
     x, w = dense(x, "conv2d: input"), dense(w, "conv2d: weight")
     b = b and dense(b, "conv2d: bias")
     local o = out()
-    check(C.atomo_conv2d(x.h, w.h, handle(b), win, o))
+    check(C.atomo_conv2d(x.h, w.h, handle(b), win, ctx.product_precision, o))
     ctx:save(x, w)
     return wrap(o[0])
   end,
@@ -34,14 +34,14 @@ local conv2d = func {
       local ow, own_w = gradient_slot(ctx, 2)
       local ob, own_b
       if with_bias then ob, own_b = gradient_slot(ctx, 3) end
-      check(C.atomo_conv2d_backward_weights(x.h, w.h, gy.h, win, ow, ob))
+      check(C.atomo_conv2d_backward_weights(x.h, w.h, gy.h, win, ctx.product_precision, ow, ob))
       gw = taken(ow, own_w)
       if with_bias then gb = taken(ob, own_b) end
     end
     if ctx:needs(1) then
       local o, sum = out(), ctx:gradient_so_far(1)
       if sum then o[0] = sum.h end
-      check(C.atomo_conv2d_backward_data(x.h, w.h, gy.h, win, sum and 1 or 0, o))
+      check(C.atomo_conv2d_backward_data(x.h, w.h, gy.h, win, ctx.product_precision, sum and 1 or 0, o))
       gx = sum or wrap(o[0])
     end
     return gx, gw, gb
