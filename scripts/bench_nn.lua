@@ -1,35 +1,40 @@
 --- Times training steps (forward, backward, SGD with momentum and weight decay) of the built-in networks on random
--- images. Prints one line per network; the time of a step is the median.
+-- images or texts. Prints one line per network and precision; the time of a step is the median.
 local atomo = require "atomo"
 local cli = atomo.cli
 local C = require("atomo.ffi").C
 local nn, F = atomo.nn, atomo.F
 
--- {name, module in models/, usual batch}, in the order of --model all
+-- {name, module in models/, usual batch, options of a language model}, in the order of --model all
 local networks = {
   {"lenet", "models.lenet", 128}, {"resnet20", "models.resnet", 128}, {"resnet18", "models.resnet", 64},
   {"vgg11", "models.vgg", 128}, {"mlp", "models.mlp", 128},
+  {"transformer", "models.transformer", 8, {vocab = 96, width = 384, layers = 6, heads = 6, length = 256}},
+  {"lstm", "models.lstm", 32, {vocab = 96, width = 256, layers = 2, length = 64}},
 }
 local choices = {"all"}
 for _, n in ipairs(networks) do choices[#choices + 1] = n[1] end
 
 local opts = cli.parse {
   name = "bench_nn.lua",
-  about = "Times training steps (forward, backward, SGD) of the built-in networks on random images.",
+  about = "Times training steps (forward, backward, SGD) of the built-in networks on random images or texts.",
   examples = {
     "build/atomo-lua scripts/bench_nn.lua",
     "build/atomo-lua scripts/bench_nn.lua --model resnet20 --batch 128 --threads 2 --steps 20",
     "build/atomo-lua scripts/bench_nn.lua --model lenet --conv gemm",
     "build/atomo-lua scripts/bench_nn.lua --model resnet18 --profile",
     "build/atomo-lua scripts/bench_nn.lua --model resnet20 --limit",
+    "build/atomo-lua scripts/bench_nn.lua --model transformer --precision both",
   },
   options = {
     {"model", "choice", "resnet20", "network, or all of them", choices = choices},
-    {"batch", "int", 0, "images per step; 0: the network's usual number (64 or 128)", min = 0, unit = "images"},
+    {"batch", "int", 0, "images or sequences per step; 0: the network's usual number", min = 0, unit = "images"},
     {"threads", "int", 1, "threads", min = 1, unit = "threads"},
     {"steps", "int", 10, "timed steps, after two warm-up steps", min = 1, unit = "steps"},
     {"conv", "choice", "default", "engine of the convolutions; default: ATOMO_CONV, else auto: Winograd where it pays",
       choices = {"default", "auto", "direct", "winograd", "onednn", "gemm"}},
+    {"precision", "choice", "fp32", "of the operands of matrix products; both: in turns, and how many times as fast " ..
+      "bf16 is", choices = {"fp32", "bf16", "both"}},
     {"profile", "flag", false, "also print time and rate of each operator, forward and backward"},
     {"limit", "flag", false, "also measure oneDNN's best time for each convolution, and its share of the step"},
     {"rounds", "int", 5, "with --limit: rounds in which steps and convolutions alternate; medians are " ..
@@ -43,11 +48,11 @@ local function median(list)
 end
 
 --- Runs one step; returns the milliseconds of forward, backward and update.
-local function step(net, optimizer, x, labels)
+local function step(net, optimizer, x, labels, precision)
   return atomo.scope(function()
     local t0 = C.atomo_time()
     optimizer:zero_grad()
-    local loss = F.cross_entropy(net(x), labels)
+    local loss = atomo.autocast(precision, function() return F.cross_entropy(net(x), labels) end)
     local t1 = C.atomo_time()
     loss:backward()
     local t2 = C.atomo_time()
@@ -56,14 +61,22 @@ local function step(net, optimizer, x, labels)
   end)
 end
 
---- Makes a network, its optimizer and a batch of random images; returns a function that runs one step.
-local function set_up(name, file, batch)
+--- Returns a batch of random images and their labels, or of texts, which are their own labels.
+local function random_batch(batch, text)
+  local labels = atomo.zeros({batch, text and text.length or 1}, "i32")
+  local p = labels:data()
+  for i = 0, labels:numel() - 1 do p[i] = (i * 7919) % (text and text.vocab or 10) end
+  if text then return labels, labels end
+  return atomo.rand(batch, 32, 32, 3), labels:view(batch)
+end
+
+--- Makes a network, its optimizer and a batch; returns a function of the precision that runs one step.
+local function set_up(name, file, batch, text)
   atomo.manual_seed(0)
-  local net = require(file)[name] {classes = 10}
+  local net = require(file)[name](text or {classes = 10})
   local optimizer = atomo.optim.sgd {params = net:parameters(), lr = 0.1, momentum = 0.9, weight_decay = 5e-4}
-  local x, labels = atomo.rand(batch, 32, 32, 3), atomo.zeros(batch, "i32")
-  for i = 1, batch do labels:set(i, (i * 7) % 10) end
-  return function() return step(net, optimizer, x, labels) end
+  local x, labels = random_batch(batch, text)
+  return function(precision) return step(net, optimizer, x, labels, precision) end
 end
 
 --- Adds the milliseconds of n steps to the lists in `times`; returns the median of these steps.
@@ -96,35 +109,59 @@ local function overhead()
   return median(runs)
 end
 
-local function bench(name, file, usual_batch)
-  local batch = opts.batch > 0 and opts.batch or usual_batch
-  local go = set_up(name, file, batch)
-  local times = {forward = {}, backward = {}, update = {}, total = {}}
-  for _ = 1, 2 do go() end
-  add_steps(times, opts.steps, go)
-  local profile, limit
-  if opts.profile or opts.limit then
-    profile = atomo.profile.start()
-    for _ = 1, opts.steps do go() end
-    profile:stop()
-  end
-  local mem = atomo.mem()
-  if opts.limit then
-    limit = require("atomo.tools.conv_limit").measure(profile, opts.steps, {rounds = opts.rounds,
-      step = function() return 1e-3 * add_steps(times, opts.steps, go) end})
-  end
-  local ms = median(times.total)
-  local line = "%-9s batch %d  threads %d  conv %s  step %.1f ms (best %.1f)  forward %.1f  backward %.1f  " ..
+local function new_times() return {forward = {}, backward = {}, update = {}, total = {}} end
+
+--- Prints the line of a network in a precision, and what was asked for besides; returns the median time of a step.
+local function report(name, batch, precision, times, profile, limit)
+  local ms, mem = median(times.total), atomo.mem()
+  local line = "%-11s batch %d  threads %d  conv %s  %s  step %.1f ms (best %.1f)  forward %.1f  backward %.1f  " ..
     "update %.1f  memory %.0f MB (process %.0f MB)  %.1f img/s"
-  print(line:format(name, batch, opts.threads, nn.conv_engine(), ms, times.total[1], median(times.forward),
+  print(line:format(name, batch, opts.threads, nn.conv_engine(), precision, ms, times.total[1], median(times.forward),
     median(times.backward), median(times.update), mem.high_water / 1e6, mem.peak_rss / 1e6, 1e3 * batch / ms))
   if opts.profile then print(profile:text(opts.steps)) end
   if limit then print(limit:text()) end
+  return ms
 end
 
+--- Profiles steps, and with --limit measures their convolutions; adds more times of steps meanwhile.
+local function examine(go, precision, times)
+  if not (opts.profile or opts.limit) then return end
+  local profile = atomo.profile.start()
+  for _ = 1, opts.steps do go(precision) end
+  profile:stop()
+  return profile, opts.limit and require("atomo.tools.conv_limit").measure(profile, opts.steps, {rounds = opts.rounds,
+    step = function() return 1e-3 * add_steps(times, opts.steps, function() return go(precision) end) end}) or nil
+end
+
+local function bench(name, file, usual_batch, text)
+  local batch = opts.batch > 0 and opts.batch or usual_batch
+  local go = set_up(name, file, batch, text)
+  local precisions = opts.precision == "both" and {"fp32", "bf16"} or {opts.precision}
+  local times, medians = {}, {}
+  for _, precision in ipairs(precisions) do
+    times[precision] = new_times()
+    for _ = 1, 2 do go(precision) end
+  end
+  for _ = 1, opts.steps do
+    for _, precision in ipairs(precisions) do
+      add_steps(times[precision], 1, function() return go(precision) end)
+    end
+  end
+  for _, precision in ipairs(precisions) do
+    medians[precision] = report(name, batch, precision, times[precision], examine(go, precision, times[precision]))
+  end
+  if medians.fp32 and medians.bf16 then
+    print(("%-11s bf16 is %.2f times as fast as fp32"):format(name, medians.fp32 / medians.bf16))
+  end
+end
+
+if opts.limit and opts.precision ~= "fp32" then
+  error("bench_nn.lua: --limit measures convolutions in fp32: leave out --precision " .. opts.precision, 0)
+end
 atomo.set_num_threads(opts.threads)
 if opts.conv ~= "default" then nn.set_conv_engine(opts.conv) end
 print(cli.echo(opts))
+if opts.precision ~= "fp32" then print((require("atomo.autograd.precision").describe())) end
 print(("tape: %.2f us an operator, forward and backward"):format(overhead()))
 for _, n in ipairs(networks) do
   if opts.model == "all" or opts.model == n[1] then bench(unpack(n)) end

@@ -1,8 +1,9 @@
 --- atomo.profile: time of a training step by operator and shape, forward and backward.
 --   local profile = atomo.profile.start();  ... steps ...;  print(profile:stop():text())
 -- Work is counted in multiplications and additions of the direct algorithm (conv2d, linear), otherwise in bytes of all
--- operands and results. The share compares work per second with a limit measured here: one large sgemm, or a copy, with
--- the same threads. Winograd convolutions can exceed 100 %, since they need fewer multiplications.
+-- operands and results. The share compares work per second with a limit measured here: one large product in the
+-- operator's precision, or a copy, with the same threads. Winograd convolutions can exceed 100 %, since they need fewer
+-- multiplications.
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local f = require "atomo.ffi"
@@ -21,7 +22,10 @@ local function flops(op, ctx, result)
   return 2 * result * w.h.numel / w.h.shape[0]
 end
 
---- Returns the key of a call, "conv2d [128,32,32,16] [32,3,3,16] s2 p1": operator, shapes, stride, padding.
+local function in_bf16(op, ctx) return ctx.product_precision == C.ATOMO_PRECISION_BF16 and not op.runs_user_code end
+
+--- Returns the key of a call, "conv2d [128,32,32,16] [32,3,3,16] s2 p1 bf16": operator, shapes, stride, padding,
+--- precision.
 local function key_of(op, ctx)
   local parts = {op.name}
   for i = 1, 2 do
@@ -34,6 +38,7 @@ local function key_of(op, ctx)
     if win.padding[0] + win.padding[1] > 0 then parts[#parts + 1] = ("p%d"):format(win.padding[0]) end
     if win.groups > 1 then parts[#parts + 1] = ("g%d"):format(win.groups) end
   end
+  if in_bf16(op, ctx) then parts[#parts + 1] = "bf16" end
   return table.concat(parts, " ")
 end
 
@@ -55,7 +60,7 @@ function Profile:see(pass, op, ctx, seconds, ...)
   ctx.profile_key = key
   local row = self.rows[key]
   if not row then
-    row = {name = key, conv = op.name == "conv2d" and conv_of(ctx, (...)) or nil}
+    row = {name = key, conv = op.name == "conv2d" and conv_of(ctx, (...)) or nil, bf16 = in_bf16(op, ctx)}
     for _, p in ipairs {"forward", "backward"} do row[p] = {calls = 0, seconds = 0, flops = 0, bytes = 0} end
     self.rows[key] = row
     self.order[#self.order + 1] = row
@@ -104,18 +109,20 @@ local function best_of(n, fn)
   return best
 end
 
---- Measures the limits: FLOP/s of an sgemm with 1024 x 256 x 256 per thread, bytes/s (read and written) of a 64 MB
---- copy.
-local function limits()
+--- Measures the limits: FLOP/s of a product with 1024 x 256 x 256 per thread in fp32 and, with bf16, in bf16; bytes/s
+--- (read and written) of a 64 MB copy.
+local function limits(bf16)
   return T.scope(function()
     local rows = 1024 * C.atomo_num_threads()
     local x, w = T.rand(rows, 256), T.rand(256, 256)
     local a, b, o = T.rand(2 ^ 24), T.zeros(2 ^ 24), T.empty {rows, 256}
     local out = T.out()
     out[0] = o.h
-    local function product() C.atomo_linear(x.h, w.h, nil, C.ATOMO_PRECISION_FP32, out) end
-    return 2 * rows * 256 * 256 / best_of(20, product),
-      8 * 2 ^ 24 / best_of(5, function() b:copy_(a) end)
+    local function product_rate(precision)
+      return 2 * rows * 256 * 256 / best_of(20, function() C.atomo_linear(x.h, w.h, nil, precision, out) end)
+    end
+    return {fp32 = product_rate(C.ATOMO_PRECISION_FP32), bf16 = bf16 and product_rate(C.ATOMO_PRECISION_BF16),
+      bytes = 8 * 2 ^ 24 / best_of(5, function() b:copy_(a) end)}
   end)
 end
 
@@ -130,21 +137,24 @@ end
 ---@param steps integer?  number of training steps profiled (default 1); times are per step
 function Profile:text(steps)
   steps = steps or 1
-  local flop_limit, byte_limit = limits()
-  local rows, sum = {}, 0
+  local rows, sum, bf16 = {}, 0, false
   for _, row in ipairs(self.order) do
+    bf16 = bf16 or row.bf16
     row.total = row.forward.seconds + row.backward.seconds
     sum = sum + row.total
     rows[#rows + 1] = row
   end
   table.sort(rows, function(a, b) return a.total > b.total end)
-  local lines = {("limits: sgemm %.0f GFLOP/s, copy %.1f GB/s"):format(flop_limit / 1e9, byte_limit / 1e9),
+  local limit = limits(bf16)
+  local lines = {("limits: sgemm %.0f GFLOP/s, %scopy %.1f GB/s"):format(limit.fp32 / 1e9,
+    bf16 and ("bf16 product %.0f GFLOP/s, "):format(limit.bf16 / 1e9) or "", limit.bytes / 1e9),
     ("%-44s %5s %6s  %31s  %31s"):format("operator", "calls", "share", "forward, share of the limit",
       "backward, share of the limit")}
   for _, row in ipairs(rows) do
+    local flop_limit = row.bf16 and limit.bf16 or limit.fp32
     lines[#lines + 1] = ("%-44s %5.0f %5.1f%%  %s  %s"):format(row.name, row.forward.calls / steps,
-      100 * row.total / self.seconds, cell(row.forward, steps, flop_limit, byte_limit),
-      cell(row.backward, steps, flop_limit, byte_limit))
+      100 * row.total / self.seconds, cell(row.forward, steps, flop_limit, limit.bytes),
+      cell(row.backward, steps, flop_limit, limit.bytes))
   end
   lines[#lines + 1] = ("%-44s %5s %5.1f%%  %8.2f ms a step of %.2f ms"):format("outside operators", "",
     100 * (1 - sum / self.seconds), 1e3 * (self.seconds - sum) / steps, 1e3 * self.seconds / steps)

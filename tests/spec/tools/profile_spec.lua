@@ -27,6 +27,20 @@ describe("profile", function()
     end
   end)
 
+  it("has rows of their own for products in bf16, and their limit", function()
+    local net, x, labels = nn.Sequential {nn.Flatten(), nn.Linear(4, 10)}, atomo.randn(2, 4), atomo.zeros(2, "i32")
+    local profile = atomo.profile.start()
+    step(net, x, labels)
+    atomo.autocast(step, net, x, labels)
+    local text = profile:stop():text()
+    assert.truthy(text:find("limits: sgemm %d+ GFLOP/s, bf16 product %d+ GFLOP/s, copy"), text)
+    for _, name in ipairs {"linear [2,4] [10,4]", "linear [2,4] [10,4] bf16"} do
+      assert.equal(1, profile.rows[name].forward.calls)
+      assert.equal(1, profile.rows[name].backward.calls)
+    end
+    assert.is_nil(profile.rows["cross_entropy [2,10] bf16"])
+  end)
+
   it("ends when another starts, and its own stop leaves the other running", function()
     local net, x, labels = nn.Linear(4, 3), atomo.randn(2, 4), atomo.zeros(2, "i32")
     local first = atomo.profile.start()
