@@ -75,6 +75,32 @@ describe("a network that is trained in bf16", function()
       schedule = atomo.schedule.cosine {lr = lr, steps = epochs * train_loader.steps}, eval_every = epochs}).test_loss
   end
 
+  --- Returns the test loss of a network with convolutions and batch norms.
+  local function image_loss(precision, seed)
+    atomo.manual_seed(seed)
+    local data = atomo.data.synthetic {train = 400, test = 100}
+    local function loader(set, training)
+      return atomo.data.loader {set = set, batch = 20, seed = seed, shuffle = training, mean = data.mean,
+        std = data.std}
+    end
+    local function layer(from, to, stride)
+      return nn.Sequential {nn.Conv2d(from, to, 3, {padding = 1, stride = stride, bias = false}),
+        nn.BatchNorm2d(to, {relu = true})}
+    end
+    local model = nn.Sequential {layer(3, 16, 2), layer(16, 16, 1), layer(16, 32, 2), layer(32, 32, 1),
+      nn.GlobalAvgPool(), nn.Linear(32, 10)}
+    return atomo.train({model = model, data = {train = loader(data.train, true), test = loader(data.test)},
+      quiet = true, precision = precision, epochs = 4, eval_every = 4,
+      optimizer = atomo.optim.adam {params = model:parameters(), lr = 0.01}}).test_loss
+  end
+
+  it("ends where fp32 ends: convolutions, 3 seeds", function()
+    local fp32, bf16 = 0, 0
+    for seed = 1, 3 do fp32, bf16 = fp32 + image_loss("fp32", seed), bf16 + image_loss("bf16", seed) end
+    assert.is_true(fp32 < 3 * 1.9, ("it learns nothing: %g"):format(fp32)) -- log(10) is 2.3
+    assert.is_true(math.abs(bf16 - fp32) < 0.05 * fp32, ("%g, fp32 %g"):format(bf16, fp32))
+  end)
+
   for _, name in ipairs {"transformer", "lstm"} do
     it(("ends where fp32 ends: %s, 3 seeds"):format(name), function()
       local sums, most = {fp32 = 0, bf16 = 0}, 0
