@@ -8,7 +8,6 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-#include <zlib.h>
 
 double atomo_time(void)
 {
@@ -81,9 +80,4 @@ double atomo_peak_rss(void)
     struct rusage usage;
     if (kilobytes == 0 && getrusage(RUSAGE_SELF, &usage) == 0) kilobytes = (double)usage.ru_maxrss;
     return 1024 * kilobytes;
-}
-
-uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n)
-{
-    return (uint32_t)crc32_z(crc, data, n);
 }

@@ -1,6 +1,7 @@
 /* test_status.c - the table of statuses, the thread's last error, versions and checksums. */
 #include "check.h"
 #include <pthread.h>
+#include <zlib.h>
 
 static void table(void)
 {
@@ -75,6 +76,25 @@ static void crc(void)
     CHECK(atomo__crc32(0, "", 0) == 0);
 }
 
+/* Long inputs are folded: all lengths, places and first values have zlib's CRC. */
+static void long_crc(void)
+{
+    enum { MOST = 1500 };
+    static uint8_t bytes[MOST + 16];
+    const atomo_stream noise = {.seed = {5}, .purpose = ATOMO_RNG_USER};
+    for (uint32_t i = 0; i < sizeof bytes / 16; i++) {
+        uint32_t word[4];
+        atomo_random_block(&noise, i, word);
+        memcpy(bytes + 16 * i, word, 16);
+    }
+    for (size_t n = 0; n < MOST; n++) {
+        const uint8_t *at = bytes + n % 16;
+        const uint32_t first = n % 3 ? 0 : (uint32_t)(n * 2654435761u);
+        CHECK(atomo__crc32(first, at, n) == (uint32_t)crc32_z(first, at, n));
+        CHECK(atomo__crc32(atomo__crc32(first, at, n / 2), at + n / 2, n - n / 2) == (uint32_t)crc32_z(first, at, n));
+    }
+}
+
 int main(void)
 {
     RUN(table);
@@ -82,5 +102,6 @@ int main(void)
     RUN(versions);
     RUN(threads);
     RUN(crc);
+    RUN(long_crc);
     return check_done();
 }
