@@ -72,10 +72,13 @@ enum report { REPORT_FRAME, REPORT_LINE, REPORT_NONE };
 
 static enum report report_of(const char *text)
 {
-    enum { FOR_OTHERS = 10, FOR_THE_END = 100 }; /* naps of 30 ms: 0.3 s for a lower rank's error, 3 s for the end */
+    /* naps of 30 ms: 0.3 s for a lower rank's error; 0.45 s for it after being terminated, since on a busy machine the
+     * end of the job may come before the word why (mpirun kills after 1 s); 3 s for the end */
+    enum { FOR_OTHERS = 10, FOR_A_LATE_ONE = 15, FOR_THE_END = 100 };
     const bool first = strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0;
     atomo_failure_tell(text, 0);
     for (int i = 0; !first && i < FOR_OTHERS && !atomo_failure_is_told(text) && !host_was_terminated(); i++) nap();
+    for (int i = 0; i < FOR_A_LATE_ONE && host_was_terminated() && !atomo_failure_is_told(text); i++) nap();
     if (atomo_failure_is_told(text)) {
         for (int i = 0; i < FOR_THE_END && !host_was_terminated(); i++) nap();
         return REPORT_NONE;
