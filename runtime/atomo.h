@@ -321,7 +321,8 @@ ATOMO_API int atomo_cross_entropy(const atomo_tensor *logits, const atomo_tensor
 /* The cross entropy of the logits x w^T + b, x [..., in], w [classes, in], b [classes] (may be NULL), without storing
  * them: they are computed for blocks of rows, at most 32 MB at a time (or 16 rows). labels, smooth and ignore as above;
  * reduction: mean or sum. gx, gw, gb [like x, w, b] (may be NULL) are the loss's gradients, from the same pass.
- * count[0] = the number of rows whose label has the largest logit, count[1] = that of rows not ignored. */
+ * count[0] = the number of rows whose label has the largest logit, count[1] = that of rows not ignored. Precision BF16
+ * needs memory for a copy of w in bf16. */
 ATOMO_API int atomo_linear_cross_entropy(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b,
                                          const atomo_tensor *labels, double smooth, double ignore, int reduction,
                                          int precision, atomo_tensor **loss, atomo_tensor **gx, atomo_tensor **gw,

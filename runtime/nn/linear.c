@@ -86,7 +86,7 @@ int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const at
     if (gx) ATOMO_TRY(atomo__make(&made, gx, ATOMO_F32, x->ndim, x->shape, "linear backward: gx"));
     if (gw) ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 2, w->shape, "linear backward: gw"));
     if (gw && d.rows == 0) memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
-    if (d.rows > 0)
+    if (d.rows > 0 && (gx || gw))
         ATOMO_TRY(backward(&d, precision, atomo__f32(x), atomo__f32(w), g, gx ? atomo__f32(*gx) : NULL,
                            gw ? atomo__f32(*gw) : NULL));
     if (!gb) return atomo__made(&made, ATOMO_OK);
