@@ -1,6 +1,7 @@
 -- rotated: a random basis, quantisers without chance. Unbiased, also on gradients that a poor rotation would not hide;
 -- a variance near the rate-distortion bound; budgets; inputs at the edges. Seeds are fixed. False-alarm rates stand
 -- with the tests.
+-- test: slow
 local atomo = require "atomo"
 local gradients = require "atomo.tools.gradients"
 local codec = require "support.codec"
