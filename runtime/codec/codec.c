@@ -16,10 +16,10 @@ static int set_options(atomo_codec *c, int index, int count, const double *value
                       o.key, v, o.min, o.max);
         c->option[j] = isnan(v) ? o.standard : v;
     }
-    const int common = c->own_options + (c->atoms ? atomo__option_count(c->atoms->options) : 0);
-    c->feedback = c->option[common] != 0;
+    const int ef = atomo__feedback_index(c);
+    c->feedback = c->option[ef] != 0;
     c->scaled = c->feedback && !c->compressor->contracts;
-    c->together = c->options > common + 1 && c->option[common + 1] != 0 && !c->feedback;
+    c->together = c->options > ef + 1 && c->option[ef + 1] != 0 && !c->feedback;
     if (!c->atoms) return ATOMO_OK;
     const double *o = c->option;
     int given = !isnan(o[ATOMO__BUDGET_ATOMS]) + !isnan(o[ATOMO__BUDGET_RATIO]) + !isnan(o[ATOMO__BUDGET_BYTES]);

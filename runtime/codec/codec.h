@@ -161,6 +161,12 @@ struct atomo_codec {
     } before;
 };
 
+/* Returns the index of option ef in codec->option: behind the compressor's and the atom set's; together may follow. */
+static inline int atomo__feedback_index(const atomo_codec *c)
+{
+    return c->own_options + (c->atoms ? atomo__option_count(c->atoms->options) : 0);
+}
+
 /* Returns whether the codec has a budget: those that take atoms have one. */
 static inline bool atomo__has_budget(const atomo_codec *c)
 {

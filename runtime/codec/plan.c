@@ -32,14 +32,13 @@ static uint32_t hash_of(const atomo__plan *p)
 {
     const atomo_codec *c = p->codec;
     const int first = c->atoms ? c->own_options : 0;
-    const int last = c->own_options + (c->atoms ? atomo__option_count(c->atoms->options) : 0); /* ef */
     double rows = (double)p->custom_rows;
     uint32_t h = atomo__crc32(0, c->name, strlen(c->name));
     if (p->as_another) {
         h = atomo__crc32(h, p->atoms->name, strlen(p->atoms->name));
         h = atomo__crc32(h, p->own, sizeof p->own);
     }
-    h = atomo__crc32(h, c->option + first, sizeof(double) * (size_t)(last + 1 - first));
+    h = atomo__crc32(h, c->option + first, sizeof(double) * (size_t)(atomo__feedback_index(c) + 1 - first));
     h = atomo__crc32(h, p->shape, sizeof(double) * (size_t)p->ndim);
     h = atomo__crc32(h, &rows, sizeof rows);
     if (c->way) h = atomo__crc32(h, &c->way, sizeof c->way);

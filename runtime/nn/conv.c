@@ -44,7 +44,7 @@ static bool in_bf16(const conv_shape *s, enum conv_pass pass)
 }
 
 /* Is this pass faster in bf16 than by Winograd in fp32? With AMX by 1.6 to 4 times, the gradient of the weights by 1.1
- * to 1.7, but not for small images. AVX512-BF16 alone doubles the speed of direct convolutions, about as Winograd. */
+ * to 1.7, but not for small images. With AVX512-BF16 alone it is not. */
 static bool beats_winograd(const conv_shape *s, enum conv_pass pass)
 {
     if (!in_bf16(s, pass) || !has_amx()) return false;

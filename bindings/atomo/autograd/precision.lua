@@ -82,12 +82,15 @@ function M.autocast(precision, ...)
   return M.run(M.code("autocast", precision), ...)
 end
 
---- Says how this machine multiplies in bf16: "bf16: AMX", or that it is slow.
+--- Says how this machine multiplies in bf16: "bf16 by AMX", or that it is, or may be, slow.
 ---@return string text
 ---@return boolean fast
 function M.describe()
   local unit = f.ffi.string(C.atomo_build_info "bf16")
-  if unit ~= "by conversion" then return "bf16 by " .. unit, true end
+  if unit == "AMX" then return "bf16 by AMX", true end
+  if unit ~= "by conversion" then
+    return ("bf16 by %s, which may be slower than fp32: bench_nn.lua --precision both measures it"):format(unit), false
+  end
   local has_onednn = f.ffi.string(C.atomo_build_info "onednn") ~= "none"
   return ("bf16 by conversion: %s, so it is no faster than fp32"):format(
     has_onednn and "this CPU does not multiply bf16" or "this build has no oneDNN"), false

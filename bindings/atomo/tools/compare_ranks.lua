@@ -13,7 +13,8 @@ local function error_of_mean(text, lists, names, draws, ranks)
     for _, list in ipairs(lists) do mean[i]:axpy_(1 / #lists, list[i]) end
     square = square + mean[i]:norm_value(2) ^ 2
   end
-  c:prepare(shapes, names, {step_bytes = 0, dense_bytes = 0, ranks = ranks})
+  c:prepare(shapes, names)
+  c:set_ranks(ranks)
   local out, error = T.zeros(c:wire_max(), "u8"), 0
   for step = 1, draws do
     for _, acc in ipairs(accs) do acc:zero_() end

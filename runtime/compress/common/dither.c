@@ -43,14 +43,14 @@ static void dithers(const atomo__context *c, uint32_t first, int64_t at, int n, 
 
 float atomo__dither_most(int bits)
 {
-    const double levels = (1 << (bits - 1)) - 1;
+    const double levels = atomo__levels_of(bits);
     return (float)((double)FLT_MAX * (1 - 0x1p-20) / (1 + 0.5 / levels));
 }
 
 double atomo__dither_write(atomo__writer *w, const float *x, int64_t n, float scale, int bits, const atomo__context *c,
                            uint32_t first)
 {
-    const int levels = (1 << (bits - 1)) - 1;
+    const int levels = atomo__levels_of(bits);
     const double step = (double)scale / levels;
     uint32_t words[ATOMO__CHUNK];
     uint8_t code[ATOMO__CHUNK];
@@ -71,7 +71,7 @@ double atomo__dither_write(atomo__writer *w, const float *x, int64_t n, float sc
 void atomo__dither_read(atomo__reader *r, int64_t n, int bits, float factor, const atomo__context *c, uint32_t first,
                         float *acc)
 {
-    const int levels = (1 << (bits - 1)) - 1;
+    const int levels = atomo__levels_of(bits);
     const float scale = atomo__get_raw_f32(r), step = (float)((double)factor * (double)scale / levels);
     uint32_t words[ATOMO__CHUNK];
     uint8_t code[ATOMO__CHUNK];

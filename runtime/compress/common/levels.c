@@ -110,11 +110,6 @@ bool atomo__levels_add(const uint8_t *code, int n, int levels, float step, float
 }
 
 /* ---- a vector of one scale ---- */
-static int levels_of(int bits)
-{
-    return (1 << (bits - 1)) - 1;
-}
-
 atomo__inverse atomo__inverse_of(float scale, int levels)
 {
     int e;
@@ -129,7 +124,7 @@ typedef void codes_fn(void *to, const uint8_t *code, int n);
 static double write_codes(const float *x, int64_t n, float scale, int bits, const atomo__context *c, uint32_t first,
                           uint32_t element, codes_fn *put, void *to)
 {
-    const int levels = levels_of(bits);
+    const int levels = atomo__levels_of(bits);
     const atomo__inverse inv = atomo__inverse_of(scale, levels);
     uint8_t code[ATOMO__CHUNK];
     double noise = 0;
@@ -175,7 +170,7 @@ double atomo__levels_write(atomo__writer *w, const float *x, int64_t n, float sc
 
 void atomo__levels_read(atomo__reader *r, int64_t n, int bits, float factor, float *acc)
 {
-    const int levels = levels_of(bits);
+    const int levels = atomo__levels_of(bits);
     const float scale = atomo__get_raw_f32(r), step = step_of(factor, scale, levels);
     uint8_t code[ATOMO__CHUNK];
     if (!(scale >= 0) || !isfinite(scale)) r->bad = true;
@@ -232,7 +227,7 @@ double atomo__levels_write_elias(atomo__writer *w, const float *x, int64_t n, fl
 {
     atomo__put_f32(w, scale);
     if (!(scale > 0)) return 0;
-    gaps to = {w, levels_of(bits), 1};
+    gaps to = {w, atomo__levels_of(bits), 1};
     double variance = write_codes(x, n, scale, bits, c, first, element, put_gaps, &to);
     put_gamma(w, to.gap); /* the gap to the end */
     return variance;
@@ -240,7 +235,7 @@ double atomo__levels_write_elias(atomo__writer *w, const float *x, int64_t n, fl
 
 void atomo__levels_read_elias(atomo__reader *r, int64_t n, int bits, float factor, float *acc)
 {
-    const int levels = levels_of(bits);
+    const int levels = atomo__levels_of(bits);
     const float scale = atomo__get_f32(r), step = step_of(factor, scale, levels);
     if (!(scale >= 0) || !isfinite(scale)) r->bad = true;
     for (int64_t at = -1; scale > 0 && !r->bad;) {

@@ -8,6 +8,12 @@
 
 #include "codec/codec.h"
 
+/* Returns the number of levels above 0 of codes of that many bits, sign included. */
+static inline int atomo__levels_of(int bits)
+{
+    return (1 << (bits - 1)) - 1;
+}
+
 /* ---- stochastic rounding to levels (levels.c) ---- */
 /* levels / scale as the product of a power of two and another factor, so that neither overflows for any scale above 0.
  */

@@ -107,7 +107,7 @@ end
 
 --- Returns the bytes of what the user's encode returns for g: a tensor, a text, a number, or a list of these.
 local function body_of(self, g, info)
-  local parts = precision.in_fp32(self.t.encode)(g, self.options, info)
+  local parts = precision.run(C.ATOMO_PRECISION_FP32, self.t.encode, g, self.options, info)
   for k, part in ipairs(type(parts) == "table" and not T.is_tensor(parts) and parts or {parts}) do
     local kind = type(part)
     if not T.is_tensor(part) and kind ~= "string" and kind ~= "number" then
@@ -124,8 +124,8 @@ local function gradient_of(self, i, body)
   local shape = self.shapes[i]
   local parts, why = values.read(body)
   if parts == nil then raise(("%s: the message of tensor %d is malformed: %s"):format(self.name, i, why)) end
-  local decode = precision.in_fp32(self.t.decode)
-  local g = T.expect(decode(parts, {unpack(shape)}, self.options), self.name .. ": decode's result", "f32")
+  local g = precision.run(C.ATOMO_PRECISION_FP32, self.t.decode, parts, {unpack(shape)}, self.options)
+  T.expect(g, self.name .. ": decode's result", "f32")
   if g:numel() ~= numel_of(shape) then
     raise(("%s: decode's result is %s, expected %s"):format(self.name, T.shape_text(g), T.shape_text(shape)))
   end
