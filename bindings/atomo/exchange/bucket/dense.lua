@@ -98,11 +98,23 @@ function Dense:spread(step) check(C.atomo_bucket_start(self.spread_h, nil, step.
 
 function Dense:spread_wait(step) program.wait(self.spread_h, step) end
 
+local target = f.ffi.new "atomo_tensor *[1]"
+
+--- Writes `scale` times a slice of the buffer into a gradient: in one pass over both if the gradient is contiguous.
+local function write(gradient, slice, scale)
+  if scale ~= 1 and C.atomo_tensor_is_contiguous(gradient.h) ~= 0 then
+    target[0] = gradient.h
+    check(C.atomo_scalar(C.ATOMO_MUL, slice.h, scale, 0, target))
+    return
+  end
+  if scale ~= 1 then slice:mul_(scale) end
+  gradient:copy_(slice)
+end
+
 --- Writes the averages into the gradients.
 function Dense:write_back(step)
   local plan = self.plan
-  if plan.scale ~= 1 then self.buffer:mul_(plan.scale) end
-  for _, t in ipairs(self.tensors) do step.tensors[t.index]:copy_(plan.dense.slices[t.index]) end
+  for _, t in ipairs(self.tensors) do write(step.tensors[t.index], plan.dense.slices[t.index], plan.scale) end
 end
 
 return Dense
