@@ -58,15 +58,15 @@ static int unit_of(int bits)
     return bits <= 2 ? bits : bits <= 4 ? 4 : 8;
 }
 
-/* minus [n] = 1 for entries with a minus sign, else 0 */
-ATOMO_CLONES static void signs(const float *restrict x, int n, uint8_t *restrict minus)
+/* flip [n] = `most` for entries with a minus sign, else 0 */
+ATOMO_CLONES static void flips(const float *restrict x, int n, uint8_t most, uint8_t *restrict flip)
 {
     for (int i = 0; i < n; i++) {
         const union {
             float f;
-            uint32_t u;
+            int32_t i;
         } v = {x[i]};
-        minus[i] = (uint8_t)(v.u >> 31);
+        flip[i] = (uint8_t)(v.i >> 31) & most;
     }
 }
 
@@ -76,27 +76,32 @@ static uint64_t eight(int byte)
     return 0x0101010101010101 * (uint64_t)(byte & 255);
 }
 
-/* Groups of 16 entries, from group `first` on, as words of eight bytes: no operation carries a bit into another byte.
- * shared: bytes from the start of the first group's block on. minus: 1 for negative entries. */
-static void stratify(const atomo__strata *t, uint32_t first, int groups, const uint8_t *shared, const uint8_t *minus,
-                     uint8_t *u, uint8_t *low)
+enum { WORDS = ATOMO__STRATA_CHUNK / 8 };
+
+/* b [2 groups] = the shared numbers of groups of 16 entries, from group `first` on, in words of eight bytes. shared:
+ * bytes from the start of the first group's block on. */
+static void shared_numbers(const atomo__strata *t, uint32_t first, int groups, const uint8_t *shared, uint64_t *b)
 {
-    const int bits = t->bits, rest = 8 - bits, unit = unit_of(bits), per = 8 / unit,
-              skip = (int)(first % (uint32_t)per);
-    const uint64_t most = (uint64_t)((1 << bits) - 1), of_pi = eight((int)most), place = eight(t->place);
-    const uint64_t of_rest = eight(255 >> bits);
+    const int unit = unit_of(t->bits), per = 8 / unit, skip = (int)(first % (uint32_t)per);
+    const uint64_t of_pi = eight((1 << t->bits) - 1);
     for (int g = 0; g < groups; g++) {
         const int block = (g + skip) / per, shift = (g + skip) % per * unit;
-        for (int at = 0; at < 16; at += 8) {
-            uint64_t b, own, negative;
-            memcpy(&b, shared + 16 * block + at, 8);
-            memcpy(&own, u + 16 * g + at, 8);
-            memcpy(&negative, minus + 16 * g + at, 8);
-            const uint64_t pi = (b >> shift & of_pi) ^ place ^ negative * most;
-            const uint64_t next = own & of_pi, first_byte = pi << rest | (bits == 8 ? 0 : own >> bits & of_rest);
-            memcpy(low + 16 * g + at, &next, 8);
-            memcpy(u + 16 * g + at, &first_byte, 8);
-        }
+        uint64_t word[2];
+        memcpy(word, shared + 16 * block, sizeof word);
+        b[2 * g] = word[0] >> shift & of_pi;
+        b[2 * g + 1] = word[1] >> shift & of_pi;
+    }
+}
+
+/* u, low [n] of words of eight bytes: no operation carries a bit into another byte. */
+ATOMO_CLONES static void stratify(const atomo__strata *t, int n, const uint64_t *restrict b,
+                                  const uint64_t *restrict flip, uint64_t *restrict u, uint64_t *restrict low)
+{
+    const int bits = t->bits, rest = 8 - bits;
+    const uint64_t of_pi = eight((1 << bits) - 1), place = eight(t->place), of_rest = eight(255 >> bits);
+    for (int i = 0; i < n; i++) {
+        low[i] = u[i] & of_pi;
+        u[i] = (b[i] ^ place ^ flip[i]) << rest | (u[i] >> bits & of_rest);
     }
 }
 
@@ -111,13 +116,18 @@ static void shared_bytes(const atomo__strata *t, uint32_t first, uint32_t groups
 void atomo__strata_bytes(const atomo__strata *t, const float *x, int n, uint32_t first, uint8_t *u, uint8_t *low)
 {
     uint32_t shared[ATOMO__STRATA_CHUNK / 4];
-    uint8_t minus[ATOMO__STRATA_CHUNK];
+    uint64_t b[WORDS], flip[WORDS], own[WORDS], next[WORDS];
     const int groups = (n + 15) / 16;
+    const size_t bytes = 16 * (size_t)groups;
     if (t->bits == 0 || n <= 0) return;
     shared_bytes(t, first, (uint32_t)groups, shared);
-    memset(minus + n, 0, (size_t)(16 * groups - n));
-    signs(x, n, minus);
-    stratify(t, first, groups, (const uint8_t *)shared, minus, u, low);
+    shared_numbers(t, first, groups, (const uint8_t *)shared, b);
+    memset((uint8_t *)flip + n, 0, bytes - (size_t)n);
+    flips(x, n, (uint8_t)((1 << t->bits) - 1), (uint8_t *)flip);
+    memcpy(own, u, bytes);
+    stratify(t, 2 * groups, b, flip, own, next);
+    memcpy(u, own, bytes);
+    memcpy(low, next, bytes);
 }
 
 uint32_t atomo__stratum_at(atomo__strata_reader *r, uint32_t i, bool minus)
