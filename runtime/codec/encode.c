@@ -31,7 +31,7 @@ static const float *input_of(const atomo__plan *p)
 }
 
 /* Draws, writes and frames the message of one tensor whose T is set: at most `room` bytes at out, *nbytes its length.
- */
+ * plan->nbytes = what an exchange sends of it. */
 static int write_message(atomo__plan *p, const float *g, uint32_t rank, uint32_t step, const void **held, uint8_t *out,
                          double room, double *nbytes)
 {
@@ -49,7 +49,8 @@ static int write_message(atomo__plan *p, const float *g, uint32_t rank, uint32_t
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
     ATOMO_TRY(atomo__form_close(p, &w, &context));
-    *nbytes = p->nbytes = (double)atomo__frame_close(&f, out, begin, w.size);
+    *nbytes = (double)atomo__frame_close(&f, out, begin, w.size);
+    p->nbytes = (double)w.size + atomo__parcel_bytes(p, rank, step, (double)w.size);
     return ATOMO_OK;
 }
 
@@ -121,8 +122,7 @@ static int check_budget(const atomo_codec *c, int count, atomo__plan *const *pla
     int messages = 0;
     for (int i = 0; i < count; i++) {
         if (!plan[i]) continue;
-        const atomo__frame f = atomo__frame_of(plan[i], rank, step);
-        least += atomo__frame_bits(&f, 8) / 8 + 1;
+        least += atomo__parcel_bytes(plan[i], rank, step, 1) + 1;
         messages++;
     }
     ATOMO_REQUIRE(c->budget_bytes >= least, ATOMO_EARG,
@@ -234,7 +234,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
         atomo__price_note(c, p);
     }
     ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, &held, out, capacity, nbytes));
-    atomo__price_sent(c, 8 * *nbytes);
+    atomo__price_sent(c, 8 * p->nbytes);
     atomo__stats_add(c, p);
     return ATOMO_OK;
 }

@@ -48,8 +48,8 @@ double atomo__target_bits(const atomo_codec *c, double entries)
 
 double atomo__overhead(const atomo__plan *p, uint32_t rank, uint32_t step, double body_bits)
 {
-    atomo__frame f = atomo__frame_of(p, rank, step);
-    return atomo__frame_bits(&f, body_bits) + p->fixed_bits + 8 * (double)atomo__form_bytes(p->codec);
+    const double frame = 8 * atomo__parcel_bytes(p, rank, step, ceil(body_bits / 8));
+    return frame + p->fixed_bits + 8 * (double)atomo__form_bytes(p->codec);
 }
 
 /* The budget of the paper: s expected atoms in each tensor. */

@@ -20,11 +20,13 @@ struct atomo_messages {
     int32_t *to;                /* [count] the rank that each message is for (or from); NULL: all are one block */
     double *sizes, total, room; /* bytes: for each rank [ranks]; of all messages; of out */
     uint8_t *out;               /* [room] the encoded messages; NULL: nothing is encoded */
-    atomo_tensor *tensor;       /* [count] held: the tensors to encode, or to write averages to */
-    bool filled, for_good;      /* tensor is set; it stays set after the step */
-    double seconds[2];          /* encoding, decoding */
-    int failed;                 /* status of the first failure; 0: none */
-    char why[512];              /* its text */
+    uint8_t *opened;            /* [opened_room] the messages of received parcels (codec/parcel.c) */
+    double opened_room;
+    atomo_tensor *tensor;  /* [count] held: the tensors to encode, or to write averages to */
+    bool filled, for_good; /* tensor is set; it stays set after the step */
+    double seconds[2];     /* encoding, decoding */
+    int failed;            /* status of the first failure; 0: none */
+    char why[512];         /* its text */
 };
 
 atomo_messages *atomo__messages_hold(atomo_messages *m)
@@ -45,6 +47,7 @@ void atomo_messages_free(atomo_messages *m)
     drop_tensors(m);
     atomo_codec_free(m->codec);
     atomo__free(m->out);
+    atomo__free(m->opened);
     atomo__free(m->tensor);
     atomo__free(m->sizes);
     atomo__free(m->to);
@@ -94,14 +97,63 @@ static void empty(atomo_messages *m)
     memset(m->sizes, 0, sizeof *m->sizes * (size_t)m->ranks);
 }
 
+/* Returns the end of the run of messages from k on that are for the same rank. */
+static int run_end(const atomo_messages *m, int k)
+{
+    const int from = k;
+    while (k < m->count && (!m->to || m->to[k] == m->to[from])) k++;
+    return k;
+}
+
+/* Encodes messages k .. end - 1, which are for one rank, and makes a parcel of them. */
+static int encode_run(atomo_messages *m, int k, int end)
+{
+    const struct atomo__price *step = &m->codec->stream;
+    uint8_t *start = m->out + (size_t)m->total;
+    double size = 0, n;
+    for (int i = k; i < end; i++) {
+        ATOMO_TRY(atomo_codec_push(m->codec, m->first + i, &m->tensor[i], start + (size_t)size,
+                                   m->room - m->total - size, &n));
+        size += n;
+    }
+    ATOMO_TRY(atomo__parcel_make(m->codec, m->first + k, end - k, step->rank, step->step, start, &size));
+    m->total += size;
+    m->sizes[m->to ? m->to[k] : 0] += size;
+    return ATOMO_OK;
+}
+
 static int encode(atomo_messages *m)
 {
-    for (int k = 0; k < m->count; k++) {
-        double n;
-        ATOMO_TRY(
-            atomo_codec_push(m->codec, m->first + k, &m->tensor[k], m->out + (size_t)m->total, m->room - m->total, &n));
-        m->total += n;
-        m->sizes[m->to ? m->to[k] : 0] += n;
+    for (int k = 0, end; k < m->count; k = end) {
+        end = run_end(m, k);
+        ATOMO_TRY(encode_run(m, k, end));
+    }
+    return ATOMO_OK;
+}
+
+/* Replaces blocks [m->ranks] that are parcels by their messages, in m->opened. */
+static int open_parcels(atomo_messages *m, const atomo_codec *codec, atomo_codec_block *block)
+{
+    double room = 0, n;
+    for (int r = 0; r < m->ranks; r++) {
+        if (!atomo__is_parcel(block[r].at, block[r].left)) continue;
+        ATOMO_TRY(atomo__parcel_room(codec, block[r].at, block[r].left, &n));
+        room += n;
+    }
+    if (room > m->opened_room) {
+        atomo__free(m->opened);
+        m->opened = NULL;
+        m->opened_room = 0;
+        ATOMO_TRY(atomo__alloc((void **)&m->opened, (size_t)(2 * room)));
+        m->opened_room = 2 * room;
+    }
+    uint8_t *at = m->opened;
+    for (int r = 0; r < m->ranks; r++) {
+        if (!atomo__is_parcel(block[r].at, block[r].left)) continue;
+        n = atomo__parcel_open(codec, block[r].at, block[r].left, at);
+        block[r].at = at;
+        block[r].left = n;
+        at += (size_t)n;
     }
     return ATOMO_OK;
 }
@@ -131,7 +183,8 @@ static int average(atomo_messages *m, atomo_codec *codec, const atomo_inbox *inb
     const uint8_t *start = inbox->slot[0] ? inbox->slot[0]->data : NULL;
     for (int r = 0; r < m->ranks; start += (size_t)block[r++].left)
         block[r] = (atomo_codec_block){start, inbox->counts[r], rank < 0 ? r : rank};
-    const int status = average_all(m, codec, block, step);
+    int status = open_parcels(m, codec, block);
+    if (status >= 0) status = average_all(m, codec, block, step);
     atomo__free(p);
     return status;
 }
@@ -163,6 +216,10 @@ void atomo__messages_average(atomo_messages *m, const atomo_messages *from, cons
 
 int atomo__messages_reserve(atomo_messages *m)
 {
+    for (int k = 0, end; k < m->count; k = end) {
+        end = run_end(m, k);
+        atomo__parcel_plan(m->codec, m->first + k, end - k);
+    }
     return m->out ? ATOMO_OK : atomo__alloc((void **)&m->out, (size_t)m->room + 1);
 }
 
