@@ -2,8 +2,9 @@
  * only the message, the accumulator and the planned scratch (checked by AddressSanitizer).
  *
  * The first byte selects the codec, the second the shape. If the second has its top bit set, the rest is a body that
- * gets a valid frame with checksum, so that the fuzzer reaches the decoders after the checksum. Scripted
- * decompositions use the codec `_list`.
+ * gets a valid frame with checksum, so that the fuzzer reaches the decoders after the checksum. If it has the next bit
+ * set, the rest is a parcel's head and bodies, which get the magic number and the checksum. Scripted decompositions use
+ * the codec `_list`.
  */
 #include "codec/codec.h"
 #include <math.h>
@@ -92,6 +93,24 @@ static void set_up(void)
     }
 }
 
+/* Opens a parcel whose bytes after the magic number and before the checksum are data [n]. */
+static void open_parcel(const atomo_codec *c, const uint8_t *data, size_t n)
+{
+    uint8_t *parcel = malloc(n + 5);
+    if (!parcel) return;
+    parcel[0] = 0xA8;
+    memcpy(parcel + 1, data, n);
+    const uint32_t crc = atomo__crc32(0, parcel, n + 1);
+    memcpy(parcel + n + 1, &crc, 4);
+    double room;
+    if (atomo__parcel_room(c, parcel, (double)(n + 5), &room) == 0) {
+        uint8_t *out = malloc((size_t)room);
+        if (out && atomo__parcel_open(c, parcel, (double)(n + 5), out) > room) abort();
+        free(out);
+    }
+    free(parcel);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (!codec[0]) set_up();
@@ -100,6 +119,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     const atomo_codec *c = codec[pick];
     const bool framed = data[1] & 128;
     atomo_tensor *sum = acc[pick >= LISTS][s];
+    if ((data[1] & 192) == 64) {
+        open_parcel(c, data + 2, n - 2);
+        return 0;
+    }
     data += 2;
     uint8_t *message = malloc(n + ATOMO__FRAME_MAX); /* of exactly this size, so that a read past the end is detected */
     size_t size = n - 2;
