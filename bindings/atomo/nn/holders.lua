@@ -36,11 +36,20 @@ local function count_above(x, count, seen)
   end
 end
 
---- Notes which modules an optimizer or average trains: the one whose parameters it was given; with several groups the
---- modules that contain them all; if that is not known, every module whose parameters were ever asked for.
----@param params atomo.Tensor[]   the list that M.check gets
----@param lists atomo.Tensor[][]  the lists of its groups, as the user gave them
-function M.claim(params, lists)
+--- Adds x's holders, theirs, and so on to list.
+local function add_above(x, list, seen)
+  if seen[x] then return end
+  seen[x] = true
+  for holder, key in pairs(holders[x] or {}) do
+    if rawget(holder, key) == x then
+      list[#list + 1] = holder
+      add_above(holder, list, seen)
+    end
+  end
+end
+
+--- Sets trained[params]: see M.claim.
+local function note_trained(params, lists)
   local modules, number, count = {}, 0, {}
   for _, list in ipairs(lists) do
     local module = origin[list]
@@ -55,6 +64,19 @@ function M.claim(params, lists)
     if times == number and (number > 1 or modules[module]) then all[module], any = true, true end
   end
   if any then trained[params] = all end
+end
+
+--- Notes which modules an optimizer or average trains: the one whose parameters it was given; with several groups the
+--- modules that contain them all; if that is not known, every module whose parameters were ever asked for.
+---@param params atomo.Tensor[]   the list that M.check gets
+---@param lists atomo.Tensor[][]  the lists of its groups, as the user gave them
+---@return table[] all modules and tables that hold the parameters now. The optimizer keeps the list: M.check could not
+--- tell that a module was replaced after it has been collected as garbage.
+function M.claim(params, lists)
+  local above, met = {}, {}
+  for _, p in ipairs(params) do add_above(p, above, met) end
+  note_trained(params, lists)
+  return above
 end
 
 --- Returns whether x is still held by one of `roots` or by a module of which no holder is known; if not, also the one

@@ -44,7 +44,7 @@ local function new(opts)
     T.expect(p, ("ema: parameter %d"):format(i), "f32")
   end
   check_apart("ema", opts.params)
-  holders.claim(opts.params, {opts.params})
+  self.holders = holders.claim(opts.params, {opts.params})
   T.outside_scope(function()
     for i, p in ipairs(opts.params) do self.averages[i] = p:detach():clone() end
   end)

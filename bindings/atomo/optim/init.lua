@@ -58,8 +58,8 @@ local function new(kind, opts, more)
     for _, p in ipairs(list.params) do params[#params + 1] = p end
   end
   check_apart(kind, params)
-  holders.claim(params, given)
-  return setmetatable({kind = kind, lr = defaults.lr, groups = groups, steps = 0, params = params}, Optimizer)
+  return setmetatable({kind = kind, lr = defaults.lr, groups = groups, steps = 0, params = params,
+    holders = holders.claim(params, given)}, Optimizer)
 end
 
 --- Updates a parameter that is not contiguous: updates a copy, then copies it back.
