@@ -276,4 +276,10 @@ end
 
 M.from_user = from_user
 
+--- Returns the sequence number of the oldest node that the result of `node` depends on.
+function M.oldest(node)
+  local nodes = collect(node)
+  return nodes[#nodes].sequence
+end
+
 return M

@@ -39,12 +39,20 @@ end
 
 -- ---- tensors that are saved --------------------------------------------------------------------------------------
 
+local function refuse_to_save(ctx, i, value)
+  raise(("%s: ctx:save: value %d is a %s, expected a tensor or nil; keep other values in fields of ctx"):format(
+    ctx.op.name, i, type(value)))
+end
+
 --- Saves tensors (or nil) for backward, which gets them by ctx:saved(). Call it once.
 function methods.save(ctx, ...)
   local saved, count, versions = pack(...), select("#", ...), {0, 0, 0, 0, 0, 0}
   for i = 1, count do
     local t = saved[i]
-    if t then versions[i] = C.atomo_tensor_version(t.h) end
+    if t then
+      if not is_tensor(t) then refuse_to_save(ctx, i, t) end
+      versions[i] = C.atomo_tensor_version(t.h)
+    end
   end
   ctx.saved_tensors, ctx.saved_versions, ctx.saved_count = saved, versions, count
 end

@@ -32,6 +32,9 @@ function M.observe(see) backward.observer = see end
 -- The JIT compiles recording and backward (tests/spec/autograd/autograd_speed_spec.lua): they create no closures and
 -- use no pairs, unpack or {...} for the usual number of arguments.
 
+--- Returns the number of nodes recorded so far; later nodes have a higher sequence number.
+function M.nodes_made() return sequence end
+
 --- Runs fn(...) without recording; returns its results.
 ---@param fn function
 ---@param ... any its arguments

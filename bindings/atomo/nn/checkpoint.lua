@@ -1,10 +1,12 @@
 --- nn.Checkpoint: trades time for memory [Chen et al. 2016]. Intermediate results of the body are freed after forward
--- and computed again in backward, with the same dropout masks. Running statistics are updated once.
+-- and computed again in backward, with the same dropout masks and random numbers. Running statistics are updated once.
+local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local F = require "atomo.nn.functional"
 local autograd = require "atomo.autograd"
+local backward = require "atomo.autograd.backward"
 local base = require "atomo.nn.module"
-local raise = require("atomo.ffi").raise
+local ffi, C, raise = f.ffi, f.C, f.raise
 local Module, is_module = base.Module, base.is_module
 
 --- Returns the arguments of body, tensors as leaves of a separate graph.
@@ -22,27 +24,83 @@ local function leaves_of(ctx, count)
   return leaves
 end
 
---- Returns the modes and copies of the buffers of body's modules, on which its forward depends.
+--- Returns how many numbers were drawn from the streams of atomo.rand, randn and math.random, and their seed.
+local function random_streams()
+  local draws = ffi.new "double[2]"
+  C.atomo_random_draws(draws)
+  return {seed = C.atomo_initial_seed(), draws = draws}
+end
+
+local function put_random_streams(streams)
+  if C.atomo_initial_seed() ~= streams.seed then C.atomo_manual_seed(streams.seed) end
+  C.atomo_random_set_draws(streams.draws)
+end
+
+--- Returns what body's forward depends on besides its arguments and parameters: modes and copies of the buffers of its
+--- modules, and the places in the random streams.
 local function surroundings(body)
   local modes, buffers = {}, {}
   for i, entry in ipairs(body:named_modules()) do modes[i] = {entry[2], entry[2].training} end
   for i, b in ipairs(body:buffers()) do buffers[i] = {b, b:clone()} end
-  return {modes = modes, buffers = buffers}
+  return {modes = modes, buffers = buffers, streams = random_streams(), masks = F.dropout_state()}
 end
 
 local function put(around)
   for _, m in ipairs(around.modes) do rawset(m[1], "training", m[2]) end
   for _, b in ipairs(around.buffers) do b[1]:copy_(b[2]) end
+  put_random_streams(around.streams) -- may set the seed, which restarts the masks
+  F.put_dropout_state(around.masks)
 end
 
---- Runs fn with the modes, buffers and dropout masks that forward had; restores the present ones, also after an error.
+--- Runs fn in forward's surroundings; restores the present ones, also after an error.
 local function as_in_forward(body, around, fn, ...)
-  local now, masks = surroundings(body), F.put_dropout_state(around.masks)
+  local now = surroundings(body)
   put(around)
   local ok, text = pcall(fn, ...)
   put(now)
-  F.put_dropout_state(masks)
   if not ok then error(text, 0) end
+end
+
+--- Calls fn(tensor) for the tensors in value: itself, or in plain tables at any depth.
+local function each_tensor(value, fn, met)
+  if T.is_tensor(value) then return fn(value) end
+  if type(value) ~= "table" or getmetatable(value) ~= nil or met[value] then return end
+  met[value] = true
+  for _, v in pairs(value) do each_tensor(v, fn, met) end
+end
+
+--- Returns body's results. Raises for tensors in a table, which would get no gradient.
+local function checked_results(...)
+  for i = 1, select("#", ...) do
+    local result = select(i, ...)
+    if not T.is_tensor(result) then
+      each_tensor(result, function()
+        raise(("Checkpoint: result %d of the body is a table of tensors, expected each tensor as a result"):format(i))
+      end, {})
+    end
+  end
+  return ...
+end
+
+local function forward(body, ...) return checked_results(body:forward(...)) end
+
+--- Runs backward from the results of the repeated forward, whose gradients are given. start: nodes made before it.
+local function run_backward(start, results, given)
+  local roots, root, gradient = 0, nil, nil
+  for i = 1, table.maxn(results) do
+    local y, g = results[i], given[i]
+    if g and T.is_tensor(y) and y.requires_grad then
+      roots = roots + 1
+      if roots == 2 then root, gradient = (root * gradient):sum(), nil end
+      if roots == 1 then root, gradient = y, g else root = root + (y * g):sum() end -- each g is its y's derivative
+    end
+  end
+  if not root then return end
+  if root.node and backward.oldest(root.node) <= start then
+    raise("Checkpoint: the body uses a tensor that requires a gradient and is neither an argument nor a parameter " ..
+      "of the body: pass it as an argument")
+  end
+  root:backward(gradient)
 end
 
 -- Arguments: body, number of its arguments, its arguments, its parameters. The parameters are listed so that on_ready
@@ -51,17 +109,19 @@ local checkpoint = autograd.operator {
   name = "checkpoint", runs_user_code = true,
   forward = function(ctx, body, count, ...)
     ctx.around = surroundings(body)
-    ctx.around.masks = F.dropout_state()
-    ctx:save(...)
-    return T.scope(body.forward, body, unpack({...}, 1, count))
+    local tensors = {}
+    each_tensor({...}, function(t) tensors[#tensors + 1] = t end, {})
+    ctx:save(unpack(tensors))
+    return T.scope(forward, body, unpack({...}, 1, count))
   end,
-  backward = function(ctx, gy)
-    local body, count = ctx.inputs[1], ctx.inputs[2]
+  backward = function(ctx, ...)
+    local body, count, given = ctx.inputs[1], ctx.inputs[2], {...}
     ctx:saved() -- raises if an argument or a parameter was changed since forward
     local leaves = leaves_of(ctx, count)
     as_in_forward(body, ctx.around, T.scope, function()
-      local y = autograd.enable_grad(body.forward, body, unpack(leaves, 1, count))
-      if y.requires_grad then y:backward(gy) end
+      local start = autograd.nodes_made()
+      local results = {autograd.enable_grad(body.forward, body, unpack(leaves, 1, count))}
+      autograd.enable_grad(run_backward, start, results, given)
     end)
     local gradients = {}
     for i = 1, count do
@@ -76,17 +136,37 @@ local checkpoint = autograd.operator {
 local Checkpoint = Module:extend "Checkpoint"
 Checkpoint.torch_names = {body = ""}
 
---- nn.Checkpoint(body). body: a module whose forward returns one tensor.
+--- nn.Checkpoint(body). body: a module whose forward returns tensors. Tensors that require a gradient are arguments of
+--- their own, not in tables. Until backward has run, what else forward reads must stay as it is.
 function Checkpoint:init(body)
   if not is_module(body) then raise(("Checkpoint: body is a %s, expected a module"):format(type(body))) end
   self.body = body
 end
 
+--- Does one of the arguments require a gradient? Raises if one in a table does.
+local function any_tracked(args, count)
+  local any = false
+  for i = 1, count do
+    local tracked = T.is_tensor(args[i]) and autograd.tracked(args[i])
+    any = any or tracked
+    if not T.is_tensor(args[i]) then
+      each_tensor(args[i], function(t)
+        if not autograd.tracked(t) then return end
+        raise(("Checkpoint: argument %d is a table with a tensor %s that requires a gradient, expected that tensor " ..
+          "as an argument of its own"):format(i, T.shape_text(t)))
+      end, {})
+    end
+  end
+  return any
+end
+
 function Checkpoint:forward(...)
   if not self.training then return self.body(...) end
-  local args, count = {...}, select("#", ...)
-  for i, p in ipairs(self.body:parameters()) do args[count + i] = p end
-  return checkpoint(self.body, count, unpack(args, 1, count + #self.body:parameters()))
+  local args, count, parameters = {...}, select("#", ...), self.body:parameters()
+  for i, p in ipairs(parameters) do args[count + i] = p end
+  local total = count + #parameters
+  if T.recording() and not any_tracked(args, total) then return self.body(...) end -- it may use other tensors that do
+  return checkpoint(self.body, count, unpack(args, 1, total))
 end
 
 return {Checkpoint = Checkpoint}

@@ -1,6 +1,7 @@
 -- The user-defined operator in docs/guide.md, read from there: its gradcheck, its values, and that its loops are
 -- compiled.
 local atomo = require "atomo"
+local fails = require "support.fails"
 local jit = require "jit"
 local jutil = require "jit.util"
 
@@ -59,6 +60,19 @@ describe("the guide's own operator", function()
     for _, line in ipairs(for_lines) do
       assert.equal("loop", loops[line], "the loop in line " .. line)
       assert.is_nil(given_up[line])
+    end
+  end)
+end)
+
+describe("ctx:save", function()
+  it("refuses what is no tensor by name; it does not read its memory", function()
+    local values = {{"a table", {atomo.ones(1)}}, {"a string", "text"}, {"a number", 3}, {"a boolean", true}}
+    for _, case in ipairs(values) do
+      local own = atomo.func {name = "own", backward = function(_, g) return g end, forward = function(ctx, x)
+        ctx:save(x, case[2])
+        return x * 2
+      end}
+      fails(("own: ctx:save: value 2 is %s, expected a tensor or nil"):format(case[1]), own, atomo.param {1})
     end
   end)
 end)
