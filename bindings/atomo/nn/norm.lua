@@ -57,8 +57,12 @@ end
 local function options(self)
   local o = {training = true, eps = self.eps, relu = self.relu}
   if self.track_running_stats then
-    local batches = self.num_batches_tracked:add_(1):item()
-    o.momentum, o.running_mean, o.running_var = 1 / batches, self.running_mean, self.running_var
+    if not self.num_batches_tracked then
+      f.raise(("%s: momentum was set to %s; only a layer made with {momentum = false} counts its batches"):format(
+        self.class_name, tostring(self.momentum)))
+    end
+    o.momentum = 1 / (self.num_batches_tracked:item() + 1)
+    o.running_mean, o.running_var = self.running_mean, self.running_var
   end
   return o
 end
@@ -68,7 +72,9 @@ end
 function BatchNorm2d:forward(x, residual)
   local o = self
   if not self.track_running_stats or (self.training and not self.momentum) then o = options(self) end
-  return F.batch_norm_with(x, self.weight, self.bias, residual, o)
+  local y = F.batch_norm_with(x, self.weight, self.bias, residual, o)
+  if o ~= self and o.momentum then self.num_batches_tracked:add_(1) end -- an input that is refused does not count
+  return y
 end
 
 function BatchNorm2d:describe()

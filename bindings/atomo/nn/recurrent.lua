@@ -82,6 +82,7 @@ local function stack(name, gates, op, states)
   --- layer, and y [T, N, 2 hidden_size].
   function class:forward(x, h0, c0)
     T.expect(x, name .. ": input", "f32")
+    if c0 ~= nil and states == 1 then f.raise(name .. ": got a third argument, expected the input and h0") end
     if x:dim() ~= 3 or x:size(3) ~= self.input_size then
       f.raise(("%s: input is %s, expected %s with input_size %d"):format(name, T.shape_text(x),
         self.batch_first and "[N, T, channels]" or "[T, N, channels]", self.input_size))

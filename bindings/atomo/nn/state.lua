@@ -61,6 +61,23 @@ local function unknown(values, known)
   return list
 end
 
+--- Copies the values into the slots. A value that shares memory with a slot (two layers that swap their weights) is
+--- copied before any slot changes.
+local function copy_all(slots, values)
+  local changes, given = {}, {}
+  for _, slot in ipairs(slots) do
+    if slot.from then changes[tostring(slot.tensor.h.storage)] = true end
+  end
+  for i, slot in ipairs(slots) do
+    local value = values[slot.from]
+    local own = value and value ~= slot.tensor and changes[tostring(value.h.storage)]
+    given[i] = own and value:clone() or value
+  end
+  for i, slot in ipairs(slots) do
+    if slot.from then slot.tensor:copy_(given[i]) end
+  end
+end
+
 --- See Module:load_state_dict. Returns {missing=, unexpected=} if opts.strict is false, else nil.
 ---@param who string  the module's class
 ---@param each fun(visit: fun(name: string, t: atomo.Tensor))  visits the module's state
@@ -87,11 +104,7 @@ function M.load(who, each, values, opts)
   say("wrong shape", wrong)
   say("one tensor here, two values", differ)
   if #text > 0 then raise(("load_state_dict of %s: %s"):format(who, table.concat(text, "; "))) end
-  autograd.no_grad(function()
-    for _, slot in ipairs(slots) do
-      if slot.from then slot.tensor:copy_(values[slot.from]) end
-    end
-  end)
+  autograd.no_grad(T.scope, copy_all, slots, values)
   if not strict then return {missing = missing, unexpected = unexpected} end
 end
 

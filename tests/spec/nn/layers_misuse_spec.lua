@@ -67,6 +67,14 @@ describe("misuse of", function()
     fails("batch_norm: weight is [4], input is [2,3]: expected [3]", F.batch_norm, zeros(2, 3), zeros(4), nil,
       {training = true})
     fails("BatchNorm1d: input is [2,3,3,4], expected [N, 4] or [N, L, 4]", nn.BatchNorm1d(4), zeros(2, 3, 3, 4))
+    local norm = nn.BatchNorm1d(1)
+    norm.momentum = false
+    fails("BatchNorm1d: momentum was set to false; only a layer made with {momentum = false} counts its batches", norm,
+      zeros(2, 1))
+    norm = nn.BatchNorm1d(2, {momentum = false})
+    fails("batch_norm", norm, zeros(4, 3)) -- does not count
+    norm(atomo.tensor {{1, 2}, {3, 6}})
+    assert.same({2, 4}, norm.running_mean:totable())
   end)
 
   it("embeddings: the index and its position", function()
@@ -78,6 +86,10 @@ describe("misuse of", function()
     fails("Embedding: padding_idx is 7, expected 0 to 6", nn.Embedding, 7, 3, {padding_idx = 7})
     fails("Embedding: padding_idx is -8, expected a whole number >= -7", nn.Embedding, 7, 3, {padding_idx = -8})
     assert.equal(6, nn.Embedding(7, 3, {padding_idx = -1}).padding_idx)
+    for _, row in ipairs {7, -8} do
+      fails(("embedding: padding_idx is %d, expected -7 to 6: weight has 7 rows"):format(row), F.embedding, labels(1),
+        zeros(7, 3), row)
+    end
   end)
 
   it("activations and pooling", function()
@@ -154,6 +166,7 @@ describe("misuse of", function()
   it("recurrent layers", function()
     fails("LSTM: input is [2,3,4], expected [T, N, channels] with input_size 5", nn.LSTM(5, 2), zeros(2, 3, 4))
     fails("GRU: h0 is [1,2,2], expected [1,3,2]", nn.GRU(4, 2), zeros(2, 3, 4), zeros(1, 2, 2))
+    fails("GRU: got a third argument, expected the input and h0", nn.GRU(4, 2), zeros(2, 3, 4), nil, zeros(1, 3, 2))
     fails("LSTM: unknown option 'bidirection'", nn.LSTM, 3, 4, {bidirection = true})
     fails("GRU: h0 is [1,2,4], expected [2,2,4]", nn.GRU(3, 4, {bidirectional = true}), zeros(5, 2, 3), zeros(1, 2, 4))
     fails("lstm: input part is [0,1,8], it has no steps", F.lstm, zeros(0, 1, 3), zeros(8, 3), zeros(8, 2), nil, nil,
@@ -193,6 +206,14 @@ describe("layers start and describe themselves as PyTorch's:", function()
     assert.same({0, 0, 0}, e.weight:select(1, 3):totable())
     assert.same({0, 0, 0}, e.weight.grad:select(1, 3):totable())
     assert.same({1, 1, 1}, e.weight.grad:select(1, 2):totable())
+  end)
+
+  it("F.embedding's padding row may be counted from the end", function()
+    local w = atomo.param(zeros(3, 1))
+    F.embedding(labels(0, 2, 2), w, -1):sum():backward()
+    assert.same({{1}, {0}, {0}}, w.grad:totable())
+    F.embedding(labels(0, 2, 2), w, -3):sum():backward()
+    assert.same({{1}, {0}, {2}}, w.grad:totable())
   end)
 
   it("bounds of uniform starts", function()

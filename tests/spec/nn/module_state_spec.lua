@@ -201,6 +201,15 @@ describe("load_state_dict", function()
     fails("missing: embedding.weight, out.weight", m.load_state_dict, m, {})
   end)
 
+  it("loads what shares memory with the module as it was: two layers swap their weights", function()
+    local two = nn.Sequential {linear(), linear()}
+    local values = two:state_dict()
+    local first, second = values["0.weight"]:totable(), values["1.weight"]:totable()
+    two:load_state_dict {["0.weight"] = values["1.weight"], ["1.weight"] = values["0.weight"]:view(1, 1)}
+    assert.same(second, two[1].weight:totable())
+    assert.same(first, two[2].weight:totable())
+  end)
+
   it("names a shared module under each of its names, and accepts either", function()
     local m = module(function(m)
       m.a = nn.Linear(2, 2)
