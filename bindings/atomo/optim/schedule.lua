@@ -130,7 +130,7 @@ function M.one_cycle(opts)
     return from + (to - from) * (anneal == "cos" and (1 - math.cos(math.pi * t)) / 2 or t)
   end
   return function(step)
-    if step <= peak then return between(start, top, step / peak) end
+    if step <= peak and peak > 0 then return between(start, top, step / peak) end
     return between(top, final, math.min(1, (step - peak) / (steps - 1 - peak)))
   end
 end

@@ -198,6 +198,8 @@ describe("schedules", function()
     assert.equal(0.1, s.step {lr = 1, every = 3}(3))
     assert.is_true(math.abs(s.multistep {lr = 1, milestones = {2, 4}}(4) - 0.01) < 1e-12)
     assert.equal(0.3, s.constant {lr = 0.3}(1e6))
+    local cycle = s.one_cycle {lr = 1, steps = 10, rise = 0.1} -- the rise ends at step 0
+    assert.is_true(cycle(0) == 1 and cycle(1) < 1 and math.abs(cycle(9) - 4e-6) < 1e-12)
   end)
   it("refuse missing options", function()
     assert.has_error(function() s.cosine {lr = 1} end)
