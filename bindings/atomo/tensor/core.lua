@@ -199,6 +199,14 @@ function T.outside_scope(fn, ...) return blocks.run(scope, nil, fn, ...) end
 function T.is_tensor(v) return type(v) == "table" and getmetatable(v) == Tensor end
 local is_tensor = T.is_tensor
 
+--- Returns the handle of v, a method's `self`. It may be the first argument of a call with "." in place of ":"; C would
+--- read the memory of what is no tensor.
+function T.self_handle(v)
+  local h = type(v) == "table" and v.h
+  if h then return h end
+  raise(("a tensor's method was called on a %s: write t:method(...), with a colon"):format(type(v)))
+end
+
 --- Raises unless v is a tensor (of that dtype): "conv2d: weight is a number, expected a tensor".
 function T.expect(v, what, dtype)
   if not is_tensor(v) then

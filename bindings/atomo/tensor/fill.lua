@@ -8,10 +8,10 @@ local Tensor, wrap, out = T.Tensor, T.wrap, T.out
 
 --- Raises if t requires a gradient and operations are being recorded: backward could not follow the change.
 local function changing(t, what)
-  if t.requires_grad and T.recording() then
+  if type(t) == "table" and t.requires_grad and T.recording() then
     raise(what .. ": a tensor that requires a gradient cannot be changed in place while recording; use atomo.no_grad")
   end
-  C.atomo_tensor_touch(t.h)
+  C.atomo_tensor_touch(T.self_handle(t))
 end
 T.changing = changing
 T.recording = function() return false end -- are operations recorded? autograd replaces this function
@@ -153,7 +153,7 @@ end
 ---@usage t:count_nonfinite() --> 0
 function Tensor:count_nonfinite()
   local count, first = ffi.new "double[1]", ffi.new "double[1]"
-  check(C.atomo_count_nonfinite(self.h, count, first))
+  check(C.atomo_count_nonfinite(T.self_handle(self), count, first))
   local at = f.number(first)
   return f.number(count), at >= 0 and at + 1 or nil
 end

@@ -21,7 +21,7 @@ function Tensor:dtype() return T.dtype_names[self.h.dtype] end
 --- Are the elements in row-major order without gaps?
 ---@return boolean
 ---@usage t:t():is_contiguous() --> false
-function Tensor:is_contiguous() return C.atomo_tensor_is_contiguous(self.h) == 1 end
+function Tensor:is_contiguous() return C.atomo_tensor_is_contiguous(T.self_handle(self)) == 1 end
 
 --- Returns the sizes of all dimensions as a list.
 ---@return number[]
@@ -34,7 +34,7 @@ end
 
 --- Converts a dimension from 1-based (or negative) to 0-based; raises if t has no such dimension.
 local function dimension(t, d, what)
-  local n = t.h.ndim
+  local n = T.self_handle(t).ndim
   local i = number.whole(d, -n, n)
   if not i or i == 0 then
     raise(("%s: dimension %s of a tensor with %d (1 to %d, or -%d to -1)"):format(what, tostring(d), n, n, n))

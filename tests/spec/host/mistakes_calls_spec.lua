@@ -94,3 +94,23 @@ describe("a mistake in a script:", function()
     assert.is_true(atomo.compressor("svd:ratio=4"):encode(atomo.randn(8, 8)).nbytes > 0)
   end)
 end)
+
+describe("a method of tensors called with '.' in place of ':'", function()
+  it("raises, and reads no memory of what is no tensor", function()
+    local t, count = atomo.ones(2), 0
+    for name, method in pairs(atomo.Tensor) do
+      if type(method) == "function" and name ~= "save_npy" then
+        for _, first in ipairs {{}, {2, 3}, "f32"} do
+          for _, more in ipairs {{}, {1}, {1, 1}, {t}, {t, 1}, {2, t}} do pcall(method, first, unpack(more)) end
+        end
+        count = count + 1
+      end
+    end
+    assert.is_true(count > 80)
+    for _, call in ipairs {function() t.max {1} end, function() t.add_(3) end, function() t.sum "mean" end} do
+      local ok, message = pcall(call)
+      assert.is_false(ok)
+      assert.matches("write t:method%(%.%.%.%), with a colon", message)
+    end
+  end)
+end)

@@ -59,7 +59,7 @@ Tensor.clamp = func {
   name = "clamp",
   forward = function(ctx, x, lo, hi)
     local o, from, to = out(), bounds("clamp", lo, hi)
-    check(C.atomo_clamp(x.h, from, to, o))
+    check(C.atomo_clamp(T.self_handle(x), from, to, o))
     ctx:save(x)
     return wrap(o[0])
   end,

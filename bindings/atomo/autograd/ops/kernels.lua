@@ -2,25 +2,25 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local ffi, C, check = f.ffi, f.C, f.check
-local wrap, out = T.wrap, T.out
+local wrap, out, self_handle = T.wrap, T.out, T.self_handle
 
 local K = {}
 
 function K.unary(op, a)
   local o = out()
-  check(C.atomo_unary(op, a.h, o))
+  check(C.atomo_unary(op, self_handle(a), o))
   return wrap(o[0])
 end
 
 function K.binary(op, a, b)
   local o = out()
-  check(C.atomo_binary(op, a.h, b.h, o))
+  check(C.atomo_binary(op, self_handle(a), b.h, o))
   return wrap(o[0])
 end
 
 function K.scalar(op, a, s, reverse)
   local o = out()
-  check(C.atomo_scalar(op, a.h, s, reverse and 1 or 0, o))
+  check(C.atomo_scalar(op, self_handle(a), s, reverse and 1 or 0, o))
   return wrap(o[0])
 end
 

@@ -17,7 +17,7 @@ end
 
 local function reduce(op, t, d, keepdim)
   local o = out()
-  check(C.atomo_reduce(op, t.h, d, keepdim and 1 or 0, o))
+  check(C.atomo_reduce(op, T.self_handle(t), d, keepdim and 1 or 0, o))
   return wrap(o[0])
 end
 
@@ -113,7 +113,7 @@ local result = ffi.new "double[1]"
 ---@return number
 ---@usage t:dot_value(t) --> 30
 function Tensor:dot_value(u)
-  check(C.atomo_dot(self.h, T.expect(u, "dot: operand").h, result))
+  check(C.atomo_dot(T.self_handle(self), T.expect(u, "dot: operand").h, result))
   return f.number(result)
 end
 
@@ -122,7 +122,7 @@ end
 ---@return number
 ---@usage atomo.tensor({3, 4}):norm_value() --> 5
 function Tensor:norm_value(p)
-  check(C.atomo_norm(self.h, p == nil and 2 or number.expect(p, "norm_value: p"), result))
+  check(C.atomo_norm(T.self_handle(self), p == nil and 2 or number.expect(p, "norm_value: p"), result))
   return f.number(result)
 end
 
