@@ -5,6 +5,8 @@ local T = require "atomo.tensor"
 local check_options = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
 local strict_fields = require "atomo.core.fields"
+local batches = require "atomo.data.batch"
+local number = require "atomo.core.number"
 local own = require "atomo.data.own"
 local sets = require "atomo.data.set"
 local tensors = require "atomo.data.tensors"
@@ -66,8 +68,7 @@ local function new(_, o)
   check(C.atomo_loader_new(o.set.images.h, o.set.labels.h, c, handle))
   return setmetatable({
     h = ffi.gc(handle[0], C.atomo_loader_free), steps = C.atomo_loader_steps(handle[0]), batch = c.batch,
-    seed = c.seed, size = c.size, epochs_begun = 0, views = {{}, {}}, raw = ffi.new "atomo_batch", current = {},
-    given = o,
+    seed = c.seed, size = c.size, epochs_begun = 0, views = {{}, {}}, raw = ffi.new "atomo_batch", given = o,
   }, Loader)
 end
 
@@ -108,17 +109,17 @@ end
 ---@return fun(): table? the next batch
 ---@usage for batch in loader:epoch(0) do assert(batch.x:size(1) == batch.n) end
 function Loader:epoch(epoch, first)
+  number.expect_whole(epoch, "loader: epoch")
   check(C.atomo_loader_begin(handle_of(self), epoch, (first or 1) - 1))
   self.epochs_begun = self.epochs_begun + 1
-  local mine, raw, batch = self.epochs_begun, self.raw, self.current
+  local mine, raw = self.epochs_begun, self.raw
   return function()
     local h = handle_of(self)
     if self.epochs_begun ~= mine then raise "loader: this epoch was ended by a later :epoch() of the same loader" end
     if check(C.atomo_loader_next(h, raw)) == 0 then return nil end
     local pair = views_of(self, raw.slot, raw.n)
-    batch.x, batch.y, batch.n, batch.total = pair.x, pair.y, raw.n, raw.total
-    batch.index, batch.steps = raw.step + 1, raw.steps
-    return batch
+    batches.finish(self)
+    return batches.make(self, {n = raw.n, total = raw.total, index = raw.step + 1, steps = raw.steps}, pair.x, pair.y)
   end
 end
 
@@ -129,7 +130,7 @@ function Loader:close()
   local h = rawget(self, "h")
   if h then
     C.atomo_loader_free(ffi.gc(h, nil))
-    self.h, self.views = nil, {{}, {}}
+    self.h, self.views, self.last_batch = nil, {{}, {}}, nil
   end
 end
 

@@ -119,9 +119,9 @@ return function(o)
   local first = {x = describe(x1), y = describe(y1)}
   local buffers, images, c = {}, {}, nil
   local self
-  self = samples.new("loader", n, o, function(_, batch, ids, epoch)
-    local pair, p = buffers_of(buffers, batch.n, forms), ids:data()
-    for k = 1, batch.n do
+  self = samples.new("loader", n, o, function(_, rows, ids, epoch)
+    local pair, p = buffers_of(buffers, rows, forms), ids:data()
+    for k = 1, rows do
       local i = p[k - 1] + 1
       local x, y = get(set, i)
       if not fits(forms.x, x) then refuse(i, "x", x, forms.x, first.x) end
@@ -130,8 +130,7 @@ return function(o)
       put(pair.x, k, x)
       put(pair.y, k, y)
     end
-    batch.x, batch.y = pair.x, pair.y
-    if c then batch.x = augmented(images, pair.x, ids, c, epoch) end
+    return c and augmented(images, pair.x, ids, c, epoch) or pair.x, pair.y
   end, function()
     return {{"x", forms.x.dtype .. " " .. T.shape_text(forms.x.shape)},
       {"y", forms.y.dtype .. " " .. T.shape_text(forms.y.shape)}, {"augment", transforms.text(o.augment)}}

@@ -1,10 +1,11 @@
 --- The common part of loaders in Lua (stage 2). Order, shares of the ranks, number of steps, and the step to resume at
--- are those of the image loader. Each kind of loader has a function fetch(self, batch, ids, epoch), which sets batch.x
--- and batch.y.
+-- are those of the image loader. Each kind of loader has a function fetch(self, n, ids, epoch), which returns the
+-- tensors x and y of n samples; it may use them again for the next batch.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local strict_fields = require "atomo.core.fields"
+local batches = require "atomo.data.batch"
 local whole = require "atomo.data.whole_option"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
@@ -21,10 +22,10 @@ local M = {}
 ---@param what string  for error texts: "tensors"
 ---@param n integer
 ---@param o table
----@param fetch fun(self: table, batch: table, ids: atomo.Tensor, epoch: integer)  ids: i32 [n], from 0
+---@param fetch fun(self: table, n: integer, ids: atomo.Tensor, epoch: integer): any  ids: i32 [n], from 0
 ---@param items fun(): table[]  what must be equal on all ranks, for consistency.check
 function M.new(what, n, o, fetch, items)
-  local self = setmetatable({samples = n, fetch = fetch, items = items, current = {}, epochs_begun = 0,
+  local self = setmetatable({samples = n, fetch = fetch, items = items, epochs_begun = 0,
     shuffle = o.shuffle ~= false, what = what}, Loader)
   self.batch, self.size = whole(what, o, "batch", 64, 1), whole(what, o, "size", 1, 1)
   self.rank, self.seed = whole(what, o, "rank", 0, 0), whole(what, o, "seed", 0, 0)
@@ -57,6 +58,7 @@ end
 ---@param first integer?  first step (default 1), to resume a run
 function Loader:epoch(epoch, first)
   if rawget(self, "closed") then raise(self.what .. ": used after :close()") end
+  number.expect_whole(epoch, self.what .. ": epoch")
   local step = number.expect_whole(first == nil and 1 or first, self.what .. ": first step", 1, self.steps + 1) - 1
   self.order = T.outside_scope(function()
     local out = T.out()
@@ -64,22 +66,22 @@ function Loader:epoch(epoch, first)
     return T.wrap(out[0])
   end)
   self.epochs_begun = self.epochs_begun + 1
-  local mine, raw, from, batch = self.epochs_begun, ffi.new "atomo_batch", ffi.new "double[1]", self.current
+  local mine, raw, from = self.epochs_begun, ffi.new "atomo_batch", ffi.new "double[1]"
   return function()
     if rawget(self, "closed") then raise(self.what .. ": used after :close()") end
     if self.epochs_begun ~= mine then raise "loader: this epoch was ended by a later :epoch() of the same loader" end
     if step >= self.steps then return nil end
     check(C.atomo_loader_share(self.samples, self.batch, self.rank, self.size, step, from, raw))
     step = step + 1
-    batch.n, batch.total, batch.index, batch.steps = raw.n, raw.total, step, self.steps
-    T.outside_scope(function()
-      self.fetch(self, batch, self.order:narrow(1, tonumber(from[0]) + 1, raw.n), epoch)
+    batches.finish(self)
+    local x, y = T.outside_scope(function()
+      return self.fetch(self, raw.n, self.order:narrow(1, tonumber(from[0]) + 1, raw.n), epoch)
     end)
-    return batch
+    return batches.make(self, {n = raw.n, total = raw.total, index = step, steps = self.steps}, x, y)
   end
 end
 
 --- Frees the buffers; tensors of the last batch stay valid. May be called at any time and repeatedly.
-function Loader:close() self.closed, self.order, self.fetch, self.current = true, nil, nil, {} end
+function Loader:close() self.closed, self.order, self.fetch, self.last_batch = true, nil, nil, nil end
 
 return M

@@ -33,8 +33,8 @@ local function new(o, what)
     raise(("%s: x is %s, y is %s, expected as many samples in both"):format(what, T.shape_text(x), T.shape_text(y)))
   end
   local xs, ys = {}, {}
-  return samples.new(what, x:size(1), o, function(_, batch, ids)
-    batch.x, batch.y = rows(xs, x, ids), rows(ys, y, ids)
+  return samples.new(what, x:size(1), o, function(_, _, ids)
+    return rows(xs, x, ids), rows(ys, y, ids)
   end, function() return same.data {{"x", x}, {"y", y}} end)
 end
 

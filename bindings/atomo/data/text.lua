@@ -8,6 +8,7 @@ local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
 local strict_fields = require "atomo.core.fields"
+local batches = require "atomo.data.batch"
 local vocabularies = require "atomo.data.vocabulary"
 local whole = require "atomo.data.whole_option"
 local ffi, C, raise = f.ffi, f.C, f.raise
@@ -142,7 +143,7 @@ function M.loader(o)
   if type(o) ~= "table" then raise(("text.loader: got a %s, expected a table of options"):format(type(o))) end
   O.check("text.loader", o, known)
   T.expect(o.tokens, "text.loader: tokens", "i32")
-  local self = setmetatable({tokens = o.tokens, shuffle = o.shuffle ~= false, buffers = {}, current = {}}, Loader)
+  local self = setmetatable({tokens = o.tokens, shuffle = o.shuffle ~= false, buffers = {}}, Loader)
   self.batch, self.length = whole("text.loader", o, "batch", 16, 1), whole("text.loader", o, "length", 128, 1)
   self.size, self.seed = whole("text.loader", o, "size", 1, 1), whole("text.loader", o, "seed", 0, 0)
   self.rank = whole("text.loader", o, "rank", 0, 0)
@@ -194,6 +195,7 @@ local function buffers_of(self, n)
 end
 
 local function fill(self, batch, order, first)
+  batches.finish(self)
   local pair, from, bytes = buffers_of(self, batch.n), self.tokens:data(), 4 * self.length
   local x, y = pair.x:data(), pair.y:data()
   for i = 0, batch.n - 1 do
@@ -201,7 +203,7 @@ local function fill(self, batch, order, first)
     ffi.copy(x + i * self.length, from + at, bytes)
     ffi.copy(y + i * self.length, from + at + 1, bytes)
   end
-  batch.x, batch.y = pair.x, pair.y
+  return batches.make(self, batch, pair.x, pair.y)
 end
 
 --- Iterates over an epoch's batches, with the fields of the image loader's batches: for batch in loader:epoch(e) do ...
@@ -209,21 +211,22 @@ end
 ---@param epoch integer   >= 0; determines the order
 ---@param first integer?  first step (default 1), to resume a run
 function Loader:epoch(epoch, first)
-  local order, step, batch = order_of(self, epoch), (first or 1) - 1, self.current
+  number.expect_whole(epoch, "text.loader: epoch", 0, 2 ^ 32 - 1)
+  local step = number.expect_whole(first == nil and 1 or first, "text.loader: first step", 1, self.steps + 1) - 1
+  local order = order_of(self, epoch)
   return function()
     if step >= self.steps then return nil end
-    local start = step * self.batch * self.size
+    local start, batch = step * self.batch * self.size, {}
     batch.total = math.min(self.batch * self.size, self.windows - start)
     local a = math.floor(batch.total * self.rank / self.size)
     batch.n = math.floor(batch.total * (self.rank + 1) / self.size) - a
     step = step + 1
     batch.index, batch.steps = step, self.steps
-    fill(self, batch, order, start + a + 1)
-    return batch
+    return fill(self, batch, order, start + a + 1)
   end
 end
 
 --- Frees the buffers.
-function Loader:close() self.buffers = {} end
+function Loader:close() self.buffers, self.last_batch = {}, nil end
 
 return M

@@ -20,13 +20,14 @@ T.dtype_names = {[C.ATOMO_F32] = "f32", [C.ATOMO_I32] = "i32", [C.ATOMO_U8] = "u
 T.pointer_types = {f32 = ffi.typeof "float *", i32 = ffi.typeof "int32_t *", u8 = ffi.typeof "uint8_t *"}
 local slot_type = ffi.typeof "atomo_tensor *[1]"
 -- A freed tensor raises on any use, its handle included. Its field `scope` is the function of the atomo.scope whose end
--- freed it; nil after :free().
+-- freed it, or a text (T.expire); nil after :free().
 local Freed = {}
 
---- Describes where a freed tensor was freed: "by :free()", or the scope with its file and lines.
+--- Describes where a freed tensor was freed: "by :free()", the scope with its file and lines, or T.expire's text.
 local function where_freed(t)
   local fn = rawget(t, "scope")
   if not fn then return "by :free()" end
+  if type(fn) == "string" then return fn end
   if type(fn) ~= "function" then return "at the end of the atomo.scope of a callable table" end
   local info = debug.getinfo(fn, "S")
   local lines = ("line %d"):format(info.linedefined)
@@ -39,8 +40,9 @@ end
 
 --- Raises that t was freed. what: the beginning of the error text.
 local function raise_freed(t, what)
+  local by_scope = rawget(t, "scope") and type(rawget(t, "scope")) ~= "string"
   raise(("%s was freed %s%s"):format(what, where_freed(t),
-    rawget(t, "scope") and "; call t:keep() in the scope, or return the tensor from it, to use it afterwards" or ""))
+    by_scope and "; call t:keep() in the scope, or return the tensor from it, to use it afterwards" or ""))
 end
 
 function Freed.__index(t, key) raise_freed(t, ("tensor: '%s' of a tensor that"):format(tostring(key))) end
@@ -128,6 +130,13 @@ function Tensor:free()
     self.h, self.grad, self.node, self.base = nil, nil, nil, nil
     setmetatable(self, Freed)
   end
+end
+
+--- Frees t, unless it was freed; errors about a later use say when: "when the loader made the next batch".
+function T.expire(t, when)
+  if not rawget(t, "h") then return end
+  t:free()
+  rawset(t, "scope", when)
 end
 
 --- Keeps the tensor alive past the end of the innermost atomo.scope; returns it.
