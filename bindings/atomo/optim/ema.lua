@@ -109,6 +109,17 @@ function EMA:state_dict(names)
   return s
 end
 
+--- Raises for an entry of a state that belongs to no average.
+local function check_known(self, s, names)
+  local known = {updates = true}
+  for i in ipairs(self.averages) do known[key_of(self, i, names)] = true end
+  for key in pairs(s) do
+    if not known[key] then
+      raise(("ema: load_state_dict: '%s' belongs to no average, there are %d"):format(tostring(key), #self.averages))
+    end
+  end
+end
+
 --- Restores a result of state_dict. Raises if an entry does not fit.
 ---@param names table<atomo.Tensor, string>?
 ---@param s table
@@ -125,6 +136,7 @@ function EMA:load_state_dict(s, names)
         T.is_tensor(given) and given:dtype() .. " " .. T.shape_text(given) or "missing", T.shape_text(a)))
     end
   end
+  check_known(self, s, names)
   for i, a in ipairs(self.averages) do a:copy_(s[key_of(self, i, names)]) end
   self.updates = s.updates
 end

@@ -70,6 +70,22 @@ local function step_strided(update, group, i, p, g, lr, t)
   dense:free()
 end
 
+--- Raises if parameters were added to the optimizer's lists or removed: they have no state.
+local function check_lists(self)
+  local total = 0
+  for k, group in ipairs(self.groups) do
+    total = total + #group.offset
+    if #group.params ~= #group.offset then
+      raise(("%s: groups[%d].params has %d parameters, the group was made with %d: make a new optimizer"):format(
+        self.kind, k, #group.params, #group.offset))
+    end
+  end
+  if #self.params ~= total then
+    raise(("%s: optimizer.params has %d parameters, the optimizer was made with %d: make a new one"):format(self.kind,
+      #self.params, total))
+  end
+end
+
 --- Updates all parameters by the gradients in .grad.
 ---@param closure nil refused
 ---@usage optimizer:step()
@@ -77,6 +93,7 @@ function Optimizer:step(closure)
   if closure ~= nil then raise(self.kind .. ": step takes no closure: compute the gradients before it") end
   local update = steps.update[self.kind]
   options.check(self.kind, "lr", self.lr)
+  check_lists(self)
   holders.check(self.params, self.kind)
   self.steps = self.steps + 1
   for k = 1, #self.groups do

@@ -178,7 +178,32 @@ describe("an optimizer refuses", function()
   end)
 end)
 
+describe("an optimizer whose lists were changed", function()
+  it("refuses the step: an added parameter would not be trained", function()
+    for _, change in ipairs {
+      {function(o, p) table.insert(o.params, p) end, "optimizer.params has 5 parameters, the optimizer was made with 4"},
+      {function(o, p) table.insert(o.groups[1].params, p) end,
+        "groups[1].params has 5 parameters, the group was made with 4"},
+      {function(o) table.remove(o.groups[1].params) end, "groups[1].params has 3 parameters"},
+    } do
+      local _, o, step = training(two_layers)
+      step()
+      change[1](o, atomo.param {1})
+      refused(step, o, change[2])
+    end
+  end)
+end)
+
 describe("an average of weights refuses", function()
+  it("a state with averages of others", function()
+    local a, b = atomo.param {1}, atomo.param {2}
+    local state = optim.ema({params = {a, b}}):state_dict()
+    local ema = optim.ema {params = {a}}
+    local ok, message = pcall(ema.load_state_dict, ema, state)
+    assert.is_false(ok)
+    assert.truthy(tostring(message):find("'2' belongs to no average, there are 1", 1, true), tostring(message))
+  end)
+
   it("a weight that was replaced, and takes back what it has put in place before", function()
     local model = two_layers()
     local ema = optim.ema {params = model:parameters(), decay = 0.5}
