@@ -181,7 +181,8 @@ end)
 describe("an optimizer whose lists were changed", function()
   it("refuses the step: an added parameter would not be trained", function()
     for _, change in ipairs {
-      {function(o, p) table.insert(o.params, p) end, "optimizer.params has 5 parameters, the optimizer was made with 4"},
+      {function(o, p) table.insert(o.params, p) end,
+        "optimizer.params has 5 parameters, the optimizer was made with 4"},
       {function(o, p) table.insert(o.groups[1].params, p) end,
         "groups[1].params has 5 parameters, the group was made with 4"},
       {function(o) table.remove(o.groups[1].params) end, "groups[1].params has 3 parameters"},
