@@ -53,7 +53,7 @@ int atomo_comm_allreduce(atomo_comm *c, atomo_tensor *t, int op)
     MPI_Op mpi_op;
     ATOMO_TRY(atomo__comm_usable(c, "allreduce"));
     ATOMO_TRY(atomo__comm_buffer(t, "allreduce: tensor"));
-    ATOMO_TRY(atomo__mpi_op(op, "allreduce", &mpi_op));
+    ATOMO_TRY(atomo__mpi_op(op, t->dtype, "allreduce", &mpi_op));
     ATOMO_FLIGHT("allreduce", &c->group, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_ALLREDUCE, t->dtype, op, t->numel));
     char *p = t->data;
@@ -101,7 +101,7 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
     MPI_Op mpi_op;
     ATOMO_TRY(atomo__comm_usable(c, "reduce"));
     ATOMO_TRY(atomo__comm_buffer(t, "reduce: tensor"));
-    ATOMO_TRY(atomo__mpi_op(op, "reduce", &mpi_op));
+    ATOMO_TRY(atomo__mpi_op(op, t->dtype, "reduce", &mpi_op));
     ATOMO_TRY(atomo__comm_root(c, root, "reduce: root"));
     ATOMO_FLIGHT("reduce", &c->group, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_REDUCE, t->dtype, root << 2 | op, t->numel));

@@ -30,11 +30,33 @@ MPI_Datatype atomo__mpi_type(int dtype)
     return dtype == ATOMO_F32 ? MPI_FLOAT : dtype == ATOMO_I32 ? MPI_INT32_T : MPI_UINT8_T;
 }
 
-int atomo__mpi_op(int op, const char *fn, MPI_Op *out)
+/* Maximum and minimum of f32, NaN where a rank has NaN. MPI_MAX drops a NaN or not by the order of the ranks. */
+static void larger(void *from, void *to, int *n, MPI_Datatype *type)
 {
+    const float *a = from;
+    float *b = to;
+    (void)type;
+    for (int i = 0; i < *n; i++) b[i] = b[i] > a[i] || b[i] != b[i] ? b[i] : a[i];
+}
+
+static void smaller(void *from, void *to, int *n, MPI_Datatype *type)
+{
+    const float *a = from;
+    float *b = to;
+    (void)type;
+    for (int i = 0; i < *n; i++) b[i] = b[i] < a[i] || b[i] != b[i] ? b[i] : a[i];
+}
+
+int atomo__mpi_op(int op, int dtype, const char *fn, MPI_Op *out)
+{
+    static MPI_Op extremes[2] = {MPI_OP_NULL, MPI_OP_NULL}; /* MPI frees them when it ends */
     ATOMO_REQUIRE(op >= 0 && op < ATOMO_MPI_OP_COUNT, ATOMO_EARG, "%s: reduction %d, expected sum, max, min or prod",
                   fn, op);
     *out = op == ATOMO_MPI_SUM ? MPI_SUM : op == ATOMO_MPI_MAX ? MPI_MAX : op == ATOMO_MPI_MIN ? MPI_MIN : MPI_PROD;
+    if (dtype != ATOMO_F32 || (op != ATOMO_MPI_MAX && op != ATOMO_MPI_MIN)) return ATOMO_OK;
+    MPI_Op *own = &extremes[op == ATOMO_MPI_MAX];
+    if (*own == MPI_OP_NULL) ATOMO_MPI(MPI_Op_create, op == ATOMO_MPI_MAX ? larger : smaller, 1, own);
+    *out = *own;
     return ATOMO_OK;
 }
 

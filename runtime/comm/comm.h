@@ -88,7 +88,7 @@ int atomo__comm_usable(const atomo_comm *c, const char *fn);
 int atomo__comm_root(const atomo_comm *c, int root, const char *fn); /* EARG unless 0 <= root < size */
 int atomo__comm_buffer(const atomo_tensor *t, const char *what);     /* checks that t is not NULL and contiguous */
 MPI_Datatype atomo__mpi_type(int dtype);
-int atomo__mpi_op(int op, const char *fn, MPI_Op *out); /* op: ATOMO_MPI_* */
+int atomo__mpi_op(int op, int dtype, const char *fn, MPI_Op *out); /* op: ATOMO_MPI_* */
 
 /* [collective] Exchanges fingerprints (into c->peers) and compares them; EMISMATCH on every rank, with a text that
  * names two ranks that differ. exact: counts must be equal, too. */

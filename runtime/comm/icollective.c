@@ -41,7 +41,7 @@ int atomo_comm_iallreduce(atomo_comm *c, atomo_tensor *t, int op, atomo_request 
     MPI_Op mpi_op;
     ATOMO_TRY(atomo__comm_usable(c, "iallreduce"));
     ATOMO_TRY(atomo__comm_buffer(t, "iallreduce: tensor"));
-    ATOMO_TRY(atomo__mpi_op(op, "iallreduce", &mpi_op));
+    ATOMO_TRY(atomo__mpi_op(op, t->dtype, "iallreduce", &mpi_op));
     ATOMO_TRY(atomo__fingerprint_compare_if_all(c, COMM_IALLREDUCE, t->dtype, op, t->numel));
     atomo__requests_reap(false);
     atomo_request *r = NULL;

@@ -109,6 +109,28 @@ describe("collective", function()
     end
   end)
 
+  it("max and min of f32 are NaN where any rank has NaN, by every way", function()
+    local nan = 0 / 0
+    local function has_nan(t) -- every element but the last
+      for i = 1, n do assert.is_true(t:get(i) ~= t:get(i), "element " .. i) end
+      assert.equal(7, t:get(n + 1))
+    end
+    for _, op in ipairs {"max", "min"} do
+      local function t() return make(n + 1, function(i) return i == me and nan or i == n and 7 or i + me end) end
+      has_nan(world:allreduce(t(), op))
+      local request = t()
+      world:iallreduce(request, op):wait()
+      has_nan(request)
+      for root = 0, n - 1 do
+        local r = t()
+        world:reduce(r, op, root)
+        if me == root then has_nan(r) end
+      end
+    end
+    local large = atomo.full({100003}, me == 0 and nan or 1) -- in pieces, along the ring
+    assert.equal(100003, world:allreduce(large, "max"):count_nonfinite())
+  end)
+
   it("gives the same bits on all ranks", function()
     atomo.manual_seed(100 + me)
     local t = world:allreduce(atomo.randn(10007))
