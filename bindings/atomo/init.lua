@@ -8,12 +8,12 @@ local atomo = {}
 for topic, names in pairs {
   tensor = "Tensor tensor empty zeros ones full arange linspace eye randn rand randperm manual_seed " ..
     "empty_like zeros_like is_tensor scope mem set_num_threads num_threads find_nonfinite",
-  ["tensor.linalg"] = "svd eigh qr rfft irfft",
   ["tensor.npy"] = "from_npy from_npz",
   autograd = "param no_grad enable_grad func",
   ["autograd.gradcheck"] = "gradcheck",
   ["autograd.precision"] = "set_precision precision autocast",
   ["autograd.ops"] = "cat stack where einsum",
+  ["autograd.ops.linalg"] = "svd eigh qr rfft irfft",
 } do
   local module = require("atomo." .. topic)
   for name in names:gmatch "%S+" do atomo[name] = module[name] end

@@ -55,6 +55,8 @@ M.operators = {
     function() return atomo.tensor {{1, 5, 2}, {9, 3, 4}} end},
   {"dot, norm, matmul", function(a, b) return a:matmul(b):norm() + a:flatten():dot(b:flatten()) end,
     function() return randn(3, 2), randn(2, 3) end},
+  {"rfft, irfft", function(a, b) return atomo.rfft(a):square():sum() + atomo.irfft(b, 4) * atomo.irfft(b, 5):sum() end,
+    function() return randn(2, 5), randn(3, 2) end},
   {"conv2d", function(x, w, b) return F.conv2d(x, w, b, {padding = 1, stride = 2, groups = 2}) end,
     function() return randn(2, 3, 3, 4), randn(2, 3, 3, 2), randn(2) end},
   {"conv_transpose2d", function(x, w, b) return F.conv_transpose2d(x, w, b, {stride = 2, output_padding = 1}) end,

@@ -203,3 +203,23 @@ describe("a user's operator", function()
     assert.matches("many: backward returned a gradient for argument 6, forward took 1", text)
   end)
 end)
+
+describe("a decomposition of a tensor that requires a gradient", function()
+  for _, name in ipairs {"svd", "eigh", "qr"} do
+    it("raises in backward, in place of losing its part of the gradient: " .. name, function()
+      local w = atomo.param {{2, 0}, {0, 1}}
+      local first, second = atomo[name](w * 1)
+      local loss = (w * w):sum() + second:sum()
+      local ok, text = pcall(loss.backward, loss)
+      assert.is_false(ok)
+      assert.matches(name .. ": it has no gradient; where none is wanted, pass it t:detach%(%)", text)
+      assert.is_nil(w.grad)
+      local plain = {atomo[name](w:detach())}
+      assert.same(plain[1]:totable(), first:totable())
+      assert.is_nil(plain[1].requires_grad)
+      assert.is_nil(atomo.no_grad(atomo[name], w).requires_grad)
+      ;(w * 3):sum():backward() -- the results may be looked at
+      assert.equal(3, w.grad:get(1, 2))
+    end)
+  end
+end)

@@ -5,5 +5,6 @@ require "atomo.autograd.ops.statistics"
 for _, part in ipairs {"select", "einsum"} do
   for name, fn in pairs(require("atomo.autograd.ops." .. part)) do M[name] = fn end
 end
+require "atomo.autograd.ops.linalg"
 require "atomo.autograd.ops.in_place"
 return M
