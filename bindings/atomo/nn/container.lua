@@ -16,6 +16,23 @@ local function check_entry(who, i, layer)
   end
 end
 
+--- Returns the number of entries of a container. Raises for a gap, at which # may end: the entries after it would be
+--- trained and saved, but not called.
+local function entries(self)
+  local n, keys = #self, self._order
+  for i = 1, #keys do
+    local k = keys[i]
+    if type(k) == "number" and k > n and rawget(self, k) ~= nil then n = k end
+  end
+  for i = 1, n do
+    if self[i] == nil then
+      raise(("%s: entry %d is nil, but entry %d is there; table.remove(m, i) closes the gap"):format(self.class_name, i,
+        n))
+    end
+  end
+  return n
+end
+
 --- nn.Sequential{a, b, c} or nn.Sequential(a, b, c): applies the entries in turn, each a module or a function of a
 --- tensor.
 ---@param ... atomo.Module|function the entries, or one list of them
@@ -39,7 +56,7 @@ function Sequential:add(layer)
 end
 
 function Sequential:forward(x)
-  for i = 1, #self do x = self[i](x) end
+  for i = 1, entries(self) do x = self[i](x) end
   return x
 end
 
@@ -84,7 +101,7 @@ end
 
 function Concat:forward(x)
   local parts = {}
-  for i = 1, #self do parts[i] = self[i](x) end
+  for i = 1, entries(self) do parts[i] = self[i](x) end
   return ops.cat(parts, -1)
 end
 

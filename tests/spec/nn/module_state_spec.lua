@@ -76,6 +76,19 @@ describe("fields of a module", function()
     end)
   end
 
+  it("of a container with a gap are called or refused, never left out", function()
+    for _, class in ipairs {"Sequential", "Concat"} do
+      local m = nn[class] {linear(), linear(), linear()}
+      m[2] = nil
+      fails(class .. ": entry 2 is nil, but entry 3 is there", m, atomo.ones(1, 1))
+      m[2] = linear()
+      m(atomo.ones(1, 1))
+      table.remove(m, 2)
+      m(atomo.ones(1, 1))
+      assert.equal(2, #m:parameters())
+    end
+  end)
+
   it("under a key that makes no name are refused", function()
     local key = {}
     fails({"field 'a'", "under a table"}, function() module(function(m) m.a = {[key] = linear()} end):parameters() end)
