@@ -173,6 +173,29 @@ describe("a compressor in Lua", function()
     assert.is_true(head.nbytes >= 2 * (4 + 16 + 72) and head.nbytes < 2 * (4 + 16 + 72) + 24, head.nbytes)
   end)
 
+  it("may change the gradient that it gets: the caller's stays, and message and residual add up to it", function()
+    atomo.basis("flips_in_place", {analyze = function(g) return g:mul_(-1) end,
+      synthesize = function(c) return c:mul_(-1) end})
+    atomo.decomposition("rows_in_place", {
+      decompose = function(g)
+        g:mul_(2)
+        return atomo.ones(g:size(1)), {atomo.eye(g:size(1)), g}
+      end,
+      reconstruct = function(lambda, factors)
+        return factors[1]:t():matmul(factors[2]:mul_(lambda:unsqueeze(2) * 0.5))
+      end,
+    })
+    for _, spec in ipairs {"flips_in_place:atoms=20", "rows_in_place:atoms=5", "rows_in_place:atoms=5,bits=32"} do
+      for _, ef in ipairs {"", ",ef=true"} do
+        local c, g = atomo.compressor(spec .. ef), atomo.randn(10, 4)
+        local before, sum = g:clone(), atomo.zeros(10, 4)
+        for step = 1, 3 do sum:add_(c:decode(c:encode(g, {step = step}))) end
+        assert.same(before:totable(), g:totable())
+        if ef ~= "" then assert.is_true((sum + c:residual(1) - g * 3):abs():max():item() < 1e-5, spec) end
+      end
+    end
+  end)
+
   it("is identified by its name: other compressors refuse its messages", function()
     local g = grads[2]
     local m = atomo.compressor("haar_lua:ratio=4"):encode(g)

@@ -5,7 +5,8 @@
 --   adapter:close(i, acc)
 -- all: true if the message is the complete gradient in dense form; the other adapters then have no message.
 -- Any number of messages may be added between open and close; acc is complete after close. The user's functions run
--- in fp32, whatever the precision of the training: a rounded product would be a bias.
+-- in fp32, whatever the precision of the training: a rounded product would be a bias. They get a copy of the gradient
+-- and may change it: the residual is computed from the gradient itself.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local precision = require "atomo.autograd.precision"
@@ -73,7 +74,7 @@ function Basis:samples(i)
 end
 
 function Basis:code(i, g)
-  return result(self, "analyze's result", self.analyze(g, self.options), g:numel()):view(g:shape())
+  return result(self, "analyze's result", self.analyze(g:clone(), self.options), g:numel()):view(g:shape())
 end
 
 function Basis:open(i) self.sum[i]:zero_() end
@@ -168,7 +169,7 @@ end
 
 function Atoms:code(i, g, key)
   local info = {tensor = i, name = self.names[i], step = key.step, rank = key.rank, state = self.kept:open(i)}
-  local lambda, factors = decomposed(self, g, info)
+  local lambda, factors = decomposed(self, g:clone(), info)
   self.kept:close(i, info.state)
   local rows, n, at = self.rows[i], lambda:numel(), 2
   if n > rows:size(1) then
