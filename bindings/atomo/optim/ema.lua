@@ -62,6 +62,7 @@ end
 function EMA:update()
   expect_in_place(self, "update")
   holders.check(self.params, "ema")
+  for i, p in ipairs(self.params) do T.expect(p, ("ema: update: parameter %d"):format(i)) end
   self.updates = self.updates + 1
   autograd.no_grad(function()
     for i, a in ipairs(self.averages) do a:mul_(self.decay):axpy_(1 - self.decay, self.params[i]) end

@@ -66,11 +66,20 @@ function Group:options()
   return o
 end
 
---- Checks the present options and records them in self.values.
+--- Checks the present options and records them in self.values, except lr, which rate() records.
 local function check_values(self)
   local o = self:options()
   options.check_all(self.kind, o)
-  for _, name in ipairs(self.names) do self.values[name] = o[name] end
+  for _, name in ipairs(self.names) do
+    if name ~= "lr" then self.values[name] = o[name] end
+  end
+end
+
+local function check_gradient(self, i, p)
+  local name = ("parameter %d %s"):format(i, T.shape_text(p))
+  if gradient.of(p, self.kind, name).h.storage == p.h.storage then
+    raise(("%s: .grad of %s shares its memory; assign a :clone()"):format(self.kind, name))
+  end
 end
 
 --- Was group.lr assigned since the last step?
@@ -85,30 +94,33 @@ end
 --- since the last step, that value; else common * ratio.
 function Group:rate_at(common) return resolve(self, self:is_set(), common) end
 
---- Returns the learning rate of the step that begins now, and records it and all options set since the last step.
-function Group:rate(common)
+--- Raises if the step that begins now would fail: for an option that was set since the last step, or a gradient.
+function Group:check()
   local names, values = self.names, self.values
-  local set = self:is_set()
   for i = 1, #names do
     if self[names[i]] ~= values[names[i]] then check_values(self) end
   end
-  local lr, ratio = resolve(self, set, common)
+  for i = 1, #self.params do
+    local p = self.params[i]
+    local g = p.requires_grad and p.grad or false
+    if g and g ~= self.checked[i] then check_gradient(self, i, p) end
+    self.checked[i] = g
+  end
+end
+
+--- Returns the learning rate of the step that begins now, and records it. Call check() before it.
+function Group:rate(common)
+  local values = self.values
+  local lr, ratio = resolve(self, self:is_set(), common)
   self.lr, self.ratio, values.lr = lr, ratio, lr
   return lr
 end
 
---- Returns the contiguous gradient of parameter i; nil if the step skips it (frozen, or .grad is nil).
+--- Returns the contiguous gradient of parameter i, which check() has seen; nil if the step skips it (frozen, or .grad
+--- is nil).
 function Group:gradient(i)
-  local p = self.params[i]
-  local g = p.grad
-  if not p.requires_grad or g == nil then
-    self.checked[i] = false
-    return nil
-  end
-  if g ~= self.checked[i] then
-    gradient.of(p, self.kind, ("parameter %d %s"):format(i, T.shape_text(p)))
-    self.checked[i] = g
-  end
+  local g = self.checked[i]
+  if not g then return nil end
   return g:is_contiguous() and g or g:detach():contiguous()
 end
 

@@ -95,6 +95,7 @@ function Optimizer:step(closure)
   options.check(self.kind, "lr", self.lr)
   check_lists(self)
   holders.check(self.params, self.kind)
+  for k = 1, #self.groups do self.groups[k]:check() end -- before any parameter is changed
   self.steps = self.steps + 1
   for k = 1, #self.groups do
     local group = self.groups[k]

@@ -128,3 +128,39 @@ end)
 it("a milestone that is NaN, which no step reaches, is refused", function()
   refused("milestones is a table, expected a list of steps", atomo.schedule.multistep, {lr = 1, milestones = {3, nan}})
 end)
+
+describe("a step that is refused", function()
+  local mistakes = {
+    {"a gradient of another shape", function(_, q) q.grad = atomo.ones(3) end,
+      function(_, q) q.grad = atomo.ones(2) end},
+    {"a gradient that is the parameter", function(_, q) q.grad = q:detach() end,
+      function(_, q) q.grad = atomo.ones(2) end},
+    {"an option out of range", function(o) o.groups[2].weight_decay = -1 end,
+      function(o) o.groups[2].weight_decay = 0 end},
+  }
+  for _, kind in ipairs {"sgd", "adam", "adamw", "lars", "lamb"} do
+    for _, mistake in ipairs(mistakes) do
+      it(("changes nothing: %s, %s"):format(kind, mistake[1]), function()
+        local function new()
+          local p, q = atomo.param {1, 2}, atomo.param {3, 4}
+          p.grad, q.grad = atomo.ones(2), atomo.ones(2)
+          local o = atomo.optim[kind] {params = {{params = {p}}, {params = {q}}}, lr = 0.1, weight_decay = 0}
+          o:step()
+          o.groups[1].lr = 0.3
+          return p, q, o
+        end
+        local p, q, o = new()
+        mistake[2](o, q)
+        local before = p:totable()
+        assert.is_false(pcall(o.step, o))
+        assert.same(before, p:totable())
+        assert.equal(1, o.steps)
+        mistake[3](o, q)
+        o:step()
+        local a, b, plain = new()
+        plain:step()
+        assert.same({a:totable(), b:totable(), plain.steps}, {p:totable(), q:totable(), o.steps})
+      end)
+    end
+  end
+end)
