@@ -263,7 +263,8 @@ ATOMO_API int atomo_codec_set_ranks(atomo_codec *c, int ranks);
  * meets it (atomo_probabilities). The messages go one after the other into out [capacity bytes], their lengths into
  * nbytes [count]. The draws depend on seed, way, step, rank and tensor only. For an unbiased compressor, the expected
  * decoded message is the gradient. ENONFINITE names tensor, number and first position of NaN and Inf. EARG names a
- * tensor that is listed twice. [local] */
+ * tensor that is listed twice. Here and below, a gradient or average that overlaps the memory of messages is refused
+ * (EARG). [local] */
 ATOMO_API int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const atomo_tensor *const *grads,
                                  double step, double rank, uint8_t *out, double capacity, double *nbytes);
 /* The streaming form: begin a step, push its gradients one by one in any order, end it. Each gradient is encoded with

@@ -183,6 +183,8 @@ void atomo__plan_free(atomo__plan *plan);                      /* NULL is allowe
 /* *out = the plan of tensor number `tensor`; EARG if there is none or t is NULL, EDTYPE or ESHAPE if t is not f32 of
  * the planned shape. `what` names t in the text: "decode: acc". */
 int atomo__plan_find(const atomo_codec *c, int tensor, const atomo_tensor *t, const char *what, atomo__plan **out);
+/* EARG if t and the memory of messages, bytes [size], overlap. */
+int atomo__plan_apart(const atomo_codec *c, const atomo_tensor *t, const uint8_t *bytes, double size, const char *what);
 /* gather: *values = the elements of t, which has the plan's shape, in row-major order: its own memory if it is
  * contiguous, else a copy in p->dense. scatter: writes such a copy back to t, from which gather made it. */
 int atomo__plan_gather(atomo__plan *p, const atomo_tensor *t, float **values);

@@ -16,6 +16,7 @@ static int decode_one(atomo_codec *c, int tensor, double step, double rank, cons
     ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "decode: scale is %g", scale);
     atomo__plan *p;
     ATOMO_TRY(atomo__plan_find(c, tensor, acc, "decode: acc", &p));
+    ATOMO_TRY(atomo__plan_apart(c, acc, bytes, size, "decode: acc"));
     const atomo__frame want = atomo__frame_wanted(p, rank, step);
     atomo__reader body;
     size_t length;

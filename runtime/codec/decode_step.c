@@ -4,8 +4,8 @@
 #include <math.h>
 
 /* Returns a failure if an argument is wrong, before anything is changed. */
-static int check_arguments(const atomo_codec *c, int count, const int32_t *tensors, int blocks, double scale, int which,
-                           atomo_tensor *const *acc)
+static int check_arguments(const atomo_codec *c, int count, const int32_t *tensors, int blocks,
+                           const atomo_codec_block *block, double scale, int which, atomo_tensor *const *acc)
 {
     const int flags = ATOMO_DECODE_FIRST | ATOMO_DECODE_LAST | ATOMO_DECODE_ALL;
     ATOMO_REQUIRE(count >= 0, ATOMO_EARG, "%s: decode_add_step: %d tensors", c->name, count);
@@ -18,6 +18,8 @@ static int check_arguments(const atomo_codec *c, int count, const int32_t *tenso
     for (int i = 0; i < count; i++) {
         atomo__plan *p;
         ATOMO_TRY(atomo__plan_find(c, tensors[i], acc[i], "decode: acc", &p));
+        for (int r = 0; r < blocks; r++)
+            ATOMO_TRY(atomo__plan_apart(c, acc[i], block[r].at, block[r].left, "decode: acc"));
     }
     return ATOMO_OK;
 }
@@ -69,7 +71,7 @@ static int decode_tensor(atomo_codec *c, int tensor, double step, int blocks, at
 int atomo_codec_decode_add_step(atomo_codec *c, int count, const int32_t *tensors, double step, int blocks,
                                 atomo_codec_block *block, double scale, int which, atomo_tensor *const *acc)
 {
-    ATOMO_TRY(check_arguments(c, count, tensors, blocks, scale, which, acc));
+    ATOMO_TRY(check_arguments(c, count, tensors, blocks, block, scale, which, acc));
     for (int r = 0; r < blocks; r++)
         ATOMO_TRY(check_headers(c, count, tensors, step, &block[r], r + 1, which & ATOMO_DECODE_ALL));
     for (int i = 0; i < count; i++) ATOMO_TRY(decode_tensor(c, tensors[i], step, blocks, block, scale, which, acc[i]));

@@ -73,13 +73,15 @@ static int key_check(const atomo_codec *c, double step, double rank)
     return ATOMO_OK;
 }
 
-/* Finds the plan of a gradient, and sets what it encodes (plan->given). */
-static int receive(atomo_codec *c, int tensor, const atomo_tensor *grad, const char *what, atomo__plan **out)
+/* Finds the plan of a gradient, and sets what it encodes (plan->given). The messages go to out [capacity]. */
+static int receive(atomo_codec *c, int tensor, const atomo_tensor *grad, const char *what, const uint8_t *out,
+                   double capacity, atomo__plan **plan)
 {
     float *values;
-    ATOMO_TRY(atomo__plan_find(c, tensor, grad, what, out));
-    ATOMO_TRY(atomo__plan_gather(*out, grad, &values));
-    (*out)->given = values;
+    ATOMO_TRY(atomo__plan_find(c, tensor, grad, what, plan));
+    ATOMO_TRY(atomo__plan_apart(c, grad, out, capacity, what));
+    ATOMO_TRY(atomo__plan_gather(*plan, grad, &values));
+    (*plan)->given = values;
     return ATOMO_OK;
 }
 
@@ -179,7 +181,7 @@ int atomo_codec_encode(atomo_codec *c, int count, const int32_t *tensors, const 
                   c->plans);
     for (int i = 0; i < count; i++) {
         atomo__plan *p;
-        ATOMO_TRY(receive(c, tensors[i], grads[i], "encode", &p));
+        ATOMO_TRY(receive(c, tensors[i], grads[i], "encode", out, capacity, &p));
         ATOMO_REQUIRE(!(p->place < i && c->order[p->place] == p), ATOMO_EARG,
                       "%s: encode: tensor %s is listed twice, as gradients %d and %d", c->name, p->name, p->place + 1,
                       i + 1);
@@ -215,7 +217,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
 {
     atomo__plan *p;
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
-    ATOMO_TRY(receive(c, tensor, grad, "push", &p));
+    ATOMO_TRY(receive(c, tensor, grad, "push", out, capacity, &p));
     atomo__plan_open(p);
     if (c->feedback) ATOMO_TRY(atomo__feedback_add(p, p->given));
     const float *g = input_of(p);

@@ -15,6 +15,17 @@ int atomo__plan_find(const atomo_codec *c, int tensor, const atomo_tensor *g, co
     return ATOMO_OK;
 }
 
+int atomo__plan_apart(const atomo_codec *c, const atomo_tensor *t, const uint8_t *bytes, double size, const char *what)
+{
+    const uintptr_t at = (uintptr_t)bytes;
+    uintptr_t first, end;
+    atomo__extent(t, &first, &end);
+    ATOMO_REQUIRE(end <= at || (first >= at && (double)(first - at) >= size), ATOMO_EARG,
+                  "%s: %s: tensor %s and the messages share memory, expected memory that does not overlap", c->name,
+                  what, atomo__shape_text(t));
+    return ATOMO_OK;
+}
+
 int atomo__plan_gather(atomo__plan *p, const atomo_tensor *t, float **values)
 {
     *values = atomo__f32(t);

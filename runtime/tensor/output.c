@@ -6,8 +6,7 @@
  * (atomo__operand), or the output after it (atomo__make). Path: every stage. */
 #include "tensor/tensor.h"
 
-/* *first and *end = the address range of t's elements: the lowest byte, and one past the highest. */
-static void extent(const atomo_tensor *t, uintptr_t *first, uintptr_t *end)
+void atomo__extent(const atomo_tensor *t, uintptr_t *first, uintptr_t *end)
 {
     const int64_t size = (int64_t)atomo__dtype_size(t->dtype);
     int64_t below = 0, above = 0;
@@ -28,8 +27,8 @@ static bool may_overlap(const atomo_tensor *a, const atomo_tensor *b)
 {
     uintptr_t a_first, a_end, b_first, b_end;
     if (a->numel == 0 || b->numel == 0) return false;
-    extent(a, &a_first, &a_end);
-    extent(b, &b_first, &b_end);
+    atomo__extent(a, &a_first, &a_end);
+    atomo__extent(b, &b_first, &b_end);
     return a_first < b_end && b_first < a_end;
 }
 

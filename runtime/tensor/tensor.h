@@ -64,6 +64,8 @@ int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, 
 int atomo__target(const atomo_tensor *t, const char *what);
 int atomo__operand(const atomo_tensor *target, const atomo_tensor *x, const atomo_tensor **use, atomo_tensor **hold);
 int atomo__apart(const atomo_tensor *target, const atomo_tensor *x, const char *what);
+/* *first and *end = the address range of t's elements: the lowest byte, and one past the highest. */
+void atomo__extent(const atomo_tensor *t, uintptr_t *first, uintptr_t *end);
 
 /* Outputs of a function that reads tensors. `ATOMO_MAKING(making, x, w);` lists all tensors that the function reads
  * (NULL is skipped) before its first atomo__make, and `return atomo__made(&making, rc);` ends the function.

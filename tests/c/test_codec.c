@@ -122,8 +122,45 @@ static void listed_twice(void)
     atomo_tensor_free(g);
 }
 
+/* Gradients and averages that overlap the memory of messages are refused: by one byte, too, and also in a block. */
+static void shared_memory(void)
+{
+    enum { ROOM = 400, N = 32 };
+    static float memory[ROOM];
+    uint8_t *bytes = (uint8_t *)memory;
+    double nbytes, used;
+    atomo_codec *c;
+    atomo_tensor *g, *clear;
+    CHECK_OK(atomo_codec_new("none", 0, NULL, 1, 0, &c));
+    CHECK_OK(atomo_codec_plan(c, 1, 1, (double[]){N}, 0, "fc"));
+    CHECK_OK(atomo_tensor_wrap(ATOMO_F32, 1, (double[]){N}, NULL, memory + 100, &g));
+    CHECK_OK(atomo_tensor_wrap(ATOMO_F32, 1, (double[]){N}, NULL, memory + 200, &clear));
+    const atomo_tensor *grads[1] = {g};
+    for (int place = 0; place < 3; place++) {
+        uint8_t *out = place == 0 ? bytes : place == 1 ? bytes + 410 : bytes + 400 + 4 * N - 1;
+        const double room = place == 0 ? 401 : 200;
+        CHECK_STATUS(atomo_codec_encode(c, 1, (int32_t[]){1}, grads, 0, 0, out, room, &nbytes), ATOMO_EARG,
+                     "none: encode: tensor [32] and the messages share memory");
+        CHECK_OK(atomo_codec_begin(c, 0, 0));
+        CHECK_STATUS(atomo_codec_push(c, 1, g, out, room, &nbytes), ATOMO_EARG, "none: push: tensor [32] and the");
+        CHECK_OK(atomo_codec_undo(c));
+        CHECK_STATUS(atomo_codec_decode_add(c, 1, 0, 0, out, room, 1, g, &used), ATOMO_EARG, "decode: acc: tensor");
+    }
+    CHECK_OK(atomo_codec_encode(c, 1, (int32_t[]){1}, grads, 0, 0, bytes, 400, &nbytes));
+    CHECK_OK(atomo_codec_encode(c, 1, (int32_t[]){1}, grads, 0, 0, bytes + 400 + 4 * N, 400, &nbytes));
+    atomo_codec_block block = {bytes + 400 + 4 * N, nbytes + 4 * 200, 0};
+    CHECK_STATUS(atomo_codec_decode_add_step(c, 1, (int32_t[]){1}, 0, 1, &block, 1, 0, &clear), ATOMO_EARG,
+                 "decode: acc: tensor [32] and the messages share memory");
+    block.left = nbytes;
+    CHECK_OK(atomo_codec_decode_add_step(c, 1, (int32_t[]){1}, 0, 1, &block, 1, 0, &g));
+    atomo_tensor_free(g);
+    atomo_tensor_free(clear);
+    atomo_codec_free(c);
+}
+
 int main(void)
 {
+    RUN(shared_memory);
     RUN(listed_twice);
     RUN(long_lists);
     RUN(searches);

@@ -14,6 +14,7 @@ from .errors import ArgumentError, DtypeError, ShapeError
 from .loader import library
 
 BUFFERS = (bytes, bytearray, memoryview)
+MOST = 2**53  # size of a dimension that C takes, as a double
 CPU = 1  # kDLCPU of DLPack
 DEVICES = {2: "cuda", 4: "opencl", 7: "vulkan", 8: "metal", 10: "rocm", 14: "oneapi"}  # of DLPack
 
@@ -45,6 +46,8 @@ def of_torch(x: Any, what: str) -> np.ndarray:
 def as_numpy(x: Any, what: str) -> np.ndarray:
     """x as a NumPy array that shares its memory (bfloat16: a float32 copy)."""
     if isinstance(x, np.ndarray):
+        if isinstance(x, np.ma.MaskedArray):
+            raise ArgumentError(f"{what} is a masked array, expected one without a mask: pass x.filled(0)")
         return x
     if is_torch(x):
         return of_torch(x, what)
@@ -108,11 +111,11 @@ class Wrapped:
     __slots__ = ("pointer", "array", "shape")
 
     def __init__(self, a: np.ndarray, dtype: int = functions.F32) -> None:
+        self.pointer = functions.TensorP()
         if a.ndim > functions.MAX_DIM:
             raise ShapeError(f"an array of {a.ndim} dimensions, at most {functions.MAX_DIM} are possible")
         self.array: Optional[np.ndarray] = a
         self.shape: Tuple[int, ...] = a.shape
-        self.pointer = functions.TensorP()
         strides = doubles([s // a.itemsize for s in a.strides])
         library().tensor_wrap(dtype, a.ndim, doubles(a.shape), strides, a.ctypes.data, ctypes.byref(self.pointer))
 
@@ -154,6 +157,15 @@ def writable_bytes(x: Any, what: str) -> np.ndarray:
     if not a.flags.writeable:
         raise ArgumentError(f"{what} is read-only")
     return a
+
+
+def shape_of(shape: Any, what: str) -> Tuple[int, ...]:
+    """shape as a tuple of ints; ArgumentError unless it is a sequence of whole numbers."""
+    try:
+        sizes = list(shape)
+    except TypeError:
+        raise ArgumentError(f"{what} is {shape!r}, expected a list of whole numbers") from None
+    return tuple(whole(n, f"{what}: size", -MOST) for n in sizes)
 
 
 def whole(value: Any, what: str, least: int, most: Optional[int] = None) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import threading
 from itertools import accumulate
@@ -72,7 +73,7 @@ class Compressor:
         self.given, self.standard = spec, standard
         self.parsed = specs.with_standard(specs.read(spec), standard)
         self.seed = whole(seed, "compressor: seed", 0, 2**53)
-        if way not in WAYS:
+        if way not in tuple(WAYS):
             raise ArgumentError(f"compressor: way is {way!r}, expected 'up' or 'down'")
         self.way = way
         self.name, self.text = self.parsed.entry.name, self.parsed.text
@@ -125,13 +126,16 @@ class Compressor:
         """Plans tensor number `tensor` for a shape, unless it is planned for it already; another shape replaces the
         plan. name: for error texts and overrides."""
         self.same_process()
-        tensor, shape = whole(tensor, f"{self.name}: tensor", 1, MOST), tuple(int(n) for n in shape)
+        tensor = whole(tensor, f"{self.name}: tensor", 1, MOST)
+        shape = arrays.shape_of(shape, f"{self.name}: shape of tensor {tensor}")
+        if not (name is None or isinstance(name, str)):
+            raise ArgumentError(f"{self.name}: name of tensor {tensor} is {name!r}, expected a text")
         if self.shapes.get(tensor) == shape:
             return
         if len(shape) > functions.MAX_DIM:
             raise ShapeError(f"{self.name}: tensor {tensor} has {len(shape)} dimensions, at most {functions.MAX_DIM} "
                              "are possible")
-        rows, label = self.rows_of(shape), name.encode() if name else None
+        rows, label = self.rows_of(shape), name.encode("utf-8", "replace") if name else None
         other = self.parsed.override_of(name)
         with self.lock:
             if other:
@@ -152,7 +156,7 @@ class Compressor:
 
     def wire_max(self, tensor: int = 0) -> int:
         """The largest message of a tensor in bytes; tensor 0: the sum over all planned tensors."""
-        return int(self.lib.codec_wire_max(self.handle, tensor))
+        return int(self.lib.codec_wire_max(self.handle, whole(tensor, f"{self.name}: tensor", 0, MOST)))
 
     def reserve(self, entries: int, nbytes: int) -> None:
         """Tells that a step also has tensors of `entries` entries that are sent otherwise, in nbytes bytes: the budgets
@@ -191,6 +195,8 @@ class Compressor:
         """The messages of tensors first, first + 1, ...: memoryviews of out, or bytes if it is None."""
         self.same_process()
         step, rank = self.key(step, rank)
+        if not hasattr(grads, "__len__") or getattr(grads, "ndim", 1) == 0:
+            raise ArgumentError(f"{self.name}: gradients are a {type(grads).__name__}, expected a list")
         with self.lock:
             ready = self.gradients.of_list(grads, first, f"{self.name}: gradient", names)
             if ready.planned != self.plannings:
@@ -235,10 +241,14 @@ class Compressor:
         with self.lock:
             self.lib.codec_begin(self.handle, step, rank)
 
-    def push(self, tensor: int, g: Any, out: np.ndarray) -> int:
-        """Writes the message of a planned tensor to the beginning of out [uint8]; returns its length in bytes."""
-        return self.push_wrapped(tensor, Wrapped(readable(g, f"{self.name}: gradient {tensor}")), out.ctypes.data,
-                                 out.size)
+    def push(self, tensor: int, g: Any, out: Any) -> int:
+        """Writes the message of a planned tensor to the beginning of out, contiguous uint8 memory; returns its length in
+        bytes."""
+        self.same_process()
+        tensor = whole(tensor, f"{self.name}: tensor", 1, MOST)
+        room = arrays.writable_bytes(out, f"{self.name}: out")
+        return self.push_wrapped(tensor, Wrapped(readable(g, f"{self.name}: gradient {tensor}")), address(room),
+                                 room.size)
 
     def push_wrapped(self, tensor: int, g: Wrapped, address: int, capacity: int) -> int:
         """push, for a C tensor and memory that the caller keeps from step to step."""
@@ -295,8 +305,9 @@ class Compressor:
         damaged: then its acc is not valid, and those before it are complete."""
         self.same_process()
         step, rank = self.key(step, rank, -1)
-        data = bytes_of(b"".join(messages) if isinstance(messages, (list, tuple)) else messages,
-                        f"{self.name}: messages")
+        what = f"{self.name}: messages"
+        data = bytes_of(b"".join(bytes_of(m, what).data for m in messages)
+                        if isinstance(messages, (list, tuple)) else messages, what)
         with self.lock:
             ready = self.sums.of_list(accs, 1, f"{self.name}: acc")
             self.block[0] = address(data), data.size, rank
@@ -318,17 +329,20 @@ class Compressor:
             self.lib.codec_finish(self.handle, tensor, scale, target.pointer)
         return acc
 
-    def average(self, tensor: int, step: int, messages: Sequence[np.ndarray], out: np.ndarray, *,
-                first: int = 0) -> List[int]:
+    def average(self, tensor: int, step: int, messages: Sequence[Any], out: Any, *, first: int = 0) -> List[int]:
         """Writes the average of the ranks' messages of a tensor to out (float32); returns the lengths of the messages.
         messages[r]: memory [uint8] that begins with the message of rank first + r in this step. The result depends on
         the messages only, bit for bit."""
-        if not messages:
+        self.same_process()
+        step, first = self.key(step, first)
+        tensor = whole(tensor, f"{self.name}: tensor", 1, MOST)
+        if len(messages) == 0:
             raise ArgumentError(f"{self.name}: average: there are no messages")
-        blocks = blocks_of([(address(m), m.size) for m in messages], first)
+        data = [bytes_of(m, f"{self.name}: message") for m in messages]
+        blocks = blocks_of([(address(m), m.size) for m in data], first)
         target = Wrapped(writable(out, f"{self.name}: out"))
         self.average_blocks((ctypes.c_int32 * 1)(tensor), (functions.TensorP * 1)(target.pointer), 1, step, blocks)
-        return [m.size - int(block.left) for m, block in zip(messages, blocks)]
+        return [m.size - int(block.left) for m, block in zip(data, blocks)]
 
     def average_blocks(self, numbers: Any, pointers: Any, count: int, step: int, blocks: Any) -> None:
         """Writes the averages over the blocks to C tensors, and sets the blocks to the messages that follow."""
@@ -339,7 +353,7 @@ class Compressor:
 
     def stats(self, tensor: int = 0) -> Stats:
         """Statistics of the last encode or step: of one tensor, or summed over all (tensor 0)."""
-        s = functions.CodecStats()
+        s, tensor = functions.CodecStats(), whole(tensor, f"{self.name}: tensor", 0, MOST)
         with self.lock:
             self.lib.codec_get_stats(self.handle, tensor, ctypes.byref(s))
             family = self.lib.codec_family(self.handle, tensor).decode() if tensor else ""
@@ -350,7 +364,7 @@ class Compressor:
         return self.read_state(self.lib.codec_residual, tensor)
 
     def read_state(self, read: Callable[..., int], tensor: int) -> np.ndarray:
-        out = functions.TensorP()
+        out, tensor = functions.TensorP(), whole(tensor, f"{self.name}: tensor", 0, MOST)
         with self.lock:
             read(self.handle, tensor, ctypes.byref(out))
         return arrays.take(out)
@@ -390,7 +404,7 @@ class Compressor:
         entries = []
         for key, value in state.items():
             learnt, _, number = str(key).rpartition(".")
-            if learnt not in ("", "learnt") or not number.isdigit() or (number == "0" and not learnt):
+            if learnt not in ("", "learnt") or not re.fullmatch("[0-9]{1,10}", number) or (number == "0" and not learnt):
                 raise ArgumentError(f"{self.name}: load_state_dict: '{key}', expected a tensor's number, or learnt. "
                                     "and a number")
             what = f"{self.name}: load_state_dict: '{key}'"

@@ -60,7 +60,7 @@ def number_of(value: Any) -> float:
     """value as a number, NaN if it is none."""
     try:
         return math.nan if "_" in str(value) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
@@ -68,7 +68,7 @@ def convert(name: str, option: Option, value: Any) -> float:
     """An option's value as the number that C expects; ArgumentError if it is not valid."""
     what = f"{name}: {option.key} is {value!r}, expected "
     if option.kind == "enum":
-        if value in option.choices:
+        if isinstance(value, str) and value in option.choices:
             return option.choices.index(value)
         hint = suggest(value, option.choices) if isinstance(value, str) else ""
         raise ArgumentError(what + " or ".join(option.choices) + hint)
@@ -146,6 +146,10 @@ def read_override(pattern: str, what: Any, base: Entry, options: Mapping[str, An
 
 def read_overrides(entry: Entry, options: Mapping[str, Any]) -> Tuple[Override, ...]:
     given = options.get("overrides") or ()
+    if not isinstance(given, (list, tuple)) or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and
+                                                       isinstance(pair[0], str) for pair in given):
+        raise ArgumentError(f"{entry.name}: overrides is {given!r}, expected a list of pairs (pattern, override), such as "
+                            "[('^fc', 'none')]")
     if given and not entry.has_budget:
         raise ArgumentError(f"{entry.name}: overrides: only sets of atoms (entry, svd, auto, ...) share a budget with "
                             "others")

@@ -167,6 +167,66 @@ class Arrays(Case):
         with self.refuses(atomo.ArgumentError, "no messages"):
             c.average(1, 0, [], np.zeros_like(G))
 
+    def test_memory_of_messages_is_checked(self):
+        """push and average would else read and write beyond it, or elsewhere."""
+        c = atomo.Compressor("taps:ratio=8")
+        want = c.encode(G)
+        frozen = np.zeros(6000, np.uint8)
+        frozen.flags.writeable = False
+        for out, kind, word in ((np.zeros(6000, np.uint8)[::-1], atomo.ShapeError, "not contiguous"),
+                                (np.zeros(12000, np.uint8)[::2], atomo.ShapeError, "not contiguous"),
+                                (np.zeros(6000), atomo.DtypeError, "out is float64"),
+                                (frozen, atomo.ArgumentError, "read-only"), (None, atomo.DtypeError, "NoneType")):
+            c.begin_step(0)
+            with self.refuses(kind, word):
+                c.push(1, G, out)
+            c.undo_step()
+        c.begin_step(0)
+        self.assertGreater(c.push(1, G, bytearray(6000)), 0)
+        c.end_step()
+        acc = np.zeros_like(G)
+        self.assertEqual(c.average(1, 0, [want], acc), [len(want)])
+        np.testing.assert_array_equal(acc, c.decode(want))
+        with self.refuses(atomo.ShapeError, "not contiguous"):
+            c.average(1, 0, [np.frombuffer(want, np.uint8)[::-1]], acc)
+        for arguments in (("x", 0, [want]), (1, 0.5, [want])):
+            with self.refuses(atomo.ArgumentError, "expected a whole number"):
+                c.average(*arguments, acc)
+
+    def test_messages_that_overlap_gradients_are_refused(self):
+        for text in ("none", "bf16", "taps:ratio=8"):
+            c, room = atomo.Compressor(text), np.zeros(12000, np.uint8)
+            inside, message = room[8:8 + G.nbytes].view("f").reshape(G.shape), c.encode(G)
+            inside[:] = G
+            with self.refuses(atomo.ArgumentError, "share memory"):
+                c.encode(inside, out=room)
+            np.testing.assert_array_equal(inside, G)
+            room[:len(message)] = np.frombuffer(message, np.uint8)
+            with self.refuses(atomo.ArgumentError, "share memory"):
+                c.decode_add(room[:len(message)], 1, inside)
+            with self.refuses(atomo.ArgumentError, "share memory"):
+                c.decode_add_step(room[:len(message)], 1, [inside])
+            self.assertEqual(room[:len(message)].tobytes(), message)
+
+    def test_shapes_and_names_are_checked(self):
+        c = atomo.Compressor("taps:ratio=8")
+        for shape in ((3.7, 2), 5, "ab", None, [None], (float("nan"),)):
+            with self.refuses(atomo.ArgumentError, "shape of tensor 2", "whole number"):
+                c.plan(2, shape)
+        for tensor in ("x", 1.5, -1, 2**31):
+            for use in (c.wire_max, c.stats, c.residual):
+                with self.refuses(atomo.ArgumentError, f"tensor is {tensor!r}"):
+                    use(tensor)
+        with self.refuses(atomo.ArgumentError, "name of tensor 1 is 3"):
+            c.encode_step([G], names=[3])
+        for grads in (None, 3.0, iter([G]), np.float32(3), np.zeros((), "f")):
+            with self.refuses(atomo.ArgumentError, "expected a list"):
+                c.encode_step(grads)
+        with self.refuses(atomo.ArgumentError, "masked array", "filled"):
+            c.encode(np.ma.masked_array(G, G > 0))
+        with self.refuses(atomo.ArgumentError, "'\u00b2'"):
+            c.load_state_dict({"\u00b2": np.zeros(3, "f")})
+
     @unittest.skipUnless(torch, "PyTorch is not installed")
     def test_subclasses_of_tensors(self):
         class Own(torch.Tensor):

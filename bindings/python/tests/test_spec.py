@@ -34,6 +34,14 @@ class Specs(Case):
                 ("svd:ratio=4;fc=ratio=3", "whole compressor's"), ("svd;fc=qsgd", "neither a set of atoms")):
             with self.subTest(spec=given), self.refuses(atomo.ArgumentError, *words):
                 atomo.Compressor(given)
+        for overrides in ("^fc=none", {"^fc": "none"}, ["x"], [(3, "none")], 5):
+            with self.refuses(atomo.ArgumentError, "taps: overrides is", "[('^fc', 'none')]"):
+                atomo.Compressor({"name": "taps", "overrides": overrides})
+        for bits in (10**400, -10**400):
+            with self.refuses(atomo.ArgumentError, "expected an integer of 2 to 8"):
+                atomo.Compressor({"name": "qsgd", "bits": bits})
+        with self.refuses(atomo.ArgumentError, "way is ['up']"):
+            atomo.Compressor("svd", way=["up"])
         with self.refuses(atomo.ArgumentError, "seed is -1"):
             atomo.Compressor("svd", seed=-1)
         with self.refuses(atomo.ArgumentError, "way is 'left'"):
