@@ -6,9 +6,10 @@ coded as [out, kh, kw, in]: by strides, without a copy, if the model is in torch
 """
 from __future__ import annotations
 
+import warnings
 import zlib
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -36,10 +37,12 @@ class Parameter:
 
 
 def convolutions(model: torch.nn.Module) -> Iterator[int]:
-    """The ids of all weights of convolutions."""
+    """The ids of all weights of convolutions; those that a parametrization or weight_norm makes a weight of count, too.
+    (Reading module.weight would compute it, and spectral_norm would take a step.)"""
     for module in model.modules():
         if isinstance(module, torch.nn.modules.conv._ConvNd):
-            yield id(module.weight)
+            yield from (id(p) for p in module.parameters()
+                        if not torch.nn.parameter.is_lazy(p) and p.dim() == 2 + len(module.kernel_size))
 
 
 def refuse_sparse(model: torch.nn.Module) -> None:
@@ -62,6 +65,15 @@ def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
             model = getattr(model, COMPILED)
         else:
             return model
+
+
+def group_of(model: torch.nn.Module) -> Any:
+    """The process group of DistributedDataParallel if it wraps the model, else None."""
+    while not isinstance(model, torch.nn.parallel.DistributedDataParallel):
+        model = getattr(model, COMPILED, None)
+        if not isinstance(model, torch.nn.Module):
+            return None
+    return model.process_group
 
 
 def plain_name(name: str) -> str:
@@ -88,7 +100,8 @@ def refuse(name: str, p: torch.Tensor) -> None:
                             "Train with model.cpu() and the gloo backend, or on GPUs use a hook of PyTorch, such as "
                             "fp16_compress_hook")
     if p.dtype not in FLOATS:
-        raise DtypeError(f"parameter {name} is {p.dtype}, expected float32, float16 or bfloat16")
+        raise DtypeError(f"parameter {name} is {p.dtype}, expected float32, float16 or bfloat16: model.float() converts "
+                         "it")
     if p.numel() == 0:
         raise ArgumentError(f"parameter {name} of shape {tuple(p.shape)} is empty: freeze it by requires_grad_(False)")
 
@@ -118,9 +131,10 @@ class Layout:
         self.held: List[torch.Tensor] = []  # so that no id is used again
         refuse_sparse(model)
         images = set(convolutions(model))
+        ignored = getattr(model, "_ddp_params_and_buffers_to_ignore", ())  # by DistributedDataParallel
         for number, (full_name, p) in enumerate(model.named_parameters(), 1):
             name = plain_name(full_name)
-            if not p.requires_grad:
+            if not p.requires_grad or full_name in ignored:
                 continue
             refuse(name, p)
             order = (0, *range(2, p.dim()), 1) if id(p) in images else tuple(range(p.dim()))
@@ -144,6 +158,15 @@ class Layout:
         rest = sum(one.numel for one in chosen if not one.coded)
         compressor.reserve(rest, 4 * rest)
 
+    def warn_of_rest(self, compressor: Compressor) -> None:
+        """Warns if the tensors that are not coded leave less than a tenth of a ratio's budget to the others."""
+        ratio = compressor.parsed.given("ratio")
+        rest, whole = (sum(p.numel for p in self.parameters if not (only and p.coded)) for only in (True, False))
+        if ratio and rest < whole and rest > 0.9 * whole / ratio:
+            warnings.warn(f"State: tensors that are sent in float32 take {4 * rest} bytes per step, the budget of "
+                          f"'{compressor.text}' for all is {4 * whole / ratio:.0f}: small=\"compress\" codes small "
+                          "tensors, too; or lower the ratio", stacklevel=3)
+
     def of(self, p: torch.Tensor) -> Parameter:
         if id(p) not in self.by_id:
             raise ArgumentError(f"a bucket has a parameter of shape {tuple(p.shape)} that is not among the "
@@ -159,3 +182,10 @@ class Layout:
     def checksum(self) -> int:
         """A checksum of numbers, names and shapes. (Which ones are coded follows from the compressor.)"""
         return zlib.crc32(repr([(p.number, p.name, p.shape) for p in self.parameters]).encode())
+
+    def checksum_of_values(self) -> int:
+        """A checksum of the parameters' values, which are the same in all replicas of a model."""
+        found = 0
+        for p in self.held:
+            found = zlib.crc32(p.detach().reshape(-1).view(torch.uint8).numpy(), found)
+        return found

@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import weakref
 from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple
 
@@ -21,13 +22,15 @@ Entry = Tuple[Bucket, Any]
 
 class Pipeline:
     """agree: called once by the first network thread before its first round. close: called by the coding thread with
-    the buckets of a complete step, and what stopped it. threads: of encoding and decoding.
+    the buckets of a complete step, and what stopped it. Both are methods of the state, which is not held: it calls end
+    when it is deleted. threads: of encoding and decoding.
 
     to_code[k], to_carry[k]: the buckets that wait for operation k of the route's code and carry."""
 
     def __init__(self, route: Route, lib: Library, agree: Callable[[], None], threads: int,
                  close: Callable[[List[Bucket], Why], None]) -> None:
-        self.route, self.lib, self.agree, self.threads, self.close = route, lib, agree, threads, close
+        self.route, self.lib, self.threads = route, lib, threads
+        self.agree, self.close = weakref.WeakMethod(agree), weakref.WeakMethod(close)
         self.lock = threading.Condition()
         self.to_code: List[Deque[Entry]] = [deque() for _ in route.code]
         self.to_carry: List[Deque[Entry]] = [deque() for _ in route.carry]
@@ -41,25 +44,29 @@ class Pipeline:
                         for name, what in work]
         for thread in self.running:
             thread.start()
-        atexit.register(self.stop)
+        running.add(self)
 
-    def stop(self) -> None:
-        """Ends the threads. Runs at the end of the program, because a thread that is then still in PyTorch's code would
-        end the program by SIGABRT. A thread that waits for a process that does not answer is left."""
-        if self.process != os.getpid():
-            return
+    def end(self) -> None:
+        """Lets the threads end when they have done what they are doing."""
+        if self.process == os.getpid():
+            with self.lock:
+                self.broken = self.broken or ArgumentError("State: its threads have ended")
+                self.lock.notify_all()
+
+    def begin(self) -> None:
+        """Waits for the steps before, of which some are left if two DistributedDataParallel have one state. One that an
+        error in backward has ended is given up."""
         with self.lock:
-            self.broken = self.broken or ArgumentError("State: its threads have ended with the program")
-            self.lock.notify_all()
-        for thread in self.running:
-            thread.join(LEAVE)
+            while self.waiting and not self.waiting[-1].last:
+                self.waiting.pop().result.set_result(ArgumentError("State: another backward has begun before this one's "
+                                                                   "last bucket"))
+            while self.waiting and not self.broken:
+                self.lock.wait()
 
     def start(self, bucket: Bucket) -> None:
         with self.lock:
             if self.broken:
                 raise self.broken
-            if bucket.index == 0:
-                self.waiting = []  # of a step that an error in backward has ended: nobody waits for them
             self.waiting.append(bucket)
             self.to_code[0].append((bucket, None))
             self.lock.notify_all()
@@ -73,7 +80,8 @@ class Pipeline:
                 left, self.waiting = self.waiting, []
                 self.lock.notify_all()
             for bucket in left:
-                bucket.result.set_result(problem)
+                if not bucket.result.done():
+                    bucket.result.set_result(problem)
 
     def next(self, queues: List[Deque[Entry]]) -> Tuple[int, Optional[Entry]]:
         """Waits for the first entry of the first queue that has one; the queue's position, and the entry."""
@@ -106,12 +114,16 @@ class Pipeline:
     def carrier(self, k: int) -> Callable[[], None]:
         """The work of the thread of network operation k."""
         def carry() -> None:
-            if k == 0:
-                self.agree()
+            agreed = k > 0
             while True:
                 _, entry = self.next([self.to_carry[k]])
                 if entry is None:
                     return
+                agree = None if agreed else self.agree()
+                if agree:
+                    agree()
+                agreed = True
+                del agree  # a method holds its state
                 bucket, x = entry
                 self.put(self.to_code[k + 1], (bucket, self.route.carry[k](bucket, x)))
         return carry
@@ -125,6 +137,22 @@ class Pipeline:
         if bucket.last:
             done, stopped = self.step, self.stopped
             self.step, self.stopped = [], None
+            close = self.close()
+            if close:
+                close(done, stopped)
             with self.lock:
                 self.waiting = [b for b in self.waiting if b not in done]
-            self.close(done, stopped)
+                self.lock.notify_all()
+
+
+running: "weakref.WeakSet[Pipeline]" = weakref.WeakSet()
+
+
+@atexit.register
+def stop() -> None:
+    """Ends all threads at the end of the program, because one that is then still in PyTorch's code would end it by
+    SIGABRT. A thread that waits for a process that does not answer is left."""
+    for pipeline in list(running):
+        pipeline.end()
+        for thread in pipeline.running if pipeline.process == os.getpid() else []:
+            thread.join(LEAVE)

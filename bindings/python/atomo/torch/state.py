@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
@@ -15,7 +16,7 @@ from ..spec import Spec
 from .coder import Bucket, Coder
 from .gather import Gatherer, compare
 from .hierarchical import Node, node_of
-from .layout import Layout, Parameter, gradient_view, refuse_buffer, unwrapped
+from .layout import Layout, Parameter, gradient_view, group_of, refuse_buffer, unwrapped
 from .packet import NONFINITE
 from .pipeline import Pipeline
 from .route import Route, allgather
@@ -99,24 +100,29 @@ class State:
         if not isinstance(model, torch.nn.Module):
             raise ArgumentError(f"State: model is a {type(model).__name__}, expected a torch.nn.Module")
         min_size = whole(min_size, "State: min_size", 0)
+        threads = None if threads is None else whole(threads, "State: threads", 1, 1024)
         self.options: Dict[str, Any] = {"spec": spec, "seed": seed, "small": small, "min_size": min_size,
                                         "nonfinite": nonfinite, "threads": threads, "topology": topology,
                                         "inter_node": inter_node, "node": node}
         self.step = self.skipped = 0
         self.process = os.getpid()
         self.compressor = Compressor(spec, seed=seed, standard={"prefer": "accuracy"})
-        model = unwrapped(model)
+        ddp_group, model = group_of(model), unwrapped(model)
         codes_small = small == "compress" or (small == "auto" and self.compressor.name == "auto")
         self.layout = Layout(model, self.compressor, codes_small, min_size)
         self.layout.plan(self.compressor)
+        self.layout.warn_of_rest(self.compressor)
         if "sharded" in (topology, inter_node) and not (self.compressor.unbiased or self.compressor.parsed.given("ef")):
             raise ArgumentError(f"State: sharded encodes the average a second time, which needs an unbiased compressor "
                                 f"or ef=true; '{self.compressor.text}' is biased")
         self.attached = True
         self.saved: Optional[Mapping[str, Any]] = None
-        self.group = self.make_group(process_group)
+        self.group = self.make_group(process_group, ddp_group)
         self.pipeline: Optional[Pipeline] = None
         self.size = dist.get_world_size(self.group)
+        if ddp_group is not None and dist.get_world_size(ddp_group) != self.size:
+            raise ArgumentError(f"State: DistributedDataParallel averages over {dist.get_world_size(ddp_group)} processes, "
+                                f"the state over {self.size}: pass process_group=, a gloo group of the same processes")
         self.node: Optional[Node] = None
         self.ways: Optional[Ways] = None  # those of topology sharded
         self.route = self.make_route()
@@ -148,9 +154,15 @@ class State:
         return self.ways.route()
 
     @staticmethod
-    def make_group(process_group: Any) -> Any:
+    def make_group(process_group: Any, ddp_group: Any) -> Any:
         if not dist.is_available() or not dist.is_initialized():
             raise ArgumentError("State: there is no process group yet: call torch.distributed.init_process_group first")
+        if process_group is not None and not isinstance(process_group, dist.ProcessGroup):
+            raise ArgumentError(f"State: process_group is a {type(process_group).__name__}, expected a process group that "
+                                "this process belongs to")
+        if process_group is not None and process_group in (dist.group.WORLD, ddp_group):
+            raise ArgumentError("State: process_group is the default one, or DistributedDataParallel's, whose operations "
+                                "would mix with the state's: make another by torch.distributed.new_group(backend='gloo')")
         group = process_group if process_group is not None else dist.new_group(backend="gloo")
         backend = dist.get_backend(group)
         if backend != "gloo" and "cpu:gloo" not in backend.split(","):  # PyTorch 2 has a backend for each device
@@ -174,6 +186,8 @@ class State:
         if self.pipeline is None:
             threads = self.options["threads"] or torch.get_num_threads()
             self.pipeline = Pipeline(self.route, self.compressor.lib, self.agree, threads, self.close)
+        if bucket.index() == 0:
+            self.pipeline.begin()
         self.pipeline.start(Bucket(bucket.index(), bucket.is_last(), self.step, buffer, members, grads, result))
         return result.then(buffer_of)
 
@@ -196,6 +210,7 @@ class State:
                  f"small {self.options['small']}", f"nonfinite {self.options['nonfinite']}", f"step {self.step}",
                  f"inter_node {self.options['inter_node']}",
                  f"{len(self.layout.parameters)} parameters of checksum {self.layout.checksum():08x}",
+                 f"parameter values of checksum {self.layout.checksum_of_values():08x}",
                  f"compressor {self.compressor.text}"]  # last, as it may be longer than compare shows
         compare(self.group, self.size, "\n".join(facts))
 
@@ -236,6 +251,8 @@ class State:
         """For a checkpoint of this process (residuals differ between processes). Training that resumes from it, with
         the same model and optimizer, is bit-identical if DDP makes the same buckets. (The buckets of a process's first
         iteration may differ from later ones: then the first step has other draws.) Keys contain parameter names."""
+        if not self.attached:
+            return dict(self.saved or {})
         names = {str(p.number): p.name for p in self.layout.parameters}
         tensors = {}
         for prefix, compressor in self.compressors().items():
@@ -243,15 +260,16 @@ class State:
                 learnt, _, number = key.rpartition(".")
                 tensors[f"{prefix}{learnt or 'memory'}:{names.get(number, '')}"] = torch.from_numpy(value)
         return {"format": FORMAT, "spec": self.compressor.text, "seed": self.compressor.seed, "step": self.step,
-                "skipped": self.skipped, "topology": self.options["topology"], "keys": sorted(tensors),
-                "tensors": tensors}
+                "skipped": self.skipped, "topology": self.options["topology"], "rank": dist.get_rank(self.group),
+                "ranks": self.size, "keys": sorted(tensors), "tensors": tensors}
 
     def compressors(self) -> Dict[str, Compressor]:
         """All compressors that have a state, by the prefix of their keys in state_dict."""
         return {"": self.compressor, **({"second ": self.ways.down.compressor} if self.ways else {})}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores a state_dict(); FormatError or ShapeError if it is incomplete, or of another compressor or model."""
+        """Restores a state_dict(); FormatError or ShapeError if it is incomplete, or of another compressor or model. Warns
+        if it has memories (residuals) of another rank, or of a rank of another number of processes."""
         if not isinstance(state, Mapping):
             raise FormatError(f"State: load_state_dict: a {type(state).__name__}, expected a dict of state_dict()")
         for key in ("format", "spec", "seed", "step", "skipped", "keys", "tensors"):
@@ -273,6 +291,12 @@ class State:
             raise FormatError(f"State: load_state_dict: '{lost[0]}' is missing: is the state truncated?")
         self.load_tensors(tensors)
         self.step, self.skipped = step, skipped
+        own = dist.get_rank(self.group), self.size
+        saved = state.get("rank", own[0]), state.get("ranks", own[1])
+        if saved != own and any("memory:" in str(key) for key in tensors):
+            warnings.warn(f"State: load_state_dict: this is rank {own[0]} of {own[1]}, the memories (residuals) are those "
+                          f"of rank {saved[0]} of {saved[1]}: what other ranks had not sent is lost; save a state_dict() on "
+                          "each rank", stacklevel=2)
 
     def load_tensors(self, tensors: Mapping[str, Any]) -> None:
         """Sets the states of all compressors, or of none."""
@@ -305,8 +329,23 @@ class State:
         self.attached, self.saved, self.options = False, pickled["state"], pickled["options"]
 
     def attach(self, model: torch.nn.Module, process_group: Any = None) -> None:
-        """Makes an unpickled state usable for a model, in this process and group. [collective]"""
-        saved = self.saved
+        """Makes a state that was unpickled or copied usable for a model, in this process and group; or continues one with
+        another model of the same parameters. [collective]"""
+        saved = self.state_dict()
+        self.__del__()
         self.__init__(model=model, process_group=process_group, **self.options)  # type: ignore[misc]
-        if saved is not None:
+        try:
             self.load_state_dict(saved)
+        except AtomoError:
+            self.attached, self.saved = False, saved
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for attributes that are missing: those of a state that is not attached."""
+        hint = ": it was unpickled or copied, call state.attach(model) first" if "saved" in self.__dict__ else ""
+        raise AttributeError(f"State has no attribute '{name}'{hint}")
+
+    def __del__(self) -> None:
+        pipeline = self.__dict__.get("pipeline")
+        if pipeline is not None:
+            pipeline.end()
