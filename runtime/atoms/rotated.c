@@ -114,12 +114,12 @@ static const float *coefficients(const atomo__plan *plan, const float *g, const 
     return m.x;
 }
 
-/* Copies the map's bits and the classes to the plan, for the budget. */
-static void show(atomo__plan *plan)
+/* Copies the map's bits at T and the classes to the plan, for the budget. */
+static void show(atomo__plan *plan, double T)
 {
     rotated_state *s = atomo__rotated_state(plan);
     plan->segment = (atomo__segment){.curve = &s->classes.sizes.curve, .n = plan->n, .unit = 1};
-    plan->fixed_bits = s->bits;
+    plan->fixed_bits = rotated_fixed_bits(&s->classes, s->map_bits, T);
 }
 
 /* Returns the T at which the message is expected to have s->guessed bits. */
@@ -127,7 +127,7 @@ static double first_price(rotated_state *s, int most)
 {
     rotated_choose(s, most, 0);
     atomo__segment g = {.curve = &s->classes.sizes.curve};
-    return atomo__budget_solve(&g, 1, ATOMO_MAX(s->guessed - s->bits, s->guessed / 4), 0);
+    return atomo__budget_solve(&g, 1, ATOMO_MAX(s->guessed - s->map_bits, s->guessed / 4), 0);
 }
 
 static int measure(atomo__plan *plan, const float *g, atomo__context *c)
@@ -154,8 +154,9 @@ static int measure(atomo__plan *plan, const float *g, atomo__context *c)
     rotated_fit(s, m.mean);
     const int most = (int)plan->option[ROTATED_CLASSES];
     const bool known = plan->T > 0 && isfinite(plan->T);
-    rotated_choose(s, most, known ? plan->T : first_price(s, most));
-    show(plan);
+    const double T = known ? plan->T : first_price(s, most);
+    rotated_choose(s, most, T);
+    show(plan, T);
     return ATOMO_OK;
 }
 
@@ -164,7 +165,7 @@ static int refine(atomo__plan *plan, const float *g)
 {
     if (has_few(plan)) return atomo__entries_refine(plan, g) < 0 ? atomo__refuse_nonfinite(plan, g) : ATOMO_OK;
     rotated_choose(atomo__rotated_state(plan), (int)plan->option[ROTATED_CLASSES], plan->T);
-    show(plan);
+    show(plan, plan->T);
     return ATOMO_OK;
 }
 
@@ -185,7 +186,7 @@ static void price(atomo__plan *plan, double T)
     rotated_state *s = atomo__rotated_state(plan);
     atomo__curve_at(&s->classes.sizes.curve, T);
     plan->priced_unit = 0;
-    plan->priced_fixed = s->bits + s->classes.sizes.curve.bits;
+    plan->priced_fixed = rotated_fixed_bits(&s->classes, s->map_bits, T) + s->classes.sizes.curve.bits;
 }
 
 static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)

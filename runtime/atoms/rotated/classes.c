@@ -137,6 +137,19 @@ void rotated_pool(const rotated_shape *h, const rotated_map *m, int most, rotate
     make_classes(m, entries, NULL, most, c);
 }
 
+/* The body of an empty message. */
+static const double EMPTY_BITS = 8;
+
+double rotated_fixed_bits(const rotated_classes *c, double map_bits, double T)
+{
+    double none = T > 0; /* the probability that no unit is sent */
+    for (int i = 0; i < c->sizes.count && none > 0; i++) {
+        const double keep = atomo__rate_at(c->sizes.size[i], c->sizes.e[i], T).keep;
+        none *= keep < 1 ? pow(1 - keep, (double)c->sizes.units[i]) : 0;
+    }
+    return (1 - none) * map_bits + none * EMPTY_BITS;
+}
+
 void rotated_choose(rotated_state *s, int most, double T)
 {
     double least = INFINITY;
@@ -152,12 +165,13 @@ void rotated_choose(rotated_state *s, int most, double T)
             if (c.sizes.count == before) continue; /* the same classes as before */
             before = c.sizes.count;
             atomo__curve_at(&c.sizes.curve, T);
-            const double cost = c.sizes.curve.error + T * T * (c.sizes.curve.bits + map_bits);
+            const double cost =
+                c.sizes.curve.error + T * T * (c.sizes.curve.bits + rotated_fixed_bits(&c, map_bits, T));
             if (!(cost < least)) continue;
             least = cost;
             s->map = m;
             s->classes = c;
-            s->bits = map_bits;
+            s->map_bits = map_bits;
         }
     }
 }

@@ -226,13 +226,19 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few);
     plan->expected = plan->sent = plan->variance = 0;
     const bool any = s->classes.sizes.count > 0;
-    atomo__put(w, !any ? EMPTY : plan->T > 0 ? CODED : FLOATS, FORM_BITS);
-    if (!any) return ATOMO_OK;
+    if (!any) {
+        atomo__put(w, EMPTY, FORM_BITS);
+        return ATOMO_OK;
+    }
     if (!(plan->T > 0)) {
+        atomo__put(w, FLOATS, FORM_BITS);
         for (int64_t i = 0; i < plan->n; i++) atomo__put_f32(w, x[i]);
         plan->expected = plan->sent = (double)plan->n;
         return ATOMO_OK;
     }
+    const atomo__writer empty = *w;
+    int units_sent = 0;
+    atomo__put(w, CODED, FORM_BITS);
     put_map(s, half, w);
     while (next_unit(&u)) {
         const atomo__unit *v = &u.unit;
@@ -248,6 +254,7 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
                 continue;
             }
         }
+        units_sent++;
         if (energy == 0) {
             atomo__unit_write_zeros(w);
             continue;
@@ -258,6 +265,10 @@ int rotated_encode(atomo__plan *plan, const float *x, atomo__context *c, atomo__
         if (v->size > 1) loss *= (double)(count - 1) / (double)(v->size - 1); /* without the error in the padding */
         plan->sent += sent;
         plan->variance += ((1 + loss) / v->rate.keep - 1) * energy;
+    }
+    if (units_sent == 0) {
+        *w = empty;
+        atomo__put(w, EMPTY, FORM_BITS);
     }
     return ATOMO_OK;
 }

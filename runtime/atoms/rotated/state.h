@@ -52,7 +52,7 @@ typedef struct rotated_state {
     /* of the present gradient; index [by_rows] 0: the best map without rises, 1: with them */
     rotated_map map; /* the chosen one */
     rotated_classes classes;
-    double bits;             /* of the map in the message */
+    double map_bits;         /* of the map in the message */
     double *energy;          /* [rows, taps]: sums of squares of the cells */
     int8_t *depth[2], *rise; /* [taps] each; [rows] */
     int octave[2];
@@ -82,8 +82,10 @@ static inline int rotated_depth(const rotated_map *m, int64_t row, int64_t tap)
 /* ---- maps and classes (classes.c) ---- */
 /* Fits octave, depth and rise to s->energy. mean: scratch [taps]. */
 void rotated_fit(rotated_state *s, double *mean);
-/* Sets map, classes and bits: the map of least squared error + T^2 bits, with at most `most` classes. */
+/* Sets map, classes and map_bits: the map of least squared error + T^2 bits, with at most `most` classes. */
 void rotated_choose(rotated_state *s, int most, double T);
+/* Returns the expected bits besides those of the units: of the map, if a unit is sent, else of an empty message. */
+double rotated_fixed_bits(const rotated_classes *c, double map_bits, double T);
 /* *c = the classes of a map, without their energies, as sender and receiver know them. */
 void rotated_pool(const rotated_shape *s, const rotated_map *m, int most, rotated_classes *c);
 

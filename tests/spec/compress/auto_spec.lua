@@ -152,7 +152,7 @@ describe("auto", function()
     local _, alone = variance(text, {small}) -- the only tensor of its step
     assert.equal("svd", alone:stats(1).family)
     local _, exact = variance(text, {large, small})
-    assert.truthy(exact:stats(2).family:find "^entry", exact:stats(2).family)
+    assert.not_equal("svd", exact:stats(2).family) -- a quick family, which sends next to nothing
     local c = atomo.compressor(text)
     c:prepare {{60, 70}, {60, 70}}
     local out = atomo.zeros(c:wire_max(), "u8")
