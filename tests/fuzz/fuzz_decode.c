@@ -12,7 +12,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { CODECS = 43, LISTS = 39, SHAPES = 5, MOST = 4096 }; /* from LISTS on: _list */
+enum { CODECS = 44, LISTS = 39, SHAPES = 5, MOST = 4096 }; /* from LISTS on: _list, the last of whole numbers */
 
 static const struct {
     const char *name;
@@ -62,6 +62,7 @@ static const struct {
     {"_list", 5, {NAN, 16, NAN, 0, 8}},
     {"_list", 5, {NAN, 16, NAN, 0, 3}},
     {"_list", 5, {NAN, 16, NAN, 0, 16}},
+    {"_list", 5, {NAN, 16, NAN, 0, 8}},
 };
 static const double shapes[SHAPES][4] = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}, {6, 1, 1, 300}};
 
@@ -79,6 +80,8 @@ static void set_up(void)
 {
     for (int i = 0; i < CODECS; i++) {
         if (atomo_codec_new(make[i].name, make[i].count, make[i].value, 0, ATOMO_WAY_UP, &codec[i]) < 0) abort();
+        if (i == CODECS - 1 && atomo_codec_list_bits(codec[i], ATOMO_INTEGERS, ATOMO_INTEGERS, ATOMO_INTEGERS) < 0)
+            abort();
         for (int s = 0; s < SHAPES; s++)
             if ((i >= LISTS ? atomo_codec_plan_list(codec[i], s + 1, lists[s].atoms, lists[s].factors, lists[s].width,
                                                     100, NULL)

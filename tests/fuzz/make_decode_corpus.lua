@@ -13,7 +13,7 @@ local specs = {"none", "entry:ratio=4", "entry:ratio=4,step=0", "svd:ratio=4", "
   "qsgd:bits=6,bucket=50,norm=max,coding=dither"}
 -- decompositions in Lua: the rows of a matrix are atoms, with one to three factors
 local lists = {{1}, {3, 7}, {2, 9, 4}, {65}, {1, 5}}
-local list_atoms, list_bits = {1, 5, 40, 3, 2}, {32, 8, 3, 16}
+local list_atoms, list_bits = {1, 5, 40, 3, 2}, {32, 8, 3, 16, 8}
 local shapes = {{1, 1, 1, 1}, {5, 3, 3, 3}, {4, 1, 1, 67}, {40, 1, 1, 3}, {6, 1, 1, 300}}
 
 --- Returns the body of a message, which is: header (magic, version, codec, tensor, rank, step, hash), length, body,
@@ -42,6 +42,7 @@ for i, text in ipairs(specs) do
   end
 end
 for i, bits in ipairs(list_bits) do
+  local whole = i == #list_bits -- i32 factors
   for j, widths in ipairs(lists) do
     local columns = 0
     for _, width in ipairs(widths) do columns = columns + width end
@@ -51,7 +52,8 @@ for i, bits in ipairs(list_bits) do
       decompose = function(g)
         local factors, at = {}, 2
         for k, width in ipairs(widths) do
-          factors[k], at = g:narrow(2, at, width):contiguous(), at + width
+          local factor = g:narrow(2, at, width):contiguous()
+          factors[k], at = whole and (factor * 9):floor():to "i32" or factor, at + width
         end
         return g:narrow(2, 1, 1):contiguous():view(-1), factors
       end,
