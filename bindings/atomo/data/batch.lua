@@ -20,7 +20,7 @@ end
 
 --- Sets batch.x and batch.y to tensors over the loader's buffers x and y; returns the batch.
 function M.make(loader, batch, x, y)
-  batch.x, batch.y = T.outside_scope(function() return x:detach(), y:detach() end)
+  batch.x, batch.y = T.borrow(x), T.borrow(y)
   rawset(loader, "last_batch", {[x] = batch.x, [y] = batch.y})
   return batch
 end

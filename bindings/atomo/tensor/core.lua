@@ -126,11 +126,14 @@ end
 ---@usage local x = atomo.ones(2) x:free()
 function Tensor:free()
   if rawget(self, "h") then
-    free_handle(self)
+    if not rawget(self, "borrowed") then free_handle(self) end
     self.h, self.grad, self.node, self.base = nil, nil, nil, nil
     setmetatable(self, Freed)
   end
 end
+
+--- Returns another tensor with t's handle, for as long as t's owner wants: see T.expire. Freeing it does not free t.
+function T.borrow(t) return setmetatable({h = t.h, borrowed = true}, Tensor) end
 
 --- Frees t, unless it was freed; errors about a later use say when: "when the loader made the next batch".
 function T.expire(t, when)

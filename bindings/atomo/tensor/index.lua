@@ -11,7 +11,7 @@ local public = {"requires_grad", "grad"}
 -- All fields that the library sets, in every operator: they must not get as far as the search for a near name.
 local known = {h = true, node = true, slot = true, requires_grad = true, grad = true, base = true, link = true,
   seen = true, rebased = true, count = true, kept = true, passed = true, guarded = true, shared = true, refs = true,
-  version = true, is_parameter = true, leaf = true}
+  version = true, is_parameter = true, leaf = true, borrowed = true}
 
 -- What to write for names of PyTorch and NumPy that are not offered.
 local instead = {
