@@ -138,18 +138,22 @@ end
 local function observed(ctx, ...) return seen(ctx, C.atomo_time(), ctx.op.forward(ctx, ...)) end
 
 --- Replaces the results of a user's forward by new tensors over the same storage; those that share an argument's
---- storage are linked to it as views.
-local function own_results(ctx, y, ...)
+--- storage, or an earlier result's, are linked to it as views. earlier: list of results, nil if there is one.
+local function own_results(ctx, earlier, y, ...)
   if is_tensor(y) then
     local own = y:detach()
     for i = 1, ctx.count do
       local arg = ctx.inputs[i]
       if is_tensor(arg) and arg.h.storage == own.h.storage then views.link(own, arg, "operator") end
     end
+    for i = 1, earlier and #earlier or 0 do
+      if not own.base and earlier[i].h.storage == own.h.storage then views.link(own, earlier[i], "operator") end
+    end
+    if earlier then earlier[#earlier + 1] = own end
     y = own
   end
   if select("#", ...) == 0 then return y end
-  return y, own_results(ctx, ...)
+  return y, own_results(ctx, earlier, ...)
 end
 
 --- Returns the results of a user's forward; raises if it changed an argument that requires a gradient.
@@ -161,7 +165,7 @@ local function after_user(ctx, before, ...)
     end
   end
   if not ctx.op.trusted then ctx:close() end
-  return own_results(ctx, ...)
+  return own_results(ctx, select("#", ...) > 1 and {} or nil, ...)
 end
 
 local function forward_of_user(ctx, ...)

@@ -36,7 +36,7 @@ function M.is_stale(y) return rawget(y.base, "rebased") ~= y.seen end
 
 local reasons = {
   no_grad = "a view that was made under no_grad",
-  operator = "a user-defined operator's result that shares its argument's memory",
+  operator = "a user-defined operator's result that shares memory with its argument or another result",
   param = "a parameter that is a view",
 }
 

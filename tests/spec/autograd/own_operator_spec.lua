@@ -76,3 +76,36 @@ describe("ctx:save", function()
     end
   end)
 end)
+
+describe("results of a user-defined operator that share memory", function()
+  local function twice(part)
+    return atomo.func {name = "twice", forward = function(_, x)
+      local y = x * 2
+      return y, part(y)
+    end, backward = function(ctx, a, b)
+      local g = atomo.zeros(ctx.inputs[1]:shape())
+      if a then g:add_(a) end
+      if b then part(g):add_(b) end
+      return g * 2
+    end}
+  end
+  for name, part in pairs {
+    ["one tensor twice"] = function(y) return y end,
+    ["a tensor and a view of it"] = function(y) return y:narrow(1, 1, 1) end,
+  } do
+    it("have their gradients, and a change of one is not lost on the other: " .. name, function()
+      local w = atomo.param {1, 2}
+      local a, b = twice(part)(w)
+      ;(a:sum() + b:sum() * 3):backward()
+      assert.equal(8, w.grad:get(1))
+      a, b = twice(part)(w)
+      fails("mul_: this view was made by a user-defined operator", b.mul_, b, 10)
+      a:mul_(10)
+      fails("a user-defined operator's result that shares memory with its argument or another result",
+        function() return a:sum() + b:sum() end)
+      w.grad = nil
+      a:sum():backward()
+      assert.same({20, 20}, w.grad:totable())
+    end)
+  end
+end)
