@@ -82,7 +82,7 @@ local function loader()
     local batches = atomo.data.loader {set = data.train, batch = 50, augment = round > 1 and {crop = 4, flip = true}}
     local x
     for batch in batches:epoch(0) do
-      x = x or batch.x
+      x = batch.x -- of the last batch, which stays valid
       if round > 1 then break end
     end
     if round < 3 then

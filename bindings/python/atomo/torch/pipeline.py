@@ -16,7 +16,7 @@ from .coder import Bucket
 from .packet import Why
 from .route import Route
 
-LEAVE = 2.0  # seconds that stop waits for each thread
+LEAVE = 2.0  # seconds that end waits for each thread
 Entry = Tuple[Bucket, Any]
 
 
@@ -47,11 +47,17 @@ class Pipeline:
         running.add(self)
 
     def end(self) -> None:
-        """Lets the threads end when they have done what they are doing."""
-        if self.process == os.getpid():
-            with self.lock:
-                self.broken = self.broken or ArgumentError("State: its threads have ended")
-                self.lock.notify_all()
+        """Ends the threads when they have done what they are doing, and waits for them: one that is still in PyTorch's
+        code at the end of the program would end it by SIGABRT, as may the process groups that it drops. One that waits
+        for a process that does not answer is left."""
+        if self.process != os.getpid():
+            return
+        with self.lock:
+            self.broken = self.broken or ArgumentError("State: its threads have ended")
+            self.lock.notify_all()
+        for thread in self.running:
+            if thread is not threading.current_thread():  # which may have held the state last
+                thread.join(LEAVE)
 
     def begin(self) -> None:
         """Waits for the steps before, of which some are left if two DistributedDataParallel have one state. One that an
@@ -150,9 +156,6 @@ running: "weakref.WeakSet[Pipeline]" = weakref.WeakSet()
 
 @atexit.register
 def stop() -> None:
-    """Ends all threads at the end of the program, because one that is then still in PyTorch's code would end it by
-    SIGABRT. A thread that waits for a process that does not answer is left."""
+    """Ends all threads at the end of the program."""
     for pipeline in list(running):
         pipeline.end()
-        for thread in pipeline.running if pipeline.process == os.getpid() else []:
-            thread.join(LEAVE)
