@@ -24,8 +24,19 @@ typedef struct head {
     bool gradient;        /* a block's logits become their gradients */
     float *logits;        /* [block, classes] */
     double *loss;         /* [rows], not scaled */
-    unsigned char *right; /* [rows]: 1 if no logit is larger than the label's */
+    unsigned char *right; /* [rows]: 1 if the label is the logits' argmax */
 } head;
+
+/* Is x[y] the first of the largest numbers, NaN being larger than any? As argmax. */
+static bool is_argmax(const float *x, int64_t c, int32_t y)
+{
+    const float at = x[y];
+    for (int64_t k = 0; k < y; k++)
+        if (x[k] >= at || x[k] != x[k]) return false;
+    for (int64_t k = y + 1; k < c && at == at; k++)
+        if (x[k] > at || x[k] != x[k]) return false;
+    return true;
+}
 
 /* The loss of one row; with `gradient`, x becomes scale * (softmax(x) - target), as in loss.c. */
 ATOMO_CLONES static double row_loss(float *x, int64_t c, int32_t y, double smooth, float scale, bool gradient,
@@ -37,7 +48,7 @@ ATOMO_CLONES static double row_loss(float *x, int64_t c, int32_t y, double smoot
     double others = 0; /* the sum of top - x, for smoothed targets */
     if (smooth > 0)
         for (int64_t k = 0; k < c; k++) others += (double)top - (double)x[k];
-    *right = x[y] >= top;
+    *right = !(x[y] < top) && is_argmax(x, c, y);
     for (int64_t k = 0; k < c; k++) x[k] = atomo__exp(x[k] - top);
     double sum = 0;
     for (int64_t k = 0; k < c; k += SUM_BLOCK) sum += atomo__lane_sum(x + k, ATOMO_MIN(c - k, SUM_BLOCK));

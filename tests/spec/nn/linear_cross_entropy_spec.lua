@@ -93,6 +93,24 @@ describe("linear_cross_entropy", function()
     assert.is_true(loss:item() ~= loss:item())
   end)
 
+  it("counts ties and NaN as F.accuracy does: logits that are all equal are right for the first class only", function()
+    local labels, w = atomo.tensor({0, 1, 2, 3, 0, 1, 2, 3}, "i32"), atomo.eye(4)
+    local values = {0, 1, 0 / 0, -math.huge}
+    atomo.manual_seed(8)
+    for _ = 1, 40 do
+      local x = atomo.empty(8, 4)
+      for i = 0, 31 do x:data()[i] = values[math.random(4)] end
+      local logits = F.linear(x, w) -- NaN in all of a row: 0 times NaN
+      local _, accuracy = F.linear_cross_entropy(x, w, labels)
+      assert.equal((F.accuracy(logits, labels)), accuracy)
+      local single = x:narrow(2, 1, 1):contiguous() -- a tie of three, or of all
+      _, accuracy = F.linear_cross_entropy(single, atomo.tensor {{1}, {1}, {0.5}, {1}}, labels)
+      assert.equal((F.accuracy(F.linear(single, atomo.tensor {{1}, {1}, {0.5}, {1}}), labels)), accuracy)
+    end
+    local _, accuracy = F.linear_cross_entropy(atomo.ones(8, 4), atomo.zeros(4, 4), labels)
+    assert.equal(0.25, accuracy)
+  end)
+
   it("is 0 if all labels are ignored", function()
     local x, w = atomo.param(atomo.randn(2, 3)), atomo.param(atomo.randn(4, 3))
     local loss, accuracy = F.linear_cross_entropy(x, w, atomo.full({2}, -100):int())
