@@ -27,13 +27,6 @@ static uint32_t hash_of(const atomo_codec *c, int first, int count)
     return crc & 0xFFFF;
 }
 
-static size_t varint_bytes(uint32_t v)
-{
-    size_t n = 1;
-    for (; v >= 128; v >>= 7) n++;
-    return n;
-}
-
 /* Writes the head of a parcel to data; returns its length. */
 static size_t write_head(const atomo_codec *c, const atomo__frame *f, int count, uint8_t *data)
 {
@@ -58,7 +51,7 @@ void atomo__parcel_plan(atomo_codec *c, int first, int count)
 double atomo__parcel_bytes(const atomo__plan *p, uint32_t rank, uint32_t step, double body)
 {
     const atomo__frame f = atomo__frame_of(p, rank, step);
-    const double frame = atomo__frame_bits(&f, 8 * body) / 8.0, length = (double)varint_bytes((uint32_t)body);
+    const double frame = atomo__frame_bits(&f, 8 * body) / 8.0, length = (double)atomo__varint_bytes((uint32_t)body);
     if (!p->place_in_parcel || body > MOST) return frame;
     /* The head has one more byte than a frame, the number of messages, and the length is written for each message. */
     return p->place_in_parcel == 1 ? frame + 1 : length;

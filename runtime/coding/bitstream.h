@@ -113,6 +113,13 @@ static inline void atomo__put_varint(atomo__writer *w, uint32_t v) /* 7 bits per
     atomo__put(w, v, 8);
 }
 
+static inline int atomo__varint_bytes(uint32_t v)
+{
+    int n = 1;
+    for (; v >= 128; v >>= 7) n++;
+    return n;
+}
+
 static inline void atomo__put_align(atomo__writer *w) /* pads with zeros to a whole byte, and stores all bits */
 {
     for (w->fill = (w->fill + 7) & ~7; w->fill > 0; w->fill -= 8, w->word >>= 8, w->size++) {

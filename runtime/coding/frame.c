@@ -16,16 +16,10 @@
 
 enum { MAGIC = 0xA7, VERSION = 1 };
 
-static int varint_bytes(uint32_t v)
-{
-    int n = 1;
-    for (; v >= 128; v >>= 7) n++;
-    return n;
-}
-
 static int head_bytes(const atomo__frame *f, uint32_t body)
 {
-    return 3 + varint_bytes(f->tensor) + varint_bytes(f->rank) + varint_bytes(f->step) + 2 + varint_bytes(body);
+    return 3 + atomo__varint_bytes(f->tensor) + atomo__varint_bytes(f->rank) + atomo__varint_bytes(f->step) + 2 +
+           atomo__varint_bytes(body);
 }
 
 int atomo__frame_bits(const atomo__frame *f, double body_bits)

@@ -44,7 +44,7 @@ class Pipeline:
                         for name, what in work]
         for thread in self.running:
             thread.start()
-        running.add(self)
+        pipelines.add(self)
 
     def end(self) -> None:
         """Ends the threads when they have done what they are doing, and waits for them: one that is still in PyTorch's
@@ -151,11 +151,11 @@ class Pipeline:
                 self.lock.notify_all()
 
 
-running: "weakref.WeakSet[Pipeline]" = weakref.WeakSet()
+pipelines: "weakref.WeakSet[Pipeline]" = weakref.WeakSet()
 
 
 @atexit.register
 def stop() -> None:
     """Ends all threads at the end of the program."""
-    for pipeline in list(running):
+    for pipeline in list(pipelines):
         pipeline.end()
