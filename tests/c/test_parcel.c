@@ -51,7 +51,7 @@ static void test_round_trip(void)
     }
 }
 
-/* One message and none are left as they are. */
+/* One message, none, and long ones are left as they are. */
 static void test_left_alone(void)
 {
     static uint8_t data[ROOM];
@@ -62,6 +62,9 @@ static void test_left_alone(void)
     CHECK(size == before && !atomo__is_parcel(data, size));
     CHECK_OK(atomo__parcel_make(c, 1, 3, RANK, STEP, data, &none));
     CHECK(none == 0 && !atomo__is_parcel(data, none));
+    double length = 2 * 4096 + 1; /* of two messages, which are not looked at */
+    CHECK_OK(atomo__parcel_make(c, 1, 2, RANK, STEP, data, &length));
+    CHECK(length == 2 * 4096 + 1 && !atomo__is_parcel(data, length));
     atomo_codec_free(c);
 }
 
