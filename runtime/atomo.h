@@ -120,6 +120,7 @@ enum {
     ATOMO_GE,
     ATOMO_WHERE,  /* a where b is not 0, else 0; not by multiplying, so NaN and Inf of a become 0, too */
     ATOMO_UNLESS, /* a where b is 0, else 0 */
+    ATOMO_EITHER, /* a or b where the other is +0: joins a WHERE and an UNLESS, and keeps -0, which + does not */
     ATOMO_BINARY_COUNT
 };
 ATOMO_API int atomo_unary(int op, const atomo_tensor *a, atomo_tensor **out);

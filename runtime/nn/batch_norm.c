@@ -186,6 +186,7 @@ int atomo_batch_norm_train(const atomo_tensor *x, const atomo_tensor *residual, 
 {
     ATOMO_MAKING(made, x, residual, gamma, beta, running_mean, running_var);
     ATOMO_TRY(check(x, residual, gamma, beta));
+    ATOMO_REQUIRE(momentum >= 0 && momentum <= 1, ATOMO_EARG, "batch_norm: momentum is %g, expected 0 to 1", momentum);
     if (running_mean) {
         ATOMO_TRY(expect_channels(running_mean, x, "running_mean"));
         ATOMO_TRY(expect_channels(running_var, x, "running_var"));

@@ -2,6 +2,7 @@
  * i32 too. Each operation is one entry in a table of row kernels; iterator.h handles strides. */
 #include "tensor/iterator.h"
 #include <math.h>
+#include <string.h>
 
 /* ---- row kernels: o[i] = op(a[i*sa], b[i*sb]); o is contiguous ------------------------------------------------ */
 
@@ -53,6 +54,18 @@ F32_ROW(POW, pow, powf(x, y))
 F32_ROW(WHERE, where, y != 0 ? x : 0.0f)
 F32_ROW(UNLESS, unless, y != 0 ? 0.0f : x)
 
+/* a or b where the other is +0, whose bits are all 0. */
+static inline float either(float a, float b)
+{
+    uint32_t u, v;
+    memcpy(&u, &a, sizeof u);
+    memcpy(&v, &b, sizeof v);
+    u |= v;
+    memcpy(&a, &u, sizeof a);
+    return a;
+}
+F32_ROW(EITHER, either, either(x, y))
+
 typedef void i32_row(const int32_t *, int64_t, const int32_t *, int64_t, int32_t *, int64_t);
 typedef void i32_cmp(const int32_t *, int64_t, const int32_t *, int64_t, float *, int64_t);
 static const struct {
@@ -64,6 +77,7 @@ static const struct {
                                   [ATOMO_POW] = {"pow", f32_POW, NULL, NULL},
                                   [ATOMO_WHERE] = {"where", f32_WHERE, NULL, NULL},
                                   [ATOMO_UNLESS] = {"unless", f32_UNLESS, NULL, NULL},
+                                  [ATOMO_EITHER] = {"either", f32_EITHER, NULL, NULL},
 #define ROW(op, name, expr) [ATOMO_##op] = {#name, f32_##op, i32_##op, NULL},
                                   BINARIES(ROW)
 #undef ROW

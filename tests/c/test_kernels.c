@@ -51,6 +51,14 @@ static float reference(int op, float x, float y)
         return y != 0 ? x : 0;
     case ATOMO_UNLESS:
         return y == 0 ? x : 0;
+    case ATOMO_EITHER: {
+        uint32_t u, v;
+        memcpy(&u, &x, sizeof u);
+        memcpy(&v, &y, sizeof v);
+        u |= v;
+        memcpy(&x, &u, sizeof x);
+        return x;
+    }
     default:
         return x >= y;
     }

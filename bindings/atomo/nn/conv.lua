@@ -17,6 +17,7 @@ local Conv2d = Module:extend "Conv2d"
 
 local named = {in_channels = true, out_channels = true, kernel_size = true}
 local extra = {bias = O.flag, padding_mode = true, init = true}
+Conv2d.fixed = window.names {}
 
 -- padding_mode -> function(i, n) that returns the 0-based index of the element at padded position i (< 0 or >= n in the
 -- padding) of a dimension of size n.
@@ -94,10 +95,10 @@ function Conv2d:init(in_channels, out_channels, kernel, opts)
     raise(("Conv2d: %d groups do not divide %d input and %d output channels"):format(groups, in_channels, out_channels))
   end
   if self.padding_mode ~= "zeros" then -- forward pads the input, the convolution itself has no padding
-    self.padding = {}
+    self.around = {}
     for i = 0, 1 do
       local after, less = self.window.padding[i], self.skip and self.skip[i + 1] or 0
-      self.padding[i + 1], self.window.padding[i] = {after - less, after}, 0
+      self.around[i + 1], self.window.padding[i] = {after - less, after}, 0
     end
     self.skip = nil
   end
@@ -108,7 +109,7 @@ function Conv2d:forward(x)
   if self.padding_mode ~= "zeros" then
     T.expect(x, "Conv2d: input", "f32")
     if x:dim() ~= 4 then raise(("Conv2d: input is %s, expected [N,H,W,C]"):format(T.shape_text(x))) end
-    for i, p in ipairs(self.padding) do x = padded(x, i + 1, p[1], p[2], self.padding_mode) end
+    for i, p in ipairs(self.around) do x = padded(x, i + 1, p[1], p[2], self.padding_mode) end
   end
   return window.without(F.conv2d(x, self.weight, self.bias, self.window), self.skip)
 end

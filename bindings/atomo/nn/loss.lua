@@ -7,6 +7,7 @@ local M = {}
 --- Makes the layer of loss F[fn]. Options are checked when the layer is made, so that an error names that line.
 local function loss(name, fn)
   local class = Module:extend(name)
+  class.fixed = F.loss_options(fn)
   function class:init(opts)
     self.opts = opts == nil and {} or opts
     F.check_loss(name, fn, self.opts)

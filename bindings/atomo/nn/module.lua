@@ -19,7 +19,8 @@ local raise, is_module = f.raise, visit.is_module
 
 ---@class atomo.Module
 ---@field training boolean
-local Module = {training = true, class_name = "Module"}
+---@field fixed table<string, any>  options that a class reads only in init, and does not keep as fields
+local Module = {training = true, class_name = "Module", fixed = {}}
 Module.__index = Module
 
 local active, depth = {}, 0 -- modules being called, outermost first; an error leaves stale entries
@@ -29,13 +30,37 @@ local function left(...)
   return ...
 end
 
+local arity = setmetatable({}, {__mode = "k"}) -- forward -> the number of arguments that it takes after self
+
+local function arity_of(forward)
+  local info = debug.getinfo(forward, "u")
+  arity[forward] = info.isvararg and math.huge or info.nparams - 1
+  return arity[forward]
+end
+
+--- Raises if an argument of a call beyond the first `most` is not nil: forward would not see it.
+local function check_surplus(self, most, ...)
+  for i = most + 1, select("#", ...) do
+    if select(i, ...) ~= nil then
+      raise(("%s: got %d arguments, its forward takes %d"):format(self.class_name, i, most))
+    end
+  end
+end
+
 local metamethods = {
   __call = function(self, ...)
+    local forward = self.forward
+    local most = arity[forward] or arity_of(forward)
+    if select("#", ...) > most then check_surplus(self, most, ...) end
     depth = depth + 1
     active[depth] = self
-    return left(self:forward(...))
+    return left(forward(self, ...))
   end,
   __newindex = function(self, key, value) -- the first assignment of a field
+    if self.fixed[key] then
+      raise(("%s: %s is set when the layer is made, and assigning it would do nothing; make another layer"):format(
+        self.class_name, key))
+    end
     if type(value) == "boolean" and key ~= "training" and type(key) == "string" and suggest(key, {"training"}) then
       raise(("%s: module.%s = %s would do nothing; use module:train() or module:eval()"):format(self.class_name, key,
         tostring(value)))

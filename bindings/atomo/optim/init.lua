@@ -142,16 +142,39 @@ local function taken_of(group, steps_of_all)
   return differ and T.tensor(group.taken, "i32") or nil
 end
 
---- Returns the state for a checkpoint: {steps=, lr=, ["1.velocity"]=tensor, ...}. For group 1, ["1.taken"] is present
---- if a parameter has taken fewer steps than the optimizer, ["1.lr"] and ["1.ratio"] if its rate was set after its
---- creation.
+--- Returns the shapes of a group's parameters as an i32 tensor: the number of dimensions and the sizes of each.
+local function shapes_of(group)
+  local list = {}
+  for _, p in ipairs(group.params) do
+    list[#list + 1] = p:dim()
+    for d = 1, p:dim() do list[#list + 1] = p:size(d) end
+  end
+  return T.tensor(list, "i32")
+end
+
+--- Returns a text such as "[64,3,3,3] [64]" of a result of shapes_of; "no shapes" if it is none.
+local function shapes_text(t)
+  if not T.is_tensor(t) or t:dtype() ~= "i32" or t:dim() ~= 1 then return "no shapes" end
+  local texts, at = {}, 1
+  while at <= t:numel() do
+    local sizes, dims = {}, t:get(at)
+    if dims < 0 or at + dims > t:numel() then return "no shapes" end
+    for d = 1, dims do sizes[d] = t:get(at + d) end
+    texts[#texts + 1], at = T.shape_text(sizes), at + dims + 1
+  end
+  return table.concat(texts, " ")
+end
+
+--- Returns the state for a checkpoint: {steps=, lr=, ["1.velocity"]=tensor, ...}. For group 1 it has ["1.shapes"], the
+--- shapes of its parameters; ["1.taken"], if a parameter has taken fewer steps than the optimizer; ["1.lr"] and
+--- ["1.ratio"], if its rate was set after its creation.
 ---@return table
 ---@usage optimizer:state_dict().steps --> 0
 function Optimizer:state_dict()
   local s = {steps = self.steps, lr = self.lr}
   for i, group in ipairs(self.groups) do
     for name, block in pairs(group.state) do s[i .. "." .. name] = block end
-    s[i .. ".taken"] = taken_of(group, self.steps)
+    s[i .. ".taken"], s[i .. ".shapes"] = taken_of(group, self.steps), shapes_of(group)
     local lr, ratio = group:rate_at(self.lr)
     if ratio ~= group.first_ratio then s[i .. ".lr"], s[i .. ".ratio"] = lr, ratio or nil end
   end
@@ -166,6 +189,9 @@ local function problem_of(self, key, value, steps_of_all)
   if name == "lr" or name == "ratio" then
     options.check(self.kind, "lr", value, key)
     return nil
+  elseif name == "shapes" then
+    local mine, saved = shapes_text(shapes_of(group)), shapes_text(value)
+    return saved ~= mine and ("'%s' is %s, this group's parameters are %s"):format(key, saved, mine) or nil
   end
   local block = steps.state[self.kind][name]
   if not block and name ~= "taken" then

@@ -34,6 +34,19 @@ describe("where", function()
     assert.same({5, 8, 11, 16}, b.grad:totable())
   end)
 
+  it("keeps the sign of zero and every NaN, infinity and small number", function()
+    local edges = {0, -0, 1e-45, -1e-45, 1 / 0, -1 / 0, 1, -1}
+    local a, pick = atomo.tensor(edges), atomo.tensor {1, 0, 1, 0, 1, 0, 1, 0}
+    for _, y in ipairs {atomo.where(pick, a, a), atomo.where(pick, a, -0), atomo.where(pick, -0, a)} do
+      for i = 1, #edges do
+        local got, kept = y:get(i), a:get(i)
+        assert.is_true(got == kept and 1 / got == 1 / kept or got == 0 and 1 / got < 0, tostring(i))
+      end
+    end
+    local y = atomo.where(atomo.tensor {1, 0}, 0 / 0, a:narrow(1, 1, 2))
+    assert.is_true(y:get(1) ~= y:get(1) and 1 / y:get(2) < 0)
+  end)
+
   it("passes gradcheck, with an operand used twice", function()
     local c = atomo.tensor {{1, 0, 1}}
     assert.is_true(atomo.gradcheck(function(a, b) return atomo.where(c, a, b) * atomo.where(c, b, a) end,

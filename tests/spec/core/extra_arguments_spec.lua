@@ -50,6 +50,24 @@ describe("an argument too many is refused:", function()
     assert.is_true(m[1].weight.requires_grad)
     refused("load_state_dict.*options are a boolean", function() m:load_state_dict(m:state_dict(), false) end)
   end)
+
+  it("of a module's call", function()
+    local x = atomo.ones(2, 2)
+    for _, layer in ipairs {nn.Linear(2, 2), nn.ReLU(), nn.Sequential {nn.Linear(2, 2)}, nn.Flatten()} do
+      refused(layer.class_name .. ": got 2 arguments, its forward takes 1", layer, x, x)
+      assert.equal(2, layer(x, nil):size(1))
+    end
+    refused("BatchNorm1d: got 3 arguments, its forward takes 2", nn.BatchNorm1d(2), x, x, x)
+    local Own, Any = nn.Module:extend "Own", nn.Module:extend "Any"
+    function Own:forward(v) return v * self.scale end
+    function Any:forward(...) return select("#", ...) + (self.more or 0) end
+    local own = Own()
+    own.scale = 2
+    refused("Own: got 3 arguments, its forward takes 1", own, x, nil, false)
+    assert.equal(3, Any()(x, x, x))
+    own.forward = function(_, u, v) return u + v end -- replaced in the object
+    assert.equal(8, own(x, x):sum():item())
+  end)
 end)
 
 describe("a value of another kind is refused:", function()

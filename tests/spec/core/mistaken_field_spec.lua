@@ -48,6 +48,32 @@ describe("a field that would do nothing is refused:", function()
     m.training = false
   end)
 
+  it("of a layer: an option that it reads only when it is made", function()
+    local layers = {
+      {nn.Conv2d(2, 3, 3), "stride", "padding", "dilation", "groups"},
+      {nn.Conv2d(2, 3, 3, {padding = 1, padding_mode = "reflect"}), "stride", "padding"},
+      {nn.ConvTranspose2d(2, 3, 3), "stride", "padding", "dilation", "groups"},
+      {nn.MaxPool2d(2), "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"},
+      {nn.AvgPool2d(2), "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"},
+      {nn.CrossEntropyLoss(), "label_smoothing", "ignore_index", "reduction"},
+      {nn.NLLLoss(), "ignore_index", "reduction"},
+      {nn.MSELoss(), "reduction"},
+      {nn.BCEWithLogitsLoss(), "weight", "pos_weight", "reduction"},
+    }
+    for _, case in ipairs(layers) do
+      for i = 2, #case do
+        refused(("%s: %s is set when the layer is made"):format(case[1].class_name, case[i]), function()
+          case[1][case[i]] = 2
+        end)
+      end
+    end
+    local norm, drop = nn.BatchNorm1d(1), nn.Dropout(0.5) -- options that are read in each call may be set
+    norm.momentum, drop.p = 1, 0
+    norm(atomo.tensor {{1}, {3}})
+    assert.equal(2, norm.running_mean:item())
+    assert.same({1, 1, 1}, drop(atomo.ones(3)):totable())
+  end)
+
   it("of an optimizer and of its groups", function()
     local opt = atomo.optim.sgd{params = {atomo.param(atomo.zeros(2))}, lr = 0.1}
     refused("did you mean 'lr'", function() opt.Lr = 1 end)

@@ -74,7 +74,7 @@ describe("every name that numbers go through", function()
       ["nn_module_spec"] = "dropout2d",
       ["linear_cross_entropy_spec"] = "linear_cross_entropy",
       ["what others call"] = "batch_norm_with check_dropout check_loss conv_transpose2d_with dropout_state " ..
-        "dropout_stream next_dropout_stream put_dropout_state transpose_window",
+        "dropout_stream loss_options next_dropout_stream put_dropout_state transpose_window",
     },
     nn = {["no layers"] = "Module conv_engine init is_module set_conv_engine"},
     atomo = {},

@@ -71,6 +71,11 @@ describe("misuse of", function()
     norm.momentum = false
     fails("BatchNorm1d: momentum was set to false; only a layer made with {momentum = false} counts its batches", norm,
       zeros(2, 1))
+    for _, momentum in ipairs {2, -0.5, 0 / 0} do
+      norm.momentum = momentum
+      fails("batch_norm: momentum is", norm, zeros(2, 1))
+      assert.equal(0, norm.running_mean:item())
+    end
     norm = nn.BatchNorm1d(2, {momentum = false})
     fails("batch_norm", norm, zeros(4, 3)) -- does not count
     norm(atomo.tensor {{1, 2}, {3, 6}})

@@ -144,6 +144,10 @@ describe("load_state_dict of an optimizer", function()
       {"'1.second' is missing", {steps = 1, lr = 1, ["1.first"] = atomo.zeros(16)}},
       {"'1.first' has 3 elements", {steps = 1, lr = 1, ["1.first"] = atomo.zeros(3)}},
       {"'2.first' belongs to no group", {steps = 1, lr = 1, ["2.first"] = atomo.zeros(16)}},
+      {"'1.shapes' is [2,1], this group's parameters are [2]",
+        {steps = 1, lr = 1, ["1.shapes"] = atomo.tensor({2, 2, 1}, "i32")}},
+      {"'1.shapes' is no shapes", {steps = 1, lr = 1, ["1.shapes"] = atomo.tensor({2, 2}, "i32")}},
+      {"'1.shapes' is no shapes", {steps = 1, lr = 1, ["1.shapes"] = "[2]"}},
       {"steps and lr are missing", {}},
     }
     for _, case in ipairs(cases) do
@@ -155,4 +159,22 @@ describe("load_state_dict of an optimizer", function()
     assert.equal(1, o.steps)
     assert.is_near(0.9, w:get(1), 1e-6)
   end)
+end)
+
+it("the state of parameters of other shapes and the same padded size is refused", function()
+  local function made(...)
+    local params = {}
+    for i, sizes in ipairs {...} do params[i] = atomo.param(atomo.zeros(sizes)) end
+    return atomo.optim.sgd {params = params, lr = 0.1, momentum = 0.9}
+  end
+  local o = made({3, 4}, {5})
+  for _, p in ipairs(o.params) do p.grad:fill_(1) end
+  o:step()
+  local state = o:state_dict()
+  made({3, 4}, {5}):load_state_dict(state)
+  for _, other in ipairs {{{4, 3}, {5}}, {{5}, {3, 4}}, {{3, 4}, {6}}, {{2, 4}, {5}}} do
+    local ok, message = pcall(o.load_state_dict, made(unpack(other)), state)
+    assert.is_false(ok)
+    assert.truthy(tostring(message):find("'1.shapes' is [3,4] [5], this group's parameters are ", 1, true), message)
+  end
 end)

@@ -60,7 +60,7 @@ describe("an optimizer's load_state_dict refuses", function()
     for _, kind in ipairs(kinds) do
       local o = trained(kind)
       for key, value in pairs(o:state_dict()) do
-        if atomo.is_tensor(value) then
+        if atomo.is_tensor(value) and value:dtype() == "f32" then
           local s = o:state_dict()
           s[key] = atomo.zeros({value:numel()}, "i32")
           refused(("'%s' is i32, expected f32"):format(key), o.load_state_dict, o, s)

@@ -19,7 +19,7 @@ local where = func {
   name = "where",
   forward = function(ctx, mask, a, b)
     ctx:save(mask)
-    return binary(C.ATOMO_ADD, binary(C.ATOMO_WHERE, a, mask), binary(C.ATOMO_UNLESS, b, mask))
+    return binary(C.ATOMO_EITHER, binary(C.ATOMO_WHERE, a, mask), binary(C.ATOMO_UNLESS, b, mask))
   end,
   backward = function(ctx, g)
     local mask = ctx:saved()

@@ -235,4 +235,13 @@ local rules = {cross_entropy = {label_options, smoothing}, nll_loss = {label_opt
   bce_with_logits = {pair_options, bce_options}}
 function F.check_loss(layer, name, opts) check_options(layer, opts, unpack(rules[name])) end
 
+--- Returns a set of the names of the options of the loss function F[name].
+function F.loss_options(name)
+  local all = {}
+  for _, list in ipairs(rules[name]) do
+    for option in pairs(list) do all[option] = true end
+  end
+  return all
+end
+
 return F

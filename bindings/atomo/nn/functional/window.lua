@@ -25,6 +25,18 @@ M.pair = pair
 
 M.check_options = require("atomo.tensor.check_options").check
 
+--- Returns a set of all names in the given tables.
+local function union(...)
+  local all = {}
+  for i = 1, select("#", ...) do
+    for name in pairs((select(i, ...))) do all[name] = true end
+  end
+  return all
+end
+
+--- Returns a set of the names of a convolution's options and those in `more`.
+function M.names(more) return union(known, more) end
+
 --- Padding "same" of a kernel of `size`. Returns the padding for both sides, and the number of first results to leave
 --- out: 1 if the total padding is odd, since PyTorch then pads one element less before than after.
 local function same(size, dilation)
@@ -87,6 +99,9 @@ local pool_extra = {
   max_pool2d = {dilation = true, return_indices = true},
   avg_pool2d = {count_include_pad = true, divisor_override = true},
 }
+--- Returns a set of the names of the options of max_pool2d or avg_pool2d, and kernel_size.
+function M.pooling_names(layer) return union(pool_names, pool_extra[layer], {kernel_size = true}) end
+
 local flags = {"ceil_mode", "return_indices", "count_include_pad"}
 
 local function check_pooling(layer, opts)
