@@ -117,24 +117,31 @@ static void keep_all(const float *x, int64_t n, uint32_t *index, atomo__drawn *d
         if (x[i] != 0) index[n - ++d->kept] = marked(x[i], i);
 }
 
-/* Decides the entries of class 2 by 64 more random bits. */
-static void decide(const float *x, int64_t at, const classes *c, const atomo_stream *tail, const atomo__strata *t,
-                   const uint8_t *low, uint8_t *cls)
+/* Lists the entries of class 2 in ascending order; returns their number. */
+static int ties(const uint8_t *cls, uint16_t *tied)
 {
-    uint32_t element[CHUNK];
-    float part[CHUNK];
-    uint8_t drawn[CHUNK];
     int n = 0;
     for (int i = 0; i < CHUNK; i += 8) {
         uint64_t eight;
         memcpy(&eight, cls + i, 8);
         eight = eight >> 1 & ~eight & 0x0101010101010101;
-        for (; eight; eight &= eight - 1) {
-            int j = i + __builtin_ctzll(eight) / 8;
-            float p = fabsf(x[j]) * c->scale * c->inverse, whole = ATOMO_MIN(floorf(p), 255);
-            element[n] = (uint32_t)(at + j);
-            part[n++] = atomo__strata_part(t, p - whole, low + j);
-        }
+        for (; eight; eight &= eight - 1) tied[n++] = (uint16_t)(i + __builtin_ctzll(eight) / 8);
+    }
+    return n;
+}
+
+/* Decides the entries of class 2, which `tied` lists, by 64 more random bits. */
+static void decide(const float *x, int64_t at, const classes *c, const atomo_stream *tail, const atomo__strata *t,
+                   const uint8_t *low, const uint16_t *tied, int n, uint8_t *cls)
+{
+    uint32_t element[CHUNK];
+    float part[CHUNK];
+    uint8_t drawn[CHUNK];
+    for (int k = 0; k < n; k++) {
+        const int j = tied[k];
+        float p = fabsf(x[j]) * c->scale * c->inverse, whole = ATOMO_MIN(floorf(p), 255);
+        element[k] = (uint32_t)(at + j);
+        part[k] = atomo__strata_part(t, p - whole, low + j);
     }
     atomo__sample_some(tail, element, part, n, drawn);
     for (int k = 0; k < n; k++) cls[element[k] - at] = drawn[k];
@@ -163,8 +170,8 @@ static void pick(const float *x, int64_t at, const uint8_t *cls, picked *p)
 }
 
 #ifdef ATOMO_X86
-/* classify and pick with the same operations in AVX-512, since the compiler splits vectors of bytes into single bytes.
- */
+/* classify, ties and pick with the same operations in AVX-512, since the compiler splits vectors of bytes into single
+ * bytes. */
 __attribute__((target("avx512f,avx512bw,avx512vl"))) static void classify_512(const float *x, const uint8_t *u,
                                                                               classes *c, uint8_t *cls)
 {
@@ -189,6 +196,16 @@ __attribute__((target("avx512f,avx512bw,avx512vl"))) static void classify_512(co
     }
     _mm512_storeu_ps(c->below, below);
     _mm512_storeu_ps(c->noise, noise);
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vl"))) static int ties_512(const uint8_t *cls, uint16_t *tied)
+{
+    int n = 0;
+    for (int i = 0; i < CHUNK; i += 64) {
+        uint64_t mask = _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(cls + i), _mm512_set1_epi8(2));
+        for (; mask; mask &= mask - 1) tied[n++] = (uint16_t)(i + __builtin_ctzll(mask));
+    }
+    return n;
 }
 
 __attribute__((target("avx512f,avx512bw,avx512vl"))) static void pick_compress(const float *x, int64_t at,
@@ -220,13 +237,16 @@ static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream 
     tail.purpose = ATOMO_RNG_SAMPLE_TAIL;
     uint32_t words[CHUNK / 4];
     uint8_t cls[CHUNK], low[CHUNK];
+    uint16_t tied[CHUNK];
     float last[CHUNK] = {0};
     picked p;
     void (*classify_best)(const float *, const uint8_t *, classes *, uint8_t *) = classify;
+    int (*ties_best)(const uint8_t *, uint16_t *) = ties;
     void (*pick_best)(const float *, int64_t, const uint8_t *, picked *) = pick;
 #ifdef ATOMO_X86
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
         classify_best = classify_512;
+        ties_best = ties_512;
         pick_best = pick_compress;
     }
 #endif
@@ -244,7 +264,7 @@ static void bernoulli(const float *x, int64_t n, classes *c, const atomo_stream 
             d->below += (double)c->below[l];
             d->noise += (double)c->noise[l];
         }
-        decide(from, at, c, &tail, t, low, cls);
+        decide(from, at, c, &tail, t, low, tied, ties_best(cls, tied), cls);
         pick_best(from, at, cls, &p);
         atomo__survey(from, at, p.kept, p.h, &d->saturated);
         memcpy(index + d->drawn, p.drawn, sizeof(uint32_t) * (size_t)p.m);

@@ -18,6 +18,9 @@
  * it equals the first byte of p, the other k bits of the own byte are the next ones, and then a stream of the rank.
  */
 #include "sampling/sampling.h"
+#ifdef ATOMO_X86
+#include <immintrin.h>
+#endif
 
 enum { MOST_BITS = 8 }; /* strata are numbered by a byte; more than 2^8 ranks form groups, each with its own b */
 /* The block of the shared stream that a comes from. Bytes of b come from lower ones: a message has fewer entries. */
@@ -105,6 +108,42 @@ ATOMO_CLONES static void stratify(const atomo__strata *t, int n, const uint64_t 
     }
 }
 
+#ifdef ATOMO_X86
+/* shared_numbers, flips and stratify for 64 entries at a time, in AVX-512. The first group is the first of its block.
+ * Returns the number of entries done, a multiple of 64. */
+__attribute__((target("avx512f,avx512bw,avx512dq"))) static int
+stratify_512(const atomo__strata *t, const float *x, int n, const uint8_t *shared, uint8_t *u, uint8_t *low)
+{
+    const int bits = t->bits, unit = unit_of(bits), per = 8 / unit;
+    const __m512i of_pi = _mm512_set1_epi64((int64_t)eight((1 << bits) - 1)), place = _mm512_set1_epi8((char)t->place);
+    const __m512i of_rest = _mm512_set1_epi64((int64_t)eight(255 >> bits));
+    const __m128i down = _mm_cvtsi32_si128(bits), up = _mm_cvtsi32_si128(8 - bits);
+    int64_t word[2][8], shift[2][8]; /* of the eight words of 64 entries: where they are, and in which bits */
+    for (int odd = 0; odd < 2; odd++)
+        for (int l = 0; l < 8; l++) {
+            const int group = l / 2 + (per == 8 ? 4 * odd : 0);
+            word[odd][l] = 2 * (group / per) + l % 2;
+            shift[odd][l] = group % per * unit;
+        }
+    int i = 0;
+    for (; i + 64 <= n; i += 64) {
+        const int odd = i / 64 % 2;
+        const __m512i from = _mm512_loadu_si512(shared + 16 * (i / 16 / per));
+        __m512i b = _mm512_permutexvar_epi64(_mm512_loadu_si512(word[odd]), from);
+        b = _mm512_and_si512(_mm512_srlv_epi64(b, _mm512_loadu_si512(shift[odd])), of_pi);
+        uint64_t minus = 0;
+        for (int q = 0; q < 4; q++)
+            minus |= (uint64_t)_mm512_movepi32_mask(_mm512_loadu_si512(x + i + 16 * q)) << 16 * q;
+        const __m512i own = _mm512_loadu_si512(u + i), flip = _mm512_maskz_mov_epi8(minus, of_pi);
+        const __m512i pi = _mm512_ternarylogic_epi64(b, place, flip, 0x96);
+        const __m512i rest = _mm512_and_si512(_mm512_srl_epi64(own, down), of_rest);
+        _mm512_storeu_si512(low + i, _mm512_and_si512(own, of_pi));
+        _mm512_storeu_si512(u + i, _mm512_or_si512(_mm512_sll_epi64(pi, up), rest));
+    }
+    return i;
+}
+#endif
+
 /* shared = the bytes for `groups` groups of 16 entries from group `first` on, from the start of the first one's block.
  */
 static void shared_bytes(const atomo__strata *t, uint32_t first, uint32_t groups, uint32_t *shared)
@@ -115,13 +154,22 @@ static void shared_bytes(const atomo__strata *t, uint32_t first, uint32_t groups
 
 void atomo__strata_bytes(const atomo__strata *t, const float *x, int n, uint32_t first, uint8_t *u, uint8_t *low)
 {
-    uint32_t shared[ATOMO__STRATA_CHUNK / 4];
+    uint32_t shared[ATOMO__STRATA_CHUNK / 4 + 16]; /* with what the last load of stratify_512 may read beyond */
     uint64_t b[WORDS], flip[WORDS], own[WORDS], next[WORDS];
+    if (t->bits == 0 || n <= 0) return;
+    shared_bytes(t, first, (uint32_t)(n + 15) / 16, shared);
+    const uint8_t *from = (const uint8_t *)shared;
+#ifdef ATOMO_X86
+    if (first % 8 == 0 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
+        const int done = stratify_512(t, x, n, from, u, low), groups = done / 16;
+        x += done, u += done, low += done, n -= done;
+        first += (uint32_t)groups, from += 16 * (groups / (8 / unit_of(t->bits)));
+        if (n == 0) return;
+    }
+#endif
     const int groups = (n + 15) / 16;
     const size_t bytes = 16 * (size_t)groups;
-    if (t->bits == 0 || n <= 0) return;
-    shared_bytes(t, first, (uint32_t)groups, shared);
-    shared_numbers(t, first, groups, (const uint8_t *)shared, b);
+    shared_numbers(t, first, groups, from, b);
     memset((uint8_t *)flip + n, 0, bytes - (size_t)n);
     flips(x, n, (uint8_t)((1 << t->bits) - 1), (uint8_t *)flip);
     memcpy(own, u, bytes);

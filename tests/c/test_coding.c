@@ -203,6 +203,33 @@ static void strata(void)
     CHECK(atomo__strata_of(&first, 1).bits == 0);
 }
 
+/* Pieces of any length that begin at any group of 16 entries have the strata of the whole. */
+static void strata_of_pieces(void)
+{
+    enum { GROUPS = ATOMO__STRATA_CHUNK / 16 };
+    static const uint32_t ranks[] = {2, 4, 8, 16, 200};
+    static const int lengths[] = {1, 15, 16, 17, 63, 64, 65, 130, 200, 511, 960, ATOMO__STRATA_CHUNK};
+    float x[ATOMO__STRATA_CHUNK];
+    for (int i = 0; i < ATOMO__STRATA_CHUNK; i++) x[i] = i % 5 < 2 ? -0.5f : 2;
+    for (int k = 0; k < (int)(sizeof ranks / sizeof *ranks); k++)
+        for (int l = 0; l < (int)(sizeof lengths / sizeof *lengths); l++)
+            for (uint32_t first = 0; first < 3 * GROUPS; first += first < 20 ? 1 : 37) {
+                const atomo_stream s = {{7, 1}, ATOMO_RNG_SAMPLE, 1, 5, 3};
+                const atomo__strata t = atomo__strata_of(&s, ranks[k]);
+                const int n = lengths[l], bits = t.bits;
+                atomo__strata_reader reader = {.strata = &t, .chunk = -1};
+                uint8_t u[ATOMO__STRATA_CHUNK], low[ATOMO__STRATA_CHUNK];
+                for (int i = 0; i < ATOMO__STRATA_CHUNK; i++) u[i] = (uint8_t)(i * 29);
+                atomo__strata_bytes(&t, x, n, first, u, low);
+                for (int i = 0; i < n; i++) {
+                    const uint32_t pi = atomo__stratum_at(&reader, 16 * first + (uint32_t)i, x[i] < 0);
+                    CHECK(u[i] == (uint8_t)(pi << (8 - bits) | (uint8_t)(i * 29) >> bits));
+                    CHECK(low[i] == ((i * 29) & ((1 << bits) - 1)));
+                }
+                for (int i = (n + 15) / 16 * 16; i < ATOMO__STRATA_CHUNK; i++) CHECK(u[i] == (uint8_t)(i * 29));
+            }
+}
+
 /* Codes of every width and number are read back, nothing is written after them, and a set bit in the padding is
  * detected. */
 static void packed_codes(void)
@@ -246,6 +273,7 @@ int main(void)
     RUN(measures);
     RUN(draws);
     RUN(strata);
+    RUN(strata_of_pieces);
     RUN(tiny_thresholds);
     RUN(packed_codes);
     return check_done();
