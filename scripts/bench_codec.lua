@@ -49,10 +49,12 @@ print(("%d tensors, %.3f MB of gradient from %s, %d thread%s, median of %d"):for
 
 local specs = {}
 for text in opts.compress:gmatch "%S+" do specs[#specs + 1] = text end
-local row = "%-30s %9.0f bytes %6.1fx  variance %-9.4g encode %8.2f ms  decode %6.2f GB/s  encode %6.2f GB/s"
+local row = "%-30s %9.0f bytes %6.1fx  variance %-9.4g encode %8.3f ms  decode %6.2f GB/s  encode %6.2f GB/s  " ..
+  "decode %8.3f ms"
 for _, item in ipairs(compare.expand(specs, opts.ratio)) do
   local r = compare.measure(item.text, grads, names, opts["repeat"], opts.form == "stream")
-  print(row:format(item.text, r.bytes, r.ratio, r.predicted, r.encode_ms, r.decode_gb_s, r.encode_gb_s))
+  print(row:format(item.text, r.bytes, r.ratio, r.predicted, r.encode_ms, r.decode_gb_s, r.encode_gb_s,
+    dense / r.decode_gb_s / 1e6))
 end
 
 --- Returns the median time of fn in milliseconds.

@@ -44,9 +44,7 @@ def of_lua(folder, spec):
     out = subprocess.run([str(ROOT / "build" / "atomo-lua"), "scripts/bench_codec.lua", "--gradients", folder, "--compress",
                           spec, "--ratio", "64", "--coefficients", "0", "--repeat", str(STEPS)], cwd=ROOT, check=True,
                          capture_output=True, text=True).stdout
-    dense = float(re.search(r"tensors, ([\d.]+) MB", out)[1]) / 1e3
-    row = re.search(r"encode +([\d.]+) ms +decode +([\d.]+) GB/s", out)
-    return float(row[1]), 1e3 * dense / float(row[2])
+    return tuple(float(re.search(rf"{what} +([\d.]+) ms", out)[1]) for what in ("encode", "decode"))
 
 
 def of_python(compressor, grads, accs, room):
