@@ -18,8 +18,9 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 ---@field steps integer   steps per epoch, the same on every rank
 ---@field batch integer   images per rank and step
 ---@field seed integer
-local Loader = strict_fields({seeks = true}, "loader", "steps batch seed size", "h length train test")
--- seeks: epoch() accepts a first step. train, test: absent; atomo.train reads them, because it accepts a loader alone.
+local Loader = strict_fields({seeks = true, unit = "img"}, "loader", "steps batch seed size", "h length train test")
+-- seeks: epoch() accepts a first step. unit: what batch.n counts, for progress lines. train, test: absent; atomo.train
+-- reads them, because it accepts a loader alone.
 Loader.__index = Loader
 
 local known = {

@@ -13,7 +13,8 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 ---@field steps integer   steps per epoch, the same on every rank
 ---@field batch integer   samples per rank and step
 ---@field seed integer
-local Loader = strict_fields({seeks = true}, "loader", "steps batch rank size seed samples", "length train test")
+local Loader = strict_fields({seeks = true, unit = "samples"}, "loader", "steps batch rank size seed samples",
+  "length train test") -- see data/loader.lua
 Loader.__index = Loader
 
 local M = {}

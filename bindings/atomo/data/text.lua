@@ -127,7 +127,7 @@ end
 
 ---@class atomo.TextLoader   data for atomo.train: batch.x and batch.y i32 [n, length], y one id later than x
 ---@field steps integer
-local Loader = strict_fields({seeks = true}, "loader", "steps batch length rank size seed windows tokens",
+local Loader = strict_fields({seeks = true, unit = "seq"}, "loader", "steps batch length rank size seed windows tokens",
   "close train test") -- see data/loader.lua
 Loader.__index = Loader
 

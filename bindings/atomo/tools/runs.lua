@@ -12,6 +12,7 @@ local M = {}
 ---@field versions table
 ---@field ranks integer?
 ---@field threads integer?
+---@field unit string         what a batch has: "img"
 ---@field steps table[]       events "step", in order
 ---@field epochs table[]      events "epoch"; last_step is the last step before it, bytes what was sent up to there
 ---@field finish table?       event "end"; nil while the run continues, and if it was stopped
@@ -20,7 +21,8 @@ local M = {}
 
 local function begin(path, number, event)
   return {path = path, number = number, settings = event.settings or {}, versions = event.versions or {},
-    ranks = event.ranks, threads = event.threads, steps = {}, epochs = {}, bytes = 0, dense = 0}
+    ranks = event.ranks, threads = event.threads, unit = event.unit or "img", steps = {}, epochs = {}, bytes = 0,
+    dense = 0}
 end
 
 local add = {

@@ -40,7 +40,7 @@ local function head(run)
   if now then
     local sent = now.bytes > 0 and (", %s/step, %s/s%s"):format(log.bytes(now.bytes), log.bytes(now.per_s),
       now.dense > 0 and (", %s less than dense"):format(log.ratio(now.dense / now.bytes)) or "") or ""
-    lines[3] = ("  %.0f img/s, %.1f ms/step%s"):format(now.images_per_s, now.ms.step / now.n, sent)
+    lines[3] = ("  %.0f %s/s, %.1f ms/step%s"):format(now.images_per_s, run.unit, now.ms.step / now.n, sent)
     lines[4] = "  [" .. log.shares(step_time.parts(now.ms), now.ms.step) .. "]"
   end
   return lines

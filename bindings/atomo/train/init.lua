@@ -238,7 +238,7 @@ local function setup(o)
     accumulate = self.accumulate, local_sgd = self.local_sgd, names = self.names, on_gradients = o.on_gradients,
     precision = self.precision}
   self.report = new_report {comm = self.comm, log = o.log, csv = o.csv, tensorboard = o.tensorboard,
-    quiet = o.quiet, settings = o.settings,
+    quiet = o.quiet, settings = o.settings, unit = tostring(self.train_loader.unit or "samples"),
     epochs = self.epochs, steps = math.ceil(self.train_loader.steps / self.accumulate), max_steps = self.max_steps}
   self.exchange.notify = function(text, event)
     self.report:line(text)

@@ -12,7 +12,8 @@ local ffi, C = f.ffi, f.C
 local Report = {}
 Report.__index = Report
 
---- opts: comm, log, csv (paths), tensorboard (a folder), quiet, settings, epochs, steps (per epoch), max_steps
+--- opts: comm, log, csv (paths), tensorboard (a folder), quiet, settings, epochs, steps (per epoch), max_steps, unit
+--- (what a batch has: "img")
 local function new(opts)
   local self = setmetatable({}, Report)
   for key, value in pairs(opts) do self[key] = value end
@@ -41,7 +42,7 @@ function Report:begin()
   self.start = C.atomo_time()
   self.times = {}
   self:write {event = "run", settings = self.settings or {}, versions = version.versions(), ranks = self.comm.size,
-    threads = C.atomo_num_threads()}
+    threads = C.atomo_num_threads(), unit = self.unit}
 end
 
 --- Reports that the run resumes from a checkpoint.
@@ -99,9 +100,9 @@ function Report:step(info)
     local loss, accuracy = self:means()
     self.sums = nil -- the next line has sums of its own
     if live then return self:live(info, sums, loss, accuracy) end
-    return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f img/s  %s  lr %.4f  [%s]"):format(
+    return ("epoch %d/%d  loss %.4f  acc %.1f%%  %.0f %s/s  %s  lr %.4f  [%s]"):format(
       info.epoch, self.epochs, loss, 100 * accuracy,
-      sums.images / (sums.step / 1e3), self:sent(sums.bytes / sums.n, sums.dense / sums.n), info.lr,
+      sums.images / (sums.step / 1e3), self.unit, self:sent(sums.bytes / sums.n, sums.dense / sums.n), info.lr,
       log.shares(step_time.parts(sums), sums.step))
   end)
 end
@@ -109,7 +110,7 @@ end
 --- Returns the parts of the line that is redrawn on a terminal, the most important first.
 function Report:live(info, sums, loss, accuracy)
   local parts = {("epoch %d/%d"):format(info.epoch, self.epochs), ("loss %.4f"):format(loss),
-    ("acc %.1f%%"):format(100 * accuracy), ("%.0f img/s"):format(sums.images / (sums.step / 1e3))}
+    ("acc %.1f%%"):format(100 * accuracy), ("%.0f %s/s"):format(sums.images / (sums.step / 1e3), self.unit)}
   if sums.bytes > 0 and self.comm.size > 1 then
     parts[#parts + 1] = log.bytes(sums.bytes / (sums.step / 1e3)) .. "/s sent"
     parts[#parts + 1] = log.ratio(sums.dense / sums.bytes) .. " less"
@@ -150,8 +151,8 @@ function Report:finish(info)
   local rows = {
     {"steps", ("%d, %d skipped"):format(info.step, info.skipped)},
     {"time", ("%s; %.1f ms per step"):format(log.duration(info.seconds), (self.all_ms or 0) / steps)},
-    {"speed", ("%.1f img/s on %d rank%s"):format((self.all_images or 0) / math.max((self.all_ms or 0) / 1e3, 1e-9),
-      self.comm.size, self.comm.size == 1 and "" or "s")},
+    {"speed", ("%.1f %s/s on %d rank%s"):format((self.all_images or 0) / math.max((self.all_ms or 0) / 1e3, 1e-9),
+      self.unit, self.comm.size, self.comm.size == 1 and "" or "s")},
     {"sent by a rank", self:sent(info.bytes_out / steps, (self.all_dense or 0) / steps)},
     {"overlap", self.all_hidden and
       ("%.0f %% of the exchange ran behind backward"):format(100 * self.all_hidden / self.hidden_steps) or "-"},

@@ -34,7 +34,7 @@ describe("train_lm.lua", function()
       local out, code = spawn.ranks(2, small .. ("--text %s.txt --threads 1 --check-replicas --log %s.jsonl")
         :format(name, name), {timeout = 120})
       assert.equal(0, code, out)
-      for _, text in ipairs {"ranks: 2, threads a rank: 1", "auto:ratio=64", "versions:", "final test loss",
+      for _, text in ipairs {"ranks: 2, threads a rank: 1", "auto:ratio=64", "versions:", " seq/s", "final test loss",
         "sample:"} do
         assert.truthy(out:find(text, 1, true), ("expected %q in:\n%s"):format(text, out))
       end
