@@ -53,13 +53,25 @@ shape() { # NAMESPACE DEVICE
 }
 
 # With a delay the cable of a host ends at device wireK, and another one begins at relayK: netlab/delay.lua connects them.
+mac() { printf '02:00:0a:4e:00:%02x\n' "$1"; } # the hardware address of a host
+
+# The hosts know each other's hardware addresses. If they had to learn them, 64 hosts would overflow the kernel's table,
+# which all networks of a machine share (1024 entries), and connections would fail.
+introduce() { # HOST
+  k=1
+  while [ "$k" -le "$hosts" ]; do
+    [ "$k" = "$1" ] || echo "neigh add $net.$k lladdr $(mac "$k") dev eth0 nud permanent"
+    k=$((k + 1))
+  done | ip -n "$(space "$1")" -batch -
+}
+
 add_host() {
   host=$(space "$1") switch=$(space switch)
   ip netns add "$host" && ip -n "$host" link set lo up
   if [ "$delay" = 0 ]; then
-    ip link add eth0 netns "$host" type veth peer name "port$1" netns "$switch"
+    ip link add eth0 address "$(mac "$1")" netns "$host" type veth peer name "port$1" netns "$switch"
   else
-    ip link add eth0 netns "$host" type veth peer name "wire$1" netns "$switch"
+    ip link add eth0 address "$(mac "$1")" netns "$host" type veth peer name "wire$1" netns "$switch"
     ip link add "relay$1" netns "$switch" type veth peer name "port$1" netns "$switch"
     ip -n "$switch" link set "wire$1" up && ip -n "$switch" link set "relay$1" up
   fi
@@ -73,6 +85,8 @@ build() {
     ip -n "$(space switch)" link set bridge up || return 1
   k=1
   while [ "$k" -le "$hosts" ]; do add_host "$k" || return 1; k=$((k + 1)); done
+  k=1
+  while [ "$k" -le "$hosts" ]; do (introduce "$k") || return 1; k=$((k + 1)); done
 }
 
 # Prints half of a time such as 40ms in milliseconds.

@@ -98,7 +98,7 @@ bool atomo__stall_spoken_for(const atomo_stall *s, double least)
 {
     for (int i = 0; i < s->n; i++) {
         const atomo_peer *p = &s->peers[i];
-        if (p->rank >= s->peers[s->own].rank || !p->answered || !p->state.waiting) continue;
+        if (p->rank >= s->peers[s->own].rank || !p->answered || !p->state.waiting || p->state.ended) continue;
         if (waits_in_the_same(s, p) || p->state.seconds >= least) return true;
     }
     return false;

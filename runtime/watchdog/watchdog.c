@@ -3,11 +3,11 @@
  *
  * Every rank has a watchdog thread, from MPI's start to its end. It calls MPI only to abort, and reads the flight
  * recorder a few times a second. When the current operation has made no progress for `warn` seconds, it asks the
- * watchdogs of the ranks that take part what they do (query.c). A rank that does not answer is reported as stopped; a
- * rank in its script or in another operation as late. Of several waiting ranks, the lowest one prints the warning. If
- * an operation waits for a rank that has reached the end of the program, the watchdog ends the job after some seconds,
- * whatever the limits are. After `abort` seconds it makes every rank write its flight recorder, prints a last word and
- * aborts the job (ending.c). Path: stage 7.
+ * watchdogs of the ranks that take part what they do (query.c); of many, first a few (whom.c). A rank that does not
+ * answer is reported as stopped; a rank in its script or in another operation as late. Of several waiting ranks, the
+ * lowest one prints the warning. If an operation waits for a rank that has reached the end of the program, the watchdog
+ * ends the job after some seconds, whatever the limits are. After `abort` seconds it makes every rank write its flight
+ * recorder, prints a last word and aborts the job (ending.c). Path: stage 7.
  */
 #define _GNU_SOURCE
 #include "watchdog/watchdog.h"
@@ -33,6 +33,7 @@ static struct {
     atomo_peer *peers;  /* [n] all ranks of the job */
     atomo_peer *asked;  /* [n] scratch: the ranks that take part in the stalled operation */
     bool *member;       /* [n] whether a rank takes part in it */
+    bool *wanted;       /* [n] whether it is asked */
     uint32_t *failed;   /* [n] checksums of the errors that ranks end with; 0: none */
     uint32_t said;      /* checksum of the error that a rank has printed; 0: none */
     int n, own;         /* number of ranks; this rank */
@@ -50,6 +51,8 @@ typedef struct watch {
     double asked, sent;   /* times when the current question was first and last sent; 0: no question */
     double waited_then;   /* `waited` when it was first sent */
     uint32_t round;       /* number of the question */
+    int reach;            /* how many of the ranks after this one are asked at first */
+    bool all, mine;       /* all that take part are asked; it is for this rank to end the job if one has left */
     double ending;        /* time when another rank announced that it ends the job; 0: none has */
     bool written, told;   /* the flight recorder has been written; a warning has been printed */
 } watch;
@@ -90,8 +93,31 @@ static void write_flight(watch *w, const char *why)
 static void ask(watch *w)
 {
     for (int i = 0; i < dog.n; i++)
-        if (dog.member[i] && !dog.peers[i].answered) atomo__query_send(&dog.peers[i], QUERY_ASK, w->round, NULL);
+        if (dog.wanted[i] && !dog.peers[i].answered) atomo__query_send(&dog.peers[i], QUERY_ASK, w->round, NULL);
     w->sent = atomo_time();
+}
+
+static void ask_wanted(watch *w)
+{
+    w->asked = atomo_time();
+    w->waited_then = w->waited;
+    w->round++;
+    for (int i = 0; i < dog.n; i++) dog.peers[i].answered = 0;
+    ask(w);
+}
+
+static void ask_a_few(watch *w, bool lowest)
+{
+    w->all = atomo__whom_to_ask(dog.member, dog.n, dog.own, w->reach, lowest, dog.wanted);
+    w->mine = false;
+    ask_wanted(w);
+}
+
+static void ask_all(watch *w)
+{
+    w->all = true;
+    memcpy(dog.wanted, dog.member, sizeof *dog.wanted * (size_t)dog.n);
+    ask_wanted(w);
 }
 
 static void handle(watch *w, const atomo_packet *p)
@@ -121,7 +147,7 @@ static void handle(watch *w, const atomo_packet *p)
 static bool all_answered(void)
 {
     for (int i = 0; i < dog.n; i++)
-        if (dog.member[i] && dog.peers[i].port && !dog.peers[i].answered) return false;
+        if (dog.wanted[i] && dog.peers[i].port && !dog.peers[i].answered) return false;
     return true;
 }
 
@@ -145,13 +171,13 @@ static void warn(watch *w, const char *what)
     w->told = true;
 }
 
-/* Returns the stall with the ranks that take part in the operation and their answers. */
+/* Returns the stall with the ranks that were asked and their answers. */
 static atomo_stall stall_of(const watch *w)
 {
     atomo_stall s = {&w->op, w->waited, dog.asked, 0, 0};
     for (int i = 0; i < dog.n; i++) {
         if (i == dog.own) s.own = s.n;
-        if (i == dog.own || dog.member[i]) dog.asked[s.n++] = dog.peers[i];
+        if (i == dog.own || dog.wanted[i]) dog.asked[s.n++] = dog.peers[i];
     }
     return s;
 }
@@ -170,23 +196,39 @@ static void conclude(watch *w)
     const atomo_stall stall = stall_of(w);
     const bool gone = has_left(&stall) && !w->op.patient;
     const bool over = dog.abort > 0 && !w->op.patient && w->waited >= dog.abort;
+    const bool warns = dog.warn > 0 && w->waited >= w->warn_at;
     const bool silent = atomo__stall_spoken_for(&stall, w->waited_then / 2);
+    if (!w->all) {
+        w->mine = gone && (atomo__next_has_left(&stall) || w->waited >= 2 * GONE);
+        if (w->mine || ((over || warns) && !silent)) {
+            ask_all(w);
+            return;
+        }
+    }
     w->asked = 0;
     atomo__stall_text(&stall, what, sizeof what);
-    if (gone && (!silent || w->waited >= 2 * GONE)) atomo__end_left(what);
+    if (gone && w->all && (w->mine || !silent || w->waited >= 2 * GONE)) atomo__end_left(what);
     w->gone_at = w->waited + GONE;
+    if (!w->all && !gone && !atomo__another_waits(&stall)) { /* nobody else asks the ranks beyond */
+        w->reach = ATOMO_MIN(2 * w->reach, dog.n);
+        w->gone_at = w->waited;
+    }
     if (over && (!silent || w->waited >= dog.abort + GRACE)) give_up(w, what);
-    if (over || dog.warn == 0 || w->waited < w->warn_at) return;
+    if (over || !warns) return;
     if (!silent) warn(w, what);
     w->warn_at = 2 * ATOMO_MAX(w->waited, w->warn_at / 2);
 }
 
-/* Returns whether a limit has been reached, so that the other ranks are to be asked. */
+/* Returns whether a limit of the user has been reached, so that a rank is to speak. */
+static bool to_speak(const watch *w)
+{
+    return (dog.abort > 0 && !w->op.patient && w->waited >= dog.abort) || (dog.warn > 0 && w->waited >= w->warn_at);
+}
+
+/* Returns whether other ranks are to be asked. */
 static bool due(const watch *w)
 {
-    if (dog.abort > 0 && !w->op.patient && w->waited >= dog.abort) return true;
-    if (!w->op.patient && w->waited >= w->gone_at) return true;
-    return dog.warn > 0 && w->waited >= w->warn_at;
+    return to_speak(w) || (!w->op.patient && w->waited >= w->gone_at);
 }
 
 /* Looks at the flight recorder, dt seconds after the last look. */
@@ -211,14 +253,11 @@ static void look(watch *w, double dt)
     if (w->waited == 0) {
         w->warn_at = dog.warn;
         w->gone_at = GONE;
+        w->reach = ATOMO__FEW;
         w->asked = 0;
     } else if (!w->asked && due(w) && atomo__flight_members(w->op.sequence, dog.member, dog.n)) {
         dog.member[dog.own] = false;
-        w->asked = atomo_time();
-        w->waited_then = w->waited;
-        w->round++;
-        for (int i = 0; i < dog.n; i++) dog.peers[i].answered = 0;
-        ask(w);
+        ask_a_few(w, to_speak(w));
     }
 }
 
@@ -272,10 +311,11 @@ static int open_dog(atomo_comm *world)
     if (world->size == 1 || dog.peers) return ATOMO_OK;
     void *p;
     const size_t n = (size_t)world->size;
-    ATOMO_TRY(atomo__calloc(&p, n * (sizeof *dog.asked + sizeof *dog.failed + sizeof *dog.member)));
+    ATOMO_TRY(atomo__calloc(&p, n * (sizeof *dog.asked + sizeof *dog.failed + 2 * sizeof *dog.member)));
     dog.asked = p;
     dog.failed = (uint32_t *)(dog.asked + n);
     dog.member = (bool *)(dog.failed + n);
+    dog.wanted = dog.member + n;
     dog.n = world->size;
     dog.own = world->rank;
     dog.warn = WARN;

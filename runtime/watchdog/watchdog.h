@@ -1,5 +1,5 @@
-/* watchdog.h - a stall, as watchdog.c finds it, diagnosis.c describes it and ending.c ends the job for it. Private to
- * runtime/watchdog. */
+/* watchdog.h - a stall, as watchdog.c finds it, whom.c asks about it, diagnosis.c describes it and ending.c ends the
+ * job for it. Private to runtime/watchdog. */
 #ifndef ATOMO_WATCHDOG_H
 #define ATOMO_WATCHDOG_H
 
@@ -18,6 +18,17 @@ void atomo__stall_text(const atomo_stall *s, char *out, size_t size);
 /* Returns whether a lower rank waits, too, in the same operation or for at least `least` seconds. Then that rank prints
  * the warning and ends the job. */
 bool atomo__stall_spoken_for(const atomo_stall *s, double least);
+
+/* ---- whom to ask (whom.c) ---- */
+enum { ATOMO__FEW = 16 }; /* ranks that are asked at first */
+/* asked [n] = the members that rank `own`, which is no member itself, asks: the `reach` members after it, cyclically,
+ * and if `lowest` the ATOMO__FEW lowest ones. Returns whether these are all members. */
+bool atomo__whom_to_ask(const bool *member, int n, int own, int reach, bool lowest, bool *asked);
+/* Of the ranks after this one, cyclically: has the first one that waits or has left left? Then it is for this rank to
+ * end the job. */
+bool atomo__next_has_left(const atomo_stall *s);
+/* Returns whether a rank that was asked waits, too. It asks the ranks after it. */
+bool atomo__another_waits(const atomo_stall *s);
 
 /* ---- printing, and ending the job (ending.c) ---- */
 enum { ATOMO__STALL_TEXT = 4096 };          /* bytes of a stall's text */
