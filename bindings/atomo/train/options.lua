@@ -80,6 +80,43 @@ local function check_callable(o, name)
   end
 end
 
+--- Raises unless o[name] is an object with these fields.
+local function check_object(o, name, fields, expected)
+  local v = o[name]
+  if v == nil then return end
+  for _, field in ipairs(fields) do
+    local ok, value = pcall(function() return v[field] end) -- a string has no fields, an object may raise
+    if type(v) ~= "table" or not ok or value == nil then
+      raise(("train: %s is %s, expected %s"):format(name, type(v) == "table" and "another table" or number.text(v),
+        expected))
+    end
+  end
+end
+
+--- Raises unless the model is a table that can be called, and an instance rather than a class.
+local function check_model(model)
+  local meta = type(model) == "table" and getmetatable(model)
+  if type(meta) ~= "table" or not meta.__call then
+    raise(("train: model is %s, expected a module, or another table that is called with a batch"):format(
+      type(model) == "table" and "a table that cannot be called" or number.text(model)))
+  elseif rawget(model, "is_module_class") then
+    raise(("train: model is the class %s, expected an instance: %s(...)"):format(model.class_name, model.class_name))
+  end
+end
+
+--- Raises if the optimizer has no parameter of the model, which would not be trained.
+local function check_trained(model, optimizer)
+  local of_model = type(model.parameters) == "function" and model:parameters() or {}
+  if #of_model == 0 then return end
+  local has = {}
+  for _, p in ipairs(of_model) do has[p] = true end
+  for _, p in ipairs(optimizer.params) do
+    if has[p] then return end
+  end
+  raise("train: no parameter of the optimizer belongs to the model, which would not be trained; make the optimizer " ..
+    "with model:parameters()")
+end
+
 --- Raises unless loader has a method epoch(e) and, for training data, a field steps.
 local function check_loader(name, loader)
   if sets.kind(loader) then
@@ -139,6 +176,10 @@ local function check_options(o)
     raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))
   end
   if o.precision ~= nil then precision.code("train: precision", o.precision) end
+  check_model(o.model)
+  check_object(o, "optimizer", {"params", "step"}, "an optimizer: atomo.optim.sgd {params = model:parameters(), ...}")
+  check_object(o, "exchange", {"comm", "push"}, "an exchange: atomo.exchange {compress = ...}")
+  check_trained(o.model, o.optimizer)
   check_data(o.data)
   for _, name in ipairs {"on_step", "on_epoch", "on_gradients", "schedule", "loss"} do check_callable(o, name) end
   if o.accuracy then check_callable(o, "accuracy") end

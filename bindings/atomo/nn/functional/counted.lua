@@ -3,6 +3,7 @@
 --   loss.count    set on a loss with reduction "mean" or "sum"; loss.summed: true for "sum"
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 local C = f.C
 
 local M = {}
@@ -41,6 +42,15 @@ local function check_count(count)
   return count
 end
 
+local function check_accuracy(right, judged)
+  if type(right) ~= "number" then
+    f.raise(("train: accuracy returned %s, expected the fraction of right answers, a number (of a tensor: t:item())")
+      :format(T.is_tensor(right) and "a tensor" or right == nil and "nothing" or number.text(right)))
+  elseif judged ~= nil and not (type(judged) == "number" and judged >= 0 and judged < math.huge) then
+    f.raise(("train: accuracy returned %s as the number judged, expected a number >= 0"):format(number.text(judged)))
+  end
+end
+
 --- Computes a batch's loss and accuracy for a training loop. loss(logits, labels) returns a scalar and optionally its
 --- count; the default is the count of the loss of atomo.F that it called, else the batch size. accuracy(logits, labels)
 --- returns a fraction and optionally the number of rows judged.
@@ -63,7 +73,10 @@ function M.measure(loss, accuracy, logits, batch)
   if count ~= nil then check_count(count)
   else count = value.count or tally.calls == 1 and tally.count or batch.n end
   local right, judged = 0, 0
-  if accuracy then right, judged = accuracy(logits, batch.y) end
+  if accuracy then
+    right, judged = accuracy(logits, batch.y)
+    check_accuracy(right, judged)
+  end
   return value, count, value.summed == true, right, judged or batch.n
 end
 
