@@ -1,6 +1,7 @@
 -- What topology = "auto" and compress = "adaptive" choose on made-up networks, and the margins of their checks. The
 -- figures are those of a ResNet-18 step on one core: nothing here is timed.
 local choose = require "atomo.exchange.auto.choose"
+local decide = require "atomo.exchange.auto.decide"
 local timing = require "atomo.exchange.auto.measure"
 local atomo = require "atomo"
 
@@ -51,6 +52,30 @@ describe("the choice", function()
         end
       end
     end
+  end)
+
+  it("predicts the running setting as it is, though its topology would now have another number of buckets", function()
+    local nets = {memory}
+    for _, latency in ipairs {1e-6, 1e-3, 0.01, 0.05} do
+      for rate = 5, 9 do nets[#nets + 1] = hosts(4, 10 ^ rate, {latency = latency}) end
+    end
+    local alone = 0
+    for _, before in ipairs(nets) do
+      local _, settings = choice(before)
+      for _, now in ipairs(nets) do
+        local taken, rows = choice(now)
+        for _, setting in ipairs(settings) do
+          local running = decide.running({setting = setting, net = now, works = works, base = 0.6}, rows)
+          assert.equal(choose.name(setting), choose.name(running))
+          assert.equal(0.6 + running.cost.seconds, running.step)
+          assert.is_boolean(choose.better(taken, running))
+          local found = false
+          for _, row in ipairs(rows) do found = found or row == running end
+          alone = alone + (found and 0 or 1)
+        end
+      end
+    end
+    assert.is_true(alone > 100)
   end)
 
   it("sends messages in fewer buckets where latency counts more than overlap, unless their number is given", function()

@@ -85,6 +85,18 @@ function M.predict(settings, net, works, base)
   return rows
 end
 
+--- Returns the prediction for one setting as it is, with its number of buckets.
+---@param s table  a setting
+---@param net table
+---@param works table<string, table>
+---@param base number
+function M.predict_one(s, net, works, base)
+  local row = setting(s.level, s.compress, s)
+  row.cost = cost.exchange(net, works[s.compress], row)
+  row.step = base + row.cost.seconds
+  return row
+end
+
 --- Returns the chosen row: the least lossy compressor with a step of at most SLACK times the shortest, by its fastest
 --- topology; and the fastest row.
 function M.pick(rows)

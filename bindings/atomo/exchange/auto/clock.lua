@@ -56,7 +56,7 @@ end
 --- the model now prefers, and dense if a compressor was chosen; each is tried once.
 local function next_rival(self)
   local rows, taken = decide.decide(self)
-  local running = decide.row_of(rows, self.setting)
+  local running = decide.running(self, rows)
   local rival = choose.better(taken, running) and taken or nil
   if (not rival or self.tried[choose.name(rival)]) and self.free and self.setting.compress ~= "none" then
     rival = dense_rival(self, rows)
@@ -80,7 +80,7 @@ local function check(self)
   self.base, self.window = math.max(step - added, 0.1 * step), self.opts.overlap == false and 0 or window
   self.seconds = step
   local rows = decide.decide(self)
-  local row = decide.row_of(rows, self.setting)
+  local row = decide.running(self, rows)
   local wrong = math.abs(added - row.cost.seconds) > choose.WRONG * step
   decide.tell(self, ("exchange: after %d steps: %s adds %s to a step of %s, %s were predicted%s"):format(self.steps,
     choose.name(row), log.duration(added), log.duration(step), log.duration(row.cost.seconds),

@@ -41,8 +41,11 @@ function M.decide(self)
   return rows, (choose.pick(rows))
 end
 
-function M.row_of(rows, setting)
-  for _, row in ipairs(rows) do if choose.same(row, setting) then return row end end
+--- Returns the prediction for the running setting. With other figures than when it was chosen, its topology may now
+--- have another number of buckets in `rows`; then it is predicted by itself.
+function M.running(self, rows)
+  for _, row in ipairs(rows) do if choose.same(row, self.setting) then return row end end
+  return choose.predict_one(self.setting, self.net, self.works, self.base)
 end
 
 function M.tell(self, text, event)
@@ -87,7 +90,7 @@ function M.refine(self, step, added, window)
   self.base = math.max(step - added, 0.1 * step)
   self.window = self.opts.overlap == false and 0 or window
   local rows, taken = M.decide(self)
-  if choose.better(taken, M.row_of(rows, self.setting)) then
+  if choose.better(taken, M.running(self, rows)) then
     announce(self, ("chosen anew after %d steps"):format(self.steps), rows, taken)
     self.pending = taken
   end
