@@ -63,7 +63,7 @@ local function read_gradients()
 end
 
 atomo.set_num_threads(opts.threads)
-for _, file in ipairs(opts.load) do dofile(file) end
+require("atomo.tools.script").load(opts.load)
 local specs = {}
 for _, text in ipairs(opts.compress) do
   for one in text:gmatch "%S+" do specs[#specs + 1] = one end

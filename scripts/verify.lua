@@ -21,7 +21,7 @@ local opts = atomo.cli.parse {
   },
 }
 
-for _, file in ipairs(opts.load) do dofile(file) end
+require("atomo.tools.script").load(opts.load)
 local specs = opts.compress
 if #specs == 0 then
   for _, c in ipairs(atomo.compressors()) do specs[#specs + 1] = c.name end

@@ -177,9 +177,10 @@ int atomo__refuse_nonfinite(const atomo__plan *plan, const float *g)
     int64_t bad = 0, first = 0;
     for (int64_t i = 0; i < plan->n; i++)
         if (!isfinite(g[i]) && bad++ == 0) first = i;
-    return atomo__fail(ATOMO_ENONFINITE,
-                       "%s: gradient of tensor %s: %.0f entries are NaN or Inf, the first is number %.0f",
-                       plan->codec->name, plan->name, (double)bad, (double)first + 1);
+    return atomo__fail(
+        ATOMO_ENONFINITE,
+        "%s: gradient of tensor %s: %.0f entries are NaN or Inf, the first is number %.0f, expected none",
+        plan->codec->name, plan->name, (double)bad, (double)first + 1);
 }
 
 const char *atomo_codec_family(const atomo_codec *c, int tensor)

@@ -55,8 +55,11 @@ size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t begin, si
 
 static int expect(const char *name, size_t offset, const char *what, uint32_t found, uint32_t wanted)
 {
-    ATOMO_REQUIRE(found == wanted, ATOMO_EFORMAT, "decode: message for %s: %s at byte %zu is %u, expected %u", name,
-                  what, offset, (unsigned)found, (unsigned)wanted);
+    ATOMO_REQUIRE(
+        found == wanted, ATOMO_EFORMAT,
+        "decode: message for %s: %s at byte %zu is %u, expected %u; decode it as it was encoded: same compressor, "
+        "options, shape, tensor, step and rank",
+        name, what, offset, (unsigned)found, (unsigned)wanted);
     return ATOMO_OK;
 }
 

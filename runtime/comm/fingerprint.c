@@ -64,6 +64,18 @@ static int exchange(atomo_comm *c, const atomo_fingerprint *f)
     return ATOMO_OK;
 }
 
+/* EMISMATCH: ranks 0 and r are in different operations, or in one with different tensors. */
+static int disagree(const char *operation, const atomo_fingerprint *peers, int r)
+{
+    char a[160], b[160];
+    describe(&peers[0], 0, a, sizeof a);
+    describe(&peers[r], r, b, sizeof b);
+    return atomo__fail(ATOMO_EMISMATCH,
+                       "%s: the ranks disagree: %s, %s; expected the same operations in the same order on all ranks, "
+                       "with the same types and sizes",
+                       operation, a, b);
+}
+
 static int first_difference(const atomo_fingerprint *peers, int ranks, bool exact)
 {
     for (int r = 1; r < ranks; r++)
@@ -75,11 +87,7 @@ static int first_difference(const atomo_fingerprint *peers, int ranks, bool exac
 static int judge(const atomo_fingerprint *peers, int ranks, int operation, bool exact)
 {
     const int r = first_difference(peers, ranks, exact);
-    if (!r) return ATOMO_OK;
-    char a[160], b[160];
-    describe(&peers[0], 0, a, sizeof a);
-    describe(&peers[r], r, b, sizeof b);
-    return atomo__fail(ATOMO_EMISMATCH, "%s: the ranks disagree: %s, %s", operation_names[operation], a, b);
+    return r ? disagree(operation_names[operation], peers, r) : ATOMO_OK;
 }
 
 atomo_fingerprint atomo__fingerprint_make(atomo_comm *c, int operation, int dtype, int detail, double count)
@@ -146,17 +154,14 @@ int atomo_comm_check(atomo_comm *c, const char *name, const char *value)
     int other = first_difference(c->peers, c->size, true);
     if (!other) return ATOMO_OK;
     if (c->peers[0].operation != c->peers[other].operation ||
-        memcmp(c->peers[0].tag, c->peers[other].tag, sizeof f.tag)) {
-        char a[160], b[160];
-        describe(&c->peers[0], 0, a, sizeof a);
-        describe(&c->peers[other], other, b, sizeof b);
-        return atomo__fail(ATOMO_EMISMATCH, "check: the ranks disagree: %s, %s", a, b);
-    }
+        memcmp(c->peers[0].tag, c->peers[other].tag, sizeof f.tag))
+        return disagree("check", c->peers, other);
     /* All ranks check the same name, but the values differ. Every rank has found that, so all take part here. */
     char first[EXCERPT] = "", second[EXCERPT] = "";
     strncpy(c->rank == 0 ? first : second, value, EXCERPT - 1);
     ATOMO_MPI(MPI_Bcast, first, EXCERPT, MPI_BYTE, 0, c->control);
     ATOMO_MPI(MPI_Bcast, second, EXCERPT, MPI_BYTE, other, c->control);
-    return atomo__fail(ATOMO_EMISMATCH, "check: %s differs: rank 0 has '%s', rank %d has '%s'", name, first, other,
-                       second);
+    return atomo__fail(ATOMO_EMISMATCH,
+                       "check: %s differs: rank 0 has '%s', rank %d has '%s'; expected the same on all ranks", name,
+                       first, other, second);
 }

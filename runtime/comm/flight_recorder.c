@@ -205,6 +205,6 @@ int atomo_flight_write(const char *path, const char *why)
     if (!bad && rename(part, path) < 0) bad = errno;
     if (bad && fd >= 0) unlink(part);
     pthread_mutex_unlock(&writing);
-    ATOMO_REQUIRE(!bad, ATOMO_EIO, "flight_write: %s: %s", path, strerror(bad));
+    ATOMO_REQUIRE(!bad, ATOMO_EIO, "flight_write: %s: %s", path, atomo__system_error(bad));
     return ATOMO_OK;
 }

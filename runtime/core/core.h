@@ -21,6 +21,9 @@
 
 /* Records the text for atomo_last_error (at most 1023 bytes) and returns status. */
 int atomo__fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The text of an error number of the system and what the user can do about it: "No space left on device; free some
+ * space or choose another place". Valid until this thread's next call. */
+const char *atomo__system_error(int number);
 #define ATOMO_REQUIRE(cond, status, ...)                                                                               \
     do {                                                                                                               \
         if (!(cond)) return atomo__fail(status, __VA_ARGS__);                                                          \

@@ -1,6 +1,7 @@
 /* status.c - statuses, the calling thread's last error text, versions. The table ATOMO_STATUSES in atomo_codec.h
  * generates the enum, the names and the texts. */
 #include "core/packages.h"
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,30 @@ int atomo__fail(int status, const char *fmt, ...)
     vsnprintf(last_error, sizeof last_error, fmt, ap);
     va_end(ap);
     return status;
+}
+
+const char *atomo__system_error(int number)
+{
+    static const struct {
+        int number;
+        const char *remedy;
+    } remedies[] = {
+        {ENOENT, "check the path, whose folders must exist"},
+        {ENOTDIR, "choose a path in a folder: a part of this one is a file"},
+        {EISDIR, "give the path of a file: this one is a folder"},
+        {EACCES, "change its permissions or choose another path"},
+        {EPERM, "change its permissions or choose another path"},
+        {EROFS, "choose another place: this file system is read-only"},
+        {ENOSPC, "free some space or choose another place"},
+        {EDQUOT, "free some space or choose another place: your quota is used up"},
+        {EMFILE, "raise the limit of open files: ulimit -n"},
+    };
+    static _Thread_local char text[256];
+    const char *remedy = NULL;
+    for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++)
+        if (remedies[i].number == number) remedy = remedies[i].remedy;
+    snprintf(text, sizeof text, "%s%s%s", strerror(number), remedy ? "; " : "", remedy ? remedy : "");
+    return text;
 }
 
 const char *atomo_last_error(void)

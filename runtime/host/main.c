@@ -212,6 +212,10 @@ static int run_script(lua_State *L, const plan *p)
         if (strcmp(name, commands[i]) == 0) return call_module(L, name, name);
     const bool on_stdin = !is_file && strcmp(name, "-") == 0;
     int status = on_stdin ? load_stdin(L) : luaL_loadfile(L, name);
+    if (status == LUA_ERRFILE) {
+        lua_pushliteral(L, "; expected the path of a script, or a command of atomo-lua --help");
+        lua_concat(L, 2);
+    }
     if (status) return status;
     int n = p->argc - p->script - 1;
     luaL_checkstack(L, n, "too many arguments for the script");

@@ -11,12 +11,13 @@ int atomo__file_open(const char *who, const char *path, FILE **out, int64_t *siz
     *out = NULL;
     ATOMO_REQUIRE(path && *path, ATOMO_EARG, "%s: the path is empty", who);
     FILE *f = fopen(path, "rb");
-    ATOMO_REQUIRE(f, ATOMO_EIO, "%s: cannot open %s: %s", who, path, strerror(errno));
+    ATOMO_REQUIRE(f, ATOMO_EIO, "%s: cannot open %s: %s", who, path, atomo__system_error(errno));
     int rc = fstat(fileno(f), &st);
     if (rc != 0 || !S_ISREG(st.st_mode)) {
         int why = errno;
         fclose(f);
-        return atomo__fail(ATOMO_EIO, "%s: %s: %s", who, path, rc != 0 ? strerror(why) : "is not a regular file");
+        return atomo__fail(ATOMO_EIO, "%s: %s: %s", who, path,
+                           rc != 0 ? atomo__system_error(why) : "is not a regular file");
     }
     *size = (int64_t)st.st_size;
     *out = f;
@@ -29,7 +30,7 @@ int atomo__file_read(const char *who, const char *path, FILE *f, int64_t offset,
     if (got == n) return ATOMO_OK;
     if (ferror(f))
         return atomo__fail(ATOMO_EIO, "%s: %s: reading at offset %lld: %s", who, path,
-                           (long long)offset + (long long)got, strerror(errno));
+                           (long long)offset + (long long)got, atomo__system_error(errno));
     return atomo__fail(ATOMO_EFORMAT, "%s: %s ends at offset %lld, expected %zu more bytes", who, path,
                        (long long)offset + (long long)got, n - got);
 }

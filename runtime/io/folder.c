@@ -12,25 +12,26 @@ int atomo_path_kind(const char *path)
 {
     struct stat st;
     if (stat(path, &st) == 0) return S_ISREG(st.st_mode) ? 1 : S_ISDIR(st.st_mode) ? 2 : 3;
-    ATOMO_REQUIRE(errno == ENOENT || errno == ENOTDIR, ATOMO_EIO, "cannot look at %s: %s", path, strerror(errno));
+    ATOMO_REQUIRE(errno == ENOENT || errno == ENOTDIR, ATOMO_EIO, "cannot look at %s: %s", path,
+                  atomo__system_error(errno));
     return 0;
 }
 
 int atomo_folder_sync(const char *path)
 {
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot open the folder %s: %s", path, strerror(errno));
+    ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot open the folder %s: %s", path, atomo__system_error(errno));
     const int why = fsync(fd) == 0 ? 0 : errno;
     close(fd);
     const bool cannot = why == EINVAL || why == ENOTSUP; /* some network file systems do not support it */
-    ATOMO_REQUIRE(why == 0 || cannot, ATOMO_EIO, "fsync of the folder %s: %s", path, strerror(why));
+    ATOMO_REQUIRE(why == 0 || cannot, ATOMO_EIO, "fsync of the folder %s: %s", path, atomo__system_error(why));
     return ATOMO_OK;
 }
 
 int atomo_folder_make(const char *path)
 {
     ATOMO_REQUIRE(mkdir(path, 0777) == 0 || errno == EEXIST, ATOMO_EIO, "cannot make the folder %s: %s", path,
-                  strerror(errno));
+                  atomo__system_error(errno));
     const int kind = atomo_path_kind(path);
     if (kind < 0) return kind;
     ATOMO_REQUIRE(kind == 2, ATOMO_EIO, "cannot make the folder %s: a file has that name", path);
@@ -40,7 +41,7 @@ int atomo_folder_make(const char *path)
 int atomo_folder_names(const char *path, char *out, double room, double *need)
 {
     DIR *d = opendir(path);
-    ATOMO_REQUIRE(d, ATOMO_EIO, "cannot read the folder %s: %s", path, strerror(errno));
+    ATOMO_REQUIRE(d, ATOMO_EIO, "cannot read the folder %s: %s", path, atomo__system_error(errno));
     size_t at = 0;
     for (const struct dirent *e; (e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
@@ -55,14 +56,14 @@ int atomo_folder_names(const char *path, char *out, double room, double *need)
 
 int atomo_path_rename(const char *from, const char *to)
 {
-    ATOMO_REQUIRE(rename(from, to) == 0, ATOMO_EIO, "cannot rename %s to %s: %s", from, to, strerror(errno));
+    ATOMO_REQUIRE(rename(from, to) == 0, ATOMO_EIO, "cannot rename %s to %s: %s", from, to, atomo__system_error(errno));
     return ATOMO_OK;
 }
 
 int atomo_path_remove(const char *path)
 {
     const bool gone = unlink(path) == 0 || ((errno == EISDIR || errno == EPERM) && rmdir(path) == 0);
-    ATOMO_REQUIRE(gone || errno == ENOENT, ATOMO_EIO, "cannot remove %s: %s", path, strerror(errno));
+    ATOMO_REQUIRE(gone || errno == ENOENT, ATOMO_EIO, "cannot remove %s: %s", path, atomo__system_error(errno));
     return ATOMO_OK;
 }
 
@@ -104,11 +105,11 @@ static int fill(int fd, off_t bytes)
 int atomo_file_reserve(const char *path, double bytes)
 {
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot write %s: %s", path, strerror(errno));
+    ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot write %s: %s", path, atomo__system_error(errno));
     int why = fill(fd, (off_t)bytes);
     if (why == 0 && fsync(fd) != 0) why = errno;
     if (close(fd) != 0 && why == 0) why = errno;
     if (why == 0) return ATOMO_OK;
     unlink(path);
-    return atomo__fail(ATOMO_EIO, "no room for %.0f bytes in %s: %s", bytes, path, strerror(why));
+    return atomo__fail(ATOMO_EIO, "no room for %.0f bytes in %s: %s", bytes, path, atomo__system_error(why));
 }

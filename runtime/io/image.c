@@ -49,7 +49,7 @@ static int read_open(atomo__image *im)
 {
     uint8_t b[8] = {0};
     const size_t n = fread(b, 1, sizeof b, im->f);
-    ATOMO_REQUIRE(!ferror(im->f), ATOMO_EIO, "image: %s: %s", im->path, strerror(errno));
+    ATOMO_REQUIRE(!ferror(im->f), ATOMO_EIO, "image: %s: %s", im->path, atomo__system_error(errno));
     rewind(im->f);
     if (n >= 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0) return atomo__png_read(im);
     if (n >= 3 && memcmp(b, "\xff\xd8\xff", 3) == 0) return atomo__jpeg_read(im);

@@ -34,7 +34,7 @@ static int read_packed(atomo__inflater *u, void *into, int64_t n, int64_t *got)
     *got = (int64_t)fread(into, 1, (size_t)want, u->f);
     u->left -= *got;
     if (*got == want) return ATOMO_OK;
-    ATOMO_REQUIRE(!ferror(u->f), ATOMO_EIO, "%s: %s", u->name, strerror(errno));
+    ATOMO_REQUIRE(!ferror(u->f), ATOMO_EIO, "%s: %s", u->name, atomo__system_error(errno));
     return atomo__fail(ATOMO_EFORMAT, "%s: the file became shorter while it was read", u->name);
 }
 

@@ -189,7 +189,7 @@ static int read_header(mat_file *m)
 static int open_variable(mat_file *m, variable *v, const char *name)
 {
     uint8_t b[TAG];
-    ATOMO_REQUIRE(fseeko(m->f, m->at, SEEK_SET) == 0, ATOMO_EIO, "mat: %s: %s", m->path, strerror(errno));
+    ATOMO_REQUIRE(fseeko(m->f, m->at, SEEK_SET) == 0, ATOMO_EIO, "mat: %s: %s", m->path, atomo__system_error(errno));
     ATOMO_TRY(atomo__file_read("mat", m->path, m->f, m->at, b, TAG));
     const uint32_t type = u32(b);
     const int64_t bytes = u32(b + 4);

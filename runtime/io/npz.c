@@ -152,7 +152,7 @@ int atomo_npz_read(atomo_npz *npz, int i, atomo_tensor **out)
     char name[1100];
     snprintf(name, sizeof name, "%.900s: '%.99s'", z->path, m->name);
     ATOMO_TRY(check_member(m, name));
-    ATOMO_REQUIRE(fseeko(z->f, m->data, SEEK_SET) == 0, ATOMO_EIO, "npz: %s: %s", name, strerror(errno));
+    ATOMO_REQUIRE(fseeko(z->f, m->data, SEEK_SET) == 0, ATOMO_EIO, "npz: %s: %s", name, atomo__system_error(errno));
     const bool fresh = !*out;
     const int rc = decode(z, m, name, out);
     if (rc < 0 && fresh) {

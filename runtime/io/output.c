@@ -13,7 +13,7 @@ int atomo_output_open(const char *path, int append)
 {
     ATOMO_REQUIRE(path && *path, ATOMO_EARG, "the path is empty");
     const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (append ? O_APPEND : O_TRUNC), 0666);
-    ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot write %s: %s", path, strerror(errno));
+    ATOMO_REQUIRE(fd >= 0, ATOMO_EIO, "cannot write %s: %s", path, atomo__system_error(errno));
     return fd;
 }
 
@@ -23,7 +23,7 @@ int atomo_output_write(int fd, const char *path, const void *data, double n)
     for (size_t left = (size_t)n; left > 0;) {
         const ssize_t k = write(fd, from, left);
         if (k < 0 && errno == EINTR) continue;
-        ATOMO_REQUIRE(k >= 0, ATOMO_EIO, "writing %s: %s", path, strerror(errno));
+        ATOMO_REQUIRE(k >= 0, ATOMO_EIO, "writing %s: %s", path, atomo__system_error(errno));
         ATOMO_REQUIRE(k > 0, ATOMO_EIO, "writing %s: %zu bytes could not be written", path, left);
         from += k;
         left -= (size_t)k;
@@ -33,7 +33,7 @@ int atomo_output_write(int fd, const char *path, const void *data, double n)
 
 int atomo_output_close(int fd, const char *path)
 {
-    ATOMO_REQUIRE(close(fd) == 0 || errno == EINTR, ATOMO_EIO, "closing %s: %s", path, strerror(errno));
+    ATOMO_REQUIRE(close(fd) == 0 || errno == EINTR, ATOMO_EIO, "closing %s: %s", path, atomo__system_error(errno));
     return ATOMO_OK;
 }
 
@@ -47,6 +47,6 @@ int atomo_output_print(const void *data, double n, int flush)
     errno = 0;
     const bool whole = fwrite(data, 1, (size_t)n, stdout) == (size_t)n && (!flush || fflush(stdout) == 0);
     ATOMO_REQUIRE(whole && !ferror(stdout), ATOMO_EIO, "writing standard output: %s",
-                  errno ? strerror(errno) : "an earlier write failed");
+                  errno ? atomo__system_error(errno) : "an earlier write failed");
     return ATOMO_OK;
 }

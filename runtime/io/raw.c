@@ -67,7 +67,7 @@ int atomo_raw_write(const char *path, const void *head, double head_bytes, const
                       "write: tensor %d of %s is not contiguous", i + 1, path);
     if (there && !S_ISREG(st.st_mode)) return write_through(path, head, head_bytes, tensors, count);
     FILE *f = fopen(temporary, "wb");
-    ATOMO_REQUIRE(f, ATOMO_EIO, "write: cannot write %s: %s", temporary, strerror(errno));
+    ATOMO_REQUIRE(f, ATOMO_EIO, "write: cannot write %s: %s", temporary, atomo__system_error(errno));
     bool ok = write_all(f, head, (size_t)head_bytes, tensors, count);
     int why = errno;
     if (fclose(f) != 0 && ok) {
@@ -83,7 +83,8 @@ int atomo_raw_write(const char *path, const void *head, double head_bytes, const
         return ATOMO_OK;
     }
     unlink(temporary);
-    return atomo__fail(ATOMO_EIO, "write: %s: %s; the file that was there before is unchanged", path, strerror(why));
+    return atomo__fail(ATOMO_EIO, "write: %s: %s; the file that was there before is unchanged", path,
+                       atomo__system_error(why));
 }
 
 int atomo_raw_read(const char *path, double offset, double n, atomo_tensor **out)
@@ -98,7 +99,7 @@ int atomo_raw_read(const char *path, double offset, double n, atomo_tensor **out
     const bool ours = !*out;
     if (rc == 0) rc = atomo__output(out, ATOMO_U8, 1, &n, "read");
     if (rc == 0 && fseek(f, (long)offset, SEEK_SET) != 0)
-        rc = atomo__fail(ATOMO_EIO, "read: %s: %s", path, strerror(errno));
+        rc = atomo__fail(ATOMO_EIO, "read: %s: %s", path, atomo__system_error(errno));
     if (rc == 0) rc = atomo__file_read("read", path, f, (int64_t)offset, (*out)->data, (size_t)n);
     fclose(f);
     if (rc < 0 && ours) {

@@ -39,7 +39,7 @@ static int64_t u64(const uint8_t *p) /* negative if it does not fit in int64 */
 
 static int read_at(const atomo__zip *z, int64_t offset, void *into, int64_t n)
 {
-    ATOMO_REQUIRE(fseeko(z->f, offset, SEEK_SET) == 0, ATOMO_EIO, "npz: %s: %s", z->path, strerror(errno));
+    ATOMO_REQUIRE(fseeko(z->f, offset, SEEK_SET) == 0, ATOMO_EIO, "npz: %s: %s", z->path, atomo__system_error(errno));
     return atomo__file_read("npz", z->path, z->f, offset, into, (size_t)n);
 }
 

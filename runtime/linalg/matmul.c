@@ -80,7 +80,8 @@ int atomo_matmul(const atomo_tensor *a, const atomo_tensor *b, double beta, int 
         batch *= va.shape[i];
         shape[nd++] = va.shape[i];
     }
-    ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "matmul: %s x %s do not fit", atomo__shape_text(a), atomo__shape_text(b));
+    ATOMO_REQUIRE(fits, ATOMO_ESHAPE, "matmul: %s x %s do not fit, expected [..,m,k] x [..,k,n]", atomo__shape_text(a),
+                  atomo__shape_text(b));
     ATOMO_REQUIRE(m <= INT_MAX && n <= INT_MAX && k <= INT_MAX, ATOMO_ELIMIT, "matmul: %s x %s is too large",
                   atomo__shape_text(a), atomo__shape_text(b));
     if (a->ndim != 1) shape[nd++] = m;

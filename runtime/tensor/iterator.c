@@ -7,8 +7,9 @@ int atomo__broadcast_shape(const atomo_tensor *a, const atomo_tensor *b, const c
     for (int i = 0; i < n; i++) {
         int ia = i - (n - a->ndim), ib = i - (n - b->ndim);
         double sa = ia < 0 ? 1 : a->shape[ia], sb = ib < 0 ? 1 : b->shape[ib];
-        ATOMO_REQUIRE(sa == sb || sa == 1 || sb == 1, ATOMO_ESHAPE, "%s: shapes %s and %s do not broadcast", what,
-                      atomo__shape_text(a), atomo__shape_text(b));
+        ATOMO_REQUIRE(sa == sb || sa == 1 || sb == 1, ATOMO_ESHAPE,
+                      "%s: shapes %s and %s do not broadcast: from the last dimension on, sizes must be equal or 1",
+                      what, atomo__shape_text(a), atomo__shape_text(b));
         shape[i] = sa == 1 ? sb : sa;
     }
     *ndim = n;

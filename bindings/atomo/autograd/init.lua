@@ -252,7 +252,8 @@ end
 local function gradient_of(t, gradient)
   if gradient == nil then
     if t.h.numel ~= 1 then
-      raise(("backward: tensor %s is no scalar, pass the gradient"):format(T.shape_text(t)))
+      raise(("backward: tensor %s is no scalar: reduce it with :sum() or :mean(), or pass its gradient"):format(
+        T.shape_text(t)))
     end
     return T.empty_like(t):fill_(1)
   end
@@ -276,7 +277,8 @@ function Tensor:backward(gradient, opts)
   O.check("backward", opts, backward_options)
   if opts.on_ready ~= nil then expect_function("backward: on_ready", opts.on_ready) end
   if not tracked(self) then
-    raise "backward: nothing that led to this tensor requires a gradient"
+    raise("backward: nothing that led to this tensor requires a gradient; make what is trained by " ..
+      "atomo.param(t), and compute outside of atomo.no_grad")
   end
   gradient = gradient_of(self, gradient)
   if self.node then

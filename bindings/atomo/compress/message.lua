@@ -50,8 +50,8 @@ function M.finite(compressor, g, i)
   local bad, first = g:count_nonfinite()
   if bad > 0 then
     local name = compressor.names[i] or tostring(i)
-    raise(("%s: gradient of tensor %s %s: %d entries are NaN or Inf, the first is number %d"):format(compressor.name,
-      name, T.shape_text(g), bad, first))
+    raise(("%s: gradient of tensor %s %s: %d entries are NaN or Inf, the first is number %d, expected none"):format(
+      compressor.name, name, T.shape_text(g), bad, first))
   end
   return g:is_contiguous() and g or g:contiguous()
 end

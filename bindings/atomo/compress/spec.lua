@@ -109,7 +109,7 @@ local function parse_text(text)
       key, value = item:match "^%s*([%w_]+)%s*$", "true"
       if not key then raise(("%s: cannot read '%s', expected key=value"):format(name, item)) end
     end
-    if spec[key] ~= nil then raise(("%s: option '%s' is given twice"):format(name, key)) end
+    if spec[key] ~= nil then raise(("%s: option '%s' is given twice, expected one value"):format(name, key)) end
     spec[key] = value
   end
   if pieces ~= "" then spec.overrides = overrides.parse(pieces) end

@@ -53,7 +53,7 @@ local function option(kind, name, rule, opts, defaults)
   local v = opts[name]
   if v == nil then v = defaults[name] end
   if v == nil then v = rule[1] end
-  if v == nil then raise(("%s: '%s' is missing"):format(kind, name)) end
+  if v == nil then raise(("%s: '%s' is missing, expected a number, as in %s = 0.1"):format(kind, name, name)) end
   M.check(kind, name, v)
   return v
 end

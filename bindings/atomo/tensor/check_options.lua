@@ -13,8 +13,8 @@ local M = {}
 function M.unknown(who, name, names)
   table.sort(names)
   local near = suggest(tostring(name), names)
-  raise(("%s: unknown option '%s', options are %s%s"):format(who, tostring(name),
-    #names > 0 and table.concat(names, ", ") or "none", near and (" (did you mean '%s'?)"):format(near) or ""))
+  raise(("%s: unknown option '%s'%s, options are %s"):format(who, tostring(name),
+    near and (", did you mean '%s'?"):format(near) or "", #names > 0 and table.concat(names, ", ") or "none"))
 end
 
 -- ---- rules: rule(value) returns nil, or the text of what was expected if the value is refused ----------------------

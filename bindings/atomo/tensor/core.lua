@@ -40,9 +40,10 @@ end
 
 --- Raises that t was freed. what: the beginning of the error text.
 local function raise_freed(t, what)
-  local by_scope = rawget(t, "scope") and type(rawget(t, "scope")) ~= "string"
-  raise(("%s was freed %s%s"):format(what, where_freed(t),
-    by_scope and "; call t:keep() in the scope, or return the tensor from it, to use it afterwards" or ""))
+  local scope = rawget(t, "scope") or nil
+  local remedy = not scope and "; free it after its last use" or type(scope) == "string" and "" or
+    "; call t:keep() in the scope, or return the tensor from it, to use it afterwards"
+  raise(("%s was freed %s%s"):format(what, where_freed(t), remedy))
 end
 
 function Freed.__index(t, key) raise_freed(t, ("tensor: '%s' of a tensor that"):format(tostring(key))) end

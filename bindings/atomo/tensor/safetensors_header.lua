@@ -22,13 +22,13 @@ local kinds = {
 function M.refuse(path, text, ...) raise(("safetensors: %s: " .. text):format(path, ...)) end
 local refuse = M.refuse
 
---- Returns what a file is that begins with these bytes and is no safetensors file, for errors; "" if it is not known.
+--- Returns what a file is that begins with these bytes and is no safetensors file, for errors; nil if it is not
+--- known.
 local function kind_of(head)
-  if head:sub(1, 2) == "PK" then return "it is a zip archive (.npz, or a file of PyTorch); " end
-  if head:sub(1, 6) == "\147NUMPY" then return "it is an array of NumPy (.npy); " end
-  if head:sub(1, 2) == "\31\139" then return "it is compressed by gzip; " end
-  if head ~= "" and not head:find "[^%g%s]" then return "it is a text file; " end
-  return ""
+  if head:sub(1, 2) == "PK" then return "a zip archive (.npz, or a file of PyTorch)" end
+  if head:sub(1, 6) == "\147NUMPY" then return "an array of NumPy (.npy)" end
+  if head:sub(1, 2) == "\31\139" then return "compressed by gzip" end
+  if head ~= "" and not head:find "[^%g%s]" then return "a text file" end
 end
 
 --- Returns the header's text, the offset of the data and the file's size, in bytes.
@@ -40,14 +40,14 @@ local function read_text(path)
   local head, problem = file:read(8)
   if not head or #head < 8 then
     file:close()
-    refuse(path, "%s", problem or ("%sthe file has %d bytes, the header's length takes 8"):format(kind_of(head or ""),
-      size))
+    refuse(path, "%s", problem or ("the file has %d bytes, the header's length takes 8"):format(size))
   end
   local n = little_endian.decode(head, 1, 8)
   if n > M.most or 8 + n > size then
     file:close()
-    refuse(path, "%sa header of %.0f bytes at offset 8, the file has %d, a header at most %d", kind_of(head), n, size,
-      M.most)
+    local kind = kind_of(head)
+    if kind then refuse(path, "it is %s, expected a safetensors file", kind) end
+    refuse(path, "a header of %.0f bytes at offset 8, the file has %d, a header at most %d", n, size, M.most)
   end
   local text = file:read(n) or ""
   file:close()

@@ -103,7 +103,7 @@ local function store(opts, given, o, v)
     if not given[key] then opts[key] = {} end
     for _, each in ipairs(type(v) == "table" and v or {v}) do table.insert(opts[key], each) end
   elseif given[key] then
-    return ("--%s%s is given twice"):format(o[1], o.was and (" (once --%s)"):format(o.was) or "")
+    return ("--%s%s is given twice, expected one value"):format(o[1], o.was and (" (once --%s)"):format(o.was) or "")
   else
     opts[key] = v
   end
@@ -126,7 +126,7 @@ local function store_setting(context, name, value, of_run)
     return not of_run and o.reads and ("%s is only for the command line"):format(name) or nil
   end
   local key = key_of(o)
-  if context.taken[key] ~= nil then return ("--%s is given twice"):format(o[1]) end
+  if context.taken[key] ~= nil then return ("--%s is given twice, expected one value"):format(o[1]) end
   if context.given[key] then return nil end
   if not of_run and canonical(name) == o.was then renamed.notice(context.who, name, o[1]) end
   local v, expected = values.from_value(o, o.was_value and o.was_value[value] or value)

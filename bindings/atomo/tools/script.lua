@@ -111,10 +111,21 @@ function M.say(...)
   if mpi.world.rank == 0 then files.say(string.format(...)) end
 end
 
+--- Runs the files of --load, Lua files that declare compressors. Raises for one that cannot be read.
+---@param paths string[]
+function M.load(paths)
+  for _, path in ipairs(paths) do
+    local file, why = io.open(path)
+    if not file then error(("--load: %s; expected the path of a Lua file that declares compressors"):format(why), 0) end
+    file:close()
+    dofile(path)
+  end
+end
+
 --- Sets threads and seed, runs the files of --load; returns the number of threads.
 function M.begin(opts)
   local threads = M.set_threads(opts.threads)
-  for _, file in ipairs(opts.load) do dofile(file) end
+  M.load(opts.load)
   T.manual_seed(opts.seed)
   return threads
 end

@@ -26,7 +26,7 @@ end
 ---@return table<string, any>
 function M.config(path)
   local read = path:match "%.lua$" and from_lua or path:match "%.json$" and from_json
-  if not read then error(("'%s' is no file *.lua or *.json"):format(path), 0) end
+  if not read then error(("'%s': expected a file *.lua or *.json"):format(path), 0) end
   local settings = read(path)
   if type(settings) ~= "table" then
     error(("%s has a %s, expected a table of option values: {batch = 64}"):format(path, type(settings)), 0)

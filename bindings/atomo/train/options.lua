@@ -57,7 +57,11 @@ local known = {
   clip_value = true, settings = true, on_step = true, on_epoch = true, save_every = true, keep = true, state = true,
   csv = true, tensorboard = true, on_gradients = true, precision = true,
 }
-local required = {"model", "data", "optimizer"}
+local required = { -- {option, what is expected}
+  {"model", "a module, as atomo.nn.Sequential {...}"},
+  {"data", "a loader, as atomo.data.loader {set = ..., batch = 32}"},
+  {"optimizer", "an optimizer, as atomo.optim.sgd {params = model:parameters(), lr = 0.1}"},
+}
 
 local function check_count(o, name, least)
   local v = o[name]
@@ -169,8 +173,8 @@ local function check_options(o)
   for key in pairs(o) do
     if not known[key] then O.unknown("train", key, keys_of(known)) end
   end
-  for _, key in ipairs(required) do
-    if o[key] == nil then raise(("train: '%s' is missing"):format(key)) end
+  for _, r in ipairs(required) do
+    if o[r[1]] == nil then raise(("train: '%s' is missing, expected %s"):format(r[1], r[2])) end
   end
   if o.nonfinite and o.nonfinite ~= "abort" and o.nonfinite ~= "skip" then
     raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))

@@ -33,8 +33,8 @@ local function sizes_for(t, what, ...)
   local total = 1
   for _, n in ipairs(sizes) do total = total * n end
   if total ~= t.h.numel or (unknown and sizes[unknown] % 1 ~= 0) then
-    raise(("%s: %s has %d elements, it cannot be seen as %s"):format(what, T.shape_text(t), t.h.numel,
-      T.shape_text(type((...)) == "table" and (...) or {...})))
+    raise(("%s: %s has %d elements, it cannot be seen as %s; the sizes' product must be %d (-1: computed)"):format(
+      what, T.shape_text(t), t.h.numel, T.shape_text(type((...)) == "table" and (...) or {...}), t.h.numel))
   end
   return sizes
 end
