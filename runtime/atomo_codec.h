@@ -88,7 +88,7 @@ extern "C" {
 enum { ATOMO_CODEC_ABI = 1, ATOMO_MAX_DIM = 8 };
 
 #ifndef ATOMO_CDEF
-/* name, value, meaning */
+/* Statuses: name, value, meaning */
 #define ATOMO_STATUSES(X)                                                                                              \
     X(OK, 0, "no error")                                                                                               \
     X(EARG, -1, "invalid argument")                                                                                    \
@@ -108,6 +108,7 @@ enum { ATOMO_CODEC_ABI = 1, ATOMO_MAX_DIM = 8 };
 enum atomo_status { ATOMO_STATUSES(ATOMO_STATUS_ENUM) };
 #endif
 
+/* Versions, texts of statuses, facts about the build. atomo_codec_abi returns the library's ATOMO_CODEC_ABI. [local] */
 ATOMO_API int atomo_codec_abi(void);
 ATOMO_API const char *atomo_version(void);               /* static */
 ATOMO_API const char *atomo_status_name(int status);     /* static: "ESHAPE" */

@@ -5,6 +5,7 @@ local cli_help = require "atomo.tools.cli_help"
 local declarations = require "atomo.tools.declarations"
 local files = require "atomo.core.files"
 local probe = require "atomo.tools.doctor.probe"
+local roff = require "atomo.tools.roff"
 local version = require("atomo.core.version").versions().atomo
 
 local EXIT = [[
@@ -18,13 +19,6 @@ an error
 2
 wrong usage
 ]]
-
---- Escapes text for roff: backslashes, hyphens of options, and dots and quotes that begin a line.
-local function roff(text)
-  text = text:gsub("\\", "\\e"):gsub("%-", "\\-"):gsub("%^", "\\(ha"):gsub("~", "\\(ti"):gsub("`", "\\(ga")
-  text = text:gsub("'", "\\(aq")
-  return (text:gsub("^%.", "\\&."):gsub("\n%.", "\n\\&."))
-end
 
 local function head(name, summary)
   return ('.TH "%s" 1 "" "atomo\\-lua %s" "User Commands"\n.SH NAME\n%s \\- %s\n'):format(roff(name:upper()), version,

@@ -5,7 +5,10 @@ local spawn = require "support.spawn"
 local spec = spawn.specs(it, pending)
 local atomo = require "atomo"
 local examples = require "atomo.tools.reference.examples"
+local header = require "atomo.tools.reference.header"
+local html = require "atomo.tools.reference.html"
 local names = require "atomo.tools.reference.names"
+local root = require "support.root"
 local shell = require "support.shell"
 local source = require "atomo.tools.reference.source"
 
@@ -116,6 +119,76 @@ describe("the annotations in the source", function()
       local text = shell.read(folder .. "/functional.md")
       assert.truthy(text:find("### `F.conv2d(x, w, b, opts)`", 1, true))
       assert.truthy(text:find("- `b` `atomo.Tensor?`", 1, true))
+    end)
+  end)
+end)
+
+describe("the reference of the C functions", function()
+  if os.getenv "OMPI_COMM_WORLD_SIZE" then return pending "not under mpirun" end
+  local headers = {root .. "runtime/atomo_codec.h", root .. "runtime/atomo.h"}
+
+  it("has an entry with a comment and the declaration of each function that the codec library exports", function()
+    local blocks, faults, count = {}, {}, 0
+    for _, path in ipairs(headers) do
+      for _, section in ipairs(header.read(path).sections) do
+        for _, block in ipairs(section.blocks) do
+          for _, name in ipairs(block.names) do blocks[name] = block end
+        end
+      end
+    end
+    for name in shell.read(root .. "cmake/atomo-codec.map"):gmatch "%f[%w](atomo_[%w_]+);" do
+      local block = blocks[name]
+      count = count + 1
+      local described = block and (#block.text > 0 or block.code:find(name .. "%b();[^\n]*/%*"))
+      if not described then faults[#faults + 1] = name end
+      if block then assert.truthy(block.code:find(name .. "(", 1, true), name) end
+    end
+    assert.same({}, faults)
+    assert(count > 50, count)
+  end)
+
+  it("keeps names, comments, statuses and fields, without what only the compiler needs", function()
+    local path, remove = spawn.file('/* x.h - a header.\n *\n *     code();\n */\n#ifndef X_H\n' ..
+      '/* ---- things ---- */\n#define S(X) \\\n    X(OK, 0, "no error") \\\n/* Adds\n * one. */\n' ..
+      'ATOMO_API int x_add(int n); /* n >= 0 */\n\ntypedef struct x_pair {\n    int a; /* first */\n} x_pair;\n#endif\n')
+    local parsed = header.read(path)
+    remove()
+    assert.same({"x.h - a header.", "", "    code();", ""}, parsed.intro)
+    assert.equal(1, #parsed.sections)
+    assert.same({{text = {}, names = {}, code = "ATOMO_OK = 0, /* no error */"}, {text = {"Adds", "one."},
+      names = {"x_add", "x_pair"}, code = "int x_add(int n); /* n >= 0 */\ntypedef struct x_pair {\n" ..
+      "    int a; /* first */\n} x_pair;"}}, parsed.sections[1].blocks)
+  end)
+
+  local cmark = spawn.have "cmark" and "cmark" or spawn.have "pandoc" and "pandoc"
+  if not cmark then return pending "the links: neither cmark nor pandoc is installed" end
+
+  it("and of Lua have links of names, and each leads to an entry", function()
+    with_folder(function(folder)
+      local files, places = require "atomo.tools.reference"(atomo, folder, headers)
+      html(folder, files, cmark, places)
+      local text, anchors, count, faults = {}, {}, 0, {}
+      for _, file in ipairs(files) do
+        text[file] = shell.read(("%s/%s.html"):format(folder, file))
+        anchors[file] = {}
+        for id in text[file]:gmatch 'id="([^"]*)"' do anchors[file][id] = true end
+      end
+      for _, file in ipairs(files) do
+        for page, anchor in text[file]:gmatch 'href="([%w_]+)%.html#?([^"]*)"' do
+          count = count + 1
+          local there = anchors[page] and (anchor == "" or anchors[page][anchor])
+          if not there then faults[#faults + 1] = ("%s: %s#%s"):format(file, page, anchor) end
+        end
+      end
+      assert.same({}, faults)
+      assert(count > 300, count)
+      for name, place in pairs(places) do
+        local page, anchor = place:match "^([^#]*)#?(.*)$"
+        assert(anchor == "" or anchors[page][anchor], name .. " has no anchor")
+      end
+      assert.truthy(text.atomo_h:find('<a href="atomo_codec_h.html#atomo_tensor_wrap">', 1, true) or
+        text.atomo_codec_h:find('<a href="atomo_codec_h.html#atomo_codec_finish">atomo_codec_finish</a>', 1, true))
+      assert.truthy(text.functional:find('<a href="tensor.html">atomo.Tensor</a>', 1, true))
     end)
   end)
 end)

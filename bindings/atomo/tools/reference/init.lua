@@ -1,12 +1,12 @@
 --- Writes the reference as Markdown pages from the annotations in the source: every public name with its arguments,
--- results and an example that a spec has run.
---   build/atomo-lua -e 'require "atomo.tools.reference" (require "atomo", "FOLDER")'
+-- results and an example that a spec has run; and every name of the public C headers.
+--   build/atomo-lua -e 'require "atomo.tools.reference" (require "atomo", "FOLDER", {"runtime/atomo_codec.h"})'
 local output = require "atomo.core.files"
 local examples = require "atomo.tools.reference.examples"
+local header = require "atomo.tools.reference.header"
+local markdown = require "atomo.tools.reference.markdown"
 local names = require "atomo.tools.reference.names"
-
---- Escapes what Markdown would read as markup, outside of code.
-local function plain(text) return (text:gsub("[<>*|\\]", "\\%0"):gsub("_", "\\_")) end
+local paragraphs, plain = markdown.paragraphs, markdown.plain
 
 local function code(text) return "`" .. text .. "`" end
 
@@ -20,19 +20,6 @@ local function heading(entry)
     for _, p in ipairs(entry.params) do arguments[#arguments + 1] = p.name end
   end
   return ("%s(%s)"):format(entry.name, table.concat(arguments, ", "))
-end
-
---- Returns a comment's text as paragraphs: indented lines become a block of code.
-local function paragraphs(text)
-  local lines, in_code = {}, false
-  for _, line in ipairs(text) do
-    local is_code = line:find "^%s%s+%S" ~= nil
-    if is_code ~= in_code then lines[#lines + 1] = is_code and "\n```text" or "```\n" end
-    in_code = is_code
-    lines[#lines + 1] = is_code and line or plain(line)
-  end
-  if in_code then lines[#lines + 1] = "```" end
-  return table.concat(lines, "\n")
 end
 
 local function typed(head, tag)
@@ -58,20 +45,58 @@ local function page_text(page)
   return table.concat(parts, "\n")
 end
 
---- Writes index.md and a page for each module and class; returns the list of the pages' names.
----@param atomo table   the module
----@param folder string an existing folder
----@return string[]
-return function(atomo, folder)
+--- Returns the page of a C header: a heading with the names that a comment is about, the comment, the declarations.
+local function header_text(parsed)
+  local parts = {("# %s\n\n%s\n"):format(plain(parsed.name), paragraphs(parsed.intro))}
+  for _, section in ipairs(parsed.sections) do
+    parts[#parts + 1] = ("## %s\n"):format(plain(section.title))
+    for _, block in ipairs(section.blocks) do
+      local list = {}
+      for i, name in ipairs(block.names) do list[i] = code(name) end
+      if #list > 0 then parts[#parts + 1] = "### " .. table.concat(list, " ") .. "\n" end
+      parts[#parts + 1] = paragraphs(block.text) .. "\n"
+      parts[#parts + 1] = "```c\n" .. block.code .. "\n```\n"
+    end
+  end
+  return table.concat(parts, "\n")
+end
+
+--- Writes index.md and a page for each module, class and C header. Returns the list of the pages' names, and
+--- name -> page, with "#name" if the name has an entry on it: "F.relu" -> "functional#F.relu", and "atomo.Tensor" ->
+--- "tensor".
+---@param atomo table        the module
+---@param folder string      an existing folder
+---@param headers string[]?  paths of public C headers
+---@return string[], table<string, string>
+return function(atomo, folder, headers)
   local index = {"# Reference of atomo-lua " .. atomo.versions().atomo .. "\n",
     "Generated from the annotations in the source. Every example is run by the tests; `-->` is followed by what " ..
     "`tostring` gives. Misuse raises an error that names the argument, what came and what was expected.\n"}
-  local files = {"index"}
+  local files, places = {"index"}, {}
+  local function add(file, title, count, text)
+    output.save("reference", ("%s/%s.md"):format(folder, file), text)
+    index[#index + 1] = ("- [%s](%s.md): %d names"):format(plain(title), file, count)
+    files[#files + 1] = file
+  end
   for _, page in ipairs(names.pages(atomo)) do
-    output.save("reference", ("%s/%s.md"):format(folder, page.file), page_text(page))
-    index[#index + 1] = ("- [%s](%s.md): %d names"):format(page.title, page.file, #page.entries)
-    files[#files + 1] = page.file
+    add(page.file, page.title, #page.entries, page_text(page))
+    for _, part in ipairs(page.parts) do
+      local class = part.prefix:match "^(%a+):$"
+      if class then places["atomo." .. (class == "Communicator" and "Comm" or class)] = page.file end
+    end
+    for _, entry in ipairs(page.entries) do places[entry.name] = ("%s#%s"):format(page.file, entry.name) end
+  end
+  for _, path in ipairs(headers or {}) do
+    local parsed, count = header.read(path), 0
+    local file = parsed.name:gsub("%.h$", "_h")
+    for _, section in ipairs(parsed.sections) do
+      for _, block in ipairs(section.blocks) do
+        count = count + #block.names
+        for _, name in ipairs(block.names) do places[name] = ("%s#%s"):format(file, name) end
+      end
+    end
+    add(file, "C: " .. parsed.name, count, header_text(parsed))
   end
   output.save("reference", folder .. "/index.md", table.concat(index, "\n") .. "\n")
-  return files
+  return files, places
 end
