@@ -10,9 +10,9 @@ local version = require "house.version"
 
 local usage = [[
 usage: luajit scripts/check_house.lua [--root DIR] [--graph] [--words] [--help]
-Checks that layers of the source tree only use layers below them, that file names in comments and documents exist, and
-that help texts of --no-x options say what they turn off, and that all files state one version. Exit code 1 if there is
-a fault. Long files, wide lines and words to avoid are listed, too, but are no faults.
+Checks that layers of the source tree only use layers below them, that file names in comments and documents exist, that
+help texts of --no-x options say what they turn off, and that all files state one version. Exit code 1 if there is a
+fault. Long files, wide lines and words to avoid are listed, too, but are no faults.
   --root DIR   the tree to check (default: the one that holds this script)
   --graph      only print which file uses which
   --words      print every place of a word to avoid, not only their number

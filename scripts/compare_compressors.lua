@@ -27,7 +27,7 @@ local opts = atomo.cli.parse {
       metavar = "NAME"},
     {"steps", "int", 20, "with --model: training steps before the gradient is taken", min = 0},
     {"data", "string", "", "with --model: data set; without: synthetic images", metavar = "DIR"},
-    {"ranks", "list", {}, "with --model: measure the mean of so many ranks' messages instead", of = "int", min = 2,
+    {"ranks", "list", {}, "with --model: measure the mean of the messages of P ranks instead", of = "int", min = 2,
       metavar = "P,..."},
     {"ratio", "list", {16, 64, 256}, "dense bytes / message bytes, for compressors that take a ratio", of = "number"},
     {"compress", "string", nil, "compressors, separated by spaces; if absent: every built-in one", repeated = true,

@@ -40,7 +40,8 @@ local function option_help(o)
   if o[2] == "flag" then
     if not o[3] then notes[#notes + 1] = "default: off" end
   elseif o[3] ~= nil and o[3] ~= "" then
-    notes[#notes + 1] = ("default %s%s"):format(shown(o[3]), o.unit and " " .. o.unit or "")
+    local text = shown(o[3])
+    if text ~= "" then notes[#notes + 1] = ("default %s%s"):format(text, o.unit and " " .. o.unit or "") end
   elseif o.unit then
     notes[#notes + 1] = "in " .. o.unit
   end

@@ -150,7 +150,8 @@ describe("the reference of the C functions", function()
   it("keeps names, comments, statuses and fields, without what only the compiler needs", function()
     local path, remove = spawn.file('/* x.h - a header.\n *\n *     code();\n */\n#ifndef X_H\n' ..
       '/* ---- things ---- */\n#define S(X) \\\n    X(OK, 0, "no error") \\\n/* Adds\n * one. */\n' ..
-      'ATOMO_API int x_add(int n); /* n >= 0 */\n\ntypedef struct x_pair {\n    int a; /* first */\n} x_pair;\n#endif\n')
+      'ATOMO_API int x_add(int n); /* n >= 0 */\n\ntypedef struct x_pair {\n    int a; /* first */\n} x_pair;\n' ..
+      '#endif\n')
     local parsed = header.read(path)
     remove()
     assert.same({"x.h - a header.", "", "    code();", ""}, parsed.intro)
