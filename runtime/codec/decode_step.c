@@ -8,11 +8,12 @@ static int check_arguments(const atomo_codec *c, int count, const int32_t *tenso
                            const atomo_codec_block *block, double scale, int which, atomo_tensor *const *acc)
 {
     const int flags = ATOMO_DECODE_FIRST | ATOMO_DECODE_LAST | ATOMO_DECODE_ALL;
-    ATOMO_REQUIRE(count >= 0, ATOMO_EARG, "%s: decode_add_step: %d tensors", c->name, count);
+    ATOMO_REQUIRE(count >= 0, ATOMO_EARG, "%s: decode_add_step: %d tensors, expected 0 or more", c->name, count);
     ATOMO_REQUIRE(blocks >= 1, ATOMO_EARG, "%s: decode_add_step: %d blocks, expected 1 or more", c->name, blocks);
     ATOMO_REQUIRE((which & ~flags) == 0, ATOMO_EARG, "%s: decode_add_step: which is %d, expected 0 to %d", c->name,
                   which, flags);
-    ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "%s: decode_add_step: scale is %g", c->name, scale);
+    ATOMO_REQUIRE(isfinite(scale), ATOMO_EARG, "%s: decode_add_step: scale is %g, expected a finite number", c->name,
+                  scale);
     ATOMO_REQUIRE(scale > 0 || !(which & ATOMO_DECODE_LAST), ATOMO_EARG,
                   "%s: decode_add_step: scale is %g, expected a number above 0 with ATOMO_DECODE_LAST", c->name, scale);
     for (int i = 0; i < count; i++) {
@@ -31,7 +32,8 @@ static int check_headers(const atomo_codec *c, int count, const int32_t *tensors
 {
     const uint8_t *at = block->at;
     double left = block->left;
-    ATOMO_REQUIRE(left >= 0, ATOMO_EARG, "%s: decode_add_step: block %d has %g bytes", c->name, number, left);
+    ATOMO_REQUIRE(left >= 0, ATOMO_EARG, "%s: decode_add_step: block %d has %g bytes, expected 0 or more", c->name,
+                  number, left);
     for (int i = 0; i < count; i++) {
         const atomo__plan *p = atomo__plan_of(c, tensors[i]);
         const atomo__frame want = atomo__frame_wanted(p, block->rank, step);
