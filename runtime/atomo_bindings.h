@@ -12,6 +12,10 @@
  * were left until the one that an earlier call chose, 0 if that one has failed already. The environment variable
  * ATOMO_FAIL_ALLOC=n chooses one from the program's start. */
 ATOMO_API int atomo_mem_fail_alloc(int n);
+/* 1: before memory is taken from the system, pooled blocks are given back to it, as far as live and pooled memory would
+ * else exceed the peak of live memory by more than 1/32, or 16 MB. 0, the default: they stay pooled, which is faster.
+ */
+ATOMO_API void atomo_mem_compact(int on);
 /* Starts a shell command as the one child process that a script waits for. A SIGINT or SIGTERM to this process sends
  * the child SIGTERM, and this process then waits for it before it exits. EARG if a child runs already, EIO if it cannot
  * be started. */

@@ -3,7 +3,8 @@
  * A freed block goes to the free list of its size class, and the next allocation of that class reuses it. So a training
  * loop whose shapes repeat stops calling the system's allocator after its first steps (atomo_mem.system_allocs no
  * longer grows). Each power of two is divided into 8 classes, so at most 1/8 of a block is wasted. Scratch memory is
- * separate: a few blocks as large as the largest requests, instead of one for each size. For tests, the environment
+ * separate: a few blocks as large as the largest requests, instead of one for each size. Large blocks are mappings of
+ * their own, so that the system has their memory back as soon as they are given back. For tests, the environment
  * variable ATOMO_FAIL_ALLOC=n makes the n-th allocation of the process (1-based) fail; atomo_mem_fail_alloc(n) makes
  * the n-th one after its call fail.
  */
@@ -12,6 +13,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* AddressSanitizer reports any access to a pooled block, or to the unused bytes behind a live one. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -29,7 +32,7 @@
 #endif
 
 enum { SCRATCH_SLOTS = 4, CLASS_SCRATCH = -1 };
-enum { ALIGN = 64, STEPS = 8, CLASSES = 64 * STEPS };
+enum { ALIGN = 64, STEPS = 8, CLASSES = 64 * STEPS, MAPPED_MIN = 1 << 20, SLACK = 1 << 24 };
 #define MOST ((uint64_t)1 << 46) /* bytes of one block: 64 TiB */
 
 typedef struct block { /* lives in the ALIGN bytes before the payload */
@@ -37,6 +40,7 @@ typedef struct block { /* lives in the ALIGN bytes before the payload */
     size_t capacity; /* payload bytes */
     int32_t cls;
     uint32_t magic;
+    bool mapped; /* by mmap, else allocated by the C library */
 } block;
 #define BLOCK_LIVE 0xA70A11FEu
 #define BLOCK_FREE 0xA70F4EEDu
@@ -47,6 +51,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static block *free_list[CLASSES];
 static block *scratch[SCRATCH_SLOTS]; /* the free scratch blocks; NULL: empty slot */
 static atomo_mem stats;
+static bool compact;             /* atomo_mem_compact */
 static long fail_countdown = -1; /* allocations until one fails; 0: none fails; -1: ATOMO_FAIL_ALLOC not read yet */
 
 /* Returns the smallest class whose blocks hold n bytes; *capacity is their size. */
@@ -75,11 +80,59 @@ static bool fail_now(void)
     return fail_countdown > 0 && --fail_countdown == 0;
 }
 
+#ifndef ATOMO_ASAN
+/* Returns a block in a mapping of its own, aligned so that the system can use huge pages: their first use costs less.
+ */
+static block *map_block(size_t capacity)
+{
+    const size_t length = capacity + ALIGN, huge = 2 << 20;
+    char *p = mmap(NULL, length + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), before = (huge - (uintptr_t)p % huge) % huge;
+    const size_t used = (length + page - 1) / page * page;
+    if (before) munmap(p, before);
+    if (huge > before) munmap(p + before + used, huge - before);
+#ifdef MADV_HUGEPAGE
+    madvise(p + before, used, MADV_HUGEPAGE);
+#endif
+    block *b = (block *)(void *)(p + before);
+    b->mapped = true;
+    return b;
+}
+#endif
+
+static block *from_system(size_t capacity)
+{
+#ifndef ATOMO_ASAN /* it looks for pointers, and so for leaks, in the C library's blocks only */
+    if (capacity >= MAPPED_MIN) return map_block(capacity);
+#endif
+    block *b = aligned_alloc(ALIGN, capacity + ALIGN);
+    if (b) b->mapped = false;
+    return b;
+}
+
 static void give_back(block *b) /* frees a pooled block to the system */
 {
     stats.pooled -= (double)b->capacity;
     ASAN_UNPOISON_MEMORY_REGION((char *)b + ALIGN, b->capacity);
-    free(b);
+    if (b->mapped)
+        munmap(b, b->capacity + ALIGN);
+    else
+        free(b);
+}
+
+/* Gives pooled blocks back, the largest first, until `capacity` more bytes from the system would not raise all memory
+ * above the peak of live memory by more than 1/32, or SLACK bytes. */
+static void make_room(size_t capacity)
+{
+    for (int c = CLASSES - 1; c >= 0; c--)
+        while (free_list[c]) {
+            const double peak = ATOMO_MAX(stats.peak, stats.live + (double)capacity);
+            if (stats.live + stats.pooled + (double)capacity <= peak + ATOMO_MAX(peak / 32, SLACK)) return;
+            block *b = free_list[c];
+            free_list[c] = b->next;
+            give_back(b);
+        }
 }
 
 static block *take_pooled(int cls)
@@ -122,7 +175,8 @@ static int new_block(void **out, size_t nbytes, bool is_scratch)
     if (b) {
         stats.pooled -= (double)b->capacity;
     } else {
-        b = aligned_alloc(ALIGN, capacity + ALIGN);
+        if (compact) make_room(capacity);
+        b = from_system(capacity);
         if (!b) {
             pthread_mutex_unlock(&lock);
             return atomo__fail(ATOMO_ENOMEM, "out of memory: %zu bytes wanted, %.0f in use", nbytes, stats.live);
@@ -215,6 +269,13 @@ void atomo_mem_reset_peak(void)
     pthread_mutex_lock(&lock);
     stats.peak = stats.live;
     stats.high_water = stats.live + stats.pooled;
+    pthread_mutex_unlock(&lock);
+}
+
+void atomo_mem_compact(int on)
+{
+    pthread_mutex_lock(&lock);
+    compact = on != 0;
     pthread_mutex_unlock(&lock);
 }
 

@@ -25,6 +25,10 @@ static double pooled(const atomo_mem *m)
 {
     return m->pooled;
 }
+static double high_water(const atomo_mem *m)
+{
+    return m->high_water;
+}
 
 /* Every size up to 3000 and around each power of two: aligned, large enough, at most 1/8 (and 64 bytes) more than
  * asked. */
@@ -106,6 +110,35 @@ static void reuse(void)
     atomo__free(NULL);
 }
 
+/* In compact mode a block from the system replaces pooled ones of other sizes: all memory stays near the peak. */
+static void compact(void)
+{
+    enum { LARGE = 1 << 26, SMALL = 1 << 25 };
+    void *p, *q;
+    for (int on = 0; on < 2; on++) {
+        atomo_mem_trim();
+        atomo_mem_reset_peak();
+        atomo_mem_compact(on);
+        CHECK_OK(atomo__alloc(&p, LARGE));
+        memset(p, 1, LARGE);
+        atomo__free(p);
+        CHECK(count(pooled) >= LARGE);
+        CHECK_OK(atomo__alloc(&q, SMALL));
+        memset(q, 2, SMALL);
+        CHECK(on ? count(pooled) == 0 : count(pooled) >= LARGE);
+        CHECK(on == (count(high_water) < LARGE + SMALL));
+        CHECK_OK(atomo__alloc(&p, SMALL / 2)); /* there is room below the peak: no block is given back for it */
+        atomo__free(p);
+        const double held = count(pooled);
+        CHECK_OK(atomo__alloc(&p, SMALL / 4));
+        CHECK(count(pooled) == held);
+        atomo__free(p);
+        atomo__free(q);
+        atomo_mem_compact(0);
+    }
+    atomo_mem_trim();
+}
+
 static void peak(void)
 {
     void *p;
@@ -180,6 +213,7 @@ int main(void)
     RUN(sizes);
     RUN(reuse);
     RUN(scratch);
+    RUN(compact);
     RUN(peak);
     RUN(limits);
     RUN(threads);
